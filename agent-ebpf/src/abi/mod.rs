@@ -1,0 +1,1 @@
+//! One module per subject, named like its programs and its sampler.

@@ -1,0 +1,1 @@
+//! cgroup hierarchies and their files.

@@ -1,0 +1,1 @@
+//! Configuration: one set of options for flags, environment and file.

@@ -1,0 +1,8 @@
+//! The node agent of Snug: kernel programs → samplers → identity → store → exporters. Nothing flows back.
+
+pub mod cgroupfs;
+pub mod config;
+pub mod exporters;
+pub mod identity;
+pub mod store;
+pub mod values;

@@ -1,0 +1,2 @@
+//! `snug-agent`.
+fn main() {}

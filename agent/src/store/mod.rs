@@ -1,0 +1,2 @@
+//! The store: one writer, one published view.
+pub mod published;

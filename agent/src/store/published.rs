@@ -1,0 +1,174 @@
+//! What the store publishes: a coherent view that exporters read without waiting for anyone.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    identity::Identity,
+    values::{Measurement, MemoryEvents, Source, Values},
+};
+
+/// One cgroup that exists now.
+#[derive(Clone, Debug)]
+pub struct CgroupRow {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// When the agent believes it was created, in seconds since the Unix epoch (the directory's birth).
+    pub created_unix: f64,
+    /// Its values. Counters never go back while the row exists.
+    pub values: Values,
+}
+
+/// What the containers of one workload did since the agent started, ended ones included.
+///
+/// Containers that were running when the agent started count from that moment. Counters start at 0 with the agent,
+/// so that a restart of the agent is a counter reset like any other and `rate()` counts nothing twice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkloadRow {
+    /// Namespace; empty on a host without pods.
+    pub namespace: Arc<str>,
+    /// Kind of the workload.
+    pub workload_kind: Arc<str>,
+    /// Name of the workload.
+    pub workload: Arc<str>,
+    /// Name of the container in its pods.
+    pub container: Arc<str>,
+    /// CPU time in nanoseconds.
+    pub cpu_ns: u64,
+    /// CFS periods, throttled periods, throttled nanoseconds.
+    pub periods: u64,
+    /// Throttled periods.
+    pub throttled_periods: u64,
+    /// Throttled time in nanoseconds.
+    pub throttled_ns: u64,
+    /// memory.events.
+    pub memory_events: MemoryEvents,
+    /// The highest memory peak of any of its containers that was alive while the agent ran, bytes.
+    pub memory_peak_bytes: u64,
+    /// Containers that appeared (those present at the agent's start not included).
+    pub containers_started: u64,
+    /// Containers that went away.
+    pub containers_ended: u64,
+}
+
+/// How a kernel program fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Loaded and attached.
+    Running,
+    /// This kernel or host cannot do it; why.
+    Unsupported(String),
+    /// It should have worked; what went wrong.
+    Failed(String),
+}
+
+impl Verdict {
+    /// The name in the `verdict` label.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Unsupported(_) => "unsupported",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// Why it does not run; empty when it does.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Running => "",
+            Self::Unsupported(reason) | Self::Failed(reason) => reason,
+        }
+    }
+}
+
+/// A kernel program and what it cost so far.
+#[derive(Clone, Debug)]
+pub struct ProgramRow {
+    /// Its name, the same in the kernel half.
+    pub name: &'static str,
+    /// How it fares.
+    pub verdict: Verdict,
+    /// Nanoseconds that the kernel spent in it (0 where the kernel does not count).
+    pub run_time_ns: u64,
+    /// Runs.
+    pub run_count: u64,
+}
+
+/// How full a kernel map is.
+#[derive(Clone, Debug)]
+pub struct MapRow {
+    /// Its name, the same in the kernel half.
+    pub name: &'static str,
+    /// Entries (bytes for a ring) in use when last looked at.
+    pub used: u64,
+    /// Entries (bytes for a ring) that fit.
+    pub capacity: u64,
+}
+
+/// Where a measurement comes from, and why.
+#[derive(Clone, Debug)]
+pub struct SourceRow {
+    /// The measurement.
+    pub measurement: Measurement,
+    /// Its source.
+    pub source: Source,
+    /// Why this source; empty for the usual one.
+    pub reason: String,
+    /// When it was last sampled.
+    pub sampled_at: Option<Instant>,
+}
+
+/// What the agent says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct AgentRow {
+    /// Kernel programs.
+    pub programs: Vec<ProgramRow>,
+    /// Kernel maps.
+    pub maps: Vec<MapRow>,
+    /// Measurements and their sources.
+    pub sources: Vec<SourceRow>,
+    /// Events lost in the kernel half, by kind.
+    pub lost_events: Vec<(&'static str, u64)>,
+    /// Things skipped because they could not be used, by kind (unreadable cgroup files, bad pods, …).
+    pub skipped: Vec<(&'static str, u64)>,
+    /// Cgroups whose path is not known yet.
+    pub unresolved_cgroups: u64,
+    /// Pod containers without names (no metadata has arrived for them).
+    pub unnamed_containers: u64,
+    /// Times that a raw counter went back and was held.
+    pub counter_regressions: u64,
+    /// Passes of the snapshot and the seconds they took, all hierarchies together.
+    pub passes: u64,
+    /// Seconds spent in passes.
+    pub pass_seconds: f64,
+    /// Seconds spent bringing the kernel's counters up to date before passes.
+    pub flush_seconds: f64,
+    /// Cgroup records of the last pass.
+    pub pass_cgroups: u64,
+    /// Seconds between the last sign of life of the previous agent on this boot and this one's start; 0 = none known.
+    pub away_seconds: f64,
+    /// Times that an agent started with this data directory, this one included.
+    pub starts: u64,
+    /// Own CPU time in seconds.
+    pub cpu_seconds: f64,
+    /// Own resident memory in bytes.
+    pub resident_bytes: u64,
+    /// Kernel memory of the agent's eBPF maps, bytes.
+    pub map_bytes: u64,
+    /// Seconds since the Unix epoch at which the agent started.
+    pub started_unix: f64,
+    /// Workloads folded into one because there were too many.
+    pub workloads_folded: u64,
+}
+
+/// One coherent view of everything.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// When it was published.
+    pub at: Instant,
+    /// Cgroups that exist, sorted by path.
+    pub cgroups: Vec<CgroupRow>,
+    /// Workloads, sorted by namespace, kind, name and container.
+    pub workloads: Arc<[WorkloadRow]>,
+    /// The agent itself.
+    pub agent: AgentRow,
+}

@@ -1,0 +1,281 @@
+//! What Snug measures of one cgroup, whatever the source.
+//!
+//! Every subject is an `Option`: `None` means "not measured here" (the controller is off, the kernel has no such
+//! file, the pass has not come yet), never zero. Times are nanoseconds, sizes are bytes, counters count from the
+//! cgroup's creation.
+
+use std::sync::Arc;
+
+/// One measurement: what can come from the kernel programs or from cgroup files, chosen one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Measurement {
+    /// CPU time in total.
+    Cpu,
+    /// CFS bandwidth: quota, period, periods, throttling and bursts.
+    Throttling,
+    /// Pressure stall information.
+    Pressure,
+    /// Memory usage, peak and limit.
+    Memory,
+    /// Inactive file cache, hence the working set.
+    WorkingSet,
+    /// memory.events.
+    MemoryEvents,
+    /// Swap usage and limit.
+    Swap,
+    /// Number of tasks and its limit.
+    Pids,
+    /// User and system CPU time, memory.stat, io.stat: always from files.
+    SlowRows,
+}
+
+impl Measurement {
+    /// All of them, in the order in which they are reported.
+    pub const ALL: [Self; 9] = [
+        Self::Cpu,
+        Self::Throttling,
+        Self::Pressure,
+        Self::Memory,
+        Self::WorkingSet,
+        Self::MemoryEvents,
+        Self::Swap,
+        Self::Pids,
+        Self::SlowRows,
+    ];
+
+    /// The name in logs and in the `measurement` label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Throttling => "throttling",
+            Self::Pressure => "pressure",
+            Self::Memory => "memory",
+            Self::WorkingSet => "working_set",
+            Self::MemoryEvents => "memory_events",
+            Self::Swap => "swap",
+            Self::Pids => "pids",
+            Self::SlowRows => "slow_rows",
+        }
+    }
+}
+
+/// Where a measurement comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The eBPF snapshot.
+    Kernel,
+    /// cgroup files.
+    Files,
+    /// Nothing on this host offers it.
+    None,
+}
+
+impl Source {
+    /// The name in logs and in the `source` label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Files => "files",
+            Self::None => "none",
+        }
+    }
+}
+
+/// CPU time in total: cgroup v2 `cpu.stat` usage_usec, v1 `cpuacct.usage`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cpu {
+    /// Nanoseconds of CPU time since the cgroup was created.
+    pub usage_ns: u64,
+}
+
+/// User and system CPU time, scaled by the kernel to add up to the total.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuSplit {
+    /// Nanoseconds in user mode.
+    pub user_ns: u64,
+    /// Nanoseconds in the kernel.
+    pub system_ns: u64,
+}
+
+/// CFS bandwidth control: `cpu.max`, `cpu.max.burst` and the `nr_*` rows of `cpu.stat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Throttling {
+    /// Nanoseconds of CPU time allowed in each period; `None` = no limit.
+    pub quota_ns: Option<u64>,
+    /// Length of a CFS period in nanoseconds.
+    pub period_ns: u64,
+    /// Nanoseconds that may be saved up for a burst.
+    pub burst_limit_ns: u64,
+    /// Periods in which the group was runnable.
+    pub periods: u64,
+    /// Periods in which it was throttled.
+    pub throttled_periods: u64,
+    /// Nanoseconds throttled, summed over CPUs.
+    pub throttled_ns: u64,
+    /// Periods in which it used more than its quota by bursting.
+    pub burst_periods: u64,
+    /// Nanoseconds used beyond the quota by bursting.
+    pub burst_ns: u64,
+}
+
+/// Time stalled on one resource (PSI).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stall {
+    /// Nanoseconds in which at least one task was stalled.
+    pub some_ns: u64,
+    /// Nanoseconds in which all tasks were stalled. 0 where the kernel has no such line.
+    pub full_ns: u64,
+}
+
+/// Pressure stall information of the three resources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// `cpu.pressure`.
+    pub cpu: Stall,
+    /// `memory.pressure`.
+    pub memory: Stall,
+    /// `io.pressure`.
+    pub io: Stall,
+}
+
+/// Memory charged to the cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// `memory.current`, v1 `memory.usage_in_bytes`.
+    pub usage_bytes: u64,
+    /// The kernel's own watermark: `memory.peak`, v1 `memory.max_usage_in_bytes`. `None` before Linux 5.19 on v2 files.
+    pub peak_bytes: Option<u64>,
+    /// `memory.max`, v1 `memory.limit_in_bytes`; `None` = no limit.
+    pub limit_bytes: Option<u64>,
+}
+
+/// File cache that can be dropped at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkingSet {
+    /// `inactive_file` of `memory.stat` (v1: `total_inactive_file`).
+    pub inactive_file_bytes: u64,
+    /// Usage less inactive file, not below 0: what the kubelet calls the working set and evicts by.
+    pub bytes: u64,
+}
+
+/// `memory.events` (on v1 what `memory.failcnt` and `memory.oom_control` offer).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryEvents {
+    /// Reclaimed although under `memory.low`.
+    pub low: u64,
+    /// Throttled over `memory.high`.
+    pub high: u64,
+    /// Hit the limit (v1: `memory.failcnt`).
+    pub max: u64,
+    /// Out of memory at the limit.
+    pub oom: u64,
+    /// Tasks killed by the OOM killer.
+    pub oom_kill: u64,
+}
+
+/// Swap charged to the cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swap {
+    /// `memory.swap.current`; v1: `memory.memsw.usage_in_bytes` less `memory.usage_in_bytes`.
+    pub usage_bytes: u64,
+    /// `memory.swap.max`; `None` = no limit. v1 limits memory and swap together (`memory.memsw.limit_in_bytes`).
+    pub limit_bytes: Option<u64>,
+}
+
+/// Tasks (processes and threads).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pids {
+    /// `pids.current`.
+    pub current: u64,
+    /// `pids.max`; `None` = no limit.
+    pub limit: Option<u64>,
+}
+
+/// The rows of `memory.stat` that are exported. On v1 the `total_*` rows (the cgroup and all below it).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryStat {
+    /// `anon`; v1 `total_rss`.
+    pub anon_bytes: u64,
+    /// `file`; v1 `total_cache`.
+    pub file_bytes: u64,
+    /// `kernel` (Linux 5.18); v1 `memory.kmem.usage_in_bytes`.
+    pub kernel_bytes: Option<u64>,
+    /// `shmem`.
+    pub shmem_bytes: u64,
+    /// `file_mapped`; v1 `total_mapped_file`.
+    pub file_mapped_bytes: u64,
+    /// `file_dirty`; v1 `total_dirty`.
+    pub file_dirty_bytes: u64,
+    /// `file_writeback`; v1 `total_writeback`.
+    pub file_writeback_bytes: u64,
+    /// `active_file`.
+    pub active_file_bytes: u64,
+    /// `inactive_file`.
+    pub inactive_file_bytes: u64,
+    /// `active_anon`.
+    pub active_anon_bytes: u64,
+    /// `inactive_anon`.
+    pub inactive_anon_bytes: u64,
+    /// `slab_reclaimable`; v1 does not say.
+    pub slab_reclaimable_bytes: Option<u64>,
+    /// `slab_unreclaimable`; v1 does not say.
+    pub slab_unreclaimable_bytes: Option<u64>,
+    /// `unevictable`.
+    pub unevictable_bytes: u64,
+    /// `pgfault`: minor and major.
+    pub page_faults: u64,
+    /// `pgmajfault`.
+    pub major_page_faults: u64,
+    /// `pgscan`.
+    pub page_scans: Option<u64>,
+    /// `pgsteal`.
+    pub page_steals: Option<u64>,
+    /// `workingset_refault_anon`.
+    pub refaults_anon: Option<u64>,
+    /// `workingset_refault_file`.
+    pub refaults_file: Option<u64>,
+}
+
+/// Disk I/O of one block device: a line of `io.stat`, v1 `blkio.throttle.io_service_bytes` and `io_serviced`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IoDevice {
+    /// Device number, major part.
+    pub major: u32,
+    /// Device number, minor part.
+    pub minor: u32,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub write_bytes: u64,
+    /// Read operations.
+    pub reads: u64,
+    /// Write operations.
+    pub writes: u64,
+}
+
+/// Everything measured of one cgroup.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Values {
+    /// CPU time in total.
+    pub cpu: Option<Cpu>,
+    /// User and system CPU time.
+    pub cpu_split: Option<CpuSplit>,
+    /// CFS bandwidth.
+    pub throttling: Option<Throttling>,
+    /// Pressure stall information.
+    pub pressure: Option<Pressure>,
+    /// Memory usage, peak, limit.
+    pub memory: Option<Memory>,
+    /// Working set.
+    pub working_set: Option<WorkingSet>,
+    /// memory.events.
+    pub memory_events: Option<MemoryEvents>,
+    /// Swap.
+    pub swap: Option<Swap>,
+    /// Tasks.
+    pub pids: Option<Pids>,
+    /// memory.stat.
+    pub memory_stat: Option<Arc<MemoryStat>>,
+    /// io.stat, sorted by device number.
+    pub io: Option<Arc<[IoDevice]>>,
+}

@@ -1,0 +1,2 @@
+//! The `snug` command.
+fn main() {}

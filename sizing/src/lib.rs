@@ -1,0 +1,1 @@
+//! Sizing: evidence in, recommendation out. Pure: no I/O, no async.

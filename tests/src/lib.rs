@@ -1,0 +1,1 @@
+//! Guards and helpers that the whole-system tests share.
