@@ -1,4 +1,27 @@
-//! Kernel programs of Snug.
+//! Kernel programs of Snug, one file per subject. On a host it is an empty program; `cargo xtask build-ebpf` builds it
+//! for the kernel.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(unsafe_code, reason = "kernel memory is read through raw pointers, by helpers that check them")
+)]
+
+#[cfg(target_arch = "bpf")]
+mod programs;
+
 #[cfg(not(target_arch = "bpf"))]
-fn main() {}
+fn main() {
+    eprintln!("snug-ebpf runs in the kernel: build it with `cargo xtask build-ebpf`");
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel lends its GPL-only helpers to programs that say so.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -4,5 +4,6 @@ pub mod cgroupfs;
 pub mod config;
 pub mod exporters;
 pub mod identity;
+pub mod kernel;
 pub mod store;
 pub mod values;

@@ -1,0 +1,71 @@
+//! One record per cgroup, in one pass over a hierarchy.
+//!
+//! The records go into an array that the agent has mapped: what a `read` of the iterator returns is capped at 32 KiB,
+//! and a cgroup iteration cannot be resumed. The pass holds `cgroup_mutex`, hence: fixed work per cgroup, no loops.
+
+use aya_ebpf::{
+    helpers::bpf_ktime_get_ns,
+    macros::map,
+    maps::Array,
+};
+use snug_ebpf::abi::snapshot::{PassEnd, SnapshotRecord};
+
+use super::read::fill;
+
+/// Lets the agent map an array into its memory.
+const BPF_F_MMAPABLE: u32 = 1 << 10;
+
+/// The records of the last pass, in the order of the walk. The agent sets the size.
+#[map]
+static RECORDS: Array<SnapshotRecord> = Array::with_max_entries(8192, BPF_F_MMAPABLE);
+
+/// How the last pass went: one entry.
+#[map]
+static PASS_END: Array<PassEnd> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What the kernel hands an iterator program: pointers to its meta data and to the cgroup.
+#[repr(C)]
+struct CgroupIterContext {
+    meta: *const IterMeta,
+    cgroup: *const u8,
+}
+
+/// `struct bpf_iter_meta`.
+#[repr(C)]
+struct IterMeta {
+    seq_file: *const u8,
+    session_id: u64,
+    seq_num: u64,
+}
+
+/// Fills the next record. The agent drives it by reading the iterator to its end.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/cgroup")]
+extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
+    // SAFETY: the kernel calls an iterator program with a valid context and meta data.
+    let (cgroup, first) = unsafe { ((*context).cgroup, (*(*context).meta).seq_num == 0) };
+    let Some(end) = PASS_END.get_ptr_mut(0) else { return 0 };
+    // SAFETY: the entry lives as long as the map, and passes exclude each other by `cgroup_mutex`.
+    let end = unsafe { &mut *end };
+    if cgroup.is_null() {
+        // SAFETY: the helper has no precondition.
+        end.held_ns = unsafe { bpf_ktime_get_ns() }.wrapping_sub(end.started_ns);
+        return 0;
+    }
+    if first {
+        // SAFETY: the helper has no precondition.
+        *end = PassEnd { started_ns: unsafe { bpf_ktime_get_ns() }, ..PassEnd::default() };
+    }
+    let stored = end.cgroups - end.lost - end.unreadable;
+    end.cgroups += 1;
+    match u32::try_from(stored).ok().and_then(|index| RECORDS.get_ptr_mut(index)) {
+        // SAFETY: the entry lives as long as the map; nobody else writes it during the pass.
+        Some(record) => {
+            if fill(unsafe { &mut *record }, cgroup).is_none() {
+                end.unreadable += 1;
+            }
+        }
+        None => end.lost += 1,
+    }
+    0
+}

@@ -1,0 +1,18 @@
+//! Embeds the kernel half, if it was built: `cargo xtask build-ebpf` builds it, this only copies the object.
+//!
+//! Without it (a plain `cargo check`, say) the agent still builds; it then says so and reads cgroup files.
+
+use std::{env, fs, path::PathBuf};
+
+fn main() {
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("snug-ebpf.o");
+    println!("cargo::rerun-if-env-changed=SNUG_EBPF_OBJECT");
+    let object = env::var_os("SNUG_EBPF_OBJECT")
+        .map_or_else(|| manifest.join("../target/snug-ebpf.o"), PathBuf::from);
+    println!("cargo::rerun-if-changed={}", object.display());
+    let bytes = fs::read(&object).unwrap_or_default();
+    if let Err(error) = fs::write(&out, bytes) {
+        println!("cargo::error=cannot write {}: {error}", out.display());
+    }
+}

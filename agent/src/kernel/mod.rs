@@ -1,0 +1,13 @@
+//! The only part of the agent that knows aya and raw bpf calls.
+#![expect(unsafe_code, reason = "bpf(2) and memory shared with the kernel have no safe interface")]
+
+mod events;
+mod iterator;
+mod mapped;
+mod offsets;
+mod programs;
+
+pub use events::Event;
+pub use iterator::CgroupIterator;
+pub use offsets::{OffsetsError, resolve as resolve_offsets};
+pub use programs::{KernelError, KernelHalf, KernelOptions, Pass};

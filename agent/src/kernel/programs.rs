@@ -1,0 +1,417 @@
+//! Loading the programs, each alone, with a verdict for each.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader, Pod,
+    maps::{MapData, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, Iter, Program, ProgramError},
+    sys::{Stats, enable_stats},
+    util::KernelVersion,
+};
+use aya_log::EbpfLogger;
+use snug_ebpf::abi::{
+    lifecycle::LOST_KINDS,
+    snapshot::{Offsets, PassEnd, SnapshotRecord},
+};
+
+use super::{
+    events::Event,
+    iterator::CgroupIterator,
+    mapped::MappedArray,
+    offsets::{self, OffsetsError},
+};
+use crate::store::published::{MapRow, ProgramRow, Verdict};
+
+/// The object that `cargo xtask build-ebpf` made; empty if the agent was built without.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/snug-ebpf.o"));
+
+/// Where a kernel shows its types.
+const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
+
+/// The lifecycle programs and their tracepoints.
+const LIFECYCLE: [(&str, &str); 3] = [
+    ("cgroup_made", "cgroup_mkdir"),
+    ("cgroup_populated", "cgroup_notify_populated"),
+    ("cgroup_removed", "cgroup_rmdir"),
+];
+
+/// Why the kernel half cannot be used at all. The agent then measures by cgroup files.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The binary has no object.
+    #[error("this agent was built without its kernel half; build it with `cargo xtask build`")]
+    NotBuilt,
+    /// No types, or unknown ones.
+    #[error(transparent)]
+    Offsets(#[from] OffsetsError),
+    /// The types could be read but not used by aya.
+    #[error("cannot use the kernel's types: {0}")]
+    Types(#[from] aya::BtfError),
+    /// The maps could not be made.
+    #[error("cannot set up the kernel half: {}{}", chain(source), remedy(source))]
+    Load {
+        /// The reason.
+        source: Box<EbpfError>,
+    },
+    /// A map is not there or not as expected.
+    #[error("the kernel half has no usable map {name}: {reason}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A hierarchy could not be linked.
+    #[error("cannot walk the cgroups below {}: {source}", path.display())]
+    Link {
+        /// The directory.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A pass failed.
+    #[error("a pass over the cgroups failed: {0}")]
+    Pass(#[source] io::Error),
+    /// The snapshot does not run.
+    #[error("the snapshot program does not run: {0}")]
+    NoSnapshot(String),
+}
+
+/// What the kernel half is told before it is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelOptions {
+    /// Cgroups that one pass can hold.
+    pub max_cgroups: u32,
+    /// Ids of the hierarchies to follow; unused places are `u32::MAX`.
+    pub hierarchies: [u32; 4],
+    /// Level of the programs' log: 0 off, 1 error … 5 trace.
+    pub log_level: u8,
+    /// Have the kernel count the programs' runs and run time.
+    pub stats: bool,
+}
+
+/// The loaded kernel half. Dropped = everything detached.
+pub struct KernelHalf {
+    ebpf: Ebpf,
+    records: MappedArray<SnapshotRecord>,
+    pass_end: MappedArray<PassEnd>,
+    events: RingBuf<MapData>,
+    lost: PerCpuArray<MapData, u64>,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
+    verdicts: Vec<(&'static str, Verdict)>,
+    missing_fields: Vec<&'static str>,
+    _stats: Option<OwnedFd>,
+}
+
+/// What one pass found.
+pub struct Pass<'a> {
+    /// How it went.
+    pub end: PassEnd,
+    records: &'a MappedArray<SnapshotRecord>,
+}
+
+impl Pass<'_> {
+    /// The records, in the order of the walk.
+    pub fn records(&self) -> impl Iterator<Item = SnapshotRecord> + '_ {
+        let stored = self.end.cgroups.saturating_sub(self.end.lost + self.end.unreadable);
+        (0..usize::try_from(stored).unwrap_or(0)).map_while(|index| self.records.get(index))
+    }
+}
+
+/// [`Offsets`] as a global of the programs.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct GlobalOffsets(Offsets);
+// SAFETY: integers without padding.
+unsafe impl Pod for GlobalOffsets {}
+
+impl KernelHalf {
+    /// Loads and attaches what this kernel can run.
+    ///
+    /// # Errors
+    /// When nothing can run: no object, no kernel types, maps refused. A single program that fails has a verdict instead.
+    pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
+        if OBJECT.is_empty() {
+            return Err(KernelError::NotBuilt);
+        }
+        let (offsets, missing_fields) = {
+            let types = btf_rs::Btf::from_file(KERNEL_TYPES).map_err(|source| OffsetsError::Unreadable {
+                path: KERNEL_TYPES.to_owned(),
+                source,
+            })?;
+            offsets::resolve(&types)?
+        };
+        let offsets = GlobalOffsets(offsets);
+        let types = Btf::from_sys_fs()?;
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&types))
+            .override_global("OFFSETS", &offsets, true)
+            .override_global("HIERARCHIES", options.hierarchies.as_slice(), true)
+            .override_global("AYA_LOG_LEVEL", &options.log_level, false)
+            .map_max_entries("RECORDS", options.max_cgroups)
+            .load(OBJECT)
+            .map_err(|source| KernelError::Load { source: Box::new(source) })?;
+
+        let records = array::<SnapshotRecord>(&ebpf, "RECORDS", options.max_cgroups)?;
+        let pass_end = array::<PassEnd>(&ebpf, "PASS_END", 1)?;
+        let events = take(&mut ebpf, "EVENTS")?;
+        let events = RingBuf::try_from(events).map_err(|error| unusable("EVENTS", &error))?;
+        let lost = take(&mut ebpf, "LOST")?;
+        let lost = PerCpuArray::try_from(lost).map_err(|error| unusable("LOST", &error))?;
+        let log = if options.log_level > 0 {
+            Some(EbpfLogger::init(&mut ebpf).map_err(|error| unusable("AYA_LOGS", &error))?)
+        } else {
+            None
+        };
+
+        let mut verdicts = vec![("snapshot", load_snapshot(&mut ebpf, &types))];
+        for (name, tracepoint) in LIFECYCLE {
+            verdicts.push((name, attach_tracepoint(&mut ebpf, &types, name, tracepoint)));
+        }
+        let stats = options.stats.then(|| enable_stats(Stats::RunTime)).and_then(|enabled| {
+            enabled
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "the kernel will not count the programs' run time");
+                })
+                .ok()
+        });
+        Ok(Self {
+            ebpf,
+            records,
+            pass_end,
+            events,
+            lost,
+            log,
+            verdicts,
+            missing_fields,
+            _stats: stats,
+        })
+    }
+
+    /// Fields that this kernel's types lack; what they would tell is not measured by the kernel half.
+    pub fn missing_fields(&self) -> &[&'static str] {
+        &self.missing_fields
+    }
+
+    /// Links the snapshot to a cgroup directory and all below it.
+    ///
+    /// # Errors
+    /// When the snapshot does not run here or the directory is no cgroup.
+    pub fn iterate(&self, directory: &Path) -> Result<CgroupIterator, KernelError> {
+        let Some((_, Verdict::Running)) = self.verdicts.iter().find(|(name, _)| *name == "snapshot") else {
+            return Err(KernelError::NoSnapshot(self.verdict("snapshot").reason().to_owned()));
+        };
+        let link = |source| KernelError::Link { path: directory.to_owned(), source };
+        let program: &Iter = self
+            .ebpf
+            .program("snapshot")
+            .and_then(|program| match program {
+                Program::Iter(iter) => Some(iter),
+                _ => None,
+            })
+            .ok_or_else(|| KernelError::NoSnapshot("it is not in the object".to_owned()))?;
+        let fd = program.fd().map_err(|error| KernelError::NoSnapshot(chain(&error)))?;
+        let start = File::open(directory).map_err(link)?;
+        CgroupIterator::new(fd.as_fd(), &start).map_err(link)
+    }
+
+    /// Walks the cgroups of `iterator` once. The records stay until the next pass.
+    ///
+    /// # Errors
+    /// When the kernel refuses the walk (the hierarchy has gone, say).
+    pub fn pass(&self, iterator: &CgroupIterator) -> Result<Pass<'_>, KernelError> {
+        iterator.run().map_err(KernelError::Pass)?;
+        Ok(Pass { end: self.pass_end.get(0).unwrap_or_default(), records: &self.records })
+    }
+
+    /// Waits for events or for `other` to become readable, at most for `timeout`; true = there may be events.
+    ///
+    /// # Errors
+    /// When poll(2) fails.
+    pub fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+        let mut fds = [self.events.as_raw_fd(), other.as_raw_fd()]
+            .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        let timeout = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
+        // SAFETY: two live entries.
+        let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) };
+        if ready < 0 {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) };
+        }
+        Ok(fds[0].revents != 0)
+    }
+
+    /// Takes all events that wait. The second value counts entries that were none.
+    pub fn drain(&mut self, mut handle: impl FnMut(Event)) -> u64 {
+        let mut foreign = 0;
+        while let Some(item) = self.events.next() {
+            match Event::decode(&item) {
+                Some(event) => handle(event),
+                None => foreign += 1,
+            }
+        }
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        foreign
+    }
+
+    /// Events that the kernel half could not deliver, by kind, summed over CPUs.
+    pub fn lost(&self) -> Vec<(&'static str, u64)> {
+        LOST_KINDS
+            .iter()
+            .zip(0..)
+            .map(|(kind, index)| {
+                let count = self.lost.get(&index, 0).map_or(0, |counts| counts.iter().sum());
+                (*kind, count)
+            })
+            .collect()
+    }
+
+    /// The programs, their verdicts and what they cost.
+    pub fn programs(&self) -> Vec<ProgramRow> {
+        self.verdicts
+            .iter()
+            .map(|(name, verdict)| {
+                let info = match verdict {
+                    Verdict::Running => self.ebpf.program(name).and_then(|program| program.info().ok()),
+                    _ => None,
+                };
+                ProgramRow {
+                    name,
+                    verdict: verdict.clone(),
+                    run_time_ns: info
+                        .as_ref()
+                        .map_or(0, |info| u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX)),
+                    run_count: info.as_ref().map_or(0, aya::programs::ProgramInfo::run_count),
+                }
+            })
+            .collect()
+    }
+
+    /// How full the maps are; `used` is what the last pass of the fullest hierarchy took.
+    pub fn maps(&self, used: u64) -> Vec<MapRow> {
+        vec![MapRow { name: "records", used, capacity: self.records.capacity() as u64 }]
+    }
+
+    /// Kernel memory of all maps that this process holds, bytes, as the kernel counts it.
+    pub fn map_bytes(&self) -> u64 {
+        let Ok(fds) = fs::read_dir("/proc/self/fdinfo") else { return 0 };
+        fds.flatten()
+            .filter_map(|fd| fs::read_to_string(fd.path()).ok())
+            .filter(|info| info.contains("map_type:"))
+            .filter_map(|info| {
+                info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok())
+            })
+            .sum()
+    }
+
+    fn verdict(&self, program: &str) -> Verdict {
+        self.verdicts
+            .iter()
+            .find(|(name, _)| *name == program)
+            .map_or_else(|| Verdict::Failed("unknown program".to_owned()), |(_, verdict)| verdict.clone())
+    }
+}
+
+fn load_snapshot(ebpf: &mut Ebpf, types: &Btf) -> Verdict {
+    let Some(Program::Iter(program)) = ebpf.program_mut("snapshot") else {
+        return Verdict::Failed("it is not in the object".to_owned());
+    };
+    match program.load("cgroup", types) {
+        Ok(()) => Verdict::Running,
+        Err(ProgramError::Btf(_)) => Verdict::Unsupported(format!(
+            "the kernel has no cgroup iterator (Linux 6.1 and later do; this is {})",
+            kernel_release()
+        )),
+        Err(error) => Verdict::Failed(explained(&error)),
+    }
+}
+
+fn attach_tracepoint(ebpf: &mut Ebpf, types: &Btf, name: &str, tracepoint: &str) -> Verdict {
+    let Some(Program::BtfTracePoint(program)) = ebpf.program_mut(name) else {
+        return Verdict::Failed("it is not in the object".to_owned());
+    };
+    let result = BtfTracePoint::load(program, tracepoint, types).and_then(|()| program.attach());
+    match result {
+        Ok(_) => Verdict::Running,
+        Err(ProgramError::Btf(_)) => {
+            Verdict::Unsupported(format!("the kernel has no tracepoint {tracepoint} with types"))
+        }
+        Err(error) => Verdict::Failed(explained(&error)),
+    }
+}
+
+/// The running kernel, for messages only.
+fn kernel_release() -> String {
+    KernelVersion::current().map_or_else(
+        |_| "unknown".to_owned(),
+        |version| {
+            let code = version.code();
+            format!("{}.{}", code >> 16, (code >> 8) & 0xff)
+        },
+    )
+}
+
+/// An error, its causes and, where there is one, the remedy.
+fn explained(error: &ProgramError) -> String {
+    format!("{}{}", chain(error), remedy(error))
+}
+
+/// An error and its causes in one line; the verifier's log only with its end, where the reason is.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    const LONGEST: usize = 600;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().rev().nth(LONGEST) {
+        Some((start, _)) => format!("… {}", &line[start..]),
+        None => line,
+    }
+}
+
+/// What to do about an error, where the cause is clear.
+fn remedy(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let mut source = Some(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>()
+            && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+        {
+            return "; the agent needs CAP_BPF and CAP_PERFMON (before Linux 5.8 CAP_SYS_ADMIN)";
+        }
+        source = cause.source();
+    }
+    ""
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelError> {
+    ebpf.take_map(name)
+        .ok_or_else(|| KernelError::Map { name, reason: "it is not in the object".to_owned() })
+}
+
+fn unusable(name: &'static str, error: &(dyn std::error::Error + 'static)) -> KernelError {
+    KernelError::Map { name, reason: chain(error) }
+}
+
+/// Maps an array of the object into memory.
+fn array<T: Copy>(ebpf: &Ebpf, name: &'static str, entries: u32) -> Result<MappedArray<T>, KernelError> {
+    let map = match ebpf.map(name) {
+        Some(aya::maps::Map::Array(map)) => map,
+        _ => return Err(KernelError::Map { name, reason: "it is not in the object".to_owned() }),
+    };
+    MappedArray::new(map.fd().as_fd(), entries).map_err(|error| unusable(name, &error))
+}
