@@ -1,5 +1,10 @@
 //! Who a cgroup is: from its path alone, and by the pods that were made known.
 
+pub mod path;
+pub mod pods;
+pub mod pods_file;
+pub mod workload;
+
 use std::sync::Arc;
 
 /// What a cgroup stands for.

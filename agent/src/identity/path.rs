@@ -1,0 +1,333 @@
+//! Who a cgroup is, from its path alone.
+//!
+//! The path is walked from the hierarchy's root, because what a name means depends on where it stands: 64 hex digits
+//! are a container in a pod or in `/docker`, and nobody's business inside a container. Kubernetes' own names
+//! (`kubepods`, pod slices) are looked for at every depth, so that the deepest match wins: a pod of a node that is
+//! itself a container (kind, minikube, k3s in a container) is a pod, and that node is a container.
+//!
+//! What has no identity of its own, and stays in the sum of the cgroup that it is in:
+//! - everything below a container, unless it is a Kubernetes node;
+//! - everything below a systemd unit, unless it is a container (rootless podman, `podman --cgroups=split`);
+//! - `conmon`, which podman and CRI-O start for each container: its cost is the host's or the pod's;
+//! - mount, automount, socket and swap units: nodes have hundreds, and next to none holds a process.
+//!
+//! Who may make cgroups below a container may give them any name, so a privileged container can claim pods that it
+//! does not have. It can only do so below itself.
+
+use crate::identity::{Level, PathIdentity, Qos, Runtime};
+
+/// Who the cgroup at `path` is; `path` is below the hierarchy's root and begins with `/`.
+///
+/// `None` for a cgroup that belongs to the container or unit around it or is a runtime's helper (see the module), and
+/// for what is no path below the root: no leading `/`, or `..` in it, as the kernel shows cgroups outside a namespace.
+///
+/// `id` of the result is a container's 64 hex digits, a podman pod's id, a unit's name as systemd prints it, `/` for
+/// the root, and the last component for everything else. Podman's own pods are [`Level::Slice`]: no pod metadata will
+/// ever name them.
+pub fn parse(path: &str) -> Option<PathIdentity> {
+    let mut walk = Walk { inside: Inside::Nothing, spot: Spot::Elsewhere, parent: "" };
+    let mut found = Found::Root;
+    for name in path.strip_prefix('/')?.split('/').filter(|name| !name.is_empty()) {
+        if name == "." || name == ".." {
+            return None;
+        }
+        found = walk.step(name);
+        walk.parent = name;
+    }
+    found.identity()
+}
+
+/// What a cgroup's path goes through that gives the names below it another meaning.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Nothing,
+    Unit,
+    Container,
+}
+
+/// Where in Kubernetes' tree the walk is.
+#[derive(Clone, Copy)]
+enum Spot<'a> {
+    Elsewhere,
+    /// In `kubepods` or one of its QoS directories: pods here have this class.
+    Kubepods(Qos),
+    Pod(Pod<'a>),
+}
+
+#[derive(Clone, Copy)]
+struct Pod<'a> {
+    /// As the path has it: a pod slice has `_` for each `-`.
+    uid: &'a str,
+    qos: Qos,
+}
+
+struct Walk<'a> {
+    inside: Inside,
+    spot: Spot<'a>,
+    parent: &'a str,
+}
+
+enum Found<'a> {
+    Root,
+    Slice(&'a str),
+    PodmanPod(&'a str),
+    Pod { pod: Pod<'a>, name: &'a str },
+    Sandbox { id: &'a str, pod: Pod<'a> },
+    Container { id: &'a str, runtime: Runtime, pod: Option<Pod<'a>> },
+    Unit(&'a str),
+    Cgroup(&'a str),
+    PartOfOther,
+}
+
+impl<'a> Walk<'a> {
+    fn step(&mut self, name: &'a str) -> Found<'a> {
+        if let Some(found) = self.kubernetes(name) {
+            return found;
+        }
+        if let Some((id, runtime, pod)) = colon_form(name)
+            && (pod.is_some() || self.inside != Inside::Container)
+        {
+            return self.container(id, runtime, pod);
+        }
+        if let Spot::Pod(pod) = self.spot {
+            return self.in_pod(name, pod);
+        }
+        self.spot = Spot::Elsewhere;
+        if self.inside == Inside::Container {
+            return Found::PartOfOther;
+        }
+        match named_container(name) {
+            Some((id, Named::Container(runtime))) => return self.container(id, runtime, None),
+            Some((_, Named::Conmon)) => return self.part_of_other(),
+            None => {}
+        }
+        if let Some(id) = podman_pod_slice(name) {
+            return Found::PodmanPod(id);
+        }
+        match (self.parent, name) {
+            ("libpod_parent", "conmon") => return self.part_of_other(),
+            ("libpod_parent", id) if is_container_id(id) => return Found::PodmanPod(id),
+            ("docker" | "moby", id) if is_container_id(id) => {
+                return self.container(id, Runtime::Docker, None);
+            }
+            // containerd without a cgroup path from its client: the namespace and the container's id.
+            ("k8s.io" | "default", id) if is_container_id(id) => {
+                return self.container(id, Runtime::Containerd, None);
+            }
+            _ => {}
+        }
+        self.on_host(name)
+    }
+
+    /// Kubernetes' own directories and slices, at any depth.
+    fn kubernetes(&mut self, name: &'a str) -> Option<Found<'a>> {
+        if let Some(pod) = pod_slice(name) {
+            self.spot = Spot::Pod(pod);
+            return Some(Found::Pod { pod, name });
+        }
+        if let Some(qos) = kubepods(name) {
+            self.spot = Spot::Kubepods(qos);
+            return Some(Found::Slice(name));
+        }
+        let Spot::Kubepods(qos) = self.spot else { return None };
+        let class = match name {
+            "burstable" => Some(Qos::Burstable),
+            "besteffort" => Some(Qos::BestEffort),
+            _ => None,
+        };
+        if let Some(class) = class {
+            self.spot = Spot::Kubepods(class);
+            return Some(Found::Slice(name));
+        }
+        let uid = name.strip_prefix("pod").filter(|uid| is_uid(uid))?;
+        let pod = Pod { uid, qos };
+        self.spot = Spot::Pod(pod);
+        Some(Found::Pod { pod, name })
+    }
+
+    /// A direct child of a pod's cgroup.
+    fn in_pod(&mut self, name: &'a str, pod: Pod<'a>) -> Found<'a> {
+        match named_container(name) {
+            Some((id, Named::Container(runtime))) => return self.container(id, runtime, Some(pod)),
+            Some((_, Named::Conmon)) => return self.part_of_other(),
+            None => {}
+        }
+        if is_container_id(name) {
+            return self.container(name, Runtime::Unknown, Some(pod));
+        }
+        if let Some(id) = name.strip_prefix("kata_").filter(|id| is_container_id(id)) {
+            // Kata's virtual machine, all of the pod's containers in it, goes by the sandbox's id.
+            self.part_of_other();
+            return Found::Sandbox { id, pod };
+        }
+        let other_runtime = name.strip_suffix(".scope").and_then(|stem| stem.rsplit_once('-'));
+        match other_runtime {
+            Some((_, id)) if is_container_id(id) => self.container(id, Runtime::Unknown, Some(pod)),
+            _ => self.part_of_other(),
+        }
+    }
+
+    /// Neither Kubernetes' nor by its name a container.
+    fn on_host(&mut self, name: &'a str) -> Found<'a> {
+        if self.inside == Inside::Unit {
+            return Found::PartOfOther;
+        }
+        // A runtime that was given a parent cgroup by hand (`docker run --cgroup-parent`, ECS).
+        if is_container_id(name) && kubepods(self.parent).is_none() && !is_qos_directory(self.parent) {
+            return self.container(name, Runtime::Unknown, None);
+        }
+        match unit_type(name) {
+            Some((_, "slice")) => Found::Slice(name),
+            Some((unit, "service" | "scope")) => {
+                self.inside = Inside::Unit;
+                Found::Unit(unit)
+            }
+            Some(_) => {
+                self.inside = Inside::Unit;
+                Found::PartOfOther
+            }
+            None if matches!(name, "docker" | "k8s.io" | "libpod_parent") => Found::Slice(name),
+            None => Found::Cgroup(name),
+        }
+    }
+
+    fn container(&mut self, id: &'a str, runtime: Runtime, pod: Option<Pod<'a>>) -> Found<'a> {
+        self.part_of_other();
+        Found::Container { id, runtime, pod }
+    }
+
+    /// What comes below belongs to this cgroup or to the one that this one belongs to.
+    fn part_of_other(&mut self) -> Found<'a> {
+        self.inside = Inside::Container;
+        self.spot = Spot::Elsewhere;
+        Found::PartOfOther
+    }
+}
+
+impl Found<'_> {
+    fn identity(self) -> Option<PathIdentity> {
+        let (level, runtime, pod, id) = match self {
+            Self::Root => (Level::Root, Runtime::Unknown, None, "/"),
+            Self::Slice(name) => (Level::Slice, Runtime::Unknown, None, name),
+            Self::PodmanPod(id) => (Level::Slice, Runtime::Podman, None, id),
+            Self::Pod { pod, name } => (Level::Pod, Runtime::Unknown, Some(pod), name),
+            Self::Sandbox { id, pod } => (Level::Sandbox, Runtime::Unknown, Some(pod), id),
+            Self::Container { id, runtime, pod } => (Level::Container, runtime, pod, id),
+            Self::Unit(unit) => (Level::Unit, Runtime::Unknown, None, unit),
+            Self::Cgroup(name) => (Level::Cgroup, Runtime::Unknown, None, name),
+            Self::PartOfOther => return None,
+        };
+        Some(PathIdentity {
+            level,
+            runtime,
+            pod_uid: pod.map(|pod| pod.uid.replace('_', "-")),
+            qos: pod.map(|pod| pod.qos),
+            id: id.to_owned(),
+        })
+    }
+}
+
+enum Named {
+    Container(Runtime),
+    /// The process beside a container that holds its terminal and takes its exit code.
+    Conmon,
+}
+
+/// `<runtime>-<id>.scope` (systemd driver) or `<runtime>-<id>` (cgroupfs driver).
+fn named_container(name: &str) -> Option<(&str, Named)> {
+    let (prefix, id) = name.strip_suffix(".scope").unwrap_or(name).rsplit_once('-')?;
+    if !is_container_id(id) {
+        return None;
+    }
+    if matches!(prefix, "crio-conmon" | "libpod-conmon") {
+        return Some((id, Named::Conmon));
+    }
+    runtime_of_prefix(prefix).map(|runtime| (id, Named::Container(runtime)))
+}
+
+/// `<slice>:<runtime>:<id>`: a path for the systemd driver that a runtime set to cgroupfs took for a directory's name.
+fn colon_form(name: &str) -> Option<(&str, Runtime, Option<Pod<'_>>)> {
+    let mut parts = name.rsplitn(3, ':');
+    let (id, prefix, slice) = (parts.next()?, parts.next()?, parts.next()?);
+    let runtime = runtime_of_prefix(prefix).filter(|_| is_container_id(id))?;
+    Some((id, runtime, pod_slice(slice)))
+}
+
+fn runtime_of_prefix(prefix: &str) -> Option<Runtime> {
+    match prefix {
+        "cri-containerd" | "nerdctl" => Some(Runtime::Containerd),
+        "crio" => Some(Runtime::CriO),
+        "docker" => Some(Runtime::Docker),
+        "libpod" | "libpod-payload" => Some(Runtime::Podman),
+        _ => None,
+    }
+}
+
+/// `kubepods`, `kubepods.slice` and the QoS slices, also with the kubelet's `--cgroup-root` before them
+/// (`kubelet-kubepods.slice`). Says which class the pods have that stand right in it.
+fn kubepods(name: &str) -> Option<Qos> {
+    if name == "kubepods" {
+        return Some(Qos::Guaranteed);
+    }
+    let (stem, qos) = class_of_stem(name.strip_suffix(".slice")?);
+    is_kubepods_stem(stem).then_some(qos)
+}
+
+/// `kubepods[-burstable|-besteffort]-pod<uid>.slice`, with or without a cgroup root before it.
+fn pod_slice(name: &str) -> Option<Pod<'_>> {
+    let (parent, uid) = name.strip_suffix(".slice")?.rsplit_once("-pod")?;
+    let (stem, qos) = class_of_stem(parent);
+    (is_kubepods_stem(stem) && is_uid(uid)).then_some(Pod { uid, qos })
+}
+
+fn class_of_stem(stem: &str) -> (&str, Qos) {
+    if let Some(stem) = stem.strip_suffix("-burstable") {
+        (stem, Qos::Burstable)
+    } else if let Some(stem) = stem.strip_suffix("-besteffort") {
+        (stem, Qos::BestEffort)
+    } else {
+        (stem, Qos::Guaranteed)
+    }
+}
+
+fn is_kubepods_stem(stem: &str) -> bool {
+    stem == "kubepods" || stem.ends_with("-kubepods")
+}
+
+fn is_qos_directory(name: &str) -> bool {
+    matches!(name, "burstable" | "besteffort")
+}
+
+/// `machine-libpod_pod_<id>.slice`, for a user `user-libpod_pod_<id>.slice`.
+fn podman_pod_slice(name: &str) -> Option<&str> {
+    let (_, id) = name.strip_suffix(".slice")?.rsplit_once("libpod_pod_")?;
+    is_container_id(id).then_some(id)
+}
+
+/// Every runtime here names containers by 256 bits in lower-case hex.
+fn is_container_id(id: &str) -> bool {
+    id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A UUID, a static pod's hash, or what a static pod's manifest sets by hand, which nobody checks.
+fn is_uid(uid: &str) -> bool {
+    uid.len() <= 128
+        && uid.bytes().any(|byte| byte.is_ascii_digit())
+        && uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// The name and the type of a systemd unit that can have a cgroup.
+///
+/// systemd puts `_` before a name that the kernel could take for one of a cgroup's own files (`cpu.service`).
+fn unit_type(name: &str) -> Option<(&str, &str)> {
+    let unit = name.strip_prefix('_').unwrap_or(name);
+    let (stem, unit_type) = unit.rsplit_once('.')?;
+    let is_name = !stem.is_empty()
+        && stem.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte));
+    let has_cgroup =
+        matches!(unit_type, "service" | "scope" | "slice" | "mount" | "automount" | "socket" | "swap");
+    (is_name && has_cgroup).then_some((unit, unit_type))
+}
+
+#[cfg(test)]
+mod tests;
