@@ -1,2 +1,311 @@
-//! The store: one writer, one published view.
+//! The store: one writer (the sampling thread), one published view.
+//!
+//! The key is the cgroup. Names are attributes that may come later. A cgroup that has ended leaves the view at once;
+//! what it did stays in its workload's counters. Between the two it may be *leaving*: gone from the view, but with a
+//! final record of another hierarchy still on its way.
+
+mod monotone;
 pub mod published;
+mod workloads;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use self::{
+    published::{AgentRow, CgroupRow, Published, WorkloadRow},
+    workloads::{Contribution, WorkloadKey, Workloads},
+};
+use crate::{
+    identity::{Identity, Level, Names, PathIdentity},
+    values::Values,
+};
+
+/// How long an ended cgroup waits for its final records before it is counted as it was last seen.
+const LEAVING: Duration = Duration::from_secs(1);
+
+/// A cgroup in the store. Never used for two cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(u64);
+
+/// The hierarchies that a cgroup is in, as bits of their numbers.
+type Hierarchies = u8;
+
+#[derive(Debug)]
+struct Entry {
+    identity: Arc<Identity>,
+    created_unix: f64,
+    values: Values,
+    contribution: Contribution,
+    workload: Option<WorkloadKey>,
+    present_in: Hierarchies,
+    /// When it ended, if it has.
+    leaving_since: Option<Instant>,
+}
+
+/// What is known of a cgroup when it appears.
+#[derive(Debug)]
+pub struct Appearance {
+    /// Path below the hierarchy's root.
+    pub path: Arc<str>,
+    /// Who it is.
+    pub of_path: PathIdentity,
+    /// Seconds since the Unix epoch.
+    pub created_unix: f64,
+    /// Whether it was there before the agent looked for the first time.
+    pub present_at_start: bool,
+}
+
+/// All cgroups and workloads.
+#[derive(Debug)]
+pub struct Store {
+    entries: HashMap<Key, Entry>,
+    by_path: HashMap<Arc<str>, Key>,
+    /// Living cgroups by path; `None` after a change.
+    sorted: Option<Vec<Key>>,
+    /// Paths with something below them.
+    parents: HashSet<Box<str>>,
+    leaving: usize,
+    next: u64,
+    workloads: Workloads,
+    rows: Arc<[WorkloadRow]>,
+    regressions: u64,
+}
+
+impl Store {
+    /// An empty store with room for `max_workloads` workloads.
+    pub fn new(max_workloads: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            by_path: HashMap::new(),
+            sorted: None,
+            parents: HashSet::new(),
+            leaving: 0,
+            next: 0,
+            workloads: Workloads::new(max_workloads),
+            rows: Arc::new([]),
+            regressions: 0,
+        }
+    }
+
+    /// The living cgroup at a path.
+    pub fn at(&self, path: &str) -> Option<Key> {
+        self.by_path.get(path).copied()
+    }
+
+    /// Whether `key` is in `hierarchy`.
+    pub fn is_in(&self, key: Key, hierarchy: usize) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.present_in & bit(hierarchy) != 0)
+    }
+
+    /// Adds a cgroup that appeared in `hierarchy`. One that still lives at the same path is joined if it is not yet
+    /// known in this hierarchy; else the path has been used again and the old one has ended.
+    pub fn appear(&mut self, appearance: Appearance, hierarchy: usize, now: Instant) -> Key {
+        if let Some(key) = self.at(&appearance.path) {
+            match self.entries.get_mut(&key) {
+                Some(entry) if entry.present_in & bit(hierarchy) == 0 => {
+                    entry.present_in |= bit(hierarchy);
+                    return key;
+                }
+                Some(_) => self.leave(key, now),
+                None => {}
+            }
+        }
+        let Appearance { path, of_path, created_unix, present_at_start } = appearance;
+        self.mark_parents(&path);
+        let key = Key(self.next);
+        self.next += 1;
+        let entry = Entry {
+            identity: Arc::new(Identity { path: path.clone(), of_path, names: None }),
+            created_unix,
+            values: Values::default(),
+            contribution: Contribution::new(present_at_start),
+            workload: None,
+            present_in: bit(hierarchy),
+            leaving_since: None,
+        };
+        let is_parent = self.parents.contains(&*path);
+        self.entries.insert(key, entry);
+        self.by_path.insert(path, key);
+        self.sorted = None;
+        if is_parent {
+            self.make_slice(key);
+        }
+        key
+    }
+
+    /// Takes over what was measured. Values of a cgroup that is leaving are taken too.
+    pub fn update(&mut self, key: Key, values: Values) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.contribution.baseline(&values);
+        self.regressions += monotone::advance(&mut entry.values, values);
+    }
+
+    /// The last values of a cgroup.
+    pub fn values(&self, key: Key) -> Option<&Values> {
+        self.entries.get(&key).map(|entry| &entry.values)
+    }
+
+    /// Who a cgroup is.
+    pub fn identity(&self, key: Key) -> Option<&Arc<Identity>> {
+        self.entries.get(&key).map(|entry| &entry.identity)
+    }
+
+    /// Gives names to a cgroup, and its level where only they tell (a sandbox).
+    pub fn name(&mut self, key: Key, names: Arc<Names>, level: Level) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if entry.identity.names.as_deref() == Some(&*names) && entry.identity.of_path.level == level {
+            return;
+        }
+        let of_path = PathIdentity { level, ..entry.identity.of_path.clone() };
+        entry.identity = Arc::new(Identity { path: entry.identity.path.clone(), of_path, names: Some(names) });
+    }
+
+    /// A cgroup is no longer in `hierarchy`. Out of the first one it was known in, or out of all: it has ended.
+    /// `final_values` is its last state, `awaited` whether final records of this hierarchy may still come.
+    pub fn depart(&mut self, key: Key, hierarchy: usize, primary: bool, awaited: bool, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if !awaited {
+            entry.present_in &= !bit(hierarchy);
+        }
+        let ended = primary || entry.present_in == 0;
+        if ended && entry.leaving_since.is_none() {
+            self.leave(key, now);
+        }
+    }
+
+    /// Counts the cgroups that have ended and for which nothing more is to come; returns them.
+    pub fn settle(&mut self, now: Instant) -> Vec<Key> {
+        if self.leaving == 0 {
+            return Vec::new();
+        }
+        let settled: Vec<Key> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| {
+                entry.leaving_since.is_some_and(|since| {
+                    entry.present_in == 0 || now.saturating_duration_since(since) >= LEAVING
+                })
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        self.leaving = self.leaving.saturating_sub(settled.len());
+        for key in &settled {
+            self.count(*key);
+            if let Some(entry) = self.entries.remove(key)
+                && entry.identity.of_path.level.is_container()
+            {
+                let workload = match entry.workload {
+                    Some(workload) => workload,
+                    None => {
+                        let unnamed = self.workloads.admit(WorkloadKey::unnamed());
+                        let mut contribution = entry.contribution;
+                        self.workloads.count(&unnamed, &mut contribution, &entry.values);
+                        unnamed
+                    }
+                };
+                self.workloads.ended(&workload);
+            }
+        }
+        settled
+    }
+
+    /// Brings the workloads' counters up to date.
+    pub fn count_workloads(&mut self) {
+        let keys: Vec<Key> = self.entries.keys().copied().collect();
+        for key in keys {
+            self.count(key);
+        }
+        self.rows = self.workloads.rows();
+    }
+
+    /// Living cgroups.
+    pub fn living(&self) -> impl Iterator<Item = (Key, &Arc<Identity>)> {
+        self.by_path
+            .values()
+            .filter_map(|key| self.entries.get(key).map(|entry| (*key, &entry.identity)))
+    }
+
+    /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
+    pub fn publish(&mut self, mut agent: AgentRow, now: Instant) -> Published {
+        let sorted = self.sorted.get_or_insert_with(|| {
+            let mut paths: Vec<_> = self.by_path.iter().collect();
+            paths.sort_unstable();
+            paths.into_iter().map(|(_, key)| *key).collect()
+        });
+        let cgroups: Vec<CgroupRow> = sorted
+            .iter()
+            .filter_map(|key| self.entries.get(key))
+            .map(|entry| CgroupRow {
+                identity: entry.identity.clone(),
+                created_unix: entry.created_unix,
+                values: entry.values.clone(),
+            })
+            .collect();
+        agent.counter_regressions = self.regressions;
+        agent.workloads_folded = self.workloads.folded;
+        agent.unnamed_containers = cgroups
+            .iter()
+            .filter(|row| row.identity.of_path.pod_uid.is_some() && row.identity.names.is_none())
+            .count() as u64;
+        Published { at: now, cgroups, workloads: self.rows.clone(), agent }
+    }
+
+    fn count(&mut self, key: Key) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if !entry.identity.of_path.level.is_container() {
+            return;
+        }
+        if entry.workload.is_none() {
+            // Once counted under a name, always under this one: its counters must not go back.
+            entry.workload = WorkloadKey::of(&entry.identity).map(|workload| self.workloads.admit(workload));
+        }
+        if let Some(workload) = &entry.workload {
+            self.workloads.count(workload, &mut entry.contribution, &entry.values);
+        }
+    }
+
+    fn leave(&mut self, key: Key, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.leaving_since = Some(now);
+        self.leaving += 1;
+        let path = &entry.identity.path;
+        if self.by_path.get(path) == Some(&key) {
+            self.by_path.remove(path);
+            self.parents.remove(&**path);
+            self.sorted = None;
+        }
+    }
+
+    fn mark_parents(&mut self, path: &str) {
+        let mut end = path.len();
+        while let Some(slash) = path[..end].rfind('/').filter(|slash| *slash > 0) {
+            end = slash;
+            let parent = &path[..end];
+            if !self.parents.insert(parent.into()) {
+                return;
+            }
+            if let Some(key) = self.at(parent) {
+                self.make_slice(key);
+            }
+        }
+    }
+
+    /// A plain cgroup with children is a sum and no container; it stays one, because its counters hold theirs.
+    fn make_slice(&mut self, key: Key) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if entry.identity.of_path.level == Level::Cgroup {
+            let of_path = PathIdentity { level: Level::Slice, ..entry.identity.of_path.clone() };
+            entry.identity = Arc::new(Identity { of_path, ..(*entry.identity).clone() });
+        }
+    }
+}
+
+fn bit(hierarchy: usize) -> Hierarchies {
+    1 << (hierarchy % 8)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! Taking over new values without letting a counter go back.
+//!
+//! A counter of a living cgroup cannot shrink, but its sources can differ by a rounding (microseconds in files,
+//! nanoseconds in the kernel; user and system time are rescaled at each read). A step back would look like a restart to
+//! `rate()`, so the higher value is held until the raw one has caught up.
+
+use std::sync::Arc;
+
+use crate::values::{
+    Cpu, CpuSplit, IoDevice, MemoryEvents, MemoryStat, Pressure, Stall, Throttling, Values,
+};
+
+/// Takes over every subject that `new` has; returns how many counters were held.
+pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
+    let Values {
+        cpu,
+        cpu_split,
+        throttling,
+        pressure,
+        memory,
+        working_set,
+        memory_events,
+        swap,
+        pids,
+        memory_stat,
+        io,
+    } = new;
+    let mut held = Held(0);
+    held.subject(&mut old.cpu, cpu, |held, old: &Cpu, new| held.counter(old.usage_ns, &mut new.usage_ns));
+    held.subject(&mut old.cpu_split, cpu_split, |held, old: &CpuSplit, new| {
+        held.counter(old.user_ns, &mut new.user_ns);
+        held.counter(old.system_ns, &mut new.system_ns);
+    });
+    held.subject(&mut old.throttling, throttling, Held::throttling);
+    held.subject(&mut old.pressure, pressure, |held, old: &Pressure, new| {
+        held.stall(old.cpu, &mut new.cpu);
+        held.stall(old.memory, &mut new.memory);
+        held.stall(old.io, &mut new.io);
+    });
+    held.subject(&mut old.memory, memory, |held, old, new| {
+        // The watermark can be reset through the file, on purpose: a gauge. But a source without it keeps the last.
+        if new.peak_bytes.is_none() {
+            new.peak_bytes = old.peak_bytes;
+        }
+        let _ = held;
+    });
+    held.subject(&mut old.working_set, working_set, |_, _, _| {});
+    held.subject(&mut old.memory_events, memory_events, |held, old: &MemoryEvents, new| {
+        held.counter(old.low, &mut new.low);
+        held.counter(old.high, &mut new.high);
+        held.counter(old.max, &mut new.max);
+        held.counter(old.oom, &mut new.oom);
+        held.counter(old.oom_kill, &mut new.oom_kill);
+    });
+    held.subject(&mut old.swap, swap, |_, _, _| {});
+    held.subject(&mut old.pids, pids, |_, _, _| {});
+    held.subject(&mut old.memory_stat, memory_stat, |held, old, new| held.memory_stat(old, Arc::make_mut(new)));
+    held.subject(&mut old.io, io, |held, old, new| held.devices(old, new));
+    held.0
+}
+
+/// Counts the counters that were held.
+struct Held(u64);
+
+impl Held {
+    fn subject<T>(&mut self, old: &mut Option<T>, new: Option<T>, merge: impl FnOnce(&mut Self, &T, &mut T)) {
+        let Some(mut new) = new else { return };
+        if let Some(old) = old {
+            merge(self, old, &mut new);
+        }
+        *old = Some(new);
+    }
+
+    fn counter(&mut self, old: u64, new: &mut u64) {
+        if *new < old {
+            *new = old;
+            self.0 += 1;
+        }
+    }
+
+    fn optional(&mut self, old: Option<u64>, new: &mut Option<u64>) {
+        if let (Some(old), Some(new)) = (old, new) {
+            self.counter(old, new);
+        }
+    }
+
+    fn stall(&mut self, old: Stall, new: &mut Stall) {
+        self.counter(old.some_ns, &mut new.some_ns);
+        self.counter(old.full_ns, &mut new.full_ns);
+    }
+
+    fn throttling(&mut self, old: &Throttling, new: &mut Throttling) {
+        self.counter(old.periods, &mut new.periods);
+        self.counter(old.throttled_periods, &mut new.throttled_periods);
+        self.counter(old.throttled_ns, &mut new.throttled_ns);
+        self.counter(old.burst_periods, &mut new.burst_periods);
+        self.counter(old.burst_ns, &mut new.burst_ns);
+    }
+
+    fn memory_stat(&mut self, old: &MemoryStat, new: &mut MemoryStat) {
+        self.counter(old.page_faults, &mut new.page_faults);
+        self.counter(old.major_page_faults, &mut new.major_page_faults);
+        self.optional(old.page_scans, &mut new.page_scans);
+        self.optional(old.page_steals, &mut new.page_steals);
+        self.optional(old.refaults_anon, &mut new.refaults_anon);
+        self.optional(old.refaults_file, &mut new.refaults_file);
+    }
+
+    /// A device that has left io.stat (no I/O since it was reset, or unplugged) keeps what it had.
+    fn devices(&mut self, old: &[IoDevice], new: &mut Arc<[IoDevice]>) {
+        let number = |device: &IoDevice| (device.major, device.minor);
+        let mut all = new.to_vec();
+        for before in old {
+            match all.iter_mut().find(|device| number(device) == number(before)) {
+                Some(device) => {
+                    self.counter(before.read_bytes, &mut device.read_bytes);
+                    self.counter(before.write_bytes, &mut device.write_bytes);
+                    self.counter(before.reads, &mut device.reads);
+                    self.counter(before.writes, &mut device.writes);
+                }
+                None => all.push(*before),
+            }
+        }
+        all.sort_unstable_by_key(number);
+        *new = all.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::Memory;
+    use proptest::prelude::*;
+
+    fn cpu(usage_ns: u64) -> Values {
+        Values { cpu: Some(Cpu { usage_ns }), ..Values::default() }
+    }
+
+    #[test]
+    fn a_step_back_is_held_and_counted() {
+        let mut values = cpu(1_000);
+        assert_eq!(advance(&mut values, cpu(999)), 1);
+        assert_eq!(values, cpu(1_000));
+        assert_eq!(advance(&mut values, cpu(1_001)), 0);
+        assert_eq!(values, cpu(1_001));
+    }
+
+    #[test]
+    fn a_subject_that_was_not_sampled_stays() {
+        let mut values = cpu(5);
+        let memory = Some(Memory { usage_bytes: 9, peak_bytes: Some(10), limit_bytes: None });
+        advance(&mut values, Values { memory, ..Values::default() });
+        assert_eq!(values.cpu, Some(Cpu { usage_ns: 5 }));
+        let without_peak = Some(Memory { usage_bytes: 3, peak_bytes: None, limit_bytes: Some(4) });
+        advance(&mut values, Values { memory: without_peak, ..Values::default() });
+        assert_eq!(
+            values.memory,
+            Some(Memory { usage_bytes: 3, peak_bytes: Some(10), limit_bytes: Some(4) })
+        );
+    }
+
+    #[test]
+    fn a_device_that_vanished_keeps_its_counters() {
+        let device = |minor, read_bytes| IoDevice { major: 8, minor, read_bytes, ..IoDevice::default() };
+        let io = |devices: &[IoDevice]| Values { io: Some(devices.into()), ..Values::default() };
+        let mut values = io(&[device(0, 10), device(16, 20)]);
+        assert_eq!(advance(&mut values, io(&[device(16, 25)])), 0);
+        assert_eq!(values.io.as_deref(), Some(&[device(0, 10), device(16, 25)][..]));
+    }
+
+    proptest! {
+        #[test]
+        fn counters_never_go_back(raw in proptest::collection::vec(any::<[u64; 3]>(), 1..40)) {
+            let mut values = Values::default();
+            let mut before = [0; 3];
+            for [periods, throttled_periods, throttled_ns] in raw {
+                let sample = Throttling { periods, throttled_periods, throttled_ns, ..Throttling::default() };
+                advance(&mut values, Values { throttling: Some(sample), ..Values::default() });
+                let now = values.throttling.unwrap();
+                let now = [now.periods, now.throttled_periods, now.throttled_ns];
+                prop_assert!(now.iter().zip(before).all(|(now, before)| *now >= before));
+                before = now;
+            }
+        }
+    }
+}

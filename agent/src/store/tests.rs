@@ -1,0 +1,164 @@
+use super::*;
+use crate::{
+    identity::{ContainerKind, Qos, Runtime},
+    values::{Cpu, MemoryEvents},
+};
+
+fn of_path(level: Level, id: &str) -> PathIdentity {
+    PathIdentity { level, runtime: Runtime::Unknown, pod_uid: None, qos: None, id: id.to_owned() }
+}
+
+fn appearance(path: &str, level: Level) -> Appearance {
+    let id = path.rsplit('/').next().unwrap();
+    Appearance { path: path.into(), of_path: of_path(level, id), created_unix: 0.0, present_at_start: false }
+}
+
+fn pod_container(path: &str) -> Appearance {
+    let mut appearance = appearance(path, Level::Container);
+    appearance.of_path.pod_uid = Some("uid".to_owned());
+    appearance.of_path.qos = Some(Qos::Burstable);
+    appearance
+}
+
+fn cpu(usage_ns: u64) -> Values {
+    Values { cpu: Some(Cpu { usage_ns }), ..Values::default() }
+}
+
+fn names(workload: &str) -> Arc<Names> {
+    Arc::new(Names {
+        namespace: "shop".to_owned(),
+        pod: format!("{workload}-1"),
+        container: "main".to_owned(),
+        workload_kind: "Deployment".to_owned(),
+        workload: workload.to_owned(),
+        kind: Some(ContainerKind::App),
+        ..Names::default()
+    })
+}
+
+fn workload(store: &mut Store, name: &str) -> WorkloadRow {
+    store.count_workloads();
+    let published = store.publish(AgentRow::default(), Instant::now());
+    published.workloads.iter().find(|row| &*row.workload == name).cloned().unwrap_or_default()
+}
+
+fn paths(store: &mut Store) -> Vec<String> {
+    let published = store.publish(AgentRow::default(), Instant::now());
+    published.cgroups.iter().map(|row| row.identity.path.to_string()).collect()
+}
+
+#[test]
+fn an_ended_container_leaves_at_once_and_stays_in_its_workload() {
+    let (mut store, now) = (Store::new(10), Instant::now());
+    let key = store.appear(pod_container("/pod/a"), 0, now);
+    store.appear(pod_container("/pod/a"), 1, now);
+    store.name(key, names("web"), Level::Container);
+    store.update(key, cpu(100));
+    store.depart(key, 0, true, false, now);
+    assert_eq!(paths(&mut store), Vec::<String>::new());
+    assert_eq!(store.settle(now), [], "the other hierarchy's final record is still to come");
+    let events = MemoryEvents { oom_kill: 1, ..MemoryEvents::default() };
+    store.update(key, Values { memory_events: Some(events), ..cpu(150) });
+    store.depart(key, 1, false, false, now);
+    assert_eq!(store.settle(now), [key]);
+    let row = workload(&mut store, "web");
+    assert_eq!((row.cpu_ns, row.memory_events.oom_kill), (150, 1));
+    assert_eq!((row.containers_started, row.containers_ended), (1, 1));
+}
+
+#[test]
+fn final_records_that_do_not_come_are_not_waited_for_forever() {
+    let (mut store, now) = (Store::new(10), Instant::now());
+    let key = store.appear(appearance("/a", Level::Cgroup), 0, now);
+    store.depart(key, 0, true, true, now);
+    assert_eq!(store.settle(now), []);
+    assert_eq!(store.settle(now + LEAVING), [key]);
+    assert_eq!(workload(&mut store, "a").containers_ended, 1);
+}
+
+#[test]
+fn names_that_arrive_late_lose_nothing() {
+    let (mut store, now) = (Store::new(10), Instant::now());
+    let key = store.appear(pod_container("/pod/a"), 0, now);
+    store.update(key, cpu(100));
+    assert_eq!(workload(&mut store, "web"), WorkloadRow::default());
+    store.name(key, names("web"), Level::Container);
+    assert_eq!(workload(&mut store, "web").cpu_ns, 100);
+    store.name(key, names("other"), Level::Container);
+    store.update(key, cpu(130));
+    assert_eq!(workload(&mut store, "web").cpu_ns, 130, "what was counted under a name stays there");
+}
+
+#[test]
+fn what_ends_without_a_name_is_counted_as_unknown() {
+    let (mut store, now) = (Store::new(10), Instant::now());
+    let key = store.appear(pod_container("/pod/a"), 0, now);
+    store.update(key, cpu(100));
+    store.depart(key, 0, true, false, now);
+    store.settle(now);
+    let row = workload(&mut store, "");
+    assert_eq!((&*row.workload_kind, row.cpu_ns, row.containers_started, row.containers_ended), ("Unknown", 100, 1, 1));
+}
+
+#[test]
+fn what_was_done_before_the_agent_came_does_not_count() {
+    let (mut store, now) = (Store::new(10), Instant::now());
+    let mut before = appearance("/a", Level::Cgroup);
+    before.present_at_start = true;
+    let key = store.appear(before, 0, now);
+    store.update(key, cpu(1_000));
+    store.update(key, cpu(1_030));
+    let row = workload(&mut store, "a");
+    assert_eq!((row.cpu_ns, row.containers_started), (30, 0));
+}
+
+#[test]
+fn a_path_used_again_is_another_cgroup() {
+    let (mut store, now) = (Store::new(10), Instant::now());
+    let first = store.appear(appearance("/a", Level::Cgroup), 0, now);
+    store.update(first, cpu(100));
+    let second = store.appear(appearance("/a", Level::Cgroup), 0, now);
+    assert_ne!(first, second);
+    store.update(second, cpu(5));
+    assert_eq!(store.values(second).unwrap().cpu, Some(Cpu { usage_ns: 5 }));
+    store.settle(now + LEAVING);
+    let row = workload(&mut store, "a");
+    assert_eq!((row.cpu_ns, row.containers_started, row.containers_ended), (105, 2, 1));
+    assert_eq!(paths(&mut store), ["/a"]);
+}
+
+#[test]
+fn a_plain_cgroup_with_children_is_a_sum_and_not_counted_twice() {
+    let (mut store, now) = (Store::new(10), Instant::now());
+    let child = store.appear(appearance("/a/b", Level::Cgroup), 0, now);
+    let parent = store.appear(appearance("/a", Level::Cgroup), 0, now);
+    store.update(parent, cpu(70));
+    store.update(child, cpu(70));
+    assert_eq!(store.identity(parent).unwrap().of_path.level, Level::Slice);
+    assert_eq!(workload(&mut store, "a").cpu_ns, 70);
+    store.depart(child, 0, true, false, now);
+    store.settle(now);
+    assert_eq!(store.identity(parent).unwrap().of_path.level, Level::Slice);
+}
+
+#[test]
+fn too_many_workloads_are_folded_and_counted() {
+    let (mut store, now) = (Store::new(2), Instant::now());
+    for index in 0..5 {
+        let key = store.appear(appearance(&format!("/w{index}"), Level::Cgroup), 0, now);
+        store.update(key, cpu(10));
+    }
+    assert_eq!(workload(&mut store, "_folded").cpu_ns, 30);
+    assert_eq!(store.publish(AgentRow::default(), now).agent.workloads_folded, 3);
+}
+
+#[test]
+fn rows_are_sorted_and_unnamed_ones_counted() {
+    let (mut store, now) = (Store::new(10), Instant::now());
+    for path in ["/b", "/a", "/c"] {
+        store.appear(appearance(path, Level::Cgroup), 0, now);
+    }
+    store.appear(pod_container("/p"), 0, now);
+    assert_eq!(paths(&mut store), ["/a", "/b", "/c", "/p"]);
+    assert_eq!(store.publish(AgentRow::default(), now).agent.unnamed_containers, 1);
+}

@@ -1,0 +1,200 @@
+//! Counters of workloads: what their containers did, the ended ones included.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::published::WorkloadRow;
+use crate::{
+    identity::{Identity, Level, workload::unit_workload},
+    values::{MemoryEvents, Values},
+};
+
+/// What a workload's row is found by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct WorkloadKey {
+    namespace: Arc<str>,
+    kind: Arc<str>,
+    name: Arc<str>,
+    container: Arc<str>,
+}
+
+impl WorkloadKey {
+    /// Whose work a cgroup does; `None` while that is not known (a pod's container without names).
+    pub(super) fn of(identity: &Identity) -> Option<Self> {
+        if let Some(names) = &identity.names {
+            return Some(Self {
+                namespace: names.namespace.as_str().into(),
+                kind: names.workload_kind.as_str().into(),
+                name: names.workload.as_str().into(),
+                container: names.container.as_str().into(),
+            });
+        }
+        let of_path = &identity.of_path;
+        let (kind, name) = match of_path.level {
+            Level::Unit => {
+                let unit = unit_workload(&of_path.id);
+                (unit.kind.as_str().into(), unit.name.as_str().into())
+            }
+            Level::Container | Level::Sandbox if of_path.pod_uid.is_some() => return None,
+            Level::Container | Level::Sandbox => ("Container".into(), of_path.id.as_str().into()),
+            // Plain cgroups are counted by what they hang under, or short-lived ones would be workloads without end.
+            _ => ("Cgroup".into(), identity.path.split('/').nth(1).unwrap_or_default().into()),
+        };
+        Some(Self { namespace: "".into(), kind, name, container: "".into() })
+    }
+
+    /// Where containers go that ended before their names arrived.
+    pub(super) fn unnamed() -> Self {
+        let empty: Arc<str> = "".into();
+        Self { namespace: empty.clone(), kind: "Unknown".into(), name: empty.clone(), container: empty }
+    }
+
+    /// Where workloads go when there are too many.
+    fn folded() -> Self {
+        Self { name: "_folded".into(), ..Self::unnamed() }
+    }
+}
+
+/// The counters that a cgroup contributes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters([u64; 9]);
+
+impl Counters {
+    fn of(values: &Values) -> [Option<u64>; 9] {
+        let throttling = values.throttling;
+        let events = values.memory_events;
+        [
+            values.cpu.map(|cpu| cpu.usage_ns),
+            throttling.map(|throttling| throttling.periods),
+            throttling.map(|throttling| throttling.throttled_periods),
+            throttling.map(|throttling| throttling.throttled_ns),
+            events.map(|events| events.low),
+            events.map(|events| events.high),
+            events.map(|events| events.max),
+            events.map(|events| events.oom),
+            events.map(|events| events.oom_kill),
+        ]
+    }
+}
+
+/// What of a cgroup has already been counted in its workload.
+#[derive(Clone, Debug)]
+pub(super) struct Contribution {
+    counted: [Option<u64>; 9],
+    peak_at_start: Option<u64>,
+    present_at_start: bool,
+    started_counted: bool,
+}
+
+impl Contribution {
+    /// Of a cgroup that appeared while the agent ran: everything counts. Of one that was there before: what it did
+    /// until its first sample does not.
+    pub(super) fn new(present_at_start: bool) -> Self {
+        let counted = if present_at_start { [None; 9] } else { [Some(0); 9] };
+        Self { counted, peak_at_start: None, present_at_start, started_counted: present_at_start }
+    }
+
+    /// Remembers the first values of a cgroup that was there before the agent.
+    pub(super) fn baseline(&mut self, values: &Values) {
+        if !self.present_at_start {
+            return;
+        }
+        for (counted, now) in self.counted.iter_mut().zip(Counters::of(values)) {
+            *counted = counted.or(now);
+        }
+        let peak = values.memory.and_then(|memory| memory.peak_bytes);
+        self.peak_at_start = self.peak_at_start.or(peak);
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Totals {
+    counters: Counters,
+    memory_peak_bytes: u64,
+    started: u64,
+    ended: u64,
+}
+
+/// All workloads.
+#[derive(Debug)]
+pub(super) struct Workloads {
+    totals: HashMap<WorkloadKey, Totals>,
+    most: usize,
+    pub(super) folded: u64,
+}
+
+impl Workloads {
+    /// Keeps at most `most` rows; what comes later is counted in one more.
+    pub(super) fn new(most: usize) -> Self {
+        Self { totals: HashMap::new(), most, folded: 0 }
+    }
+
+    /// Adds what a cgroup did since it was last counted.
+    pub(super) fn count(&mut self, key: &WorkloadKey, contribution: &mut Contribution, values: &Values) {
+        let totals = self.totals_of(key);
+        for ((total, counted), now) in
+            totals.counters.0.iter_mut().zip(&mut contribution.counted).zip(Counters::of(values))
+        {
+            if let (Some(counted), Some(now)) = (counted, now) {
+                *total += now.saturating_sub(*counted);
+                *counted = now.max(*counted);
+            }
+        }
+        if let Some(memory) = values.memory {
+            let peak = match (memory.peak_bytes, contribution.peak_at_start) {
+                // A watermark from before the agent may be from long ago: it counts once it has risen.
+                (Some(peak), Some(at_start)) if peak == at_start => memory.usage_bytes,
+                (Some(peak), _) => peak,
+                (None, _) => memory.usage_bytes,
+            };
+            totals.memory_peak_bytes = totals.memory_peak_bytes.max(peak);
+        }
+        if !contribution.started_counted {
+            contribution.started_counted = true;
+            totals.started += 1;
+        }
+    }
+
+    /// Counts an end.
+    pub(super) fn ended(&mut self, key: &WorkloadKey) {
+        self.totals_of(key).ended += 1;
+    }
+
+    /// The rows, sorted.
+    pub(super) fn rows(&self) -> Arc<[WorkloadRow]> {
+        let mut keys: Vec<_> = self.totals.iter().collect();
+        keys.sort_unstable_by_key(|(key, _)| *key);
+        keys.into_iter().map(|(key, totals)| row(key, totals)).collect()
+    }
+
+    /// The row that `key` is counted in: its own, or the one for what is too many.
+    pub(super) fn admit(&mut self, key: WorkloadKey) -> WorkloadKey {
+        if self.totals.len() < self.most || self.totals.contains_key(&key) {
+            self.totals.entry(key.clone()).or_default();
+            return key;
+        }
+        self.folded += 1;
+        WorkloadKey::folded()
+    }
+
+    fn totals_of(&mut self, key: &WorkloadKey) -> &mut Totals {
+        self.totals.entry(key.clone()).or_default()
+    }
+}
+
+fn row(key: &WorkloadKey, totals: &Totals) -> WorkloadRow {
+    let [cpu_ns, periods, throttled_periods, throttled_ns, low, high, max, oom, oom_kill] = totals.counters.0;
+    WorkloadRow {
+        namespace: key.namespace.clone(),
+        workload_kind: key.kind.clone(),
+        workload: key.name.clone(),
+        container: key.container.clone(),
+        cpu_ns,
+        periods,
+        throttled_periods,
+        throttled_ns,
+        memory_events: MemoryEvents { low, high, max, oom, oom_kill },
+        memory_peak_bytes: totals.memory_peak_bytes,
+        containers_started: totals.started,
+        containers_ended: totals.ended,
+    }
+}
