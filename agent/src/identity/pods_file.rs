@@ -10,7 +10,7 @@ use std::{
 
 use crate::identity::pods::{Loaded, Pods, PodsError, SkippedPod};
 
-/// The largest pods file that is read, in bytes: some 20,000 pods as `kubectl` prints them.
+/// The largest pods file that is read, in bytes: tens of thousands of pods as `kubectl` prints them, at 4 KiB or more each.
 pub const MAX_BYTES: u64 = 256 << 20;
 
 /// A pods file and what it said when it could last be read.
