@@ -5,5 +5,6 @@ pub mod config;
 pub mod exporters;
 pub mod identity;
 pub mod kernel;
+pub mod samplers;
 pub mod store;
 pub mod values;

@@ -1,6 +1,7 @@
 //! The only part of the agent that knows aya and raw bpf calls.
 #![expect(unsafe_code, reason = "bpf(2) and memory shared with the kernel have no safe interface")]
 
+mod btf;
 mod events;
 mod iterator;
 mod mapped;
@@ -9,5 +10,6 @@ mod programs;
 
 pub use events::Event;
 pub use iterator::CgroupIterator;
-pub use offsets::{OffsetsError, resolve as resolve_offsets};
+pub use btf::NotBtf;
+pub use offsets::OffsetsError;
 pub use programs::{KernelError, KernelHalf, KernelOptions, Pass};

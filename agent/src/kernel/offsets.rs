@@ -1,7 +1,13 @@
 //! Where this kernel keeps what the programs read: field offsets from its BTF, by name.
 
-use btf_rs::{Btf, BtfType, Type};
+use std::io;
+
 use snug_ebpf::abi::snapshot::{ABSENT, Offsets};
+
+use super::btf::{Btf, Field, Kind, NotBtf};
+
+/// Bytes of a pointer and of a `long`: Snug runs on 64-bit kernels.
+const POINTER: u32 = size_of::<u64>() as u32;
 
 /// What went wrong while reading the kernel's types.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +21,15 @@ pub enum OffsetsError {
         /// The file.
         path: String,
         /// The reason.
-        source: btf_rs::Error,
+        source: io::Error,
+    },
+    /// They can be read but not understood.
+    #[error("{path} is {source}; the agent then measures by cgroup files")]
+    Types {
+        /// The file.
+        path: String,
+        /// The reason.
+        source: NotBtf,
     },
     /// It lacks what no program can do without.
     #[error("the kernel's types have no {0}: this kernel is not one that Snug knows")]
@@ -26,15 +40,15 @@ pub enum OffsetsError {
 ///
 /// # Errors
 /// When even a cgroup's id cannot be found.
-pub fn resolve(btf: &Btf) -> Result<(Offsets, Vec<&'static str>), OffsetsError> {
+pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), OffsetsError> {
     let mut missing = Vec::new();
     let mut at = |structure: &'static str, path: &'static str, name: &'static str| {
-        locate(btf, structure, path).map_or_else(
+        btf.field(structure, path).map_or_else(
             || {
                 missing.push(name);
                 ABSENT
             },
-            |place| place.offset,
+            |field| field.offset,
         )
     };
     let mut offsets = Offsets {
@@ -80,8 +94,8 @@ pub fn resolve(btf: &Btf) -> Result<(Offsets, Vec<&'static str>), OffsetsError> 
         }
     }
     // Before Linux 6.1 the group is part of the cgroup and not a pointer.
-    match locate(btf, "cgroup", "psi") {
-        Some(Place { offset, kind: Type::Ptr(_) }) => offsets.cgroup_psi = offset,
+    match btf.field("cgroup", "psi") {
+        Some(Field { offset, kind: Kind::Pointer }) => offsets.cgroup_psi = offset,
         _ => missing.push("cgroup.psi"),
     }
     match inactive_file(btf) {
@@ -98,79 +112,21 @@ pub fn resolve(btf: &Btf) -> Result<(Offsets, Vec<&'static str>), OffsetsError> 
     Ok((offsets, missing))
 }
 
-/// A field: its byte offset and its type without modifiers.
-struct Place {
-    offset: u32,
-    kind: Type,
-}
-
-/// Finds `structure.path`, where `path` may go through inner structures ("a.b") and anonymous ones.
-fn locate(btf: &Btf, structure: &str, path: &str) -> Option<Place> {
-    let mut place = btf
-        .resolve_types_by_name(structure)
-        .ok()?
-        .into_iter()
-        .find(|kind| matches!(kind, Type::Struct(inner) if !inner.members.is_empty()))
-        .map(|kind| Place { offset: 0, kind })?;
-    for name in path.split('.') {
-        let inner = member(btf, &place.kind, name)?;
-        place = Place { offset: place.offset + inner.offset, kind: inner.kind };
-    }
-    Some(place)
-}
-
-fn member(btf: &Btf, kind: &Type, name: &str) -> Option<Place> {
-    let (Type::Struct(structure) | Type::Union(structure)) = kind else { return None };
-    for member in &structure.members {
-        let own = btf.resolve_name(member).unwrap_or_default();
-        if own != name && !own.is_empty() {
-            continue;
-        }
-        let offset = member.bit_offset() / 8;
-        let kind = without_modifiers(btf, member)?;
-        if own == name {
-            return Some(Place { offset, kind });
-        }
-        if let Some(inner) = self::member(btf, &kind, name) {
-            return Some(Place { offset: offset + inner.offset, kind: inner.kind });
-        }
-    }
-    None
-}
-
-fn without_modifiers(btf: &Btf, of: &dyn BtfType) -> Option<Type> {
-    let mut kind = btf.resolve_chained_type(of).ok()?;
-    while let Type::Typedef(_) | Type::Const(_) | Type::Volatile(_) | Type::Restrict(_) | Type::TypeTag(_) = kind
-    {
-        kind = btf.resolve_chained_type(kind.as_btf_type()?).ok()?;
-    }
-    Some(kind)
-}
-
 /// Offset of `cgroup.subsys[controller]`; controllers are numbered anew in every build of a kernel.
-fn subsystem(btf: &Btf, controller: &str) -> Option<u32> {
-    let first = locate(btf, "cgroup", "subsys")?.offset;
-    let index = enumerator(btf, "cgroup_subsys_id", controller)?;
-    Some(first + index * size_of::<u64>() as u32)
+fn subsystem(btf: &Btf<'_>, controller: &str) -> Option<u32> {
+    let first = btf.field("cgroup", "subsys")?.offset;
+    let index = btf.enumerator("cgroup_subsys_id", controller)?;
+    first.checked_add(index.checked_mul(POINTER)?)
 }
 
 /// Offset of inactive file in `memcg_vmstats.state`.
 ///
-/// The array is indexed by `enum node_stat_item` up to 6.9 or so and by a compressed index later; the LRU lists come
+/// The array is indexed by `enum node_stat_item` in older kernels and by a compressed index later; the LRU lists come
 /// first in both, so that the number is the same. The comparison with memory.stat at start would show if not.
-fn inactive_file(btf: &Btf) -> Option<u32> {
-    let state = locate(btf, "memcg_vmstats", "state")?;
-    let Type::Array(array) = &state.kind else { return None };
-    let index = enumerator(btf, "node_stat_item", "NR_INACTIVE_FILE")?;
-    (usize::try_from(index).ok()? < array.len()).then_some(state.offset + index * size_of::<u64>() as u32)
-}
-
-fn enumerator(btf: &Btf, name: &str, value: &str) -> Option<u32> {
-    btf.resolve_types_by_name(name).ok()?.into_iter().find_map(|kind| {
-        let Type::Enum(all) = kind else { return None };
-        all.members
-            .iter()
-            .find(|member| btf.resolve_name(*member).is_ok_and(|own| own == value))
-            .map(btf_rs::EnumMember::val)
-    })
+fn inactive_file(btf: &Btf<'_>) -> Option<u32> {
+    let Field { offset, kind: Kind::Array(elements) } = btf.field("memcg_vmstats", "state")? else {
+        return None;
+    };
+    let index = btf.enumerator("node_stat_item", "NR_INACTIVE_FILE")?;
+    (index < elements).then(|| offset.checked_add(index.checked_mul(POINTER)?))?
 }

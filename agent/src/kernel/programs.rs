@@ -22,6 +22,7 @@ use snug_ebpf::abi::{
 };
 
 use super::{
+    btf,
     events::Event,
     iterator::CgroupIterator,
     mapped::MappedArray,
@@ -133,6 +134,14 @@ struct GlobalOffsets(Offsets);
 unsafe impl Pod for GlobalOffsets {}
 
 impl KernelHalf {
+    /// All programs.
+    pub const PROGRAMS: [&str; 4] = ["snapshot", LIFECYCLE[0].0, LIFECYCLE[1].0, LIFECYCLE[2].0];
+
+    /// Whether a program is loaded and attached.
+    pub fn runs(&self, program: &str) -> bool {
+        self.verdict(program) == Verdict::Running
+    }
+
     /// Loads and attaches what this kernel can run.
     ///
     /// # Errors
@@ -142,10 +151,12 @@ impl KernelHalf {
             return Err(KernelError::NotBuilt);
         }
         let (offsets, missing_fields) = {
-            let types = btf_rs::Btf::from_file(KERNEL_TYPES).map_err(|source| OffsetsError::Unreadable {
-                path: KERNEL_TYPES.to_owned(),
-                source,
-            })?;
+            let path = KERNEL_TYPES.to_owned();
+            let bytes = match fs::read(KERNEL_TYPES) {
+                Ok(bytes) => bytes,
+                Err(source) => return Err(OffsetsError::Unreadable { path, source }.into()),
+            };
+            let types = btf::Btf::parse(&bytes).map_err(|source| OffsetsError::Types { path, source })?;
             offsets::resolve(&types)?
         };
         let offsets = GlobalOffsets(offsets);
@@ -205,9 +216,9 @@ impl KernelHalf {
     /// # Errors
     /// When the snapshot does not run here or the directory is no cgroup.
     pub fn iterate(&self, directory: &Path) -> Result<CgroupIterator, KernelError> {
-        let Some((_, Verdict::Running)) = self.verdicts.iter().find(|(name, _)| *name == "snapshot") else {
+        if !self.runs("snapshot") {
             return Err(KernelError::NoSnapshot(self.verdict("snapshot").reason().to_owned()));
-        };
+        }
         let link = |source| KernelError::Link { path: directory.to_owned(), source };
         let program: &Iter = self
             .ebpf

@@ -1,0 +1,356 @@
+//! The kernel's types (BTF), as far as needed to find fields and enumerators by name.
+//!
+//! aya parses BTF but shows no members, and the one crate that does is under the LGPL, which an agent linked statically
+//! does not want. The format: <https://docs.kernel.org/bpf/btf.html>.
+
+/// `BTF_MAGIC` in the byte order of the machine.
+const MAGIC: u16 = 0xeb9f;
+
+const INT: u8 = 1;
+const PTR: u8 = 2;
+const ARRAY: u8 = 3;
+const STRUCT: u8 = 4;
+const UNION: u8 = 5;
+const ENUM: u8 = 6;
+const TYPEDEF: u8 = 8;
+const VOLATILE: u8 = 9;
+const CONST: u8 = 10;
+const RESTRICT: u8 = 11;
+const FUNC_PROTO: u8 = 13;
+const VAR: u8 = 14;
+const DATASEC: u8 = 15;
+const DECL_TAG: u8 = 17;
+const TYPE_TAG: u8 = 18;
+const ENUM64: u8 = 19;
+const LAST_KIND: u8 = ENUM64;
+
+/// Structures in structures, at most: an end for types that name each other in a circle.
+const DEEPEST: usize = 32;
+
+/// Why bytes are no BTF.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not BTF: {0}")]
+pub struct NotBtf(&'static str);
+
+/// What kind of type a field has, without const, typedef and the like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A pointer.
+    Pointer,
+    /// An array of so many elements.
+    Array(u32),
+    /// Anything else.
+    Other,
+}
+
+/// A field found by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Field {
+    /// Bytes from the beginning of the structure.
+    pub(super) offset: u32,
+    /// Its type.
+    pub(super) kind: Kind,
+}
+
+/// Types by id and name, read in place.
+pub(super) struct Btf<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+    /// Where the type with this id begins; id 0 is void.
+    starts: Vec<u32>,
+}
+
+/// The common head of a type.
+#[derive(Clone, Copy)]
+struct Head {
+    name: u32,
+    kind: u8,
+    bit_fields: bool,
+    members: u32,
+    refers_to: u32,
+}
+
+impl<'a> Btf<'a> {
+    /// Reads the header and finds the types.
+    ///
+    /// # Errors
+    /// When the bytes are cut, of another byte order or of a later format.
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, NotBtf> {
+        let word = |at| u32_at(bytes, at).ok_or(NotBtf("it is too short"));
+        if bytes.get(..2) != Some(&MAGIC.to_ne_bytes()[..]) {
+            return Err(NotBtf("it does not begin with the magic number"));
+        }
+        let header = word(4)? as usize;
+        let section = |offset: u32, length: u32| {
+            let start = header.checked_add(offset as usize)?;
+            bytes.get(start..start.checked_add(length as usize)?)
+        };
+        let types = section(word(8)?, word(12)?).ok_or(NotBtf("its types are cut"))?;
+        let strings = section(word(16)?, word(20)?).ok_or(NotBtf("its strings are cut"))?;
+        let mut btf = Self { types, strings, starts: vec![0] };
+        let mut at = 0;
+        while at < types.len() {
+            let length = btf.length(at).ok_or(NotBtf("a type is cut or of an unknown kind"))?;
+            btf.starts.push(u32::try_from(at).map_err(|_| NotBtf("it is too large"))?);
+            at += length;
+        }
+        Ok(btf)
+    }
+
+    /// Finds `structure.path`; `path` may go through inner structures ("a.b") and unnamed ones.
+    pub(super) fn field(&self, structure: &str, path: &str) -> Option<Field> {
+        let whole = (1..self.starts.len()).find(|id| {
+            self.head(*id).is_some_and(|head| {
+                head.kind == STRUCT && head.members > 0 && self.name(head.name) == structure.as_bytes()
+            })
+        })?;
+        let (mut offset, mut id) = (0u32, whole);
+        for name in path.split('.') {
+            let (inner, refers_to) = self.member(id, name.as_bytes(), DEEPEST)?;
+            offset = offset.checked_add(inner)?;
+            id = self.plain(refers_to)?;
+        }
+        let kind = match self.head(id)?.kind {
+            PTR => Kind::Pointer,
+            ARRAY => Kind::Array(u32_at(self.types, self.start(id)? + 12 + 8)?),
+            _ => Kind::Other,
+        };
+        Some(Field { offset, kind })
+    }
+
+    /// The value of an enumerator of a 32-bit enumeration.
+    pub(super) fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
+        (1..self.starts.len()).find_map(|id| {
+            let head = self.head(id)?;
+            if head.kind != ENUM || self.name(head.name) != enumeration.as_bytes() {
+                return None;
+            }
+            let first = self.start(id)? + 12;
+            (0..head.members as usize).find_map(|index| {
+                let at = first + 8 * index;
+                let own = self.name(u32_at(self.types, at)?);
+                (own == name.as_bytes()).then(|| u32_at(self.types, at + 4))?
+            })
+        })
+    }
+
+    /// Byte offset and type of a member, also of unnamed members of `id`.
+    fn member(&self, id: usize, name: &[u8], depth: usize) -> Option<(u32, usize)> {
+        let head = self.head(id)?;
+        if depth == 0 || !matches!(head.kind, STRUCT | UNION) {
+            return None;
+        }
+        let first = self.start(id)? + 12;
+        (0..head.members as usize).find_map(|index| {
+            let at = first + 12 * index;
+            let own = self.name(u32_at(self.types, at)?);
+            let refers_to = u32_at(self.types, at + 4)? as usize;
+            let bits = u32_at(self.types, at + 8)?;
+            let bytes = if head.bit_fields { bits & 0x00ff_ffff } else { bits } / 8;
+            if own == name {
+                return Some((bytes, refers_to));
+            }
+            if !own.is_empty() {
+                return None;
+            }
+            let (inner, refers_to) = self.member(self.plain(refers_to)?, name, depth - 1)?;
+            Some((bytes.checked_add(inner)?, refers_to))
+        })
+    }
+
+    /// The type without const, typedef and the like.
+    fn plain(&self, mut id: usize) -> Option<usize> {
+        for _ in 0..DEEPEST {
+            let head = self.head(id)?;
+            match head.kind {
+                TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG => id = head.refers_to as usize,
+                _ => return Some(id),
+            }
+        }
+        None
+    }
+
+    fn start(&self, id: usize) -> Option<usize> {
+        if id == 0 {
+            return None;
+        }
+        self.starts.get(id).map(|start| *start as usize)
+    }
+
+    fn head(&self, id: usize) -> Option<Head> {
+        self.head_at(self.start(id)?)
+    }
+
+    fn head_at(&self, at: usize) -> Option<Head> {
+        let info = u32_at(self.types, at.checked_add(4)?)?;
+        Some(Head {
+            name: u32_at(self.types, at)?,
+            kind: ((info >> 24) & 0x1f) as u8,
+            bit_fields: info >> 31 == 1,
+            members: info & 0xffff,
+            refers_to: u32_at(self.types, at + 8)?,
+        })
+    }
+
+    /// Bytes of the type at `at`, all within the section.
+    fn length(&self, at: usize) -> Option<usize> {
+        let head = self.head_at(at)?;
+        let members = head.members as usize;
+        let extra = match head.kind {
+            0 => return None,
+            INT | VAR | DECL_TAG => 4,
+            ARRAY => 12,
+            STRUCT | UNION | DATASEC | ENUM64 => 12 * members,
+            ENUM | FUNC_PROTO => 8 * members,
+            kind if kind <= LAST_KIND => 0,
+            _ => return None,
+        };
+        let length = 12 + extra;
+        (at.checked_add(length)? <= self.types.len()).then_some(length)
+    }
+
+    fn name(&self, offset: u32) -> &[u8] {
+        let rest = self.strings.get(offset as usize..).unwrap_or_default();
+        rest.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let word = bytes.get(at..at.checked_add(4)?)?;
+    word.try_into().ok().map(u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Builds BTF by hand.
+    #[derive(Default)]
+    struct Builder {
+        types: Vec<u8>,
+        strings: Vec<u8>,
+    }
+
+    impl Builder {
+        fn new() -> Self {
+            Self { types: Vec::new(), strings: vec![0] }
+        }
+
+        fn string(&mut self, text: &str) -> u32 {
+            if text.is_empty() {
+                return 0;
+            }
+            let at = self.strings.len() as u32;
+            self.strings.extend(text.as_bytes());
+            self.strings.push(0);
+            at
+        }
+
+        fn add(&mut self, name: &str, kind: u8, members: u32, refers_to: u32, extra: &[u32]) {
+            let name = self.string(name);
+            for word in [name, u32::from(kind) << 24 | members, refers_to].iter().chain(extra) {
+                self.types.extend(word.to_ne_bytes());
+            }
+        }
+
+        fn members(&mut self, members: &[(&str, u32, u32)]) -> Vec<u32> {
+            members
+                .iter()
+                .flat_map(|(name, kind, offset)| [self.string(name), *kind, offset * 8])
+                .collect()
+        }
+
+        fn build(self) -> Vec<u8> {
+            let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
+            let mut bytes = MAGIC.to_ne_bytes().to_vec();
+            bytes.extend([1, 0]);
+            for word in [24, 0, types, types, strings] {
+                bytes.extend(word.to_ne_bytes());
+            }
+            bytes.extend(self.types);
+            bytes.extend(self.strings);
+            bytes
+        }
+    }
+
+    /// `struct outer { int a; const inner b; union { int c; int *d; }; int e[7]; }; struct inner { int x; int y; };`
+    fn sample() -> Vec<u8> {
+        let mut builder = Builder::new();
+        builder.add("int", INT, 0, 4, &[0]);
+        let inner = builder.members(&[("x", 1, 0), ("y", 1, 4)]);
+        builder.add("inner", STRUCT, 2, 8, &inner);
+        builder.add("", CONST, 0, 2, &[]);
+        builder.add("", PTR, 0, 1, &[]);
+        let union = builder.members(&[("c", 1, 0), ("d", 4, 0)]);
+        builder.add("", UNION, 2, 8, &union);
+        builder.add("", ARRAY, 0, 0, &[1, 1, 7]);
+        let outer = builder.members(&[("a", 1, 0), ("b", 3, 8), ("", 5, 16), ("e", 6, 24)]);
+        builder.add("outer", STRUCT, 4, 52, &outer);
+        let (first, second) = (builder.string("ONE"), builder.string("FIVE"));
+        builder.add("numbers", ENUM, 2, 4, &[first, 1, second, 5]);
+        builder.build()
+    }
+
+    #[test]
+    fn fields_are_found_through_inner_and_unnamed_structures() {
+        let bytes = sample();
+        let btf = Btf::parse(&bytes).unwrap();
+        let found = |path| btf.field("outer", path).map(|field| (field.offset, field.kind));
+        assert_eq!(found("a"), Some((0, Kind::Other)));
+        assert_eq!(found("b.y"), Some((12, Kind::Other)));
+        assert_eq!(found("d"), Some((16, Kind::Pointer)));
+        assert_eq!(found("e"), Some((24, Kind::Array(7))));
+        assert_eq!(found("z"), None);
+        assert_eq!(found("a.x"), None);
+        assert_eq!(btf.field("nobody", "a"), None);
+    }
+
+    #[test]
+    fn enumerators_are_found() {
+        let bytes = sample();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert_eq!(btf.enumerator("numbers", "FIVE"), Some(5));
+        assert_eq!(btf.enumerator("numbers", "SIX"), None);
+        assert_eq!(btf.enumerator("outer", "ONE"), None);
+    }
+
+    #[test]
+    fn types_that_name_each_other_in_a_circle_end() {
+        let mut builder = Builder::new();
+        builder.add("", CONST, 0, 2, &[]);
+        builder.add("", VOLATILE, 0, 1, &[]);
+        let members = builder.members(&[("a", 1, 0), ("", 3, 0)]);
+        builder.add("outer", STRUCT, 2, 8, &members);
+        let bytes = builder.build();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert_eq!(btf.field("outer", "a"), None);
+        assert_eq!(btf.field("outer", "b"), None);
+    }
+
+    #[test]
+    fn what_is_no_btf_is_refused() {
+        assert!(Btf::parse(b"").is_err());
+        assert!(Btf::parse(b"\x7fELF and more of it, long enough").is_err());
+        let whole = sample();
+        let cut = Btf::parse(&whole[..whole.len() - 1]).err().unwrap();
+        assert_eq!(cut.to_string(), "not BTF: its strings are cut");
+    }
+
+    proptest! {
+        #[test]
+        fn wild_bytes_never_panic(damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..20)) {
+            let mut bytes = sample();
+            for (index, byte) in damage {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(btf) = Btf::parse(&bytes) {
+                for path in ["a", "b.y", "d", "e", "z"] {
+                    btf.field("outer", path);
+                }
+                btf.enumerator("numbers", "FIVE");
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The fast path must equal the files: here they are compared, like with like.
+//!
+//! A kernel reading is put between two readings of the files. A counter must lie between the two, a gauge too (it may
+//! move meanwhile, hence several tries). Files count CPU and stall time in microseconds, so that is the grain.
+
+use crate::values::{Measurement, Values};
+
+/// What differed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// The value, as in `cpu.usage_ns`.
+    pub(super) field: &'static str,
+    /// What the kernel half said.
+    pub(super) kernel: u64,
+    /// What the files said before and after.
+    pub(super) files: (u64, u64),
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { field, kernel, files: (before, after) } = self;
+        if before == after {
+            write!(formatter, "{field} is {kernel} by the kernel half and {before} in the files")
+        } else {
+            write!(formatter, "{field} is {kernel} by the kernel half and {before} to {after} in the files")
+        }
+    }
+}
+
+/// What a comparison showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// One side has no value.
+    Nothing,
+    /// All fields are equal and 0, which proves little.
+    Zero,
+    /// All fields are equal.
+    Equal,
+    /// One differs.
+    Differs(Difference),
+}
+
+/// A field to compare: its name, its grain in its own unit, and where it is.
+struct Field {
+    name: &'static str,
+    grain: u64,
+    of: fn(&Values) -> Option<u64>,
+}
+
+const fn field(name: &'static str, grain: u64, of: fn(&Values) -> Option<u64>) -> Field {
+    Field { name, grain, of }
+}
+
+/// Files give times in microseconds.
+const MICROSECOND: u64 = 1_000;
+
+const CPU: &[Field] = &[field("cpu.usage_ns", MICROSECOND, |values| Some(values.cpu?.usage_ns))];
+const THROTTLING: &[Field] = &[
+    field("throttling.quota_ns", MICROSECOND, |values| Some(values.throttling?.quota_ns.unwrap_or(u64::MAX))),
+    field("throttling.period_ns", MICROSECOND, |values| Some(values.throttling?.period_ns)),
+    field("throttling.burst_limit_ns", MICROSECOND, |values| Some(values.throttling?.burst_limit_ns)),
+    field("throttling.periods", 1, |values| Some(values.throttling?.periods)),
+    field("throttling.throttled_periods", 1, |values| Some(values.throttling?.throttled_periods)),
+    field("throttling.throttled_ns", MICROSECOND, |values| Some(values.throttling?.throttled_ns)),
+    field("throttling.burst_periods", 1, |values| Some(values.throttling?.burst_periods)),
+    field("throttling.burst_ns", MICROSECOND, |values| Some(values.throttling?.burst_ns)),
+];
+const PRESSURE: &[Field] = &[
+    field("pressure.cpu.some_ns", MICROSECOND, |values| Some(values.pressure?.cpu.some_ns)),
+    field("pressure.cpu.full_ns", MICROSECOND, |values| Some(values.pressure?.cpu.full_ns)),
+    field("pressure.memory.some_ns", MICROSECOND, |values| Some(values.pressure?.memory.some_ns)),
+    field("pressure.memory.full_ns", MICROSECOND, |values| Some(values.pressure?.memory.full_ns)),
+    field("pressure.io.some_ns", MICROSECOND, |values| Some(values.pressure?.io.some_ns)),
+    field("pressure.io.full_ns", MICROSECOND, |values| Some(values.pressure?.io.full_ns)),
+];
+const MEMORY: &[Field] = &[
+    field("memory.usage_bytes", 1, |values| Some(values.memory?.usage_bytes)),
+    field("memory.peak_bytes", 1, |values| values.memory?.peak_bytes),
+    field("memory.limit_bytes", 1, |values| Some(values.memory?.limit_bytes.unwrap_or(u64::MAX))),
+];
+const WORKING_SET: &[Field] = &[field("working_set.inactive_file_bytes", 1, |values| {
+    Some(values.working_set?.inactive_file_bytes)
+})];
+// What cgroup v1 has in files too.
+const MEMORY_EVENTS: &[Field] = &[
+    field("memory_events.max", 1, |values| Some(values.memory_events?.max)),
+    field("memory_events.oom_kill", 1, |values| Some(values.memory_events?.oom_kill)),
+];
+const SWAP: &[Field] = &[
+    field("swap.usage_bytes", 1, |values| Some(values.swap?.usage_bytes)),
+    field("swap.limit_bytes", 1, |values| Some(values.swap?.limit_bytes.unwrap_or(u64::MAX))),
+];
+const PIDS: &[Field] = &[
+    field("pids.current", 1, |values| Some(values.pids?.current)),
+    field("pids.limit", 1, |values| Some(values.pids?.limit.unwrap_or(u64::MAX))),
+];
+
+fn fields(measurement: Measurement) -> &'static [Field] {
+    match measurement {
+        Measurement::Cpu => CPU,
+        Measurement::Throttling => THROTTLING,
+        Measurement::Pressure => PRESSURE,
+        Measurement::Memory => MEMORY,
+        Measurement::WorkingSet => WORKING_SET,
+        Measurement::MemoryEvents => MEMORY_EVENTS,
+        Measurement::Swap => SWAP,
+        Measurement::Pids => PIDS,
+        Measurement::SlowRows => &[],
+    }
+}
+
+/// Compares one measurement of one cgroup. A field that one side does not have is not compared.
+pub(super) fn compare(measurement: Measurement, before: &Values, kernel: &Values, after: &Values) -> Comparison {
+    let mut result = Comparison::Nothing;
+    for Field { name, grain, of } in fields(measurement) {
+        let (Some(first), Some(exact), Some(second)) = (of(before), of(kernel), of(after)) else { continue };
+        let value = exact - exact % grain;
+        let (low, high) = (first.min(second), first.max(second));
+        if value < low - low % grain || value > high {
+            return Comparison::Differs(Difference { field: name, kernel: exact, files: (first, second) });
+        }
+        if value != 0 && value < u64::MAX - grain {
+            result = Comparison::Equal;
+        } else if result == Comparison::Nothing {
+            result = Comparison::Zero;
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::{Cpu, Memory, Throttling};
+
+    fn cpu(usage_ns: u64) -> Values {
+        Values { cpu: Some(Cpu { usage_ns }), ..Values::default() }
+    }
+
+    fn memory(usage_bytes: u64, peak_bytes: Option<u64>) -> Values {
+        let memory = Some(Memory { usage_bytes, peak_bytes, limit_bytes: None });
+        Values { memory, ..Values::default() }
+    }
+
+    #[test]
+    fn nanoseconds_equal_the_microseconds_of_files() {
+        let result = compare(Measurement::Cpu, &cpu(5_000), &cpu(5_999), &cpu(5_000));
+        assert_eq!(result, Comparison::Equal);
+        let result = compare(Measurement::Cpu, &cpu(5_000), &cpu(6_000), &cpu(5_000));
+        let Comparison::Differs(difference) = result else { panic!("{result:?}") };
+        assert_eq!(
+            difference.to_string(),
+            "cpu.usage_ns is 6000 by the kernel half and 5000 in the files"
+        );
+    }
+
+    #[test]
+    fn a_value_may_move_between_the_two_readings() {
+        assert_eq!(compare(Measurement::Cpu, &cpu(5_000), &cpu(7_000), &cpu(9_000)), Comparison::Equal);
+        assert!(matches!(
+            compare(Measurement::Cpu, &cpu(5_000), &cpu(10_000), &cpu(9_000)),
+            Comparison::Differs(_)
+        ));
+        let falling = compare(Measurement::Memory, &memory(9, None), &memory(7, Some(9)), &memory(5, None));
+        assert_eq!(falling, Comparison::Equal);
+    }
+
+    #[test]
+    fn zeros_and_missing_values_prove_nothing() {
+        assert_eq!(compare(Measurement::Cpu, &cpu(0), &cpu(0), &cpu(0)), Comparison::Zero);
+        assert_eq!(compare(Measurement::Cpu, &cpu(1), &Values::default(), &cpu(1)), Comparison::Nothing);
+        assert_eq!(compare(Measurement::SlowRows, &cpu(1), &cpu(1), &cpu(1)), Comparison::Nothing);
+    }
+
+    #[test]
+    fn no_limit_equals_no_limit_only() {
+        let throttling = |quota_ns| Values {
+            throttling: Some(Throttling { quota_ns, ..Throttling::default() }),
+            ..Values::default()
+        };
+        let (none, some) = (throttling(None), throttling(Some(50_000_000)));
+        assert_eq!(compare(Measurement::Throttling, &none, &none, &none), Comparison::Zero);
+        assert_eq!(compare(Measurement::Throttling, &some, &some, &some), Comparison::Equal);
+        assert!(matches!(compare(Measurement::Throttling, &some, &none, &some), Comparison::Differs(_)));
+    }
+}

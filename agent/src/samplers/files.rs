@@ -1,0 +1,197 @@
+//! Sampling by cgroup files: what the kernel half does not measure, the slow rows, and flushing.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    cgroupfs::{
+        Measurements,
+        flush::Flusher,
+        mounts::Hierarchies,
+        reader::{CgroupReader, ReadError},
+    },
+    identity::Level,
+    store::{Key, Store},
+    values::{Measurement, Values},
+};
+
+/// The root is in no snapshot: the kernel keeps its sums elsewhere.
+const OF_ROOT: Measurements = Measurements::of(&[
+    Measurement::Cpu,
+    Measurement::Pressure,
+    Measurement::Memory,
+    Measurement::WorkingSet,
+    Measurement::SlowRows,
+]);
+
+const SLOW: Measurements = Measurements::of(&[Measurement::SlowRows]);
+
+/// New cgroups whose slow rows are read ahead of their turn, per round.
+const NEWCOMERS: usize = 20;
+
+/// Problems that are logged; after these they are only counted.
+const LOGGED_PROBLEMS: u64 = 10;
+
+/// Reads files for the store.
+pub(super) struct Files {
+    reader: CgroupReader,
+    flusher: Flusher,
+    /// Cgroups whose slow rows have still to be read in this turn.
+    turn: VecDeque<Key>,
+    /// Cgroups whose slow rows have been read at all.
+    read_once: HashSet<Key>,
+    last_slow: Option<Instant>,
+    /// Slow rows that are due, in cgroups.
+    owed: f64,
+    logged: u64,
+}
+
+impl Files {
+    pub(super) fn new(hierarchies: &Hierarchies) -> Result<Self, ReadError> {
+        Ok(Self {
+            reader: CgroupReader::new(hierarchies)?,
+            flusher: Flusher::new(hierarchies)?,
+            turn: VecDeque::new(),
+            read_once: HashSet::new(),
+            last_slow: None,
+            owed: 0.0,
+            logged: 0,
+        })
+    }
+
+    /// Reads `which` of all living cgroups, and what the kernel half never has: the root.
+    pub(super) fn sample(
+        &mut self,
+        store: &mut Store,
+        which: Measurements,
+        skipped: &mut HashMap<&'static str, u64>,
+    ) {
+        if let Some(root) = store.at("/") {
+            self.read_into(store, root, "/", OF_ROOT, skipped);
+        }
+        if which.is_empty() {
+            return;
+        }
+        for (key, path) in living(store) {
+            self.read_into(store, key, &path, which, skipped);
+        }
+    }
+
+    /// Reads the slow rows of as many cgroups as are due, so that each has its turn once in `interval`.
+    pub(super) fn slow_rows(
+        &mut self,
+        store: &mut Store,
+        now: Instant,
+        interval: Duration,
+        skipped: &mut HashMap<&'static str, u64>,
+    ) {
+        let since = self.last_slow.map_or(interval, |last| now.saturating_duration_since(last));
+        self.last_slow = Some(now);
+        let living = store.living().count() as f64;
+        self.owed = (self.owed + living * since.as_secs_f64() / interval.as_secs_f64()).min(living);
+        let newcomers: Vec<Key> = store
+            .living()
+            .map(|(key, _)| key)
+            .filter(|key| !self.read_once.contains(key))
+            .take(NEWCOMERS)
+            .collect();
+        for key in newcomers {
+            self.slow_row(store, key, skipped);
+        }
+        while self.owed >= 1.0 {
+            if self.turn.is_empty() {
+                self.turn.extend(store.living().map(|(key, _)| key));
+            }
+            let Some(key) = self.turn.pop_front() else { break };
+            self.owed -= 1.0;
+            self.slow_row(store, key, skipped);
+        }
+    }
+
+    fn slow_row(&mut self, store: &mut Store, key: Key, skipped: &mut HashMap<&'static str, u64>) {
+        self.read_once.insert(key);
+        let path = store.identity(key).map(|identity| identity.path.clone());
+        if let Some(path) = path {
+            self.read_into(store, key, &path, SLOW, skipped);
+        }
+    }
+
+    fn read_into(
+        &mut self,
+        store: &mut Store,
+        key: Key,
+        path: &str,
+        which: Measurements,
+        skipped: &mut HashMap<&'static str, u64>,
+    ) {
+        let reading = match self.reader.read(path, which) {
+            Ok(reading) => reading,
+            // Its end is noticed elsewhere.
+            Err(ReadError::Gone { .. }) => return,
+            Err(error) => return self.problem(&error, skipped),
+        };
+        for problem in &reading.problems {
+            self.problem(problem, skipped);
+        }
+        *skipped.entry("io_lines_without_device").or_default() += reading.skipped_lines;
+        store.update(key, reading.values);
+    }
+
+    fn problem(&mut self, error: &ReadError, skipped: &mut HashMap<&'static str, u64>) {
+        *skipped.entry("cgroup_files").or_default() += 1;
+        self.logged += 1;
+        if self.logged <= LOGGED_PROBLEMS {
+            let source = std::error::Error::source(error).map(ToString::to_string);
+            tracing::warn!(%error, source, "a cgroup file is skipped; further ones are only counted in the metrics");
+        }
+    }
+
+    /// What the files of one cgroup say now, for a comparison.
+    pub(super) fn read(&mut self, path: &str, which: Measurements) -> Option<Values> {
+        self.reader.read(path, which).ok().map(|reading| reading.values)
+    }
+
+    /// Has the kernel sum up CPU time everywhere.
+    pub(super) fn flush_cpu(&mut self) {
+        if let Err(error) = self.flusher.flush_cpu() {
+            tracing::debug!(%error, "CPU time could not be brought up to date everywhere");
+        }
+    }
+
+    /// Has the kernel sum up memory statistics everywhere.
+    pub(super) fn flush_memory(&mut self) {
+        if let Err(error) = self.flusher.flush_memory() {
+            tracing::debug!(%error, "memory statistics could not be brought up to date");
+        }
+    }
+
+    /// Has the kernel sum up the CPU time of one cgroup and all below it: reading its file does that.
+    pub(super) fn flush_cpu_of(&mut self, path: &str) {
+        let _ = self.reader.read(path, Measurements::of(&[Measurement::Cpu]));
+    }
+
+    /// Takes over which cgroups lie directly below the root.
+    pub(super) fn refresh_flush_points(&mut self, tops: &[Arc<str>]) {
+        if let Err(error) = self.flusher.refresh(tops.iter().map(|top| &**top)) {
+            tracing::debug!(%error, "a cgroup's CPU time will only be brought up to date by the kernel itself");
+        }
+    }
+
+    /// Forgets cgroups that have gone.
+    pub(super) fn forget(&mut self, gone: &[Key]) {
+        for key in gone {
+            self.read_once.remove(key);
+        }
+    }
+}
+
+fn living(store: &Store) -> Vec<(Key, Arc<str>)> {
+    store
+        .living()
+        .filter(|(_, identity)| identity.of_path.level != Level::Root)
+        .map(|(key, identity)| (key, identity.path.clone()))
+        .collect()
+}

@@ -1,0 +1,412 @@
+//! The sampling thread: it alone asks the kernel, it alone writes the store, and it publishes after each round.
+//!
+//! A round is driven by the clock (ten times a second where the kernel half works, else once); events of the kernel half
+//! are taken in between.
+
+mod agent;
+mod compare;
+mod files;
+mod hierarchy;
+mod lifecycle;
+mod naming;
+mod proving;
+mod snapshot;
+mod sources;
+mod start;
+
+use std::{
+    collections::HashMap,
+    io::{self, Read},
+    os::{fd::AsFd, unix::net::UnixStream},
+    sync::Arc,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwapOption;
+
+pub use self::{
+    agent::HeartbeatError,
+    sources::Preference,
+    start::{Settings, StartError},
+};
+use self::{
+    agent::{HEARTBEAT, Heartbeat, own_cost},
+    files::Files,
+    hierarchy::{Followed, Known},
+    naming::Naming,
+    snapshot::RecordKind,
+    sources::Origins,
+};
+use crate::{
+    cgroupfs::{
+        Measurements,
+        mounts::Version,
+        walk::{MAX_DEPTH, walk},
+    },
+    identity::path,
+    kernel::KernelHalf,
+    store::{
+        Appearance, Key, Store,
+        published::{AgentRow, ProgramRow, Published, Verdict},
+    },
+    values::{Measurement, Source, Values},
+};
+
+/// Between two listings of a hierarchy's directories, at least.
+const LISTING: Duration = Duration::from_secs(1);
+/// The longest pause between listings that tell nothing new.
+const LONGEST_LISTING: Duration = Duration::from_secs(60);
+
+/// The sampling thread's state.
+pub struct Sampler {
+    settings: Settings,
+    kernel: Option<KernelHalf>,
+    /// Why there is no kernel half.
+    kernel_absent: Option<Verdict>,
+    followed: Vec<Followed>,
+    origins: Origins,
+    files: Files,
+    naming: Naming,
+    heartbeat: Option<Heartbeat>,
+    store: Store,
+    published: Arc<ArcSwapOption<Published>>,
+    agent: AgentRow,
+    skipped: HashMap<&'static str, u64>,
+    due: Due,
+    /// Comparisons wait longer after each round that proved nothing.
+    compare_pause: Duration,
+    first_round: bool,
+}
+
+/// When the next of each is due.
+#[derive(Debug)]
+struct Due {
+    second: Instant,
+    listing: Vec<Instant>,
+    /// Grows while listings tell nothing new (directories whose names are not UTF-8, say).
+    listing_pause: Vec<Duration>,
+    compare: Instant,
+    heartbeat: Instant,
+}
+
+impl Sampler {
+    /// Samples until the other end of `stop` is written to or closed.
+    ///
+    /// # Errors
+    /// When waiting for events fails, which only a broken kernel interface can cause.
+    pub fn run(mut self, stop: &UnixStream) -> io::Result<()> {
+        stop.set_nonblocking(true)?;
+        let mut next = Instant::now();
+        loop {
+            self.round(Instant::now());
+            next += self.interval();
+            // After a stall (a suspended machine, say) rounds are not made up for.
+            next = next.max(Instant::now());
+            loop {
+                let left = next.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                if self.wait(stop, left)? {
+                    self.take_events();
+                }
+                if stopped(stop) {
+                    self.leave_sign_of_life();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Time between two rounds.
+    fn interval(&self) -> Duration {
+        if self.origins.with(Source::Kernel).is_empty() {
+            self.settings.working_set_interval
+        } else {
+            self.settings.sample_interval
+        }
+    }
+
+    fn wait(&self, stop: &UnixStream, left: Duration) -> io::Result<bool> {
+        match &self.kernel {
+            Some(kernel) => kernel.wait(stop.as_fd(), left),
+            None => {
+                std::thread::sleep(left.min(Duration::from_millis(100)));
+                Ok(false)
+            }
+        }
+    }
+
+    /// One round: events, passes, files, names, publication.
+    pub fn round(&mut self, now: Instant) {
+        self.take_events();
+        let second = now >= self.due.second;
+        if second {
+            self.due.second = now + self.settings.working_set_interval;
+        }
+        self.sample_kernel(now, second);
+        if second {
+            self.sample_files(now);
+            self.compare(now);
+            if let Some(primary) = self.followed.first() {
+                self.naming.refresh(&mut self.store, &primary.hierarchy.mount);
+            }
+        }
+        self.files.slow_rows(&mut self.store, now, self.settings.slow_interval, &mut self.skipped);
+        self.origins.sampled(Measurements::of(&[Measurement::SlowRows]), now);
+        let settled = self.store.settle(now);
+        if !settled.is_empty() {
+            self.naming.forget(&settled);
+            self.files.forget(&settled);
+            for followed in &mut self.followed {
+                followed.forget(&settled);
+            }
+        }
+        if second {
+            self.store.count_workloads();
+            self.refresh_agent(now);
+        }
+        self.first_round = false;
+        self.publish(now);
+    }
+
+    /// Passes of the kernel half over the hierarchies that are due.
+    fn sample_kernel(&mut self, now: Instant, second: bool) {
+        let kernel_side = self.origins.with(Source::Kernel);
+        if kernel_side.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        if kernel_side.contains(Measurement::Cpu) {
+            self.files.flush_cpu();
+        }
+        if second && kernel_side.contains(Measurement::WorkingSet) {
+            self.files.flush_memory();
+        }
+        let flushed = Instant::now();
+        self.agent.flush_seconds += (flushed - started).as_secs_f64();
+        self.agent.pass_cgroups = 0;
+        for index in 0..self.followed.len() {
+            let measured = self.origins.kernel_of(index);
+            // CPU time and memory are followed closely; a hierarchy that has neither can wait for the second.
+            let fast = measured.contains(Measurement::Cpu) || measured.contains(Measurement::Memory);
+            if measured.is_empty() || !(fast || second) {
+                continue;
+            }
+            let taken = if second { measured } else { measured.without(Measurement::WorkingSet) };
+            self.pass(index, taken, now);
+        }
+        self.agent.pass_seconds += flushed.elapsed().as_secs_f64();
+        self.agent.passes += 1;
+    }
+
+    /// One pass over one hierarchy.
+    fn pass(&mut self, index: usize, taken: Measurements, now: Instant) {
+        let Self { kernel: Some(kernel), followed, store, .. } = self else { return };
+        let Some(one) = followed.get_mut(index) else { return };
+        let Some(walk) = &one.walk else { return };
+        let kind = record_kind(one);
+        let pass = match kernel.pass(walk) {
+            Ok(pass) => pass,
+            Err(error) => {
+                tracing::error!(hierarchy = %one.hierarchy.mount.display(), %error, "falling back to cgroup files");
+                self.origins.fall_back_all(index, &error.to_string());
+                return;
+            }
+        };
+        let end = pass.end;
+        let mut unknown = 0;
+        one.begin();
+        for record in pass.records().filter(|record| record.level > 0) {
+            match one.see(record.id) {
+                Some(Known::Cgroup(key)) => {
+                    let mut values = Values::default();
+                    for measurement in Measurement::ALL {
+                        if taken.contains(measurement) {
+                            snapshot::take(measurement, &record, kind, &mut values);
+                        }
+                    }
+                    store.update(key, values);
+                }
+                Some(Known::Inner) => {}
+                None => unknown += 1,
+            }
+        }
+        let (complete, unresolved) = (end.lost + end.unreadable == 0, unknown);
+        self.agent.pass_cgroups = self.agent.pass_cgroups.max(end.cgroups);
+        *self.skipped.entry("cgroup_records_without_room").or_default() += end.lost;
+        *self.skipped.entry("cgroup_records_unreadable").or_default() += end.unreadable;
+        self.origins.sampled(taken, now);
+        if complete {
+            self.end_pass(index, now);
+        }
+        if let Some(one) = self.followed.get_mut(index) {
+            one.unresolved = unresolved;
+        }
+        if unresolved > 0 {
+            self.list(index, now);
+        }
+    }
+
+    /// After a complete pass or listing: what was not met has gone.
+    fn end_pass(&mut self, index: usize, now: Instant) {
+        let awaited = self.final_records_come();
+        let Some(one) = self.followed.get_mut(index) else { return };
+        for key in one.end(awaited) {
+            self.store.depart(key, index, index == 0, awaited, now);
+        }
+    }
+
+    /// Whether the kernel half walks the hierarchy.
+    fn walks(&self, index: usize) -> bool {
+        !self.origins.kernel_of(index).is_empty()
+    }
+
+    fn final_records_come(&self) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.runs("cgroup_removed"))
+    }
+
+    /// Lists a hierarchy's directories, to learn which path belongs to which id. Not more often than [`LISTING`].
+    fn list(&mut self, index: usize, now: Instant) {
+        let Some(one) = self.followed.get_mut(index) else { return };
+        if self.due.listing.get(index).is_none_or(|due| now < *due) {
+            return;
+        }
+        let listing = match walk(&one.hierarchy, MAX_DEPTH) {
+            Ok(listing) => listing,
+            Err(error) => {
+                let source = &error.source;
+                tracing::warn!(%error, %source, "cgroups cannot be listed; tried again");
+                *self.skipped.entry("listings").or_default() += 1;
+                return;
+            }
+        };
+        *self.skipped.entry("cgroup_names_not_utf8").or_default() += listing.skipped_names;
+        *self.skipped.entry("cgroups_too_deep").or_default() += listing.too_deep;
+        one.begin();
+        let fresh: Vec<_> =
+            listing.cgroups.into_iter().filter(|directory| one.see(directory.inode).is_none()).collect();
+        let walked = self.walks(index);
+        if let (Some(due), Some(pause)) =
+            (self.due.listing.get_mut(index), self.due.listing_pause.get_mut(index))
+        {
+            *pause = if walked && fresh.is_empty() { (*pause * 2).min(LONGEST_LISTING) } else { LISTING };
+            *due = now + *pause;
+        }
+        for directory in fresh {
+            let created = directory.created.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+            self.appear(index, directory.inode, &directory.path, created, now);
+        }
+        if listing.unreadable == 0 {
+            self.end_pass(index, now);
+        }
+        if index == 0 {
+            self.refresh_flush_points();
+        }
+    }
+
+    /// A directory has appeared in a hierarchy.
+    fn appear(&mut self, index: usize, id: u64, path: &str, created_unix: f64, now: Instant) -> Option<Key> {
+        let Some(one) = self.followed.get_mut(index) else { return None };
+        let Some(of_path) = path::parse(path) else {
+            one.learn(id, Known::Inner);
+            return None;
+        };
+        let appearance = Appearance {
+            path: path.into(),
+            of_path,
+            created_unix,
+            present_at_start: self.first_round,
+        };
+        let key = self.store.appear(appearance, index, now);
+        one.learn(id, Known::Cgroup(key));
+        Some(key)
+    }
+
+    fn refresh_flush_points(&mut self) {
+        let tops: Vec<Arc<str>> = self
+            .store
+            .living()
+            .map(|(_, identity)| identity.path.clone())
+            .filter(|path| path.rfind('/') == Some(0) && path.len() > 1)
+            .collect();
+        self.files.refresh_flush_points(&tops);
+    }
+
+    /// What only files can tell, for all living cgroups, and the root's values.
+    fn sample_files(&mut self, now: Instant) {
+        for index in 0..self.followed.len() {
+            if !self.walks(index) {
+                self.list(index, now);
+            }
+        }
+        let by_files = self.origins.with(Source::Files).without(Measurement::SlowRows);
+        self.files.sample(&mut self.store, by_files, &mut self.skipped);
+        self.origins.sampled(by_files, now);
+    }
+
+    fn refresh_agent(&mut self, now: Instant) {
+        let (cpu_seconds, resident_bytes) = own_cost();
+        let kernel = self.kernel.as_ref();
+        self.agent = AgentRow {
+            programs: match (kernel, &self.kernel_absent) {
+                (Some(kernel), _) => kernel.programs(),
+                (None, Some(verdict)) => absent_programs(verdict),
+                (None, None) => Vec::new(),
+            },
+            maps: kernel.map(|kernel| kernel.maps(self.agent.pass_cgroups)).unwrap_or_default(),
+            sources: self.origins.rows(),
+            lost_events: kernel.map(KernelHalf::lost).unwrap_or_default(),
+            skipped: self.skipped_rows(),
+            unresolved_cgroups: self.followed.iter().map(|one| one.unresolved).sum(),
+            cpu_seconds,
+            resident_bytes,
+            ..std::mem::take(&mut self.agent)
+        };
+        if now >= self.due.heartbeat {
+            self.due.heartbeat = now + HEARTBEAT;
+            self.leave_sign_of_life();
+        }
+    }
+
+    fn leave_sign_of_life(&mut self) {
+        let failed = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.beat().err());
+        if let Some(error) = failed {
+            tracing::warn!(%error, "no further signs of life will be written");
+            self.heartbeat = None;
+        }
+    }
+
+    fn skipped_rows(&self) -> Vec<(&'static str, u64)> {
+        let mut rows: Vec<_> = self.skipped.iter().map(|(what, count)| (*what, *count)).collect();
+        rows.push(("pods", self.naming.skipped_pods));
+        rows.push(("pods_file_reloads", self.naming.failed_reloads));
+        rows.sort_unstable();
+        rows
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let mut agent = self.agent.clone();
+        agent.sources = self.origins.rows();
+        self.published.store(Some(Arc::new(self.store.publish(agent, now))));
+    }
+}
+
+fn record_kind(one: &Followed) -> RecordKind {
+    RecordKind { unified: one.hierarchy.version == Version::V2, page_size: procfs::page_size() }
+}
+
+fn absent_programs(verdict: &Verdict) -> Vec<ProgramRow> {
+    KernelHalf::PROGRAMS
+        .iter()
+        .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
+        .collect()
+}
+
+/// Whether the stop signal has come.
+fn stopped(mut stop: &UnixStream) -> bool {
+    match stop.read(&mut [0; 8]) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+    }
+}

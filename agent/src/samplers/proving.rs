@@ -1,0 +1,117 @@
+//! Comparing the fast path with the files on live cgroups, until each measurement has proved equal to them.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Sampler,
+    compare::{Comparison, Difference, compare},
+    record_kind, snapshot,
+};
+use crate::{
+    cgroupfs::Measurements,
+    identity::Level,
+    store::Key,
+    values::{Measurement, Values},
+};
+
+/// Cgroups that are compared in one go: the ones that did most.
+const COMPARED: usize = 8;
+/// Tries for a value that moves while it is compared.
+const TRIES: usize = 5;
+/// The longest pause between two rounds of comparing.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+impl Sampler {
+    /// Compares what has not proved equal yet. A measurement that differs comes from files from then on.
+    pub(super) fn compare(&mut self, now: Instant) {
+        let to_compare = self.origins.to_compare();
+        if to_compare.is_empty() || now < self.due.compare {
+            return;
+        }
+        let candidates = self.busiest();
+        for index in 0..self.followed.len() {
+            let here: Vec<Measurement> = to_compare
+                .iter()
+                .copied()
+                .filter(|measurement| self.origins.kernel_of(index).contains(*measurement))
+                .collect();
+            for (_, path) in &candidates {
+                self.compare_cgroup(index, path, &here);
+            }
+        }
+        self.due.compare = now + self.compare_pause;
+        self.compare_pause = (self.compare_pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Living cgroups, those with most CPU time first: zeros prove nothing.
+    fn busiest(&self) -> Vec<(Key, Arc<str>)> {
+        let mut all: Vec<(u64, Key, Arc<str>)> = self
+            .store
+            .living()
+            .filter(|(_, identity)| identity.of_path.level != Level::Root)
+            .map(|(key, identity)| {
+                let cpu = self.store.values(key).and_then(|values| values.cpu);
+                (cpu.map_or(0, |cpu| cpu.usage_ns), key, identity.path.clone())
+            })
+            .collect();
+        all.sort_unstable_by(|a, b| b.cmp(a));
+        all.into_iter().take(COMPARED).map(|(_, key, path)| (key, path)).collect()
+    }
+
+    fn compare_cgroup(&mut self, index: usize, path: &str, measurements: &[Measurement]) {
+        let mut open: Vec<(Measurement, Option<Difference>)> =
+            measurements.iter().map(|measurement| (*measurement, None)).collect();
+        for _ in 0..TRIES {
+            if open.is_empty() {
+                return;
+            }
+            let which: Measurements = open.iter().map(|(measurement, _)| *measurement).collect();
+            let Some(before) = self.files.read(path, which) else { return };
+            let Some(kernel) = self.kernel_values(index, path, which) else { return };
+            let Some(after) = self.files.read(path, which) else { return };
+            let origins = &mut self.origins;
+            open.retain_mut(|(measurement, difference)| {
+                match compare(*measurement, &before, &kernel, &after) {
+                    Comparison::Equal => {
+                        origins.proved(*measurement);
+                        false
+                    }
+                    Comparison::Zero | Comparison::Nothing => false,
+                    Comparison::Differs(found) => {
+                        *difference = Some(found);
+                        true
+                    }
+                }
+            });
+        }
+        for (measurement, difference) in open {
+            let Some(difference) = difference else { continue };
+            tracing::warn!(
+                measurement = measurement.as_str(), cgroup = path, %difference,
+                "the kernel half differs from the cgroup files; this measurement now comes from the files"
+            );
+            self.origins.fall_back(measurement, format!("on {path} {difference}"));
+        }
+    }
+
+    /// What a pass of the kernel half says of one cgroup.
+    fn kernel_values(&self, index: usize, path: &str, which: Measurements) -> Option<Values> {
+        let one = self.followed.get(index)?;
+        let directory = one.hierarchy.mount.join(path.trim_start_matches('/'));
+        let id = fs::metadata(directory).ok()?.ino();
+        let pass = self.kernel.as_ref()?.pass(one.walk.as_ref()?).ok()?;
+        let record = pass.records().find(|record| record.id == id)?;
+        let mut values = Values::default();
+        for measurement in Measurement::ALL {
+            if which.contains(measurement) {
+                snapshot::take(measurement, &record, record_kind(one), &mut values);
+            }
+        }
+        Some(values)
+    }
+}

@@ -1,0 +1,170 @@
+//! From the kernel's records to values: units, limits, and what differs between cgroup v1 and v2.
+
+use snug_ebpf::abi::snapshot::{
+    HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, SnapshotRecord,
+};
+
+use crate::values::{
+    Cpu, Measurement, Memory, MemoryEvents, Pids, Pressure, Stall, Swap, Throttling, Values, WorkingSet,
+};
+
+/// `PIDS_MAX` of kernel/cgroup/pids.c: `PID_MAX_LIMIT` + 1; the file then says "max".
+const NO_PIDS_LIMIT: u64 = 4 * 1024 * 1024 + 1;
+
+/// What a hierarchy's records are good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordKind {
+    /// cgroup v2, where CPU time and pressure are kept for every cgroup and swap is limited on its own.
+    pub(super) unified: bool,
+    /// Bytes in a page.
+    pub(super) page_size: u64,
+}
+
+/// The values of one measurement in a record. `None` in the result: not in this record.
+pub(super) fn take(measurement: Measurement, record: &SnapshotRecord, kind: RecordKind, into: &mut Values) {
+    let has = |flag| record.has & flag != 0;
+    match measurement {
+        // Every hierarchy has the field, but only v2 counts in it.
+        Measurement::Cpu if kind.unified && has(HAS_CPU) => {
+            into.cpu = Some(Cpu { usage_ns: record.cpu_usage_ns });
+        }
+        Measurement::Pressure if kind.unified && has(HAS_PRESSURE) => into.pressure = Some(pressure(record)),
+        Measurement::Throttling if has(HAS_THROTTLING) => into.throttling = Some(throttling(record)),
+        Measurement::Pids if has(HAS_PIDS) => {
+            let limit = (record.pids_limit < NO_PIDS_LIMIT).then_some(record.pids_limit);
+            into.pids = Some(Pids { current: record.pids_current, limit });
+        }
+        Measurement::Memory if has(HAS_MEMORY) => {
+            into.memory = Some(Memory {
+                usage_bytes: bytes(record.memory_usage_pages, kind),
+                peak_bytes: Some(bytes(record.memory_peak_pages, kind)),
+                limit_bytes: limit(record.memory_limit_pages, kind),
+            });
+        }
+        Measurement::WorkingSet if has(HAS_MEMORY) => {
+            let usage = bytes(record.memory_usage_pages, kind);
+            let inactive_file_bytes = bytes(record.memory_inactive_file_pages, kind);
+            into.working_set =
+                Some(WorkingSet { inactive_file_bytes, bytes: usage.saturating_sub(inactive_file_bytes) });
+        }
+        Measurement::MemoryEvents if has(HAS_MEMORY) => into.memory_events = Some(events(record, kind)),
+        Measurement::Swap if has(HAS_MEMORY) => into.swap = Some(swap(record, kind)),
+        _ => {}
+    }
+}
+
+fn pressure(record: &SnapshotRecord) -> Pressure {
+    let [io_some, io_full, memory_some, memory_full, cpu_some, cpu_full] = record.pressure_ns;
+    Pressure {
+        cpu: Stall { some_ns: cpu_some, full_ns: cpu_full },
+        memory: Stall { some_ns: memory_some, full_ns: memory_full },
+        io: Stall { some_ns: io_some, full_ns: io_full },
+    }
+}
+
+fn throttling(record: &SnapshotRecord) -> Throttling {
+    Throttling {
+        quota_ns: (record.cfs_quota_ns != u64::MAX).then_some(record.cfs_quota_ns),
+        period_ns: record.cfs_period_ns,
+        burst_limit_ns: record.cfs_burst_limit_ns,
+        periods: record.cfs_periods.into(),
+        throttled_periods: record.cfs_throttled_periods.into(),
+        throttled_ns: record.cfs_throttled_ns,
+        burst_periods: record.cfs_burst_periods.into(),
+        burst_ns: record.cfs_burst_ns,
+    }
+}
+
+fn events(record: &SnapshotRecord, kind: RecordKind) -> MemoryEvents {
+    let [low, high, max, oom, oom_kill] = record.memory_events;
+    // v1 has no event for it but counts charges that failed: memory.failcnt.
+    let max = if kind.unified { max } else { record.memory_failcnt };
+    MemoryEvents { low, high, max, oom, oom_kill }
+}
+
+fn swap(record: &SnapshotRecord, kind: RecordKind) -> Swap {
+    let charged = bytes(record.swap_usage_pages, kind);
+    // v1 charges memory and swap to one counter.
+    let memory = if kind.unified { 0 } else { bytes(record.memory_usage_pages, kind) };
+    Swap { usage_bytes: charged.saturating_sub(memory), limit_bytes: limit(record.swap_limit_pages, kind) }
+}
+
+fn bytes(pages: u64, kind: RecordKind) -> u64 {
+    pages.saturating_mul(kind.page_size)
+}
+
+/// `PAGE_COUNTER_MAX` (`LONG_MAX` / page size) means no limit.
+fn limit(pages: u64, kind: RecordKind) -> Option<u64> {
+    let none = i64::MAX.unsigned_abs() / kind.page_size.max(1);
+    (pages < none).then(|| bytes(pages, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V2: RecordKind = RecordKind { unified: true, page_size: 4096 };
+    const V1: RecordKind = RecordKind { unified: false, page_size: 4096 };
+
+    fn all(record: &SnapshotRecord, kind: RecordKind) -> Values {
+        let mut values = Values::default();
+        for measurement in Measurement::ALL {
+            take(measurement, record, kind, &mut values);
+        }
+        values
+    }
+
+    fn full() -> SnapshotRecord {
+        SnapshotRecord {
+            has: HAS_CPU | HAS_THROTTLING | HAS_MEMORY | HAS_PRESSURE | HAS_PIDS,
+            cpu_usage_ns: 7,
+            cfs_quota_ns: u64::MAX,
+            memory_usage_pages: 10,
+            memory_peak_pages: 12,
+            memory_limit_pages: i64::MAX.unsigned_abs() / 4096,
+            memory_inactive_file_pages: 4,
+            memory_failcnt: 99,
+            swap_usage_pages: 11,
+            swap_limit_pages: 20,
+            memory_events: [1, 2, 3, 4, 5],
+            pressure_ns: [1, 2, 3, 4, 5, 6],
+            pids_current: 3,
+            pids_limit: NO_PIDS_LIMIT,
+            ..SnapshotRecord::default()
+        }
+    }
+
+    #[test]
+    fn pages_become_bytes_and_the_kernels_infinities_no_limit() {
+        let values = all(&full(), V2);
+        assert_eq!(
+            values.memory,
+            Some(Memory { usage_bytes: 40960, peak_bytes: Some(49152), limit_bytes: None })
+        );
+        assert_eq!(values.working_set, Some(WorkingSet { inactive_file_bytes: 16384, bytes: 24576 }));
+        assert_eq!(values.throttling.unwrap().quota_ns, None);
+        assert_eq!(values.pids, Some(Pids { current: 3, limit: None }));
+        assert_eq!(values.swap, Some(Swap { usage_bytes: 45056, limit_bytes: Some(81920) }));
+        assert_eq!(values.pressure.unwrap().cpu, Stall { some_ns: 5, full_ns: 6 });
+        assert_eq!(values.memory_events.unwrap().max, 3);
+    }
+
+    #[test]
+    fn v1_keeps_no_cpu_time_and_charges_swap_with_memory() {
+        let values = all(&full(), V1);
+        assert_eq!((values.cpu, values.pressure), (None, None));
+        assert_eq!(values.swap.unwrap().usage_bytes, 4096);
+        assert_eq!(values.memory_events.unwrap().max, 99);
+    }
+
+    #[test]
+    fn what_a_record_does_not_have_is_not_measured() {
+        assert_eq!(all(&SnapshotRecord::default(), V2), Values::default());
+    }
+
+    #[test]
+    fn more_inactive_file_than_usage_is_a_working_set_of_nothing() {
+        let record = SnapshotRecord { memory_inactive_file_pages: 11, ..full() };
+        assert_eq!(all(&record, V2).working_set.unwrap().bytes, 0);
+    }
+}

@@ -1,0 +1,217 @@
+//! From settings to a sampler: find the hierarchies, load the kernel half, choose a source for each measurement.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+
+use super::{
+    Due, Sampler,
+    agent::{Heartbeat, unix_now},
+    files::Files,
+    hierarchy::Followed,
+    naming::Naming,
+    sources::{Origins, Preference, followed},
+};
+use crate::{
+    cgroupfs::{
+        mounts::{Hierarchies, Hierarchy, MountsError, Version},
+        reader::ReadError,
+    },
+    kernel::{KernelError, KernelHalf, KernelOptions},
+    store::{
+        Store,
+        published::{AgentRow, Published, Verdict},
+    },
+    values::Source,
+};
+
+/// What the sampler is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The host's /proc.
+    pub proc_root: PathBuf,
+    /// Where cgroups are; found in the mount table if not given.
+    pub cgroup_root: Option<PathBuf>,
+    /// Time between two rounds.
+    pub sample_interval: Duration,
+    /// Time between two rounds that flush memory statistics and read files.
+    pub working_set_interval: Duration,
+    /// Time in which each cgroup's slow rows are read once.
+    pub slow_interval: Duration,
+    /// Cgroups that one pass can hold.
+    pub max_cgroups: u32,
+    /// Kernel half or files.
+    pub preference: Preference,
+    /// Level of the kernel half's log: 0 off … 5 trace.
+    pub ebpf_log: u8,
+    /// Have the kernel count the programs' runs and run time.
+    pub ebpf_stats: bool,
+    /// A list of pods, as `kubectl get pods -o json` prints it.
+    pub pods_file: Option<PathBuf>,
+    /// Where the sign of life is kept.
+    pub data_dir: Option<PathBuf>,
+    /// Workloads that have counters of their own.
+    pub max_workloads: usize,
+}
+
+/// Why nothing can be sampled.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No hierarchy.
+    #[error(transparent)]
+    Mounts(#[from] MountsError),
+    /// The hierarchies cannot be opened.
+    #[error(transparent)]
+    Files(#[from] ReadError),
+}
+
+impl Sampler {
+    /// Prepares everything, and says in the log what will be measured how. A kernel half that cannot run is no error:
+    /// files serve instead.
+    ///
+    /// # Errors
+    /// When there are no cgroups to read.
+    pub fn start(
+        settings: Settings,
+        published: Arc<ArcSwapOption<Published>>,
+    ) -> Result<Self, StartError> {
+        let hierarchies = Hierarchies::find(&settings.proc_root, settings.cgroup_root.as_deref())?;
+        let files = Files::new(&hierarchies)?;
+        let chosen = followed(&hierarchies);
+        let numbers: Vec<u32> = chosen.iter().map(hierarchy_number).collect();
+        let loaded = match settings.preference {
+            Preference::Files => {
+                Err(Verdict::Unsupported("the configuration asks for cgroup files".to_owned()))
+            }
+            Preference::Auto | Preference::Kernel => load(&settings, &numbers),
+        };
+        let mut followed: Vec<Followed> = chosen
+            .iter()
+            .zip(numbers)
+            .map(|(hierarchy, number)| Followed::new(hierarchy.clone(), number))
+            .collect();
+        let reason = loaded.as_ref().err().map_or("", Verdict::reason);
+        let mut origins = Origins::files(&hierarchies, &chosen, reason);
+        if let Ok(kernel) = &loaded {
+            let walks: Vec<Result<(), String>> = followed
+                .iter_mut()
+                .map(|one| {
+                    let walk = kernel.iterate(&one.hierarchy.mount).map_err(|error| error.to_string())?;
+                    one.walk = Some(walk);
+                    Ok(())
+                })
+                .collect();
+            let walked = |index: usize| walks.get(index).cloned().unwrap_or_else(|| Err(String::new()));
+            let compare = settings.preference == Preference::Auto;
+            origins.use_kernel(&chosen, walked, kernel.missing_fields(), compare);
+        }
+        let (kernel, kernel_absent) = match loaded {
+            Ok(kernel) => (Some(kernel), None),
+            Err(verdict) => (None, Some(verdict)),
+        };
+        announce(kernel.as_ref(), kernel_absent.as_ref(), &origins);
+        let heartbeat = settings.data_dir.as_deref().and_then(|directory| {
+            Heartbeat::begin(directory, &settings.proc_root)
+                .inspect_err(|error| tracing::warn!(%error, "no sign of life is kept"))
+                .ok()
+        });
+        let now = Instant::now();
+        let mut sampler = Self {
+            agent: AgentRow {
+                map_bytes: kernel.as_ref().map_or(0, KernelHalf::map_bytes),
+                started_unix: unix_now(),
+                away_seconds: heartbeat.as_ref().map_or(0.0, |heartbeat| heartbeat.away_seconds),
+                starts: heartbeat.as_ref().map_or(1, |heartbeat| heartbeat.starts),
+                ..AgentRow::default()
+            },
+            due: Due {
+                second: now,
+                listing: vec![now; followed.len()],
+                listing_pause: vec![super::LISTING; followed.len()],
+                compare: now,
+                heartbeat: now,
+            },
+            naming: Naming::new(settings.pods_file.clone(), settings.proc_root.clone()),
+            store: Store::new(settings.max_workloads),
+            compare_pause: Duration::from_secs(1),
+            skipped: HashMap::new(),
+            first_round: true,
+            settings,
+            kernel,
+            kernel_absent,
+            followed,
+            origins,
+            files,
+            heartbeat,
+            published,
+        };
+        for index in 0..sampler.followed.len() {
+            sampler.list(index, now);
+        }
+        Ok(sampler)
+    }
+}
+
+fn load(settings: &Settings, numbers: &[u32]) -> Result<KernelHalf, Verdict> {
+    let mut hierarchies = [u32::MAX; 4];
+    for (place, number) in hierarchies.iter_mut().zip(numbers) {
+        *place = *number;
+    }
+    let options = KernelOptions {
+        max_cgroups: settings.max_cgroups,
+        hierarchies,
+        log_level: settings.ebpf_log,
+        stats: settings.ebpf_stats,
+    };
+    KernelHalf::load(&options).map_err(|error| match error {
+        KernelError::Offsets(_) | KernelError::NotBuilt => Verdict::Unsupported(error.to_string()),
+        _ => Verdict::Failed(error.to_string()),
+    })
+}
+
+/// The kernel's number for a hierarchy: 0 for v2, else what /proc/cgroups says of its controllers.
+fn hierarchy_number(hierarchy: &Hierarchy) -> u32 {
+    if hierarchy.version == Version::V2 {
+        return 0;
+    }
+    let Ok(controllers) = procfs::cgroups() else { return u32::MAX };
+    controllers
+        .0
+        .iter()
+        .find(|controller| hierarchy.has(&controller.name))
+        .map_or(u32::MAX, |controller| controller.hierarchy)
+}
+
+/// One line for the programs and one for each source that is not the usual one.
+fn announce(kernel: Option<&KernelHalf>, absent: Option<&Verdict>, origins: &Origins) {
+    if let Some(verdict) = absent {
+        tracing::warn!(
+            verdict = verdict.as_str(), reason = verdict.reason(),
+            "the kernel half is not used; measuring by cgroup files, once a second"
+        );
+    }
+    if let Some(kernel) = kernel {
+        for program in kernel.programs() {
+            match &program.verdict {
+                Verdict::Running => tracing::info!(program = program.name, "running"),
+                Verdict::Unsupported(reason) => {
+                    tracing::warn!(program = program.name, reason, "unsupported here");
+                }
+                Verdict::Failed(reason) => tracing::error!(program = program.name, reason, "failed"),
+            }
+        }
+    }
+    for origin in origins.iter() {
+        let (measurement, source) = (origin.measurement.as_str(), origin.source.as_str());
+        if origin.source == Source::Kernel || origin.reason.is_empty() || absent.is_some() {
+            tracing::debug!(measurement, source, "source");
+        } else {
+            tracing::info!(measurement, source, reason = origin.reason, "source");
+        }
+    }
+}
