@@ -208,6 +208,12 @@ mod tests {
     }
 
     #[test]
+    fn blank_lines_count_but_hold_nothing() {
+        assert!(lines(b"\n \n").next().is_none());
+        assert_eq!(lines(b"\n\nlow 1").next().map(|line| line.line), Some(3));
+    }
+
+    #[test]
     fn errors_say_where_and_why() {
         let say = |result: Result<u64, ParseError>| result.unwrap_err().to_string();
         assert_eq!(say(number(b"")), "line 1: the file is empty");

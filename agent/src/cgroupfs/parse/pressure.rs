@@ -1,6 +1,6 @@
 //! `cpu.pressure`, `memory.pressure`, `io.pressure` (pressure stall information).
 
-use super::{NS_PER_US, ParseError, Problem, lines, required};
+use super::{Field, NS_PER_US, ParseError, Problem, lines, required};
 use crate::values::Stall;
 
 /// A pressure file: `some avg10=… avg60=… avg300=… total=…` and the same for `full`, with totals in microseconds.
@@ -15,7 +15,7 @@ pub fn stall(text: &[u8]) -> Result<Stall, ParseError> {
             Some(b"full") => &mut full,
             _ => continue,
         };
-        let field = words.filter_map(|word| word.assignment()).find(|(key, _)| *key == b"total");
+        let field = words.filter_map(Field::assignment).find(|(key, _)| *key == b"total");
         let (_, value) = field.ok_or_else(|| line.error(Problem::NoValue))?;
         *total = Some(value.number_of(NS_PER_US)?);
     }
