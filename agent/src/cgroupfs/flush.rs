@@ -1,0 +1,230 @@
+//! Makes the kernel bring the counters of a whole subtree up to date.
+//!
+//! cgroup counters are kept per CPU and summed up when someone reads them: one read of a cgroup's `cpu.stat` sums up CPU
+//! time, and one of its `memory.stat` sums up memory statistics, of that cgroup and of all below it (Linux
+//! `kernel/cgroup/rstat.c` and `mm/memcontrol.c`). What looks at the kernel's sums without files does that first.
+
+use std::{collections::HashMap, fs::File, os::fd::OwnedFd, os::unix::fs::FileExt, path::PathBuf};
+
+use rustix::{
+    fs::{AtFlags, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{
+    mounts::Hierarchies,
+    reader::{ReadError, open_mount, says_gone},
+};
+
+/// A cgroup file that is kept open and read again and again.
+#[derive(Debug)]
+pub struct KeptFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl KeptFile {
+    /// Opens `relative`, a file below the open `mount`; `None` if there is no such file.
+    fn open(mount: &Mount, relative: &str) -> Result<Option<Self>, ReadError> {
+        let path = mount.path.join(relative);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match rustix::fs::openat(&mount.directory, relative, flags, Mode::empty()) {
+            Ok(file) => Ok(Some(Self { file: file.into(), path })),
+            Err(errno) if says_gone(errno) => Ok(None),
+            Err(errno) => Err(ReadError::Unreadable { file: path, source: errno.into() }),
+        }
+    }
+
+    /// Reads the file from its beginning into `buffer`, as far as it fits, and says how many bytes that were; `None` if
+    /// its cgroup is gone.
+    pub fn read<'a>(&self, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, ReadError> {
+        match self.file.read_at(buffer, 0) {
+            Ok(size) => Ok(buffer.get(..size)),
+            Err(source) => match Errno::from_io_error(&source) {
+                Some(errno) if says_gone(errno) => Ok(None),
+                _ => Err(ReadError::Unreadable { file: self.path.clone(), source }),
+            },
+        }
+    }
+
+    /// Has the kernel make the file's text, for the sake of the sums that takes; whether its cgroup is still there.
+    fn touch(&self) -> Result<bool, ReadError> {
+        self.read(&mut [0; 16]).map(|text| text.is_some())
+    }
+}
+
+/// A hierarchy's mount, kept open.
+#[derive(Debug)]
+struct Mount {
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+/// Where CPU time is summed up.
+#[derive(Debug)]
+enum CpuPoints {
+    /// v1 counts at once.
+    Never,
+    /// The mount's root is not the hierarchy's: its own `cpu.stat` covers everything.
+    Own(KeptFile),
+    /// The hierarchy's root takes its `cpu.stat` from elsewhere and sums nothing up, so that its children must.
+    Children { mount: Mount, files: HashMap<String, KeptFile> },
+}
+
+/// Brings the kernel's counters up to date, through files that it keeps open.
+#[derive(Debug)]
+pub struct Flusher {
+    cpu: CpuPoints,
+    memory: Option<KeptFile>,
+}
+
+impl Flusher {
+    /// A flusher for these hierarchies. It knows no children of the root until [`Self::refresh`].
+    pub fn new(hierarchies: &Hierarchies) -> Result<Self, ReadError> {
+        let open = |path: &PathBuf| Ok(Mount { path: path.clone(), directory: open_mount(path)? });
+        let cpu = match &hierarchies.unified {
+            None => CpuPoints::Never,
+            Some(unified) => {
+                let mount = open(&unified.mount)?;
+                match KeptFile::open(&mount, "cpu.stat")? {
+                    Some(own) if !is_hierarchy_root(&mount) => CpuPoints::Own(own),
+                    _ => CpuPoints::Children { mount, files: HashMap::new() },
+                }
+            }
+        };
+        let memory = match hierarchies.memory() {
+            Some(hierarchy) => KeptFile::open(&open(&hierarchy.mount)?, "memory.stat")?,
+            None => None,
+        };
+        Ok(Self { cpu, memory })
+    }
+
+    /// Takes over which cgroups lie directly below the v2 root (`/kubepods` or `kubepods`): to be called whenever those
+    /// changed. Files that are open stay open; children that do not exist are left out.
+    ///
+    /// A child that cannot be opened does not keep the others from it; the first such error is returned.
+    pub fn refresh<'a>(&mut self, children: impl Iterator<Item = &'a str>) -> Result<(), ReadError> {
+        let CpuPoints::Children { mount, files } = &mut self.cpu else { return Ok(()) };
+        let mut before = std::mem::take(files);
+        let mut result = Ok(());
+        for child in children {
+            let name = child.trim_start_matches('/');
+            if name.is_empty() || name.contains('/') || name == ".." || name == "." {
+                result = result.and(Err(ReadError::BadPath { path: child.to_owned() }));
+                continue;
+            }
+            // A file of a cgroup that was removed and made again is dead, and found out only by reading it.
+            let kept = before.remove(name).filter(|file| file.touch().unwrap_or(false));
+            let file = match kept {
+                Some(file) => Ok(Some(file)),
+                None => KeptFile::open(mount, &format!("{name}/cpu.stat")),
+            };
+            match file {
+                Ok(Some(file)) => {
+                    files.insert(name.to_owned(), file);
+                }
+                Ok(None) => {}
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        result
+    }
+
+    /// Sums up CPU time everywhere and returns through how many files. Children that vanished are forgotten.
+    ///
+    /// A file that cannot be read does not keep the others from it; the first such error is returned.
+    pub fn flush_cpu(&mut self) -> Result<usize, ReadError> {
+        match &mut self.cpu {
+            CpuPoints::Never => Ok(0),
+            CpuPoints::Own(file) => file.touch().map(usize::from),
+            CpuPoints::Children { files, .. } => {
+                let mut result = Ok(());
+                files.retain(|_, file| match file.touch() {
+                    Ok(alive) => alive,
+                    Err(error) => {
+                        if result.is_ok() {
+                            result = Err(error);
+                        }
+                        true
+                    }
+                });
+                result.map(|()| files.len())
+            }
+        }
+    }
+
+    /// Sums up memory statistics everywhere; `false` if there is no memory controller whose sums could lag.
+    pub fn flush_memory(&mut self) -> Result<bool, ReadError> {
+        self.memory.as_ref().map_or(Ok(false), KeptFile::touch)
+    }
+}
+
+/// Whether the mount shows the hierarchy's very root, which has no `cgroup.events`.
+fn is_hierarchy_root(mount: &Mount) -> bool {
+    rustix::fs::statat(&mount.directory, "cgroup.events", AtFlags::SYMLINK_NOFOLLOW).is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::cgroupfs::fixtures::v2_at;
+
+    fn root_with(children: &[&str]) -> (tempfile::TempDir, Flusher) {
+        let root = tempfile::tempdir().unwrap();
+        for file in ["cpu.stat", "memory.stat"] {
+            fs::write(root.path().join(file), "usage_usec 1\n").unwrap();
+        }
+        for child in children {
+            fs::create_dir(root.path().join(child)).unwrap();
+            fs::write(root.path().join(child).join("cpu.stat"), "usage_usec 1\n").unwrap();
+        }
+        let unified = Some(v2_at(root.path(), &["cpu", "memory"]));
+        let flusher = Flusher::new(&Hierarchies { unified, v1: Vec::new() }).unwrap();
+        (root, flusher)
+    }
+
+    #[test]
+    fn the_roots_children_are_flushed() {
+        let (root, mut flusher) = root_with(&["kubepods", "system.slice"]);
+        assert_eq!(flusher.flush_cpu().unwrap(), 0);
+        flusher.refresh(["/kubepods", "system.slice", "/gone"].into_iter()).unwrap();
+        assert_eq!(flusher.flush_cpu().unwrap(), 2);
+        assert!(flusher.flush_memory().unwrap());
+        fs::remove_dir_all(root.path().join("kubepods")).unwrap();
+        flusher.refresh(["/system.slice"].into_iter()).unwrap();
+        assert_eq!(flusher.flush_cpu().unwrap(), 1);
+    }
+
+    #[test]
+    fn what_is_no_child_is_refused_and_the_rest_kept() {
+        let (_root, mut flusher) = root_with(&["kubepods"]);
+        for bad in ["/a/b", "/", "..", "."] {
+            let error = flusher.refresh([bad, "kubepods"].into_iter()).unwrap_err();
+            assert!(matches!(error, ReadError::BadPath { path } if path == bad));
+            assert_eq!(flusher.flush_cpu().unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn a_mount_below_the_hierarchys_root_flushes_itself() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("cpu.stat"), "usage_usec 1\n").unwrap();
+        fs::write(root.path().join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        let unified = Some(v2_at(root.path(), &["cpu"]));
+        let mut flusher = Flusher::new(&Hierarchies { unified, v1: Vec::new() }).unwrap();
+        assert_eq!(flusher.flush_cpu().unwrap(), 1);
+        flusher.refresh(["/nothing"].into_iter()).unwrap();
+        assert_eq!(flusher.flush_cpu().unwrap(), 1);
+        assert!(!flusher.flush_memory().unwrap(), "no memory controller");
+    }
+
+    #[test]
+    fn v1_alone_has_nothing_to_flush_for_cpu_time() {
+        let mut flusher = Flusher::new(&Hierarchies::default()).unwrap();
+        flusher.refresh(["/a"].into_iter()).unwrap();
+        assert_eq!(flusher.flush_cpu().unwrap(), 0);
+        assert!(!flusher.flush_memory().unwrap());
+    }
+}

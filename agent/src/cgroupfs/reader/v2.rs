@@ -1,0 +1,112 @@
+//! The subjects of a cgroup v2 hierarchy.
+
+use std::sync::Arc;
+
+use super::{Pass, Subject};
+use crate::{
+    cgroupfs::{
+        Measurements,
+        parse::{self, CpuStat},
+    },
+    values::{Cpu, IoDevice, Measurement, Memory, Pids, Pressure, Swap, Throttling, Values},
+};
+
+/// What several subjects share: `cpu.stat` is read once, since each read of it takes the kernel's lock.
+#[derive(Default)]
+pub(super) struct Subjects {
+    cpu_stat: Option<(usize, Option<CpuStat>)>,
+}
+
+impl Subjects {
+    fn cpu_stat(&mut self, pass: &mut Pass<'_>, at: usize) -> Subject<CpuStat> {
+        match self.cpu_stat {
+            Some((same, stat)) if same == at => Ok(stat),
+            _ => {
+                let stat = pass.parse(at, "cpu.stat", parse::cpu_stat);
+                self.cpu_stat = Some((at, *stat.as_ref().unwrap_or(&None)));
+                stat
+            }
+        }
+    }
+
+    pub(super) fn cpu_time(
+        &mut self,
+        pass: &mut Pass<'_>,
+        at: usize,
+        which: Measurements,
+        values: &mut Values,
+    ) {
+        let stat = self.cpu_stat(pass, at).unwrap_or(None);
+        if which.contains(Measurement::Cpu) {
+            values.cpu = stat.map(|stat| Cpu { usage_ns: stat.usage_ns });
+        }
+        if which.contains(Measurement::SlowRows) {
+            values.cpu_split = stat.map(|stat| stat.split);
+        }
+    }
+
+    pub(super) fn throttling(&mut self, pass: &mut Pass<'_>, at: usize) -> Subject<Throttling> {
+        let Some(stat) = self.cpu_stat(pass, at)?.and_then(|stat| stat.bandwidth) else { return Ok(None) };
+        let Some(max) = pass.parse(at, "cpu.max", parse::cpu_max)? else { return Ok(None) };
+        let burst_limit_ns = pass.parse(at, "cpu.max.burst", parse::microseconds)?.unwrap_or(0);
+        Ok(Some(super::throttling_of(stat, max, burst_limit_ns)))
+    }
+}
+
+pub(super) fn pressure(pass: &mut Pass<'_>, at: usize) -> Subject<Pressure> {
+    let Some(cpu) = pass.parse(at, "cpu.pressure", parse::stall)? else { return Ok(None) };
+    let Some(memory) = pass.parse(at, "memory.pressure", parse::stall)? else { return Ok(None) };
+    let Some(io) = pass.parse(at, "io.pressure", parse::stall)? else { return Ok(None) };
+    Ok(Some(Pressure { cpu, memory, io }))
+}
+
+pub(super) fn memory(pass: &mut Pass<'_>, at: usize, which: Measurements, values: &mut Values) {
+    let mut usage = None;
+    if which.contains(Measurement::Memory) || which.contains(Measurement::WorkingSet) {
+        usage = pass.parse(at, "memory.current", parse::number).unwrap_or(None);
+    }
+    let mut inactive_file = None;
+    if which.contains(Measurement::SlowRows) {
+        let stat = pass.parse(at, "memory.stat", parse::memory_stat).unwrap_or(None);
+        inactive_file = stat.as_ref().map(|stat| stat.inactive_file_bytes);
+        values.memory_stat = stat.map(Arc::new);
+    } else if which.contains(Measurement::WorkingSet) {
+        inactive_file = pass.parse(at, "memory.stat", parse::inactive_file).unwrap_or(None);
+    }
+    if which.contains(Measurement::WorkingSet) {
+        values.working_set = usage.zip(inactive_file).map(super::working_set_of);
+    }
+    if which.contains(Measurement::Memory) {
+        values.memory = usage.and_then(|usage| usage_and_limit(pass, at, usage).unwrap_or(None));
+    }
+    if which.contains(Measurement::MemoryEvents) {
+        values.memory_events = pass.parse(at, "memory.events", parse::memory_events).unwrap_or(None);
+    }
+    if which.contains(Measurement::Swap) {
+        values.swap = swap(pass, at).unwrap_or(None);
+    }
+}
+
+fn usage_and_limit(pass: &mut Pass<'_>, at: usize, usage_bytes: u64) -> Subject<Memory> {
+    let Some(limit_bytes) = pass.parse(at, "memory.max", parse::number_or_max)? else { return Ok(None) };
+    let peak_bytes = pass.parse(at, "memory.peak", parse::number)?;
+    Ok(Some(Memory { usage_bytes, peak_bytes, limit_bytes }))
+}
+
+fn swap(pass: &mut Pass<'_>, at: usize) -> Subject<Swap> {
+    let Some(usage_bytes) = pass.parse(at, "memory.swap.current", parse::number)? else { return Ok(None) };
+    let Some(limit_bytes) = pass.parse(at, "memory.swap.max", parse::number_or_max)? else { return Ok(None) };
+    Ok(Some(Swap { usage_bytes, limit_bytes }))
+}
+
+pub(super) fn pids(pass: &mut Pass<'_>, at: usize) -> Subject<Pids> {
+    let Some(current) = pass.parse(at, "pids.current", parse::number)? else { return Ok(None) };
+    let Some(limit) = pass.parse(at, "pids.max", parse::number_or_max)? else { return Ok(None) };
+    Ok(Some(Pids { current, limit }))
+}
+
+pub(super) fn io(pass: &mut Pass<'_>, at: usize) -> Subject<Arc<[IoDevice]>> {
+    let Some(stat) = pass.parse(at, "io.stat", parse::io_stat)? else { return Ok(None) };
+    pass.reading.skipped_lines += stat.skipped;
+    Ok(Some(stat.devices.into()))
+}

@@ -1,0 +1,179 @@
+//! Lists the cgroups of a hierarchy.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirEntryExt, MetadataExt},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::mounts::Hierarchy;
+
+/// Deep enough for containers in containers in containers, and an end to anything that is no cgroup hierarchy.
+pub const MAX_DEPTH: usize = 64;
+
+/// A cgroup's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupDir {
+    /// The path below the mount, beginning with `/`; `/` for the root itself.
+    pub path: String,
+    /// The inode number, which is the cgroup's id on 64-bit machines.
+    pub inode: u64,
+    /// The directory's birth time where the file system has one, else its modification time. cgroup file systems have
+    /// none, and their modification time is when the kernel made the inode it shows: at creation, but anew when it had
+    /// dropped that from memory in the meantime. Never before the creation, that is: the earliest one seen is the best.
+    pub created: SystemTime,
+}
+
+/// The cgroups of a hierarchy at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Walk {
+    /// The cgroups, the root first and every cgroup after its parent.
+    pub cgroups: Vec<CgroupDir>,
+    /// Cgroups left out, with what is below them, since their names are not UTF-8.
+    pub skipped_names: u64,
+    /// Cgroups left out since they lie deeper than the bound.
+    pub too_deep: u64,
+    /// Cgroups whose children could not be listed, for other reasons than that they vanished.
+    pub unreadable: u64,
+}
+
+/// Why a hierarchy could not be walked.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list the cgroups in {}", path.display())]
+pub struct WalkError {
+    /// The hierarchy's mount.
+    pub path: PathBuf,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// Lists all cgroups of a hierarchy, down to `max_depth` levels below its root. What vanishes on the way is left out.
+pub fn walk(hierarchy: &Hierarchy, max_depth: usize) -> Result<Walk, WalkError> {
+    walk_directory(&hierarchy.mount, max_depth)
+        .map_err(|source| WalkError { path: hierarchy.mount.clone(), source })
+}
+
+fn walk_directory(mount: &Path, max_depth: usize) -> io::Result<Walk> {
+    let root = fs::metadata(mount)?;
+    let mut walk = Walk::default();
+    walk.cgroups.push(CgroupDir { path: "/".to_owned(), inode: root.ino(), created: created(&root) });
+    // Paths below the mount, with an empty one for the root, and their depths.
+    let mut to_list = vec![(String::new(), 0)];
+    while let Some((path, depth)) = to_list.pop() {
+        let directory = mount.join(path.trim_start_matches('/'));
+        match list(&directory, &path, depth < max_depth, &mut walk) {
+            Ok(parents) => to_list.extend(parents.into_iter().map(|child| (child, depth + 1))),
+            Err(error) if path.is_empty() => return Err(error),
+            Err(error) if vanished(&error) => {}
+            Err(_) => walk.unreadable += 1,
+        }
+    }
+    Ok(walk)
+}
+
+/// Adds the children of one cgroup and returns the paths of those that have children themselves.
+fn list(directory: &Path, path: &str, within_depth: bool, walk: &mut Walk) -> io::Result<Vec<String>> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // By the type in the directory itself: links are no directories, and files cost no call.
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        if !within_depth {
+            walk.too_deep += 1;
+            continue;
+        }
+        let Ok(name) = entry.file_name().into_string() else {
+            walk.skipped_names += 1;
+            continue;
+        };
+        let about = match entry.metadata() {
+            Ok(about) => about,
+            Err(error) => {
+                walk.unreadable += u64::from(!vanished(&error));
+                continue;
+            }
+        };
+        let child = format!("{path}/{name}");
+        // A directory's links are its own two and one from each subdirectory: most cgroups need not be listed at all.
+        if about.nlink() != 2 {
+            parents.push(child.clone());
+        }
+        walk.cgroups.push(CgroupDir { path: child, inode: entry.ino(), created: created(&about) });
+    }
+    Ok(parents)
+}
+
+fn created(about: &fs::Metadata) -> SystemTime {
+    about.created().or_else(|_| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn vanished(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    use super::*;
+
+    fn paths(walk: &Walk) -> Vec<&str> {
+        let mut paths: Vec<&str> = walk.cgroups.iter().map(|cgroup| cgroup.path.as_str()).collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    #[test]
+    fn directories_only_and_no_links() {
+        let root = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("kubepods/burstable/pod1")).unwrap();
+        fs::create_dir(root.path().join("system.slice")).unwrap();
+        fs::create_dir(root.path().join(OsStr::from_bytes(b"caf\xe9"))).unwrap();
+        fs::write(root.path().join("kubepods/cgroup.procs"), "").unwrap();
+        fs::create_dir(outside.path().join("never")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(root.path(), root.path().join("kubepods/loop")).unwrap();
+
+        let walk = walk_directory(root.path(), MAX_DEPTH).unwrap();
+        let expected = ["/", "/kubepods", "/kubepods/burstable", "/kubepods/burstable/pod1", "/system.slice"];
+        assert_eq!(paths(&walk), expected);
+        assert_eq!((walk.skipped_names, walk.too_deep, walk.unreadable), (1, 0, 0));
+        for cgroup in &walk.cgroups {
+            let about = fs::metadata(root.path().join(cgroup.path.trim_start_matches('/'))).unwrap();
+            assert_eq!(cgroup.inode, about.ino());
+            assert!(cgroup.created <= SystemTime::now());
+        }
+    }
+
+    #[test]
+    fn parents_come_first_and_depth_is_bounded() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("a/b/c/d")).unwrap();
+        fs::create_dir_all(root.path().join("a/e")).unwrap();
+        let walk = walk_directory(root.path(), 2).unwrap();
+        assert_eq!(paths(&walk), ["/", "/a", "/a/b", "/a/e"]);
+        assert_eq!(walk.too_deep, 1);
+        for (index, cgroup) in walk.cgroups.iter().enumerate().skip(1) {
+            let parent = cgroup.path.rsplit_once('/').unwrap().0;
+            let parent = if parent.is_empty() { "/" } else { parent };
+            assert!(walk.cgroups[..index].iter().any(|before| before.path == parent), "{}", cgroup.path);
+        }
+    }
+
+    #[test]
+    fn a_missing_root_is_an_error() {
+        let mount = PathBuf::from("/nonexistent/snug");
+        let hierarchy = Hierarchy {
+            mount: mount.clone(),
+            version: crate::cgroupfs::mounts::Version::V2,
+            controllers: Vec::new(),
+            root_in_hierarchy: "/".to_owned(),
+        };
+        assert_eq!(walk(&hierarchy, 3).unwrap_err().path, mount);
+    }
+}
