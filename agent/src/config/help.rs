@@ -43,6 +43,8 @@ pub(super) fn command() -> Command {
             .value_name(spec.placeholder)
             .value_parser(OsStringValueParser::new())
             .action(ArgAction::Append)
+            // A number that is too small is told by its own message, not as a flag that does not exist.
+            .allow_negative_numbers(true)
             .help_heading(spec.group)
             .help(format!(
                 "{} [{}] [default: {}] [env: {}]",

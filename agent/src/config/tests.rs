@@ -145,6 +145,13 @@ fn a_wrong_command_line_is_told_and_the_rest_still_read() {
 }
 
 #[test]
+fn a_negative_number_is_a_value_not_a_flag() {
+    let all = mistakes(&["--max-series", "-1"], &[], None);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    assert!(all[0].starts_with("--max-series: max-series = \"-1\" is refused"), "{all:#?}");
+}
+
+#[test]
 fn paces_must_be_in_order() {
     let all = mistakes(&["--sample-interval", "1s"], &[("SNUG_WORKING_SET_INTERVAL", "500ms")], None);
     assert_eq!(all.len(), 1);
