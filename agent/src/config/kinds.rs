@@ -1,0 +1,354 @@
+//! Kinds of values: what each allows, how it is read and how it is written.
+
+use std::{fmt::Debug, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use tracing_subscriber::EnvFilter;
+use wildmatch::WildMatch;
+
+/// A value as a flag, a variable or the file gave it, before anyone knows what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Raw {
+    /// One text. A list is split at its commas.
+    Text(String),
+    /// An array of the file, or a flag given several times.
+    List(Vec<String>),
+}
+
+impl Raw {
+    /// How a message shows it.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Text(text) => format!("{text:?}"),
+            Self::List(items) => format!("{items:?}"),
+        }
+    }
+
+    fn text(&self) -> Result<&str, String> {
+        match self {
+            Self::Text(text) => Ok(text.trim()),
+            Self::List(_) => Err("one value is wanted, not a list".to_owned()),
+        }
+    }
+
+    /// The items; an empty text is an empty list.
+    fn items(&self) -> Vec<&str> {
+        match self {
+            Self::Text(text) if text.trim().is_empty() => Vec::new(),
+            Self::Text(text) => text.split(',').map(str::trim).collect(),
+            Self::List(items) => items.iter().map(|item| item.trim()).collect(),
+        }
+    }
+}
+
+/// A kind of value.
+pub(super) trait Kind {
+    /// What the configuration holds.
+    type Value;
+
+    /// Whether it takes several values.
+    const LIST: bool = false;
+
+    /// What is allowed, as a phrase.
+    fn allowed(&self) -> String;
+
+    /// Reads a value; the error says what is wrong with it.
+    fn parse(&self, raw: &Raw) -> Result<Self::Value, String>;
+
+    /// The value as the file would have it; `None` when it is not set.
+    fn show(&self, value: &Self::Value) -> Option<toml::Value>;
+}
+
+/// An address to listen on.
+pub(super) struct Address;
+
+impl Kind for Address {
+    type Value = SocketAddr;
+
+    fn allowed(&self) -> String {
+        "IP address and port, such as 127.0.0.1:9750, 0.0.0.0:9750 or [::]:9750".to_owned()
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<SocketAddr, String> {
+        raw.text()?.parse().map_err(|_| "not an IP address with a port".to_owned())
+    }
+
+    fn show(&self, value: &SocketAddr) -> Option<toml::Value> {
+        Some(value.to_string().into())
+    }
+}
+
+/// A path. Whether it exists is for its user to find out.
+pub(super) struct FilePath;
+
+impl Kind for FilePath {
+    type Value = PathBuf;
+
+    fn allowed(&self) -> String {
+        "path".to_owned()
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<PathBuf, String> {
+        let path = PathBuf::from(raw.text()?);
+        if path.as_os_str().is_empty() {
+            return Err("the path is empty".to_owned());
+        }
+        Ok(path)
+    }
+
+    fn show(&self, value: &PathBuf) -> Option<toml::Value> {
+        Some(value.display().to_string().into())
+    }
+}
+
+/// A node's name: what Kubernetes calls a DNS-1123 subdomain.
+pub(super) struct NodeName;
+
+impl Kind for NodeName {
+    type Value = String;
+
+    fn allowed(&self) -> String {
+        "letters, digits, '-' and '.', at most 253".to_owned()
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<String, String> {
+        let name = raw.text()?;
+        if name.len() > 253 {
+            return Err(format!("{} characters long", name.len()));
+        }
+        if let Some(bad) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '.')) {
+            return Err(format!("has the character {bad:?}"));
+        }
+        Ok(name.to_owned())
+    }
+
+    fn show(&self, value: &String) -> Option<toml::Value> {
+        Some(value.clone().into())
+    }
+}
+
+/// A value that may be absent; an empty text means absent.
+pub(super) struct Optional<K>(pub(super) K);
+
+impl<K: Kind> Kind for Optional<K> {
+    type Value = Option<K::Value>;
+
+    fn allowed(&self) -> String {
+        format!("{}; empty for none", self.0.allowed())
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<Self::Value, String> {
+        match raw {
+            Raw::Text(text) if text.trim().is_empty() => Ok(None),
+            raw => self.0.parse(raw).map(Some),
+        }
+    }
+
+    fn show(&self, value: &Self::Value) -> Option<toml::Value> {
+        value.as_ref().and_then(|value| self.0.show(value))
+    }
+}
+
+/// A duration within bounds.
+pub(super) struct Between(pub(super) RangeInclusive<Duration>);
+
+impl Kind for Between {
+    type Value = Duration;
+
+    fn allowed(&self) -> String {
+        let [low, high] = [self.0.start(), self.0.end()].map(|d| humantime::format_duration(*d));
+        format!("duration with its unit (ms, s, m), from {low} to {high}")
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<Duration, String> {
+        let duration = humantime::parse_duration(raw.text()?).map_err(|error| error.to_string())?;
+        if duration < *self.0.start() {
+            return Err("too short".to_owned());
+        }
+        if duration > *self.0.end() {
+            return Err("too long".to_owned());
+        }
+        Ok(duration)
+    }
+
+    fn show(&self, value: &Duration) -> Option<toml::Value> {
+        Some(humantime::format_duration(*value).to_string().into())
+    }
+}
+
+/// A whole number within bounds.
+pub(super) struct Count(pub(super) RangeInclusive<u32>);
+
+impl Kind for Count {
+    type Value = u32;
+
+    fn allowed(&self) -> String {
+        format!("whole number from {} to {}", self.0.start(), self.0.end())
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<u32, String> {
+        let text = raw.text()?;
+        let count: u32 = text.parse().map_err(|_| "not a whole number that fits".to_owned())?;
+        if !self.0.contains(&count) {
+            return Err(if count < *self.0.start() { "too small" } else { "too large" }.to_owned());
+        }
+        Ok(count)
+    }
+
+    fn show(&self, value: &u32) -> Option<toml::Value> {
+        Some(i64::from(*value).into())
+    }
+}
+
+/// One of a few words.
+pub(super) struct Choice<T: 'static>(pub(super) &'static [(&'static str, T)]);
+
+impl<T: Copy + PartialEq + Debug> Kind for Choice<T> {
+    type Value = T;
+
+    fn allowed(&self) -> String {
+        self.0.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ")
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<T, String> {
+        let text = raw.text()?;
+        let found = self.0.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| "no such choice".to_owned())
+    }
+
+    fn show(&self, value: &T) -> Option<toml::Value> {
+        self.0.iter().find(|(_, known)| known == value).map(|(word, _)| (*word).into())
+    }
+}
+
+/// On or off.
+pub(super) struct Switch;
+
+impl Kind for Switch {
+    type Value = bool;
+
+    fn allowed(&self) -> String {
+        "on, off (also true, false)".to_owned()
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<bool, String> {
+        match raw.text()? {
+            "on" | "true" => Ok(true),
+            "off" | "false" => Ok(false),
+            _ => Err("neither on nor off".to_owned()),
+        }
+    }
+
+    fn show(&self, value: &bool) -> Option<toml::Value> {
+        Some((*value).into())
+    }
+}
+
+/// A pattern of names: `*` stands for any characters, `?` for one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pattern(WildMatch);
+
+impl Pattern {
+    /// Whether the whole name fits.
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.matches(name)
+    }
+
+    /// The pattern as it was written.
+    pub fn as_text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// Patterns over a set of characters.
+pub(super) struct Patterns {
+    /// What the patterns are about, in the plural.
+    pub(super) of: &'static str,
+    /// Characters that such names have.
+    pub(super) has: fn(char) -> bool,
+}
+
+impl Kind for Patterns {
+    type Value = Vec<Pattern>;
+    const LIST: bool = true;
+
+    fn allowed(&self) -> String {
+        format!("list of {}; * and ? are wildcards", self.of)
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<Self::Value, String> {
+        let pattern = |item: &str| {
+            if item.is_empty() {
+                return Err("one item is empty".to_owned());
+            }
+            match item.chars().find(|c| !matches!(c, '*' | '?') && !(self.has)(*c)) {
+                Some(bad) => Err(format!(
+                    "{item:?} has the character {bad:?}, so that it fits none of the {}",
+                    self.of
+                )),
+                None => Ok(Pattern(WildMatch::new(item))),
+            }
+        };
+        raw.items().into_iter().map(pattern).collect()
+    }
+
+    fn show(&self, value: &Self::Value) -> Option<toml::Value> {
+        Some(toml::Value::Array(value.iter().map(|pattern| pattern.as_text().into()).collect()))
+    }
+}
+
+/// Names of labels.
+pub(super) struct Labels;
+
+impl Kind for Labels {
+    type Value = Vec<String>;
+    const LIST: bool = true;
+
+    fn allowed(&self) -> String {
+        "list of label names".to_owned()
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<Vec<String>, String> {
+        let label = |item: &str| {
+            let begins = item.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+            if begins && item.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                Ok(item.to_owned())
+            } else {
+                Err(format!("{item:?} is no label name"))
+            }
+        };
+        raw.items().into_iter().map(label).collect()
+    }
+
+    fn show(&self, value: &Vec<String>) -> Option<toml::Value> {
+        Some(toml::Value::Array(value.iter().map(|label| label.clone().into()).collect()))
+    }
+}
+
+/// Directives for `tracing_subscriber::EnvFilter`.
+pub(super) struct Directives;
+
+impl Kind for Directives {
+    type Value = String;
+
+    fn allowed(&self) -> String {
+        "off, error, warn, info, debug or trace, or directives such as info,snug_agent::identity=debug"
+            .to_owned()
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<String, String> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let text = raw.text()?;
+        // EnvFilter takes any lone word for a target, so a misspelt level would silence everything else.
+        let lone =
+            |item: &&str| !item.contains(['=', '[']) && !LEVELS.contains(&item.to_ascii_lowercase().as_str());
+        if let Some(item) = text.split(',').map(str::trim).find(lone) {
+            return Err(format!("{item:?} is no level"));
+        }
+        EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+        Ok(text.to_owned())
+    }
+
+    fn show(&self, value: &String) -> Option<toml::Value> {
+        Some(value.clone().into())
+    }
+}

@@ -1,0 +1,45 @@
+//! The agent's own log, to standard error.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, util::TryInitError};
+use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use super::options::{Config, LogFormat};
+
+/// Why the log cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The directives are wrong.
+    #[error("log = {directives:?} is refused: {source}")]
+    Directives {
+        /// The directives.
+        directives: String,
+        /// What is wrong with them.
+        source: ParseError,
+    },
+    /// Someone else has set up a log in this process.
+    #[error("a log is already set up in this process")]
+    AlreadySet(#[from] TryInitError),
+}
+
+/// Sets up the log of this process as `log` and `log-format` say.
+///
+/// # Errors
+///
+/// When the directives are wrong, or a log is already set up.
+pub fn init(config: &Config) -> Result<(), LoggingError> {
+    let filter = EnvFilter::try_new(&config.log)
+        .map_err(|source| LoggingError::Directives { directives: config.log.clone(), source })?;
+    let registry = tracing_subscriber::registry().with(filter);
+    match config.log_format {
+        LogFormat::Text => {
+            let ansi = io::stderr().is_terminal();
+            registry.with(fmt::layer().with_writer(io::stderr).with_ansi(ansi)).try_init()?;
+        }
+        LogFormat::Json => {
+            registry.with(fmt::layer().json().flatten_event(true).with_writer(io::stderr)).try_init()?;
+        }
+    }
+    Ok(())
+}

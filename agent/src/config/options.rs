@@ -1,0 +1,225 @@
+//! The one table of options. Flags, variables, the file, `--help` and `docs/configuration.md` all come from it.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::{
+    kinds::{
+        Address, Between, Choice, Count, Directives, FilePath, Kind, Labels, NodeName, Optional, Pattern,
+        Patterns, Switch,
+    },
+    sources::Inputs,
+};
+
+/// Where measurements may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceChoice {
+    /// The kernel programs where they work, files for the rest.
+    Auto,
+    /// Only the kernel programs.
+    Kernel,
+    /// Only cgroup files; no kernel program samples.
+    Files,
+}
+
+/// The least severe message of the kernel programs that is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EbpfLog {
+    /// None.
+    Off,
+    /// Errors.
+    Error,
+    /// Warnings and above.
+    Warn,
+    /// Information and above.
+    Info,
+    /// Debugging and above.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The form of the agent's own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object on each line.
+    Json,
+}
+
+const SOURCES: &[(&str, SourceChoice)] =
+    &[("auto", SourceChoice::Auto), ("kernel", SourceChoice::Kernel), ("files", SourceChoice::Files)];
+const EBPF_LOGS: &[(&str, EbpfLog)] = &[
+    ("off", EbpfLog::Off),
+    ("error", EbpfLog::Error),
+    ("warn", EbpfLog::Warn),
+    ("info", EbpfLog::Info),
+    ("debug", EbpfLog::Debug),
+    ("trace", EbpfLog::Trace),
+];
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+const FAMILIES: Patterns =
+    Patterns { of: "metric families", has: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':') };
+const NAMESPACES: Patterns =
+    Patterns { of: "namespaces", has: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' };
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A row of the table, without its value's type.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionSpec {
+    /// The key: `--key` on the command line, `key = …` in the file.
+    pub key: &'static str,
+    /// The heading it stands under.
+    pub group: &'static str,
+    /// What stands for its value in `--help`.
+    pub placeholder: &'static str,
+    /// The default as a flag would give it.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// Whether it takes several values.
+    pub list: bool,
+    pub(super) allowed: fn() -> String,
+}
+
+impl OptionSpec {
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("SNUG_{}", self.key.replace('-', "_").to_ascii_uppercase())
+    }
+
+    /// What is allowed, as a phrase.
+    pub fn allowed(&self) -> String {
+        (self.allowed)()
+    }
+}
+
+const fn is_list<K: Kind>(_: &K) -> bool {
+    K::LIST
+}
+
+macro_rules! options {
+    ($($group:literal {
+        $( $(#[doc = $help:literal])+ $key:literal $field:ident: $type:ty = $default:literal, $placeholder:literal, $kind:expr; )+
+    })+) => {
+        /// The configuration that the agent runs with. There is no default but the table's.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config { $($( $(#[doc = $help])+ pub $field: $type, )+)+ }
+
+        /// Every option.
+        pub const OPTIONS: &[OptionSpec] = &[$($( OptionSpec {
+            key: $key,
+            group: $group,
+            placeholder: $placeholder,
+            default: $default,
+            help: concat!($($help),+).trim_ascii(),
+            list: is_list(&$kind),
+            allowed: || $kind.allowed(),
+        }, )+)+];
+
+        impl Config {
+            /// Reads every option; mistakes are left in the inputs.
+            pub(super) fn read(inputs: &mut Inputs) -> Option<Self> {
+                $($( let $field: Option<$type> = inputs.read($key, $default, &$kind); )+)+
+                Some(Self { $($( $field: $field?, )+)+ })
+            }
+
+            /// Keys and values as the file would have them, in the table's order; `None` when not set.
+            pub(super) fn shown(&self) -> Vec<(&'static str, Option<toml::Value>)> {
+                let Self { $($( $field, )+)+ } = self;
+                vec![$($( ($key, $kind.show($field)), )+)+]
+            }
+        }
+
+        #[cfg(test)]
+        pub(super) const FIELDS: &[(&str, &str)] = &[$($( ($key, stringify!($field)), )+)+];
+    };
+}
+
+options! {
+    "Node" {
+        /// Address that /metrics, /metrics/cadvisor, /healthz and /readyz are served on.
+        "listen" listen: SocketAddr = "127.0.0.1:9750", "ADDRESS", Address;
+        /// Name of this node in the metrics. None: the host's name.
+        "node-name" node_name: Option<String> = "", "NAME", Optional(NodeName);
+        /// File with the names of pods and containers, for hosts without a cluster. None: containers go by their id.
+        "pods-file" pods_file: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Directory where the agent leaves a sign of life, by which the next one knows how long it was away. None:
+        /// that time is not reported.
+        "data-dir" data_dir: Option<PathBuf> = "", "DIR", Optional(FilePath);
+        /// Root of the cgroup hierarchies. None: wherever the mount table says.
+        "cgroup-root" cgroup_root: Option<PathBuf> = "", "DIR", Optional(FilePath);
+        /// The host's proc file system.
+        "proc-root" proc_root: PathBuf = "/proc", "DIR", FilePath;
+    }
+    "Measuring" {
+        /// Time between snapshots of CPU, throttling, memory, pressure and tasks. 100ms is the kernel's default CFS
+        /// period.
+        "sample-interval" sample_interval: Duration = "100ms", "DURATION", Between(ms(50)..=ms(1000));
+        /// Time between looks at the working set, which makes the kernel add up its memory statistics. Not shorter
+        /// than sample-interval.
+        "working-set-interval" working_set_interval: Duration = "1s", "DURATION", Between(ms(500)..=ms(60_000));
+        /// Time between reads of memory.stat, io.stat and user and system CPU time. Not shorter than
+        /// working-set-interval.
+        "slow-interval" slow_interval: Duration = "10s", "DURATION", Between(ms(1000)..=ms(300_000));
+        /// Cgroups of one hierarchy that fit into the kernel's table; those beyond are counted as lost.
+        "max-cgroups" max_cgroups: u32 = "8192", "NUMBER", Count(64..=65_536);
+        /// Where measurements come from. auto: kernel programs, and files for what they cannot do here.
+        "source" source: SourceChoice = "auto", "SOURCE", Choice(SOURCES);
+        /// Least severe message of the kernel programs to log.
+        "ebpf-log" ebpf_log: EbpfLog = "off", "LEVEL", Choice(EBPF_LOGS);
+        /// Let the kernel count runs and run time of eBPF programs. This holds for every program on the node and adds
+        /// some tens of nanoseconds to each run.
+        "ebpf-stats" ebpf_stats: bool = "on", "SWITCH", Switch;
+    }
+    "Metrics" {
+        /// Serve the kubelet's container metrics on /metrics/cadvisor.
+        "kubelet-metrics" kubelet_metrics: bool = "on", "SWITCH", Switch;
+        /// Metric families to export. Empty: all.
+        "metrics-allow" metrics_allow: Vec<Pattern> = "", "PATTERNS", FAMILIES;
+        /// Metric families to leave out; wins over metrics-allow.
+        "metrics-deny" metrics_deny: Vec<Pattern> = "", "PATTERNS", FAMILIES;
+        /// Namespaces to export. Empty: all. Cgroups without a namespace are exported whatever this says.
+        "namespaces-allow" namespaces_allow: Vec<Pattern> = "", "PATTERNS", NAMESPACES;
+        /// Namespaces to leave out; wins over namespaces-allow.
+        "namespaces-deny" namespaces_deny: Vec<Pattern> = "", "PATTERNS", NAMESPACES;
+        /// Labels to leave out of every family.
+        "drop-labels" drop_labels: Vec<String> = "", "LABELS", Labels;
+        /// Series that one scrape returns at most; those beyond are left out and counted. 0: no cap.
+        "max-series" max_series: u32 = "200000", "NUMBER", Count(0..=u32::MAX);
+        /// Workload containers with counters of their own; those beyond are folded into one.
+        "max-workloads" max_workloads: u32 = "4096", "NUMBER", Count(1..=1_000_000);
+    }
+    "Logging" {
+        /// What the agent logs to standard error.
+        "log" log: String = "info", "DIRECTIVES", Directives;
+        /// Form of the log.
+        "log-format" log_format: LogFormat = "text", "FORMAT", Choice(LOG_FORMATS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_the_field_names_with_dashes() {
+        for (key, field) in FIELDS {
+            assert_eq!(*key, field.replace('_', "-"));
+        }
+        let mut keys: Vec<_> = FIELDS.iter().map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), OPTIONS.len());
+    }
+
+    #[test]
+    fn variables_are_upper_case() {
+        let spec = OPTIONS.iter().find(|spec| spec.key == "working-set-interval").unwrap();
+        assert_eq!(spec.variable(), "SNUG_WORKING_SET_INTERVAL");
+    }
+}

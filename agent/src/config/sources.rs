@@ -1,0 +1,325 @@
+//! The places that values come from: command line, environment, file.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    help,
+    kinds::{Kind, Raw},
+    mistakes::{Mistake, Origin, nearest_key},
+    options::{OPTIONS, OptionSpec},
+};
+
+/// Variables with the prefix that are no options: the file's name, and what builds and tests use.
+const OTHER_VARIABLES: &[&str] = &["SNUG_BLESS", "SNUG_CACHE_DIR", "SNUG_CONFIG", "SNUG_EBPF_OBJECT"];
+
+/// What was given for one option in one place.
+#[derive(Clone, Debug)]
+struct Given {
+    raw: Raw,
+    origin: Origin,
+}
+
+/// Everything that was given, and what was wrong with it.
+#[derive(Debug, Default)]
+pub(super) struct Inputs {
+    /// By key, the strongest place first.
+    given: BTreeMap<&'static str, Vec<Given>>,
+    /// Where each value that is in force comes from.
+    pub(super) origins: BTreeMap<&'static str, Origin>,
+    pub(super) mistakes: Vec<Mistake>,
+}
+
+impl Inputs {
+    fn give(&mut self, spec: &OptionSpec, raw: Raw, origin: Origin) {
+        self.given.entry(spec.key).or_default().push(Given { raw, origin });
+    }
+
+    /// Reads one option from the strongest place. Weaker places are read too: a mistake there is still one.
+    pub(super) fn read<K: Kind>(&mut self, key: &'static str, default: &str, kind: &K) -> Option<K::Value> {
+        let mut places = self.given.remove(key).unwrap_or_default();
+        if places.is_empty() {
+            places.push(Given { raw: Raw::Text(default.to_owned()), origin: Origin::Default });
+        }
+        let mut strongest = None;
+        for (place, Given { raw, origin }) in places.into_iter().enumerate() {
+            match kind.parse(&raw) {
+                Ok(value) if place == 0 => {
+                    self.origins.insert(key, origin);
+                    strongest = Some(value);
+                }
+                Ok(_) => {}
+                Err(why) => {
+                    let allowed = kind.allowed();
+                    self.mistakes.push(Mistake::Value { origin, key, value: raw.shown(), why, allowed });
+                }
+            }
+        }
+        strongest
+    }
+
+    /// Where the value in force comes from.
+    pub(super) fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+}
+
+fn spec(key: &str) -> Option<&'static OptionSpec> {
+    OPTIONS.iter().find(|spec| spec.key == key)
+}
+
+/// What the command line says besides the options.
+#[derive(Debug, Default)]
+pub(super) struct CommandLine {
+    pub(super) file: Option<PathBuf>,
+    pub(super) check: bool,
+    /// Help or version: print it and end.
+    pub(super) print: Option<String>,
+}
+
+/// Reads the command line, the program's name first.
+pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Inputs) -> CommandLine {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.is_empty() {
+        args.push(help::PROGRAM.into());
+    }
+    // clap ends at the first mistake: note it, take it out and go on, so that all are told at once.
+    let matches = loop {
+        let error = match help::command().try_get_matches_from(&args) {
+            Ok(matches) => break matches,
+            Err(error) => error,
+        };
+        if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            return CommandLine { print: Some(error.render().to_string()), ..CommandLine::default() };
+        }
+        let Some(name) = invalid_arg(&error) else {
+            inputs.mistakes.push(Mistake::CommandLine(first_line(&error)));
+            return CommandLine::default();
+        };
+        inputs.mistakes.push(explain(&error, &name));
+        if !take_out(&mut args, &name) {
+            return CommandLine::default();
+        }
+    };
+
+    for spec in OPTIONS {
+        let Some(values) = matches.get_many::<OsString>(spec.key) else { continue };
+        let origin = Origin::Flag(spec.key.to_owned());
+        let texts: Vec<String> = values.filter_map(|value| text(value, &origin, inputs)).collect();
+        match <[String; 1]>::try_from(texts) {
+            Ok([one]) => inputs.give(spec, Raw::Text(one), origin),
+            Err(texts) if spec.list && !texts.is_empty() => {
+                let items = texts.iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
+                inputs.give(spec, Raw::List(items), origin);
+            }
+            Err(texts) if texts.is_empty() => {}
+            Err(texts) => inputs.mistakes.push(Mistake::Repeated { origin, times: texts.len() }),
+        }
+    }
+    let files: Vec<&OsString> =
+        matches.get_many::<OsString>(help::CONFIG).map_or(Vec::new(), Iterator::collect);
+    if files.len() > 1 {
+        let origin = Origin::Flag(help::CONFIG.to_owned());
+        inputs.mistakes.push(Mistake::Repeated { origin, times: files.len() });
+    }
+    CommandLine {
+        file: files.first().map(PathBuf::from),
+        check: matches.get_flag(help::CHECK_CONFIG),
+        print: None,
+    }
+}
+
+fn text(value: &OsString, origin: &Origin, inputs: &mut Inputs) -> Option<String> {
+    if let Some(text) = value.to_str() {
+        return Some(text.to_owned());
+    }
+    let lossy = value.to_string_lossy().into_owned();
+    inputs.mistakes.push(Mistake::NotText { origin: origin.clone(), lossy });
+    None
+}
+
+fn invalid_arg(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(name) => Some(name.clone()),
+        ContextValue::Strings(names) => names.first().cloned(),
+        _ => None,
+    }
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+fn explain(error: &clap::Error, name: &str) -> Mistake {
+    match (error.kind(), name.strip_prefix("--")) {
+        (ErrorKind::UnknownArgument, Some(key)) => Mistake::Unknown {
+            origin: Origin::Flag(key.to_owned()),
+            name: key.to_owned(),
+            nearest: nearest_key(key, &[help::CONFIG, help::CHECK_CONFIG]).map(|key| format!("--{key}")),
+        },
+        _ => Mistake::CommandLine(first_line(error)),
+    }
+}
+
+/// Takes an argument out, and its value with it. `name` may be as clap shows it: `--listen <ADDRESS>`.
+fn take_out(args: &mut Vec<OsString>, name: &str) -> bool {
+    let is_it = |arg: &OsString, name: &str| {
+        let arg = arg.to_string_lossy();
+        arg == name || arg.split_once('=').is_some_and(|(flag, _)| flag == name && flag.starts_with('-'))
+    };
+    let mut place = args.iter().skip(1).position(|arg| is_it(arg, name));
+    if place.is_none() {
+        let flag = name.split([' ', '=']).next().unwrap_or_default();
+        // Of a flag given several times it is the one without a value, or the last.
+        place = args.iter().skip(1).rposition(|arg| is_it(arg, flag));
+    }
+    let Some(place) = place.map(|place| place + 1) else { return false };
+    let taken = args.remove(place);
+    let alone = taken.to_string_lossy().starts_with("--") && !taken.to_string_lossy().contains('=');
+    if alone && args.get(place).is_some_and(|next| !next.to_string_lossy().starts_with('-')) {
+        args.remove(place);
+    }
+    true
+}
+
+/// Reads the environment; returns the file that it names.
+pub(super) fn variables(
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    inputs: &mut Inputs,
+) -> Option<PathBuf> {
+    let mut file = None;
+    let mut ours: Vec<(String, OsString)> = env
+        .into_iter()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+        .filter(|(name, _)| name.starts_with("SNUG_"))
+        .collect();
+    ours.sort();
+    for (name, value) in ours {
+        if let Some(spec) = OPTIONS.iter().find(|spec| spec.variable() == name) {
+            let origin = Origin::Variable(name);
+            if let Some(text) = text(&value, &origin, inputs) {
+                inputs.give(spec, Raw::Text(text), origin);
+            }
+        } else if name == "SNUG_CONFIG" {
+            file = Some(PathBuf::from(value));
+        } else if !OTHER_VARIABLES.contains(&name.as_str()) && !is_service_link(&name) {
+            let plain = name.trim_start_matches("SNUG_");
+            let nearest = nearest_key(plain, &[help::CONFIG]);
+            let nearest = nearest.map(|key| format!("SNUG_{}", key.replace('-', "_").to_ascii_uppercase()));
+            inputs.mistakes.push(Mistake::Unknown { origin: Origin::Variable(name.clone()), name, nearest });
+        }
+    }
+    file
+}
+
+/// Whether a variable is one that the kubelet sets for a Service, here one whose name begins with "snug".
+///
+/// See "Discovering services: Environment variables" in the Kubernetes documentation.
+fn is_service_link(name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
+        return true;
+    }
+    let Some((_, port)) = name.rsplit_once("_PORT") else { return false };
+    if port.is_empty() {
+        // SNUG_PORT, SNUG_AGENT_PORT; and SNUG_PORT_9750_TCP_PORT.
+        return true;
+    }
+    let mut parts = port.trim_start_matches('_').split('_');
+    let number = parts.next().is_some_and(digits);
+    let protocol = matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"));
+    let rest = matches!(parts.next(), None | Some("PROTO" | "ADDR"));
+    number && protocol && rest && parts.next().is_none()
+}
+
+/// Reads a configuration file.
+pub(super) fn file(path: &Path, content: &str, inputs: &mut Inputs) {
+    let path = Arc::new(path.to_owned());
+    let at = |offset: usize| {
+        let before = content.as_bytes().get(..offset).unwrap_or(content.as_bytes());
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Origin::File { path: Arc::clone(&path), line }
+    };
+    let (table, errors) = DeTable::parse_recoverable(content);
+    for error in errors {
+        let origin = at(error.span().map_or(0, |span| span.start));
+        inputs.mistakes.push(Mistake::NotToml { origin, why: error.message().to_owned() });
+    }
+    let mut entries: Vec<_> = table.into_inner().into_iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    for (key, value) in entries {
+        let origin = at(key.span().start);
+        let name = key.into_inner().into_owned();
+        let Some(spec) = spec(&name) else {
+            let nearest = nearest_key(&name, &[]).map(str::to_owned);
+            inputs.mistakes.push(Mistake::Unknown { origin, name, nearest });
+            continue;
+        };
+        match raw(value.into_inner()) {
+            Ok(raw) => inputs.give(spec, raw, origin),
+            Err((value, why)) => {
+                let allowed = spec.allowed();
+                inputs.mistakes.push(Mistake::Value { origin, key: spec.key, value, why, allowed });
+            }
+        }
+    }
+}
+
+fn raw(value: DeValue<'_>) -> Result<Raw, (String, String)> {
+    match value {
+        DeValue::String(text) => Ok(Raw::Text(text.into_owned())),
+        DeValue::Integer(number) => Ok(Raw::Text(number.to_string())),
+        DeValue::Boolean(switch) => Ok(Raw::Text(switch.to_string())),
+        DeValue::Array(items) => {
+            let items = items.into_iter().map(|item| match item.into_inner() {
+                DeValue::String(text) => Ok(text.into_owned()),
+                other => Err(refused("an array with", &other)),
+            });
+            Ok(Raw::List(items.collect::<Result<_, _>>()?))
+        }
+        other => Err(refused("", &other)),
+    }
+}
+
+fn refused(context: &str, value: &DeValue<'_>) -> (String, String) {
+    let of = value.type_str();
+    let article = if of.starts_with(['a', 'i', 'o']) { "an" } else { "a" };
+    let what =
+        if context.is_empty() { format!("{article} {of}") } else { format!("{context} {article} {of}") };
+    (format!("({what})"), format!("{what} is of no use here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_links_are_told_from_options() {
+        for link in [
+            "SNUG_SERVICE_HOST",
+            "SNUG_AGENT_SERVICE_PORT",
+            "SNUG_AGENT_SERVICE_PORT_METRICS",
+            "SNUG_PORT",
+            "SNUG_AGENT_PORT_9750_TCP",
+            "SNUG_AGENT_PORT_9750_TCP_PROTO",
+            "SNUG_AGENT_PORT_9750_TCP_PORT",
+            "SNUG_AGENT_PORT_9750_TCP_ADDR",
+        ] {
+            assert!(is_service_link(link), "{link}");
+        }
+        for other in ["SNUG_LISTENN", "SNUG_PORTS", "SNUG_PORT_X_TCP", "SNUG_LOG"] {
+            assert!(!is_service_link(other), "{other}");
+        }
+        for spec in OPTIONS {
+            assert!(!is_service_link(&spec.variable()), "{}", spec.key);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Talks to an agent.
+
+use std::time::{Duration, Instant};
+
+use ureq::http::Uri;
+
+use crate::exposition::{self, Sample};
+
+/// The text format that Prometheus has read since 2016, and the only one asked for.
+const ACCEPT: &str = "text/plain;version=0.0.4";
+/// Far above the largest page that an agent serves by default (200,000 series).
+const LARGEST_PAGE: u64 = 256 << 20;
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where an agent is and how to ask it.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    url: String,
+    client: ureq::Agent,
+}
+
+/// One look at the metrics.
+#[derive(Debug)]
+pub(crate) struct Scrape {
+    pub(crate) at: Instant,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// Why an agent's metrics could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentError {
+    #[error(
+        "cannot reach the agent at {url}: {source}; is snug-agent running there, and does its `listen` address take connections from here?"
+    )]
+    Unreachable { url: String, source: Box<ureq::Error> },
+    #[error(
+        "{url} answers {status}; --agent takes the agent's address without a path, such as http://127.0.0.1:9750"
+    )]
+    Status { url: String, status: u16 },
+    #[error("{url}: {source}; is it a snug-agent?")]
+    Format { url: String, source: exposition::ParseError },
+    #[error(
+        "{url} has no snug_… metrics; is it a snug-agent, and do its `metrics-allow` and `metrics-deny` let them through?"
+    )]
+    NotSnug { url: String },
+}
+
+/// Checks `--agent`: a plain HTTP address.
+pub(crate) fn parse_address(text: &str) -> Result<String, String> {
+    const WANTED: &str = "allowed is http://HOST:PORT, such as http://127.0.0.1:9750";
+    let uri: Uri = text.parse().map_err(|error| format!("{error}; {WANTED}"))?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some(scheme) => return Err(format!("{scheme} is not supported; {WANTED}")),
+        None => return Err(format!("it has no http://; {WANTED}")),
+    }
+    if uri.path() != "/" || uri.query().is_some() {
+        return Err(format!("it has a path; {WANTED}"));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+impl Agent {
+    pub(crate) fn new(address: &str) -> Self {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .proxy(None)
+            .build();
+        Self { url: format!("{address}/metrics"), client: config.into() }
+    }
+
+    pub(crate) fn scrape(&self) -> Result<Scrape, AgentError> {
+        let Self { url, client } = self;
+        let unreachable = |source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) };
+        let mut response = client.get(url).header("Accept", ACCEPT).call().map_err(unreachable)?;
+        let at = Instant::now();
+        if response.status() != 200 {
+            return Err(AgentError::Status { url: url.clone(), status: response.status().as_u16() });
+        }
+        let body =
+            response.body_mut().with_config().limit(LARGEST_PAGE).read_to_string().map_err(unreachable)?;
+        let samples =
+            exposition::parse(&body).map_err(|source| AgentError::Format { url: url.clone(), source })?;
+        if !samples.iter().any(|sample| sample.name.starts_with("snug_")) {
+            return Err(AgentError::NotSnug { url: url.clone() });
+        }
+        Ok(Scrape { at, samples })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(parse_address("http://127.0.0.1:9750").unwrap(), "http://127.0.0.1:9750");
+        assert_eq!(parse_address("http://[::1]:9750/").unwrap(), "http://[::1]:9750");
+        for (bad, why) in [
+            ("127.0.0.1:9750", "allowed is"),
+            ("https://node:9750", "https is not supported"),
+            ("http://node:9750/metrics", "has a path"),
+            ("", "allowed is"),
+        ] {
+            assert!(parse_address(bad).unwrap_err().contains(why), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `snug top`: what the containers of one node use between two scrapes.
+
+mod rows;
+mod table;
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use self::rows::Row;
+use crate::agent::{self, Agent};
+
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// The options of `snug top`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Address of the agent.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9750", value_parser = agent::parse_address)]
+    agent: String,
+    /// Time between two scrapes, over which rates are taken.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_interval)]
+    interval: Duration,
+    /// What to sort by, the most first.
+    #[arg(long, value_enum, default_value_t = Sort::Cpu)]
+    sort: Sort,
+    /// End after so many tables. Without it: one where standard output is not a terminal, else no end.
+    #[arg(short = 'n', long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// The same as -n 1.
+    #[arg(long, conflicts_with = "count")]
+    once: bool,
+    /// Form of the output; json is one object a line.
+    #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// Only this namespace.
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Sort {
+    /// Cores in use.
+    Cpu,
+    /// Memory working set.
+    Memory,
+    /// Share of CFS periods that were throttled.
+    Throttled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (SHORTEST..=LONGEST).contains(&interval) {
+        return Ok(interval);
+    }
+    let [low, high] = [SHORTEST, LONGEST].map(humantime::format_duration);
+    Err(format!("allowed is from {low} to {high}"))
+}
+
+/// What `-o json` writes.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// Seconds between the two scrapes.
+    interval_seconds: f64,
+    containers: &'a [Row],
+}
+
+/// Runs `snug top` until its tables are written.
+pub(crate) fn run(options: &Options, out: &mut impl Write) -> Result<()> {
+    let Options { agent, interval, sort, count, once, output, namespace } = options;
+    let live = io::stdout().is_terminal();
+    let mut left = match count {
+        _ if *once => Some(1),
+        None if !live => Some(1),
+        count => *count,
+    };
+    let clear = live && *output == Output::Table && left != Some(1);
+
+    let agent = Agent::new(agent);
+    let mut before = agent.scrape()?;
+    while left != Some(0) {
+        thread::sleep(*interval);
+        let after = agent.scrape()?;
+        let seconds = after.at.saturating_duration_since(before.at).as_secs_f64();
+        let all = rows::between(&before.samples, &after.samples, seconds);
+        let known = all.len();
+        let mut rows: Vec<Row> = match namespace {
+            Some(namespace) => all.into_iter().filter(|row| row.namespace == *namespace).collect(),
+            None => all,
+        };
+        rows::sort(&mut rows, *sort);
+        write(out, *output, clear, seconds, &rows).context("cannot write the table")?;
+        if rows.is_empty() && *output == Output::Table {
+            eprintln!("snug: {}", nothing(namespace.as_deref(), known));
+        }
+        before = after;
+        left = left.map(|left| left - 1);
+    }
+    Ok(())
+}
+
+fn nothing(namespace: Option<&str>, known: usize) -> String {
+    match namespace {
+        Some(name) if known > 0 => {
+            format!(
+                "none of the agent's {known} containers is in namespace {name:?}; leave --namespace out to see them all"
+            )
+        }
+        _ => "the agent knows no container; see its `namespaces-allow`, `namespaces-deny` and `cgroup-root`"
+            .to_owned(),
+    }
+}
+
+fn write(out: &mut impl Write, output: Output, clear: bool, seconds: f64, rows: &[Row]) -> io::Result<()> {
+    match output {
+        Output::Table => {
+            if clear {
+                // Home, then erase to the end of the screen and what scrolled off it.
+                out.write_all(b"\x1b[H\x1b[2J\x1b[3J")?;
+            }
+            if !rows.is_empty() {
+                out.write_all(table::render(rows).as_bytes())?;
+            }
+        }
+        Output::Json => {
+            serde_json::to_writer(&mut *out, &Report { interval_seconds: seconds, containers: rows })?;
+            out.write_all(b"\n")?;
+        }
+    }
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_have_bounds() {
+        assert_eq!(parse_interval("2s"), Ok(Duration::from_secs(2)));
+        assert!(parse_interval("10ms").unwrap_err().contains("from 100ms to 1h"));
+        assert!(parse_interval("2").is_err());
+    }
+
+    #[test]
+    fn an_empty_table_names_the_reason() {
+        assert!(nothing(Some("web"), 3).contains("none of the agent's 3 containers"));
+        assert!(nothing(Some("web"), 0).contains("knows no container"));
+        assert!(nothing(None, 0).contains("cgroup-root"));
+    }
+}

@@ -1,0 +1,192 @@
+//! From two scrapes to one row per container.
+
+use std::{cmp::Ordering, collections::BTreeMap};
+
+use serde::Serialize;
+
+use super::Sort;
+use crate::exposition::Sample;
+
+/// What one container did between two scrapes, and how it stands at the second. `None`: not measured, or no limit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Row {
+    pub(crate) namespace: String,
+    pub(crate) pod: String,
+    pub(crate) container: String,
+    pub(crate) kind: String,
+    pub(crate) workload_kind: String,
+    pub(crate) workload: String,
+    pub(crate) id: String,
+    /// Cores in use over the interval.
+    pub(crate) cpu_cores: Option<f64>,
+    pub(crate) cpu_limit_cores: Option<f64>,
+    /// Throttled CFS periods over periods, from 0 to 1; `None` where no period ended in the interval.
+    pub(crate) throttled_share: Option<f64>,
+    pub(crate) memory_working_set_bytes: Option<f64>,
+    pub(crate) memory_peak_bytes: Option<f64>,
+    pub(crate) memory_limit_bytes: Option<f64>,
+    /// Since the container was made, not over the interval.
+    pub(crate) oom_kills: Option<f64>,
+}
+
+/// The raw values of one container in one scrape.
+#[derive(Clone, Debug, Default)]
+struct Raw {
+    row: Row,
+    cpu_seconds: Option<f64>,
+    periods: Option<f64>,
+    throttled_periods: Option<f64>,
+}
+
+/// A container's id is enough; names may arrive between the scrapes. Without one, names must do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Id(String),
+    Names([String; 3]),
+}
+
+fn collect(samples: &[Sample]) -> BTreeMap<Key, Raw> {
+    let mut all: BTreeMap<Key, Raw> = BTreeMap::new();
+    for sample in samples {
+        let Some(subject) = sample.name.strip_prefix("snug_container_") else { continue };
+        let label = |name| sample.label(name).to_owned();
+        let key = match sample.label("id") {
+            "" => Key::Names([label("namespace"), label("pod"), label("container")]),
+            id => Key::Id(id.to_owned()),
+        };
+        let value = Some(sample.value).filter(|value| value.is_finite());
+        let raw = all.entry(key).or_insert_with(|| Raw {
+            row: Row {
+                namespace: label("namespace"),
+                pod: label("pod"),
+                container: label("container"),
+                kind: label("kind"),
+                workload_kind: label("workload_kind"),
+                workload: label("workload"),
+                id: label("id"),
+                ..Row::default()
+            },
+            ..Raw::default()
+        });
+        match subject {
+            "cpu_usage_seconds_total" => raw.cpu_seconds = value,
+            "cpu_cfs_periods_total" => raw.periods = value,
+            "cpu_cfs_throttled_periods_total" => raw.throttled_periods = value,
+            "cpu_limit_cores" => raw.row.cpu_limit_cores = value,
+            "memory_working_set_bytes" => raw.row.memory_working_set_bytes = value,
+            "memory_peak_bytes" => raw.row.memory_peak_bytes = value,
+            "memory_limit_bytes" => raw.row.memory_limit_bytes = value,
+            "memory_events_total" if sample.label("event") == "oom_kill" => raw.row.oom_kills = value,
+            _ => {}
+        }
+    }
+    all
+}
+
+/// What a counter gained; `None` where it was not there before, or went back because the container was made anew.
+fn gain(before: Option<f64>, after: Option<f64>) -> Option<f64> {
+    let gained = after? - before?;
+    (gained >= 0.0).then_some(gained)
+}
+
+/// The containers of the second scrape.
+pub(crate) fn between(before: &[Sample], after: &[Sample], seconds: f64) -> Vec<Row> {
+    let before = collect(before);
+    let rows = collect(after).into_iter().map(|(key, now)| {
+        let Raw { mut row, cpu_seconds, periods, throttled_periods } = now;
+        let then = before.get(&key).cloned().unwrap_or_default();
+        if seconds > 0.0 {
+            row.cpu_cores = gain(then.cpu_seconds, cpu_seconds).map(|gained| gained / seconds);
+        }
+        let throttled = gain(then.throttled_periods, throttled_periods);
+        row.throttled_share = match (throttled, gain(then.periods, periods)) {
+            (Some(throttled), Some(periods)) if periods > 0.0 => Some((throttled / periods).min(1.0)),
+            _ => None,
+        };
+        row
+    });
+    rows.collect()
+}
+
+/// Sorts by the most; what was not measured comes last, equals go by name.
+pub(crate) fn sort(rows: &mut [Row], sort: Sort) {
+    let value = |row: &Row| match sort {
+        Sort::Cpu => row.cpu_cores,
+        Sort::Memory => row.memory_working_set_bytes,
+        Sort::Throttled => row.throttled_share,
+    };
+    let descending = |a: &Row, b: &Row| match (value(a), value(b)) {
+        (Some(a), Some(b)) => b.total_cmp(&a),
+        (a, b) => b.is_some().cmp(&a.is_some()),
+    };
+    let names = |a: &Row, b: &Row| -> Ordering {
+        let key = |row: &Row| [&row.namespace, &row.pod, &row.container, &row.id].map(String::clone);
+        key(a).cmp(&key(b))
+    };
+    rows.sort_by(|a, b| descending(a, b).then_with(|| names(a, b)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::parse;
+
+    fn page(lines: &[&str]) -> Vec<Sample> {
+        parse(&lines.join("\n")).unwrap()
+    }
+
+    #[test]
+    fn rates_are_of_the_interval_and_gauges_of_the_second_scrape() {
+        let before = page(&[
+            "snug_container_cpu_usage_seconds_total{id=\"a\"} 10",
+            "snug_container_cpu_cfs_periods_total{id=\"a\"} 100",
+            "snug_container_cpu_cfs_throttled_periods_total{id=\"a\"} 50",
+            "snug_container_memory_working_set_bytes{id=\"a\"} 1",
+        ]);
+        let after = page(&[
+            "snug_container_cpu_usage_seconds_total{id=\"a\",namespace=\"web\",pod=\"p\",container=\"c\"} 11",
+            "snug_container_cpu_cfs_periods_total{id=\"a\",namespace=\"web\"} 120",
+            "snug_container_cpu_cfs_throttled_periods_total{id=\"a\"} 55",
+            "snug_container_memory_working_set_bytes{id=\"a\"} 4096",
+            "snug_container_memory_events_total{id=\"a\",event=\"oom_kill\"} 3",
+            "snug_container_memory_events_total{id=\"a\",event=\"max\"} 9",
+            "snug_container_memory_limit_bytes{id=\"a\"} +Inf",
+        ]);
+        let [row] = between(&before, &after, 2.0).try_into().unwrap();
+        assert_eq!((row.namespace.as_str(), row.pod.as_str(), row.container.as_str()), ("web", "p", "c"));
+        assert_eq!(row.cpu_cores, Some(0.5));
+        assert_eq!(row.throttled_share, Some(0.25));
+        assert_eq!(row.memory_working_set_bytes, Some(4096.0));
+        assert_eq!(row.oom_kills, Some(3.0));
+        assert_eq!((row.memory_limit_bytes, row.cpu_limit_cores), (None, None));
+    }
+
+    #[test]
+    fn a_new_or_remade_container_has_no_rate_yet() {
+        let before = page(&["snug_container_cpu_usage_seconds_total{id=\"a\"} 10"]);
+        let after = page(&[
+            "snug_container_cpu_usage_seconds_total{id=\"a\"} 1",
+            "snug_container_cpu_usage_seconds_total{id=\"b\"} 1",
+        ]);
+        let rows = between(&before, &after, 2.0);
+        assert_eq!(rows.len(), 2);
+        assert!(rows.iter().all(|row| row.cpu_cores.is_none()));
+    }
+
+    #[test]
+    fn a_container_without_periods_has_no_throttled_share() {
+        let scrape = page(&[
+            "snug_container_cpu_cfs_periods_total{id=\"a\"} 5",
+            "snug_container_cpu_cfs_throttled_periods_total{id=\"a\"} 5",
+        ]);
+        assert_eq!(between(&scrape, &scrape, 2.0)[0].throttled_share, None);
+    }
+
+    #[test]
+    fn the_most_comes_first_and_the_unmeasured_last() {
+        let row = |id: &str, cpu_cores| Row { id: id.into(), cpu_cores, ..Row::default() };
+        let mut rows = [row("none", None), row("b", Some(1.0)), row("a", Some(1.0)), row("top", Some(2.0))];
+        sort(&mut rows, Sort::Cpu);
+        assert_eq!(rows.map(|row| row.id), ["top", "a", "b", "none"]);
+    }
+}

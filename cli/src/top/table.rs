@@ -1,0 +1,129 @@
+//! The table of `snug top`.
+
+use super::rows::Row;
+use crate::units::{self, NONE};
+
+const HEADINGS: [&str; 11] = [
+    "NAMESPACE",
+    "POD/UNIT",
+    "CONTAINER",
+    "CPU",
+    "CPU LIMIT",
+    "THROTTLED",
+    "MEMORY",
+    "PEAK",
+    "MEM LIMIT",
+    "OOM KILLS",
+    "WORKLOAD",
+];
+/// Columns of numbers, aligned to the right.
+const NUMBERS: std::ops::Range<usize> = 3..10;
+/// Characters of an id that tell containers apart.
+const SHORT_ID: usize = 12;
+
+/// Renders rows with aligned columns. Control characters of names do not reach the terminal.
+pub(crate) fn render(rows: &[Row]) -> String {
+    let cells: Vec<[String; 11]> = rows.iter().map(cells).collect();
+    let width = |column: usize| {
+        let widths = cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        widths.chain(HEADINGS.get(column).map(|heading| heading.len())).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
+    let mut text = line(&HEADINGS.map(str::to_owned), &widths);
+    for row in &cells {
+        text.push_str(&line(row, &widths));
+    }
+    text
+}
+
+fn line(cells: &[String; 11], widths: &[usize]) -> String {
+    let padded = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+        if NUMBERS.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+    });
+    let line = padded.collect::<Vec<_>>().join("  ");
+    format!("{}\n", line.trim_end())
+}
+
+fn cells(row: &Row) -> [String; 11] {
+    let or_none = |text: &str| {
+        let text: String = text.chars().filter(|c| !c.is_control()).collect();
+        if text.is_empty() { NONE.to_owned() } else { text }
+    };
+    let number = |value: Option<f64>, show: fn(f64) -> String| value.map_or_else(|| NONE.to_owned(), show);
+    let id = match row.id.char_indices().nth(SHORT_ID) {
+        Some((end, _)) if row.id.chars().all(|c| c.is_ascii_hexdigit()) => {
+            row.id.get(..end).unwrap_or(&row.id)
+        }
+        _ => &row.id,
+    };
+    // Without a pod it is a unit or a container that goes by its id.
+    let pod = if row.pod.is_empty() { id } else { &row.pod };
+    let container = match (row.container.as_str(), row.kind.as_str()) {
+        ("", "") if !row.pod.is_empty() => id.to_owned(),
+        ("", kind) => kind.to_owned(),
+        (name, "" | "app") => name.to_owned(),
+        (name, kind) => format!("{name} ({kind})"),
+    };
+    let workload = match (row.workload_kind.as_str(), row.workload.as_str()) {
+        (_, "") => String::new(),
+        ("", name) => name.to_owned(),
+        (kind, name) => format!("{kind}/{name}"),
+    };
+    [
+        or_none(&row.namespace),
+        or_none(pod),
+        or_none(&container),
+        number(row.cpu_cores, units::cores),
+        number(row.cpu_limit_cores, units::cores),
+        number(row.throttled_share, units::percent),
+        number(row.memory_working_set_bytes, units::bytes),
+        number(row.memory_peak_bytes, units::bytes),
+        number(row.memory_limit_bytes, units::bytes),
+        number(row.oom_kills, |kills| format!("{kills:.0}")),
+        or_none(&workload),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [
+            Row {
+                namespace: "shop".into(),
+                pod: "web-7c9f-x2x".into(),
+                container: "web".into(),
+                kind: "app".into(),
+                workload_kind: "Deployment".into(),
+                workload: "web".into(),
+                id: "0123456789abcdef".into(),
+                cpu_cores: Some(1.25),
+                cpu_limit_cores: Some(2.0),
+                throttled_share: Some(0.031),
+                memory_working_set_bytes: Some(67_108_864.0),
+                memory_peak_bytes: Some(134_217_728.0),
+                memory_limit_bytes: Some(268_435_456.0),
+                oom_kills: Some(1.0),
+            },
+            Row { id: "cron.service".into(), cpu_cores: Some(0.001), ..Row::default() },
+            Row { id: "0123456789abcdef0123".into(), ..Row::default() },
+        ];
+        let expected = "\
+NAMESPACE  POD/UNIT      CONTAINER   CPU  CPU LIMIT  THROTTLED  MEMORY   PEAK  MEM LIMIT  OOM KILLS  WORKLOAD
+shop       web-7c9f-x2x  web        1.25       2.00       3.1%    64Mi  128Mi      256Mi          1  Deployment/web
+-          cron.service  -            1m          -          -       -      -          -          -  -
+-          0123456789ab  -             -          -          -       -      -          -          -  -
+";
+        assert_eq!(render(&rows), expected);
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let row =
+            Row { pod: "a\x1b[2Jb".into(), container: "c".into(), kind: "init".into(), ..Row::default() };
+        let text = render(&[row]);
+        assert!(text.contains("a[2Jb") && text.contains("c (init)"), "{text}");
+    }
+}

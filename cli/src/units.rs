@@ -1,0 +1,83 @@
+//! Numbers as people read them.
+
+/// Shown where nothing was measured or there is no limit.
+pub(crate) const NONE: &str = "-";
+
+/// Cores: thousandths below one (`250m`), two digits above (`1.50`).
+pub(crate) fn cores(cores: f64) -> String {
+    if cores.abs() < 0.9995 { format!("{:.0}m", cores * 1000.0) } else { format!("{cores:.2}") }
+}
+
+/// Bytes in powers of 1024, with three significant digits where there is a fraction: `64Mi`, `1.5Gi`.
+pub(crate) fn bytes(bytes: f64) -> String {
+    const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let mut value = bytes;
+    let mut unit = UNITS[0];
+    for larger in &UNITS[1..] {
+        // What would be shown as 1024 of a unit is 1 of the next.
+        if value.abs() < 1023.5 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    let digits = match value.abs() {
+        _ if unit.is_empty() => 0,
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    let text = format!("{value:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{unit}")
+}
+
+/// A share as a percentage.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_short() {
+        for (value, text) in [
+            (0.0, "0m"),
+            (0.0004, "0m"),
+            (0.25, "250m"),
+            (0.9996, "1.00"),
+            (0.999, "999m"),
+            (1.5, "1.50"),
+            (64.0, "64.00"),
+        ] {
+            assert_eq!(cores(value), text);
+        }
+    }
+
+    #[test]
+    fn bytes_are_short() {
+        for (value, text) in [
+            (0.0, "0"),
+            (512.0, "512"),
+            (1023.0, "1023"),
+            (1024.0, "1Ki"),
+            (1536.0, "1.5Ki"),
+            (67_108_864.0, "64Mi"),
+            (1_048_575.0, "1Mi"),
+            (104_857_600.0, "100Mi"),
+            (1_610_612_736.0, "1.5Gi"),
+            (12_345_678_901.0, "11.5Gi"),
+            (1.5e19, "13Ei"),
+        ] {
+            assert_eq!(bytes(value), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn shares_are_percentages() {
+        assert_eq!(percent(0.1234), "12.3%");
+        assert_eq!(percent(1.0), "100.0%");
+    }
+}
