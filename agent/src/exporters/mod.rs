@@ -9,3 +9,6 @@ pub mod kubelet;
 pub mod limits;
 pub mod prometheus;
 mod stream;
+
+#[cfg(test)]
+mod fixture;

@@ -4,6 +4,7 @@
 //! into each of its series. No sample carries a timestamp; the kubelet's are older than the scrape by up to 15 s.
 
 mod families;
+mod left_out;
 
 use std::{
     io::{self, Write},
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use families::{FAMILIES, Family};
+pub use left_out::LEFT_OUT;
 
 /// Published values older than this make `container_scrape_error` 1.
 pub const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
