@@ -38,7 +38,7 @@ pub(super) struct Output(Encoding);
 enum Encoding {
     Plain(PieceWriter),
     // The compressor costs much per call and encoders write a few bytes at a time.
-    Gzip(BufWriter<GzEncoder<PieceWriter>>),
+    Gzip(Box<BufWriter<GzEncoder<PieceWriter>>>),
 }
 
 struct PieceWriter {
@@ -81,7 +81,8 @@ impl Output {
     pub(super) fn new(pieces: Pieces, gzip: bool) -> Self {
         let writer = PieceWriter { pieces: pieces.0, buffer: Vec::with_capacity(PIECE) };
         Self(if gzip {
-            Encoding::Gzip(BufWriter::with_capacity(PIECE, GzEncoder::new(writer, Compression::fast())))
+            let packed = GzEncoder::new(writer, Compression::fast());
+            Encoding::Gzip(Box::new(BufWriter::with_capacity(PIECE, packed)))
         } else {
             Encoding::Plain(writer)
         })

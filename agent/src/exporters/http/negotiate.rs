@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
+    fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
     }
 
@@ -148,7 +148,7 @@ mod tests {
                 Format::Text,
             ),
         ] {
-            assert_eq!(format(&headers(ACCEPT, accept)), expected, "{accept:?}");
+            assert_eq!(format(&headers(&ACCEPT, accept)), expected, "{accept:?}");
         }
     }
 
@@ -165,7 +165,7 @@ mod tests {
             (&["identity"], false),
             (&["gzipped"], false),
         ] {
-            assert_eq!(gzip(&headers(ACCEPT_ENCODING, accept)), expected, "{accept:?}");
+            assert_eq!(gzip(&headers(&ACCEPT_ENCODING, accept)), expected, "{accept:?}");
         }
     }
 

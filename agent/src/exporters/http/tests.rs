@@ -132,10 +132,14 @@ fn unchunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
     (body, false)
 }
 
-/// An exposition of some 30 MB in few series: more than sockets and channels hold for a client that does not read.
+/// More than sockets and channels hold for a client that does not read, some 30 MB, in few series.
 fn large() -> Published {
+    with_paths_of(2500)
+}
+
+fn with_paths_of(length: usize) -> Published {
     let mut published = fixture::published();
-    let long = "x".repeat(2500);
+    let long = "x".repeat(length);
     for n in 0..120 {
         let names = fixture::names("default", "app", "image", Some(ContainerKind::App));
         let path = format!("/kubepods/burstable/{long}/{n:064}");
@@ -176,7 +180,7 @@ fn metrics_in_the_format_that_is_asked_for() {
 
 #[test]
 fn compressed_it_is_the_same() {
-    let server = Server::start(Some(large()), |_| {});
+    let server = Server::start(Some(with_paths_of(50)), |_| {});
     for path in ["/metrics", "/metrics/cadvisor"] {
         let plain = server.get(path, "");
         let packed = server.get(path, "Accept-Encoding: gzip\r\n");
@@ -351,7 +355,7 @@ fn a_client_that_reads_too_slowly_is_cut_off() {
 
 #[test]
 fn clients_at_once_all_get_everything() {
-    let server = Server::start(Some(large()), |_| {});
+    let server = Server::start(Some(with_paths_of(50)), |_| {});
     thread::scope(|scope| {
         for n in 0..12 {
             let server = &server;

@@ -231,7 +231,7 @@ fn five_hundred_containers() {
             Some(fixture::names("default", "", "", None)),
         ));
         for (n, level) in [Level::Container, Level::Container, Level::Sandbox].into_iter().enumerate() {
-            let id = format!("{n}{:0>63}", pod);
+            let id = format!("{n}{pod:0>63}");
             let names =
                 fixture::names("default", "app", "example.org/team/app:1.2.3", Some(ContainerKind::App));
             published.cgroups.push(fixture::cgroup(
