@@ -1,0 +1,254 @@
+//! `snug_agent_*`: what the agent says of itself. Never cut by limits.
+
+use std::time::Instant;
+
+use super::{
+    Emit, Family,
+    Samples::Agent,
+    Unit::{Bytes, None, Seconds},
+    Value, seconds,
+};
+use crate::{exporters::limits::SeriesCounts, store::published::AgentRow};
+
+/// What an endpoint's last scrape held.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointSeries {
+    /// Path of the endpoint.
+    pub endpoint: &'static str,
+    /// Its series.
+    pub counts: SeriesCounts,
+}
+
+/// The agent's row, and what only the moment of the export tells.
+#[derive(Clone, Copy, Debug)]
+pub struct AgentView<'a> {
+    /// What the store published.
+    pub row: &'a AgentRow,
+    /// The moment of the export.
+    pub now: Instant,
+    /// Endpoints that were scraped.
+    pub endpoints: &'a [EndpointSeries],
+}
+
+pub(super) static FAMILIES: &[Family] = &[
+    Family::gauge(
+        "snug_agent_build_info",
+        "Always 1; version and architecture of the agent",
+        None,
+        Agent(|_, emit| emit(&[env!("CARGO_PKG_VERSION"), std::env::consts::ARCH], Value::Int(1))),
+    )
+    .labels(&["version", "arch"]),
+    Family::gauge(
+        "snug_agent_sample_age_seconds",
+        "Age of the newest sample of a measurement; absent until there is one",
+        Seconds,
+        Agent(|view, emit| {
+            for source in &view.row.sources {
+                if let Some(at) = source.sampled_at {
+                    let age = view.now.saturating_duration_since(at).as_secs_f64();
+                    emit(&[source.measurement.as_str()], Value::Float(age));
+                }
+            }
+        }),
+    )
+    .labels(&["measurement"]),
+    Family::gauge(
+        "snug_agent_measurement_source",
+        "Always 1; where a measurement comes from: the eBPF snapshot (kernel), cgroup files, or none",
+        None,
+        Agent(|view, emit| {
+            for source in &view.row.sources {
+                emit(&[source.measurement.as_str(), source.source.as_str()], Value::Int(1));
+            }
+        }),
+    )
+    .labels(&["measurement", "source"]),
+    Family::counter(
+        "snug_agent_lost_events",
+        "Events lost in the kernel half",
+        None,
+        Agent(|view, emit| {
+            for (kind, count) in &view.row.lost_events {
+                emit(&[kind], Value::Int(*count));
+            }
+        }),
+    )
+    .labels(&["kind"]),
+    Family::counter(
+        "snug_agent_skipped",
+        "Things skipped because they could not be used",
+        None,
+        Agent(|view, emit| {
+            for (what, count) in &view.row.skipped {
+                emit(&[what], Value::Int(*count));
+            }
+        }),
+    )
+    .labels(&["what"]),
+    Family::gauge(
+        "snug_agent_map_used",
+        "Entries in use in an eBPF map (bytes for a ring buffer)",
+        None,
+        Agent(|view, emit| {
+            for map in &view.row.maps {
+                emit(&[map.name], Value::Int(map.used));
+            }
+        }),
+    )
+    .labels(&["map"]),
+    Family::gauge(
+        "snug_agent_map_capacity",
+        "Entries that fit in an eBPF map (bytes for a ring buffer)",
+        None,
+        Agent(|view, emit| {
+            for map in &view.row.maps {
+                emit(&[map.name], Value::Int(map.capacity));
+            }
+        }),
+    )
+    .labels(&["map"]),
+    Family::gauge(
+        "snug_agent_map_bytes",
+        "Kernel memory of the agent's eBPF maps",
+        Bytes,
+        Agent(|view, emit| emit(&[], Value::Int(view.row.map_bytes))),
+    ),
+    Family::gauge(
+        "snug_agent_unresolved_cgroups",
+        "Cgroups whose path is not known yet",
+        None,
+        Agent(|view, emit| emit(&[], Value::Int(view.row.unresolved_cgroups))),
+    ),
+    Family::gauge(
+        "snug_agent_unnamed_containers",
+        "Pod containers for which no metadata has arrived yet",
+        None,
+        Agent(|view, emit| emit(&[], Value::Int(view.row.unnamed_containers))),
+    ),
+    Family::gauge(
+        "snug_agent_program_info",
+        "Always 1; whether a kernel program runs, and why not if it does not",
+        None,
+        Agent(|view, emit| {
+            for program in &view.row.programs {
+                let verdict = &program.verdict;
+                emit(&[program.name, verdict.as_str(), verdict.reason()], Value::Int(1));
+            }
+        }),
+    )
+    .labels(&["program", "verdict", "reason"]),
+    Family::counter(
+        "snug_agent_program_run_seconds",
+        "Time the kernel spent in a program (0 where the kernel does not count it)",
+        Seconds,
+        Agent(|view, emit| {
+            for program in &view.row.programs {
+                emit(&[program.name], seconds(program.run_time_ns));
+            }
+        }),
+    )
+    .labels(&["program"]),
+    Family::counter(
+        "snug_agent_program_runs",
+        "Runs of a kernel program (0 where the kernel does not count them)",
+        None,
+        Agent(|view, emit| {
+            for program in &view.row.programs {
+                emit(&[program.name], Value::Int(program.run_count));
+            }
+        }),
+    )
+    .labels(&["program"]),
+    Family::counter(
+        "snug_agent_passes",
+        "Passes of the snapshot",
+        None,
+        Agent(|view, emit| emit(&[], Value::Int(view.row.passes))),
+    ),
+    Family::counter(
+        "snug_agent_pass_seconds",
+        "Time spent in passes of the snapshot",
+        Seconds,
+        Agent(|view, emit| emit(&[], Value::Float(view.row.pass_seconds))),
+    ),
+    Family::counter(
+        "snug_agent_flush_seconds",
+        "Time spent bringing the kernel's counters up to date before passes",
+        Seconds,
+        Agent(|view, emit| emit(&[], Value::Float(view.row.flush_seconds))),
+    ),
+    Family::gauge(
+        "snug_agent_pass_cgroups",
+        "Cgroups in the last pass of the snapshot",
+        None,
+        Agent(|view, emit| emit(&[], Value::Int(view.row.pass_cgroups))),
+    ),
+    Family::counter(
+        "snug_agent_cpu_seconds",
+        "CPU time of the agent's process, user and system; its programs in the kernel are in snug_agent_program_run_seconds",
+        Seconds,
+        Agent(|view, emit| emit(&[], Value::Float(view.row.cpu_seconds))),
+    ),
+    Family::gauge(
+        "snug_agent_resident_bytes",
+        "Resident memory of the agent itself",
+        Bytes,
+        Agent(|view, emit| emit(&[], Value::Int(view.row.resident_bytes))),
+    ),
+    Family::gauge(
+        "snug_agent_start_time_seconds",
+        "When the agent started, in seconds since the Unix epoch",
+        Seconds,
+        Agent(|view, emit| emit(&[], Value::Float(view.row.started_unix))),
+    ),
+    Family::gauge(
+        "snug_agent_away_seconds",
+        "Time between the last sign of life of the previous agent on this boot and this one's start; 0 = none known",
+        Seconds,
+        Agent(|view, emit| emit(&[], Value::Float(view.row.away_seconds))),
+    ),
+    Family::counter(
+        "snug_agent_starts",
+        "Times that an agent started with this data directory",
+        None,
+        Agent(|view, emit| emit(&[], Value::Int(view.row.starts))),
+    ),
+    Family::counter(
+        "snug_agent_regressions",
+        "Times that a raw value that must only grow went back and was held",
+        None,
+        Agent(|view, emit| emit(&[], Value::Int(view.row.counter_regressions))),
+    ),
+    Family::gauge(
+        "snug_agent_workloads_folded",
+        "Workloads folded into one because there were too many",
+        None,
+        Agent(|view, emit| emit(&[], Value::Int(view.row.workloads_folded))),
+    ),
+    Family::gauge(
+        "snug_agent_series",
+        "Series in the last scrape of an endpoint, the agent's own not counted",
+        None,
+        Agent(|view, emit| {
+            for endpoint in view.endpoints {
+                emit(&[endpoint.endpoint], Value::Int(endpoint.counts.written));
+            }
+        }),
+    )
+    .labels(&["endpoint"]),
+    Family::gauge(
+        "snug_agent_series_cut",
+        "Series that limits kept out of the last scrape of an endpoint",
+        None,
+        Agent(series_cut),
+    )
+    .labels(&["endpoint", "reason"]),
+];
+
+fn series_cut(view: &AgentView<'_>, emit: &mut Emit<'_>) {
+    for EndpointSeries { endpoint, counts } in view.endpoints {
+        for (reason, count) in counts.cut() {
+            emit(&[endpoint, reason], Value::Int(count));
+        }
+    }
+}

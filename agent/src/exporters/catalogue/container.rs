@@ -1,0 +1,343 @@
+//! `snug_container_*`: one row per container, unit or other leaf cgroup.
+
+use super::{
+    Emit, Family,
+    Samples::Container,
+    Unit::{Bytes, Cores, None, Seconds},
+    Value, limit_cores, memory_events, seconds,
+};
+use crate::{
+    identity::Qos,
+    store::published::CgroupRow,
+    values::{IoDevice, MemoryStat, Stall, Throttling},
+};
+
+pub(super) static FAMILIES: &[Family] = &[
+    Family::counter(
+        "snug_container_cpu_usage_seconds",
+        "CPU time used",
+        Seconds,
+        Container(|row, emit| {
+            if let Some(cpu) = row.values.cpu {
+                emit(&[], seconds(cpu.usage_ns));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_container_memory_working_set_bytes",
+        "Memory usage less inactive file cache: what the kubelet evicts by",
+        Bytes,
+        Container(|row, emit| {
+            if let Some(set) = row.values.working_set {
+                emit(&[], Value::Int(set.bytes));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_container_memory_usage_bytes",
+        "Memory charged to the cgroup, file cache included",
+        Bytes,
+        Container(|row, emit| {
+            if let Some(memory) = row.values.memory {
+                emit(&[], Value::Int(memory.usage_bytes));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_container_memory_peak_bytes",
+        "Highest memory usage since the cgroup was created, as the kernel itself recorded it",
+        Bytes,
+        Container(|row, emit| {
+            if let Some(peak) = row.values.memory.and_then(|m| m.peak_bytes) {
+                emit(&[], Value::Int(peak));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_container_memory_limit_bytes",
+        "Memory limit in force in the cgroup; absent without one",
+        Bytes,
+        Container(|row, emit| {
+            if let Some(limit) = row.values.memory.and_then(|m| m.limit_bytes) {
+                emit(&[], Value::Int(limit));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_container_memory_events",
+        "Events of memory.events: reclaimed below low, throttled above high, hit max, out of memory, tasks killed by the OOM killer",
+        None,
+        Container(|row, emit| {
+            if let Some(events) = &row.values.memory_events {
+                memory_events(events, emit);
+            }
+        }),
+    )
+    .labels(&["event"]),
+    Family::gauge(
+        "snug_container_cpu_limit_cores",
+        "CPU limit in force in the cgroup, quota divided by period; absent without one",
+        Cores,
+        Container(limit_cores),
+    ),
+    Family::counter(
+        "snug_container_cpu_cfs_periods",
+        "CFS periods in which the container was runnable; absent where no limit ever applied",
+        None,
+        Container(|row, emit| throttled(row, emit, |t| Value::Int(t.periods))),
+    ),
+    Family::counter(
+        "snug_container_cpu_cfs_throttled_periods",
+        "CFS periods in which the container was throttled; absent where no limit ever applied",
+        None,
+        Container(|row, emit| throttled(row, emit, |t| Value::Int(t.throttled_periods))),
+    ),
+    Family::counter(
+        "snug_container_cpu_cfs_throttled_seconds",
+        "Time throttled, summed over CPUs; absent where no limit ever applied",
+        Seconds,
+        Container(|row, emit| throttled(row, emit, |t| seconds(t.throttled_ns))),
+    ),
+    Family::counter(
+        "snug_container_cpu_cfs_burst_periods",
+        "CFS periods in which the container used more than its quota by bursting",
+        None,
+        Container(|row, emit| throttled(row, emit, |t| Value::Int(t.burst_periods))),
+    ),
+    Family::counter(
+        "snug_container_cpu_cfs_burst_seconds",
+        "CPU time used beyond the quota by bursting",
+        Seconds,
+        Container(|row, emit| throttled(row, emit, |t| seconds(t.burst_ns))),
+    ),
+    Family::counter(
+        "snug_container_pressure_stalled_seconds",
+        "Time in which some or all (full) tasks of the container were stalled on a resource (PSI)",
+        Seconds,
+        Container(pressure),
+    )
+    .labels(&["resource", "stall"]),
+    Family::counter(
+        "snug_container_cpu_user_seconds",
+        "CPU time used in user mode",
+        Seconds,
+        Container(|row, emit| {
+            if let Some(split) = row.values.cpu_split {
+                emit(&[], seconds(split.user_ns));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_container_cpu_system_seconds",
+        "CPU time used in the kernel",
+        Seconds,
+        Container(|row, emit| {
+            if let Some(split) = row.values.cpu_split {
+                emit(&[], seconds(split.system_ns));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_container_memory_stat_bytes",
+        "Rows of memory.stat that are sizes; some rows are parts of others",
+        Bytes,
+        Container(memory_stat),
+    )
+    .labels(&["row"]),
+    Family::counter(
+        "snug_container_page_faults",
+        "Page faults, minor ones and major ones that had to wait for a disk",
+        None,
+        Container(|row, emit| {
+            if let Some(stat) = &row.values.memory_stat {
+                // The kernel counts major faults in both rows, and reads the two at different moments.
+                let minor = stat.page_faults.saturating_sub(stat.major_page_faults);
+                emit(&["minor"], Value::Int(minor));
+                emit(&["major"], Value::Int(stat.major_page_faults));
+            }
+        }),
+    )
+    .labels(&["severity"]),
+    Family::counter(
+        "snug_container_refaults",
+        "Pages that had to be read again soon after they were reclaimed: memory is too small",
+        None,
+        Container(|row, emit| {
+            let Some(stat) = &row.values.memory_stat else { return };
+            for (row, count) in [("anon", stat.refaults_anon), ("file", stat.refaults_file)] {
+                if let Some(count) = count {
+                    emit(&[row], Value::Int(count));
+                }
+            }
+        }),
+    )
+    .labels(&["row"]),
+    Family::counter(
+        "snug_container_page_scans",
+        "Pages that reclaim looked at",
+        None,
+        Container(|row, emit| {
+            if let Some(scans) = row.values.memory_stat.as_ref().and_then(|s| s.page_scans) {
+                emit(&[], Value::Int(scans));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_container_page_steals",
+        "Pages that reclaim took away",
+        None,
+        Container(|row, emit| {
+            if let Some(steals) = row.values.memory_stat.as_ref().and_then(|s| s.page_steals) {
+                emit(&[], Value::Int(steals));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_container_swap_usage_bytes",
+        "Swap charged to the cgroup",
+        Bytes,
+        Container(|row, emit| {
+            if let Some(swap) = row.values.swap {
+                emit(&[], Value::Int(swap.usage_bytes));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_container_swap_limit_bytes",
+        "Swap limit in force in the cgroup (memory and swap together on cgroup v1); absent without one",
+        Bytes,
+        Container(|row, emit| {
+            if let Some(limit) = row.values.swap.and_then(|s| s.limit_bytes) {
+                emit(&[], Value::Int(limit));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_container_tasks",
+        "Tasks (processes and threads)",
+        None,
+        Container(|row, emit| {
+            if let Some(pids) = row.values.pids {
+                emit(&[], Value::Int(pids.current));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_container_tasks_limit",
+        "Limit of tasks in force in the cgroup; absent without one",
+        None,
+        Container(|row, emit| {
+            if let Some(limit) = row.values.pids.and_then(|p| p.limit) {
+                emit(&[], Value::Int(limit));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_container_io_bytes",
+        "Bytes read from and written to block devices, by device number",
+        Bytes,
+        Container(|row, emit| io(row, emit, |d| (d.read_bytes, d.write_bytes))),
+    )
+    .labels(&["device", "direction"]),
+    Family::counter(
+        "snug_container_io_operations",
+        "Reads from and writes to block devices, by device number",
+        None,
+        Container(|row, emit| io(row, emit, |d| (d.reads, d.writes))),
+    )
+    .labels(&["device", "direction"]),
+    Family::gauge(
+        "snug_container_created_seconds",
+        "When the cgroup was created, in seconds since the Unix epoch",
+        Seconds,
+        Container(|row, emit| emit(&[], Value::Float(row.created_unix))),
+    ),
+    Family::gauge(
+        "snug_container_info",
+        "Always 1; says what the container's other series do not repeat",
+        None,
+        Container(info),
+    )
+    .labels(&["image", "runtime", "qos", "pod_uid", "container_id"]),
+];
+
+/// Counters of bandwidth control stay after a limit was lifted, and are absent where there was none.
+fn throttled(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Throttling) -> Value) {
+    if let Some(t) = &row.values.throttling
+        && (t.quota_ns.is_some() || t.periods > 0)
+    {
+        emit(&[], value(t));
+    }
+}
+
+fn pressure(row: &CgroupRow, emit: &mut Emit<'_>) {
+    let Some(p) = row.values.pressure else { return };
+    for (resource, Stall { some_ns, full_ns }) in [("cpu", p.cpu), ("memory", p.memory), ("io", p.io)] {
+        emit(&[resource, "some"], seconds(some_ns));
+        emit(&[resource, "full"], seconds(full_ns));
+    }
+}
+
+fn memory_stat(row: &CgroupRow, emit: &mut Emit<'_>) {
+    let Some(stat) = row.values.memory_stat.as_deref() else { return };
+    let MemoryStat {
+        anon_bytes,
+        file_bytes,
+        kernel_bytes,
+        shmem_bytes,
+        file_mapped_bytes,
+        file_dirty_bytes,
+        file_writeback_bytes,
+        active_file_bytes,
+        inactive_file_bytes,
+        active_anon_bytes,
+        inactive_anon_bytes,
+        slab_reclaimable_bytes,
+        slab_unreclaimable_bytes,
+        unevictable_bytes,
+        page_faults: _,
+        major_page_faults: _,
+        page_scans: _,
+        page_steals: _,
+        refaults_anon: _,
+        refaults_file: _,
+    } = *stat;
+    let rows = [
+        ("anon", Some(anon_bytes)),
+        ("file", Some(file_bytes)),
+        ("kernel", kernel_bytes),
+        ("shmem", Some(shmem_bytes)),
+        ("file_mapped", Some(file_mapped_bytes)),
+        ("file_dirty", Some(file_dirty_bytes)),
+        ("file_writeback", Some(file_writeback_bytes)),
+        ("active_file", Some(active_file_bytes)),
+        ("inactive_file", Some(inactive_file_bytes)),
+        ("active_anon", Some(active_anon_bytes)),
+        ("inactive_anon", Some(inactive_anon_bytes)),
+        ("slab_reclaimable", slab_reclaimable_bytes),
+        ("slab_unreclaimable", slab_unreclaimable_bytes),
+        ("unevictable", Some(unevictable_bytes)),
+    ];
+    for (name, bytes) in rows {
+        if let Some(bytes) = bytes {
+            emit(&[name], Value::Int(bytes));
+        }
+    }
+}
+
+fn io(row: &CgroupRow, emit: &mut Emit<'_>, values: fn(&IoDevice) -> (u64, u64)) {
+    for device in row.values.io.iter().flat_map(|devices| devices.iter()) {
+        let number = format!("{}:{}", device.major, device.minor);
+        let (read, write) = values(device);
+        emit(&[&number, "read"], Value::Int(read));
+        emit(&[&number, "write"], Value::Int(write));
+    }
+}
+
+fn info(row: &CgroupRow, emit: &mut Emit<'_>) {
+    let path = &row.identity.of_path;
+    let image = row.identity.names.as_ref().map_or("", |n| &n.image);
+    let qos = path.qos.map_or("", Qos::as_str);
+    let pod_uid = path.pod_uid.as_deref().unwrap_or("");
+    emit(&[image, path.runtime.as_str(), qos, pod_uid, &path.id], Value::Int(1));
+}

@@ -1,0 +1,265 @@
+//! The metric catalogue: every `snug_*` family, defined once. Exporters loop over it and add only their format.
+//!
+//! A family says what it is called, what it means and how to get its samples from a published row. The labels that
+//! tell rows apart belong to the scope ([`Scope::label_names`]); a family adds what splits one row's value further.
+
+mod agent;
+mod container;
+mod pod;
+mod workload;
+
+use crate::{
+    identity::Level,
+    store::published::{CgroupRow, WorkloadRow},
+};
+
+pub use agent::{AgentView, EndpointSeries};
+
+/// The unit of a family: the last part of its name, before `_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A plain number.
+    None,
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+    /// CPU cores.
+    Cores,
+}
+
+impl Unit {
+    /// The suffix in the name; empty for plain numbers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Seconds => "seconds",
+            Self::Bytes => "bytes",
+            Self::Cores => "cores",
+        }
+    }
+}
+
+/// How a family's values behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while its labels exist. Prometheus shows it with the suffix `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+impl Kind {
+    /// The name in `# TYPE` lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// One value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// A count or a size.
+    Int(u64),
+    /// A time or a ratio. Samples that are not finite are not exported.
+    Float(f64),
+}
+
+/// Takes the samples of a row: the values of the family's own labels, in the order of [`Family::labels`], and the value.
+pub type Emit<'a> = dyn FnMut(&[&str], Value) + 'a;
+
+/// What the rows of a family are, and how its samples come out of one.
+#[derive(Clone, Copy, Debug)]
+pub enum Samples {
+    /// One row per cgroup whose level [is a container](Level::is_container).
+    Container(fn(&CgroupRow, &mut Emit<'_>)),
+    /// One row per pod cgroup.
+    Pod(fn(&CgroupRow, &mut Emit<'_>)),
+    /// One row per workload and container name.
+    Workload(fn(&WorkloadRow, &mut Emit<'_>)),
+    /// The agent itself.
+    Agent(fn(&AgentView<'_>, &mut Emit<'_>)),
+}
+
+/// What kind of row a family is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Containers, units and other leaf cgroups.
+    Container,
+    /// Pods.
+    Pod,
+    /// Workloads.
+    Workload,
+    /// The agent.
+    Agent,
+}
+
+impl Scope {
+    /// All of them, in the order of the catalogue.
+    pub const ALL: [Self; 4] = [Self::Container, Self::Pod, Self::Workload, Self::Agent];
+
+    /// The labels that every series of the scope carries.
+    pub const fn label_names(self) -> &'static [&'static str] {
+        match self {
+            Self::Container => &CONTAINER_LABELS,
+            Self::Pod => &POD_LABELS,
+            Self::Workload => &WORKLOAD_LABELS,
+            Self::Agent => &[],
+        }
+    }
+
+    /// The families of the scope.
+    pub const fn families(self) -> &'static [Family] {
+        match self {
+            Self::Container => container::FAMILIES,
+            Self::Pod => pod::FAMILIES,
+            Self::Workload => workload::FAMILIES,
+            Self::Agent => agent::FAMILIES,
+        }
+    }
+}
+
+/// A metric family.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Name with the unit, without `_total`.
+    pub name: &'static str,
+    /// One sentence for users, without a full stop.
+    pub help: &'static str,
+    /// Unit.
+    pub unit: Unit,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// Names of the labels that the family adds to those of its scope.
+    pub labels: &'static [&'static str],
+    /// How to get its samples.
+    pub samples: Samples,
+}
+
+impl Family {
+    /// What its rows are.
+    pub const fn scope(&self) -> Scope {
+        match self.samples {
+            Samples::Container(_) => Scope::Container,
+            Samples::Pod(_) => Scope::Pod,
+            Samples::Workload(_) => Scope::Workload,
+            Samples::Agent(_) => Scope::Agent,
+        }
+    }
+
+    /// The name without the unit.
+    pub fn stem(&self) -> &'static str {
+        let unit = self.unit.as_str();
+        match self.name.strip_suffix(unit) {
+            Some(stem) if !unit.is_empty() => stem.strip_suffix('_').unwrap_or(stem),
+            _ => self.name,
+        }
+    }
+
+    /// The name of its series in Prometheus.
+    pub fn series_name(&self) -> String {
+        match self.kind {
+            Kind::Counter => format!("{}_total", self.name),
+            Kind::Gauge => self.name.to_owned(),
+        }
+    }
+
+    const fn counter(name: &'static str, help: &'static str, unit: Unit, samples: Samples) -> Self {
+        Self { name, help, unit, kind: Kind::Counter, labels: &[], samples }
+    }
+
+    const fn gauge(name: &'static str, help: &'static str, unit: Unit, samples: Samples) -> Self {
+        Self { name, help, unit, kind: Kind::Gauge, labels: &[], samples }
+    }
+
+    const fn labels(self, labels: &'static [&'static str]) -> Self {
+        Self { labels, ..self }
+    }
+}
+
+/// Every family, scope by scope.
+pub fn families() -> impl Iterator<Item = &'static Family> {
+    Scope::ALL.into_iter().flat_map(Scope::families)
+}
+
+/// Labels of container series.
+pub const CONTAINER_LABELS: [&str; 7] =
+    ["namespace", "pod", "container", "kind", "workload_kind", "workload", "id"];
+
+/// Labels of pod series.
+pub const POD_LABELS: [&str; 5] = ["namespace", "pod", "workload_kind", "workload", "id"];
+
+/// Labels of workload series.
+pub const WORKLOAD_LABELS: [&str; 4] = ["namespace", "workload_kind", "workload", "container"];
+
+/// Values of [`CONTAINER_LABELS`]; names that are not known yet are empty.
+pub fn container_labels(row: &CgroupRow) -> [&str; 7] {
+    let level = row.identity.of_path.level.as_str();
+    let id = &*row.identity.path;
+    row.identity.names.as_deref().map_or(["", "", "", level, "", "", id], |n| {
+        [
+            &n.namespace,
+            &n.pod,
+            &n.container,
+            n.kind.map_or(level, |kind| kind.as_str()),
+            &n.workload_kind,
+            &n.workload,
+            id,
+        ]
+    })
+}
+
+/// Values of [`POD_LABELS`]; names that are not known yet are empty.
+pub fn pod_labels(row: &CgroupRow) -> [&str; 5] {
+    let id = &*row.identity.path;
+    row.identity
+        .names
+        .as_deref()
+        .map_or(["", "", "", "", id], |n| [&n.namespace, &n.pod, &n.workload_kind, &n.workload, id])
+}
+
+/// Values of [`WORKLOAD_LABELS`].
+pub fn workload_labels(row: &WorkloadRow) -> [&str; 4] {
+    [&row.namespace, &row.workload_kind, &row.workload, &row.container]
+}
+
+/// Whether a cgroup has rows in the scope.
+pub fn in_scope(row: &CgroupRow, scope: Scope) -> bool {
+    let level = row.identity.of_path.level;
+    match scope {
+        Scope::Container => level.is_container(),
+        Scope::Pod => level == Level::Pod,
+        Scope::Workload | Scope::Agent => false,
+    }
+}
+
+fn seconds(nanoseconds: u64) -> Value {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "loses nanoseconds only, and only after 104 days of CPU time"
+    )]
+    Value::Float(nanoseconds as f64 / 1e9)
+}
+
+fn memory_events(events: &crate::values::MemoryEvents, emit: &mut Emit<'_>) {
+    let crate::values::MemoryEvents { low, high, max, oom, oom_kill } = *events;
+    for (event, count) in [("low", low), ("high", high), ("max", max), ("oom", oom), ("oom_kill", oom_kill)] {
+        emit(&[event], Value::Int(count));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "quotas and periods are far below 2^53 nanoseconds")]
+fn limit_cores(row: &CgroupRow, emit: &mut Emit<'_>) {
+    if let Some(t) = row.values.throttling
+        && let Some(quota) = t.quota_ns
+        && t.period_ns > 0
+    {
+        emit(&[], Value::Float(quota as f64 / t.period_ns as f64));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! Rows for tests, and a strict reader of text 0.0.4.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{
+    identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime},
+    store::published::{AgentRow, CgroupRow, MapRow, ProgramRow, Published, SourceRow, Verdict, WorkloadRow},
+    values::{
+        Cpu, CpuSplit, IoDevice, Measurement, Memory, MemoryEvents, MemoryStat, Pids, Pressure, Source,
+        Stall, Swap, Throttling, Values, WorkingSet,
+    },
+};
+
+/// Values in which no two subjects are the same.
+pub(super) fn values() -> Values {
+    Values {
+        cpu: Some(Cpu { usage_ns: 1_500_000_000 }),
+        cpu_split: Some(CpuSplit { user_ns: 1_000_000_000, system_ns: 500_000_000 }),
+        throttling: Some(Throttling {
+            quota_ns: Some(50_000_000),
+            period_ns: 100_000_000,
+            burst_limit_ns: 0,
+            periods: 100,
+            throttled_periods: 25,
+            throttled_ns: 2_250_000_000,
+            burst_periods: 3,
+            burst_ns: 250_000_000,
+        }),
+        pressure: Some(Pressure {
+            cpu: Stall { some_ns: 11_000_000_000, full_ns: 1_000_000_000 },
+            memory: Stall { some_ns: 12_000_000_000, full_ns: 2_000_000_000 },
+            io: Stall { some_ns: 13_000_000_000, full_ns: 3_000_000_000 },
+        }),
+        memory: Some(Memory { usage_bytes: 4096, peak_bytes: Some(8192), limit_bytes: Some(1 << 20) }),
+        working_set: Some(WorkingSet { inactive_file_bytes: 1024, bytes: 3072 }),
+        memory_events: Some(MemoryEvents { low: 21, high: 22, max: 23, oom: 24, oom_kill: 25 }),
+        swap: Some(Swap { usage_bytes: 31, limit_bytes: Some(32) }),
+        pids: Some(Pids { current: 33, limit: Some(34) }),
+        memory_stat: Some(Arc::new(MemoryStat {
+            anon_bytes: 41,
+            file_bytes: 42,
+            kernel_bytes: Some(43),
+            shmem_bytes: 44,
+            file_mapped_bytes: 45,
+            file_dirty_bytes: 46,
+            file_writeback_bytes: 47,
+            active_file_bytes: 48,
+            inactive_file_bytes: 1024,
+            active_anon_bytes: 49,
+            inactive_anon_bytes: 50,
+            slab_reclaimable_bytes: Some(51),
+            slab_unreclaimable_bytes: Some(52),
+            unevictable_bytes: 53,
+            page_faults: 160,
+            major_page_faults: 60,
+            page_scans: Some(62),
+            page_steals: Some(63),
+            refaults_anon: Some(64),
+            refaults_file: Some(65),
+        })),
+        io: Some(Arc::from([IoDevice {
+            major: 8,
+            minor: 0,
+            read_bytes: 71,
+            write_bytes: 72,
+            reads: 73,
+            writes: 74,
+        }])),
+    }
+}
+
+pub(super) fn cgroup(path: &str, level: Level, id: &str, names: Option<Names>) -> CgroupRow {
+    let in_pod = matches!(level, Level::Pod | Level::Sandbox | Level::Container);
+    let of_path = PathIdentity {
+        level,
+        runtime: if in_pod && level != Level::Pod { Runtime::Containerd } else { Runtime::Unknown },
+        pod_uid: in_pod.then(|| "5ab13527-1e13-487f-b057-71e702b5f80e".to_owned()),
+        qos: in_pod.then_some(Qos::Burstable),
+        id: id.to_owned(),
+    };
+    let identity = Identity { path: path.into(), of_path, names: names.map(Arc::new) };
+    CgroupRow { identity: Arc::new(identity), created_unix: 1_795_340_000.25, values: values() }
+}
+
+pub(super) fn names(namespace: &str, container: &str, image: &str, kind: Option<ContainerKind>) -> Names {
+    Names {
+        namespace: namespace.to_owned(),
+        pod: "web-0".to_owned(),
+        container: container.to_owned(),
+        image: image.to_owned(),
+        workload_kind: "StatefulSet".to_owned(),
+        workload: "web".to_owned(),
+        kind,
+    }
+}
+
+/// A node with one pod of one container, a unit and a plain cgroup.
+pub(super) fn published() -> Published {
+    let pod = "/kubepods/burstable/pod5ab13527-1e13-487f-b057-71e702b5f80e";
+    let app = names("default", "app", "example/app:1", Some(ContainerKind::App));
+    let sandbox = names("default", "", "example/pause:1", Some(ContainerKind::Sandbox));
+    let cgroups = vec![
+        cgroup("/", Level::Root, "", None),
+        cgroup("/kubepods", Level::Slice, "kubepods", None),
+        cgroup(pod, Level::Pod, "", Some(names("default", "", "", None))),
+        cgroup(&format!("{pod}/aaaa"), Level::Container, "aaaa", Some(app)),
+        cgroup(&format!("{pod}/bbbb"), Level::Sandbox, "bbbb", Some(sandbox)),
+        cgroup("/plain", Level::Cgroup, "plain", None),
+        cgroup("/system.slice/cron.service", Level::Unit, "cron.service", None),
+    ];
+    let workload = WorkloadRow {
+        namespace: "default".into(),
+        workload_kind: "StatefulSet".into(),
+        workload: "web".into(),
+        container: "app".into(),
+        cpu_ns: 7_500_000_000,
+        periods: 5,
+        throttled_periods: 2,
+        throttled_ns: 500_000_000,
+        memory_events: MemoryEvents { oom_kill: 1, ..MemoryEvents::default() },
+        memory_peak_bytes: 9000,
+        containers_started: 3,
+        containers_ended: 2,
+    };
+    Published { at: Instant::now(), cgroups, workloads: Arc::from([workload]), agent: agent() }
+}
+
+fn agent() -> AgentRow {
+    let failed = Verdict::Failed("out of \"memory\"\nat\\load".to_owned());
+    AgentRow {
+        programs: vec![
+            ProgramRow {
+                name: "snapshot",
+                verdict: Verdict::Running,
+                run_time_ns: 2_000_000_000,
+                run_count: 9,
+            },
+            ProgramRow { name: "network", verdict: failed, run_time_ns: 0, run_count: 0 },
+        ],
+        maps: vec![MapRow { name: "RECORDS", used: 5, capacity: 4096 }],
+        sources: vec![SourceRow {
+            measurement: Measurement::Cpu,
+            source: Source::Kernel,
+            reason: String::new(),
+            sampled_at: Some(Instant::now()),
+        }],
+        lost_events: vec![("ring_full", 0)],
+        skipped: vec![("unreadable_file", 2)],
+        passes: 10,
+        pass_seconds: 0.5,
+        starts: 1,
+        ..AgentRow::default()
+    }
+}
+
+/// A series: name and sorted labels.
+pub(super) type Series = (String, BTreeMap<String, String>);
+
+#[derive(Debug, Default)]
+pub(super) struct Exposition {
+    pub(super) types: BTreeMap<String, String>,
+    pub(super) helps: BTreeMap<String, String>,
+    pub(super) samples: BTreeMap<Series, f64>,
+}
+
+impl Exposition {
+    pub(super) fn get(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
+        let has = |series: &BTreeMap<String, String>| {
+            labels.iter().all(|(k, v)| series.get(*k).map(String::as_str) == Some(*v))
+        };
+        self.samples.iter().filter(|((n, l), _)| n == name && has(l)).map(|(_, v)| *v).collect()
+    }
+
+    pub(super) fn label_names(&self, name: &str) -> BTreeSet<String> {
+        self.samples.keys().filter(|(n, _)| n == name).flat_map(|(_, l)| l.keys().cloned()).collect()
+    }
+}
+
+/// Reads text 0.0.4 and refuses what is merely tolerated: a family's lines lie together, below its HELP and TYPE,
+/// every series exists once, every character is where the format wants it. Kubelets add timestamps.
+pub(super) fn parse(text: &str) -> Result<Exposition, String> {
+    let mut exposition = Exposition::default();
+    let mut family = String::new();
+    let Some(body) = text.strip_suffix('\n') else { return Err("no newline at the end".into()) };
+    for line in body.split('\n') {
+        let error = |what: &str| format!("{what}: {line:?}");
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, help) = help.split_once(' ').ok_or_else(|| error("no help text"))?;
+            name.clone_into(&mut family);
+            if exposition.helps.insert(family.clone(), help.to_owned()).is_some() {
+                return Err(error("second HELP"));
+            }
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').ok_or_else(|| error("no type"))?;
+            if name != family || !matches!(kind, "counter" | "gauge") {
+                return Err(error("TYPE does not follow its HELP, or is unknown"));
+            }
+            if exposition.types.insert(family.clone(), kind.to_owned()).is_some() {
+                return Err(error("second TYPE"));
+            }
+        } else {
+            let (series, value) = parse_sample(line).map_err(|what| error(&what))?;
+            if series.0 != family || !exposition.types.contains_key(&family) {
+                return Err(error("sample outside its family"));
+            }
+            if exposition.samples.insert(series, value).is_some() {
+                return Err(error("duplicate series"));
+            }
+        }
+    }
+    Ok(exposition)
+}
+
+fn parse_sample(line: &str) -> Result<(Series, f64), String> {
+    let end = line.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').ok_or("no value")?;
+    let (name, mut rest) = line.split_at(end);
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err("bad name".into());
+    }
+    let mut labels = BTreeMap::new();
+    if let Some(inside) = rest.strip_prefix('{') {
+        rest = inside;
+        loop {
+            let (label, after) = rest.split_once("=\"").ok_or("label without value")?;
+            if label.is_empty() || !label.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                return Err(format!("bad label {label:?}"));
+            }
+            let (value, after) = parse_value(after)?;
+            if labels.insert(label.to_owned(), value).is_some() {
+                return Err(format!("label {label} twice"));
+            }
+            match after.strip_prefix(',') {
+                Some(next) => rest = next,
+                None => {
+                    rest = after.strip_prefix('}').ok_or("labels do not end")?;
+                    break;
+                }
+            }
+        }
+    }
+    let mut words = rest.strip_prefix(' ').ok_or("no space before the value")?.split(' ');
+    let value = words.next().ok_or("no value")?.parse().map_err(|e| format!("{e}"))?;
+    if let Some(timestamp) = words.next() {
+        timestamp.parse::<u64>().map_err(|e| format!("timestamp: {e}"))?;
+    }
+    if words.next().is_some() {
+        return Err("more after the timestamp".into());
+    }
+    Ok(((name.to_owned(), labels), value))
+}
+
+fn parse_value(text: &str) -> Result<(String, &str), String> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Ok((value, &text[at + 1..])),
+            '\\' => match chars.next() {
+                Some((_, 'n')) => value.push('\n'),
+                Some((_, c @ ('\\' | '"'))) => value.push(c),
+                other => return Err(format!("bad escape {other:?}")),
+            },
+            c => value.push(c),
+        }
+    }
+    Err("value does not end".into())
+}
+
+#[test]
+fn the_reader_is_strict() {
+    let head = "# HELP a x\n# TYPE a gauge\n";
+    assert!(parse(&format!("{head}a{{b=\"c\\\\\\\"\\n\"}} 1\na 2 1795340506717\n")).is_ok());
+    for bad in [
+        "a 1",
+        "a 1\na 1\n",
+        "b 1\n",
+        "a{b=\"c\"} 1\na{b=\"c\"} 2\n",
+        "a{b=\"c} 1\n",
+        "a{b=\"c\",} 1\n",
+        "a{b=\"\\x\"} 1\n",
+        "a{b=\"c\",b=\"d\"} 1\n",
+        "a x\n",
+        "a  1\n",
+        "a 1 2 3\n",
+        "a 1\n\na{b=\"c\"} 2\n",
+        "# TYPE a gauge\n",
+        "# EOF\n",
+    ] {
+        assert!(parse(&format!("{head}{bad}")).is_err(), "{bad:?}");
+    }
+}

@@ -1,0 +1,167 @@
+//! What each path answers.
+
+use std::{sync::Arc, time::Instant};
+
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Body, Bytes},
+    header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY},
+};
+
+use super::{ServerState, negotiate};
+use crate::{
+    exporters::{
+        kubelet,
+        prometheus::{self, Format},
+        stream::{self, Output, ResponseBody},
+    },
+    store::published::Published,
+};
+
+const METRICS: &str = "/metrics";
+const CADVISOR: &str = "/metrics/cadvisor";
+
+pub(super) async fn respond<B: Body>(
+    request: &Request<B>,
+    state: &Arc<ServerState>,
+) -> Response<ResponseBody> {
+    let path = request.uri().path();
+    if !matches!(path, "/" | METRICS | CADVISOR | "/healthz" | "/readyz") {
+        let text = format!("nothing is served under this path; there are:\n{}", list(state));
+        return plain(StatusCode::NOT_FOUND, text);
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served\n".into());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match path {
+        METRICS => metrics(request, state).await,
+        CADVISOR if state.kubelet => cadvisor(request, state).await,
+        CADVISOR => plain(
+            StatusCode::NOT_FOUND,
+            format!("{CADVISOR} is switched off: the kubelet's own endpoint is to be scraped instead\n"),
+        ),
+        "/healthz" => health(state),
+        "/readyz" => match state.published.load().as_ref() {
+            Some(_) => plain(StatusCode::OK, "ready\n".into()),
+            None => not_published(),
+        },
+        _ => plain(StatusCode::OK, format!("snug-agent {}\n{}", env!("CARGO_PKG_VERSION"), list(state))),
+    }
+}
+
+fn list(state: &ServerState) -> String {
+    let cadvisor = if state.kubelet { "/metrics/cadvisor  the kubelet's families\n" } else { "" };
+    format!(
+        "/metrics           everything measured\n{cadvisor}\
+         /healthz           whether measurements are fresh\n\
+         /readyz            whether there are any\n"
+    )
+}
+
+/// Alive, and so is the sampler.
+fn health(state: &ServerState) -> Response<ResponseBody> {
+    let now = Instant::now();
+    let limits = &state.server;
+    let (age, most, what) = match state.published.load().as_ref() {
+        Some(published) => (
+            now.saturating_duration_since(published.at),
+            limits.stale_after,
+            "the last measurement was published",
+        ),
+        None => (
+            now.saturating_duration_since(state.started),
+            limits.first_within,
+            "nothing was published yet, and the agent started",
+        ),
+    };
+    if age <= most {
+        plain(StatusCode::OK, "ok\n".into())
+    } else {
+        let text = format!(
+            "{what} {:.1} s ago; at most {:.1} s are healthy\n",
+            age.as_secs_f64(),
+            most.as_secs_f64()
+        );
+        plain(StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+}
+
+fn not_published() -> Response<ResponseBody> {
+    let text = "nothing has been measured yet; try again in a second\n".into();
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+fn plain(status: StatusCode, text: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Whole(Some(Bytes::from(text))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Response<ResponseBody> {
+    let format = negotiate::format(request.headers());
+    exposition(request, state, format.content_type(), move |published, state, out| {
+        let scrape = prometheus::Scrape {
+            published,
+            limits: Arc::clone(&state.limits),
+            now: Instant::now(),
+            endpoint: METRICS,
+            others: state.scrapes.others(METRICS),
+        };
+        let counts = scrape.encode(out, format)?;
+        state.scrapes.record(METRICS, counts);
+        Ok(())
+    })
+    .await
+}
+
+async fn cadvisor<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Response<ResponseBody> {
+    exposition(request, state, Format::Text.content_type(), |published, state, out| {
+        let counts = kubelet::Scrape::now(&published, &state.limits).encode(out)?;
+        state.scrapes.record(CADVISOR, counts);
+        Ok(())
+    })
+    .await
+}
+
+async fn exposition<B: Body>(
+    request: &Request<B>,
+    state: &Arc<ServerState>,
+    content_type: &'static str,
+    encode: impl FnOnce(Arc<Published>, &ServerState, &mut Output) -> std::io::Result<()> + Send + 'static,
+) -> Response<ResponseBody> {
+    if state.published.load().is_none() {
+        return not_published();
+    }
+    let gzip = negotiate::gzip(request.headers());
+    let body = if request.method() == Method::HEAD {
+        ResponseBody::Whole(None)
+    } else {
+        let Ok(turn) = Arc::clone(&state.expositions).acquire_owned().await else { return not_published() };
+        // Only now: whoever waited long gets what is new, and holds nothing old while waiting.
+        let Some(published) = state.published.load_full() else { return not_published() };
+        let (pieces, body) = stream::channel(state.server.body_within);
+        let state = Arc::clone(state);
+        tokio::task::spawn_blocking(move || {
+            let mut out = Output::new(pieces, gzip);
+            let result = encode(published, &state, &mut out).and_then(|()| out.finish());
+            if let Err(error) = result {
+                tracing::debug!(%error, "an exposition was not read to its end");
+            }
+            drop(turn);
+        });
+        body
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    if gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}

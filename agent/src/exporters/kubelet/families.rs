@@ -1,0 +1,342 @@
+//! The kubelet's families that the agent serves.
+
+use super::{Emit, Scrape};
+use crate::{
+    exporters::catalogue::{
+        Kind::{self, Counter, Gauge},
+        Value,
+    },
+    store::published::CgroupRow,
+    values::{Memory, MemoryEvents, MemoryStat, Pressure, Throttling},
+};
+
+/// A family of the kubelet's.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Full name.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// What it means.
+    pub help: &'static str,
+    /// Where the value differs from the kubelet's, and why; empty where it is the same.
+    pub differs: &'static str,
+    /// How to get its samples.
+    pub samples: fn(&CgroupRow, &Scrape<'_>, &mut Emit<'_>),
+}
+
+const fn family(
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+    samples: fn(&CgroupRow, &Scrape<'_>, &mut Emit<'_>),
+) -> Family {
+    Family { name, kind, help, differs: "", samples }
+}
+
+impl Family {
+    const fn differs(self, differs: &'static str) -> Self {
+        Self { differs, ..self }
+    }
+}
+
+fn int(emit: &mut Emit<'_>, value: Option<u64>) {
+    if let Some(value) = value {
+        emit("", Value::Int(value));
+    }
+}
+
+fn time(emit: &mut Emit<'_>, own: &'static str, nanoseconds: Option<u64>) {
+    if let Some(ns) = nanoseconds {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "loses nanoseconds only, and only after 104 days of CPU time"
+        )]
+        emit(own, Value::Float(ns as f64 / 1e9));
+    }
+}
+
+fn memory(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Memory) -> Option<u64>) {
+    int(emit, row.values.memory.as_ref().and_then(value));
+}
+
+fn stat(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&MemoryStat) -> Option<u64>) {
+    int(emit, row.values.memory_stat.as_deref().and_then(value));
+}
+
+fn events(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&MemoryEvents) -> u64) {
+    int(emit, row.values.memory_events.as_ref().map(value));
+}
+
+fn pressure(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Pressure) -> u64) {
+    time(emit, "", row.values.pressure.as_ref().map(value));
+}
+
+/// The kubelet shows bandwidth control only where there is a quota; alerts divide by the periods.
+fn limited(row: &CgroupRow) -> Option<&Throttling> {
+    row.values.throttling.as_ref().filter(|t| t.quota_ns.is_some())
+}
+
+const FAILURES: [&str; 4] = [
+    r#"failure_type="pgfault",scope="container""#,
+    r#"failure_type="pgfault",scope="hierarchy""#,
+    r#"failure_type="pgmajfault",scope="container""#,
+    r#"failure_type="pgmajfault",scope="hierarchy""#,
+];
+
+fn failures(row: &CgroupRow, _: &Scrape<'_>, emit: &mut Emit<'_>) {
+    if let Some(stat) = row.values.memory_stat.as_deref() {
+        let [own_minor, all_minor, own_major, all_major] = FAILURES;
+        emit(own_minor, Value::Int(stat.page_faults));
+        emit(all_minor, Value::Int(stat.page_faults));
+        emit(own_major, Value::Int(stat.major_page_faults));
+        emit(all_major, Value::Int(stat.major_page_faults));
+    }
+}
+
+/// All of them, in the order in which they are served: what is asked for most comes first.
+pub static FAMILIES: &[Family] = &[
+    family("container_cpu_usage_seconds_total", Counter, "CPU time used, in seconds", |row, _, emit| {
+        time(emit, r#"cpu="total""#, row.values.cpu.map(|cpu| cpu.usage_ns));
+    })
+    .differs("also served while 0, so that a rate begins at the start of the container"),
+    family(
+        "container_memory_working_set_bytes",
+        Gauge,
+        "Memory usage less inactive file cache, in bytes",
+        |row, _, emit| int(emit, row.values.working_set.map(|set| set.bytes)),
+    ),
+    family(
+        "container_memory_usage_bytes",
+        Gauge,
+        "Memory usage, file cache included, in bytes",
+        |row, _, emit| {
+            memory(row, emit, |m| Some(m.usage_bytes));
+        },
+    ),
+    family("container_memory_rss", Gauge, "Anonymous memory, in bytes", |row, _, emit| {
+        stat(row, emit, |s| Some(s.anon_bytes));
+    }),
+    family("container_memory_cache", Gauge, "File cache, in bytes", |row, _, emit| {
+        stat(row, emit, |s| Some(s.file_bytes));
+    }),
+    family("container_memory_swap", Gauge, "Swap usage, in bytes", |row, _, emit| {
+        int(emit, row.values.swap.map(|swap| swap.usage_bytes));
+    }),
+    family(
+        "container_memory_max_usage_bytes",
+        Gauge,
+        "Highest memory usage so far, in bytes",
+        |row, _, emit| {
+            memory(row, emit, |m| m.peak_bytes);
+        },
+    )
+    .differs("absent, not 0, where the kernel does not record it"),
+    family("container_oom_events_total", Counter, "Tasks killed by the OOM killer", |row, _, emit| {
+        events(row, emit, |e| e.oom_kill);
+    })
+    .differs("oom_kill of memory.events; a kubelet shows 0 although containers were killed"),
+    family(
+        "container_cpu_cfs_periods_total",
+        Counter,
+        "CFS periods in which it was runnable",
+        |row, _, emit| {
+            int(emit, limited(row).map(|t| t.periods));
+        },
+    ),
+    family("container_cpu_cfs_throttled_periods_total", Counter, "Throttled CFS periods", |row, _, emit| {
+        int(emit, limited(row).map(|t| t.throttled_periods));
+    }),
+    family(
+        "container_cpu_cfs_throttled_seconds_total",
+        Counter,
+        "Time throttled, in seconds",
+        |row, _, emit| {
+            time(emit, "", limited(row).map(|t| t.throttled_ns));
+        },
+    ),
+    family("container_cpu_cfs_burst_periods_total", Counter, "CFS periods with a burst", |row, _, emit| {
+        int(emit, limited(row).map(|t| t.burst_periods));
+    }),
+    family(
+        "container_cpu_cfs_burst_seconds_total",
+        Counter,
+        "CPU time used by bursts, in seconds",
+        |row, _, emit| {
+            time(emit, "", limited(row).map(|t| t.burst_ns));
+        },
+    ),
+    family(
+        "container_cpu_user_seconds_total",
+        Counter,
+        "CPU time in user mode, in seconds",
+        |row, _, emit| {
+            time(emit, "", row.values.cpu_split.map(|split| split.user_ns));
+        },
+    ),
+    family(
+        "container_cpu_system_seconds_total",
+        Counter,
+        "CPU time in the kernel, in seconds",
+        |row, _, emit| {
+            time(emit, "", row.values.cpu_split.map(|split| split.system_ns));
+        },
+    ),
+    family(
+        "container_pressure_cpu_waiting_seconds_total",
+        Counter,
+        "Time in which some task waited for a CPU, in seconds",
+        |row, _, emit| pressure(row, emit, |p| p.cpu.some_ns),
+    ),
+    family(
+        "container_pressure_cpu_stalled_seconds_total",
+        Counter,
+        "Time in which all tasks waited for a CPU, in seconds",
+        |row, _, emit| pressure(row, emit, |p| p.cpu.full_ns),
+    ),
+    family(
+        "container_pressure_memory_waiting_seconds_total",
+        Counter,
+        "Time in which some task waited for memory, in seconds",
+        |row, _, emit| pressure(row, emit, |p| p.memory.some_ns),
+    ),
+    family(
+        "container_pressure_memory_stalled_seconds_total",
+        Counter,
+        "Time in which all tasks waited for memory, in seconds",
+        |row, _, emit| pressure(row, emit, |p| p.memory.full_ns),
+    ),
+    family(
+        "container_pressure_io_waiting_seconds_total",
+        Counter,
+        "Time in which some task waited for I/O, in seconds",
+        |row, _, emit| pressure(row, emit, |p| p.io.some_ns),
+    ),
+    family(
+        "container_pressure_io_stalled_seconds_total",
+        Counter,
+        "Time in which all tasks waited for I/O, in seconds",
+        |row, _, emit| pressure(row, emit, |p| p.io.full_ns),
+    ),
+    family("container_memory_mapped_file", Gauge, "Mapped files, in bytes", |row, _, emit| {
+        stat(row, emit, |s| Some(s.file_mapped_bytes));
+    }),
+    family("container_memory_kernel_usage", Gauge, "Kernel memory, in bytes", |row, _, emit| {
+        stat(row, emit, |s| s.kernel_bytes);
+    })
+    .differs("the `kernel` row of memory.stat; a kubelet shows 0 on cgroup v2"),
+    family("container_memory_failcnt", Counter, "Times that usage hit the limit", |row, _, emit| {
+        events(row, emit, |e| e.max);
+    })
+    .differs("max of memory.events; a kubelet shows 0 on cgroup v2"),
+    family("container_memory_failures_total", Counter, "Page faults", failures)
+        .differs("both scopes hold the cgroup and all below it, as a kubelet shows it on cgroup v2"),
+    family(
+        "container_memory_total_active_file_bytes",
+        Gauge,
+        "Active file cache, in bytes",
+        |row, _, emit| {
+            stat(row, emit, |s| Some(s.active_file_bytes));
+        },
+    ),
+    family(
+        "container_memory_total_inactive_file_bytes",
+        Gauge,
+        "Inactive file cache, in bytes",
+        |row, _, emit| {
+            stat(row, emit, |s| Some(s.inactive_file_bytes));
+        },
+    ),
+    family(
+        "container_memory_events_high_total",
+        Counter,
+        "Times throttled above memory.high",
+        |row, _, emit| {
+            events(row, emit, |e| e.high);
+        },
+    ),
+    family(
+        "container_memory_events_max_total",
+        Counter,
+        "Times that usage hit memory.max",
+        |row, _, emit| {
+            events(row, emit, |e| e.max);
+        },
+    ),
+    family(
+        "container_memory_file_dirty_bytes",
+        Gauge,
+        "File cache not yet written, in bytes",
+        |row, _, emit| {
+            stat(row, emit, |s| Some(s.file_dirty_bytes));
+        },
+    ),
+    family(
+        "container_memory_file_writeback_bytes",
+        Gauge,
+        "File cache being written, in bytes",
+        |row, _, emit| {
+            stat(row, emit, |s| Some(s.file_writeback_bytes));
+        },
+    ),
+    family("container_memory_pgscan_total", Counter, "Pages that reclaim looked at", |row, _, emit| {
+        stat(row, emit, |s| s.page_scans);
+    }),
+    family("container_memory_pgsteal_total", Counter, "Pages that reclaim took", |row, _, emit| {
+        stat(row, emit, |s| s.page_steals);
+    }),
+    family(
+        "container_memory_workingset_refault_file_total",
+        Counter,
+        "File pages read again soon after reclaim",
+        |row, _, emit| stat(row, emit, |s| s.refaults_file),
+    ),
+    family(
+        "container_memory_workingset_refault_anon_total",
+        Counter,
+        "Anonymous pages read again soon after reclaim",
+        |row, _, emit| stat(row, emit, |s| s.refaults_anon),
+    ),
+    family("container_spec_cpu_period", Gauge, "CFS period, in microseconds", |row, _, emit| {
+        int(emit, row.values.throttling.map(|t| t.period_ns / 1_000));
+    }),
+    family(
+        "container_spec_cpu_quota",
+        Gauge,
+        "CFS quota, in microseconds; absent without one",
+        |row, _, emit| {
+            int(emit, row.values.throttling.and_then(|t| t.quota_ns).map(|ns| ns / 1_000));
+        },
+    ),
+    family("container_spec_memory_limit_bytes", Gauge, "Memory limit, in bytes; 0 = none", |row, _, emit| {
+        memory(row, emit, |m| Some(m.limit_bytes.unwrap_or(0)));
+    })
+    .differs("0 for the root, where a kubelet shows the machine's memory"),
+    family(
+        "container_spec_memory_swap_limit_bytes",
+        Gauge,
+        "Swap limit, in bytes; 0 = none",
+        |row, _, emit| {
+            int(emit, row.values.swap.map(|swap| swap.limit_bytes.unwrap_or(0)));
+        },
+    ),
+    family(
+        "container_start_time_seconds",
+        Gauge,
+        "When the cgroup was created, in seconds since the Unix epoch",
+        |row, _, emit| emit("", Value::Float(row.created_unix.trunc())),
+    )
+    .differs("always the cgroup's creation, a moment before the runtime's own start time"),
+    family(
+        "container_last_seen",
+        Gauge,
+        "The time of this scrape, in seconds since the Unix epoch",
+        |_, scrape, emit| emit("", Value::Int(scrape.now_unix)),
+    ),
+    family("container_threads", Gauge, "Tasks", |row, _, emit| {
+        int(emit, row.values.pids.map(|pids| pids.current));
+    }),
+    family("container_threads_max", Gauge, "Limit of tasks; 0 = none", |row, _, emit| {
+        int(emit, row.values.pids.map(|pids| pids.limit.unwrap_or(0)));
+    }),
+];

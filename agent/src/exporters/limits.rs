@@ -1,0 +1,311 @@
+//! What an endpoint leaves out: families, namespaces, labels, and everything beyond a number of series.
+//!
+//! Whatever is left out is counted and exported. The agent's own metrics are never left out. A series is never
+//! merged with another: labels that tell series apart cannot be dropped, so no limit can make a duplicate.
+
+use std::str::FromStr;
+
+use crate::{
+    identity::Level,
+    store::published::{CgroupRow, WorkloadRow},
+};
+
+/// Why a limit cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum LimitsError {
+    /// An empty pattern.
+    #[error("a pattern is empty: write `*` to match everything, or remove the entry")]
+    EmptyPattern,
+    /// A label that tells series apart, or that no series has.
+    #[error("label `{0}` cannot be dropped, because series would collide or no series has it; these can: {names}", names = DroppableLabel::names())]
+    NotDroppable(String),
+}
+
+/// A name with `*` for any run of characters, none included. Everything else stands for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(Box<str>);
+
+impl Pattern {
+    /// Whether the whole of `text` matches.
+    pub fn matches(&self, text: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+        let Some(last) = parts.next_back() else { return rest.is_empty() };
+        // The leftmost place is always right for a middle part: what follows it can only gain room.
+        for part in parts {
+            match rest.split_once(part) {
+                Some((_, after)) => rest = after,
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = LimitsError;
+
+    fn from_str(text: &str) -> Result<Self, LimitsError> {
+        if text.is_empty() { Err(LimitsError::EmptyPattern) } else { Ok(Self(text.into())) }
+    }
+}
+
+/// A label that may be dropped, because `id` or the workload's own labels still tell the series apart.
+///
+/// The namespace, pod and container labels stay too: one series without them breaks queries that join on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DroppableLabel {
+    /// The runtime's id, on `snug_container_info`.
+    ContainerId,
+    /// The image, on `snug_container_info` and on every kubelet series.
+    Image,
+    /// The kind of container, on container series.
+    Kind,
+    /// The container's id, on kubelet series.
+    Name,
+    /// The pod's uid, on `snug_container_info`.
+    PodUid,
+    /// The QoS class, on `snug_container_info`.
+    Qos,
+    /// The runtime, on `snug_container_info`.
+    Runtime,
+    /// The workload's name, on container and pod series.
+    Workload,
+    /// The workload's kind, on container and pod series.
+    WorkloadKind,
+}
+
+impl DroppableLabel {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::ContainerId,
+        Self::Image,
+        Self::Kind,
+        Self::Name,
+        Self::PodUid,
+        Self::Qos,
+        Self::Runtime,
+        Self::Workload,
+        Self::WorkloadKind,
+    ];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ContainerId => "container_id",
+            Self::Image => "image",
+            Self::Kind => "kind",
+            Self::Name => "name",
+            Self::PodUid => "pod_uid",
+            Self::Qos => "qos",
+            Self::Runtime => "runtime",
+            Self::Workload => "workload",
+            Self::WorkloadKind => "workload_kind",
+        }
+    }
+
+    fn names() -> String {
+        Self::ALL.map(Self::as_str).join(", ")
+    }
+}
+
+impl FromStr for DroppableLabel {
+    type Err = LimitsError;
+
+    fn from_str(text: &str) -> Result<Self, LimitsError> {
+        Self::ALL
+            .into_iter()
+            .find(|label| label.as_str() == text)
+            .ok_or_else(|| LimitsError::NotDroppable(text.to_owned()))
+    }
+}
+
+/// What endpoints leave out.
+#[derive(Clone, Debug)]
+pub struct SeriesLimits {
+    /// Only families that match one of these; empty = all.
+    pub allow_families: Vec<Pattern>,
+    /// No family that matches one of these.
+    pub deny_families: Vec<Pattern>,
+    /// Only pods and workloads in a namespace that matches one of these; empty = all.
+    pub allow_namespaces: Vec<Pattern>,
+    /// No pod or workload in a namespace that matches one of these.
+    pub deny_namespaces: Vec<Pattern>,
+    /// Labels left out of every series that is about a container or pod.
+    pub drop_labels: Vec<DroppableLabel>,
+    /// At most this many series in one scrape of one endpoint, the agent's own not counted. Families come in the
+    /// order of the catalogue and rows in the order of their paths, so that it is the same series that are cut.
+    pub max_series: u64,
+}
+
+impl Default for SeriesLimits {
+    fn default() -> Self {
+        Self {
+            allow_families: Vec::new(),
+            deny_families: Vec::new(),
+            allow_namespaces: Vec::new(),
+            deny_namespaces: Vec::new(),
+            drop_labels: Vec::new(),
+            max_series: u64::MAX,
+        }
+    }
+}
+
+impl SeriesLimits {
+    /// Whether a family with one of these names is exported.
+    pub fn family(&self, names: &[&str]) -> bool {
+        allowed(&self.allow_families, &self.deny_families, |p| names.iter().any(|name| p.matches(name)))
+    }
+
+    /// Whether the rows of a namespace are exported.
+    pub fn namespace(&self, namespace: &str) -> bool {
+        allowed(&self.allow_namespaces, &self.deny_namespaces, |p| p.matches(namespace))
+    }
+
+    /// Whether a cgroup is exported. The node's own cgroups are in no namespace and always are. A pod whose
+    /// namespace is not known yet is held back as soon as there is any rule, because it might break it.
+    pub fn cgroup(&self, row: &CgroupRow) -> bool {
+        let of_path = &row.identity.of_path;
+        match &row.identity.names {
+            Some(names) if !names.namespace.is_empty() => self.namespace(&names.namespace),
+            _ if of_path.pod_uid.is_some() || matches!(of_path.level, Level::Pod | Level::Sandbox) => {
+                self.allow_namespaces.is_empty() && self.deny_namespaces.is_empty()
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether a workload is exported. Workloads of a host without pods are in no namespace and always are.
+    pub fn workload(&self, row: &WorkloadRow) -> bool {
+        row.namespace.is_empty() || self.namespace(&row.namespace)
+    }
+
+    /// Whether a label is left out.
+    pub fn drops(&self, label: &str) -> bool {
+        self.drop_labels.iter().any(|dropped| dropped.as_str() == label)
+    }
+}
+
+fn allowed(allow: &[Pattern], deny: &[Pattern], matches: impl Fn(&Pattern) -> bool) -> bool {
+    (allow.is_empty() || allow.iter().any(&matches)) && !deny.iter().any(&matches)
+}
+
+/// What became of the series of one scrape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeriesCounts {
+    /// Exported.
+    pub written: u64,
+    /// Left out by family.
+    pub cut_by_family: u64,
+    /// Left out by namespace.
+    pub cut_by_namespace: u64,
+    /// Left out beyond the number.
+    pub cut_by_cap: u64,
+}
+
+impl SeriesCounts {
+    /// Why series were left out, and how many.
+    pub const fn cut(&self) -> [(&'static str, u64); 3] {
+        let Self { written: _, cut_by_family, cut_by_namespace, cut_by_cap } = *self;
+        [("family", cut_by_family), ("namespace", cut_by_namespace), ("cap", cut_by_cap)]
+    }
+
+    /// Decides on one series and counts it.
+    pub fn admit(&mut self, limits: &SeriesLimits, family: bool, namespace: bool) -> bool {
+        if !family {
+            self.cut_by_family += 1;
+        } else if !namespace {
+            self.cut_by_namespace += 1;
+        } else if self.written >= limits.max_series {
+            self.cut_by_cap += 1;
+        } else {
+            self.written += 1;
+            return true;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn globs() {
+        for (glob, yes, no) in [
+            ("a", &["a"][..], &["", "aa", "b"][..]),
+            ("*", &["", "a", "*"], &[]),
+            ("a*", &["a", "ab"], &["ba", ""]),
+            ("*a", &["a", "ba", "aa"], &["ab"]),
+            ("a*a", &["aa", "aba"], &["a", "ab"]),
+            ("a*b*c", &["abc", "axxbyyc", "abbc", "abcbc"], &["acb", "ac", "abcd"]),
+            ("a**b", &["ab", "axb"], &["a"]),
+        ] {
+            for text in yes {
+                assert!(pattern(glob).matches(text), "{glob} {text}");
+            }
+            for text in no {
+                assert!(!pattern(glob).matches(text), "{glob} {text}");
+            }
+        }
+        assert_eq!("".parse::<Pattern>(), Err(LimitsError::EmptyPattern));
+    }
+
+    /// The textbook definition, exponential and plainly right.
+    fn naive(glob: &[u8], text: &[u8]) -> bool {
+        match glob.split_first() {
+            None => text.is_empty(),
+            Some((b'*', rest)) => (0..=text.len()).any(|i| naive(rest, &text[i..])),
+            Some((c, rest)) => text.first() == Some(c) && naive(rest, &text[1..]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn globs_match_like_the_definition(glob in "[ab*]{1,7}", text in "[ab]{0,9}") {
+            prop_assert_eq!(pattern(&glob).matches(&text), naive(glob.as_bytes(), text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn labels_that_tell_series_apart_cannot_be_dropped() {
+        for label in ["id", "namespace", "pod", "container", "event", "device", "cpu", "", "Image"] {
+            let error = label.parse::<DroppableLabel>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{label}`")) && error.contains("workload_kind"), "{error}");
+        }
+        for label in DroppableLabel::ALL {
+            assert_eq!(label.as_str().parse(), Ok(label));
+        }
+    }
+
+    #[test]
+    fn deny_wins_over_allow() {
+        let limits = SeriesLimits {
+            allow_families: vec![pattern("snug_container_*")],
+            deny_families: vec![pattern("*_cfs_*")],
+            allow_namespaces: vec![pattern("prod-*")],
+            ..SeriesLimits::default()
+        };
+        assert!(limits.family(&["snug_container_tasks"]));
+        assert!(!limits.family(&["snug_container_cpu_cfs_periods", "snug_container_cpu_cfs_periods_total"]));
+        assert!(!limits.family(&["snug_pod_memory_usage_bytes"]));
+        assert!(limits.namespace("prod-a") && !limits.namespace("dev"));
+    }
+
+    #[test]
+    fn a_series_is_counted_once() {
+        let limits = SeriesLimits { max_series: 1, ..SeriesLimits::default() };
+        let mut counts = SeriesCounts::default();
+        assert!(!counts.admit(&limits, false, false));
+        assert!(!counts.admit(&limits, true, false));
+        assert!(counts.admit(&limits, true, true));
+        assert!(!counts.admit(&limits, true, true));
+        assert_eq!(counts, SeriesCounts { written: 1, cut_by_family: 1, cut_by_namespace: 1, cut_by_cap: 1 });
+    }
+}

@@ -1,0 +1,177 @@
+//! A response body that is written while it is sent, so that a large exposition never lies in memory whole.
+
+use std::{
+    future::Future,
+    io::{self, BufWriter, Write},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use flate2::{Compression, write::GzEncoder};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use tokio::{sync::mpsc, time::Sleep};
+
+/// Bytes per piece. One scrape holds [`PIECES`] of them, two more, and the compressor.
+const PIECE: usize = 32 * 1024;
+const PIECES: usize = 4;
+
+/// Why a body could not be sent whole. The client sees a broken connection, never a short exposition.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// The encoder gave up.
+    #[error("the response was cut short, because it could not be encoded")]
+    Truncated,
+    /// The client took too long.
+    #[error("the client did not read the response within {0:?}")]
+    Slow(Duration),
+}
+
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+/// The writing end: fills pieces and waits for room. Belongs on a thread that may block.
+pub(super) struct Output(Encoding);
+
+enum Encoding {
+    Plain(PieceWriter),
+    // The compressor costs much per call and encoders write a few bytes at a time.
+    Gzip(Box<BufWriter<GzEncoder<PieceWriter>>>),
+}
+
+struct PieceWriter {
+    pieces: mpsc::Sender<Piece>,
+    buffer: Vec<u8>,
+}
+
+impl PieceWriter {
+    fn send(&self, piece: Piece) -> io::Result<()> {
+        self.pieces
+            .blocking_send(piece)
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client went away"))
+    }
+
+    fn send_buffer(&mut self) -> io::Result<()> {
+        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
+        self.send(Piece::Data(full.into()))
+    }
+}
+
+impl Write for PieceWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = PIECE.saturating_sub(self.buffer.len()).min(bytes.len());
+        let (now, _) = bytes.split_at(room);
+        self.buffer.extend_from_slice(now);
+        if self.buffer.len() >= PIECE {
+            self.send_buffer()?;
+        }
+        Ok(room)
+    }
+
+    // A piece goes out when it is full, not when a compressor thinks that it should.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Output {
+    /// Make this on the thread that writes: a compressor also writes when it is dropped.
+    pub(super) fn new(pieces: Pieces, gzip: bool) -> Self {
+        let writer = PieceWriter { pieces: pieces.0, buffer: Vec::with_capacity(PIECE) };
+        Self(if gzip {
+            let packed = GzEncoder::new(writer, Compression::fast());
+            Encoding::Gzip(Box::new(BufWriter::with_capacity(PIECE, packed)))
+        } else {
+            Encoding::Plain(writer)
+        })
+    }
+
+    /// Sends what is left and marks the body complete.
+    pub(super) fn finish(self) -> io::Result<()> {
+        let mut writer = match self.0 {
+            Encoding::Plain(writer) => writer,
+            Encoding::Gzip(buffered) => {
+                buffered.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?
+            }
+        };
+        if !writer.buffer.is_empty() {
+            let rest = std::mem::take(&mut writer.buffer);
+            writer.send(Piece::Data(rest.into()))?;
+        }
+        writer.send(Piece::End)
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Encoding::Plain(writer) => writer.write(bytes),
+            Encoding::Gzip(writer) => writer.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where an [`Output`] sends to.
+pub(super) struct Pieces(mpsc::Sender<Piece>);
+
+/// A way to a body, and the body, which must be read within the time given.
+pub(super) fn channel(within: Duration) -> (Pieces, ResponseBody) {
+    let (pieces, receiver) = mpsc::channel(PIECES);
+    let streamed = Streamed { receiver, deadline: Box::pin(tokio::time::sleep(within)), within };
+    (Pieces(pieces), ResponseBody::Streamed(streamed))
+}
+
+/// The body of a response.
+pub(super) enum ResponseBody {
+    /// A short one; `None` once it is sent.
+    Whole(Option<Bytes>),
+    /// One that is still being written.
+    Streamed(Streamed),
+}
+
+pub(super) struct Streamed {
+    receiver: mpsc::Receiver<Piece>,
+    deadline: Pin<Box<Sleep>>,
+    within: Duration,
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streamed(Streamed { receiver, deadline, within }) => {
+                if deadline.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Some(Err(BodyError::Slow(*within))));
+                }
+                receiver.poll_recv(context).map(|piece| match piece {
+                    Some(Piece::Data(bytes)) => Some(Ok(Frame::data(bytes))),
+                    Some(Piece::End) => None,
+                    None => Some(Err(BodyError::Truncated)),
+                })
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Streamed(_) => SizeHint::default(),
+        }
+    }
+}
