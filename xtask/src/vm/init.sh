@@ -18,9 +18,7 @@ fi
 /bin/busybox mount -t devtmpfs devtmpfs /dev
 exec </dev/null >/dev/console 2>&1
 # Programs that were given keep their name; busybox fills the gaps.
-for applet in $(/bin/busybox --list); do
-    command -v "/bin/$applet" >/dev/null || /bin/busybox ln -s busybox "/bin/$applet"
-done
+/bin/busybox --install -s /bin 2>/dev/null
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm

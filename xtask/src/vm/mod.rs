@@ -177,9 +177,10 @@ impl Guest {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut files = self.files.clone();
         files.file(Path::new("/etc/snug-command"), 0o644, self.script().into_bytes())?;
-        let initramfs = folder.join(format!("{}.initramfs.gz", series.name()));
-        fs::write(&initramfs, files.archive()?)
-            .with_context(|| format!("cannot write {}", initramfs.display()))?;
+        let initramfs = folder.join(format!("{}.initramfs", series.name()));
+        let mut archive = Vec::new();
+        files.write(&mut archive)?;
+        fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
         let log_path = folder.join(format!("{}.log", series.name()));
         let boot =
             qemu::Boot { kernel: &kernel, initramfs: &initramfs, cpus: 2, memory_mib: self.memory_mib };
