@@ -1,2 +1,50 @@
-//! Tasks of the project.
-fn main() {}
+//! The project's tasks: `cargo xtask <task>`.
+
+mod apt;
+mod build;
+mod build_ebpf;
+mod command;
+mod containers;
+mod doctor;
+mod elf;
+mod host;
+mod setup;
+mod test;
+mod toolchain;
+mod version;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's tasks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+enum Task {
+    Setup(setup::Options),
+    Doctor(doctor::Options),
+    BuildEbpf(build_ebpf::Options),
+    Build(build::Options),
+    Vm(vm::Options),
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Task::parse() {
+        Task::Setup(options) => setup::run(&options),
+        Task::Doctor(options) => doctor::run(&options),
+        Task::BuildEbpf(options) => build_ebpf::run(&options),
+        Task::Build(options) => build::run(&options),
+        Task::Vm(options) => vm::run(&options),
+        Task::Test(options) => test::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

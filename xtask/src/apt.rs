@@ -1,0 +1,212 @@
+//! Debian packages: what is there, what an installation would do, and unpacking without installing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{command, host};
+
+/// What `apt-get install --simulate` would do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Simulation {
+    pub(crate) install: Vec<String>,
+    pub(crate) upgrade: Vec<String>,
+    pub(crate) remove: Vec<String>,
+}
+
+/// Reads apt's lines `Inst name (new …)`, `Inst name [old] (new …)` and `Remv name [old]`.
+fn parse_simulation(printed: &str) -> Simulation {
+    let mut simulation = Simulation::default();
+    for line in printed.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(verb), Some(name)) = (words.next(), words.next()) else { continue };
+        let has_old_version = words.next().is_some_and(|word| word.starts_with('['));
+        let list = match verb {
+            "Inst" if has_old_version => &mut simulation.upgrade,
+            "Inst" => &mut simulation.install,
+            "Remv" | "Purg" => &mut simulation.remove,
+            _ => continue,
+        };
+        list.push(name.to_owned());
+    }
+    simulation
+}
+
+/// Those of the packages that are not installed.
+pub(crate) fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
+    if command::find("dpkg-query").is_none() {
+        return Ok(packages.to_vec());
+    }
+    let mut query = command::new("dpkg-query");
+    query.args(["-W", "-f", "${Package} ${db:Status-Abbrev}\n"]).args(packages);
+    // It fails when one is unknown, and still lists the others.
+    let output = query.output().with_context(|| format!("cannot start `{}`", command::line(&query)))?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    Ok(packages.iter().copied().filter(|package| !is_installed(&printed, package)).collect())
+}
+
+fn is_installed(printed: &str, package: &str) -> bool {
+    printed.lines().filter_map(|line| line.split_once(' ')).any(|(name, state)| {
+        // Desired state, then actual state: "ii", or "hi" for one on hold.
+        name == package && state.chars().nth(1) == Some('i')
+    })
+}
+
+/// Installs the packages; refuses to if that would remove anything.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if !host::is_root() {
+        bail!("installing packages needs root. Run: sudo apt-get install --no-install-recommends {list}");
+    }
+    let simulation = simulate(packages)?;
+    if !simulation.remove.is_empty() {
+        let remove = simulation.remove.join(", ");
+        bail!("installing {list} would remove {remove}: settle that by hand (`apt-get install {list}`)");
+    }
+    with_fresh_lists(|| {
+        let mut install = apt_get();
+        install.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);
+        command::capture(&mut install)
+    })?;
+    Ok(())
+}
+
+/// What installing the packages would do.
+pub(crate) fn simulate(packages: &[&str]) -> Result<Simulation> {
+    let printed = with_fresh_lists(|| {
+        command::capture(apt_get().args(["install", "--simulate", "--no-install-recommends"]).args(packages))
+    })?;
+    Ok(parse_simulation(&printed))
+}
+
+/// The first package that a package depends on: what a kernel's meta package stands for.
+pub(crate) fn first_dependency(package: &str) -> Result<String> {
+    with_fresh_lists(|| {
+        let printed = command::capture(command::new("apt-cache").args(["depends", package]))?;
+        parse_first_dependency(&printed).with_context(|| format!("package {package} depends on nothing"))
+    })
+}
+
+fn parse_first_dependency(printed: &str) -> Option<String> {
+    let name = printed.lines().find_map(|line| line.trim().strip_prefix("Depends:"))?.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Downloads the packages and unpacks their files into a folder, all or nothing; installs nothing.
+pub(crate) fn unpack(packages: &[&str], into: &Path) -> Result<()> {
+    let partial = partial_folder(into)?;
+    let downloads = partial.join("debs");
+    let root = partial.join("root");
+    for folder in [&downloads, &root] {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    with_fresh_lists(|| {
+        let mut download = apt_get();
+        // The unprivileged download user cannot write to a private folder.
+        download.args(["download", "--quiet", "-o", "APT::Sandbox::User=root"]).args(packages);
+        command::capture(download.current_dir(&downloads))
+    })?;
+    for entry in fs::read_dir(&downloads).with_context(|| format!("cannot read {}", downloads.display()))? {
+        command::run(command::new("dpkg").arg("--extract").arg(entry?.path()).arg(&root))?;
+    }
+    if into.exists() {
+        fs::remove_dir_all(into).with_context(|| format!("cannot remove {}", into.display()))?;
+    }
+    fs::rename(&root, into).with_context(|| format!("cannot move {} into place", into.display()))?;
+    fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))
+}
+
+/// A folder beside the wanted one, of this process alone, cleared of what an interrupted run left.
+fn partial_folder(into: &Path) -> Result<PathBuf> {
+    let name = into.file_name().with_context(|| format!("{} has no name", into.display()))?;
+    let partial = into.with_file_name(format!("{}.partial-{}", name.display(), std::process::id()));
+    if partial.exists() {
+        fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
+    }
+    Ok(partial)
+}
+
+/// Tries at once; if that fails, fetches the package lists and tries again. The lists of a new machine are
+/// empty, and those of an old one name versions that are gone.
+fn with_fresh_lists<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    if command::find("apt-get").is_none() {
+        bail!(
+            "there is no apt-get here: `cargo xtask setup` knows Debian 12. On another system install by hand \
+             what `cargo xtask doctor` calls missing"
+        );
+    }
+    let first = match attempt() {
+        Ok(done) => return Ok(done),
+        Err(error) => error,
+    };
+    if !host::is_root() {
+        return Err(
+            first.context("the package lists may be old, and fetching them needs root (apt-get update)")
+        );
+    }
+    println!("  fetching package lists (apt-get update)");
+    command::capture(apt_get().args(["update", "--quiet"]))?;
+    attempt()
+        .context("failed with fresh package lists; are bookworm and bookworm-security among the sources?")
+}
+
+fn apt_get() -> Command {
+    let mut apt = command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    apt
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_simulation_tells_new_upgraded_and_removed_apart() {
+        let printed = "Reading package lists...\n\
+            The following packages will be REMOVED:\n  qemu-utils\n\
+            Remv qemu-utils [1:10.0.2+ds-2]\n\
+            Inst libfdt1 (1.6.1-4+b1 Debian:12.15/oldstable [amd64])\n\
+            Inst libc6 [2.36-9] (2.36-9+deb12u10 Debian:12.15/oldstable [amd64]) []\n\
+            Conf libfdt1 (1.6.1-4+b1 Debian:12.15/oldstable [amd64])\n\
+            Inst\n";
+        let expected = Simulation {
+            install: vec!["libfdt1".into()],
+            upgrade: vec!["libc6".into()],
+            remove: vec!["qemu-utils".into()],
+        };
+        assert_eq!(parse_simulation(printed), expected);
+        assert_eq!(parse_simulation(""), Simulation::default());
+    }
+
+    #[test]
+    fn only_the_state_installed_counts() {
+        let printed = "runc ii \nprometheus rc \nlibc6 hi \nlibhalf iF \n";
+        assert!(is_installed(printed, "runc"));
+        assert!(is_installed(printed, "libc6"));
+        for absent in ["prometheus", "libhalf", "run", "cpio"] {
+            assert!(!is_installed(printed, absent), "{absent}");
+        }
+    }
+
+    #[test]
+    fn a_meta_package_names_its_kernel() {
+        let printed = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n";
+        assert_eq!(parse_first_dependency(printed).as_deref(), Some("linux-image-6.1.0-56-cloud-amd64"));
+        assert_eq!(parse_first_dependency("linux-image-cloud-amd64\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_output_of_apt_panics(printed in "((Inst|Remv|Purg|Conf| Depends:)? ?[a-z\\[\\]() ]{0,12}\n){0,6}") {
+            let _ = parse_simulation(&printed);
+            let _ = parse_first_dependency(&printed);
+            let _ = is_installed(&printed, "a");
+        }
+    }
+}

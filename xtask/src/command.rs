@@ -1,0 +1,132 @@
+//! Running other programs: every failure names the whole command line.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace;
+
+/// A command that runs in the workspace's root.
+pub(crate) fn new(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(workspace::root());
+    command
+}
+
+/// The cargo that runs this task (or the one on the PATH).
+pub(crate) fn cargo() -> Command {
+    new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Takes away what the calling cargo and user set for host builds and would leak into a build for BPF.
+pub(crate) fn forget_cargo_settings(command: &mut Command) -> &mut Command {
+    for name in [
+        "CARGO",
+        "CARGO_BUILD_TARGET",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_TARGET_DIR",
+        "RUSTC",
+        "RUSTC_BOOTSTRAP",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "RUSTDOC",
+        "RUSTFLAGS",
+        "RUSTUP_TOOLCHAIN",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs to the end, with its output on ours; fails unless it exits with 0.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| cannot_start(command))?;
+    check(command, status)
+}
+
+/// Runs to the end and returns its standard output; its messages stay silent unless it fails.
+pub(crate) fn capture(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| cannot_start(command))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("`{}` ended with {}: {}", line(command), output.status, stderr.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The command as one would type it, with the variables that were set for it.
+pub(crate) fn line(command: &Command) -> String {
+    let set = command.get_envs().filter_map(|(name, value)| {
+        Some(format!("{}={}", name.to_string_lossy(), quote(&value?.to_string_lossy())))
+    });
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    set.chain(words.map(|word| quote(&word.to_string_lossy()))).collect::<Vec<_>>().join(" ")
+}
+
+/// The word as a POSIX shell reads it back.
+pub(crate) fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Looks a program up on the PATH.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|path| is_executable(path))
+}
+
+/// Whether this is a file that may be run.
+pub(crate) fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+fn check(command: &Command, status: ExitStatus) -> Result<()> {
+    if !status.success() {
+        bail!("`{}` ended with {status}", line(command));
+    }
+    Ok(())
+}
+
+fn cannot_start(command: &Command) -> String {
+    format!("cannot start `{}`", line(command))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_names_command_status_and_message() {
+        let error = capture(new("sh").args(["-c", "echo broken >&2; exit 3"])).unwrap_err().to_string();
+        assert_eq!(error, "`sh -c 'echo broken >&2; exit 3'` ended with exit status: 3: broken");
+        let error = run(&mut new("snug-no-such-program")).unwrap_err().to_string();
+        assert_eq!(error, "cannot start `snug-no-such-program`");
+    }
+
+    #[test]
+    fn a_line_shows_the_variables_that_were_set() {
+        let mut command = Command::new("cargo");
+        command.env("RUSTFLAGS", "-C a -C b").env_remove("RUSTC").args(["build", "--release"]);
+        assert_eq!(line(&command), "RUSTFLAGS='-C a -C b' cargo build --release");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn the_shell_reads_quoted_words_back(word in "[^\0]{0,20}") {
+            let printed = capture(new("sh").arg("-c").arg(format!("printf %s {}", quote(&word)))).unwrap();
+            prop_assert_eq!(printed, word);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Facts about this machine, read from its files.
+
+use std::{fs, path::Path};
+
+use crate::version::Version;
+
+/// The capabilities of the effective set, by name, that the agent and its tests ask for.
+pub(crate) const CAPABILITIES: &[(&str, u32)] =
+    &[("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
+
+/// Whether this process acts as root.
+pub(crate) fn is_root() -> bool {
+    // Uid: real, effective, saved, file system.
+    status_field("Uid").and_then(|ids| ids.split_whitespace().nth(1).map(|id| id == "0")).unwrap_or(false)
+}
+
+/// Those of [`CAPABILITIES`] that this process lacks.
+pub(crate) fn missing_capabilities() -> Vec<&'static str> {
+    missing_in(&status_field("CapEff").unwrap_or_default())
+}
+
+fn missing_in(effective: &str) -> Vec<&'static str> {
+    let set = u64::from_str_radix(effective.trim(), 16).unwrap_or(0);
+    CAPABILITIES.iter().filter(|(_, bit)| set & (1 << bit) == 0).map(|(name, _)| *name).collect()
+}
+
+fn status_field(name: &str) -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    field(&status, name).map(str::to_owned)
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// The running kernel's release, as it calls itself.
+pub(crate) fn kernel_release() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned())
+}
+
+/// The running kernel's version.
+pub(crate) fn kernel_version() -> Option<Version> {
+    Version::find(&kernel_release()?)
+}
+
+/// How the controllers are spread over cgroup v1 and v2.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum CgroupLayout {
+    /// One v2 hierarchy with the controllers.
+    Unified { root: String },
+    /// Controllers on v1, and a v2 hierarchy beside them.
+    Hybrid { v2_root: String },
+    /// v1 only.
+    Legacy,
+    /// No cgroup file system is mounted.
+    Absent,
+}
+
+/// The layout that this process sees.
+pub(crate) fn cgroup_layout() -> CgroupLayout {
+    layout_of(&fs::read_to_string("/proc/self/mounts").unwrap_or_default())
+}
+
+fn layout_of(mounts: &str) -> CgroupLayout {
+    // device, mount point, type, options, …
+    let mounts = || {
+        mounts.lines().filter_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            Some((words.next()?, words.next()?))
+        })
+    };
+    let v1 = mounts().any(|(_, kind)| kind == "cgroup");
+    let v2 = mounts().find(|(_, kind)| *kind == "cgroup2").map(|(path, _)| path.to_owned());
+    match (v1, v2) {
+        (false, Some(root)) => CgroupLayout::Unified { root },
+        (true, Some(v2_root)) => CgroupLayout::Hybrid { v2_root },
+        (true, None) => CgroupLayout::Legacy,
+        (false, None) => CgroupLayout::Absent,
+    }
+}
+
+/// The frequency of the time-stamp counter in kHz, if the kernel log still has it.
+pub(crate) fn tsc_khz() -> Option<u64> {
+    let output = std::process::Command::new("dmesg").output().ok()?;
+    tsc_of(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// The last of `tsc: Detected 2500.014 MHz …` and `tsc: Refined TSC clocksource calibration: 2499.998 MHz`.
+fn tsc_of(log: &str) -> Option<u64> {
+    let line = log.lines().rfind(|line| {
+        line.contains("tsc: Refined TSC clocksource calibration:")
+            || line.contains("tsc: Detected") && line.contains("MHz processor")
+    })?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let unit = words.iter().position(|word| *word == "MHz")?;
+    let (mhz, thousandths) = words.get(unit.checked_sub(1)?)?.split_once('.')?;
+    let khz: u64 = format!("{thousandths:0<3}").get(..3)?.parse().ok()?;
+    mhz.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(khz)
+}
+
+/// Whether a file of the kernel can be read.
+pub(crate) fn is_readable(path: &Path) -> bool {
+    fs::File::open(path).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn capabilities_are_bits_of_the_effective_set() {
+        assert!(missing_in("000001fffeffffff").is_empty());
+        assert_eq!(missing_in("0000000000201000"), ["CAP_PERFMON", "CAP_BPF"]);
+        assert_eq!(missing_in("0").len(), CAPABILITIES.len());
+        assert_eq!(missing_in("not hex").len(), CAPABILITIES.len());
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name() {
+        let status = "Name:\tx\nUid:\t1000\t0\t0\t0\nCapEffective:\t1\nCapEff:\t00ff\n";
+        assert_eq!(field(status, "CapEff"), Some("00ff"));
+        assert_eq!(field(status, "Cap"), None);
+    }
+
+    #[test]
+    fn the_three_layouts_are_told_apart() {
+        let v1 = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n";
+        let v2 = "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        let root = "/sys/fs/cgroup/unified".to_owned();
+        assert_eq!(layout_of(v2), CgroupLayout::Unified { root: root.clone() });
+        assert_eq!(layout_of(&format!("{v1}{v2}")), CgroupLayout::Hybrid { v2_root: root });
+        assert_eq!(layout_of(v1), CgroupLayout::Legacy);
+        assert_eq!(layout_of("proc /proc proc rw 0 0\n"), CgroupLayout::Absent);
+    }
+
+    #[test]
+    fn the_counter_s_frequency_is_the_last_one_measured() {
+        let log =
+            "[    0.000025] tsc: Detected 2500.014 MHz processor\n[    1.2] TSC deadline timer available\n";
+        assert_eq!(tsc_of(log), Some(2_500_014));
+        let refined = format!("{log}[    2.0] tsc: Refined TSC clocksource calibration: 2499.99 MHz\n");
+        assert_eq!(tsc_of(&refined), Some(2_499_990));
+        assert_eq!(tsc_of("nothing"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_log_panics(log in "(tsc: (Detected|Refined TSC clocksource calibration:) ?.{0,20} ?MHz processor\n?){0,3}") {
+            let _ = tsc_of(&log);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `cargo xtask setup`: installs what the build and the tests use, and nothing twice.
+
+use std::{collections::BTreeSet, path::Path, time::Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, ValueEnum};
+
+use crate::{apt, command, toolchain, vm, workspace};
+
+/// What a task needs beyond Rust itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Need {
+    /// Building the kernel half: a rustc for BPF and bpf-linker.
+    Ebpf,
+    /// Linting the kernel half.
+    Lint,
+    /// Running real containers: runc and a busybox to run in them.
+    Containers,
+    /// prometheus and promtool, unpacked into the cache; no service is installed.
+    Prometheus,
+    /// qemu and stock Debian kernels, in the cache.
+    Vm,
+}
+
+impl Need {
+    fn packages(self) -> (&'static [&'static str], &'static str) {
+        match self {
+            Self::Ebpf => (toolchain::EBPF_PACKAGES, "to build the kernel half"),
+            Self::Lint => (toolchain::LINT_PACKAGES, "to lint the kernel half"),
+            Self::Containers => (toolchain::CONTAINER_PACKAGES, "to run containers in tests"),
+            Self::Prometheus => (&[], ""),
+            Self::Vm => (toolchain::GUEST_PACKAGES, "as the user space of virtual machines"),
+        }
+    }
+}
+
+/// Install what the build and the tests need; what is there stays as it is.
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    /// What to install for; everything if none is given.
+    #[arg(value_enum)]
+    needs: Vec<Need>,
+}
+
+/// Runs the task.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let started = Instant::now();
+    let needs = if options.needs.is_empty() { Need::value_variants() } else { &options.needs };
+    ensure_all(needs)?;
+    println!("setup: everything is there ({:.1} s)", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Makes sure that everything these needs name is there; silent if it is.
+pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
+    let needs: BTreeSet<Need> = needs.iter().copied().collect();
+    install_packages(&needs)?;
+    for need in needs {
+        match need {
+            Need::Ebpf => ensure_linker()?,
+            Need::Prometheus => ensure_prometheus()?,
+            Need::Vm => vm::ensure()?,
+            Need::Lint | Need::Containers => {}
+        }
+    }
+    Ok(())
+}
+
+fn install_packages(needs: &BTreeSet<Need>) -> Result<()> {
+    let mut wanted = Vec::new();
+    for need in needs {
+        let (packages, purpose) = need.packages();
+        let missing: Vec<&str> =
+            apt::missing(packages)?.into_iter().filter(|package| !wanted.contains(package)).collect();
+        if !missing.is_empty() {
+            println!("setup: installing {} {purpose}", missing.join(" "));
+            wanted.extend(missing);
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let started = Instant::now();
+    apt::install(&wanted)?;
+    println!("setup: packages installed ({:.1} s)", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn ensure_linker() -> Result<()> {
+    ensure!(
+        toolchain::has_prebuilt_core(toolchain::DEBIAN_RUSTC),
+        "{} has no core for {}: libstd-rust-web-dev-bpf and rustc-web are of different versions",
+        toolchain::DEBIAN_RUSTC,
+        toolchain::BPF_TARGET,
+    );
+    if command::is_executable(&toolchain::linker()?) {
+        return Ok(());
+    }
+    let root = toolchain::linker_root()?;
+    let version = toolchain::BPF_LINKER_VERSION;
+    println!(
+        "setup: building bpf-linker {version} into {} to link the kernel half with the LLVM of Debian's rustc \
+         (about a minute)",
+        root.display(),
+    );
+    let started = Instant::now();
+    let features = format!("llvm-{}", toolchain::LLVM_MAJOR);
+    let mut install = command::cargo();
+    install.args(["install", "--quiet", "--locked", "--no-default-features", "--features", &features]);
+    install.arg("--version").arg(format!("={version}")).arg("--root").arg(&root).arg("bpf-linker");
+    install.env("LLVM_PREFIX", toolchain::LLVM_PREFIX).env_remove("CARGO_TARGET_DIR");
+    command::run(&mut install)?;
+    println!("setup: bpf-linker built ({:.1} s)", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The folder that holds `prometheus` and `promtool`: on the PATH, else in the cache.
+pub(crate) fn prometheus_folder() -> Result<Option<std::path::PathBuf>> {
+    let complete = |folder: &Path| {
+        ["prometheus", "promtool"].iter().all(|program| command::is_executable(&folder.join(program)))
+    };
+    let installed = command::find("promtool").and_then(|tool| tool.parent().map(Path::to_path_buf));
+    let cached = workspace::cache_dir()?.join("prometheus/usr/bin");
+    Ok(installed.into_iter().chain([cached]).find(|folder| complete(folder)))
+}
+
+fn ensure_prometheus() -> Result<()> {
+    if prometheus_folder()?.is_some() {
+        return Ok(());
+    }
+    let folder = workspace::cache_dir()?.join("prometheus");
+    println!(
+        "setup: unpacking prometheus into {} to test what it scrapes (not installed: no service starts)",
+        folder.display(),
+    );
+    apt::unpack(&[toolchain::PROMETHEUS_PACKAGE], &folder)?;
+    prometheus_folder()?.context("the prometheus package brought no prometheus and promtool")?;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Versions and places of everything the build uses: the one file to change when any of them moves.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    command, elf,
+    version::{Version, llvm_of_rustc},
+    workspace,
+};
+
+/// The `bpf-linker` that is built, and with which of its LLVM features.
+pub(crate) const BPF_LINKER_VERSION: &str = "0.10.4";
+/// The major version of LLVM that Debian's rustc and the linker share.
+pub(crate) const LLVM_MAJOR: u32 = 22;
+/// Where Debian puts that LLVM.
+pub(crate) const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+/// Debian's rustc, whose packages bring a `core` compiled for BPF.
+pub(crate) const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+/// The cargo that belongs to [`DEBIAN_RUSTC`].
+pub(crate) const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+/// The clippy that belongs to [`DEBIAN_RUSTC`]; it finds its driver beside itself.
+pub(crate) const DEBIAN_CARGO_CLIPPY: &str = "/usr/bin/cargo-clippy";
+/// Target of the kernel half: little-endian BPF, as on x86-64 and arm64.
+pub(crate) const BPF_TARGET: &str = "bpfel-unknown-none";
+/// The rustup toolchain that is asked for `-Z build-std`.
+pub(crate) const NIGHTLY: &str = "nightly";
+
+/// Packages for the kernel half: a rustc that knows BPF, and what `bpf-linker` is built from.
+pub(crate) const EBPF_PACKAGES: &[&str] = &[
+    "rustc-web",
+    "cargo-web",
+    "libstd-rust-web-dev-bpf",
+    "rust-web-src",
+    "llvm-22-dev",
+    "libpolly-22-dev",
+    "zlib1g-dev",
+    "libzstd-dev",
+    "gcc",
+    "g++",
+];
+/// Packages that lint the kernel half.
+pub(crate) const LINT_PACKAGES: &[&str] = &["rust-web-clippy"];
+/// Packages that run real containers in tests and demonstrations.
+pub(crate) const CONTAINER_PACKAGES: &[&str] = &["runc", "busybox-static"];
+/// Packages for the guest's user space.
+pub(crate) const GUEST_PACKAGES: &[&str] = &["busybox-static"];
+/// Unpacked, not installed: its service would start and keep running.
+pub(crate) const PROMETHEUS_PACKAGE: &str = "prometheus";
+/// The emulator.
+pub(crate) const QEMU_PACKAGE: &str = "qemu-system-x86";
+/// The emulator's program.
+pub(crate) const QEMU_PROGRAM: &str = "qemu-system-x86_64";
+/// The static busybox of [`GUEST_PACKAGES`].
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
+
+/// The host's GNU target triple, which static binaries are built for.
+pub(crate) fn host_target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// Where `cargo install` puts the linker.
+pub(crate) fn linker_root() -> Result<PathBuf> {
+    Ok(workspace::cache_dir()?.join(format!("bpf-linker-{BPF_LINKER_VERSION}-llvm-{LLVM_MAJOR}")))
+}
+
+/// The linker, whether or not it is there.
+pub(crate) fn linker() -> Result<PathBuf> {
+    Ok(linker_root()?.join("bin/bpf-linker"))
+}
+
+/// The version of the LLVM that the linker is bound to.
+///
+/// The program names only its library, so the exact version comes from that LLVM's own `llvm-config`.
+pub(crate) fn linker_llvm() -> Result<Version> {
+    let linker = linker()?;
+    let needed = elf::needed_libraries(&linker)?;
+    let expected = format!("libLLVM.so.{LLVM_MAJOR}");
+    anyhow::ensure!(
+        needed.iter().any(|library| library.starts_with(&expected)),
+        "{} is linked to {}, not to {expected}: remove {} and run `cargo xtask setup ebpf`",
+        linker.display(),
+        needed.join(", "),
+        linker_root()?.display(),
+    );
+    let config = Path::new(LLVM_PREFIX).join("bin/llvm-config");
+    let printed = command::capture(command::new(&config).arg("--version"))?;
+    Version::find(&printed).with_context(|| format!("no version in what {} printed", config.display()))
+}
+
+/// The LLVM that a rustc writes its bitcode with. `run` is the command line that starts that rustc.
+pub(crate) fn rustc_llvm(run: &[&str]) -> Result<Version> {
+    let (program, args) = run.split_first().context("empty rustc command")?;
+    let printed = command::capture(command::new(program).args(args).arg("-vV"))?;
+    llvm_of_rustc(&printed).with_context(|| format!("`{} -vV` names no LLVM version", run.join(" ")))
+}
+
+/// Whether the rustc has a `core` compiled for BPF.
+pub(crate) fn has_prebuilt_core(rustc: &str) -> bool {
+    let Ok(printed) =
+        command::capture(command::new(rustc).args(["--print", "target-libdir", "--target", BPF_TARGET]))
+    else {
+        return false;
+    };
+    std::fs::read_dir(printed.trim()).is_ok_and(|entries| {
+        entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+    })
+}
+
+/// Whether the rustc has the library's source, which `-Z build-std` compiles.
+pub(crate) fn has_library_source(run: &[&str]) -> bool {
+    let Some((program, args)) = run.split_first() else { return false };
+    command::capture(command::new(program).args(args).args(["--print", "sysroot"])).is_ok_and(|sysroot| {
+        Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file()
+    })
+}

@@ -1,0 +1,170 @@
+//! The emulator: where it is, and one run of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::verdict::End;
+use crate::{apt, command, host, toolchain, workspace};
+
+/// Folders of libraries and firmware in an unpacked set of packages.
+const LIBRARIES: &[&str] = &["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+const FIRMWARE: &[&str] = &["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
+
+/// An emulator that can be run: installed, or unpacked into the cache.
+#[derive(Debug)]
+pub(crate) struct Qemu {
+    program: PathBuf,
+    unpacked: Option<PathBuf>,
+}
+
+impl Qemu {
+    /// The emulator, if there is one.
+    pub(crate) fn find() -> Result<Option<Self>> {
+        if let Some(program) = command::find(toolchain::QEMU_PROGRAM) {
+            return Ok(Some(Self { program, unpacked: None }));
+        }
+        let root = workspace::cache_dir()?.join("qemu");
+        let program = root.join("usr/bin").join(toolchain::QEMU_PROGRAM);
+        Ok(command::is_executable(&program).then_some(Self { program, unpacked: Some(root) }))
+    }
+
+    /// Installs the emulator if that removes nothing, else unpacks it into the cache.
+    pub(crate) fn ensure() -> Result<Self> {
+        if let Some(qemu) = Self::find()? {
+            return Ok(qemu);
+        }
+        let simulation = apt::simulate(&[toolchain::QEMU_PACKAGE])?;
+        if simulation.remove.is_empty() && simulation.upgrade.is_empty() && host::is_root() {
+            println!("setup: installing {} to boot test kernels", toolchain::QEMU_PACKAGE);
+            apt::install(&[toolchain::QEMU_PACKAGE])?;
+        } else {
+            let folder = workspace::cache_dir()?.join("qemu");
+            let reason = match (simulation.remove.as_slice(), simulation.upgrade.as_slice()) {
+                ([], []) => "installing needs root".to_owned(),
+                ([], upgrade) => format!("installing would upgrade {}", upgrade.join(", ")),
+                (remove, _) => format!("installing would remove {}", remove.join(", ")),
+            };
+            println!("setup: unpacking qemu into {} to boot test kernels ({reason})", folder.display());
+            let packages: Vec<&str> = simulation.install.iter().map(String::as_str).collect();
+            apt::unpack(&packages, &folder)?;
+        }
+        let qemu = Self::find()?.context("qemu was fetched, and still there is no program of it")?;
+        qemu.version().context("the unpacked qemu does not run")?;
+        Ok(qemu)
+    }
+
+    /// The program's path.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The first line of what it says about itself.
+    pub(crate) fn version(&self) -> Result<String> {
+        let printed = command::capture(self.command().arg("--version"))?;
+        Ok(printed.lines().next().unwrap_or_default().to_owned())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = command::new(&self.program);
+        if let Some(root) = &self.unpacked {
+            let libraries: Vec<String> =
+                LIBRARIES.iter().map(|folder| root.join(folder).display().to_string()).collect();
+            command.env("LD_LIBRARY_PATH", libraries.join(":"));
+            for folder in FIRMWARE {
+                command.arg("-L").arg(root.join(folder));
+            }
+        }
+        command
+    }
+
+    /// Boots a kernel and waits for it to power off, at most this long. The serial console goes to `log`.
+    pub(crate) fn boot(&self, boot: &Boot<'_>, log: &Path, timeout: Duration) -> Result<End> {
+        fs::write(log, "").with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = self.command();
+        // The acceleration of nested hosts is often there and broken: emulation works everywhere.
+        command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        command.arg("-smp").arg(boot.cpus.to_string()).arg("-m").arg(format!("{}M", boot.memory_mib));
+        command.arg("-serial").arg(format!("file:{}", log.display()));
+        command.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.initramfs);
+        command.arg("-append").arg(kernel_arguments(host::tsc_khz()));
+        command.stdin(Stdio::null());
+        let mut child =
+            command.spawn().with_context(|| format!("cannot start `{}`", command::line(&command)))?;
+        wait(&mut child, timeout)
+    }
+}
+
+/// What is booted, and on how large a machine.
+#[derive(Debug)]
+pub(crate) struct Boot<'a> {
+    pub(crate) kernel: &'a Path,
+    pub(crate) initramfs: &'a Path,
+    pub(crate) cpus: u32,
+    pub(crate) memory_mib: u32,
+}
+
+fn kernel_arguments(tsc_khz: Option<u64>) -> String {
+    let mut arguments = "console=ttyS0 quiet loglevel=4 oops=panic panic=-1 psi=1".to_owned();
+    // The emulator passes the host's counter on. A wrong frequency makes the guest's clock run wrong: better none.
+    if let Some(khz) = tsc_khz {
+        arguments.push_str(&format!(" tsc=reliable tsc_early_khz={khz}"));
+    }
+    arguments
+}
+
+fn wait(child: &mut Child, timeout: Duration) -> Result<End> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for qemu")? {
+            return Ok(if status.success() { End::PoweredOff } else { End::Failed(status.code()) });
+        }
+        if Instant::now() >= deadline {
+            child.kill().context("cannot end qemu")?;
+            child.wait().context("cannot wait for qemu")?;
+            return Ok(End::TimedOut);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Virtual machines run programs of this host, and the kernels are for x86-64.
+pub(crate) fn ensure_host_fits() -> Result<()> {
+    ensure!(
+        cfg!(target_arch = "x86_64"),
+        "the kernels for virtual machines are for x86-64, this host is {}: run the kernel tests on the host with \
+         `cargo xtask test --only kernel`",
+        std::env::consts::ARCH,
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_is_called_reliable_only_with_its_frequency() {
+        assert!(kernel_arguments(Some(2_500_014)).ends_with("tsc=reliable tsc_early_khz=2500014"));
+        assert!(!kernel_arguments(None).contains("tsc"));
+    }
+
+    #[test]
+    fn a_child_that_does_not_end_is_ended() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let started = Instant::now();
+        assert_eq!(wait(&mut child, Duration::from_millis(100)).unwrap(), End::TimedOut);
+        assert!(started.elapsed() < Duration::from_secs(30));
+        let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        assert_eq!(wait(&mut child, Duration::from_secs(30)).unwrap(), End::Failed(Some(3)));
+        let mut child = Command::new("true").spawn().unwrap();
+        assert_eq!(wait(&mut child, Duration::from_secs(30)).unwrap(), End::PoweredOff);
+    }
+}

@@ -1,0 +1,131 @@
+//! What the serial log says about a run.
+
+/// The guest prints this, then runs the command.
+pub(crate) const BEGIN: &str = "@@SNUG-BEGIN";
+/// The guest prints this and the command's exit status when it has ended.
+pub(crate) const RESULT: &str = "@@SNUG-RESULT";
+
+/// How the emulator ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself: the guest powered off, or its kernel panicked.
+    PoweredOff,
+    /// With an error of its own.
+    Failed(Option<i32>),
+    /// It was ended after the time that was granted.
+    TimedOut,
+}
+
+/// How the run ended; everything but [`Verdict::Exited`] with 0 is a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The command ran to its end.
+    Exited(i32),
+    /// The kernel panicked, or oopsed: this is the line.
+    Panicked(String),
+    /// The time was over first.
+    TimedOut,
+    /// The emulator failed.
+    EmulatorFailed(Option<i32>),
+    /// The guest went down without a result.
+    NoResult,
+}
+
+/// Reads the log of a run that has ended.
+pub(crate) fn judge(log: &str, end: End) -> Verdict {
+    if let Some(line) = log.lines().find(|line| is_panic(line)) {
+        return Verdict::Panicked(line.trim().to_owned());
+    }
+    match (end, result(log)) {
+        // A guest that has its result and hangs on the way down is no success.
+        (End::TimedOut, _) => Verdict::TimedOut,
+        (End::Failed(code), _) => Verdict::EmulatorFailed(code),
+        (End::PoweredOff, Some(code)) => Verdict::Exited(code),
+        (End::PoweredOff, None) => Verdict::NoResult,
+    }
+}
+
+/// The last result: a line of the command's own output that looks like one comes before the guest's.
+fn result(log: &str) -> Option<i32> {
+    log.lines().rev().find_map(|line| line.trim_end().strip_prefix(RESULT)?.trim().parse().ok())
+}
+
+fn is_panic(line: &str) -> bool {
+    ["Kernel panic - not syncing", "Oops: ", "BUG: unable to handle", "BUG: kernel NULL pointer"]
+        .iter()
+        .any(|sign| line.contains(sign) && is_kernel_line(line))
+}
+
+/// Kernel messages carry a time stamp: `[    1.234567] …`.
+fn is_kernel_line(line: &str) -> bool {
+    line.trim_start().strip_prefix('[').is_some_and(|rest| {
+        rest.trim_start().split_once(']').is_some_and(|(stamp, _)| stamp.parse::<f64>().is_ok())
+    })
+}
+
+/// What the command printed: between the two markers, or to the end of the log.
+pub(crate) fn output_of_command(log: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = log
+        .lines()
+        .skip_while(|line| line.trim_end() != BEGIN)
+        .skip(1)
+        .map(|line| line.trim_end_matches('\r'))
+        .collect();
+    if let Some(last) = lines.iter().rposition(|line| line.starts_with(RESULT)) {
+        lines.truncate(last);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_last_result_of_a_guest_that_powered_off_counts() {
+        let log = "boot\r\n@@SNUG-BEGIN\r\n@@SNUG-RESULT 0\r\n\r\n@@SNUG-RESULT 101\r\n";
+        assert_eq!(judge(log, End::PoweredOff), Verdict::Exited(101));
+        assert_eq!(judge("@@SNUG-RESULT 0\n", End::PoweredOff), Verdict::Exited(0));
+    }
+
+    #[test]
+    fn everything_else_fails() {
+        let done = "@@SNUG-RESULT 0\r\n";
+        assert_eq!(judge("boot\n", End::PoweredOff), Verdict::NoResult);
+        assert_eq!(judge("@@SNUG-RESULT\n", End::PoweredOff), Verdict::NoResult);
+        assert_eq!(judge(done, End::TimedOut), Verdict::TimedOut);
+        assert_eq!(judge(done, End::Failed(Some(1))), Verdict::EmulatorFailed(Some(1)));
+        let panicked = format!("[    1.5] Kernel panic - not syncing: Attempted to kill init!\r\n{done}");
+        assert_eq!(
+            judge(&panicked, End::PoweredOff),
+            Verdict::Panicked("[    1.5] Kernel panic - not syncing: Attempted to kill init!".into())
+        );
+        let oopsed = format!("[   12.000001] Oops: 0000 [#1] PREEMPT SMP\n{done}");
+        assert!(matches!(judge(&oopsed, End::PoweredOff), Verdict::Panicked(_)));
+    }
+
+    #[test]
+    fn a_test_may_talk_of_panics() {
+        let log = "test survives_Oops: ok\n@@SNUG-RESULT 0\n";
+        assert_eq!(judge(log, End::PoweredOff), Verdict::Exited(0));
+    }
+
+    #[test]
+    fn the_command_s_output_lies_between_the_markers() {
+        let log =
+            "boot\r\n@@SNUG-BEGIN\r\none\r\ntwo\r\n\r\n@@SNUG-RESULT 0\r\n[ 3.0] reboot: Power down\r\n";
+        assert_eq!(output_of_command(log), ["one", "two", ""]);
+        assert_eq!(output_of_command("boot\n@@SNUG-BEGIN\nhalf"), ["half"]);
+        assert!(output_of_command("boot\n").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_log_panics_and_none_without_a_result_passes(log in "([a-z \\[\\]0-9.]{0,10}(Oops: )?\r?\n){0,6}") {
+            prop_assert_ne!(judge(&log, End::PoweredOff), Verdict::Exited(0));
+            let _ = output_of_command(&log);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Folders: the workspace, its build output, and the cache that outlives both.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// The workspace's root.
+pub(crate) fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Cargo's output folder, absolute.
+pub(crate) fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) if !dir.is_empty() => root().join(dir),
+        _ => root().join("target"),
+    }
+}
+
+/// Downloads and tools that are worth keeping: `$SNUG_CACHE_DIR`, else `~/.cache/snug`.
+pub(crate) fn cache_dir() -> Result<PathBuf> {
+    let chosen = std::env::var_os("SNUG_CACHE_DIR").filter(|dir| !dir.is_empty());
+    if let Some(dir) = chosen {
+        return std::path::absolute(&dir)
+            .with_context(|| format!("SNUG_CACHE_DIR={} is no path", dir.display()));
+    }
+    let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
+    Ok(home.context("neither SNUG_CACHE_DIR nor HOME is set: no place for the cache")?.join(".cache/snug"))
+}
