@@ -160,7 +160,7 @@ fn every_cgroup_can_be_read() {
         for cgroup in walk(hierarchy, MAX_DEPTH).unwrap().cgroups {
             match reader.read(&cgroup.path, Measurements::ALL) {
                 Ok(reading) => {
-                    assert!(reading.problems.is_empty(), "{}: {:?}", cgroup.path, reading.problems)
+                    assert!(reading.problems.is_empty(), "{}: {:?}", cgroup.path, reading.problems);
                 }
                 Err(ReadError::Gone { .. }) => {}
                 Err(error) => panic!("{}: {error}", cgroup.path),
