@@ -8,8 +8,8 @@ fn main() {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("snug-ebpf.o");
     println!("cargo::rerun-if-env-changed=SNUG_EBPF_OBJECT");
-    let object = env::var_os("SNUG_EBPF_OBJECT")
-        .map_or_else(|| manifest.join("../target/snug-ebpf.o"), PathBuf::from);
+    let object =
+        env::var_os("SNUG_EBPF_OBJECT").map_or_else(|| manifest.join("../target/snug-ebpf.o"), PathBuf::from);
     println!("cargo::rerun-if-changed={}", object.display());
     let bytes = fs::read(&object).unwrap_or_default();
     if let Err(error) = fs::write(&out, bytes) {

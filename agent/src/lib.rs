@@ -7,4 +7,5 @@ pub mod identity;
 pub mod kernel;
 pub mod samplers;
 pub mod store;
+pub mod supervisor;
 pub mod values;

@@ -1,2 +1,43 @@
-//! `snug-agent`.
-fn main() {}
+//! `snug-agent`: reads its configuration and runs.
+
+use std::{env, fs, process::ExitCode};
+
+use snug_agent::{
+    config::{self, Request},
+    supervisor,
+};
+
+/// Exit code for a configuration that is refused, as usual for wrong usage.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let request = config::load(env::args_os(), env::vars_os(), |path| fs::read_to_string(path));
+    let loaded = match request {
+        Ok(Request::Run(loaded)) => loaded,
+        Ok(Request::Print(text)) => return print(&text),
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    if let Err(error) = config::init_logging(&loaded.config) {
+        eprintln!("error: {error}");
+        return ExitCode::from(USAGE);
+    }
+    match supervisor::run(loaded.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{:#}", anyhow::Error::from(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints to standard output; a reader that has gone is no error.
+fn print(text: &str) -> ExitCode {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}

@@ -85,11 +85,8 @@ unsafe fn write_event(event: *mut LifecycleEvent, context: &BtfTracePointContext
         (*event).id = cgroup_id(cgroup).unwrap_or(0);
         (*event).at_ns = bpf_ktime_get_ns();
         (*event).level = field(cgroup, offset!(cgroup_level)).unwrap_or(0);
-        let written = bpf_probe_read_kernel_str(
-            (&raw mut (*event).path).cast(),
-            PATH_BYTES as u32,
-            path.cast(),
-        );
+        let written =
+            bpf_probe_read_kernel_str((&raw mut (*event).path).cast(), PATH_BYTES as u32, path.cast());
         (*event).path_len = if written > 0 { (written - 1) as u32 } else { 0 };
     }
     debug!(context, "cgroup event {} in hierarchy {}", kind, hierarchy);

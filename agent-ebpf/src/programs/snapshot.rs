@@ -3,11 +3,7 @@
 //! The records go into an array that the agent has mapped: what a `read` of the iterator returns is capped at 32 KiB,
 //! and a cgroup iteration cannot be resumed. The pass holds `cgroup_mutex`, hence: fixed work per cgroup, no loops.
 
-use aya_ebpf::{
-    helpers::bpf_ktime_get_ns,
-    macros::map,
-    maps::Array,
-};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
 use snug_ebpf::abi::snapshot::{PassEnd, SnapshotRecord};
 
 use super::read::fill;

@@ -5,6 +5,8 @@ use std::{fmt::Debug, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time:
 use tracing_subscriber::EnvFilter;
 use wildmatch::WildMatch;
 
+use crate::exporters::limits::{DroppableLabel, LimitsError};
+
 /// A value as a flag, a variable or the file gave it, before anyone knows what it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Raw {
@@ -248,6 +250,11 @@ impl Kind for Switch {
 pub struct Pattern(WildMatch);
 
 impl Pattern {
+    /// A pattern; every text is one.
+    pub fn new(text: &str) -> Self {
+        Self(WildMatch::new(text))
+    }
+
     /// Whether the whole name fits.
     pub fn matches(&self, name: &str) -> bool {
         self.0.matches(name)
@@ -285,7 +292,7 @@ impl Kind for Patterns {
                     "{item:?} has the character {bad:?}, so that it fits none of the {}",
                     self.of
                 )),
-                None => Ok(Pattern(WildMatch::new(item))),
+                None => Ok(Pattern::new(item)),
             }
         };
         raw.items().into_iter().map(pattern).collect()
@@ -296,31 +303,26 @@ impl Kind for Patterns {
     }
 }
 
-/// Names of labels.
+/// Names of labels that may be dropped.
 pub(super) struct Labels;
 
 impl Kind for Labels {
-    type Value = Vec<String>;
+    type Value = Vec<DroppableLabel>;
     const LIST: bool = true;
 
     fn allowed(&self) -> String {
-        "list of label names".to_owned()
+        format!("list of {}", DroppableLabel::names())
     }
 
-    fn parse(&self, raw: &Raw) -> Result<Vec<String>, String> {
-        let label = |item: &str| {
-            let begins = item.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-            if begins && item.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-                Ok(item.to_owned())
-            } else {
-                Err(format!("{item:?} is no label name"))
-            }
-        };
-        raw.items().into_iter().map(label).collect()
+    fn parse(&self, raw: &Raw) -> Result<Self::Value, String> {
+        raw.items()
+            .into_iter()
+            .map(|item| item.parse().map_err(|error: LimitsError| error.to_string()))
+            .collect()
     }
 
-    fn show(&self, value: &Vec<String>) -> Option<toml::Value> {
-        Some(toml::Value::Array(value.iter().map(|label| label.clone().into()).collect()))
+    fn show(&self, value: &Self::Value) -> Option<toml::Value> {
+        Some(toml::Value::Array(value.iter().map(|label| label.as_str().into()).collect()))
     }
 }
 

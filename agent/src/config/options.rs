@@ -9,15 +9,16 @@ use super::{
     },
     sources::Inputs,
 };
+use crate::exporters::limits::DroppableLabel;
 
 /// Where measurements may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceChoice {
     /// The kernel programs where they work, files for the rest.
     Auto,
-    /// Only the kernel programs.
+    /// As auto, but the kernel programs are believed without a comparison with the files.
     Kernel,
-    /// Only cgroup files; no kernel program samples.
+    /// Only cgroup files; no kernel program is loaded.
     Files,
 }
 
@@ -168,7 +169,8 @@ options! {
         "slow-interval" slow_interval: Duration = "10s", "DURATION", Between(ms(1000)..=ms(300_000));
         /// Cgroups of one hierarchy that fit into the kernel's table; those beyond are counted as lost.
         "max-cgroups" max_cgroups: u32 = "8192", "NUMBER", Count(64..=65_536);
-        /// Where measurements come from. auto: kernel programs, and files for what they cannot do here.
+        /// Where measurements come from. auto: kernel programs once they have proved equal to the cgroup files, and files
+        /// for what they cannot do here. kernel: the same without the proof. files: no kernel programs.
         "source" source: SourceChoice = "auto", "SOURCE", Choice(SOURCES);
         /// Least severe message of the kernel programs to log.
         "ebpf-log" ebpf_log: EbpfLog = "off", "LEVEL", Choice(EBPF_LOGS);
@@ -187,8 +189,8 @@ options! {
         "namespaces-allow" namespaces_allow: Vec<Pattern> = "", "PATTERNS", NAMESPACES;
         /// Namespaces to leave out; wins over namespaces-allow.
         "namespaces-deny" namespaces_deny: Vec<Pattern> = "", "PATTERNS", NAMESPACES;
-        /// Labels to leave out of every family.
-        "drop-labels" drop_labels: Vec<String> = "", "LABELS", Labels;
+        /// Labels to leave out of every family that is about containers or pods.
+        "drop-labels" drop_labels: Vec<DroppableLabel> = "", "LABELS", Labels;
         /// Series that one scrape returns at most; those beyond are left out and counted. 0: no cap.
         "max-series" max_series: u32 = "200000", "NUMBER", Count(0..=u32::MAX);
         /// Workload containers with counters of their own; those beyond are folded into one.

@@ -7,6 +7,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::exporters::limits::DroppableLabel;
 
 fn load_from(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Request, ConfigErrors> {
     let args = std::iter::once("snug-agent").chain(args.iter().copied()).map(OsString::from);
@@ -85,7 +86,7 @@ max-cgroups = 64
     assert!(
         config.namespaces_allow[0].matches("prod-eu") && !config.namespaces_allow[0].matches("preprod-eu")
     );
-    assert_eq!(config.drop_labels, ["image"]);
+    assert_eq!(config.drop_labels, [DroppableLabel::Image]);
     assert_eq!(
         (config.source, config.log_format, config.ebpf_log),
         (SourceChoice::Files, LogFormat::Json, EbpfLog::Warn)

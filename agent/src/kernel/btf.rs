@@ -255,10 +255,7 @@ mod tests {
         }
 
         fn members(&mut self, members: &[(&str, u32, u32)]) -> Vec<u32> {
-            members
-                .iter()
-                .flat_map(|(name, kind, offset)| [self.string(name), *kind, offset * 8])
-                .collect()
+            members.iter().flat_map(|(name, kind, offset)| [self.string(name), *kind, offset * 8]).collect()
         }
 
         fn build(self) -> Vec<u8> {

@@ -75,15 +75,8 @@ mod tests {
     use snug_ebpf::abi::lifecycle::PATH_BYTES;
 
     fn bytes(kind: u32, path: &[u8], path_len: u32) -> Vec<u8> {
-        let mut event = LifecycleEvent {
-            kind,
-            hierarchy: 0,
-            id: 7,
-            at_ns: 9,
-            level: 1,
-            path_len,
-            path: [0; PATH_BYTES],
-        };
+        let mut event =
+            LifecycleEvent { kind, hierarchy: 0, id: 7, at_ns: 9, level: 1, path_len, path: [0; PATH_BYTES] };
         event.path[..path.len()].copy_from_slice(path);
         let record = FinalRecord { event, record: SnapshotRecord { id: 7, ..SnapshotRecord::default() } };
         let length = if kind == REMOVED { size_of::<FinalRecord>() } else { size_of::<LifecycleEvent>() };

@@ -8,8 +8,8 @@ mod mapped;
 mod offsets;
 mod programs;
 
+pub use btf::NotBtf;
 pub use events::Event;
 pub use iterator::CgroupIterator;
-pub use btf::NotBtf;
 pub use offsets::OffsetsError;
 pub use programs::{KernelError, KernelHalf, KernelOptions, Pass};

@@ -102,9 +102,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
         Some(offset) => offsets.vmstats_inactive_file = offset,
         None => missing.push("memcg_vmstats.state[inactive_file]"),
     }
-    for (offset, name) in
-        [(offsets.cgroup_kn, "cgroup.kn"), (offsets.kernfs_id, "kernfs_node.id")]
-    {
+    for (offset, name) in [(offsets.cgroup_kn, "cgroup.kn"), (offsets.kernfs_id, "kernfs_node.id")] {
         if offset == ABSENT {
             return Err(OffsetsError::Missing(name));
         }

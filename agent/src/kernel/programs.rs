@@ -193,17 +193,7 @@ impl KernelHalf {
                 })
                 .ok()
         });
-        Ok(Self {
-            ebpf,
-            records,
-            pass_end,
-            events,
-            lost,
-            log,
-            verdicts,
-            missing_fields,
-            _stats: stats,
-        })
+        Ok(Self { ebpf, records, pass_end, events, lost, log, verdicts, missing_fields, _stats: stats })
     }
 
     /// Fields that this kernel's types lack; what they would tell is not measured by the kernel half.
@@ -247,8 +237,11 @@ impl KernelHalf {
     /// # Errors
     /// When poll(2) fails.
     pub fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
-        let mut fds = [self.events.as_raw_fd(), other.as_raw_fd()]
-            .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        let mut fds = [self.events.as_raw_fd(), other.as_raw_fd()].map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        });
         let timeout = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
         // SAFETY: two live entries.
         let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) };
@@ -410,8 +403,7 @@ fn remedy(error: &(dyn std::error::Error + 'static)) -> &'static str {
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelError> {
-    ebpf.take_map(name)
-        .ok_or_else(|| KernelError::Map { name, reason: "it is not in the object".to_owned() })
+    ebpf.take_map(name).ok_or_else(|| KernelError::Map { name, reason: "it is not in the object".to_owned() })
 }
 
 fn unusable(name: &'static str, error: &(dyn std::error::Error + 'static)) -> KernelError {

@@ -94,8 +94,7 @@ impl Heartbeat {
     /// Leaves a sign of life: written beside and renamed, so that a kill leaves the old or the new.
     pub(super) fn beat(&self) -> Result<(), HeartbeatError> {
         let error = |source| HeartbeatError::Io { path: self.path.clone(), source };
-        let state =
-            State { boot_id: self.boot_id.clone(), last_alive: unix_now(), starts: self.starts };
+        let state = State { boot_id: self.boot_id.clone(), last_alive: unix_now(), starts: self.starts };
         let bytes = serde_json::to_vec(&state).map_err(|source| error(source.into()))?;
         let beside = self.path.with_extension("json.new");
         fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, &self.path)).map_err(error)

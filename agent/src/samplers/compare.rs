@@ -78,9 +78,8 @@ const MEMORY: &[Field] = &[
     field("memory.peak_bytes", 1, |values| values.memory?.peak_bytes),
     field("memory.limit_bytes", 1, |values| Some(values.memory?.limit_bytes.unwrap_or(u64::MAX))),
 ];
-const WORKING_SET: &[Field] = &[field("working_set.inactive_file_bytes", 1, |values| {
-    Some(values.working_set?.inactive_file_bytes)
-})];
+const WORKING_SET: &[Field] =
+    &[field("working_set.inactive_file_bytes", 1, |values| Some(values.working_set?.inactive_file_bytes))];
 // What cgroup v1 has in files too.
 const MEMORY_EVENTS: &[Field] = &[
     field("memory_events.max", 1, |values| Some(values.memory_events?.max)),
@@ -110,7 +109,12 @@ fn fields(measurement: Measurement) -> &'static [Field] {
 }
 
 /// Compares one measurement of one cgroup. A field that one side does not have is not compared.
-pub(super) fn compare(measurement: Measurement, before: &Values, kernel: &Values, after: &Values) -> Comparison {
+pub(super) fn compare(
+    measurement: Measurement,
+    before: &Values,
+    kernel: &Values,
+    after: &Values,
+) -> Comparison {
     let mut result = Comparison::Nothing;
     for Field { name, grain, of } in fields(measurement) {
         let (Some(first), Some(exact), Some(second)) = (of(before), of(kernel), of(after)) else { continue };
@@ -148,10 +152,7 @@ mod tests {
         assert_eq!(result, Comparison::Equal);
         let result = compare(Measurement::Cpu, &cpu(5_000), &cpu(6_000), &cpu(5_000));
         let Comparison::Differs(difference) = result else { panic!("{result:?}") };
-        assert_eq!(
-            difference.to_string(),
-            "cpu.usage_ns is 6000 by the kernel half and 5000 in the files"
-        );
+        assert_eq!(difference.to_string(), "cpu.usage_ns is 6000 by the kernel half and 5000 in the files");
     }
 
     #[test]

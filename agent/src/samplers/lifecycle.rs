@@ -51,7 +51,8 @@ impl Sampler {
     /// The last task has left: its CPU time is flushed now, because the directory may be removed next.
     fn emptied(&mut self, index: usize, event: &Event) {
         let is_ours = self.followed.get(index).and_then(|one| one.known(event.id));
-        if index == 0 && matches!(is_ours, Some(Known::Cgroup(_)))
+        if index == 0
+            && matches!(is_ours, Some(Known::Cgroup(_)))
             && let Some(path) = self.path_of(index, event)
         {
             self.files.flush_cpu_of(&path);

@@ -24,11 +24,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-pub use self::{
-    agent::HeartbeatError,
-    sources::Preference,
-    start::{Settings, StartError},
-};
+pub use self::{agent::HeartbeatError, start::StartError};
 use self::{
     agent::{HEARTBEAT, Heartbeat, own_cost},
     files::Files,
@@ -43,6 +39,7 @@ use crate::{
         mounts::Version,
         walk::{MAX_DEPTH, walk},
     },
+    config::Config,
     identity::path,
     kernel::KernelHalf,
     store::{
@@ -59,7 +56,7 @@ const LONGEST_LISTING: Duration = Duration::from_secs(60);
 
 /// The sampling thread's state.
 pub struct Sampler {
-    settings: Settings,
+    config: Config,
     kernel: Option<KernelHalf>,
     /// Why there is no kernel half.
     kernel_absent: Option<Verdict>,
@@ -121,9 +118,9 @@ impl Sampler {
     /// Time between two rounds.
     fn interval(&self) -> Duration {
         if self.origins.with(Source::Kernel).is_empty() {
-            self.settings.working_set_interval
+            self.config.working_set_interval
         } else {
-            self.settings.sample_interval
+            self.config.sample_interval
         }
     }
 
@@ -142,7 +139,7 @@ impl Sampler {
         self.take_events();
         let second = now >= self.due.second;
         if second {
-            self.due.second = now + self.settings.working_set_interval;
+            self.due.second = now + self.config.working_set_interval;
         }
         self.sample_kernel(now, second);
         if second {
@@ -152,7 +149,7 @@ impl Sampler {
                 self.naming.refresh(&mut self.store, &primary.hierarchy.mount);
             }
         }
-        self.files.slow_rows(&mut self.store, now, self.settings.slow_interval, &mut self.skipped);
+        self.files.slow_rows(&mut self.store, now, self.config.slow_interval, &mut self.skipped);
         self.origins.sampled(Measurements::of(&[Measurement::SlowRows]), now);
         let settled = self.store.settle(now);
         if !settled.is_empty() {
@@ -294,7 +291,8 @@ impl Sampler {
             *due = now + *pause;
         }
         for directory in fresh {
-            let created = directory.created.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+            let created =
+                directory.created.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
             self.appear(index, directory.inode, &directory.path, created, now);
         }
         if listing.unreadable == 0 {
@@ -312,12 +310,8 @@ impl Sampler {
             one.learn(id, Known::Inner);
             return None;
         };
-        let appearance = Appearance {
-            path: path.into(),
-            of_path,
-            created_unix,
-            present_at_start: self.first_round,
-        };
+        let appearance =
+            Appearance { path: path.into(), of_path, created_unix, present_at_start: self.first_round };
         let key = self.store.appear(appearance, index, now);
         one.learn(id, Known::Cgroup(key));
         Some(key)

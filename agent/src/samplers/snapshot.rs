@@ -1,8 +1,6 @@
 //! From the kernel's records to values: units, limits, and what differs between cgroup v1 and v2.
 
-use snug_ebpf::abi::snapshot::{
-    HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, SnapshotRecord,
-};
+use snug_ebpf::abi::snapshot::{HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, SnapshotRecord};
 
 use crate::values::{
     Cpu, Measurement, Memory, MemoryEvents, Pids, Pressure, Stall, Swap, Throttling, Values, WorkingSet,

@@ -11,17 +11,6 @@ use crate::{
     values::{Measurement, Source},
 };
 
-/// What the user wants to be measured with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preference {
-    /// The kernel half where it can and proves right, else files.
-    Auto,
-    /// The kernel half even if it differs from the files.
-    Kernel,
-    /// Files only.
-    Files,
-}
-
 /// One measurement's place.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {

@@ -1,8 +1,7 @@
-//! From settings to a sampler: find the hierarchies, load the kernel half, choose a source for each measurement.
+//! From configuration to a sampler: find the hierarchies, load the kernel half, choose a source for each measurement.
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,13 +14,14 @@ use super::{
     files::Files,
     hierarchy::Followed,
     naming::Naming,
-    sources::{Origins, Preference, followed},
+    sources::{Origins, followed},
 };
 use crate::{
     cgroupfs::{
         mounts::{Hierarchies, Hierarchy, MountsError, Version},
         reader::ReadError,
     },
+    config::{Config, SourceChoice},
     kernel::{KernelError, KernelHalf, KernelOptions},
     store::{
         Store,
@@ -29,35 +29,6 @@ use crate::{
     },
     values::Source,
 };
-
-/// What the sampler is told.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The host's /proc.
-    pub proc_root: PathBuf,
-    /// Where cgroups are; found in the mount table if not given.
-    pub cgroup_root: Option<PathBuf>,
-    /// Time between two rounds.
-    pub sample_interval: Duration,
-    /// Time between two rounds that flush memory statistics and read files.
-    pub working_set_interval: Duration,
-    /// Time in which each cgroup's slow rows are read once.
-    pub slow_interval: Duration,
-    /// Cgroups that one pass can hold.
-    pub max_cgroups: u32,
-    /// Kernel half or files.
-    pub preference: Preference,
-    /// Level of the kernel half's log: 0 off … 5 trace.
-    pub ebpf_log: u8,
-    /// Have the kernel count the programs' runs and run time.
-    pub ebpf_stats: bool,
-    /// A list of pods, as `kubectl get pods -o json` prints it.
-    pub pods_file: Option<PathBuf>,
-    /// Where the sign of life is kept.
-    pub data_dir: Option<PathBuf>,
-    /// Workloads that have counters of their own.
-    pub max_workloads: usize,
-}
 
 /// Why nothing can be sampled.
 #[derive(Debug, thiserror::Error)]
@@ -76,19 +47,16 @@ impl Sampler {
     ///
     /// # Errors
     /// When there are no cgroups to read.
-    pub fn start(
-        settings: Settings,
-        published: Arc<ArcSwapOption<Published>>,
-    ) -> Result<Self, StartError> {
-        let hierarchies = Hierarchies::find(&settings.proc_root, settings.cgroup_root.as_deref())?;
+    pub fn start(config: Config, published: Arc<ArcSwapOption<Published>>) -> Result<Self, StartError> {
+        let hierarchies = Hierarchies::find(&config.proc_root, config.cgroup_root.as_deref())?;
         let files = Files::new(&hierarchies)?;
         let chosen = followed(&hierarchies);
         let numbers: Vec<u32> = chosen.iter().map(hierarchy_number).collect();
-        let loaded = match settings.preference {
-            Preference::Files => {
+        let loaded = match config.source {
+            SourceChoice::Files => {
                 Err(Verdict::Unsupported("the configuration asks for cgroup files".to_owned()))
             }
-            Preference::Auto | Preference::Kernel => load(&settings, &numbers),
+            SourceChoice::Auto | SourceChoice::Kernel => load(&config, &numbers),
         };
         let mut followed: Vec<Followed> = chosen
             .iter()
@@ -107,7 +75,7 @@ impl Sampler {
                 })
                 .collect();
             let walked = |index: usize| walks.get(index).cloned().unwrap_or_else(|| Err(String::new()));
-            let compare = settings.preference == Preference::Auto;
+            let compare = config.source == SourceChoice::Auto;
             origins.use_kernel(&chosen, walked, kernel.missing_fields(), compare);
         }
         let (kernel, kernel_absent) = match loaded {
@@ -115,8 +83,8 @@ impl Sampler {
             Err(verdict) => (None, Some(verdict)),
         };
         announce(kernel.as_ref(), kernel_absent.as_ref(), &origins);
-        let heartbeat = settings.data_dir.as_deref().and_then(|directory| {
-            Heartbeat::begin(directory, &settings.proc_root)
+        let heartbeat = config.data_dir.as_deref().and_then(|directory| {
+            Heartbeat::begin(directory, &config.proc_root)
                 .inspect_err(|error| tracing::warn!(%error, "no sign of life is kept"))
                 .ok()
         });
@@ -136,12 +104,12 @@ impl Sampler {
                 compare: now,
                 heartbeat: now,
             },
-            naming: Naming::new(settings.pods_file.clone(), settings.proc_root.clone()),
-            store: Store::new(settings.max_workloads),
+            naming: Naming::new(config.pods_file.clone(), config.proc_root.clone()),
+            store: Store::new(config.max_workloads as usize),
             compare_pause: Duration::from_secs(1),
             skipped: HashMap::new(),
             first_round: true,
-            settings,
+            config,
             kernel,
             kernel_absent,
             followed,
@@ -157,16 +125,16 @@ impl Sampler {
     }
 }
 
-fn load(settings: &Settings, numbers: &[u32]) -> Result<KernelHalf, Verdict> {
+fn load(config: &Config, numbers: &[u32]) -> Result<KernelHalf, Verdict> {
     let mut hierarchies = [u32::MAX; 4];
     for (place, number) in hierarchies.iter_mut().zip(numbers) {
         *place = *number;
     }
     let options = KernelOptions {
-        max_cgroups: settings.max_cgroups,
+        max_cgroups: config.max_cgroups,
         hierarchies,
-        log_level: settings.ebpf_log,
-        stats: settings.ebpf_stats,
+        log_level: config.ebpf_log as u8,
+        stats: config.ebpf_stats,
     };
     KernelHalf::load(&options).map_err(|error| match error {
         KernelError::Offsets(_) | KernelError::NotBuilt => Verdict::Unsupported(error.to_string()),
@@ -191,7 +159,8 @@ fn hierarchy_number(hierarchy: &Hierarchy) -> u32 {
 fn announce(kernel: Option<&KernelHalf>, absent: Option<&Verdict>, origins: &Origins) {
     if let Some(verdict) = absent {
         tracing::warn!(
-            verdict = verdict.as_str(), reason = verdict.reason(),
+            verdict = verdict.as_str(),
+            reason = verdict.reason(),
             "the kernel half is not used; measuring by cgroup files, once a second"
         );
     }

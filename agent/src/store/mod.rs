@@ -160,7 +160,8 @@ impl Store {
             return;
         }
         let of_path = PathIdentity { level, ..entry.identity.of_path.clone() };
-        entry.identity = Arc::new(Identity { path: entry.identity.path.clone(), of_path, names: Some(names) });
+        entry.identity =
+            Arc::new(Identity { path: entry.identity.path.clone(), of_path, names: Some(names) });
     }
 
     /// A cgroup is no longer in `hierarchy`. Out of the first one it was known in, or out of all: it has ended.
@@ -223,9 +224,7 @@ impl Store {
 
     /// Living cgroups.
     pub fn living(&self) -> impl Iterator<Item = (Key, &Arc<Identity>)> {
-        self.by_path
-            .values()
-            .filter_map(|key| self.entries.get(key).map(|entry| (*key, &entry.identity)))
+        self.by_path.values().filter_map(|key| self.entries.get(key).map(|entry| (*key, &entry.identity)))
     }
 
     /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
@@ -293,10 +292,12 @@ impl Store {
         }
     }
 
-    /// A plain cgroup with children is a sum and no container; it stays one, because its counters hold theirs.
+    /// What has other cgroups of the store below it is a sum and no container, or these would count twice: a plain
+    /// cgroup with children, a container or unit that runs containers itself (a kind node). It stays one, because its
+    /// counters hold theirs.
     fn make_slice(&mut self, key: Key) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        if entry.identity.of_path.level == Level::Cgroup {
+        if matches!(entry.identity.of_path.level, Level::Cgroup | Level::Container | Level::Unit) {
             let of_path = PathIdentity { level: Level::Slice, ..entry.identity.of_path.clone() };
             entry.identity = Arc::new(Identity { of_path, ..(*entry.identity).clone() });
         }

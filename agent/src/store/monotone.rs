@@ -6,9 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::values::{
-    Cpu, CpuSplit, IoDevice, MemoryEvents, MemoryStat, Pressure, Stall, Throttling, Values,
-};
+use crate::values::{Cpu, CpuSplit, IoDevice, MemoryEvents, MemoryStat, Pressure, Stall, Throttling, Values};
 
 /// Takes over every subject that `new` has; returns how many counters were held.
 pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
@@ -54,7 +52,9 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
     });
     held.subject(&mut old.swap, swap, |_, _, _| {});
     held.subject(&mut old.pids, pids, |_, _, _| {});
-    held.subject(&mut old.memory_stat, memory_stat, |held, old, new| held.memory_stat(old, Arc::make_mut(new)));
+    held.subject(&mut old.memory_stat, memory_stat, |held, old, new| {
+        held.memory_stat(old, Arc::make_mut(new))
+    });
     held.subject(&mut old.io, io, |held, old, new| held.devices(old, new));
     held.0
 }

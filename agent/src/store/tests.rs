@@ -97,7 +97,10 @@ fn what_ends_without_a_name_is_counted_as_unknown() {
     store.depart(key, 0, true, false, now);
     store.settle(now);
     let row = workload(&mut store, "");
-    assert_eq!((&*row.workload_kind, row.cpu_ns, row.containers_started, row.containers_ended), ("Unknown", 100, 1, 1));
+    assert_eq!(
+        (&*row.workload_kind, row.cpu_ns, row.containers_started, row.containers_ended),
+        ("Unknown", 100, 1, 1)
+    );
 }
 
 #[test]
@@ -139,6 +142,15 @@ fn a_plain_cgroup_with_children_is_a_sum_and_not_counted_twice() {
     store.depart(child, 0, true, false, now);
     store.settle(now);
     assert_eq!(store.identity(parent).unwrap().of_path.level, Level::Slice);
+}
+
+#[test]
+fn a_container_that_runs_pods_is_a_sum() {
+    let (mut store, now) = (Store::new(10), Instant::now());
+    let node = store.appear(appearance("/node", Level::Container), 0, now);
+    assert_eq!(store.identity(node).unwrap().of_path.level, Level::Container);
+    store.appear(pod_container("/node/kubepods/pod/c"), 0, now);
+    assert_eq!(store.identity(node).unwrap().of_path.level, Level::Slice);
 }
 
 #[test]

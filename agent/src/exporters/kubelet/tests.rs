@@ -4,9 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    config::Pattern,
     exporters::{
         fixture::{self, Exposition},
-        limits::{DroppableLabel, Pattern},
+        limits::DroppableLabel,
     },
     identity::{ContainerKind, Identity},
 };
@@ -74,8 +75,7 @@ fn what_a_kubelet_has_and_we_have_not_is_left_out_for_a_reason() {
         let theirs = fixture::parse(sample).unwrap();
         for family in theirs.types.keys() {
             let served = FAMILIES.iter().any(|f| f.name == family) || family == "container_scrape_error";
-            let left_out =
-                LEFT_OUT.iter().filter(|(p, _)| p.parse::<Pattern>().unwrap().matches(family)).count();
+            let left_out = LEFT_OUT.iter().filter(|(p, _)| Pattern::new(p).matches(family)).count();
             assert_eq!(usize::from(served) + left_out, 1, "{version} {family}");
         }
     }
@@ -186,8 +186,8 @@ fn limits_cut_and_count() {
     let (all, everything) = encode(&published, &SeriesLimits::default());
     assert_eq!(everything.written as usize, all.samples.len() - 1);
     let limits = SeriesLimits {
-        deny_families: vec!["container_pressure_*".parse().unwrap()],
-        allow_namespaces: vec!["kube-*".parse().unwrap()],
+        deny_families: vec![Pattern::new("container_pressure_*")],
+        allow_namespaces: vec![Pattern::new("kube-*")],
         drop_labels: DroppableLabel::ALL.to_vec(),
         max_series: 100,
         ..SeriesLimits::default()

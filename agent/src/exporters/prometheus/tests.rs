@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    config::Pattern,
     exporters::{
         catalogue::families,
         fixture::{self, Exposition},
@@ -147,8 +148,8 @@ fn open_metrics_says_the_same_in_its_own_words() {
 #[test]
 fn limits_cut_and_say_so() {
     let limits = SeriesLimits {
-        deny_families: vec!["snug_container_*_total".parse().unwrap()],
-        deny_namespaces: vec!["def*".parse().unwrap()],
+        deny_families: vec![Pattern::new("snug_container_*_total")],
+        deny_namespaces: vec![Pattern::new("def*")],
         ..SeriesLimits::default()
     };
     let mut published = fixture::published();

@@ -1,0 +1,114 @@
+//! Wiring: one thread samples, one serves; a signal ends both.
+
+use std::{io, net::SocketAddr, os::unix::net::UnixStream, sync::Arc, thread};
+
+use arc_swap::ArcSwapOption;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+
+use crate::{
+    config::Config,
+    exporters::{
+        http::{self, ServeError, ServerLimits, ServerState},
+        limits::SeriesLimits,
+    },
+    samplers::{Sampler, StartError},
+};
+
+/// Why the agent ended, other than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The address is taken or not this host's.
+    #[error("cannot listen on {address}: {source}; give --listen another address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The reason.
+        source: io::Error,
+    },
+    /// Nothing to measure.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The server gave up.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A thread, pipe, signal handler or runtime could not be had.
+    #[error("cannot set up {what}: {source}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The sampling thread ended by itself.
+    #[error("sampling ended: {0}")]
+    Sampling(#[source] io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the agent cannot do its work at all; what it can do in part it does, and says what is missing.
+pub fn run(config: Config) -> Result<(), AgentError> {
+    let system = |what| move |source| AgentError::System { what, source };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("the runtime"))?;
+    let address = config.listen;
+    let listen = |source| AgentError::Listen { address, source };
+    let listener = runtime.block_on(TcpListener::bind(address)).map_err(listen)?;
+    let bound = listener.local_addr().map_err(listen)?;
+
+    let published = Arc::new(ArcSwapOption::empty());
+    let limits = SeriesLimits {
+        allow_families: config.metrics_allow.clone(),
+        deny_families: config.metrics_deny.clone(),
+        allow_namespaces: config.namespaces_allow.clone(),
+        deny_namespaces: config.namespaces_deny.clone(),
+        drop_labels: config.drop_labels.clone(),
+        max_series: if config.max_series == 0 { u64::MAX } else { config.max_series.into() },
+    };
+    let state = Arc::new(ServerState::new(
+        published.clone(),
+        limits,
+        config.kubelet_metrics,
+        ServerLimits::default(),
+    ));
+
+    let sampler = Sampler::start(config, published)?;
+    let (stop, stopped) = UnixStream::pair().map_err(system("the stop signal"))?;
+    let (ended, mut has_ended) = oneshot::channel();
+    let sampling = thread::Builder::new()
+        .name("sampler".to_owned())
+        .spawn(move || {
+            let result = sampler.run(&stopped);
+            let _ = ended.send(());
+            result
+        })
+        .map_err(system("the sampling thread"))?;
+
+    let served = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system("the handler of SIGTERM"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("the handler of SIGINT"))?;
+        tracing::info!(%bound, "serving /metrics");
+        let shutdown = async {
+            tokio::select! {
+                () = received(&mut terminate) => tracing::info!("SIGTERM: stopping"),
+                () = received(&mut interrupt) => tracing::info!("SIGINT: stopping"),
+                _ = &mut has_ended => {}
+            }
+        };
+        http::serve(listener, state, shutdown).await.map_err(AgentError::from)
+    });
+    // Closing this end is the signal.
+    drop(stop);
+    let sampled = sampling.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+    served?;
+    sampled.map_err(AgentError::Sampling)
+}
+
+async fn received(signal: &mut Signal) {
+    signal.recv().await;
+}
