@@ -108,6 +108,7 @@ impl Sampler {
             compare_pause: Duration::from_secs(1),
             skipped: HashMap::new(),
             first_round: true,
+            said_full: false,
             config,
             kernel,
             kernel_absent,
