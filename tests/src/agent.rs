@@ -13,13 +13,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use rustix::process::{Pid, kill_process};
 pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 
 use crate::exposition::{self, Page};
 
 /// Names the agent to test. Without it: the debug build beside the test.
-pub const BINARY_VARIABLE: &str = "SNUG_TEST_AGENT";
+pub const BINARY_VARIABLE: &str = "SNUG_AGENT_BIN";
 
 /// Time in which an agent must be ready, or must have refused to start.
 const START: Duration = Duration::from_secs(20);
@@ -56,7 +56,10 @@ pub fn binary() -> Result<PathBuf> {
         None => env::current_exe()?.with_file_name("../snug-agent"),
     };
     path.canonicalize().with_context(|| {
-        format!("no agent at {}: run `cargo build -p snug-agent`, or name one by {BINARY_VARIABLE}", path.display())
+        format!(
+            "no agent at {}: run `cargo build -p snug-agent`, or name one by {BINARY_VARIABLE}",
+            path.display()
+        )
     })
 }
 
@@ -329,7 +332,8 @@ mod tests {
 
     #[test]
     fn the_address_is_found_once_the_agent_serves() {
-        let line = "2026-01-01T00:00:00Z  INFO snug_agent::supervisor: serving /metrics bound=127.0.0.1:41234\n";
+        let line =
+            "2026-01-01T00:00:00Z  INFO snug_agent::supervisor: serving /metrics bound=127.0.0.1:41234\n";
         assert_eq!(bound_address(line), Some(SocketAddr::from(([127, 0, 0, 1], 41234))));
         assert_eq!(bound_address("2026-01-01T00:00:00Z  INFO program=\"snapshot\" running\n"), None);
     }

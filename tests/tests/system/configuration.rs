@@ -37,7 +37,11 @@ fn a_wrong_value_is_refused_wherever_it_stands() -> Result<()> {
     }
     // All at once, not one after the other.
     let all = run(&["--source", "bpf"], &[("SNUG_CONFIG", &*file), ("SNUG_LISTEN", "nowhere")])?;
-    assert_refused(&all, 2, &["3 mistakes", "\"bpf\"", "auto, kernel, files", "\"nowhere\"", "SNUG_LISTEN", allowed]);
+    assert_refused(
+        &all,
+        2,
+        &["3 mistakes", "\"bpf\"", "auto, kernel, files", "\"nowhere\"", "SNUG_LISTEN", allowed],
+    );
     Ok(())
 }
 
@@ -105,8 +109,14 @@ fn a_proc_root_that_is_none_is_named_with_the_remedy() -> Result<()> {
     assert_refused(&ended, 1, &[&format!("{root}/self/mountinfo"), "--proc-root"]);
 
     fs::create_dir(empty.path().join("self"))?;
-    fs::write(empty.path().join("self/mountinfo"), "this is no mount table\n")?;
-    let ended = run(&["--listen", "127.0.0.1:0", "--proc-root", &root], &[])?;
-    assert_refused(&ended, 1, &[&format!("{root}/self/mountinfo"), "line 1"]);
+    for (table, said) in [
+        ("29 23 0:26 / /sys/fs/cgroup rw - cgroup2\n", &["line 1", "proc file system"][..]),
+        ("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n", &["no cgroup file system", "--cgroup-root"]),
+    ] {
+        fs::write(empty.path().join("self/mountinfo"), table)?;
+        let ended = run(&["--listen", "127.0.0.1:0", "--proc-root", &root], &[])?;
+        assert_refused(&ended, 1, &[&format!("{root}/self/mountinfo")]);
+        assert_refused(&ended, 1, said);
+    }
     Ok(())
 }

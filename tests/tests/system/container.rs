@@ -57,7 +57,8 @@ impl Container {
         ];
         container.path = format!("/{}", parts.join("/"));
         let hierarchies = Hierarchies::find(Path::new("/proc"), None)?;
-        let measuring = |one: &&_| CONTROLLERS.iter().any(|name| snug_agent::cgroupfs::mounts::Hierarchy::has(one, name));
+        let measuring =
+            |one: &&_| CONTROLLERS.iter().any(|name| snug_agent::cgroupfs::mounts::Hierarchy::has(one, name));
         let all = hierarchies.unified.iter().chain(hierarchies.v1.iter().filter(measuring));
         for hierarchy in all {
             let mut directory = hierarchy.mount.clone();
@@ -88,7 +89,8 @@ impl Container {
         self.processes.push(child);
         for leaf in &self.leaves {
             let procs = leaf.join("cgroup.procs");
-            fs::write(&procs, pid.to_string()).with_context(|| format!("cannot write {}", procs.display()))?;
+            fs::write(&procs, pid.to_string())
+                .with_context(|| format!("cannot write {}", procs.display()))?;
         }
         start.context("no standard input")?.write_all(b"go\n")?;
         Ok(pid)
@@ -96,7 +98,11 @@ impl Container {
 
     /// Uses one CPU as far as the host lets it, from now on. It gets its share whatever else runs on the host.
     pub(crate) fn be_busy(&mut self) -> Result<()> {
-        for top in self.made.iter().filter(|directory| directory.ends_with(self.path[1..].split('/').next().unwrap_or(""))) {
+        for top in self
+            .made
+            .iter()
+            .filter(|directory| directory.ends_with(self.path[1..].split('/').next().unwrap_or("")))
+        {
             for (file, most) in [("cpu.shares", "262144"), ("cpu.weight", "10000")] {
                 let file = top.join(file);
                 if file.exists() {
@@ -115,16 +121,23 @@ impl Container {
         Ok(row.context("no usage_usec in cpu.stat")?.parse::<f64>()? / 1e6)
     }
 
-    /// Ends the processes and removes the cgroups.
-    pub(crate) fn remove(mut self) -> Result<()> {
-        self.end()
+    /// Ends the processes and removes the cgroups. Returns what [`Self::cpu_seconds`] said last.
+    pub(crate) fn remove(mut self) -> Result<f64> {
+        self.end_processes();
+        let used = self.cpu_seconds();
+        self.end()?;
+        used
     }
 
-    fn end(&mut self) -> Result<()> {
+    fn end_processes(&mut self) {
         for mut child in self.processes.drain(..) {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.end_processes();
         let patience = Instant::now() + Duration::from_secs(2);
         while let Some(directory) = self.made.pop() {
             match fs::remove_dir(&directory) {
