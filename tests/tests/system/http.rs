@@ -1,6 +1,7 @@
 //! The HTTP server as its clients meet it.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
     thread,
@@ -13,6 +14,8 @@ use snug_tests::{
     agent::{Agent, Signal},
     exposition,
 };
+
+use crate::{cannot_run, container, container::pod_list};
 
 #[test]
 fn health_and_unknown_paths() -> Result<()> {
@@ -97,12 +100,22 @@ fn many_scrapes_at_once_are_all_answered_and_bounded() -> Result<()> {
 }
 
 fn threads(agent: &Agent) -> Result<usize> {
-    Ok(std::fs::read_dir(format!("/proc/{}/task", agent.id()))?.count())
+    Ok(fs::read_dir(format!("/proc/{}/task", agent.id()))?.count())
 }
 
 #[test]
 fn slow_clients_do_not_keep_others_waiting() -> Result<()> {
-    let agent = Agent::start::<&str>([])?;
+    let container = match container() {
+        Ok(container) => container,
+        Err(why) => return cannot_run(why),
+    };
+    // With such a name in each series, an exposition is longer than what sockets hold for who does not read.
+    let long = "n".repeat(500_000);
+    let folder = tempfile::tempdir()?;
+    let pods = folder.path().join("pods.json");
+    fs::write(&pods, pod_list(&[container.pod(&long, "web", "app")]))?;
+    let agent = Agent::start(["--pods-file", &pods.to_string_lossy()])?;
+    assert!(agent.text("/metrics")?.len() > 10_000_000);
     let mut slow = Vec::new();
     for number in 0..20 {
         let mut stream = TcpStream::connect(agent.address())?;
