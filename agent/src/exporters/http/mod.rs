@@ -122,7 +122,7 @@ impl Scrapes {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The listening socket is of no use.
-    #[error("cannot accept connections on {address}: {source}; the address must be one of this host")]
+    #[error("cannot accept connections on {address}; the address must be one of this host")]
     Accept {
         /// Where it listened.
         address: String,
