@@ -49,6 +49,17 @@ pub(crate) fn build() -> Result<Programs> {
     Ok(programs)
 }
 
+/// Builds `snug-workload`, the program with known use of CPU and memory, and tells where it is.
+pub(crate) fn build_workload() -> Result<PathBuf> {
+    let object = build_ebpf::build_default()?;
+    let mut cargo = command::cargo();
+    cargo.args(["build", "--quiet", "--release", "--package", "snug-tests", "--bin", "snug-workload"]);
+    command::run(make_static(&mut cargo).env(OBJECT_VARIABLE, object))?;
+    let program = workspace::target_dir().join(toolchain::host_target()).join("release/snug-workload");
+    ensure_static(&program)?;
+    Ok(program)
+}
+
 /// Builds a test target of `snug-tests` as a static program, and tells where it is.
 pub(crate) fn build_test(name: &str, object: &Path) -> Result<PathBuf> {
     let mut cargo = static_cargo("test", object);
