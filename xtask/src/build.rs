@@ -52,9 +52,9 @@ pub(crate) fn build() -> Result<Programs> {
 /// Builds `snug-workload`, the program with known use of CPU and memory, and tells where it is.
 pub(crate) fn build_workload() -> Result<PathBuf> {
     let object = build_ebpf::build_default()?;
-    let mut cargo = command::cargo();
-    cargo.args(["build", "--quiet", "--release", "--package", "snug-tests", "--bin", "snug-workload"]);
-    command::run(make_static(&mut cargo).env(OBJECT_VARIABLE, object))?;
+    let mut cargo = static_cargo("build", &object);
+    cargo.args(["--quiet", "--release", "--package", "snug-tests", "--bin", "snug-workload"]);
+    command::run(&mut cargo)?;
     let program = workspace::target_dir().join(toolchain::host_target()).join("release/snug-workload");
     ensure_static(&program)?;
     Ok(program)
