@@ -5,6 +5,7 @@ mod build;
 mod build_ebpf;
 mod command;
 mod containers;
+mod demo;
 mod doctor;
 mod elf;
 mod host;
@@ -29,6 +30,7 @@ enum Task {
     Build(build::Options),
     Vm(vm::Options),
     Test(test::Options),
+    Demo(demo::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Task::Build(options) => build::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Demo(options) => demo::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
