@@ -205,7 +205,7 @@ impl Process {
     }
 
     fn log_to_end(&mut self) -> String {
-        self.log.take().map(Gathered::to_end).unwrap_or_default()
+        self.log.take().map(Gathered::into_text).unwrap_or_default()
     }
 }
 
