@@ -24,6 +24,8 @@ pub(crate) struct Programs {
     pub(crate) agent: PathBuf,
     /// `snug`
     pub(crate) cli: PathBuf,
+    /// The kernel half that the agent embeds.
+    pub(crate) object: PathBuf,
 }
 
 /// Runs the task.
@@ -40,9 +42,9 @@ pub(crate) fn build() -> Result<Programs> {
     let object = build_ebpf::build_default()?;
     let mut cargo = command::cargo();
     cargo.args(["build", "--quiet", "--release", "--package", "snug-agent", "--package", "snug"]);
-    command::run(make_static(&mut cargo).env(OBJECT_VARIABLE, object))?;
+    command::run(make_static(&mut cargo).env(OBJECT_VARIABLE, &object))?;
     let folder = workspace::target_dir().join(toolchain::host_target()).join("release");
-    let programs = Programs { agent: folder.join("snug-agent"), cli: folder.join("snug") };
+    let programs = Programs { agent: folder.join("snug-agent"), cli: folder.join("snug"), object };
     for program in [&programs.agent, &programs.cli] {
         ensure_static(program)?;
     }
@@ -50,8 +52,9 @@ pub(crate) fn build() -> Result<Programs> {
 }
 
 /// Builds `snug-workload`, the program with known use of CPU and memory, and tells where it is.
-pub(crate) fn build_workload() -> Result<PathBuf> {
-    let object = build_ebpf::build_default()?;
+///
+/// It needs no kernel half, but shares a package with what does: with the same `object` nothing is built twice.
+pub(crate) fn build_workload(object: &Path) -> Result<PathBuf> {
     let mut cargo = command::cargo();
     cargo.args(["build", "--quiet", "--release", "--package", "snug-tests", "--bin", "snug-workload"]);
     command::run(make_static(&mut cargo).env(OBJECT_VARIABLE, object))?;
