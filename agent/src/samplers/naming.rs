@@ -106,7 +106,11 @@ impl Naming {
             }
             Err(error) => {
                 self.failed_reloads += 1;
-                tracing::warn!(%error, "the pods file cannot be used; pods keep the names they have");
+                let error = anyhow::Error::from(error);
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the pods file cannot be used; pods keep the names they have"
+                );
             }
         }
     }
@@ -166,12 +170,8 @@ mod tests {
 
         let path = format!("/kubepods/besteffort/pod11111111-2222-3333-4444-555555555555/{id}");
         let of_path = path::parse(&path).unwrap();
-        let appearance = Appearance {
-            path: path.as_str().into(),
-            of_path,
-            created_unix: 0.0,
-            present_at_start: false,
-        };
+        let appearance =
+            Appearance { path: path.as_str().into(), of_path, created_unix: 0.0, present_at_start: false };
         let key = store.appear(appearance, 0, now);
         std::fs::write(&pods_file, list.to_string()).unwrap();
         store.depart(key, 0, true, false, now);
