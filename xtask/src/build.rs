@@ -24,6 +24,8 @@ pub(crate) struct Programs {
     pub(crate) agent: PathBuf,
     /// `snug`
     pub(crate) cli: PathBuf,
+    /// The kernel half that the agent embeds.
+    pub(crate) object: PathBuf,
 }
 
 /// Runs the task.
@@ -42,7 +44,7 @@ pub(crate) fn build() -> Result<Programs> {
     cargo.args(["--quiet", "--release", "--package", "snug-agent", "--package", "snug"]);
     command::run(&mut cargo)?;
     let folder = workspace::target_dir().join(toolchain::host_target()).join("release");
-    let programs = Programs { agent: folder.join("snug-agent"), cli: folder.join("snug") };
+    let programs = Programs { agent: folder.join("snug-agent"), cli: folder.join("snug"), object };
     for program in [&programs.agent, &programs.cli] {
         ensure_static(program)?;
     }
@@ -50,9 +52,10 @@ pub(crate) fn build() -> Result<Programs> {
 }
 
 /// Builds `snug-workload`, the program with known use of CPU and memory, and tells where it is.
-pub(crate) fn build_workload() -> Result<PathBuf> {
-    let object = build_ebpf::build_default()?;
-    let mut cargo = static_cargo("build", &object);
+///
+/// It needs no kernel half, but shares a package with what does: with the same `object` nothing is built twice.
+pub(crate) fn build_workload(object: &Path) -> Result<PathBuf> {
+    let mut cargo = static_cargo("build", object);
     cargo.args(["--quiet", "--release", "--package", "snug-tests", "--bin", "snug-workload"]);
     command::run(&mut cargo)?;
     let program = workspace::target_dir().join(toolchain::host_target()).join("release/snug-workload");

@@ -169,6 +169,7 @@ impl Sampler {
         }
         self.files.slow_rows(&mut self.store, now, self.config.slow_interval, &mut self.skipped);
         self.origins.sampled(Measurements::of(&[Measurement::SlowRows]), now);
+        self.naming.name_leaving(&mut self.store);
         let settled = self.store.settle(now);
         if !settled.is_empty() {
             self.naming.forget(&settled);
