@@ -59,7 +59,21 @@ pub(crate) fn build_test(name: &str, object: &Path) -> Result<PathBuf> {
     cargo.env("CARGO_PROFILE_TEST_STRIP", "debuginfo");
     cargo.stderr(std::process::Stdio::inherit());
     let printed = command::capture(&mut cargo)?;
-    let program = executable_of(&printed, name)
+    let program = executable_of(&printed, "test", name)
+        .with_context(|| format!("`{}` reported no program", command::line(&cargo)))?;
+    ensure_static(&program)?;
+    Ok(program)
+}
+
+/// Builds a bench of `snug-tests` as a static program, optimised, and tells where it is.
+pub(crate) fn build_bench(name: &str, object: &Path) -> Result<PathBuf> {
+    let mut cargo = command::cargo();
+    cargo.args(["bench", "--no-run", "--quiet", "--package", "snug-tests", "--bench", name]);
+    cargo.args(["--message-format", "json-render-diagnostics"]);
+    make_static(&mut cargo).env(OBJECT_VARIABLE, object);
+    cargo.stderr(std::process::Stdio::inherit());
+    let printed = command::capture(&mut cargo)?;
+    let program = executable_of(&printed, "bench", name)
         .with_context(|| format!("`{}` reported no program", command::line(&cargo)))?;
     ensure_static(&program)?;
     Ok(program)
@@ -79,13 +93,13 @@ fn ensure_static(program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The program of a test target in cargo's messages.
-fn executable_of(messages: &str, name: &str) -> Option<PathBuf> {
+/// The program of a target of this kind in cargo's messages.
+fn executable_of(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
     messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let target = message.get("target")?;
-        let is_test = target.get("kind")?.as_array()?.iter().any(|kind| kind == "test");
-        let found = is_test && target.get("name")? == name;
+        let of_kind = target.get("kind")?.as_array()?.iter().any(|own| own == kind);
+        let found = of_kind && target.get("name")? == name;
         found.then(|| message.get("executable")?.as_str().map(PathBuf::from)).flatten()
     })
 }
@@ -102,8 +116,8 @@ not json
 {"reason":"compiler-artifact","target":{"kind":["test"],"name":"system"},"executable":"/t/system-1"}
 {"reason":"compiler-artifact","target":{"kind":["test"],"name":"kernel"},"executable":"/t/kernel-2"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable_of(messages, "kernel"), Some(PathBuf::from("/t/kernel-2")));
-        assert_eq!(executable_of(messages, "cluster"), None);
+        assert_eq!(executable_of(messages, "test", "kernel"), Some(PathBuf::from("/t/kernel-2")));
+        assert_eq!(executable_of(messages, "test", "cluster"), None);
     }
 
     #[test]

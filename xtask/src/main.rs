@@ -1,6 +1,7 @@
 //! The project's tasks: `cargo xtask <task>`.
 
 mod apt;
+mod bench;
 mod build;
 mod build_ebpf;
 mod command;
@@ -29,6 +30,7 @@ enum Task {
     Build(build::Options),
     Vm(vm::Options),
     Test(test::Options),
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Task::Build(options) => build::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
