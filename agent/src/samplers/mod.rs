@@ -16,13 +16,17 @@ mod start;
 
 use std::{
     collections::HashMap,
-    io::{self, Read},
-    os::{fd::AsFd, unix::net::UnixStream},
+    io,
+    os::unix::net::UnixStream,
     sync::Arc,
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwapOption;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 
 pub use self::{agent::HeartbeatError, start::StartError};
 use self::{
@@ -37,7 +41,7 @@ use crate::{
     cgroupfs::{
         Measurements,
         mounts::Version,
-        walk::{MAX_DEPTH, walk},
+        walk::{CgroupDir, MAX_DEPTH, walk},
     },
     config::Config,
     identity::path,
@@ -51,6 +55,8 @@ use crate::{
 
 /// Between two listings of a hierarchy's directories, at least.
 const LISTING: Duration = Duration::from_secs(1);
+/// Passes over a hierarchy that may fail one after the other before files take over.
+const MOST_FAILED_PASSES: u32 = 10;
 /// The longest pause between listings that tell nothing new.
 const LONGEST_LISTING: Duration = Duration::from_secs(60);
 
@@ -73,6 +79,17 @@ pub struct Sampler {
     /// Comparisons wait longer after each round that proved nothing.
     compare_pause: Duration,
     first_round: bool,
+    /// Whether the log has said that the kernel's table is full.
+    said_full: bool,
+}
+
+/// A directory that was not known before.
+#[derive(Clone, Copy, Debug)]
+struct Found<'a> {
+    id: u64,
+    path: &'a str,
+    created_unix: f64,
+    present_at_start: bool,
 }
 
 /// When the next of each is due.
@@ -92,7 +109,6 @@ impl Sampler {
     /// # Errors
     /// When waiting for events fails, which only a broken kernel interface can cause.
     pub fn run(mut self, stop: &UnixStream) -> io::Result<()> {
-        stop.set_nonblocking(true)?;
         let mut next = Instant::now();
         loop {
             self.round(Instant::now());
@@ -104,10 +120,9 @@ impl Sampler {
                 if left.is_zero() {
                     break;
                 }
-                if self.wait(stop, left)? {
-                    self.take_events();
-                }
-                if stopped(stop) {
+                let stopped = self.wait(stop, left)?;
+                self.take_events();
+                if stopped {
                     self.leave_sign_of_life();
                     return Ok(());
                 }
@@ -124,13 +139,16 @@ impl Sampler {
         }
     }
 
+    /// Waits until events or the stop signal come, or the time is over. Returns whether to stop.
     fn wait(&self, stop: &UnixStream, left: Duration) -> io::Result<bool> {
-        match &self.kernel {
-            Some(kernel) => kernel.wait(stop.as_fd(), left),
-            None => {
-                std::thread::sleep(left.min(Duration::from_millis(100)));
-                Ok(false)
-            }
+        let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
+        let events = self.kernel.as_ref().map(KernelHalf::events);
+        fds.extend(events.map(|events| PollFd::from_borrowed_fd(events, PollFlags::IN)));
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) => Ok(fds.first().is_some_and(|stop| !stop.revents().is_empty())),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
         }
     }
 
@@ -206,11 +224,16 @@ impl Sampler {
         let pass = match kernel.pass(walk) {
             Ok(pass) => pass,
             Err(error) => {
-                tracing::error!(hierarchy = %one.hierarchy.mount.display(), %error, "falling back to cgroup files");
-                self.origins.fall_back_all(index, &error.to_string());
+                one.failed_passes += 1;
+                if one.failed_passes == MOST_FAILED_PASSES {
+                    let hierarchy = one.hierarchy.mount.display();
+                    tracing::error!(%hierarchy, %error, "measuring by cgroup files from now on");
+                    self.origins.fall_back_all(index, &error.to_string());
+                }
                 return;
             }
         };
+        one.failed_passes = 0;
         let end = pass.end;
         let mut unknown = 0;
         one.begin();
@@ -231,6 +254,13 @@ impl Sampler {
         }
         let (complete, unresolved) = (end.lost + end.unreadable == 0, unknown);
         self.agent.pass_cgroups = self.agent.pass_cgroups.max(end.cgroups);
+        if end.lost > 0 && !self.said_full {
+            self.said_full = true;
+            tracing::error!(
+                hierarchy = %one.hierarchy.mount.display(), cgroups = end.cgroups, room = self.config.max_cgroups,
+                "more cgroups than max-cgroups: the last ones are not measured; raise max-cgroups"
+            );
+        }
         *self.skipped.entry("cgroup_records_without_room").or_default() += end.lost;
         *self.skipped.entry("cgroup_records_unreadable").or_default() += end.unreadable;
         self.origins.sampled(taken, now);
@@ -290,10 +320,10 @@ impl Sampler {
             *pause = if walked && fresh.is_empty() { (*pause * 2).min(LONGEST_LISTING) } else { LISTING };
             *due = now + *pause;
         }
-        for directory in fresh {
-            let created =
-                directory.created.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-            self.appear(index, directory.inode, &directory.path, created, now);
+        let present_at_start = self.first_round;
+        for CgroupDir { path, inode: id, created } in &fresh {
+            let created_unix = created.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+            self.appear(index, &Found { id: *id, path, created_unix, present_at_start }, now);
         }
         if listing.unreadable == 0 {
             self.end_pass(index, now);
@@ -304,14 +334,14 @@ impl Sampler {
     }
 
     /// A directory has appeared in a hierarchy.
-    fn appear(&mut self, index: usize, id: u64, path: &str, created_unix: f64, now: Instant) -> Option<Key> {
-        let Some(one) = self.followed.get_mut(index) else { return None };
+    fn appear(&mut self, index: usize, found: &Found<'_>, now: Instant) -> Option<Key> {
+        let Found { id, path, created_unix, present_at_start } = *found;
+        let one = self.followed.get_mut(index)?;
         let Some(of_path) = path::parse(path) else {
             one.learn(id, Known::Inner);
             return None;
         };
-        let appearance =
-            Appearance { path: path.into(), of_path, created_unix, present_at_start: self.first_round };
+        let appearance = Appearance { path: path.into(), of_path, created_unix, present_at_start };
         let key = self.store.appear(appearance, index, now);
         one.learn(id, Known::Cgroup(key));
         Some(key)
@@ -335,7 +365,9 @@ impl Sampler {
             }
         }
         let by_files = self.origins.with(Source::Files).without(Measurement::SlowRows);
-        self.files.sample(&mut self.store, by_files, &mut self.skipped);
+        let beside_primary: Vec<Key> =
+            self.store.living().map(|(key, _)| key).filter(|key| !self.store.is_in(*key, 0)).collect();
+        self.files.sample(&mut self.store, by_files, &beside_primary, &mut self.skipped);
         self.origins.sampled(by_files, now);
     }
 
@@ -395,12 +427,4 @@ fn absent_programs(verdict: &Verdict) -> Vec<ProgramRow> {
         .iter()
         .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
         .collect()
-}
-
-/// Whether the stop signal has come.
-fn stopped(mut stop: &UnixStream) -> bool {
-    match stop.read(&mut [0; 8]) {
-        Ok(_) => true,
-        Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
-    }
 }

@@ -1,7 +1,8 @@
 //! From configuration to a sampler: find the hierarchies, load the kernel half, choose a source for each measurement.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    fs,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,7 +28,6 @@ use crate::{
         Store,
         published::{AgentRow, Published, Verdict},
     },
-    values::Source,
 };
 
 /// Why nothing can be sampled.
@@ -91,6 +91,7 @@ impl Sampler {
         let now = Instant::now();
         let mut sampler = Self {
             agent: AgentRow {
+                node: node_name(&config).into(),
                 map_bytes: kernel.as_ref().map_or(0, KernelHalf::map_bytes),
                 started_unix: unix_now(),
                 away_seconds: heartbeat.as_ref().map_or(0.0, |heartbeat| heartbeat.away_seconds),
@@ -109,6 +110,7 @@ impl Sampler {
             compare_pause: Duration::from_secs(1),
             skipped: HashMap::new(),
             first_round: true,
+            said_full: false,
             config,
             kernel,
             kernel_absent,
@@ -139,6 +141,14 @@ fn load(config: &Config, numbers: &[u32]) -> Result<KernelHalf, Verdict> {
     KernelHalf::load(&options).map_err(|error| match error {
         KernelError::Offsets(_) | KernelError::NotBuilt => Verdict::Unsupported(error.to_string()),
         _ => Verdict::Failed(error.to_string()),
+    })
+}
+
+/// The configured name, else the host's.
+fn node_name(config: &Config) -> String {
+    config.node_name.clone().unwrap_or_else(|| {
+        let name = fs::read_to_string(config.proc_root.join("sys/kernel/hostname")).unwrap_or_default();
+        name.trim().to_owned()
     })
 }
 
@@ -175,12 +185,14 @@ fn announce(kernel: Option<&KernelHalf>, absent: Option<&Verdict>, origins: &Ori
             }
         }
     }
-    for origin in origins.iter() {
-        let (measurement, source) = (origin.measurement.as_str(), origin.source.as_str());
-        if origin.source == Source::Kernel || origin.reason.is_empty() || absent.is_some() {
-            tracing::debug!(measurement, source, "source");
-        } else {
-            tracing::info!(measurement, source, reason = origin.reason, "source");
-        }
+    if absent.is_some() {
+        return;
+    }
+    let mut by_files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for origin in origins.iter().filter(|origin| !origin.reason.is_empty()) {
+        by_files.entry(&origin.reason).or_default().push(origin.measurement.as_str());
+    }
+    for (reason, measurements) in by_files {
+        tracing::info!(measurements = measurements.join(", "), reason, "not measured by the kernel half");
     }
 }
