@@ -50,7 +50,12 @@ impl Client {
         }
         let mut response = request.call().with_context(|| format!("cannot get {path}"))?;
         let limit = 1 << 30;
-        response.body_mut().with_config().limit(limit).read_to_vec().with_context(|| format!("{path} was cut"))
+        response
+            .body_mut()
+            .with_config()
+            .limit(limit)
+            .read_to_vec()
+            .with_context(|| format!("{path} was cut"))
     }
 
     /// One scrape.
@@ -59,7 +64,10 @@ impl Client {
         let begun = Instant::now();
         let body = self.get(path, &[("Accept", wish.accept), ("Accept-Encoding", encoding)])?;
         let took = begun.elapsed();
-        ensure!(wish.gzip == body.starts_with(&[0x1f, 0x8b]), "{path} came in another encoding than asked for");
+        ensure!(
+            wish.gzip == body.starts_with(&[0x1f, 0x8b]),
+            "{path} came in another encoding than asked for"
+        );
         Ok(Scraped { took, bytes: body.len() })
     }
 

@@ -1,6 +1,9 @@
 //! Whether the agent grows, or loses events, while containers come and go.
 
-use std::{path::Path, time::{Duration, Instant}};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 

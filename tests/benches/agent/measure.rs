@@ -23,7 +23,10 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     match values.get(half) {
         None => 0.0,
         Some(upper) if values.len() % 2 == 1 => *upper,
-        Some(upper) => half.checked_sub(1).and_then(|lower| values.get(lower)).map_or(*upper, |lower| (lower + upper) / 2.0),
+        Some(upper) => half
+            .checked_sub(1)
+            .and_then(|lower| values.get(lower))
+            .map_or(*upper, |lower| (lower + upper) / 2.0),
     }
 }
 
@@ -82,7 +85,8 @@ impl Section {
     /// Adds a table.
     pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
         let _ = writeln!(self.text, "| {} |", head.join(" | "));
-        let columns: Vec<&str> = (0..head.len()).map(|column| if column == 0 { "---" } else { "---:" }).collect();
+        let columns: Vec<&str> =
+            (0..head.len()).map(|column| if column == 0 { "---" } else { "---:" }).collect();
         let _ = writeln!(self.text, "|{}|", columns.join("|"));
         for row in rows {
             let _ = writeln!(self.text, "| {} |", row.join(" | "));

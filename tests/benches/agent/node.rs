@@ -61,7 +61,12 @@ pub(crate) fn run(binary: &Path, seconds: u64) -> Result<Section> {
     Ok(report(&tree, workers.count(), seconds, &phases, after_start, at_end))
 }
 
-fn phase(agent: &mut Agent, name: &'static str, endpoints: &'static [&'static str], time: Duration) -> Result<Phase> {
+fn phase(
+    agent: &mut Agent,
+    name: &'static str,
+    endpoints: &'static [&'static str],
+    time: Duration,
+) -> Result<Phase> {
     let client = agent.client();
     let elsewhere_before = lifecycle_seconds(agent)?;
     let (begun, cpu_before) = (Instant::now(), agent.cpu()?);
@@ -113,10 +118,7 @@ fn report(tree: &Tree, busy: usize, seconds: u64, phases: &[Phase], start: Memor
             ]
         })
         .collect();
-    section.table(
-        &["scraped", "scrapes", "agent, of one core", "programs elsewhere", "together"],
-        &rows,
-    );
+    section.table(&["scraped", "scrapes", "agent, of one core", "programs elsewhere", "together"], &rows);
     let row = |name: &str, memory: Memory| {
         let cell = |bytes| format!("{:.1} MiB", mib(bytes));
         vec![name.to_owned(), cell(memory.resident), cell(memory.anonymous), cell(memory.charged)]

@@ -1,12 +1,6 @@
 //! A pass of the kernel half against reading the same values from files, in one run, round by round.
 
-use std::{
-    fs::File,
-    hint::black_box,
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs::File, hint::black_box, os::unix::fs::FileExt as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -107,10 +101,10 @@ fn measure(kernel: &KernelHalf, size: usize, rounds: usize) -> Result<Row> {
     // What the agent does before a pass, for this part of the tree.
     let mut flush_points = Vec::new();
     if let Some(unified) = &hierarchies.unified {
-        flush_points.push(open(below(unified).join("cpu.stat"))?);
+        flush_points.push(open(&below(unified).join("cpu.stat"))?);
     }
     if let Some(memory) = hierarchies.memory() {
-        flush_points.push(open(below(memory).join("memory.stat"))?);
+        flush_points.push(open(&below(memory).join("memory.stat"))?);
     }
     let mut reader = CgroupReader::new(hierarchies)?;
     let which: Measurements = OF_KERNEL.into_iter().collect();
@@ -184,8 +178,8 @@ fn measure(kernel: &KernelHalf, size: usize, rounds: usize) -> Result<Row> {
     })
 }
 
-fn open(path: PathBuf) -> Result<File> {
-    File::open(&path).with_context(|| format!("cannot open {}", path.display()))
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
 fn name(hierarchy: &Hierarchy) -> String {
@@ -275,7 +269,15 @@ fn report(hierarchies: &Hierarchies, rows: &[Row], rounds: usize) -> Section {
         })
         .collect();
     section.table(
-        &["containers", "of these busy", "kernel", "files", "kept open", "files ÷ kernel", "kept open ÷ kernel"],
+        &[
+            "containers",
+            "of these busy",
+            "kernel",
+            "files",
+            "kept open",
+            "files ÷ kernel",
+            "kept open ÷ kernel",
+        ],
         &table,
     );
 
@@ -305,7 +307,13 @@ fn report(hierarchies: &Hierarchies, rows: &[Row], rounds: usize) -> Section {
     let scaled = if at_scale.is_empty() { worst_pass } else { largest(&at_scale) };
     let ratio = rows.iter().map(|row| row.files / row.kernel).fold(f64::INFINITY, f64::min);
     section.budgets = vec![
-        Budget::at_most("one pass, per cgroup (worst hierarchy, 100 containers and more)", scaled / 1e3, 1.0, "µs", 2),
+        Budget::at_most(
+            "one pass, per cgroup (worst hierarchy, 100 containers and more)",
+            scaled / 1e3,
+            1.0,
+            "µs",
+            2,
+        ),
         Budget::at_least("cheaper than files (worst size, all passes and flushes counted)", ratio, 50.0, "×"),
     ];
     section.finish()

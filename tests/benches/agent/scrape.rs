@@ -103,7 +103,11 @@ fn report(costs: &[Cost], baseline: f64, series: f64, scrapes: u32) -> Section {
         .collect();
     section.table(&["scrape", "CPU", "latency, median", "longest", "size"], &rows);
     let cpu_of = |name: &str| {
-        KINDS.iter().zip(costs).find(|(kind, _)| kind.0 == name).map_or(f64::NAN, |(_, cost)| median(cost.cpu.clone()))
+        KINDS
+            .iter()
+            .zip(costs)
+            .find(|(kind, _)| kind.0 == name)
+            .map_or(f64::NAN, |(_, cost)| median(cost.cpu.clone()))
     };
     section.budgets = vec![
         Budget::at_most("CPU of a scrape of `/metrics/cadvisor`", cpu_of(CADVISOR_PLAIN), 15.0, "ms", 1),
