@@ -1,1 +1,4 @@
 //! Guards and helpers that the whole-system tests share.
+
+pub mod agent;
+pub mod exposition;

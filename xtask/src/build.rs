@@ -38,9 +38,9 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
 /// Builds everything and tells where it is.
 pub(crate) fn build() -> Result<Programs> {
     let object = build_ebpf::build_default()?;
-    let mut cargo = command::cargo();
-    cargo.args(["build", "--quiet", "--release", "--package", "snug-agent", "--package", "snug"]);
-    command::run(make_static(&mut cargo).env(OBJECT_VARIABLE, object))?;
+    let mut cargo = static_cargo("build", &object);
+    cargo.args(["--quiet", "--release", "--package", "snug-agent", "--package", "snug"]);
+    command::run(&mut cargo)?;
     let folder = workspace::target_dir().join(toolchain::host_target()).join("release");
     let programs = Programs { agent: folder.join("snug-agent"), cli: folder.join("snug") };
     for program in [&programs.agent, &programs.cli] {
@@ -49,14 +49,22 @@ pub(crate) fn build() -> Result<Programs> {
     Ok(programs)
 }
 
+/// Builds `snug-workload`, the program with known use of CPU and memory, and tells where it is.
+pub(crate) fn build_workload() -> Result<PathBuf> {
+    let object = build_ebpf::build_default()?;
+    let mut cargo = static_cargo("build", &object);
+    cargo.args(["--quiet", "--release", "--package", "snug-tests", "--bin", "snug-workload"]);
+    command::run(&mut cargo)?;
+    let program = workspace::target_dir().join(toolchain::host_target()).join("release/snug-workload");
+    ensure_static(&program)?;
+    Ok(program)
+}
+
 /// Builds a test target of `snug-tests` as a static program, and tells where it is.
 pub(crate) fn build_test(name: &str, object: &Path) -> Result<PathBuf> {
-    let mut cargo = command::cargo();
-    cargo.args(["test", "--no-run", "--quiet", "--package", "snug-tests", "--test", name]);
+    let mut cargo = static_cargo("test", object);
+    cargo.args(["--no-run", "--quiet", "--package", "snug-tests", "--test", name]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
-    make_static(&mut cargo).env(OBJECT_VARIABLE, object);
-    // The program goes into virtual machines: names of functions are enough for a backtrace.
-    cargo.env("CARGO_PROFILE_TEST_STRIP", "debuginfo");
     cargo.stderr(std::process::Stdio::inherit());
     let printed = command::capture(&mut cargo)?;
     let program = executable_of(&printed, "test", name)
@@ -79,12 +87,20 @@ pub(crate) fn build_bench(name: &str, object: &Path) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Links the C library in. A named target keeps the flag from build scripts and macros, which must be dynamic.
-fn make_static(cargo: &mut Command) -> &mut Command {
+/// A cargo command that links the C library in and embeds the kernel half. All tests are built like this, so that one
+/// build of the dependencies serves them all and the programs run in virtual machines too.
+///
+/// A named target keeps the flag from build scripts and macros, which must be dynamic.
+pub(crate) fn static_cargo(subcommand: &str, object: &Path) -> Command {
     let target = toolchain::host_target();
     let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
+    let mut cargo = command::cargo();
+    cargo.args([subcommand, "--target", &target]);
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    cargo.env(variable, "-C target-feature=+crt-static").args(["--target", &target])
+    cargo.env(variable, "-C target-feature=+crt-static").env(OBJECT_VARIABLE, object);
+    // What goes into virtual machines should be small; names of functions are enough for a backtrace.
+    cargo.env("CARGO_PROFILE_TEST_STRIP", "debuginfo");
+    cargo
 }
 
 fn ensure_static(program: &Path) -> Result<()> {
@@ -122,8 +138,7 @@ not json
 
     #[test]
     fn the_flag_is_the_target_s_alone() {
-        let mut cargo = Command::new("cargo");
-        let line = command::line(make_static(cargo.arg("build")));
+        let line = command::line(&static_cargo("build", Path::new("/o")));
         let target = toolchain::host_target();
         assert!(line.ends_with(&format!("cargo build --target {target}")), "{line}");
         assert!(line.contains("_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static'"), "{line}");

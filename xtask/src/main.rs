@@ -6,6 +6,7 @@ mod build;
 mod build_ebpf;
 mod command;
 mod containers;
+mod demo;
 mod doctor;
 mod elf;
 mod host;
@@ -31,6 +32,7 @@ enum Task {
     Vm(vm::Options),
     Test(test::Options),
     Bench(bench::Options),
+    Demo(demo::Options),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Task::Vm(options) => vm::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Demo(options) => demo::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -84,7 +84,11 @@ impl Naming {
             }
             Err(error) => {
                 self.failed_reloads += 1;
-                tracing::warn!(%error, "the pods file cannot be used; pods keep the names they have");
+                let error = anyhow::Error::from(error);
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the pods file cannot be used; pods keep the names they have"
+                );
                 false
             }
         }

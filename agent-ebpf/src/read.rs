@@ -13,18 +13,18 @@ static OFFSETS: Offsets = Offsets::NONE;
 macro_rules! offset {
     ($field:ident) => {
         // SAFETY: a reference to a static is valid for reads.
-        unsafe { core::ptr::read_volatile(&raw const $crate::programs::read::offsets().$field) }
+        unsafe { core::ptr::read_volatile(&raw const $crate::read::offsets().$field) }
     };
 }
-pub(super) use offset;
+pub(crate) use offset;
 
-pub(super) fn offsets() -> &'static Offsets {
+pub(crate) fn offsets() -> &'static Offsets {
     &OFFSETS
 }
 
 /// Reads a `T` at `base + offset`; `None` if the field is absent here or the address cannot be read.
 #[inline(always)]
-pub(super) fn field<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
+pub(crate) fn field<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
     if offset == ABSENT {
         return None;
     }
@@ -40,19 +40,19 @@ fn or_zero(base: *const u8, offset: u32) -> u64 {
 
 /// A pointer kept in a field; `None` also if it is null.
 #[inline(always)]
-pub(super) fn pointer(base: *const u8, offset: u32) -> Option<*const u8> {
+pub(crate) fn pointer(base: *const u8, offset: u32) -> Option<*const u8> {
     field::<*const u8>(base, offset).filter(|pointer| !pointer.is_null())
 }
 
 /// kernfs id of a cgroup.
 #[inline(always)]
-pub(super) fn cgroup_id(cgroup: *const u8) -> Option<u64> {
+pub(crate) fn cgroup_id(cgroup: *const u8) -> Option<u64> {
     field(pointer(cgroup, offset!(cgroup_kn))?, offset!(kernfs_id))
 }
 
 /// Fills a record from a `cgroup *`. `None` if not even its id can be read.
 #[inline(always)]
-pub(super) fn fill(record: &mut SnapshotRecord, cgroup: *const u8) -> Option<()> {
+pub(crate) fn fill(record: &mut SnapshotRecord, cgroup: *const u8) -> Option<()> {
     record.id = cgroup_id(cgroup)?;
     record.level = field(cgroup, offset!(cgroup_level)).unwrap_or(0);
     record.reserved = 0;

@@ -6,7 +6,7 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
 use snug_ebpf::abi::snapshot::{PassEnd, SnapshotRecord};
 
-use super::read::fill;
+use crate::read::fill;
 
 /// Lets the agent map an array into its memory.
 const BPF_F_MMAPABLE: u32 = 1 << 10;

@@ -1,0 +1,123 @@
+//! The demo's own cgroups in all hierarchies: looked into, and removed in the end.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+/// How long a cgroup may stay busy after its last process was killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where cgroup hierarchies are mounted.
+pub(super) fn mounts() -> Result<Vec<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    Ok(mount_points(&mounts))
+}
+
+fn mount_points(mounts: &str) -> Vec<PathBuf> {
+    let mut points: Vec<PathBuf> = mounts
+        .lines()
+        .filter_map(|line| {
+            // device, mount point, type, options, …
+            let mut words = line.split_whitespace().skip(1);
+            let (point, kind) = (words.next()?, words.next()?);
+            matches!(kind, "cgroup" | "cgroup2").then(|| PathBuf::from(point))
+        })
+        .collect();
+    points.sort_unstable();
+    points.dedup();
+    points
+}
+
+/// Removes the cgroup at `path` below each of the mounts, with all below it. Nothing may run there any more.
+pub(super) fn remove(mounts: &[PathBuf], path: &str) -> Result<()> {
+    for mount in mounts {
+        let cgroup = mount.join(path.trim_start_matches('/'));
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            match remove_tree(&cgroup) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < give_up => {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot remove {}", cgroup.display()));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Directories only: a cgroup's files go with it.
+fn remove_tree(cgroup: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(cgroup) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(cgroup) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The throttled periods of a cgroup, as the kernel's own file says.
+pub(super) fn throttled_periods(mounts: &[PathBuf], path: &str) -> Option<u64> {
+    let files = mounts.iter().map(|mount| mount.join(path.trim_start_matches('/')).join("cpu.stat"));
+    files.filter_map(|file| fs::read_to_string(file).ok()).find_map(|stat| row(&stat, "nr_throttled"))
+}
+
+fn row(stat: &str, name: &str) -> Option<u64> {
+    stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_found_by_their_type() {
+        let mounts = "proc /proc proc rw 0 0\ntmpfs /sys/fs/cgroup tmpfs rw 0 0\n\
+            cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n\
+            cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\nbroken\n";
+        let expected = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+        assert_eq!(mount_points(mounts), expected);
+    }
+
+    #[test]
+    fn rows_are_found_by_their_whole_name() {
+        let stat = "nr_periods 9\nnr_throttled_x 1\nnr_throttled 7\n";
+        assert_eq!(row(stat, "nr_throttled"), Some(7));
+        assert_eq!(row(stat, "nr"), None);
+        assert_eq!(row("nr_throttled many\n", "nr_throttled"), None);
+    }
+
+    #[test]
+    fn only_the_named_tree_is_removed_and_only_if_it_is_empty() {
+        let root = tempfile::tempdir().unwrap();
+        let mounts = ["cpu", "memory"].map(|name| root.path().join(name));
+        fs::create_dir_all(mounts[0].join("demo/kubepods/pod1")).unwrap();
+        fs::create_dir_all(mounts[1].join("other")).unwrap();
+        fs::create_dir_all(mounts[0].join("other")).unwrap();
+        remove(&mounts, "/demo").unwrap();
+        assert!(!mounts[0].join("demo").exists());
+        assert!(mounts.iter().all(|mount| mount.join("other").exists()));
+
+        // A file that does not go with its directory: this is no cgroup.
+        fs::create_dir_all(mounts[1].join("demo")).unwrap();
+        fs::write(mounts[1].join("demo/file"), "").unwrap();
+        let error = format!("{:#}", remove(&mounts, "/demo").unwrap_err());
+        assert!(error.contains("memory/demo"), "{error}");
+    }
+}
