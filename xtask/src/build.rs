@@ -62,26 +62,22 @@ pub(crate) fn build_workload() -> Result<PathBuf> {
 
 /// Builds a test target of `snug-tests` as a static program, and tells where it is.
 pub(crate) fn build_test(name: &str, object: &Path) -> Result<PathBuf> {
-    let mut cargo = static_cargo("test", object);
-    cargo.args(["--no-run", "--quiet", "--package", "snug-tests", "--test", name]);
-    cargo.args(["--message-format", "json-render-diagnostics"]);
-    cargo.stderr(std::process::Stdio::inherit());
-    let printed = command::capture(&mut cargo)?;
-    let program = executable_of(&printed, "test", name)
-        .with_context(|| format!("`{}` reported no program", command::line(&cargo)))?;
-    ensure_static(&program)?;
-    Ok(program)
+    build_target("test", name, object)
 }
 
 /// Builds a bench of `snug-tests` as a static program, optimised, and tells where it is.
 pub(crate) fn build_bench(name: &str, object: &Path) -> Result<PathBuf> {
-    let mut cargo = command::cargo();
-    cargo.args(["bench", "--no-run", "--quiet", "--package", "snug-tests", "--bench", name]);
+    build_target("bench", name, object)
+}
+
+/// Builds a target of this kind, which is also the name of cargo's subcommand and flag for it.
+fn build_target(kind: &str, name: &str, object: &Path) -> Result<PathBuf> {
+    let mut cargo = static_cargo(kind, object);
+    cargo.args(["--no-run", "--quiet", "--package", "snug-tests", &format!("--{kind}"), name]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
-    make_static(&mut cargo).env(OBJECT_VARIABLE, object);
     cargo.stderr(std::process::Stdio::inherit());
     let printed = command::capture(&mut cargo)?;
-    let program = executable_of(&printed, "bench", name)
+    let program = executable_of(&printed, kind, name)
         .with_context(|| format!("`{}` reported no program", command::line(&cargo)))?;
     ensure_static(&program)?;
     Ok(program)

@@ -42,6 +42,8 @@ const OF_KERNEL: [Measurement; 8] = [
 struct Walk<'a> {
     hierarchy: &'a Hierarchy,
     iterator: CgroupIterator,
+    /// What is taken from it.
+    measured: Measurements,
     /// Nanoseconds of CPU time of each pass, copying the records out included, per cgroup.
     passes: Vec<f64>,
     /// Nanoseconds that each pass held `cgroup_mutex`, as the program counted.
@@ -71,19 +73,19 @@ pub(crate) fn run(sizes: &[usize], rounds: usize) -> Result<Section> {
         log_level: 0,
         stats: false,
     };
-    let kernel = KernelHalf::load(&options)?;
+    let mut kernel = KernelHalf::load(&options)?;
     let hierarchies = Hierarchies::find(Path::new("/proc"), None)?;
     let rows = sizes
         .iter()
         .map(|size| {
             eprintln!("bench: passes over {size} containers");
-            measure(&kernel, *size, rounds)
+            measure(&mut kernel, *size, rounds)
         })
         .collect::<Result<Vec<Row>>>()?;
     Ok(report(&hierarchies, &rows, rounds))
 }
 
-fn measure(kernel: &KernelHalf, size: usize, rounds: usize) -> Result<Row> {
+fn measure(kernel: &mut KernelHalf, size: usize, rounds: usize) -> Result<Row> {
     let tree = Tree::new("pass")?;
     let hierarchies = tree.hierarchies();
     let containers = tree.containers(size, 1)?;
@@ -92,10 +94,13 @@ fn measure(kernel: &KernelHalf, size: usize, rounds: usize) -> Result<Row> {
     let below = |hierarchy: &Hierarchy| hierarchy.mount.join(pod.trim_start_matches('/'));
 
     let mut walks: Vec<Walk<'_>> = Vec::new();
-    for hierarchy in OF_KERNEL.into_iter().filter_map(|measurement| hierarchies.serving(measurement)) {
-        if walks.iter().all(|walk| walk.hierarchy != hierarchy) {
-            let iterator = kernel.iterate(&below(hierarchy))?;
-            walks.push(Walk { hierarchy, iterator, passes: Vec::new(), held: Vec::new() });
+    for measurement in OF_KERNEL {
+        let Some(hierarchy) = hierarchies.serving(measurement) else { continue };
+        if let Some(walk) = walks.iter_mut().find(|walk| walk.hierarchy == hierarchy) {
+            walk.measured = walk.measured.with(measurement);
+        } else {
+            let (iterator, measured) = (kernel.iterate(&below(hierarchy))?, Measurements::of(&[measurement]));
+            walks.push(Walk { hierarchy, iterator, measured, passes: Vec::new(), held: Vec::new() });
         }
     }
     // What the agent does before a pass, for this part of the tree.
@@ -125,7 +130,7 @@ fn measure(kernel: &KernelHalf, size: usize, rounds: usize) -> Result<Row> {
         let mut passing = Duration::ZERO;
         for walk in &mut walks {
             let (time, end) = cpu_time(|| -> Result<_> {
-                let pass = kernel.pass(&walk.iterator)?;
+                let pass = kernel.pass(&walk.iterator, walk.measured)?;
                 pass.records().for_each(|record| {
                     black_box(record);
                 });
