@@ -173,7 +173,7 @@ mod tests {
         let appearance =
             Appearance { path: path.as_str().into(), of_path, created_unix: 0.0, present_at_start: false };
         let key = store.appear(appearance, 0, now);
-        std::fs::write(&pods_file, list.to_string()).unwrap();
+        fs::write(&pods_file, list.to_string()).unwrap();
         store.depart(key, 0, true, false, now);
         naming.name_leaving(&mut store);
         store.settle(now);
