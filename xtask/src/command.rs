@@ -61,7 +61,9 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
 /// The command as one would type it, with the variables that were set for it.
 pub(crate) fn line(command: &Command) -> String {
     let set = command.get_envs().filter_map(|(name, value)| {
-        Some(format!("{}={}", name.to_string_lossy(), quote(&value?.to_string_lossy())))
+        // Cargo separates encoded flags by this character, which no terminal shows.
+        let value = value?.to_string_lossy().replace('\x1f', " ");
+        Some(format!("{}={}", name.to_string_lossy(), quote(&value)))
     });
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     set.chain(words.map(|word| quote(&word.to_string_lossy()))).collect::<Vec<_>>().join(" ")
