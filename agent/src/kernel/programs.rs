@@ -3,9 +3,8 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use aya::{
@@ -189,7 +188,11 @@ impl KernelHalf {
         let stats = options.stats.then(|| enable_stats(Stats::RunTime)).and_then(|enabled| {
             enabled
                 .inspect_err(|error| {
-                    tracing::warn!(%error, "the kernel will not count the programs' run time");
+                    tracing::info!(
+                        error = %chain(error),
+                        "the kernel does not count the programs' run time: that takes CAP_SYS_ADMIN; \
+                         ebpf-stats = \"off\" does without"
+                    );
                 })
                 .ok()
         });
@@ -232,24 +235,9 @@ impl KernelHalf {
         Ok(Pass { end: self.pass_end.get(0).unwrap_or_default(), records: &self.records })
     }
 
-    /// Waits for events or for `other` to become readable, at most for `timeout`; true = there may be events.
-    ///
-    /// # Errors
-    /// When poll(2) fails.
-    pub fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
-        let mut fds = [self.events.as_raw_fd(), other.as_raw_fd()].map(|fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        });
-        let timeout = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
-        // SAFETY: two live entries.
-        let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) };
-        if ready < 0 {
-            let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) };
-        }
-        Ok(fds[0].revents != 0)
+    /// Readable when events wait.
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
     }
 
     /// Takes all events that wait. The second value counts entries that were none.
@@ -382,6 +370,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.trim_end_matches(" Verifier output:").trim_end_matches('.').to_owned();
     match line.char_indices().rev().nth(LONGEST) {
         Some((start, _)) => format!("… {}", &line[start..]),
         None => line,
@@ -389,17 +378,34 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// What to do about an error, where the cause is clear.
-fn remedy(error: &(dyn std::error::Error + 'static)) -> &'static str {
+fn remedy(error: &(dyn std::error::Error + 'static)) -> String {
     let mut source = Some(error);
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<io::Error>()
             && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
         {
-            return "; the agent needs CAP_BPF and CAP_PERFMON (before Linux 5.8 CAP_SYS_ADMIN)";
+            return missing_capabilities();
         }
         source = cause.source();
     }
-    ""
+    String::new()
+}
+
+/// Which of the needed capabilities this process lacks, for a message. `CAP_SYS_ADMIN` includes both.
+fn missing_capabilities() -> String {
+    const SYS_ADMIN: u64 = 1 << 21;
+    const NEEDED: [(&str, u64); 2] = [("CAP_BPF", 1 << 39), ("CAP_PERFMON", 1 << 38)];
+    let effective = procfs::process::Process::myself()
+        .and_then(|process| process.status())
+        .map_or(u64::MAX, |status| status.capeff);
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|(_, bit)| effective & (bit | SYS_ADMIN) == 0).map(|(name, _)| *name).collect();
+    if missing.is_empty() {
+        "; the agent has CAP_BPF and CAP_PERFMON: a security policy (seccomp, lockdown, LSM) forbids it"
+            .to_owned()
+    } else {
+        format!("; the agent lacks {}", missing.join(" and "))
+    }
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelError> {

@@ -16,13 +16,17 @@ mod start;
 
 use std::{
     collections::HashMap,
-    io::{self, Read},
-    os::{fd::AsFd, unix::net::UnixStream},
+    io,
+    os::unix::net::UnixStream,
     sync::Arc,
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwapOption;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 
 pub use self::{agent::HeartbeatError, start::StartError};
 use self::{
@@ -92,7 +96,6 @@ impl Sampler {
     /// # Errors
     /// When waiting for events fails, which only a broken kernel interface can cause.
     pub fn run(mut self, stop: &UnixStream) -> io::Result<()> {
-        stop.set_nonblocking(true)?;
         let mut next = Instant::now();
         loop {
             self.round(Instant::now());
@@ -104,10 +107,9 @@ impl Sampler {
                 if left.is_zero() {
                     break;
                 }
-                if self.wait(stop, left)? {
-                    self.take_events();
-                }
-                if stopped(stop) {
+                let stopped = self.wait(stop, left)?;
+                self.take_events();
+                if stopped {
                     self.leave_sign_of_life();
                     return Ok(());
                 }
@@ -124,13 +126,16 @@ impl Sampler {
         }
     }
 
+    /// Waits until events or the stop signal come, or the time is over. Returns whether to stop.
     fn wait(&self, stop: &UnixStream, left: Duration) -> io::Result<bool> {
-        match &self.kernel {
-            Some(kernel) => kernel.wait(stop.as_fd(), left),
-            None => {
-                std::thread::sleep(left.min(Duration::from_millis(100)));
-                Ok(false)
-            }
+        let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
+        let events = self.kernel.as_ref().map(KernelHalf::events);
+        fds.extend(events.map(|events| PollFd::from_borrowed_fd(events, PollFlags::IN)));
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) => Ok(fds.first().is_some_and(|stop| !stop.revents().is_empty())),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
         }
     }
 
@@ -305,7 +310,7 @@ impl Sampler {
 
     /// A directory has appeared in a hierarchy.
     fn appear(&mut self, index: usize, id: u64, path: &str, created_unix: f64, now: Instant) -> Option<Key> {
-        let Some(one) = self.followed.get_mut(index) else { return None };
+        let one = self.followed.get_mut(index)?;
         let Some(of_path) = path::parse(path) else {
             one.learn(id, Known::Inner);
             return None;
@@ -395,12 +400,4 @@ fn absent_programs(verdict: &Verdict) -> Vec<ProgramRow> {
         .iter()
         .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
         .collect()
-}
-
-/// Whether the stop signal has come.
-fn stopped(mut stop: &UnixStream) -> bool {
-    match stop.read(&mut [0; 8]) {
-        Ok(_) => true,
-        Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
-    }
 }

@@ -1,7 +1,7 @@
 //! From configuration to a sampler: find the hierarchies, load the kernel half, choose a source for each measurement.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,7 +27,6 @@ use crate::{
         Store,
         published::{AgentRow, Published, Verdict},
     },
-    values::Source,
 };
 
 /// Why nothing can be sampled.
@@ -175,12 +174,14 @@ fn announce(kernel: Option<&KernelHalf>, absent: Option<&Verdict>, origins: &Ori
             }
         }
     }
-    for origin in origins.iter() {
-        let (measurement, source) = (origin.measurement.as_str(), origin.source.as_str());
-        if origin.source == Source::Kernel || origin.reason.is_empty() || absent.is_some() {
-            tracing::debug!(measurement, source, "source");
-        } else {
-            tracing::info!(measurement, source, reason = origin.reason, "source");
-        }
+    if absent.is_some() {
+        return;
+    }
+    let mut by_files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for origin in origins.iter().filter(|origin| !origin.reason.is_empty()) {
+        by_files.entry(&origin.reason).or_default().push(origin.measurement.as_str());
+    }
+    for (reason, measurements) in by_files {
+        tracing::info!(measurements = measurements.join(", "), reason, "not measured by the kernel half");
     }
 }

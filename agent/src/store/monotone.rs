@@ -53,7 +53,7 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
     held.subject(&mut old.swap, swap, |_, _, _| {});
     held.subject(&mut old.pids, pids, |_, _, _| {});
     held.subject(&mut old.memory_stat, memory_stat, |held, old, new| {
-        held.memory_stat(old, Arc::make_mut(new))
+        held.memory_stat(old, Arc::make_mut(new));
     });
     held.subject(&mut old.io, io, |held, old, new| held.devices(old, new));
     held.0
