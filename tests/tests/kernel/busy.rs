@@ -1,8 +1,11 @@
 //! A cgroup in which everything that is measured is not 0, and which is quiet now.
 
+use std::time::Duration;
+
 use snug_tests::{
-    cgroup::{Cgroup, Host},
+    cgroup::{Cgroup, Host, row},
     required,
+    wait::until,
     worker::{CacheFile, Job, Worker, cache_file},
 };
 
@@ -32,9 +35,13 @@ impl Busy {
         assert_eq!(greedy.run(&Job::Touch { bytes: 256 * MIB }), None, "it should have been killed");
         drop(greedy);
         worker.run(&Job::Cache { file: cached.path.clone(), bytes: 16 * MIB }).unwrap();
-        cgroup.limit_cpu(60_000, 100_000, 40_000);
-        worker.run(&Job::Pulse { times: 2, cpu_ms: 80, sleep_ms: 150 }).unwrap();
         worker.run(&Job::Spin { cpu_ms: 300, threads: 4 }).unwrap();
+        cgroup.limit_cpu(10_000, 100_000, 10_000);
+        worker.run(&Job::Pulse { times: 2, cpu_ms: 18, sleep_ms: 250 }).unwrap();
+        until("throttling", Duration::from_secs(60), || {
+            worker.run(&Job::Spin { cpu_ms: 30, threads: 4 }).unwrap();
+            (row(&cgroup.bandwidth_stat(), "nr_throttled") > 0).then_some(())
+        });
         Some(Self { worker, cgroup, _cached: cached })
     }
 }

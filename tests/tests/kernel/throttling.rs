@@ -48,7 +48,6 @@ fn a_busy_cgroup_over_its_quota() {
     let mut worker = Worker::start();
     cgroup.add(worker.pid());
     worker.run(&Job::Spin { cpu_ms: 200, threads: 2 }).unwrap();
-    worker.kill();
     let over = throttling(&mut driver, &host, &cgroup);
     assert_eq!((over.quota_ns, over.period_ns, over.burst_limit_ns), (Some(20 * MS), 100 * MS, 0));
     assert!(over.periods >= 8 && over.throttled_periods >= 7, "{over:?}");
@@ -61,12 +60,20 @@ fn bursts_and_other_limits() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let cgroup = Cgroup::new(&host, "burst");
-    cgroup.limit_cpu(30_000, 60_000, 30_000);
+    cgroup.limit_cpu(10_000, 120_000, 10_000);
     let mut worker = Worker::start();
     cgroup.add(worker.pid());
-    worker.run(&Job::Pulse { times: 6, cpu_ms: 45, sleep_ms: 200 }).unwrap();
-    worker.kill();
-    let burst = throttling(&mut driver, &host, &cgroup);
-    assert_eq!((burst.quota_ns, burst.period_ns, burst.burst_limit_ns), (Some(30 * MS), 60 * MS, 30 * MS));
-    assert!(burst.burst_periods > 0 && burst.burst_ns > 0, "{burst:?}");
+    // On a busy machine the work may be cut by the ends of periods.
+    for tries in 1.. {
+        worker.run(&Job::Pulse { times: 2, cpu_ms: 18, sleep_ms: 300 }).unwrap();
+        let burst = throttling(&mut driver, &host, &cgroup);
+        assert_eq!(
+            (burst.quota_ns, burst.period_ns, burst.burst_limit_ns),
+            (Some(10 * MS), 120 * MS, 10 * MS)
+        );
+        if burst.burst_periods > 0 && burst.burst_ns > 0 {
+            return;
+        }
+        assert!(tries < 20, "{burst:?}");
+    }
 }
