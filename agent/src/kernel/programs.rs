@@ -100,6 +100,8 @@ pub struct KernelOptions {
     pub log_level: u8,
     /// Have the kernel count the programs' runs and run time.
     pub stats: bool,
+    /// Changes the offsets after they were found: for tests, which make one wrong and see that it is noticed.
+    pub adjust_offsets: Option<fn(&mut Offsets)>,
 }
 
 /// The loaded kernel half. Dropped = everything detached.
@@ -157,7 +159,7 @@ impl KernelHalf {
         if OBJECT.is_empty() {
             return Err(KernelError::NotBuilt);
         }
-        let (offsets, missing_fields) = {
+        let (mut offsets, missing_fields) = {
             let path = KERNEL_TYPES.to_owned();
             let bytes = match fs::read(KERNEL_TYPES) {
                 Ok(bytes) => bytes,
@@ -166,6 +168,9 @@ impl KernelHalf {
             let types = btf::Btf::parse(&bytes).map_err(|source| OffsetsError::Types { path, source })?;
             offsets::resolve(&types)?
         };
+        if let Some(adjust) = options.adjust_offsets {
+            adjust(&mut offsets);
+        }
         let offsets = GlobalOffsets(offsets);
         let types = Btf::from_sys_fs()?;
         let mut ebpf = EbpfLoader::new()

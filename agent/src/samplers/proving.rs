@@ -27,6 +27,11 @@ const TRIES: usize = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Sampler {
+    /// The measurements of the kernel half that have still to prove equal to the files.
+    pub fn unproved(&self) -> Vec<Measurement> {
+        self.origins.to_compare()
+    }
+
     /// Compares what has not proved equal yet. A measurement that differs comes from files from then on.
     pub(super) fn compare(&mut self, now: Instant) {
         let to_compare = self.origins.to_compare();
