@@ -99,6 +99,8 @@ pub(crate) fn static_cargo(subcommand: &str, object: &Path) -> Command {
     cargo.env(variable, "-C target-feature=+crt-static").env(OBJECT_VARIABLE, object);
     // What goes into virtual machines should be small; names of functions are enough for a backtrace.
     cargo.env("CARGO_PROFILE_TEST_STRIP", "debuginfo");
+    // Emulated processors are slow.
+    cargo.env("CARGO_PROFILE_TEST_OPT_LEVEL", "1");
     cargo
 }
 

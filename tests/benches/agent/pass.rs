@@ -72,6 +72,7 @@ pub(crate) fn run(sizes: &[usize], rounds: usize) -> Result<Section> {
         hierarchies: [u32::MAX; 4],
         log_level: 0,
         stats: false,
+        adjust_offsets: None,
     };
     let mut kernel = KernelHalf::load(&options)?;
     let hierarchies = Hierarchies::find(Path::new("/proc"), None)?;

@@ -61,7 +61,11 @@ fn two_thousand_cgroups_in_one_pass() {
     all_are_there(&mut driver, &host, &parent, 1_000);
     cgroups.extend(make(&parent, 1_000..2_000));
     let published = all_are_there(&mut driver, &host, &parent, 2_000);
-    assert!(published.agent.lost_events.iter().all(|(_, count)| *count == 0), "{:?}", published.agent.lost_events);
+    assert!(
+        published.agent.lost_events.iter().all(|(_, count)| *count == 0),
+        "{:?}",
+        published.agent.lost_events
+    );
 
     for cgroup in cgroups.drain(500..) {
         cgroup.remove();
