@@ -169,6 +169,7 @@ impl Sampler {
         }
         self.files.slow_rows(&mut self.store, now, self.config.slow_interval, &mut self.skipped);
         self.origins.sampled(Measurements::of(&[Measurement::SlowRows]), now);
+        self.naming.name_leaving(&mut self.store);
         let settled = self.store.settle(now);
         if !settled.is_empty() {
             self.naming.forget(&settled);
@@ -221,7 +222,7 @@ impl Sampler {
         let Some(one) = followed.get_mut(index) else { return };
         let Some(walk) = &one.walk else { return };
         let kind = record_kind(one);
-        let pass = match kernel.pass(walk) {
+        let pass = match kernel.pass(walk, taken) {
             Ok(pass) => pass,
             Err(error) => {
                 one.failed_passes += 1;

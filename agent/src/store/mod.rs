@@ -227,6 +227,13 @@ impl Store {
         self.by_path.values().filter_map(|key| self.entries.get(key).map(|entry| (*key, &entry.identity)))
     }
 
+    /// Cgroups that have ended and are not settled yet.
+    pub fn leaving(&self) -> impl Iterator<Item = (Key, &Arc<Identity>)> {
+        let any = self.leaving > 0;
+        let ended = self.entries.iter().filter(|(_, entry)| entry.leaving_since.is_some());
+        any.then_some(ended).into_iter().flatten().map(|(key, entry)| (*key, &entry.identity))
+    }
+
     /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
     pub fn publish(&mut self, mut agent: AgentRow, now: Instant) -> Published {
         let sorted = self.sorted.get_or_insert_with(|| {

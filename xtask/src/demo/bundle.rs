@@ -45,6 +45,8 @@ pub(super) fn config(workload: &Workload, id: &str, places: &Places<'_>) -> Valu
         "root": { "path": places.root, "readonly": true },
         "mounts": [
             { "destination": "/proc", "type": "proc", "source": "proc" },
+            // Of its own: runtimes put devices into it, and all containers have one root file system.
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"] },
             {
                 "destination": SHARED,
                 "type": "bind",
@@ -116,7 +118,7 @@ mod tests {
         let args = json!(["/snug-workload", "--truth", "/shared/0a.json", "--hold", "/shared/hold", "idle"]);
         assert_eq!(config["process"]["args"], args);
         assert_eq!(config["linux"]["cgroupsPath"], "/demo/kubepods/podx/0a");
-        assert_eq!(config["mounts"][1]["source"], "/t/shared");
+        assert_eq!(config["mounts"][2]["source"], "/t/shared");
     }
 
     #[test]

@@ -107,14 +107,14 @@ impl Cast {
         Ok(())
     }
 
-    /// Whether every container that lives has come to rest and written down what it used.
-    pub(super) fn rests(&self) -> bool {
-        let rests = |actor: &Actor| {
+    /// Workloads of which a container has not come to rest yet and written down what it used.
+    pub(super) fn restless(&self) -> Vec<String> {
+        let restless = |actor: &&Actor| {
             let truth = self.stage.truth(&actor.pod);
-            actor.container.is_none() || truth.is_some_and(|truth| truth["at_rest"] == true)
+            actor.container.is_some() && truth.is_none_or(|truth| truth["at_rest"] != true)
         };
-        let all = [&self.steady, &self.bursty, &self.idle, &self.grower];
-        all.into_iter().chain(&self.briefs).all(rests)
+        let all = [&self.steady, &self.bursty, &self.idle, &self.grower].into_iter().chain(&self.briefs);
+        all.filter(restless).map(|actor| actor.pod.workload.title()).collect()
     }
 
     /// Containers of the grower that were started.

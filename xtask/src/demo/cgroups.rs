@@ -72,13 +72,30 @@ fn remove_tree(cgroup: &Path) -> io::Result<()> {
     }
 }
 
-/// The throttled periods of a cgroup, as the kernel's own file says.
-pub(super) fn throttled_periods(mounts: &[PathBuf], path: &str) -> Option<u64> {
-    let files = mounts.iter().map(|mount| mount.join(path.trim_start_matches('/')).join("cpu.stat"));
-    files.filter_map(|file| fs::read_to_string(file).ok()).find_map(|stat| row(&stat, "nr_throttled"))
+/// How a cgroup was throttled, as the kernel's own file says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Throttling {
+    pub(super) periods: f64,
+    pub(super) seconds: f64,
 }
 
-fn row(stat: &str, name: &str) -> Option<u64> {
+/// Reads a cgroup's `cpu.stat` in the hierarchy that limits CPU time.
+pub(super) fn throttling(mounts: &[PathBuf], path: &str) -> Option<Throttling> {
+    let files = mounts.iter().map(|mount| mount.join(path.trim_start_matches('/')).join("cpu.stat"));
+    files.filter_map(|file| fs::read_to_string(file).ok()).find_map(|stat| throttling_in(&stat))
+}
+
+/// v1 counts nanoseconds, v2 microseconds.
+fn throttling_in(stat: &str) -> Option<Throttling> {
+    let seconds = match (row(stat, "throttled_time"), row(stat, "throttled_usec")) {
+        (Some(nanoseconds), _) => nanoseconds / 1e9,
+        (None, Some(microseconds)) => microseconds / 1e6,
+        (None, None) => return None,
+    };
+    Some(Throttling { periods: row(stat, "nr_throttled")?, seconds })
+}
+
+fn row(stat: &str, name: &str) -> Option<f64> {
     stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
@@ -96,11 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_found_by_their_whole_name() {
-        let stat = "nr_periods 9\nnr_throttled_x 1\nnr_throttled 7\n";
-        assert_eq!(row(stat, "nr_throttled"), Some(7));
-        assert_eq!(row(stat, "nr"), None);
-        assert_eq!(row("nr_throttled many\n", "nr_throttled"), None);
+    fn throttling_is_read_from_both_versions() {
+        let expected = Some(Throttling { periods: 7.0, seconds: 1.5 });
+        let v1 = "nr_periods 9\nnr_throttled 7\nthrottled_time 1500000000\n";
+        let v2 = "usage_usec 1\nnr_periods 9\nnr_throttled 7\nthrottled_usec 1500000\nnr_bursts 0\n";
+        assert_eq!((throttling_in(v1), throttling_in(v2)), (expected, expected));
+        // A hierarchy without the controller.
+        assert_eq!(throttling_in("usage_usec 1\nuser_usec 1\n"), None);
+        assert_eq!(throttling_in("nr_throttled_x 1\nthrottled_usec many\n"), None);
     }
 
     #[test]

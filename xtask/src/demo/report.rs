@@ -9,6 +9,9 @@ use super::{
     table::{self, Unit},
 };
 
+/// cgroup v2 shows whole microseconds.
+const ROUNDING: f64 = 1e-6;
+
 /// How far a measurement may be from the truth.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tolerance {
@@ -23,9 +26,7 @@ impl Tolerance {
     pub(super) const EXACT: Self = Self { absolute: 0.0, relative: 0.0 };
 
     fn allows(self, truth: f64, measured: f64) -> bool {
-        // Decimal text loses less than this.
-        let rounding = truth.abs() * 1e-9;
-        (measured - truth).abs() <= self.absolute + self.relative * truth.abs() + rounding
+        (measured - truth).abs() <= self.absolute + self.relative * truth.abs() + ROUNDING
     }
 
     fn show(self, unit: Unit) -> String {
@@ -56,7 +57,8 @@ impl Check {
     fn difference(&self) -> String {
         let (Some(truth), Some(measured)) = (self.truth, self.measured) else { return "-".to_owned() };
         let difference = measured - truth;
-        if self.tolerance.relative > 0.0 && truth > 0.0 {
+        // A share of next to nothing says nothing.
+        if self.tolerance.relative > 0.0 && truth >= 10.0 * self.tolerance.absolute {
             return format!("{:+.1} %", difference / truth * 100.0);
         }
         let shown = self.unit.show(difference.abs());
@@ -238,6 +240,7 @@ mod tests {
     #[test]
     fn the_table_names_a_workload_once() {
         let checks = [
+            check(Some(0.011), Some(0.014), TWO_PERCENT),
             check(Some(6.0), Some(6.03), TWO_PERCENT),
             Check {
                 what: "OOM kills".to_owned(),
@@ -247,7 +250,8 @@ mod tests {
         ];
         let expected = "\
 WORKLOAD           WHAT         TRUTH     SNUG  DIFFERENCE  ALLOWED
-Deployment/steady  CPU time   6.000 s  6.030 s      +0.5 %  ± 2 % + 0.050 s  ok
+Deployment/steady  CPU time   0.011 s  0.014 s    +0.003 s  ± 2 % + 0.050 s  ok
+                   CPU time   6.000 s  6.030 s      +0.5 %  ± 2 % + 0.050 s  ok
                    OOM kills        7        6          -1  none             WRONG
 ";
         assert_eq!(render(&checks), expected);

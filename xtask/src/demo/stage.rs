@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{
     bundle::{self, Places},
-    cgroups,
+    cgroups::{self, Throttling},
     plan::{self, Pod},
 };
 use crate::command;
@@ -158,9 +158,9 @@ impl Stage {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
-    /// Throttled periods of a container, as the kernel's own file says.
-    pub(super) fn throttled_periods(&self, pod: &Pod) -> Option<u64> {
-        cgroups::throttled_periods(&self.mounts, &pod.container_cgroup(&self.cgroup))
+    /// How a container was throttled, as the kernel's own file says.
+    pub(super) fn throttling(&self, pod: &Pod) -> Option<Throttling> {
+        cgroups::throttling(&self.mounts, &pod.container_cgroup(&self.cgroup))
     }
 
     /// Ends all containers and removes all cgroups. The folder goes with the stage.
