@@ -10,6 +10,7 @@ use aya_log_ebpf::debug;
 use snug_ebpf::abi::lifecycle::{
     EMPTY, FinalRecord, LOST_KINDS, LifecycleEvent, MADE, PATH_BYTES, POPULATED, REMOVED,
 };
+use snug_ebpf::abi::snapshot::{HAS_ALL, HAS_WORKING_SET};
 
 use crate::read::{cgroup_id, field, fill, offset, pointer};
 
@@ -50,7 +51,7 @@ fn cgroup_removed(context: BtfTracePointContext) -> i32 {
     let filled = unsafe {
         (*record).record.has = 0;
         write_event(&raw mut (*record).event, &context, REMOVED, hierarchy);
-        fill(&mut (*record).record, cgroup)
+        fill(&mut (*record).record, cgroup, HAS_ALL & !HAS_WORKING_SET)
     };
     if filled.is_some() {
         entry.submit(0);

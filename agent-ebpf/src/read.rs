@@ -2,7 +2,8 @@
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use snug_ebpf::abi::snapshot::{
-    ABSENT, HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, Offsets, SnapshotRecord,
+    ABSENT, HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, HAS_WORKING_SET, Offsets,
+    PRESSURE_TOTALS, SnapshotRecord,
 };
 
 /// Set by the agent before loading, frozen by the kernel.
@@ -44,41 +45,78 @@ pub(crate) fn pointer(base: *const u8, offset: u32) -> Option<*const u8> {
     field::<*const u8>(base, offset).filter(|pointer| !pointer.is_null())
 }
 
-/// kernfs id of a cgroup.
+/// Reads a `T` of a structure whose type the verifier knows, because the pointer came from the kernel as an argument or
+/// out of such a structure: one load instead of a call. Where the address cannot be read, the kernel makes it 0.
 #[inline(always)]
-pub(crate) fn cgroup_id(cgroup: *const u8) -> Option<u64> {
-    field(pointer(cgroup, offset!(cgroup_kn))?, offset!(kernfs_id))
+fn load<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
+    if offset == ABSENT {
+        return None;
+    }
+    // SAFETY: the verifier admits only fields of the structure, and the kernel catches the fault of a bad address.
+    Some(unsafe { core::ptr::read_volatile(base.wrapping_add(offset as usize).cast::<T>()) })
 }
 
-/// Fills a record from a `cgroup *`. `None` if not even its id can be read.
+/// Like [`pointer`], by [`load`].
 #[inline(always)]
-pub(crate) fn fill(record: &mut SnapshotRecord, cgroup: *const u8) -> Option<()> {
+fn load_pointer(base: *const u8, offset: u32) -> Option<*const u8> {
+    load::<*const u8>(base, offset).filter(|pointer| !pointer.is_null())
+}
+
+/// kernfs id of a cgroup that the verifier knows as one.
+#[inline(always)]
+pub(crate) fn cgroup_id(cgroup: *const u8) -> Option<u64> {
+    load(load_pointer(cgroup, offset!(cgroup_kn))?, offset!(kernfs_id)).filter(|id| *id != 0)
+}
+
+/// Fills those groups of fields (`HAS_*`) of a record that are wanted, from a `cgroup *` that the verifier knows as one.
+/// `None` if not even its id can be read.
+///
+/// What is not touched costs nothing: a pass ten times a second finds the kernel's structures far from the CPU's caches.
+#[inline(always)]
+pub(crate) fn fill(record: &mut SnapshotRecord, cgroup: *const u8, wanted: u32) -> Option<()> {
     record.id = cgroup_id(cgroup)?;
-    record.level = field(cgroup, offset!(cgroup_level)).unwrap_or(0);
+    record.level = load(cgroup, offset!(cgroup_level)).unwrap_or(0);
     record.reserved = 0;
     let mut has = 0;
-    if let Some(runtime) = field(cgroup, offset!(cgroup_cpu_runtime)) {
-        record.cpu_usage_ns = runtime;
-        has |= HAS_CPU;
-    }
-    if let Some(group) = pointer(cgroup, offset!(cgroup_cpu)) {
-        throttling(record, group);
-        has |= HAS_THROTTLING;
-    }
-    if let Some(memcg) = pointer(cgroup, offset!(cgroup_memory)) {
-        memory(record, memcg);
-        has |= HAS_MEMORY;
-    }
-    if let Some(psi) = pointer(cgroup, offset!(cgroup_psi)) {
-        if let Some(totals) = field(psi, offset!(psi_total)) {
-            record.pressure_ns = totals;
-            has |= HAS_PRESSURE;
+    if wanted & HAS_CPU != 0 {
+        if let Some(runtime) = load(cgroup, offset!(cgroup_cpu_runtime)) {
+            record.cpu_usage_ns = runtime;
+            has |= HAS_CPU;
         }
     }
-    if let Some(pids) = pointer(cgroup, offset!(cgroup_pids)) {
-        record.pids_current = or_zero(pids, offset!(pids_counter));
-        record.pids_limit = or_zero(pids, offset!(pids_limit));
-        has |= HAS_PIDS;
+    if wanted & HAS_THROTTLING != 0 {
+        if let Some(group) = load_pointer(cgroup, offset!(cgroup_cpu)) {
+            throttling(record, group);
+            has |= HAS_THROTTLING;
+        }
+    }
+    if wanted & (HAS_MEMORY | HAS_WORKING_SET) != 0 {
+        if let Some(memcg) = load_pointer(cgroup, offset!(cgroup_memory)) {
+            memory(record, memcg);
+            has |= HAS_MEMORY;
+            if wanted & HAS_WORKING_SET != 0 {
+                record.memory_inactive_file_pages = match pointer(memcg, offset!(memory_vmstats)) {
+                    Some(vmstats) => or_zero(vmstats, offset!(vmstats_inactive_file)),
+                    None => 0,
+                };
+                has |= HAS_WORKING_SET;
+            }
+        }
+    }
+    if wanted & HAS_PRESSURE != 0 {
+        if let Some(psi) = load_pointer(cgroup, offset!(cgroup_psi)) {
+            if let Some(totals) = field::<[u64; PRESSURE_TOTALS]>(psi, offset!(psi_total)) {
+                record.pressure_ns = totals;
+                has |= HAS_PRESSURE;
+            }
+        }
+    }
+    if wanted & HAS_PIDS != 0 {
+        if let Some(pids) = load_pointer(cgroup, offset!(cgroup_pids)) {
+            record.pids_current = or_zero(pids, offset!(pids_counter));
+            record.pids_limit = or_zero(pids, offset!(pids_limit));
+            has |= HAS_PIDS;
+        }
     }
     record.has = has;
     Some(())
@@ -105,8 +143,4 @@ fn memory(record: &mut SnapshotRecord, memcg: *const u8) {
     record.swap_usage_pages = or_zero(memcg, offset!(swap_usage));
     record.swap_limit_pages = or_zero(memcg, offset!(swap_limit));
     record.memory_events = field(memcg, offset!(memory_events)).unwrap_or_default();
-    record.memory_inactive_file_pages = match pointer(memcg, offset!(memory_vmstats)) {
-        Some(vmstats) => or_zero(vmstats, offset!(vmstats_inactive_file)),
-        None => 0,
-    };
 }

@@ -104,7 +104,7 @@ pub fn run_to_end(mut command: Command) -> Result<Ended> {
     let output = process.child.stdout.take().map(collect).context("no standard output")?;
     let status = process.wait(START)?;
     let log = process.log_to_end();
-    Ok(Ended { status, output: output.to_end(), log, took: started.elapsed() })
+    Ok(Ended { status, output: output.into_text(), log, took: started.elapsed() })
 }
 
 /// What a process writes, gathered while it runs.
@@ -119,7 +119,7 @@ impl Gathered {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn to_end(self) -> String {
+    fn into_text(self) -> String {
         let _ = self.reader.join();
         self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -205,7 +205,7 @@ impl Process {
     }
 
     fn log_to_end(&mut self) -> String {
-        self.log.take().map(Gathered::to_end).unwrap_or_default()
+        self.log.take().map(Gathered::into_text).unwrap_or_default()
     }
 }
 

@@ -1,4 +1,22 @@
 //! Guards and helpers that the whole-system tests share.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails here is a failed test")]
 
 pub mod agent;
+pub mod cgroup;
 pub mod exposition;
+pub mod wait;
+pub mod worker;
+
+/// Says why a test cannot run here. Under CI (the variable `CI`) that is a failure.
+///
+/// # Panics
+/// Under CI.
+pub fn cannot_run(why: &str) {
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci.is_empty()), "a required test cannot run: {why}");
+    eprintln!("skipped: {why}");
+}
+
+/// What a test needs; `None` if it is not to be had here, which is a failure under CI.
+pub fn required<T, E: std::fmt::Display>(needed: Result<T, E>) -> Option<T> {
+    needed.map_err(|why| cannot_run(&why.to_string())).ok()
+}

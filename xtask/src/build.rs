@@ -65,12 +65,22 @@ pub(crate) fn build_workload(object: &Path) -> Result<PathBuf> {
 
 /// Builds a test target of `snug-tests` as a static program, and tells where it is.
 pub(crate) fn build_test(name: &str, object: &Path) -> Result<PathBuf> {
-    let mut cargo = static_cargo("test", object);
-    cargo.args(["--no-run", "--quiet", "--package", "snug-tests", "--test", name]);
+    build_target("test", name, object)
+}
+
+/// Builds a bench of `snug-tests` as a static program, optimised, and tells where it is.
+pub(crate) fn build_bench(name: &str, object: &Path) -> Result<PathBuf> {
+    build_target("bench", name, object)
+}
+
+/// Builds a target of this kind, which is also the name of cargo's subcommand and flag for it.
+fn build_target(kind: &str, name: &str, object: &Path) -> Result<PathBuf> {
+    let mut cargo = static_cargo(kind, object);
+    cargo.args(["--no-run", "--quiet", "--package", "snug-tests", &format!("--{kind}"), name]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     cargo.stderr(std::process::Stdio::inherit());
     let printed = command::capture(&mut cargo)?;
-    let program = executable_of(&printed, name)
+    let program = executable_of(&printed, kind, name)
         .with_context(|| format!("`{}` reported no program", command::line(&cargo)))?;
     ensure_static(&program)?;
     Ok(program)
@@ -89,6 +99,8 @@ pub(crate) fn static_cargo(subcommand: &str, object: &Path) -> Command {
     cargo.env(variable, "-C target-feature=+crt-static").env(OBJECT_VARIABLE, object);
     // What goes into virtual machines should be small; names of functions are enough for a backtrace.
     cargo.env("CARGO_PROFILE_TEST_STRIP", "debuginfo");
+    // Emulated processors are slow.
+    cargo.env("CARGO_PROFILE_TEST_OPT_LEVEL", "1");
     cargo
 }
 
@@ -98,13 +110,13 @@ fn ensure_static(program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The program of a test target in cargo's messages.
-fn executable_of(messages: &str, name: &str) -> Option<PathBuf> {
+/// The program of a target of this kind in cargo's messages.
+fn executable_of(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
     messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let target = message.get("target")?;
-        let is_test = target.get("kind")?.as_array()?.iter().any(|kind| kind == "test");
-        let found = is_test && target.get("name")? == name;
+        let of_kind = target.get("kind")?.as_array()?.iter().any(|own| own == kind);
+        let found = of_kind && target.get("name")? == name;
         found.then(|| message.get("executable")?.as_str().map(PathBuf::from)).flatten()
     })
 }
@@ -121,8 +133,8 @@ not json
 {"reason":"compiler-artifact","target":{"kind":["test"],"name":"system"},"executable":"/t/system-1"}
 {"reason":"compiler-artifact","target":{"kind":["test"],"name":"kernel"},"executable":"/t/kernel-2"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable_of(messages, "kernel"), Some(PathBuf::from("/t/kernel-2")));
-        assert_eq!(executable_of(messages, "cluster"), None);
+        assert_eq!(executable_of(messages, "test", "kernel"), Some(PathBuf::from("/t/kernel-2")));
+        assert_eq!(executable_of(messages, "test", "cluster"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The project's tasks: `cargo xtask <task>`.
 
 mod apt;
+mod bench;
 mod build;
 mod build_ebpf;
 mod command;
@@ -30,6 +31,7 @@ enum Task {
     Build(build::Options),
     Vm(vm::Options),
     Test(test::Options),
+    Bench(bench::Options),
     Demo(demo::Options),
 }
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Task::Build(options) => build::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
     };
     match outcome {

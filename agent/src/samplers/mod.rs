@@ -222,7 +222,7 @@ impl Sampler {
         let Some(one) = followed.get_mut(index) else { return };
         let Some(walk) = &one.walk else { return };
         let kind = record_kind(one);
-        let pass = match kernel.pass(walk) {
+        let pass = match kernel.pass(walk, taken) {
             Ok(pass) => pass,
             Err(error) => {
                 one.failed_passes += 1;

@@ -27,6 +27,11 @@ const TRIES: usize = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Sampler {
+    /// The measurements of the kernel half that have still to prove equal to the files.
+    pub fn unproved(&self) -> Vec<Measurement> {
+        self.origins.to_compare()
+    }
+
     /// Compares what has not proved equal yet. A measurement that differs comes from files from then on.
     pub(super) fn compare(&mut self, now: Instant) {
         let to_compare = self.origins.to_compare();
@@ -100,11 +105,11 @@ impl Sampler {
     }
 
     /// What a pass of the kernel half says of one cgroup.
-    fn kernel_values(&self, index: usize, path: &str, which: Measurements) -> Option<Values> {
+    fn kernel_values(&mut self, index: usize, path: &str, which: Measurements) -> Option<Values> {
         let one = self.followed.get(index)?;
         let directory = one.hierarchy.mount.join(path.trim_start_matches('/'));
         let id = fs::metadata(directory).ok()?.ino();
-        let pass = self.kernel.as_ref()?.pass(one.walk.as_ref()?).ok()?;
+        let pass = self.kernel.as_mut()?.pass(one.walk.as_ref()?, which).ok()?;
         let record = pass.records().find(|record| record.id == id)?;
         let mut values = Values::default();
         for measurement in Measurement::ALL {

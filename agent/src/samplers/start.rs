@@ -8,6 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use snug_ebpf::abi::snapshot::Offsets;
 
 use super::{
     Due, Sampler,
@@ -48,6 +49,18 @@ impl Sampler {
     /// # Errors
     /// When there are no cgroups to read.
     pub fn start(config: Config, published: Arc<ArcSwapOption<Published>>) -> Result<Self, StartError> {
+        Self::start_with(config, published, None)
+    }
+
+    /// As [`Self::start`]; `adjust_offsets` is [`KernelOptions::adjust_offsets`], for tests.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        config: Config,
+        published: Arc<ArcSwapOption<Published>>,
+        adjust_offsets: Option<fn(&mut Offsets)>,
+    ) -> Result<Self, StartError> {
         let hierarchies = Hierarchies::find(&config.proc_root, config.cgroup_root.as_deref())?;
         let files = Files::new(&hierarchies)?;
         let chosen = followed(&hierarchies);
@@ -56,7 +69,7 @@ impl Sampler {
             SourceChoice::Files => {
                 Err(Verdict::Unsupported("the configuration asks for cgroup files".to_owned()))
             }
-            SourceChoice::Auto | SourceChoice::Kernel => load(&config, &numbers),
+            SourceChoice::Auto | SourceChoice::Kernel => load(&config, &numbers, adjust_offsets),
         };
         let mut followed: Vec<Followed> = chosen
             .iter()
@@ -127,7 +140,11 @@ impl Sampler {
     }
 }
 
-fn load(config: &Config, numbers: &[u32]) -> Result<KernelHalf, Verdict> {
+fn load(
+    config: &Config,
+    numbers: &[u32],
+    adjust_offsets: Option<fn(&mut Offsets)>,
+) -> Result<KernelHalf, Verdict> {
     let mut hierarchies = [u32::MAX; 4];
     for (place, number) in hierarchies.iter_mut().zip(numbers) {
         *place = *number;
@@ -137,6 +154,7 @@ fn load(config: &Config, numbers: &[u32]) -> Result<KernelHalf, Verdict> {
         hierarchies,
         log_level: config.ebpf_log as u8,
         stats: config.ebpf_stats,
+        adjust_offsets,
     };
     KernelHalf::load(&options).map_err(|error| match error {
         KernelError::Offsets(_) | KernelError::NotBuilt => Verdict::Unsupported(error.to_string()),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use snug_agent::cgroupfs::mounts::{Hierarchies, Version};
 
@@ -130,6 +131,13 @@ impl Container {
     }
 
     fn end_processes(&mut self) {
+        // What a script started outlives it.
+        for leaf in &self.leaves {
+            let procs = fs::read_to_string(leaf.join("cgroup.procs")).unwrap_or_default();
+            for pid in procs.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
         for mut child in self.processes.drain(..) {
             let _ = child.kill();
             let _ = child.wait();

@@ -37,7 +37,7 @@ use crate::store::published::Published;
 pub struct ServerLimits {
     /// Connections at a time; more wait in the kernel's backlog.
     pub connections: usize,
-    /// Expositions written at a time; more wait for their turn.
+    /// Expositions written at a time; more wait for their turn. One whose client keeps it waiting does not count.
     pub expositions: usize,
     /// Time in which a client must send its request's head. Idle connections are closed after it, too.
     pub head_within: Duration,

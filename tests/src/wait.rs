@@ -1,0 +1,45 @@
+//! Waiting for something to become true.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Looks until there is something, and returns it.
+///
+/// # Panics
+/// When nothing has come after `longest`.
+pub fn until<T>(what: &str, longest: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + longest;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: not within {longest:?}");
+        thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_looks_until_something_is_there() {
+        let mut looks = 0;
+        let found = until("three looks", Duration::from_secs(10), || {
+            looks += 1;
+            (looks == 3).then_some(looks)
+        });
+        assert_eq!(found, 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "a miracle: not within")]
+    fn it_gives_up() {
+        until("a miracle", Duration::from_millis(30), || None::<()>);
+    }
+}

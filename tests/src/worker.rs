@@ -1,0 +1,366 @@
+//! A process that does what it is told, in a cgroup of the test's choice.
+//!
+//! It is the test binary itself, started again: a test machine has little else. Each test binary that uses workers has
+//! a test called [`ENTRY`] whose body is [`entry`].
+
+use std::{
+    env,
+    fs::{self, File},
+    hint::black_box,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+    process::{self, Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The test whose body is [`entry`].
+pub const ENTRY: &str = "worker_entry";
+
+/// Set for a worker, so that the test is none in a normal run.
+const VARIABLE: &str = "SNUG_TEST_WORKER";
+
+/// A worker's first answer.
+const READY: &str = "ready";
+
+/// What begins an answer: the test harness prints lines of its own.
+const ANSWER: char = '@';
+
+/// A test binary started again, with pipes to and from it. Killed when dropped.
+#[derive(Debug)]
+pub struct Respawned {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Respawned {
+    /// Runs the test `entry` of this binary alone, with a variable set.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(entry: &str, variable: &str, value: &str) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", entry, "--nocapture", "--test-threads=1", "--quiet"]).env(variable, value);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (orders, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, orders, answers: BufReader::new(answers) }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next answer; `None` if it has ended.
+    pub fn answer(&mut self) -> Option<String> {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.answers.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            // The harness ends no line before the first answer.
+            if let Some((_, answer)) = line.split_once(ANSWER) {
+                return Some(answer.trim_end().to_owned());
+            }
+        }
+    }
+
+    /// Gives an order, without waiting for the answer.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn order(&mut self, order: &str) {
+        writeln!(self.orders, "{order}").unwrap();
+    }
+
+    /// Kills it with SIGKILL and waits for its end.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub fn kill(&mut self) -> ExitStatus {
+        let _ = self.child.kill();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Respawned {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Prints an answer for the process that started this one.
+///
+/// # Panics
+/// When that process has gone.
+pub fn answer(text: impl std::fmt::Display) {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{ANSWER}{text}").unwrap();
+    out.flush().unwrap();
+}
+
+/// A worker.
+#[derive(Debug)]
+pub struct Worker(Respawned);
+
+impl Worker {
+    /// Starts one and waits until it waits for orders: what starting costs is over then.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start() -> Self {
+        let mut worker = Respawned::start(ENTRY, VARIABLE, "1");
+        assert_eq!(worker.answer().as_deref(), Some(READY));
+        Self(worker)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
+    /// Has it do something, to the end. `None` if it died of it.
+    pub fn run(&mut self, job: &Job) -> Option<u64> {
+        self.begin(job);
+        self.end()
+    }
+
+    /// Has it begin something.
+    pub fn begin(&mut self, job: &Job) {
+        self.0.order(&job.line());
+    }
+
+    /// Waits for what it was told to do. `None` if it died of it.
+    pub fn end(&mut self) -> Option<u64> {
+        self.0.answer()?.parse().ok()
+    }
+
+    /// Ends it.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.0.kill()
+    }
+}
+
+/// What a worker can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Use so much CPU time, in so many threads. The answer is the CPU time used, nanoseconds.
+    Spin {
+        /// All threads together, milliseconds.
+        cpu_ms: u64,
+        /// Threads, the main one included.
+        threads: u64,
+    },
+    /// So many times: use so much CPU time, then sleep.
+    Pulse {
+        /// Times.
+        times: u64,
+        /// Milliseconds of CPU time.
+        cpu_ms: u64,
+        /// Milliseconds of sleep.
+        sleep_ms: u64,
+    },
+    /// Take so many bytes of memory and keep them. The answer is the number of bytes.
+    Touch {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// Take and give back memory, over and over, for so long.
+    Flap {
+        /// Bytes at most.
+        bytes: u64,
+        /// Milliseconds.
+        for_ms: u64,
+    },
+    /// Bring so many bytes of a file into the page cache, where they are clean. The answer is the number of bytes.
+    Cache {
+        /// The file, see [`cache_file`].
+        file: PathBuf,
+        /// Bytes.
+        bytes: u64,
+    },
+}
+
+impl Job {
+    fn line(&self) -> String {
+        match self {
+            Self::Spin { cpu_ms, threads } => format!("spin {cpu_ms} {threads}"),
+            Self::Pulse { times, cpu_ms, sleep_ms } => format!("pulse {times} {cpu_ms} {sleep_ms}"),
+            Self::Touch { bytes } => format!("touch {bytes}"),
+            Self::Flap { bytes, for_ms } => format!("flap {bytes} {for_ms}"),
+            Self::Cache { file, bytes } => format!("cache {bytes} {}", file.display()),
+        }
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let (job, rest) = line.split_once(' ')?;
+        if job == "cache" {
+            let (bytes, file) = rest.split_once(' ')?;
+            return Some(Self::Cache { file: file.into(), bytes: bytes.parse().ok()? });
+        }
+        let numbers: Vec<u64> = rest.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
+        Some(match (job, numbers.as_slice()) {
+            ("spin", &[cpu_ms, threads]) => Self::Spin { cpu_ms, threads },
+            ("pulse", &[times, cpu_ms, sleep_ms]) => Self::Pulse { times, cpu_ms, sleep_ms },
+            ("touch", &[bytes]) => Self::Touch { bytes },
+            ("flap", &[bytes, for_ms]) => Self::Flap { bytes, for_ms },
+            _ => return None,
+        })
+    }
+
+    /// Does it; what is to last goes into `kept`.
+    fn run(&self, kept: &mut Kept) -> u64 {
+        match self {
+            Self::Spin { cpu_ms, threads } => spin(Duration::from_millis(*cpu_ms), *threads),
+            Self::Pulse { times, cpu_ms, sleep_ms } => (0..*times)
+                .map(|_| {
+                    let used = spin(Duration::from_millis(*cpu_ms), 1);
+                    thread::sleep(Duration::from_millis(*sleep_ms));
+                    used
+                })
+                .sum(),
+            Self::Touch { bytes } => {
+                kept.memory.push(touched(*bytes));
+                *bytes
+            }
+            Self::Flap { bytes, for_ms } => {
+                let end = Instant::now() + Duration::from_millis(*for_ms);
+                let mut size = *bytes;
+                while Instant::now() < end {
+                    black_box(touched(size));
+                    size = if size > bytes / 2 { size - bytes / 7 } else { *bytes };
+                }
+                *bytes
+            }
+            Self::Cache { file, bytes } => cache(file, *bytes, &mut kept.files),
+        }
+    }
+}
+
+/// What a worker keeps until it ends.
+#[derive(Default)]
+struct Kept {
+    memory: Vec<Vec<u8>>,
+    files: Vec<File>,
+}
+
+/// Carries out orders until there are no more, if this process is a worker; else returns at once.
+///
+/// # Panics
+/// On an order that is none.
+pub fn entry() {
+    if env::var_os(VARIABLE).is_none() {
+        return;
+    }
+    let mut kept = Kept::default();
+    answer(READY);
+    for line in io::stdin().lines() {
+        let line = line.unwrap();
+        let job = Job::parse(&line).unwrap_or_else(|| panic!("not a job: {line:?}"));
+        answer(job.run(&mut kept));
+    }
+    process::exit(0);
+}
+
+fn spin(cpu: Duration, threads: u64) -> u64 {
+    let used = || {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    };
+    let start = used();
+    let busy = || while used() - start < cpu {};
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(busy);
+        }
+        busy();
+    });
+    u64::try_from((used() - start).as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Memory with something in every page.
+fn touched(bytes: u64) -> Vec<u8> {
+    let mut memory = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+    for byte in memory.iter_mut().step_by(4096) {
+        *byte = 1;
+    }
+    black_box(memory)
+}
+
+/// The file stays open: the kernel drops the pages of a disk that nobody has open.
+fn cache(path: &Path, bytes: u64, kept: &mut Vec<File>) -> u64 {
+    let is_device = fs::metadata(path).is_ok_and(|about| about.file_type().is_block_device());
+    let (file, cached) = if is_device {
+        let file = File::open(path).unwrap();
+        let read = io::copy(&mut (&file).take(bytes), &mut io::sink()).unwrap();
+        (file, read)
+    } else {
+        let mut file = File::create(path).unwrap();
+        let written = io::copy(&mut io::repeat(7).take(bytes), &mut file).unwrap();
+        file.sync_all().unwrap();
+        (file, written)
+    };
+    kept.push(file);
+    cached
+}
+
+/// A file whose pages in the cache are file cache to the kernel.
+#[derive(Debug)]
+pub struct CacheFile {
+    /// For [`Job::Cache`].
+    pub path: PathBuf,
+    _folder: Option<tempfile::TempDir>,
+}
+
+/// `TMPFS_MAGIC` and `RAMFS_MAGIC` of Linux `include/uapi/linux/magic.h`.
+const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// A file on a disk, or on a machine without file systems on disks one of these.
+///
+/// # Errors
+/// When there is neither: the reason.
+pub fn cache_file() -> Result<CacheFile, String> {
+    for folder in [env::temp_dir(), "/var/tmp".into()] {
+        let in_memory = rustix::fs::statfs(&folder).is_ok_and(|about| IN_MEMORY.contains(&about.f_type));
+        if let (false, Ok(made)) = (in_memory, tempfile::tempdir_in(&folder)) {
+            return Ok(CacheFile { path: made.path().join("cached"), _folder: Some(made) });
+        }
+    }
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let mut names = devices
+        .map(|device| device.file_name())
+        .filter(|name| ["nvme", "vd", "sd"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)));
+    let name = names.next().ok_or("no disk whose pages could be cached")?;
+    Ok(CacheFile { path: Path::new("/dev").join(name), _folder: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_survive_the_pipe() {
+        let jobs = [
+            Job::Spin { cpu_ms: 1, threads: 2 },
+            Job::Pulse { times: 1, cpu_ms: 2, sleep_ms: 3 },
+            Job::Touch { bytes: 5 },
+            Job::Flap { bytes: 5, for_ms: 6 },
+            Job::Cache { file: "/tmp/a b".into(), bytes: 7 },
+        ];
+        for job in jobs {
+            assert_eq!(Job::parse(&job.line()), Some(job));
+        }
+        assert_eq!(Job::parse("spin x 1"), None);
+    }
+
+    #[test]
+    fn spinning_uses_the_time_it_is_told() {
+        let used = spin(Duration::from_millis(20), 2);
+        assert!((20_000_000..2_000_000_000).contains(&used), "{used}");
+    }
+}

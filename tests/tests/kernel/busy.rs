@@ -1,0 +1,47 @@
+//! A cgroup in which everything that is measured is not 0, and which is quiet now.
+
+use std::time::Duration;
+
+use snug_tests::{
+    cgroup::{Cgroup, Host, row},
+    required,
+    wait::until,
+    worker::{CacheFile, Job, Worker, cache_file},
+};
+
+const MIB: u64 = 1 << 20;
+
+/// The cgroup, and a worker in it that waits.
+pub(crate) struct Busy {
+    pub(crate) cgroup: Cgroup,
+    _worker: Worker,
+    _cached: CacheFile,
+}
+
+impl Busy {
+    /// Makes it and waits until the work is done.
+    pub(crate) fn new(host: &Host, name: &str) -> Option<Self> {
+        let cached = required(cache_file())?;
+        let cgroup = Cgroup::new(host, name);
+        cgroup.limit_memory(48 * MIB, 16 * MIB);
+        cgroup.limit_pids(1_000);
+        let mut worker = Worker::start();
+        cgroup.add(worker.pid());
+        worker.run(&Job::Touch { bytes: 6 * MIB }).unwrap();
+        worker.run(&Job::Cache { file: cached.path.clone(), bytes: 16 * MIB }).unwrap();
+        let mut greedy = Worker::start();
+        cgroup.add(greedy.pid());
+        // The largest process is killed.
+        assert_eq!(greedy.run(&Job::Touch { bytes: 256 * MIB }), None, "it should have been killed");
+        drop(greedy);
+        worker.run(&Job::Cache { file: cached.path.clone(), bytes: 16 * MIB }).unwrap();
+        worker.run(&Job::Spin { cpu_ms: 300, threads: 4 }).unwrap();
+        cgroup.limit_cpu(10_000, 100_000, 10_000);
+        worker.run(&Job::Pulse { times: 2, cpu_ms: 18, sleep_ms: 250 }).unwrap();
+        until("throttling", Duration::from_secs(60), || {
+            worker.run(&Job::Spin { cpu_ms: 30, threads: 4 }).unwrap();
+            (row(&cgroup.bandwidth_stat(), "nr_throttled") > 0).then_some(())
+        });
+        Some(Self { cgroup, _worker: worker, _cached: cached })
+    }
+}

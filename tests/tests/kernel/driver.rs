@@ -1,0 +1,191 @@
+//! Samplers under the test's control, and what they and the cgroup files say of a cgroup.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::net::UnixStream,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use snug_agent::{
+    cgroupfs::{Measurements, reader::CgroupReader},
+    config::{self, Config, Request},
+    samplers::Sampler,
+    store::published::{CgroupRow, Published, SourceRow, Verdict, WorkloadRow},
+    values::{Measurement, Stall, Values},
+};
+use snug_ebpf::abi::snapshot::Offsets;
+use snug_tests::{cannot_run, cgroup::Host, required};
+
+/// The host, if kernel tests can run on it.
+pub(crate) fn host() -> Option<Host> {
+    required(Host::find())
+}
+
+/// A configuration as the command line gives it.
+pub(crate) fn configured(options: &[&str]) -> Config {
+    let line = ["snug-agent"].iter().chain(options).map(OsString::from);
+    let request = config::load(line, [], |_| Err(io::ErrorKind::NotFound.into())).unwrap();
+    let Request::Run(loaded) = request else { panic!("{options:?} do not run") };
+    loaded.config
+}
+
+/// A sampler whose rounds the test starts. In every round all that is due once a second is due.
+pub(crate) struct Driver {
+    pub(crate) sampler: Sampler,
+    published: Arc<ArcSwapOption<Published>>,
+}
+
+impl Driver {
+    /// With the kernel half, which is believed.
+    pub(crate) fn kernel(options: &[&str]) -> Option<Self> {
+        Self::start(&[&["--source", "kernel"], options].concat(), None)
+    }
+
+    /// With this command line. `None` if the kernel half is asked for and does not run here.
+    pub(crate) fn start(options: &[&str], adjust_offsets: Option<fn(&mut Offsets)>) -> Option<Self> {
+        let mut config = configured(options);
+        config.working_set_interval = Duration::ZERO;
+        let published = Arc::new(ArcSwapOption::empty());
+        let sampler = Sampler::start_with(config, published.clone(), adjust_offsets).unwrap();
+        let mut driver = Self { sampler, published };
+        let first = driver.round();
+        (options.contains(&"files") || programs_run(&first)).then_some(driver)
+    }
+
+    /// One round, and what it published.
+    pub(crate) fn round(&mut self) -> Arc<Published> {
+        self.sampler.round(Instant::now());
+        self.published.load_full().unwrap()
+    }
+
+    /// What is published of a cgroup after a round between two equal readings of its files; first the files' values.
+    pub(crate) fn quiet(
+        &mut self,
+        reader: &mut CgroupReader,
+        path: &str,
+        which: Measurements,
+    ) -> (Values, Values) {
+        for _ in 0..200 {
+            let before = reader.read(path, which).unwrap();
+            assert!(before.problems.is_empty(), "{:?}", before.problems);
+            let published = self.round();
+            let after = reader.read(path, which).unwrap();
+            if before.values == after.values {
+                let row = row_of(&published, path).unwrap_or_else(|| panic!("{path} is not published"));
+                return (before.values, row.values.clone());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the files of {path} do not come to rest");
+    }
+}
+
+/// A sampler that samples on its own, as in the agent.
+pub(crate) struct Running {
+    published: Arc<ArcSwapOption<Published>>,
+    stop: Option<UnixStream>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Running {
+    pub(crate) fn start(options: &[&str]) -> Option<Self> {
+        let published = Arc::new(ArcSwapOption::empty());
+        let sampler = Sampler::start(configured(options), published.clone()).unwrap();
+        let (stop, stopped) = UnixStream::pair().unwrap();
+        let thread = Some(thread::spawn(move || sampler.run(&stopped)));
+        let running = Self { published, stop: Some(stop), thread };
+        programs_run(&running.published()).then_some(running)
+    }
+
+    /// What is published now.
+    pub(crate) fn published(&self) -> Arc<Published> {
+        snug_tests::wait::until("a first publication", Duration::from_secs(20), || self.published.load_full())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(Ok(result)) = self.thread.take().map(JoinHandle::join) {
+            result.unwrap();
+        }
+    }
+}
+
+/// Whether all kernel programs run; says why not.
+fn programs_run(published: &Published) -> bool {
+    for program in &published.agent.programs {
+        if program.verdict != Verdict::Running {
+            cannot_run(&format!("{}: {}", program.name, program.verdict.reason()));
+            return false;
+        }
+    }
+    !published.agent.programs.is_empty()
+}
+
+pub(crate) fn row_of<'a>(published: &'a Published, path: &str) -> Option<&'a CgroupRow> {
+    published.cgroups.iter().find(|row| &*row.identity.path == path)
+}
+
+/// The row's values.
+pub(crate) fn values_of(published: &Published, path: &str) -> Values {
+    row_of(published, path).unwrap_or_else(|| panic!("{path} is not published")).values.clone()
+}
+
+/// Rows of cgroups below a path.
+pub(crate) fn below<'a>(published: &'a Published, path: &str) -> Vec<&'a CgroupRow> {
+    let prefix = format!("{path}/");
+    published.cgroups.iter().filter(|row| row.identity.path.starts_with(&prefix)).collect()
+}
+
+/// The workload that plain cgroups below the top-level cgroup `path` are counted in.
+pub(crate) fn workload_of(published: &Published, path: &str) -> WorkloadRow {
+    let name = path.split('/').nth(1).unwrap();
+    published
+        .workloads
+        .iter()
+        .find(|row| &*row.workload_kind == "Cgroup" && &*row.workload == name)
+        .cloned()
+        .unwrap_or_default()
+}
+
+pub(crate) fn source_of(published: &Published, measurement: Measurement) -> SourceRow {
+    let mut rows = published.agent.sources.iter();
+    rows.find(|row| row.measurement == measurement).unwrap().clone()
+}
+
+pub(crate) fn skipped(published: &Published, what: &str) -> u64 {
+    published.agent.skipped.iter().find(|(kind, _)| *kind == what).map_or(0, |(_, count)| *count)
+}
+
+/// What the kernel half and the files of both cgroup versions have alike: nanoseconds become the microseconds of the
+/// files, and the memory events that v1 has in no file are left out.
+pub(crate) fn comparable(mut values: Values, unified: bool) -> Values {
+    let grain = |ns: &mut u64| *ns -= *ns % 1_000;
+    if let Some(cpu) = &mut values.cpu {
+        grain(&mut cpu.usage_ns);
+    }
+    if let Some(throttling) = &mut values.throttling {
+        grain(&mut throttling.throttled_ns);
+        grain(&mut throttling.burst_ns);
+    }
+    if let Some(pressure) = &mut values.pressure {
+        for Stall { some_ns, full_ns } in [&mut pressure.cpu, &mut pressure.memory, &mut pressure.io] {
+            grain(some_ns);
+            grain(full_ns);
+        }
+    }
+    if let Some(events) = values.memory_events.as_mut().filter(|_| !unified) {
+        (events.low, events.high, events.oom) = (0, 0, 0);
+    }
+    // Always from files, at their own pace.
+    (values.cpu_split, values.memory_stat, values.io) = (None, None, None);
+    values
+}
+
+/// All that can come from the kernel half.
+pub(crate) const FAST: Measurements = Measurements::ALL.without(Measurement::SlowRows);

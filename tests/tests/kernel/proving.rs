@@ -1,0 +1,111 @@
+//! Under `source = auto` the kernel half has to prove equal to the files.
+
+use std::time::{Duration, Instant};
+
+use snug_agent::values::{Measurement, Source};
+use snug_ebpf::abi::snapshot::Offsets;
+use snug_tests::{
+    cgroup::Cgroup,
+    worker::{Job, Worker},
+};
+
+use crate::{
+    busy::Busy,
+    driver::{Driver, host, source_of},
+};
+
+/// For what is expected to prove equal: comparisons that showed nothing are repeated after 1, 2, 4, … seconds.
+const LONGEST: Duration = Duration::from_secs(20);
+/// Agents that are started one after the other.
+const STARTS: u32 = 5;
+
+/// Rounds until nothing is unproved any more, or for [`LONGEST`].
+fn prove(driver: &mut Driver) {
+    let end = Instant::now() + LONGEST;
+    while !driver.sampler.unproved().is_empty() && Instant::now() < end {
+        driver.round();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn every_measurement_proves_equal() {
+    let Some(host) = host() else { return };
+    let Some(_busy) = Busy::new(&host, "proved") else { return };
+    let Some(mut driver) = Driver::start(&["--source", "auto"], None) else { return };
+    prove(&mut driver);
+    assert_eq!(driver.sampler.unproved(), []);
+    let published = driver.round();
+    for measurement in Measurement::ALL {
+        let row = source_of(&published, measurement);
+        let expected = if measurement == Measurement::SlowRows { Source::Files } else { Source::Kernel };
+        assert_eq!((row.source, &*row.reason), (expected, ""), "{measurement:?}");
+    }
+}
+
+/// With one offset wrong, one measurement comes from files, with a reason; the others stay.
+fn one_wrong(name: &str, measurement: Measurement, field: &str, adjust: fn(&mut Offsets)) {
+    let Some(host) = host() else { return };
+    let Some(busy) = Busy::new(&host, name) else { return };
+    let Some(mut driver) = Driver::start(&["--source", "auto"], Some(adjust)) else { return };
+    prove(&mut driver);
+    assert_eq!(driver.sampler.unproved(), [], "each is proved or has fallen back");
+    let published = driver.round();
+    for other in Measurement::ALL {
+        let row = source_of(&published, other);
+        if other == measurement {
+            assert_eq!(row.source, Source::Files, "{other:?}");
+            // Another cgroup of the host may have shown it first.
+            assert!(row.reason.starts_with("on /"), "{}", row.reason);
+            assert!(row.reason.contains(&format!(" {field} is ")), "{}", row.reason);
+            assert!(row.reason.contains(" by the kernel half and "), "{}", row.reason);
+        } else if other != Measurement::SlowRows {
+            assert_eq!((row.source, &*row.reason), (Source::Kernel, ""), "{other:?}");
+        }
+    }
+    // What is published is right again.
+    let mut reader = snug_agent::cgroupfs::reader::CgroupReader::new(&host.hierarchies).unwrap();
+    let which = snug_agent::cgroupfs::Measurements::of(&[measurement]);
+    let (read, sampled) = driver.quiet(&mut reader, busy.cgroup.path(), which);
+    let pick =
+        |values: &snug_agent::values::Values| (values.pids, values.memory.map(|memory| memory.peak_bytes));
+    if measurement == Measurement::Pids {
+        assert_eq!(pick(&read).0, pick(&sampled).0);
+    } else {
+        assert_eq!(pick(&read).1, pick(&sampled).1);
+    }
+}
+
+#[test]
+fn a_wrong_offset_of_the_tasks_is_found() {
+    one_wrong("wrong-tasks", Measurement::Pids, "pids.current", |offsets| offsets.pids_counter += 8);
+}
+
+#[test]
+fn a_wrong_offset_of_the_peak_is_found() {
+    one_wrong("wrong-peak", Measurement::Memory, "memory.peak_bytes", |offsets| {
+        offsets.memory_peak = offsets.memory_usage;
+    });
+}
+
+/// What moves all the time must not be taken for a difference.
+#[test]
+fn restless_memory_proves_equal_all_the_same() {
+    let Some(host) = host() else { return };
+    let cgroups: Vec<_> = (0..3).map(|number| Cgroup::new(&host, &format!("restless-{number}"))).collect();
+    let mut workers = Vec::new();
+    for cgroup in &cgroups {
+        let mut worker = Worker::start();
+        cgroup.add(worker.pid());
+        worker.run(&Job::Spin { cpu_ms: 100, threads: 1 }).unwrap();
+        worker.begin(&Job::Flap { bytes: 2 << 20, for_ms: 600_000 });
+        workers.push(worker);
+    }
+    // Each start proves all anew.
+    for _ in 0..STARTS {
+        let Some(mut driver) = Driver::start(&["--source", "auto"], None) else { return };
+        for row in &driver.round().agent.sources {
+            assert!(row.source == Source::Kernel || row.measurement == Measurement::SlowRows, "{row:?}");
+        }
+    }
+}

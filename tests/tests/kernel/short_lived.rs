@@ -1,0 +1,131 @@
+//! Cgroups that end: what they did is counted, and their rows are gone.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use snug_tests::{
+    cgroup::Cgroup,
+    wait::until,
+    worker::{Job, Worker},
+};
+
+use crate::driver::{Driver, Running, host, row_of, values_of, workload_of};
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_removed_cgroup_is_gone_after_one_round() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let cgroup = Cgroup::new(&host, "removed");
+    assert!(row_of(&driver.round(), cgroup.path()).is_some());
+    cgroup.remove();
+    assert!(row_of(&driver.round(), cgroup.path()).is_none());
+    // Made again under its name it is another: nothing is left of the former.
+    let again = Cgroup::new(&host, "removed");
+    let published = driver.round();
+    assert_eq!(values_of(&published, again.path()).cpu.unwrap().usage_ns, 0);
+    drop(again);
+    let published = driver.round();
+    assert!(row_of(&published, cgroup.path()).is_none());
+    let workload = workload_of(&published, cgroup.path());
+    assert_eq!((workload.containers_started, workload.containers_ended), (2, 2));
+}
+
+#[test]
+fn by_files_a_removed_cgroup_is_gone_after_the_next_listing() {
+    let Some(host) = host() else { return };
+    let cgroup = Cgroup::new(&host, "removed-files");
+    let Some(mut driver) = Driver::start(&["--source", "files"], None) else { return };
+    assert!(row_of(&driver.round(), cgroup.path()).is_some());
+    cgroup.remove();
+    thread::sleep(Duration::from_millis(1_100));
+    assert!(row_of(&driver.round(), cgroup.path()).is_none());
+}
+
+#[test]
+fn fifty_milliseconds_of_work_are_counted() {
+    let Some(host) = host() else { return };
+    let Some(running) = Running::start(&["--source", "kernel"]) else { return };
+    let mut worker = Worker::start();
+    let began = Instant::now();
+    let cgroup = Cgroup::new(&host, "short");
+    cgroup.add(worker.pid());
+    let used = worker.run(&Job::Spin { cpu_ms: 50, threads: 1 }).unwrap();
+    worker.kill();
+    // The last task's leaving has the agent bring CPU time up to date.
+    thread::sleep(Duration::from_millis(80));
+    cgroup.remove();
+    let lived = began.elapsed();
+    let workload = until("its end is counted", Duration::from_secs(10), || {
+        let workload = workload_of(&running.published(), cgroup.path());
+        (workload.containers_ended == 1).then_some(workload)
+    });
+    println!("lived {lived:?}, used {used} ns, counted {} ns", workload.cpu_ns);
+    assert_eq!(workload.containers_started, 1);
+    assert!(workload.cpu_ns >= used, "{} of {used} ns", workload.cpu_ns);
+    assert!(workload.cpu_ns < 2 * used + 50_000_000, "{} of {used} ns", workload.cpu_ns);
+}
+
+/// No pass has ever met it: what is known is what its final records say.
+#[test]
+fn a_life_between_two_rounds_is_counted_from_the_final_records() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let cgroup = Cgroup::new(&host, "between");
+    cgroup.limit_memory(24 * MIB, 256 * MIB);
+    cgroup.limit_cpu(10_000, 100_000, 0);
+    let mut worker = Worker::start();
+    cgroup.add(worker.pid());
+    worker.run(&Job::Spin { cpu_ms: 60, threads: 2 }).unwrap();
+    assert_eq!(worker.run(&Job::Touch { bytes: 64 * MIB }), None, "it should have been killed");
+    worker.kill();
+    cgroup.remove();
+    let published = driver.round();
+    assert!(row_of(&published, cgroup.path()).is_none());
+    let workload = workload_of(&published, cgroup.path());
+    assert_eq!((workload.containers_started, workload.containers_ended), (1, 1));
+    assert!(workload.memory_peak_bytes > 16 * MIB, "{workload:?}");
+    assert_eq!(workload.memory_events.oom_kill, 1, "{workload:?}");
+    assert!(workload.throttled_periods > 0 && workload.throttled_ns > 0, "{workload:?}");
+}
+
+#[test]
+fn the_end_is_counted_when_all_hierarchies_have_told_theirs() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let cgroup = Cgroup::new(&host, "all-told");
+    driver.round();
+    let mut worker = Worker::start();
+    cgroup.add(worker.pid());
+    worker.run(&Job::Touch { bytes: 16 * MIB }).unwrap();
+    worker.kill();
+    let ended = |driver: &mut Driver| {
+        let published = driver.round();
+        assert!(row_of(&published, cgroup.path()).is_none(), "the row goes with the first hierarchy");
+        workload_of(&published, cgroup.path())
+    };
+    let (last, others) =
+        host.sampled().into_iter().rev().fold((None, Vec::new()), |(last, mut others), one| {
+            // The first hierarchy is removed first, the one with the memory last.
+            if host.hierarchies.memory() == Some(one) {
+                (Some(one), others)
+            } else {
+                others.push(one);
+                (last, others)
+            }
+        });
+    for hierarchy in others.iter().rev() {
+        cgroup.remove_from(hierarchy);
+    }
+    if !others.is_empty() {
+        let waiting = ended(&mut driver);
+        assert_eq!(waiting.containers_ended, 0, "the memory hierarchy has yet to tell");
+    }
+    cgroup.remove_from(last.unwrap());
+    let told = ended(&mut driver);
+    assert_eq!((told.containers_started, told.containers_ended), (1, 1));
+    assert!(told.memory_peak_bytes >= 16 * MIB, "{told:?}");
+}

@@ -1,0 +1,42 @@
+//! Which hierarchy and which source each measurement has, on hosts of each kind.
+
+use snug_agent::{
+    cgroupfs::mounts::Version,
+    values::{Measurement, Source},
+};
+
+use crate::driver::{Driver, host, source_of};
+
+#[test]
+fn each_measurement_has_the_source_that_the_host_allows() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let published = driver.round();
+    let pure = host.hierarchies.v1.is_empty();
+    for measurement in Measurement::ALL {
+        let SourceOf { hierarchy, source } = expected(measurement, pure);
+        let row = source_of(&published, measurement);
+        assert_eq!((row.source, &*row.reason), (source, ""), "{measurement:?}");
+        let serving = host.hierarchies.serving(measurement).unwrap();
+        assert_eq!(serving.version, hierarchy, "{measurement:?} comes from {}", serving.mount.display());
+        assert!(row.sampled_at.is_some(), "{measurement:?} is sampled");
+    }
+    assert_eq!(published.agent.unresolved_cgroups, 0);
+    assert!(published.agent.maps.iter().any(|map| map.name == "records" && map.used > 0));
+    assert!(published.agent.map_bytes > 0 && published.agent.passes > 0);
+}
+
+struct SourceOf {
+    hierarchy: Version,
+    source: Source,
+}
+
+/// On a hybrid host the controllers are v1's, but CPU time and pressure are v2's: v1 keeps CPU time for each CPU apart
+/// and has no pressure at all.
+fn expected(measurement: Measurement, pure: bool) -> SourceOf {
+    let of_v2 = matches!(measurement, Measurement::Cpu | Measurement::Pressure | Measurement::SlowRows);
+    SourceOf {
+        hierarchy: if pure || of_v2 { Version::V2 } else { Version::V1 },
+        source: if measurement == Measurement::SlowRows { Source::Files } else { Source::Kernel },
+    }
+}
