@@ -415,7 +415,11 @@ impl Sampler {
     fn publish(&mut self, now: Instant) {
         let mut agent = self.agent.clone();
         agent.sources = self.origins.rows();
-        self.published.store(Some(Arc::new(self.store.publish(agent, now))));
+        let before = self.published.swap(Some(Arc::new(self.store.publish(agent, now))));
+        // While a scrape still reads it, it is the scrape's to drop.
+        if let Some(before) = before.and_then(Arc::into_inner) {
+            self.store.recycle(before);
+        }
     }
 }
 
