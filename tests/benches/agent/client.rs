@@ -71,14 +71,22 @@ impl Client {
         Ok(Scraped { took, bytes: body.len() })
     }
 
-    /// The sum of a family's series on `/metrics`; 0 if it has none.
-    pub(crate) fn sum(&self, series: &str) -> Result<f64> {
-        let body = self.get("/metrics", &[("Accept", TEXT)])?;
-        let text = String::from_utf8(body)?;
-        Ok(text
+    /// What `/metrics` says now.
+    pub(crate) fn metrics(&self) -> Result<Metrics> {
+        Ok(Metrics(String::from_utf8(self.get("/metrics", &[("Accept", TEXT)])?)?))
+    }
+}
+
+/// One exposition in text 0.0.4.
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    /// The sum of the series whose name, or name and labels, are these; 0 if there are none.
+    pub(crate) fn sum(&self, series: &str) -> f64 {
+        self.0
             .lines()
             .filter(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(['{', ' '])))
             .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-            .sum())
+            .sum()
     }
 }

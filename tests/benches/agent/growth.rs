@@ -36,7 +36,7 @@ pub(crate) fn run(binary: &Path, count: usize) -> Result<Section> {
     churn(&tree, WARM_UP, count)?;
     let (elapsed, cpu) = (begun.elapsed(), agent.cpu()?.saturating_sub(cpu_before));
     let (after, ended) = settled(&mut agent)?;
-    let lost = agent.client().sum("snug_agent_lost_events_total")?;
+    let lost = agent.client().metrics()?.sum("snug_agent_lost_events_total");
 
     let mut section = Section::new("growth");
     section.paragraph(&format!(
@@ -65,7 +65,7 @@ pub(crate) fn run(binary: &Path, count: usize) -> Result<Section> {
 /// Memory, and containers that were seen to end, once the agent has counted what happened.
 fn settled(agent: &mut Agent) -> Result<(Memory, f64)> {
     interrupt::sleep(Duration::from_secs(3))?;
-    let ended = agent.client().sum("snug_workload_containers_ended_total")?;
+    let ended = agent.client().metrics()?.sum("snug_workload_containers_ended_total");
     // The scrape's own buffers are given back first.
     interrupt::sleep(Duration::from_secs(1))?;
     Ok((agent.memory()?, ended))

@@ -74,7 +74,8 @@ fn run(options: &Options) -> Result<ExitCode> {
     let parts = if options.only.is_empty() { Part::value_variants() } else { &options.only };
     let mut missed = Vec::new();
     for part in parts {
-        let load = load();
+        let load =
+            format!("load {} and a fixed computation {:.1} × its fastest", load(), measure::slowdown());
         let section = measure(*part, options)?;
         print(&section, &load);
         missed.extend(section.budgets.into_iter().filter(|budget| !budget.met));
@@ -101,7 +102,7 @@ fn measure(part: Part, options: &Options) -> Result<Section> {
 fn print(section: &Section, load: &str) {
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     println!("<!-- bench: {} -->", section.name);
-    println!("_{}, {}; load {load} at the start_\n", date.split('T').next().unwrap_or(&date), machine());
+    println!("_{}, {}; {load} at the start_\n", date.split('T').next().unwrap_or(&date), machine());
     print!("{}", section.text);
     println!("<!-- end: {} -->", section.name);
 }

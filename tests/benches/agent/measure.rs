@@ -16,6 +16,22 @@ fn thread_cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// How many times longer a fixed computation takes than at its fastest, in CPU time: above 1 where other work shares the
+/// core's units or the machine below takes the processor away. What it takes of the caches comes on top.
+pub(crate) fn slowdown() -> f64 {
+    let times: Vec<f64> = (0..400)
+        .map(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            let (time, _) = cpu_time(|| {
+                (0..200_000_u64).fold(1_u64, |state, step| std::hint::black_box(state ^ (state << 13) ^ step))
+            });
+            time.as_secs_f64()
+        })
+        .collect();
+    let fastest = times.iter().copied().fold(f64::INFINITY, f64::min);
+    median(times) / fastest
+}
+
 /// The middle of the values, 0 of none.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);

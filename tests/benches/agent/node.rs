@@ -42,7 +42,7 @@ pub(crate) fn run(binary: &Path, seconds: u64) -> Result<Section> {
     let workers = Workers::start(&tree, containers.iter().step_by(CONTAINERS / BUSY))?;
     let mut agent = Agent::start(binary, &tree, &containers)?;
     interrupt::sleep(Duration::from_secs(12))?;
-    let known = agent.client().sum("snug_container_info")?;
+    let known = agent.client().metrics()?.sum("snug_container_info");
     ensure!(known >= CONTAINERS as f64, "the agent knows {known} of {CONTAINERS} containers");
     let after_start = agent.memory()?;
 
@@ -89,9 +89,9 @@ fn phase(
 
 /// Run time of the programs that run in others' time; the snapshot runs in the agent's own.
 fn lifecycle_seconds(agent: &Agent) -> Result<f64> {
-    let client = agent.client();
-    let all = client.sum("snug_agent_program_run_seconds_total")?;
-    Ok(all - client.sum("snug_agent_program_run_seconds_total{program=\"snapshot\"}")?)
+    let metrics = agent.client().metrics()?;
+    let of = |series: &str| metrics.sum(&format!("snug_agent_program_run_seconds_total{series}"));
+    Ok(of("") - of("{program=\"snapshot\"}"))
 }
 
 fn report(tree: &Tree, busy: usize, seconds: u64, phases: &[Phase], start: Memory, end: Memory) -> Section {

@@ -52,9 +52,10 @@ pub(crate) fn run(binary: &Path, scrapes: u32) -> Result<Section> {
     let mut agent = Agent::start(binary, &tree, &containers)?;
     interrupt::sleep(Duration::from_secs(12))?;
     let client = agent.client();
-    let known = client.sum("snug_container_info")?;
+    let metrics = client.metrics()?;
+    let known = metrics.sum("snug_container_info");
     ensure!(known >= CONTAINERS as f64, "the agent knows {known} of {CONTAINERS} containers");
-    let series = client.sum("snug_agent_series")?;
+    let series = metrics.sum("snug_agent_series");
 
     let mut costs = vec![Cost::default(); KINDS.len()];
     let mut baselines = Vec::new();
