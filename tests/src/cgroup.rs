@@ -1,6 +1,7 @@
 //! cgroups of the tests' own, in every hierarchy that the agent samples.
 
 use std::{
+    cell::Cell,
     fs, io,
     path::{Path, PathBuf},
     process, thread,
@@ -71,6 +72,8 @@ impl Host {
 pub struct Cgroup {
     host: Host,
     path: String,
+    /// Whether children get controllers.
+    distributes: Cell<bool>,
 }
 
 impl Cgroup {
@@ -79,7 +82,8 @@ impl Cgroup {
     /// # Panics
     /// When it cannot be made.
     pub fn new(host: &Host, name: &str) -> Self {
-        let own = Self { host: host.clone(), path: format!("/snug-test-{}-{name}", process::id()) };
+        let path = format!("/snug-test-{}-{name}", process::id());
+        let own = Self { host: host.clone(), path, distributes: Cell::new(false) };
         for hierarchy in host.sampled() {
             distribute(&hierarchy.mount, hierarchy.version);
         }
@@ -92,10 +96,14 @@ impl Cgroup {
     /// # Panics
     /// When it cannot be made.
     pub fn child(&self, name: &str) -> Self {
-        for hierarchy in self.host.sampled() {
-            distribute(&self.directory(hierarchy), hierarchy.version);
+        // Once only: the kernel has this wait for all dying cgroups.
+        if !self.distributes.replace(true) {
+            for hierarchy in self.host.sampled() {
+                distribute(&self.directory(hierarchy), hierarchy.version);
+            }
         }
-        let child = Self { host: self.host.clone(), path: format!("{}/{name}", self.path) };
+        let path = format!("{}/{name}", self.path);
+        let child = Self { host: self.host.clone(), path, distributes: Cell::new(false) };
         child.make();
         child
     }

@@ -23,6 +23,9 @@ pub const ENTRY: &str = "worker_entry";
 /// Set for a worker, so that the test is none in a normal run.
 const VARIABLE: &str = "SNUG_TEST_WORKER";
 
+/// A worker's first answer.
+const READY: &str = "ready";
+
 /// What begins an answer: the test harness prints lines of its own.
 const ANSWER: char = '@';
 
@@ -106,9 +109,14 @@ pub fn answer(text: impl std::fmt::Display) {
 pub struct Worker(Respawned);
 
 impl Worker {
-    /// Starts one that waits for orders.
+    /// Starts one and waits until it waits for orders: what starting costs is over then.
+    ///
+    /// # Panics
+    /// When it cannot be started.
     pub fn start() -> Self {
-        Self(Respawned::start(ENTRY, VARIABLE, "1"))
+        let mut worker = Respawned::start(ENTRY, VARIABLE, "1");
+        assert_eq!(worker.answer().as_deref(), Some(READY));
+        Self(worker)
     }
 
     /// Its process id.
@@ -205,8 +213,8 @@ impl Job {
         })
     }
 
-    /// Does it; memory that is to be kept goes into `kept`.
-    fn run(&self, kept: &mut Vec<Vec<u8>>) -> u64 {
+    /// Does it; what is to last goes into `kept`.
+    fn run(&self, kept: &mut Kept) -> u64 {
         match self {
             Self::Spin { cpu_ms, threads } => spin(Duration::from_millis(*cpu_ms), *threads),
             Self::Pulse { times, cpu_ms, sleep_ms } => (0..*times)
@@ -217,7 +225,7 @@ impl Job {
                 })
                 .sum(),
             Self::Touch { bytes } => {
-                kept.push(touched(*bytes));
+                kept.memory.push(touched(*bytes));
                 *bytes
             }
             Self::Flap { bytes, for_ms } => {
@@ -229,9 +237,16 @@ impl Job {
                 }
                 *bytes
             }
-            Self::Cache { file, bytes } => cache(file, *bytes),
+            Self::Cache { file, bytes } => cache(file, *bytes, &mut kept.files),
         }
     }
+}
+
+/// What a worker keeps until it ends.
+#[derive(Default)]
+struct Kept {
+    memory: Vec<Vec<u8>>,
+    files: Vec<File>,
 }
 
 /// Carries out orders until there are no more, if this process is a worker; else returns at once.
@@ -242,7 +257,8 @@ pub fn entry() {
     if env::var_os(VARIABLE).is_none() {
         return;
     }
-    let mut kept = Vec::new();
+    let mut kept = Kept::default();
+    answer(READY);
     for line in io::stdin().lines() {
         let line = line.unwrap();
         let job = Job::parse(&line).unwrap_or_else(|| panic!("not a job: {line:?}"));
@@ -276,15 +292,21 @@ fn touched(bytes: u64) -> Vec<u8> {
     black_box(memory)
 }
 
-fn cache(path: &Path, bytes: u64) -> u64 {
+/// The file stays open: the kernel drops the pages of a disk that nobody has open.
+fn cache(path: &Path, bytes: u64, kept: &mut Vec<File>) -> u64 {
     let is_device = fs::metadata(path).is_ok_and(|about| about.file_type().is_block_device());
-    if is_device {
-        return io::copy(&mut File::open(path).unwrap().take(bytes), &mut io::sink()).unwrap();
-    }
-    let mut file = File::create(path).unwrap();
-    let written = io::copy(&mut io::repeat(7).take(bytes), &mut file).unwrap();
-    file.sync_all().unwrap();
-    written
+    let (file, cached) = if is_device {
+        let file = File::open(path).unwrap();
+        let read = io::copy(&mut (&file).take(bytes), &mut io::sink()).unwrap();
+        (file, read)
+    } else {
+        let mut file = File::create(path).unwrap();
+        let written = io::copy(&mut io::repeat(7).take(bytes), &mut file).unwrap();
+        file.sync_all().unwrap();
+        (file, written)
+    };
+    kept.push(file);
+    cached
 }
 
 /// A file whose pages in the cache are file cache to the kernel.
@@ -310,9 +332,9 @@ pub fn cache_file() -> Result<CacheFile, String> {
         }
     }
     let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let mut names = devices.map(|device| device.file_name()).filter(|name| {
-        ["nvme", "vd", "sd"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix))
-    });
+    let mut names = devices
+        .map(|device| device.file_name())
+        .filter(|name| ["nvme", "vd", "sd"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)));
     let name = names.next().ok_or("no disk whose pages could be cached")?;
     Ok(CacheFile { path: Path::new("/dev").join(name), _folder: None })
 }

@@ -57,6 +57,8 @@ pub(crate) fn build_test(name: &str, object: &Path) -> Result<PathBuf> {
     make_static(&mut cargo).env(OBJECT_VARIABLE, object);
     // The program goes into virtual machines: names of functions are enough for a backtrace.
     cargo.env("CARGO_PROFILE_TEST_STRIP", "debuginfo");
+    // Emulated processors are slow.
+    cargo.env("CARGO_PROFILE_TEST_OPT_LEVEL", "1");
     cargo.stderr(std::process::Stdio::inherit());
     let printed = command::capture(&mut cargo)?;
     let program = executable_of(&printed, name)

@@ -13,8 +13,8 @@ const MIB: u64 = 1 << 20;
 
 /// The cgroup, and a worker in it that waits.
 pub(crate) struct Busy {
-    pub(crate) worker: Worker,
     pub(crate) cgroup: Cgroup,
+    _worker: Worker,
     _cached: CacheFile,
 }
 
@@ -42,6 +42,6 @@ impl Busy {
             worker.run(&Job::Spin { cpu_ms: 30, threads: 4 }).unwrap();
             (row(&cgroup.bandwidth_stat(), "nr_throttled") > 0).then_some(())
         });
-        Some(Self { worker, cgroup, _cached: cached })
+        Some(Self { cgroup, _worker: worker, _cached: cached })
     }
 }

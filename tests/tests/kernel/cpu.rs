@@ -15,19 +15,28 @@ fn measure(name: &str, threads: u64) {
     let cgroup = Cgroup::new(&host, name);
     let mut worker = Worker::start();
     cgroup.add(worker.pid());
-    let before = row(&cgroup.cpu_stat(), "usage_usec") * 1_000;
-    let by_its_clock = worker.run(&Job::Spin { cpu_ms: 1_000, threads }).unwrap();
-    worker.kill();
+    let mut spin = |cpu_ms| {
+        let before = row(&cgroup.cpu_stat(), "usage_usec") * 1_000;
+        let by_its_clock = worker.run(&Job::Spin { cpu_ms, threads }).unwrap();
+        let usage = values_of(&driver.round(), cgroup.path()).cpu.unwrap().usage_ns;
+        (usage - before, by_its_clock)
+    };
+    // Taking the order and answering costs some, too, and under emulation a lot.
+    let (little, by_its_clock) = spin(1);
+    let overhead = little.saturating_sub(by_its_clock);
+    let (used, by_its_clock) = spin(1_000);
+    let allowed = by_its_clock / 100 + 3 * overhead + 1_000_000;
+    assert!(
+        used.abs_diff(by_its_clock) < allowed,
+        "{used} ns published, {by_its_clock} ns used, {allowed} allowed"
+    );
 
+    worker.kill();
     let published = driver.round();
     assert_eq!(source_of(&published, Measurement::Cpu).source, Source::Kernel);
     let usage = values_of(&published, cgroup.path()).cpu.unwrap().usage_ns;
     let file = row(&cgroup.cpu_stat(), "usage_usec");
     assert_eq!(usage / 1_000, file, "nobody works any more: equal to the microsecond");
-    // The end of the process costs some, too.
-    let used = usage - before;
-    let allowed = by_its_clock / 100 + 5_000_000;
-    assert!(used.abs_diff(by_its_clock) < allowed, "{used} ns published, {by_its_clock} ns used");
 }
 
 #[test]
@@ -54,7 +63,10 @@ fn while_the_work_goes_on() {
         let published = driver.round();
         let usage = values_of(&published, cgroup.path()).cpu.unwrap().usage_ns;
         let after = row(&cgroup.cpu_stat(), "usage_usec");
-        assert!((before..=after).contains(&(usage / 1_000)), "{usage} ns, {before} to {after} µs in the file");
+        assert!(
+            (before..=after).contains(&(usage / 1_000)),
+            "{usage} ns, {before} to {after} µs in the file"
+        );
         usages.push(usage);
         std::thread::sleep(std::time::Duration::from_millis(20));
     }

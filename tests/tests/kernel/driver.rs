@@ -46,10 +46,7 @@ impl Driver {
     }
 
     /// With this command line. `None` if the kernel half is asked for and does not run here.
-    pub(crate) fn start(
-        options: &[&str],
-        adjust_offsets: Option<fn(&mut Offsets)>,
-    ) -> Option<Self> {
+    pub(crate) fn start(options: &[&str], adjust_offsets: Option<fn(&mut Offsets)>) -> Option<Self> {
         let mut config = configured(options);
         config.working_set_interval = Duration::ZERO;
         let published = Arc::new(ArcSwapOption::empty());
@@ -106,9 +103,7 @@ impl Running {
 
     /// What is published now.
     pub(crate) fn published(&self) -> Arc<Published> {
-        snug_tests::wait::until("a first publication", Duration::from_secs(20), || {
-            self.published.load_full()
-        })
+        snug_tests::wait::until("a first publication", Duration::from_secs(20), || self.published.load_full())
     }
 }
 

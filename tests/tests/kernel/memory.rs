@@ -31,8 +31,7 @@ fn usage_peak_limit_and_working_set_equal_the_files() {
 
     // The worker waits: what the kernel does to its memory on the side comes to rest soon.
     let usage = || number(&cgroup.memory_file("memory.current", "memory.usage_in_bytes"));
-    let inactive =
-        || row(&cgroup.memory_file("memory.stat", "memory.stat"), inactive_file(host.unified()));
+    let inactive = || row(&cgroup.memory_file("memory.stat", "memory.stat"), inactive_file(host.unified()));
     for tries in 1.. {
         let before = (usage(), inactive());
         let published = driver.round();
@@ -110,11 +109,8 @@ fn swap_is_what_the_files_say() {
     let limit = if host.unified() { 8 * MIB } else { 72 * MIB };
     assert_eq!(swap.limit_bytes, Some(limit));
     let used = number(&cgroup.memory_file("memory.swap.current", "memory.memsw.usage_in_bytes"));
-    let used = if host.unified() {
-        used
-    } else {
-        used - number(&cgroup.memory_file("", "memory.usage_in_bytes"))
-    };
+    let used =
+        if host.unified() { used } else { used - number(&cgroup.memory_file("", "memory.usage_in_bytes")) };
     assert_eq!((swap.usage_bytes, used), (0, 0), "far below the limit nothing is swapped");
 }
 

@@ -87,8 +87,7 @@ fn names_arrive_also_when_they_come_late() {
     let Some(host) = host() else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pods.json");
-    let web =
-        pod("web-5d4f8b7c9-xk2lp", UID, Some(("ReplicaSet", "web-5d4f8b7c9")), &json!({}), &id('a'));
+    let web = pod("web-5d4f8b7c9-xk2lp", UID, Some(("ReplicaSet", "web-5d4f8b7c9")), &json!({}), &id('a'));
     let source = json!({"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": CONFIG_HASH});
     let api = pod("api-node-a", STATIC_UID, None, &source, &id('c'));
     write(&file, &[web.clone(), api.clone()]);

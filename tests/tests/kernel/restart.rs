@@ -61,8 +61,7 @@ pub(crate) fn entry() {
     let (_stop, stopped) = UnixStream::pair().unwrap();
     thread::spawn(move || sampler.run(&stopped));
     for path in io::stdin().lines() {
-        let view: Arc<Published> =
-            until("a publication", Duration::from_secs(20), || published.load_full());
+        let view: Arc<Published> = until("a publication", Duration::from_secs(20), || published.load_full());
         answer(serde_json::to_string(&Report::of(&view, &path.unwrap())).unwrap());
     }
     std::process::exit(0);

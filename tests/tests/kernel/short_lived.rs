@@ -107,15 +107,16 @@ fn the_end_is_counted_when_all_hierarchies_have_told_theirs() {
         assert!(row_of(&published, cgroup.path()).is_none(), "the row goes with the first hierarchy");
         workload_of(&published, cgroup.path())
     };
-    let (last, others) = host.sampled().into_iter().rev().fold((None, Vec::new()), |(last, mut others), one| {
-        // The first hierarchy is removed first, the one with the memory last.
-        if host.hierarchies.memory() == Some(one) {
-            (Some(one), others)
-        } else {
-            others.push(one);
-            (last, others)
-        }
-    });
+    let (last, others) =
+        host.sampled().into_iter().rev().fold((None, Vec::new()), |(last, mut others), one| {
+            // The first hierarchy is removed first, the one with the memory last.
+            if host.hierarchies.memory() == Some(one) {
+                (Some(one), others)
+            } else {
+                others.push(one);
+                (last, others)
+            }
+        });
     for hierarchy in others.iter().rev() {
         cgroup.remove_from(hierarchy);
     }

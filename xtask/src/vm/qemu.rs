@@ -93,6 +93,10 @@ impl Qemu {
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-smp").arg(boot.cpus.to_string()).arg("-m").arg(format!("{}M", boot.memory_mib));
         command.arg("-serial").arg(format!("file:{}", log.display()));
+        // A disk of zeros: without one a guest has no pages of files that its kernel could drop.
+        command
+            .args(["-blockdev", "driver=null-co,node-name=zeros,size=268435456,read-zeroes=on,read-only=on"]);
+        command.args(["-device", "nvme,drive=zeros,serial=zeros"]);
         command.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.initramfs);
         command.arg("-append").arg(kernel_arguments(host::tsc_khz()));
         command.stdin(Stdio::null());
