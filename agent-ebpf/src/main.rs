@@ -7,7 +7,11 @@
 )]
 
 #[cfg(target_arch = "bpf")]
-mod programs;
+mod lifecycle;
+#[cfg(target_arch = "bpf")]
+mod read;
+#[cfg(target_arch = "bpf")]
+mod snapshot;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {

@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// The address is taken or not this host's.
-    #[error("cannot listen on {address}: {source}; give --listen another address")]
+    #[error("cannot listen on {address}; give --listen another address")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -36,7 +36,7 @@ pub enum AgentError {
     #[error(transparent)]
     Serve(#[from] ServeError),
     /// A thread, pipe, signal handler or runtime could not be had.
-    #[error("cannot set up {what}: {source}")]
+    #[error("cannot set up {what}")]
     System {
         /// What.
         what: &'static str,
@@ -44,7 +44,7 @@ pub enum AgentError {
         source: io::Error,
     },
     /// The sampling thread ended by itself.
-    #[error("sampling ended: {0}")]
+    #[error("sampling ended")]
     Sampling(#[source] io::Error),
 }
 

@@ -14,39 +14,66 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where an agent is and how to ask it.
 #[derive(Debug)]
-pub(crate) struct Agent {
+pub struct Agent {
     url: String,
     client: ureq::Agent,
 }
 
 /// One look at the metrics.
 #[derive(Debug)]
-pub(crate) struct Scrape {
-    pub(crate) at: Instant,
-    pub(crate) samples: Vec<Sample>,
+pub struct Scrape {
+    /// When the answer began.
+    pub at: Instant,
+    /// Every line with a value.
+    pub samples: Vec<Sample>,
 }
 
 /// Why an agent's metrics could not be had.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AgentError {
+pub enum AgentError {
+    /// No answer.
     #[error(
         "cannot reach the agent at {url}: {source}; is snug-agent running there, and does its `listen` address take connections from here?"
     )]
-    Unreachable { url: String, source: Box<ureq::Error> },
+    Unreachable {
+        /// The address that was asked.
+        url: String,
+        /// What failed.
+        source: Box<ureq::Error>,
+    },
+    /// Not the metrics' address.
     #[error(
         "{url} answers {status}; --agent takes the agent's address without a path, such as http://127.0.0.1:9750"
     )]
-    Status { url: String, status: u16 },
+    Status {
+        /// The address that was asked.
+        url: String,
+        /// The status of its answer.
+        status: u16,
+    },
+    /// Not the text format.
     #[error("{url}: {source}; is it a snug-agent?")]
-    Format { url: String, source: exposition::ParseError },
+    Format {
+        /// The address that was asked.
+        url: String,
+        /// The line.
+        source: exposition::ParseError,
+    },
+    /// Somebody else's metrics.
     #[error(
         "{url} has no snug_… metrics; is it a snug-agent, and do its `metrics-allow` and `metrics-deny` let them through?"
     )]
-    NotSnug { url: String },
+    NotSnug {
+        /// The address that was asked.
+        url: String,
+    },
 }
 
 /// Checks `--agent`: a plain HTTP address.
-pub(crate) fn parse_address(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// With what is wrong and what is allowed.
+pub fn parse_address(text: &str) -> Result<String, String> {
     const WANTED: &str = "allowed is http://HOST:PORT, such as http://127.0.0.1:9750";
     let uri: Uri = text.parse().map_err(|error| format!("{error}; {WANTED}"))?;
     match uri.scheme_str() {
@@ -61,7 +88,8 @@ pub(crate) fn parse_address(text: &str) -> Result<String, String> {
 }
 
 impl Agent {
-    pub(crate) fn new(address: &str) -> Self {
+    /// Of an address that [`parse_address`] has let through.
+    pub fn new(address: &str) -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
@@ -70,7 +98,11 @@ impl Agent {
         Self { url: format!("{address}/metrics"), client: config.into() }
     }
 
-    pub(crate) fn scrape(&self) -> Result<Scrape, AgentError> {
+    /// Asks for its metrics.
+    ///
+    /// # Errors
+    /// When there is no answer, or not the answer of an agent.
+    pub fn scrape(&self) -> Result<Scrape, AgentError> {
         let Self { url, client } = self;
         let unreachable = |source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) };
         let mut response = client.get(url).header("Accept", ACCEPT).call().map_err(unreachable)?;

@@ -6,15 +6,18 @@
 
 /// One line with a value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Sample {
-    pub(crate) name: String,
-    pub(crate) labels: Vec<(String, String)>,
-    pub(crate) value: f64,
+pub struct Sample {
+    /// The metric's name.
+    pub name: String,
+    /// Names and values, as they stand on the line.
+    pub labels: Vec<(String, String)>,
+    /// The value, in the unit that the name ends in.
+    pub value: f64,
 }
 
 impl Sample {
     /// A label's value; empty when it is absent, which is the same to Prometheus.
-    pub(crate) fn label(&self, name: &str) -> &str {
+    pub fn label(&self, name: &str) -> &str {
         self.labels.iter().find(|(label, _)| label == name).map_or("", |(_, value)| value)
     }
 }
@@ -22,13 +25,18 @@ impl Sample {
 /// A line that is not of the format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} is not Prometheus text format: {why}")]
-pub(crate) struct ParseError {
-    pub(crate) line: usize,
-    pub(crate) why: &'static str,
+pub struct ParseError {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub why: &'static str,
 }
 
 /// Reads a page. Comments, types and timestamps are passed over.
-pub(crate) fn parse(page: &str) -> Result<Vec<Sample>, ParseError> {
+///
+/// # Errors
+/// When a line is not of the format.
+pub fn parse(page: &str) -> Result<Vec<Sample>, ParseError> {
     let mut samples = Vec::new();
     for (at, line) in page.lines().enumerate() {
         let line = line.trim_matches([' ', '\t']);

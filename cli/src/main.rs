@@ -1,13 +1,9 @@
 //! The `snug` command.
 
-mod agent;
-mod exposition;
-mod top;
-mod units;
-
 use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use snug::top;
 
 /// What containers really need.
 #[derive(Debug, Parser)]

@@ -1,15 +1,15 @@
 //! Numbers as people read them.
 
 /// Shown where nothing was measured or there is no limit.
-pub(crate) const NONE: &str = "-";
+pub const NONE: &str = "-";
 
 /// Cores: thousandths below one (`250m`), two digits above (`1.50`).
-pub(crate) fn cores(cores: f64) -> String {
+pub fn cores(cores: f64) -> String {
     if cores.abs() < 0.9995 { format!("{:.0}m", cores * 1000.0) } else { format!("{cores:.2}") }
 }
 
 /// Bytes in powers of 1024, with three significant digits where there is a fraction: `64Mi`, `1.5Gi`.
-pub(crate) fn bytes(bytes: f64) -> String {
+pub fn bytes(bytes: f64) -> String {
     const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let mut value = bytes;
     let mut unit = UNITS[0];
@@ -33,7 +33,7 @@ pub(crate) fn bytes(bytes: f64) -> String {
 }
 
 /// A share as a percentage.
-pub(crate) fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 

@@ -1,7 +1,9 @@
 //! Guards and helpers that the whole-system tests share.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails here is a failed test")]
 
+pub mod agent;
 pub mod cgroup;
+pub mod exposition;
 pub mod wait;
 pub mod worker;
 

@@ -24,6 +24,8 @@ pub(crate) struct Programs {
     pub(crate) agent: PathBuf,
     /// `snug`
     pub(crate) cli: PathBuf,
+    /// The kernel half that the agent embeds.
+    pub(crate) object: PathBuf,
 }
 
 /// Runs the task.
@@ -38,41 +40,68 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
 /// Builds everything and tells where it is.
 pub(crate) fn build() -> Result<Programs> {
     let object = build_ebpf::build_default()?;
-    let mut cargo = command::cargo();
-    cargo.args(["build", "--quiet", "--release", "--package", "snug-agent", "--package", "snug"]);
-    command::run(make_static(&mut cargo).env(OBJECT_VARIABLE, object))?;
+    let mut cargo = static_cargo("build", &object);
+    cargo.args(["--quiet", "--release", "--package", "snug-agent", "--package", "snug"]);
+    command::run(&mut cargo)?;
     let folder = workspace::target_dir().join(toolchain::host_target()).join("release");
-    let programs = Programs { agent: folder.join("snug-agent"), cli: folder.join("snug") };
+    let programs = Programs { agent: folder.join("snug-agent"), cli: folder.join("snug"), object };
     for program in [&programs.agent, &programs.cli] {
         ensure_static(program)?;
     }
     Ok(programs)
 }
 
+/// Builds `snug-workload`, the program with known use of CPU and memory, and tells where it is.
+///
+/// It needs no kernel half, but shares a package with what does: with the same `object` nothing is built twice.
+pub(crate) fn build_workload(object: &Path) -> Result<PathBuf> {
+    let mut cargo = static_cargo("build", object);
+    cargo.args(["--quiet", "--release", "--package", "snug-tests", "--bin", "snug-workload"]);
+    command::run(&mut cargo)?;
+    let program = workspace::target_dir().join(toolchain::host_target()).join("release/snug-workload");
+    ensure_static(&program)?;
+    Ok(program)
+}
+
 /// Builds a test target of `snug-tests` as a static program, and tells where it is.
 pub(crate) fn build_test(name: &str, object: &Path) -> Result<PathBuf> {
-    let mut cargo = command::cargo();
-    cargo.args(["test", "--no-run", "--quiet", "--package", "snug-tests", "--test", name]);
+    build_target("test", name, object)
+}
+
+/// Builds a bench of `snug-tests` as a static program, optimised, and tells where it is.
+pub(crate) fn build_bench(name: &str, object: &Path) -> Result<PathBuf> {
+    build_target("bench", name, object)
+}
+
+/// Builds a target of this kind, which is also the name of cargo's subcommand and flag for it.
+fn build_target(kind: &str, name: &str, object: &Path) -> Result<PathBuf> {
+    let mut cargo = static_cargo(kind, object);
+    cargo.args(["--no-run", "--quiet", "--package", "snug-tests", &format!("--{kind}"), name]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
-    make_static(&mut cargo).env(OBJECT_VARIABLE, object);
-    // The program goes into virtual machines: names of functions are enough for a backtrace.
-    cargo.env("CARGO_PROFILE_TEST_STRIP", "debuginfo");
-    // Emulated processors are slow.
-    cargo.env("CARGO_PROFILE_TEST_OPT_LEVEL", "1");
     cargo.stderr(std::process::Stdio::inherit());
     let printed = command::capture(&mut cargo)?;
-    let program = executable_of(&printed, name)
+    let program = executable_of(&printed, kind, name)
         .with_context(|| format!("`{}` reported no program", command::line(&cargo)))?;
     ensure_static(&program)?;
     Ok(program)
 }
 
-/// Links the C library in. A named target keeps the flag from build scripts and macros, which must be dynamic.
-fn make_static(cargo: &mut Command) -> &mut Command {
+/// A cargo command that links the C library in and embeds the kernel half. All tests are built like this, so that one
+/// build of the dependencies serves them all and the programs run in virtual machines too.
+///
+/// A named target keeps the flag from build scripts and macros, which must be dynamic.
+pub(crate) fn static_cargo(subcommand: &str, object: &Path) -> Command {
     let target = toolchain::host_target();
     let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
+    let mut cargo = command::cargo();
+    cargo.args([subcommand, "--target", &target]);
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    cargo.env(variable, "-C target-feature=+crt-static").args(["--target", &target])
+    cargo.env(variable, "-C target-feature=+crt-static").env(OBJECT_VARIABLE, object);
+    // What goes into virtual machines should be small; names of functions are enough for a backtrace.
+    cargo.env("CARGO_PROFILE_TEST_STRIP", "debuginfo");
+    // Emulated processors are slow.
+    cargo.env("CARGO_PROFILE_TEST_OPT_LEVEL", "1");
+    cargo
 }
 
 fn ensure_static(program: &Path) -> Result<()> {
@@ -81,13 +110,13 @@ fn ensure_static(program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The program of a test target in cargo's messages.
-fn executable_of(messages: &str, name: &str) -> Option<PathBuf> {
+/// The program of a target of this kind in cargo's messages.
+fn executable_of(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
     messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let target = message.get("target")?;
-        let is_test = target.get("kind")?.as_array()?.iter().any(|kind| kind == "test");
-        let found = is_test && target.get("name")? == name;
+        let of_kind = target.get("kind")?.as_array()?.iter().any(|own| own == kind);
+        let found = of_kind && target.get("name")? == name;
         found.then(|| message.get("executable")?.as_str().map(PathBuf::from)).flatten()
     })
 }
@@ -104,14 +133,13 @@ not json
 {"reason":"compiler-artifact","target":{"kind":["test"],"name":"system"},"executable":"/t/system-1"}
 {"reason":"compiler-artifact","target":{"kind":["test"],"name":"kernel"},"executable":"/t/kernel-2"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable_of(messages, "kernel"), Some(PathBuf::from("/t/kernel-2")));
-        assert_eq!(executable_of(messages, "cluster"), None);
+        assert_eq!(executable_of(messages, "test", "kernel"), Some(PathBuf::from("/t/kernel-2")));
+        assert_eq!(executable_of(messages, "test", "cluster"), None);
     }
 
     #[test]
     fn the_flag_is_the_target_s_alone() {
-        let mut cargo = Command::new("cargo");
-        let line = command::line(make_static(cargo.arg("build")));
+        let line = command::line(&static_cargo("build", Path::new("/o")));
         let target = toolchain::host_target();
         assert!(line.ends_with(&format!("cargo build --target {target}")), "{line}");
         assert!(line.contains("_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static'"), "{line}");

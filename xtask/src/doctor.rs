@@ -177,8 +177,7 @@ fn version_of(program: &str, argument: &str) -> Result<String, String> {
         command::find(program)
     };
     let path = path.ok_or_else(|| format!("no {program}"))?;
-    let printed =
-        command::capture(command::new(&path).arg(argument)).map_err(|error| format!("{error:#}"))?;
+    let printed = command::capture(command::new(&path).arg(argument)).map_err(with_causes)?;
     Ok(format!("{} ({})", printed.lines().next().unwrap_or("silent"), path.display()))
 }
 
@@ -192,13 +191,13 @@ fn debian_rustc() -> Result<String, String> {
 }
 
 fn linker() -> Result<String, String> {
-    let linker = toolchain::linker().map_err(|error| format!("{error:#}"))?;
+    let linker = toolchain::linker().map_err(with_causes)?;
     version_of(&linker.to_string_lossy(), "--version")
 }
 
 fn llvm_pair(rustc: &[&str]) -> Result<String, String> {
-    let rustc = toolchain::rustc_llvm(rustc).map_err(|error| format!("{error:#}"))?;
-    let linker = toolchain::linker_llvm().map_err(|error| format!("{error:#}"))?;
+    let rustc = toolchain::rustc_llvm(rustc).map_err(with_causes)?;
+    let linker = toolchain::linker_llvm().map_err(with_causes)?;
     match llvm_mismatch(rustc, linker) {
         None => Ok(format!("rustc {rustc}, bpf-linker {linker}: they fit")),
         Some(mismatch) => Err(mismatch),
@@ -225,11 +224,10 @@ fn nightly() -> Result<String, String> {
 
 fn busybox() -> Result<String, String> {
     let found = version_of(toolchain::BUSYBOX, "--help")?;
-    let needed = crate::elf::needed_libraries(Path::new(toolchain::BUSYBOX));
-    match needed.as_deref() {
-        Ok([]) => Ok(format!("static, {found}")),
-        Ok(_) => Err(format!("{} is not static", toolchain::BUSYBOX)),
-        Err(error) => Err(format!("{error:#}")),
+    let needed = crate::elf::needed_libraries(Path::new(toolchain::BUSYBOX)).map_err(with_causes)?;
+    match needed.as_slice() {
+        [] => Ok(format!("static, {found}")),
+        _ => Err(format!("{} is not static", toolchain::BUSYBOX)),
     }
 }
 
@@ -237,14 +235,14 @@ fn prometheus() -> Result<String, String> {
     match setup::prometheus_folder() {
         Ok(Some(folder)) => version_of(&folder.join("promtool").to_string_lossy(), "--version"),
         Ok(None) => Err("no prometheus with promtool".to_owned()),
-        Err(error) => Err(format!("{error:#}")),
+        Err(error) => Err(with_causes(error)),
     }
 }
 
 fn qemu() -> Result<String, String> {
-    let found = vm::Qemu::find().map_err(|error| format!("{error:#}"))?;
+    let found = vm::Qemu::find().map_err(with_causes)?;
     let qemu = found.ok_or_else(|| format!("no {}", toolchain::QEMU_PROGRAM))?;
-    let version = qemu.version().map_err(|error| format!("{error:#}"))?;
+    let version = qemu.version().map_err(with_causes)?;
     Ok(format!("{version} ({})", qemu.program().display()))
 }
 
@@ -254,7 +252,7 @@ fn kernels() -> Result<String, String> {
         match vm::cached_kernel(*series) {
             Ok(Some(image)) => found.push(image.display().to_string()),
             Ok(None) => return Err(format!("no kernel of {}", series.name())),
-            Err(error) => return Err(format!("{error:#}")),
+            Err(error) => return Err(with_causes(error)),
         }
     }
     Ok(found.join(", "))
@@ -277,9 +275,13 @@ fn readable(path: &Path) -> Result<String, String> {
     }
 }
 
+fn with_causes(error: impl Into<anyhow::Error>) -> String {
+    format!("{:#}", error.into())
+}
+
 fn bpf_syscall() -> Result<String, String> {
-    let map = is_map_supported(aya::maps::MapType::RingBuf).map_err(|error| format!("{error}"))?;
-    let program = is_program_supported(ProgramType::CgroupSkb).map_err(|error| format!("{error}"))?;
+    let map = is_map_supported(aya::maps::MapType::RingBuf).map_err(with_causes)?;
+    let program = is_program_supported(ProgramType::CgroupSkb).map_err(with_causes)?;
     match (map, program) {
         (true, true) => Ok("ring buffers and cgroup_skb programs load".to_owned()),
         (false, _) => Err("the kernel has no ring buffers".to_owned()),

@@ -1,10 +1,12 @@
 //! The project's tasks: `cargo xtask <task>`.
 
 mod apt;
+mod bench;
 mod build;
 mod build_ebpf;
 mod command;
 mod containers;
+mod demo;
 mod doctor;
 mod elf;
 mod host;
@@ -29,6 +31,8 @@ enum Task {
     Build(build::Options),
     Vm(vm::Options),
     Test(test::Options),
+    Bench(bench::Options),
+    Demo(demo::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,8 @@ fn main() -> ExitCode {
         Task::Build(options) => build::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Demo(options) => demo::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -100,7 +100,7 @@ fn ensure_linker() -> Result<()> {
     let version = toolchain::BPF_LINKER_VERSION;
     println!(
         "setup: building bpf-linker {version} into {} to link the kernel half with the LLVM of Debian's rustc \
-         (about a minute)",
+         (one to five minutes)",
         root.display(),
     );
     let started = Instant::now();

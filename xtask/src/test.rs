@@ -71,7 +71,6 @@ impl Stage {
 #[derive(Debug)]
 enum Outcome {
     Passed,
-    Skipped(String),
     Failed(anyhow::Error),
 }
 
@@ -79,7 +78,6 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed => f.write_str("passed"),
-            Self::Skipped(reason) => write!(f, "skipped: {reason}"),
             Self::Failed(error) => write!(f, "FAILED: {error:#}"),
         }
     }
@@ -99,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let started = Instant::now();
         let outcome = setup::ensure_all(stage.needs())
             .and_then(|()| products.run(stage))
-            .unwrap_or_else(Outcome::Failed);
+            .map_or_else(Outcome::Failed, |()| Outcome::Passed);
         let elapsed = started.elapsed();
         println!("== {} {outcome} ({:.1} s)", stage.name(), elapsed.as_secs_f64());
         report.push((stage, outcome, elapsed));
@@ -131,7 +129,7 @@ struct Products {
 }
 
 impl Products {
-    fn run(&self, stage: Stage) -> Result<Outcome> {
+    fn run(&self, stage: Stage) -> Result<()> {
         match stage {
             Stage::Fmt => command::run(command::cargo().args(["fmt", "--all", "--check"]))?,
             Stage::Clippy => {
@@ -145,15 +143,17 @@ impl Products {
                 command::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))?;
             }
             Stage::Unit => {
-                command::run(self.cargo()?.args(["test", "--workspace", "--exclude", "snug-tests"]))?;
-                command::run(self.cargo()?.args(["test", "--package", "snug-tests", "--lib"]))?;
+                let tests = || Ok::<_, anyhow::Error>(build::static_cargo("test", self.object()?));
+                command::run(tests()?.args(["--workspace", "--exclude", "snug-tests"]))?;
+                let of_tests = ["--package", "snug-tests", "--lib", "--test", "architecture"];
+                command::run(tests()?.args(of_tests))?;
             }
             Stage::Toolchain => compare_toolchains()?,
-            Stage::Kernel => return self.kernel_on_host(),
-            Stage::Vm => return self.kernel_in_machines(),
-            Stage::System => return self.system(),
+            Stage::Kernel => self.kernel_on_host()?,
+            Stage::Vm => self.kernel_in_machines()?,
+            Stage::System => self.system()?,
         }
-        Ok(Outcome::Passed)
+        Ok(())
     }
 
     /// Cargo with the object to embed: the same for all stages, so that none rebuilds what another built.
@@ -172,21 +172,14 @@ impl Products {
         built_once(&self.kernel_tests, || build::build_test("kernel", object))
     }
 
-    fn kernel_on_host(&self) -> Result<Outcome> {
-        if !test_target_exists("kernel") {
-            return Ok(no_target("kernel"));
-        }
+    fn kernel_on_host(&self) -> Result<()> {
         let mut tests = command::new(self.kernel_tests()?);
         tests.arg("--test-threads=1");
         tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
-        command::run(&mut tests)?;
-        Ok(Outcome::Passed)
+        command::run(&mut tests)
     }
 
-    fn kernel_in_machines(&self) -> Result<Outcome> {
-        if !test_target_exists("kernel") {
-            return Ok(no_target("kernel"));
-        }
+    fn kernel_in_machines(&self) -> Result<()> {
         let mut guest = vm::Guest::new(self.kernel_tests()?, &["--test-threads=1".to_owned()])?;
         // Minutes on an emulated processor, and more beside other work.
         guest.timeout = Duration::from_secs(600);
@@ -202,23 +195,19 @@ impl Products {
             failures.extend(guest.run_and_report(*series).err().map(|error| format!("{error:#}")));
         }
         ensure!(failures.is_empty(), "{}", failures.join("; "));
-        Ok(Outcome::Passed)
+        Ok(())
     }
 
-    fn system(&self) -> Result<Outcome> {
-        if !test_target_exists("system") {
-            return Ok(no_target("system"));
-        }
+    fn system(&self) -> Result<()> {
         let programs = build::build()?;
         let folder =
             setup::prometheus_folder()?.context("no promtool: run `cargo xtask setup prometheus`")?;
-        let mut tests = self.cargo()?;
-        tests.args(["test", "--package", "snug-tests", "--test", "system", "--", "--test-threads=1"]);
+        let mut tests = command::new(&build::build_test("system", self.object()?)?);
+        tests.arg("--test-threads=1");
         tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
         tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
         tests.env("PATH", path_with(&folder)?);
-        command::run(&mut tests)?;
-        Ok(Outcome::Passed)
+        command::run(&mut tests)
     }
 }
 
@@ -231,15 +220,6 @@ fn built_once(
         Ok(path) => Ok(path),
         Err(error) => Err(anyhow!("{error}")),
     }
-}
-
-fn test_target_exists(name: &str) -> bool {
-    let folder = workspace::root().join("tests/tests");
-    folder.join(format!("{name}.rs")).is_file() || folder.join(name).join("main.rs").is_file()
-}
-
-fn no_target(name: &str) -> Outcome {
-    Outcome::Skipped(format!("there is no tests/tests/{name}.rs"))
 }
 
 fn path_with(folder: &Path) -> Result<OsString> {
@@ -281,9 +261,8 @@ mod tests {
     fn one_failed_stage_fails_the_run_and_is_named() {
         let second = Duration::from_secs(1);
         let passed = (Stage::Fmt, Outcome::Passed, second);
-        let skipped = (Stage::System, Outcome::Skipped("no target".into()), second);
         let failed = (Stage::Unit, Outcome::Failed(anyhow!("a test failed")), second);
-        assert!(summarize(&[passed, skipped]).is_ok());
+        assert!(summarize(&[passed]).is_ok());
         let error = summarize(&[(Stage::Fmt, Outcome::Passed, second), failed]).unwrap_err();
         assert_eq!(error.to_string(), "failed: unit");
     }

@@ -112,12 +112,16 @@ impl Offsets {
 pub const HAS_CPU: u32 = 1;
 /// The record has CFS bandwidth (`cfs_*`).
 pub const HAS_THROTTLING: u32 = 1 << 1;
-/// The record has memory usage, peak and limit, events and the working set's inactive file.
+/// The record has memory usage, peak and limit, swap and events.
 pub const HAS_MEMORY: u32 = 1 << 2;
 /// The record has pressure.
 pub const HAS_PRESSURE: u32 = 1 << 3;
 /// The record has tasks.
 pub const HAS_PIDS: u32 = 1 << 4;
+/// The record has the working set's inactive file; only together with [`HAS_MEMORY`].
+pub const HAS_WORKING_SET: u32 = 1 << 5;
+/// Every group of fields.
+pub const HAS_ALL: u32 = HAS_CPU | HAS_THROTTLING | HAS_MEMORY | HAS_PRESSURE | HAS_PIDS | HAS_WORKING_SET;
 
 /// Everything the kernel keeps of one cgroup, as it keeps it: memory in pages, time in nanoseconds.
 #[repr(C)]

@@ -5,7 +5,10 @@ use std::io::{self, IsTerminal as _};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, util::TryInitError};
 use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use super::options::{Config, LogFormat};
+use super::options::{Config, EbpfLog, LogFormat};
+
+/// What the kernel programs' messages go by: the crate that they are in.
+const KERNEL_HALF: &str = "snug_ebpf";
 
 /// Why the log cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -23,13 +26,14 @@ pub enum LoggingError {
     AlreadySet(#[from] TryInitError),
 }
 
-/// Sets up the log of this process as `log` and `log-format` say.
+/// Sets up the log of this process as `log`, `log-format` and `ebpf-log` say. The kernel programs' messages come through
+/// the `log` crate, which the subscriber takes up.
 ///
 /// # Errors
 ///
 /// When the directives are wrong, or a log is already set up.
 pub fn init(config: &Config) -> Result<(), LoggingError> {
-    let filter = EnvFilter::try_new(&config.log)
+    let filter = EnvFilter::try_new(directives(config))
         .map_err(|source| LoggingError::Directives { directives: config.log.clone(), source })?;
     let registry = tracing_subscriber::registry().with(filter);
     match config.log_format {
@@ -42,4 +46,17 @@ pub fn init(config: &Config) -> Result<(), LoggingError> {
         }
     }
     Ok(())
+}
+
+/// `ebpf-log` alone suffices to see the kernel programs' messages; a directive of `log` about them still wins.
+fn directives(config: &Config) -> String {
+    let level = match config.ebpf_log {
+        EbpfLog::Off => return config.log.clone(),
+        EbpfLog::Error => "error",
+        EbpfLog::Warn => "warn",
+        EbpfLog::Info => "info",
+        EbpfLog::Debug => "debug",
+        EbpfLog::Trace => "trace",
+    };
+    format!("{KERNEL_HALF}={level},{}", config.log)
 }

@@ -26,6 +26,9 @@ use super::{
 };
 use crate::store::published::Published;
 
+/// Bytes collected before they are passed on.
+const BUFFER: usize = 8 * 1024;
+
 /// The text formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -66,12 +69,14 @@ impl Scrape {
         let counts = Arc::new(Mutex::new(SeriesCounts::default()));
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Catalogue { scrape: self, counts: Arc::clone(&counts) }));
-        let mut sink = IoSink { out, error: None };
+        let mut sink = IoSink { out, buffer: Vec::with_capacity(2 * BUFFER), error: None };
         let encoded = match format {
             Format::OpenMetrics => text::encode(&mut sink, &registry),
             Format::Text => text::encode(&mut ToText::new(&mut sink), &registry),
         };
-        encoded.map_err(|_| sink.error.take().unwrap_or_else(|| io::Error::other("encoding failed")))?;
+        encoded
+            .and_then(|()| sink.send())
+            .map_err(|_| sink.error.take().unwrap_or_else(|| io::Error::other("encoding failed")))?;
         Ok(*counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -266,18 +271,28 @@ impl EncodeLabelSet for Labels<'_> {
     }
 }
 
-/// Lets prometheus-client write bytes, and keeps the error that `fmt` cannot carry.
+/// Lets prometheus-client write bytes, a few at a time as it does, and keeps the error that `fmt` cannot carry.
 struct IoSink<'a> {
     out: &'a mut dyn Write,
+    buffer: Vec<u8>,
     error: Option<io::Error>,
+}
+
+impl IoSink<'_> {
+    fn send(&mut self) -> fmt::Result {
+        let sent = self.out.write_all(&self.buffer);
+        self.buffer.clear();
+        sent.map_err(|error| {
+            self.error = Some(error);
+            fmt::Error
+        })
+    }
 }
 
 impl fmt::Write for IoSink<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.out.write_all(text.as_bytes()).map_err(|error| {
-            self.error = Some(error);
-            fmt::Error
-        })
+        self.buffer.extend_from_slice(text.as_bytes());
+        if self.buffer.len() >= BUFFER { self.send() } else { Ok(()) }
     }
 }
 
@@ -317,6 +332,11 @@ impl<W: fmt::Write> ToText<W> {
 
 impl<W: fmt::Write> fmt::Write for ToText<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // The many small writes within a sample; the encoder writes line ends by themselves.
+        if !self.line_start && !self.in_header {
+            self.line_start = text.ends_with('\n');
+            return self.out.write_str(text);
+        }
         for piece in text.split_inclusive('\n') {
             if self.line_start {
                 self.in_header = piece.starts_with('#');

@@ -4,13 +4,18 @@ use std::{
     future::Future,
     io::{self, BufWriter, Write},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use flate2::{Compression, write::GzEncoder};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use tokio::{sync::mpsc, time::Sleep};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError},
+    time::{Sleep, timeout},
+};
 
 /// Bytes per piece. One scrape holds [`PIECES`] of them, two more, and the compressor.
 const PIECE: usize = 32 * 1024;
@@ -25,6 +30,40 @@ pub(super) enum BodyError {
     /// The client took too long.
     #[error("the client did not read the response within {0:?}")]
     Slow(Duration),
+}
+
+/// How long one exposition may keep its turn while its client has to read first, all in all.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The right to encode, which few have at a time. Who waits for a slow client lends it to others meanwhile.
+pub(super) struct Turn {
+    turns: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
+    patience: Duration,
+}
+
+impl Turn {
+    /// Waits for a turn. `None` when there will be no more.
+    pub(super) async fn wait_for(turns: &Arc<Semaphore>) -> Option<Self> {
+        let turns = Arc::clone(turns);
+        let held = Some(Arc::clone(&turns).acquire_owned().await.ok()?);
+        Some(Self { turns, held, patience: PATIENCE })
+    }
+
+    /// Waits for something that depends on the client.
+    async fn while_waiting<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        let mut wait = std::pin::pin!(wait);
+        let begun = Instant::now();
+        let done = timeout(self.patience, wait.as_mut()).await;
+        self.patience = self.patience.saturating_sub(begun.elapsed());
+        if let Ok(done) = done {
+            return done;
+        }
+        self.held = None;
+        let done = wait.await;
+        self.held = Arc::clone(&self.turns).acquire_owned().await.ok();
+        done
+    }
 }
 
 enum Piece {
@@ -43,14 +82,20 @@ enum Encoding {
 
 struct PieceWriter {
     pieces: mpsc::Sender<Piece>,
+    turn: Turn,
     buffer: Vec<u8>,
 }
 
 impl PieceWriter {
-    fn send(&self, piece: Piece) -> io::Result<()> {
-        self.pieces
-            .blocking_send(piece)
-            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client went away"))
+    fn send(&mut self, piece: Piece) -> io::Result<()> {
+        let sent = match self.pieces.try_send(piece) {
+            Err(TrySendError::Full(piece)) => {
+                let Self { pieces, turn, .. } = self;
+                Handle::current().block_on(turn.while_waiting(pieces.send(piece))).is_ok()
+            }
+            result => result.is_ok(),
+        };
+        if sent { Ok(()) } else { Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client went away")) }
     }
 
     fn send_buffer(&mut self) -> io::Result<()> {
@@ -77,9 +122,10 @@ impl Write for PieceWriter {
 }
 
 impl Output {
-    /// Make this on the thread that writes: a compressor also writes when it is dropped.
-    pub(super) fn new(pieces: Pieces, gzip: bool) -> Self {
-        let writer = PieceWriter { pieces: pieces.0, buffer: Vec::with_capacity(PIECE) };
+    /// Make this on the thread that writes, one of the runtime's for what blocks: a compressor also writes when it is
+    /// dropped.
+    pub(super) fn new(pieces: Pieces, turn: Turn, gzip: bool) -> Self {
+        let writer = PieceWriter { pieces: pieces.0, turn, buffer: Vec::with_capacity(PIECE) };
         Self(if gzip {
             let packed = GzEncoder::new(writer, Compression::fast());
             Encoding::Gzip(Box::new(BufWriter::with_capacity(PIECE, packed)))

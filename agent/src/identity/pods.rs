@@ -55,7 +55,7 @@ pub struct SkippedPod {
 #[derive(Debug, Error)]
 pub enum PodsError {
     /// Not JSON, cut short, or without `items`.
-    #[error("not a list of pods in JSON: {source}; write it with `kubectl get pods -A -o json`")]
+    #[error("not a list of pods in JSON; write it with `kubectl get pods -A -o json`")]
     Json {
         /// What the parser met, and where.
         source: serde_json::Error,

@@ -3,6 +3,8 @@
 
 mod btf;
 mod events;
+mod groups;
+mod heap;
 mod iterator;
 mod mapped;
 mod offsets;
@@ -10,6 +12,8 @@ mod programs;
 
 pub use btf::NotBtf;
 pub use events::Event;
+#[cfg(test)]
+pub(crate) use groups::groups;
 pub use iterator::CgroupIterator;
 pub use offsets::OffsetsError;
 pub use programs::{KernelError, KernelHalf, KernelOptions, Pass};

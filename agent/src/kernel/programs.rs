@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Pod,
-    maps::{MapData, PerCpuArray, RingBuf},
+    maps::{Array, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, Iter, Program, ProgramError},
     sys::{Stats, enable_stats},
     util::KernelVersion,
@@ -23,11 +23,16 @@ use snug_ebpf::abi::{
 use super::{
     btf,
     events::Event,
+    groups::groups,
+    heap,
     iterator::CgroupIterator,
     mapped::MappedArray,
     offsets::{self, OffsetsError},
 };
-use crate::store::published::{MapRow, ProgramRow, Verdict};
+use crate::{
+    cgroupfs::Measurements,
+    store::published::{MapRow, ProgramRow, Verdict},
+};
 
 /// The object that `cargo xtask build-ebpf` made; empty if the agent was built without.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/snug-ebpf.o"));
@@ -104,6 +109,9 @@ pub struct KernelHalf {
     ebpf: Ebpf,
     records: MappedArray<SnapshotRecord>,
     pass_end: MappedArray<PassEnd>,
+    wanted: Array<MapData, u32>,
+    /// What `wanted` holds.
+    wanted_now: u32,
     events: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -176,6 +184,8 @@ impl KernelHalf {
 
         let records = array::<SnapshotRecord>(&ebpf, "RECORDS", options.max_cgroups)?;
         let pass_end = array::<PassEnd>(&ebpf, "PASS_END", 1)?;
+        let wanted = take(&mut ebpf, "WANTED")?;
+        let wanted = Array::try_from(wanted).map_err(|error| unusable("WANTED", &error))?;
         let events = take(&mut ebpf, "EVENTS")?;
         let events = RingBuf::try_from(events).map_err(|error| unusable("EVENTS", &error))?;
         let lost = take(&mut ebpf, "LOST")?;
@@ -190,6 +200,9 @@ impl KernelHalf {
         for (name, tracepoint) in LIFECYCLE {
             verdicts.push((name, attach_tracepoint(&mut ebpf, &types, name, tracepoint)));
         }
+        // The kernel's types are some megabytes and are not needed again.
+        drop(types);
+        heap::give_back();
         let stats = options.stats.then(|| enable_stats(Stats::RunTime)).and_then(|enabled| {
             enabled
                 .inspect_err(|error| {
@@ -201,7 +214,19 @@ impl KernelHalf {
                 })
                 .ok()
         });
-        Ok(Self { ebpf, records, pass_end, events, lost, log, verdicts, missing_fields, _stats: stats })
+        Ok(Self {
+            ebpf,
+            records,
+            pass_end,
+            wanted,
+            wanted_now: 0,
+            events,
+            lost,
+            log,
+            verdicts,
+            missing_fields,
+            _stats: stats,
+        })
     }
 
     /// Fields that this kernel's types lack; what they would tell is not measured by the kernel half.
@@ -231,11 +256,21 @@ impl KernelHalf {
         CgroupIterator::new(fd.as_fd(), &start).map_err(link)
     }
 
-    /// Walks the cgroups of `iterator` once. The records stay until the next pass.
+    /// Walks the cgroups of `iterator` once and fills what these measurements are taken from. The records stay until the
+    /// next pass.
     ///
     /// # Errors
     /// When the kernel refuses the walk (the hierarchy has gone, say).
-    pub fn pass(&self, iterator: &CgroupIterator) -> Result<Pass<'_>, KernelError> {
+    pub fn pass(
+        &mut self,
+        iterator: &CgroupIterator,
+        measurements: Measurements,
+    ) -> Result<Pass<'_>, KernelError> {
+        let wanted = groups(measurements);
+        if wanted != self.wanted_now {
+            self.wanted.set(0, wanted, 0).map_err(|error| unusable("WANTED", &error))?;
+            self.wanted_now = wanted;
+        }
         iterator.run().map_err(KernelError::Pass)?;
         Ok(Pass { end: self.pass_end.get(0).unwrap_or_default(), records: &self.records })
     }

@@ -27,6 +27,8 @@ const OF_ROOT: Measurements = Measurements::of(&[
     Measurement::SlowRows,
 ]);
 
+const CPU: Measurements = Measurements::of(&[Measurement::Cpu]);
+
 const SLOW: Measurements = Measurements::of(&[Measurement::SlowRows]);
 
 /// New cgroups whose slow rows are read ahead of their turn, per round.
@@ -62,15 +64,23 @@ impl Files {
         })
     }
 
-    /// Reads `which` of all living cgroups, and what the kernel half never has: the root.
+    /// Reads `which` of all living cgroups, and what the kernel half never has: the root, and the CPU time of cgroups
+    /// that are not in the hierarchy which keeps it (`beside_primary`; a hybrid host's v1 cgroups without a twin in v2).
     pub(super) fn sample(
         &mut self,
         store: &mut Store,
         which: Measurements,
+        beside_primary: &[Key],
         skipped: &mut HashMap<&'static str, u64>,
     ) {
         if let Some(root) = store.at("/") {
             self.read_into(store, root, "/", OF_ROOT, skipped);
+        }
+        for key in beside_primary {
+            let path = store.identity(*key).map(|identity| identity.path.clone());
+            if let Some(path) = path {
+                self.read_into(store, *key, &path, CPU, skipped);
+            }
         }
         if which.is_empty() {
             return;
@@ -170,7 +180,7 @@ impl Files {
 
     /// Has the kernel sum up the CPU time of one cgroup and all below it: reading its file does that.
     pub(super) fn flush_cpu_of(&mut self, path: &str) {
-        let _ = self.reader.read(path, Measurements::of(&[Measurement::Cpu]));
+        let _ = self.reader.read(path, CPU);
     }
 
     /// Takes over which cgroups lie directly below the root.

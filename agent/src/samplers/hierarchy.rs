@@ -34,6 +34,8 @@ pub(super) struct Followed {
     pass: u64,
     /// Directories that a pass found and nobody knows.
     pub(super) unresolved: u64,
+    /// Passes that failed since the last one that did not.
+    pub(super) failed_passes: u32,
 }
 
 impl Followed {
@@ -46,6 +48,7 @@ impl Followed {
             gone: HashMap::new(),
             pass: 0,
             unresolved: 0,
+            failed_passes: 0,
         }
     }
 

@@ -1,10 +1,11 @@
 //! Events of the kernel half: cgroups made, emptied and removed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use snug_ebpf::abi::lifecycle::{EMPTY, MADE, POPULATED, REMOVED};
 
-use super::{Sampler, agent::unix_now, hierarchy::Known, record_kind, snapshot};
+use super::{Found, Sampler, agent::unix_now, hierarchy::Known, record_kind, snapshot};
 use crate::{
     kernel::Event,
     values::{Measurement, Values},
@@ -42,7 +43,7 @@ impl Sampler {
             return;
         }
         let Some(path) = self.path_of(index, event) else { return };
-        self.appear(index, event.id, &path, unix_now(), now);
+        self.appear(index, &found(event, &path), now);
         if index == 0 && path.rfind('/') == Some(0) {
             self.refresh_flush_points();
         }
@@ -66,7 +67,7 @@ impl Sampler {
             // Its making was lost; it is counted all the same.
             None => {
                 let Some(path) = self.path_of(index, event) else { return };
-                match self.appear(index, event.id, &path, unix_now(), now) {
+                match self.appear(index, &found(event, &path), now) {
                     Some(key) => Known::Cgroup(key),
                     None => Known::Inner,
                 }
@@ -97,4 +98,13 @@ impl Sampler {
         let path = event.path.as_deref()?.strip_prefix(root)?;
         path.starts_with('/').then(|| path.to_owned())
     }
+}
+
+/// The cgroup that an event is about. Without another time known, it was made at the event.
+fn found<'a>(event: &Event, path: &'a str) -> Found<'a> {
+    let now = clock_gettime(ClockId::Monotonic);
+    let at = Duration::from_nanos(event.at_ns);
+    let now = Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0));
+    let created_unix = unix_now() - now.saturating_sub(at).as_secs_f64();
+    Found { id: event.id, path, created_unix, present_at_start: false }
 }

@@ -41,7 +41,7 @@ use crate::{
     cgroupfs::{
         Measurements,
         mounts::Version,
-        walk::{MAX_DEPTH, walk},
+        walk::{CgroupDir, MAX_DEPTH, walk},
     },
     config::Config,
     identity::path,
@@ -55,6 +55,8 @@ use crate::{
 
 /// Between two listings of a hierarchy's directories, at least.
 const LISTING: Duration = Duration::from_secs(1);
+/// Passes over a hierarchy that may fail one after the other before files take over.
+const MOST_FAILED_PASSES: u32 = 10;
 /// The longest pause between listings that tell nothing new.
 const LONGEST_LISTING: Duration = Duration::from_secs(60);
 
@@ -77,6 +79,17 @@ pub struct Sampler {
     /// Comparisons wait longer after each round that proved nothing.
     compare_pause: Duration,
     first_round: bool,
+    /// Whether the log has said that the kernel's table is full.
+    said_full: bool,
+}
+
+/// A directory that was not known before.
+#[derive(Clone, Copy, Debug)]
+struct Found<'a> {
+    id: u64,
+    path: &'a str,
+    created_unix: f64,
+    present_at_start: bool,
 }
 
 /// When the next of each is due.
@@ -156,6 +169,7 @@ impl Sampler {
         }
         self.files.slow_rows(&mut self.store, now, self.config.slow_interval, &mut self.skipped);
         self.origins.sampled(Measurements::of(&[Measurement::SlowRows]), now);
+        self.naming.name_leaving(&mut self.store);
         let settled = self.store.settle(now);
         if !settled.is_empty() {
             self.naming.forget(&settled);
@@ -208,14 +222,19 @@ impl Sampler {
         let Some(one) = followed.get_mut(index) else { return };
         let Some(walk) = &one.walk else { return };
         let kind = record_kind(one);
-        let pass = match kernel.pass(walk) {
+        let pass = match kernel.pass(walk, taken) {
             Ok(pass) => pass,
             Err(error) => {
-                tracing::error!(hierarchy = %one.hierarchy.mount.display(), %error, "falling back to cgroup files");
-                self.origins.fall_back_all(index, &error.to_string());
+                one.failed_passes += 1;
+                if one.failed_passes == MOST_FAILED_PASSES {
+                    let hierarchy = one.hierarchy.mount.display();
+                    tracing::error!(%hierarchy, %error, "measuring by cgroup files from now on");
+                    self.origins.fall_back_all(index, &error.to_string());
+                }
                 return;
             }
         };
+        one.failed_passes = 0;
         let end = pass.end;
         let mut unknown = 0;
         one.begin();
@@ -236,6 +255,13 @@ impl Sampler {
         }
         let (complete, unresolved) = (end.lost + end.unreadable == 0, unknown);
         self.agent.pass_cgroups = self.agent.pass_cgroups.max(end.cgroups);
+        if end.lost > 0 && !self.said_full {
+            self.said_full = true;
+            tracing::error!(
+                hierarchy = %one.hierarchy.mount.display(), cgroups = end.cgroups, room = self.config.max_cgroups,
+                "more cgroups than max-cgroups: the last ones are not measured; raise max-cgroups"
+            );
+        }
         *self.skipped.entry("cgroup_records_without_room").or_default() += end.lost;
         *self.skipped.entry("cgroup_records_unreadable").or_default() += end.unreadable;
         self.origins.sampled(taken, now);
@@ -295,10 +321,10 @@ impl Sampler {
             *pause = if walked && fresh.is_empty() { (*pause * 2).min(LONGEST_LISTING) } else { LISTING };
             *due = now + *pause;
         }
-        for directory in fresh {
-            let created =
-                directory.created.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-            self.appear(index, directory.inode, &directory.path, created, now);
+        let present_at_start = self.first_round;
+        for CgroupDir { path, inode: id, created } in &fresh {
+            let created_unix = created.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+            self.appear(index, &Found { id: *id, path, created_unix, present_at_start }, now);
         }
         if listing.unreadable == 0 {
             self.end_pass(index, now);
@@ -309,14 +335,14 @@ impl Sampler {
     }
 
     /// A directory has appeared in a hierarchy.
-    fn appear(&mut self, index: usize, id: u64, path: &str, created_unix: f64, now: Instant) -> Option<Key> {
+    fn appear(&mut self, index: usize, found: &Found<'_>, now: Instant) -> Option<Key> {
+        let Found { id, path, created_unix, present_at_start } = *found;
         let one = self.followed.get_mut(index)?;
         let Some(of_path) = path::parse(path) else {
             one.learn(id, Known::Inner);
             return None;
         };
-        let appearance =
-            Appearance { path: path.into(), of_path, created_unix, present_at_start: self.first_round };
+        let appearance = Appearance { path: path.into(), of_path, created_unix, present_at_start };
         let key = self.store.appear(appearance, index, now);
         one.learn(id, Known::Cgroup(key));
         Some(key)
@@ -340,7 +366,9 @@ impl Sampler {
             }
         }
         let by_files = self.origins.with(Source::Files).without(Measurement::SlowRows);
-        self.files.sample(&mut self.store, by_files, &mut self.skipped);
+        let beside_primary: Vec<Key> =
+            self.store.living().map(|(key, _)| key).filter(|key| !self.store.is_in(*key, 0)).collect();
+        self.files.sample(&mut self.store, by_files, &beside_primary, &mut self.skipped);
         self.origins.sampled(by_files, now);
     }
 
@@ -387,7 +415,11 @@ impl Sampler {
     fn publish(&mut self, now: Instant) {
         let mut agent = self.agent.clone();
         agent.sources = self.origins.rows();
-        self.published.store(Some(Arc::new(self.store.publish(agent, now))));
+        let before = self.published.swap(Some(Arc::new(self.store.publish(agent, now))));
+        // While a scrape still reads it, it is the scrape's to drop.
+        if let Some(before) = before.and_then(Arc::into_inner) {
+            self.store.recycle(before);
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Naming {
     file: Option<PodsFile>,
     pods: Arc<Pods>,
     proc_root: PathBuf,
+    /// Whether `pods` has changed since the living were named.
+    fresh: bool,
     /// Looks that were taken at containers which the pods do not name.
     looks: HashMap<Key, u8>,
     /// Pods in the file that could not be used.
@@ -34,6 +36,7 @@ impl Naming {
         Self {
             file: file.map(PodsFile::new),
             pods: Arc::default(),
+            fresh: false,
             proc_root,
             looks: HashMap::new(),
             skipped_pods: 0,
@@ -43,7 +46,8 @@ impl Naming {
 
     /// Takes up what has changed in the pods file, and names what can be named.
     pub(super) fn refresh(&mut self, store: &mut Store, cgroup_mount: &Path) {
-        let changed = self.reload();
+        self.reload();
+        let changed = std::mem::take(&mut self.fresh);
         let to_name: Vec<(Key, Arc<Identity>)> = store
             .living()
             .filter(|(_, identity)| {
@@ -58,6 +62,24 @@ impl Naming {
         }
     }
 
+    /// Names what has ended before it was named, while it can still be counted under its name.
+    pub(super) fn name_leaving(&mut self, store: &mut Store) {
+        let unnamed: Vec<(Key, Arc<Identity>)> = store
+            .leaving()
+            .filter(|(_, identity)| identity.of_path.pod_uid.is_some() && identity.names.is_none())
+            .map(|(key, identity)| (key, identity.clone()))
+            .collect();
+        if unnamed.is_empty() {
+            return;
+        }
+        self.reload();
+        for (key, identity) in unnamed {
+            if let Some(names) = self.pods.names(&identity.of_path) {
+                store.name(key, names, identity.of_path.level);
+            }
+        }
+    }
+
     /// Forgets cgroups that have gone.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
@@ -65,10 +87,10 @@ impl Naming {
         }
     }
 
-    fn reload(&mut self) -> bool {
-        let Some(file) = &mut self.file else { return false };
+    fn reload(&mut self) {
+        let Some(file) = &mut self.file else { return };
         match file.reload_if_changed() {
-            Ok(None) => false,
+            Ok(None) => {}
             Ok(Some(reloaded)) => {
                 self.skipped_pods += reloaded.skipped.len() as u64;
                 for pod in &reloaded.skipped {
@@ -80,12 +102,15 @@ impl Naming {
                 tracing::info!(file = %file.path().display(), pods = reloaded.pods.len(), "pods file read");
                 self.pods = reloaded.pods;
                 self.looks.clear();
-                true
+                self.fresh = true;
             }
             Err(error) => {
                 self.failed_reloads += 1;
-                tracing::warn!(%error, "the pods file cannot be used; pods keep the names they have");
-                false
+                let error = anyhow::Error::from(error);
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the pods file cannot be used; pods keep the names they have"
+                );
             }
         }
     }
@@ -117,4 +142,47 @@ fn is_pause(mount: &Path, cgroup: &str, proc_root: &Path) -> bool {
     let (Some(pid), None) = (pids.next(), pids.next()) else { return false };
     // From a pid namespace of its own the agent sees 0 for processes outside.
     fs::read_to_string(proc_root.join(pid).join("comm")).is_ok_and(|comm| comm.trim_end() == "pause")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{identity::path, store::Appearance};
+
+    #[test]
+    fn what_ends_before_its_turn_is_counted_under_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let pods_file = folder.path().join("pods.json");
+        let id = "0123456789abcdef".repeat(4);
+        let pod = serde_json::json!({
+            "metadata": { "name": "report-x2k4p", "namespace": "shop", "uid": "11111111-2222-3333-4444-555555555555" },
+            "status": { "containerStatuses": [{
+                "name": "app", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "containerID": format!("containerd://{id}"),
+            }] },
+        });
+        let list = serde_json::json!({ "kind": "PodList", "items": [pod] });
+        let mut naming = Naming::new(Some(pods_file.clone()), folder.path().to_owned());
+        let mut store = Store::new(16);
+        let now = Instant::now();
+
+        let path = format!("/kubepods/besteffort/pod11111111-2222-3333-4444-555555555555/{id}");
+        let of_path = path::parse(&path).unwrap();
+        let appearance =
+            Appearance { path: path.as_str().into(), of_path, created_unix: 0.0, present_at_start: false };
+        let key = store.appear(appearance, 0, now);
+        fs::write(&pods_file, list.to_string()).unwrap();
+        store.depart(key, 0, true, false, now);
+        naming.name_leaving(&mut store);
+        store.settle(now);
+        store.count_workloads();
+
+        let view = store.publish(Default::default(), now);
+        let row = view.workloads.iter().find(|row| &*row.workload == "report-x2k4p").unwrap();
+        assert_eq!((&*row.namespace, &*row.container, row.containers_ended), ("shop", "app", 1));
+        // The living are named with what was read meanwhile.
+        assert!(naming.fresh);
+    }
 }

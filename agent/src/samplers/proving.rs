@@ -105,11 +105,11 @@ impl Sampler {
     }
 
     /// What a pass of the kernel half says of one cgroup.
-    fn kernel_values(&self, index: usize, path: &str, which: Measurements) -> Option<Values> {
+    fn kernel_values(&mut self, index: usize, path: &str, which: Measurements) -> Option<Values> {
         let one = self.followed.get(index)?;
         let directory = one.hierarchy.mount.join(path.trim_start_matches('/'));
         let id = fs::metadata(directory).ok()?.ino();
-        let pass = self.kernel.as_ref()?.pass(one.walk.as_ref()?).ok()?;
+        let pass = self.kernel.as_mut()?.pass(one.walk.as_ref()?, which).ok()?;
         let record = pass.records().find(|record| record.id == id)?;
         let mut values = Values::default();
         for measurement in Measurement::ALL {

@@ -1,6 +1,8 @@
 //! From the kernel's records to values: units, limits, and what differs between cgroup v1 and v2.
 
-use snug_ebpf::abi::snapshot::{HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, SnapshotRecord};
+use snug_ebpf::abi::snapshot::{
+    HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, HAS_WORKING_SET, SnapshotRecord,
+};
 
 use crate::values::{
     Cpu, Measurement, Memory, MemoryEvents, Pids, Pressure, Stall, Swap, Throttling, Values, WorkingSet,
@@ -20,7 +22,7 @@ pub(super) struct RecordKind {
 
 /// The values of one measurement in a record. `None` in the result: not in this record.
 pub(super) fn take(measurement: Measurement, record: &SnapshotRecord, kind: RecordKind, into: &mut Values) {
-    let has = |flag| record.has & flag != 0;
+    let has = |flags| record.has & flags == flags;
     match measurement {
         // Every hierarchy has the field, but only v2 counts in it.
         Measurement::Cpu if kind.unified && has(HAS_CPU) => {
@@ -39,7 +41,7 @@ pub(super) fn take(measurement: Measurement, record: &SnapshotRecord, kind: Reco
                 limit_bytes: limit(record.memory_limit_pages, kind),
             });
         }
-        Measurement::WorkingSet if has(HAS_MEMORY) => {
+        Measurement::WorkingSet if has(HAS_MEMORY | HAS_WORKING_SET) => {
             let usage = bytes(record.memory_usage_pages, kind);
             let inactive_file_bytes = bytes(record.memory_inactive_file_pages, kind);
             into.working_set =
@@ -99,7 +101,10 @@ fn limit(pages: u64, kind: RecordKind) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use snug_ebpf::abi::snapshot::HAS_ALL;
+
     use super::*;
+    use crate::{cgroupfs::Measurements, kernel::groups};
 
     const V2: RecordKind = RecordKind { unified: true, page_size: 4096 };
     const V1: RecordKind = RecordKind { unified: false, page_size: 4096 };
@@ -114,7 +119,7 @@ mod tests {
 
     fn full() -> SnapshotRecord {
         SnapshotRecord {
-            has: HAS_CPU | HAS_THROTTLING | HAS_MEMORY | HAS_PRESSURE | HAS_PIDS,
+            has: HAS_ALL,
             cpu_usage_ns: 7,
             cfs_quota_ns: u64::MAX,
             memory_usage_pages: 10,
@@ -158,6 +163,17 @@ mod tests {
     #[test]
     fn what_a_record_does_not_have_is_not_measured() {
         assert_eq!(all(&SnapshotRecord::default(), V2), Values::default());
+    }
+
+    #[test]
+    fn a_measurement_is_taken_from_the_groups_that_are_asked_for_it() {
+        for measurement in Measurement::ALL {
+            let record = SnapshotRecord { has: groups(Measurements::of(&[measurement])), ..full() };
+            let (mut from_wanted, mut from_all) = (Values::default(), Values::default());
+            take(measurement, &record, V2, &mut from_wanted);
+            take(measurement, &full(), V2, &mut from_all);
+            assert_eq!(from_wanted, from_all, "{measurement:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -103,6 +104,7 @@ impl Sampler {
         let now = Instant::now();
         let mut sampler = Self {
             agent: AgentRow {
+                node: node_name(&config).into(),
                 map_bytes: kernel.as_ref().map_or(0, KernelHalf::map_bytes),
                 started_unix: unix_now(),
                 away_seconds: heartbeat.as_ref().map_or(0.0, |heartbeat| heartbeat.away_seconds),
@@ -121,6 +123,7 @@ impl Sampler {
             compare_pause: Duration::from_secs(1),
             skipped: HashMap::new(),
             first_round: true,
+            said_full: false,
             config,
             kernel,
             kernel_absent,
@@ -156,6 +159,14 @@ fn load(
     KernelHalf::load(&options).map_err(|error| match error {
         KernelError::Offsets(_) | KernelError::NotBuilt => Verdict::Unsupported(error.to_string()),
         _ => Verdict::Failed(error.to_string()),
+    })
+}
+
+/// The configured name, else the host's.
+fn node_name(config: &Config) -> String {
+    config.node_name.clone().unwrap_or_else(|| {
+        let name = fs::read_to_string(config.proc_root.join("sys/kernel/hostname")).unwrap_or_default();
+        name.trim().to_owned()
     })
 }
 

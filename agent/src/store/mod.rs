@@ -47,6 +47,60 @@ struct Entry {
     leaving_since: Option<Instant>,
 }
 
+impl Entry {
+    fn row(&self) -> CgroupRow {
+        CgroupRow {
+            identity: self.identity.clone(),
+            created_unix: self.created_unix,
+            values: self.values.clone(),
+        }
+    }
+
+    /// Makes a row what [`Self::row`] would be, and touches no count of references that stay as they are.
+    fn show_in(&self, row: &mut CgroupRow) {
+        if !Arc::ptr_eq(&row.identity, &self.identity) {
+            row.identity.clone_from(&self.identity);
+        }
+        row.created_unix = self.created_unix;
+        let Values {
+            cpu,
+            cpu_split,
+            throttling,
+            pressure,
+            memory,
+            working_set,
+            memory_events,
+            swap,
+            pids,
+            memory_stat,
+            io,
+        } = &self.values;
+        let shown = &mut row.values;
+        shown.cpu = *cpu;
+        shown.cpu_split = *cpu_split;
+        shown.throttling = *throttling;
+        shown.pressure = *pressure;
+        shown.memory = *memory;
+        shown.working_set = *working_set;
+        shown.memory_events = *memory_events;
+        shown.swap = *swap;
+        shown.pids = *pids;
+        share(&mut shown.memory_stat, memory_stat.as_ref());
+        share(&mut shown.io, io.as_ref());
+    }
+}
+
+/// Has `shown` be `current`.
+fn share<T: ?Sized>(shown: &mut Option<Arc<T>>, current: Option<&Arc<T>>) {
+    let same = match (&*shown, current) {
+        (Some(shown), Some(current)) => Arc::ptr_eq(shown, current),
+        (shown, current) => shown.is_none() && current.is_none(),
+    };
+    if !same {
+        *shown = current.cloned();
+    }
+}
+
 /// What is known of a cgroup when it appears.
 #[derive(Debug)]
 pub struct Appearance {
@@ -75,6 +129,8 @@ pub struct Store {
     next: u64,
     workloads: Workloads,
     rows: Arc<[WorkloadRow]>,
+    /// Rows of an old view, to be written over.
+    spare: Vec<CgroupRow>,
     regressions: u64,
 }
 
@@ -98,6 +154,7 @@ impl Store {
             next: 0,
             workloads: Workloads::new(max_workloads),
             rows: Arc::new([]),
+            spare: Vec::new(),
             regressions: 0,
         }
     }
@@ -249,6 +306,13 @@ impl Store {
         self.by_path.values().filter_map(|key| self.entries.get(key).map(|entry| (*key, &entry.identity)))
     }
 
+    /// Cgroups that have ended and are not settled yet.
+    pub fn leaving(&self) -> impl Iterator<Item = (Key, &Arc<Identity>)> {
+        let any = self.leaving > 0;
+        let ended = self.entries.iter().filter(|(_, entry)| entry.leaving_since.is_some());
+        any.then_some(ended).into_iter().flatten().map(|(key, entry)| (*key, &entry.identity))
+    }
+
     /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
     pub fn publish(&mut self, mut agent: AgentRow, now: Instant) -> Published {
         let sorted = self.sorted.get_or_insert_with(|| {
@@ -256,15 +320,16 @@ impl Store {
             paths.sort_unstable();
             paths.into_iter().map(|(_, key)| *key).collect()
         });
-        let cgroups: Vec<CgroupRow> = sorted
-            .iter()
-            .filter_map(|key| self.entries.get(key))
-            .map(|entry| CgroupRow {
-                identity: entry.identity.clone(),
-                created_unix: entry.created_unix,
-                values: entry.values.clone(),
-            })
-            .collect();
+        let mut cgroups = std::mem::take(&mut self.spare);
+        let mut shown = 0;
+        for entry in sorted.iter().filter_map(|key| self.entries.get(key)) {
+            match cgroups.get_mut(shown) {
+                Some(row) => entry.show_in(row),
+                None => cgroups.push(entry.row()),
+            }
+            shown += 1;
+        }
+        cgroups.truncate(shown);
         agent.counter_regressions = self.regressions;
         agent.workloads_folded = self.workloads.folded;
         agent.unnamed_containers = cgroups
@@ -272,6 +337,12 @@ impl Store {
             .filter(|row| row.identity.of_path.pod_uid.is_some() && row.identity.names.is_none())
             .count() as u64;
         Published { at: now, cgroups, workloads: self.rows.clone(), agent }
+    }
+
+    /// Takes back a view that nobody reads any more: the next one is written over it, which saves making and dropping
+    /// all its parts ten times a second.
+    pub fn recycle(&mut self, view: Published) {
+        self.spare = view.cgroups;
     }
 
     fn count(&mut self, key: Key) {

@@ -120,6 +120,8 @@ pub struct SourceRow {
 /// What the agent says of itself.
 #[derive(Clone, Debug, Default)]
 pub struct AgentRow {
+    /// Name of the node.
+    pub node: Arc<str>,
     /// Kernel programs.
     pub programs: Vec<ProgramRow>,
     /// Kernel maps.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     identity::{ContainerKind, Qos, Runtime},
-    values::{Cpu, MemoryEvents},
+    values::{Cpu, MemoryEvents, MemoryStat},
 };
 
 fn of_path(level: Level, id: &str) -> PathIdentity {
@@ -191,4 +191,37 @@ fn rows_are_sorted_and_unnamed_ones_counted() {
     store.appear(pod_container("/p"), 0, now);
     assert_eq!(paths(&mut store), ["/a", "/b", "/c", "/p"]);
     assert_eq!(store.publish(AgentRow::default(), now).agent.unnamed_containers, 1);
+}
+
+#[test]
+fn a_view_written_over_an_old_one_is_like_a_new_one() {
+    let (mut store, now) = (Store::new(10), Instant::now());
+    let keys = ["/a", "/b", "/c"].map(|path| store.appear(appearance(path, Level::Cgroup), 0, now));
+    let stat = |anon_bytes| Some(Arc::new(MemoryStat { anon_bytes, ..MemoryStat::default() }));
+    for (key, anon_bytes) in keys.into_iter().zip([Some(1), Some(2), None]) {
+        store.update(key, Values { memory_stat: anon_bytes.and_then(stat), ..cpu(7) });
+    }
+    let old = store.publish(AgentRow::default(), now);
+
+    // One goes, one gets new values and a name, one stays, one comes.
+    store.depart(keys[0], 0, true, false, now);
+    store.settle(now);
+    store.update(keys[1], Values { memory_stat: stat(20), ..cpu(8) });
+    store.update(keys[2], Values { memory_stat: stat(30), ..Values::default() });
+    store.appear(appearance("/d", Level::Cgroup), 0, now);
+    let new = store.publish(AgentRow::default(), now);
+    store.recycle(old);
+    let written_over = store.publish(AgentRow::default(), now);
+
+    let shown = |view: &Published| -> Vec<(Arc<str>, f64, Values)> {
+        let row = |row: &CgroupRow| (row.identity.path.clone(), row.created_unix, row.values.clone());
+        view.cgroups.iter().map(row).collect()
+    };
+    assert_eq!(shown(&new), shown(&written_over));
+    let paths: Vec<_> = written_over.cgroups.iter().map(|row| &*row.identity.path).collect();
+    assert_eq!(paths, ["/b", "/c", "/d"]);
+    let [b, c, d] = &written_over.cgroups[..] else { panic!("three rows") };
+    assert_eq!((b.values.memory_stat.as_ref().unwrap().anon_bytes, b.values.cpu), (20, cpu(8).cpu));
+    assert_eq!(c.values.memory_stat.as_ref().unwrap().anon_bytes, 30);
+    assert_eq!(d.values, Values::default());
 }

@@ -95,7 +95,8 @@ impl Contribution {
 
     /// Remembers the first values of a cgroup that was there before the agent.
     pub(super) fn baseline(&mut self, values: &Values) {
-        if !self.present_at_start {
+        let known = self.peak_at_start.is_some() && self.counted.iter().all(Option::is_some);
+        if !self.present_at_start || known {
             return;
         }
         for (counted, now) in self.counted.iter_mut().zip(Counters::of(values)) {

@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The options of `snug top`.
 #[derive(Debug, Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// Address of the agent.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9750", value_parser = agent::parse_address)]
     agent: String,
@@ -79,7 +79,10 @@ struct Report<'a> {
 }
 
 /// Runs `snug top` until its tables are written.
-pub(crate) fn run(options: &Options, out: &mut impl Write) -> Result<()> {
+///
+/// # Errors
+/// When the agent does not answer, or nobody takes the output.
+pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     let Options { agent, interval, sort, count, once, output, namespace } = options;
     let live = io::stdout().is_terminal();
     let mut left = match count {

@@ -168,7 +168,7 @@ impl Guest {
         self.env(containers::ROOTFS_VARIABLE, "/rootfs")
     }
 
-    /// Boots a kernel of the series and runs the command on it. The serial log is kept in target/vm/<series>.log.
+    /// Boots a kernel of the series and runs the command on it. The serial log is kept in `target/vm/<series>.log`.
     pub(crate) fn run(&self, series: Series) -> Result<Run> {
         let started = Instant::now();
         let qemu = Qemu::ensure()?;

@@ -33,11 +33,14 @@ pub struct AgentView<'a> {
 pub(super) static FAMILIES: &[Family] = &[
     Family::gauge(
         "snug_agent_build_info",
-        "Always 1; version and architecture of the agent",
+        "Always 1; version and architecture of the agent, name of its node",
         None,
-        Agent(|_, emit| emit(&[env!("CARGO_PKG_VERSION"), std::env::consts::ARCH], Value::Int(1))),
+        Agent(|view, emit| {
+            let labels = [env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, &*view.row.node];
+            emit(&labels, Value::Int(1));
+        }),
     )
-    .labels(&["version", "arch"]),
+    .labels(&["version", "arch", "node"]),
     Family::gauge(
         "snug_agent_sample_age_seconds",
         "Age of the newest sample of a measurement; absent until there is one",
@@ -54,15 +57,17 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["measurement"]),
     Family::gauge(
         "snug_agent_measurement_source",
-        "Always 1; where a measurement comes from: the eBPF snapshot (kernel), cgroup files, or none",
+        "Always 1; where a measurement comes from: the eBPF snapshot (kernel), cgroup files, or none, and why not from \
+         the first",
         None,
         Agent(|view, emit| {
             for source in &view.row.sources {
-                emit(&[source.measurement.as_str(), source.source.as_str()], Value::Int(1));
+                let labels = [source.measurement.as_str(), source.source.as_str(), &*source.reason];
+                emit(&labels, Value::Int(1));
             }
         }),
     )
-    .labels(&["measurement", "source"]),
+    .labels(&["measurement", "source", "reason"]),
     Family::counter(
         "snug_agent_lost_events",
         "Events lost in the kernel half",

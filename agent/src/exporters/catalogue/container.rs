@@ -144,20 +144,28 @@ pub(super) static FAMILIES: &[Family] = &[
         Container(memory_stat),
     )
     .labels(&["row"]),
+    // Not split into minor and major: the kernel counts a major fault in one row before the other, so that their
+    // difference may go back, which is a reset to whoever computes a rate.
     Family::counter(
         "snug_container_page_faults",
-        "Page faults, minor ones and major ones that had to wait for a disk",
+        "Page faults, minor and major",
         None,
         Container(|row, emit| {
             if let Some(stat) = &row.values.memory_stat {
-                // The kernel counts major faults in both rows, and reads the two at different moments.
-                let minor = stat.page_faults.saturating_sub(stat.major_page_faults);
-                emit(&["minor"], Value::Int(minor));
-                emit(&["major"], Value::Int(stat.major_page_faults));
+                emit(&[], Value::Int(stat.page_faults));
             }
         }),
-    )
-    .labels(&["severity"]),
+    ),
+    Family::counter(
+        "snug_container_major_page_faults",
+        "Page faults that had to wait for a disk",
+        None,
+        Container(|row, emit| {
+            if let Some(stat) = &row.values.memory_stat {
+                emit(&[], Value::Int(stat.major_page_faults));
+            }
+        }),
+    ),
     Family::counter(
         "snug_container_refaults",
         "Pages that had to be read again soon after they were reclaimed: memory is too small",

@@ -23,6 +23,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
+use rustix::io::Errno;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use super::{
@@ -36,7 +37,7 @@ use crate::store::published::Published;
 pub struct ServerLimits {
     /// Connections at a time; more wait in the kernel's backlog.
     pub connections: usize,
-    /// Expositions written at a time; more wait for their turn.
+    /// Expositions written at a time; more wait for their turn. One whose client keeps it waiting does not count.
     pub expositions: usize,
     /// Time in which a client must send its request's head. Idle connections are closed after it, too.
     pub head_within: Duration,
@@ -121,7 +122,7 @@ impl Scrapes {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The listening socket is of no use.
-    #[error("cannot accept connections on {address}: {source}; the address must be one of this host")]
+    #[error("cannot accept connections on {address}; the address must be one of this host")]
     Accept {
         /// Where it listened.
         address: String,
@@ -196,7 +197,10 @@ pub async fn serve(
 
 /// Whether accepting can never work again on this socket.
 fn is_fatal(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP))
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP)
+    )
 }
 
 #[cfg(test)]

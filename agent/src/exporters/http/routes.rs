@@ -13,7 +13,7 @@ use crate::{
     exporters::{
         kubelet,
         prometheus::{self, Format},
-        stream::{self, Output, ResponseBody},
+        stream::{self, Output, ResponseBody, Turn},
     },
     store::published::Published,
 };
@@ -141,18 +141,17 @@ async fn exposition<B: Body>(
     let body = if request.method() == Method::HEAD {
         ResponseBody::Whole(None)
     } else {
-        let Ok(turn) = Arc::clone(&state.expositions).acquire_owned().await else { return not_published() };
+        let Some(turn) = Turn::wait_for(&state.expositions).await else { return not_published() };
         // Only now: whoever waited long gets what is new, and holds nothing old while waiting.
         let Some(published) = state.published.load_full() else { return not_published() };
         let (pieces, body) = stream::channel(state.server.body_within);
         let state = Arc::clone(state);
         tokio::task::spawn_blocking(move || {
-            let mut out = Output::new(pieces, gzip);
+            let mut out = Output::new(pieces, turn, gzip);
             let result = encode(published, &state, &mut out).and_then(|()| out.finish());
             if let Err(error) = result {
                 tracing::debug!(%error, "an exposition was not read to its end");
             }
-            drop(turn);
         });
         body
     };

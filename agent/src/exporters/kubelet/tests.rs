@@ -214,56 +214,6 @@ fn numbers_that_are_none_are_written_as_the_format_wants() {
     assert_eq!(values, ["NaN", "+Inf", "-Inf", "1e300", "0.0"]);
 }
 
-/// What 500 containers in 250 pods cost; a budget of 15 ms in a release build.
-#[test]
-#[ignore = "a measurement: run it in a release build with --nocapture"]
-fn five_hundred_containers() {
-    let mut published = fixture::published();
-    published.cgroups.clear();
-    for pod in 0..250 {
-        let path = format!(
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod5ab13527_1e13_487f_b057_{pod:012}.slice"
-        );
-        published.cgroups.push(fixture::cgroup(
-            &path,
-            Level::Pod,
-            "",
-            Some(fixture::names("default", "", "", None)),
-        ));
-        for (n, level) in [Level::Container, Level::Container, Level::Sandbox].into_iter().enumerate() {
-            let id = format!("{n}{pod:0>63}");
-            let names =
-                fixture::names("default", "app", "example.org/team/app:1.2.3", Some(ContainerKind::App));
-            published.cgroups.push(fixture::cgroup(
-                &format!("{path}/cri-containerd-{id}.scope"),
-                level,
-                &id,
-                Some(names),
-            ));
-        }
-    }
-    let limits = SeriesLimits::default();
-    for _ in 0..5 {
-        let started = Instant::now();
-        let mut bytes = Discard(0);
-        let counts = Scrape::now(&published, &limits).encode(&mut bytes).unwrap();
-        println!("{} series, {} bytes: {:?}", counts.written, bytes.0, started.elapsed());
-    }
-}
-
-struct Discard(usize);
-
-impl Write for Discard {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += std::hint::black_box(bytes).len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 proptest! {
     #[test]
     fn hostile_names_stay_inside_their_quotes(name in any::<String>(), path in "[\\PC\n\r\t\"\\\\{}#=, ]{0,20}") {

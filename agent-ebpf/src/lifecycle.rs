@@ -10,8 +10,9 @@ use aya_log_ebpf::debug;
 use snug_ebpf::abi::lifecycle::{
     EMPTY, FinalRecord, LOST_KINDS, LifecycleEvent, MADE, PATH_BYTES, POPULATED, REMOVED,
 };
+use snug_ebpf::abi::snapshot::{HAS_ALL, HAS_WORKING_SET};
 
-use super::read::{cgroup_id, field, fill, offset, pointer};
+use crate::read::{cgroup_id, field, fill, offset, pointer};
 
 /// Events on their way to the agent.
 #[map]
@@ -50,7 +51,7 @@ fn cgroup_removed(context: BtfTracePointContext) -> i32 {
     let filled = unsafe {
         (*record).record.has = 0;
         write_event(&raw mut (*record).event, &context, REMOVED, hierarchy);
-        fill(&mut (*record).record, cgroup)
+        fill(&mut (*record).record, cgroup, HAS_ALL & !HAS_WORKING_SET)
     };
     if filled.is_some() {
         entry.submit(0);
@@ -78,13 +79,14 @@ fn report(context: &BtfTracePointContext, kind: u32) {
 unsafe fn write_event(event: *mut LifecycleEvent, context: &BtfTracePointContext, kind: u32, hierarchy: u32) {
     let cgroup: *const u8 = context.arg(0);
     let path: *const u8 = context.arg(1);
+    let level = field(cgroup, offset!(cgroup_level)).unwrap_or(0);
     // SAFETY: the caller's promise; the helper writes at most PATH_BYTES and checks the source.
     unsafe {
         (*event).kind = kind;
         (*event).hierarchy = hierarchy;
         (*event).id = cgroup_id(cgroup).unwrap_or(0);
         (*event).at_ns = bpf_ktime_get_ns();
-        (*event).level = field(cgroup, offset!(cgroup_level)).unwrap_or(0);
+        (*event).level = level;
         let written =
             bpf_probe_read_kernel_str((&raw mut (*event).path).cast(), PATH_BYTES as u32, path.cast());
         (*event).path_len = if written > 0 { (written - 1) as u32 } else { 0 };

@@ -4,9 +4,9 @@
 //! and a cgroup iteration cannot be resumed. The pass holds `cgroup_mutex`, hence: fixed work per cgroup, no loops.
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
-use snug_ebpf::abi::snapshot::{PassEnd, SnapshotRecord};
+use snug_ebpf::abi::snapshot::{HAS_ALL, PassEnd, SnapshotRecord};
 
-use super::read::fill;
+use crate::read::fill;
 
 /// Lets the agent map an array into its memory.
 const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -18,6 +18,10 @@ static RECORDS: Array<SnapshotRecord> = Array::with_max_entries(8192, BPF_F_MMAP
 /// How the last pass went: one entry.
 #[map]
 static PASS_END: Array<PassEnd> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The groups of fields (`HAS_*`) that the agent takes from the next pass: one entry.
+#[map]
+static WANTED: Array<u32> = Array::with_max_entries(1, 0);
 
 /// What the kernel hands an iterator program: pointers to its meta data and to the cgroup.
 #[repr(C)]
@@ -52,12 +56,13 @@ extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
         // SAFETY: the helper has no precondition.
         *end = PassEnd { started_ns: unsafe { bpf_ktime_get_ns() }, ..PassEnd::default() };
     }
+    let wanted = WANTED.get(0).copied().unwrap_or(HAS_ALL);
     let stored = end.cgroups - end.lost - end.unreadable;
     end.cgroups += 1;
     match u32::try_from(stored).ok().and_then(|index| RECORDS.get_ptr_mut(index)) {
         // SAFETY: the entry lives as long as the map; nobody else writes it during the pass.
         Some(record) => {
-            if fill(unsafe { &mut *record }, cgroup).is_none() {
+            if fill(unsafe { &mut *record }, cgroup, wanted).is_none() {
                 end.unreadable += 1;
             }
         }

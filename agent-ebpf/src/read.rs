@@ -1,0 +1,146 @@
+//! Reading kernel structures at offsets that the agent learnt from BTF.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use snug_ebpf::abi::snapshot::{
+    ABSENT, HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, HAS_WORKING_SET, Offsets,
+    PRESSURE_TOTALS, SnapshotRecord,
+};
+
+/// Set by the agent before loading, frozen by the kernel.
+#[unsafe(no_mangle)]
+static OFFSETS: Offsets = Offsets::NONE;
+
+/// One field of [`OFFSETS`]. The read is volatile: the compiler must not fold the value that it sees at build time.
+macro_rules! offset {
+    ($field:ident) => {
+        // SAFETY: a reference to a static is valid for reads.
+        unsafe { core::ptr::read_volatile(&raw const $crate::read::offsets().$field) }
+    };
+}
+pub(crate) use offset;
+
+pub(crate) fn offsets() -> &'static Offsets {
+    &OFFSETS
+}
+
+/// Reads a `T` at `base + offset`; `None` if the field is absent here or the address cannot be read.
+#[inline(always)]
+pub(crate) fn field<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
+    if offset == ABSENT {
+        return None;
+    }
+    // SAFETY: the helper checks the address and fails instead of faulting.
+    unsafe { bpf_probe_read_kernel(base.wrapping_add(offset as usize).cast::<T>()) }.ok()
+}
+
+/// Like [`field`], with 0 for what is not there.
+#[inline(always)]
+fn or_zero(base: *const u8, offset: u32) -> u64 {
+    field(base, offset).unwrap_or(0)
+}
+
+/// A pointer kept in a field; `None` also if it is null.
+#[inline(always)]
+pub(crate) fn pointer(base: *const u8, offset: u32) -> Option<*const u8> {
+    field::<*const u8>(base, offset).filter(|pointer| !pointer.is_null())
+}
+
+/// Reads a `T` of a structure whose type the verifier knows, because the pointer came from the kernel as an argument or
+/// out of such a structure: one load instead of a call. Where the address cannot be read, the kernel makes it 0.
+#[inline(always)]
+fn load<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
+    if offset == ABSENT {
+        return None;
+    }
+    // SAFETY: the verifier admits only fields of the structure, and the kernel catches the fault of a bad address.
+    Some(unsafe { core::ptr::read_volatile(base.wrapping_add(offset as usize).cast::<T>()) })
+}
+
+/// Like [`pointer`], by [`load`].
+#[inline(always)]
+fn load_pointer(base: *const u8, offset: u32) -> Option<*const u8> {
+    load::<*const u8>(base, offset).filter(|pointer| !pointer.is_null())
+}
+
+/// kernfs id of a cgroup that the verifier knows as one.
+#[inline(always)]
+pub(crate) fn cgroup_id(cgroup: *const u8) -> Option<u64> {
+    load(load_pointer(cgroup, offset!(cgroup_kn))?, offset!(kernfs_id)).filter(|id| *id != 0)
+}
+
+/// Fills those groups of fields (`HAS_*`) of a record that are wanted, from a `cgroup *` that the verifier knows as one.
+/// `None` if not even its id can be read.
+///
+/// What is not touched costs nothing: a pass ten times a second finds the kernel's structures far from the CPU's caches.
+#[inline(always)]
+pub(crate) fn fill(record: &mut SnapshotRecord, cgroup: *const u8, wanted: u32) -> Option<()> {
+    record.id = cgroup_id(cgroup)?;
+    record.level = load(cgroup, offset!(cgroup_level)).unwrap_or(0);
+    record.reserved = 0;
+    let mut has = 0;
+    if wanted & HAS_CPU != 0 {
+        if let Some(runtime) = load(cgroup, offset!(cgroup_cpu_runtime)) {
+            record.cpu_usage_ns = runtime;
+            has |= HAS_CPU;
+        }
+    }
+    if wanted & HAS_THROTTLING != 0 {
+        if let Some(group) = load_pointer(cgroup, offset!(cgroup_cpu)) {
+            throttling(record, group);
+            has |= HAS_THROTTLING;
+        }
+    }
+    if wanted & (HAS_MEMORY | HAS_WORKING_SET) != 0 {
+        if let Some(memcg) = load_pointer(cgroup, offset!(cgroup_memory)) {
+            memory(record, memcg);
+            has |= HAS_MEMORY;
+            if wanted & HAS_WORKING_SET != 0 {
+                record.memory_inactive_file_pages = match pointer(memcg, offset!(memory_vmstats)) {
+                    Some(vmstats) => or_zero(vmstats, offset!(vmstats_inactive_file)),
+                    None => 0,
+                };
+                has |= HAS_WORKING_SET;
+            }
+        }
+    }
+    if wanted & HAS_PRESSURE != 0 {
+        if let Some(psi) = load_pointer(cgroup, offset!(cgroup_psi)) {
+            if let Some(totals) = field::<[u64; PRESSURE_TOTALS]>(psi, offset!(psi_total)) {
+                record.pressure_ns = totals;
+                has |= HAS_PRESSURE;
+            }
+        }
+    }
+    if wanted & HAS_PIDS != 0 {
+        if let Some(pids) = load_pointer(cgroup, offset!(cgroup_pids)) {
+            record.pids_current = or_zero(pids, offset!(pids_counter));
+            record.pids_limit = or_zero(pids, offset!(pids_limit));
+            has |= HAS_PIDS;
+        }
+    }
+    record.has = has;
+    Some(())
+}
+
+#[inline(always)]
+fn throttling(record: &mut SnapshotRecord, group: *const u8) {
+    record.cfs_period_ns = or_zero(group, offset!(cfs_period));
+    record.cfs_quota_ns = or_zero(group, offset!(cfs_quota));
+    record.cfs_burst_limit_ns = or_zero(group, offset!(cfs_burst));
+    record.cfs_throttled_ns = or_zero(group, offset!(cfs_throttled_time));
+    record.cfs_burst_ns = or_zero(group, offset!(cfs_burst_time));
+    record.cfs_periods = field(group, offset!(cfs_periods)).unwrap_or(0);
+    record.cfs_throttled_periods = field(group, offset!(cfs_throttled_periods)).unwrap_or(0);
+    record.cfs_burst_periods = field(group, offset!(cfs_burst_periods)).unwrap_or(0);
+}
+
+#[inline(always)]
+fn memory(record: &mut SnapshotRecord, memcg: *const u8) {
+    record.memory_usage_pages = or_zero(memcg, offset!(memory_usage));
+    record.memory_peak_pages = or_zero(memcg, offset!(memory_peak));
+    record.memory_limit_pages = or_zero(memcg, offset!(memory_limit));
+    record.memory_failcnt = or_zero(memcg, offset!(memory_failcnt));
+    record.swap_usage_pages = or_zero(memcg, offset!(swap_usage));
+    record.swap_limit_pages = or_zero(memcg, offset!(swap_limit));
+    record.memory_events = field(memcg, offset!(memory_events)).unwrap_or_default();
+}

@@ -1,0 +1,6 @@
+//! What the `snug` command is made of: asking an agent, and writing numbers as people read them.
+
+pub mod agent;
+pub mod exposition;
+pub mod top;
+pub mod units;

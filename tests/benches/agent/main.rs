@@ -1,0 +1,123 @@
+//! What the agent costs: ratios within one run, CPU time, and what the kernel counts. `cargo xtask bench` builds and
+//! runs it; it needs root and a kernel that the kernel half works on.
+
+mod cgroups;
+mod client;
+mod growth;
+mod interrupt;
+mod measure;
+mod node;
+mod pass;
+mod process;
+mod scrape;
+
+use std::{fs, process::ExitCode, time::SystemTime};
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+use crate::measure::Section;
+
+/// Measure what the agent costs.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Measure this only.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Fail if a budget is not met.
+    #[arg(long)]
+    strict: bool,
+    /// Numbers of containers to pass over.
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 500, 2_000])]
+    sizes: Vec<usize>,
+    /// Rounds at each of these numbers.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Seconds for each way of being scraped.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Scrapes of each kind in a round.
+    #[arg(long, default_value_t = 20)]
+    scrapes: u32,
+    /// Containers to make and remove.
+    #[arg(long, default_value_t = 10_000)]
+    churn: usize,
+    /// What cargo hands to every bench; without a meaning here.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Passes of the kernel half against files.
+    Pass,
+    /// The agent on a node with 250 containers.
+    Node,
+    /// Scrapes at 500 containers.
+    Scrape,
+    /// 10,000 containers made and removed.
+    Growth,
+}
+
+fn main() -> ExitCode {
+    match process::play_part().and_then(|()| run(&Options::parse())) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<ExitCode> {
+    interrupt::watch()?;
+    let parts = if options.only.is_empty() { Part::value_variants() } else { &options.only };
+    let mut missed = Vec::new();
+    for part in parts {
+        let load = load();
+        let section = measure(*part, options)?;
+        print(&section, &load);
+        missed.extend(section.budgets.into_iter().filter(|budget| !budget.met));
+    }
+    for budget in &missed {
+        eprintln!("bench: BUDGET NOT MET: {}: {} ({})", budget.what, budget.measured, budget.allowed);
+    }
+    if missed.is_empty() {
+        eprintln!("bench: all budgets met");
+    }
+    Ok(if options.strict && !missed.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn measure(part: Part, options: &Options) -> Result<Section> {
+    match part {
+        Part::Pass => pass::run(&options.sizes, options.rounds),
+        Part::Node => node::run(&process::agent_binary()?, options.seconds),
+        Part::Scrape => scrape::run(&process::agent_binary()?, options.scrapes),
+        Part::Growth => growth::run(&process::agent_binary()?, options.churn),
+    }
+}
+
+/// Prints a part between the markers by which it finds its place in the documentation.
+fn print(section: &Section, load: &str) {
+    let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    println!("<!-- bench: {} -->", section.name);
+    println!("_{}, {}; load {load} at the start_\n", date.split('T').next().unwrap_or(&date), machine());
+    print!("{}", section.text);
+    println!("<!-- end: {} -->", section.name);
+}
+
+/// CPU, cores and kernel.
+fn machine() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model =
+        cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|pair| pair.1);
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cores} × {}, Linux {}", model.unwrap_or("unknown processor"), kernel.trim())
+}
+
+/// The load average of the last minute: above the number of cores, others were working too.
+fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or("unknown").to_owned()
+}

@@ -1,0 +1,117 @@
+//! Times, medians, budgets and tables.
+
+use std::{fmt::Write as _, time::Duration};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// CPU time that `work` took of this thread, in the kernel and outside. Other work on the machine does not count.
+pub(crate) fn cpu_time<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let before = thread_cpu();
+    let result = work();
+    (thread_cpu().saturating_sub(before), result)
+}
+
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The middle of the values, 0 of none.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.get(half) {
+        None => 0.0,
+        Some(upper) if values.len() % 2 == 1 => *upper,
+        Some(upper) => half
+            .checked_sub(1)
+            .and_then(|lower| values.get(lower))
+            .map_or(*upper, |lower| (lower + upper) / 2.0),
+    }
+}
+
+/// The largest value, 0 of none.
+pub(crate) fn largest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
+}
+
+/// A promise and what was measured.
+pub(crate) struct Budget {
+    pub(crate) what: String,
+    pub(crate) allowed: String,
+    pub(crate) measured: String,
+    pub(crate) met: bool,
+}
+
+impl Budget {
+    /// At most `most`, shown with so many decimals and the unit.
+    pub(crate) fn at_most(what: &str, measured: f64, most: f64, unit: &str, decimals: usize) -> Self {
+        Self {
+            what: what.to_owned(),
+            allowed: format!("≤ {most} {unit}"),
+            measured: format!("{measured:.decimals$} {unit}"),
+            met: measured <= most,
+        }
+    }
+
+    /// At least `least`.
+    pub(crate) fn at_least(what: &str, measured: f64, least: f64, unit: &str) -> Self {
+        Self {
+            what: what.to_owned(),
+            allowed: format!("≥ {least} {unit}"),
+            measured: format!("{measured:.0} {unit}"),
+            met: measured >= least,
+        }
+    }
+}
+
+/// What a part of the bench found out, as Markdown.
+pub(crate) struct Section {
+    pub(crate) name: &'static str,
+    pub(crate) text: String,
+    pub(crate) budgets: Vec<Budget>,
+}
+
+impl Section {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self { name, text: String::new(), budgets: Vec::new() }
+    }
+
+    /// Adds a paragraph.
+    pub(crate) fn paragraph(&mut self, text: &str) {
+        let _ = writeln!(self.text, "{text}\n");
+    }
+
+    /// Adds a table.
+    pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
+        let _ = writeln!(self.text, "| {} |", head.join(" | "));
+        let columns: Vec<&str> =
+            (0..head.len()).map(|column| if column == 0 { "---" } else { "---:" }).collect();
+        let _ = writeln!(self.text, "|{}|", columns.join("|"));
+        for row in rows {
+            let _ = writeln!(self.text, "| {} |", row.join(" | "));
+        }
+        self.text.push('\n');
+    }
+
+    /// Adds the table of budgets.
+    pub(crate) fn finish(mut self) -> Self {
+        let rows: Vec<Vec<String>> = self
+            .budgets
+            .iter()
+            .map(|budget| {
+                let verdict = if budget.met { "met" } else { "**NOT MET**" };
+                vec![budget.what.clone(), budget.allowed.clone(), budget.measured.clone(), verdict.to_owned()]
+            })
+            .collect();
+        if !rows.is_empty() {
+            self.table(&["budget", "allowed", "measured", ""], &rows);
+        }
+        self
+    }
+}
+
+/// Bytes as MiB.
+pub(crate) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

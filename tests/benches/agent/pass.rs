@@ -1,0 +1,326 @@
+//! A pass of the kernel half against reading the same values from files, in one run, round by round.
+
+use std::{fs::File, hint::black_box, os::unix::fs::FileExt as _, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use snug_agent::{
+    cgroupfs::{
+        Measurements,
+        mounts::{Hierarchies, Hierarchy, Version},
+        reader::CgroupReader,
+    },
+    kernel::{CgroupIterator, KernelHalf, KernelOptions},
+    values::Measurement,
+};
+
+use crate::{
+    cgroups::{Container, Tree},
+    interrupt,
+    measure::{Budget, Section, cpu_time, largest, median},
+    process::{Workers, layout},
+};
+
+/// Every n-th container has a worker …
+const EVERY: usize = 4;
+/// … up to so many.
+const MOST_WORKERS: usize = 64;
+
+/// What the kernel half measures where it can.
+const OF_KERNEL: [Measurement; 8] = [
+    Measurement::Cpu,
+    Measurement::Throttling,
+    Measurement::Pressure,
+    Measurement::Memory,
+    Measurement::WorkingSet,
+    Measurement::MemoryEvents,
+    Measurement::Swap,
+    Measurement::Pids,
+];
+
+/// A hierarchy that is passed over.
+struct Walk<'a> {
+    hierarchy: &'a Hierarchy,
+    iterator: CgroupIterator,
+    /// What is taken from it.
+    measured: Measurements,
+    /// Nanoseconds of CPU time of each pass, copying the records out included, per cgroup.
+    passes: Vec<f64>,
+    /// Nanoseconds that each pass held `cgroup_mutex`, as the program counted.
+    held: Vec<f64>,
+}
+
+/// Medians of one size, nanoseconds per container.
+struct Row {
+    containers: usize,
+    busy: usize,
+    /// Flushes and all passes.
+    kernel: f64,
+    files: f64,
+    kept_open: Option<f64>,
+    passes: Vec<f64>,
+    held: Vec<Vec<f64>>,
+    names: Vec<String>,
+}
+
+/// Measures at all sizes.
+pub(crate) fn run(sizes: &[usize], rounds: usize) -> Result<Section> {
+    raise_file_limit()?;
+    let largest_size = sizes.iter().copied().max().unwrap_or(0);
+    let options = KernelOptions {
+        max_cgroups: u32::try_from(largest_size + 64)?,
+        hierarchies: [u32::MAX; 4],
+        log_level: 0,
+        stats: false,
+        adjust_offsets: None,
+    };
+    let mut kernel = KernelHalf::load(&options)?;
+    let hierarchies = Hierarchies::find(Path::new("/proc"), None)?;
+    let rows = sizes
+        .iter()
+        .map(|size| {
+            eprintln!("bench: passes over {size} containers");
+            measure(&mut kernel, *size, rounds)
+        })
+        .collect::<Result<Vec<Row>>>()?;
+    Ok(report(&hierarchies, &rows, rounds))
+}
+
+fn measure(kernel: &mut KernelHalf, size: usize, rounds: usize) -> Result<Row> {
+    let tree = Tree::new("pass")?;
+    let hierarchies = tree.hierarchies();
+    let containers = tree.containers(size, 1)?;
+    let workers = Workers::start(&tree, containers.iter().step_by(EVERY).take(MOST_WORKERS))?;
+    let pod = containers.first().and_then(|one| one.path.rsplit_once('/')).context("no containers")?.0;
+    let below = |hierarchy: &Hierarchy| hierarchy.mount.join(pod.trim_start_matches('/'));
+
+    let mut walks: Vec<Walk<'_>> = Vec::new();
+    for measurement in OF_KERNEL {
+        let Some(hierarchy) = hierarchies.serving(measurement) else { continue };
+        if let Some(walk) = walks.iter_mut().find(|walk| walk.hierarchy == hierarchy) {
+            walk.measured = walk.measured.with(measurement);
+        } else {
+            let (iterator, measured) = (kernel.iterate(&below(hierarchy))?, Measurements::of(&[measurement]));
+            walks.push(Walk { hierarchy, iterator, measured, passes: Vec::new(), held: Vec::new() });
+        }
+    }
+    // What the agent does before a pass, for this part of the tree.
+    let mut flush_points = Vec::new();
+    if let Some(unified) = &hierarchies.unified {
+        flush_points.push(open(&below(unified).join("cpu.stat"))?);
+    }
+    if let Some(memory) = hierarchies.memory() {
+        flush_points.push(open(&below(memory).join("memory.stat"))?);
+    }
+    let mut reader = CgroupReader::new(hierarchies)?;
+    let which: Measurements = OF_KERNEL.into_iter().collect();
+    let kept = keep_open(hierarchies, &containers);
+
+    let (mut whole, mut files, mut kept_open) = (Vec::new(), Vec::new(), Vec::new());
+    let per_container = |time: Duration| time.as_nanos() as f64 / size as f64;
+    for round in 0..=rounds {
+        // So that every way finds counters to bring up to date.
+        interrupt::sleep(Duration::from_millis(120))?;
+        let (flushing, flushed) = cpu_time(|| -> Result<()> {
+            for file in &flush_points {
+                file.read_at(&mut [0; 16], 0)?;
+            }
+            Ok(())
+        });
+        flushed?;
+        let mut passing = Duration::ZERO;
+        for walk in &mut walks {
+            let (time, end) = cpu_time(|| -> Result<_> {
+                let pass = kernel.pass(&walk.iterator, walk.measured)?;
+                pass.records().for_each(|record| {
+                    black_box(record);
+                });
+                Ok(pass.end)
+            });
+            let end = end?;
+            ensure!(
+                end.cgroups == size as u64 + 1 && end.lost + end.unreadable == 0,
+                "a pass over {size} containers and their pod gave {end:?}"
+            );
+            passing += time;
+            if round > 0 {
+                walk.passes.push(time.as_nanos() as f64 / end.cgroups as f64);
+                walk.held.push(end.held_ns as f64);
+            }
+        }
+        interrupt::sleep(Duration::from_millis(120))?;
+        let (by_files, read) = cpu_time(|| -> Result<()> {
+            for container in &containers {
+                black_box(reader.read(&container.path, which)?);
+            }
+            Ok(())
+        });
+        read?;
+        interrupt::sleep(Duration::from_millis(120))?;
+        let mut buffer = vec![0; 16 << 10];
+        let (by_kept, read) = cpu_time(|| -> Result<()> {
+            for file in kept.iter().flatten() {
+                black_box(file.read_at(&mut buffer, 0)?);
+            }
+            Ok(())
+        });
+        read?;
+        // The first round warms caches.
+        if round > 0 {
+            whole.push(per_container(flushing + passing));
+            files.push(per_container(by_files));
+            kept_open.push(per_container(by_kept));
+        }
+    }
+    Ok(Row {
+        containers: size,
+        busy: workers.count(),
+        kernel: median(whole),
+        files: median(files),
+        kept_open: kept.map(|_| median(kept_open)),
+        passes: walks.iter().map(|walk| median(walk.passes.clone())).collect(),
+        names: walks.iter().map(|walk| name(walk.hierarchy)).collect(),
+        held: walks.into_iter().map(|walk| walk.held).collect(),
+    })
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn name(hierarchy: &Hierarchy) -> String {
+    match hierarchy.version {
+        Version::V2 => "v2".to_owned(),
+        Version::V1 => hierarchy.controllers.join("+"),
+    }
+}
+
+/// The files that hold what the kernel half measures.
+fn files_of(measurement: Measurement, version: Version) -> &'static [&'static str] {
+    match (measurement, version) {
+        (Measurement::Cpu, Version::V2) => &["cpu.stat"],
+        (Measurement::Cpu, Version::V1) => &["cpuacct.usage"],
+        // The rows of cpu.stat are read for the CPU time already.
+        (Measurement::Throttling, Version::V2) => &["cpu.max", "cpu.max.burst"],
+        (Measurement::Throttling, Version::V1) => {
+            &["cpu.stat", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.cfs_burst_us"]
+        }
+        (Measurement::Pressure, _) => &["cpu.pressure", "memory.pressure", "io.pressure"],
+        (Measurement::Memory, Version::V2) => &["memory.current", "memory.peak", "memory.max"],
+        (Measurement::Memory, Version::V1) => {
+            &["memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.limit_in_bytes"]
+        }
+        (Measurement::WorkingSet, _) => &["memory.stat"],
+        (Measurement::MemoryEvents, Version::V2) => &["memory.events"],
+        (Measurement::MemoryEvents, Version::V1) => &["memory.failcnt", "memory.oom_control"],
+        (Measurement::Swap, Version::V2) => &["memory.swap.current", "memory.swap.max"],
+        (Measurement::Swap, Version::V1) => &["memory.memsw.usage_in_bytes", "memory.memsw.limit_in_bytes"],
+        (Measurement::Pids, _) => &["pids.current", "pids.max"],
+        (Measurement::SlowRows, _) => &[],
+    }
+}
+
+/// All these files of all containers, open; `None` where that is more than this process may open.
+fn keep_open(hierarchies: &Hierarchies, containers: &[Container]) -> Option<Vec<File>> {
+    let mut kept = Vec::new();
+    for container in containers {
+        for measurement in OF_KERNEL {
+            let Some(hierarchy) = hierarchies.serving(measurement) else { continue };
+            let directory = hierarchy.mount.join(container.path.trim_start_matches('/'));
+            for file in files_of(measurement, hierarchy.version) {
+                match File::open(directory.join(file)) {
+                    Ok(file) => kept.push(file),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(_) => return None,
+                }
+            }
+        }
+    }
+    Some(kept)
+}
+
+fn raise_file_limit() -> Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    Ok(())
+}
+
+fn report(hierarchies: &Hierarchies, rows: &[Row], rounds: usize) -> Section {
+    let mut section = Section::new("pass");
+    let passes = rows.first().map_or(0, |row| row.passes.len());
+    section.paragraph(&format!(
+        "This host is {}: one look at everything takes {passes} {}, so a container's record is taken {passes} times. \
+         \"Kernel\" is both flushes, all passes and copying every record out. \"Files\" is the agent's own reader for the \
+         same measurements, opening and closing each file; \"kept open\" is `pread` alone, on files that stay open, \
+         without parsing. Nanoseconds of CPU time of the reading thread per container; medians of {rounds} rounds in \
+         which the three take turns, 120 ms apart.",
+        layout(hierarchies),
+        if passes == 1 { "pass" } else { "passes, one for each hierarchy" },
+    ));
+    let table: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let (kept, kept_ratio) = row.kept_open.map_or(("-".to_owned(), "-".to_owned()), |kept| {
+                (format!("{kept:.0}"), format!("{:.0} ×", kept / row.kernel))
+            });
+            vec![
+                row.containers.to_string(),
+                row.busy.to_string(),
+                format!("{:.0}", row.kernel),
+                format!("{:.0}", row.files),
+                kept,
+                format!("{:.0} ×", row.files / row.kernel),
+                kept_ratio,
+            ]
+        })
+        .collect();
+    section.table(
+        &[
+            "containers",
+            "of these busy",
+            "kernel",
+            "files",
+            "kept open",
+            "files ÷ kernel",
+            "kept open ÷ kernel",
+        ],
+        &table,
+    );
+
+    section.paragraph(
+        "Each pass by itself: CPU time per cgroup, and how long it held `cgroup_mutex`, as the program in the kernel \
+         measured it (wall time, so that interruptions count).",
+    );
+    let table: Vec<Vec<String>> = rows
+        .iter()
+        .flat_map(|row| {
+            row.names.iter().zip(&row.passes).zip(&row.held).map(|((name, pass), held)| {
+                vec![
+                    row.containers.to_string(),
+                    name.clone(),
+                    format!("{pass:.0} ns"),
+                    format!("{:.0} µs", median(held.clone()) / 1e3),
+                    format!("{:.0} µs", largest(held) / 1e3),
+                ]
+            })
+        })
+        .collect();
+    section.table(&["containers", "hierarchy", "pass, per cgroup", "mutex held, median", "longest"], &table);
+
+    let worst_pass = largest(&rows.iter().flat_map(|row| row.passes.clone()).collect::<Vec<_>>());
+    let at_scale: Vec<f64> =
+        rows.iter().filter(|row| row.containers >= 100).flat_map(|row| row.passes.clone()).collect();
+    let scaled = if at_scale.is_empty() { worst_pass } else { largest(&at_scale) };
+    let ratio = rows.iter().map(|row| row.files / row.kernel).fold(f64::INFINITY, f64::min);
+    section.budgets = vec![
+        Budget::at_most(
+            "one pass, per cgroup (worst hierarchy, 100 containers and more)",
+            scaled / 1e3,
+            1.0,
+            "µs",
+            2,
+        ),
+        Budget::at_least("cheaper than files (worst size, all passes and flushes counted)", ratio, 50.0, "×"),
+    ];
+    section.finish()
+}

@@ -1,0 +1,232 @@
+//! Processes of the bench: workers that give containers something to do, and the agent under test.
+
+use std::{
+    fs, io,
+    io::Read as _,
+    net::TcpListener,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use snug_agent::{
+    cgroupfs::{Measurements, mounts::Hierarchies, reader::CgroupReader},
+    values::Measurement,
+};
+
+use crate::{
+    cgroups::{Container, Tree, pod_uid},
+    client::Client,
+    interrupt,
+};
+
+/// Argument by which the bench's program becomes a worker.
+const WORKER: &str = "worker";
+/// Argument by which it enters cgroups and becomes another program.
+const ENTER: &str = "enter";
+
+/// Time between two bursts of a worker.
+const PERIOD: Duration = Duration::from_millis(50);
+/// Length of a burst: with [`PERIOD`] a duty of about 0.1 %.
+const BURST: Duration = Duration::from_micros(50);
+
+/// Plays another part if the arguments say so; returns if this is the bench itself.
+pub(crate) fn play_part() -> Result<()> {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next() {
+        Some(part) if part == WORKER => work(),
+        Some(part) if part == ENTER => {
+            for home in arguments.by_ref().take_while(|argument| argument != "--") {
+                let file = Path::new(&home).join("cgroup.procs");
+                fs::write(&file, "0").with_context(|| format!("cannot enter {}", file.display()))?;
+            }
+            let program = arguments.next().context("nothing to run")?;
+            let error = Command::new(&program).args(arguments).exec();
+            Err(error).with_context(|| format!("cannot run {}", program.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bursts until the bench closes the pipe, be it by dying.
+fn work() -> Result<()> {
+    thread::spawn(|| {
+        let _ = io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    });
+    loop {
+        thread::sleep(PERIOD);
+        let begun = Instant::now();
+        while begun.elapsed() < BURST {}
+    }
+}
+
+/// Workers in containers. Dropped = ended.
+#[derive(Default)]
+pub(crate) struct Workers(Vec<Running>);
+
+impl Workers {
+    /// Puts a worker into every container of `homes`, each given by its directories.
+    pub(crate) fn start<'a>(tree: &Tree, containers: impl Iterator<Item = &'a Container>) -> Result<Self> {
+        let mut workers = Self::default();
+        let program = std::env::current_exe()?;
+        for container in containers {
+            interrupt::check()?;
+            let mut command = Command::new(&program);
+            command.arg(ENTER).args(tree.homes(&container.path)).arg("--").arg(&program).arg(WORKER);
+            command.stdin(Stdio::piped()).stdout(Stdio::null());
+            workers.0.push(Running(command.spawn().context("cannot start a worker")?));
+        }
+        Ok(workers)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A child process. Dropped = killed and waited for.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The agent under test, in cgroups of its own. Dropped = ended.
+pub(crate) struct Agent {
+    process: Running,
+    port: u16,
+    path: String,
+    reader: CgroupReader,
+    _directory: tempfile::TempDir,
+}
+
+/// Memory of the agent, bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    /// `VmRSS`.
+    pub(crate) resident: u64,
+    /// Of this, what no file and no map backs: `RssAnon`.
+    pub(crate) anonymous: u64,
+    /// What its own cgroup is charged: its pages, its eBPF maps, its kernel objects.
+    pub(crate) charged: u64,
+}
+
+impl Agent {
+    /// Starts `binary` in cgroups of `tree`, with a pods file that names `containers`, and waits until it serves.
+    pub(crate) fn start(binary: &Path, tree: &Tree, containers: &[Container]) -> Result<Self> {
+        tree.make("agent")?;
+        let path = tree.path("agent");
+        let directory = tempfile::tempdir()?;
+        let pods = directory.path().join("pods.json");
+        fs::write(&pods, pods_file(containers))?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(ENTER).args(tree.homes(&path)).arg("--").arg(binary);
+        command.arg("--listen").arg(format!("127.0.0.1:{port}")).arg("--pods-file").arg(&pods);
+        command.arg("--data-dir").arg(directory.path().join("data")).args(["--log", "warn"]);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SNUG_")) {
+            command.env_remove(name);
+        }
+        let process = Running(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
+        let reader = CgroupReader::new(tree.hierarchies())?;
+        let mut agent = Self { process, port, path, reader, _directory: directory };
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let client = self.client();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while client.get("/readyz", &[]).is_err() {
+            if let Some(status) = self.process.0.try_wait()? {
+                bail!("the agent ended with {status}");
+            }
+            if Instant::now() > deadline {
+                bail!("the agent does not serve after 30 s");
+            }
+            interrupt::sleep(Duration::from_millis(100))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.port)
+    }
+
+    /// CPU time of the process so far, as its cgroup counts it: exact, not in ticks.
+    pub(crate) fn cpu(&mut self) -> Result<Duration> {
+        let reading = self.reader.read(&self.path, Measurements::of(&[Measurement::Cpu]))?;
+        let cpu = reading.values.cpu.context("no hierarchy counts the agent's CPU time")?;
+        Ok(Duration::from_nanos(cpu.usage_ns))
+    }
+
+    pub(crate) fn memory(&mut self) -> Result<Memory> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id()))?;
+        let row = |name: &str| -> Option<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
+        };
+        let reading = self.reader.read(&self.path, Measurements::of(&[Measurement::Memory]))?;
+        Ok(Memory {
+            resident: row("VmRSS").context("no VmRSS")?,
+            anonymous: row("RssAnon").context("no RssAnon")?,
+            charged: reading.values.memory.context("no hierarchy counts the agent's memory")?.usage_bytes,
+        })
+    }
+}
+
+/// The binary under test: `SNUG_AGENT_BIN`.
+pub(crate) fn agent_binary() -> Result<PathBuf> {
+    let binary = std::env::var_os("SNUG_AGENT_BIN")
+        .map(PathBuf::from)
+        .context("SNUG_AGENT_BIN does not say where the agent is; run this by `cargo xtask bench`")?;
+    binary.canonicalize().with_context(|| format!("{} is not there", binary.display()))
+}
+
+/// A pod list as the API server would give it, so that series carry names as they do in a cluster.
+fn pods_file(containers: &[Container]) -> String {
+    let pods = containers.iter().map(|container| container.pod + 1).max().unwrap_or(0);
+    let items: Vec<serde_json::Value> = (0..pods)
+        .map(|pod| {
+            let own: Vec<_> = containers.iter().filter(|container| container.pod == pod).collect();
+            let name = |index: usize| format!("container-{index}");
+            let image = |index: usize| format!("registry.example/team-{}/service-{pod}-{index}:1.4.2", pod % 9);
+            let replica_set = format!("service-{pod}-7d4b9c6f5d");
+            json!({
+                "metadata": {
+                    "name": format!("{replica_set}-x{pod:04}"), "namespace": format!("team-{}", pod % 9),
+                    "uid": pod_uid(pod), "labels": {"pod-template-hash": "7d4b9c6f5d"},
+                    "ownerReferences": [{
+                        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": replica_set, "uid": "1", "controller": true
+                    }],
+                },
+                "spec": {"containers": own.iter().enumerate().map(|(index, _)| json!({
+                    "name": name(index), "image": image(index),
+                })).collect::<Vec<_>>()},
+                "status": {"containerStatuses": own.iter().enumerate().map(|(index, container)| json!({
+                    "name": name(index), "image": image(index), "imageID": "", "ready": true, "restartCount": 0,
+                    "started": true, "containerID": format!("containerd://{}", container.id),
+                    "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+                })).collect::<Vec<_>>()},
+            })
+        })
+        .collect();
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}
+
+/// What serves this host's hierarchies, in words: how many passes a container takes part in.
+pub(crate) fn layout(hierarchies: &Hierarchies) -> &'static str {
+    match (&hierarchies.unified, hierarchies.v1.is_empty()) {
+        (Some(_), true) => "cgroup v2",
+        (Some(_), false) => "hybrid: controllers on cgroup v1, CPU time and pressure on v2",
+        (None, _) => "cgroup v1",
+    }
+}

@@ -1,0 +1,362 @@
+//! The agent as a process: on a free port of the loopback interface, ready when it says so, gone with its guard.
+
+use std::{
+    env,
+    ffi::OsStr,
+    io::{BufRead as _, BufReader, Read},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
+use crate::exposition::{self, Page};
+
+/// Names the agent to test. Without it: the debug build beside the test.
+pub const BINARY_VARIABLE: &str = "SNUG_AGENT_BIN";
+
+/// Time in which an agent must be ready, or must have refused to start.
+const START: Duration = Duration::from_secs(20);
+
+/// Polls until there is a result.
+///
+/// # Errors
+/// When `attempt` fails, or still has nothing after `within`.
+pub fn eventually<T>(
+    within: Duration,
+    what: &str,
+    mut attempt: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let end = Instant::now() + within;
+    loop {
+        if let Some(result) = attempt()? {
+            return Ok(result);
+        }
+        if Instant::now() >= end {
+            bail!("after {within:?} still not: {what}");
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The agent to test.
+///
+/// # Errors
+/// When it is not there.
+pub fn binary() -> Result<PathBuf> {
+    let path = match env::var_os(BINARY_VARIABLE) {
+        Some(path) => PathBuf::from(path),
+        // Tests are in target/<profile>/deps.
+        None => env::current_exe()?.with_file_name("../snug-agent"),
+    };
+    path.canonicalize().with_context(|| {
+        format!(
+            "no agent at {}: run `cargo build -p snug-agent`, or name one by {BINARY_VARIABLE}",
+            path.display()
+        )
+    })
+}
+
+/// Takes from a command's environment whatever would configure an agent; a file of the host would, too.
+pub fn unconfigured(command: &mut Command) -> &mut Command {
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SNUG_")) {
+        command.env_remove(name);
+    }
+    command.env("SNUG_CONFIG", "/dev/null").stdin(Stdio::null())
+}
+
+/// A command that runs the agent, configured by nothing but its arguments.
+///
+/// # Errors
+/// When there is no agent.
+pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    unconfigured(&mut command).args(arguments);
+    Ok(command)
+}
+
+/// What a process left when it had ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub output: String,
+    /// What it wrote to standard error.
+    pub log: String,
+    /// Time from the signal, or from the start where there was none, to its end.
+    pub took: Duration,
+}
+
+/// Runs a command that should end by itself.
+///
+/// # Errors
+/// When it does not, or cannot be started.
+pub fn run_to_end(mut command: Command) -> Result<Ended> {
+    let started = Instant::now();
+    let mut process = Process::spawn(command.stdout(Stdio::piped()))?;
+    let output = process.child.stdout.take().map(collect).context("no standard output")?;
+    let status = process.wait(START)?;
+    let log = process.log_to_end();
+    Ok(Ended { status, output: output.into_text(), log, took: started.elapsed() })
+}
+
+/// What a process writes, gathered while it runs.
+#[derive(Debug)]
+struct Gathered {
+    text: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Gathered {
+    fn so_far(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn into_text(self) -> String {
+        let _ = self.reader.join();
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static) -> Gathered {
+    let text = Arc::new(Mutex::new(String::new()));
+    let kept = Arc::clone(&text);
+    let reader = thread::spawn(move || {
+        let mut lines = BufReader::new(stream);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    });
+    Gathered { text, reader }
+}
+
+/// A process whose standard error is gathered, killed with its guard.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: Option<Gathered>,
+}
+
+impl Process {
+    /// Starts a command.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        let program = command.get_program().to_owned();
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let log = child.stderr.take().map(collect);
+        Ok(Self { child, log })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to standard error so far.
+    pub fn log(&self) -> String {
+        self.log.as_ref().map(Gathered::so_far).unwrap_or_default()
+    }
+
+    /// Whether and how it has ended.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn has_ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it is still there after `within`.
+    pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() >= end {
+                bail!("process {} still runs after {within:?}; it said:\n{}", self.id(), self.log());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    fn log_to_end(&mut self) -> String {
+        self.log.take().map(Gathered::into_text).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Agent {
+    /// Starts an agent with these arguments on a free port, and waits until it has measured.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<Self> {
+        let mut command = command(["--listen", "127.0.0.1:0"])?;
+        command.args(arguments);
+        Self::launch(command)
+    }
+
+    /// Starts a command that becomes an agent, and waits until that has measured.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub fn launch(mut command: Command) -> Result<Self> {
+        let mut process = Process::spawn(command.stdout(Stdio::null()))?;
+        let address = eventually(START, "the agent serves", || {
+            if let Some(status) = process.has_ended()? {
+                bail!("the agent ended with {status}; it said:\n{}", process.log_to_end());
+            }
+            Ok(bound_address(&process.log()))
+        });
+        let address = address.with_context(|| format!("the agent said:\n{}", process.log()))?;
+        let agent = Self { process, address };
+        eventually(START, "the agent is ready", || {
+            Ok(agent.request("/readyz", &[])?.status().is_success().then_some(()))
+        })?;
+        Ok(agent)
+    }
+
+    /// Where it serves.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it wrote to standard error so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Asks for a path with further headers. Any status is an answer; nothing is decompressed.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn request(&self, path: &str, headers: &[(&str, &str)]) -> Result<ureq::http::Response<ureq::Body>> {
+        let client: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(20)))
+            .build()
+            .into();
+        let mut request = client.get(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.call().with_context(|| format!("no answer to GET {path}; the agent said:\n{}", self.log()))
+    }
+
+    /// The text of a path.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn text(&self, path: &str) -> Result<String> {
+        let mut response = self.request(path, &[])?;
+        let text = body(&mut response)?;
+        if !response.status().is_success() {
+            bail!("GET {path}: {}: {text}", response.status());
+        }
+        Ok(text)
+    }
+
+    /// The samples of a metric endpoint.
+    ///
+    /// # Errors
+    /// When it is not there, or is no exposition.
+    pub fn scrape(&self, path: &str) -> Result<Page> {
+        exposition::parse(&self.text(path)?).map_err(|error| anyhow!("{path}: {error}"))
+    }
+
+    /// Sends a signal and waits for the agent's end.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn end_by(mut self, signal: Signal) -> Result<Ended> {
+        let sent = Instant::now();
+        self.process.signal(signal)?;
+        let status = self.process.wait(Duration::from_secs(10))?;
+        let took = sent.elapsed();
+        Ok(Ended { status, output: String::new(), log: self.process.log_to_end(), took })
+    }
+}
+
+/// A response's text, however many cgroups the host has.
+///
+/// # Errors
+/// When it does not come whole.
+pub fn body(response: &mut ureq::http::Response<ureq::Body>) -> Result<String> {
+    Ok(response.body_mut().with_config().limit(256 << 20).read_to_string()?)
+}
+
+/// The address in the line by which an agent says that it serves.
+fn bound_address(log: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains("serving /metrics"))?;
+    line.split_once("bound=")?.1.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_once_the_agent_serves() {
+        let line =
+            "2026-01-01T00:00:00Z  INFO snug_agent::supervisor: serving /metrics bound=127.0.0.1:41234\n";
+        assert_eq!(bound_address(line), Some(SocketAddr::from(([127, 0, 0, 1], 41234))));
+        assert_eq!(bound_address("2026-01-01T00:00:00Z  INFO program=\"snapshot\" running\n"), None);
+    }
+
+    #[test]
+    fn a_process_is_waited_for_and_heard() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo out; echo err >&2; exit 3"]);
+        let ended = run_to_end(command).unwrap();
+        assert_eq!((ended.status.code(), &*ended.output, &*ended.log), (Some(3), "out\n", "err\n"));
+    }
+
+    #[test]
+    fn what_never_comes_is_named() {
+        let error = eventually(Duration::ZERO, "a miracle", || Ok(None::<()>)).unwrap_err();
+        assert!(error.to_string().contains("a miracle"), "{error}");
+    }
+}

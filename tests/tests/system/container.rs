@@ -1,0 +1,199 @@
+//! A pod with one container, as far as cgroups go: made in every hierarchy that measures something, gone with its guard.
+
+use std::{
+    fs,
+    io::{ErrorKind, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio, id},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use snug_agent::cgroupfs::mounts::{Hierarchies, Version};
+
+/// Tells the pods of one run apart.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// v1 controllers whose hierarchies a container is made in; others want settings before they take a process.
+const CONTROLLERS: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
+
+#[derive(Debug)]
+pub(crate) struct Container {
+    /// Path of the container's cgroup below each hierarchy's root.
+    pub(crate) path: String,
+    /// The pod's uid.
+    pub(crate) uid: String,
+    /// The container's id.
+    pub(crate) id: String,
+    /// The container's directory in each hierarchy; the one that keeps CPU time first.
+    leaves: Vec<PathBuf>,
+    made: Vec<PathBuf>,
+    processes: Vec<Child>,
+}
+
+impl Container {
+    /// Makes the cgroups of a pod with one container.
+    pub(crate) fn make() -> Result<Self> {
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let uid = format!("5e57ab1e-0000-4000-8000-{:012x}", u64::from(id()) << 16 | u64::from(number));
+        let mut container = Self {
+            path: String::new(),
+            id: format!("{:032x}{:032x}", id(), number),
+            leaves: Vec::new(),
+            made: Vec::new(),
+            processes: Vec::new(),
+            uid,
+        };
+        // A node of its own in the tree, so that nothing is shared with real pods.
+        let parts = [
+            format!("snug-system-{}-{number}", id()),
+            "kubepods".to_owned(),
+            "burstable".to_owned(),
+            format!("pod{}", container.uid),
+            container.id.clone(),
+        ];
+        container.path = format!("/{}", parts.join("/"));
+        let hierarchies = Hierarchies::find(Path::new("/proc"), None)?;
+        let measuring =
+            |one: &&_| CONTROLLERS.iter().any(|name| snug_agent::cgroupfs::mounts::Hierarchy::has(one, name));
+        let all = hierarchies.unified.iter().chain(hierarchies.v1.iter().filter(measuring));
+        for hierarchy in all {
+            let mut directory = hierarchy.mount.clone();
+            for part in &parts {
+                if hierarchy.version == Version::V2 {
+                    for controller in ["+cpu", "+memory", "+pids"] {
+                        // Controllers that v1 has are not to be had here.
+                        let _ = fs::write(directory.join("cgroup.subtree_control"), controller);
+                    }
+                }
+                directory.push(part);
+                fs::create_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+                container.made.push(directory.clone());
+            }
+            container.leaves.push(directory);
+        }
+        Ok(container)
+    }
+
+    /// Runs a shell script in the container. It begins once it is in all hierarchies.
+    pub(crate) fn run(&mut self, script: &str) -> Result<u32> {
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("read -r go; {script}")])
+            .stdin(Stdio::piped())
+            .spawn()
+            .context("cannot start sh")?;
+        let (pid, start) = (child.id(), child.stdin.take());
+        self.processes.push(child);
+        for leaf in &self.leaves {
+            let procs = leaf.join("cgroup.procs");
+            fs::write(&procs, pid.to_string())
+                .with_context(|| format!("cannot write {}", procs.display()))?;
+        }
+        start.context("no standard input")?.write_all(b"go\n")?;
+        Ok(pid)
+    }
+
+    /// Uses one CPU as far as the host lets it, from now on. It gets its share whatever else runs on the host.
+    pub(crate) fn be_busy(&mut self) -> Result<()> {
+        for top in self
+            .made
+            .iter()
+            .filter(|directory| directory.ends_with(self.path[1..].split('/').next().unwrap_or("")))
+        {
+            for (file, most) in [("cpu.shares", "262144"), ("cpu.weight", "10000")] {
+                let file = top.join(file);
+                if file.exists() {
+                    fs::write(&file, most).with_context(|| format!("cannot write {}", file.display()))?;
+                }
+            }
+        }
+        self.run("while :; do :; done").map(drop)
+    }
+
+    /// CPU time that the container used, by the kernel's own file, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let leaf = self.leaves.first().context("no hierarchy")?;
+        let stat = fs::read_to_string(leaf.join("cpu.stat"))?;
+        let row = stat.lines().find_map(|line| line.strip_prefix("usage_usec "));
+        Ok(row.context("no usage_usec in cpu.stat")?.parse::<f64>()? / 1e6)
+    }
+
+    /// Ends the processes and removes the cgroups. Returns what [`Self::cpu_seconds`] said last.
+    pub(crate) fn remove(mut self) -> Result<f64> {
+        self.end_processes();
+        let used = self.cpu_seconds();
+        self.end()?;
+        used
+    }
+
+    fn end_processes(&mut self) {
+        // What a script started outlives it.
+        for leaf in &self.leaves {
+            let procs = fs::read_to_string(leaf.join("cgroup.procs")).unwrap_or_default();
+            for pid in procs.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        for mut child in self.processes.drain(..) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.end_processes();
+        let patience = Instant::now() + Duration::from_secs(2);
+        while let Some(directory) = self.made.pop() {
+            match fs::remove_dir(&directory) {
+                // The kernel lets go of a process a moment after its end.
+                Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < patience => {
+                    self.made.push(directory);
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", directory.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The pod as the API server would list it, of the Deployment `<name>`.
+    pub(crate) fn pod(&self, namespace: &str, name: &str, container: &str) -> Value {
+        let hash = "5d4f8c7b9c";
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "namespace": namespace, "name": format!("{name}-{hash}-x7k2p"), "uid": self.uid,
+                "labels": {"pod-template-hash": hash},
+                "ownerReferences": [{
+                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{name}-{hash}"),
+                    "uid": "0", "controller": true,
+                }],
+            },
+            "spec": {"containers": [{"name": container, "image": "example.org/web:1"}]},
+            "status": {"containerStatuses": [{
+                "name": container, "image": "example.org/web:1", "imageID": "", "ready": true, "restartCount": 0,
+                "containerID": format!("containerd://{}", self.id),
+            }]},
+        })
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            eprintln!("left behind: {error:#}");
+        }
+    }
+}
+
+/// A list of pods as `kubectl get pods -o json` prints it.
+pub(crate) fn pod_list(pods: &[Value]) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string()
+}

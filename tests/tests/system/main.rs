@@ -1,0 +1,70 @@
+//! The agent as it is run: real processes, real cgroups, a real Prometheus.
+//!
+//! Tests print why they cannot run on a host and pass; with `CI` set they fail instead.
+
+mod configuration;
+mod container;
+mod exposition;
+mod http;
+mod kernel_log;
+mod limits;
+mod pods_file;
+mod privileges;
+mod prometheus;
+mod sources;
+mod stopping;
+
+use std::{
+    fmt::Display,
+    io::{ErrorKind, Write as _},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::container::Container;
+
+/// Ends a test that cannot run here.
+fn cannot_run(why: impl Display) -> Result<()> {
+    if std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false") {
+        bail!("cannot run here, and CI is set: {why}");
+    }
+    eprintln!("NOT RUN: {why}");
+    Ok(())
+}
+
+/// A container, or the reason why this host gives none.
+fn container() -> Result<Container, String> {
+    Container::make().map_err(|error| format!("no cgroups can be made: {error:#}"))
+}
+
+/// Whether a program of the host can be started.
+fn has_program(name: &str) -> bool {
+    let started = Command::new(name)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    !started.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+/// What `promtool check metrics` complains about, line by line.
+fn promtool(exposition: &str) -> Result<Vec<String>> {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start promtool")?;
+    // It reads all before it writes anything.
+    promtool.stdin.take().context("no standard input")?.write_all(exposition.as_bytes())?;
+    let output = promtool.wait_with_output()?;
+    let complaints = String::from_utf8(output.stderr)?;
+    // 3: could be read, but is not as it should be.
+    if !output.status.success() && output.status.code() != Some(3) {
+        bail!("promtool: {}: {complaints}", output.status);
+    }
+    Ok(complaints.lines().map(str::to_owned).collect())
+}

@@ -1,0 +1,64 @@
+//! An agent that may not use eBPF measures by files and says what it lacks.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::Result;
+use snug_tests::agent::{Agent, binary, eventually, unconfigured};
+
+use crate::{cannot_run, container, has_program, promtool};
+
+/// Starts an agent without some capabilities.
+fn start_without(capabilities: &str) -> Result<Agent> {
+    let mut command = Command::new("setpriv");
+    unconfigured(&mut command)
+        .args([&format!("--bounding-set={capabilities}"), "--inh-caps=-all"])
+        .arg(binary()?)
+        .args(["--listen", "127.0.0.1:0"]);
+    Agent::launch(command)
+}
+
+#[test]
+fn what_is_missing_is_named_and_files_serve() -> Result<()> {
+    if !has_program("setpriv") {
+        return cannot_run("there is no setpriv");
+    }
+    let mut container = match container() {
+        Ok(container) => container,
+        Err(why) => return cannot_run(why),
+    };
+    container.be_busy()?;
+    for (without, missing, present) in [
+        ("-bpf,-perfmon,-sys_admin", &["CAP_BPF", "CAP_PERFMON"][..], &[][..]),
+        ("-perfmon,-sys_admin", &["CAP_PERFMON"], &["CAP_BPF"]),
+        ("-all", &["CAP_BPF", "CAP_PERFMON"], &[]),
+    ] {
+        let agent = start_without(without)?;
+        let page = agent.scrape("/metrics")?;
+        let programs = page.all("snug_agent_program_info", &[]);
+        assert_eq!(programs.len(), 4, "{without}");
+        for program in programs {
+            assert_eq!(program.label("verdict"), "failed", "{without}: {program:?}");
+            let reason = program.label("reason");
+            assert!(missing.iter().all(|name| reason.contains(name)), "{without}: {reason}");
+            assert!(!present.iter().any(|name| reason.contains(name)), "{without}: {reason}");
+            assert!(agent.log().contains(reason), "{without}: the log says it, too: {}", agent.log());
+        }
+        for source in page.all("snug_agent_measurement_source", &[]) {
+            assert_ne!(source.label("source"), "kernel", "{without}: {source:?}");
+        }
+        assert_eq!(page.value("snug_agent_measurement_source", &[("measurement", "cpu")])?, 1.0);
+        let usage = |agent: &Agent| {
+            agent
+                .scrape("/metrics")?
+                .value("snug_container_cpu_usage_seconds_total", &[("id", &container.path)])
+        };
+        let before = usage(&agent)?;
+        eventually(Duration::from_secs(5), "CPU time moves on", || {
+            Ok((usage(&agent)? > before).then_some(()))
+        })?;
+        if has_program("promtool") {
+            assert_eq!(promtool(&agent.text("/metrics")?)?, [""; 0], "{without}");
+        }
+    }
+    Ok(())
+}

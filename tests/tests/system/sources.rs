@@ -1,0 +1,46 @@
+//! Kernel programs and cgroup files tell the same.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::Result;
+use snug_tests::agent::Agent;
+
+use crate::{cannot_run, container, container::pod_list};
+
+/// The families of a container and their labels' names.
+fn shape(agent: &Agent, id: &str) -> Result<BTreeMap<String, Vec<String>>> {
+    let page = agent.scrape("/metrics")?;
+    let of_container = page.0.into_iter().filter(|sample| sample.label("id") == id);
+    Ok(of_container.map(|sample| (sample.name, sample.labels.into_keys().collect())).collect())
+}
+
+#[test]
+fn by_files_there_are_the_same_families() -> Result<()> {
+    let mut container = match container() {
+        Ok(container) => container,
+        Err(why) => return cannot_run(why),
+    };
+    container.run("sleep 60")?;
+    let folder = tempfile::tempdir()?;
+    let pods = folder.path().join("pods.json");
+    fs::write(&pods, pod_list(&[container.pod("shop", "web", "app")]))?;
+    let pods = pods.to_string_lossy();
+    let files = Agent::start(["--pods-file", &pods, "--source", "files"])?;
+    let page = files.scrape("/metrics")?;
+    for source in page.all("snug_agent_measurement_source", &[]) {
+        assert!(["files", "none"].contains(&source.label("source")), "{source:?}");
+    }
+    for program in page.all("snug_agent_program_info", &[]) {
+        assert_eq!(program.label("verdict"), "unsupported", "asked for is not failed");
+        assert!(program.label("reason").contains("configuration"), "{program:?}");
+    }
+    let kernel = Agent::start(["--pods-file", &pods, "--source", "kernel"])?;
+    let used = kernel.scrape("/metrics")?.all("snug_agent_measurement_source", &[("source", "kernel")]).len();
+    if used == 0 {
+        return cannot_run(format!("the kernel programs measure nothing here: {}", kernel.log()));
+    }
+    let by_kernel = shape(&kernel, &container.path)?;
+    assert!(by_kernel.contains_key("snug_container_cpu_usage_seconds_total"), "{by_kernel:?}");
+    assert_eq!(shape(&files, &container.path)?, by_kernel);
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Ending the agent, gently and not, and what it leaves.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::process::ExitStatusExt as _,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use aya::programs::{loaded_links, loaded_programs};
+use snug_tests::agent::{Agent, Signal, eventually};
+
+use crate::cannot_run;
+
+/// Ids of the kernel's objects that a process holds, by the name of the line in its fdinfo.
+fn held(pid: u32, line: &str) -> Result<BTreeSet<u32>> {
+    let mut ids = BTreeSet::new();
+    for fd in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // A descriptor may be closed meanwhile.
+        let Ok(info) = fs::read_to_string(fd?.path()) else { continue };
+        let found = info.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
+        ids.extend(found.and_then(|id| id.trim().parse::<u32>().ok()));
+    }
+    Ok(ids)
+}
+
+/// Which of these programs and links are still in the kernel.
+fn left(programs: &BTreeSet<u32>, links: &BTreeSet<u32>) -> Result<(Vec<u32>, Vec<u32>)> {
+    let mut left = (Vec::new(), Vec::new());
+    for program in loaded_programs() {
+        left.0.extend(Some(program?.id()).filter(|id| programs.contains(id)));
+    }
+    for link in loaded_links() {
+        left.1.extend(Some(link?.id()).filter(|id| links.contains(id)));
+    }
+    Ok(left)
+}
+
+#[test]
+fn the_kernel_is_left_as_it_was_whatever_ends_the_agent() -> Result<()> {
+    for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
+        let agent = Agent::start::<&str>([])?;
+        let (programs, links) = (held(agent.id(), "prog_id")?, held(agent.id(), "link_id")?);
+        if programs.is_empty() {
+            return cannot_run(format!("no kernel program runs: {}", agent.log()));
+        }
+        assert_eq!(left(&programs, &links)?.0.len(), programs.len());
+        // Connections that clients keep open do not keep the agent.
+        let mut idle = TcpStream::connect(agent.address())?;
+        idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: agent\r\n\r\n")?;
+        idle.read_exact(&mut [0; 12])?;
+
+        let ended = agent.end_by(signal)?;
+        assert!(ended.took < Duration::from_secs(2), "{signal:?}: {:?}", ended.took);
+        if signal == Signal::KILL {
+            assert_eq!(ended.status.signal(), Some(signal.as_raw()));
+        } else {
+            assert_eq!(ended.status.code(), Some(0), "{signal:?}: {}", ended.log);
+        }
+        // The kernel frees programs when no CPU runs them any more.
+        eventually(Duration::from_secs(5), "the kernel has freed programs and links", || {
+            Ok((left(&programs, &links)? == (Vec::new(), Vec::new())).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_next_agent_knows_how_long_none_was_there() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    let arguments = ["--data-dir", data.to_str().context("the folder's name is UTF-8")?];
+    let first = Agent::start(arguments)?;
+    let page = first.scrape("/metrics")?;
+    assert_eq!(page.value("snug_agent_away_seconds", &[])?, 0.0);
+    assert_eq!(page.value("snug_agent_starts_total", &[])?, 1.0);
+
+    assert!(first.end_by(Signal::TERM)?.status.success());
+    let (ended, pause) = (Instant::now(), Duration::from_secs(2));
+    thread::sleep(pause);
+    let second = Agent::start(arguments)?;
+    let most = ended.elapsed().as_secs_f64() + 0.5;
+    let page = second.scrape("/metrics")?;
+    let away = page.value("snug_agent_away_seconds", &[])?;
+    assert!((pause.as_secs_f64()..most).contains(&away), "away {away} s, really {pause:?} to {most} s");
+    assert_eq!(page.value("snug_agent_starts_total", &[])?, 2.0);
+
+    // Killed, it leaves its last sign of life, at most five seconds old, and a third agent takes it up.
+    assert!(!second.end_by(Signal::KILL)?.status.success());
+    let killed = Instant::now();
+    let third = Agent::start(arguments)?;
+    let page = third.scrape("/metrics")?;
+    let away = page.value("snug_agent_away_seconds", &[])?;
+    let most = killed.elapsed().as_secs_f64() + 6.0;
+    assert!(away > 0.0 && away < most, "away {away} s, at most {most} s");
+    assert_eq!(page.value("snug_agent_starts_total", &[])?, 3.0);
+    Ok(())
+}
