@@ -3,7 +3,8 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
     target_arch = "bpf",
-    expect(unsafe_code, reason = "kernel memory is read through raw pointers, by helpers that check them")
+    expect(unsafe_code, reason = "kernel memory is read through raw pointers, by helpers that check them"),
+    expect(clippy::needless_pass_by_value, reason = "aya's macros hand a program its context by value")
 )]
 
 #[cfg(target_arch = "bpf")]

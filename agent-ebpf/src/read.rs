@@ -78,45 +78,44 @@ pub(crate) fn fill(record: &mut SnapshotRecord, cgroup: *const u8, wanted: u32) 
     record.level = load(cgroup, offset!(cgroup_level)).unwrap_or(0);
     record.reserved = 0;
     let mut has = 0;
-    if wanted & HAS_CPU != 0 {
-        if let Some(runtime) = load(cgroup, offset!(cgroup_cpu_runtime)) {
-            record.cpu_usage_ns = runtime;
-            has |= HAS_CPU;
+    if wanted & HAS_CPU != 0
+        && let Some(runtime) = load(cgroup, offset!(cgroup_cpu_runtime))
+    {
+        record.cpu_usage_ns = runtime;
+        has |= HAS_CPU;
+    }
+    if wanted & HAS_THROTTLING != 0
+        && let Some(group) = load_pointer(cgroup, offset!(cgroup_cpu))
+    {
+        throttling(record, group);
+        has |= HAS_THROTTLING;
+    }
+    if wanted & (HAS_MEMORY | HAS_WORKING_SET) != 0
+        && let Some(memcg) = load_pointer(cgroup, offset!(cgroup_memory))
+    {
+        memory(record, memcg);
+        has |= HAS_MEMORY;
+        if wanted & HAS_WORKING_SET != 0 {
+            record.memory_inactive_file_pages = match pointer(memcg, offset!(memory_vmstats)) {
+                Some(vmstats) => or_zero(vmstats, offset!(vmstats_inactive_file)),
+                None => 0,
+            };
+            has |= HAS_WORKING_SET;
         }
     }
-    if wanted & HAS_THROTTLING != 0 {
-        if let Some(group) = load_pointer(cgroup, offset!(cgroup_cpu)) {
-            throttling(record, group);
-            has |= HAS_THROTTLING;
-        }
+    if wanted & HAS_PRESSURE != 0
+        && let Some(psi) = load_pointer(cgroup, offset!(cgroup_psi))
+        && let Some(totals) = field::<[u64; PRESSURE_TOTALS]>(psi, offset!(psi_total))
+    {
+        record.pressure_ns = totals;
+        has |= HAS_PRESSURE;
     }
-    if wanted & (HAS_MEMORY | HAS_WORKING_SET) != 0 {
-        if let Some(memcg) = load_pointer(cgroup, offset!(cgroup_memory)) {
-            memory(record, memcg);
-            has |= HAS_MEMORY;
-            if wanted & HAS_WORKING_SET != 0 {
-                record.memory_inactive_file_pages = match pointer(memcg, offset!(memory_vmstats)) {
-                    Some(vmstats) => or_zero(vmstats, offset!(vmstats_inactive_file)),
-                    None => 0,
-                };
-                has |= HAS_WORKING_SET;
-            }
-        }
-    }
-    if wanted & HAS_PRESSURE != 0 {
-        if let Some(psi) = load_pointer(cgroup, offset!(cgroup_psi)) {
-            if let Some(totals) = field::<[u64; PRESSURE_TOTALS]>(psi, offset!(psi_total)) {
-                record.pressure_ns = totals;
-                has |= HAS_PRESSURE;
-            }
-        }
-    }
-    if wanted & HAS_PIDS != 0 {
-        if let Some(pids) = load_pointer(cgroup, offset!(cgroup_pids)) {
-            record.pids_current = or_zero(pids, offset!(pids_counter));
-            record.pids_limit = or_zero(pids, offset!(pids_limit));
-            has |= HAS_PIDS;
-        }
+    if wanted & HAS_PIDS != 0
+        && let Some(pids) = load_pointer(cgroup, offset!(cgroup_pids))
+    {
+        record.pids_current = or_zero(pids, offset!(pids_counter));
+        record.pids_limit = or_zero(pids, offset!(pids_limit));
+        has |= HAS_PIDS;
     }
     record.has = has;
     Some(())

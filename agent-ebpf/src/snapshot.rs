@@ -60,9 +60,10 @@ extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
     let stored = end.cgroups - end.lost - end.unreadable;
     end.cgroups += 1;
     match u32::try_from(stored).ok().and_then(|index| RECORDS.get_ptr_mut(index)) {
-        // SAFETY: the entry lives as long as the map; nobody else writes it during the pass.
         Some(record) => {
-            if fill(unsafe { &mut *record }, cgroup, wanted).is_none() {
+            // SAFETY: the entry lives as long as the map; nobody else writes it during the pass.
+            let record = unsafe { &mut *record };
+            if fill(record, cgroup, wanted).is_none() {
                 end.unreadable += 1;
             }
         }

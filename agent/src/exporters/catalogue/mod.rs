@@ -68,7 +68,7 @@ pub enum Value {
     Float(f64),
 }
 
-/// Takes the samples of a row: the values of the family's own labels, in the order of [`Family::labels`], and the value.
+/// Takes the samples of a row: the values of the family's own labels, in the order of `Family::labels`, and the value.
 pub type Emit<'a> = dyn FnMut(&[&str], Value) + 'a;
 
 /// What the rows of a family are, and how its samples come out of one.
