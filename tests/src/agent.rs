@@ -292,7 +292,7 @@ impl Agent {
     /// When it is not there.
     pub fn text(&self, path: &str) -> Result<String> {
         let mut response = self.request(path, &[])?;
-        let text = response.body_mut().with_config().limit(64 << 20).read_to_string()?;
+        let text = body(&mut response)?;
         if !response.status().is_success() {
             bail!("GET {path}: {}: {text}", response.status());
         }
@@ -318,6 +318,14 @@ impl Agent {
         let took = sent.elapsed();
         Ok(Ended { status, output: String::new(), log: self.process.log_to_end(), took })
     }
+}
+
+/// A response's text, however many cgroups the host has.
+///
+/// # Errors
+/// When it does not come whole.
+pub fn body(response: &mut ureq::http::Response<ureq::Body>) -> Result<String> {
+    Ok(response.body_mut().with_config().limit(256 << 20).read_to_string()?)
 }
 
 /// The address in the line by which an agent says that it serves.

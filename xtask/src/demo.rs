@@ -263,9 +263,15 @@ fn remark(page: Page<'_>, cast: &Cast, seconds: u32) -> String {
     let share = throttled / measured("snug_container_cpu_cfs_periods_total");
     let felt = |name| bursty.truth(stage, name).unwrap_or(f64::NAN);
     let delay = felt("stalled_seconds") / felt("bursts");
+    let title = bursty.pod.workload.title();
+    if throttled == 0.0 {
+        return format!(
+            "This machine is too busy for {title} to reach its limit: there is no throttling to see."
+        );
+    }
     format!(
-        "{} averages {} of its {}; yet {:.0} % of its periods are throttled,\nand what takes 100 ms of work takes {:.0} ms.",
-        bursty.pod.workload.title(),
+        "{title} averages {} of its {}; yet {:.0} % of its periods are throttled,\n\
+         and what takes 100 ms of work takes {:.0} ms.",
         Unit::Cores.show(average),
         Unit::Cores.show(limit),
         share * 100.0,

@@ -181,6 +181,8 @@ impl Products {
 
     fn kernel_in_machines(&self) -> Result<()> {
         let mut guest = vm::Guest::new(self.kernel_tests()?, &["--test-threads=1".to_owned()])?;
+        // Minutes on an emulated processor, and more beside other work.
+        guest.timeout = Duration::from_secs(600);
         guest.add_containers()?;
         for name in ["CI", "RUST_BACKTRACE"] {
             if let Ok(value) = std::env::var(name) {

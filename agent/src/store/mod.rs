@@ -41,6 +41,8 @@ struct Entry {
     contribution: Contribution,
     workload: Option<WorkloadKey>,
     present_in: Hierarchies,
+    /// Those that it ever appeared in.
+    appeared_in: Hierarchies,
     /// When it ended, if it has.
     leaving_since: Option<Instant>,
 }
@@ -117,6 +119,8 @@ pub struct Appearance {
 pub struct Store {
     entries: HashMap<Key, Entry>,
     by_path: HashMap<Arc<str>, Key>,
+    /// The last one that is leaving, by path.
+    leaving_by_path: HashMap<Arc<str>, Key>,
     /// Living cgroups by path; `None` after a change.
     sorted: Option<Vec<Key>>,
     /// Paths with something below them.
@@ -130,12 +134,20 @@ pub struct Store {
     regressions: u64,
 }
 
+impl Entry {
+    fn join(&mut self, hierarchy: usize) {
+        self.present_in |= bit(hierarchy);
+        self.appeared_in |= bit(hierarchy);
+    }
+}
+
 impl Store {
     /// An empty store with room for `max_workloads` workloads.
     pub fn new(max_workloads: usize) -> Self {
         Self {
             entries: HashMap::new(),
             by_path: HashMap::new(),
+            leaving_by_path: HashMap::new(),
             sorted: None,
             parents: HashSet::new(),
             leaving: 0,
@@ -158,17 +170,24 @@ impl Store {
     }
 
     /// Adds a cgroup that appeared in `hierarchy`. One that still lives at the same path is joined if it is not yet
-    /// known in this hierarchy; else the path has been used again and the old one has ended.
+    /// known in this hierarchy; else the path has been used again and the old one has ended. One that is leaving is
+    /// joined likewise: it was removed before its making was told by every hierarchy.
     pub fn appear(&mut self, appearance: Appearance, hierarchy: usize, now: Instant) -> Key {
         if let Some(key) = self.at(&appearance.path) {
             match self.entries.get_mut(&key) {
                 Some(entry) if entry.present_in & bit(hierarchy) == 0 => {
-                    entry.present_in |= bit(hierarchy);
+                    entry.join(hierarchy);
                     return key;
                 }
                 Some(_) => self.leave(key, now),
                 None => {}
             }
+        } else if let Some(key) = self.leaving_by_path.get(&appearance.path).copied()
+            && let Some(entry) = self.entries.get_mut(&key)
+            && entry.appeared_in & bit(hierarchy) == 0
+        {
+            entry.join(hierarchy);
+            return key;
         }
         let Appearance { path, of_path, created_unix, present_at_start } = appearance;
         self.mark_parents(&path);
@@ -181,6 +200,7 @@ impl Store {
             contribution: Contribution::new(present_at_start),
             workload: None,
             present_in: bit(hierarchy),
+            appeared_in: bit(hierarchy),
             leaving_since: None,
         };
         let is_parent = self.parents.contains(&*path);
@@ -252,9 +272,11 @@ impl Store {
         self.leaving = self.leaving.saturating_sub(settled.len());
         for key in &settled {
             self.count(*key);
-            if let Some(entry) = self.entries.remove(key)
-                && entry.identity.of_path.level.is_container()
-            {
+            let Some(entry) = self.entries.remove(key) else { continue };
+            if self.leaving_by_path.get(&entry.identity.path) == Some(key) {
+                self.leaving_by_path.remove(&entry.identity.path);
+            }
+            if entry.identity.of_path.level.is_container() {
                 let workload = match entry.workload {
                     Some(workload) => workload,
                     None => {
@@ -342,6 +364,7 @@ impl Store {
         entry.leaving_since = Some(now);
         self.leaving += 1;
         let path = &entry.identity.path;
+        self.leaving_by_path.insert(path.clone(), key);
         if self.by_path.get(path) == Some(&key) {
             self.by_path.remove(path);
             self.parents.remove(&**path);

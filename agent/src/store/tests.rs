@@ -131,6 +131,24 @@ fn a_path_used_again_is_another_cgroup() {
 }
 
 #[test]
+fn what_is_removed_before_all_hierarchies_told_of_its_making_is_one_cgroup() {
+    let (mut store, now) = (Store::new(10), Instant::now());
+    let key = store.appear(appearance("/a", Level::Cgroup), 0, now);
+    store.depart(key, 0, true, true, now);
+    assert_eq!(store.appear(appearance("/a", Level::Cgroup), 1, now), key);
+    store.depart(key, 0, true, false, now);
+    assert_eq!(store.settle(now), [], "the other hierarchy's final record is still to come");
+    store.depart(key, 1, false, false, now);
+    assert_eq!(store.settle(now), [key]);
+    let row = workload(&mut store, "a");
+    assert_eq!((row.containers_started, row.containers_ended), (1, 1));
+    let again = store.appear(appearance("/a", Level::Cgroup), 1, now);
+    assert_ne!(again, key, "another one at the same path");
+    assert_eq!(store.appear(appearance("/a", Level::Cgroup), 0, now), again);
+    assert_eq!(paths(&mut store), ["/a"]);
+}
+
+#[test]
 fn a_plain_cgroup_with_children_is_a_sum_and_not_counted_twice() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let child = store.appear(appearance("/a/b", Level::Cgroup), 0, now);

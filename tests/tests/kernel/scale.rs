@@ -80,6 +80,10 @@ fn more_cgroups_than_fit_are_counted_and_the_others_right() {
     let parent = Cgroup::new(&host, "too-many");
     let cgroups = make(&parent, 0..150);
     let Some(mut driver) = Driver::kernel(&["--max-cgroups", "64"]) else { return };
+    let pids_root = &host.hierarchies.pids().unwrap().mount;
+    let top_level =
+        || fs::read_dir(pids_root).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
+    let cgroups_then = top_level();
     let before = skipped(&driver.round(), "cgroup_records_without_room");
     let published = driver.round();
     let lost = skipped(&published, "cgroup_records_without_room") - before;
@@ -99,11 +103,9 @@ fn more_cgroups_than_fit_are_counted_and_the_others_right() {
             measured += 1;
         }
     }
-    assert!((1..=ROOM).contains(&measured), "{measured} were measured");
-    // Their number is what the count says, as far as nothing else is on the host.
-    let pids_root = &host.hierarchies.pids().unwrap().mount;
-    let others = fs::read_dir(pids_root).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
-    if others == 1 {
+    assert!(measured <= ROOM, "{measured} were measured");
+    // How many exactly depends on what else the host has, which may come before them.
+    if cgroups_then == 1 && top_level() == 1 {
         assert_eq!(measured, ROOM - 2, "all but the root and the parent");
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::Result;
-use snug_tests::agent::Agent;
+use snug_tests::agent::{Agent, body};
 
 use crate::{cannot_run, container, container::pod_list, has_program, promtool};
 
@@ -52,7 +52,7 @@ fn content_types_are_the_formats_own() -> Result<()> {
             Some(expected),
             "{path}"
         );
-        let body = response.body_mut().read_to_string()?;
+        let body = body(&mut response)?;
         assert_eq!(body.ends_with("# EOF\n"), expected == open_metrics, "{path}");
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::Result;
 use serde_json::json;
 use snug_tests::{
-    agent::{Agent, eventually},
+    agent::{Agent, body, eventually},
     exposition,
 };
 
@@ -131,7 +131,7 @@ fn hostile_names_cannot_break_the_exposition() -> Result<()> {
             assert!(!page.has("snug_forged"), "{name:?}");
         }
         let open_metrics = [("Accept", "application/openmetrics-text")];
-        let text = agent.request("/metrics", &open_metrics)?.body_mut().read_to_string()?;
+        let text = body(&mut agent.request("/metrics", &open_metrics)?)?;
         assert_eq!(
             exposition::parse(&text)?.all("snug_container_tasks", &[("pod", name)]).len(),
             1,

@@ -59,6 +59,7 @@ impl Cast {
             stage,
         };
         let Self { stage, steady, bursty, idle, grower, .. } = &mut cast;
+        stage.make_cgroup()?;
         for actor in [steady, bursty, idle, grower] {
             actor.start(stage)?;
         }

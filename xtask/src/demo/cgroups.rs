@@ -33,6 +33,22 @@ fn mount_points(mounts: &str) -> Vec<PathBuf> {
     points
 }
 
+/// Makes the cgroup at `path` in all hierarchies, with ten times the usual share of a busy CPU where that can be set:
+/// what else runs on this machine should not change what the workloads do.
+pub(super) fn make(mounts: &[PathBuf], path: &str) -> Result<()> {
+    for mount in mounts {
+        let cgroup = mount.join(path.trim_start_matches('/'));
+        fs::create_dir(&cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
+        for (file, share) in [("cpu.shares", "10240"), ("cpu.weight", "1000")] {
+            let file = cgroup.join(file);
+            if file.exists() {
+                fs::write(&file, share).with_context(|| format!("cannot write {}", file.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes the cgroup at `path` below each of the mounts, with all below it. Nothing may run there any more.
 pub(super) fn remove(mounts: &[PathBuf], path: &str) -> Result<()> {
     for mount in mounts {
@@ -127,11 +143,14 @@ mod tests {
     fn only_the_named_tree_is_removed_and_only_if_it_is_empty() {
         let root = tempfile::tempdir().unwrap();
         let mounts = ["cpu", "memory"].map(|name| root.path().join(name));
+        for mount in &mounts {
+            fs::create_dir_all(mount.join("other")).unwrap();
+        }
+        make(&mounts, "/demo").unwrap();
+        assert!(make(&mounts, "/demo").is_err(), "a cgroup of somebody else is no place for the demo");
         fs::create_dir_all(mounts[0].join("demo/kubepods/pod1")).unwrap();
-        fs::create_dir_all(mounts[1].join("other")).unwrap();
-        fs::create_dir_all(mounts[0].join("other")).unwrap();
         remove(&mounts, "/demo").unwrap();
-        assert!(!mounts[0].join("demo").exists());
+        assert!(mounts.iter().all(|mount| !mount.join("demo").exists()));
         assert!(mounts.iter().all(|mount| mount.join("other").exists()));
 
         // A file that does not go with its directory: this is no cgroup.

@@ -88,6 +88,11 @@ impl Stage {
         self.path("pods.json")
     }
 
+    /// Makes the cgroup that holds all others; [`Stage::clear`] removes it.
+    pub(super) fn make_cgroup(&self) -> Result<()> {
+        cgroups::make(&self.mounts, &self.cgroup)
+    }
+
     /// Adds a pod to the pods file, or changes what it says of one.
     pub(super) fn announce(&mut self, pod: &Pod) -> Result<()> {
         match self.pods.iter_mut().find(|known| known.name == pod.name) {
