@@ -35,12 +35,11 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
         held.stall(old.memory, &mut new.memory);
         held.stall(old.io, &mut new.io);
     });
-    held.subject(&mut old.memory, memory, |held, old, new| {
+    held.subject(&mut old.memory, memory, |_, old, new| {
         // The watermark can be reset through the file, on purpose: a gauge. But a source without it keeps the last.
         if new.peak_bytes.is_none() {
             new.peak_bytes = old.peak_bytes;
         }
-        let _ = held;
     });
     held.subject(&mut old.working_set, working_set, |_, _, _| {});
     held.subject(&mut old.memory_events, memory_events, |held, old: &MemoryEvents, new| {
