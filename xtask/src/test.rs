@@ -59,8 +59,9 @@ impl Stage {
         match self {
             Self::Fmt => &[],
             Self::Clippy => &[Need::Ebpf, Need::Lint],
-            Self::Docs | Self::Unit | Self::Toolchain => &[Need::Ebpf],
-            Self::Kernel => &[Need::Ebpf, Need::Containers],
+            Self::Docs | Self::Toolchain => &[Need::Ebpf],
+            // A unit test packs a guest's files, busybox among them.
+            Self::Unit | Self::Kernel => &[Need::Ebpf, Need::Containers],
             Self::Vm => &[Need::Ebpf, Need::Containers, Need::Vm],
             Self::System => &[Need::Ebpf, Need::Containers, Need::Prometheus],
         }
