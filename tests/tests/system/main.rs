@@ -7,6 +7,7 @@ mod container;
 mod exposition;
 mod http;
 mod kernel_log;
+mod kubelet;
 mod limits;
 mod pods_file;
 mod privileges;
