@@ -19,12 +19,14 @@ use crate::{
     values::{Measurement, Values},
 };
 
-/// The root is in no snapshot: the kernel keeps its sums elsewhere.
+/// The root is in no snapshot: the kernel keeps its sums elsewhere. Some of these only v1 has of it.
 const OF_ROOT: Measurements = Measurements::of(&[
     Measurement::Cpu,
     Measurement::Pressure,
     Measurement::Memory,
     Measurement::WorkingSet,
+    Measurement::MemoryEvents,
+    Measurement::Swap,
     Measurement::SlowRows,
 ]);
 

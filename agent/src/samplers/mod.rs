@@ -251,8 +251,10 @@ impl Sampler {
         let end = pass.end;
         let mut unknown = 0;
         one.begin();
-        for record in pass.records().filter(|record| record.level > 0) {
+        for record in pass.records() {
             match one.see(record.id) {
+                // The root is there, but the kernel keeps its sums elsewhere.
+                Some(_) if record.level == 0 => {}
                 Some(Known::Cgroup(key)) => {
                     let mut values = Values::default();
                     for measurement in Measurement::ALL {

@@ -84,8 +84,12 @@ fn descriptors(proc_root: &Path, pids: &[u32]) -> Result<Descriptors, &'static s
             Err(_) => return Err("descriptors_not_shown_to_the_agent"),
         };
         for descriptor in open.map_while(Result::ok) {
-            // One that was closed meanwhile.
-            let Ok(target) = fs::read_link(descriptor.path()) else { continue };
+            let target = match fs::read_link(descriptor.path()) {
+                Ok(target) => target,
+                // It was closed meanwhile.
+                Err(error) if gone(&error) => continue,
+                Err(_) => return Err("descriptors_not_shown_to_the_agent"),
+            };
             sum.all += 1;
             sum.sockets += u64::from(target.as_os_str().as_encoded_bytes().starts_with(b"socket:"));
             if sum.all > MOST_DESCRIPTORS {
@@ -154,12 +158,16 @@ mod tests {
         let descriptors = Some(Descriptors { all: 3, sockets: 1 });
         assert_eq!(known, Processes { count: 2, descriptors, open_files_limit: None });
         assert!(skipped.is_empty());
+        // What cannot be followed is not shown: without the right to trace it, a descriptor's target is not.
+        fs::create_dir_all(folder.path().join("10/fd")).unwrap();
+        fs::write(folder.path().join("10/fd/0"), "").unwrap();
         fs::create_dir(folder.path().join("9")).unwrap();
         fs::write(folder.path().join("9/fd"), "").unwrap();
         for (pids, why) in [
             (vec![0, 7], "descriptors_of_processes_out_of_sight"),
             (vec![7; MOST_PROCESSES + 1], "descriptors_of_too_many_processes"),
             (vec![7, 9], "descriptors_not_shown_to_the_agent"),
+            (vec![7, 10], "descriptors_not_shown_to_the_agent"),
         ] {
             let unknown = look(folder.path(), &pids, &mut skipped);
             assert_eq!((unknown.count, unknown.descriptors), (pids.len() as u64, None), "{why}");

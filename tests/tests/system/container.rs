@@ -160,6 +160,13 @@ impl Container {
         fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
     }
 
+    /// The file of that name which has such a line, of the hierarchies that have the file.
+    pub(crate) fn read_first_with(&self, name: &str, line: &str) -> Result<String> {
+        let texts = self.leaves.iter().filter_map(|leaf| fs::read_to_string(leaf.join(name)).ok());
+        let mut with_line = texts.filter(|text| text.lines().any(|other| other.starts_with(line)));
+        with_line.next().with_context(|| format!("no {name} with {line:?} in any of {:?}", self.leaves))
+    }
+
     fn end_processes(&mut self) {
         // What a script started outlives it.
         for leaf in &self.made {

@@ -1,6 +1,8 @@
 //! `/metrics/cadvisor` against what the kernel itself says: network, disks, processes, limits, the machine.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path, process::Command, time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use procfs::FromRead as _;
@@ -8,6 +10,7 @@ use snug_tests::{
     agent::{Agent, eventually},
     exposition::Page,
 };
+use tempfile::TempDir;
 
 use crate::{cannot_run, container, container::Container, container::pod_list, has_program};
 
@@ -165,23 +168,57 @@ fn a_pod_on_the_hosts_network_shows_nothing() -> Result<()> {
     Ok(())
 }
 
-/// The first disk of the host: its numbers and its path.
-fn disk() -> Result<(String, String)> {
-    for entry in fs::read_dir("/sys/dev/block")? {
-        let entry = entry?;
-        let uevent = fs::read_to_string(entry.path().join("uevent"))?;
-        let size = fs::read_to_string(entry.path().join("size")).unwrap_or_default();
-        let disk = uevent.contains("DEVTYPE=disk") && size.trim() != "0" && !uevent.contains("DEVNAME=loop");
-        let name = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME="));
-        if let (true, Some(name)) = (disk, name) {
-            return Ok((entry.file_name().to_string_lossy().into_owned(), format!("/dev/{name}")));
-        }
+/// The disk that a folder is on: its numbers and its path.
+fn disk_of(folder: &Path) -> Result<(String, String)> {
+    let device = fs::metadata(folder)?.dev();
+    let numbers = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let mut entry = fs::canonicalize(Path::new("/sys/dev/block").join(&numbers))
+        .with_context(|| format!("{} is on no disk: its device is {numbers}", folder.display()))?;
+    // I/O is counted of whole disks.
+    if entry.join("partition").exists() {
+        entry.pop();
     }
-    anyhow::bail!("the host has no disk")
+    let uevent = fs::read_to_string(entry.join("uevent"))?;
+    let name =
+        uevent.lines().find_map(|line| line.strip_prefix("DEVNAME=")).context("the disk has no name")?;
+    Ok((fs::read_to_string(entry.join("dev"))?.trim().to_owned(), format!("/dev/{name}")))
+}
+
+/// A container that has written and read a file on a disk past the cache.
+pub(crate) struct DiskUser {
+    /// The disk's numbers.
+    pub(crate) numbers: String,
+    /// Its path.
+    pub(crate) device: String,
+    _folder: TempDir,
+}
+
+impl DiskUser {
+    /// Writes and reads 1 MiB in the container; the reason, if that is not to be had or not counted here.
+    pub(crate) fn of(container: &mut Container) -> Result<Self> {
+        // Beside the build, which is on a disk; the folder for temporary files may be in memory.
+        let folder = tempfile::tempdir_in(std::env::current_exe()?.parent().context("no folder")?)?;
+        let (numbers, device) = disk_of(folder.path())?;
+        // v1 counts only where some limit is set.
+        if let Ok(file) = container.file("blkio.throttle.write_bps_device") {
+            fs::write(file, format!("{numbers} 10000000000"))?;
+        }
+        let file = folder.path().join("data");
+        let file = file.display();
+        container.run(&format!(
+            "dd if=/dev/zero of={file} bs=64k count=16 oflag=direct 2>/dev/null; \
+             dd if={file} of=/dev/null bs=64k iflag=direct 2>/dev/null; exec sleep 1000"
+        ))?;
+        eventually(SLOW, "the container's files count its I/O", || {
+            let io = disk_io(container, &numbers)?;
+            Ok(io.filter(|io| io[0] >= 1_048_576.0 && io[1] >= 1_048_576.0))
+        })?;
+        Ok(Self { numbers, device, _folder: folder })
+    }
 }
 
 /// Bytes read, bytes written, reads and writes of a device, by the container's own files.
-fn disk_io(container: &Container, numbers: &str) -> Result<Option<[f64; 4]>> {
+pub(crate) fn disk_io(container: &Container, numbers: &str) -> Result<Option<[f64; 4]>> {
     let bytes = container.read("io.stat", "blkio.throttle.io_service_bytes_recursive")?;
     let operations = container.read("io.stat", "blkio.throttle.io_serviced_recursive")?;
     let find = |text: &str, v2: &str, v1: &str| -> Option<f64> {
@@ -205,37 +242,21 @@ fn disk_io(container: &Container, numbers: &str) -> Result<Option<[f64; 4]>> {
 
 #[test]
 fn disk_io_is_what_the_containers_own_files_say() -> Result<()> {
-    let (mut container, (numbers, device)) = match (container(), disk()) {
-        (Ok(container), Ok(disk)) => (container, disk),
-        (Err(why), _) => return cannot_run(why),
-        (_, Err(why)) => return cannot_run(why),
+    let mut container = match container() {
+        Ok(container) => container,
+        Err(why) => return cannot_run(why),
     };
-    // v1 counts only where some limit is set.
-    if let Ok(file) = container.file("blkio.throttle.write_bps_device") {
-        fs::write(file, format!("{numbers} 10000000000"))?;
-    }
     let agent = Agent::start(QUICK)?;
-    // Beside the build, which is on a disk; the folder for temporary files may be in memory.
-    let folder = tempfile::tempdir_in(std::env::current_exe()?.parent().context("no folder")?)?;
-    let file = folder.path().join("data");
-    let file = file.display();
-    container.run(&format!(
-        "dd if=/dev/zero of={file} bs=64k count=16 oflag=direct 2>/dev/null; \
-         dd if={file} of=/dev/null bs=64k iflag=direct 2>/dev/null; exec sleep 1000"
-    ))?;
-    let made = eventually(SLOW, "the container's files count its I/O", || {
-        Ok(disk_io(&container, &numbers)?.filter(|io| io[0] >= 1_048_576.0 && io[1] >= 1_048_576.0))
-    });
-    if let Err(why) = made {
-        return cannot_run(format!(
-            "{device} is not what the build is on, or its I/O is not counted: {why:#}"
-        ));
-    }
+    let used = match DiskUser::of(&mut container) {
+        Ok(used) => used,
+        Err(why) => return cannot_run(format!("{why:#}")),
+    };
+    let DiskUser { numbers, device, .. } = &used;
     let id = ("name", container.id.as_str());
     let page = eventually(SLOW, "the values are those of the files", || {
         let (before, page, after) =
-            (disk_io(&container, &numbers)?, agent.scrape(PATH)?, disk_io(&container, &numbers)?);
-        let of = |family: &str| page.one(family, &[id, ("device", &device)]);
+            (disk_io(&container, numbers)?, agent.scrape(PATH)?, disk_io(&container, numbers)?);
+        let of = |family: &str| page.one(family, &[id, ("device", device)]);
         let found = [
             of("container_fs_reads_bytes_total")?,
             of("container_fs_writes_bytes_total")?,
@@ -249,9 +270,9 @@ fn disk_io_is_what_the_containers_own_files_say() -> Result<()> {
     for (operation, family) in
         [("Read", "container_fs_reads_bytes_total"), ("Write", "container_fs_writes_bytes_total")]
     {
-        let labels = [id, ("device", &*device), ("major", major), ("minor", minor), ("operation", operation)];
+        let labels = [id, ("device", device), ("major", major), ("minor", minor), ("operation", operation)];
         let value = page.value("container_blkio_device_usage_total", &labels)?;
-        assert_eq!(value, page.value(family, &[id, ("device", &device)])?);
+        assert_eq!(value, page.value(family, &[id, ("device", device)])?);
     }
     Ok(())
 }

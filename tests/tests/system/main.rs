@@ -12,6 +12,7 @@ mod limits;
 mod pods_file;
 mod privileges;
 mod prometheus;
+mod queries;
 mod sources;
 mod stopping;
 
