@@ -5,7 +5,6 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -23,12 +22,6 @@ const SYNTHETIC: usize = 5;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// What `rate` looks back over.
 pub(crate) const WINDOW: Duration = Duration::from_secs(12);
-
-/// Waits until no other test of this process has a Prometheus: they keep a CPU busy and look at rates.
-pub(crate) fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 pub(crate) struct Prometheus {
     process: Process,
@@ -143,7 +136,6 @@ fn prometheus_sees_what_the_kernel_counts() -> Result<()> {
     if !has_program("prometheus") {
         return cannot_run("there is no prometheus");
     }
-    let _turn = turn();
     let mut container = match container() {
         Ok(container) => container,
         Err(why) => return cannot_run(why),

@@ -18,7 +18,7 @@ use crate::{
     container::{Container, pod_list},
     has_program,
     kubelet::{DiskUser, QUICK, disk_io, net_dev, pod_with_network},
-    prometheus::{Prometheus, WINDOW, turn, watch},
+    prometheus::{Prometheus, WINDOW, watch},
 };
 
 /// Memory that the container holds.
@@ -85,7 +85,6 @@ fn dashboards_alerts_and_recommenders_get_one_series_each_with_the_kernels_numbe
     if !has_program("prometheus") {
         return cannot_run("there is no prometheus");
     }
-    let _turn = turn();
     let (mut container, _) = match pod_with_network(WORK) {
         Ok(made) => made,
         Err(why) => return cannot_run(why),
