@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{files::Files, turn::Turn};
+use super::{files::Files, processes::gone, turn::Turn};
 use crate::{
     identity::Level,
     store::{Key, Store},
@@ -171,7 +171,7 @@ impl Interfaces {
                     *skipped.entry("interface_lines").or_default() += seen.skipped;
                     return Some(seen);
                 }
-                Err(error) if says_gone(&error) => {}
+                Err(error) if gone(&error) => {}
                 Err(_) => *skipped.entry("interfaces").or_default() += 1,
             }
         }
@@ -238,12 +238,6 @@ fn read(proc_root: &Path, pid: u32) -> io::Result<NetDev> {
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
     Ok(NetDev { namespace, ..parse(&text) })
-}
-
-/// Whether an error says that the process has gone.
-fn says_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 /// Reads `net/dev`: two lines of headings, then a line for each interface with eight numbers of what it received and

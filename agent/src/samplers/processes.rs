@@ -101,7 +101,7 @@ fn descriptors(proc_root: &Path, pids: &[u32]) -> Result<Descriptors, &'static s
 }
 
 /// Whether an error says that the process has gone.
-fn gone(error: &io::Error) -> bool {
+pub(super) fn gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }

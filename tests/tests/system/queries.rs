@@ -89,10 +89,7 @@ fn dashboards_alerts_and_recommenders_get_one_series_each_with_the_kernels_numbe
         Ok(made) => made,
         Err(why) => return cannot_run(why),
     };
-    let used = match DiskUser::of(&mut container) {
-        Ok(used) => used,
-        Err(why) => return cannot_run(format!("{why:#}")),
-    };
+    let used = DiskUser::of(&mut container);
     limit_cpu(&container, 30_000)?;
     let folder = tempfile::tempdir()?;
     let pods = folder.path().join("pods.json");
@@ -108,8 +105,11 @@ fn dashboards_alerts_and_recommenders_get_one_series_each_with_the_kernels_numbe
     asked.throttling()?;
     asked.memory()?;
     asked.network()?;
-    asked.disks(&used)?;
-    asked.every_series_of_a_recommender_has_its_names()
+    asked.every_series_of_a_recommender_has_its_names()?;
+    match used {
+        Ok(used) => asked.disks(&used),
+        Err(why) => cannot_run(format!("{why:#}")),
+    }
 }
 
 struct Asked {
