@@ -25,7 +25,7 @@ pub enum Measurement {
     Swap,
     /// Number of tasks and its limit.
     Pids,
-    /// User and system CPU time, memory.stat, io.stat: always from files.
+    /// User and system CPU time, memory.stat, io.stat, shares and reservation: always from files.
     SlowRows,
 }
 
@@ -253,6 +253,68 @@ pub struct IoDevice {
     pub writes: u64,
 }
 
+/// What is asked of the kernel for a cgroup beside its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spec {
+    /// v1 `cpu.shares`; of v2's `cpu.weight` the shares that it stands for.
+    pub cpu_shares: Option<u64>,
+    /// `memory.min`, v1 `memory.soft_limit_in_bytes`; 0 = none.
+    pub memory_reservation_bytes: Option<u64>,
+}
+
+/// One direction of a network interface, since the interface was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Packets with errors.
+    pub errors: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+}
+
+/// A network interface: a line of `/proc/PID/net/dev`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name; bytes that are no UTF-8 are escaped.
+    pub name: Arc<str>,
+    /// What it received.
+    pub receive: Traffic,
+    /// What it sent.
+    pub transmit: Traffic,
+}
+
+/// Open file descriptors of a cgroup's processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Descriptors {
+    /// All of them.
+    pub all: u64,
+    /// Those that are sockets.
+    pub sockets: u64,
+}
+
+/// A resource limit of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ulimit {
+    /// So much.
+    At(u64),
+    /// None.
+    Unlimited,
+}
+
+/// The processes in the cgroup itself, those of cgroups below it not included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Processes {
+    /// How many `cgroup.procs` lists.
+    pub count: u64,
+    /// Their descriptors; `None` if some process could not be looked into, or there are too many.
+    pub descriptors: Option<Descriptors>,
+    /// Soft limit of open files of the first process.
+    pub open_files_limit: Option<Ulimit>,
+}
+
 /// Everything measured of one cgroup.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values {
@@ -278,4 +340,10 @@ pub struct Values {
     pub memory_stat: Option<Arc<MemoryStat>>,
     /// io.stat, sorted by device number.
     pub io: Option<Arc<[IoDevice]>>,
+    /// CPU shares and memory reservation.
+    pub spec: Option<Spec>,
+    /// Network interfaces, sorted by name: of the row that stands for a network namespace. Empty on the other rows.
+    pub interfaces: Option<Arc<[Interface]>>,
+    /// Processes, where they are asked for.
+    pub processes: Option<Processes>,
 }

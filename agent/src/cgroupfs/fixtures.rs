@@ -15,6 +15,7 @@ pub(super) const V2_5_10: &[Sample] = &[
         "usage_usec 5131000\nuser_usec 4100000\nsystem_usec 1031000\nnr_periods 120\nnr_throttled 17\nthrottled_usec 901234\n",
     ),
     ("cpu.max", "50000 100000\n"),
+    ("cpu.weight", "20\n"),
     ("cpu.pressure", "some avg10=1.53 avg60=0.87 avg300=0.20 total=912345\n"),
     (
         "memory.pressure",
@@ -26,6 +27,7 @@ pub(super) const V2_5_10: &[Sample] = &[
     ),
     ("memory.current", "41943040\n"),
     ("memory.max", "67108864\n"),
+    ("memory.min", "0\n"),
     ("memory.events", "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\n"),
     (
         "memory.stat",
@@ -104,10 +106,12 @@ pub(super) const V1: &[Sample] = &[
     ("cpu/cpu.cfs_quota_us", "50000\n"),
     ("cpu/cpu.cfs_period_us", "100000\n"),
     ("cpu/cpu.cfs_burst_us", "20000\n"),
+    ("cpu/cpu.shares", "500\n"),
     ("memory/cgroup.procs", "731\n"),
     ("memory/memory.usage_in_bytes", "41943040\n"),
     ("memory/memory.max_usage_in_bytes", "67108864\n"),
     ("memory/memory.limit_in_bytes", "67108864\n"),
+    ("memory/memory.soft_limit_in_bytes", "9223372036854771712\n"),
     ("memory/memory.failcnt", "12\n"),
     ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
     ("memory/memory.kmem.usage_in_bytes", "700416\n"),

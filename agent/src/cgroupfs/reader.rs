@@ -23,7 +23,7 @@ use super::{
     mounts::{Hierarchies, Hierarchy, Version},
     parse::{BandwidthStat, CpuMax, ParseError},
 };
-use crate::values::{Measurement, Throttling, Values, WorkingSet};
+use crate::values::{Measurement, Spec, Throttling, Values, WorkingSet};
 
 /// Why a cgroup or one of its files could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +175,56 @@ impl CgroupReader {
             }
             .unwrap_or(None);
         }
+        if slow {
+            values.spec = self.roles.spec(&mut pass);
+        }
         pass.finish(values, path_in_hierarchy)
+    }
+
+    /// The processes in the cgroup itself: of the first hierarchy in which it has any. 0 stands for one that is out of
+    /// the sight of this process's PID namespace.
+    pub fn processes(&self, path_in_hierarchy: &str) -> Result<Vec<u32>, ReadError> {
+        let relative = relative(path_in_hierarchy)?;
+        let mut found = false;
+        for opened in &self.opened {
+            let file = Path::new(relative).join("cgroup.procs");
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            // The kernel gives this file out in pieces of a page: only a read of nothing is its end.
+            let text = rustix::fs::openat(&opened.directory, &file, flags, Mode::empty())
+                .map_err(io::Error::from)
+                .and_then(|file| io::read_to_string(File::from(file)));
+            match text {
+                Ok(text) => {
+                    found = true;
+                    let pids: Vec<u32> = text.lines().filter_map(|pid| pid.parse().ok()).collect();
+                    if !pids.is_empty() {
+                        return Ok(pids);
+                    }
+                }
+                Err(source) => match Errno::from_io_error(&source) {
+                    Some(errno) if says_gone(errno) => {}
+                    // A threaded cgroup's processes are listed above it.
+                    Some(errno) if says_unsupported(errno) => found = true,
+                    _ => return Err(ReadError::Unreadable { file: opened.mount.join(file), source }),
+                },
+            }
+        }
+        if found { Ok(Vec::new()) } else { Err(ReadError::Gone { path: path_in_hierarchy.to_owned() }) }
+    }
+}
+
+impl Roles {
+    fn spec(&self, pass: &mut Pass<'_>) -> Option<Spec> {
+        let cpu_shares = self.bandwidth.and_then(|at| match pass.version(at) {
+            Version::V2 => v2::cpu_shares(pass, at).unwrap_or(None),
+            Version::V1 => v1::cpu_shares(pass, at).unwrap_or(None),
+        });
+        let memory_reservation_bytes = self.memory.and_then(|at| match pass.version(at) {
+            Version::V2 => v2::memory_reservation(pass, at).unwrap_or(None),
+            Version::V1 => v1::memory_reservation(pass, at).unwrap_or(None),
+        });
+        let spec = Spec { cpu_shares, memory_reservation_bytes };
+        (spec != Spec::default()).then_some(spec)
     }
 }
 
@@ -238,6 +287,10 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn version(&self, hierarchy: usize) -> Version {
         self.opened.get(hierarchy).map_or(Version::V2, |opened| opened.version)
+    }
+
+    fn is_root(&self) -> bool {
+        self.relative == "."
     }
 
     fn path_of(&self, hierarchy: usize, file: &str) -> PathBuf {

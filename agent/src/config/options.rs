@@ -181,6 +181,9 @@ options! {
     "Metrics" {
         /// Serve the kubelet's container metrics on /metrics/cadvisor.
         "kubelet-metrics" kubelet_metrics: bool = "on", "SWITCH", Switch;
+        /// Count processes, their file descriptors and sockets for /metrics/cadvisor. Reads a directory of each process
+        /// on the host once in slow-interval, which takes the right to trace them (CAP_SYS_PTRACE).
+        "process-metrics" process_metrics: bool = "off", "SWITCH", Switch;
         /// Metric families to export. Empty: all.
         "metrics-allow" metrics_allow: Vec<Pattern> = "", "PATTERNS", FAMILIES;
         /// Metric families to leave out; wins over metrics-allow.

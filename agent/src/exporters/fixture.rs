@@ -8,10 +8,12 @@ use std::{
 
 use crate::{
     identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime},
-    store::published::{AgentRow, CgroupRow, MapRow, ProgramRow, Published, SourceRow, Verdict, WorkloadRow},
+    store::published::{
+        AgentRow, CgroupRow, HostRow, Machine, MapRow, ProgramRow, Published, SourceRow, Verdict, WorkloadRow,
+    },
     values::{
-        Cpu, CpuSplit, IoDevice, Measurement, Memory, MemoryEvents, MemoryStat, Pids, Pressure, Source,
-        Stall, Swap, Throttling, Values, WorkingSet,
+        Cpu, CpuSplit, Descriptors, Interface, IoDevice, Measurement, Memory, MemoryEvents, MemoryStat, Pids,
+        Pressure, Processes, Source, Spec, Stall, Swap, Throttling, Traffic, Ulimit, Values, WorkingSet,
     },
 };
 
@@ -70,6 +72,17 @@ pub(super) fn values() -> Values {
             reads: 73,
             writes: 74,
         }])),
+        spec: Some(Spec { cpu_shares: Some(81), memory_reservation_bytes: Some(82) }),
+        interfaces: Some(Arc::from([Interface {
+            name: "eth0".into(),
+            receive: Traffic { bytes: 91, packets: 92, errors: 93, dropped: 94 },
+            transmit: Traffic { bytes: 95, packets: 96, errors: 97, dropped: 98 },
+        }])),
+        processes: Some(Processes {
+            count: 101,
+            descriptors: Some(Descriptors { all: 102, sockets: 103 }),
+            open_files_limit: Some(Ulimit::At(104)),
+        }),
     }
 }
 
@@ -126,7 +139,22 @@ pub(super) fn published() -> Published {
         containers_started: 3,
         containers_ended: 2,
     };
-    Published { at: Instant::now(), cgroups, workloads: Arc::from([workload]), agent: agent() }
+    let at = Instant::now();
+    Published { at, cgroups, workloads: Arc::from([workload]), agent: agent(), host: Arc::new(host()) }
+}
+
+fn host() -> HostRow {
+    let machine = Machine {
+        boot_id: "boot".to_owned(),
+        machine_id: "machine".to_owned(),
+        system_uuid: String::new(),
+        cpus: Some(4),
+        cores: Some(2),
+        sockets: Some(1),
+        memory_bytes: Some(1 << 30),
+        swap_bytes: Some(0),
+    };
+    HostRow { machine, devices: [((8, 0), "/dev/sda".to_owned())].into() }
 }
 
 fn agent() -> AgentRow {

@@ -1,11 +1,12 @@
 //! Sampling by cgroup files: what the kernel half does not measure, the slow rows, and flushing.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use super::turn::Turn;
 use crate::{
     cgroupfs::{
         Measurements,
@@ -18,12 +19,14 @@ use crate::{
     values::{Measurement, Values},
 };
 
-/// The root is in no snapshot: the kernel keeps its sums elsewhere.
+/// The root is in no snapshot: the kernel keeps its sums elsewhere. Some of these only v1 has of it.
 const OF_ROOT: Measurements = Measurements::of(&[
     Measurement::Cpu,
     Measurement::Pressure,
     Measurement::Memory,
     Measurement::WorkingSet,
+    Measurement::MemoryEvents,
+    Measurement::Swap,
     Measurement::SlowRows,
 ]);
 
@@ -41,13 +44,10 @@ const LOGGED_PROBLEMS: u64 = 10;
 pub(super) struct Files {
     reader: CgroupReader,
     flusher: Flusher,
-    /// Cgroups whose slow rows have still to be read in this turn.
-    turn: VecDeque<Key>,
+    /// Whose slow rows are read next.
+    turn: Turn<Key>,
     /// Cgroups whose slow rows have been read at all.
     read_once: HashSet<Key>,
-    last_slow: Option<Instant>,
-    /// Slow rows that are due, in cgroups.
-    owed: f64,
     logged: u64,
 }
 
@@ -56,10 +56,8 @@ impl Files {
         Ok(Self {
             reader: CgroupReader::new(hierarchies)?,
             flusher: Flusher::new(hierarchies)?,
-            turn: VecDeque::new(),
+            turn: Turn::default(),
             read_once: HashSet::new(),
-            last_slow: None,
-            owed: 0.0,
             logged: 0,
         })
     }
@@ -98,10 +96,10 @@ impl Files {
         interval: Duration,
         skipped: &mut HashMap<&'static str, u64>,
     ) {
-        let since = self.last_slow.map_or(interval, |last| now.saturating_duration_since(last));
-        self.last_slow = Some(now);
-        let living = store.living().count() as f64;
-        self.owed = (self.owed + living * since.as_secs_f64() / interval.as_secs_f64()).min(living);
+        let due = self.turn.due(now, interval, || store.living().map(|(key, _)| key).collect());
+        for key in due {
+            self.slow_row(store, key, skipped);
+        }
         let newcomers: Vec<Key> = store
             .living()
             .map(|(key, _)| key)
@@ -109,14 +107,6 @@ impl Files {
             .take(NEWCOMERS)
             .collect();
         for key in newcomers {
-            self.slow_row(store, key, skipped);
-        }
-        while self.owed >= 1.0 {
-            if self.turn.is_empty() {
-                self.turn.extend(store.living().map(|(key, _)| key));
-            }
-            let Some(key) = self.turn.pop_front() else { break };
-            self.owed -= 1.0;
             self.slow_row(store, key, skipped);
         }
     }
@@ -156,6 +146,22 @@ impl Files {
         if self.logged <= LOGGED_PROBLEMS {
             let source = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(%error, source, "a cgroup file is skipped; further ones are only counted in the metrics");
+        }
+    }
+
+    /// The processes of a cgroup; `None` if it has gone. A file that cannot be read is a problem of its own.
+    pub(super) fn processes(
+        &mut self,
+        path: &str,
+        skipped: &mut HashMap<&'static str, u64>,
+    ) -> Option<Vec<u32>> {
+        match self.reader.processes(path) {
+            Ok(processes) => Some(processes),
+            Err(ReadError::Gone { .. }) => None,
+            Err(error) => {
+                self.problem(&error, skipped);
+                None
+            }
         }
     }
 

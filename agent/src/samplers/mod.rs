@@ -7,12 +7,16 @@ mod agent;
 mod compare;
 mod files;
 mod hierarchy;
+mod host;
+mod interfaces;
 mod lifecycle;
 mod naming;
+mod processes;
 mod proving;
 mod snapshot;
 mod sources;
 mod start;
+mod turn;
 
 use std::{
     collections::HashMap,
@@ -33,7 +37,10 @@ use self::{
     agent::{HEARTBEAT, Heartbeat, own_cost},
     files::Files,
     hierarchy::{Followed, Known},
+    host::Host,
+    interfaces::Interfaces,
     naming::Naming,
+    processes::ProcessSampler,
     snapshot::RecordKind,
     sources::Origins,
 };
@@ -70,6 +77,10 @@ pub struct Sampler {
     origins: Origins,
     files: Files,
     naming: Naming,
+    interfaces: Interfaces,
+    /// Where they are asked for.
+    processes: Option<ProcessSampler>,
+    host: Host,
     heartbeat: Option<Heartbeat>,
     store: Store,
     published: Arc<ArcSwapOption<Published>>,
@@ -167,8 +178,10 @@ impl Sampler {
                 self.naming.refresh(&mut self.store, &primary.hierarchy.mount);
             }
         }
-        self.files.slow_rows(&mut self.store, now, self.config.slow_interval, &mut self.skipped);
-        self.origins.sampled(Measurements::of(&[Measurement::SlowRows]), now);
+        self.sample_slowly(now);
+        if second {
+            self.host.refresh(&self.store, now);
+        }
         self.naming.name_leaving(&mut self.store);
         let settled = self.store.settle(now);
         if !settled.is_empty() {
@@ -238,8 +251,10 @@ impl Sampler {
         let end = pass.end;
         let mut unknown = 0;
         one.begin();
-        for record in pass.records().filter(|record| record.level > 0) {
+        for record in pass.records() {
             match one.see(record.id) {
+                // The root is there, but the kernel keeps its sums elsewhere.
+                Some(_) if record.level == 0 => {}
                 Some(Known::Cgroup(key)) => {
                     let mut values = Values::default();
                     for measurement in Measurement::ALL {
@@ -372,6 +387,20 @@ impl Sampler {
         self.origins.sampled(by_files, now);
     }
 
+    /// What is read of a few cgroups in each round.
+    fn sample_slowly(&mut self, now: Instant) {
+        let Self { store, files, skipped, interfaces, .. } = self;
+        let interval = self.config.slow_interval;
+        files.slow_rows(store, now, interval, skipped);
+        self.origins.sampled(Measurements::of(&[Measurement::SlowRows]), now);
+        if self.config.kubelet_metrics {
+            interfaces.sample(store, files, now, interval, skipped);
+            if let Some(processes) = &mut self.processes {
+                processes.sample(store, files, now, interval, skipped);
+            }
+        }
+    }
+
     fn refresh_agent(&mut self, now: Instant) {
         let (cpu_seconds, resident_bytes) = own_cost();
         let kernel = self.kernel.as_ref();
@@ -415,7 +444,9 @@ impl Sampler {
     fn publish(&mut self, now: Instant) {
         let mut agent = self.agent.clone();
         agent.sources = self.origins.rows();
-        let before = self.published.swap(Some(Arc::new(self.store.publish(agent, now))));
+        let mut view = self.store.publish(agent, now);
+        view.host = self.host.row();
+        let before = self.published.swap(Some(Arc::new(view)));
         // While a scrape still reads it, it is the scrape's to drop.
         if let Some(before) = before.and_then(Arc::into_inner) {
             self.store.recycle(before);

@@ -15,7 +15,10 @@ use super::{
     agent::{Heartbeat, unix_now},
     files::Files,
     hierarchy::Followed,
+    host::Host,
+    interfaces::Interfaces,
     naming::Naming,
+    processes::ProcessSampler,
     sources::{Origins, followed},
 };
 use crate::{
@@ -119,6 +122,9 @@ impl Sampler {
                 heartbeat: now,
             },
             naming: Naming::new(config.pods_file.clone(), config.proc_root.clone()),
+            interfaces: Interfaces::new(config.proc_root.clone()),
+            processes: config.process_metrics.then(|| ProcessSampler::new(config.proc_root.clone())),
+            host: Host::new(config.proc_root.clone(), "/sys".into(), now),
             store: Store::new(config.max_workloads as usize),
             compare_pause: Duration::from_secs(1),
             skipped: HashMap::new(),

@@ -74,6 +74,9 @@ impl Entry {
             pids,
             memory_stat,
             io,
+            spec,
+            interfaces,
+            processes,
         } = &self.values;
         let shown = &mut row.values;
         shown.cpu = *cpu;
@@ -87,6 +90,9 @@ impl Entry {
         shown.pids = *pids;
         share(&mut shown.memory_stat, memory_stat.as_ref());
         share(&mut shown.io, io.as_ref());
+        shown.spec = *spec;
+        share(&mut shown.interfaces, interfaces.as_ref());
+        shown.processes = *processes;
     }
 }
 
@@ -225,6 +231,11 @@ impl Store {
         self.entries.get(&key).map(|entry| &entry.values)
     }
 
+    /// When a cgroup was created, in seconds since the Unix epoch.
+    pub fn created(&self, key: Key) -> Option<f64> {
+        self.entries.get(&key).map(|entry| entry.created_unix)
+    }
+
     /// Who a cgroup is.
     pub fn identity(&self, key: Key) -> Option<&Arc<Identity>> {
         self.entries.get(&key).map(|entry| &entry.identity)
@@ -336,7 +347,7 @@ impl Store {
             .iter()
             .filter(|row| row.identity.of_path.pod_uid.is_some() && row.identity.names.is_none())
             .count() as u64;
-        Published { at: now, cgroups, workloads: self.rows.clone(), agent }
+        Published { at: now, cgroups, workloads: self.rows.clone(), agent, host: Arc::default() }
     }
 
     /// Takes back a view that nobody reads any more: the next one is written over it, which saves making and dropping

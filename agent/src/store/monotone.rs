@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use crate::values::{Cpu, CpuSplit, IoDevice, MemoryEvents, MemoryStat, Pressure, Stall, Throttling, Values};
+use crate::values::{
+    Cpu, CpuSplit, Interface, IoDevice, MemoryEvents, MemoryStat, Pressure, Stall, Throttling, Traffic,
+    Values,
+};
 
 /// Takes over every subject that `new` has; returns how many counters were held.
 pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
@@ -22,6 +25,9 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
         pids,
         memory_stat,
         io,
+        spec,
+        interfaces,
+        processes,
     } = new;
     let mut held = Held(0);
     held.subject(&mut old.cpu, cpu, |held, old: &Cpu, new| held.counter(old.usage_ns, &mut new.usage_ns));
@@ -55,6 +61,9 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
         held.memory_stat(old, Arc::make_mut(new));
     });
     held.subject(&mut old.io, io, |held, old, new| held.devices(old, new));
+    held.subject(&mut old.spec, spec, |_, _, _| {});
+    held.subject(&mut old.interfaces, interfaces, |held, old, new| held.interfaces(old, new));
+    held.subject(&mut old.processes, processes, |_, _, _| {});
     held.0
 }
 
@@ -123,6 +132,23 @@ impl Held {
         all.sort_unstable_by_key(number);
         *new = all.into();
     }
+
+    /// An interface that has vanished leaves: its namespace may outlive it.
+    fn interfaces(&mut self, old: &[Interface], new: &mut Arc<[Interface]>) {
+        for now in Arc::make_mut(new) {
+            if let Some(before) = old.iter().find(|before| before.name == now.name) {
+                self.traffic(before.receive, &mut now.receive);
+                self.traffic(before.transmit, &mut now.transmit);
+            }
+        }
+    }
+
+    fn traffic(&mut self, old: Traffic, new: &mut Traffic) {
+        self.counter(old.bytes, &mut new.bytes);
+        self.counter(old.packets, &mut new.packets);
+        self.counter(old.errors, &mut new.errors);
+        self.counter(old.dropped, &mut new.dropped);
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +191,21 @@ mod tests {
         let mut values = io(&[device(0, 10), device(16, 20)]);
         assert_eq!(advance(&mut values, io(&[device(16, 25)])), 0);
         assert_eq!(values.io.as_deref(), Some(&[device(0, 10), device(16, 25)][..]));
+    }
+
+    #[test]
+    fn an_interface_that_vanished_leaves_and_one_that_stays_is_held() {
+        let interface = |name: &str, bytes| Interface {
+            name: name.into(),
+            receive: Traffic { bytes, ..Traffic::default() },
+            transmit: Traffic { packets: bytes, ..Traffic::default() },
+        };
+        let with = |all: &[Interface]| Values { interfaces: Some(all.into()), ..Values::default() };
+        let mut values = with(&[interface("eth0", 10), interface("net1", 20)]);
+        assert_eq!(advance(&mut values, with(&[interface("eth0", 9)])), 2);
+        assert_eq!(values.interfaces.as_deref(), Some(&[interface("eth0", 10)][..]));
+        advance(&mut values, with(&[]));
+        assert_eq!(values.interfaces.as_deref(), Some(&[][..]));
     }
 
     proptest! {

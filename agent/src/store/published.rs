@@ -1,6 +1,6 @@
 //! What the store publishes: a coherent view that exporters read without waiting for anyone.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use crate::{
     identity::Identity,
@@ -162,6 +162,36 @@ pub struct AgentRow {
     pub workloads_folded: u64,
 }
 
+/// The machine. What the host does not say is empty or `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// The kernel's id of this boot.
+    pub boot_id: String,
+    /// Content of `/etc/machine-id`.
+    pub machine_id: String,
+    /// The firmware's id of the machine, else its `machine_id`.
+    pub system_uuid: String,
+    /// CPUs that are online.
+    pub cpus: Option<u64>,
+    /// Cores that these CPUs are threads of.
+    pub cores: Option<u64>,
+    /// Sockets that these cores are in.
+    pub sockets: Option<u64>,
+    /// Memory, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Swap space, bytes.
+    pub swap_bytes: Option<u64>,
+}
+
+/// What is known of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostRow {
+    /// The machine.
+    pub machine: Machine,
+    /// Paths of block devices by major and minor number; empty for those that have none.
+    pub devices: BTreeMap<(u32, u32), String>,
+}
+
 /// One coherent view of everything.
 #[derive(Clone, Debug)]
 pub struct Published {
@@ -173,4 +203,6 @@ pub struct Published {
     pub workloads: Arc<[WorkloadRow]>,
     /// The agent itself.
     pub agent: AgentRow,
+    /// The host.
+    pub host: Arc<HostRow>,
 }

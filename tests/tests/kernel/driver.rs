@@ -183,7 +183,7 @@ pub(crate) fn comparable(mut values: Values, unified: bool) -> Values {
         (events.low, events.high, events.oom) = (0, 0, 0);
     }
     // Always from files, at their own pace.
-    (values.cpu_split, values.memory_stat, values.io) = (None, None, None);
+    (values.cpu_split, values.memory_stat, values.io, values.spec) = (None, None, None, None);
     values
 }
 

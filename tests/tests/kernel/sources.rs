@@ -26,6 +26,22 @@ fn each_measurement_has_the_source_that_the_host_allows() {
     assert!(published.agent.map_bytes > 0 && published.agent.passes > 0);
 }
 
+#[test]
+fn the_root_stays_although_no_record_has_its_values() {
+    if host().is_none() {
+        return;
+    }
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    for round in 0..5 {
+        let published = driver.round();
+        let root = published.cgroups.iter().find(|row| &*row.identity.path == "/");
+        let values = &root.unwrap_or_else(|| panic!("no root in round {round}")).values;
+        assert!(values.cpu.is_some_and(|cpu| cpu.usage_ns > 0), "{values:?}");
+        assert!(values.memory.is_some_and(|memory| memory.usage_bytes > 0), "{values:?}");
+        assert!(values.working_set.is_some(), "{values:?}");
+    }
+}
+
 struct SourceOf {
     hierarchy: Version,
     source: Source,

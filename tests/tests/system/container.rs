@@ -19,7 +19,7 @@ use snug_agent::cgroupfs::mounts::{Hierarchies, Version};
 static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// v1 controllers whose hierarchies a container is made in; others want settings before they take a process.
-const CONTROLLERS: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "pids", "blkio"];
 
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -65,7 +65,7 @@ impl Container {
             let mut directory = hierarchy.mount.clone();
             for part in &parts {
                 if hierarchy.version == Version::V2 {
-                    for controller in ["+cpu", "+memory", "+pids"] {
+                    for controller in ["+cpu", "+memory", "+pids", "+io"] {
                         // Controllers that v1 has are not to be had here.
                         let _ = fs::write(directory.join("cgroup.subtree_control"), controller);
                     }
@@ -79,8 +79,23 @@ impl Container {
         Ok(container)
     }
 
+    /// Makes another cgroup in the pod, as a container or sandbox has it; returns its directories.
+    pub(crate) fn beside(&mut self, id: &str) -> Result<Vec<PathBuf>> {
+        let directories: Vec<PathBuf> = self.leaves.iter().map(|leaf| leaf.with_file_name(id)).collect();
+        for directory in &directories {
+            fs::create_dir(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+            self.made.push(directory.clone());
+        }
+        Ok(directories)
+    }
+
     /// Runs a shell script in the container. It begins once it is in all hierarchies.
     pub(crate) fn run(&mut self, script: &str) -> Result<u32> {
+        self.run_in(&self.leaves.clone(), script)
+    }
+
+    /// Runs a shell script in cgroups of the pod.
+    pub(crate) fn run_in(&mut self, directories: &[PathBuf], script: &str) -> Result<u32> {
         let mut child = Command::new("sh")
             .args(["-c", &format!("read -r go; {script}")])
             .stdin(Stdio::piped())
@@ -88,7 +103,7 @@ impl Container {
             .context("cannot start sh")?;
         let (pid, start) = (child.id(), child.stdin.take());
         self.processes.push(child);
-        for leaf in &self.leaves {
+        for leaf in directories {
             let procs = leaf.join("cgroup.procs");
             fs::write(&procs, pid.to_string())
                 .with_context(|| format!("cannot write {}", procs.display()))?;
@@ -130,9 +145,31 @@ impl Container {
         used
     }
 
+    /// The container's file of that name, in the hierarchy that has it.
+    pub(crate) fn file(&self, name: &str) -> Result<PathBuf> {
+        let files = self.leaves.iter().map(|leaf| leaf.join(name));
+        files
+            .clone()
+            .find(|file| file.exists())
+            .with_context(|| format!("{name} in none of {:?}", self.leaves))
+    }
+
+    /// What one of two files says, as v2 and v1 call it.
+    pub(crate) fn read(&self, v2: &str, v1: &str) -> Result<String> {
+        let file = self.file(v2).or_else(|_| self.file(v1))?;
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+    }
+
+    /// The file of that name which has such a line, of the hierarchies that have the file.
+    pub(crate) fn read_first_with(&self, name: &str, line: &str) -> Result<String> {
+        let texts = self.leaves.iter().filter_map(|leaf| fs::read_to_string(leaf.join(name)).ok());
+        let mut with_line = texts.filter(|text| text.lines().any(|other| other.starts_with(line)));
+        with_line.next().with_context(|| format!("no {name} with {line:?} in any of {:?}", self.leaves))
+    }
+
     fn end_processes(&mut self) {
         // What a script started outlives it.
-        for leaf in &self.leaves {
+        for leaf in &self.made {
             let procs = fs::read_to_string(leaf.join("cgroup.procs")).unwrap_or_default();
             for pid in procs.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
                 let _ = kill_process(pid, Signal::KILL);

@@ -7,10 +7,12 @@ mod container;
 mod exposition;
 mod http;
 mod kernel_log;
+mod kubelet;
 mod limits;
 mod pods_file;
 mod privileges;
 mod prometheus;
+mod queries;
 mod sources;
 mod stopping;
 

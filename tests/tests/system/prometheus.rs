@@ -21,28 +21,36 @@ const SYNTHETIC: usize = 5;
 /// Time between scrapes, which a busy host with many cgroups manages, too.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// What `rate` looks back over.
-const WINDOW: Duration = Duration::from_secs(12);
+pub(crate) const WINDOW: Duration = Duration::from_secs(12);
 
-struct Prometheus {
+pub(crate) struct Prometheus {
     process: Process,
     address: SocketAddr,
+    /// Targets that it scrapes.
+    targets: usize,
     _folder: TempDir,
 }
 
 impl Prometheus {
-    /// Scrapes both endpoints of an agent.
-    fn scraping(agent: SocketAddr) -> Result<Self> {
+    /// Scrapes both endpoints of an agent, and others under the name of a job.
+    pub(crate) fn scraping(agent: SocketAddr, others: &[(&str, SocketAddr)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("prometheus.yml");
         let interval = INTERVAL.as_secs();
-        let targets = format!("honor_labels: true, static_configs: [{{targets: ['{agent}']}}]");
+        let at = |address| format!("honor_labels: true, static_configs: [{{targets: ['{address}']}}]");
+        let targets = at(agent);
+        let others_targets: String = others
+            .iter()
+            .map(|(job, address)| format!("- {{job_name: {job}, {}}}\n", at(*address)))
+            .collect();
         fs::write(
             &config,
             format!(
                 "global: {{scrape_interval: {interval}s, scrape_timeout: {interval}s}}\n\
                  scrape_configs:\n\
                  - {{job_name: snug, {targets}}}\n\
-                 - {{job_name: cadvisor, metrics_path: /metrics/cadvisor, {targets}}}\n"
+                 - {{job_name: cadvisor, metrics_path: /metrics/cadvisor, {targets}}}\n\
+                 {others_targets}"
             ),
         )?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -51,13 +59,14 @@ impl Prometheus {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"));
-        let mut prometheus = Self { process: Process::spawn(&mut command)?, address, _folder: folder };
-        eventually(Duration::from_secs(30), "Prometheus has scraped both endpoints", || {
+        let process = Process::spawn(&mut command)?;
+        let mut prometheus = Self { process, address, targets: 2 + others.len(), _folder: folder };
+        eventually(Duration::from_secs(30), "Prometheus has scraped every target", || {
             if let Some(status) = prometheus.process.has_ended()? {
                 bail!("Prometheus ended with {status}: {}", prometheus.process.log());
             }
             let up = prometheus.query("up == 1", None).unwrap_or_default();
-            Ok((up.len() == 2).then_some(()))
+            Ok((up.len() == prometheus.targets).then_some(()))
         })
         .with_context(|| {
             let targets = prometheus.get("/api/v1/targets", &[]).unwrap_or_default();
@@ -77,7 +86,7 @@ impl Prometheus {
     }
 
     /// The samples of an instant query, at a moment or now.
-    fn query(&self, query: &str, at: Option<f64>) -> Result<Vec<(BTreeMap<String, String>, f64)>> {
+    pub(crate) fn query(&self, query: &str, at: Option<f64>) -> Result<Vec<(BTreeMap<String, String>, f64)>> {
         let time = at.map(|at| format!("{at:.3}"));
         let mut parameters = vec![("query", query)];
         parameters.extend(time.as_deref().map(|time| ("time", time)));
@@ -94,7 +103,7 @@ impl Prometheus {
     }
 
     /// The value of a query with one sample at most.
-    fn value(&self, query: &str, at: Option<f64>) -> Result<Option<f64>> {
+    pub(crate) fn value(&self, query: &str, at: Option<f64>) -> Result<Option<f64>> {
         match self.query(query, at)?.as_slice() {
             [] => Ok(None),
             [(_, value)] => Ok(Some(*value)),
@@ -103,7 +112,7 @@ impl Prometheus {
     }
 
     /// Waits until everything that was measured before now has been scraped.
-    fn catch_up(&self) -> Result<()> {
+    pub(crate) fn catch_up(&self) -> Result<()> {
         let now = unix_now();
         eventually(Duration::from_secs(20), "Prometheus scrapes on", || {
             let behind = self.query(&format!("timestamp(up) < {:.3}", now + 1.0), None)?;
@@ -136,7 +145,7 @@ fn prometheus_sees_what_the_kernel_counts() -> Result<()> {
     fs::write(&pods, pod_list(&[container.pod("shop", "web", "app")]))?;
     let agent = Agent::start(["--pods-file", &pods.to_string_lossy()])?;
     container.be_busy()?;
-    let prometheus = Prometheus::scraping(agent.address())?;
+    let prometheus = Prometheus::scraping(agent.address(), &[])?;
 
     rates_are_right(&prometheus, &container)?;
     nothing_is_lost_or_twice(&agent, &prometheus)?;
@@ -147,7 +156,7 @@ fn prometheus_sees_what_the_kernel_counts() -> Result<()> {
 
 /// Watches until Prometheus has missed no scrape in a window, as it does where the host is too busy. Returns the cores
 /// that the container really used in it, and its end.
-fn watch(prometheus: &Prometheus, container: &container::Container) -> Result<(f64, f64)> {
+pub(crate) fn watch(prometheus: &Prometheus, container: &container::Container) -> Result<(f64, f64)> {
     let scrapes = WINDOW.as_secs() / INTERVAL.as_secs();
     let regular = format!("sum_over_time(up[{}s]) == {scrapes}", WINDOW.as_secs());
     // What the kernel's file says meanwhile.
@@ -158,7 +167,7 @@ fn watch(prometheus: &Prometheus, container: &container::Container) -> Result<(f
         thread::sleep(Duration::from_millis(50));
         let end = unix_now() - 0.5;
         let whole = begun.elapsed() > WINDOW + Duration::from_secs(2);
-        if whole && prometheus.query(&regular, Some(end))?.len() == 2 {
+        if whole && prometheus.query(&regular, Some(end))?.len() == prometheus.targets {
             curve.push((unix_now(), container.cpu_seconds()?));
             let used = at(&curve, end)? - at(&curve, end - WINDOW.as_secs_f64())?;
             return Ok((used / WINDOW.as_secs_f64(), end));

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::{
     cgroupfs::fixtures::{Sample, V1, V2_5_10, V2_6_1, V2_6_12, V2_6_18, lay_out, v1_at, v2_at},
-    values::{Cpu, CpuSplit, IoDevice, Memory, MemoryEvents, MemoryStat, Pids, Pressure, Stall, Swap},
+    values::{Cpu, CpuSplit, IoDevice, Memory, MemoryEvents, MemoryStat, Pids, Pressure, Spec, Stall, Swap},
 };
 
 const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
@@ -87,6 +87,8 @@ fn expected() -> Values {
             }]
             .into(),
         ),
+        spec: Some(Spec { cpu_shares: Some(500), memory_reservation_bytes: Some(0) }),
+        ..Values::default()
     }
 }
 
@@ -187,11 +189,65 @@ fn only_what_was_asked_for() {
         Values { working_set: all.working_set, ..none.clone() }
     );
     assert_eq!(one(&mut reader, Measurement::Swap), Values { swap: all.swap, ..none.clone() });
-    let slow = Values { cpu_split: all.cpu_split, memory_stat: all.memory_stat, io: all.io, ..none.clone() };
+    let slow = Values {
+        cpu_split: all.cpu_split,
+        memory_stat: all.memory_stat,
+        io: all.io,
+        spec: all.spec,
+        ..none.clone()
+    };
     assert_eq!(one(&mut reader, Measurement::SlowRows), slow);
     assert_eq!(reader.read("/pod/box", Measurements::NONE).unwrap().values, none);
     fs::remove_file(root.path().join("pod/box/memory.current")).unwrap();
     assert_eq!(one(&mut reader, Measurement::WorkingSet), none);
+}
+
+#[test]
+fn weights_become_the_shares_that_a_kubelet_shows() {
+    let (root, mut reader) = v2(&[V2_5_10]);
+    // The second is what the sampled kubelet's `/kubepods` had: 2046 shares.
+    for (weight, shares) in [("1", 2), ("79", 2046), ("100", 2597), ("10000", 262_144)] {
+        fs::write(root.path().join("pod/box/cpu.weight"), weight).unwrap();
+        fs::write(root.path().join("pod/box/memory.min"), "4096\n").unwrap();
+        let values = reader.read("/pod/box", Measurements::of(&[Measurement::SlowRows])).unwrap().values;
+        let expected = Spec { cpu_shares: Some(shares), memory_reservation_bytes: Some(4096) };
+        assert_eq!(values.spec, Some(expected), "{weight}");
+    }
+}
+
+#[test]
+fn the_roots_memory_is_what_its_statistics_say() {
+    let (root, mut reader) = v2(&[V2_5_10]);
+    for file in ["cgroup.procs", "memory.stat"] {
+        fs::copy(root.path().join("pod/box").join(file), root.path().join(file)).unwrap();
+    }
+    let values = reader.read("/", Measurements::ALL).unwrap().values;
+    assert_eq!(values.memory, Some(Memory { usage_bytes: 39_000_000, peak_bytes: None, limit_bytes: None }));
+    assert_eq!(values.working_set, Some(WorkingSet { inactive_file_bytes: 8_000_000, bytes: 31_000_000 }));
+    // In a cgroup namespace the root has what every cgroup has.
+    for file in ["memory.current", "memory.max"] {
+        fs::copy(root.path().join("pod/box").join(file), root.path().join(file)).unwrap();
+    }
+    let memory = reader.read("/", Measurements::ALL).unwrap().values.memory.unwrap();
+    assert_eq!((memory.usage_bytes, memory.limit_bytes), (41_943_040, Some(67_108_864)));
+}
+
+#[test]
+fn processes_are_read_whole_from_where_there_are_any() {
+    let root = tempfile::tempdir().unwrap();
+    lay_out(root.path(), &[V1]);
+    let unified = root.path().join("unified");
+    lay_out(&unified, &[&[("cgroup.procs", "")]]);
+    let hierarchies = Hierarchies { unified: Some(v2_at(&unified, &[])), ..v1_at(root.path()) };
+    let reader = CgroupReader::new(&hierarchies).unwrap();
+    assert_eq!(reader.processes("/pod/box").unwrap(), [731]);
+    let many: String = (1..9000).map(|pid| format!("{pid}\n")).collect();
+    fs::write(unified.join("pod/box/cgroup.procs"), many).unwrap();
+    assert_eq!(reader.processes("/pod/box").unwrap().len(), 8999);
+    fs::write(unified.join("pod/box/cgroup.procs"), "0\n7\n").unwrap();
+    assert_eq!(reader.processes("/pod/box").unwrap(), [0, 7]);
+    assert!(matches!(reader.processes("/pod/other").unwrap_err(), ReadError::Gone { .. }));
+    assert!(matches!(reader.processes("/pod/../box").unwrap_err(), ReadError::BadPath { .. }));
 }
 
 #[test]

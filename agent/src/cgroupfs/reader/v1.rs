@@ -93,6 +93,14 @@ fn stat(pass: &mut Pass<'_>, at: usize) -> Subject<MemoryStat> {
     pass.parse(at, "memory.stat", |text| parse::memory_stat_v1(text, kernel_bytes))
 }
 
+pub(super) fn cpu_shares(pass: &mut Pass<'_>, at: usize) -> Subject<u64> {
+    pass.parse(at, "cpu.shares", parse::number)
+}
+
+pub(super) fn memory_reservation(pass: &mut Pass<'_>, at: usize) -> Subject<u64> {
+    Ok(pass.parse(at, "memory.soft_limit_in_bytes", parse::limit_v1)?.map(|limit| limit.unwrap_or(0)))
+}
+
 pub(super) fn io(pass: &mut Pass<'_>, at: usize) -> Subject<Arc<[IoDevice]>> {
     let bytes =
         throttle(pass, at, "blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes")?;

@@ -60,15 +60,20 @@ pub(super) fn pressure(pass: &mut Pass<'_>, at: usize) -> Subject<Pressure> {
     Ok(Some(Pressure { cpu, memory, io }))
 }
 
+/// The root has no `memory.current`; the kubelet takes anonymous memory and file cache for its usage, and so does Snug.
 pub(super) fn memory(pass: &mut Pass<'_>, at: usize, which: Measurements, values: &mut Values) {
     let mut usage = None;
     if which.contains(Measurement::Memory) || which.contains(Measurement::WorkingSet) {
         usage = pass.parse(at, "memory.current", parse::number).unwrap_or(None);
     }
-    let mut inactive_file = None;
+    let (mut inactive_file, mut limited) = (None, true);
     if which.contains(Measurement::SlowRows) {
         let stat = pass.parse(at, "memory.stat", parse::memory_stat).unwrap_or(None);
         inactive_file = stat.as_ref().map(|stat| stat.inactive_file_bytes);
+        if pass.is_root() && usage.is_none() {
+            usage = stat.as_ref().map(|stat| stat.anon_bytes.saturating_add(stat.file_bytes));
+            limited = false;
+        }
         values.memory_stat = stat.map(Arc::new);
     } else if which.contains(Measurement::WorkingSet) {
         inactive_file = pass.parse(at, "memory.stat", parse::inactive_file).unwrap_or(None);
@@ -77,7 +82,10 @@ pub(super) fn memory(pass: &mut Pass<'_>, at: usize, which: Measurements, values
         values.working_set = usage.zip(inactive_file).map(super::working_set_of);
     }
     if which.contains(Measurement::Memory) {
-        values.memory = usage.and_then(|usage| usage_and_limit(pass, at, usage).unwrap_or(None));
+        values.memory = usage.and_then(|usage_bytes| {
+            let unlimited = Memory { usage_bytes, ..Memory::default() };
+            if limited { usage_and_limit(pass, at, usage_bytes).unwrap_or(None) } else { Some(unlimited) }
+        });
     }
     if which.contains(Measurement::MemoryEvents) {
         values.memory_events = pass.parse(at, "memory.events", parse::memory_events).unwrap_or(None);
@@ -97,6 +105,17 @@ fn swap(pass: &mut Pass<'_>, at: usize) -> Subject<Swap> {
     let Some(usage_bytes) = pass.parse(at, "memory.swap.current", parse::number)? else { return Ok(None) };
     let Some(limit_bytes) = pass.parse(at, "memory.swap.max", parse::number_or_max)? else { return Ok(None) };
     Ok(Some(Swap { usage_bytes, limit_bytes }))
+}
+
+/// By the kubelet's formula, which turns [1, 10000] into [2, 262144]:
+/// <https://github.com/kubernetes/enhancements/tree/master/keps/sig-node/2254-cgroup-v2#phase-1-convert-from-cgroups-v1-settings-to-v2>
+pub(super) fn cpu_shares(pass: &mut Pass<'_>, at: usize) -> Subject<u64> {
+    let weight = pass.parse(at, "cpu.weight", parse::number)?;
+    Ok(weight.map(|weight| 2 + weight.saturating_sub(1).saturating_mul(262_142) / 9_999))
+}
+
+pub(super) fn memory_reservation(pass: &mut Pass<'_>, at: usize) -> Subject<u64> {
+    Ok(pass.parse(at, "memory.min", parse::number_or_max)?.map(|min| min.unwrap_or(0)))
 }
 
 pub(super) fn pids(pass: &mut Pass<'_>, at: usize) -> Subject<Pids> {

@@ -13,22 +13,19 @@ use std::{
 };
 
 use super::{
-    catalogue::{Kind, Value},
+    catalogue::Value,
     limits::{SeriesCounts, SeriesLimits},
 };
 use crate::{
     identity::{Level, Runtime},
-    store::published::{CgroupRow, Published},
+    store::published::{CgroupRow, Machine, Published},
 };
 
-pub use families::{FAMILIES, Family};
+pub use families::{Family, Samples, families};
 pub use left_out::LEFT_OUT;
 
-/// Published values older than this make `container_scrape_error` 1.
-pub const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
-
 /// Takes the samples of a row: rendered labels of the family's own (`cpu="total"`, or empty), and the value.
-pub type Emit<'a> = dyn FnMut(&'static str, Value) + 'a;
+pub type Emit<'a> = dyn FnMut(&str, Value) + 'a;
 
 /// One scrape.
 #[derive(Clone, Copy, Debug)]
@@ -55,40 +52,56 @@ impl<'a> Scrape<'a> {
         let mut counts = SeriesCounts::default();
         let rows = Rows::new(self.published, self.limits);
         let mut line = Line::default();
-        for family in FAMILIES {
-            let family_admitted = self.limits.family(&[family.name]);
-            let mut headed = false;
-            for row in &rows.rows {
-                let mut result = Ok(());
-                (family.samples)(row.row, self, &mut |own, value| {
-                    if result.is_err() || !counts.admit(self.limits, family_admitted, row.admitted) {
-                        return;
+        for family in families() {
+            let admitted = self.limits.family(&[family.name]);
+            let mut writer = FamilyWriter { out, line: &mut line, family, headed: false, result: Ok(()) };
+            match family.samples {
+                Samples::Cgroup(samples) => {
+                    for row in &rows.rows {
+                        let labels = rows.labels.get(row.labels.clone()).unwrap_or_default();
+                        samples(row.row, self, &mut |own, value| {
+                            if counts.admit(self.limits, admitted, row.admitted) {
+                                writer.write(labels, own, value);
+                            }
+                        });
                     }
-                    if !headed {
-                        headed = true;
-                        result = header(out, family.name, family.kind, family.help);
+                }
+                Samples::Machine(value) => {
+                    if let Some(value) = value(&self.published.host)
+                        && counts.admit(self.limits, admitted, true)
+                    {
+                        writer.write(&rows.machine, "", Value::Int(value));
                     }
-                    if result.is_ok() {
-                        result = line.write(out, family.name, &rows.labels[row.labels.clone()], own, value);
-                    }
-                });
-                result?;
+                }
+                Samples::Plain(value) => writer.write("", "", Value::Int(value(self))),
             }
+            writer.result?;
         }
-        header(
-            out,
-            "container_scrape_error",
-            Kind::Gauge,
-            "1 if the values are older than 10 seconds, 0 otherwise",
-        )?;
-        let stale = self.now.saturating_duration_since(self.published.at) > STALE_AFTER;
-        out.write_all(if stale { b"container_scrape_error 1\n" } else { b"container_scrape_error 0\n" })?;
         Ok(counts)
     }
 }
 
-fn header(out: &mut dyn Write, name: &str, kind: Kind, help: &str) -> io::Result<()> {
-    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str())
+/// Writes one family: its header before the first sample, so that an empty family leaves no trace.
+struct FamilyWriter<'a> {
+    out: &'a mut dyn Write,
+    line: &'a mut Line,
+    family: &'static Family,
+    headed: bool,
+    /// What the first write that failed said; there is none after it.
+    result: io::Result<()>,
+}
+
+impl FamilyWriter<'_> {
+    fn write(&mut self, labels: &str, own: &str, value: Value) {
+        let Family { name, kind, help, .. } = *self.family;
+        if self.result.is_ok() && !self.headed {
+            self.headed = true;
+            self.result = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
+        }
+        if self.result.is_ok() {
+            self.result = self.line.write(self.out, name, labels, own, value);
+        }
+    }
 }
 
 struct Row<'a> {
@@ -100,12 +113,14 @@ struct Row<'a> {
 /// The rows that a kubelet shows, and all their labels behind one another.
 struct Rows<'a> {
     rows: Vec<Row<'a>>,
-    labels: Vec<u8>,
+    labels: String,
+    /// The machine's.
+    machine: String,
 }
 
 impl<'a> Rows<'a> {
     fn new(published: &'a Published, limits: &SeriesLimits) -> Self {
-        let mut labels = Vec::new();
+        let mut labels = String::new();
         let shown = |row: &&CgroupRow| row.identity.of_path.level != Level::Cgroup;
         let rows = published
             .cgroups
@@ -117,11 +132,15 @@ impl<'a> Rows<'a> {
                 Row { row, admitted: limits.cgroup(row), labels: start..labels.len() }
             })
             .collect();
-        Self { rows, labels }
+        let Machine { boot_id, machine_id, system_uuid, .. } = &published.host.machine;
+        let mut machine = String::new();
+        let ids = [("boot_id", boot_id), ("machine_id", machine_id), ("system_uuid", system_uuid)];
+        render(ids.map(|(label, id)| (label, id.as_str())), &mut machine);
+        Self { rows, labels, machine }
     }
 }
 
-fn row_labels(row: &CgroupRow, limits: &SeriesLimits, out: &mut Vec<u8>) {
+fn row_labels(row: &CgroupRow, limits: &SeriesLimits, out: &mut String) {
     let identity = &row.identity;
     let of_path = &identity.of_path;
     let names = identity.names.as_deref();
@@ -143,29 +162,39 @@ fn row_labels(row: &CgroupRow, limits: &SeriesLimits, out: &mut Vec<u8>) {
         ("namespace", namespace),
         ("pod", pod),
     ];
-    let mut separator = b'{';
-    for (label, value) in labels {
-        if !limits.drops(label) {
-            out.push(separator);
-            separator = b',';
-            out.extend_from_slice(label.as_bytes());
-            out.extend_from_slice(b"=\"");
-            escape(value, out);
-            out.push(b'"');
-        }
+    render(labels.into_iter().filter(|(label, _)| !limits.drops(label)), out);
+}
+
+/// Writes labels behind an opening brace, which the line closes.
+fn render<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mut String) {
+    let mut separator = '{';
+    for (name, value) in labels {
+        out.push(separator);
+        separator = ',';
+        push_label(name, value, out);
     }
 }
 
-/// Escapes a label value: backslash, quote and newline are all that the format reserves.
-fn escape(value: &str, out: &mut Vec<u8>) {
-    for byte in value.bytes() {
-        match byte {
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            byte => out.push(byte),
+/// A label of a family's own, rendered.
+fn label(name: &str, value: &str) -> String {
+    let mut label = String::with_capacity(name.len() + value.len() + 3);
+    push_label(name, value, &mut label);
+    label
+}
+
+/// Writes a label: of its value backslash, quote and newline are all that the format reserves.
+fn push_label(name: &str, value: &str, out: &mut String) {
+    out.push_str(name);
+    out.push_str("=\"");
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
         }
     }
+    out.push('"');
 }
 
 #[derive(Default)]
@@ -176,19 +205,19 @@ impl Line {
         &mut self,
         out: &mut dyn Write,
         name: &str,
-        labels: &[u8],
-        own: &'static str,
+        labels: &str,
+        own: &str,
         value: Value,
     ) -> io::Result<()> {
         let line = &mut self.0;
         line.clear();
         line.extend_from_slice(name.as_bytes());
-        line.extend_from_slice(labels);
+        line.extend_from_slice(labels.as_bytes());
         if !own.is_empty() {
             line.push(b',');
             line.extend_from_slice(own.as_bytes());
         }
-        line.extend_from_slice(b"} ");
+        line.extend_from_slice(if labels.is_empty() { b" " } else { b"} " });
         match value {
             Value::Int(v) => line.extend_from_slice(itoa::Buffer::new().format(v).as_bytes()),
             Value::Float(v) if v.is_nan() => line.extend_from_slice(b"NaN"),

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{families::STALE_AFTER, *};
 use crate::{
     config::Pattern,
     exporters::{
@@ -31,6 +31,7 @@ fn encode(published: &Published, limits: &SeriesLimits) -> (Exposition, SeriesCo
 /// Families that some of the samples lack: newer than the kubelet, or not offered by its host.
 fn may_be_missing(version: &str, family: &str) -> bool {
     let newer_than_1_36 = [
+        "container_creation_time_seconds",
         "container_memory_events_high_total",
         "container_memory_events_max_total",
         "container_memory_file_dirty_bytes",
@@ -41,15 +42,24 @@ fn may_be_missing(version: &str, family: &str) -> bool {
         "container_memory_workingset_refault_anon_total",
     ];
     let newer_than_1_20 = [
+        "machine_swap_bytes",
         "container_cpu_cfs_burst_periods_total",
         "container_cpu_cfs_burst_seconds_total",
         "container_memory_kernel_usage",
         "container_memory_total_active_file_bytes",
         "container_memory_total_inactive_file_bytes",
         "container_oom_events_total",
+        "container_blkio_device_usage_total",
+    ];
+    // Disk I/O by cgroup: the hybrid hosts counted none.
+    let on_v2 = [
+        "container_blkio_device_usage_total",
+        "container_fs_reads_bytes_total",
+        "container_fs_writes_bytes_total",
     ];
     newer_than_1_36.contains(&family)
-        || (version != "1.36-cgroup-v2" && family.starts_with("container_pressure_"))
+        || (version != "1.36-cgroup-v2"
+            && (family.starts_with("container_pressure_") || on_v2.contains(&family)))
         || (version == "1.20" && newer_than_1_20.contains(&family))
 }
 
@@ -69,14 +79,50 @@ fn names_types_and_labels_are_those_of_real_kubelets() {
     }
 }
 
+/// Name, type and labels of every family that a kubelet enables of its cAdvisor.
+const CADVISOR: &str = include_str!("../../../../tests/fixtures/cadvisor-families.txt");
+
+fn assert_served_or_left_out(whose: &str, family: &str) {
+    let served = families().filter(|f| f.name == family).count();
+    let left_out: Vec<_> = LEFT_OUT.iter().filter(|(p, _)| Pattern::new(p).matches(family)).collect();
+    assert_eq!(
+        served + left_out.len(),
+        1,
+        "{whose} {family}: served {served} times, left out by {left_out:?}"
+    );
+}
+
+#[test]
+fn every_family_of_cadvisor_is_served_or_left_out_for_a_reason() {
+    let (ours, _) = encode(&fixture::published(), &SeriesLimits::default());
+    let mut names = BTreeSet::new();
+    for line in CADVISOR.lines() {
+        let mut words = line.split(' ');
+        let (name, kind) = (words.next().unwrap(), words.next().unwrap());
+        assert!(names.insert(name), "{name} is listed twice");
+        assert_served_or_left_out("cAdvisor", name);
+        if ours.types.contains_key(name) {
+            assert_eq!(ours.types[name], kind, "{name}");
+            assert_eq!(ours.label_names(name), words.map(str::to_owned).collect(), "{name}");
+        }
+    }
+    for family in families() {
+        assert!(names.contains(family.name), "{} is none of cAdvisor's", family.name);
+        assert!(ours.types.contains_key(family.name), "{} is not served", family.name);
+    }
+    for (pattern, why) in LEFT_OUT {
+        let pattern = Pattern::new(pattern);
+        assert!(names.iter().any(|name| pattern.matches(name)), "{pattern:?} leaves nothing out");
+        assert!(!why.is_empty());
+    }
+}
+
 #[test]
 fn what_a_kubelet_has_and_we_have_not_is_left_out_for_a_reason() {
     for (version, sample) in SAMPLES {
         let theirs = fixture::parse(sample).unwrap();
         for family in theirs.types.keys() {
-            let served = FAMILIES.iter().any(|f| f.name == family) || family == "container_scrape_error";
-            let left_out = LEFT_OUT.iter().filter(|(p, _)| Pattern::new(p).matches(family)).count();
-            assert_eq!(usize::from(served) + left_out, 1, "{version} {family}");
+            assert_served_or_left_out(version, family);
         }
     }
 }
@@ -142,9 +188,42 @@ fn values_have_the_kubelets_units() {
         ("container_spec_memory_limit_bytes", app, 1_048_576.0),
         ("container_start_time_seconds", app, 1_795_340_000.0),
         ("container_threads_max", app, 34.0),
+        ("container_spec_cpu_shares", app, 81.0),
+        ("container_spec_memory_reservation_limit_bytes", app, 82.0),
+        ("container_creation_time_seconds", app, 1_795_340_000.0),
+        ("container_fs_reads_bytes_total", ("device", "/dev/sda"), 71.0),
+        ("container_fs_writes_bytes_total", ("device", "/dev/sda"), 72.0),
+        ("container_fs_reads_total", ("device", "/dev/sda"), 73.0),
+        ("container_fs_writes_total", ("device", "/dev/sda"), 74.0),
+        ("container_blkio_device_usage_total", ("operation", "Read"), 71.0),
+        ("container_blkio_device_usage_total", ("operation", "Write"), 72.0),
+        ("container_network_receive_bytes_total", ("interface", "eth0"), 91.0),
+        ("container_network_receive_packets_total", ("interface", "eth0"), 92.0),
+        ("container_network_receive_errors_total", ("interface", "eth0"), 93.0),
+        ("container_network_receive_packets_dropped_total", ("interface", "eth0"), 94.0),
+        ("container_network_transmit_bytes_total", ("interface", "eth0"), 95.0),
+        ("container_network_transmit_packets_total", ("interface", "eth0"), 96.0),
+        ("container_network_transmit_errors_total", ("interface", "eth0"), 97.0),
+        ("container_network_transmit_packets_dropped_total", ("interface", "eth0"), 98.0),
+        ("container_processes", app, 101.0),
+        ("container_file_descriptors", app, 102.0),
+        ("container_sockets", app, 103.0),
+        ("container_ulimits_soft", ("ulimit", "max_open_files"), 104.0),
     ] {
         assert_eq!(e.get(name, &[app, own]), [value], "{name}");
     }
+    for (name, value) in [
+        ("machine_cpu_cores", 4.0),
+        ("machine_cpu_physical_cores", 2.0),
+        ("machine_cpu_sockets", 1.0),
+        ("machine_memory_bytes", 1_073_741_824.0),
+        ("machine_swap_bytes", 0.0),
+    ] {
+        let ids = [("boot_id", "boot"), ("machine_id", "machine"), ("system_uuid", "")];
+        assert_eq!(e.get(name, &ids), [value], "{name}");
+    }
+    assert_eq!(e.get("machine_scrape_error", &[]), [0.0]);
+    assert_eq!(e.get("container_spec_memory_limit_bytes", &[("id", "/")]), [1_073_741_824.0]);
     let failures = e.get("container_memory_failures_total", &[app, ("failure_type", "pgfault")]);
     assert_eq!(failures, [160.0, 160.0]);
     assert_eq!(e.get("container_scrape_error", &[]), [0.0]);
@@ -184,7 +263,8 @@ fn old_values_are_an_error() {
 fn limits_cut_and_count() {
     let published = fixture::published();
     let (all, everything) = encode(&published, &SeriesLimits::default());
-    assert_eq!(everything.written as usize, all.samples.len() - 1);
+    // No limit cuts the two that say whether the rest is good.
+    assert_eq!(everything.written as usize, all.samples.len() - 2);
     let limits = SeriesLimits {
         deny_families: vec![Pattern::new("container_pressure_*")],
         allow_namespaces: vec![Pattern::new("kube-*")],
@@ -194,7 +274,7 @@ fn limits_cut_and_count() {
     };
     let (e, counts) = encode(&published, &limits);
     assert_eq!(counts.written, 100);
-    assert_eq!(e.samples.len(), 101);
+    assert_eq!(e.samples.len(), 102);
     assert_eq!(everything.written, counts.written + counts.cut().iter().map(|(_, n)| n).sum::<u64>());
     assert!(counts.cut().iter().all(|(_, n)| *n > 0), "{counts:?}");
     assert!(e.get("container_memory_rss", &[("namespace", "default")]).is_empty());
@@ -207,7 +287,7 @@ fn limits_cut_and_count() {
 fn numbers_that_are_none_are_written_as_the_format_wants() {
     let mut out = Vec::new();
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, 0.0] {
-        Line::default().write(&mut out, "a", b"{b=\"\"", "", Value::Float(value)).unwrap();
+        Line::default().write(&mut out, "a", "{b=\"\"", "", Value::Float(value)).unwrap();
     }
     let text = String::from_utf8(out).unwrap();
     let values: Vec<_> = text.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
@@ -226,7 +306,7 @@ proptest! {
         let mut out = Vec::new();
         let counts = Scrape::now(&published, &SeriesLimits::default()).encode(&mut out).unwrap();
         let e = fixture::parse(&String::from_utf8(out).unwrap()).map_err(TestCaseError::fail)?;
-        prop_assert_eq!(e.samples.len() as u64, counts.written + 1);
+        prop_assert_eq!(e.samples.len() as u64, counts.written + 2);
         let labels = [("id", &*path), ("name", &name), ("image", &name), ("namespace", &name), ("container", &name)];
         prop_assert_eq!(e.get("container_memory_rss", &labels), [41.0]);
     }

@@ -1,60 +1,19 @@
-//! The kubelet's families that the agent serves.
+//! Families about what a cgroup's own files count.
 
-use super::{Emit, Scrape};
+use super::{
+    Family,
+    Kind::{Counter, Gauge},
+    family, int, time,
+};
 use crate::{
-    exporters::catalogue::{
-        Kind::{self, Counter, Gauge},
-        Value,
+    exporters::{
+        catalogue::Value,
+        kubelet::{Emit, Scrape},
     },
+    identity::Level,
     store::published::CgroupRow,
     values::{Memory, MemoryEvents, MemoryStat, Pressure, Throttling},
 };
-
-/// A family of the kubelet's.
-#[derive(Clone, Copy, Debug)]
-pub struct Family {
-    /// Full name.
-    pub name: &'static str,
-    /// Counter or gauge.
-    pub kind: Kind,
-    /// What it means.
-    pub help: &'static str,
-    /// Where the value differs from the kubelet's, and why; empty where it is the same.
-    pub differs: &'static str,
-    /// How to get its samples.
-    pub samples: fn(&CgroupRow, &Scrape<'_>, &mut Emit<'_>),
-}
-
-const fn family(
-    name: &'static str,
-    kind: Kind,
-    help: &'static str,
-    samples: fn(&CgroupRow, &Scrape<'_>, &mut Emit<'_>),
-) -> Family {
-    Family { name, kind, help, differs: "", samples }
-}
-
-impl Family {
-    const fn differs(self, differs: &'static str) -> Self {
-        Self { differs, ..self }
-    }
-}
-
-fn int(emit: &mut Emit<'_>, value: Option<u64>) {
-    if let Some(value) = value {
-        emit("", Value::Int(value));
-    }
-}
-
-fn time(emit: &mut Emit<'_>, own: &'static str, nanoseconds: Option<u64>) {
-    if let Some(ns) = nanoseconds {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "loses nanoseconds only, and only after 104 days of CPU time"
-        )]
-        emit(own, Value::Float(ns as f64 / 1e9));
-    }
-}
 
 fn memory(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Memory) -> Option<u64>) {
     int(emit, row.values.memory.as_ref().and_then(value));
@@ -94,8 +53,8 @@ fn failures(row: &CgroupRow, _: &Scrape<'_>, emit: &mut Emit<'_>) {
     }
 }
 
-/// All of them, in the order in which they are served: what is asked for most comes first.
-pub static FAMILIES: &[Family] = &[
+/// CPU, memory, pressure, limits and tasks: what is asked for most comes first.
+pub(super) static FAMILIES: &[Family] = &[
     family("container_cpu_usage_seconds_total", Counter, "CPU time used, in seconds", |row, _, emit| {
         time(emit, r#"cpu="total""#, row.values.cpu.map(|cpu| cpu.usage_ns));
     })
@@ -308,10 +267,18 @@ pub static FAMILIES: &[Family] = &[
             int(emit, row.values.throttling.and_then(|t| t.quota_ns).map(|ns| ns / 1_000));
         },
     ),
-    family("container_spec_memory_limit_bytes", Gauge, "Memory limit, in bytes; 0 = none", |row, _, emit| {
-        memory(row, emit, |m| Some(m.limit_bytes.unwrap_or(0)));
-    })
-    .differs("0 for the root, where a kubelet shows the machine's memory"),
+    family(
+        "container_spec_memory_limit_bytes",
+        Gauge,
+        "Memory limit, in bytes; 0 = none; the machine's memory for the root",
+        |row, scrape, emit| {
+            if row.identity.of_path.level == Level::Root {
+                int(emit, scrape.published.host.machine.memory_bytes);
+            } else {
+                memory(row, emit, |m| Some(m.limit_bytes.unwrap_or(0)));
+            }
+        },
+    ),
     family(
         "container_spec_memory_swap_limit_bytes",
         Gauge,
@@ -319,6 +286,23 @@ pub static FAMILIES: &[Family] = &[
         |row, _, emit| {
             int(emit, row.values.swap.map(|swap| swap.limit_bytes.unwrap_or(0)));
         },
+    ),
+    family("container_spec_cpu_shares", Gauge, "CPU shares, as cgroup v1 counts them", |row, _, emit| {
+        int(emit, row.values.spec.and_then(|spec| spec.cpu_shares));
+    })
+    .differs("absent, not 0, for the root of cgroup v2"),
+    family(
+        "container_spec_memory_reservation_limit_bytes",
+        Gauge,
+        "Memory that is protected from reclaim, in bytes; 0 = none",
+        |row, _, emit| int(emit, row.values.spec.and_then(|spec| spec.memory_reservation_bytes)),
+    )
+    .differs("absent, not 0, for the root of cgroup v2"),
+    family(
+        "container_creation_time_seconds",
+        Gauge,
+        "When the cgroup was created, in seconds since the Unix epoch",
+        |row, _, emit| emit("", Value::Float(row.created_unix.trunc())),
     ),
     family(
         "container_start_time_seconds",

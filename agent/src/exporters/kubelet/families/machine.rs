@@ -1,0 +1,40 @@
+//! Families about the machine, and whether the values are good.
+
+use super::{Family, HostRow, Kind::Gauge, Samples};
+
+/// Published values older than this make `container_scrape_error` 1.
+pub(in crate::exporters::kubelet) const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
+
+const fn machine(name: &'static str, help: &'static str, value: fn(&HostRow) -> Option<u64>) -> Family {
+    Family { name, kind: Gauge, help, differs: "", samples: Samples::Machine(value) }
+}
+
+pub(super) static FAMILIES: &[Family] = &[
+    machine("machine_cpu_cores", "CPUs that are online", |host| host.machine.cpus),
+    machine("machine_cpu_physical_cores", "Cores that the CPUs are threads of", |host| host.machine.cores),
+    machine("machine_cpu_sockets", "Sockets that the cores are in", |host| host.machine.sockets),
+    machine("machine_memory_bytes", "Memory of the machine, in bytes", |host| host.machine.memory_bytes),
+    machine("machine_swap_bytes", "Swap space of the machine, in bytes", |host| host.machine.swap_bytes),
+    Family {
+        name: "machine_scrape_error",
+        kind: Gauge,
+        help: "1 if something of the machine could not be read, 0 otherwise",
+        differs: "",
+        samples: Samples::Plain(|scrape| {
+            let machine = &scrape.published.host.machine;
+            let counts =
+                [machine.cpus, machine.cores, machine.sockets, machine.memory_bytes, machine.swap_bytes];
+            u64::from(counts.iter().any(Option::is_none))
+        }),
+    },
+    Family {
+        name: "container_scrape_error",
+        kind: Gauge,
+        help: "1 if the values are older than 10 seconds, 0 otherwise",
+        differs: "says that values are old",
+        samples: Samples::Plain(|scrape| {
+            let age = scrape.now.saturating_duration_since(scrape.published.at);
+            u64::from(age > STALE_AFTER)
+        }),
+    },
+];

@@ -1,0 +1,290 @@
+use std::{fs, process};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    cgroupfs::mounts::{Hierarchies, Hierarchy, Version},
+    identity::{Names, path},
+    store::Appearance,
+};
+
+const HEAD: &str = "Inter-|   Receive                                                |  Transmit\n \
+    face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n";
+
+const POD: &str = "/kubepods/burstable/pod11111111-2222-3333-4444-555555555555";
+
+fn line(name: &str, first: u64) -> String {
+    let numbers: Vec<String> = (first..first + 16).map(|number| number.to_string()).collect();
+    format!("{name:>6}: {}\n", numbers.join("   "))
+}
+
+#[test]
+fn a_line_has_both_directions() {
+    let text = format!("{HEAD}{}{}", line("eth0", 10), line("cni0", 100));
+    let found = parse(text.as_bytes());
+    assert_eq!(found.skipped, 0);
+    let eth0 = Interface {
+        name: "eth0".into(),
+        receive: Traffic { bytes: 10, packets: 11, errors: 12, dropped: 13 },
+        transmit: Traffic { bytes: 18, packets: 19, errors: 20, dropped: 21 },
+    };
+    assert_eq!(found.interfaces.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["cni0", "eth0"]);
+    assert_eq!(found.interfaces[1], eth0);
+}
+
+#[test]
+fn what_a_kubelet_ignores_is_ignored() {
+    let names = ["lo", "veth12ab", "docker0", "Docker1", "nerdctl0", "eth0", "ifb0", "xlo"];
+    let text: String = names.iter().map(|name| line(name, 1)).collect();
+    let found = parse(format!("{HEAD}{text}").as_bytes());
+    assert_eq!(found.interfaces.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["eth0", "ifb0", "xlo"]);
+}
+
+#[test]
+fn lines_that_make_no_sense_are_skipped_and_counted() {
+    let mut text = format!("{HEAD}{}", line("eth0", 1)).into_bytes();
+    text.extend_from_slice(
+        b"  eth1: 1 2 3\n  eth2: 1 2 x 4 5 6 7 8 9 10 11 12 13 14 15 16\n nothing\n: 1\n\n",
+    );
+    text.extend_from_slice(line("eth0", 50).as_bytes());
+    text.extend_from_slice(b"\xff\"\\: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n");
+    let found = parse(&text);
+    assert_eq!(found.skipped, 5);
+    let names: Vec<_> = found.interfaces.iter().map(|one| (&*one.name, one.receive.bytes)).collect();
+    assert_eq!(names, [("\\xff\\\"\\\\", 1), ("eth0", 1)]);
+    assert!(parse(b"").interfaces.is_empty());
+}
+
+/// A proc file system and a cgroup hierarchy of files.
+struct Stage {
+    folder: tempfile::TempDir,
+    files: Files,
+    store: Store,
+    interfaces: Interfaces,
+    now: Instant,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = folder.path().join("cgroup");
+        fs::create_dir(&mount).unwrap();
+        let unified = Hierarchy {
+            mount,
+            version: Version::V2,
+            controllers: Vec::new(),
+            root_in_hierarchy: "/".to_owned(),
+        };
+        let files = Files::new(&Hierarchies { unified: Some(unified), v1: Vec::new() }).unwrap();
+        let interfaces = Interfaces::new(folder.path().join("proc"));
+        let mut stage = Self { folder, files, store: Store::new(16), interfaces, now: Instant::now() };
+        stage.process(1, "eth0", 1000);
+        stage.cgroup("/", &[], 0.0);
+        stage
+    }
+
+    /// A process in a namespace of its own with one interface.
+    fn process(&self, pid: u32, name: &str, bytes: u64) {
+        let net = self.folder.path().join(format!("proc/{pid}/net"));
+        fs::create_dir_all(&net).unwrap();
+        fs::write(net.join("dev"), format!("{HEAD}{}{}", line("lo", 5), line(name, bytes))).unwrap();
+    }
+
+    /// A process in the namespace of another.
+    fn neighbour(&self, pid: u32, of: u32) {
+        let net = |pid| self.folder.path().join(format!("proc/{pid}/net"));
+        fs::create_dir_all(net(pid)).unwrap();
+        fs::hard_link(net(of).join("dev"), net(pid).join("dev")).unwrap();
+    }
+
+    fn cgroup(&mut self, path: &str, pids: &[u32], created_unix: f64) -> Key {
+        let directory = self.folder.path().join("cgroup").join(&path[1..]);
+        fs::create_dir_all(&directory).unwrap();
+        let text: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+        fs::write(directory.join("cgroup.procs"), text).unwrap();
+        let of_path = path::parse(path).unwrap();
+        let appearance = Appearance { path: path.into(), of_path, created_unix, present_at_start: true };
+        self.store.appear(appearance, 0, self.now)
+    }
+
+    fn container(&mut self, letter: char, pids: &[u32], created: f64) -> Key {
+        self.cgroup(&format!("{POD}/{}", letter.to_string().repeat(64)), pids, created)
+    }
+
+    /// Two turns, so that one of them is whole.
+    fn turn(&mut self) -> HashMap<&'static str, u64> {
+        let mut skipped = HashMap::new();
+        let interval = Duration::from_secs(1);
+        for _ in 0..2 {
+            self.now += interval;
+            let Self { store, files, interfaces, now, .. } = self;
+            interfaces.sample(store, files, *now, interval, &mut skipped);
+        }
+        skipped.retain(|_, count| *count > 0);
+        skipped
+    }
+
+    /// What a row shows, by name, with the bytes received.
+    fn shown(&self, key: Key) -> Vec<(String, u64)> {
+        let interfaces = self.store.values(key).and_then(|values| values.interfaces.clone());
+        interfaces
+            .iter()
+            .flat_map(|all| all.iter())
+            .map(|one| (one.name.to_string(), one.receive.bytes))
+            .collect()
+    }
+}
+
+fn eth0(bytes: u64) -> Vec<(String, u64)> {
+    vec![("eth0".to_owned(), bytes)]
+}
+
+#[test]
+fn a_pod_shows_its_interfaces_once_on_the_sandbox_as_soon_as_that_is_known() {
+    let mut stage = Stage::new();
+    stage.process(20, "eth0", 20);
+    stage.neighbour(21, 20);
+    let sandbox = stage.container('a', &[20], 1.0);
+    let app = stage.container('b', &[21], 2.0);
+    // Nothing is known: the oldest is most likely the sandbox.
+    assert_eq!(stage.turn(), HashMap::new());
+    assert_eq!((stage.shown(sandbox), stage.shown(app)), (eth0(20), vec![]));
+    // Named series are what sums by pod find.
+    stage.store.name(app, Arc::new(Names::default()), Level::Container);
+    stage.turn();
+    assert_eq!((stage.shown(sandbox), stage.shown(app)), (vec![], eth0(20)));
+    stage.store.name(sandbox, Arc::new(Names::default()), Level::Sandbox);
+    stage.turn();
+    assert_eq!((stage.shown(sandbox), stage.shown(app)), (eth0(20), vec![]));
+    let root = stage.store.at("/").unwrap();
+    assert_eq!(stage.shown(root), eth0(1000));
+}
+
+#[test]
+fn a_process_that_has_gone_makes_way_for_the_next() {
+    let mut stage = Stage::new();
+    stage.process(20, "eth0", 20);
+    let sandbox = stage.container('a', &[], 1.0);
+    let app = stage.container('b', &[0, 999_999, 20], 2.0);
+    assert_eq!(stage.turn(), HashMap::new());
+    assert_eq!((stage.shown(sandbox), stage.shown(app)), (eth0(20), vec![]));
+    // Nobody is left: what was seen last stays.
+    fs::remove_dir_all(stage.folder.path().join("proc/20")).unwrap();
+    assert_eq!(stage.turn(), HashMap::new());
+    assert_eq!(stage.shown(sandbox), eth0(20));
+}
+
+#[test]
+fn the_hosts_namespace_is_the_roots_alone() {
+    let mut stage = Stage::new();
+    stage.neighbour(20, 1);
+    let pod = stage.container('a', &[20], 1.0);
+    assert_eq!(stage.turn(), HashMap::new());
+    assert_eq!(stage.shown(pod), []);
+    assert!(stage.store.values(pod).unwrap().interfaces.is_none());
+    let root = stage.store.at("/").unwrap();
+    assert_eq!(stage.shown(root), eth0(1000));
+}
+
+#[test]
+fn without_the_hosts_namespace_nothing_can_be_told() {
+    let mut stage = Stage::new();
+    stage.process(20, "eth0", 20);
+    fs::remove_dir_all(stage.folder.path().join("proc/1")).unwrap();
+    let pod = stage.container('a', &[20], 1.0);
+    let skipped = stage.turn();
+    assert!(
+        skipped.contains_key("interfaces_without_the_hosts") && skipped.contains_key("interfaces"),
+        "{skipped:?}"
+    );
+    assert_eq!(stage.shown(pod), []);
+    stage.process(1, "eth0", 1000);
+    stage.turn();
+    assert_eq!(stage.shown(pod), eth0(20));
+}
+
+#[test]
+fn counters_are_held_while_the_interface_is_there() {
+    let mut stage = Stage::new();
+    stage.process(20, "eth0", 20);
+    let pod = stage.container('a', &[20], 1.0);
+    stage.turn();
+    stage.process(20, "eth0", 10);
+    stage.turn();
+    assert_eq!(stage.shown(pod), eth0(20));
+}
+
+#[test]
+fn containers_that_share_a_namespace_show_it_once() {
+    let mut stage = Stage::new();
+    stage.process(20, "eth0", 20);
+    stage.neighbour(21, 20);
+    let younger = stage.cgroup(&format!("/docker/{}", "a".repeat(64)), &[21], 9.0);
+    let older = stage.cgroup(&format!("/docker/{}", "b".repeat(64)), &[20], 8.0);
+    for _ in 0..3 {
+        assert_eq!(stage.turn(), HashMap::new());
+        assert_eq!((stage.shown(older), stage.shown(younger)), (eth0(20), vec![]));
+    }
+    // A pod goes before both.
+    stage.neighbour(22, 20);
+    let pod = stage.container('c', &[22], 10.0);
+    stage.turn();
+    assert_eq!((stage.shown(pod), stage.shown(older), stage.shown(younger)), (eth0(20), vec![], vec![]));
+}
+
+#[test]
+fn processes_out_of_sight_are_counted() {
+    let mut stage = Stage::new();
+    let pod = stage.container('a', &[0, 0], 1.0);
+    assert_eq!(stage.turn(), HashMap::from([("interfaces_of_processes_out_of_sight", 2)]));
+    assert_eq!(stage.shown(pod), []);
+}
+
+#[test]
+fn this_process_is_seen_as_the_kernel_shows_it() {
+    let own = read(Path::new("/proc"), process::id()).unwrap();
+    assert_eq!(own.skipped, 0);
+    assert_eq!(own.namespace, fs::metadata("/proc/self/net/dev").unwrap().ino());
+    let names: Vec<_> = own.interfaces.iter().map(|one| &*one.name).collect();
+    let listed = fs::read_to_string("/proc/net/dev").unwrap();
+    let known = listed.lines().skip(2).filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
+    let mut expected: Vec<_> = known.filter(|name| !ignored(name)).collect();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+}
+
+proptest! {
+    #[test]
+    fn rendered_parses_back(all in proptest::collection::btree_map("[a-z0-9.@\"\\\\_-]{1,15}", any::<[u64; 16]>(), 0..8)) {
+        let mut text = HEAD.to_owned();
+        for (name, numbers) in &all {
+            text += &format!("{name:>6}:");
+            for number in numbers {
+                text += &format!(" {number:>7}");
+            }
+            text.push('\n');
+        }
+        let found = parse(text.as_bytes());
+        prop_assert_eq!(found.skipped, 0);
+        let expected: Vec<_> = all.iter().filter(|(name, _)| !ignored(name)).collect();
+        prop_assert_eq!(found.interfaces.len(), expected.len());
+        for (one, (name, numbers)) in found.interfaces.iter().zip(expected) {
+            prop_assert_eq!(&*one.name, name);
+            let both = [one.receive, one.transmit].map(|way| [way.bytes, way.packets, way.errors, way.dropped]);
+            prop_assert_eq!(&both[0][..], &numbers[..4]);
+            prop_assert_eq!(&both[1][..], &numbers[8..12]);
+        }
+    }
+
+    #[test]
+    fn anything_parses_to_something_with_names_of_its_own(text in proptest::collection::vec(
+        prop_oneof![any::<u8>(), Just(b':'), Just(b'\n'), Just(b' '), Just(b'1')], 0..600,
+    )) {
+        let found = parse(&text);
+        let mut names: Vec<_> = found.interfaces.iter().map(|one| one.name.clone()).collect();
+        prop_assert!(names.iter().all(|name| !name.is_empty()));
+        names.dedup();
+        prop_assert_eq!(names.len(), found.interfaces.len());
+    }
+}

@@ -1,0 +1,178 @@
+//! Processes of cgroups and their descriptors, where `process-metrics` asks for them: many small files, a few cgroups at
+//! a time.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use procfs::{
+    FromRead as _,
+    process::{LimitValue, Limits},
+};
+
+use super::{files::Files, turn::Turn};
+use crate::{
+    identity::Level,
+    store::{Key, Store},
+    values::{Descriptors, Processes, Ulimit, Values},
+};
+
+/// Processes of one cgroup whose descriptors are counted; with more of them the descriptors are not known.
+const MOST_PROCESSES: usize = 2048;
+/// The same for the descriptors of one cgroup.
+const MOST_DESCRIPTORS: u64 = 65_536;
+
+/// Looks at processes for the store.
+#[derive(Debug)]
+pub(super) struct ProcessSampler {
+    proc_root: PathBuf,
+    turn: Turn<Key>,
+}
+
+impl ProcessSampler {
+    pub(super) fn new(proc_root: PathBuf) -> Self {
+        Self { proc_root, turn: Turn::default() }
+    }
+
+    /// Looks at as many cgroups as are due, so that each has its turn once in `interval`.
+    pub(super) fn sample(
+        &mut self,
+        store: &mut Store,
+        files: &mut Files,
+        now: Instant,
+        interval: Duration,
+        skipped: &mut HashMap<&'static str, u64>,
+    ) {
+        let due = self.turn.due(now, interval, || {
+            let shown = store.living().filter(|(_, identity)| identity.of_path.level != Level::Cgroup);
+            shown.map(|(key, _)| key).collect()
+        });
+        for key in due {
+            let Some(path) = store.identity(key).map(|identity| identity.path.clone()) else { continue };
+            let Some(pids) = files.processes(&path, skipped) else { continue };
+            let processes = Some(look(&self.proc_root, &pids, skipped));
+            store.update(key, Values { processes, ..Values::default() });
+        }
+    }
+}
+
+fn look(proc_root: &Path, pids: &[u32], skipped: &mut HashMap<&'static str, u64>) -> Processes {
+    let first = pids.iter().copied().filter(|pid| *pid != 0).min();
+    Processes {
+        count: pids.len() as u64,
+        descriptors: descriptors(proc_root, pids).map_err(|why| *skipped.entry(why).or_default() += 1).ok(),
+        open_files_limit: first.and_then(|pid| open_files_limit(proc_root, pid)),
+    }
+}
+
+/// The descriptors of all processes; why they are not known, if they are not.
+fn descriptors(proc_root: &Path, pids: &[u32]) -> Result<Descriptors, &'static str> {
+    if pids.len() > MOST_PROCESSES {
+        return Err("descriptors_of_too_many_processes");
+    }
+    let mut sum = Descriptors::default();
+    for pid in pids {
+        if *pid == 0 {
+            return Err("descriptors_of_processes_out_of_sight");
+        }
+        let open = match fs::read_dir(proc_root.join(pid.to_string()).join("fd")) {
+            Ok(open) => open,
+            Err(error) if gone(&error) => continue,
+            Err(_) => return Err("descriptors_not_shown_to_the_agent"),
+        };
+        for descriptor in open.map_while(Result::ok) {
+            let target = match fs::read_link(descriptor.path()) {
+                Ok(target) => target,
+                // It was closed meanwhile.
+                Err(error) if gone(&error) => continue,
+                Err(_) => return Err("descriptors_not_shown_to_the_agent"),
+            };
+            sum.all += 1;
+            sum.sockets += u64::from(target.as_os_str().as_encoded_bytes().starts_with(b"socket:"));
+            if sum.all > MOST_DESCRIPTORS {
+                return Err("too_many_descriptors");
+            }
+        }
+    }
+    Ok(sum)
+}
+
+/// Whether an error says that the process has gone.
+pub(super) fn gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+}
+
+fn open_files_limit(proc_root: &Path, pid: u32) -> Option<Ulimit> {
+    let limits = Limits::from_file(proc_root.join(pid.to_string()).join("limits")).ok()?;
+    Some(match limits.max_open_files.soft_limit {
+        LimitValue::Unlimited => Ulimit::Unlimited,
+        LimitValue::Value(value) => Ulimit::At(value),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::unix::net::UnixStream, process};
+
+    use super::*;
+
+    #[test]
+    fn this_process_and_its_descriptors() {
+        let mut skipped = HashMap::new();
+        let own = [process::id()];
+        let before = look(Path::new("/proc"), &own, &mut skipped);
+        let files: Vec<_> = (0..50).map(|_| File::open("/proc/self/stat").unwrap()).collect();
+        let sockets: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
+        let after = look(Path::new("/proc"), &own, &mut skipped);
+        let (before_of, after_of) = (before.descriptors.unwrap(), after.descriptors.unwrap());
+        // Other tests open and close theirs meanwhile.
+        assert!(after_of.sockets.abs_diff(before_of.sockets + 100) < 40, "{before:?} {after:?}");
+        assert!(after_of.all.abs_diff(before_of.all + 150) < 60, "{before:?} {after:?}");
+        drop((files, sockets));
+        let (soft, _) = limits();
+        assert_eq!((after.count, after.open_files_limit), (1, Some(soft)));
+        assert!(skipped.is_empty(), "{skipped:?}");
+    }
+
+    fn limits() -> (Ulimit, Ulimit) {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let of = |value: Option<u64>| value.map_or(Ulimit::Unlimited, Ulimit::At);
+        (of(limit.current), of(limit.maximum))
+    }
+
+    #[test]
+    fn what_is_not_known_of_all_is_not_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let fd = folder.path().join("7/fd");
+        fs::create_dir_all(&fd).unwrap();
+        for (number, target) in [("0", "/dev/null"), ("1", "socket:[5]"), ("2", "pipe:[6]")] {
+            std::os::unix::fs::symlink(target, fd.join(number)).unwrap();
+        }
+        fs::write(folder.path().join("7/limits"), "Limit  Soft Limit  Hard Limit  Units\n").unwrap();
+        let mut skipped = HashMap::new();
+        let known = look(folder.path(), &[7, 8], &mut skipped);
+        let descriptors = Some(Descriptors { all: 3, sockets: 1 });
+        assert_eq!(known, Processes { count: 2, descriptors, open_files_limit: None });
+        assert!(skipped.is_empty());
+        // What cannot be followed is not shown: without the right to trace it, a descriptor's target is not.
+        fs::create_dir_all(folder.path().join("10/fd")).unwrap();
+        fs::write(folder.path().join("10/fd/0"), "").unwrap();
+        fs::create_dir(folder.path().join("9")).unwrap();
+        fs::write(folder.path().join("9/fd"), "").unwrap();
+        for (pids, why) in [
+            (vec![0, 7], "descriptors_of_processes_out_of_sight"),
+            (vec![7; MOST_PROCESSES + 1], "descriptors_of_too_many_processes"),
+            (vec![7, 9], "descriptors_not_shown_to_the_agent"),
+            (vec![7, 10], "descriptors_not_shown_to_the_agent"),
+        ] {
+            let unknown = look(folder.path(), &pids, &mut skipped);
+            assert_eq!((unknown.count, unknown.descriptors), (pids.len() as u64, None), "{why}");
+            assert_eq!(skipped.remove(why), Some(1), "{why}");
+        }
+        assert_eq!(look(folder.path(), &[], &mut skipped).descriptors, Some(Descriptors::default()));
+    }
+}
