@@ -1,6 +1,6 @@
 //! Kernel programs of Snug, one file per subject. On a host it is an empty program; `cargo xtask build-ebpf` builds it
 //! for the kernel.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(
     target_arch = "bpf",
     expect(unsafe_code, reason = "kernel memory is read through raw pointers, by helpers that check them"),
@@ -8,7 +8,17 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod cpus;
+#[cfg(target_arch = "bpf")]
+mod events;
+#[cfg(target_arch = "bpf")]
 mod lifecycle;
+#[cfg(target_arch = "bpf")]
+mod network;
+#[cfg(target_arch = "bpf")]
+mod oom;
+#[cfg(target_arch = "bpf")]
+mod process;
 #[cfg(target_arch = "bpf")]
 mod read;
 #[cfg(target_arch = "bpf")]

@@ -1,9 +1,12 @@
 //! Reading kernel structures at offsets that the agent learnt from BTF.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use snug_ebpf::abi::snapshot::{
-    ABSENT, HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, HAS_WORKING_SET, Offsets,
-    PRESSURE_TOTALS, SnapshotRecord,
+use snug_ebpf::abi::{
+    offsets::{ABSENT, Offsets},
+    snapshot::{
+        HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, HAS_WORKING_SET, PRESSURE_TOTALS,
+        SnapshotRecord,
+    },
 };
 
 /// Set by the agent before loading, frozen by the kernel.
@@ -48,7 +51,7 @@ pub(crate) fn pointer(base: *const u8, offset: u32) -> Option<*const u8> {
 /// Reads a `T` of a structure whose type the verifier knows, because the pointer came from the kernel as an argument or
 /// out of such a structure: one load instead of a call. Where the address cannot be read, the kernel makes it 0.
 #[inline(always)]
-fn load<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
+pub(crate) fn load<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
     if offset == ABSENT {
         return None;
     }
@@ -58,7 +61,7 @@ fn load<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
 
 /// Like [`pointer`], by [`load`].
 #[inline(always)]
-fn load_pointer(base: *const u8, offset: u32) -> Option<*const u8> {
+pub(crate) fn load_pointer(base: *const u8, offset: u32) -> Option<*const u8> {
     load::<*const u8>(base, offset).filter(|pointer| !pointer.is_null())
 }
 

@@ -25,14 +25,14 @@ static WANTED: Array<u32> = Array::with_max_entries(1, 0);
 
 /// What the kernel hands an iterator program: pointers to its meta data and to the cgroup.
 #[repr(C)]
-struct CgroupIterContext {
+pub(crate) struct CgroupIterContext {
     meta: *const IterMeta,
     cgroup: *const u8,
 }
 
 /// `struct bpf_iter_meta`.
 #[repr(C)]
-struct IterMeta {
+pub(crate) struct IterMeta {
     seq_file: *const u8,
     session_id: u64,
     seq_num: u64,

@@ -315,6 +315,102 @@ pub struct Processes {
     pub open_files_limit: Option<Ulimit>,
 }
 
+/// What went through sockets by one version of IP: L3 bytes, before a packet is segmented or fragmented on its way out
+/// and after it was put together on its way in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IpTraffic {
+    /// Bytes received.
+    pub receive_bytes: u64,
+    /// Packets received.
+    pub receive_packets: u64,
+    /// Bytes sent.
+    pub transmit_bytes: u64,
+    /// Packets sent.
+    pub transmit_packets: u64,
+}
+
+/// What went through the sockets that were made in the cgroup, since the agent started to count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// IPv4.
+    pub ipv4: IpTraffic,
+    /// IPv6.
+    pub ipv6: IpTraffic,
+}
+
+impl Network {
+    /// All counters, in a fixed order.
+    pub const fn counters_mut(&mut self) -> [&mut u64; 8] {
+        let Self { ipv4: four, ipv6: six } = self;
+        [
+            &mut four.receive_bytes,
+            &mut four.receive_packets,
+            &mut four.transmit_bytes,
+            &mut four.transmit_packets,
+            &mut six.receive_bytes,
+            &mut six.receive_packets,
+            &mut six.transmit_bytes,
+            &mut six.transmit_packets,
+        ]
+    }
+
+    /// Adds another's counters.
+    pub fn add(&mut self, other: &Self) {
+        let mut other = *other;
+        for (own, others) in self.counters_mut().into_iter().zip(other.counters_mut()) {
+            *own += *others;
+        }
+    }
+}
+
+/// How the TCP connections of sockets that were made in the cgroup fared, since the agent started to count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tcp {
+    /// Segments sent again.
+    pub retransmits: u64,
+    /// Connections opened from here.
+    pub opened: u64,
+    /// Connections accepted here.
+    pub accepted: u64,
+    /// Attempts that the other side refused.
+    pub refused: u64,
+    /// Connections that the other side reset.
+    pub reset: u64,
+    /// Attempts and connections given up because nothing came back.
+    pub timed_out: u64,
+    /// Attempts that failed otherwise: unreachable, or given up by the program.
+    pub failed: u64,
+    /// Round trips measured, on connections made since the agent started.
+    pub round_trips: u64,
+    /// Sum of the smoothed round-trip times, one for each of them, microseconds.
+    pub round_trip_us: u64,
+}
+
+impl Tcp {
+    /// All counters, in a fixed order.
+    pub const fn counters_mut(&mut self) -> [&mut u64; 9] {
+        [
+            &mut self.retransmits,
+            &mut self.opened,
+            &mut self.accepted,
+            &mut self.refused,
+            &mut self.reset,
+            &mut self.timed_out,
+            &mut self.failed,
+            &mut self.round_trips,
+            &mut self.round_trip_us,
+        ]
+    }
+
+    /// Adds another's counters.
+    pub fn add(&mut self, other: &Self) {
+        let mut other = *other;
+        for (own, others) in self.counters_mut().into_iter().zip(other.counters_mut()) {
+            *own += *others;
+        }
+    }
+}
+
 /// Everything measured of one cgroup.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values {
@@ -346,4 +442,8 @@ pub struct Values {
     pub interfaces: Option<Arc<[Interface]>>,
     /// Processes, where they are asked for.
     pub processes: Option<Processes>,
+    /// What went through its sockets.
+    pub network: Option<Network>,
+    /// How its TCP connections fared.
+    pub tcp: Option<Tcp>,
 }

@@ -17,6 +17,8 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::{cgroup::Cgroup, traffic};
+
 /// The test whose body is [`entry`].
 pub const ENTRY: &str = "worker_entry";
 
@@ -25,6 +27,9 @@ const VARIABLE: &str = "SNUG_TEST_WORKER";
 
 /// A worker's first answer.
 const READY: &str = "ready";
+
+/// What begins the order to end.
+const EXIT: &str = "exit ";
 
 /// What begins an answer: the test harness prints lines of its own.
 const ANSWER: char = '@';
@@ -50,9 +55,33 @@ impl Respawned {
         Self { child, orders, answers: BufReader::new(answers) }
     }
 
+    /// As [`Self::start`], run by a shell that has been moved into `cgroup` before: to the kernel half it is the cgroup's
+    /// init process.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_in(cgroup: &Cgroup, entry: &str, variable: &str, value: &str) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "read -r go; exec \"$0\" \"$@\""]).arg(env::current_exe().unwrap());
+        command.args(["--exact", entry, "--nocapture", "--test-threads=1", "--quiet"]).env(variable, value);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut orders, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        cgroup.add(child.id());
+        writeln!(orders, "go").unwrap();
+        Self { child, orders, answers: BufReader::new(answers) }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits for its end after the last order.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// The next answer; `None` if it has ended.
@@ -119,6 +148,22 @@ impl Worker {
         Self(worker)
     }
 
+    /// Starts one as the init process of a cgroup.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_in(cgroup: &Cgroup) -> Self {
+        let mut worker = Respawned::start_in(cgroup, ENTRY, VARIABLE, "1");
+        assert_eq!(worker.answer().as_deref(), Some(READY));
+        Self(worker)
+    }
+
+    /// Has it end with an exit code, and waits for that.
+    pub fn exit(&mut self, code: u8) -> ExitStatus {
+        self.0.order(&format!("{EXIT}{code}"));
+        self.0.wait()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.0.pid()
@@ -177,6 +222,25 @@ pub enum Job {
         /// Milliseconds.
         for_ms: u64,
     },
+    /// Send datagrams to itself over loopback, from one new socket to another. The answer is the payload that arrived.
+    Datagrams {
+        /// How many.
+        times: u64,
+        /// Payload of each, bytes.
+        bytes: u64,
+        /// By IPv6 instead of IPv4.
+        ipv6: bool,
+    },
+    /// So many TCP connections to itself over loopback, closed in order, and as many attempts where nobody listens. The
+    /// answer is the number of attempts that were refused.
+    Connections {
+        /// How many of each.
+        times: u64,
+    },
+    /// One TCP connection to itself that the accepting side resets. The answer is 1 if the other side saw that.
+    Reset,
+    /// Nothing. The answer is the CPU time that the process used so far, nanoseconds.
+    Used,
     /// Bring so many bytes of a file into the page cache, where they are clean. The answer is the number of bytes.
     Cache {
         /// The file, see [`cache_file`].
@@ -193,6 +257,12 @@ impl Job {
             Self::Pulse { times, cpu_ms, sleep_ms } => format!("pulse {times} {cpu_ms} {sleep_ms}"),
             Self::Touch { bytes } => format!("touch {bytes}"),
             Self::Flap { bytes, for_ms } => format!("flap {bytes} {for_ms}"),
+            Self::Datagrams { times, bytes, ipv6 } => {
+                format!("datagrams {times} {bytes} {}", u8::from(*ipv6))
+            }
+            Self::Connections { times } => format!("connections {times}"),
+            Self::Reset => "reset 0".to_owned(),
+            Self::Used => "used 0".to_owned(),
             Self::Cache { file, bytes } => format!("cache {bytes} {}", file.display()),
         }
     }
@@ -208,6 +278,10 @@ impl Job {
             ("spin", &[cpu_ms, threads]) => Self::Spin { cpu_ms, threads },
             ("pulse", &[times, cpu_ms, sleep_ms]) => Self::Pulse { times, cpu_ms, sleep_ms },
             ("touch", &[bytes]) => Self::Touch { bytes },
+            ("datagrams", &[times, bytes, ipv6]) => Self::Datagrams { times, bytes, ipv6: ipv6 == 1 },
+            ("connections", &[times]) => Self::Connections { times },
+            ("reset", &[0]) => Self::Reset,
+            ("used", &[0]) => Self::Used,
             ("flap", &[bytes, for_ms]) => Self::Flap { bytes, for_ms },
             _ => return None,
         })
@@ -237,6 +311,10 @@ impl Job {
                 }
                 *bytes
             }
+            Self::Datagrams { times, bytes, ipv6 } => traffic::datagrams(*times, *bytes, *ipv6),
+            Self::Connections { times } => traffic::connections(*times),
+            Self::Reset => traffic::reset(),
+            Self::Used => u64::try_from(used().as_nanos()).unwrap_or(u64::MAX),
             Self::Cache { file, bytes } => cache(file, *bytes, &mut kept.files),
         }
     }
@@ -261,17 +339,22 @@ pub fn entry() {
     answer(READY);
     for line in io::stdin().lines() {
         let line = line.unwrap();
+        if let Some(code) = line.strip_prefix(EXIT) {
+            process::exit(code.parse().unwrap());
+        }
         let job = Job::parse(&line).unwrap_or_else(|| panic!("not a job: {line:?}"));
         answer(job.run(&mut kept));
     }
     process::exit(0);
 }
 
+/// CPU time of this process.
+fn used() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 fn spin(cpu: Duration, threads: u64) -> u64 {
-    let used = || {
-        let time = clock_gettime(ClockId::ProcessCPUTime);
-        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-    };
     let start = used();
     let busy = || while used() - start < cpu {};
     thread::scope(|scope| {
@@ -349,6 +432,10 @@ mod tests {
             Job::Spin { cpu_ms: 1, threads: 2 },
             Job::Pulse { times: 1, cpu_ms: 2, sleep_ms: 3 },
             Job::Touch { bytes: 5 },
+            Job::Datagrams { times: 1, bytes: 2, ipv6: true },
+            Job::Connections { times: 3 },
+            Job::Reset,
+            Job::Used,
             Job::Flap { bytes: 5, for_ms: 6 },
             Job::Cache { file: "/tmp/a b".into(), bytes: 7 },
         ];

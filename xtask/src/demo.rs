@@ -222,6 +222,24 @@ fn checks(cast: &Cast, page: Page<'_>) -> Vec<Check> {
             page.of_pod(&bursty.pod, "snug_container_cpu_cfs_throttled_seconds_total"),
         ),
         count(grower.pod.workload, "OOM kills", cast.kills.into(), kills),
+        count(
+            grower.pod.workload,
+            "killed at its own limit",
+            cast.kills.into(),
+            of_grower("snug_workload_oom_kills_total", Some(("limit", "container"))),
+        ),
+        count(
+            grower.pod.workload,
+            "exit code 137, OOMKilled",
+            cast.kills.into(),
+            of_grower("snug_workload_terminations_total", Some(("exit_code", "137"))),
+        ),
+        count(
+            grower.pod.workload,
+            "restarts",
+            (cast.growers_started() - 1).into(),
+            of_grower("snug_workload_restarts_total", None),
+        ),
         grower_peak,
         count(
             grower.pod.workload,
@@ -232,8 +250,25 @@ fn checks(cast: &Cast, page: Page<'_>) -> Vec<Check> {
         count(grower.pod.workload, "containers ended", cast.kills.into(), of_grower(ended, None)),
         count(&BRIEF, "containers started", briefs_started as f64, of_brief(started)),
         count(&BRIEF, "containers ended", briefs_over as f64, of_brief(ended)),
+        count(
+            &BRIEF,
+            "exit code 0",
+            briefs_over as f64,
+            page.of_workload(&BRIEF, "snug_workload_terminations_total", Some(("exit_code", "0"))),
+        ),
         brief_cpu,
         cpu("CPU time", idle),
+        exact(
+            idle.pod.workload,
+            "sent over IPv4",
+            Unit::Bytes,
+            idle.truth(stage, "sent_bytes"),
+            page.of_workload(
+                idle.pod.workload,
+                "snug_workload_network_transmit_bytes_total",
+                Some(("ip", "4")),
+            ),
+        ),
         count(idle.pod.workload, "tasks", 1.0, page.of_pod(&idle.pod, "snug_container_tasks")),
     ]
 }

@@ -1,4 +1,9 @@
 //! One module per subject, named like its programs and its sampler.
 
+pub mod events;
 pub mod lifecycle;
+pub mod network;
+pub mod offsets;
+pub mod oom;
+pub mod process;
 pub mod snapshot;

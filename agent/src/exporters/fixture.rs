@@ -8,12 +8,14 @@ use std::{
 
 use crate::{
     identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime},
+    store::ends::Reason,
     store::published::{
         AgentRow, CgroupRow, HostRow, Machine, MapRow, ProgramRow, Published, SourceRow, Verdict, WorkloadRow,
     },
     values::{
-        Cpu, CpuSplit, Descriptors, Interface, IoDevice, Measurement, Memory, MemoryEvents, MemoryStat, Pids,
-        Pressure, Processes, Source, Spec, Stall, Swap, Throttling, Traffic, Ulimit, Values, WorkingSet,
+        Cpu, CpuSplit, Descriptors, Interface, IoDevice, IpTraffic, Measurement, Memory, MemoryEvents,
+        MemoryStat, Network, Pids, Pressure, Processes, Source, Spec, Stall, Swap, Tcp, Throttling, Traffic,
+        Ulimit, Values, WorkingSet,
     },
 };
 
@@ -83,7 +85,27 @@ pub(super) fn values() -> Values {
             descriptors: Some(Descriptors { all: 102, sockets: 103 }),
             open_files_limit: Some(Ulimit::At(104)),
         }),
+        network: Some(network()),
+        tcp: Some(tcp()),
     }
+}
+
+fn network() -> Network {
+    let ip = |first| IpTraffic {
+        receive_bytes: first,
+        receive_packets: first + 1,
+        transmit_bytes: first + 2,
+        transmit_packets: first + 3,
+    };
+    Network { ipv4: ip(111), ipv6: ip(121) }
+}
+
+fn tcp() -> Tcp {
+    let mut tcp = Tcp::default();
+    for (counter, value) in tcp.counters_mut().into_iter().zip(131..) {
+        *counter = value;
+    }
+    tcp
 }
 
 pub(super) fn cgroup(path: &str, level: Level, id: &str, names: Option<Names>) -> CgroupRow {
@@ -138,9 +160,21 @@ pub(super) fn published() -> Published {
         memory_peak_bytes: 9000,
         containers_started: 3,
         containers_ended: 2,
+        restarts: 1,
+        terminations: [(Reason::OomKilled, 137), (Reason::Error, 1)].into_iter().collect(),
+        oom_kills: Some([1, 0, 0, 2]),
+        network: Some(network()),
+        tcp: Some(tcp()),
     };
     let at = Instant::now();
-    Published { at, cgroups, workloads: Arc::from([workload]), agent: agent(), host: Arc::new(host()) }
+    Published {
+        at,
+        cgroups,
+        workloads: Arc::from([workload]),
+        ends: Arc::new([]),
+        agent: agent(),
+        host: Arc::new(host()),
+    }
 }
 
 fn host() -> HostRow {

@@ -3,6 +3,7 @@
 //! Everything here reads [`Published`](crate::store::published::Published) and nothing else: a scrape never touches
 //! the kernel, a file or the network, and costs the samplers nothing.
 
+pub mod api;
 pub mod catalogue;
 pub mod http;
 pub mod kubelet;

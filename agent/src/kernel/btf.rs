@@ -134,6 +134,24 @@ impl<'a> Btf<'a> {
         })
     }
 
+    /// Whether argument `index` of a tracepoint is a pointer, by the type `btf_trace_<name>` that the kernel has for each.
+    pub(super) fn tracepoint_argument_is_pointer(&self, tracepoint: &str, index: usize) -> Option<bool> {
+        let name = format!("btf_trace_{tracepoint}");
+        let function = (1..self.starts.len()).find(|id| {
+            self.head(*id).is_some_and(|head| head.kind == TYPEDEF && self.name(head.name) == name.as_bytes())
+        })?;
+        let pointer = self.head(self.plain(function)?).filter(|head| head.kind == PTR)?;
+        let prototype = pointer.refers_to as usize;
+        let head = self.head(prototype).filter(|head| head.kind == FUNC_PROTO)?;
+        // The first parameter is the tracepoint's own data.
+        let place = index + 1;
+        if place >= head.members as usize {
+            return None;
+        }
+        let refers_to = u32_at(self.types, self.start(prototype)? + 12 + 8 * place + 4)? as usize;
+        Some(self.head(self.plain(refers_to)?)?.kind == PTR)
+    }
+
     /// Byte offset and type of a member, also of unnamed members of `id`.
     fn member(&self, id: usize, name: &[u8], depth: usize) -> Option<(u32, usize)> {
         let head = self.head(id)?;

@@ -14,8 +14,15 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 /// `enum bpf_attach_type`.
 const BPF_TRACE_ITER: u32 = 28;
-/// `enum bpf_cgroup_iter_order`: the first cgroup and all below it, parents first.
-const BPF_CGROUP_ITER_DESCENDANTS_PRE: u32 = 2;
+/// `enum bpf_cgroup_iter_order`: what is walked.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub(super) enum Order {
+    /// The first cgroup.
+    SelfOnly = 1,
+    /// The first cgroup and all below it, parents first.
+    Descendants = 2,
+}
 
 /// `union bpf_iter_link_info`, the part for cgroups.
 #[repr(C)]
@@ -51,13 +58,9 @@ pub struct CgroupIterator {
 }
 
 impl CgroupIterator {
-    /// Links `program` to the cgroup directory `start` and everything below it.
-    pub(super) fn new(program: BorrowedFd<'_>, start: &File) -> io::Result<Self> {
-        let info = CgroupIterInfo {
-            order: BPF_CGROUP_ITER_DESCENDANTS_PRE,
-            cgroup_fd: fd_number(start.as_fd()),
-            cgroup_id: 0,
-        };
+    /// Links `program` to the cgroup directory `start` and, as `order` says, what is below it.
+    pub(super) fn new(program: BorrowedFd<'_>, start: &File, order: Order) -> io::Result<Self> {
+        let info = CgroupIterInfo { order: order as u32, cgroup_fd: fd_number(start.as_fd()), cgroup_id: 0 };
         let create = LinkCreate {
             prog_fd: fd_number(program),
             target_fd: 0,

@@ -1,17 +1,20 @@
 //! The only part of the agent that knows aya and raw bpf calls.
 #![expect(unsafe_code, reason = "bpf(2) and memory shared with the kernel have no safe interface")]
 
+mod attach;
 mod btf;
 mod events;
 mod groups;
 mod heap;
+mod inits;
 mod iterator;
 mod mapped;
+mod network;
 mod offsets;
 mod programs;
 
 pub use btf::NotBtf;
-pub use events::Event;
+pub use events::{Event, InitProcess, OomKill, What};
 #[cfg(test)]
 pub(crate) use groups::groups;
 pub use iterator::CgroupIterator;

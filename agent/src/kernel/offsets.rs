@@ -2,7 +2,7 @@
 
 use std::io;
 
-use snug_ebpf::abi::snapshot::{ABSENT, Offsets};
+use snug_ebpf::abi::offsets::{ABSENT, Offsets};
 
 use super::btf::{Btf, Field, Kind, NotBtf};
 
@@ -81,14 +81,33 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
         pids_counter: at("pids_cgroup", "counter", "pids_cgroup.counter"),
         pids_limit: at("pids_cgroup", "limit", "pids_cgroup.limit"),
         psi_total: at("psi_group", "total", "psi_group.total"),
+        css_cgroup: at("cgroup_subsys_state", "cgroup", "cgroup_subsys_state.cgroup"),
+        css_set_default: at("css_set", "dfl_cgrp", "css_set.dfl_cgrp"),
+        array_pointers: at("bpf_array", "pptrs", "bpf_array.pptrs"),
+        task_cgroups: at("task_struct", "cgroups", "task_struct.cgroups"),
+        task_comm: at("task_struct", "comm", "task_struct.comm"),
+        task_exit_code: at("task_struct", "exit_code", "task_struct.exit_code"),
+        task_leader: at("task_struct", "group_leader", "task_struct.group_leader"),
+        task_parent: at("task_struct", "real_parent", "task_struct.real_parent"),
+        task_signal: at("task_struct", "signal", "task_struct.signal"),
+        task_start: at("task_struct", "start_boottime", "task_struct.start_boottime"),
+        task_tgid: at("task_struct", "tgid", "task_struct.tgid"),
+        signal_exit_code: at("signal_struct", "group_exit_code", "signal_struct.group_exit_code"),
+        signal_flags: at("signal_struct", "flags", "signal_struct.flags"),
+        signal_live: at("signal_struct", "live", "signal_struct.live"),
+        css_parent: at("cgroup_subsys_state", "parent", "cgroup_subsys_state.parent"),
+        sock_cgroup: at("sock", "sk_cgrp_data.cgroup", "sock.sk_cgrp_data.cgroup"),
+        sock_error: at("sock", "sk_err", "sock.sk_err"),
+        sock_protocol: at("sock", "sk_protocol", "sock.sk_protocol"),
         ..Offsets::NONE
     };
-    for (field, controller, name) in [
-        (&mut offsets.cgroup_cpu, "cpu_cgrp_id", "cgroup.subsys[cpu]"),
-        (&mut offsets.cgroup_memory, "memory_cgrp_id", "cgroup.subsys[memory]"),
-        (&mut offsets.cgroup_pids, "pids_cgrp_id", "cgroup.subsys[pids]"),
+    for (field, structure, controller, name) in [
+        (&mut offsets.cgroup_cpu, "cgroup", "cpu_cgrp_id", "cgroup.subsys[cpu]"),
+        (&mut offsets.cgroup_memory, "cgroup", "memory_cgrp_id", "cgroup.subsys[memory]"),
+        (&mut offsets.cgroup_pids, "cgroup", "pids_cgrp_id", "cgroup.subsys[pids]"),
+        (&mut offsets.css_set_memory, "css_set", "memory_cgrp_id", "css_set.subsys[memory]"),
     ] {
-        match subsystem(btf, controller) {
+        match subsystem(btf, structure, controller) {
             Some(offset) => *field = offset,
             None => missing.push(name),
         }
@@ -102,6 +121,22 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
         Some(offset) => offsets.vmstats_inactive_file = offset,
         None => missing.push("memcg_vmstats.state[inactive_file]"),
     }
+    match local_ooms(btf) {
+        Some(offset) => offsets.memory_local_ooms = offset,
+        None => missing.push("mem_cgroup.memory_events_local"),
+    }
+    // Linux 6.9 hands the tracepoint the task, older kernels its pid.
+    if btf.tracepoint_argument_is_pointer("mark_victim", 0) == Some(true) {
+        offsets.mark_victim_task = 0;
+    }
+    match per_cpu_runtime(btf) {
+        Some([counted, runtime, flushed]) => {
+            offsets.cgroup_per_cpu = counted;
+            offsets.per_cpu_runtime = runtime;
+            offsets.per_cpu_runtime_flushed = flushed;
+        }
+        None => missing.push("cgroup.rstat_cpu"),
+    }
     for (offset, name) in [(offsets.cgroup_kn, "cgroup.kn"), (offsets.kernfs_id, "kernfs_node.id")] {
         if offset == ABSENT {
             return Err(OffsetsError::Missing(name));
@@ -110,11 +145,31 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
     Ok((offsets, missing))
 }
 
-/// Offset of `cgroup.subsys[controller]`; controllers are numbered anew in every build of a kernel.
-fn subsystem(btf: &Btf<'_>, controller: &str) -> Option<u32> {
-    let first = btf.field("cgroup", "subsys")?.offset;
+/// Offset of `<structure>.subsys[controller]`; controllers are numbered anew in every build of a kernel.
+fn subsystem(btf: &Btf<'_>, structure: &str, controller: &str) -> Option<u32> {
+    let first = btf.field(structure, "subsys")?.offset;
     let index = btf.enumerator("cgroup_subsys_id", controller)?;
     first.checked_add(index.checked_mul(POINTER)?)
+}
+
+/// Offset of `mem_cgroup.memory_events_local[MEMCG_OOM]`.
+fn local_ooms(btf: &Btf<'_>) -> Option<u32> {
+    let first = btf.field("mem_cgroup", "memory_events_local")?.offset;
+    let index = btf.enumerator("memcg_memory_event", "MEMCG_OOM")?;
+    first.checked_add(index.checked_mul(POINTER)?)
+}
+
+/// Offsets of what the CPUs have counted of a cgroup, and in there of the CPU time and of what was flushed of it.
+fn per_cpu_runtime(btf: &Btf<'_>) -> Option<[u32; 3]> {
+    // Linux 6.16 split the structure.
+    let names = [("rstat_base_cpu", "cgroup_rstat_base_cpu"), ("rstat_cpu", "cgroup_rstat_cpu")];
+    names.into_iter().find_map(|(field, structure)| {
+        Some([
+            btf.field("cgroup", field)?.offset,
+            btf.field(structure, "bstat.cputime.sum_exec_runtime")?.offset,
+            btf.field(structure, "last_bstat.cputime.sum_exec_runtime")?.offset,
+        ])
+    })
 }
 
 /// Offset of inactive file in `memcg_vmstats.state`.

@@ -10,23 +10,28 @@ use std::{
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Pod,
     maps::{Array, MapData, PerCpuArray, RingBuf},
-    programs::{BtfTracePoint, Iter, Program, ProgramError},
+    programs::{Iter, Program},
     sys::{Stats, enable_stats},
-    util::KernelVersion,
+    util::nr_cpus,
 };
 use aya_log::EbpfLogger;
 use snug_ebpf::abi::{
-    lifecycle::LOST_KINDS,
-    snapshot::{Offsets, PassEnd, SnapshotRecord},
+    events::LOST_KINDS,
+    lifecycle::MOST_CPUS,
+    offsets::Offsets,
+    snapshot::{PassEnd, SnapshotRecord},
 };
 
 use super::{
+    attach::{self, PROGRAMS, TO_TRACE, chain, remedy},
     btf,
     events::Event,
     groups::groups,
     heap,
-    iterator::CgroupIterator,
+    inits::Inits,
+    iterator::{CgroupIterator, Order},
     mapped::MappedArray,
+    network::NetworkCounters,
     offsets::{self, OffsetsError},
 };
 use crate::{
@@ -39,13 +44,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sn
 
 /// Where a kernel shows its types.
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
-
-/// The lifecycle programs and their tracepoints.
-const LIFECYCLE: [(&str, &str); 3] = [
-    ("cgroup_made", "cgroup_mkdir"),
-    ("cgroup_populated", "cgroup_notify_populated"),
-    ("cgroup_removed", "cgroup_rmdir"),
-];
 
 /// Why the kernel half cannot be used at all. The agent then measures by cgroup files.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +58,7 @@ pub enum KernelError {
     #[error("cannot use the kernel's types: {0}")]
     Types(#[from] aya::BtfError),
     /// The maps could not be made.
-    #[error("cannot set up the kernel half: {}{}", chain(source), remedy(source))]
+    #[error("cannot set up the kernel half: {}{}", chain(source), remedy(source, TO_TRACE))]
     Load {
         /// The reason.
         source: Box<EbpfError>,
@@ -84,18 +82,25 @@ pub enum KernelError {
     /// A pass failed.
     #[error("a pass over the cgroups failed: {0}")]
     Pass(#[source] io::Error),
-    /// The snapshot does not run.
-    #[error("the snapshot program does not run: {0}")]
-    NoSnapshot(String),
+    /// An iterator does not run.
+    #[error("the program {name} does not run: {reason}")]
+    NotRunning {
+        /// The program.
+        name: &'static str,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What the kernel half is told before it is loaded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct KernelOptions {
     /// Cgroups that one pass can hold.
     pub max_cgroups: u32,
     /// Ids of the hierarchies to follow; unused places are `u32::MAX`.
     pub hierarchies: [u32; 4],
+    /// The root of cgroup v2, where packets and sockets are counted; `None` = they are not.
+    pub unified: Option<PathBuf>,
     /// Level of the programs' log: 0 off, 1 error … 5 trace.
     pub log_level: u8,
     /// Have the kernel count the programs' runs and run time.
@@ -114,6 +119,10 @@ pub struct KernelHalf {
     wanted_now: u32,
     events: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
+    /// What sockets did, by cgroup.
+    pub network: NetworkCounters,
+    /// The init processes that are followed.
+    pub inits: Inits,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     verdicts: Vec<(&'static str, Verdict)>,
     missing_fields: Vec<&'static str>,
@@ -143,8 +152,10 @@ struct GlobalOffsets(Offsets);
 unsafe impl Pod for GlobalOffsets {}
 
 impl KernelHalf {
-    /// All programs.
-    pub const PROGRAMS: [&str; 4] = ["snapshot", LIFECYCLE[0].0, LIFECYCLE[1].0, LIFECYCLE[2].0];
+    /// The names of all programs.
+    pub fn programs_of_object() -> impl Iterator<Item = &'static str> {
+        PROGRAMS.iter().map(|spec| spec.name)
+    }
 
     /// Whether a program is loaded and attached.
     pub fn runs(&self, program: &str) -> bool {
@@ -173,12 +184,19 @@ impl KernelHalf {
         }
         let offsets = GlobalOffsets(offsets);
         let types = Btf::from_sys_fs()?;
+        let cpus =
+            nr_cpus().ok().and_then(|cpus| u32::try_from(cpus).ok()).map_or(1, |cpus| cpus.min(MOST_CPUS));
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&types))
             .override_global("OFFSETS", &offsets, true)
             .override_global("HIERARCHIES", options.hierarchies.as_slice(), true)
+            .override_global("CPUS", &cpus, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
             .map_max_entries("RECORDS", options.max_cgroups)
+            .map_max_entries("NETWORK", options.max_cgroups)
+            .map_max_entries("INITS", options.max_cgroups)
+            .map_max_entries("INIT_TASKS", options.max_cgroups)
+            .map_max_entries("CPU_OFFSETS", cpus)
             .load(OBJECT)
             .map_err(|source| KernelError::Load { source: Box::new(source) })?;
 
@@ -196,9 +214,16 @@ impl KernelHalf {
             None
         };
 
-        let mut verdicts = vec![("snapshot", load_snapshot(&mut ebpf, &types))];
-        for (name, tracepoint) in LIFECYCLE {
-            verdicts.push((name, attach_tracepoint(&mut ebpf, &types, name, tracepoint)));
+        let network =
+            NetworkCounters::new(take(&mut ebpf, "NETWORK")?).map_err(|error| unusable("NETWORK", &error))?;
+        let inits = Inits::new(take(&mut ebpf, "INITS")?, take(&mut ebpf, "INIT_TASKS")?)
+            .map_err(|error| unusable("INITS", &error))?;
+
+        let unified = options.unified.as_deref().and_then(|directory| File::open(directory).ok());
+        let mut verdicts = Vec::new();
+        for spec in &PROGRAMS {
+            let verdict = attach::attach(&mut ebpf, spec, &types, &missing_fields, unified.as_ref());
+            verdicts.push((spec.name, verdict));
         }
         // The kernel's types are some megabytes and are not needed again.
         drop(types);
@@ -214,7 +239,7 @@ impl KernelHalf {
                 })
                 .ok()
         });
-        Ok(Self {
+        let kernel = Self {
             ebpf,
             records,
             pass_end,
@@ -222,11 +247,24 @@ impl KernelHalf {
             wanted_now: 0,
             events,
             lost,
+            network,
+            inits,
             log,
             verdicts,
             missing_fields,
             _stats: stats,
-        })
+        };
+        Ok(kernel)
+    }
+
+    /// Has the kernel half learn where each CPU keeps its counters, so that final records have CPU time that was not
+    /// flushed. Any cgroup directory serves.
+    ///
+    /// # Errors
+    /// When the program for it does not run here or the directory is no cgroup.
+    pub fn learn_cpus(&self, directory: &Path) -> Result<(), KernelError> {
+        let once = self.link("cpus", directory, Order::SelfOnly)?;
+        once.run().map_err(KernelError::Pass)
     }
 
     /// Fields that this kernel's types lack; what they would tell is not measured by the kernel half.
@@ -239,21 +277,31 @@ impl KernelHalf {
     /// # Errors
     /// When the snapshot does not run here or the directory is no cgroup.
     pub fn iterate(&self, directory: &Path) -> Result<CgroupIterator, KernelError> {
-        if !self.runs("snapshot") {
-            return Err(KernelError::NoSnapshot(self.verdict("snapshot").reason().to_owned()));
+        self.link("snapshot", directory, Order::Descendants)
+    }
+
+    fn link(
+        &self,
+        name: &'static str,
+        directory: &Path,
+        order: Order,
+    ) -> Result<CgroupIterator, KernelError> {
+        let not_running = |reason| KernelError::NotRunning { name, reason };
+        if !self.runs(name) {
+            return Err(not_running(self.verdict(name).reason().to_owned()));
         }
         let link = |source| KernelError::Link { path: directory.to_owned(), source };
         let program: &Iter = self
             .ebpf
-            .program("snapshot")
+            .program(name)
             .and_then(|program| match program {
                 Program::Iter(iter) => Some(iter),
                 _ => None,
             })
-            .ok_or_else(|| KernelError::NoSnapshot("it is not in the object".to_owned()))?;
-        let fd = program.fd().map_err(|error| KernelError::NoSnapshot(chain(&error)))?;
+            .ok_or_else(|| not_running("it is not in the object".to_owned()))?;
+        let fd = program.fd().map_err(|error| not_running(chain(&error)))?;
         let start = File::open(directory).map_err(link)?;
-        CgroupIterator::new(fd.as_fd(), &start).map_err(link)
+        CgroupIterator::new(fd.as_fd(), &start, order).map_err(link)
     }
 
     /// Walks the cgroups of `iterator` once and fills what these measurements are taken from. The records stay until the
@@ -330,7 +378,11 @@ impl KernelHalf {
 
     /// How full the maps are; `used` is what the last pass of the fullest hierarchy took.
     pub fn maps(&self, used: u64) -> Vec<MapRow> {
-        vec![MapRow { name: "records", used, capacity: self.records.capacity() as u64 }]
+        let capacity = self.records.capacity() as u64;
+        vec![
+            MapRow { name: "records", used, capacity },
+            MapRow { name: "network", used: self.network.entries(), capacity },
+        ]
     }
 
     /// Kernel memory of all maps that this process holds, bytes, as the kernel counts it.
@@ -350,101 +402,6 @@ impl KernelHalf {
             .iter()
             .find(|(name, _)| *name == program)
             .map_or_else(|| Verdict::Failed("unknown program".to_owned()), |(_, verdict)| verdict.clone())
-    }
-}
-
-fn load_snapshot(ebpf: &mut Ebpf, types: &Btf) -> Verdict {
-    let Some(Program::Iter(program)) = ebpf.program_mut("snapshot") else {
-        return Verdict::Failed("it is not in the object".to_owned());
-    };
-    match program.load("cgroup", types) {
-        Ok(()) => Verdict::Running,
-        Err(ProgramError::Btf(_)) => Verdict::Unsupported(format!(
-            "the kernel has no cgroup iterator (Linux 6.1 and later do; this is {})",
-            kernel_release()
-        )),
-        Err(error) => Verdict::Failed(explained(&error)),
-    }
-}
-
-fn attach_tracepoint(ebpf: &mut Ebpf, types: &Btf, name: &str, tracepoint: &str) -> Verdict {
-    let Some(Program::BtfTracePoint(program)) = ebpf.program_mut(name) else {
-        return Verdict::Failed("it is not in the object".to_owned());
-    };
-    let result = BtfTracePoint::load(program, tracepoint, types).and_then(|()| program.attach());
-    match result {
-        Ok(_) => Verdict::Running,
-        Err(ProgramError::Btf(_)) => {
-            Verdict::Unsupported(format!("the kernel has no tracepoint {tracepoint} with types"))
-        }
-        Err(error) => Verdict::Failed(explained(&error)),
-    }
-}
-
-/// The running kernel, for messages only.
-fn kernel_release() -> String {
-    KernelVersion::current().map_or_else(
-        |_| "unknown".to_owned(),
-        |version| {
-            let code = version.code();
-            format!("{}.{}", code >> 16, (code >> 8) & 0xff)
-        },
-    )
-}
-
-/// An error, its causes and, where there is one, the remedy.
-fn explained(error: &ProgramError) -> String {
-    format!("{}{}", chain(error), remedy(error))
-}
-
-/// An error and its causes in one line; the verifier's log only with its end, where the reason is.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    const LONGEST: usize = 600;
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line = line.trim_end_matches(" Verifier output:").trim_end_matches('.').to_owned();
-    match line.char_indices().rev().nth(LONGEST) {
-        Some((start, _)) => format!("… {}", &line[start..]),
-        None => line,
-    }
-}
-
-/// What to do about an error, where the cause is clear.
-fn remedy(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut source = Some(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<io::Error>()
-            && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
-        {
-            return missing_capabilities();
-        }
-        source = cause.source();
-    }
-    String::new()
-}
-
-/// Which of the needed capabilities this process lacks, for a message. `CAP_SYS_ADMIN` includes both.
-fn missing_capabilities() -> String {
-    const SYS_ADMIN: u64 = 1 << 21;
-    const NEEDED: [(&str, u64); 2] = [("CAP_BPF", 1 << 39), ("CAP_PERFMON", 1 << 38)];
-    let effective = procfs::process::Process::myself()
-        .and_then(|process| process.status())
-        .map_or(u64::MAX, |status| status.capeff);
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|(_, bit)| effective & (bit | SYS_ADMIN) == 0).map(|(name, _)| *name).collect();
-    if missing.is_empty() {
-        "; the agent has CAP_BPF and CAP_PERFMON: a security policy (seccomp, lockdown, LSM) forbids it"
-            .to_owned()
-    } else {
-        format!("; the agent lacks {}", missing.join(" and "))
     }
 }
 

@@ -9,8 +9,18 @@ use crate::{cgroupfs::mounts::Hierarchy, kernel::CgroupIterator, store::Key};
 pub(super) enum Known {
     /// A cgroup in the store.
     Cgroup(Key),
-    /// Part of a container: nothing of its own.
-    Inner,
+    /// Part of a container, if that is known: nothing of its own.
+    Inner(Option<Key>),
+}
+
+impl Known {
+    /// The cgroup in the store that it is or belongs to.
+    pub(super) const fn owner(self) -> Option<Key> {
+        match self {
+            Self::Cgroup(key) => Some(key),
+            Self::Inner(owner) => owner,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +79,12 @@ impl Followed {
     pub(super) fn known(&self, id: u64) -> Option<Known> {
         let present = self.present.get(&id).map(|present| present.known);
         present.or_else(|| self.gone.get(&id).map(|key| Known::Cgroup(*key)))
+    }
+
+    /// The directory of a cgroup.
+    pub(super) fn id_of(&self, key: Key) -> Option<u64> {
+        let mut present = self.present.iter();
+        present.find(|(_, present)| present.known == Known::Cgroup(key)).map(|(id, _)| *id)
     }
 
     /// A directory has become known.

@@ -11,6 +11,9 @@ mod host;
 mod interfaces;
 mod lifecycle;
 mod naming;
+mod network;
+mod oom;
+mod process;
 mod processes;
 mod proving;
 mod snapshot;
@@ -40,6 +43,7 @@ use self::{
     host::Host,
     interfaces::Interfaces,
     naming::Naming,
+    network::NetworkSampler,
     processes::ProcessSampler,
     snapshot::RecordKind,
     sources::Origins,
@@ -77,6 +81,7 @@ pub struct Sampler {
     origins: Origins,
     files: Files,
     naming: Naming,
+    network: NetworkSampler,
     interfaces: Interfaces,
     /// Where they are asked for.
     processes: Option<ProcessSampler>,
@@ -187,11 +192,13 @@ impl Sampler {
         if !settled.is_empty() {
             self.naming.forget(&settled);
             self.files.forget(&settled);
+            self.network.forget(&settled);
             for followed in &mut self.followed {
                 followed.forget(&settled);
             }
         }
         if second {
+            self.sample_network();
             self.store.count_workloads();
             self.refresh_agent(now);
         }
@@ -264,7 +271,7 @@ impl Sampler {
                     }
                     store.update(key, values);
                 }
-                Some(Known::Inner) => {}
+                Some(Known::Inner(_)) => {}
                 None => unknown += 1,
             }
         }
@@ -354,7 +361,7 @@ impl Sampler {
         let Found { id, path, created_unix, present_at_start } = *found;
         let one = self.followed.get_mut(index)?;
         let Some(of_path) = path::parse(path) else {
-            one.learn(id, Known::Inner);
+            one.learn(id, Known::Inner(self.store.around(path)));
             return None;
         };
         let appearance = Appearance { path: path.into(), of_path, created_unix, present_at_start };
@@ -459,8 +466,7 @@ fn record_kind(one: &Followed) -> RecordKind {
 }
 
 fn absent_programs(verdict: &Verdict) -> Vec<ProgramRow> {
-    KernelHalf::PROGRAMS
-        .iter()
+    KernelHalf::programs_of_object()
         .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
         .collect()
 }

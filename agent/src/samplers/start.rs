@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
-use snug_ebpf::abi::snapshot::Offsets;
+use snug_ebpf::abi::offsets::Offsets;
 
 use super::{
     Due, Sampler,
@@ -18,6 +19,7 @@ use super::{
     host::Host,
     interfaces::Interfaces,
     naming::Naming,
+    network::NetworkSampler,
     processes::ProcessSampler,
     sources::{Origins, followed},
 };
@@ -72,7 +74,10 @@ impl Sampler {
             SourceChoice::Files => {
                 Err(Verdict::Unsupported("the configuration asks for cgroup files".to_owned()))
             }
-            SourceChoice::Auto | SourceChoice::Kernel => load(&config, &numbers, adjust_offsets),
+            SourceChoice::Auto | SourceChoice::Kernel => {
+                let unified = hierarchies.unified.as_ref().map(|one| one.mount.clone());
+                load(&config, &numbers, unified, adjust_offsets)
+            }
         };
         let mut followed: Vec<Followed> = chosen
             .iter()
@@ -82,6 +87,11 @@ impl Sampler {
         let reason = loaded.as_ref().err().map_or("", Verdict::reason);
         let mut origins = Origins::files(&hierarchies, &chosen, reason);
         if let Ok(kernel) = &loaded {
+            if let Some(one) = chosen.first()
+                && let Err(error) = kernel.learn_cpus(&one.mount)
+            {
+                tracing::info!(%error, "the last moments of CPU time of a container that is removed at once may be lost");
+            }
             let walks: Vec<Result<(), String>> = followed
                 .iter_mut()
                 .map(|one| {
@@ -121,6 +131,7 @@ impl Sampler {
                 compare: now,
                 heartbeat: now,
             },
+            network: NetworkSampler::default(),
             naming: Naming::new(config.pods_file.clone(), config.proc_root.clone()),
             interfaces: Interfaces::new(config.proc_root.clone()),
             processes: config.process_metrics.then(|| ProcessSampler::new(config.proc_root.clone())),
@@ -142,6 +153,7 @@ impl Sampler {
         for index in 0..sampler.followed.len() {
             sampler.list(index, now);
         }
+        sampler.follow_living();
         Ok(sampler)
     }
 }
@@ -149,6 +161,7 @@ impl Sampler {
 fn load(
     config: &Config,
     numbers: &[u32],
+    unified: Option<PathBuf>,
     adjust_offsets: Option<fn(&mut Offsets)>,
 ) -> Result<KernelHalf, Verdict> {
     let mut hierarchies = [u32::MAX; 4];
@@ -158,6 +171,7 @@ fn load(
     let options = KernelOptions {
         max_cgroups: config.max_cgroups,
         hierarchies,
+        unified,
         log_level: config.ebpf_log as u8,
         stats: config.ebpf_stats,
         adjust_offsets,

@@ -4,6 +4,7 @@
 //! what it did stays in its workload's counters. Between the two it may be *leaving*: gone from the view, but with a
 //! final record of another hierarchy still on its way.
 
+pub mod ends;
 mod monotone;
 pub mod published;
 mod workloads;
@@ -11,10 +12,11 @@ mod workloads;
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use self::{
+    ends::{EndRow, Ends, Exit, Init, Life, OomKill},
     published::{AgentRow, CgroupRow, Published, WorkloadRow},
     workloads::{Contribution, WorkloadKey, Workloads},
 };
@@ -45,6 +47,9 @@ struct Entry {
     appeared_in: Hierarchies,
     /// When it ended, if it has.
     leaving_since: Option<Instant>,
+    /// When it ended, seconds since the Unix epoch.
+    removed_unix: f64,
+    life: Life,
 }
 
 impl Entry {
@@ -77,6 +82,8 @@ impl Entry {
             spec,
             interfaces,
             processes,
+            network,
+            tcp,
         } = &self.values;
         let shown = &mut row.values;
         shown.cpu = *cpu;
@@ -93,6 +100,8 @@ impl Entry {
         shown.spec = *spec;
         share(&mut shown.interfaces, interfaces.as_ref());
         shown.processes = *processes;
+        shown.network = *network;
+        shown.tcp = *tcp;
     }
 }
 
@@ -135,6 +144,8 @@ pub struct Store {
     next: u64,
     workloads: Workloads,
     rows: Arc<[WorkloadRow]>,
+    ends: Ends,
+    end_rows: Arc<[Arc<EndRow>]>,
     /// Rows of an old view, to be written over.
     spare: Vec<CgroupRow>,
     regressions: u64,
@@ -160,6 +171,8 @@ impl Store {
             next: 0,
             workloads: Workloads::new(max_workloads),
             rows: Arc::new([]),
+            ends: Ends::default(),
+            end_rows: Arc::new([]),
             spare: Vec::new(),
             regressions: 0,
         }
@@ -208,6 +221,8 @@ impl Store {
             present_in: bit(hierarchy),
             appeared_in: bit(hierarchy),
             leaving_since: None,
+            removed_unix: 0.0,
+            life: Life::default(),
         };
         let is_parent = self.parents.contains(&*path);
         self.entries.insert(key, entry);
@@ -224,6 +239,45 @@ impl Store {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.contribution.baseline(&values);
         self.regressions += monotone::advance(&mut entry.values, values);
+    }
+
+    /// Whether [`Self::oom_killed`] will be called for every OOM kill.
+    pub const fn tell_oom_kills(&mut self, told: bool) {
+        self.workloads.oom_kills_told = told;
+    }
+
+    /// The living cgroup that a path lies in, or at.
+    pub fn around(&self, path: &str) -> Option<Key> {
+        let mut path = path;
+        loop {
+            if let Some(key) = self.at(path) {
+                return Some(key);
+            }
+            path = &path[..path.rfind('/').filter(|slash| *slash > 0)?];
+        }
+    }
+
+    /// The init process of a container has started.
+    pub fn started(&mut self, key: Key, init: Init) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.life.start(init, entry.identity.of_path.level);
+    }
+
+    /// The init process of a container has ended: counted at once.
+    pub fn exited(&mut self, key: Key, exit: Exit) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let code = exit.status.code();
+        let Some(reason) = entry.life.end(exit) else { return };
+        entry.contribution.terminations.push((reason, code));
+        self.count(key);
+    }
+
+    /// The OOM killer has chosen a victim in a container.
+    pub fn oom_killed(&mut self, key: Key, kill: OomKill) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.contribution.oom_kills.push(kill.scope);
+        entry.life.kill(kill);
+        self.count(key);
     }
 
     /// The last values of a cgroup.
@@ -298,8 +352,20 @@ impl Store {
                     }
                 };
                 self.workloads.ended(&workload);
+                let Life { init, exit, last_oom_kill, oom_kills } = entry.life;
+                self.ends.push(EndRow {
+                    identity: entry.identity,
+                    created_unix: entry.created_unix,
+                    removed_unix: entry.removed_unix,
+                    init,
+                    exit,
+                    last_oom_kill,
+                    oom_kills,
+                    values: entry.values,
+                });
             }
         }
+        self.end_rows = self.ends.rows();
         settled
     }
 
@@ -347,7 +413,14 @@ impl Store {
             .iter()
             .filter(|row| row.identity.of_path.pod_uid.is_some() && row.identity.names.is_none())
             .count() as u64;
-        Published { at: now, cgroups, workloads: self.rows.clone(), agent, host: Arc::default() }
+        Published {
+            at: now,
+            cgroups,
+            workloads: self.rows.clone(),
+            ends: self.end_rows.clone(),
+            agent,
+            host: Arc::default(),
+        }
     }
 
     /// Takes back a view that nobody reads any more: the next one is written over it, which saves making and dropping
@@ -364,6 +437,8 @@ impl Store {
         if entry.workload.is_none() {
             // Once counted under a name, always under this one: its counters must not go back.
             entry.workload = WorkloadKey::of(&entry.identity).map(|workload| self.workloads.admit(workload));
+            let first = entry.workload.is_some() && !entry.contribution.was_there();
+            entry.contribution.restarted = first && self.ends.is_restart(&entry.identity);
         }
         if let Some(workload) = &entry.workload {
             self.workloads.count(workload, &mut entry.contribution, &entry.values);
@@ -373,6 +448,8 @@ impl Store {
     fn leave(&mut self, key: Key, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.leaving_since = Some(now);
+        entry.removed_unix = unix_now();
+        self.ends.remember(&entry.identity);
         self.leaving += 1;
         let path = &entry.identity.path;
         self.leaving_by_path.insert(path.clone(), key);
@@ -407,6 +484,11 @@ impl Store {
             entry.identity = Arc::new(Identity { of_path, ..(*entry.identity).clone() });
         }
     }
+}
+
+/// Seconds since the Unix epoch.
+fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 fn bit(hierarchy: usize) -> Hierarchies {

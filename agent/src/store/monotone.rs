@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use crate::values::{
-    Cpu, CpuSplit, Interface, IoDevice, MemoryEvents, MemoryStat, Pressure, Stall, Throttling, Traffic,
-    Values,
+    Cpu, CpuSplit, Interface, IoDevice, MemoryEvents, MemoryStat, Network, Pressure, Stall, Tcp, Throttling,
+    Traffic, Values,
 };
 
 /// Takes over every subject that `new` has; returns how many counters were held.
@@ -28,6 +28,8 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
         spec,
         interfaces,
         processes,
+        network,
+        tcp,
     } = new;
     let mut held = Held(0);
     held.subject(&mut old.cpu, cpu, |held, old: &Cpu, new| held.counter(old.usage_ns, &mut new.usage_ns));
@@ -64,6 +66,14 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
     held.subject(&mut old.spec, spec, |_, _, _| {});
     held.subject(&mut old.interfaces, interfaces, |held, old, new| held.interfaces(old, new));
     held.subject(&mut old.processes, processes, |_, _, _| {});
+    held.subject(&mut old.network, network, |held, old: &Network, new| {
+        let mut old = *old;
+        held.counters(old.counters_mut(), new.counters_mut());
+    });
+    held.subject(&mut old.tcp, tcp, |held, old: &Tcp, new| {
+        let mut old = *old;
+        held.counters(old.counters_mut(), new.counters_mut());
+    });
     held.0
 }
 
@@ -83,6 +93,12 @@ impl Held {
         if *new < old {
             *new = old;
             self.0 += 1;
+        }
+    }
+
+    fn counters<const N: usize>(&mut self, old: [&mut u64; N], new: [&mut u64; N]) {
+        for (old, new) in old.into_iter().zip(new) {
+            self.counter(*old, new);
         }
     }
 

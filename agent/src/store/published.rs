@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use crate::{
     identity::Identity,
-    values::{Measurement, MemoryEvents, Source, Values},
+    store::ends::{EndRow, OomScope, Terminations},
+    values::{Measurement, MemoryEvents, Network, Source, Tcp, Values},
 };
 
 /// One cgroup that exists now.
@@ -48,6 +49,16 @@ pub struct WorkloadRow {
     pub containers_started: u64,
     /// Containers that went away.
     pub containers_ended: u64,
+    /// Containers that appeared in the place of one that had ended: the same name in the same pod, or the same path.
+    pub restarts: u64,
+    /// Ends of init processes.
+    pub terminations: Terminations,
+    /// OOM kills, in the order of [`OomScope::ALL`]; `None` if nobody tells.
+    pub oom_kills: Option<[u64; OomScope::ALL.len()]>,
+    /// What went through their sockets; `None` if that was never measured.
+    pub network: Option<Network>,
+    /// How their TCP connections fared; `None` if that was never measured.
+    pub tcp: Option<Tcp>,
 }
 
 /// How a kernel program fares.
@@ -201,6 +212,8 @@ pub struct Published {
     pub cgroups: Vec<CgroupRow>,
     /// Workloads, sorted by namespace, kind, name and container.
     pub workloads: Arc<[WorkloadRow]>,
+    /// Containers that ended last, newest last.
+    pub ends: Arc<[Arc<EndRow>]>,
     /// The agent itself.
     pub agent: AgentRow,
     /// The host.

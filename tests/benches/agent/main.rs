@@ -9,6 +9,7 @@ mod measure;
 mod node;
 mod pass;
 mod process;
+mod programs;
 mod scrape;
 
 use std::{fs, process::ExitCode, time::SystemTime};
@@ -57,6 +58,8 @@ enum Part {
     Scrape,
     /// 10,000 containers made and removed.
     Growth,
+    /// Programs that run in the time of others.
+    Programs,
 }
 
 fn main() -> ExitCode {
@@ -95,6 +98,7 @@ fn measure(part: Part, options: &Options) -> Result<Section> {
         Part::Node => node::run(&process::agent_binary()?, options.seconds),
         Part::Scrape => scrape::run(&process::agent_binary()?, options.scrapes),
         Part::Growth => growth::run(&process::agent_binary()?, options.churn),
+        Part::Programs => programs::run(&process::agent_binary()?),
     }
 }
 

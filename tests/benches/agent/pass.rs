@@ -76,6 +76,7 @@ pub(crate) fn run(sizes: &[usize], rounds: usize) -> Result<Section> {
         log_level: 0,
         stats: false,
         adjust_offsets: None,
+        unified: None,
     };
     let mut kernel = KernelHalf::load(&options)?;
     let hierarchies = Hierarchies::find(Path::new("/proc"), None)?;

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    net::{Ipv4Addr, UdpSocket},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -23,6 +24,10 @@ const REST: Duration = Duration::from_millis(100);
 /// throttled.
 const STALL: Duration = Duration::from_millis(4);
 const MIB: usize = 1 << 20;
+/// Bytes in a datagram.
+const PAYLOAD: usize = 1000;
+/// Headers of IPv4 and UDP.
+const HEADERS: usize = 20 + 8;
 
 /// Use CPU and memory in a known way.
 #[derive(Debug, Parser)]
@@ -72,13 +77,13 @@ enum Behaviour {
         #[arg(long)]
         life_ms: u64,
     },
-    /// Sleep.
+    /// Sleep, and send a datagram to itself now and then.
     Idle,
 }
 
 fn main() -> Result<()> {
     let Options { truth, hold, behaviour } = Options::parse();
-    let mut work = Work { cpu_before_main: cpu(), memory: Vec::new(), stalled: Duration::ZERO, bursts: 0 };
+    let mut work = Work { cpu_before_main: cpu(), ..Work::default() };
     if let Behaviour::Steady { memory, .. } = behaviour {
         work.take_memory(memory);
     }
@@ -112,7 +117,10 @@ fn main() -> Result<()> {
                 turn.next(Duration::from_millis(life_ms));
                 return work.write(&truth, true);
             }
-            Behaviour::Idle => turn.next(REST * 5),
+            Behaviour::Idle => {
+                turn.next(REST * 5);
+                work.send_datagram()?;
+            }
         }
     }
 }
@@ -151,15 +159,32 @@ impl Turn {
 }
 
 /// What was done.
+#[derive(Default)]
 struct Work {
     cpu_before_main: Duration,
     memory: Vec<Vec<u8>>,
     /// Time within work in which it did not run.
     stalled: Duration,
     bursts: u64,
+    socket: Option<UdpSocket>,
+    /// Bytes of IPv4 packets.
+    sent_bytes: u64,
 }
 
 impl Work {
+    /// Sends a datagram over loopback to the socket that it comes from.
+    fn send_datagram(&mut self) -> Result<()> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?,
+        };
+        socket.send_to(&[7; PAYLOAD], socket.local_addr()?)?;
+        socket.recv(&mut [0; PAYLOAD])?;
+        self.sent_bytes += (HEADERS + PAYLOAD) as u64;
+        self.socket = Some(socket);
+        Ok(())
+    }
+
     /// Works until the process has used so much CPU time.
     fn spin_until(&mut self, goal: Duration) {
         let (mut last, mut used) = (Instant::now(), cpu());
@@ -189,6 +214,7 @@ impl Work {
             "cpu_seconds_before_main": self.cpu_before_main.as_secs_f64(),
             "stalled_seconds": self.stalled.as_secs_f64(),
             "bursts": self.bursts,
+            "sent_bytes": self.sent_bytes,
             "memory_bytes": memory,
             "anonymous_bytes": anonymous_bytes(),
             "at_rest": at_rest,
@@ -212,7 +238,7 @@ mod tests {
     use super::*;
 
     fn work() -> Work {
-        Work { cpu_before_main: cpu(), memory: Vec::new(), stalled: Duration::ZERO, bursts: 0 }
+        Work { cpu_before_main: cpu(), ..Work::default() }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use snug_agent::{
     store::published::{CgroupRow, Published, SourceRow, Verdict, WorkloadRow},
     values::{Measurement, Stall, Values},
 };
-use snug_ebpf::abi::snapshot::Offsets;
+use snug_ebpf::abi::offsets::Offsets;
 use snug_tests::{cannot_run, cgroup::Host, required};
 
 /// The host, if kernel tests can run on it.
@@ -182,6 +182,8 @@ pub(crate) fn comparable(mut values: Values, unified: bool) -> Values {
     if let Some(events) = values.memory_events.as_mut().filter(|_| !unified) {
         (events.low, events.high, events.oom) = (0, 0, 0);
     }
+    // Counted by the kernel half alone.
+    (values.network, values.tcp) = (None, None);
     // Always from files, at their own pace.
     (values.cpu_split, values.memory_stat, values.io, values.spec) = (None, None, None, None);
     values

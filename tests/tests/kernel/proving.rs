@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use snug_agent::values::{Measurement, Source};
-use snug_ebpf::abi::snapshot::Offsets;
+use snug_ebpf::abi::offsets::Offsets;
 use snug_tests::{
     cgroup::Cgroup,
     worker::{Job, Worker},

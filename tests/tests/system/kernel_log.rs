@@ -33,7 +33,7 @@ fn the_programs_speak_when_asked_and_only_then() -> Result<()> {
             log.lines().any(|l| l.contains("DEBUG snug_ebpf") && l.contains(&format!("{MESSAGE} {event} ")))
         };
         // Made and removed.
-        Ok((said("1") && said("4")).then_some(()))
+        Ok((said("1") && said("3")).then_some(()))
     })
     .map_err(|error| error.context(speaking.log()))?;
     thread::sleep(Duration::from_millis(300));

@@ -35,7 +35,7 @@ fn what_is_missing_is_named_and_files_serve() -> Result<()> {
         let agent = start_without(without)?;
         let page = agent.scrape("/metrics")?;
         let programs = page.all("snug_agent_program_info", &[]);
-        assert_eq!(programs.len(), 4, "{without}");
+        assert_eq!(programs.len(), 13, "{without}");
         for program in programs {
             assert_eq!(program.label("verdict"), "failed", "{without}: {program:?}");
             let reason = program.label("reason");
@@ -58,6 +58,24 @@ fn what_is_missing_is_named_and_files_serve() -> Result<()> {
         })?;
         if has_program("promtool") {
             assert_eq!(promtool(&agent.text("/metrics")?)?, [""; 0], "{without}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn without_net_admin_only_packets_and_round_trips_are_missing() -> Result<()> {
+    if !has_program("setpriv") {
+        return cannot_run("there is no setpriv");
+    }
+    let agent = start_without("-net_admin,-sys_admin")?;
+    let page = agent.scrape("/metrics")?;
+    for program in page.all("snug_agent_program_info", &[]) {
+        let (name, reason) = (program.label("program"), program.label("reason"));
+        if ["network_receive", "network_transmit", "tcp_round_trip"].contains(&name) {
+            assert!(reason.ends_with("the agent lacks CAP_NET_ADMIN"), "{name}: {reason}");
+        } else {
+            assert_eq!((program.label("verdict"), reason), ("running", ""), "{name}");
         }
     }
     Ok(())

@@ -89,7 +89,8 @@ impl Qemu {
         fs::write(log, "").with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = self.command();
         // The acceleration of nested hosts is often there and broken: emulation works everywhere.
-        command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+        let threads = if boot.in_turn { "tcg,thread=single" } else { "tcg,thread=multi" };
+        command.args(["-accel", threads, "-cpu", "max"]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-smp").arg(boot.cpus.to_string()).arg("-m").arg(format!("{}M", boot.memory_mib));
         command.arg("-serial").arg(format!("file:{}", log.display()));
@@ -113,6 +114,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) initramfs: &'a Path,
     pub(crate) cpus: u32,
     pub(crate) memory_mib: u32,
+    /// Emulate the CPUs in turn on one thread: slower, but none runs code that another has just changed.
+    pub(crate) in_turn: bool,
 }
 
 fn kernel_arguments(tsc_khz: Option<u64>) -> String {

@@ -4,12 +4,12 @@ use super::{
     Emit, Family,
     Samples::Container,
     Unit::{Bytes, Cores, None, Seconds},
-    Value, limit_cores, memory_events, seconds,
+    Value, connections, limit_cores, memory_events, seconds,
 };
 use crate::{
     identity::Qos,
     store::published::CgroupRow,
-    values::{IoDevice, MemoryStat, Stall, Throttling},
+    values::{IoDevice, IpTraffic, MemoryStat, Stall, Throttling},
 };
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -254,6 +254,76 @@ pub(super) static FAMILIES: &[Family] = &[
         Container(|row, emit| io(row, emit, |d| (d.reads, d.writes))),
     )
     .labels(&["device", "direction"]),
+    Family::counter(
+        "snug_container_network_receive_bytes",
+        "Bytes that the sockets made in the container received, by version of IP: L3, after packets were put together",
+        Bytes,
+        Container(|row, emit| network(row, emit, |traffic| traffic.receive_bytes)),
+    )
+    .labels(&["ip"]),
+    Family::counter(
+        "snug_container_network_receive_packets",
+        "Packets that the sockets made in the container received, by version of IP",
+        None,
+        Container(|row, emit| network(row, emit, |traffic| traffic.receive_packets)),
+    )
+    .labels(&["ip"]),
+    Family::counter(
+        "snug_container_network_transmit_bytes",
+        "Bytes that the sockets made in the container sent, by version of IP: L3, before packets are segmented",
+        Bytes,
+        Container(|row, emit| network(row, emit, |traffic| traffic.transmit_bytes)),
+    )
+    .labels(&["ip"]),
+    Family::counter(
+        "snug_container_network_transmit_packets",
+        "Packets that the sockets made in the container sent, by version of IP",
+        None,
+        Container(|row, emit| network(row, emit, |traffic| traffic.transmit_packets)),
+    )
+    .labels(&["ip"]),
+    Family::counter(
+        "snug_container_tcp_connections",
+        "TCP connections and attempts by what became of them: opened from here, accepted here, refused or reset by the \
+         other side, timed out, failed otherwise",
+        None,
+        Container(|row, emit| {
+            if let Some(tcp) = &row.values.tcp {
+                connections(tcp, emit);
+            }
+        }),
+    )
+    .labels(&["outcome"]),
+    Family::counter(
+        "snug_container_tcp_retransmits",
+        "TCP segments sent again",
+        None,
+        Container(|row, emit| {
+            if let Some(tcp) = &row.values.tcp {
+                emit(&[], Value::Int(tcp.retransmits));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_container_tcp_round_trips",
+        "Round trips measured on TCP connections that were made while the agent ran",
+        None,
+        Container(|row, emit| {
+            if let Some(tcp) = &row.values.tcp {
+                emit(&[], Value::Int(tcp.round_trips));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_container_tcp_round_trip_seconds",
+        "Sum of the smoothed times of these round trips: divided by their number, the mean",
+        Seconds,
+        Container(|row, emit| {
+            if let Some(tcp) = &row.values.tcp {
+                emit(&[], seconds(tcp.round_trip_us.saturating_mul(1_000)));
+            }
+        }),
+    ),
     Family::gauge(
         "snug_container_created_seconds",
         "When the cgroup was created, in seconds since the Unix epoch",
@@ -348,4 +418,11 @@ fn info(row: &CgroupRow, emit: &mut Emit<'_>) {
     let qos = path.qos.map_or("", Qos::as_str);
     let pod_uid = path.pod_uid.as_deref().unwrap_or("");
     emit(&[image, path.runtime.as_str(), qos, pod_uid, &path.id], Value::Int(1));
+}
+
+fn network(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&IpTraffic) -> u64) {
+    if let Some(network) = &row.values.network {
+        emit(&["4"], Value::Int(value(&network.ipv4)));
+        emit(&["6"], Value::Int(value(&network.ipv6)));
+    }
 }

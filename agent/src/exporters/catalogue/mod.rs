@@ -251,6 +251,20 @@ fn memory_events(events: &crate::values::MemoryEvents, emit: &mut Emit<'_>) {
     }
 }
 
+fn connections(tcp: &crate::values::Tcp, emit: &mut Emit<'_>) {
+    let outcomes = [
+        ("opened", tcp.opened),
+        ("accepted", tcp.accepted),
+        ("refused", tcp.refused),
+        ("reset", tcp.reset),
+        ("timed_out", tcp.timed_out),
+        ("failed", tcp.failed),
+    ];
+    for (outcome, count) in outcomes {
+        emit(&[outcome], Value::Int(count));
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "quotas and periods are far below 2^53 nanoseconds")]
 fn limit_cores(row: &CgroupRow, emit: &mut Emit<'_>) {
     if let Some(t) = row.values.throttling

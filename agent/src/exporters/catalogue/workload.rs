@@ -1,10 +1,14 @@
 //! `snug_workload_*`: one row per workload and container name, ended containers included, since the agent started.
 
 use super::{
-    Family,
+    Emit, Family,
     Samples::Workload,
     Unit::{Bytes, None, Seconds},
-    Value, memory_events, seconds,
+    Value, connections, memory_events, seconds,
+};
+use crate::{
+    store::{ends::OomScope, published::WorkloadRow},
+    values::IpTraffic,
 };
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -57,4 +61,91 @@ pub(super) static FAMILIES: &[Family] = &[
         None,
         Workload(|row, emit| emit(&[], Value::Int(row.containers_ended))),
     ),
+    Family::counter(
+        "snug_workload_restarts",
+        "Containers that appeared in the place of one that had ended: the same name in the same pod, or the same path",
+        None,
+        Workload(|row, emit| emit(&[], Value::Int(row.restarts))),
+    ),
+    Family::counter(
+        "snug_workload_terminations",
+        "Ends of containers' init processes; the exit code of a signal is 128 and its number, and `other` stands for \
+         codes beyond 16 of one workload",
+        None,
+        Workload(|row, emit| {
+            for (reason, code, count) in row.terminations.iter() {
+                let code = code.map_or_else(|| "other".to_owned(), |code| code.to_string());
+                emit(&[reason.as_str(), &code], Value::Int(count));
+            }
+        }),
+    )
+    .labels(&["reason", "exit_code"]),
+    Family::counter(
+        "snug_workload_oom_kills",
+        "OOM kills by whose limit was hit: the container's own, its pod's, another cgroup's above, or none because the \
+         node ran out of memory",
+        None,
+        Workload(|row, emit| {
+            for (scope, count) in OomScope::ALL.iter().zip(row.oom_kills.into_iter().flatten()) {
+                emit(&[scope.as_str()], Value::Int(count));
+            }
+        }),
+    )
+    .labels(&["limit"]),
+    Family::counter(
+        "snug_workload_network_receive_bytes",
+        "Bytes received since the agent started, ended containers included, by version of IP",
+        Bytes,
+        Workload(|row, emit| network(row, emit, |traffic| traffic.receive_bytes)),
+    )
+    .labels(&["ip"]),
+    Family::counter(
+        "snug_workload_network_receive_packets",
+        "Packets received since the agent started, ended containers included, by version of IP",
+        None,
+        Workload(|row, emit| network(row, emit, |traffic| traffic.receive_packets)),
+    )
+    .labels(&["ip"]),
+    Family::counter(
+        "snug_workload_network_transmit_bytes",
+        "Bytes sent since the agent started, ended containers included, by version of IP",
+        Bytes,
+        Workload(|row, emit| network(row, emit, |traffic| traffic.transmit_bytes)),
+    )
+    .labels(&["ip"]),
+    Family::counter(
+        "snug_workload_network_transmit_packets",
+        "Packets sent since the agent started, ended containers included, by version of IP",
+        None,
+        Workload(|row, emit| network(row, emit, |traffic| traffic.transmit_packets)),
+    )
+    .labels(&["ip"]),
+    Family::counter(
+        "snug_workload_tcp_connections",
+        "TCP connections and attempts by what became of them, ended containers included",
+        None,
+        Workload(|row, emit| {
+            if let Some(tcp) = &row.tcp {
+                connections(tcp, emit);
+            }
+        }),
+    )
+    .labels(&["outcome"]),
+    Family::counter(
+        "snug_workload_tcp_retransmits",
+        "TCP segments sent again, ended containers included",
+        None,
+        Workload(|row, emit| {
+            if let Some(tcp) = row.tcp {
+                emit(&[], Value::Int(tcp.retransmits));
+            }
+        }),
+    ),
 ];
+
+fn network(row: &WorkloadRow, emit: &mut Emit<'_>, value: fn(&IpTraffic) -> u64) {
+    if let Some(network) = &row.network {
+        emit(&["4"], Value::Int(value(&network.ipv4)));
+        emit(&["6"], Value::Int(value(&network.ipv6)));
+    }
+}

@@ -11,7 +11,7 @@ use hyper::{
 use super::{ServerState, negotiate};
 use crate::{
     exporters::{
-        kubelet,
+        api, kubelet,
         prometheus::{self, Format},
         stream::{self, Output, ResponseBody, Turn},
     },
@@ -26,7 +26,7 @@ pub(super) async fn respond<B: Body>(
     state: &Arc<ServerState>,
 ) -> Response<ResponseBody> {
     let path = request.uri().path();
-    if !matches!(path, "/" | METRICS | CADVISOR | "/healthz" | "/readyz") {
+    if !matches!(path, "/" | METRICS | CADVISOR | api::ENDS | "/healthz" | "/readyz") {
         let text = format!("nothing is served under this path; there are:\n{}", list(state));
         return plain(StatusCode::NOT_FOUND, text);
     }
@@ -42,6 +42,7 @@ pub(super) async fn respond<B: Body>(
             StatusCode::NOT_FOUND,
             format!("{CADVISOR} is switched off: the kubelet's own endpoint is to be scraped instead\n"),
         ),
+        api::ENDS => ends(state),
         "/healthz" => health(state),
         "/readyz" => match state.published.load().as_ref() {
             Some(_) => plain(StatusCode::OK, "ready\n".into()),
@@ -55,9 +56,23 @@ fn list(state: &ServerState) -> String {
     let cadvisor = if state.kubelet { "/metrics/cadvisor  the kubelet's families\n" } else { "" };
     format!(
         "/metrics           everything measured\n{cadvisor}\
+         /api/v1/ends       containers that ended last, in JSON\n\
          /healthz           whether measurements are fresh\n\
          /readyz            whether there are any\n"
     )
+}
+
+/// The containers that ended last.
+fn ends(state: &ServerState) -> Response<ResponseBody> {
+    let Some(published) = state.published.load_full() else { return not_published() };
+    match serde_json::to_string(&api::Ends::of(&published)) {
+        Ok(text) => {
+            let mut response = plain(StatusCode::OK, text);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
 }
 
 /// Alive, and so is the sampler.

@@ -1,0 +1,95 @@
+//! What sockets did, by container: the kernel half counts by the cgroup in which a socket was made, which may be one
+//! inside of the container.
+
+use std::collections::HashMap;
+
+use super::{Sampler, hierarchy::Known};
+use crate::{
+    store::Key,
+    values::{Network, Tcp, Values},
+};
+
+/// Seconds for which counters of a cgroup that nobody knows are kept. Sockets outlive their cgroup for a while, and a
+/// cgroup may have counters before its making was told.
+const STRANGERS_FOR: u8 = 60;
+
+/// What is remembered from one second to the next.
+#[derive(Debug, Default)]
+pub(super) struct NetworkSampler {
+    /// What cgroups inside of a container did that have gone, by container.
+    ended: HashMap<Key, (Network, Tcp)>,
+    /// Cgroups that nobody knows, and how many seconds they have been seen.
+    strangers: HashMap<u64, u8>,
+}
+
+impl NetworkSampler {
+    /// Forgets cgroups that have gone.
+    pub(super) fn forget(&mut self, gone: &[Key]) {
+        for key in gone {
+            self.ended.remove(key);
+        }
+    }
+}
+
+impl Sampler {
+    /// Takes over the counters of all cgroups.
+    pub(super) fn sample_network(&mut self) {
+        let Some(kernel) = &mut self.kernel else { return };
+        if !kernel.runs("network_receive") && !kernel.runs("tcp_connection") {
+            return;
+        }
+        let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
+        let mut sums: HashMap<Key, (Network, Tcp)> = HashMap::new();
+        let mut strangers = HashMap::new();
+        for id in kernel.network.ids() {
+            let Some(counted) = kernel.network.of(id) else { continue };
+            let Some(key) = unified.known(id).and_then(Known::owner) else {
+                let seen = self.network.strangers.get(&id).map_or(1, |seen| seen + 1);
+                if seen >= STRANGERS_FOR {
+                    kernel.network.remove(id);
+                    *self.skipped.entry("network_of_unknown_cgroups").or_default() += 1;
+                } else {
+                    strangers.insert(id, seen);
+                }
+                continue;
+            };
+            add(sums.entry(key).or_default(), &counted);
+        }
+        self.network.strangers = strangers;
+        // Nothing counted is a measurement, too.
+        for (key, _) in self.store.living() {
+            sums.entry(key).or_default();
+        }
+        for (key, mut sum) in sums {
+            if let Some(ended) = self.network.ended.get(&key) {
+                add(&mut sum, ended);
+            }
+            let (network, tcp) = sum;
+            self.store.update(key, Values { network: Some(network), tcp: Some(tcp), ..Values::default() });
+        }
+    }
+
+    /// A cgroup has been removed: its counters are taken for the last time.
+    pub(super) fn end_network(&mut self, index: usize, id: u64, known: Known) {
+        if self.followed.get(index).is_none_or(|one| one.id != 0) {
+            return;
+        }
+        let Some(kernel) = &mut self.kernel else { return };
+        let Some(key) = known.owner() else { return };
+        let counted = kernel.network.of(id);
+        if let Some(counted) = &counted {
+            kernel.network.remove(id);
+            add(self.network.ended.entry(key).or_default(), counted);
+        }
+        // What was inside of it went before it, so that this is all.
+        if known == Known::Cgroup(key) {
+            let (network, tcp) = self.network.ended.get(&key).copied().unwrap_or_default();
+            self.store.update(key, Values { network: Some(network), tcp: Some(tcp), ..Values::default() });
+        }
+    }
+}
+
+fn add(sum: &mut (Network, Tcp), more: &(Network, Tcp)) {
+    sum.0.add(&more.0);
+    sum.1.add(&more.1);
+}

@@ -1,0 +1,181 @@
+//! How containers end: final records, exit codes, OOM kills, and what their sockets did.
+
+use std::{sync::Arc, time::Duration};
+
+use snug_agent::store::{
+    ends::{EndRow, ExitStatus, OomScope, Reason},
+    published::Published,
+};
+use snug_tests::{
+    cgroup::Cgroup,
+    wait::until,
+    worker::{Job, Worker},
+};
+
+use crate::driver::{Driver, Running, host, row_of, workload_of};
+
+const MIB: u64 = 1 << 20;
+
+/// Headers of IP and UDP in front of a datagram's payload.
+const UDP_IPV4: u64 = 20 + 8;
+const UDP_IPV6: u64 = 40 + 8;
+
+fn end_of(published: &Published, path: &str) -> Option<Arc<EndRow>> {
+    published.ends.iter().find(|end| &*end.identity.path == path).cloned()
+}
+
+fn awaited_end(running: &Running, path: &str) -> Arc<EndRow> {
+    until("its end is recorded", Duration::from_secs(10), || end_of(&running.published(), path))
+}
+
+#[test]
+fn a_container_removed_at_once_has_all_in_its_final_record() {
+    let Some(host) = host() else { return };
+    let Some(running) = Running::start(&["--source", "kernel"]) else { return };
+    let cgroup = Cgroup::new(&host, "whole");
+    let mut init = Worker::start_in(&cgroup);
+    init.run(&Job::Spin { cpu_ms: 20, threads: 1 }).unwrap();
+    init.run(&Job::Touch { bytes: 5 * MIB }).unwrap();
+    assert_eq!(init.run(&Job::Datagrams { times: 5, bytes: 100, ipv6: false }), Some(500));
+    assert_eq!(init.run(&Job::Datagrams { times: 5, bytes: 200, ipv6: true }), Some(1_000));
+    let used = init.run(&Job::Used).unwrap();
+    let status = init.exit(7);
+    cgroup.remove();
+    assert_eq!(status.code(), Some(7));
+
+    let end = awaited_end(&running, cgroup.path());
+    let cpu = end.values.cpu.unwrap().usage_ns;
+    println!("used {used} ns by its own clock before its end, recorded {cpu} ns");
+    // Its own clock began with the shell outside of the cgroup and does not see its end.
+    assert!(cpu.abs_diff(used) <= 5_000_000, "{cpu} of {used} ns");
+    assert!(end.values.memory.unwrap().peak_bytes.unwrap() >= 5 * MIB, "{end:?}");
+    let network = end.values.network.unwrap();
+    for (traffic, bytes) in [(network.ipv4, 5 * (100 + UDP_IPV4)), (network.ipv6, 5 * (200 + UDP_IPV6))] {
+        assert_eq!((traffic.receive_packets, traffic.transmit_packets), (5, 5), "{network:?}");
+        assert_eq!((traffic.receive_bytes, traffic.transmit_bytes), (bytes, bytes), "{network:?}");
+    }
+    let (exit, reason) = end.exit.clone().unwrap();
+    assert_eq!((exit.status, reason, exit.init.pid), (ExitStatus::Code(7), Reason::Error, init.pid()));
+    assert!(exit.ended_unix > exit.init.started_unix, "{exit:?}");
+    assert!(end.created_unix <= exit.init.started_unix + 0.1 && end.removed_unix + 0.1 >= exit.ended_unix);
+    let workload = until("it is counted", Duration::from_secs(5), || {
+        let workload = workload_of(&running.published(), cgroup.path());
+        (workload.containers_ended == 1).then_some(workload)
+    });
+    assert_eq!(workload.terminations.iter().collect::<Vec<_>>(), [(Reason::Error, Some(7), 1)]);
+    assert_eq!(workload.network, Some(network));
+}
+
+#[test]
+fn signals_and_what_runs_beside_init_are_told_apart() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let cgroup = Cgroup::new(&host, "signal");
+    let mut init = Worker::start_in(&cgroup);
+    // As `exec` into a container does it: from outside, later, and it ends first.
+    let mut beside = Worker::start_in(&cgroup);
+    assert_eq!(beside.exit(3).code(), Some(3));
+    let before = workload_of(&driver.round(), cgroup.path());
+    assert_eq!(before.terminations.iter().count(), 0, "{before:?}");
+    init.kill();
+    // Seen before the cgroup goes.
+    let after = workload_of(&driver.round(), cgroup.path());
+    assert_eq!(after.terminations.iter().collect::<Vec<_>>(), [(Reason::Error, Some(137), 1)]);
+    assert!(row_of(&driver.round(), cgroup.path()).is_some());
+}
+
+#[test]
+fn an_init_process_from_before_the_agent_is_followed_wherever_it_moves() {
+    let Some(host) = host() else { return };
+    let cgroup = Cgroup::new(&host, "before");
+    let other = Cgroup::new(&host, "elsewhere");
+    let mut init = Worker::start_in(&cgroup);
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    other.add(init.pid());
+    assert_eq!(init.exit(0).code(), Some(0));
+    let published = driver.round();
+    let ended = workload_of(&published, cgroup.path());
+    assert_eq!(ended.terminations.iter().collect::<Vec<_>>(), [(Reason::Completed, Some(0), 1)]);
+    assert_eq!(workload_of(&published, other.path()).terminations.iter().count(), 0);
+}
+
+#[test]
+fn an_oom_kill_says_whose_limit_it_was() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let parent = Cgroup::new(&host, "oom");
+    let own = parent.child("own");
+    let above = parent.child("above");
+    own.limit_memory(24 * MIB, 0);
+    let mut init = Worker::start_in(&own);
+    assert_eq!(init.run(&Job::Touch { bytes: 64 * MIB }), None, "it should have been killed");
+    init.kill();
+    own.remove();
+    driver.round();
+    let published = driver.round();
+    let end = end_of(&published, own.path()).unwrap();
+    let kill = end.last_oom_kill.clone().unwrap();
+    assert_eq!((kill.scope, kill.limit_bytes), (OomScope::Container, Some(24 * MIB)), "{kill:?}");
+    assert!(kill.usage_bytes > 23 * MIB && kill.usage_bytes <= 24 * MIB, "{kill:?}");
+    assert_eq!(end.exit.as_ref().unwrap().1, Reason::OomKilled);
+    assert_eq!(kill.pid, init.pid());
+
+    parent.limit_memory(32 * MIB, 0);
+    let mut init = Worker::start_in(&above);
+    assert_eq!(init.run(&Job::Touch { bytes: 64 * MIB }), None, "it should have been killed");
+    init.kill();
+    above.remove();
+    driver.round();
+    let published = driver.round();
+    let end = end_of(&published, above.path()).unwrap();
+    let kill = end.last_oom_kill.clone().unwrap();
+    assert_eq!((kill.scope, kill.limit_bytes), (OomScope::Ancestor, Some(32 * MIB)), "{kill:?}");
+    assert_eq!(workload_of(&published, parent.path()).oom_kills, Some([1, 0, 1, 0]));
+}
+
+#[test]
+fn tcp_connections_are_counted_by_what_became_of_them() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let cgroup = Cgroup::new(&host, "tcp");
+    let beside = Cgroup::new(&host, "tcp-beside");
+    let mut init = Worker::start_in(&cgroup);
+    let _idle = Worker::start_in(&beside);
+    assert_eq!(init.run(&Job::Connections { times: 4 }), Some(4));
+    assert_eq!(init.run(&Job::Reset), Some(1));
+    let published = driver.round();
+    let tcp = row_of(&published, cgroup.path()).unwrap().values.tcp.unwrap();
+    assert_eq!((tcp.opened, tcp.accepted, tcp.refused, tcp.reset), (5, 5, 4, 1), "{tcp:?}");
+    assert_eq!((tcp.timed_out, tcp.failed), (0, 0), "{tcp:?}");
+    assert!(tcp.round_trips >= 10, "{tcp:?}");
+    let mean_us = tcp.round_trip_us / tcp.round_trips;
+    assert!(mean_us < 1_000_000, "{tcp:?}");
+    // Another container's are its own.
+    let other = row_of(&published, beside.path()).unwrap();
+    assert_eq!(
+        (other.values.tcp, other.values.network),
+        (Some(Default::default()), Some(Default::default()))
+    );
+}
+
+#[test]
+fn what_a_cgroup_inside_of_a_container_does_is_the_containers() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let top = Cgroup::new(&host, "inside");
+    let id = "ab".repeat(32);
+    let pods = top.child("kubepods");
+    let pod = pods.child("pod5e57ab1e-0000-4000-8000-00000000abcd");
+    let container = pod.child(&id);
+    let inner = container.child("init.scope");
+    let mut worker = Worker::start_in(&inner);
+    worker.run(&Job::Datagrams { times: 3, bytes: 60_000, ipv6: false }).unwrap();
+    let sent = |published: &Published| {
+        row_of(published, container.path()).unwrap().values.network.unwrap().ipv4.transmit_bytes
+    };
+    let expected = 3 * (60_000 + UDP_IPV4);
+    assert_eq!(sent(&driver.round()), expected, "before fragmentation");
+    worker.kill();
+    inner.remove();
+    assert_eq!(sent(&driver.round()), expected, "what has gone stays counted");
+}
