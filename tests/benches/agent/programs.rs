@@ -159,9 +159,13 @@ fn events(tree: &Tree) -> Result<()> {
         interrupt::check()?;
         Command::new("true").stdin(Stdio::null()).status().context("cannot start `true`")?;
     }
+    let pod = format!("kubepods/burstable/pod{}", pod_uid(0));
+    for parent in ["kubepods", "kubepods/burstable", &pod] {
+        tree.make_parent(parent)?;
+    }
     for number in 0..EVENTS {
         interrupt::check()?;
-        let path = format!("kubepods/burstable/pod{}/{number:064x}", pod_uid(0));
+        let path = format!("{pod}/{number:064x}");
         tree.make(&path)?;
         tree.remove(&path)?;
     }
