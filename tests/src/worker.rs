@@ -16,6 +16,7 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
+use wait4::Wait4 as _;
 
 use crate::{cgroup::Cgroup, traffic};
 
@@ -24,6 +25,9 @@ pub const ENTRY: &str = "worker_entry";
 
 /// Set for a worker, so that the test is none in a normal run.
 const VARIABLE: &str = "SNUG_TEST_WORKER";
+
+/// The answer of a shell that waits to be moved.
+const WAITING: &str = "waiting";
 
 /// A worker's first answer.
 const READY: &str = "ready";
@@ -40,6 +44,10 @@ pub struct Respawned {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
+    /// CPU time used before it was in the cgroup it was started in.
+    cpu_before: Duration,
+    /// Set once it has been waited for, which its handle does not know of.
+    ended: Option<ExitStatus>,
 }
 
 impl Respawned {
@@ -52,7 +60,7 @@ impl Respawned {
         command.args(["--exact", entry, "--nocapture", "--test-threads=1", "--quiet"]).env(variable, value);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (orders, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { child, orders, answers: BufReader::new(answers) }
+        Self { child, orders, answers: BufReader::new(answers), cpu_before: Duration::ZERO, ended: None }
     }
 
     /// As [`Self::start`], run by a shell that has been moved into `cgroup` before: to the kernel half it is the cgroup's
@@ -62,13 +70,18 @@ impl Respawned {
     /// When it cannot be started.
     pub fn start_in(cgroup: &Cgroup, entry: &str, variable: &str, value: &str) -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", "read -r go; exec \"$0\" \"$@\""]).arg(env::current_exe().unwrap());
+        let script = format!("echo {ANSWER}{WAITING}; read -r go; exec \"$0\" \"$@\"");
+        command.args(["-c", &script]).arg(env::current_exe().unwrap());
         command.args(["--exact", entry, "--nocapture", "--test-threads=1", "--quiet"]).env(variable, value);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (mut orders, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        cgroup.add(child.id());
-        writeln!(orders, "go").unwrap();
-        Self { child, orders, answers: BufReader::new(answers) }
+        let (orders, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut shell =
+            Self { child, orders, answers: BufReader::new(answers), cpu_before: Duration::ZERO, ended: None };
+        assert_eq!(shell.answer().as_deref(), Some(WAITING));
+        cgroup.add(shell.pid());
+        shell.cpu_before = ran(shell.pid());
+        shell.order("go");
+        shell
     }
 
     /// Its process id.
@@ -76,12 +89,15 @@ impl Respawned {
         self.child.id()
     }
 
-    /// Waits for its end after the last order.
+    /// Waits for its end after the last order: its status, and the CPU time that it used in the cgroup it was started
+    /// in, its end included.
     ///
     /// # Panics
     /// When the system refuses.
-    pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+    pub fn wait(&mut self) -> (ExitStatus, Duration) {
+        let end = self.child.wait4().unwrap();
+        self.ended = Some(end.status);
+        (end.status, end.rusage.utime + end.rusage.stime - self.cpu_before)
     }
 
     /// The next answer; `None` if it has ended.
@@ -112,8 +128,10 @@ impl Respawned {
     /// # Panics
     /// When the system refuses.
     pub fn kill(&mut self) -> ExitStatus {
-        let _ = self.child.kill();
-        self.child.wait().unwrap()
+        self.ended.unwrap_or_else(|| {
+            let _ = self.child.kill();
+            self.child.wait().unwrap()
+        })
     }
 }
 
@@ -158,8 +176,8 @@ impl Worker {
         Self(worker)
     }
 
-    /// Has it end with an exit code, and waits for that.
-    pub fn exit(&mut self, code: u8) -> ExitStatus {
+    /// Has it end with an exit code, and waits for that; see [`Respawned::wait`].
+    pub fn exit(&mut self, code: u8) -> (ExitStatus, Duration) {
         self.0.order(&format!("{EXIT}{code}"));
         self.0.wait()
     }
@@ -239,8 +257,6 @@ pub enum Job {
     },
     /// One TCP connection to itself that the accepting side resets. The answer is 1 if the other side saw that.
     Reset,
-    /// Nothing. The answer is the CPU time that the process used so far, nanoseconds.
-    Used,
     /// Bring so many bytes of a file into the page cache, where they are clean. The answer is the number of bytes.
     Cache {
         /// The file, see [`cache_file`].
@@ -262,7 +278,6 @@ impl Job {
             }
             Self::Connections { times } => format!("connections {times}"),
             Self::Reset => "reset 0".to_owned(),
-            Self::Used => "used 0".to_owned(),
             Self::Cache { file, bytes } => format!("cache {bytes} {}", file.display()),
         }
     }
@@ -281,7 +296,6 @@ impl Job {
             ("datagrams", &[times, bytes, ipv6]) => Self::Datagrams { times, bytes, ipv6: ipv6 == 1 },
             ("connections", &[times]) => Self::Connections { times },
             ("reset", &[0]) => Self::Reset,
-            ("used", &[0]) => Self::Used,
             ("flap", &[bytes, for_ms]) => Self::Flap { bytes, for_ms },
             _ => return None,
         })
@@ -314,7 +328,6 @@ impl Job {
             Self::Datagrams { times, bytes, ipv6 } => traffic::datagrams(*times, *bytes, *ipv6),
             Self::Connections { times } => traffic::connections(*times),
             Self::Reset => traffic::reset(),
-            Self::Used => u64::try_from(used().as_nanos()).unwrap_or(u64::MAX),
             Self::Cache { file, bytes } => cache(file, *bytes, &mut kept.files),
         }
     }
@@ -352,6 +365,12 @@ pub fn entry() {
 fn used() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// CPU time of another process of one thread, which sleeps: the first number of `schedstat`, proc(5).
+fn ran(pid: u32) -> Duration {
+    let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    Duration::from_nanos(schedstat.split(' ').next().unwrap().parse().unwrap())
 }
 
 fn spin(cpu: Duration, threads: u64) -> u64 {
@@ -435,7 +454,6 @@ mod tests {
             Job::Datagrams { times: 1, bytes: 2, ipv6: true },
             Job::Connections { times: 3 },
             Job::Reset,
-            Job::Used,
             Job::Flap { bytes: 5, for_ms: 6 },
             Job::Cache { file: "/tmp/a b".into(), bytes: 7 },
         ];

@@ -54,6 +54,12 @@ impl Measurements {
         Self(self.0 & !(1 << measurement as u16))
     }
 
+    /// Of the set, `measurement` alone.
+    #[must_use]
+    pub const fn only(self, measurement: Measurement) -> Self {
+        Self(self.0 & (1 << measurement as u16))
+    }
+
     /// Whether nothing is in the set.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

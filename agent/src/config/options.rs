@@ -158,11 +158,10 @@ options! {
         "proc-root" proc_root: PathBuf = "/proc", "DIR", FilePath;
     }
     "Measuring" {
-        /// Time between snapshots of CPU, throttling, memory, pressure and tasks. 100ms is the kernel's default CFS
-        /// period.
+        /// Time between snapshots of CPU time. 100ms is the kernel's default CFS period.
         "sample-interval" sample_interval: Duration = "100ms", "DURATION", Between(ms(50)..=ms(1000));
-        /// Time between looks at the working set, which makes the kernel add up its memory statistics. Not shorter
-        /// than sample-interval.
+        /// Time between snapshots of all else: memory with its working set, throttling, pressure, tasks. The kernel keeps
+        /// their sums and peaks itself. Not shorter than sample-interval.
         "working-set-interval" working_set_interval: Duration = "1s", "DURATION", Between(ms(500)..=ms(60_000));
         /// Time between reads of memory.stat, io.stat and user and system CPU time. Not shorter than
         /// working-set-interval.

@@ -224,13 +224,11 @@ impl Sampler {
         self.agent.pass_cgroups = 0;
         for index in 0..self.followed.len() {
             let measured = self.origins.kernel_of(index);
-            // CPU time and memory are followed closely; a hierarchy that has neither can wait for the second.
-            let fast = measured.contains(Measurement::Cpu) || measured.contains(Measurement::Memory);
-            if measured.is_empty() || !(fast || second) {
-                continue;
+            // Only CPU time has to be seen per window: of the rest the kernel keeps the sums and the highest itself.
+            let taken = if second { measured } else { measured.only(Measurement::Cpu) };
+            if !taken.is_empty() {
+                self.pass(index, taken, now);
             }
-            let taken = if second { measured } else { measured.without(Measurement::WorkingSet) };
-            self.pass(index, taken, now);
         }
         self.agent.pass_seconds += flushed.elapsed().as_secs_f64();
         self.agent.passes += 1;

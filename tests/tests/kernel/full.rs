@@ -70,7 +70,7 @@ fn a_ring_that_is_nearly_full_still_takes_ends() {
         fs::remove_dir(&cgroup).unwrap();
     }
     let mut init = Worker::start_in(&ending);
-    assert_eq!(init.exit(5).code(), Some(5));
+    assert_eq!(init.exit(5).0.code(), Some(5));
 
     let published = driver.round();
     let lost_made = lost(&published, "cgroup_made");
