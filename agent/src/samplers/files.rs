@@ -1,7 +1,7 @@
 //! Sampling by cgroup files: what the kernel half does not measure, the slow rows, and flushing.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -46,8 +46,8 @@ pub(super) struct Files {
     flusher: Flusher,
     /// Whose slow rows are read next.
     turn: Turn<Key>,
-    /// Cgroups whose slow rows have been read at all.
-    read_once: HashSet<Key>,
+    /// Cgroups that have appeared and whose slow rows may not have been read at all.
+    newcomers: VecDeque<Key>,
     logged: u64,
 }
 
@@ -57,7 +57,7 @@ impl Files {
             reader: CgroupReader::new(hierarchies)?,
             flusher: Flusher::new(hierarchies)?,
             turn: Turn::default(),
-            read_once: HashSet::new(),
+            newcomers: VecDeque::new(),
             logged: 0,
         })
     }
@@ -100,19 +100,22 @@ impl Files {
         for key in due {
             self.slow_row(store, key, skipped);
         }
-        let newcomers: Vec<Key> = store
-            .living()
-            .map(|(key, _)| key)
-            .filter(|key| !self.read_once.contains(key))
-            .take(NEWCOMERS)
-            .collect();
-        for key in newcomers {
-            self.slow_row(store, key, skipped);
+        self.newcomers.extend(store.take_appeared());
+        let mut left = NEWCOMERS;
+        while left > 0
+            && let Some(key) = self.newcomers.pop_front()
+        {
+            if store
+                .values(key)
+                .is_some_and(|values| values.cpu_split.is_none() && values.memory_stat.is_none())
+            {
+                self.slow_row(store, key, skipped);
+                left -= 1;
+            }
         }
     }
 
     fn slow_row(&mut self, store: &mut Store, key: Key, skipped: &mut HashMap<&'static str, u64>) {
-        self.read_once.insert(key);
         let path = store.identity(key).map(|identity| identity.path.clone());
         if let Some(path) = path {
             self.read_into(store, key, &path, SLOW, skipped);
@@ -193,13 +196,6 @@ impl Files {
     pub(super) fn refresh_flush_points(&mut self, tops: &[Arc<str>]) {
         if let Err(error) = self.flusher.refresh(tops.iter().map(|top| &**top)) {
             tracing::debug!(%error, "a cgroup's CPU time will only be brought up to date by the kernel itself");
-        }
-    }
-
-    /// Forgets cgroups that have gone.
-    pub(super) fn forget(&mut self, gone: &[Key]) {
-        for key in gone {
-            self.read_once.remove(key);
         }
     }
 }

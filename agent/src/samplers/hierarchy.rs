@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashMap;
+
 use crate::{cgroupfs::mounts::Hierarchy, kernel::CgroupIterator, store::Key};
 
 /// What a directory of the hierarchy is to the agent.
@@ -38,7 +40,7 @@ pub(super) struct Followed {
     /// The snapshot's link, if the kernel half walks it.
     pub(super) walk: Option<CgroupIterator>,
     /// Directories by kernfs id.
-    present: HashMap<u64, Present>,
+    present: FxHashMap<u64, Present>,
     /// Directories that are gone while their final record may still come.
     gone: HashMap<u64, Key>,
     pass: u64,
@@ -54,7 +56,7 @@ impl Followed {
             hierarchy,
             id,
             walk: None,
-            present: HashMap::new(),
+            present: FxHashMap::default(),
             gone: HashMap::new(),
             pass: 0,
             unresolved: 0,

@@ -191,7 +191,6 @@ impl Sampler {
         let settled = self.store.settle(now);
         if !settled.is_empty() {
             self.naming.forget(&settled);
-            self.files.forget(&settled);
             self.network.forget(&settled);
             for followed in &mut self.followed {
                 followed.forget(&settled);
@@ -255,6 +254,8 @@ impl Sampler {
         one.failed_passes = 0;
         let end = pass.end;
         let mut unknown = 0;
+        let measurements: Vec<Measurement> =
+            Measurement::ALL.into_iter().filter(|measurement| taken.contains(*measurement)).collect();
         one.begin();
         for record in pass.records() {
             match one.see(record.id) {
@@ -262,12 +263,13 @@ impl Sampler {
                 Some(_) if record.level == 0 => {}
                 Some(Known::Cgroup(key)) => {
                     let mut values = Values::default();
-                    for measurement in Measurement::ALL {
-                        if taken.contains(measurement) {
-                            snapshot::take(measurement, &record, kind, &mut values);
-                        }
+                    for measurement in &measurements {
+                        snapshot::take(*measurement, &record, kind, &mut values);
                     }
-                    store.update(key, values);
+                    match values.cpu {
+                        Some(cpu) if measurements == [Measurement::Cpu] => store.update_cpu(key, cpu),
+                        _ => store.update(key, values),
+                    }
                 }
                 Some(Known::Inner(_)) => {}
                 None => unknown += 1,

@@ -15,6 +15,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use rustc_hash::FxHashMap;
+
 use self::{
     ends::{EndRow, Ends, Exit, Init, Life, OomKill},
     published::{AgentRow, CgroupRow, Published, WorkloadRow},
@@ -22,7 +24,7 @@ use self::{
 };
 use crate::{
     identity::{Identity, Level, Names, PathIdentity},
-    values::Values,
+    values::{Cpu, Values},
 };
 
 /// How long an ended cgroup waits for its final records before it is counted as it was last seen.
@@ -132,7 +134,7 @@ pub struct Appearance {
 /// All cgroups and workloads.
 #[derive(Debug)]
 pub struct Store {
-    entries: HashMap<Key, Entry>,
+    entries: FxHashMap<Key, Entry>,
     by_path: HashMap<Arc<str>, Key>,
     /// The last one that is leaving, by path.
     leaving_by_path: HashMap<Arc<str>, Key>,
@@ -141,6 +143,8 @@ pub struct Store {
     /// Paths with something below them.
     parents: HashSet<Box<str>>,
     leaving: usize,
+    /// Not yet taken by [`Store::take_appeared`].
+    appeared: Vec<Key>,
     next: u64,
     workloads: Workloads,
     rows: Arc<[WorkloadRow]>,
@@ -162,12 +166,13 @@ impl Store {
     /// An empty store with room for `max_workloads` workloads.
     pub fn new(max_workloads: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: FxHashMap::default(),
             by_path: HashMap::new(),
             leaving_by_path: HashMap::new(),
             sorted: None,
             parents: HashSet::new(),
             leaving: 0,
+            appeared: Vec::new(),
             next: 0,
             workloads: Workloads::new(max_workloads),
             rows: Arc::new([]),
@@ -227,6 +232,7 @@ impl Store {
         let is_parent = self.parents.contains(&*path);
         self.entries.insert(key, entry);
         self.by_path.insert(path, key);
+        self.appeared.push(key);
         self.sorted = None;
         if is_parent {
             self.make_slice(key);
@@ -234,11 +240,24 @@ impl Store {
         key
     }
 
+    /// The cgroups that have appeared since this was last called.
+    pub fn take_appeared(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.appeared)
+    }
+
     /// Takes over what was measured. Values of a cgroup that is leaving are taken too.
     pub fn update(&mut self, key: Key, values: Values) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.contribution.baseline(&values);
         self.regressions += monotone::advance(&mut entry.values, values);
+    }
+
+    /// As [`Self::update`] of CPU time alone, which is what most updates are.
+    pub fn update_cpu(&mut self, key: Key, cpu: Cpu) {
+        match self.entries.get_mut(&key).map(|entry| &mut entry.values.cpu) {
+            Some(Some(old)) if old.usage_ns <= cpu.usage_ns => *old = cpu,
+            _ => self.update(key, Values { cpu: Some(cpu), ..Values::default() }),
+        }
     }
 
     /// Whether [`Self::oom_killed`] will be called for every OOM kill.
