@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     hint::black_box,
     io::{self, BufRead, BufReader, Read, Write},
-    os::unix::fs::FileTypeExt,
+    os::unix::{fs::FileTypeExt, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{self, Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     thread,
@@ -182,6 +182,11 @@ impl Worker {
         self.0.wait()
     }
 
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.0.wait().0
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.0.pid()
@@ -257,6 +262,16 @@ pub enum Job {
     },
     /// One TCP connection to itself that the accepting side resets. The answer is 1 if the other side saw that.
     Reset,
+    /// End the process from a thread that is not the first. There is no answer.
+    ExitFromThread {
+        /// With this exit code.
+        code: u64,
+    },
+    /// Run, from a thread that is not the first, another program instead, which ends at once. There is no answer.
+    ExecFromThread {
+        /// With this exit code.
+        code: u64,
+    },
     /// Bring so many bytes of a file into the page cache, where they are clean. The answer is the number of bytes.
     Cache {
         /// The file, see [`cache_file`].
@@ -278,6 +293,8 @@ impl Job {
             }
             Self::Connections { times } => format!("connections {times}"),
             Self::Reset => "reset 0".to_owned(),
+            Self::ExitFromThread { code } => format!("exit-from-thread {code}"),
+            Self::ExecFromThread { code } => format!("exec-from-thread {code}"),
             Self::Cache { file, bytes } => format!("cache {bytes} {}", file.display()),
         }
     }
@@ -296,6 +313,8 @@ impl Job {
             ("datagrams", &[times, bytes, ipv6]) => Self::Datagrams { times, bytes, ipv6: ipv6 == 1 },
             ("connections", &[times]) => Self::Connections { times },
             ("reset", &[0]) => Self::Reset,
+            ("exit-from-thread", &[code]) => Self::ExitFromThread { code },
+            ("exec-from-thread", &[code]) => Self::ExecFromThread { code },
             ("flap", &[bytes, for_ms]) => Self::Flap { bytes, for_ms },
             _ => return None,
         })
@@ -328,6 +347,15 @@ impl Job {
             Self::Datagrams { times, bytes, ipv6 } => traffic::datagrams(*times, *bytes, *ipv6),
             Self::Connections { times } => traffic::connections(*times),
             Self::Reset => traffic::reset(),
+            Self::ExitFromThread { code } => {
+                let code = i32::try_from(*code).unwrap();
+                thread::spawn(move || process::exit(code)).join().unwrap()
+            }
+            Self::ExecFromThread { code } => {
+                let exit = format!("exit {code}");
+                let error = thread::spawn(|| Command::new("sh").arg("-c").arg(exit).exec()).join().unwrap();
+                panic!("cannot run sh: {error}")
+            }
             Self::Cache { file, bytes } => cache(file, *bytes, &mut kept.files),
         }
     }
@@ -454,6 +482,8 @@ mod tests {
             Job::Datagrams { times: 1, bytes: 2, ipv6: true },
             Job::Connections { times: 3 },
             Job::Reset,
+            Job::ExitFromThread { code: 1 },
+            Job::ExecFromThread { code: 2 },
             Job::Flap { bytes: 5, for_ms: 6 },
             Job::Cache { file: "/tmp/a b".into(), bytes: 7 },
         ];

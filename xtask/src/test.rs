@@ -193,6 +193,7 @@ impl Products {
         // Minutes on an emulated processor, and more beside other work.
         guest.timeout = Duration::from_secs(600);
         guest.add_containers()?;
+        guest.env("SNUG_TEST_OWN_MACHINE", "1")?;
         for name in ["CI", "RUST_BACKTRACE"] {
             if let Ok(value) = std::env::var(name) {
                 guest.env(name, &value)?;

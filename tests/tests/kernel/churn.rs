@@ -5,13 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use snug_agent::store::published::Published;
 use snug_tests::{
     cgroup::{Cgroup, Host},
     wait::until,
 };
 
-use crate::driver::{Running, below, host, workload_of};
+use crate::driver::{Running, below, host, lost, workload_of};
 
 const CGROUPS: u64 = 2_000;
 /// Made before the first of them is removed.
@@ -20,10 +19,6 @@ const AT_ONCE: u64 = 50;
 const LEAK: u64 = 128 * CGROUPS;
 /// Rounds after which a leak is believed.
 const ROUNDS: usize = 6;
-
-fn lost(published: &Published, kind: &str) -> u64 {
-    published.agent.lost_events.iter().find(|(name, _)| *name == kind).unwrap().1
-}
 
 /// Makes and removes [`CGROUPS`] cgroups, under the same names each time.
 fn churn(parent: &Cgroup) {

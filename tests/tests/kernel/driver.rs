@@ -158,6 +158,11 @@ pub(crate) fn source_of(published: &Published, measurement: Measurement) -> Sour
     rows.find(|row| row.measurement == measurement).unwrap().clone()
 }
 
+/// Events of a kind that were lost.
+pub(crate) fn lost(published: &Published, kind: &str) -> u64 {
+    published.agent.lost_events.iter().find(|(name, _)| *name == kind).unwrap().1
+}
+
 pub(crate) fn skipped(published: &Published, what: &str) -> u64 {
     published.agent.skipped.iter().find(|(kind, _)| *kind == what).map_or(0, |(_, count)| *count)
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use snug_agent::store::published::Published;
 use snug_ebpf::abi::{
     events::{RING_BYTES, RING_BYTES_FOR_ALL},
     lifecycle::{FinalRecord, LifecycleEvent},
@@ -12,14 +11,10 @@ use snug_tests::{
     worker::{Job, Worker},
 };
 
-use crate::driver::{Driver, below, host, workload_of};
+use crate::driver::{Driver, below, host, lost, workload_of};
 
 /// What the ring adds to each entry.
 const ENTRY_HEADER: u64 = 8;
-
-fn lost(published: &Published, kind: &str) -> u64 {
-    published.agent.lost_events.iter().find(|(name, _)| *name == kind).unwrap().1
-}
 
 #[test]
 fn packets_without_room_are_counted_as_lost() {

@@ -14,6 +14,7 @@ mod full;
 mod memory;
 mod names;
 mod pressure;
+mod processes;
 mod proving;
 mod restart;
 mod scale;

@@ -1,0 +1,194 @@
+//! Init processes that are hard to tell: with threads, with another's pid, by the thousand.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use snug_agent::store::{
+    ends::{MOST_ENDS, OomScope, Reason},
+    published::WorkloadRow,
+};
+use snug_tests::{
+    cannot_run,
+    cgroup::Cgroup,
+    wait::until,
+    worker::{Job, Worker},
+};
+
+use crate::driver::{Driver, Running, host, lost, workload_of};
+
+/// `fork` takes the number after it.
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+
+fn terminations(workload: &WorkloadRow) -> Vec<(Reason, Option<u8>, u64)> {
+    workload.terminations.iter().collect()
+}
+
+#[test]
+fn threads_that_end_are_no_ends_and_any_of_them_may_end_or_replace_the_process() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    for (name, last, code) in [
+        ("thread-exit", Job::ExitFromThread { code: 11 }, 11),
+        ("thread-exec", Job::ExecFromThread { code: 12 }, 12),
+    ] {
+        let cgroup = Cgroup::new(&host, name);
+        let mut init = Worker::start_in(&cgroup);
+        init.run(&Job::Spin { cpu_ms: 20, threads: 4 }).unwrap();
+        assert_eq!(
+            terminations(&workload_of(&driver.round(), cgroup.path())),
+            [],
+            "its threads have ended, it has not"
+        );
+        init.begin(&last);
+        assert_eq!(init.wait().code(), Some(code));
+        let ended = workload_of(&driver.round(), cgroup.path());
+        assert_eq!(terminations(&ended), [(Reason::Error, Some(code as u8), 1)], "{name}");
+    }
+}
+
+/// Starts workers in `cgroup` until one has this pid.
+fn start_with_pid(cgroup: &Cgroup, pid: u32) -> Option<Worker> {
+    (0..50).find_map(|_| {
+        fs::write(LAST_PID, (pid - 1).to_string()).ok()?;
+        Some(Worker::start_in(cgroup)).filter(|worker| worker.pid() == pid)
+    })
+}
+
+#[test]
+fn a_pid_that_is_used_again_is_another_process() {
+    let Some(host) = host() else { return };
+    if !fs::exists(LAST_PID).unwrap() {
+        return cannot_run("this kernel does not let pids be chosen (CONFIG_CHECKPOINT_RESTORE)");
+    }
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let (first, second) = (Cgroup::new(&host, "pid-first"), Cgroup::new(&host, "pid-second"));
+    let mut init = Worker::start_in(&first);
+    let pid = init.pid();
+    assert_eq!(init.exit(21).0.code(), Some(21));
+    let Some(mut again) = start_with_pid(&second, pid) else {
+        return cannot_run(&format!("pid {pid} is always taken by others"));
+    };
+    // Both in one round: nothing but their events tells them apart.
+    assert_eq!(again.exit(22).0.code(), Some(22));
+    let published = driver.round();
+    assert_eq!(terminations(&workload_of(&published, first.path())), [(Reason::Error, Some(21), 1)]);
+    // Those that did not get the pid were init processes of the same cgroup, and were killed.
+    let of_second = workload_of(&published, second.path());
+    assert_eq!(
+        of_second.terminations.iter().filter(|(_, code, _)| *code == Some(22)).map(|row| row.2).sum::<u64>(),
+        1
+    );
+    assert!(
+        of_second.terminations.iter().all(|(_, code, _)| matches!(code, Some(22 | 137))),
+        "{of_second:?}"
+    );
+}
+
+#[test]
+fn a_renamed_cgroup_goes_on_under_its_first_name() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let cgroup = Cgroup::new(&host, "renamed");
+    let mut worker = Worker::start_in(&cgroup);
+    driver.round();
+    let memory = host.hierarchies.memory().unwrap();
+    let directory = cgroup.directory(memory);
+    let renamed = directory.with_extension("new");
+    if host.unified() {
+        let refused = fs::rename(&directory, &renamed);
+        assert!(refused.is_err(), "cgroup v2 has come to rename: what becomes of values must be tested");
+        return;
+    }
+    fs::rename(&directory, &renamed).unwrap();
+    worker.run(&Job::Touch { bytes: 8 << 20 }).unwrap();
+    let published = driver.round();
+    let usage = crate::driver::values_of(&published, cgroup.path()).memory.unwrap().usage_bytes;
+    fs::rename(&renamed, &directory).unwrap();
+    assert!(usage >= 8 << 20, "{usage}");
+    let rows = published.cgroups.iter().filter(|row| row.identity.path.starts_with(cgroup.path()));
+    assert_eq!(rows.count(), 1, "one cgroup under two names");
+}
+
+const CONTAINERS: u64 = 10_000;
+/// An emulated processor makes fewer.
+const AT_MOST: Duration = Duration::from_secs(40);
+const MAKERS: u64 = 2;
+
+/// Makes a container whose process ends at once, and removes it.
+fn live_briefly(directory: &std::path::Path) {
+    fs::create_dir(directory).unwrap();
+    let script = format!("echo $$ >{}/cgroup.procs; exec sh -c 'exit 3'", directory.display());
+    let status = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(3));
+    fs::remove_dir(directory).unwrap();
+}
+
+#[test]
+fn short_containers_made_as_fast_as_can_be_are_all_accounted_for() {
+    let Some(host) = host() else { return };
+    let parent = Cgroup::new(&host, "ten-thousand");
+    let _always = parent.child("always");
+    let Some(running) = Running::start(&["--source", "kernel"]) else { return };
+    let directory = parent.directory(host.hierarchies.cpu_time().unwrap());
+    let began = Instant::now();
+    let made: u64 = thread::scope(|scope| {
+        let makers = (0..MAKERS).map(|maker| {
+            let directory = &directory;
+            scope.spawn(move || {
+                let mine = (0..CONTAINERS / MAKERS).take_while(|_| began.elapsed() < AT_MOST);
+                mine.map(|number| live_briefly(&directory.join(format!("c{maker}-{number}")))).count() as u64
+            })
+        });
+        makers.collect::<Vec<_>>().into_iter().map(|maker| maker.join().unwrap()).sum()
+    });
+    println!("{made} in {:?}", began.elapsed());
+    let workload = until("all are counted", Duration::from_secs(30), || {
+        let workload = workload_of(&running.published(), parent.path());
+        (workload.containers_ended >= made).then_some(workload)
+    });
+    assert_eq!((workload.containers_started, workload.containers_ended), (made, made));
+    assert_eq!(terminations(&workload), [(Reason::Error, Some(3), made)]);
+    let published = running.published();
+    for kind in ["cgroup_removed", "process_exited", "process_inits"] {
+        assert_eq!(lost(&published, kind), 0, "{kind}");
+    }
+    assert!(
+        !published.ends.is_empty() && published.ends.len() <= MOST_ENDS,
+        "{} recent ends",
+        published.ends.len()
+    );
+}
+
+/// Set where the kernel is the test's own.
+const OWN_MACHINE: &str = "SNUG_TEST_OWN_MACHINE";
+
+#[test]
+fn an_oom_kill_of_the_node_is_no_containers_limit() {
+    if std::env::var_os(OWN_MACHINE).is_none() {
+        println!("a node is run out of memory in virtual machines only");
+        return;
+    }
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let cgroup = Cgroup::new(&host, "node-oom");
+    cgroup.limit_memory(256 << 20, 0);
+    let mut init = Worker::start_in(&cgroup);
+    init.run(&Job::Touch { bytes: 32 << 20 }).unwrap();
+    fs::write(format!("/proc/{}/oom_score_adj", init.pid()), "1000").unwrap();
+    // The kernel's way to have the OOM killer work on behalf of the whole machine: Documentation/admin-guide/sysrq.rst.
+    fs::write("/proc/sysrq-trigger", "f").unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&init.wait()), Some(9));
+    cgroup.remove();
+    driver.round();
+    let published = driver.round();
+    let end = published.ends.iter().find(|end| &*end.identity.path == cgroup.path()).unwrap();
+    let kill = end.last_oom_kill.clone().unwrap();
+    assert_eq!((kill.scope, kill.pid), (OomScope::Node, init.pid()), "{kill:?}");
+    assert_eq!(end.exit.as_ref().unwrap().1, Reason::OomKilled);
+    let node = OomScope::ALL.map(|scope| u64::from(scope == OomScope::Node));
+    assert_eq!(workload_of(&published, cgroup.path()).oom_kills, Some(node));
+}
