@@ -15,10 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sched::{CloneFlags, setns, unshare};
 use rustix::time::{ClockId, clock_gettime};
 use wait4::Wait4 as _;
 
-use crate::{cgroup::Cgroup, traffic};
+pub use crate::sockets::SocketJob;
+use crate::{cgroup::Cgroup, sockets::Sockets, traffic};
 
 /// The test whose body is [`entry`].
 pub const ENTRY: &str = "worker_entry";
@@ -262,6 +264,18 @@ pub enum Job {
     },
     /// One TCP connection to itself that the accepting side resets. The answer is 1 if the other side saw that.
     Reset,
+    /// Go into a new network namespace, or into one that a thread is in. The answer is the thread whose namespace it is.
+    Namespace {
+        /// That thread; 0: a new one.
+        of: u64,
+    },
+    /// Run a shell script, as a process of its own. The answer is its exit code.
+    Shell {
+        /// In one line.
+        script: String,
+    },
+    /// Something with TCP sockets that are kept until the end. See there for the answer.
+    Socket(SocketJob),
     /// End the process from a thread that is not the first. There is no answer.
     ExitFromThread {
         /// With this exit code.
@@ -293,6 +307,9 @@ impl Job {
             }
             Self::Connections { times } => format!("connections {times}"),
             Self::Reset => "reset 0".to_owned(),
+            Self::Namespace { of } => format!("namespace {of}"),
+            Self::Shell { script } => format!("shell {script}"),
+            Self::Socket(job) => format!("socket {}", job.line()),
             Self::ExitFromThread { code } => format!("exit-from-thread {code}"),
             Self::ExecFromThread { code } => format!("exec-from-thread {code}"),
             Self::Cache { file, bytes } => format!("cache {bytes} {}", file.display()),
@@ -305,6 +322,11 @@ impl Job {
             let (bytes, file) = rest.split_once(' ')?;
             return Some(Self::Cache { file: file.into(), bytes: bytes.parse().ok()? });
         }
+        match job {
+            "shell" => return Some(Self::Shell { script: rest.to_owned() }),
+            "socket" => return SocketJob::parse(rest).map(Self::Socket),
+            _ => {}
+        }
         let numbers: Vec<u64> = rest.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
         Some(match (job, numbers.as_slice()) {
             ("spin", &[cpu_ms, threads]) => Self::Spin { cpu_ms, threads },
@@ -313,6 +335,7 @@ impl Job {
             ("datagrams", &[times, bytes, ipv6]) => Self::Datagrams { times, bytes, ipv6: ipv6 == 1 },
             ("connections", &[times]) => Self::Connections { times },
             ("reset", &[0]) => Self::Reset,
+            ("namespace", &[of]) => Self::Namespace { of },
             ("exit-from-thread", &[code]) => Self::ExitFromThread { code },
             ("exec-from-thread", &[code]) => Self::ExecFromThread { code },
             ("flap", &[bytes, for_ms]) => Self::Flap { bytes, for_ms },
@@ -347,6 +370,12 @@ impl Job {
             Self::Datagrams { times, bytes, ipv6 } => traffic::datagrams(*times, *bytes, *ipv6),
             Self::Connections { times } => traffic::connections(*times),
             Self::Reset => traffic::reset(),
+            Self::Namespace { of } => namespace(*of),
+            Self::Shell { script } => {
+                let status = Command::new("sh").args(["-c", script]).status().unwrap();
+                status.code().unwrap().unsigned_abs().into()
+            }
+            Self::Socket(job) => kept.sockets.run(*job),
             Self::ExitFromThread { code } => {
                 let code = i32::try_from(*code).unwrap();
                 thread::spawn(move || process::exit(code)).join().unwrap()
@@ -366,6 +395,7 @@ impl Job {
 struct Kept {
     memory: Vec<Vec<u8>>,
     files: Vec<File>,
+    sockets: Sockets,
 }
 
 /// Carries out orders until there are no more, if this process is a worker; else returns at once.
@@ -393,6 +423,16 @@ pub fn entry() {
 fn used() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Network namespaces are of threads: jobs all run in this one.
+fn namespace(of: u64) -> u64 {
+    if of == 0 {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        return rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs().into();
+    }
+    setns(File::open(format!("/proc/{of}/ns/net")).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+    of
 }
 
 /// CPU time of another process of one thread, which sleeps: the first number of `schedstat`, proc(5).
@@ -482,6 +522,9 @@ mod tests {
             Job::Datagrams { times: 1, bytes: 2, ipv6: true },
             Job::Connections { times: 3 },
             Job::Reset,
+            Job::Namespace { of: 0 },
+            Job::Shell { script: "true && false".into() },
+            Job::Socket(SocketJob::Receive { bytes: 1, reply: 2 }),
             Job::ExitFromThread { code: 1 },
             Job::ExecFromThread { code: 2 },
             Job::Flap { bytes: 5, for_ms: 6 },

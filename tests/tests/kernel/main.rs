@@ -13,6 +13,7 @@ mod fallback;
 mod full;
 mod memory;
 mod names;
+mod network;
 mod pressure;
 mod processes;
 mod proving;

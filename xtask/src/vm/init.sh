@@ -32,6 +32,9 @@ for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
     echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
 done
 ip link set lo up
+for module in /modules/*; do
+    insmod "$module"
+done
 
 echo "kernel $(uname -r), $(nproc) CPUs, controllers: $(cat /sys/fs/cgroup/cgroup.subtree_control)"
 echo "@@SNUG-BEGIN"

@@ -75,6 +75,24 @@ pub(crate) fn download(series: Series) -> Result<PathBuf> {
     Ok(image)
 }
 
+/// A module of the kernel with this image, with its file's extension.
+pub(crate) fn module(image: &Path, name: &str) -> Result<(PathBuf, String)> {
+    let package = image.ancestors().nth(2).context("an image lies in its package")?;
+    let found = find_module(&package.join("lib/modules"), &format!("{name}.ko"));
+    found.with_context(|| format!("no module {name} in {}", package.display()))
+}
+
+fn find_module(folder: &Path, prefix: &str) -> Option<(PathBuf, String)> {
+    fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            find_module(&entry.path(), prefix)
+        } else {
+            name.starts_with(prefix).then(|| (entry.path(), name))
+        }
+    })
+}
+
 /// The image in an unpacked package, with its version. Folders of interrupted downloads have none there.
 fn image_in(package: &Path) -> Option<(Version, PathBuf)> {
     fs::read_dir(package.join("boot")).ok()?.flatten().find_map(|entry| {

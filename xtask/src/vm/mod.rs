@@ -119,6 +119,9 @@ pub(crate) fn ensure() -> Result<()> {
     Ok(())
 }
 
+/// What stock kernels keep in modules and tests need: pairs of network interfaces.
+const MODULES: [&str; 1] = ["veth"];
+
 /// A machine to be booted: its files, and the command that it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Guest {
@@ -177,6 +180,11 @@ impl Guest {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut files = self.files.clone();
         files.file(Path::new("/etc/snug-command"), 0o644, self.script().into_bytes())?;
+        for module in MODULES {
+            let (path, name) = kernel::module(&kernel, module)?;
+            let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            files.file(&Path::new("/modules").join(name), 0o644, content)?;
+        }
         let initramfs = folder.join(format!("{}.initramfs", series.name()));
         let mut archive = Vec::new();
         files.write(&mut archive)?;
