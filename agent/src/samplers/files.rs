@@ -1,7 +1,7 @@
 //! Sampling by cgroup files: what the kernel half does not measure, the slow rows, and flushing.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -46,8 +46,6 @@ pub(super) struct Files {
     flusher: Flusher,
     /// Whose slow rows are read next.
     turn: Turn<Key>,
-    /// Cgroups that have appeared and whose slow rows may not have been read at all.
-    newcomers: VecDeque<Key>,
     logged: u64,
 }
 
@@ -57,7 +55,6 @@ impl Files {
             reader: CgroupReader::new(hierarchies)?,
             flusher: Flusher::new(hierarchies)?,
             turn: Turn::default(),
-            newcomers: VecDeque::new(),
             logged: 0,
         })
     }
@@ -100,10 +97,9 @@ impl Files {
         for key in due {
             self.slow_row(store, key, skipped);
         }
-        self.newcomers.extend(store.take_appeared());
         let mut left = NEWCOMERS;
         while left > 0
-            && let Some(key) = self.newcomers.pop_front()
+            && let Some(key) = store.next_appeared()
         {
             if store
                 .values(key)

@@ -254,8 +254,7 @@ impl Sampler {
         one.failed_passes = 0;
         let end = pass.end;
         let mut unknown = 0;
-        let measurements: Vec<Measurement> =
-            Measurement::ALL.into_iter().filter(|measurement| taken.contains(*measurement)).collect();
+        let cpu_alone = taken == Measurements::of(&[Measurement::Cpu]);
         one.begin();
         for record in pass.records() {
             match one.see(record.id) {
@@ -263,11 +262,13 @@ impl Sampler {
                 Some(_) if record.level == 0 => {}
                 Some(Known::Cgroup(key)) => {
                     let mut values = Values::default();
-                    for measurement in &measurements {
-                        snapshot::take(*measurement, &record, kind, &mut values);
+                    for measurement in Measurement::ALL {
+                        if taken.contains(measurement) {
+                            snapshot::take(measurement, &record, kind, &mut values);
+                        }
                     }
                     match values.cpu {
-                        Some(cpu) if measurements == [Measurement::Cpu] => store.update_cpu(key, cpu),
+                        Some(cpu) if cpu_alone => store.update_cpu(key, cpu),
                         _ => store.update(key, values),
                     }
                 }

@@ -6,11 +6,12 @@
 
 pub mod ends;
 mod monotone;
+mod publication;
 pub mod published;
 mod workloads;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -19,7 +20,7 @@ use rustc_hash::FxHashMap;
 
 use self::{
     ends::{EndRow, Ends, Exit, Init, Life, OomKill},
-    published::{AgentRow, CgroupRow, Published, WorkloadRow},
+    published::{CgroupRow, WorkloadRow},
     workloads::{Contribution, WorkloadKey, Workloads},
 };
 use crate::{
@@ -143,8 +144,8 @@ pub struct Store {
     /// Paths with something below them.
     parents: HashSet<Box<str>>,
     leaving: usize,
-    /// Not yet taken by [`Store::take_appeared`].
-    appeared: Vec<Key>,
+    /// Not yet taken by [`Store::next_appeared`].
+    appeared: VecDeque<Key>,
     next: u64,
     workloads: Workloads,
     rows: Arc<[WorkloadRow]>,
@@ -172,7 +173,7 @@ impl Store {
             sorted: None,
             parents: HashSet::new(),
             leaving: 0,
-            appeared: Vec::new(),
+            appeared: VecDeque::new(),
             next: 0,
             workloads: Workloads::new(max_workloads),
             rows: Arc::new([]),
@@ -232,7 +233,7 @@ impl Store {
         let is_parent = self.parents.contains(&*path);
         self.entries.insert(key, entry);
         self.by_path.insert(path, key);
-        self.appeared.push(key);
+        self.appeared.push_back(key);
         self.sorted = None;
         if is_parent {
             self.make_slice(key);
@@ -240,9 +241,9 @@ impl Store {
         key
     }
 
-    /// The cgroups that have appeared since this was last called.
-    pub fn take_appeared(&mut self) -> Vec<Key> {
-        std::mem::take(&mut self.appeared)
+    /// The next cgroup, in the order in which they appeared: each is told once.
+    pub fn next_appeared(&mut self) -> Option<Key> {
+        self.appeared.pop_front()
     }
 
     /// Takes over what was measured. Values of a cgroup that is leaving are taken too.
@@ -407,45 +408,6 @@ impl Store {
         let any = self.leaving > 0;
         let ended = self.entries.iter().filter(|(_, entry)| entry.leaving_since.is_some());
         any.then_some(ended).into_iter().flatten().map(|(key, entry)| (*key, &entry.identity))
-    }
-
-    /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
-    pub fn publish(&mut self, mut agent: AgentRow, now: Instant) -> Published {
-        let sorted = self.sorted.get_or_insert_with(|| {
-            let mut paths: Vec<_> = self.by_path.iter().collect();
-            paths.sort_unstable();
-            paths.into_iter().map(|(_, key)| *key).collect()
-        });
-        let mut cgroups = std::mem::take(&mut self.spare);
-        let mut shown = 0;
-        for entry in sorted.iter().filter_map(|key| self.entries.get(key)) {
-            match cgroups.get_mut(shown) {
-                Some(row) => entry.show_in(row),
-                None => cgroups.push(entry.row()),
-            }
-            shown += 1;
-        }
-        cgroups.truncate(shown);
-        agent.counter_regressions = self.regressions;
-        agent.workloads_folded = self.workloads.folded;
-        agent.unnamed_containers = cgroups
-            .iter()
-            .filter(|row| row.identity.of_path.pod_uid.is_some() && row.identity.names.is_none())
-            .count() as u64;
-        Published {
-            at: now,
-            cgroups,
-            workloads: self.rows.clone(),
-            ends: self.end_rows.clone(),
-            agent,
-            host: Arc::default(),
-        }
-    }
-
-    /// Takes back a view that nobody reads any more: the next one is written over it, which saves making and dropping
-    /// all its parts ten times a second.
-    pub fn recycle(&mut self, view: Published) {
-        self.spare = view.cgroups;
     }
 
     fn count(&mut self, key: Key) {

@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    published::{AgentRow, Published},
+    *,
+};
 use crate::{
     identity::{ContainerKind, Qos, Runtime},
     values::{Cpu, MemoryEvents, MemoryStat},
