@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod cgroup;
 pub mod exposition;
+mod jobs;
 mod sockets;
 mod traffic;
 pub mod wait;

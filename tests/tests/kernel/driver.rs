@@ -14,7 +14,10 @@ use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
     config::{self, Config, Request},
     samplers::Sampler,
-    store::published::{CgroupRow, Published, SourceRow, Verdict, WorkloadRow},
+    store::{
+        ends::{EndRow, Reason},
+        published::{CgroupRow, Published, SourceRow, Verdict, WorkloadRow},
+    },
     values::{Measurement, Stall, Values},
 };
 use snug_ebpf::abi::offsets::Offsets;
@@ -151,6 +154,16 @@ pub(crate) fn workload_of(published: &Published, path: &str) -> WorkloadRow {
         .find(|row| &*row.workload_kind == "Cgroup" && &*row.workload == name)
         .cloned()
         .unwrap_or_default()
+}
+
+/// Ends of a workload's init processes by reason and exit code.
+pub(crate) fn terminations(workload: &WorkloadRow) -> Vec<(Reason, Option<u8>, u64)> {
+    workload.terminations.iter().collect()
+}
+
+/// The final record of the cgroup at a path.
+pub(crate) fn end_of(published: &Published, path: &str) -> Option<Arc<EndRow>> {
+    published.ends.iter().find(|end| &*end.identity.path == path).cloned()
 }
 
 pub(crate) fn source_of(published: &Published, measurement: Measurement) -> SourceRow {

@@ -12,17 +12,13 @@ use snug_tests::{
     worker::{Job, Worker},
 };
 
-use crate::driver::{Driver, Running, host, row_of, workload_of};
+use crate::driver::{Driver, Running, end_of, host, row_of, terminations, workload_of};
 
 const MIB: u64 = 1 << 20;
 
 /// Headers of IP and UDP in front of a datagram's payload.
 const UDP_IPV4: u64 = 20 + 8;
 const UDP_IPV6: u64 = 40 + 8;
-
-fn end_of(published: &Published, path: &str) -> Option<Arc<EndRow>> {
-    published.ends.iter().find(|end| &*end.identity.path == path).cloned()
-}
 
 fn awaited_end(running: &Running, path: &str) -> Arc<EndRow> {
     until("its end is recorded", Duration::from_secs(10), || end_of(&running.published(), path))
@@ -60,7 +56,7 @@ fn a_container_removed_at_once_has_all_in_its_final_record() {
         let workload = workload_of(&running.published(), cgroup.path());
         (workload.containers_ended == 1).then_some(workload)
     });
-    assert_eq!(workload.terminations.iter().collect::<Vec<_>>(), [(Reason::Error, Some(7), 1)]);
+    assert_eq!(terminations(&workload), [(Reason::Error, Some(7), 1)]);
     assert_eq!(workload.network, Some(network));
 }
 
@@ -74,11 +70,11 @@ fn signals_and_what_runs_beside_init_are_told_apart() {
     let mut beside = Worker::start_in(&cgroup);
     assert_eq!(beside.exit(3).0.code(), Some(3));
     let before = workload_of(&driver.round(), cgroup.path());
-    assert_eq!(before.terminations.iter().count(), 0, "{before:?}");
+    assert_eq!(terminations(&before), [], "{before:?}");
     init.kill();
     // Seen before the cgroup goes.
     let after = workload_of(&driver.round(), cgroup.path());
-    assert_eq!(after.terminations.iter().collect::<Vec<_>>(), [(Reason::Error, Some(137), 1)]);
+    assert_eq!(terminations(&after), [(Reason::Error, Some(137), 1)]);
     assert!(row_of(&driver.round(), cgroup.path()).is_some());
 }
 
@@ -93,8 +89,8 @@ fn an_init_process_from_before_the_agent_is_followed_wherever_it_moves() {
     assert_eq!(init.exit(0).0.code(), Some(0));
     let published = driver.round();
     let ended = workload_of(&published, cgroup.path());
-    assert_eq!(ended.terminations.iter().collect::<Vec<_>>(), [(Reason::Completed, Some(0), 1)]);
-    assert_eq!(workload_of(&published, other.path()).terminations.iter().count(), 0);
+    assert_eq!(terminations(&ended), [(Reason::Completed, Some(0), 1)]);
+    assert_eq!(terminations(&workload_of(&published, other.path())), []);
 }
 
 #[test]

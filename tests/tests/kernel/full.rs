@@ -11,7 +11,7 @@ use snug_tests::{
     worker::{Job, Worker},
 };
 
-use crate::driver::{Driver, below, host, lost, workload_of};
+use crate::driver::{Driver, below, host, lost, terminations, workload_of};
 
 /// What the ring adds to each entry.
 const ENTRY_HEADER: u64 = 8;
@@ -75,6 +75,6 @@ fn a_ring_that_is_nearly_full_still_takes_ends() {
     assert_eq!(after.containers_started - before.containers_started, pairs, "all are counted all the same");
     assert_eq!(after.containers_ended - before.containers_ended, pairs);
     // Its start found no room, its end did.
-    let exits: Vec<_> = workload_of(&published, ending.path()).terminations.iter().collect();
+    let exits = terminations(&workload_of(&published, ending.path()));
     assert_eq!(exits.iter().map(|(_, code, count)| (*code, *count)).collect::<Vec<_>>(), [(Some(5), 1)]);
 }

@@ -131,15 +131,6 @@ fn exchange(client: &mut Container, server: &mut Container, to: IpAddr, bytes: u
     thread::sleep(Duration::from_millis(500));
 }
 
-fn sum(one: IpTraffic, other: IpTraffic) -> IpTraffic {
-    IpTraffic {
-        receive_bytes: one.receive_bytes + other.receive_bytes,
-        receive_packets: one.receive_packets + other.receive_packets,
-        transmit_bytes: one.transmit_bytes + other.transmit_bytes,
-        transmit_packets: one.transmit_packets + other.transmit_packets,
-    }
-}
-
 /// Bytes of packets that carried this payload over one connection, its beginning included: the headers of IP and of TCP
 /// with its time stamps (RFC 7323), and the options of the first packet, which has 8 bytes more.
 fn with_headers(payload: u64, packets: u64, ipv6: bool) -> u64 {
@@ -164,41 +155,65 @@ fn oldest_kernel() -> bool {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().starts_with("6.1.")
 }
 
+/// Tries until nothing was sent again, which only a busy machine makes happen here, and `attempt` is therefore true.
+fn undisturbed(mut attempt: impl FnMut(u32) -> bool) {
+    assert!((0..5).any(&mut attempt), "something was sent again in every attempt");
+}
+
+fn sent_again(container: &Container) -> u64 {
+    container.counters("snmp")["TcpRetransSegs"]
+}
+
 #[test]
 fn containers_of_one_pod_are_told_apart_and_add_up_to_the_pod_to_the_byte() {
     let Some((host, mut driver)) = prepared() else { return };
-    let mut client = Container::new(&host, "net-client", None);
-    let mut sidecar = Container::new(&host, "net-sidecar", Some(&client));
-    let mut idle = Container::new(&host, "net-idle", Some(&client));
+    undisturbed(|attempt| one_pod(&host, &mut driver, attempt));
+}
+
+fn one_pod(host: &Host, driver: &mut Driver, attempt: u32) -> bool {
+    let mut client = Container::new(host, &format!("net-client-{attempt}"), None);
+    let mut sidecar = Container::new(host, &format!("net-sidecar-{attempt}"), Some(&client));
+    let mut idle = Container::new(host, &format!("net-idle-{attempt}"), Some(&client));
     exchange(&mut client, &mut sidecar, Ipv4Addr::LOCALHOST.into(), 5 * MIB, MIB);
     exchange(&mut client, &mut sidecar, Ipv6Addr::LOCALHOST.into(), 3 * MIB, 1);
     let published = driver.round();
-    let (of_client, of_sidecar) = (client.network(&published), sidecar.network(&published));
+    let (of_client, mut of_sidecar) = (client.network(&published), sidecar.network(&published));
+    let (all_ipv4, all_ipv6) = (client.all_traffic(false), client.all_traffic(true));
+    let sent_by_ipv6 = of_client.ipv6.transmit_packets + of_sidecar.ipv6.transmit_packets;
+    if all_ipv6.transmit_packets == sent_by_ipv6 + 1 {
+        // Linux 6.1 shows no program the packet by which IPv6 accepts a connection.
+        assert!(oldest_kernel(), "{of_client:?} {of_sidecar:?} {all_ipv6:?}");
+        of_sidecar.ipv6.transmit_packets += 1;
+        of_sidecar.ipv6.transmit_bytes += with_headers(0, 1, true);
+    }
+    let mut both = of_client;
+    both.add(&of_sidecar);
+    assert_eq!(both, Network { ipv4: all_ipv4, ipv6: all_ipv6 });
+    assert_eq!(idle.network(&published), Network::default());
+    idle.init.kill();
+    if sent_again(&client) > 0 {
+        return false;
+    }
     for (ipv6, one, other, bytes, reply) in [
         (false, of_client.ipv4, of_sidecar.ipv4, 5 * MIB, MIB),
         (true, of_client.ipv6, of_sidecar.ipv6, 3 * MIB, 1),
     ] {
-        let (mut other, all) = (other, client.all_traffic(ipv6));
-        if ipv6 && all.transmit_packets == sum(one, other).transmit_packets + 1 {
-            // Linux 6.1 shows no program the packet by which IPv6 accepts a connection.
-            assert!(oldest_kernel(), "{one:?} {other:?} {all:?}");
-            other.transmit_packets += 1;
-            other.transmit_bytes += with_headers(0, 1, ipv6);
-        }
-        assert_eq!(sum(one, other), all, "IPv6: {ipv6}");
         assert!(carried(one, bytes, reply, ipv6) && carried(other, reply, bytes, ipv6), "{one:?} {other:?}");
         // Segments are cut later.
         assert!(one.transmit_packets < bytes / 1_500, "{one:?}");
     }
-    assert_eq!(idle.network(&published), Network::default());
-    idle.init.kill();
+    true
 }
 
 #[test]
 fn what_leaves_one_network_namespace_arrives_in_the_other() {
     let Some((host, mut driver)) = prepared() else { return };
-    let mut client = Container::new(&host, "veth-client", None);
-    let mut server = Container::new(&host, "veth-server", None);
+    undisturbed(|attempt| two_pods(&host, &mut driver, attempt));
+}
+
+fn two_pods(host: &Host, driver: &mut Driver, attempt: u32) -> bool {
+    let mut client = Container::new(host, &format!("veth-client-{attempt}"), None);
+    let mut server = Container::new(host, &format!("veth-server-{attempt}"), None);
     client.ip("link add pod type veth");
     client.ip(&format!("link set veth0 netns {}", server.thread));
     for (container, address, interface) in
@@ -210,11 +225,15 @@ fn what_leaves_one_network_namespace_arrives_in_the_other() {
     exchange(&mut client, &mut server, Ipv4Addr::new(10, 77, 0, 2).into(), 2 * MIB, 100_000);
     let published = driver.round();
     let (one, other) = (client.network(&published).ipv4, server.network(&published).ipv4);
+    assert_eq!((one, other), (client.all_traffic(false), server.all_traffic(false)));
+    if sent_again(&client) + sent_again(&server) > 0 {
+        return false;
+    }
     assert!(
         carried(one, 2 * MIB, 100_000, false) && carried(other, 100_000, 2 * MIB, false),
         "{one:?} {other:?}"
     );
-    assert_eq!((one, other), (client.all_traffic(false), server.all_traffic(false)));
+    true
 }
 
 #[test]
@@ -239,6 +258,6 @@ fn connections_that_time_out_are_counted_and_so_is_what_was_sent_again() {
     assert_eq!((tcp.opened, tcp.timed_out, tcp.refused, tcp.reset, tcp.failed), (1, 2, 0, 0, 0), "{tcp:?}");
     // At least one of the connection and one of the attempt, after a second.
     assert!(tcp.retransmits >= 2, "{tcp:?}");
-    assert_eq!(tcp.retransmits, client.counters("snmp")["TcpRetransSegs"]);
+    assert_eq!(tcp.retransmits, sent_again(&client));
     assert_eq!(server.tcp(&published).retransmits + deaf.tcp(&published).retransmits, 0);
 }

@@ -1,16 +1,15 @@
 //! Init processes that are hard to tell: with threads, with another's pid, by the thousand.
 
 use std::{
-    fs,
+    env, fs,
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use snug_agent::store::{
-    ends::{MOST_ENDS, OomScope, Reason},
-    published::WorkloadRow,
-};
+use snug_agent::store::ends::{MOST_ENDS, OomScope, Reason};
 use snug_tests::{
     cannot_run,
     cgroup::Cgroup,
@@ -18,14 +17,10 @@ use snug_tests::{
     worker::{Job, Worker},
 };
 
-use crate::driver::{Driver, Running, host, lost, workload_of};
+use crate::driver::{Driver, Running, end_of, host, lost, terminations, values_of, workload_of};
 
 /// `fork` takes the number after it.
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
-
-fn terminations(workload: &WorkloadRow) -> Vec<(Reason, Option<u8>, u64)> {
-    workload.terminations.iter().collect()
-}
 
 #[test]
 fn threads_that_end_are_no_ends_and_any_of_them_may_end_or_replace_the_process() {
@@ -77,15 +72,9 @@ fn a_pid_that_is_used_again_is_another_process() {
     let published = driver.round();
     assert_eq!(terminations(&workload_of(&published, first.path())), [(Reason::Error, Some(21), 1)]);
     // Those that did not get the pid were init processes of the same cgroup, and were killed.
-    let of_second = workload_of(&published, second.path());
-    assert_eq!(
-        of_second.terminations.iter().filter(|(_, code, _)| *code == Some(22)).map(|row| row.2).sum::<u64>(),
-        1
-    );
-    assert!(
-        of_second.terminations.iter().all(|(_, code, _)| matches!(code, Some(22 | 137))),
-        "{of_second:?}"
-    );
+    let of_second = terminations(&workload_of(&published, second.path()));
+    assert!(of_second.contains(&(Reason::Error, Some(22), 1)), "{of_second:?}");
+    assert!(of_second.iter().all(|(_, code, _)| matches!(code, Some(22 | 137))), "{of_second:?}");
 }
 
 #[test]
@@ -106,7 +95,7 @@ fn a_renamed_cgroup_goes_on_under_its_first_name() {
     fs::rename(&directory, &renamed).unwrap();
     worker.run(&Job::Touch { bytes: 8 << 20 }).unwrap();
     let published = driver.round();
-    let usage = crate::driver::values_of(&published, cgroup.path()).memory.unwrap().usage_bytes;
+    let usage = values_of(&published, cgroup.path()).memory.unwrap().usage_bytes;
     fs::rename(&renamed, &directory).unwrap();
     assert!(usage >= 8 << 20, "{usage}");
     let rows = published.cgroups.iter().filter(|row| row.identity.path.starts_with(cgroup.path()));
@@ -119,7 +108,7 @@ const AT_MOST: Duration = Duration::from_secs(40);
 const MAKERS: u64 = 2;
 
 /// Makes a container whose process ends at once, and removes it.
-fn live_briefly(directory: &std::path::Path) {
+fn live_briefly(directory: &Path) {
     fs::create_dir(directory).unwrap();
     let script = format!("echo $$ >{}/cgroup.procs; exec sh -c 'exit 3'", directory.display());
     let status = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).status().unwrap();
@@ -168,7 +157,7 @@ const OWN_MACHINE: &str = "SNUG_TEST_OWN_MACHINE";
 
 #[test]
 fn an_oom_kill_of_the_node_is_no_containers_limit() {
-    if std::env::var_os(OWN_MACHINE).is_none() {
+    if env::var_os(OWN_MACHINE).is_none() {
         println!("a node is run out of memory in virtual machines only");
         return;
     }
@@ -181,11 +170,11 @@ fn an_oom_kill_of_the_node_is_no_containers_limit() {
     fs::write(format!("/proc/{}/oom_score_adj", init.pid()), "1000").unwrap();
     // The kernel's way to have the OOM killer work on behalf of the whole machine: Documentation/admin-guide/sysrq.rst.
     fs::write("/proc/sysrq-trigger", "f").unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&init.wait()), Some(9));
+    assert_eq!(init.wait().signal(), Some(9));
     cgroup.remove();
     driver.round();
     let published = driver.round();
-    let end = published.ends.iter().find(|end| &*end.identity.path == cgroup.path()).unwrap();
+    let end = end_of(&published, cgroup.path()).unwrap();
     let kill = end.last_oom_kill.clone().unwrap();
     assert_eq!((kill.scope, kill.pid), (OomScope::Node, init.pid()), "{kill:?}");
     assert_eq!(end.exit.as_ref().unwrap().1, Reason::OomKilled);
