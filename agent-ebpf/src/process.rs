@@ -4,6 +4,10 @@
 //! in it: the runtime puts it there and lets it go. Its pid says nothing, for it is 1 only where the container has a pid
 //! namespace of its own. What is run later in the container (`exec`, probes) comes from outside, too, but finds an init
 //! process; what a hook runs before the program has its parent inside.
+//!
+//! A runtime may run itself once more in the cgroup before all that (runc does, from a copy that the container cannot
+//! overwrite). Such a process shares its parent's mount namespace and gives way to the first one that does not. Where
+//! none comes the program has no mount namespace of its own, as in a systemd unit.
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_NO_PREALLOC},
@@ -52,19 +56,24 @@ fn started(context: &BtfTracePointContext) -> Option<()> {
     let id = cgroup_id_of(cgroup)?;
     let pid: u32 = field(task, offset!(task_tgid))?;
     // SAFETY: entries are only replaced whole, and one that was removed meanwhile says what was true a moment ago.
-    if unsafe { INITS.get(id) }.is_some_and(|init| init.ended == 0) {
+    let living = unsafe { INITS.get(id) }.copied().filter(|init| init.ended == 0);
+    if living.is_some_and(|init| init.contained != 0 || init.pid == pid) {
         return None;
     }
     let level: u32 = field(cgroup, offset!(cgroup_level))?;
-    let parent = cgroup_of(pointer(task, offset!(task_parent))?)?;
-    if level == 0 || parent == cgroup {
+    let parent = pointer(task, offset!(task_parent))?;
+    if level == 0 || cgroup_of(parent)? == cgroup {
+        return None;
+    }
+    let contained = u32::from(mount_namespace(task) != mount_namespace(parent));
+    if living.is_some() && contained == 0 {
         return None;
     }
     // SAFETY: the helper has no precondition.
     let started_ns = unsafe { bpf_ktime_get_ns() };
     let init_task = InitTask { cgroup: id, start_ticks: start_ticks(task)?, started_ns };
     if INIT_TASKS.insert(pid, init_task, BPF_ANY.into()).is_err()
-        || INITS.insert(id, Init { pid, ended: 0 }, BPF_ANY.into()).is_err()
+        || INITS.insert(id, Init { pid, ended: 0, contained }, BPF_ANY.into()).is_err()
     {
         lost(LOST_INITS);
         return None;
@@ -73,8 +82,15 @@ fn started(context: &BtfTracePointContext) -> Option<()> {
     let comm = comm(task);
     // SAFETY: the reservation is ours until it is submitted.
     unsafe {
-        *entry.as_mut_ptr() =
-            ProcessEvent { header: header(STARTED, 0, id), started_ns, pid, status: 0, comm };
+        *entry.as_mut_ptr() = ProcessEvent {
+            header: header(STARTED, 0, id),
+            started_ns,
+            pid,
+            status: 0,
+            contained,
+            reserved: 0,
+            comm,
+        };
     }
     entry.submit(0);
     Some(())
@@ -85,17 +101,20 @@ fn exited(context: &BtfTracePointContext) -> Option<()> {
     let task: *const u8 = context.arg(0);
     let pid: u32 = field(task, offset!(task_tgid))?;
     // SAFETY: only the process itself, here, removes its entry.
-    let init = *unsafe { INIT_TASKS.get(pid) }?;
+    let task_of_init = *unsafe { INIT_TASKS.get(pid) }?;
     let signal = pointer(task, offset!(task_signal))?;
     if field::<u32>(signal, offset!(signal_live))? != 0 {
         return None;
     }
     let leader = pointer(task, offset!(task_leader))?;
     let _ = INIT_TASKS.remove(pid);
-    if start_ticks(leader)? != init.start_ticks {
+    if start_ticks(leader)? != task_of_init.start_ticks {
         // Its end was missed; this is another one with the same pid.
         return None;
     }
+    let id = task_of_init.cgroup;
+    // SAFETY: as above. Gone with its cgroup, it must not come back.
+    let init = unsafe { INITS.get(id) }.copied().filter(|init| init.pid == pid)?;
     // What wait(2) reports: kernel/exit.c, wait_task_zombie.
     let flags: u32 = field(signal, offset!(signal_flags))?;
     let status: u32 = if flags & GROUP_EXIT != 0 {
@@ -103,19 +122,18 @@ fn exited(context: &BtfTracePointContext) -> Option<()> {
     } else {
         field(leader, offset!(task_exit_code))?
     };
-    // What has been removed with its cgroup must not come back.
-    if INITS.get_ptr(init.cgroup).is_some() {
-        let _ = INITS.insert(init.cgroup, Init { pid, ended: 1 }, BPF_ANY.into());
-    }
+    let _ = INITS.insert(id, Init { ended: 1, ..init }, BPF_ANY.into());
     let mut entry = reserve_last::<ProcessEvent>(context, EXITED)?;
     let comm = comm(leader);
     // SAFETY: the reservation is ours until it is submitted.
     unsafe {
         *entry.as_mut_ptr() = ProcessEvent {
-            header: header(EXITED, 0, init.cgroup),
-            started_ns: init.started_ns,
+            header: header(EXITED, 0, id),
+            started_ns: task_of_init.started_ns,
             pid,
             status,
+            contained: init.contained,
+            reserved: 0,
             comm,
         };
     }
@@ -140,6 +158,12 @@ pub(crate) fn init_task(pid: u32) -> Option<InitTask> {
 #[inline(always)]
 fn cgroup_of(task: *const u8) -> Option<*const u8> {
     pointer(pointer(task, offset!(task_cgroups))?, offset!(css_set_default))
+}
+
+/// A task's mount namespace; `None` if it has none any more.
+#[inline(always)]
+fn mount_namespace(task: *const u8) -> Option<*const u8> {
+    pointer(pointer(task, offset!(task_namespaces))?, offset!(mount_namespace))
 }
 
 /// kernfs id of a cgroup.

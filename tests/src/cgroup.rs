@@ -252,7 +252,7 @@ impl Drop for Cgroup {
 }
 
 /// Kills what is in a cgroup and below, and removes all that is empty.
-fn kill_and_remove(directory: &Path) {
+pub(crate) fn kill_and_remove(directory: &Path) {
     for child in fs::read_dir(directory).into_iter().flatten().flatten() {
         if child.file_type().is_ok_and(|kind| kind.is_dir()) {
             kill_and_remove(&child.path());

@@ -6,6 +6,7 @@
 use std::{
     env, fs,
     io::{self, BufRead as _, BufReader, Write as _},
+    path::Path,
     process::{self, Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -73,7 +74,7 @@ impl Respawned {
 
     /// Starts what runs the test, with pipes.
     fn spawn(mut command: Command, entry: &str, variable: &str, value: &str) -> Self {
-        command.args(["--exact", entry, "--nocapture", "--test-threads=1", "--quiet"]).env(variable, value);
+        command.args(arguments(entry)).env(variable, value);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (orders, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self { child, orders, answers: BufReader::new(answers), cpu_before: Duration::ZERO, ended: None }
@@ -134,6 +135,22 @@ impl Drop for Respawned {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// What has a test binary run one test.
+fn arguments(entry: &str) -> [&str; 5] {
+    ["--exact", entry, "--nocapture", "--test-threads=1", "--quiet"]
+}
+
+/// The command line of a worker whose binary is at `program` where it runs.
+pub(crate) fn command_line(program: &Path) -> Vec<String> {
+    let program = program.to_str().unwrap();
+    [program].into_iter().chain(arguments(ENTRY)).map(str::to_owned).collect()
+}
+
+/// What a worker has in its environment.
+pub(crate) fn variable() -> String {
+    format!("{VARIABLE}=1")
 }
 
 /// Prints an answer for the process that started this one.

@@ -105,6 +105,8 @@ offsets! {
     task_exit_code,
     /// `task_struct.group_leader`.
     task_leader,
+    /// `task_struct.nsproxy`.
+    task_namespaces,
     /// `task_struct.real_parent`.
     task_parent,
     /// `task_struct.signal`, a `signal_struct *`.
@@ -119,6 +121,8 @@ offsets! {
     signal_flags,
     /// `signal_struct.live`: threads that have not ended.
     signal_live,
+    /// `nsproxy.mnt_ns`.
+    mount_namespace,
     /// `cgroup_subsys_state.parent`: the same controller's state of the cgroup above.
     css_parent,
     /// `mem_cgroup.memory_events_local[MEMCG_OOM]`: times that this very cgroup's limit could not be kept otherwise.

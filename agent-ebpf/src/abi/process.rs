@@ -13,6 +13,8 @@ pub struct Init {
     pub pid: u32,
     /// 1 once it has ended.
     pub ended: u32,
+    /// As [`ProcessEvent::contained`].
+    pub contained: u32,
 }
 
 /// An init process, by its process id.
@@ -42,6 +44,11 @@ pub struct ProcessEvent {
     pub pid: u32,
     /// How it ended, as `wait(2)` reports it: exit code in bits 8 to 15, else the signal in bits 0 to 6.
     pub status: u32,
+    /// 1 if its mount namespace was not its parent's when it began to run its program. What a runtime runs of itself in
+    /// a container's cgroup has its parent's.
+    pub contained: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Its name.
     pub comm: [u8; COMM_BYTES],
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::Arc,
     time::Instant,
 };
@@ -156,13 +157,13 @@ pub(super) fn published() -> Published {
         periods: 5,
         throttled_periods: 2,
         throttled_ns: 500_000_000,
-        memory_events: MemoryEvents { oom_kill: 1, ..MemoryEvents::default() },
+        memory_events: MemoryEvents { low: 141, high: 142, max: 143, oom: 144, oom_kill: 145 },
         memory_peak_bytes: 9000,
         containers_started: 3,
         containers_ended: 2,
         restarts: 1,
         terminations: [(Reason::OomKilled, 137), (Reason::Error, 1)].into_iter().collect(),
-        oom_kills: Some([1, 0, 0, 2]),
+        oom_kills: Some([151, 152, 153, 154]),
         network: Some(network()),
         tcp: Some(tcp()),
     };
@@ -212,9 +213,20 @@ fn agent() -> AgentRow {
         }],
         lost_events: vec![("ring_full", 0)],
         skipped: vec![("unreadable_file", 2)],
+        unresolved_cgroups: 161,
+        unnamed_containers: 162,
+        counter_regressions: 163,
         passes: 10,
         pass_seconds: 0.5,
+        flush_seconds: 0.25,
+        pass_cgroups: 164,
+        away_seconds: 165.5,
         starts: 1,
+        cpu_seconds: 166.5,
+        resident_bytes: 167,
+        map_bytes: 168,
+        started_unix: 1_795_340_001.5,
+        workloads_folded: 169,
         ..AgentRow::default()
     }
 }
@@ -235,6 +247,30 @@ impl Exposition {
             labels.iter().all(|(k, v)| series.get(*k).map(String::as_str) == Some(*v))
         };
         self.samples.iter().filter(|((n, l), _)| n == name && has(l)).map(|(_, v)| *v).collect()
+    }
+
+    /// Holds the values of the series that `shown` picks to the file `golden/<name>`, which `SNUG_BLESS=1` writes anew;
+    /// of the labels only those that tell a family's series apart.
+    pub(super) fn assert_golden(&self, name: &str, shown: impl Fn(&str, &BTreeMap<String, String>) -> bool) {
+        let of_row =
+            ["namespace", "pod", "container", "kind", "workload_kind", "workload", "id", "image", "name"];
+        let picked = self.samples.iter().filter(|((name, labels), _)| shown(name, labels));
+        let current: String = picked
+            .map(|((name, labels), value)| {
+                let own = labels.iter().filter(|(label, _)| !of_row.contains(&label.as_str()));
+                let own: Vec<String> = own.map(|(label, value)| format!("{label}={value:?}")).collect();
+                format!("{name}{{{}}} {value}\n", own.join(","))
+            })
+            .collect();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/exporters/golden").join(name);
+        if std::env::var_os("SNUG_BLESS").is_some_and(|bless| bless == "1") {
+            std::fs::write(&path, &current).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            committed == current,
+            "{name} has other values: run with SNUG_BLESS=1 and look at what changes"
+        );
     }
 
     pub(super) fn label_names(&self, name: &str) -> BTreeSet<String> {

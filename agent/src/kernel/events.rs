@@ -65,6 +65,8 @@ pub struct InitProcess {
     pub started_ns: u64,
     /// Its name, as far as the kernel keeps it (15 bytes).
     pub comm: String,
+    /// Whether it had a mount namespace other than its parent's.
+    pub contained: bool,
 }
 
 /// What the OOM killer knew.
@@ -122,7 +124,12 @@ fn path(event: &LifecycleEvent) -> Option<String> {
 }
 
 fn init(event: &ProcessEvent) -> InitProcess {
-    InitProcess { pid: event.pid, started_ns: event.started_ns, comm: name(&event.comm) }
+    InitProcess {
+        pid: event.pid,
+        started_ns: event.started_ns,
+        comm: name(&event.comm),
+        contained: event.contained != 0,
+    }
 }
 
 /// A task's name: whatever bytes its process chose, up to the first 0.
@@ -217,9 +224,18 @@ mod tests {
     fn names_of_processes_are_theirs_to_choose() {
         let mut comm = [0; COMM_BYTES];
         comm[..4].copy_from_slice(b"a\xff\n\"");
-        let event = ProcessEvent { header: header(EXITED), started_ns: 5, pid: 6, status: 9, comm };
+        let event = ProcessEvent {
+            header: header(EXITED),
+            started_ns: 5,
+            pid: 6,
+            status: 9,
+            contained: 1,
+            reserved: 0,
+            comm,
+        };
         let decoded = Event::decode(&bytes(&event, size_of::<ProcessEvent>())).unwrap();
-        let init = InitProcess { pid: 6, started_ns: 5, comm: "a\u{fffd}\n\"".to_owned() };
+        let comm = "a\u{fffd}\n\"".to_owned();
+        let init = InitProcess { pid: 6, started_ns: 5, comm, contained: true };
         assert_eq!(decoded.what, What::Exited { init, status: 9 });
         let full = OomEvent { header: header(OOM_KILL), comm: [b'x'; COMM_BYTES], ..OomEvent::default() };
         let decoded = Event::decode(&bytes(&full, size_of::<OomEvent>())).unwrap();

@@ -44,7 +44,9 @@ impl Inits {
     /// # Errors
     /// When the maps are full, or the programs came first.
     pub fn follow(&mut self, pid: u32, task: InitTask) -> Result<(), MapError> {
-        self.by_cgroup.insert(task.cgroup, InitValue(Init { pid, ended: 0 }), IF_NEW)?;
+        // It has run for a while: nothing that a runtime does before a program.
+        let init = Init { pid, ended: 0, contained: 1 };
+        self.by_cgroup.insert(task.cgroup, InitValue(init), IF_NEW)?;
         self.by_pid.insert(pid, TaskValue(task), IF_NEW)
     }
 }

@@ -31,7 +31,7 @@ impl Sampler {
             What::Emptied { path } => self.emptied(index, event, path.as_deref()),
             What::Removed { path, last } => self.removed(index, event, path.as_deref(), last, now),
             What::Started(init) => self.init_started(index, event, init),
-            What::Exited { init, status } => self.init_exited(index, event, init, *status),
+            What::Exited { init, status } => self.init_exited(index, event, init, *status, now),
             What::OomKill(kill) => self.oom_killed(index, event, kill),
         }
     }
@@ -51,9 +51,12 @@ impl Sampler {
 
     /// The last task has left: its CPU time is flushed now, because the directory may be removed next.
     fn emptied(&mut self, index: usize, event: &Event, path: Option<&str>) {
-        let is_ours = self.followed.get(index).and_then(|one| one.known(event.id));
+        let known = self.followed.get(index).and_then(|one| one.known(event.id));
+        let Some(Known::Cgroup(key)) = known else { return };
+        if event.hierarchy == 0 {
+            self.store.emptied(key);
+        }
         if index == 0
-            && matches!(is_ours, Some(Known::Cgroup(_)))
             && let Some(path) = self.path_of(index, path)
         {
             self.files.flush_cpu_of(&path);

@@ -198,7 +198,7 @@ impl Sampler {
         }
         if second {
             self.sample_network();
-            self.store.count_workloads();
+            self.store.count_workloads(now);
             self.refresh_agent(now);
         }
         self.first_round = false;

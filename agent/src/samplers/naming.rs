@@ -177,7 +177,7 @@ mod tests {
         store.depart(key, 0, true, false, now);
         naming.name_leaving(&mut store);
         store.settle(now);
-        store.count_workloads();
+        store.count_workloads(now);
 
         let view = store.publish(Default::default(), now);
         let row = view.workloads.iter().find(|row| &*row.workload == "report-x2k4p").unwrap();

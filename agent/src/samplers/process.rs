@@ -1,7 +1,7 @@
 //! Init processes of containers: the kernel half tells when they start and end; those that were there before it are
 //! looked up once and made known to it.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, time::Instant};
 
 use procfs::process::Process;
 use snug_ebpf::abi::process::{InitTask, TICK_NS};
@@ -22,10 +22,18 @@ impl Sampler {
         }
     }
 
-    pub(super) fn init_exited(&mut self, index: usize, event: &Event, init: &InitProcess, status: u32) {
+    pub(super) fn init_exited(
+        &mut self,
+        index: usize,
+        event: &Event,
+        init: &InitProcess,
+        status: u32,
+        now: Instant,
+    ) {
         if let Some(key) = self.container_of(index, event.id) {
             let status = ExitStatus::from_wait(status);
-            self.store.exited(key, Exit { init: known_init(init), ended_unix: unix_of(event.at_ns), status });
+            let exit = Exit { init: known_init(init), ended_unix: unix_of(event.at_ns), status };
+            self.store.exited(key, exit, now);
         }
     }
 
@@ -63,14 +71,20 @@ impl Sampler {
                 tracing::debug!(%error, path = &*path, "the end of an init process will not be seen");
                 continue;
             }
-            let init = Init { pid: found.pid, comm: found.comm, started_unix: unix_of(started_ns) };
+            let started_unix = unix_of(started_ns);
+            let init = Init { pid: found.pid, comm: found.comm, started_unix, contained: true };
             self.store.started(key, init);
         }
     }
 }
 
 fn known_init(init: &InitProcess) -> Init {
-    Init { pid: init.pid, comm: init.comm.clone(), started_unix: unix_of(init.started_ns).min(unix_now()) }
+    Init {
+        pid: init.pid,
+        comm: init.comm.clone(),
+        started_unix: unix_of(init.started_ns).min(unix_now()),
+        contained: init.contained,
+    }
 }
 
 struct Found {

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -21,6 +22,8 @@ const MOST_TERMINATIONS: usize = 16;
 /// be the victim that was chosen. Seconds.
 const OOM_WITHIN: f64 = 2.0;
 const SIGKILL: u8 = 9;
+/// How long a runtime may take from its own last process in a new cgroup to the container's program.
+const BEFORE_PROGRAM: Duration = Duration::from_secs(5);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +134,9 @@ pub struct Init {
     pub comm: String,
     /// When it began to run its program, seconds since the Unix epoch.
     pub started_unix: f64,
+    /// Whether it had a mount namespace other than its parent's, as the program of a container has and what a runtime
+    /// runs of itself in the new cgroup has not.
+    pub contained: bool,
 }
 
 /// An end of an init process.
@@ -149,6 +155,8 @@ pub struct Exit {
 pub(super) struct Life {
     pub(super) init: Option<Init>,
     pub(super) exit: Option<(Exit, Reason)>,
+    /// An end that may yet prove to be one of the runtime's own processes, and when it was told.
+    doubtful: Option<(Exit, Instant)>,
     pub(super) last_oom_kill: Option<OomKill>,
     pub(super) oom_kills: u64,
 }
@@ -157,19 +165,41 @@ impl Life {
     /// An init process starts. In a container only the first is one: its cgroup is not used again, and what a runtime
     /// still puts there was meant for the one that has ended. A unit's cgroup may stay from one run to the next.
     pub(super) fn start(&mut self, init: Init, level: Level) -> bool {
-        if self.exit.is_some() && level != Level::Unit {
+        let ended = self.exit.is_some() || (self.doubtful.is_some() && !init.contained);
+        if ended && level != Level::Unit {
             return false;
         }
         self.init = Some(init);
         self.exit = None;
+        self.doubtful = None;
         true
     }
 
-    /// The init process has ended; returns why.
-    pub(super) fn end(&mut self, exit: Exit) -> Option<Reason> {
-        if self.exit.is_some() {
+    /// The init process has ended; returns why, and its exit code. `None` if that is known already, or is in doubt.
+    pub(super) fn end(&mut self, exit: Exit, level: Level, now: Instant) -> Option<(Reason, u8)> {
+        if self.exit.is_some() || self.doubtful.is_some() {
             return None;
         }
+        if exit.init.contained || level == Level::Unit {
+            return Some(self.record(exit));
+        }
+        self.doubtful = Some((exit, now));
+        None
+    }
+
+    /// No program will come any more: what was in doubt was the end.
+    pub(super) fn nothing_follows(&mut self) -> Option<(Reason, u8)> {
+        let (exit, _) = self.doubtful.take()?;
+        Some(self.record(exit))
+    }
+
+    /// As [`Self::nothing_follows`], if it would have come by now.
+    pub(super) fn nothing_followed(&mut self, now: Instant) -> Option<(Reason, u8)> {
+        let (_, since) = self.doubtful.as_ref()?;
+        (now.saturating_duration_since(*since) >= BEFORE_PROGRAM).then(|| self.nothing_follows())?
+    }
+
+    fn record(&mut self, exit: Exit) -> (Reason, u8) {
         let by_oom = self.last_oom_kill.as_ref().is_some_and(|kill| {
             kill.pid == exit.init.pid || (exit.ended_unix - kill.at_unix).abs() <= OOM_WITHIN
         });
@@ -178,9 +208,10 @@ impl Life {
             ExitStatus::Code(0) => Reason::Completed,
             _ => Reason::Error,
         };
+        let code = exit.status.code();
         self.init = Some(exit.init.clone());
         self.exit = Some((exit, reason));
-        Some(reason)
+        (reason, code)
     }
 
     pub(super) fn kill(&mut self, kill: OomKill) {
@@ -294,7 +325,7 @@ mod tests {
     use super::*;
 
     fn exit(pid: u32, at: f64, status: u32) -> Exit {
-        let init = Init { pid, comm: "app".to_owned(), started_unix: 0.0 };
+        let init = Init { pid, comm: "app".to_owned(), started_unix: 0.0, contained: true };
         Exit { init, ended_unix: at, status: ExitStatus::from_wait(status) }
     }
 
@@ -317,7 +348,7 @@ mod tests {
         let reason = |status, kill: Option<OomKill>| {
             let mut life = Life::default();
             kill.into_iter().for_each(|kill| life.kill(kill));
-            life.end(exit(5, 100.0, status)).unwrap()
+            life.end(exit(5, 100.0, status), Level::Container, Instant::now()).unwrap().0
         };
         assert_eq!(reason(0, None), Reason::Completed);
         assert_eq!(reason(3 << 8, None), Reason::Error);
@@ -330,14 +361,43 @@ mod tests {
 
     #[test]
     fn a_container_ends_once_and_a_unit_runs_again() {
-        let init = |pid| Init { pid, comm: String::new(), started_unix: 0.0 };
         let mut life = Life::default();
-        assert!(life.start(init(5), Level::Container));
-        assert!(life.end(exit(5, 1.0, 0)).is_some());
-        assert!(life.end(exit(5, 1.0, 0)).is_none());
-        assert!(!life.start(init(6), Level::Container));
-        assert!(life.start(init(6), Level::Unit));
-        assert!(life.end(exit(6, 2.0, 0)).is_some());
+        let now = Instant::now();
+        assert!(life.start(exit(5, 0.0, 0).init, Level::Container));
+        assert!(life.end(exit(5, 1.0, 0), Level::Container, now).is_some());
+        assert!(life.end(exit(5, 1.0, 0), Level::Container, now).is_none());
+        assert!(!life.start(exit(6, 0.0, 0).init, Level::Container));
+        assert!(life.start(exit(6, 0.0, 0).init, Level::Unit));
+        assert!(life.end(exit(6, 2.0, 0), Level::Unit, now).is_some());
+    }
+
+    #[test]
+    fn what_the_runtime_runs_of_itself_gives_way_to_the_program() {
+        let outside = |pid, status| {
+            let exit = exit(pid, 1.0, status);
+            Exit { init: Init { contained: false, ..exit.init }, ..exit }
+        };
+        let now = Instant::now();
+        let before_program = || {
+            let mut life = Life::default();
+            assert!(life.start(outside(5, 0).init, Level::Container));
+            assert_eq!(life.end(outside(5, 0), Level::Container, now), None);
+            assert!(!life.start(outside(6, 0).init, Level::Container), "another process of the runtime");
+            assert_eq!(life.end(outside(6, 1), Level::Container, now), None);
+            life
+        };
+        let mut life = before_program();
+        assert!(life.start(exit(7, 1.0, 0).init, Level::Container));
+        assert_eq!(life.nothing_follows(), None);
+        assert_eq!(life.end(exit(7, 2.0, 3 << 8), Level::Container, now), Some((Reason::Error, 3)));
+
+        let mut life = before_program();
+        assert_eq!(life.nothing_followed(now + BEFORE_PROGRAM / 2), None);
+        assert_eq!(life.nothing_followed(now + BEFORE_PROGRAM), Some((Reason::Completed, 0)));
+        assert!(!life.start(exit(7, 1.0, 0).init, Level::Container), "too late");
+        assert_eq!(before_program().nothing_follows(), Some((Reason::Completed, 0)));
+        let mut unit = Life::default();
+        assert_eq!(unit.end(outside(5, 0), Level::Unit, now), Some((Reason::Completed, 0)), "no container");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use self::{
-    ends::{EndRow, Ends, Exit, Init, Life, OomKill},
+    ends::{EndRow, Ends, Exit, Init, Life, OomKill, Reason},
     published::{CgroupRow, WorkloadRow},
     workloads::{Contribution, WorkloadKey, Workloads},
 };
@@ -283,13 +283,24 @@ impl Store {
         entry.life.start(init, entry.identity.of_path.level);
     }
 
-    /// The init process of a container has ended: counted at once.
-    pub fn exited(&mut self, key: Key, exit: Exit) {
+    /// The init process of a container has ended: counted at once, unless it may have been the runtime's own.
+    pub fn exited(&mut self, key: Key, exit: Exit, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        let code = exit.status.code();
-        let Some(reason) = entry.life.end(exit) else { return };
-        entry.contribution.terminations.push((reason, code));
-        self.count(key);
+        let ended = entry.life.end(exit, entry.identity.of_path.level, now);
+        self.terminated(key, ended);
+    }
+
+    /// The last process of a cgroup has ended.
+    pub fn emptied(&mut self, key: Key) {
+        let ended = self.entries.get_mut(&key).and_then(|entry| entry.life.nothing_follows());
+        self.terminated(key, ended);
+    }
+
+    fn terminated(&mut self, key: Key, ended: Option<(Reason, u8)>) {
+        if let (Some(ended), Some(entry)) = (ended, self.entries.get_mut(&key)) {
+            entry.contribution.terminations.push(ended);
+            self.count(key);
+        }
     }
 
     /// The OOM killer has chosen a victim in a container.
@@ -356,6 +367,7 @@ impl Store {
             .collect();
         self.leaving = self.leaving.saturating_sub(settled.len());
         for key in &settled {
+            self.emptied(*key);
             self.count(*key);
             let Some(entry) = self.entries.remove(key) else { continue };
             if self.leaving_by_path.get(&entry.identity.path) == Some(key) {
@@ -372,7 +384,7 @@ impl Store {
                     }
                 };
                 self.workloads.ended(&workload);
-                let Life { init, exit, last_oom_kill, oom_kills } = entry.life;
+                let Life { init, exit, last_oom_kill, oom_kills, .. } = entry.life;
                 self.ends.push(EndRow {
                     identity: entry.identity,
                     created_unix: entry.created_unix,
@@ -390,9 +402,11 @@ impl Store {
     }
 
     /// Brings the workloads' counters up to date.
-    pub fn count_workloads(&mut self) {
+    pub fn count_workloads(&mut self, now: Instant) {
         let keys: Vec<Key> = self.entries.keys().copied().collect();
         for key in keys {
+            let ended = self.entries.get_mut(&key).and_then(|entry| entry.life.nothing_followed(now));
+            self.terminated(key, ended);
             self.count(key);
         }
         self.rows = self.workloads.rows();

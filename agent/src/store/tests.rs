@@ -40,7 +40,7 @@ fn names(workload: &str) -> Arc<Names> {
 }
 
 fn workload(store: &mut Store, name: &str) -> WorkloadRow {
-    store.count_workloads();
+    store.count_workloads(Instant::now());
     let published = store.publish(AgentRow::default(), Instant::now());
     published.workloads.iter().find(|row| &*row.workload == name).cloned().unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! What happens when the kernel half's maps and its ring are full: it is counted, and ends come first.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use snug_ebpf::abi::{
     events::{RING_BYTES, RING_BYTES_FOR_ALL},
@@ -8,6 +8,7 @@ use snug_ebpf::abi::{
 };
 use snug_tests::{
     cgroup::Cgroup,
+    wait::until,
     worker::{Job, Worker},
 };
 
@@ -74,7 +75,10 @@ fn a_ring_that_is_nearly_full_still_takes_ends() {
     let after = workload_of(&published, parent.path());
     assert_eq!(after.containers_started - before.containers_started, pairs, "all are counted all the same");
     assert_eq!(after.containers_ended - before.containers_ended, pairs);
-    // Its start found no room, its end did.
-    let exits = terminations(&workload_of(&published, ending.path()));
+    // Its start found no room, its end did; that nothing was left in the cgroup did not.
+    let exits = until("the end is counted", Duration::from_secs(10), || {
+        let exits = terminations(&workload_of(&driver.round(), ending.path()));
+        (!exits.is_empty()).then_some(exits)
+    });
     assert_eq!(exits.iter().map(|(_, code, count)| (*code, *count)).collect::<Vec<_>>(), [(Some(5), 1)]);
 }

@@ -18,6 +18,7 @@ mod pressure;
 mod processes;
 mod proving;
 mod restart;
+mod runc;
 mod scale;
 mod short_lived;
 mod sources;

@@ -23,7 +23,13 @@ fn id(digit: char) -> String {
     std::iter::repeat_n(digit, 64).collect()
 }
 
-fn pod(name: &str, uid: &str, owner: Option<(&str, &str)>, annotations: &Value, container: &str) -> Value {
+pub(crate) fn pod(
+    name: &str,
+    uid: &str,
+    owner: Option<(&str, &str)>,
+    annotations: &Value,
+    container: &str,
+) -> Value {
     let owners: Vec<Value> = owner
         .iter()
         .map(|(kind, name)| {
@@ -43,7 +49,7 @@ fn pod(name: &str, uid: &str, owner: Option<(&str, &str)>, annotations: &Value, 
     })
 }
 
-fn write(file: &Path, pods: &[Value]) {
+pub(crate) fn write(file: &Path, pods: &[Value]) {
     let list = json!({"apiVersion": "v1", "kind": "PodList", "items": pods}).to_string();
     let beside = file.with_extension("new");
     fs::write(&beside, list).unwrap();

@@ -16,15 +16,13 @@ use snug_agent::{
 use snug_tests::{
     cannot_run,
     cgroup::{Cgroup, Host},
+    runc::ROOT_FILE_SYSTEM,
     worker::{Job, SocketJob, Worker},
 };
 
 use crate::driver::{Driver, host, values_of};
 
 const MIB: u64 = 1 << 20;
-
-/// Where busybox is, whose `ip` every machine of the tests has.
-const ROOT_FILE_SYSTEM: &str = "SNUG_TEST_ROOTFS";
 
 /// Longer than any test here.
 const PATIENT_MS: u64 = 60_000;
@@ -50,6 +48,7 @@ impl Container {
 
     /// Sets up interfaces of its namespace.
     fn ip(&mut self, arguments: &str) {
+        // Its `ip` is on every machine of the tests.
         let busybox = env::var(ROOT_FILE_SYSTEM).unwrap() + "/bin/busybox";
         let script = format!("{busybox} ip {arguments}");
         assert_eq!(self.init.run(&Job::Shell { script: script.clone() }), Some(0), "{script}");

@@ -1,0 +1,171 @@
+//! Containers of a real runtime: which process is init, how it ends, and that it is started again.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::json;
+use snug_agent::store::{
+    ends::{EndRow, ExitStatus, Reason},
+    published::Published,
+};
+use snug_tests::{
+    cgroup::{Cgroup, Host},
+    required,
+    runc::{PidNamespace, Runc},
+    wait::until,
+};
+
+use crate::{
+    driver::{Driver, Running, host},
+    names::{pod, write},
+};
+
+const MIB: u64 = 1 << 20;
+const UID: &str = "4d1e7c0f-5a2b-4c3d-8e9f-0123456789ab";
+
+/// Waits for a line and ends.
+const UNTIL_TOLD: [&str; 3] = ["sh", "-c", "read -r line; exit 5"];
+
+fn runc(host: &Host, name: &str) -> Option<(Cgroup, Runc)> {
+    let top = Cgroup::new(host, name);
+    let runc = required(Runc::find(&top))?;
+    Some((top, runc))
+}
+
+fn id(number: u32) -> String {
+    format!("{number:064x}")
+}
+
+fn pod_cgroup() -> String {
+    format!("kubepods/burstable/pod{UID}")
+}
+
+fn now_unix() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+fn ends(published: &Published, path: &str) -> Vec<Arc<EndRow>> {
+    published.ends.iter().filter(|end| &*end.identity.path == path).cloned().collect()
+}
+
+#[test]
+fn the_init_process_is_told_from_what_is_run_in_the_container_whatever_its_pid_namespace() {
+    let Some(host) = host() else { return };
+    let Some((_top, runc)) = runc(&host, "runc-init") else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let sandbox = runc.start(&pod_cgroup(), &id(1), PidNamespace::Own, &["sleep", "1000"]);
+    for (number, namespace) in
+        [(2, PidNamespace::Own), (3, PidNamespace::Host), (4, PidNamespace::Of(sandbox.pid))]
+    {
+        let before = now_unix();
+        let mut container = runc.start(&pod_cgroup(), &id(number), namespace, &UNTIL_TOLD);
+        let running = now_unix();
+        assert_eq!(container.exec(&["sh", "-c", "exit 9"]).code(), Some(9));
+        container.exec_detached(&["sleep", "1000"]);
+        let init = driver.round().cgroups.iter().find(|row| *row.identity.path == container.path).cloned();
+        assert!(init.is_some() && ends(&driver.round(), &container.path).is_empty(), "{namespace:?}");
+        let told = now_unix();
+        container.feed("now\n");
+        assert_eq!(container.wait(), Some(5), "{namespace:?}");
+        let after = now_unix();
+
+        let end = until("its end is recorded", Duration::from_secs(10), || {
+            ends(&driver.round(), &container.path).first().cloned()
+        });
+        let (exit, reason) = end.exit.clone().unwrap();
+        assert_eq!((exit.status, reason), (ExitStatus::Code(5), Reason::Error), "{namespace:?}");
+        assert_eq!((exit.init.pid, &*exit.init.comm), (container.pid, "sh"), "{namespace:?}");
+        // The clocks of processes and of the wall differ by a little.
+        let slack = 0.05;
+        let started = exit.init.started_unix;
+        assert!(before - slack < started && started < running + slack, "{before} {started} {running}");
+        assert!(told - slack < exit.ended_unix && exit.ended_unix < after + slack, "{told} {exit:?} {after}");
+    }
+    assert!(ends(&driver.round(), &sandbox.path).is_empty(), "the sandbox goes on");
+}
+
+#[test]
+fn a_signal_is_told_from_an_exit_code() {
+    let Some(host) = host() else { return };
+    let Some((_top, runc)) = runc(&host, "runc-signal") else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let mut container = runc.start(&pod_cgroup(), &id(1), PidNamespace::Own, &["sleep", "1000"]);
+    driver.round();
+    let pid = rustix::process::Pid::from_raw(container.pid.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(container.wait(), Some(128 + 9), "as runc tells it");
+    let end = until("its end is recorded", Duration::from_secs(10), || {
+        ends(&driver.round(), &container.path).first().cloned()
+    });
+    let (exit, reason) = end.exit.clone().unwrap();
+    assert_eq!((exit.status, reason), (ExitStatus::Signal(9), Reason::Error));
+}
+
+#[test]
+fn restarts_are_seen_without_anyone_telling() {
+    let Some(host) = host() else { return };
+    let Some((_top, runc)) = runc(&host, "runc-restarts") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pods.json");
+    let named = |number| {
+        write(&file, &[pod("ledger-0", UID, Some(("StatefulSet", "ledger")), &json!({}), &id(number))]);
+    };
+    named(1);
+    let Some(mut driver) = Driver::kernel(&["--pods-file", file.to_str().unwrap()]) else { return };
+    for number in 1..=3_u32 {
+        named(number);
+        let mut container = runc.start(&pod_cgroup(), &id(number), PidNamespace::Own, &UNTIL_TOLD);
+        driver.round();
+        driver.round();
+        container.feed("now\n");
+        assert_eq!(container.wait(), Some(5));
+        let workload = until("the end is counted", Duration::from_secs(10), || {
+            let published = driver.round();
+            let mut rows = published.workloads.iter();
+            let row = rows.find(|row| &*row.workload == "ledger").cloned()?;
+            (row.containers_ended == u64::from(number)).then_some(row)
+        });
+        assert_eq!(workload.restarts, u64::from(number) - 1);
+        assert_eq!(
+            workload.terminations.iter().collect::<Vec<_>>(),
+            [(Reason::Error, Some(5), u64::from(number))]
+        );
+    }
+}
+
+#[test]
+fn a_container_of_fifty_milliseconds_has_all_in_its_final_record() {
+    let Some(host) = host() else { return };
+    let Some((_top, runc)) = runc(&host, "runc-brief") else { return };
+    let Some(running) = Running::start(&["--source", "kernel"]) else { return };
+    let worker = Runc::worker();
+    let args: Vec<&str> = worker.iter().map(String::as_str).collect();
+    let began = Instant::now();
+    let mut container = runc.start(&pod_cgroup(), &id(1), PidNamespace::Own, &args);
+    container.feed("spin 20 1\ntouch 5242880\ndatagrams 5 100 0\ndatagrams 5 100 1\npulse 1 0 50\nexit 7\n");
+    assert_eq!(container.wait(), Some(7));
+    let lived = began.elapsed();
+    let end = until("its end is recorded", Duration::from_secs(10), || {
+        ends(&running.published(), &container.path).first().cloned()
+    });
+    let values = &end.values;
+    let network = values.network.unwrap();
+    println!("{lived:?}: {:?} {:?} {network:?}", values.cpu, values.memory);
+    let cpu = Duration::from_nanos(values.cpu.unwrap().usage_ns);
+    // What runc does in the container's cgroup before the program is the container's, too.
+    assert!(cpu >= Duration::from_millis(20) && cpu <= 2 * lived, "{cpu:?} in {lived:?}");
+    assert!(values.memory.unwrap().peak_bytes.unwrap() >= 5 * MIB);
+    for (traffic, headers) in [(network.ipv4, 20 + 8), (network.ipv6, 40 + 8)] {
+        assert_eq!((traffic.receive_packets, traffic.transmit_packets), (5, 5), "{network:?}");
+        assert_eq!(
+            (traffic.receive_bytes, traffic.transmit_bytes),
+            (5 * (100 + headers), 5 * (100 + headers))
+        );
+    }
+    let (exit, reason) = end.exit.clone().unwrap();
+    assert_eq!((exit.status, reason), (ExitStatus::Code(7), Reason::Error));
+    let lifetime = exit.ended_unix - exit.init.started_unix;
+    assert!(lifetime >= 0.05 && lifetime <= lived.as_secs_f64() + 0.05, "{lifetime} s in {lived:?}");
+}
