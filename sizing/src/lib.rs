@@ -1,4 +1,19 @@
 //! Sizing: evidence in, recommendation out. Pure: no I/O, no async.
+//!
+//! [`evidence`] is what is known of a container, and merges; [`engine`] makes recommendations of it; [`baselines`] is what other
+//! tools would say; [`backtest`] replays them all on recorded use and counts what would have gone wrong.
 #![forbid(unsafe_code)]
 
 pub mod quantity;
+
+pub mod evidence;
+pub mod histogram;
+pub mod ladder;
+pub mod skew;
+pub mod workload;
+
+pub mod engine;
+
+pub mod baselines;
+
+pub mod backtest;

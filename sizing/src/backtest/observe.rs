@@ -1,0 +1,123 @@
+//! Evidence from a recording, as an agent would have gathered it.
+
+use super::trace::{Group, Series};
+use crate::{
+    evidence::{Evidence, Hour, Peak, START_UP},
+    workload::{Container, Kind, Workload},
+};
+
+/// A container whose first sample comes later than this after the beginning of the recording, in minutes, has started then.
+const KNOWN_START: usize = 5;
+/// Seconds in a minute, and milliseconds of a window.
+const MINUTE: u64 = 60;
+const WINDOW_MILLIS: u64 = 60_000;
+const KIB: f64 = 1024.0;
+
+/// Gathers evidence minute by minute.
+#[derive(Debug)]
+pub struct Observer {
+    evidence: Evidence,
+    until: usize,
+    /// Minute until which each container is in start-up.
+    started: Vec<usize>,
+}
+
+impl Observer {
+    /// Nothing seen yet of a workload.
+    pub fn new(group: &Group) -> Self {
+        let workload = Workload {
+            namespace: group.key.namespace.clone(),
+            name: group.key.owner.clone(),
+            kind: Kind::Service,
+            replicas: group.rows.len() as u64,
+        };
+        let container = Container { name: group.key.container.clone(), ..Container::default() };
+        let start_up = (START_UP / MINUTE) as usize;
+        let started = group.rows.iter().map(|row| {
+            let first = row.cpu.start().into_iter().chain(row.memory.start()).min();
+            first.filter(|first| *first > KNOWN_START).map_or(0, |first| first + start_up)
+        });
+        Self {
+            evidence: Evidence::new(workload, container, WINDOW_MILLIS),
+            until: 0,
+            started: started.collect(),
+        }
+    }
+
+    /// What was seen before a minute, which never is an earlier one than the time before. `memory` is what there was to be seen of it, KiB.
+    pub fn advance(&mut self, group: &Group, memory: &[Series], now: usize) -> &mut Evidence {
+        for ((row, memory), started) in group.rows.iter().zip(memory).zip(&self.started) {
+            // Row by row and then hour by hour, so that there is one look-up per hour.
+            let mut from = self.until;
+            while from < now {
+                let to = now.min((from / 60 + 1) * 60);
+                observe(&mut self.evidence, row, memory, *started, from, to);
+                from = to;
+            }
+        }
+        self.until = self.until.max(now);
+        &mut self.evidence
+    }
+}
+
+/// Minutes `from..to` of one container, all in one hour.
+fn observe(
+    evidence: &mut Evidence,
+    row: &super::trace::Row,
+    memory: &Series,
+    started: usize,
+    from: usize,
+    to: usize,
+) {
+    let seen =
+        (from..to).filter(|minute| row.cpu.at(*minute).is_some() || memory.at(*minute).is_some()).count();
+    if seen == 0 {
+        return;
+    }
+    let record = evidence.hour(Hour::of(from as u64 * MINUTE));
+    record.observed += seen as u64 * MINUTE;
+    for (minute, millicores) in row.cpu.range(from, to) {
+        let windows = if minute < started { &mut record.cpu_start } else { &mut record.cpu };
+        windows.record(millicores / 1000.0, 1);
+    }
+    for (minute, kib) in memory.range(from, to) {
+        let highest = if minute < started { &mut record.start_peak } else { &mut record.peak };
+        // `as` saturates, and takes NaN for 0.
+        let bytes = (kib * KIB) as u64;
+        if highest.as_ref().is_none_or(|peak| peak.bytes < bytes) {
+            *highest = Some(Peak { bytes, at: minute as u64 * MINUTE, pod: row.pod.clone() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backtest::trace::{Row, Trace};
+
+    #[test]
+    fn start_up_is_apart_where_the_start_was_seen() {
+        let minutes = |from: usize, value: f64| {
+            Series::new(&(0..180).map(|at| if at < from { f64::NAN } else { value }).collect::<Vec<_>>())
+        };
+        let row = |pod: &str, from| Row {
+            pod: pod.to_owned(),
+            cpu: minutes(from, 100.0),
+            memory: minutes(from, 1024.0),
+            ..Row::default()
+        };
+        let trace = Trace::new(180, [row("web-0", 0), row("web-1", 90)]);
+        let group = &trace.groups[0];
+        let memory: Vec<Series> = group.rows.iter().map(|row| row.memory.clone()).collect();
+        let mut observer = Observer::new(group);
+        observer.advance(group, &memory, 100);
+        let evidence = observer.advance(group, &memory, 180);
+        assert_eq!(evidence.hours.values().map(|hour| hour.observed).collect::<Vec<_>>(), [3600, 5400, 7200]);
+        let start: Vec<u64> = evidence.hours.values().map(|hour| hour.cpu_start.count()).collect();
+        assert_eq!(start, [0, 30, 30]);
+        assert_eq!(
+            evidence.hours[&Hour(2)].start_peak.as_ref().map(|peak| (peak.bytes, peak.at)),
+            Some((1 << 20, 7200))
+        );
+    }
+}

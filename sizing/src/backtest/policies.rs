@@ -1,0 +1,343 @@
+//! The policies that are compared.
+
+use std::fmt;
+
+use super::{
+    observe::Observer,
+    policy::{Policy, Values, View},
+    trace::Group,
+};
+use crate::{
+    baselines::{autopilot, krr, vpa},
+    engine::{self, Risk, memory::Rule},
+    workload::Resources,
+};
+
+const KIB: f64 = 1024.0;
+const MIB: f64 = 1024.0 * KIB;
+const DAY: usize = 1440;
+
+/// Which policy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Choice {
+    /// The engine, at a risk.
+    Snug(Risk, Rule),
+    /// KRR `simple`, with its floors or without.
+    Krr {
+        /// Whether its least values are kept.
+        floors: bool,
+        /// `--use-oomkill-data`.
+        kills: bool,
+    },
+    /// KRR `simple_limit`.
+    KrrLimit,
+    /// VPA's target as the rules of the reference scorer have it: no cut-off to whole amounts, days of peaks counted back from the
+    /// decision.
+    Vpa {
+        /// Whether its least values are kept.
+        floors: bool,
+    },
+    /// VPA's recommender itself, fed minute by minute.
+    VpaRecommender(VpaBound),
+    /// Autopilot's moving window.
+    Autopilot,
+    /// Knows what comes.
+    Oracle,
+}
+
+/// One policy, with all that it says times a factor: the sweep of a policy's margin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Run {
+    /// Which.
+    pub choice: Choice,
+    /// Factor.
+    pub factor: f64,
+}
+
+impl From<Choice> for Run {
+    fn from(choice: Choice) -> Self {
+        Self { choice, factor: 1.0 }
+    }
+}
+
+/// Which of VPA's three values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VpaBound {
+    /// `target`, what pods get.
+    Target,
+    /// `lowerBound`: Goldilocks' burstable requests.
+    Lower,
+    /// `upperBound`: Goldilocks' burstable limits.
+    Upper,
+}
+
+impl Choice {
+    /// All but the engine, with their names.
+    pub const BASELINES: [(&'static str, Self); 11] = [
+        ("krr-simple", Self::Krr { floors: true, kills: false }),
+        ("krr-simple-nofloor", Self::Krr { floors: false, kills: false }),
+        ("krr-simple-oomkills", Self::Krr { floors: true, kills: true }),
+        ("krr-simple-limit", Self::KrrLimit),
+        ("vpa", Self::Vpa { floors: true }),
+        ("vpa-nofloor", Self::Vpa { floors: false }),
+        ("vpa-recommender", Self::VpaRecommender(VpaBound::Target)),
+        ("goldilocks-request", Self::VpaRecommender(VpaBound::Lower)),
+        ("goldilocks-limit", Self::VpaRecommender(VpaBound::Upper)),
+        ("autopilot-window", Self::Autopilot),
+        ("oracle", Self::Oracle),
+    ];
+
+    /// A policy for one workload.
+    pub fn policy(self, group: &Group) -> Box<dyn Policy + '_> {
+        match self {
+            Self::Snug(risk, rule) => {
+                let policy = engine::Policy { rule, ..engine::Policy::new(risk) };
+                Box::new(Snug { group, observer: Observer::new(group), policy, set: None })
+            }
+            Self::Krr { floors, kills } => Box::new(Krr { floors, kills }),
+            Self::KrrLimit => Box::new(KrrLimit),
+            Self::Vpa { floors } => Box::new(Vpa { floors }),
+            Self::VpaRecommender(bound) => Box::new(VpaRecommender {
+                bound,
+                aggregate: vpa::Aggregate::default(),
+                memory: vec![vpa::ContainerMemory::default(); group.rows.len()],
+                until: 0,
+                kills: 0,
+            }),
+            Self::Autopilot => Box::new(Autopilot { window: autopilot::Window::default(), until: 0 }),
+            Self::Oracle => Box::new(Oracle),
+        }
+    }
+}
+
+/// The engine.
+struct Snug<'g> {
+    group: &'g Group,
+    observer: Observer,
+    policy: engine::Policy,
+    set: Option<Resources>,
+}
+
+impl fmt::Debug for Snug<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snug").field("group", &self.group.key).finish_non_exhaustive()
+    }
+}
+
+impl Policy for Snug<'_> {
+    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+        let evidence = self.observer.advance(self.group, view.memory, view.now);
+        let told: usize = evidence.hours.values().map(|hour| hour.kills.len()).sum();
+        for kill in view.kills.iter().skip(told) {
+            let at = kill.at as u64 * 60;
+            let pod = view.rows.get(kill.row).map(|row| row.pod.clone()).unwrap_or_default();
+            let limit = (kill.limit * KIB) as u64;
+            evidence.hour(crate::evidence::Hour::of(at)).kills.push(crate::evidence::OomKill {
+                at,
+                limit,
+                pod,
+            });
+        }
+        let said = engine::recommend(evidence, &self.policy, view.pool, self.set).ok()?;
+        self.set = Some(said.values);
+        let Resources { cpu_request, memory_limit, .. } = said.values;
+        Some(Values { cpu: cpu_request? as f64, memory: memory_limit? as f64 / KIB })
+    }
+}
+
+/// KRR `simple`.
+struct Krr {
+    floors: bool,
+    kills: bool,
+}
+
+/// Samples of CPU by pod, each ascending.
+fn by_pod(view: &View<'_>) -> Vec<Vec<f64>> {
+    let mut pods = vec![Vec::new(); view.rows.len()];
+    for sample in view.past_cpu() {
+        if let Some(pod) = pods.get_mut(sample.row as usize) {
+            pod.push(sample.value);
+        }
+    }
+    pods
+}
+
+impl Policy for Krr {
+    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+        let floor = |value: f64| if self.floors { value } else { 0.0 };
+        let failed = view.kills.iter().map(|kill| kill.limit * KIB).reduce(f64::max).filter(|_| self.kills);
+        let cpu = krr::cpu_request(&by_pod(view), floor(krr::CPU_FLOOR))?;
+        let memory = krr::memory(view.highest()? * KIB, failed, floor(krr::MEMORY_FLOOR)) / KIB;
+        Some(Values { cpu, memory })
+    }
+}
+
+/// KRR `simple_limit`; of CPU its request.
+struct KrrLimit;
+
+impl Policy for KrrLimit {
+    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+        let all: Vec<f64> = view.past_cpu().map(|sample| sample.value).collect();
+        let (cpu, _) = krr::cpu_request_and_limit(&all, krr::CPU_FLOOR)?;
+        Some(Values { cpu, memory: krr::memory(view.highest()? * KIB, None, krr::MEMORY_FLOOR) / KIB })
+    }
+}
+
+/// VPA's target by the reference scorer's rules.
+struct Vpa {
+    floors: bool,
+}
+
+/// Target percentile, as a share, and what is put on top.
+const VPA_SHARE: f64 = 0.9;
+const VPA_MARGIN: f64 = 1.15;
+const VPA_RATIO: f64 = 1.05;
+/// First buckets: millicores and KiB.
+const VPA_FIRST_CPU: f64 = 10.0;
+const VPA_FIRST_MEMORY: f64 = 1e7 / KIB;
+/// Floors: millicores and KiB.
+const VPA_LEAST_CPU: f64 = 25.0;
+const VPA_LEAST_MEMORY: f64 = 250.0 * KIB;
+
+/// The end of the bucket that a value lies in.
+fn bucket_end(value: f64, first: f64) -> f64 {
+    let growth = VPA_RATIO - 1.0;
+    let bucket =
+        if value < first { 0.0 } else { ((value * growth / first + 1.0).ln() / VPA_RATIO.ln()).floor() };
+    first * (VPA_RATIO.powf(bucket + 1.0) - 1.0) / growth
+}
+
+/// The value at which a share of the weight is reached, of values in ascending order.
+fn weighted(values: impl Iterator<Item = (f64, f64)> + Clone, share: f64) -> Option<f64> {
+    let total: f64 = values.clone().map(|(_, weight)| weight).sum();
+    let mut sum = 0.0;
+    let mut last = None;
+    for (value, weight) in values {
+        sum += weight;
+        last = Some(value);
+        if sum >= share * total {
+            break;
+        }
+    }
+    last
+}
+
+/// Weight of what is so many minutes old: half after a day.
+fn fade(age: usize) -> f64 {
+    0.5_f64.powf(age as f64 / DAY as f64)
+}
+
+impl Policy for Vpa {
+    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+        let now = view.now;
+        let faded: Vec<f64> = (0..=now).map(fade).collect();
+        let weight = |at: u32| faded.get(now - at as usize).copied().unwrap_or(0.0);
+        let cpu = weighted(view.past_cpu().map(|sample| (sample.value, weight(sample.at))), VPA_SHARE)?;
+        let mut peaks = Vec::new();
+        let mut end = now;
+        while end > 0 {
+            let from = end.saturating_sub(DAY);
+            let highest = view.memory.iter().filter_map(|series| series.highest(from, end));
+            peaks.extend(highest.map(|peak| (peak, fade(now - end))));
+            end = from;
+        }
+        for kill in view.kills {
+            let needed = (kill.limit + 100.0 * KIB).max(kill.limit * 1.2);
+            peaks.push((needed, fade(now.saturating_sub(kill.at))));
+        }
+        peaks.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let memory = weighted(peaks.iter().copied(), VPA_SHARE)?;
+        let floor = |value: f64| if self.floors { value } else { 0.0 };
+        Some(Values {
+            cpu: (bucket_end(cpu, VPA_FIRST_CPU) * VPA_MARGIN).max(floor(VPA_LEAST_CPU)),
+            memory: (bucket_end(memory, VPA_FIRST_MEMORY) * VPA_MARGIN).max(floor(VPA_LEAST_MEMORY)),
+        })
+    }
+}
+
+/// VPA's recommender.
+struct VpaRecommender {
+    bound: VpaBound,
+    aggregate: vpa::Aggregate,
+    memory: Vec<vpa::ContainerMemory>,
+    until: usize,
+    kills: usize,
+}
+
+impl Policy for VpaRecommender {
+    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+        let seconds = |minute: usize| minute as f64 * 60.0;
+        for minute in self.until..view.now {
+            let at = seconds(minute);
+            for ((row, series), container) in view.rows.iter().zip(view.memory).zip(&mut self.memory) {
+                if let Some(millicores) = row.cpu.at(minute) {
+                    self.aggregate.add_cpu(millicores / 1000.0, at);
+                }
+                if let Some(kib) = series.at(minute) {
+                    container.add(kib * KIB, at, &mut self.aggregate);
+                }
+            }
+        }
+        self.until = view.now;
+        for kill in view.kills.iter().skip(self.kills) {
+            if let Some(container) = self.memory.get_mut(kill.row) {
+                // VPA drops what is too old, too.
+                container.oom(kill.limit * KIB, seconds(kill.at), &mut self.aggregate).unwrap_or_default();
+            }
+        }
+        self.kills = view.kills.len();
+        let estimates = vpa::estimate(&self.aggregate, vpa::podwide_minimum(1));
+        let amounts = match self.bound {
+            VpaBound::Target => estimates.target,
+            VpaBound::Lower => estimates.lower,
+            VpaBound::Upper => estimates.upper,
+        };
+        Some(Values { cpu: amounts.cpu as f64, memory: amounts.memory as f64 / KIB })
+    }
+}
+
+/// Autopilot's moving window.
+struct Autopilot {
+    window: autopilot::Window,
+    until: usize,
+}
+
+impl Policy for Autopilot {
+    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+        while self.until + 5 <= view.now {
+            let (from, to) = (self.until, self.until + 5);
+            let cpu = view
+                .rows
+                .iter()
+                .flat_map(|row| row.cpu.range(from, to))
+                .map(|(_, millicores)| millicores / 1000.0);
+            let peak = view.memory.iter().filter_map(|series| series.highest(from, to)).reduce(f64::max);
+            self.window.add(cpu, peak);
+            self.until = to;
+        }
+        let (cpu, memory) = self.window.recommend()?;
+        Some(Values { cpu: cpu * 1000.0, memory })
+    }
+}
+
+/// Knows the horizon: memory is its maximum; CPU is exceeded for two percent of it, as the engine wants to be at its default.
+struct Oracle;
+
+const ORACLE_SHARE: f64 = 0.98;
+
+impl Policy for Oracle {
+    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+        let (from, to) = (view.now, view.now + super::HORIZON);
+        let next: Vec<f64> = view
+            .cpu
+            .iter()
+            .filter(|sample| (from..to).contains(&(sample.at as usize)))
+            .map(|sample| sample.value)
+            .collect();
+        let memory = view.rows.iter().filter_map(|row| row.memory.highest(from, to)).reduce(f64::max);
+        Some(Values {
+            cpu: krr::percentile(&next, ORACLE_SHARE).unwrap_or(0.0).ceil(),
+            memory: (memory.unwrap_or(0.0) * KIB / MIB).ceil() * KIB,
+        })
+    }
+}

@@ -1,0 +1,223 @@
+//! Recorded use of containers, a sample a minute.
+
+use std::collections::BTreeMap;
+
+/// Samples of one container, from its first to its last; NaN is a minute without one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    first: usize,
+    values: Vec<f64>,
+}
+
+impl Series {
+    /// Of one value a minute; NaN is none.
+    pub fn new(minutes: &[f64]) -> Self {
+        let seen = |value: &f64| !value.is_nan();
+        let Some(first) = minutes.iter().position(seen) else { return Self::default() };
+        let last = minutes.iter().rposition(seen).unwrap_or(first);
+        Self { first, values: minutes.get(first..=last).unwrap_or_default().to_vec() }
+    }
+
+    /// Minute of the first sample; `None` without any.
+    pub fn start(&self) -> Option<usize> {
+        (!self.values.is_empty()).then_some(self.first)
+    }
+
+    /// The sample of a minute.
+    pub fn at(&self, minute: usize) -> Option<f64> {
+        self.values.get(minute.checked_sub(self.first)?).copied().filter(|value| !value.is_nan())
+    }
+
+    /// Samples of the minutes `from..to` with their minutes.
+    pub fn range(&self, from: usize, to: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
+        let begin = from.saturating_sub(self.first).min(self.values.len());
+        let end = to.saturating_sub(self.first).clamp(begin, self.values.len());
+        let values = self.values.get(begin..end).unwrap_or_default();
+        let first = self.first + begin;
+        values
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| !value.is_nan())
+            .map(move |(at, value)| (first + at, *value))
+    }
+
+    /// The highest sample of the minutes `from..to`.
+    pub fn highest(&self, from: usize, to: usize) -> Option<f64> {
+        self.range(from, to).map(|(_, value)| value).reduce(f64::max)
+    }
+
+    /// Cuts the samples of the minutes `from..to` off at a value.
+    pub fn cap(&mut self, from: usize, to: usize, most: f64) {
+        for minute in from.max(self.first)..to.min(self.first + self.values.len()) {
+            if let Some(value) = self.values.get_mut(minute - self.first).filter(|value| **value > most) {
+                *value = most;
+            }
+        }
+    }
+}
+
+/// One container's record.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Row {
+    /// Namespace.
+    pub namespace: String,
+    /// Pod.
+    pub pod: String,
+    /// Container.
+    pub container: String,
+    /// Millicores.
+    pub cpu: Series,
+    /// KiB.
+    pub memory: Series,
+}
+
+/// Whose pods are pooled.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Namespace.
+    pub namespace: String,
+    /// Owner of the pods.
+    pub owner: String,
+    /// Container.
+    pub container: String,
+}
+
+/// A workload's containers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Which.
+    pub key: Key,
+    /// Their records.
+    pub rows: Vec<Row>,
+}
+
+/// A recording.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trace {
+    /// Minutes.
+    pub minutes: usize,
+    /// Workloads in order of their keys.
+    pub groups: Vec<Group>,
+}
+
+impl Trace {
+    /// Pools records by workload.
+    pub fn new(minutes: usize, rows: impl IntoIterator<Item = Row>) -> Self {
+        let mut groups = BTreeMap::<Key, Vec<Row>>::new();
+        for row in rows {
+            let key = Key {
+                namespace: row.namespace.clone(),
+                owner: owner(&row.pod),
+                container: row.container.clone(),
+            };
+            groups.entry(key).or_default().push(row);
+        }
+        Self { minutes, groups: groups.into_iter().map(|(key, rows)| Group { key, rows }).collect() }
+    }
+}
+
+/// Whether a text is lower-case hexadecimal.
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// Lengths of the parts of a UUID.
+const UUID: [usize; 5] = [8, 4, 4, 4, 12];
+const UUID_LENGTH: usize = 36;
+
+fn is_uuid(text: &str) -> bool {
+    let mut parts = text.split('-');
+    UUID.iter().all(|length| parts.next().is_some_and(|part| part.len() == *length && is_hex(part)))
+        && parts.next().is_none()
+}
+
+/// The pod's name with every UUID in it replaced by `*`.
+fn without_uuids(pod: &str) -> String {
+    let mut text = String::with_capacity(pod.len());
+    let mut rest = pod;
+    while let Some(next) = rest.chars().next() {
+        if let Some(after) =
+            rest.get(..UUID_LENGTH).filter(|text| is_uuid(text)).and_then(|_| rest.get(UUID_LENGTH..))
+        {
+            text.push('*');
+            rest = after;
+        } else {
+            text.push(next);
+            rest = rest.get(next.len_utf8()..).unwrap_or_default();
+        }
+    }
+    text
+}
+
+/// What owns a pod, by its name: without `-<8..10 hex>-<5 alphanumeric>` (ReplicaSet), else without `-<5 alphanumeric>`
+/// (DaemonSet), else without `-<digits>` (StatefulSet), after every UUID in it has been replaced by `*`.
+pub fn owner(pod: &str) -> String {
+    let pod = without_uuids(pod);
+    let random = |text: &str| {
+        text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
+    };
+    let Some((name, last)) = pod.rsplit_once('-') else { return pod };
+    let hash = name.rsplit_once('-').filter(|(_, hash)| (8..=10).contains(&hash.len()) && is_hex(hash));
+    match hash {
+        Some((owner, _)) if random(last) => owner.to_owned(),
+        _ if random(last) || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())) => {
+            name.to_owned()
+        }
+        _ => pod,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn owners() {
+        for (pod, wanted) in [
+            ("web-7bf6fb4c8c-d8jgw", "web"),
+            ("my-web-7bf6fb4c-d8jgw", "my-web"),
+            ("web-7bf6fb4c8cc-d8jgw", "web-7bf6fb4c8cc"),
+            ("agent-x7q6g", "agent"),
+            ("db-12", "db"),
+            ("db-12345", "db"),
+            ("0ac2ee3c-44a1-47cd-9a6e-000000000001", "*"),
+            ("run-0ac2ee3c-44a1-47cd-9a6e-000000000001-test", "run-*-test"),
+            ("single", "single"),
+            ("web-", "web-"),
+            ("", ""),
+        ] {
+            assert_eq!(owner(pod), wanted, "{pod}");
+        }
+    }
+
+    #[test]
+    fn a_series_by_minute() {
+        let nan = f64::NAN;
+        let mut series = Series::new(&[nan, nan, 3.0, nan, 5.0, nan]);
+        assert_eq!(
+            (series.start(), series.at(1), series.at(2), series.at(3), series.at(9)),
+            (Some(2), None, Some(3.0), None, None)
+        );
+        assert_eq!(series.range(0, 4).collect::<Vec<_>>(), [(2, 3.0)]);
+        assert_eq!(series.range(3, 99).collect::<Vec<_>>(), [(4, 5.0)]);
+        series.cap(0, 9, 4.0);
+        assert_eq!((series.highest(0, 9), series.highest(5, 9)), (Some(4.0), None));
+        assert_eq!(Series::new(&[nan; 3]).start(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_range_is_what_a_filter_would_give(minutes in prop::collection::vec(prop_oneof![Just(f64::NAN), 0.0..9.0_f64], 0..20), from in 0..25_usize, to in 0..25_usize) {
+            let series = Series::new(&minutes);
+            let wanted: Vec<_> = minutes.iter().copied().enumerate().filter(|(at, value)| (from..to).contains(at) && !value.is_nan()).collect();
+            prop_assert_eq!(series.range(from, to).collect::<Vec<_>>(), wanted);
+        }
+
+        #[test]
+        fn any_name_has_an_owner(pod in "\\PC{0,60}") {
+            owner(&pod);
+        }
+    }
+}

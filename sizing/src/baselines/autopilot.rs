@@ -1,0 +1,128 @@
+//! The moving-window recommender of [Autopilot](https://dl.acm.org/doi/10.1145/3342195.3387524) (Rzadca et al., EuroSys 2020).
+//!
+//! Histograms of five minutes, of all replicas together; CPU in cores, memory in bytes. The paper leaves two things open, which are written down here:
+//! [`PEAK_SAMPLES`] and [`MARGIN`].
+
+/// Samples of five minutes in the maximum of memory, "the last N samples": two days, which is memory's half-life.
+pub const PEAK_SAMPLES: usize = 2 * 24 * 12;
+/// "10–15 %": the middle.
+pub const MARGIN: f64 = 0.125;
+/// Half-life of CPU, in samples of five minutes: 12 hours.
+const HALF_LIFE: f64 = 12.0 * 12.0;
+/// Percentile of a job that serves, as a share.
+const SERVING: f64 = 0.95;
+/// Recommendations of the last hour, of which the highest counts.
+const LAST_HOUR: usize = 12;
+/// "About 400" buckets; the paper does not say how they are spaced. Geometric ones from a tenth of a millicore, 4 % wide, reach 650 cores.
+const BUCKETS: usize = 400;
+const FIRST: f64 = 0.0001;
+const RATIO: f64 = 1.04;
+
+fn bucket(cores: f64) -> usize {
+    // `as` saturates: what is smaller is in the first.
+    (((cores / FIRST).ln() / RATIO.ln()).floor() + 1.0).clamp(0.0, BUCKETS as f64 - 1.0) as usize
+}
+
+fn upper(bucket: usize) -> f64 {
+    FIRST * RATIO.powf(bucket as f64)
+}
+
+/// The recommender of one job.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// Decayed counts by bucket.
+    cpu: Vec<f64>,
+    peaks: std::collections::VecDeque<f64>,
+    said: std::collections::VecDeque<(f64, f64)>,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            cpu: vec![0.0; BUCKETS],
+            peaks: std::collections::VecDeque::new(),
+            said: std::collections::VecDeque::new(),
+        }
+    }
+}
+
+impl Window {
+    /// Takes one sample of five minutes: CPU use of all replicas at each time in it, and the highest memory use.
+    pub fn add(&mut self, cpu: impl Iterator<Item = f64>, peak: Option<f64>) {
+        let fade = (-1.0 / HALF_LIFE).exp2();
+        for count in &mut self.cpu {
+            *count *= fade;
+        }
+        for cores in cpu.filter(|cores| cores.is_finite()) {
+            if let Some(count) = self.cpu.get_mut(bucket(cores)) {
+                *count += 1.0;
+            }
+        }
+        self.peaks.push_back(peak.filter(|peak| peak.is_finite()).unwrap_or(0.0));
+        if self.peaks.len() > PEAK_SAMPLES {
+            self.peaks.pop_front();
+        }
+        self.said.push_back((self.load_adjusted(SERVING), self.peaks.iter().copied().fold(0.0, f64::max)));
+        if self.said.len() > LAST_HOUR {
+            self.said.pop_front();
+        }
+    }
+
+    /// `S_pj`: the percentile of the work done, not of the time, since each bucket is weighted by its own load.
+    fn load_adjusted(&self, share: f64) -> f64 {
+        let load =
+            || self.cpu.iter().enumerate().map(|(bucket, count)| (upper(bucket), upper(bucket) * count));
+        let wanted = load().map(|(_, load)| load).sum::<f64>() * share;
+        let mut sum = 0.0;
+        let reached = load().find(|(_, load)| {
+            sum += load;
+            sum >= wanted && sum > 0.0
+        });
+        reached.map_or(0.0, |(upper, _)| upper)
+    }
+
+    /// CPU (`S_p95`, cores) and memory (`S_max`, bytes) with the margin: the highest of the last hour. `None` before the first sample.
+    pub fn recommend(&self) -> Option<(f64, f64)> {
+        let highest = self.said.iter().copied().reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))?;
+        Some((highest.0 * (1.0 + MARGIN), highest.1 * (1.0 + MARGIN)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_of_work_not_of_time() {
+        let mut window = Window::default();
+        // 90 windows of 0.1 cores and ten of one: half of the work is in a tenth of the time.
+        window.add(std::iter::repeat_n(0.1, 90).chain(std::iter::repeat_n(1.0, 10)), Some(100.0));
+        let (cpu, memory) = window.recommend().unwrap();
+        assert!((1.0..1.05).contains(&(cpu / (1.0 + MARGIN))), "{cpu}");
+        assert_eq!(memory, 112.5);
+    }
+
+    #[test]
+    fn peaks_are_forgotten_after_the_window_and_an_hour() {
+        let mut window = Window::default();
+        window.add(std::iter::empty(), Some(1000.0));
+        for _ in 0..PEAK_SAMPLES + LAST_HOUR - 2 {
+            window.add(std::iter::empty(), Some(10.0));
+        }
+        assert_eq!(window.recommend().unwrap().1, 1125.0);
+        window.add(std::iter::empty(), Some(10.0));
+        assert_eq!(window.recommend().unwrap().1, 11.25);
+    }
+
+    #[test]
+    fn use_of_days_ago_fades() {
+        let mut window = Window::default();
+        window.add(std::iter::repeat_n(4.0, 5), None);
+        for _ in 0..12 * 24 * 4 {
+            window.add(std::iter::repeat_n(0.5, 5), None);
+        }
+        assert!(window.recommend().unwrap().0 < 0.6);
+        assert_eq!(Window::default().recommend(), None);
+        window.add([f64::NAN, f64::INFINITY].into_iter(), Some(f64::NAN));
+    }
+}

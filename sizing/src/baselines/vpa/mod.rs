@@ -1,0 +1,24 @@
+//! The recommender of the [Vertical Pod Autoscaler](https://github.com/kubernetes/autoscaler/tree/55c37cd5/vertical-pod-autoscaler),
+//! at 55c37cd5.
+//!
+//! Amounts are whole: millicores and bytes, cut off after every step as VPA's `ResourceAmount` is. Times are seconds.
+
+mod aggregate;
+mod estimate;
+mod histogram;
+
+pub use self::{
+    aggregate::{Aggregate, ContainerMemory, OomTooOld},
+    estimate::{Amounts, Estimates, confidence, estimate, podwide_minimum},
+    histogram::{Buckets, Decaying},
+};
+
+/// Most that an amount can be: VPA's `MaxResourceAmount`.
+pub const MOST: f64 = 1e14;
+/// A day, in seconds: half-lives, the interval of memory peaks and the unit of confidence.
+pub const DAY: f64 = 86_400.0;
+
+/// A float as VPA makes amounts of it: cut off, at least 0, at most [`MOST`].
+fn amount(value: f64) -> i64 {
+    if value.is_nan() { 0 } else { value.clamp(0.0, MOST) as i64 }
+}

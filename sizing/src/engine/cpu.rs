@@ -1,0 +1,78 @@
+//! How much CPU: a request by the share of time that it is exceeded, and a limit by what it would throttle.
+//!
+//! # The request
+//!
+//! A request that is a core higher costs a core all the time, and saves work from waiting only while use is above it. The cheapest
+//! requests that together leave a given amount of work above them are therefore exceeded during the same share `λ` of the time
+//! everywhere (the critical fractile of the [newsvendor problem](https://en.wikipedia.org/wiki/Newsvendor_model)): a quantile of the windows of all
+//! replicas, no multiple of it. A margin in percent would be too much for steady containers and too little for bursty ones.
+//!
+//! How much work lies above that quantile is `λ` times the mean excess. On real containers the mean excess is about half the mean use
+//! (`docs/backtest.md`), so a share of work `ε` is kept by `λ = 2ε`.
+
+use serde::Serialize;
+
+use super::risk::Risk;
+use crate::{
+    evidence::Evidence,
+    histogram::Histogram,
+    ladder::{Ladder, Rung},
+};
+
+/// Mean excess over the request while it is exceeded, as a part of the mean use.
+const EXCESS: f64 = 0.5;
+/// Pod-days that history is taken to lack: with half a day of history the request is one that was exceeded half as often.
+const DOUBT: f64 = 0.5;
+
+/// A request with all that went into it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sized {
+    /// Cores, not rounded.
+    pub cores: f64,
+    /// Share of time in which use was above it.
+    pub exceeded: f64,
+    /// Share of the work that was above it.
+    pub work_above: f64,
+    /// Pod-days of windows.
+    pub days: f64,
+    /// Whether nothing but start-up was seen.
+    pub start_up: bool,
+}
+
+/// All windows of the evidence, after start-up; those of start-up where there is nothing else, as in short jobs.
+pub fn windows(evidence: &Evidence) -> (Histogram, bool) {
+    let sum = |pick: fn(&crate::evidence::HourRecord) -> &Histogram| {
+        evidence.hours.values().fold(Histogram::default(), |mut sum, hour| {
+            sum.merge(pick(hour));
+            sum
+        })
+    };
+    let steady = sum(|hour| &hour.cpu);
+    if steady.is_empty() { (sum(|hour| &hour.cpu_start), true) } else { (steady, false) }
+}
+
+/// The request for a risk. `None` without any window.
+pub fn size(evidence: &Evidence, risk: Risk) -> Option<Sized> {
+    let (windows, start_up) = windows(evidence);
+    let days = windows.count() as f64 * evidence.window_millis as f64 / (24 * 3_600_000) as f64;
+    let exceeded = exceeded(risk, days);
+    let cores = windows.quantile(1.0 - exceeded)?;
+    Some(Sized { cores, exceeded, work_above: windows.work_above(cores), days, start_up })
+}
+
+/// The share of time in which the request may be exceeded, for a risk and with so many pod-days of history.
+fn exceeded(risk: Risk, days: f64) -> f64 {
+    (risk.cpu_work / EXCESS).min(1.0) * days / (days + DOUBT)
+}
+
+/// The smallest quota, in millicores and at least the request, that keeps the risk of being throttled.
+pub fn limit(evidence: &Evidence, risk: Risk, request: u64) -> Option<(u64, Rung)> {
+    let ladder = evidence.hours.values().filter_map(|hour| hour.ladder.as_ref()).fold(
+        Ladder::default(),
+        |mut sum, ladder| {
+            sum.merge(ladder);
+            sum
+        },
+    );
+    ladder.smallest(risk.throttled, request)
+}

@@ -1,0 +1,104 @@
+//! Memory that only grows: a leak, which no limit cures.
+
+use serde::Serialize;
+
+use crate::evidence::Evidence;
+
+/// Hours of peaks without which nothing is said.
+const LEAST_HOURS: usize = 24;
+/// Hours looked at: three days, so that what has settled since is forgotten.
+const WINDOW: usize = 72;
+/// Share of pairs of hours of which the later has the higher peak, less those of which it is the lower (Kendall's τ).
+const STEADY: f64 = 0.8;
+/// Growth over the hours looked at, as a part of where it began, below which it is noise.
+const LEAST_GROWTH: f64 = 0.1;
+/// The later half grows at least this part of the earlier one's growth: a cache that fills slows down before.
+const UNABATED: f64 = 0.5;
+
+/// Steady growth.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Growth {
+    /// Bytes per day: the median of all slopes between two hours (Theil–Sen).
+    pub bytes_per_day: f64,
+    /// Days until the limit is reached, 0 if it is; `None` without a limit.
+    pub days_to_limit: Option<f64>,
+    /// Hours looked at.
+    pub hours: usize,
+}
+
+/// Growth that has been steady and is not slowing down, in the last three days; `limit` in bytes.
+pub fn steady(evidence: &Evidence, limit: Option<u64>) -> Option<Growth> {
+    let peaks: Vec<(f64, f64)> = evidence
+        .hours
+        .iter()
+        .rev()
+        .take(WINDOW)
+        .filter_map(|(hour, record)| Some((f64::from(hour.0), record.peak.as_ref()?.bytes as f64)))
+        .collect();
+    // The newest is first.
+    let (newest, oldest) = (peaks.first()?, peaks.last()?);
+    if peaks.len() < LEAST_HOURS || newest.1 < oldest.1 * (1.0 + LEAST_GROWTH) {
+        return None;
+    }
+    let pairs = || {
+        peaks
+            .iter()
+            .enumerate()
+            .flat_map(|(at, later)| peaks.iter().skip(at + 1).map(move |earlier| (*earlier, *later)))
+    };
+    let signs: i64 = pairs().map(|(earlier, later)| later.1.total_cmp(&earlier.1) as i64).sum();
+    if (signs as f64) < STEADY * pairs().count() as f64 {
+        return None;
+    }
+    let middle = peaks.get(peaks.len() / 2)?;
+    let slope = |from: &(f64, f64), to: &(f64, f64)| (to.1 - from.1) / (to.0 - from.0);
+    if slope(middle, newest) < UNABATED * slope(oldest, middle) {
+        return None;
+    }
+    let mut slopes: Vec<f64> = pairs().map(|(earlier, later)| slope(&earlier, &later)).collect();
+    let at = slopes.len() / 2;
+    let (_, per_hour, _) = slopes.select_nth_unstable_by(at, f64::total_cmp);
+    let bytes_per_day = *per_hour * 24.0;
+    let days_to_limit = limit.map(|limit| ((limit as f64 - newest.1) / bytes_per_day).max(0.0));
+    Some(Growth { bytes_per_day, days_to_limit, hours: peaks.len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        evidence::{Hour, Peak},
+        workload::tests::{container, workload},
+    };
+
+    fn peaks(bytes: impl Fn(u32) -> u64, hours: u32) -> Evidence {
+        let mut evidence = Evidence::new(workload("web"), container("app"), 100);
+        for hour in 0..hours {
+            let at = u64::from(hour) * 3600;
+            evidence.hour(Hour(hour)).peak = Some(Peak { bytes: bytes(hour), at, pod: "web-1".to_owned() });
+        }
+        evidence
+    }
+
+    #[test]
+    fn a_leak_has_a_rate_and_an_end() {
+        let leak =
+            steady(&peaks(|hour| 1000 + u64::from(hour) * 10 + u64::from(hour % 3), 48), Some(1957)).unwrap();
+        assert!((leak.bytes_per_day - 240.0).abs() < 5.0, "{leak:?}");
+        // 1957 − (1000 + 470 + 2) = 485, at 240 a day.
+        assert!((leak.days_to_limit.unwrap() - 2.02).abs() < 0.05, "{leak:?}");
+    }
+
+    #[test]
+    fn what_is_no_leak() {
+        let wave = |hour: u32| if hour % 24 < 12 { 1000 } else { 2000 };
+        let cache = |hour: u32| 2000 - (1000.0 * (-f64::from(hour) / 8.0).exp()) as u64;
+        let step = |hour: u32| if hour < 40 { 1000 } else { 2000 };
+        assert_eq!(steady(&peaks(wave, 72), None), None);
+        assert_eq!(steady(&peaks(cache, 48), None), None);
+        assert_eq!(steady(&peaks(step, 48), None), None);
+        assert_eq!(steady(&peaks(|hour| 1000 + u64::from(hour) * 10, 12), None), None);
+        assert_eq!(steady(&peaks(|_| 0, 48), Some(0)), None);
+        assert_eq!(steady(&peaks(|_| 0, 0), None), None);
+    }
+}

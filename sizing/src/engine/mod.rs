@@ -1,0 +1,18 @@
+//! The engine: evidence in, recommendation out. Pure and deterministic.
+
+pub mod calibration;
+pub mod cpu;
+pub mod growth;
+pub mod memory;
+pub mod oom;
+pub mod reason;
+mod recommend;
+pub mod risk;
+pub mod stability;
+
+pub use self::{
+    calibration::{Pool, Tally},
+    reason::{Confidence, Reason},
+    recommend::{CpuLimit, Policy, QosRule, Recommendation, Refusal, recommend},
+    risk::{Profile, Risk, RiskError},
+};

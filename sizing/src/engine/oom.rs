@@ -1,0 +1,79 @@
+//! What OOM kills say: the limit that failed was too low, by how much nobody knows.
+
+use serde::Serialize;
+
+use crate::evidence::{Evidence, OomKill};
+
+/// A limit that failed is raised by a fifth, as VPA does (`oom-bump-up-ratio`): a step that two kills make 44 %.
+const STEP: f64 = 1.2;
+/// Beyond this multiple of the first limit that failed no kill raises it: what eats four times as much has a leak, or no bound.
+const BOUND: f64 = 4.0;
+
+/// What kills demand.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Demand {
+    /// The least limit, bytes.
+    pub bytes: f64,
+    /// The kill that decided: the highest limit that failed, the latest of equal ones.
+    pub kill: OomKill,
+    /// Kills in the window.
+    pub kills: usize,
+    /// Whether the bound keeps it from being more.
+    pub bounded: bool,
+}
+
+/// The least limit after the kills in the window; `None` without any.
+pub fn demand(evidence: &Evidence) -> Option<Demand> {
+    let kills = || evidence.kills().filter(|kill| kill.limit > 0);
+    let kill = kills().max_by_key(|kill| (kill.limit, kill.at))?;
+    let first = kills().min_by_key(|kill| (kill.at, kill.limit))?;
+    let wanted = kill.limit as f64 * STEP;
+    let most = (first.limit as f64 * BOUND).max(kill.limit as f64);
+    Some(Demand {
+        bytes: wanted.min(most),
+        kill: kill.clone(),
+        kills: kills().count(),
+        bounded: wanted > most,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        evidence::Hour,
+        workload::tests::{container, workload},
+    };
+
+    fn killed_at(limits: &[u64]) -> Evidence {
+        let mut evidence = Evidence::new(workload("web"), container("app"), 100);
+        for (at, limit) in limits.iter().enumerate() {
+            let kill = OomKill { at: at as u64 * 3600, limit: *limit, pod: "web-1".to_owned() };
+            evidence.hour(Hour(at as u32)).kills.push(kill);
+        }
+        evidence
+    }
+
+    #[test]
+    fn above_the_limit_that_failed() {
+        let demand = demand(&killed_at(&[100, 120, 100])).unwrap();
+        assert_eq!((demand.bytes, demand.kill.at, demand.kills, demand.bounded), (144.0, 3600, 3, false));
+    }
+
+    #[test]
+    fn kills_at_one_limit_do_not_add_up() {
+        assert_eq!(demand(&killed_at(&[100; 50])).unwrap().bytes, 120.0);
+    }
+
+    #[test]
+    fn but_not_without_end() {
+        let mut limits = vec![100];
+        for _ in 0..20 {
+            let next = demand(&killed_at(&limits)).unwrap().bytes as u64;
+            limits.push(next);
+        }
+        assert_eq!(limits.last(), Some(&400));
+        assert!(demand(&killed_at(&limits)).unwrap().bounded);
+        assert_eq!(demand(&killed_at(&[])), None);
+    }
+}

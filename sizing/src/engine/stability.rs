@@ -1,0 +1,69 @@
+//! When a value that was set is changed, and when it is kept.
+//!
+//! A change of memory restarts pods, so it must be worth it. A value that Snug has set before is raised when it has proved too
+//! low, and not because the headroom that it was given is being used: for that it is there. It is lowered when what is saved is a large part
+//! of it: at least a fifth, and more of a small value, of which the same part is little.
+
+/// Least part that is saved by lowering.
+const LEAST_SAVING: f64 = 0.2;
+/// Size of which 30 % has to be saved; of others as much more as the square root of their size is less, as with the margin.
+const MEMORY_SIZE: f64 = 1024.0 * 1024.0 * 1024.0;
+const MEMORY_SAVING: f64 = 0.3;
+/// No value is so small that half of it would not be worth a change.
+const MOST: f64 = 0.5;
+/// Least part by which a CPU request is raised: less is within what the quantile moves by from day to day.
+const CPU_RAISE: f64 = 0.1;
+/// For a core; of smaller requests as much more as the square root of their size is less.
+const CPU_CHANGE: f64 = 0.1;
+
+/// The part of `size` that lowering has to save.
+fn saving(size: f64, unit: f64, share: f64) -> f64 {
+    (share * (unit / size.max(1.0)).sqrt()).clamp(LEAST_SAVING, MOST)
+}
+
+/// Whether a memory limit that Snug has set is kept: `set` and `wanted` in bytes, `used` the use that still counts, `failed` the
+/// least limit that OOM kills demand.
+pub fn keeps_memory(set: f64, wanted: f64, used: f64, failed: f64) -> bool {
+    set >= used && set >= failed && wanted >= set * (1.0 - saving(used, MEMORY_SIZE, MEMORY_SAVING))
+}
+
+/// Whether a CPU request that Snug has set is kept: millicores.
+pub fn keeps_cpu(set: f64, wanted: f64) -> bool {
+    let change = CPU_CHANGE * (1000.0 / wanted.max(1.0)).sqrt();
+    wanted <= set * (1.0 + change.clamp(CPU_RAISE, 2.0 * MOST))
+        && wanted >= set * (1.0 - change.clamp(LEAST_SAVING, MOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: f64 = 1024.0 * 1024.0;
+
+    #[test]
+    fn memory_is_raised_when_it_was_too_low_only() {
+        assert!(keeps_memory(100.0 * MIB, 130.0 * MIB, 99.0 * MIB, 0.0));
+        assert!(!keeps_memory(100.0 * MIB, 130.0 * MIB, 101.0 * MIB, 0.0));
+        assert!(!keeps_memory(100.0 * MIB, 130.0 * MIB, 50.0 * MIB, 120.0 * MIB));
+    }
+
+    #[test]
+    fn the_smaller_the_more_has_to_be_saved() {
+        // 30 % of a gibibyte, 20 % of eight, half of 64 mebibytes.
+        for (used, kept, given_up) in [(1024.0, 0.71, 0.69), (8192.0, 0.81, 0.79), (64.0, 0.51, 0.49)] {
+            let set = 1.5 * used * MIB;
+            assert!(keeps_memory(set, kept * set, used * MIB, 0.0), "{used}");
+            assert!(!keeps_memory(set, given_up * set, used * MIB, 0.0), "{used}");
+        }
+    }
+
+    #[test]
+    fn cpu_is_kept_within_a_band() {
+        assert!(keeps_cpu(1000.0, 1090.0) && keeps_cpu(1000.0, 810.0));
+        assert!(!keeps_cpu(1000.0, 1110.0) && !keeps_cpu(1000.0, 790.0));
+        // Ten millicores: the double is a change, and the half.
+        assert!(
+            keeps_cpu(10.0, 17.0) && !keeps_cpu(10.0, 21.0) && keeps_cpu(10.0, 6.0) && !keeps_cpu(10.0, 4.0)
+        );
+    }
+}

@@ -1,0 +1,317 @@
+//! What is known of one container of one workload: mergeable records by the hour.
+//!
+//! Evidence of different agents, replicas and times is put together by [`Evidence::merge`], which is associative and commutative:
+//! the order in which agents answer changes nothing. Sizes are bytes, CPU is in cores, times are seconds since the Unix epoch.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    histogram::Histogram,
+    ladder::Ladder,
+    workload::{Container, Workload},
+};
+
+/// Seconds in an hour.
+pub const HOUR: u64 = 3600;
+/// A pod's first seconds, which are start-up and not steady state: one hour, because evidence is kept by the hour.
+pub const START_UP: u64 = HOUR;
+
+/// An hour, counted from the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Hour(pub u32);
+
+impl Hour {
+    /// The hour that a second lies in. Times beyond the year 491,000 are in the last one.
+    pub fn of(seconds: u64) -> Self {
+        Self(u32::try_from(seconds / HOUR).unwrap_or(u32::MAX))
+    }
+
+    /// Day of the week in UTC, 0..7, from Thursday, 1970-01-01.
+    pub fn weekday(self) -> u32 {
+        self.0 / 24 % 7
+    }
+}
+
+/// A highest value, with its time and place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Peak {
+    /// Bytes.
+    pub bytes: u64,
+    /// When it was seen, seconds.
+    pub at: u64,
+    /// Name of the pod.
+    pub pod: String,
+}
+
+/// A container killed because its own limit could not be kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OomKill {
+    /// When, seconds.
+    pub at: u64,
+    /// The limit that failed, bytes.
+    pub limit: u64,
+    /// Name of the pod.
+    pub pod: String,
+}
+
+/// What one hour of all replicas showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HourRecord {
+    /// Seconds of watched containers: 3600 for each that ran all the hour.
+    pub observed: u64,
+    /// Cores used per window, after start-up.
+    pub cpu: Histogram,
+    /// Cores used per window, in start-up.
+    pub cpu_start: Histogram,
+    /// Highest memory use after start-up.
+    pub peak: Option<Peak>,
+    /// Highest memory use in start-up.
+    pub start_peak: Option<Peak>,
+    /// Working set in bytes, by time.
+    pub working_set: Histogram,
+    /// OOM kills, sorted.
+    pub kills: Vec<OomKill>,
+    /// What quotas would have done.
+    pub ladder: Option<Ladder>,
+    /// CFS periods in which the container was runnable, under the limit in force.
+    pub periods: u64,
+    /// Of these, periods in which it was throttled.
+    pub throttled: u64,
+    /// Seconds spent runnable but waiting for a CPU.
+    pub waited: u64,
+    /// Containers started.
+    pub starts: u64,
+}
+
+impl HourRecord {
+    /// The higher of both peaks.
+    pub fn highest(&self) -> Option<&Peak> {
+        self.peak.iter().chain(&self.start_peak).max()
+    }
+
+    fn merge(&mut self, other: &Self) {
+        let Self { observed, cpu, cpu_start, peak, start_peak, working_set, kills, ladder, .. } = self;
+        *observed = observed.saturating_add(other.observed);
+        cpu.merge(&other.cpu);
+        cpu_start.merge(&other.cpu_start);
+        higher(peak, &other.peak);
+        higher(start_peak, &other.start_peak);
+        working_set.merge(&other.working_set);
+        kills.extend(other.kills.iter().cloned());
+        kills.sort();
+        match (ladder, &other.ladder) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (mine @ None, theirs) => mine.clone_from(theirs),
+            (Some(_), None) => {}
+        }
+        self.periods = self.periods.saturating_add(other.periods);
+        self.throttled = self.throttled.saturating_add(other.throttled);
+        self.waited = self.waited.saturating_add(other.waited);
+        self.starts = self.starts.saturating_add(other.starts);
+    }
+}
+
+fn higher(mine: &mut Option<Peak>, theirs: &Option<Peak>) {
+    if *mine < *theirs {
+        mine.clone_from(theirs);
+    }
+}
+
+/// What one pod did in the whole window: for skew between replicas.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodTotals {
+    /// Seconds it was watched.
+    pub observed: u64,
+    /// CPU time used, milliseconds.
+    pub cpu_millis: u64,
+    /// Highest memory use, bytes.
+    pub peak: u64,
+    /// Class of its node, as the user groups nodes; empty where there is none.
+    pub node_class: String,
+}
+
+/// Everything known of one container of one workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Whose evidence it is.
+    pub workload: Workload,
+    /// The container, its kind and what is in force.
+    pub container: Container,
+    /// Length of one CPU window in milliseconds. Evidence with windows of different lengths is not merged.
+    pub window_millis: u64,
+    /// By hour.
+    pub hours: BTreeMap<Hour, HourRecord>,
+    /// By pod.
+    pub pods: BTreeMap<String, PodTotals>,
+}
+
+/// Why two pieces of evidence cannot be put together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// They are of different containers.
+    #[error("evidence of {0} and of {1} cannot be merged: they are not the same container")]
+    Container(String, String),
+    /// Short windows show bursts that long ones hide: the two are not comparable.
+    #[error("CPU windows of {0} ms and of {1} ms cannot be merged: ask both sources for the same length")]
+    Window(u64, u64),
+}
+
+impl Evidence {
+    /// Nothing known yet.
+    pub fn new(workload: Workload, container: Container, window_millis: u64) -> Self {
+        Self { workload, container, window_millis, hours: BTreeMap::new(), pods: BTreeMap::new() }
+    }
+
+    /// The record of an hour, made where it is not there yet.
+    pub fn hour(&mut self, hour: Hour) -> &mut HourRecord {
+        self.hours.entry(hour).or_default()
+    }
+
+    /// Adds what another source knows. Of what is in force the newer is kept.
+    pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
+        if self.workload.key() != other.workload.key() || self.container.name != other.container.name {
+            return Err(MergeError::Container(self.title(), other.title()));
+        }
+        if self.window_millis != other.window_millis {
+            return Err(MergeError::Window(self.window_millis, other.window_millis));
+        }
+        self.workload.merge(&other.workload);
+        self.container.merge(&other.container);
+        for (hour, record) in &other.hours {
+            self.hour(*hour).merge(record);
+        }
+        for (pod, totals) in &other.pods {
+            let mine = self.pods.entry(pod.clone()).or_default();
+            mine.observed = mine.observed.saturating_add(totals.observed);
+            mine.cpu_millis = mine.cpu_millis.saturating_add(totals.cpu_millis);
+            mine.peak = mine.peak.max(totals.peak);
+            if mine.node_class < totals.node_class {
+                mine.node_class.clone_from(&totals.node_class);
+            }
+        }
+        Ok(())
+    }
+
+    /// `namespace/name/container`.
+    pub fn title(&self) -> String {
+        format!("{}/{}", self.workload.key(), self.container.name)
+    }
+
+    /// Days of watched containers: two replicas for twelve hours are one.
+    pub fn pod_days(&self) -> f64 {
+        let seconds: f64 = self.hours.values().map(|hour| hour.observed as f64).sum();
+        seconds / (24 * HOUR) as f64
+    }
+
+    /// Days of the week of which at least an hour was seen, 0..=7.
+    pub fn weekdays(&self) -> u32 {
+        self.hours
+            .iter()
+            .filter(|(_, record)| record.observed > 0)
+            .fold(0_u32, |days, (hour, _)| days | 1 << hour.weekday())
+            .count_ones()
+    }
+
+    /// First and last hour with a record.
+    pub fn span(&self) -> Option<(Hour, Hour)> {
+        Some((*self.hours.first_key_value()?.0, *self.hours.last_key_value()?.0))
+    }
+
+    /// Share of the hours from the first to the last that were watched at all, 0..=1.
+    pub fn coverage(&self) -> f64 {
+        let Some((first, last)) = self.span() else { return 0.0 };
+        let seen = self.hours.values().filter(|record| record.observed > 0).count();
+        seen as f64 / (f64::from(last.0 - first.0) + 1.0)
+    }
+
+    /// OOM kills in order of time.
+    pub fn kills(&self) -> impl Iterator<Item = &OomKill> {
+        self.hours.values().flat_map(|hour| &hour.kills)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::workload::tests::{container, workload};
+
+    fn record() -> impl Strategy<Value = HourRecord> {
+        (0..7200_u64, prop::collection::vec(0.0..4.0_f64, 0..5), 0..3_u64, 0..1_000_000_u64, any::<bool>())
+            .prop_map(|(observed, cpu, kills, bytes, start)| {
+                let mut record = HourRecord { observed, starts: kills, ..HourRecord::default() };
+                for value in cpu {
+                    record.cpu.record(value, 1);
+                }
+                let peak = Some(Peak { bytes, at: observed, pod: format!("pod-{kills}") });
+                if start {
+                    record.start_peak = peak
+                } else {
+                    record.peak = peak
+                }
+                record.kills =
+                    (0..kills).map(|at| OomKill { at, limit: bytes, pod: "pod".to_owned() }).collect();
+                record
+            })
+    }
+
+    fn evidence() -> impl Strategy<Value = Evidence> {
+        let pods = prop::collection::btree_map("[ab]", (0..9_u64, 0..9_u64, "[xy]?"), 0..3);
+        (prop::collection::btree_map(0..5_u32, record(), 0..4), pods).prop_map(|(hours, pods)| {
+            let mut evidence = Evidence::new(workload("web"), container("app"), 60_000);
+            evidence.hours = hours.into_iter().map(|(hour, record)| (Hour(hour), record)).collect();
+            evidence.pods = pods
+                .into_iter()
+                .map(|(pod, (observed, peak, node_class))| {
+                    (pod, PodTotals { observed, cpu_millis: peak, peak, node_class })
+                })
+                .collect();
+            evidence
+        })
+    }
+
+    fn merged(a: &Evidence, b: &Evidence) -> Evidence {
+        let mut sum = a.clone();
+        sum.merge(b).unwrap();
+        sum
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_associative_and_commutative(a in evidence(), b in evidence(), c in evidence()) {
+            prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+            prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+        }
+
+        #[test]
+        fn more_evidence_never_lowers_a_maximum(a in evidence(), b in evidence()) {
+            let sum = merged(&a, &b);
+            for (hour, record) in &a.hours {
+                prop_assert!(sum.hours[hour].highest() >= record.highest());
+            }
+            prop_assert!(sum.pod_days() >= a.pod_days() && sum.weekdays() >= a.weekdays());
+        }
+    }
+
+    #[test]
+    fn what_is_not_comparable_is_not_merged() {
+        let mut evidence = Evidence::new(workload("web"), container("app"), 100);
+        let other = Evidence::new(workload("web"), container("app"), 60_000);
+        assert_eq!(evidence.merge(&other), Err(MergeError::Window(100, 60_000)));
+        let other = Evidence::new(workload("db"), container("app"), 100);
+        assert!(matches!(evidence.merge(&other), Err(MergeError::Container(..))));
+    }
+
+    #[test]
+    fn gaps_count() {
+        let mut evidence = Evidence::new(workload("web"), container("app"), 100);
+        for hour in [0, 1, 2, 24, 47] {
+            evidence.hour(Hour(hour)).observed = 3600;
+        }
+        assert_eq!((evidence.weekdays(), evidence.coverage()), (2, 5.0 / 48.0));
+        assert_eq!(evidence.pod_days(), 5.0 / 24.0);
+    }
+}

@@ -1,0 +1,234 @@
+//! Distributions of usage: base-2 exponential histograms of schema 3, as Prometheus native histograms and OTLP's exponential
+//! histograms have them.
+//!
+//! Bucket `i` holds values in `(2^(i/8), 2^((i+1)/8)]`: OTLP's numbering, one less than Prometheus's for the same bucket. A
+//! value in the geometric middle of its bucket is off by 4.4 % at most. Counts are whole numbers, so that merging is exact, and
+//! hence associative and commutative.
+
+use serde::{Deserialize, Serialize};
+
+/// Buckets per doubling: 2^schema with schema 3.
+pub const PER_DOUBLING: i32 = 8;
+/// Lowest bucket: what is smaller is counted as zero. 2⁻³⁰ of a core is a nanosecond of CPU time per second.
+const LOWEST: i32 = -30 * PER_DOUBLING;
+/// Highest bucket: what is larger is counted there. 2⁶² bytes are four exbibytes.
+const HIGHEST: i32 = 62 * PER_DOUBLING - 1;
+
+/// How often values of each size were seen. What a value means (cores, bytes) is up to the owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Histogram {
+    zero: u64,
+    /// Bucket of `counts[0]`.
+    first: i32,
+    /// Without zeros at both ends, so that equal contents are equal values.
+    counts: Vec<u64>,
+}
+
+/// The bucket of a positive, finite value.
+fn bucket(value: f64) -> i32 {
+    let exact = value.log2() * f64::from(PER_DOUBLING);
+    // `as` saturates. A bound belongs to the bucket below it.
+    let index = exact.ceil() as i32 - 1;
+    index.min(HIGHEST)
+}
+
+/// Upper bound of a bucket.
+fn upper(index: i32) -> f64 {
+    (f64::from(index + 1) / f64::from(PER_DOUBLING)).exp2()
+}
+
+impl Histogram {
+    /// Counts a value `times` times. What is no number, negative or infinite is refused: `false`.
+    pub fn record(&mut self, value: f64, times: u64) -> bool {
+        if !value.is_finite() || value < 0.0 {
+            return false;
+        }
+        if times == 0 {
+            return true;
+        }
+        let index = if value > 0.0 { bucket(value) } else { LOWEST - 1 };
+        if index < LOWEST {
+            self.zero = self.zero.saturating_add(times);
+        } else {
+            let count = self.slot(index);
+            *count = count.saturating_add(times);
+        }
+        true
+    }
+
+    /// The count of a bucket, made where it is not there yet.
+    fn slot(&mut self, index: i32) -> &mut u64 {
+        if self.counts.is_empty() {
+            self.first = index;
+        }
+        if index < self.first {
+            let missing = (self.first - index) as usize;
+            self.counts.splice(0..0, std::iter::repeat_n(0, missing));
+            self.first = index;
+        }
+        let at = (index - self.first) as usize;
+        if at >= self.counts.len() {
+            self.counts.resize(at + 1, 0);
+        }
+        &mut self.counts[at]
+    }
+
+    /// Adds what another histogram has counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.zero = self.zero.saturating_add(other.zero);
+        let Some(last) = other.counts.len().checked_sub(1) else { return };
+        // Both ends first, so that there is one move at most.
+        self.slot(other.first);
+        self.slot(other.first + last as i32);
+        let offset = (other.first - self.first) as usize;
+        for (mine, theirs) in self.counts.iter_mut().skip(offset).zip(&other.counts) {
+            *mine = mine.saturating_add(*theirs);
+        }
+    }
+
+    /// Values counted.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().fold(self.zero, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    /// Count, lower and upper bound of each bucket that is not empty, ascending; zeros first.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, f64, f64)> + '_ {
+        let zero = (self.zero > 0).then_some((self.zero, 0.0, 0.0));
+        let rest = self.counts.iter().zip(self.first..).filter(|(count, _)| **count > 0);
+        zero.into_iter().chain(rest.map(|(count, index)| (*count, upper(index - 1), upper(index))))
+    }
+
+    /// The value that a share of all values does not exceed, `share` in 0..=1, linear inside the bucket. `None` when empty.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let wanted = share.clamp(0.0, 1.0) * self.count() as f64;
+        let mut below = 0.0;
+        let mut highest = None;
+        for (count, lower, upper) in self.buckets() {
+            let count = count as f64;
+            if below + count >= wanted {
+                return Some(lower + (upper - lower) * ((wanted - below) / count).clamp(0.0, 1.0));
+            }
+            below += count;
+            highest = Some(upper);
+        }
+        // The sum of counts as floats may fall short of the float of their sum.
+        highest
+    }
+
+    /// Share of the values above a bound, 0..=1; values are taken as spread evenly in their bucket. 0 when empty.
+    pub fn share_above(&self, bound: f64) -> f64 {
+        let all = self.count() as f64;
+        let above =
+            self.buckets().map(|(count, lower, upper)| count as f64 * part_above(lower, upper, bound));
+        if all > 0.0 { (above.sum::<f64>() / all).clamp(0.0, 1.0) } else { 0.0 }
+    }
+
+    /// Sum of all values, of each the middle of its bucket.
+    pub fn sum(&self) -> f64 {
+        self.buckets().map(|(count, lower, upper)| count as f64 * (lower + upper) / 2.0).sum()
+    }
+
+    /// Σ max(0, value − bound) ÷ Σ value, 0..=1: for CPU the share of work above a request. 0 when there was no work.
+    pub fn work_above(&self, bound: f64) -> f64 {
+        let work = self.sum();
+        let above: f64 = self
+            .buckets()
+            .map(|(count, lower, upper)| {
+                let from = lower.max(bound);
+                // The middle of what lies above, as far above the bound as it is, times the part that lies there.
+                count as f64 * part_above(lower, upper, bound) * ((from + upper) / 2.0 - bound).max(0.0)
+            })
+            .sum();
+        if work > 0.0 { (above / work).clamp(0.0, 1.0) } else { 0.0 }
+    }
+}
+
+/// Which part of a bucket lies above a bound.
+fn part_above(lower: f64, upper: f64, bound: f64) -> f64 {
+    if bound >= upper {
+        0.0
+    } else if bound <= lower {
+        1.0
+    } else {
+        (upper - bound) / (upper - lower)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(values: &[f64]) -> Histogram {
+        let mut histogram = Histogram::default();
+        for value in values {
+            histogram.record(*value, 1);
+        }
+        histogram
+    }
+
+    #[test]
+    fn bounds_belong_to_the_bucket_below() {
+        // OTLP, scale 3: 1 is the upper bound of bucket -1, 2 that of bucket 7.
+        assert_eq!((bucket(1.0), bucket(1.0001), bucket(2.0), bucket(2.0001)), (-1, 0, 7, 8));
+        assert_eq!(of(&[2.0]).buckets().next(), Some((1, upper(6), 2.0)));
+    }
+
+    #[test]
+    fn what_is_no_measurement_is_refused() {
+        let mut histogram = Histogram::default();
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
+            assert!(!histogram.record(bad, 1));
+        }
+        assert!(histogram.is_empty());
+        assert_eq!(histogram.quantile(0.5), None);
+        assert_eq!(histogram.work_above(1.0), 0.0);
+    }
+
+    #[test]
+    fn tiny_is_zero_and_huge_is_the_last_bucket() {
+        let histogram = of(&[0.0, 1e-300, f64::MAX]);
+        assert_eq!(histogram.buckets().map(|(count, ..)| count).collect::<Vec<_>>(), [2, 1]);
+    }
+
+    fn values() -> impl Strategy<Value = Vec<f64>> {
+        prop::collection::vec(prop_oneof![Just(0.0), 1e-6..1e12_f64, any::<f64>()], 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_associative_and_commutative(a in values(), b in values(), c in values()) {
+            let (a, b, c) = (of(&a), of(&b), of(&c));
+            let merged = |x: &Histogram, y: &Histogram| { let mut sum = x.clone(); sum.merge(y); sum };
+            prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+            prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+            prop_assert_eq!(merged(&a, &Histogram::default()), a);
+        }
+
+        #[test]
+        fn a_quantile_is_near_the_exact_one_and_never_falls(mut exact in prop::collection::vec(1e-6..1e9_f64, 1..60), low in 0.0..1.0_f64, more in 0.0..1.0_f64) {
+            let histogram = of(&exact);
+            exact.sort_by(f64::total_cmp);
+            let rank = ((low * exact.len() as f64).ceil() as usize).clamp(1, exact.len());
+            let (found, wanted) = (histogram.quantile(low).unwrap(), exact[rank - 1]);
+            // In the same bucket, whose bounds differ by 9.05 %.
+            prop_assert!(found <= wanted * 1.0906 && found >= wanted / 1.0906, "{found} for {wanted}");
+            prop_assert!(histogram.quantile((low + more).min(1.0)).unwrap() >= found);
+        }
+
+        #[test]
+        fn shares_are_shares_and_fall_with_the_bound(values in values(), bound in 0.0..1e12_f64, more in 0.0..1e12_f64) {
+            let histogram = of(&values);
+            for share in [Histogram::share_above, Histogram::work_above] {
+                let (low, high) = (share(&histogram, bound), share(&histogram, bound + more));
+                prop_assert!((0.0..=1.0).contains(&low) && high <= low + 1e-12, "{low} {high}");
+            }
+        }
+    }
+}

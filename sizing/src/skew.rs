@@ -1,0 +1,134 @@
+//! Replicas that are not alike: one size for all of them is too much for most, or too little for some.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use crate::evidence::{Evidence, HOUR, PodTotals};
+
+/// Seconds for which a pod has to be watched to be compared.
+const LEAST_OBSERVED: u64 = HOUR;
+/// Fewer pods have no middle to be compared with.
+const LEAST_PODS: usize = 3;
+/// How many times the median the highest has to be.
+const FACTOR: f64 = 2.0;
+
+/// One resource of which some pods need much more than most.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Skew {
+    /// `cpu` or `memory`.
+    pub resource: &'static str,
+    /// Pods above twice the median.
+    pub above: usize,
+    /// Pods compared.
+    pub pods: usize,
+    /// Share of the sum that they use, 0..=1.
+    pub share: f64,
+    /// How many times the median the highest is.
+    pub highest: f64,
+    /// The pod that is.
+    pub pod: String,
+    /// Whether classes of nodes explain it: within each, no pod is above twice the median of the class.
+    pub by_node_class: bool,
+}
+
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resource, above, pods, share, highest, pod, by_node_class } = self;
+        write!(
+            f,
+            "{above} of {pods} pods use {:.0} % of the {resource}; {pod} {highest:.1} times the median",
+            share * 100.0
+        )?;
+        if *by_node_class { f.write_str("; one workload per class of nodes would fit") } else { Ok(()) }
+    }
+}
+
+/// What is skewed: CPU by mean use, memory by peak.
+pub fn of(evidence: &Evidence) -> Vec<Skew> {
+    let cpu = |pod: &PodTotals| pod.cpu_millis as f64 / 1000.0 / pod.observed as f64;
+    let memory = |pod: &PodTotals| pod.peak as f64;
+    [skew(evidence, "cpu", cpu), skew(evidence, "memory", memory)].into_iter().flatten().collect()
+}
+
+fn skew(evidence: &Evidence, resource: &'static str, value: impl Fn(&PodTotals) -> f64) -> Option<Skew> {
+    let pods: Vec<(f64, &String, &PodTotals)> = evidence
+        .pods
+        .iter()
+        .filter(|(_, pod)| pod.observed >= LEAST_OBSERVED)
+        .map(|(name, pod)| (value(pod), name, pod))
+        .collect();
+    let median = median(pods.iter().map(|pod| pod.0).collect())?;
+    let highest = pods.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
+    if pods.len() < LEAST_PODS || highest.0 < FACTOR * median || median <= 0.0 {
+        return None;
+    }
+    let above: Vec<f64> = pods.iter().map(|pod| pod.0).filter(|value| *value >= FACTOR * median).collect();
+    let mut classes = BTreeMap::<&str, Vec<f64>>::new();
+    for (value, _, pod) in &pods {
+        classes.entry(&pod.node_class).or_default().push(*value);
+    }
+    let alike = |class: &Vec<f64>| {
+        let highest = class.iter().copied().fold(0.0, f64::max);
+        self::median(class.clone()).is_some_and(|median| highest < FACTOR * median)
+    };
+    Some(Skew {
+        resource,
+        above: above.len(),
+        pods: pods.len(),
+        share: above.iter().sum::<f64>() / pods.iter().map(|pod| pod.0).sum::<f64>(),
+        highest: highest.0 / median,
+        pod: highest.1.clone(),
+        by_node_class: classes.len() > 1 && classes.values().all(alike),
+    })
+}
+
+/// The lower of the two middle ones.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().checked_sub(1)? / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::tests::{container, workload};
+
+    fn pods(each: &[(u64, &str)]) -> Evidence {
+        let mut evidence = Evidence::new(workload("web"), container("app"), 100);
+        for (at, (cpu_millis, class)) in each.iter().enumerate() {
+            let totals = PodTotals {
+                observed: 7200,
+                cpu_millis: *cpu_millis,
+                peak: 1,
+                node_class: (*class).to_owned(),
+            };
+            evidence.pods.insert(format!("web-{at}"), totals);
+        }
+        evidence
+    }
+
+    #[test]
+    fn a_leader_among_followers() {
+        let found = of(&pods(&[(8000, ""), (1000, ""), (1000, ""), (2000, "")]));
+        let [skew] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((skew.above, skew.pods, skew.highest, skew.by_node_class), (2, 4, 8.0, false));
+        assert!((skew.share - 10.0 / 12.0).abs() < 1e-9 && skew.pod == "web-0");
+    }
+
+    #[test]
+    fn classes_of_nodes_explain_some() {
+        let found =
+            of(&pods(&[(8000, "large"), (1000, "small"), (1100, "small"), (9000, "large"), (1000, "small")]));
+        assert!(found[0].by_node_class);
+    }
+
+    #[test]
+    fn equal_idle_and_few_pods_are_not_skewed() {
+        assert_eq!(of(&pods(&[(1000, ""), (1100, ""), (900, "")])), []);
+        assert_eq!(of(&pods(&[(0, ""), (0, ""), (900, "")])), []);
+        assert_eq!(of(&pods(&[(1, ""), (900, "")])), []);
+        assert_eq!(of(&pods(&[])), []);
+    }
+}

@@ -1,0 +1,152 @@
+//! Whose resources are sized: workloads, their containers, and what is in force.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How the pods of a workload come and go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// Pods that run until they are replaced: Deployments, StatefulSets, and whatever owner is not known.
+    #[default]
+    Service,
+    /// One pod per node.
+    DaemonSet,
+    /// Pods that end by themselves: Jobs and CronJobs, sized by run.
+    Job,
+}
+
+/// What a container is to its pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// One of the containers that the pod is for.
+    #[default]
+    App,
+    /// Ends before the pod's containers start.
+    Init,
+    /// An init container that keeps running (`restartPolicy: Always`).
+    Sidecar,
+}
+
+/// Requests and limits of one container: millicores and bytes. `None` is unset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// CPU request, millicores.
+    pub cpu_request: Option<u64>,
+    /// CPU limit, millicores.
+    pub cpu_limit: Option<u64>,
+    /// Memory request, bytes.
+    pub memory_request: Option<u64>,
+    /// Memory limit, bytes.
+    pub memory_limit: Option<u64>,
+}
+
+/// Quality of service that Kubernetes gives to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Qos {
+    /// Requests equal limits for CPU and memory in every container.
+    Guaranteed,
+    /// Something is set.
+    Burstable,
+    /// Nothing is set.
+    BestEffort,
+}
+
+impl Qos {
+    /// The class of a pod with these containers: of
+    /// [Kubernetes' rules](https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/), with a missing request taken from its limit.
+    pub fn of(containers: &[Resources]) -> Self {
+        let guaranteed = |it: &Resources| {
+            let same =
+                |request: Option<u64>, limit: Option<u64>| limit.is_some() && request.or(limit) == limit;
+            same(it.cpu_request, it.cpu_limit) && same(it.memory_request, it.memory_limit)
+        };
+        if containers.iter().all(|it| *it == Resources::default()) {
+            Self::BestEffort
+        } else if containers.iter().all(guaranteed) {
+            Self::Guaranteed
+        } else {
+            Self::Burstable
+        }
+    }
+}
+
+/// A workload: what owns the pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Workload {
+    /// Namespace.
+    pub namespace: String,
+    /// Name of the owner.
+    pub name: String,
+    /// How its pods come and go.
+    pub kind: Kind,
+    /// Pods that run now, as the newest source says.
+    pub replicas: u64,
+}
+
+impl Workload {
+    /// `namespace/name`.
+    pub fn key(&self) -> impl fmt::Display + PartialEq + use<> {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The one that counts more replicas: an agent sees its own node's pods only.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.replicas = self.replicas.max(other.replicas);
+        self.kind = self.kind.max(other.kind);
+    }
+}
+
+/// A container, and what is in force for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Container {
+    /// Name.
+    pub name: String,
+    /// What it is to its pod.
+    pub role: Role,
+    /// When `in_force` was seen, seconds since the Unix epoch.
+    pub seen: u64,
+    /// Requests and limits.
+    pub in_force: Resources,
+}
+
+impl Container {
+    /// Takes over what is in force from whoever saw it last; of two at the same time, the greater.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        if (self.seen, self.in_force, self.role) < (other.seen, other.in_force, other.role) {
+            self.clone_from(other);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn workload(name: &str) -> Workload {
+        Workload { namespace: "shop".to_owned(), name: name.to_owned(), kind: Kind::Service, replicas: 1 }
+    }
+
+    pub(crate) fn container(name: &str) -> Container {
+        Container { name: name.to_owned(), ..Container::default() }
+    }
+
+    #[test]
+    fn classes_of_service() {
+        let set = |cpu_request, cpu_limit, memory_request, memory_limit| Resources {
+            cpu_request,
+            cpu_limit,
+            memory_request,
+            memory_limit,
+        };
+        let full = set(Some(1), Some(1), None, Some(2));
+        assert_eq!(Qos::of(&[Resources::default(); 2]), Qos::BestEffort);
+        assert_eq!(Qos::of(&[full, full]), Qos::Guaranteed);
+        assert_eq!(Qos::of(&[full, Resources::default()]), Qos::Burstable);
+        assert_eq!(Qos::of(&[set(Some(1), Some(2), None, Some(2))]), Qos::Burstable);
+        assert_eq!(Qos::of(&[set(Some(1), None, None, None)]), Qos::Burstable);
+    }
+}
