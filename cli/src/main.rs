@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use snug::top;
+use snug::{backtest, top};
 
 /// What containers really need.
 #[derive(Debug, Parser)]
@@ -17,6 +17,8 @@ struct Options {
 enum Command {
     /// Show what the containers of one node use, are allowed and suffer.
     Top(top::Options),
+    /// Replay recorded use: what each policy would have said, and what would have come of it.
+    Backtest(backtest::Options),
 }
 
 /// 0: done; 1: it went wrong; 2: the command line is wrong (clap's own code).
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let Options { command } = Options::parse();
     let result = match command {
         Command::Top(options) => top::run(&options, &mut io::stdout()),
+        Command::Backtest(options) => backtest::run(&options, &mut io::stdout()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -93,6 +93,7 @@ impl Replay<'_> {
                     now,
                     minutes,
                     kills,
+                    evidence: None,
                     pool,
                 })
             };

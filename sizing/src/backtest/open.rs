@@ -3,9 +3,9 @@
 use super::{
     HORIZON, LEAST_SAMPLES, decisions,
     observe::Observer,
-    policies::Run,
-    policy::{CpuSample, Values, View, sorted_cpu},
-    score::{Sums, judge},
+    policies::{Choice, Run},
+    policy::{CpuSample, Policy, Values, View, sorted_cpu},
+    score::{Horizon, Sums},
     trace::{Group, Series, Trace},
 };
 use crate::engine::{
@@ -76,22 +76,43 @@ impl<'t> Replay<'t> {
         let minutes = self.trace.minutes;
         let ready = Ready::new(group, minutes);
         let memory: Vec<Series> = group.rows.iter().map(|row| row.memory.clone()).collect();
-        let each = |run: &Run| {
-            let mut policy = run.choice.policy(group);
-            let mut outcome = Outcome::default();
-            let mut before: Option<Values> = None;
-            for (number, now) in &ready.decided {
-                let pool = self.pools.get(*number).copied().unwrap_or_default();
-                let (key, rows, cpu) = (&group.key, &group.rows[..], &ready.cpu[..]);
-                let view = View { key, rows, memory: &memory, cpu, now: *now, minutes, kills: &[], pool };
-                let Some(Values { cpu, memory }) = policy.decide(&view) else { continue };
-                let values = Values { cpu: cpu * run.factor, memory: memory * run.factor };
-                let to = (now + HORIZON).min(minutes);
-                judge(rows, values, before, *now, to, &mut outcome.memory, &mut outcome.cpu);
-                before = Some(values);
+        let mut observer = Observer::new(group);
+        // What is said does not depend on the factor, so each choice is asked once.
+        let mut policies: Vec<(Choice, Box<dyn Policy + '_>)> = Vec::new();
+        for run in runs {
+            if policies.iter().all(|(choice, _)| *choice != run.choice) {
+                policies.push((run.choice, run.choice.policy(group)));
             }
-            outcome
-        };
-        runs.iter().map(each).collect()
+        }
+        let mut outcomes = vec![Outcome::default(); runs.len()];
+        let mut before: Vec<Option<Values>> = vec![None; runs.len()];
+        for (number, now) in &ready.decided {
+            let horizon = Horizon::new(&group.rows, *now, (now + HORIZON).min(minutes));
+            let view = View {
+                key: &group.key,
+                rows: &group.rows,
+                memory: &memory,
+                cpu: &ready.cpu,
+                now: *now,
+                minutes,
+                kills: &[],
+                evidence: Some(observer.advance(group, &memory, *now)),
+                pool: self.pools.get(*number).copied().unwrap_or_default(),
+            };
+            for (choice, policy) in &mut policies {
+                let Some(said) = policy.decide(&view) else { continue };
+                let mine = runs
+                    .iter()
+                    .zip(&mut outcomes)
+                    .zip(&mut before)
+                    .filter(|((run, _), _)| run.choice == *choice);
+                for ((run, outcome), before) in mine {
+                    let values = Values { cpu: said.cpu * run.factor, memory: said.memory * run.factor };
+                    horizon.judge(values, *before, &mut outcome.memory, &mut outcome.cpu);
+                    *before = Some(values);
+                }
+            }
+        }
+        outcomes
     }
 }

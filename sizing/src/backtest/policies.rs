@@ -10,6 +10,7 @@ use super::{
 use crate::{
     baselines::{autopilot, krr, vpa},
     engine::{self, Risk, memory::Rule},
+    evidence::{Evidence, Hour, OomKill},
     workload::Resources,
 };
 
@@ -124,21 +125,25 @@ impl fmt::Debug for Snug<'_> {
     }
 }
 
-impl Policy for Snug<'_> {
-    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+impl Snug<'_> {
+    /// What is to be seen, with the kills that it was told.
+    fn observe(&mut self, view: &View<'_>) -> &Evidence {
         let evidence = self.observer.advance(self.group, view.memory, view.now);
-        let told: usize = evidence.hours.values().map(|hour| hour.kills.len()).sum();
+        let told = evidence.kills().count();
         for kill in view.kills.iter().skip(told) {
             let at = kill.at as u64 * 60;
             let pod = view.rows.get(kill.row).map(|row| row.pod.clone()).unwrap_or_default();
-            let limit = (kill.limit * KIB) as u64;
-            evidence.hour(crate::evidence::Hour::of(at)).kills.push(crate::evidence::OomKill {
-                at,
-                limit,
-                pod,
-            });
+            evidence.hour(Hour::of(at)).kills.push(OomKill { at, limit: (kill.limit * KIB) as u64, pod });
         }
-        let said = engine::recommend(evidence, &self.policy, view.pool, self.set).ok()?;
+        evidence
+    }
+}
+
+impl Policy for Snug<'_> {
+    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+        let (policy, set) = (self.policy.clone(), self.set);
+        let evidence = view.evidence.unwrap_or_else(|| self.observe(view));
+        let said = engine::recommend(evidence, &policy, view.pool, set).ok()?;
         self.set = Some(said.values);
         let Resources { cpu_request, memory_limit, .. } = said.values;
         Some(Values { cpu: cpu_request? as f64, memory: memory_limit? as f64 / KIB })

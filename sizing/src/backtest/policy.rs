@@ -1,7 +1,7 @@
 //! What is asked of a policy, and what it may know.
 
 use super::trace::{Key, Row, Series};
-use crate::engine::Pool;
+use crate::{engine::Pool, evidence::Evidence};
 
 /// What a policy says of a workload.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,6 +51,8 @@ pub struct View<'t> {
     pub minutes: usize,
     /// OOM kills before now.
     pub kills: &'t [Kill],
+    /// What an agent would have gathered; `None` where the policy has to see for itself, as it then sees less.
+    pub evidence: Option<&'t Evidence>,
     /// How the engine's rule did on all workloads before now.
     pub pool: Pool,
 }

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::{policy::Values, trace::Row};
+use super::{
+    policy::Values,
+    trace::{Row, Series},
+};
 use crate::baselines::krr::percentile;
 
 /// A value differs from the one before if by more than this part of it.
@@ -114,56 +117,88 @@ impl Sums {
         self.changes += u64::from(before.is_some_and(|before| (value - before).abs() > CHANGE * before));
     }
 
-    fn slack(&mut self, value: f64, samples: &mut [f64]) {
-        samples.sort_by(f64::total_cmp);
-        if let Some(used) = percentile(samples, SLACK_SHARE).filter(|_| value > 0.0) {
+    fn slack(&mut self, value: f64, used: f64) {
+        if value > 0.0 {
             self.slack += (value - used) / value;
         }
     }
 }
 
-/// Judges the values of one decision on the minutes `from..to`; `before` are those of the decision before.
-pub fn judge(
-    rows: &[Row],
-    values: Values,
-    before: Option<Values>,
-    from: usize,
-    to: usize,
-    memory: &mut Sums,
-    cpu: &mut Sums,
-) {
-    let take =
-        |series: &super::trace::Series| series.range(from, to).map(|(_, value)| value).collect::<Vec<f64>>();
-    let units = |pick: fn(&Row) -> &super::trace::Series| {
-        rows.iter().map(move |row| take(pick(row))).filter(|unit| !unit.is_empty())
-    };
-    let (mut any_memory, mut any_cpu) = (false, false);
-    for mut unit in units(|row| &row.memory) {
-        any_memory = true;
-        let highest = unit.iter().copied().fold(0.0, f64::max);
-        memory.units += 1;
-        memory.bad += u64::from(highest > values.memory);
-        memory.recommended += values.memory;
-        memory.used += highest;
-        memory.slack(values.memory, &mut unit);
+/// What followed a decision, made ready to judge any number of values by it.
+#[derive(Clone, Debug, Default)]
+pub struct Horizon {
+    /// Highest and 95th percentile of each unit's memory.
+    memory: Vec<(f64, f64)>,
+    /// 95th percentile of each unit's CPU.
+    cpu: Vec<f64>,
+    /// All units' samples of CPU, ascending.
+    samples: Vec<f64>,
+    /// Sums of the samples from each on; one more than there are samples.
+    work: Vec<f64>,
+}
+
+/// Percentile of slack of samples that are put in order for it.
+fn high(samples: &mut [f64]) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    percentile(samples, SLACK_SHARE).unwrap_or(0.0)
+}
+
+impl Horizon {
+    /// The minutes `from..to`.
+    pub fn new(rows: &[Row], from: usize, to: usize) -> Self {
+        let units = |pick: fn(&Row) -> &Series| {
+            let unit =
+                move |row: &Row| pick(row).range(from, to).map(|(_, value)| value).collect::<Vec<f64>>();
+            rows.iter().map(unit).filter(|unit| !unit.is_empty()).collect::<Vec<_>>()
+        };
+        let memory = units(|row| &row.memory).into_iter().map(|mut unit| {
+            let high = high(&mut unit);
+            (unit.last().copied().unwrap_or(0.0), high)
+        });
+        let mut cpu = units(|row| &row.cpu);
+        let high = cpu.iter_mut().map(|unit| high(unit)).collect();
+        let mut samples = cpu.concat();
+        samples.sort_by(f64::total_cmp);
+        let mut work: Vec<f64> = samples
+            .iter()
+            .rev()
+            .scan(0.0, |sum, sample| {
+                *sum += sample;
+                Some(*sum)
+            })
+            .collect();
+        work.reverse();
+        work.push(0.0);
+        Self { memory: memory.collect(), cpu: high, samples, work }
     }
-    for mut unit in units(|row| &row.cpu) {
-        any_cpu = true;
-        cpu.units += 1;
-        cpu.samples += unit.len() as u64;
-        cpu.recommended += values.cpu * unit.len() as f64;
-        for used in &unit {
-            cpu.used += used;
-            cpu.unserved += (used - values.cpu).max(0.0);
-            cpu.exceeded += u64::from(*used > values.cpu);
+
+    /// Judges values; `before` are those of the decision before.
+    pub fn judge(&self, values: Values, before: Option<Values>, memory: &mut Sums, cpu: &mut Sums) {
+        for (highest, high) in &self.memory {
+            memory.units += 1;
+            memory.bad += u64::from(*highest > values.memory);
+            memory.recommended += values.memory;
+            memory.used += highest;
+            memory.slack(values.memory, *high);
         }
-        cpu.slack(values.cpu, &mut unit);
-    }
-    // A decision counts where there was anything to judge it by.
-    if any_memory {
-        memory.decided(values.memory, before.map(|before| before.memory));
-    }
-    if any_cpu {
-        cpu.decided(values.cpu, before.map(|before| before.cpu));
+        for high in &self.cpu {
+            cpu.units += 1;
+            cpu.slack(values.cpu, *high);
+        }
+        let served = self.samples.partition_point(|sample| *sample <= values.cpu);
+        let exceeded = self.samples.len() - served;
+        let above = self.work.get(served).copied().unwrap_or(0.0);
+        cpu.samples += self.samples.len() as u64;
+        cpu.exceeded += exceeded as u64;
+        cpu.recommended += values.cpu * self.samples.len() as f64;
+        cpu.used += self.work.first().copied().unwrap_or(0.0);
+        cpu.unserved += (above - values.cpu * exceeded as f64).max(0.0);
+        // A decision counts where there is anything to judge it by.
+        if !self.memory.is_empty() {
+            memory.decided(values.memory, before.map(|before| before.memory));
+        }
+        if !self.cpu.is_empty() {
+            cpu.decided(values.cpu, before.map(|before| before.cpu));
+        }
     }
 }

@@ -4,10 +4,16 @@ use serde::Serialize;
 
 use crate::evidence::{Evidence, OomKill};
 
-/// A limit that failed is raised by a fifth, as VPA does (`oom-bump-up-ratio`): a step that two kills make 44 %.
+/// A limit that failed is raised by a fifth, as VPA does (`oom-bump-up-ratio`), and by a fifth more for each lower one that failed in
+/// the day before: who was far too low gets there in a few steps.
 const STEP: f64 = 1.2;
-/// Beyond this multiple of the first limit that failed no kill raises it: what eats four times as much has a leak, or no bound.
-const BOUND: f64 = 4.0;
+/// But at most by doubling.
+const MOST: f64 = 2.0;
+/// Seconds that a step counts for the next.
+const DAY: u64 = 24 * crate::evidence::HOUR;
+/// Beyond this multiple of the first limit that failed, five doublings, no kill raises it: what eats that much more has a leak, or no
+/// bound of its own.
+const BOUND: f64 = 32.0;
 
 /// What kills demand.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,7 +33,10 @@ pub fn demand(evidence: &Evidence) -> Option<Demand> {
     let kills = || evidence.kills().filter(|kill| kill.limit > 0);
     let kill = kills().max_by_key(|kill| (kill.limit, kill.at))?;
     let first = kills().min_by_key(|kill| (kill.at, kill.limit))?;
-    let wanted = kill.limit as f64 * STEP;
+    let recent =
+        kills().filter(|other| other.at + DAY >= kill.at && other.at <= kill.at).map(|other| other.limit);
+    let steps = recent.collect::<std::collections::BTreeSet<u64>>().len();
+    let wanted = kill.limit as f64 * STEP.powi(steps.min(i32::MAX as usize) as i32).min(MOST);
     let most = (first.limit as f64 * BOUND).max(kill.limit as f64);
     Some(Demand {
         bytes: wanted.min(most),
@@ -56,8 +65,11 @@ mod tests {
 
     #[test]
     fn above_the_limit_that_failed() {
-        let demand = demand(&killed_at(&[100, 120, 100])).unwrap();
-        assert_eq!((demand.bytes, demand.kill.at, demand.kills, demand.bounded), (144.0, 3600, 3, false));
+        let demand = demand(&killed_at(&[1000, 1200, 1000])).unwrap();
+        assert_eq!(
+            (demand.bytes as u64, demand.kill.at, demand.kills, demand.bounded),
+            (1728, 3600, 3, false)
+        );
     }
 
     #[test]
@@ -66,13 +78,13 @@ mod tests {
     }
 
     #[test]
-    fn but_not_without_end() {
-        let mut limits = vec![100];
-        for _ in 0..20 {
+    fn faster_and_faster_but_not_without_end() {
+        let mut limits = vec![1000];
+        for _ in 0..8 {
             let next = demand(&killed_at(&limits)).unwrap().bytes as u64;
             limits.push(next);
         }
-        assert_eq!(limits.last(), Some(&400));
+        assert_eq!(limits, [1000, 1200, 1728, 2985, 5970, 11940, 23880, 32000, 32000]);
         assert!(demand(&killed_at(&limits)).unwrap().bounded);
         assert_eq!(demand(&killed_at(&[])), None);
     }

@@ -1,0 +1,138 @@
+//! `snug backtest`: what each policy would have said of recorded use, and what would have come of it.
+
+pub mod plot;
+pub mod report;
+mod table;
+pub mod traces;
+
+use std::{io::Write, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use snug_sizing::{
+    backtest::policies::Choice,
+    engine::{Profile, Risk},
+};
+
+use self::report::{Report, Wanted};
+
+/// The name of the engine among policies.
+const SNUG: &str = "snug";
+
+/// The options of `snug backtest`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Folder with the recordings cpu_millicores.csv.gz and memory_kib.csv.gz.
+    #[arg(long, value_name = "DIR")]
+    traces: PathBuf,
+    /// Which policies, separated by commas; all but the engine are what other tools do.
+    #[arg(long, value_name = "all|NAME,…", default_value = "all", value_delimiter = ',')]
+    policy: Vec<String>,
+    /// The engine's risk: a profile (critical, standard, batch), or numbers such as oom=0.001,cpu=0.01, which are OOM kills per
+    /// pod-day and the share of work above the request.
+    #[arg(long, value_name = "RISK", default_value = "standard", value_parser = parse_risk)]
+    risk: Risk,
+    /// Form of the output.
+    #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+    Html,
+}
+
+/// A profile's name, or `oom=NUMBER` and `cpu=NUMBER`; what is not given is as in the default profile.
+fn parse_risk(text: &str) -> Result<Risk, String> {
+    if let Some(profile) = Profile::ALL.into_iter().find(|profile| profile.as_str() == text) {
+        return Ok(profile.risk());
+    }
+    let mut risk = Profile::default().risk();
+    for part in text.split(',') {
+        let wrong = || {
+            format!("{part:?} is neither a profile (critical, standard, batch) nor oom=NUMBER or cpu=NUMBER")
+        };
+        let (name, number) = part.split_once('=').ok_or_else(wrong)?;
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        match name {
+            "oom" => risk.oom_kills = number,
+            "cpu" => risk.cpu_work = number,
+            _ => return Err(wrong()),
+        }
+    }
+    risk.checked().map_err(|error| error.to_string())
+}
+
+/// The policies asked for, with the engine at a risk.
+fn choose(names: &[String], wanted: &Wanted) -> Result<Vec<(String, Choice)>> {
+    let snug = (SNUG, wanted.choice());
+    let all: Vec<(&str, Choice)> = std::iter::once(snug).chain(Choice::BASELINES).collect();
+    let mut chosen: Vec<(String, Choice)> = Vec::new();
+    for name in names {
+        let before = chosen.len();
+        let fits = all.iter().filter(|(other, _)| name == "all" || name == other);
+        let new: Vec<_> = fits.filter(|(name, _)| chosen.iter().all(|(known, _)| known != name)).collect();
+        chosen.extend(new.into_iter().map(|(name, choice)| ((*name).to_owned(), *choice)));
+        if chosen.len() == before && !all.iter().any(|(other, _)| name == other) && name != "all" {
+            let known: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+            bail!("there is no policy {name:?}; there are all, {}", known.join(", "));
+        }
+    }
+    Ok(chosen)
+}
+
+/// Runs `snug backtest`.
+///
+/// # Errors
+/// When the recordings cannot be read, a policy has no such name, or nobody takes the output.
+pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
+    let Options { traces, policy, risk, output } = options;
+    let wanted = Wanted::new(*risk);
+    let chosen = choose(policy, &wanted)?;
+    let trace = traces::read(traces)?;
+    let report = Report::make(&trace, &wanted, &chosen);
+    match output {
+        Output::Table => out.write_all(table::render(&report).as_bytes()),
+        Output::Html => out.write_all(table::html(&report).as_bytes()),
+        Output::Json => {
+            let text = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
+            out.write_all(format!("{text}\n").as_bytes())
+        }
+    }
+    .context("cannot write the report")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn risks() {
+        assert_eq!(parse_risk("critical"), Ok(Profile::Critical.risk()));
+        let risk = parse_risk("oom=0.001,cpu=0.02").unwrap();
+        assert_eq!((risk.oom_kills, risk.cpu_work), (0.001, 0.02));
+        assert_eq!(parse_risk("cpu=0.02").unwrap().oom_kills, Profile::Standard.risk().oom_kills);
+        for bad in ["", "high", "oom", "oom=", "oom=x", "mem=1", "oom=0", "oom=NaN", "cpu=0.9"] {
+            assert!(parse_risk(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn policies_by_name() {
+        let wanted = Wanted::new(Profile::Standard.risk());
+        let names = |text: &str| -> Result<Vec<String>> {
+            let asked: Vec<String> = text.split(',').map(str::to_owned).collect();
+            Ok(choose(&asked, &wanted)?.into_iter().map(|(name, _)| name).collect())
+        };
+        assert_eq!(names("vpa,snug,vpa").unwrap(), ["vpa", "snug"]);
+        assert_eq!(names("all").unwrap().len(), 1 + Choice::BASELINES.len());
+        assert!(
+            names("krr")
+                .unwrap_err()
+                .to_string()
+                .starts_with("there is no policy \"krr\"; there are all, snug, krr-simple,")
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! What a back-test has found.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use snug_sizing::{
+    backtest::{
+        closed,
+        open::{Outcome, Replay},
+        policies::{Choice, Run},
+        score,
+        trace::Trace,
+    },
+    engine::{Risk, memory::Rule},
+};
+
+/// Grows when a field changes its meaning or goes away.
+const SCHEMA_VERSION: u32 = 1;
+/// Factors on the engine's risk for its curve.
+const RISKS: [f64; 9] = [0.125, 0.25, 0.5, 0.71, 1.0, 1.41, 2.0, 4.0, 8.0];
+/// Factors on what other policies say for theirs.
+const FACTORS: [f64; 7] = [0.8, 0.87, 0.93, 1.0, 1.1, 1.25, 1.5];
+
+/// The engine as it is to be tested.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    risk: Risk,
+    rule: Rule,
+}
+
+impl Wanted {
+    /// With the constants that are used.
+    pub fn new(risk: Risk) -> Self {
+        Self { risk, rule: Rule::FITTED }
+    }
+
+    /// It as a policy.
+    pub fn choice(&self) -> Choice {
+        Choice::Snug(self.risk, self.rule)
+    }
+
+    /// A policy with its margin swept by a factor: the risk of the engine, the values of others.
+    fn swept(&self, choice: Choice) -> Vec<(f64, Run)> {
+        match choice {
+            Choice::Oracle => Vec::new(),
+            Choice::Snug(risk, rule) => {
+                RISKS.iter().map(|factor| (*factor, Choice::Snug(risk.times(*factor), rule).into())).collect()
+            }
+            other => FACTORS.iter().map(|factor| (*factor, Run { choice: other, factor: *factor })).collect(),
+        }
+    }
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    schema_version: u32,
+    /// What was replayed.
+    pub traces: Traces,
+    /// The engine's risk.
+    pub risk: Risk,
+    /// Open loop: what policies say changes nothing in what follows.
+    pub open: Vec<Policy>,
+    /// Closed loop: use above the limit is an OOM kill that the policy is told.
+    pub closed: Vec<Closed>,
+    /// Open loop, with margins swept.
+    pub curves: Vec<Curve>,
+}
+
+/// What was replayed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Traces {
+    /// Containers.
+    pub containers: usize,
+    /// Workloads.
+    pub workloads: usize,
+    /// Minutes.
+    pub minutes: usize,
+}
+
+/// Figures of one policy.
+#[derive(Debug, Serialize)]
+pub struct Policy {
+    /// Its name.
+    pub policy: String,
+    /// Memory.
+    pub memory: score::Memory,
+    /// CPU.
+    pub cpu: score::Cpu,
+}
+
+/// Figures of one policy with feedback.
+#[derive(Debug, Serialize)]
+pub struct Closed {
+    /// Its name.
+    pub policy: String,
+    /// Memory.
+    #[serde(flatten)]
+    pub memory: closed::Figures,
+}
+
+/// One policy with its margin swept.
+#[derive(Debug, Serialize)]
+pub struct Curve {
+    /// Its name.
+    pub policy: String,
+    /// By factor: on the risk of the engine, on the values of others.
+    pub points: Vec<Point>,
+}
+
+/// One point of a curve.
+#[derive(Debug, Serialize)]
+pub struct Point {
+    /// The factor.
+    pub factor: f64,
+    /// Memory.
+    pub memory: score::Memory,
+    /// CPU.
+    pub cpu: score::Cpu,
+}
+
+/// Figures of each run over the workloads that a test takes.
+pub(crate) fn sum(
+    outcomes: &[Vec<Outcome>],
+    take: impl Fn(usize) -> bool,
+) -> Vec<(score::Memory, score::Cpu)> {
+    let runs = outcomes.first().map_or(0, Vec::len);
+    let mut sums = vec![Outcome::default(); runs];
+    for (_, workload) in outcomes.iter().enumerate().filter(|(place, _)| take(*place)) {
+        for (sum, outcome) in sums.iter_mut().zip(workload) {
+            sum.memory += outcome.memory;
+            sum.cpu += outcome.cpu;
+        }
+    }
+    sums.iter().map(|sum| (sum.memory.memory(), sum.cpu.cpu())).collect()
+}
+
+impl Report {
+    /// Replays the policies.
+    pub fn make(trace: &Trace, wanted: &Wanted, chosen: &[(String, Choice)]) -> Self {
+        let replay = Replay::new(trace, wanted.rule);
+        // All runs at once, since what a policy needs of a workload is made once.
+        let swept: Vec<Vec<(f64, Run)>> = chosen.iter().map(|(_, choice)| wanted.swept(*choice)).collect();
+        let plain = chosen.iter().map(|(_, choice)| Run::from(*choice));
+        let runs: Vec<Run> = plain.chain(swept.iter().flatten().map(|(_, run)| *run)).collect();
+        let mut figures = sum(&replay.open(&runs), |_| true).into_iter();
+        let open = chosen
+            .iter()
+            .zip(figures.by_ref())
+            .map(|((policy, _), (memory, cpu))| Policy { policy: policy.clone(), memory, cpu })
+            .collect();
+        let curve = |((policy, _), swept): (&(String, Choice), &Vec<(f64, Run)>)| {
+            let points = swept.iter().zip(figures.by_ref());
+            let points =
+                points.map(|((factor, _), (memory, cpu))| Point { factor: *factor, memory, cpu }).collect();
+            Curve { policy: policy.clone(), points }
+        };
+        let curves = chosen.iter().zip(&swept).map(curve).collect();
+        let choices: Vec<Choice> = chosen.iter().map(|(_, choice)| *choice).collect();
+        let mut sums = vec![closed::Sums::default(); choices.len()];
+        for workload in replay.closed(&choices) {
+            for (sum, one) in sums.iter_mut().zip(workload) {
+                *sum += one;
+            }
+        }
+        let closed = chosen
+            .iter()
+            .zip(sums)
+            .map(|((policy, _), sums)| Closed { policy: policy.clone(), memory: sums.figures() })
+            .collect();
+        let containers = trace.groups.iter().map(|group| group.rows.len()).sum();
+        let traces = Traces { containers, workloads: trace.groups.len(), minutes: trace.minutes };
+        Self { schema_version: SCHEMA_VERSION, traces, risk: wanted.risk, open, closed, curves }
+    }
+
+    /// One line on what was replayed.
+    pub(crate) fn title(&self) -> String {
+        let Traces { containers, workloads, minutes } = self.traces;
+        let mut text = format!(
+            "{containers} containers of {workloads} workloads over {:.1} days",
+            minutes as f64 / 1440.0
+        );
+        let Risk { oom_kills, cpu_work, .. } = self.risk;
+        // Writing to a string does not fail.
+        let _: Result<(), std::fmt::Error> = write!(
+            text,
+            "; snug at {:.2} % pod-days with an OOM kill, {:.2} % of work above the request",
+            oom_kills * 100.0,
+            cpu_work * 100.0
+        );
+        text
+    }
+}
