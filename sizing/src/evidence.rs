@@ -248,9 +248,9 @@ mod tests {
                 }
                 let peak = Some(Peak { bytes, at: observed, pod: format!("pod-{kills}") });
                 if start {
-                    record.start_peak = peak
+                    record.start_peak = peak;
                 } else {
-                    record.peak = peak
+                    record.peak = peak;
                 }
                 record.kills =
                     (0..kills).map(|at| OomKill { at, limit: bytes, pod: "pod".to_owned() }).collect();

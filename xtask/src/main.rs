@@ -1,6 +1,7 @@
 //! The project's tasks: `cargo xtask <task>`.
 
 mod apt;
+mod backtest;
 mod bench;
 mod build;
 mod build_ebpf;
@@ -33,6 +34,7 @@ enum Task {
     Test(test::Options),
     Bench(bench::Options),
     Demo(demo::Options),
+    Backtest(backtest::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
+        Task::Backtest(options) => backtest::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

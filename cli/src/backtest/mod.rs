@@ -32,6 +32,9 @@ pub struct Options {
     /// pod-day and the share of work above the request.
     #[arg(long, value_name = "RISK", default_value = "standard", value_parser = parse_risk)]
     risk: Risk,
+    /// Cross-validate the engine's fitted constants in so many folds: each workload is judged by constants chosen without it.
+    #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u64).range(2..=20))]
+    validate: Option<u64>,
     /// Form of the output.
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -88,11 +91,11 @@ fn choose(names: &[String], wanted: &Wanted) -> Result<Vec<(String, Choice)>> {
 /// # Errors
 /// When the recordings cannot be read, a policy has no such name, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
-    let Options { traces, policy, risk, output } = options;
+    let Options { traces, policy, risk, validate, output } = options;
     let wanted = Wanted::new(*risk);
     let chosen = choose(policy, &wanted)?;
     let trace = traces::read(traces)?;
-    let report = Report::make(&trace, &wanted, &chosen);
+    let report = Report::make(&trace, &wanted, &chosen, *validate);
     match output {
         Output::Table => out.write_all(table::render(&report).as_bytes()),
         Output::Html => out.write_all(table::html(&report).as_bytes()),

@@ -10,8 +10,9 @@ use snug_sizing::{
         policies::{Choice, Run},
         score,
         trace::Trace,
+        validate::{Validation, cross_validate},
     },
-    engine::{Risk, memory::Rule},
+    engine::{Risk, Rule},
 };
 
 /// Grows when a field changes its meaning or goes away.
@@ -66,6 +67,9 @@ pub struct Report {
     pub closed: Vec<Closed>,
     /// Open loop, with margins swept.
     pub curves: Vec<Curve>,
+    /// Open loop, each workload judged by constants chosen without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validation>,
 }
 
 /// What was replayed.
@@ -138,8 +142,8 @@ pub(crate) fn sum(
 }
 
 impl Report {
-    /// Replays the policies.
-    pub fn make(trace: &Trace, wanted: &Wanted, chosen: &[(String, Choice)]) -> Self {
+    /// Replays the policies; with folds, cross-validates the engine's constants beside them.
+    pub fn make(trace: &Trace, wanted: &Wanted, chosen: &[(String, Choice)], folds: Option<u64>) -> Self {
         let replay = Replay::new(trace, wanted.rule);
         // All runs at once, since what a policy needs of a workload is made once.
         let swept: Vec<Vec<(f64, Run)>> = chosen.iter().map(|(_, choice)| wanted.swept(*choice)).collect();
@@ -172,7 +176,10 @@ impl Report {
             .collect();
         let containers = trace.groups.iter().map(|group| group.rows.len()).sum();
         let traces = Traces { containers, workloads: trace.groups.len(), minutes: trace.minutes };
-        Self { schema_version: SCHEMA_VERSION, traces, risk: wanted.risk, open, closed, curves }
+        let others: Vec<_> =
+            chosen.iter().filter(|(_, choice)| !matches!(choice, Choice::Snug(..))).cloned().collect();
+        let validation = folds.map(|folds| cross_validate(trace, wanted.risk, folds, &others));
+        Self { schema_version: SCHEMA_VERSION, traces, risk: wanted.risk, open, closed, curves, validation }
     }
 
     /// One line on what was replayed.

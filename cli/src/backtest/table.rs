@@ -1,38 +1,66 @@
 //! The report as text and as a page.
 
-use super::report::Report;
+use snug_sizing::{
+    backtest::{
+        score,
+        validate::{Figures, Fold, Validation},
+    },
+    engine::Rule,
+};
+
+use super::report::{Policy, Report};
 
 /// Columns of a table, all but the first to the right.
 struct Table {
     heading: &'static str,
-    columns: Vec<&'static str>,
+    columns: &'static [&'static str],
     rows: Vec<Vec<String>>,
 }
 
-fn tables(report: &Report) -> [Table; 3] {
-    let memory = report.open.iter().map(|it| {
-        let figures = &it.memory;
-        vec![
-            it.policy.clone(),
-            figures.pod_days.to_string(),
-            format!("{:.3}", figures.violation_pod_days_pct),
-            format!("{:.4}", figures.footprint_ratio),
-            format!("{:.2}", figures.slack_pct),
-            format!("{:.4}", figures.changes_per_day),
-        ]
-    });
-    let cpu = report.open.iter().map(|it| {
-        let figures = &it.cpu;
-        vec![
-            it.policy.clone(),
-            figures.pod_days.to_string(),
-            format!("{:.3}", figures.unserved_work_pct),
-            format!("{:.3}", figures.exceeded_samples_pct),
-            format!("{:.4}", figures.footprint_ratio),
-            format!("{:.2}", figures.slack_pct),
-            format!("{:.4}", figures.changes_per_day),
-        ]
-    });
+const MEMORY: [&str; 6] = ["POLICY", "POD-DAYS", "VIOLATED %", "FOOTPRINT", "SLACK %", "CHANGES/DAY"];
+const CPU: [&str; 7] =
+    ["POLICY", "POD-DAYS", "UNSERVED %", "EXCEEDED %", "FOOTPRINT", "SLACK %", "CHANGES/DAY"];
+const CLOSED: [&str; 5] = ["POLICY", "POD-DAYS", "KILLS/POD-DAY", "KILL-FREE QUARTERS %", "FOOTPRINT"];
+const FOLDS: [&str; 10] = [
+    "FOLD",
+    "WORKLOADS",
+    "RELATIVE",
+    "ABSOLUTE",
+    "EXCESS",
+    "POLICY",
+    "VIOLATED %",
+    "FOOTPRINT",
+    "UNSERVED %",
+    "FOOTPRINT",
+];
+/// Policies shown fold by fold: the engine and those that it is to beat.
+const RIVALS: [&str; 3] = ["snug", "krr-simple", "vpa"];
+const MIB: f64 = 1024.0 * 1024.0;
+
+fn memory(policy: &str, figures: &score::Memory) -> Vec<String> {
+    vec![
+        policy.to_owned(),
+        figures.pod_days.to_string(),
+        format!("{:.3}", figures.violation_pod_days_pct),
+        format!("{:.4}", figures.footprint_ratio),
+        format!("{:.2}", figures.slack_pct),
+        format!("{:.4}", figures.changes_per_day),
+    ]
+}
+
+fn cpu(policy: &str, figures: &score::Cpu) -> Vec<String> {
+    vec![
+        policy.to_owned(),
+        figures.pod_days.to_string(),
+        format!("{:.3}", figures.unserved_work_pct),
+        format!("{:.3}", figures.exceeded_samples_pct),
+        format!("{:.4}", figures.footprint_ratio),
+        format!("{:.2}", figures.slack_pct),
+        format!("{:.4}", figures.changes_per_day),
+    ]
+}
+
+fn tables(report: &Report) -> Vec<Table> {
     let closed = report.closed.iter().map(|it| {
         let figures = &it.memory;
         vec![
@@ -43,29 +71,62 @@ fn tables(report: &Report) -> [Table; 3] {
             format!("{:.4}", figures.footprint_ratio),
         ]
     });
-    [
+    let rows = |row: &mut dyn FnMut(&Policy) -> Vec<String>| report.open.iter().map(row).collect();
+    let mut tables = vec![
         Table {
             heading: "Memory limits",
-            columns: vec!["POLICY", "POD-DAYS", "VIOLATED %", "FOOTPRINT", "SLACK %", "CHANGES/DAY"],
-            rows: memory.collect(),
+            columns: &MEMORY,
+            rows: rows(&mut |it| memory(&it.policy, &it.memory)),
         },
-        Table {
-            heading: "CPU requests",
-            columns: vec![
-                "POLICY",
-                "POD-DAYS",
-                "UNSERVED %",
-                "EXCEEDED %",
-                "FOOTPRINT",
-                "SLACK %",
-                "CHANGES/DAY",
-            ],
-            rows: cpu.collect(),
-        },
+        Table { heading: "CPU requests", columns: &CPU, rows: rows(&mut |it| cpu(&it.policy, &it.cpu)) },
         Table {
             heading: "Memory limits with feedback from OOM kills",
-            columns: vec!["POLICY", "POD-DAYS", "KILLS/POD-DAY", "KILL-FREE QUARTERS %", "FOOTPRINT"],
+            columns: &CLOSED,
             rows: closed.collect(),
+        },
+    ];
+    if let Some(validation) = &report.validation {
+        tables.extend(held_out(validation));
+    }
+    tables
+}
+
+fn held_out(validation: &Validation) -> [Table; 3] {
+    let fold = |(number, fold): (usize, &Fold)| {
+        let Rule { relative, absolute, excess } = fold.rule;
+        let shown = fold.figures.iter().filter(|it| RIVALS.contains(&it.policy.as_str()));
+        let row = |it: &Figures| {
+            vec![
+                (number + 1).to_string(),
+                fold.workloads.to_string(),
+                format!("{relative:.3}"),
+                format!("{:.0} MiB", absolute / MIB),
+                format!("{excess:.2}"),
+                it.policy.clone(),
+                format!("{:.3}", it.memory.violation_pod_days_pct),
+                format!("{:.4}", it.memory.footprint_ratio),
+                format!("{:.3}", it.cpu.unserved_work_pct),
+                format!("{:.4}", it.cpu.footprint_ratio),
+            ]
+        };
+        shown.map(row).collect::<Vec<_>>()
+    };
+    let all = &validation.held_out;
+    [
+        Table {
+            heading: "Memory limits, held out: each workload judged by constants chosen without it",
+            columns: &MEMORY,
+            rows: all.iter().map(|it| memory(&it.policy, &it.memory)).collect(),
+        },
+        Table {
+            heading: "CPU requests, held out",
+            columns: &CPU,
+            rows: all.iter().map(|it| cpu(&it.policy, &it.cpu)).collect(),
+        },
+        Table {
+            heading: "Fold by fold: constants chosen on the other folds, then memory, then CPU",
+            columns: &FOLDS,
+            rows: validation.folds.iter().enumerate().flat_map(fold).collect(),
         },
     ]
 }

@@ -19,6 +19,7 @@ pub mod policies;
 pub mod policy;
 pub mod score;
 pub mod trace;
+pub mod validate;
 
 /// Minutes of history before the first decision.
 pub const FIRST: usize = 1440;

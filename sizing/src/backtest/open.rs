@@ -8,10 +8,7 @@ use super::{
     score::{Horizon, Sums},
     trace::{Group, Series, Trace},
 };
-use crate::engine::{
-    Pool,
-    memory::{self, Rule},
-};
+use crate::engine::{Pool, Rule, memory};
 
 /// Sums of one workload, by policy in the order asked for.
 #[derive(Clone, Debug, Default, PartialEq)]

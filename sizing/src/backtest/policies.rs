@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     baselines::{autopilot, krr, vpa},
-    engine::{self, Risk, memory::Rule},
+    engine::{self, Risk, Rule},
     evidence::{Evidence, Hour, OomKill},
     workload::Resources,
 };

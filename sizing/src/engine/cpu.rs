@@ -8,21 +8,21 @@
 //! replicas, no multiple of it. A margin in percent would be too much for steady containers and too little for bursty ones.
 //!
 //! How much work lies above that quantile is `λ` times the mean excess. On real containers the mean excess is about half the mean use
-//! (`docs/backtest.md`), so a share of work `ε` is kept by `λ = 2ε`.
+//! ([`Rule::excess`]), so a share of work `ε` is kept by `λ = 2ε`.
 
 use serde::Serialize;
 
-use super::risk::Risk;
+use super::{risk::Risk, rule::Rule};
 use crate::{
     evidence::Evidence,
     histogram::Histogram,
     ladder::{Ladder, Rung},
 };
 
-/// Mean excess over the request while it is exceeded, as a part of the mean use.
-const EXCESS: f64 = 0.5;
 /// Pod-days that history is taken to lack: with half a day of history the request is one that was exceeded half as often.
 const DOUBT: f64 = 0.5;
+/// Milliseconds in a day.
+const DAY_MILLIS: f64 = 86_400_000.0;
 
 /// A request with all that went into it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -52,17 +52,17 @@ pub fn windows(evidence: &Evidence) -> (Histogram, bool) {
 }
 
 /// The request for a risk. `None` without any window.
-pub fn size(evidence: &Evidence, risk: Risk) -> Option<Sized> {
+pub fn size(evidence: &Evidence, rule: Rule, risk: Risk) -> Option<Sized> {
     let (windows, start_up) = windows(evidence);
-    let days = windows.count() as f64 * evidence.window_millis as f64 / (24 * 3_600_000) as f64;
-    let exceeded = exceeded(risk, days);
+    let days = windows.count() as f64 * evidence.window_millis as f64 / DAY_MILLIS;
+    let exceeded = exceeded(rule, risk, days);
     let cores = windows.quantile(1.0 - exceeded)?;
     Some(Sized { cores, exceeded, work_above: windows.work_above(cores), days, start_up })
 }
 
 /// The share of time in which the request may be exceeded, for a risk and with so many pod-days of history.
-fn exceeded(risk: Risk, days: f64) -> f64 {
-    (risk.cpu_work / EXCESS).min(1.0) * days / (days + DOUBT)
+fn exceeded(rule: Rule, risk: Risk, days: f64) -> f64 {
+    (risk.cpu_work / rule.excess).min(1.0) * days / (days + DOUBT)
 }
 
 /// The smallest quota, in millicores and at least the request, that keeps the risk of being throttled.

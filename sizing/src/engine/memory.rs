@@ -18,30 +18,10 @@
 
 use serde::Serialize;
 
-use super::{calibration::Tally, risk::Risk};
+use super::{calibration::Tally, risk::Risk, rule::Rule};
 use crate::evidence::{Evidence, Hour, Peak};
 
-/// The two constants of the margin, as fitted on public traces; `docs/backtest.md` shows how they do on workloads that they were
-/// not fitted on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Rule {
-    /// The part of the margin that grows with the container.
-    pub relative: f64,
-    /// The part that does not, bytes: a container of this size without a pod-day of history would get a margin of all its size.
-    pub absolute: f64,
-}
-
-impl Rule {
-    /// The one that is used.
-    pub const FITTED: Self = Self { relative: 0.05, absolute: 48.0 * 1024.0 * 1024.0 };
-
-    /// The margin at the reference risk, as a part of the use: `bytes` the use, `days` the pod-days of history.
-    fn shape(self, bytes: f64, days: f64) -> f64 {
-        self.relative + (self.absolute / (bytes * (1.0 + days))).sqrt()
-    }
-}
-
-/// OOM kills per pod-day for which the margin is what the two constants say: what replays have shown of them.
+/// OOM kills per pod-day for which the margin is what the constants say: what replays have shown of them.
 const REFERENCE_RISK: f64 = 0.0025;
 /// A margin is at most this many times the highest use.
 const MOST: f64 = 2.0;
@@ -175,13 +155,18 @@ impl<'e> History<'e> {
     }
 }
 
+/// The margin at the reference risk, as a part of the use: `bytes` the use, `days` the pod-days of history.
+fn shape(rule: Rule, bytes: f64, days: f64) -> f64 {
+    rule.relative + (rule.absolute / (bytes * (1.0 + days))).sqrt()
+}
+
 /// The margin as a part of the use, 0..=2: `bytes` the use, `days` the pod-days of history, `risk` in OOM kills per pod-day, `factor` how much more often than
 /// expected the rule has failed.
 pub fn margin(rule: Rule, bytes: f64, days: f64, risk: f64, factor: f64) -> f64 {
     if bytes <= 0.0 {
         return 0.0;
     }
-    (REFERENCE_RISK / risk * factor * rule.shape(bytes, days)).min(MOST)
+    (REFERENCE_RISK / risk * factor * shape(rule, bytes, days)).min(MOST)
 }
 
 /// A limit with all that went into it.
@@ -238,6 +223,6 @@ pub fn risk_of(limit: f64, sized: &Sized) -> f64 {
     if spare.is_nan() || spare <= 0.0 {
         return 1.0;
     }
-    let shape = sized.rule.shape(sized.basis.bytes, sized.days);
+    let shape = shape(sized.rule, sized.basis.bytes, sized.days);
     (REFERENCE_RISK * sized.own_factor * sized.pool_factor * shape / spare).min(1.0)
 }

@@ -8,6 +8,7 @@ pub mod oom;
 pub mod reason;
 mod recommend;
 pub mod risk;
+pub mod rule;
 pub mod stability;
 
 pub use self::{
@@ -15,4 +16,5 @@ pub use self::{
     reason::{Confidence, Reason},
     recommend::{CpuLimit, Policy, QosRule, Recommendation, Refusal, recommend},
     risk::{Profile, Risk, RiskError},
+    rule::Rule,
 };

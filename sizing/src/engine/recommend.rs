@@ -7,6 +7,7 @@ use super::{
     cpu, growth, memory, oom,
     reason::{Confidence, Reason},
     risk::Risk,
+    rule::Rule,
     stability,
 };
 use crate::{
@@ -55,8 +56,8 @@ pub struct Policy {
     pub most: Resources,
     /// Whether values are kept where a change is not worth it.
     pub steady: bool,
-    /// The constants of memory's margin.
-    pub rule: memory::Rule,
+    /// The fitted constants.
+    pub rule: Rule,
 }
 
 impl Policy {
@@ -69,7 +70,7 @@ impl Policy {
             least: Resources::default(),
             most: Resources::default(),
             steady: true,
-            rule: memory::Rule::FITTED,
+            rule: Rule::FITTED,
         }
     }
 }
@@ -118,7 +119,7 @@ pub fn recommend(
     set: Option<Resources>,
 ) -> Result<Recommendation, Refusal> {
     let observed: u64 = evidence.hours.values().fold(0, |sum, hour| sum.saturating_add(hour.observed));
-    let cpu = cpu::size(evidence, policy.risk);
+    let cpu = cpu::size(evidence, policy.rule, policy.risk);
     let memory = memory::size(evidence, policy.rule, policy.risk, pool.memory);
     if cpu.is_none() && memory.is_none() {
         return Err(Refusal::Nothing);

@@ -1,0 +1,114 @@
+//! The back-test on recordings of real containers, against what an independent scorer printed for them, and the engine against the
+//! policies that it is to beat. Skipped, loudly, where the recordings are not there; `SNUG_TRACES` says where they are.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use snug::backtest::traces;
+use snug_sizing::{
+    backtest::{
+        open::{Outcome, Replay},
+        policies::{Choice, Run},
+        trace::Trace,
+    },
+    engine::{Profile, Rule},
+};
+
+/// Pod-days; violations %, footprint, slack %, changes a day.
+const MEMORY: [(&str, u64, &str); 4] = [
+    ("krr-simple", 6118, "0.262 1.6115 56.46 0.0261"),
+    ("krr-simple-nofloor", 6118, "0.360 1.5163 29.44 0.0381"),
+    ("vpa", 6118, "0.425 1.9004 72.34 0.0301"),
+    ("vpa-nofloor", 6118, "0.621 1.5200 34.63 0.0582"),
+];
+
+/// Pod-days; unserved %, exceeded %, footprint, slack %, changes a day.
+const CPU: [(&str, u64, &str); 4] = [
+    ("krr-simple", 6120, "0.903 0.575 3.7391 73.42 0.0522"),
+    ("krr-simple-nofloor", 6120, "0.911 0.750 3.5419 52.54 0.0863"),
+    ("vpa", 6120, "2.125 0.514 3.0303 79.07 0.0884"),
+    ("vpa-nofloor", 6120, "2.153 0.680 2.6381 73.46 0.1185"),
+];
+
+/// The recordings that the figures are of.
+fn recordings() -> Option<Trace> {
+    let folder = std::env::var_os("SNUG_TRACES").map(PathBuf::from);
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/traces");
+    let folder = folder.unwrap_or(beside);
+    if !folder.join("memory_kib.csv.gz").exists() {
+        eprintln!("SKIPPED: no recordings in {}; set SNUG_TRACES to their folder", folder.display());
+        return None;
+    }
+    Some(traces::read(&folder).unwrap())
+}
+
+fn baseline(name: &str) -> Choice {
+    Choice::BASELINES.into_iter().find(|(other, _)| *other == name).unwrap().1
+}
+
+fn outcomes(trace: &Trace, choices: &[Choice]) -> Vec<Outcome> {
+    let runs: Vec<Run> = choices.iter().map(|choice| Run::from(*choice)).collect();
+    let mut sums = vec![Outcome::default(); runs.len()];
+    for workload in Replay::new(trace, Rule::FITTED).open(&runs) {
+        for (sum, outcome) in sums.iter_mut().zip(workload) {
+            sum.memory += outcome.memory;
+            sum.cpu += outcome.cpu;
+        }
+    }
+    sums
+}
+
+#[test]
+fn figures_are_those_of_the_reference_scorer_and_the_engine_is_better() {
+    let Some(trace) = recordings() else { return };
+    let containers: usize = trace.groups.iter().map(|group| group.rows.len()).sum();
+    if (containers, trace.minutes) != (740, 6301) {
+        eprintln!(
+            "SKIPPED: {containers} containers over {} minutes are not the recordings that the figures are of",
+            trace.minutes
+        );
+        return;
+    }
+    let snug = Choice::Snug(Profile::Standard.risk(), Rule::FITTED);
+    let choices: Vec<Choice> = MEMORY.iter().map(|(name, ..)| baseline(name)).chain([snug]).collect();
+    let sums = outcomes(&trace, &choices);
+    for ((name, pod_days, wanted), sum) in MEMORY.iter().zip(&sums) {
+        let it = sum.memory.memory();
+        let found = format!(
+            "{:.3} {:.4} {:.2} {:.4}",
+            it.violation_pod_days_pct, it.footprint_ratio, it.slack_pct, it.changes_per_day
+        );
+        assert_eq!((it.pod_days, found.as_str()), (*pod_days, *wanted), "memory, {name}");
+    }
+    for ((name, pod_days, wanted), _) in CPU.iter().zip(&sums) {
+        let place = MEMORY.iter().position(|(other, ..)| other == name).unwrap();
+        let it = sums[place].cpu.cpu();
+        let found = format!(
+            "{:.3} {:.3} {:.4} {:.2} {:.4}",
+            it.unserved_work_pct,
+            it.exceeded_samples_pct,
+            it.footprint_ratio,
+            it.slack_pct,
+            it.changes_per_day
+        );
+        assert_eq!((it.pod_days, found.as_str()), (*pod_days, *wanted), "CPU, {name}");
+    }
+
+    // Fewer failures than both tools as they are shipped, for a tenth less.
+    let snug = sums.last().unwrap();
+    let shipped =
+        |name: &str| sums.get(MEMORY.iter().position(|(other, ..)| *other == name).unwrap()).unwrap();
+    let (krr, vpa) = (shipped("krr-simple"), shipped("vpa"));
+    let (mine, krr_memory, vpa_memory) = (snug.memory.memory(), krr.memory.memory(), vpa.memory.memory());
+    assert!(
+        mine.violation_pod_days_pct
+            <= krr_memory.violation_pod_days_pct.min(vpa_memory.violation_pod_days_pct)
+    );
+    assert!(mine.footprint_ratio <= 0.9 * krr_memory.footprint_ratio.min(vpa_memory.footprint_ratio));
+    // Less for CPU than the cheaper of both, with less than half of its unserved work.
+    let (mine, vpa) = (snug.cpu.cpu(), vpa.cpu.cpu());
+    assert!(
+        mine.footprint_ratio < vpa.footprint_ratio && mine.unserved_work_pct < 0.5 * vpa.unserved_work_pct
+    );
+    assert!(mine.changes_per_day <= 0.5 * vpa.changes_per_day);
+}
