@@ -12,6 +12,11 @@ pub mod ladder;
 pub mod skew;
 pub mod workload;
 
+pub mod constraints;
+pub mod cost;
+pub mod hpa;
+pub mod pod;
+
 pub mod engine;
 
 pub mod baselines;

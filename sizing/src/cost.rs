@@ -1,0 +1,82 @@
+//! Money: at list prices, and what could really be freed.
+
+use crate::pod::Asked;
+
+const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+
+/// List prices, in whatever currency.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prices {
+    /// Of a core for an hour.
+    pub core_hour: f64,
+    /// Of a GiB for an hour.
+    pub gib_hour: f64,
+}
+
+impl Prices {
+    /// What requests cost in an hour.
+    pub fn of(&self, asked: Asked) -> f64 {
+        asked.cpu as f64 / 1000.0 * self.core_hour + asked.memory as f64 / GIB * self.gib_hour
+    }
+}
+
+/// Nodes that are empty when pods are packed onto as few as can be found by *first fit decreasing*: pods by the greater of their two
+/// shares of a whole cluster, the greatest first, each onto the first node with room, the nodes in the order given. `nodes` are allocatables
+/// less what every node runs anyway. `None` where a pod fits nowhere. A heuristic: a better packing may free more.
+pub fn freed(nodes: &[Asked], pods: &[Asked]) -> Option<usize> {
+    let all = nodes
+        .iter()
+        .fold((1.0, 1.0), |sum: (f64, f64), node| (sum.0 + node.cpu as f64, sum.1 + node.memory as f64));
+    let share = |pod: &Asked| (pod.cpu as f64 / all.0).max(pod.memory as f64 / all.1);
+    let mut pods = pods.to_vec();
+    pods.sort_by(|a, b| share(b).total_cmp(&share(a)).then((b.cpu, b.memory).cmp(&(a.cpu, a.memory))));
+    let mut left: Vec<(Asked, bool)> = nodes.iter().map(|node| (*node, false)).collect();
+    for pod in pods {
+        let (node, used) =
+            left.iter_mut().find(|(node, _)| node.cpu >= pod.cpu && node.memory >= pod.memory)?;
+        node.cpu -= pod.cpu;
+        node.memory -= pod.memory;
+        *used = true;
+    }
+    Some(left.iter().filter(|(_, used)| !used).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn asked(cpu: u64, memory: u64) -> Asked {
+        Asked { cpu, memory }
+    }
+
+    #[test]
+    fn list_prices() {
+        let prices = Prices { core_hour: 0.04, gib_hour: 0.005 };
+        assert!((prices.of(asked(500, 4 << 30)) - 0.04).abs() < 1e-12);
+    }
+
+    #[test]
+    fn nodes_are_freed_whole_or_not_at_all() {
+        let nodes = [asked(4000, 16); 3];
+        assert_eq!(freed(&nodes, &[asked(2500, 1); 3]), Some(0));
+        // A third less of each: two on a node.
+        assert_eq!(freed(&nodes, &[asked(2000, 1); 3]), Some(1));
+        // Less CPU frees nothing where memory is what is full.
+        assert_eq!(freed(&nodes, &[asked(100, 16); 3]), Some(0));
+        assert_eq!(freed(&nodes, &[asked(4001, 1)]), None);
+        assert_eq!(freed(&[], &[]), Some(0));
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_pods_changes_nothing(mut pods in prop::collection::vec((0..4000_u64, 0..16_u64), 0..12)) {
+            let nodes = [asked(4000, 16); 6];
+            let pack = |pods: &[(u64, u64)]| freed(&nodes, &pods.iter().map(|(cpu, memory)| asked(*cpu, *memory)).collect::<Vec<_>>());
+            let one = pack(&pods);
+            pods.reverse();
+            prop_assert_eq!(one, pack(&pods));
+        }
+    }
+}
