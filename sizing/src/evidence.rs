@@ -13,6 +13,27 @@ use crate::{
     workload::{Container, Workload},
 };
 
+/// What [`Header::schema`] is today. Another number after the slash is a form that this version cannot read.
+pub const SCHEMA: &str = "snug.evidence/1";
+
+/// The first line of a recording. Each further line is the [`Evidence`] of one container, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The node whose agent wrote it; empty where several were put together.
+    pub node: String,
+    /// When it was written, seconds.
+    pub at: u64,
+}
+
+impl Header {
+    /// The header of what this version writes.
+    pub fn new(node: &str, at: u64) -> Self {
+        Self { schema: SCHEMA.to_owned(), node: node.to_owned(), at }
+    }
+}
+
 /// Seconds in an hour.
 pub const HOUR: u64 = 3600;
 /// A pod's first seconds, which are start-up and not steady state: one hour, because evidence is kept by the hour.
