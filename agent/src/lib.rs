@@ -3,6 +3,7 @@
 pub mod cgroupfs;
 pub mod config;
 pub mod exporters;
+pub mod history;
 pub mod identity;
 pub mod kernel;
 pub mod samplers;

@@ -9,12 +9,15 @@ use tokio::{
     sync::oneshot,
 };
 
+use snug_sizing::evidence::HOUR;
+
 use crate::{
     config::Config,
     exporters::{
         http::{self, ServeError, ServerLimits, ServerState},
         limits::SeriesLimits,
     },
+    history::{History, HistoryError, Retention},
     samplers::{Sampler, StartError},
 };
 
@@ -43,6 +46,9 @@ pub enum AgentError {
         /// The reason.
         source: io::Error,
     },
+    /// Nothing can be kept.
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// The sampling thread ended by itself.
     #[error("sampling ended")]
     Sampling(#[source] io::Error),
@@ -70,14 +76,15 @@ pub fn run(config: Config) -> Result<(), AgentError> {
         drop_labels: config.drop_labels.clone(),
         max_series: if config.max_series == 0 { u64::MAX } else { config.max_series.into() },
     };
-    let state = Arc::new(ServerState::new(
-        published.clone(),
-        limits,
-        config.kubelet_metrics,
-        ServerLimits::default(),
-    ));
+    let mut state =
+        ServerState::new(published.clone(), limits, config.kubelet_metrics, ServerLimits::default());
 
-    let sampler = Sampler::start(config, published)?;
+    let hours = u32::try_from(config.history_age.as_secs() / HOUR).unwrap_or(u32::MAX);
+    let retention = Retention { hours, bytes: u64::from(config.history_mebibytes) << 20 };
+    let history = History::start(config.data_dir.clone(), retention)?;
+    state.history = Some(history.store());
+    let state = Arc::new(state);
+    let sampler = Sampler::start(config, published)?.gathering(history.sink());
     let (stop, stopped) = UnixStream::pair().map_err(system("the stop signal"))?;
     let (ended, mut has_ended) = oneshot::channel();
     let sampling = thread::Builder::new()
@@ -105,6 +112,7 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     // Closing this end is the signal.
     drop(stop);
     let sampled = sampling.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+    drop(history);
     served?;
     sampled.map_err(AgentError::Sampling)
 }

@@ -40,7 +40,7 @@ pub const HOUR: u64 = 3600;
 pub const START_UP: u64 = HOUR;
 
 /// An hour, counted from the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Hour(pub u32);
 
 impl Hour {
@@ -192,7 +192,7 @@ impl Evidence {
 
     /// Adds what another source knows. Of what is in force the newer is kept.
     pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
-        if self.workload.key() != other.workload.key() || self.container.name != other.container.name {
+        if !self.workload.is(&other.workload) || self.container.name != other.container.name {
             return Err(MergeError::Container(self.title(), other.title()));
         }
         if self.window_millis != other.window_millis {

@@ -81,6 +81,9 @@ pub struct Workload {
     pub namespace: String,
     /// Name of the owner.
     pub name: String,
+    /// Kind of the owner as Kubernetes names it (`Deployment`); empty where it is not known.
+    #[serde(default)]
+    pub owner: String,
     /// How its pods come and go.
     pub kind: Kind,
     /// Pods that run now, as the newest source says.
@@ -91,6 +94,11 @@ impl Workload {
     /// `namespace/name`.
     pub fn key(&self) -> impl fmt::Display + PartialEq + use<> {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether both are the same: what a Deployment and a StatefulSet of one name use is not added up.
+    pub fn is(&self, other: &Self) -> bool {
+        (&self.namespace, &self.name, &self.owner) == (&other.namespace, &other.name, &other.owner)
     }
 
     /// The one that counts more replicas: an agent sees its own node's pods only.
@@ -127,7 +135,13 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn workload(name: &str) -> Workload {
-        Workload { namespace: "shop".to_owned(), name: name.to_owned(), kind: Kind::Service, replicas: 1 }
+        Workload {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            owner: "Deployment".to_owned(),
+            kind: Kind::Service,
+            replicas: 1,
+        }
     }
 
     pub(crate) fn container(name: &str) -> Container {

@@ -149,9 +149,13 @@ options! {
         "node-name" node_name: Option<String> = "", "NAME", Optional(NodeName);
         /// File with the names of pods and containers, for hosts without a cluster. None: containers go by their id.
         "pods-file" pods_file: Option<PathBuf> = "", "FILE", Optional(FilePath);
-        /// Directory where the agent leaves a sign of life, by which the next one knows how long it was away. None:
-        /// that time is not reported.
+        /// Directory for the history and for a sign of life, by which the next agent knows how long it was away. None:
+        /// the history ends with the agent, and that time is not reported.
         "data-dir" data_dir: Option<PathBuf> = "", "DIR", Optional(FilePath);
+        /// How long the history keeps what containers used, by the hour.
+        "history-age" history_age: Duration = "30days", "DURATION", Between(ms(3_600_000)..=ms(31_536_000_000));
+        /// Size of the history's records, MiB; beyond it the oldest hours go. In memory, without data-dir, at most 8.
+        "history-mebibytes" history_mebibytes: u32 = "256", "NUMBER", Count(1..=1_048_576);
         /// Root of the cgroup hierarchies. None: wherever the mount table says.
         "cgroup-root" cgroup_root: Option<PathBuf> = "", "DIR", Optional(FilePath);
         /// The host's proc file system.

@@ -11,7 +11,8 @@ use crate::{
     identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime},
     store::ends::Reason,
     store::published::{
-        AgentRow, CgroupRow, HostRow, Machine, MapRow, ProgramRow, Published, SourceRow, Verdict, WorkloadRow,
+        AgentRow, CgroupRow, HistoryRow, HostRow, Machine, MapRow, ProgramRow, Published, SourceRow, Verdict,
+        WorkloadRow,
     },
     values::{
         Cpu, CpuSplit, Descriptors, Interface, IoDevice, IpTraffic, Measurement, Memory, MemoryEvents,
@@ -131,6 +132,7 @@ pub(super) fn names(namespace: &str, container: &str, image: &str, kind: Option<
         workload_kind: "StatefulSet".to_owned(),
         workload: "web".to_owned(),
         kind,
+        ..Names::default()
     }
 }
 
@@ -227,6 +229,7 @@ fn agent() -> AgentRow {
         map_bytes: 168,
         started_unix: 1_795_340_001.5,
         workloads_folded: 169,
+        history: Some(HistoryRow { bytes: 171, failed_writes: 172, lost: 173 }),
         ..AgentRow::default()
     }
 }

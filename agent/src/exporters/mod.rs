@@ -1,10 +1,11 @@
 //! What leaves the agent.
 //!
 //! Everything here reads [`Published`](crate::store::published::Published) and nothing else: a scrape never touches
-//! the kernel, a file or the network, and costs the samplers nothing.
+//! the kernel, a file or the network, and costs the samplers nothing. Evidence alone comes from the history.
 
 pub mod api;
 pub mod catalogue;
+pub mod evidence;
 pub mod http;
 pub mod kubelet;
 pub mod limits;

@@ -7,6 +7,8 @@ pub mod workload;
 
 use std::sync::Arc;
 
+use snug_sizing::workload::Resources;
+
 /// What a cgroup stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
@@ -157,6 +159,8 @@ pub struct Names {
     pub workload: String,
     /// Kind of the container.
     pub kind: Option<ContainerKind>,
+    /// The container's requests and limits, as the pod has them.
+    pub resources: Resources,
 }
 
 /// A cgroup and who it is. Immutable: a name that arrives later makes a new one.

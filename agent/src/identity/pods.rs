@@ -1,10 +1,18 @@
 //! Pods as the API server or a kubelet lists them, arranged so that a cgroup finds its names at once.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus};
+use k8s_openapi::{
+    api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus, ResourceRequirements},
+    apimachinery::pkg::api::resource as k8s,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use snug_sizing::{quantity::Quantity, workload::Resources};
 use thiserror::Error;
 
 use crate::identity::{ContainerKind, Level, Names, PathIdentity, workload};
@@ -215,12 +223,13 @@ impl Pods {
         };
         let pod = self.pods.len();
         let mut started = 0;
-        for (container, kind, spec_image) in containers(&spec, &status) {
-            let image = if container.image.is_empty() { spec_image } else { container.image.as_str() };
+        for (container, kind, in_spec) in containers(&spec, &status) {
+            let image = if container.image.is_empty() { in_spec.image } else { container.image.as_str() };
             let names = Arc::new(Names {
                 container: container.name.clone(),
                 image: image.to_owned(),
                 kind: Some(kind),
+                resources: in_force(container.resources.as_ref().or(in_spec.resources)),
                 ..pod_names.clone()
             });
             started += usize::from(bare_id(container.container_id.as_deref()).is_some());
@@ -245,28 +254,64 @@ fn is_list(kind: &str) -> bool {
     matches!(kind, "List" | "PodList")
 }
 
-/// Each container status with the container's kind and the image of its spec.
+/// What the spec of a container says; empty for one that it does not have.
+#[derive(Clone, Copy, Default)]
+struct InSpec<'a> {
+    image: &'a str,
+    resources: Option<&'a ResourceRequirements>,
+}
+
+impl<'a> From<&'a Container> for InSpec<'a> {
+    fn from(container: &'a Container) -> Self {
+        Self {
+            image: container.image.as_deref().unwrap_or_default(),
+            resources: container.resources.as_ref(),
+        }
+    }
+}
+
+/// Each container status with the container's kind and what its spec says.
 fn containers<'a>(
     spec: &'a PodSpec,
     status: &'a PodStatus,
-) -> impl Iterator<Item = (&'a ContainerStatus, ContainerKind, &'a str)> {
+) -> impl Iterator<Item = (&'a ContainerStatus, ContainerKind, InSpec<'a>)> {
     let app = status.container_statuses.iter().flatten().map(|container| {
         let in_spec = spec.containers.iter().find(|other| other.name == container.name);
-        (container, ContainerKind::App, in_spec.and_then(|other| other.image.as_deref()))
+        (container, ContainerKind::App, in_spec.map(InSpec::from))
     });
     let init = status.init_container_statuses.iter().flatten().map(|container| {
         let in_spec = spec.init_containers.iter().flatten().find(|other| other.name == container.name);
         let stays = in_spec.is_some_and(|other| other.restart_policy.as_deref() == Some("Always"));
         let kind = if stays { ContainerKind::Sidecar } else { ContainerKind::Init };
-        (container, kind, in_spec.and_then(|other| other.image.as_deref()))
+        (container, kind, in_spec.map(InSpec::from))
     });
     let ephemeral = status.ephemeral_container_statuses.iter().flatten().map(|container| {
         let in_spec = spec.ephemeral_containers.iter().flatten().find(|other| other.name == container.name);
-        (container, ContainerKind::Ephemeral, in_spec.and_then(|other| other.image.as_deref()))
+        let image = in_spec.and_then(|other| other.image.as_deref()).unwrap_or_default();
+        (container, ContainerKind::Ephemeral, Some(InSpec { image, resources: None }))
     });
     app.chain(init)
         .chain(ephemeral)
-        .map(|(container, kind, image)| (container, kind, image.unwrap_or_default()))
+        .map(|(container, kind, in_spec)| (container, kind, in_spec.unwrap_or_default()))
+}
+
+/// Requests and limits; a request that is missing is its limit, as the API server has it. What is no quantity is not set.
+fn in_force(requirements: Option<&ResourceRequirements>) -> Resources {
+    let Some(requirements) = requirements else { return Resources::default() };
+    let quantity = |list: &Option<BTreeMap<String, k8s::Quantity>>, name: &str| -> Option<Quantity> {
+        list.as_ref()?.get(name)?.0.parse().ok()
+    };
+    let millicores = |quantity: Quantity| u64::try_from(quantity.millis()).ok();
+    let bytes = |quantity: Quantity| u64::try_from(quantity.value()).ok();
+    let ResourceRequirements { limits, requests, .. } = requirements;
+    let cpu_limit = quantity(limits, "cpu").and_then(millicores);
+    let memory_limit = quantity(limits, "memory").and_then(bytes);
+    Resources {
+        cpu_request: quantity(requests, "cpu").and_then(millicores).or(cpu_limit),
+        cpu_limit,
+        memory_request: quantity(requests, "memory").and_then(bytes).or(memory_limit),
+        memory_limit,
+    }
 }
 
 fn container_count(spec: &PodSpec) -> usize {

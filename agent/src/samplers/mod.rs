@@ -5,6 +5,7 @@
 
 mod agent;
 mod compare;
+mod evidence;
 mod files;
 mod hierarchy;
 mod host;
@@ -37,7 +38,8 @@ use rustix::{
 
 pub use self::{agent::HeartbeatError, start::StartError};
 use self::{
-    agent::{HEARTBEAT, Heartbeat, own_cost},
+    agent::{HEARTBEAT, Heartbeat, own_cost, unix_now},
+    evidence::Gatherer,
     files::Files,
     hierarchy::{Followed, Known},
     host::Host,
@@ -87,6 +89,8 @@ pub struct Sampler {
     processes: Option<ProcessSampler>,
     host: Host,
     heartbeat: Option<Heartbeat>,
+    /// Where there is a history to gather for.
+    evidence: Option<Gatherer>,
     store: Store,
     published: Arc<ArcSwapOption<Published>>,
     agent: AgentRow,
@@ -140,6 +144,9 @@ impl Sampler {
                 self.take_events();
                 if stopped {
                     self.leave_sign_of_life();
+                    if let Some(evidence) = &mut self.evidence {
+                        evidence.finish(&self.store, unix_now());
+                    }
                     return Ok(());
                 }
             }
@@ -188,8 +195,12 @@ impl Sampler {
             self.host.refresh(&self.store, now);
         }
         self.naming.name_leaving(&mut self.store);
+        self.gather_evidence(now, second);
         let settled = self.store.settle(now);
         if !settled.is_empty() {
+            if let Some(evidence) = &mut self.evidence {
+                evidence.end(&settled, unix_now());
+            }
             self.naming.forget(&settled);
             self.network.forget(&settled);
             for followed in &mut self.followed {
@@ -235,7 +246,8 @@ impl Sampler {
 
     /// One pass over one hierarchy.
     fn pass(&mut self, index: usize, taken: Measurements, now: Instant) {
-        let Self { kernel: Some(kernel), followed, store, .. } = self else { return };
+        let Self { kernel: Some(kernel), followed, store, evidence, .. } = self else { return };
+        let (seen, seen_unix) = (Instant::now(), unix_now());
         let Some(one) = followed.get_mut(index) else { return };
         let Some(walk) = &one.walk else { return };
         let kind = record_kind(one);
@@ -266,6 +278,9 @@ impl Sampler {
                         if taken.contains(measurement) {
                             snapshot::take(measurement, &record, kind, &mut values);
                         }
+                    }
+                    if let (Some(cpu), Some(evidence)) = (values.cpu, evidence.as_mut()) {
+                        evidence.cpu(key, cpu, seen, seen_unix);
                     }
                     match values.cpu {
                         Some(cpu) if cpu_alone => store.update_cpu(key, cpu),
@@ -425,6 +440,7 @@ impl Sampler {
             unresolved_cgroups: self.followed.iter().map(|one| one.unresolved).sum(),
             cpu_seconds,
             resident_bytes,
+            history: self.evidence.as_ref().map(Gatherer::history),
             ..std::mem::take(&mut self.agent)
         };
         if now >= self.due.heartbeat {

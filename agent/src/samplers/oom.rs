@@ -43,6 +43,11 @@ impl Sampler {
             limit_bytes = kill.limit_bytes,
             "OOM kill"
         );
+        if let (OomScope::Container, Some(limit), Some(evidence)) =
+            (kill.scope, kill.limit_bytes, self.evidence.as_mut())
+        {
+            evidence.oom_killed(victim, kill.at_unix, limit);
+        }
         self.store.oom_killed(victim, kill);
     }
 

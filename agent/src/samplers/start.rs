@@ -148,6 +148,7 @@ impl Sampler {
             origins,
             files,
             heartbeat,
+            evidence: None,
             published,
         };
         for index in 0..sampler.followed.len() {

@@ -18,10 +18,11 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
+pub use self::workloads::WorkloadKey;
 use self::{
     ends::{EndRow, Ends, Exit, Init, Life, OomKill, Reason},
     published::{CgroupRow, WorkloadRow},
-    workloads::{Contribution, WorkloadKey, Workloads},
+    workloads::{Contribution, Workloads},
 };
 use crate::{
     identity::{Identity, Level, Names, PathIdentity},

@@ -171,6 +171,19 @@ pub struct AgentRow {
     pub started_unix: f64,
     /// Workloads folded into one because there were too many.
     pub workloads_folded: u64,
+    /// How the history fares; `None` where there is none.
+    pub history: Option<HistoryRow>,
+}
+
+/// How the history fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// Bytes of records, when last looked at.
+    pub bytes: u64,
+    /// Times that the history could not be written.
+    pub failed_writes: u64,
+    /// Records that were given up because it could not be written for long.
+    pub lost: u64,
 }
 
 /// The machine. What the host does not say is empty or `None`.

@@ -13,7 +13,7 @@ use crate::{
 
 /// What a workload's row is found by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct WorkloadKey {
+pub struct WorkloadKey {
     namespace: Arc<str>,
     kind: Arc<str>,
     name: Arc<str>,
@@ -22,7 +22,7 @@ pub(super) struct WorkloadKey {
 
 impl WorkloadKey {
     /// Whose work a cgroup does; `None` while that is not known (a pod's container without names).
-    pub(super) fn of(identity: &Identity) -> Option<Self> {
+    pub fn of(identity: &Identity) -> Option<Self> {
         if let Some(names) = &identity.names {
             return Some(Self {
                 namespace: names.namespace.as_str().into(),
@@ -43,6 +43,11 @@ impl WorkloadKey {
             _ => ("Cgroup".into(), identity.path.split('/').nth(1).unwrap_or_default().into()),
         };
         Some(Self { namespace: "".into(), kind, name, container: "".into() })
+    }
+
+    /// Namespace, kind and name of the workload, and the name of the container.
+    pub fn parts(&self) -> (&str, &str, &str, &str) {
+        (&self.namespace, &self.kind, &self.name, &self.container)
     }
 
     /// Where containers go that ended before their names arrived.

@@ -28,6 +28,7 @@ impl Observer {
         let workload = Workload {
             namespace: group.key.namespace.clone(),
             name: group.key.owner.clone(),
+            owner: String::new(),
             kind: Kind::Service,
             replicas: group.rows.len() as u64,
         };

@@ -5,6 +5,7 @@
 mod configuration;
 mod container;
 mod exposition;
+mod history;
 mod http;
 mod kernel_log;
 mod kubelet;

@@ -231,6 +231,36 @@ pub(super) static FAMILIES: &[Family] = &[
         Agent(|view, emit| emit(&[], Value::Int(view.row.workloads_folded))),
     ),
     Family::gauge(
+        "snug_agent_history_bytes",
+        "Size of the history's records when last looked at, once an hour",
+        Bytes,
+        Agent(|view, emit| {
+            if let Some(history) = view.row.history {
+                emit(&[], Value::Int(history.bytes));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_agent_history_failed_writes",
+        "Times that the history could not be written; what was to be written is tried again",
+        None,
+        Agent(|view, emit| {
+            if let Some(history) = view.row.history {
+                emit(&[], Value::Int(history.failed_writes));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_agent_history_records_lost",
+        "Records given up because the history could not be written for long",
+        None,
+        Agent(|view, emit| {
+            if let Some(history) = view.row.history {
+                emit(&[], Value::Int(history.lost));
+            }
+        }),
+    ),
+    Family::gauge(
         "snug_agent_series",
         "Series in the last scrape of an endpoint, the agent's own not counted",
         None,

@@ -30,7 +30,7 @@ use super::{
     catalogue::EndpointSeries,
     limits::{SeriesCounts, SeriesLimits},
 };
-use crate::store::published::Published;
+use crate::{history, store::published::Published};
 
 /// How much clients may ask of the server.
 #[derive(Clone, Debug)]
@@ -81,6 +81,8 @@ pub struct ServerState {
     pub started: Instant,
     /// How much clients may ask.
     pub server: ServerLimits,
+    /// The history; `None` where there is none.
+    pub history: Option<Arc<history::Store>>,
     scrapes: Scrapes,
     expositions: Arc<Semaphore>,
 }
@@ -95,7 +97,16 @@ impl ServerState {
     ) -> Self {
         let expositions = Arc::new(Semaphore::new(server.expositions.max(1)));
         let (limits, started) = (Arc::new(limits), Instant::now());
-        Self { published, limits, kubelet, started, server, scrapes: Scrapes::default(), expositions }
+        Self {
+            published,
+            limits,
+            kubelet,
+            started,
+            server,
+            history: None,
+            scrapes: Scrapes::default(),
+            expositions,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use hyper::{
 use super::{ServerState, negotiate};
 use crate::{
     exporters::{
-        api, kubelet,
+        api, evidence, kubelet,
         prometheus::{self, Format},
         stream::{self, Output, ResponseBody, Turn},
     },
@@ -26,7 +26,7 @@ pub(super) async fn respond<B: Body>(
     state: &Arc<ServerState>,
 ) -> Response<ResponseBody> {
     let path = request.uri().path();
-    if !matches!(path, "/" | METRICS | CADVISOR | api::ENDS | "/healthz" | "/readyz") {
+    if !matches!(path, "/" | METRICS | CADVISOR | api::ENDS | evidence::PATH | "/healthz" | "/readyz") {
         let text = format!("nothing is served under this path; there are:\n{}", list(state));
         return plain(StatusCode::NOT_FOUND, text);
     }
@@ -43,6 +43,7 @@ pub(super) async fn respond<B: Body>(
             format!("{CADVISOR} is switched off: the kubelet's own endpoint is to be scraped instead\n"),
         ),
         api::ENDS => ends(state),
+        evidence::PATH => evidence_of(request, state).await,
         "/healthz" => health(state),
         "/readyz" => match state.published.load().as_ref() {
             Some(_) => plain(StatusCode::OK, "ready\n".into()),
@@ -57,6 +58,7 @@ fn list(state: &ServerState) -> String {
     format!(
         "/metrics           everything measured\n{cadvisor}\
          /api/v1/ends       containers that ended last, in JSON\n\
+         /api/v1/evidence   what containers used, by the hour, a JSON object a line\n\
          /healthz           whether measurements are fresh\n\
          /readyz            whether there are any\n"
     )
@@ -73,6 +75,21 @@ fn ends(state: &ServerState) -> Response<ResponseBody> {
         }
         Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
+}
+
+/// What the history has.
+async fn evidence_of<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Response<ResponseBody> {
+    let Some(history) = state.history.clone() else {
+        return plain(StatusCode::NOT_FOUND, "this agent keeps no history\n".into());
+    };
+    let asked = match evidence::Asked::parse(request.uri().query()) {
+        Ok(asked) => asked,
+        Err(error) => return plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    };
+    exposition(request, state, evidence::CONTENT_TYPE, move |published, _, out| {
+        evidence::write(&history, &published.agent.node, &asked, out)
+    })
+    .await
 }
 
 /// Alive, and so is the sampler.

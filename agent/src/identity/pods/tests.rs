@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Loaded, Pods, PodsError};
+use snug_sizing::workload::Resources;
+
 use crate::identity::{ContainerKind, Level, Names, PathIdentity, Runtime, path};
 
 /// What a real kubelet, its API server and its runtime said of one node, and the cgroups on it at about that time.
@@ -163,7 +165,9 @@ fn all_kinds() -> Value {
         "kind": "Pod", "apiVersion": "v1",
         "metadata": {"name": "p", "namespace": "n", "uid": "u1"},
         "spec": {
-            "containers": [{"name": "app", "image": "of-spec"}],
+            "containers": [{"name": "app", "image": "of-spec", "resources": {
+                "limits": {"cpu": "1500m", "memory": "lots"}, "requests": {"memory": "64Mi"},
+            }}],
             "initContainers": [{"name": "init"}, {"name": "proxy", "restartPolicy": "Always"}],
             "ephemeralContainers": [{"name": "debug"}],
         },
@@ -191,6 +195,13 @@ fn kinds_images_and_runtimes() {
         workload_kind: "Pod".to_owned(),
         workload: "p".to_owned(),
         kind: Some(ContainerKind::App),
+        // A limit without a request is one; what is no quantity is not set.
+        resources: Resources {
+            cpu_request: Some(1500),
+            cpu_limit: Some(1500),
+            memory_request: Some(64 << 20),
+            memory_limit: None,
+        },
     };
     assert_eq!(*names('a'), app);
     let kinds = ['b', 'c', 'd'].map(|digit| (names(digit).container.clone(), names(digit).kind));

@@ -1,0 +1,204 @@
+//! The history: what the containers of each workload used, by the hour, kept across restarts of the agent.
+//!
+//! The sampling thread hands evidence over and never waits; one thread writes it; readers see what was written last.
+
+mod store;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver, SyncSender, TrySendError},
+    },
+    thread::{self, JoinHandle},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use snug_sizing::evidence::{Evidence, Hour};
+
+use crate::store::published::HistoryRow;
+
+pub use self::store::{FILE, HistoryError, Hours, Store};
+
+/// Batches that may wait for the writing thread; with more, the sampling thread keeps what it has and merges.
+const BATCHES: usize = 4;
+/// Records that wait for a disk that takes nothing, before the oldest are given up.
+const MOST_WAITING: usize = 20_000;
+/// Bytes of records that are kept where there is no directory for them.
+const MOST_IN_MEMORY: u64 = 8 << 20;
+
+/// What is kept.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// Hours.
+    pub hours: u32,
+    /// Bytes of records.
+    pub bytes: u64,
+}
+
+/// What becomes a [`HistoryRow`].
+#[derive(Debug, Default)]
+struct Health {
+    bytes: AtomicU64,
+    failed_writes: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl Health {
+    fn row(&self) -> HistoryRow {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        HistoryRow { bytes: of(&self.bytes), failed_writes: of(&self.failed_writes), lost: of(&self.lost) }
+    }
+}
+
+/// The history, with the thread that writes it. Dropped, it writes what it was given and ends.
+#[derive(Debug)]
+pub struct History {
+    store: Arc<Store>,
+    sink: Sink,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// Where evidence is handed over.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    batches: SyncSender<Vec<Evidence>>,
+    health: Arc<Health>,
+}
+
+impl Sink {
+    /// One that a test takes from.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> (Self, Receiver<Vec<Evidence>>) {
+        let (batches, receiver) = mpsc::sync_channel(BATCHES);
+        (Self { batches, health: Arc::default() }, receiver)
+    }
+
+    /// Takes a batch; each piece of evidence in it is of one hour. `false`: not now, and the batch is lost to the history, not to
+    /// who still has it.
+    pub fn take(&self, batch: Vec<Evidence>) -> bool {
+        match self.batches.try_send(batch) {
+            // Nobody writes any more: there is nothing to keep it for.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => true,
+            Err(TrySendError::Full(_)) => false,
+        }
+    }
+
+    /// How the history fares.
+    pub fn row(&self) -> HistoryRow {
+        self.health.row()
+    }
+}
+
+impl History {
+    /// Opens the history in a directory, else one in memory, and begins to write. What is wrong with the directory is logged: the agent
+    /// measures all the same.
+    ///
+    /// # Errors
+    /// When there is not even memory, or no thread.
+    pub fn start(directory: Option<PathBuf>, retention: Retention) -> Result<Self, HistoryError> {
+        let on_disk = directory.and_then(|directory| match Store::open(&directory) {
+            Ok((store, aside)) => {
+                if let Some(aside) = aside {
+                    tracing::error!(moved_to = %aside.display(), "the history could not be used and was moved aside; a new one begins");
+                }
+                Some(store)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the history is kept in memory and ends with this agent");
+                None
+            }
+        });
+        let retention = match on_disk {
+            Some(_) => retention,
+            None => Retention { bytes: retention.bytes.min(MOST_IN_MEMORY), ..retention },
+        };
+        let store = Arc::new(on_disk.map_or_else(Store::in_memory, Ok)?);
+        let health = Arc::new(Health::default());
+        let (batches, receiver) = mpsc::sync_channel(BATCHES);
+        let writer = Writer { store: store.clone(), health: health.clone(), retention, pruned: None };
+        let writer = thread::Builder::new()
+            .name("history".to_owned())
+            .spawn(move || writer.run(&receiver))
+            .map_err(|error| HistoryError::Write(Box::new(redb::Error::Io(error))))?;
+        Ok(Self { store, sink: Sink { batches, health }, writer: Some(writer) })
+    }
+
+    /// Where evidence is handed over.
+    pub fn sink(&self) -> Sink {
+        self.sink.clone()
+    }
+
+    /// The records.
+    pub fn store(&self) -> Arc<Store> {
+        self.store.clone()
+    }
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        // The other sinks are gone by now; with this one the writer ends, when it has written all.
+        self.sink.batches = mpsc::sync_channel(1).0;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+struct Writer {
+    store: Arc<Store>,
+    health: Arc<Health>,
+    retention: Retention,
+    /// The hour in which what is old was removed last.
+    pruned: Option<Hour>,
+}
+
+impl Writer {
+    fn run(mut self, batches: &Receiver<Vec<Evidence>>) {
+        let mut waiting: Vec<Evidence> = Vec::new();
+        let mut said = false;
+        while let Ok(batch) = batches.recv() {
+            waiting.extend(batch);
+            match self.store.add(&waiting) {
+                Ok(()) => {
+                    waiting.clear();
+                    if std::mem::take(&mut said) {
+                        tracing::info!("the history is written again");
+                    }
+                }
+                Err(error) => {
+                    self.health.failed_writes.fetch_add(1, Ordering::Relaxed);
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::error!(%error, "the agent goes on measuring and tries again");
+                    }
+                    self.give_up_oldest(&mut waiting);
+                }
+            }
+            self.prune();
+        }
+    }
+
+    fn give_up_oldest(&self, waiting: &mut Vec<Evidence>) {
+        let beyond = waiting.len().saturating_sub(MOST_WAITING);
+        waiting.drain(..beyond);
+        self.health.lost.fetch_add(beyond as u64, Ordering::Relaxed);
+    }
+
+    /// Once an hour.
+    fn prune(&mut self) {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = Hour::of(seconds);
+        if self.pruned == Some(now) {
+            return;
+        }
+        let oldest = Hour(now.0.saturating_sub(self.retention.hours));
+        match self.store.prune(oldest, self.retention.bytes) {
+            Ok(bytes) => {
+                self.health.bytes.store(bytes, Ordering::Relaxed);
+                self.pruned = Some(now);
+            }
+            Err(error) => tracing::debug!(%error, "what is old stays in the history for now"),
+        }
+    }
+}

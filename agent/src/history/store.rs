@@ -1,0 +1,277 @@
+//! The records of the history: one per hour, workload and container, in redb.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use redb::{
+    Builder, Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
+    backends::InMemoryBackend,
+};
+use snug_sizing::evidence::{Evidence, Hour};
+
+/// Evidence of one hour by hour and subject. The hour comes first, so that what is written again and again while an hour lasts lies
+/// on few pages, and what is old is one range.
+const HOURS: TableDefinition<'_, (u32, &str), &[u8]> = TableDefinition::new("hours");
+/// What is known of the file itself.
+const ABOUT: TableDefinition<'_, &str, u32> = TableDefinition::new("about");
+/// The form of the records. Raise it with any change of `Evidence`, and migrate what is older in [`Store::open`].
+const SCHEMA: u32 = 1;
+/// Name of the file in the data directory.
+pub const FILE: &str = "history.redb";
+/// Bytes that redb may keep of the file in memory.
+const CACHE: usize = 2 << 20;
+
+/// What went wrong with the history.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The file cannot be opened or made.
+    #[error("cannot open the history {}: {source}; free the file or give --data-dir another directory", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: Box<redb::Error>,
+    },
+    /// It cannot be written.
+    #[error("cannot write the history: {0}; is the disk full?")]
+    Write(#[source] Box<redb::Error>),
+    /// It cannot be read.
+    #[error("cannot read the history: {0}")]
+    Read(#[source] Box<redb::Error>),
+    /// A record is no record.
+    #[error("the history has a record that cannot be understood: {0}")]
+    Record(#[from] postcard::Error),
+    /// A file that could not be used cannot be moved out of the way.
+    #[error("cannot move the unusable history {} aside: {source}", path.display())]
+    Aside {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+fn write<E: Into<redb::Error>>(error: E) -> HistoryError {
+    HistoryError::Write(Box::new(error.into()))
+}
+
+fn read<E: Into<redb::Error>>(error: E) -> HistoryError {
+    HistoryError::Read(Box::new(error.into()))
+}
+
+/// The database.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+}
+
+impl Store {
+    /// One in memory, which ends with the agent.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn in_memory() -> Result<Self, HistoryError> {
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE);
+        let database = builder.create_with_backend(InMemoryBackend::new()).map_err(write)?;
+        Self::new(database)
+    }
+
+    /// The one in a directory, made where there is none. A file that is none, or of another version, is moved aside and never deleted:
+    /// its new name is the second value.
+    ///
+    /// # Errors
+    /// When the file can be neither used nor moved: it is locked by another agent, read-only, or the disk is full.
+    pub fn open(directory: &Path) -> Result<(Self, Option<PathBuf>), HistoryError> {
+        let path = directory.join(FILE);
+        let open = |source: redb::Error| HistoryError::Open { path: path.clone(), source: Box::new(source) };
+        fs::create_dir_all(directory).map_err(|error| open(redb::Error::Io(error)))?;
+        match Self::at(&path) {
+            Ok(store) => Ok((store, None)),
+            Err(error) if is_unusable(&error) => {
+                let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+                let aside = directory.join(format!("{FILE}.unusable-{seconds}"));
+                fs::rename(&path, &aside)
+                    .map_err(|source| HistoryError::Aside { path: path.clone(), source })?;
+                Ok((Self::at(&path).map_err(open)?, Some(aside)))
+            }
+            Err(error) => Err(open(error)),
+        }
+    }
+
+    fn at(path: &Path) -> Result<Self, redb::Error> {
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE);
+        let database = builder.create(path)?;
+        Self::new(database).map_err(|error| match error {
+            HistoryError::Write(error) | HistoryError::Read(error) => *error,
+            other => redb::Error::Corrupted(other.to_string()),
+        })
+    }
+
+    fn new(database: Database) -> Result<Self, HistoryError> {
+        let transaction = database.begin_write().map_err(write)?;
+        {
+            let mut about = transaction.open_table(ABOUT).map_err(write)?;
+            let schema = about.get("schema").map_err(read)?.map(|value| value.value());
+            match schema {
+                Some(SCHEMA) => {}
+                Some(other) => {
+                    let text = format!("its records are of version {other}, not {SCHEMA}");
+                    return Err(HistoryError::Read(Box::new(redb::Error::Corrupted(text))));
+                }
+                None => {
+                    about.insert("schema", SCHEMA).map_err(write)?;
+                }
+            }
+            transaction.open_table(HOURS).map_err(write)?;
+        }
+        transaction.commit().map_err(write)?;
+        Ok(Self { database })
+    }
+
+    /// Adds evidence, whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add(&self, batch: &[Evidence]) -> Result<(), HistoryError> {
+        let transaction = self.database.begin_write().map_err(write)?;
+        {
+            let mut hours = transaction.open_table(HOURS).map_err(write)?;
+            for evidence in batch {
+                let subject = subject(evidence);
+                let Some((Hour(hour), _)) = evidence.hours.first_key_value() else { continue };
+                let key = (*hour, subject.as_str());
+                let known = match hours.get(key).map_err(read)? {
+                    // What cannot be understood is written over: it is of no use to anybody.
+                    Some(bytes) => postcard::from_bytes::<Evidence>(bytes.value()).ok(),
+                    None => None,
+                };
+                let sum = known.and_then(|mut known| known.merge(evidence).is_ok().then_some(known));
+                let bytes = postcard::to_stdvec(sum.as_ref().unwrap_or(evidence))?;
+                hours.insert(key, bytes.as_slice()).map_err(write)?;
+            }
+        }
+        transaction.commit().map_err(write)
+    }
+
+    /// Removes hours before `oldest`, and then the oldest ones until records take no more than `most` bytes. Returns what they take.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn prune(&self, oldest: Hour, most: u64) -> Result<u64, HistoryError> {
+        self.forget_before(oldest)?;
+        loop {
+            let stored = self.stored_bytes()?;
+            let first = self.hours()?.first_hour()?;
+            match first {
+                Some(Hour(first)) if stored > most => self.forget_before(Hour(first.saturating_add(1)))?,
+                _ => return Ok(stored),
+            }
+        }
+    }
+
+    fn forget_before(&self, oldest: Hour) -> Result<(), HistoryError> {
+        let transaction = self.database.begin_write().map_err(write)?;
+        {
+            let mut hours = transaction.open_table(HOURS).map_err(write)?;
+            hours.retain_in(..(oldest.0, ""), |_, _| false).map_err(write)?;
+        }
+        transaction.commit().map_err(write)
+    }
+
+    fn stored_bytes(&self) -> Result<u64, HistoryError> {
+        let transaction = self.database.begin_write().map_err(write)?;
+        let stats = transaction.stats().map_err(read)?;
+        transaction.abort().map_err(write)?;
+        Ok(stats.stored_bytes() + stats.metadata_bytes())
+    }
+
+    /// What there is now; later writes do not show in it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn hours(&self) -> Result<Hours, HistoryError> {
+        let transaction = self.database.begin_read().map_err(read)?;
+        let table = transaction.open_table(HOURS).map_err(|error: TableError| read(error))?;
+        Ok(Hours { table })
+    }
+}
+
+/// A file that will never be of use, unlike one that cannot be had now.
+fn is_unusable(error: &redb::Error) -> bool {
+    match error {
+        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) | redb::Error::RepairAborted => true,
+        redb::Error::TableTypeMismatch { .. } | redb::Error::TypeDefinitionChanged { .. } => true,
+        redb::Error::Io(error) => {
+            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+        }
+        _ => false,
+    }
+}
+
+/// Who a record is about, as a key. Windows of different lengths are not added up.
+fn subject(evidence: &Evidence) -> String {
+    let Evidence { workload, container, window_millis, .. } = evidence;
+    [&*workload.namespace, &*workload.owner, &*workload.name, &*container.name, &*window_millis.to_string()]
+        .join("\0")
+}
+
+/// A view of the records.
+#[derive(Debug)]
+pub struct Hours {
+    table: ReadOnlyTable<(u32, &'static str), &'static [u8]>,
+}
+
+impl Hours {
+    fn first_hour(&self) -> Result<Option<Hour>, HistoryError> {
+        let first = self.table.first().map_err(read)?;
+        Ok(first.map(|(key, _)| Hour(key.value().0)))
+    }
+
+    /// The hours of each subject, from `since` on.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn subjects(&self, since: Hour) -> Result<BTreeMap<String, Vec<Hour>>, HistoryError> {
+        let mut subjects: BTreeMap<String, Vec<Hour>> = BTreeMap::new();
+        for entry in self.table.range((since.0, "")..).map_err(read)? {
+            let (key, _) = entry.map_err(read)?;
+            let (hour, subject) = key.value();
+            match subjects.get_mut(subject) {
+                Some(hours) => hours.push(Hour(hour)),
+                None => drop(subjects.insert(subject.to_owned(), vec![Hour(hour)])),
+            }
+        }
+        Ok(subjects)
+    }
+
+    /// The evidence of a subject in these hours, put together. A record that cannot be understood is left out and counted in the
+    /// second value. `None` if nothing is left.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn evidence(&self, subject: &str, hours: &[Hour]) -> Result<(Option<Evidence>, u64), HistoryError> {
+        let mut sum: Option<Evidence> = None;
+        let mut skipped = 0;
+        for hour in hours {
+            let Some(bytes) = self.table.get((hour.0, subject)).map_err(read)? else { continue };
+            let Ok(evidence) = postcard::from_bytes::<Evidence>(bytes.value()) else {
+                skipped += 1;
+                continue;
+            };
+            match &mut sum {
+                None => sum = Some(evidence),
+                Some(sum) => skipped += u64::from(sum.merge(&evidence).is_err()),
+            }
+        }
+        Ok((sum, skipped))
+    }
+}
+
+#[cfg(test)]
+mod tests;

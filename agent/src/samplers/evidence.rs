@@ -1,0 +1,382 @@
+//! Evidence for sizing: what the containers of each workload used, gathered by the hour and handed to the history.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use rustc_hash::FxHashMap;
+use snug_sizing::{
+    evidence::{Evidence, Hour, HourRecord, OomKill, Peak, PodTotals, START_UP},
+    workload::{Container, Kind, Resources, Role, Workload},
+};
+
+use super::{Sampler, agent::unix_now};
+use crate::{
+    history::Sink,
+    identity::{ContainerKind, Identity, Level},
+    store::{Key, Store, WorkloadKey, published::HistoryRow},
+    values::{Cpu, Measurement, Source, Throttling, Values},
+};
+
+/// Seconds between two hand-overs: what is lost when the agent is killed.
+const HAND_OVER: u64 = 30;
+/// A window that took so many times its length was a stall of the machine; beyond this it is counted as so many and no more.
+const MOST_WINDOWS: f64 = 600.0;
+
+impl Sampler {
+    /// Gathers evidence for a history, too.
+    #[must_use]
+    pub fn gathering(mut self, sink: Sink) -> Self {
+        let window = u64::try_from(self.interval().as_millis()).unwrap_or(u64::MAX);
+        self.evidence = Some(Gatherer::new(sink, window, unix_now()));
+        self
+    }
+
+    pub(super) fn gather_evidence(&mut self, now: Instant, second: bool) {
+        let Some(evidence) = &mut self.evidence else { return };
+        let now_unix = unix_now();
+        evidence.observe_leaving(&self.store, now, now_unix);
+        if second {
+            let by_files = !self.origins.with(Source::Kernel).contains(Measurement::Cpu);
+            evidence.observe(&self.store, by_files.then_some(now), now_unix);
+        }
+    }
+}
+
+/// What is gathered of one container since the last hand-over.
+#[derive(Debug)]
+struct Watched {
+    identity: Arc<Identity>,
+    created_unix: f64,
+    /// CPU time when last seen, and when that was.
+    cpu: Option<(u64, Instant)>,
+    /// The kernel's watermark when last seen, bytes.
+    watermark: Option<u64>,
+    throttling: Option<Throttling>,
+    /// Whether its start was counted.
+    start: Option<bool>,
+    limits: Resources,
+    /// Nanoseconds watched, and CPU time used in them.
+    observed_ns: u64,
+    used_ns: u64,
+    record: HourRecord,
+}
+
+/// Gathers evidence. Only containers and units are watched: what slices use is theirs already.
+#[derive(Debug)]
+pub(super) struct Gatherer {
+    watched: FxHashMap<Key, Watched>,
+    window_millis: u64,
+    began_unix: f64,
+    hour: Hour,
+    handed_over: u64,
+    /// Evidence that nobody has taken yet, by subject.
+    waiting: BTreeMap<(Hour, WorkloadKey), Evidence>,
+    sink: Sink,
+}
+
+impl Gatherer {
+    pub(super) fn new(sink: Sink, window_millis: u64, now_unix: f64) -> Self {
+        Self {
+            watched: FxHashMap::default(),
+            window_millis,
+            began_unix: now_unix,
+            hour: hour(now_unix),
+            handed_over: now_unix as u64,
+            waiting: BTreeMap::new(),
+            sink,
+        }
+    }
+
+    /// CPU time of a cgroup: what it used since the last time is one window.
+    pub(super) fn cpu(&mut self, key: Key, cpu: Cpu, now: Instant, now_unix: f64) {
+        let window_ns = self.window_millis as f64 * 1e6;
+        if let Some(watched) = self.watched.get_mut(&key) {
+            watched.cpu(cpu, now, now_unix, window_ns);
+        }
+    }
+
+    /// Once a second: the living, with what is not seen by windows; their CPU time, too, where it is sampled with all else, which is
+    /// then said by its time.
+    pub(super) fn observe(&mut self, store: &Store, cpu_at: Option<Instant>, now_unix: f64) {
+        let hour = hour(now_unix);
+        if hour != self.hour {
+            self.collect(store, now_unix);
+            self.hour = hour;
+        }
+        for (key, identity) in store.living() {
+            self.observe_one(store, key, identity, cpu_at, now_unix);
+        }
+        if (now_unix as u64).abs_diff(self.handed_over) >= HAND_OVER {
+            self.collect(store, now_unix);
+            self.hand_over();
+            self.handed_over = now_unix as u64;
+        }
+    }
+
+    /// Containers that have ended and are not settled yet: their last values.
+    pub(super) fn observe_leaving(&mut self, store: &Store, now: Instant, now_unix: f64) {
+        for (key, identity) in store.leaving() {
+            self.observe_one(store, key, identity, Some(now), now_unix);
+        }
+    }
+
+    /// Containers of which nothing more is to come.
+    pub(super) fn end(&mut self, gone: &[Key], now_unix: f64) {
+        for key in gone {
+            if let Some(mut watched) = self.watched.remove(key) {
+                self.keep(&mut watched, 0, now_unix);
+            }
+        }
+    }
+
+    /// The OOM killer has chosen a victim in a container whose own limit could not be kept; bytes.
+    pub(super) fn oom_killed(&mut self, key: Key, at_unix: f64, limit: u64) {
+        if let Some(watched) = self.watched.get_mut(&key) {
+            let kill = OomKill { at: at_unix as u64, limit, pod: pod(&watched.identity).to_owned() };
+            watched.record.kills.push(kill);
+        }
+    }
+
+    /// All that was gathered, for good.
+    pub(super) fn finish(&mut self, store: &Store, now_unix: f64) {
+        self.collect(store, now_unix);
+        self.hand_over();
+    }
+
+    fn observe_one(
+        &mut self,
+        store: &Store,
+        key: Key,
+        identity: &Arc<Identity>,
+        cpu_at: Option<Instant>,
+        now_unix: f64,
+    ) {
+        if !is_sized(identity) {
+            self.watched.remove(&key);
+            return;
+        }
+        let (Some(values), Some(created_unix)) = (store.values(key), store.created(key)) else { return };
+        let began_unix = self.began_unix;
+        let watched = self
+            .watched
+            .entry(key)
+            .or_insert_with(|| Watched::new(identity.clone(), created_unix, began_unix));
+        if !Arc::ptr_eq(&watched.identity, identity) {
+            watched.identity = identity.clone();
+        }
+        watched.observe(values, now_unix);
+        if let (Some(at), Some(cpu)) = (cpu_at, values.cpu) {
+            self.cpu(key, cpu, at, now_unix);
+        }
+    }
+
+    /// How the history fares.
+    pub(super) fn history(&self) -> HistoryRow {
+        self.sink.row()
+    }
+
+    /// Takes what was gathered of each container to the evidence of its workload.
+    fn collect(&mut self, store: &Store, now_unix: f64) {
+        let mut replicas: BTreeMap<WorkloadKey, u64> = BTreeMap::new();
+        for (_, identity) in store.living().filter(|(key, _)| self.watched.contains_key(key)) {
+            if let Some(workload) = WorkloadKey::of(identity) {
+                *replicas.entry(workload).or_default() += 1;
+            }
+        }
+        let mut watched = std::mem::take(&mut self.watched);
+        for one in watched.values_mut() {
+            let count =
+                WorkloadKey::of(&one.identity).and_then(|key| replicas.get(&key)).copied().unwrap_or(0);
+            self.keep(one, count, now_unix);
+        }
+        self.watched = watched;
+    }
+
+    /// Takes what was gathered of one container; what has no name yet waits for it.
+    fn keep(&mut self, watched: &mut Watched, replicas: u64, now_unix: f64) {
+        let Some(key) = WorkloadKey::of(&watched.identity) else { return };
+        let evidence = watched.take(&key, self.hour, self.window_millis, replicas, now_unix);
+        if evidence.pods.is_empty() {
+            return;
+        }
+        match self.waiting.get_mut(&(self.hour, key.clone())) {
+            // Both are of the same container and windows.
+            Some(waiting) => drop(waiting.merge(&evidence)),
+            None => drop(self.waiting.insert((self.hour, key), evidence)),
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let batch: Vec<Evidence> = self.waiting.values().cloned().collect();
+        if batch.is_empty() || self.sink.take(batch) {
+            self.waiting.clear();
+        }
+    }
+}
+
+impl Watched {
+    fn new(identity: Arc<Identity>, created_unix: f64, began_unix: f64) -> Self {
+        Self {
+            identity,
+            created_unix,
+            cpu: None,
+            watermark: (created_unix >= began_unix).then_some(0),
+            throttling: None,
+            start: (created_unix >= began_unix).then_some(false),
+            limits: Resources::default(),
+            observed_ns: 0,
+            used_ns: 0,
+            record: HourRecord::default(),
+        }
+    }
+
+    fn in_start_up(&self, now_unix: f64) -> bool {
+        now_unix - self.created_unix < START_UP as f64
+    }
+
+    fn cpu(&mut self, cpu: Cpu, now: Instant, now_unix: f64, window_ns: f64) {
+        // Of a container that appeared while the agent ran, all is its own: what it did before it was seen is spread over that time.
+        let before = self.cpu.replace((cpu.usage_ns, now));
+        let (used_ns, elapsed_ns) = match before {
+            Some((usage_ns, at)) => {
+                (cpu.usage_ns.saturating_sub(usage_ns), now.saturating_duration_since(at).as_nanos() as f64)
+            }
+            None if self.start.is_some() => (cpu.usage_ns, (now_unix - self.created_unix).max(0.0) * 1e9),
+            None => return,
+        };
+        if elapsed_ns <= 0.0 {
+            return;
+        }
+        let windows = (elapsed_ns / window_ns).round().clamp(1.0, MOST_WINDOWS);
+        let cores = used_ns as f64 / elapsed_ns.max(window_ns);
+        let start_up = self.in_start_up(now_unix);
+        let record = &mut self.record;
+        let histogram = if start_up { &mut record.cpu_start } else { &mut record.cpu };
+        histogram.record(cores, windows as u64);
+        self.observed_ns = self.observed_ns.saturating_add(elapsed_ns as u64);
+        self.used_ns = self.used_ns.saturating_add(used_ns);
+    }
+
+    fn observe(&mut self, values: &Values, now_unix: f64) {
+        if self.start == Some(false) {
+            self.record.starts += 1;
+            self.start = Some(true);
+        }
+        if let Some(memory) = values.memory {
+            self.limits.memory_limit = memory.limit_bytes;
+        }
+        if let Some(throttling) = values.throttling {
+            self.limits.cpu_limit = throttling
+                .quota_ns
+                .filter(|_| throttling.period_ns > 0)
+                .map(|quota| (quota as f64 * 1000.0 / throttling.period_ns as f64).round() as u64);
+            if let Some(before) = self.throttling.replace(throttling) {
+                self.record.periods += throttling.periods.saturating_sub(before.periods);
+                self.record.throttled +=
+                    throttling.throttled_periods.saturating_sub(before.throttled_periods);
+            }
+        }
+        self.observe_memory(values, now_unix);
+    }
+
+    /// The highest use is the working set of each second; and where the kernel's watermark has risen between two of them, that, less the
+    /// file cache that can be given back.
+    fn observe_memory(&mut self, values: &Values, now_unix: f64) {
+        let Some(working_set) = values.working_set else { return };
+        let watermark = values.memory.and_then(|memory| memory.peak_bytes);
+        let risen = watermark.filter(|peak| self.watermark.is_some_and(|before| *peak > before));
+        self.watermark = watermark.or(self.watermark);
+        let peak = risen.map_or(0, |peak| peak.saturating_sub(working_set.inactive_file_bytes));
+        let bytes = working_set.bytes.max(peak);
+        self.record.working_set.record(working_set.bytes as f64, 1);
+        let start_up = self.in_start_up(now_unix);
+        let highest = if start_up { &mut self.record.start_peak } else { &mut self.record.peak };
+        if highest.as_ref().is_none_or(|peak| peak.bytes < bytes) {
+            *highest = Some(Peak { bytes, at: now_unix as u64, pod: pod(&self.identity).to_owned() });
+        }
+    }
+
+    /// What was gathered, as evidence of its workload; nothing of it is left.
+    fn take(
+        &mut self,
+        key: &WorkloadKey,
+        hour: Hour,
+        window_millis: u64,
+        replicas: u64,
+        now_unix: f64,
+    ) -> Evidence {
+        let names = self.identity.names.as_deref();
+        let (namespace, owner, name, container) = key.parts();
+        let workload = Workload {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            owner: owner.to_owned(),
+            kind: kind_of(owner),
+            replicas,
+        };
+        let container = Container {
+            name: container.to_owned(),
+            role: names.and_then(|names| names.kind).map_or(Role::App, role_of),
+            seen: now_unix as u64,
+            in_force: self.in_force(),
+        };
+        let mut evidence = Evidence::new(workload, container, window_millis);
+        // What is less than a second stays for the next time.
+        let observed = self.observed_ns / 1_000_000_000;
+        if observed == 0 && self.record == HourRecord::default() {
+            return evidence;
+        }
+        self.observed_ns -= observed * 1_000_000_000;
+        let cpu_millis = self.used_ns / 1_000_000;
+        self.used_ns -= cpu_millis * 1_000_000;
+        let mut record = std::mem::take(&mut self.record);
+        record.observed = observed;
+        record.kills.sort();
+        let peak = record.highest().map_or(0, |peak| peak.bytes);
+        let totals = PodTotals { observed, cpu_millis, peak, node_class: String::new() };
+        evidence.pods.insert(pod(&self.identity).to_owned(), totals);
+        evidence.hours.insert(hour, record);
+        evidence
+    }
+
+    /// Requests are what the pod says; limits are what the kernel enforces.
+    fn in_force(&self) -> Resources {
+        let of_pod = self.identity.names.as_ref().map(|names| names.resources).unwrap_or_default();
+        Resources { cpu_limit: self.limits.cpu_limit, memory_limit: self.limits.memory_limit, ..of_pod }
+    }
+}
+
+/// The hour of a time.
+fn hour(unix: f64) -> Hour {
+    // `as` saturates.
+    Hour::of(unix as u64)
+}
+
+/// Whether requests and limits could be set for it.
+fn is_sized(identity: &Identity) -> bool {
+    let kind = identity.names.as_ref().and_then(|names| names.kind);
+    matches!(identity.of_path.level, Level::Container | Level::Unit) && kind != Some(ContainerKind::Sandbox)
+}
+
+/// The pod; else what there is one of.
+fn pod(identity: &Identity) -> &str {
+    identity.names.as_ref().map_or(&identity.of_path.id, |names| &names.pod)
+}
+
+fn kind_of(owner: &str) -> Kind {
+    match owner {
+        "DaemonSet" => Kind::DaemonSet,
+        "Job" | "CronJob" => Kind::Job,
+        _ => Kind::Service,
+    }
+}
+
+const fn role_of(kind: ContainerKind) -> Role {
+    match kind {
+        ContainerKind::Init => Role::Init,
+        ContainerKind::Sidecar => Role::Sidecar,
+        _ => Role::App,
+    }
+}
+
+#[cfg(test)]
+mod tests;

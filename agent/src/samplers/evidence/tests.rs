@@ -1,0 +1,202 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    identity::{Names, path},
+    store::Appearance,
+    values::{Memory, WorkingSet},
+};
+
+const START: f64 = 1_800_000_000.0;
+const MIB: u64 = 1 << 20;
+const WINDOW: Duration = Duration::from_millis(100);
+
+struct Node {
+    store: Store,
+    gatherer: Gatherer,
+    taken: std::sync::mpsc::Receiver<Vec<Evidence>>,
+    begun: Instant,
+}
+
+impl Node {
+    fn new() -> Self {
+        let (sink, taken) = Sink::for_tests();
+        let gatherer = Gatherer::new(sink, 100, START);
+        Self { store: Store::new(100), gatherer, taken, begun: Instant::now() }
+    }
+
+    /// A container of a pod that is named by one character, made at a time.
+    fn container(&mut self, id: char, created_unix: f64) -> Key {
+        let id: String = std::iter::repeat_n(id, 64).collect();
+        let path = format!("/kubepods/besteffort/pod11111111-2222-3333-4444-555555555555/{id}");
+        let of_path = path::parse(&path).unwrap();
+        let appearance =
+            Appearance { path: path.as_str().into(), of_path, created_unix, present_at_start: false };
+        self.store.appear(appearance, 0, self.begun)
+    }
+
+    fn name(&mut self, key: Key, pod: &str) {
+        let names = Names {
+            namespace: "shop".to_owned(),
+            pod: pod.to_owned(),
+            container: "app".to_owned(),
+            workload_kind: "Deployment".to_owned(),
+            workload: "web".to_owned(),
+            kind: Some(ContainerKind::App),
+            resources: Resources { cpu_request: Some(250), ..Resources::default() },
+            ..Names::default()
+        };
+        self.store.name(key, Arc::new(names), Level::Container);
+    }
+
+    /// CPU time in milliseconds, so many seconds after the start.
+    fn cpu(&mut self, key: Key, millis: u64, seconds: f64) {
+        let at = self.begun + Duration::from_secs_f64(seconds);
+        self.gatherer.cpu(key, Cpu { usage_ns: millis * 1_000_000 }, at, START + seconds);
+    }
+
+    fn memory(&mut self, key: Key, usage: u64, inactive: u64, peak: u64) {
+        let values = Values {
+            memory: Some(Memory { usage_bytes: usage, peak_bytes: Some(peak), limit_bytes: Some(64 * MIB) }),
+            working_set: Some(WorkingSet { inactive_file_bytes: inactive, bytes: usage - inactive }),
+            ..Values::default()
+        };
+        self.store.update(key, values);
+    }
+
+    fn second(&mut self, seconds: f64) {
+        self.gatherer.observe(&self.store, None, START + seconds);
+    }
+
+    fn finish(mut self, seconds: f64) -> Vec<Evidence> {
+        self.gatherer.finish(&self.store, START + seconds);
+        self.taken.try_iter().flatten().collect()
+    }
+}
+
+/// Count and highest value of each bucket.
+fn buckets(histogram: &snug_sizing::histogram::Histogram) -> Vec<(u64, f64)> {
+    histogram.buckets().map(|(count, _, upper)| (count, upper)).collect()
+}
+
+#[test]
+fn each_window_is_one_value_and_a_stall_is_as_many_as_it_was_long() {
+    let mut node = Node::new();
+    let key = node.container('a', START - 10_000.0);
+    node.name(key, "web-1");
+    node.memory(key, 8 * MIB, 0, 9 * MIB);
+    node.second(0.0);
+    // Half a core, nothing, two cores, then half a second with a quarter.
+    for (millis, seconds) in [(7000, 0.1), (7050, 0.2), (7050, 0.3), (7250, 0.4), (7375, 0.9)] {
+        node.cpu(key, millis, seconds);
+    }
+    let evidence = node.finish(1.5);
+    let [one] = &evidence[..] else { panic!("{evidence:?}") };
+    assert_eq!(
+        (one.title(), &*one.workload.owner, one.window_millis),
+        ("shop/web/app".to_owned(), "Deployment", 100)
+    );
+    assert_eq!((one.workload.replicas, one.container.in_force.cpu_request), (1, Some(250)));
+    assert_eq!(one.container.in_force.memory_limit, Some(64 * MIB));
+    let (hour, record) = one.hours.first_key_value().unwrap();
+    assert_eq!(*hour, Hour::of(START as u64));
+    assert_eq!(buckets(&record.cpu), [(1, 0.0), (5, 0.25), (1, 0.5), (1, 2.0)]);
+    assert_eq!((record.cpu_start.is_empty(), record.starts), (true, 0), "it was there before the agent");
+    // The watermark of before the agent says nothing about this hour.
+    assert_eq!(record.peak.as_ref().map(|peak| (peak.bytes, &*peak.pod)), Some((8 * MIB, "web-1")));
+    assert_eq!(one.pods["web-1"].cpu_millis, 375);
+}
+
+#[test]
+fn a_short_life_is_spread_over_its_time() {
+    let mut node = Node::new();
+    let key = node.container('a', START + 10.0);
+    node.name(key, "web-1");
+    node.memory(key, 2 * MIB, MIB, 30 * MIB);
+    node.store.update(key, Values { cpu: Some(Cpu { usage_ns: 90_000_000 }), ..Values::default() });
+    node.store.depart(key, 0, true, false, node.begun);
+    let at = node.begun + Duration::from_secs_f64(10.3);
+    node.gatherer.observe_leaving(&node.store, at, START + 10.3);
+    let gone = node.store.settle(node.begun + Duration::from_secs(20));
+    node.gatherer.end(&gone, START + 10.4);
+    let evidence = node.finish(11.0);
+    let record = evidence[0].hours.first_key_value().unwrap().1;
+    // 90 ms in 300 ms.
+    let [(3, upper)] = buckets(&record.cpu_start)[..] else { panic!("{record:?}") };
+    assert!(upper > 0.3 && upper < 0.33, "{upper}");
+    assert_eq!((record.starts, record.cpu.is_empty()), (1, true));
+    // What the kernel saw between two seconds, less the cache.
+    assert_eq!(record.start_peak.as_ref().map(|peak| peak.bytes), Some(29 * MIB));
+}
+
+#[test]
+fn what_has_no_name_yet_waits_and_a_sandbox_has_no_size() {
+    let mut node = Node::new();
+    let (late, never) = (node.container('a', START - 10_000.0), node.container('b', START - 10_000.0));
+    node.second(0.0);
+    node.cpu(late, 0, 0.0);
+    node.cpu(late, 100, 0.1);
+    node.second(31.0);
+    assert!(node.taken.try_recv().is_err());
+    node.name(late, "web-1");
+    let sandbox = Names { kind: Some(ContainerKind::Sandbox), ..Names::default() };
+    node.store.name(never, Arc::new(sandbox), Level::Sandbox);
+    node.second(62.0);
+    let taken = node.taken.try_recv().unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].hours.first_key_value().unwrap().1.cpu.count(), 1);
+}
+
+#[test]
+fn an_hour_ends_where_the_next_begins_and_replicas_are_one() {
+    let mut node = Node::new();
+    let before_the_hour = 3600.0 - START % 3600.0;
+    for id in ['a', 'b'] {
+        let key = node.container(id, START - 10_000.0);
+        node.name(key, &format!("web-{id}"));
+        node.memory(key, 8 * MIB, 0, 8 * MIB);
+    }
+    node.second(before_the_hour - 2.0);
+    let keys: Vec<Key> = node.gatherer.watched.keys().copied().collect();
+    for (number, seconds) in [-2.0, -1.0, 1.0].into_iter().enumerate() {
+        // What ends within the second after an hour's end may count in the one before.
+        node.second(before_the_hour + seconds);
+        for key in &keys {
+            node.cpu(*key, number as u64 * 100, before_the_hour + seconds);
+        }
+    }
+    node.gatherer.oom_killed(keys[0], START + before_the_hour + 1.0, 64 * MIB);
+    let evidence = node.finish(before_the_hour + 2.0);
+    assert!(
+        evidence.iter().all(|one| one.workload.replicas == 2 && one.pods.len() == 2 && one.hours.len() == 1)
+    );
+    let mut sum = evidence[0].clone();
+    evidence[1..].iter().for_each(|one| sum.merge(one).unwrap());
+    let hours: Vec<_> = sum.hours.iter().map(|(hour, it)| (hour.0, it.observed, it.kills.len())).collect();
+    let first = Hour::of(START as u64).0;
+    assert_eq!(hours, [(first, 2, 0), (first + 1, 4, 1)]);
+}
+
+#[test]
+fn nothing_is_lost_while_nobody_takes_it() {
+    let mut node = Node::new();
+    let key = node.container('a', START - 10_000.0);
+    node.name(key, "web-1");
+    node.second(0.0);
+    node.cpu(key, 0, 0.0);
+    let mut windows = 0;
+    for round in 1..=20_u64 {
+        let seconds = round as f64 * 31.0;
+        node.cpu(key, 0, seconds);
+        windows += (WINDOW.as_secs_f64().recip() * 31.0) as u64;
+        node.second(seconds);
+    }
+    // As many batches as the channel holds; the rest waits.
+    let before: Vec<Evidence> = node.taken.try_iter().flatten().collect();
+    assert!(before.len() < 20, "{}", before.len());
+    let after = node.finish(700.0);
+    let count = |all: &[Evidence]| -> u64 {
+        all.iter().flat_map(|one| one.hours.values()).map(|record| record.cpu.count()).sum()
+    };
+    assert_eq!(count(&before) + count(&after), windows);
+}

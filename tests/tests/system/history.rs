@@ -1,0 +1,169 @@
+//! The history: what the agent keeps of a container across its own restarts, and across being killed.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, Result};
+use snug_agent::history::Store;
+use snug_sizing::{
+    evidence::{Evidence, Header, Hour, SCHEMA},
+    workload::{Container, Workload},
+};
+use snug_tests::{
+    agent::{Agent, Signal, body, eventually},
+    worker::{Respawned, answer},
+};
+
+use crate::{cannot_run, container, container::pod_list};
+
+const EVIDENCE: &str = "/api/v1/evidence";
+/// What the agent loses at most when it is killed, and some more.
+const HANDED_OVER: Duration = Duration::from_secs(45);
+
+/// The evidence that an agent has of the container `app` in the namespace `shop`.
+fn evidence(agent: &Agent) -> Result<Option<Evidence>> {
+    let text = agent.text(EVIDENCE)?;
+    let mut lines = text.lines();
+    let header: Header = serde_json::from_str(lines.next().context("no header")?)?;
+    assert_eq!(header.schema, SCHEMA);
+    let all: Vec<Evidence> = lines.map(serde_json::from_str).collect::<Result<_, _>>()?;
+    Ok(all.into_iter().find(|one| one.title() == "shop/web/app"))
+}
+
+#[test]
+fn evidence_outlives_the_agent_and_is_what_the_cgroup_says() -> Result<()> {
+    let mut container = match container() {
+        Ok(container) => container,
+        Err(why) => return cannot_run(why),
+    };
+    let folder = tempfile::tempdir()?;
+    let pods = folder.path().join("pods.json");
+    let mut pod = container.pod("shop", "web", "app");
+    pod["spec"]["containers"][0]["resources"] = serde_json::json!({"requests": {"cpu": "250m"}});
+    fs::write(&pods, pod_list(&[pod]))?;
+    let data = folder.path().join("data");
+    let options = ["--pods-file", &*pods.to_string_lossy(), "--data-dir", &*data.to_string_lossy()];
+    let begin = || Agent::start(options);
+
+    let agent = begin()?;
+    container.run("x=$(head -c 8000000 /dev/zero | tr '\\0' a); while :; do :; done")?;
+    std::thread::sleep(Duration::from_secs(3));
+    agent.end_by(Signal::TERM)?;
+    let used = container.cpu_seconds()?;
+    let agent = begin()?;
+    let before = eventually(Duration::from_secs(5), "what the last agent saw is there", || evidence(&agent))?;
+    let (_, record) = before.hours.first_key_value().context("no hour")?;
+    // It was made while the agent ran or just before: all of that is start-up.
+    let (windows, work) = (record.cpu_start.count(), record.cpu_start.sum() / 10.0);
+    let (pod, totals) = before.pods.first_key_value().context("no pod")?;
+    println!("{used} s used; {windows} windows with {work} s of work; {totals:?}");
+    assert!(windows.abs_diff(10 * totals.observed) <= 15, "ten windows a second: {windows} in {totals:?}");
+    assert!((work / (totals.cpu_millis as f64 / 1000.0) - 1.0).abs() < 0.06, "half a bucket: {work} s");
+    // The agent needs a moment to stop and the container goes on meanwhile.
+    assert!(totals.cpu_millis as f64 / 1000.0 > used - 1.0 && totals.cpu_millis as f64 / 1000.0 <= used);
+    assert!(pod.starts_with("web-") && before.container.in_force.cpu_request == Some(250), "{before:?}");
+    let peak = record.highest().context("no peak")?.bytes;
+    let most: u64 = container.read("memory.peak", "memory.max_usage_in_bytes")?.trim().parse()?;
+    assert!(peak >= 8_000_000 && peak <= most, "{peak} of {most}");
+
+    // Killed, it loses what was not handed over yet, and nothing else.
+    let later = eventually(HANDED_OVER, "more is handed over", || {
+        Ok(evidence(&agent)?.filter(|now| now.pods[pod].observed >= totals.observed + 5))
+    })?;
+    agent.end_by(Signal::KILL)?;
+    let agent = begin()?;
+    let after = eventually(Duration::from_secs(5), "it is still there", || evidence(&agent))?;
+    assert!(after.pods[pod].observed >= later.pods[pod].observed, "{after:?} {later:?}");
+    Ok(())
+}
+
+#[test]
+fn a_directory_that_takes_no_history_is_said_and_the_agent_measures() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("file");
+    fs::write(&file, "no directory")?;
+    let agent = Agent::start(["--data-dir", &*file.to_string_lossy()])?;
+    assert!(agent.log().contains("kept in memory"), "{}", agent.log());
+    assert!(agent.text(EVIDENCE)?.starts_with("{\"schema\":"));
+    assert_eq!(agent.text("/healthz")?, "ok\n");
+    Ok(())
+}
+
+#[test]
+fn what_is_asked_wrongly_is_refused() -> Result<()> {
+    let agent = Agent::start::<&str>([])?;
+    for (query, why) in [("since=yesterday", "not a whole number"), ("from=3", "no parameter \"from\"")] {
+        let mut response = agent.request(&format!("{EVIDENCE}?{query}"), &[])?;
+        assert_eq!(response.status(), 400);
+        let text = body(&mut response)?;
+        assert!(text.contains(why), "{text}");
+    }
+    Ok(())
+}
+
+const WRITER: &str = "SNUG_TEST_HISTORY_WRITER";
+
+/// Times that the writer is killed.
+const KILLS: u64 = 200;
+
+fn one_more() -> Evidence {
+    let workload = Workload { namespace: "shop".to_owned(), name: "web".to_owned(), ..Workload::default() };
+    let container = Container { name: "app".to_owned(), ..Container::default() };
+    let mut evidence = Evidence::new(workload, container, 100);
+    evidence.hour(Hour(7)).cpu.record(0.5, 1);
+    evidence
+}
+
+fn counted(store: &Store) -> Result<u64> {
+    let hours = store.hours()?;
+    let mut count = 0;
+    for (subject, of_subject) in hours.subjects(Hour(0))? {
+        let (evidence, skipped) = hours.evidence(&subject, &of_subject)?;
+        assert_eq!(skipped, 0);
+        count += evidence.context("no evidence")?.hours[&Hour(7)].cpu.count();
+    }
+    Ok(count)
+}
+
+/// Not a test: what [`killed_at_any_moment_it_loses_nothing_that_was_written`] kills.
+#[test]
+fn history_writer() -> Result<()> {
+    let Some(folder) = std::env::var_os(WRITER) else { return Ok(()) };
+    let (store, aside) = Store::open(folder.as_ref())?;
+    assert_eq!(aside, None);
+    let mut count = counted(&store)?;
+    loop {
+        answer(count);
+        store.add(&[one_more()])?;
+        count += 1;
+    }
+}
+
+#[test]
+fn killed_at_any_moment_it_loses_nothing_that_was_written() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut told = 0;
+    for kill in 0..KILLS {
+        let mut writer =
+            Respawned::start("history::history_writer", WRITER, folder.path().to_str().context("path")?);
+        let first: u64 = writer.answer().context("the writer has ended")?.parse()?;
+        assert!(
+            first == told || first == told + 1,
+            "{told} were written, {first} are there after kill {kill}"
+        );
+        told = first;
+        // From the first write on, after 0 to 9 more.
+        for _ in 0..kill % 10 {
+            told = writer.answer().context("the writer has ended")?.parse()?;
+        }
+        std::thread::sleep(Duration::from_micros(kill * 37 % 3000));
+        writer.kill();
+        while let Some(answer) = writer.answer() {
+            told = answer.parse()?;
+        }
+    }
+    let (store, aside) = Store::open(folder.path())?;
+    let count = counted(&store)?;
+    println!("{count} records after {KILLS} kills");
+    assert!(aside.is_none() && count >= told && count <= told + 1 && count > KILLS, "{told} {count}");
+    Ok(())
+}
