@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// The quotas that are tried, millicores.
+pub const QUOTAS: [u64; 16] =
+    [50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3200, 4800, 8000, 16_000];
+
 /// What one quota would have done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rung {
@@ -30,23 +34,76 @@ impl Rung {
 pub struct Ladder(pub BTreeMap<u64, Rung>);
 
 impl Ladder {
-    /// Adds what another ladder has counted. A quota that only one of them knows stays as it is.
+    /// Adds what another ladder has counted. A quota that only one of them knows was watched in part and is left out.
     pub fn merge(&mut self, other: &Self) {
-        for (quota, rung) in &other.0 {
-            let mine = self.0.entry(*quota).or_default();
+        self.0.retain(|quota, _| other.0.contains_key(quota));
+        for (quota, mine) in &mut self.0 {
+            let Some(rung) = other.0.get(quota) else { continue };
             mine.periods = mine.periods.saturating_add(rung.periods);
             mine.throttled = mine.throttled.saturating_add(rung.throttled);
             mine.delayed_millis = mine.delayed_millis.saturating_add(rung.delayed_millis);
         }
     }
 
-    /// The smallest quota (millicores, at least `from`) that holds up no more than a share of the periods, with its rung. Of
-    /// quotas that were not watched all the time, as where ladders of different agents differ, none is taken.
+    /// The smallest quota (millicores, at least `from`) that holds up no more than a share of the periods, with its rung.
     pub fn smallest(&self, share: f64, from: u64) -> Option<(u64, Rung)> {
-        let watched = self.0.values().map(|rung| rung.periods).max().unwrap_or(0);
-        self.0.iter().map(|(quota, rung)| (*quota, *rung)).find(|(quota, rung)| {
-            *quota >= from && rung.periods == watched && watched > 0 && rung.share() <= share
-        })
+        let rungs = self.0.iter().map(|(quota, rung)| (*quota, *rung));
+        rungs.into_iter().find(|(quota, rung)| *quota >= from && rung.periods > 0 && rung.share() <= share)
+    }
+}
+
+/// One container's token buckets, a bucket for each of [`QUOTAS`].
+///
+/// A window stands for a CFS period: what was wanted in it, with what is left over from before, is served up to the quota, and the
+/// rest is put off. Like the kernel's (`do_sched_cfs_period_timer`), the periods counted are those with something to do and the idle one
+/// after it. The windows have to be as long as a period, and come from a container that is not throttled: what a quota in force has
+/// put off already is seen when it is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Buckets {
+    /// Nanoseconds of CPU time put off, by quota.
+    backlog: [u64; QUOTAS.len()],
+    /// Whether there was something to do in the last window, by quota.
+    active: [bool; QUOTAS.len()],
+    rungs: [Counts; QUOTAS.len()],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    periods: u64,
+    throttled: u64,
+    delayed_ns: u64,
+}
+
+impl Buckets {
+    /// Feeds a window: CPU time that was used in it, and its length, nanoseconds.
+    pub fn feed(&mut self, used_ns: u64, elapsed_ns: u64) {
+        let buckets = self.backlog.iter_mut().zip(&mut self.active).zip(&mut self.rungs);
+        for (quota, ((backlog, active), counts)) in QUOTAS.iter().zip(buckets) {
+            let wanted = backlog.saturating_add(used_ns);
+            let was_active = std::mem::replace(active, wanted > 0);
+            if !*active {
+                counts.periods += u64::from(was_active);
+                continue;
+            }
+            let left = wanted.saturating_sub(elapsed_ns.saturating_mul(*quota) / 1000);
+            counts.periods += 1;
+            counts.throttled += u64::from(left > 0);
+            counts.delayed_ns = counts.delayed_ns.saturating_add(left.saturating_sub(*backlog));
+            *backlog = left;
+        }
+    }
+
+    /// What was counted since the last time; `None` if nothing was. What is put off stays so.
+    pub fn take(&mut self) -> Option<Ladder> {
+        let rungs = std::mem::take(&mut self.rungs);
+        let all = QUOTAS.iter().zip(&rungs).zip(&mut self.rungs).map(|((quota, counts), rest)| {
+            // What is less than a millisecond is for the next time.
+            rest.delayed_ns = counts.delayed_ns % 1_000_000;
+            let Counts { periods, throttled, delayed_ns } = *counts;
+            (*quota, Rung { periods, throttled, delayed_millis: delayed_ns / 1_000_000 })
+        });
+        let ladder = Ladder(all.collect());
+        ladder.0.values().any(|rung| rung.periods > 0).then_some(ladder)
     }
 }
 
@@ -78,7 +135,51 @@ mod tests {
         assert_eq!(whole.smallest(0.01, 0).map(|(quota, _)| quota), Some(200));
     }
 
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn what_a_period_cannot_serve_the_next_one_has_to() {
+        let mut buckets = Buckets::default();
+        for used in [120, 0, 0, 0, 30, 0] {
+            buckets.feed(used * MS, 100 * MS);
+        }
+        let ladder = buckets.take().unwrap();
+        // At 40 ms a period 80 and 40 ms are left, then nothing; then 30 ms are served at once. An idle period follows on both.
+        let rung = |quota| ladder.0[&quota];
+        assert_eq!(rung(400), Rung { periods: 6, throttled: 2, delayed_millis: 80 });
+        assert_eq!(rung(600), Rung { periods: 5, throttled: 1, delayed_millis: 60 });
+        assert_eq!(rung(1200), Rung { periods: 4, throttled: 0, delayed_millis: 0 });
+        assert_eq!(buckets.take(), None);
+        // 50 m: 135 of 150 ms are still put off.
+        buckets.feed(0, 100 * MS);
+        assert_eq!(buckets.take().unwrap().0[&50], Rung { periods: 1, throttled: 1, delayed_millis: 0 });
+    }
+
+    #[test]
+    fn the_idle_have_no_periods() {
+        let mut buckets = Buckets::default();
+        for _ in 0..10 {
+            buckets.feed(0, 100 * MS);
+        }
+        assert_eq!(buckets.take(), None);
+    }
+
     proptest! {
+        #[test]
+        fn more_quota_never_throttles_more(windows in prop::collection::vec((0..400_u64, 50..200_u64), 0..50)) {
+            let mut buckets = Buckets::default();
+            for (used, elapsed) in windows {
+                buckets.feed(used * MS, elapsed * MS);
+            }
+            if let Some(ladder) = buckets.take() {
+                let rungs: Vec<Rung> = ladder.0.into_values().collect();
+                for pair in rungs.windows(2) {
+                    prop_assert!(pair[0].throttled >= pair[1].throttled && pair[0].delayed_millis >= pair[1].delayed_millis);
+                    prop_assert!(pair[1].throttled <= pair[1].periods);
+                }
+            }
+        }
+
         #[test]
         fn less_risk_is_never_a_smaller_quota(rungs in prop::collection::btree_map(1..64_u64, 0..1000_u64, 0..16), risk in 0.0..1.0_f64, less in 0.0..1.0_f64) {
             let ladder = ladder(&rungs.into_iter().collect::<Vec<_>>());

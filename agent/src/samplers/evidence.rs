@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use rustc_hash::FxHashMap;
 use snug_sizing::{
     evidence::{Evidence, Hour, HourRecord, OomKill, Peak, PodTotals, START_UP},
+    ladder::Buckets,
     workload::{Container, Kind, Resources, Role, Workload},
 };
 
@@ -20,6 +21,8 @@ use crate::{
 const HAND_OVER: u64 = 30;
 /// A window that took so many times its length was a stall of the machine; beyond this it is counted as so many and no more.
 const MOST_WINDOWS: f64 = 600.0;
+/// The period of CFS bandwidth that every container runtime sets unless told otherwise.
+const CFS_PERIOD_MILLIS: u64 = 100;
 
 impl Sampler {
     /// Gathers evidence for a history, too.
@@ -58,6 +61,8 @@ struct Watched {
     observed_ns: u64,
     used_ns: u64,
     record: HourRecord,
+    /// Of what quotas would have done; `None` where windows are not as long as a CFS period.
+    ladder: Option<Buckets>,
 }
 
 /// Gathers evidence. Only containers and units are watched: what slices use is theirs already.
@@ -155,11 +160,12 @@ impl Gatherer {
             return;
         }
         let (Some(values), Some(created_unix)) = (store.values(key), store.created(key)) else { return };
-        let began_unix = self.began_unix;
+        let (began_unix, ladder) =
+            (self.began_unix, (self.window_millis == CFS_PERIOD_MILLIS).then(Buckets::default));
         let watched = self
             .watched
             .entry(key)
-            .or_insert_with(|| Watched::new(identity.clone(), created_unix, began_unix));
+            .or_insert_with(|| Watched::new(identity.clone(), created_unix, began_unix, ladder));
         if !Arc::ptr_eq(&watched.identity, identity) {
             watched.identity = identity.clone();
         }
@@ -214,7 +220,7 @@ impl Gatherer {
 }
 
 impl Watched {
-    fn new(identity: Arc<Identity>, created_unix: f64, began_unix: f64) -> Self {
+    fn new(identity: Arc<Identity>, created_unix: f64, began_unix: f64, ladder: Option<Buckets>) -> Self {
         Self {
             identity,
             created_unix,
@@ -226,6 +232,7 @@ impl Watched {
             observed_ns: 0,
             used_ns: 0,
             record: HourRecord::default(),
+            ladder,
         }
     }
 
@@ -248,6 +255,12 @@ impl Watched {
         }
         let windows = (elapsed_ns / window_ns).round().clamp(1.0, MOST_WINDOWS);
         let cores = used_ns as f64 / elapsed_ns.max(window_ns);
+        if let Some(ladder) = &mut self.ladder {
+            let (used, elapsed) = (used_ns as f64 / windows, elapsed_ns / windows);
+            for _ in 0..windows as u64 {
+                ladder.feed(used as u64, elapsed as u64);
+            }
+        }
         let start_up = self.in_start_up(now_unix);
         let record = &mut self.record;
         let histogram = if start_up { &mut record.cpu_start } else { &mut record.cpu };
@@ -330,6 +343,7 @@ impl Watched {
         self.used_ns -= cpu_millis * 1_000_000;
         let mut record = std::mem::take(&mut self.record);
         record.observed = observed;
+        record.ladder = self.ladder.as_mut().and_then(Buckets::take);
         record.kills.sort();
         let peak = record.highest().map_or(0, |peak| peak.bytes);
         let totals = PodTotals { observed, cpu_millis, peak, node_class: String::new() };

@@ -13,11 +13,7 @@
 use serde::Serialize;
 
 use super::{risk::Risk, rule::Rule};
-use crate::{
-    evidence::Evidence,
-    histogram::Histogram,
-    ladder::{Ladder, Rung},
-};
+use crate::{evidence::Evidence, histogram::Histogram, ladder::Rung};
 
 /// Pod-days that history is taken to lack: with half a day of history the request is one that was exceeded half as often.
 const DOUBT: f64 = 0.5;
@@ -67,12 +63,10 @@ fn exceeded(rule: Rule, risk: Risk, days: f64) -> f64 {
 
 /// The smallest quota, in millicores and at least the request, that keeps the risk of being throttled.
 pub fn limit(evidence: &Evidence, risk: Risk, request: u64) -> Option<(u64, Rung)> {
-    let ladder = evidence.hours.values().filter_map(|hour| hour.ladder.as_ref()).fold(
-        Ladder::default(),
-        |mut sum, ladder| {
-            sum.merge(ladder);
-            sum
-        },
-    );
+    let ladders = evidence.hours.values().filter_map(|hour| hour.ladder.clone());
+    let ladder = ladders.reduce(|mut sum, ladder| {
+        sum.merge(&ladder);
+        sum
+    })?;
     ladder.smallest(risk.throttled, request)
 }

@@ -13,6 +13,7 @@ use arc_swap::ArcSwapOption;
 use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
     config::{self, Config, Request},
+    history::Sink,
     samplers::Sampler,
     store::{
         ends::{EndRow, Reason},
@@ -59,6 +60,17 @@ impl Driver {
         (options.contains(&"files") || programs_run(&first)).then_some(driver)
     }
 
+    /// Gathers evidence from now on.
+    pub(crate) fn gathering(self, sink: Sink) -> Self {
+        Self { sampler: self.sampler.gathering(sink), ..self }
+    }
+
+    /// One round more, and the end: all that was gathered is handed over.
+    pub(crate) fn end(self) {
+        let (_, stopped) = UnixStream::pair().unwrap();
+        self.sampler.run(&stopped).unwrap();
+    }
+
     /// One round, and what it published.
     pub(crate) fn round(&mut self) -> Arc<Published> {
         self.sampler.round(Instant::now());
@@ -96,8 +108,17 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(options: &[&str]) -> Option<Self> {
+        Self::start_with(options, |sampler| sampler)
+    }
+
+    /// As [`Self::start`], and gathers evidence.
+    pub(crate) fn gathering(options: &[&str], sink: Sink) -> Option<Self> {
+        Self::start_with(options, |sampler| sampler.gathering(sink))
+    }
+
+    fn start_with(options: &[&str], change: impl FnOnce(Sampler) -> Sampler) -> Option<Self> {
         let published = Arc::new(ArcSwapOption::empty());
-        let sampler = Sampler::start(configured(options), published.clone()).unwrap();
+        let sampler = change(Sampler::start(configured(options), published.clone()).unwrap());
         let (stop, stopped) = UnixStream::pair().unwrap();
         let thread = Some(thread::spawn(move || sampler.run(&stopped)));
         let running = Self { published, stop: Some(stop), thread };

@@ -9,6 +9,7 @@ mod churn;
 mod cpu;
 mod driver;
 mod ends;
+mod evidence;
 mod fallback;
 mod full;
 mod memory;

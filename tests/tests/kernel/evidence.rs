@@ -1,0 +1,164 @@
+//! Evidence: windows of CPU time bucket by bucket, and what quotas would have done against what they do.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use snug_agent::history::{History, Retention};
+use snug_sizing::{
+    evidence::{Evidence, Hour},
+    histogram::Histogram,
+    ladder::Ladder,
+};
+use snug_tests::{
+    cgroup::{Cgroup, Host, row},
+    worker::{Job, Worker},
+};
+
+use crate::driver::{Driver, Running, host};
+
+const WINDOW: Duration = Duration::from_millis(100);
+
+fn history() -> History {
+    History::start(None, Retention { hours: 24, bytes: 1 << 20 }).unwrap()
+}
+
+/// A container by its path, in a parent of its own.
+fn container(host: &Host, name: &str) -> [Cgroup; 3] {
+    let top = Cgroup::new(host, name);
+    let docker = top.child("docker");
+    let container = docker.child(&format!("{:064x}", std::process::id()));
+    [container, docker, top]
+}
+
+/// What the history has of the only container of this process, all hours together.
+fn evidence(history: History) -> Evidence {
+    let store = history.store();
+    drop(history);
+    let hours = store.hours().unwrap();
+    let own = format!("{:064x}", std::process::id());
+    let (subject, of_subject) =
+        hours.subjects(Hour(0)).unwrap().into_iter().find(|(subject, _)| subject.contains(&own)).unwrap();
+    hours.evidence(&subject, &of_subject).unwrap().0.unwrap()
+}
+
+fn cpu_ns(host: &Host, cgroup: &Cgroup) -> u64 {
+    let directory = cgroup.directory(host.hierarchies.cpu_time().unwrap());
+    row(&std::fs::read_to_string(directory.join("cpu.stat")).unwrap(), "usage_usec") * 1000
+}
+
+#[test]
+fn windows_are_those_of_an_independent_reader_bucket_by_bucket() {
+    let Some(host) = host() else { return };
+    let Some(driver) = Driver::kernel(&[]) else { return };
+    let history = history();
+    let mut driver = driver.gathering(history.sink());
+    let cgroups = container(&host, "windows");
+    let container = &cgroups[0];
+    driver.round();
+
+    // Between two rounds the worker works, and is at rest when they are made: a reader of the file sees what the round sees.
+    let mut seen: Vec<(u64, f64, Duration)> = Vec::new();
+    let mut before = (cpu_ns(&host, container), Instant::now(), Instant::now());
+    driver.round();
+    before.2 = Instant::now();
+    let mut worker = Worker::start_in(container);
+    for window in 0..60_u64 {
+        let job = Job::Spin {
+            cpu_ms: [0, 1, 3, 10, 25, 40, 60, 90, 120, 7][window as usize % 10],
+            threads: 1 + window % 2,
+        };
+        worker.run(&job).unwrap();
+        // Whole windows: what is between two lengths would be a matter of luck.
+        let since = before.2.elapsed().as_secs_f64() / WINDOW.as_secs_f64();
+        thread::sleep(WINDOW.mul_f64(since.ceil() - since));
+        let used = cpu_ns(&host, container);
+        let begun = Instant::now();
+        driver.round();
+        let ended = Instant::now();
+        // The round looked at some moment between its beginning and its end.
+        let [shortest, longest] = [begun - before.2, ended - before.1];
+        seen.push((used - before.0, shortest.as_secs_f64(), longest));
+        before = (used, begun, ended);
+    }
+    driver.end();
+    let evidence = evidence(history);
+    let mut windows: Histogram = evidence.hours.values().next().unwrap().cpu_start.clone();
+    evidence.hours.values().skip(1).for_each(|hour| windows.merge(&hour.cpu_start));
+
+    let [mut least, mut most] = [Histogram::default(), Histogram::default()];
+    let mut unclear = 0;
+    for (used, shortest, longest) in &seen {
+        let times = |elapsed: f64| (elapsed / WINDOW.as_secs_f64()).round() as u64;
+        let longest = longest.as_secs_f64();
+        unclear += times(longest).abs_diff(times(*shortest));
+        // The file has microseconds.
+        least.record(used.saturating_sub(1000) as f64 / 1e9 / longest, times(longest));
+        most.record((used + 1000) as f64 / 1e9 / shortest, times(longest));
+    }
+    let above = |histogram: &Histogram, bound: f64| -> u64 {
+        histogram.buckets().filter(|(_, lower, _)| *lower >= bound).map(|(count, ..)| count).sum()
+    };
+    let bounds: Vec<f64> =
+        windows.buckets().map(|(_, lower, _)| lower).filter(|lower| *lower > 0.002).collect();
+    println!("{} buckets of {} windows, {unclear} unclear", bounds.len(), windows.count());
+    assert!(bounds.len() >= 10, "{windows:?}");
+    for bound in bounds {
+        let (low, found, high) = (above(&least, bound), above(&windows, bound), above(&most, bound));
+        assert!(low <= found + unclear && found <= high + unclear, "above {bound}: {low} {found} {high}");
+    }
+}
+
+/// Half-second bursts of 60 ms of work on each of two threads, at ever other phases of the period. Returns when they are over.
+fn bursts(worker: &mut Worker, times: u64) {
+    for number in 0..times {
+        let begun = Instant::now();
+        worker.run(&Job::Spin { cpu_ms: 120, threads: 2 }).unwrap();
+        let pause = Duration::from_millis(500 + number * 37 % 100);
+        thread::sleep(pause.saturating_sub(begun.elapsed()));
+    }
+}
+
+#[test]
+fn what_quotas_would_have_done_is_what_they_do() {
+    const TIMES: u64 = 20;
+    /// How far the shares may be apart. Threads take quota in slices of 5 ms and the periods of both have their own phases, so that
+    /// of 20 bursts a few fall on the other side.
+    const BAND: f64 = 0.15;
+    let Some(host) = host() else { return };
+    let history = history();
+    let cgroups = container(&host, "ladder");
+    let container = &cgroups[0];
+    let Some(running) = Running::gathering(&["--source", "kernel"], history.sink()) else { return };
+    let mut worker = Worker::start_in(container);
+    bursts(&mut worker, TIMES);
+    thread::sleep(Duration::from_secs(1));
+    drop(running);
+    let ladder =
+        evidence(history).hours.into_values().filter_map(|hour| hour.ladder).reduce(|mut sum, ladder| {
+            sum.merge(&ladder);
+            sum
+        });
+    let Ladder(rungs) = ladder.unwrap();
+
+    for quota in [600, 1200] {
+        container.limit_cpu(quota * 100, 100_000, 0);
+        let before = container.bandwidth_stat();
+        bursts(&mut worker, TIMES);
+        thread::sleep(Duration::from_millis(300));
+        let after = container.bandwidth_stat();
+        let counted = |name| (row(&after, name) - row(&before, name)) as f64;
+        let (periods, throttled) = (counted("nr_periods"), counted("nr_throttled"));
+        let (found, real) = (rungs[&quota].share(), throttled / periods);
+        println!(
+            "{quota} m: {found:.3} of {} periods foretold, {real:.3} of {periods}",
+            rungs[&quota].periods
+        );
+        assert!(
+            (found - real).abs() <= BAND,
+            "{quota} m: {:?}, and really {throttled} of {periods}",
+            rungs[&quota]
+        );
+    }
+}
