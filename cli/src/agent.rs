@@ -1,6 +1,9 @@
 //! Talks to an agent.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Read,
+    time::{Duration, Instant},
+};
 
 use ureq::http::Uri;
 
@@ -15,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Where an agent is and how to ask it.
 #[derive(Debug)]
 pub struct Agent {
-    url: String,
+    address: String,
     client: ureq::Agent,
 }
 
@@ -50,6 +53,12 @@ pub enum AgentError {
         url: String,
         /// The status of its answer.
         status: u16,
+    },
+    /// An agent without a history, or another server.
+    #[error("{url} is not there: is it a snug-agent, and not older than this command?")]
+    NoHistory {
+        /// The address that was asked.
+        url: String,
     },
     /// Not the text format.
     #[error("{url}: {source}; is it a snug-agent?")]
@@ -95,7 +104,26 @@ impl Agent {
             .http_status_as_error(false)
             .proxy(None)
             .build();
-        Self { url: format!("{address}/metrics"), client: config.into() }
+        Self { address: address.to_owned(), client: config.into() }
+    }
+
+    /// Asks for its evidence, of all hours or since a time in seconds.
+    ///
+    /// # Errors
+    /// When there is no answer, or not the answer of an agent.
+    pub fn evidence(&self, since: Option<u64>) -> Result<impl Read + use<>, AgentError> {
+        let query = since.map(|since| format!("?since={since}")).unwrap_or_default();
+        let url = format!("{}/api/v1/evidence{query}", self.address);
+        let response = self
+            .client
+            .get(&url)
+            .call()
+            .map_err(|source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) })?;
+        match response.status().as_u16() {
+            200 => Ok(response.into_body().into_reader()),
+            404 => Err(AgentError::NoHistory { url }),
+            status => Err(AgentError::Status { url, status }),
+        }
     }
 
     /// Asks for its metrics.
@@ -103,7 +131,8 @@ impl Agent {
     /// # Errors
     /// When there is no answer, or not the answer of an agent.
     pub fn scrape(&self) -> Result<Scrape, AgentError> {
-        let Self { url, client } = self;
+        let Self { address, client } = self;
+        let url = &format!("{address}/metrics");
         let unreachable = |source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) };
         let mut response = client.get(url).header("Accept", ACCEPT).call().map_err(unreachable)?;
         let at = Instant::now();

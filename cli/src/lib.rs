@@ -2,6 +2,13 @@
 
 pub mod agent;
 pub mod backtest;
+pub mod columns;
+pub mod explain;
 pub mod exposition;
+pub mod recommend;
+pub mod recording;
+pub mod risk;
+pub mod snapshot;
+pub mod source;
 pub mod top;
 pub mod units;

@@ -3,11 +3,20 @@
 use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use snug::{backtest, top};
+use snug::{
+    backtest, explain,
+    recommend::{self, Outcome},
+    snapshot, top,
+};
 
 /// What containers really need.
 #[derive(Debug, Parser)]
-#[command(name = "snug", version, max_term_width = 110)]
+#[command(
+    name = "snug",
+    version,
+    max_term_width = 110,
+    after_help = "Exit codes: 0 done, 1 an error, 2 something is beyond --fail-on, 3 not enough evidence"
+)]
 struct Options {
     #[command(subcommand)]
     command: Command,
@@ -17,25 +26,51 @@ struct Options {
 enum Command {
     /// Show what the containers of one node use, are allowed and suffer.
     Top(top::Options),
+    /// Say what requests and limits of containers should be, and why.
+    Recommend(recommend::Options),
+    /// Show what a recommendation is made of.
+    Explain(explain::Options),
+    /// Write what agents know to a file, for --file.
+    Snapshot(snapshot::Options),
     /// Replay recorded use: what each policy would have said, and what would have come of it.
     Backtest(backtest::Options),
 }
 
-/// 0: done; 1: it went wrong; 2: the command line is wrong (clap's own code).
+/// Exit codes: done; it went wrong, the command line included; something is beyond `--fail-on`; not enough evidence.
+const FINE: u8 = 0;
+const ERROR: u8 = 1;
+const FINDINGS: u8 = 2;
+const NOT_ENOUGH: u8 = 3;
+
 fn main() -> ExitCode {
-    let Options { command } = Options::parse();
-    let result = match command {
-        Command::Top(options) => top::run(&options, &mut io::stdout()),
-        Command::Backtest(options) => backtest::run(&options, &mut io::stdout()),
+    let Options { command } = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            // Help and version are no errors.
+            let code = if error.use_stderr() { ERROR } else { FINE };
+            let _ = error.print();
+            return code.into();
+        }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+    let out = &mut io::stdout();
+    let result = match command {
+        Command::Top(options) => top::run(&options, out).map(|()| Outcome::Fine),
+        Command::Recommend(options) => recommend::run(&options, out),
+        Command::Explain(options) => explain::run(&options, out),
+        Command::Snapshot(options) => snapshot::run(&options, out).map(|()| Outcome::Fine),
+        Command::Backtest(options) => backtest::run(&options, out).map(|()| Outcome::Fine),
+    };
+    let code = match result {
+        Ok(Outcome::Fine) => FINE,
+        Ok(Outcome::Findings) => FINDINGS,
+        Ok(Outcome::NotEnough) => NOT_ENOUGH,
+        Err(error) if is_broken_pipe(&error) => FINE,
         Err(error) => {
             eprintln!("snug: {error:#}");
-            ExitCode::FAILURE
+            ERROR
         }
-    }
+    };
+    code.into()
 }
 
 /// Whether the reader of our output went away, as `head` does.

@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 /// Shown where nothing was measured or there is no limit.
 pub const NONE: &str = "-";
 
@@ -30,6 +32,12 @@ pub fn bytes(bytes: f64) -> String {
     let text = format!("{value:.digits$}");
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{unit}")
+}
+
+/// A moment, from seconds since the Unix epoch; what is beyond the year 9999 is shown as its end.
+pub fn time(seconds: u64) -> String {
+    const LAST: u64 = 253_402_300_799;
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST))).to_string()
 }
 
 /// A share as a percentage.
@@ -73,6 +81,12 @@ mod tests {
         ] {
             assert_eq!(bytes(value), text, "{value}");
         }
+    }
+
+    #[test]
+    fn moments_are_shown_whatever_they_are() {
+        assert_eq!(time(1_800_000_000), "2027-01-15T08:00:00Z");
+        assert_eq!(time(u64::MAX), "9999-12-31T23:59:59Z");
     }
 
     #[test]

@@ -16,12 +16,45 @@ const HIGHEST: i32 = 62 * PER_DOUBLING - 1;
 
 /// How often values of each size were seen. What a value means (cores, bytes) is up to the owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Histogram {
     zero: u64,
     /// Bucket of `counts[0]`.
     first: i32,
     /// Without zeros at both ends, so that equal contents are equal values.
     counts: Vec<u64>,
+}
+
+/// As somebody wrote it.
+#[derive(Deserialize)]
+struct Unchecked {
+    zero: u64,
+    first: i32,
+    counts: Vec<u64>,
+}
+
+/// Buckets that there are not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a histogram has {count} buckets from {first} on; they must lie in {LOWEST}..={HIGHEST}")]
+pub struct BucketsError {
+    first: i32,
+    count: usize,
+}
+
+impl TryFrom<Unchecked> for Histogram {
+    type Error = BucketsError;
+
+    fn try_from(Unchecked { zero, first, counts }: Unchecked) -> Result<Self, BucketsError> {
+        let fits = i32::try_from(counts.len()).ok().and_then(|count| first.checked_add(count));
+        if counts.is_empty() || (first >= LOWEST && fits.is_some_and(|end| end <= HIGHEST + 1)) {
+            let mut histogram = Self { zero, ..Self::default() };
+            for (count, index) in counts.into_iter().zip(first..).filter(|(count, _)| *count > 0) {
+                *histogram.slot(index) = count;
+            }
+            return Ok(histogram);
+        }
+        Err(BucketsError { first, count: counts.len() })
+    }
 }
 
 /// The bucket of a positive, finite value.

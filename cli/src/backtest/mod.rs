@@ -9,12 +9,10 @@ use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
-use snug_sizing::{
-    backtest::policies::Choice,
-    engine::{Profile, Risk},
-};
+use snug_sizing::{backtest::policies::Choice, engine::Risk};
 
 use self::report::{Report, Wanted};
+use crate::risk;
 
 /// The name of the engine among policies.
 const SNUG: &str = "snug";
@@ -30,7 +28,7 @@ pub struct Options {
     policy: Vec<String>,
     /// The engine's risk: a profile (critical, standard, batch), or numbers such as oom=0.001,cpu=0.01, which are OOM kills per
     /// pod-day and the share of work above the request.
-    #[arg(long, value_name = "RISK", default_value = "standard", value_parser = parse_risk)]
+    #[arg(long, value_name = "RISK", default_value = "standard", value_parser = risk::parse)]
     risk: Risk,
     /// Cross-validate the engine's fitted constants in so many folds: each workload is judged by constants chosen without it.
     #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u64).range(2..=20))]
@@ -45,27 +43,6 @@ enum Output {
     Table,
     Json,
     Html,
-}
-
-/// A profile's name, or `oom=NUMBER` and `cpu=NUMBER`; what is not given is as in the default profile.
-fn parse_risk(text: &str) -> Result<Risk, String> {
-    if let Some(profile) = Profile::ALL.into_iter().find(|profile| profile.as_str() == text) {
-        return Ok(profile.risk());
-    }
-    let mut risk = Profile::default().risk();
-    for part in text.split(',') {
-        let wrong = || {
-            format!("{part:?} is neither a profile (critical, standard, batch) nor oom=NUMBER or cpu=NUMBER")
-        };
-        let (name, number) = part.split_once('=').ok_or_else(wrong)?;
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        match name {
-            "oom" => risk.oom_kills = number,
-            "cpu" => risk.cpu_work = number,
-            _ => return Err(wrong()),
-        }
-    }
-    risk.checked().map_err(|error| error.to_string())
 }
 
 /// The policies asked for, with the engine at a risk.
@@ -112,19 +89,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn risks() {
-        assert_eq!(parse_risk("critical"), Ok(Profile::Critical.risk()));
-        let risk = parse_risk("oom=0.001,cpu=0.02").unwrap();
-        assert_eq!((risk.oom_kills, risk.cpu_work), (0.001, 0.02));
-        assert_eq!(parse_risk("cpu=0.02").unwrap().oom_kills, Profile::Standard.risk().oom_kills);
-        for bad in ["", "high", "oom", "oom=", "oom=x", "mem=1", "oom=0", "oom=NaN", "cpu=0.9"] {
-            assert!(parse_risk(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn policies_by_name() {
-        let wanted = Wanted::new(Profile::Standard.risk());
+        let wanted = Wanted::new(snug_sizing::engine::Profile::Standard.risk());
         let names = |text: &str| -> Result<Vec<String>> {
             let asked: Vec<String> = text.split(',').map(str::to_owned).collect();
             Ok(choose(&asked, &wanted)?.into_iter().map(|(name, _)| name).collect())

@@ -1,54 +1,33 @@
 //! The table of `snug top`.
 
 use super::rows::Row;
-use crate::units::{self, NONE};
+use crate::{
+    columns::{self, Align, plain},
+    units::{self, NONE},
+};
 
-const HEADINGS: [&str; 11] = [
-    "NAMESPACE",
-    "POD/UNIT",
-    "CONTAINER",
-    "CPU",
-    "CPU LIMIT",
-    "THROTTLED",
-    "MEMORY",
-    "PEAK",
-    "MEM LIMIT",
-    "OOM KILLS",
-    "WORKLOAD",
+const HEADINGS: [(&str, Align); 11] = [
+    ("NAMESPACE", Align::Left),
+    ("POD/UNIT", Align::Left),
+    ("CONTAINER", Align::Left),
+    ("CPU", Align::Right),
+    ("CPU LIMIT", Align::Right),
+    ("THROTTLED", Align::Right),
+    ("MEMORY", Align::Right),
+    ("PEAK", Align::Right),
+    ("MEM LIMIT", Align::Right),
+    ("OOM KILLS", Align::Right),
+    ("WORKLOAD", Align::Left),
 ];
-/// Columns of numbers, aligned to the right.
-const NUMBERS: std::ops::Range<usize> = 3..10;
 /// Characters of an id that tell containers apart.
 const SHORT_ID: usize = 12;
 
 /// Renders rows with aligned columns. Control characters of names do not reach the terminal.
 pub(crate) fn render(rows: &[Row]) -> String {
-    let cells: Vec<[String; 11]> = rows.iter().map(cells).collect();
-    let width = |column: usize| {
-        let widths = cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        widths.chain(HEADINGS.get(column).map(|heading| heading.len())).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
-    let mut text = line(&HEADINGS.map(str::to_owned), &widths);
-    for row in &cells {
-        text.push_str(&line(row, &widths));
-    }
-    text
-}
-
-fn line(cells: &[String; 11], widths: &[usize]) -> String {
-    let padded = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-        if NUMBERS.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-    });
-    let line = padded.collect::<Vec<_>>().join("  ");
-    format!("{}\n", line.trim_end())
+    columns::render(&HEADINGS, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
 fn cells(row: &Row) -> [String; 11] {
-    let or_none = |text: &str| {
-        let text: String = text.chars().filter(|c| !c.is_control()).collect();
-        if text.is_empty() { NONE.to_owned() } else { text }
-    };
     let number = |value: Option<f64>, show: fn(f64) -> String| value.map_or_else(|| NONE.to_owned(), show);
     let id = match row.id.char_indices().nth(SHORT_ID) {
         Some((end, _)) if row.id.chars().all(|c| c.is_ascii_hexdigit()) => {
@@ -70,9 +49,9 @@ fn cells(row: &Row) -> [String; 11] {
         (kind, name) => format!("{kind}/{name}"),
     };
     [
-        or_none(&row.namespace),
-        or_none(pod),
-        or_none(&container),
+        plain(&row.namespace),
+        plain(pod),
+        plain(&container),
         number(row.cpu_cores, units::cores),
         number(row.cpu_limit_cores, units::cores),
         number(row.throttled_share, units::percent),
@@ -80,7 +59,7 @@ fn cells(row: &Row) -> [String; 11] {
         number(row.memory_peak_bytes, units::bytes),
         number(row.memory_limit_bytes, units::bytes),
         number(row.oom_kills, |kills| format!("{kills:.0}")),
-        or_none(&workload),
+        plain(&workload),
     ]
 }
 

@@ -153,6 +153,22 @@ fn bytes(bytes: u64) -> String {
     }
 }
 
+/// Pod-days in words; where there is not one, what there is.
+pub fn span(days: f64) -> String {
+    let minutes = days * 24.0 * 60.0;
+    let plural =
+        |count: f64, one: &str| format!("{count:.0} {one}{}", if count.round() == 1.0 { "" } else { "s" });
+    if days >= 1.0 {
+        format!("{days:.1} pod-days")
+    } else if minutes >= 60.0 {
+        format!("{:.1} hours", minutes / 60.0)
+    } else if minutes >= 1.0 {
+        plural(minutes, "minute")
+    } else {
+        plural(minutes * 60.0, "second")
+    }
+}
+
 fn percent(share: f64) -> String {
     let percent = share * 100.0;
     let digits = usize::from(percent < 10.0) + usize::from(percent < 1.0);
@@ -172,9 +188,10 @@ impl fmt::Display for Reason {
             Self::MemoryMargin { margin, days, risk } => {
                 write!(
                     f,
-                    "{} on top for one OOM kill in {:.0} pod-days, after {days:.1} pod-days of history",
+                    "{} on top for one OOM kill in {:.0} pod-days, after {} of history",
                     percent(*margin),
-                    1.0 / risk
+                    1.0 / risk,
+                    span(*days)
                 )
             }
             Self::Calibrated { own, pool } => {
@@ -184,7 +201,8 @@ impl fmt::Display for Reason {
                 )
             }
             Self::OomKill { limit, pod, kills, bounded, .. } => {
-                write!(f, "{kills} OOM kills, at a limit of {} in {pod}", bytes(*limit))?;
+                let times = if *kills == 1 { "an OOM kill".to_owned() } else { format!("{kills} OOM kills") };
+                write!(f, "{times}, at a limit of {} in {pod}", bytes(*limit))?;
                 if *bounded { f.write_str("; not raised further, see whether it leaks") } else { Ok(()) }
             }
             Self::Leak { bytes_per_day, days_to_limit } => {
@@ -193,14 +211,15 @@ impl fmt::Display for Reason {
             }
             Self::CpuQuantile { exceeded, work_above, window_millis, days } => write!(
                 f,
-                "use was above it {} of the time with {} of the work, in windows of {} over {days:.1} pod-days",
+                "use was above it {} of the time with {} of the work, in windows of {} over {}",
                 percent(*exceeded),
                 percent(*work_above),
                 if window_millis % 1000 == 0 {
                     format!("{} s", window_millis / 1000)
                 } else {
                     format!("{window_millis} ms")
-                }
+                },
+                span(*days)
             ),
             Self::OnlyStartUp => f.write_str("no pod lived past its first hour"),
             Self::CpuLimit { throttled } => write!(
@@ -222,7 +241,7 @@ impl fmt::Display for Reason {
             }
             Self::Weekdays { seen } => write!(f, "{seen} of 7 days of the week seen"),
             Self::Gaps { coverage } => write!(f, "{} of the hours seen", percent(*coverage)),
-            Self::Young { days } => write!(f, "only {days:.1} pod-days of history"),
+            Self::Young { days } => write!(f, "only {} of history", span(*days)),
             Self::Skew(skew) => skew.fmt(f),
         }
     }

@@ -10,14 +10,12 @@ use super::{
     rule::Rule,
     stability,
 };
-use crate::{
-    evidence::{Evidence, HOUR},
-    skew,
-    workload::Resources,
-};
+use crate::{evidence::Evidence, skew, workload::Resources};
 
 /// Memory is rounded up to this, bytes.
 const MEMORY_UNIT: f64 = 1024.0 * 1024.0;
+/// Seconds of watched containers without which nothing can be said. With little more it is said how little it is.
+const LEAST_SECONDS: u64 = 60;
 
 /// Whether a CPU limit is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -103,11 +101,11 @@ pub enum Refusal {
     /// Nothing was seen.
     #[error("no use of CPU or memory was seen")]
     Nothing,
-    /// Less than an hour of one pod.
-    #[error("only {minutes} minutes were seen; an hour is needed")]
+    /// Less than a minute of one pod.
+    #[error("only {seconds} seconds were seen; a minute is needed")]
     TooLittle {
-        /// Minutes of watched containers.
-        minutes: u64,
+        /// Seconds of watched containers.
+        seconds: u64,
     },
 }
 
@@ -124,8 +122,8 @@ pub fn recommend(
     if cpu.is_none() && memory.is_none() {
         return Err(Refusal::Nothing);
     }
-    if observed < HOUR {
-        return Err(Refusal::TooLittle { minutes: observed / 60 });
+    if observed < LEAST_SECONDS {
+        return Err(Refusal::TooLittle { seconds: observed });
     }
     let mut reasons = Vec::new();
     let set = set.filter(|_| policy.steady).unwrap_or_default();
@@ -137,7 +135,9 @@ pub fn recommend(
 
     let force = evidence.container.in_force;
     let oom_risk = memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| {
-        let now = force.memory_limit.map_or(0.0, |limit| memory::risk_of(limit as f64, sized));
+        let now = force
+            .memory_limit
+            .map_or(0.0, |limit| memory::risk_of(limit as f64, sized).max(killed(evidence, limit)));
         (now, memory::risk_of(limit as f64, sized))
     });
     let windows = cpu::windows(evidence).0;
@@ -156,6 +156,12 @@ pub fn recommend(
         confidence,
         reasons,
     })
+}
+
+/// OOM kills per pod-day at a limit in bytes, or a higher one, that were seen; at most 1.
+fn killed(evidence: &Evidence, limit: u64) -> f64 {
+    let kills = evidence.kills().filter(|kill| kill.limit >= limit).count();
+    if kills == 0 { 0.0 } else { (kills as f64 / evidence.pod_days()).min(1.0) }
 }
 
 /// Bytes up to the unit.

@@ -14,6 +14,7 @@ mod pods_file;
 mod privileges;
 mod prometheus;
 mod queries;
+mod recommend;
 mod sources;
 mod stopping;
 

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     engine::{Profile, Tally},
-    evidence::{Hour, OomKill, Peak},
+    evidence::{HOUR, Hour, OomKill, Peak},
     ladder::{Ladder, Rung},
     workload::tests::{container, workload},
 };
@@ -81,8 +81,8 @@ fn a_steady_container_by_hand() {
 #[test]
 fn too_little_is_refused() {
     let mut little = evidence(&[Seen { hour: 0, mib: 100, cores: 0.1, start: true }]);
-    little.hour(Hour(0)).observed = 1800;
-    assert_eq!(recommend(&little, &policy(), Pool::default(), None), Err(Refusal::TooLittle { minutes: 30 }));
+    little.hour(Hour(0)).observed = 30;
+    assert_eq!(recommend(&little, &policy(), Pool::default(), None), Err(Refusal::TooLittle { seconds: 30 }));
     assert_eq!(recommend(&evidence(&[]), &policy(), Pool::default(), None), Err(Refusal::Nothing));
 }
 

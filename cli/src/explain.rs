@@ -1,0 +1,257 @@
+//! `snug explain`: what a recommendation is made of, so that it can be checked by hand.
+
+use std::{fmt::Write as _, io::Write, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use snug_sizing::{
+    engine::{self, Policy, Pool, Profile, Recommendation, cpu},
+    evidence::Evidence,
+    histogram::Histogram,
+    ladder::Ladder,
+    quantity::Quantity,
+    workload::Resources,
+};
+
+use crate::{
+    columns::{self, Align, plain},
+    recommend::{Outcome, Wanted, is_of, report},
+    source::Source,
+    units,
+};
+
+/// The options of `snug explain`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The workload: NAME or NAMESPACE/NAME.
+    workload: String,
+    /// Only this container.
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    wanted: Wanted,
+}
+
+/// Runs `snug explain`.
+///
+/// # Errors
+/// When there is no evidence to be had, or nobody takes the output.
+pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
+    let Options { workload, container, source, wanted } = options;
+    let recording = source.read()?;
+    let policy = wanted.policy();
+    let pool = report::pool(&recording, &policy);
+    let mut outcome = Outcome::NotEnough;
+    let of_container =
+        |evidence: &&Evidence| container.as_ref().is_none_or(|name| evidence.container.name == *name);
+    let all = recording.evidence().filter(|evidence| is_of(evidence, workload)).filter(of_container);
+    for (number, evidence) in all.enumerate() {
+        let text = match engine::recommend(evidence, &policy, pool, None) {
+            Ok(said) => {
+                outcome = Outcome::Fine;
+                explain(evidence, &said, &policy, pool)
+            }
+            Err(refusal) => format!("{}\n  {refusal}\n", title(evidence)),
+        };
+        let gap = if number > 0 { "\n" } else { "" };
+        out.write_all(format!("{gap}{text}").as_bytes()).context("cannot write the explanation")?;
+    }
+    if outcome == Outcome::NotEnough {
+        let known = recording.evidence().count();
+        eprintln!(
+            "snug: nothing to explain: of {known} containers none is of {workload:?} with enough evidence"
+        );
+    }
+    Ok(outcome)
+}
+
+fn title(evidence: &Evidence) -> String {
+    let owner = &evidence.workload.owner;
+    let kind = if owner.is_empty() { String::new() } else { format!("{} ", plain(owner)) };
+    let container = &evidence.container.name;
+    let container =
+        if container.is_empty() { String::new() } else { format!(", container {}", plain(container)) };
+    let namespace = &evidence.workload.namespace;
+    let namespace = if namespace.is_empty() { String::new() } else { format!("{}/", plain(namespace)) };
+    format!("{kind}{namespace}{}{container}", plain(&evidence.workload.name))
+}
+
+fn explain(evidence: &Evidence, said: &Recommendation, policy: &Policy, pool: Pool) -> String {
+    let mut text = format!("{}\n", title(evidence));
+    text += &format!(
+        "  seen: {}, {} of the hours from first to last, {} of 7 days of the week, {} pods\n\n",
+        engine::span(evidence.pod_days()),
+        units::percent(evidence.coverage()),
+        evidence.weekdays(),
+        evidence.pods.len()
+    );
+    text += &values(evidence.container.in_force, said.values);
+    text += "\nCPU\n";
+    text += &cpu_use(evidence, said);
+    text += &ladder(evidence);
+    text += "\nMemory\n";
+    text += &memory_use(evidence, said, policy, pool);
+    text += "\nWhy\n";
+    for reason in &said.reasons {
+        let _ = writeln!(text, "  {}", plain(&reason.to_string()));
+    }
+    text
+}
+
+fn values(now: Resources, then: Resources) -> String {
+    let cpu = |value: Option<u64>| value.map(|value| Quantity::from_millicores(value).to_string());
+    let memory = |value: Option<u64>| value.map(|value| Quantity::from_bytes(value).to_string());
+    let row = |name: &str, now: Option<String>, then: Option<String>| {
+        [format!("  {name}"), plain(&now.unwrap_or_default()), plain(&then.unwrap_or_default())]
+    };
+    let rows = [
+        row("CPU request", cpu(now.cpu_request), cpu(then.cpu_request)),
+        row("CPU limit", cpu(now.cpu_limit), cpu(then.cpu_limit)),
+        row("memory request", memory(now.memory_request), memory(then.memory_request)),
+        row("memory limit", memory(now.memory_limit), memory(then.memory_limit)),
+    ];
+    let headings = [("", Align::Left), ("NOW", Align::Right), ("RECOMMENDED", Align::Right)];
+    columns::render(&headings, &rows)
+}
+
+/// How use is spread: a line for each doubling, and the request among them.
+fn cpu_use(evidence: &Evidence, said: &Recommendation) -> String {
+    const WIDTH: f64 = 40.0;
+    let (windows, start_up) = cpu::windows(evidence);
+    if windows.is_empty() {
+        return "  no use was seen\n".to_owned();
+    }
+    let during = if start_up { " of the first hour of pods" } else { "" };
+    let mut text = format!("  {} windows of {} ms{during}\n", windows.count(), evidence.window_millis);
+    let rows = doublings(&windows);
+    let most = rows.iter().map(|(_, share)| *share).fold(0.0, f64::max);
+    let cores: Vec<String> = rows.iter().map(|(upper, _)| units::cores(*upper)).collect();
+    let width = cores.iter().map(String::len).max().unwrap_or(0);
+    for ((_, share), upper) in rows.iter().zip(cores) {
+        // A window that was seen is seen.
+        let bar = "█".repeat(((share / most * WIDTH).round() as usize).max(usize::from(*share > 0.0)));
+        let _ = writeln!(text, "    up to {upper:>width$}  {:>6}  {bar}", percent(*share));
+    }
+    let quantile = |share| windows.quantile(share).map_or_else(String::new, units::cores);
+    let _ = writeln!(
+        text,
+        "  half of them up to {}, 90 % up to {}, 99 % up to {}, 99.9 % up to {}, all up to {}",
+        quantile(0.5),
+        quantile(0.9),
+        quantile(0.99),
+        quantile(0.999),
+        quantile(1.0)
+    );
+    let requests =
+        [("now", evidence.container.in_force.cpu_request), ("recommended", said.values.cpu_request)];
+    for (name, request) in requests {
+        if let Some(request) = request {
+            let cores = request as f64 / 1000.0;
+            let _ = writeln!(
+                text,
+                "  request {name}, {}: use is above it {} of the time, with {} of the work",
+                Quantity::from_millicores(request),
+                percent(windows.share_above(cores)),
+                percent(windows.work_above(cores))
+            );
+        }
+    }
+    text
+}
+
+/// Upper bound and share of the windows, by powers of two; between the lowest and the highest none is left out.
+fn doublings(windows: &Histogram) -> Vec<(f64, f64)> {
+    let all = windows.count() as f64;
+    let mut rows: Vec<(f64, f64)> = Vec::new();
+    for (count, _, upper) in windows.buckets() {
+        let bound = if upper > 0.0 { upper.log2().ceil().exp2() } else { 0.0 };
+        // What is below a millicore is one line.
+        let bound = if bound > 0.0 { bound.max(1.0 / 1024.0) } else { 0.0 };
+        while let Some((last, _)) = rows.last().copied().filter(|(last, _)| *last > 0.0 && *last < bound) {
+            rows.push((last * 2.0, 0.0));
+        }
+        match rows.last_mut().filter(|(last, _)| *last == bound) {
+            Some((_, share)) => *share += count as f64 / all,
+            None => rows.push((bound, count as f64 / all)),
+        }
+    }
+    rows
+}
+
+fn ladder(evidence: &Evidence) -> String {
+    let ladders = evidence.hours.values().filter_map(|hour| hour.ladder.clone());
+    let Some(Ladder(rungs)) = ladders.reduce(|mut sum, ladder| {
+        sum.merge(&ladder);
+        sum
+    }) else {
+        return String::new();
+    };
+    // From the last quota that would have held up nearly all to the first that holds up nothing.
+    let rows: Vec<[String; 3]> = rungs
+        .iter()
+        .filter(|(_, rung)| rung.share() < 0.995)
+        .scan(false, |done, (quota, rung)| {
+            (!std::mem::replace(done, rung.throttled == 0)).then_some((quota, rung))
+        })
+        .map(|(quota, rung)| {
+            let delayed = Duration::from_millis(rung.delayed_millis);
+            [
+                format!("  {}", Quantity::from_millicores(*quota)),
+                percent(rung.share()),
+                humantime::format_duration(delayed).to_string(),
+            ]
+        })
+        .collect();
+    let headings = [
+        ("  IF THE CPU LIMIT WERE", Align::Left),
+        ("THROTTLED PERIODS", Align::Right),
+        ("WORK PUT OFF", Align::Right),
+    ];
+    columns::render(&headings, &rows)
+}
+
+fn memory_use(evidence: &Evidence, said: &Recommendation, policy: &Policy, pool: Pool) -> String {
+    let Some(memory) = &said.memory else { return "  no use was seen\n".to_owned() };
+    let peak = &memory.basis.peak;
+    let mut text = format!(
+        "  highest use {} in {} at {}; {} of it count\n",
+        units::bytes(peak.bytes as f64),
+        plain(&peak.pod),
+        units::time(peak.at),
+        units::bytes(memory.basis.bytes)
+    );
+    for kill in evidence.kills() {
+        let _ = writeln!(
+            text,
+            "  OOM kill at a limit of {} in {} at {}",
+            units::bytes(kill.limit as f64),
+            plain(&kill.pod),
+            units::time(kill.at)
+        );
+    }
+    let rows: Vec<[String; 3]> = Profile::ALL
+        .into_iter()
+        .filter_map(|profile| {
+            let risk = profile.risk();
+            let other = Policy { risk, ..policy.clone() };
+            let limit = engine::recommend(evidence, &other, pool, None).ok()?.values.memory_limit?;
+            Some([
+                format!("  {}", profile.as_str()),
+                format!("1 in {:.0} pod-days", 1.0 / risk.oom_kills),
+                Quantity::from_bytes(limit).to_string(),
+            ])
+        })
+        .collect();
+    text += &columns::render(
+        &[("  PROFILE", Align::Left), ("OOM KILLS", Align::Left), ("LIMIT", Align::Right)],
+        &rows,
+    );
+    text
+}
+
+/// A share of windows or of work; what is not nothing is not shown as nothing.
+fn percent(share: f64) -> String {
+    if share > 0.0 && share < 0.0005 { "<0.1%".to_owned() } else { units::percent(share) }
+}

@@ -1,0 +1,264 @@
+//! The forms of a report but JSON.
+
+use anyhow::{Context as _, Result};
+use snug_sizing::{quantity::Quantity, workload::Resources};
+
+use super::report::{Change, Entry, Report, Withheld};
+use crate::{
+    columns::{self, Align, plain},
+    units::{self, NONE},
+};
+
+/// Columns of a table, with how they stand.
+const HEADINGS: [(&str, Align); 10] = [
+    ("WORKLOAD", Align::Left),
+    ("CONTAINER", Align::Left),
+    ("PODS", Align::Right),
+    ("CPU REQUEST", Align::Right),
+    ("CPU LIMIT", Align::Right),
+    ("MEM REQUEST", Align::Right),
+    ("MEM LIMIT", Align::Right),
+    ("OOM KILLS/DAY", Align::Right),
+    ("CONFIDENCE", Align::Left),
+    ("WHY", Align::Left),
+];
+
+fn cells(entry: &Entry) -> [String; 10] {
+    let Entry { current, recommended, .. } = entry;
+    let cpu = |value: u64| Quantity::from_millicores(value).to_string();
+    let memory = |value: u64| Quantity::from_bytes(value).to_string();
+    [
+        plain(&entry.title()),
+        plain(&entry.container),
+        entry.replicas.to_string(),
+        change(current.cpu_request, recommended.cpu_request, cpu),
+        change(current.cpu_limit, recommended.cpu_limit, cpu),
+        change(current.memory_request, recommended.memory_request, memory),
+        change(current.memory_limit, recommended.memory_limit, memory),
+        entry.oom_kills_per_pod_day.map_or_else(|| NONE.to_owned(), risk),
+        format!("{:?}", entry.confidence).to_lowercase(),
+        entry.reasons.first().map(|said| plain(&said.text)).unwrap_or_default(),
+    ]
+}
+
+/// `old → new`, or one of them where nothing changes.
+fn change(now: Option<u64>, then: Option<u64>, show: impl Fn(u64) -> String) -> String {
+    let [now, then] = [now, then].map(|value| value.map_or_else(|| NONE.to_owned(), &show));
+    if now == then { now } else { format!("{now} → {then}") }
+}
+
+fn risk(change: Change) -> String {
+    let then = rate(change.then);
+    change.now.map_or_else(|| then.clone(), |now| format!("{} → {then}", rate(now)))
+}
+
+/// A rate with two digits that mean something.
+fn rate(rate: f64) -> String {
+    if rate >= 0.0995 { format!("{rate:.1}") } else { format!("{rate:.4}") }
+}
+
+/// What was looked at, in a line or two.
+fn head(report: &Report) -> String {
+    let window = &report.window;
+    let time = |seconds: Option<u64>| units::time(seconds.unwrap_or(0));
+    let nodes = match window.nodes.len() {
+        0 => String::new(),
+        1 => format!(" on {}", plain(window.nodes.first().map_or("", String::as_str))),
+        count => format!(" on {count} nodes"),
+    };
+    let risk = report.risk;
+    format!(
+        "{} to {}{nodes}: {:.1} days of containers\nRisk, on average: one OOM kill in {:.0} pod-days, {} of the CPU work above the request\n\n",
+        time(window.from),
+        time(window.to),
+        window.container_days,
+        1.0 / risk.oom_kills,
+        units::percent(risk.cpu_work),
+    )
+}
+
+/// Requests of all pods, now and then.
+fn sum(report: &Report) -> String {
+    let [cpu, memory] = report.requested();
+    let mut text = String::new();
+    if cpu.0 > 0 {
+        text += &format!(
+            "\nCPU requested: {} → {}\n",
+            units::cores(cpu.0 as f64 / 1000.0),
+            units::cores(cpu.1 as f64 / 1000.0)
+        );
+    }
+    if memory.0 > 0 {
+        text += &format!(
+            "Memory requested: {} → {}\n",
+            units::bytes(memory.0 as f64),
+            units::bytes(memory.1 as f64)
+        );
+    }
+    text
+}
+
+fn title(withheld: &Withheld) -> String {
+    let parts = [&withheld.namespace, &withheld.workload, &withheld.container];
+    let parts: Vec<String> =
+        parts.into_iter().filter(|part| !part.is_empty()).map(|part| plain(part)).collect();
+    parts.join("/")
+}
+
+/// The table; wide has every reason, one a line.
+pub(super) fn table(report: &Report, wide: bool) -> String {
+    let mut text = head(report);
+    if !report.recommendations.is_empty() {
+        let rows: Vec<_> = report.recommendations.iter().map(cells).collect();
+        text += &columns::render(&HEADINGS, &rows);
+        text += &sum(report);
+    }
+    if wide {
+        for entry in &report.recommendations {
+            text += &format!("\n{} {}\n", plain(&entry.title()), plain(&entry.container));
+            entry.reasons.iter().for_each(|said| text += &format!("  {}\n", plain(&said.text)));
+        }
+    }
+    if !report.withheld.is_empty() {
+        text += "\nNo recommendation:\n";
+        for withheld in &report.withheld {
+            text += &format!("  {}: {}\n", title(withheld), withheld.why);
+        }
+    }
+    text
+}
+
+/// A table that can be put into an issue or a wiki.
+pub(super) fn markdown(report: &Report) -> String {
+    let cell = |text: &str| text.replace('\\', "\\\\").replace('|', "\\|");
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(&HEADINGS.map(|(heading, _)| heading.to_lowercase()));
+    text += &line(&HEADINGS.map(|(_, align)| if align == Align::Right { "---:" } else { "---" }.to_owned()));
+    for entry in &report.recommendations {
+        text += &line(&cells(entry).map(|text| cell(&text)));
+    }
+    text
+}
+
+/// One line per container, with exact numbers: millicores and bytes.
+pub(super) fn csv(report: &Report) -> Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record([
+        "namespace",
+        "owner",
+        "workload",
+        "container",
+        "replicas",
+        "cpu_request_now",
+        "cpu_request",
+        "cpu_limit_now",
+        "cpu_limit",
+        "memory_request_now",
+        "memory_request",
+        "memory_limit_now",
+        "memory_limit",
+        "oom_kills_per_pod_day",
+        "confidence",
+        "why",
+    ])?;
+    let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
+    for entry in &report.recommendations {
+        let Resources { cpu_request, cpu_limit, memory_request, memory_limit } = entry.recommended;
+        let now = entry.current;
+        writer.write_record([
+            entry.namespace.clone(),
+            entry.owner.clone(),
+            entry.workload.clone(),
+            entry.container.clone(),
+            entry.replicas.to_string(),
+            number(now.cpu_request),
+            number(cpu_request),
+            number(now.cpu_limit),
+            number(cpu_limit),
+            number(now.memory_request),
+            number(memory_request),
+            number(now.memory_limit),
+            number(memory_limit),
+            entry.oom_kills_per_pod_day.map(|it| it.then.to_string()).unwrap_or_default(),
+            format!("{:?}", entry.confidence).to_lowercase(),
+            entry.reasons.first().map(|said| said.text.clone()).unwrap_or_default(),
+        ])?;
+    }
+    let bytes = writer.into_inner().context("cannot write CSV")?;
+    Ok(String::from_utf8(bytes)?)
+}
+
+/// Commands that put the recommendations in force, one a workload, for a shell.
+pub(super) fn patch(report: &Report) -> String {
+    let mut text = String::new();
+    let mut entries = report.recommendations.iter().peekable();
+    while let Some(first) = entries.next() {
+        let same = |other: &&Entry| {
+            (&first.namespace, &first.owner, &first.workload)
+                == (&other.namespace, &other.owner, &other.workload)
+        };
+        let mut all = vec![first];
+        while let Some(next) = entries.next_if(same) {
+            all.push(next);
+        }
+        match command(&all) {
+            Some(command) => text += &format!("{command}\n"),
+            None => {
+                text += &format!(
+                    "# {}: {} is nothing that kubectl can patch\n",
+                    plain(&first.title()),
+                    plain(&first.owner)
+                );
+            }
+        }
+    }
+    text
+}
+
+/// `resources` of a container. A CPU limit that is no longer wanted is null, or the patch would leave it.
+fn resources(entry: &Entry) -> serde_json::Value {
+    let mut value = serde_json::json!(entry.quantities);
+    if entry.current.cpu_limit.is_some() && entry.recommended.cpu_limit.is_none() {
+        value["limits"]["cpu"] = serde_json::Value::Null;
+    }
+    value
+}
+
+/// `None` for what has no template of pods, and for names that Kubernetes would not have.
+fn command(entries: &[&Entry]) -> Option<String> {
+    let first = entries.first()?;
+    let names = entries.iter().flat_map(|entry| [&entry.namespace, &entry.workload, &entry.container]);
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'))
+    };
+    if !names.into_iter().all(|name| is_name(name)) {
+        return None;
+    }
+    let init = |entry: &&&Entry| entry.role != snug_sizing::workload::Role::App;
+    let list = |wanted: bool| -> Vec<serde_json::Value> {
+        let of_kind = entries.iter().filter(|entry| init(entry) == wanted);
+        of_kind
+            .map(|entry| serde_json::json!({"name": entry.container, "resources": resources(entry)}))
+            .collect()
+    };
+    let mut pod = serde_json::Map::new();
+    for (field, containers) in [("initContainers", list(true)), ("containers", list(false))] {
+        if !containers.is_empty() {
+            pod.insert(field.to_owned(), containers.into());
+        }
+    }
+    let template = serde_json::json!({"template": {"spec": pod}});
+    let spec = match first.owner.as_str() {
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" => template,
+        "CronJob" => serde_json::json!({"jobTemplate": {"spec": template}}),
+        _ => return None,
+    };
+    let patch = serde_json::json!({"spec": spec});
+    Some(format!(
+        "kubectl -n {} patch {}/{} --type strategic --patch '{patch}'",
+        first.namespace,
+        first.owner.to_lowercase(),
+        first.workload
+    ))
+}

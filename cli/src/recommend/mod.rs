@@ -1,0 +1,128 @@
+//! `snug recommend`: what requests and limits should be.
+
+mod forms;
+pub mod report;
+
+use std::io::Write;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use snug_sizing::{
+    engine::{CpuLimit, Policy, Risk},
+    evidence::Evidence,
+};
+
+use self::report::Report;
+use crate::{risk, source::Source};
+
+/// What sizing is asked for, whatever is done with it.
+#[derive(Debug, Args)]
+pub struct Wanted {
+    /// How much may go wrong: a profile (critical, standard, batch), or numbers such as oom=0.001,cpu=0.01, which are OOM kills per
+    /// pod-day and the share of work above the request.
+    #[arg(long, value_name = "RISK", default_value = "standard", value_parser = risk::parse)]
+    risk: Risk,
+    /// Whether a CPU limit is recommended: none, or the smallest that keeps throttling rare (by-risk).
+    #[arg(long, value_enum, default_value_t = Limit::None)]
+    cpu_limit: Limit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Limit {
+    None,
+    ByRisk,
+}
+
+impl Wanted {
+    /// As the engine takes it.
+    pub fn policy(&self) -> Policy {
+        let cpu_limit = match self.cpu_limit {
+            Limit::None => CpuLimit::None,
+            Limit::ByRisk => CpuLimit::ByRisk,
+        };
+        Policy { cpu_limit, ..Policy::new(self.risk) }
+    }
+}
+
+/// The options of `snug recommend`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Only this workload: NAME or NAMESPACE/NAME.
+    workload: Option<String>,
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Form of the output. patch is one kubectl command a workload, for a shell.
+    #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// End with code 2 if, with what is in force, a container has to expect more OOM kills per pod-day than this.
+    #[arg(long, value_name = "OOM-KILLS")]
+    fail_on: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Wide,
+    Json,
+    Csv,
+    Markdown,
+    Patch,
+}
+
+/// How it went, beyond errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There are recommendations.
+    Fine,
+    /// Something is beyond `--fail-on`.
+    Findings,
+    /// There is not enough evidence for any.
+    NotEnough,
+}
+
+/// Whether evidence is of the workload asked for.
+pub fn is_of(evidence: &Evidence, asked: &str) -> bool {
+    let workload = &evidence.workload;
+    match asked.split_once('/') {
+        Some((namespace, name)) => workload.namespace == namespace && workload.name == name,
+        None => workload.name == asked,
+    }
+}
+
+/// Runs `snug recommend`.
+///
+/// # Errors
+/// When there is no evidence to be had, or nobody takes the output.
+pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
+    let Options { workload, source, wanted, output, fail_on } = options;
+    let recording = source.read()?;
+    let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|asked| is_of(evidence, asked));
+    let report = Report::make(&recording, &wanted.policy(), chosen);
+    let text = match output {
+        Output::Table => forms::table(&report, false),
+        Output::Wide => forms::table(&report, true),
+        Output::Json => serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n",
+        Output::Csv => forms::csv(&report)?,
+        Output::Markdown => forms::markdown(&report),
+        Output::Patch => forms::patch(&report),
+    };
+    out.write_all(text.as_bytes()).context("cannot write the recommendations")?;
+    if report.recommendations.is_empty() {
+        let known = recording.evidence().count();
+        eprintln!("snug: {}", nothing(workload.as_deref(), known, report.withheld.len()));
+        return Ok(Outcome::NotEnough);
+    }
+    let now = report.recommendations.iter().filter_map(|entry| entry.oom_kills_per_pod_day?.now);
+    let beyond = fail_on.is_some_and(|most| now.into_iter().any(|now| now > most));
+    Ok(if beyond { Outcome::Findings } else { Outcome::Fine })
+}
+
+fn nothing(workload: Option<&str>, known: usize, withheld: usize) -> String {
+    match workload {
+        _ if withheld > 0 => "too little was seen for a recommendation yet".to_owned(),
+        Some(name) if known > 0 => format!("none of {known} containers is of a workload {name:?}"),
+        _ => "no container was seen; agents hand over what they saw once in half a minute".to_owned(),
+    }
+}

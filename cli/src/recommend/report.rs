@@ -1,0 +1,254 @@
+//! What `snug recommend` says, before it has a form.
+
+use serde::Serialize;
+use snug_sizing::{
+    engine::{self, Confidence, Policy, Pool, Reason, Recommendation, Risk},
+    evidence::{Evidence, HOUR},
+    quantity::Quantity,
+    workload::{Resources, Role},
+};
+
+use crate::recording::Recording;
+
+/// Form of the report. Within the number after the slash fields are only added.
+pub const SCHEMA: &str = "snug.recommendations/1";
+
+/// Recommendations for all containers of a recording.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// What the evidence covers.
+    pub window: Window,
+    /// The risk that values were chosen for.
+    pub risk: Risk,
+    /// By namespace, workload and container.
+    pub recommendations: Vec<Entry>,
+    /// Containers without one.
+    pub withheld: Vec<Withheld>,
+}
+
+/// What the evidence covers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// Nodes whose agents were asked.
+    pub nodes: Vec<String>,
+    /// Beginning of the first hour seen, seconds since the Unix epoch.
+    pub from: Option<u64>,
+    /// End of the last hour seen, or when the recording was made if that is earlier.
+    pub to: Option<u64>,
+    /// Days of watched containers.
+    pub container_days: f64,
+}
+
+/// A container of a workload.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Namespace; empty on a host.
+    pub namespace: String,
+    /// Kind of the owner.
+    pub owner: String,
+    /// Name of the owner.
+    pub workload: String,
+    /// Name of the container; empty for a unit.
+    pub container: String,
+    /// What it is to its pod.
+    pub role: Role,
+    /// Pods that run now.
+    pub replicas: u64,
+    /// In force: millicores and bytes.
+    pub current: Resources,
+    /// Recommended: millicores and bytes.
+    pub recommended: Resources,
+    /// The same as Kubernetes writes quantities.
+    pub quantities: Quantities,
+    /// OOM kills per pod-day to expect; `None` where no memory use is known.
+    pub oom_kills_per_pod_day: Option<Change>,
+    /// Share of the CPU work above the request; `None` where no CPU use is known.
+    pub cpu_work_above_request: Option<Change>,
+    /// How much it is to be trusted.
+    pub confidence: Confidence,
+    /// Days of watched containers.
+    pub container_days: f64,
+    /// What decided, the most important first.
+    pub reasons: Vec<Said>,
+}
+
+/// Quantities as Kubernetes writes them; what is not set is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Quantities {
+    /// Of `resources.requests`.
+    pub requests: Pair,
+    /// Of `resources.limits`.
+    pub limits: Pair,
+}
+
+/// CPU and memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pair {
+    /// CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+impl Quantities {
+    /// Of millicores and bytes.
+    pub fn of(values: Resources) -> Self {
+        let cpu = |value: Option<u64>| value.map(|value| Quantity::from_millicores(value).to_string());
+        let memory = |value: Option<u64>| value.map(|value| Quantity::from_bytes(value).to_string());
+        Self {
+            requests: Pair { cpu: cpu(values.cpu_request), memory: memory(values.memory_request) },
+            limits: Pair { cpu: cpu(values.cpu_limit), memory: memory(values.memory_limit) },
+        }
+    }
+}
+
+/// Before and after. `now` is `None` where nothing is in force: without a limit there is no kill at it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// With what is in force.
+    pub now: Option<f64>,
+    /// With what is recommended.
+    pub then: f64,
+}
+
+/// A reason, with its words.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Said {
+    /// The sentence.
+    pub text: String,
+    /// What it is made of.
+    #[serde(flatten)]
+    pub reason: Reason,
+}
+
+/// A container without a recommendation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Withheld {
+    /// Namespace.
+    pub namespace: String,
+    /// Name of the owner.
+    pub workload: String,
+    /// Name of the container.
+    pub container: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Report {
+    /// Of all evidence; `chosen` says of which containers there shall be recommendations. The others are in the pool.
+    pub fn make(recording: &Recording, policy: &Policy, chosen: impl Fn(&Evidence) -> bool) -> Self {
+        let pool = pool(recording, policy);
+        let mut report = Self {
+            schema: SCHEMA,
+            window: Window::of(recording),
+            risk: policy.risk,
+            recommendations: Vec::new(),
+            withheld: Vec::new(),
+        };
+        for evidence in recording.evidence().filter(|evidence| chosen(evidence)) {
+            match engine::recommend(evidence, policy, pool, None) {
+                Ok(said) => report.recommendations.push(Entry::of(evidence, &said)),
+                Err(refusal) => report.withheld.push(Withheld {
+                    namespace: evidence.workload.namespace.clone(),
+                    workload: evidence.workload.name.clone(),
+                    container: evidence.container.name.clone(),
+                    why: refusal.to_string(),
+                }),
+            }
+        }
+        report
+    }
+
+    /// Requests of all pods, now and then, of containers where both are known: millicores and bytes.
+    pub fn requested(&self) -> [(u64, u64); 2] {
+        let sum = |pick: fn(&Resources) -> Option<u64>| {
+            let all = self.recommendations.iter().filter_map(|entry| {
+                let [now, then] = [pick(&entry.current)?, pick(&entry.recommended)?];
+                Some((now.saturating_mul(entry.replicas), then.saturating_mul(entry.replicas)))
+            });
+            all.fold((0_u64, 0_u64), |sum, it| (sum.0.saturating_add(it.0), sum.1.saturating_add(it.1)))
+        };
+        [sum(|values| values.cpu_request), sum(|values| values.memory_request)]
+    }
+}
+
+/// What the past of all workloads says of the rule.
+pub fn pool(recording: &Recording, policy: &Policy) -> Pool {
+    recording.evidence().fold(Pool::default(), |mut pool, evidence| {
+        pool.memory.merge(engine::memory::tally(evidence, policy.rule));
+        pool
+    })
+}
+
+impl Window {
+    fn of(recording: &Recording) -> Self {
+        let spans = || recording.evidence().filter_map(Evidence::span);
+        let end = |last: u32| (u64::from(last) + 1) * HOUR;
+        Self {
+            nodes: recording.nodes.clone(),
+            from: spans().map(|(first, _)| u64::from(first.0) * HOUR).min(),
+            to: spans().map(|(_, last)| end(last.0)).max().map(|end| end.min(recording.at.max(HOUR))),
+            container_days: recording.evidence().map(Evidence::pod_days).sum(),
+        }
+    }
+}
+
+impl Entry {
+    fn of(evidence: &Evidence, said: &Recommendation) -> Self {
+        let force = evidence.container.in_force;
+        let change = |(now, then): (f64, f64), set: bool| Change { now: set.then_some(now), then };
+        let mut reasons: Vec<&Reason> = said.reasons.iter().collect();
+        reasons.sort_by_key(|reason| rank(reason));
+        Self {
+            namespace: evidence.workload.namespace.clone(),
+            owner: evidence.workload.owner.clone(),
+            workload: evidence.workload.name.clone(),
+            container: evidence.container.name.clone(),
+            role: evidence.container.role,
+            replicas: evidence.workload.replicas,
+            current: force,
+            recommended: said.values,
+            quantities: Quantities::of(said.values),
+            oom_kills_per_pod_day: said.oom_risk.map(|it| change(it, force.memory_limit.is_some())),
+            cpu_work_above_request: said.cpu_work_above.map(|it| change(it, force.cpu_request.is_some())),
+            confidence: said.confidence,
+            container_days: evidence.pod_days(),
+            reasons: reasons
+                .into_iter()
+                .map(|it| Said { text: it.to_string(), reason: it.clone() })
+                .collect(),
+        }
+    }
+
+    /// `namespace/workload`, or the workload alone on a host.
+    pub fn title(&self) -> String {
+        if self.namespace.is_empty() {
+            self.workload.clone()
+        } else {
+            format!("{}/{}", self.namespace, self.workload)
+        }
+    }
+}
+
+/// What one would tell first.
+const fn rank(reason: &Reason) -> u8 {
+    match reason {
+        Reason::OomKill { .. } => 0,
+        Reason::Leak { .. } => 1,
+        Reason::Bounded { .. } => 2,
+        Reason::Kept { .. } => 3,
+        Reason::Skew(_) => 4,
+        Reason::MemoryBasis { .. } => 5,
+        Reason::MemoryMargin { .. } => 6,
+        Reason::CpuQuantile { .. } => 7,
+        _ => 8,
+    }
+}

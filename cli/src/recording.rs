@@ -1,0 +1,212 @@
+//! Recordings of evidence: what agents answer and what files hold.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, BufReader, Read, Write},
+};
+
+use flate2::read::MultiGzDecoder;
+use snug_sizing::evidence::{Evidence, Header, Hour, SCHEMA};
+
+/// Bytes of a line: a container's evidence of a year has some megabytes.
+const LONGEST_LINE: u64 = 64 << 20;
+/// Containers that one recording may have.
+const MOST_LINES: usize = 1_000_000;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Why a recording cannot be read. `what` is its file or address.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// It cannot be read to its end.
+    #[error("{what} cannot be read after line {line}: {source}; was it cut off while it was written?")]
+    Read {
+        /// Which.
+        what: String,
+        /// Lines read before.
+        line: usize,
+        /// The reason.
+        source: io::Error,
+    },
+    /// Nothing in it.
+    #[error("{what} is empty; `snug snapshot` writes recordings")]
+    Empty {
+        /// Which.
+        what: String,
+    },
+    /// Something else.
+    #[error("{what} is no recording of evidence: {source}; `snug snapshot` writes recordings")]
+    Header {
+        /// Which.
+        what: String,
+        /// What is wrong with its first line.
+        source: serde_json::Error,
+    },
+    /// Of a version that this one does not know.
+    #[error(
+        "{what} is of the form {found:?}, and this version reads {SCHEMA:?}; use the version of snug that wrote it"
+    )]
+    Schema {
+        /// Which.
+        what: String,
+        /// Its form.
+        found: String,
+    },
+    /// A line that is none.
+    #[error(
+        "line {line} of {what} is not the evidence of a container: {source}; delete the line, or make the recording anew"
+    )]
+    Line {
+        /// Which.
+        what: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// More than there can be.
+    #[error("{what} has more than {most} {of}; restrict it with --since")]
+    TooMuch {
+        /// Which.
+        what: String,
+        /// What of.
+        of: &'static str,
+        /// How many.
+        most: u64,
+    },
+}
+
+/// What tells containers apart: namespace, name and kind of the owner, name of the container, length of a window.
+type Subject = (String, String, String, String, u64);
+
+/// Evidence of any number of recordings, put together.
+#[derive(Debug, Default)]
+pub struct Recording {
+    evidence: BTreeMap<Subject, Evidence>,
+    /// Nodes, as far as their recordings name them, sorted.
+    pub nodes: Vec<String>,
+    /// When the newest was written, seconds.
+    pub at: u64,
+}
+
+impl Recording {
+    /// Adds a recording, gzip or not; `what` names it in errors.
+    ///
+    /// # Errors
+    /// When it is none, or not all of it is there. What was read before stays.
+    pub fn read(&mut self, what: &str, input: impl Read) -> Result<(), RecordingError> {
+        let mut input = BufReader::new(input);
+        let read = |line, source| RecordingError::Read { what: what.to_owned(), line, source };
+        let packed = input.fill_buf().map_err(|source| read(0, source))?.starts_with(&GZIP);
+        if packed {
+            self.read_lines(what, BufReader::new(MultiGzDecoder::new(input)))
+        } else {
+            self.read_lines(what, input)
+        }
+    }
+
+    fn read_lines(&mut self, what: &str, mut input: impl BufRead) -> Result<(), RecordingError> {
+        let mut buffer = Vec::new();
+        let mut line = 0;
+        loop {
+            buffer.clear();
+            let mut limited = (&mut input).take(LONGEST_LINE + 1);
+            let read = limited.read_until(b'\n', &mut buffer);
+            let read = read.map_err(|source| RecordingError::Read { what: what.to_owned(), line, source })?;
+            if read == 0 {
+                break;
+            }
+            let too_much = |of, most| RecordingError::TooMuch { what: what.to_owned(), of, most };
+            if buffer.len() as u64 > LONGEST_LINE {
+                return Err(too_much("bytes in a line", LONGEST_LINE));
+            }
+            line += 1;
+            if line > MOST_LINES {
+                return Err(too_much("containers", MOST_LINES as u64));
+            }
+            if line == 1 {
+                self.take_header(what, &buffer)?;
+            } else if !buffer.trim_ascii().is_empty() {
+                let evidence = serde_json::from_slice(&buffer).map_err(|source| RecordingError::Line {
+                    what: what.to_owned(),
+                    line,
+                    source,
+                })?;
+                self.add(evidence);
+            }
+        }
+        if line == 0 { Err(RecordingError::Empty { what: what.to_owned() }) } else { Ok(()) }
+    }
+
+    fn take_header(&mut self, what: &str, line: &[u8]) -> Result<(), RecordingError> {
+        let header: Header = serde_json::from_slice(line)
+            .map_err(|source| RecordingError::Header { what: what.to_owned(), source })?;
+        if header.schema != SCHEMA {
+            return Err(RecordingError::Schema { what: what.to_owned(), found: header.schema });
+        }
+        self.at = self.at.max(header.at);
+        for node in header.node.split(',').filter(|node| !node.is_empty()) {
+            if let Err(place) = self.nodes.binary_search_by(|other| other.as_str().cmp(node)) {
+                self.nodes.insert(place, node.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, evidence: Evidence) {
+        let workload = &evidence.workload;
+        let subject = (
+            workload.namespace.clone(),
+            workload.name.clone(),
+            workload.owner.clone(),
+            evidence.container.name.clone(),
+            evidence.window_millis,
+        );
+        match self.evidence.get_mut(&subject) {
+            // Both are of one subject.
+            Some(known) => drop(known.merge(&evidence)),
+            None => drop(self.evidence.insert(subject, evidence)),
+        }
+    }
+
+    /// Takes another recording to this one.
+    pub fn merge(&mut self, other: Self) {
+        self.at = self.at.max(other.at);
+        self.nodes.extend(other.nodes);
+        self.nodes.sort_unstable();
+        self.nodes.dedup();
+        other.evidence.into_values().for_each(|evidence| self.add(evidence));
+    }
+
+    /// Forgets what was seen before a time, in seconds.
+    pub fn since(&mut self, seconds: u64) {
+        let first = Hour::of(seconds);
+        for evidence in self.evidence.values_mut() {
+            evidence.hours = evidence.hours.split_off(&first);
+        }
+        self.evidence.retain(|_, evidence| !evidence.hours.is_empty());
+    }
+
+    /// Keeps some of it.
+    pub fn retain(&mut self, keep: impl Fn(&Evidence) -> bool) {
+        self.evidence.retain(|_, evidence| keep(evidence));
+    }
+
+    /// All evidence: by namespace, workload and container.
+    pub fn evidence(&self) -> impl Iterator<Item = &Evidence> + Clone {
+        self.evidence.values()
+    }
+
+    /// Writes it as one recording.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        write_line(&Header::new(&self.nodes.join(","), self.at), out)?;
+        self.evidence().try_for_each(|evidence| write_line(evidence, out))
+    }
+}
+
+fn write_line(value: &impl serde::Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
+}

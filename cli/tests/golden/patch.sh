@@ -1,0 +1,3 @@
+kubectl -n shop patch statefulset/ledger --type strategic --patch '{"spec":{"template":{"spec":{"containers":[{"name":"db","resources":{"limits":{"cpu":"150m","memory":"381Mi"},"requests":{"cpu":"150m","memory":"381Mi"}}}]}}}}'
+kubectl -n shop patch deployment/web --type strategic --patch '{"spec":{"template":{"spec":{"containers":[{"name":"app","resources":{"limits":{"cpu":null,"memory":"369Mi"},"requests":{"cpu":"352m","memory":"369Mi"}}},{"name":"proxy","resources":{"limits":{"memory":"66Mi"},"requests":{"cpu":"11m","memory":"66Mi"}}}]}}}}'
+kubectl -n shop patch deployment/young --type strategic --patch '{"spec":{"template":{"spec":{"containers":[{"name":"app","resources":{"limits":{"memory":"36Mi"},"requests":{"cpu":"53m","memory":"36Mi"}}}]}}}}'

@@ -1,0 +1,332 @@
+//! `snug recommend`, `explain` and `snapshot` as processes, on recordings and on a small HTTP server.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
+
+mod server;
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use flate2::{Compression, write::GzEncoder};
+use proptest::prelude::*;
+use server::Server;
+use snug::recording::Recording;
+use snug_sizing::{
+    evidence::{Evidence, HOUR, Header, Hour, HourRecord, OomKill, Peak, PodTotals},
+    ladder::{Buckets, Ladder},
+    workload::{Container, Kind, Resources, Workload},
+};
+
+const MIB: u64 = 1 << 20;
+const START: u64 = 1_800_000_000;
+
+fn evidence(
+    name: &str,
+    container: &str,
+    owner: &str,
+    in_force: Resources,
+    hours: u32,
+    record: impl Fn(u32) -> HourRecord,
+) -> Evidence {
+    let namespace = if owner == "Unit" { "" } else { "shop" };
+    let workload = Workload {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        owner: owner.to_owned(),
+        kind: Kind::Service,
+        replicas: 2,
+    };
+    let container = Container { name: container.to_owned(), seen: START, in_force, ..Container::default() };
+    let mut evidence = Evidence::new(workload, container, 100);
+    for hour in 0..hours {
+        evidence.hours.insert(Hour((START / HOUR) as u32 + hour), record(hour));
+    }
+    let totals = PodTotals { observed: u64::from(hours) * HOUR, ..PodTotals::default() };
+    evidence.pods.insert(format!("{name}-0"), totals);
+    evidence
+}
+
+/// An hour of windows with so much CPU time each, milliseconds, and a peak.
+fn hour(pod: &str, windows: &[(u64, u64)], mib: u64, at: u32) -> HourRecord {
+    let mut record = HourRecord { observed: HOUR, ..HourRecord::default() };
+    let mut ladder = Buckets::default();
+    for (used, times) in windows {
+        record.cpu.record(*used as f64 / 100.0, *times);
+        (0..(*times).min(1000)).for_each(|_| ladder.feed(*used * 1_000_000, 100_000_000));
+    }
+    record.ladder = ladder.take();
+    record.peak = Some(Peak { bytes: mib * MIB, at: START + u64::from(at) * HOUR, pod: pod.to_owned() });
+    record
+}
+
+/// A service with too much, one that is killed, one that is young, and a unit of which nothing is known.
+fn shop() -> Vec<Evidence> {
+    let set = |cpu_request, cpu_limit, memory_request: u64, memory_limit: u64| Resources {
+        cpu_request: Some(cpu_request),
+        cpu_limit,
+        memory_request: Some(memory_request * MIB),
+        memory_limit: Some(memory_limit * MIB),
+    };
+    let web = evidence("web", "app", "Deployment", set(1000, Some(2000), 1024, 1024), 8 * 24, |at| {
+        hour("web-0", &[(2, 30_000), (8, 5000), (35, 900), (80, 100)], 180 + u64::from(at % 24), at)
+    });
+    let proxy = evidence("web", "proxy", "Deployment", set(100, None, 64, 64), 8 * 24, |at| {
+        hour("web-0", &[(0, 20_000), (1, 16_000)], 22, at)
+    });
+    let ledger = evidence("ledger", "db", "StatefulSet", set(250, Some(250), 128, 128), 30, |at| {
+        let mut record = hour("ledger-0", &[(10, 36_000)], 127, at);
+        if at == 20 {
+            let kill = OomKill { at: START + 20 * HOUR + 7, limit: 128 * MIB, pod: "ledger-0".to_owned() };
+            record.kills = vec![kill];
+        }
+        record
+    });
+    let young = evidence("young", "app", "Deployment", Resources::default(), 1, |at| HourRecord {
+        observed: 90,
+        ..hour("young-0", &[(5, 900)], 12, at)
+    });
+    let unit = evidence("cron", "", "Unit", Resources::default(), 1, |_| HourRecord {
+        observed: 5,
+        ..HourRecord::default()
+    });
+    vec![web, proxy, ledger, young, unit]
+}
+
+fn recording(all: &[Evidence]) -> String {
+    let header = Header::new("node-1", START + 8 * 24 * HOUR);
+    let mut text = serde_json::to_string(&header).unwrap() + "\n";
+    for evidence in all {
+        text += &(serde_json::to_string(evidence).unwrap() + "\n");
+    }
+    text
+}
+
+fn written(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn snug(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_snug")).args(arguments).output().unwrap()
+}
+
+fn on(file: &Path, arguments: &[&str]) -> Output {
+    let (command, rest) = arguments.split_first().unwrap();
+    snug(&[&[*command, "--file", file.to_str().unwrap()], rest].concat())
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn every_form_is_as_it_was() {
+    let file = written(&recording(&shop()));
+    for (name, arguments) in [
+        ("table.txt", &["recommend"][..]),
+        ("wide.txt", &["recommend", "-o", "wide", "--cpu-limit", "by-risk"]),
+        ("recommendations.json", &["recommend", "web", "-o", "json"]),
+        ("table.csv", &["recommend", "-o", "csv"]),
+        ("table.md", &["recommend", "-o", "markdown"]),
+        ("patch.sh", &["recommend", "-o", "patch", "--risk", "critical"]),
+        ("explain.txt", &["explain", "shop/web", "--container", "app"]),
+        ("explain-killed.txt", &["explain", "ledger"]),
+    ] {
+        let output = on(file.path(), arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", error(&output));
+        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).join(name);
+        if std::env::var_os("SNUG_BLESS").is_some_and(|bless| bless == "1") {
+            fs::write(&path, text(&output)).unwrap();
+        }
+        let committed = fs::read_to_string(&path).unwrap();
+        assert!(
+            committed == text(&output),
+            "{name} is another: run with SNUG_BLESS=1 and look at what changes\n{}",
+            text(&output)
+        );
+    }
+}
+
+#[test]
+fn a_patch_is_one_that_kubectl_takes() {
+    let file = written(&recording(&shop()));
+    let patch = text(&on(file.path(), &["recommend", "-o", "patch"]));
+    let web = patch.lines().find(|line| line.contains("deployment/web")).unwrap();
+    let json = web.split('\'').nth(1).unwrap();
+    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+    let containers = value["spec"]["template"]["spec"]["containers"].as_array().unwrap();
+    let names: Vec<_> = containers.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["app", "proxy"]);
+    for container in containers {
+        let quantity = container["resources"]["limits"]["memory"].as_str().unwrap();
+        assert!(quantity.parse::<snug_sizing::quantity::Quantity>().is_ok(), "{quantity}");
+    }
+    let mut hostile = shop();
+    hostile[0].workload.name = "web'; reboot; '".to_owned();
+    let file = written(&recording(&hostile));
+    let patch = text(&on(file.path(), &["recommend", "-o", "patch"]));
+    assert!(!patch.lines().any(|line| !line.starts_with('#') && line.contains("reboot")), "{patch}");
+}
+
+#[test]
+fn exit_codes() {
+    let file = written(&recording(&shop()));
+    let code = |arguments: &[&str]| on(file.path(), arguments).status.code();
+    assert_eq!(code(&["recommend"]), Some(0));
+    assert_eq!(code(&["recommend", "--fail-on", "0.5"]), Some(2), "the ledger is killed at its limit");
+    assert_eq!(code(&["recommend", "--fail-on", "1"]), Some(0));
+    assert_eq!(code(&["recommend", "cron"]), Some(3));
+    assert_eq!(code(&["recommend", "nobody"]), Some(3));
+    assert_eq!(code(&["explain", "nobody"]), Some(3));
+    assert_eq!(code(&["recommend", "--risk", "none"]), Some(1));
+    assert_eq!(snug(&["--help"]).status.code(), Some(0));
+    assert!(
+        error(&on(file.path(), &["recommend", "nobody"]))
+            .contains("none of 5 containers is of a workload \"nobody\"")
+    );
+}
+
+#[test]
+fn what_is_no_recording_is_refused_with_its_line() {
+    let good = recording(&shop());
+    let packed = |text: &str| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let cut = packed(&good);
+    let huge = good.replacen("\"first\":", "\"first\":-2000000000,\"was\":", 1);
+    for (bytes, why) in [
+        (b"".to_vec(), "is empty"),
+        (b"hello\n".to_vec(), "is no recording"),
+        (good.replacen("evidence/1", "evidence/9", 1).into_bytes(), "\"snug.evidence/9\""),
+        ((good.clone() + "{\"workload\": 3}\n").into_bytes(), "line 7 of"),
+        (good.as_bytes()[..good.len() - 9].to_vec(), "line 6 of"),
+        (cut[..cut.len() / 2].to_vec(), "cut off"),
+        (huge.into_bytes(), "must lie in"),
+    ] {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&bytes).unwrap();
+        let output = on(file.path(), &["recommend"]);
+        assert_eq!(output.status.code(), Some(1), "{why}");
+        assert!(
+            error(&output).contains(why) && error(&output).contains(file.path().to_str().unwrap()),
+            "{}",
+            error(&output)
+        );
+    }
+    let missing = on(Path::new("/nowhere/at/all"), &["recommend"]);
+    assert!(error(&missing).contains("cannot open /nowhere/at/all"), "{}", error(&missing));
+}
+
+#[test]
+fn several_agents_are_one_and_a_missing_one_is_told() {
+    let all = shop();
+    let first = Server::start("200 OK", vec![recording(&all[..2])]);
+    let second = Server::start("200 OK", vec![recording(&all[2..])]);
+    let file = written(&recording(&all));
+    let expected = text(&on(file.path(), &["recommend", "-o", "csv"]));
+    let both = snug(&["recommend", "-o", "csv", "--agent", &first.url(), "--agent", &second.url()]);
+    assert_eq!(text(&both), expected, "{}", error(&both));
+    assert!(first.requests()[0].starts_with("GET /api/v1/evidence HTTP"));
+
+    let nobody = "http://127.0.0.1:1";
+    let output = snug(&["recommend", "--agent", &first.url(), "--agent", nobody]);
+    assert!(
+        output.status.success() && error(&output).contains("its containers are missing"),
+        "{}",
+        error(&output)
+    );
+    let output = snug(&["recommend", "--agent", nobody]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error(&output).contains("is snug-agent running there"), "{}", error(&output));
+    let old = Server::start("404 Not Found", vec![String::new()]);
+    assert!(error(&snug(&["recommend", "--agent", &old.url()])).contains("older than this command"));
+}
+
+#[test]
+fn a_snapshot_says_the_same_and_is_the_same_twice() {
+    let file = written(&recording(&shop()));
+    let folder = tempfile::tempdir().unwrap();
+    let [plain, packed] = ["a.jsonl", "a.jsonl.gz"].map(|name| folder.path().join(name));
+    for path in [&plain, &packed] {
+        let output = on(file.path(), &["snapshot", "-o", path.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", error(&output));
+    }
+    let before = fs::read(&packed).unwrap();
+    assert!(before.starts_with(&[0x1f, 0x8b]) && before.len() < fs::read(&plain).unwrap().len());
+    on(&plain, &["snapshot", "-o", packed.to_str().unwrap()]);
+    assert!(fs::read(&packed).unwrap() == before, "from the file itself");
+    let said = |path: &Path| text(&on(path, &["recommend", "-o", "json"]));
+    assert_eq!(said(&packed), said(file.path()));
+    let recent = text(&on(&packed, &["recommend", "-o", "json", "--since", "1d"]));
+    assert!(recent != said(&packed) && !recent.contains("ledger"), "{recent}");
+    let other = text(&on(&packed, &["recommend", "-o", "csv", "-n", "elsewhere,shop"]));
+    assert!(!other.contains("cron") && other.contains("ledger"));
+}
+
+#[test]
+fn each_of_many_workloads_is_answered() {
+    let mut all = shop();
+    let web = all.remove(0);
+    all.clear();
+    for number in 0..200 {
+        let mut evidence = web.clone();
+        evidence.workload.name = format!("web-{number}");
+        all.push(evidence);
+    }
+    let file = written(&recording(&all));
+    let output = on(file.path(), &["recommend", "-o", "csv"]);
+    assert_eq!(text(&output).lines().count(), 201, "{}", error(&output));
+}
+
+fn read(bytes: &[u8]) -> Result<Recording, snug::recording::RecordingError> {
+    let mut recording = Recording::default();
+    recording.read("a test", bytes)?;
+    Ok(recording)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_is_read_nothing_breaks(cut in 0..20_000_usize, at in 0..20_000_usize, byte in any::<u8>()) {
+        let mut all = shop();
+        all.iter_mut().for_each(|one| one.hours = std::mem::take(&mut one.hours).into_iter().take(2).collect());
+        let mut bytes = recording(&all).into_bytes();
+        let (at, cut) = (at % bytes.len(), cut % bytes.len());
+        bytes[at] = byte;
+        if let Ok(recording) = read(&bytes) {
+            // Numbers may be any now.
+            let policy = snug_sizing::engine::Policy::new(snug_sizing::engine::Profile::Standard.risk());
+            snug::recommend::report::Report::make(&recording, &policy, |_| true);
+        }
+        let _ = read(&bytes[..cut]);
+    }
+
+    #[test]
+    fn the_order_of_lines_does_not_matter(order in Just((0..5_usize).collect::<Vec<_>>()).prop_shuffle()) {
+        let all = shop();
+        let shuffled: Vec<Evidence> = order.into_iter().map(|at| all[at].clone()).collect();
+        let written = |all: &[Evidence]| {
+            let mut out = Vec::new();
+            read(recording(all).as_bytes()).unwrap().write(&mut out).unwrap();
+            out
+        };
+        prop_assert!(written(&all) == written(&shuffled));
+    }
+}
+
+#[test]
+fn ladders_of_the_fixture_are_whole() {
+    let Ladder(rungs) = shop()[0].hours.values().next().unwrap().ladder.clone().unwrap();
+    assert_eq!(rungs.len(), snug_sizing::ladder::QUOTAS.len());
+}
