@@ -66,11 +66,20 @@ fn main() -> ExitCode {
         Ok(Outcome::NotEnough) => NOT_ENOUGH,
         Err(error) if is_broken_pipe(&error) => FINE,
         Err(error) => {
-            eprintln!("snug: {error:#}");
+            eprintln!("snug: {}", message(&error));
             ERROR
         }
     };
     code.into()
+}
+
+/// The error with its causes, but for those that it names itself.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        known if known.contains(&cause) => said,
+        _ => format!("{said}: {cause}"),
+    })
 }
 
 /// Whether the reader of our output went away, as `head` does.

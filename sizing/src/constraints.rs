@@ -30,7 +30,7 @@ pub struct Room {
 
 /// One thing that stands against a change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", tag = "objection")]
+#[serde(rename_all = "snake_case", tag = "objection")]
 pub enum Objection {
     /// Below a `LimitRange`'s least.
     BelowMin {

@@ -47,11 +47,11 @@ impl TryFrom<Unchecked> for Histogram {
     fn try_from(Unchecked { zero, first, counts }: Unchecked) -> Result<Self, BucketsError> {
         let fits = i32::try_from(counts.len()).ok().and_then(|count| first.checked_add(count));
         if counts.is_empty() || (first >= LOWEST && fits.is_some_and(|end| end <= HIGHEST + 1)) {
-            let mut histogram = Self { zero, ..Self::default() };
-            for (count, index) in counts.into_iter().zip(first..).filter(|(count, _)| *count > 0) {
-                *histogram.slot(index) = count;
-            }
-            return Ok(histogram);
+            let empty = counts.iter().take_while(|count| **count == 0).count();
+            let end = counts.iter().rposition(|count| *count > 0).map_or(empty, |last| last + 1);
+            let counts: Vec<u64> = counts.get(empty..end).unwrap_or_default().to_vec();
+            let first = if counts.is_empty() { 0 } else { first + empty as i32 };
+            return Ok(Self { zero, first, counts });
         }
         Err(BucketsError { first, count: counts.len() })
     }
@@ -222,6 +222,20 @@ mod tests {
         assert!(histogram.is_empty());
         assert_eq!(histogram.quantile(0.5), None);
         assert_eq!(histogram.work_above(1.0), 0.0);
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_nothing_else() {
+        let read = |text: &str| serde_json::from_str::<Histogram>(text);
+        let histogram = of(&[0.0, 0.5, 2.0, 2.0]);
+        assert_eq!(read(&serde_json::to_string(&histogram).unwrap()).unwrap(), histogram);
+        let padded = r#"{"zero": 0, "first": 6, "counts": [0, 3, 0]}"#;
+        assert_eq!(read(padded).unwrap(), Histogram { zero: 0, first: 7, counts: vec![3] });
+        assert_eq!(read(r#"{"zero": 0, "first": 9, "counts": [0]}"#).unwrap(), Histogram::default());
+        for first in [i32::MIN, -241, 495, i32::MAX] {
+            let text = format!(r#"{{"zero": 0, "first": {first}, "counts": [1, 1]}}"#);
+            assert!(read(&text).unwrap_err().to_string().contains("must lie in -240..=495"), "{first}");
+        }
     }
 
     #[test]

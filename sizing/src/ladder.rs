@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 pub const QUOTAS: [u64; 16] =
     [50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3200, 4800, 8000, 16_000];
 
-/// What one quota would have done.
+/// What one quota would have done. Written as its three numbers: a recording has millions of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u64, u64)", into = "(u64, u64, u64)")]
 pub struct Rung {
     /// Periods in which the container wanted CPU time.
     pub periods: u64,
@@ -20,6 +21,18 @@ pub struct Rung {
     pub throttled: u64,
     /// CPU time put off, milliseconds.
     pub delayed_millis: u64,
+}
+
+impl From<(u64, u64, u64)> for Rung {
+    fn from((periods, throttled, delayed_millis): (u64, u64, u64)) -> Self {
+        Self { periods, throttled, delayed_millis }
+    }
+}
+
+impl From<Rung> for (u64, u64, u64) {
+    fn from(rung: Rung) -> Self {
+        (rung.periods, rung.throttled, rung.delayed_millis)
+    }
 }
 
 impl Rung {

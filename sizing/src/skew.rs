@@ -15,7 +15,7 @@ const FACTOR: f64 = 2.0;
 
 /// One resource of which some pods need much more than most.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub struct Skew {
     /// `cpu` or `memory`.
     pub resource: &'static str,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the pods of a workload come and go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Pods that run until they are replaced: Deployments, StatefulSets, and whatever owner is not known.
     #[default]
@@ -19,7 +19,7 @@ pub enum Kind {
 
 /// What a container is to its pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// One of the containers that the pod is for.
     #[default]
@@ -32,7 +32,7 @@ pub enum Role {
 
 /// Requests and limits of one container: millicores and bytes. `None` is unset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub struct Resources {
     /// CPU request, millicores.
     pub cpu_request: Option<u64>,

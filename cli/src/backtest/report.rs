@@ -54,7 +54,7 @@ impl Wanted {
 
 /// All of it.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub struct Report {
     schema_version: u32,
     /// What was replayed.
@@ -74,7 +74,7 @@ pub struct Report {
 
 /// What was replayed.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub struct Traces {
     /// Containers.
     pub containers: usize,

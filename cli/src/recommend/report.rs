@@ -15,7 +15,7 @@ pub const SCHEMA: &str = "snug.recommendations/1";
 
 /// Recommendations for all containers of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: &'static str,
@@ -31,7 +31,7 @@ pub struct Report {
 
 /// What the evidence covers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub struct Window {
     /// Nodes whose agents were asked.
     pub nodes: Vec<String>,
@@ -45,7 +45,7 @@ pub struct Window {
 
 /// A container of a workload.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub struct Entry {
     /// Namespace; empty on a host.
     pub namespace: String,
@@ -130,7 +130,7 @@ pub struct Said {
 
 /// A container without a recommendation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub struct Withheld {
     /// Namespace.
     pub namespace: String,

@@ -8,7 +8,7 @@ use crate::quantity::Quantity;
 
 /// How much a recommendation is to be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub enum Confidence {
     /// Less than a day of one pod, or less than half of the hours.
     Low,
@@ -33,7 +33,7 @@ impl Confidence {
 
 /// One thing that decided, or that should be known.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", tag = "reason")]
+#[serde(rename_all = "snake_case", tag = "reason")]
 pub enum Reason {
     /// What a memory limit is built on.
     MemoryBasis {

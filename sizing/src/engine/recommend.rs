@@ -19,7 +19,7 @@ const LEAST_SECONDS: u64 = 60;
 
 /// Whether a CPU limit is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub enum CpuLimit {
     /// None.
     #[default]
@@ -30,7 +30,7 @@ pub enum CpuLimit {
 
 /// What becomes of the pod's class of service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub enum QosRule {
     /// Guaranteed stays Guaranteed. Where nothing is set something will be: that is what is asked for.
     #[default]
@@ -75,7 +75,7 @@ impl Policy {
 
 /// What a container should have, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub struct Recommendation {
     /// The values.
     pub values: Resources,

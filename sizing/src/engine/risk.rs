@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Common choices of risk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub enum Profile {
     /// What others depend on: an OOM kill in 2,000 pod-days, a quarter of a percent of the work above the request.
     Critical,
@@ -40,7 +40,7 @@ impl Profile {
 
 /// Risk in numbers, as an average over the workloads that are sized with it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub struct Risk {
     /// OOM kills per pod-day.
     pub oom_kills: f64,

@@ -69,15 +69,15 @@ fn a_first_table_comes_within_a_minute() -> Result<()> {
         (&web["workload"], &web["owner"], &web["container"]),
         (&json!("web"), &json!("Deployment"), &json!("app"))
     );
-    assert_eq!(web["current"]["cpuRequest"], 2000);
-    assert_eq!((&web["current"]["memoryRequest"], &web["confidence"]), (&json!(1_u64 << 30), &json!("low")));
+    assert_eq!(web["current"]["cpu_request"], 2000);
+    assert_eq!((&web["current"]["memory_request"], &web["confidence"]), (&json!(1_u64 << 30), &json!("low")));
     let peaks = containers.iter().map(|container| -> Result<u64> {
         Ok(container.read("memory.peak", "memory.max_usage_in_bytes")?.trim().parse()?)
     });
     let peak = peaks.collect::<Result<Vec<_>>>()?.into_iter().max().context("no container")?;
-    let limit = web["recommended"]["memoryLimit"].as_u64().context("no limit")?;
+    let limit = web["recommended"]["memory_limit"].as_u64().context("no limit")?;
     assert!(limit >= 20_000_000 && limit <= 3 * peak + (2 << 20), "{limit} for {peak}");
-    let request = web["recommended"]["cpuRequest"].as_u64().context("no request")?;
+    let request = web["recommended"]["cpu_request"].as_u64().context("no request")?;
     assert!((5..1500).contains(&request), "{request} m");
     let (code, patch) = snug(&["recommend", "web", "--agent", &url, "-o", "patch"])?;
     assert!(code == Some(0) && patch.starts_with("kubectl -n shop patch deployment/web "), "{patch}");
