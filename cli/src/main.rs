@@ -1,8 +1,12 @@
 //! The `snug` command.
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use snug::{
     backtest, explain,
     recommend::{self, Outcome},
@@ -32,6 +36,13 @@ enum Command {
     Explain(explain::Options),
     /// Write what agents know to a file, for --file.
     Snapshot(snapshot::Options),
+    /// Write what has a shell complete this command, such as `source <(snug completions bash)`.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write the manual page, such as `snug man | man -l -`.
+    Man,
     /// Replay recorded use: what each policy would have said, and what would have come of it.
     Backtest(backtest::Options),
 }
@@ -58,6 +69,11 @@ fn main() -> ExitCode {
         Command::Recommend(options) => recommend::run(&options, out),
         Command::Explain(options) => explain::run(&options, out),
         Command::Snapshot(options) => snapshot::run(&options, out).map(|()| Outcome::Fine),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Options::command(), "snug", out);
+            Ok(Outcome::Fine)
+        }
+        Command::Man => man(out).map(|()| Outcome::Fine),
         Command::Backtest(options) => backtest::run(&options, out).map(|()| Outcome::Fine),
     };
     let code = match result {
@@ -71,6 +87,18 @@ fn main() -> ExitCode {
         }
     };
     code.into()
+}
+
+/// The manual: of the command, and of each of its commands.
+fn man(out: &mut impl Write) -> anyhow::Result<()> {
+    let mut command = Options::command();
+    command.build();
+    clap_mangen::Man::new(command.clone()).render(out)?;
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        let title = sub.get_display_name().unwrap_or_default().to_owned();
+        clap_mangen::Man::new(sub.clone()).title(title).render(out)?;
+    }
+    Ok(())
 }
 
 /// The error with its causes, but for those that it names itself.

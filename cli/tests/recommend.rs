@@ -326,6 +326,23 @@ proptest! {
 }
 
 #[test]
+fn shells_and_readers_of_manuals_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = snug(&["completions", shell]);
+        let text = text(&output);
+        for command in ["top", "recommend", "explain", "snapshot", "backtest"] {
+            assert!(output.status.success() && text.contains(command), "{shell} {command}");
+        }
+    }
+    let bash = Command::new("bash").args(["-n", "-c", &text(&snug(&["completions", "bash"]))]).status();
+    assert!(bash.is_ok_and(|status| status.success()), "bash takes it");
+    let manual = text(&snug(&["man"]));
+    for word in [".TH snug 1", "snug\\-recommend", "fail\\-on"] {
+        assert!(manual.contains(word), "{word}: {manual}");
+    }
+}
+
+#[test]
 fn ladders_of_the_fixture_are_whole() {
     let Ladder(rungs) = shop()[0].hours.values().next().unwrap().ladder.clone().unwrap();
     assert_eq!(rungs.len(), snug_sizing::ladder::QUOTAS.len());
