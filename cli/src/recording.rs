@@ -131,7 +131,7 @@ impl Recording {
                     line,
                     source,
                 })?;
-                self.add(evidence);
+                self.insert(evidence);
             }
         }
         if line == 0 { Err(RecordingError::Empty { what: what.to_owned() }) } else { Ok(()) }
@@ -152,7 +152,8 @@ impl Recording {
         Ok(())
     }
 
-    fn add(&mut self, evidence: Evidence) {
+    /// Adds the evidence of a container.
+    pub fn insert(&mut self, evidence: Evidence) {
         let workload = &evidence.workload;
         let subject = (
             workload.namespace.clone(),
@@ -174,7 +175,7 @@ impl Recording {
         self.nodes.extend(other.nodes);
         self.nodes.sort_unstable();
         self.nodes.dedup();
-        other.evidence.into_values().for_each(|evidence| self.add(evidence));
+        other.evidence.into_values().for_each(|evidence| self.insert(evidence));
     }
 
     /// Forgets what was seen before a time, in seconds.

@@ -12,8 +12,12 @@ use clap::Args;
 
 use crate::{
     agent::{self, Agent},
+    prometheus::{self, Prometheus},
     recording::Recording,
 };
+
+/// As much as tells the days of a week apart.
+const OF_PROMETHEUS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Where from, and which part of it.
 #[derive(Debug, Args)]
@@ -21,10 +25,17 @@ pub struct Source {
     /// Address of an agent; may be given several times, and what they know is put together.
     #[arg(long, value_name = "URL", value_parser = agent::parse_address, default_value = "http://127.0.0.1:9750")]
     agent: Vec<String>,
+    /// Address of a Prometheus, or of what speaks its query API, that scrapes the kubelets' /metrics/cadvisor or the agents'; instead of
+    /// agents. With kube-state-metrics it also knows requests and owners.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["agent", "file"], value_parser = prometheus::parse_address)]
+    prometheus: Option<String>,
+    /// A header for that Prometheus, such as 'Authorization: Bearer …' or 'X-Scope-OrgID: …'; may be given several times.
+    #[arg(long, value_name = "NAME: VALUE", requires = "prometheus", value_parser = prometheus::parse_header)]
+    header: Vec<prometheus::Header>,
     /// A recording that `snug snapshot` wrote, instead of agents; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "agent")]
     file: Option<PathBuf>,
-    /// Only what was seen since so long ago, such as 7d. Without it: all.
+    /// Only what was seen since so long ago, such as 7d. Without it: all, and of a Prometheus 7 days.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     since: Option<Duration>,
     /// Only these namespaces, separated by commas.
@@ -42,6 +53,10 @@ impl Source {
     /// When there is nothing to be had, or not what is asked for.
     pub fn read(&self) -> Result<Recording> {
         let mut recording = Recording::default();
+        if let Some(address) = &self.prometheus {
+            let since = self.since.unwrap_or(OF_PROMETHEUS);
+            return Ok(Prometheus::new(address, &self.header).evidence(since, &self.namespace)?);
+        }
         match &self.file {
             Some(file) if file.as_os_str() == "-" => recording.read("standard input", io::stdin().lock())?,
             Some(file) => {

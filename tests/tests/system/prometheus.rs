@@ -75,6 +75,11 @@ impl Prometheus {
         Ok(prometheus)
     }
 
+    /// Where it answers.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
         let mut request = ureq::get(format!("http://{}{path}", self.address));
         for (name, value) in parameters {

@@ -1,12 +1,23 @@
 //! `snug recommend` on a real agent that watched real containers.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use snug_sizing::evidence::Evidence;
 use snug_tests::agent::{self, Agent, Signal};
 
-use crate::{cannot_run, container, container::pod_list};
+use crate::{
+    cannot_run, container,
+    container::{Container, pod_list},
+    has_program,
+    prometheus::Prometheus,
+};
 
 /// Names the command to test. Without it: the debug build beside the agent.
 const CLI: &str = "SNUG_CLI_BIN";
@@ -23,38 +34,61 @@ fn snug(arguments: &[&str]) -> Result<(Option<i32>, String)> {
     Ok((output.status.code(), String::from_utf8(output.stdout)?))
 }
 
-#[test]
-fn a_first_table_comes_within_a_minute() -> Result<()> {
+/// A tenth of a second of sleep after 20 MB were filled, again and again.
+const SCRIPT: &str = "x=$(head -c 20000000 /dev/zero | tr '\\0' a); while :; do i=0; \
+                      while [ $i -lt 2000 ]; do i=$((i+1)); done; sleep 0.1; done";
+
+/// Containers of a Deployment `shop/web`, and the file that names them.
+fn replicas(folder: &Path) -> Result<Result<(Vec<Container>, String), String>> {
     let mut containers = Vec::new();
     for _ in 0..REPLICAS {
         match container() {
             Ok(container) => containers.push(container),
-            Err(why) => return cannot_run(why),
+            Err(why) => return Ok(Err(why)),
         }
     }
+    let pods = containers.iter().enumerate().map(|(number, container)| {
+        let mut pod = container.pod("shop", "web", "app");
+        pod["metadata"]["name"] = json!(format!("web-5d4f8c7b9c-x7k2{number}"));
+        pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "2", "memory": "1Gi"}});
+        pod
+    });
+    let file = folder.join("pods.json");
+    fs::write(&file, pod_list(&pods.collect::<Vec<_>>()))?;
+    Ok(Ok((containers, file.to_string_lossy().into_owned())))
+}
+
+/// What is recommended for `shop/web` fits what the cgroups say.
+fn assert_fits(web: &Value, containers: &[Container]) -> Result<()> {
+    assert_eq!(
+        (&web["workload"], &web["container"], &web["replicas"]),
+        (&json!("web"), &json!("app"), &json!(REPLICAS))
+    );
+    let peaks = containers.iter().map(|container| -> Result<u64> {
+        Ok(container.read("memory.peak", "memory.max_usage_in_bytes")?.trim().parse()?)
+    });
+    let peak = peaks.collect::<Result<Vec<_>>>()?.into_iter().max().context("no container")?;
+    let limit = web["recommended"]["memory_limit"].as_u64().context("no limit")?;
+    assert!(limit >= 20_000_000 && limit <= 3 * peak + (2 << 20), "{limit} for {peak}");
+    let request = web["recommended"]["cpu_request"].as_u64().context("no request")?;
+    assert!((5..1500).contains(&request), "{request} m");
+    assert_eq!(web["confidence"], "low");
+    Ok(())
+}
+
+#[test]
+fn a_first_table_comes_within_a_minute() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let pods = folder.path().join("pods.json");
-    let list: Vec<Value> = containers
-        .iter()
-        .map(|container| {
-            let mut pod = container.pod("shop", "web", "app");
-            pod["metadata"]["name"] = json!(format!("web-5d4f8c7b9c-{}", container.id));
-            pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "2", "memory": "1Gi"}});
-            pod
-        })
-        .collect();
-    fs::write(&pods, pod_list(&list))?;
+    let (mut containers, pods) = match replicas(folder.path())? {
+        Ok(made) => made,
+        Err(why) => return cannot_run(why),
+    };
     let data = folder.path().join("data");
-    let options = ["--pods-file", &*pods.to_string_lossy(), "--data-dir", &*data.to_string_lossy()];
+    let options = ["--pods-file", &*pods, "--data-dir", &*data.to_string_lossy()];
     let agent = Agent::start(options)?;
     let url = format!("http://{}", agent.address());
     assert_eq!(snug(&["recommend", "web", "--agent", &url])?.0, Some(3), "nothing was seen yet");
-    // A tenth of a second of sleep after 20 MB were filled, again and again.
-    let script = "x=$(head -c 20000000 /dev/zero | tr '\\0' a); while :; do i=0; \
-                  while [ $i -lt 2000 ]; do i=$((i+1)); done; sleep 0.1; done";
-    for container in &mut containers {
-        container.run(script)?;
-    }
+    containers.iter_mut().try_for_each(|container| container.run(SCRIPT).map(drop))?;
     std::thread::sleep(Duration::from_secs(20));
     agent.end_by(Signal::TERM)?;
     let agent = Agent::start(options)?;
@@ -65,21 +99,46 @@ fn a_first_table_comes_within_a_minute() -> Result<()> {
     let report: Value = serde_json::from_str(&text)?;
     println!("{}", snug(&["explain", "web", "--agent", &url])?.1);
     let web = &report["recommendations"][0];
-    assert_eq!(
-        (&web["workload"], &web["owner"], &web["container"]),
-        (&json!("web"), &json!("Deployment"), &json!("app"))
-    );
-    assert_eq!(web["current"]["cpu_request"], 2000);
-    assert_eq!((&web["current"]["memory_request"], &web["confidence"]), (&json!(1_u64 << 30), &json!("low")));
-    let peaks = containers.iter().map(|container| -> Result<u64> {
-        Ok(container.read("memory.peak", "memory.max_usage_in_bytes")?.trim().parse()?)
-    });
-    let peak = peaks.collect::<Result<Vec<_>>>()?.into_iter().max().context("no container")?;
-    let limit = web["recommended"]["memory_limit"].as_u64().context("no limit")?;
-    assert!(limit >= 20_000_000 && limit <= 3 * peak + (2 << 20), "{limit} for {peak}");
-    let request = web["recommended"]["cpu_request"].as_u64().context("no request")?;
-    assert!((5..1500).contains(&request), "{request} m");
+    assert_fits(web, &containers)?;
+    assert_eq!((&web["owner"], &web["current"]["cpu_request"]), (&json!("Deployment"), &json!(2000)));
+    assert_eq!(web["current"]["memory_request"], 1_u64 << 30);
     let (code, patch) = snug(&["recommend", "web", "--agent", &url, "-o", "patch"])?;
     assert!(code == Some(0) && patch.starts_with("kubectl -n shop patch deployment/web "), "{patch}");
+    Ok(())
+}
+
+#[test]
+fn a_prometheus_with_the_kubelets_metrics_is_enough() -> Result<()> {
+    if !has_program("prometheus") {
+        return cannot_run("there is no prometheus: cargo xtask setup prometheus");
+    }
+    let folder = tempfile::tempdir()?;
+    let (mut containers, pods) = match replicas(folder.path())? {
+        Ok(made) => made,
+        Err(why) => return cannot_run(why),
+    };
+    containers.iter_mut().try_for_each(|container| container.run(SCRIPT).map(drop))?;
+    let agent = Agent::start(["--pods-file", &*pods])?;
+    let prometheus = Prometheus::scraping(agent.address(), &[])?;
+    std::thread::sleep(Duration::from_secs(25));
+    let url = prometheus.url();
+    let (code, text) =
+        snug(&["recommend", "--prometheus", &url, "--since", "1h", "-n", "shop", "-o", "json"])?;
+    assert_eq!(code, Some(0), "{text}");
+    let report: Value = serde_json::from_str(&text)?;
+    println!("{}", snug(&["explain", "web", "--prometheus", &url, "--since", "1h"])?.1);
+    assert_fits(&report["recommendations"][0], &containers)?;
+    // The work that Prometheus saw is what the cgroups say, as far as it was watched.
+    let (_, recording) = snug(&["snapshot", "--prometheus", &url, "--since", "1h", "-n", "shop"])?;
+    let evidence: Evidence = serde_json::from_str(recording.lines().nth(1).context("no evidence")?)?;
+    let (seconds, millis) =
+        evidence.pods.values().fold((0, 0), |sum, pod| (sum.0 + pod.observed, sum.1 + pod.cpu_millis));
+    let used: f64 = containers.iter().map(Container::cpu_seconds).sum::<Result<f64>>()?;
+    println!("{millis} ms in {seconds} s; {used} s in all");
+    assert!(evidence.pods.len() as u64 == REPLICAS && seconds >= 60 && millis > 0, "{evidence:?}");
+    assert!((millis as f64) / 1000.0 <= used + 0.5, "{millis} ms of {used} s");
+
+    let elsewhere = snug(&["recommend", "--prometheus", &url, "-n", "elsewhere"])?;
+    assert_eq!(elsewhere.0, Some(1), "no containers there: {}", elsewhere.1);
     Ok(())
 }

@@ -1,0 +1,286 @@
+//! Evidence out of series: what the kubelets' metrics tell alone, with kube-state-metrics where they are.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use snug_sizing::{
+    backtest::trace::owner as owner_by_name,
+    evidence::{Evidence, HOUR, Hour, OomKill, Peak},
+    workload::{Container, Kind, Resources, Workload},
+};
+
+use super::{Labels, Prometheus, PrometheusError};
+use crate::recording::Recording;
+
+const DAY: u64 = 24 * HOUR;
+/// Kills of one container in an hour that are told apart.
+const MOST_KILLS: usize = 20;
+const CPU: &str = "container_cpu_usage_seconds_total";
+const MEMORY: &str = "container_memory_working_set_bytes";
+const BY: &str = "namespace, pod, container";
+
+/// A container: namespace, pod, name.
+type Place = (String, String, String);
+
+/// Kind and name of the owner, by namespace and pod.
+type Owners = BTreeMap<(String, String), (String, String)>;
+
+fn place(labels: &Labels) -> Place {
+    let label = |name| labels.get(name).cloned().unwrap_or_default();
+    (label("namespace"), label("pod"), label("container"))
+}
+
+impl Prometheus {
+    /// The evidence of the time before now.
+    ///
+    /// # Errors
+    /// When a query is not answered, or there are no metrics of containers.
+    pub fn evidence(&self, since: Duration, namespaces: &[String]) -> Result<Recording, PrometheusError> {
+        let selector = selector(namespaces);
+        let now = self.instant("vector(time())")?.first().map_or(0, |(_, now)| *now as u64);
+        let window = 4 * self.scrape_interval(&selector)?;
+        let from = now.saturating_sub(since.as_secs()) / HOUR * HOUR;
+        let mut gathered = Gathered::default();
+        let cpu = format!("sum by ({BY}) (rate({CPU}{{{selector},cpu=~\"|total\"}}[{window}s]))");
+        // A day a query, so that no answer grows with the time asked for.
+        for begin in (from..now).step_by(DAY as usize) {
+            let end = (begin + DAY - 1).min(now);
+            for (labels, values) in self.range(&cpu, begin + window, end + 1, window)? {
+                gathered.cpu(place(&labels), &values, window);
+            }
+        }
+        // The values of an hour are those at its end, which may be still to come.
+        let until = now.div_ceil(HOUR) * HOUR;
+        let memory = format!("max by ({BY}) (max_over_time({MEMORY}{{{selector}}}[1h]))");
+        for (labels, values) in self.range(&memory, from + HOUR, until, HOUR)? {
+            gathered.memory(&place(&labels), &values, now);
+        }
+        self.in_force(&selector, &mut gathered)?;
+        let kills = format!("sum by ({BY}) (increase(container_oom_events_total{{{selector}}}[1h])) > 0.5");
+        for (labels, values) in self.range(&kills, from + HOUR, until, HOUR)? {
+            gathered.kills(&place(&labels), &values, now);
+        }
+        let owners = self.owners()?;
+        Ok(gathered.recording(&owners, window, now))
+    }
+
+    /// Seconds between scrapes of the kubelets, from how many there were in ten minutes.
+    fn scrape_interval(&self, selector: &str) -> Result<u64, PrometheusError> {
+        let spans = format!(
+            "quantile(0.5, (max_over_time(timestamp({CPU}{{{selector}}})[10m:15s]) - min_over_time(timestamp({CPU}{{{selector}}})[10m:15s])) \
+             / (count_over_time({CPU}{{{selector}}}[10m]) - 1))"
+        );
+        let found = self.instant(&spans)?;
+        let none = || PrometheusError::NoContainers { base: self.base.clone(), metric: CPU };
+        let (_, seconds) = found.first().ok_or_else(none)?;
+        Ok((seconds.round() as u64).max(1))
+    }
+
+    fn in_force(&self, selector: &str, gathered: &mut Gathered) -> Result<(), PrometheusError> {
+        // What kube-state-metrics says comes last and wins.
+        let memory = format!("max by ({BY}) (container_spec_memory_limit_bytes{{{selector}}}) > 0");
+        let cpu = format!(
+            "max by ({BY}) (container_spec_cpu_quota{{{selector}}} / container_spec_cpu_period{{{selector}}}) > 0"
+        );
+        let state = |what: &str, resource: &str| {
+            format!(
+                "max by ({BY}) (kube_pod_container_resource_{what}{{{selector},resource=\"{resource}\"}})"
+            )
+        };
+        type Set = fn(&mut Resources, f64);
+        let queries: [(String, Set); 6] = [
+            (memory, |it, value| it.memory_limit = Some(value as u64)),
+            (cpu, |it, value| it.cpu_limit = Some((value * 1000.0).round() as u64)),
+            (state("limits", "memory"), |it, value| it.memory_limit = Some(value as u64)),
+            (state("limits", "cpu"), |it, value| it.cpu_limit = Some((value * 1000.0).round() as u64)),
+            (state("requests", "memory"), |it, value| it.memory_request = Some(value as u64)),
+            (state("requests", "cpu"), |it, value| it.cpu_request = Some((value * 1000.0).round() as u64)),
+        ];
+        for (query, set) in queries {
+            for (labels, value) in self.instant(&query)? {
+                if let Some(seen) = gathered.0.get_mut(&place(&labels)) {
+                    set(&mut seen.in_force, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Kind and name of each pod's owner by namespace and pod, a Deployment in the place of its ReplicaSet.
+    fn owners(&self) -> Result<Owners, PrometheusError> {
+        let mut sets = BTreeMap::new();
+        for (labels, _) in self.instant("kube_replicaset_owner{owner_kind!=\"<none>\"}")? {
+            let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+            sets.insert(
+                (label("namespace"), label("replicaset")),
+                (label("owner_kind"), label("owner_name")),
+            );
+        }
+        let mut owners = BTreeMap::new();
+        for (labels, _) in self.instant("kube_pod_owner{owner_is_controller=\"true\"}")? {
+            let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+            let (namespace, kind, name) = (label("namespace"), label("owner_kind"), label("owner_name"));
+            let of_set = sets.get(&(namespace.clone(), name.clone())).filter(|_| kind == "ReplicaSet");
+            let owner = of_set.cloned().unwrap_or((kind, name));
+            owners.insert((namespace, label("pod")), owner);
+        }
+        Ok(owners)
+    }
+}
+
+/// What the queries ask of.
+fn selector(namespaces: &[String]) -> String {
+    let quoted = |name: &String| {
+        let special =
+            |c: char| if c.is_ascii_alphanumeric() || c == '-' { format!("{c}") } else { format!("\\\\{c}") };
+        name.chars().filter(|c| !c.is_control() && *c != '"').map(special).collect::<String>()
+    };
+    let of_all = "container!=\"\",container!=\"POD\"";
+    if namespaces.is_empty() {
+        return of_all.to_owned();
+    }
+    let names: Vec<String> = namespaces.iter().map(quoted).collect();
+    format!("{of_all},namespace=~\"{}\"", names.join("|"))
+}
+
+/// What was seen of a container.
+#[derive(Debug)]
+struct Seen {
+    evidence: Evidence,
+    in_force: Resources,
+    last: u64,
+}
+
+#[derive(Debug, Default)]
+struct Gathered(BTreeMap<Place, Seen>);
+
+impl Gathered {
+    fn cpu(&mut self, place: Place, values: &[(u64, f64)], window: u64) {
+        let pod = place.1.clone();
+        let seen = self.0.entry(place).or_insert_with(|| Seen {
+            evidence: Evidence::new(Workload::default(), Container::default(), window * 1000),
+            in_force: Resources::default(),
+            last: 0,
+        });
+        let totals = seen.evidence.pods.entry(pod).or_default();
+        for (at, cores) in values.iter().filter(|(_, cores)| *cores >= 0.0) {
+            totals.observed += window;
+            totals.cpu_millis += (cores * window as f64 * 1000.0) as u64;
+            seen.last = seen.last.max(*at);
+            let record = seen.evidence.hours.entry(hour_before(*at)).or_default();
+            record.observed += window;
+            record.cpu.record(*cores, 1);
+        }
+    }
+
+    fn memory(&mut self, place: &Place, values: &[(u64, f64)], now: u64) {
+        let Some(seen) = self.0.get_mut(place) else { return };
+        for (at, bytes) in values.iter().filter(|(_, bytes)| *bytes >= 0.0) {
+            let bytes = *bytes as u64;
+            if let Some(totals) = seen.evidence.pods.get_mut(&place.1) {
+                totals.peak = totals.peak.max(bytes);
+            }
+            let record = seen.evidence.hours.entry(hour_before(*at)).or_default();
+            record.peak = Some(Peak { bytes, at: (*at).min(now), pod: place.1.clone() });
+        }
+    }
+
+    /// At which limit is not recorded: it is taken to be the one in force.
+    fn kills(&mut self, place: &Place, values: &[(u64, f64)], now: u64) {
+        let Some(seen) = self.0.get_mut(place) else { return };
+        let Some(limit) = seen.in_force.memory_limit else { return };
+        for (at, kills) in values {
+            let kill = OomKill { at: (*at).min(now), limit, pod: place.1.clone() };
+            let times = (kills.round() as usize).min(MOST_KILLS);
+            let record = seen.evidence.hours.entry(hour_before(*at)).or_default();
+            record.kills.extend(std::iter::repeat_n(kill, times));
+        }
+    }
+
+    fn recording(
+        self,
+        owners: &BTreeMap<(String, String), (String, String)>,
+        window: u64,
+        now: u64,
+    ) -> Recording {
+        // A pod that has gone belongs to whom its name says; of what kind that is, its successors tell.
+        let kinds: BTreeMap<(&str, &str), &str> = owners
+            .iter()
+            .map(|((namespace, _), (kind, name))| ((namespace.as_str(), name.as_str()), kind.as_str()))
+            .collect();
+        let mut recording = Recording::default();
+        let mut replicas: BTreeMap<(String, String, String), u64> = BTreeMap::new();
+        let mut all = Vec::new();
+        for ((namespace, pod, container), seen) in self.0 {
+            let (kind, name) = owners.get(&(namespace.clone(), pod.clone())).cloned().unwrap_or_else(|| {
+                let name = owner_by_name(&pod);
+                let kind = kinds.get(&(namespace.as_str(), name.as_str())).copied().unwrap_or_default();
+                (kind.to_owned(), name)
+            });
+            let subject = (namespace, name, container);
+            if seen.last + 2 * window >= now {
+                *replicas.entry(subject.clone()).or_default() += 1;
+            }
+            all.push((subject, kind, seen));
+        }
+        for (subject, owner, Seen { mut evidence, in_force, last }) in all {
+            let replicas = replicas.get(&subject).copied().unwrap_or(0);
+            let (namespace, name, container) = subject;
+            let kind = match owner.as_str() {
+                "DaemonSet" => Kind::DaemonSet,
+                "Job" | "CronJob" => Kind::Job,
+                _ => Kind::Service,
+            };
+            evidence.workload = Workload { namespace, name, owner, kind, replicas };
+            evidence.container = Container { name: container, seen: last, in_force, ..Container::default() };
+            recording.insert(evidence);
+        }
+        recording.at = now;
+        recording
+    }
+}
+
+/// The hour that ends at a time, or that it lies in.
+fn hour_before(at: u64) -> Hour {
+    Hour::of(at.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_are_no_expressions() {
+        assert_eq!(selector(&[]), "container!=\"\",container!=\"POD\"");
+        let hostile = selector(&["shop".to_owned(), "a.*\"} or vector(1)".to_owned()]);
+        assert!(
+            hostile.ends_with("namespace=~\"shop|a\\\\.\\\\*\\\\}\\\\ or\\\\ vector\\\\(1\\\\)\""),
+            "{hostile}"
+        );
+    }
+
+    #[test]
+    fn who_has_gone_belongs_to_whom_its_name_says() {
+        let mut gathered = Gathered::default();
+        let place = |pod: &str| ("shop".to_owned(), pod.to_owned(), "app".to_owned());
+        for (pod, last) in [("web-5d4f8c7b9c-x7k2p", 7200), ("web-5d4f8c7b9c-gone1", 3600), ("db-0", 7200)] {
+            gathered.cpu(place(pod), &[(last - 60, 0.5), (last, f64::from(1))], 60);
+            gathered.memory(&place(pod), &[(last, 1e6)], last);
+        }
+        let owner = ("Deployment".to_owned(), "web".to_owned());
+        let owners = [(("shop".to_owned(), "web-5d4f8c7b9c-x7k2p".to_owned()), owner)].into();
+        let recording = gathered.recording(&owners, 60, 7200);
+        let said: Vec<_> = recording
+            .evidence()
+            .map(|it| {
+                (it.title(), it.workload.owner.clone(), it.workload.replicas, it.hours.len(), it.pods.len())
+            })
+            .collect();
+        let expected = [("shop/db/app", "", 1, 1, 1), ("shop/web/app", "Deployment", 1, 2, 2)];
+        assert_eq!(
+            said,
+            expected.map(|(title, owner, replicas, hours, pods)| {
+                (title.to_owned(), owner.to_owned(), replicas, hours, pods)
+            })
+        );
+    }
+}
