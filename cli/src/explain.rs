@@ -132,7 +132,8 @@ fn cpu_use(evidence: &Evidence, said: &Recommendation) -> String {
     for ((_, share), upper) in rows.iter().zip(cores) {
         // A window that was seen is seen.
         let bar = "█".repeat(((share / most * WIDTH).round() as usize).max(usize::from(*share > 0.0)));
-        let _ = writeln!(text, "    up to {upper:>width$}  {:>6}  {bar}", percent(*share));
+        let line = format!("    up to {upper:>width$}  {:>6}  {bar}", percent(*share));
+        let _ = writeln!(text, "{}", line.trim_end());
     }
     let quantile = |share| windows.quantile(share).map_or_else(String::new, units::cores);
     let _ = writeln!(
@@ -144,6 +145,9 @@ fn cpu_use(evidence: &Evidence, said: &Recommendation) -> String {
         quantile(0.999),
         quantile(1.0)
     );
+    let (of_request, millis, _) = cpu::request_windows(evidence);
+    let by =
+        if millis == evidence.window_millis { String::new() } else { format!(", by the {}", length(millis)) };
     let requests =
         [("now", evidence.container.in_force.cpu_request), ("recommended", said.values.cpu_request)];
     for (name, request) in requests {
@@ -151,10 +155,10 @@ fn cpu_use(evidence: &Evidence, said: &Recommendation) -> String {
             let cores = request as f64 / 1000.0;
             let _ = writeln!(
                 text,
-                "  request {name}, {}: use is above it {} of the time, with {} of the work",
+                "  request {name}, {}: use is above it {} of the time, with {} of the work{by}",
                 Quantity::from_millicores(request),
-                percent(windows.share_above(cores)),
-                percent(windows.work_above(cores))
+                percent(of_request.share_above(cores)),
+                percent(of_request.work_above(cores))
             );
         }
     }
@@ -249,6 +253,15 @@ fn memory_use(evidence: &Evidence, said: &Recommendation, policy: &Policy, pool:
         &rows,
     );
     text
+}
+
+/// A window's length in words.
+fn length(millis: u64) -> String {
+    if millis == 60_000 {
+        "minute".to_owned()
+    } else {
+        humantime::format_duration(Duration::from_millis(millis)).to_string()
+    }
 }
 
 /// A share of windows or of work; what is not nothing is not shown as nothing.

@@ -57,6 +57,12 @@ fn hour(pod: &str, windows: &[(u64, u64)], mib: u64, at: u32) -> HourRecord {
         record.cpu.record(*used as f64 / 100.0, *times);
         (0..(*times).min(1000)).for_each(|_| ladder.feed(*used * 1_000_000, 100_000_000));
     }
+    // Minutes are near the mean of their windows.
+    let (all, used) = windows.iter().fold((0, 0), |sum, (used, times)| (sum.0 + times, sum.1 + used * times));
+    let mean = used as f64 / all as f64 / 100.0;
+    for (part, times) in [(0.8, 20), (1.0, 34), (1.4, 5), (2.0, 1)] {
+        record.minutes.record(mean * part, times);
+    }
     record.ladder = ladder.take();
     record.peak = Some(Peak { bytes: mib * MIB, at: START + u64::from(at) * HOUR, pod: pod.to_owned() });
     record

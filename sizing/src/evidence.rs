@@ -86,6 +86,10 @@ pub struct HourRecord {
     pub cpu: Histogram,
     /// Cores used per window, in start-up.
     pub cpu_start: Histogram,
+    /// Cores used per minute, after start-up; empty where windows are as long themselves.
+    pub minutes: Histogram,
+    /// Cores used per minute, in start-up.
+    pub minutes_start: Histogram,
     /// Highest memory use after start-up.
     pub peak: Option<Peak>,
     /// Highest memory use in start-up.
@@ -113,12 +117,15 @@ impl HourRecord {
     }
 
     fn merge(&mut self, other: &Self) {
-        let Self { observed, cpu, cpu_start, peak, start_peak, working_set, kills, ladder, .. } = self;
+        let Self { observed, cpu, cpu_start, minutes, minutes_start, peak, start_peak, .. } = self;
+        minutes.merge(&other.minutes);
+        minutes_start.merge(&other.minutes_start);
         *observed = observed.saturating_add(other.observed);
         cpu.merge(&other.cpu);
         cpu_start.merge(&other.cpu_start);
         higher(peak, &other.peak);
         higher(start_peak, &other.start_peak);
+        let Self { working_set, kills, ladder, .. } = self;
         working_set.merge(&other.working_set);
         kills.extend(other.kills.iter().cloned());
         kills.sort();

@@ -23,6 +23,7 @@ const HAND_OVER: u64 = 30;
 const MOST_WINDOWS: f64 = 600.0;
 /// The period of CFS bandwidth that every container runtime sets unless told otherwise.
 const CFS_PERIOD_MILLIS: u64 = 100;
+const MINUTE_NS: u64 = 60_000_000_000;
 
 impl Sampler {
     /// Gathers evidence for a history, too.
@@ -57,6 +58,9 @@ struct Watched {
     /// Whether its start was counted.
     start: Option<bool>,
     limits: Resources,
+    /// Nanoseconds of the minute that has begun, and CPU time used in them.
+    minute_ns: u64,
+    minute_used_ns: u64,
     /// Nanoseconds watched, and CPU time used in them.
     observed_ns: u64,
     used_ns: u64,
@@ -128,6 +132,11 @@ impl Gatherer {
     pub(super) fn end(&mut self, gone: &[Key], now_unix: f64) {
         for key in gone {
             if let Some(mut watched) = self.watched.remove(key) {
+                if watched.minute_ns > 0 {
+                    // Shorter lives than a minute count, too.
+                    let start_up = watched.in_start_up(now_unix);
+                    watched.end_minute(start_up);
+                }
                 self.keep(&mut watched, 0, now_unix);
             }
         }
@@ -229,6 +238,8 @@ impl Watched {
             throttling: None,
             start: (created_unix >= began_unix).then_some(false),
             limits: Resources::default(),
+            minute_ns: 0,
+            minute_used_ns: 0,
             observed_ns: 0,
             used_ns: 0,
             record: HourRecord::default(),
@@ -267,6 +278,20 @@ impl Watched {
         histogram.record(cores, windows as u64);
         self.observed_ns = self.observed_ns.saturating_add(elapsed_ns as u64);
         self.used_ns = self.used_ns.saturating_add(used_ns);
+        self.minute_ns = self.minute_ns.saturating_add(elapsed_ns as u64);
+        self.minute_used_ns = self.minute_used_ns.saturating_add(used_ns);
+        if self.minute_ns >= MINUTE_NS {
+            self.end_minute(start_up);
+        }
+    }
+
+    /// What was used since the last minute ended is one more; after a stall it is as many as it was long.
+    fn end_minute(&mut self, start_up: bool) {
+        let (elapsed, used) = (std::mem::take(&mut self.minute_ns), std::mem::take(&mut self.minute_used_ns));
+        let times = (elapsed + MINUTE_NS / 2) / MINUTE_NS;
+        let record = &mut self.record;
+        let minutes = if start_up { &mut record.minutes_start } else { &mut record.minutes };
+        minutes.record(used as f64 / elapsed as f64, times.clamp(1, MOST_WINDOWS as u64));
     }
 
     fn observe(&mut self, values: &Values, now_unix: f64) {

@@ -13,10 +13,16 @@
 use serde::Serialize;
 
 use super::{risk::Risk, rule::Rule};
-use crate::{evidence::Evidence, histogram::Histogram, ladder::Rung};
+use crate::{
+    evidence::{Evidence, HourRecord},
+    histogram::Histogram,
+    ladder::Rung,
+};
 
 /// Pod-days that history is taken to lack: with half a day of history the request is one that was exceeded half as often.
 const DOUBT: f64 = 0.5;
+/// Milliseconds in a minute.
+const MINUTE_MILLIS: u64 = 60_000;
 /// Milliseconds in a day.
 const DAY_MILLIS: f64 = 86_400_000.0;
 
@@ -29,6 +35,8 @@ pub struct Sized {
     pub exceeded: f64,
     /// Share of the work that was above it.
     pub work_above: f64,
+    /// Length of the windows, milliseconds.
+    pub window_millis: u64,
     /// Pod-days of windows.
     pub days: f64,
     /// Whether nothing but start-up was seen.
@@ -37,23 +45,40 @@ pub struct Sized {
 
 /// All windows of the evidence, after start-up; those of start-up where there is nothing else, as in short jobs.
 pub fn windows(evidence: &Evidence) -> (Histogram, bool) {
-    let sum = |pick: fn(&crate::evidence::HourRecord) -> &Histogram| {
+    steady_or_start(evidence, |hour| &hour.cpu, |hour| &hour.cpu_start)
+}
+
+/// What a request is read off, and the length of its windows in milliseconds: minutes where they are known, because the rule was fitted on
+/// them. In shorter windows bursts are higher, but work that waits for a moment is what limits are about.
+pub fn request_windows(evidence: &Evidence) -> (Histogram, u64, bool) {
+    let (minutes, start_up) = steady_or_start(evidence, |hour| &hour.minutes, |hour| &hour.minutes_start);
+    if minutes.is_empty() {
+        let (windows, start_up) = windows(evidence);
+        return (windows, evidence.window_millis, start_up);
+    }
+    (minutes, MINUTE_MILLIS, start_up)
+}
+
+type Pick = fn(&HourRecord) -> &Histogram;
+
+fn steady_or_start(evidence: &Evidence, steady: Pick, start: Pick) -> (Histogram, bool) {
+    let sum = |pick: Pick| {
         evidence.hours.values().fold(Histogram::default(), |mut sum, hour| {
             sum.merge(pick(hour));
             sum
         })
     };
-    let steady = sum(|hour| &hour.cpu);
-    if steady.is_empty() { (sum(|hour| &hour.cpu_start), true) } else { (steady, false) }
+    let steady = sum(steady);
+    if steady.is_empty() { (sum(start), true) } else { (steady, false) }
 }
 
 /// The request for a risk. `None` without any window.
 pub fn size(evidence: &Evidence, rule: Rule, risk: Risk) -> Option<Sized> {
-    let (windows, start_up) = windows(evidence);
-    let days = windows.count() as f64 * evidence.window_millis as f64 / DAY_MILLIS;
+    let (windows, window_millis, start_up) = request_windows(evidence);
+    let days = windows.count() as f64 * window_millis as f64 / DAY_MILLIS;
     let exceeded = exceeded(rule, risk, days);
     let cores = windows.quantile(1.0 - exceeded)?;
-    Some(Sized { cores, exceeded, work_above: windows.work_above(cores), days, start_up })
+    Some(Sized { cores, exceeded, work_above: windows.work_above(cores), window_millis, days, start_up })
 }
 
 /// The share of time in which the request may be exceeded, for a risk and with so many pod-days of history.

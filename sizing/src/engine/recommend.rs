@@ -128,7 +128,7 @@ pub fn recommend(
     let mut reasons = Vec::new();
     let set = set.filter(|_| policy.steady).unwrap_or_default();
     let memory_limit = memory.as_ref().map(|sized| memory_limit(evidence, policy, sized, set, &mut reasons));
-    let cpu_request = cpu.as_ref().map(|sized| cpu_request(evidence, policy, sized, set, &mut reasons));
+    let cpu_request = cpu.as_ref().map(|sized| cpu_request(policy, sized, set, &mut reasons));
     let mut values = Resources { cpu_request, cpu_limit: None, memory_request: memory_limit, memory_limit };
     limit_cpu(evidence, policy, &mut values, &mut reasons);
     bound(policy, &mut values, &mut reasons);
@@ -140,7 +140,7 @@ pub fn recommend(
             .map_or(0.0, |limit| memory::risk_of(limit as f64, sized).max(killed(evidence, limit)));
         (now, memory::risk_of(limit as f64, sized))
     });
-    let windows = cpu::windows(evidence).0;
+    let windows = cpu::request_windows(evidence).0;
     let work_above = |millicores: u64| windows.work_above(millicores as f64 / 1000.0);
     let cpu_work_above =
         values.cpu_request.map(|request| (work_above(force.cpu_request.unwrap_or(0)), work_above(request)));
@@ -215,15 +215,9 @@ fn memory_limit(
 }
 
 /// The CPU request, millicores, and why.
-fn cpu_request(
-    evidence: &Evidence,
-    policy: &Policy,
-    sized: &cpu::Sized,
-    set: Resources,
-    reasons: &mut Vec<Reason>,
-) -> u64 {
-    let cpu::Sized { cores, exceeded, work_above, days, start_up } = *sized;
-    reasons.push(Reason::CpuQuantile { exceeded, work_above, window_millis: evidence.window_millis, days });
+fn cpu_request(policy: &Policy, sized: &cpu::Sized, set: Resources, reasons: &mut Vec<Reason>) -> u64 {
+    let cpu::Sized { cores, exceeded, work_above, window_millis, days, start_up } = *sized;
+    reasons.push(Reason::CpuQuantile { exceeded, work_above, window_millis, days });
     if start_up {
         reasons.push(Reason::OnlyStartUp);
     }

@@ -108,6 +108,26 @@ fn each_window_is_one_value_and_a_stall_is_as_many_as_it_was_long() {
 }
 
 #[test]
+fn a_minute_is_what_was_used_in_it_and_a_short_life_one_of_its_own() {
+    let mut node = Node::new();
+    let key = node.container('a', START - 10_000.0);
+    node.name(key, "web-1");
+    node.second(0.0);
+    node.cpu(key, 0, 0.0);
+    // A minute of a quarter of a core, half of it idle; then ten seconds of two cores.
+    for (millis, seconds) in [(15_000, 30.0), (15_000, 60.0), (35_000, 70.0)] {
+        node.cpu(key, millis, seconds);
+    }
+    node.store.depart(key, 0, true, false, node.begun);
+    let gone = node.store.settle(node.begun + Duration::from_secs(20));
+    node.gatherer.end(&gone, START + 70.0);
+    let evidence = node.finish(71.0);
+    let record = evidence[0].hours.first_key_value().unwrap().1;
+    assert_eq!(buckets(&record.minutes), [(1, 0.25), (1, 2.0)]);
+    assert_eq!((record.cpu.count(), record.minutes_start.is_empty()), (700, true));
+}
+
+#[test]
 fn a_short_life_is_spread_over_its_time() {
     let mut node = Node::new();
     let key = node.container('a', START + 10.0);
