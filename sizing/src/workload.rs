@@ -86,7 +86,7 @@ pub struct Workload {
     pub owner: String,
     /// How its pods come and go.
     pub kind: Kind,
-    /// Pods that run now, as the newest source says.
+    /// Pods that run now.
     pub replicas: u64,
 }
 
@@ -101,9 +101,9 @@ impl Workload {
         (&self.namespace, &self.name, &self.owner) == (&other.namespace, &other.name, &other.owner)
     }
 
-    /// The one that counts more replicas: an agent sees its own node's pods only.
+    /// Takes what another source sees at the same time: an agent sees its own node's pods only.
     pub(crate) fn merge(&mut self, other: &Self) {
-        self.replicas = self.replicas.max(other.replicas);
+        self.replicas = self.replicas.saturating_add(other.replicas);
         self.kind = self.kind.max(other.kind);
     }
 }

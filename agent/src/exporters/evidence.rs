@@ -64,7 +64,11 @@ pub fn write(history: &Store, node: &str, asked: &Asked, out: &mut impl Write) -
         if skipped > 0 {
             tracing::warn!(subject, skipped, "records of the history cannot be understood and are left out");
         }
-        if let Some(evidence) = evidence {
+        if let Some(mut evidence) = evidence {
+            // Who was not seen for an hour has no pods now.
+            if evidence.span().is_some_and(|(_, last)| last.0.saturating_add(1) < Hour::of(now).0) {
+                evidence.workload.replicas = 0;
+            }
             line(&evidence, out)?;
         }
     }

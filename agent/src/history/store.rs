@@ -151,7 +151,11 @@ impl Store {
                     Some(bytes) => postcard::from_bytes::<Evidence>(bytes.value()).ok(),
                     None => None,
                 };
-                let sum = known.and_then(|mut known| known.merge(evidence).is_ok().then_some(known));
+                let sum = known.and_then(|mut known| {
+                    known.merge(evidence).ok()?;
+                    known.workload.replicas = evidence.workload.replicas;
+                    Some(known)
+                });
                 let bytes = postcard::to_stdvec(sum.as_ref().unwrap_or(evidence))?;
                 hours.insert(key, bytes.as_slice()).map_err(write)?;
             }
@@ -250,7 +254,7 @@ impl Hours {
         Ok(subjects)
     }
 
-    /// The evidence of a subject in these hours, put together. A record that cannot be understood is left out and counted in the
+    /// The evidence of a subject in these hours, oldest first, put together; with as many replicas as the last has. A record that cannot be understood is left out and counted in the
     /// second value. `None` if nothing is left.
     ///
     /// # Errors
@@ -266,7 +270,10 @@ impl Hours {
             };
             match &mut sum {
                 None => sum = Some(evidence),
-                Some(sum) => skipped += u64::from(sum.merge(&evidence).is_err()),
+                Some(sum) => {
+                    skipped += u64::from(sum.merge(&evidence).is_err());
+                    sum.workload.replicas = evidence.workload.replicas;
+                }
             }
         }
         Ok((sum, skipped))

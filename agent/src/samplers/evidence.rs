@@ -137,7 +137,7 @@ impl Gatherer {
                     let start_up = watched.in_start_up(now_unix);
                     watched.end_minute(start_up);
                 }
-                self.keep(&mut watched, 0, now_unix);
+                self.keep(&mut watched, false, now_unix);
             }
         }
     }
@@ -153,7 +153,7 @@ impl Gatherer {
     /// All that was gathered, for good.
     pub(super) fn finish(&mut self, store: &Store, now_unix: f64) {
         self.collect(store, now_unix);
-        self.hand_over();
+        self.sink.take_last(std::mem::take(&mut self.waiting).into_values().collect());
     }
 
     fn observe_one(
@@ -191,25 +191,21 @@ impl Gatherer {
 
     /// Takes what was gathered of each container to the evidence of its workload.
     fn collect(&mut self, store: &Store, now_unix: f64) {
-        let mut replicas: BTreeMap<WorkloadKey, u64> = BTreeMap::new();
-        for (_, identity) in store.living().filter(|(key, _)| self.watched.contains_key(key)) {
-            if let Some(workload) = WorkloadKey::of(identity) {
-                *replicas.entry(workload).or_default() += 1;
-            }
-        }
+        // What still waits says who lived when it was gathered.
+        let of_hour = self.waiting.iter_mut().filter(|((hour, _), _)| *hour == self.hour);
+        of_hour.for_each(|(_, evidence)| evidence.workload.replicas = 0);
         let mut watched = std::mem::take(&mut self.watched);
-        for one in watched.values_mut() {
-            let count =
-                WorkloadKey::of(&one.identity).and_then(|key| replicas.get(&key)).copied().unwrap_or(0);
-            self.keep(one, count, now_unix);
+        for (key, one) in &mut watched {
+            let lives = store.at(&one.identity.path) == Some(*key);
+            self.keep(one, lives, now_unix);
         }
         self.watched = watched;
     }
 
     /// Takes what was gathered of one container; what has no name yet waits for it.
-    fn keep(&mut self, watched: &mut Watched, replicas: u64, now_unix: f64) {
+    fn keep(&mut self, watched: &mut Watched, lives: bool, now_unix: f64) {
         let Some(key) = WorkloadKey::of(&watched.identity) else { return };
-        let evidence = watched.take(&key, self.hour, self.window_millis, replicas, now_unix);
+        let evidence = watched.take(&key, self.hour, self.window_millis, lives, now_unix);
         if evidence.pods.is_empty() {
             return;
         }
@@ -339,7 +335,7 @@ impl Watched {
         key: &WorkloadKey,
         hour: Hour,
         window_millis: u64,
-        replicas: u64,
+        lives: bool,
         now_unix: f64,
     ) -> Evidence {
         let names = self.identity.names.as_deref();
@@ -349,7 +345,7 @@ impl Watched {
             name: name.to_owned(),
             owner: owner.to_owned(),
             kind: kind_of(owner),
-            replicas,
+            replicas: lives.into(),
         };
         let container = Container {
             name: container.to_owned(),

@@ -196,40 +196,25 @@ impl Gathered {
         }
     }
 
-    fn recording(
-        self,
-        owners: &BTreeMap<(String, String), (String, String)>,
-        window: u64,
-        now: u64,
-    ) -> Recording {
+    fn recording(self, owners: &Owners, window: u64, now: u64) -> Recording {
         // A pod that has gone belongs to whom its name says; of what kind that is, its successors tell.
         let kinds: BTreeMap<(&str, &str), &str> = owners
             .iter()
             .map(|((namespace, _), (kind, name))| ((namespace.as_str(), name.as_str()), kind.as_str()))
             .collect();
         let mut recording = Recording::default();
-        let mut replicas: BTreeMap<(String, String, String), u64> = BTreeMap::new();
-        let mut all = Vec::new();
-        for ((namespace, pod, container), seen) in self.0 {
-            let (kind, name) = owners.get(&(namespace.clone(), pod.clone())).cloned().unwrap_or_else(|| {
+        for ((namespace, pod, container), Seen { mut evidence, in_force, last }) in self.0 {
+            let (owner, name) = owners.get(&(namespace.clone(), pod.clone())).cloned().unwrap_or_else(|| {
                 let name = owner_by_name(&pod);
                 let kind = kinds.get(&(namespace.as_str(), name.as_str())).copied().unwrap_or_default();
                 (kind.to_owned(), name)
             });
-            let subject = (namespace, name, container);
-            if seen.last + 2 * window >= now {
-                *replicas.entry(subject.clone()).or_default() += 1;
-            }
-            all.push((subject, kind, seen));
-        }
-        for (subject, owner, Seen { mut evidence, in_force, last }) in all {
-            let replicas = replicas.get(&subject).copied().unwrap_or(0);
-            let (namespace, name, container) = subject;
             let kind = match owner.as_str() {
                 "DaemonSet" => Kind::DaemonSet,
                 "Job" | "CronJob" => Kind::Job,
                 _ => Kind::Service,
             };
+            let replicas = u64::from(last + 2 * window >= now);
             evidence.workload = Workload { namespace, name, owner, kind, replicas };
             evidence.container = Container { name: container, seen: last, in_force, ..Container::default() };
             recording.insert(evidence);

@@ -48,6 +48,20 @@ fn what_is_added_adds_up_and_stays() {
 }
 
 #[test]
+fn replicas_are_those_that_were_seen_last() {
+    let store = Store::in_memory().unwrap();
+    for (hour, replicas) in [(7, 3), (8, 5), (8, 2)] {
+        let mut one = evidence("web", hour, 1);
+        one.workload.replicas = replicas;
+        store.add(&[one]).unwrap();
+    }
+    let subject = subject(&evidence("web", 7, 1));
+    let (sum, _) = store.hours().unwrap().evidence(&subject, &[Hour(7), Hour(8)]).unwrap();
+    let sum = sum.unwrap();
+    assert_eq!((sum.workload.replicas, sum.hours.len()), (2, 2));
+}
+
+#[test]
 fn who_is_not_the_same_is_not_added_up() {
     let store = Store::in_memory().unwrap();
     let longer = Evidence { window_millis: 1000, ..evidence("web", 7, 10) };
