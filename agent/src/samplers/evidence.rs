@@ -124,7 +124,11 @@ impl Gatherer {
     /// Containers that have ended and are not settled yet: their last values.
     pub(super) fn observe_leaving(&mut self, store: &Store, now: Instant, now_unix: f64) {
         for (key, identity) in store.leaving() {
-            self.observe_one(store, key, identity, Some(now), now_unix);
+            // It is seen several times, and used nothing in between.
+            let usage = store.values(key).and_then(|values| values.cpu).map(|cpu| cpu.usage_ns);
+            let seen = self.watched.get(&key).and_then(|watched| watched.cpu).map(|(usage_ns, _)| usage_ns);
+            let cpu_at = (usage != seen).then_some(now);
+            self.observe_one(store, key, identity, cpu_at, now_unix);
         }
     }
 
@@ -143,7 +147,10 @@ impl Gatherer {
     }
 
     /// The OOM killer has chosen a victim in a container whose own limit could not be kept; bytes.
-    pub(super) fn oom_killed(&mut self, key: Key, at_unix: f64, limit: u64) {
+    pub(super) fn oom_killed(&mut self, store: &Store, key: Key, at_unix: f64, limit: u64) {
+        if let (false, Some(identity)) = (self.watched.contains_key(&key), store.identity(key)) {
+            self.observe_one(store, key, identity, None, at_unix);
+        }
         if let Some(watched) = self.watched.get_mut(&key) {
             let kill = OomKill { at: at_unix as u64, limit, pod: pod(&watched.identity).to_owned() };
             watched.record.kills.push(kill);

@@ -46,7 +46,7 @@ impl Sampler {
         if let (OomScope::Container, Some(limit), Some(evidence)) =
             (kill.scope, kill.limit_bytes, self.evidence.as_mut())
         {
-            evidence.oom_killed(victim, kill.at_unix, limit);
+            evidence.oom_killed(&self.store, victim, kill.at_unix, limit);
         }
         self.store.oom_killed(victim, kill);
     }

@@ -135,8 +135,12 @@ fn a_short_life_is_spread_over_its_time() {
     node.memory(key, 2 * MIB, MIB, 30 * MIB);
     node.store.update(key, Values { cpu: Some(Cpu { usage_ns: 90_000_000 }), ..Values::default() });
     node.store.depart(key, 0, true, false, node.begun);
-    let at = node.begun + Duration::from_secs_f64(10.3);
-    node.gatherer.observe_leaving(&node.store, at, START + 10.3);
+    // It is killed before anybody has looked at it, and looked at twice after its end.
+    node.gatherer.oom_killed(&node.store, key, START + 10.2, 32 * MIB);
+    for seconds in [10.3, 10.4] {
+        let at = node.begun + Duration::from_secs_f64(seconds);
+        node.gatherer.observe_leaving(&node.store, at, START + seconds);
+    }
     let gone = node.store.settle(node.begun + Duration::from_secs(20));
     node.gatherer.end(&gone, START + 10.4);
     let evidence = node.finish(11.0);
@@ -145,6 +149,7 @@ fn a_short_life_is_spread_over_its_time() {
     let [(3, upper)] = buckets(&record.cpu_start)[..] else { panic!("{record:?}") };
     assert!(upper > 0.3 && upper < 0.33, "{upper}");
     assert_eq!((record.starts, record.cpu.is_empty()), (1, true));
+    assert_eq!(record.kills.iter().map(|kill| kill.limit).collect::<Vec<_>>(), [32 * MIB]);
     // What the kernel saw between two seconds, less the cache.
     assert_eq!(record.start_peak.as_ref().map(|peak| peak.bytes), Some(29 * MIB));
 }
@@ -185,7 +190,7 @@ fn an_hour_ends_where_the_next_begins_and_replicas_are_one() {
             node.cpu(*key, number as u64 * 100, before_the_hour + seconds);
         }
     }
-    node.gatherer.oom_killed(keys[0], START + before_the_hour + 1.0, 64 * MIB);
+    node.gatherer.oom_killed(&node.store, keys[0], START + before_the_hour + 1.0, 64 * MIB);
     let evidence = node.finish(before_the_hour + 2.0);
     assert!(
         evidence.iter().all(|one| one.workload.replicas == 2 && one.pods.len() == 2 && one.hours.len() == 1)
