@@ -12,6 +12,8 @@ use super::{Labels, Prometheus, PrometheusError};
 use crate::recording::Recording;
 
 const DAY: u64 = 24 * HOUR;
+/// Values of a series that Prometheus gives in one answer are 11,000.
+const MOST_POINTS: u64 = 10_000;
 /// Kills of one container in an hour that are told apart.
 const MOST_KILLS: usize = 20;
 const CPU: &str = "container_cpu_usage_seconds_total";
@@ -41,9 +43,10 @@ impl Prometheus {
         let from = now.saturating_sub(since.as_secs()) / HOUR * HOUR;
         let mut gathered = Gathered::default();
         let cpu = format!("sum by ({BY}) (rate({CPU}{{{selector},cpu=~\"|total\"}}[{window}s]))");
-        // A day a query, so that no answer grows with the time asked for.
-        for begin in (from..now).step_by(DAY as usize) {
-            let end = (begin + DAY - 1).min(now);
+        // A day a query at most, so that no answer grows with the time asked for.
+        let part = DAY.min(window * MOST_POINTS);
+        for begin in (from..now).step_by(part as usize) {
+            let end = (begin + part - 1).min(now);
             for (labels, values) in self.range(&cpu, begin + window, end + 1, window)? {
                 gathered.cpu(place(&labels), &values, window);
             }
