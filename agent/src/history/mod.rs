@@ -85,6 +85,11 @@ impl Sink {
         }
     }
 
+    /// Counts records that were given up.
+    pub fn give_up(&self, records: u64) {
+        self.health.lost.fetch_add(records, Ordering::Relaxed);
+    }
+
     /// Takes the last batch, and waits for its turn.
     pub fn take_last(&self, batch: Vec<Evidence>) {
         // Nobody writes any more: there is nothing to wait for.

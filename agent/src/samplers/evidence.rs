@@ -19,6 +19,10 @@ use crate::{
 
 /// Seconds between two hand-overs: what is lost when the agent is killed.
 const HAND_OVER: u64 = 30;
+/// Subjects that may wait to be handed over: who makes containers without end costs no more than this.
+const MOST_WAITING: usize = 4096;
+/// A container without a workload that lived shorter than this, in seconds, is nobody's to size.
+const LEAST_LIFE: f64 = 60.0;
 /// A window that took so many times its length was a stall of the machine; beyond this it is counted as so many and no more.
 const MOST_WINDOWS: f64 = 600.0;
 /// The period of CFS bandwidth that every container runtime sets unless told otherwise.
@@ -136,6 +140,9 @@ impl Gatherer {
     pub(super) fn end(&mut self, gone: &[Key], now_unix: f64) {
         for key in gone {
             if let Some(mut watched) = self.watched.remove(key) {
+                if watched.is_nobodys(now_unix) {
+                    continue;
+                }
                 if watched.minute_ns > 0 {
                     // Shorter lives than a minute count, too.
                     let start_up = watched.in_start_up(now_unix);
@@ -216,10 +223,12 @@ impl Gatherer {
         if evidence.pods.is_empty() {
             return;
         }
+        let room = self.waiting.len() < MOST_WAITING;
         match self.waiting.get_mut(&(self.hour, key.clone())) {
             // Both are of the same container and windows.
             Some(waiting) => drop(waiting.merge(&evidence)),
-            None => drop(self.waiting.insert((self.hour, key), evidence)),
+            None if room => drop(self.waiting.insert((self.hour, key), evidence)),
+            None => self.sink.give_up(1),
         }
     }
 
@@ -248,6 +257,11 @@ impl Watched {
             record: HourRecord::default(),
             ladder,
         }
+    }
+
+    fn is_nobodys(&self, now_unix: f64) -> bool {
+        let unnamed = self.identity.names.is_none() && self.identity.of_path.level == Level::Container;
+        unnamed && now_unix - self.created_unix < LEAST_LIFE
     }
 
     fn in_start_up(&self, now_unix: f64) -> bool {

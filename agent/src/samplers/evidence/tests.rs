@@ -155,6 +155,32 @@ fn a_short_life_is_spread_over_its_time() {
 }
 
 #[test]
+fn who_comes_and_goes_without_end_costs_no_more_than_a_bound() {
+    let mut node = Node::new();
+    for number in 0..=MOST_WAITING {
+        let path = format!("/docker/{number:064x}");
+        let of_path = path::parse(&path).unwrap();
+        let created_unix = if number == 0 { START } else { START - 1000.0 };
+        let appearance = Appearance { path: path.into(), of_path, created_unix, present_at_start: false };
+        let key = node.store.appear(appearance, 0, node.begun);
+        node.memory(key, 2 * MIB, MIB, 2 * MIB);
+        node.store.depart(key, 0, true, false, node.begun);
+        node.gatherer.observe_leaving(&node.store, node.begun, START + 30.0);
+        let gone = node.store.settle(node.begun + Duration::from_secs(20));
+        node.gatherer.end(&gone, START + 30.0);
+        // The first lived too short to be anybody's.
+        assert_eq!(node.gatherer.waiting.len(), number.min(MOST_WAITING));
+    }
+    let one_more = node.container('a', START - 1000.0);
+    node.name(one_more, "web-1");
+    node.memory(one_more, 2 * MIB, MIB, 2 * MIB);
+    node.second(1.0);
+    assert_eq!(node.gatherer.history().lost, 0);
+    node.gatherer.collect(&node.store, START + 2.0);
+    assert_eq!(node.gatherer.history().lost, 1);
+}
+
+#[test]
 fn what_has_no_name_yet_waits_and_a_sandbox_has_no_size() {
     let mut node = Node::new();
     let (late, never) = (node.container('a', START - 10_000.0), node.container('b', START - 10_000.0));
