@@ -110,8 +110,22 @@ fn message(error: &anyhow::Error) -> String {
     })
 }
 
-/// Whether the reader of our output went away, as `head` does.
+/// Whether the reader of our output went away, as `head` does. An agent that goes away is no such end, and its error is one of ours.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    kind == Some(io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use snug::recording::RecordingError;
+
+    use super::*;
+
+    #[test]
+    fn only_a_reader_that_goes_away_is_a_normal_end() {
+        let pipe = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&anyhow::Error::new(pipe()).context("cannot write the table")));
+        let agent = RecordingError::Read { what: "http://node:9750".to_owned(), line: 3, source: pipe() };
+        assert!(!is_broken_pipe(&anyhow::Error::new(agent)));
+    }
 }

@@ -33,8 +33,9 @@ pub fn demand(evidence: &Evidence) -> Option<Demand> {
     let kills = || evidence.kills().filter(|kill| kill.limit > 0);
     let kill = kills().max_by_key(|kill| (kill.limit, kill.at))?;
     let first = kills().min_by_key(|kill| (kill.at, kill.limit))?;
-    let recent =
-        kills().filter(|other| other.at + DAY >= kill.at && other.at <= kill.at).map(|other| other.limit);
+    let recent = kills()
+        .filter(|other| other.at.saturating_add(DAY) >= kill.at && other.at <= kill.at)
+        .map(|other| other.limit);
     let steps = recent.collect::<std::collections::BTreeSet<u64>>().len();
     let wanted = kill.limit as f64 * STEP.powi(steps.min(i32::MAX as usize) as i32).min(MOST);
     let most = (first.limit as f64 * BOUND).max(kill.limit as f64);
@@ -70,6 +71,16 @@ mod tests {
             (demand.bytes as u64, demand.kill.at, demand.kills, demand.bounded),
             (1728, 3600, 3, false)
         );
+    }
+
+    #[test]
+    fn a_time_may_be_any_number() {
+        let mut evidence = killed_at(&[1000, 1200]);
+        evidence
+            .hours
+            .values_mut()
+            .for_each(|hour| hour.kills.iter_mut().for_each(|kill| kill.at = u64::MAX));
+        assert_eq!(demand(&evidence).unwrap().bytes as u64, 1728);
     }
 
     #[test]

@@ -164,10 +164,10 @@ fn killed(evidence: &Evidence, limit: u64) -> f64 {
     if kills == 0 { 0.0 } else { (kills as f64 / evidence.pod_days()).min(1.0) }
 }
 
-/// Bytes up to the unit.
+/// Bytes up to the unit, at least one: a limit of nothing is none that a container can start with.
 fn round_memory(bytes: f64) -> u64 {
     // `as` saturates.
-    ((bytes / MEMORY_UNIT).ceil() * MEMORY_UNIT) as u64
+    ((bytes / MEMORY_UNIT).ceil().max(1.0) * MEMORY_UNIT) as u64
 }
 
 /// The memory limit, bytes, and why.

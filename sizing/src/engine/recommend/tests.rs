@@ -87,6 +87,17 @@ fn too_little_is_refused() {
 }
 
 #[test]
+fn who_uses_no_memory_gets_a_limit_that_it_can_start_with() {
+    let said = recommend(
+        &evidence(&[Seen { hour: 0, mib: 0, cores: 0.1, start: false }]),
+        &policy(),
+        Pool::default(),
+        None,
+    );
+    assert_eq!(said.unwrap().values.memory_limit, Some(MIB));
+}
+
+#[test]
 fn little_history_gets_more_and_says_so() {
     let young = evidence(&[Seen { hour: 0, mib: 100, cores: 0.1, start: false }]);
     let said = recommend(&young, &policy(), Pool::default(), None).unwrap();
