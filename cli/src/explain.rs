@@ -185,13 +185,7 @@ fn doublings(windows: &Histogram) -> Vec<(f64, f64)> {
 }
 
 fn ladder(evidence: &Evidence) -> String {
-    let ladders = evidence.hours.values().filter_map(|hour| hour.ladder.clone());
-    let Some(Ladder(rungs)) = ladders.reduce(|mut sum, ladder| {
-        sum.merge(&ladder);
-        sum
-    }) else {
-        return String::new();
-    };
+    let Some(Ladder(rungs)) = evidence.ladder() else { return String::new() };
     // From the last quota that would have held up nearly all to the first that holds up nothing.
     let rows: Vec<[String; 3]> = rungs
         .iter()

@@ -51,8 +51,7 @@ fn outcomes(trace: &Trace, choices: &[Choice]) -> Vec<Outcome> {
     let mut sums = vec![Outcome::default(); runs.len()];
     for workload in Replay::new(trace, Rule::FITTED).open(&runs) {
         for (sum, outcome) in sums.iter_mut().zip(workload) {
-            sum.memory += outcome.memory;
-            sum.cpu += outcome.cpu;
+            *sum += &outcome;
         }
     }
     sums

@@ -254,6 +254,15 @@ impl Evidence {
         seen as f64 / (f64::from(last.0 - first.0) + 1.0)
     }
 
+    /// What quotas would have done in all hours; `None` where nobody watched.
+    pub fn ladder(&self) -> Option<Ladder> {
+        let ladders = self.hours.values().filter_map(|hour| hour.ladder.clone());
+        ladders.reduce(|mut sum, ladder| {
+            sum.merge(&ladder);
+            sum
+        })
+    }
+
     /// OOM kills in order of time.
     pub fn kills(&self) -> impl Iterator<Item = &OomKill> {
         self.hours.values().flat_map(|hour| &hour.kills)

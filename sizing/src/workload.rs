@@ -17,6 +17,17 @@ pub enum Kind {
     Job,
 }
 
+impl Kind {
+    /// Of the kind of the owner as Kubernetes names it.
+    pub fn of_owner(owner: &str) -> Self {
+        match owner {
+            "DaemonSet" => Self::DaemonSet,
+            "Job" | "CronJob" => Self::Job,
+            _ => Self::Service,
+        }
+    }
+}
+
 /// What a container is to its pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -365,7 +365,7 @@ impl Watched {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             owner: owner.to_owned(),
-            kind: kind_of(owner),
+            kind: Kind::of_owner(owner),
             replicas: lives.into(),
         };
         let container = Container {
@@ -416,14 +416,6 @@ fn is_sized(identity: &Identity) -> bool {
 /// The pod; else what there is one of.
 fn pod(identity: &Identity) -> &str {
     identity.names.as_ref().map_or(&identity.of_path.id, |names| &names.pod)
-}
-
-fn kind_of(owner: &str) -> Kind {
-    match owner {
-        "DaemonSet" => Kind::DaemonSet,
-        "Job" | "CronJob" => Kind::Job,
-        _ => Kind::Service,
-    }
 }
 
 const fn role_of(kind: ContainerKind) -> Role {

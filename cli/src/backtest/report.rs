@@ -10,7 +10,7 @@ use snug_sizing::{
         policies::{Choice, Run},
         score,
         trace::Trace,
-        validate::{Validation, cross_validate},
+        validate::{Figures, Validation, cross_validate},
     },
     engine::{Risk, Rule},
 };
@@ -62,7 +62,7 @@ pub struct Report {
     /// The engine's risk.
     pub risk: Risk,
     /// Open loop: what policies say changes nothing in what follows.
-    pub open: Vec<Policy>,
+    pub open: Vec<Figures>,
     /// Closed loop: use above the limit is an OOM kill that the policy is told.
     pub closed: Vec<Closed>,
     /// Open loop, with margins swept.
@@ -82,17 +82,6 @@ pub struct Traces {
     pub workloads: usize,
     /// Minutes.
     pub minutes: usize,
-}
-
-/// Figures of one policy.
-#[derive(Debug, Serialize)]
-pub struct Policy {
-    /// Its name.
-    pub policy: String,
-    /// Memory.
-    pub memory: score::Memory,
-    /// CPU.
-    pub cpu: score::Cpu,
 }
 
 /// Figures of one policy with feedback.
@@ -125,18 +114,12 @@ pub struct Point {
     pub cpu: score::Cpu,
 }
 
-/// Figures of each run over the workloads that a test takes.
-pub(crate) fn sum(
-    outcomes: &[Vec<Outcome>],
-    take: impl Fn(usize) -> bool,
-) -> Vec<(score::Memory, score::Cpu)> {
+/// Figures of each run over all workloads.
+fn sum(outcomes: &[Vec<Outcome>]) -> Vec<(score::Memory, score::Cpu)> {
     let runs = outcomes.first().map_or(0, Vec::len);
     let mut sums = vec![Outcome::default(); runs];
-    for (_, workload) in outcomes.iter().enumerate().filter(|(place, _)| take(*place)) {
-        for (sum, outcome) in sums.iter_mut().zip(workload) {
-            sum.memory += outcome.memory;
-            sum.cpu += outcome.cpu;
-        }
+    for workload in outcomes {
+        sums.iter_mut().zip(workload).for_each(|(sum, outcome)| *sum += outcome);
     }
     sums.iter().map(|sum| (sum.memory.memory(), sum.cpu.cpu())).collect()
 }
@@ -149,11 +132,11 @@ impl Report {
         let swept: Vec<Vec<(f64, Run)>> = chosen.iter().map(|(_, choice)| wanted.swept(*choice)).collect();
         let plain = chosen.iter().map(|(_, choice)| Run::from(*choice));
         let runs: Vec<Run> = plain.chain(swept.iter().flatten().map(|(_, run)| *run)).collect();
-        let mut figures = sum(&replay.open(&runs), |_| true).into_iter();
+        let mut figures = sum(&replay.open(&runs)).into_iter();
         let open = chosen
             .iter()
             .zip(figures.by_ref())
-            .map(|((policy, _), (memory, cpu))| Policy { policy: policy.clone(), memory, cpu })
+            .map(|((policy, _), (memory, cpu))| Figures { policy: policy.clone(), memory, cpu })
             .collect();
         let curve = |((policy, _), swept): (&(String, Choice), &Vec<(f64, Run)>)| {
             let points = swept.iter().zip(figures.by_ref());

@@ -8,7 +8,7 @@ use snug_sizing::{
     engine::Rule,
 };
 
-use super::report::{Policy, Report};
+use super::report::Report;
 
 /// Columns of a table, all but the first to the right.
 struct Table {
@@ -71,7 +71,7 @@ fn tables(report: &Report) -> Vec<Table> {
             format!("{:.4}", figures.footprint_ratio),
         ]
     });
-    let rows = |row: &mut dyn FnMut(&Policy) -> Vec<String>| report.open.iter().map(row).collect();
+    let rows = |row: &mut dyn FnMut(&Figures) -> Vec<String>| report.open.iter().map(row).collect();
     let mut tables = vec![
         Table {
             heading: "Memory limits",

@@ -212,11 +212,7 @@ impl Gathered {
                 let kind = kinds.get(&(namespace.as_str(), name.as_str())).copied().unwrap_or_default();
                 (kind.to_owned(), name)
             });
-            let kind = match owner.as_str() {
-                "DaemonSet" => Kind::DaemonSet,
-                "Job" | "CronJob" => Kind::Job,
-                _ => Kind::Service,
-            };
+            let kind = Kind::of_owner(&owner);
             let replicas = u64::from(last + 2 * window >= now);
             evidence.workload = Workload { namespace, name, owner, kind, replicas };
             evidence.container = Container { name: container, seen: last, in_force, ..Container::default() };

@@ -36,7 +36,7 @@ fn cells(entry: &Entry) -> [String; 10] {
         change(current.memory_request, recommended.memory_request, memory),
         change(current.memory_limit, recommended.memory_limit, memory),
         entry.oom_kills_per_pod_day.map_or_else(|| NONE.to_owned(), risk),
-        format!("{:?}", entry.confidence).to_lowercase(),
+        entry.confidence.as_str().to_owned(),
         entry.reasons.first().map(|said| plain(&said.text)).unwrap_or_default(),
     ]
 }
@@ -180,7 +180,7 @@ pub(super) fn csv(report: &Report) -> Result<String> {
             number(now.memory_limit),
             number(memory_limit),
             entry.oom_kills_per_pod_day.map(|it| it.then.to_string()).unwrap_or_default(),
-            format!("{:?}", entry.confidence).to_lowercase(),
+            entry.confidence.as_str().to_owned(),
             entry.reasons.first().map(|said| said.text.clone()).unwrap_or_default(),
         ])?;
     }

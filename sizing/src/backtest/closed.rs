@@ -6,6 +6,7 @@ use super::{
     open::{Ready, Replay},
     policies::Choice,
     policy::{Kill, Values, View},
+    score::part,
     trace::{Group, Series},
 };
 
@@ -52,7 +53,6 @@ impl std::ops::AddAssign for Sums {
 impl Sums {
     /// The figures.
     pub fn figures(&self) -> Figures {
-        let part = |value: f64, whole: f64| if whole > 0.0 { value / whole } else { 0.0 };
         let pod_days = self.minutes as f64 / DAY;
         Figures {
             pod_days,

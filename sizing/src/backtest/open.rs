@@ -19,6 +19,13 @@ pub struct Outcome {
     pub cpu: Sums,
 }
 
+impl std::ops::AddAssign<&Self> for Outcome {
+    fn add_assign(&mut self, other: &Self) {
+        self.memory += other.memory;
+        self.cpu += other.cpu;
+    }
+}
+
 /// A trace made ready for replays.
 #[derive(Debug)]
 pub struct Replay<'t> {

@@ -82,7 +82,7 @@ pub struct Cpu {
 }
 
 /// A part of a whole, 0 of nothing.
-fn part(value: f64, whole: f64) -> f64 {
+pub(super) fn part(value: f64, whole: f64) -> f64 {
     if whole > 0.0 { value / whole } else { 0.0 }
 }
 

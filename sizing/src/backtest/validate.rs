@@ -65,8 +65,7 @@ fn sum(outcomes: &[Vec<Outcome>], run: usize, take: impl Fn(usize) -> bool) -> O
     let mut sum = Outcome::default();
     for (_, outcome) in outcomes.iter().enumerate().filter(|(workload, _)| take(*workload)) {
         if let Some(outcome) = outcome.get(run) {
-            sum.memory += outcome.memory;
-            sum.cpu += outcome.cpu;
+            sum += outcome;
         }
     }
     sum
@@ -136,8 +135,7 @@ pub fn cross_validate(trace: &Trace, risk: Risk, folds: u64, others: &[(String, 
         let rest = (0..others.len()).map(|run| sum(&baselines, run, inside));
         let sums: Vec<Outcome> = std::iter::once(snug).chain(rest).collect();
         for (all, sum) in all.iter_mut().zip(&sums) {
-            all.memory += sum.memory;
-            all.cpu += sum.cpu;
+            *all += sum;
         }
         let workloads = fold.iter().filter(|fold| **fold == number).count();
         let rule = Rule { excess: by_cpu.rule.excess, ..by_memory.rule };

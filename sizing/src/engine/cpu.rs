@@ -88,10 +88,5 @@ fn exceeded(rule: Rule, risk: Risk, days: f64) -> f64 {
 
 /// The smallest quota, in millicores and at least the request, that keeps the risk of being throttled.
 pub fn limit(evidence: &Evidence, risk: Risk, request: u64) -> Option<(u64, Rung)> {
-    let ladders = evidence.hours.values().filter_map(|hour| hour.ladder.clone());
-    let ladder = ladders.reduce(|mut sum, ladder| {
-        sum.merge(&ladder);
-        sum
-    })?;
-    ladder.smallest(risk.throttled, request)
+    evidence.ladder()?.smallest(risk.throttled, request)
 }

@@ -69,18 +69,6 @@ impl HourPeaks<'_> {
     }
 }
 
-/// What a replay has shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Replay {
-    /// Days of the workload on which the limit that the rule would have set would have failed, in quarters.
-    pub failed_days: f64,
-    /// Days replayed.
-    pub days: f64,
-    /// Failures seen and expected.
-    #[serde(skip)]
-    pub tally: Tally,
-}
-
 impl<'e> History<'e> {
     /// The peaks that evidence has.
     pub fn of(evidence: &'e Evidence) -> Self {
@@ -131,9 +119,11 @@ impl<'e> History<'e> {
         hours.map(|it| it.pods).sum::<f64>() / DAY as f64 * f64::from(weekdays) / 7.0
     }
 
-    /// Asks every six hours of the past what the rule would have said then, and looks at the day after.
-    pub fn replay(&self, rule: Rule, risk: f64) -> Replay {
-        let mut replay = Replay::default();
+    /// Asks every six hours of the past what the rule would have said then, and looks at the day after: failures seen, and those to be
+    /// expected. At one risk, whatever is asked for: else a lower risk, having failed less often in the past, might ask for less.
+    pub fn tally(&self, rule: Rule) -> Tally {
+        let risk = REFERENCE_RISK;
+        let mut tally = Tally::default();
         let mut end = REPLAY_FROM;
         while end + 1 < self.hours.len() {
             let next: Vec<_> = self.hours.iter().skip(end).take(DAY).collect();
@@ -145,13 +135,11 @@ impl<'e> History<'e> {
                 let failed = next.iter().any(|it| it.highest() > limit);
                 let pod_days = next.iter().map(|it| it.pods).sum::<f64>() / DAY as f64;
                 let seen = if failed { weight } else { 0.0 };
-                replay.failed_days += seen;
-                replay.days += weight;
-                replay.tally.add(seen, pod_days * REPLAY_STEP as f64 / DAY as f64 * risk);
+                tally.add(seen, pod_days * REPLAY_STEP as f64 / DAY as f64 * risk);
             }
             end += REPLAY_STEP;
         }
-        replay
+        tally
     }
 }
 
@@ -186,35 +174,22 @@ pub struct Sized {
     pub own_factor: f64,
     /// See `own_factor`.
     pub pool_factor: f64,
-    /// The past with the rule at the risk asked for.
-    pub replay: Replay,
 }
 
 /// Failures that the rule would have had in the past of this workload, and those to be expected: what a pool is made of.
 pub fn tally(evidence: &Evidence, rule: Rule) -> Tally {
-    // At one risk, whatever is asked for: else a lower risk, having failed less often in the past, might ask for less.
-    History::of(evidence).replay(rule, REFERENCE_RISK).tally
+    History::of(evidence).tally(rule)
 }
 
 /// The limit for a risk. `None` without any peak.
 pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, pool: Tally) -> Option<Sized> {
     let history = History::of(evidence);
     let basis = history.basis()?;
-    let replay = history.replay(rule, risk.oom_kills);
     let days = history.trusted_days(history.hours.len());
-    let own_factor = tally(evidence, rule).factor(OWN_STRENGTH);
+    let own_factor = history.tally(rule).factor(OWN_STRENGTH);
     let pool_factor = pool.factor(POOL_STRENGTH);
     let margin = margin(rule, basis.bytes, days, risk.oom_kills, own_factor * pool_factor);
-    Some(Sized {
-        bytes: basis.bytes * (1.0 + margin),
-        rule,
-        basis,
-        margin,
-        days,
-        own_factor,
-        pool_factor,
-        replay,
-    })
+    Some(Sized { bytes: basis.bytes * (1.0 + margin), rule, basis, margin, days, own_factor, pool_factor })
 }
 
 /// OOM kills per pod-day to expect of a limit, by the same rule read backwards; at most 1.

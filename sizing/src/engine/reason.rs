@@ -19,6 +19,15 @@ pub enum Confidence {
 }
 
 impl Confidence {
+    /// The name in output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+
     /// From pod-days, days of the week (0..=7) and the share of hours that were seen.
     pub fn of(days: f64, weekdays: u32, coverage: f64) -> Self {
         if days < 1.0 || coverage < 0.5 {

@@ -128,7 +128,7 @@ pub fn recommend(
     let mut reasons = Vec::new();
     let set = set.filter(|_| policy.steady).unwrap_or_default();
     let memory_limit = memory.as_ref().map(|sized| memory_limit(evidence, policy, sized, set, &mut reasons));
-    let cpu_request = cpu.as_ref().map(|sized| cpu_request(policy, sized, set, &mut reasons));
+    let cpu_request = cpu.as_ref().map(|sized| cpu_request(sized, set, &mut reasons));
     let mut values = Resources { cpu_request, cpu_limit: None, memory_request: memory_limit, memory_limit };
     limit_cpu(evidence, policy, &mut values, &mut reasons);
     bound(policy, &mut values, &mut reasons);
@@ -215,7 +215,7 @@ fn memory_limit(
 }
 
 /// The CPU request, millicores, and why.
-fn cpu_request(policy: &Policy, sized: &cpu::Sized, set: Resources, reasons: &mut Vec<Reason>) -> u64 {
+fn cpu_request(sized: &cpu::Sized, set: Resources, reasons: &mut Vec<Reason>) -> u64 {
     let cpu::Sized { cores, exceeded, work_above, window_millis, days, start_up } = *sized;
     reasons.push(Reason::CpuQuantile { exceeded, work_above, window_millis, days });
     if start_up {
@@ -224,7 +224,7 @@ fn cpu_request(policy: &Policy, sized: &cpu::Sized, set: Resources, reasons: &mu
     // No request at all would put the pod into another class.
     let wanted = ((cores * 1000.0).ceil() as u64).max(1);
     match set.cpu_request {
-        Some(set) if policy.steady && set != wanted && stability::keeps_cpu(set as f64, wanted as f64) => {
+        Some(set) if set != wanted && stability::keeps_cpu(set as f64, wanted as f64) => {
             reasons.push(Reason::Kept { resource: "cpu", wanted });
             set
         }

@@ -135,12 +135,7 @@ fn what_quotas_would_have_done_is_what_they_do() {
     bursts(&mut worker, TIMES);
     thread::sleep(Duration::from_secs(1));
     drop(running);
-    let ladder =
-        evidence(history).hours.into_values().filter_map(|hour| hour.ladder).reduce(|mut sum, ladder| {
-            sum.merge(&ladder);
-            sum
-        });
-    let Ladder(rungs) = ladder.unwrap();
+    let Ladder(rungs) = evidence(history).ladder().unwrap();
 
     for quota in [600, 1200] {
         container.limit_cpu(quota * 100, 100_000, 0);
