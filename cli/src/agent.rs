@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ureq::http::Uri;
-
-use crate::exposition::{self, Sample};
+use crate::{
+    exposition::{self, Sample},
+    http,
+};
 
 /// The text format that Prometheus has read since 2016, and the only one asked for.
 const ACCEPT: &str = "text/plain;version=0.0.4";
@@ -84,27 +85,17 @@ pub enum AgentError {
 /// With what is wrong and what is allowed.
 pub fn parse_address(text: &str) -> Result<String, String> {
     const WANTED: &str = "allowed is http://HOST:PORT, such as http://127.0.0.1:9750";
-    let uri: Uri = text.parse().map_err(|error| format!("{error}; {WANTED}"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some(scheme) => return Err(format!("{scheme} is not supported; {WANTED}")),
-        None => return Err(format!("it has no http://; {WANTED}")),
-    }
-    if uri.path() != "/" || uri.query().is_some() {
+    let (uri, address) = http::parse_address(text, WANTED)?;
+    if uri.path() != "/" {
         return Err(format!("it has a path; {WANTED}"));
     }
-    Ok(text.trim_end_matches('/').to_owned())
+    Ok(address)
 }
 
 impl Agent {
     /// Of an address that [`parse_address`] has let through.
     pub fn new(address: &str) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            .proxy(None)
-            .build();
-        Self { address: address.to_owned(), client: config.into() }
+        Self { address: address.to_owned(), client: http::client(TIMEOUT) }
     }
 
     /// Asks for its evidence, of all hours or since a time in seconds.

@@ -15,7 +15,10 @@ use snug_sizing::{
 
 use crate::{
     columns::{self, Align, plain},
-    recommend::{Outcome, Wanted, is_of, report},
+    recommend::{
+        Outcome, Wanted, is_of,
+        report::{self, Quantities},
+    },
     source::Source,
     units,
 };
@@ -101,16 +104,15 @@ fn explain(evidence: &Evidence, said: &Recommendation, policy: &Policy, pool: Po
 }
 
 fn values(now: Resources, then: Resources) -> String {
-    let cpu = |value: Option<u64>| value.map(|value| Quantity::from_millicores(value).to_string());
-    let memory = |value: Option<u64>| value.map(|value| Quantity::from_bytes(value).to_string());
+    let [now, then] = [now, then].map(Quantities::of);
     let row = |name: &str, now: Option<String>, then: Option<String>| {
         [format!("  {name}"), plain(&now.unwrap_or_default()), plain(&then.unwrap_or_default())]
     };
     let rows = [
-        row("CPU request", cpu(now.cpu_request), cpu(then.cpu_request)),
-        row("CPU limit", cpu(now.cpu_limit), cpu(then.cpu_limit)),
-        row("memory request", memory(now.memory_request), memory(then.memory_request)),
-        row("memory limit", memory(now.memory_limit), memory(then.memory_limit)),
+        row("CPU request", now.requests.cpu, then.requests.cpu),
+        row("CPU limit", now.limits.cpu, then.limits.cpu),
+        row("memory request", now.requests.memory, then.requests.memory),
+        row("memory limit", now.limits.memory, then.limits.memory),
     ];
     let headings = [("", Align::Left), ("NOW", Align::Right), ("RECOMMENDED", Align::Right)];
     columns::render(&headings, &rows)

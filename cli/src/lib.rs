@@ -5,6 +5,7 @@ pub mod backtest;
 pub mod columns;
 pub mod explain;
 pub mod exposition;
+mod http;
 pub mod prometheus;
 pub mod recommend;
 pub mod recording;

@@ -173,7 +173,8 @@ impl Container<'_> {
     /// # Panics
     /// When runc cannot be started.
     pub fn exec(&self, args: &[&str]) -> ExitStatus {
-        self.exec_command(args).status().unwrap()
+        let mut runc = self.runc.runc();
+        runc.args(["exec", &self.id]).args(args).stdin(Stdio::null()).status().unwrap()
     }
 
     /// Starts another program in it, which is left to run.
@@ -184,12 +185,6 @@ impl Container<'_> {
         let mut runc = self.runc.runc();
         let status = runc.args(["exec", "--detach", &self.id]).args(args).stdin(Stdio::null()).status();
         assert!(status.unwrap().success(), "{args:?}");
-    }
-
-    fn exec_command(&self, args: &[&str]) -> Command {
-        let mut runc = self.runc.runc();
-        runc.args(["exec", &self.id]).args(args).stdin(Stdio::null());
-        runc
     }
 
     /// Hands its init process these lines, and no more after them.

@@ -5,7 +5,8 @@ mod gather;
 use std::{collections::BTreeMap, io::Read as _, time::Duration};
 
 use serde::Deserialize;
-use ureq::http::Uri;
+
+use crate::http;
 
 /// Far above the answer to a day of a thousand containers.
 const LARGEST_ANSWER: u64 = 1 << 30;
@@ -102,13 +103,7 @@ struct Data {
 /// With what is wrong and what is allowed.
 pub fn parse_address(text: &str) -> Result<String, String> {
     const WANTED: &str = "allowed is http://HOST:PORT[/PATH], such as http://127.0.0.1:9090";
-    let uri: Uri = text.parse().map_err(|error| format!("{error}; {WANTED}"))?;
-    match uri.scheme_str() {
-        Some("http") if uri.query().is_none() => Ok(text.trim_end_matches('/').to_owned()),
-        Some("http") => Err(format!("it has a query; {WANTED}")),
-        Some(scheme) => Err(format!("{scheme} is not supported; {WANTED}")),
-        None => Err(format!("it has no http://; {WANTED}")),
-    }
+    Ok(http::parse_address(text, WANTED)?.1)
 }
 
 /// Checks `--header`.
@@ -128,12 +123,7 @@ pub fn parse_header(text: &str) -> Result<Header, String> {
 impl Prometheus {
     /// Of an address that [`parse_address`] has let through.
     pub fn new(base: &str, headers: &[Header]) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            .proxy(None)
-            .build();
-        Self { base: base.to_owned(), headers: headers.to_vec(), client: config.into() }
+        Self { base: base.to_owned(), headers: headers.to_vec(), client: http::client(TIMEOUT) }
     }
 
     fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Vec<Series>, PrometheusError> {

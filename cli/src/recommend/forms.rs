@@ -1,9 +1,9 @@
 //! The forms of a report but JSON.
 
 use anyhow::{Context as _, Result};
-use snug_sizing::{quantity::Quantity, workload::Resources};
+use snug_sizing::workload::Resources;
 
-use super::report::{Change, Entry, Report, Withheld};
+use super::report::{Change, Entry, Quantities, Report, Withheld};
 use crate::{
     columns::{self, Align, plain},
     units::{self, NONE},
@@ -24,17 +24,15 @@ const HEADINGS: [(&str, Align); 10] = [
 ];
 
 fn cells(entry: &Entry) -> [String; 10] {
-    let Entry { current, recommended, .. } = entry;
-    let cpu = |value: u64| Quantity::from_millicores(value).to_string();
-    let memory = |value: u64| Quantity::from_bytes(value).to_string();
+    let (now, then) = (Quantities::of(entry.current), &entry.quantities);
     [
         plain(&entry.title()),
         plain(&entry.container),
         entry.replicas.to_string(),
-        change(current.cpu_request, recommended.cpu_request, cpu),
-        change(current.cpu_limit, recommended.cpu_limit, cpu),
-        change(current.memory_request, recommended.memory_request, memory),
-        change(current.memory_limit, recommended.memory_limit, memory),
+        change(now.requests.cpu.as_deref(), then.requests.cpu.as_deref()),
+        change(now.limits.cpu.as_deref(), then.limits.cpu.as_deref()),
+        change(now.requests.memory.as_deref(), then.requests.memory.as_deref()),
+        change(now.limits.memory.as_deref(), then.limits.memory.as_deref()),
         entry.oom_kills_per_pod_day.map_or_else(|| NONE.to_owned(), risk),
         entry.confidence.as_str().to_owned(),
         entry.reasons.first().map(|said| plain(&said.text)).unwrap_or_default(),
@@ -42,9 +40,9 @@ fn cells(entry: &Entry) -> [String; 10] {
 }
 
 /// `old → new`, or one of them where nothing changes.
-fn change(now: Option<u64>, then: Option<u64>, show: impl Fn(u64) -> String) -> String {
-    let [now, then] = [now, then].map(|value| value.map_or_else(|| NONE.to_owned(), &show));
-    if now == then { now } else { format!("{now} → {then}") }
+fn change(now: Option<&str>, then: Option<&str>) -> String {
+    let [now, then] = [now, then].map(|value| value.unwrap_or(NONE));
+    if now == then { now.to_owned() } else { format!("{now} → {then}") }
 }
 
 fn risk(change: Change) -> String {
