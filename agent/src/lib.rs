@@ -1,6 +1,7 @@
 //! The node agent of Snug: kernel programs → samplers → identity → store → exporters. Nothing flows back.
 
 pub mod cgroupfs;
+mod clock;
 pub mod config;
 pub mod exporters;
 pub mod history;

@@ -1,13 +1,10 @@
 //! `/api/v1/evidence`: what the history has of each container, as a recording that `snug` reads.
 
-use std::{
-    io::{self, Write},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::io::{self, Write};
 
 use snug_sizing::evidence::{Header, Hour};
 
-use crate::history::Store;
+use crate::{clock::unix_seconds, history::Store};
 
 /// Where it is served.
 pub const PATH: &str = "/api/v1/evidence";
@@ -56,7 +53,7 @@ impl Asked {
 /// # Errors
 /// When the history cannot be read or nobody reads the answer.
 pub fn write(history: &Store, node: &str, asked: &Asked, out: &mut impl Write) -> io::Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = unix_seconds();
     line(&Header::new(node, now), out)?;
     let hours = history.hours().map_err(io::Error::other)?;
     for (subject, of_subject) in hours.subjects(asked.since).map_err(io::Error::other)? {

@@ -5,6 +5,7 @@
 mod store;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc,
@@ -12,12 +13,14 @@ use std::{
         mpsc::{self, Receiver, SyncSender, TrySendError},
     },
     thread::{self, JoinHandle},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use snug_sizing::evidence::{Evidence, Hour};
 
-use crate::store::published::HistoryRow;
+use crate::{
+    clock::unix_seconds,
+    store::{WorkloadKey, published::HistoryRow},
+};
 
 pub use self::store::{FILE, HistoryError, Hours, Store};
 
@@ -27,6 +30,9 @@ const BATCHES: usize = 4;
 const MOST_WAITING: usize = 20_000;
 /// Bytes of records that are kept where there is no directory for them.
 const MOST_IN_MEMORY: u64 = 8 << 20;
+
+/// Evidence that is handed over: each piece is of one hour.
+pub type Batch = BTreeMap<(Hour, WorkloadKey), Evidence>;
 
 /// What is kept.
 #[derive(Clone, Debug)]
@@ -46,6 +52,10 @@ struct Health {
 }
 
 impl Health {
+    fn give_up(&self, records: u64) {
+        self.lost.fetch_add(records, Ordering::Relaxed);
+    }
+
     fn row(&self) -> HistoryRow {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         HistoryRow { bytes: of(&self.bytes), failed_writes: of(&self.failed_writes), lost: of(&self.lost) }
@@ -63,35 +73,37 @@ pub struct History {
 /// Where evidence is handed over.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    batches: SyncSender<Vec<Evidence>>,
+    batches: SyncSender<Batch>,
     health: Arc<Health>,
 }
 
 impl Sink {
     /// One that a test takes from.
     #[cfg(test)]
-    pub(crate) fn for_tests() -> (Self, Receiver<Vec<Evidence>>) {
+    pub(crate) fn for_tests() -> (Self, Receiver<Batch>) {
         let (batches, receiver) = mpsc::sync_channel(BATCHES);
         (Self { batches, health: Arc::default() }, receiver)
     }
 
-    /// Takes a batch; each piece of evidence in it is of one hour. `false`: not now, and the batch is lost to the history, not to
-    /// who still has it.
-    pub fn take(&self, batch: Vec<Evidence>) -> bool {
+    /// Takes a batch, or gives it back while others wait to be written.
+    ///
+    /// # Errors
+    /// With the batch.
+    pub fn take(&self, batch: Batch) -> Result<(), Batch> {
         match self.batches.try_send(batch) {
             // Nobody writes any more: there is nothing to keep it for.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => true,
-            Err(TrySendError::Full(_)) => false,
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+            Err(TrySendError::Full(batch)) => Err(batch),
         }
     }
 
     /// Counts records that were given up.
     pub fn give_up(&self, records: u64) {
-        self.health.lost.fetch_add(records, Ordering::Relaxed);
+        self.health.give_up(records);
     }
 
     /// Takes the last batch, and waits for its turn.
-    pub fn take_last(&self, batch: Vec<Evidence>) {
+    pub fn take_last(&self, batch: Batch) {
         // Nobody writes any more: there is nothing to wait for.
         let _ = self.batches.send(batch);
     }
@@ -166,11 +178,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, batches: &Receiver<Vec<Evidence>>) {
+    fn run(mut self, batches: &Receiver<Batch>) {
         let mut waiting: Vec<Evidence> = Vec::new();
         let mut said = false;
         while let Ok(batch) = batches.recv() {
-            waiting.extend(batch);
+            waiting.extend(batch.into_values());
             match self.store.add(&waiting) {
                 Ok(()) => {
                     waiting.clear();
@@ -193,13 +205,12 @@ impl Writer {
     fn give_up_oldest(&self, waiting: &mut Vec<Evidence>) {
         let beyond = waiting.len().saturating_sub(MOST_WAITING);
         waiting.drain(..beyond);
-        self.health.lost.fetch_add(beyond as u64, Ordering::Relaxed);
+        self.health.give_up(beyond as u64);
     }
 
     /// Once an hour.
     fn prune(&mut self) {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let now = Hour::of(seconds);
+        let now = Hour::of(unix_seconds());
         if self.pruned == Some(now) {
             return;
         }

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use redb::{
@@ -12,6 +11,8 @@ use redb::{
     backends::InMemoryBackend,
 };
 use snug_sizing::evidence::{Evidence, Hour};
+
+use crate::clock::unix_seconds;
 
 /// Evidence of one hour by hour and subject. The hour comes first, so that what is written again and again while an hour lasts lies
 /// on few pages, and what is old is one range.
@@ -63,6 +64,12 @@ fn read<E: Into<redb::Error>>(error: E) -> HistoryError {
     HistoryError::Read(Box::new(error.into()))
 }
 
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE);
+    builder
+}
+
 /// The database.
 #[derive(Debug)]
 pub struct Store {
@@ -75,9 +82,7 @@ impl Store {
     /// # Errors
     /// When there is no memory.
     pub fn in_memory() -> Result<Self, HistoryError> {
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE);
-        let database = builder.create_with_backend(InMemoryBackend::new()).map_err(write)?;
+        let database = builder().create_with_backend(InMemoryBackend::new()).map_err(write)?;
         Self::new(database)
     }
 
@@ -93,8 +98,7 @@ impl Store {
         match Self::at(&path) {
             Ok(store) => Ok((store, None)),
             Err(error) if is_unusable(&error) => {
-                let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-                let aside = directory.join(format!("{FILE}.unusable-{seconds}"));
+                let aside = directory.join(format!("{FILE}.unusable-{}", unix_seconds()));
                 fs::rename(&path, &aside)
                     .map_err(|source| HistoryError::Aside { path: path.clone(), source })?;
                 Ok((Self::at(&path).map_err(open)?, Some(aside)))
@@ -104,10 +108,7 @@ impl Store {
     }
 
     fn at(path: &Path) -> Result<Self, redb::Error> {
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE);
-        let database = builder.create(path)?;
-        Self::new(database).map_err(|error| match error {
+        Self::new(builder().create(path)?).map_err(|error| match error {
             HistoryError::Write(error) | HistoryError::Read(error) => *error,
             other => redb::Error::Corrupted(other.to_string()),
         })
@@ -254,8 +255,8 @@ impl Hours {
         Ok(subjects)
     }
 
-    /// The evidence of a subject in these hours, oldest first, put together; with as many replicas as the last has. A record that cannot be understood is left out and counted in the
-    /// second value. `None` if nothing is left.
+    /// The evidence of a subject in these hours, oldest first, put together; with as many replicas as the last has. A record that
+    /// cannot be understood is left out and counted in the second value. `None` if nothing is left.
     ///
     /// # Errors
     /// When it cannot be read.

@@ -3,18 +3,15 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::unix_now;
+
 /// How often the sign of life is written.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
-
-/// Seconds since the Unix epoch.
-pub(super) fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
 
 /// CPU time in seconds and resident memory in bytes of this process.
 pub(super) fn own_cost() -> (f64, u64) {

@@ -1,6 +1,6 @@
 //! Evidence for sizing: what the containers of each workload used, gathered by the hour and handed to the history.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::btree_map::Entry, sync::Arc, time::Instant};
 
 use rustc_hash::FxHashMap;
 use snug_sizing::{
@@ -9,9 +9,10 @@ use snug_sizing::{
     workload::{Container, Kind, Resources, Role, Workload},
 };
 
-use super::{Sampler, agent::unix_now};
+use super::Sampler;
 use crate::{
-    history::Sink,
+    clock::unix_now,
+    history::{Batch, Sink},
     identity::{ContainerKind, Identity, Level},
     store::{Key, Store, WorkloadKey, published::HistoryRow},
     values::{Cpu, Measurement, Source, Throttling, Values},
@@ -59,8 +60,8 @@ struct Watched {
     /// The kernel's watermark when last seen, bytes.
     watermark: Option<u64>,
     throttling: Option<Throttling>,
-    /// Whether its start was counted.
-    start: Option<bool>,
+    /// Whether it appeared while the agent ran.
+    is_new: bool,
     limits: Resources,
     /// Nanoseconds of the minute that has begun, and CPU time used in them.
     minute_ns: u64,
@@ -82,7 +83,7 @@ pub(super) struct Gatherer {
     hour: Hour,
     handed_over: u64,
     /// Evidence that nobody has taken yet, by subject.
-    waiting: BTreeMap<(Hour, WorkloadKey), Evidence>,
+    waiting: Batch,
     sink: Sink,
 }
 
@@ -94,7 +95,7 @@ impl Gatherer {
             began_unix: now_unix,
             hour: hour(now_unix),
             handed_over: now_unix as u64,
-            waiting: BTreeMap::new(),
+            waiting: Batch::new(),
             sink,
         }
     }
@@ -167,7 +168,7 @@ impl Gatherer {
     /// All that was gathered, for good.
     pub(super) fn finish(&mut self, store: &Store, now_unix: f64) {
         self.collect(store, now_unix);
-        self.sink.take_last(std::mem::take(&mut self.waiting).into_values().collect());
+        self.sink.take_last(std::mem::take(&mut self.waiting));
     }
 
     fn observe_one(
@@ -183,12 +184,12 @@ impl Gatherer {
             return;
         }
         let (Some(values), Some(created_unix)) = (store.values(key), store.created(key)) else { return };
-        let (began_unix, ladder) =
-            (self.began_unix, (self.window_millis == CFS_PERIOD_MILLIS).then(Buckets::default));
+        let is_new = created_unix >= self.began_unix;
+        let is_period = self.window_millis == CFS_PERIOD_MILLIS;
         let watched = self
             .watched
             .entry(key)
-            .or_insert_with(|| Watched::new(identity.clone(), created_unix, began_unix, ladder));
+            .or_insert_with(|| Watched::new(identity.clone(), created_unix, is_new, is_period));
         if !Arc::ptr_eq(&watched.identity, identity) {
             watched.identity = identity.clone();
         }
@@ -224,38 +225,41 @@ impl Gatherer {
             return;
         }
         let room = self.waiting.len() < MOST_WAITING;
-        match self.waiting.get_mut(&(self.hour, key.clone())) {
+        match self.waiting.entry((self.hour, key)) {
             // Both are of the same container and windows.
-            Some(waiting) => drop(waiting.merge(&evidence)),
-            None if room => drop(self.waiting.insert((self.hour, key), evidence)),
-            None => self.sink.give_up(1),
+            Entry::Occupied(mut waiting) => drop(waiting.get_mut().merge(&evidence)),
+            Entry::Vacant(place) if room => drop(place.insert(evidence)),
+            Entry::Vacant(_) => self.sink.give_up(1),
         }
     }
 
     fn hand_over(&mut self) {
-        let batch: Vec<Evidence> = self.waiting.values().cloned().collect();
-        if batch.is_empty() || self.sink.take(batch) {
-            self.waiting.clear();
+        if self.waiting.is_empty() {
+            return;
+        }
+        if let Err(batch) = self.sink.take(std::mem::take(&mut self.waiting)) {
+            self.waiting = batch;
         }
     }
 }
 
 impl Watched {
-    fn new(identity: Arc<Identity>, created_unix: f64, began_unix: f64, ladder: Option<Buckets>) -> Self {
+    /// `is_period`: windows are as long as a CFS period.
+    fn new(identity: Arc<Identity>, created_unix: f64, is_new: bool, is_period: bool) -> Self {
         Self {
             identity,
             created_unix,
             cpu: None,
-            watermark: (created_unix >= began_unix).then_some(0),
+            watermark: is_new.then_some(0),
             throttling: None,
-            start: (created_unix >= began_unix).then_some(false),
+            is_new,
             limits: Resources::default(),
             minute_ns: 0,
             minute_used_ns: 0,
             observed_ns: 0,
             used_ns: 0,
-            record: HourRecord::default(),
-            ladder,
+            record: HourRecord { starts: is_new.into(), ..HourRecord::default() },
+            ladder: is_period.then(Buckets::default),
         }
     }
 
@@ -275,7 +279,7 @@ impl Watched {
             Some((usage_ns, at)) => {
                 (cpu.usage_ns.saturating_sub(usage_ns), now.saturating_duration_since(at).as_nanos() as f64)
             }
-            None if self.start.is_some() => (cpu.usage_ns, (now_unix - self.created_unix).max(0.0) * 1e9),
+            None if self.is_new => (cpu.usage_ns, (now_unix - self.created_unix).max(0.0) * 1e9),
             None => return,
         };
         if elapsed_ns <= 0.0 {
@@ -312,10 +316,6 @@ impl Watched {
     }
 
     fn observe(&mut self, values: &Values, now_unix: f64) {
-        if self.start == Some(false) {
-            self.record.starts += 1;
-            self.start = Some(true);
-        }
         if let Some(memory) = values.memory {
             self.limits.memory_limit = memory.limit_bytes;
         }

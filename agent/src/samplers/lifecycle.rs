@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use snug_ebpf::abi::snapshot::SnapshotRecord;
 
-use super::{Found, Sampler, agent::unix_now, hierarchy::Known, record_kind, snapshot};
+use super::{Found, Sampler, hierarchy::Known, record_kind, snapshot};
 use crate::{
+    clock::unix_now,
     kernel::{Event, What},
     values::{Measurement, Values},
 };

@@ -38,7 +38,7 @@ use rustix::{
 
 pub use self::{agent::HeartbeatError, start::StartError};
 use self::{
-    agent::{HEARTBEAT, Heartbeat, own_cost, unix_now},
+    agent::{HEARTBEAT, Heartbeat, own_cost},
     evidence::Gatherer,
     files::Files,
     hierarchy::{Followed, Known},
@@ -56,6 +56,7 @@ use crate::{
         mounts::Version,
         walk::{CgroupDir, MAX_DEPTH, walk},
     },
+    clock::unix_now,
     config::Config,
     identity::path,
     kernel::KernelHalf,

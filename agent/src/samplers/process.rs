@@ -6,8 +6,9 @@ use std::{collections::HashMap, path::Path, time::Instant};
 use procfs::process::Process;
 use snug_ebpf::abi::process::{InitTask, TICK_NS};
 
-use super::{Sampler, agent::unix_now, hierarchy::Known, lifecycle::unix_of};
+use super::{Sampler, hierarchy::Known, lifecycle::unix_of};
 use crate::{
+    clock::unix_now,
     kernel::{Event, InitProcess},
     store::{
         Key,

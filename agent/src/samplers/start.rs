@@ -13,7 +13,7 @@ use snug_ebpf::abi::offsets::Offsets;
 
 use super::{
     Due, Sampler,
-    agent::{Heartbeat, unix_now},
+    agent::Heartbeat,
     files::Files,
     hierarchy::Followed,
     host::Host,
@@ -28,6 +28,7 @@ use crate::{
         mounts::{Hierarchies, Hierarchy, MountsError, Version},
         reader::ReadError,
     },
+    clock::unix_now,
     config::{Config, SourceChoice},
     kernel::{KernelError, KernelHalf, KernelOptions},
     store::{

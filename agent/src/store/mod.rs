@@ -13,7 +13,7 @@ mod workloads;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use rustc_hash::FxHashMap;
@@ -25,6 +25,7 @@ use self::{
     workloads::{Contribution, Workloads},
 };
 use crate::{
+    clock::unix_now,
     identity::{Identity, Level, Names, PathIdentity},
     values::{Cpu, Values},
 };
@@ -480,11 +481,6 @@ impl Store {
             entry.identity = Arc::new(Identity { of_path, ..(*entry.identity).clone() });
         }
     }
-}
-
-/// Seconds since the Unix epoch.
-fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 fn bit(hierarchy: usize) -> Hierarchies {

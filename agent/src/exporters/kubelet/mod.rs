@@ -9,7 +9,7 @@ mod left_out;
 use std::{
     io::{self, Write},
     ops::Range,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     limits::{SeriesCounts, SeriesLimits},
 };
 use crate::{
+    clock::unix_seconds,
     identity::{Level, Runtime},
     store::published::{CgroupRow, Machine, Published},
 };
@@ -43,7 +44,7 @@ pub struct Scrape<'a> {
 impl<'a> Scrape<'a> {
     /// A scrape at this moment.
     pub fn now(published: &'a Published, limits: &'a SeriesLimits) -> Self {
-        let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now_unix = unix_seconds();
         Self { published, limits, now: Instant::now(), now_unix }
     }
 

@@ -14,7 +14,7 @@ const WINDOW: Duration = Duration::from_millis(100);
 struct Node {
     store: Store,
     gatherer: Gatherer,
-    taken: std::sync::mpsc::Receiver<Vec<Evidence>>,
+    taken: std::sync::mpsc::Receiver<Batch>,
     begun: Instant,
 }
 
@@ -70,7 +70,7 @@ impl Node {
 
     fn finish(mut self, seconds: f64) -> Vec<Evidence> {
         self.gatherer.finish(&self.store, START + seconds);
-        self.taken.try_iter().flatten().collect()
+        self.taken.try_iter().flat_map(Batch::into_values).collect()
     }
 }
 
@@ -193,7 +193,7 @@ fn what_has_no_name_yet_waits_and_a_sandbox_has_no_size() {
     let sandbox = Names { kind: Some(ContainerKind::Sandbox), ..Names::default() };
     node.store.name(never, Arc::new(sandbox), Level::Sandbox);
     node.second(62.0);
-    let taken = node.taken.try_recv().unwrap();
+    let taken: Vec<Evidence> = node.taken.try_recv().unwrap().into_values().collect();
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].hours.first_key_value().unwrap().1.cpu.count(), 1);
 }
@@ -243,7 +243,7 @@ fn nothing_is_lost_while_nobody_takes_it() {
         node.second(seconds);
     }
     // As many batches as the channel holds; the rest waits.
-    let before: Vec<Evidence> = node.taken.try_iter().flatten().collect();
+    let before: Vec<Evidence> = node.taken.try_iter().flat_map(Batch::into_values).collect();
     assert!(before.len() < 20, "{}", before.len());
     let after = node.finish(700.0);
     let count = |all: &[Evidence]| -> u64 {
