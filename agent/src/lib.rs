@@ -7,6 +7,7 @@ pub mod exporters;
 pub mod history;
 pub mod identity;
 pub mod kernel;
+pub mod kubernetes;
 pub mod samplers;
 pub mod store;
 pub mod supervisor;

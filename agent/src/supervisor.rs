@@ -12,13 +12,14 @@ use tokio::{
 use snug_sizing::evidence::HOUR;
 
 use crate::{
-    config::Config,
+    config::{Config, KubernetesChoice},
     exporters::{
         http::{self, ServeError, ServerLimits, ServerState},
         limits::SeriesLimits,
     },
     history::{History, HistoryError, Retention},
-    samplers::{Sampler, StartError},
+    kubernetes::{self, Watched},
+    samplers::{self, Sampler, StartError},
 };
 
 /// Why the agent ended, other than by a signal.
@@ -84,7 +85,13 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     let history = History::start(config.data_dir.clone(), retention)?;
     state.history = Some(history.store());
     let state = Arc::new(state);
-    let sampler = Sampler::start(config, published)?.gathering(history.sink());
+    let watch = watch_settings(&config);
+    let mut sampler = Sampler::start(config, published)?.gathering(history.sink());
+    if let Some(settings) = watch {
+        let watched = Arc::new(Watched::default());
+        sampler = sampler.watching(Arc::clone(&watched));
+        runtime.spawn(kubernetes::follow(settings, watched));
+    }
     let (stop, stopped) = UnixStream::pair().map_err(system("the stop signal"))?;
     let (ended, mut has_ended) = oneshot::channel();
     let sampling = thread::Builder::new()
@@ -115,6 +122,22 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     drop(history);
     served?;
     sampled.map_err(AgentError::Sampling)
+}
+
+/// Whether and how to watch this node's pods.
+fn watch_settings(config: &Config) -> Option<kubernetes::Settings> {
+    let wanted = match config.kubernetes {
+        KubernetesChoice::Off => false,
+        KubernetesChoice::On => true,
+        KubernetesChoice::Auto => {
+            config.kubeconfig.is_some() || (config.pods_file.is_none() && kubernetes::in_cluster())
+        }
+    };
+    wanted.then(|| kubernetes::Settings {
+        node: samplers::node_name(config),
+        kubeconfig: config.kubeconfig.clone(),
+        owner_lookup: config.owner_lookup,
+    })
 }
 
 async fn received(signal: &mut Signal) {

@@ -22,6 +22,17 @@ pub enum SourceChoice {
     Files,
 }
 
+/// Whether to ask the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KubernetesChoice {
+    /// In a pod, unless there is a pods file; or with a kubeconfig.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
 /// The least severe message of the kernel programs that is passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EbpfLog {
@@ -50,6 +61,8 @@ pub enum LogFormat {
 
 const SOURCES: &[(&str, SourceChoice)] =
     &[("auto", SourceChoice::Auto), ("kernel", SourceChoice::Kernel), ("files", SourceChoice::Files)];
+const KUBERNETES: &[(&str, KubernetesChoice)] =
+    &[("auto", KubernetesChoice::Auto), ("on", KubernetesChoice::On), ("off", KubernetesChoice::Off)];
 const EBPF_LOGS: &[(&str, EbpfLog)] = &[
     ("off", EbpfLog::Off),
     ("error", EbpfLog::Error),
@@ -147,6 +160,13 @@ options! {
         "listen" listen: SocketAddr = "127.0.0.1:9750", "ADDRESS", Address;
         /// Name of this node in the metrics. None: the host's name.
         "node-name" node_name: Option<String> = "", "NAME", Optional(NodeName);
+        /// Whether to watch this node's pods at the API server. auto: in a pod, and without pods-file.
+        "kubernetes" kubernetes: KubernetesChoice = "auto", "CHOICE", Choice(KUBERNETES);
+        /// Kubeconfig for reaching the API server from outside a pod, its current context. None: the pod's service account.
+        "kubeconfig" kubeconfig: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Ask the API server for owners that pods do not tell: the CronJob of a Job, the owner of a ReplicaSet whose name
+        /// does not tell. Takes the right to get jobs and replicasets; one read for each.
+        "owner-lookup" owner_lookup: bool = "off", "SWITCH", Switch;
         /// File with the names of pods and containers, for hosts without a cluster. None: containers go by their id.
         "pods-file" pods_file: Option<PathBuf> = "", "FILE", Optional(FilePath);
         /// Directory for the history and for a sign of life, by which the next agent knows how long it was away. None:
@@ -160,6 +180,8 @@ options! {
         "cgroup-root" cgroup_root: Option<PathBuf> = "", "DIR", Optional(FilePath);
         /// The host's proc file system.
         "proc-root" proc_root: PathBuf = "/proc", "DIR", FilePath;
+        /// The host's /run, where container runtimes keep their bundles: these name containers before the API server does.
+        "run-root" run_root: PathBuf = "/run", "DIR", FilePath;
     }
     "Measuring" {
         /// Time between snapshots of CPU time. 100ms is the kernel's default CFS period.

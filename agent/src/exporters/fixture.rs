@@ -11,8 +11,8 @@ use crate::{
     identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime},
     store::ends::Reason,
     store::published::{
-        AgentRow, CgroupRow, HistoryRow, HostRow, Machine, MapRow, ProgramRow, Published, SourceRow, Verdict,
-        WorkloadRow,
+        AgentRow, CgroupRow, HistoryRow, HostRow, KubernetesRow, Machine, MapRow, ProgramRow, Published,
+        SourceRow, Verdict, WorkloadRow,
     },
     values::{
         Cpu, CpuSplit, Descriptors, Interface, IoDevice, IpTraffic, Measurement, Memory, MemoryEvents,
@@ -175,6 +175,7 @@ pub(super) fn published() -> Published {
         cgroups,
         workloads: Arc::from([workload]),
         ends: Arc::new([]),
+        pods: Arc::default(),
         agent: agent(),
         host: Arc::new(host()),
     }
@@ -229,6 +230,15 @@ fn agent() -> AgentRow {
         map_bytes: 168,
         started_unix: 1_795_340_001.5,
         workloads_folded: 169,
+        kubernetes: Some(KubernetesRow {
+            synced: true,
+            connected: true,
+            pods: 181,
+            events: 182,
+            relists: 183,
+            errors: 184,
+            owner_reads: 185,
+        }),
         history: Some(HistoryRow { bytes: 171, failed_writes: 172, lost: 173 }),
         ..AgentRow::default()
     }

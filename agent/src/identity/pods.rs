@@ -1,42 +1,22 @@
 //! Pods as the API server or a kubelet lists them, arranged so that a cgroup finds its names at once.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use k8s_openapi::{
-    api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus, ResourceRequirements},
-    apimachinery::pkg::api::resource as k8s,
-};
+use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use snug_sizing::{quantity::Quantity, workload::Resources};
 use thiserror::Error;
 
-use crate::identity::{ContainerKind, Level, Names, PathIdentity, workload};
+use crate::identity::{Level, Names, PathIdentity, pod::KnownPod};
 
 /// The pods that are known, by uid and by container id.
 #[derive(Clone, Debug, Default)]
 pub struct Pods {
-    pods: Vec<KnownPod>,
+    pods: Vec<Arc<KnownPod>>,
     /// By `metadata.uid` and, for a static pod, by the hash of its manifest, which its cgroups carry instead.
-    by_uid: HashMap<String, usize>,
-    by_container: HashMap<String, KnownContainer>,
-}
-
-#[derive(Clone, Debug)]
-struct KnownPod {
-    pod: Arc<Names>,
-    sandbox: Arc<Names>,
-    all_started: bool,
-}
-
-#[derive(Clone, Debug)]
-struct KnownContainer {
-    names: Arc<Names>,
-    pod: usize,
+    by_uid: HashMap<Box<str>, usize>,
+    /// Places of the pod and of the container in it.
+    by_container: HashMap<Box<str>, (usize, usize)>,
 }
 
 /// A list that could be read, and what in it could not.
@@ -140,18 +120,21 @@ impl Pods {
         if !is_list(&list.kind) {
             return Err(PodsError::Kind { found: list.kind });
         }
-        let mut loaded = Loaded::default();
-        let mut hashes = Vec::new();
+        let mut pods = Vec::new();
+        let mut skipped = Vec::new();
         for (index, item) in list.items.unwrap_or_default().into_iter().enumerate() {
-            if let Err(reason) = loaded.pods.add(item, &mut hashes) {
-                loaded.skipped.push(SkippedPod { index, name: name_of(item), reason });
+            let pod = serde_json::from_str::<Pod>(item.get()).map_err(|error| error.to_string());
+            match pod.and_then(|pod| KnownPod::of(&pod).map_err(str::to_owned)) {
+                Ok(pod) => pods.push(Arc::new(pod)),
+                Err(reason) => skipped.push(SkippedPod { index, name: name_of(item), reason }),
             }
         }
-        // Anybody may annotate a pod: a hash never takes the place of a real uid.
-        for (hash, pod) in hashes {
-            loaded.pods.by_uid.entry(hash).or_insert(pod);
-        }
-        Ok(loaded)
+        Ok(Loaded { pods: pods.into_iter().collect(), skipped })
+    }
+
+    /// The pods.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<KnownPod>> {
+        self.pods.iter()
     }
 
     /// How many pods are known.
@@ -170,12 +153,13 @@ impl Pods {
     /// The container's id decides; a path that puts it into another known pod is not believed.
     pub fn names(&self, of_path: &PathIdentity) -> Option<Arc<Names>> {
         match of_path.level {
-            Level::Pod => Some(Arc::clone(&self.pod(of_path)?.pod)),
+            Level::Pod => Some(Arc::clone(&self.pod(of_path)?.names)),
             Level::Sandbox => self.sandbox_names(of_path),
             Level::Container => {
-                let container = self.by_container.get(&of_path.id)?;
-                let of_uid = of_path.pod_uid.as_ref().and_then(|uid| self.by_uid.get(uid));
-                of_uid.is_none_or(|pod| *pod == container.pod).then(|| Arc::clone(&container.names))
+                let (pod, place) = *self.by_container.get(of_path.id.as_str())?;
+                let of_uid = of_path.pod_uid.as_deref().and_then(|uid| self.by_uid.get(uid));
+                let container = self.pods.get(pod)?.containers.get(place)?;
+                of_uid.is_none_or(|of_uid| *of_uid == pod).then(|| Arc::clone(&container.names))
             }
             Level::Root | Level::Slice | Level::Unit | Level::Cgroup => None,
         }
@@ -190,7 +174,7 @@ impl Pods {
     /// [`Pods::started_all`] rules out a container that had no id yet. `None` if the id is a container's.
     pub fn sandbox_names(&self, of_path: &PathIdentity) -> Option<Arc<Names>> {
         if !matches!(of_path.level, Level::Sandbox | Level::Container)
-            || self.by_container.contains_key(&of_path.id)
+            || self.by_container.contains_key(of_path.id.as_str())
         {
             return None;
         }
@@ -203,136 +187,35 @@ impl Pods {
         self.pod(of_path).is_some_and(|pod| pod.all_started)
     }
 
-    fn pod(&self, of_path: &PathIdentity) -> Option<&KnownPod> {
-        self.pods.get(*self.by_uid.get(of_path.pod_uid.as_ref()?)?)
+    /// The pod that a cgroup belongs to, by its path.
+    pub fn pod(&self, of_path: &PathIdentity) -> Option<&Arc<KnownPod>> {
+        self.pods.get(*self.by_uid.get(of_path.pod_uid.as_deref()?)?)
     }
+}
 
-    fn add(&mut self, item: &RawValue, hashes: &mut Vec<(String, usize)>) -> Result<(), String> {
-        let pod: Pod = serde_json::from_str(item.get()).map_err(|error| error.to_string())?;
-        let workload = workload::of_pod(&pod);
-        let Pod { metadata, spec, status } = pod;
-        let name = metadata.name.filter(|name| !name.is_empty()).ok_or("it has no metadata.name")?;
-        let uid = metadata.uid.filter(|uid| !uid.is_empty()).ok_or("it has no metadata.uid")?;
-        let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
-        let pod_names = Names {
-            namespace: metadata.namespace.unwrap_or_else(|| "default".to_owned()),
-            pod: name,
-            workload_kind: workload.kind,
-            workload: workload.name,
-            ..Names::default()
-        };
-        let pod = self.pods.len();
-        let mut started = 0;
-        for (container, kind, in_spec) in containers(&spec, &status) {
-            let image = if container.image.is_empty() { in_spec.image } else { container.image.as_str() };
-            let names = Arc::new(Names {
-                container: container.name.clone(),
-                image: image.to_owned(),
-                kind: Some(kind),
-                resources: in_force(container.resources.as_ref().or(in_spec.resources)),
-                ..pod_names.clone()
-            });
-            started += usize::from(bare_id(container.container_id.as_deref()).is_some());
-            for id in container_ids(container) {
-                self.by_container.insert(id.to_owned(), KnownContainer { names: Arc::clone(&names), pod });
+impl FromIterator<Arc<KnownPod>> for Pods {
+    fn from_iter<I: IntoIterator<Item = Arc<KnownPod>>>(pods: I) -> Self {
+        let pods: Vec<Arc<KnownPod>> = pods.into_iter().collect();
+        let mut by_uid = HashMap::with_capacity(pods.len());
+        let mut by_container = HashMap::new();
+        for (place, pod) in pods.iter().enumerate() {
+            by_uid.insert(pod.uid.clone(), place);
+            for (container, known) in pod.containers.iter().enumerate() {
+                by_container.extend(known.ids.iter().map(|id| (id.clone(), (place, container))));
             }
         }
-        let sandbox = Arc::new(Names { kind: Some(ContainerKind::Sandbox), ..pod_names.clone() });
-        let all_started = started > 0 && started >= container_count(&spec);
-        self.pods.push(KnownPod { pod: Arc::new(pod_names), sandbox, all_started });
-        for annotation in ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"] {
-            if let Some(hash) = metadata.annotations.as_ref().and_then(|all| all.get(annotation)) {
-                hashes.push((hash.clone(), pod));
+        // Anybody may annotate a pod: a hash never takes the place of a real uid.
+        for (place, pod) in pods.iter().enumerate() {
+            for hash in &pod.hashes {
+                by_uid.entry(hash.clone()).or_insert(place);
             }
         }
-        self.by_uid.insert(uid, pod);
-        Ok(())
+        Self { pods, by_uid, by_container }
     }
 }
 
 fn is_list(kind: &str) -> bool {
     matches!(kind, "List" | "PodList")
-}
-
-/// What the spec of a container says; empty for one that it does not have.
-#[derive(Clone, Copy, Default)]
-struct InSpec<'a> {
-    image: &'a str,
-    resources: Option<&'a ResourceRequirements>,
-}
-
-impl<'a> From<&'a Container> for InSpec<'a> {
-    fn from(container: &'a Container) -> Self {
-        Self {
-            image: container.image.as_deref().unwrap_or_default(),
-            resources: container.resources.as_ref(),
-        }
-    }
-}
-
-/// Each container status with the container's kind and what its spec says.
-fn containers<'a>(
-    spec: &'a PodSpec,
-    status: &'a PodStatus,
-) -> impl Iterator<Item = (&'a ContainerStatus, ContainerKind, InSpec<'a>)> {
-    let app = status.container_statuses.iter().flatten().map(|container| {
-        let in_spec = spec.containers.iter().find(|other| other.name == container.name);
-        (container, ContainerKind::App, in_spec.map(InSpec::from))
-    });
-    let init = status.init_container_statuses.iter().flatten().map(|container| {
-        let in_spec = spec.init_containers.iter().flatten().find(|other| other.name == container.name);
-        let stays = in_spec.is_some_and(|other| other.restart_policy.as_deref() == Some("Always"));
-        let kind = if stays { ContainerKind::Sidecar } else { ContainerKind::Init };
-        (container, kind, in_spec.map(InSpec::from))
-    });
-    let ephemeral = status.ephemeral_container_statuses.iter().flatten().map(|container| {
-        let in_spec = spec.ephemeral_containers.iter().flatten().find(|other| other.name == container.name);
-        let image = in_spec.and_then(|other| other.image.as_deref()).unwrap_or_default();
-        (container, ContainerKind::Ephemeral, Some(InSpec { image, resources: None }))
-    });
-    app.chain(init)
-        .chain(ephemeral)
-        .map(|(container, kind, in_spec)| (container, kind, in_spec.unwrap_or_default()))
-}
-
-/// Requests and limits; a request that is missing is its limit, as the API server has it. What is no quantity is not set.
-fn in_force(requirements: Option<&ResourceRequirements>) -> Resources {
-    let Some(requirements) = requirements else { return Resources::default() };
-    let quantity = |list: &Option<BTreeMap<String, k8s::Quantity>>, name: &str| -> Option<Quantity> {
-        list.as_ref()?.get(name)?.0.parse().ok()
-    };
-    let millicores = |quantity: Quantity| u64::try_from(quantity.millis()).ok();
-    let bytes = |quantity: Quantity| u64::try_from(quantity.value()).ok();
-    let ResourceRequirements { limits, requests, .. } = requirements;
-    let cpu_limit = quantity(limits, "cpu").and_then(millicores);
-    let memory_limit = quantity(limits, "memory").and_then(bytes);
-    Resources {
-        cpu_request: quantity(requests, "cpu").and_then(millicores).or(cpu_limit),
-        cpu_limit,
-        memory_request: quantity(requests, "memory").and_then(bytes).or(memory_limit),
-        memory_limit,
-    }
-}
-
-fn container_count(spec: &PodSpec) -> usize {
-    spec.containers.len()
-        + spec.init_containers.as_ref().map_or(0, Vec::len)
-        + spec.ephemeral_containers.as_ref().map_or(0, Vec::len)
-}
-
-/// The ids of a container's present and last incarnation.
-fn container_ids(container: &ContainerStatus) -> impl Iterator<Item = &str> {
-    let ended = [&container.state, &container.last_state]
-        .into_iter()
-        .filter_map(|state| state.as_ref()?.terminated.as_ref()?.container_id.as_deref());
-    container.container_id.as_deref().into_iter().chain(ended).filter_map(|id| bare_id(Some(id)))
-}
-
-/// `containerd://<id>` without the runtime's name.
-fn bare_id(id: Option<&str>) -> Option<&str> {
-    let id = id?;
-    let bare = id.split_once("://").map_or(id, |(_, bare)| bare);
-    (!bare.is_empty()).then_some(bare)
 }
 
 /// The name of an item that is no usable pod, as far as it has one.

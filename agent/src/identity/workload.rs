@@ -48,7 +48,8 @@ pub fn unit_workload(unit: &str) -> Workload {
     Workload::new("Unit", &bounded_unit_name(unit))
 }
 
-fn controller(pod: &Pod) -> Option<&OwnerReference> {
+/// The owner that counts.
+pub(super) fn controller(pod: &Pod) -> Option<&OwnerReference> {
     let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
     owners.iter().find(|owner| owner.controller == Some(true)).or(match owners {
         [only] => Some(only),

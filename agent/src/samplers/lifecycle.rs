@@ -23,6 +23,8 @@ impl Sampler {
         for event in events {
             self.take_event(&event, now);
         }
+        // At once: the bundle of a container that ends within a round is gone when the round comes.
+        self.name_living(false);
     }
 
     fn take_event(&mut self, event: &Event, now: Instant) {

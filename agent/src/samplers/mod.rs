@@ -17,6 +17,7 @@ mod oom;
 mod process;
 mod processes;
 mod proving;
+mod publish;
 mod snapshot;
 mod sources;
 mod start;
@@ -36,9 +37,8 @@ use rustix::{
     io::Errno,
 };
 
-pub use self::{agent::HeartbeatError, start::StartError};
 use self::{
-    agent::{HEARTBEAT, Heartbeat, own_cost},
+    agent::Heartbeat,
     evidence::Gatherer,
     files::Files,
     hierarchy::{Followed, Known},
@@ -50,6 +50,10 @@ use self::{
     snapshot::RecordKind,
     sources::Origins,
 };
+pub use self::{
+    agent::HeartbeatError,
+    start::{StartError, node_name},
+};
 use crate::{
     cgroupfs::{
         Measurements,
@@ -60,9 +64,10 @@ use crate::{
     config::Config,
     identity::path,
     kernel::KernelHalf,
+    kubernetes::Watched,
     store::{
         Appearance, Key, Store,
-        published::{AgentRow, ProgramRow, Published, Verdict},
+        published::{AgentRow, Published, Verdict},
     },
     values::{Measurement, Source, Values},
 };
@@ -84,6 +89,8 @@ pub struct Sampler {
     origins: Origins,
     files: Files,
     naming: Naming,
+    /// Where pods are watched.
+    watched: Option<Arc<Watched>>,
     network: NetworkSampler,
     interfaces: Interfaces,
     /// Where they are asked for.
@@ -125,6 +132,14 @@ struct Due {
 }
 
 impl Sampler {
+    /// Names containers as a watch tells.
+    #[must_use]
+    pub fn watching(mut self, watched: Arc<Watched>) -> Self {
+        self.naming.watch(Arc::clone(&watched));
+        self.watched = Some(watched);
+        self
+    }
+
     /// Samples until the other end of `stop` is written to or closed.
     ///
     /// # Errors
@@ -187,10 +202,8 @@ impl Sampler {
         if second {
             self.sample_files(now);
             self.compare(now);
-            if let Some(primary) = self.followed.first() {
-                self.naming.refresh(&mut self.store, &primary.hierarchy.mount);
-            }
         }
+        self.name_living(second);
         self.sample_slowly(now);
         if second {
             self.host.refresh(&self.store, now);
@@ -215,6 +228,12 @@ impl Sampler {
         }
         self.first_round = false;
         self.publish(now);
+    }
+
+    fn name_living(&mut self, second: bool) {
+        if let Some(primary) = self.followed.first() {
+            self.naming.refresh(&mut self.store, &primary.hierarchy.mount, second);
+        }
     }
 
     /// Passes of the kernel half over the hierarchies that are due.
@@ -381,6 +400,7 @@ impl Sampler {
             one.learn(id, Known::Inner(self.store.around(path)));
             return None;
         };
+        self.naming.appeared(&of_path);
         let appearance = Appearance { path: path.into(), of_path, created_unix, present_at_start };
         let key = self.store.appear(appearance, index, now);
         one.learn(id, Known::Cgroup(key));
@@ -424,67 +444,8 @@ impl Sampler {
             }
         }
     }
-
-    fn refresh_agent(&mut self, now: Instant) {
-        let (cpu_seconds, resident_bytes) = own_cost();
-        let kernel = self.kernel.as_ref();
-        self.agent = AgentRow {
-            programs: match (kernel, &self.kernel_absent) {
-                (Some(kernel), _) => kernel.programs(),
-                (None, Some(verdict)) => absent_programs(verdict),
-                (None, None) => Vec::new(),
-            },
-            maps: kernel.map(|kernel| kernel.maps(self.agent.pass_cgroups)).unwrap_or_default(),
-            sources: self.origins.rows(),
-            lost_events: kernel.map(KernelHalf::lost).unwrap_or_default(),
-            skipped: self.skipped_rows(),
-            unresolved_cgroups: self.followed.iter().map(|one| one.unresolved).sum(),
-            cpu_seconds,
-            resident_bytes,
-            history: self.evidence.as_ref().map(Gatherer::history),
-            ..std::mem::take(&mut self.agent)
-        };
-        if now >= self.due.heartbeat {
-            self.due.heartbeat = now + HEARTBEAT;
-            self.leave_sign_of_life();
-        }
-    }
-
-    fn leave_sign_of_life(&mut self) {
-        let failed = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.beat().err());
-        if let Some(error) = failed {
-            tracing::warn!(%error, "no further signs of life will be written");
-            self.heartbeat = None;
-        }
-    }
-
-    fn skipped_rows(&self) -> Vec<(&'static str, u64)> {
-        let mut rows: Vec<_> = self.skipped.iter().map(|(what, count)| (*what, *count)).collect();
-        rows.push(("pods", self.naming.skipped_pods));
-        rows.push(("pods_file_reloads", self.naming.failed_reloads));
-        rows.sort_unstable();
-        rows
-    }
-
-    fn publish(&mut self, now: Instant) {
-        let mut agent = self.agent.clone();
-        agent.sources = self.origins.rows();
-        let mut view = self.store.publish(agent, now);
-        view.host = self.host.row();
-        let before = self.published.swap(Some(Arc::new(view)));
-        // While a scrape still reads it, it is the scrape's to drop.
-        if let Some(before) = before.and_then(Arc::into_inner) {
-            self.store.recycle(before);
-        }
-    }
 }
 
 fn record_kind(one: &Followed) -> RecordKind {
     RecordKind { unified: one.hierarchy.version == Version::V2, page_size: procfs::page_size() }
-}
-
-fn absent_programs(verdict: &Verdict) -> Vec<ProgramRow> {
-    KernelHalf::programs_of_object()
-        .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
-        .collect()
 }

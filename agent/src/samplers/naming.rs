@@ -8,44 +8,100 @@ use std::{
 };
 
 use crate::{
-    identity::{Identity, Level, Names, pods::Pods, pods_file::PodsFile},
+    identity::{
+        ContainerKind, Identity, Level, Names, PathIdentity,
+        bundle::{self, Bundle},
+        pods::Pods,
+        pods_file::PodsFile,
+    },
+    kubernetes::Watched,
     store::{Key, Store},
 };
 
-/// How often a container without a name is looked at for being a sandbox.
+/// How often a container without a name is looked at: for its bundle, and for being a sandbox.
 const LOOKS: u8 = 5;
+
+/// Where pods are known from.
+#[derive(Debug)]
+enum Source {
+    None,
+    File(PodsFile),
+    Watch(Arc<Watched>),
+}
 
 /// Names for the store.
 #[derive(Debug)]
 pub(super) struct Naming {
-    file: Option<PodsFile>,
+    source: Source,
     pods: Arc<Pods>,
     proc_root: PathBuf,
+    run_root: PathBuf,
     /// Whether `pods` has changed since the living were named.
     fresh: bool,
+    /// Whether a pod's cgroup has appeared since then.
+    appeared: bool,
     /// Looks that were taken at containers which the pods do not name.
     looks: HashMap<Key, u8>,
+    said_bundle: bool,
     /// Pods in the file that could not be used.
-    pub(super) skipped_pods: u64,
+    skipped_pods: u64,
     /// Times that the file could not be used.
-    pub(super) failed_reloads: u64,
+    failed_reloads: u64,
+    /// Bundles that could not be used.
+    failed_bundles: u64,
 }
 
 impl Naming {
-    pub(super) fn new(file: Option<PathBuf>, proc_root: PathBuf) -> Self {
+    pub(super) fn new(file: Option<PathBuf>, proc_root: PathBuf, run_root: PathBuf) -> Self {
         Self {
-            file: file.map(PodsFile::new),
+            source: file.map_or(Source::None, |file| Source::File(PodsFile::new(file))),
             pods: Arc::default(),
             fresh: false,
+            appeared: false,
             proc_root,
+            run_root,
             looks: HashMap::new(),
+            said_bundle: false,
             skipped_pods: 0,
             failed_reloads: 0,
+            failed_bundles: 0,
         }
     }
 
-    /// Takes up what has changed in the pods file, and names what can be named.
-    pub(super) fn refresh(&mut self, store: &mut Store, cgroup_mount: &Path) {
+    /// Takes names from a watch instead of a file.
+    pub(super) fn watch(&mut self, watched: Arc<Watched>) {
+        self.source = Source::Watch(watched);
+    }
+
+    /// The pods that are known.
+    pub(super) fn pods(&self) -> &Arc<Pods> {
+        &self.pods
+    }
+
+    /// What was skipped, by kind.
+    pub(super) fn skipped(&self) -> [(&'static str, u64); 3] {
+        let watched = match &self.source {
+            Source::Watch(watched) => watched.skipped_pods(),
+            Source::None | Source::File(_) => 0,
+        };
+        [
+            ("pods", self.skipped_pods + watched),
+            ("pods_file_reloads", self.failed_reloads),
+            ("bundles", self.failed_bundles),
+        ]
+    }
+
+    /// A cgroup has appeared: one of a pod is named in this round, not in the next second.
+    pub(super) fn appeared(&mut self, of_path: &PathIdentity) {
+        self.appeared |= of_path.pod_uid.is_some();
+    }
+
+    /// Takes up what has changed of the pods and names what can be named; between the seconds only if something
+    /// appeared.
+    pub(super) fn refresh(&mut self, store: &mut Store, cgroup_mount: &Path, second: bool) {
+        if !std::mem::take(&mut self.appeared) && !second {
+            return;
+        }
         self.reload();
         let changed = std::mem::take(&mut self.fresh);
         let to_name: Vec<(Key, Arc<Identity>)> = store
@@ -66,7 +122,10 @@ impl Naming {
     pub(super) fn name_leaving(&mut self, store: &mut Store) {
         let unnamed: Vec<(Key, Arc<Identity>)> = store
             .leaving()
-            .filter(|(_, identity)| identity.of_path.pod_uid.is_some() && identity.names.is_none())
+            .filter(|(_, identity)| {
+                let known = identity.names.as_deref().is_some_and(|names| !names.workload.is_empty());
+                identity.of_path.pod_uid.is_some() && !known
+            })
             .map(|(key, identity)| (key, identity.clone()))
             .collect();
         if unnamed.is_empty() {
@@ -74,8 +133,11 @@ impl Naming {
         }
         self.reload();
         for (key, identity) in unnamed {
-            if let Some(names) = self.pods.names(&identity.of_path) {
-                store.name(key, names, identity.of_path.level);
+            let of_path = &identity.of_path;
+            let told =
+                self.pods.names(of_path).or_else(|| self.in_known_pod(identity.names.as_deref()?, of_path));
+            if let Some(names) = told {
+                store.name(key, names, of_path.level);
             }
         }
     }
@@ -88,30 +150,39 @@ impl Naming {
     }
 
     fn reload(&mut self) {
-        let Some(file) = &mut self.file else { return };
-        match file.reload_if_changed() {
-            Ok(None) => {}
-            Ok(Some(reloaded)) => {
-                self.skipped_pods += reloaded.skipped.len() as u64;
-                for pod in &reloaded.skipped {
+        let pods = match &mut self.source {
+            Source::None => return,
+            Source::Watch(watched) => {
+                let pods = watched.pods();
+                (!Arc::ptr_eq(&pods, &self.pods)).then_some(pods)
+            }
+            Source::File(file) => match file.reload_if_changed() {
+                Ok(reloaded) => reloaded.map(|reloaded| {
+                    self.skipped_pods += reloaded.skipped.len() as u64;
+                    for pod in &reloaded.skipped {
+                        tracing::warn!(
+                            file = %file.path().display(), index = pod.index, name = ?pod.name, reason = %pod.reason,
+                            "a pod of the pods file cannot be used and is skipped"
+                        );
+                    }
+                    tracing::info!(file = %file.path().display(), pods = reloaded.pods.len(), "pods file read");
+                    self.looks.clear();
+                    reloaded.pods
+                }),
+                Err(error) => {
+                    self.failed_reloads += 1;
+                    let error = anyhow::Error::from(error);
                     tracing::warn!(
-                        file = %file.path().display(), index = pod.index, name = ?pod.name, reason = %pod.reason,
-                        "a pod of the pods file cannot be used and is skipped"
+                        error = format!("{error:#}"),
+                        "the pods file cannot be used; pods keep the names they have"
                     );
+                    None
                 }
-                tracing::info!(file = %file.path().display(), pods = reloaded.pods.len(), "pods file read");
-                self.pods = reloaded.pods;
-                self.looks.clear();
-                self.fresh = true;
-            }
-            Err(error) => {
-                self.failed_reloads += 1;
-                let error = anyhow::Error::from(error);
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "the pods file cannot be used; pods keep the names they have"
-                );
-            }
+            },
+        };
+        if let Some(pods) = pods {
+            self.pods = pods;
+            self.fresh = true;
         }
     }
 
@@ -123,14 +194,55 @@ impl Naming {
         if of_path.level != Level::Container {
             return None;
         }
+        // Its runtime has named it, and its pod is known by now, or has changed.
+        if let Some(names) = &identity.names {
+            return self.in_known_pod(names, of_path).map(|names| (names, of_path.level));
+        }
         // The pods do not know it: it is new, or the pod's sandbox, which no pod status lists.
         let looks = self.looks.entry(key).or_default();
         if *looks >= LOOKS {
             return None;
         }
         *looks += 1;
+        if let Some(bundle) = self.bundle(&of_path.id) {
+            return Some(self.of_bundle(bundle, of_path));
+        }
         let sandbox = is_pause(mount, &identity.path, &self.proc_root);
         sandbox.then(|| self.pods.sandbox_names(of_path))?.map(|names| (names, Level::Sandbox))
+    }
+
+    /// The names that the pod has for a container that its runtime has named.
+    fn in_known_pod(&self, names: &Names, of_path: &PathIdentity) -> Option<Arc<Names>> {
+        let pod = self.pods.pod(of_path)?;
+        if names.kind == Some(ContainerKind::Sandbox) {
+            return Some(Arc::clone(&pod.sandbox));
+        }
+        pod.container(&names.container).map(|container| Arc::clone(&container.names))
+    }
+
+    fn of_bundle(&self, bundle: Bundle, of_path: &PathIdentity) -> (Arc<Names>, Level) {
+        let Bundle { namespace, pod, container, image } = bundle;
+        let (level, kind) = match container {
+            Some(_) => (Level::Container, None),
+            None => (Level::Sandbox, Some(ContainerKind::Sandbox)),
+        };
+        let container = container.unwrap_or_default();
+        let names = Names { namespace, pod, container, image, kind, ..Names::default() };
+        (self.in_known_pod(&names, of_path).unwrap_or_else(|| Arc::new(names)), level)
+    }
+
+    fn bundle(&mut self, id: &str) -> Option<Bundle> {
+        bundle::find(&self.run_root, id).unwrap_or_else(|error| {
+            self.failed_bundles += 1;
+            if !std::mem::replace(&mut self.said_bundle, true) {
+                let error = anyhow::Error::from(error);
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "containers go unnamed until the API server names them; said once"
+                );
+            }
+            None
+        })
     }
 }
 
@@ -164,7 +276,8 @@ mod tests {
             }] },
         });
         let list = serde_json::json!({ "kind": "PodList", "items": [pod] });
-        let mut naming = Naming::new(Some(pods_file.clone()), folder.path().to_owned());
+        let mut naming =
+            Naming::new(Some(pods_file.clone()), folder.path().to_owned(), folder.path().to_owned());
         let mut store = Store::new(16);
         let now = Instant::now();
 

@@ -133,7 +133,8 @@ impl Sampler {
                 heartbeat: now,
             },
             network: NetworkSampler::default(),
-            naming: Naming::new(config.pods_file.clone(), config.proc_root.clone()),
+            naming: Naming::new(config.pods_file.clone(), config.proc_root.clone(), config.run_root.clone()),
+            watched: None,
             interfaces: Interfaces::new(config.proc_root.clone()),
             processes: config.process_metrics.then(|| ProcessSampler::new(config.proc_root.clone())),
             host: Host::new(config.proc_root.clone(), "/sys".into(), now),
@@ -184,8 +185,8 @@ fn load(
     })
 }
 
-/// The configured name, else the host's.
-fn node_name(config: &Config) -> String {
+/// The configured name of the node, else the host's.
+pub fn node_name(config: &Config) -> String {
     config.node_name.clone().unwrap_or_else(|| {
         let name = fs::read_to_string(config.proc_root.join("sys/kernel/hostname")).unwrap_or_default();
         name.trim().to_owned()

@@ -379,10 +379,10 @@ impl Store {
                 let workload = match entry.workload {
                     Some(workload) => workload,
                     None => {
-                        let unnamed = self.workloads.admit(WorkloadKey::unnamed());
+                        let pod = self.workloads.admit(WorkloadKey::without_workload(&entry.identity));
                         let mut contribution = entry.contribution;
-                        self.workloads.count(&unnamed, &mut contribution, &entry.values);
-                        unnamed
+                        self.workloads.count(&pod, &mut contribution, &entry.values);
+                        pod
                     }
                 };
                 self.workloads.ended(&workload);

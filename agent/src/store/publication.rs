@@ -36,6 +36,7 @@ impl Store {
             cgroups,
             workloads: self.rows.clone(),
             ends: self.end_rows.clone(),
+            pods: Arc::default(),
             agent,
             host: Arc::default(),
         }

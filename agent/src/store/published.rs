@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use crate::{
-    identity::Identity,
+    identity::{Identity, pods::Pods},
     store::ends::{EndRow, OomScope, Terminations},
     values::{Measurement, MemoryEvents, Network, Source, Tcp, Values},
 };
@@ -171,8 +171,29 @@ pub struct AgentRow {
     pub started_unix: f64,
     /// Workloads folded into one because there were too many.
     pub workloads_folded: u64,
+    /// How the watch of pods fares; `None` where there is none.
+    pub kubernetes: Option<KubernetesRow>,
     /// How the history fares; `None` where there is none.
     pub history: Option<HistoryRow>,
+}
+
+/// How the watch of pods fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KubernetesRow {
+    /// Whether the pods were ever listed completely.
+    pub synced: bool,
+    /// Whether the API server answered when it was last asked.
+    pub connected: bool,
+    /// Pods that are known.
+    pub pods: u64,
+    /// Events of the watch, the pods of lists included.
+    pub events: u64,
+    /// Times that the pods were listed.
+    pub relists: u64,
+    /// Times that the API server could not be asked, or refused.
+    pub errors: u64,
+    /// Owners that were read.
+    pub owner_reads: u64,
 }
 
 /// How the history fares.
@@ -227,6 +248,8 @@ pub struct Published {
     pub workloads: Arc<[WorkloadRow]>,
     /// Containers that ended last, newest last.
     pub ends: Arc<[Arc<EndRow>]>,
+    /// Pods that are known: all of this node, or those of the pods file.
+    pub pods: Arc<Pods>,
     /// The agent itself.
     pub agent: AgentRow,
     /// The host.

@@ -21,9 +21,13 @@ pub struct WorkloadKey {
 }
 
 impl WorkloadKey {
-    /// Whose work a cgroup does; `None` while that is not known (a pod's container without names).
+    /// Whose work a cgroup does; `None` while that is not known: a pod's container without names, or with those that
+    /// its runtime gives, which does not know owners.
     pub fn of(identity: &Identity) -> Option<Self> {
         if let Some(names) = &identity.names {
+            if names.workload.is_empty() {
+                return None;
+            }
             return Some(Self {
                 namespace: names.namespace.as_str().into(),
                 kind: names.workload_kind.as_str().into(),
@@ -50,8 +54,17 @@ impl WorkloadKey {
         (&self.namespace, &self.kind, &self.name, &self.container)
     }
 
-    /// Where containers go that ended before their names arrived.
-    pub(super) fn unnamed() -> Self {
+    /// Where a container goes that ended before its workload was known: to its pod, if that was.
+    pub(super) fn without_workload(identity: &Identity) -> Self {
+        identity.names.as_deref().map_or_else(Self::unnamed, |names| Self {
+            namespace: names.namespace.as_str().into(),
+            kind: "Pod".into(),
+            name: names.pod.as_str().into(),
+            container: names.container.as_str().into(),
+        })
+    }
+
+    fn unnamed() -> Self {
         let empty: Arc<str> = "".into();
         Self { namespace: empty.clone(), kind: "Unknown".into(), name: empty.clone(), container: empty }
     }

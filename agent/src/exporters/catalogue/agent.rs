@@ -8,7 +8,10 @@ use super::{
     Unit::{Bytes, None, Seconds},
     Value, seconds,
 };
-use crate::{exporters::limits::SeriesCounts, store::published::AgentRow};
+use crate::{
+    exporters::limits::SeriesCounts,
+    store::published::{AgentRow, KubernetesRow},
+};
 
 /// What an endpoint's last scrape held.
 #[derive(Clone, Copy, Debug)]
@@ -231,6 +234,48 @@ pub(super) static FAMILIES: &[Family] = &[
         Agent(|view, emit| emit(&[], Value::Int(view.row.workloads_folded))),
     ),
     Family::gauge(
+        "snug_agent_kubernetes_connected",
+        "Whether the API server answered when it was last asked: 1 or 0; absent where pods are not watched",
+        None,
+        Agent(|view, emit| watch(view, emit, |watch| u64::from(watch.connected))),
+    ),
+    Family::gauge(
+        "snug_agent_kubernetes_synced",
+        "Whether this node's pods have ever been listed completely: 1 or 0",
+        None,
+        Agent(|view, emit| watch(view, emit, |watch| u64::from(watch.synced))),
+    ),
+    Family::gauge(
+        "snug_agent_kubernetes_pods",
+        "Pods of this node that are known",
+        None,
+        Agent(|view, emit| watch(view, emit, |watch| watch.pods)),
+    ),
+    Family::counter(
+        "snug_agent_kubernetes_events",
+        "Events of the watch, the pods of lists included",
+        None,
+        Agent(|view, emit| watch(view, emit, |watch| watch.events)),
+    ),
+    Family::counter(
+        "snug_agent_kubernetes_relists",
+        "Times that the pods were listed",
+        None,
+        Agent(|view, emit| watch(view, emit, |watch| watch.relists)),
+    ),
+    Family::counter(
+        "snug_agent_kubernetes_errors",
+        "Times that the API server could not be asked, or refused",
+        None,
+        Agent(|view, emit| watch(view, emit, |watch| watch.errors)),
+    ),
+    Family::counter(
+        "snug_agent_kubernetes_owner_reads",
+        "Owners that were read because pods did not tell their workload",
+        None,
+        Agent(|view, emit| watch(view, emit, |watch| watch.owner_reads)),
+    ),
+    Family::gauge(
         "snug_agent_history_bytes",
         "Size of the history's records when last looked at, once an hour",
         Bytes,
@@ -285,5 +330,11 @@ fn series_cut(view: &AgentView<'_>, emit: &mut Emit<'_>) {
         for (reason, count) in counts.cut() {
             emit(&[endpoint, reason], Value::Int(count));
         }
+    }
+}
+
+fn watch(view: &AgentView<'_>, emit: &mut Emit<'_>, value: impl Fn(&KubernetesRow) -> u64) {
+    if let Some(watch) = &view.row.kubernetes {
+        emit(&[], Value::Int(value(watch)));
     }
 }

@@ -1,0 +1,213 @@
+//! What a container runtime's bundle on disk says of a container: the annotations of its `config.json`.
+//!
+//! It is there before the container runs, while a pod's status tells the container's id a second or more later.
+//! Of the file only the annotations are kept; it also holds the container's environment.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// The largest `config.json` that is read, bytes.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// Where runtimes keep bundles below the host's `/run`: before and after the container's id.
+///
+/// containerd's shim v2 in CRI's namespace, the same of k3s and RKE2, and CRI-O's storage.
+const PLACES: [(&str, &str); 3] = [
+    ("containerd/io.containerd.runtime.v2.task/k8s.io", "config.json"),
+    ("k3s/containerd/io.containerd.runtime.v2.task/k8s.io", "config.json"),
+    ("containers/storage/overlay-containers", "userdata/config.json"),
+];
+
+/// A container or sandbox of a pod, as its runtime knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Name of the container in the pod; `None` for the sandbox.
+    pub container: Option<String>,
+    /// Image reference; empty where the runtime does not note it.
+    pub image: String,
+}
+
+/// Why a bundle cannot be used.
+#[derive(Debug, Error)]
+pub enum BundleError {
+    /// The file is there and cannot be read.
+    #[error("the bundle {} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is no runtime configuration.
+    #[error("the bundle {} is no runtime configuration", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser met.
+        source: serde_json::Error,
+    },
+}
+
+/// Looks for the bundle of a container below `run_root`, the host's `/run`. `None` if there is none, or none of a pod.
+///
+/// # Errors
+/// A file that is there and cannot be used.
+pub fn find(run_root: &Path, id: &str) -> Result<Option<Bundle>, BundleError> {
+    if !is_id(id) {
+        return Ok(None);
+    }
+    for (before, after) in PLACES {
+        let path = run_root.join(before).join(id).join(after);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                continue;
+            }
+            Err(source) => return Err(BundleError::Read { path, source }),
+        };
+        let mut json = Vec::new();
+        if let Err(source) = file.take(MAX_BYTES).read_to_end(&mut json) {
+            return Err(BundleError::Read { path, source });
+        }
+        return parse(&json).map_err(|source| BundleError::Json { path, source });
+    }
+    Ok(None)
+}
+
+/// Ids become parts of paths: nothing but what runtimes make up is one.
+fn is_id(id: &str) -> bool {
+    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    annotations: Annotations,
+}
+
+/// containerd's annotations and, as other names of the same, CRI-O's.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    #[serde(rename = "io.kubernetes.cri.container-type", alias = "io.kubernetes.cri-o.ContainerType")]
+    kind: Option<String>,
+    #[serde(rename = "io.kubernetes.cri.sandbox-namespace", alias = "io.kubernetes.pod.namespace")]
+    namespace: Option<String>,
+    #[serde(rename = "io.kubernetes.cri.sandbox-name", alias = "io.kubernetes.pod.name")]
+    pod: Option<String>,
+    #[serde(rename = "io.kubernetes.cri.container-name", alias = "io.kubernetes.container.name")]
+    container: Option<String>,
+    #[serde(rename = "io.kubernetes.cri.image-name", alias = "io.kubernetes.cri-o.ImageName")]
+    image: Option<String>,
+}
+
+fn parse(json: &[u8]) -> Result<Option<Bundle>, serde_json::Error> {
+    let Config { annotations } = serde_json::from_slice(json)?;
+    let Annotations { kind, namespace, pod, container, image } = annotations;
+    let container = match kind.as_deref() {
+        Some("sandbox") => None,
+        Some("container") => container.filter(|name| !name.is_empty()),
+        _ => return Ok(None),
+    };
+    let (Some(namespace), Some(pod)) = (namespace, pod) else { return Ok(None) };
+    // A container that is not named must not pass for the sandbox.
+    if container.is_none() && kind.as_deref() != Some("sandbox") {
+        return Ok(None);
+    }
+    Ok(Some(Bundle { namespace, pod, container, image: image.unwrap_or_default() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn write(run_root: &Path, place: usize, content: &str) {
+        let (before, after) = PLACES[place];
+        let path = run_root.join(before).join(ID).join(after);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    #[test]
+    fn containerd_and_cri_o_name_their_containers() {
+        let containerd = json!({ "ociVersion": "1.0.2", "process": { "env": ["TOKEN=secret"] }, "annotations": {
+            "io.kubernetes.cri.container-name": "main",
+            "io.kubernetes.cri.container-type": "container",
+            "io.kubernetes.cri.image-name": "registry.example/app:1",
+            "io.kubernetes.cri.sandbox-id": ID,
+            "io.kubernetes.cri.sandbox-name": "web-0",
+            "io.kubernetes.cri.sandbox-namespace": "shop",
+        } });
+        // CRI-O names the pause container of a sandbox "POD".
+        let cri_o = json!({ "annotations": {
+            "io.kubernetes.container.name": "POD",
+            "io.kubernetes.cri-o.ContainerType": "sandbox",
+            "io.kubernetes.pod.name": "web-0",
+            "io.kubernetes.pod.namespace": "shop",
+        } });
+        let main = Bundle {
+            namespace: "shop".into(),
+            pod: "web-0".into(),
+            container: Some("main".into()),
+            image: "registry.example/app:1".into(),
+        };
+        for place in [0, 1] {
+            let folder = tempfile::tempdir().unwrap();
+            write(folder.path(), place, &containerd.to_string());
+            assert_eq!(find(folder.path(), ID).unwrap(), Some(main.clone()));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), 2, &cri_o.to_string());
+        let sandbox = Bundle { container: None, image: String::new(), ..main };
+        assert_eq!(find(folder.path(), ID).unwrap(), Some(sandbox));
+    }
+
+    #[test]
+    fn what_is_no_pod_s_bundle_names_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(find(folder.path(), ID).unwrap(), None);
+        assert_eq!(find(folder.path(), "../../etc").unwrap(), None);
+        // Docker's shim keeps bundles without CRI's annotations.
+        write(folder.path(), 0, r#"{"ociVersion":"1.0.2"}"#);
+        assert_eq!(find(folder.path(), ID).unwrap(), None);
+        let unnamed = json!({ "annotations": {
+            "io.kubernetes.cri.container-type": "container",
+            "io.kubernetes.cri.sandbox-name": "web-0",
+            "io.kubernetes.cri.sandbox-namespace": "shop",
+        } });
+        write(folder.path(), 0, &unnamed.to_string());
+        assert_eq!(find(folder.path(), ID).unwrap(), None);
+    }
+
+    #[test]
+    fn a_broken_bundle_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), 0, r#"{"annotations": {"#);
+        let error = find(folder.path(), ID).unwrap_err().to_string();
+        assert!(error.contains(ID) && error.contains("no runtime configuration"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_content_panics(json in "\\{\"annotations\": ?\\{(\"io\\.kubernetes\\.[a-z.-]{0,20}\": ?\"?[a-z]{0,5}\"?,?){0,3}\\}\\}") {
+            let _ = parse(json.as_bytes());
+        }
+    }
+}

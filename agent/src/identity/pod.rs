@@ -1,0 +1,400 @@
+//! One pod, pruned to what Snug uses of it: names, requests and limits, and what its status says of its containers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    api::core::v1::{
+        Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodSpec,
+        ResourceRequirements,
+    },
+    apimachinery::pkg::{
+        api::resource as k8s,
+        apis::meta::v1::{OwnerReference, Time},
+    },
+};
+use snug_sizing::{quantity::Quantity, workload::Resources};
+
+use crate::identity::{
+    ContainerKind, Names,
+    workload::{self, Workload},
+};
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownPod {
+    /// `metadata.uid`.
+    pub uid: Box<str>,
+    /// Hashes of a static pod's manifest, which its cgroups carry instead of the uid.
+    pub(super) hashes: Vec<Box<str>>,
+    /// Names of the pod itself: without a container.
+    pub names: Arc<Names>,
+    /// Names of its sandbox.
+    pub sandbox: Arc<Names>,
+    /// Its containers, of all kinds.
+    pub containers: Vec<KnownContainer>,
+    /// Whether every container of the spec had an id.
+    pub(super) all_started: bool,
+    /// The node it is bound to; empty while it is bound to none.
+    pub node: Box<str>,
+    /// Pending, Running, Succeeded, Failed or Unknown; empty without a status.
+    pub phase: Box<str>,
+    /// Why it is in that phase: Evicted and the like; empty if there is nothing to say.
+    pub reason: Box<str>,
+    /// Its own address, and its node's; empty while it has none.
+    pub ip: Box<str>,
+    /// The node's address.
+    pub host_ip: Box<str>,
+    /// Whether it lives in the node's network namespace.
+    pub host_network: bool,
+    /// Name of its priority class.
+    pub priority_class: Box<str>,
+    /// Its owner: the controller if it has one.
+    pub owner: Option<Owner>,
+}
+
+/// What owns a pod, as the pod itself says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Group and version of its kind.
+    pub api_version: Box<str>,
+    /// Its kind.
+    pub kind: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its uid.
+    pub uid: Box<str>,
+    /// Whether it is the managing controller.
+    pub controller: bool,
+}
+
+/// A container of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownContainer {
+    /// Its names. Their requests and limits are those in force: applied where the status says so, else desired.
+    pub names: Arc<Names>,
+    /// Ids of its present and its last run, without the runtime's name.
+    pub ids: Vec<Box<str>>,
+    /// Its status, once there is one.
+    pub status: Option<Status>,
+    /// Requests and limits by how far they have come.
+    pub resources: Stages,
+}
+
+/// Requests and limits on their way from the spec to the cgroup, as an in-place resize changes them one after another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// `spec.containers[].resources`: what is asked for.
+    pub desired: Resources,
+    /// `status.containerStatuses[].allocatedResources`: what the node has set aside; requests alone.
+    pub allocated: Option<Resources>,
+    /// `status.containerStatuses[].resources`: what the kubelet has applied.
+    pub applied: Option<Resources>,
+}
+
+impl Stages {
+    /// The stages that are known, with the name of each in the `stage` label.
+    pub fn known(&self) -> impl Iterator<Item = (&'static str, Resources)> {
+        let stages =
+            [("desired", Some(self.desired)), ("allocated", self.allocated), ("applied", self.applied)];
+        stages.into_iter().filter_map(|(name, resources)| Some((name, resources?)))
+    }
+
+    fn in_force(&self) -> Resources {
+        self.applied.unwrap_or(self.desired)
+    }
+}
+
+/// What a pod's status says of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// Times that the kubelet restarted it.
+    pub restarts: u64,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// What it does now.
+    pub state: State,
+    /// How its run before this one ended.
+    pub last: Option<Termination>,
+}
+
+/// What a container does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    /// It waits; why.
+    Waiting(Box<str>),
+    /// It runs.
+    Running,
+    /// It has ended.
+    Terminated(Termination),
+}
+
+/// How a run of a container ended, as the kubelet says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Termination {
+    /// Why, in the runtime's or kubelet's word.
+    pub reason: Box<str>,
+    /// The exit code; 128 and the signal's number for a signal.
+    pub exit_code: i32,
+    /// When, seconds since the Unix epoch; 0 if it does not say.
+    pub finished_unix: f64,
+    /// The container's id, without the runtime's name; empty if it does not say.
+    pub id: Box<str>,
+}
+
+impl KnownPod {
+    /// What Snug keeps of a pod, or why it cannot be used.
+    ///
+    /// # Errors
+    /// A pod without name or uid.
+    pub fn of(pod: &Pod) -> Result<Self, &'static str> {
+        let metadata = &pod.metadata;
+        let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        let name = named(&metadata.name).ok_or("it has no metadata.name")?;
+        let uid = named(&metadata.uid).ok_or("it has no metadata.uid")?;
+        let workload = workload::of_pod(pod);
+        let names = Names {
+            namespace: metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+            pod: name,
+            workload_kind: workload.kind,
+            workload: workload.name,
+            ..Names::default()
+        };
+        let spec = pod.spec.as_ref();
+        let status = pod.status.as_ref();
+        let containers = containers(pod, &names);
+        let started = containers.iter().filter(|one| !one.ids.is_empty()).count();
+        let in_spec = spec.map_or(0, container_count);
+        let text = |text: Option<&String>| text.map(String::as_str).unwrap_or_default().into();
+        Ok(Self {
+            uid: uid.into(),
+            hashes: ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"]
+                .iter()
+                .filter_map(|key| metadata.annotations.as_ref()?.get(*key))
+                .map(|hash| hash.as_str().into())
+                .collect(),
+            sandbox: Arc::new(Names { kind: Some(ContainerKind::Sandbox), ..names.clone() }),
+            names: Arc::new(names),
+            all_started: started > 0 && started >= in_spec,
+            containers,
+            node: text(spec.and_then(|spec| spec.node_name.as_ref())),
+            phase: text(status.and_then(|status| status.phase.as_ref())),
+            reason: text(status.and_then(|status| status.reason.as_ref())),
+            ip: text(status.and_then(|status| status.pod_ip.as_ref())),
+            host_ip: text(status.and_then(|status| status.host_ip.as_ref())),
+            host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
+            priority_class: text(spec.and_then(|spec| spec.priority_class_name.as_ref())),
+            owner: workload::controller(pod).map(Owner::from),
+        })
+    }
+
+    /// The same pod as part of another workload.
+    pub fn with_workload(&self, workload: &Workload) -> Self {
+        let renamed = |names: &Names| {
+            let (workload_kind, workload) = (workload.kind.clone(), workload.name.clone());
+            Arc::new(Names { workload_kind, workload, ..names.clone() })
+        };
+        let mut pod = self.clone();
+        pod.names = renamed(&pod.names);
+        pod.sandbox = renamed(&pod.sandbox);
+        for container in &mut pod.containers {
+            container.names = renamed(&container.names);
+        }
+        pod
+    }
+
+    /// The container of that name.
+    pub fn container(&self, name: &str) -> Option<&KnownContainer> {
+        self.containers.iter().find(|one| one.names.container == name)
+    }
+}
+
+impl From<&OwnerReference> for Owner {
+    fn from(owner: &OwnerReference) -> Self {
+        Self {
+            api_version: owner.api_version.as_str().into(),
+            kind: owner.kind.as_str().into(),
+            name: owner.name.as_str().into(),
+            uid: owner.uid.as_str().into(),
+            controller: owner.controller.unwrap_or(false),
+        }
+    }
+}
+
+/// A container as the spec has it; of one that only a status mentions, nothing but its name and kind.
+struct InSpec<'a> {
+    name: &'a str,
+    kind: ContainerKind,
+    image: &'a str,
+    resources: Option<&'a ResourceRequirements>,
+}
+
+/// The containers of the spec, and those of the status that the spec does not have.
+fn containers(pod: &Pod, names: &Names) -> Vec<KnownContainer> {
+    let spec = pod.spec.iter().flat_map(in_spec);
+    let mut known: Vec<KnownContainer> = Vec::new();
+    let mut statuses = statuses(pod);
+    for one in spec {
+        let place = statuses.iter().position(|(status, _)| status.name == one.name);
+        let status = place.map(|place| statuses.swap_remove(place).0);
+        known.push(container(&one, status, names));
+    }
+    for (status, kind) in statuses {
+        let one = InSpec { name: &status.name, kind, image: "", resources: None };
+        known.push(container(&one, Some(status), names));
+    }
+    known
+}
+
+fn in_spec(spec: &PodSpec) -> impl Iterator<Item = InSpec<'_>> {
+    fn of(container: &Container, kind: ContainerKind) -> InSpec<'_> {
+        InSpec {
+            name: &container.name,
+            kind,
+            image: container.image.as_deref().unwrap_or_default(),
+            resources: container.resources.as_ref(),
+        }
+    }
+    let app = spec.containers.iter().map(|container| of(container, ContainerKind::App));
+    let init = spec.init_containers.iter().flatten().map(|container| {
+        let stays = container.restart_policy.as_deref() == Some("Always");
+        of(container, if stays { ContainerKind::Sidecar } else { ContainerKind::Init })
+    });
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| InSpec {
+        name: &container.name,
+        kind: ContainerKind::Ephemeral,
+        image: container.image.as_deref().unwrap_or_default(),
+        resources: None,
+    });
+    app.chain(init).chain(ephemeral)
+}
+
+fn statuses(pod: &Pod) -> Vec<(&ContainerStatus, ContainerKind)> {
+    let Some(status) = &pod.status else { return Vec::new() };
+    let of = |list: &'_ Option<Vec<ContainerStatus>>| list.as_deref().unwrap_or_default().len();
+    let mut all = Vec::with_capacity(of(&status.container_statuses) + of(&status.init_container_statuses));
+    for (list, kind) in [
+        (&status.container_statuses, ContainerKind::App),
+        (&status.init_container_statuses, ContainerKind::Init),
+        (&status.ephemeral_container_statuses, ContainerKind::Ephemeral),
+    ] {
+        all.extend(list.iter().flatten().map(|status| (status, kind)));
+    }
+    all
+}
+
+fn container(one: &InSpec<'_>, status: Option<&ContainerStatus>, names: &Names) -> KnownContainer {
+    let image = status.map(|status| status.image.as_str()).filter(|image| !image.is_empty());
+    let stages = Stages {
+        desired: one.resources.map(resources).unwrap_or_default(),
+        allocated: status.and_then(|status| status.allocated_resources.as_ref()).map(|requests| {
+            let (cpu_request, memory_request) = cpu_and_memory(Some(requests));
+            Resources { cpu_request, memory_request, ..Resources::default() }
+        }),
+        applied: status.and_then(|status| status.resources.as_ref()).map(resources),
+    };
+    KnownContainer {
+        names: Arc::new(Names {
+            container: one.name.to_owned(),
+            image: image.unwrap_or(one.image).to_owned(),
+            kind: Some(one.kind),
+            resources: stages.in_force(),
+            ..names.clone()
+        }),
+        ids: status.map(container_ids).unwrap_or_default(),
+        status: status.map(Status::from),
+        resources: stages,
+    }
+}
+
+impl From<&ContainerStatus> for Status {
+    fn from(status: &ContainerStatus) -> Self {
+        let terminated = |state: &Option<ContainerState>| {
+            state.as_ref().and_then(|state| state.terminated.as_ref()).map(Termination::from)
+        };
+        let state = match (&status.state, terminated(&status.state)) {
+            (_, Some(terminated)) => State::Terminated(terminated),
+            (Some(ContainerState { running: Some(_), .. }), None) => State::Running,
+            // The API's own default: a container without a state waits.
+            (state, None) => {
+                let waiting = state.as_ref().and_then(|state| state.waiting.as_ref());
+                State::Waiting(
+                    waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default().into(),
+                )
+            }
+        };
+        Self {
+            restarts: u64::try_from(status.restart_count).unwrap_or(0),
+            ready: status.ready,
+            state,
+            last: terminated(&status.last_state),
+        }
+    }
+}
+
+impl Status {
+    /// Ends that it tells of: of the run before this one, and of this one.
+    pub fn terminations(&self) -> impl Iterator<Item = &Termination> {
+        let now = match &self.state {
+            State::Terminated(termination) => Some(termination),
+            State::Waiting(_) | State::Running => None,
+        };
+        self.last.iter().chain(now)
+    }
+}
+
+impl From<&ContainerStateTerminated> for Termination {
+    fn from(ended: &ContainerStateTerminated) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970")]
+        let unix = |time: &Time| time.0.as_second() as f64;
+        Self {
+            reason: ended.reason.as_deref().unwrap_or_default().into(),
+            exit_code: ended.exit_code,
+            finished_unix: ended.finished_at.as_ref().map_or(0.0, unix),
+            id: bare_id(ended.container_id.as_deref()).unwrap_or_default().into(),
+        }
+    }
+}
+
+/// Requests and limits; a request that is missing is its limit, as the API server has it. What is no quantity is not set.
+fn resources(requirements: &ResourceRequirements) -> Resources {
+    let (cpu_limit, memory_limit) = cpu_and_memory(requirements.limits.as_ref());
+    let (cpu_request, memory_request) = cpu_and_memory(requirements.requests.as_ref());
+    Resources {
+        cpu_request: cpu_request.or(cpu_limit),
+        cpu_limit,
+        memory_request: memory_request.or(memory_limit),
+        memory_limit,
+    }
+}
+
+/// Millicores and bytes.
+fn cpu_and_memory(list: Option<&BTreeMap<String, k8s::Quantity>>) -> (Option<u64>, Option<u64>) {
+    let quantity = |name: &str| -> Option<Quantity> { list?.get(name)?.0.parse().ok() };
+    let millicores = quantity("cpu").and_then(|cpu| u64::try_from(cpu.millis()).ok());
+    let bytes = quantity("memory").and_then(|memory| u64::try_from(memory.value()).ok());
+    (millicores, bytes)
+}
+
+fn container_count(spec: &PodSpec) -> usize {
+    spec.containers.len()
+        + spec.init_containers.as_ref().map_or(0, Vec::len)
+        + spec.ephemeral_containers.as_ref().map_or(0, Vec::len)
+}
+
+/// The ids of a container's present and last run.
+fn container_ids(container: &ContainerStatus) -> Vec<Box<str>> {
+    let ended = [&container.state, &container.last_state]
+        .into_iter()
+        .filter_map(|state| state.as_ref()?.terminated.as_ref()?.container_id.as_deref());
+    let all = container.container_id.as_deref().into_iter().chain(ended);
+    let mut ids: Vec<Box<str>> = all.filter_map(|id| bare_id(Some(id))).map(Into::into).collect();
+    ids.dedup();
+    ids
+}
+
+/// `containerd://<id>` without the runtime's name.
+fn bare_id(id: Option<&str>) -> Option<&str> {
+    let id = id?;
+    let bare = id.split_once("://").map_or(id, |(_, bare)| bare);
+    (!bare.is_empty()).then_some(bare)
+}

@@ -1,0 +1,148 @@
+//! The watch itself: list, watch, and again after whatever breaks it.
+
+use std::{pin::pin, sync::atomic::Ordering, time::Duration};
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    core::{DeserializeGuard, Status},
+    runtime::{
+        WatchStreamExt as _,
+        utils::Backoff,
+        watcher::{self, watcher},
+    },
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Settings, Watched, count, known::Known, owners::Owners};
+
+/// Changes of so long are published together.
+const TOGETHER: Duration = Duration::from_millis(100);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Pauses between attempts: from [`SHORTEST_PAUSE`], doubling, up to [`LONGEST_PAUSE`], with a quarter by chance, so
+/// that a cluster's agents do not all come back at once. Short, because pods that start meanwhile go unnamed.
+#[derive(Debug, Default)]
+struct Pauses {
+    attempt: u32,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = (SHORTEST_PAUSE * 2u32.saturating_pow(self.attempt.min(8))).min(LONGEST_PAUSE);
+        self.attempt = self.attempt.saturating_add(1);
+        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let by_chance = nanos.map_or(0, |since| since.subsec_nanos() % 1000);
+        Some(pause + pause / 4 * by_chance / 1000)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.attempt = 0;
+    }
+}
+
+pub(super) async fn run(client: Client, settings: &Settings, watched: &Watched) {
+    let pods: Api<DeserializeGuard<Pod>> = Api::all(client.clone());
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={}", settings.node));
+    let mut events = pin!(watcher(pods, config).backoff(Pauses::default()));
+    let mut known = Known::default();
+    let mut owners = Owners::default();
+    let mut publish_at: Option<Instant> = None;
+    let mut said: Option<String> = None;
+    loop {
+        let event = match publish_at {
+            None => events.next().await,
+            Some(at) => match timeout_at(at, events.next()).await {
+                Ok(event) => event,
+                Err(_) => {
+                    publish_at = None;
+                    if settings.owner_lookup {
+                        watched.publish(known.arranged(|pod| owners.rename(pod)));
+                        let reads = owners.resolve(&client, known.pods()).await;
+                        watched.owner_reads.fetch_add(reads, Ordering::Relaxed);
+                        watched.publish(known.arranged(|pod| owners.rename(pod)));
+                    } else {
+                        watched.publish(known.arranged(std::sync::Arc::clone));
+                    }
+                    continue;
+                }
+            },
+        };
+        // The watcher's stream has no end.
+        let Some(event) = event else { return };
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                watched.connected.store(false, Ordering::Relaxed);
+                count(&watched.errors);
+                if is_gone(&error) {
+                    tracing::debug!("the watch has become too old; pods are listed again");
+                } else {
+                    complain(&error, &mut said);
+                }
+                continue;
+            }
+        };
+        if matches!(event, watcher::Event::Init) {
+            count(&watched.relists);
+        } else {
+            watched.connected.store(true, Ordering::Relaxed);
+            count(&watched.events);
+            if said.take().is_some() {
+                tracing::info!("the API server answers again");
+            }
+        }
+        let change = known.take(event);
+        if let Some((pod, why)) = change.skipped {
+            count(&watched.skipped_pods);
+            tracing::warn!(pod, why, "a pod of the API server cannot be used and is skipped");
+        }
+        if change.synced {
+            if !watched.synced.swap(true, Ordering::Relaxed) {
+                tracing::info!(pods = known.pods().count(), node = %settings.node, "pods are known");
+                if known.pods().next().is_none() {
+                    tracing::warn!(
+                        node = %settings.node,
+                        "the API server knows no pod on this node; is node-name the node's name in the cluster?"
+                    );
+                }
+            }
+            publish_at = Some(Instant::now());
+        } else if change.pods && publish_at.is_none() {
+            publish_at = Some(Instant::now() + TOGETHER);
+        }
+    }
+}
+
+fn is_gone(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchError(status) if status.code == 410)
+}
+
+/// Says what is wrong, once for each thing.
+fn complain(error: &watcher::Error, said: &mut Option<String>) {
+    let remedy = match refusal(error).map(|status| status.code) {
+        Some(401) => "the API server does not accept the token: check the service account, or the kubeconfig",
+        Some(403) => "the service account may not list and watch pods: apply deploy/base/rbac.yaml",
+        _ => "the API server cannot be asked; pods keep the names they have",
+    };
+    if said.as_deref() != Some(remedy) {
+        tracing::warn!(%error, "{remedy}; tried again");
+        *said = Some(remedy.to_owned());
+    }
+}
+
+fn refusal(error: &watcher::Error) -> Option<&Status> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status),
+        _ => None,
+    }
+}

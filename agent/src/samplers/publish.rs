@@ -1,0 +1,75 @@
+//! What the sampling thread says of itself, and the publication of it all.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    Sampler,
+    agent::{HEARTBEAT, own_cost},
+    evidence::Gatherer,
+};
+use crate::{
+    kernel::KernelHalf,
+    store::published::{AgentRow, ProgramRow, Verdict},
+};
+
+impl Sampler {
+    pub(super) fn refresh_agent(&mut self, now: Instant) {
+        let (cpu_seconds, resident_bytes) = own_cost();
+        let kernel = self.kernel.as_ref();
+        self.agent = AgentRow {
+            programs: match (kernel, &self.kernel_absent) {
+                (Some(kernel), _) => kernel.programs(),
+                (None, Some(verdict)) => absent_programs(verdict),
+                (None, None) => Vec::new(),
+            },
+            maps: kernel.map(|kernel| kernel.maps(self.agent.pass_cgroups)).unwrap_or_default(),
+            sources: self.origins.rows(),
+            lost_events: kernel.map(KernelHalf::lost).unwrap_or_default(),
+            skipped: self.skipped_rows(),
+            unresolved_cgroups: self.followed.iter().map(|one| one.unresolved).sum(),
+            cpu_seconds,
+            resident_bytes,
+            kubernetes: self.watched.as_ref().map(|watched| watched.row()),
+            history: self.evidence.as_ref().map(Gatherer::history),
+            ..std::mem::take(&mut self.agent)
+        };
+        if now >= self.due.heartbeat {
+            self.due.heartbeat = now + HEARTBEAT;
+            self.leave_sign_of_life();
+        }
+    }
+
+    pub(super) fn leave_sign_of_life(&mut self) {
+        let failed = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.beat().err());
+        if let Some(error) = failed {
+            tracing::warn!(%error, "no further signs of life will be written");
+            self.heartbeat = None;
+        }
+    }
+
+    fn skipped_rows(&self) -> Vec<(&'static str, u64)> {
+        let mut rows: Vec<_> = self.skipped.iter().map(|(what, count)| (*what, *count)).collect();
+        rows.extend(self.naming.skipped());
+        rows.sort_unstable();
+        rows
+    }
+
+    pub(super) fn publish(&mut self, now: Instant) {
+        let mut agent = self.agent.clone();
+        agent.sources = self.origins.rows();
+        let mut view = self.store.publish(agent, now);
+        view.host = self.host.row();
+        view.pods = Arc::clone(self.naming.pods());
+        let before = self.published.swap(Some(Arc::new(view)));
+        // While a scrape still reads it, it is the scrape's to drop.
+        if let Some(before) = before.and_then(Arc::into_inner) {
+            self.store.recycle(before);
+        }
+    }
+}
+
+fn absent_programs(verdict: &Verdict) -> Vec<ProgramRow> {
+    KernelHalf::programs_of_object()
+        .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
+        .collect()
+}
