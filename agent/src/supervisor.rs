@@ -75,6 +75,7 @@ pub fn run(config: Config) -> Result<(), AgentError> {
         allow_namespaces: config.namespaces_allow.clone(),
         deny_namespaces: config.namespaces_deny.clone(),
         drop_labels: config.drop_labels.clone(),
+        kube_state: config.kube_state_metrics,
         max_series: if config.max_series == 0 { u64::MAX } else { config.max_series.into() },
     };
     let mut state =

@@ -120,6 +120,58 @@ pub(crate) fn unpack(packages: &[&str], into: &Path) -> Result<()> {
     fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))
 }
 
+/// Downloads a source package of Debian 12 and unpacks it; `scratch` holds lists of its own, since a machine's sources
+/// seldom name source packages.
+pub(crate) fn unpack_source(package: &str, scratch: &Path, into: &Path) -> Result<()> {
+    let mirror = with_fresh_lists(|| {
+        let mut targets = apt_get();
+        targets.args([
+            "indextargets",
+            "--format",
+            "$(REPO_URI)",
+            "Created-By: Packages",
+            "Codename: bookworm",
+        ]);
+        let printed = command::capture(&mut targets)?;
+        printed.lines().next().map(str::to_owned).context("apt knows no mirror of Debian 12 (bookworm)")
+    })?;
+    for folder in ["lists/partial", "cache/archives/partial", "download"] {
+        let folder = scratch.join(folder);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let sources = format!("deb-src [signed-by={keyring}] {mirror} bookworm main\n");
+    let list = scratch.join("sources.list");
+    fs::write(&list, sources).with_context(|| format!("cannot write {}", list.display()))?;
+    let own = |arguments: &[&str]| -> Result<String> {
+        let mut apt = apt_get();
+        let option = |name: &str, value: &str| format!("{name}={value}");
+        for (name, path) in [
+            ("Dir::State::Lists", "lists"),
+            ("Dir::Cache", "cache"),
+            ("Dir::Etc::sourcelist", "sources.list"),
+            ("Dir::Etc::sourceparts", "none"),
+        ] {
+            apt.arg("-o").arg(option(name, &scratch.join(path).display().to_string()));
+        }
+        apt.args(["-o", "APT::Sandbox::User=root", "--quiet"]).args(arguments);
+        command::capture(apt.current_dir(scratch.join("download")))
+    };
+    own(&["update"])?;
+    own(&["source", "--download-only", package])?;
+    let downloads = scratch.join("download");
+    let entries = fs::read_dir(&downloads).with_context(|| format!("cannot read {}", downloads.display()))?;
+    let description = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "dsc"))
+        .with_context(|| format!("the source package {package} has no description (.dsc)"))?;
+    // apt has checked its parts against the signed list.
+    let mut extract = command::new("dpkg-source");
+    extract.args(["--no-check", "--extract"]).arg(description).arg(into);
+    command::capture(&mut extract)?;
+    Ok(())
+}
+
 /// A folder beside the wanted one, of this process alone, cleared of what an interrupted run left.
 fn partial_folder(into: &Path) -> Result<PathBuf> {
     let name = into.file_name().with_context(|| format!("{} has no name", into.display()))?;

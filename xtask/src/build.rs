@@ -39,11 +39,23 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
 
 /// Builds everything and tells where it is.
 pub(crate) fn build() -> Result<Programs> {
-    let object = build_ebpf::build_default()?;
-    let mut cargo = static_cargo("build", &object);
+    build_for(std::env::consts::ARCH)
+}
+
+/// As [`build`], for another architecture too.
+pub(crate) fn build_for(arch: &str) -> Result<Programs> {
+    let object = workspace::target_dir().join(format!("snug-ebpf-{arch}.o"));
+    let object = if arch == std::env::consts::ARCH {
+        build_ebpf::build_default()?
+    } else {
+        build_ebpf::build(None, arch, &object)?;
+        object
+    };
+    let target = format!("{arch}-unknown-linux-gnu");
+    let mut cargo = static_cargo_for(&target, "build", &object);
     cargo.args(["--quiet", "--release", "--package", "snug-agent", "--package", "snug"]);
     command::run(&mut cargo)?;
-    let folder = workspace::target_dir().join(toolchain::host_target()).join("release");
+    let folder = workspace::target_dir().join(target).join("release");
     let programs = Programs { agent: folder.join("snug-agent"), cli: folder.join("snug"), object };
     for program in [&programs.agent, &programs.cli] {
         ensure_static(program)?;
@@ -55,10 +67,16 @@ pub(crate) fn build() -> Result<Programs> {
 ///
 /// It needs no kernel half, but shares a package with what does: with the same `object` nothing is built twice.
 pub(crate) fn build_workload(object: &Path) -> Result<PathBuf> {
+    build_of_tests("snug-workload", object)
+}
+
+/// Builds a program of `snug-tests`, and tells where it is.
+pub(crate) fn build_of_tests(name: &str, object: &Path) -> Result<PathBuf> {
     let mut cargo = static_cargo("build", object);
-    cargo.args(["--quiet", "--release", "--package", "snug-tests", "--bin", "snug-workload"]);
+    cargo.args(["--quiet", "--release", "--package", "snug-tests", "--bin", name]);
     command::run(&mut cargo)?;
-    let program = workspace::target_dir().join(toolchain::host_target()).join("release/snug-workload");
+    let folder = workspace::target_dir().join(toolchain::host_target()).join("release");
+    let program = folder.join(name);
     ensure_static(&program)?;
     Ok(program)
 }
@@ -91,12 +109,20 @@ fn build_target(kind: &str, name: &str, object: &Path) -> Result<PathBuf> {
 ///
 /// A named target keeps the flag from build scripts and macros, which must be dynamic.
 pub(crate) fn static_cargo(subcommand: &str, object: &Path) -> Command {
-    let target = toolchain::host_target();
-    let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
+    static_cargo_for(&toolchain::host_target(), subcommand, object)
+}
+
+fn static_cargo_for(target: &str, subcommand: &str, object: &Path) -> Command {
+    let of_target = |what: &str| format!("CARGO_TARGET_{}_{what}", target.to_uppercase().replace('-', "_"));
     let mut cargo = command::cargo();
-    cargo.args([subcommand, "--target", &target]);
+    cargo.args([subcommand, "--target", target]);
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    cargo.env(variable, "-C target-feature=+crt-static").env(OBJECT_VARIABLE, object);
+    cargo.env(of_target("RUSTFLAGS"), "-C target-feature=+crt-static").env(OBJECT_VARIABLE, object);
+    if target != toolchain::host_target() {
+        // Debian's cross compilers are called by the triple without a vendor.
+        let gcc = format!("{}-gcc", target.replace("-unknown", ""));
+        cargo.env(of_target("LINKER"), &gcc).env(format!("CC_{}", target.replace('-', "_")), &gcc);
+    }
     // What goes into virtual machines should be small; names of functions are enough for a backtrace.
     cargo.env("CARGO_PROFILE_TEST_STRIP", "debuginfo");
     // Emulated processors are slow.

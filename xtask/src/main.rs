@@ -5,12 +5,14 @@ mod backtest;
 mod bench;
 mod build;
 mod build_ebpf;
+mod cluster;
 mod command;
 mod containers;
 mod demo;
 mod doctor;
 mod elf;
 mod host;
+mod image;
 mod setup;
 mod test;
 mod toolchain;
@@ -30,6 +32,8 @@ enum Task {
     Doctor(doctor::Options),
     BuildEbpf(build_ebpf::Options),
     Build(build::Options),
+    Image(image::Options),
+    Cluster(cluster::Options),
     Vm(vm::Options),
     Test(test::Options),
     Bench(bench::Options),
@@ -43,6 +47,8 @@ fn main() -> ExitCode {
         Task::Doctor(options) => doctor::run(&options),
         Task::BuildEbpf(options) => build_ebpf::run(&options),
         Task::Build(options) => build::run(&options),
+        Task::Image(options) => image::run(&options),
+        Task::Cluster(options) => cluster::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),

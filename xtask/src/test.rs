@@ -16,7 +16,7 @@ use clap::{Parser, ValueEnum};
 use crate::{
     build::{self, OBJECT_VARIABLE},
     build_ebpf::{self, Toolchain},
-    command, containers, elf,
+    cluster, command, containers, elf,
     setup::{self, Need},
     vm, workspace,
 };
@@ -48,6 +48,8 @@ enum Stage {
     Vm,
     /// The agent and what scrapes it.
     System,
+    /// The agent on a real Kubernetes node.
+    Cluster,
 }
 
 impl Stage {
@@ -63,6 +65,7 @@ impl Stage {
             // A unit test packs a guest's files, busybox among them.
             Self::Unit | Self::Kernel => &[Need::Ebpf, Need::Containers],
             Self::Vm => &[Need::Ebpf, Need::Containers, Need::Vm],
+            Self::Cluster => &[Need::Ebpf, Need::Cluster],
             Self::System => &[Need::Ebpf, Need::Containers, Need::Prometheus],
         }
     }
@@ -161,6 +164,7 @@ impl Products {
             Stage::Kernel => self.kernel_on_host()?,
             Stage::Vm => self.kernel_in_machines()?,
             Stage::System => self.system()?,
+            Stage::Cluster => cluster::test(self.object()?, None)?,
         }
         Ok(())
     }

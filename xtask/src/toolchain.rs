@@ -48,6 +48,18 @@ pub(crate) const CONTAINER_PACKAGES: &[&str] = &["runc", "busybox-static"];
 pub(crate) const GUEST_PACKAGES: &[&str] = &["busybox-static"];
 /// Unpacked, not installed: its service would start and keep running.
 pub(crate) const PROMETHEUS_PACKAGE: &str = "prometheus";
+/// The Kubernetes that Debian 12 has the sources of, and the node of the tests runs.
+pub(crate) const KUBERNETES_VERSION: &str = "1.20.2";
+/// Unpacked, not installed: what else a node is made of.
+pub(crate) const NODE_PACKAGES: &[&str] =
+    &["etcd-server", "containerd", "runc", "containernetworking-plugins", "kubernetes-client"];
+/// Unpacked, not installed: the Go that its sources are built with.
+pub(crate) const GO_PACKAGES: &[&str] = &["golang-1.19-go", "golang-1.19-src"];
+/// Where these packages have Go.
+pub(crate) const GO_ROOT: &str = "usr/lib/go-1.19";
+/// Packages that unpack sources and set up a node's namespaces.
+pub(crate) const CLUSTER_PACKAGES: &[&str] =
+    &["dpkg-dev", "xz-utils", "iproute2", "util-linux", "busybox-static"];
 /// The emulator.
 pub(crate) const QEMU_PACKAGE: &str = "qemu-system-x86";
 /// The emulator's program.

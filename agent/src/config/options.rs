@@ -209,6 +209,9 @@ options! {
         /// Count processes, their file descriptors and sockets for /metrics/cadvisor. Reads a directory of each process
         /// on the host once in slow-interval, which takes the right to trace them (CAP_SYS_PTRACE).
         "process-metrics" process_metrics: bool = "off", "SWITCH", Switch;
+        /// Export pods, owners, requests, limits, restarts and reasons on /metrics under kube-state-metrics' names too, so
+        /// that what joins with them needs Snug alone. Not beside a kube-state-metrics that is scraped.
+        "kube-state-metrics" kube_state_metrics: bool = "off", "SWITCH", Switch;
         /// Metric families to export. Empty: all.
         "metrics-allow" metrics_allow: Vec<Pattern> = "", "PATTERNS", FAMILIES;
         /// Metric families to leave out; wins over metrics-allow.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime},
+    identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime, pods::Pods},
     store::ends::Reason,
     store::published::{
         AgentRow, CgroupRow, HistoryRow, HostRow, KubernetesRow, Machine, MapRow, ProgramRow, Published,
@@ -175,10 +175,52 @@ pub(super) fn published() -> Published {
         cgroups,
         workloads: Arc::from([workload]),
         ends: Arc::new([]),
-        pods: Arc::default(),
+        pods: Arc::new(pods()),
         agent: agent(),
         host: Arc::new(host()),
     }
+}
+
+/// A pod in the midst of an in-place resize, and one whose image cannot be pulled.
+fn pods() -> Pods {
+    let list = serde_json::json!({ "kind": "List", "items": [
+        {
+            "metadata": {
+                "namespace": "shop", "name": "web-5c577f54c7-8mpkc", "uid": "uid-1",
+                "labels": { "pod-template-hash": "5c577f54c7" },
+                "ownerReferences": [{
+                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5c577f54c7", "uid": "rs-1",
+                    "controller": true,
+                }],
+            },
+            "spec": {
+                "nodeName": "node1", "priorityClassName": "high", "hostNetwork": true,
+                "containers": [{ "name": "app", "image": "app:1", "resources": {
+                    "requests": { "cpu": "191m", "memory": "192Mi" },
+                    "limits": { "cpu": "193m", "memory": "194Mi" },
+                } }],
+            },
+            "status": { "phase": "Running", "podIP": "10.0.0.2", "hostIP": "10.0.0.1", "containerStatuses": [{
+                "name": "app", "image": "app:1", "imageID": "", "ready": true, "restartCount": 195,
+                "containerID": "containerd://a", "state": { "running": {} },
+                "lastState": { "terminated": { "exitCode": 137, "reason": "OOMKilled" } },
+                "allocatedResources": { "cpu": "196m", "memory": "197Mi" },
+                "resources": {
+                    "requests": { "cpu": "198m", "memory": "199Mi" },
+                    "limits": { "cpu": "200m", "memory": "201Mi" },
+                },
+            }] },
+        },
+        {
+            "metadata": { "namespace": "shop", "name": "broken", "uid": "uid-2" },
+            "spec": { "nodeName": "node1", "containers": [{ "name": "app", "image": "none:1" }] },
+            "status": { "phase": "Pending", "containerStatuses": [{
+                "name": "app", "image": "none:1", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "waiting": { "reason": "ImagePullBackOff" } },
+            }] },
+        },
+    ] });
+    Pods::from_json(list.to_string().as_bytes()).expect("a list of pods").pods
 }
 
 fn host() -> HostRow {

@@ -103,6 +103,8 @@ pub struct SeriesLimits {
     pub deny_namespaces: Vec<Pattern>,
     /// Labels left out of every series that is about a container or pod.
     pub drop_labels: Vec<DroppableLabel>,
+    /// Whether pods are exported in the form of kube-state-metrics, too.
+    pub kube_state: bool,
     /// At most this many series in one scrape of one endpoint, the agent's own not counted. Families come in the
     /// order of the catalogue and rows in the order of their paths, so that it is the same series that are cut.
     pub max_series: u64,
@@ -116,6 +118,7 @@ impl Default for SeriesLimits {
             allow_namespaces: Vec::new(),
             deny_namespaces: Vec::new(),
             drop_labels: Vec::new(),
+            kube_state: false,
             max_series: u64::MAX,
         }
     }

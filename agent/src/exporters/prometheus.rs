@@ -19,8 +19,8 @@ use prometheus_client::{
 
 use super::{
     catalogue::{
-        self, AgentView, CONTAINER_LABELS, EndpointSeries, Family, Kind, POD_LABELS, Samples, Scope, Unit,
-        Value, WORKLOAD_LABELS,
+        self, AgentView, CONTAINER_LABELS, EndpointSeries, Family, KUBE_STATE_LABELS, Kind, POD_LABELS,
+        STATUS_LABELS, Samples, Scope, Unit, Value, WORKLOAD_LABELS,
     },
     limits::{SeriesCounts, SeriesLimits},
 };
@@ -93,7 +93,8 @@ impl Collector for Catalogue {
         let mut counts = SeriesCounts::default();
         let cgroups_admitted: Vec<bool> = published.cgroups.iter().map(|row| limits.cgroup(row)).collect();
 
-        for scope in [Scope::Container, Scope::Pod, Scope::Workload] {
+        let scopes = [Scope::Container, Scope::Pod, Scope::Workload, Scope::Status, Scope::KubeState];
+        for scope in scopes.into_iter().filter(|scope| *scope != Scope::KubeState || limits.kube_state) {
             for family in scope.families() {
                 let mut writer = FamilyWriter::new(family, &mut encoder, limits, &mut counts);
                 match family.samples {
@@ -119,6 +120,24 @@ impl Collector for Catalogue {
                             writer.row(limits.workload(row), &WORKLOAD_LABELS, &values, |emit| {
                                 samples(row, emit);
                             });
+                        }
+                    }
+                    Samples::Status(samples) => {
+                        for pod in published.pods.iter() {
+                            let admitted = limits.namespace(&pod.names.namespace);
+                            for container in &pod.containers {
+                                let values = catalogue::status_labels(container);
+                                writer.row(admitted, &STATUS_LABELS, &values, |emit| {
+                                    samples(pod, container, emit);
+                                });
+                            }
+                        }
+                    }
+                    Samples::KubeState(samples) => {
+                        for pod in published.pods.iter() {
+                            let admitted = limits.namespace(&pod.names.namespace);
+                            let values = catalogue::kube_state_labels(pod);
+                            writer.row(admitted, &KUBE_STATE_LABELS, &values, |emit| samples(pod, emit));
                         }
                     }
                     Samples::Agent(_) => {}

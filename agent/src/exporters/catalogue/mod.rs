@@ -5,11 +5,16 @@
 
 mod agent;
 mod container;
+mod kube_state;
 mod pod;
+mod status;
 mod workload;
 
 use crate::{
-    identity::Level,
+    identity::{
+        Level,
+        pod::{KnownContainer, KnownPod},
+    },
     store::published::{CgroupRow, WorkloadRow},
 };
 
@@ -80,6 +85,10 @@ pub enum Samples {
     Pod(fn(&CgroupRow, &mut Emit<'_>)),
     /// One row per workload and container name.
     Workload(fn(&WorkloadRow, &mut Emit<'_>)),
+    /// One row per container of a known pod, whether it runs or not.
+    Status(fn(&KnownPod, &KnownContainer, &mut Emit<'_>)),
+    /// One row per known pod, in the form of kube-state-metrics.
+    KubeState(fn(&KnownPod, &mut Emit<'_>)),
     /// The agent itself.
     Agent(fn(&AgentView<'_>, &mut Emit<'_>)),
 }
@@ -93,13 +102,18 @@ pub enum Scope {
     Pod,
     /// Workloads.
     Workload,
+    /// Containers as their pods' statuses have them.
+    Status,
+    /// Pods in the form of kube-state-metrics; exported only where that is switched on.
+    KubeState,
     /// The agent.
     Agent,
 }
 
 impl Scope {
     /// All of them, in the order of the catalogue.
-    pub const ALL: [Self; 4] = [Self::Container, Self::Pod, Self::Workload, Self::Agent];
+    pub const ALL: [Self; 6] =
+        [Self::Container, Self::Pod, Self::Workload, Self::Status, Self::KubeState, Self::Agent];
 
     /// The labels that every series of the scope carries.
     pub const fn label_names(self) -> &'static [&'static str] {
@@ -107,6 +121,8 @@ impl Scope {
             Self::Container => &CONTAINER_LABELS,
             Self::Pod => &POD_LABELS,
             Self::Workload => &WORKLOAD_LABELS,
+            Self::Status => &STATUS_LABELS,
+            Self::KubeState => &KUBE_STATE_LABELS,
             Self::Agent => &[],
         }
     }
@@ -117,6 +133,8 @@ impl Scope {
             Self::Container => container::FAMILIES,
             Self::Pod => pod::FAMILIES,
             Self::Workload => workload::FAMILIES,
+            Self::Status => status::FAMILIES,
+            Self::KubeState => kube_state::FAMILIES,
             Self::Agent => agent::FAMILIES,
         }
     }
@@ -146,6 +164,8 @@ impl Family {
             Samples::Container(_) => Scope::Container,
             Samples::Pod(_) => Scope::Pod,
             Samples::Workload(_) => Scope::Workload,
+            Samples::Status(_) => Scope::Status,
+            Samples::KubeState(_) => Scope::KubeState,
             Samples::Agent(_) => Scope::Agent,
         }
     }
@@ -195,6 +215,24 @@ pub const POD_LABELS: [&str; 5] = ["namespace", "pod", "workload_kind", "workloa
 /// Labels of workload series.
 pub const WORKLOAD_LABELS: [&str; 4] = ["namespace", "workload_kind", "workload", "container"];
 
+/// Labels of series from pods' statuses.
+pub const STATUS_LABELS: [&str; 6] = ["namespace", "pod", "container", "kind", "workload_kind", "workload"];
+
+/// Labels that all series in the form of kube-state-metrics carry.
+pub const KUBE_STATE_LABELS: [&str; 3] = ["namespace", "pod", "uid"];
+
+/// Values of [`STATUS_LABELS`].
+pub fn status_labels(container: &KnownContainer) -> [&str; 6] {
+    let names = &*container.names;
+    let kind = names.kind.map_or("", |kind| kind.as_str());
+    [&names.namespace, &names.pod, &names.container, kind, &names.workload_kind, &names.workload]
+}
+
+/// Values of [`KUBE_STATE_LABELS`].
+pub fn kube_state_labels(pod: &KnownPod) -> [&str; 3] {
+    [&pod.names.namespace, &pod.names.pod, &pod.uid]
+}
+
 /// Values of [`CONTAINER_LABELS`]; names that are not known yet are empty.
 pub fn container_labels(row: &CgroupRow) -> [&str; 7] {
     let level = row.identity.of_path.level.as_str();
@@ -232,7 +270,7 @@ pub fn in_scope(row: &CgroupRow, scope: Scope) -> bool {
     match scope {
         Scope::Container => level.is_container(),
         Scope::Pod => level == Level::Pod,
-        Scope::Workload | Scope::Agent => false,
+        Scope::Workload | Scope::Status | Scope::KubeState | Scope::Agent => false,
     }
 }
 

@@ -9,7 +9,8 @@ fn names_follow_the_conventions() {
     for family in families() {
         let name = family.name;
         let scope =
-            ["snug_container_", "snug_pod_", "snug_workload_", "snug_agent_"][family.scope() as usize];
+            ["snug_container_", "snug_pod_", "snug_workload_", "snug_pod_container_", "kube_", "snug_agent_"]
+                [family.scope() as usize];
         assert!(name.starts_with(scope), "{name}");
         assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
         assert!(!name.contains("__") && !name.ends_with('_'), "{name}");
@@ -90,8 +91,15 @@ fn the_documentation_is_current() {
 
 fn document() -> String {
     let mut out = String::from(include_str!("metrics.head.md"));
-    for (scope, title) in Scope::ALL.into_iter().zip(["Containers", "Pods", "Workloads", "The agent itself"])
-    {
+    let titles = [
+        "Containers",
+        "Pods",
+        "Workloads",
+        "Containers as pods' statuses have them",
+        "Under kube-state-metrics' names, where `kube-state-metrics` is on",
+        "The agent itself",
+    ];
+    for (scope, title) in Scope::ALL.into_iter().zip(titles) {
         let _ = write!(out, "\n### {title}\n\n");
         if !scope.label_names().is_empty() {
             let _ = write!(out, "Labels of every series: {}.\n\n", code_list(scope.label_names()));

@@ -33,7 +33,8 @@ fn text(published: Published, limits: SeriesLimits) -> (Exposition, SeriesCounts
 
 #[test]
 fn every_family_is_served_under_its_name_and_type() {
-    let (exposition, counts) = text(fixture::published(), SeriesLimits::default());
+    let limits = SeriesLimits { kube_state: true, ..SeriesLimits::default() };
+    let (exposition, counts) = text(fixture::published(), limits);
     for family in families() {
         let name = family.series_name();
         assert_eq!(exposition.types.get(&name).map(String::as_str), Some(family.kind.as_str()), "{name}");
@@ -49,7 +50,8 @@ fn every_family_is_served_under_its_name_and_type() {
 
 #[test]
 fn each_value_is_in_its_own_family_and_in_base_units() {
-    let (e, _) = text(fixture::published(), SeriesLimits::default());
+    let limits = SeriesLimits { kube_state: true, ..SeriesLimits::default() };
+    let (e, _) = text(fixture::published(), limits);
     let changing = ["snug_agent_build_info", "snug_agent_sample_age_seconds", "snug_agent_scrapes_total"];
     e.assert_golden("metrics.txt", |name, labels| {
         labels.get("kind").is_none_or(|kind| kind == "app") && !changing.contains(&name)
@@ -68,6 +70,7 @@ fn what_is_not_measured_has_no_series() {
         row.created_unix = f64::NAN;
     }
     published.workloads = Arc::from([]);
+    published.pods = Arc::default();
     let (e, counts) = text(published, SeriesLimits::default());
     let others: Vec<_> = e.types.keys().filter(|name| !name.starts_with("snug_agent_")).collect();
     assert_eq!(others, ["snug_container_info"]);
