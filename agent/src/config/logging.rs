@@ -48,15 +48,19 @@ pub fn init(config: &Config) -> Result<(), LoggingError> {
     Ok(())
 }
 
-/// `ebpf-log` alone suffices to see the kernel programs' messages; a directive of `log` about them still wins.
+/// The client of the API server logs each failed attempt; the watch says once what is wrong.
+const QUIET: &str = "kube_client=off";
+
+/// `ebpf-log` alone suffices to see the kernel programs' messages; a directive of `log` about them, or about what is
+/// kept quiet, still wins.
 fn directives(config: &Config) -> String {
     let level = match config.ebpf_log {
-        EbpfLog::Off => return config.log.clone(),
+        EbpfLog::Off => return format!("{QUIET},{}", config.log),
         EbpfLog::Error => "error",
         EbpfLog::Warn => "warn",
         EbpfLog::Info => "info",
         EbpfLog::Debug => "debug",
         EbpfLog::Trace => "trace",
     };
-    format!("{KERNEL_HALF}={level},{}", config.log)
+    format!("{QUIET},{KERNEL_HALF}={level},{}", config.log)
 }

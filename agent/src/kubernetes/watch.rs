@@ -9,7 +9,7 @@ use kube::{
     core::{DeserializeGuard, Status},
     runtime::{
         WatchStreamExt as _,
-        utils::Backoff,
+        utils::{Backoff, ResetTimerBackoff},
         watcher::{self, watcher},
     },
 };
@@ -21,6 +21,8 @@ use super::{Settings, Watched, count, known::Known, owners::Owners};
 const TOGETHER: Duration = Duration::from_millis(100);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A watch that has lasted so long begins anew with the shortest pause.
+const LASTED: Duration = Duration::from_secs(120);
 
 /// Pauses between attempts: from [`SHORTEST_PAUSE`], doubling, up to [`LONGEST_PAUSE`], with a quarter by chance, so
 /// that a cluster's agents do not all come back at once. Short, because pods that start meanwhile go unnamed.
@@ -50,7 +52,7 @@ impl Backoff for Pauses {
 pub(super) async fn run(client: Client, settings: &Settings, watched: &Watched) {
     let pods: Api<DeserializeGuard<Pod>> = Api::all(client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", settings.node));
-    let mut events = pin!(watcher(pods, config).backoff(Pauses::default()));
+    let mut events = pin!(watcher(pods, config).backoff(ResetTimerBackoff::new(Pauses::default(), LASTED)));
     let mut known = Known::default();
     let mut owners = Owners::default();
     let mut publish_at: Option<Instant> = None;

@@ -26,8 +26,7 @@ const PODS: &str = "10.244.0.0/24";
 /// would change, and a network with nothing beyond it. Then it holds the namespaces.
 const HOLDER: &str = r#"
 set -eu
-mount --make-rprivate /
-mount --bind / / && mount --make-rshared /
+mount --make-rshared /
 for folder in /run /var/log /var/lib; do mount -t tmpfs tmpfs "$folder"; done
 mkdir -p /run/netns /var/log/pods /var/log/containers /var/lib/cni
 setting() {
@@ -77,7 +76,7 @@ impl Node {
         let kubectl = folder.join("kubectl");
         let mut node = Self { folder: folder.to_owned(), holder: 0, path, kubectl, left: false };
         node.hold()?;
-        let pki = Pki::make(&folder.join("pki"), NODE, ADDRESS, SERVICE, &format!("https://{ADDRESS}:6443"))?;
+        let pki = Pki::make(&folder.join("pki"), NODE, ADDRESS, SERVICE, &format!("https://{ADDRESS}:443"))?;
         node.write_kubectl(&binaries.packaged("usr/bin/kubectl"), &pki)?;
 
         node.start_etcd(binaries)?;
@@ -164,7 +163,8 @@ impl Node {
 
     fn write_kubectl(&self, kubectl: &Path, pki: &Pki) -> Result<()> {
         let script = format!(
-            "#!/bin/sh\nexec nsenter --mount --net --target {} -- {} --kubeconfig {} \"$@\"\n",
+            "#!/bin/sh\n# Entering a namespace forgets the working directory.\nexec nsenter --mount --net --target {} -- \\\n  \
+             sh -c 'cd \"$0\" && exec \"$@\"' \"$PWD\" {} --kubeconfig {} \"$@\"\n",
             self.holder,
             command::quote(&kubectl.display().to_string()),
             command::quote(&pki.path("admin.conf").display().to_string()),
@@ -186,7 +186,7 @@ impl Node {
         let mut server = self.inside(&binaries.built("kube-apiserver"));
         server.args([
             "--etcd-servers=http://127.0.0.1:2379",
-            "--secure-port=6443",
+            "--secure-port=443",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--service-account-issuer=https://kubernetes.default.svc",
             "--authorization-mode=Node,RBAC",

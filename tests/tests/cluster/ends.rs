@@ -1,0 +1,79 @@
+//! Restarts, ends and their reasons, seen by the kernel half and told by the kubelet.
+
+use serde_json::json;
+use snug_tests::agent::eventually;
+
+use crate::node::{SOON, container, node, pod, signal, spec};
+
+#[test]
+fn a_killed_container_is_counted_once_by_both() {
+    let Some(node) = node() else { return };
+    let _pod = node.apply(&[pod("victim", &spec(&[container("main", "exec sleep 1000")]))]).unwrap();
+    let of = [("namespace", "default"), ("workload", "victim"), ("container", "main")];
+    node.metrics_until(SOON, "the victim", |page| {
+        Ok(page.one("snug_container_cpu_usage_seconds_total", &of)?.is_some())
+    })
+    .unwrap();
+    let id = eventually(SOON, "its id", || Ok(node.container_id("victim", "main").ok())).unwrap();
+    signal("KILL", &node.pid_of(&id).unwrap().to_string()).unwrap();
+    let page = node
+        .metrics_until(SOON, "the restart in the pod's status", |page| {
+            Ok(page.one("snug_pod_container_restarts_total", &of)? == Some(1.0))
+        })
+        .unwrap();
+    let ends = page.all("snug_workload_terminations_total", &of);
+    let [end] = ends.as_slice() else { panic!("one end: {ends:?}") };
+    assert_eq!((end.label("reason"), end.label("exit_code"), end.value), ("Error", "137", 1.0));
+    assert_eq!(page.value("snug_workload_restarts_total", &of).unwrap(), 1.0);
+    let last = [of.as_slice(), &[("reason", "Error"), ("exit_code", "137")]].concat();
+    assert_eq!(page.value("snug_pod_container_last_termination", &last).unwrap(), 1.0);
+}
+
+#[test]
+fn out_of_memory_again_and_again_is_counted_as_often_as_the_kubelet_does() {
+    let Some(node) = node() else { return };
+    let mut eater = container("eater", "sleep 1; exec awk 'BEGIN { s = \"x\"; while (1) s = s s }'");
+    eater["resources"] = json!({ "limits": { "memory": "32Mi" } });
+    let _pod = node.apply(&[pod("oom", &spec(&[eater]))]).unwrap();
+    let of = [("workload", "oom"), ("container", "eater")];
+    let killed = [of.as_slice(), &[("reason", "OOMKilled"), ("exit_code", "137")]].concat();
+    let page = node
+        .metrics_until(SOON * 2, "two restarts, and a third end", |page| {
+            let waiting = [of.as_slice(), &[("reason", "CrashLoopBackOff")]].concat();
+            Ok(page.one("snug_pod_container_restarts_total", &of)? == Some(2.0)
+                && page.one("snug_pod_container_waiting", &waiting)?.is_some())
+        })
+        .unwrap();
+    assert_eq!(page.value("snug_workload_terminations_total", &killed).unwrap(), 3.0);
+    // The pod's limit is the sum of its containers', and its sandbox uses some of it: mostly it is the pod's that is hit.
+    let kills = page.all("snug_workload_oom_kills_total", &of);
+    let of_limits = kills.iter().filter(|kills| ["container", "pod"].contains(&kills.label("limit")));
+    assert_eq!(of_limits.map(|kills| kills.value).sum::<f64>(), 3.0, "{kills:?}");
+    assert_eq!(page.value("snug_pod_container_last_termination", &killed).unwrap(), 1.0);
+}
+
+#[test]
+fn what_does_not_run_says_why() {
+    let Some(node) = node() else { return };
+    let mut absent = container("main", "true");
+    absent["image"] = json!("snug.example/absent:1");
+    let mut unpullable = absent.clone();
+    unpullable["imagePullPolicy"] = json!("Always");
+    let mut unconfigured = container("main", "true");
+    unconfigured["envFrom"] = json!([{ "configMapRef": { "name": "absent" } }]);
+    let pods = [
+        ("no-image", absent, "ErrImageNeverPull"),
+        ("no-registry", unpullable, "ImagePullBackOff"),
+        ("no-config", unconfigured, "CreateContainerConfigError"),
+        ("crashes", container("main", "exit 3"), "CrashLoopBackOff"),
+    ];
+    let objects = pods.iter().map(|(name, container, _)| pod(name, &spec(std::slice::from_ref(container))));
+    let _objects = node.apply(&objects.collect::<Vec<_>>()).unwrap();
+    for (name, _, reason) in &pods {
+        let waits = [("pod", *name), ("container", "main"), ("reason", *reason)];
+        node.metrics_until(SOON * 2, reason, |page| {
+            Ok(page.one("snug_pod_container_waiting", &waits)? == Some(1.0))
+        })
+        .unwrap();
+    }
+}

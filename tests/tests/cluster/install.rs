@@ -1,0 +1,45 @@
+//! The documented installation.
+
+use std::fs;
+
+use crate::node::node;
+
+/// BPF, PERFMON and NET_ADMIN.
+const CAPABILITIES: u64 = 1 << 39 | 1 << 38 | 1 << 12;
+
+#[test]
+fn every_program_runs_with_three_capabilities() {
+    let Some(node) = node() else { return };
+    let page = node.page("/metrics").unwrap();
+    let programs = page.all("snug_agent_program_info", &[]);
+    assert!(programs.len() >= 10, "{programs:?}");
+    for program in programs {
+        assert_eq!(program.label("verdict"), "running", "{program:?}");
+    }
+    assert_eq!(page.value("snug_agent_kubernetes_connected", &[]).unwrap(), 1.0);
+
+    let agent = node.agent().unwrap();
+    let id = agent["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+    let pid = node.pid_of(id.rsplit('/').next().unwrap()).unwrap();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let of = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim_start_matches(':').trim().to_owned()
+    };
+    assert_eq!(of("Name"), "snug-agent");
+    for set in ["CapEff", "CapPrm", "CapBnd"] {
+        assert_eq!(u64::from_str_radix(&of(set), 16).unwrap(), CAPABILITIES, "{set}");
+    }
+    assert_eq!(of("Seccomp"), "2", "a filter is in force");
+}
+
+#[test]
+fn it_answers_through_the_api_server_s_proxy_and_prometheus_can_read_it() {
+    let Some(node) = node() else { return };
+    let agent = node.agent().unwrap();
+    let name = agent["metadata"]["name"].as_str().unwrap();
+    for path in ["/readyz", "/healthz", "/metrics", "/metrics/cadvisor", "/api/v1/ends"] {
+        let proxied = format!("/api/v1/namespaces/snug/pods/{name}:9750/proxy{path}");
+        assert!(!node.kubectl(&["get", "--raw", &proxied]).unwrap().is_empty(), "{path}");
+    }
+}

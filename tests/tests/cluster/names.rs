@@ -1,0 +1,98 @@
+//! Pods of every kind have their names, and keep them.
+
+use serde_json::json;
+
+use crate::node::{SOON, container, controller, node, pod, spec};
+
+const USAGE: &str = "snug_container_cpu_usage_seconds_total";
+
+#[test]
+fn every_kind_of_pod_has_its_names() {
+    let Some(node) = node() else { return };
+    let sleeps = || spec(&[container("main", "exec sleep 1000")]);
+    let guaranteed = || {
+        let mut main = container("main", "exec sleep 1000");
+        main["resources"] = json!({ "limits": { "cpu": "100m", "memory": "32Mi" } });
+        let mut spec = spec(&[main]);
+        spec["initContainers"] = json!([container("first", "sleep 2")]);
+        spec
+    };
+    let mut on_host = sleeps();
+    on_host["hostNetwork"] = json!(true);
+    let mut at_once = spec(&[container("main", "true")]);
+    at_once["restartPolicy"] = json!("Never");
+    let _objects = node
+        .apply(&[
+            controller("apps/v1", "Deployment", "deployed", &json!({ "replicas": 2 }), &sleeps()),
+            controller("apps/v1", "StatefulSet", "stateful", &json!({ "serviceName": "none" }), &sleeps()),
+            controller("apps/v1", "DaemonSet", "daemon", &json!({}), &sleeps()),
+            controller(
+                "batch/v1",
+                "Job",
+                "at-once",
+                &json!({ "completions": 3, "parallelism": 2 }),
+                &at_once,
+            ),
+            pod("bare", &guaranteed()),
+            pod("on-host", &on_host),
+        ])
+        .unwrap();
+    let _static = node.static_pod(&pod("from-file", &sleeps())).unwrap();
+
+    for (kind, workload, pods) in [
+        ("Deployment", "deployed", 2),
+        ("StatefulSet", "stateful", 1),
+        ("DaemonSet", "daemon", 1),
+        ("Pod", "bare", 1),
+        ("Pod", "on-host", 1),
+        ("StaticPod", "from-file", 1),
+    ] {
+        let of = [("namespace", "default"), ("workload_kind", kind), ("workload", workload)];
+        let main = |kind| [of.as_slice(), &[("container", "main"), ("kind", kind)]].concat();
+        let page = node
+            .metrics_until(SOON, workload, |page| Ok(page.all(USAGE, &main("app")).len() == pods))
+            .unwrap();
+        let sandboxes = [of.as_slice(), &[("container", ""), ("kind", "sandbox")]].concat();
+        assert_eq!(page.all(USAGE, &sandboxes).len(), pods, "{workload}: one sandbox for each pod");
+    }
+    // Containers that live for milliseconds are counted under their names.
+    let of_job = [("workload_kind", "Job"), ("workload", "at-once"), ("container", "main")];
+    let completed = [of_job.as_slice(), &[("reason", "Completed"), ("exit_code", "0")]].concat();
+    let page = node
+        .metrics_until(SOON, "three runs that completed", |page| {
+            Ok(page.one("snug_workload_terminations_total", &completed)? == Some(3.0))
+        })
+        .unwrap();
+    assert_eq!(page.value("snug_workload_containers_started_total", &of_job).unwrap(), 3.0);
+    assert_eq!(page.all("snug_workload_terminations_total", &[("workload_kind", "Unknown")]).len(), 0);
+    let first = [("workload", "bare"), ("container", "first"), ("reason", "Completed")];
+    assert_eq!(page.value("snug_workload_terminations_total", &first).unwrap(), 1.0);
+
+    let limits = [("pod", "bare"), ("container", "main"), ("stage", "desired")];
+    assert_eq!(page.value("snug_pod_container_cpu_limit_cores", &limits).unwrap(), 0.1);
+    let enforced = [("pod", "bare"), ("container", "main")];
+    assert_eq!(page.value("snug_container_cpu_limit_cores", &enforced).unwrap(), 0.1);
+    assert_eq!(page.value("snug_container_memory_limit_bytes", &enforced).unwrap(), 33_554_432.0);
+}
+
+#[test]
+fn sixty_pods_come_and_go() {
+    let Some(node) = node() else { return };
+    let sleeps = spec(&[container("main", "exec sleep 1000")]);
+    let many = controller("apps/v1", "Deployment", "many", &json!({ "replicas": 60 }), &sleeps);
+    let objects = node.apply(&[many]).unwrap();
+    let of = [("workload_kind", "Deployment"), ("workload", "many"), ("container", "main")];
+    let page = node
+        .metrics_until(SOON * 4, "sixty containers", |page| Ok(page.all(USAGE, &of).len() == 60))
+        .unwrap();
+    assert_eq!(page.value("snug_agent_unnamed_containers", &[]).unwrap(), 0.0);
+    drop(objects);
+    node.metrics_until(SOON * 8, "no container", |page| Ok(page.all(USAGE, &of).is_empty())).unwrap();
+    // The last ones are settled a second after they have gone.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let page = node.page("/metrics").unwrap();
+    assert_eq!(page.value("snug_workload_containers_ended_total", &of).unwrap(), 60.0);
+    assert_eq!(page.value("snug_workload_containers_started_total", &of).unwrap(), 60.0);
+    let lost: f64 = page.all("snug_agent_lost_events_total", &[]).iter().map(|lost| lost.value).sum();
+    assert_eq!(lost, 0.0);
+}
