@@ -29,7 +29,8 @@ fn pods_that_start_while_the_api_server_is_away_have_names_and_get_their_workloa
     assert_eq!(health.unwrap().status(), 200);
     drop(frozen);
     let owned = [named.as_slice(), &[("workload_kind", "StaticPod"), ("workload", "meanwhile")]].concat();
-    node.metrics_until(SOON * 2, "its workload", |page| Ok(page.one(USAGE, &owned)?.is_some())).unwrap();
+    // The kubelet tells the API server of a static pod when it next looks at it, every minute or so.
+    node.metrics_until(SOON * 6, "its workload", |page| Ok(page.one(USAGE, &owned)?.is_some())).unwrap();
 }
 
 #[test]

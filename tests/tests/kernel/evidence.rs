@@ -103,7 +103,8 @@ fn windows_are_those_of_an_independent_reader_bucket_by_bucket() {
     let bounds: Vec<f64> =
         windows.buckets().map(|(_, lower, _)| lower).filter(|lower| *lower > 0.002).collect();
     println!("{} buckets of {} windows, {unclear} unclear", bounds.len(), windows.count());
-    assert!(bounds.len() >= 10, "{windows:?}");
+    // The jobs are of eight sizes (120 ms are two windows of 60); what disturbs them makes more.
+    assert!(bounds.len() >= 8, "{windows:?}");
     for bound in bounds {
         let (low, found, high) = (above(&least, bound), above(&windows, bound), above(&most, bound));
         assert!(low <= found + unclear && found <= high + unclear, "above {bound}: {low} {found} {high}");
