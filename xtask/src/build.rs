@@ -44,10 +44,10 @@ pub(crate) fn build() -> Result<Programs> {
 
 /// As [`build`], for another architecture too.
 pub(crate) fn build_for(arch: &str) -> Result<Programs> {
-    let object = workspace::target_dir().join(format!("snug-ebpf-{arch}.o"));
     let object = if arch == std::env::consts::ARCH {
         build_ebpf::build_default()?
     } else {
+        let object = workspace::target_dir().join(format!("snug-ebpf-{arch}.o"));
         build_ebpf::build(None, arch, &object)?;
         object
     };

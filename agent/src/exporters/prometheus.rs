@@ -128,7 +128,7 @@ impl Collector for Catalogue {
                             for container in &pod.containers {
                                 let values = catalogue::status_labels(container);
                                 writer.row(admitted, &STATUS_LABELS, &values, |emit| {
-                                    samples(pod, container, emit);
+                                    samples(container, emit);
                                 });
                             }
                         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::{core::DeserializeGuard, runtime::watcher::Event};
+use kube::{Resource as _, core::DeserializeGuard, runtime::watcher::Event};
 
 use crate::identity::{pod::KnownPod, pods::Pods};
 
@@ -69,11 +69,7 @@ impl Known {
             }
             Event::Apply(object) => self.apply(&object, false),
             Event::Delete(object) => {
-                let metadata = match &object.0 {
-                    Ok(pod) => &pod.metadata,
-                    Err(invalid) => &invalid.metadata,
-                };
-                let known = metadata.uid.as_deref().and_then(|uid| self.pods.remove(uid));
+                let known = object.meta().uid.as_deref().and_then(|uid| self.pods.remove(uid));
                 self.bad.remove(&name_of(&object));
                 Change { pods: known.is_some(), ..Change::default() }
             }
@@ -118,10 +114,7 @@ impl Known {
 }
 
 fn name_of(object: &Object) -> String {
-    let metadata = match &object.0 {
-        Ok(pod) => &pod.metadata,
-        Err(invalid) => &invalid.metadata,
-    };
+    let metadata = object.meta();
     let of = |name: &Option<String>| name.clone().unwrap_or_default();
     format!("{}/{}", of(&metadata.namespace), of(&metadata.name))
 }

@@ -73,12 +73,12 @@ impl Owners {
         }
     }
 
-    /// Asks for the owners of the pods that are not known yet; returns how many reads that took.
+    /// Asks for the owners of the pods that are not known yet; returns how many reads that took, `None` if all are known.
     pub(super) async fn resolve(
         &mut self,
         client: &Client,
         pods: impl Iterator<Item = &Arc<KnownPod>>,
-    ) -> u64 {
+    ) -> Option<u64> {
         let mut named = HashSet::new();
         let mut asked: Vec<(Kind, Owner, String)> = Vec::new();
         for pod in pods {
@@ -88,6 +88,9 @@ impl Owners {
             }
         }
         self.found.retain(|uid, _| named.contains(uid));
+        if asked.is_empty() {
+            return None;
+        }
         let mut reads = 0;
         for (kind, owner, namespace) in asked {
             let resource = kind.resource();
@@ -121,7 +124,7 @@ impl Owners {
             };
             self.found.insert(owner.uid, workload);
         }
-        reads
+        Some(reads)
     }
 }
 

@@ -1,6 +1,10 @@
 //! The watch itself: list, watch, and again after whatever breaks it.
 
-use std::{pin::pin, sync::atomic::Ordering, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -66,11 +70,12 @@ pub(super) async fn run(client: Client, settings: &Settings, watched: &Watched) 
                     publish_at = None;
                     if settings.owner_lookup {
                         watched.publish(known.arranged(|pod| owners.rename(pod)));
-                        let reads = owners.resolve(&client, known.pods()).await;
-                        watched.owner_reads.fetch_add(reads, Ordering::Relaxed);
-                        watched.publish(known.arranged(|pod| owners.rename(pod)));
+                        if let Some(reads) = owners.resolve(&client, known.pods()).await {
+                            watched.owner_reads.fetch_add(reads, Ordering::Relaxed);
+                            watched.publish(known.arranged(|pod| owners.rename(pod)));
+                        }
                     } else {
-                        watched.publish(known.arranged(std::sync::Arc::clone));
+                        watched.publish(known.arranged(Arc::clone));
                     }
                     continue;
                 }

@@ -2,7 +2,7 @@
 //!
 //! A family's rows are pods; the labels are those of kube-state-metrics 2, in its order but for the first three.
 
-use super::{Emit, Family, Samples::KubeState, Unit::None, Value};
+use super::{Emit, Family, Samples::KubeState, Unit::None, Value, cores};
 use crate::identity::{
     ContainerKind,
     pod::{KnownContainer, KnownPod, State},
@@ -112,14 +112,13 @@ fn phase(pod: &KnownPod, emit: &mut Emit<'_>) {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "millicores of one machine")]
 fn resources(pod: &KnownPod, emit: &mut Emit<'_>, requests: bool) {
     for (name, container) in app_containers(pod) {
         let of = container.resources.desired;
         let (cpu, memory) =
             if requests { (of.cpu_request, of.memory_request) } else { (of.cpu_limit, of.memory_limit) };
         if let Some(millicores) = cpu {
-            emit(&[name, &pod.node, "cpu", "core"], Value::Float(millicores as f64 / 1000.0));
+            emit(&[name, &pod.node, "cpu", "core"], cores(millicores));
         }
         if let Some(bytes) = memory {
             emit(&[name, &pod.node, "memory", "byte"], Value::Int(bytes));

@@ -86,7 +86,7 @@ pub enum Samples {
     /// One row per workload and container name.
     Workload(fn(&WorkloadRow, &mut Emit<'_>)),
     /// One row per container of a known pod, whether it runs or not.
-    Status(fn(&KnownPod, &KnownContainer, &mut Emit<'_>)),
+    Status(fn(&KnownContainer, &mut Emit<'_>)),
     /// One row per known pod, in the form of kube-state-metrics.
     KubeState(fn(&KnownPod, &mut Emit<'_>)),
     /// The agent itself.
@@ -280,6 +280,11 @@ fn seconds(nanoseconds: u64) -> Value {
         reason = "loses nanoseconds only, and only after 104 days of CPU time"
     )]
     Value::Float(nanoseconds as f64 / 1e9)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "millicores of one machine")]
+fn cores(millicores: u64) -> Value {
+    Value::Float(millicores as f64 / 1000.0)
 }
 
 fn memory_events(events: &crate::values::MemoryEvents, emit: &mut Emit<'_>) {

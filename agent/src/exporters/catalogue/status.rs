@@ -6,7 +6,7 @@ use super::{
     Emit, Family,
     Samples::Status,
     Unit::{Bytes, Cores, None},
-    Value,
+    Value, cores,
 };
 use crate::identity::pod::{KnownContainer, State};
 
@@ -15,35 +15,35 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_pod_container_cpu_request_cores",
         "CPU request by stage: desired in the spec, allocated by the node, applied by the kubelet; the three differ while an in-place resize is under way",
         Cores,
-        Status(|_, container, emit| stages(container, emit, |of| of.cpu_request.map(cores))),
+        Status(|container, emit| stages(container, emit, |of| of.cpu_request.map(cores))),
     )
     .labels(&["stage"]),
     Family::gauge(
         "snug_pod_container_cpu_limit_cores",
         "CPU limit by stage; the limit in force in the cgroup is snug_container_cpu_limit_cores",
         Cores,
-        Status(|_, container, emit| stages(container, emit, |of| of.cpu_limit.map(cores))),
+        Status(|container, emit| stages(container, emit, |of| of.cpu_limit.map(cores))),
     )
     .labels(&["stage"]),
     Family::gauge(
         "snug_pod_container_memory_request_bytes",
         "Memory request by stage",
         Bytes,
-        Status(|_, container, emit| stages(container, emit, |of| of.memory_request.map(Value::Int))),
+        Status(|container, emit| stages(container, emit, |of| of.memory_request.map(Value::Int))),
     )
     .labels(&["stage"]),
     Family::gauge(
         "snug_pod_container_memory_limit_bytes",
         "Memory limit by stage; the limit in force in the cgroup is snug_container_memory_limit_bytes",
         Bytes,
-        Status(|_, container, emit| stages(container, emit, |of| of.memory_limit.map(Value::Int))),
+        Status(|container, emit| stages(container, emit, |of| of.memory_limit.map(Value::Int))),
     )
     .labels(&["stage"]),
     Family::counter(
         "snug_pod_container_restarts",
         "Restarts as the kubelet counts them, those before the agent included; restarts that the agent saw are in snug_workload_restarts_total",
         None,
-        Status(|_, container, emit| {
+        Status(|container, emit| {
             if let Some(status) = &container.status {
                 emit(&[], Value::Int(status.restarts));
             }
@@ -53,7 +53,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_pod_container_ready",
         "Whether the container is ready: 1 or 0",
         None,
-        Status(|_, container, emit| {
+        Status(|container, emit| {
             if let Some(status) = &container.status {
                 emit(&[], Value::Int(status.ready.into()));
             }
@@ -63,7 +63,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_pod_container_waiting",
         "One while the container waits, with the kubelet's reason (CrashLoopBackOff, ImagePullBackOff, CreateContainerConfigError, …); absent otherwise",
         None,
-        Status(|_, container, emit| {
+        Status(|container, emit| {
             if let Some(State::Waiting(reason)) = container.status.as_ref().map(|status| &status.state) {
                 emit(&[reason], Value::Int(1));
             }
@@ -74,7 +74,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_pod_container_last_termination",
         "One, with the reason and exit code with which the container's last run ended, as the kubelet says; every end is in snug_workload_terminations_total",
         None,
-        Status(|_, container, emit| {
+        Status(|container, emit| {
             if let Some(last) = container.status.as_ref().and_then(|status| status.terminations().last()) {
                 emit(&[&last.reason, &last.exit_code.to_string()], Value::Int(1));
             }
@@ -82,11 +82,6 @@ pub(super) static FAMILIES: &[Family] = &[
     )
     .labels(&["reason", "exit_code"]),
 ];
-
-#[expect(clippy::cast_precision_loss, reason = "millicores of one machine")]
-fn cores(millicores: u64) -> Value {
-    Value::Float(millicores as f64 / 1000.0)
-}
 
 fn stages(container: &KnownContainer, emit: &mut Emit<'_>, value: impl Fn(&Resources) -> Option<Value>) {
     for (stage, resources) in container.resources.known() {
