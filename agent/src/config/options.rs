@@ -156,7 +156,7 @@ macro_rules! options {
 
 options! {
     "Node" {
-        /// Address that /metrics, /metrics/cadvisor, /healthz and /readyz are served on.
+        /// Address that /metrics, /metrics/cadvisor, /metrics/resource, /api/v1, /healthz and /readyz are served on.
         "listen" listen: SocketAddr = "127.0.0.1:9750", "ADDRESS", Address;
         /// Name of this node in the metrics. None: the host's name.
         "node-name" node_name: Option<String> = "", "NAME", Optional(NodeName);
@@ -204,7 +204,7 @@ options! {
         "ebpf-stats" ebpf_stats: bool = "on", "SWITCH", Switch;
     }
     "Metrics" {
-        /// Serve the kubelet's container metrics on /metrics/cadvisor.
+        /// Serve the kubelet's container metrics on /metrics/cadvisor and /metrics/resource.
         "kubelet-metrics" kubelet_metrics: bool = "on", "SWITCH", Switch;
         /// Count processes, their file descriptors and sockets for /metrics/cadvisor. Reads a directory of each process
         /// on the host once in slow-interval, which takes the right to trace them (CAP_SYS_PTRACE).

@@ -38,7 +38,8 @@ fn it_answers_through_the_api_server_s_proxy_and_prometheus_can_read_it() {
     let Some(node) = node() else { return };
     let agent = node.agent().unwrap();
     let name = agent["metadata"]["name"].as_str().unwrap();
-    for path in ["/readyz", "/healthz", "/metrics", "/metrics/cadvisor", "/api/v1/ends"] {
+    for path in ["/readyz", "/healthz", "/metrics", "/metrics/cadvisor", "/metrics/resource", "/api/v1/ends"]
+    {
         let proxied = format!("/api/v1/namespaces/snug/pods/{name}:9750/proxy{path}");
         assert!(!node.kubectl(&["get", "--raw", &proxied]).unwrap().is_empty(), "{path}");
     }

@@ -80,8 +80,13 @@ impl Node {
 
     /// What the agent serves, asked by its address.
     pub(crate) fn page(&self, path: &str) -> Result<Page> {
+        exposition::parse(&self.text(path)?)
+    }
+
+    /// The same as it came.
+    pub(crate) fn text(&self, path: &str) -> Result<String> {
         let agent = self.agent()?;
-        page_at(agent["status"]["podIP"].as_str().context("it has no address yet")?, path)
+        text_at(agent["status"]["podIP"].as_str().context("it has no address yet")?, path)
     }
 
     /// Waits until a page of `/metrics` has what is looked for.
@@ -138,9 +143,13 @@ impl Node {
 
 /// What an agent at this address serves.
 pub(crate) fn page_at(address: &str, path: &str) -> Result<Page> {
+    exposition::parse(&text_at(address, path)?)
+}
+
+fn text_at(address: &str, path: &str) -> Result<String> {
     let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build();
     let mut response = ureq::Agent::from(agent).get(format!("http://{address}:9750{path}")).call()?;
-    exposition::parse(&response.body_mut().read_to_string()?)
+    Ok(response.body_mut().read_to_string()?)
 }
 
 pub(crate) fn signal(signal: &str, pid: &str) -> Result<()> {

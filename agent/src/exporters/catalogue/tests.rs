@@ -121,6 +121,13 @@ fn document() -> String {
     for (pattern, why) in kubelet::LEFT_OUT {
         let _ = writeln!(out, "| `{pattern}` | {why} |");
     }
+    out.push_str(include_str!("metrics.resource.md"));
+    for family in &kubelet::resource::FAMILIES {
+        let (name, kind, labels) = (family.name, family.kind.as_str(), code_list(family.labels()));
+        let _ = writeln!(out, "| `{name}` | {kind} | {labels} | {} |", family.help);
+    }
+    let (name, help) = kubelet::resource::SCRAPE_ERROR;
+    let _ = writeln!(out, "| `{name}` | gauge | | {help} |");
     out
 }
 

@@ -1,6 +1,10 @@
 //! What each path answers.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+    time::Instant,
+};
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -12,6 +16,7 @@ use super::{ServerState, negotiate};
 use crate::{
     exporters::{
         api, evidence, kubelet,
+        limits::SeriesCounts,
         prometheus::{self, Format},
         stream::{self, Output, ResponseBody, Turn},
     },
@@ -20,13 +25,17 @@ use crate::{
 
 const METRICS: &str = "/metrics";
 const CADVISOR: &str = "/metrics/cadvisor";
+const RESOURCE: &str = "/metrics/resource";
 
 pub(super) async fn respond<B: Body>(
     request: &Request<B>,
     state: &Arc<ServerState>,
 ) -> Response<ResponseBody> {
     let path = request.uri().path();
-    if !matches!(path, "/" | METRICS | CADVISOR | api::ENDS | evidence::PATH | "/healthz" | "/readyz") {
+    if !matches!(
+        path,
+        "/" | METRICS | CADVISOR | RESOURCE | api::ENDS | evidence::PATH | "/healthz" | "/readyz"
+    ) {
         let text = format!("nothing is served under this path; there are:\n{}", list(state));
         return plain(StatusCode::NOT_FOUND, text);
     }
@@ -37,10 +46,15 @@ pub(super) async fn respond<B: Body>(
     }
     match path {
         METRICS => metrics(request, state).await,
-        CADVISOR if state.kubelet => cadvisor(request, state).await,
-        CADVISOR => plain(
+        CADVISOR if state.kubelet => {
+            of_kubelet(request, state, CADVISOR, |scrape, out| scrape.encode(out)).await
+        }
+        RESOURCE if state.kubelet => {
+            of_kubelet(request, state, RESOURCE, |scrape, out| scrape.encode_resource(out)).await
+        }
+        CADVISOR | RESOURCE => plain(
             StatusCode::NOT_FOUND,
-            format!("{CADVISOR} is switched off: the kubelet's own endpoint is to be scraped instead\n"),
+            format!("{path} is switched off: the kubelet's own endpoint is to be scraped instead\n"),
         ),
         api::ENDS => ends(state),
         evidence::PATH => evidence_of(request, state).await,
@@ -54,9 +68,13 @@ pub(super) async fn respond<B: Body>(
 }
 
 fn list(state: &ServerState) -> String {
-    let cadvisor = if state.kubelet { "/metrics/cadvisor  the kubelet's families\n" } else { "" };
+    let of_kubelet = if state.kubelet {
+        "/metrics/cadvisor  the kubelet's families\n/metrics/resource  what metrics-server reads\n"
+    } else {
+        ""
+    };
     format!(
-        "/metrics           everything measured\n{cadvisor}\
+        "/metrics           everything measured\n{of_kubelet}\
          /api/v1/ends       containers that ended last, in JSON\n\
          /api/v1/evidence   what containers used, by the hour, a JSON object a line\n\
          /healthz           whether measurements are fresh\n\
@@ -151,10 +169,17 @@ async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Res
     .await
 }
 
-async fn cadvisor<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Response<ResponseBody> {
-    exposition(request, state, Format::Text.content_type(), |published, state, out| {
-        let counts = kubelet::Scrape::now(&published, &state.limits).encode(out)?;
-        state.scrapes.record(CADVISOR, counts);
+type Encode = fn(&kubelet::Scrape<'_>, &mut dyn Write) -> io::Result<SeriesCounts>;
+
+async fn of_kubelet<B: Body>(
+    request: &Request<B>,
+    state: &Arc<ServerState>,
+    endpoint: &'static str,
+    encode: Encode,
+) -> Response<ResponseBody> {
+    exposition(request, state, Format::Text.content_type(), move |published, state, out| {
+        let counts = encode(&kubelet::Scrape::now(&published, &state.limits), out)?;
+        state.scrapes.record(endpoint, counts);
         Ok(())
     })
     .await
@@ -164,7 +189,7 @@ async fn exposition<B: Body>(
     request: &Request<B>,
     state: &Arc<ServerState>,
     content_type: &'static str,
-    encode: impl FnOnce(Arc<Published>, &ServerState, &mut Output) -> std::io::Result<()> + Send + 'static,
+    encode: impl FnOnce(Arc<Published>, &ServerState, &mut Output) -> io::Result<()> + Send + 'static,
 ) -> Response<ResponseBody> {
     if state.published.load().is_none() {
         return not_published();

@@ -172,9 +172,14 @@ fn metrics_in_the_format_that_is_asked_for() {
     let exposition = fixture::parse(cadvisor.text()).unwrap();
     assert_eq!(exposition.get("container_memory_rss", &[("container", "app")]), [41.0]);
 
-    // Now that both were scraped, both are counted.
+    let resource = server.get("/metrics/resource", "");
+    assert_eq!(resource.header("content-type").unwrap(), "text/plain; version=0.0.4; charset=utf-8");
+    let exposition = fixture::parse(resource.text()).unwrap();
+    assert_eq!(exposition.get("pod_memory_working_set_bytes", &[("pod", "web-0")]), [3072.0]);
+
+    // Now that all were scraped, all are counted.
     let again = fixture::parse(server.get("/metrics?x=y", "").text()).unwrap();
-    for endpoint in ["/metrics", "/metrics/cadvisor"] {
+    for endpoint in ["/metrics", "/metrics/cadvisor", "/metrics/resource"] {
         assert_ne!(again.get("snug_agent_series", &[("endpoint", endpoint)]), [0.0; 0], "{endpoint}");
     }
 }
@@ -210,7 +215,7 @@ fn an_http_1_0_client_is_served() {
 #[test]
 fn head_has_no_body() {
     let server = Server::start(Some(fixture::published()), |_| {});
-    for path in ["/", "/metrics", "/metrics/cadvisor", "/healthz", "/readyz"] {
+    for path in ["/", "/metrics", "/metrics/cadvisor", "/metrics/resource", "/healthz", "/readyz"] {
         let request =
             format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept-Encoding: gzip\r\n\r\n");
         let reply = server.send(request.as_bytes());
@@ -238,9 +243,11 @@ fn other_methods_and_paths_are_told_what_there_is() {
         assert_eq!(reply.status, 404, "{path}");
         assert!(reply.text().contains("/healthz") && !reply.text().contains("cadvisor"), "{}", reply.text());
     }
-    let off = server.get("/metrics/cadvisor", "");
-    assert_eq!(off.status, 404);
-    assert!(off.text().contains("switched off"), "{}", off.text());
+    for path in ["/metrics/cadvisor", "/metrics/resource"] {
+        let off = server.get(path, "");
+        assert_eq!(off.status, 404);
+        assert!(off.text().starts_with(&format!("{path} is switched off")), "{}", off.text());
+    }
     assert!(server.get("/", "").text().contains("/metrics"));
 }
 

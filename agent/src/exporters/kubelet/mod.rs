@@ -1,29 +1,38 @@
-//! `/metrics/cadvisor`: names, labels and units of the kubelet's endpoint, so that what reads those keeps working.
+//! The kubelet's endpoints, with its names, labels and units, so that what reads those keeps working: here
+//! `/metrics/cadvisor`, and `/metrics/resource` in [`resource`].
 //!
 //! Text 0.0.4 by an own encoder, because there is much of it: a row's labels are rendered once per scrape and copied
-//! into each of its series. No sample carries a timestamp; the kubelet's are older than the scrape by up to 15 s.
+//! into each of its series. On `/metrics/cadvisor` no sample carries a timestamp; the kubelet's are older than the
+//! scrape by up to 15 s.
 
 mod families;
 mod left_out;
+pub mod resource;
+mod text;
 
 use std::{
     io::{self, Write},
     ops::Range,
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+use text::{Header, Line, label, render};
 
 use super::{
     catalogue::Value,
     limits::{SeriesCounts, SeriesLimits},
 };
 use crate::{
-    clock::unix_seconds,
+    clock::since_epoch,
     identity::{Level, Runtime},
     store::published::{CgroupRow, Machine, Published},
 };
 
 pub use families::{Family, Samples, families};
 pub use left_out::LEFT_OUT;
+
+/// Published values older than this are an error.
+const STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// Takes the samples of a row: rendered labels of the family's own (`cpu="total"`, or empty), and the value.
 pub type Emit<'a> = dyn FnMut(&str, Value) + 'a;
@@ -37,15 +46,19 @@ pub struct Scrape<'a> {
     pub limits: &'a SeriesLimits,
     /// The moment of the scrape.
     pub now: Instant,
-    /// The same in seconds since the Unix epoch.
-    pub now_unix: u64,
+    /// The same since the Unix epoch.
+    pub now_unix: Duration,
 }
 
 impl<'a> Scrape<'a> {
     /// A scrape at this moment.
     pub fn now(published: &'a Published, limits: &'a SeriesLimits) -> Self {
-        let now_unix = unix_seconds();
-        Self { published, limits, now: Instant::now(), now_unix }
+        Self { published, limits, now: Instant::now(), now_unix: since_epoch() }
+    }
+
+    /// Whether the values are so old that they are an error.
+    fn is_stale(&self) -> bool {
+        self.now.saturating_duration_since(self.published.at) > STALE_AFTER
     }
 
     /// Writes the whole exposition and says what was in it.
@@ -94,13 +107,13 @@ struct FamilyWriter<'a> {
 
 impl FamilyWriter<'_> {
     fn write(&mut self, labels: &str, own: &str, value: Value) {
-        let Family { name, kind, help, .. } = *self.family;
         if self.result.is_ok() && !self.headed {
             self.headed = true;
-            self.result = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
+            let Family { name, kind, help, .. } = *self.family;
+            self.result = Header { name, kind, help }.write(self.out);
         }
         if self.result.is_ok() {
-            self.result = self.line.write(self.out, name, labels, own, value);
+            self.result = self.line.write(self.out, self.family.name, labels, own, value, None);
         }
     }
 }
@@ -164,72 +177,6 @@ fn row_labels(row: &CgroupRow, limits: &SeriesLimits, out: &mut String) {
         ("pod", pod),
     ];
     render(labels.into_iter().filter(|(label, _)| !limits.drops(label)), out);
-}
-
-/// Writes labels behind an opening brace, which the line closes.
-fn render<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mut String) {
-    let mut separator = '{';
-    for (name, value) in labels {
-        out.push(separator);
-        separator = ',';
-        push_label(name, value, out);
-    }
-}
-
-/// A label of a family's own, rendered.
-fn label(name: &str, value: &str) -> String {
-    let mut label = String::with_capacity(name.len() + value.len() + 3);
-    push_label(name, value, &mut label);
-    label
-}
-
-/// Writes a label: of its value backslash, quote and newline are all that the format reserves.
-fn push_label(name: &str, value: &str, out: &mut String) {
-    out.push_str(name);
-    out.push_str("=\"");
-    for c in value.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
-#[derive(Default)]
-struct Line(Vec<u8>);
-
-impl Line {
-    fn write(
-        &mut self,
-        out: &mut dyn Write,
-        name: &str,
-        labels: &str,
-        own: &str,
-        value: Value,
-    ) -> io::Result<()> {
-        let line = &mut self.0;
-        line.clear();
-        line.extend_from_slice(name.as_bytes());
-        line.extend_from_slice(labels.as_bytes());
-        if !own.is_empty() {
-            line.push(b',');
-            line.extend_from_slice(own.as_bytes());
-        }
-        line.extend_from_slice(if labels.is_empty() { b" " } else { b"} " });
-        match value {
-            Value::Int(v) => line.extend_from_slice(itoa::Buffer::new().format(v).as_bytes()),
-            Value::Float(v) if v.is_nan() => line.extend_from_slice(b"NaN"),
-            Value::Float(v) if v.is_infinite() => {
-                line.extend_from_slice(if v > 0.0 { b"+Inf" } else { b"-Inf" });
-            }
-            Value::Float(v) => line.extend_from_slice(ryu::Buffer::new().format_finite(v).as_bytes()),
-        }
-        line.push(b'\n');
-        out.write_all(line)
-    }
 }
 
 #[cfg(test)]

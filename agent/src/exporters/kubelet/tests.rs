@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{families::STALE_AFTER, *};
+use super::*;
 use crate::{
     config::Pattern,
     exporters::{
@@ -235,7 +235,7 @@ fn limits_cut_and_count() {
 fn numbers_that_are_none_are_written_as_the_format_wants() {
     let mut out = Vec::new();
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, 0.0] {
-        Line::default().write(&mut out, "a", "{b=\"\"", "", Value::Float(value)).unwrap();
+        Line::default().write(&mut out, "a", "{b=\"\"", "", Value::Float(value), None).unwrap();
     }
     let text = String::from_utf8(out).unwrap();
     let values: Vec<_> = text.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();

@@ -2,9 +2,6 @@
 
 use super::{Family, HostRow, Kind::Gauge, Samples};
 
-/// Published values older than this make `container_scrape_error` 1.
-pub(in crate::exporters::kubelet) const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
-
 const fn machine(name: &'static str, help: &'static str, value: fn(&HostRow) -> Option<u64>) -> Family {
     Family { name, kind: Gauge, help, differs: "", samples: Samples::Machine(value) }
 }
@@ -32,9 +29,6 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Gauge,
         help: "1 if the values are older than 10 seconds, 0 otherwise",
         differs: "says that values are old",
-        samples: Samples::Plain(|scrape| {
-            let age = scrape.now.saturating_duration_since(scrape.published.at);
-            u64::from(age > STALE_AFTER)
-        }),
+        samples: Samples::Plain(|scrape| u64::from(scrape.is_stale())),
     },
 ];

@@ -6,9 +6,6 @@ mod network;
 mod of_cgroups;
 mod processes;
 
-#[cfg(test)]
-pub(super) use machine::STALE_AFTER;
-
 use super::{Emit, Scrape};
 use crate::{
     exporters::catalogue::{Kind, Value},

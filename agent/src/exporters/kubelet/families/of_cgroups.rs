@@ -315,7 +315,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "container_last_seen",
         Gauge,
         "The time of this scrape, in seconds since the Unix epoch",
-        |_, scrape, emit| emit("", Value::Int(scrape.now_unix)),
+        |_, scrape, emit| emit("", Value::Int(scrape.now_unix.as_secs())),
     ),
     family("container_threads", Gauge, "Tasks", |row, _, emit| {
         int(emit, row.values.pids.map(|pids| pids.current));

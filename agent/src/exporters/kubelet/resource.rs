@@ -1,0 +1,229 @@
+//! `/metrics/resource`: what metrics-server reads for `kubectl top` and the HorizontalPodAutoscaler.
+//!
+//! metrics-server takes the time of each sample from its timestamp and divides differences by it, so samples carry the
+//! moment at which they were measured. Of a node's and a container's samples it keeps the time of the last one that it
+//! reads; that is why all of one scrape have the same, the CPU's, of which a rate is made.
+//! It drops a pod of which any container has no CPU time or no memory yet, and so did every kubelet leave containers
+//! out that have ended: a cgroup without tasks is one.
+
+use std::io::{self, Write};
+
+use super::{
+    Line, Scrape,
+    text::{Header, render},
+};
+use crate::{
+    exporters::{
+        catalogue::{
+            Kind::{self, Counter, Gauge},
+            Value,
+        },
+        limits::SeriesCounts,
+    },
+    identity::Level,
+    store::published::{CgroupRow, Published},
+    values::Measurement,
+};
+
+/// A family of `/metrics/resource`.
+#[derive(Debug)]
+pub struct Family {
+    /// Full name.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// What it means.
+    pub help: &'static str,
+    /// What has a sample of it: a container, a pod or the root, which is the node.
+    level: Level,
+    /// Whether its samples say when they were measured. The start does not, as at the kubelet.
+    timed: bool,
+    value: fn(&CgroupRow) -> Option<Value>,
+}
+
+impl Family {
+    /// Names of its samples' labels.
+    pub fn labels(&self) -> &'static [&'static str] {
+        match self.level {
+            Level::Container => &LABELS,
+            Level::Pod => &LABELS[1..],
+            _ => &[],
+        }
+    }
+}
+
+const LABELS: [&str; 3] = ["container", "namespace", "pod"];
+
+fn cpu(row: &CgroupRow) -> Option<Value> {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "loses nanoseconds only, and only after 104 days of CPU time"
+    )]
+    row.values.cpu.map(|cpu| Value::Float(cpu.usage_ns as f64 / 1e9))
+}
+
+fn working_set(row: &CgroupRow) -> Option<Value> {
+    row.values.working_set.map(|set| Value::Int(set.bytes))
+}
+
+fn swap(row: &CgroupRow) -> Option<Value> {
+    row.values.swap.map(|swap| Value::Int(swap.usage_bytes))
+}
+
+const fn family(
+    name: &'static str,
+    kind: Kind,
+    level: Level,
+    help: &'static str,
+    value: fn(&CgroupRow) -> Option<Value>,
+) -> Family {
+    Family { name, kind, help, level, timed: true, value }
+}
+
+/// All of them but `resource_scrape_error`, in the order in which they are served.
+pub static FAMILIES: [Family; 11] = [
+    family(
+        "container_cpu_usage_seconds_total",
+        Counter,
+        Level::Container,
+        "CPU time used by the container, in seconds",
+        cpu,
+    ),
+    family(
+        "container_memory_working_set_bytes",
+        Gauge,
+        Level::Container,
+        "Memory usage of the container less inactive file cache, in bytes",
+        working_set,
+    ),
+    Family {
+        timed: false,
+        ..family(
+            "container_start_time_seconds",
+            Gauge,
+            Level::Container,
+            "When the container's cgroup was created, in seconds since the Unix epoch",
+            |row| Some(Value::Float(row.created_unix)),
+        )
+    },
+    family(
+        "container_swap_limit_bytes",
+        Gauge,
+        Level::Container,
+        "Swap limit of the container, in bytes; with memory on cgroup v1; absent = none",
+        |row| row.values.swap.and_then(|swap| swap.limit_bytes).map(Value::Int),
+    ),
+    family(
+        "container_swap_usage_bytes",
+        Gauge,
+        Level::Container,
+        "Swap used by the container, in bytes",
+        swap,
+    ),
+    family(
+        "node_cpu_usage_seconds_total",
+        Counter,
+        Level::Root,
+        "CPU time used by the node, in seconds",
+        cpu,
+    ),
+    family(
+        "node_memory_working_set_bytes",
+        Gauge,
+        Level::Root,
+        "Memory usage of the node less inactive file cache, in bytes",
+        working_set,
+    ),
+    family("node_swap_usage_bytes", Gauge, Level::Root, "Swap used on the node, in bytes", swap),
+    family("pod_cpu_usage_seconds_total", Counter, Level::Pod, "CPU time used by the pod, in seconds", cpu),
+    family(
+        "pod_memory_working_set_bytes",
+        Gauge,
+        Level::Pod,
+        "Memory usage of the pod less inactive file cache, in bytes",
+        working_set,
+    ),
+    family("pod_swap_usage_bytes", Gauge, Level::Pod, "Swap used by the pod, in bytes", swap),
+];
+
+/// Whether the last scrape of the values went well.
+pub const SCRAPE_ERROR: (&str, &str) =
+    ("resource_scrape_error", "1 if the values are older than 10 seconds, 0 otherwise");
+
+/// A row that has samples, and its labels.
+struct Row<'a> {
+    row: &'a CgroupRow,
+    level: Level,
+    /// Container, namespace and pod.
+    names: [&'a str; 3],
+    labels: String,
+}
+
+/// The rows that a kubelet shows here. Of a container that was restarted the old cgroup may still be there: only the
+/// newer one counts, or the exposition would have a series twice.
+fn rows(published: &Published) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> = published.cgroups.iter().filter_map(row).collect();
+    rows.sort_by(|one, other| {
+        let newest_first = other.row.created_unix.total_cmp(&one.row.created_unix);
+        (one.level, one.names).cmp(&(other.level, other.names)).then(newest_first)
+    });
+    rows.dedup_by(|next, kept| (next.level, next.names) == (kept.level, kept.names));
+    rows
+}
+
+fn row(row: &CgroupRow) -> Option<Row<'_>> {
+    let level = row.identity.of_path.level;
+    let of_pod = || row.identity.names.as_deref().filter(|names| !names.pod.is_empty());
+    let names = match level {
+        Level::Root => ["", "", ""],
+        Level::Pod => of_pod().map(|names| ["", &*names.namespace, &*names.pod])?,
+        Level::Container if row.values.pids.is_none_or(|pids| pids.current > 0) => of_pod()
+            .filter(|names| !names.container.is_empty())
+            .map(|names| [&*names.container, &*names.namespace, &*names.pod])?,
+        _ => return None,
+    };
+    let mut labels = String::new();
+    let all = LABELS.into_iter().zip(names);
+    render(all.filter(|(_, name)| !name.is_empty()), &mut labels);
+    Some(Row { row, level, names, labels })
+}
+
+impl Scrape<'_> {
+    /// Writes `/metrics/resource` and says what was in it.
+    pub fn encode_resource(&self, out: &mut dyn Write) -> io::Result<SeriesCounts> {
+        let mut counts = SeriesCounts::default();
+        let rows = rows(self.published);
+        let measured = self.measured_milliseconds();
+        let mut line = Line::default();
+        for Family { name, kind, help, level, timed, value } in &FAMILIES {
+            let admitted = self.limits.family(&[name]);
+            let mut headed = false;
+            for row in rows.iter().filter(|row| row.level == *level) {
+                let Some(value) = value(row.row) else { continue };
+                if !counts.admit(self.limits, admitted, self.limits.cgroup(row.row)) {
+                    continue;
+                }
+                if !std::mem::replace(&mut headed, true) {
+                    Header { name, kind: *kind, help }.write(out)?;
+                }
+                line.write(out, name, &row.labels, "", value, timed.then_some(measured))?;
+            }
+        }
+        let (name, help) = SCRAPE_ERROR;
+        Header { name, kind: Gauge, help }.write(out)?;
+        line.write(out, name, "", "", Value::Int(u64::from(self.is_stale())), None)?;
+        Ok(counts)
+    }
+
+    /// When CPU time was last read, in milliseconds since the Unix epoch.
+    fn measured_milliseconds(&self) -> u64 {
+        let sources = &self.published.agent.sources;
+        let cpu = sources.iter().find(|source| source.measurement == Measurement::Cpu);
+        let at = cpu.and_then(|source| source.sampled_at).unwrap_or(self.published.at);
+        let unix = self.now_unix.saturating_sub(self.now.saturating_duration_since(at));
+        u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests;

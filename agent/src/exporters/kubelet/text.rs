@@ -1,0 +1,92 @@
+//! Text 0.0.4, written label by label.
+
+use std::io::{self, Write};
+
+use crate::exporters::catalogue::{Kind, Value};
+
+/// What stands before the samples of a family.
+pub(super) struct Header {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) help: &'static str,
+}
+
+impl Header {
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self { name, kind, help } = self;
+        writeln!(out, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str())
+    }
+}
+
+/// Writes labels behind an opening brace, which the line closes.
+pub(super) fn render<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mut String) {
+    let mut separator = '{';
+    for (name, value) in labels {
+        out.push(separator);
+        separator = ',';
+        push_label(name, value, out);
+    }
+}
+
+/// A label of a family's own, rendered.
+pub(super) fn label(name: &str, value: &str) -> String {
+    let mut label = String::with_capacity(name.len() + value.len() + 3);
+    push_label(name, value, &mut label);
+    label
+}
+
+/// Writes a label: of its value backslash, quote and newline are all that the format reserves.
+fn push_label(name: &str, value: &str, out: &mut String) {
+    out.push_str(name);
+    out.push_str("=\"");
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// A sample, written in one piece.
+#[derive(Default)]
+pub(super) struct Line(Vec<u8>);
+
+impl Line {
+    /// Writes the sample; `labels` as [`render`] leaves them, `milliseconds` since the Unix epoch.
+    pub(super) fn write(
+        &mut self,
+        out: &mut dyn Write,
+        name: &str,
+        labels: &str,
+        own: &str,
+        value: Value,
+        milliseconds: Option<u64>,
+    ) -> io::Result<()> {
+        let line = &mut self.0;
+        line.clear();
+        line.extend_from_slice(name.as_bytes());
+        line.extend_from_slice(labels.as_bytes());
+        if !own.is_empty() {
+            line.push(b',');
+            line.extend_from_slice(own.as_bytes());
+        }
+        line.extend_from_slice(if labels.is_empty() { b" " } else { b"} " });
+        match value {
+            Value::Int(v) => line.extend_from_slice(itoa::Buffer::new().format(v).as_bytes()),
+            Value::Float(v) if v.is_nan() => line.extend_from_slice(b"NaN"),
+            Value::Float(v) if v.is_infinite() => {
+                line.extend_from_slice(if v > 0.0 { b"+Inf" } else { b"-Inf" });
+            }
+            Value::Float(v) => line.extend_from_slice(ryu::Buffer::new().format_finite(v).as_bytes()),
+        }
+        if let Some(milliseconds) = milliseconds {
+            line.push(b' ');
+            line.extend_from_slice(itoa::Buffer::new().format(milliseconds).as_bytes());
+        }
+        line.push(b'\n');
+        out.write_all(line)
+    }
+}
