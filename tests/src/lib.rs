@@ -5,6 +5,7 @@ pub mod agent;
 pub mod cgroup;
 pub mod exposition;
 mod jobs;
+pub mod manifests;
 pub mod runc;
 mod sockets;
 mod traffic;

@@ -13,6 +13,7 @@ mod doctor;
 mod elf;
 mod host;
 mod image;
+mod manifests;
 mod setup;
 mod test;
 mod toolchain;

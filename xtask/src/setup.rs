@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 
-use crate::{apt, cluster::Binaries, command, toolchain, vm, workspace};
+use crate::{apt, cluster::Binaries, command, manifests, toolchain, vm, workspace};
 
 /// What a task needs beyond Rust itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Containers,
     /// prometheus and promtool, unpacked into the cache; no service is installed.
     Prometheus,
+    /// helm, kustomize and Kubernetes' schemas, fetched into the cache by pip; nothing is installed.
+    Manifests,
     /// A Kubernetes node: built and unpacked into the cache; no service is installed.
     Cluster,
     /// qemu and stock Debian kernels, in the cache.
@@ -31,6 +33,7 @@ impl Need {
             Self::Lint => (toolchain::LINT_PACKAGES, "to lint the kernel half"),
             Self::Containers => (toolchain::CONTAINER_PACKAGES, "to run containers in tests"),
             Self::Prometheus => (&[], ""),
+            Self::Manifests => (toolchain::PYTHON_PACKAGES, "to fetch helm and kustomize"),
             Self::Cluster => (toolchain::CLUSTER_PACKAGES, "to bring a Kubernetes node up"),
             Self::Vm => (toolchain::GUEST_PACKAGES, "as the user space of virtual machines"),
         }
@@ -62,6 +65,7 @@ pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
         match need {
             Need::Ebpf => ensure_linker()?,
             Need::Prometheus => ensure_prometheus()?,
+            Need::Manifests => manifests::ensure()?,
             Need::Cluster => Binaries::cached()?.ensure()?,
             Need::Vm => vm::ensure()?,
             Need::Lint | Need::Containers => {}

@@ -16,7 +16,7 @@ use clap::{Parser, ValueEnum};
 use crate::{
     build::{self, OBJECT_VARIABLE},
     build_ebpf::{self, Toolchain},
-    cluster, command, containers, elf,
+    cluster, command, containers, elf, manifests,
     setup::{self, Need},
     vm, workspace,
 };
@@ -48,6 +48,8 @@ enum Stage {
     Vm,
     /// The agent and what scrapes it.
     System,
+    /// What installs it: kustomize and helm render the same, valid for many versions of Kubernetes.
+    Manifests,
     /// The agent on a real Kubernetes node.
     Cluster,
 }
@@ -65,7 +67,8 @@ impl Stage {
             // A unit test packs a guest's files, busybox among them.
             Self::Unit | Self::Kernel => &[Need::Ebpf, Need::Containers],
             Self::Vm => &[Need::Ebpf, Need::Containers, Need::Vm],
-            Self::Cluster => &[Need::Ebpf, Need::Cluster],
+            Self::Manifests => &[Need::Ebpf, Need::Manifests],
+            Self::Cluster => &[Need::Ebpf, Need::Manifests, Need::Cluster],
             Self::System => &[Need::Ebpf, Need::Containers, Need::Prometheus],
         }
     }
@@ -164,6 +167,10 @@ impl Products {
             Stage::Kernel => self.kernel_on_host()?,
             Stage::Vm => self.kernel_in_machines()?,
             Stage::System => self.system()?,
+            Stage::Manifests => {
+                let mut tests = command::new(&build::build_test("manifests", self.object()?)?);
+                command::run(tests.env(manifests::VARIABLE, manifests::folder()?))?;
+            }
             Stage::Cluster => cluster::test(self.object()?, None)?,
         }
         Ok(())

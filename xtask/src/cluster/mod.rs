@@ -15,6 +15,7 @@ use self::node::Node;
 use crate::{
     build, build_ebpf, command, host,
     image::{self, Contents, File},
+    manifests,
     setup::{self, Need},
     toolchain, workspace,
 };
@@ -51,7 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.action == Action::Down {
         return teardown::down(&folder());
     }
-    setup::ensure_all(&[Need::Ebpf, Need::Cluster])?;
+    setup::ensure_all(&[Need::Ebpf, Need::Manifests, Need::Cluster])?;
     let object = build_ebpf::build_default()?;
     if options.action == Action::Up {
         let node = up(&object)?;
@@ -71,6 +72,7 @@ pub(crate) fn test(object: &std::path::Path, filter: Option<&str>) -> Result<()>
     let mut run = node.inside(&tests);
     run.arg("--test-threads=1").args(filter);
     run.env(CLUSTER_VARIABLE, folder());
+    run.env(manifests::VARIABLE, manifests::folder()?);
     let tested = command::run(&mut run);
     if tested.is_err() {
         node.say_what_was_logged();

@@ -1,0 +1,193 @@
+//! `deploy/` as users apply it: kustomize and helm render the same objects, valid for many versions of Kubernetes, and what
+//! they set is what the agent knows. A PodMonitor is of the Prometheus Operator, not of Kubernetes: its kind has no schema here.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+};
+
+use serde_json::Value;
+use snug_tests::{
+    manifests::{Tools, deploy, objects},
+    required,
+};
+
+/// The versions that there are schemas of. 1.20 is the node's of the cluster tests.
+const VERSIONS: std::ops::RangeInclusive<u32> = 25..=37;
+
+/// A component, and the values that switch the same on in the chart.
+const FEATURES: [(&str, &[&str]); 8] = [
+    ("owner-lookup", &["--set", "ownerLookup=true"]),
+    ("kube-state-metrics", &["--set", "kubeStateMetrics=true"]),
+    ("process-metrics", &["--set", "processMetrics=true"]),
+    ("metrics-server", &["--set", "hostNetwork=true"]),
+    ("pod-monitor", &["--set", "podMonitor.enabled=true"]),
+    ("network-policy", &["--set", "networkPolicy.enabled=true"]),
+    ("runtime-cri-o", &["--set", "runtime=cri-o"]),
+    ("runtime-k3s", &["--set", "runtime=k3s"]),
+];
+
+fn tools() -> Option<Tools> {
+    required(Tools::given())
+}
+
+/// Objects by kind and name, with lists whose order means nothing sorted. The namespace is left out: helm makes it, not the chart.
+fn by_name(yaml: &str) -> BTreeMap<String, Value> {
+    let named = objects(yaml).unwrap().into_iter().map(|mut object| {
+        let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
+        sort(&mut object);
+        (name, object)
+    });
+    named.filter(|(_, object)| object["kind"] != "Namespace").collect()
+}
+
+fn sort(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(sort),
+        Value::Array(items) => {
+            items.iter_mut().for_each(sort);
+            items.sort_by_key(ToString::to_string);
+        }
+        _ => {}
+    }
+}
+
+fn assert_same(kustomize: &str, helm: &str) {
+    let (kustomize, helm) = (by_name(kustomize), by_name(helm));
+    assert_eq!(kustomize.keys().collect::<Vec<_>>(), helm.keys().collect::<Vec<_>>());
+    for (name, object) in &kustomize {
+        assert_eq!(object, &helm[name], "{name}: kustomize, and then helm");
+    }
+}
+
+/// Every feature alone, none, and all that go together.
+fn combinations() -> Vec<(Vec<&'static str>, Vec<&'static str>)> {
+    let mut all = vec![(vec![], vec![])];
+    all.extend(FEATURES.map(|(component, values)| (vec![component], values.to_vec())));
+    let together = &FEATURES[..FEATURES.len() - 1];
+    all.push((
+        together.iter().map(|(component, _)| *component).collect(),
+        together.iter().flat_map(|(_, values)| values.to_vec()).collect(),
+    ));
+    all
+}
+
+#[test]
+fn every_component_is_tested() {
+    let folders = fs::read_dir(deploy().join("components")).unwrap();
+    let there: BTreeSet<String> =
+        folders.map(|folder| folder.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(there, FEATURES.map(|(component, _)| component.to_owned()).into());
+}
+
+#[test]
+fn kustomize_and_helm_render_the_same() {
+    let Some(tools) = tools() else { return };
+    for (components, values) in combinations() {
+        println!("{components:?}");
+        assert_same(&tools.kustomize(&components).unwrap(), &tools.helm(&values).unwrap());
+    }
+}
+
+#[test]
+fn what_is_rendered_is_valid_in_every_version() {
+    let Some(tools) = tools() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    let mut write = |name: String, yaml: &str| {
+        let of_kubernetes = |object: &Value| object["kind"] != "PodMonitor";
+        let documents = objects(yaml).unwrap().into_iter().filter(of_kubernetes);
+        let text: Vec<String> = documents.map(|object| object.to_string()).collect();
+        let file = folder.path().join(name);
+        fs::write(&file, text.join("\n---\n")).unwrap();
+        files.push(file.display().to_string());
+    };
+    for (components, _) in combinations() {
+        write(format!("{}.yaml", components.join("+")), &tools.kustomize(&components).unwrap());
+    }
+    for overlay in fs::read_dir(deploy().join("overlays")).unwrap() {
+        let overlay = overlay.unwrap();
+        let name = format!("overlay-{}.yaml", overlay.file_name().display());
+        write(name, &tools.kustomize_folder(&overlay.path()).unwrap());
+    }
+    let mut arguments = vec!["--strict".to_owned()];
+    arguments.extend(VERSIONS.flat_map(|minor| ["-k".to_owned(), format!("1.{minor}")]));
+    arguments.extend(files.iter().cloned());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let printed = tools.run("kubernetes-validate", &arguments).unwrap();
+    let passed = printed.lines().filter(|line| line.contains(" passed for resource ")).count();
+    assert!(!printed.contains("WARN"), "{printed}");
+    assert!(passed >= files.len() * VERSIONS.count() * 7, "{passed} of {} files", files.len());
+
+    // That it would say so.
+    let wrong = tools.kustomize(&[]).unwrap().replace("hostPID", "hostPid");
+    let file = folder.path().join("wrong.yaml");
+    fs::write(&file, wrong).unwrap();
+    let error = tools.run("kubernetes-validate", &["--strict", "-k", "1.30", &file.display().to_string()]);
+    assert!(error.unwrap_err().to_string().contains("hostPid"));
+}
+
+#[test]
+fn the_image_is_named_in_one_place() {
+    let Some(tools) = tools() else { return };
+    let image = |yaml: &str| -> Value {
+        let all = by_name(yaml);
+        all["\"DaemonSet\" \"snug-agent\""]["spec"]["template"]["spec"]["containers"][0]["image"].clone()
+    };
+    let set = ["--set", "image.repository=registry.example/a/b", "--set-string", "image.tag=7"];
+    assert_eq!(image(&tools.helm(&set).unwrap()), "registry.example/a/b:7");
+
+    let kustomization = tools.copy().join("base/kustomization.yaml");
+    let base = fs::read_to_string(&kustomization).unwrap();
+    let renamed = base
+        .replace("newName: snug.example/snug-agent", "newName: registry.example/a/b")
+        .replace("newTag: 0.1.0", "newTag: '7'");
+    // As released it is this version's.
+    let released = concat!("snug.example/snug-agent:", env!("CARGO_PKG_VERSION"));
+    assert_eq!(image(&tools.helm(&[]).unwrap()), released);
+    assert_eq!(image(&tools.kustomize(&[]).unwrap()), released);
+    fs::write(&kustomization, renamed).unwrap();
+    assert_eq!(image(&tools.kustomize(&[]).unwrap()), "registry.example/a/b:7");
+}
+
+/// What the manifests set is read by the agent's own reader of its configuration, which refuses what it does not know.
+#[test]
+fn the_agent_knows_every_variable() {
+    let Some(tools) = tools() else { return };
+    let (_, mut values) = combinations().pop().unwrap();
+    values.extend(["--set", "config.slow-interval=20s", "--set", "config.max-series=1000"]);
+    let daemon_set = by_name(&tools.helm(&values).unwrap()).remove("\"DaemonSet\" \"snug-agent\"").unwrap();
+    let env = daemon_set["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
+    let pairs: Vec<(String, String)> = env
+        .iter()
+        .map(|one| {
+            let name = one["name"].as_str().unwrap().to_owned();
+            (name, one["value"].as_str().unwrap_or("node1").to_owned())
+        })
+        .collect();
+    assert!(pairs.len() >= 10, "{pairs:?}");
+    let missing = |_: &std::path::Path| Err(io::ErrorKind::NotFound.into());
+    let given = pairs.into_iter().map(|(name, value)| (name.into(), value.into()));
+    let request = snug_agent::config::load(["snug-agent".into()], given, missing).unwrap();
+    let snug_agent::config::Request::Run(loaded) = request else { panic!("it would not run") };
+    assert_eq!(loaded.config.slow_interval.as_secs(), 20);
+    assert!(loaded.config.owner_lookup && loaded.config.kube_state_metrics && loaded.config.process_metrics);
+}
+
+#[test]
+fn the_chart_refuses_what_it_does_not_know() {
+    let Some(tools) = tools() else { return };
+    for (value, named) in [
+        ("confg.slow-interval=1s", "confg"),
+        ("runtime=docker", "runtime"),
+        ("config.Slow=1s", "Slow"),
+        ("config.listen=0.0.0.0:1", "listen"),
+        ("ownerLookup=yes", "ownerLookup"),
+        ("networkPolicy.namespaces=monitoring", "namespaces"),
+        ("priorityClass.value=2000000000", "value"),
+    ] {
+        let error = tools.helm(&["--set", value]).unwrap_err().to_string();
+        assert!(error.contains(named) && error.contains("schema"), "{value}: {error}");
+    }
+}

