@@ -107,7 +107,11 @@ struct Annotations {
     pod: Option<String>,
     #[serde(rename = "io.kubernetes.cri.container-name", alias = "io.kubernetes.container.name")]
     container: Option<String>,
-    #[serde(rename = "io.kubernetes.cri.image-name", alias = "io.kubernetes.cri-o.ImageName")]
+    #[serde(
+        rename = "io.kubernetes.cri.image-name",
+        alias = "io.kubernetes.cri.podsandbox.image-name",
+        alias = "io.kubernetes.cri-o.ImageName"
+    )]
     image: Option<String>,
 }
 

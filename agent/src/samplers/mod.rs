@@ -223,6 +223,8 @@ impl Sampler {
         }
         if second {
             self.sample_network();
+            let AgentRow { started_unix, away_seconds, .. } = self.agent;
+            self.store.count_told(self.naming.pods(), started_unix, away_seconds, now);
             self.store.count_workloads(now);
             self.refresh_agent(now);
         }

@@ -188,6 +188,11 @@ impl Naming {
 
     fn names(&mut self, key: Key, identity: &Identity, mount: &Path) -> Option<(Arc<Names>, Level)> {
         let of_path = &identity.of_path;
+        // No pod status tells a sandbox's image; its runtime may have.
+        let of_runtime = identity.names.as_deref().filter(|names| !names.image.is_empty());
+        if let (Level::Sandbox, Some(names)) = (of_path.level, of_runtime) {
+            return self.in_known_pod(names, of_path).map(|names| (names, of_path.level));
+        }
         if let Some(names) = self.pods.names(of_path) {
             return Some((names, of_path.level));
         }
@@ -215,7 +220,7 @@ impl Naming {
     fn in_known_pod(&self, names: &Names, of_path: &PathIdentity) -> Option<Arc<Names>> {
         let pod = self.pods.pod(of_path)?;
         if names.kind == Some(ContainerKind::Sandbox) {
-            return Some(Arc::clone(&pod.sandbox));
+            return Some(Arc::new(Names { image: names.image.clone(), ..(*pod.sandbox).clone() }));
         }
         pod.container(&names.container).map(|container| Arc::clone(&container.names))
     }

@@ -67,6 +67,10 @@ pub enum Reason {
     Error,
     /// By the OOM killer.
     OomKilled,
+    /// Its program could not be started. Only a pod's status tells.
+    StartError,
+    /// Something else that a pod's status gives for a reason.
+    Other,
 }
 
 impl Reason {
@@ -76,6 +80,19 @@ impl Reason {
             Self::Completed => "Completed",
             Self::Error => "Error",
             Self::OomKilled => "OOMKilled",
+            Self::StartError => "StartError",
+            Self::Other => "Other",
+        }
+    }
+
+    /// From a status. Runtimes other than containerd and CRI-O say `ContainerCannotRun` for `StartError`.
+    pub(super) fn of_status(reason: &str) -> Self {
+        match reason {
+            "Completed" => Self::Completed,
+            "Error" => Self::Error,
+            "OOMKilled" => Self::OomKilled,
+            "StartError" | "ContainerCannotRun" => Self::StartError,
+            _ => Self::Other,
         }
     }
 }

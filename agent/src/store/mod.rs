@@ -8,6 +8,7 @@ pub mod ends;
 mod monotone;
 mod publication;
 pub mod published;
+mod told;
 mod workloads;
 
 use std::{
@@ -22,6 +23,7 @@ pub use self::workloads::WorkloadKey;
 use self::{
     ends::{EndRow, Ends, Exit, Init, Life, OomKill, Reason},
     published::{CgroupRow, WorkloadRow},
+    told::Told,
     workloads::{Contribution, Workloads},
 };
 use crate::{
@@ -153,6 +155,7 @@ pub struct Store {
     rows: Arc<[WorkloadRow]>,
     ends: Ends,
     end_rows: Arc<[Arc<EndRow>]>,
+    told: Told,
     /// Rows of an old view, to be written over.
     spare: Vec<CgroupRow>,
     regressions: u64,
@@ -181,6 +184,7 @@ impl Store {
             rows: Arc::new([]),
             ends: Ends::default(),
             end_rows: Arc::new([]),
+            told: Told::default(),
             spare: Vec::new(),
             regressions: 0,
         }
@@ -299,10 +303,14 @@ impl Store {
     }
 
     fn terminated(&mut self, key: Key, ended: Option<(Reason, u8)>) {
-        if let (Some(ended), Some(entry)) = (ended, self.entries.get_mut(&key)) {
+        let (Some(ended), Some(entry)) = (ended, self.entries.get_mut(&key)) else { return };
+        let of_path = &entry.identity.of_path;
+        // Every sandbox is killed when its pod goes, which is nothing to alert on.
+        if of_path.level != Level::Sandbox || ended.0 == Reason::OomKilled {
             entry.contribution.terminations.push(ended);
-            self.count(key);
         }
+        self.told.by_kernel(&of_path.id);
+        self.count(key);
     }
 
     /// The OOM killer has chosen a victim in a container.

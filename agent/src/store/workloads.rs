@@ -7,7 +7,7 @@ use super::{
     published::WorkloadRow,
 };
 use crate::{
-    identity::{Identity, Level, workload::unit_workload},
+    identity::{Identity, Level, Names, workload::unit_workload},
     values::{MemoryEvents, Network, Tcp, Values},
 };
 
@@ -28,12 +28,7 @@ impl WorkloadKey {
             if names.workload.is_empty() {
                 return None;
             }
-            return Some(Self {
-                namespace: names.namespace.as_str().into(),
-                kind: names.workload_kind.as_str().into(),
-                name: names.workload.as_str().into(),
-                container: names.container.as_str().into(),
-            });
+            return Some(Self::named(names));
         }
         let of_path = &identity.of_path;
         let (kind, name) = match of_path.level {
@@ -47,6 +42,16 @@ impl WorkloadKey {
             _ => ("Cgroup".into(), identity.path.split('/').nth(1).unwrap_or_default().into()),
         };
         Some(Self { namespace: "".into(), kind, name, container: "".into() })
+    }
+
+    /// Of a container of a known workload.
+    pub(super) fn named(names: &Names) -> Self {
+        Self {
+            namespace: names.namespace.as_str().into(),
+            kind: names.workload_kind.as_str().into(),
+            name: names.workload.as_str().into(),
+            container: names.container.as_str().into(),
+        }
     }
 
     /// Namespace, kind and name of the workload, and the name of the container.
@@ -231,6 +236,13 @@ impl Workloads {
                 *count += u64::from(of_scope == scope);
             }
         }
+    }
+
+    /// Counts an end that only a status tells of, and the start after it.
+    pub(super) fn told(&mut self, key: &WorkloadKey, reason: Reason, code: u8, restarted: bool) {
+        let totals = self.totals_of(key);
+        totals.terminations.count(reason, code);
+        totals.restarts += u64::from(restarted);
     }
 
     /// Counts an end.

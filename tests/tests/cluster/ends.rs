@@ -1,7 +1,9 @@
 //! Restarts, ends and their reasons, seen by the kernel half and told by the kubelet.
 
+use std::{thread, time::Duration};
+
 use serde_json::json;
-use snug_tests::agent::eventually;
+use snug_tests::{agent::eventually, exposition::Page};
 
 use crate::node::{SOON, container, node, pod, signal, spec};
 
@@ -76,4 +78,52 @@ fn what_does_not_run_says_why() {
         })
         .unwrap();
     }
+}
+
+#[test]
+fn what_cannot_start_is_counted_once_though_no_program_ever_ran() {
+    let Some(node) = node() else { return };
+    let mut main = container("main", "");
+    main["command"] = json!(["/absent"]);
+    let mut unstartable = spec(&[main]);
+    unstartable["restartPolicy"] = json!("Never");
+    let _pod = node.apply(&[pod("unstartable", &unstartable)]).unwrap();
+    let of = [("workload", "unstartable"), ("container", "main")];
+    let failed = [of.as_slice(), &[("reason", "StartError"), ("exit_code", "128")]].concat();
+    let count = |page: &Page| page.one("snug_workload_terminations_total", &failed);
+    node.metrics_until(SOON, "its end", |page| Ok(count(page)? == Some(1.0))).unwrap();
+    thread::sleep(Duration::from_secs(3));
+    let page = node.page("/metrics").unwrap();
+    let ends = page.all("snug_workload_terminations_total", &of);
+    assert_eq!(ends.iter().map(|end| end.value).sum::<f64>(), 1.0, "{ends:?}");
+    assert_eq!(page.value("snug_pod_container_last_termination", &failed).unwrap(), 1.0);
+}
+
+#[test]
+fn what_ends_while_the_agent_is_away_is_counted_when_it_is_back() {
+    let Some(node) = node() else { return };
+    let _pod = node.apply(&[pod("absentee", &spec(&[container("main", "exec sleep 1000")]))]).unwrap();
+    let of = [("namespace", "default"), ("workload", "absentee"), ("container", "main")];
+    node.metrics_until(SOON, "the pod", |page| {
+        Ok(page.one("snug_container_cpu_usage_seconds_total", &of)?.is_some())
+    })
+    .unwrap();
+    let id = eventually(SOON, "its id", || Ok(node.container_id("absentee", "main").ok())).unwrap();
+    node.remove_agent().unwrap();
+    signal("KILL", &node.pid_of(&id).unwrap().to_string()).unwrap();
+    eventually(SOON, "the kubelet restarts it", || {
+        let pod = node.json(&["get", "pod", "absentee"])?;
+        let status = &pod["status"]["containerStatuses"][0];
+        Ok((status["restartCount"] == 1 && !status["state"]["running"].is_null()).then_some(()))
+    })
+    .unwrap();
+    node.install().unwrap();
+    let killed = [of.as_slice(), &[("reason", "Error"), ("exit_code", "137")]].concat();
+    let page = node
+        .metrics_until(SOON, "the end in the counter", |page| {
+            Ok(page.one("snug_workload_terminations_total", &killed)? == Some(1.0))
+        })
+        .unwrap();
+    assert_eq!(page.value("snug_workload_restarts_total", &of).unwrap(), 1.0);
+    assert!(page.value("snug_agent_away_seconds", &[]).unwrap() > 0.0);
 }

@@ -1,6 +1,9 @@
 //! Pods of every kind have their names, and keep them.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
+use snug_tests::exposition::Page;
 
 use crate::node::{SOON, container, controller, node, pod, spec};
 
@@ -82,10 +85,11 @@ fn sixty_pods_come_and_go() {
     let many = controller("apps/v1", "Deployment", "many", &json!({ "replicas": 60 }), &sleeps);
     let objects = node.apply(&[many]).unwrap();
     let of = [("workload_kind", "Deployment"), ("workload", "many"), ("container", "main")];
-    let page = node
-        .metrics_until(SOON * 4, "sixty containers", |page| Ok(page.all(USAGE, &of).len() == 60))
-        .unwrap();
-    assert_eq!(page.value("snug_agent_unnamed_containers", &[]).unwrap(), 0.0);
+    node.metrics_until(SOON * 4, "sixty containers, and none without a name", |page| {
+        let named = page.value("snug_agent_unnamed_containers", &[])? == 0.0;
+        Ok(named && page.all(USAGE, &of).len() == 60)
+    })
+    .unwrap();
     drop(objects);
     node.metrics_until(SOON * 8, "no container", |page| Ok(page.all(USAGE, &of).is_empty())).unwrap();
     // The last ones are settled a second after they have gone.
@@ -95,4 +99,69 @@ fn sixty_pods_come_and_go() {
     assert_eq!(page.value("snug_workload_containers_started_total", &of).unwrap(), 60.0);
     let lost: f64 = page.all("snug_agent_lost_events_total", &[]).iter().map(|lost| lost.value).sum();
     assert_eq!(lost, 0.0);
+}
+
+#[test]
+fn a_rollout_stays_one_workload_and_restarts_nothing() {
+    let Some(node) = node() else { return };
+    let sleeps = spec(&[container("main", "exec sleep 1000")]);
+    let rolled = controller("apps/v1", "Deployment", "rolled", &json!({ "replicas": 2 }), &sleeps);
+    let of = [("workload_kind", "Deployment"), ("workload", "rolled"), ("container", "main")];
+    let _deployment = node.apply(&[rolled]).unwrap();
+    let running = |page: &Page| -> BTreeSet<String> {
+        page.all(USAGE, &of).iter().map(|sample| sample.label("pod").to_owned()).collect()
+    };
+    let page = node.metrics_until(SOON, "two pods", |page| Ok(running(page).len() == 2)).unwrap();
+    let before = running(&page);
+    node.kubectl(&["set", "env", "deployment/rolled", "VERSION=2"]).unwrap();
+    node.kubectl(&["rollout", "status", "deployment/rolled", "--timeout=60s"]).unwrap();
+    let page = node
+        .metrics_until(SOON, "two others, and two ends", |page| {
+            let ended = page.one("snug_workload_containers_ended_total", &of)? == Some(2.0);
+            Ok(ended && running(page).len() == 2 && running(page).is_disjoint(&before))
+        })
+        .unwrap();
+    assert_eq!(page.value("snug_workload_containers_started_total", &of).unwrap(), 4.0);
+    assert_eq!(page.value("snug_workload_restarts_total", &of).unwrap(), 0.0);
+}
+
+#[test]
+fn with_owner_lookup_a_job_is_its_cron_job_s() {
+    let Some(node) = node() else { return };
+    node.install_with(&["owner-lookup"]).unwrap();
+    let mut at_once = spec(&[container("main", "true")]);
+    at_once["restartPolicy"] = json!("Never");
+    let job = json!({ "template": { "spec": at_once } });
+    // Too far away to come by itself.
+    let cron = json!({
+        "apiVersion": "batch/v1beta1", "kind": "CronJob", "metadata": { "name": "nightly" },
+        "spec": { "schedule": "0 0 29 2 *", "jobTemplate": { "spec": job } },
+    });
+    let _cron = node.apply(&[cron]).unwrap();
+    for run in ["nightly-1", "nightly-2"] {
+        node.kubectl(&["create", "job", run, "--from=cronjob/nightly"]).unwrap();
+    }
+    let completed = [
+        ("workload_kind", "CronJob"),
+        ("workload", "nightly"),
+        ("container", "main"),
+        ("reason", "Completed"),
+    ];
+    let page = node
+        .metrics_until(SOON, "both runs under the CronJob", |page| {
+            Ok(page.one("snug_workload_terminations_total", &completed)? == Some(2.0))
+        })
+        .unwrap();
+    assert_eq!(page.value("snug_agent_kubernetes_owner_reads_total", &[]).unwrap(), 2.0);
+
+    // Without the right it says so, and each Job is a workload of its own.
+    node.kubectl(&["delete", "clusterrolebinding", "snug-agent-owner-lookup"]).unwrap();
+    std::thread::sleep(SOON / 15);
+    node.kubectl(&["create", "job", "nightly-3", "--from=cronjob/nightly"]).unwrap();
+    let alone = [("workload_kind", "Job"), ("workload", "nightly-3"), ("container", "main")];
+    node.metrics_until(SOON, "a run by itself", |page| {
+        Ok(!page.all("snug_workload_terminations_total", &alone).is_empty())
+    })
+    .unwrap();
+    node.install().unwrap();
 }

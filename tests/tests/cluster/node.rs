@@ -13,6 +13,7 @@ use serde_json::Value;
 use snug_tests::{
     agent::eventually,
     exposition::{self, Page},
+    manifests::Tools,
     required,
 };
 
@@ -49,6 +50,34 @@ impl Node {
         })
     }
 
+    /// Lets no node have an agent, until it is installed again.
+    pub(crate) fn remove_agent(&self) -> Result<()> {
+        let nowhere = r#"{"spec":{"template":{"spec":{"nodeSelector":{"kubernetes.io/os":"none"}}}}}"#;
+        self.kubectl(&["-n", "snug", "patch", "daemonset", "snug-agent", "-p", nowhere])?;
+        eventually(SOON, "the agent is gone", || {
+            let pods = self.json(&["-n", "snug", "get", "pods"])?;
+            Ok(pods["items"].as_array().is_some_and(Vec::is_empty).then_some(()))
+        })
+    }
+
+    /// Installs the base with these components, as kustomize renders them, and waits until the agents are rolled out.
+    pub(crate) fn install_with(&self, components: &[&str]) -> Result<()> {
+        let manifests = Tools::given().map_err(anyhow::Error::msg)?.kustomize(components)?;
+        self.send("apply", &manifests, &[])?;
+        self.kubectl(&["-n", "snug", "rollout", "status", "daemonset/snug-agent", "--timeout=60s"])?;
+        Ok(())
+    }
+
+    /// Does something with objects, in JSON or YAML.
+    fn send(&self, verb: &str, objects: &str, more: &[&str]) -> Result<()> {
+        let mut kubectl = Command::new(self.folder.join("kubectl"));
+        kubectl.args([verb, "-f", "-"]).args(more).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = kubectl.spawn()?;
+        child.stdin.take().context("no input")?.write_all(objects.as_bytes())?;
+        ensure!(child.wait()?.success(), "kubectl {verb} of {objects}");
+        Ok(())
+    }
+
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new(self.folder.join("kubectl")).args(arguments).output()?;
         let error = String::from_utf8_lossy(&output.stderr);
@@ -59,9 +88,8 @@ impl Node {
     /// Makes objects; they go with the guard.
     pub(crate) fn apply(&self, objects: &[Value]) -> Result<Objects<'_>> {
         let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string();
-        let objects = Objects { node: self, list };
-        objects.send("apply", &[])?;
-        Ok(objects)
+        self.send("apply", &list, &[])?;
+        Ok(Objects { node: self, list })
     }
 
     pub(crate) fn json(&self, arguments: &[&str]) -> Result<Value> {
@@ -162,20 +190,9 @@ pub(crate) struct Objects<'a> {
     list: String,
 }
 
-impl Objects<'_> {
-    fn send(&self, verb: &str, more: &[&str]) -> Result<()> {
-        let mut kubectl = Command::new(self.node.folder.join("kubectl"));
-        kubectl.args([verb, "-f", "-"]).args(more).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut child = kubectl.spawn()?;
-        child.stdin.take().context("no input")?.write_all(self.list.as_bytes())?;
-        ensure!(child.wait()?.success(), "kubectl {verb} of {}", self.list);
-        Ok(())
-    }
-}
-
 impl Drop for Objects<'_> {
     fn drop(&mut self) {
-        let _ = self.send("delete", &["--wait=false", "--grace-period=1"]);
+        let _ = self.node.send("delete", &self.list, &["--wait=false", "--grace-period=1"]);
     }
 }
 

@@ -34,6 +34,9 @@ pub use left_out::LEFT_OUT;
 /// Published values older than this are an error.
 const STALE_AFTER: Duration = Duration::from_secs(10);
 
+/// The image of a sandbox whose runtime does not note it, as containerd before 2.0.
+const UNTOLD_PAUSE: &str = "pause";
+
 /// Takes the samples of a row: rendered labels of the family's own (`cpu="total"`, or empty), and the value.
 pub type Emit<'a> = dyn FnMut(&str, Value) + 'a;
 
@@ -165,7 +168,10 @@ fn row_labels(row: &CgroupRow, limits: &SeriesLimits, out: &mut String) {
         _ => "",
     };
     // Queries tell containers from pods and slices by a non-empty image.
-    let image = names.filter(|_| in_container).map_or("", |n| &n.image);
+    let image = match names.filter(|_| in_container).map_or("", |n| &n.image) {
+        "" if of_path.level == Level::Sandbox => UNTOLD_PAUSE,
+        image => image,
+    };
     let name = if in_container { &*of_path.id } else { "" };
     let (namespace, pod) = names.map_or(("", ""), |n| (&n.namespace, &n.pod));
     let labels = [
