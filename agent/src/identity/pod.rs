@@ -183,7 +183,7 @@ impl KnownPod {
             host_ip: text(status.and_then(|status| status.host_ip.as_ref())),
             host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
             priority_class: text(spec.and_then(|spec| spec.priority_class_name.as_ref())),
-            owner: workload::controller(pod).map(Owner::from),
+            owner: workload::controller(&pod.metadata).map(Owner::from),
         })
     }
 

@@ -1,6 +1,10 @@
 //! Which workload a pod or a systemd unit belongs to, so that what its replicas and runs did can be added up.
 
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::Pod,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    jiff::Timestamp,
+};
 
 /// What owns a pod, as far up the chain as the pod itself tells for certain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +32,7 @@ impl Workload {
 /// - Custom owners are taken as they are. An owner that is not the controller counts if it is the only one.
 pub fn of_pod(pod: &Pod) -> Workload {
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
-    let owner = controller(pod);
+    let owner = controller(&pod.metadata);
     if is_static(pod, owner) {
         return static_pod(pod, pod_name);
     }
@@ -48,9 +52,10 @@ pub fn unit_workload(unit: &str) -> Workload {
     Workload::new("Unit", &bounded_unit_name(unit))
 }
 
-/// The owner that counts.
-pub(super) fn controller(pod: &Pod) -> Option<&OwnerReference> {
-    let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+/// The owner that counts: the controller, or the only one. A Job that is made by hand from a CronJob
+/// (`kubectl create job --from`) is owned by it, but not controlled.
+pub(crate) fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    let owners = metadata.owner_references.as_deref().unwrap_or_default();
     owners.iter().find(|owner| owner.controller == Some(true)).or(match owners {
         [only] => Some(only),
         _ => None,

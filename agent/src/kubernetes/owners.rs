@@ -16,7 +16,7 @@ use kube::{Api, Client, core::PartialObjectMeta};
 
 use crate::identity::{
     pod::{KnownPod, Owner},
-    workload::Workload,
+    workload::{Workload, controller},
 };
 
 /// The longest that a read may take.
@@ -101,7 +101,8 @@ impl Owners {
             reads += 1;
             let read = tokio::time::timeout(READ_WITHIN, read(client, kind, &namespace, &owner.name)).await;
             let workload = match read {
-                Ok(Ok(metadata)) => controller(&metadata),
+                Ok(Ok(metadata)) => controller(&metadata)
+                    .map(|owner| Workload { kind: owner.kind.clone(), name: owner.name.clone() }),
                 Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
                     tracing::warn!(
                         resource,
@@ -139,10 +140,4 @@ async fn read(client: &Client, kind: Kind, namespace: &str, name: &str) -> kube:
             api.get(name).await.map(|object| object.metadata)
         }
     }
-}
-
-fn controller(metadata: &ObjectMeta) -> Option<Workload> {
-    let owners = metadata.owner_references.as_deref().unwrap_or_default();
-    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
-    Some(Workload { kind: owner.kind.clone(), name: owner.name.clone() })
 }

@@ -69,8 +69,8 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_workload_terminations",
-        "Ends of containers' init processes; the exit code of a signal is 128 and its number, and `other` stands for \
-         codes beyond 16 of one workload",
+        "Ends of containers' init processes, and of those that could not start; the exit code of a signal is 128 and its \
+         number, and `other` stands for codes beyond 16 of one workload; sandboxes only where they run out of memory",
         None,
         Workload(|row, emit| {
             for (reason, code, count) in row.terminations.iter() {
