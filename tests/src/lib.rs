@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails here is a failed test")]
 
 pub mod agent;
+pub mod api_server;
 pub mod cgroup;
 pub mod exposition;
 mod jobs;
