@@ -3,6 +3,7 @@
 pub mod cgroupfs;
 mod clock;
 pub mod config;
+pub mod cri;
 pub mod exporters;
 pub mod history;
 pub mod identity;

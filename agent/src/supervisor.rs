@@ -13,6 +13,7 @@ use snug_sizing::evidence::HOUR;
 
 use crate::{
     config::{Config, KubernetesChoice},
+    cri::{self, Runtime},
     exporters::{
         http::{self, ServeError, ServerLimits, ServerState},
         limits::SeriesLimits,
@@ -87,11 +88,16 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     state.history = Some(history.store());
     let state = Arc::new(state);
     let watch = watch_settings(&config);
+    let cri = config.cri_socket.clone().map(|socket| Arc::new(Runtime::at(socket)));
     let mut sampler = Sampler::start(config, published)?.gathering(history.sink());
     if let Some(settings) = watch {
         let watched = Arc::new(Watched::default());
         sampler = sampler.watching(Arc::clone(&watched));
         runtime.spawn(kubernetes::follow(settings, watched));
+    }
+    if let Some(cri) = cri {
+        sampler = sampler.asking(Arc::clone(&cri));
+        runtime.spawn(cri::follow(cri));
     }
     let (stop, stopped) = UnixStream::pair().map_err(system("the stop signal"))?;
     let (ended, mut has_ended) = oneshot::channel();

@@ -17,7 +17,8 @@ use snug_tests::{
 const VERSIONS: std::ops::RangeInclusive<u32> = 25..=37;
 
 /// A component, and the values that switch the same on in the chart.
-const FEATURES: [(&str, &[&str]); 8] = [
+const FEATURES: [(&str, &[&str]); 9] = [
+    ("cri-socket", &["--set", "criSocket=/run/containerd/containerd.sock"]),
     ("owner-lookup", &["--set", "ownerLookup=true"]),
     ("kube-state-metrics", &["--set", "kubeStateMetrics=true"]),
     ("process-metrics", &["--set", "processMetrics=true"]),

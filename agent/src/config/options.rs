@@ -182,6 +182,9 @@ options! {
         "proc-root" proc_root: PathBuf = "/proc", "DIR", FilePath;
         /// The host's /run, where container runtimes keep their bundles: these name containers before the API server does.
         "run-root" run_root: PathBuf = "/run", "DIR", FilePath;
+        /// The runtime's CRI socket, such as /run/containerd/containerd.sock: names containers that nothing else names.
+        /// Whoever can write to it is as good as root on the node. None: it is not used.
+        "cri-socket" cri_socket: Option<PathBuf> = "", "FILE", Optional(FilePath);
     }
     "Measuring" {
         /// Time between snapshots of CPU time. 100ms is the kernel's default CFS period.

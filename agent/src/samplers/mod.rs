@@ -62,6 +62,7 @@ use crate::{
     },
     clock::unix_now,
     config::Config,
+    cri::Runtime,
     identity::path,
     kernel::KernelHalf,
     kubernetes::Watched,
@@ -137,6 +138,13 @@ impl Sampler {
     pub fn watching(mut self, watched: Arc<Watched>) -> Self {
         self.naming.watch(Arc::clone(&watched));
         self.watched = Some(watched);
+        self
+    }
+
+    /// Names containers as their runtime tells, where nothing else does.
+    #[must_use]
+    pub fn asking(mut self, runtime: Arc<Runtime>) -> Self {
+        self.naming.ask(runtime);
         self
     }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    cri::Runtime,
     identity::{
         ContainerKind, Identity, Level, Names, PathIdentity,
         bundle::{self, Bundle},
@@ -43,6 +44,8 @@ pub(super) struct Naming {
     /// Looks that were taken at containers which the pods do not name.
     looks: HashMap<Key, u8>,
     said_bundle: bool,
+    /// The runtime's own word, where it may be asked.
+    runtime: Option<Arc<Runtime>>,
     /// Pods in the file that could not be used.
     skipped_pods: u64,
     /// Times that the file could not be used.
@@ -62,6 +65,7 @@ impl Naming {
             run_root,
             looks: HashMap::new(),
             said_bundle: false,
+            runtime: None,
             skipped_pods: 0,
             failed_reloads: 0,
             failed_bundles: 0,
@@ -73,13 +77,18 @@ impl Naming {
         self.source = Source::Watch(watched);
     }
 
+    /// Asks the runtime for what nothing else names.
+    pub(super) fn ask(&mut self, runtime: Arc<Runtime>) {
+        self.runtime = Some(runtime);
+    }
+
     /// The pods that are known.
     pub(super) fn pods(&self) -> &Arc<Pods> {
         &self.pods
     }
 
     /// What was skipped, by kind.
-    pub(super) fn skipped(&self) -> [(&'static str, u64); 3] {
+    pub(super) fn skipped(&self) -> [(&'static str, u64); 4] {
         let watched = match &self.source {
             Source::Watch(watched) => watched.skipped_pods(),
             Source::None | Source::File(_) => 0,
@@ -88,6 +97,7 @@ impl Naming {
             ("pods", self.skipped_pods + watched),
             ("pods_file_reloads", self.failed_reloads),
             ("bundles", self.failed_bundles),
+            ("cri_lists", self.runtime.as_ref().map_or(0, |runtime| runtime.failures())),
         ]
     }
 
@@ -211,6 +221,9 @@ impl Naming {
         *looks += 1;
         if let Some(bundle) = self.bundle(&of_path.id) {
             return Some(self.of_bundle(bundle, of_path));
+        }
+        if let Some(told) = self.runtime.as_ref().and_then(|runtime| runtime.find(&of_path.id)) {
+            return Some(self.of_bundle(told, of_path));
         }
         let sandbox = is_pause(mount, &identity.path, &self.proc_root);
         sandbox.then(|| self.pods.sandbox_names(of_path))?.map(|names| (names, Level::Sandbox))

@@ -165,3 +165,26 @@ fn with_owner_lookup_a_job_is_its_cron_job_s() {
     .unwrap();
     node.install().unwrap();
 }
+
+#[test]
+fn without_api_server_and_bundles_the_runtime_names_containers_where_it_may_be_asked() {
+    let Some(node) = node() else { return };
+    let _pod = node.apply(&[pod("asked", &spec(&[container("main", "exec sleep 1000")]))]).unwrap();
+    node.install_with(&["cri-socket"]).unwrap();
+    let env = |variables: [&str; 2]| {
+        let set = ["-n", "snug", "set", "env", "daemonset/snug-agent"];
+        node.kubectl(&[set.as_slice(), &variables].concat()).unwrap();
+        node.kubectl(&["-n", "snug", "rollout", "status", "daemonset/snug-agent", "--timeout=60s"]).unwrap();
+    };
+    env(["SNUG_KUBERNETES=off", "SNUG_RUN_ROOT=/nowhere"]);
+    let main = [("namespace", "default"), ("pod", "asked"), ("container", "main"), ("workload", "")];
+    let sandbox = [("namespace", "default"), ("pod", "asked"), ("kind", "sandbox")];
+    let named = node.metrics_until(SOON, "its names", |page| {
+        Ok(page.one(USAGE, &main)?.is_some() && page.one(USAGE, &sandbox)?.is_some())
+    });
+    env(["SNUG_KUBERNETES-", "SNUG_RUN_ROOT-"]);
+    node.install().unwrap();
+    let page = named.unwrap();
+    assert!(!page.has("snug_agent_kubernetes_connected"));
+    assert_eq!(page.value("snug_agent_skipped_total", &[("what", "cri_lists")]).unwrap(), 0.0);
+}
