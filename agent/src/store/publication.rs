@@ -6,6 +6,7 @@ use super::{
     Store,
     published::{AgentRow, Published},
 };
+use crate::identity::{Identity, Level};
 
 impl Store {
     /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
@@ -29,7 +30,13 @@ impl Store {
         agent.workloads_folded = self.workloads.folded;
         agent.unnamed_containers = cgroups
             .iter()
-            .filter(|row| row.identity.of_path.pod_uid.is_some() && row.identity.names.is_none())
+            .filter(|row| {
+                let Identity { of_path, names, .. } = &*row.identity;
+                // Not pods: their cgroups may stay, empty, in a hierarchy that nobody removes them from.
+                matches!(of_path.level, Level::Container | Level::Sandbox)
+                    && of_path.pod_uid.is_some()
+                    && names.is_none()
+            })
             .count() as u64;
         Published {
             at: now,

@@ -119,9 +119,13 @@ struct Asked {
 }
 
 impl Asked {
-    /// The value of the one series that a query returns, which has these labels and no others.
+    /// The value of the one series that a query returns, which has these labels and no others. Where it groups by container,
+    /// the sandbox is a group without a container's name, at a kubelet too: it has an image.
     fn one(&self, query: &str, labels: &[(&str, &str)], at: Option<f64>) -> Result<f64> {
-        let found = self.prometheus.query(query, at)?;
+        let mut found = self.prometheus.query(query, at)?;
+        if labels.iter().any(|(name, _)| *name == "container") {
+            found.retain(|(labels, _)| labels.contains_key("container"));
+        }
         let [(found, value)] = found.as_slice() else { anyhow::bail!("{query} returns {found:?}") };
         let expected: BTreeMap<_, _> =
             labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
