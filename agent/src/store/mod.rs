@@ -309,7 +309,7 @@ impl Store {
         if of_path.level != Level::Sandbox || ended.0 == Reason::OomKilled {
             entry.contribution.terminations.push(ended);
         }
-        self.told.by_kernel(&of_path.id);
+        self.told.account(&of_path.id);
         self.count(key);
     }
 

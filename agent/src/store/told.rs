@@ -30,8 +30,8 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// The kernel has told of a container's end.
-    pub(super) fn by_kernel(&mut self, id: &str) {
+    /// The end of a container is counted, and not to be counted again.
+    pub(super) fn account(&mut self, id: &str) {
         self.waiting.remove(id);
         self.accounted.insert(id.into());
     }
@@ -45,7 +45,7 @@ impl Told {
         if now.saturating_duration_since(since) < GRACE {
             return false;
         }
-        self.by_kernel(id);
+        self.account(id);
         true
     }
 
@@ -61,16 +61,16 @@ impl Store {
     /// Counts the ends that statuses tell of and nobody else. `began_unix` is when the agent started, `away_seconds` for how
     /// long there was none before: what ended earlier was counted by its predecessor, whose counters are gone.
     pub fn count_told(&mut self, pods: &Pods, began_unix: f64, away_seconds: f64, now: Instant) {
+        // Statuses have whole seconds.
+        let (began, since) = (began_unix.floor(), (began_unix - away_seconds).floor());
         let mut mentioned = HashSet::new();
         for container in pods.iter().flat_map(|pod| &pod.containers) {
             let Some(status) = &container.status else { continue };
             for ended in status.terminations().filter(|ended| !ended.id.is_empty()) {
                 mentioned.insert(&*ended.id);
-                // Statuses have whole seconds.
-                let since = (began_unix - away_seconds).floor();
                 if ended.finished_unix >= since && self.told.is_due(&ended.id, now) {
                     let again = !matches!(&status.state, State::Terminated(now) if now.id == ended.id);
-                    let unseen = ended.finished_unix < began_unix.floor();
+                    let unseen = ended.finished_unix < began;
                     self.count_end(container, ended, again && unseen);
                 }
             }
@@ -223,7 +223,7 @@ mod tests {
     fn ids_are_forgotten_and_those_still_mentioned_are_not() {
         let mut told = Told::default();
         for id in 0..=MOST_IDS {
-            told.by_kernel(&id.to_string());
+            told.account(&id.to_string());
         }
         told.waiting.insert("gone".into(), Instant::now());
         told.forget(&HashSet::from(["7", "8"]));

@@ -5,18 +5,25 @@ use std::{thread, time::Duration};
 use serde_json::json;
 use snug_tests::{agent::eventually, exposition::Page};
 
-use crate::node::{SOON, container, node, pod, signal, spec};
+use crate::node::{Node, Objects, SOON, container, node, pod, signal, spec};
+
+/// A container `main` that sleeps in a pod of this name, known to the agent, and its id.
+fn sleeper<'a>(node: &'a Node, name: &str) -> (Objects<'a>, String) {
+    let objects = node.apply(&[pod(name, &spec(&[container("main", "exec sleep 1000")]))]).unwrap();
+    let of = [("namespace", "default"), ("workload", name), ("container", "main")];
+    node.metrics_until(SOON, name, |page| {
+        Ok(page.one("snug_container_cpu_usage_seconds_total", &of)?.is_some())
+    })
+    .unwrap();
+    let id = eventually(SOON, "its id", || Ok(node.container_id(name, "main").ok())).unwrap();
+    (objects, id)
+}
 
 #[test]
 fn a_killed_container_is_counted_once_by_both() {
     let Some(node) = node() else { return };
-    let _pod = node.apply(&[pod("victim", &spec(&[container("main", "exec sleep 1000")]))]).unwrap();
+    let (_pod, id) = sleeper(&node, "victim");
     let of = [("namespace", "default"), ("workload", "victim"), ("container", "main")];
-    node.metrics_until(SOON, "the victim", |page| {
-        Ok(page.one("snug_container_cpu_usage_seconds_total", &of)?.is_some())
-    })
-    .unwrap();
-    let id = eventually(SOON, "its id", || Ok(node.container_id("victim", "main").ok())).unwrap();
     signal("KILL", &node.pid_of(&id).unwrap().to_string()).unwrap();
     let page = node
         .metrics_until(SOON, "the restart in the pod's status", |page| {
@@ -102,13 +109,8 @@ fn what_cannot_start_is_counted_once_though_no_program_ever_ran() {
 #[test]
 fn what_ends_while_the_agent_is_away_is_counted_when_it_is_back() {
     let Some(node) = node() else { return };
-    let _pod = node.apply(&[pod("absentee", &spec(&[container("main", "exec sleep 1000")]))]).unwrap();
+    let (_pod, id) = sleeper(&node, "absentee");
     let of = [("namespace", "default"), ("workload", "absentee"), ("container", "main")];
-    node.metrics_until(SOON, "the pod", |page| {
-        Ok(page.one("snug_container_cpu_usage_seconds_total", &of)?.is_some())
-    })
-    .unwrap();
-    let id = eventually(SOON, "its id", || Ok(node.container_id("absentee", "main").ok())).unwrap();
     node.remove_agent().unwrap();
     signal("KILL", &node.pid_of(&id).unwrap().to_string()).unwrap();
     eventually(SOON, "the kubelet restarts it", || {

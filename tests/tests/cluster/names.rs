@@ -114,7 +114,7 @@ fn a_rollout_stays_one_workload_and_restarts_nothing() {
     let page = node.metrics_until(SOON, "two pods", |page| Ok(running(page).len() == 2)).unwrap();
     let before = running(&page);
     node.kubectl(&["set", "env", "deployment/rolled", "VERSION=2"]).unwrap();
-    node.kubectl(&["rollout", "status", "deployment/rolled", "--timeout=60s"]).unwrap();
+    node.rolled_out("default", "deployment/rolled").unwrap();
     let page = node
         .metrics_until(SOON, "two others, and two ends", |page| {
             let ended = page.one("snug_workload_containers_ended_total", &of)? == Some(2.0);
@@ -174,7 +174,7 @@ fn without_api_server_and_bundles_the_runtime_names_containers_where_it_may_be_a
     let env = |variables: [&str; 2]| {
         let set = ["-n", "snug", "set", "env", "daemonset/snug-agent"];
         node.kubectl(&[set.as_slice(), &variables].concat()).unwrap();
-        node.kubectl(&["-n", "snug", "rollout", "status", "daemonset/snug-agent", "--timeout=60s"]).unwrap();
+        node.rolled_out("snug", "daemonset/snug-agent").unwrap();
     };
     env(["SNUG_KUBERNETES=off", "SNUG_RUN_ROOT=/nowhere"]);
     let main = [("namespace", "default"), ("pod", "asked"), ("container", "main"), ("workload", "")];

@@ -64,7 +64,12 @@ impl Node {
     pub(crate) fn install_with(&self, components: &[&str]) -> Result<()> {
         let manifests = Tools::given().map_err(anyhow::Error::msg)?.kustomize(components)?;
         self.send("apply", &manifests, &[])?;
-        self.kubectl(&["-n", "snug", "rollout", "status", "daemonset/snug-agent", "--timeout=60s"])?;
+        self.rolled_out("snug", "daemonset/snug-agent")
+    }
+
+    /// Waits until every pod of an object is of its newest version.
+    pub(crate) fn rolled_out(&self, namespace: &str, object: &str) -> Result<()> {
+        self.kubectl(&["-n", namespace, "rollout", "status", object, "--timeout=60s"])?;
         Ok(())
     }
 

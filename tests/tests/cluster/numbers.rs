@@ -2,12 +2,33 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    thread,
     time::Duration,
 };
 
+use serde_json::{Value, json};
 use snug_tests::exposition::{self, Page};
 
-use crate::node::{SOON, container, node, pod, spec};
+use crate::node::{Node, Objects, SOON, container, node, pod, spec};
+
+/// Works a few milliseconds a second.
+const BUSY: &str = "while true; do i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 1; done";
+
+/// A pod of two containers that the agent knows, after the kubelet's housekeeping has met it and the values have settled.
+fn settled<'a>(node: &'a Node, name: &str, containers: &[Value; 2]) -> Objects<'a> {
+    let objects = node.apply(&[pod(name, &spec(containers))]).unwrap();
+    node.metrics_until(SOON, "the pod", |page| {
+        Ok(page.all("snug_container_memory_usage_bytes", &[("pod", name), ("kind", "app")]).len() == 2)
+    })
+    .unwrap();
+    thread::sleep(SOON);
+    objects
+}
+
+/// Whether a value is the kubelet's but for a share of it and a number.
+fn is_near(our: f64, their: f64, share: f64, number: f64) -> bool {
+    (our - their).abs() <= share * their + number
+}
 
 /// How a family of the kubelet's compares with Snug's.
 enum Rule {
@@ -124,14 +145,8 @@ fn time_of(text: &str, series: &str) -> Option<u64> {
 #[test]
 fn metrics_server_finds_what_it_finds_at_the_kubelet() {
     let Some(node) = node() else { return };
-    let busy = "while true; do i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 1; done";
-    let both = spec(&[container("busy", busy), container("idle", "exec sleep 1000")]);
-    let _pod = node.apply(&[pod("topped", &both)]).unwrap();
-    node.metrics_until(SOON, "the pod", |page| {
-        Ok(page.all("snug_container_memory_usage_bytes", &[("pod", "topped"), ("kind", "app")]).len() == 2)
-    })
-    .unwrap();
-    std::thread::sleep(SOON);
+    let idle = container("idle", "exec sleep 1000");
+    let _pod = settled(&node, "topped", &[container("busy", BUSY), idle]);
     let of_kubelet = node.kubectl(&["get", "--raw", "/api/v1/nodes/node1/proxy/metrics/resource"]).unwrap();
     let first = node.text("/metrics/resource").unwrap();
     let theirs = exposition::parse(&without_times(&of_kubelet)).unwrap();
@@ -151,12 +166,12 @@ fn metrics_server_finds_what_it_finds_at_the_kubelet() {
         assert!(!ours.is_empty(), "{family}");
         for (series, our) in &ours {
             let their = theirs[series];
-            let off = (our - their).abs();
-            assert!(off <= share * their + number, "{family} {series}: {our}, and the kubelet has {their}");
+            let near = is_near(*our, their, share, number);
+            assert!(near, "{family} {series}: {our}, and the kubelet has {their}");
         }
     }
     // It drops a node or a pod without CPU time or memory, and makes a rate of two scrapes by their timestamps.
-    std::thread::sleep(Duration::from_secs(3));
+    thread::sleep(Duration::from_secs(3));
     let second = node.text("/metrics/resource").unwrap();
     let busy = r#"container_cpu_usage_seconds_total{container="busy",namespace="default",pod="topped"}"#;
     for series in ["node_cpu_usage_seconds_total", "node_memory_working_set_bytes", busy] {
@@ -176,18 +191,10 @@ fn metrics_server_finds_what_it_finds_at_the_kubelet() {
 #[test]
 fn every_family_has_the_kubelet_s_series_and_values() {
     let Some(node) = node() else { return };
-    let busy = "while true; do i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 1; done";
-    let holds = "head -c 20000000 /dev/zero > /dev/shm/held; exec sleep 1000";
-    let mut limited = container("busy", busy);
-    limited["resources"] = serde_json::json!({ "limits": { "cpu": "500m" } });
-    let both = spec(&[limited, container("holds", holds)]);
-    let _pod = node.apply(&[pod("measured", &both)]).unwrap();
-    node.metrics_until(SOON, "the pod", |page| {
-        Ok(page.all("snug_container_memory_usage_bytes", &[("pod", "measured"), ("kind", "app")]).len() == 2)
-    })
-    .unwrap();
-    // Until the kubelet's housekeeping has met it, and the values have settled.
-    std::thread::sleep(SOON);
+    let holds = container("holds", "head -c 20000000 /dev/zero > /dev/shm/held; exec sleep 1000");
+    let mut limited = container("busy", BUSY);
+    limited["resources"] = json!({ "limits": { "cpu": "500m" } });
+    let _pod = settled(&node, "measured", &[limited, holds]);
     let of_kubelet = node.kubectl(&["get", "--raw", "/api/v1/nodes/node1/proxy/metrics/cadvisor"]).unwrap();
     let of_kubelet = exposition::parse(&without_times(&of_kubelet)).unwrap();
     let ours = node.page("/metrics/cadvisor").unwrap();
@@ -219,7 +226,7 @@ fn every_family_has_the_kubelet_s_series_and_values() {
         let (Rule::Near(share, number) | Rule::NearOrNone(share, number)) = rule else { continue };
         for (labels, our) in &ours {
             let Some(their) = theirs.get(labels) else { continue };
-            if (our - their).abs() > share * their + number {
+            if !is_near(*our, *their, share, number) {
                 wrong.push(format!("{family}{labels}: {our}, and the kubelet has {their}"));
             }
         }

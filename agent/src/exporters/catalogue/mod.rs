@@ -274,7 +274,7 @@ pub fn in_scope(row: &CgroupRow, scope: Scope) -> bool {
     }
 }
 
-fn seconds(nanoseconds: u64) -> Value {
+pub(super) fn seconds(nanoseconds: u64) -> Value {
     #[expect(
         clippy::cast_precision_loss,
         reason = "loses nanoseconds only, and only after 104 days of CPU time"

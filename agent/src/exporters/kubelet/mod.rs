@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use text::{Header, Line, label, render};
+use text::{FamilyWriter, Header, Line, label, render};
 
 use super::{
     catalogue::Value,
@@ -71,7 +71,8 @@ impl<'a> Scrape<'a> {
         let mut line = Line::default();
         for family in families() {
             let admitted = self.limits.family(&[family.name]);
-            let mut writer = FamilyWriter { out, line: &mut line, family, headed: false, result: Ok(()) };
+            let Family { name, kind, help, .. } = *family;
+            let mut writer = FamilyWriter::new(out, &mut line, Header { name, kind, help }, None);
             match family.samples {
                 Samples::Cgroup(samples) => {
                     for row in &rows.rows {
@@ -95,29 +96,6 @@ impl<'a> Scrape<'a> {
             writer.result?;
         }
         Ok(counts)
-    }
-}
-
-/// Writes one family: its header before the first sample, so that an empty family leaves no trace.
-struct FamilyWriter<'a> {
-    out: &'a mut dyn Write,
-    line: &'a mut Line,
-    family: &'static Family,
-    headed: bool,
-    /// What the first write that failed said; there is none after it.
-    result: io::Result<()>,
-}
-
-impl FamilyWriter<'_> {
-    fn write(&mut self, labels: &str, own: &str, value: Value) {
-        if self.result.is_ok() && !self.headed {
-            self.headed = true;
-            let Family { name, kind, help, .. } = *self.family;
-            self.result = Header { name, kind, help }.write(self.out);
-        }
-        if self.result.is_ok() {
-            self.result = self.line.write(self.out, self.family.name, labels, own, value, None);
-        }
     }
 }
 

@@ -9,16 +9,16 @@
 use std::io::{self, Write};
 
 use super::{
-    Line, Scrape,
-    text::{Header, render},
+    Scrape,
+    text::{FamilyWriter, Header, Line, render},
 };
 use crate::{
     exporters::{
         catalogue::{
             Kind::{self, Counter, Gauge},
-            Value,
+            Value, seconds,
         },
-        limits::SeriesCounts,
+        limits::{SeriesCounts, SeriesLimits},
     },
     identity::Level,
     store::published::{CgroupRow, Published},
@@ -55,11 +55,7 @@ impl Family {
 const LABELS: [&str; 3] = ["container", "namespace", "pod"];
 
 fn cpu(row: &CgroupRow) -> Option<Value> {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "loses nanoseconds only, and only after 104 days of CPU time"
-    )]
-    row.values.cpu.map(|cpu| Value::Float(cpu.usage_ns as f64 / 1e9))
+    row.values.cpu.map(|cpu| seconds(cpu.usage_ns))
 }
 
 fn working_set(row: &CgroupRow) -> Option<Value> {
@@ -153,6 +149,7 @@ pub const SCRAPE_ERROR: (&str, &str) =
 /// A row that has samples, and its labels.
 struct Row<'a> {
     row: &'a CgroupRow,
+    admitted: bool,
     level: Level,
     /// Container, namespace and pod.
     names: [&'a str; 3],
@@ -161,8 +158,8 @@ struct Row<'a> {
 
 /// The rows that a kubelet shows here. Of a container that was restarted the old cgroup may still be there: only the
 /// newer one counts, or the exposition would have a series twice.
-fn rows(published: &Published) -> Vec<Row<'_>> {
-    let mut rows: Vec<Row<'_>> = published.cgroups.iter().filter_map(row).collect();
+fn rows<'a>(published: &'a Published, limits: &SeriesLimits) -> Vec<Row<'a>> {
+    let mut rows: Vec<Row<'_>> = published.cgroups.iter().filter_map(|one| row(one, limits)).collect();
     rows.sort_by(|one, other| {
         let newest_first = other.row.created_unix.total_cmp(&one.row.created_unix);
         (one.level, one.names).cmp(&(other.level, other.names)).then(newest_first)
@@ -171,7 +168,7 @@ fn rows(published: &Published) -> Vec<Row<'_>> {
     rows
 }
 
-fn row(row: &CgroupRow) -> Option<Row<'_>> {
+fn row<'a>(row: &'a CgroupRow, limits: &SeriesLimits) -> Option<Row<'a>> {
     let level = row.identity.of_path.level;
     let of_pod = || row.identity.names.as_deref().filter(|names| !names.pod.is_empty());
     let names = match level {
@@ -185,33 +182,33 @@ fn row(row: &CgroupRow) -> Option<Row<'_>> {
     let mut labels = String::new();
     let all = LABELS.into_iter().zip(names);
     render(all.filter(|(_, name)| !name.is_empty()), &mut labels);
-    Some(Row { row, level, names, labels })
+    Some(Row { row, admitted: limits.cgroup(row), level, names, labels })
 }
 
 impl Scrape<'_> {
     /// Writes `/metrics/resource` and says what was in it.
     pub fn encode_resource(&self, out: &mut dyn Write) -> io::Result<SeriesCounts> {
         let mut counts = SeriesCounts::default();
-        let rows = rows(self.published);
+        let rows = rows(self.published, self.limits);
         let measured = self.measured_milliseconds();
         let mut line = Line::default();
-        for Family { name, kind, help, level, timed, value } in &FAMILIES {
+        for &Family { name, kind, help, level, timed, value } in &FAMILIES {
             let admitted = self.limits.family(&[name]);
-            let mut headed = false;
-            for row in rows.iter().filter(|row| row.level == *level) {
-                let Some(value) = value(row.row) else { continue };
-                if !counts.admit(self.limits, admitted, self.limits.cgroup(row.row)) {
-                    continue;
+            let milliseconds = timed.then_some(measured);
+            let mut writer = FamilyWriter::new(out, &mut line, Header { name, kind, help }, milliseconds);
+            for row in rows.iter().filter(|row| row.level == level) {
+                if let Some(value) = value(row.row)
+                    && counts.admit(self.limits, admitted, row.admitted)
+                {
+                    writer.write(&row.labels, "", value);
                 }
-                if !std::mem::replace(&mut headed, true) {
-                    Header { name, kind: *kind, help }.write(out)?;
-                }
-                line.write(out, name, &row.labels, "", value, timed.then_some(measured))?;
             }
+            writer.result?;
         }
         let (name, help) = SCRAPE_ERROR;
-        Header { name, kind: Gauge, help }.write(out)?;
-        line.write(out, name, "", "", Value::Int(u64::from(self.is_stale())), None)?;
+        let mut writer = FamilyWriter::new(out, &mut line, Header { name, kind: Gauge, help }, None);
+        writer.write("", "", Value::Int(u64::from(self.is_stale())));
+        writer.result?;
         Ok(counts)
     }
 

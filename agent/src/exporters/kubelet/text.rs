@@ -5,16 +5,45 @@ use std::io::{self, Write};
 use crate::exporters::catalogue::{Kind, Value};
 
 /// What stands before the samples of a family.
+#[derive(Clone, Copy)]
 pub(super) struct Header {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) help: &'static str,
 }
 
-impl Header {
-    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Self { name, kind, help } = self;
-        writeln!(out, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str())
+/// Writes one family: its header before the first sample, so that an empty family leaves no trace.
+pub(super) struct FamilyWriter<'a> {
+    out: &'a mut dyn Write,
+    line: &'a mut Line,
+    header: Header,
+    /// The time of its samples, since the Unix epoch; `None` for samples without one.
+    milliseconds: Option<u64>,
+    headed: bool,
+    /// What the first write that failed said; there is none after it.
+    pub(super) result: io::Result<()>,
+}
+
+impl<'a> FamilyWriter<'a> {
+    pub(super) fn new(
+        out: &'a mut dyn Write,
+        line: &'a mut Line,
+        header: Header,
+        milliseconds: Option<u64>,
+    ) -> Self {
+        Self { out, line, header, milliseconds, headed: false, result: Ok(()) }
+    }
+
+    /// Writes a sample; `labels` as [`render`] leaves them, `own` behind them.
+    pub(super) fn write(&mut self, labels: &str, own: &str, value: Value) {
+        let Header { name, kind, help } = self.header;
+        if self.result.is_ok() && !self.headed {
+            self.headed = true;
+            self.result = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
+        }
+        if self.result.is_ok() {
+            self.result = self.line.write(self.out, name, labels, own, value, self.milliseconds);
+        }
     }
 }
 

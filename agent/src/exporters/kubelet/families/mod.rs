@@ -8,7 +8,7 @@ mod processes;
 
 use super::{Emit, Scrape};
 use crate::{
-    exporters::catalogue::{Kind, Value},
+    exporters::catalogue::{Kind, Value, seconds},
     store::published::{CgroupRow, HostRow},
 };
 
@@ -68,10 +68,6 @@ fn int(emit: &mut Emit<'_>, value: Option<u64>) {
 
 fn time(emit: &mut Emit<'_>, own: &'static str, nanoseconds: Option<u64>) {
     if let Some(ns) = nanoseconds {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "loses nanoseconds only, and only after 104 days of CPU time"
-        )]
-        emit(own, Value::Float(ns as f64 / 1e9));
+        emit(own, seconds(ns));
     }
 }
