@@ -163,6 +163,9 @@ fn with_owner_lookup_a_job_is_its_cron_job_s() {
         Ok(!page.all("snug_workload_terminations_total", &alone).is_empty())
     })
     .unwrap();
+    let agent = node.agent().unwrap()["metadata"]["name"].as_str().unwrap().to_owned();
+    let log = node.kubectl(&["-n", "snug", "logs", &agent]).unwrap();
+    assert_eq!(log.matches("owners of this kind cannot be read").count(), 1, "{log}");
     node.install().unwrap();
 }
 
