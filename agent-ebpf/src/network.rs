@@ -105,6 +105,17 @@ fn tcp_connection(context: BtfTracePointContext) -> i32 {
 /// TCP segments that are sent again.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 fn tcp_retransmit(context: BtfTracePointContext) -> i32 {
+    sent_again(&context)
+}
+
+/// Answers to attempts to connect that are sent again: their connection has no socket yet but the listener's.
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+fn tcp_retransmit_synack(context: BtfTracePointContext) -> i32 {
+    sent_again(&context)
+}
+
+#[inline(always)]
+fn sent_again(context: &BtfTracePointContext) -> i32 {
     if let Some(record) = record_of_socket(context.arg(0)) {
         // SAFETY: the record is this CPU's own and lives as long as the program runs.
         unsafe { add(&raw mut (*record).retransmits, 1) };

@@ -24,6 +24,8 @@ pub enum SocketJob {
         port: u16,
         /// Milliseconds that sent data may wait for its acknowledgement, in the attempt and after.
         timeout_ms: u64,
+        /// Whether the kernel drops what arrives for the connection, as a broken network does.
+        deaf: bool,
     },
     /// Accept a connection, take so many bytes from it and send so many back. The answer is what was taken.
     Receive {
@@ -49,7 +51,9 @@ impl SocketJob {
     pub(crate) fn line(self) -> String {
         match self {
             Self::Listen { ipv6 } => format!("listen {ipv6}"),
-            Self::Connect { address, port, timeout_ms } => format!("connect {address} {port} {timeout_ms}"),
+            Self::Connect { address, port, timeout_ms, deaf } => {
+                format!("connect {address} {port} {timeout_ms} {deaf}")
+            }
             Self::Receive { bytes, reply } => format!("receive {bytes} {reply}"),
             Self::Send { bytes, reply } => format!("send {bytes} {reply}"),
             Self::SendInVain => "send-in-vain".to_owned(),
@@ -61,10 +65,11 @@ impl SocketJob {
         let words: Vec<&str> = line.split(' ').collect();
         Some(match words.as_slice() {
             ["listen", ipv6] => Self::Listen { ipv6: ipv6.parse().ok()? },
-            ["connect", address, port, timeout_ms] => Self::Connect {
+            ["connect", address, port, timeout_ms, deaf] => Self::Connect {
                 address: address.parse().ok()?,
                 port: port.parse().ok()?,
                 timeout_ms: timeout_ms.parse().ok()?,
+                deaf: deaf.parse().ok()?,
             },
             ["receive", bytes, reply] => {
                 Self::Receive { bytes: bytes.parse().ok()?, reply: reply.parse().ok()? }
@@ -96,8 +101,8 @@ impl Sockets {
                 self.listener = Some(listener);
                 port.into()
             }
-            SocketJob::Connect { address, port, timeout_ms } => {
-                let connected = connect((address, port).into(), Duration::from_millis(timeout_ms));
+            SocketJob::Connect { address, port, timeout_ms, deaf } => {
+                let connected = connect((address, port).into(), Duration::from_millis(timeout_ms), deaf);
                 let outcome = connected.is_some().into();
                 self.connections.extend(connected);
                 outcome
@@ -136,9 +141,12 @@ impl Sockets {
 const DROP: SockFilter = SockFilter::new(0x06, 0, 0, 0);
 
 /// `None` if it timed out.
-fn connect(to: SocketAddr, timeout: Duration) -> Option<TcpStream> {
+fn connect(to: SocketAddr, timeout: Duration, deaf: bool) -> Option<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).unwrap();
     socket.set_tcp_user_timeout(Some(timeout)).unwrap();
+    if deaf {
+        socket.attach_filter(&[DROP]).unwrap();
+    }
     match socket.connect(&to.into()) {
         Ok(()) => Some(socket.into()),
         Err(error) if error.kind() == ErrorKind::TimedOut => None,

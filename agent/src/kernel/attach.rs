@@ -63,7 +63,7 @@ const fn spec(name: &'static str, hook: Hook, needs: &'static [&'static str]) ->
 }
 
 /// All programs of the object.
-pub(super) const PROGRAMS: [Spec; 13] = [
+pub(super) const PROGRAMS: [Spec; 14] = [
     spec("snapshot", Hook::CgroupIterator, &[]),
     spec("cpus", Hook::CgroupIterator, &["bpf_array.pptrs", "cgroup.rstat_cpu"]),
     spec("cgroup_made", Hook::Tracepoint("cgroup_mkdir"), CGROUP),
@@ -76,6 +76,7 @@ pub(super) const PROGRAMS: [Spec; 13] = [
     spec("network_transmit", Hook::Packets(CgroupSkbAttachType::Egress), &[]),
     spec("tcp_connection", Hook::Tracepoint("inet_sock_set_state"), OF_SOCKET),
     spec("tcp_retransmit", Hook::Tracepoint("tcp_retransmit_skb"), OF_SOCKET),
+    spec("tcp_retransmit_synack", Hook::Tracepoint("tcp_retransmit_synack"), OF_SOCKET),
     spec("tcp_round_trip", Hook::Sockets, OF_SOCKET),
 ];
 

@@ -37,6 +37,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("network_transmit", "packet sent"),
     ("tcp_connection", "change of a TCP connection's state"),
     ("tcp_retransmit", "TCP segment sent again"),
+    ("tcp_retransmit_synack", "answer to an attempt to connect sent again"),
     ("tcp_round_trip", "TCP callback: connection made, round trip"),
     ("process_started", "exec"),
     ("process_exited", "end of a thread"),
