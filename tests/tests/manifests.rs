@@ -1,5 +1,5 @@
 //! `deploy/` as users apply it: kustomize and helm render the same objects, valid for many versions of Kubernetes, and what
-//! they set is what the agent knows. A PodMonitor is of the Prometheus Operator, not of Kubernetes: its kind has no schema here.
+//! they set is what the agent knows. Monitors are of the Prometheus Operator, not of Kubernetes: their kinds have no schemas here.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -17,13 +17,14 @@ use snug_tests::{
 const VERSIONS: std::ops::RangeInclusive<u32> = 25..=37;
 
 /// A component, and the values that switch the same on in the chart.
-const FEATURES: [(&str, &[&str]); 9] = [
+const FEATURES: [(&str, &[&str]); 10] = [
     ("cri-socket", &["--set", "criSocket=/run/containerd/containerd.sock"]),
     ("owner-lookup", &["--set", "ownerLookup=true"]),
     ("kube-state-metrics", &["--set", "kubeStateMetrics=true"]),
     ("process-metrics", &["--set", "processMetrics=true"]),
     ("metrics-server", &["--set", "hostNetwork=true"]),
     ("pod-monitor", &["--set", "podMonitor.enabled=true"]),
+    ("service-monitor", &["--set", "serviceMonitor.enabled=true"]),
     ("network-policy", &["--set", "networkPolicy.enabled=true"]),
     ("runtime-cri-o", &["--set", "runtime=cri-o"]),
     ("runtime-k3s", &["--set", "runtime=k3s"]),
@@ -97,7 +98,7 @@ fn what_is_rendered_is_valid_in_every_version() {
     let folder = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
     let mut write = |name: String, yaml: &str| {
-        let of_kubernetes = |object: &Value| object["kind"] != "PodMonitor";
+        let of_kubernetes = |object: &Value| object["apiVersion"] != "monitoring.coreos.com/v1";
         let documents = objects(yaml).unwrap().into_iter().filter(of_kubernetes);
         let text: Vec<String> = documents.map(|object| object.to_string()).collect();
         let file = folder.path().join(name);

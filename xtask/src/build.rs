@@ -8,7 +8,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 
-use crate::{build_ebpf, command, elf, toolchain, workspace};
+use crate::{
+    build_ebpf, command, elf,
+    setup::{self, Need},
+    toolchain, workspace,
+};
 
 /// The variable by which the agent's build script learns what to embed.
 pub(crate) const OBJECT_VARIABLE: &str = "SNUG_EBPF_OBJECT";
@@ -47,11 +51,12 @@ pub(crate) fn build_for(arch: &str) -> Result<Programs> {
     let object = if arch == std::env::consts::ARCH {
         build_ebpf::build_default()?
     } else {
+        setup::ensure_all(&[Need::Cross])?;
         let object = workspace::target_dir().join(format!("snug-ebpf-{arch}.o"));
         build_ebpf::build(None, arch, &object)?;
         object
     };
-    let target = format!("{arch}-unknown-linux-gnu");
+    let target = toolchain::target_of(arch);
     let mut cargo = static_cargo_for(&target, "build", &object);
     cargo.args(["--quiet", "--release", "--package", "snug-agent", "--package", "snug"]);
     command::run(&mut cargo)?;
@@ -112,7 +117,8 @@ pub(crate) fn static_cargo(subcommand: &str, object: &Path) -> Command {
     static_cargo_for(&toolchain::host_target(), subcommand, object)
 }
 
-fn static_cargo_for(target: &str, subcommand: &str, object: &Path) -> Command {
+/// As [`static_cargo`], for any target that there is a compiler for.
+pub(crate) fn static_cargo_for(target: &str, subcommand: &str, object: &Path) -> Command {
     let of_target = |what: &str| format!("CARGO_TARGET_{}_{what}", target.to_uppercase().replace('-', "_"));
     let mut cargo = command::cargo();
     cargo.args([subcommand, "--target", target]);

@@ -14,6 +14,8 @@ pub(crate) enum Need {
     Ebpf,
     /// Linting the kernel half.
     Lint,
+    /// Building for the other architecture: its C compiler, and Rust's target for it by rustup.
+    Cross,
     /// Running real containers: runc and a busybox to run in them.
     Containers,
     /// prometheus and promtool, unpacked into the cache; no service is installed.
@@ -31,6 +33,7 @@ impl Need {
         match self {
             Self::Ebpf => (toolchain::EBPF_PACKAGES, "to build the kernel half"),
             Self::Lint => (toolchain::LINT_PACKAGES, "to lint the kernel half"),
+            Self::Cross => (toolchain::CROSS_PACKAGES, "to build for the other architecture"),
             Self::Containers => (toolchain::CONTAINER_PACKAGES, "to run containers in tests"),
             Self::Prometheus => (&[], ""),
             Self::Manifests => (toolchain::PYTHON_PACKAGES, "to fetch helm and kustomize"),
@@ -64,6 +67,7 @@ pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
     for need in needs {
         match need {
             Need::Ebpf => ensure_linker()?,
+            Need::Cross => ensure_cross_target()?,
             Need::Prometheus => ensure_prometheus()?,
             Need::Manifests => manifests::ensure()?,
             Need::Cluster => Binaries::cached()?.ensure()?,
@@ -120,6 +124,18 @@ fn ensure_linker() -> Result<()> {
     command::run(&mut install)?;
     println!("setup: bpf-linker built ({:.1} s)", started.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn ensure_cross_target() -> Result<()> {
+    let target = toolchain::target_of(toolchain::OTHER_ARCHITECTURE);
+    let printed =
+        command::capture(command::new("rustc").args(["--print", "target-libdir", "--target", &target]))?;
+    if Path::new(printed.trim()).is_dir() {
+        return Ok(());
+    }
+    println!("setup: adding Rust's target {target} by rustup");
+    command::run(command::new("rustup").args(["target", "add", &target]))
+        .with_context(|| format!("Rust has no standard library for {target}, and rustup cannot add it"))
 }
 
 /// The folder that holds `prometheus` and `promtool`: on the PATH, else in the cache.

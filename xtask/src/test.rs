@@ -18,7 +18,7 @@ use crate::{
     build_ebpf::{self, Toolchain},
     cluster, command, containers, elf, manifests,
     setup::{self, Need},
-    vm, workspace,
+    toolchain, vm, workspace,
 };
 
 /// Check everything: format, lints, documentation, and tests from units to whole systems.
@@ -62,7 +62,7 @@ impl Stage {
     fn needs(self) -> &'static [Need] {
         match self {
             Self::Fmt => &[],
-            Self::Clippy => &[Need::Ebpf, Need::Lint],
+            Self::Clippy => &[Need::Ebpf, Need::Lint, Need::Cross],
             Self::Docs | Self::Toolchain => &[Need::Ebpf],
             // A unit test packs a guest's files, busybox among them.
             Self::Unit | Self::Kernel => &[Need::Ebpf, Need::Containers],
@@ -143,6 +143,11 @@ impl Products {
                 let lint = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
                 command::run(self.cargo()?.args(lint))?;
                 build_ebpf::clippy()?;
+                // What is shipped builds for the other architecture, too.
+                let other = toolchain::target_of(toolchain::OTHER_ARCHITECTURE);
+                let mut lint = build::static_cargo_for(&other, "clippy", self.object()?);
+                lint.args(["--quiet", "--package", "snug-agent", "--package", "snug"]);
+                command::run(lint.args(["--", "-D", "warnings"]))?;
             }
             Stage::Docs => {
                 let mut doc = self.cargo()?;

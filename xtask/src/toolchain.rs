@@ -42,6 +42,14 @@ pub(crate) const EBPF_PACKAGES: &[&str] = &[
 ];
 /// Packages that lint the kernel half.
 pub(crate) const LINT_PACKAGES: &[&str] = &["rust-web-clippy"];
+/// The architecture that is built for besides the host's.
+pub(crate) const OTHER_ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "x86_64" } else { "aarch64" };
+/// Packages that build for it.
+pub(crate) const CROSS_PACKAGES: &[&str] = if cfg!(target_arch = "aarch64") {
+    &["gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"]
+} else {
+    &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]
+};
 /// Packages that run real containers in tests and demonstrations.
 pub(crate) const CONTAINER_PACKAGES: &[&str] = &["runc", "busybox-static"];
 /// Packages for the guest's user space.
@@ -90,7 +98,12 @@ pub(crate) const BUSYBOX: &str = "/bin/busybox";
 
 /// The host's GNU target triple, which static binaries are built for.
 pub(crate) fn host_target() -> String {
-    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+    target_of(std::env::consts::ARCH)
+}
+
+/// An architecture's GNU target triple.
+pub(crate) fn target_of(architecture: &str) -> String {
+    format!("{architecture}-unknown-linux-gnu")
 }
 
 /// The host's architecture as npm packages name it.

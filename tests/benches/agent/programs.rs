@@ -32,7 +32,7 @@ const WRITE: usize = 64 << 10;
 const EVENTS: usize = 1_000;
 
 /// Programs and what each of their runs is about.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("network_receive", "packet received"),
     ("network_transmit", "packet sent"),
     ("tcp_connection", "change of a TCP connection's state"),

@@ -55,7 +55,7 @@ pub(crate) struct Options {
     /// Name and tag that the image goes by when it is loaded.
     #[arg(long, default_value = REFERENCE)]
     reference: String,
-    /// The machine it is for; another than this host's takes Rust's target and Debian's cross compiler for it.
+    /// The machine it is for; this host's unless told. For another, what is missing to build for it is installed.
     #[arg(long, value_enum)]
     arch: Option<Arch>,
 }
