@@ -17,6 +17,7 @@ use crate::{
     exporters::{
         http::{self, ServeError, ServerLimits, ServerState},
         limits::SeriesLimits,
+        otlp::{self, Exporter},
     },
     history::{History, HistoryError, Retention},
     kubernetes::{self, Watched},
@@ -86,6 +87,8 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     let retention = Retention { hours, bytes: u64::from(config.history_mebibytes) << 20 };
     let history = History::start(config.data_dir.clone(), retention)?;
     state.history = Some(history.store());
+    let exporter = otlp::Settings::of(&config).map(|settings| Arc::new(Exporter::new(settings)));
+    state.otlp.clone_from(&exporter);
     let state = Arc::new(state);
     let watch = watch_settings(&config);
     let cri = config.cri_socket.clone().map(|socket| Arc::new(Runtime::at(socket)));
@@ -99,6 +102,14 @@ pub fn run(config: Config) -> Result<(), AgentError> {
         sampler = sampler.asking(Arc::clone(&cri));
         runtime.spawn(cri::follow(cri));
     }
+    let (stop_pushing, pushing_stopped) = oneshot::channel::<()>();
+    let pushing = exporter.map(|exporter| {
+        let (limits, scrapes) = (Arc::clone(&state.limits), Arc::clone(&state.scrapes));
+        let stop = async {
+            let _ = pushing_stopped.await;
+        };
+        runtime.spawn(exporter.run(Arc::clone(&state.published), limits, scrapes, stop))
+    });
     let (stop, stopped) = UnixStream::pair().map_err(system("the stop signal"))?;
     let (ended, mut has_ended) = oneshot::channel();
     let sampling = thread::Builder::new()
@@ -127,6 +138,11 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     drop(stop);
     let sampled = sampling.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
     drop(history);
+    // The last round is published now.
+    drop(stop_pushing);
+    if let Some(pushing) = pushing {
+        let _ = runtime.block_on(pushing);
+    }
     served?;
     sampled.map_err(AgentError::Sampling)
 }

@@ -65,7 +65,8 @@ pub fn binary() -> Result<PathBuf> {
 
 /// Takes from a command's environment whatever would configure an agent; a file of the host would, too.
 pub fn unconfigured(command: &mut Command) -> &mut Command {
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SNUG_")) {
+    let configures = |name: &str| name.starts_with("SNUG_") || name.starts_with("OTEL_");
+    for (name, _) in env::vars_os().filter(|(name, _)| configures(&name.to_string_lossy())) {
         command.env_remove(name);
     }
     command.env("SNUG_CONFIG", "/dev/null").stdin(Stdio::null())

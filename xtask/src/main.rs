@@ -14,6 +14,8 @@ mod elf;
 mod host;
 mod image;
 mod manifests;
+mod otlp;
+mod python;
 mod setup;
 mod test;
 mod toolchain;

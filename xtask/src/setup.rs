@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 
-use crate::{apt, cluster::Binaries, command, manifests, toolchain, vm, workspace};
+use crate::{apt, cluster::Binaries, command, manifests, otlp, toolchain, vm, workspace};
 
 /// What a task needs beyond Rust itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Prometheus,
     /// helm, kustomize and Kubernetes' schemas, fetched into the cache by pip; nothing is installed.
     Manifests,
+    /// A decoder of OTLP, fetched into the cache by pip; nothing is installed.
+    Otlp,
     /// A Kubernetes node: built and unpacked into the cache; no service is installed.
     Cluster,
     /// qemu and stock Debian kernels, in the cache.
@@ -37,6 +39,7 @@ impl Need {
             Self::Containers => (toolchain::CONTAINER_PACKAGES, "to run containers in tests"),
             Self::Prometheus => (&[], ""),
             Self::Manifests => (toolchain::PYTHON_PACKAGES, "to fetch helm and kustomize"),
+            Self::Otlp => (toolchain::PYTHON_PACKAGES, "to fetch a decoder of OTLP"),
             Self::Cluster => (toolchain::CLUSTER_PACKAGES, "to bring a Kubernetes node up"),
             Self::Vm => (toolchain::GUEST_PACKAGES, "as the user space of virtual machines"),
         }
@@ -70,6 +73,7 @@ pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
             Need::Cross => ensure_cross_target()?,
             Need::Prometheus => ensure_prometheus()?,
             Need::Manifests => manifests::ensure()?,
+            Need::Otlp => otlp::ensure()?,
             Need::Cluster => Binaries::cached()?.ensure()?,
             Need::Vm => vm::ensure()?,
             Need::Lint | Need::Containers => {}

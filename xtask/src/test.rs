@@ -16,7 +16,7 @@ use clap::{Parser, ValueEnum};
 use crate::{
     build::{self, OBJECT_VARIABLE},
     build_ebpf::{self, Toolchain},
-    cluster, command, containers, elf, manifests,
+    cluster, command, containers, elf, manifests, otlp,
     setup::{self, Need},
     toolchain, vm, workspace,
 };
@@ -69,7 +69,7 @@ impl Stage {
             Self::Vm => &[Need::Ebpf, Need::Containers, Need::Vm],
             Self::Manifests => &[Need::Ebpf, Need::Manifests],
             Self::Cluster => &[Need::Ebpf, Need::Manifests, Need::Cluster],
-            Self::System => &[Need::Ebpf, Need::Containers, Need::Prometheus],
+            Self::System => &[Need::Ebpf, Need::Containers, Need::Prometheus, Need::Otlp],
         }
     }
 }
@@ -232,7 +232,7 @@ impl Products {
         tests.arg("--test-threads=1");
         tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
         tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
-        tests.env("PATH", path_with(&folder)?);
+        tests.env("PATH", path_with(&folder)?).env(otlp::VARIABLE, otlp::python()?);
         command::run(&mut tests)
     }
 }

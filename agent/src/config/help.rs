@@ -51,9 +51,14 @@ pub(super) fn command() -> Command {
                 spec.help,
                 spec.allowed(),
                 default_shown(spec),
-                spec.variable()
+                variables(spec, ", ")
             ))
     }))
+}
+
+fn variables(spec: &OptionSpec, between: &str) -> String {
+    let standard = spec.standard_variable().map(str::to_owned);
+    [spec.variable()].into_iter().chain(standard).collect::<Vec<_>>().join(between)
 }
 
 fn default_shown(spec: &OptionSpec) -> &'static str {
@@ -116,7 +121,7 @@ pub fn markdown() -> String {
             text,
             "| `{}` | `{}` | {default} | {allowed} | {} |",
             spec.key,
-            spec.variable(),
+            variables(spec, "`, `"),
             spec.help.replace('|', "\\|")
         );
     }

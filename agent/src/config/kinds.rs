@@ -2,6 +2,7 @@
 
 use std::{fmt::Debug, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tracing_subscriber::EnvFilter;
 use wildmatch::WildMatch;
 
@@ -174,6 +175,84 @@ impl Kind for Between {
 
     fn show(&self, value: &Duration) -> Option<toml::Value> {
         Some(humantime::format_duration(*value).to_string().into())
+    }
+}
+
+/// A duration within bounds; a number alone is milliseconds, as in OpenTelemetry's variables.
+pub(super) struct Millis(pub(super) RangeInclusive<Duration>);
+
+impl Kind for Millis {
+    type Value = Duration;
+
+    fn allowed(&self) -> String {
+        format!("milliseconds, or {}", Between(self.0.clone()).allowed())
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<Duration, String> {
+        let text = raw.text()?;
+        let with_unit = text.parse().map(|number: u64| format!("{number}ms"));
+        Between(self.0.clone()).parse(&Raw::Text(with_unit.unwrap_or_else(|_| text.to_owned())))
+    }
+
+    fn show(&self, value: &Duration) -> Option<toml::Value> {
+        Between(self.0.clone()).show(value)
+    }
+}
+
+/// Where a server is.
+pub(super) struct Url;
+
+impl Kind for Url {
+    type Value = String;
+
+    fn allowed(&self) -> String {
+        "URL, such as http://collector.monitoring:4318".to_owned()
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<String, String> {
+        let text = raw.text()?;
+        let url: hyper::Uri = text.parse().map_err(|error| format!("{error}"))?;
+        match (url.scheme_str(), url.host()) {
+            (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(text.to_owned()),
+            _ => Err("it must begin with http:// or https:// and name a host".to_owned()),
+        }
+    }
+
+    fn show(&self, value: &String) -> Option<toml::Value> {
+        Some(value.clone().into())
+    }
+}
+
+/// Names with values, percent-encoded as in W3C's Baggage.
+pub(super) struct Pairs;
+
+impl Kind for Pairs {
+    type Value = Vec<(String, String)>;
+    const LIST: bool = true;
+
+    fn allowed(&self) -> String {
+        "list of name=value; commas, spaces and percent signs in values as %2C, %20, %25".to_owned()
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<Self::Value, String> {
+        let pair = |item: &str| {
+            let (name, value) = item.split_once('=').ok_or("an item has no equals sign")?;
+            let (name, value) = (name.trim(), value.trim());
+            if name.is_empty() {
+                return Err("an item has no name".to_owned());
+            }
+            let value = percent_decode_str(value).decode_utf8();
+            let value = value.map_err(|_| format!("the value of {name} is not UTF-8"))?;
+            Ok((name.to_owned(), value.into_owned()))
+        };
+        raw.items().into_iter().map(pair).collect()
+    }
+
+    fn show(&self, value: &Self::Value) -> Option<toml::Value> {
+        let pair = |(name, value): &(String, String)| {
+            format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)).into()
+        };
+        Some(toml::Value::Array(value.iter().map(pair).collect()))
     }
 }
 

@@ -23,7 +23,10 @@ pub use self::{
     kinds::Pattern,
     logging::{LoggingError, init as init_logging},
     mistakes::{ConfigErrors, Mistake, Origin},
-    options::{Config, EbpfLog, KubernetesChoice, LogFormat, OPTIONS, OptionSpec, SourceChoice},
+    options::{
+        Config, EbpfLog, KubernetesChoice, LogFormat, OPTIONS, OptionSpec, OtlpCompression, OtlpProtocol,
+        SourceChoice, Temporality,
+    },
 };
 
 /// The file that is read if it exists and no other is named.

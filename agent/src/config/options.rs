@@ -4,8 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     kinds::{
-        Address, Between, Choice, Count, Directives, FilePath, Kind, Labels, NodeName, Optional, Pattern,
-        Patterns, Switch,
+        Address, Between, Choice, Count, Directives, FilePath, Kind, Labels, Millis, NodeName, Optional,
+        Pairs, Pattern, Patterns, Switch, Url,
     },
     sources::Inputs,
 };
@@ -59,6 +59,33 @@ pub enum LogFormat {
     Json,
 }
 
+/// How OTLP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// gRPC.
+    Grpc,
+    /// Protobuf in HTTP requests.
+    HttpProtobuf,
+}
+
+/// How what is sent by OTLP is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtlpCompression {
+    /// Not at all.
+    None,
+    /// gzip.
+    Gzip,
+}
+
+/// What a counter's value is counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Temporality {
+    /// The counter's beginning.
+    Cumulative,
+    /// The export before.
+    Delta,
+}
+
 const SOURCES: &[(&str, SourceChoice)] =
     &[("auto", SourceChoice::Auto), ("kernel", SourceChoice::Kernel), ("files", SourceChoice::Files)];
 const KUBERNETES: &[(&str, KubernetesChoice)] =
@@ -72,6 +99,29 @@ const EBPF_LOGS: &[(&str, EbpfLog)] = &[
     ("trace", EbpfLog::Trace),
 ];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+const PROTOCOLS: &[(&str, OtlpProtocol)] =
+    &[("http/protobuf", OtlpProtocol::HttpProtobuf), ("grpc", OtlpProtocol::Grpc)];
+const COMPRESSIONS: &[(&str, OtlpCompression)] =
+    &[("none", OtlpCompression::None), ("gzip", OtlpCompression::Gzip)];
+const TEMPORALITIES: &[(&str, Temporality)] =
+    &[("cumulative", Temporality::Cumulative), ("delta", Temporality::Delta)];
+
+/// Variables of OpenTelemetry's specification that options have besides their own, which wins.
+const STANDARD_VARIABLES: &[(&str, &str)] = &[
+    ("otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    ("otlp-metrics-endpoint", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+    ("otlp-protocol", "OTEL_EXPORTER_OTLP_PROTOCOL"),
+    ("otlp-headers", "OTEL_EXPORTER_OTLP_HEADERS"),
+    ("otlp-compression", "OTEL_EXPORTER_OTLP_COMPRESSION"),
+    ("otlp-timeout", "OTEL_EXPORTER_OTLP_TIMEOUT"),
+    ("otlp-certificate", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
+    ("otlp-client-certificate", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
+    ("otlp-client-key", "OTEL_EXPORTER_OTLP_CLIENT_KEY"),
+    ("otlp-temporality", "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"),
+    ("otlp-interval", "OTEL_METRIC_EXPORT_INTERVAL"),
+    ("otlp-resource-attributes", "OTEL_RESOURCE_ATTRIBUTES"),
+];
 
 const FAMILIES: Patterns =
     Patterns { of: "metric families", has: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':') };
@@ -104,6 +154,11 @@ impl OptionSpec {
     /// The environment variable.
     pub fn variable(&self) -> String {
         format!("SNUG_{}", self.key.replace('-', "_").to_ascii_uppercase())
+    }
+
+    /// The variable of OpenTelemetry's specification that says the same.
+    pub fn standard_variable(&self) -> Option<&'static str> {
+        STANDARD_VARIABLES.iter().find(|(key, _)| *key == self.key).map(|(_, variable)| *variable)
     }
 
     /// What is allowed, as a phrase.
@@ -229,6 +284,32 @@ options! {
         "max-series" max_series: u32 = "200000", "NUMBER", Count(0..=u32::MAX);
         /// Workload containers with counters of their own; those beyond are folded into one.
         "max-workloads" max_workloads: u32 = "4096", "NUMBER", Count(1..=1_000_000);
+    }
+    "OpenTelemetry" {
+        /// Base URL of the OTLP receiver that metrics are sent to; over HTTP /v1/metrics is added. None: nothing is sent.
+        "otlp-endpoint" otlp_endpoint: Option<String> = "", "URL", Optional(Url);
+        /// Whole URL for metrics, where it is another. Also without otlp-endpoint.
+        "otlp-metrics-endpoint" otlp_metrics_endpoint: Option<String> = "", "URL", Optional(Url);
+        /// How OTLP is spoken.
+        "otlp-protocol" otlp_protocol: OtlpProtocol = "http/protobuf", "PROTOCOL", Choice(PROTOCOLS);
+        /// Headers to send along, such as a token.
+        "otlp-headers" otlp_headers: Vec<(String, String)> = "", "PAIRS", Pairs;
+        /// How requests are compressed.
+        "otlp-compression" otlp_compression: OtlpCompression = "none", "CHOICE", Choice(COMPRESSIONS);
+        /// Time in which the receiver must have answered a request.
+        "otlp-timeout" otlp_timeout: Duration = "10s", "DURATION", Millis(ms(10)..=ms(300_000));
+        /// Certificates, in PEM, that the receiver's must be signed by. None: the host's, else Mozilla's.
+        "otlp-certificate" otlp_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Certificate, in PEM, by which the agent shows who it is. Takes otlp-client-key.
+        "otlp-client-certificate" otlp_client_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// The private key to it, in PEM.
+        "otlp-client-key" otlp_client_key: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Whether counters are sent since their beginning or since the export before.
+        "otlp-temporality" otlp_temporality: Temporality = "cumulative", "CHOICE", Choice(TEMPORALITIES);
+        /// Time between exports.
+        "otlp-interval" otlp_interval: Duration = "60s", "DURATION", Millis(ms(1000)..=ms(3_600_000));
+        /// Attributes of all resources, such as k8s.cluster.name.
+        "otlp-resource-attributes" otlp_resource_attributes: Vec<(String, String)> = "", "PAIRS", Pairs;
     }
     "Logging" {
         /// What the agent logs to standard error.

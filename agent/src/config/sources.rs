@@ -199,11 +199,15 @@ pub(super) fn variables(
     let mut ours: Vec<(String, OsString)> = env
         .into_iter()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
-        .filter(|(name, _)| name.starts_with("SNUG_"))
+        .filter(|(name, value)| name.starts_with("SNUG_") || (standard(name).is_some() && !value.is_empty()))
         .collect();
-    ours.sort();
+    // Our own are the stronger ones, and come first.
+    ours.sort_by(|(one, _), (other, _)| {
+        other.starts_with("SNUG_").cmp(&one.starts_with("SNUG_")).then_with(|| one.cmp(other))
+    });
     for (name, value) in ours {
-        if let Some(spec) = OPTIONS.iter().find(|spec| spec.variable() == name) {
+        let own = || OPTIONS.iter().find(|spec| spec.variable() == name);
+        if let Some(spec) = standard(&name).or_else(own) {
             let origin = Origin::Variable(name);
             if let Some(text) = text(&value, &origin, inputs) {
                 inputs.give(spec, Raw::Text(text), origin);
@@ -218,6 +222,11 @@ pub(super) fn variables(
         }
     }
     file
+}
+
+/// The option that a variable of OpenTelemetry's specification sets. An empty variable is as good as none there.
+fn standard(name: &str) -> Option<&'static OptionSpec> {
+    OPTIONS.iter().find(|spec| spec.standard_variable() == Some(name))
 }
 
 /// Whether a variable is one that the kubelet sets for a Service, here one whose name begins with "snug".

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use super::otlp::Progress;
 use crate::{
     identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime, pods::Pods},
     store::ends::Reason,
@@ -20,6 +21,10 @@ use crate::{
         Ulimit, Values, WorkingSet,
     },
 };
+
+/// How a push by OTLP fares.
+pub(super) const PROGRESS: Progress =
+    Progress { sent: 191, rejected: 192, dropped: 193, failures: 194, waiting_bytes: 195 };
 
 /// Values in which no two subjects are the same.
 pub(super) fn values() -> Values {

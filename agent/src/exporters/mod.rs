@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod http;
 pub mod kubelet;
 pub mod limits;
+pub mod otlp;
 pub mod prometheus;
 mod stream;
 

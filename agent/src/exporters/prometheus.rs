@@ -23,6 +23,7 @@ use super::{
         STATUS_LABELS, Samples, Scope, Unit, Value, WORKLOAD_LABELS,
     },
     limits::{SeriesCounts, SeriesLimits},
+    otlp::Progress,
 };
 use crate::store::published::Published;
 
@@ -61,6 +62,8 @@ pub struct Scrape {
     pub endpoint: &'static str,
     /// What the other endpoints held when last scraped.
     pub others: Vec<EndpointSeries>,
+    /// How the push by OTLP fares; `None` where there is none.
+    pub otlp: Option<Progress>,
 }
 
 impl Scrape {
@@ -89,7 +92,7 @@ struct Catalogue {
 
 impl Collector for Catalogue {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Scrape { published, limits, now, endpoint, others } = &self.scrape;
+        let Scrape { published, limits, now, endpoint, others, otlp } = &self.scrape;
         let mut counts = SeriesCounts::default();
         let cgroups_admitted: Vec<bool> = published.cgroups.iter().map(|row| limits.cgroup(row)).collect();
 
@@ -149,7 +152,7 @@ impl Collector for Catalogue {
         // The agent comes last, so that it can say what this very scrape left out.
         let mut endpoints = vec![EndpointSeries { endpoint, counts }];
         endpoints.extend_from_slice(others);
-        let view = AgentView { row: &published.agent, now: *now, endpoints: &endpoints };
+        let view = AgentView { row: &published.agent, now: *now, endpoints: &endpoints, otlp: *otlp };
         let unlimited = SeriesLimits::default();
         let mut uncounted = SeriesCounts::default();
         for family in Scope::Agent.families() {

@@ -11,6 +11,7 @@ mod http;
 mod kernel_log;
 mod kubelet;
 mod limits;
+mod otlp;
 mod pods_file;
 mod privileges;
 mod prometheus;

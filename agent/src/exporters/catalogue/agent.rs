@@ -9,7 +9,7 @@ use super::{
     Value, seconds,
 };
 use crate::{
-    exporters::limits::SeriesCounts,
+    exporters::{limits::SeriesCounts, otlp::Progress},
     store::published::{AgentRow, KubernetesRow},
 };
 
@@ -31,6 +31,8 @@ pub struct AgentView<'a> {
     pub now: Instant,
     /// Endpoints that were scraped.
     pub endpoints: &'a [EndpointSeries],
+    /// How the push by OTLP fares; `None` where there is none.
+    pub otlp: Option<Progress>,
 }
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -302,6 +304,39 @@ pub(super) static FAMILIES: &[Family] = &[
         Agent(|view, emit| {
             if let Some(history) = view.row.history {
                 emit(&[], Value::Int(history.lost));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_agent_otlp_points",
+        "Data points pushed by OTLP: sent, rejected by the receiver, or dropped because the buffer was full",
+        None,
+        Agent(|view, emit| {
+            if let Some(Progress { sent, rejected, dropped, .. }) = view.otlp {
+                for (outcome, count) in [("sent", sent), ("rejected", rejected), ("dropped", dropped)] {
+                    emit(&[outcome], Value::Int(count));
+                }
+            }
+        }),
+    )
+    .labels(&["outcome"]),
+    Family::counter(
+        "snug_agent_otlp_failures",
+        "OTLP requests that failed, those that succeeded when tried again included",
+        None,
+        Agent(|view, emit| {
+            if let Some(otlp) = view.otlp {
+                emit(&[], Value::Int(otlp.failures));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_agent_otlp_waiting_bytes",
+        "What waits to be pushed by OTLP",
+        Bytes,
+        Agent(|view, emit| {
+            if let Some(otlp) = view.otlp {
+                emit(&[], Value::Int(otlp.waiting_bytes));
             }
         }),
     ),

@@ -260,6 +260,7 @@ pub(super) static FAMILIES: &[Family] = &[
         Bytes,
         Container(|row, emit| network(row, emit, |traffic| traffic.receive_bytes)),
     )
+    .since_agent()
     .labels(&["ip"]),
     Family::counter(
         "snug_container_network_receive_packets",
@@ -267,6 +268,7 @@ pub(super) static FAMILIES: &[Family] = &[
         None,
         Container(|row, emit| network(row, emit, |traffic| traffic.receive_packets)),
     )
+    .since_agent()
     .labels(&["ip"]),
     Family::counter(
         "snug_container_network_transmit_bytes",
@@ -274,6 +276,7 @@ pub(super) static FAMILIES: &[Family] = &[
         Bytes,
         Container(|row, emit| network(row, emit, |traffic| traffic.transmit_bytes)),
     )
+    .since_agent()
     .labels(&["ip"]),
     Family::counter(
         "snug_container_network_transmit_packets",
@@ -281,6 +284,7 @@ pub(super) static FAMILIES: &[Family] = &[
         None,
         Container(|row, emit| network(row, emit, |traffic| traffic.transmit_packets)),
     )
+    .since_agent()
     .labels(&["ip"]),
     Family::counter(
         "snug_container_tcp_connections",
@@ -293,6 +297,7 @@ pub(super) static FAMILIES: &[Family] = &[
             }
         }),
     )
+    .since_agent()
     .labels(&["outcome"]),
     Family::counter(
         "snug_container_tcp_retransmits",
@@ -303,7 +308,8 @@ pub(super) static FAMILIES: &[Family] = &[
                 emit(&[], Value::Int(tcp.retransmits));
             }
         }),
-    ),
+    )
+    .since_agent(),
     Family::counter(
         "snug_container_tcp_round_trips",
         "Round trips measured on TCP connections that were made while the agent ran",
@@ -313,7 +319,8 @@ pub(super) static FAMILIES: &[Family] = &[
                 emit(&[], Value::Int(tcp.round_trips));
             }
         }),
-    ),
+    )
+    .since_agent(),
     Family::counter(
         "snug_container_tcp_round_trip_seconds",
         "Sum of the smoothed times of these round trips: divided by their number, the mean",
@@ -323,7 +330,8 @@ pub(super) static FAMILIES: &[Family] = &[
                 emit(&[], seconds(tcp.round_trip_us.saturating_mul(1_000)));
             }
         }),
-    ),
+    )
+    .since_agent(),
     Family::gauge(
         "snug_container_created_seconds",
         "When the cgroup was created, in seconds since the Unix epoch",

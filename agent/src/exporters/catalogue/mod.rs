@@ -153,6 +153,8 @@ pub struct Family {
     pub kind: Kind,
     /// Names of the labels that the family adds to those of its scope.
     pub labels: &'static [&'static str],
+    /// Whether a counter of a container counts since the agent started, where the container is older.
+    pub since_agent: bool,
     /// How to get its samples.
     pub samples: Samples,
 }
@@ -188,11 +190,16 @@ impl Family {
     }
 
     const fn counter(name: &'static str, help: &'static str, unit: Unit, samples: Samples) -> Self {
-        Self { name, help, unit, kind: Kind::Counter, labels: &[], samples }
+        Self { name, help, unit, kind: Kind::Counter, labels: &[], since_agent: false, samples }
     }
 
     const fn gauge(name: &'static str, help: &'static str, unit: Unit, samples: Samples) -> Self {
-        Self { name, help, unit, kind: Kind::Gauge, labels: &[], samples }
+        Self { name, help, unit, kind: Kind::Gauge, labels: &[], since_agent: false, samples }
+    }
+
+    /// Its counters count since the agent started, where their container is older.
+    const fn since_agent(self) -> Self {
+        Self { since_agent: true, ..self }
     }
 
     const fn labels(self, labels: &'static [&'static str]) -> Self {

@@ -29,6 +29,7 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 use super::{
     catalogue::EndpointSeries,
     limits::{SeriesCounts, SeriesLimits},
+    otlp::Exporter,
 };
 use crate::{history, store::published::Published};
 
@@ -83,7 +84,10 @@ pub struct ServerState {
     pub server: ServerLimits,
     /// The history; `None` where there is none.
     pub history: Option<Arc<history::Store>>,
-    scrapes: Scrapes,
+    /// The push by OTLP; `None` where there is none.
+    pub otlp: Option<Arc<Exporter>>,
+    /// What each endpoint last held.
+    pub(crate) scrapes: Arc<Scrapes>,
     expositions: Arc<Semaphore>,
 }
 
@@ -104,7 +108,8 @@ impl ServerState {
             started,
             server,
             history: None,
-            scrapes: Scrapes::default(),
+            otlp: None,
+            scrapes: Arc::default(),
             expositions,
         }
     }
@@ -112,10 +117,10 @@ impl ServerState {
 
 /// What each endpoint's last complete scrape held.
 #[derive(Debug, Default)]
-struct Scrapes(Mutex<Vec<EndpointSeries>>);
+pub(crate) struct Scrapes(Mutex<Vec<EndpointSeries>>);
 
 impl Scrapes {
-    fn record(&self, endpoint: &'static str, counts: SeriesCounts) {
+    pub(crate) fn record(&self, endpoint: &'static str, counts: SeriesCounts) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match all.iter_mut().find(|series| series.endpoint == endpoint) {
             Some(series) => series.counts = counts,
@@ -123,7 +128,7 @@ impl Scrapes {
         }
     }
 
-    fn others(&self, endpoint: &str) -> Vec<EndpointSeries> {
+    pub(crate) fn others(&self, endpoint: &str) -> Vec<EndpointSeries> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter(|series| series.endpoint != endpoint).copied().collect()
     }

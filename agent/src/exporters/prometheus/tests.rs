@@ -7,7 +7,7 @@ use crate::{
     config::Pattern,
     exporters::{
         catalogue::families,
-        fixture::{self, Exposition},
+        fixture::{self, Exposition, PROGRESS},
         limits::DroppableLabel,
     },
     identity::{Identity, Level},
@@ -20,6 +20,7 @@ fn encode(published: Published, limits: SeriesLimits, format: Format) -> (String
         now: Instant::now(),
         endpoint: "/metrics",
         others: vec![EndpointSeries { endpoint: "/metrics/cadvisor", counts: SeriesCounts::default() }],
+        otlp: Some(PROGRESS),
     };
     let mut out = Vec::new();
     let counts = scrape.encode(&mut out, format).unwrap();

@@ -1,0 +1,305 @@
+//! The catalogue as OTLP: one resource for each row, one metric for each name.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+    metrics::v1::{
+        AggregationTemporality, Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
+        metric::Data, number_data_point,
+    },
+    resource::v1::Resource,
+};
+use prost::Message as _;
+
+use super::{
+    convention::{self, Called, Instrument, SCHEMA_URL},
+    delta::{Deltas, OfRow},
+    queue::Batch,
+    resources::Common,
+};
+use crate::{
+    config::Temporality,
+    exporters::{
+        catalogue::{self, AgentView, EndpointSeries, Family, Samples, Scope, Value},
+        limits::{SeriesCounts, SeriesLimits},
+    },
+    store::published::Published,
+};
+
+/// Resources in one request: some hundred kilobytes, far below the 4 MiB that gRPC servers take.
+const RESOURCES: usize = 64;
+
+/// What an export is about.
+#[derive(Debug)]
+pub(super) struct Export<'a> {
+    pub(super) published: &'a Published,
+    /// The moment of the export, by both clocks.
+    pub(super) now: Instant,
+    pub(super) now_unix: Duration,
+    /// What the metric endpoints held when last scraped.
+    pub(super) endpoints: Vec<EndpointSeries>,
+    /// How the exporter fares.
+    pub(super) progress: super::Progress,
+}
+
+/// Builds requests; knows what was exported before.
+#[derive(Debug)]
+pub(super) struct Builder {
+    common: Common,
+    limits: Arc<SeriesLimits>,
+    deltas: Option<Deltas>,
+}
+
+impl Builder {
+    /// One of an agent that started at this time since the Unix epoch.
+    pub(super) fn new(
+        given: Vec<(String, String)>,
+        limits: Arc<SeriesLimits>,
+        temporality: Temporality,
+        started: Duration,
+    ) -> Self {
+        let deltas = (temporality == Temporality::Delta).then(|| Deltas::since(nanos(started)));
+        Self { common: Common { given }, limits, deltas }
+    }
+
+    /// All rows, in batches; says how many series there were, the agent's own not counted.
+    pub(super) fn build(&mut self, export: &Export<'_>, mut take: impl FnMut(Batch)) -> SeriesCounts {
+        let published = export.published;
+        // What is told was so when it was published.
+        let age = export.now.saturating_duration_since(published.at);
+        let time = nanos(export.now_unix.saturating_sub(age));
+        let started = nanos(Duration::try_from_secs_f64(published.agent.started_unix).unwrap_or_default());
+        if let Some(deltas) = &mut self.deltas {
+            deltas.begin(time);
+        }
+        let mut counts = SeriesCounts::default();
+        let mut request = Request::default();
+        let Self { common, limits, deltas } = self;
+        let mut row = |scope: Scope,
+                       name: String,
+                       start: u64,
+                       admitted: bool,
+                       samples: Each<'_>,
+                       who: &dyn Fn() -> Resource| {
+            let mut writer = RowWriter {
+                metrics: Vec::new(),
+                points: 0,
+                deltas: deltas.as_mut().map(|deltas| deltas.row(name, start)),
+                start,
+                started,
+                time,
+            };
+            // The agent's own are never cut.
+            let limits = (scope != Scope::Agent).then_some(&**limits);
+            for family in scope.families() {
+                let family_admitted =
+                    limits.is_none_or(|limits| limits.family(&[family.name, &family.series_name()]));
+                samples(family, &mut |own, value| {
+                    let finite = !matches!(value, Value::Float(v) if !v.is_finite());
+                    let cut = limits.is_some_and(|limits| !counts.admit(limits, family_admitted, admitted));
+                    if finite && !cut {
+                        writer.sample(family, own, value);
+                    }
+                });
+            }
+            if !writer.metrics.is_empty() {
+                request.add(who(), writer);
+                if request.resources.len() >= RESOURCES {
+                    take(std::mem::take(&mut request).into_batch());
+                }
+            }
+            counts
+        };
+
+        for cgroup in &published.cgroups {
+            for scope in [Scope::Container, Scope::Pod] {
+                if catalogue::in_scope(cgroup, scope) {
+                    let created = Duration::try_from_secs_f64(cgroup.created_unix).unwrap_or_default();
+                    let name = format!("{} {}", cgroup.identity.path, created.as_nanos());
+                    let samples: Each<'_> = &|family, emit| match family.samples {
+                        Samples::Container(samples) | Samples::Pod(samples) => samples(cgroup, emit),
+                        _ => {}
+                    };
+                    let who = || common.cgroup(cgroup, published);
+                    row(scope, name, nanos(created), limits.cgroup(cgroup), samples, &who);
+                }
+            }
+        }
+        for workload in published.workloads.iter() {
+            let name = catalogue::workload_labels(workload).join("\n");
+            let samples: Each<'_> = &|family, emit| {
+                if let Samples::Workload(samples) = family.samples {
+                    samples(workload, emit);
+                }
+            };
+            let who = || common.workload(workload, published);
+            row(Scope::Workload, name, started, limits.workload(workload), samples, &who);
+        }
+        for pod in published.pods.iter() {
+            let admitted = limits.namespace(&pod.names.namespace);
+            for container in &pod.containers {
+                let name = format!("{} {}", pod.uid, container.names.container);
+                let samples: Each<'_> = &|family, emit| {
+                    if let Samples::Status(samples) = family.samples {
+                        samples(container, emit);
+                    }
+                };
+                let who = || common.status(container, &pod.uid, published);
+                row(Scope::Status, name, started, admitted, samples, &who);
+            }
+        }
+        // An export of nothing still says how much was cut.
+        let counts_so_far = row(Scope::Status, String::new(), started, false, &|_, _| {}, &Resource::default);
+        let mut endpoints = vec![EndpointSeries { endpoint: super::ENDPOINT, counts: counts_so_far }];
+        endpoints.extend_from_slice(&export.endpoints);
+        let view = AgentView {
+            row: &published.agent,
+            now: export.now,
+            endpoints: &endpoints,
+            otlp: Some(export.progress),
+        };
+        let samples: Each<'_> = &|family, emit| {
+            if let Samples::Agent(samples) = family.samples {
+                samples(&view, emit);
+            }
+        };
+        row(Scope::Agent, "agent".to_owned(), started, true, samples, &|| common.agent(published));
+        if !request.resources.is_empty() {
+            take(request.into_batch());
+        }
+        if let Some(deltas) = &mut self.deltas {
+            deltas.end();
+        }
+        counts
+    }
+}
+
+/// Gives the samples that a family has of a row.
+type Each<'a> = &'a dyn Fn(&Family, &mut catalogue::Emit<'_>);
+
+/// The metrics of one row.
+struct RowWriter<'a> {
+    metrics: Vec<Metric>,
+    points: u64,
+    deltas: Option<OfRow<'a>>,
+    /// Nanoseconds since the Unix epoch: when the row's counters began, when the agent started, when they were read.
+    start: u64,
+    started: u64,
+    time: u64,
+}
+
+impl RowWriter<'_> {
+    fn sample(&mut self, family: &Family, own: &[&str], value: Value) {
+        let called = convention::called(family, own);
+        let start = if family.since_agent { self.start.max(self.started) } else { self.start };
+        let (value, start) = match (&mut self.deltas, called.instrument) {
+            (Some(deltas), Instrument::Counter) => {
+                let name = format!("{}\n{}", family.name, own.join("\n"));
+                match deltas.gained(name, value) {
+                    Some(gained) => gained,
+                    None => return,
+                }
+            }
+            _ => (value, start),
+        };
+        let Called { name, unit, instrument, attributes } = called;
+        let point = NumberDataPoint {
+            attributes: attributes.into_iter().map(|(name, value)| text(name, value)).collect(),
+            start_time_unix_nano: if instrument == Instrument::Gauge { 0 } else { start },
+            time_unix_nano: self.time,
+            value: Some(number(value)),
+            ..NumberDataPoint::default()
+        };
+        self.points += 1;
+        let is_delta = self.deltas.is_some() && instrument == Instrument::Counter;
+        let there = self.metrics.iter_mut().rfind(|metric| metric.name == name);
+        let metric = match there {
+            Some(metric) => metric,
+            None => {
+                self.metrics.push(Metric {
+                    name,
+                    description: family.help.to_owned(),
+                    unit: unit.to_owned(),
+                    data: Some(data(instrument, is_delta)),
+                    ..Metric::default()
+                });
+                let Some(metric) = self.metrics.last_mut() else { return };
+                metric
+            }
+        };
+        if let Some(Data::Sum(Sum { data_points, .. }) | Data::Gauge(Gauge { data_points })) =
+            &mut metric.data
+        {
+            data_points.push(point);
+        }
+    }
+}
+
+fn data(instrument: Instrument, is_delta: bool) -> Data {
+    let temporality =
+        if is_delta { AggregationTemporality::Delta } else { AggregationTemporality::Cumulative };
+    match instrument {
+        Instrument::Gauge => Data::Gauge(Gauge::default()),
+        Instrument::Counter | Instrument::UpDownCounter => Data::Sum(Sum {
+            data_points: Vec::new(),
+            aggregation_temporality: temporality.into(),
+            is_monotonic: instrument == Instrument::Counter,
+        }),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "only counts beyond 2^63 lose anything")]
+fn number(value: Value) -> number_data_point::Value {
+    match value {
+        Value::Int(value) => i64::try_from(value)
+            .map_or(number_data_point::Value::AsDouble(value as f64), number_data_point::Value::AsInt),
+        Value::Float(value) => number_data_point::Value::AsDouble(value),
+    }
+}
+
+fn text(name: String, value: String) -> KeyValue {
+    let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value)) });
+    KeyValue { key: name, value, ..KeyValue::default() }
+}
+
+/// A request in the making.
+#[derive(Default)]
+struct Request {
+    resources: Vec<ResourceMetrics>,
+    points: u64,
+}
+
+impl Request {
+    fn add(&mut self, resource: Resource, row: RowWriter<'_>) {
+        self.points += row.points;
+        let scope = InstrumentationScope {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..InstrumentationScope::default()
+        };
+        let metrics =
+            ScopeMetrics { scope: Some(scope), metrics: row.metrics, schema_url: SCHEMA_URL.to_owned() };
+        self.resources.push(ResourceMetrics {
+            resource: Some(resource),
+            scope_metrics: vec![metrics],
+            schema_url: SCHEMA_URL.to_owned(),
+        });
+    }
+
+    fn into_batch(self) -> Batch {
+        let request = ExportMetricsServiceRequest { resource_metrics: self.resources };
+        Batch { bytes: request.encode_to_vec().into(), items: self.points }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    config::Pattern,
+    exporters::{
+        fixture::{self, PROGRESS},
+        prometheus::{Format, Scrape},
+    },
+};
+
+/// A point with who and what it is about.
+#[derive(Clone, Debug)]
+struct Point {
+    resource: BTreeMap<String, String>,
+    metric: String,
+    unit: String,
+    /// Whether it is a sum, whether that only grows, and whether it is a delta.
+    sum: Option<(bool, bool)>,
+    attributes: BTreeMap<String, String>,
+    start: u64,
+    time: u64,
+    value: f64,
+}
+
+fn pairs(pairs: Vec<KeyValue>) -> BTreeMap<String, String> {
+    pairs
+        .into_iter()
+        .map(|pair| {
+            let text = match pair.value.and_then(|value| value.value) {
+                Some(any_value::Value::StringValue(text)) => text,
+                other => format!("{other:?}"),
+            };
+            (pair.key, text)
+        })
+        .collect()
+}
+
+fn points(batches: &[Batch]) -> Vec<Point> {
+    let mut all = Vec::new();
+    for batch in batches {
+        let before = all.len();
+        let request = ExportMetricsServiceRequest::decode(batch.bytes.clone()).unwrap();
+        for of_resource in request.resource_metrics {
+            let resource = pairs(of_resource.resource.unwrap().attributes);
+            for metric in of_resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
+                let (sum, data_points) = match metric.data.unwrap() {
+                    Data::Gauge(gauge) => (None, gauge.data_points),
+                    Data::Sum(sum) => {
+                        let is_delta = sum.aggregation_temporality() == AggregationTemporality::Delta;
+                        (Some((sum.is_monotonic, is_delta)), sum.data_points)
+                    }
+                    other => panic!("{other:?}"),
+                };
+                for point in data_points {
+                    let value = match point.value.unwrap() {
+                        number_data_point::Value::AsDouble(value) => value,
+                        number_data_point::Value::AsInt(value) => value as f64,
+                    };
+                    all.push(Point {
+                        resource: resource.clone(),
+                        metric: metric.name.clone(),
+                        unit: metric.unit.clone(),
+                        sum,
+                        attributes: pairs(point.attributes),
+                        start: point.start_time_unix_nano,
+                        time: point.time_unix_nano,
+                        value,
+                    });
+                }
+            }
+        }
+        assert_eq!(batch.items, (all.len() - before) as u64);
+    }
+    all
+}
+
+fn build(
+    builder: &mut Builder,
+    published: &Published,
+    now: Instant,
+    now_unix: u64,
+) -> (Vec<Point>, SeriesCounts) {
+    let export = Export {
+        published,
+        now,
+        now_unix: Duration::from_secs(now_unix),
+        endpoints: Vec::new(),
+        progress: PROGRESS,
+    };
+    let mut batches = Vec::new();
+    let counts = builder.build(&export, |batch| batches.push(batch));
+    (points(&batches), counts)
+}
+
+fn builder(limits: SeriesLimits, temporality: Temporality, started: u64) -> Builder {
+    Builder::new(Vec::new(), Arc::new(limits), temporality, Duration::from_secs(started))
+}
+
+/// A container with everything.
+fn container(published: &Published) -> crate::store::published::CgroupRow {
+    let is_it = |row: &&_| catalogue::in_scope(row, Scope::Container);
+    published.cgroups.iter().find(is_it).unwrap().clone()
+}
+
+/// Later than anything in the fixture was made.
+const NOW: u64 = 1_795_350_000;
+
+#[test]
+fn it_says_what_prometheus_is_told() {
+    let (published, now) = (fixture::published(), Instant::now());
+    let scrape = Scrape {
+        published: Arc::new(published.clone()),
+        limits: Arc::default(),
+        now,
+        endpoint: "otlp",
+        others: Vec::new(),
+        otlp: Some(PROGRESS),
+    };
+    let mut text = Vec::new();
+    let told = scrape.encode(&mut text, Format::Text).unwrap();
+    let exposition = fixture::parse(std::str::from_utf8(&text).unwrap()).unwrap();
+
+    let mut builder = builder(SeriesLimits::default(), Temporality::Cumulative, 0);
+    let (points, counts) = build(&mut builder, &published, now, NOW);
+    assert_eq!(counts, told);
+    assert_eq!(points.len(), exposition.samples.len());
+
+    for ((series, labels), value) in &exposition.samples {
+        let family = catalogue::families().find(|family| family.series_name() == *series).unwrap();
+        let own: Vec<&str> = family.labels.iter().map(|label| &*labels[*label]).collect();
+        let called = convention::called(family, &own);
+        let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+        let is_row = |resource: &BTreeMap<String, String>| {
+            let get = |name: &str| resource.get(name).cloned().unwrap_or_default();
+            let same = |pairs: &[(&str, &str)]| pairs.iter().all(|(of, name)| get(of) == label(name));
+            match family.scope() {
+                Scope::Container | Scope::Pod => same(&[("snug.cgroup.path", "id")]),
+                Scope::Workload => {
+                    get("snug.cgroup.path").is_empty()
+                        && get("k8s.pod.name").is_empty()
+                        && same(&[
+                            ("k8s.namespace.name", "namespace"),
+                            ("snug.workload.kind", "workload_kind"),
+                            ("snug.workload.name", "workload"),
+                            ("k8s.container.name", "container"),
+                        ])
+                }
+                Scope::Status => {
+                    get("snug.cgroup.path").is_empty()
+                        && same(&[
+                            ("k8s.namespace.name", "namespace"),
+                            ("k8s.pod.name", "pod"),
+                            ("k8s.container.name", "container"),
+                        ])
+                }
+                Scope::Agent => get("service.name") == "snug-agent",
+                Scope::KubeState => false,
+            }
+        };
+        let attributes: BTreeMap<String, String> = called.attributes.into_iter().collect();
+        let found: Vec<&Point> = points
+            .iter()
+            .filter(|point| {
+                point.metric == called.name && point.attributes == attributes && is_row(&point.resource)
+            })
+            .collect();
+        let [point] = found.as_slice() else { panic!("{series} {labels:?}: {found:?}") };
+        assert!((point.value - value).abs() <= value.abs() * 1e-12, "{series} {labels:?}: {point:?}");
+        assert_eq!(point.unit, called.unit);
+        let kind = match called.instrument {
+            Instrument::Counter => Some((true, false)),
+            Instrument::UpDownCounter => Some((false, false)),
+            Instrument::Gauge => None,
+        };
+        assert_eq!(point.sum, kind, "{series}");
+        assert!(point.start < point.time, "{point:?}");
+    }
+}
+
+#[test]
+fn points_have_the_time_of_the_publication_and_of_what_they_count_from() {
+    let mut published = fixture::published();
+    let now = Instant::now();
+    published.at = now.checked_sub(Duration::from_millis(1_500)).unwrap();
+    let row = container(&published);
+    published.cgroups = vec![row];
+    published.cgroups[0].created_unix = 1_000.0;
+    published.agent.started_unix = 2_000.0;
+    let (points, _) =
+        build(&mut builder(SeriesLimits::default(), Temporality::Cumulative, 2_000), &published, now, 3_000);
+    assert!(points.iter().all(|point| point.time == 2_998_500_000_000));
+    let start =
+        |metric: &str| points.iter().find(|point| point.metric == metric).unwrap().start / 1_000_000_000;
+    assert_eq!(start("container.cpu.time"), 1_000);
+    // Packets are counted since the agent has seen them.
+    assert_eq!(start("container.network.io"), 2_000);
+    assert_eq!(start("snug.workload.restarts"), 2_000);
+    // A gauge is what it is.
+    assert_eq!(start("snug.container.tasks"), 0);
+}
+
+#[test]
+fn deltas_add_up_to_the_sums() {
+    let mut published = fixture::published();
+    let now = Instant::now();
+    let row = container(&published);
+    published.cgroups = vec![row];
+    let created = published.cgroups[0].created_unix as u64;
+    let mut builder = builder(SeriesLimits::default(), Temporality::Delta, created - 1);
+    let path = published.cgroups[0].identity.path.to_string();
+    let mut gained = 0.0;
+    let mut end = 0;
+    for step in 0..4 {
+        if let Some(cpu) = &mut published.cgroups[0].values.cpu {
+            cpu.usage_ns += step * 250_000_000;
+        }
+        let (points, _) = build(&mut builder, &published, now, created + 100 + 10 * step);
+        let of = |metric: &str| {
+            let mut of = points.iter().filter(|point| {
+                point.metric == metric && point.resource.get("snug.cgroup.path") == Some(&path)
+            });
+            of.next().unwrap().clone()
+        };
+        let cpu = of("container.cpu.time");
+        assert_eq!(cpu.sum, Some((true, true)));
+        assert!(step == 0 || cpu.start == end, "{cpu:?}");
+        gained += cpu.value;
+        end = cpu.time;
+        assert_eq!(of("container.memory.usage").sum, Some((false, false)), "a size is no gain");
+    }
+    let usage = published.cgroups[0].values.cpu.unwrap().usage_ns;
+    assert!((gained - usage as f64 / 1e9).abs() < 1e-9, "{gained}");
+}
+
+proptest! {
+    #[test]
+    fn limits_are_those_of_prometheus(max in 0_u64..400, deny in prop::sample::select(vec!["snug_*cpu*", "none", "*"])) {
+        let limits = SeriesLimits { deny_families: vec![Pattern::new(deny)], max_series: max, ..SeriesLimits::default() };
+        let published = fixture::published();
+        let mut builder = builder(limits, Temporality::Cumulative, 0);
+        let (points, counts) = build(&mut builder, &published, Instant::now(), NOW);
+        let own = points.iter().filter(|point| point.resource.contains_key("service.name")).count();
+        prop_assert_eq!(counts.written, (points.len() - own) as u64);
+        prop_assert!(counts.written <= max);
+        prop_assert!(own > 30, "the agent's own are never cut");
+    }
+}

@@ -1,0 +1,175 @@
+"""A receiver of OTLP for tests, on the classes that Google's compiler makes of OpenTelemetry's own definitions.
+
+Says "listening PORT", then writes a JSON line to standard error for each request: its headers, and each data point with
+what its resource, its metric and it say. `--answers` lists what the first requests are answered: a status of HTTP or a
+name of gRPC's, or `partial:N`; all others are taken.
+"""
+
+import argparse
+import gzip
+import http.server
+import json
+import ssl
+import sys
+import threading
+from concurrent import futures
+
+import grpc
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as service
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as service_grpc
+from opentelemetry.proto.metrics.v1 import metrics_pb2
+
+LOCK = threading.Lock()
+
+
+def value_of(value):
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [value_of(item) for item in value.array_value.values]
+    return getattr(value, kind)
+
+
+def attributes_of(pairs):
+    attributes = {pair.key: value_of(pair.value) for pair in pairs}
+    assert len(attributes) == len(pairs), f"an attribute is there twice: {pairs}"
+    return attributes
+
+
+def points_of(request):
+    for resource_metrics in request.resource_metrics:
+        resource = attributes_of(resource_metrics.resource.attributes)
+        for scope_metrics in resource_metrics.scope_metrics:
+            names = [metric.name for metric in scope_metrics.metrics]
+            assert len(set(names)) == len(names), f"a metric is there twice: {names}"
+            for metric in scope_metrics.metrics:
+                kind = metric.WhichOneof("data")
+                data = getattr(metric, kind)
+                common = {
+                    "resource": resource,
+                    "scope": scope_metrics.scope.name,
+                    "schema": resource_metrics.schema_url,
+                    "metric": metric.name,
+                    "unit": metric.unit,
+                    "description": metric.description,
+                    "kind": kind,
+                }
+                if kind != "gauge":
+                    temporality = metrics_pb2.AggregationTemporality.Name(data.aggregation_temporality)
+                    common["temporality"] = temporality.removeprefix("AGGREGATION_TEMPORALITY_").lower()
+                if kind == "sum":
+                    common["monotonic"] = data.is_monotonic
+                for point in data.data_points:
+                    found = {
+                        **common,
+                        "attributes": attributes_of(point.attributes),
+                        "start": point.start_time_unix_nano,
+                        "time": point.time_unix_nano,
+                    }
+                    if kind == "exponential_histogram":
+                        found |= {
+                            "count": point.count,
+                            "sum": point.sum,
+                            "scale": point.scale,
+                            "zero_count": point.zero_count,
+                            "offset": point.positive.offset,
+                            "buckets": list(point.positive.bucket_counts),
+                        }
+                    else:
+                        found["value"] = getattr(point, point.WhichOneof("value"))
+                    yield found
+
+
+class Receiver:
+    def __init__(self, answers):
+        self.answers = answers
+
+    def take(self, protocol, headers, message):
+        """What to answer; the request is written down only if it is taken."""
+        with LOCK:
+            answer = self.answers.pop(0) if self.answers else "ok"
+            taken = answer == "ok" or answer.startswith("partial:")
+            points = list(points_of(message)) if taken else []
+            line = {"protocol": protocol, "headers": headers, "answer": answer, "points": points}
+            print(json.dumps(line), file=sys.stderr, flush=True)
+        response = service.ExportMetricsServiceResponse()
+        if answer.startswith("partial:"):
+            response.partial_success.rejected_data_points = int(answer.split(":")[1])
+            response.partial_success.error_message = "not these"
+        return answer if not taken else "ok", response
+
+
+def serve_http(receiver, arguments):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            if headers.get("content-encoding") == "gzip":
+                body = gzip.decompress(body)
+            assert headers["content-type"] == "application/x-protobuf", headers
+            message = service.ExportMetricsServiceRequest.FromString(body)
+            answer, response = receiver.take(f"http {self.path}", headers, message)
+            content = response.SerializeToString() if answer == "ok" else b"no, thank you"
+            self.send_response(200 if answer == "ok" else int(answer))
+            self.send_header("content-type", "application/x-protobuf")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler)
+    if arguments.certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=arguments.client_authority)
+        context.load_cert_chain(arguments.certificate, arguments.key)
+        if arguments.client_authority:
+            context.verify_mode = ssl.CERT_REQUIRED
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    print(f"listening {server.server_address[1]}", file=sys.stderr, flush=True)
+    server.serve_forever()
+
+
+def serve_grpc(receiver, arguments):
+    class Servicer(service_grpc.MetricsServiceServicer):
+        def Export(self, request, context):
+            headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+            answer, response = receiver.take("grpc", headers, request)
+            if answer != "ok":
+                context.abort(grpc.StatusCode[answer], "no, thank you")
+            return response
+
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    service_grpc.add_MetricsServiceServicer_to_server(Servicer(), server)
+    address = f"127.0.0.1:{arguments.port}"
+    if arguments.certificate:
+        read = lambda path: open(path, "rb").read() if path else None
+        credentials = grpc.ssl_server_credentials(
+            [(read(arguments.key), read(arguments.certificate))],
+            read(arguments.client_authority),
+            require_client_auth=bool(arguments.client_authority),
+        )
+        port = server.add_secure_port(address, credentials)
+    else:
+        port = server.add_insecure_port(address)
+    server.start()
+    print(f"listening {port}", file=sys.stderr, flush=True)
+    server.wait_for_termination()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("protocol", choices=["grpc", "http"])
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--answers", default="", help="separated by commas")
+    parser.add_argument("--certificate")
+    parser.add_argument("--key")
+    parser.add_argument("--client-authority")
+    arguments = parser.parse_args()
+    receiver = Receiver([answer for answer in arguments.answers.split(",") if answer])
+    {"grpc": serve_grpc, "http": serve_http}[arguments.protocol](receiver, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
