@@ -12,4 +12,5 @@ pub mod kubernetes;
 pub mod samplers;
 pub mod store;
 pub mod supervisor;
+pub mod tls;
 pub mod values;

@@ -88,6 +88,7 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     let history = History::start(config.data_dir.clone(), retention)?;
     state.history = Some(history.store());
     let exporter = otlp::Settings::of(&config).map(|settings| Arc::new(Exporter::new(settings)));
+    state.classic_histograms = config.classic_histograms;
     state.otlp.clone_from(&exporter);
     let state = Arc::new(state);
     let watch = watch_settings(&config);

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use snug_sizing::histogram::Histogram;
+
 /// One measurement: what can come from the kernel programs or from cgroup files, chosen one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Measurement {
@@ -411,11 +413,31 @@ impl Tcp {
     }
 }
 
+/// A distribution and the exact sum of what is in it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Distribution {
+    /// How often each value was seen.
+    pub histogram: Histogram,
+    /// Sum of the values.
+    pub sum: f64,
+}
+
+impl Distribution {
+    /// Counts a value so many times.
+    pub fn record(&mut self, value: f64, times: u64) {
+        if self.histogram.record(value, times) {
+            self.sum += value * times as f64;
+        }
+    }
+}
+
 /// Everything measured of one cgroup.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values {
     /// CPU time in total.
     pub cpu: Option<Cpu>,
+    /// CPU used in each window of `sample-interval`, since the agent has seen it.
+    pub cpu_windows: Option<Arc<Distribution>>,
     /// User and system CPU time.
     pub cpu_split: Option<CpuSplit>,
     /// CFS bandwidth.

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub const PER_DOUBLING: i32 = 8;
 /// Lowest bucket: what is smaller is counted as zero. 2⁻³⁰ of a core is a nanosecond of CPU time per second.
 const LOWEST: i32 = -30 * PER_DOUBLING;
+/// What is not larger is counted as zero.
+pub const ZERO_THRESHOLD: f64 = 1.0 / (1_u32 << 30) as f64;
 /// Highest bucket: what is larger is counted there. 2⁶² bytes are four exbibytes.
 const HIGHEST: i32 = 62 * PER_DOUBLING - 1;
 
@@ -124,6 +126,26 @@ impl Histogram {
         self.counts.iter().fold(self.zero, |sum, count| sum.saturating_add(*count))
     }
 
+    /// Values counted as zero, the index of the first bucket, and the counts of the buckets from there on: OTLP's numbering.
+    pub fn exponential(&self) -> (u64, i32, &[u64]) {
+        (self.zero, self.first, &self.counts)
+    }
+
+    /// What was counted since `before`, an earlier state of this histogram; `None` if it is no earlier state.
+    pub fn since(&self, before: &Self) -> Option<Self> {
+        let zero = self.zero.checked_sub(before.zero)?;
+        if before.counts.is_empty() {
+            return Some(Self { zero, ..self.clone() });
+        }
+        let offset = usize::try_from(before.first.checked_sub(self.first)?).ok()?;
+        let mut counts = self.counts.clone();
+        for (at, earlier) in before.counts.iter().enumerate() {
+            let count = counts.get_mut(offset + at)?;
+            *count = count.checked_sub(*earlier)?;
+        }
+        Self::try_from(Unchecked { zero, first: self.first, counts }).ok()
+    }
+
     /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.count() == 0
@@ -211,6 +233,24 @@ mod tests {
         // OTLP, scale 3: 1 is the upper bound of bucket -1, 2 that of bucket 7.
         assert_eq!((bucket(1.0), bucket(1.0001), bucket(2.0), bucket(2.0001)), (-1, 0, 7, 8));
         assert_eq!(of(&[2.0]).buckets().next(), Some((1, upper(6), 2.0)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_came_since_is_what_was_merged(
+            before in prop::collection::vec(0.0_f64..300.0, 0..20),
+            after in prop::collection::vec(0.0_f64..300.0, 0..20),
+        ) {
+            let (before, after) = (of(&before), of(&after));
+            let mut now = before.clone();
+            now.merge(&after);
+            prop_assert_eq!(now.since(&before), Some(after.clone()));
+            if !after.is_empty() {
+                prop_assert_eq!(before.since(&now), None);
+            }
+            let (zero, _, counts) = now.exponential();
+            prop_assert_eq!(zero + counts.iter().sum::<u64>(), now.count());
+        }
     }
 
     #[test]

@@ -270,6 +270,9 @@ options! {
         /// Export pods, owners, requests, limits, restarts and reasons on /metrics under kube-state-metrics' names too, so
         /// that what joins with them needs Snug alone. Not beside a kube-state-metrics that is scraped.
         "kube-state-metrics" kube_state_metrics: bool = "off", "SWITCH", Switch;
+        /// Give histograms buckets with fixed bounds as well, for a Prometheus that scrapes no native histograms: 20 series
+        /// for each container. Without, text has their sum and count.
+        "classic-histograms" classic_histograms: bool = "off", "SWITCH", Switch;
         /// Metric families to export. Empty: all.
         "metrics-allow" metrics_allow: Vec<Pattern> = "", "PATTERNS", FAMILIES;
         /// Metric families to leave out; wins over metrics-allow.

@@ -16,9 +16,9 @@ use crate::{
         SourceRow, Verdict, WorkloadRow,
     },
     values::{
-        Cpu, CpuSplit, Descriptors, Interface, IoDevice, IpTraffic, Measurement, Memory, MemoryEvents,
-        MemoryStat, Network, Pids, Pressure, Processes, Source, Spec, Stall, Swap, Tcp, Throttling, Traffic,
-        Ulimit, Values, WorkingSet,
+        Cpu, CpuSplit, Descriptors, Distribution, Interface, IoDevice, IpTraffic, Measurement, Memory,
+        MemoryEvents, MemoryStat, Network, Pids, Pressure, Processes, Source, Spec, Stall, Swap, Tcp,
+        Throttling, Traffic, Ulimit, Values, WorkingSet,
     },
 };
 
@@ -26,10 +26,20 @@ use crate::{
 pub(super) const PROGRESS: Progress =
     Progress { sent: 191, rejected: 192, dropped: 193, failures: 194, waiting_bytes: 195 };
 
+/// A hundred idle windows, twenty of a tenth of a core, five of two cores.
+pub(super) fn windows() -> Distribution {
+    let mut windows = Distribution::default();
+    for (cores, times) in [(0.0, 100), (0.1, 20), (2.0, 5)] {
+        windows.record(cores, times);
+    }
+    windows
+}
+
 /// Values in which no two subjects are the same.
 pub(super) fn values() -> Values {
     Values {
         cpu: Some(Cpu { usage_ns: 1_500_000_000 }),
+        cpu_windows: Some(Arc::new(windows())),
         cpu_split: Some(CpuSplit { user_ns: 1_000_000_000, system_ns: 500_000_000 }),
         throttling: Some(Throttling {
             quota_ns: Some(50_000_000),
@@ -298,7 +308,10 @@ pub(super) type Series = (String, BTreeMap<String, String>);
 pub(super) struct Exposition {
     pub(super) types: BTreeMap<String, String>,
     pub(super) helps: BTreeMap<String, String>,
+    /// A histogram's sample is its count.
     pub(super) samples: BTreeMap<Series, f64>,
+    /// Sums and buckets of histograms.
+    pub(super) parts: BTreeMap<Series, f64>,
 }
 
 impl Exposition {
@@ -354,14 +367,21 @@ pub(super) fn parse(text: &str) -> Result<Exposition, String> {
             }
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').ok_or_else(|| error("no type"))?;
-            if name != family || !matches!(kind, "counter" | "gauge") {
+            if name != family || !matches!(kind, "counter" | "gauge" | "histogram") {
                 return Err(error("TYPE does not follow its HELP, or is unknown"));
             }
             if exposition.types.insert(family.clone(), kind.to_owned()).is_some() {
                 return Err(error("second TYPE"));
             }
         } else {
-            let (series, value) = parse_sample(line).map_err(|what| error(&what))?;
+            let (mut series, value) = parse_sample(line).map_err(|what| error(&what))?;
+            let is_histogram = exposition.types.get(&family).is_some_and(|kind| kind == "histogram");
+            if is_histogram && series.0.strip_prefix(&family).is_some_and(|end| end == "_count") {
+                series.0.clone_from(&family);
+            } else if is_histogram {
+                exposition.parts.insert(series, value);
+                continue;
+            }
             if series.0 != family || !exposition.types.contains_key(&family) {
                 return Err(error("sample outside its family"));
             }

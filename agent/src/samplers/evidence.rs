@@ -15,7 +15,7 @@ use crate::{
     history::{Batch, Sink},
     identity::{ContainerKind, Identity, Level},
     store::{Key, Store, WorkloadKey, published::HistoryRow},
-    values::{Cpu, Measurement, Source, Throttling, Values},
+    values::{Cpu, Distribution, Measurement, Source, Throttling, Values},
 };
 
 /// Seconds between two hand-overs: what is lost when the agent is killed.
@@ -46,6 +46,9 @@ impl Sampler {
         if second {
             let by_files = !self.origins.with(Source::Kernel).contains(Measurement::Cpu);
             evidence.observe(&self.store, by_files.then_some(now), now_unix);
+            for (key, windows) in evidence.new_windows() {
+                self.store.update(key, Values { cpu_windows: Some(Arc::new(windows)), ..Values::default() });
+            }
         }
     }
 }
@@ -70,6 +73,9 @@ struct Watched {
     observed_ns: u64,
     used_ns: u64,
     record: HourRecord,
+    /// CPU windows since it was first seen, and whether there are new ones.
+    windows: Distribution,
+    has_new_windows: bool,
     /// Of what quotas would have done; `None` where windows are not as long as a CFS period.
     ladder: Option<Buckets>,
 }
@@ -171,6 +177,14 @@ impl Gatherer {
         self.sink.take_last(std::mem::take(&mut self.waiting));
     }
 
+    /// Distributions of CPU windows that have changed since this was last asked.
+    fn new_windows(&mut self) -> impl Iterator<Item = (Key, Distribution)> + '_ {
+        self.watched.iter_mut().filter_map(|(key, watched)| {
+            let is_new = std::mem::take(&mut watched.has_new_windows);
+            is_new.then(|| (*key, watched.windows.clone()))
+        })
+    }
+
     fn observe_one(
         &mut self,
         store: &Store,
@@ -258,6 +272,8 @@ impl Watched {
             minute_used_ns: 0,
             observed_ns: 0,
             used_ns: 0,
+            windows: Distribution::default(),
+            has_new_windows: false,
             record: HourRecord { starts: is_new.into(), ..HourRecord::default() },
             ladder: is_period.then(Buckets::default),
         }
@@ -297,6 +313,8 @@ impl Watched {
         let record = &mut self.record;
         let histogram = if start_up { &mut record.cpu_start } else { &mut record.cpu };
         histogram.record(cores, windows as u64);
+        self.windows.record(cores, windows as u64);
+        self.has_new_windows = true;
         self.observed_ns = self.observed_ns.saturating_add(elapsed_ns as u64);
         self.used_ns = self.used_ns.saturating_add(used_ns);
         self.minute_ns = self.minute_ns.saturating_add(elapsed_ns as u64);

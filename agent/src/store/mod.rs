@@ -67,60 +67,6 @@ impl Entry {
             values: self.values.clone(),
         }
     }
-
-    /// Makes a row what [`Self::row`] would be, and touches no count of references that stay as they are.
-    fn show_in(&self, row: &mut CgroupRow) {
-        if !Arc::ptr_eq(&row.identity, &self.identity) {
-            row.identity.clone_from(&self.identity);
-        }
-        row.created_unix = self.created_unix;
-        let Values {
-            cpu,
-            cpu_split,
-            throttling,
-            pressure,
-            memory,
-            working_set,
-            memory_events,
-            swap,
-            pids,
-            memory_stat,
-            io,
-            spec,
-            interfaces,
-            processes,
-            network,
-            tcp,
-        } = &self.values;
-        let shown = &mut row.values;
-        shown.cpu = *cpu;
-        shown.cpu_split = *cpu_split;
-        shown.throttling = *throttling;
-        shown.pressure = *pressure;
-        shown.memory = *memory;
-        shown.working_set = *working_set;
-        shown.memory_events = *memory_events;
-        shown.swap = *swap;
-        shown.pids = *pids;
-        share(&mut shown.memory_stat, memory_stat.as_ref());
-        share(&mut shown.io, io.as_ref());
-        shown.spec = *spec;
-        share(&mut shown.interfaces, interfaces.as_ref());
-        shown.processes = *processes;
-        shown.network = *network;
-        shown.tcp = *tcp;
-    }
-}
-
-/// Has `shown` be `current`.
-fn share<T: ?Sized>(shown: &mut Option<Arc<T>>, current: Option<&Arc<T>>) {
-    let same = match (&*shown, current) {
-        (Some(shown), Some(current)) => Arc::ptr_eq(shown, current),
-        (shown, current) => shown.is_none() && current.is_none(),
-    };
-    if !same {
-        *shown = current.cloned();
-    }
 }
 
 /// What is known of a cgroup when it appears.

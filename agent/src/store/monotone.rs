@@ -15,6 +15,7 @@ use crate::values::{
 pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
     let Values {
         cpu,
+        cpu_windows,
         cpu_split,
         throttling,
         pressure,
@@ -33,6 +34,7 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
     } = new;
     let mut held = Held(0);
     held.subject(&mut old.cpu, cpu, |held, old: &Cpu, new| held.counter(old.usage_ns, &mut new.usage_ns));
+    held.subject(&mut old.cpu_windows, cpu_windows, |_, _, _| {});
     held.subject(&mut old.cpu_split, cpu_split, |held, old: &CpuSplit, new| {
         held.counter(old.user_ns, &mut new.user_ns);
         held.counter(old.system_ns, &mut new.system_ns);

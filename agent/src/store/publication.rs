@@ -3,10 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    Store,
-    published::{AgentRow, Published},
+    Entry, Store,
+    published::{AgentRow, CgroupRow, Published},
 };
-use crate::identity::{Identity, Level};
+use crate::{
+    identity::{Identity, Level},
+    values::Values,
+};
 
 impl Store {
     /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
@@ -53,5 +56,63 @@ impl Store {
     /// all its parts ten times a second.
     pub fn recycle(&mut self, view: Published) {
         self.spare = view.cgroups;
+    }
+}
+
+impl Entry {
+    /// Makes a row what [`Self::row`] would be, and touches no count of references that stay as they are.
+    pub(super) fn show_in(&self, row: &mut CgroupRow) {
+        if !Arc::ptr_eq(&row.identity, &self.identity) {
+            row.identity.clone_from(&self.identity);
+        }
+        row.created_unix = self.created_unix;
+        let Values {
+            cpu,
+            cpu_windows,
+            cpu_split,
+            throttling,
+            pressure,
+            memory,
+            working_set,
+            memory_events,
+            swap,
+            pids,
+            memory_stat,
+            io,
+            spec,
+            interfaces,
+            processes,
+            network,
+            tcp,
+        } = &self.values;
+        let shown = &mut row.values;
+        shown.cpu = *cpu;
+        share(&mut shown.cpu_windows, cpu_windows.as_ref());
+        shown.cpu_split = *cpu_split;
+        shown.throttling = *throttling;
+        shown.pressure = *pressure;
+        shown.memory = *memory;
+        shown.working_set = *working_set;
+        shown.memory_events = *memory_events;
+        shown.swap = *swap;
+        shown.pids = *pids;
+        share(&mut shown.memory_stat, memory_stat.as_ref());
+        share(&mut shown.io, io.as_ref());
+        shown.spec = *spec;
+        share(&mut shown.interfaces, interfaces.as_ref());
+        shown.processes = *processes;
+        shown.network = *network;
+        shown.tcp = *tcp;
+    }
+}
+
+/// Has `shown` be `current`.
+fn share<T: ?Sized>(shown: &mut Option<Arc<T>>, current: Option<&Arc<T>>) {
+    let same = match (&*shown, current) {
+        (Some(shown), Some(current)) => Arc::ptr_eq(shown, current),
+        (shown, current) => shown.is_none() && current.is_none(),
+    };
+    if !same {
+        *shown = current.cloned();
     }
 }

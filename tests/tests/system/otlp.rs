@@ -13,7 +13,10 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose
 use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
-use snug_tests::agent::{Agent, Process, command, eventually, run_to_end};
+use snug_tests::{
+    agent::{Agent, Process, command, eventually, run_to_end},
+    exposition::Sample,
+};
 
 use crate::{cannot_run, container, container::pod_list};
 
@@ -36,7 +39,20 @@ struct Point {
     attributes: BTreeMap<String, Value>,
     start: u64,
     time: u64,
+    /// Of a histogram its count.
+    #[serde(alias = "count")]
     value: f64,
+    #[serde(flatten)]
+    histogram: Option<Histogram>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Histogram {
+    sum: f64,
+    scale: i32,
+    zero_count: u64,
+    offset: i32,
+    buckets: Vec<u64>,
 }
 
 impl Point {
@@ -162,17 +178,28 @@ fn by_grpc_and_by_http_it_says_what_prometheus_is_told() -> Result<()> {
         };
         let first = eventually(ARRIVES, "the container has its name", || Ok(read().ok()))?;
         let since = first.value("snug_container_cpu_usage_seconds_total", this)?;
-        let sent = |receiver: &Receiver| {
+        let sent = |receiver: &Receiver| -> Result<Option<Vec<Point>>> {
             let points = receiver.points()?.into_iter();
             let own = points.filter(|point| point.of("snug.cgroup.path") == container.path);
             let named: Vec<Point> = own.filter(|point| point.of("k8s.container.name") == "app").collect();
             let later =
                 named.iter().rfind(|point| point.metric == "container.cpu.time" && point.value > since);
             let time = later.map(|point| point.time);
-            Ok(time.map(|time| named.into_iter().filter(|point| point.time == time).collect::<Vec<_>>()))
+            Ok(time.map(|time| named.into_iter().filter(|point| point.time == time).collect()))
         };
-        let points = eventually(ARRIVES, "an export has arrived", || sent(&receiver))?;
-        let until = read()?;
+        let part = |name: &str| name.ends_with("_bucket") || name.ends_with("_sum");
+        // Some values come later than others, so that it takes an export and a scrape of the same state.
+        let (points, until) =
+            eventually(ARRIVES, "an export has as many points as there are series", || {
+                let Some(points) = sent(&receiver)? else { return Ok(None) };
+                let page = read()?;
+                let ours = |sample: &&Sample| {
+                    sample.label("id") == container.path && sample.name.starts_with("snug_container_")
+                };
+                let series = page.0.iter().filter(ours).filter(|sample| !part(&sample.name)).count();
+                let whole = page.has("snug_container_cpu_window_cores_sum") && points.len() == series;
+                Ok(whole.then_some((points, page)))
+            })?;
 
         let request = receiver.requests()?.pop().context("no request")?;
         let path = if protocol == "grpc" { "grpc" } else { "http /v1/metrics" };
@@ -184,11 +211,6 @@ fn by_grpc_and_by_http_it_says_what_prometheus_is_told() -> Result<()> {
             assert_eq!(encoding, (compression == "gzip").then_some("gzip"));
         }
 
-        // As many points as series, so that none is lost on the way.
-        let series = until.0.iter().filter(|sample| {
-            sample.label("id") == container.path && sample.name.starts_with("snug_container_")
-        });
-        assert_eq!(points.len(), series.count(), "{protocol}");
         let one = |metric: &str| {
             let found: Vec<&Point> = points.iter().filter(|point| point.metric == metric).collect();
             ensure!(found.len() == 1, "{metric}: {found:?}");
@@ -200,6 +222,18 @@ fn by_grpc_and_by_http_it_says_what_prometheus_is_told() -> Result<()> {
         assert_eq!((&*cpu.unit, &*cpu.kind), ("s", "sum"));
         assert_eq!((cpu.temporality.as_deref(), cpu.monotonic), (Some("cumulative"), Some(true)));
         assert!(cpu.start < cpu.time && cpu.time - cpu.start < 60_000_000_000, "{cpu:?}");
+        let windows = one("snug.container.cpu_window")?;
+        assert_eq!((&*windows.kind, &*windows.unit), ("exponential_histogram", "{cpu}"));
+        let histogram = windows.histogram.clone().context("no histogram")?;
+        let counted = histogram.zero_count + histogram.buckets.iter().sum::<u64>();
+        assert_eq!((histogram.scale, counted as f64), (3, windows.value), "{histogram:?}");
+        // Each value lies in its bucket, so the sum lies between the buckets' bounds.
+        let bound = |index: i32| (f64::from(index) / 8.0).exp2();
+        let sum_of = |upper: i32| -> f64 {
+            let indices = (histogram.offset + upper)..;
+            indices.zip(&histogram.buckets).map(|(index, count)| bound(index) * *count as f64).sum()
+        };
+        assert!(sum_of(0) <= histogram.sum && histogram.sum <= sum_of(1), "{histogram:?}");
         let created =
             one("snug.container.created")?.value - until.value("snug_container_created_seconds", this)?;
         assert!(created.abs() < 1e-5, "{created}");

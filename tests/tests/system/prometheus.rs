@@ -34,6 +34,11 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Scrapes both endpoints of an agent, and others under the name of a job.
     pub(crate) fn scraping(agent: SocketAddr, others: &[(&str, SocketAddr)]) -> Result<Self> {
+        Self::with(&[], agent, others)
+    }
+
+    /// The same with further flags.
+    fn with(flags: &[&str], agent: SocketAddr, others: &[(&str, SocketAddr)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("prometheus.yml");
         let interval = INTERVAL.as_secs();
@@ -58,7 +63,8 @@ impl Prometheus {
         command
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"));
+            .arg(format!("--web.listen-address={address}"))
+            .args(flags);
         let process = Process::spawn(&mut command)?;
         let mut prometheus = Self { process, address, targets: 2 + others.len(), _folder: folder };
         eventually(Duration::from_secs(30), "Prometheus has scraped every target", || {
@@ -155,6 +161,60 @@ fn prometheus_sees_what_the_kernel_counts() -> Result<()> {
     rates_are_right(&prometheus, &container)?;
     nothing_is_lost_or_twice(&agent, &prometheus)?;
     a_removed_container_goes_stale_at_once(&prometheus, container)?;
+    assert_eq!(prometheus.complaints(), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn prometheus_reads_native_histograms() -> Result<()> {
+    if !has_program("prometheus") {
+        return cannot_run("there is no prometheus");
+    }
+    let mut container = match container() {
+        Ok(container) => container,
+        Err(why) => return cannot_run(why),
+    };
+    let agent = Agent::start(["--metrics-allow", "snug_container_*"])?;
+    // A tenth of a core: 10 ms of each 100 ms.
+    container.run("while :; do timeout 0.02 sh -c 'while :; do :; done'; sleep 0.18; done")?;
+    let prometheus = Prometheus::with(&["--enable-feature=native-histograms"], agent.address(), &[])?;
+    let of = format!("snug_container_cpu_window_cores{{id='{}'}}", container.path);
+    let read = |part: &str| {
+        agent
+            .scrape("/metrics")?
+            .value(&format!("snug_container_cpu_window_cores_{part}"), &[("id", &container.path)])
+    };
+    thread::sleep(WINDOW);
+    for part in ["count", "sum"] {
+        let before = read(part)?;
+        let scraped = eventually(Duration::from_secs(30), "it has scraped as much", || {
+            let value = prometheus.value(&format!("histogram_{part}({of})"), None)?;
+            Ok(value.filter(|value| *value >= before))
+        })?;
+        assert!(scraped <= read(part)?, "{part}: {scraped}");
+    }
+    // Every window is somewhere: half a core is above most of them and below few.
+    let share = |from: f64, to: f64| {
+        let query = format!("histogram_fraction({from}, {to}, rate({of}[{}s]))", WINDOW.as_secs());
+        prometheus.value(&query, None)?.with_context(|| format!("{query} is empty"))
+    };
+    let all = share(-1.0, 1_000.0)?;
+    assert!((all - 1.0).abs() < 1e-9, "{all}");
+    let (low, some) = (share(-1.0, 0.02)?, share(0.02, 1.2)?);
+    assert!(low > 0.2 && some > 0.2, "idle and busy windows: {low} {some}");
+    let mean =
+        format!("histogram_sum(rate({of}[{0}s])) / histogram_count(rate({of}[{0}s]))", WINDOW.as_secs());
+    let mean = prometheus.value(&mean, None)?.context("no mean")?;
+    let used = format!(
+        "rate(snug_container_cpu_usage_seconds_total{{id='{}'}}[{}s])",
+        container.path,
+        WINDOW.as_secs()
+    );
+    let used = prometheus.value(&used, None)?.context("no rate")?;
+    assert!((mean - used).abs() < 0.15 * used, "the windows' mean is {mean}, use is {used}");
+    let median =
+        prometheus.value(&format!("histogram_quantile(0.99, rate({of}[{}s]))", WINDOW.as_secs()), None)?;
+    assert!(median.is_some_and(|cores| (0.05..2.5).contains(&cores)), "{median:?}");
     assert_eq!(prometheus.complaints(), Vec::<String>::new());
     Ok(())
 }

@@ -23,6 +23,17 @@ pub(super) static FAMILIES: &[Family] = &[
             }
         }),
     ),
+    Family::histogram(
+        "snug_container_cpu_window_cores",
+        "CPU used in each window of sample-interval, in cores: how use is spread where an average over seconds shows nothing",
+        Cores,
+        Container(|row, emit| {
+            if let Some(windows) = row.values.cpu_windows.as_deref() {
+                emit(&[], Value::Histogram(windows));
+            }
+        }),
+    )
+    .since_agent(),
     Family::gauge(
         "snug_container_memory_working_set_bytes",
         "Memory usage less inactive file cache: what the kubelet evicts by",
@@ -348,7 +359,7 @@ pub(super) static FAMILIES: &[Family] = &[
 ];
 
 /// Counters of bandwidth control stay after a limit was lifted, and are absent where there was none.
-fn throttled(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Throttling) -> Value) {
+fn throttled(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Throttling) -> Value<'static>) {
     if let Some(t) = &row.values.throttling
         && (t.quota_ns.is_some() || t.periods > 0)
     {

@@ -16,6 +16,7 @@ use crate::{
         pod::{KnownContainer, KnownPod},
     },
     store::published::{CgroupRow, WorkloadRow},
+    values::Distribution,
 };
 
 pub use agent::{AgentView, EndpointSeries};
@@ -52,6 +53,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// A distribution whose counts only grow.
+    Histogram,
 }
 
 impl Kind {
@@ -60,21 +63,35 @@ impl Kind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
         }
     }
 }
 
 /// One value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
+pub enum Value<'a> {
     /// A count or a size.
     Int(u64),
     /// A time or a ratio. Samples that are not finite are not exported.
     Float(f64),
+    /// A distribution.
+    Histogram(&'a Distribution),
+}
+
+impl Value<'_> {
+    /// Whether it can be exported.
+    pub const fn is_finite(&self) -> bool {
+        match self {
+            Self::Int(_) => true,
+            Self::Float(value) => value.is_finite(),
+            Self::Histogram(windows) => windows.sum.is_finite(),
+        }
+    }
 }
 
 /// Takes the samples of a row: the values of the family's own labels, in the order of `Family::labels`, and the value.
-pub type Emit<'a> = dyn FnMut(&[&str], Value) + 'a;
+pub type Emit<'a> = dyn FnMut(&[&str], Value<'_>) + 'a;
 
 /// What the rows of a family are, and how its samples come out of one.
 #[derive(Clone, Copy, Debug)]
@@ -185,7 +202,7 @@ impl Family {
     pub fn series_name(&self) -> String {
         match self.kind {
             Kind::Counter => format!("{}_total", self.name),
-            Kind::Gauge => self.name.to_owned(),
+            Kind::Gauge | Kind::Histogram => self.name.to_owned(),
         }
     }
 
@@ -195,6 +212,10 @@ impl Family {
 
     const fn gauge(name: &'static str, help: &'static str, unit: Unit, samples: Samples) -> Self {
         Self { name, help, unit, kind: Kind::Gauge, labels: &[], since_agent: false, samples }
+    }
+
+    const fn histogram(name: &'static str, help: &'static str, unit: Unit, samples: Samples) -> Self {
+        Self { name, help, unit, kind: Kind::Histogram, labels: &[], since_agent: false, samples }
     }
 
     /// Its counters count since the agent started, where their container is older.
@@ -281,7 +302,7 @@ pub fn in_scope(row: &CgroupRow, scope: Scope) -> bool {
     }
 }
 
-pub(super) fn seconds(nanoseconds: u64) -> Value {
+pub(super) const fn seconds(nanoseconds: u64) -> Value<'static> {
     #[expect(
         clippy::cast_precision_loss,
         reason = "loses nanoseconds only, and only after 104 days of CPU time"
@@ -290,7 +311,7 @@ pub(super) fn seconds(nanoseconds: u64) -> Value {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "millicores of one machine")]
-fn cores(millicores: u64) -> Value {
+const fn cores(millicores: u64) -> Value<'static> {
     Value::Float(millicores as f64 / 1000.0)
 }
 

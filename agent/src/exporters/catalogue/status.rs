@@ -83,7 +83,11 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["reason", "exit_code"]),
 ];
 
-fn stages(container: &KnownContainer, emit: &mut Emit<'_>, value: impl Fn(&Resources) -> Option<Value>) {
+fn stages(
+    container: &KnownContainer,
+    emit: &mut Emit<'_>,
+    value: impl Fn(&Resources) -> Option<Value<'static>>,
+) {
     for (stage, resources) in container.resources.known() {
         if let Some(value) = value(&resources) {
             emit(&[stage], value);

@@ -84,6 +84,8 @@ pub struct ServerState {
     pub server: ServerLimits,
     /// The history; `None` where there is none.
     pub history: Option<Arc<history::Store>>,
+    /// Whether histograms have buckets with fixed bounds, too.
+    pub classic_histograms: bool,
     /// The push by OTLP; `None` where there is none.
     pub otlp: Option<Arc<Exporter>>,
     /// What each endpoint last held.
@@ -108,6 +110,7 @@ impl ServerState {
             started,
             server,
             history: None,
+            classic_histograms: false,
             otlp: None,
             scrapes: Arc::default(),
             expositions,

@@ -6,7 +6,10 @@ use crate::exporters::prometheus::Format;
 
 /// The format that `Accept` prefers; text 0.0.4 where it does not say, as for a browser or curl.
 pub(super) fn format(headers: &HeaderMap) -> Format {
-    let (mut open_metrics, mut text) = (Preference::default(), Preference::default());
+    // On a tie the one that was asked for by name wins, then the first of these.
+    let mut formats =
+        [Format::Text, Format::OpenMetrics, Format::Protobuf].map(|of| (of, Preference::default()));
+    let [(_, text), (_, open_metrics), (_, protobuf)] = &mut formats;
     for item in items(headers, &ACCEPT) {
         let parameter = |name| item.parameter(name);
         match item.value.to_ascii_lowercase().as_str() {
@@ -14,6 +17,13 @@ pub(super) fn format(headers: &HeaderMap) -> Format {
                 None | Some("1.0.0") => open_metrics.offer(3, item.quality),
                 Some(_) => {}
             },
+            "application/vnd.google.protobuf" => {
+                let message =
+                    parameter("proto").is_none_or(|name| name == "io.prometheus.client.MetricFamily");
+                if message && parameter("encoding") == Some("delimited") {
+                    protobuf.offer(3, item.quality);
+                }
+            }
             "application/*" => open_metrics.offer(1, item.quality),
             "text/plain" => match parameter("version") {
                 None | Some("0.0.4") => text.offer(3, item.quality),
@@ -27,13 +37,15 @@ pub(super) fn format(headers: &HeaderMap) -> Format {
             _ => {}
         }
     }
-    // On a tie the one that was asked for by name wins, then text.
-    let (a, b) = (open_metrics, text);
-    if a.quality > 0 && (a.quality, a.specific) > (b.quality, b.specific) {
-        Format::OpenMetrics
-    } else {
-        Format::Text
+    let mut best = (Format::Text, Preference::default());
+    for (format, preference) in formats {
+        if preference.quality > 0
+            && (preference.quality, preference.specific) > (best.1.quality, best.1.specific)
+        {
+            best = (format, preference);
+        }
     }
+    best.0
 }
 
 /// Whether `Accept-Encoding` allows gzip.
@@ -125,6 +137,9 @@ mod tests {
         let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
             text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        let native_histograms = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
+            encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,\
+            text/plain;version=0.0.4;q=0.4,*/*;q=0.2";
         for (accept, expected) in [
             (&[][..], Format::Text),
             (&["*/*"], Format::Text),
@@ -141,6 +156,7 @@ mod tests {
             (&["application/openmetrics-text;q=x"], Format::Text),
             (&["application/openmetrics-text;q=7"], Format::Text),
             (&["application/openmetrics-text,*/*"], Format::OpenMetrics),
+            (&[native_histograms], Format::Protobuf),
             (
                 &[
                     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;q=0.7,text/plain;q=0.3",

@@ -161,6 +161,7 @@ async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Res
             now: Instant::now(),
             endpoint: METRICS,
             others: state.scrapes.others(METRICS),
+            classic_histograms: state.classic_histograms,
             otlp: state.otlp.as_ref().map(|exporter| exporter.progress()),
         };
         let counts = scrape.encode(out, format)?;

@@ -38,7 +38,7 @@ const STALE_AFTER: Duration = Duration::from_secs(10);
 const UNTOLD_PAUSE: &str = "pause";
 
 /// Takes the samples of a row: rendered labels of the family's own (`cpu="total"`, or empty), and the value.
-pub type Emit<'a> = dyn FnMut(&str, Value) + 'a;
+pub type Emit<'a> = dyn FnMut(&str, Value<'_>) + 'a;
 
 /// One scrape.
 #[derive(Clone, Copy, Debug)]

@@ -38,7 +38,7 @@ pub struct Family {
     level: Level,
     /// Whether its samples say when they were measured. The start does not, as at the kubelet.
     timed: bool,
-    value: fn(&CgroupRow) -> Option<Value>,
+    value: fn(&CgroupRow) -> Option<Value<'static>>,
 }
 
 impl Family {
@@ -54,15 +54,15 @@ impl Family {
 
 const LABELS: [&str; 3] = ["container", "namespace", "pod"];
 
-fn cpu(row: &CgroupRow) -> Option<Value> {
+fn cpu(row: &CgroupRow) -> Option<Value<'static>> {
     row.values.cpu.map(|cpu| seconds(cpu.usage_ns))
 }
 
-fn working_set(row: &CgroupRow) -> Option<Value> {
+fn working_set(row: &CgroupRow) -> Option<Value<'static>> {
     row.values.working_set.map(|set| Value::Int(set.bytes))
 }
 
-fn swap(row: &CgroupRow) -> Option<Value> {
+fn swap(row: &CgroupRow) -> Option<Value<'static>> {
     row.values.swap.map(|swap| Value::Int(swap.usage_bytes))
 }
 
@@ -71,7 +71,7 @@ const fn family(
     kind: Kind,
     level: Level,
     help: &'static str,
-    value: fn(&CgroupRow) -> Option<Value>,
+    value: fn(&CgroupRow) -> Option<Value<'static>>,
 ) -> Family {
     Family { name, kind, help, level, timed: true, value }
 }

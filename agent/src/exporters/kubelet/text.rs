@@ -35,7 +35,7 @@ impl<'a> FamilyWriter<'a> {
     }
 
     /// Writes a sample; `labels` as [`render`] leaves them, `own` behind them.
-    pub(super) fn write(&mut self, labels: &str, own: &str, value: Value) {
+    pub(super) fn write(&mut self, labels: &str, own: &str, value: Value<'_>) {
         let Header { name, kind, help } = self.header;
         if self.result.is_ok() && !self.headed {
             self.headed = true;
@@ -91,7 +91,7 @@ impl Line {
         name: &str,
         labels: &str,
         own: &str,
-        value: Value,
+        value: Value<'_>,
         milliseconds: Option<u64>,
     ) -> io::Result<()> {
         let line = &mut self.0;
@@ -110,6 +110,8 @@ impl Line {
                 line.extend_from_slice(if v > 0.0 { b"+Inf" } else { b"-Inf" });
             }
             Value::Float(v) => line.extend_from_slice(ryu::Buffer::new().format_finite(v).as_bytes()),
+            // The kubelet has none.
+            Value::Histogram(_) => {}
         }
         if let Some(milliseconds) = milliseconds {
             line.push(b' ');

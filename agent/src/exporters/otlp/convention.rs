@@ -18,6 +18,8 @@ pub(super) enum Instrument {
     UpDownCounter,
     /// Goes up and down.
     Gauge,
+    /// A distribution.
+    Histogram,
 }
 
 /// A metric of the semantic conventions, and which samples are its points.
@@ -160,6 +162,7 @@ pub(super) fn called(family: &Family, own: &[&str]) -> Called {
             instrument: match family.kind {
                 Kind::Counter => Instrument::Counter,
                 Kind::Gauge => Instrument::Gauge,
+                Kind::Histogram => Instrument::Histogram,
             },
             attributes: labels.collect(),
         },
@@ -215,6 +218,7 @@ mod tests {
                 Instrument::Counter => "counter",
                 Instrument::UpDownCounter => "updowncounter",
                 Instrument::Gauge => "gauge",
+                Instrument::Histogram => "histogram",
             };
             assert_eq!(
                 (instrument, convention.unit),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::exporters::catalogue::Value;
+use crate::{exporters::catalogue::Value, values::Distribution};
 
 /// Nanoseconds by which a row may be older than the export before it and still count as new: cgroups are seen, and
 /// named, some moments after they were made.
@@ -12,9 +12,43 @@ const SLACK: u64 = 5_000_000_000;
 #[derive(Debug, Default)]
 struct Row {
     /// By metric and attributes.
-    values: HashMap<Box<str>, Value>,
+    values: HashMap<Box<str>, Sum>,
     /// The export in which it was last seen.
     seen: u64,
+}
+
+/// A counter's value, or a distribution.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Sum {
+    Int(u64),
+    Float(f64),
+    Distribution(Distribution),
+}
+
+impl Sum {
+    /// A copy of a value.
+    pub(super) fn of(value: Value<'_>) -> Self {
+        match value {
+            Value::Int(value) => Self::Int(value),
+            Value::Float(value) => Self::Float(value),
+            Value::Histogram(distribution) => Self::Distribution(distribution.clone()),
+        }
+    }
+
+    /// What was added since an earlier sum; all of it where that was larger, because it has begun again.
+    fn since(&self, before: &Self) -> Self {
+        let added = match (self, before) {
+            (Self::Int(now), Self::Int(before)) => now.checked_sub(*before).map(Self::Int),
+            (Self::Float(now), Self::Float(before)) => (now >= before).then(|| Self::Float(now - before)),
+            (Self::Distribution(now), Self::Distribution(before)) => {
+                now.histogram.since(&before.histogram).map(|histogram| {
+                    Self::Distribution(Distribution { histogram, sum: (now.sum - before.sum).max(0.0) })
+                })
+            }
+            _ => None,
+        };
+        added.unwrap_or_else(|| self.clone())
+    }
 }
 
 /// Sums of the export before.
@@ -70,18 +104,14 @@ impl Deltas {
 
 impl OfRow<'_> {
     /// What a counter gained, and since when; `None` if it is only taken down for the next export.
-    pub(super) fn gained(&mut self, name: String, value: Value) -> Option<(Value, u64)> {
-        let before = self.row.values.insert(name.into(), value);
+    pub(super) fn gained(&mut self, name: String, value: Value<'_>) -> Option<(Sum, u64)> {
+        let now = Sum::of(value);
+        let before = self.row.values.insert(name.into(), now.clone());
         if self.baseline {
             return None;
         }
-        let gained = match (value, before) {
-            (Value::Int(now), Some(Value::Int(before))) => Value::Int(now.checked_sub(before).unwrap_or(now)),
-            (Value::Float(now), Some(Value::Float(before))) if now >= before => Value::Float(now - before),
-            // It has just appeared, or begun again.
-            (now, _) => now,
-        };
-        Some((gained, self.since))
+        // One that has just appeared began at 0.
+        Some((before.map_or_else(|| now.clone(), |before| now.since(&before)), self.since))
     }
 }
 
@@ -89,7 +119,7 @@ impl OfRow<'_> {
 mod tests {
     use super::*;
 
-    fn gained(deltas: &mut Deltas, row: &str, start: u64, value: u64) -> Option<(Value, u64)> {
+    fn gained(deltas: &mut Deltas, row: &str, start: u64, value: u64) -> Option<(Sum, u64)> {
         deltas.row(row.to_owned(), start).gained("cpu".to_owned(), Value::Int(value))
     }
 
@@ -104,15 +134,15 @@ mod tests {
         // It was there before the agent: what it used then is not this agent's to tell.
         assert_eq!(gained(&mut deltas, "old", s(10), 5_000), None);
         // It was made while the agent ran.
-        assert_eq!(gained(&mut deltas, "new", s(105), 7), Some((Value::Int(7), s(105))));
+        assert_eq!(gained(&mut deltas, "new", s(105), 7), Some((Sum::Int(7), s(105))));
         deltas.end();
         deltas.begin(s(120));
-        assert_eq!(gained(&mut deltas, "old", s(10), 5_030), Some((Value::Int(30), s(110))));
-        assert_eq!(gained(&mut deltas, "new", s(105), 7), Some((Value::Int(0), s(110))));
+        assert_eq!(gained(&mut deltas, "old", s(10), 5_030), Some((Sum::Int(30), s(110))));
+        assert_eq!(gained(&mut deltas, "new", s(105), 7), Some((Sum::Int(0), s(110))));
         deltas.end();
         deltas.begin(s(130));
         // A counter that began again.
-        assert_eq!(gained(&mut deltas, "old", s(10), 4), Some((Value::Int(4), s(120))));
+        assert_eq!(gained(&mut deltas, "old", s(10), 4), Some((Sum::Int(4), s(120))));
         deltas.end();
         // Not exported for once, for instance because its name was not known: nothing is told twice.
         deltas.begin(s(140));

@@ -9,16 +9,17 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
     metrics::v1::{
-        AggregationTemporality, Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
+        self as proto, AggregationTemporality, Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
         metric::Data, number_data_point,
     },
     resource::v1::Resource,
 };
 use prost::Message as _;
+use snug_sizing::histogram;
 
 use super::{
     convention::{self, Called, Instrument, SCHEMA_URL},
-    delta::{Deltas, OfRow},
+    delta::{Deltas, OfRow, Sum},
     queue::Batch,
     resources::Common,
 };
@@ -29,6 +30,7 @@ use crate::{
         limits::{SeriesCounts, SeriesLimits},
     },
     store::published::Published,
+    values::Distribution,
 };
 
 /// Resources in one request: some hundred kilobytes, far below the 4 MiB that gRPC servers take.
@@ -100,9 +102,9 @@ impl Builder {
                 let family_admitted =
                     limits.is_none_or(|limits| limits.family(&[family.name, &family.series_name()]));
                 samples(family, &mut |own, value| {
-                    let finite = !matches!(value, Value::Float(v) if !v.is_finite());
-                    let cut = limits.is_some_and(|limits| !counts.admit(limits, family_admitted, admitted));
-                    if finite && !cut {
+                    let exported = value.is_finite()
+                        && limits.is_none_or(|limits| counts.admit(limits, family_admitted, admitted));
+                    if exported {
                         writer.sample(family, own, value);
                     }
                 });
@@ -194,29 +196,23 @@ struct RowWriter<'a> {
 }
 
 impl RowWriter<'_> {
-    fn sample(&mut self, family: &Family, own: &[&str], value: Value) {
+    fn sample(&mut self, family: &Family, own: &[&str], value: Value<'_>) {
         let called = convention::called(family, own);
         let start = if family.since_agent { self.start.max(self.started) } else { self.start };
         let (value, start) = match (&mut self.deltas, called.instrument) {
-            (Some(deltas), Instrument::Counter) => {
+            (Some(deltas), Instrument::Counter | Instrument::Histogram) => {
                 let name = format!("{}\n{}", family.name, own.join("\n"));
                 match deltas.gained(name, value) {
                     Some(gained) => gained,
                     None => return,
                 }
             }
-            _ => (value, start),
+            _ => (Sum::of(value), start),
         };
         let Called { name, unit, instrument, attributes } = called;
-        let point = NumberDataPoint {
-            attributes: attributes.into_iter().map(|(name, value)| text(name, value)).collect(),
-            start_time_unix_nano: if instrument == Instrument::Gauge { 0 } else { start },
-            time_unix_nano: self.time,
-            value: Some(number(value)),
-            ..NumberDataPoint::default()
-        };
+        let attributes = attributes.into_iter().map(|(name, value)| text(name, value)).collect();
         self.points += 1;
-        let is_delta = self.deltas.is_some() && instrument == Instrument::Counter;
+        let is_delta = self.deltas.is_some();
         let there = self.metrics.iter_mut().rfind(|metric| metric.name == name);
         let metric = match there {
             Some(metric) => metric,
@@ -232,33 +228,84 @@ impl RowWriter<'_> {
                 metric
             }
         };
-        if let Some(Data::Sum(Sum { data_points, .. }) | Data::Gauge(Gauge { data_points })) =
-            &mut metric.data
-        {
-            data_points.push(point);
+        match (&mut metric.data, value) {
+            (Some(Data::ExponentialHistogram(histogram)), Sum::Distribution(distribution)) => {
+                histogram.data_points.push(distribution_point(&distribution, attributes, start, self.time));
+            }
+            (
+                Some(Data::Sum(proto::Sum { data_points, .. }) | Data::Gauge(Gauge { data_points })),
+                value @ (Sum::Int(_) | Sum::Float(_)),
+            ) => {
+                data_points.push(NumberDataPoint {
+                    attributes,
+                    start_time_unix_nano: if instrument == Instrument::Gauge { 0 } else { start },
+                    time_unix_nano: self.time,
+                    value: number(&value),
+                    ..NumberDataPoint::default()
+                });
+            }
+            _ => {}
         }
     }
 }
 
 fn data(instrument: Instrument, is_delta: bool) -> Data {
-    let temporality =
-        if is_delta { AggregationTemporality::Delta } else { AggregationTemporality::Cumulative };
+    let temporality = |is_delta| {
+        if is_delta { AggregationTemporality::Delta } else { AggregationTemporality::Cumulative }.into()
+    };
     match instrument {
         Instrument::Gauge => Data::Gauge(Gauge::default()),
-        Instrument::Counter | Instrument::UpDownCounter => Data::Sum(Sum {
+        Instrument::Counter => Data::Sum(proto::Sum {
             data_points: Vec::new(),
-            aggregation_temporality: temporality.into(),
-            is_monotonic: instrument == Instrument::Counter,
+            aggregation_temporality: temporality(is_delta),
+            is_monotonic: true,
+        }),
+        // What goes up and down stays what it is.
+        Instrument::UpDownCounter => Data::Sum(proto::Sum {
+            data_points: Vec::new(),
+            aggregation_temporality: temporality(false),
+            is_monotonic: false,
+        }),
+        Instrument::Histogram => Data::ExponentialHistogram(proto::ExponentialHistogram {
+            data_points: Vec::new(),
+            aggregation_temporality: temporality(is_delta),
         }),
     }
 }
 
+fn distribution_point(
+    distribution: &Distribution,
+    attributes: Vec<KeyValue>,
+    start: u64,
+    time: u64,
+) -> proto::ExponentialHistogramDataPoint {
+    let (zero_count, offset, counts) = distribution.histogram.exponential();
+    proto::ExponentialHistogramDataPoint {
+        attributes,
+        start_time_unix_nano: start,
+        time_unix_nano: time,
+        count: distribution.histogram.count(),
+        sum: Some(distribution.sum),
+        scale: histogram::PER_DOUBLING.ilog2() as i32,
+        zero_count,
+        zero_threshold: histogram::ZERO_THRESHOLD,
+        positive: Some(proto::exponential_histogram_data_point::Buckets {
+            offset,
+            bucket_counts: counts.to_vec(),
+        }),
+        ..Default::default()
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "only counts beyond 2^63 lose anything")]
-fn number(value: Value) -> number_data_point::Value {
+fn number(value: &Sum) -> Option<number_data_point::Value> {
     match value {
-        Value::Int(value) => i64::try_from(value)
-            .map_or(number_data_point::Value::AsDouble(value as f64), number_data_point::Value::AsInt),
-        Value::Float(value) => number_data_point::Value::AsDouble(value),
+        Sum::Int(value) => Some(
+            i64::try_from(*value)
+                .map_or(number_data_point::Value::AsDouble(*value as f64), number_data_point::Value::AsInt),
+        ),
+        Sum::Float(value) => Some(number_data_point::Value::AsDouble(*value)),
+        Sum::Distribution(_) => None,
     }
 }
 

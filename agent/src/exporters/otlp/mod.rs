@@ -11,7 +11,6 @@ mod resources;
 mod transport;
 
 use std::{
-    path::PathBuf,
     pin::pin,
     sync::{
         Arc,
@@ -33,6 +32,7 @@ use crate::{
     clock,
     config::{Config, OtlpCompression, OtlpProtocol, Temporality},
     store::published::Published,
+    tls::TlsFiles,
 };
 
 /// What stands for an endpoint's path in metrics about series.
@@ -53,9 +53,7 @@ pub struct Settings {
     headers: Vec<(String, String)>,
     compression: OtlpCompression,
     timeout: Duration,
-    certificate: Option<PathBuf>,
-    client_certificate: Option<PathBuf>,
-    client_key: Option<PathBuf>,
+    tls: TlsFiles,
     temporality: Temporality,
     interval: Duration,
     resource_attributes: Vec<(String, String)>,
@@ -77,9 +75,11 @@ impl Settings {
             headers: config.otlp_headers.clone(),
             compression: config.otlp_compression,
             timeout: config.otlp_timeout,
-            certificate: config.otlp_certificate.clone(),
-            client_certificate: config.otlp_client_certificate.clone(),
-            client_key: config.otlp_client_key.clone(),
+            tls: TlsFiles {
+                authorities: config.otlp_certificate.clone(),
+                certificate: config.otlp_client_certificate.clone(),
+                key: config.otlp_client_key.clone(),
+            },
             temporality: config.otlp_temporality,
             interval: config.otlp_interval,
             resource_attributes: config.otlp_resource_attributes.clone(),

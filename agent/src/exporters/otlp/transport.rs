@@ -1,10 +1,6 @@
 //! How requests reach the receiver: gRPC, or protobuf in HTTP requests, with or without TLS.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
@@ -23,10 +19,6 @@ use hyper_util::{
 };
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use prost::Message as _;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
 use tonic::{
     Code, Status,
     body::Body,
@@ -35,7 +27,10 @@ use tonic::{
 };
 
 use super::Settings;
-use crate::config::{OtlpCompression, OtlpProtocol};
+use crate::{
+    config::{OtlpCompression, OtlpProtocol},
+    tls::TlsError,
+};
 
 /// What a receiver may answer at most, bytes.
 const ANSWER: usize = 64 << 10;
@@ -43,15 +38,9 @@ const ANSWER: usize = 64 << 10;
 /// Why nothing can be sent at all.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransportError {
-    /// A file with certificates or a key is absent or none.
-    #[error("otlp: {} cannot be used: {why}", path.display())]
-    Pem { path: PathBuf, why: String },
-    /// Only one of the two.
-    #[error("otlp: otlp-client-certificate and otlp-client-key belong together; give both or neither")]
-    Half,
-    /// They do not belong together, or TLS will not have them.
-    #[error("otlp: TLS cannot be set up")]
-    Tls(#[from] rustls::Error),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No header can be called so.
     #[error("otlp: {name} cannot be the name of a header")]
     HeaderName { name: String, source: InvalidHeaderName },
@@ -92,7 +81,7 @@ impl Transport {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_connect_timeout(Some(settings.timeout));
-        let secured = HttpsConnectorBuilder::new().with_tls_config(tls(settings)?).https_or_http();
+        let secured = HttpsConnectorBuilder::new().with_tls_config(settings.tls.client()?).https_or_http();
         let connector = if is_grpc {
             secured.enable_http2().wrap_connector(http)
         } else {
@@ -247,59 +236,6 @@ fn gzipped(message: &[u8]) -> std::io::Result<Bytes> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(message)?;
     encoder.finish().map(Bytes::from)
-}
-
-fn tls(settings: &Settings) -> Result<ClientConfig, TransportError> {
-    let roots = match &settings.certificate {
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate)?;
-            }
-            roots
-        }
-        None => {
-            let mut roots = RootCertStore::empty();
-            let of_host = rustls_native_certs::load_native_certs().certs;
-            roots.add_parsable_certificates(of_host);
-            if roots.is_empty() {
-                roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-            }
-            roots
-        }
-    };
-    let provider = rustls::crypto::ring::default_provider().into();
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
-    match (&settings.client_certificate, &settings.client_key) {
-        (None, None) => Ok(config.with_no_client_auth()),
-        (Some(certificate), Some(key)) => {
-            let pem = read(key)?;
-            let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| not_pem(key, &error))?;
-            Ok(config.with_client_auth_cert(certificates(certificate)?, key)?)
-        }
-        _ => Err(TransportError::Half),
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
-    let pem = read(path)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let all = all.map_err(|error| not_pem(path, &error))?;
-    if all.is_empty() {
-        let why = "there is no certificate in it".to_owned();
-        return Err(TransportError::Pem { path: path.to_owned(), why });
-    }
-    Ok(all)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TransportError> {
-    fs::read(path).map_err(|error| TransportError::Pem { path: path.to_owned(), why: error.to_string() })
-}
-
-fn not_pem(path: &Path, error: &dyn std::error::Error) -> TransportError {
-    TransportError::Pem { path: path.to_owned(), why: error.to_string() }
 }
 
 /// Messages that are encoded already, and the receiver's answers.

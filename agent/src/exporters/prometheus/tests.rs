@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::*;
+use prost::Message as _;
+
+use super::{protobuf::MetricFamily, *};
 use crate::{
     config::Pattern,
     exporters::{
@@ -13,17 +15,21 @@ use crate::{
     identity::{Identity, Level},
 };
 
-fn encode(published: Published, limits: SeriesLimits, format: Format) -> (String, SeriesCounts) {
-    let scrape = Scrape {
+fn scrape(published: Published, limits: SeriesLimits) -> Scrape {
+    Scrape {
         published: Arc::new(published),
         limits: Arc::new(limits),
         now: Instant::now(),
         endpoint: "/metrics",
         others: vec![EndpointSeries { endpoint: "/metrics/cadvisor", counts: SeriesCounts::default() }],
         otlp: Some(PROGRESS),
-    };
+        classic_histograms: false,
+    }
+}
+
+fn encode(published: Published, limits: SeriesLimits, format: Format) -> (String, SeriesCounts) {
     let mut out = Vec::new();
-    let counts = scrape.encode(&mut out, format).unwrap();
+    let counts = scrape(published, limits).encode(&mut out, format).unwrap();
     (String::from_utf8(out).unwrap(), counts)
 }
 
@@ -112,6 +118,100 @@ fn open_metrics_says_the_same_in_its_own_words() {
     assert!(text.starts_with(
         "# HELP snug_container_cpu_usage_seconds_total CPU time used\n# TYPE snug_container_cpu_usage_seconds_total counter\n"
     ));
+}
+
+/// Messages one after the other.
+fn messages(scrape: Scrape) -> BTreeMap<String, MetricFamily> {
+    let mut out = Vec::new();
+    scrape.encode(&mut out, Format::Protobuf).unwrap();
+    let mut rest = out.as_slice();
+    let mut families = BTreeMap::new();
+    while !rest.is_empty() {
+        let family = MetricFamily::decode_length_delimited(&mut rest).unwrap();
+        assert!(families.insert(family.name.clone(), family).is_none(), "a family twice");
+    }
+    families
+}
+
+#[test]
+fn protobuf_says_the_same() {
+    let limits = SeriesLimits { kube_state: true, ..SeriesLimits::default() };
+    let (exposition, _) = text(fixture::published(), limits.clone());
+    let families = messages(scrape(fixture::published(), limits));
+    assert!(families.keys().eq(exposition.types.keys()));
+    let mut series = 0;
+    for (name, family) in &families {
+        assert_eq!(family.help, exposition.helps[name]);
+        assert_eq!(format!("{:?}", family.r#type()).to_lowercase(), exposition.types[name]);
+        for metric in &family.metric {
+            let labels: BTreeMap<&str, &str> =
+                metric.label.iter().map(|pair| (&*pair.name, &*pair.value)).collect();
+            let found = exposition.samples.iter().find(|((of, all), _)| {
+                let filled = all.iter().filter(|(_, value)| !value.is_empty());
+                of == name && filled.map(|(name, value)| (&**name, &**value)).eq(labels.clone())
+            });
+            let value = match (&metric.counter, &metric.gauge, &metric.histogram) {
+                (Some(number), None, None) | (None, Some(number), None) => number.value,
+                (None, None, Some(histogram)) => histogram.sample_count as f64,
+                other => panic!("{name}: {other:?}"),
+            };
+            // The age of samples goes on.
+            let (_, expected) = found.unwrap_or_else(|| panic!("{name} {labels:?}"));
+            assert!(
+                *expected == value || name == "snug_agent_sample_age_seconds",
+                "{name}: {expected} {value}"
+            );
+            series += 1;
+        }
+    }
+    assert_eq!(series, exposition.samples.len());
+}
+
+#[test]
+fn histograms_are_whole_in_protobuf_and_in_classic_buckets_when_asked_for() {
+    const NAME: &str = "snug_container_cpu_window_cores";
+    let families = messages(scrape(fixture::published(), SeriesLimits::default()));
+    let histogram = families[NAME].metric[0].histogram.clone().unwrap();
+    assert_eq!((histogram.schema, histogram.zero_count, histogram.sample_count), (3, 100, 125));
+    assert!((histogram.sample_sum - 12.0).abs() < 1e-9);
+    // Prometheus: bucket i ends at 2^(i/8). 0.1 lies in (2^(-27/8), 2^(-26/8)], 2 in (2^(7/8), 2].
+    let span = &histogram.positive_span[0];
+    assert_eq!((histogram.positive_span.len(), span.offset, span.length), (1, -26, 8 + 26 + 1));
+    let mut counts = Vec::new();
+    for delta in &histogram.positive_delta {
+        counts.push(counts.last().unwrap_or(&0) + delta);
+    }
+    assert_eq!((counts[0], counts[34], counts.iter().sum::<i64>()), (20, 5, 25));
+    assert!(histogram.bucket.is_empty());
+
+    let (plain, _) = text(fixture::published(), SeriesLimits::default());
+    let buckets = |e: &Exposition| -> Vec<(f64, f64)> {
+        let of = |((name, labels), count): (&fixture::Series, &f64)| {
+            let ours = name == "snug_container_cpu_window_cores_bucket" && labels["kind"] == "app";
+            ours.then(|| (labels["le"].parse().unwrap(), *count))
+        };
+        let mut all: Vec<(f64, f64)> = e.parts.iter().filter_map(of).collect();
+        all.sort_by(|one, other| one.0.total_cmp(&other.0));
+        all
+    };
+    assert_eq!(buckets(&plain), [(f64::INFINITY, 125.0)]);
+
+    let mut classic = scrape(fixture::published(), SeriesLimits::default());
+    classic.classic_histograms = true;
+    let mut out = Vec::new();
+    classic.encode(&mut out, Format::Text).unwrap();
+    let exposition = fixture::parse(std::str::from_utf8(&out).unwrap()).unwrap();
+    let buckets = buckets(&exposition);
+    assert_eq!(buckets.len(), 20);
+    let at = |bound: f64| buckets.iter().find(|(le, _)| *le == bound).unwrap().1;
+    assert_eq!((at(0.0625), at(0.125), at(1.0), at(2.0), at(256.0)), (100.0, 120.0, 120.0, 125.0, 125.0));
+
+    let mut classic = scrape(fixture::published(), SeriesLimits::default());
+    classic.classic_histograms = true;
+    let histogram = messages(classic)[NAME].metric[0].histogram.clone().unwrap();
+    let cumulative: Vec<(f64, u64)> =
+        histogram.bucket.iter().map(|bucket| (bucket.upper_bound, bucket.cumulative_count)).collect();
+    assert!(cumulative.iter().map(|(le, count)| (*le, *count as f64)).eq(buckets), "{cumulative:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// A point with who and what it is about.
+/// A point with who and what it is about; of a distribution its count.
 #[derive(Clone, Debug)]
 struct Point {
     resource: BTreeMap<String, String>,
@@ -52,6 +52,22 @@ fn points(batches: &[Batch]) -> Vec<Point> {
                     Data::Sum(sum) => {
                         let is_delta = sum.aggregation_temporality() == AggregationTemporality::Delta;
                         (Some((sum.is_monotonic, is_delta)), sum.data_points)
+                    }
+                    Data::ExponentialHistogram(of) => {
+                        let is_delta = of.aggregation_temporality() == AggregationTemporality::Delta;
+                        let as_number = |point: proto::ExponentialHistogramDataPoint| {
+                            let buckets = point.positive.unwrap();
+                            let counted = buckets.bucket_counts.iter().sum::<u64>() + point.zero_count;
+                            assert_eq!((point.scale, counted), (3, point.count));
+                            NumberDataPoint {
+                                attributes: point.attributes,
+                                start_time_unix_nano: point.start_time_unix_nano,
+                                time_unix_nano: point.time_unix_nano,
+                                value: Some(number_data_point::Value::AsInt(point.count as i64)),
+                                ..NumberDataPoint::default()
+                            }
+                        };
+                        (Some((true, is_delta)), of.data_points.into_iter().map(as_number).collect())
                     }
                     other => panic!("{other:?}"),
                 };
@@ -119,6 +135,7 @@ fn it_says_what_prometheus_is_told() {
         endpoint: "otlp",
         others: Vec::new(),
         otlp: Some(PROGRESS),
+        classic_histograms: false,
     };
     let mut text = Vec::new();
     let told = scrape.encode(&mut text, Format::Text).unwrap();
@@ -172,7 +189,7 @@ fn it_says_what_prometheus_is_told() {
         assert!((point.value - value).abs() <= value.abs() * 1e-12, "{series} {labels:?}: {point:?}");
         assert_eq!(point.unit, called.unit);
         let kind = match called.instrument {
-            Instrument::Counter => Some((true, false)),
+            Instrument::Counter | Instrument::Histogram => Some((true, false)),
             Instrument::UpDownCounter => Some((false, false)),
             Instrument::Gauge => None,
         };
@@ -215,8 +232,10 @@ fn deltas_add_up_to_the_sums() {
     let mut gained = 0.0;
     let mut end = 0;
     for step in 0..4 {
-        if let Some(cpu) = &mut published.cgroups[0].values.cpu {
+        let values = &mut published.cgroups[0].values;
+        if let (Some(cpu), Some(windows)) = (&mut values.cpu, &mut values.cpu_windows) {
             cpu.usage_ns += step * 250_000_000;
+            Arc::make_mut(windows).record(0.25, 3 * step);
         }
         let (points, _) = build(&mut builder, &published, now, created + 100 + 10 * step);
         let of = |metric: &str| {
@@ -230,6 +249,9 @@ fn deltas_add_up_to_the_sums() {
         assert!(step == 0 || cpu.start == end, "{cpu:?}");
         gained += cpu.value;
         end = cpu.time;
+        let windows = of("snug.container.cpu_window");
+        let all = if step == 0 { 125.0 } else { 0.0 };
+        assert_eq!((windows.sum, windows.value), (Some((true, true)), all + 3.0 * step as f64));
         assert_eq!(of("container.memory.usage").sum, Some((false, false)), "a size is no gain");
     }
     let usage = published.cgroups[0].values.cpu.unwrap().usage_ns;

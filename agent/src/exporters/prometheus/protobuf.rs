@@ -1,0 +1,197 @@
+//! Prometheus protobuf: the only format in which a native histogram can be scraped.
+//!
+//! The messages are those of `io/prometheus/client/metrics.proto` (prometheus/client_model), as far as they are used.
+//! prometheus-client can write them too, but its build takes `protoc` on every builder's machine.
+
+use std::io::{self, Write};
+
+use prost::Message;
+
+use super::{
+    Scrape,
+    text::classic_buckets,
+    walk::{Sample, walk},
+};
+use crate::{
+    exporters::{
+        catalogue::{Kind, Value},
+        limits::SeriesCounts,
+    },
+    values::Distribution,
+};
+
+/// log2 of the buckets per doubling.
+const SCHEMA: i32 = snug_sizing::histogram::PER_DOUBLING.ilog2() as i32;
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MetricFamily {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(string, tag = "2")]
+    pub(super) help: String,
+    #[prost(enumeration = "MetricType", tag = "3")]
+    pub(super) r#type: i32,
+    #[prost(message, repeated, tag = "4")]
+    pub(super) metric: Vec<Metric>,
+    #[prost(string, tag = "5")]
+    pub(super) unit: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub(super) enum MetricType {
+    Counter = 0,
+    Gauge = 1,
+    Histogram = 4,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Metric {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) label: Vec<LabelPair>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) gauge: Option<Number>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) counter: Option<Number>,
+    #[prost(message, optional, tag = "7")]
+    pub(super) histogram: Option<Histogram>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct LabelPair {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(string, tag = "2")]
+    pub(super) value: String,
+}
+
+/// `Gauge` and `Counter`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Number {
+    #[prost(double, tag = "1")]
+    pub(super) value: f64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Histogram {
+    #[prost(uint64, tag = "1")]
+    pub(super) sample_count: u64,
+    #[prost(double, tag = "2")]
+    pub(super) sample_sum: f64,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) bucket: Vec<Bucket>,
+    #[prost(sint32, tag = "5")]
+    pub(super) schema: i32,
+    #[prost(double, tag = "6")]
+    pub(super) zero_threshold: f64,
+    #[prost(uint64, tag = "7")]
+    pub(super) zero_count: u64,
+    #[prost(message, repeated, tag = "12")]
+    pub(super) positive_span: Vec<BucketSpan>,
+    #[prost(sint64, repeated, packed = "true", tag = "13")]
+    pub(super) positive_delta: Vec<i64>,
+}
+
+/// A classic bucket.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Bucket {
+    #[prost(uint64, tag = "1")]
+    pub(super) cumulative_count: u64,
+    #[prost(double, tag = "2")]
+    pub(super) upper_bound: f64,
+}
+
+/// Buckets in a row.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct BucketSpan {
+    #[prost(sint32, tag = "1")]
+    pub(super) offset: i32,
+    #[prost(uint32, tag = "2")]
+    pub(super) length: u32,
+}
+
+pub(super) fn encode(scrape: &Scrape, out: &mut dyn Write) -> io::Result<SeriesCounts> {
+    walk(scrape, |family, rows| {
+        let (r#type, classic) = (type_of(family.kind), scrape.classic_histograms);
+        let mut message = MetricFamily {
+            name: family.series_name(),
+            help: family.help.to_owned(),
+            r#type: r#type.into(),
+            metric: Vec::new(),
+            unit: family.unit.as_str().to_owned(),
+        };
+        rows(&mut |sample| message.metric.push(metric(r#type, &sample, classic)));
+        if message.metric.is_empty() {
+            return Ok(());
+        }
+        out.write_all(&message.encode_length_delimited_to_vec())
+    })
+}
+
+const fn type_of(kind: Kind) -> MetricType {
+    match kind {
+        Kind::Counter => MetricType::Counter,
+        Kind::Gauge => MetricType::Gauge,
+        Kind::Histogram => MetricType::Histogram,
+    }
+}
+
+fn metric(kind: MetricType, sample: &Sample<'_>, classic: bool) -> Metric {
+    let label = sample
+        .labels()
+        // An empty label is as good as none, and here it would be one.
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| LabelPair { name: name.to_owned(), value: value.to_owned() })
+        .collect();
+    let mut metric = Metric { label, ..Metric::default() };
+    let number = match sample.value {
+        #[expect(clippy::cast_precision_loss, reason = "the format has doubles only")]
+        Value::Int(value) => value as f64,
+        Value::Float(value) => value,
+        Value::Histogram(distribution) => {
+            metric.histogram = Some(histogram(distribution, classic));
+            return metric;
+        }
+    };
+    let number = Some(Number { value: number });
+    match kind {
+        MetricType::Counter => metric.counter = number,
+        _ => metric.gauge = number,
+    }
+    metric
+}
+
+fn histogram(distribution: &Distribution, classic: bool) -> Histogram {
+    let (zero_count, first, counts) = distribution.histogram.exponential();
+    let mut before = 0;
+    let positive_delta = counts
+        .iter()
+        .map(|count| {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            let delta = count - before;
+            before = count;
+            delta
+        })
+        .collect();
+    let mut below = 0;
+    let buckets = classic_buckets(distribution, true).into_iter().filter(|_| classic);
+    Histogram {
+        sample_count: distribution.histogram.count(),
+        sample_sum: distribution.sum,
+        bucket: buckets
+            .map(|(upper_bound, count)| {
+                below += count;
+                Bucket { cumulative_count: below, upper_bound }
+            })
+            .collect(),
+        schema: SCHEMA,
+        zero_threshold: snug_sizing::histogram::ZERO_THRESHOLD,
+        zero_count,
+        // Prometheus numbers a bucket by its upper bound, OTLP by its lower one.
+        positive_span: vec![BucketSpan {
+            offset: if counts.is_empty() { 0 } else { first + 1 },
+            length: u32::try_from(counts.len()).unwrap_or(u32::MAX),
+        }],
+        positive_delta,
+    }
+}
