@@ -22,6 +22,8 @@ mod process;
 #[cfg(target_arch = "bpf")]
 mod read;
 #[cfg(target_arch = "bpf")]
+mod runqueue;
+#[cfg(target_arch = "bpf")]
 mod snapshot;
 
 #[cfg(not(target_arch = "bpf"))]

@@ -420,9 +420,16 @@ pub struct Distribution {
     pub histogram: Histogram,
     /// Sum of the values.
     pub sum: f64,
+    /// What is not larger is counted as zero.
+    pub zero_threshold: f64,
 }
 
 impl Distribution {
+    /// Nothing yet, with values up to this counted as zero.
+    pub fn new(zero_threshold: f64) -> Self {
+        Self { zero_threshold, ..Self::default() }
+    }
+
     /// Counts a value so many times.
     pub fn record(&mut self, value: f64, times: u64) {
         if self.histogram.record(value, times) {
@@ -438,6 +445,8 @@ pub struct Values {
     pub cpu: Option<Cpu>,
     /// CPU used in each window of `sample-interval`, since the agent has seen it.
     pub cpu_windows: Option<Arc<Distribution>>,
+    /// How long its tasks waited for a CPU each time, seconds, since the agent has seen it.
+    pub runqueue: Option<Arc<Distribution>>,
     /// User and system CPU time.
     pub cpu_split: Option<CpuSplit>,
     /// CFS bandwidth.

@@ -131,6 +131,14 @@ impl Histogram {
         (self.zero, self.first, &self.counts)
     }
 
+    /// The opposite of [`Self::exponential`].
+    ///
+    /// # Errors
+    /// When there are no such buckets.
+    pub fn from_exponential(zero: u64, first: i32, counts: Vec<u64>) -> Result<Self, BucketsError> {
+        Self::try_from(Unchecked { zero, first, counts })
+    }
+
     /// What was counted since `before`, an earlier state of this histogram; `None` if it is no earlier state.
     pub fn since(&self, before: &Self) -> Option<Self> {
         let zero = self.zero.checked_sub(before.zero)?;

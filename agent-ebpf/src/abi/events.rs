@@ -35,7 +35,7 @@ pub const RING_BYTES: u32 = 4 << 20;
 pub const RING_BYTES_FOR_ALL: u64 = RING_BYTES as u64 / 4 * 3;
 
 /// What can be lost, as indexes of the `LOST` map. Events come first, each at its kind less one.
-pub const LOST_KINDS: [&str; 8] = [
+pub const LOST_KINDS: [&str; 9] = [
     "cgroup_made",
     "cgroup_empty",
     "cgroup_removed",
@@ -44,9 +44,12 @@ pub const LOST_KINDS: [&str; 8] = [
     "oom_kill",
     "network_counters",
     "process_inits",
+    "runqueue_counters",
 ];
 
 /// Place in [`LOST_KINDS`] of packets and connections that could not be counted because the map was full.
 pub const LOST_NETWORK: u32 = 6;
 /// Place in [`LOST_KINDS`] of init processes that could not be followed because the map was full.
 pub const LOST_INITS: u32 = 7;
+/// Place in [`LOST_KINDS`] of waits for a CPU that could not be counted because the map was full.
+pub const LOST_RUNQUEUE: u32 = 8;

@@ -6,4 +6,5 @@ pub mod network;
 pub mod offsets;
 pub mod oom;
 pub mod process;
+pub mod runqueue;
 pub mod snapshot;

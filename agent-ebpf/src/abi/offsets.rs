@@ -109,6 +109,8 @@ offsets! {
     task_namespaces,
     /// `task_struct.real_parent`.
     task_parent,
+    /// `task_struct.pid`: the thread.
+    task_pid,
     /// `task_struct.signal`, a `signal_struct *`.
     task_signal,
     /// `task_struct.start_boottime`, nanoseconds.

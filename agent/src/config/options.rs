@@ -255,6 +255,10 @@ options! {
         /// Where measurements come from. auto: kernel programs once they have proved equal to the cgroup files, and files
         /// for what they cannot do here. kernel: the same without the proof. files: no kernel programs.
         "source" source: SourceChoice = "auto", "SOURCE", Choice(SOURCES);
+        /// Trace how long tasks wait for a CPU, by container.
+        "runqueue" runqueue: bool = "on", "SWITCH", Switch;
+        /// CPU time that this may take, all CPUs together, in thousandths of one core. Beyond it tracing pauses for a minute, then longer.
+        "runqueue-millicores" runqueue_millicores: u32 = "20", "NUMBER", Count(1..=100_000);
         /// Least severe message of the kernel programs to log.
         "ebpf-log" ebpf_log: EbpfLog = "off", "LEVEL", Choice(EBPF_LOGS);
         /// Let the kernel count runs and run time of eBPF programs. This holds for every program on the node and adds

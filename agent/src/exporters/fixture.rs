@@ -13,7 +13,7 @@ use crate::{
     store::ends::Reason,
     store::published::{
         AgentRow, CgroupRow, HistoryRow, HostRow, KubernetesRow, Machine, MapRow, ProgramRow, Published,
-        SourceRow, Verdict, WorkloadRow,
+        RunqueueRow, SourceRow, Verdict, WorkloadRow,
     },
     values::{
         Cpu, CpuSplit, Descriptors, Distribution, Interface, IoDevice, IpTraffic, Measurement, Memory,
@@ -35,11 +35,19 @@ pub(super) fn windows() -> Distribution {
     windows
 }
 
+/// Four waits of a millisecond.
+fn waits() -> Distribution {
+    let mut waits = Distribution::default();
+    waits.record(0.001, 4);
+    waits
+}
+
 /// Values in which no two subjects are the same.
 pub(super) fn values() -> Values {
     Values {
         cpu: Some(Cpu { usage_ns: 1_500_000_000 }),
         cpu_windows: Some(Arc::new(windows())),
+        runqueue: Some(Arc::new(waits())),
         cpu_split: Some(CpuSplit { user_ns: 1_000_000_000, system_ns: 500_000_000 }),
         throttling: Some(Throttling {
             quota_ns: Some(50_000_000),
@@ -296,6 +304,7 @@ fn agent() -> AgentRow {
             errors: 184,
             owner_reads: 185,
         }),
+        runqueue: Some(RunqueueRow { cost_ns: 201, paused: true, times_paused: 202 }),
         history: Some(HistoryRow { bytes: 171, failed_writes: 172, lost: 173 }),
         ..AgentRow::default()
     }

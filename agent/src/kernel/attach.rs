@@ -1,11 +1,12 @@
 //! The programs: what each is attached to, which fields of the kernel it cannot do without, and how it is attached.
 
-use std::{fs::File, io};
+use std::{collections::HashMap, fs::File, io};
 
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, Program, ProgramError, SockOps,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, Program, ProgramError,
+        SockOps, tp_btf::BtfTracePointLinkId,
     },
     util::KernelVersion,
 };
@@ -49,6 +50,7 @@ const OF_TASK: &[&str] = &[
     "signal_struct.flags",
     "signal_struct.live",
 ];
+const OF_RUNQUEUE: &[&str] = &["css_set.dfl_cgrp", "task_struct.cgroups", "task_struct.pid"];
 const OF_OOM: &[&str] = &[
     "cgroup_subsys_state.cgroup",
     "cgroup_subsys_state.parent",
@@ -63,7 +65,7 @@ const fn spec(name: &'static str, hook: Hook, needs: &'static [&'static str]) ->
 }
 
 /// All programs of the object.
-pub(super) const PROGRAMS: [Spec; 14] = [
+pub(super) const PROGRAMS: [Spec; 17] = [
     spec("snapshot", Hook::CgroupIterator, &[]),
     spec("cpus", Hook::CgroupIterator, &["bpf_array.pptrs", "cgroup.rstat_cpu"]),
     spec("cgroup_made", Hook::Tracepoint("cgroup_mkdir"), CGROUP),
@@ -72,6 +74,9 @@ pub(super) const PROGRAMS: [Spec; 14] = [
     spec("process_started", Hook::Tracepoint("sched_process_exec"), OF_TASK),
     spec("process_exited", Hook::Tracepoint("sched_process_exit"), OF_TASK),
     spec("oom_kill", Hook::Tracepoint("mark_victim"), OF_OOM),
+    spec("runqueue_wakeup", Hook::Tracepoint("sched_wakeup"), OF_RUNQUEUE),
+    spec("runqueue_wakeup_new", Hook::Tracepoint("sched_wakeup_new"), OF_RUNQUEUE),
+    spec("runqueue_switch", Hook::Tracepoint("sched_switch"), OF_RUNQUEUE),
     spec("network_receive", Hook::Packets(CgroupSkbAttachType::Ingress), &[]),
     spec("network_transmit", Hook::Packets(CgroupSkbAttachType::Egress), &[]),
     spec("tcp_connection", Hook::Tracepoint("inet_sock_set_state"), OF_SOCKET),
@@ -80,6 +85,25 @@ pub(super) const PROGRAMS: [Spec; 14] = [
     spec("tcp_round_trip", Hook::Sockets, OF_SOCKET),
 ];
 
+/// Attaches a tracing program that is loaded.
+pub(super) fn attach_loaded(
+    ebpf: &mut Ebpf,
+    name: &str,
+) -> Result<Option<BtfTracePointLinkId>, ProgramError> {
+    match ebpf.program_mut(name) {
+        Some(Program::BtfTracePoint(program)) => program.attach().map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Detaches a tracing program, which stays loaded.
+pub(super) fn detach(ebpf: &mut Ebpf, name: &str, link: BtfTracePointLinkId) -> Result<(), ProgramError> {
+    match ebpf.program_mut(name) {
+        Some(Program::BtfTracePoint(program)) => program.detach(link),
+        _ => Ok(()),
+    }
+}
+
 /// Loads a program and attaches it beside those that others have attached (a link never excludes them), as far as it is attached by itself. `unified` is the root of cgroup v2.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
@@ -87,6 +111,7 @@ pub(super) fn attach(
     types: &Btf,
     missing: &[&str],
     unified: Option<&File>,
+    links: &mut HashMap<&'static str, BtfTracePointLinkId>,
 ) -> Verdict {
     if let Some(field) = missing.iter().find(|field| spec.needs.contains(field)) {
         return Verdict::Unsupported(format!("this kernel's types have no {field}"));
@@ -100,7 +125,11 @@ pub(super) fn attach(
         (Hook::CgroupIterator, Program::Iter(program)) => (Iter::load(program, "cgroup", types), TO_TRACE),
         (Hook::Tracepoint(name), Program::BtfTracePoint(program)) => {
             let loaded = BtfTracePoint::load(program, name, types);
-            (loaded.and_then(|()| program.attach()).map(drop), TO_TRACE)
+            let attached = loaded.and_then(|()| program.attach());
+            let kept = attached.map(|link| {
+                links.insert(spec.name, link);
+            });
+            (kept, TO_TRACE)
         }
         (Hook::Packets(direction), Program::CgroupSkb(program)) => {
             let Some(root) = unified else { return no_unified() };

@@ -12,6 +12,7 @@ mod mapped;
 mod network;
 mod offsets;
 mod programs;
+mod runqueue;
 
 pub use btf::NotBtf;
 pub use events::{Event, InitProcess, OomKill, What};

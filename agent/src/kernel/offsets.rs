@@ -90,6 +90,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
         task_leader: at("task_struct", "group_leader", "task_struct.group_leader"),
         task_namespaces: at("task_struct", "nsproxy", "task_struct.nsproxy"),
         task_parent: at("task_struct", "real_parent", "task_struct.real_parent"),
+        task_pid: at("task_struct", "pid", "task_struct.pid"),
         task_signal: at("task_struct", "signal", "task_struct.signal"),
         task_start: at("task_struct", "start_boottime", "task_struct.start_boottime"),
         task_tgid: at("task_struct", "tgid", "task_struct.tgid"),

@@ -1,6 +1,7 @@
 //! Loading the programs, each alone, with a verdict for each.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -10,7 +11,7 @@ use std::{
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Pod,
     maps::{Array, MapData, PerCpuArray, RingBuf},
-    programs::{Iter, Program},
+    programs::{Iter, Program, tp_btf::BtfTracePointLinkId},
     sys::{Stats, enable_stats},
     util::nr_cpus,
 };
@@ -33,6 +34,7 @@ use super::{
     mapped::MappedArray,
     network::NetworkCounters,
     offsets::{self, OffsetsError},
+    runqueue::{self, RunqueueCounters},
 };
 use crate::{
     cgroupfs::Measurements,
@@ -103,6 +105,8 @@ pub struct KernelOptions {
     pub unified: Option<PathBuf>,
     /// Level of the programs' log: 0 off, 1 error … 5 trace.
     pub log_level: u8,
+    /// Trace how long tasks wait for a CPU.
+    pub runqueue: bool,
     /// Have the kernel count the programs' runs and run time.
     pub stats: bool,
     /// Changes the offsets after they were found: for tests, which make one wrong and see that it is noticed.
@@ -121,6 +125,10 @@ pub struct KernelHalf {
     lost: PerCpuArray<MapData, u64>,
     /// What sockets did, by cgroup.
     pub network: NetworkCounters,
+    /// How long tasks waited for a CPU, by cgroup.
+    pub runqueue: RunqueueCounters,
+    /// Of tracing programs, by name.
+    links: HashMap<&'static str, BtfTracePointLinkId>,
     /// The init processes that are followed.
     pub inits: Inits,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -194,6 +202,7 @@ impl KernelHalf {
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
             .map_max_entries("RECORDS", options.max_cgroups)
             .map_max_entries("NETWORK", options.max_cgroups)
+            .map_max_entries("RUNQUEUE", options.max_cgroups)
             .map_max_entries("INITS", options.max_cgroups)
             .map_max_entries("INIT_TASKS", options.max_cgroups)
             .map_max_entries("CPU_OFFSETS", cpus)
@@ -216,13 +225,19 @@ impl KernelHalf {
 
         let network =
             NetworkCounters::new(take(&mut ebpf, "NETWORK")?).map_err(|error| unusable("NETWORK", &error))?;
+        let counters = RunqueueCounters::new(take(&mut ebpf, "RUNQUEUE")?, take(&mut ebpf, "RUNQUEUE_COST")?)
+            .map_err(|error| unusable("RUNQUEUE", &error))?;
         let inits = Inits::new(take(&mut ebpf, "INITS")?, take(&mut ebpf, "INIT_TASKS")?)
             .map_err(|error| unusable("INITS", &error))?;
 
         let unified = options.unified.as_deref().and_then(|directory| File::open(directory).ok());
-        let mut verdicts = Vec::new();
+        let (mut verdicts, mut links) = (Vec::new(), HashMap::new());
         for spec in &PROGRAMS {
-            let verdict = attach::attach(&mut ebpf, spec, &types, &missing_fields, unified.as_ref());
+            let verdict = if !options.runqueue && runqueue::PROGRAMS.contains(&spec.name) {
+                Verdict::Unsupported("switched off: runqueue".to_owned())
+            } else {
+                attach::attach(&mut ebpf, spec, &types, &missing_fields, unified.as_ref(), &mut links)
+            };
             verdicts.push((spec.name, verdict));
         }
         // The kernel's types are some megabytes and are not needed again.
@@ -248,6 +263,8 @@ impl KernelHalf {
             events,
             lost,
             network,
+            runqueue: counters,
+            links,
             inits,
             log,
             verdicts,
@@ -265,6 +282,25 @@ impl KernelHalf {
     pub fn learn_cpus(&self, directory: &Path) -> Result<(), KernelError> {
         let once = self.link("cpus", directory, Order::SelfOnly)?;
         once.run().map_err(KernelError::Pass)
+    }
+
+    /// Attaches or detaches what traces how long tasks wait, as far as it runs here at all.
+    pub fn trace_runqueue(&mut self, on: bool) {
+        for name in runqueue::PROGRAMS {
+            let done = match (self.links.remove(name), on) {
+                (Some(link), true) => {
+                    self.links.insert(name, link);
+                    Ok(())
+                }
+                (None, true) if self.runs(name) => attach::attach_loaded(&mut self.ebpf, name)
+                    .map(|link| self.links.extend(link.map(|link| (name, link)))),
+                (Some(link), false) => attach::detach(&mut self.ebpf, name, link),
+                (None, _) => Ok(()),
+            };
+            if let Err(error) = done {
+                tracing::warn!(program = name, error = %chain(&error), on, "cannot switch a program");
+            }
+        }
     }
 
     /// Fields that this kernel's types lack; what they would tell is not measured by the kernel half.
@@ -381,6 +417,7 @@ impl KernelHalf {
         let capacity = self.records.capacity() as u64;
         vec![
             MapRow { name: "records", used, capacity },
+            MapRow { name: "runqueue", used: self.runqueue.entries(), capacity },
             MapRow { name: "network", used: self.network.entries(), capacity },
         ]
     }

@@ -5,6 +5,7 @@ use std::{collections::btree_map::Entry, sync::Arc, time::Instant};
 use rustc_hash::FxHashMap;
 use snug_sizing::{
     evidence::{Evidence, Hour, HourRecord, OomKill, Peak, PodTotals, START_UP},
+    histogram::ZERO_THRESHOLD,
     ladder::Buckets,
     workload::{Container, Kind, Resources, Role, Workload},
 };
@@ -272,7 +273,7 @@ impl Watched {
             minute_used_ns: 0,
             observed_ns: 0,
             used_ns: 0,
-            windows: Distribution::default(),
+            windows: Distribution::new(ZERO_THRESHOLD),
             has_new_windows: false,
             record: HourRecord { starts: is_new.into(), ..HourRecord::default() },
             ladder: is_period.then(Buckets::default),

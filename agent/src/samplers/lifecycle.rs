@@ -90,6 +90,7 @@ impl Sampler {
         one.remove(event.id);
         let kind = record_kind(one);
         self.end_network(index, event.id, known);
+        self.end_runqueue(index, event.id, known);
         let Known::Cgroup(key) = known else { return };
         let mut values = Values::default();
         for measurement in Measurement::ALL {

@@ -18,6 +18,7 @@ mod process;
 mod processes;
 mod proving;
 mod publish;
+mod runqueue;
 mod snapshot;
 mod sources;
 mod start;
@@ -47,6 +48,7 @@ use self::{
     naming::Naming,
     network::NetworkSampler,
     processes::ProcessSampler,
+    runqueue::RunqueueSampler,
     snapshot::RecordKind,
     sources::Origins,
 };
@@ -93,6 +95,7 @@ pub struct Sampler {
     /// Where pods are watched.
     watched: Option<Arc<Watched>>,
     network: NetworkSampler,
+    runqueue: Option<RunqueueSampler>,
     interfaces: Interfaces,
     /// Where they are asked for.
     processes: Option<ProcessSampler>,
@@ -225,12 +228,16 @@ impl Sampler {
             }
             self.naming.forget(&settled);
             self.network.forget(&settled);
+            if let Some(runqueue) = &mut self.runqueue {
+                runqueue.forget(&settled);
+            }
             for followed in &mut self.followed {
                 followed.forget(&settled);
             }
         }
         if second {
             self.sample_network();
+            self.sample_runqueue(now);
             let AgentRow { started_unix, away_seconds, .. } = self.agent;
             self.store.count_told(self.naming.pods(), started_unix, away_seconds, now);
             self.store.count_workloads(now);

@@ -31,6 +31,7 @@ impl Sampler {
             resident_bytes,
             kubernetes: self.watched.as_ref().map(|watched| watched.row()),
             history: self.evidence.as_ref().map(Gatherer::history),
+            runqueue: self.runqueue.as_ref().zip(kernel).map(|(runqueue, kernel)| runqueue.row(kernel)),
             ..std::mem::take(&mut self.agent)
         };
         if now >= self.due.heartbeat {

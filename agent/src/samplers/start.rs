@@ -21,6 +21,7 @@ use super::{
     naming::Naming,
     network::NetworkSampler,
     processes::ProcessSampler,
+    runqueue::RunqueueSampler,
     sources::{Origins, followed},
 };
 use crate::{
@@ -133,6 +134,9 @@ impl Sampler {
                 heartbeat: now,
             },
             network: NetworkSampler::default(),
+            runqueue: config.runqueue.then(|| {
+                RunqueueSampler::new(f64::from(config.runqueue_millicores) / 1000.0, Instant::now())
+            }),
             naming: Naming::new(config.pods_file.clone(), config.proc_root.clone(), config.run_root.clone()),
             watched: None,
             interfaces: Interfaces::new(config.proc_root.clone()),
@@ -176,6 +180,7 @@ fn load(
         hierarchies,
         unified,
         log_level: config.ebpf_log as u8,
+        runqueue: config.runqueue,
         stats: config.ebpf_stats,
         adjust_offsets,
     };

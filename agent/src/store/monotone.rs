@@ -16,6 +16,7 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
     let Values {
         cpu,
         cpu_windows,
+        runqueue,
         cpu_split,
         throttling,
         pressure,
@@ -34,6 +35,7 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
     } = new;
     let mut held = Held(0);
     held.subject(&mut old.cpu, cpu, |held, old: &Cpu, new| held.counter(old.usage_ns, &mut new.usage_ns));
+    held.subject(&mut old.runqueue, runqueue, |_, _, _| {});
     held.subject(&mut old.cpu_windows, cpu_windows, |_, _, _| {});
     held.subject(&mut old.cpu_split, cpu_split, |held, old: &CpuSplit, new| {
         held.counter(old.user_ns, &mut new.user_ns);

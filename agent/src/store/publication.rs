@@ -69,6 +69,7 @@ impl Entry {
         let Values {
             cpu,
             cpu_windows,
+            runqueue,
             cpu_split,
             throttling,
             pressure,
@@ -87,6 +88,7 @@ impl Entry {
         } = &self.values;
         let shown = &mut row.values;
         shown.cpu = *cpu;
+        share(&mut shown.runqueue, runqueue.as_ref());
         share(&mut shown.cpu_windows, cpu_windows.as_ref());
         shown.cpu_split = *cpu_split;
         shown.throttling = *throttling;

@@ -175,6 +175,19 @@ pub struct AgentRow {
     pub kubernetes: Option<KubernetesRow>,
     /// How the history fares; `None` where there is none.
     pub history: Option<HistoryRow>,
+    /// How the tracing of the run queue fares; `None` where it is off.
+    pub runqueue: Option<RunqueueRow>,
+}
+
+/// How the tracing of the run queue fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunqueueRow {
+    /// Time that it took, nanoseconds, all CPUs together.
+    pub cost_ns: u64,
+    /// Whether it pauses because it costs too much.
+    pub paused: bool,
+    /// Times that it had to pause.
+    pub times_paused: u64,
 }
 
 /// How the watch of pods fares.

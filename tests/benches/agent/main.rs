@@ -10,6 +10,7 @@ mod node;
 mod pass;
 mod process;
 mod programs;
+mod runqueue;
 mod scrape;
 
 use std::{fs, process::ExitCode, time::SystemTime};
@@ -60,6 +61,8 @@ enum Part {
     Growth,
     /// Programs that run in the time of others.
     Programs,
+    /// Tracing of the run queue.
+    Runqueue,
 }
 
 fn main() -> ExitCode {
@@ -99,6 +102,7 @@ fn measure(part: Part, options: &Options) -> Result<Section> {
         Part::Scrape => scrape::run(&process::agent_binary()?, options.scrapes),
         Part::Growth => growth::run(&process::agent_binary()?, options.churn),
         Part::Programs => programs::run(&process::agent_binary()?),
+        Part::Runqueue => runqueue::run(),
     }
 }
 

@@ -74,6 +74,7 @@ pub(crate) fn run(sizes: &[usize], rounds: usize) -> Result<Section> {
         max_cgroups: u32::try_from(largest_size + 64)?,
         hierarchies: [u32::MAX; 4],
         log_level: 0,
+        runqueue: false,
         stats: false,
         adjust_offsets: None,
         unified: None,

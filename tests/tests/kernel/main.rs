@@ -20,6 +20,7 @@ mod processes;
 mod proving;
 mod restart;
 mod runc;
+mod runqueue;
 mod scale;
 mod short_lived;
 mod sources;

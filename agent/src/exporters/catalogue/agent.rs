@@ -308,6 +308,36 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     ),
     Family::counter(
+        "snug_agent_runqueue_seconds",
+        "CPU time that tracing the run queue took inside of its programs, one run in 64 timed",
+        Seconds,
+        Agent(|view, emit| {
+            if let Some(runqueue) = view.row.runqueue {
+                emit(&[], seconds(runqueue.cost_ns));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_agent_runqueue_paused",
+        "One while tracing of the run queue pauses because it costs more than runqueue-millicores",
+        None,
+        Agent(|view, emit| {
+            if let Some(runqueue) = view.row.runqueue {
+                emit(&[], Value::Int(runqueue.paused.into()));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_agent_runqueue_pauses",
+        "Times that tracing of the run queue had to pause",
+        None,
+        Agent(|view, emit| {
+            if let Some(runqueue) = view.row.runqueue {
+                emit(&[], Value::Int(runqueue.times_paused));
+            }
+        }),
+    ),
+    Family::counter(
         "snug_agent_otlp_points",
         "Data points pushed by OTLP: sent, rejected by the receiver, or dropped because the buffer was full",
         None,

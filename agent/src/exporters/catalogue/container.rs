@@ -34,6 +34,17 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     )
     .since_agent(),
+    Family::histogram(
+        "snug_container_runqueue_wait_seconds",
+        "How long tasks that could run waited for a CPU, each time; time throttled included",
+        Seconds,
+        Container(|row, emit| {
+            if let Some(waits) = row.values.runqueue.as_deref() {
+                emit(&[], Value::Histogram(waits));
+            }
+        }),
+    )
+    .since_agent(),
     Family::gauge(
         "snug_container_memory_working_set_bytes",
         "Memory usage less inactive file cache: what the kubelet evicts by",

@@ -42,7 +42,11 @@ impl Sum {
             (Self::Float(now), Self::Float(before)) => (now >= before).then(|| Self::Float(now - before)),
             (Self::Distribution(now), Self::Distribution(before)) => {
                 now.histogram.since(&before.histogram).map(|histogram| {
-                    Self::Distribution(Distribution { histogram, sum: (now.sum - before.sum).max(0.0) })
+                    Self::Distribution(Distribution {
+                        histogram,
+                        sum: (now.sum - before.sum).max(0.0),
+                        zero_threshold: now.zero_threshold,
+                    })
                 })
             }
             _ => None,

@@ -288,7 +288,7 @@ fn distribution_point(
         sum: Some(distribution.sum),
         scale: histogram::PER_DOUBLING.ilog2() as i32,
         zero_count,
-        zero_threshold: histogram::ZERO_THRESHOLD,
+        zero_threshold: distribution.zero_threshold,
         positive: Some(proto::exponential_histogram_data_point::Buckets {
             offset,
             bucket_counts: counts.to_vec(),

@@ -185,7 +185,7 @@ fn histogram(distribution: &Distribution, classic: bool) -> Histogram {
             })
             .collect(),
         schema: SCHEMA,
-        zero_threshold: snug_sizing::histogram::ZERO_THRESHOLD,
+        zero_threshold: distribution.zero_threshold,
         zero_count,
         // Prometheus numbers a bucket by its upper bound, OTLP by its lower one.
         positive_span: vec![BucketSpan {

@@ -1,0 +1,101 @@
+//! What tracing of the run queue costs: switches between two processes, with and without it, turn by turn.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use snug_agent::kernel::{KernelHalf, KernelOptions};
+
+use crate::measure::{Section, median};
+
+/// Turns without and with.
+const TURNS: usize = 7;
+/// How long each turn lasts.
+const TURN: Duration = Duration::from_secs(1);
+/// A wake-up and a switch in each direction.
+const RUNS: f64 = 4.0;
+
+/// Measures both ways of going back and forth.
+pub(crate) fn run() -> Result<Section> {
+    let options = KernelOptions {
+        max_cgroups: 4_096,
+        hierarchies: [u32::MAX; 4],
+        log_level: 0,
+        runqueue: true,
+        stats: false,
+        adjust_offsets: None,
+        unified: None,
+    };
+    let mut kernel = KernelHalf::load(&options)?;
+    let mut section = Section::new("runqueue");
+    section.paragraph(&format!(
+        "Two threads hand a byte back and forth: two wake-ups and two switches each time, or more. Medians of {TURNS} turns without and with \
+         tracing; the last column is what the programs say they cost, by the runs that they time themselves."
+    ));
+    let mut rows = Vec::new();
+    for (name, once) in
+        [("a pair of sockets", pair as fn() -> Result<f64>), ("TCP over loopback", connection)]
+    {
+        let (mut without, mut with, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            kernel.trace_runqueue(false);
+            without.push(once()?);
+            kernel.trace_runqueue(true);
+            let before = kernel.runqueue.cost_ns();
+            let each = once()?;
+            let cost = kernel.runqueue.cost_ns() - before;
+            own.push(cost as f64 / (TURN.as_secs_f64() * 1e9 / each));
+            with.push(each);
+        }
+        let (without, with, own) = (median(without), median(with), median(own));
+        rows.push(vec![
+            name.to_owned(),
+            format!("{without:.0} ns"),
+            format!("{with:.0} ns"),
+            format!("{:+.1} %", 100.0 * (with / without - 1.0)),
+            format!("{:.0} ns", (with - without) / RUNS),
+            format!("{:.0} ns", own / RUNS),
+        ]);
+    }
+    section.table(&["back and forth over", "without", "with", "difference", "a run", "by themselves"], &rows);
+    Ok(section.finish())
+}
+
+/// Nanoseconds of one time back and forth.
+fn ping_pong(mut here: impl Read + Write, mut there: impl Read + Write + Send + 'static) -> Result<f64> {
+    let echo = thread::spawn(move || {
+        let mut byte = [0; 1];
+        while there.read_exact(&mut byte).and_then(|()| there.write_all(&byte)).is_ok() {}
+    });
+    let (begun, mut times, mut byte) = (Instant::now(), 0_u32, [7; 1]);
+    while begun.elapsed() < TURN {
+        for _ in 0..64 {
+            here.write_all(&byte)?;
+            here.read_exact(&mut byte)?;
+        }
+        times += 64;
+    }
+    let each = begun.elapsed().as_secs_f64() * 1e9 / f64::from(times);
+    drop(here);
+    let _ = echo.join();
+    Ok(each)
+}
+
+fn pair() -> Result<f64> {
+    let (here, there) = UnixStream::pair()?;
+    ping_pong(here, there)
+}
+
+fn connection() -> Result<f64> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let here = TcpStream::connect(listener.local_addr()?)?;
+    let (there, _) = listener.accept()?;
+    here.set_nodelay(true)?;
+    there.set_nodelay(true)?;
+    ping_pong(here, there)
+}
