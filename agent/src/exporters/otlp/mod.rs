@@ -159,6 +159,8 @@ impl Exporter {
                 }
             }
         }
+        // What was being sent when the stop came.
+        self.dropped.fetch_add(self.queue.put_back(), Ordering::Relaxed);
         if let Some(published) = published.load_full() {
             self.build(builder, published, &scrapes).await;
         }
@@ -226,7 +228,7 @@ impl Exporter {
 
     async fn send(&self, transport: &mut Option<Transport>, batch: Batch, trouble: &mut Trouble) -> Sent {
         let answer = match self.transport(transport) {
-            Ok(transport) => transport.send(batch.bytes.clone()).await,
+            Ok(transport) => transport.send(batch.bytes).await,
             Err(error) => Answer::Again { after: None, why: format!("{:#}", anyhow::Error::from(error)) },
         };
         let add = |counter: &AtomicU64, count: u64| counter.fetch_add(count, Ordering::Relaxed);
@@ -240,12 +242,14 @@ impl Exporter {
                 } else {
                     trouble.is_over();
                 }
+                self.queue.done();
                 Sent::Done
             }
             Answer::Refused { why } => {
                 add(&self.failures, 1);
                 add(&self.rejected, batch.items);
                 trouble.is(&format!("{} refused a request: {why}", self.settings.endpoint));
+                self.queue.done();
                 Sent::Done
             }
             Answer::Again { after, why } => {
@@ -253,7 +257,7 @@ impl Exporter {
                 trouble.is(&format!("{} cannot be reached: {why}; trying again", self.settings.endpoint));
                 // Certificates may have been renewed, and the receiver may have moved.
                 *transport = None;
-                let given_up = self.queue.put_back(batch);
+                let given_up = self.queue.put_back();
                 add(&self.dropped, given_up);
                 Sent::Later(after)
             }

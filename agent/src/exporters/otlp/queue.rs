@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use hyper::body::Bytes;
@@ -17,10 +17,23 @@ pub(super) struct Batch {
     pub(super) items: u64,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    batches: VecDeque<Batch>,
+    /// The one that is being sent. It is still here when sending it is given up half-way.
+    in_flight: Option<Batch>,
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.bytes.len()).sum()
+    }
+}
+
 /// Batches in the order in which they were made.
 #[derive(Debug)]
 pub(super) struct Queue {
-    batches: Mutex<VecDeque<Batch>>,
+    waiting: Mutex<Waiting>,
     most_bytes: usize,
     added: Notify,
 }
@@ -28,49 +41,39 @@ pub(super) struct Queue {
 impl Queue {
     /// One for at most so many bytes.
     pub(super) fn of(most_bytes: usize) -> Self {
-        Self { batches: Mutex::default(), most_bytes, added: Notify::new() }
+        Self { waiting: Mutex::default(), most_bytes, added: Notify::new() }
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, VecDeque<Batch>> {
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a batch; returns how many items had to go for it.
     #[must_use]
     pub(super) fn add(&self, batch: Batch) -> u64 {
-        let mut batches = self.locked();
-        batches.push_back(batch);
-        let mut bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+        let mut waiting = self.locked();
+        waiting.batches.push_back(batch);
+        let mut bytes = waiting.bytes();
         let mut gone = 0;
         while bytes > self.most_bytes
-            && let Some(oldest) = batches.pop_front()
+            && let Some(oldest) = waiting.batches.pop_front()
         {
             bytes -= oldest.bytes.len();
             gone += oldest.items;
         }
-        drop(batches);
+        drop(waiting);
         self.added.notify_one();
         gone
     }
 
-    /// Puts back what could not be sent yet; returns its items if there is no room for it any more.
-    #[must_use]
-    pub(super) fn put_back(&self, batch: Batch) -> u64 {
-        let mut batches = self.locked();
-        let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
-        if bytes + batch.bytes.len() > self.most_bytes {
-            return batch.items;
-        }
-        batches.push_front(batch);
-        0
-    }
-
-    /// The oldest batch.
+    /// The oldest batch, to be sent.
     pub(super) fn take(&self) -> Option<Batch> {
-        self.locked().pop_front()
+        let mut waiting = self.locked();
+        waiting.in_flight = waiting.batches.pop_front();
+        waiting.in_flight.clone()
     }
 
-    /// The oldest batch, as soon as there is one.
+    /// The oldest batch, to be sent, as soon as there is one.
     pub(super) async fn next(&self) -> Batch {
         loop {
             if let Some(batch) = self.take() {
@@ -80,9 +83,27 @@ impl Queue {
         }
     }
 
-    /// Bytes that wait.
+    /// What was taken has been sent, or will never be.
+    pub(super) fn done(&self) {
+        self.locked().in_flight = None;
+    }
+
+    /// What was taken could not be sent yet; returns its items if there is no room for it any more.
+    #[must_use]
+    pub(super) fn put_back(&self) -> u64 {
+        let mut waiting = self.locked();
+        let Some(batch) = waiting.in_flight.take() else { return 0 };
+        if waiting.bytes() + batch.bytes.len() > self.most_bytes {
+            return batch.items;
+        }
+        waiting.batches.push_front(batch);
+        0
+    }
+
+    /// Bytes that wait, what is being sent included.
     pub(super) fn bytes(&self) -> usize {
-        self.locked().iter().map(|batch| batch.bytes.len()).sum()
+        let waiting = self.locked();
+        waiting.bytes() + waiting.in_flight.as_ref().map_or(0, |batch| batch.bytes.len())
     }
 }
 
@@ -101,14 +122,16 @@ mod tests {
         assert_eq!(queue.add(batch(40, 2)), 0);
         assert_eq!(queue.add(batch(40, 4)), 1);
         assert_eq!(queue.bytes(), 80);
-        let oldest = queue.take().unwrap();
-        assert_eq!(oldest.items, 2);
-        assert_eq!(queue.put_back(oldest.clone()), 0);
         assert_eq!(queue.take().unwrap().items, 2);
-        assert_eq!(queue.add(batch(30, 8)), 0);
-        // Newer ones have taken its room.
-        assert_eq!(queue.put_back(oldest), 2);
-        assert_eq!(queue.add(batch(101, 16)), 4 + 8 + 16);
+        assert_eq!(queue.bytes(), 80, "what is being sent is not gone yet");
+        assert_eq!(queue.put_back(), 0);
+        assert_eq!(queue.take().unwrap().items, 2);
+        queue.done();
+        assert_eq!(queue.take().unwrap().items, 4);
+        assert_eq!(queue.add(batch(70, 8)), 0);
+        // A newer one has taken its room.
+        assert_eq!((queue.put_back(), queue.put_back()), (4, 0));
+        assert_eq!(queue.add(batch(101, 16)), 8 + 16);
         assert!(queue.take().is_none());
     }
 }
