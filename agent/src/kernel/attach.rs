@@ -85,6 +85,11 @@ pub(super) const PROGRAMS: [Spec; 17] = [
     spec("tcp_round_trip", Hook::Sockets, OF_SOCKET),
 ];
 
+/// Whether a map that grows takes memory by locks that the scheduler may hold: Linux 6.1 gave maps memory of their own.
+pub(super) fn allocates_with_locks() -> bool {
+    KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 1, 0))
+}
+
 /// Attaches a tracing program that is loaded.
 pub(super) fn attach_loaded(
     ebpf: &mut Ebpf,

@@ -235,6 +235,8 @@ impl KernelHalf {
         for spec in &PROGRAMS {
             let verdict = if !options.runqueue && runqueue::PROGRAMS.contains(&spec.name) {
                 Verdict::Unsupported("switched off: runqueue".to_owned())
+            } else if runqueue::PROGRAMS.contains(&spec.name) && attach::allocates_with_locks() {
+                Verdict::Unsupported("maps may grow in the scheduler from Linux 6.1 on".to_owned())
             } else {
                 attach::attach(&mut ebpf, spec, &types, &missing_fields, unified.as_ref(), &mut links)
             };
