@@ -120,7 +120,7 @@ fn end(task: *const u8, now: u64) -> Option<()> {
         (*record).waited_ns += waited;
         match bucket(waited) {
             Some(index) if index < BUCKETS => {
-                (*record).counts[index] = (*record).counts[index].wrapping_add(1)
+                (*record).counts[index] = (*record).counts[index].wrapping_add(1);
             }
             _ => (*record).zero = (*record).zero.wrapping_add(1),
         }
@@ -130,11 +130,15 @@ fn end(task: *const u8, now: u64) -> Option<()> {
 
 /// This CPU's record of a cgroup.
 #[inline(always)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a copy of the record would not fit on the stack"
+)]
 fn record_of(id: u64) -> Option<*mut RunqueueRecord> {
     if let Some(record) = RUNQUEUE.get_ptr_mut(id) {
         return Some(record);
     }
-    // Another CPU may be doing the same. The record is too large for the stack.
+    // Another CPU may be doing the same.
     let _ = RUNQUEUE.insert(id, &NONE, BPF_NOEXIST.into());
     let record = RUNQUEUE.get_ptr_mut(id);
     if record.is_none() {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use snug_agent::store::published::Published;
+use snug_agent::store::published::{Published, Verdict};
 use snug_tests::{
     cgroup::Cgroup,
     worker::{Job, Worker},
@@ -101,4 +101,30 @@ fn each_wait_counts_and_tracing_says_what_it_costs() {
     let agent = &published.agent;
     let row = agent.runqueue.unwrap();
     assert!(row.cost_ns > 0 && !row.paused, "{row:?}");
+}
+
+#[test]
+fn tracing_that_costs_too_much_pauses() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&["--runqueue-millicores", "1"]) else { return };
+    let cgroup = Cgroup::new(&host, "runqueue-costly");
+    let mut workers: Vec<Worker> = (0..16).map(|_| Worker::start_in(&cgroup)).collect();
+    driver.round();
+    // Ten thousand switches a second, for longer than the test lasts.
+    for worker in &mut workers {
+        worker.begin(&Job::Pulse { times: 60_000, cpu_ms: 0, sleep_ms: 1 });
+    }
+    let published = look(&mut driver);
+    let row = published.agent.runqueue.unwrap();
+    // What the programs counted until then is kept.
+    let (before, _) = waits(&published, cgroup.path());
+    assert!(before > 0);
+    let published = look(&mut driver);
+    let (after, _) = waits(&published, cgroup.path());
+    let paused = published.agent.runqueue.unwrap();
+    assert!(paused.paused && paused.times_paused == 1, "{row:?}, then {paused:?}");
+    let cost = paused.cost_ns - row.cost_ns;
+    assert_eq!((after, cost), (before, 0), "it is not traced meanwhile");
+    // Nothing else stops.
+    assert!(published.agent.programs.iter().all(|program| program.verdict == Verdict::Running));
 }
