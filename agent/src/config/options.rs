@@ -255,8 +255,9 @@ options! {
         /// Where measurements come from. auto: kernel programs once they have proved equal to the cgroup files, and files
         /// for what they cannot do here. kernel: the same without the proof. files: no kernel programs.
         "source" source: SourceChoice = "auto", "SOURCE", Choice(SOURCES);
-        /// Trace how long tasks wait for a CPU, by container.
-        "runqueue" runqueue: bool = "on", "SWITCH", Switch;
+        /// Trace how long tasks wait for a CPU, by container (Linux 6.12). Adds some hundred nanoseconds to each wake-up and
+        /// switch of tasks on the node.
+        "runqueue" runqueue: bool = "off", "SWITCH", Switch;
         /// CPU time that this may take, all CPUs together, in thousandths of one core. Beyond it tracing pauses for a minute, then longer.
         "runqueue-millicores" runqueue_millicores: u32 = "20", "NUMBER", Count(1..=100_000);
         /// Least severe message of the kernel programs to log.

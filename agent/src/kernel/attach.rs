@@ -85,9 +85,10 @@ pub(super) const PROGRAMS: [Spec; 17] = [
     spec("tcp_round_trip", Hook::Sockets, OF_SOCKET),
 ];
 
-/// Whether a map that grows takes memory by locks that the scheduler may hold: Linux 6.1 gave maps memory of their own.
-pub(super) fn allocates_with_locks() -> bool {
-    KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 1, 0))
+/// Whether tracing of the scheduler is known to be safe. Linux 6.1 stood still once with it, in a virtual machine whose first
+/// CPU took no interrupts any more; why is not known. Before 6.1 maps also take memory by locks that the scheduler may hold.
+pub(super) fn may_trace_scheduler() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 12, 0))
 }
 
 /// Attaches a tracing program that is loaded.

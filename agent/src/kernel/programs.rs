@@ -160,9 +160,10 @@ struct GlobalOffsets(Offsets);
 unsafe impl Pod for GlobalOffsets {}
 
 impl KernelHalf {
-    /// The names of all programs.
-    pub fn programs_of_object() -> impl Iterator<Item = &'static str> {
-        PROGRAMS.iter().map(|spec| spec.name)
+    /// The names of all programs, with or without those that trace the run queue.
+    pub fn programs_of_object(runqueue: bool) -> impl Iterator<Item = &'static str> {
+        let names = PROGRAMS.iter().map(|spec| spec.name);
+        names.filter(move |name| runqueue || !runqueue::PROGRAMS.contains(name))
     }
 
     /// Whether a program is loaded and attached.
@@ -233,10 +234,12 @@ impl KernelHalf {
         let unified = options.unified.as_deref().and_then(|directory| File::open(directory).ok());
         let (mut verdicts, mut links) = (Vec::new(), HashMap::new());
         for spec in &PROGRAMS {
-            let verdict = if !options.runqueue && runqueue::PROGRAMS.contains(&spec.name) {
-                Verdict::Unsupported("switched off: runqueue".to_owned())
-            } else if runqueue::PROGRAMS.contains(&spec.name) && attach::allocates_with_locks() {
-                Verdict::Unsupported("maps may grow in the scheduler from Linux 6.1 on".to_owned())
+            let of_runqueue = runqueue::PROGRAMS.contains(&spec.name);
+            if of_runqueue && !options.runqueue {
+                continue;
+            }
+            let verdict = if of_runqueue && !attach::may_trace_scheduler() {
+                Verdict::Unsupported("the run queue is traced from Linux 6.12 on".to_owned())
             } else {
                 attach::attach(&mut ebpf, spec, &types, &missing_fields, unified.as_ref(), &mut links)
             };

@@ -19,7 +19,7 @@ impl Sampler {
         self.agent = AgentRow {
             programs: match (kernel, &self.kernel_absent) {
                 (Some(kernel), _) => kernel.programs(),
-                (None, Some(verdict)) => absent_programs(verdict),
+                (None, Some(verdict)) => absent_programs(verdict, self.runqueue.is_some()),
                 (None, None) => Vec::new(),
             },
             maps: kernel.map(|kernel| kernel.maps(self.agent.pass_cgroups)).unwrap_or_default(),
@@ -69,8 +69,8 @@ impl Sampler {
     }
 }
 
-fn absent_programs(verdict: &Verdict) -> Vec<ProgramRow> {
-    KernelHalf::programs_of_object()
+fn absent_programs(verdict: &Verdict, runqueue: bool) -> Vec<ProgramRow> {
+    KernelHalf::programs_of_object(runqueue)
         .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
         .collect()
 }

@@ -32,15 +32,12 @@ const WRITE: usize = 64 << 10;
 const EVENTS: usize = 1_000;
 
 /// Programs and what each of their runs is about.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("network_receive", "packet received"),
     ("network_transmit", "packet sent"),
     ("tcp_connection", "change of a TCP connection's state"),
     ("tcp_retransmit", "TCP segment sent again"),
     ("tcp_retransmit_synack", "answer to an attempt to connect sent again"),
-    ("runqueue_wakeup", "task woken"),
-    ("runqueue_wakeup_new", "new task"),
-    ("runqueue_switch", "switch of tasks"),
     ("tcp_round_trip", "TCP callback: connection made, round trip"),
     ("process_started", "exec"),
     ("process_exited", "end of a thread"),

@@ -22,6 +22,27 @@ fn schedstat(pid: u32) -> (u64, u64) {
     (numbers[1], numbers[2])
 }
 
+/// A driver that traces; `None` where that is not done, which is then said.
+fn tracing(options: &[&str]) -> Option<Driver> {
+    let mut driver = Driver::kernel(&[&["--runqueue", "on"], options].concat())?;
+    let published = driver.round();
+    let programs = published.agent.programs.iter();
+    let verdicts: Vec<&Verdict> = programs
+        .filter(|program| program.name.starts_with("runqueue_"))
+        .map(|program| &program.verdict)
+        .collect();
+    assert_eq!(verdicts.len(), 3);
+    if let Some(Verdict::Unsupported(why)) = verdicts.first() {
+        assert!(why.contains("from Linux 6.12 on"), "{why}");
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert!(release.starts_with("6.1."), "{release}");
+        println!("not run: {why}");
+        return None;
+    }
+    assert!(verdicts.iter().all(|verdict| **verdict == Verdict::Running), "{verdicts:?}");
+    Some(driver)
+}
+
 fn waits(published: &Published, path: &str) -> (u64, f64) {
     let waits = values_of(published, path).runqueue;
     waits.map_or((0, 0.0), |waits| (waits.histogram.count(), waits.sum))
@@ -36,7 +57,7 @@ fn look(driver: &mut Driver) -> Arc<Published> {
 #[test]
 fn waits_are_those_that_the_kernel_keeps_of_each_thread() {
     let Some(host) = host() else { return };
-    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let Some(mut driver) = tracing(&[]) else { return };
     let crowd = Cgroup::new(&host, "runqueue-crowd");
     let alone = Cgroup::new(&host, "runqueue-alone");
     // More of them than the host has CPUs, so that they have to wait.
@@ -90,7 +111,7 @@ fn waits_are_those_that_the_kernel_keeps_of_each_thread() {
 #[test]
 fn each_wait_counts_and_tracing_says_what_it_costs() {
     let Some(host) = host() else { return };
-    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let Some(mut driver) = tracing(&[]) else { return };
     let cgroup = Cgroup::new(&host, "runqueue-short");
     let mut worker = Worker::start_in(&cgroup);
     driver.round();
@@ -106,7 +127,7 @@ fn each_wait_counts_and_tracing_says_what_it_costs() {
 #[test]
 fn tracing_that_costs_too_much_pauses() {
     let Some(host) = host() else { return };
-    let Some(mut driver) = Driver::kernel(&["--runqueue-millicores", "1"]) else { return };
+    let Some(mut driver) = tracing(&["--runqueue-millicores", "1"]) else { return };
     let cgroup = Cgroup::new(&host, "runqueue-costly");
     let mut workers: Vec<Worker> = (0..16).map(|_| Worker::start_in(&cgroup)).collect();
     driver.round();
