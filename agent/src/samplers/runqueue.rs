@@ -53,7 +53,8 @@ impl RunqueueSampler {
             seen: HashMap::new(),
             waits: HashMap::new(),
             strangers: HashMap::new(),
-            next: now,
+            // A share of less time than this would be noise.
+            next: now + LOOK,
             cost: (0, now),
             pause: FIRST_PAUSE,
             paused_until: None,
