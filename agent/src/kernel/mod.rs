@@ -3,6 +3,7 @@
 
 mod attach;
 mod btf;
+mod counters;
 mod events;
 mod groups;
 mod heap;

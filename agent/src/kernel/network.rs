@@ -1,59 +1,31 @@
 //! What sockets did, by cgroup, summed over CPUs.
 
-use aya::{
-    Pod,
-    maps::{Map, MapData, MapError, PerCpuHashMap},
-};
+use aya::Pod;
 use snug_ebpf::abi::network::{IPV4, IPV6, NetworkRecord};
 
+use super::counters::CgroupCounters;
 use crate::values::{IpTraffic, Network, Tcp};
 
 /// [`NetworkRecord`] as a map's value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Record(NetworkRecord);
+pub struct Record(NetworkRecord);
 // SAFETY: integers without padding.
 unsafe impl Pod for Record {}
 
-/// The counters in the kernel.
-pub struct NetworkCounters {
-    map: PerCpuHashMap<MapData, u64, Record>,
-    entries: u64,
-}
+/// What sockets did, in the kernel.
+pub(super) type NetworkCounters = CgroupCounters<Record>;
 
 impl NetworkCounters {
-    pub(super) fn new(map: Map) -> Result<Self, MapError> {
-        Ok(Self { map: PerCpuHashMap::try_from(map)?, entries: 0 })
-    }
-
-    /// Ids of all cgroups v2 whose sockets did anything, ended ones included until [`Self::remove`].
-    pub fn ids(&mut self) -> Vec<u64> {
-        // A key that vanishes under the walk ends it early at worst; the next second has the rest.
-        let ids: Vec<u64> = self.map.keys().map_while(Result::ok).collect();
-        self.entries = ids.len() as u64;
-        ids
-    }
-
     /// What the sockets made in this very cgroup did; `None` if nothing was counted.
     pub fn of(&self, id: u64) -> Option<(Network, Tcp)> {
-        let of_cpus = self.map.get(&id, 0).ok()?;
+        let of_cpus = self.of_cpus(id)?;
         let mut sum = (Network::default(), Tcp::default());
         for Record(record) in of_cpus.iter() {
             sum.0.add(&Network { ipv4: traffic(record, IPV4), ipv6: traffic(record, IPV6) });
             sum.1.add(&tcp(record));
         }
         Some(sum)
-    }
-
-    /// Forgets a cgroup.
-    pub fn remove(&mut self, id: u64) {
-        // Nothing may have been counted.
-        let _ = self.map.remove(&id);
-    }
-
-    /// Cgroups in the map when it was last listed.
-    pub(super) const fn entries(&self) -> u64 {
-        self.entries
     }
 }
 

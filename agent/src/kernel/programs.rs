@@ -34,7 +34,7 @@ use super::{
     mapped::MappedArray,
     network::NetworkCounters,
     offsets::{self, OffsetsError},
-    runqueue::{self, RunqueueCounters},
+    runqueue::{self, Costs, RunqueueCounters},
 };
 use crate::{
     cgroupfs::Measurements,
@@ -127,6 +127,7 @@ pub struct KernelHalf {
     pub network: NetworkCounters,
     /// How long tasks waited for a CPU, by cgroup.
     pub runqueue: RunqueueCounters,
+    runqueue_costs: Costs,
     /// Of tracing programs, by name.
     links: HashMap<&'static str, BtfTracePointLinkId>,
     /// The init processes that are followed.
@@ -226,8 +227,10 @@ impl KernelHalf {
 
         let network =
             NetworkCounters::new(take(&mut ebpf, "NETWORK")?).map_err(|error| unusable("NETWORK", &error))?;
-        let counters = RunqueueCounters::new(take(&mut ebpf, "RUNQUEUE")?, take(&mut ebpf, "RUNQUEUE_COST")?)
+        let counters = RunqueueCounters::new(take(&mut ebpf, "RUNQUEUE")?)
             .map_err(|error| unusable("RUNQUEUE", &error))?;
+        let runqueue_costs = Costs::new(take(&mut ebpf, "RUNQUEUE_COST")?)
+            .map_err(|error| unusable("RUNQUEUE_COST", &error))?;
         let inits = Inits::new(take(&mut ebpf, "INITS")?, take(&mut ebpf, "INIT_TASKS")?)
             .map_err(|error| unusable("INITS", &error))?;
 
@@ -269,6 +272,7 @@ impl KernelHalf {
             lost,
             network,
             runqueue: counters,
+            runqueue_costs,
             links,
             inits,
             log,
@@ -287,6 +291,11 @@ impl KernelHalf {
     pub fn learn_cpus(&self, directory: &Path) -> Result<(), KernelError> {
         let once = self.link("cpus", directory, Order::SelfOnly)?;
         once.run().map_err(KernelError::Pass)
+    }
+
+    /// Nanoseconds that tracing how long tasks wait took so far, all CPUs together, the way into the programs not included.
+    pub fn runqueue_cost_ns(&self) -> u64 {
+        self.runqueue_costs.nanoseconds()
     }
 
     /// Attaches or detaches what traces how long tasks wait, as far as it runs here at all.

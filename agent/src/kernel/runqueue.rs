@@ -2,16 +2,19 @@
 
 use aya::{
     Pod,
-    maps::{Map, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    maps::{Map, MapData, MapError, PerCpuArray},
 };
 use snug_ebpf::abi::runqueue::{RunqueueCost, RunqueueRecord, TIMED};
+
+use super::counters::CgroupCounters;
 
 /// The programs that count.
 pub(super) const PROGRAMS: [&str; 3] = ["runqueue_wakeup", "runqueue_wakeup_new", "runqueue_switch"];
 
+/// [`RunqueueRecord`] as a map's value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Record(RunqueueRecord);
+pub struct Record(RunqueueRecord);
 // SAFETY: integers without padding.
 unsafe impl Pod for Record {}
 
@@ -21,30 +24,14 @@ struct Cost(RunqueueCost);
 // SAFETY: integers without padding.
 unsafe impl Pod for Cost {}
 
-/// The maps of the `runqueue` programs.
-pub struct RunqueueCounters {
-    map: PerCpuHashMap<MapData, u64, Record>,
-    cost: PerCpuArray<MapData, Cost>,
-    entries: u64,
-}
+/// How long tasks waited, in the kernel.
+pub(super) type RunqueueCounters = CgroupCounters<Record>;
 
 impl RunqueueCounters {
-    pub(super) fn new(map: Map, cost: Map) -> Result<Self, MapError> {
-        Ok(Self { map: PerCpuHashMap::try_from(map)?, cost: PerCpuArray::try_from(cost)?, entries: 0 })
-    }
-
-    /// Ids of all cgroups v2 whose tasks waited, ended ones included until [`Self::remove`].
-    pub fn ids(&mut self) -> Vec<u64> {
-        // A key that vanishes under the walk ends it early at worst; the next time has the rest.
-        let ids: Vec<u64> = self.map.keys().map_while(Result::ok).collect();
-        self.entries = ids.len() as u64;
-        ids
-    }
-
     /// What the tasks in this very cgroup waited, all CPUs together; `None` if nothing was counted. Counts wrap.
     pub fn of(&self, id: u64) -> Option<RunqueueRecord> {
         let mut sum = RunqueueRecord::NONE;
-        for Record(record) in self.map.get(&id, 0).ok()?.iter() {
+        for Record(record) in self.of_cpus(id)?.iter() {
             for (count, more) in sum.counts.iter_mut().zip(&record.counts) {
                 *count = count.wrapping_add(*more);
             }
@@ -53,22 +40,19 @@ impl RunqueueCounters {
         }
         Some(sum)
     }
+}
 
-    /// Forgets a cgroup.
-    pub fn remove(&mut self, id: u64) {
-        // Nothing may have been counted.
-        let _ = self.map.remove(&id);
+/// What the programs cost, by the runs that they time themselves.
+pub(super) struct Costs(PerCpuArray<MapData, Cost>);
+
+impl Costs {
+    pub(super) fn new(map: Map) -> Result<Self, MapError> {
+        PerCpuArray::try_from(map).map(Self)
     }
 
-    /// Nanoseconds that the programs took so far, all CPUs together, the way into them not included: by the runs that
-    /// were timed.
-    pub fn cost_ns(&self) -> u64 {
-        let Ok(costs) = self.cost.get(&0, 0) else { return 0 };
+    /// Nanoseconds so far, all CPUs together.
+    pub(super) fn nanoseconds(&self) -> u64 {
+        let Ok(costs) = self.0.get(&0, 0) else { return 0 };
         costs.iter().map(|Cost(cost)| cost.timed_ns.saturating_mul(TIMED)).sum()
-    }
-
-    /// Cgroups in the map when it was last listed.
-    pub(super) const fn entries(&self) -> u64 {
-        self.entries
     }
 }

@@ -22,6 +22,7 @@ mod runqueue;
 mod snapshot;
 mod sources;
 mod start;
+mod strangers;
 mod turn;
 
 use std::{

@@ -3,14 +3,13 @@
 
 use std::collections::HashMap;
 
-use super::{Sampler, hierarchy::Known};
+use super::{Sampler, hierarchy::Known, strangers::Strangers};
 use crate::{
     store::Key,
     values::{Network, Tcp, Values},
 };
 
-/// Seconds for which counters of a cgroup that nobody knows are kept. Sockets outlive their cgroup for a while, and a
-/// cgroup may have counters before its making was told.
+/// Seconds for which counters of a cgroup that nobody knows are kept.
 const STRANGERS_FOR: u8 = 60;
 
 /// What is remembered from one second to the next.
@@ -18,8 +17,7 @@ const STRANGERS_FOR: u8 = 60;
 pub(super) struct NetworkSampler {
     /// What cgroups inside of a container did that have gone, by container.
     ended: HashMap<Key, (Network, Tcp)>,
-    /// Cgroups that nobody knows, and how many seconds they have been seen.
-    strangers: HashMap<u64, u8>,
+    strangers: Strangers,
 }
 
 impl NetworkSampler {
@@ -40,22 +38,16 @@ impl Sampler {
         }
         let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
         let mut sums: HashMap<Key, (Network, Tcp)> = HashMap::new();
-        let mut strangers = HashMap::new();
-        for id in kernel.network.ids() {
-            let Some(counted) = kernel.network.of(id) else { continue };
-            let Some(key) = unified.known(id).and_then(Known::owner) else {
-                let seen = self.network.strangers.get(&id).map_or(1, |seen| seen + 1);
-                if seen >= STRANGERS_FOR {
-                    kernel.network.remove(id);
-                    *self.skipped.entry("network_of_unknown_cgroups").or_default() += 1;
-                } else {
-                    strangers.insert(id, seen);
-                }
-                continue;
-            };
-            add(sums.entry(key).or_default(), &counted);
+        let sorted = self.network.strangers.sort(kernel.network.ids(), unified, STRANGERS_FOR);
+        for (id, key) in sorted.known {
+            if let Some(counted) = kernel.network.of(id) {
+                add(sums.entry(key).or_default(), &counted);
+            }
         }
-        self.network.strangers = strangers;
+        for id in sorted.given_up {
+            kernel.network.remove(id);
+            *self.skipped.entry("network_of_unknown_cgroups").or_default() += 1;
+        }
         // Nothing counted is a measurement, too.
         for (key, _) in self.store.living() {
             sums.entry(key).or_default();

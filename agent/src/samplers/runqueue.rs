@@ -9,7 +9,7 @@ use std::{
 use snug_ebpf::abi::runqueue::{FIRST_BUCKET, RunqueueRecord};
 use snug_sizing::histogram::{Histogram, PER_DOUBLING};
 
-use super::{Sampler, hierarchy::Known};
+use super::{Sampler, hierarchy::Known, strangers::Strangers};
 use crate::{
     kernel::KernelHalf,
     store::{Key, published::RunqueueRow},
@@ -35,8 +35,7 @@ pub(super) struct RunqueueSampler {
     seen: HashMap<u64, Box<RunqueueRecord>>,
     /// What the tasks of each container waited since the agent started.
     waits: HashMap<Key, Distribution>,
-    /// Cgroups that nobody knows, and how many looks they have been there.
-    strangers: HashMap<u64, u8>,
+    strangers: Strangers,
     next: Instant,
     /// Cost at the last look, nanoseconds, and when that was.
     cost: (u64, Instant),
@@ -52,7 +51,7 @@ impl RunqueueSampler {
             most,
             seen: HashMap::new(),
             waits: HashMap::new(),
-            strangers: HashMap::new(),
+            strangers: Strangers::default(),
             // A share of less time than this would be noise.
             next: now + LOOK,
             cost: (0, now),
@@ -72,7 +71,7 @@ impl RunqueueSampler {
     /// How tracing fares.
     pub(super) fn row(&self, kernel: &KernelHalf) -> RunqueueRow {
         RunqueueRow {
-            cost_ns: kernel.runqueue.cost_ns(),
+            cost_ns: kernel.runqueue_cost_ns(),
             paused: self.paused_until.is_some(),
             times_paused: self.times_paused,
         }
@@ -97,7 +96,7 @@ impl RunqueueSampler {
         if self.paused_until.is_some_and(|until| now < until) {
             return;
         }
-        let cost = kernel.runqueue.cost_ns();
+        let cost = kernel.runqueue_cost_ns();
         let (before, at) = std::mem::replace(&mut self.cost, (cost, now));
         if self.paused_until.take().is_some() {
             kernel.trace_runqueue(true);
@@ -133,27 +132,19 @@ impl Sampler {
         runqueue.next = now + LOOK;
         runqueue.control(kernel, now);
         let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
-        let mut strangers = HashMap::new();
-        let ids = kernel.runqueue.ids();
-        let mut seen = HashMap::with_capacity(ids.len());
-        for id in ids {
-            let Some(counted) = kernel.runqueue.of(id) else { continue };
-            match unified.known(id).and_then(Known::owner) {
-                Some(key) => runqueue.add(id, key, &counted),
-                None => {
-                    let looks = runqueue.strangers.get(&id).map_or(1, |looks| looks + 1);
-                    if looks >= STRANGERS_FOR {
-                        kernel.runqueue.remove(id);
-                    } else {
-                        strangers.insert(id, looks);
-                    }
-                    continue;
-                }
+        let sorted = runqueue.strangers.sort(kernel.runqueue.ids(), unified, STRANGERS_FOR);
+        let mut seen = HashMap::with_capacity(sorted.known.len());
+        for (id, key) in sorted.known {
+            if let Some(counted) = kernel.runqueue.of(id) {
+                runqueue.add(id, key, &counted);
+                seen.insert(id, Box::new(counted));
             }
-            seen.insert(id, Box::new(counted));
         }
         runqueue.seen = seen;
-        runqueue.strangers = strangers;
+        for id in sorted.given_up {
+            kernel.runqueue.remove(id);
+            *self.skipped.entry("runqueue_of_unknown_cgroups").or_default() += 1;
+        }
         for (key, waits) in &runqueue.waits {
             let runqueue = Some(Arc::new(waits.clone()));
             self.store.update(*key, Values { runqueue, ..Values::default() });

@@ -46,9 +46,9 @@ pub(crate) fn run() -> Result<Section> {
             kernel.trace_runqueue(false);
             without.push(once()?);
             kernel.trace_runqueue(true);
-            let before = kernel.runqueue.cost_ns();
+            let before = kernel.runqueue_cost_ns();
             let each = once()?;
-            let cost = kernel.runqueue.cost_ns() - before;
+            let cost = kernel.runqueue_cost_ns() - before;
             own.push(cost as f64 / (TURN.as_secs_f64() * 1e9 / each));
             with.push(each);
         }

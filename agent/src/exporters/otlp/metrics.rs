@@ -1,13 +1,14 @@
 //! The catalogue as OTLP: one resource for each row, one metric for each name.
 
 use std::{
+    cell::Cell,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
-    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+    common::v1::{InstrumentationScope, KeyValue, any_value},
     metrics::v1::{
         self as proto, AggregationTemporality, Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
         metric::Data, number_data_point,
@@ -21,7 +22,7 @@ use super::{
     convention::{self, Called, Instrument, SCHEMA_URL},
     delta::{Deltas, OfRow, Sum},
     queue::Batch,
-    resources::Common,
+    resources::{Common, attribute},
 };
 use crate::{
     config::Temporality,
@@ -79,7 +80,7 @@ impl Builder {
         if let Some(deltas) = &mut self.deltas {
             deltas.begin(time);
         }
-        let mut counts = SeriesCounts::default();
+        let counts = Cell::new(SeriesCounts::default());
         let mut request = Request::default();
         let Self { common, limits, deltas } = self;
         let mut row = |scope: Scope,
@@ -102,8 +103,13 @@ impl Builder {
                 let family_admitted =
                     limits.is_none_or(|limits| limits.family(&[family.name, &family.series_name()]));
                 samples(family, &mut |own, value| {
-                    let exported = value.is_finite()
-                        && limits.is_none_or(|limits| counts.admit(limits, family_admitted, admitted));
+                    let admitted = |limits: &SeriesLimits| {
+                        let mut so_far = counts.get();
+                        let admitted = so_far.admit(limits, family_admitted, admitted);
+                        counts.set(so_far);
+                        admitted
+                    };
+                    let exported = value.is_finite() && limits.is_none_or(admitted);
                     if exported {
                         writer.sample(family, own, value);
                     }
@@ -115,7 +121,6 @@ impl Builder {
                     take(std::mem::take(&mut request).into_batch());
                 }
             }
-            counts
         };
 
         for cgroup in &published.cgroups {
@@ -155,9 +160,8 @@ impl Builder {
                 row(Scope::Status, name, started, admitted, samples, &who);
             }
         }
-        // An export of nothing still says how much was cut.
-        let counts_so_far = row(Scope::Status, String::new(), started, false, &|_, _| {}, &Resource::default);
-        let mut endpoints = vec![EndpointSeries { endpoint: super::ENDPOINT, counts: counts_so_far }];
+        // The agent comes last, so that it can say what this very export left out.
+        let mut endpoints = vec![EndpointSeries { endpoint: super::ENDPOINT, counts: counts.get() }];
         endpoints.extend_from_slice(&export.endpoints);
         let view = AgentView {
             row: &published.agent,
@@ -177,7 +181,7 @@ impl Builder {
         if let Some(deltas) = &mut self.deltas {
             deltas.end();
         }
-        counts
+        counts.get()
     }
 }
 
@@ -210,7 +214,10 @@ impl RowWriter<'_> {
             _ => (Sum::of(value), start),
         };
         let Called { name, unit, instrument, attributes } = called;
-        let attributes = attributes.into_iter().map(|(name, value)| text(name, value)).collect();
+        let attributes = attributes
+            .into_iter()
+            .map(|(name, value)| attribute(name, any_value::Value::StringValue(value)))
+            .collect();
         self.points += 1;
         let is_delta = self.deltas.is_some();
         let there = self.metrics.iter_mut().rfind(|metric| metric.name == name);
@@ -307,11 +314,6 @@ fn number(value: &Sum) -> Option<number_data_point::Value> {
         Sum::Float(value) => Some(number_data_point::Value::AsDouble(*value)),
         Sum::Distribution(_) => None,
     }
-}
-
-fn text(name: String, value: String) -> KeyValue {
-    let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value)) });
-    KeyValue { key: name, value, ..KeyValue::default() }
 }
 
 /// A request in the making.

@@ -37,6 +37,11 @@ pub(super) const CONVENTIONAL: &[&str] = &[
     "service.version",
 ];
 
+/// An attribute of a resource or a point.
+pub(super) fn attribute(key: String, value: Value) -> KeyValue {
+    KeyValue { key, value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+}
+
 /// Attributes in the making. The first of a name stays; empty values are left out.
 #[derive(Debug, Default)]
 struct Attributes(Vec<KeyValue>);
@@ -57,8 +62,7 @@ impl Attributes {
 
     fn any(&mut self, name: &str, value: Value) {
         if !self.0.iter().any(|there| there.key == name) {
-            let value = Some(AnyValue { value: Some(value) });
-            self.0.push(KeyValue { key: name.to_owned(), value, ..KeyValue::default() });
+            self.0.push(attribute(name.to_owned(), value));
         }
     }
 

@@ -174,11 +174,12 @@ fn histogram(distribution: &Distribution, classic: bool) -> Histogram {
         })
         .collect();
     let mut below = 0;
-    let buckets = classic_buckets(distribution, true).into_iter().filter(|_| classic);
+    let buckets = if classic { classic_buckets(distribution, true) } else { Vec::new() };
     Histogram {
         sample_count: distribution.histogram.count(),
         sample_sum: distribution.sum,
         bucket: buckets
+            .into_iter()
             .map(|(upper_bound, count)| {
                 below += count;
                 Bucket { cumulative_count: below, upper_bound }
