@@ -7,8 +7,8 @@ use core::arch::asm;
 
 use aya_ebpf::{
     bindings::{
-        BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB,
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG,
+        BPF_F_NO_PREALLOC, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
+        BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG,
     },
     helpers::{bpf_skb_cgroup_id, bpf_skc_to_tcp_sock},
     macros::{btf_tracepoint, cgroup_skb, map, sock_ops},
@@ -21,7 +21,7 @@ use snug_ebpf::abi::{
 };
 
 use crate::{
-    events::lost,
+    counters,
     read::{cgroup_id, load, load_pointer, offset},
 };
 
@@ -179,16 +179,7 @@ fn record_of(id: u64) -> Option<*mut NetworkRecord> {
     if id == 0 {
         return None;
     }
-    if let Some(record) = NETWORK.get_ptr_mut(id) {
-        return Some(record);
-    }
-    // Another CPU may be doing the same.
-    let _ = NETWORK.insert(id, NetworkRecord::default(), BPF_NOEXIST.into());
-    let record = NETWORK.get_ptr_mut(id);
-    if record.is_none() {
-        lost(LOST_NETWORK);
-    }
-    record
+    counters::record_of(&NETWORK, id, &NetworkRecord::default(), LOST_NETWORK)
 }
 
 /// Adds to a counter of this CPU. A softirq may come in between and add to the same.

@@ -5,7 +5,7 @@
 //! one wait, and nothing is ever allocated.
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    bindings::BPF_F_NO_PREALLOC,
     helpers::bpf_ktime_get_ns,
     macros::{btf_tracepoint, map},
     maps::{Array, PerCpuArray, PerCpuHashMap},
@@ -17,7 +17,7 @@ use snug_ebpf::abi::{
 };
 
 use crate::{
-    events::lost,
+    counters::record_of,
     read::{cgroup_id, load, load_pointer, offset},
 };
 
@@ -113,7 +113,8 @@ fn end(task: *const u8, now: u64) -> Option<()> {
     if id == ROOT {
         return None;
     }
-    let record = record_of(id)?;
+    // It is too large for the stack, so it is no temporary.
+    let record = record_of(&RUNQUEUE, id, &NONE, LOST_RUNQUEUE)?;
     let waited = now.saturating_sub(since);
     // SAFETY: the record is this CPU's own, and the scheduler lets nothing come between.
     unsafe {
@@ -126,25 +127,6 @@ fn end(task: *const u8, now: u64) -> Option<()> {
         }
     }
     Some(())
-}
-
-/// This CPU's record of a cgroup.
-#[inline(always)]
-#[expect(
-    clippy::needless_borrows_for_generic_args,
-    reason = "a copy of the record would not fit on the stack"
-)]
-fn record_of(id: u64) -> Option<*mut RunqueueRecord> {
-    if let Some(record) = RUNQUEUE.get_ptr_mut(id) {
-        return Some(record);
-    }
-    // Another CPU may be doing the same.
-    let _ = RUNQUEUE.insert(id, &NONE, BPF_NOEXIST.into());
-    let record = RUNQUEUE.get_ptr_mut(id);
-    if record.is_none() {
-        lost(LOST_RUNQUEUE);
-    }
-    record
 }
 
 /// Times one run in [`TIMED`].
