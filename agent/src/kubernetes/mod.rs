@@ -91,12 +91,12 @@ impl Watched {
         self.skipped_pods.load(Ordering::Relaxed)
     }
 
-    /// How the watch fares.
-    pub fn row(&self) -> KubernetesRow {
+    /// How the watch fares, for one who has taken those pods up: what is counted is never ahead of what is shown.
+    pub fn row(&self, taken_up: &Pods) -> KubernetesRow {
         KubernetesRow {
             synced: self.synced.load(Ordering::Relaxed),
             connected: self.connected.load(Ordering::Relaxed),
-            pods: self.pods.load().len() as u64,
+            pods: taken_up.len() as u64,
             events: self.events.load(Ordering::Relaxed),
             relists: self.relists.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),

@@ -29,7 +29,7 @@ impl Sampler {
             unresolved_cgroups: self.followed.iter().map(|one| one.unresolved).sum(),
             cpu_seconds,
             resident_bytes,
-            kubernetes: self.watched.as_ref().map(|watched| watched.row()),
+            kubernetes: self.watched.as_ref().map(|watched| watched.row(self.naming.pods())),
             history: self.evidence.as_ref().map(Gatherer::history),
             runqueue: self.runqueue.as_ref().zip(kernel).map(|(runqueue, kernel)| runqueue.row(kernel)),
             ..std::mem::take(&mut self.agent)

@@ -97,12 +97,28 @@ pub(super) fn down(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
-/// Refuses where a kubelet has hung pods: it would be another's node.
+/// Refuses where a kubelet runs or its pods do: it would be another's node. Pods' cgroups without a process are what is
+/// left of a node that was killed, its notes with it; the kernel keeps them for ever, so they are removed.
 pub(super) fn ensure_no_pods() -> Result<()> {
     let pods = pods()?;
-    let first = pods.first().map(|path| path.display().to_string()).unwrap_or_default();
-    ensure!(pods.is_empty(), "{first} is there: this machine is, or was, the node of another cluster");
-    Ok(())
+    let Some(first) = pods.first() else { return Ok(()) };
+    let first = first.display();
+    let kubelet = all_pids()?.into_iter().find(|pid| is_kubelet(*pid));
+    ensure!(
+        kubelet.is_none(),
+        "{first} is there and a kubelet runs: this machine is the node of another cluster"
+    );
+    let inhabitant = pods.iter().flat_map(|cgroup| pids(cgroup)).next();
+    ensure!(
+        inhabitant.is_none(),
+        "{first} is there and pods run in it: this machine is, or was, the node of another cluster"
+    );
+    println!("cluster: removing the empty cgroups of a node that is no more, {first} and its like");
+    remove_cgroups()
+}
+
+fn is_kubelet(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "kubelet")
 }
 
 /// SIGTERM, and SIGKILL after some seconds.
