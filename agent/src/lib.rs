@@ -4,6 +4,7 @@ pub mod cgroupfs;
 mod clock;
 pub mod config;
 pub mod cri;
+pub mod events;
 pub mod exporters;
 pub mod history;
 pub mod identity;

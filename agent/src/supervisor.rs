@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, os::unix::net::UnixStream, sync::Arc, thread};
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt as _;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -12,12 +13,13 @@ use tokio::{
 use snug_sizing::evidence::HOUR;
 
 use crate::{
-    config::{Config, KubernetesChoice},
+    config::{Config, EventLog, KubernetesChoice},
     cri::{self, Runtime},
     exporters::{
+        events,
         http::{self, ServeError, ServerLimits, ServerState},
         limits::SeriesLimits,
-        otlp::{self, Exporter},
+        otlp::Exporter,
     },
     history::{History, HistoryError, Retention},
     kubernetes::{self, Watched},
@@ -87,7 +89,8 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     let retention = Retention { hours, bytes: u64::from(config.history_mebibytes) << 20 };
     let history = History::start(config.data_dir.clone(), retention)?;
     state.history = Some(history.store());
-    let exporter = otlp::Settings::of(&config).map(|settings| Arc::new(Exporter::new(settings)));
+    let exporter = Exporter::new(&config).map(Arc::new);
+    let event_log = config.event_log;
     state.classic_histograms = config.classic_histograms;
     state.otlp.clone_from(&exporter);
     let state = Arc::new(state);
@@ -103,13 +106,18 @@ pub fn run(config: Config) -> Result<(), AgentError> {
         sampler = sampler.asking(Arc::clone(&cri));
         runtime.spawn(cri::follow(cri));
     }
-    let (stop_pushing, pushing_stopped) = oneshot::channel::<()>();
+    let (stop_telling, telling_stopped) = oneshot::channel::<()>();
+    let telling_stopped = telling_stopped.map(|_| ()).shared();
     let pushing = exporter.map(|exporter| {
         let (limits, scrapes) = (Arc::clone(&state.limits), Arc::clone(&state.scrapes));
-        let stop = async {
-            let _ = pushing_stopped.await;
-        };
-        runtime.spawn(exporter.run(Arc::clone(&state.published), limits, scrapes, stop))
+        let (published, stop) = (Arc::clone(&state.published), telling_stopped.clone());
+        runtime.spawn(exporter.run(published, limits, scrapes, stop))
+    });
+    let logging = (event_log == EventLog::Stdout).then(|| {
+        let published = Arc::clone(&state.published);
+        runtime.spawn(async move {
+            events::write_lines(&published, tokio::io::stdout(), telling_stopped).await;
+        })
     });
     let (stop, stopped) = UnixStream::pair().map_err(system("the stop signal"))?;
     let (ended, mut has_ended) = oneshot::channel();
@@ -140,9 +148,9 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     let sampled = sampling.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
     drop(history);
     // The last round is published now.
-    drop(stop_pushing);
-    if let Some(pushing) = pushing {
-        let _ = runtime.block_on(pushing);
+    drop(stop_telling);
+    for telling in [pushing, logging].into_iter().flatten() {
+        let _ = runtime.block_on(telling);
     }
     served?;
     sampled.map_err(AgentError::Sampling)

@@ -1,8 +1,8 @@
 """A receiver of OTLP for tests, on the classes that Google's compiler makes of OpenTelemetry's own definitions.
 
-Says "listening PORT", then writes a JSON line to standard error for each request: its headers, and each data point with
-what its resource, its metric and it say. `--answers` lists what the first requests are answered: a status of HTTP or a
-name of gRPC's, or `partial:N`; all others are taken.
+Says "listening PORT", then writes a JSON line to standard error for each request: its headers, and each data point or log
+record with what its resource, its metric and it say. `--answers` lists what the first requests with metrics are answered: a
+status of HTTP or a name of gRPC's, or `partial:N`; all others are taken.
 """
 
 import argparse
@@ -15,8 +15,11 @@ import threading
 from concurrent import futures
 
 import grpc
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs_service
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc as logs_service_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as service
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as service_grpc
+from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 LOCK = threading.Lock()
@@ -79,6 +82,25 @@ def points_of(request):
                     yield found
 
 
+def records_of(request):
+    for resource_logs in request.resource_logs:
+        resource = attributes_of(resource_logs.resource.attributes)
+        for scope_logs in resource_logs.scope_logs:
+            for record in scope_logs.log_records:
+                yield {
+                    "resource": resource,
+                    "scope": scope_logs.scope.name,
+                    "schema": resource_logs.schema_url,
+                    "event": record.event_name,
+                    "severity": record.severity_text,
+                    "number": logs_pb2.SeverityNumber.Name(record.severity_number),
+                    "body": value_of(record.body),
+                    "attributes": attributes_of(record.attributes),
+                    "time": record.time_unix_nano,
+                    "observed": record.observed_time_unix_nano,
+                }
+
+
 class Receiver:
     def __init__(self, answers):
         self.answers = answers
@@ -89,13 +111,27 @@ class Receiver:
             answer = self.answers.pop(0) if self.answers else "ok"
             taken = answer == "ok" or answer.startswith("partial:")
             points = list(points_of(message)) if taken else []
-            line = {"protocol": protocol, "headers": headers, "answer": answer, "points": points}
-            print(json.dumps(line), file=sys.stderr, flush=True)
+            self.write(protocol, headers, answer, points=points)
         response = service.ExportMetricsServiceResponse()
         if answer.startswith("partial:"):
             response.partial_success.rejected_data_points = int(answer.split(":")[1])
             response.partial_success.error_message = "not these"
         return answer if not taken else "ok", response
+
+    def take_logs(self, protocol, headers, message):
+        with LOCK:
+            self.write(protocol, headers, "ok", records=list(records_of(message)))
+        return "ok", logs_service.ExportLogsServiceResponse()
+
+    def write(self, protocol, headers, answer, points=(), records=()):
+        line = {
+            "protocol": protocol,
+            "headers": headers,
+            "answer": answer,
+            "points": list(points),
+            "records": list(records),
+        }
+        print(json.dumps(line), file=sys.stderr, flush=True)
 
 
 def serve_http(receiver, arguments):
@@ -108,8 +144,11 @@ def serve_http(receiver, arguments):
             if headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
             assert headers["content-type"] == "application/x-protobuf", headers
-            message = service.ExportMetricsServiceRequest.FromString(body)
-            answer, response = receiver.take(f"http {self.path}", headers, message)
+            if self.path.endswith("logs"):
+                request, take = logs_service.ExportLogsServiceRequest, receiver.take_logs
+            else:
+                request, take = service.ExportMetricsServiceRequest, receiver.take
+            answer, response = take(f"http {self.path}", headers, request.FromString(body))
             content = response.SerializeToString() if answer == "ok" else b"no, thank you"
             self.send_response(200 if answer == "ok" else int(answer))
             self.send_header("content-type", "application/x-protobuf")
@@ -132,16 +171,24 @@ def serve_http(receiver, arguments):
 
 
 def serve_grpc(receiver, arguments):
-    class Servicer(service_grpc.MetricsServiceServicer):
+    def answer(take, request, context):
+        headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+        answer, response = take("grpc", headers, request)
+        if answer != "ok":
+            context.abort(grpc.StatusCode[answer], "no, thank you")
+        return response
+
+    class Metrics(service_grpc.MetricsServiceServicer):
         def Export(self, request, context):
-            headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-            answer, response = receiver.take("grpc", headers, request)
-            if answer != "ok":
-                context.abort(grpc.StatusCode[answer], "no, thank you")
-            return response
+            return answer(receiver.take, request, context)
+
+    class Logs(logs_service_grpc.LogsServiceServicer):
+        def Export(self, request, context):
+            return answer(receiver.take_logs, request, context)
 
     server = grpc.server(futures.ThreadPoolExecutor(2))
-    service_grpc.add_MetricsServiceServicer_to_server(Servicer(), server)
+    service_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)
+    logs_service_grpc.add_LogsServiceServicer_to_server(Logs(), server)
     address = f"127.0.0.1:{arguments.port}"
     if arguments.certificate:
         read = lambda path: open(path, "rb").read() if path else None

@@ -240,7 +240,15 @@ impl Agent {
     /// # Errors
     /// When it does not get there.
     pub fn launch(mut command: Command) -> Result<Self> {
-        let mut process = Process::spawn(command.stdout(Stdio::null()))?;
+        Self::launch_writing_to(command.stdout(Stdio::null()))
+    }
+
+    /// As [`Self::launch`], with what it writes to standard output going where the command says.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub fn launch_writing_to(command: &mut Command) -> Result<Self> {
+        let mut process = Process::spawn(command)?;
         let address = eventually(START, "the agent serves", || {
             if let Some(status) = process.has_ended()? {
                 bail!("the agent ended with {status}; it said:\n{}", process.log_to_end());

@@ -24,8 +24,8 @@ pub use self::{
     logging::{LoggingError, init as init_logging},
     mistakes::{ConfigErrors, Mistake, Origin},
     options::{
-        Config, EbpfLog, KubernetesChoice, LogFormat, OPTIONS, OptionSpec, OtlpCompression, OtlpProtocol,
-        SourceChoice, Temporality,
+        Config, EbpfLog, EventLog, KubernetesChoice, LogFormat, OPTIONS, OptionSpec, OtlpCompression,
+        OtlpProtocol, SourceChoice, Temporality,
     },
 };
 

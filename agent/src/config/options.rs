@@ -59,6 +59,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventLog {
+    /// Nowhere.
+    Off,
+    /// To standard output.
+    Stdout,
+}
+
 /// How OTLP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtlpProtocol {
@@ -100,6 +109,8 @@ const EBPF_LOGS: &[(&str, EbpfLog)] = &[
 ];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
+const EVENT_LOGS: &[(&str, EventLog)] = &[("off", EventLog::Off), ("stdout", EventLog::Stdout)];
+
 const PROTOCOLS: &[(&str, OtlpProtocol)] =
     &[("http/protobuf", OtlpProtocol::HttpProtobuf), ("grpc", OtlpProtocol::Grpc)];
 const COMPRESSIONS: &[(&str, OtlpCompression)] =
@@ -111,6 +122,7 @@ const TEMPORALITIES: &[(&str, Temporality)] =
 const STANDARD_VARIABLES: &[(&str, &str)] = &[
     ("otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     ("otlp-metrics-endpoint", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+    ("otlp-logs-endpoint", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"),
     ("otlp-protocol", "OTEL_EXPORTER_OTLP_PROTOCOL"),
     ("otlp-headers", "OTEL_EXPORTER_OTLP_HEADERS"),
     ("otlp-compression", "OTEL_EXPORTER_OTLP_COMPRESSION"),
@@ -298,6 +310,11 @@ options! {
         "otlp-endpoint" otlp_endpoint: Option<String> = "", "URL", Optional(Url);
         /// Whole URL for metrics, where it is another. Also without otlp-endpoint.
         "otlp-metrics-endpoint" otlp_metrics_endpoint: Option<String> = "", "URL", Optional(Url);
+        /// Send events (OOM kills, terminations, throttling, evictions, missing images) as log records, too; over HTTP to
+        /// otlp-endpoint with /v1/logs. Off for a receiver that takes metrics alone, such as Prometheus.
+        "otlp-events" otlp_events: bool = "on", "SWITCH", Switch;
+        /// Whole URL for log records, where it is another. Also without otlp-endpoint.
+        "otlp-logs-endpoint" otlp_logs_endpoint: Option<String> = "", "URL", Optional(Url);
         /// How OTLP is spoken.
         "otlp-protocol" otlp_protocol: OtlpProtocol = "http/protobuf", "PROTOCOL", Choice(PROTOCOLS);
         /// Headers to send along, such as a token.
@@ -324,6 +341,8 @@ options! {
         "log" log: String = "info", "DIRECTIVES", Directives;
         /// Form of the log.
         "log-format" log_format: LogFormat = "text", "FORMAT", Choice(LOG_FORMATS);
+        /// Where events are written, a line of JSON each with fields of the Elastic Common Schema and of OpenTelemetry.
+        "event-log" event_log: EventLog = "off", "CHOICE", Choice(EVENT_LOGS);
     }
 }
 

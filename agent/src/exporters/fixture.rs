@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::otlp::Progress;
+use super::otlp::{Progress, Signal};
 use crate::{
     identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime, pods::Pods},
     store::ends::Reason,
@@ -22,9 +22,11 @@ use crate::{
     },
 };
 
-/// How a push by OTLP fares.
-pub(super) const PROGRESS: Progress =
-    Progress { sent: 191, rejected: 192, dropped: 193, failures: 194, waiting_bytes: 195 };
+/// How the pushes by OTLP fare.
+pub(super) const PROGRESS: [(Signal, Progress); 2] = [
+    (Signal::Metrics, Progress { sent: 191, rejected: 192, dropped: 193, failures: 194, waiting_bytes: 195 }),
+    (Signal::Logs, Progress { sent: 196, rejected: 197, dropped: 198, failures: 199, waiting_bytes: 200 }),
+];
 
 /// A hundred idle windows, twenty of a tenth of a core, five of two cores.
 pub(super) fn windows() -> Distribution {
@@ -198,6 +200,7 @@ pub(super) fn published() -> Published {
         cgroups,
         workloads: Arc::from([workload]),
         ends: Arc::new([]),
+        events: crate::events::samples::one_of_each(),
         pods: Arc::new(pods()),
         agent: agent(),
         host: Arc::new(host()),

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod catalogue;
+pub(crate) mod events;
 pub mod evidence;
 pub mod http;
 pub mod kubelet;

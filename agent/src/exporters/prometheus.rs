@@ -14,7 +14,7 @@ use std::{
 use super::{
     catalogue::EndpointSeries,
     limits::{SeriesCounts, SeriesLimits},
-    otlp::Progress,
+    otlp::{Progress, Signal},
 };
 use crate::store::published::Published;
 
@@ -56,7 +56,7 @@ pub struct Scrape {
     /// What the other endpoints held when last scraped.
     pub others: Vec<EndpointSeries>,
     /// How the push by OTLP fares; `None` where there is none.
-    pub otlp: Option<Progress>,
+    pub otlp: Vec<(Signal, Progress)>,
     /// Whether histograms have buckets with fixed bounds, too.
     pub classic_histograms: bool,
 }

@@ -19,6 +19,9 @@ use crate::identity::{
     workload::{self, Workload},
 };
 
+/// Characters of a status's message that are kept.
+const MOST_MESSAGE: usize = 512;
+
 /// A pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownPod {
@@ -40,6 +43,8 @@ pub struct KnownPod {
     pub phase: Box<str>,
     /// Why it is in that phase: Evicted and the like; empty if there is nothing to say.
     pub reason: Box<str>,
+    /// The same in a sentence, cut at [`MOST_MESSAGE`] characters; empty if there is nothing to say.
+    pub message: Box<str>,
     /// Its own address, and its node's; empty while it has none.
     pub ip: Box<str>,
     /// The node's address.
@@ -179,6 +184,11 @@ impl KnownPod {
             node: text(spec.and_then(|spec| spec.node_name.as_ref())),
             phase: text(status.and_then(|status| status.phase.as_ref())),
             reason: text(status.and_then(|status| status.reason.as_ref())),
+            message: status
+                .and_then(|status| status.message.as_ref())
+                .map(|message| message.chars().take(MOST_MESSAGE).collect::<String>())
+                .unwrap_or_default()
+                .into(),
             ip: text(status.and_then(|status| status.pod_ip.as_ref())),
             host_ip: text(status.and_then(|status| status.host_ip.as_ref())),
             host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),

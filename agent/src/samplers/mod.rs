@@ -66,6 +66,7 @@ use crate::{
     clock::unix_now,
     config::Config,
     cri::Runtime,
+    events::Lookout,
     identity::path,
     kernel::KernelHalf,
     kubernetes::Watched,
@@ -104,6 +105,7 @@ pub struct Sampler {
     heartbeat: Option<Heartbeat>,
     /// Where there is a history to gather for.
     evidence: Option<Gatherer>,
+    lookout: Lookout,
     store: Store,
     published: Arc<ArcSwapOption<Published>>,
     agent: AgentRow,
@@ -229,6 +231,7 @@ impl Sampler {
             }
             self.naming.forget(&settled);
             self.network.forget(&settled);
+            self.lookout.forget(&settled);
             if let Some(runqueue) = &mut self.runqueue {
                 runqueue.forget(&settled);
             }
@@ -242,6 +245,7 @@ impl Sampler {
             let AgentRow { started_unix, away_seconds, .. } = self.agent;
             self.store.count_told(self.naming.pods(), started_unix, away_seconds, now);
             self.store.count_workloads(now);
+            self.lookout.look(&mut self.store, self.naming.pods(), now, unix_now());
             self.refresh_agent(now);
         }
         self.first_round = false;

@@ -31,6 +31,7 @@ use crate::{
     },
     clock::unix_now,
     config::{Config, SourceChoice},
+    events::Lookout,
     kernel::{KernelError, KernelHalf, KernelOptions},
     store::{
         Store,
@@ -155,6 +156,7 @@ impl Sampler {
             files,
             heartbeat,
             evidence: None,
+            lookout: Lookout::default(),
             published,
         };
         for index in 0..sampler.followed.len() {

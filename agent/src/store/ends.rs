@@ -86,7 +86,7 @@ impl Reason {
     }
 
     /// From a status. Runtimes other than containerd and CRI-O say `ContainerCannotRun` for `StartError`.
-    pub(super) fn of_status(reason: &str) -> Self {
+    pub(crate) fn of_status(reason: &str) -> Self {
         match reason {
             "Completed" => Self::Completed,
             "Error" => Self::Error,

@@ -28,6 +28,7 @@ use self::{
 };
 use crate::{
     clock::unix_now,
+    events::{Recorder, Subject, Termination, What},
     identity::{Identity, Level, Names, PathIdentity},
     values::{Cpu, Values},
 };
@@ -102,6 +103,7 @@ pub struct Store {
     ends: Ends,
     end_rows: Arc<[Arc<EndRow>]>,
     told: Told,
+    events: Recorder,
     /// Rows of an old view, to be written over.
     spare: Vec<CgroupRow>,
     regressions: u64,
@@ -131,6 +133,7 @@ impl Store {
             ends: Ends::default(),
             end_rows: Arc::new([]),
             told: Told::default(),
+            events: Recorder::default(),
             spare: Vec::new(),
             regressions: 0,
         }
@@ -254,6 +257,10 @@ impl Store {
         // Every sandbox is killed when its pod goes, which is nothing to alert on.
         if of_path.level != Level::Sandbox || ended.0 == Reason::OomKilled {
             entry.contribution.terminations.push(ended);
+            if let Some((exit, reason)) = &entry.life.exit {
+                let what = What::Termination(Termination::seen(exit, *reason));
+                self.events.record(Subject::of(&entry.identity), what, exit.ended_unix, Instant::now());
+            }
         }
         self.told.account(&of_path.id);
         self.count(key);
@@ -263,8 +270,15 @@ impl Store {
     pub fn oom_killed(&mut self, key: Key, kill: OomKill) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.contribution.oom_kills.push(kill.scope);
+        let (subject, at_unix) = (Subject::of(&entry.identity), kill.at_unix);
+        self.events.record(subject, What::OomKill(kill.clone()), at_unix, Instant::now());
         entry.life.kill(kill);
         self.count(key);
+    }
+
+    /// Something else has happened that the store does not see.
+    pub fn happened(&mut self, subject: Subject, what: What, at_unix: f64, now: Instant) {
+        self.events.record(subject, what, at_unix, now);
     }
 
     /// The last values of a cgroup.
@@ -291,6 +305,7 @@ impl Store {
         let of_path = PathIdentity { level, ..entry.identity.of_path.clone() };
         entry.identity =
             Arc::new(Identity { path: entry.identity.path.clone(), of_path, names: Some(names) });
+        self.events.named(&entry.identity);
     }
 
     /// A cgroup is no longer in `hierarchy`. Out of the first one it was known in, or out of all: it has ended.
@@ -366,6 +381,7 @@ impl Store {
             self.count(key);
         }
         self.rows = self.workloads.rows();
+        self.events.settle(now);
     }
 
     /// Living cgroups.

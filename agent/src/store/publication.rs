@@ -30,6 +30,7 @@ impl Store {
         }
         cgroups.truncate(shown);
         agent.counter_regressions = self.regressions;
+        agent.events = self.events.counts();
         agent.workloads_folded = self.workloads.folded;
         agent.unnamed_containers = cgroups
             .iter()
@@ -46,6 +47,7 @@ impl Store {
             cgroups,
             workloads: self.rows.clone(),
             ends: self.end_rows.clone(),
+            events: self.events.rows(),
             pods: Arc::default(),
             agent,
             host: Arc::default(),

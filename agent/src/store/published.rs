@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use crate::{
+    events::{Counts, Event},
     identity::{Identity, pods::Pods},
     store::ends::{EndRow, OomScope, Terminations},
     values::{Measurement, MemoryEvents, Network, Source, Tcp, Values},
@@ -147,6 +148,8 @@ pub struct AgentRow {
     pub unresolved_cgroups: u64,
     /// Pod containers without names (no metadata has arrived for them).
     pub unnamed_containers: u64,
+    /// Events so far, by kind.
+    pub events: Counts,
     /// Times that a raw counter went back and was held.
     pub counter_regressions: u64,
     /// Passes of the snapshot and the seconds they took, all hierarchies together.
@@ -261,6 +264,8 @@ pub struct Published {
     pub workloads: Arc<[WorkloadRow]>,
     /// Containers that ended last, newest last.
     pub ends: Arc<[Arc<EndRow>]>,
+    /// The last events, newest last.
+    pub events: Arc<[Arc<Event>]>,
     /// Pods that are known: all of this node, or those of the pods file.
     pub pods: Arc<Pods>,
     /// The agent itself.

@@ -9,10 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Store, ends::Reason, workloads::WorkloadKey};
-use crate::identity::{
-    pod::{KnownContainer, State, Termination},
-    pods::Pods,
+use super::{Store, workloads::WorkloadKey};
+use crate::{
+    events::{Subject, Termination, What},
+    identity::{
+        pod::{self, KnownContainer, State},
+        pods::Pods,
+    },
 };
 
 /// How long a status waits for the kernel's own word: longer than an end can be in doubt.
@@ -64,7 +67,8 @@ impl Store {
         // Statuses have whole seconds.
         let (began, since) = (began_unix.floor(), (began_unix - away_seconds).floor());
         let mut mentioned = HashSet::new();
-        for container in pods.iter().flat_map(|pod| &pod.containers) {
+        let containers = pods.iter().flat_map(|pod| pod.containers.iter().map(move |one| (pod, one)));
+        for (pod, container) in containers {
             let Some(status) = &container.status else { continue };
             for ended in status.terminations().filter(|ended| !ended.id.is_empty()) {
                 mentioned.insert(&*ended.id);
@@ -72,6 +76,9 @@ impl Store {
                     let again = !matches!(&status.state, State::Terminated(now) if now.id == ended.id);
                     let unseen = ended.finished_unix < began;
                     self.count_end(container, ended, again && unseen);
+                    let (names, uid) = (&container.names, pod.uid.as_ref());
+                    let what = What::Termination(Termination::told(ended));
+                    self.happened(Subject::told(names, uid, &ended.id), what, ended.finished_unix, now);
                 }
             }
         }
@@ -79,14 +86,14 @@ impl Store {
     }
 
     /// `restarted`: whether it runs again, and nobody saw it start.
-    fn count_end(&mut self, container: &KnownContainer, ended: &Termination, restarted: bool) {
+    fn count_end(&mut self, container: &KnownContainer, ended: &pod::Termination, restarted: bool) {
         let names = &container.names;
         if names.workload.is_empty() {
             return;
         }
         let key = self.workloads.admit(WorkloadKey::named(names));
-        let code = u8::try_from(ended.exit_code).unwrap_or(u8::MAX);
-        self.workloads.told(&key, Reason::of_status(&ended.reason), code, restarted);
+        let Termination { reason, exit_code, .. } = Termination::told(ended);
+        self.workloads.told(&key, reason, exit_code, restarted);
     }
 }
 
@@ -101,7 +108,7 @@ mod tests {
         identity::{Level, PathIdentity, Runtime},
         store::{
             Appearance,
-            ends::{Exit, ExitStatus, Init},
+            ends::{Exit, ExitStatus, Init, Reason},
             published::{AgentRow, WorkloadRow},
         },
     };

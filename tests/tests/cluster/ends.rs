@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use snug_tests::{agent::eventually, exposition::Page};
 
 use crate::node::{Node, Objects, SOON, container, node, pod, signal, spec};
@@ -85,6 +85,16 @@ fn what_does_not_run_says_why() {
         })
         .unwrap();
     }
+    for (name, reason) in [("no-image", "ErrImageNeverPull"), ("no-registry", "ErrImagePull")] {
+        let text = node.text(&format!("/api/v1/events?kind=image_pull_failure&pod={name}")).unwrap();
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let events = answer["events"].as_array().unwrap();
+        let [event] = events.as_slice() else { panic!("{name}: {events:?}") };
+        assert_eq!((&event["reason"], &event["container"]), (&json!(reason), &json!("main")));
+    }
+    let text = node.text("/api/v1/events?kind=termination&pod=crashes").unwrap();
+    let ends: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(ends["events"][0]["termination"]["exit_code"], 3, "{text}");
 }
 
 #[test]

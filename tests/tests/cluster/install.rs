@@ -38,8 +38,10 @@ fn it_answers_through_the_api_server_s_proxy_and_prometheus_can_read_it() {
     let Some(node) = node() else { return };
     let agent = node.agent().unwrap();
     let name = agent["metadata"]["name"].as_str().unwrap();
-    for path in ["/readyz", "/healthz", "/metrics", "/metrics/cadvisor", "/metrics/resource", "/api/v1/ends"]
-    {
+    let of_api = ["node", "containers?limit=1", "workloads", "events", "ends", "schema", "evidence"];
+    let of_api = of_api.map(|resource| format!("/api/v1/{resource}"));
+    let others = ["/readyz", "/healthz", "/metrics", "/metrics/cadvisor", "/metrics/resource"];
+    for path in others.into_iter().chain(of_api.iter().map(String::as_str)) {
         let proxied = format!("/api/v1/namespaces/snug/pods/{name}:9750/proxy{path}");
         assert!(!node.kubectl(&["get", "--raw", &proxied]).unwrap().is_empty(), "{path}");
     }

@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use snug_agent::store::{
-    ends::{EndRow, ExitStatus, OomScope, Reason},
-    published::Published,
+use snug_agent::{
+    events::What,
+    store::{
+        ends::{EndRow, ExitStatus, OomScope, Reason},
+        published::Published,
+    },
 };
 use snug_tests::{
     cgroup::Cgroup,
@@ -113,6 +116,14 @@ fn an_oom_kill_says_whose_limit_it_was() {
     assert!(kill.usage_bytes > 23 * MIB && kill.usage_bytes <= 24 * MIB, "{kill:?}");
     assert_eq!(end.exit.as_ref().unwrap().1, Reason::OomKilled);
     assert_eq!(kill.pid, init.pid());
+    let told: Vec<_> = published
+        .events
+        .iter()
+        .filter(|event| *event.subject.path == *own.path())
+        .map(|event| &event.what)
+        .collect();
+    let [What::OomKill(first), What::Termination(then)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((first, then.reason, then.signal), (&kill, Reason::OomKilled, Some(9)));
 
     parent.limit_memory(32 * MIB, 0);
     let mut init = Worker::start_in(&above);

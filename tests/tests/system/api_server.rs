@@ -140,6 +140,42 @@ fn events_are_followed_and_a_watch_that_is_too_old_is_begun_anew() -> Result<()>
 }
 
 #[test]
+fn an_eviction_and_a_missing_image_are_told_once() -> Result<()> {
+    let cluster = Cluster::start(vec![pod("one"), pod("two")])?;
+    cluster.until_pods(2.0)?;
+    let mut evicted = pod("one");
+    evicted["status"] = json!({
+        "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory.",
+    });
+    let mut waiting = pod("two");
+    for reason in ["ErrImagePull", "ImagePullBackOff"] {
+        waiting["status"]["containerStatuses"][0]["state"] = json!({ "waiting": { "reason": reason } });
+        cluster.server.send("MODIFIED", &waiting);
+        cluster.until(TAKEN_UP, reason, |page| {
+            Ok(page.one("snug_pod_container_waiting", &[("reason", reason)])? == Some(1.0))
+        })?;
+    }
+    cluster.server.send("MODIFIED", &evicted);
+    cluster.until(TAKEN_UP, "the eviction", |page| {
+        Ok(page.one("snug_agent_events_total", &[("kind", "eviction")])? == Some(1.0))
+    })?;
+    let events: Value = serde_json::from_str(&cluster.agent.text("/api/v1/events")?)?;
+    let of_pods = events["events"].as_array().context("no events")?.iter();
+    let said: Vec<&str> = of_pods
+        .filter(|event| event["namespace"] == "shop")
+        .filter_map(|event| event["message"].as_str())
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "shop/two/main: the image a cannot be had: ErrImagePull",
+            "shop/one: evicted: The node was low on resource: memory.",
+        ]
+    );
+    Ok(())
+}
+
+#[test]
 fn what_is_no_pod_is_skipped_and_said_once() -> Result<()> {
     let mut nameless = pod("x");
     nameless["metadata"]["name"] = Value::Null;

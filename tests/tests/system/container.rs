@@ -154,6 +154,15 @@ impl Container {
             .with_context(|| format!("{name} in none of {:?}", self.leaves))
     }
 
+    /// Sets what one of two files says, as v2 and v1 call it.
+    pub(crate) fn set(&self, v2: (&str, &str), v1: (&str, &str)) -> Result<()> {
+        let (file, value) = match self.file(v2.0) {
+            Ok(file) => (file, v2.1),
+            Err(_) => (self.file(v1.0)?, v1.1),
+        };
+        fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))
+    }
+
     /// What one of two files says, as v2 and v1 call it.
     pub(crate) fn read(&self, v2: &str, v1: &str) -> Result<String> {
         let file = self.file(v2).or_else(|_| self.file(v1))?;

@@ -5,6 +5,7 @@
 mod api_server;
 mod configuration;
 mod container;
+mod events;
 mod exposition;
 mod history;
 mod http;

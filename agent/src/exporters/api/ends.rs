@@ -1,18 +1,17 @@
-//! `/api/v1/…`: what a program asks that is no time series. JSON; fields are only ever added within a version.
+//! Containers that ended last.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::{Traffic, VERSION, Who};
 use crate::store::{
     ends::{EndRow, Exit, Init},
     published::Published,
 };
 
-/// Where the containers that ended last are served.
-pub const ENDS: &str = "/api/v1/ends";
-
 /// The containers that ended last.
-#[derive(Debug, Serialize)]
-pub struct Ends<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Ends<'a> {
     /// `v1`.
     version: &'static str,
     /// Name of the node.
@@ -22,15 +21,12 @@ pub struct Ends<'a> {
 }
 
 /// The final record of a container. Times are seconds since the Unix epoch; what is not known is `null`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct End<'a> {
+    /// The cgroup's path.
     id: &'a str,
-    namespace: &'a str,
-    pod: &'a str,
-    container: &'a str,
-    image: &'a str,
-    workload_kind: &'a str,
-    workload: &'a str,
+    #[serde(flatten)]
+    who: Who<'a>,
     pod_uid: Option<&'a str>,
     container_id: &'a str,
     created: f64,
@@ -43,11 +39,11 @@ struct End<'a> {
     throttled_periods: Option<u64>,
     memory_peak_bytes: Option<u64>,
     memory_limit_bytes: Option<u64>,
-    network: Option<Network>,
+    network: Option<Traffic>,
 }
 
 /// The container's init process.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Process<'a> {
     pid: u32,
     name: &'a str,
@@ -59,7 +55,7 @@ struct Process<'a> {
     reason: Option<&'static str>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct OomKill<'a> {
     at: f64,
     limit: &'static str,
@@ -69,36 +65,20 @@ struct OomKill<'a> {
     victim: &'a str,
 }
 
-/// Both versions of IP together.
-#[derive(Debug, Serialize)]
-struct Network {
-    receive_bytes: u64,
-    receive_packets: u64,
-    transmit_bytes: u64,
-    transmit_packets: u64,
-}
-
 impl<'a> Ends<'a> {
     /// Of what was published last.
-    pub fn of(published: &'a Published) -> Self {
+    pub(super) fn of(published: &'a Published) -> Self {
         let ends = published.ends.iter().rev().map(|end| End::of(end)).collect();
-        Self { version: "v1", node: &published.agent.node, ends }
+        Self { version: VERSION, node: &published.agent.node, ends }
     }
 }
 
 impl<'a> End<'a> {
     fn of(row: &'a EndRow) -> Self {
-        let names = row.identity.names.as_deref();
-        let name = |of: fn(&crate::identity::Names) -> &String| names.map_or("", |names| of(names));
         let values = &row.values;
         Self {
             id: &row.identity.path,
-            namespace: name(|names| &names.namespace),
-            pod: name(|names| &names.pod),
-            container: name(|names| &names.container),
-            image: name(|names| &names.image),
-            workload_kind: name(|names| &names.workload_kind),
-            workload: name(|names| &names.workload),
+            who: Who::of(row.identity.names.as_deref()),
             pod_uid: row.identity.of_path.pod_uid.as_deref(),
             container_id: &row.identity.of_path.id,
             created: row.created_unix,
@@ -118,15 +98,7 @@ impl<'a> End<'a> {
             throttled_periods: values.throttling.map(|throttling| throttling.throttled_periods),
             memory_peak_bytes: values.memory.and_then(|memory| memory.peak_bytes),
             memory_limit_bytes: values.memory.and_then(|memory| memory.limit_bytes),
-            network: values.network.map(|network| {
-                let (four, six) = (network.ipv4, network.ipv6);
-                Network {
-                    receive_bytes: four.receive_bytes + six.receive_bytes,
-                    receive_packets: four.receive_packets + six.receive_packets,
-                    transmit_bytes: four.transmit_bytes + six.transmit_bytes,
-                    transmit_packets: four.transmit_packets + six.transmit_packets,
-                }
-            }),
+            network: values.network.as_ref().map(Traffic::of),
         }
     }
 }

@@ -9,7 +9,10 @@ use super::{
     Value, seconds,
 };
 use crate::{
-    exporters::{limits::SeriesCounts, otlp::Progress},
+    exporters::{
+        limits::SeriesCounts,
+        otlp::{Progress, Signal},
+    },
     store::published::{AgentRow, KubernetesRow},
 };
 
@@ -32,7 +35,7 @@ pub struct AgentView<'a> {
     /// Endpoints that were scraped.
     pub endpoints: &'a [EndpointSeries],
     /// How the push by OTLP fares; `None` where there is none.
-    pub otlp: Option<Progress>,
+    pub otlp: &'a [(Signal, Progress)],
 }
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -95,6 +98,17 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     )
     .labels(&["what"]),
+    Family::counter(
+        "snug_agent_events",
+        "Things that happened to containers and were told as events",
+        None,
+        Agent(|view, emit| {
+            for (kind, count) in view.row.events.iter() {
+                emit(&[kind.as_str()], Value::Int(count));
+            }
+        }),
+    )
+    .labels(&["kind"]),
     Family::gauge(
         "snug_agent_map_used",
         "Entries in use in an eBPF map (bytes for a ring buffer)",
@@ -338,38 +352,40 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     ),
     Family::counter(
-        "snug_agent_otlp_points",
-        "Data points pushed by OTLP: sent, rejected by the receiver, or dropped because the buffer was full",
+        "snug_agent_otlp_items",
+        "Data points and log records pushed by OTLP: sent, rejected by the receiver, or dropped for want of room",
         None,
         Agent(|view, emit| {
-            if let Some(Progress { sent, rejected, dropped, .. }) = view.otlp {
+            for (signal, Progress { sent, rejected, dropped, .. }) in view.otlp {
                 for (outcome, count) in [("sent", sent), ("rejected", rejected), ("dropped", dropped)] {
-                    emit(&[outcome], Value::Int(count));
+                    emit(&[signal.as_str(), outcome], Value::Int(*count));
                 }
             }
         }),
     )
-    .labels(&["outcome"]),
+    .labels(&["signal", "outcome"]),
     Family::counter(
         "snug_agent_otlp_failures",
         "OTLP requests that failed, those that succeeded when tried again included",
         None,
         Agent(|view, emit| {
-            if let Some(otlp) = view.otlp {
-                emit(&[], Value::Int(otlp.failures));
+            for (signal, progress) in view.otlp {
+                emit(&[signal.as_str()], Value::Int(progress.failures));
             }
         }),
-    ),
+    )
+    .labels(&["signal"]),
     Family::gauge(
         "snug_agent_otlp_waiting_bytes",
         "What waits to be pushed by OTLP",
         Bytes,
         Agent(|view, emit| {
-            if let Some(otlp) = view.otlp {
-                emit(&[], Value::Int(otlp.waiting_bytes));
+            for (signal, progress) in view.otlp {
+                emit(&[signal.as_str()], Value::Int(progress.waiting_bytes));
             }
         }),
-    ),
+    )
+    .labels(&["signal"]),
     Family::gauge(
         "snug_agent_series",
         "Series in the last scrape of an endpoint, the agent's own not counted",

@@ -32,10 +32,9 @@ pub(super) async fn respond<B: Body>(
     state: &Arc<ServerState>,
 ) -> Response<ResponseBody> {
     let path = request.uri().path();
-    if !matches!(
-        path,
-        "/" | METRICS | CADVISOR | RESOURCE | api::ENDS | evidence::PATH | "/healthz" | "/readyz"
-    ) {
+    let of_api = api::Resource::at(path);
+    let others = ["/", METRICS, CADVISOR, RESOURCE, evidence::PATH, "/healthz", "/readyz"];
+    if of_api.is_none() && !others.contains(&path) {
         let text = format!("nothing is served under this path; there are:\n{}", list(state));
         return plain(StatusCode::NOT_FOUND, text);
     }
@@ -43,6 +42,9 @@ pub(super) async fn respond<B: Body>(
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served\n".into());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
+    }
+    if let Some(resource) = of_api {
+        return answer(request, state, resource).await;
     }
     match path {
         METRICS => metrics(request, state).await,
@@ -56,7 +58,6 @@ pub(super) async fn respond<B: Body>(
             StatusCode::NOT_FOUND,
             format!("{path} is switched off: the kubelet's own endpoint is to be scraped instead\n"),
         ),
-        api::ENDS => ends(state),
         evidence::PATH => evidence_of(request, state).await,
         "/healthz" => health(state),
         "/readyz" => match state.published.load().as_ref() {
@@ -73,25 +74,33 @@ fn list(state: &ServerState) -> String {
     } else {
         ""
     };
+    let of_api: String = api::Resource::ALL
+        .iter()
+        .map(|resource| format!("{:<18} {}, in JSON\n", resource.path(), resource.description()))
+        .collect();
     format!(
         "/metrics           everything measured\n{of_kubelet}\
-         /api/v1/ends       containers that ended last, in JSON\n\
+         {of_api}\
          /api/v1/evidence   what containers used, by the hour, a JSON object a line\n\
          /healthz           whether measurements are fresh\n\
          /readyz            whether there are any\n"
     )
 }
 
-/// The containers that ended last.
-fn ends(state: &ServerState) -> Response<ResponseBody> {
-    let Some(published) = state.published.load_full() else { return not_published() };
-    match serde_json::to_string(&api::Ends::of(&published)) {
-        Ok(text) => {
-            let mut response = plain(StatusCode::OK, text);
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
+/// What a program asks that is no time series.
+async fn answer<B: Body>(
+    request: &Request<B>,
+    state: &Arc<ServerState>,
+    resource: api::Resource,
+) -> Response<ResponseBody> {
+    match api::Asked::parse(resource, request.uri().query()) {
+        Ok(asked) => {
+            exposition(request, state, "application/json", move |published, _, out| {
+                asked.write(&published, out)
+            })
+            .await
         }
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        Err(error) => plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
     }
 }
 
@@ -162,7 +171,7 @@ async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Res
             endpoint: METRICS,
             others: state.scrapes.others(METRICS),
             classic_histograms: state.classic_histograms,
-            otlp: state.otlp.as_ref().map(|exporter| exporter.progress()),
+            otlp: state.otlp.as_ref().map(|exporter| exporter.progress()).unwrap_or_default(),
         };
         let counts = scrape.encode(out, format)?;
         state.scrapes.record(METRICS, counts);

@@ -8,7 +8,7 @@ use std::{
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
-    common::v1::{InstrumentationScope, KeyValue, any_value},
+    common::v1::{KeyValue, any_value},
     metrics::v1::{
         self as proto, AggregationTemporality, Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
         metric::Data, number_data_point,
@@ -22,7 +22,7 @@ use super::{
     convention::{self, Called, Instrument, SCHEMA_URL},
     delta::{Deltas, OfRow, Sum},
     queue::Batch,
-    resources::{Common, attribute},
+    resources::{Common, attribute, scope},
 };
 use crate::{
     config::Temporality,
@@ -47,7 +47,7 @@ pub(super) struct Export<'a> {
     /// What the metric endpoints held when last scraped.
     pub(super) endpoints: Vec<EndpointSeries>,
     /// How the exporter fares.
-    pub(super) progress: super::Progress,
+    pub(super) progress: Vec<(super::Signal, super::Progress)>,
 }
 
 /// Builds requests; knows what was exported before.
@@ -167,7 +167,7 @@ impl Builder {
             row: &published.agent,
             now: export.now,
             endpoints: &endpoints,
-            otlp: Some(export.progress),
+            otlp: &export.progress,
         };
         let samples: Each<'_> = &|family, emit| {
             if let Samples::Agent(samples) = family.samples {
@@ -326,13 +326,8 @@ struct Request {
 impl Request {
     fn add(&mut self, resource: Resource, row: RowWriter<'_>) {
         self.points += row.points;
-        let scope = InstrumentationScope {
-            name: env!("CARGO_PKG_NAME").to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..InstrumentationScope::default()
-        };
         let metrics =
-            ScopeMetrics { scope: Some(scope), metrics: row.metrics, schema_url: SCHEMA_URL.to_owned() };
+            ScopeMetrics { scope: Some(scope()), metrics: row.metrics, schema_url: SCHEMA_URL.to_owned() };
         self.resources.push(ResourceMetrics {
             resource: Some(resource),
             scope_metrics: vec![metrics],

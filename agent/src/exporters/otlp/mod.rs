@@ -1,53 +1,77 @@
-//! OTLP: what `/metrics` serves is pushed to a receiver, by gRPC or HTTP.
+//! OTLP: what `/metrics` serves is pushed to a receiver, by gRPC or HTTP, and so are events.
 //!
-//! Built from the catalogue, like `/metrics`, and at the pace of `otlp-interval`. What cannot be sent waits in a bounded
+//! Metrics are built from the catalogue, like `/metrics`, and at the pace of `otlp-interval`; events go as log records, soon
+//! after they are told. What cannot be sent waits in a bounded
 //! buffer; nothing here ever waits for the samplers, nor they for it.
 
 mod convention;
 mod delta;
+mod logs;
 mod metrics;
 mod queue;
 mod resources;
+mod sender;
 mod transport;
 
 use std::{
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt as _;
 use tokio::time::MissedTickBehavior;
 
+pub use self::sender::Progress;
 use self::{
     metrics::{Builder, Export},
-    queue::{Batch, Queue},
-    transport::{Answer, Transport, TransportError},
+    sender::Sender,
 };
 use super::{http::Scrapes, limits::SeriesLimits};
 use crate::{
     clock,
     config::{Config, OtlpCompression, OtlpProtocol, Temporality},
+    events::Subject,
     store::published::Published,
     tls::TlsFiles,
 };
 
 /// What stands for an endpoint's path in metrics about series.
 const ENDPOINT: &str = "otlp";
-/// Bytes that wait at most: half an hour of a full node at an export a minute.
-const BUFFER: usize = 16 << 20;
-/// Between two attempts: at first, and at most.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Time for what is left when the agent stops.
-const LAST_WITHIN: Duration = Duration::from_secs(3);
+/// The attributes of the resource that a subject is, by their names, in JSON.
+pub(super) fn resource_of(
+    subject: &Subject,
+    published: &Published,
+) -> impl Iterator<Item = (String, serde_json::Value)> {
+    let common = resources::Common { given: Vec::new() };
+    let attributes = common.subject(subject, published).attributes.into_iter();
+    attributes.map(|pair| (pair.key, pair.value.map_or(serde_json::Value::Null, resources::json)))
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// What `/metrics` serves.
+    Metrics,
+    /// Events, as log records.
+    Logs,
+}
+
+impl Signal {
+    /// The name in labels, and at the end of a receiver's URLs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+        }
+    }
+}
 
 /// Where and how to send.
 #[derive(Clone, Debug)]
-pub struct Settings {
+struct Settings {
+    signal: Signal,
     endpoint: String,
     protocol: OtlpProtocol,
     headers: Vec<(String, String)>,
@@ -60,17 +84,25 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// `None` where no receiver is named.
-    pub fn of(config: &Config) -> Option<Self> {
+    /// `None` where no receiver is named for the signal.
+    fn of(config: &Config, signal: Signal) -> Option<Self> {
         let base = || {
             let base = config.otlp_endpoint.as_deref()?;
             Some(match config.otlp_protocol {
                 OtlpProtocol::Grpc => base.to_owned(),
-                OtlpProtocol::HttpProtobuf => format!("{}/v1/metrics", base.trim_end_matches('/')),
+                OtlpProtocol::HttpProtobuf => {
+                    format!("{}/v1/{}", base.trim_end_matches('/'), signal.as_str())
+                }
             })
         };
+        let own = match signal {
+            Signal::Metrics => config.otlp_metrics_endpoint.clone(),
+            Signal::Logs if !config.otlp_events => return None,
+            Signal::Logs => config.otlp_logs_endpoint.clone(),
+        };
         Some(Self {
-            endpoint: config.otlp_metrics_endpoint.clone().or_else(base)?,
+            signal,
+            endpoint: own.or_else(base)?,
             protocol: config.otlp_protocol,
             headers: config.otlp_headers.clone(),
             compression: config.otlp_compression,
@@ -87,52 +119,28 @@ impl Settings {
     }
 }
 
-/// How the exporter fares.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Data points that the receiver took.
-    pub sent: u64,
-    /// Data points that it would not take.
-    pub rejected: u64,
-    /// Data points that were given up because the buffer was full.
-    pub dropped: u64,
-    /// Requests that failed, those that succeeded later included.
-    pub failures: u64,
-    /// Bytes that wait to be sent.
-    pub waiting_bytes: u64,
-}
-
 /// Sends what is published until it is told to stop.
 #[derive(Debug)]
 pub struct Exporter {
-    settings: Settings,
-    queue: Queue,
-    sent: AtomicU64,
-    rejected: AtomicU64,
-    dropped: AtomicU64,
-    failures: AtomicU64,
+    metrics: Option<Arc<Sender>>,
+    logs: Option<Arc<Sender>>,
 }
 
 impl Exporter {
-    /// One that has sent nothing yet.
-    pub fn new(settings: Settings) -> Self {
-        let [sent, rejected, dropped, failures] = [0; 4].map(AtomicU64::new);
-        Self { settings, queue: Queue::of(BUFFER), sent, rejected, dropped, failures }
+    /// One that has sent nothing yet; `None` where no receiver is named.
+    pub fn new(config: &Config) -> Option<Self> {
+        let sender = |signal| Settings::of(config, signal).map(Sender::new).map(Arc::new);
+        let [metrics, logs] = [Signal::Metrics, Signal::Logs].map(sender);
+        (metrics.is_some() || logs.is_some()).then_some(Self { metrics, logs })
     }
 
-    /// How it fares.
-    pub fn progress(&self) -> Progress {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Progress {
-            sent: of(&self.sent),
-            rejected: of(&self.rejected),
-            dropped: of(&self.dropped),
-            failures: of(&self.failures),
-            waiting_bytes: self.queue.bytes() as u64,
-        }
+    /// How each signal fares.
+    pub fn progress(&self) -> Vec<(Signal, Progress)> {
+        let senders = [&self.metrics, &self.logs].into_iter().flatten();
+        senders.map(|sender| (sender.settings().signal, sender.progress())).collect()
     }
 
-    /// Exports at its pace until `stop` is done, then once more.
+    /// Exports until `stop` is done, then once more.
     pub(crate) async fn run(
         self: Arc<Self>,
         published: Arc<ArcSwapOption<Published>>,
@@ -140,13 +148,35 @@ impl Exporter {
         scrapes: Arc<Scrapes>,
         stop: impl Future<Output = ()>,
     ) {
-        let Settings { temporality, interval, resource_attributes, endpoint, .. } = &self.settings;
+        let stop = stop.shared();
+        let metrics = async {
+            if let Some(sender) = &self.metrics {
+                self.metrics(sender, &published, limits, &scrapes, stop.clone()).await;
+            }
+        };
+        let logs = async {
+            if let Some(sender) = &self.logs {
+                logs::export(sender, &published, stop.clone()).await;
+            }
+        };
+        tokio::join!(metrics, logs);
+    }
+
+    async fn metrics(
+        self: &Arc<Self>,
+        sender: &Arc<Sender>,
+        published: &ArcSwapOption<Published>,
+        limits: Arc<SeriesLimits>,
+        scrapes: &Arc<Scrapes>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let Settings { temporality, interval, resource_attributes, endpoint, .. } = sender.settings();
         tracing::info!(endpoint, "sending metrics by OTLP");
         let mut builder =
             Builder::new(resource_attributes.clone(), limits, *temporality, clock::since_epoch());
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + *interval, *interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut sending = pin!(self.send_all());
+        let mut sending = pin!(sender.send_all());
         let mut stop = pin!(stop);
         loop {
             tokio::select! {
@@ -154,29 +184,27 @@ impl Exporter {
                 () = &mut sending => break,
                 _ = ticks.tick() => {
                     if let Some(published) = published.load_full() {
-                        builder = self.build(builder, published, &scrapes).await;
+                        builder = self.build(sender, builder, published, scrapes).await;
                     }
                 }
             }
         }
-        // What was being sent when the stop came.
-        self.dropped.fetch_add(self.queue.put_back(), Ordering::Relaxed);
+        sender.put_back();
         if let Some(published) = published.load_full() {
-            self.build(builder, published, &scrapes).await;
+            self.build(sender, builder, published, scrapes).await;
         }
-        if tokio::time::timeout(LAST_WITHIN, self.send_last()).await.is_err() {
-            tracing::warn!("otlp: the receiver does not answer; the last export is lost");
-        }
+        sender.finish().await;
     }
 
     /// Puts everything that is published into the queue, on a thread that may take its time.
     async fn build(
         self: &Arc<Self>,
+        sender: &Arc<Sender>,
         mut builder: Builder,
         published: Arc<Published>,
         scrapes: &Arc<Scrapes>,
     ) -> Builder {
-        let (this, scrapes) = (Arc::clone(self), Arc::clone(scrapes));
+        let (this, sender, scrapes) = (Arc::clone(self), Arc::clone(sender), Arc::clone(scrapes));
         let built = tokio::task::spawn_blocking(move || {
             let export = Export {
                 published: &published,
@@ -185,118 +213,13 @@ impl Exporter {
                 endpoints: scrapes.others(ENDPOINT),
                 progress: this.progress(),
             };
-            let counts = builder.build(&export, |batch| {
-                this.dropped.fetch_add(this.queue.add(batch), Ordering::Relaxed);
-            });
+            let counts = builder.build(&export, |batch| sender.add(batch));
             scrapes.record(ENDPOINT, counts);
             builder
         });
         match built.await {
             Ok(builder) => builder,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
-    }
-
-    /// Sends what is in the queue, for ever.
-    async fn send_all(&self) {
-        let mut trouble = Trouble::default();
-        let mut transport = None;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let batch = self.queue.next().await;
-            let after = match self.send(&mut transport, batch, &mut trouble).await {
-                Sent::Done => {
-                    pause = FIRST_PAUSE;
-                    continue;
-                }
-                Sent::Later(after) => after,
-            };
-            tokio::time::sleep(after.unwrap_or(pause).min(LONGEST_PAUSE).mul_f64(jitter())).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// Sends what is in the queue once.
-    async fn send_last(&self) {
-        let (mut trouble, mut transport) = (Trouble::default(), None);
-        while let Some(batch) = self.queue.take() {
-            if matches!(self.send(&mut transport, batch, &mut trouble).await, Sent::Later(_)) {
-                return;
-            }
-        }
-    }
-
-    async fn send(&self, transport: &mut Option<Transport>, batch: Batch, trouble: &mut Trouble) -> Sent {
-        let answer = match self.transport(transport) {
-            Ok(transport) => transport.send(batch.bytes).await,
-            Err(error) => Answer::Again { after: None, why: format!("{:#}", anyhow::Error::from(error)) },
-        };
-        let add = |counter: &AtomicU64, count: u64| counter.fetch_add(count, Ordering::Relaxed);
-        match answer {
-            Answer::Taken { rejected, message } => {
-                let rejected = u64::try_from(rejected).unwrap_or(0).min(batch.items);
-                add(&self.sent, batch.items - rejected);
-                add(&self.rejected, rejected);
-                if rejected > 0 {
-                    trouble.is(&format!("the receiver rejected {rejected} data points: {message}"));
-                } else {
-                    trouble.is_over();
-                }
-                self.queue.done();
-                Sent::Done
-            }
-            Answer::Refused { why } => {
-                add(&self.failures, 1);
-                add(&self.rejected, batch.items);
-                trouble.is(&format!("{} refused a request: {why}", self.settings.endpoint));
-                self.queue.done();
-                Sent::Done
-            }
-            Answer::Again { after, why } => {
-                add(&self.failures, 1);
-                trouble.is(&format!("{} cannot be reached: {why}; trying again", self.settings.endpoint));
-                // Certificates may have been renewed, and the receiver may have moved.
-                *transport = None;
-                let given_up = self.queue.put_back();
-                add(&self.dropped, given_up);
-                Sent::Later(after)
-            }
-        }
-    }
-
-    fn transport<'a>(&self, transport: &'a mut Option<Transport>) -> Result<&'a Transport, TransportError> {
-        match transport {
-            Some(transport) => Ok(transport),
-            None => Ok(transport.insert(Transport::open(&self.settings)?)),
-        }
-    }
-}
-
-enum Sent {
-    Done,
-    Later(Option<Duration>),
-}
-
-/// A pause is this share of what it should be, so that the agents of many nodes do not come back at once.
-fn jitter() -> f64 {
-    0.75 + f64::from(clock::since_epoch().subsec_nanos() % 1_000) / 2_000.0
-}
-
-/// Says what is wrong once, not each time.
-#[derive(Debug, Default)]
-struct Trouble(Option<String>);
-
-impl Trouble {
-    fn is(&mut self, what: &str) {
-        if self.0.as_deref() != Some(what) {
-            tracing::warn!("otlp: {what}");
-            self.0 = Some(what.to_owned());
-        }
-    }
-
-    fn is_over(&mut self) {
-        if self.0.take().is_some() {
-            tracing::info!("otlp: the receiver takes everything again");
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Who rows are, as OpenTelemetry's resources.
 
 use opentelemetry_proto::tonic::{
-    common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value},
+    common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value},
     resource::v1::Resource,
 };
 
 use crate::{
+    events::Subject,
     identity::{Level, Names, pod::KnownContainer},
     store::published::{CgroupRow, Published, WorkloadRow},
 };
@@ -40,6 +41,24 @@ pub(super) const CONVENTIONAL: &[&str] = &[
 /// An attribute of a resource or a point.
 pub(super) fn attribute(key: String, value: Value) -> KeyValue {
     KeyValue { key, value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+}
+
+/// Who says so: the agent.
+pub(super) fn scope() -> InstrumentationScope {
+    InstrumentationScope {
+        name: env!("CARGO_PKG_NAME").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    }
+}
+
+/// A value of an attribute in JSON: of a resource these are texts and lists of texts.
+pub(super) fn json(value: AnyValue) -> serde_json::Value {
+    match value.value {
+        Some(Value::StringValue(text)) => text.into(),
+        Some(Value::ArrayValue(array)) => array.values.into_iter().map(json).collect(),
+        _ => serde_json::Value::Null,
+    }
 }
 
 /// Attributes in the making. The first of a name stays; empty values are left out.
@@ -131,20 +150,24 @@ impl Common {
 
     /// A container, unit, other cgroup, or pod.
     pub(super) fn cgroup(&self, row: &CgroupRow, published: &Published) -> Resource {
+        self.subject(&Subject::of(&row.identity), published)
+    }
+
+    /// Whom an event is about.
+    pub(super) fn subject(&self, subject: &Subject, published: &Published) -> Resource {
         let mut attributes = Attributes::default();
-        let of_path = &row.identity.of_path;
-        if let Some(names) = &row.identity.names {
+        if let Some(names) = &subject.names {
             attributes.names(names);
             attributes.image(&names.image);
         } else {
-            attributes.text("snug.container.kind", of_path.level.as_str());
+            attributes.text("snug.container.kind", subject.level.as_str());
         }
-        attributes.text("k8s.pod.uid", of_path.pod_uid.as_deref().unwrap_or_default());
-        if matches!(of_path.level, Level::Container | Level::Sandbox) {
-            attributes.text("container.id", &of_path.id);
+        attributes.text("k8s.pod.uid", &subject.pod_uid);
+        if matches!(subject.level, Level::Container | Level::Sandbox) {
+            attributes.text("container.id", &subject.id);
         }
-        attributes.text("container.runtime.name", of_path.runtime.as_str());
-        attributes.text("snug.cgroup.path", &row.identity.path);
+        attributes.text("container.runtime.name", subject.runtime.as_str());
+        attributes.text("snug.cgroup.path", &subject.path);
         self.finish(attributes, published)
     }
 

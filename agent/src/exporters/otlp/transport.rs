@@ -26,7 +26,7 @@ use tonic::{
     metadata::MetadataMap,
 };
 
-use super::Settings;
+use super::{Settings, Signal};
 use crate::{
     config::{OtlpCompression, OtlpProtocol},
     tls::TlsError,
@@ -55,7 +55,7 @@ pub(super) enum TransportError {
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The receiver took it, all but so many of its points, and said why.
+    /// The receiver took it, all but so many of its items, and said why.
     Taken { rejected: i64, message: String },
     /// It may be sent again, not before this time has passed.
     Again { after: Option<Duration>, why: String },
@@ -68,6 +68,7 @@ pub(super) enum Answer {
 pub(super) struct Transport {
     client: Client<HttpsConnector<HttpConnector>, Body>,
     address: Uri,
+    signal: Signal,
     headers: Vec<(HeaderName, HeaderValue)>,
     protocol: OtlpProtocol,
     compression: OtlpCompression,
@@ -100,8 +101,8 @@ impl Transport {
             Ok::<_, TransportError>((key, value))
         };
         let headers = settings.headers.iter().map(header).collect::<Result<_, _>>()?;
-        let Settings { protocol, compression, timeout, .. } = *settings;
-        Ok(Self { client, address, headers, protocol, compression, timeout })
+        let Settings { signal, protocol, compression, timeout, .. } = *settings;
+        Ok(Self { client, address, signal, headers, protocol, compression, timeout })
     }
 
     /// Sends a request.
@@ -134,8 +135,10 @@ impl Transport {
             tonic::Extensions::default(),
             message,
         );
-        let path =
-            PathAndQuery::from_static("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export");
+        let path = PathAndQuery::from_static(match self.signal {
+            Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        });
         match grpc.unary(request, path, Encoded).await {
             Ok(response) => taken(response.into_inner()),
             Err(status) => of_status(&status),
@@ -198,6 +201,7 @@ fn words(body: &[u8]) -> String {
     if is_text { format!(": {}", text.trim()) } else { String::new() }
 }
 
+/// Answers to logs have the same fields at the same places, so they are read as those to metrics.
 fn taken(response: ExportMetricsServiceResponse) -> Answer {
     let partial = response.partial_success.unwrap_or_default();
     Answer::Taken { rejected: partial.rejected_data_points, message: partial.error_message }

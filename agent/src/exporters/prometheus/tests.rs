@@ -22,7 +22,7 @@ fn scrape(published: Published, limits: SeriesLimits) -> Scrape {
         now: Instant::now(),
         endpoint: "/metrics",
         others: vec![EndpointSeries { endpoint: "/metrics/cadvisor", counts: SeriesCounts::default() }],
-        otlp: Some(PROGRESS),
+        otlp: PROGRESS.to_vec(),
         classic_histograms: false,
     }
 }

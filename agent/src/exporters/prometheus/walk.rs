@@ -107,7 +107,7 @@ pub(super) fn walk<E>(
     let counts = counts.into_inner();
     let mut endpoints = vec![EndpointSeries { endpoint, counts }];
     endpoints.extend_from_slice(others);
-    let view = AgentView { row: &published.agent, now: *now, endpoints: &endpoints, otlp: *otlp };
+    let view = AgentView { row: &published.agent, now: *now, endpoints: &endpoints, otlp };
     for family in Scope::Agent.families() {
         each(family, &|take| {
             if let Samples::Agent(samples) = family.samples {

@@ -105,7 +105,7 @@ fn build(
         now,
         now_unix: Duration::from_secs(now_unix),
         endpoints: Vec::new(),
-        progress: PROGRESS,
+        progress: PROGRESS.to_vec(),
     };
     let mut batches = Vec::new();
     let counts = builder.build(&export, |batch| batches.push(batch));
@@ -134,7 +134,7 @@ fn it_says_what_prometheus_is_told() {
         now,
         endpoint: "otlp",
         others: Vec::new(),
-        otlp: Some(PROGRESS),
+        otlp: PROGRESS.to_vec(),
         classic_histograms: false,
     };
     let mut text = Vec::new();

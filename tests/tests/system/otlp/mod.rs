@@ -1,145 +1,29 @@
 //! The push by OTLP, to a receiver that is built on OpenTelemetry's own definitions and shares no code with the agent.
 
+pub(crate) mod receiver;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    env, fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
-use serde::Deserialize;
-use serde_json::Value;
 use snug_tests::{
-    agent::{Agent, Process, command, eventually, run_to_end},
+    agent::{Agent, command, eventually, run_to_end},
     exposition::Sample,
 };
 
+use self::receiver::{ARRIVES, Point, Receiver, agent, prepared};
 use crate::{cannot_run, container, container::pod_list};
 
-/// The variable that names a Python with the definitions.
-const PYTHON: &str = "SNUG_TEST_OTLP_PYTHON";
-/// Time in which something that is sent each second must have arrived.
-const ARRIVES: Duration = Duration::from_secs(30);
-
-/// A data point as the receiver took it apart.
-#[derive(Clone, Debug, Deserialize)]
-struct Point {
-    resource: BTreeMap<String, Value>,
-    scope: String,
-    schema: String,
-    metric: String,
-    unit: String,
-    kind: String,
-    temporality: Option<String>,
-    monotonic: Option<bool>,
-    attributes: BTreeMap<String, Value>,
-    start: u64,
-    time: u64,
-    /// Of a histogram its count.
-    #[serde(alias = "count")]
-    value: f64,
-    #[serde(flatten)]
-    histogram: Option<Histogram>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Histogram {
-    sum: f64,
-    scale: i32,
-    zero_count: u64,
-    offset: i32,
-    buckets: Vec<u64>,
-}
-
-impl Point {
-    fn is(&self, metric: &str, resource: &[(&str, &str)]) -> bool {
-        self.metric == metric && resource.iter().all(|(name, value)| self.of(name) == *value)
-    }
-
-    /// What its resource says.
-    fn of(&self, name: &str) -> &str {
-        self.resource.get(name).and_then(Value::as_str).unwrap_or_default()
-    }
-}
-
-/// A request as the receiver took it apart.
-#[derive(Debug, Deserialize)]
-struct Request {
-    protocol: String,
-    headers: BTreeMap<String, String>,
-    answer: String,
-    points: Vec<Point>,
-}
-
-struct Receiver {
-    process: Process,
-    port: u16,
-}
-
-impl Receiver {
-    fn start(protocol: &str, arguments: &[&str]) -> Result<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("otlp/receiver.py");
-        let mut command = Command::new(env::var_os(PYTHON).context(PYTHON)?);
-        command.arg(script).arg(protocol).args(arguments).stdin(Stdio::null());
-        let mut process = Process::spawn(&mut command)?;
-        let port = eventually(ARRIVES, "the receiver listens", || {
-            if process.has_ended()?.is_some() {
-                bail!("the receiver ended: {}", process.log());
-            }
-            let log = process.log();
-            let line = log.lines().find_map(|line| line.strip_prefix("listening "));
-            Ok(line.map(str::parse).transpose()?)
-        })?;
-        Ok(Self { process, port })
-    }
-
-    /// What it received so far.
-    fn requests(&self) -> Result<Vec<Request>> {
-        let log = self.process.log();
-        let whole = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
-        if let Some(wrong) = whole.lines().find(|line| line.starts_with("AssertionError")) {
-            bail!("the receiver found: {wrong}");
-        }
-        // gRPC's own messages are there, too.
-        let lines = whole.lines().filter(|line| line.starts_with('{'));
-        lines
-            .map(|line| serde_json::from_str(line).with_context(|| format!("the receiver said: {line}")))
-            .collect()
-    }
-
-    fn points(&self) -> Result<Vec<Point>> {
-        Ok(self.requests()?.into_iter().flat_map(|request| request.points).collect())
-    }
-
-    fn endpoint(&self, scheme: &str) -> String {
-        format!("{scheme}://localhost:{}", self.port)
-    }
-}
-
-/// Whether there is a receiver; says why not.
-fn prepared() -> bool {
-    let there = env::var_os(PYTHON).is_some_and(|python| PathBuf::from(python).exists());
-    if !there {
-        snug_tests::cannot_run(
-            "no decoder of OTLP in $SNUG_TEST_OTLP_PYTHON; `cargo xtask setup otlp` fetches it",
-        );
-    }
-    there
-}
-
-/// An agent that sends each second, configured by the variables of OpenTelemetry's specification.
-fn agent(variables: &[(&str, &str)], arguments: &[&str]) -> Result<Agent> {
-    let mut command = command(["--listen", "127.0.0.1:0"])?;
-    command.args(arguments).env("OTEL_METRIC_EXPORT_INTERVAL", "1000").envs(variables.iter().copied());
-    Agent::launch(command)
-}
-
 fn otlp_points(agent: &Agent, outcome: &str) -> Result<f64> {
-    agent.scrape("/metrics")?.value("snug_agent_otlp_points_total", &[("outcome", outcome)])
+    agent
+        .scrape("/metrics")?
+        .value("snug_agent_otlp_items_total", &[("signal", "metrics"), ("outcome", outcome)])
 }
 
 #[test]
@@ -335,7 +219,8 @@ fn what_cannot_be_sent_waits_and_what_is_refused_is_counted() -> Result<()> {
             Ok((times >= 3).then_some(requests))
         };
         let requests = eventually(ARRIVES, "requests are taken", || taken(&receiver))?;
-        let failures = agent.scrape("/metrics")?.value("snug_agent_otlp_failures_total", &[])?;
+        let failures =
+            agent.scrape("/metrics")?.value("snug_agent_otlp_failures_total", &[("signal", "metrics")])?;
         assert_eq!(failures, 3.0, "{protocol}: two to be tried again, one refused");
         assert_eq!(otlp_points(&agent, "dropped")?, 0.0, "{protocol}");
         let partial =
@@ -351,7 +236,7 @@ fn what_cannot_be_sent_waits_and_what_is_refused_is_counted() -> Result<()> {
         drop(receiver);
         eventually(ARRIVES, "something waits", || {
             let page = agent.scrape("/metrics")?;
-            Ok((page.value("snug_agent_otlp_waiting_bytes", &[])? > 0.0).then_some(()))
+            Ok((page.value("snug_agent_otlp_waiting_bytes", &[("signal", "metrics")])? > 0.0).then_some(()))
         })?;
         let back = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
         let receiver = Receiver::start(protocol, &["--port", &port])?;
@@ -420,7 +305,10 @@ fn both_sides_can_be_made_to_show_who_they_are() -> Result<()> {
             let log = doubtful.log();
             Ok((log.contains("cannot be reached") && log.contains("certificate")).then_some(()))
         })?;
-        assert!(doubtful.scrape("/metrics")?.value("snug_agent_otlp_failures_total", &[])? >= 1.0);
+        assert!(
+            doubtful.scrape("/metrics")?.value("snug_agent_otlp_failures_total", &[("signal", "metrics")])?
+                >= 1.0
+        );
         let absent =
             agent(&[&base[..], &[("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere.pem")]].concat(), &[])?;
         eventually(ARRIVES, "it names the file", || {

@@ -1,0 +1,150 @@
+//! Numbers events and keeps the last ones.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Counts, Event, Subject, What};
+use crate::identity::Identity;
+
+/// Events that are kept.
+pub const MOST_EVENTS: usize = 1024;
+/// How long an event waits for the names of its pod, which may come after the first that happens to it.
+const NAMES_WITHIN: Duration = Duration::from_secs(5);
+
+/// An event that waits for names.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    at_unix: f64,
+    subject: Subject,
+    what: What,
+}
+
+/// Numbers events and keeps the last [`MOST_EVENTS`].
+#[derive(Debug, Default)]
+pub struct Recorder {
+    recent: VecDeque<Arc<Event>>,
+    waiting: VecDeque<Waiting>,
+    last: u64,
+    counts: Counts,
+    /// [`Self::recent`] for readers; `None` after a change.
+    shown: Option<Arc<[Arc<Event>]>>,
+}
+
+impl Recorder {
+    /// Something happened to a subject. If its names may still come, the event is told when they have, or soon without.
+    pub fn record(&mut self, subject: Subject, what: What, at_unix: f64, now: Instant) {
+        if subject.lacks_names() && self.waiting.len() < MOST_EVENTS {
+            self.waiting.push_back(Waiting { since: now, at_unix, subject, what });
+        } else {
+            self.tell(subject, what, at_unix);
+        }
+    }
+
+    /// A cgroup has got its names, and the level that only they tell: so have the events that wait for them.
+    pub fn named(&mut self, identity: &Identity) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        for one in self.waiting.iter_mut().filter(|one| one.subject.path == identity.path) {
+            one.subject = Subject::of(identity);
+        }
+        self.release(|one| !one.subject.lacks_names());
+    }
+
+    /// Tells the events whose names have not come in time.
+    pub fn settle(&mut self, now: Instant) {
+        self.release(|one| now.saturating_duration_since(one.since) >= NAMES_WITHIN);
+    }
+
+    /// The last events, newest last.
+    pub fn rows(&mut self) -> Arc<[Arc<Event>]> {
+        let recent = &self.recent;
+        Arc::clone(self.shown.get_or_insert_with(|| recent.iter().cloned().collect()))
+    }
+
+    /// Events so far, by kind.
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn release(&mut self, due: impl Fn(&Waiting) -> bool) {
+        for _ in 0..self.waiting.len() {
+            let Some(one) = self.waiting.pop_front() else { return };
+            if due(&one) {
+                self.tell(one.subject, one.what, one.at_unix);
+            } else {
+                self.waiting.push_back(one);
+            }
+        }
+    }
+
+    fn tell(&mut self, subject: Subject, what: What, at_unix: f64) {
+        self.last += 1;
+        let event = Event { sequence: self.last, at_unix, subject, what };
+        self.counts.add(event.kind());
+        if self.recent.len() == MOST_EVENTS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Arc::new(event));
+        self.shown = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        events::Kind,
+        identity::{Level, Names, PathIdentity, Runtime},
+    };
+
+    fn identity(path: &str, pod_uid: Option<&str>, names: Option<Names>) -> Identity {
+        let of_path = PathIdentity {
+            level: Level::Container,
+            runtime: Runtime::Containerd,
+            pod_uid: pod_uid.map(str::to_owned),
+            qos: None,
+            id: "a".to_owned(),
+        };
+        Identity { path: path.into(), of_path, names: names.map(Arc::new) }
+    }
+
+    fn eviction() -> What {
+        What::Eviction("".into())
+    }
+
+    #[test]
+    fn an_event_waits_for_names_and_not_for_ever() {
+        let (mut recorder, now) = (Recorder::default(), Instant::now());
+        for path in ["/late", "/never"] {
+            recorder.record(Subject::of(&identity(path, Some("u"), None)), eviction(), 1.0, now);
+        }
+        recorder.record(Subject::of(&identity("/unit", None, None)), eviction(), 2.0, now);
+        assert_eq!(recorder.rows().len(), 1, "outside of pods there are no names to come");
+        let names = Names { namespace: "shop".to_owned(), pod: "web".to_owned(), ..Names::default() };
+        recorder.named(&identity("/late", Some("u"), Some(names)));
+        recorder.settle(now + NAMES_WITHIN / 2);
+        assert_eq!(recorder.rows().last().unwrap().subject.to_string(), "shop/web");
+        assert_eq!(recorder.rows().len(), 2);
+        recorder.settle(now + NAMES_WITHIN);
+        let rows = recorder.rows();
+        assert_eq!(rows.last().unwrap().subject.to_string(), "/never");
+        assert_eq!(rows.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(recorder.counts().iter().any(|count| count == (Kind::Eviction, 3)));
+    }
+
+    #[test]
+    fn only_the_last_are_kept_and_their_numbers_show_what_went() {
+        let (mut recorder, now) = (Recorder::default(), Instant::now());
+        for _ in 0..MOST_EVENTS + 5 {
+            recorder.record(Subject::of(&identity("/a", None, None)), eviction(), 1.0, now);
+        }
+        let rows = recorder.rows();
+        assert_eq!((rows.len(), rows.first().unwrap().sequence), (MOST_EVENTS, 6));
+        assert!(Arc::ptr_eq(&rows, &recorder.rows()), "nothing new, so nothing is copied");
+    }
+}

@@ -1,0 +1,63 @@
+//! Events for tests.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{Event, Recorder, Subject, Termination, Throttled, What};
+use crate::{
+    identity::{ContainerKind, Level, Names, Runtime},
+    store::ends::{OomKill, OomScope, Reason},
+};
+
+/// One of each kind, of a container in a pod; the eviction is of the pod.
+pub(crate) fn one_of_each() -> Arc<[Arc<Event>]> {
+    let of_pod = Names {
+        namespace: "shop".to_owned(),
+        pod: "web-1".to_owned(),
+        workload_kind: "StatefulSet".to_owned(),
+        workload: "web".to_owned(),
+        ..Names::default()
+    };
+    let of_container = Names {
+        container: "main".to_owned(),
+        image: "example/app:1".to_owned(),
+        kind: Some(ContainerKind::App),
+        ..of_pod.clone()
+    };
+    let pod = Subject::told(&Arc::new(of_pod), "uid-1", "");
+    let container = Subject {
+        names: Some(Arc::new(of_container)),
+        pod_uid: "uid-1".into(),
+        id: "aaaa".into(),
+        runtime: Runtime::Containerd,
+        level: Level::Container,
+        path: "/kubepods/poduid-1/aaaa".into(),
+    };
+    let throttled = Throttled { seconds: 10.0, periods: 100, throttled_periods: 40 };
+    let kill = OomKill {
+        at_unix: 1_700_000_000.0,
+        scope: OomScope::Container,
+        usage_bytes: 1024,
+        limit_bytes: Some(1024),
+        pid: 7,
+        comm: "java".to_owned(),
+    };
+    let ended = Termination {
+        reason: Reason::OomKilled,
+        exit_code: 137,
+        signal: Some(9),
+        process: Some((7, "java".into())),
+        run_seconds: Some(2.5),
+    };
+    let mut recorder = Recorder::default();
+    for (subject, what) in [
+        (&container, What::OomKill(kill)),
+        (&container, What::Termination(ended)),
+        (&container, What::ThrottlingStart(throttled)),
+        (&container, What::ThrottlingEnd(throttled)),
+        (&pod, What::Eviction("The node was low on resource: memory.".into())),
+        (&container, What::ImagePullFailure("ErrImagePull".into())),
+    ] {
+        recorder.record(subject.clone(), what, 1_700_000_000.25, Instant::now());
+    }
+    recorder.rows()
+}

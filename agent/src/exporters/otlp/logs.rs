@@ -1,0 +1,125 @@
+//! Events as log records.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use hyper::body::Bytes;
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::ExportLogsServiceRequest,
+    common::v1::{AnyValue, any_value::Value},
+    logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber},
+};
+use prost::Message as _;
+use tokio::time::MissedTickBehavior;
+
+use super::{
+    convention::SCHEMA_URL,
+    queue::Batch,
+    resources::{Common, attribute, scope},
+    sender::Sender,
+};
+use crate::{
+    clock,
+    events::{Event, Follower, Severity},
+    exporters::events::{Field, attributes},
+    store::published::Published,
+};
+
+/// Between two looks for new events: as long as OpenTelemetry's own processors wait by default
+/// (`OTEL_BLRP_SCHEDULE_DELAY`).
+const PACE: Duration = Duration::from_secs(1);
+
+/// Sends what happens, soon after it is told, until `stop` is done.
+pub(super) async fn export(
+    sender: &Sender,
+    published: &ArcSwapOption<Published>,
+    stop: impl Future<Output = ()>,
+) {
+    let settings = sender.settings();
+    tracing::info!(endpoint = settings.endpoint, "sending events by OTLP");
+    let common = Common { given: settings.resource_attributes.clone() };
+    let mut follower = Follower::default();
+    let mut queue_new = || {
+        let Some(published) = published.load_full() else { return };
+        let (new, missed) = follower.new_events(&published.events);
+        sender.give_up(missed);
+        if !new.is_empty() {
+            sender.add(batch(new, &common, &published));
+        }
+    };
+    let mut ticks = tokio::time::interval(PACE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut sending = pin!(sender.send_all());
+    let mut stop = pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            () = &mut sending => break,
+            _ = ticks.tick() => queue_new(),
+        }
+    }
+    sender.put_back();
+    queue_new();
+    sender.finish().await;
+}
+
+fn batch(events: &[Arc<Event>], common: &Common, published: &Published) -> Batch {
+    let of_one = |event: &Arc<Event>| ResourceLogs {
+        resource: Some(common.subject(&event.subject, published)),
+        scope_logs: vec![ScopeLogs {
+            scope: Some(scope()),
+            log_records: vec![record(event)],
+            schema_url: SCHEMA_URL.to_owned(),
+        }],
+        schema_url: SCHEMA_URL.to_owned(),
+    };
+    let request = ExportLogsServiceRequest { resource_logs: events.iter().map(of_one).collect() };
+    Batch { items: request.resource_logs.len() as u64, bytes: Bytes::from(request.encode_to_vec()) }
+}
+
+fn record(event: &Event) -> LogRecord {
+    let number = match event.severity() {
+        Severity::Info => SeverityNumber::Info,
+        Severity::Warn => SeverityNumber::Warn,
+        Severity::Error => SeverityNumber::Error,
+    };
+    let value = |field| match field {
+        Field::Text(text) => Value::StringValue(text),
+        Field::Number(number) => Value::IntValue(i64::try_from(number).unwrap_or(i64::MAX)),
+        Field::Seconds(seconds) => Value::DoubleValue(seconds),
+    };
+    LogRecord {
+        time_unix_nano: Duration::try_from_secs_f64(event.at_unix).unwrap_or_default().as_nanos() as u64,
+        observed_time_unix_nano: clock::since_epoch().as_nanos() as u64,
+        severity_number: number.into(),
+        severity_text: event.severity().as_str().to_owned(),
+        body: Some(AnyValue { value: Some(Value::StringValue(event.to_string())) }),
+        attributes: attributes(event)
+            .into_iter()
+            .map(|(name, field)| attribute(name.to_owned(), value(field)))
+            .collect(),
+        event_name: format!("snug.{}", event.kind().as_str()),
+        ..LogRecord::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exporters::fixture;
+
+    #[test]
+    fn a_record_is_as_bad_as_its_event_and_says_when() {
+        let published = fixture::published();
+        let events = &published.events;
+        let record = record(&events[1]);
+        assert_eq!((record.severity_number(), &*record.severity_text), (SeverityNumber::Error, "ERROR"));
+        assert_eq!(
+            (record.time_unix_nano, &*record.event_name),
+            (1_700_000_000_250_000_000, "snug.termination")
+        );
+        let batch = batch(events, &Common { given: Vec::new() }, &published);
+        let request = ExportLogsServiceRequest::decode(batch.bytes).unwrap();
+        assert_eq!((batch.items, request.resource_logs.len()), (6, 6));
+    }
+}

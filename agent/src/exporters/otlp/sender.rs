@@ -1,0 +1,199 @@
+//! Sending what waits, in its order, until it is taken or refused.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::{
+    Settings,
+    queue::{Batch, Queue},
+    transport::{Answer, Transport, TransportError},
+};
+use crate::clock;
+
+/// Bytes that wait at most: half an hour of a full node at an export a minute.
+const BUFFER: usize = 16 << 20;
+/// Between two attempts: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Time for what is left when the agent stops.
+const LAST_WITHIN: Duration = Duration::from_secs(3);
+
+/// How the export of a signal fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Data points or log records that the receiver took.
+    pub sent: u64,
+    /// Those that it would not take.
+    pub rejected: u64,
+    /// Those that were given up because the buffer was full.
+    pub dropped: u64,
+    /// Requests that failed, those that succeeded later included.
+    pub failures: u64,
+    /// Bytes that wait to be sent.
+    pub waiting_bytes: u64,
+}
+
+/// Sends the batches of one signal.
+#[derive(Debug)]
+pub(super) struct Sender {
+    settings: Settings,
+    queue: Queue,
+    sent: AtomicU64,
+    rejected: AtomicU64,
+    dropped: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Sender {
+    /// One that has sent nothing yet.
+    pub(super) fn new(settings: Settings) -> Self {
+        let [sent, rejected, dropped, failures] = [0; 4].map(AtomicU64::new);
+        Self { settings, queue: Queue::of(BUFFER), sent, rejected, dropped, failures }
+    }
+
+    /// Where and how it sends.
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How it fares.
+    pub(super) fn progress(&self) -> Progress {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Progress {
+            sent: of(&self.sent),
+            rejected: of(&self.rejected),
+            dropped: of(&self.dropped),
+            failures: of(&self.failures),
+            waiting_bytes: self.queue.bytes() as u64,
+        }
+    }
+
+    /// Adds a batch to what waits.
+    pub(super) fn add(&self, batch: Batch) {
+        self.give_up(self.queue.add(batch));
+    }
+
+    /// Counts items that will not be sent.
+    pub(super) fn give_up(&self, items: u64) {
+        self.dropped.fetch_add(items, Ordering::Relaxed);
+    }
+
+    /// What was being sent when sending was stopped waits again.
+    pub(super) fn put_back(&self) {
+        self.give_up(self.queue.put_back());
+    }
+
+    /// What is left when the agent stops.
+    pub(super) async fn finish(&self) {
+        if tokio::time::timeout(LAST_WITHIN, self.send_last()).await.is_err() {
+            tracing::warn!(
+                endpoint = self.settings.endpoint,
+                "otlp: the receiver does not answer; the last export is lost"
+            );
+        }
+    }
+
+    /// Sends what is in the queue, for ever.
+    pub(super) async fn send_all(&self) {
+        let mut trouble = Trouble::default();
+        let mut transport = None;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let batch = self.queue.next().await;
+            let after = match self.send(&mut transport, batch, &mut trouble).await {
+                Sent::Done => {
+                    pause = FIRST_PAUSE;
+                    continue;
+                }
+                Sent::Later(after) => after,
+            };
+            tokio::time::sleep(after.unwrap_or(pause).min(LONGEST_PAUSE).mul_f64(jitter())).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Sends what is in the queue once.
+    async fn send_last(&self) {
+        let (mut trouble, mut transport) = (Trouble::default(), None);
+        while let Some(batch) = self.queue.take() {
+            if matches!(self.send(&mut transport, batch, &mut trouble).await, Sent::Later(_)) {
+                return;
+            }
+        }
+    }
+
+    async fn send(&self, transport: &mut Option<Transport>, batch: Batch, trouble: &mut Trouble) -> Sent {
+        let answer = match self.transport(transport) {
+            Ok(transport) => transport.send(batch.bytes).await,
+            Err(error) => Answer::Again { after: None, why: format!("{:#}", anyhow::Error::from(error)) },
+        };
+        let add = |counter: &AtomicU64, count: u64| counter.fetch_add(count, Ordering::Relaxed);
+        match answer {
+            Answer::Taken { rejected, message } => {
+                let rejected = u64::try_from(rejected).unwrap_or(0).min(batch.items);
+                add(&self.sent, batch.items - rejected);
+                add(&self.rejected, rejected);
+                if rejected > 0 {
+                    trouble.is(&format!("the receiver rejected {rejected} items: {message}"));
+                } else {
+                    trouble.is_over();
+                }
+                self.queue.done();
+                Sent::Done
+            }
+            Answer::Refused { why } => {
+                add(&self.failures, 1);
+                add(&self.rejected, batch.items);
+                trouble.is(&format!("{} refused a request: {why}", self.settings.endpoint));
+                self.queue.done();
+                Sent::Done
+            }
+            Answer::Again { after, why } => {
+                add(&self.failures, 1);
+                trouble.is(&format!("{} cannot be reached: {why}; trying again", self.settings.endpoint));
+                // Certificates may have been renewed, and the receiver may have moved.
+                *transport = None;
+                self.put_back();
+                Sent::Later(after)
+            }
+        }
+    }
+
+    fn transport<'a>(&self, transport: &'a mut Option<Transport>) -> Result<&'a Transport, TransportError> {
+        match transport {
+            Some(transport) => Ok(transport),
+            None => Ok(transport.insert(Transport::open(&self.settings)?)),
+        }
+    }
+}
+
+enum Sent {
+    Done,
+    Later(Option<Duration>),
+}
+
+/// A pause is this share of what it should be, so that the agents of many nodes do not come back at once.
+fn jitter() -> f64 {
+    0.75 + f64::from(clock::since_epoch().subsec_nanos() % 1_000) / 2_000.0
+}
+
+/// Says what is wrong once, not each time.
+#[derive(Debug, Default)]
+struct Trouble(Option<String>);
+
+impl Trouble {
+    fn is(&mut self, what: &str) {
+        if self.0.as_deref() != Some(what) {
+            tracing::warn!("otlp: {what}");
+            self.0 = Some(what.to_owned());
+        }
+    }
+
+    fn is_over(&mut self) {
+        if self.0.take().is_some() {
+            tracing::info!("otlp: the receiver takes everything again");
+        }
+    }
+}
