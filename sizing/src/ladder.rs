@@ -78,6 +78,8 @@ pub struct Buckets {
     /// Whether there was something to do in the last window, by quota.
     active: [bool; QUOTAS.len()],
     rungs: [Counts; QUOTAS.len()],
+    /// Whether any is active: else an idle window changes nothing.
+    any_active: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +92,9 @@ struct Counts {
 impl Buckets {
     /// Feeds a window: CPU time that was used in it, and its length, nanoseconds.
     pub fn feed(&mut self, used_ns: u64, elapsed_ns: u64) {
+        if used_ns == 0 && !self.any_active {
+            return;
+        }
         let buckets = self.backlog.iter_mut().zip(&mut self.active).zip(&mut self.rungs);
         for (quota, ((backlog, active), counts)) in QUOTAS.iter().zip(buckets) {
             let wanted = backlog.saturating_add(used_ns);
@@ -104,6 +109,7 @@ impl Buckets {
             counts.delayed_ns = counts.delayed_ns.saturating_add(left.saturating_sub(*backlog));
             *backlog = left;
         }
+        self.any_active = self.active.contains(&true);
     }
 
     /// What was counted since the last time; `None` if nothing was. What is put off stays so.

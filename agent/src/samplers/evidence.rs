@@ -73,12 +73,15 @@ struct Watched {
     /// Nanoseconds watched, and CPU time used in them.
     observed_ns: u64,
     used_ns: u64,
-    record: HourRecord,
+    /// Idle windows that are not counted yet: ten times a second for each container, the less is touched the better. For the same
+    /// reason what is large lies elsewhere.
+    idle_windows: u64,
+    record: Box<HourRecord>,
     /// CPU windows since it was first seen, and whether there are new ones.
-    windows: Distribution,
+    windows: Box<Distribution>,
     has_new_windows: bool,
     /// Of what quotas would have done; `None` where windows are not as long as a CFS period.
-    ladder: Option<Buckets>,
+    ladder: Option<Box<Buckets>>,
 }
 
 /// Gathers evidence. Only containers and units are watched: what slices use is theirs already.
@@ -182,7 +185,7 @@ impl Gatherer {
     fn new_windows(&mut self) -> impl Iterator<Item = (Key, Distribution)> + '_ {
         self.watched.iter_mut().filter_map(|(key, watched)| {
             let is_new = std::mem::take(&mut watched.has_new_windows);
-            is_new.then(|| (*key, watched.windows.clone()))
+            is_new.then(|| (*key, (*watched.windows).clone()))
         })
     }
 
@@ -273,10 +276,11 @@ impl Watched {
             minute_used_ns: 0,
             observed_ns: 0,
             used_ns: 0,
-            windows: Distribution::new(ZERO_THRESHOLD),
+            idle_windows: 0,
+            windows: Box::new(Distribution::new(ZERO_THRESHOLD)),
             has_new_windows: false,
-            record: HourRecord { starts: is_new.into(), ..HourRecord::default() },
-            ladder: is_period.then(Buckets::default),
+            record: Box::new(HourRecord { starts: is_new.into(), ..HourRecord::default() }),
+            ladder: is_period.then(Box::default),
         }
     }
 
@@ -310,18 +314,34 @@ impl Watched {
                 ladder.feed(used as u64, elapsed as u64);
             }
         }
-        let start_up = self.in_start_up(now_unix);
-        let record = &mut self.record;
-        let histogram = if start_up { &mut record.cpu_start } else { &mut record.cpu };
-        histogram.record(cores, windows as u64);
-        self.windows.record(cores, windows as u64);
-        self.has_new_windows = true;
+        if used_ns == 0 {
+            self.idle_windows += windows as u64;
+        } else {
+            self.count_windows(cores, windows as u64, now_unix);
+        }
         self.observed_ns = self.observed_ns.saturating_add(elapsed_ns as u64);
         self.used_ns = self.used_ns.saturating_add(used_ns);
         self.minute_ns = self.minute_ns.saturating_add(elapsed_ns as u64);
         self.minute_used_ns = self.minute_used_ns.saturating_add(used_ns);
         if self.minute_ns >= MINUTE_NS {
-            self.end_minute(start_up);
+            self.end_minute(self.in_start_up(now_unix));
+        }
+    }
+
+    fn count_windows(&mut self, cores: f64, windows: u64, now_unix: f64) {
+        let start_up = self.in_start_up(now_unix);
+        let record = &mut self.record;
+        let histogram = if start_up { &mut record.cpu_start } else { &mut record.cpu };
+        histogram.record(cores, windows);
+        self.windows.record(cores, windows);
+        self.has_new_windows = true;
+    }
+
+    /// What is counted once a second, and before anything is taken away.
+    fn count_idle_windows(&mut self, now_unix: f64) {
+        let idle = std::mem::take(&mut self.idle_windows);
+        if idle > 0 {
+            self.count_windows(0.0, idle, now_unix);
         }
     }
 
@@ -335,6 +355,7 @@ impl Watched {
     }
 
     fn observe(&mut self, values: &Values, now_unix: f64) {
+        self.count_idle_windows(now_unix);
         if let Some(memory) = values.memory {
             self.limits.memory_limit = memory.limit_bytes;
         }
@@ -378,6 +399,7 @@ impl Watched {
         lives: bool,
         now_unix: f64,
     ) -> Evidence {
+        self.count_idle_windows(now_unix);
         let names = self.identity.names.as_deref();
         let (namespace, owner, name, container) = key.parts();
         let workload = Workload {
@@ -396,15 +418,15 @@ impl Watched {
         let mut evidence = Evidence::new(workload, container, window_millis);
         // What is less than a second stays for the next time.
         let observed = self.observed_ns / 1_000_000_000;
-        if observed == 0 && self.record == HourRecord::default() {
+        if observed == 0 && *self.record == HourRecord::default() {
             return evidence;
         }
         self.observed_ns -= observed * 1_000_000_000;
         let cpu_millis = self.used_ns / 1_000_000;
         self.used_ns -= cpu_millis * 1_000_000;
-        let mut record = std::mem::take(&mut self.record);
+        let mut record = std::mem::take(&mut *self.record);
         record.observed = observed;
-        record.ladder = self.ladder.as_mut().and_then(Buckets::take);
+        record.ladder = self.ladder.as_mut().and_then(|ladder| ladder.take());
         record.kills.sort();
         let peak = record.highest().map_or(0, |peak| peak.bytes);
         let totals = PodTotals { observed, cpu_millis, peak, node_class: String::new() };

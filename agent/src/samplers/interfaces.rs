@@ -160,7 +160,8 @@ impl Interfaces {
         files: &mut Files,
         skipped: &mut HashMap<&'static str, u64>,
     ) -> Option<NetDev> {
-        let path = store.identity(key).map(|identity| identity.path.clone())?;
+        let is_empty = store.values(key).and_then(|values| values.pids).is_some_and(|pids| pids.current == 0);
+        let path = store.identity(key).filter(|_| !is_empty).map(|identity| identity.path.clone())?;
         let pids = files.processes(&path, skipped).unwrap_or_default();
         if !pids.is_empty() && pids.iter().all(|pid| *pid == 0) {
             *skipped.entry("interfaces_of_processes_out_of_sight").or_default() += 1;
