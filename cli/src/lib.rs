@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod backtest;
+pub mod cluster;
 pub mod columns;
 pub mod explain;
 pub mod exposition;

@@ -1,6 +1,7 @@
 //! Where evidence comes from.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     path::PathBuf,
@@ -8,10 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{
     agent::{self, Agent},
+    cluster::{Cluster, Which},
     prometheus::{self, Prometheus},
     recording::Recording,
 };
@@ -22,8 +24,14 @@ const OF_PROMETHEUS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Where from, and which part of it.
 #[derive(Debug, Args)]
 pub struct Source {
-    /// Address of an agent; may be given several times, and what they know is put together.
-    #[arg(long, value_name = "URL", value_parser = agent::parse_address, default_value = "http://127.0.0.1:9750")]
+    /// Where from, if no address or file says so. Without it: the agents of the cluster if there is a kubeconfig or a service account,
+    /// else the agent on this host.
+    #[arg(long = "source", value_enum)]
+    origin: Option<Origin>,
+    #[command(flatten)]
+    cluster: Which,
+    /// Address of an agent, instead of those of a cluster; may be given several times, and what they know is put together.
+    #[arg(long, value_name = "URL", value_parser = agent::parse_address)]
     agent: Vec<String>,
     /// Address of a Prometheus, or of what speaks its query API, that scrapes the kubelets' /metrics/cadvisor or the agents'; instead of
     /// agents. With kube-state-metrics it also knows requests and owners.
@@ -44,6 +52,29 @@ pub struct Source {
     /// All namespaces, which is what happens anyway.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     all_namespaces: bool,
+    /// Only workloads with pods of these labels. Takes a cluster.
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with_all = ["agent", "prometheus", "file"])]
+    selector: Option<String>,
+}
+
+/// Where evidence comes from if nothing more is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Origin {
+    /// The agents of the cluster.
+    Cluster,
+    /// The agent on this host.
+    Agent,
+}
+
+/// The agent on this host.
+const LOCAL: &str = "http://127.0.0.1:9750";
+
+/// Evidence, and the cluster that it is from.
+pub struct Opened {
+    /// The evidence.
+    pub recording: Recording,
+    /// Where it is from the agents of one.
+    pub cluster: Option<Cluster>,
 }
 
 impl Source {
@@ -52,6 +83,56 @@ impl Source {
     /// # Errors
     /// When there is nothing to be had, or not what is asked for.
     pub fn read(&self) -> Result<Recording> {
+        Ok(self.open()?.recording)
+    }
+
+    /// As [`Self::read`], with the cluster, to be asked for more.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn open(&self) -> Result<Opened> {
+        if !self.is_of_cluster() {
+            if self.selector.is_some() {
+                bail!("--selector takes a cluster, and there is no kubeconfig; name one by --kubeconfig");
+            }
+            return Ok(Opened { recording: self.read_without_cluster()?, cluster: None });
+        }
+        let cluster = Cluster::connect(&self.cluster)?;
+        let mut recording = cluster.evidence(self.first_second())?;
+        self.choose(&mut recording);
+        if let Some(selector) = &self.selector {
+            let pods: BTreeSet<(String, String)> = cluster.pods(selector)?.into_iter().collect();
+            recording.retain(|evidence| {
+                let namespace = &evidence.workload.namespace;
+                evidence.pods.keys().any(|pod| pods.contains(&(namespace.clone(), pod.clone())))
+            });
+        }
+        Ok(Opened { recording, cluster: Some(cluster) })
+    }
+
+    fn is_of_cluster(&self) -> bool {
+        let named = !self.agent.is_empty() || self.prometheus.is_some() || self.file.is_some();
+        match self.origin {
+            Some(origin) => origin == Origin::Cluster,
+            None => self.cluster.is_named() || (!named && Which::is_there()),
+        }
+    }
+
+    fn first_second(&self) -> Option<u64> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.since.map(|since| now.saturating_sub(since.as_secs()))
+    }
+
+    fn choose(&self, recording: &mut Recording) {
+        if let Some(since) = self.since {
+            recording.since(recording.at.saturating_sub(since.as_secs()));
+        }
+        if !self.namespace.is_empty() {
+            recording.retain(|evidence| self.namespace.contains(&evidence.workload.namespace));
+        }
+    }
+
+    fn read_without_cluster(&self) -> Result<Recording> {
         let mut recording = Recording::default();
         if let Some(address) = &self.prometheus {
             let since = self.since.unwrap_or(OF_PROMETHEUS);
@@ -66,20 +147,16 @@ impl Source {
             }
             None => self.ask(&mut recording)?,
         }
-        if let Some(since) = self.since {
-            recording.since(recording.at.saturating_sub(since.as_secs()));
-        }
-        if !self.namespace.is_empty() {
-            recording.retain(|evidence| self.namespace.contains(&evidence.workload.namespace));
-        }
+        self.choose(&mut recording);
         Ok(recording)
     }
 
     fn ask(&self, recording: &mut Recording) -> Result<()> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let since = self.since.map(|since| now.saturating_sub(since.as_secs()));
+        let since = self.first_second();
+        let local = [LOCAL.to_owned()];
+        let addresses = if self.agent.is_empty() { &local } else { self.agent.as_slice() };
         let mut failed = 0;
-        for address in &self.agent {
+        for address in addresses {
             // What an agent said before it broke off must not count.
             let mut answer = Recording::default();
             let result = Agent::new(address)
@@ -88,14 +165,14 @@ impl Source {
                 .and_then(|body| Ok(answer.read(address, body)?));
             match result {
                 Ok(()) => recording.merge(answer),
-                Err(error) if self.agent.len() == 1 => return Err(error),
+                Err(error) if addresses.len() == 1 => return Err(error),
                 Err(error) => {
                     failed += 1;
                     eprintln!("snug: {error:#}; its containers are missing");
                 }
             }
         }
-        if failed == self.agent.len() {
+        if failed == addresses.len() {
             bail!("none of {failed} agents answers");
         }
         Ok(())

@@ -143,6 +143,9 @@ fn every_form_is_as_it_was() {
         ("table.csv", &["recommend", "-o", "csv"]),
         ("table.md", &["recommend", "-o", "markdown"]),
         ("patch.sh", &["recommend", "-o", "patch", "--risk", "critical"]),
+        ("recommendations.yaml", &["recommend", "web", "-o", "yaml"]),
+        ("kustomize.yaml", &["recommend", "-o", "kustomize"]),
+        ("values.yaml", &["recommend", "-o", "helm"]),
         ("explain.txt", &["explain", "shop/web", "--container", "app"]),
         ("explain-killed.txt", &["explain", "ledger"]),
     ] {

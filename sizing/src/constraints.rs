@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{pod::Asked, workload::Resources};
+use crate::{pod::Asked, quantity::Quantity, workload::Resources};
 
 /// A `LimitRange` of type Container. Millicores and bytes; `None` is no rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -88,8 +88,9 @@ pub enum Objection {
 
 impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let amount = |resource: &str, value: u64| {
-            if resource == "cpu" { format!("{value}m") } else { format!("{value} bytes") }
+        let amount = |resource: &str, value: u64| match resource {
+            "cpu" => Quantity::from_millicores(value),
+            _ => Quantity::from_bytes(value),
         };
         match self {
             Self::BelowMin { resource, value, min } => {
@@ -216,7 +217,7 @@ mod tests {
             found,
             [
                 "cpu of 10m is below the LimitRange's least of 50m",
-                "memory of 1001 bytes is above the LimitRange's most of 1000 bytes",
+                "memory of 1001 is above the LimitRange's most of 1000",
                 "the memory limit is 10.01 times the request, the LimitRange allows 2.00",
             ]
         );

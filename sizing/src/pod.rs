@@ -25,7 +25,9 @@ impl Asked {
         Self { cpu: self.cpu.saturating_add(other.cpu), memory: self.memory.saturating_add(other.memory) }
     }
 
-    fn at_least(self, other: Self) -> Self {
+    /// The greater of both, of each resource on its own.
+    #[must_use]
+    pub fn at_least(self, other: Self) -> Self {
         Self { cpu: self.cpu.max(other.cpu), memory: self.memory.max(other.memory) }
     }
 }

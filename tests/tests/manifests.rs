@@ -193,3 +193,43 @@ fn the_chart_refuses_what_it_does_not_know() {
         assert!(error.contains(named) && error.contains("schema"), "{value}: {error}");
     }
 }
+
+#[test]
+fn recommendations_are_a_component_that_kustomize_applies() {
+    let Some(tools) = tools() else { return };
+    let folder = tempfile::tempdir_in(tools.copy()).unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("sizes")).unwrap();
+    let component = include_str!("../../cli/tests/golden/kustomize.yaml");
+    fs::write(path("sizes/kustomization.yaml"), component).unwrap();
+    let deployment = |name: &str, kind: &str, containers: Value| {
+        serde_json::json!({
+            "apiVersion": "apps/v1", "kind": kind, "metadata": { "name": name, "namespace": "shop" },
+            "spec": { "template": { "spec": { "containers": containers } } },
+        })
+    };
+    let limited = serde_json::json!({ "limits": { "cpu": "2", "memory": "1Gi" } });
+    let app = serde_json::json!({ "name": "app", "image": "a", "resources": limited });
+    let all = [
+        deployment("web", "Deployment", serde_json::json!([app, { "name": "proxy" }, { "name": "other" }])),
+        deployment("young", "Deployment", serde_json::json!([{ "name": "app" }])),
+        deployment("ledger", "StatefulSet", serde_json::json!([{ "name": "db" }])),
+    ];
+    let names: Vec<String> = (0..all.len()).map(|number| format!("{number}.json")).collect();
+    for (name, object) in names.iter().zip(&all) {
+        fs::write(path(name), object.to_string()).unwrap();
+    }
+    let kustomization = serde_json::json!({ "resources": names, "components": ["sizes"] });
+    fs::write(path("kustomization.yaml"), kustomization.to_string()).unwrap();
+    let built = by_name(&tools.kustomize_folder(folder.path()).unwrap());
+    let containers = &built["\"Deployment\" \"web\""]["spec"]["template"]["spec"]["containers"];
+    let of = |name: &str| containers.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
+    assert_eq!(
+        of("app")["resources"]["limits"],
+        serde_json::json!({ "memory": "237Mi" }),
+        "no CPU limit is left"
+    );
+    assert_eq!(of("app")["image"], "a");
+    assert_eq!(of("proxy")["resources"]["requests"]["cpu"], "7m");
+    assert!(of("other").get("resources").is_none());
+}

@@ -111,6 +111,17 @@ pub(super) fn table(report: &Report, wide: bool) -> String {
         text += &columns::render(&HEADINGS, &rows);
         text += &sum(report);
     }
+    let cautions: Vec<(&Entry, &str)> = report
+        .recommendations
+        .iter()
+        .flat_map(|entry| entry.cautions.iter().map(move |caution| (entry, caution.text.as_str())))
+        .collect();
+    if !cautions.is_empty() {
+        text += "\nBefore you apply:\n";
+        for (entry, caution) in cautions {
+            text += &format!("  {} {}: {}\n", plain(&entry.title()), plain(&entry.container), plain(caution));
+        }
+    }
     if wide {
         for entry in &report.recommendations {
             text += &format!("\n{} {}\n", plain(&entry.title()), plain(&entry.container));
@@ -184,79 +195,4 @@ pub(super) fn csv(report: &Report) -> Result<String> {
     }
     let bytes = writer.into_inner().context("cannot write CSV")?;
     Ok(String::from_utf8(bytes)?)
-}
-
-/// Commands that put the recommendations in force, one a workload, for a shell.
-pub(super) fn patch(report: &Report) -> String {
-    let mut text = String::new();
-    let mut entries = report.recommendations.iter().peekable();
-    while let Some(first) = entries.next() {
-        let same = |other: &&Entry| {
-            (&first.namespace, &first.owner, &first.workload)
-                == (&other.namespace, &other.owner, &other.workload)
-        };
-        let mut all = vec![first];
-        while let Some(next) = entries.next_if(same) {
-            all.push(next);
-        }
-        match command(&all) {
-            Some(command) => text += &format!("{command}\n"),
-            None => {
-                text += &format!(
-                    "# {}: {} is nothing that kubectl can patch\n",
-                    plain(&first.title()),
-                    plain(&first.owner)
-                );
-            }
-        }
-    }
-    text
-}
-
-/// `resources` of a container. A CPU limit that is no longer wanted is null, or the patch would leave it.
-fn resources(entry: &Entry) -> serde_json::Value {
-    let mut value = serde_json::json!(entry.quantities);
-    if entry.current.cpu_limit.is_some() && entry.recommended.cpu_limit.is_none() {
-        value["limits"]["cpu"] = serde_json::Value::Null;
-    }
-    value
-}
-
-/// `None` for what has no template of pods, and for names that Kubernetes would not have.
-fn command(entries: &[&Entry]) -> Option<String> {
-    let first = entries.first()?;
-    let names = entries.iter().flat_map(|entry| [&entry.namespace, &entry.workload, &entry.container]);
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'))
-    };
-    if !names.into_iter().all(|name| is_name(name)) {
-        return None;
-    }
-    let init = |entry: &&&Entry| entry.role != snug_sizing::workload::Role::App;
-    let list = |wanted: bool| -> Vec<serde_json::Value> {
-        let of_kind = entries.iter().filter(|entry| init(entry) == wanted);
-        of_kind
-            .map(|entry| serde_json::json!({"name": entry.container, "resources": resources(entry)}))
-            .collect()
-    };
-    let mut pod = serde_json::Map::new();
-    for (field, containers) in [("initContainers", list(true)), ("containers", list(false))] {
-        if !containers.is_empty() {
-            pod.insert(field.to_owned(), containers.into());
-        }
-    }
-    let template = serde_json::json!({"template": {"spec": pod}});
-    let spec = match first.owner.as_str() {
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" => template,
-        "CronJob" => serde_json::json!({"jobTemplate": {"spec": template}}),
-        _ => return None,
-    };
-    let patch = serde_json::json!({"spec": spec});
-    Some(format!(
-        "kubectl -n {} patch {}/{} --type strategic --patch '{patch}'",
-        first.namespace,
-        first.owner.to_lowercase(),
-        first.workload
-    ))
 }

@@ -1,5 +1,7 @@
 //! `snug recommend`: what requests and limits should be.
 
+mod apply;
+mod checks;
 mod forms;
 pub mod report;
 
@@ -13,7 +15,10 @@ use snug_sizing::{
 };
 
 use self::report::Report;
-use crate::{risk, source::Source};
+use crate::{
+    risk,
+    source::{Opened, Source},
+};
 
 /// What sizing is asked for, whatever is done with it.
 #[derive(Debug, Args)]
@@ -53,7 +58,8 @@ pub struct Options {
     source: Source,
     #[command(flatten)]
     wanted: Wanted,
-    /// Form of the output. patch is one kubectl command a workload, for a shell.
+    /// Form of the output. patch is one kubectl command a workload, for a shell; kustomize a component with a patch for each workload; helm
+    /// values for charts.
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
     output: Output,
     /// End with code 2 if, with what is in force, a container has to expect more OOM kills per pod-day than this.
@@ -68,7 +74,10 @@ enum Output {
     Json,
     Csv,
     Markdown,
+    Yaml,
     Patch,
+    Kustomize,
+    Helm,
 }
 
 /// How it went, beyond errors.
@@ -97,16 +106,27 @@ pub fn is_of(evidence: &Evidence, asked: &str) -> bool {
 /// When there is no evidence to be had, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { workload, source, wanted, output, fail_on } = options;
-    let recording = source.read()?;
+    let Opened { recording, cluster } = source.open()?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|asked| is_of(evidence, asked));
-    let report = Report::make(&recording, &wanted.policy(), chosen);
+    let mut report = Report::make(&recording, &wanted.policy(), chosen);
+    if let Some(cluster) = cluster {
+        let around = cluster.surroundings();
+        around
+            .missing
+            .iter()
+            .for_each(|missing| eprintln!("snug: {missing}; proposals are not checked against them"));
+        report.check(&recording, &around);
+    }
     let text = match output {
         Output::Table => forms::table(&report, false),
         Output::Wide => forms::table(&report, true),
         Output::Json => serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n",
         Output::Csv => forms::csv(&report)?,
         Output::Markdown => forms::markdown(&report),
-        Output::Patch => forms::patch(&report),
+        Output::Yaml => apply::yaml(&report)?,
+        Output::Patch => apply::patch(&report),
+        Output::Kustomize => apply::kustomize(&report)?,
+        Output::Helm => apply::helm(&report)?,
     };
     out.write_all(text.as_bytes()).context("cannot write the recommendations")?;
     if report.recommendations.is_empty() {

@@ -8,7 +8,8 @@ use snug_sizing::{
     workload::{Resources, Role},
 };
 
-use crate::recording::Recording;
+use super::checks::{self, Caution};
+use crate::{cluster::Surroundings, recording::Recording};
 
 /// Form of the report. Within the number after the slash fields are only added.
 pub const SCHEMA: &str = "snug.recommendations/1";
@@ -75,6 +76,8 @@ pub struct Entry {
     pub container_days: f64,
     /// What decided, the most important first.
     pub reasons: Vec<Said>,
+    /// What to know before it is applied, where the cluster could be asked. What is about the whole pod stands by its first container.
+    pub cautions: Vec<Caution>,
 }
 
 /// Quantities as Kubernetes writes them; what is not set is left out.
@@ -167,6 +170,19 @@ impl Report {
         report
     }
 
+    /// Fits all proposals into what is around their workloads.
+    pub fn check(&mut self, recording: &Recording, around: &Surroundings) {
+        for entries in self.recommendations.chunk_by_mut(Entry::is_of_one_workload) {
+            let Some(Entry { namespace, owner, workload, .. }) = entries.first() else { continue };
+            let of_workload = recording.evidence().filter(|evidence| {
+                let it = &evidence.workload;
+                (&it.namespace, &it.owner, &it.name) == (namespace, owner, workload)
+            });
+            let pods = of_workload.flat_map(|evidence| evidence.pods.keys().map(String::as_str)).collect();
+            checks::check(entries, &pods, around);
+        }
+    }
+
     /// Requests of all pods, now and then, of containers where both are known: millicores and bytes.
     pub fn requested(&self) -> [(u64, u64); 2] {
         let sum = |pick: fn(&Resources) -> Option<u64>| {
@@ -225,7 +241,13 @@ impl Entry {
                 .into_iter()
                 .map(|it| Said { text: it.to_string(), reason: it.clone() })
                 .collect(),
+            cautions: Vec::new(),
         }
+    }
+
+    /// Whether both are containers of one workload.
+    pub fn is_of_one_workload(&self, other: &Self) -> bool {
+        (&self.namespace, &self.owner, &self.workload) == (&other.namespace, &other.owner, &other.workload)
     }
 
     /// `namespace/workload`, or the workload alone on a host.

@@ -2,6 +2,7 @@
 //! inside its namespaces. Without a cluster they say why they are skipped; with `CI` set they fail instead.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod command;
 mod ends;
 mod install;
 mod names;

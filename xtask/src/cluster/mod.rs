@@ -22,6 +22,9 @@ use crate::{
 
 /// The variable by which tests learn where the cluster's files are.
 const CLUSTER_VARIABLE: &str = "SNUG_TEST_CLUSTER";
+/// The variables that name the `snug` command, and the kubeconfig of the cluster's administrator.
+const CLI_VARIABLE: &str = "SNUG_CLI_BIN";
+const KUBECONFIG_VARIABLE: &str = "SNUG_TEST_KUBECONFIG";
 /// What pods of tests run; the sandbox's image beside it.
 const BUSYBOX_IMAGE: &str = "snug.example/busybox:1";
 const PAUSE_IMAGE: &str = "snug.example/pause:1";
@@ -72,6 +75,7 @@ pub(crate) fn test(object: &std::path::Path, filter: Option<&str>) -> Result<()>
     let mut run = node.inside(&tests);
     run.arg("--test-threads=1").args(filter);
     run.env(CLUSTER_VARIABLE, folder());
+    run.env(CLI_VARIABLE, build::build()?.cli).env(KUBECONFIG_VARIABLE, node.kubeconfig());
     run.env(manifests::VARIABLE, manifests::folder()?);
     let tested = command::run(&mut run);
     if tested.is_err() {

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::{binaries::Binaries, pki::Pki, teardown};
 use crate::command;
 
+const PKI: &str = "pki";
 const NODE: &str = "node1";
 /// The node's address on its own bridge, and the API server's as a service, for which `lo` stands in for kube-proxy.
 const ADDRESS: &str = "10.200.0.1";
@@ -76,7 +77,7 @@ impl Node {
         let kubectl = folder.join("kubectl");
         let mut node = Self { folder: folder.to_owned(), holder: 0, path, kubectl, left: false };
         node.hold()?;
-        let pki = Pki::make(&folder.join("pki"), NODE, ADDRESS, SERVICE, &format!("https://{ADDRESS}:443"))?;
+        let pki = Pki::make(&folder.join(PKI), NODE, ADDRESS, SERVICE, &format!("https://{ADDRESS}:443"))?;
         node.write_kubectl(&binaries.packaged("usr/bin/kubectl"), &pki)?;
 
         node.start_etcd(binaries)?;
@@ -123,6 +124,11 @@ impl Node {
     /// A script that calls kubectl as the cluster's administrator, from anywhere.
     pub(super) fn kubectl_script(&self) -> &Path {
         &self.kubectl
+    }
+
+    /// The kubeconfig of the cluster's administrator, for programs inside.
+    pub(super) fn kubeconfig(&self) -> PathBuf {
+        self.folder.join(PKI).join("admin.conf")
     }
 
     /// A program that runs in the node's namespaces.

@@ -1,0 +1,250 @@
+//! Talks to a cluster: to its agents through the API server's proxy of pods, and about what is around their workloads.
+
+mod surroundings;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use futures_util::{StreamExt as _, io::AsyncReadExt as _, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, Config,
+    api::ListParams,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+
+pub use self::surroundings::{Autoscaler, Budget, Managed, Quota, Surroundings};
+use crate::recording::Recording;
+
+/// What agents go by.
+const AGENTS: &str = "app.kubernetes.io/name=snug-agent";
+/// Where `deploy/` puts them.
+const NAMESPACE: &str = "snug";
+/// Their port, if a pod does not name one `metrics`.
+const PORT: i32 = 9750;
+/// Agents that are asked at the same time.
+const AT_ONCE: usize = 8;
+
+/// Which cluster, as kubectl has it.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Which {
+    /// The kubeconfig file. Without it: $KUBECONFIG, else ~/.kube/config, else the pod's service account.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "prometheus", "file"])]
+    kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig. Without it: its current one.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["agent", "prometheus", "file"])]
+    context: Option<String>,
+}
+
+impl Which {
+    /// Whether the user named one.
+    pub const fn is_named(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
+
+    /// Whether there is one to be had without a word of the user's.
+    pub fn is_there() -> bool {
+        let of_user = || std::env::home_dir().is_some_and(|home| home.join(".kube/config").is_file());
+        std::env::var_os("KUBECONFIG").is_some_and(|files| !files.is_empty())
+            || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+            || of_user()
+    }
+}
+
+/// Why a cluster does not say what is asked of it.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// No usable kubeconfig.
+    #[error(
+        "the kubeconfig cannot be used; name one by --kubeconfig or $KUBECONFIG, a context of it by --context"
+    )]
+    Kubeconfig(#[source] Box<KubeconfigError>),
+    /// Neither a kubeconfig nor a service account.
+    #[error("there is no kubeconfig, and this is no pod with a service account; name a file by --kubeconfig")]
+    Inferred(#[source] Box<kube::config::InferConfigError>),
+    /// A configuration that makes no client.
+    #[error("the kubeconfig makes no client")]
+    Client(#[source] Box<kube::Error>),
+    /// A right is missing.
+    #[error("the API server does not let you {verb} {what}; ask for the right to, or name agents by --agent")]
+    Denied {
+        /// `list` or `get`.
+        verb: &'static str,
+        /// Resource and namespace.
+        what: String,
+    },
+    /// Anything else that it says, or that it says nothing.
+    #[error("the API server does not answer the question for {what}")]
+    Failed {
+        /// The question.
+        what: String,
+        /// What came of it.
+        source: Box<kube::Error>,
+    },
+    /// Nobody to ask.
+    #[error(
+        "no pod of the cluster has the label {AGENTS}; install the agent (`kubectl apply -k deploy/base`), or name agents by --agent"
+    )]
+    NoAgents,
+    /// All of them failed.
+    #[error("none of {0} agents answers")]
+    NoAnswers(usize),
+    /// No thread to wait with.
+    #[error("no runtime can be had")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// A connection to the API server.
+pub struct Cluster {
+    client: Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Cluster {
+    /// Reads the kubeconfig; asks nothing yet.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be used.
+    pub fn connect(which: &Which) -> Result<Self, ClusterError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ClusterError::Runtime)?;
+        let client = runtime.block_on(async {
+            let config = configuration(which).await?;
+            Client::try_from(config).map_err(|error| ClusterError::Client(Box::new(error)))
+        })?;
+        Ok(Self { client, runtime })
+    }
+
+    /// What all agents know since a time in seconds, put together. One that does not answer is told on standard error.
+    ///
+    /// # Errors
+    /// When there are no agents, none answers, or rights are missing.
+    pub fn evidence(&self, since: Option<u64>) -> Result<Recording> {
+        self.runtime.block_on(async {
+            let agents = agents(&self.client).await?;
+            let asked = agents.len();
+            let answers = stream::iter(agents).map(|agent| self.ask(agent, since)).buffer_unordered(AT_ONCE);
+            let mut answers = std::pin::pin!(answers);
+            let (mut recording, mut failed) = (Recording::default(), 0);
+            while let Some((agent, answer)) = answers.next().await {
+                let read = answer.map_err(anyhow::Error::from).and_then(|body| {
+                    // What an agent said before it broke off must not count.
+                    let mut one = Recording::default();
+                    one.read(&agent, &*body)?;
+                    Ok(one)
+                });
+                match read {
+                    Ok(one) => recording.merge(one),
+                    Err(error) if asked == 1 => return Err(error.context(agent)),
+                    Err(error) => {
+                        failed += 1;
+                        eprintln!("snug: {agent}: {error:#}; its containers are missing");
+                    }
+                }
+            }
+            if failed == asked { Err(ClusterError::NoAnswers(failed).into()) } else { Ok(recording) }
+        })
+    }
+
+    /// What is around the workloads.
+    pub fn surroundings(&self) -> Surroundings {
+        self.runtime.block_on(surroundings::gather(&self.client))
+    }
+
+    /// Names of the pods with these labels.
+    ///
+    /// # Errors
+    /// When the selector is none, or pods cannot be listed.
+    pub fn pods(&self, selector: &str) -> Result<Vec<(String, String)>, ClusterError> {
+        let pods = Api::<Pod>::all(self.client.clone());
+        let list = ListParams::default().labels(selector);
+        let listed = self.runtime.block_on(pods.list_metadata(&list));
+        let listed = listed.map_err(|error| failed("list", "pods in all namespaces", error))?;
+        let names = listed.items.into_iter().map(|pod| {
+            let metadata = pod.metadata;
+            (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default())
+        });
+        Ok(names.collect())
+    }
+
+    async fn ask(&self, agent: AgentPod, since: Option<u64>) -> (String, Result<Vec<u8>, ClusterError>) {
+        let AgentPod { namespace, name, port } = agent;
+        let query = since.map(|since| format!("?since={since}")).unwrap_or_default();
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/api/v1/evidence{query}");
+        let what = format!("the evidence of {namespace}/{name}");
+        let answer = async {
+            let request = http::Request::get(path)
+                // A recording tells by its first bytes whether it is packed.
+                .header(http::header::ACCEPT_ENCODING, "gzip")
+                .body(Vec::new())
+                .map_err(kube::Error::HttpError)?;
+            let mut body = Vec::new();
+            let mut stream = std::pin::pin!(self.client.request_stream(request).await?);
+            stream.read_to_end(&mut body).await.map_err(kube::Error::ReadEvents)?;
+            Ok(body)
+        };
+        let answer = answer.await.map_err(|error| match error {
+            kube::Error::Api(status) if status.code == 403 => {
+                ClusterError::Denied { verb: "get", what: format!("pods/proxy in the namespace {namespace}") }
+            }
+            error => ClusterError::Failed { what, source: Box::new(error) },
+        });
+        (format!("{namespace}/{name}"), answer)
+    }
+}
+
+async fn configuration(which: &Which) -> Result<Config, ClusterError> {
+    let unusable = |error| ClusterError::Kubeconfig(Box::new(error));
+    let options = KubeConfigOptions { context: which.context.clone(), ..KubeConfigOptions::default() };
+    match &which.kubeconfig {
+        Some(file) => {
+            let file = Kubeconfig::read_from(file).map_err(unusable)?;
+            Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)
+        }
+        None if which.context.is_some() => Config::from_kubeconfig(&options).await.map_err(unusable),
+        None => Config::infer().await.map_err(|error| ClusterError::Inferred(Box::new(error))),
+    }
+}
+
+/// An agent's pod that runs.
+#[derive(Debug, PartialEq, Eq)]
+struct AgentPod {
+    namespace: String,
+    name: String,
+    port: i32,
+}
+
+/// All agents; where pods may not be listed everywhere, those of the namespace that `deploy/` uses.
+async fn agents(client: &Client) -> Result<Vec<AgentPod>, ClusterError> {
+    let labels = ListParams::default().labels(AGENTS);
+    let everywhere = Api::<Pod>::all(client.clone()).list(&labels).await;
+    let listed = match everywhere {
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            let own = Api::<Pod>::namespaced(client.clone(), NAMESPACE).list(&labels).await;
+            own.map_err(|error| failed("list", &format!("pods in the namespace {NAMESPACE}"), error))?
+        }
+        listed => listed.map_err(|error| failed("list", "pods in all namespaces", error))?,
+    };
+    let agents: Vec<AgentPod> = listed.items.into_iter().filter_map(agent).collect();
+    if agents.is_empty() { Err(ClusterError::NoAgents) } else { Ok(agents) }
+}
+
+fn agent(pod: Pod) -> Option<AgentPod> {
+    let runs = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+    let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|one| one.ports.iter().flatten());
+    let port = ports.filter(|port| port.name.as_deref() == Some("metrics")).map(|port| port.container_port);
+    let (namespace, name) = (pod.metadata.namespace?, pod.metadata.name?);
+    runs.then_some(AgentPod { namespace, name, port: port.take(1).next().unwrap_or(PORT) })
+}
+
+fn failed(verb: &'static str, what: &str, error: kube::Error) -> ClusterError {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            ClusterError::Denied { verb, what: what.to_owned() }
+        }
+        error => ClusterError::Failed { what: what.to_owned(), source: Box::new(error) },
+    }
+}

@@ -1,0 +1,290 @@
+//! Proposals against what is around their workloads in the cluster.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::Serialize;
+use snug_sizing::{
+    constraints::{self, Objection, Room},
+    hpa,
+    pod::{Asked, effective},
+    workload::{Resources, Role},
+};
+
+use super::report::{Entry, Quantities};
+use crate::cluster::{Autoscaler, Surroundings};
+
+/// Something to know before a proposal is applied, with its words.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Caution {
+    /// The sentence.
+    pub text: String,
+    /// What it is made of.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// What a caution is about.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", untagged)]
+pub enum About {
+    /// The cluster would refuse it, or cannot do it.
+    Objection(Objection),
+    /// A HorizontalPodAutoscaler goes by the request: its target is to be changed with it.
+    Autoscaled {
+        /// Name of the HorizontalPodAutoscaler.
+        autoscaler: String,
+        /// `cpu` or `memory`.
+        resource: &'static str,
+        /// `averageUtilization` now, percent.
+        target_now: u32,
+        /// The one that belongs to the request recommended here.
+        target: u32,
+        /// Whether the request is higher than use alone would have it, or it would be lowered again and again.
+        raised: bool,
+    },
+    /// Something else changes requests or replicas of the workload.
+    Managed {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Objection(objection) => objection.fmt(f),
+            Self::Autoscaled { autoscaler, resource, target_now, target, raised } => {
+                write!(
+                    f,
+                    "the HorizontalPodAutoscaler {autoscaler} goes by {resource}: set its target from {target_now} % to {target} % together \
+                     with the request, or it will scale at another load"
+                )?;
+                if *raised {
+                    f.write_str("; the request is as low as a target below 90 % allows")
+                } else {
+                    Ok(())
+                }
+            }
+            Self::Managed { kind: kind @ "VerticalPodAutoscaler", name } => {
+                write!(f, "the {kind} {name} sets requests of this workload, too: let one of both do it")
+            }
+            Self::Managed { kind, name } => write!(f, "the {kind} {name} scales this workload"),
+        }
+    }
+}
+
+impl From<About> for Caution {
+    fn from(about: About) -> Self {
+        Self { text: about.to_string(), about }
+    }
+}
+
+/// Fits the containers of one pod into what is around their workload: requests under an autoscaler are changed, all else is told.
+/// `pods` are the names of the workload's pods.
+pub(super) fn check(entries: &mut [Entry], pods: &BTreeSet<&str>, around: &Surroundings) {
+    let Some(first) = entries.first() else { return };
+    let (namespace, owner, workload) = (first.namespace.clone(), first.owner.clone(), first.workload.clone());
+    let is_it = |target: &(String, String)| (&target.0, &target.1) == (&owner, &workload);
+    let mut of_pod: Vec<About> = Vec::new();
+    let autoscalers =
+        around.autoscalers.iter().filter(|one| one.namespace == namespace && is_it(&one.target));
+    for autoscaler in autoscalers {
+        of_pod.extend(scale(entries, autoscaler));
+    }
+    let managed = around.managed.iter().filter(|one| one.namespace == namespace && is_it(&one.target));
+    of_pod.extend(managed.map(|one| About::Managed { kind: one.by.0, name: one.by.1.clone() }));
+    of_pod.extend(room(entries, &namespace, pods, around).into_iter().map(About::Objection));
+    for entry in &mut *entries {
+        let ranges = around.limit_ranges.iter().filter(|(of, _)| *of == namespace);
+        let found: Vec<Objection> =
+            ranges.flat_map(|(_, range)| constraints::limit_range(&entry.recommended, range)).collect();
+        entry.cautions.extend(found.into_iter().map(About::Objection).map(Caution::from));
+    }
+    if let Some(first) = entries.first_mut() {
+        first.cautions.extend(of_pod.into_iter().map(Caution::from));
+    }
+}
+
+/// Changes requests so that they go with the autoscaler, whose targets are shares of the sum of the pod's containers.
+fn scale(entries: &mut [Entry], autoscaler: &Autoscaler) -> Vec<About> {
+    type Field = fn(&mut Resources) -> &mut Option<u64>;
+    let resources: [(&'static str, Option<u32>, Field); 2] = [
+        ("cpu", autoscaler.cpu, |values| &mut values.cpu_request),
+        ("memory", autoscaler.memory, |values| &mut values.memory_request),
+    ];
+    let mut told = Vec::new();
+    for (resource, target, field) in resources {
+        let apps = || entries.iter().filter(|entry| entry.role != Role::Init);
+        let sum = |pick: fn(&Entry) -> Resources| {
+            apps().map(|entry| field(&mut pick(entry)).unwrap_or(0)).fold(0_u64, u64::saturating_add)
+        };
+        let (now, wanted) = (sum(|entry| entry.current), sum(|entry| entry.recommended));
+        let Some(joint) = target.and_then(|target| hpa::joint(now, target, wanted)) else { continue };
+        let more = joint.request.saturating_sub(wanted);
+        let largest = entries
+            .iter_mut()
+            .filter(|entry| entry.role != Role::Init)
+            .max_by_key(|entry| *field(&mut entry.recommended.clone()));
+        if let (Some(largest), true) = (largest, more > 0) {
+            if let Some(request) = field(&mut largest.recommended) {
+                *request = request.saturating_add(more);
+            }
+            largest.quantities = Quantities::of(largest.recommended);
+        }
+        let target_now = target.unwrap_or_default();
+        if joint.target != target_now || more > 0 {
+            told.push(About::Autoscaled {
+                autoscaler: autoscaler.name.clone(),
+                resource,
+                target_now,
+                target: joint.target,
+                raised: more > 0,
+            });
+        }
+    }
+    told
+}
+
+fn room(entries: &[Entry], namespace: &str, pods: &BTreeSet<&str>, around: &Surroundings) -> Vec<Objection> {
+    let asked = |pick: fn(&Entry) -> Resources| {
+        let mut all: Vec<(Role, Resources)> = entries.iter().map(|entry| (entry.role, pick(entry))).collect();
+        all.sort_by_key(|(role, _)| *role == Role::App);
+        effective(&all)
+    };
+    let (now, then) = (asked(|entry| entry.current), asked(|entry| entry.recommended));
+    let replicas = entries.iter().map(|entry| entry.replicas).max().unwrap_or(0);
+    let quotas = around.quotas.iter().filter(|quota| quota.namespace == namespace);
+    let quota_left = quotas
+        .map(|quota| Asked {
+            cpu: quota.cpu_left.unwrap_or(u64::MAX),
+            memory: quota.memory_left.unwrap_or(u64::MAX),
+        })
+        .reduce(|one, other| Asked { cpu: one.cpu.min(other.cpu), memory: one.memory.min(other.memory) });
+    let budgets = around.budgets.iter().filter(|budget| budget.namespace == namespace);
+    let held = budgets.filter(|budget| budget.pods.iter().any(|pod| pods.contains(pod.as_str())));
+    let disruptions_allowed = held.map(|budget| budget.allowed).min();
+    constraints::room(
+        now,
+        then,
+        replicas,
+        &Room { largest_node: around.largest_node, quota_left, disruptions_allowed },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use snug_sizing::{constraints::LimitRange, engine::Confidence};
+
+    use super::*;
+    use crate::cluster::{Budget, Managed, Quota};
+
+    const MIB: u64 = 1 << 20;
+
+    fn entry(container: &str, now: (u64, u64), then: (u64, u64)) -> Entry {
+        let requests = |(cpu, memory)| Resources {
+            cpu_request: Some(cpu),
+            memory_request: Some(memory),
+            ..Resources::default()
+        };
+        Entry {
+            namespace: "shop".to_owned(),
+            owner: "Deployment".to_owned(),
+            workload: "web".to_owned(),
+            container: container.to_owned(),
+            role: Role::App,
+            replicas: 3,
+            current: requests(now),
+            recommended: requests(then),
+            quantities: Quantities::of(requests(then)),
+            oom_kills_per_pod_day: None,
+            cpu_work_above_request: None,
+            confidence: Confidence::High,
+            container_days: 1.0,
+            reasons: Vec::new(),
+            cautions: Vec::new(),
+        }
+    }
+
+    fn target() -> (String, String) {
+        ("Deployment".to_owned(), "web".to_owned())
+    }
+
+    /// What is told of the entries, by container.
+    fn told(entries: &mut [Entry], around: &Surroundings) -> Vec<String> {
+        check(entries, &BTreeSet::from(["web-1"]), around);
+        let texts = |entry: &Entry| -> Vec<String> {
+            entry.cautions.iter().map(|caution| format!("{}: {}", entry.container, caution.text)).collect()
+        };
+        entries.iter().flat_map(texts).collect()
+    }
+
+    fn autoscaled(cpu: u32) -> Surroundings {
+        let autoscaler = Autoscaler {
+            namespace: "shop".to_owned(),
+            name: "web".to_owned(),
+            target: target(),
+            cpu: Some(cpu),
+            memory: None,
+        };
+        Surroundings { autoscalers: vec![autoscaler], ..Surroundings::default() }
+    }
+
+    #[test]
+    fn a_request_under_an_autoscaler_goes_with_its_target() {
+        // 80 % of 1000 are 800: at a target of 90 % the pod asks for 889, of which the larger container takes what is missing.
+        let mut entries = [entry("app", (900, MIB), (600, MIB)), entry("proxy", (100, MIB), (100, MIB))];
+        let told_of = told(&mut entries, &autoscaled(80));
+        assert_eq!(told_of.len(), 1);
+        assert!(told_of[0].starts_with(
+            "app: the HorizontalPodAutoscaler web goes by cpu: set its target from 80 % to 90 %"
+        ));
+        let requests = entries.each_ref().map(|entry| entry.recommended.cpu_request);
+        assert_eq!(requests, [Some(789), Some(100)]);
+        assert_eq!(entries[0].quantities.requests.cpu.as_deref(), Some("789m"));
+        let mut other = [entry("app", (900, MIB), (900, MIB))];
+        assert_eq!(told(&mut other, &autoscaled(80)), [""; 0], "nothing changes");
+        let mut other = [Entry { workload: "api".to_owned(), ..entry("app", (900, MIB), (600, MIB)) }];
+        assert_eq!(told(&mut other, &autoscaled(80)), [""; 0], "it scales another");
+    }
+
+    #[test]
+    fn rules_and_room_are_told_by_name() {
+        let shop = || "shop".to_owned();
+        let range = LimitRange { min: (Some(50), None), ..LimitRange::default() };
+        let quota =
+            Quota { namespace: shop(), name: "q".to_owned(), cpu_left: None, memory_left: Some(2 * MIB) };
+        let around = Surroundings {
+            limit_ranges: vec![
+                (shop(), range),
+                ("other".to_owned(), LimitRange { min: (Some(900), None), ..range }),
+            ],
+            quotas: vec![quota],
+            budgets: vec![
+                Budget { namespace: shop(), allowed: 0, pods: BTreeSet::from(["web-1".to_owned()]) },
+                Budget { namespace: shop(), allowed: 0, pods: BTreeSet::from(["api-1".to_owned()]) },
+            ],
+            managed: vec![Managed {
+                namespace: shop(),
+                target: target(),
+                by: ("VerticalPodAutoscaler", "vpa".to_owned()),
+            }],
+            largest_node: Some(Asked { cpu: 1000, memory: 3 * MIB }),
+            ..Surroundings::default()
+        };
+        let mut entries = [entry("app", (100, MIB), (20, 4 * MIB)), entry("proxy", (100, 0), (60, 0))];
+        assert_eq!(
+            told(&mut entries, &around),
+            [
+                "app: cpu of 20m is below the LimitRange's least of 50m",
+                "app: the VerticalPodAutoscaler vpa sets requests of this workload, too: let one of both do it",
+                "app: the pod's memory of 4Mi fits no node: the largest has 3Mi",
+                "app: all replicas need 9Mi more memory, the ResourceQuota has 2Mi left",
+                "app: the PodDisruptionBudget lets no pod go at the moment",
+            ]
+        );
+        let json = serde_json::to_value(&entries[0].cautions[0]).unwrap();
+        assert_eq!((&json["objection"], &json["min"]), (&"below_min".into(), &50.into()));
+    }
+}

@@ -1,0 +1,86 @@
+//! `snug` as its user runs it: with a kubeconfig, and nothing else said.
+
+use std::{env, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use snug_tests::agent::eventually;
+
+use crate::node::{container, node, spec};
+
+/// Agents hand over what they saw once in half a minute.
+const SEEN: Duration = Duration::from_secs(90);
+
+/// How it ended, what it said, and what it complained about.
+fn snug(kubeconfig: &str, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+    let cli = env::var("SNUG_CLI_BIN").context("SNUG_CLI_BIN")?;
+    let output = Command::new(cli).args(arguments).env("KUBECONFIG", kubeconfig).output()?;
+    let error = String::from_utf8(output.stderr)?;
+    Ok((output.status.code(), String::from_utf8(output.stdout)?, error))
+}
+
+#[test]
+fn it_asks_all_agents_and_fits_proposals_into_the_cluster() {
+    let Some(node) = node() else { return };
+    let admin = env::var("SNUG_TEST_KUBECONFIG").unwrap();
+    let mut main = container("main", "while :; do sleep 1; done");
+    main["resources"] = json!({ "requests": { "cpu": "200m", "memory": "256Mi" } });
+    let mut pod = spec(&[main]);
+    pod["terminationGracePeriodSeconds"] = json!(0);
+    let metadata = |name: &str| json!({ "name": name, "namespace": "sized" });
+    let _objects = node
+        .apply(&[
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "sized" } }),
+            json!({
+                "apiVersion": "v1", "kind": "LimitRange", "metadata": metadata("least"),
+                "spec": { "limits": [{ "type": "Container", "min": { "memory": "200Mi" } }] },
+            }),
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata("idle"),
+                "spec": {
+                    "replicas": 2, "selector": { "matchLabels": { "app": "idle" } },
+                    "template": { "metadata": { "labels": { "app": "idle" } }, "spec": pod },
+                },
+            }),
+        ])
+        .unwrap();
+    let said = eventually(SEEN, "a recommendation", || {
+        let (code, said, error) = snug(&admin, &["recommend", "-n", "sized", "-o", "json"])?;
+        assert!(matches!(code, Some(0 | 3)), "{error}");
+        let said: Value = serde_json::from_str(&said)?;
+        let of_both = said["recommendations"][0]["replicas"] == 2;
+        Ok(of_both.then_some((said, error)))
+    });
+    let (said, error) = said.unwrap();
+    assert_eq!(error, "", "nothing is missing");
+    assert_eq!(said["window"]["nodes"], json!(["node1"]));
+    let idle = &said["recommendations"][0];
+    assert_eq!(
+        (&idle["owner"], &idle["workload"], &idle["container"]),
+        (&json!("Deployment"), &json!("idle"), &json!("main"))
+    );
+    assert_eq!(idle["current"]["memory_request"], 256 << 20);
+    let cautions: Vec<&str> =
+        idle["cautions"].as_array().unwrap().iter().filter_map(|caution| caution["text"].as_str()).collect();
+    assert!(
+        cautions.iter().any(|text| text.contains("is below the LimitRange's least of 200Mi")),
+        "{cautions:?}"
+    );
+
+    let labelled = |labels: &str| snug(&admin, &["recommend", "-l", labels, "-o", "json"]).unwrap();
+    let (code, said, _) = labelled("app=idle");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let workloads: Vec<&Value> =
+        said["recommendations"].as_array().unwrap().iter().map(|entry| &entry["workload"]).collect();
+    assert_eq!((code, workloads), (Some(0), vec![&json!("idle")]));
+    assert_eq!(labelled("app=none").0, Some(3));
+
+    let (code, patch, _) = snug(&admin, &["recommend", "sized/idle", "-o", "patch"]).unwrap();
+    assert_eq!((code, patch.lines().count()), (Some(0), 1), "{patch}");
+    let (code, _, error) = snug(&admin.replace("admin.conf", "node.conf"), &["recommend"]).unwrap();
+    assert_eq!(code, Some(1));
+    assert!(error.contains("does not let you get pods/proxy in the namespace snug"), "{error}");
+    let (code, _, error) = snug(&admin, &["recommend", "--context", "elsewhere"]).unwrap();
+    assert_eq!(code, Some(1));
+    assert!(error.contains("the kubeconfig cannot be used") && error.contains("elsewhere"), "{error}");
+}
