@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use snug_sizing::{
     engine::{self, Policy, Pool, Profile, Recommendation, cpu},
-    evidence::Evidence,
+    evidence::{Evidence, HourRecord, Stalled},
     histogram::Histogram,
     ladder::Ladder,
     quantity::Quantity,
@@ -96,6 +96,7 @@ fn explain(evidence: &Evidence, said: &Recommendation, policy: &Policy, pool: Po
     text += &ladder(evidence);
     text += "\nMemory\n";
     text += &memory_use(evidence, said, policy, pool);
+    text += &suffered(evidence);
     text += "\nWhy\n";
     for reason in &said.reasons {
         let _ = writeln!(text, "  {}", plain(&reason.to_string()));
@@ -249,6 +250,54 @@ fn memory_use(evidence: &Evidence, said: &Recommendation, policy: &Policy, pool:
         &rows,
     );
     text
+}
+
+/// What it had to wait for, and how it ended; nothing where nothing of it is known.
+fn suffered(evidence: &Evidence) -> String {
+    let mut sum = HourRecord::default();
+    evidence.hours.values().for_each(|hour| sum.merge(hour));
+    let mut lines = Vec::new();
+    if let (Some(most), Some(all)) = (sum.waits.quantile(0.99), sum.waits.quantile(1.0)) {
+        let [most, all] = [most, all].map(seconds);
+        lines.push(format!(
+            "tasks waited for a CPU {} times, 99 % of them up to {most}, all up to {all}",
+            sum.waits.count()
+        ));
+    }
+    let Stalled { cpu_millis, memory_millis, io_millis, refaults } = sum.stalled;
+    if (cpu_millis, memory_millis, io_millis) != (0, 0, 0) {
+        let share = |millis: u64| percent(millis as f64 / 1000.0 / sum.observed.max(1) as f64);
+        lines.push(format!(
+            "some task was stalled {} of the time for a CPU, {} for memory, {} for I/O",
+            share(cpu_millis),
+            share(memory_millis),
+            share(io_millis)
+        ));
+    }
+    if refaults > 0 {
+        lines.push(format!("{refaults} pages were read again soon after they had been reclaimed"));
+    }
+    if let (Some(half), Some(all)) = (sum.unreclaimable.quantile(0.5), sum.unreclaimable.quantile(1.0)) {
+        let [half, all] = [half, all].map(units::bytes);
+        lines.push(format!(
+            "memory that cannot be given back: half of the time up to {half}, always up to {all}"
+        ));
+    }
+    let exits: Vec<String> =
+        sum.exits.iter().map(|(code, count)| format!("{code} ({count} times)")).collect();
+    if !exits.is_empty() {
+        lines.push(format!("containers ended with exit code {}", exits.join(", ")));
+    }
+    if lines.is_empty() { String::new() } else { format!("\nSuffered\n  {}\n", lines.join("\n  ")) }
+}
+
+/// A short time with two digits that mean something.
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        s => format!("{s:.1} s"),
+    }
 }
 
 /// A window's length in words.

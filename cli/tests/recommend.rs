@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use server::Server;
 use snug::recording::Recording;
 use snug_sizing::{
-    evidence::{Evidence, HOUR, Header, Hour, HourRecord, OomKill, Peak, PodTotals},
+    evidence::{Evidence, HOUR, Header, Hour, HourRecord, OomKill, Peak, PodTotals, Stalled},
     ladder::{Buckets, Ladder},
     workload::{Container, Kind, Resources, Workload},
 };
@@ -64,6 +64,11 @@ fn hour(pod: &str, windows: &[(u64, u64)], mib: u64, at: u32) -> HourRecord {
         record.minutes.record(mean * part, times);
     }
     record.ladder = ladder.take();
+    record.waits.record(0.0001, 900);
+    record.waits.record(0.02, 5);
+    record.stalled = Stalled { cpu_millis: 3600, memory_millis: 1, io_millis: 0, refaults: 2 };
+    record.unreclaimable.record((mib * MIB / 2) as f64, 360);
+    record.exits.insert(137, 1);
     record.peak = Some(Peak { bytes: mib * MIB, at: START + u64::from(at) * HOUR, pod: pod.to_owned() });
     record
 }

@@ -217,7 +217,7 @@ mod tests {
             found,
             [
                 "cpu of 10m is below the LimitRange's least of 50m",
-                "memory of 1001 is above the LimitRange's most of 1000",
+                "memory of 1001 is above the LimitRange's most of 1k",
                 "the memory limit is 10.01 times the request, the LimitRange allows 2.00",
             ]
         );

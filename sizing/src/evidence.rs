@@ -104,10 +104,47 @@ pub struct HourRecord {
     pub periods: u64,
     /// Of these, periods in which it was throttled.
     pub throttled: u64,
-    /// Seconds spent runnable but waiting for a CPU.
-    pub waited: u64,
     /// Containers started.
     pub starts: u64,
+    /// Containers that ended, by exit code.
+    #[serde(default)]
+    pub exits: BTreeMap<u8, u64>,
+    /// How long tasks waited for a CPU each time, seconds; empty where the run queue is not traced.
+    #[serde(default)]
+    pub waits: Histogram,
+    /// Memory that cannot be given back (anonymous, shared, and the kernel's unreclaimable), bytes, by time.
+    #[serde(default)]
+    pub unreclaimable: Histogram,
+    /// The price of too little.
+    #[serde(default)]
+    pub stalled: Stalled,
+}
+
+/// Time in which some task was stalled (PSI), and what reclaim took away and had to be read again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    /// For want of a CPU, milliseconds.
+    pub cpu_millis: u64,
+    /// For want of memory, milliseconds.
+    pub memory_millis: u64,
+    /// For I/O, milliseconds.
+    pub io_millis: u64,
+    /// Pages that were read again soon after they had been reclaimed, anonymous and of files.
+    pub refaults: u64,
+}
+
+impl Stalled {
+    fn merge(&mut self, other: &Self) {
+        let Self { cpu_millis, memory_millis, io_millis, refaults } = other;
+        for (mine, theirs) in [
+            (&mut self.cpu_millis, cpu_millis),
+            (&mut self.memory_millis, memory_millis),
+            (&mut self.io_millis, io_millis),
+            (&mut self.refaults, refaults),
+        ] {
+            *mine = mine.saturating_add(*theirs);
+        }
+    }
 }
 
 impl HourRecord {
@@ -116,7 +153,8 @@ impl HourRecord {
         self.peak.iter().chain(&self.start_peak).max()
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Adds what another source saw in the same hour, or another hour.
+    pub fn merge(&mut self, other: &Self) {
         let Self { observed, cpu, cpu_start, minutes, minutes_start, peak, start_peak, .. } = self;
         minutes.merge(&other.minutes);
         minutes_start.merge(&other.minutes_start);
@@ -136,8 +174,14 @@ impl HourRecord {
         }
         self.periods = self.periods.saturating_add(other.periods);
         self.throttled = self.throttled.saturating_add(other.throttled);
-        self.waited = self.waited.saturating_add(other.waited);
         self.starts = self.starts.saturating_add(other.starts);
+        for (code, count) in &other.exits {
+            let mine = self.exits.entry(*code).or_default();
+            *mine = mine.saturating_add(*count);
+        }
+        self.waits.merge(&other.waits);
+        self.unreclaimable.merge(&other.unreclaimable);
+        self.stalled.merge(&other.stalled);
     }
 }
 

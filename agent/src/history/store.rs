@@ -1,5 +1,7 @@
 //! The records of the history: one per hour, workload and container, in redb.
 
+mod migration;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -7,8 +9,8 @@ use std::{
 };
 
 use redb::{
-    Builder, Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
-    backends::InMemoryBackend,
+    Builder, Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
+    TableError, backends::InMemoryBackend,
 };
 use snug_sizing::evidence::{Evidence, Hour};
 
@@ -19,8 +21,10 @@ use crate::clock::unix_seconds;
 const HOURS: TableDefinition<'_, (u32, &str), &[u8]> = TableDefinition::new("hours");
 /// What is known of the file itself.
 const ABOUT: TableDefinition<'_, &str, u32> = TableDefinition::new("about");
-/// The form of the records. Raise it with any change of `Evidence`, and migrate what is older in [`Store::open`].
-const SCHEMA: u32 = 1;
+/// The form of the records. Raise it with any change of `Evidence`, and keep the old form in [`migration`].
+const SCHEMA: u32 = 2;
+/// The oldest form that is still understood.
+const OLDEST_SCHEMA: u32 = 1;
 /// Name of the file in the data directory.
 pub const FILE: &str = "history.redb";
 /// Bytes that redb may keep of the file in memory.
@@ -121,6 +125,10 @@ impl Store {
             let schema = about.get("schema").map_err(read)?.map(|value| value.value());
             match schema {
                 Some(SCHEMA) => {}
+                Some(older @ OLDEST_SCHEMA..SCHEMA) => {
+                    migrate(&mut transaction.open_table(HOURS).map_err(write)?, older)?;
+                    about.insert("schema", SCHEMA).map_err(write)?;
+                }
                 Some(other) => {
                     let text = format!("its records are of version {other}, not {SCHEMA}");
                     return Err(HistoryError::Read(Box::new(redb::Error::Corrupted(text))));
@@ -205,6 +213,44 @@ impl Store {
         let table = transaction.open_table(HOURS).map_err(|error: TableError| read(error))?;
         Ok(Hours { table })
     }
+}
+
+/// Rewrites all records of an older form, in the transaction that says so: a kill leaves the old file. What cannot be understood is
+/// left out and said.
+fn migrate(
+    hours: &mut Table<'_, (u32, &'static str), &'static [u8]>,
+    version: u32,
+) -> Result<(), HistoryError> {
+    let keys: Vec<(u32, String)> = hours
+        .iter()
+        .map_err(read)?
+        .map(|entry| entry.map(|(key, _)| (key.value().0, key.value().1.to_owned())))
+        .collect::<Result<_, _>>()
+        .map_err(read)?;
+    let mut lost = 0_u64;
+    for (hour, subject) in &keys {
+        let key = (*hour, subject.as_str());
+        let record = hours.get(key).map_err(read)?.map(|bytes| migration::record(version, bytes.value()));
+        match record {
+            Some(Ok(evidence)) => {
+                let bytes = postcard::to_stdvec(&evidence)?;
+                hours.insert(key, bytes.as_slice()).map_err(write)?;
+            }
+            Some(Err(_)) => {
+                lost += 1;
+                hours.remove(key).map_err(write)?;
+            }
+            None => {}
+        }
+    }
+    tracing::info!(
+        records = keys.len(),
+        lost,
+        from = version,
+        to = SCHEMA,
+        "the history was brought up to date"
+    );
+    Ok(())
 }
 
 /// A file that will never be of use, unlike one that cannot be had now.

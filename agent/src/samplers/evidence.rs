@@ -1,22 +1,23 @@
 //! Evidence for sizing: what the containers of each workload used, gathered by the hour and handed to the history.
 
+mod watched;
+
 use std::{collections::btree_map::Entry, sync::Arc, time::Instant};
 
 use rustc_hash::FxHashMap;
 use snug_sizing::{
-    evidence::{Evidence, Hour, HourRecord, OomKill, Peak, PodTotals, START_UP},
-    histogram::ZERO_THRESHOLD,
-    ladder::Buckets,
-    workload::{Container, Kind, Resources, Role, Workload},
+    evidence::{Hour, OomKill},
+    workload::Role,
 };
 
+use self::watched::Watched;
 use super::Sampler;
 use crate::{
     clock::unix_now,
     history::{Batch, Sink},
     identity::{ContainerKind, Identity, Level},
     store::{Key, Store, WorkloadKey, published::HistoryRow},
-    values::{Cpu, Distribution, Measurement, Source, Throttling, Values},
+    values::{Cpu, Distribution, Measurement, Source, Values},
 };
 
 /// Seconds between two hand-overs: what is lost when the agent is killed.
@@ -25,11 +26,8 @@ const HAND_OVER: u64 = 30;
 const MOST_WAITING: usize = 4096;
 /// A container without a workload that lived shorter than this, in seconds, is nobody's to size.
 const LEAST_LIFE: f64 = 60.0;
-/// A window that took so many times its length was a stall of the machine; beyond this it is counted as so many and no more.
-const MOST_WINDOWS: f64 = 600.0;
 /// The period of CFS bandwidth that every container runtime sets unless told otherwise.
 const CFS_PERIOD_MILLIS: u64 = 100;
-const MINUTE_NS: u64 = 60_000_000_000;
 
 impl Sampler {
     /// Gathers evidence for a history, too.
@@ -54,34 +52,18 @@ impl Sampler {
     }
 }
 
-/// What is gathered of one container since the last hand-over.
-#[derive(Debug)]
-struct Watched {
-    identity: Arc<Identity>,
-    created_unix: f64,
-    /// CPU time when last seen, and when that was.
-    cpu: Option<(u64, Instant)>,
-    /// The kernel's watermark when last seen, bytes.
-    watermark: Option<u64>,
-    throttling: Option<Throttling>,
-    /// Whether it appeared while the agent ran.
-    is_new: bool,
-    limits: Resources,
-    /// Nanoseconds of the minute that has begun, and CPU time used in them.
-    minute_ns: u64,
-    minute_used_ns: u64,
-    /// Nanoseconds watched, and CPU time used in them.
-    observed_ns: u64,
-    used_ns: u64,
-    /// Idle windows that are not counted yet: ten times a second for each container, the less is touched the better. For the same
-    /// reason what is large lies elsewhere.
-    idle_windows: u64,
-    record: Box<HourRecord>,
-    /// CPU windows since it was first seen, and whether there are new ones.
-    windows: Box<Distribution>,
-    has_new_windows: bool,
-    /// Of what quotas would have done; `None` where windows are not as long as a CFS period.
-    ladder: Option<Box<Buckets>>,
+impl Sampler {
+    /// How containers ended, and those of which nothing more is to come.
+    pub(super) fn gather_exits(&mut self, settled: &[Key]) {
+        let exits = self.store.take_exits();
+        let Some(evidence) = &mut self.evidence else { return };
+        for (key, code) in exits {
+            evidence.exited(&self.store, key, code, unix_now());
+        }
+        if !settled.is_empty() {
+            evidence.end(settled, unix_now());
+        }
+    }
 }
 
 /// Gathers evidence. Only containers and units are watched: what slices use is theirs already.
@@ -175,6 +157,16 @@ impl Gatherer {
         }
     }
 
+    /// Its init process has ended.
+    fn exited(&mut self, store: &Store, key: Key, code: u8, now_unix: f64) {
+        if let (false, Some(identity)) = (self.watched.contains_key(&key), store.identity(key)) {
+            self.observe_one(store, key, identity, None, now_unix);
+        }
+        if let Some(watched) = self.watched.get_mut(&key) {
+            *watched.record.exits.entry(code).or_default() += 1;
+        }
+    }
+
     /// All that was gathered, for good.
     pub(super) fn finish(&mut self, store: &Store, now_unix: f64) {
         self.collect(store, now_unix);
@@ -258,187 +250,6 @@ impl Gatherer {
         if let Err(batch) = self.sink.take(std::mem::take(&mut self.waiting)) {
             self.waiting = batch;
         }
-    }
-}
-
-impl Watched {
-    /// `is_period`: windows are as long as a CFS period.
-    fn new(identity: Arc<Identity>, created_unix: f64, is_new: bool, is_period: bool) -> Self {
-        Self {
-            identity,
-            created_unix,
-            cpu: None,
-            watermark: is_new.then_some(0),
-            throttling: None,
-            is_new,
-            limits: Resources::default(),
-            minute_ns: 0,
-            minute_used_ns: 0,
-            observed_ns: 0,
-            used_ns: 0,
-            idle_windows: 0,
-            windows: Box::new(Distribution::new(ZERO_THRESHOLD)),
-            has_new_windows: false,
-            record: Box::new(HourRecord { starts: is_new.into(), ..HourRecord::default() }),
-            ladder: is_period.then(Box::default),
-        }
-    }
-
-    fn is_nobodys(&self, now_unix: f64) -> bool {
-        let unnamed = self.identity.names.is_none() && self.identity.of_path.level == Level::Container;
-        unnamed && now_unix - self.created_unix < LEAST_LIFE
-    }
-
-    fn in_start_up(&self, now_unix: f64) -> bool {
-        now_unix - self.created_unix < START_UP as f64
-    }
-
-    fn cpu(&mut self, cpu: Cpu, now: Instant, now_unix: f64, window_ns: f64) {
-        // Of a container that appeared while the agent ran, all is its own: what it did before it was seen is spread over that time.
-        let before = self.cpu.replace((cpu.usage_ns, now));
-        let (used_ns, elapsed_ns) = match before {
-            Some((usage_ns, at)) => {
-                (cpu.usage_ns.saturating_sub(usage_ns), now.saturating_duration_since(at).as_nanos() as f64)
-            }
-            None if self.is_new => (cpu.usage_ns, (now_unix - self.created_unix).max(0.0) * 1e9),
-            None => return,
-        };
-        if elapsed_ns <= 0.0 {
-            return;
-        }
-        let windows = (elapsed_ns / window_ns).round().clamp(1.0, MOST_WINDOWS);
-        let cores = used_ns as f64 / elapsed_ns.max(window_ns);
-        if let Some(ladder) = &mut self.ladder {
-            let (used, elapsed) = (used_ns as f64 / windows, elapsed_ns / windows);
-            for _ in 0..windows as u64 {
-                ladder.feed(used as u64, elapsed as u64);
-            }
-        }
-        if used_ns == 0 {
-            self.idle_windows += windows as u64;
-        } else {
-            self.count_windows(cores, windows as u64, now_unix);
-        }
-        self.observed_ns = self.observed_ns.saturating_add(elapsed_ns as u64);
-        self.used_ns = self.used_ns.saturating_add(used_ns);
-        self.minute_ns = self.minute_ns.saturating_add(elapsed_ns as u64);
-        self.minute_used_ns = self.minute_used_ns.saturating_add(used_ns);
-        if self.minute_ns >= MINUTE_NS {
-            self.end_minute(self.in_start_up(now_unix));
-        }
-    }
-
-    fn count_windows(&mut self, cores: f64, windows: u64, now_unix: f64) {
-        let start_up = self.in_start_up(now_unix);
-        let record = &mut self.record;
-        let histogram = if start_up { &mut record.cpu_start } else { &mut record.cpu };
-        histogram.record(cores, windows);
-        self.windows.record(cores, windows);
-        self.has_new_windows = true;
-    }
-
-    /// What is counted once a second, and before anything is taken away.
-    fn count_idle_windows(&mut self, now_unix: f64) {
-        let idle = std::mem::take(&mut self.idle_windows);
-        if idle > 0 {
-            self.count_windows(0.0, idle, now_unix);
-        }
-    }
-
-    /// What was used since the last minute ended is one more; after a stall it is as many as it was long.
-    fn end_minute(&mut self, start_up: bool) {
-        let (elapsed, used) = (std::mem::take(&mut self.minute_ns), std::mem::take(&mut self.minute_used_ns));
-        let times = (elapsed + MINUTE_NS / 2) / MINUTE_NS;
-        let record = &mut self.record;
-        let minutes = if start_up { &mut record.minutes_start } else { &mut record.minutes };
-        minutes.record(used as f64 / elapsed as f64, times.clamp(1, MOST_WINDOWS as u64));
-    }
-
-    fn observe(&mut self, values: &Values, now_unix: f64) {
-        self.count_idle_windows(now_unix);
-        if let Some(memory) = values.memory {
-            self.limits.memory_limit = memory.limit_bytes;
-        }
-        if let Some(throttling) = values.throttling {
-            self.limits.cpu_limit = throttling
-                .quota_ns
-                .filter(|_| throttling.period_ns > 0)
-                .map(|quota| (quota as f64 * 1000.0 / throttling.period_ns as f64).round() as u64);
-            if let Some(before) = self.throttling.replace(throttling) {
-                self.record.periods += throttling.periods.saturating_sub(before.periods);
-                self.record.throttled +=
-                    throttling.throttled_periods.saturating_sub(before.throttled_periods);
-            }
-        }
-        self.observe_memory(values, now_unix);
-    }
-
-    /// The highest use is the working set of each second; and where the kernel's watermark has risen between two of them, that, less the
-    /// file cache that can be given back.
-    fn observe_memory(&mut self, values: &Values, now_unix: f64) {
-        let Some(working_set) = values.working_set else { return };
-        let watermark = values.memory.and_then(|memory| memory.peak_bytes);
-        let risen = watermark.filter(|peak| self.watermark.is_some_and(|before| *peak > before));
-        self.watermark = watermark.or(self.watermark);
-        let peak = risen.map_or(0, |peak| peak.saturating_sub(working_set.inactive_file_bytes));
-        let bytes = working_set.bytes.max(peak);
-        self.record.working_set.record(working_set.bytes as f64, 1);
-        let start_up = self.in_start_up(now_unix);
-        let highest = if start_up { &mut self.record.start_peak } else { &mut self.record.peak };
-        if highest.as_ref().is_none_or(|peak| peak.bytes < bytes) {
-            *highest = Some(Peak { bytes, at: now_unix as u64, pod: pod(&self.identity).to_owned() });
-        }
-    }
-
-    /// What was gathered, as evidence of its workload; nothing of it is left.
-    fn take(
-        &mut self,
-        key: &WorkloadKey,
-        hour: Hour,
-        window_millis: u64,
-        lives: bool,
-        now_unix: f64,
-    ) -> Evidence {
-        self.count_idle_windows(now_unix);
-        let names = self.identity.names.as_deref();
-        let (namespace, owner, name, container) = key.parts();
-        let workload = Workload {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            owner: owner.to_owned(),
-            kind: Kind::of_owner(owner),
-            replicas: lives.into(),
-        };
-        let container = Container {
-            name: container.to_owned(),
-            role: names.and_then(|names| names.kind).map_or(Role::App, role_of),
-            seen: now_unix as u64,
-            in_force: self.in_force(),
-        };
-        let mut evidence = Evidence::new(workload, container, window_millis);
-        // What is less than a second stays for the next time.
-        let observed = self.observed_ns / 1_000_000_000;
-        if observed == 0 && *self.record == HourRecord::default() {
-            return evidence;
-        }
-        self.observed_ns -= observed * 1_000_000_000;
-        let cpu_millis = self.used_ns / 1_000_000;
-        self.used_ns -= cpu_millis * 1_000_000;
-        let mut record = std::mem::take(&mut *self.record);
-        record.observed = observed;
-        record.ladder = self.ladder.as_mut().and_then(|ladder| ladder.take());
-        record.kills.sort();
-        let peak = record.highest().map_or(0, |peak| peak.bytes);
-        let totals = PodTotals { observed, cpu_millis, peak, node_class: String::new() };
-        evidence.pods.insert(pod(&self.identity).to_owned(), totals);
-        evidence.hours.insert(hour, record);
-        evidence
-    }
-
-    /// Requests are what the pod says; limits are what the kernel enforces.
-    fn in_force(&self) -> Resources {
-        let of_pod = self.identity.names.as_ref().map(|names| names.resources).unwrap_or_default();
-        Resources { cpu_limit: self.limits.cpu_limit, memory_limit: self.limits.memory_limit, ..of_pod }
     }
 }
 

@@ -225,10 +225,8 @@ impl Sampler {
         self.naming.name_leaving(&mut self.store);
         self.gather_evidence(now, second);
         let settled = self.store.settle(now);
+        self.gather_exits(&settled);
         if !settled.is_empty() {
-            if let Some(evidence) = &mut self.evidence {
-                evidence.end(&settled, unix_now());
-            }
             self.naming.forget(&settled);
             self.network.forget(&settled);
             self.lookout.forget(&settled);

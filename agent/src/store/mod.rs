@@ -103,6 +103,8 @@ pub struct Store {
     ends: Ends,
     end_rows: Arc<[Arc<EndRow>]>,
     told: Told,
+    /// Exit codes that were not taken yet.
+    exits: Vec<(Key, u8)>,
     events: Recorder,
     /// Rows of an old view, to be written over.
     spare: Vec<CgroupRow>,
@@ -133,6 +135,7 @@ impl Store {
             ends: Ends::default(),
             end_rows: Arc::new([]),
             told: Told::default(),
+            exits: Vec::new(),
             events: Recorder::default(),
             spare: Vec::new(),
             regressions: 0,
@@ -257,6 +260,7 @@ impl Store {
         // Every sandbox is killed when its pod goes, which is nothing to alert on.
         if of_path.level != Level::Sandbox || ended.0 == Reason::OomKilled {
             entry.contribution.terminations.push(ended);
+            self.exits.push((key, ended.1));
             if let Some((exit, reason)) = &entry.life.exit {
                 let what = What::Termination(Termination::seen(exit, *reason));
                 self.events.record(Subject::of(&entry.identity), what, exit.ended_unix, Instant::now());
@@ -274,6 +278,11 @@ impl Store {
         self.events.record(subject, What::OomKill(kill.clone()), at_unix, Instant::now());
         entry.life.kill(kill);
         self.count(key);
+    }
+
+    /// Exit codes of the containers that have ended since this was last asked.
+    pub fn take_exits(&mut self) -> Vec<(Key, u8)> {
+        std::mem::take(&mut self.exits)
     }
 
     /// Something else has happened that the store does not see.

@@ -150,3 +150,39 @@ fn a_record_that_is_none_is_left_out_and_counted() {
     let (evidence, skipped) = hours.evidence(&subject, &[Hour(7), Hour(8)]).unwrap();
     assert_eq!((evidence.unwrap().hours.len(), skipped), (1, 1));
 }
+
+#[test]
+fn a_history_of_the_first_form_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = include_bytes!("v1.postcard");
+    {
+        let database = builder().create(folder.path().join(FILE)).unwrap();
+        let transaction = database.begin_write().unwrap();
+        {
+            transaction.open_table(ABOUT).unwrap().insert("schema", 1).unwrap();
+            let mut hours = transaction.open_table(HOURS).unwrap();
+            hours.insert((7, "shop\0Deployment\0web\0app\0100"), record.as_slice()).unwrap();
+            hours.insert((8, "shop\0Deployment\0bad\0app\0100"), &[0xff; 3][..]).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    for _ in 0..2 {
+        let (store, aside) = Store::open(folder.path()).unwrap();
+        assert_eq!(aside, None);
+        let hours = store.hours().unwrap();
+        let subjects = hours.subjects(Hour(0)).unwrap();
+        assert_eq!(subjects.len(), 1, "what cannot be understood is left out");
+        let (subject, of_subject) = subjects.first_key_value().unwrap();
+        let (evidence, skipped) = hours.evidence(subject, of_subject).unwrap();
+        let evidence = evidence.unwrap();
+        let hour = &evidence.hours[&Hour(7)];
+        assert_eq!(
+            (skipped, hour.cpu.count(), hour.minutes.count(), hour.working_set.count()),
+            (0, 10, 60, 3600)
+        );
+        assert_eq!((hour.periods, hour.throttled, hour.starts, hour.kills.len()), (100, 7, 2, 1));
+        assert_eq!(hour.peak.as_ref().map(|peak| peak.bytes), Some(9_000_000));
+        assert!(hour.ladder.is_some() && hour.exits.is_empty());
+        assert_eq!((evidence.workload.replicas, evidence.container.in_force.cpu_request), (3, Some(250)));
+    }
+}

@@ -1,10 +1,15 @@
 use std::time::Duration;
 
+use snug_sizing::{
+    evidence::{Evidence, Stalled},
+    workload::Resources,
+};
+
 use super::*;
 use crate::{
     identity::{Names, path},
     store::Appearance,
-    values::{Memory, WorkingSet},
+    values::{Memory, MemoryStat, Pressure, Stall, WorkingSet},
 };
 
 const START: f64 = 1_800_000_000.0;
@@ -250,4 +255,51 @@ fn nothing_is_lost_while_nobody_takes_it() {
         all.iter().flat_map(|one| one.hours.values()).map(|record| record.cpu.count()).sum()
     };
     assert_eq!(count(&before) + count(&after), windows);
+}
+
+#[test]
+fn ends_waits_and_stalls_are_of_the_hour_and_counted_once() {
+    let mut node = Node::new();
+    let key = node.container('a', START + 1.0);
+    node.name(key, "web-1");
+    node.memory(key, 8 * MIB, 0, 9 * MIB);
+    let stall = |millis: u64| Stall { some_ns: millis * 1_000_000 + 999_999, full_ns: 0 };
+    let mut waits = Distribution::default();
+    for (second, stalled, refaults) in [(2.0, 5, 3), (3.0, 5, 3), (4.0, 12, 10)] {
+        waits.record(0.25, 2);
+        let stat = MemoryStat {
+            anon_bytes: 3 * MIB,
+            shmem_bytes: MIB,
+            slab_unreclaimable_bytes: Some(MIB),
+            refaults_file: Some(refaults),
+            ..MemoryStat::default()
+        };
+        let pressure = Pressure { cpu: stall(stalled), memory: stall(2 * stalled), io: stall(3 * stalled) };
+        let values = Values {
+            pressure: Some(pressure),
+            memory_stat: Some(Arc::new(stat)),
+            runqueue: Some(Arc::new(waits.clone())),
+            ..Values::default()
+        };
+        node.store.update(key, values);
+        node.second(second);
+        // Nothing new.
+        node.second(second + 0.5);
+    }
+    for code in [0, 137, 137] {
+        node.gatherer.exited(&node.store, key, code, START + 5.0);
+    }
+    let all = node.finish(6.0);
+    let [evidence] = all.as_slice() else { panic!("{all:?}") };
+    let (_, record) = evidence.hours.first_key_value().unwrap();
+    assert_eq!(
+        record.exits.iter().map(|(code, count)| (*code, *count)).collect::<Vec<_>>(),
+        [(0, 1), (137, 2)]
+    );
+    assert_eq!(record.waits.count(), 6);
+    let stalled = Stalled { cpu_millis: 12, memory_millis: 24, io_millis: 36, refaults: 10 };
+    assert_eq!(record.stalled, stalled);
+    assert_eq!(record.unreclaimable.count(), 3);
+    let (_, lower, upper) = record.unreclaimable.buckets().next().unwrap();
+    assert!(lower < 5.0 * MIB as f64 && upper >= 5.0 * MIB as f64, "{lower} {upper}");
 }
