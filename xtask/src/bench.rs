@@ -22,7 +22,7 @@ const DOCUMENT: &str = "docs/performance.md";
 /// Measure what the agent costs (as root): passes against files, a node with 250 containers, scrapes, growth, programs.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Measure these parts only: pass, node, scrape, growth, programs, runqueue.
+    /// Measure these parts only: pass, node, scrape, growth, programs, runqueue, history.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Put the tables into docs/performance.md.

@@ -4,6 +4,7 @@
 mod cgroups;
 mod client;
 mod growth;
+mod history;
 mod interrupt;
 mod measure;
 mod node;
@@ -63,6 +64,8 @@ enum Part {
     Programs,
     /// Tracing of the run queue.
     Runqueue,
+    /// What the history takes.
+    History,
 }
 
 fn main() -> ExitCode {
@@ -103,6 +106,7 @@ fn measure(part: Part, options: &Options) -> Result<Section> {
         Part::Growth => growth::run(&process::agent_binary()?, options.churn),
         Part::Programs => programs::run(&process::agent_binary()?),
         Part::Runqueue => runqueue::run(),
+        Part::History => history::run(),
     }
 }
 

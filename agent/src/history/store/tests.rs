@@ -161,8 +161,8 @@ fn a_history_of_the_first_form_is_brought_up_to_date() {
         {
             transaction.open_table(ABOUT).unwrap().insert("schema", 1).unwrap();
             let mut hours = transaction.open_table(HOURS).unwrap();
-            hours.insert((7, "shop\0Deployment\0web\0app\0100"), record.as_slice()).unwrap();
-            hours.insert((8, "shop\0Deployment\0bad\0app\0100"), &[0xff; 3][..]).unwrap();
+            hours.insert((7, "shop\0Deployment\0web\0app\x00100"), record.as_slice()).unwrap();
+            hours.insert((8, "shop\0Deployment\0bad\0app\x00100"), &[0xff; 3][..]).unwrap();
         }
         transaction.commit().unwrap();
     }
