@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
 };
 
 use redb::{
@@ -77,7 +78,10 @@ fn builder() -> Builder {
 /// The database.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    /// `None` after an error of the disk, until it can be opened again.
+    database: RwLock<Option<Database>>,
+    /// Where it is on disk, if it is.
+    path: Option<PathBuf>,
 }
 
 impl Store {
@@ -87,7 +91,8 @@ impl Store {
     /// When there is no memory.
     pub fn in_memory() -> Result<Self, HistoryError> {
         let database = builder().create_with_backend(InMemoryBackend::new()).map_err(write)?;
-        Self::new(database)
+        prepare(&database)?;
+        Ok(Self { database: RwLock::new(Some(database)), path: None })
     }
 
     /// The one in a directory, made where there is none. A file that is none, or of another version, is moved aside and never deleted:
@@ -99,48 +104,47 @@ impl Store {
         let path = directory.join(FILE);
         let open = |source: redb::Error| HistoryError::Open { path: path.clone(), source: Box::new(source) };
         fs::create_dir_all(directory).map_err(|error| open(redb::Error::Io(error)))?;
-        match Self::at(&path) {
-            Ok(store) => Ok((store, None)),
+        let of = |database| Self { database: RwLock::new(Some(database)), path: Some(path.clone()) };
+        match open_at(&path) {
+            Ok(database) => Ok((of(database), None)),
             Err(error) if is_unusable(&error) => {
                 let aside = directory.join(format!("{FILE}.unusable-{}", unix_seconds()));
                 fs::rename(&path, &aside)
                     .map_err(|source| HistoryError::Aside { path: path.clone(), source })?;
-                Ok((Self::at(&path).map_err(open)?, Some(aside)))
+                Ok((of(open_at(&path).map_err(open)?), Some(aside)))
             }
             Err(error) => Err(open(error)),
         }
     }
 
-    fn at(path: &Path) -> Result<Self, redb::Error> {
-        Self::new(builder().create(path)?).map_err(|error| match error {
-            HistoryError::Write(error) | HistoryError::Read(error) => *error,
-            other => redb::Error::Corrupted(other.to_string()),
-        })
+    /// Does something with the database. After an error of the disk it takes nothing more until it is opened anew (redb: `PreviousIo`),
+    /// which is done at the next call, when readers are done with the old one.
+    fn with<T>(&self, action: impl FnOnce(&Database) -> Result<T, HistoryError>) -> Result<T, HistoryError> {
+        self.reopen()?;
+        let result = {
+            let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            action(guard.as_ref().ok_or_else(closed)?)
+        };
+        if result.as_ref().is_err_and(is_of_disk) && self.path.is_some() {
+            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        result
     }
 
-    fn new(database: Database) -> Result<Self, HistoryError> {
-        let transaction = database.begin_write().map_err(write)?;
-        {
-            let mut about = transaction.open_table(ABOUT).map_err(write)?;
-            let schema = about.get("schema").map_err(read)?.map(|value| value.value());
-            match schema {
-                Some(SCHEMA) => {}
-                Some(older @ OLDEST_SCHEMA..SCHEMA) => {
-                    migrate(&mut transaction.open_table(HOURS).map_err(write)?, older)?;
-                    about.insert("schema", SCHEMA).map_err(write)?;
-                }
-                Some(other) => {
-                    let text = format!("its records are of version {other}, not {SCHEMA}");
-                    return Err(HistoryError::Read(Box::new(redb::Error::Corrupted(text))));
-                }
-                None => {
-                    about.insert("schema", SCHEMA).map_err(write)?;
-                }
-            }
-            transaction.open_table(HOURS).map_err(write)?;
+    fn reopen(&self) -> Result<(), HistoryError> {
+        let Some(path) = &self.path else { return Ok(()) };
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
         }
-        transaction.commit().map_err(write)?;
-        Ok(Self { database })
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            let opened = open_at(path);
+            *database = Some(
+                opened
+                    .map_err(|source| HistoryError::Open { path: path.clone(), source: Box::new(source) })?,
+            );
+        }
+        Ok(())
     }
 
     /// Adds evidence, whole or not at all.
@@ -148,28 +152,7 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub fn add(&self, batch: &[Evidence]) -> Result<(), HistoryError> {
-        let transaction = self.database.begin_write().map_err(write)?;
-        {
-            let mut hours = transaction.open_table(HOURS).map_err(write)?;
-            for evidence in batch {
-                let subject = subject(evidence);
-                let Some((Hour(hour), _)) = evidence.hours.first_key_value() else { continue };
-                let key = (*hour, subject.as_str());
-                let known = match hours.get(key).map_err(read)? {
-                    // What cannot be understood is written over: it is of no use to anybody.
-                    Some(bytes) => postcard::from_bytes::<Evidence>(bytes.value()).ok(),
-                    None => None,
-                };
-                let sum = known.and_then(|mut known| {
-                    known.merge(evidence).ok()?;
-                    known.workload.replicas = evidence.workload.replicas;
-                    Some(known)
-                });
-                let bytes = postcard::to_stdvec(sum.as_ref().unwrap_or(evidence))?;
-                hours.insert(key, bytes.as_slice()).map_err(write)?;
-            }
-        }
-        transaction.commit().map_err(write)
+        self.with(|database| add(database, batch))
     }
 
     /// Removes hours before `oldest`, and then the oldest ones until records take no more than `most` bytes. Returns what they take.
@@ -189,19 +172,23 @@ impl Store {
     }
 
     fn forget_before(&self, oldest: Hour) -> Result<(), HistoryError> {
-        let transaction = self.database.begin_write().map_err(write)?;
-        {
-            let mut hours = transaction.open_table(HOURS).map_err(write)?;
-            hours.retain_in(..(oldest.0, ""), |_, _| false).map_err(write)?;
-        }
-        transaction.commit().map_err(write)
+        self.with(|database| {
+            let transaction = database.begin_write().map_err(write)?;
+            {
+                let mut hours = transaction.open_table(HOURS).map_err(write)?;
+                hours.retain_in(..(oldest.0, ""), |_, _| false).map_err(write)?;
+            }
+            transaction.commit().map_err(write)
+        })
     }
 
     fn stored_bytes(&self) -> Result<u64, HistoryError> {
-        let transaction = self.database.begin_write().map_err(write)?;
-        let stats = transaction.stats().map_err(read)?;
-        transaction.abort().map_err(write)?;
-        Ok(stats.stored_bytes() + stats.metadata_bytes())
+        self.with(|database| {
+            let transaction = database.begin_write().map_err(write)?;
+            let stats = transaction.stats().map_err(read)?;
+            transaction.abort().map_err(write)?;
+            Ok(stats.stored_bytes() + stats.metadata_bytes())
+        })
     }
 
     /// What there is now; later writes do not show in it.
@@ -209,10 +196,83 @@ impl Store {
     /// # Errors
     /// When it cannot be read.
     pub fn hours(&self) -> Result<Hours, HistoryError> {
-        let transaction = self.database.begin_read().map_err(read)?;
-        let table = transaction.open_table(HOURS).map_err(|error: TableError| read(error))?;
-        Ok(Hours { table })
+        self.with(|database| {
+            let transaction = database.begin_read().map_err(read)?;
+            let table = transaction.open_table(HOURS).map_err(|error: TableError| read(error))?;
+            Ok(Hours { table })
+        })
     }
+}
+
+/// The database in a file, made where there is none.
+fn open_at(path: &Path) -> Result<Database, redb::Error> {
+    let database = builder().create(path)?;
+    prepare(&database).map_err(|error| match error {
+        HistoryError::Write(error) | HistoryError::Read(error) => *error,
+        other => redb::Error::Corrupted(other.to_string()),
+    })?;
+    Ok(database)
+}
+
+/// An error after which a database takes nothing more.
+fn is_of_disk(error: &HistoryError) -> bool {
+    let (HistoryError::Write(error) | HistoryError::Read(error)) = error else { return false };
+    matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo)
+}
+
+fn closed() -> HistoryError {
+    HistoryError::Read(Box::new(redb::Error::PreviousIo))
+}
+
+/// Makes what a database has to have, and brings records up to date.
+fn prepare(database: &Database) -> Result<(), HistoryError> {
+    let transaction = database.begin_write().map_err(write)?;
+    {
+        let mut about = transaction.open_table(ABOUT).map_err(write)?;
+        let schema = about.get("schema").map_err(read)?.map(|value| value.value());
+        match schema {
+            Some(SCHEMA) => {}
+            Some(older @ OLDEST_SCHEMA..SCHEMA) => {
+                migrate(&mut transaction.open_table(HOURS).map_err(write)?, older)?;
+                about.insert("schema", SCHEMA).map_err(write)?;
+            }
+            Some(other) => {
+                let text = format!("its records are of version {other}, not {SCHEMA}");
+                return Err(HistoryError::Read(Box::new(redb::Error::Corrupted(text))));
+            }
+            None => {
+                about.insert("schema", SCHEMA).map_err(write)?;
+            }
+        }
+        transaction.open_table(HOURS).map_err(write)?;
+    }
+    transaction.commit().map_err(write)
+}
+
+/// See [`Store::add`].
+fn add(database: &Database, batch: &[Evidence]) -> Result<(), HistoryError> {
+    let transaction = database.begin_write().map_err(write)?;
+    {
+        let mut hours = transaction.open_table(HOURS).map_err(write)?;
+        for evidence in batch {
+            let subject = subject(evidence);
+            let Some((Hour(hour), _)) = evidence.hours.first_key_value() else { continue };
+            let key = (*hour, subject.as_str());
+            let known = match hours.get(key).map_err(read)? {
+                // What cannot be understood is written over: it is of no use to anybody.
+                Some(bytes) => postcard::from_bytes::<Evidence>(bytes.value()).ok(),
+                None => None,
+            };
+            let sum = known.and_then(|mut known| {
+                known.merge(evidence).ok()?;
+                known.workload.replicas = evidence.workload.replicas;
+                Some(known)
+            });
+            let bytes = postcard::to_stdvec(sum.as_ref().unwrap_or(evidence))?;
+            hours.insert(key, bytes.as_slice()).map_err(write)?;
+        }
+    }
+    transaction.commit().map_err(write)
 }
 
 /// Rewrites all records of an older form, in the transaction that says so: a kill leaves the old file. What cannot be understood is

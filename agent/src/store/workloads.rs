@@ -45,7 +45,7 @@ impl WorkloadKey {
     }
 
     /// Of a container of a known workload.
-    pub(super) fn named(names: &Names) -> Self {
+    pub fn named(names: &Names) -> Self {
         Self {
             namespace: names.namespace.as_str().into(),
             kind: names.workload_kind.as_str().into(),

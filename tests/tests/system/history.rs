@@ -1,9 +1,18 @@
 //! The history: what the agent keeps of a container across its own restarts, and across being killed.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    io::{ErrorKind, Write as _},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
-use snug_agent::history::Store;
+use snug_agent::{
+    history::{Batch, History, Retention, Store},
+    identity::Names,
+    store::WorkloadKey,
+};
 use snug_sizing::{
     evidence::{Evidence, Header, Hour, SCHEMA},
     workload::{Container, Workload},
@@ -97,6 +106,80 @@ fn what_is_asked_wrongly_is_refused() -> Result<()> {
         let text = body(&mut response)?;
         assert!(text.contains(why), "{text}");
     }
+    Ok(())
+}
+
+/// A small disk, gone with its guard.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn mount() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(folder.path());
+        anyhow::ensure!(mount.status().context("cannot start mount")?.success(), "no tmpfs can be mounted");
+        Ok(Self(folder))
+    }
+
+    fn fill(&self) -> Result<()> {
+        let mut filler = fs::File::create(self.0.path().join("filler"))?;
+        let page = [0; 4096];
+        loop {
+            match filler.write_all(&page) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn free(&self) -> Result<()> {
+        Ok(fs::remove_file(self.0.path().join("filler"))?)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_is_written_when_there_is_room() -> Result<()> {
+    let disk = match Disk::mount() {
+        Ok(disk) => disk,
+        Err(why) => return cannot_run(format!("{why:#}")),
+    };
+    let retention = Retention { hours: u32::MAX, bytes: u64::MAX };
+    let history = History::start(Some(disk.0.path().to_owned()), retention)?;
+    let (store, sink) = (history.store(), history.sink());
+    let batch = |workloads: std::ops::Range<u32>| -> Batch {
+        let one = |number: u32| {
+            let name = format!("web-{number}");
+            let names = Names { workload: name.clone(), container: "app".to_owned(), ..Names::default() };
+            let mut evidence = one_more();
+            evidence.workload.name = name;
+            ((Hour(7), WorkloadKey::named(&names)), evidence)
+        };
+        workloads.map(one).collect()
+    };
+    let hand_over = |workloads| sink.take(batch(workloads)).map_err(|_| anyhow::anyhow!("nothing is taken"));
+    let subjects = || store.hours().and_then(|hours| hours.subjects(Hour(0))).map(|subjects| subjects.len());
+    hand_over(0..10)?;
+    eventually(Duration::from_secs(10), "the first are there", || Ok((subjects()? == 10).then_some(())))?;
+    disk.fill()?;
+    for workloads in [10..2000, 2000..2001] {
+        let before = sink.row().failed_writes;
+        hand_over(workloads)?;
+        eventually(Duration::from_secs(10), "it fails", || {
+            Ok((sink.row().failed_writes > before).then_some(()))
+        })?;
+    }
+    disk.free()?;
+    hand_over(2001..2002)?;
+    eventually(Duration::from_secs(10), "all are there", || Ok((subjects()? == 2002).then_some(())))?;
+    assert_eq!((sink.row().failed_writes, sink.row().lost), (2, 0));
+    drop(sink);
     Ok(())
 }
 

@@ -31,6 +31,13 @@ fn windows(store: &Store, since: u32) -> Vec<(u32, u64)> {
     all.map(|(hour, record)| (hour.0, record.cpu.count())).collect()
 }
 
+/// Changes what is in the database behind the store's back.
+fn change(store: &Store, change: impl FnOnce(&redb::WriteTransaction)) {
+    let transaction = store.database.read().unwrap().as_ref().unwrap().begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}
+
 #[test]
 fn what_is_added_adds_up_and_stays() {
     let folder = tempfile::tempdir().unwrap();
@@ -123,9 +130,9 @@ fn another_version_is_moved_aside() {
     let folder = tempfile::tempdir().unwrap();
     {
         let (store, _) = Store::open(folder.path()).unwrap();
-        let transaction = store.database.begin_write().unwrap();
-        transaction.open_table(ABOUT).unwrap().insert("schema", SCHEMA + 1).unwrap();
-        transaction.commit().unwrap();
+        change(&store, |transaction| {
+            transaction.open_table(ABOUT).unwrap().insert("schema", SCHEMA + 1).unwrap();
+        });
     }
     let (_, aside) = Store::open(folder.path()).unwrap();
     assert!(aside.is_some());
@@ -142,10 +149,10 @@ fn a_directory_that_is_none_is_named() {
 fn a_record_that_is_none_is_left_out_and_counted() {
     let store = Store::in_memory().unwrap();
     store.add(&[evidence("web", 7, 10), evidence("web", 8, 10)]).unwrap();
-    let transaction = store.database.begin_write().unwrap();
     let subject = subject(&evidence("web", 7, 1));
-    transaction.open_table(HOURS).unwrap().insert((7, &*subject), [0xff_u8; 30].as_slice()).unwrap();
-    transaction.commit().unwrap();
+    change(&store, |transaction| {
+        transaction.open_table(HOURS).unwrap().insert((7, &*subject), [0xff_u8; 30].as_slice()).unwrap();
+    });
     let hours = store.hours().unwrap();
     let (evidence, skipped) = hours.evidence(&subject, &[Hour(7), Hour(8)]).unwrap();
     assert_eq!((evidence.unwrap().hours.len(), skipped), (1, 1));
