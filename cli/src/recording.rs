@@ -6,12 +6,15 @@ use std::{
 };
 
 use flate2::read::MultiGzDecoder;
+use rayon::prelude::*;
 use snug_sizing::evidence::{Evidence, Header, Hour, SCHEMA};
 
 /// Bytes of a line: a container's evidence of a year has some megabytes.
 const LONGEST_LINE: u64 = 64 << 20;
 /// Containers that one recording may have.
 const MOST_LINES: usize = 1_000_000;
+/// Bytes of lines that are understood at a time.
+const PIECE: usize = 16 << 20;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Why a recording cannot be read. `what` is its file or address.
@@ -105,10 +108,11 @@ impl Recording {
     }
 
     fn read_lines(&mut self, what: &str, mut input: impl BufRead) -> Result<(), RecordingError> {
-        let mut buffer = Vec::new();
+        let mut pieces = Vec::new();
+        let mut bytes = 0;
         let mut line = 0;
         loop {
-            buffer.clear();
+            let mut buffer = Vec::new();
             let mut limited = (&mut input).take(LONGEST_LINE + 1);
             let read = limited.read_until(b'\n', &mut buffer);
             let read = read.map_err(|source| RecordingError::Read { what: what.to_owned(), line, source })?;
@@ -126,15 +130,29 @@ impl Recording {
             if line == 1 {
                 self.take_header(what, &buffer)?;
             } else if !buffer.trim_ascii().is_empty() {
-                let evidence = serde_json::from_slice(&buffer).map_err(|source| RecordingError::Line {
-                    what: what.to_owned(),
-                    line,
-                    source,
-                })?;
-                self.insert(evidence);
+                bytes += buffer.len();
+                pieces.push((line, buffer));
+                if bytes >= PIECE {
+                    self.take_evidence(what, &std::mem::take(&mut pieces))?;
+                    bytes = 0;
+                }
             }
         }
+        self.take_evidence(what, &pieces)?;
         if line == 0 { Err(RecordingError::Empty { what: what.to_owned() }) } else { Ok(()) }
+    }
+
+    /// Takes lines, each with its number: understood on all CPUs, put together in their order.
+    fn take_evidence(&mut self, what: &str, lines: &[(usize, Vec<u8>)]) -> Result<(), RecordingError> {
+        let understood = |(line, text): &(usize, Vec<u8>)| {
+            serde_json::from_slice::<Evidence>(text).map_err(|source| RecordingError::Line {
+                what: what.to_owned(),
+                line: *line,
+                source,
+            })
+        };
+        let all: Vec<Result<Evidence, RecordingError>> = lines.par_iter().map(understood).collect();
+        all.into_iter().try_for_each(|evidence| evidence.map(|evidence| self.insert(evidence)))
     }
 
     fn take_header(&mut self, what: &str, line: &[u8]) -> Result<(), RecordingError> {

@@ -300,11 +300,12 @@ impl Evidence {
 
     /// What quotas would have done in all hours; `None` where nobody watched.
     pub fn ladder(&self) -> Option<Ladder> {
-        let ladders = self.hours.values().filter_map(|hour| hour.ladder.clone());
-        ladders.reduce(|mut sum, ladder| {
-            sum.merge(&ladder);
+        let mut ladders = self.hours.values().filter_map(|hour| hour.ladder.as_ref());
+        let first = ladders.next()?.clone();
+        Some(ladders.fold(first, |mut sum, ladder| {
+            sum.merge(ladder);
             sum
-        })
+        }))
     }
 
     /// OOM kills in order of time.

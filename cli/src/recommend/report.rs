@@ -1,5 +1,6 @@
 //! What `snug recommend` says, before it has a form.
 
+use rayon::prelude::*;
 use serde::Serialize;
 use snug_sizing::{
     engine::{self, Confidence, Policy, Pool, Reason, Recommendation, Risk},
@@ -156,8 +157,11 @@ impl Report {
             recommendations: Vec::new(),
             withheld: Vec::new(),
         };
-        for evidence in recording.evidence().filter(|evidence| chosen(evidence)) {
-            match engine::recommend(evidence, policy, pool, None) {
+        let chosen: Vec<&Evidence> = recording.evidence().filter(|evidence| chosen(evidence)).collect();
+        let of_one = |evidence: &&Evidence| engine::recommend(evidence, policy, pool, None);
+        let said: Vec<Result<Recommendation, engine::Refusal>> = chosen.par_iter().map(of_one).collect();
+        for (evidence, said) in chosen.into_iter().zip(said) {
+            match said {
                 Ok(said) => report.recommendations.push(Entry::of(evidence, &said)),
                 Err(refusal) => report.withheld.push(Withheld {
                     namespace: evidence.workload.namespace.clone(),
@@ -198,8 +202,12 @@ impl Report {
 
 /// What the past of all workloads says of the rule.
 pub fn pool(recording: &Recording, policy: &Policy) -> Pool {
-    recording.evidence().fold(Pool::default(), |mut pool, evidence| {
-        pool.memory.merge(engine::memory::tally(evidence, policy.rule));
+    let all: Vec<&Evidence> = recording.evidence().collect();
+    let tallies: Vec<engine::Tally> =
+        all.par_iter().map(|evidence| engine::memory::tally(evidence, policy.rule)).collect();
+    // In their order: sums of fractions depend on it.
+    tallies.into_iter().fold(Pool::default(), |mut pool, tally| {
+        pool.memory.merge(tally);
         pool
     })
 }
