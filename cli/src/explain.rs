@@ -44,13 +44,18 @@ pub struct Options {
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { workload, container, source, wanted } = options;
     let recording = source.read()?;
-    let policy = wanted.policy();
-    let pool = report::pool(&recording, &policy);
+    let policies = wanted.policies()?;
+    let pool = report::pool(&recording, &policies);
     let mut outcome = Outcome::NotEnough;
     let of_container =
         |evidence: &&Evidence| container.as_ref().is_none_or(|name| evidence.container.name == *name);
     let all = recording.evidence().filter(|evidence| is_of(evidence, workload)).filter(of_container);
     for (number, evidence) in all.enumerate() {
+        let Some(policy) = policies.of(evidence) else {
+            writeln!(out, "{}\n  excluded by the policy file", title(evidence))
+                .context("cannot write the explanation")?;
+            continue;
+        };
         let text = match engine::recommend(evidence, &policy, pool, None) {
             Ok(said) => {
                 outcome = Outcome::Fine;
@@ -70,7 +75,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn title(evidence: &Evidence) -> String {
+pub(crate) fn title(evidence: &Evidence) -> String {
     let owner = &evidence.workload.owner;
     let kind = if owner.is_empty() { String::new() } else { format!("{} ", plain(owner)) };
     let container = &evidence.container.name;
@@ -310,6 +315,6 @@ fn length(millis: u64) -> String {
 }
 
 /// A share of windows or of work; what is not nothing is not shown as nothing.
-fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     if share > 0.0 && share < 0.0005 { "<0.1%".to_owned() } else { units::percent(share) }
 }

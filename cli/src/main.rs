@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use snug::{
     backtest, explain,
     recommend::{self, Outcome},
-    snapshot, top,
+    simulate, snapshot, top,
 };
 
 /// What containers really need.
@@ -34,6 +34,8 @@ enum Command {
     Recommend(recommend::Options),
     /// Show what a recommendation is made of.
     Explain(explain::Options),
+    /// Say what would have come of other values, by what was seen.
+    Simulate(simulate::Options),
     /// Write what agents know to a file, for --file.
     Snapshot(snapshot::Options),
     /// Write what has a shell complete this command, such as `source <(snug completions bash)`.
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Top(options) => top::run(&options, out).map(|()| Outcome::Fine),
         Command::Recommend(options) => recommend::run(&options, out),
         Command::Explain(options) => explain::run(&options, out),
+        Command::Simulate(options) => simulate::run(&options, out),
         Command::Snapshot(options) => snapshot::run(&options, out).map(|()| Outcome::Fine),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Options::command(), "snug", out);

@@ -152,6 +152,20 @@ fn every_form_is_as_it_was() {
         ("kustomize.yaml", &["recommend", "-o", "kustomize"]),
         ("values.yaml", &["recommend", "-o", "helm"]),
         ("explain.txt", &["explain", "shop/web", "--container", "app"]),
+        (
+            "simulate.txt",
+            &[
+                "simulate",
+                "shop/web",
+                "--cpu-limit",
+                "300m",
+                "--memory-limit",
+                "100Mi",
+                "--cpu-request",
+                "50m",
+            ],
+        ),
+        ("simulate-killed.txt", &["simulate", "ledger", "--memory-limit", "120Mi", "--cpu-limit", "10"]),
         ("explain-killed.txt", &["explain", "ledger"]),
     ] {
         let output = on(file.path(), arguments);
@@ -200,6 +214,9 @@ fn exit_codes() {
     assert_eq!(code(&["recommend", "cron"]), Some(3));
     assert_eq!(code(&["recommend", "nobody"]), Some(3));
     assert_eq!(code(&["explain", "nobody"]), Some(3));
+    assert_eq!(code(&["simulate", "nobody", "--cpu-limit", "1"]), Some(3));
+    assert_eq!(code(&["simulate", "web"]), Some(1), "nothing to try");
+    assert_eq!(code(&["simulate", "web", "--memory-limit", "0"]), Some(1));
     assert_eq!(code(&["recommend", "--risk", "none"]), Some(1));
     assert_eq!(snug(&["--help"]).status.code(), Some(0));
     assert!(
@@ -288,6 +305,29 @@ fn a_snapshot_says_the_same_and_is_the_same_twice() {
 }
 
 #[test]
+fn a_policy_file_has_its_say() {
+    let file = written(&recording(&shop()));
+    let policy = written(
+        "policies:\n- match: {workload: web, container: app}\n  min: {memory: 1Gi}\n- match: {workload: ledger}\n  exclude: true\n",
+    );
+    let path = policy.path().to_str().unwrap();
+    let output = on(file.path(), &["recommend", "--policy", path, "-o", "json"]);
+    let said: serde_json::Value = serde_json::from_str(&text(&output)).unwrap();
+    let entries = said["recommendations"].as_array().unwrap();
+    let memory = |name: &str| {
+        let entry = entries.iter().find(|entry| entry["container"] == name).unwrap();
+        entry["quantities"]["limits"]["memory"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((memory("app"), memory("proxy")), ("1Gi".to_owned(), "31Mi".to_owned()));
+    let ledger =
+        said["withheld"].as_array().unwrap().iter().find(|entry| entry["workload"] == "ledger").unwrap();
+    assert_eq!(ledger["why"], "excluded by the policy file");
+    let output = on(file.path(), &["recommend", "--policy", "/absent"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error(&output).contains("/absent cannot be read"), "{}", error(&output));
+}
+
+#[test]
 fn each_of_many_workloads_is_answered() {
     let mut all = shop();
     let web = all.remove(0);
@@ -321,7 +361,8 @@ proptest! {
         if let Ok(recording) = read(&bytes) {
             // Numbers may be any now.
             let policy = snug_sizing::engine::Policy::new(snug_sizing::engine::Profile::Standard.risk());
-            snug::recommend::report::Report::make(&recording, &policy, |_| true);
+            let policies = snug::policy::Policies::usual(policy);
+            snug::recommend::report::Report::make(&recording, &policies, |_| true);
         }
         let _ = read(&bytes[..cut]);
     }

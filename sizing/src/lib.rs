@@ -18,6 +18,7 @@ pub mod hpa;
 pub mod pod;
 
 pub mod engine;
+pub mod simulate;
 
 pub mod baselines;
 

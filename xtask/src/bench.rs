@@ -22,7 +22,7 @@ const DOCUMENT: &str = "docs/performance.md";
 /// Measure what the agent costs (as root): passes against files, a node with 250 containers, scrapes, growth, programs.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Measure these parts only: pass, node, scrape, growth, programs, runqueue, history.
+    /// Measure these parts only: pass, node, scrape, growth, programs, runqueue, history, recommend.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Put the tables into docs/performance.md.
@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let programs = build::build()?;
     let bench = build::build_bench("agent", &build_ebpf::build_default()?)?;
     let mut measure = command::new(bench);
-    measure.env("SNUG_AGENT_BIN", &programs.agent);
+    measure.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
     if !options.only.is_empty() {
         measure.arg("--only").arg(options.only.join(","));
     }

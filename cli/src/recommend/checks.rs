@@ -175,7 +175,10 @@ fn room(entries: &[Entry], namespace: &str, pods: &BTreeSet<&str>, around: &Surr
 
 #[cfg(test)]
 mod tests {
-    use snug_sizing::{constraints::LimitRange, engine::Confidence};
+    use snug_sizing::{
+        constraints::LimitRange,
+        engine::{Confidence, Profile},
+    };
 
     use super::*;
     use crate::cluster::{Budget, Managed, Quota};
@@ -200,6 +203,7 @@ mod tests {
             quantities: Quantities::of(requests(then)),
             oom_kills_per_pod_day: None,
             cpu_work_above_request: None,
+            risk: Profile::Standard.risk(),
             confidence: Confidence::High,
             container_days: 1.0,
             reasons: Vec::new(),

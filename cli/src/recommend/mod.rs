@@ -5,7 +5,7 @@ mod checks;
 mod forms;
 pub mod report;
 
-use std::io::Write;
+use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
@@ -16,6 +16,7 @@ use snug_sizing::{
 
 use self::report::Report;
 use crate::{
+    policy::{Policies, PolicyError},
     risk,
     source::{Opened, Source},
 };
@@ -30,6 +31,9 @@ pub struct Wanted {
     /// Whether a CPU limit is recommended: none, or the smallest that keeps throttling rare (by-risk).
     #[arg(long, value_enum, default_value_t = Limit::None)]
     cpu_limit: Limit,
+    /// A file with what is wanted for some workloads: risk, bounds, CPU limits, or to be left alone.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,8 +43,16 @@ enum Limit {
 }
 
 impl Wanted {
-    /// As the engine takes it.
-    pub fn policy(&self) -> Policy {
+    /// What is wanted for each workload.
+    ///
+    /// # Errors
+    /// When the policy file cannot be used.
+    pub fn policies(&self) -> Result<Policies, PolicyError> {
+        let usual = Policies::usual(self.usual());
+        self.policy.as_ref().map_or_else(|| Ok(usual.clone()), |file| usual.clone().with_file(file))
+    }
+
+    fn usual(&self) -> Policy {
         let cpu_limit = match self.cpu_limit {
             Limit::None => CpuLimit::None,
             Limit::ByRisk => CpuLimit::ByRisk,
@@ -106,9 +118,10 @@ pub fn is_of(evidence: &Evidence, asked: &str) -> bool {
 /// When there is no evidence to be had, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { workload, source, wanted, output, fail_on } = options;
+    let policies = wanted.policies()?;
     let Opened { recording, cluster } = source.open()?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|asked| is_of(evidence, asked));
-    let mut report = Report::make(&recording, &wanted.policy(), chosen);
+    let mut report = Report::make(&recording, &policies, chosen);
     if let Some(cluster) = cluster {
         let around = cluster.surroundings();
         around

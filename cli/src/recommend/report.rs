@@ -3,14 +3,14 @@
 use rayon::prelude::*;
 use serde::Serialize;
 use snug_sizing::{
-    engine::{self, Confidence, Policy, Pool, Reason, Recommendation, Risk},
+    engine::{self, Confidence, Pool, Reason, Recommendation, Risk},
     evidence::{Evidence, HOUR},
     quantity::Quantity,
     workload::{Resources, Role},
 };
 
 use super::checks::{self, Caution};
-use crate::{cluster::Surroundings, recording::Recording};
+use crate::{cluster::Surroundings, policy::Policies, recording::Recording};
 
 /// Form of the report. Within the number after the slash fields are only added.
 pub const SCHEMA: &str = "snug.recommendations/1";
@@ -71,6 +71,8 @@ pub struct Entry {
     pub oom_kills_per_pod_day: Option<Change>,
     /// Share of the CPU work above the request; `None` where no CPU use is known.
     pub cpu_work_above_request: Option<Change>,
+    /// The risk that its values were chosen for.
+    pub risk: Risk,
     /// How much it is to be trusted.
     pub confidence: Confidence,
     /// Days of watched containers.
@@ -148,26 +150,31 @@ pub struct Withheld {
 
 impl Report {
     /// Of all evidence; `chosen` says of which containers there shall be recommendations. The others are in the pool.
-    pub fn make(recording: &Recording, policy: &Policy, chosen: impl Fn(&Evidence) -> bool) -> Self {
-        let pool = pool(recording, policy);
+    pub fn make(recording: &Recording, policies: &Policies, chosen: impl Fn(&Evidence) -> bool) -> Self {
+        let pool = pool(recording, policies);
         let mut report = Self {
             schema: SCHEMA,
             window: Window::of(recording),
-            risk: policy.risk,
+            risk: policies.of_most().risk,
             recommendations: Vec::new(),
             withheld: Vec::new(),
         };
         let chosen: Vec<&Evidence> = recording.evidence().filter(|evidence| chosen(evidence)).collect();
-        let of_one = |evidence: &&Evidence| engine::recommend(evidence, policy, pool, None);
-        let said: Vec<Result<Recommendation, engine::Refusal>> = chosen.par_iter().map(of_one).collect();
+        let of_one = |evidence: &&Evidence| match policies.of(evidence) {
+            Some(policy) => {
+                engine::recommend(evidence, &policy, pool, None).map_err(|refusal| refusal.to_string())
+            }
+            None => Err("excluded by the policy file".to_owned()),
+        };
+        let said: Vec<Result<Recommendation, String>> = chosen.par_iter().map(of_one).collect();
         for (evidence, said) in chosen.into_iter().zip(said) {
             match said {
                 Ok(said) => report.recommendations.push(Entry::of(evidence, &said)),
-                Err(refusal) => report.withheld.push(Withheld {
+                Err(why) => report.withheld.push(Withheld {
                     namespace: evidence.workload.namespace.clone(),
                     workload: evidence.workload.name.clone(),
                     container: evidence.container.name.clone(),
-                    why: refusal.to_string(),
+                    why,
                 }),
             }
         }
@@ -201,10 +208,11 @@ impl Report {
 }
 
 /// What the past of all workloads says of the rule.
-pub fn pool(recording: &Recording, policy: &Policy) -> Pool {
+pub fn pool(recording: &Recording, policies: &Policies) -> Pool {
+    let rule = policies.of_most().rule;
     let all: Vec<&Evidence> = recording.evidence().collect();
     let tallies: Vec<engine::Tally> =
-        all.par_iter().map(|evidence| engine::memory::tally(evidence, policy.rule)).collect();
+        all.par_iter().map(|evidence| engine::memory::tally(evidence, rule)).collect();
     // In their order: sums of fractions depend on it.
     tallies.into_iter().fold(Pool::default(), |mut pool, tally| {
         pool.memory.merge(tally);
@@ -243,6 +251,7 @@ impl Entry {
             quantities: Quantities::of(said.values),
             oom_kills_per_pod_day: said.oom_risk.map(|it| change(it, force.memory_limit.is_some())),
             cpu_work_above_request: said.cpu_work_above.map(|it| change(it, force.cpu_request.is_some())),
+            risk: said.risk,
             confidence: said.confidence,
             container_days: evidence.pod_days(),
             reasons: reasons

@@ -17,6 +17,7 @@ use crate::{
 
 const CONTAINERS: u64 = 250;
 const HOURS: u32 = 4;
+const FIRST_HOUR: u32 = 500_000;
 /// Between two hand-overs, seconds, as the agent has it.
 const HAND_OVER: u64 = 30;
 const WINDOW_NS: u64 = 100_000_000;
@@ -34,7 +35,7 @@ pub(crate) fn run() -> Result<Section> {
         for _ in 0..HOUR / HAND_OVER {
             interrupt::sleep(Duration::ZERO)?;
             let batch: Vec<Evidence> =
-                (0..CONTAINERS).map(|number| half_a_minute(number, hour, &mut random)).collect();
+                (0..CONTAINERS).map(|number| half_a_minute(number, FIRST_HOUR + hour, &mut random)).collect();
             handed_over += 1;
             let before = bytes_written()?;
             let (took, added) = cpu_time(|| store.add(&batch));
@@ -95,7 +96,7 @@ pub(crate) fn run() -> Result<Section> {
 }
 
 /// What one container did in the time between two hand-overs.
-fn half_a_minute(number: u64, hour: u32, random: &mut Random) -> Evidence {
+pub(crate) fn half_a_minute(number: u64, hour: u32, random: &mut Random) -> Evidence {
     let workload = Workload {
         namespace: format!("namespace-{}", number % 20),
         name: format!("workload-{number}"),
@@ -108,7 +109,7 @@ fn half_a_minute(number: u64, hour: u32, random: &mut Random) -> Evidence {
     let container = Container { name: "app".to_owned(), in_force, ..Container::default() };
     let mut evidence = Evidence::new(workload, container, WINDOW_NS / 1_000_000);
     let pod = format!("workload-{number}-5d4f8c7b9c-x7k2p");
-    let record = evidence.hour(Hour(500_000 + hour));
+    let record = evidence.hour(Hour(hour));
     record.observed = HAND_OVER;
     let mut ladder = Buckets::default();
     let base = 0.005 * (1 + number % 40) as f64;
@@ -138,7 +139,7 @@ fn bytes_written() -> Result<u64> {
 }
 
 /// The same numbers on each machine.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// From 0 to 1.

@@ -11,6 +11,7 @@ mod node;
 mod pass;
 mod process;
 mod programs;
+mod recommend;
 mod runqueue;
 mod scrape;
 
@@ -66,6 +67,8 @@ enum Part {
     Runqueue,
     /// What the history takes.
     History,
+    /// `snug recommend` for a large cluster.
+    Recommend,
 }
 
 fn main() -> ExitCode {
@@ -107,6 +110,7 @@ fn measure(part: Part, options: &Options) -> Result<Section> {
         Part::Programs => programs::run(&process::agent_binary()?),
         Part::Runqueue => runqueue::run(),
         Part::History => history::run(),
+        Part::Recommend => recommend::run(&recommend::cli_binary()?),
     }
 }
 

@@ -1,0 +1,264 @@
+//! `--policy`: what is wanted for some workloads, in a file.
+
+use std::{fs, io, path::Path};
+
+use serde::{Deserialize, de::Error as _};
+use snug_sizing::{
+    engine::{CpuLimit, Policy, QosRule, Risk},
+    evidence::Evidence,
+    quantity::Quantity,
+    workload::Resources,
+};
+use wildmatch::WildMatch;
+
+use crate::risk;
+
+/// What is wanted for each workload: the command line's wishes, and what a file has to say of some.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    usual: Policy,
+    special: Vec<Special>,
+}
+
+/// Why a policy file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// It cannot be read.
+    #[error("the policy file {file} cannot be read; check that it exists and that you may read it")]
+    Read {
+        /// Its path.
+        file: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// It is no policy.
+    #[error("the policy file {file} cannot be used: {source}")]
+    Content {
+        /// Its path.
+        file: String,
+        /// What is wrong and where.
+        source: Box<serde_saphyr::Error>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    policies: Vec<Special>,
+}
+
+/// What is wanted for the workloads that it matches. What is absent is as usual, or as an earlier one says.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct Special {
+    #[serde(rename = "match")]
+    matches: Match,
+    exclude: Option<bool>,
+    #[serde(deserialize_with = "some_risk")]
+    risk: Option<Risk>,
+    cpu_limit: Option<Limit>,
+    qos: Option<Qos>,
+    min: Bounds,
+    max: Bounds,
+}
+
+/// Names, with `*` for anything; what is absent matches everything.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Match {
+    namespace: Option<String>,
+    workload: Option<String>,
+    container: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Limit {
+    None,
+    ByRisk,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Qos {
+    Keep,
+    Free,
+}
+
+/// Of requests and limits alike.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Bounds {
+    #[serde(deserialize_with = "millicores")]
+    cpu: Option<u64>,
+    #[serde(deserialize_with = "bytes")]
+    memory: Option<u64>,
+}
+
+fn some_risk<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Risk>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    risk::parse(&text).map(Some).map_err(D::Error::custom)
+}
+
+fn quantity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Quantity, D::Error> {
+    /// YAML has numbers where people write `cpu: 2`.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(i64),
+        Text(String),
+    }
+    let text = match Written::deserialize(deserializer)? {
+        Written::Number(number) => number.to_string(),
+        Written::Text(text) => text,
+    };
+    text.parse().map_err(D::Error::custom)
+}
+
+fn millicores<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let amount = quantity(deserializer)?.millis();
+    u64::try_from(amount).map(Some).map_err(|_| D::Error::custom("an amount below nothing"))
+}
+
+fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let amount = quantity(deserializer)?.value();
+    u64::try_from(amount).map(Some).map_err(|_| D::Error::custom("an amount below nothing"))
+}
+
+impl Match {
+    fn is(&self, evidence: &Evidence) -> bool {
+        let is = |pattern: &Option<String>, name: &str| {
+            pattern.as_deref().is_none_or(|pattern| WildMatch::new(pattern).matches(name))
+        };
+        is(&self.namespace, &evidence.workload.namespace)
+            && is(&self.workload, &evidence.workload.name)
+            && is(&self.container, &evidence.container.name)
+    }
+}
+
+impl Policies {
+    /// The same for all workloads.
+    pub const fn usual(usual: Policy) -> Self {
+        Self { usual, special: Vec::new() }
+    }
+
+    /// What holds where nothing else is said.
+    pub const fn of_most(&self) -> &Policy {
+        &self.usual
+    }
+
+    /// With what a file has to say.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no policy.
+    pub fn with_file(self, path: &Path) -> Result<Self, PolicyError> {
+        let file = path.display().to_string();
+        let text =
+            fs::read_to_string(path).map_err(|source| PolicyError::Read { file: file.clone(), source })?;
+        let parsed: File = serde_saphyr::from_str(&text)
+            .map_err(|source| PolicyError::Content { file, source: Box::new(source) })?;
+        Ok(Self { special: parsed.policies, ..self })
+    }
+
+    /// What is wanted for a container; `None` for one that is to be left alone. Of several that match, later ones win, field by field.
+    pub fn of(&self, evidence: &Evidence) -> Option<Policy> {
+        let (mut policy, mut excluded) = (self.usual.clone(), false);
+        for special in self.special.iter().filter(|special| special.matches.is(evidence)) {
+            excluded = special.exclude.unwrap_or(excluded);
+            policy.risk = special.risk.unwrap_or(policy.risk);
+            policy.cpu_limit = match special.cpu_limit {
+                Some(Limit::None) => CpuLimit::None,
+                Some(Limit::ByRisk) => CpuLimit::ByRisk,
+                None => policy.cpu_limit,
+            };
+            policy.qos = match special.qos {
+                Some(Qos::Keep) => QosRule::Keep,
+                Some(Qos::Free) => QosRule::Free,
+                None => policy.qos,
+            };
+            special.min.bound(&mut policy.least);
+            special.max.bound(&mut policy.most);
+        }
+        (!excluded).then_some(policy)
+    }
+}
+
+impl Bounds {
+    fn bound(self, values: &mut Resources) {
+        let Self { cpu, memory } = self;
+        for (value, bound) in [
+            (&mut values.cpu_request, cpu),
+            (&mut values.cpu_limit, cpu),
+            (&mut values.memory_request, memory),
+            (&mut values.memory_limit, memory),
+        ] {
+            *value = bound.or(*value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use snug_sizing::{
+        engine::Profile,
+        workload::{Container, Workload},
+    };
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Policies, PolicyError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Policies::usual(Policy::new(Profile::Standard.risk())).with_file(file.path())
+    }
+
+    fn of(policies: &Policies, namespace: &str, name: &str) -> Option<Policy> {
+        let workload =
+            Workload { namespace: namespace.to_owned(), name: name.to_owned(), ..Workload::default() };
+        let container = Container { name: "app".to_owned(), ..Container::default() };
+        policies.of(&Evidence::new(workload, container, 100))
+    }
+
+    #[test]
+    fn later_ones_win_field_by_field() {
+        let policies = read(
+            "policies:\n\
+             - match: {namespace: shop}\n  risk: critical\n  min: {cpu: 50m, memory: 64Mi}\n\
+             - match: {workload: 'batch-*'}\n  risk: oom=0.1,cpu=0.2\n  cpuLimit: by-risk\n  max: {cpu: 2}\n\
+             - match: {namespace: kube-system}\n  exclude: true\n\
+             - match: {namespace: kube-system, workload: mine}\n  exclude: false\n  qos: free\n",
+        )
+        .unwrap();
+        let web = of(&policies, "shop", "web").unwrap();
+        assert_eq!((web.risk, web.cpu_limit), (Profile::Critical.risk(), CpuLimit::None));
+        assert_eq!(
+            (web.least.cpu_request, web.least.memory_limit, web.most.cpu_limit),
+            (Some(50), Some(64 << 20), None)
+        );
+        let batch = of(&policies, "shop", "batch-7").unwrap();
+        assert_eq!((batch.risk.oom_kills, batch.cpu_limit), (0.1, CpuLimit::ByRisk));
+        assert_eq!((batch.least.cpu_request, batch.most.cpu_request), (Some(50), Some(2000)));
+        assert!(of(&policies, "kube-system", "dns").is_none());
+        assert_eq!(of(&policies, "kube-system", "mine").unwrap().qos, QosRule::Free);
+        assert_eq!(of(&policies, "other", "web").unwrap(), *policies.of_most());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, why) in [
+            ("policies:\n- risk: high\n", "\"high\" is neither a profile"),
+            ("policies:\n- min: {cpu: lots}\n", "lots"),
+            ("policies:\n- max: {memory: -1}\n", "below nothing"),
+            ("policies:\n- limits: {}\n", "limits"),
+            ("rules: []\n", "rules"),
+        ] {
+            let error = read(text).unwrap_err();
+            let said = format!("{:#}", anyhow::Error::from(error));
+            assert!(said.contains(why), "{text}: {said}");
+        }
+        let missing = Policies::usual(Policy::new(Profile::Standard.risk())).with_file(Path::new("/absent"));
+        assert!(missing.unwrap_err().to_string().contains("/absent"));
+    }
+}

@@ -1,0 +1,79 @@
+//! What `snug recommend` takes for a large cluster's history.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use snug_sizing::evidence::{Evidence, HOUR, Header};
+
+use crate::{
+    history::{Random, half_a_minute},
+    interrupt,
+    measure::{Budget, Section, median, mib},
+};
+
+const WORKLOADS: u64 = 1000;
+const HOURS: u32 = 14 * 24;
+const FIRST_HOUR: u32 = 500_000;
+const RUNS: usize = 5;
+
+/// The command under test: `SNUG_CLI_BIN`.
+pub(crate) fn cli_binary() -> Result<PathBuf> {
+    std::env::var_os("SNUG_CLI_BIN")
+        .map(PathBuf::from)
+        .context("SNUG_CLI_BIN does not say where snug is; run this by `cargo xtask bench`")
+}
+
+/// Times the command on a recording.
+pub(crate) fn run(binary: &Path) -> Result<Section> {
+    let folder = tempfile::tempdir().context("no folder for a recording")?;
+    let file = folder.path().join("recording.jsonl");
+    write(&file)?;
+    let bytes = file.metadata()?.len();
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        interrupt::sleep(std::time::Duration::ZERO)?;
+        let begun = Instant::now();
+        let mut snug = Command::new(binary);
+        snug.arg("recommend").arg("--file").arg(&file).stdout(Stdio::null());
+        ensure!(snug.status().context("cannot start snug")?.success(), "snug recommend");
+        times.push(begun.elapsed().as_secs_f64());
+    }
+    let seconds = median(times);
+    let mut section = Section::new("recommend");
+    section.paragraph(&format!(
+        "`snug recommend` on a recording of {WORKLOADS} workloads over {} days ({:.0} MiB of JSON, in the page cache), from its start to its end; the median \
+         of {RUNS} runs. It uses all CPUs.",
+        HOURS / 24,
+        mib(bytes),
+    ));
+    section.budgets = vec![Budget::at_most("time", seconds, 2.0, "s", 2)];
+    Ok(section.finish())
+}
+
+fn write(file: &Path) -> Result<()> {
+    let mut out = BufWriter::new(File::create(file)?);
+    let mut random = Random(1);
+    serde_json::to_writer(&mut out, &Header::new("node", u64::from(FIRST_HOUR + HOURS) * HOUR))?;
+    for number in 0..WORKLOADS {
+        let mut evidence: Option<Evidence> = None;
+        for hour in 0..HOURS {
+            let one = half_a_minute(number, FIRST_HOUR + hour, &mut random);
+            match &mut evidence {
+                Some(evidence) => evidence.merge(&one)?,
+                None => evidence = Some(one),
+            }
+        }
+        let mut evidence = evidence.context("no hours")?;
+        // As if the half minute had been all of the hour.
+        evidence.hours.values_mut().for_each(|record| record.observed = HOUR);
+        out.write_all(b"\n")?;
+        serde_json::to_writer(&mut out, &evidence)?;
+    }
+    Ok(out.flush()?)
+}
