@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use snug_sizing::evidence::{Header, Hour};
+use serde::Deserialize;
+use snug_sizing::evidence::{Evidence, HOUR, Header, Hour};
 
 use crate::{clock::unix_seconds, history::Store};
 
@@ -11,40 +12,42 @@ pub const PATH: &str = "/api/v1/evidence";
 /// One JSON object a line.
 pub const CONTENT_TYPE: &str = "application/x-ndjson";
 
-/// What is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What is asked for. Absent: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Asked {
-    /// The first hour.
-    since: Hour,
+    /// Seconds since the Unix epoch: hours that ended before are left out.
+    since: Option<u64>,
+    /// Seconds since the Unix epoch: hours that began at it or after are left out.
+    until: Option<u64>,
+    /// Only containers of exactly this namespace.
+    namespace: Option<String>,
+    /// Only containers of workloads of exactly this name.
+    workload: Option<String>,
 }
 
 /// What cannot be asked.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AskedError {
-    /// A parameter that there is not.
-    #[error("there is no parameter {0:?}; there is since=<seconds since the Unix epoch>")]
-    Unknown(String),
-    /// Not a time.
-    #[error("since={0:?} is not a whole number of seconds since the Unix epoch")]
-    Since(String),
-}
+#[error("the query of {PATH} cannot be used: {0}; times are whole seconds since the Unix epoch")]
+pub struct AskedError(String);
 
 impl Asked {
     /// From the query of a URL.
     ///
     /// # Errors
-    /// When it has another parameter than `since`, or that is no number.
+    /// When it has a parameter that there is not, or a time that is no number.
     pub fn parse(query: Option<&str>) -> Result<Self, AskedError> {
-        let mut asked = Self::default();
-        for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            if name != "since" {
-                return Err(AskedError::Unknown(name.to_owned()));
-            }
-            let seconds = value.parse().map_err(|_| AskedError::Since(value.to_owned()))?;
-            asked.since = Hour::of(seconds);
-        }
-        Ok(asked)
+        serde_urlencoded::from_str(query.unwrap_or_default()).map_err(|error| AskedError(error.to_string()))
+    }
+
+    fn hours(&self, hours: &[Hour]) -> Vec<Hour> {
+        let began_before = |hour: &&Hour| self.until.is_none_or(|until| u64::from(hour.0) * HOUR < until);
+        hours.iter().filter(began_before).copied().collect()
+    }
+
+    fn is_of(&self, evidence: &Evidence) -> bool {
+        let is = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+        is(&self.namespace, &evidence.workload.namespace) && is(&self.workload, &evidence.workload.name)
     }
 }
 
@@ -56,12 +59,14 @@ pub fn write(history: &Store, node: &str, asked: &Asked, out: &mut impl Write) -
     let now = unix_seconds();
     line(&Header::new(node, now), out)?;
     let hours = history.hours().map_err(io::Error::other)?;
-    for (subject, of_subject) in hours.subjects(asked.since).map_err(io::Error::other)? {
+    let since = asked.since.map_or(Hour(0), Hour::of);
+    for (subject, of_subject) in hours.subjects(since).map_err(io::Error::other)? {
+        let of_subject = asked.hours(&of_subject);
         let (evidence, skipped) = hours.evidence(&subject, &of_subject).map_err(io::Error::other)?;
         if skipped > 0 {
             tracing::warn!(subject, skipped, "records of the history cannot be understood and are left out");
         }
-        if let Some(mut evidence) = evidence {
+        if let Some(mut evidence) = evidence.filter(|evidence| asked.is_of(evidence)) {
             // Who was not seen for an hour has no pods now.
             if evidence.span().is_some_and(|(_, last)| last.0.saturating_add(1) < Hour::of(now).0) {
                 evidence.workload.replicas = 0;
@@ -79,13 +84,51 @@ fn line(value: &impl serde::Serialize, out: &mut impl Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use snug_sizing::workload::{Container, Workload};
+
     use super::*;
 
     #[test]
     fn what_can_be_asked() {
-        assert_eq!(Asked::parse(None), Ok(Asked { since: Hour(0) }));
-        assert_eq!(Asked::parse(Some("since=7205")), Ok(Asked { since: Hour(2) }));
-        assert_eq!(Asked::parse(Some("since=1e9")), Err(AskedError::Since("1e9".to_owned())));
-        assert_eq!(Asked::parse(Some("from=1")), Err(AskedError::Unknown("from".to_owned())));
+        assert_eq!(Asked::parse(None), Ok(Asked::default()));
+        let asked = Asked::parse(Some("since=7205&until=10800&namespace=shop")).unwrap();
+        assert_eq!((asked.since, asked.namespace.as_deref()), (Some(7205), Some("shop")));
+        assert_eq!(asked.hours(&[Hour(1), Hour(2), Hour(3)]), [Hour(1), Hour(2)]);
+        for (query, why) in [("since=1e9", "invalid digit"), ("from=1", "`from`"), ("until=", "cannot parse")]
+        {
+            let said = Asked::parse(Some(query)).unwrap_err().to_string();
+            assert!(said.contains(why) && said.contains(PATH), "{query}: {said}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_written() {
+        let store = Store::in_memory().unwrap();
+        let one = |namespace: &str, name: &str, hour: u32| {
+            let workload =
+                Workload { namespace: namespace.to_owned(), name: name.to_owned(), ..Workload::default() };
+            let mut evidence = Evidence::new(workload, Container::default(), 100);
+            evidence.hour(Hour(hour)).observed = 1;
+            evidence
+        };
+        store
+            .add(&[one("shop", "web", 1), one("shop", "web", 2), one("shop", "api", 3), one("ops", "web", 2)])
+            .unwrap();
+        let written = |query: &str| {
+            let mut out = Vec::new();
+            write(&store, "node", &Asked::parse(Some(query)).unwrap(), &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            let all: Vec<Evidence> =
+                text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+            all.iter()
+                .map(|one| {
+                    format!("{} {:?}", one.title(), one.hours.keys().map(|hour| hour.0).collect::<Vec<_>>())
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(written("").len(), 3);
+        assert_eq!(written("namespace=shop&workload=web"), ["shop/web/ [1, 2]"]);
+        assert_eq!(written("since=7200&until=7201"), ["ops/web/ [2]", "shop/web/ [2]"]);
+        assert_eq!(written("workload=none"), [""; 0]);
     }
 }

@@ -100,7 +100,7 @@ fn a_directory_that_takes_no_history_is_said_and_the_agent_measures() -> Result<
 #[test]
 fn what_is_asked_wrongly_is_refused() -> Result<()> {
     let agent = Agent::start::<&str>([])?;
-    for (query, why) in [("since=yesterday", "not a whole number"), ("from=3", "no parameter \"from\"")] {
+    for (query, why) in [("since=yesterday", "invalid digit"), ("from=3", "unknown field `from`")] {
         let mut response = agent.request(&format!("{EVIDENCE}?{query}"), &[])?;
         assert_eq!(response.status(), 400);
         let text = body(&mut response)?;
