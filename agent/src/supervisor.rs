@@ -114,9 +114,9 @@ pub fn run(config: Config) -> Result<(), AgentError> {
         runtime.spawn(exporter.run(published, limits, scrapes, stop))
     });
     let logging = (event_log == EventLog::Stdout).then(|| {
-        let published = Arc::clone(&state.published);
+        let (published, limits) = (Arc::clone(&state.published), Arc::clone(&state.limits));
         runtime.spawn(async move {
-            events::write_lines(&published, tokio::io::stdout(), telling_stopped).await;
+            events::write_lines(&published, &limits, tokio::io::stdout(), telling_stopped).await;
         })
     });
     let (stop, stopped) = UnixStream::pair().map_err(system("the stop signal"))?;

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use crate::{
     config::Pattern,
-    identity::Level,
+    events::{Event, Subject},
+    identity::{Level, Names},
     store::published::{CgroupRow, WorkloadRow},
 };
 
@@ -139,9 +140,19 @@ impl SeriesLimits {
     /// namespace is not known yet is held back as soon as there is any rule, because it might break it.
     pub fn cgroup(&self, row: &CgroupRow) -> bool {
         let of_path = &row.identity.of_path;
-        match &row.identity.names {
+        self.named(row.identity.names.as_deref(), of_path.pod_uid.is_some(), of_path.level)
+    }
+
+    /// Whether an event is told on: as its subject is exported.
+    pub fn event(&self, event: &Event) -> bool {
+        let Subject { names, pod_uid, level, .. } = &event.subject;
+        self.named(names.as_deref(), !pod_uid.is_empty(), *level)
+    }
+
+    fn named(&self, names: Option<&Names>, in_pod: bool, level: Level) -> bool {
+        match names {
             Some(names) if !names.namespace.is_empty() => self.namespace(&names.namespace),
-            _ if of_path.pod_uid.is_some() || matches!(of_path.level, Level::Pod | Level::Sandbox) => {
+            _ if in_pod || matches!(level, Level::Pod | Level::Sandbox) => {
                 self.allow_namespaces.is_empty() && self.deny_namespaces.is_empty()
             }
             _ => true,

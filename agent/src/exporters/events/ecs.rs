@@ -16,7 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use super::{Field, attributes};
 use crate::{
     events::{Event, Follower, Kind, Subject, What},
-    exporters::otlp::resource_of,
+    exporters::{limits::SeriesLimits, otlp::resource_of},
     store::published::Published,
 };
 
@@ -30,6 +30,7 @@ const UNFIT: [&str; 2] = ["container.runtime.name", "process.executable.name"];
 /// Writes what happens, a line each, until `stop` is done or nobody reads any more.
 pub(crate) async fn write_lines(
     published: &ArcSwapOption<Published>,
+    limits: &SeriesLimits,
     mut out: impl AsyncWrite + Unpin,
     stop: impl Future<Output = ()>,
 ) {
@@ -51,7 +52,11 @@ pub(crate) async fn write_lines(
         if missed > 0 {
             tracing::warn!(missed, "more events at once than are kept: the oldest were not written");
         }
-        let lines = new.iter().map(|event| line(event, &published)).collect::<io::Result<Vec<_>>>();
+        let lines = new
+            .iter()
+            .filter(|event| limits.event(event))
+            .map(|event| line(event, &published))
+            .collect::<io::Result<Vec<_>>>();
         let written = match lines {
             Ok(lines) if lines.is_empty() => Ok(()),
             Ok(lines) => out.write_all(&lines.concat()).await,
@@ -147,7 +152,7 @@ mod tests {
     use std::{collections::BTreeSet, sync::Arc};
 
     use super::*;
-    use crate::exporters::fixture;
+    use crate::{config::Pattern, exporters::fixture};
 
     fn lines() -> Vec<Value> {
         let published = fixture::published();
@@ -201,14 +206,18 @@ mod tests {
     #[tokio::test]
     async fn lines_are_written_once_and_the_last_at_the_stop() {
         let published = ArcSwapOption::from_pointee(fixture::published());
+        let limits = SeriesLimits::default();
         let mut out = Vec::new();
-        write_lines(&published, &mut out, tokio::time::sleep(PACE * 2)).await;
+        write_lines(&published, &limits, &mut out, tokio::time::sleep(PACE * 2)).await;
         assert_eq!(out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(), 6);
         let mut out = Vec::new();
-        write_lines(&published, &mut out, std::future::ready(())).await;
+        write_lines(&published, &limits, &mut out, std::future::ready(())).await;
         assert!(!out.is_empty());
         let mut out = Vec::new();
-        write_lines(&ArcSwapOption::empty(), &mut out, std::future::ready(())).await;
+        write_lines(&ArcSwapOption::empty(), &limits, &mut out, std::future::ready(())).await;
         assert!(out.is_empty());
+        let limits = SeriesLimits { deny_namespaces: vec![Pattern::new("shop")], ..SeriesLimits::default() };
+        write_lines(&published, &limits, &mut out, std::future::ready(())).await;
+        assert!(out.is_empty(), "limits by namespace hold");
     }
 }

@@ -1,6 +1,6 @@
 //! Events as log records.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use hyper::body::Bytes;
@@ -21,7 +21,10 @@ use super::{
 use crate::{
     clock,
     events::{Event, Follower, Severity},
-    exporters::events::{Field, attributes},
+    exporters::{
+        events::{Field, attributes},
+        limits::SeriesLimits,
+    },
     store::published::Published,
 };
 
@@ -33,6 +36,7 @@ const PACE: Duration = Duration::from_secs(1);
 pub(super) async fn export(
     sender: &Sender,
     published: &ArcSwapOption<Published>,
+    limits: &SeriesLimits,
     stop: impl Future<Output = ()>,
 ) {
     let settings = sender.settings();
@@ -43,8 +47,9 @@ pub(super) async fn export(
         let Some(published) = published.load_full() else { return };
         let (new, missed) = follower.new_events(&published.events);
         sender.give_up(missed);
+        let new: Vec<&Event> = new.iter().map(|event| &**event).filter(|event| limits.event(event)).collect();
         if !new.is_empty() {
-            sender.add(batch(new, &common, &published));
+            sender.add(batch(&new, &common, &published));
         }
     };
     let mut ticks = tokio::time::interval(PACE);
@@ -63,8 +68,8 @@ pub(super) async fn export(
     sender.finish().await;
 }
 
-fn batch(events: &[Arc<Event>], common: &Common, published: &Published) -> Batch {
-    let of_one = |event: &Arc<Event>| ResourceLogs {
+fn batch(events: &[&Event], common: &Common, published: &Published) -> Batch {
+    let of_one = |event: &&Event| ResourceLogs {
         resource: Some(common.subject(&event.subject, published)),
         scope_logs: vec![ScopeLogs {
             scope: Some(scope()),
@@ -118,7 +123,8 @@ mod tests {
             (record.time_unix_nano, &*record.event_name),
             (1_700_000_000_250_000_000, "snug.termination")
         );
-        let batch = batch(events, &Common { given: Vec::new() }, &published);
+        let all: Vec<&Event> = events.iter().map(|event| &**event).collect();
+        let batch = batch(&all, &Common { given: Vec::new() }, &published);
         let request = ExportLogsServiceRequest::decode(batch.bytes).unwrap();
         assert_eq!((batch.items, request.resource_logs.len()), (6, 6));
     }

@@ -151,12 +151,12 @@ impl Exporter {
         let stop = stop.shared();
         let metrics = async {
             if let Some(sender) = &self.metrics {
-                self.metrics(sender, &published, limits, &scrapes, stop.clone()).await;
+                self.metrics(sender, &published, Arc::clone(&limits), &scrapes, stop.clone()).await;
             }
         };
         let logs = async {
             if let Some(sender) = &self.logs {
-                logs::export(sender, &published, stop.clone()).await;
+                logs::export(sender, &published, &limits, stop.clone()).await;
             }
         };
         tokio::join!(metrics, logs);
