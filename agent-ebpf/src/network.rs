@@ -17,6 +17,7 @@ use aya_ebpf::{
 };
 use snug_ebpf::abi::{
     events::LOST_NETWORK,
+    histogram::{BUCKETS, HistogramRecord, bucket},
     network::{IPV4, IPV6, NetworkRecord},
 };
 
@@ -28,6 +29,13 @@ use crate::{
 /// Counters by the cgroup's id; the agent sets the size, and removes them when the cgroup has gone.
 #[map]
 static NETWORK: PerCpuHashMap<u64, NetworkRecord> = PerCpuHashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+/// Round-trip times by the cgroup's id, likewise.
+#[map]
+static ROUND_TRIPS: PerCpuHashMap<u64, HistogramRecord> =
+    PerCpuHashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+static NO_ROUND_TRIPS: HistogramRecord = HistogramRecord::NONE;
 
 /// `include/uapi/linux/if_ether.h`, as they are in a packet.
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
@@ -141,16 +149,29 @@ fn tcp_round_trip(context: SockOpsContext) -> u32 {
     }
     // SAFETY: the helper takes a socket that is not null, which the verifier checks.
     let socket: *const u8 = unsafe { bpf_skc_to_tcp_sock(socket.cast()) }.cast();
-    if !socket.is_null()
-        && let Some(record) = record_of_socket(socket)
-    {
-        // SAFETY: the record is this CPU's own and lives as long as the program runs. The kernel keeps eighths.
-        unsafe {
-            add(&raw mut (*record).round_trip_us, u64::from(smoothed >> 3));
-            add(&raw mut (*record).round_trips, 1);
-        }
+    if !socket.is_null() {
+        // The kernel keeps eighths.
+        let _ = count_round_trip(socket, u64::from(smoothed >> 3) * 1_000);
     }
     1
+}
+
+#[inline(always)]
+fn count_round_trip(socket: *const u8, nanoseconds: u64) -> Option<()> {
+    let id = cgroup_id(load_pointer(socket, offset!(sock_cgroup))?)?;
+    if id == 0 {
+        return None;
+    }
+    let record = counters::record_of(&ROUND_TRIPS, id, &NO_ROUND_TRIPS, LOST_NETWORK)?;
+    // SAFETY: the record is this CPU's own and lives as long as the program runs.
+    unsafe {
+        add(&raw mut (*record).sum_ns, nanoseconds);
+        match bucket(nanoseconds) {
+            Some(index) if index < BUCKETS => add_short(&raw mut (*record).counts[index], 1),
+            _ => add_short(&raw mut (*record).zero, 1),
+        }
+    }
+    Some(())
 }
 
 /// The record that a packet is counted in, and the version of its IP. `None`: no socket here has to do with it.
@@ -191,5 +212,17 @@ unsafe fn add(counter: *mut u64, value: u64) {
     // SAFETY: the caller's promise. The library has no atomic additions for this target, whose compare-and-swap is newer.
     unsafe {
         asm!("lock *(u64 *)({counter} + 0) += {value}", counter = in(reg) counter, value = in(reg) value);
+    }
+}
+
+/// As [`add`], to 32 bits.
+///
+/// # Safety
+/// As of [`add`].
+#[inline(always)]
+unsafe fn add_short(counter: *mut u32, value: u32) {
+    // SAFETY: as in `add`.
+    unsafe {
+        asm!("lock *(u32 *)({counter} + 0) += {value}", counter = in(reg) counter, value = in(reg) u64::from(value));
     }
 }

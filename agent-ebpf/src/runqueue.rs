@@ -13,7 +13,8 @@ use aya_ebpf::{
 };
 use snug_ebpf::abi::{
     events::LOST_RUNQUEUE,
-    runqueue::{BUCKETS, RunqueueCost, RunqueueRecord, SLOTS, TIMED, Waiting, bucket},
+    histogram::{BUCKETS, HistogramRecord, bucket},
+    runqueue::{RunqueueCost, SLOTS, TIMED, Waiting},
 };
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
 
 /// Waits by the cgroup's id; the agent sets the size, and removes them when the cgroup has gone.
 #[map]
-static RUNQUEUE: PerCpuHashMap<u64, RunqueueRecord> =
+static RUNQUEUE: PerCpuHashMap<u64, HistogramRecord> =
     PerCpuHashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
 /// Tasks that wait, by their pid.
@@ -37,7 +38,7 @@ static RUNQUEUE_COST: PerCpuArray<RunqueueCost> = PerCpuArray::with_max_entries(
 /// The root of cgroup v2 has this id; what kernel threads wait is nobody's.
 const ROOT: u64 = 1;
 
-static NONE: RunqueueRecord = RunqueueRecord::NONE;
+static NONE: HistogramRecord = HistogramRecord::NONE;
 
 #[btf_tracepoint(function = "sched_wakeup")]
 fn runqueue_wakeup(context: BtfTracePointContext) -> i32 {
@@ -118,7 +119,7 @@ fn end(task: *const u8, now: u64) -> Option<()> {
     let waited = now.saturating_sub(since);
     // SAFETY: the record is this CPU's own, and the scheduler lets nothing come between.
     unsafe {
-        (*record).waited_ns += waited;
+        (*record).sum_ns += waited;
         match bucket(waited) {
             Some(index) if index < BUCKETS => {
                 (*record).counts[index] = (*record).counts[index].wrapping_add(1);

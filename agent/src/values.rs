@@ -382,15 +382,11 @@ pub struct Tcp {
     pub timed_out: u64,
     /// Attempts that failed otherwise: unreachable, or given up by the program.
     pub failed: u64,
-    /// Round trips measured, on connections made since the agent started.
-    pub round_trips: u64,
-    /// Sum of the smoothed round-trip times, one for each of them, microseconds.
-    pub round_trip_us: u64,
 }
 
 impl Tcp {
     /// All counters, in a fixed order.
-    pub const fn counters_mut(&mut self) -> [&mut u64; 9] {
+    pub const fn counters_mut(&mut self) -> [&mut u64; 7] {
         [
             &mut self.retransmits,
             &mut self.opened,
@@ -399,8 +395,6 @@ impl Tcp {
             &mut self.reset,
             &mut self.timed_out,
             &mut self.failed,
-            &mut self.round_trips,
-            &mut self.round_trip_us,
         ]
     }
 
@@ -477,4 +471,6 @@ pub struct Values {
     pub network: Option<Network>,
     /// How its TCP connections fared.
     pub tcp: Option<Tcp>,
+    /// Round-trip times of TCP connections made since the agent started, smoothed as the kernel has them, seconds, one for each measured.
+    pub round_trips: Option<Arc<Distribution>>,
 }

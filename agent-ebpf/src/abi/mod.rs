@@ -1,6 +1,7 @@
 //! One module per subject, named like its programs and its sampler.
 
 pub mod events;
+pub mod histogram;
 pub mod lifecycle;
 pub mod network;
 pub mod offsets;

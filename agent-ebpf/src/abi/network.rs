@@ -34,8 +34,4 @@ pub struct NetworkRecord {
     pub timed_out: u64,
     /// Attempts that failed otherwise: unreachable, or given up by the program.
     pub failed: u64,
-    /// Round-trip times that were added up.
-    pub round_trips: u64,
-    /// Sum of the smoothed round-trip times, microseconds, one for each round trip measured.
-    pub round_trip_us: u64,
 }

@@ -37,11 +37,11 @@ pub(super) fn windows() -> Distribution {
     windows
 }
 
-/// Four waits of a millisecond.
-fn waits() -> Distribution {
-    let mut waits = Distribution::default();
-    waits.record(0.001, 4);
-    waits
+/// The same time again and again.
+fn durations(seconds: f64, times: u64) -> Distribution {
+    let mut durations = Distribution::default();
+    durations.record(seconds, times);
+    durations
 }
 
 /// Values in which no two subjects are the same.
@@ -49,7 +49,8 @@ pub(super) fn values() -> Values {
     Values {
         cpu: Some(Cpu { usage_ns: 1_500_000_000 }),
         cpu_windows: Some(Arc::new(windows())),
-        runqueue: Some(Arc::new(waits())),
+        runqueue: Some(Arc::new(durations(0.001, 4))),
+        round_trips: Some(Arc::new(durations(0.02, 7))),
         cpu_split: Some(CpuSplit { user_ns: 1_000_000_000, system_ns: 500_000_000 }),
         throttling: Some(Throttling {
             quota_ns: Some(50_000_000),

@@ -7,6 +7,7 @@ mod counters;
 mod events;
 mod groups;
 mod heap;
+mod histograms;
 mod inits;
 mod iterator;
 mod mapped;
@@ -19,6 +20,7 @@ pub use btf::NotBtf;
 pub use events::{Event, InitProcess, OomKill, What};
 #[cfg(test)]
 pub(crate) use groups::groups;
+pub use histograms::HistogramCounters;
 pub use iterator::CgroupIterator;
 pub use offsets::OffsetsError;
 pub use programs::{KernelError, KernelHalf, KernelOptions, Pass};

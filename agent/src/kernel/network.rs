@@ -45,7 +45,5 @@ fn tcp(record: &NetworkRecord) -> Tcp {
         reset: record.reset,
         timed_out: record.timed_out,
         failed: record.failed,
-        round_trips: record.round_trips,
-        round_trip_us: record.round_trip_us,
     }
 }

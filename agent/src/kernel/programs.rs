@@ -29,12 +29,13 @@ use super::{
     events::Event,
     groups::groups,
     heap,
+    histograms::HistogramCounters,
     inits::Inits,
     iterator::{CgroupIterator, Order},
     mapped::MappedArray,
     network::NetworkCounters,
     offsets::{self, OffsetsError},
-    runqueue::{self, Costs, RunqueueCounters},
+    runqueue::{self, Costs},
 };
 use crate::{
     cgroupfs::Measurements,
@@ -126,7 +127,9 @@ pub struct KernelHalf {
     /// What sockets did, by cgroup.
     pub network: NetworkCounters,
     /// How long tasks waited for a CPU, by cgroup.
-    pub runqueue: RunqueueCounters,
+    pub runqueue: HistogramCounters,
+    /// Round-trip times of TCP connections, by cgroup.
+    pub round_trips: HistogramCounters,
     runqueue_costs: Costs,
     /// Of tracing programs, by name.
     links: HashMap<&'static str, BtfTracePointLinkId>,
@@ -205,6 +208,7 @@ impl KernelHalf {
             .map_max_entries("RECORDS", options.max_cgroups)
             .map_max_entries("NETWORK", options.max_cgroups)
             .map_max_entries("RUNQUEUE", options.max_cgroups)
+            .map_max_entries("ROUND_TRIPS", options.max_cgroups)
             .map_max_entries("INITS", options.max_cgroups)
             .map_max_entries("INIT_TASKS", options.max_cgroups)
             .map_max_entries("CPU_OFFSETS", cpus)
@@ -227,8 +231,9 @@ impl KernelHalf {
 
         let network =
             NetworkCounters::new(take(&mut ebpf, "NETWORK")?).map_err(|error| unusable("NETWORK", &error))?;
-        let counters = RunqueueCounters::new(take(&mut ebpf, "RUNQUEUE")?)
-            .map_err(|error| unusable("RUNQUEUE", &error))?;
+        let [waits, round_trips] = ["RUNQUEUE", "ROUND_TRIPS"].map(|name| {
+            HistogramCounters::new(take(&mut ebpf, name)?).map_err(|error| unusable(name, &error))
+        });
         let runqueue_costs = Costs::new(take(&mut ebpf, "RUNQUEUE_COST")?)
             .map_err(|error| unusable("RUNQUEUE_COST", &error))?;
         let inits = Inits::new(take(&mut ebpf, "INITS")?, take(&mut ebpf, "INIT_TASKS")?)
@@ -271,7 +276,8 @@ impl KernelHalf {
             events,
             lost,
             network,
-            runqueue: counters,
+            runqueue: waits?,
+            round_trips: round_trips?,
             runqueue_costs,
             links,
             inits,
@@ -433,6 +439,7 @@ impl KernelHalf {
             MapRow { name: "records", used, capacity },
             MapRow { name: "runqueue", used: self.runqueue.entries(), capacity },
             MapRow { name: "network", used: self.network.entries(), capacity },
+            MapRow { name: "round_trips", used: self.round_trips.entries(), capacity },
         ]
     }
 

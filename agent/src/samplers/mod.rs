@@ -8,6 +8,7 @@ mod compare;
 mod evidence;
 mod files;
 mod hierarchy;
+mod histograms;
 mod host;
 mod interfaces;
 mod lifecycle;
@@ -239,6 +240,7 @@ impl Sampler {
         }
         if second {
             self.sample_network();
+            self.sample_round_trips(now);
             self.sample_runqueue(now);
             let AgentRow { started_unix, away_seconds, .. } = self.agent;
             self.store.count_told(self.naming.pods(), started_unix, away_seconds, now);

@@ -1,9 +1,14 @@
 //! What sockets did, by container: the kernel half counts by the cgroup in which a socket was made, which may be one
 //! inside of the container.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
-use super::{Sampler, hierarchy::Known, strangers::Strangers};
+use super::{
+    Sampler,
+    hierarchy::Known,
+    histograms::{Histograms, LOOK},
+    strangers::Strangers,
+};
 use crate::{
     store::Key,
     values::{Network, Tcp, Values},
@@ -18,6 +23,9 @@ pub(super) struct NetworkSampler {
     /// What cgroups inside of a container did that have gone, by container.
     ended: HashMap<Key, (Network, Tcp)>,
     strangers: Strangers,
+    round_trips: Histograms,
+    /// When round trips are looked at next.
+    next: Option<Instant>,
 }
 
 impl NetworkSampler {
@@ -26,10 +34,26 @@ impl NetworkSampler {
         for key in gone {
             self.ended.remove(key);
         }
+        self.round_trips.forget(gone);
     }
 }
 
 impl Sampler {
+    /// Takes over the round-trip times of all cgroups, when it is time to.
+    pub(super) fn sample_round_trips(&mut self, now: Instant) {
+        let Some(kernel) = &mut self.kernel else { return };
+        if self.network.next.is_some_and(|next| now < next) || !kernel.runs("tcp_round_trip") {
+            return;
+        }
+        self.network.next = Some(now + LOOK);
+        let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
+        let given_up = self.network.round_trips.take(&mut kernel.round_trips, unified);
+        *self.skipped.entry("network_of_unknown_cgroups").or_default() += given_up;
+        for (key, round_trips) in self.network.round_trips.all() {
+            self.store.update(key, Values { round_trips: Some(round_trips), ..Values::default() });
+        }
+    }
+
     /// Takes over the counters of all cgroups.
     pub(super) fn sample_network(&mut self) {
         let Some(kernel) = &mut self.kernel else { return };
@@ -73,10 +97,14 @@ impl Sampler {
             kernel.network.remove(id);
             add(self.network.ended.entry(key).or_default(), counted);
         }
+        self.network.round_trips.end(&kernel.round_trips, id, Some(key));
+        kernel.round_trips.remove(id);
         // What was inside of it went before it, so that this is all.
         if known == Known::Cgroup(key) {
             let (network, tcp) = self.network.ended.get(&key).copied().unwrap_or_default();
-            self.store.update(key, Values { network: Some(network), tcp: Some(tcp), ..Values::default() });
+            let round_trips = self.network.round_trips.of(key);
+            let values = Values { network: Some(network), tcp: Some(tcp), round_trips, ..Values::default() };
+            self.store.update(key, values);
         }
     }
 }

@@ -1,41 +1,28 @@
 //! How long the tasks of containers waited for a CPU, and what it costs to know.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use super::{
+    Sampler,
+    hierarchy::Known,
+    histograms::{Histograms, LOOK},
 };
-
-use snug_ebpf::abi::runqueue::{FIRST_BUCKET, RunqueueRecord};
-use snug_sizing::histogram::{Histogram, PER_DOUBLING};
-
-use super::{Sampler, hierarchy::Known, strangers::Strangers};
 use crate::{
     kernel::KernelHalf,
     store::{Key, published::RunqueueRow},
-    values::{Distribution, Values},
+    values::Values,
 };
 
-/// Time between two looks: far shorter than counts of 32 bits take to come round, and long enough to cost nothing.
-const LOOK: Duration = Duration::from_secs(5);
 /// How long tracing pauses when it costs too much: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-/// Looks for which counters of a cgroup that nobody knows are kept.
-const STRANGERS_FOR: u8 = 12;
-/// Longest wait, in seconds, that is counted as none.
-const ZERO_THRESHOLD: f64 = 1.0 / (1_u32 << (-FIRST_BUCKET / PER_DOUBLING)) as f64;
 
 /// What is remembered from one look to the next.
 #[derive(Debug)]
 pub(super) struct RunqueueSampler {
     /// CPU that tracing may take, as a share of one core.
     most: f64,
-    /// Counts of each cgroup when last seen.
-    seen: HashMap<u64, Box<RunqueueRecord>>,
-    /// What the tasks of each container waited since the agent started.
-    waits: HashMap<Key, Distribution>,
-    strangers: Strangers,
+    waits: Histograms,
     next: Instant,
     /// Cost at the last look, nanoseconds, and when that was.
     cost: (u64, Instant),
@@ -49,9 +36,7 @@ impl RunqueueSampler {
     pub(super) fn new(most: f64, now: Instant) -> Self {
         Self {
             most,
-            seen: HashMap::new(),
-            waits: HashMap::new(),
-            strangers: Strangers::default(),
+            waits: Histograms::default(),
             // A share of less time than this would be noise.
             next: now + LOOK,
             cost: (0, now),
@@ -63,9 +48,7 @@ impl RunqueueSampler {
 
     /// Forgets containers that have gone.
     pub(super) fn forget(&mut self, gone: &[Key]) {
-        for key in gone {
-            self.waits.remove(key);
-        }
+        self.waits.forget(gone);
     }
 
     /// How tracing fares.
@@ -74,20 +57,6 @@ impl RunqueueSampler {
             cost_ns: kernel.runqueue_cost_ns(),
             paused: self.paused_until.is_some(),
             times_paused: self.times_paused,
-        }
-    }
-
-    /// Adds what was counted since the cgroup was last seen.
-    fn add(&mut self, id: u64, key: Key, counted: &RunqueueRecord) {
-        let before = self.seen.get(&id).map_or(RunqueueRecord::NONE, |before| **before);
-        let waits = self.waits.entry(key).or_insert_with(|| Distribution::new(ZERO_THRESHOLD));
-        let new =
-            counted.counts.iter().zip(&before.counts).map(|(now, before)| now.wrapping_sub(*before).into());
-        let zero = counted.zero.wrapping_sub(before.zero).into();
-        // The buckets are as many as the kernel half has, all of which a histogram can hold.
-        if let Ok(new) = Histogram::from_exponential(zero, FIRST_BUCKET, new.collect()) {
-            waits.histogram.merge(&new);
-            waits.sum += counted.waited_ns.wrapping_sub(before.waited_ns) as f64 / 1e9;
         }
     }
 
@@ -132,22 +101,10 @@ impl Sampler {
         runqueue.next = now + LOOK;
         runqueue.control(kernel, now);
         let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
-        let sorted = runqueue.strangers.sort(kernel.runqueue.ids(), unified, STRANGERS_FOR);
-        let mut seen = HashMap::with_capacity(sorted.known.len());
-        for (id, key) in sorted.known {
-            if let Some(counted) = kernel.runqueue.of(id) {
-                runqueue.add(id, key, &counted);
-                seen.insert(id, Box::new(counted));
-            }
-        }
-        runqueue.seen = seen;
-        for id in sorted.given_up {
-            kernel.runqueue.remove(id);
-            *self.skipped.entry("runqueue_of_unknown_cgroups").or_default() += 1;
-        }
-        for (key, waits) in &runqueue.waits {
-            let runqueue = Some(Arc::new(waits.clone()));
-            self.store.update(*key, Values { runqueue, ..Values::default() });
+        let given_up = runqueue.waits.take(&mut kernel.runqueue, unified);
+        *self.skipped.entry("runqueue_of_unknown_cgroups").or_default() += given_up;
+        for (key, waits) in runqueue.waits.all() {
+            self.store.update(key, Values { runqueue: Some(waits), ..Values::default() });
         }
     }
 
@@ -157,15 +114,10 @@ impl Sampler {
         if self.followed.get(index).is_none_or(|one| one.id != 0) {
             return;
         }
-        if let (Some(key), Some(counted)) = (known.owner(), kernel.runqueue.of(id)) {
-            runqueue.add(id, key, &counted);
-        }
+        runqueue.waits.end(&kernel.runqueue, id, known.owner());
         kernel.runqueue.remove(id);
-        runqueue.seen.remove(&id);
-        if let Known::Cgroup(key) = known
-            && let Some(waits) = runqueue.waits.get(&key)
-        {
-            let runqueue = Some(Arc::new(waits.clone()));
+        if let Known::Cgroup(key) = known {
+            let runqueue = runqueue.waits.of(key);
             self.store.update(key, Values { runqueue, ..Values::default() });
         }
     }

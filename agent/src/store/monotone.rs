@@ -32,10 +32,12 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
         processes,
         network,
         tcp,
+        round_trips,
     } = new;
     let mut held = Held(0);
     held.subject(&mut old.cpu, cpu, |held, old: &Cpu, new| held.counter(old.usage_ns, &mut new.usage_ns));
     held.subject(&mut old.runqueue, runqueue, |_, _, _| {});
+    held.subject(&mut old.round_trips, round_trips, |_, _, _| {});
     held.subject(&mut old.cpu_windows, cpu_windows, |_, _, _| {});
     held.subject(&mut old.cpu_split, cpu_split, |held, old: &CpuSplit, new| {
         held.counter(old.user_ns, &mut new.user_ns);

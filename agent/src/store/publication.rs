@@ -87,6 +87,7 @@ impl Entry {
             processes,
             network,
             tcp,
+            round_trips,
         } = &self.values;
         let shown = &mut row.values;
         shown.cpu = *cpu;
@@ -107,6 +108,7 @@ impl Entry {
         shown.processes = *processes;
         shown.network = *network;
         shown.tcp = *tcp;
+        share(&mut shown.round_trips, round_trips.as_ref());
     }
 }
 

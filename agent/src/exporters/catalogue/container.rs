@@ -332,24 +332,13 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     )
     .since_agent(),
-    Family::counter(
-        "snug_container_tcp_round_trips",
-        "Round trips measured on TCP connections that were made while the agent ran",
-        None,
-        Container(|row, emit| {
-            if let Some(tcp) = &row.values.tcp {
-                emit(&[], Value::Int(tcp.round_trips));
-            }
-        }),
-    )
-    .since_agent(),
-    Family::counter(
+    Family::histogram(
         "snug_container_tcp_round_trip_seconds",
-        "Sum of the smoothed times of these round trips: divided by their number, the mean",
+        "Smoothed round-trip times of TCP connections that were made while the agent ran, one for each round trip measured",
         Seconds,
         Container(|row, emit| {
-            if let Some(tcp) = &row.values.tcp {
-                emit(&[], seconds(tcp.round_trip_us.saturating_mul(1_000)));
+            if let Some(round_trips) = row.values.round_trips.as_deref() {
+                emit(&[], Value::Histogram(round_trips));
             }
         }),
     )

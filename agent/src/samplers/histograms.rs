@@ -1,0 +1,81 @@
+//! Histograms of durations that the kernel half keeps by cgroup, added up by container.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use snug_ebpf::abi::histogram::{FIRST_BUCKET, HistogramRecord};
+use snug_sizing::histogram::{Histogram, PER_DOUBLING};
+
+use super::{hierarchy::Followed, strangers::Strangers};
+use crate::{kernel::HistogramCounters, store::Key, values::Distribution};
+
+/// Time between two looks: far shorter than counts of 32 bits take to come round, and long enough to cost nothing.
+pub(super) const LOOK: Duration = Duration::from_secs(5);
+/// Looks for which counters of a cgroup that nobody knows are kept.
+const STRANGERS_FOR: u8 = 12;
+/// Longest duration, in seconds, that is counted as none.
+const ZERO_THRESHOLD: f64 = 1.0 / (1_u32 << (-FIRST_BUCKET / PER_DOUBLING)) as f64;
+
+/// Histograms of one kind, since the agent started.
+#[derive(Debug, Default)]
+pub(super) struct Histograms {
+    /// Counts of each cgroup when last seen.
+    seen: HashMap<u64, Box<HistogramRecord>>,
+    sums: HashMap<Key, Distribution>,
+    strangers: Strangers,
+}
+
+impl Histograms {
+    /// Takes over what was counted of all cgroups. Returns how many were given up because nobody knows them.
+    pub(super) fn take(&mut self, counters: &mut HistogramCounters, unified: &Followed) -> u64 {
+        let sorted = self.strangers.sort(counters.ids(), unified, STRANGERS_FOR);
+        let mut seen = HashMap::with_capacity(sorted.known.len());
+        for (id, key) in sorted.known {
+            if let Some(counted) = counters.of(id) {
+                self.add(id, key, &counted);
+                seen.insert(id, Box::new(counted));
+            }
+        }
+        self.seen = seen;
+        sorted.given_up.iter().for_each(|id| counters.remove(*id));
+        sorted.given_up.len() as u64
+    }
+
+    /// Takes over what was counted of a cgroup that has been removed, for the last time. `key` is whose it was.
+    pub(super) fn end(&mut self, counters: &HistogramCounters, id: u64, key: Option<Key>) {
+        if let (Some(key), Some(counted)) = (key, counters.of(id)) {
+            self.add(id, key, &counted);
+        }
+        self.seen.remove(&id);
+    }
+
+    /// What there is of each container.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Key, Arc<Distribution>)> {
+        self.sums.iter().map(|(key, sum)| (*key, Arc::new(sum.clone())))
+    }
+
+    /// What there is of one container.
+    pub(super) fn of(&self, key: Key) -> Option<Arc<Distribution>> {
+        self.sums.get(&key).map(|sum| Arc::new(sum.clone()))
+    }
+
+    /// Forgets containers that have gone.
+    pub(super) fn forget(&mut self, gone: &[Key]) {
+        for key in gone {
+            self.sums.remove(key);
+        }
+    }
+
+    /// Adds what was counted since the cgroup was last seen.
+    fn add(&mut self, id: u64, key: Key, counted: &HistogramRecord) {
+        let before = self.seen.get(&id).map_or(HistogramRecord::NONE, |before| **before);
+        let sum = self.sums.entry(key).or_insert_with(|| Distribution::new(ZERO_THRESHOLD));
+        let new =
+            counted.counts.iter().zip(&before.counts).map(|(now, before)| now.wrapping_sub(*before).into());
+        let zero = counted.zero.wrapping_sub(before.zero).into();
+        // The buckets are as many as the kernel half has, all of which a histogram can hold.
+        if let Ok(new) = Histogram::from_exponential(zero, FIRST_BUCKET, new.collect()) {
+            sum.histogram.merge(&new);
+            sum.sum += counted.sum_ns.wrapping_sub(before.sum_ns) as f64 / 1e9;
+        }
+    }
+}
