@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use snug_sizing::histogram::Histogram;
+use snug_sizing::{histogram::Histogram, ladder::Ladder};
 
 /// One measurement: what can come from the kernel programs or from cgroup files, chosen one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -439,6 +439,8 @@ pub struct Values {
     pub cpu: Option<Cpu>,
     /// CPU used in each window of `sample-interval`, since the agent has seen it.
     pub cpu_windows: Option<Arc<Distribution>>,
+    /// What each CPU quota would have done, since the agent has seen it; where that is asked for.
+    pub cpu_ladder: Option<Arc<Ladder>>,
     /// How long its tasks waited for a CPU each time, seconds, since the agent has seen it.
     pub runqueue: Option<Arc<Distribution>>,
     /// User and system CPU time.

@@ -112,6 +112,11 @@ impl Buckets {
         self.any_active = self.active.contains(&true);
     }
 
+    /// What was counted since the last time, and stays; `None` if nothing was.
+    pub fn counted(mut self) -> Option<Ladder> {
+        self.take()
+    }
+
     /// What was counted since the last time; `None` if nothing was. What is put off stays so.
     pub fn take(&mut self) -> Option<Ladder> {
         let rungs = std::mem::take(&mut self.rungs);

@@ -290,6 +290,8 @@ options! {
         /// Give histograms buckets with fixed bounds as well, for a Prometheus that scrapes no native histograms: 20 series
         /// for each container. Without, text has their sum and count.
         "classic-histograms" classic_histograms: bool = "off", "SWITCH", Switch;
+        /// Export what each of 16 CPU quotas would have done: 48 series for each container.
+        "cpu-ladder" cpu_ladder: bool = "off", "SWITCH", Switch;
         /// Metric families to export. Empty: all.
         "metrics-allow" metrics_allow: Vec<Pattern> = "", "PATTERNS", FAMILIES;
         /// Metric families to leave out; wins over metrics-allow.

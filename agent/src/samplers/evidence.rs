@@ -7,6 +7,7 @@ use std::{collections::btree_map::Entry, sync::Arc, time::Instant};
 use rustc_hash::FxHashMap;
 use snug_sizing::{
     evidence::{Hour, OomKill},
+    ladder::Ladder,
     workload::Role,
 };
 
@@ -45,8 +46,9 @@ impl Sampler {
         if second {
             let by_files = !self.origins.with(Source::Kernel).contains(Measurement::Cpu);
             evidence.observe(&self.store, by_files.then_some(now), now_unix);
-            for (key, windows) in evidence.new_windows() {
-                self.store.update(key, Values { cpu_windows: Some(Arc::new(windows)), ..Values::default() });
+            for (key, windows, ladder) in evidence.new_windows(self.config.cpu_ladder) {
+                let (cpu_windows, cpu_ladder) = (Some(Arc::new(windows)), ladder.map(Arc::new));
+                self.store.update(key, Values { cpu_windows, cpu_ladder, ..Values::default() });
             }
         }
     }
@@ -173,11 +175,15 @@ impl Gatherer {
         self.sink.take_last(std::mem::take(&mut self.waiting));
     }
 
-    /// Distributions of CPU windows that have changed since this was last asked.
-    fn new_windows(&mut self) -> impl Iterator<Item = (Key, Distribution)> + '_ {
-        self.watched.iter_mut().filter_map(|(key, watched)| {
+    /// Distributions of CPU windows that have changed since this was last asked, with what quotas would have done, if that is wanted.
+    fn new_windows(
+        &mut self,
+        ladders: bool,
+    ) -> impl Iterator<Item = (Key, Distribution, Option<Ladder>)> + '_ {
+        self.watched.iter_mut().filter_map(move |(key, watched)| {
             let is_new = std::mem::take(&mut watched.has_new_windows);
-            is_new.then(|| (*key, (*watched.windows).clone()))
+            let ladder = ladders.then(|| watched.ladder()).flatten();
+            is_new.then(|| (*key, (*watched.windows).clone(), ladder))
         })
     }
 

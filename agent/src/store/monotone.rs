@@ -16,6 +16,7 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
     let Values {
         cpu,
         cpu_windows,
+        cpu_ladder,
         runqueue,
         cpu_split,
         throttling,
@@ -39,6 +40,7 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
     held.subject(&mut old.runqueue, runqueue, |_, _, _| {});
     held.subject(&mut old.round_trips, round_trips, |_, _, _| {});
     held.subject(&mut old.cpu_windows, cpu_windows, |_, _, _| {});
+    held.subject(&mut old.cpu_ladder, cpu_ladder, |_, _, _| {});
     held.subject(&mut old.cpu_split, cpu_split, |held, old: &CpuSplit, new| {
         held.counter(old.user_ns, &mut new.user_ns);
         held.counter(old.system_ns, &mut new.system_ns);

@@ -71,6 +71,7 @@ impl Entry {
         let Values {
             cpu,
             cpu_windows,
+            cpu_ladder,
             runqueue,
             cpu_split,
             throttling,
@@ -93,6 +94,7 @@ impl Entry {
         shown.cpu = *cpu;
         share(&mut shown.runqueue, runqueue.as_ref());
         share(&mut shown.cpu_windows, cpu_windows.as_ref());
+        share(&mut shown.cpu_ladder, cpu_ladder.as_ref());
         shown.cpu_split = *cpu_split;
         shown.throttling = *throttling;
         shown.pressure = *pressure;

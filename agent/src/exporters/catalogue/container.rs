@@ -6,6 +6,8 @@ use super::{
     Unit::{Bytes, Cores, None, Seconds},
     Value, connections, limit_cores, memory_events, seconds,
 };
+use snug_sizing::ladder::Rung;
+
 use crate::{
     identity::Qos,
     store::published::CgroupRow,
@@ -33,6 +35,32 @@ pub(super) static FAMILIES: &[Family] = &[
             }
         }),
     )
+    .since_agent(),
+    Family::counter(
+        "snug_container_cpu_quota_periods",
+        "CFS periods with something to do, had the CPU limit been this quota in cores",
+        None,
+        Container(|row, emit| quotas(row, emit, |rung| Value::Int(rung.periods))),
+    )
+    .labels(&["quota"])
+    .since_agent(),
+    Family::counter(
+        "snug_container_cpu_quota_throttled_periods",
+        "Of these, periods in which it would have been throttled",
+        None,
+        Container(|row, emit| quotas(row, emit, |rung| Value::Int(rung.throttled))),
+    )
+    .labels(&["quota"])
+    .since_agent(),
+    Family::counter(
+        "snug_container_cpu_quota_delayed_seconds",
+        "CPU time that this quota would have put off",
+        Seconds,
+        Container(|row, emit| {
+            quotas(row, emit, |rung| Value::Float(rung.delayed_millis as f64 / 1000.0));
+        }),
+    )
+    .labels(&["quota"])
     .since_agent(),
     Family::histogram(
         "snug_container_runqueue_wait_seconds",
@@ -443,5 +471,12 @@ fn network(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&IpTraffic) -> u64) {
     if let Some(network) = &row.values.network {
         emit(&["4"], Value::Int(value(&network.ipv4)));
         emit(&["6"], Value::Int(value(&network.ipv6)));
+    }
+}
+
+/// What each quota would have done.
+fn quotas(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Rung) -> Value<'static>) {
+    for (millicores, rung) in row.values.cpu_ladder.iter().flat_map(|ladder| &ladder.0) {
+        emit(&[&(*millicores as f64 / 1000.0).to_string()], value(rung));
     }
 }

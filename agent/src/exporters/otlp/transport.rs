@@ -25,6 +25,7 @@ use tonic::{
     codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
     metadata::MetadataMap,
 };
+use tonic_types::StatusExt as _;
 
 use super::{Settings, Signal};
 use crate::{
@@ -207,21 +208,22 @@ fn taken(response: ExportMetricsServiceResponse) -> Answer {
     Answer::Taken { rejected: partial.rejected_data_points, message: partial.error_message }
 }
 
-/// As the specification of OTLP/gRPC sorts failures.
+/// As the specification of OTLP/gRPC sorts failures: a receiver that is out of something says by its details when it will not be.
 fn of_status(status: &Status) -> Answer {
     let why = match std::error::Error::source(status) {
         Some(cause) => chain(cause),
         None => format!("it answered {:?}: {}", status.code(), status.message()),
     };
+    let info = status.get_details_retry_info();
+    let after = info.as_ref().and_then(|info| info.retry_delay);
     match status.code() {
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unavailable
-        | Code::DataLoss
-        // The server says by its details whether it may recover; not to lose anything, it is believed to.
-        | Code::ResourceExhausted => Answer::Again { after: None, why },
+        | Code::DataLoss => Answer::Again { after, why },
+        Code::ResourceExhausted if info.is_some() => Answer::Again { after, why },
         // What hyper reports of a connection that broke has no code of its own.
         Code::Unknown if std::error::Error::source(status).is_some() => Answer::Again { after: None, why },
         _ => Answer::Refused { why },
@@ -278,5 +280,31 @@ impl Decoder for Encoded {
         ExportMetricsServiceResponse::decode(buffer)
             .map(Some)
             .map_err(|error| Status::internal(format!("the answer cannot be read: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn failures_are_sorted_as_the_specification_does() {
+        let details =
+            |code, delay| Status::with_error_details(code, "no", ErrorDetails::with_retry_info(delay));
+        let after = |status: &Status| match of_status(status) {
+            Answer::Again { after, .. } => Some(after),
+            _ => None,
+        };
+        let two = Duration::from_secs(2);
+        assert_eq!(after(&details(Code::ResourceExhausted, Some(two))), Some(Some(two)));
+        assert_eq!(after(&details(Code::ResourceExhausted, None)), Some(None));
+        assert_eq!(after(&Status::resource_exhausted("no")), None, "it does not say that it will recover");
+        assert_eq!(after(&details(Code::Unavailable, Some(two))), Some(Some(two)));
+        assert_eq!(after(&Status::unavailable("no")), Some(None));
+        for code in [Code::InvalidArgument, Code::Unauthenticated, Code::Unimplemented, Code::Internal] {
+            assert_eq!(after(&Status::new(code, "no")), None, "{code:?}");
+        }
     }
 }

@@ -303,3 +303,27 @@ fn ends_waits_and_stalls_are_of_the_hour_and_counted_once() {
     let (_, lower, upper) = record.unreclaimable.buckets().next().unwrap();
     assert!(lower < 5.0 * MIB as f64 && upper >= 5.0 * MIB as f64, "{lower} {upper}");
 }
+
+#[test]
+fn what_quotas_would_have_done_is_told_since_the_beginning_whatever_was_handed_over() {
+    let mut node = Node::new();
+    let key = node.container('a', START - 10_000.0);
+    node.name(key, "web-1");
+    node.second(0.0);
+    let mut periods = Vec::new();
+    for round in 0..3_u64 {
+        for window in 0..10 {
+            let number = round * 10 + window;
+            // Half a core, always.
+            node.cpu(key, 1000 + number * 50, number as f64 / 10.0 + 0.1);
+        }
+        node.second(round as f64 + 1.05);
+        let (_, _, ladder) = node.gatherer.new_windows(true).next().unwrap();
+        let ladder = ladder.unwrap();
+        periods.push((ladder.0[&400].periods, ladder.0[&400].throttled, ladder.0[&800].throttled));
+        node.gatherer.collect(&node.store, START + round as f64 + 1.05);
+    }
+    // The first look is no window.
+    assert_eq!(periods, [(9, 9, 0), (19, 19, 0), (29, 29, 0)]);
+    assert!(node.gatherer.new_windows(false).next().is_none());
+}

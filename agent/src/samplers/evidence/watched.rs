@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use snug_sizing::{
     evidence::{Evidence, Hour, HourRecord, Peak, PodTotals, START_UP},
     histogram::ZERO_THRESHOLD,
-    ladder::Buckets,
+    ladder::{Buckets, Ladder},
     workload::{Container, Kind, Resources, Role, Workload},
 };
 
@@ -51,6 +51,8 @@ pub(super) struct Watched {
     pub(super) has_new_windows: bool,
     /// Of what quotas would have done; `None` where windows are not as long as a CFS period.
     ladder: Option<Box<Buckets>>,
+    /// What was taken of it so far.
+    ladder_taken: Option<Box<Ladder>>,
 }
 
 impl Watched {
@@ -76,6 +78,7 @@ impl Watched {
             has_new_windows: false,
             record: Box::new(HourRecord { starts: is_new.into(), ..HourRecord::default() }),
             ladder: is_period.then(Box::default),
+            ladder_taken: None,
         }
     }
 
@@ -272,6 +275,7 @@ impl Watched {
         let mut record = std::mem::take(&mut *self.record);
         record.observed = observed;
         record.ladder = self.ladder.as_mut().and_then(|ladder| ladder.take());
+        self.ladder_taken = sum(self.ladder_taken.take(), record.ladder.clone());
         record.kills.sort();
         let peak = record.highest().map_or(0, |peak| peak.bytes);
         let totals = PodTotals { observed, cpu_millis, peak, node_class: String::new() };
@@ -280,9 +284,26 @@ impl Watched {
         evidence
     }
 
+    /// What each quota would have done since it was first seen.
+    pub(super) fn ladder(&self) -> Option<Ladder> {
+        let counted = self.ladder.as_ref().and_then(|ladder| ladder.counted());
+        sum(self.ladder_taken.clone(), counted).map(|ladder| *ladder)
+    }
+
     /// Requests are what the pod says; limits are what the kernel enforces.
     fn in_force(&self) -> Resources {
         let of_pod = self.identity.names.as_ref().map(|names| names.resources).unwrap_or_default();
         Resources { cpu_limit: self.limits.cpu_limit, memory_limit: self.limits.memory_limit, ..of_pod }
+    }
+}
+
+/// Both have all quotas, or nothing.
+fn sum(mine: Option<Box<Ladder>>, more: Option<Ladder>) -> Option<Box<Ladder>> {
+    match (mine, more) {
+        (Some(mut mine), Some(more)) => {
+            mine.merge(&more);
+            Some(mine)
+        }
+        (mine, more) => mine.or_else(|| more.map(Box::new)),
     }
 }

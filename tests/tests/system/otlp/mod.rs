@@ -203,7 +203,7 @@ fn what_cannot_be_sent_waits_and_what_is_refused_is_counted() -> Result<()> {
         return Ok(());
     }
     for (protocol, busy, refused) in
-        [("http", "503,429", "400"), ("grpc", "UNAVAILABLE,RESOURCE_EXHAUSTED", "INVALID_ARGUMENT")]
+        [("http", "503,429", "400"), ("grpc", "UNAVAILABLE,ABORTED", "INVALID_ARGUMENT")]
     {
         let answers = format!("{busy},partial:3,{refused}");
         let receiver = Receiver::start(protocol, &["--answers", &answers])?;
