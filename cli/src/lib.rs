@@ -8,6 +8,7 @@ pub mod explain;
 pub mod exposition;
 mod http;
 pub mod policy;
+pub mod price;
 pub mod prometheus;
 pub mod recommend;
 pub mod recording;

@@ -145,6 +145,7 @@ fn every_form_is_as_it_was() {
         ("table.txt", &["recommend"][..]),
         ("wide.txt", &["recommend", "-o", "wide", "--cpu-limit", "by-risk"]),
         ("recommendations.json", &["recommend", "web", "-o", "json"]),
+        ("table-priced.txt", &["recommend", "--price", "cpu=0.03,memory=0.004"]),
         ("table.csv", &["recommend", "-o", "csv"]),
         ("table.md", &["recommend", "-o", "markdown"]),
         ("patch.sh", &["recommend", "-o", "patch", "--risk", "critical"]),

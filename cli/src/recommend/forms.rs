@@ -93,6 +93,12 @@ fn sum(report: &Report) -> String {
             units::bytes(memory.1 as f64)
         );
     }
+    if let Some(cost) = report.cost {
+        text += &format!(
+            "At list prices, a month: {:.2} → {:.2}; it is saved when nodes go\n",
+            cost.month_now, cost.month_then
+        );
+    }
     text
 }
 

@@ -10,6 +10,7 @@ use std::{io::Write, path::PathBuf};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use snug_sizing::{
+    cost::Prices,
     engine::{CpuLimit, Policy, Risk},
     evidence::Evidence,
 };
@@ -17,7 +18,7 @@ use snug_sizing::{
 use self::report::Report;
 use crate::{
     policy::{Policies, PolicyError},
-    risk,
+    price, risk,
     source::{Opened, Source},
 };
 
@@ -74,6 +75,9 @@ pub struct Options {
     /// values for charts.
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// List prices of a core and of a GiB of memory for an hour, such as cpu=0.03,memory=0.004: what requests cost is told, now and then.
+    #[arg(long, value_name = "PRICES", value_parser = price::parse)]
+    price: Option<Prices>,
     /// End with code 2 if, with what is in force, a container has to expect more OOM kills per pod-day than this.
     #[arg(long, value_name = "OOM-KILLS")]
     fail_on: Option<f64>,
@@ -117,7 +121,7 @@ pub fn is_of(evidence: &Evidence, asked: &str) -> bool {
 /// # Errors
 /// When there is no evidence to be had, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
-    let Options { workload, source, wanted, output, fail_on } = options;
+    let Options { workload, source, wanted, output, price, fail_on } = options;
     let policies = wanted.policies()?;
     let Opened { recording, cluster } = source.open()?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|asked| is_of(evidence, asked));
@@ -130,6 +134,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
             .for_each(|missing| eprintln!("snug: {missing}; proposals are not checked against them"));
         report.check(&recording, &around);
     }
+    report.cost = price.map(|prices| report.cost_at(prices));
     let text = match output {
         Output::Table => forms::table(&report, false),
         Output::Wide => forms::table(&report, true),

@@ -3,8 +3,10 @@
 use rayon::prelude::*;
 use serde::Serialize;
 use snug_sizing::{
+    cost::Prices,
     engine::{self, Confidence, Pool, Reason, Recommendation, Risk},
     evidence::{Evidence, HOUR},
+    pod::Asked,
     quantity::Quantity,
     workload::{Resources, Role},
 };
@@ -12,6 +14,8 @@ use snug_sizing::{
 use super::checks::{self, Caution};
 use crate::{cluster::Surroundings, policy::Policies, recording::Recording};
 
+/// Hours of a month: a twelfth of a year.
+const MONTH_HOURS: f64 = 730.0;
 /// Form of the report. Within the number after the slash fields are only added.
 pub const SCHEMA: &str = "snug.recommendations/1";
 
@@ -29,6 +33,18 @@ pub struct Report {
     pub recommendations: Vec<Entry>,
     /// Containers without one.
     pub withheld: Vec<Withheld>,
+    /// What requests cost, where there are prices.
+    pub cost: Option<Cost>,
+}
+
+/// What the requests of all pods cost in a month of 730 hours at list prices, of containers where both are known.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Cost {
+    /// With what is in force.
+    pub month_now: f64,
+    /// With what is recommended. Money is saved only when nodes go.
+    pub month_then: f64,
 }
 
 /// What the evidence covers.
@@ -158,6 +174,7 @@ impl Report {
             risk: policies.of_most().risk,
             recommendations: Vec::new(),
             withheld: Vec::new(),
+            cost: None,
         };
         let chosen: Vec<&Evidence> = recording.evidence().filter(|evidence| chosen(evidence)).collect();
         let of_one = |evidence: &&Evidence| match policies.of(evidence) {
@@ -204,6 +221,15 @@ impl Report {
             all.fold((0_u64, 0_u64), |sum, it| (sum.0.saturating_add(it.0), sum.1.saturating_add(it.1)))
         };
         [sum(|values| values.cpu_request), sum(|values| values.memory_request)]
+    }
+}
+
+impl Report {
+    /// What the requests cost.
+    pub fn cost_at(&self, prices: Prices) -> Cost {
+        let [cpu, memory] = self.requested();
+        let month = |cpu, memory| prices.of(Asked { cpu, memory }) * MONTH_HOURS;
+        Cost { month_now: month(cpu.0, memory.0), month_then: month(cpu.1, memory.1) }
     }
 }
 
