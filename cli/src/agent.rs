@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     exposition::{self, Sample},
-    http,
+    http::{self, Trust},
 };
 
 /// The text format that Prometheus has read since 2016, and the only one asked for.
@@ -79,12 +79,12 @@ pub enum AgentError {
     },
 }
 
-/// Checks `--agent`: a plain HTTP address.
+/// Checks `--agent`: an address of HTTP, or of HTTPS where something before the agent speaks it.
 ///
 /// # Errors
 /// With what is wrong and what is allowed.
 pub fn parse_address(text: &str) -> Result<String, String> {
-    const WANTED: &str = "allowed is http://HOST:PORT, such as http://127.0.0.1:9750";
+    const WANTED: &str = "allowed is http[s]://HOST:PORT, such as http://127.0.0.1:9750";
     let (uri, address) = http::parse_address(text, WANTED)?;
     if uri.path() != "/" {
         return Err(format!("it has a path; {WANTED}"));
@@ -94,8 +94,8 @@ pub fn parse_address(text: &str) -> Result<String, String> {
 
 impl Agent {
     /// Of an address that [`parse_address`] has let through.
-    pub fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), client: http::client(TIMEOUT) }
+    pub fn new(address: &str, trust: &Trust) -> Self {
+        Self { address: address.to_owned(), client: http::client(TIMEOUT, trust) }
     }
 
     /// Asks for its evidence, of all hours or since a time in seconds.
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(parse_address("http://[::1]:9750/").unwrap(), "http://[::1]:9750");
         for (bad, why) in [
             ("127.0.0.1:9750", "allowed is"),
-            ("https://node:9750", "https is not supported"),
+            ("ftp://node:9750", "ftp is not supported"),
             ("http://node:9750/metrics", "has a path"),
             ("", "allowed is"),
         ] {

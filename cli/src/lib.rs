@@ -6,7 +6,7 @@ pub mod cluster;
 pub mod columns;
 pub mod explain;
 pub mod exposition;
-mod http;
+pub mod http;
 pub mod policy;
 pub mod price;
 pub mod prometheus;

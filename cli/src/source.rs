@@ -14,6 +14,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     agent::{self, Agent},
     cluster::{Cluster, Which},
+    http::{self, Trust},
     prometheus::{self, Prometheus},
     recording::Recording,
 };
@@ -40,6 +41,9 @@ pub struct Source {
     /// A header for that Prometheus, such as 'Authorization: Bearer …' or 'X-Scope-OrgID: …'; may be given several times.
     #[arg(long, value_name = "NAME: VALUE", requires = "prometheus", value_parser = prometheus::parse_header)]
     header: Vec<prometheus::Header>,
+    /// Certificates, in PEM, that those of https:// addresses must be signed by. Without it: whom this system trusts.
+    #[arg(long, value_name = "FILE", value_parser = http::parse_authorities, conflicts_with = "file")]
+    certificate_authority: Option<Trust>,
     /// A recording that `snug snapshot` wrote, instead of agents; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "agent")]
     file: Option<PathBuf>,
@@ -118,6 +122,10 @@ impl Source {
         }
     }
 
+    fn trust(&self) -> Trust {
+        self.certificate_authority.clone().unwrap_or_default()
+    }
+
     fn first_second(&self) -> Option<u64> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.since.map(|since| now.saturating_sub(since.as_secs()))
@@ -136,7 +144,9 @@ impl Source {
         let mut recording = Recording::default();
         if let Some(address) = &self.prometheus {
             let since = self.since.unwrap_or(OF_PROMETHEUS);
-            return Ok(Prometheus::new(address, &self.header).evidence(since, &self.namespace)?);
+            return Ok(
+                Prometheus::new(address, &self.header, &self.trust()).evidence(since, &self.namespace)?
+            );
         }
         match &self.file {
             Some(file) if file.as_os_str() == "-" => recording.read("standard input", io::stdin().lock())?,
@@ -159,7 +169,7 @@ impl Source {
         for address in addresses {
             // What an agent said before it broke off must not count.
             let mut answer = Recording::default();
-            let result = Agent::new(address)
+            let result = Agent::new(address, &self.trust())
                 .evidence(since)
                 .map_err(anyhow::Error::from)
                 .and_then(|body| Ok(answer.read(address, body)?));

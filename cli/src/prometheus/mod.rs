@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, io::Read as _, time::Duration};
 
 use serde::Deserialize;
 
-use crate::http;
+use crate::http::{self, Trust};
 
 /// Far above the answer to a day of a thousand containers.
 const LARGEST_ANSWER: u64 = 1 << 30;
@@ -97,12 +97,12 @@ struct Data {
     result: Vec<Series>,
 }
 
-/// Checks `--prometheus`: an HTTP address, with a path where the server has one before `/api/v1`.
+/// Checks `--prometheus`: an address of HTTP or HTTPS, with a path where the server has one before `/api/v1`.
 ///
 /// # Errors
 /// With what is wrong and what is allowed.
 pub fn parse_address(text: &str) -> Result<String, String> {
-    const WANTED: &str = "allowed is http://HOST:PORT[/PATH], such as http://127.0.0.1:9090";
+    const WANTED: &str = "allowed is http[s]://HOST:PORT[/PATH], such as http://127.0.0.1:9090";
     Ok(http::parse_address(text, WANTED)?.1)
 }
 
@@ -122,8 +122,8 @@ pub fn parse_header(text: &str) -> Result<Header, String> {
 
 impl Prometheus {
     /// Of an address that [`parse_address`] has let through.
-    pub fn new(base: &str, headers: &[Header]) -> Self {
-        Self { base: base.to_owned(), headers: headers.to_vec(), client: http::client(TIMEOUT) }
+    pub fn new(base: &str, headers: &[Header], trust: &Trust) -> Self {
+        Self { base: base.to_owned(), headers: headers.to_vec(), client: http::client(TIMEOUT, trust) }
     }
 
     fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Vec<Series>, PrometheusError> {
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn addresses_and_headers() {
         assert_eq!(parse_address("http://mimir:8080/prometheus/").unwrap(), "http://mimir:8080/prometheus");
-        for bad in ["prometheus:9090", "https://p", "http://p/?x=1"] {
+        for bad in ["prometheus:9090", "http://p/?x=1"] {
             assert!(parse_address(bad).unwrap_err().contains("allowed is"), "{bad}");
         }
         let header = parse_header("X-Scope-OrgID: shop").unwrap();

@@ -14,7 +14,10 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use self::rows::Row;
-use crate::agent::{self, Agent};
+use crate::{
+    agent::{self, Agent},
+    http::Trust,
+};
 
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -92,7 +95,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     };
     let clear = live && *output == Output::Table && left != Some(1);
 
-    let agent = Agent::new(agent);
+    let agent = Agent::new(agent, &Trust::default());
     let mut before = agent.scrape()?;
     while left != Some(0) {
         thread::sleep(*interval);

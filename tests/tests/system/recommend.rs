@@ -2,20 +2,22 @@
 
 use std::{
     fs,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use snug_sizing::evidence::Evidence;
-use snug_tests::agent::{self, Agent, Signal};
+use snug_tests::agent::{self, Agent, Process, Signal, eventually};
 
 use crate::{
     cannot_run, container,
     container::{Container, pod_list},
     has_program,
+    otlp::{authority, signed},
     prometheus::Prometheus,
 };
 
@@ -24,14 +26,18 @@ const CLI: &str = "SNUG_CLI_BIN";
 const REPLICAS: u64 = 4;
 
 fn snug(arguments: &[&str]) -> Result<(Option<i32>, String)> {
-    let beside = || agent::binary().map(|agent| agent.with_file_name("snug"));
-    let cli = std::env::var_os(CLI).map(PathBuf::from).map_or_else(beside, Ok)?;
-    let output = Command::new(&cli)
-        .args(arguments)
-        .output()
-        .with_context(|| format!("{} does not run: build it with `cargo build -p snug`", cli.display()))?;
+    let output = run_snug(arguments)?;
     println!("{}", String::from_utf8_lossy(&output.stderr));
     Ok((output.status.code(), String::from_utf8(output.stdout)?))
+}
+
+fn run_snug(arguments: &[&str]) -> Result<Output> {
+    let beside = || agent::binary().map(|agent| agent.with_file_name("snug"));
+    let cli = std::env::var_os(CLI).map(PathBuf::from).map_or_else(beside, Ok)?;
+    Command::new(&cli)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("{} does not run: build it with `cargo build -p snug`", cli.display()))
 }
 
 /// A tenth of a second of sleep after 20 MB were filled, again and again.
@@ -140,5 +146,52 @@ fn a_prometheus_with_the_kubelets_metrics_is_enough() -> Result<()> {
 
     let elsewhere = snug(&["recommend", "--prometheus", &url, "-n", "elsewhere"])?;
     assert_eq!(elsewhere.0, Some(1), "no containers there: {}", elsewhere.1);
+    Ok(())
+}
+
+#[test]
+fn a_prometheus_behind_tls_is_asked_if_its_authority_is_trusted() -> Result<()> {
+    if !has_program("prometheus") {
+        return cannot_run("there is no prometheus: cargo xtask setup prometheus");
+    }
+    let folder = tempfile::tempdir()?;
+    let (ours, issuer) = authority(folder.path(), "ours")?;
+    let (others, _) = authority(folder.path(), "others")?;
+    let (certificate, key) = signed(folder.path(), "server", &issuer)?;
+    let file = |name: &str, text: &str| -> Result<String> {
+        let path = folder.path().join(name);
+        fs::write(&path, text)?;
+        Ok(path.to_string_lossy().into_owned())
+    };
+    let config = file("prometheus.yml", "scrape_configs: []\n")?;
+    let tls = format!("tls_server_config: {{cert_file: {certificate}, key_file: {key}}}\n");
+    let web = file("web.yml", &tls)?;
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let mut command = Command::new("prometheus");
+    command
+        .arg(format!("--config.file={config}"))
+        .arg(format!("--web.config.file={web}"))
+        .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+        .arg(format!("--web.listen-address={address}"));
+    let prometheus = Process::spawn(&mut command)?;
+    eventually(Duration::from_secs(30), "Prometheus listens", || Ok(TcpStream::connect(address).ok()))?;
+    let url = format!("https://localhost:{}", address.port());
+    let asked = |authority: &str| -> Result<String> {
+        let output = run_snug(&["recommend", "--prometheus", &url, "--certificate-authority", authority])?;
+        assert_eq!(output.status.code(), Some(1));
+        Ok(String::from_utf8(output.stderr)?)
+    };
+    let said = eventually(Duration::from_secs(30), "it answers", || {
+        let said = asked(&ours)?;
+        // It refuses queries until its log is replayed.
+        Ok((!said.contains("503")).then_some(said))
+    })?;
+    assert!(
+        said.contains("container_cpu_usage_seconds_total"),
+        "it has no containers: {said}\n{}",
+        prometheus.log()
+    );
+    let said = asked(&others)?;
+    assert!(said.contains("certificate"), "{said}");
     Ok(())
 }

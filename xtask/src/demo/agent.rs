@@ -48,7 +48,7 @@ impl Agent {
         start.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         start.process_group(0);
         let process = start.spawn().with_context(|| format!("cannot start `{}`", command::line(&start)))?;
-        let client = Client::new(&format!("http://{address}"));
+        let client = Client::new(&format!("http://{address}"), &snug::http::Trust::default());
         let mut agent = Self { process, client, address, log };
         agent.await_metrics()?;
         Ok(agent)

@@ -252,7 +252,7 @@ fn what_cannot_be_sent_waits_and_what_is_refused_is_counted() -> Result<()> {
 }
 
 /// Files with a key and a certificate that an authority has signed for `localhost`.
-fn signed(folder: &Path, name: &str, issuer: &Issuer<'_, KeyPair>) -> Result<(String, String)> {
+pub(crate) fn signed(folder: &Path, name: &str, issuer: &Issuer<'_, KeyPair>) -> Result<(String, String)> {
     let key = KeyPair::generate()?;
     let mut parameters = CertificateParams::new(vec!["localhost".to_owned()])?;
     parameters.distinguished_name.push(DnType::CommonName, name);
@@ -264,7 +264,8 @@ fn signed(folder: &Path, name: &str, issuer: &Issuer<'_, KeyPair>) -> Result<(St
     Ok((cert_file.to_string_lossy().into_owned(), key_file.to_string_lossy().into_owned()))
 }
 
-fn authority(folder: &Path, name: &str) -> Result<(String, Issuer<'static, KeyPair>)> {
+/// A file with the certificate of an authority, and the authority.
+pub(crate) fn authority(folder: &Path, name: &str) -> Result<(String, Issuer<'static, KeyPair>)> {
     let key = KeyPair::generate()?;
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name.push(DnType::CommonName, name);
