@@ -1,7 +1,7 @@
 //! Events: what happened to containers that people act on, told once each.
 //!
-//! An event is made where the thing is noticed: by the store for terminations and OOM kills, by [`Throttling`] and
-//! [`Statuses`] for the rest. The [`Recorder`] numbers them and keeps the last ones; whoever tells them on takes them from
+//! An event is made where the thing is noticed: by the store for terminations and OOM kills, by `throttling` and
+//! `statuses` for the rest. The [`Recorder`] numbers them and keeps the last ones; whoever tells them on takes them from
 //! the published view, by their numbers.
 
 mod recorder;

@@ -43,7 +43,7 @@ pub struct KnownPod {
     pub phase: Box<str>,
     /// Why it is in that phase: Evicted and the like; empty if there is nothing to say.
     pub reason: Box<str>,
-    /// The same in a sentence, cut at [`MOST_MESSAGE`] characters; empty if there is nothing to say.
+    /// The same in a sentence, cut after some hundred characters; empty if there is nothing to say.
     pub message: Box<str>,
     /// Its own address, and its node's; empty while it has none.
     pub ip: Box<str>,
