@@ -83,7 +83,7 @@ impl WorkloadKey {
 /// Counters that a cgroup has from its creation.
 const FROM_CREATION: usize = 9;
 /// Those, and the ones that begin with the agent: network and TCP.
-const COUNTERS: usize = FROM_CREATION + 8 + 9;
+const COUNTERS: usize = FROM_CREATION + 8 + 7;
 
 /// The counters that a cgroup contributes.
 #[derive(Clone, Copy, Debug)]
