@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use snug_tests::exposition::Page;
+use snug_tests::{agent::eventually, exposition::Page};
 
 use crate::node::{Node, SOON, container, controller, node, pod, spec};
 
@@ -91,9 +91,17 @@ fn sixty_pods_come_and_go() {
     })
     .unwrap();
     // A kubelet that could not start one tries again, and that is another.
-    let pods = node.json(&["get", "pods", "-l", "app=many"]).unwrap();
-    let runs = |pod: &Value| 1.0 + pod["status"]["containerStatuses"][0]["restartCount"].as_f64().unwrap();
-    let runs: f64 = pods["items"].as_array().unwrap().iter().map(runs).sum();
+    let runs = eventually(SOON * 4, "the kubelet has told of all of them", || {
+        let pods = node.json(&["get", "pods", "-l", "app=many"])?;
+        let of_one = |pod: &Value| {
+            let status = &pod["status"]["containerStatuses"][0];
+            status["state"]["running"].as_object()?;
+            Some(1.0 + status["restartCount"].as_f64()?)
+        };
+        let runs: Vec<f64> = pods["items"].as_array().into_iter().flatten().filter_map(of_one).collect();
+        Ok((runs.len() == 60).then(|| runs.iter().sum::<f64>()))
+    })
+    .unwrap();
     drop(objects);
     node.metrics_until(SOON * 8, "no container", |page| Ok(page.all(USAGE, &of).is_empty())).unwrap();
     // The last ones are settled a second after they have gone.
