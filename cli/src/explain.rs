@@ -16,23 +16,17 @@ use snug_sizing::{
 use crate::{
     columns::{self, Align, plain},
     recommend::{
-        Outcome, Wanted, is_of,
+        Chosen, Outcome, Wanted,
         report::{self, Quantities},
     },
-    source::Source,
     units,
 };
 
 /// The options of `snug explain`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The workload: NAME or NAMESPACE/NAME.
-    workload: String,
-    /// Only this container.
-    #[arg(long, value_name = "NAME")]
-    container: Option<String>,
     #[command(flatten)]
-    source: Source,
+    chosen: Chosen,
     #[command(flatten)]
     wanted: Wanted,
 }
@@ -42,14 +36,12 @@ pub struct Options {
 /// # Errors
 /// When there is no evidence to be had, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
-    let Options { workload, container, source, wanted } = options;
-    let recording = source.read()?;
+    let Options { chosen, wanted } = options;
+    let recording = chosen.source.read()?;
     let policies = wanted.policies()?;
     let pool = report::pool(&recording, &policies);
     let mut outcome = Outcome::NotEnough;
-    let of_container =
-        |evidence: &&Evidence| container.as_ref().is_none_or(|name| evidence.container.name == *name);
-    let all = recording.evidence().filter(|evidence| is_of(evidence, workload)).filter(of_container);
+    let all = recording.evidence().filter(|evidence| chosen.is(evidence));
     for (number, evidence) in all.enumerate() {
         let Some(policy) = policies.of(evidence) else {
             writeln!(out, "{}\n  excluded by the policy file", title(evidence))
@@ -67,7 +59,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
         out.write_all(format!("{gap}{text}").as_bytes()).context("cannot write the explanation")?;
     }
     if outcome == Outcome::NotEnough {
-        let known = recording.evidence().count();
+        let (known, workload) = (recording.evidence().count(), &chosen.workload);
         eprintln!(
             "snug: nothing to explain: of {known} containers none is of {workload:?} with enough evidence"
         );

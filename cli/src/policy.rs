@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::Path};
 
+use clap::ValueEnum;
 use serde::{Deserialize, de::Error as _};
 use snug_sizing::{
     engine::{CpuLimit, Policy, QosRule, Risk},
@@ -71,11 +72,23 @@ struct Match {
     container: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// Whether a CPU limit is recommended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-enum Limit {
+pub enum Limit {
+    /// None.
     None,
+    /// The smallest that keeps throttling rare.
     ByRisk,
+}
+
+impl From<Limit> for CpuLimit {
+    fn from(limit: Limit) -> Self {
+        match limit {
+            Limit::None => Self::None,
+            Limit::ByRisk => Self::ByRisk,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -166,11 +179,7 @@ impl Policies {
         for special in self.special.iter().filter(|special| special.matches.is(evidence)) {
             excluded = special.exclude.unwrap_or(excluded);
             policy.risk = special.risk.unwrap_or(policy.risk);
-            policy.cpu_limit = match special.cpu_limit {
-                Some(Limit::None) => CpuLimit::None,
-                Some(Limit::ByRisk) => CpuLimit::ByRisk,
-                None => policy.cpu_limit,
-            };
+            policy.cpu_limit = special.cpu_limit.map_or(policy.cpu_limit, CpuLimit::from);
             policy.qos = match special.qos {
                 Some(Qos::Keep) => QosRule::Keep,
                 Some(Qos::Free) => QosRule::Free,

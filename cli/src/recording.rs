@@ -5,6 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
 };
 
+use anyhow::{Result, ensure};
 use flate2::read::MultiGzDecoder;
 use rayon::prelude::*;
 use snug_sizing::evidence::{Evidence, Header, Hour, SCHEMA};
@@ -78,6 +79,40 @@ pub enum RecordingError {
     },
 }
 
+/// The answers of agents, put together as they come.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    recording: Recording,
+    asked: usize,
+    failed: usize,
+}
+
+impl Answers {
+    /// Of so many agents that are asked.
+    pub(crate) fn of(asked: usize) -> Self {
+        Self { recording: Recording::default(), asked, failed: 0 }
+    }
+
+    /// Takes an answer. One that could not be had is told on standard error; it is an error if nobody else was asked.
+    pub(crate) fn take(&mut self, answer: Result<Recording>) -> Result<()> {
+        match answer {
+            Ok(answer) => self.recording.merge(answer),
+            Err(error) if self.asked == 1 => return Err(error),
+            Err(error) => {
+                self.failed += 1;
+                eprintln!("snug: {error:#}; its containers are missing");
+            }
+        }
+        Ok(())
+    }
+
+    /// All of it; an error if none answered.
+    pub(crate) fn finish(self) -> Result<Recording> {
+        ensure!(self.failed < self.asked, "none of {} agents answers", self.failed);
+        Ok(self.recording)
+    }
+}
+
 /// What tells containers apart: namespace, name and kind of the owner, name of the container, length of a window.
 type Subject = (String, String, String, String, u64);
 
@@ -92,6 +127,16 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// A recording alone: what somebody said before breaking off must not count.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn of(what: &str, input: impl Read) -> Result<Self> {
+        let mut recording = Self::default();
+        recording.read(what, input)?;
+        Ok(recording)
+    }
+
     /// Adds a recording, gzip or not; `what` names it in errors.
     ///
     /// # Errors

@@ -14,8 +14,7 @@ use snug_sizing::{
 use crate::{
     columns::plain,
     explain,
-    recommend::{Outcome, is_of},
-    source::Source,
+    recommend::{Chosen, Outcome},
     units,
 };
 
@@ -25,13 +24,8 @@ const SCHEMA: &str = "snug.simulation/1";
 /// The options of `snug simulate`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The workload: NAME or NAMESPACE/NAME.
-    workload: String,
-    /// Only this container.
-    #[arg(long, value_name = "NAME")]
-    container: Option<String>,
     #[command(flatten)]
-    source: Source,
+    chosen: Chosen,
     #[command(flatten)]
     values: Values,
     /// Form of the output.
@@ -102,12 +96,9 @@ struct Simulation {
 /// # Errors
 /// When there is no evidence to be had, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
-    let Options { workload, container, source, values, output } = options;
-    let recording = source.read()?;
-    let chosen = |evidence: &&Evidence| {
-        is_of(evidence, workload) && container.as_ref().is_none_or(|name| evidence.container.name == *name)
-    };
-    let all: Vec<&Evidence> = recording.evidence().filter(chosen).collect();
+    let Options { chosen, values, output } = options;
+    let recording = chosen.source.read()?;
+    let all: Vec<&Evidence> = recording.evidence().filter(|evidence| chosen.is(evidence)).collect();
     let simulations: Vec<Simulation> = all.iter().map(|evidence| simulation(evidence, values)).collect();
     let text = match output {
         Output::Json => {
@@ -122,7 +113,8 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     };
     out.write_all(text.as_bytes()).context("cannot write the simulation")?;
     if all.is_empty() {
-        eprintln!("snug: none of {} containers is of a workload {workload:?}", recording.evidence().count());
+        let (known, workload) = (recording.evidence().count(), &chosen.workload);
+        eprintln!("snug: none of {known} containers is of a workload {workload:?}");
         return Ok(Outcome::NotEnough);
     }
     Ok(Outcome::Fine)

@@ -16,7 +16,7 @@ use crate::{
     cluster::{Cluster, Which},
     http::{self, Trust},
     prometheus::{self, Prometheus},
-    recording::Recording,
+    recording::{Answers, Recording},
 };
 
 /// As much as tells the days of a week apart.
@@ -155,36 +155,21 @@ impl Source {
                 let open = File::open(file).with_context(|| format!("cannot open {name}"))?;
                 recording.read(&name, open)?;
             }
-            None => self.ask(&mut recording)?,
+            None => recording = self.ask()?,
         }
         self.choose(&mut recording);
         Ok(recording)
     }
 
-    fn ask(&self, recording: &mut Recording) -> Result<()> {
+    fn ask(&self) -> Result<Recording> {
         let since = self.first_second();
         let local = [LOCAL.to_owned()];
         let addresses = if self.agent.is_empty() { &local } else { self.agent.as_slice() };
-        let mut failed = 0;
+        let mut answers = Answers::of(addresses.len());
         for address in addresses {
-            // What an agent said before it broke off must not count.
-            let mut answer = Recording::default();
-            let result = Agent::new(address, &self.trust())
-                .evidence(since)
-                .map_err(anyhow::Error::from)
-                .and_then(|body| Ok(answer.read(address, body)?));
-            match result {
-                Ok(()) => recording.merge(answer),
-                Err(error) if addresses.len() == 1 => return Err(error),
-                Err(error) => {
-                    failed += 1;
-                    eprintln!("snug: {error:#}; its containers are missing");
-                }
-            }
+            let answer = Agent::new(address, &self.trust()).evidence(since).map_err(anyhow::Error::from);
+            answers.take(answer.and_then(|body| Recording::of(address, body)))?;
         }
-        if failed == addresses.len() {
-            bail!("none of {failed} agents answers");
-        }
-        Ok(())
+        answers.finish()
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Deserialize;
 use snug_sizing::evidence::{Evidence, HOUR, Header, Hour};
 
+use super::api::is_wanted;
 use crate::{clock::unix_seconds, history::Store};
 
 /// Where it is served.
@@ -46,8 +47,8 @@ impl Asked {
     }
 
     fn is_of(&self, evidence: &Evidence) -> bool {
-        let is = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
-        is(&self.namespace, &evidence.workload.namespace) && is(&self.workload, &evidence.workload.name)
+        is_wanted(&self.namespace, Some(&evidence.workload.namespace))
+            && is_wanted(&self.workload, Some(&evidence.workload.name))
     }
 }
 

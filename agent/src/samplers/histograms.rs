@@ -20,7 +20,7 @@ const ZERO_THRESHOLD: f64 = 1.0 / (1_u32 << (-FIRST_BUCKET / PER_DOUBLING)) as f
 pub(super) struct Histograms {
     /// Counts of each cgroup when last seen.
     seen: HashMap<u64, Box<HistogramRecord>>,
-    sums: HashMap<Key, Distribution>,
+    sums: HashMap<Key, Arc<Distribution>>,
     strangers: Strangers,
 }
 
@@ -50,12 +50,12 @@ impl Histograms {
 
     /// What there is of each container.
     pub(super) fn all(&self) -> impl Iterator<Item = (Key, Arc<Distribution>)> {
-        self.sums.iter().map(|(key, sum)| (*key, Arc::new(sum.clone())))
+        self.sums.iter().map(|(key, sum)| (*key, Arc::clone(sum)))
     }
 
     /// What there is of one container.
     pub(super) fn of(&self, key: Key) -> Option<Arc<Distribution>> {
-        self.sums.get(&key).map(|sum| Arc::new(sum.clone()))
+        self.sums.get(&key).cloned()
     }
 
     /// Forgets containers that have gone.
@@ -68,12 +68,16 @@ impl Histograms {
     /// Adds what was counted since the cgroup was last seen.
     fn add(&mut self, id: u64, key: Key, counted: &HistogramRecord) {
         let before = self.seen.get(&id).map_or(HistogramRecord::NONE, |before| **before);
-        let sum = self.sums.entry(key).or_insert_with(|| Distribution::new(ZERO_THRESHOLD));
+        let sum = self.sums.entry(key).or_insert_with(|| Arc::new(Distribution::new(ZERO_THRESHOLD)));
+        if before == *counted {
+            return;
+        }
         let new =
             counted.counts.iter().zip(&before.counts).map(|(now, before)| now.wrapping_sub(*before).into());
         let zero = counted.zero.wrapping_sub(before.zero).into();
         // The buckets are as many as the kernel half has, all of which a histogram can hold.
         if let Ok(new) = Histogram::from_exponential(zero, FIRST_BUCKET, new.collect()) {
+            let sum = Arc::make_mut(sum);
             sum.histogram.merge(&new);
             sum.sum += counted.sum_ns.wrapping_sub(before.sum_ns) as f64 / 1e9;
         }

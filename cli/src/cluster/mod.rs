@@ -4,7 +4,7 @@ mod surroundings;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Error, Result};
 use clap::Args;
 use futures_util::{StreamExt as _, io::AsyncReadExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
@@ -15,7 +15,7 @@ use kube::{
 };
 
 pub use self::surroundings::{Autoscaler, Budget, Managed, Quota, Surroundings};
-use crate::recording::Recording;
+use crate::recording::{Answers, Recording};
 
 /// What agents go by.
 const AGENTS: &str = "app.kubernetes.io/name=snug-agent";
@@ -87,9 +87,6 @@ pub enum ClusterError {
         "no pod of the cluster has the label {AGENTS}; install the agent (`kubectl apply -k deploy/base`), or name agents by --agent"
     )]
     NoAgents,
-    /// All of them failed.
-    #[error("none of {0} agents answers")]
-    NoAnswers(usize),
     /// No thread to wait with.
     #[error("no runtime can be had")]
     Runtime(#[source] std::io::Error),
@@ -125,27 +122,14 @@ impl Cluster {
     pub fn evidence(&self, since: Option<u64>) -> Result<Recording> {
         self.runtime.block_on(async {
             let agents = agents(&self.client).await?;
-            let asked = agents.len();
-            let answers = stream::iter(agents).map(|agent| self.ask(agent, since)).buffer_unordered(AT_ONCE);
-            let mut answers = std::pin::pin!(answers);
-            let (mut recording, mut failed) = (Recording::default(), 0);
-            while let Some((agent, answer)) = answers.next().await {
-                let read = answer.map_err(anyhow::Error::from).and_then(|body| {
-                    // What an agent said before it broke off must not count.
-                    let mut one = Recording::default();
-                    one.read(&agent, &*body)?;
-                    Ok(one)
-                });
-                match read {
-                    Ok(one) => recording.merge(one),
-                    Err(error) if asked == 1 => return Err(error.context(agent)),
-                    Err(error) => {
-                        failed += 1;
-                        eprintln!("snug: {agent}: {error:#}; its containers are missing");
-                    }
-                }
+            let mut answers = Answers::of(agents.len());
+            let asked = stream::iter(agents).map(|agent| self.ask(agent, since)).buffer_unordered(AT_ONCE);
+            let mut asked = std::pin::pin!(asked);
+            while let Some((agent, answer)) = asked.next().await {
+                let answer = answer.map_err(Error::from).and_then(|body| Recording::of(&agent, &*body));
+                answers.take(answer.context(agent))?;
             }
-            if failed == asked { Err(ClusterError::NoAnswers(failed).into()) } else { Ok(recording) }
+            answers.finish()
         })
     }
 

@@ -11,13 +11,13 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use snug_sizing::{
     cost::Prices,
-    engine::{CpuLimit, Policy, Risk},
+    engine::{Policy, Risk},
     evidence::Evidence,
 };
 
 use self::report::Report;
 use crate::{
-    policy::{Policies, PolicyError},
+    policy::{Limit, Policies, PolicyError},
     price, risk,
     source::{Opened, Source},
 };
@@ -37,12 +37,6 @@ pub struct Wanted {
     policy: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Limit {
-    None,
-    ByRisk,
-}
-
 impl Wanted {
     /// What is wanted for each workload.
     ///
@@ -54,11 +48,7 @@ impl Wanted {
     }
 
     fn usual(&self) -> Policy {
-        let cpu_limit = match self.cpu_limit {
-            Limit::None => CpuLimit::None,
-            Limit::ByRisk => CpuLimit::ByRisk,
-        };
-        Policy { cpu_limit, ..Policy::new(self.risk) }
+        Policy { cpu_limit: self.cpu_limit.into(), ..Policy::new(self.risk) }
     }
 }
 
@@ -108,11 +98,32 @@ pub enum Outcome {
 }
 
 /// Whether evidence is of the workload asked for.
-pub fn is_of(evidence: &Evidence, asked: &str) -> bool {
+fn is_of(evidence: &Evidence, asked: &str) -> bool {
     let workload = &evidence.workload;
     match asked.split_once('/') {
         Some((namespace, name)) => workload.namespace == namespace && workload.name == name,
         None => workload.name == asked,
+    }
+}
+
+/// One workload's containers, and where their evidence comes from.
+#[derive(Debug, Args)]
+pub struct Chosen {
+    /// The workload: NAME or NAMESPACE/NAME.
+    pub workload: String,
+    /// Only this container.
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
+    /// Where from.
+    #[command(flatten)]
+    pub source: Source,
+}
+
+impl Chosen {
+    /// Whether evidence is of them.
+    pub fn is(&self, evidence: &Evidence) -> bool {
+        is_of(evidence, &self.workload)
+            && self.container.as_ref().is_none_or(|name| evidence.container.name == *name)
     }
 }
 

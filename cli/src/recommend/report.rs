@@ -211,6 +211,13 @@ impl Report {
         }
     }
 
+    /// What the requests cost.
+    pub fn cost_at(&self, prices: Prices) -> Cost {
+        let [cpu, memory] = self.requested();
+        let month = |cpu, memory| prices.of(Asked { cpu, memory }) * MONTH_HOURS;
+        Cost { month_now: month(cpu.0, memory.0), month_then: month(cpu.1, memory.1) }
+    }
+
     /// Requests of all pods, now and then, of containers where both are known: millicores and bytes.
     pub fn requested(&self) -> [(u64, u64); 2] {
         let sum = |pick: fn(&Resources) -> Option<u64>| {
@@ -221,15 +228,6 @@ impl Report {
             all.fold((0_u64, 0_u64), |sum, it| (sum.0.saturating_add(it.0), sum.1.saturating_add(it.1)))
         };
         [sum(|values| values.cpu_request), sum(|values| values.memory_request)]
-    }
-}
-
-impl Report {
-    /// What the requests cost.
-    pub fn cost_at(&self, prices: Prices) -> Cost {
-        let [cpu, memory] = self.requested();
-        let month = |cpu, memory| prices.of(Asked { cpu, memory }) * MONTH_HOURS;
-        Cost { month_now: month(cpu.0, memory.0), month_then: month(cpu.1, memory.1) }
     }
 }
 

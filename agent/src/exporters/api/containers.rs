@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{RowQuery, Traffic, VERSION, Who, page, seconds};
+use super::{RowQuery, Traffic, VERSION, Who, is_wanted, page, seconds};
 use crate::{
-    identity::ContainerKind,
+    identity::{ContainerKind, Names},
     store::published::{CgroupRow, Published},
 };
 
@@ -73,13 +73,15 @@ impl<'a> Containers<'a> {
 
 fn wanted(row: &CgroupRow, asked: &RowQuery) -> bool {
     let names = row.identity.names.as_deref();
-    let is = |wanted: &Option<String>, name: Option<&String>| wanted.is_none() || wanted.as_ref() == name;
+    let is = |wanted: &Option<String>, name: fn(&Names) -> &String| {
+        is_wanted(wanted, names.map(|names| name(names).as_str()))
+    };
     row.identity.of_path.level.is_container()
         && asked.after.as_deref().is_none_or(|after| *row.identity.path > *after)
-        && is(&asked.namespace, names.map(|names| &names.namespace))
-        && is(&asked.workload, names.map(|names| &names.workload))
-        && is(&asked.pod, names.map(|names| &names.pod))
-        && is(&asked.container, names.map(|names| &names.container))
+        && is(&asked.namespace, |names| &names.namespace)
+        && is(&asked.workload, |names| &names.workload)
+        && is(&asked.pod, |names| &names.pod)
+        && is(&asked.container, |names| &names.container)
 }
 
 impl<'a> Container<'a> {

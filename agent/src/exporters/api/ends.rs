@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Traffic, VERSION, Who};
+use super::{Traffic, VERSION, Who, seconds};
 use crate::store::{
     ends::{EndRow, Exit, Init},
     published::Published,
@@ -94,7 +94,7 @@ impl<'a> End<'a> {
                 victim_pid: kill.pid,
                 victim: &kill.comm,
             }),
-            cpu_seconds: values.cpu.map(|cpu| std::time::Duration::from_nanos(cpu.usage_ns).as_secs_f64()),
+            cpu_seconds: values.cpu.map(|cpu| seconds(cpu.usage_ns)),
             throttled_periods: values.throttling.map(|throttling| throttling.throttled_periods),
             memory_peak_bytes: values.memory.and_then(|memory| memory.peak_bytes),
             memory_limit_bytes: values.memory.and_then(|memory| memory.limit_bytes),

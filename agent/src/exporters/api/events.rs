@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{EventQuery, VERSION, Who};
+use super::{EventQuery, VERSION, Who, is_wanted};
 use crate::{
     events::{Event, Kind, Throttled, What},
     store::published::Published,
@@ -88,13 +88,10 @@ impl<'a> Events<'a> {
     pub(super) fn of(published: &'a Published, asked: &EventQuery) -> Self {
         let wanted = |event: &&Event| {
             let names = event.subject.names.as_deref();
-            let is = |wanted: &Option<String>, name: Option<&str>| {
-                wanted.as_deref().is_none_or(|wanted| name == Some(wanted))
-            };
             event.sequence > asked.after
-                && is(&asked.kind, Some(event.kind().as_str()))
-                && is(&asked.namespace, names.map(|names| names.namespace.as_str()))
-                && is(&asked.pod, names.map(|names| names.pod.as_str()))
+                && is_wanted(&asked.kind, Some(event.kind().as_str()))
+                && is_wanted(&asked.namespace, names.map(|names| names.namespace.as_str()))
+                && is_wanted(&asked.pod, names.map(|names| names.pod.as_str()))
         };
         let rows = published.events.iter().map(|event| &**event).filter(wanted).map(Row::of);
         let (events, more) = super::page(rows, asked.limit, |row| row.sequence.to_string());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{RowQuery, Traffic, VERSION, page, seconds};
+use super::{RowQuery, Traffic, VERSION, is_wanted, page, seconds};
 use crate::store::{
     ends::OomScope,
     published::{Published, WorkloadRow},
@@ -61,14 +61,13 @@ struct Termination {
 impl<'a> Workloads<'a> {
     /// Of what was published last.
     pub(super) fn of(published: &'a Published, asked: &RowQuery) -> Self {
-        let is = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
         let mut rows: Vec<Workload<'a>> = published
             .workloads
             .iter()
             .filter(|row| {
-                is(&asked.namespace, &row.namespace)
-                    && is(&asked.workload, &row.workload)
-                    && is(&asked.container, &row.container)
+                is_wanted(&asked.namespace, Some(&row.namespace))
+                    && is_wanted(&asked.workload, Some(&row.workload))
+                    && is_wanted(&asked.container, Some(&row.container))
             })
             .map(Workload::of)
             .filter(|row| asked.after.as_ref().is_none_or(|after| row.id > *after))

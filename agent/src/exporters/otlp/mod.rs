@@ -39,6 +39,7 @@ use crate::{
 
 /// What stands for an endpoint's path in metrics about series.
 const ENDPOINT: &str = "otlp";
+
 /// The attributes of the resource that a subject is, by their names, in JSON.
 pub(super) fn resource_of(
     subject: &Subject,
