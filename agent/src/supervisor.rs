@@ -1,6 +1,6 @@
 //! Wiring: one thread samples, one serves; a signal ends both.
 
-use std::{io, net::SocketAddr, os::unix::net::UnixStream, sync::Arc, thread};
+use std::{io, net::SocketAddr, os::unix::net::UnixStream, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt as _;
@@ -85,8 +85,12 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     let mut state =
         ServerState::new(published.clone(), limits, config.kubelet_metrics, ServerLimits::default());
 
-    let hours = u32::try_from(config.history_age.as_secs() / HOUR).unwrap_or(u32::MAX);
-    let retention = Retention { hours, bytes: u64::from(config.history_mebibytes) << 20 };
+    let hours = |age: Duration| u32::try_from(age.as_secs() / HOUR).unwrap_or(u32::MAX);
+    let retention = Retention {
+        hours: hours(config.history_age),
+        hours_by_minute: hours(config.history_minutes_age),
+        bytes: u64::from(config.history_mebibytes) << 20,
+    };
     let history = History::start(config.data_dir.clone(), retention)?;
     state.history = Some(history.store());
     let exporter = Exporter::new(&config).map(Arc::new);

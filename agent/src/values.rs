@@ -4,9 +4,13 @@
 //! file, the pass has not come yet), never zero. Times are nanoseconds, sizes are bytes, counters count from the
 //! cgroup's creation.
 
+mod seen;
+
 use std::sync::Arc;
 
-use snug_sizing::{histogram::Histogram, ladder::Ladder};
+use snug_sizing::ladder::Ladder;
+
+pub use self::seen::{Distribution, MemoryHistograms, PeakSource, WindowPeak};
 
 /// One measurement: what can come from the kernel programs or from cgroup files, chosen one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -407,31 +411,6 @@ impl Tcp {
     }
 }
 
-/// A distribution and the exact sum of what is in it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Distribution {
-    /// How often each value was seen.
-    pub histogram: Histogram,
-    /// Sum of the values.
-    pub sum: f64,
-    /// What is not larger is counted as zero.
-    pub zero_threshold: f64,
-}
-
-impl Distribution {
-    /// Nothing yet, with values up to this counted as zero.
-    pub fn new(zero_threshold: f64) -> Self {
-        Self { zero_threshold, ..Self::default() }
-    }
-
-    /// Counts a value so many times.
-    pub fn record(&mut self, value: f64, times: u64) {
-        if self.histogram.record(value, times) {
-            self.sum += value * times as f64;
-        }
-    }
-}
-
 /// Everything measured of one cgroup.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values {
@@ -451,6 +430,12 @@ pub struct Values {
     pub pressure: Option<Pressure>,
     /// Memory usage, peak, limit.
     pub memory: Option<Memory>,
+    /// Highest memory usage of the last minute or two.
+    pub window_peak: Option<WindowPeak>,
+    /// How fast memory that is not given back grows, bytes a second, over the last hour after start-up.
+    pub memory_growth: Option<f64>,
+    /// How memory use is spread over time; where that is asked for.
+    pub memory_histograms: Option<Arc<MemoryHistograms>>,
     /// Working set.
     pub working_set: Option<WorkingSet>,
     /// memory.events.

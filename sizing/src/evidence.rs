@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     histogram::Histogram,
     ladder::Ladder,
+    minutes::{self, Minutes},
     workload::{Container, Workload},
 };
 
@@ -217,6 +218,9 @@ pub struct Evidence {
     pub hours: BTreeMap<Hour, HourRecord>,
     /// By pod.
     pub pods: BTreeMap<String, PodTotals>,
+    /// The last hours minute by minute, where that was asked for.
+    #[serde(default)]
+    pub minutes: Minutes,
 }
 
 /// Why two pieces of evidence cannot be put together.
@@ -233,7 +237,14 @@ pub enum MergeError {
 impl Evidence {
     /// Nothing known yet.
     pub fn new(workload: Workload, container: Container, window_millis: u64) -> Self {
-        Self { workload, container, window_millis, hours: BTreeMap::new(), pods: BTreeMap::new() }
+        Self {
+            workload,
+            container,
+            window_millis,
+            hours: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            minutes: Minutes::new(),
+        }
     }
 
     /// The record of an hour, made where it is not there yet.
@@ -254,6 +265,7 @@ impl Evidence {
         for (hour, record) in &other.hours {
             self.hour(*hour).merge(record);
         }
+        minutes::merge(&mut self.minutes, &other.minutes);
         for (pod, totals) in &other.pods {
             let mine = self.pods.entry(pod.clone()).or_default();
             mine.observed = mine.observed.saturating_add(totals.observed);
@@ -319,7 +331,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::workload::tests::{container, workload};
+    use crate::{
+        minutes::{Minute, MinuteRecord},
+        workload::tests::{container, workload},
+    };
 
     fn record() -> impl Strategy<Value = HourRecord> {
         (0..7200_u64, prop::collection::vec(0.0..4.0_f64, 0..5), 0..3_u64, 0..1_000_000_u64, any::<bool>())
@@ -342,9 +357,17 @@ mod tests {
 
     fn evidence() -> impl Strategy<Value = Evidence> {
         let pods = prop::collection::btree_map("[ab]", (0..9_u64, 0..9_u64, "[xy]?"), 0..3);
-        (prop::collection::btree_map(0..5_u32, record(), 0..4), pods).prop_map(|(hours, pods)| {
+        let minutes = prop::collection::btree_map(0..5_u32, (0..60_000_u64, 0..9_u64), 0..4);
+        let hours = prop::collection::btree_map(0..5_u32, record(), 0..4);
+        (hours, pods, minutes).prop_map(|(hours, pods, minutes)| {
             let mut evidence = Evidence::new(workload("web"), container("app"), 60_000);
             evidence.hours = hours.into_iter().map(|(hour, record)| (Hour(hour), record)).collect();
+            evidence.minutes = minutes
+                .into_iter()
+                .map(|(minute, (observed_millis, memory_peak))| {
+                    (Minute(minute), MinuteRecord { observed_millis, memory_peak, ..MinuteRecord::default() })
+                })
+                .collect();
             evidence.pods = pods
                 .into_iter()
                 .map(|(pod, (observed, peak, node_class))| {

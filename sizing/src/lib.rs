@@ -9,6 +9,7 @@ pub mod quantity;
 pub mod evidence;
 pub mod histogram;
 pub mod ladder;
+pub mod minutes;
 pub mod skew;
 pub mod workload;
 

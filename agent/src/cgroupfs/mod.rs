@@ -60,6 +60,12 @@ impl Measurements {
         Self(self.0 & (1 << measurement as u16))
     }
 
+    /// What is in either set.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether nothing is in the set.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

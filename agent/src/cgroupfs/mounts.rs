@@ -49,6 +49,11 @@ impl Hierarchy {
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|own| own == controller)
     }
+
+    /// Whether its cgroups account for memory as cgroup v2 does.
+    pub fn has_memory_of_v2(&self) -> bool {
+        self.version == Version::V2 && self.has("memory")
+    }
 }
 
 /// All cgroup hierarchies of the host that can account for anything.

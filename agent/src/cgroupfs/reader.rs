@@ -237,7 +237,7 @@ fn index_of(opened: &mut Vec<Opened>, hierarchy: &Hierarchy) -> Result<usize, Re
     Ok(opened.len() - 1)
 }
 
-pub(super) fn open_mount(mount: &Path) -> Result<OwnedFd, ReadError> {
+pub(crate) fn open_mount(mount: &Path) -> Result<OwnedFd, ReadError> {
     rustix::fs::open(mount, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| ReadError::Unreadable { file: mount.to_owned(), source: errno.into() })
 }
@@ -252,7 +252,7 @@ fn relative(path: &str) -> Result<&str, ReadError> {
 }
 
 /// Whether an error says that the cgroup of the file is no more (as `kernfs` does) or never was.
-pub(super) fn says_gone(errno: Errno) -> bool {
+pub(crate) fn says_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NODEV | Errno::NOTDIR)
 }
 

@@ -241,6 +241,8 @@ options! {
         "data-dir" data_dir: Option<PathBuf> = "", "DIR", Optional(FilePath);
         /// How long the history keeps what containers used, by the hour.
         "history-age" history_age: Duration = "30days", "DURATION", Between(ms(3_600_000)..=ms(31_536_000_000));
+        /// How long it keeps the course of each hour, too, minute by minute.
+        "history-minutes-age" history_minutes_age: Duration = "6h", "DURATION", Between(ms(3_600_000)..=ms(604_800_000));
         /// Size of the history's records, MiB; beyond it the oldest hours go. In memory, without data-dir, at most 8.
         "history-mebibytes" history_mebibytes: u32 = "256", "NUMBER", Count(1..=1_048_576);
         /// Root of the cgroup hierarchies. None: wherever the mount table says.
@@ -292,6 +294,8 @@ options! {
         "classic-histograms" classic_histograms: bool = "off", "SWITCH", Switch;
         /// Export what each of 16 CPU quotas would have done: 48 series for each container.
         "cpu-ladder" cpu_ladder: bool = "off", "SWITCH", Switch;
+        /// Export how each container's memory use is spread over time: 4 series for each container, as native histograms 2.
+        "memory-histograms" memory_histograms: bool = "off", "SWITCH", Switch;
         /// Metric families to export. Empty: all.
         "metrics-allow" metrics_allow: Vec<Pattern> = "", "PATTERNS", FAMILIES;
         /// Metric families to leave out; wins over metrics-allow.

@@ -25,11 +25,15 @@ pub struct Asked {
     namespace: Option<String>,
     /// Only containers of workloads of exactly this name.
     workload: Option<String>,
+    /// The course of the last hours, minute by minute, too.
+    minutes: bool,
 }
 
 /// What cannot be asked.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the query of {PATH} cannot be used: {0}; times are whole seconds since the Unix epoch")]
+#[error(
+    "the query of {PATH} cannot be used: {0}; times are whole seconds since the Unix epoch, and minutes is true or false"
+)]
 pub struct AskedError(String);
 
 impl Asked {
@@ -68,6 +72,9 @@ pub fn write(history: &Store, node: &str, asked: &Asked, out: &mut impl Write) -
             tracing::warn!(subject, skipped, "records of the history cannot be understood and are left out");
         }
         if let Some(mut evidence) = evidence.filter(|evidence| asked.is_of(evidence)) {
+            if asked.minutes {
+                evidence.minutes = hours.minutes(&subject, &of_subject).map_err(io::Error::other)?;
+            }
             // Who was not seen for an hour has no pods now.
             if evidence.span().is_some_and(|(_, last)| last.0.saturating_add(1) < Hour::of(now).0) {
                 evidence.workload.replicas = 0;

@@ -19,8 +19,8 @@ use crate::{
     },
     values::{
         Cpu, CpuSplit, Descriptors, Distribution, Interface, IoDevice, IpTraffic, Measurement, Memory,
-        MemoryEvents, MemoryStat, Network, Pids, Pressure, Processes, Source, Spec, Stall, Swap, Tcp,
-        Throttling, Traffic, Ulimit, Values, WorkingSet,
+        MemoryEvents, MemoryHistograms, MemoryStat, Network, PeakSource, Pids, Pressure, Processes, Source,
+        Spec, Stall, Swap, Tcp, Throttling, Traffic, Ulimit, Values, WindowPeak, WorkingSet,
     },
 };
 
@@ -71,6 +71,12 @@ pub(super) fn values() -> Values {
             io: Stall { some_ns: 13_000_000_000, full_ns: 3_000_000_000 },
         }),
         memory: Some(Memory { usage_bytes: 4096, peak_bytes: Some(8192), limit_bytes: Some(1 << 20) }),
+        window_peak: Some(WindowPeak { bytes: 7168, source: PeakSource::Watermark }),
+        memory_growth: Some(-12.5),
+        memory_histograms: Some(Arc::new(MemoryHistograms {
+            working_set: durations(4096.0, 8),
+            unreclaimable: durations(2048.0, 3),
+        })),
         working_set: Some(WorkingSet { inactive_file_bytes: 1024, bytes: 3072 }),
         memory_events: Some(MemoryEvents { low: 21, high: 22, max: 23, oom: 24, oom_kill: 25 }),
         swap: Some(Swap { usage_bytes: 31, limit_bytes: Some(32) }),

@@ -39,6 +39,8 @@ pub type Batch = BTreeMap<(Hour, WorkloadKey), Evidence>;
 pub struct Retention {
     /// Hours.
     pub hours: u32,
+    /// Hours whose minutes are kept, too.
+    pub hours_by_minute: u32,
     /// Bytes of records.
     pub bytes: u64,
 }
@@ -214,8 +216,9 @@ impl Writer {
         if self.pruned == Some(now) {
             return;
         }
-        let oldest = Hour(now.0.saturating_sub(self.retention.hours));
-        match self.store.prune(oldest, self.retention.bytes) {
+        let Retention { hours, hours_by_minute, bytes } = self.retention;
+        let [by_minute, oldest] = [hours_by_minute, hours].map(|hours| Hour(now.0.saturating_sub(hours)));
+        match self.store.prune(by_minute, oldest, bytes) {
             Ok(bytes) => {
                 self.health.bytes.store(bytes, Ordering::Relaxed);
                 self.pruned = Some(now);

@@ -13,17 +13,25 @@ use redb::{
     Builder, Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
     TableError, backends::InMemoryBackend,
 };
-use snug_sizing::evidence::{Evidence, Hour};
+use snug_sizing::{
+    evidence::{Evidence, Hour},
+    minutes::{self, Minutes},
+};
 
 use crate::clock::unix_seconds;
 
+type Records = TableDefinition<'static, (u32, &'static str), &'static [u8]>;
+type Writable<'t> = Table<'t, (u32, &'static str), &'static [u8]>;
+
 /// Evidence of one hour by hour and subject. The hour comes first, so that what is written again and again while an hour lasts lies
 /// on few pages, and what is old is one range.
-const HOURS: TableDefinition<'_, (u32, &str), &[u8]> = TableDefinition::new("hours");
+const HOURS: Records = TableDefinition::new("hours");
+/// The minutes of an hour, of the last hours only, under the same keys.
+const MINUTES: Records = TableDefinition::new("minutes");
 /// What is known of the file itself.
 const ABOUT: TableDefinition<'_, &str, u32> = TableDefinition::new("about");
 /// The form of the records. Raise it with any change of `Evidence`, and keep the old form in [`migration`].
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 /// The oldest form that is still understood.
 const OLDEST_SCHEMA: u32 = 1;
 /// Name of the file in the data directory.
@@ -155,28 +163,37 @@ impl Store {
         self.with(|database| add(database, batch))
     }
 
-    /// Removes hours before `oldest`, and then the oldest ones until records take no more than `most` bytes. Returns what they take.
+    /// Removes the minutes of hours before `by_minute` and hours before `oldest`, and then the oldest ones until records take no more
+    /// than `most` bytes. Returns what they take.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn prune(&self, oldest: Hour, most: u64) -> Result<u64, HistoryError> {
-        self.forget_before(oldest)?;
+    pub fn prune(&self, by_minute: Hour, oldest: Hour, most: u64) -> Result<u64, HistoryError> {
+        self.forget_before(MINUTES, by_minute)?;
+        self.forget_hours_before(oldest)?;
         loop {
             let stored = self.stored_bytes()?;
             let first = self.hours()?.first_hour()?;
             match first {
-                Some(Hour(first)) if stored > most => self.forget_before(Hour(first.saturating_add(1)))?,
+                Some(Hour(first)) if stored > most => {
+                    self.forget_hours_before(Hour(first.saturating_add(1)))?;
+                }
                 _ => return Ok(stored),
             }
         }
     }
 
-    fn forget_before(&self, oldest: Hour) -> Result<(), HistoryError> {
+    fn forget_hours_before(&self, oldest: Hour) -> Result<(), HistoryError> {
+        self.forget_before(MINUTES, oldest)?;
+        self.forget_before(HOURS, oldest)
+    }
+
+    fn forget_before(&self, table: Records, oldest: Hour) -> Result<(), HistoryError> {
         self.with(|database| {
             let transaction = database.begin_write().map_err(write)?;
             {
-                let mut hours = transaction.open_table(HOURS).map_err(write)?;
-                hours.retain_in(..(oldest.0, ""), |_, _| false).map_err(write)?;
+                let mut records = transaction.open_table(table).map_err(write)?;
+                records.retain_in(..(oldest.0, ""), |_, _| false).map_err(write)?;
             }
             transaction.commit().map_err(write)
         })
@@ -198,8 +215,8 @@ impl Store {
     pub fn hours(&self) -> Result<Hours, HistoryError> {
         self.with(|database| {
             let transaction = database.begin_read().map_err(read)?;
-            let table = transaction.open_table(HOURS).map_err(|error: TableError| read(error))?;
-            Ok(Hours { table })
+            let table = |records| transaction.open_table(records).map_err(|error: TableError| read(error));
+            Ok(Hours { hours: table(HOURS)?, minutes: table(MINUTES)? })
         })
     }
 }
@@ -245,6 +262,7 @@ fn prepare(database: &Database) -> Result<(), HistoryError> {
             }
         }
         transaction.open_table(HOURS).map_err(write)?;
+        transaction.open_table(MINUTES).map_err(write)?;
     }
     transaction.commit().map_err(write)
 }
@@ -254,10 +272,12 @@ fn add(database: &Database, batch: &[Evidence]) -> Result<(), HistoryError> {
     let transaction = database.begin_write().map_err(write)?;
     {
         let mut hours = transaction.open_table(HOURS).map_err(write)?;
+        let mut minutes = transaction.open_table(MINUTES).map_err(write)?;
         for evidence in batch {
             let subject = subject(evidence);
             let Some((Hour(hour), _)) = evidence.hours.first_key_value() else { continue };
             let key = (*hour, subject.as_str());
+            add_minutes(&mut minutes, key, &evidence.minutes)?;
             let known = match hours.get(key).map_err(read)? {
                 // What cannot be understood is written over: it is of no use to anybody.
                 Some(bytes) => postcard::from_bytes::<Evidence>(bytes.value()).ok(),
@@ -268,19 +288,30 @@ fn add(database: &Database, batch: &[Evidence]) -> Result<(), HistoryError> {
                 known.workload.replicas = evidence.workload.replicas;
                 Some(known)
             });
-            let bytes = postcard::to_stdvec(sum.as_ref().unwrap_or(evidence))?;
+            let mut sum = sum.unwrap_or_else(|| evidence.clone());
+            sum.minutes.clear();
+            let bytes = postcard::to_stdvec(&sum)?;
             hours.insert(key, bytes.as_slice()).map_err(write)?;
         }
     }
     transaction.commit().map_err(write)
 }
 
+/// Adds minutes to those of their hour.
+fn add_minutes(table: &mut Writable<'_>, key: (u32, &str), new: &Minutes) -> Result<(), HistoryError> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let known = table.get(key).map_err(read)?.map(|bytes| postcard::from_bytes::<Minutes>(bytes.value()));
+    let mut sum = known.and_then(Result::ok).unwrap_or_default();
+    minutes::merge(&mut sum, new);
+    table.insert(key, postcard::to_stdvec(&sum)?.as_slice()).map_err(write)?;
+    Ok(())
+}
+
 /// Rewrites all records of an older form, in the transaction that says so: a kill leaves the old file. What cannot be understood is
 /// left out and said.
-fn migrate(
-    hours: &mut Table<'_, (u32, &'static str), &'static [u8]>,
-    version: u32,
-) -> Result<(), HistoryError> {
+fn migrate(hours: &mut Writable<'_>, version: u32) -> Result<(), HistoryError> {
     let keys: Vec<(u32, String)> = hours
         .iter()
         .map_err(read)?
@@ -335,12 +366,13 @@ fn subject(evidence: &Evidence) -> String {
 /// A view of the records.
 #[derive(Debug)]
 pub struct Hours {
-    table: ReadOnlyTable<(u32, &'static str), &'static [u8]>,
+    hours: ReadOnlyTable<(u32, &'static str), &'static [u8]>,
+    minutes: ReadOnlyTable<(u32, &'static str), &'static [u8]>,
 }
 
 impl Hours {
     fn first_hour(&self) -> Result<Option<Hour>, HistoryError> {
-        let first = self.table.first().map_err(read)?;
+        let first = self.hours.first().map_err(read)?;
         Ok(first.map(|(key, _)| Hour(key.value().0)))
     }
 
@@ -350,7 +382,7 @@ impl Hours {
     /// When it cannot be read.
     pub fn subjects(&self, since: Hour) -> Result<BTreeMap<String, Vec<Hour>>, HistoryError> {
         let mut subjects: BTreeMap<String, Vec<Hour>> = BTreeMap::new();
-        for entry in self.table.range((since.0, "")..).map_err(read)? {
+        for entry in self.hours.range((since.0, "")..).map_err(read)? {
             let (key, _) = entry.map_err(read)?;
             let (hour, subject) = key.value();
             match subjects.get_mut(subject) {
@@ -370,7 +402,7 @@ impl Hours {
         let mut sum: Option<Evidence> = None;
         let mut skipped = 0;
         for hour in hours {
-            let Some(bytes) = self.table.get((hour.0, subject)).map_err(read)? else { continue };
+            let Some(bytes) = self.hours.get((hour.0, subject)).map_err(read)? else { continue };
             let Ok(evidence) = postcard::from_bytes::<Evidence>(bytes.value()) else {
                 skipped += 1;
                 continue;
@@ -384,6 +416,21 @@ impl Hours {
             }
         }
         Ok((sum, skipped))
+    }
+
+    /// The minutes of a subject in these hours, as far as they are kept.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn minutes(&self, subject: &str, hours: &[Hour]) -> Result<Minutes, HistoryError> {
+        let mut sum = Minutes::new();
+        for hour in hours {
+            let bytes = self.minutes.get((hour.0, subject)).map_err(read)?;
+            if let Some(of_hour) = bytes.and_then(|bytes| postcard::from_bytes(bytes.value()).ok()) {
+                minutes::merge(&mut sum, &of_hour);
+            }
+        }
+        Ok(sum)
     }
 }
 

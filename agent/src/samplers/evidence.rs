@@ -1,5 +1,7 @@
 //! Evidence for sizing: what the containers of each workload used, gathered by the hour and handed to the history.
 
+mod memory;
+mod peaks;
 mod watched;
 
 use std::{collections::btree_map::Entry, sync::Arc, time::Instant};
@@ -7,18 +9,17 @@ use std::{collections::btree_map::Entry, sync::Arc, time::Instant};
 use rustc_hash::FxHashMap;
 use snug_sizing::{
     evidence::{Hour, OomKill},
-    ladder::Ladder,
     workload::Role,
 };
 
-use self::watched::Watched;
+use self::{peaks::PeakFiles, watched::Watched};
 use super::Sampler;
 use crate::{
     clock::unix_now,
     history::{Batch, Sink},
     identity::{ContainerKind, Identity, Level},
     store::{Key, Store, WorkloadKey, published::HistoryRow},
-    values::{Cpu, Distribution, Measurement, Source, Values},
+    values::{Cpu, Measurement, Source, Values},
 };
 
 /// Seconds between two hand-overs: what is lost when the agent is killed.
@@ -35,7 +36,12 @@ impl Sampler {
     #[must_use]
     pub fn gathering(mut self, sink: Sink) -> Self {
         let window = u64::try_from(self.interval().as_millis()).unwrap_or(u64::MAX);
-        self.evidence = Some(Gatherer::new(sink, window, unix_now()));
+        let wanted =
+            Wanted { ladders: self.config.cpu_ladder, memory_histograms: self.config.memory_histograms };
+        let mut gatherer = Gatherer::new(sink, window, wanted, unix_now());
+        let memory = self.followed.iter().find(|followed| followed.hierarchy.has_memory_of_v2());
+        gatherer.peaks = memory.and_then(|followed| PeakFiles::open(&followed.hierarchy.mount));
+        self.evidence = Some(gatherer);
         self
     }
 
@@ -46,9 +52,8 @@ impl Sampler {
         if second {
             let by_files = !self.origins.with(Source::Kernel).contains(Measurement::Cpu);
             evidence.observe(&self.store, by_files.then_some(now), now_unix);
-            for (key, windows, ladder) in evidence.new_windows(self.config.cpu_ladder) {
-                let (cpu_windows, cpu_ladder) = (Some(Arc::new(windows)), ladder.map(Arc::new));
-                self.store.update(key, Values { cpu_windows, cpu_ladder, ..Values::default() });
+            for (key, values) in evidence.new_values() {
+                self.store.update(key, values);
             }
         }
     }
@@ -68,10 +73,20 @@ impl Sampler {
     }
 }
 
+/// What is shown beside what always is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    ladders: bool,
+    memory_histograms: bool,
+}
+
 /// Gathers evidence. Only containers and units are watched: what slices use is theirs already.
 #[derive(Debug)]
 pub(super) struct Gatherer {
     watched: FxHashMap<Key, Watched>,
+    wanted: Wanted,
+    /// Where the kernel says the highest memory usage since it was last asked.
+    peaks: Option<PeakFiles>,
     window_millis: u64,
     began_unix: f64,
     hour: Hour,
@@ -82,9 +97,11 @@ pub(super) struct Gatherer {
 }
 
 impl Gatherer {
-    pub(super) fn new(sink: Sink, window_millis: u64, now_unix: f64) -> Self {
+    fn new(sink: Sink, window_millis: u64, wanted: Wanted, now_unix: f64) -> Self {
         Self {
             watched: FxHashMap::default(),
+            wanted,
+            peaks: None,
             window_millis,
             began_unix: now_unix,
             hour: hour(now_unix),
@@ -102,6 +119,18 @@ impl Gatherer {
         }
     }
 
+    /// Whether memory usage is worth a look between two seconds, too: where the kernel does not say the highest.
+    pub(super) fn samples_memory(&self) -> bool {
+        self.peaks.is_none()
+    }
+
+    /// Memory usage between two seconds, bytes.
+    pub(super) fn memory(&mut self, key: Key, usage_bytes: u64) {
+        if let Some(watched) = self.watched.get_mut(&key) {
+            watched.memory.sample(usage_bytes);
+        }
+    }
+
     /// Once a second: the living, with what is not seen by windows; their CPU time, too, where it is sampled with all else, which is
     /// then said by its time.
     pub(super) fn observe(&mut self, store: &Store, cpu_at: Option<Instant>, now_unix: f64) {
@@ -112,6 +141,9 @@ impl Gatherer {
         }
         for (key, identity) in store.living() {
             self.observe_one(store, key, identity, cpu_at, now_unix);
+        }
+        if self.peaks.as_ref().is_some_and(PeakFiles::is_refused) {
+            self.peaks = None;
         }
         if (now_unix as u64).abs_diff(self.handed_over) >= HAND_OVER {
             self.collect(store, now_unix);
@@ -134,6 +166,9 @@ impl Gatherer {
     /// Containers of which nothing more is to come.
     pub(super) fn end(&mut self, gone: &[Key], now_unix: f64) {
         for key in gone {
+            if let Some(peaks) = &mut self.peaks {
+                peaks.forget(*key);
+            }
             if let Some(mut watched) = self.watched.remove(key) {
                 if watched.is_nobodys(now_unix) {
                     continue;
@@ -175,15 +210,20 @@ impl Gatherer {
         self.sink.take_last(std::mem::take(&mut self.waiting));
     }
 
-    /// Distributions of CPU windows that have changed since this was last asked, with what quotas would have done, if that is wanted.
-    fn new_windows(
-        &mut self,
-        ladders: bool,
-    ) -> impl Iterator<Item = (Key, Distribution, Option<Ladder>)> + '_ {
+    /// What is shown of those that were seen since this was last asked.
+    fn new_values(&mut self) -> impl Iterator<Item = (Key, Values)> + '_ {
+        let ladders = self.wanted.ladders;
         self.watched.iter_mut().filter_map(move |(key, watched)| {
-            let is_new = std::mem::take(&mut watched.has_new_windows);
-            let ladder = ladders.then(|| watched.ladder()).flatten();
-            is_new.then(|| (*key, (*watched.windows).clone(), ladder))
+            if !std::mem::take(&mut watched.is_seen) {
+                return None;
+            }
+            let mut values = Values::default();
+            if std::mem::take(&mut watched.has_new_windows) {
+                values.cpu_windows = Some(Arc::new((*watched.windows).clone()));
+                values.cpu_ladder = ladders.then(|| watched.ladder()).flatten().map(Arc::new);
+            }
+            watched.memory.show(&mut values);
+            Some((*key, values))
         })
     }
 
@@ -199,17 +239,19 @@ impl Gatherer {
             self.watched.remove(&key);
             return;
         }
+        let peak = self.peaks.as_mut().and_then(|peaks| peaks.take(key, &identity.path));
         let (Some(values), Some(created_unix)) = (store.values(key), store.created(key)) else { return };
         let is_new = created_unix >= self.began_unix;
         let is_period = self.window_millis == CFS_PERIOD_MILLIS;
+        let histograms = self.wanted.memory_histograms;
         let watched = self
             .watched
             .entry(key)
-            .or_insert_with(|| Watched::new(identity.clone(), created_unix, is_new, is_period));
+            .or_insert_with(|| Watched::new(identity.clone(), created_unix, is_new, is_period, histograms));
         if !Arc::ptr_eq(&watched.identity, identity) {
             watched.identity = identity.clone();
         }
-        watched.observe(values, now_unix);
+        watched.observe(values, peak, now_unix);
         if let (Some(at), Some(cpu)) = (cpu_at, values.cpu) {
             self.cpu(key, cpu, at, now_unix);
         }

@@ -274,12 +274,19 @@ impl Sampler {
         let flushed = Instant::now();
         self.agent.flush_seconds += (flushed - started).as_secs_f64();
         self.agent.pass_cgroups = 0;
+        let usage = self.evidence.as_ref().is_some_and(Gatherer::samples_memory);
         for index in 0..self.followed.len() {
             let measured = self.origins.kernel_of(index);
-            // Only CPU time has to be seen per window: of the rest the kernel keeps the sums and the highest itself.
-            let taken = if second { measured } else { measured.only(Measurement::Cpu) };
+            // Only CPU time has to be seen per window: of the rest the kernel keeps the sums. Memory usage is looked at, too, where the
+            // kernel does not say its highest, and no pass has to be made for it.
+            let taken = match measured.only(Measurement::Cpu) {
+                _ if second => measured,
+                cpu if cpu.is_empty() => cpu,
+                cpu if usage => cpu.and(measured.only(Measurement::Memory)),
+                cpu => cpu,
+            };
             if !taken.is_empty() {
-                self.pass(index, taken, now);
+                self.pass(index, taken, second, now);
             }
         }
         self.agent.pass_seconds += flushed.elapsed().as_secs_f64();
@@ -287,7 +294,7 @@ impl Sampler {
     }
 
     /// One pass over one hierarchy.
-    fn pass(&mut self, index: usize, taken: Measurements, now: Instant) {
+    fn pass(&mut self, index: usize, taken: Measurements, second: bool, now: Instant) {
         let Self { kernel: Some(kernel), followed, store, evidence, .. } = self else { return };
         let (seen, seen_unix) = (Instant::now(), unix_now());
         let Some(one) = followed.get_mut(index) else { return };
@@ -308,7 +315,6 @@ impl Sampler {
         one.failed_passes = 0;
         let end = pass.end;
         let mut unknown = 0;
-        let cpu_alone = taken == Measurements::of(&[Measurement::Cpu]);
         one.begin();
         for record in pass.records() {
             match one.see(record.id) {
@@ -324,9 +330,13 @@ impl Sampler {
                     if let (Some(cpu), Some(evidence)) = (values.cpu, evidence.as_mut()) {
                         evidence.cpu(key, cpu, seen, seen_unix);
                     }
-                    match values.cpu {
-                        Some(cpu) if cpu_alone => store.update_cpu(key, cpu),
-                        _ => store.update(key, values),
+                    if let (false, Some(cpu)) = (second, values.cpu) {
+                        store.update_cpu(key, cpu);
+                        if let (Some(memory), Some(evidence)) = (values.memory, evidence.as_mut()) {
+                            evidence.memory(key, memory.usage_bytes);
+                        }
+                    } else {
+                        store.update(key, values);
                     }
                 }
                 Some(Known::Inner(_)) => {}

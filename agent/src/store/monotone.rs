@@ -22,6 +22,9 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
         throttling,
         pressure,
         memory,
+        window_peak,
+        memory_growth,
+        memory_histograms,
         working_set,
         memory_events,
         swap,
@@ -57,6 +60,9 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
             new.peak_bytes = old.peak_bytes;
         }
     });
+    held.subject(&mut old.window_peak, window_peak, |_, _, _| {});
+    held.subject(&mut old.memory_growth, memory_growth, |_, _, _| {});
+    held.subject(&mut old.memory_histograms, memory_histograms, |_, _, _| {});
     held.subject(&mut old.working_set, working_set, |_, _, _| {});
     held.subject(&mut old.memory_events, memory_events, |held, old: &MemoryEvents, new| {
         held.counter(old.low, &mut new.low);

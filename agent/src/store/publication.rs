@@ -77,6 +77,9 @@ impl Entry {
             throttling,
             pressure,
             memory,
+            window_peak,
+            memory_growth,
+            memory_histograms,
             working_set,
             memory_events,
             swap,
@@ -99,6 +102,9 @@ impl Entry {
         shown.throttling = *throttling;
         shown.pressure = *pressure;
         shown.memory = *memory;
+        shown.window_peak = *window_peak;
+        shown.memory_growth = *memory_growth;
+        share(&mut shown.memory_histograms, memory_histograms.as_ref());
         shown.working_set = *working_set;
         shown.memory_events = *memory_events;
         shown.swap = *swap;

@@ -45,7 +45,7 @@ pub(crate) fn run() -> Result<Section> {
         }
     }
     // With no bounds nothing is removed, and what there is is told.
-    let stored = store.prune(Hour(0), u64::MAX)?;
+    let stored = store.prune(Hour(0), Hour(0), u64::MAX)?;
     let container_hours = CONTAINERS * u64::from(HOURS);
     let each = stored as f64 / container_hours as f64;
     let seconds = u64::from(HOURS) * HOUR;

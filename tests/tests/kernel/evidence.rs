@@ -21,7 +21,7 @@ use crate::driver::{Driver, Running, host};
 const WINDOW: Duration = Duration::from_millis(100);
 
 fn history() -> History {
-    History::start(None, Retention { hours: 24, bytes: 1 << 20 }).unwrap()
+    History::start(None, Retention { hours: 24, hours_by_minute: 24, bytes: 1 << 20 }).unwrap()
 }
 
 /// A container by its path, in a parent of its own.

@@ -150,7 +150,7 @@ fn what_a_full_disk_does_not_take_is_written_when_there_is_room() -> Result<()> 
         Ok(disk) => disk,
         Err(why) => return cannot_run(format!("{why:#}")),
     };
-    let retention = Retention { hours: u32::MAX, bytes: u64::MAX };
+    let retention = Retention { hours: u32::MAX, hours_by_minute: u32::MAX, bytes: u64::MAX };
     let history = History::start(Some(disk.0.path().to_owned()), retention)?;
     let (store, sink) = (history.store(), history.sink());
     let batch = |workloads: std::ops::Range<u32>| -> Batch {

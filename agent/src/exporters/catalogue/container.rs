@@ -1,17 +1,13 @@
 //! `snug_container_*`: one row per container, unit or other leaf cgroup.
 
-use super::{
-    Emit, Family,
-    Samples::Container,
-    Unit::{Bytes, Cores, None, Seconds},
-    Value, connections, limit_cores, memory_events, seconds,
-};
-use snug_sizing::ladder::Rung;
+mod rows;
 
-use crate::{
-    identity::Qos,
-    store::published::CgroupRow,
-    values::{IoDevice, IpTraffic, MemoryStat, Stall, Throttling},
+use self::rows::{info, io, memory_stat, network, pressure, quotas, throttled};
+use super::{
+    Family,
+    Samples::Container,
+    Unit::{Bytes, BytesPerSecond, Cores, None, Seconds},
+    Value, connections, limit_cores, memory_events, seconds,
 };
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -103,6 +99,49 @@ pub(super) static FAMILIES: &[Family] = &[
             }
         }),
     ),
+    Family::gauge(
+        "snug_container_memory_window_peak_bytes",
+        "Highest memory usage of the last minute or two; of what source tells it: the kernel for this very time (peak_file), its watermark and looks in between (watermark), looks alone (samples)",
+        Bytes,
+        Container(|row, emit| {
+            if let Some(peak) = row.values.window_peak {
+                emit(&[peak.source.as_str()], Value::Int(peak.bytes));
+            }
+        }),
+    )
+    .labels(&["source"]),
+    Family::gauge(
+        "snug_container_memory_growth_bytes_per_second",
+        "How fast the lowest working set of each minute has grown over the last hour, start-up left out; absent before ten minutes of it",
+        BytesPerSecond,
+        Container(|row, emit| {
+            if let Some(growth) = row.values.memory_growth {
+                emit(&[], Value::Float(growth));
+            }
+        }),
+    ),
+    Family::histogram(
+        "snug_container_memory_working_set_distribution_bytes",
+        "Working set, looked at once a second",
+        Bytes,
+        Container(|row, emit| {
+            if let Some(histograms) = row.values.memory_histograms.as_deref() {
+                emit(&[], Value::Histogram(&histograms.working_set));
+            }
+        }),
+    )
+    .since_agent(),
+    Family::histogram(
+        "snug_container_memory_unreclaimable_distribution_bytes",
+        "Memory that cannot be given back (anonymous, shared, unreclaimable slab), looked at once in slow-interval",
+        Bytes,
+        Container(|row, emit| {
+            if let Some(histograms) = row.values.memory_histograms.as_deref() {
+                emit(&[], Value::Histogram(&histograms.unreclaimable));
+            }
+        }),
+    )
+    .since_agent(),
     Family::gauge(
         "snug_container_memory_limit_bytes",
         "Memory limit in force in the cgroup; absent without one",
@@ -385,98 +424,3 @@ pub(super) static FAMILIES: &[Family] = &[
     )
     .labels(&["image", "runtime", "qos", "pod_uid", "container_id"]),
 ];
-
-/// Counters of bandwidth control stay after a limit was lifted, and are absent where there was none.
-fn throttled(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Throttling) -> Value<'static>) {
-    if let Some(t) = &row.values.throttling
-        && (t.quota_ns.is_some() || t.periods > 0)
-    {
-        emit(&[], value(t));
-    }
-}
-
-fn pressure(row: &CgroupRow, emit: &mut Emit<'_>) {
-    let Some(p) = row.values.pressure else { return };
-    for (resource, Stall { some_ns, full_ns }) in [("cpu", p.cpu), ("memory", p.memory), ("io", p.io)] {
-        emit(&[resource, "some"], seconds(some_ns));
-        emit(&[resource, "full"], seconds(full_ns));
-    }
-}
-
-fn memory_stat(row: &CgroupRow, emit: &mut Emit<'_>) {
-    let Some(stat) = row.values.memory_stat.as_deref() else { return };
-    let MemoryStat {
-        anon_bytes,
-        file_bytes,
-        kernel_bytes,
-        shmem_bytes,
-        file_mapped_bytes,
-        file_dirty_bytes,
-        file_writeback_bytes,
-        active_file_bytes,
-        inactive_file_bytes,
-        active_anon_bytes,
-        inactive_anon_bytes,
-        slab_reclaimable_bytes,
-        slab_unreclaimable_bytes,
-        unevictable_bytes,
-        page_faults: _,
-        major_page_faults: _,
-        page_scans: _,
-        page_steals: _,
-        refaults_anon: _,
-        refaults_file: _,
-    } = *stat;
-    let rows = [
-        ("anon", Some(anon_bytes)),
-        ("file", Some(file_bytes)),
-        ("kernel", kernel_bytes),
-        ("shmem", Some(shmem_bytes)),
-        ("file_mapped", Some(file_mapped_bytes)),
-        ("file_dirty", Some(file_dirty_bytes)),
-        ("file_writeback", Some(file_writeback_bytes)),
-        ("active_file", Some(active_file_bytes)),
-        ("inactive_file", Some(inactive_file_bytes)),
-        ("active_anon", Some(active_anon_bytes)),
-        ("inactive_anon", Some(inactive_anon_bytes)),
-        ("slab_reclaimable", slab_reclaimable_bytes),
-        ("slab_unreclaimable", slab_unreclaimable_bytes),
-        ("unevictable", Some(unevictable_bytes)),
-    ];
-    for (name, bytes) in rows {
-        if let Some(bytes) = bytes {
-            emit(&[name], Value::Int(bytes));
-        }
-    }
-}
-
-fn io(row: &CgroupRow, emit: &mut Emit<'_>, values: fn(&IoDevice) -> (u64, u64)) {
-    for device in row.values.io.iter().flat_map(|devices| devices.iter()) {
-        let number = format!("{}:{}", device.major, device.minor);
-        let (read, write) = values(device);
-        emit(&[&number, "read"], Value::Int(read));
-        emit(&[&number, "write"], Value::Int(write));
-    }
-}
-
-fn info(row: &CgroupRow, emit: &mut Emit<'_>) {
-    let path = &row.identity.of_path;
-    let image = row.identity.names.as_ref().map_or("", |n| &n.image);
-    let qos = path.qos.map_or("", Qos::as_str);
-    let pod_uid = path.pod_uid.as_deref().unwrap_or("");
-    emit(&[image, path.runtime.as_str(), qos, pod_uid, &path.id], Value::Int(1));
-}
-
-fn network(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&IpTraffic) -> u64) {
-    if let Some(network) = &row.values.network {
-        emit(&["4"], Value::Int(value(&network.ipv4)));
-        emit(&["6"], Value::Int(value(&network.ipv6)));
-    }
-}
-
-/// What each quota would have done.
-fn quotas(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Rung) -> Value<'static>) {
-    for (millicores, rung) in row.values.cpu_ladder.iter().flat_map(|ladder| &ladder.0) {
-        emit(&[&(*millicores as f64 / 1000.0).to_string()], value(rung));
-    }
-}

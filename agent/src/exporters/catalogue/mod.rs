@@ -32,6 +32,8 @@ pub enum Unit {
     Bytes,
     /// CPU cores.
     Cores,
+    /// Bytes a second.
+    BytesPerSecond,
 }
 
 impl Unit {
@@ -42,6 +44,7 @@ impl Unit {
             Self::Seconds => "seconds",
             Self::Bytes => "bytes",
             Self::Cores => "cores",
+            Self::BytesPerSecond => "bytes_per_second",
         }
     }
 }

@@ -26,9 +26,10 @@ fn names_follow_the_conventions() {
                 ["s", "ms", "us", "ns", "sec", "b", "kb", "mb", "milliseconds", "nanoseconds", "percent"];
             assert!(!abbreviated.contains(&part), "{name}: not a base unit in full");
         }
-        let last = name.rsplit('_').next().unwrap();
         let unit = family.unit.as_str();
-        assert_eq!(unit, if ["seconds", "bytes", "cores"].contains(&last) { last } else { "" }, "{name}");
+        let units = ["seconds", "bytes", "cores", "bytes_per_second"];
+        let named = units.into_iter().find(|unit| name.ends_with(&format!("_{unit}")));
+        assert_eq!(unit, named.unwrap_or_default(), "{name}");
         let stem = family.stem();
         assert_eq!(if unit.is_empty() { stem.to_owned() } else { format!("{stem}_{unit}") }, name);
         assert!(!name.ends_with("_info") || family.kind == Kind::Gauge, "{name}");

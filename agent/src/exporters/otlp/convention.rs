@@ -158,6 +158,7 @@ pub(super) fn called(family: &Family, own: &[&str]) -> Called {
                 Unit::Seconds => "s",
                 Unit::Bytes => "By",
                 Unit::Cores => "{cpu}",
+                Unit::BytesPerSecond => "By/s",
             },
             instrument: match family.kind {
                 Kind::Counter => Instrument::Counter,

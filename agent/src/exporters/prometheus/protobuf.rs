@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::{
     Scrape,
-    text::classic_buckets,
+    text::{Bounds, classic_bounds, classic_buckets},
     walk::{Sample, walk},
 };
 use crate::{
@@ -112,7 +112,8 @@ pub(super) struct BucketSpan {
 
 pub(super) fn encode(scrape: &Scrape, out: &mut dyn Write) -> io::Result<SeriesCounts> {
     walk(scrape, |family, rows| {
-        let (r#type, classic) = (type_of(family.kind), scrape.classic_histograms);
+        let r#type = type_of(family.kind);
+        let bounds = scrape.classic_histograms.then(|| classic_bounds(family.unit));
         let mut message = MetricFamily {
             name: family.series_name(),
             help: family.help.to_owned(),
@@ -120,7 +121,7 @@ pub(super) fn encode(scrape: &Scrape, out: &mut dyn Write) -> io::Result<SeriesC
             metric: Vec::new(),
             unit: family.unit.as_str().to_owned(),
         };
-        rows(&mut |sample| message.metric.push(metric(r#type, &sample, classic)));
+        rows(&mut |sample| message.metric.push(metric(r#type, &sample, bounds.as_ref())));
         if message.metric.is_empty() {
             return Ok(());
         }
@@ -136,7 +137,7 @@ const fn type_of(kind: Kind) -> MetricType {
     }
 }
 
-fn metric(kind: MetricType, sample: &Sample<'_>, classic: bool) -> Metric {
+fn metric(kind: MetricType, sample: &Sample<'_>, classic: Option<&Bounds>) -> Metric {
     let label = sample
         .labels()
         // An empty label is as good as none, and here it would be one.
@@ -161,7 +162,7 @@ fn metric(kind: MetricType, sample: &Sample<'_>, classic: bool) -> Metric {
     metric
 }
 
-fn histogram(distribution: &Distribution, classic: bool) -> Histogram {
+fn histogram(distribution: &Distribution, classic: Option<&Bounds>) -> Histogram {
     let (zero_count, first, counts) = distribution.histogram.exponential();
     let mut before = 0;
     let positive_delta = counts
@@ -174,7 +175,7 @@ fn histogram(distribution: &Distribution, classic: bool) -> Histogram {
         })
         .collect();
     let mut below = 0;
-    let buckets = if classic { classic_buckets(distribution, true) } else { Vec::new() };
+    let buckets = if classic.is_some() { classic_buckets(distribution, classic) } else { Vec::new() };
     Histogram {
         sample_count: distribution.histogram.count(),
         sample_sum: distribution.sum,

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, Write},
+    ops::RangeInclusive,
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
@@ -28,9 +29,16 @@ use crate::{
 /// Bytes collected before they are passed on.
 const BUFFER: usize = 8 * 1024;
 
-/// Bounds of classic buckets, as powers of two: about a thousandth to 256. Each is a bound of the native histogram, too,
-/// so that no count is estimated.
-const CLASSIC: std::ops::RangeInclusive<i32> = -10..=8;
+/// Bounds of classic buckets, as powers of two. Each is a bound of the native histogram, too, so that no count is estimated.
+pub(super) type Bounds = RangeInclusive<i32>;
+
+/// The bounds for values of a unit: a MiB to 256 GiB, of others about a thousandth to 256.
+pub(super) const fn classic_bounds(unit: Unit) -> Bounds {
+    match unit {
+        Unit::Bytes => 20..=38,
+        _ => -10..=8,
+    }
+}
 
 pub(super) fn encode(scrape: Scrape, out: &mut dyn Write, format: Format) -> io::Result<SeriesCounts> {
     let counts = Arc::new(Mutex::new(SeriesCounts::default()));
@@ -74,6 +82,7 @@ fn write(
         Kind::Gauge => MetricType::Gauge,
         Kind::Histogram => MetricType::Histogram,
     };
+    let bounds = classic.then(|| classic_bounds(family.unit));
     let mut encoder = Some(encoder);
     let mut metric: Option<MetricEncoder<'_>> = None;
     let mut result = Ok(());
@@ -88,13 +97,18 @@ fn write(
             }
         }
         if let Some(metric) = &mut metric {
-            result = one(metric, family.kind, &sample, classic);
+            result = one(metric, family.kind, &sample, bounds.as_ref());
         }
     });
     result
 }
 
-fn one(metric: &mut MetricEncoder<'_>, kind: Kind, sample: &Sample<'_>, classic: bool) -> fmt::Result {
+fn one(
+    metric: &mut MetricEncoder<'_>,
+    kind: Kind,
+    sample: &Sample<'_>,
+    classic: Option<&Bounds>,
+) -> fmt::Result {
     if sample.labels().next().is_none() {
         encode_value(metric, kind, sample.value, classic)
     } else {
@@ -102,7 +116,12 @@ fn one(metric: &mut MetricEncoder<'_>, kind: Kind, sample: &Sample<'_>, classic:
     }
 }
 
-fn encode_value(metric: &mut MetricEncoder<'_>, kind: Kind, value: Value<'_>, classic: bool) -> fmt::Result {
+fn encode_value(
+    metric: &mut MetricEncoder<'_>,
+    kind: Kind,
+    value: Value<'_>,
+    classic: Option<&Bounds>,
+) -> fmt::Result {
     match (kind, value) {
         (Kind::Counter, Value::Int(v)) => metric.encode_counter::<NoLabelSet, _, u64>(&v, None),
         (Kind::Counter, Value::Float(v)) => metric.encode_counter::<NoLabelSet, _, f64>(&v, None),
@@ -116,8 +135,9 @@ fn encode_value(metric: &mut MetricEncoder<'_>, kind: Kind, value: Value<'_>, cl
 }
 
 /// Upper bounds and counts of classic buckets; the last, which any histogram has, has no bound.
-pub(super) fn classic_buckets(distribution: &Distribution, classic: bool) -> Vec<(f64, u64)> {
-    let bounds = CLASSIC.filter(|_| classic).map(|power| f64::from(power).exp2()).chain([f64::INFINITY]);
+pub(super) fn classic_buckets(distribution: &Distribution, classic: Option<&Bounds>) -> Vec<(f64, u64)> {
+    let bounds =
+        classic.cloned().into_iter().flatten().map(|power| f64::from(power).exp2()).chain([f64::INFINITY]);
     let mut buckets: Vec<(f64, u64)> = bounds.map(|bound| (bound, 0)).collect();
     for (count, _, upper) in distribution.histogram.buckets() {
         // Bounds that are powers of two are exact; the tolerance is for `exp2` of others.
@@ -129,12 +149,15 @@ pub(super) fn classic_buckets(distribution: &Distribution, classic: bool) -> Vec
 }
 
 fn client_unit(unit: Unit) -> Option<&'static ClientUnit> {
-    static CORES: LazyLock<ClientUnit> = LazyLock::new(|| ClientUnit::Other("cores".into()));
+    static CORES: LazyLock<ClientUnit> = LazyLock::new(|| ClientUnit::Other(Unit::Cores.as_str().into()));
+    static BYTES_PER_SECOND: LazyLock<ClientUnit> =
+        LazyLock::new(|| ClientUnit::Other(Unit::BytesPerSecond.as_str().into()));
     match unit {
         Unit::None => None,
         Unit::Seconds => Some(&ClientUnit::Seconds),
         Unit::Bytes => Some(&ClientUnit::Bytes),
         Unit::Cores => Some(&CORES),
+        Unit::BytesPerSecond => Some(&BYTES_PER_SECOND),
     }
 }
 

@@ -12,14 +12,22 @@ use snug_sizing::{
     workload::{Container, Workload},
 };
 
-/// `Evidence` of version 1.
+/// `Evidence` up to version 2: no minutes. Its hours were of two forms.
 #[derive(Debug, Deserialize)]
-struct Evidence1 {
+struct Evidence2<H> {
     workload: Workload,
     container: Container,
     window_millis: u64,
-    hours: BTreeMap<Hour, HourRecord1>,
+    hours: BTreeMap<Hour, H>,
     pods: BTreeMap<String, PodTotals>,
+}
+
+impl<H: Into<HourRecord>> From<Evidence2<H>> for Evidence {
+    fn from(old: Evidence2<H>) -> Self {
+        let Evidence2 { workload, container, window_millis, hours, pods } = old;
+        let hours = hours.into_iter().map(|(hour, record)| (hour, record.into())).collect();
+        Self { hours, pods, ..Self::new(workload, container, window_millis) }
+    }
 }
 
 /// `HourRecord` of version 1: no exits, waits and stalls.
@@ -71,11 +79,8 @@ impl From<HourRecord1> for HourRecord {
 /// When it is none of that version.
 pub(super) fn record(version: u32, bytes: &[u8]) -> Result<Evidence, postcard::Error> {
     match version {
-        1 => {
-            let Evidence1 { workload, container, window_millis, hours, pods } = postcard::from_bytes(bytes)?;
-            let hours = hours.into_iter().map(|(hour, record)| (hour, record.into())).collect();
-            Ok(Evidence { workload, container, window_millis, hours, pods })
-        }
+        1 => postcard::from_bytes::<Evidence2<HourRecord1>>(bytes).map(Evidence::from),
+        2 => postcard::from_bytes::<Evidence2<HourRecord>>(bytes).map(Evidence::from),
         _ => postcard::from_bytes(bytes),
     }
 }

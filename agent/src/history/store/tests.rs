@@ -2,6 +2,7 @@ use std::io::Write as _;
 
 use snug_sizing::{
     evidence::PodTotals,
+    minutes::{Minute, MinuteRecord},
     workload::{Container, Workload},
 };
 
@@ -90,14 +91,14 @@ fn age_and_size_are_bounded_and_the_newest_stays() {
         let subjects = hours.subjects(Hour(0)).unwrap();
         subjects[&subject(&evidence("web-0", 0, 1))].iter().map(|hour| hour.0).collect()
     };
-    let all = store.prune(Hour(10), u64::MAX).unwrap();
+    let all = store.prune(Hour(0), Hour(10), u64::MAX).unwrap();
     assert_eq!(hours(&store), (10..50).collect::<Vec<_>>());
-    let half = store.prune(Hour(10), all / 2).unwrap();
+    let half = store.prune(Hour(0), Hour(10), all / 2).unwrap();
     assert!(half <= all / 2, "{half} of {all}");
     let left = hours(&store);
     assert_eq!(left, (left[0]..50).collect::<Vec<_>>(), "the oldest go");
     assert!((10..30).contains(&left.len()), "{left:?}");
-    store.prune(Hour(100), u64::MAX).unwrap();
+    store.prune(Hour(0), Hour(100), u64::MAX).unwrap();
     assert!(store.hours().unwrap().subjects(Hour(0)).unwrap().is_empty());
 }
 
@@ -159,37 +160,85 @@ fn a_record_that_is_none_is_left_out_and_counted() {
 }
 
 #[test]
-fn a_history_of_the_first_form_is_brought_up_to_date() {
-    let folder = tempfile::tempdir().unwrap();
-    let record = include_bytes!("v1.postcard");
-    {
-        let database = builder().create(folder.path().join(FILE)).unwrap();
-        let transaction = database.begin_write().unwrap();
-        {
-            transaction.open_table(ABOUT).unwrap().insert("schema", 1).unwrap();
-            let mut hours = transaction.open_table(HOURS).unwrap();
-            hours.insert((7, "shop\0Deployment\0web\0app\x00100"), record.as_slice()).unwrap();
-            hours.insert((8, "shop\0Deployment\0bad\0app\x00100"), &[0xff; 3][..]).unwrap();
-        }
-        transaction.commit().unwrap();
-    }
-    for _ in 0..2 {
-        let (store, aside) = Store::open(folder.path()).unwrap();
-        assert_eq!(aside, None);
+fn minutes_add_up_and_only_the_last_hours_have_them() {
+    let store = Store::in_memory().unwrap();
+    let one = |hour: u32, minute: u32, peak: u64| {
+        let mut one = evidence("web", hour, 1);
+        let record = MinuteRecord {
+            observed_millis: 30_000,
+            cpu_millis: 6_000,
+            memory_peak: peak,
+            ..MinuteRecord::default()
+        };
+        one.minutes.insert(Minute(hour * 60 + minute), record);
+        one
+    };
+    store.add(&[one(7, 59, 1), one(8, 0, 5), one(8, 1, 5)]).unwrap();
+    store.add(&[one(8, 0, 3)]).unwrap();
+    let subject = subject(&evidence("web", 7, 1));
+    let known = |store: &Store| {
         let hours = store.hours().unwrap();
-        let subjects = hours.subjects(Hour(0)).unwrap();
-        assert_eq!(subjects.len(), 1, "what cannot be understood is left out");
-        let (subject, of_subject) = subjects.first_key_value().unwrap();
-        let (evidence, skipped) = hours.evidence(subject, of_subject).unwrap();
-        let evidence = evidence.unwrap();
-        let hour = &evidence.hours[&Hour(7)];
-        assert_eq!(
-            (skipped, hour.cpu.count(), hour.minutes.count(), hour.working_set.count()),
-            (0, 10, 60, 3600)
-        );
-        assert_eq!((hour.periods, hour.throttled, hour.starts, hour.kills.len()), (100, 7, 2, 1));
-        assert_eq!(hour.peak.as_ref().map(|peak| peak.bytes), Some(9_000_000));
-        assert!(hour.ladder.is_some() && hour.exits.is_empty());
-        assert_eq!((evidence.workload.replicas, evidence.container.in_force.cpu_request), (3, Some(250)));
+        let (sum, _) = hours.evidence(&subject, &[Hour(7), Hour(8)]).unwrap();
+        let sum = sum.unwrap();
+        assert!(sum.minutes.is_empty(), "they are no part of the hours' records");
+        (sum.hours.len(), hours.minutes(&subject, &[Hour(7), Hour(8)]).unwrap())
+    };
+    let (hours, minutes) = known(&store);
+    assert_eq!((hours, minutes.keys().map(|minute| minute.0).collect::<Vec<_>>()), (2, vec![479, 480, 481]));
+    let sum = minutes[&Minute(480)];
+    assert_eq!((sum.observed_millis, sum.cores(), sum.memory_peak), (60_000, Some(0.2), 5));
+    store.prune(Hour(8), Hour(0), u64::MAX).unwrap();
+    let (hours, minutes) = known(&store);
+    assert_eq!((hours, minutes.len()), (2, 2));
+    store.prune(Hour(8), Hour(9), u64::MAX).unwrap();
+    assert!(
+        store.hours().unwrap().minutes(&subject, &[Hour(8)]).unwrap().is_empty(),
+        "no longer than the hours"
+    );
+}
+
+#[test]
+fn a_history_of_an_older_form_is_brought_up_to_date() {
+    for (version, record) in [(1, &include_bytes!("v1.postcard")[..]), (2, include_bytes!("v2.postcard"))] {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let database = builder().create(folder.path().join(FILE)).unwrap();
+            let transaction = database.begin_write().unwrap();
+            {
+                transaction.open_table(ABOUT).unwrap().insert("schema", version).unwrap();
+                let mut hours = transaction.open_table(HOURS).unwrap();
+                hours.insert((7, "shop\0Deployment\0web\0app\x00100"), record).unwrap();
+                hours.insert((8, "shop\0Deployment\0bad\0app\x00100"), &[0xff; 3][..]).unwrap();
+            }
+            transaction.commit().unwrap();
+        }
+        for _ in 0..2 {
+            let (store, aside) = Store::open(folder.path()).unwrap();
+            assert_eq!(aside, None);
+            is_brought_up_to_date(&store, version);
+        }
     }
+}
+
+fn is_brought_up_to_date(store: &Store, version: u32) {
+    let hours = store.hours().unwrap();
+    let subjects = hours.subjects(Hour(0)).unwrap();
+    assert_eq!(subjects.len(), 1, "what cannot be understood is left out");
+    let (subject, of_subject) = subjects.first_key_value().unwrap();
+    let (evidence, skipped) = hours.evidence(subject, of_subject).unwrap();
+    let evidence = evidence.unwrap();
+    let hour = &evidence.hours[&Hour(7)];
+    assert_eq!(
+        (skipped, hour.cpu.count(), hour.minutes.count(), hour.working_set.count()),
+        (0, 10, 60, 3600)
+    );
+    assert_eq!((hour.periods, hour.throttled, hour.starts, hour.kills.len()), (100, 7, 2, 1));
+    assert_eq!(hour.peak.as_ref().map(|peak| peak.bytes), Some(9_000_000));
+    assert!(hour.ladder.is_some());
+    // What the first form did not have.
+    let second = version == 2;
+    assert_eq!(hour.exits.get(&137), second.then_some(&4));
+    assert_eq!((hour.waits.count(), hour.stalled.refaults), if second { (9, 4) } else { (0, 0) });
+    assert_eq!((evidence.workload.replicas, evidence.container.in_force.cpu_request), (3, Some(250)));
+    assert_eq!(evidence.pods.len(), 1);
 }

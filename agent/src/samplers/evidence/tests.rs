@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     identity::{Names, path},
     store::Appearance,
-    values::{Memory, MemoryStat, Pressure, Stall, WorkingSet},
+    values::{Distribution, Memory, MemoryStat, Pressure, Stall, WorkingSet},
 };
 
 const START: f64 = 1_800_000_000.0;
@@ -26,7 +26,7 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let (sink, taken) = Sink::for_tests();
-        let gatherer = Gatherer::new(sink, 100, START);
+        let gatherer = Gatherer::new(sink, 100, Wanted::default(), START);
         Self { store: Store::new(100), gatherer, taken, begun: Instant::now() }
     }
 
@@ -307,6 +307,7 @@ fn ends_waits_and_stalls_are_of_the_hour_and_counted_once() {
 #[test]
 fn what_quotas_would_have_done_is_told_since_the_beginning_whatever_was_handed_over() {
     let mut node = Node::new();
+    node.gatherer.wanted.ladders = true;
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
     node.second(0.0);
@@ -318,12 +319,37 @@ fn what_quotas_would_have_done_is_told_since_the_beginning_whatever_was_handed_o
             node.cpu(key, 1000 + number * 50, number as f64 / 10.0 + 0.1);
         }
         node.second(round as f64 + 1.05);
-        let (_, _, ladder) = node.gatherer.new_windows(true).next().unwrap();
-        let ladder = ladder.unwrap();
+        let (_, shown) = node.gatherer.new_values().next().unwrap();
+        let ladder = shown.cpu_ladder.unwrap();
         periods.push((ladder.0[&400].periods, ladder.0[&400].throttled, ladder.0[&800].throttled));
         node.gatherer.collect(&node.store, START + round as f64 + 1.05);
     }
     // The first look is no window.
     assert_eq!(periods, [(9, 9, 0), (19, 19, 0), (29, 29, 0)]);
-    assert!(node.gatherer.new_windows(false).next().is_none());
+    assert!(node.gatherer.new_values().next().is_none());
+}
+
+#[test]
+fn minutes_have_what_was_used_in_them_and_nothing_is_lost_or_counted_twice() {
+    let mut node = Node::new();
+    let key = node.container('a', START - 10_000.0);
+    node.name(key, "web-1");
+    node.second(0.0);
+    // A quarter of a core in the first minute, one in the second; a memory peak in the third second of it, between two looks.
+    let mut millis = 0;
+    for second in 0..=110_u64 {
+        node.memory(key, 10 * MIB, 2 * MIB, if second < 63 { 20 * MIB } else { 30 * MIB });
+        node.cpu(key, millis, second as f64);
+        node.second(second as f64);
+        millis += if second < 60 { 250 } else { 1000 };
+    }
+    let mut evidence = node.finish(110.5).into_iter();
+    let mut all = evidence.next().unwrap();
+    evidence.for_each(|more| all.merge(&more).unwrap());
+    let minutes: Vec<_> =
+        all.minutes.into_iter().map(|(minute, record)| (minute.start() as f64 - START, record)).collect();
+    let of = |at: usize| (minutes[at].0, minutes[at].1.cpu_millis, minutes[at].1.memory_peak / MIB);
+    assert_eq!((of(0), of(1)), ((0.0, 59 * 250, 8), (60.0, 250 + 50 * 1000, 28)));
+    let observed: u64 = minutes.iter().map(|(_, record)| record.observed_millis).sum();
+    assert_eq!(observed, 110_000);
 }

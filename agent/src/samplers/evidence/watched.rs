@@ -6,10 +6,11 @@ use snug_sizing::{
     evidence::{Evidence, Hour, HourRecord, Peak, PodTotals, START_UP},
     histogram::ZERO_THRESHOLD,
     ladder::{Buckets, Ladder},
+    minutes::{Minute, Minutes},
     workload::{Container, Kind, Resources, Role, Workload},
 };
 
-use super::{LEAST_LIFE, pod, role_of};
+use super::{LEAST_LIFE, memory::MemoryWatch, pod, role_of};
 use crate::{
     identity::{Identity, Level},
     store::WorkloadKey,
@@ -27,8 +28,7 @@ pub(super) struct Watched {
     created_unix: f64,
     /// CPU time when last seen, and when that was.
     pub(super) cpu: Option<(u64, Instant)>,
-    /// The kernel's watermark when last seen, bytes.
-    watermark: Option<u64>,
+    pub(super) memory: MemoryWatch,
     throttling: Option<Throttling>,
     pressure: Option<Pressure>,
     memory_stat: Option<Arc<MemoryStat>>,
@@ -42,6 +42,9 @@ pub(super) struct Watched {
     /// Nanoseconds watched, and CPU time used in them.
     observed_ns: u64,
     used_ns: u64,
+    /// The same of what no minute of `minutes` has yet.
+    since_minute_ns: (u64, u64),
+    minutes: Minutes,
     /// Idle windows that are not counted yet: ten times a second for each container, the less is touched the better. For the same
     /// reason what is large lies elsewhere.
     idle_windows: u64,
@@ -49,6 +52,8 @@ pub(super) struct Watched {
     /// CPU windows since it was first seen, and whether there are new ones.
     pub(super) windows: Box<Distribution>,
     pub(super) has_new_windows: bool,
+    /// Whether it was seen since what is shown of it was last taken.
+    pub(super) is_seen: bool,
     /// Of what quotas would have done; `None` where windows are not as long as a CFS period.
     ladder: Option<Box<Buckets>>,
     /// What was taken of it so far.
@@ -56,13 +61,19 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// `is_period`: windows are as long as a CFS period.
-    pub(super) fn new(identity: Arc<Identity>, created_unix: f64, is_new: bool, is_period: bool) -> Self {
+    /// `is_new`: made while the agent ran. `is_period`: windows are as long as a CFS period.
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        created_unix: f64,
+        is_new: bool,
+        is_period: bool,
+        memory_histograms: bool,
+    ) -> Self {
         Self {
             identity,
             created_unix,
             cpu: None,
-            watermark: is_new.then_some(0),
+            memory: MemoryWatch::new(is_new, memory_histograms),
             throttling: None,
             pressure: is_new.then(Pressure::default),
             memory_stat: None,
@@ -73,9 +84,12 @@ impl Watched {
             minute_used_ns: 0,
             observed_ns: 0,
             used_ns: 0,
+            since_minute_ns: (0, 0),
+            minutes: Minutes::new(),
             idle_windows: 0,
             windows: Box::new(Distribution::new(ZERO_THRESHOLD)),
             has_new_windows: false,
+            is_seen: false,
             record: Box::new(HourRecord { starts: is_new.into(), ..HourRecord::default() }),
             ladder: is_period.then(Box::default),
             ladder_taken: None,
@@ -119,6 +133,9 @@ impl Watched {
         }
         self.observed_ns = self.observed_ns.saturating_add(elapsed_ns as u64);
         self.used_ns = self.used_ns.saturating_add(used_ns);
+        let (observed_ns, of_which_used) = &mut self.since_minute_ns;
+        *observed_ns = observed_ns.saturating_add(elapsed_ns as u64);
+        *of_which_used = of_which_used.saturating_add(used_ns);
         self.minute_ns = self.minute_ns.saturating_add(elapsed_ns as u64);
         self.minute_used_ns = self.minute_used_ns.saturating_add(used_ns);
         if self.minute_ns >= MINUTE_NS {
@@ -152,8 +169,12 @@ impl Watched {
         minutes.record(used as f64 / elapsed as f64, times.clamp(1, MOST_WINDOWS as u64));
     }
 
-    pub(super) fn observe(&mut self, values: &Values, now_unix: f64) {
+    /// Once a second. `peak`: the kernel's own highest memory usage since the last time, where it says it.
+    pub(super) fn observe(&mut self, values: &Values, peak: Option<u64>, now_unix: f64) {
+        self.is_seen = true;
         self.count_idle_windows(now_unix);
+        let minute = Minute::of(now_unix as u64);
+        self.count_minute(minute);
         if let Some(memory) = values.memory {
             self.limits.memory_limit = memory.limit_bytes;
         }
@@ -163,12 +184,18 @@ impl Watched {
                 .filter(|_| throttling.period_ns > 0)
                 .map(|quota| (quota as f64 * 1000.0 / throttling.period_ns as f64).round() as u64);
             if let Some(before) = self.throttling.replace(throttling) {
-                self.record.periods += throttling.periods.saturating_sub(before.periods);
-                self.record.throttled +=
-                    throttling.throttled_periods.saturating_sub(before.throttled_periods);
+                let periods = throttling.periods.saturating_sub(before.periods);
+                let throttled = throttling.throttled_periods.saturating_sub(before.throttled_periods);
+                self.record.periods += periods;
+                self.record.throttled += throttled;
+                if periods > 0 {
+                    let minute = self.minutes.entry(minute).or_default();
+                    minute.periods += periods;
+                    minute.throttled += throttled;
+                }
             }
         }
-        self.observe_memory(values, now_unix);
+        self.observe_memory(values, peak, now_unix);
         self.observe_stalls(values);
         self.observe_waits(values);
     }
@@ -208,9 +235,7 @@ impl Watched {
         if self.memory_stat.as_ref().is_some_and(|before| Arc::ptr_eq(before, stat)) {
             return;
         }
-        let slab = stat.slab_unreclaimable_bytes.unwrap_or(0);
-        let unreclaimable = stat.anon_bytes.saturating_add(stat.shmem_bytes).saturating_add(slab);
-        self.record.unreclaimable.record(unreclaimable as f64, 1);
+        self.record.unreclaimable.record(self.memory.unreclaimable(stat) as f64, 1);
         let refaults = |stat: &MemoryStat| {
             stat.refaults_anon.unwrap_or(0).saturating_add(stat.refaults_file.unwrap_or(0))
         };
@@ -220,18 +245,30 @@ impl Watched {
         }
     }
 
-    /// The highest use is the working set of each second; and where the kernel's watermark has risen between two of them, that, less the
-    /// file cache that can be given back.
-    fn observe_memory(&mut self, values: &Values, now_unix: f64) {
+    /// CPU time of the last second goes to the minute that has begun.
+    fn count_minute(&mut self, minute: Minute) {
+        let (observed_ns, used_ns) = &mut self.since_minute_ns;
+        let observed_millis = *observed_ns / 1_000_000;
+        if observed_millis == 0 {
+            return;
+        }
+        // What is less than a millisecond stays for the next time.
+        let cpu_millis = *used_ns / 1_000_000;
+        *observed_ns -= observed_millis * 1_000_000;
+        *used_ns -= cpu_millis * 1_000_000;
+        let record = self.minutes.entry(minute).or_default();
+        record.observed_millis += observed_millis;
+        record.cpu_millis += cpu_millis;
+    }
+
+    fn observe_memory(&mut self, values: &Values, peak: Option<u64>, now_unix: f64) {
         self.observe_memory_stat(values);
-        let Some(working_set) = values.working_set else { return };
-        let watermark = values.memory.and_then(|memory| memory.peak_bytes);
-        let risen = watermark.filter(|peak| self.watermark.is_some_and(|before| *peak > before));
-        self.watermark = watermark.or(self.watermark);
-        let peak = risen.map_or(0, |peak| peak.saturating_sub(working_set.inactive_file_bytes));
-        let bytes = working_set.bytes.max(peak);
-        self.record.working_set.record(working_set.bytes as f64, 1);
         let start_up = self.in_start_up(now_unix);
+        let Some(second) = self.memory.second(values, peak, now_unix, !start_up) else { return };
+        let bytes = second.highest;
+        self.record.working_set.record(second.working_set as f64, 1);
+        let minute = self.minutes.entry(Minute::of(now_unix as u64)).or_default();
+        minute.memory_peak = minute.memory_peak.max(bytes);
         let highest = if start_up { &mut self.record.start_peak } else { &mut self.record.peak };
         if highest.as_ref().is_none_or(|peak| peak.bytes < bytes) {
             *highest = Some(Peak { bytes, at: now_unix as u64, pod: pod(&self.identity).to_owned() });
@@ -281,6 +318,7 @@ impl Watched {
         let totals = PodTotals { observed, cpu_millis, peak, node_class: String::new() };
         evidence.pods.insert(pod(&self.identity).to_owned(), totals);
         evidence.hours.insert(hour, record);
+        evidence.minutes = std::mem::take(&mut self.minutes);
         evidence
     }
 
