@@ -103,7 +103,18 @@ impl Agent {
     /// # Errors
     /// When there is no answer, or not the answer of an agent.
     pub fn evidence(&self, since: Option<u64>) -> Result<impl Read + use<>, AgentError> {
-        let query = since.map(|since| format!("?since={since}")).unwrap_or_default();
+        self.ask_evidence(&since.map(|since| format!("?since={since}")).unwrap_or_default())
+    }
+
+    /// Asks for its evidence since a time in seconds, with the course of the last hours minute by minute.
+    ///
+    /// # Errors
+    /// As [`Self::evidence`].
+    pub fn minutes(&self, since: u64) -> Result<impl Read + use<>, AgentError> {
+        self.ask_evidence(&format!("?since={since}&minutes=true"))
+    }
+
+    fn ask_evidence(&self, query: &str) -> Result<impl Read + use<>, AgentError> {
         let url = format!("{}/api/v1/evidence{query}", self.address);
         let response = self
             .client

@@ -10,17 +10,17 @@ pub enum Align {
 }
 
 /// Rows under their headings, in columns two spaces apart.
-pub fn render<const N: usize>(headings: &[(&str, Align); N], rows: &[[String; N]]) -> String {
-    let headings_row = headings.map(|(heading, _)| heading.to_owned());
-    let all = || std::iter::once(&headings_row).chain(rows);
-    let mut widths = [0; N];
+pub fn render(headings: &[(&str, Align)], rows: &[impl AsRef<[String]>]) -> String {
+    let headings_row: Vec<String> = headings.iter().map(|(heading, _)| (*heading).to_owned()).collect();
+    let all = || std::iter::once(headings_row.as_slice()).chain(rows.iter().map(AsRef::as_ref));
+    let mut widths = vec![0; headings.len()];
     for row in all() {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).zip(headings).map(|((cell, width), (_, align))| match align {
+    let line = |row: &[String]| {
+        let cells = row.iter().zip(&widths).zip(headings).map(|((cell, width), (_, align))| match align {
             Align::Left => format!("{cell:<width$}"),
             Align::Right => format!("{cell:>width$}"),
         });

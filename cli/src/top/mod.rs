@@ -1,19 +1,21 @@
 //! `snug top`: what the containers of one node use between two scrapes.
 
+mod course;
 mod rows;
 mod table;
 
 use std::{
     io::{self, IsTerminal as _, Write},
+    ops::RangeInclusive,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use self::rows::Row;
+use self::{course::Course, rows::Row};
 use crate::{
     agent::{self, Agent},
     http::Trust,
@@ -21,6 +23,10 @@ use crate::{
 
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3600);
+/// What can be plotted: an agent keeps minutes for a week at most.
+const PLOTTED: RangeInclusive<Duration> = Duration::from_secs(120)..=Duration::from_secs(7 * 24 * 3600);
+/// Between two looks at what is plotted.
+const PLOT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The options of `snug top`.
 #[derive(Debug, Args)]
@@ -40,6 +46,10 @@ pub struct Options {
     /// The same as -n 1.
     #[arg(long, conflicts_with = "count")]
     once: bool,
+    /// Plot CPU use over so long a time, too, such as 1h: of a replica of the container's workload on this node, as far as the agent's
+    /// history has it minute by minute.
+    #[arg(long, value_name = "DURATION", value_parser = parse_last)]
+    last: Option<Duration>,
     /// Form of the output; json is one object a line.
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -66,10 +76,19 @@ enum Output {
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if (SHORTEST..=LONGEST).contains(&interval) {
-        return Ok(interval);
+    within(interval, &(SHORTEST..=LONGEST))
+}
+
+fn parse_last(text: &str) -> Result<Duration, String> {
+    let last = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    within(last, &PLOTTED)
+}
+
+fn within(duration: Duration, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    if allowed.contains(&duration) {
+        return Ok(duration);
     }
-    let [low, high] = [SHORTEST, LONGEST].map(humantime::format_duration);
+    let [low, high] = [*allowed.start(), *allowed.end()].map(humantime::format_duration);
     Err(format!("allowed is from {low} to {high}"))
 }
 
@@ -86,7 +105,7 @@ struct Report<'a> {
 /// # Errors
 /// When the agent does not answer, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
-    let Options { agent, interval, sort, count, once, output, namespace } = options;
+    let Options { agent, interval, sort, count, once, last, output, namespace } = options;
     let live = io::stdout().is_terminal();
     let mut left = match count {
         _ if *once => Some(1),
@@ -97,6 +116,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
 
     let agent = Agent::new(agent, &Trust::default());
     let mut before = agent.scrape()?;
+    let mut course: Option<(Course, Instant)> = None;
     while left != Some(0) {
         thread::sleep(*interval);
         let after = agent.scrape()?;
@@ -108,6 +128,13 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
             None => all,
         };
         rows::sort(&mut rows, *sort);
+        if let Some(last) = last {
+            let (course, _) = match course.take() {
+                Some(asked) if asked.1.elapsed() < PLOT_INTERVAL => course.insert(asked),
+                _ => course.insert((Course::ask(&agent, *last)?, Instant::now())),
+            };
+            rows.iter_mut().for_each(|row| row.cpu_course_cores = Some(course.cores(row)));
+        }
         write(out, *output, clear, seconds, &rows).context("cannot write the table")?;
         if rows.is_empty() && *output == Output::Table {
             eprintln!("snug: {}", nothing(namespace.as_deref(), known));
@@ -158,6 +185,8 @@ mod tests {
         assert_eq!(parse_interval("2s"), Ok(Duration::from_secs(2)));
         assert!(parse_interval("10ms").unwrap_err().contains("from 100ms to 1h"));
         assert!(parse_interval("2").is_err());
+        assert_eq!(parse_last("6h"), Ok(Duration::from_secs(6 * 3600)));
+        assert!(parse_last("8d").unwrap_err().contains("from 2m to 7days"));
     }
 
     #[test]

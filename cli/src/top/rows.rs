@@ -27,6 +27,9 @@ pub(crate) struct Row {
     pub(crate) memory_limit_bytes: Option<f64>,
     /// Since the container was made, not over the interval.
     pub(crate) oom_kills: Option<f64>,
+    /// Cores that a replica of its workload used on average, in equal parts of the time asked for; where it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_course_cores: Option<Vec<Option<f64>>>,
 }
 
 /// The raw values of one container in one scrape.

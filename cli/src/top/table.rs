@@ -1,6 +1,6 @@
 //! The table of `snug top`.
 
-use super::rows::Row;
+use super::{course::bars, rows::Row};
 use crate::{
     columns::{self, Align, plain},
     units::{self, NONE},
@@ -24,7 +24,16 @@ const SHORT_ID: usize = 12;
 
 /// Renders rows with aligned columns. Control characters of names do not reach the terminal.
 pub(crate) fn render(rows: &[Row]) -> String {
-    columns::render(&HEADINGS, &rows.iter().map(cells).collect::<Vec<_>>())
+    let cells: Vec<_> = rows.iter().map(cells).collect();
+    if rows.iter().all(|row| row.cpu_course_cores.is_none()) {
+        return columns::render(&HEADINGS, &cells);
+    }
+    let headings: Vec<_> = HEADINGS.into_iter().chain([("CPU HISTORY", Align::Left)]).collect();
+    let with_course = rows.iter().zip(cells).map(|(row, cells)| {
+        let course = bars(row.cpu_course_cores.as_deref().unwrap_or_default());
+        cells.into_iter().chain([course]).collect::<Vec<_>>()
+    });
+    columns::render(&headings, &with_course.collect::<Vec<_>>())
 }
 
 fn cells(row: &Row) -> [String; 11] {
@@ -85,6 +94,7 @@ mod tests {
                 memory_peak_bytes: Some(134_217_728.0),
                 memory_limit_bytes: Some(268_435_456.0),
                 oom_kills: Some(1.0),
+                cpu_course_cores: None,
             },
             Row { id: "cron.service".into(), cpu_cores: Some(0.001), ..Row::default() },
             Row { id: "0123456789abcdef0123".into(), ..Row::default() },
@@ -96,6 +106,23 @@ shop       web-7c9f-x2x  web        1.25       2.00       3.1%    64Mi  128Mi   
 -          0123456789ab  -             -          -          -       -      -          -          -  -
 ";
         assert_eq!(render(&rows), expected);
+    }
+
+    #[test]
+    fn what_was_used_before_is_a_column_where_it_is_asked_for() {
+        let rows = [
+            Row {
+                pod: "a".into(),
+                cpu_course_cores: Some(vec![None, Some(0.5), Some(1.0)]),
+                ..Row::default()
+            },
+            Row { pod: "b".into(), cpu_course_cores: Some(vec![None; 3]), ..Row::default() },
+        ];
+        let text = render(&rows);
+        let ends: Vec<&str> =
+            text.lines().map(|line| line.split_once("OOM KILLS").map_or(line, |(_, end)| end)).collect();
+        assert_eq!(ends[0], "  WORKLOAD  CPU HISTORY");
+        assert!(ends[1].ends_with("   ▄█") && ends[2].ends_with('-'), "{text}");
     }
 
     #[test]

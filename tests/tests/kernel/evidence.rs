@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use snug_agent::history::{History, Retention};
+use snug_agent::{
+    history::{History, Retention},
+    values::PeakSource,
+};
 use snug_sizing::{
     evidence::{Evidence, Hour},
     histogram::Histogram,
@@ -16,7 +19,7 @@ use snug_tests::{
     worker::{Job, Worker},
 };
 
-use crate::driver::{Driver, Running, host};
+use crate::driver::{Driver, Running, host, values_of};
 
 const WINDOW: Duration = Duration::from_millis(100);
 
@@ -40,7 +43,9 @@ fn evidence(history: History) -> Evidence {
     let own = format!("{:064x}", std::process::id());
     let (subject, of_subject) =
         hours.subjects(Hour(0)).unwrap().into_iter().find(|(subject, _)| subject.contains(&own)).unwrap();
-    hours.evidence(&subject, &of_subject).unwrap().0.unwrap()
+    let mut evidence = hours.evidence(&subject, &of_subject).unwrap().0.unwrap();
+    evidence.minutes = hours.minutes(&subject, &of_subject).unwrap();
+    evidence
 }
 
 fn cpu_ns(host: &Host, cgroup: &Cgroup) -> u64 {
@@ -157,4 +162,76 @@ fn what_quotas_would_have_done_is_what_they_do() {
             rungs[&quota]
         );
     }
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Whether the kernel sets `memory.peak` back for one reader: cgroup v2 on Linux 6.12.
+fn sets_peaks_back(host: &Host) -> bool {
+    let version = procfs::sys::kernel::Version::current().unwrap();
+    host.unified() && (version.major, version.minor) >= (6, 12)
+}
+
+#[test]
+fn a_memory_peak_between_two_looks_is_told_by_the_kernel_where_it_can() {
+    let Some(host) = host() else { return };
+    let cgroups = container(&host, "peaks");
+    let container = &cgroups[0];
+    let mut worker = Worker::start_in(container);
+    // Its watermark is above all that follows, and of a time that nobody saw.
+    worker.run(&Job::Flap { bytes: 64 * MIB, for_ms: 1 }).unwrap();
+    let Some(driver) = Driver::kernel(&[]) else { return };
+    let history = history();
+    let mut driver = driver.gathering(history.sink());
+    driver.round();
+    driver.round();
+    worker.run(&Job::Flap { bytes: 24 * MIB, for_ms: 1 }).unwrap();
+    let published = driver.round();
+    let peak = values_of(&published, container.path()).window_peak.unwrap();
+    driver.end();
+    let evidence = evidence(history);
+    let highest = evidence.hours.values().filter_map(|hour| hour.highest()).map(|peak| peak.bytes).max();
+    let by_minute = evidence.minutes.values().map(|minute| minute.memory_peak).max();
+    assert_eq!(highest, by_minute);
+    if sets_peaks_back(&host) {
+        assert_eq!(peak.source, PeakSource::PeakFile);
+        assert!((24 * MIB..64 * MIB).contains(&peak.bytes), "{peak:?}");
+        assert!((24 * MIB..64 * MIB).contains(&highest.unwrap()), "{highest:?}");
+        let file = container.memory_file("memory.peak", "");
+        assert!(file.trim().parse::<u64>().unwrap() >= 64 * MIB, "others see the peak of its life: {file}");
+    } else {
+        assert_eq!(peak.source, PeakSource::Watermark);
+        assert!(peak.bytes < 24 * MIB && highest.unwrap() < 24 * MIB, "nobody can have seen it: {peak:?}");
+    }
+}
+
+#[test]
+fn a_memory_peak_of_a_third_of_a_second_is_seen_where_one_pass_sees_cpu_and_memory() {
+    let Some(host) = host() else { return };
+    if !host.unified() {
+        eprintln!("skipped: memory is in another hierarchy than CPU time here, and looked at once a second");
+        return;
+    }
+    let cgroups = container(&host, "moments");
+    let container = &cgroups[0];
+    let mut worker = Worker::start_in(container);
+    worker.run(&Job::Flap { bytes: 64 * MIB, for_ms: 1 }).unwrap();
+    let history = history();
+    let Some(running) = Running::gathering(&["--source", "kernel"], history.sink()) else { return };
+    let shown = || {
+        let values = running
+            .published()
+            .cgroups
+            .iter()
+            .find(|row| &*row.identity.path == container.path())?
+            .values
+            .clone();
+        values.window_peak
+    };
+    snug_tests::wait::until("the container's memory", Duration::from_secs(10), shown);
+    thread::sleep(Duration::from_millis(1100));
+    worker.run(&Job::Flap { bytes: 24 * MIB, for_ms: 300 }).unwrap();
+    thread::sleep(Duration::from_millis(1300));
+    let peak = shown().unwrap();
+    assert!((24 * MIB..64 * MIB).contains(&peak.bytes), "{peak:?}");
 }

@@ -22,7 +22,7 @@ use snug_tests::{
     worker::{Respawned, answer},
 };
 
-use crate::{cannot_run, container, container::pod_list};
+use crate::{cannot_run, container, container::pod_list, recommend::snug};
 
 const EVIDENCE: &str = "/api/v1/evidence";
 /// What the agent loses at most when it is killed, and some more.
@@ -30,7 +30,11 @@ const HANDED_OVER: Duration = Duration::from_secs(45);
 
 /// The evidence that an agent has of the container `app` in the namespace `shop`.
 fn evidence(agent: &Agent) -> Result<Option<Evidence>> {
-    let text = agent.text(EVIDENCE)?;
+    evidence_at(agent, EVIDENCE)
+}
+
+fn evidence_at(agent: &Agent, path: &str) -> Result<Option<Evidence>> {
+    let text = agent.text(path)?;
     let mut lines = text.lines();
     let header: Header = serde_json::from_str(lines.next().context("no header")?)?;
     assert_eq!(header.schema, SCHEMA);
@@ -74,6 +78,20 @@ fn evidence_outlives_the_agent_and_is_what_the_cgroup_says() -> Result<()> {
     let most: u64 = container.read("memory.peak", "memory.max_usage_in_bytes")?.trim().parse()?;
     assert!(peak >= 8_000_000 && peak <= most, "{peak} of {most}");
 
+    assert!(before.minutes.is_empty(), "nobody asked for them: {before:?}");
+    let with_minutes = evidence_at(&agent, &format!("{EVIDENCE}?minutes=true"))?.context("no evidence")?;
+    minutes_are_those_of(&with_minutes, peak);
+    let address = format!("http://{}", agent.address());
+    let (code, text) =
+        snug(&["top", "--agent", &address, "--once", "--interval", "1s", "--last", "10m", "-o", "json"])?;
+    assert_eq!(code, Some(0));
+    let report: serde_json::Value = serde_json::from_str(&text)?;
+    let row =
+        report["containers"].as_array().context("no rows")?.iter().find(|row| row["container"] == "app");
+    let course = row.context("no row")?["cpu_course_cores"].as_array().context("nothing to plot")?;
+    let most = course.iter().filter_map(serde_json::Value::as_f64).fold(0.0, f64::max);
+    assert!(course.len() == 10 && most > 0.3, "it never rested: {course:?}");
+
     // Killed, it loses what was not handed over yet, and nothing else.
     let later = eventually(HANDED_OVER, "more is handed over", || {
         Ok(evidence(&agent)?.filter(|now| now.pods[pod].observed >= totals.observed + 5))
@@ -83,6 +101,19 @@ fn evidence_outlives_the_agent_and_is_what_the_cgroup_says() -> Result<()> {
     let after = eventually(Duration::from_secs(5), "it is still there", || evidence(&agent))?;
     assert!(after.pods[pod].observed >= later.pods[pod].observed, "{after:?} {later:?}");
     Ok(())
+}
+
+/// The minutes of the only pod that there was.
+fn minutes_are_those_of(evidence: &Evidence, peak: u64) {
+    let all = evidence.minutes.values();
+    let (observed, cpu) =
+        all.clone().fold((0, 0), |sum, minute| (sum.0 + minute.observed_millis, sum.1 + minute.cpu_millis));
+    let totals: Vec<_> = evidence.pods.values().collect();
+    let [totals] = totals[..] else { panic!("more than one pod: {evidence:?}") };
+    // What is less than a second, or a millisecond, was left for the next time.
+    assert!((totals.observed..=totals.observed + 1).contains(&(observed / 1000)), "{observed} {totals:?}");
+    assert!(cpu.abs_diff(totals.cpu_millis) <= 2, "{cpu} {totals:?}");
+    assert_eq!(all.map(|minute| minute.memory_peak).max(), Some(peak));
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::{
 const CLI: &str = "SNUG_CLI_BIN";
 const REPLICAS: u64 = 4;
 
-fn snug(arguments: &[&str]) -> Result<(Option<i32>, String)> {
+pub(crate) fn snug(arguments: &[&str]) -> Result<(Option<i32>, String)> {
     let output = run_snug(arguments)?;
     println!("{}", String::from_utf8_lossy(&output.stderr));
     Ok((output.status.code(), String::from_utf8(output.stdout)?))

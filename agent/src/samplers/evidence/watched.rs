@@ -285,6 +285,7 @@ impl Watched {
         now_unix: f64,
     ) -> Evidence {
         self.count_idle_windows(now_unix);
+        self.count_minute(Minute::of(now_unix as u64));
         let names = self.identity.names.as_deref();
         let (namespace, owner, name, container) = key.parts();
         let workload = Workload {

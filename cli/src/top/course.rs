@@ -1,0 +1,124 @@
+//! What the workloads of a node used over the last hours, as its agent's history has it minute by minute.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Result;
+use snug_sizing::minutes::{MINUTE, Minute, MinuteRecord, Minutes};
+
+use super::Row;
+use crate::{agent::Agent, recording::Recording};
+
+/// Columns of a plot, at most.
+const MOST_COLUMNS: u64 = 30;
+
+/// The minutes of each container of a workload, all its pods on the node together.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    /// By namespace, kind and name of the workload, and name of the container.
+    by_container: BTreeMap<[String; 4], Minutes>,
+    /// The first minute of the plot.
+    first: Minute,
+    /// Minutes of one column.
+    of_column: u32,
+    columns: u32,
+}
+
+impl Course {
+    /// Asks for the last so long.
+    pub(crate) fn ask(agent: &Agent, last: Duration) -> Result<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let since = now.saturating_sub(last.as_secs());
+        let recording = Recording::of("the agent's answer", agent.minutes(since)?)?;
+        let evidence = recording.evidence().map(|evidence| {
+            let workload = &evidence.workload;
+            let names = [&workload.namespace, &workload.owner, &workload.name, &evidence.container.name];
+            (names.map(Clone::clone), evidence.minutes.clone())
+        });
+        Ok(Self::of(evidence.collect(), now, last))
+    }
+
+    fn of(by_container: BTreeMap<[String; 4], Minutes>, now: u64, last: Duration) -> Self {
+        let minutes = last.as_secs() / MINUTE;
+        let of_column = minutes.div_ceil(MOST_COLUMNS).max(1);
+        let columns = minutes.div_ceil(of_column).max(1);
+        let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        // The minute that has begun is the last one of the last column.
+        let first = Minute::of(now).0.saturating_add(1).saturating_sub(narrow(columns * of_column));
+        Self { by_container, first: Minute(first), of_column: narrow(of_column), columns: narrow(columns) }
+    }
+
+    /// Cores that a replica of a row's container used on average, a column each; `None` where none was watched.
+    pub(crate) fn cores(&self, row: &Row) -> Vec<Option<f64>> {
+        let names = [&row.namespace, &row.workload_kind, &row.workload, &row.container].map(Clone::clone);
+        let minutes = self.by_container.get(&names);
+        let column = |number: u32| {
+            let begin = self.first.0.saturating_add(number * self.of_column);
+            let mut sum = MinuteRecord::default();
+            let of_column = Minute(begin)..Minute(begin.saturating_add(self.of_column));
+            minutes?.range(of_column).for_each(|(_, minute)| sum.merge(minute));
+            sum.cores()
+        };
+        (0..self.columns).map(column).collect()
+    }
+}
+
+/// Bars of an eighth to a whole, the largest value being a whole; a dot is nothing used, a space nothing known.
+pub(crate) fn bars(values: &[Option<f64>]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = values.iter().flatten().copied().fold(0.0, f64::max);
+    let bar = |value: &Option<f64>| match *value {
+        None => ' ',
+        Some(value) if value <= 0.0 => '·',
+        Some(value) => {
+            let eighths = (value / most * BARS.len() as f64).ceil() as usize;
+            BARS[eighths.clamp(1, BARS.len()) - 1]
+        }
+    };
+    values.iter().map(bar).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn course(minutes: &[(u32, u64)], now: u64, last: Duration) -> Course {
+        let record = |(minute, cpu_millis): &(u32, u64)| {
+            let record =
+                MinuteRecord { observed_millis: 60_000, cpu_millis: *cpu_millis, ..MinuteRecord::default() };
+            (Minute(*minute), record)
+        };
+        let names = ["shop", "Deployment", "web", "app"].map(str::to_owned);
+        Course::of([(names, minutes.iter().map(record).collect())].into(), now, last)
+    }
+
+    fn row(container: &str) -> Row {
+        Row {
+            namespace: "shop".to_owned(),
+            workload_kind: "Deployment".to_owned(),
+            workload: "web".to_owned(),
+            container: container.to_owned(),
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn a_column_is_a_minute_or_more() {
+        let hour =
+            course(&[(941, 6_000), (942, 18_000), (1000, 60_000)], 1000 * 60 + 5, Duration::from_secs(3600));
+        let cores = hour.cores(&row("app"));
+        assert_eq!((cores.len(), cores[0], cores[1], cores[29]), (30, Some(0.2), None, Some(1.0)));
+        let short = course(&[(999, 6_000), (1000, 3_000)], 1000 * 60, Duration::from_secs(180));
+        assert_eq!(short.cores(&row("app")), [None, Some(0.1), Some(0.05)]);
+        assert_eq!(short.cores(&row("other")), [None; 3]);
+    }
+
+    #[test]
+    fn bars_are_of_the_largest() {
+        let values = [None, Some(0.0), Some(0.001), Some(0.5), Some(1.0), Some(0.51)];
+        assert_eq!(bars(&values), " ·▁▄█▅");
+        assert_eq!(bars(&[Some(0.0), None]), "· ");
+    }
+}
