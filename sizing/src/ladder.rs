@@ -112,6 +112,11 @@ impl Buckets {
         self.any_active = self.active.contains(&true);
     }
 
+    /// Whether an idle window would change anything.
+    pub const fn is_active(&self) -> bool {
+        self.any_active
+    }
+
     /// What was counted since the last time, and stays; `None` if nothing was.
     pub fn counted(mut self) -> Option<Ladder> {
         self.take()

@@ -130,6 +130,20 @@ const STANDARD_VARIABLES: &[(&str, &str)] = &[
     ("otlp-certificate", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
     ("otlp-client-certificate", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
     ("otlp-client-key", "OTEL_EXPORTER_OTLP_CLIENT_KEY"),
+    ("otlp-metrics-protocol", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"),
+    ("otlp-metrics-headers", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"),
+    ("otlp-metrics-compression", "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION"),
+    ("otlp-metrics-timeout", "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"),
+    ("otlp-metrics-certificate", "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE"),
+    ("otlp-metrics-client-certificate", "OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE"),
+    ("otlp-metrics-client-key", "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY"),
+    ("otlp-logs-protocol", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL"),
+    ("otlp-logs-headers", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"),
+    ("otlp-logs-compression", "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION"),
+    ("otlp-logs-timeout", "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT"),
+    ("otlp-logs-certificate", "OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE"),
+    ("otlp-logs-client-certificate", "OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE"),
+    ("otlp-logs-client-key", "OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY"),
     ("otlp-temporality", "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"),
     ("otlp-interval", "OTEL_METRIC_EXPORT_INTERVAL"),
     ("otlp-resource-attributes", "OTEL_RESOURCE_ATTRIBUTES"),
@@ -341,6 +355,36 @@ options! {
         "otlp-interval" otlp_interval: Duration = "60s", "DURATION", Millis(ms(1000)..=ms(3_600_000));
         /// Attributes of all resources, such as k8s.cluster.name.
         "otlp-resource-attributes" otlp_resource_attributes: Vec<(String, String)> = "", "PAIRS", Pairs;
+    }
+    "OpenTelemetry, where one signal is sent otherwise" {
+        /// How OTLP is spoken for metrics.
+        "otlp-metrics-protocol" otlp_metrics_protocol: Option<OtlpProtocol> = "", "PROTOCOL", Optional(Choice(PROTOCOLS));
+        /// Headers to send along with metrics, in place of otlp-headers.
+        "otlp-metrics-headers" otlp_metrics_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Pairs);
+        /// How requests with metrics are compressed.
+        "otlp-metrics-compression" otlp_metrics_compression: Option<OtlpCompression> = "", "CHOICE", Optional(Choice(COMPRESSIONS));
+        /// Time in which the receiver must have answered a request with metrics.
+        "otlp-metrics-timeout" otlp_metrics_timeout: Option<Duration> = "", "DURATION", Optional(Millis(ms(10)..=ms(300_000)));
+        /// Certificates, in PEM, that those of the receiver of metrics must be signed by.
+        "otlp-metrics-certificate" otlp_metrics_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Certificate, in PEM, by which the agent shows who it is to the receiver of metrics.
+        "otlp-metrics-client-certificate" otlp_metrics_client_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// The private key to it, in PEM.
+        "otlp-metrics-client-key" otlp_metrics_client_key: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// How OTLP is spoken for log records.
+        "otlp-logs-protocol" otlp_logs_protocol: Option<OtlpProtocol> = "", "PROTOCOL", Optional(Choice(PROTOCOLS));
+        /// Headers to send along with log records, in place of otlp-headers.
+        "otlp-logs-headers" otlp_logs_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Pairs);
+        /// How requests with log records are compressed.
+        "otlp-logs-compression" otlp_logs_compression: Option<OtlpCompression> = "", "CHOICE", Optional(Choice(COMPRESSIONS));
+        /// Time in which the receiver must have answered a request with log records.
+        "otlp-logs-timeout" otlp_logs_timeout: Option<Duration> = "", "DURATION", Optional(Millis(ms(10)..=ms(300_000)));
+        /// Certificates, in PEM, that those of the receiver of log records must be signed by.
+        "otlp-logs-certificate" otlp_logs_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Certificate, in PEM, by which the agent shows who it is to the receiver of log records.
+        "otlp-logs-client-certificate" otlp_logs_client_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// The private key to it, in PEM.
+        "otlp-logs-client-key" otlp_logs_client_key: Option<PathBuf> = "", "FILE", Optional(FilePath);
     }
     "Logging" {
         /// What the agent logs to standard error.

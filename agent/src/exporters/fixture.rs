@@ -208,6 +208,7 @@ pub(super) fn published() -> Published {
     Published {
         at,
         cgroups,
+        stamps: Vec::new(),
         workloads: Arc::from([workload]),
         ends: Arc::new([]),
         events: crate::events::samples::one_of_each(),

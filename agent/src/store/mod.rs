@@ -45,6 +45,8 @@ type Hierarchies = u8;
 
 #[derive(Debug)]
 struct Entry {
+    /// Another with each change of what is shown, and never that of another cgroup.
+    stamp: u64,
     identity: Arc<Identity>,
     created_unix: f64,
     values: Values,
@@ -106,8 +108,10 @@ pub struct Store {
     /// Exit codes that were not taken yet.
     exits: Vec<(Key, u8)>,
     events: Recorder,
-    /// Rows of an old view, to be written over.
-    spare: Vec<CgroupRow>,
+    /// Rows of an old view, to be written over, and what they show.
+    spare: (Vec<CgroupRow>, Vec<u64>),
+    /// The last one that was given out.
+    stamp: u64,
     regressions: u64,
 }
 
@@ -137,7 +141,8 @@ impl Store {
             told: Told::default(),
             exits: Vec::new(),
             events: Recorder::default(),
-            spare: Vec::new(),
+            spare: (Vec::new(), Vec::new()),
+            stamp: 0,
             regressions: 0,
         }
     }
@@ -176,7 +181,9 @@ impl Store {
         self.mark_parents(&path);
         let key = Key(self.next);
         self.next += 1;
+        let stamp = self.next_stamp();
         let entry = Entry {
+            stamp,
             identity: Arc::new(Identity { path: path.clone(), of_path, names: None }),
             created_unix,
             values: Values::default(),
@@ -206,17 +213,30 @@ impl Store {
 
     /// Takes over what was measured. Values of a cgroup that is leaving are taken too.
     pub fn update(&mut self, key: Key, values: Values) {
+        let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.stamp = stamp;
         entry.contribution.baseline(&values);
         self.regressions += monotone::advance(&mut entry.values, values);
     }
 
     /// As [`Self::update`] of CPU time alone, which is what most updates are.
     pub fn update_cpu(&mut self, key: Key, cpu: Cpu) {
-        match self.entries.get_mut(&key).map(|entry| &mut entry.values.cpu) {
-            Some(Some(old)) if old.usage_ns <= cpu.usage_ns => *old = cpu,
+        let stamp = self.next_stamp();
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        match &mut entry.values.cpu {
+            Some(old) if *old == cpu => {}
+            Some(old) if old.usage_ns < cpu.usage_ns => {
+                *old = cpu;
+                entry.stamp = stamp;
+            }
             _ => self.update(key, Values { cpu: Some(cpu), ..Values::default() }),
         }
+    }
+
+    const fn next_stamp(&mut self) -> u64 {
+        self.stamp += 1;
+        self.stamp
     }
 
     /// Whether [`Self::oom_killed`] will be called for every OOM kill.
@@ -307,11 +327,13 @@ impl Store {
 
     /// Gives names to a cgroup, and its level where only they tell (a sandbox).
     pub fn name(&mut self, key: Key, names: Arc<Names>, level: Level) {
+        let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.identity.names.as_deref() == Some(&*names) && entry.identity.of_path.level == level {
             return;
         }
         let of_path = PathIdentity { level, ..entry.identity.of_path.clone() };
+        entry.stamp = stamp;
         entry.identity =
             Arc::new(Identity { path: entry.identity.path.clone(), of_path, names: Some(names) });
         self.events.named(&entry.identity);
@@ -454,10 +476,12 @@ impl Store {
     /// cgroup with children, a container or unit that runs containers itself (a kind node). It stays one, because its
     /// counters hold theirs.
     fn make_slice(&mut self, key: Key) {
+        let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if matches!(entry.identity.of_path.level, Level::Cgroup | Level::Container | Level::Unit) {
             let of_path = PathIdentity { level: Level::Slice, ..entry.identity.of_path.clone() };
             entry.identity = Arc::new(Identity { of_path, ..(*entry.identity).clone() });
+            entry.stamp = stamp;
         }
     }
 }

@@ -19,16 +19,25 @@ impl Store {
             paths.sort_unstable();
             paths.into_iter().map(|(_, key)| *key).collect()
         });
-        let mut cgroups = std::mem::take(&mut self.spare);
+        let (mut cgroups, mut stamps) = std::mem::take(&mut self.spare);
         let mut shown = 0;
         for entry in sorted.iter().filter_map(|key| self.entries.get(key)) {
-            match cgroups.get_mut(shown) {
-                Some(row) => entry.show_in(row),
-                None => cgroups.push(entry.row()),
+            match (cgroups.get_mut(shown), stamps.get_mut(shown)) {
+                // Most are idle most of the time.
+                (Some(_), Some(stamp)) if *stamp == entry.stamp => {}
+                (Some(row), Some(stamp)) => {
+                    entry.show_in(row);
+                    *stamp = entry.stamp;
+                }
+                _ => {
+                    cgroups.push(entry.row());
+                    stamps.push(entry.stamp);
+                }
             }
             shown += 1;
         }
         cgroups.truncate(shown);
+        stamps.truncate(shown);
         agent.counter_regressions = self.regressions;
         agent.events = self.events.counts();
         agent.workloads_folded = self.workloads.folded;
@@ -45,6 +54,7 @@ impl Store {
         Published {
             at: now,
             cgroups,
+            stamps,
             workloads: self.rows.clone(),
             ends: self.end_rows.clone(),
             events: self.events.rows(),
@@ -57,7 +67,7 @@ impl Store {
     /// Takes back a view that nobody reads any more: the next one is written over it, which saves making and dropping
     /// all its parts ten times a second.
     pub fn recycle(&mut self, view: Published) {
-        self.spare = view.cgroups;
+        self.spare = (view.cgroups, view.stamps);
     }
 }
 

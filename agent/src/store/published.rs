@@ -260,6 +260,8 @@ pub struct Published {
     pub at: Instant,
     /// Cgroups that exist, sorted by path.
     pub cgroups: Vec<CgroupRow>,
+    /// The state of its cgroup that each row shows; as many as there are rows, for the store that made them.
+    pub(crate) stamps: Vec<u64>,
     /// Workloads, sorted by namespace, kind, name and container.
     pub workloads: Arc<[WorkloadRow]>,
     /// Containers that ended last, newest last.

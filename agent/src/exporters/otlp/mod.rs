@@ -14,6 +14,7 @@ mod sender;
 mod transport;
 
 use std::{
+    path::PathBuf,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -67,6 +68,14 @@ impl Signal {
             Self::Logs => "logs",
         }
     }
+
+    /// What is said of it.
+    fn own<T: Clone>(self, metrics: &T, logs: &T) -> T {
+        match self {
+            Self::Metrics => metrics.clone(),
+            Self::Logs => logs.clone(),
+        }
+    }
 }
 
 /// Where and how to send.
@@ -87,31 +96,49 @@ struct Settings {
 impl Settings {
     /// `None` where no receiver is named for the signal.
     fn of(config: &Config, signal: Signal) -> Option<Self> {
+        if signal == Signal::Logs && !config.otlp_events {
+            return None;
+        }
+        // What is said of the signal alone wins.
+        let protocol = signal
+            .own(&config.otlp_metrics_protocol, &config.otlp_logs_protocol)
+            .unwrap_or(config.otlp_protocol);
         let base = || {
             let base = config.otlp_endpoint.as_deref()?;
-            Some(match config.otlp_protocol {
+            Some(match protocol {
                 OtlpProtocol::Grpc => base.to_owned(),
                 OtlpProtocol::HttpProtobuf => {
                     format!("{}/v1/{}", base.trim_end_matches('/'), signal.as_str())
                 }
             })
         };
-        let own = match signal {
-            Signal::Metrics => config.otlp_metrics_endpoint.clone(),
-            Signal::Logs if !config.otlp_events => return None,
-            Signal::Logs => config.otlp_logs_endpoint.clone(),
-        };
+        let files = |own: Option<PathBuf>, general: &Option<PathBuf>| own.or_else(|| general.clone());
         Some(Self {
             signal,
-            endpoint: own.or_else(base)?,
-            protocol: config.otlp_protocol,
-            headers: config.otlp_headers.clone(),
-            compression: config.otlp_compression,
-            timeout: config.otlp_timeout,
+            endpoint: signal.own(&config.otlp_metrics_endpoint, &config.otlp_logs_endpoint).or_else(base)?,
+            protocol,
+            headers: signal
+                .own(&config.otlp_metrics_headers, &config.otlp_logs_headers)
+                .unwrap_or_else(|| config.otlp_headers.clone()),
+            compression: signal
+                .own(&config.otlp_metrics_compression, &config.otlp_logs_compression)
+                .unwrap_or(config.otlp_compression),
+            timeout: signal
+                .own(&config.otlp_metrics_timeout, &config.otlp_logs_timeout)
+                .unwrap_or(config.otlp_timeout),
             tls: TlsFiles {
-                authorities: config.otlp_certificate.clone(),
-                certificate: config.otlp_client_certificate.clone(),
-                key: config.otlp_client_key.clone(),
+                authorities: files(
+                    signal.own(&config.otlp_metrics_certificate, &config.otlp_logs_certificate),
+                    &config.otlp_certificate,
+                ),
+                certificate: files(
+                    signal.own(&config.otlp_metrics_client_certificate, &config.otlp_logs_client_certificate),
+                    &config.otlp_client_certificate,
+                ),
+                key: files(
+                    signal.own(&config.otlp_metrics_client_key, &config.otlp_logs_client_key),
+                    &config.otlp_client_key,
+                ),
             },
             temporality: config.otlp_temporality,
             interval: config.otlp_interval,
@@ -222,5 +249,63 @@ impl Exporter {
             Ok(builder) => builder,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, io};
+
+    use super::*;
+    use crate::config::{self, Request};
+
+    fn settings(variables: &[(&str, &str)], signal: Signal) -> Option<Settings> {
+        let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let request =
+            config::load([OsString::from("snug-agent")], variables, |_| Err(io::ErrorKind::NotFound.into()));
+        let Request::Run(loaded) = request.unwrap() else { panic!("not run") };
+        Settings::of(&loaded.config, signal)
+    }
+
+    #[test]
+    fn what_is_said_of_one_signal_wins_for_it() {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "tenant=a"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
+            ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "tenant=b"),
+            ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "gzip"),
+            ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "3000"),
+            ("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE", "/logs.pem"),
+            ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", "/me.pem"),
+            ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", "/key.pem"),
+        ];
+        let metrics = settings(&variables, Signal::Metrics).unwrap();
+        assert_eq!(metrics.endpoint, "http://collector:4318/v1/metrics");
+        assert_eq!(metrics.headers, [("tenant".to_owned(), "a".to_owned())]);
+        assert_eq!(
+            (metrics.protocol, metrics.timeout),
+            (OtlpProtocol::HttpProtobuf, Duration::from_secs(10))
+        );
+        let path = |path: &str| Some(PathBuf::from(path));
+        let TlsFiles { authorities, certificate, key } = metrics.tls;
+        assert_eq!((authorities, certificate, key), (path("/ca.pem"), path("/me.pem"), path("/key.pem")));
+
+        let logs = settings(&variables, Signal::Logs).unwrap();
+        assert_eq!(logs.endpoint, "http://collector:4318", "gRPC has no paths");
+        assert_eq!(logs.headers, [("tenant".to_owned(), "b".to_owned())]);
+        assert_eq!((logs.protocol, logs.timeout), (OtlpProtocol::Grpc, Duration::from_secs(3)));
+        assert_eq!(logs.compression, OtlpCompression::Gzip);
+        assert_eq!((logs.tls.authorities, logs.tls.key), (path("/logs.pem"), None));
+    }
+
+    #[test]
+    fn a_signal_may_have_a_receiver_alone_or_none() {
+        let logs_alone = [("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://logs:4318/otlp/v1/logs")];
+        assert!(settings(&logs_alone, Signal::Metrics).is_none());
+        assert_eq!(settings(&logs_alone, Signal::Logs).unwrap().endpoint, "http://logs:4318/otlp/v1/logs");
+        let off = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"), ("SNUG_OTLP_EVENTS", "off")];
+        assert!(settings(&off, Signal::Logs).is_none() && settings(&off, Signal::Metrics).is_some());
     }
 }

@@ -45,9 +45,11 @@ pub(super) struct Watched {
     /// The same of what no minute of `minutes` has yet.
     since_minute_ns: (u64, u64),
     minutes: Minutes,
-    /// Idle windows that are not counted yet: ten times a second for each container, the less is touched the better. For the same
-    /// reason what is large lies elsewhere.
-    idle_windows: u64,
+    /// Idle windows and their nanoseconds that are not counted yet: ten times a second for each container, the less is touched the
+    /// better. For the same reason what is large lies elsewhere.
+    idle: (u64, u64),
+    /// Whether an idle window would change `ladder`.
+    ladder_is_active: bool,
     pub(super) record: Box<HourRecord>,
     /// CPU windows since it was first seen, and whether there are new ones.
     pub(super) windows: Box<Distribution>,
@@ -86,7 +88,8 @@ impl Watched {
             used_ns: 0,
             since_minute_ns: (0, 0),
             minutes: Minutes::new(),
-            idle_windows: 0,
+            idle: (0, 0),
+            ladder_is_active: false,
             windows: Box::new(Distribution::new(ZERO_THRESHOLD)),
             has_new_windows: false,
             is_seen: false,
@@ -119,25 +122,38 @@ impl Watched {
             return;
         }
         let windows = (elapsed_ns / window_ns).round().clamp(1.0, MOST_WINDOWS);
+        if used_ns == 0 && !self.ladder_is_active {
+            let (idle, idle_ns) = &mut self.idle;
+            *idle += windows as u64;
+            *idle_ns = idle_ns.saturating_add(elapsed_ns as u64);
+            return;
+        }
         let cores = used_ns as f64 / elapsed_ns.max(window_ns);
         if let Some(ladder) = &mut self.ladder {
             let (used, elapsed) = (used_ns as f64 / windows, elapsed_ns / windows);
             for _ in 0..windows as u64 {
                 ladder.feed(used as u64, elapsed as u64);
             }
+            self.ladder_is_active = ladder.is_active();
         }
-        if used_ns == 0 {
-            self.idle_windows += windows as u64;
-        } else {
-            self.count_windows(cores, windows as u64, now_unix);
+        // What lies before it comes first: minutes end where they ended.
+        self.count_idle_windows(now_unix);
+        self.count_windows(cores, windows as u64, now_unix);
+        self.count_time(elapsed_ns as u64, used_ns, now_unix);
+    }
+
+    fn count_time(&mut self, elapsed_ns: u64, used_ns: u64, now_unix: f64) {
+        let (since_minute_ns, of_which_used) = &mut self.since_minute_ns;
+        for (sum, more) in [
+            (&mut self.observed_ns, elapsed_ns),
+            (since_minute_ns, elapsed_ns),
+            (&mut self.minute_ns, elapsed_ns),
+            (&mut self.used_ns, used_ns),
+            (of_which_used, used_ns),
+            (&mut self.minute_used_ns, used_ns),
+        ] {
+            *sum = sum.saturating_add(more);
         }
-        self.observed_ns = self.observed_ns.saturating_add(elapsed_ns as u64);
-        self.used_ns = self.used_ns.saturating_add(used_ns);
-        let (observed_ns, of_which_used) = &mut self.since_minute_ns;
-        *observed_ns = observed_ns.saturating_add(elapsed_ns as u64);
-        *of_which_used = of_which_used.saturating_add(used_ns);
-        self.minute_ns = self.minute_ns.saturating_add(elapsed_ns as u64);
-        self.minute_used_ns = self.minute_used_ns.saturating_add(used_ns);
         if self.minute_ns >= MINUTE_NS {
             self.end_minute(self.in_start_up(now_unix));
         }
@@ -154,9 +170,10 @@ impl Watched {
 
     /// What is counted once a second, and before anything is taken away.
     fn count_idle_windows(&mut self, now_unix: f64) {
-        let idle = std::mem::take(&mut self.idle_windows);
+        let (idle, idle_ns) = std::mem::take(&mut self.idle);
         if idle > 0 {
             self.count_windows(0.0, idle, now_unix);
+            self.count_time(idle_ns, 0, now_unix);
         }
     }
 
