@@ -1,9 +1,10 @@
 //! `snug-agent`: reads its configuration and runs.
 
-use std::{env, fs, process::ExitCode};
+use std::{env, fs, process::ExitCode, sync::Arc};
 
 use snug_agent::{
     config::{self, Request},
+    exporters::otlp::Exporter,
     supervisor,
 };
 
@@ -20,11 +21,13 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    if let Err(error) = config::init_logging(&loaded.config) {
+    let exporter = Exporter::new(&loaded.config).map(Arc::new);
+    let own_log = exporter.as_ref().and_then(|exporter| exporter.own_log());
+    if let Err(error) = config::init_logging(&loaded.config, own_log) {
         eprintln!("error: {error}");
         return ExitCode::from(USAGE);
     }
-    match supervisor::run(loaded.config) {
+    match supervisor::run(loaded.config, exporter) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{:#}", anyhow::Error::from(error));

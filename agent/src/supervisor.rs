@@ -59,11 +59,11 @@ pub enum AgentError {
     Sampling(#[source] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. `exporter` is that of the configuration, where it names a receiver.
 ///
 /// # Errors
 /// When the agent cannot do its work at all; what it can do in part it does, and says what is missing.
-pub fn run(config: Config) -> Result<(), AgentError> {
+pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentError> {
     let system = |what| move |source| AgentError::System { what, source };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("the runtime"))?;
@@ -93,7 +93,6 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     };
     let history = History::start(config.data_dir.clone(), retention)?;
     state.history = Some(history.store());
-    let exporter = Exporter::new(&config).map(Arc::new);
     let event_log = config.event_log;
     state.classic_histograms = config.classic_histograms;
     state.otlp.clone_from(&exporter);

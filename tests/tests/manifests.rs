@@ -22,6 +22,7 @@ const FEATURES: [(&str, &[&str]); 10] = [
     ("owner-lookup", &["--set", "ownerLookup=true"]),
     ("kube-state-metrics", &["--set", "kubeStateMetrics=true"]),
     ("process-metrics", &["--set", "processMetrics=true"]),
+    ("memory-peaks", &["--set", "memoryPeaks=true"]),
     ("metrics-server", &["--set", "hostNetwork=true"]),
     ("pod-monitor", &["--set", "podMonitor.enabled=true"]),
     ("service-monitor", &["--set", "serviceMonitor.enabled=true"]),

@@ -38,7 +38,7 @@ pub(crate) struct Options {
 
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    setup::ensure_all(&[Need::Ebpf])?;
+    setup::ensure_all(&[Need::Ebpf, Need::Bench])?;
     let programs = build::build()?;
     let bench = build::build_bench("agent", &build_ebpf::build_default()?)?;
     let mut measure = command::new(bench);

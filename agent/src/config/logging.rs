@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, util::TryInitError};
+use tracing_subscriber::{EnvFilter, Layer, Registry, filter::ParseError, fmt, util::TryInitError};
 use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use super::options::{Config, EbpfLog, LogFormat};
@@ -26,16 +26,19 @@ pub enum LoggingError {
     AlreadySet(#[from] TryInitError),
 }
 
+/// What else takes what is logged.
+pub type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// Sets up the log of this process as `log`, `log-format` and `ebpf-log` say. The kernel programs' messages come through
-/// the `log` crate, which the subscriber takes up.
+/// the `log` crate, which the subscriber takes up. `beside` takes the same.
 ///
 /// # Errors
 ///
 /// When the directives are wrong, or a log is already set up.
-pub fn init(config: &Config) -> Result<(), LoggingError> {
+pub fn init(config: &Config, beside: Option<LogLayer>) -> Result<(), LoggingError> {
     let filter = EnvFilter::try_new(directives(config))
         .map_err(|source| LoggingError::Directives { directives: config.log.clone(), source })?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(beside).with(filter);
     match config.log_format {
         LogFormat::Text => {
             let ansi = io::stderr().is_terminal();

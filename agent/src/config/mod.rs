@@ -21,7 +21,7 @@ use self::sources::Inputs;
 pub use self::{
     help::markdown,
     kinds::Pattern,
-    logging::{LoggingError, init as init_logging},
+    logging::{LogLayer, LoggingError, init as init_logging},
     mistakes::{ConfigErrors, Mistake, Origin},
     options::{
         Config, EbpfLog, EventLog, KubernetesChoice, LogFormat, OPTIONS, OptionSpec, OtlpCompression,

@@ -333,6 +333,8 @@ options! {
         /// Send events (OOM kills, terminations, throttling, evictions, missing images) as log records, too; over HTTP to
         /// otlp-endpoint with /v1/logs. Off for a receiver that takes metrics alone, such as Prometheus.
         "otlp-events" otlp_events: bool = "on", "SWITCH", Switch;
+        /// Send what the agent itself logs as log records, too.
+        "otlp-log" otlp_log: bool = "off", "SWITCH", Switch;
         /// Whole URL for log records, where it is another. Also without otlp-endpoint.
         "otlp-logs-endpoint" otlp_logs_endpoint: Option<String> = "", "URL", Optional(Url);
         /// How OTLP is spoken.

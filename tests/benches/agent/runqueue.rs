@@ -4,11 +4,12 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use snug_agent::kernel::{KernelHalf, KernelOptions};
 
 use crate::measure::{Section, median};
@@ -17,8 +18,9 @@ use crate::measure::{Section, median};
 const TURNS: usize = 7;
 /// How long each turn lasts.
 const TURN: Duration = Duration::from_secs(1);
-/// A wake-up and a switch in each direction.
-const RUNS: f64 = 4.0;
+/// Runs of the programs in one time back and forth: a wake-up and a switch in each direction.
+const BOTH_WAYS: f64 = 4.0;
+const ONE_WAY: f64 = 2.0;
 
 /// Measures both ways of going back and forth.
 pub(crate) fn run() -> Result<Section> {
@@ -34,13 +36,16 @@ pub(crate) fn run() -> Result<Section> {
     let mut kernel = KernelHalf::load(&options)?;
     let mut section = Section::new("runqueue");
     section.paragraph(&format!(
-        "Two threads hand a byte back and forth: two wake-ups and two switches each time, or more. Medians of {TURNS} turns without and with \
-         tracing; the last column is what the programs say they cost, by the runs that they time themselves."
+        "Two threads hand a byte back and forth: two wake-ups and two switches each time, or more; and stress-ng has two processes do nothing \
+         but switch, by a pipe. Medians of {TURNS} turns without and with tracing; the last column is what the programs say they cost, by \
+         the runs that they time themselves."
     ));
     let mut rows = Vec::new();
-    for (name, once) in
-        [("a pair of sockets", pair as fn() -> Result<f64>), ("TCP over loopback", connection)]
-    {
+    for (name, runs, once) in [
+        ("back and forth over a pair of sockets", BOTH_WAYS, pair as fn() -> Result<f64>),
+        ("back and forth over TCP on loopback", BOTH_WAYS, connection),
+        ("a switch of `stress-ng --switch 1`", ONE_WAY, stress),
+    ] {
         let (mut without, mut with, mut own) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..TURNS {
             kernel.trace_runqueue(false);
@@ -58,11 +63,11 @@ pub(crate) fn run() -> Result<Section> {
             format!("{without:.0} ns"),
             format!("{with:.0} ns"),
             format!("{:+.1} %", 100.0 * (with / without - 1.0)),
-            format!("{:.0} ns", (with - without) / RUNS),
-            format!("{:.0} ns", own / RUNS),
+            format!("{:.0} ns", (with - without) / runs),
+            format!("{:.0} ns", own / runs),
         ]);
     }
-    section.table(&["back and forth over", "without", "with", "difference", "a run", "by themselves"], &rows);
+    section.table(&["once", "without", "with", "difference", "a run", "by themselves"], &rows);
     Ok(section.finish())
 }
 
@@ -98,4 +103,18 @@ fn connection() -> Result<f64> {
     here.set_nodelay(true)?;
     there.set_nodelay(true)?;
     ping_pong(here, there)
+}
+
+/// Nanoseconds of a switch between two processes, as stress-ng measures them.
+fn stress() -> Result<f64> {
+    let report = tempfile::NamedTempFile::new()?;
+    let mut stress = Command::new("stress-ng");
+    stress.args(["--switch", "1", "--metrics", "--quiet", "--timeout"]);
+    stress.arg(format!("{}s", TURN.as_secs())).arg("--yaml").arg(report.path());
+    let status = stress.status().context("cannot run stress-ng")?;
+    ensure!(status.success(), "stress-ng ended with {status}");
+    let text = std::fs::read_to_string(report.path())?;
+    let line =
+        text.lines().find_map(|line| line.trim().strip_prefix("nanosecs-per-context-switch-pipe-method:"));
+    Ok(line.context("stress-ng does not say how long a switch took")?.trim().parse()?)
 }

@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::{
     convention::SCHEMA_URL,
+    own_log::OwnLog,
     queue::Batch,
     resources::{Common, attribute, scope},
     sender::Sender,
@@ -32,24 +33,39 @@ use crate::{
 /// (`OTEL_BLRP_SCHEDULE_DELAY`).
 const PACE: Duration = Duration::from_secs(1);
 
+/// What is sent as log records.
+#[derive(Debug)]
+pub(super) struct Logged {
+    pub(super) events: bool,
+    pub(super) own_log: Option<OwnLog>,
+}
+
 /// Sends what happens, soon after it is told, until `stop` is done.
 pub(super) async fn export(
     sender: &Sender,
+    logged: &Logged,
     published: &ArcSwapOption<Published>,
     limits: &SeriesLimits,
     stop: impl Future<Output = ()>,
 ) {
     let settings = sender.settings();
-    tracing::info!(endpoint = settings.endpoint, "sending events by OTLP");
+    tracing::info!(endpoint = settings.endpoint, "sending log records by OTLP");
     let common = Common { given: settings.resource_attributes.clone() };
     let mut follower = Follower::default();
     let mut queue_new = || {
         let Some(published) = published.load_full() else { return };
         let (new, missed) = follower.new_events(&published.events);
-        sender.give_up(missed);
+        sender.give_up(if logged.events { missed } else { 0 });
         let new: Vec<&Event> = new.iter().map(|event| &**event).filter(|event| limits.event(event)).collect();
-        if !new.is_empty() {
+        if logged.events && !new.is_empty() {
             sender.add(batch(&new, &common, &published));
+        }
+        if let Some(own_log) = &logged.own_log {
+            let (scopes, given_up) = own_log.take();
+            sender.give_up(given_up);
+            if !scopes.is_empty() {
+                sender.add(own_batch(scopes, &common, &published));
+            }
         }
     };
     let mut ticks = tokio::time::interval(PACE);
@@ -80,6 +96,15 @@ fn batch(events: &[&Event], common: &Common, published: &Published) -> Batch {
     };
     let request = ExportLogsServiceRequest { resource_logs: events.iter().map(of_one).collect() };
     Batch { items: request.resource_logs.len() as u64, bytes: Bytes::from(request.encode_to_vec()) }
+}
+
+/// What the agent itself has logged.
+fn own_batch(scope_logs: Vec<ScopeLogs>, common: &Common, published: &Published) -> Batch {
+    let items = scope_logs.iter().map(|scope| scope.log_records.len() as u64).sum();
+    let resource = Some(common.agent(published));
+    let of_agent = ResourceLogs { resource, scope_logs, schema_url: SCHEMA_URL.to_owned() };
+    let request = ExportLogsServiceRequest { resource_logs: vec![of_agent] };
+    Batch { items, bytes: Bytes::from(request.encode_to_vec()) }
 }
 
 fn record(event: &Event) -> LogRecord {

@@ -8,6 +8,7 @@ mod convention;
 mod delta;
 mod logs;
 mod metrics;
+mod own_log;
 mod queue;
 mod resources;
 mod sender;
@@ -26,13 +27,15 @@ use tokio::time::MissedTickBehavior;
 
 pub use self::sender::Progress;
 use self::{
+    logs::Logged,
     metrics::{Builder, Export},
+    own_log::OwnLog,
     sender::Sender,
 };
 use super::{http::Scrapes, limits::SeriesLimits};
 use crate::{
     clock,
-    config::{Config, OtlpCompression, OtlpProtocol, Temporality},
+    config::{Config, LogLayer, OtlpCompression, OtlpProtocol, Temporality},
     events::Subject,
     store::published::Published,
     tls::TlsFiles,
@@ -96,7 +99,7 @@ struct Settings {
 impl Settings {
     /// `None` where no receiver is named for the signal.
     fn of(config: &Config, signal: Signal) -> Option<Self> {
-        if signal == Signal::Logs && !config.otlp_events {
+        if signal == Signal::Logs && !config.otlp_events && !config.otlp_log {
             return None;
         }
         // What is said of the signal alone wins.
@@ -152,6 +155,7 @@ impl Settings {
 pub struct Exporter {
     metrics: Option<Arc<Sender>>,
     logs: Option<Arc<Sender>>,
+    logged: Logged,
 }
 
 impl Exporter {
@@ -159,7 +163,13 @@ impl Exporter {
     pub fn new(config: &Config) -> Option<Self> {
         let sender = |signal| Settings::of(config, signal).map(Sender::new).map(Arc::new);
         let [metrics, logs] = [Signal::Metrics, Signal::Logs].map(sender);
-        (metrics.is_some() || logs.is_some()).then_some(Self { metrics, logs })
+        let logged = Logged { events: config.otlp_events, own_log: config.otlp_log.then(OwnLog::default) };
+        (metrics.is_some() || logs.is_some()).then_some(Self { metrics, logs, logged })
+    }
+
+    /// What takes the agent's own log, where that is to be sent.
+    pub fn own_log(&self) -> Option<LogLayer> {
+        self.logs.as_ref().and(self.logged.own_log.as_ref()).map(OwnLog::layer)
     }
 
     /// How each signal fares.
@@ -184,7 +194,7 @@ impl Exporter {
         };
         let logs = async {
             if let Some(sender) = &self.logs {
-                logs::export(sender, &published, &limits, stop.clone()).await;
+                logs::export(sender, &self.logged, &published, &limits, stop.clone()).await;
             }
         };
         tokio::join!(metrics, logs);

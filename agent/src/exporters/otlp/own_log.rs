@@ -1,0 +1,135 @@
+//! The agent's own log as log records. `tracing` is bridged to OpenTelemetry's SDK, whose exporter this is: it keeps what is logged until
+//! it is sent with the events.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_proto::{
+    tonic::logs::v1::ScopeLogs,
+    transform::{common::tonic::ResourceAttributesWithSchema, logs::tonic::group_logs_by_resource_and_scope},
+};
+use opentelemetry_sdk::{
+    error::OTelSdkResult,
+    logs::{LogBatch, LogExporter, SdkLoggerProvider},
+};
+use tracing_subscriber::{Layer as _, filter::filter_fn};
+
+use crate::config::LogLayer;
+
+/// Records that may wait for the next look.
+const MOST_WAITING: usize = 1024;
+/// What sending logs of itself would be sent for ever.
+const SENDING: &[&str] =
+    &["h2", "hyper", "hyper_util", "opentelemetry", "opentelemetry_sdk", "rustls", "tonic", "tower"];
+
+/// What is logged and not sent yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    scopes: Vec<ScopeLogs>,
+    records: usize,
+    given_up: u64,
+}
+
+/// The agent's own log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnLog(Arc<Mutex<Waiting>>);
+
+impl OwnLog {
+    /// What takes it from `tracing`.
+    pub(super) fn layer(&self) -> LogLayer {
+        let provider = SdkLoggerProvider::builder().with_simple_exporter(self.clone()).build();
+        let is_of_sending = |target: &str| SENDING.contains(&target.split("::").next().unwrap_or(target));
+        OpenTelemetryTracingBridge::new(&provider)
+            .with_filter(filter_fn(move |metadata| !is_of_sending(metadata.target())))
+            .boxed()
+    }
+
+    /// What was logged since the last time, and how many records were too many.
+    pub(super) fn take(&self) -> (Vec<ScopeLogs>, u64) {
+        let Waiting { scopes, given_up, .. } = mem::take(&mut *self.lock());
+        (scopes, given_up)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogExporter for OwnLog {
+    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
+        let logs = group_logs_by_resource_and_scope(&batch, &ResourceAttributesWithSchema::default());
+        let mut waiting = self.lock();
+        for mut scope in logs.into_iter().flat_map(|logs| logs.scope_logs) {
+            for record in &mut scope.log_records {
+                // `tracing` tells no time, so it is when it was seen.
+                record.time_unix_nano = record.observed_time_unix_nano;
+            }
+            let records = scope.log_records.len();
+            if waiting.records + records > MOST_WAITING {
+                waiting.given_up += records as u64;
+                continue;
+            }
+            waiting.records += records;
+            match waiting.scopes.last_mut() {
+                Some(last) if last.scope == scope.scope => last.log_records.append(&mut scope.log_records),
+                _ => waiting.scopes.push(scope),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::{common::v1::any_value::Value, logs::v1::SeverityNumber};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    fn text(value: &Option<opentelemetry_proto::tonic::common::v1::AnyValue>) -> &str {
+        match value.as_ref().and_then(|value| value.value.as_ref()) {
+            Some(Value::StringValue(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_logged_is_taken_once_and_sending_is_not_told_of() {
+        let own = OwnLog::default();
+        let subscriber = tracing_subscriber::registry().with(own.layer());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(target: "snug_agent::samplers", path = "/a", "a cgroup file is skipped");
+            tracing::error!(target: "hyper::client", "of itself");
+            tracing::info!(target: "snug_agent::samplers", "more");
+        });
+        let (scopes, given_up) = own.take();
+        assert_eq!((scopes.len(), given_up), (1, 0));
+        let scope = &scopes[0];
+        assert_eq!(scope.scope.as_ref().unwrap().name, "snug_agent::samplers");
+        let [first, second] = &scope.log_records[..] else { panic!("{scope:?}") };
+        assert_eq!(
+            (first.severity_number(), second.severity_number()),
+            (SeverityNumber::Warn, SeverityNumber::Info)
+        );
+        assert_eq!((text(&first.body), text(&second.body)), ("a cgroup file is skipped", "more"));
+        assert_eq!((&*first.attributes[0].key, text(&first.attributes[0].value)), ("path", "/a"));
+        assert!(first.time_unix_nano > 1_600_000_000_000_000_000);
+        assert!(own.take().0.is_empty());
+    }
+
+    #[test]
+    fn what_is_too_much_is_counted() {
+        let own = OwnLog::default();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(own.layer()), || {
+            for number in 0..MOST_WAITING + 7 {
+                tracing::info!(number, "again");
+            }
+        });
+        let (scopes, given_up) = own.take();
+        let records: usize = scopes.iter().map(|scope| scope.log_records.len()).sum();
+        assert_eq!((records, given_up), (MOST_WAITING, 7));
+    }
+}
