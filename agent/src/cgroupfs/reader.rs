@@ -97,7 +97,6 @@ pub struct CgroupReader {
     roles: Roles,
     tick_ns: u64,
     buffer: Vec<u8>,
-    path: String,
 }
 
 impl CgroupReader {
@@ -116,7 +115,7 @@ impl CgroupReader {
             io: open(hierarchies.io())?,
         };
         let tick_ns = 1_000_000_000 / procfs::ticks_per_second().max(1);
-        Ok(Self { opened, roles, tick_ns, buffer: Vec::new(), path: String::new() })
+        Ok(Self { opened, roles, tick_ns, buffer: Vec::new() })
     }
 
     /// Reads what `which` names of the cgroup at `path_in_hierarchy` (`/` for the root), the same path in every
@@ -127,8 +126,7 @@ impl CgroupReader {
             relative: relative(path_in_hierarchy)?,
             opened: &self.opened,
             buffer: &mut self.buffer,
-            path: &mut self.path,
-            presence: [Presence::NotLooked; MOST_HIERARCHIES],
+            directories: [const { Directory::NotLooked }; MOST_HIERARCHIES],
             reading: Reading::default(),
         };
         let mut values = Values::default();
@@ -263,11 +261,10 @@ fn says_unsupported(errno: Errno) -> bool {
     errno == Errno::OPNOTSUPP
 }
 
-/// Whether the cgroup is in one hierarchy, as far as one pass knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
+/// The cgroup's directory in one hierarchy, during one pass.
+enum Directory {
     NotLooked,
-    There,
+    Open(OwnedFd),
     Gone,
 }
 
@@ -283,9 +280,7 @@ struct Pass<'a> {
     relative: &'a str,
     opened: &'a [Opened],
     buffer: &'a mut Vec<u8>,
-    /// Of the file that is read, below the mount.
-    path: &'a mut String,
-    presence: [Presence; MOST_HIERARCHIES],
+    directories: [Directory; MOST_HIERARCHIES],
     reading: Reading,
 }
 
@@ -309,32 +304,30 @@ impl Pass<'_> {
         Noted
     }
 
-    fn set(&mut self, hierarchy: usize, now: Presence) {
-        if let Some(presence) = self.presence.get_mut(hierarchy) {
-            *presence = now;
+    fn set(&mut self, hierarchy: usize, state: Directory) {
+        if let Some(directory) = self.directories.get_mut(hierarchy) {
+            *directory = state;
         }
     }
 
     /// Whether the cgroup is there in the hierarchy, as far as is known.
     fn exists(&mut self, hierarchy: usize) -> bool {
-        if let (Some(Presence::NotLooked), Some(opened)) =
-            (self.presence.get(hierarchy), self.opened.get(hierarchy))
+        if let (Some(Directory::NotLooked), Some(opened)) =
+            (self.directories.get(hierarchy), self.opened.get(hierarchy))
         {
-            // This file is in every cgroup.
-            place(self.path, self.relative, "cgroup.procs");
-            let file = self.path.as_str();
-            let now = match rustix::fs::statat(&opened.directory, file, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(_) => Presence::There,
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let state = match rustix::fs::openat(&opened.directory, self.relative, flags, Mode::empty()) {
+                Ok(directory) => Directory::Open(directory),
                 Err(errno) => {
                     if !says_gone(errno) {
                         self.note_errno(hierarchy, "", errno);
                     }
-                    Presence::Gone
+                    Directory::Gone
                 }
             };
-            self.set(hierarchy, now);
+            self.set(hierarchy, state);
         }
-        self.presence.get(hierarchy) == Some(&Presence::There)
+        matches!(self.directories.get(hierarchy), Some(Directory::Open(_)))
     }
 
     /// Reads a file and parses it; `None` if there is no such file, or no such cgroup any more.
@@ -344,17 +337,12 @@ impl Pass<'_> {
         file: &'static str,
         parse: impl FnOnce(&[u8]) -> Result<T, ParseError>,
     ) -> Subject<T> {
-        let Some(opened) = self.opened.get(hierarchy) else { return Ok(None) };
-        if self.presence.get(hierarchy) == Some(&Presence::Gone) {
+        if !self.exists(hierarchy) {
             return Ok(None);
         }
-        place(self.path, self.relative, file);
-        let errno = match read_file(&opened.directory, self.path, self.buffer) {
+        let Some(Directory::Open(directory)) = self.directories.get(hierarchy) else { return Ok(None) };
+        let errno = match read_file(directory, file, self.buffer) {
             Ok(text) => {
-                // Not by `set`: the text is borrowed from the same reader.
-                if let Some(presence) = self.presence.get_mut(hierarchy) {
-                    *presence = Presence::There;
-                }
                 return parse(text).map(Some).map_err(|source| {
                     let file = self.path_of(hierarchy, file);
                     self.reading.problems.push(ReadError::Malformed { file, source });
@@ -364,22 +352,22 @@ impl Pass<'_> {
             Err(errno) => errno,
         };
         if says_unsupported(errno) {
-            self.set(hierarchy, Presence::There);
             return Ok(None);
         }
         if !says_gone(errno) {
-            // What is wrong with the directory is said once.
-            return Err(if self.exists(hierarchy) { self.note_errno(hierarchy, file, errno) } else { Noted });
+            return Err(self.note_errno(hierarchy, file, errno));
         }
-        // A file that this kernel lacks, or all of them with the cgroup?
-        self.set(hierarchy, if errno == Errno::NODEV { Presence::Gone } else { Presence::NotLooked });
-        self.exists(hierarchy);
+        // A file that this kernel lacks, or all of them with the cgroup? This one is in every cgroup.
+        let probe = rustix::fs::statat(directory, "cgroup.procs", AtFlags::SYMLINK_NOFOLLOW);
+        if errno == Errno::NODEV || probe.is_err_and(says_gone) {
+            self.set(hierarchy, Directory::Gone);
+        }
         Ok(None)
     }
 
     fn finish(self, values: Values, path: &str) -> Result<Reading, ReadError> {
-        let looked = self.presence.iter().any(|presence| *presence != Presence::NotLooked);
-        let alive = self.presence.contains(&Presence::There);
+        let looked = self.directories.iter().any(|state| !matches!(state, Directory::NotLooked));
+        let alive = self.directories.iter().any(|state| matches!(state, Directory::Open(_)));
         if looked && !alive && self.reading.problems.is_empty() {
             return Err(ReadError::Gone { path: path.to_owned() });
         }
@@ -406,14 +394,6 @@ fn throttling_of(stat: BandwidthStat, max: CpuMax, burst_limit_ns: u64) -> Throt
 /// The working set of a usage and an inactive file cache.
 fn working_set_of((usage, inactive_file_bytes): (u64, u64)) -> WorkingSet {
     WorkingSet { inactive_file_bytes, bytes: usage.saturating_sub(inactive_file_bytes) }
-}
-
-/// Makes `path` that of a cgroup's file below the mount.
-fn place(path: &mut String, relative: &str, file: &str) {
-    path.clear();
-    for part in [relative, "/", file] {
-        path.push_str(part);
-    }
 }
 
 /// Enough for every file but the longest `io.stat`.

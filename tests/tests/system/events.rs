@@ -59,6 +59,7 @@ fn what_happens_is_told_once_on_every_way() -> Result<()> {
     command
         .args(["--pods-file", &pods.to_string_lossy()])
         .env("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", format!("{}/v1/logs", receiver.endpoint("http")))
+        .env("SNUG_OTLP_LOG", "on")
         .stdout(fs::File::create(&lines)?);
     let agent = Agent::launch_writing_to(&mut command)?;
 
@@ -99,16 +100,32 @@ fn what_happens_is_told_once_on_every_way() -> Result<()> {
         .collect::<Result<_>>()?;
     let records = eventually(Duration::from_secs(10), "the last records", || {
         let records = receiver.records()?;
-        Ok((records.len() >= written.len()).then_some(records))
+        let of_events = records.iter().filter(|record| !record.event.is_empty()).count();
+        Ok((of_events >= written.len()).then_some(records))
     })?;
+    // What the agent logs goes the same way, to its last word.
+    let own: Vec<_> = records
+        .iter()
+        .filter(|record| record.resource.get("service.name") == Some(&"snug-agent".into()))
+        .collect();
+    for (message, scope) in
+        [("serving /metrics", "snug_agent::supervisor"), ("SIGTERM: stopping", "snug_agent::supervisor")]
+    {
+        let sent: Vec<_> = own.iter().filter(|record| record.body == message).collect();
+        let [record] = sent.as_slice() else { panic!("{message:?} is sent {} times: {own:?}", sent.len()) };
+        assert_eq!((&*record.scope, &*record.severity), (scope, "INFO"));
+        assert!(record.time > 0 && stopped.log.contains(message), "{record:?}");
+    }
     for event in &told {
         let sequence = &event["sequence"];
         let lines: Vec<&Value> = written.iter().filter(|line| line["event.sequence"] == *sequence).collect();
         let [line] = lines.as_slice() else { panic!("event {sequence} is written {} times", lines.len()) };
         assert_eq!((&line["message"], &line["event.action"]), (&event["message"], &event["kind"]));
         assert_eq!(line["orchestrator.resource.name"], event["pod"]);
-        let sent: Vec<_> =
-            records.iter().filter(|record| record.attributes["snug.event.sequence"] == *sequence).collect();
+        let sent: Vec<_> = records
+            .iter()
+            .filter(|record| record.attributes.get("snug.event.sequence") == Some(sequence))
+            .collect();
         let [record] = sent.as_slice() else { panic!("event {sequence} is sent {} times", sent.len()) };
         assert_eq!(record.body, event["message"].as_str().context("no message")?);
         assert_eq!(record.event, format!("snug.{}", event["kind"].as_str().unwrap_or_default()));
