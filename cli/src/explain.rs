@@ -19,6 +19,7 @@ use crate::{
         Chosen, Outcome, Wanted,
         report::{self, Quantities},
     },
+    source::Opened,
     units,
 };
 
@@ -37,8 +38,8 @@ pub struct Options {
 /// When there is no evidence to be had, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { chosen, wanted } = options;
-    let recording = chosen.source.read()?;
-    let policies = wanted.policies()?;
+    let Opened { recording, cluster } = chosen.source.open()?;
+    let policies = wanted.policies(cluster.as_ref())?;
     let pool = report::pool(&recording, &policies);
     let mut outcome = Outcome::NotEnough;
     let all = recording.evidence().filter(|evidence| chosen.is(evidence));

@@ -1,6 +1,10 @@
-//! `--policy`: what is wanted for some workloads, in a file.
+//! What is wanted for some workloads: in a file (`--policy`), or in an annotation of their pods.
 
-use std::{fs, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+};
 
 use clap::ValueEnum;
 use serde::{Deserialize, de::Error as _};
@@ -14,11 +18,27 @@ use wildmatch::WildMatch;
 
 use crate::risk;
 
-/// What is wanted for each workload: the command line's wishes, and what a file has to say of some.
+/// The annotation of pods that says what is wanted for them, as an entry of a policy file does.
+pub const ANNOTATION: &str = "snug/policy";
+
+/// What is wanted for each workload: the command line's wishes, what pods are annotated with, and what a file has to say of some.
 #[derive(Clone, Debug)]
 pub struct Policies {
     usual: Policy,
+    /// By namespace and pod.
+    annotated: BTreeMap<(String, String), Special>,
     special: Vec<Special>,
+}
+
+/// An annotation as it was found.
+#[derive(Clone, Debug)]
+pub struct Annotated {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// The annotation's value.
+    pub text: String,
 }
 
 /// Why a policy file cannot be used.
@@ -152,7 +172,7 @@ impl Match {
 impl Policies {
     /// The same for all workloads.
     pub const fn usual(usual: Policy) -> Self {
-        Self { usual, special: Vec::new() }
+        Self { usual, annotated: BTreeMap::new(), special: Vec::new() }
     }
 
     /// What holds where nothing else is said.
@@ -173,10 +193,41 @@ impl Policies {
         Ok(Self { special: parsed.policies, ..self })
     }
 
-    /// What is wanted for a container; `None` for one that is to be left alone. Of several that match, later ones win, field by field.
+    /// With what pods are annotated with; and what is wrong with those annotations that cannot be used, once for each wording in a
+    /// namespace.
+    pub fn with_annotations(self, all: impl IntoIterator<Item = Annotated>) -> (Self, Vec<String>) {
+        let (mut annotated, mut wrong) = (BTreeMap::new(), BTreeSet::new());
+        let mut said = Vec::new();
+        for Annotated { namespace, pod, text } in all {
+            match serde_saphyr::from_str::<Special>(&text) {
+                Ok(special) => drop(annotated.insert((namespace, pod), special)),
+                Err(error) => {
+                    if wrong.insert((namespace.clone(), text)) {
+                        let why = error.to_string();
+                        let why = why.lines().next().unwrap_or_default();
+                        said.push(format!(
+                            "the annotation {ANNOTATION} of the pod {namespace}/{pod} cannot be used: {why}"
+                        ));
+                    }
+                }
+            }
+        }
+        (Self { annotated, ..self }, said)
+    }
+
+    /// What is wanted for a container; `None` for one that is to be left alone. Of several that match, later ones win, field by field:
+    /// annotations, then the file from top to bottom.
     pub fn of(&self, evidence: &Evidence) -> Option<Policy> {
         let (mut policy, mut excluded) = (self.usual.clone(), false);
-        for special in self.special.iter().filter(|special| special.matches.is(evidence)) {
+        let namespace = &evidence.workload.namespace;
+        // Pods differ during a rollout only.
+        let annotated = if self.annotated.is_empty() {
+            None
+        } else {
+            evidence.pods.keys().rev().find_map(|pod| self.annotated.get(&(namespace.clone(), pod.clone())))
+        };
+        let all = annotated.into_iter().chain(&self.special);
+        for special in all.filter(|special| special.matches.is(evidence)) {
             excluded = special.exclude.unwrap_or(excluded);
             policy.risk = special.risk.unwrap_or(policy.risk);
             policy.cpu_limit = special.cpu_limit.map_or(policy.cpu_limit, CpuLimit::from);
@@ -252,6 +303,38 @@ mod tests {
         assert!(of(&policies, "kube-system", "dns").is_none());
         assert_eq!(of(&policies, "kube-system", "mine").unwrap().qos, QosRule::Free);
         assert_eq!(of(&policies, "other", "web").unwrap(), *policies.of_most());
+    }
+
+    #[test]
+    fn annotations_hold_for_their_pods_and_the_file_has_the_last_word() {
+        let annotated = |pod: &str, text: &str| Annotated {
+            namespace: "shop".to_owned(),
+            pod: pod.to_owned(),
+            text: text.to_owned(),
+        };
+        let policies = read("policies:\n- match: {namespace: shop}\n  max: {cpu: 2}\n").unwrap();
+        let (policies, wrong) = policies.with_annotations([
+            annotated("web-1", "{risk: critical, min: {cpu: 50m}, max: {cpu: 4}}"),
+            annotated("job-1", "exclude: true"),
+            annotated("bad-1", "{risks: critical}"),
+            annotated("bad-2", "{risks: critical}"),
+            annotated("side-1", "{match: {container: sidecar}, exclude: true}"),
+        ]);
+        let [wrong] = &wrong[..] else { panic!("once for all of them: {wrong:?}") };
+        assert!(wrong.contains("snug/policy of the pod shop/bad-1") && wrong.contains("risks"), "{wrong}");
+        let of = |namespace: &str, pod: &str| {
+            let workload = Workload { namespace: namespace.to_owned(), ..Workload::default() };
+            let container = Container { name: "app".to_owned(), ..Container::default() };
+            let mut evidence = Evidence::new(workload, container, 100);
+            evidence.pods.insert(pod.to_owned(), snug_sizing::evidence::PodTotals::default());
+            policies.of(&evidence)
+        };
+        let web = of("shop", "web-1").unwrap();
+        assert_eq!((web.risk, web.least.cpu_request), (Profile::Critical.risk(), Some(50)));
+        assert_eq!(web.most.cpu_request, Some(2000), "the file has the last word");
+        assert!(of("shop", "job-1").is_none());
+        assert!(of("shop", "bad-1").is_some() && of("shop", "side-1").is_some());
+        assert_eq!(of("other", "web-1").unwrap(), *policies.of_most(), "a pod of the same name elsewhere");
     }
 
     #[test]

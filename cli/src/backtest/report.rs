@@ -17,7 +17,7 @@ use snug_sizing::{
 
 /// Grows when a field changes its meaning or goes away.
 const SCHEMA_VERSION: u32 = 1;
-/// Factors on the engine's risk for its curve.
+/// Factors on the engine's risk for its curve, and on the time that the oracle's requests are exceeded.
 const RISKS: [f64; 9] = [0.125, 0.25, 0.5, 0.71, 1.0, 1.41, 2.0, 4.0, 8.0];
 /// Factors on what other policies say for theirs.
 const FACTORS: [f64; 7] = [0.8, 0.87, 0.93, 1.0, 1.1, 1.25, 1.5];
@@ -43,7 +43,10 @@ impl Wanted {
     /// A policy with its margin swept by a factor: the risk of the engine, the values of others.
     fn swept(&self, choice: Choice) -> Vec<(f64, Run)> {
         match choice {
-            Choice::Oracle => Vec::new(),
+            Choice::Oracle { exceeded } => {
+                let at = |factor: &f64| (*factor, Choice::Oracle { exceeded: exceeded * factor }.into());
+                RISKS.iter().map(at).collect()
+            }
             Choice::Snug(risk, rule) => {
                 RISKS.iter().map(|factor| (*factor, Choice::Snug(risk.times(*factor), rule).into())).collect()
             }

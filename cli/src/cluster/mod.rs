@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Error, Result};
 use clap::Args;
 use futures_util::{StreamExt as _, io::AsyncReadExt as _, stream};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Config,
     api::ListParams,
@@ -15,7 +15,10 @@ use kube::{
 };
 
 pub use self::surroundings::{Autoscaler, Budget, Managed, Quota, Surroundings};
-use crate::recording::{Answers, Recording};
+use crate::{
+    policy::Annotated,
+    recording::{Answers, Recording},
+};
 
 /// What agents go by.
 const AGENTS: &str = "app.kubernetes.io/name=snug-agent";
@@ -143,15 +146,34 @@ impl Cluster {
     /// # Errors
     /// When the selector is none, or pods cannot be listed.
     pub fn pods(&self, selector: &str) -> Result<Vec<(String, String)>, ClusterError> {
-        let pods = Api::<Pod>::all(self.client.clone());
-        let list = ListParams::default().labels(selector);
-        let listed = self.runtime.block_on(pods.list_metadata(&list));
-        let listed = listed.map_err(|error| failed("list", "pods in all namespaces", error))?;
-        let names = listed.items.into_iter().map(|pod| {
-            let metadata = pod.metadata;
-            (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default())
-        });
+        let names = self
+            .list_pods(&ListParams::default().labels(selector))?
+            .into_iter()
+            .map(|metadata| (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default()));
         Ok(names.collect())
+    }
+
+    /// What pods are annotated with.
+    ///
+    /// # Errors
+    /// When pods cannot be listed.
+    pub fn annotated(&self, annotation: &str) -> Result<Vec<Annotated>, ClusterError> {
+        let annotated = self.list_pods(&ListParams::default())?.into_iter().filter_map(|metadata| {
+            let text = metadata.annotations?.remove(annotation)?;
+            Some(Annotated {
+                namespace: metadata.namespace.unwrap_or_default(),
+                pod: metadata.name.unwrap_or_default(),
+                text,
+            })
+        });
+        Ok(annotated.collect())
+    }
+
+    fn list_pods(&self, which: &ListParams) -> Result<Vec<ObjectMeta>, ClusterError> {
+        let pods = Api::<Pod>::all(self.client.clone());
+        let listed = self.runtime.block_on(pods.list_metadata(which));
+        let listed = listed.map_err(|error| failed("list", "pods in all namespaces", error))?;
+        Ok(listed.items.into_iter().map(|pod| pod.metadata).collect())
     }
 
     async fn ask(&self, agent: AgentPod, since: Option<u64>) -> (String, Result<Vec<u8>, ClusterError>) {

@@ -17,7 +17,8 @@ use snug_sizing::{
 
 use self::report::Report;
 use crate::{
-    policy::{Limit, Policies, PolicyError},
+    cluster::Cluster,
+    policy::{ANNOTATION, Limit, Policies, PolicyError},
     price, risk,
     source::{Opened, Source},
 };
@@ -32,19 +33,29 @@ pub struct Wanted {
     /// Whether a CPU limit is recommended: none, or the smallest that keeps throttling rare (by-risk).
     #[arg(long, value_enum, default_value_t = Limit::None)]
     cpu_limit: Limit,
-    /// A file with what is wanted for some workloads: risk, bounds, CPU limits, or to be left alone.
+    /// A file with what is wanted for some workloads: risk, bounds, CPU limits, or to be left alone. It has the last word over annotations
+    /// (snug/policy) of a cluster's pods.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 }
 
 impl Wanted {
-    /// What is wanted for each workload.
+    /// What is wanted for each workload. What is wrong with the annotations of a cluster's pods is told on standard error.
     ///
     /// # Errors
     /// When the policy file cannot be used.
-    pub fn policies(&self) -> Result<Policies, PolicyError> {
-        let usual = Policies::usual(self.usual());
-        self.policy.as_ref().map_or_else(|| Ok(usual.clone()), |file| usual.clone().with_file(file))
+    pub fn policies(&self, cluster: Option<&Cluster>) -> Result<Policies, PolicyError> {
+        let mut policies = Policies::usual(self.usual());
+        if let Some(cluster) = cluster {
+            let annotated = cluster.annotated(ANNOTATION).unwrap_or_else(|error| {
+                eprintln!("snug: {error}; annotations are not read");
+                Vec::new()
+            });
+            let wrong;
+            (policies, wrong) = policies.with_annotations(annotated);
+            wrong.iter().for_each(|wrong| eprintln!("snug: {wrong}; it counts for nothing"));
+        }
+        self.policy.as_ref().map_or_else(|| Ok(policies.clone()), |file| policies.clone().with_file(file))
     }
 
     fn usual(&self) -> Policy {
@@ -133,8 +144,8 @@ impl Chosen {
 /// When there is no evidence to be had, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { workload, source, wanted, output, price, fail_on } = options;
-    let policies = wanted.policies()?;
     let Opened { recording, cluster } = source.open()?;
+    let policies = wanted.policies(cluster.as_ref())?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|asked| is_of(evidence, asked));
     let mut report = Report::make(&recording, &policies, chosen);
     if let Some(cluster) = cluster {

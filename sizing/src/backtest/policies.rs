@@ -43,7 +43,10 @@ pub enum Choice {
     /// Autopilot's moving window.
     Autopilot,
     /// Knows what comes.
-    Oracle,
+    Oracle {
+        /// Share of the time in which its CPU request is exceeded.
+        exceeded: f64,
+    },
 }
 
 /// One policy, with all that it says times a factor: the sweep of a policy's margin.
@@ -85,7 +88,7 @@ impl Choice {
         ("goldilocks-request", Self::VpaRecommender(VpaBound::Lower)),
         ("goldilocks-limit", Self::VpaRecommender(VpaBound::Upper)),
         ("autopilot-window", Self::Autopilot),
-        ("oracle", Self::Oracle),
+        ("oracle", Self::Oracle { exceeded: ORACLE_EXCEEDED }),
     ];
 
     /// A policy for one workload.
@@ -106,7 +109,7 @@ impl Choice {
                 kills: 0,
             }),
             Self::Autopilot => Box::new(Autopilot { window: autopilot::Window::default(), until: 0 }),
-            Self::Oracle => Box::new(Oracle),
+            Self::Oracle { exceeded } => Box::new(Oracle { exceeded }),
         }
     }
 }
@@ -325,10 +328,14 @@ impl Policy for Autopilot {
     }
 }
 
-/// Knows the horizon: memory is its maximum; CPU is exceeded for two percent of it, as the engine wants to be at its default.
-struct Oracle;
+/// Knows the horizon: memory is its maximum; CPU is exceeded for a share of it, the same for all, which leaves the least work above the
+/// requests that any requests of the same sum can leave.
+struct Oracle {
+    exceeded: f64,
+}
 
-const ORACLE_SHARE: f64 = 0.98;
+/// As the engine wants to be at its default.
+const ORACLE_EXCEEDED: f64 = 0.02;
 
 impl Policy for Oracle {
     fn decide(&mut self, view: &View<'_>) -> Option<Values> {
@@ -341,7 +348,7 @@ impl Policy for Oracle {
             .collect();
         let memory = view.rows.iter().filter_map(|row| row.memory.highest(from, to)).reduce(f64::max);
         Some(Values {
-            cpu: krr::percentile(&next, ORACLE_SHARE).unwrap_or(0.0).ceil(),
+            cpu: krr::percentile(&next, 1.0 - self.exceeded).unwrap_or(0.0).ceil(),
             memory: (memory.unwrap_or(0.0) * KIB / MIB).ceil() * KIB,
         })
     }

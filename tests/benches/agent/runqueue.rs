@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -109,7 +109,8 @@ fn connection() -> Result<f64> {
 fn stress() -> Result<f64> {
     let report = tempfile::NamedTempFile::new()?;
     let mut stress = Command::new("stress-ng");
-    stress.args(["--switch", "1", "--metrics", "--quiet", "--timeout"]);
+    // With `--quiet` it leaves the figure out.
+    stress.args(["--switch", "1", "--metrics", "--timeout"]).stdout(Stdio::null()).stderr(Stdio::null());
     stress.arg(format!("{}s", TURN.as_secs())).arg("--yaml").arg(report.path());
     let status = stress.status().context("cannot run stress-ng")?;
     ensure!(status.success(), "stress-ng ended with {status}");

@@ -39,7 +39,13 @@ fn it_asks_all_agents_and_fits_proposals_into_the_cluster() {
                 "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata("idle"),
                 "spec": {
                     "replicas": 2, "selector": { "matchLabels": { "app": "idle" } },
-                    "template": { "metadata": { "labels": { "app": "idle" } }, "spec": pod },
+                    "template": {
+                        "metadata": {
+                            "labels": { "app": "idle" },
+                            "annotations": { "snug/policy": "{min: {cpu: 150m}}" },
+                        },
+                        "spec": pod,
+                    },
                 },
             }),
         ])
@@ -60,6 +66,7 @@ fn it_asks_all_agents_and_fits_proposals_into_the_cluster() {
         (&json!("Deployment"), &json!("idle"), &json!("main"))
     );
     assert_eq!(idle["current"]["memory_request"], 256 << 20);
+    assert_eq!(idle["recommended"]["cpu_request"], 150, "as its pods are annotated: {idle}");
     let cautions: Vec<&str> =
         idle["cautions"].as_array().unwrap().iter().filter_map(|caution| caution["text"].as_str()).collect();
     assert!(
