@@ -20,22 +20,33 @@ impl Prices {
     }
 }
 
+/// What a node has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Allocatable, less what the node runs anyway.
+    pub asked: Asked,
+    /// Pods, likewise.
+    pub pods: u64,
+}
+
 /// Nodes that are empty when pods are packed onto as few as can be found by *first fit decreasing*: pods by the greater of their two
-/// shares of a whole cluster, the greatest first, each onto the first node with room, the nodes in the order given. `nodes` are allocatables
-/// less what every node runs anyway. `None` where a pod fits nowhere. A heuristic: a better packing may free more.
-pub fn freed(nodes: &[Asked], pods: &[Asked]) -> Option<usize> {
-    let all = nodes
-        .iter()
-        .fold((1.0, 1.0), |sum: (f64, f64), node| (sum.0 + node.cpu as f64, sum.1 + node.memory as f64));
+/// shares of a whole cluster, the greatest first, each onto the first node with room, the nodes in the order given. `None` where a pod fits
+/// nowhere. A heuristic: a better packing may free more.
+pub fn freed(nodes: &[Room], pods: &[Asked]) -> Option<usize> {
+    let all = nodes.iter().fold((1.0, 1.0), |sum: (f64, f64), Room { asked, .. }| {
+        (sum.0 + asked.cpu as f64, sum.1 + asked.memory as f64)
+    });
     let share = |pod: &Asked| (pod.cpu as f64 / all.0).max(pod.memory as f64 / all.1);
     let mut pods = pods.to_vec();
     pods.sort_by(|a, b| share(b).total_cmp(&share(a)).then((b.cpu, b.memory).cmp(&(a.cpu, a.memory))));
-    let mut left: Vec<(Asked, bool)> = nodes.iter().map(|node| (*node, false)).collect();
+    let mut left: Vec<(Room, bool)> = nodes.iter().map(|node| (*node, false)).collect();
     for pod in pods {
-        let (node, used) =
-            left.iter_mut().find(|(node, _)| node.cpu >= pod.cpu && node.memory >= pod.memory)?;
-        node.cpu -= pod.cpu;
-        node.memory -= pod.memory;
+        let has_room =
+            |Room { asked, pods }: &Room| asked.cpu >= pod.cpu && asked.memory >= pod.memory && *pods > 0;
+        let (node, used) = left.iter_mut().find(|(node, _)| has_room(node))?;
+        node.asked.cpu -= pod.cpu;
+        node.asked.memory -= pod.memory;
+        node.pods -= 1;
         *used = true;
     }
     Some(left.iter().filter(|(_, used)| !used).count())
@@ -51,6 +62,10 @@ mod tests {
         Asked { cpu, memory }
     }
 
+    fn room(cpu: u64, memory: u64) -> Room {
+        Room { asked: asked(cpu, memory), pods: 110 }
+    }
+
     #[test]
     fn list_prices() {
         let prices = Prices { core_hour: 0.04, gib_hour: 0.005 };
@@ -59,7 +74,7 @@ mod tests {
 
     #[test]
     fn nodes_are_freed_whole_or_not_at_all() {
-        let nodes = [asked(4000, 16); 3];
+        let nodes = [room(4000, 16); 3];
         assert_eq!(freed(&nodes, &[asked(2500, 1); 3]), Some(0));
         // A third less of each: two on a node.
         assert_eq!(freed(&nodes, &[asked(2000, 1); 3]), Some(1));
@@ -67,12 +82,15 @@ mod tests {
         assert_eq!(freed(&nodes, &[asked(100, 16); 3]), Some(0));
         assert_eq!(freed(&nodes, &[asked(4001, 1)]), None);
         assert_eq!(freed(&[], &[]), Some(0));
+        // A node takes no more than so many pods, however small.
+        assert_eq!(freed(&nodes, &[asked(0, 0); 110]), Some(2));
+        assert_eq!(freed(&nodes, &[asked(0, 0); 111]), Some(1));
     }
 
     proptest! {
         #[test]
         fn the_order_of_pods_changes_nothing(mut pods in prop::collection::vec((0..4000_u64, 0..16_u64), 0..12)) {
-            let nodes = [asked(4000, 16); 6];
+            let nodes = [room(4000, 16); 6];
             let pack = |pods: &[(u64, u64)]| freed(&nodes, &pods.iter().map(|(cpu, memory)| asked(*cpu, *memory)).collect::<Vec<_>>());
             let one = pack(&pods);
             pods.reverse();

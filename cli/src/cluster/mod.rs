@@ -1,5 +1,6 @@
 //! Talks to a cluster: to its agents through the API server's proxy of pods, and about what is around their workloads.
 
+mod occupancy;
 mod surroundings;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
+pub use self::occupancy::{Emptied, Occupancy};
 pub use self::surroundings::{Autoscaler, Budget, Managed, Quota, Surroundings};
 use crate::{
     policy::Annotated,
@@ -139,6 +141,14 @@ impl Cluster {
     /// What is around the workloads.
     pub fn surroundings(&self) -> Surroundings {
         self.runtime.block_on(surroundings::gather(&self.client))
+    }
+
+    /// Nodes, and what their pods ask for.
+    ///
+    /// # Errors
+    /// When nodes or pods cannot be listed.
+    pub fn occupancy(&self) -> Result<Occupancy, ClusterError> {
+        self.runtime.block_on(Occupancy::gather(&self.client))
     }
 
     /// Names of the pods with these labels.

@@ -183,11 +183,11 @@ fn quantity(amounts: &Amounts, name: &str) -> Option<Quantity> {
     amounts.as_ref()?.get(name)?.0.parse().ok()
 }
 
-fn millicores(amounts: &Amounts, name: &str) -> Option<u64> {
+pub(super) fn millicores(amounts: &Amounts, name: &str) -> Option<u64> {
     u64::try_from(quantity(amounts, name)?.millis()).ok()
 }
 
-fn bytes(amounts: &Amounts, name: &str) -> Option<u64> {
+pub(super) fn bytes(amounts: &Amounts, name: &str) -> Option<u64> {
     u64::try_from(quantity(amounts, name)?.value()).ok()
 }
 

@@ -5,6 +5,7 @@ use snug_sizing::workload::Resources;
 
 use super::report::{Change, Entry, Quantities, Report, Withheld};
 use crate::{
+    cluster::Emptied,
     columns::{self, Align, plain},
     units::{self, NONE},
 };
@@ -97,6 +98,14 @@ fn sum(report: &Report) -> String {
         text += &format!(
             "At list prices, a month: {:.2} → {:.2}; it is saved when nodes go\n",
             cost.month_now, cost.month_then
+        );
+    }
+    if let Some(Emptied { nodes, now, then }) = report.emptied {
+        let said = |count: Option<usize>| count.map_or_else(|| NONE.to_owned(), |count| count.to_string());
+        text += &format!(
+            "Of {nodes} nodes packing could empty: {} → {}, as far as CPU, memory and the number of pods go\n",
+            said(now),
+            said(then)
         );
     }
     text

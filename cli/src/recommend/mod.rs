@@ -155,6 +155,12 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
             .iter()
             .for_each(|missing| eprintln!("snug: {missing}; proposals are not checked against them"));
         report.check(&recording, &around);
+        if price.is_some() {
+            match cluster.occupancy() {
+                Ok(occupancy) => report.emptied = Some(report.emptied(&recording, &occupancy)),
+                Err(error) => eprintln!("snug: {error}; how many nodes could go is not known"),
+            }
+        }
     }
     report.cost = price.map(|prices| report.cost_at(prices));
     let text = match output {

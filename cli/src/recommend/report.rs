@@ -1,5 +1,7 @@
 //! What `snug recommend` says, before it has a form.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 use serde::Serialize;
 use snug_sizing::{
@@ -12,7 +14,11 @@ use snug_sizing::{
 };
 
 use super::checks::{self, Caution};
-use crate::{cluster::Surroundings, policy::Policies, recording::Recording};
+use crate::{
+    cluster::{Emptied, Occupancy, Surroundings},
+    policy::Policies,
+    recording::Recording,
+};
 
 /// Hours of a month: a twelfth of a year.
 const MONTH_HOURS: f64 = 730.0;
@@ -35,6 +41,9 @@ pub struct Report {
     pub withheld: Vec<Withheld>,
     /// What requests cost, where there are prices.
     pub cost: Option<Cost>,
+    /// Nodes that could go, where a cluster was asked and there are prices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emptied: Option<Emptied>,
 }
 
 /// What the requests of all pods cost in a month of 730 hours at list prices, of containers where both are known.
@@ -175,6 +184,7 @@ impl Report {
             recommendations: Vec::new(),
             withheld: Vec::new(),
             cost: None,
+            emptied: None,
         };
         let chosen: Vec<&Evidence> = recording.evidence().filter(|evidence| chosen(evidence)).collect();
         let of_one = |evidence: &&Evidence| match policies.of(evidence) {
@@ -216,6 +226,30 @@ impl Report {
         let [cpu, memory] = self.requested();
         let month = |cpu, memory| prices.of(Asked { cpu, memory }) * MONTH_HOURS;
         Cost { month_now: month(cpu.0, memory.0), month_then: month(cpu.1, memory.1) }
+    }
+
+    /// Nodes that could go with what is recommended.
+    pub fn emptied(&self, recording: &Recording, occupancy: &Occupancy) -> Emptied {
+        let key = |workload: (&str, &str, &str), container: &str| {
+            [workload.0, workload.1, workload.2, container].map(str::to_owned)
+        };
+        let entries: BTreeMap<[String; 4], Resources> = self
+            .recommendations
+            .iter()
+            .map(|entry| {
+                let Entry { namespace, owner, workload, container, recommended, .. } = entry;
+                (key((namespace, owner, workload), container), *recommended)
+            })
+            .collect();
+        let mut by_pod = BTreeMap::new();
+        for evidence in recording.evidence() {
+            let Evidence { workload, container, pods, .. } = evidence;
+            let name = key((&workload.namespace, &workload.owner, &workload.name), &container.name);
+            let Some(recommended) = entries.get(&name) else { continue };
+            let all = pods.keys().map(|pod| (&*workload.namespace, pod.as_str(), &*container.name));
+            by_pod.extend(all.map(|pod| (pod, *recommended)));
+        }
+        occupancy.emptied(&by_pod)
     }
 
     /// Requests of all pods, now and then, of containers where both are known: millicores and bytes.

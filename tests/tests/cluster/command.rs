@@ -74,6 +74,12 @@ fn it_asks_all_agents_and_fits_proposals_into_the_cluster() {
         "{cautions:?}"
     );
 
+    let (_, said, error) =
+        snug(&admin, &["recommend", "-n", "sized", "--price", "cpu=0.03,memory=0.004", "-o", "json"])
+            .unwrap();
+    let priced: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(priced["emptied"], json!({ "nodes": 1, "now": 0, "then": 0 }), "{error}");
+
     let labelled = |labels: &str| snug(&admin, &["recommend", "-l", labels, "-o", "json"]).unwrap();
     let (code, said, _) = labelled("app=idle");
     let said: Value = serde_json::from_str(&said).unwrap();

@@ -1,0 +1,229 @@
+//! What nodes have, and what their pods ask for: how many nodes could go.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Node, Pod};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use serde::Serialize;
+use snug_sizing::{
+    cost::{Room, freed},
+    pod::{Asked, effective},
+    workload::{Resources, Role},
+};
+
+use super::{
+    ClusterError, failed,
+    surroundings::{bytes, millicores},
+};
+
+/// Pods that are asked for at a time.
+const PAGE: u32 = 500;
+/// Pods of a node that does not say how many it takes: the kubelet's default.
+const USUAL_PODS: u64 = 110;
+
+/// A container of a pod, as it is specified.
+type Specified = (String, Role, Resources);
+
+/// A pod that has not ended.
+#[derive(Clone, Debug, PartialEq)]
+struct Placed {
+    namespace: String,
+    name: String,
+    /// Empty while it waits for one.
+    node: String,
+    /// Whether it comes and goes with its node: of a DaemonSet, or the kubelet's own.
+    is_of_node: bool,
+    containers: Vec<Specified>,
+    overhead: Asked,
+}
+
+/// Nodes and their pods.
+#[derive(Clone, Debug, Default)]
+pub struct Occupancy {
+    nodes: Vec<(String, Room)>,
+    pods: Vec<Placed>,
+}
+
+/// Nodes that nothing would run on, if pods were packed onto as few as can be found. Only CPU, memory and the number of pods are looked at:
+/// taints, affinities and disks may keep more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Emptied {
+    /// All nodes.
+    pub nodes: usize,
+    /// With what pods ask for now; `None` where the packing finds no room for one.
+    pub now: Option<usize>,
+    /// With what is recommended.
+    pub then: Option<usize>,
+}
+
+impl Occupancy {
+    /// Asks for all nodes and pods.
+    pub(super) async fn gather(client: &Client) -> Result<Self, ClusterError> {
+        let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
+        let nodes = nodes.map_err(|error| failed("list", "nodes", error))?;
+        let pods = Api::<Pod>::all(client.clone());
+        let mut which =
+            ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed").limit(PAGE);
+        let mut placed = Vec::new();
+        loop {
+            let page =
+                pods.list(&which).await.map_err(|error| failed("list", "pods in all namespaces", error))?;
+            placed.extend(page.items.iter().map(place));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => which = which.continue_token(&token),
+                None => break,
+            }
+        }
+        Ok(Self { nodes: nodes.items.iter().filter_map(room).collect(), pods: placed })
+    }
+
+    /// Nodes that could go; `recommended` has requests by namespace, pod and container, where there are other ones.
+    pub fn emptied(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> Emptied {
+        let none = BTreeMap::new();
+        let [now, then] = [&none, recommended].map(|recommended| self.pack(recommended));
+        Emptied { nodes: self.nodes.len(), now, then }
+    }
+
+    fn pack(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> Option<usize> {
+        let mut rooms: BTreeMap<&str, Room> =
+            self.nodes.iter().map(|(name, room)| (name.as_str(), *room)).collect();
+        let mut pods = Vec::new();
+        for pod in &self.pods {
+            let asked = pod.asked(recommended);
+            if !pod.is_of_node {
+                pods.push(asked);
+            } else if let Some(room) = rooms.get_mut(pod.node.as_str()) {
+                room.asked = room.asked.less(asked);
+                room.pods = room.pods.saturating_sub(1);
+            }
+        }
+        freed(&rooms.into_values().collect::<Vec<_>>(), &pods)
+    }
+}
+
+impl Placed {
+    fn asked(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> Asked {
+        let containers: Vec<(Role, Resources)> = self
+            .containers
+            .iter()
+            .map(|(container, role, specified)| {
+                let other =
+                    recommended.get(&(self.namespace.as_str(), self.name.as_str(), container.as_str()));
+                (*role, other.map_or(*specified, |other| requests_of(*other, *specified)))
+            })
+            .collect();
+        effective(&containers).plus(self.overhead)
+    }
+}
+
+/// What is recommended; where nothing is, what is specified.
+fn requests_of(recommended: Resources, specified: Resources) -> Resources {
+    Resources {
+        cpu_request: recommended.cpu_request.or(specified.cpu_request),
+        memory_request: recommended.memory_request.or(specified.memory_request),
+        ..specified
+    }
+}
+
+fn room(node: &Node) -> Option<(String, Room)> {
+    let amounts = &node.status.as_ref()?.allocatable;
+    let asked = Asked { cpu: millicores(amounts, "cpu")?, memory: bytes(amounts, "memory")? };
+    Some((node.name_any(), Room { asked, pods: bytes(amounts, "pods").unwrap_or(USUAL_PODS) }))
+}
+
+fn place(pod: &Pod) -> Placed {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let is_of_node =
+        pod.owner_references().iter().any(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "Node"));
+    let init = spec.init_containers.iter().flatten().map(|container| {
+        let is_sidecar = container.restart_policy.as_deref() == Some("Always");
+        specified(container, if is_sidecar { Role::Sidecar } else { Role::Init })
+    });
+    let apps = spec.containers.iter().map(|container| specified(container, Role::App));
+    let overhead = Asked {
+        cpu: millicores(&spec.overhead, "cpu").unwrap_or(0),
+        memory: bytes(&spec.overhead, "memory").unwrap_or(0),
+    };
+    Placed {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        node: spec.node_name.clone().unwrap_or_default(),
+        is_of_node,
+        containers: init.chain(apps).collect(),
+        overhead,
+    }
+}
+
+fn specified(container: &Container, role: Role) -> Specified {
+    let resources = container.resources.clone().unwrap_or_default();
+    let values = Resources {
+        cpu_request: millicores(&resources.requests, "cpu"),
+        cpu_limit: millicores(&resources.limits, "cpu"),
+        memory_request: bytes(&resources.requests, "memory"),
+        memory_limit: bytes(&resources.limits, "memory"),
+    };
+    (container.name.clone(), role, values)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object<K: DeserializeOwned>(value: Value) -> K {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn node(name: &str) -> Node {
+        let allocatable = json!({ "cpu": "2", "memory": "4Gi", "pods": "10" });
+        object(json!({ "metadata": { "name": name }, "status": { "allocatable": allocatable } }))
+    }
+
+    fn pod(name: &str, node: &str, owner: &str, cpu: &str) -> Placed {
+        let owner = json!({ "apiVersion": "apps/v1", "kind": owner, "name": "owner", "uid": "1" });
+        place(&object(json!({
+            "metadata": { "namespace": "shop", "name": name, "ownerReferences": [owner] },
+            "spec": {
+                "nodeName": node,
+                "overhead": { "cpu": "50m" },
+                "initContainers": [
+                    { "name": "mesh", "restartPolicy": "Always", "resources": { "requests": { "cpu": "100m" } } },
+                    { "name": "setup", "resources": { "requests": { "cpu": "150m" } } },
+                ],
+                "containers": [{ "name": "app", "resources": { "requests": { "cpu": cpu, "memory": "1Gi" } } }],
+            },
+        })))
+    }
+
+    #[test]
+    fn a_pod_asks_as_the_scheduler_counts() {
+        let none = BTreeMap::new();
+        assert_eq!(pod("web-1", "a", "ReplicaSet", "400m").asked(&none), Asked { cpu: 550, memory: 1 << 30 });
+        assert_eq!(pod("web-1", "a", "ReplicaSet", "10m").asked(&none).cpu, 300, "its start asks for more");
+        let less = Resources { cpu_request: Some(200), ..Resources::default() };
+        let recommended = BTreeMap::from([(("shop", "web-1", "app"), less)]);
+        let asked = pod("web-1", "a", "ReplicaSet", "400m").asked(&recommended);
+        assert_eq!(asked, Asked { cpu: 350, memory: 1 << 30 }, "what is not recommended stays");
+    }
+
+    #[test]
+    fn what_is_of_a_node_goes_with_it() {
+        let nodes: Vec<_> = ["a", "b"].iter().filter_map(|name| room(&node(name))).collect();
+        assert_eq!(nodes[0].1, Room { asked: Asked { cpu: 2000, memory: 4 << 30 }, pods: 10 });
+        let pods = vec![
+            pod("log-a", "a", "DaemonSet", "100m"),
+            pod("log-b", "b", "DaemonSet", "100m"),
+            pod("web-1", "a", "ReplicaSet", "900m"),
+            pod("web-2", "b", "ReplicaSet", "900m"),
+        ];
+        let occupancy = Occupancy { nodes, pods };
+        assert_eq!(occupancy.emptied(&BTreeMap::new()), Emptied { nodes: 2, now: Some(0), then: Some(0) });
+        let less = Resources { cpu_request: Some(500), ..Resources::default() };
+        let recommended =
+            BTreeMap::from([(("shop", "web-1", "app"), less), (("shop", "web-2", "app"), less)]);
+        assert_eq!(occupancy.emptied(&recommended), Emptied { nodes: 2, now: Some(0), then: Some(1) });
+    }
+}
