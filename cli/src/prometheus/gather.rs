@@ -1,4 +1,4 @@
-//! Evidence out of series: what the kubelets' metrics tell alone, with kube-state-metrics where they are.
+//! Evidence out of series: what the kubelets' metrics tell alone, with kube-state-metrics and Snug's own where they are.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,25 +8,28 @@ use snug_sizing::{
     workload::{Container, Kind, Resources, Workload},
 };
 
-use super::{Labels, Prometheus, PrometheusError};
+use super::{Labels, Prometheus, PrometheusError, windows::Windows};
 use crate::recording::Recording;
 
 const DAY: u64 = 24 * HOUR;
+const MINUTE: u64 = 60;
+/// Length of Snug's windows, milliseconds.
+const WINDOW_MILLIS: u64 = 100;
 /// Values of a series that Prometheus gives in one answer are 11,000.
 const MOST_POINTS: u64 = 10_000;
 /// Kills of one container in an hour that are told apart.
 const MOST_KILLS: usize = 20;
 const CPU: &str = "container_cpu_usage_seconds_total";
 const MEMORY: &str = "container_memory_working_set_bytes";
-const BY: &str = "namespace, pod, container";
+pub(super) const BY: &str = "namespace, pod, container";
 
 /// A container: namespace, pod, name.
-type Place = (String, String, String);
+pub(super) type Place = (String, String, String);
 
 /// Kind and name of the owner, by namespace and pod.
 type Owners = BTreeMap<(String, String), (String, String)>;
 
-fn place(labels: &Labels) -> Place {
+pub(super) fn place(labels: &Labels) -> Place {
     let label = |name| labels.get(name).cloned().unwrap_or_default();
     (label("namespace"), label("pod"), label("container"))
 }
@@ -39,9 +42,12 @@ impl Prometheus {
     pub fn evidence(&self, since: Duration, namespaces: &[String]) -> Result<Recording, PrometheusError> {
         let selector = selector(namespaces);
         let now = self.instant("vector(time())")?.first().map_or(0, |(_, now)| *now as u64);
-        let window = 4 * self.scrape_interval(&selector)?;
+        let has_windows = self.has_windows(&selector)?;
+        // Beside windows rates are what minutes are in evidence.
+        let least = if has_windows { MINUTE } else { 0 };
+        let window = (4 * self.scrape_interval(&selector)?).max(least);
         let from = now.saturating_sub(since.as_secs()) / HOUR * HOUR;
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered { has_windows, ..Gathered::default() };
         let cpu = format!("sum by ({BY}) (rate({CPU}{{{selector},cpu=~\"|total\"}}[{window}s]))");
         // A day a query at most, so that no answer grows with the time asked for.
         let part = DAY.min(window * MOST_POINTS);
@@ -49,6 +55,12 @@ impl Prometheus {
             let end = (begin + part - 1).min(now);
             for (labels, values) in self.range(&cpu, begin + window, end + 1, window)? {
                 gathered.cpu(place(&labels), &values, window);
+            }
+        }
+        if has_windows {
+            for begin in (from..now).step_by(DAY as usize) {
+                let end = (begin + DAY).min(now);
+                gathered.windows(self.windows(&selector, end, end - begin)?, end);
             }
         }
         // The values of an hour are those at its end, which may be still to come.
@@ -100,7 +112,7 @@ impl Prometheus {
         ];
         for (query, set) in queries {
             for (labels, value) in self.instant(&query)? {
-                if let Some(seen) = gathered.0.get_mut(&place(&labels)) {
+                if let Some(seen) = gathered.by_place.get_mut(&place(&labels)) {
                     set(&mut seen.in_force, value);
                 }
             }
@@ -154,13 +166,18 @@ struct Seen {
 }
 
 #[derive(Debug, Default)]
-struct Gathered(BTreeMap<Place, Seen>);
+struct Gathered {
+    by_place: BTreeMap<Place, Seen>,
+    /// Whether there are Snug's windows.
+    has_windows: bool,
+}
 
 impl Gathered {
     fn cpu(&mut self, place: Place, values: &[(u64, f64)], window: u64) {
         let pod = place.1.clone();
-        let seen = self.0.entry(place).or_insert_with(|| Seen {
-            evidence: Evidence::new(Workload::default(), Container::default(), window * 1000),
+        let window_millis = if self.has_windows { WINDOW_MILLIS } else { window * 1000 };
+        let seen = self.by_place.entry(place).or_insert_with(|| Seen {
+            evidence: Evidence::new(Workload::default(), Container::default(), window_millis),
             in_force: Resources::default(),
             last: 0,
         });
@@ -171,12 +188,31 @@ impl Gathered {
             seen.last = seen.last.max(*at);
             let record = seen.evidence.hours.entry(hour_before(*at)).or_default();
             record.observed += window;
-            record.cpu.record(*cores, 1);
+            if self.has_windows {
+                record.minutes.record(*cores, (window + MINUTE / 2) / MINUTE);
+            } else {
+                record.cpu.record(*cores, 1);
+            }
+        }
+    }
+
+    /// What Snug counted until a time: of containers that the rates are of, too.
+    fn windows(&mut self, counted: Windows, until: u64) {
+        let Windows { windows, ladders } = counted;
+        for (place, histogram) in windows {
+            if let Some(seen) = self.by_place.get_mut(&place) {
+                seen.evidence.hours.entry(hour_before(until)).or_default().cpu.merge(&histogram);
+            }
+        }
+        for (place, ladder) in ladders {
+            if let Some(seen) = self.by_place.get_mut(&place) {
+                seen.evidence.hours.entry(hour_before(until)).or_default().ladder = Some(ladder);
+            }
         }
     }
 
     fn memory(&mut self, place: &Place, values: &[(u64, f64)], now: u64) {
-        let Some(seen) = self.0.get_mut(place) else { return };
+        let Some(seen) = self.by_place.get_mut(place) else { return };
         for (at, bytes) in values.iter().filter(|(_, bytes)| *bytes >= 0.0) {
             let bytes = *bytes as u64;
             if let Some(totals) = seen.evidence.pods.get_mut(&place.1) {
@@ -189,7 +225,7 @@ impl Gathered {
 
     /// At which limit is not recorded: it is taken to be the one in force.
     fn kills(&mut self, place: &Place, values: &[(u64, f64)], now: u64) {
-        let Some(seen) = self.0.get_mut(place) else { return };
+        let Some(seen) = self.by_place.get_mut(place) else { return };
         let Some(limit) = seen.in_force.memory_limit else { return };
         for (at, kills) in values {
             let kill = OomKill { at: (*at).min(now), limit, pod: place.1.clone() };
@@ -206,7 +242,7 @@ impl Gathered {
             .map(|((namespace, _), (kind, name))| ((namespace.as_str(), name.as_str()), kind.as_str()))
             .collect();
         let mut recording = Recording::default();
-        for ((namespace, pod, container), Seen { mut evidence, in_force, last }) in self.0 {
+        for ((namespace, pod, container), Seen { mut evidence, in_force, last }) in self.by_place {
             let (owner, name) = owners.get(&(namespace.clone(), pod.clone())).cloned().unwrap_or_else(|| {
                 let name = owner_by_name(&pod);
                 let kind = kinds.get(&(namespace.as_str(), name.as_str())).copied().unwrap_or_default();

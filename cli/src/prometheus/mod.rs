@@ -1,6 +1,7 @@
 //! Asks a Prometheus, or what speaks its query API: Thanos, Mimir, VictoriaMetrics.
 
 mod gather;
+mod windows;
 
 use std::{collections::BTreeMap, io::Read as _, time::Duration};
 
@@ -85,6 +86,16 @@ struct Series {
     #[serde(default)]
     values: Vec<(f64, String)>,
     value: Option<(f64, String)>,
+    /// In the place of a value.
+    histogram: Option<(f64, NativeHistogram)>,
+}
+
+/// A native histogram as the query API writes it.
+#[derive(Clone, Debug, Deserialize)]
+struct NativeHistogram {
+    /// Which bounds belong to it, lower and upper bound, and count.
+    #[serde(default)]
+    buckets: Vec<(u8, String, String, String)>,
 }
 
 #[derive(Deserialize)]
@@ -154,6 +165,11 @@ impl Prometheus {
         let series = self.get("query", &[("query", query)])?;
         let finite = |it: Series| Some((it.metric, number(&it.value?.1)?));
         Ok(series.into_iter().filter_map(finite).collect())
+    }
+
+    /// Series as they were at a time in seconds.
+    fn instant_at(&self, query: &str, at: u64) -> Result<Vec<Series>, PrometheusError> {
+        self.get("query", &[("query", query), ("time", &at.to_string())])
     }
 
     /// Values at `from`, a step later and so on until `to`, all in seconds; what is no number is left out.

@@ -38,7 +38,7 @@ impl Prometheus {
     }
 
     /// The same with further flags.
-    fn with(flags: &[&str], agent: SocketAddr, others: &[(&str, SocketAddr)]) -> Result<Self> {
+    pub(crate) fn with(flags: &[&str], agent: SocketAddr, others: &[(&str, SocketAddr)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("prometheus.yml");
         let interval = INTERVAL.as_secs();

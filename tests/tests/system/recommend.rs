@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use snug_sizing::evidence::Evidence;
+use snug_sizing::{evidence::Evidence, histogram::Histogram};
 use snug_tests::agent::{self, Agent, Process, Signal, eventually};
 
 use crate::{
@@ -146,6 +146,61 @@ fn a_prometheus_with_the_kubelets_metrics_is_enough() -> Result<()> {
 
     let elsewhere = snug(&["recommend", "--prometheus", &url, "-n", "elsewhere"])?;
     assert_eq!(elsewhere.0, Some(1), "no containers there: {}", elsewhere.1);
+    Ok(())
+}
+
+#[test]
+fn a_prometheus_with_snug_s_histograms_tells_windows_and_what_quotas_would_have_done() -> Result<()> {
+    if !has_program("prometheus") {
+        return cannot_run("there is no prometheus: cargo xtask setup prometheus");
+    }
+    let folder = tempfile::tempdir()?;
+    let (mut containers, pods) = match replicas(folder.path())? {
+        Ok(made) => made,
+        Err(why) => return cannot_run(why),
+    };
+    containers.iter_mut().try_for_each(|container| container.run(SCRIPT).map(drop))?;
+    let agent = Agent::start(["--pods-file", &*pods, "--cpu-ladder", "on"])?;
+    let prometheus = Prometheus::with(&["--enable-feature=native-histograms"], agent.address(), &[])?;
+    std::thread::sleep(Duration::from_secs(25));
+    let url = prometheus.url();
+    let (_, recording) = snug(&["snapshot", "--prometheus", &url, "--since", "1h", "-n", "shop"])?;
+    let page = agent.scrape("/metrics")?;
+    let evidence: Evidence = serde_json::from_str(recording.lines().nth(1).context("no evidence")?)?;
+    assert_eq!((evidence.window_millis, evidence.pods.len() as u64), (100, REPLICAS));
+    let mut windows = Histogram::default();
+    evidence.hours.values().for_each(|hour| windows.merge(&hour.cpu));
+    let of_agent = |part: &str| -> f64 {
+        let all = page.all(&format!("snug_container_cpu_window_cores_{part}"), &[("namespace", "shop")]);
+        all.iter().map(|sample| sample.value).sum()
+    };
+    let (count, sum) = (of_agent("count"), of_agent("sum"));
+    println!(
+        "{} windows of {count}; means {} and {}",
+        windows.count(),
+        windows.sum() / windows.count() as f64,
+        sum / count
+    );
+    // What was counted before the first scrape is not in an increase, and it is extrapolated a little.
+    assert!((0.5 * count..1.1 * count).contains(&(windows.count() as f64)));
+    assert!((windows.sum() / windows.count() as f64 / (sum / count) - 1.0).abs() < 0.25);
+
+    let (code, text) = snug(&[
+        "recommend",
+        "--prometheus",
+        &url,
+        "--since",
+        "1h",
+        "-n",
+        "shop",
+        "--cpu-limit",
+        "by-risk",
+        "-o",
+        "json",
+    ])?;
+    let report: Value = serde_json::from_str(&text)?;
+    let limit = report["recommendations"][0]["recommended"]["cpu_limit"].as_u64();
+    assert!(code == Some(0) && limit.is_some(), "{text}");
     Ok(())
 }
 

@@ -1,0 +1,111 @@
+//! Snug's own series, where a Prometheus scrapes the agents: how CPU use is spread over windows of 100 ms, and what each CPU quota would
+//! have done. The kubelets' metrics tell neither.
+
+use std::collections::BTreeMap;
+
+use snug_sizing::{
+    histogram::Histogram,
+    ladder::{Ladder, Rung},
+};
+
+use super::{
+    NativeHistogram, Prometheus, PrometheusError,
+    gather::{BY, Place, place},
+};
+
+const WINDOWS: &str = "snug_container_cpu_window_cores";
+/// Counters by quota: of a [`Rung`].
+const QUOTAS: [&str; 3] = [
+    "snug_container_cpu_quota_periods_total",
+    "snug_container_cpu_quota_throttled_periods_total",
+    "snug_container_cpu_quota_delayed_seconds_total",
+];
+const MILLIS: f64 = 1000.0;
+
+/// What Snug's series say of a span of time.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    /// CPU use by window.
+    pub(super) windows: BTreeMap<Place, Histogram>,
+    /// What quotas would have done; where the agents export it.
+    pub(super) ladders: BTreeMap<Place, Ladder>,
+}
+
+impl Prometheus {
+    /// Whether there are windows as native histograms: without them there are sums alone, which say nothing that rates do not.
+    pub(super) fn has_windows(&self, selector: &str) -> Result<bool, PrometheusError> {
+        Ok(!self.instant(&format!("count({WINDOWS}{{{selector}}})"))?.is_empty())
+    }
+
+    /// What was counted in so many seconds before a time.
+    pub(super) fn windows(&self, selector: &str, at: u64, seconds: u64) -> Result<Windows, PrometheusError> {
+        let increase = |metric: &str, by: &str| {
+            format!("sum by ({BY}{by}) (increase({metric}{{{selector}}}[{seconds}s]))")
+        };
+        let mut all = Windows::default();
+        for series in self.instant_at(&increase(WINDOWS, ""), at)? {
+            if let Some((_, native)) = &series.histogram {
+                all.windows.insert(place(&series.metric), native.to_histogram());
+            }
+        }
+        for (number, metric) in QUOTAS.into_iter().enumerate() {
+            for series in self.instant_at(&increase(metric, ", quota"), at)? {
+                let quota = series.metric.get("quota").and_then(|quota| quota.parse::<f64>().ok());
+                let (Some(cores), Some(value)) =
+                    (quota, series.value.as_ref().and_then(|it| super::number(&it.1)))
+                else {
+                    continue;
+                };
+                let Ladder(rungs) = all.ladders.entry(place(&series.metric)).or_default();
+                // `as` saturates, and takes nothing for what is below nothing.
+                let Rung { periods, throttled, delayed_millis } =
+                    rungs.entry((cores * MILLIS).round() as u64).or_default();
+                match number {
+                    0 => *periods = value.round() as u64,
+                    1 => *throttled = value.round() as u64,
+                    _ => *delayed_millis = (value * MILLIS).round() as u64,
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl NativeHistogram {
+    /// The same, of whole counts; what an increase has extrapolated is rounded. A bucket of a coarser histogram goes to where its middle
+    /// lies.
+    fn to_histogram(&self) -> Histogram {
+        let mut histogram = Histogram::default();
+        for (_, lower, upper, count) in &self.buckets {
+            let parsed = [lower, upper, count].map(|text| super::number(text));
+            let [Some(lower), Some(upper), Some(count)] = parsed else { continue };
+            let middle = if lower > 0.0 { (lower * upper).sqrt() } else { 0.0 };
+            histogram.record(middle, count.round() as u64);
+        }
+        histogram
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn native_histograms_keep_their_buckets() {
+        let mut seen = Histogram::default();
+        for (cores, times) in [(0.0, 100), (0.1, 20), (0.104, 7), (2.0, 5)] {
+            seen.record(cores, times);
+        }
+        let buckets = seen
+            .buckets()
+            .map(|(count, lower, upper)| {
+                // As Prometheus writes it: the first and the last of them are the bounds of what is nothing.
+                let lower = if lower <= 0.0 { -upper } else { lower };
+                (0, lower.to_string(), upper.to_string(), format!("{}", count as f64 + 0.3))
+            })
+            .collect();
+        assert_eq!(NativeHistogram { buckets }.to_histogram(), seen);
+        let broken = vec![(0, "1".to_owned(), "x".to_owned(), "5".to_owned())];
+        assert!(NativeHistogram { buckets: broken }.to_histogram().is_empty());
+    }
+}
