@@ -17,7 +17,7 @@ use snug_tests::{
 const VERSIONS: std::ops::RangeInclusive<u32> = 25..=37;
 
 /// A component, and the values that switch the same on in the chart.
-const FEATURES: [(&str, &[&str]); 10] = [
+const FEATURES: [(&str, &[&str]); 11] = [
     ("cri-socket", &["--set", "criSocket=/run/containerd/containerd.sock"]),
     ("owner-lookup", &["--set", "ownerLookup=true"]),
     ("kube-state-metrics", &["--set", "kubeStateMetrics=true"]),

@@ -7,6 +7,7 @@ use snug_agent::history::Store;
 use snug_sizing::{
     evidence::{Evidence, HOUR, Hour, Peak, PodTotals},
     ladder::Buckets,
+    minutes::{Minute, MinuteRecord},
     workload::{Container, Resources, Workload},
 };
 
@@ -21,8 +22,9 @@ const FIRST_HOUR: u32 = 500_000;
 /// Between two hand-overs, seconds, as the agent has it.
 const HAND_OVER: u64 = 30;
 const WINDOW_NS: u64 = 100_000_000;
-/// What the agent keeps by default: days, and bytes.
+/// What the agent keeps by default: days, hours minute by minute, and bytes.
 const DAYS: u64 = 30;
+const HOURS_BY_MINUTE: u64 = 6;
 const MOST_BYTES: u64 = 256 << 20;
 
 /// Hands over what so many containers do in some hours, as often as the agent does.
@@ -32,10 +34,16 @@ pub(crate) fn run() -> Result<Section> {
     let mut random = Random(1);
     let (mut written, mut cpu, mut handed_over) = (0, Duration::ZERO, 0);
     for hour in 0..HOURS {
-        for _ in 0..HOUR / HAND_OVER {
+        for turn in 0..HOUR / HAND_OVER {
             interrupt::sleep(Duration::ZERO)?;
-            let batch: Vec<Evidence> =
-                (0..CONTAINERS).map(|number| half_a_minute(number, FIRST_HOUR + hour, &mut random)).collect();
+            let minute = Minute::of(u64::from(FIRST_HOUR + hour) * HOUR + turn * HAND_OVER);
+            let batch: Vec<Evidence> = (0..CONTAINERS)
+                .map(|number| {
+                    let mut evidence = half_a_minute(number, FIRST_HOUR + hour, &mut random);
+                    evidence.minutes.insert(minute, part_of_minute(&evidence));
+                    evidence
+                })
+                .collect();
             handed_over += 1;
             let before = bytes_written()?;
             let (took, added) = cpu_time(|| store.add(&batch));
@@ -44,22 +52,25 @@ pub(crate) fn run() -> Result<Section> {
             cpu += took;
         }
     }
-    // With no bounds nothing is removed, and what there is is told.
+    // With no bounds nothing is removed, and what there is is told; then only the minutes.
     let stored = store.prune(Hour(0), Hour(0), u64::MAX)?;
+    let without_minutes = store.prune(Hour(u32::MAX), Hour(0), u64::MAX)?;
     let container_hours = CONTAINERS * u64::from(HOURS);
-    let each = stored as f64 / container_hours as f64;
+    let each = without_minutes as f64 / container_hours as f64;
+    let by_minute = (stored - without_minutes) as f64 / container_hours as f64;
     let seconds = u64::from(HOURS) * HOUR;
 
     let mut section = Section::new("history");
     section.paragraph(&format!(
         "{HOURS} hours of {CONTAINERS} containers, each a workload of its own, handed over every {HAND_OVER} s ({handed_over} times) as \
-         the agent does: 300 CPU windows each time, spread over some twenty buckets, working sets, the ladder of quotas, a peak. Bytes written are what \
+         the agent does: 300 CPU windows each time, spread over some twenty buckets, working sets, the ladder of quotas, a peak, and the minute that has begun. Bytes written are what \
          the thread gave to the kernel, the file system's own not counted; how often a record is written anew while its hour lasts is in them."
     ));
     section.table(
         &["", "measured"],
         &[
             vec!["records, a container-hour".to_owned(), format!("{each:.0} bytes")],
+            vec!["its minutes, as long as they are kept".to_owned(), format!("{by_minute:.0} bytes")],
             vec![
                 "written, a container-hour".to_owned(),
                 format!("{:.1} KiB", written as f64 / container_hours as f64 / 1024.0),
@@ -75,7 +86,7 @@ pub(crate) fn run() -> Result<Section> {
             ],
         ],
     );
-    let whole = each * (CONTAINERS * DAYS * 24) as f64;
+    let whole = (each * (DAYS * 24) as f64 + by_minute * HOURS_BY_MINUTE as f64) * CONTAINERS as f64;
     section.budgets = vec![
         Budget::at_most(
             &format!("{DAYS} days of {CONTAINERS} containers"),
@@ -93,6 +104,18 @@ pub(crate) fn run() -> Result<Section> {
         ),
     ];
     Ok(section.finish())
+}
+
+/// The same as a part of its minute.
+fn part_of_minute(evidence: &Evidence) -> MinuteRecord {
+    let record = evidence.hours.values().next();
+    let cores = record.map_or(0.0, |record| record.minutes.sum());
+    MinuteRecord {
+        observed_millis: HAND_OVER * 1000,
+        cpu_millis: (cores * HAND_OVER as f64 * 1000.0) as u64,
+        memory_peak: record.and_then(|record| record.highest()).map_or(0, |peak| peak.bytes),
+        ..MinuteRecord::default()
+    }
 }
 
 /// What one container did in the time between two hand-overs.
