@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use snug_agent::{
     history::{Batch, History, Retention, Store},
     identity::Names,
@@ -80,7 +80,7 @@ fn evidence_outlives_the_agent_and_is_what_the_cgroup_says() -> Result<()> {
 
     assert!(before.minutes.is_empty(), "nobody asked for them: {before:?}");
     let with_minutes = evidence_at(&agent, &format!("{EVIDENCE}?minutes=true"))?.context("no evidence")?;
-    minutes_are_those_of(&with_minutes, peak);
+    minutes_are_those_of(&with_minutes, peak)?;
     let address = format!("http://{}", agent.address());
     let (code, text) =
         snug(&["top", "--agent", &address, "--once", "--interval", "1s", "--last", "10m", "-o", "json"])?;
@@ -104,16 +104,17 @@ fn evidence_outlives_the_agent_and_is_what_the_cgroup_says() -> Result<()> {
 }
 
 /// The minutes of the only pod that there was.
-fn minutes_are_those_of(evidence: &Evidence, peak: u64) {
+fn minutes_are_those_of(evidence: &Evidence, peak: u64) -> Result<()> {
     let all = evidence.minutes.values();
     let (observed, cpu) =
         all.clone().fold((0, 0), |sum, minute| (sum.0 + minute.observed_millis, sum.1 + minute.cpu_millis));
     let totals: Vec<_> = evidence.pods.values().collect();
-    let [totals] = totals[..] else { panic!("more than one pod: {evidence:?}") };
+    let [totals] = totals[..] else { bail!("more than one pod: {evidence:?}") };
     // What is less than a second, or a millisecond, was left for the next time.
     assert!((totals.observed..=totals.observed + 1).contains(&(observed / 1000)), "{observed} {totals:?}");
     assert!(cpu.abs_diff(totals.cpu_millis) <= 2, "{cpu} {totals:?}");
     assert_eq!(all.map(|minute| minute.memory_peak).max(), Some(peak));
+    Ok(())
 }
 
 #[test]
