@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use snug_sizing::minutes::Minute;
+use snug_sizing::minutes::{MINUTE, Minute};
 
 use crate::values::{MemoryHistograms, MemoryStat, PeakSource, Values, WindowPeak};
 
@@ -103,7 +103,7 @@ impl MemoryWatch {
     /// What is shown of it.
     pub(super) fn show(&self, values: &mut Values) {
         values.window_peak = self.halves.peak();
-        values.memory_growth = self.growth.slope();
+        values.memory_growth = self.growth.slope;
         values.memory_histograms = self.histograms.as_deref().map(|histograms| Arc::new(histograms.clone()));
     }
 }
@@ -142,6 +142,8 @@ struct Growth {
     minute: Minute,
     lowest: Option<u64>,
     ended: VecDeque<(Minute, u64)>,
+    /// Bytes a second, as the last minute left it.
+    slope: Option<f64>,
 }
 
 impl Growth {
@@ -154,26 +156,24 @@ impl Growth {
             let (most, _) = GROWTH_MINUTES;
             // A clock that was set back makes them later than now.
             self.ended.retain(|(old, _)| minute.0.checked_sub(old.0).is_some_and(|age| age as usize <= most));
+            self.slope = slope(&self.ended);
         }
         self.lowest = Some(self.lowest.map_or(bytes, |lowest| lowest.min(bytes)));
     }
+}
 
-    /// Slope of the line of least squares, bytes a second.
-    fn slope(&self) -> Option<f64> {
-        let (_, least) = GROWTH_MINUTES;
-        let (first, _) = self.ended.front().filter(|_| self.ended.len() >= least)?;
-        let points = || {
-            self.ended
-                .iter()
-                .map(|(minute, bytes)| (f64::from(minute.0.saturating_sub(first.0)) * 60.0, *bytes as f64))
-        };
-        let count = self.ended.len() as f64;
-        let mean_at = points().map(|(at, _)| at).sum::<f64>() / count;
-        let mean_bytes = points().map(|(_, bytes)| bytes).sum::<f64>() / count;
-        let covariance: f64 = points().map(|(at, bytes)| (at - mean_at) * (bytes - mean_bytes)).sum();
-        let variance: f64 = points().map(|(at, _)| (at - mean_at).powi(2)).sum();
-        (variance > 0.0).then(|| covariance / variance)
-    }
+/// Slope of the line of least squares, bytes a second; `None` of too few minutes.
+fn slope(ended: &VecDeque<(Minute, u64)>) -> Option<f64> {
+    let (_, least) = GROWTH_MINUTES;
+    let (first, _) = ended.front().filter(|_| ended.len() >= least)?;
+    let at = |minute: Minute| f64::from(minute.0.saturating_sub(first.0)) * MINUTE as f64;
+    let points = || ended.iter().map(|(minute, bytes)| (at(*minute), *bytes as f64));
+    let count = ended.len() as f64;
+    let mean_at = points().map(|(at, _)| at).sum::<f64>() / count;
+    let mean_bytes = points().map(|(_, bytes)| bytes).sum::<f64>() / count;
+    let covariance: f64 = points().map(|(at, bytes)| (at - mean_at) * (bytes - mean_bytes)).sum();
+    let variance: f64 = points().map(|(at, _)| (at - mean_at).powi(2)).sum();
+    (variance > 0.0).then(|| covariance / variance)
 }
 
 #[cfg(test)]
@@ -279,7 +279,7 @@ mod tests {
         for minute in 0..30_u32 {
             let _ = watch.second(&values(u64::from(minute), 0, None), None, f64::from(minute * 60), false);
         }
-        assert_eq!(watch.growth.slope(), None);
+        assert_eq!(watch.growth.slope, None);
     }
 
     #[test]

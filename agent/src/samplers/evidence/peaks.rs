@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use rustix::{
     fs::{Mode, OFlags, openat},
     io::{Errno, pread, write},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
 use crate::{
@@ -33,6 +34,8 @@ pub(super) struct PeakFiles {
     directory: OwnedFd,
     /// `None`: the cgroup has no such file.
     files: FxHashMap<Key, Option<OwnedFd>>,
+    /// Files that may be open: all else needs descriptors, too.
+    room: usize,
     refused: bool,
 }
 
@@ -40,7 +43,8 @@ impl PeakFiles {
     /// Of the cgroups below a mount of cgroup v2.
     pub(super) fn open(mount: &Path) -> Option<Self> {
         let directory = open_mount(mount).ok()?;
-        Some(Self { mount: mount.to_owned(), directory, files: FxHashMap::default(), refused: false })
+        let room = descriptors() / 2;
+        Some(Self { mount: mount.to_owned(), directory, files: FxHashMap::default(), room, refused: false })
     }
 
     /// Whether this kernel does not set watermarks back, or does not let this agent.
@@ -59,8 +63,10 @@ impl PeakFiles {
             let set_back = peak.and_then(|_| set_back(file.as_ref()?).ok());
             return set_back.and(peak);
         }
-        let file = self.open_file(path);
-        match file {
+        if self.files.len() >= self.room {
+            return None;
+        }
+        match self.open_file(path) {
             Ok(file) => drop(self.files.insert(key, file)),
             Err(errno) => self.refuse(path, errno),
         }
@@ -98,6 +104,17 @@ impl PeakFiles {
     pub(super) fn forget(&mut self, key: Key) {
         self.files.remove(&key);
     }
+}
+
+/// Descriptors that this process may have: as many as it can be given.
+fn descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let allowed = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => raised.current,
+        Err(_) => limit.current,
+    };
+    allowed.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
 }
 
 fn read(file: &OwnedFd) -> Result<u64, Errno> {
