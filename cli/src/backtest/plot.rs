@@ -6,8 +6,11 @@ const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 460.0;
 /// Room for the axes: left, right, top, bottom.
 const ROOM: [f64; 4] = [70.0, 190.0, 40.0, 50.0];
-const COLOURS: [&str; 8] =
-    ["#d62728", "#1f77b4", "#17becf", "#2ca02c", "#98df8a", "#9467bd", "#8c564b", "#7f7f7f"];
+/// As many as there are policies.
+const COLOURS: [&str; 12] = [
+    "#d62728", "#1f77b4", "#17becf", "#2ca02c", "#98df8a", "#9467bd", "#8c564b", "#7f7f7f", "#ff7f0e",
+    "#393b79", "#e377c2", "#000000",
+];
 /// What nearly never fails is drawn here, in percent: the axis is logarithmic.
 const LEAST: f64 = 0.02;
 
