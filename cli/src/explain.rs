@@ -45,7 +45,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let all = recording.evidence().filter(|evidence| chosen.is(evidence));
     for (number, evidence) in all.enumerate() {
         let Some(policy) = policies.of(evidence) else {
-            writeln!(out, "{}\n  excluded by the policy file", title(evidence))
+            writeln!(out, "{}\n  excluded by its policy", title(evidence))
                 .context("cannot write the explanation")?;
             continue;
         };

@@ -322,7 +322,7 @@ fn a_policy_file_has_its_say() {
     assert_eq!((memory("app"), memory("proxy")), ("1Gi".to_owned(), "31Mi".to_owned()));
     let ledger =
         said["withheld"].as_array().unwrap().iter().find(|entry| entry["workload"] == "ledger").unwrap();
-    assert_eq!(ledger["why"], "excluded by the policy file");
+    assert_eq!(ledger["why"], "excluded by its policy");
     let output = on(file.path(), &["recommend", "--policy", "/absent"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(error(&output).contains("/absent cannot be read"), "{}", error(&output));

@@ -191,7 +191,7 @@ impl Report {
             Some(policy) => {
                 engine::recommend(evidence, &policy, pool, None).map_err(|refusal| refusal.to_string())
             }
-            None => Err("excluded by the policy file".to_owned()),
+            None => Err("excluded by its policy".to_owned()),
         };
         let said: Vec<Result<Recommendation, String>> = chosen.par_iter().map(of_one).collect();
         for (evidence, said) in chosen.into_iter().zip(said) {
