@@ -146,6 +146,7 @@ fn every_form_is_as_it_was() {
         ("wide.txt", &["recommend", "-o", "wide", "--cpu-limit", "by-risk"]),
         ("recommendations.json", &["recommend", "web", "-o", "json"]),
         ("table-priced.txt", &["recommend", "--price", "cpu=0.03,memory=0.004"]),
+        ("backtest.txt", &["backtest", "--history"]),
         ("table.csv", &["recommend", "-o", "csv"]),
         ("table.md", &["recommend", "-o", "markdown"]),
         ("patch.sh", &["recommend", "-o", "patch", "--risk", "critical"]),
@@ -402,4 +403,17 @@ fn shells_and_readers_of_manuals_know_every_command() {
 fn ladders_of_the_fixture_are_whole() {
     let Ladder(rungs) = shop()[0].hours.values().next().unwrap().ladder.clone().unwrap();
     assert_eq!(rungs.len(), snug_sizing::ladder::QUOTAS.len());
+}
+
+#[test]
+fn a_history_too_short_to_be_judged_says_so() {
+    let young = written(&recording(&shop()[3..]));
+    let output = on(young.path(), &["backtest", "--history"]);
+    let said = error(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("of 2 containers over 1 hours none has a day of history"), "{said}");
+    let output = snug(&["backtest"]);
+    assert!(output.status.code() == Some(1) && error(&output).contains("--traces"), "{}", error(&output));
+    let output = on(young.path(), &["backtest", "--history", "--policy", "vpa"]);
+    assert!(error(&output).contains("there are all, snug, as-is, oracle"), "{}", error(&output));
 }

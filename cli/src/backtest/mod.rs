@@ -1,5 +1,6 @@
 //! `snug backtest`: what each policy would have said of recorded use, and what would have come of it.
 
+pub mod history;
 pub mod plot;
 pub mod report;
 mod table;
@@ -9,10 +10,13 @@ use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
-use snug_sizing::{backtest::policies::Choice, engine::Risk};
+use snug_sizing::{
+    backtest::{history::Choice as OfHistory, policies::Choice},
+    engine::Risk,
+};
 
 use self::report::{Report, Wanted};
-use crate::risk;
+use crate::{risk, source::Source};
 
 /// The name of the engine among policies.
 const SNUG: &str = "snug";
@@ -21,8 +25,14 @@ const SNUG: &str = "snug";
 #[derive(Debug, Args)]
 pub struct Options {
     /// Folder with the recordings cpu_millicores.csv.gz and memory_kib.csv.gz.
-    #[arg(long, value_name = "DIR")]
-    traces: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "history")]
+    traces: Option<PathBuf>,
+    /// Replay what agents have seen instead, by the hour: more than a day of it. Policies are then snug, as-is (what is in force now) and
+    /// oracle.
+    #[arg(long, conflicts_with_all = ["traces", "validate"])]
+    history: bool,
+    #[command(flatten)]
+    source: Source,
     /// Which policies, separated by commas; all but the engine are what other tools do.
     #[arg(long, value_name = "all|NAME,…", default_value = "all", value_delimiter = ',')]
     policy: Vec<String>,
@@ -48,8 +58,12 @@ enum Output {
 /// The policies asked for, with the engine at a risk.
 fn choose(names: &[String], wanted: &Wanted) -> Result<Vec<(String, Choice)>> {
     let snug = (SNUG, wanted.choice());
-    let all: Vec<(&str, Choice)> = std::iter::once(snug).chain(Choice::BASELINES).collect();
-    let mut chosen: Vec<(String, Choice)> = Vec::new();
+    choose_of(names, &std::iter::once(snug).chain(Choice::BASELINES).collect::<Vec<_>>())
+}
+
+/// Those of these names.
+fn choose_of<C: Copy>(names: &[String], all: &[(&str, C)]) -> Result<Vec<(String, C)>> {
+    let mut chosen: Vec<(String, C)> = Vec::new();
     for name in names {
         let before = chosen.len();
         let fits = all.iter().filter(|(other, _)| name == "all" || name == other);
@@ -68,7 +82,8 @@ fn choose(names: &[String], wanted: &Wanted) -> Result<Vec<(String, Choice)>> {
 /// # Errors
 /// When the recordings cannot be read, a policy has no such name, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
-    let Options { traces, policy, risk, validate, output } = options;
+    let Options { traces, source, policy, risk, validate, output, .. } = options;
+    let Some(traces) = traces else { return run_history(source, policy, *risk, *output, out) };
     let wanted = Wanted::new(*risk);
     let chosen = choose(policy, &wanted)?;
     let trace = traces::read(traces)?;
@@ -76,6 +91,36 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     match output {
         Output::Table => out.write_all(table::render(&report).as_bytes()),
         Output::Html => out.write_all(table::html(&report).as_bytes()),
+        Output::Json => {
+            let text = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
+            out.write_all(format!("{text}\n").as_bytes())
+        }
+    }
+    .context("cannot write the report")
+}
+
+/// The same with evidence.
+fn run_history(
+    source: &Source,
+    policy: &[String],
+    risk: Risk,
+    output: Output,
+    out: &mut impl Write,
+) -> Result<()> {
+    let chosen = choose_of(policy, &[&[(SNUG, OfHistory::Snug(risk))][..], &OfHistory::OTHERS].concat())?;
+    let report = history::Report::make(&source.read()?, risk, &chosen);
+    if report.is_empty() {
+        bail!(
+            "there is nothing to judge: of {} containers over {} hours none has a day of history and six hours after it; come back later",
+            report.history.containers,
+            report.history.hours
+        );
+    }
+    match output {
+        Output::Table => out.write_all(table::text(&report.title(), &table::open(&report.open)).as_bytes()),
+        Output::Html => {
+            out.write_all(table::page(&report.title(), &table::open(&report.open), "").as_bytes())
+        }
         Output::Json => {
             let text = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
             out.write_all(format!("{text}\n").as_bytes())

@@ -11,7 +11,7 @@ use snug_sizing::{
 use super::report::Report;
 
 /// Columns of a table, all but the first to the right.
-struct Table {
+pub(super) struct Table {
     heading: &'static str,
     columns: &'static [&'static str],
     rows: Vec<Vec<String>>,
@@ -60,6 +60,22 @@ fn cpu(policy: &str, figures: &score::Cpu) -> Vec<String> {
     ]
 }
 
+/// The tables of what was judged in the open loop.
+pub(super) fn open(figures: &[Figures]) -> Vec<Table> {
+    vec![
+        Table {
+            heading: "Memory limits",
+            columns: &MEMORY,
+            rows: figures.iter().map(|it| memory(&it.policy, &it.memory)).collect(),
+        },
+        Table {
+            heading: "CPU requests",
+            columns: &CPU,
+            rows: figures.iter().map(|it| cpu(&it.policy, &it.cpu)).collect(),
+        },
+    ]
+}
+
 fn tables(report: &Report) -> Vec<Table> {
     let closed = report.closed.iter().map(|it| {
         let figures = &it.memory;
@@ -71,20 +87,12 @@ fn tables(report: &Report) -> Vec<Table> {
             format!("{:.4}", figures.footprint_ratio),
         ]
     });
-    let rows = |row: &mut dyn FnMut(&Figures) -> Vec<String>| report.open.iter().map(row).collect();
-    let mut tables = vec![
-        Table {
-            heading: "Memory limits",
-            columns: &MEMORY,
-            rows: rows(&mut |it| memory(&it.policy, &it.memory)),
-        },
-        Table { heading: "CPU requests", columns: &CPU, rows: rows(&mut |it| cpu(&it.policy, &it.cpu)) },
-        Table {
-            heading: "Memory limits with feedback from OOM kills",
-            columns: &CLOSED,
-            rows: closed.collect(),
-        },
-    ];
+    let mut tables = open(&report.open);
+    tables.push(Table {
+        heading: "Memory limits with feedback from OOM kills",
+        columns: &CLOSED,
+        rows: closed.collect(),
+    });
     if let Some(validation) = &report.validation {
         tables.extend(held_out(validation));
     }
@@ -133,8 +141,13 @@ fn held_out(validation: &Validation) -> [Table; 3] {
 
 /// As text.
 pub(crate) fn render(report: &Report) -> String {
-    let mut text = format!("{}\n", report.title());
-    for Table { heading, columns, rows } in tables(report) {
+    text(&report.title(), &tables(report))
+}
+
+/// Tables under a title.
+pub(super) fn text(title: &str, tables: &[Table]) -> String {
+    let mut text = format!("{title}\n");
+    for Table { heading, columns, rows } in tables {
         let width = |column: usize| {
             let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
             cells.chain(columns.get(column).map(|name| name.len())).max().unwrap_or(0)
@@ -148,7 +161,7 @@ pub(crate) fn render(report: &Report) -> String {
         };
         text.push_str(&format!("\n{heading}\n"));
         text.push_str(&line(&mut columns.iter().copied()));
-        for row in &rows {
+        for row in rows {
             text.push_str(&line(&mut row.iter().map(String::as_str)));
         }
     }
@@ -157,24 +170,29 @@ pub(crate) fn render(report: &Report) -> String {
 
 /// As a page without scripts and without anything from elsewhere.
 pub(crate) fn html(report: &Report) -> String {
+    let plots = super::plot::memory(&report.curves) + &super::plot::cpu(&report.curves);
+    page(&report.title(), &tables(report), &plots)
+}
+
+/// Tables under a title, and what comes below them.
+pub(super) fn page(title: &str, tables: &[Table], below: &str) -> String {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>snug backtest</title>\n<style>body{font-family:sans-serif}table{border-collapse:collapse}\
          td,th{padding:.2em .8em;text-align:right}td:first-child,th:first-child{text-align:left}tr:nth-child(even){background:#eee}</style>\n",
     );
-    page.push_str(&format!("<h1>Back-test</h1>\n<p>{}</p>\n", escaped(&report.title())));
-    for Table { heading, columns, rows } in tables(report) {
+    page.push_str(&format!("<h1>Back-test</h1>\n<p>{}</p>\n", escaped(title)));
+    for Table { heading, columns, rows } in tables {
         let row = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
             let cells: String = cells.map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect();
             format!("<tr>{cells}</tr>\n")
         };
         page.push_str(&format!("<h2>{heading}</h2>\n<table>\n{}", row("th", &mut columns.iter().copied())));
-        for cells in &rows {
+        for cells in rows {
             page.push_str(&row("td", &mut cells.iter().map(String::as_str)));
         }
         page.push_str("</table>\n");
     }
-    page.push_str(&super::plot::memory(&report.curves));
-    page.push_str(&super::plot::cpu(&report.curves));
+    page.push_str(below);
     page.push_str("</html>\n");
     page
 }

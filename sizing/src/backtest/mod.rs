@@ -13,6 +13,7 @@
 //! limit that failed, and decides anew from the next minute on; in what it sees of the past, use ends at the limit that was in force.
 
 pub mod closed;
+pub mod history;
 pub mod observe;
 pub mod open;
 pub mod policies;

@@ -6,7 +6,7 @@ use super::{
     policy::Values,
     trace::{Row, Series},
 };
-use crate::baselines::krr::percentile;
+use crate::{baselines::krr::percentile, histogram::Histogram};
 
 /// A value differs from the one before if by more than this part of it.
 const CHANGE: f64 = 0.1;
@@ -110,6 +110,29 @@ impl Sums {
             slack_pct: 100.0 * part(self.slack, self.units as f64),
             changes_per_day: PER_DAY * part(self.changes as f64, self.decisions as f64),
         }
+    }
+
+    /// Judges a memory limit by what one unit used: its highest, and how it was spread.
+    pub(super) fn judge_memory(&mut self, limit: f64, highest: f64, used: &Histogram, before: Option<f64>) {
+        self.units += 1;
+        self.bad += u64::from(highest > limit);
+        self.recommended += limit;
+        self.used += highest;
+        self.slack(limit, used.quantile(SLACK_SHARE).unwrap_or(highest));
+        self.decided(limit, before);
+    }
+
+    /// Judges a CPU request by what one unit used.
+    pub(super) fn judge_cpu(&mut self, request: f64, used: &Histogram, before: Option<f64>) {
+        let (samples, work) = (used.count(), used.sum());
+        self.units += 1;
+        self.samples += samples;
+        self.exceeded += (used.share_above(request) * samples as f64).round() as u64;
+        self.recommended += request * samples as f64;
+        self.used += work;
+        self.unserved += used.work_above(request) * work;
+        self.slack(request, used.quantile(SLACK_SHARE).unwrap_or(0.0));
+        self.decided(request, before);
     }
 
     fn decided(&mut self, value: f64, before: Option<f64>) {

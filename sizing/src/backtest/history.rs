@@ -1,0 +1,225 @@
+//! The past of a live agent, replayed: evidence by the hour, where a trace has samples by the minute.
+//!
+//! Decisions are made after the first day and then every six hours, from the hours before alone, and judged by the day that follows, as with
+//! traces. What evidence does not keep apart is judged together: all pods of a workload's container are one unit, its memory is that of the
+//! highest of them, and its CPU samples are what requests are read off ([`cpu::request_windows`]).
+
+use super::{HORIZON, STEP, score::Sums, validate::Figures};
+use crate::{
+    engine::{self, Pool, Risk, Rule, cpu, memory},
+    evidence::{Evidence, HOUR, Hour, HourRecord},
+    workload::Resources,
+};
+
+/// Hours before the first decision, between decisions, and for which one is judged.
+const FIRST_HOURS: u32 = (super::FIRST / 60) as u32;
+const STEP_HOURS: u32 = (STEP / 60) as u32;
+const HORIZON_HOURS: u32 = (HORIZON / 60) as u32;
+/// The oracle's requests are exceeded for so much of the time, as with traces.
+const ORACLE_EXCEEDED: f64 = 0.02;
+
+/// Who decides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Choice {
+    /// The engine.
+    Snug(Risk),
+    /// Nobody: what is in force now has always been. What is not set is not judged.
+    AsIs,
+    /// Knows the day that follows: the highest use of memory, and the CPU request that is exceeded for 2 % of it.
+    Oracle,
+}
+
+impl Choice {
+    /// All but the engine, with their names.
+    pub const OTHERS: [(&'static str, Self); 2] = [("as-is", Self::AsIs), ("oracle", Self::Oracle)];
+}
+
+/// A request in cores and a limit in bytes; `None` where nothing is set.
+type Said = (Option<f64>, Option<f64>);
+
+/// A container of a workload while it is replayed.
+struct Replayed<'e> {
+    whole: &'e Evidence,
+    /// What was seen before the decision. Of what is in force nothing: in the past it may have been something else.
+    past: Evidence,
+    /// Set by the engine last.
+    set: Option<Resources>,
+    /// By choice: what was said last, and sums of memory and CPU.
+    sums: Vec<(Said, Sums, Sums)>,
+}
+
+/// What became of the past under each choice. Decisions are those of the whole recording, so that all evidence before one is in its pool.
+pub fn replay(all: &[&Evidence], choices: &[(String, Choice)]) -> Vec<Figures> {
+    let spans = || all.iter().filter_map(|evidence| evidence.span());
+    let first = spans().map(|(first, _)| first.0).min().unwrap_or_default();
+    let end = spans().map(|(_, last)| last.0.saturating_add(1)).max().unwrap_or_default();
+    let mut replayed: Vec<Replayed<'_>> =
+        all.iter().map(|evidence| Replayed::new(evidence, choices.len())).collect();
+    let decisions = (first.saturating_add(FIRST_HOURS)..end).step_by(STEP_HOURS as usize);
+    for now in decisions.take_while(|now| now + STEP_HOURS <= end) {
+        replayed.iter_mut().for_each(|one| one.advance(Hour(now)));
+        let mut pool = Pool::default();
+        replayed.iter().for_each(|one| pool.memory.merge(memory::tally(&one.past, Rule::FITTED)));
+        for one in replayed.iter_mut().filter(|one| one.is_decided()) {
+            let next = one.next(Hour(now));
+            for (place, (_, choice)) in choices.iter().enumerate() {
+                let said = one.decide(*choice, pool, &next);
+                if let Some(sums) = one.sums.get_mut(place) {
+                    judge(said, &next, sums);
+                }
+            }
+        }
+    }
+    let figures = choices.iter().enumerate().map(|(place, (name, _))| {
+        let (mut memory, mut cpu) = (Sums::default(), Sums::default());
+        for (_, of_memory, of_cpu) in replayed.iter().filter_map(|one| one.sums.get(place)) {
+            memory += *of_memory;
+            cpu += *of_cpu;
+        }
+        Figures { policy: name.clone(), memory: memory.memory(), cpu: cpu.cpu() }
+    });
+    figures.collect()
+}
+
+impl<'e> Replayed<'e> {
+    fn new(whole: &'e Evidence, choices: usize) -> Self {
+        let mut container = whole.container.clone();
+        container.in_force = Resources::default();
+        let past = Evidence::new(whole.workload.clone(), container, whole.window_millis);
+        Self { whole, past, set: None, sums: vec![((None, None), Sums::default(), Sums::default()); choices] }
+    }
+
+    /// Takes in what was seen before a decision.
+    fn advance(&mut self, now: Hour) {
+        let known = self.past.hours.last_key_value().map_or(Hour(0), |(last, _)| Hour(last.0 + 1));
+        let new = self.whole.hours.range(known..now).map(|(hour, record)| (*hour, record.clone()));
+        self.past.hours.extend(new);
+    }
+
+    /// Whether an hour was seen, as with traces.
+    fn is_decided(&self) -> bool {
+        self.past.hours.values().map(|hour| hour.observed).sum::<u64>() >= HOUR
+    }
+
+    /// The day that follows.
+    fn next(&self, now: Hour) -> Evidence {
+        let mut next =
+            Evidence::new(self.past.workload.clone(), self.past.container.clone(), self.past.window_millis);
+        let end = Hour(now.0.saturating_add(HORIZON_HOURS));
+        next.hours = self.whole.hours.range(now..end).map(|(hour, record)| (*hour, record.clone())).collect();
+        next
+    }
+
+    fn decide(&mut self, choice: Choice, pool: Pool, next: &Evidence) -> Said {
+        let of = |values: Resources| {
+            let cores = values.cpu_request.map(|millicores| millicores as f64 / 1000.0);
+            (cores, values.memory_limit.map(|bytes| bytes as f64))
+        };
+        match choice {
+            Choice::AsIs => of(self.whole.container.in_force),
+            Choice::Oracle => {
+                let (windows, ..) = cpu::request_windows(next);
+                (windows.quantile(1.0 - ORACLE_EXCEEDED), highest(next))
+            }
+            Choice::Snug(risk) => {
+                let policy = engine::Policy::new(risk);
+                let Ok(said) = engine::recommend(&self.past, &policy, pool, self.set) else {
+                    return (None, None);
+                };
+                self.set = Some(said.values);
+                of(said.values)
+            }
+        }
+    }
+}
+
+/// Highest use of memory, bytes.
+fn highest(evidence: &Evidence) -> Option<f64> {
+    evidence.hours.values().filter_map(HourRecord::highest).map(|peak| peak.bytes as f64).reduce(f64::max)
+}
+
+/// Judges what was said by the day that followed.
+fn judge(said: Said, next: &Evidence, sums: &mut (Said, Sums, Sums)) {
+    let (before, of_memory, of_cpu) = sums;
+    let (request, limit) = said;
+    if let (Some(limit), Some(highest)) = (limit, highest(next)) {
+        let working_set =
+            next.hours.values().fold(crate::histogram::Histogram::default(), |mut sum, hour| {
+                sum.merge(&hour.working_set);
+                sum
+            });
+        of_memory.judge_memory(limit, highest, &working_set, before.1);
+    }
+    let (windows, ..) = cpu::request_windows(next);
+    if let (Some(request), false) = (request, windows.is_empty()) {
+        of_cpu.judge_cpu(request, &windows, before.0);
+    }
+    *before = said;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::Profile,
+        evidence::Peak,
+        workload::tests::{container, workload},
+    };
+
+    const MIB: u64 = 1 << 20;
+
+    /// Days of half a core in one hour of four and a tenth else, with so much memory; it doubles at last.
+    fn evidence(days: u32, mib: u64) -> Evidence {
+        let mut evidence = Evidence::new(workload("web"), container("app"), 100);
+        evidence.container.in_force =
+            Resources { cpu_request: Some(200), memory_limit: Some(2 * mib * MIB), ..Resources::default() };
+        for hour in 0..days * 24 {
+            let record = evidence.hour(Hour(1000 + hour));
+            record.observed = HOUR;
+            record.minutes.record(if hour % 4 == 0 { 0.5 } else { 0.1 }, 60);
+            let bytes = if hour + 1 == days * 24 { 3 * mib * MIB } else { mib * MIB };
+            record.working_set.record(bytes as f64, 3600);
+            record.peak = Some(Peak { bytes, at: u64::from(hour) * HOUR, pod: "web-1".to_owned() });
+        }
+        evidence
+    }
+
+    fn figures(days: u32) -> Vec<Figures> {
+        let one = evidence(days, 100);
+        let snug = ("snug".to_owned(), Choice::Snug(Profile::Standard.risk()));
+        let others = Choice::OTHERS.map(|(name, choice)| (name.to_owned(), choice));
+        replay(&[&one], &[&[snug][..], &others].concat())
+    }
+
+    #[test]
+    fn decisions_are_judged_by_the_day_that_follows() {
+        let all = figures(4);
+        let [snug, as_is, oracle] = &all[..] else { panic!("{all:?}") };
+        // After a day, every six hours, while six hours follow: 24, 30, … 90.
+        for figures in &all {
+            assert_eq!((figures.memory.pod_days, figures.cpu.pod_days), (12, 12), "{figures:?}");
+        }
+        // The last hour is in the day after hours 72 and later.
+        assert!((as_is.memory.violation_pod_days_pct - 100.0 * 4.0 / 12.0).abs() < 1e-9, "{as_is:?}");
+        // 0.2 cores: a quarter of the minutes are above it, by 0.3 of 0.8 core-hours in four.
+        assert!((as_is.cpu.exceeded_samples_pct - 25.0).abs() < 1.0, "{as_is:?}");
+        assert!((as_is.cpu.unserved_work_pct - 37.5).abs() < 4.0, "{as_is:?}");
+        assert!((as_is.cpu.footprint_ratio - 1.0).abs() < 0.06, "{as_is:?}");
+        assert_eq!(as_is.cpu.changes_per_day, 0.0);
+        // A quantile lies within a bucket.
+        assert!(
+            oracle.memory.violation_pod_days_pct == 0.0 && oracle.cpu.exceeded_samples_pct < 2.1,
+            "{oracle:?}"
+        );
+        assert!(snug.memory.violation_pod_days_pct > 30.0, "nobody foresees it: {snug:?}");
+        assert!(snug.cpu.unserved_work_pct < 1.0 && snug.memory.footprint_ratio < 2.0, "{snug:?}");
+    }
+
+    #[test]
+    fn of_a_day_nothing_can_be_judged() {
+        for figures in figures(1) {
+            assert_eq!((figures.memory.pod_days, figures.cpu.pod_days), (0, 0));
+        }
+        assert_eq!(replay(&[], &[]).len(), 0);
+    }
+}
