@@ -417,3 +417,27 @@ fn a_history_too_short_to_be_judged_says_so() {
     let output = on(young.path(), &["backtest", "--history", "--policy", "vpa"]);
     assert!(error(&output).contains("there are all, snug, as-is, oracle"), "{}", error(&output));
 }
+
+#[test]
+fn a_hundred_thousand_containers_are_no_trouble() {
+    const CONTAINERS: usize = 100_000;
+    let mut file = GzEncoder::new(tempfile::NamedTempFile::new().unwrap(), Compression::fast());
+    file.write_all(recording(&[]).as_bytes()).unwrap();
+    let one = evidence("web-NUMBER", "app", "Deployment", Resources::default(), 2, |at| HourRecord {
+        ladder: None,
+        ..hour("web-0", &[(5, 900)], 12, at)
+    });
+    let line = serde_json::to_string(&one).unwrap() + "\n";
+    for number in 0..CONTAINERS {
+        file.write_all(line.replace("web-NUMBER", &format!("web-{number}")).as_bytes()).unwrap();
+    }
+    let file = file.finish().unwrap();
+    let output = on(file.path(), &["recommend", "-o", "csv"]);
+    assert_eq!(output.status.code(), Some(0), "{}", error(&output));
+    let text = text(&output);
+    assert_eq!(text.lines().count(), 1 + CONTAINERS);
+    let (first, last) = (text.lines().nth(1).unwrap(), text.lines().last().unwrap());
+    assert!(first.contains("web-0,") && last.contains("web-99999,"), "{first}\n{last}");
+    let output = on(file.path(), &["recommend", "web-77777", "-o", "csv"]);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).lines().count() == 2);
+}

@@ -50,8 +50,10 @@ impl Prometheus {
         let mut gathered = Gathered { has_windows, ..Gathered::default() };
         let cpu = format!("sum by ({BY}) (rate({CPU}{{{selector},cpu=~\"|total\"}}[{window}s]))");
         // A day a query at most, so that no answer grows with the time asked for.
-        let part = DAY.min(window * MOST_POINTS);
-        for begin in (from..now).step_by(part as usize) {
+        let part = (DAY.min(window * MOST_POINTS) / window).max(1) * window;
+        // The last window ends now, so that what has been scraped for less than a window shows, too.
+        let first = from + (now - from) % window;
+        for begin in (first..now).step_by(part as usize) {
             let end = (begin + part - 1).min(now);
             for (labels, values) in self.range(&cpu, begin + window, end + 1, window)? {
                 gathered.cpu(place(&labels), &values, window);
