@@ -69,7 +69,7 @@ impl Node {
 
     /// Waits until every pod of an object is of its newest version.
     pub(crate) fn rolled_out(&self, namespace: &str, object: &str) -> Result<()> {
-        self.kubectl(&["-n", namespace, "rollout", "status", object, "--timeout=60s"])?;
+        self.kubectl(&["-n", namespace, "rollout", "status", object, "--timeout=180s"])?;
         Ok(())
     }
 
