@@ -10,6 +10,7 @@ use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use snug_sizing::{
     backtest::{history::Choice as OfHistory, policies::Choice},
     engine::Risk,
@@ -88,15 +89,25 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     let chosen = choose(policy, &wanted)?;
     let trace = traces::read(traces)?;
     let report = Report::make(&trace, &wanted, &chosen, *validate);
-    match output {
-        Output::Table => out.write_all(table::render(&report).as_bytes()),
-        Output::Html => out.write_all(table::html(&report).as_bytes()),
+    write(*output, &report, || table::render(&report), || table::html(&report), out)
+}
+
+/// Writes a report in the form asked for.
+fn write(
+    output: Output,
+    report: &impl Serialize,
+    text: impl FnOnce() -> String,
+    html: impl FnOnce() -> String,
+    out: &mut impl Write,
+) -> Result<()> {
+    let text = match output {
+        Output::Table => text(),
+        Output::Html => html(),
         Output::Json => {
-            let text = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
-            out.write_all(format!("{text}\n").as_bytes())
+            serde_json::to_string_pretty(report).context("cannot write the report as JSON")? + "\n"
         }
-    }
-    .context("cannot write the report")
+    };
+    out.write_all(text.as_bytes()).context("cannot write the report")
 }
 
 /// The same with evidence.
@@ -116,17 +127,8 @@ fn run_history(
             report.history.hours
         );
     }
-    match output {
-        Output::Table => out.write_all(table::text(&report.title(), &table::open(&report.open)).as_bytes()),
-        Output::Html => {
-            out.write_all(table::page(&report.title(), &table::open(&report.open), "").as_bytes())
-        }
-        Output::Json => {
-            let text = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
-            out.write_all(format!("{text}\n").as_bytes())
-        }
-    }
-    .context("cannot write the report")
+    let (title, tables) = (report.title(), table::open(&report.open));
+    write(output, &report, || table::text(&title, &tables), || table::page(&title, &tables, ""), out)
 }
 
 #[cfg(test)]

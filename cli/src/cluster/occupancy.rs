@@ -13,7 +13,7 @@ use snug_sizing::{
 
 use super::{
     ClusterError, failed,
-    surroundings::{bytes, millicores},
+    surroundings::{allocatable, bytes, millicores},
 };
 
 /// Pods that are asked for at a time.
@@ -127,9 +127,9 @@ fn requests_of(recommended: Resources, specified: Resources) -> Resources {
 }
 
 fn room(node: &Node) -> Option<(String, Room)> {
-    let amounts = &node.status.as_ref()?.allocatable;
-    let asked = Asked { cpu: millicores(amounts, "cpu")?, memory: bytes(amounts, "memory")? };
-    Some((node.name_any(), Room { asked, pods: bytes(amounts, "pods").unwrap_or(USUAL_PODS) }))
+    let asked = allocatable(node)?;
+    let pods = bytes(&node.status.as_ref()?.allocatable, "pods").unwrap_or(USUAL_PODS);
+    Some((node.name_any(), Room { asked, pods }))
 }
 
 fn place(pod: &Pod) -> Placed {

@@ -276,11 +276,13 @@ fn managed_by_keda(object: &DynamicObject) -> Option<Managed> {
     managed(object, "ScaledObject", "scaleTargetRef")
 }
 
+/// What pods of a node can ask for.
+pub(super) fn allocatable(node: &Node) -> Option<Asked> {
+    let amounts = &node.status.as_ref()?.allocatable;
+    Some(Asked { cpu: millicores(amounts, "cpu")?, memory: bytes(amounts, "memory")? })
+}
+
 fn largest(nodes: &[Node]) -> Option<Asked> {
-    let allocatable = |node: &Node| {
-        let amounts = &node.status.as_ref()?.allocatable;
-        Some(Asked { cpu: millicores(amounts, "cpu")?, memory: bytes(amounts, "memory")? })
-    };
     let schedulable =
         |node: &&Node| !node.spec.as_ref().is_some_and(|spec| spec.unschedulable.unwrap_or_default());
     nodes.iter().filter(schedulable).filter_map(allocatable).reduce(Asked::at_least)

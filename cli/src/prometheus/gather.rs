@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use snug_sizing::{
     backtest::trace::owner as owner_by_name,
     evidence::{Evidence, HOUR, Hour, OomKill, Peak},
+    minutes::MINUTE,
     workload::{Container, Kind, Resources, Workload},
 };
 
@@ -12,7 +13,6 @@ use super::{Labels, Prometheus, PrometheusError, windows::Windows};
 use crate::recording::Recording;
 
 const DAY: u64 = 24 * HOUR;
-const MINUTE: u64 = 60;
 /// Length of Snug's windows, milliseconds.
 const WINDOW_MILLIS: u64 = 100;
 /// Values of a series that Prometheus gives in one answer are 11,000.

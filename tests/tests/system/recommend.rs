@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use snug_sizing::{evidence::Evidence, histogram::Histogram};
 use snug_tests::agent::{self, Agent, Process, Signal, eventually};
+use tempfile::TempDir;
 
 use crate::{
     cannot_run, container,
@@ -113,30 +114,50 @@ fn a_first_table_comes_within_a_minute() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_prometheus_with_the_kubelets_metrics_is_enough() -> Result<()> {
+/// Replicas at work, an agent that watches them, and a Prometheus that has scraped it for a while.
+struct Scraped {
+    prometheus: Prometheus,
+    agent: Agent,
+    containers: Vec<Container>,
+    _folder: TempDir,
+}
+
+/// With further flags of the agent and of Prometheus; `None` where that cannot run.
+fn scraped(of_agent: &[&str], of_prometheus: &[&str]) -> Result<Option<Scraped>> {
     if !has_program("prometheus") {
-        return cannot_run("there is no prometheus: cargo xtask setup prometheus");
+        return cannot_run("there is no prometheus: cargo xtask setup prometheus").map(|()| None);
     }
     let folder = tempfile::tempdir()?;
     let (mut containers, pods) = match replicas(folder.path())? {
         Ok(made) => made,
-        Err(why) => return cannot_run(why),
+        Err(why) => return cannot_run(why).map(|()| None),
     };
     containers.iter_mut().try_for_each(|container| container.run(SCRIPT).map(drop))?;
-    let agent = Agent::start(["--pods-file", &*pods])?;
-    let prometheus = Prometheus::scraping(agent.address(), &[])?;
+    let agent = Agent::start(["--pods-file", &*pods].iter().chain(of_agent))?;
+    let prometheus = Prometheus::with(of_prometheus, agent.address(), &[])?;
     std::thread::sleep(Duration::from_secs(25));
+    Ok(Some(Scraped { prometheus, agent, containers, _folder: folder }))
+}
+
+/// What a Prometheus tells of the only workload in the namespace `shop`.
+fn snapshot(url: &str) -> Result<Evidence> {
+    let (_, recording) = snug(&["snapshot", "--prometheus", url, "--since", "1h", "-n", "shop"])?;
+    Ok(serde_json::from_str(recording.lines().nth(1).context("no evidence")?)?)
+}
+
+#[test]
+fn a_prometheus_with_the_kubelets_metrics_is_enough() -> Result<()> {
+    let Some(all) = scraped(&[], &[])? else { return Ok(()) };
+    let Scraped { containers, prometheus, .. } = &all;
     let url = prometheus.url();
     let (code, text) =
         snug(&["recommend", "--prometheus", &url, "--since", "1h", "-n", "shop", "-o", "json"])?;
     assert_eq!(code, Some(0), "{text}");
     let report: Value = serde_json::from_str(&text)?;
     println!("{}", snug(&["explain", "web", "--prometheus", &url, "--since", "1h"])?.1);
-    assert_fits(&report["recommendations"][0], &containers)?;
+    assert_fits(&report["recommendations"][0], containers)?;
     // The work that Prometheus saw is what the cgroups say, as far as it was watched.
-    let (_, recording) = snug(&["snapshot", "--prometheus", &url, "--since", "1h", "-n", "shop"])?;
-    let evidence: Evidence = serde_json::from_str(recording.lines().nth(1).context("no evidence")?)?;
+    let evidence = snapshot(&url)?;
     let (seconds, millis) =
         evidence.pods.values().fold((0, 0), |sum, pod| (sum.0 + pod.observed, sum.1 + pod.cpu_millis));
     let used: f64 = containers.iter().map(Container::cpu_seconds).sum::<Result<f64>>()?;
@@ -151,22 +172,12 @@ fn a_prometheus_with_the_kubelets_metrics_is_enough() -> Result<()> {
 
 #[test]
 fn a_prometheus_with_snug_s_histograms_tells_windows_and_what_quotas_would_have_done() -> Result<()> {
-    if !has_program("prometheus") {
-        return cannot_run("there is no prometheus: cargo xtask setup prometheus");
-    }
-    let folder = tempfile::tempdir()?;
-    let (mut containers, pods) = match replicas(folder.path())? {
-        Ok(made) => made,
-        Err(why) => return cannot_run(why),
-    };
-    containers.iter_mut().try_for_each(|container| container.run(SCRIPT).map(drop))?;
-    let agent = Agent::start(["--pods-file", &*pods, "--cpu-ladder", "on"])?;
-    let prometheus = Prometheus::with(&["--enable-feature=native-histograms"], agent.address(), &[])?;
-    std::thread::sleep(Duration::from_secs(25));
+    let flags = (&["--cpu-ladder", "on"], &["--enable-feature=native-histograms"]);
+    let Some(all) = scraped(flags.0, flags.1)? else { return Ok(()) };
+    let Scraped { agent, prometheus, .. } = &all;
     let url = prometheus.url();
-    let (_, recording) = snug(&["snapshot", "--prometheus", &url, "--since", "1h", "-n", "shop"])?;
+    let evidence = snapshot(&url)?;
     let page = agent.scrape("/metrics")?;
-    let evidence: Evidence = serde_json::from_str(recording.lines().nth(1).context("no evidence")?)?;
     assert_eq!((evidence.window_millis, evidence.pods.len() as u64), (100, REPLICAS));
     let mut windows = Histogram::default();
     evidence.hours.values().for_each(|hour| windows.merge(&hour.cpu));

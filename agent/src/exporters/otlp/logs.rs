@@ -94,16 +94,21 @@ fn batch(events: &[&Event], common: &Common, published: &Published) -> Batch {
         }],
         schema_url: SCHEMA_URL.to_owned(),
     };
-    let request = ExportLogsServiceRequest { resource_logs: events.iter().map(of_one).collect() };
-    Batch { items: request.resource_logs.len() as u64, bytes: Bytes::from(request.encode_to_vec()) }
+    request(events.iter().map(of_one).collect())
 }
 
 /// What the agent itself has logged.
 fn own_batch(scope_logs: Vec<ScopeLogs>, common: &Common, published: &Published) -> Batch {
-    let items = scope_logs.iter().map(|scope| scope.log_records.len() as u64).sum();
     let resource = Some(common.agent(published));
     let of_agent = ResourceLogs { resource, scope_logs, schema_url: SCHEMA_URL.to_owned() };
-    let request = ExportLogsServiceRequest { resource_logs: vec![of_agent] };
+    request(vec![of_agent])
+}
+
+/// A request with these, as it is sent.
+fn request(resource_logs: Vec<ResourceLogs>) -> Batch {
+    let scopes = resource_logs.iter().flat_map(|of_one| &of_one.scope_logs);
+    let items = scopes.map(|scope| scope.log_records.len() as u64).sum();
+    let request = ExportLogsServiceRequest { resource_logs };
     Batch { items, bytes: Bytes::from(request.encode_to_vec()) }
 }
 
