@@ -14,7 +14,7 @@ use crate::{
     cpus::unflushed_cpu_ns,
     events::{header, lost, reserve, reserve_last},
     process::forget_init,
-    read::{cgroup_id, field, fill, offset, pointer},
+    read::{cgroup_id, field, fill, identify, offset, pointer},
 };
 
 /// Ids of the hierarchies that the agent samples; events of others are none of its business. Set before loading.
@@ -45,17 +45,20 @@ fn cgroup_removed(context: BtfTracePointContext) -> i32 {
     let Some(mut entry) = reserve_last::<FinalRecord>(&context, REMOVED) else { return 0 };
     let record = entry.as_mut_ptr();
     // SAFETY: the reservation is ours until it is submitted or discarded; `fill` writes all that `has` announces.
-    let filled = unsafe {
+    let identified = unsafe {
         (*record).record.has = 0;
         write_event(&raw mut (*record).event, &context, REMOVED, hierarchy);
         let record = &mut (*record).record;
-        let filled = fill(record, cgroup, HAS_ALL & !HAS_WORKING_SET);
+        // What lies in the reservation is of another.
+        record.serial = 0;
+        let identified = identify(record, cgroup);
+        fill(record, cgroup, HAS_ALL & !HAS_WORKING_SET);
         if record.has & HAS_CPU != 0 {
             record.cpu_usage_ns += unflushed_cpu_ns(cgroup);
         }
-        filled
+        identified
     };
-    if filled.is_some() {
+    if identified.is_some() {
         entry.submit(0);
     } else {
         entry.discard(0);

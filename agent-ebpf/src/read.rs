@@ -71,14 +71,26 @@ pub(crate) fn cgroup_id(cgroup: *const u8) -> Option<u64> {
     load(load_pointer(cgroup, offset!(cgroup_kn))?, offset!(kernfs_id)).filter(|id| *id != 0)
 }
 
+/// Has a record be of a cgroup that the verifier knows as one. `None` if not even its id can be read.
+///
+/// A record that an earlier pass left of the same cgroup needs no look at what holds its id, far from the CPU's caches.
+#[inline(always)]
+pub(crate) fn identify(record: &mut SnapshotRecord, cgroup: *const u8) -> Option<()> {
+    let serial = load(cgroup, offset!(cgroup_serial)).unwrap_or(0);
+    if serial == 0 || record.serial != serial {
+        record.serial = 0;
+        record.id = cgroup_id(cgroup)?;
+        record.level = load(cgroup, offset!(cgroup_level)).unwrap_or(0);
+        record.serial = serial;
+    }
+    Some(())
+}
+
 /// Fills those groups of fields (`HAS_*`) of a record that are wanted, from a `cgroup *` that the verifier knows as one.
-/// `None` if not even its id can be read.
 ///
 /// What is not touched costs nothing: a pass ten times a second finds the kernel's structures far from the CPU's caches.
 #[inline(always)]
-pub(crate) fn fill(record: &mut SnapshotRecord, cgroup: *const u8, wanted: u32) -> Option<()> {
-    record.id = cgroup_id(cgroup)?;
-    record.level = load(cgroup, offset!(cgroup_level)).unwrap_or(0);
+pub(crate) fn fill(record: &mut SnapshotRecord, cgroup: *const u8, wanted: u32) {
     record.reserved = 0;
     let mut has = 0;
     if wanted & HAS_CPU != 0
@@ -121,7 +133,6 @@ pub(crate) fn fill(record: &mut SnapshotRecord, cgroup: *const u8, wanted: u32) 
         has |= HAS_PIDS;
     }
     record.has = has;
-    Some(())
 }
 
 #[inline(always)]

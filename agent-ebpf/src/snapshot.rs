@@ -6,7 +6,7 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
 use snug_ebpf::abi::snapshot::{HAS_ALL, PassEnd, SnapshotRecord};
 
-use crate::read::fill;
+use crate::read::{fill, identify};
 
 /// Lets the agent map an array into its memory.
 const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -63,8 +63,9 @@ extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
         Some(record) => {
             // SAFETY: the entry lives as long as the map; nobody else writes it during the pass.
             let record = unsafe { &mut *record };
-            if fill(record, cgroup, wanted).is_none() {
-                end.unreadable += 1;
+            match identify(record, cgroup) {
+                Some(()) => fill(record, cgroup, wanted),
+                None => end.unreadable += 1,
             }
         }
         None => end.lost += 1,

@@ -31,13 +31,15 @@ pub enum Measurement {
     Swap,
     /// Number of tasks and its limit.
     Pids,
-    /// User and system CPU time, memory.stat, io.stat, shares and reservation: always from files.
+    /// User and system CPU time, memory.stat, io.stat: always from files.
     SlowRows,
+    /// Shares and reservation: always from files.
+    Spec,
 }
 
 impl Measurement {
     /// All of them, in the order in which they are reported.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Cpu,
         Self::Throttling,
         Self::Pressure,
@@ -47,6 +49,7 @@ impl Measurement {
         Self::Swap,
         Self::Pids,
         Self::SlowRows,
+        Self::Spec,
     ];
 
     /// The name in logs and in the `measurement` label.
@@ -61,7 +64,13 @@ impl Measurement {
             Self::Swap => "swap",
             Self::Pids => "pids",
             Self::SlowRows => "slow_rows",
+            Self::Spec => "spec",
         }
+    }
+
+    /// Whether no snapshot has it.
+    pub const fn is_only_in_files(self) -> bool {
+        matches!(self, Self::SlowRows | Self::Spec)
     }
 }
 

@@ -27,6 +27,8 @@ offsets! {
     cgroup_kn,
     /// `cgroup.level`, an `int`; 0 is the root.
     cgroup_level,
+    /// `cgroup.self.serial_nr`, 64 bits: counts all cgroups that were ever made; 0 in roots.
+    cgroup_serial,
     /// `cgroup.root`, a `cgroup_root *`.
     cgroup_root,
     /// `cgroup.bstat.cputime.sum_exec_runtime`, nanoseconds.

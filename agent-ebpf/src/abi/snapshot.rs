@@ -27,6 +27,8 @@ pub struct SnapshotRecord {
     pub level: u32,
     /// CPU time; flushed values only.
     pub cpu_usage_ns: u64,
+    /// The kernel's serial number of the cgroup, never used twice; 0 = not known.
+    pub serial: u64,
     /// CFS period.
     pub cfs_period_ns: u64,
     /// CFS quota per period; all ones = none.

@@ -262,8 +262,7 @@ impl Hierarchies {
         self.with_controller("io", "blkio")
     }
 
-    /// The hierarchy that serves a measurement; for the slow rows, which come from several, the first of CPU time,
-    /// memory and I/O that there is.
+    /// The hierarchy that serves a measurement; for those that come from several, the first that there is.
     pub fn serving(&self, measurement: Measurement) -> Option<&Hierarchy> {
         match measurement {
             Measurement::Cpu => self.cpu_time(),
@@ -273,6 +272,7 @@ impl Hierarchies {
                 self.memory()
             }
             Measurement::Pids => self.pids(),
+            Measurement::Spec => self.bandwidth().or_else(|| self.memory()),
             Measurement::SlowRows => self.cpu_time().or_else(|| self.memory()).or_else(|| self.io()),
         }
     }

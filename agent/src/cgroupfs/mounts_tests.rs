@@ -49,6 +49,7 @@ fn hybrid_takes_each_measurement_from_where_it_is() {
         (Measurement::Swap, "memory"),
         (Measurement::Pids, "pids"),
         (Measurement::SlowRows, "unified"),
+        (Measurement::Spec, "cpu,cpuacct"),
     ];
     for (measurement, directory) in expected {
         assert_eq!(

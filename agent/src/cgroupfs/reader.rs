@@ -175,7 +175,7 @@ impl CgroupReader {
             }
             .unwrap_or(None);
         }
-        if slow {
+        if which.contains(Measurement::Spec) {
             values.spec = self.roles.spec(&mut pass);
         }
         pass.finish(values, path_in_hierarchy)

@@ -275,7 +275,7 @@ options! {
         /// Time between snapshots of all else: memory with its working set, throttling, pressure, tasks. The kernel keeps
         /// their sums and peaks itself. Not shorter than sample-interval.
         "working-set-interval" working_set_interval: Duration = "1s", "DURATION", Between(ms(500)..=ms(60_000));
-        /// Time between reads of memory.stat, io.stat and user and system CPU time. Not shorter than
+        /// Time between reads of memory.stat, io.stat and user and system CPU time; four times it of a cgroup at rest, and of shares. Not shorter than
         /// working-set-interval.
         "slow-interval" slow_interval: Duration = "10s", "DURATION", Between(ms(1000)..=ms(300_000));
         /// Cgroups of one hierarchy that fit into the kernel's table; those beyond are counted as lost.

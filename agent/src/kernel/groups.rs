@@ -15,7 +15,7 @@ pub(crate) fn groups(measurements: Measurements) -> u32 {
         Measurement::Memory | Measurement::MemoryEvents | Measurement::Swap => HAS_MEMORY,
         Measurement::WorkingSet => HAS_MEMORY | HAS_WORKING_SET,
         Measurement::Pids => HAS_PIDS,
-        Measurement::SlowRows => 0,
+        Measurement::SlowRows | Measurement::Spec => 0,
     };
     let asked = Measurement::ALL.into_iter().filter(|measurement| measurements.contains(*measurement));
     asked.map(of_one).fold(0, |groups, group| groups | group)

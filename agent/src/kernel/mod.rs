@@ -13,6 +13,7 @@ mod iterator;
 mod mapped;
 mod network;
 mod offsets;
+mod pass;
 mod programs;
 mod runqueue;
 
@@ -23,4 +24,5 @@ pub(crate) use groups::groups;
 pub use histograms::HistogramCounters;
 pub use iterator::CgroupIterator;
 pub use offsets::OffsetsError;
-pub use programs::{KernelError, KernelHalf, KernelOptions, Pass};
+pub use pass::{Pass, Record};
+pub use programs::{KernelError, KernelHalf, KernelOptions};

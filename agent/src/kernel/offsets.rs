@@ -54,6 +54,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
     let mut offsets = Offsets {
         cgroup_kn: at("cgroup", "kn", "cgroup.kn"),
         cgroup_level: at("cgroup", "level", "cgroup.level"),
+        cgroup_serial: at("cgroup", "self.serial_nr", "cgroup.self.serial_nr"),
         cgroup_root: at("cgroup", "root", "cgroup.root"),
         cgroup_cpu_runtime: at(
             "cgroup",

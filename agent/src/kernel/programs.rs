@@ -35,6 +35,7 @@ use super::{
     mapped::MappedArray,
     network::NetworkCounters,
     offsets::{self, OffsetsError},
+    pass::Pass,
     runqueue::{self, Costs},
 };
 use crate::{
@@ -139,21 +140,6 @@ pub struct KernelHalf {
     verdicts: Vec<(&'static str, Verdict)>,
     missing_fields: Vec<&'static str>,
     _stats: Option<OwnedFd>,
-}
-
-/// What one pass found.
-pub struct Pass<'a> {
-    /// How it went.
-    pub end: PassEnd,
-    records: &'a MappedArray<SnapshotRecord>,
-}
-
-impl Pass<'_> {
-    /// The records, in the order of the walk.
-    pub fn records(&self) -> impl Iterator<Item = SnapshotRecord> + '_ {
-        let stored = self.end.cgroups.saturating_sub(self.end.lost + self.end.unreadable);
-        (0..usize::try_from(stored).unwrap_or(0)).map_while(|index| self.records.get(index))
-    }
 }
 
 /// [`Offsets`] as a global of the programs.
@@ -376,7 +362,7 @@ impl KernelHalf {
             self.wanted_now = wanted;
         }
         iterator.run().map_err(KernelError::Pass)?;
-        Ok(Pass { end: self.pass_end.get(0).unwrap_or_default(), records: &self.records })
+        Ok(Pass::new(self.pass_end.get(0).unwrap_or_default(), &self.records))
     }
 
     /// Readable when events wait.

@@ -104,7 +104,7 @@ fn fields(measurement: Measurement) -> &'static [Field] {
         Measurement::MemoryEvents => MEMORY_EVENTS,
         Measurement::Swap => SWAP,
         Measurement::Pids => PIDS,
-        Measurement::SlowRows => &[],
+        Measurement::SlowRows | Measurement::Spec => &[],
     }
 }
 

@@ -1,5 +1,6 @@
 //! Evidence for sizing: what the containers of each workload used, gathered by the hour and handed to the history.
 
+mod looks;
 mod memory;
 mod peaks;
 mod watched;
@@ -12,7 +13,7 @@ use snug_sizing::{
     workload::Role,
 };
 
-use self::{peaks::PeakFiles, watched::Watched};
+use self::{looks::Looks, peaks::PeakFiles, watched::Watched};
 use super::Sampler;
 use crate::{
     clock::unix_now,
@@ -88,6 +89,7 @@ pub(super) struct Gatherer {
     /// Where the kernel says the highest memory usage since it was last asked.
     peaks: Option<PeakFiles>,
     window_millis: u64,
+    looks: Looks,
     began_unix: f64,
     hour: Hour,
     handed_over: u64,
@@ -103,6 +105,7 @@ impl Gatherer {
             wanted,
             peaks: None,
             window_millis,
+            looks: Looks::new(window_millis),
             began_unix: now_unix,
             hour: hour(now_unix),
             handed_over: now_unix as u64,
@@ -111,12 +114,16 @@ impl Gatherer {
         }
     }
 
-    /// CPU time of a cgroup: what it used since the last time is one window.
-    pub(super) fn cpu(&mut self, key: Key, cpu: Cpu, now: Instant, now_unix: f64) {
-        let window_ns = self.window_millis as f64 * 1e6;
-        if let Some(watched) = self.watched.get_mut(&key) {
-            watched.cpu(cpu, now, now_unix, window_ns);
-        }
+    /// All cgroups are looked at now: [`Self::cpu`] follows for those that have used CPU time since the last look, and for those of
+    /// which it asked for each window.
+    pub(super) fn look(&mut self, now: Instant) {
+        self.looks.look(now);
+    }
+
+    /// CPU time of a cgroup at this look: what it used since the last one is one window. Returns whether it may be passed over as
+    /// long as it uses nothing.
+    pub(super) fn cpu(&mut self, key: Key, cpu: Cpu, now_unix: f64) -> bool {
+        self.watched.get_mut(&key).is_none_or(|watched| watched.cpu(cpu, self.looks, now_unix))
     }
 
     /// Whether memory usage is worth a look between two seconds, too: where the kernel does not say the highest.
@@ -139,8 +146,12 @@ impl Gatherer {
             self.collect(store, now_unix);
             self.hour = hour;
         }
+        if let Some(now) = cpu_at {
+            self.look(now);
+        }
+        let looks = cpu_at.map(|_| self.looks);
         for (key, identity) in store.living() {
-            self.observe_one(store, key, identity, cpu_at, now_unix);
+            self.observe_one(store, key, identity, looks, now_unix);
         }
         if self.peaks.as_ref().is_some_and(PeakFiles::is_refused) {
             self.peaks = None;
@@ -158,8 +169,9 @@ impl Gatherer {
             // It is seen several times, and used nothing in between.
             let usage = store.values(key).and_then(|values| values.cpu).map(|cpu| cpu.usage_ns);
             let seen = self.watched.get(&key).and_then(|watched| watched.cpu).map(|(usage_ns, _)| usage_ns);
-            let cpu_at = (usage != seen).then_some(now);
-            self.observe_one(store, key, identity, cpu_at, now_unix);
+            let mut last = self.looks;
+            last.look(now);
+            self.observe_one(store, key, identity, (usage != seen).then_some(last), now_unix);
         }
     }
 
@@ -206,6 +218,9 @@ impl Gatherer {
 
     /// All that was gathered, for good.
     pub(super) fn finish(&mut self, store: &Store, now_unix: f64) {
+        if let Some(now) = self.looks.now {
+            self.watched.values_mut().for_each(|watched| watched.rest_until(now));
+        }
         self.collect(store, now_unix);
         self.sink.take_last(std::mem::take(&mut self.waiting));
     }
@@ -232,7 +247,7 @@ impl Gatherer {
         store: &Store,
         key: Key,
         identity: &Arc<Identity>,
-        cpu_at: Option<Instant>,
+        looks: Option<Looks>,
         now_unix: f64,
     ) {
         if !is_sized(identity) {
@@ -244,6 +259,8 @@ impl Gatherer {
         let is_new = created_unix >= self.began_unix;
         let is_period = self.window_millis == CFS_PERIOD_MILLIS;
         let histograms = self.wanted.memory_histograms;
+        // What is at rest is not told until it is no more: the first time counts from now.
+        let looks = looks.or_else(|| (!self.watched.contains_key(&key)).then_some(self.looks));
         let watched = self
             .watched
             .entry(key)
@@ -252,8 +269,8 @@ impl Gatherer {
             watched.identity = identity.clone();
         }
         watched.observe(values, peak, now_unix);
-        if let (Some(at), Some(cpu)) = (cpu_at, values.cpu) {
-            self.cpu(key, cpu, at, now_unix);
+        if let (Some(looks), Some(cpu)) = (looks, values.cpu) {
+            let _ = watched.cpu(cpu, looks, now_unix);
         }
     }
 

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustc_hash::FxHashMap;
+
 use super::turn::Turn;
 use crate::{
     cgroupfs::{
@@ -16,7 +18,7 @@ use crate::{
     },
     identity::Level,
     store::{Key, Store},
-    values::{Measurement, Values},
+    values::{Cpu, Measurement, Memory, Values, WorkingSet},
 };
 
 /// The root is in no snapshot: the kernel keeps its sums elsewhere. Some of these only v1 has of it.
@@ -28,11 +30,16 @@ const OF_ROOT: Measurements = Measurements::of(&[
     Measurement::MemoryEvents,
     Measurement::Swap,
     Measurement::SlowRows,
+    Measurement::Spec,
 ]);
 
 const CPU: Measurements = Measurements::of(&[Measurement::Cpu]);
 
-const SLOW: Measurements = Measurements::of(&[Measurement::SlowRows]);
+/// What is read of a few cgroups in each round.
+pub(super) const SLOW: Measurements = Measurements::of(&[Measurement::SlowRows, Measurement::Spec]);
+
+/// Turns from one reading of all slow rows to the next: of what seldom changes, and of cgroups at rest.
+const TURNS: u8 = 4;
 
 /// New cgroups whose slow rows are read ahead of their turn, per round.
 const NEWCOMERS: usize = 20;
@@ -40,12 +47,30 @@ const NEWCOMERS: usize = 20;
 /// Problems that are logged; after these they are only counted.
 const LOGGED_PROBLEMS: u64 = 10;
 
+/// A cgroup whose slow rows were read.
+#[derive(Debug)]
+struct SlowlyRead {
+    /// What else was known of it then.
+    beside: Beside,
+    /// Turns until all of it is read again.
+    left: u8,
+}
+
+/// A cgroup of which this is as it was has used no CPU time and no other memory: its slow rows are as they were, too, or nearly so.
+/// The kernel can write its dirty pages and age its lists without it.
+type Beside = (Cpu, Memory, WorkingSet);
+
+fn beside(values: &Values) -> Option<Beside> {
+    Some((values.cpu?, values.memory?, values.working_set?))
+}
+
 /// Reads files for the store.
 pub(super) struct Files {
     reader: CgroupReader,
     flusher: Flusher,
     /// Whose slow rows are read next.
     turn: Turn<Key>,
+    slowly_read: FxHashMap<Key, SlowlyRead>,
     logged: u64,
 }
 
@@ -55,6 +80,7 @@ impl Files {
             reader: CgroupReader::new(hierarchies)?,
             flusher: Flusher::new(hierarchies)?,
             turn: Turn::default(),
+            slowly_read: FxHashMap::default(),
             logged: 0,
         })
     }
@@ -112,9 +138,34 @@ impl Files {
     }
 
     fn slow_row(&mut self, store: &mut Store, key: Key, skipped: &mut HashMap<&'static str, u64>) {
-        let path = store.identity(key).map(|identity| identity.path.clone());
-        if let Some(path) = path {
-            self.read_into(store, key, &path, SLOW, skipped);
+        let (Some(values), Some(identity)) = (store.values(key), store.identity(key)) else { return };
+        let (beside, path) = (beside(values), identity.path.clone());
+        let mut which = SLOW;
+        if let Some(read) = self.slowly_read.get_mut(&key).filter(|read| read.left > 0) {
+            read.left -= 1;
+            if beside == Some(read.beside) {
+                // Once more as it was: what is sampled by these readings is sampled.
+                let memory_stat = values.memory_stat.as_deref().copied().map(Arc::new);
+                return store.update(key, Values { memory_stat, ..Values::default() });
+            }
+            which = which.without(Measurement::Spec);
+        }
+        if let Some(beside) = beside {
+            // Not all of those that appeared together are read in whole together ever after.
+            let spread = self.slowly_read.len() as u8 % TURNS;
+            let read = self.slowly_read.entry(key).or_insert(SlowlyRead { beside, left: spread });
+            read.beside = beside;
+            if which == SLOW && read.left == 0 {
+                read.left = TURNS - 1;
+            }
+        }
+        self.read_into(store, key, &path, which, skipped);
+    }
+
+    /// Forgets cgroups that have gone.
+    pub(super) fn forget(&mut self, gone: &[Key]) {
+        for key in gone {
+            self.slowly_read.remove(key);
         }
     }
 

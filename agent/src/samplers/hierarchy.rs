@@ -31,6 +31,23 @@ struct Present {
     seen: u64,
 }
 
+/// What the record of a cgroup at rest says: as long as it says the same, there is nothing to be done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// CPU time, nanoseconds.
+    pub(super) cpu_usage_ns: u64,
+    /// Memory charged, pages; 0 where it is not sampled by the window.
+    pub(super) memory_usage_pages: u64,
+}
+
+/// A directory that the last walk met.
+#[derive(Clone, Copy, Debug)]
+struct Met {
+    id: u64,
+    known: Known,
+    rest: Option<Rest>,
+}
+
 /// A hierarchy and what is in it.
 #[derive(Debug)]
 pub(super) struct Followed {
@@ -41,6 +58,12 @@ pub(super) struct Followed {
     pub(super) walk: Option<CgroupIterator>,
     /// Directories by kernfs id.
     present: FxHashMap<u64, Present>,
+    /// In the order of the last walk: the next one meets most likely the same, ten times a second, and finds them here side by side.
+    order: Vec<Met>,
+    /// How many of them the walk that is under way has met.
+    cursor: usize,
+    /// Whether something came, went or moved since the last walk that was complete.
+    changed: bool,
     /// Directories that are gone while their final record may still come.
     gone: HashMap<u64, Key>,
     pass: u64,
@@ -57,6 +80,9 @@ impl Followed {
             id,
             walk: None,
             present: FxHashMap::default(),
+            order: Vec::new(),
+            cursor: 0,
+            changed: false,
             gone: HashMap::new(),
             pass: 0,
             unresolved: 0,
@@ -68,13 +94,35 @@ impl Followed {
     pub(super) fn begin(&mut self) {
         self.pass += 1;
         self.unresolved = 0;
+        self.cursor = 0;
     }
 
-    /// A directory was met in this pass.
+    /// Whether the directory that is met next is at rest still. If not, it is to be [seen](Self::see).
+    pub(super) fn rests(&mut self, id: u64, says: Rest) -> bool {
+        let rests = self.order.get(self.cursor).is_some_and(|met| met.id == id && met.rest == Some(says));
+        self.cursor += usize::from(rests);
+        rests
+    }
+
+    /// A directory is met.
     pub(super) fn see(&mut self, id: u64) -> Option<Known> {
-        let present = self.present.get_mut(&id)?;
-        present.seen = self.pass;
-        Some(present.known)
+        if let Some(met) = self.order.get(self.cursor).filter(|met| met.id == id) {
+            self.cursor += 1;
+            return Some(met.known);
+        }
+        let known = self.present.get(&id)?.known;
+        self.order.truncate(self.cursor);
+        self.order.push(Met { id, known, rest: None });
+        self.cursor += 1;
+        self.changed = true;
+        Some(known)
+    }
+
+    /// Whether the directory that was just seen is at rest, as long as its record says this.
+    pub(super) fn set_rest(&mut self, rest: Option<Rest>) {
+        if let Some(met) = self.cursor.checked_sub(1).and_then(|last| self.order.get_mut(last)) {
+            met.rest = rest;
+        }
     }
 
     /// What a directory is, gone ones included.
@@ -91,12 +139,25 @@ impl Followed {
 
     /// A directory has become known.
     pub(super) fn learn(&mut self, id: u64, known: Known) {
-        self.present.insert(id, Present { known, seen: self.pass });
+        if self.present.insert(id, Present { known, seen: self.pass }).is_some() {
+            self.order.clear();
+        }
+        self.changed = true;
     }
 
     /// Ends a complete pass: cgroups that were not met are gone. `awaited`: their final records may still come.
     pub(super) fn end(&mut self, awaited: bool) -> Vec<Key> {
+        if !self.changed && self.cursor == self.order.len() {
+            return Vec::new();
+        }
+        self.changed = false;
+        self.order.truncate(self.cursor);
         let pass = self.pass;
+        for met in &self.order {
+            if let Some(present) = self.present.get_mut(&met.id) {
+                present.seen = pass;
+            }
+        }
         let mut keys = Vec::new();
         let gone = &mut self.gone;
         self.present.retain(|id, present| {
@@ -116,6 +177,8 @@ impl Followed {
 
     /// A directory was removed, for certain.
     pub(super) fn remove(&mut self, id: u64) -> Option<Known> {
+        self.order.clear();
+        self.changed = true;
         let present = self.present.remove(&id).map(|present| present.known);
         present.or_else(|| self.gone.remove(&id).map(Known::Cgroup))
     }
@@ -125,5 +188,111 @@ impl Followed {
         if !self.gone.is_empty() {
             self.gone.retain(|_, key| !settled.contains(key));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{
+        cgroupfs::mounts::Version,
+        identity::path,
+        store::{Appearance, Store},
+    };
+
+    const IDLE: Rest = Rest { cpu_usage_ns: 7, memory_usage_pages: 0 };
+
+    fn followed() -> (Followed, Vec<Key>) {
+        let mut store = Store::new(16);
+        let keys = ["/a", "/b", "/c"].map(|path| {
+            let of_path = path::parse(path).unwrap();
+            let appearance =
+                Appearance { path: path.into(), of_path, created_unix: 0.0, present_at_start: true };
+            store.appear(appearance, 0, Instant::now())
+        });
+        let hierarchy = Hierarchy {
+            mount: "/".into(),
+            version: Version::V2,
+            controllers: Vec::new(),
+            root_in_hierarchy: "/".into(),
+        };
+        let mut followed = Followed::new(hierarchy, 0);
+        for (id, key) in (1..).zip(keys) {
+            followed.learn(id, Known::Cgroup(key));
+        }
+        (followed, keys.to_vec())
+    }
+
+    fn walk(followed: &mut Followed, ids: &[u64]) -> Vec<Key> {
+        followed.begin();
+        for id in ids {
+            let _ = followed.see(*id);
+        }
+        followed.end(true)
+    }
+
+    #[test]
+    fn what_a_complete_walk_does_not_meet_is_gone() {
+        let (mut followed, keys) = followed();
+        assert_eq!(walk(&mut followed, &[1, 2, 3]), []);
+        assert_eq!(walk(&mut followed, &[1, 2, 3]), []);
+        assert_eq!(walk(&mut followed, &[3, 1, 2]), [], "their order does not matter");
+        assert_eq!(walk(&mut followed, &[3, 2]), [keys[0]]);
+        assert_eq!(followed.known(1), Some(Known::Cgroup(keys[0])), "its final record may still come");
+        assert_eq!(walk(&mut followed, &[3]), [keys[1]], "the last of a walk goes, too");
+        followed.begin();
+        assert_eq!(followed.see(1), None);
+    }
+
+    #[test]
+    fn what_is_learnt_and_never_met_is_gone() {
+        let (mut followed, keys) = followed();
+        assert_eq!(walk(&mut followed, &[1, 2]), [keys[2]]);
+        followed.learn(3, Known::Cgroup(keys[2]));
+        assert_eq!(walk(&mut followed, &[1, 2]), [keys[2]]);
+    }
+
+    #[test]
+    fn what_is_unknown_disturbs_nobody() {
+        let (mut followed, _) = followed();
+        assert_eq!(walk(&mut followed, &[1, 2, 3]), []);
+        followed.begin();
+        assert_eq!(followed.see(9), None);
+        assert!(followed.see(1).is_some() && followed.see(2).is_some() && followed.see(3).is_some());
+        assert_eq!(followed.end(true), []);
+        assert_eq!(followed.known(9), None);
+    }
+
+    #[test]
+    fn rest_lasts_as_long_as_the_record_says_the_same() {
+        let (mut followed, _) = followed();
+        followed.begin();
+        for id in 1..=3 {
+            assert!(!followed.rests(id, IDLE), "nobody has said so yet");
+            let _ = followed.see(id);
+            followed.set_rest((id != 2).then_some(IDLE));
+        }
+        assert_eq!(followed.end(true), []);
+        followed.begin();
+        assert!(followed.rests(1, IDLE));
+        assert!(!followed.rests(2, IDLE));
+        let _ = followed.see(2);
+        assert!(!followed.rests(3, Rest { cpu_usage_ns: 8, ..IDLE }));
+        let _ = followed.see(3);
+        assert_eq!(followed.end(true), []);
+    }
+
+    #[test]
+    fn what_is_removed_is_not_met_any_more() {
+        let (mut followed, keys) = followed();
+        assert_eq!(walk(&mut followed, &[1, 2, 3]), []);
+        assert_eq!(followed.remove(2), Some(Known::Cgroup(keys[1])));
+        followed.begin();
+        let _ = followed.see(1);
+        assert_eq!(followed.see(2), None);
+        let _ = followed.see(3);
+        assert_eq!(followed.end(true), [], "it was taken away already");
     }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use snug_ebpf::abi::snapshot::SnapshotRecord;
 
-use super::{Found, Sampler, hierarchy::Known, record_kind, snapshot};
+use super::{Found, Sampler, hierarchy::Known, pass::record_kind, snapshot};
 use crate::{
     clock::unix_now,
     kernel::{Event, What},
-    values::{Measurement, Values},
+    values::Measurement,
 };
 
 impl Sampler {
@@ -92,14 +92,9 @@ impl Sampler {
         self.end_network(index, event.id, known);
         self.end_runqueue(index, event.id, known);
         let Known::Cgroup(key) = known else { return };
-        let mut values = Values::default();
-        for measurement in Measurement::ALL {
-            // Inactive file is what the last flush left, which is no last state.
-            if measurement != Measurement::WorkingSet && self.origins.kernel_of(index).contains(measurement) {
-                snapshot::take(measurement, last, kind, &mut values);
-            }
-        }
-        self.store.update(key, values);
+        // Inactive file is what the last flush left, which is no last state.
+        let told = self.origins.kernel_of(index).without(Measurement::WorkingSet);
+        self.store.update(key, snapshot::values(last, told, kind));
         self.store.depart(key, index, index == 0, false, now);
     }
 

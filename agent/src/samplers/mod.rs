@@ -15,6 +15,7 @@ mod lifecycle;
 mod naming;
 mod network;
 mod oom;
+mod pass;
 mod process;
 mod processes;
 mod proving;
@@ -51,7 +52,6 @@ use self::{
     network::NetworkSampler,
     processes::ProcessSampler,
     runqueue::RunqueueSampler,
-    snapshot::RecordKind,
     sources::Origins,
 };
 pub use self::{
@@ -59,11 +59,7 @@ pub use self::{
     start::{StartError, node_name},
 };
 use crate::{
-    cgroupfs::{
-        Measurements,
-        mounts::Version,
-        walk::{CgroupDir, MAX_DEPTH, walk},
-    },
+    cgroupfs::walk::{CgroupDir, MAX_DEPTH, walk},
     clock::unix_now,
     config::Config,
     cri::Runtime,
@@ -75,13 +71,11 @@ use crate::{
         Appearance, Key, Store,
         published::{AgentRow, Published, Verdict},
     },
-    values::{Measurement, Source, Values},
+    values::{Measurement, Source},
 };
 
 /// Between two listings of a hierarchy's directories, at least.
 const LISTING: Duration = Duration::from_secs(1);
-/// Passes over a hierarchy that may fail one after the other before files take over.
-const MOST_FAILED_PASSES: u32 = 10;
 /// The longest pause between listings that tell nothing new.
 const LONGEST_LISTING: Duration = Duration::from_secs(60);
 
@@ -229,6 +223,7 @@ impl Sampler {
         self.gather_exits(&settled);
         if !settled.is_empty() {
             self.naming.forget(&settled);
+            self.files.forget(&settled);
             self.network.forget(&settled);
             self.lookout.forget(&settled);
             if let Some(runqueue) = &mut self.runqueue {
@@ -255,123 +250,6 @@ impl Sampler {
     fn name_living(&mut self, second: bool) {
         if let Some(primary) = self.followed.first() {
             self.naming.refresh(&mut self.store, &primary.hierarchy.mount, second);
-        }
-    }
-
-    /// Passes of the kernel half over the hierarchies that are due.
-    fn sample_kernel(&mut self, now: Instant, second: bool) {
-        let kernel_side = self.origins.with(Source::Kernel);
-        if kernel_side.is_empty() {
-            return;
-        }
-        let started = Instant::now();
-        if kernel_side.contains(Measurement::Cpu) {
-            self.files.flush_cpu();
-        }
-        if second && kernel_side.contains(Measurement::WorkingSet) {
-            self.files.flush_memory();
-        }
-        let flushed = Instant::now();
-        self.agent.flush_seconds += (flushed - started).as_secs_f64();
-        self.agent.pass_cgroups = 0;
-        let usage = self.evidence.as_ref().is_some_and(Gatherer::samples_memory);
-        for index in 0..self.followed.len() {
-            let measured = self.origins.kernel_of(index);
-            // Only CPU time has to be seen per window: of the rest the kernel keeps the sums. Memory usage is looked at, too, where the
-            // kernel does not say its highest, and no pass has to be made for it.
-            let taken = match measured.only(Measurement::Cpu) {
-                _ if second => measured,
-                cpu if cpu.is_empty() => cpu,
-                cpu if usage => cpu.and(measured.only(Measurement::Memory)),
-                cpu => cpu,
-            };
-            if !taken.is_empty() {
-                self.pass(index, taken, second, now);
-            }
-        }
-        self.agent.pass_seconds += flushed.elapsed().as_secs_f64();
-        self.agent.passes += 1;
-    }
-
-    /// One pass over one hierarchy.
-    fn pass(&mut self, index: usize, taken: Measurements, second: bool, now: Instant) {
-        let Self { kernel: Some(kernel), followed, store, evidence, .. } = self else { return };
-        let (seen, seen_unix) = (Instant::now(), unix_now());
-        let Some(one) = followed.get_mut(index) else { return };
-        let Some(walk) = &one.walk else { return };
-        let kind = record_kind(one);
-        let pass = match kernel.pass(walk, taken) {
-            Ok(pass) => pass,
-            Err(error) => {
-                one.failed_passes += 1;
-                if one.failed_passes == MOST_FAILED_PASSES {
-                    let hierarchy = one.hierarchy.mount.display();
-                    tracing::error!(%hierarchy, %error, "measuring by cgroup files from now on");
-                    self.origins.fall_back_all(index, &error.to_string());
-                }
-                return;
-            }
-        };
-        one.failed_passes = 0;
-        let end = pass.end;
-        let mut unknown = 0;
-        one.begin();
-        for record in pass.records() {
-            match one.see(record.id) {
-                // The root is there, but the kernel keeps its sums elsewhere.
-                Some(_) if record.level == 0 => {}
-                Some(Known::Cgroup(key)) => {
-                    let mut values = Values::default();
-                    for measurement in Measurement::ALL {
-                        if taken.contains(measurement) {
-                            snapshot::take(measurement, &record, kind, &mut values);
-                        }
-                    }
-                    if let (Some(cpu), Some(evidence)) = (values.cpu, evidence.as_mut()) {
-                        evidence.cpu(key, cpu, seen, seen_unix);
-                    }
-                    if let (false, Some(cpu)) = (second, values.cpu) {
-                        store.update_cpu(key, cpu);
-                        if let (Some(memory), Some(evidence)) = (values.memory, evidence.as_mut()) {
-                            evidence.memory(key, memory.usage_bytes);
-                        }
-                    } else {
-                        store.update(key, values);
-                    }
-                }
-                Some(Known::Inner(_)) => {}
-                None => unknown += 1,
-            }
-        }
-        let (complete, unresolved) = (end.lost + end.unreadable == 0, unknown);
-        self.agent.pass_cgroups = self.agent.pass_cgroups.max(end.cgroups);
-        if end.lost > 0 && !self.said_full {
-            self.said_full = true;
-            tracing::error!(
-                hierarchy = %one.hierarchy.mount.display(), cgroups = end.cgroups, room = self.config.max_cgroups,
-                "more cgroups than max-cgroups: the last ones are not measured; raise max-cgroups"
-            );
-        }
-        *self.skipped.entry("cgroup_records_without_room").or_default() += end.lost;
-        *self.skipped.entry("cgroup_records_unreadable").or_default() += end.unreadable;
-        self.origins.sampled(taken, now);
-        if complete {
-            self.end_pass(index, now);
-        }
-        if let Some(one) = self.followed.get_mut(index) {
-            one.unresolved = unresolved;
-        }
-        if unresolved > 0 {
-            self.list(index, now);
-        }
-    }
-
-    /// After a complete pass or listing: what was not met has gone.
-    fn end_pass(&mut self, index: usize, now: Instant) {
-        let awaited = self.final_records_come();
-        let Some(one) = self.followed.get_mut(index) else { return };
-        for key in one.end(awaited) {
-            self.store.depart(key, index, index == 0, awaited, now);
         }
     }
 
@@ -456,7 +334,8 @@ impl Sampler {
                 self.list(index, now);
             }
         }
-        let by_files = self.origins.with(Source::Files).without(Measurement::SlowRows);
+        let by_files =
+            self.origins.with(Source::Files).without(Measurement::SlowRows).without(Measurement::Spec);
         let beside_primary: Vec<Key> =
             self.store.living().map(|(key, _)| key).filter(|key| !self.store.is_in(*key, 0)).collect();
         self.files.sample(&mut self.store, by_files, &beside_primary, &mut self.skipped);
@@ -468,7 +347,7 @@ impl Sampler {
         let Self { store, files, skipped, interfaces, .. } = self;
         let interval = self.config.slow_interval;
         files.slow_rows(store, now, interval, skipped);
-        self.origins.sampled(Measurements::of(&[Measurement::SlowRows]), now);
+        self.origins.sampled(files::SLOW, now);
         if self.config.kubelet_metrics {
             interfaces.sample(store, files, now, interval, skipped);
             if let Some(processes) = &mut self.processes {
@@ -476,8 +355,4 @@ impl Sampler {
             }
         }
     }
-}
-
-fn record_kind(one: &Followed) -> RecordKind {
-    RecordKind { unified: one.hierarchy.version == Version::V2, page_size: procfs::page_size() }
 }

@@ -10,7 +10,8 @@ use std::{
 use super::{
     Sampler,
     compare::{Comparison, Difference, compare},
-    record_kind, snapshot,
+    pass::record_kind,
+    snapshot,
 };
 use crate::{
     cgroupfs::Measurements,
@@ -110,13 +111,7 @@ impl Sampler {
         let directory = one.hierarchy.mount.join(path.trim_start_matches('/'));
         let id = fs::metadata(directory).ok()?.ino();
         let pass = self.kernel.as_mut()?.pass(one.walk.as_ref()?, which).ok()?;
-        let record = pass.records().find(|record| record.id == id)?;
-        let mut values = Values::default();
-        for measurement in Measurement::ALL {
-            if which.contains(measurement) {
-                snapshot::take(measurement, &record, record_kind(one), &mut values);
-            }
-        }
-        Some(values)
+        let record = pass.records().find(|record| record.id() == id)?;
+        Some(snapshot::values(&record.whole(), which, record_kind(one)))
     }
 }

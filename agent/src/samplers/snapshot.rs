@@ -4,8 +4,11 @@ use snug_ebpf::abi::snapshot::{
     HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, HAS_WORKING_SET, SnapshotRecord,
 };
 
-use crate::values::{
-    Cpu, Measurement, Memory, MemoryEvents, Pids, Pressure, Stall, Swap, Throttling, Values, WorkingSet,
+use crate::{
+    cgroupfs::Measurements,
+    values::{
+        Cpu, Measurement, Memory, MemoryEvents, Pids, Pressure, Stall, Swap, Throttling, Values, WorkingSet,
+    },
 };
 
 /// `PIDS_MAX` of kernel/cgroup/pids.c: `PID_MAX_LIMIT` + 1; the file then says "max".
@@ -18,6 +21,15 @@ pub(super) struct RecordKind {
     pub(super) unified: bool,
     /// Bytes in a page.
     pub(super) page_size: u64,
+}
+
+/// The values of those measurements that are in a record.
+pub(super) fn values(record: &SnapshotRecord, which: Measurements, kind: RecordKind) -> Values {
+    let mut values = Values::default();
+    for measurement in Measurement::ALL.into_iter().filter(|one| which.contains(*one)) {
+        take(measurement, record, kind, &mut values);
+    }
+    values
 }
 
 /// The values of one measurement in a record. `None` in the result: not in this record.
@@ -104,7 +116,7 @@ mod tests {
     use snug_ebpf::abi::snapshot::HAS_ALL;
 
     use super::*;
-    use crate::{cgroupfs::Measurements, kernel::groups};
+    use crate::kernel::groups;
 
     const V2: RecordKind = RecordKind { unified: true, page_size: 4096 };
     const V1: RecordKind = RecordKind { unified: false, page_size: 4096 };

@@ -22,6 +22,7 @@ use rustc_hash::FxHashMap;
 pub use self::workloads::WorkloadKey;
 use self::{
     ends::{EndRow, Ends, Exit, Init, Life, OomKill, Reason},
+    publication::{Living, Stamp},
     published::{CgroupRow, WorkloadRow},
     told::Told,
     workloads::{Contribution, Workloads},
@@ -45,8 +46,9 @@ type Hierarchies = u8;
 
 #[derive(Debug)]
 struct Entry {
-    /// Another with each change of what is shown, and never that of another cgroup.
-    stamp: u64,
+    stamp: Stamp,
+    /// Its place among the living; of another one if it does not live.
+    place: usize,
     identity: Arc<Identity>,
     created_unix: f64,
     values: Values,
@@ -92,8 +94,8 @@ pub struct Store {
     by_path: HashMap<Arc<str>, Key>,
     /// The last one that is leaving, by path.
     leaving_by_path: HashMap<Arc<str>, Key>,
-    /// Living cgroups by path; `None` after a change.
-    sorted: Option<Vec<Key>>,
+    /// The living as they are shown; `None` after a change of who they are.
+    living: Option<Living>,
     /// Paths with something below them.
     parents: HashSet<Box<str>>,
     leaving: usize,
@@ -109,9 +111,9 @@ pub struct Store {
     exits: Vec<(Key, u8)>,
     events: Recorder,
     /// Rows of an old view, to be written over, and what they show.
-    spare: (Vec<CgroupRow>, Vec<u64>),
+    spare: (Vec<CgroupRow>, Vec<Stamp>),
     /// The last one that was given out.
-    stamp: u64,
+    stamp: Stamp,
     regressions: u64,
 }
 
@@ -129,7 +131,7 @@ impl Store {
             entries: FxHashMap::default(),
             by_path: HashMap::new(),
             leaving_by_path: HashMap::new(),
-            sorted: None,
+            living: None,
             parents: HashSet::new(),
             leaving: 0,
             appeared: VecDeque::new(),
@@ -184,6 +186,7 @@ impl Store {
         let stamp = self.next_stamp();
         let entry = Entry {
             stamp,
+            place: 0,
             identity: Arc::new(Identity { path: path.clone(), of_path, names: None }),
             created_unix,
             values: Values::default(),
@@ -199,7 +202,7 @@ impl Store {
         self.entries.insert(key, entry);
         self.by_path.insert(path, key);
         self.appeared.push_back(key);
-        self.sorted = None;
+        self.living = None;
         if is_parent {
             self.make_slice(key);
         }
@@ -213,30 +216,23 @@ impl Store {
 
     /// Takes over what was measured. Values of a cgroup that is leaving are taken too.
     pub fn update(&mut self, key: Key, values: Values) {
-        let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        entry.stamp = stamp;
         entry.contribution.baseline(&values);
         self.regressions += monotone::advance(&mut entry.values, values);
+        self.show_anew(key);
     }
 
     /// As [`Self::update`] of CPU time alone, which is what most updates are.
     pub fn update_cpu(&mut self, key: Key, cpu: Cpu) {
-        let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         match &mut entry.values.cpu {
             Some(old) if *old == cpu => {}
             Some(old) if old.usage_ns < cpu.usage_ns => {
                 *old = cpu;
-                entry.stamp = stamp;
+                self.show_anew(key);
             }
             _ => self.update(key, Values { cpu: Some(cpu), ..Values::default() }),
         }
-    }
-
-    const fn next_stamp(&mut self) -> u64 {
-        self.stamp += 1;
-        self.stamp
     }
 
     /// Whether [`Self::oom_killed`] will be called for every OOM kill.
@@ -327,16 +323,16 @@ impl Store {
 
     /// Gives names to a cgroup, and its level where only they tell (a sandbox).
     pub fn name(&mut self, key: Key, names: Arc<Names>, level: Level) {
-        let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.identity.names.as_deref() == Some(&*names) && entry.identity.of_path.level == level {
             return;
         }
         let of_path = PathIdentity { level, ..entry.identity.of_path.clone() };
-        entry.stamp = stamp;
         entry.identity =
             Arc::new(Identity { path: entry.identity.path.clone(), of_path, names: Some(names) });
         self.events.named(&entry.identity);
+        self.living = None;
+        self.show_anew(key);
     }
 
     /// A cgroup is no longer in `hierarchy`. Out of the first one it was known in, or out of all: it has ended.
@@ -454,7 +450,7 @@ impl Store {
         if self.by_path.get(path) == Some(&key) {
             self.by_path.remove(path);
             self.parents.remove(&**path);
-            self.sorted = None;
+            self.living = None;
         }
     }
 
@@ -476,12 +472,12 @@ impl Store {
     /// cgroup with children, a container or unit that runs containers itself (a kind node). It stays one, because its
     /// counters hold theirs.
     fn make_slice(&mut self, key: Key) {
-        let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if matches!(entry.identity.of_path.level, Level::Cgroup | Level::Container | Level::Unit) {
             let of_path = PathIdentity { level: Level::Slice, ..entry.identity.of_path.clone() };
             entry.identity = Arc::new(Identity { of_path, ..(*entry.identity).clone() });
-            entry.stamp = stamp;
+            self.living = None;
+            self.show_anew(key);
         }
     }
 }

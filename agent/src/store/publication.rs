@@ -1,9 +1,11 @@
 //! The store's view for readers.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use rustc_hash::FxHashMap;
 
 use super::{
-    Entry, Store,
+    Entry, Key, Store,
     published::{AgentRow, CgroupRow, Published},
 };
 use crate::{
@@ -11,46 +13,48 @@ use crate::{
     values::Values,
 };
 
+/// Living cgroups as they are shown: by path.
+#[derive(Debug, Default)]
+pub(super) struct Living {
+    keys: Vec<Key>,
+    /// Of each, side by side: most do not change between two views.
+    stamps: Vec<Stamp>,
+    /// Pods' containers without names.
+    unnamed: u64,
+}
+
+/// Another with each change of what is shown, and never that of another cgroup.
+pub(super) type Stamp = u64;
+
 impl Store {
     /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
     pub fn publish(&mut self, mut agent: AgentRow, now: Instant) -> Published {
-        let sorted = self.sorted.get_or_insert_with(|| {
-            let mut paths: Vec<_> = self.by_path.iter().collect();
-            paths.sort_unstable();
-            paths.into_iter().map(|(_, key)| *key).collect()
-        });
+        let living = self.living.get_or_insert_with(|| Living::of(&self.by_path, &mut self.entries));
         let (mut cgroups, mut stamps) = std::mem::take(&mut self.spare);
-        let mut shown = 0;
-        for entry in sorted.iter().filter_map(|key| self.entries.get(key)) {
-            match (cgroups.get_mut(shown), stamps.get_mut(shown)) {
-                // Most are idle most of the time.
-                (Some(_), Some(stamp)) if *stamp == entry.stamp => {}
-                (Some(row), Some(stamp)) => {
+        cgroups.truncate(living.keys.len());
+        stamps.truncate(living.keys.len());
+        for (place, (key, stamp)) in living.keys.iter().zip(&living.stamps).enumerate() {
+            let shown = stamps.get_mut(place);
+            // Most are idle most of the time.
+            if shown.as_ref().is_some_and(|shown| **shown == *stamp) {
+                continue;
+            }
+            let Some(entry) = self.entries.get(key) else { continue };
+            match (cgroups.get_mut(place), shown) {
+                (Some(row), Some(shown)) => {
                     entry.show_in(row);
-                    *stamp = entry.stamp;
+                    *shown = *stamp;
                 }
                 _ => {
                     cgroups.push(entry.row());
-                    stamps.push(entry.stamp);
+                    stamps.push(*stamp);
                 }
             }
-            shown += 1;
         }
-        cgroups.truncate(shown);
-        stamps.truncate(shown);
         agent.counter_regressions = self.regressions;
         agent.events = self.events.counts();
         agent.workloads_folded = self.workloads.folded;
-        agent.unnamed_containers = cgroups
-            .iter()
-            .filter(|row| {
-                let Identity { of_path, names, .. } = &*row.identity;
-                // Not pods: their cgroups may stay, empty, in a hierarchy that nobody removes them from.
-                matches!(of_path.level, Level::Container | Level::Sandbox)
-                    && of_path.pod_uid.is_some()
-                    && names.is_none()
-            })
-            .count() as u64;
+        agent.unnamed_containers = living.unnamed;
         Published {
             at: now,
             cgroups,
@@ -68,6 +72,45 @@ impl Store {
     /// all its parts ten times a second.
     pub fn recycle(&mut self, view: Published) {
         self.spare = (view.cgroups, view.stamps);
+    }
+}
+
+impl Store {
+    pub(super) const fn next_stamp(&mut self) -> Stamp {
+        self.stamp += 1;
+        self.stamp
+    }
+
+    /// What is shown of a cgroup has changed.
+    pub(super) fn show_anew(&mut self, key: Key) {
+        let stamp = self.next_stamp();
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.stamp = stamp;
+        if let Some(Living { keys, stamps, .. }) = &mut self.living
+            && keys.get(entry.place) == Some(&key)
+            && let Some(shown) = stamps.get_mut(entry.place)
+        {
+            *shown = stamp;
+        }
+    }
+}
+
+impl Living {
+    fn of(by_path: &HashMap<Arc<str>, Key>, entries: &mut FxHashMap<Key, Entry>) -> Self {
+        let mut paths: Vec<_> = by_path.iter().collect();
+        paths.sort_unstable();
+        let mut living = Self::default();
+        for (_, key) in paths {
+            let Some(entry) = entries.get_mut(key) else { continue };
+            entry.place = living.keys.len();
+            living.keys.push(*key);
+            living.stamps.push(entry.stamp);
+            let Identity { of_path, names, .. } = &*entry.identity;
+            // Not pods: their cgroups may stay, empty, in a hierarchy that nobody removes them from.
+            let is_container = matches!(of_path.level, Level::Container | Level::Sandbox);
+            living.unnamed += u64::from(is_container && of_path.pod_uid.is_some() && names.is_none());
+        }
+        living
     }
 }
 

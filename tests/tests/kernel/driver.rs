@@ -229,4 +229,5 @@ pub(crate) fn comparable(mut values: Values, unified: bool) -> Values {
 }
 
 /// All that can come from the kernel half.
-pub(crate) const FAST: Measurements = Measurements::ALL.without(Measurement::SlowRows);
+pub(crate) const FAST: Measurements =
+    Measurements::ALL.without(Measurement::SlowRows).without(Measurement::Spec);

@@ -53,6 +53,6 @@ fn expected(measurement: Measurement, pure: bool) -> SourceOf {
     let of_v2 = matches!(measurement, Measurement::Cpu | Measurement::Pressure | Measurement::SlowRows);
     SourceOf {
         hierarchy: if pure || of_v2 { Version::V2 } else { Version::V1 },
-        source: if measurement == Measurement::SlowRows { Source::Files } else { Source::Kernel },
+        source: if measurement.is_only_in_files() { Source::Files } else { Source::Kernel },
     }
 }

@@ -8,10 +8,11 @@ mod verdict;
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 
 pub(crate) use self::{
@@ -79,13 +80,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Choice::All => Series::value_variants(),
     };
     let guest = guest_of(options)?;
-    for series in series {
-        if options.refresh {
+    if options.refresh {
+        for series in series {
             kernel::download(*series)?;
         }
-        guest.run_and_report(*series)?;
     }
-    Ok(())
+    guest.run_on_each(series)
 }
 
 fn guest_of(options: &Options) -> Result<Guest> {
@@ -204,25 +204,49 @@ impl Guest {
         Ok(Run { verdict, log, log_path, elapsed: started.elapsed() })
     }
 
-    /// Runs the command and prints its output, or on failure the whole log; fails unless the command exits with 0.
-    pub(crate) fn run_and_report(&self, series: Series) -> Result<()> {
-        let mut run = self.boot(series, false)?;
-        if run.log.contains(STALE_BREAKPOINT) {
-            println!(
-                "vm {}: the emulator ran a breakpoint that the kernel had removed: once more, CPUs in turn",
-                series.name()
-            );
-            run = self.boot(series, true)?;
+    /// Runs the command on each kernel, all at once, and prints what each said; fails unless it exits with 0 on all of them.
+    pub(crate) fn run_on_each(&self, series: &[Series]) -> Result<()> {
+        // What they share is made before, not by all of them.
+        ensure()?;
+        let reports: Vec<Report> = thread::scope(|scope| {
+            let runs: Vec<_> =
+                series.iter().map(|series| (series, scope.spawn(|| self.run_on(*series)))).collect();
+            let end = |(series, run): (&Series, thread::ScopedJoinHandle<'_, Report>)| {
+                run.join().unwrap_or_else(|_| Report::failed(format!("vm {}: panicked", series.name())))
+            };
+            runs.into_iter().map(end).collect()
+        });
+        let mut failures = Vec::new();
+        for Report { said, failure } in reports {
+            println!("{said}");
+            failures.extend(failure);
         }
+        ensure!(failures.is_empty(), "{}", failures.join("; "));
+        Ok(())
+    }
+
+    /// Runs the command on one kernel.
+    fn run_on(&self, series: Series) -> Report {
+        let name = series.name();
+        let mut said = String::new();
+        let mut run = self.boot(series, false);
+        if run.as_ref().is_ok_and(|run| run.log.contains(STALE_BREAKPOINT)) {
+            said = format!(
+                "vm {name}: the emulator ran a breakpoint that the kernel had removed: once more, CPUs in turn\n"
+            );
+            run = self.boot(series, true);
+        }
+        let run = match run {
+            Ok(run) => run,
+            Err(error) => return Report::failed(format!("vm {name}: {error:#}")),
+        };
         let seconds = run.elapsed.as_secs_f64();
         if run.verdict == Verdict::Exited(0) {
-            for line in verdict::output_of_command(&run.log) {
-                println!("{line}");
-            }
-            println!("vm {}: passed ({seconds:.1} s)", series.name());
-            return Ok(());
+            verdict::output_of_command(&run.log).into_iter().for_each(|line| said.extend([line, "\n"]));
+            said.push_str(&format!("vm {name}: passed ({seconds:.1} s)"));
+            return Report { said, failure: None };
         }
-        println!("{}", run.log);
+        said.push_str(&run.log);
         let reason = match run.verdict {
             Verdict::Exited(code) => format!("the program exited with {code}"),
             Verdict::Panicked(line) => format!("the kernel panicked: {line}"),
@@ -230,7 +254,8 @@ impl Guest {
             Verdict::EmulatorFailed(code) => format!("qemu failed with {code:?}"),
             Verdict::NoResult => "the guest went down without a result".to_owned(),
         };
-        bail!("vm {}: {reason} ({seconds:.1} s, log in {})", series.name(), run.log_path.display())
+        let failure = format!("vm {name}: {reason} ({seconds:.1} s, log in {})", run.log_path.display());
+        Report { said, failure: Some(failure) }
     }
 
     fn script(&self) -> String {
@@ -244,6 +269,19 @@ impl Guest {
 /// Linux patches its own code by way of breakpoints. When the emulator's CPUs run on threads of their own, one may still
 /// run a breakpoint that is in its translated code but no longer in the kernel's, which is an oops.
 const STALE_BREAKPOINT: &str = "Oops: int3: ";
+
+/// What is to be said of a guest once all have ended.
+#[derive(Debug)]
+struct Report {
+    said: String,
+    failure: Option<String>,
+}
+
+impl Report {
+    fn failed(failure: String) -> Self {
+        Self { said: String::new(), failure: Some(failure) }
+    }
+}
 
 /// One run of a guest.
 #[derive(Debug)]

@@ -56,8 +56,20 @@ impl Node {
 
     /// CPU time in milliseconds, so many seconds after the start.
     fn cpu(&mut self, key: Key, millis: u64, seconds: f64) {
+        self.look(seconds);
+        let _ = self.told(key, millis, seconds);
+    }
+
+    fn look(&mut self, seconds: f64) {
         let at = self.begun + Duration::from_secs_f64(seconds);
-        self.gatherer.cpu(key, Cpu { usage_ns: millis * 1_000_000 }, at, START + seconds);
+        if self.gatherer.looks.now.is_none_or(|now| now.at != at) {
+            self.gatherer.look(at);
+        }
+    }
+
+    /// Returns whether it may be passed over while it uses nothing.
+    fn told(&mut self, key: Key, millis: u64, seconds: f64) -> bool {
+        self.gatherer.cpu(key, Cpu { usage_ns: millis * 1_000_000 }, START + seconds)
     }
 
     fn memory(&mut self, key: Key, usage: u64, inactive: u64, peak: u64) {
@@ -110,6 +122,38 @@ fn each_window_is_one_value_and_a_stall_is_as_many_as_it_was_long() {
     // The watermark of before the agent says nothing about this hour.
     assert_eq!(record.peak.as_ref().map(|peak| (peak.bytes, &*peak.pod)), Some((8 * MIB, "web-1")));
     assert_eq!(one.pods["web-1"].cpu_millis, 375);
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_container_at_rest_may_be_passed_over(
+        windows in proptest::collection::vec((proptest::sample::select(vec![0_u64, 0, 0, 0, 0, 30, 150, 390]), 1_u32..4), 1..200),
+    ) {
+        let [told, passed_over] = [false, true].map(|pass_over| {
+            let mut node = Node::new();
+            let key = node.container('a', START - 10_000.0);
+            node.name(key, "web-1");
+            node.memory(key, 8 * MIB, 0, 9 * MIB);
+            node.second(0.0);
+            let (mut millis, mut tenths, mut rests, mut second) = (7000, 0_u32, false, 0);
+            for (used, length) in &windows {
+                millis += used;
+                tenths += length;
+                let seconds = f64::from(tenths) / 10.0;
+                node.look(seconds);
+                let whole_round = tenths / 10 > second;
+                if whole_round || !(pass_over && rests && *used == 0) {
+                    rests = node.told(key, millis, seconds);
+                }
+                if whole_round {
+                    second = tenths / 10;
+                    node.second(seconds);
+                }
+            }
+            node.finish(f64::from(tenths) / 10.0)
+        });
+        proptest::prop_assert_eq!(told, passed_over);
+    }
 }
 
 #[test]

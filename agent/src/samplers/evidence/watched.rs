@@ -1,6 +1,6 @@
 //! What is gathered of one container.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use snug_sizing::{
     evidence::{Evidence, Hour, HourRecord, Peak, PodTotals, START_UP},
@@ -10,15 +10,20 @@ use snug_sizing::{
     workload::{Container, Kind, Resources, Role, Workload},
 };
 
-use super::{LEAST_LIFE, memory::MemoryWatch, pod, role_of};
+use super::{
+    LEAST_LIFE,
+    looks::{Look, Looks},
+    memory::MemoryWatch,
+    pod, role_of,
+};
 use crate::{
     identity::{Identity, Level},
     store::WorkloadKey,
     values::{Cpu, Distribution, MemoryStat, Pressure, Throttling, Values},
 };
 
-/// A window that took so many times its length was a stall of the machine; beyond this it is counted as so many and no more.
-const MOST_WINDOWS: f64 = 600.0;
+/// After a longer stall it is counted as so many minutes and no more.
+const MOST_MINUTES: u64 = 600;
 const MINUTE_NS: u64 = 60_000_000_000;
 
 /// What is gathered of one container since the last hand-over.
@@ -26,8 +31,8 @@ const MINUTE_NS: u64 = 60_000_000_000;
 pub(super) struct Watched {
     pub(super) identity: Arc<Identity>,
     created_unix: f64,
-    /// CPU time when last seen, and when that was.
-    pub(super) cpu: Option<(u64, Instant)>,
+    /// CPU time when last seen, and the look that saw it.
+    pub(super) cpu: Option<(u64, Look)>,
     pub(super) memory: MemoryWatch,
     throttling: Option<Throttling>,
     pressure: Option<Pressure>,
@@ -108,38 +113,60 @@ impl Watched {
         now_unix - self.created_unix < START_UP as f64
     }
 
-    pub(super) fn cpu(&mut self, cpu: Cpu, now: Instant, now_unix: f64, window_ns: f64) {
+    /// CPU time at a look. Returns whether it may be passed over as long as it uses nothing.
+    pub(super) fn cpu(&mut self, cpu: Cpu, looks: Looks, now_unix: f64) -> bool {
+        let Some(now) = looks.now else { return true };
+        if let Some(before) = looks.before {
+            self.rest_until(before);
+        }
         // Of a container that appeared while the agent ran, all is its own: what it did before it was seen is spread over that time.
         let before = self.cpu.replace((cpu.usage_ns, now));
         let (used_ns, elapsed_ns) = match before {
-            Some((usage_ns, at)) => {
-                (cpu.usage_ns.saturating_sub(usage_ns), now.saturating_duration_since(at).as_nanos() as f64)
-            }
+            Some((usage_ns, then)) => (
+                cpu.usage_ns.saturating_sub(usage_ns),
+                now.at.saturating_duration_since(then.at).as_nanos() as f64,
+            ),
             None if self.is_new => (cpu.usage_ns, (now_unix - self.created_unix).max(0.0) * 1e9),
-            None => return,
+            None => return true,
         };
         if elapsed_ns <= 0.0 {
-            return;
+            return !self.ladder_is_active;
         }
-        let windows = (elapsed_ns / window_ns).round().clamp(1.0, MOST_WINDOWS);
+        let windows = looks.windows_of(elapsed_ns);
         if used_ns == 0 && !self.ladder_is_active {
-            let (idle, idle_ns) = &mut self.idle;
-            *idle += windows as u64;
-            *idle_ns = idle_ns.saturating_add(elapsed_ns as u64);
-            return;
+            self.rest(windows, elapsed_ns as u64);
+            return true;
         }
-        let cores = used_ns as f64 / elapsed_ns.max(window_ns);
+        let cores = used_ns as f64 / elapsed_ns.max(looks.window_ns());
         if let Some(ladder) = &mut self.ladder {
-            let (used, elapsed) = (used_ns as f64 / windows, elapsed_ns / windows);
-            for _ in 0..windows as u64 {
+            let (used, elapsed) = (used_ns as f64 / windows as f64, elapsed_ns / windows as f64);
+            for _ in 0..windows {
                 ladder.feed(used as u64, elapsed as u64);
             }
             self.ladder_is_active = ladder.is_active();
         }
         // What lies before it comes first: minutes end where they ended.
         self.count_idle_windows(now_unix);
-        self.count_windows(cores, windows as u64, now_unix);
+        self.count_windows(cores, windows, now_unix);
         self.count_time(elapsed_ns as u64, used_ns, now_unix);
+        !self.ladder_is_active
+    }
+
+    /// It was passed over at all looks up to this one, because it had used nothing.
+    pub(super) fn rest_until(&mut self, look: Look) {
+        if let Some((_, then)) = &mut self.cpu
+            && let Some(elapsed) = look.at.checked_duration_since(then.at)
+            && let Some(windows) = look.windows.checked_sub(then.windows).filter(|windows| *windows > 0)
+        {
+            *then = look;
+            self.rest(windows, u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn rest(&mut self, windows: u64, elapsed_ns: u64) {
+        let (idle, idle_ns) = &mut self.idle;
+        *idle = idle.saturating_add(windows);
+        *idle_ns = idle_ns.saturating_add(elapsed_ns);
     }
 
     fn count_time(&mut self, elapsed_ns: u64, used_ns: u64, now_unix: f64) {
@@ -183,7 +210,7 @@ impl Watched {
         let times = (elapsed + MINUTE_NS / 2) / MINUTE_NS;
         let record = &mut self.record;
         let minutes = if start_up { &mut record.minutes_start } else { &mut record.minutes };
-        minutes.record(used as f64 / elapsed as f64, times.clamp(1, MOST_WINDOWS as u64));
+        minutes.record(used as f64 / elapsed as f64, times.clamp(1, MOST_MINUTES));
     }
 
     /// Once a second. `peak`: the kernel's own highest memory usage since the last time, where it says it.

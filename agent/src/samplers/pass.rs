@@ -1,0 +1,152 @@
+//! Passes of the kernel half: one record of each cgroup, in the order of the walk.
+
+use std::time::Instant;
+
+use super::{
+    Sampler,
+    evidence::Gatherer,
+    hierarchy::{Followed, Known, Rest},
+    snapshot::{self, RecordKind},
+};
+use crate::{
+    cgroupfs::{Measurements, mounts::Version},
+    clock::unix_now,
+    values::{Measurement, Source},
+};
+
+/// Passes over a hierarchy that may fail one after the other before files take over.
+const MOST_FAILED_PASSES: u32 = 10;
+
+impl Sampler {
+    /// Passes of the kernel half over the hierarchies that are due.
+    pub(super) fn sample_kernel(&mut self, now: Instant, second: bool) {
+        let kernel_side = self.origins.with(Source::Kernel);
+        if kernel_side.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        if kernel_side.contains(Measurement::Cpu) {
+            self.files.flush_cpu();
+        }
+        if second && kernel_side.contains(Measurement::WorkingSet) {
+            self.files.flush_memory();
+        }
+        let flushed = Instant::now();
+        self.agent.flush_seconds += (flushed - started).as_secs_f64();
+        self.agent.pass_cgroups = 0;
+        let memory_by_windows = self.evidence.as_ref().is_some_and(Gatherer::samples_memory);
+        for index in 0..self.followed.len() {
+            let measured = self.origins.kernel_of(index);
+            // Only CPU time has to be seen per window: of the rest the kernel keeps the sums. Memory usage is looked at, too, where the
+            // kernel does not say its highest, and no pass has to be made for it.
+            let taken = match measured.only(Measurement::Cpu) {
+                _ if second => measured,
+                cpu if cpu.is_empty() => cpu,
+                cpu if memory_by_windows => cpu.and(measured.only(Measurement::Memory)),
+                cpu => cpu,
+            };
+            if !taken.is_empty() {
+                self.pass(index, taken, second, now);
+            }
+        }
+        self.agent.pass_seconds += flushed.elapsed().as_secs_f64();
+        self.agent.passes += 1;
+    }
+
+    /// One pass over one hierarchy.
+    fn pass(&mut self, index: usize, taken: Measurements, second: bool, now: Instant) {
+        let Self { kernel: Some(kernel), followed, store, evidence, .. } = self else { return };
+        let (seen, seen_unix) = (Instant::now(), unix_now());
+        let Some(one) = followed.get_mut(index) else { return };
+        let Some(walk) = &one.walk else { return };
+        let memory_by_windows = evidence.as_ref().is_some_and(Gatherer::samples_memory);
+        let kind = record_kind(one);
+        let pass = match kernel.pass(walk, taken) {
+            Ok(pass) => pass,
+            Err(error) => {
+                one.failed_passes += 1;
+                if one.failed_passes == MOST_FAILED_PASSES {
+                    let hierarchy = one.hierarchy.mount.display();
+                    tracing::error!(%hierarchy, %error, "measuring by cgroup files from now on");
+                    self.origins.fall_back_all(index, &error.to_string());
+                }
+                return;
+            }
+        };
+        one.failed_passes = 0;
+        let end = pass.end;
+        let by_windows = taken.contains(Measurement::Cpu);
+        if let (true, Some(evidence)) = (by_windows, evidence.as_mut()) {
+            evidence.look(seen);
+        }
+        let mut unknown = 0;
+        one.begin();
+        for record in pass.records() {
+            let usage = if by_windows && memory_by_windows { record.memory_usage_pages() } else { 0 };
+            let rest = Rest { cpu_usage_ns: record.cpu_usage_ns(), memory_usage_pages: usage };
+            if !second && one.rests(record.id(), rest) {
+                continue;
+            }
+            let record = record.whole();
+            let mut rests = true;
+            match one.see(record.id) {
+                // The root is there, but the kernel keeps its sums elsewhere.
+                Some(_) if record.level == 0 => {}
+                Some(Known::Cgroup(key)) => {
+                    let values = snapshot::values(&record, taken, kind);
+                    if let (Some(cpu), Some(evidence)) = (values.cpu, evidence.as_mut()) {
+                        rests = evidence.cpu(key, cpu, seen_unix);
+                    }
+                    if let (false, Some(cpu)) = (second, values.cpu) {
+                        store.update_cpu(key, cpu);
+                        if let (Some(memory), Some(evidence)) = (values.memory, evidence.as_mut()) {
+                            evidence.memory(key, memory.usage_bytes);
+                        }
+                    } else {
+                        store.update(key, values);
+                    }
+                }
+                Some(Known::Inner(_)) => {}
+                None => {
+                    unknown += 1;
+                    continue;
+                }
+            }
+            one.set_rest(rests.then_some(rest));
+        }
+        let (complete, unresolved) = (end.lost + end.unreadable == 0, unknown);
+        self.agent.pass_cgroups = self.agent.pass_cgroups.max(end.cgroups);
+        if end.lost > 0 && !self.said_full {
+            self.said_full = true;
+            tracing::error!(
+                hierarchy = %one.hierarchy.mount.display(), cgroups = end.cgroups, room = self.config.max_cgroups,
+                "more cgroups than max-cgroups: the last ones are not measured; raise max-cgroups"
+            );
+        }
+        *self.skipped.entry("cgroup_records_without_room").or_default() += end.lost;
+        *self.skipped.entry("cgroup_records_unreadable").or_default() += end.unreadable;
+        self.origins.sampled(taken, now);
+        if complete {
+            self.end_pass(index, now);
+        }
+        if let Some(one) = self.followed.get_mut(index) {
+            one.unresolved = unresolved;
+        }
+        if unresolved > 0 {
+            self.list(index, now);
+        }
+    }
+
+    /// After a complete pass or listing: what was not met has gone.
+    pub(super) fn end_pass(&mut self, index: usize, now: Instant) {
+        let awaited = self.final_records_come();
+        let Some(one) = self.followed.get_mut(index) else { return };
+        for key in one.end(awaited) {
+            self.store.depart(key, index, index == 0, awaited, now);
+        }
+    }
+}
+
+pub(super) fn record_kind(one: &Followed) -> RecordKind {
+    RecordKind { unified: one.hierarchy.version == Version::V2, page_size: procfs::page_size() }
+}
