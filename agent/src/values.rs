@@ -67,11 +67,6 @@ impl Measurement {
             Self::Spec => "spec",
         }
     }
-
-    /// Whether no snapshot has it.
-    pub const fn is_only_in_files(self) -> bool {
-        matches!(self, Self::SlowRows | Self::Spec)
-    }
 }
 
 /// Where a measurement comes from.

@@ -27,6 +27,9 @@ impl Measurements {
     /// All measurements.
     pub const ALL: Self = Self::of(&Measurement::ALL);
 
+    /// What no snapshot has.
+    pub const ONLY_IN_FILES: Self = Self::of(&[Measurement::SlowRows, Measurement::Spec]);
+
     /// The set of those listed.
     pub const fn of(list: &[Measurement]) -> Self {
         let (mut bits, mut rest) = (0, list);
@@ -52,6 +55,12 @@ impl Measurements {
     #[must_use]
     pub const fn without(self, measurement: Measurement) -> Self {
         Self(self.0 & !(1 << measurement as u16))
+    }
+
+    /// The set without what is in `other`.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// Of the set, `measurement` alone.
@@ -95,5 +104,7 @@ mod tests {
         assert_eq!(Measurement::ALL.into_iter().collect::<Measurements>(), set);
         let set = set.without(Measurement::Swap);
         assert!(!set.contains(Measurement::Swap) && set.contains(Measurement::Pids));
+        let rest = set.minus(Measurements::of(&[Measurement::Pids, Measurement::Swap]));
+        assert_eq!(rest, set.without(Measurement::Pids));
     }
 }

@@ -123,7 +123,9 @@ impl Gatherer {
     /// CPU time of a cgroup at this look: what it used since the last one is one window. Returns whether it may be passed over as
     /// long as it uses nothing.
     pub(super) fn cpu(&mut self, key: Key, cpu: Cpu, now_unix: f64) -> bool {
-        self.watched.get_mut(&key).is_none_or(|watched| watched.cpu(cpu, self.looks, now_unix))
+        let Some(watched) = self.watched.get_mut(&key) else { return true };
+        watched.cpu(cpu, self.looks, now_unix);
+        watched.may_rest()
     }
 
     /// Whether memory usage is worth a look between two seconds, too: where the kernel does not say the highest.
@@ -165,12 +167,12 @@ impl Gatherer {
 
     /// Containers that have ended and are not settled yet: their last values.
     pub(super) fn observe_leaving(&mut self, store: &Store, now: Instant, now_unix: f64) {
+        let mut last = self.looks;
+        last.look(now);
         for (key, identity) in store.leaving() {
             // It is seen several times, and used nothing in between.
             let usage = store.values(key).and_then(|values| values.cpu).map(|cpu| cpu.usage_ns);
             let seen = self.watched.get(&key).and_then(|watched| watched.cpu).map(|(usage_ns, _)| usage_ns);
-            let mut last = self.looks;
-            last.look(now);
             self.observe_one(store, key, identity, (usage != seen).then_some(last), now_unix);
         }
     }
@@ -270,7 +272,7 @@ impl Gatherer {
         }
         watched.observe(values, peak, now_unix);
         if let (Some(looks), Some(cpu)) = (looks, values.cpu) {
-            let _ = watched.cpu(cpu, looks, now_unix);
+            watched.cpu(cpu, looks, now_unix);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Sampling by cgroup files: what the kernel half does not measure, the slow rows, and flushing.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -35,9 +35,6 @@ const OF_ROOT: Measurements = Measurements::of(&[
 
 const CPU: Measurements = Measurements::of(&[Measurement::Cpu]);
 
-/// What is read of a few cgroups in each round.
-pub(super) const SLOW: Measurements = Measurements::of(&[Measurement::SlowRows, Measurement::Spec]);
-
 /// Turns from one reading of all slow rows to the next: of what seldom changes, and of cgroups at rest.
 const TURNS: u8 = 4;
 
@@ -50,8 +47,8 @@ const LOGGED_PROBLEMS: u64 = 10;
 /// A cgroup whose slow rows were read.
 #[derive(Debug)]
 struct SlowlyRead {
-    /// What else was known of it then.
-    beside: Beside,
+    /// What else was known of it then, if all of it was.
+    beside: Option<Beside>,
     /// Turns until all of it is read again.
     left: u8,
 }
@@ -140,23 +137,25 @@ impl Files {
     fn slow_row(&mut self, store: &mut Store, key: Key, skipped: &mut HashMap<&'static str, u64>) {
         let (Some(values), Some(identity)) = (store.values(key), store.identity(key)) else { return };
         let (beside, path) = (beside(values), identity.path.clone());
-        let mut which = SLOW;
-        if let Some(read) = self.slowly_read.get_mut(&key).filter(|read| read.left > 0) {
-            read.left -= 1;
-            if beside == Some(read.beside) {
-                // Once more as it was: what is sampled by these readings is sampled.
-                let memory_stat = values.memory_stat.as_deref().copied().map(Arc::new);
-                return store.update(key, Values { memory_stat, ..Values::default() });
-            }
-            which = which.without(Measurement::Spec);
-        }
-        if let Some(beside) = beside {
-            // Not all of those that appeared together are read in whole together ever after.
-            let spread = self.slowly_read.len() as u8 % TURNS;
-            let read = self.slowly_read.entry(key).or_insert(SlowlyRead { beside, left: spread });
-            read.beside = beside;
-            if which == SLOW && read.left == 0 {
-                read.left = TURNS - 1;
+        let mut which = Measurements::ONLY_IN_FILES;
+        // Not all of those that appeared together are read in whole together ever after.
+        let left = TURNS - 1 - self.slowly_read.len() as u8 % TURNS;
+        match self.slowly_read.entry(key) {
+            Entry::Vacant(place) => drop(place.insert(SlowlyRead { beside, left })),
+            Entry::Occupied(read) => {
+                let read = read.into_mut();
+                let before = std::mem::replace(&mut read.beside, beside);
+                if let Some(left) = read.left.checked_sub(1) {
+                    read.left = left;
+                    if beside.is_some() && beside == before {
+                        // Once more as it was: what is sampled by these readings is sampled.
+                        let memory_stat = values.memory_stat.as_deref().copied().map(Arc::new);
+                        return store.update(key, Values { memory_stat, ..Values::default() });
+                    }
+                    which = which.without(Measurement::Spec);
+                } else {
+                    read.left = TURNS - 1;
+                }
             }
         }
         self.read_into(store, key, &path, which, skipped);

@@ -59,7 +59,10 @@ pub use self::{
     start::{StartError, node_name},
 };
 use crate::{
-    cgroupfs::walk::{CgroupDir, MAX_DEPTH, walk},
+    cgroupfs::{
+        Measurements,
+        walk::{CgroupDir, MAX_DEPTH, walk},
+    },
     clock::unix_now,
     config::Config,
     cri::Runtime,
@@ -71,7 +74,7 @@ use crate::{
         Appearance, Key, Store,
         published::{AgentRow, Published, Verdict},
     },
-    values::{Measurement, Source},
+    values::Source,
 };
 
 /// Between two listings of a hierarchy's directories, at least.
@@ -334,8 +337,7 @@ impl Sampler {
                 self.list(index, now);
             }
         }
-        let by_files =
-            self.origins.with(Source::Files).without(Measurement::SlowRows).without(Measurement::Spec);
+        let by_files = self.origins.with(Source::Files).minus(Measurements::ONLY_IN_FILES);
         let beside_primary: Vec<Key> =
             self.store.living().map(|(key, _)| key).filter(|key| !self.store.is_in(*key, 0)).collect();
         self.files.sample(&mut self.store, by_files, &beside_primary, &mut self.skipped);
@@ -347,7 +349,7 @@ impl Sampler {
         let Self { store, files, skipped, interfaces, .. } = self;
         let interval = self.config.slow_interval;
         files.slow_rows(store, now, interval, skipped);
-        self.origins.sampled(files::SLOW, now);
+        self.origins.sampled(Measurements::ONLY_IN_FILES, now);
         if self.config.kubelet_metrics {
             interfaces.sample(store, files, now, interval, skipped);
             if let Some(processes) = &mut self.processes {

@@ -34,17 +34,8 @@ impl Sampler {
         let flushed = Instant::now();
         self.agent.flush_seconds += (flushed - started).as_secs_f64();
         self.agent.pass_cgroups = 0;
-        let memory_by_windows = self.evidence.as_ref().is_some_and(Gatherer::samples_memory);
         for index in 0..self.followed.len() {
-            let measured = self.origins.kernel_of(index);
-            // Only CPU time has to be seen per window: of the rest the kernel keeps the sums. Memory usage is looked at, too, where the
-            // kernel does not say its highest, and no pass has to be made for it.
-            let taken = match measured.only(Measurement::Cpu) {
-                _ if second => measured,
-                cpu if cpu.is_empty() => cpu,
-                cpu if memory_by_windows => cpu.and(measured.only(Measurement::Memory)),
-                cpu => cpu,
-            };
+            let taken = if second { self.origins.kernel_of(index) } else { self.by_windows(index) };
             if !taken.is_empty() {
                 self.pass(index, taken, second, now);
             }
@@ -53,13 +44,27 @@ impl Sampler {
         self.agent.passes += 1;
     }
 
+    /// What is taken from a hierarchy in each round.
+    ///
+    /// Only CPU time has to be seen per window: of the rest the kernel keeps the sums. Memory usage is looked at, too, where the kernel
+    /// does not say its highest, and no pass has to be made for it.
+    fn by_windows(&self, index: usize) -> Measurements {
+        let measured = self.origins.kernel_of(index);
+        match measured.only(Measurement::Cpu) {
+            cpu if !cpu.is_empty() && self.evidence.as_ref().is_some_and(Gatherer::samples_memory) => {
+                cpu.and(measured.only(Measurement::Memory))
+            }
+            cpu => cpu,
+        }
+    }
+
     /// One pass over one hierarchy.
     fn pass(&mut self, index: usize, taken: Measurements, second: bool, now: Instant) {
+        let by_windows = self.by_windows(index);
         let Self { kernel: Some(kernel), followed, store, evidence, .. } = self else { return };
         let (seen, seen_unix) = (Instant::now(), unix_now());
         let Some(one) = followed.get_mut(index) else { return };
         let Some(walk) = &one.walk else { return };
-        let memory_by_windows = evidence.as_ref().is_some_and(Gatherer::samples_memory);
         let kind = record_kind(one);
         let pass = match kernel.pass(walk, taken) {
             Ok(pass) => pass,
@@ -75,14 +80,14 @@ impl Sampler {
         };
         one.failed_passes = 0;
         let end = pass.end;
-        let by_windows = taken.contains(Measurement::Cpu);
-        if let (true, Some(evidence)) = (by_windows, evidence.as_mut()) {
+        if let (true, Some(evidence)) = (by_windows.contains(Measurement::Cpu), evidence.as_mut()) {
             evidence.look(seen);
         }
+        let samples_memory = by_windows.contains(Measurement::Memory);
         let mut unknown = 0;
         one.begin();
         for record in pass.records() {
-            let usage = if by_windows && memory_by_windows { record.memory_usage_pages() } else { 0 };
+            let usage = if samples_memory { record.memory_usage_pages() } else { 0 };
             let rest = Rest { cpu_usage_ns: record.cpu_usage_ns(), memory_usage_pages: usage };
             if !second && one.rests(record.id(), rest) {
                 continue;

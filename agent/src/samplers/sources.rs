@@ -90,7 +90,9 @@ impl Origins {
             let hierarchy = serving.and_then(|one| followed.iter().position(|other| other == one));
             let (source, reason) = match (serving, measurement) {
                 (None, _) => (Source::None, "no cgroup hierarchy of this host keeps it".to_owned()),
-                (Some(_), measurement) if measurement.is_only_in_files() => (Source::Files, String::new()),
+                (Some(_), measurement) if Measurements::ONLY_IN_FILES.contains(measurement) => {
+                    (Source::Files, String::new())
+                }
                 (Some(_), _) => (Source::Files, reason.to_owned()),
             };
             Origin { measurement, hierarchy, source, reason, sampled_at: None, to_compare: false }
@@ -108,7 +110,7 @@ impl Origins {
     ) {
         for origin in &mut self.0 {
             let (Source::Files, Some(hierarchy)) = (origin.source, origin.hierarchy) else { continue };
-            if origin.measurement.is_only_in_files() {
+            if Measurements::ONLY_IN_FILES.contains(origin.measurement) {
                 continue;
             }
             let lacking = missing.iter().find(|field| needed_for(field).contains(origin.measurement));

@@ -27,6 +27,24 @@ pub(super) struct Living {
 pub(super) type Stamp = u64;
 
 impl Store {
+    pub(super) const fn next_stamp(&mut self) -> Stamp {
+        self.stamp += 1;
+        self.stamp
+    }
+
+    /// What is shown of a cgroup has changed.
+    pub(super) fn show_anew(&mut self, key: Key) {
+        let stamp = self.next_stamp();
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.stamp = stamp;
+        if let Some(Living { keys, stamps, .. }) = &mut self.living
+            && keys.get(entry.place) == Some(&key)
+            && let Some(shown) = stamps.get_mut(entry.place)
+        {
+            *shown = stamp;
+        }
+    }
+
     /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
     pub fn publish(&mut self, mut agent: AgentRow, now: Instant) -> Published {
         let living = self.living.get_or_insert_with(|| Living::of(&self.by_path, &mut self.entries));
@@ -72,26 +90,6 @@ impl Store {
     /// all its parts ten times a second.
     pub fn recycle(&mut self, view: Published) {
         self.spare = (view.cgroups, view.stamps);
-    }
-}
-
-impl Store {
-    pub(super) const fn next_stamp(&mut self) -> Stamp {
-        self.stamp += 1;
-        self.stamp
-    }
-
-    /// What is shown of a cgroup has changed.
-    pub(super) fn show_anew(&mut self, key: Key) {
-        let stamp = self.next_stamp();
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        entry.stamp = stamp;
-        if let Some(Living { keys, stamps, .. }) = &mut self.living
-            && keys.get(entry.place) == Some(&key)
-            && let Some(shown) = stamps.get_mut(entry.place)
-        {
-            *shown = stamp;
-        }
     }
 }
 

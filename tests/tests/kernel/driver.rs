@@ -229,5 +229,4 @@ pub(crate) fn comparable(mut values: Values, unified: bool) -> Values {
 }
 
 /// All that can come from the kernel half.
-pub(crate) const FAST: Measurements =
-    Measurements::ALL.without(Measurement::SlowRows).without(Measurement::Spec);
+pub(crate) const FAST: Measurements = Measurements::ALL.minus(Measurements::ONLY_IN_FILES);

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use snug_agent::values::{Measurement, Source};
+use snug_agent::{
+    cgroupfs::{Measurements, reader::CgroupReader},
+    values::{Measurement, Source},
+};
 use snug_ebpf::abi::offsets::Offsets;
 use snug_tests::{
     cgroup::Cgroup,
@@ -38,7 +41,8 @@ fn every_measurement_proves_equal() {
     let published = driver.round();
     for measurement in Measurement::ALL {
         let row = source_of(&published, measurement);
-        let expected = if measurement.is_only_in_files() { Source::Files } else { Source::Kernel };
+        let expected =
+            if Measurements::ONLY_IN_FILES.contains(measurement) { Source::Files } else { Source::Kernel };
         assert_eq!((row.source, &*row.reason), (expected, ""), "{measurement:?}");
     }
 }
@@ -59,13 +63,13 @@ fn one_wrong(name: &str, measurement: Measurement, field: &str, adjust: fn(&mut 
             assert!(row.reason.starts_with("on /"), "{}", row.reason);
             assert!(row.reason.contains(&format!(" {field} is ")), "{}", row.reason);
             assert!(row.reason.contains(" by the kernel half and "), "{}", row.reason);
-        } else if !other.is_only_in_files() {
+        } else if !Measurements::ONLY_IN_FILES.contains(other) {
             assert_eq!((row.source, &*row.reason), (Source::Kernel, ""), "{other:?}");
         }
     }
     // What is published is right again.
-    let mut reader = snug_agent::cgroupfs::reader::CgroupReader::new(&host.hierarchies).unwrap();
-    let which = snug_agent::cgroupfs::Measurements::of(&[measurement]);
+    let mut reader = CgroupReader::new(&host.hierarchies).unwrap();
+    let which = Measurements::of(&[measurement]);
     let (read, sampled) = driver.quiet(&mut reader, busy.cgroup.path(), which);
     let pick =
         |values: &snug_agent::values::Values| (values.pids, values.memory.map(|memory| memory.peak_bytes));
@@ -105,7 +109,10 @@ fn restless_memory_proves_equal_all_the_same() {
     for _ in 0..STARTS {
         let Some(mut driver) = Driver::start(&["--source", "auto"], None) else { return };
         for row in &driver.round().agent.sources {
-            assert!(row.source == Source::Kernel || row.measurement.is_only_in_files(), "{row:?}");
+            assert!(
+                row.source == Source::Kernel || Measurements::ONLY_IN_FILES.contains(row.measurement),
+                "{row:?}"
+            );
         }
     }
 }

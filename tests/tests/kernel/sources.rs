@@ -1,7 +1,7 @@
 //! Which hierarchy and which source each measurement has, on hosts of each kind.
 
 use snug_agent::{
-    cgroupfs::mounts::Version,
+    cgroupfs::{Measurements, mounts::Version},
     values::{Measurement, Source},
 };
 
@@ -53,6 +53,10 @@ fn expected(measurement: Measurement, pure: bool) -> SourceOf {
     let of_v2 = matches!(measurement, Measurement::Cpu | Measurement::Pressure | Measurement::SlowRows);
     SourceOf {
         hierarchy: if pure || of_v2 { Version::V2 } else { Version::V1 },
-        source: if measurement.is_only_in_files() { Source::Files } else { Source::Kernel },
+        source: if Measurements::ONLY_IN_FILES.contains(measurement) {
+            Source::Files
+        } else {
+            Source::Kernel
+        },
     }
 }

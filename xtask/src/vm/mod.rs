@@ -8,7 +8,7 @@ mod verdict;
 use std::{
     fs,
     path::{Path, PathBuf},
-    thread,
+    thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
@@ -204,49 +204,42 @@ impl Guest {
         Ok(Run { verdict, log, log_path, elapsed: started.elapsed() })
     }
 
-    /// Runs the command on each kernel, all at once, and prints what each said; fails unless it exits with 0 on all of them.
+    /// Runs the command on each kernel, all at once, and prints what each said: its output, or on failure the whole log. Fails unless the
+    /// command exits with 0 on all of them.
     pub(crate) fn run_on_each(&self, series: &[Series]) -> Result<()> {
-        // What they share is made before, not by all of them.
-        ensure()?;
-        let reports: Vec<Report> = thread::scope(|scope| {
+        let mut said = vec![String::new(); series.len()];
+        let results: Vec<Result<()>> = thread::scope(|scope| {
+            let each = series.iter().zip(&mut said);
             let runs: Vec<_> =
-                series.iter().map(|series| (series, scope.spawn(|| self.run_on(*series)))).collect();
-            let end = |(series, run): (&Series, thread::ScopedJoinHandle<'_, Report>)| {
-                run.join().unwrap_or_else(|_| Report::failed(format!("vm {}: panicked", series.name())))
-            };
+                each.map(|(series, said)| scope.spawn(|| self.run_on(*series, said))).collect();
+            let end =
+                |run: ScopedJoinHandle<'_, _>| run.join().unwrap_or_else(|_| bail!("a thread panicked"));
             runs.into_iter().map(end).collect()
         });
-        let mut failures = Vec::new();
-        for Report { said, failure } in reports {
-            println!("{said}");
-            failures.extend(failure);
-        }
+        said.iter().for_each(|said| print!("{said}"));
+        let failures: Vec<String> =
+            results.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
         ensure!(failures.is_empty(), "{}", failures.join("; "));
         Ok(())
     }
 
     /// Runs the command on one kernel.
-    fn run_on(&self, series: Series) -> Report {
+    fn run_on(&self, series: Series, said: &mut String) -> Result<()> {
         let name = series.name();
-        let mut said = String::new();
-        let mut run = self.boot(series, false);
-        if run.as_ref().is_ok_and(|run| run.log.contains(STALE_BREAKPOINT)) {
-            said = format!(
+        let mut run = self.boot(series, false)?;
+        if run.log.contains(STALE_BREAKPOINT) {
+            *said = format!(
                 "vm {name}: the emulator ran a breakpoint that the kernel had removed: once more, CPUs in turn\n"
             );
-            run = self.boot(series, true);
+            run = self.boot(series, true)?;
         }
-        let run = match run {
-            Ok(run) => run,
-            Err(error) => return Report::failed(format!("vm {name}: {error:#}")),
-        };
         let seconds = run.elapsed.as_secs_f64();
         if run.verdict == Verdict::Exited(0) {
             verdict::output_of_command(&run.log).into_iter().for_each(|line| said.extend([line, "\n"]));
-            said.push_str(&format!("vm {name}: passed ({seconds:.1} s)"));
-            return Report { said, failure: None };
+            said.push_str(&format!("vm {name}: passed ({seconds:.1} s)\n"));
+            return Ok(());
         }
-        said.push_str(&run.log);
+        said.extend([&*run.log, "\n"]);
         let reason = match run.verdict {
             Verdict::Exited(code) => format!("the program exited with {code}"),
             Verdict::Panicked(line) => format!("the kernel panicked: {line}"),
@@ -254,8 +247,7 @@ impl Guest {
             Verdict::EmulatorFailed(code) => format!("qemu failed with {code:?}"),
             Verdict::NoResult => "the guest went down without a result".to_owned(),
         };
-        let failure = format!("vm {name}: {reason} ({seconds:.1} s, log in {})", run.log_path.display());
-        Report { said, failure: Some(failure) }
+        bail!("vm {name}: {reason} ({seconds:.1} s, log in {})", run.log_path.display())
     }
 
     fn script(&self) -> String {
@@ -269,19 +261,6 @@ impl Guest {
 /// Linux patches its own code by way of breakpoints. When the emulator's CPUs run on threads of their own, one may still
 /// run a breakpoint that is in its translated code but no longer in the kernel's, which is an oops.
 const STALE_BREAKPOINT: &str = "Oops: int3: ";
-
-/// What is to be said of a guest once all have ended.
-#[derive(Debug)]
-struct Report {
-    said: String,
-    failure: Option<String>,
-}
-
-impl Report {
-    fn failed(failure: String) -> Self {
-        Self { said: String::new(), failure: Some(failure) }
-    }
-}
 
 /// One run of a guest.
 #[derive(Debug)]

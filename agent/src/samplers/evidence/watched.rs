@@ -113,9 +113,14 @@ impl Watched {
         now_unix - self.created_unix < START_UP as f64
     }
 
-    /// CPU time at a look. Returns whether it may be passed over as long as it uses nothing.
-    pub(super) fn cpu(&mut self, cpu: Cpu, looks: Looks, now_unix: f64) -> bool {
-        let Some(now) = looks.now else { return true };
+    /// Whether it may be passed over as long as it uses nothing.
+    pub(super) const fn may_rest(&self) -> bool {
+        !self.ladder_is_active
+    }
+
+    /// CPU time at a look.
+    pub(super) fn cpu(&mut self, cpu: Cpu, looks: Looks, now_unix: f64) {
+        let Some(now) = looks.now else { return };
         if let Some(before) = looks.before {
             self.rest_until(before);
         }
@@ -127,15 +132,15 @@ impl Watched {
                 now.at.saturating_duration_since(then.at).as_nanos() as f64,
             ),
             None if self.is_new => (cpu.usage_ns, (now_unix - self.created_unix).max(0.0) * 1e9),
-            None => return true,
+            None => return,
         };
         if elapsed_ns <= 0.0 {
-            return !self.ladder_is_active;
+            return;
         }
         let windows = looks.windows_of(elapsed_ns);
-        if used_ns == 0 && !self.ladder_is_active {
+        if used_ns == 0 && self.may_rest() {
             self.rest(windows, elapsed_ns as u64);
-            return true;
+            return;
         }
         let cores = used_ns as f64 / elapsed_ns.max(looks.window_ns());
         if let Some(ladder) = &mut self.ladder {
@@ -149,7 +154,6 @@ impl Watched {
         self.count_idle_windows(now_unix);
         self.count_windows(cores, windows, now_unix);
         self.count_time(elapsed_ns as u64, used_ns, now_unix);
-        !self.ladder_is_active
     }
 
     /// It was passed over at all looks up to this one, because it had used nothing.
