@@ -138,10 +138,9 @@ impl Files {
         let (Some(values), Some(identity)) = (store.values(key), store.identity(key)) else { return };
         let (beside, path) = (beside(values), identity.path.clone());
         let mut which = Measurements::ONLY_IN_FILES;
-        // Not all of those that appeared together are read in whole together ever after.
-        let left = TURNS - 1 - self.slowly_read.len() as u8 % TURNS;
         match self.slowly_read.entry(key) {
-            Entry::Vacant(place) => drop(place.insert(SlowlyRead { beside, left })),
+            // A runtime makes a cgroup first and sets it up then: in its next turn all of it is read once more.
+            Entry::Vacant(place) => drop(place.insert(SlowlyRead { beside, left: 0 })),
             Entry::Occupied(read) => {
                 let read = read.into_mut();
                 let before = std::mem::replace(&mut read.beside, beside);

@@ -298,6 +298,16 @@ fn the_machine_is_what_proc_says() -> Result<()> {
     Ok(())
 }
 
+/// Gives a container about half of the usual shares: returns how many.
+fn set_shares(container: &Container) -> Result<f64> {
+    if let Ok(weight) = container.file("cpu.weight") {
+        fs::write(weight, "20")?;
+        return Ok(500.0);
+    }
+    fs::write(container.file("cpu.shares")?, "512")?;
+    Ok(512.0)
+}
+
 #[test]
 fn shares_and_reservation_are_those_of_the_cgroup() -> Result<()> {
     let mut container = match container() {
@@ -305,16 +315,7 @@ fn shares_and_reservation_are_those_of_the_cgroup() -> Result<()> {
         Err(why) => return cannot_run(why),
     };
     container.run("exec sleep 1000")?;
-    let shares = match container.file("cpu.weight") {
-        Ok(weight) => {
-            fs::write(weight, "20")?;
-            500.0
-        }
-        Err(_) => {
-            fs::write(container.file("cpu.shares")?, "512")?;
-            512.0
-        }
-    };
+    let shares = set_shares(&container)?;
     let reservation =
         container.file("memory.min").or_else(|_| container.file("memory.soft_limit_in_bytes"))?;
     fs::write(reservation, "4194304")?;
@@ -326,6 +327,26 @@ fn shares_and_reservation_are_those_of_the_cgroup() -> Result<()> {
         let reserved = page.one("container_spec_memory_reservation_limit_bytes", &id)?;
         Ok((found == Some(shares) && reserved == Some(4_194_304.0)).then_some(()))
     })
+}
+
+#[test]
+fn shares_that_a_runtime_sets_after_a_cgroup_was_seen_come_with_its_next_turn() -> Result<()> {
+    let agent = Agent::start(["--slow-interval", "5s"])?;
+    let (mut one, mut other) = match container().and_then(|one| Ok((one, container()?))) {
+        Ok(containers) => containers,
+        Err(why) => return cannot_run(why),
+    };
+    for container in [&mut one, &mut other] {
+        container.run("exec sleep 1000")?;
+    }
+    let shown = |container: &Container| {
+        agent.scrape(PATH)?.one("container_spec_cpu_shares", &[("name", container.id.as_str())])
+    };
+    let appear = || Ok(shown(&one)?.and(shown(&other)?).map(drop));
+    eventually(Duration::from_secs(3), "shares of newcomers", appear)?;
+    let set = (Some(set_shares(&one)?), Some(set_shares(&other)?));
+    let follow = || Ok(((shown(&one)?, shown(&other)?) == set).then_some(()));
+    eventually(Duration::from_secs(10), "their new shares", follow)
 }
 
 #[test]
