@@ -23,7 +23,6 @@ impl Sampler {
                 (None, None) => Vec::new(),
             },
             maps: kernel.map(|kernel| kernel.maps(self.agent.pass_cgroups)).unwrap_or_default(),
-            sources: self.origins.rows(),
             lost_events: kernel.map(KernelHalf::lost).unwrap_or_default(),
             skipped: self.skipped_rows(),
             unresolved_cgroups: self.followed.iter().map(|one| one.unresolved).sum(),
@@ -56,8 +55,7 @@ impl Sampler {
     }
 
     pub(super) fn publish(&mut self, now: Instant) {
-        let mut agent = self.agent.clone();
-        agent.sources = self.origins.rows();
+        let agent = AgentRow { sources: self.origins.rows(), ..self.agent.clone() };
         let mut view = self.store.publish(agent, now);
         view.host = self.host.row();
         view.pods = Arc::clone(self.naming.pods());

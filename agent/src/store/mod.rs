@@ -216,20 +216,22 @@ impl Store {
 
     /// Takes over what was measured. Values of a cgroup that is leaving are taken too.
     pub fn update(&mut self, key: Key, values: Values) {
+        let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.contribution.baseline(&values);
         self.regressions += monotone::advance(&mut entry.values, values);
-        self.show_anew(key);
+        entry.show_anew(key, stamp, &mut self.living);
     }
 
     /// As [`Self::update`] of CPU time alone, which is what most updates are.
     pub fn update_cpu(&mut self, key: Key, cpu: Cpu) {
+        let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         match &mut entry.values.cpu {
             Some(old) if *old == cpu => {}
             Some(old) if old.usage_ns < cpu.usage_ns => {
                 *old = cpu;
-                self.show_anew(key);
+                entry.show_anew(key, stamp, &mut self.living);
             }
             _ => self.update(key, Values { cpu: Some(cpu), ..Values::default() }),
         }
@@ -323,6 +325,7 @@ impl Store {
 
     /// Gives names to a cgroup, and its level where only they tell (a sandbox).
     pub fn name(&mut self, key: Key, names: Arc<Names>, level: Level) {
+        let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.identity.names.as_deref() == Some(&*names) && entry.identity.of_path.level == level {
             return;
@@ -330,9 +333,9 @@ impl Store {
         let of_path = PathIdentity { level, ..entry.identity.of_path.clone() };
         entry.identity =
             Arc::new(Identity { path: entry.identity.path.clone(), of_path, names: Some(names) });
-        self.events.named(&entry.identity);
+        entry.stamp = stamp;
         self.living = None;
-        self.show_anew(key);
+        self.events.named(&entry.identity);
     }
 
     /// A cgroup is no longer in `hierarchy`. Out of the first one it was known in, or out of all: it has ended.
@@ -472,12 +475,13 @@ impl Store {
     /// cgroup with children, a container or unit that runs containers itself (a kind node). It stays one, because its
     /// counters hold theirs.
     fn make_slice(&mut self, key: Key) {
+        let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if matches!(entry.identity.of_path.level, Level::Cgroup | Level::Container | Level::Unit) {
             let of_path = PathIdentity { level: Level::Slice, ..entry.identity.of_path.clone() };
             entry.identity = Arc::new(Identity { of_path, ..(*entry.identity).clone() });
+            entry.stamp = stamp;
             self.living = None;
-            self.show_anew(key);
         }
     }
 }

@@ -32,19 +32,6 @@ impl Store {
         self.stamp
     }
 
-    /// What is shown of a cgroup has changed.
-    pub(super) fn show_anew(&mut self, key: Key) {
-        let stamp = self.next_stamp();
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        entry.stamp = stamp;
-        if let Some(Living { keys, stamps, .. }) = &mut self.living
-            && keys.get(entry.place) == Some(&key)
-            && let Some(shown) = stamps.get_mut(entry.place)
-        {
-            *shown = stamp;
-        }
-    }
-
     /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
     pub fn publish(&mut self, mut agent: AgentRow, now: Instant) -> Published {
         let living = self.living.get_or_insert_with(|| Living::of(&self.by_path, &mut self.entries));
@@ -113,6 +100,17 @@ impl Living {
 }
 
 impl Entry {
+    /// What is shown of it has changed.
+    pub(super) fn show_anew(&mut self, key: Key, stamp: Stamp, living: &mut Option<Living>) {
+        self.stamp = stamp;
+        if let Some(Living { keys, stamps, .. }) = living
+            && keys.get(self.place) == Some(&key)
+            && let Some(shown) = stamps.get_mut(self.place)
+        {
+            *shown = stamp;
+        }
+    }
+
     /// Makes a row what [`Self::row`] would be, and touches no count of references that stay as they are.
     pub(super) fn show_in(&self, row: &mut CgroupRow) {
         if !Arc::ptr_eq(&row.identity, &self.identity) {
