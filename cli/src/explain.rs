@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io::Write, time::Duration};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use snug_sizing::{
-    engine::{self, Policy, Pool, Profile, Recommendation, cpu},
+    engine::{self, Context, Policy, Profile, Recommendation, cpu},
     evidence::{Evidence, HourRecord, Stalled},
     histogram::Histogram,
     ladder::Ladder,
@@ -42,17 +42,18 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let policies = wanted.policies(cluster.as_ref())?;
     let pool = report::pool(&recording, &policies);
     let mut outcome = Outcome::NotEnough;
-    let all = recording.evidence().filter(|evidence| chosen.is(evidence));
-    for (number, evidence) in all.enumerate() {
+    let all = recording.with_classes().into_iter().filter(|(evidence, _)| chosen.is(evidence));
+    for (number, (evidence, class)) in all.enumerate() {
         let Some(policy) = policies.of(evidence) else {
             writeln!(out, "{}\n  excluded by its policy", title(evidence))
                 .context("cannot write the explanation")?;
             continue;
         };
-        let text = match engine::recommend(evidence, &policy, pool, None) {
+        let context = Context { pool, class, set: None };
+        let text = match engine::recommend(evidence, &policy, context) {
             Ok(said) => {
                 outcome = Outcome::Fine;
-                explain(evidence, &said, &policy, pool)
+                explain(evidence, &said, &policy, context)
             }
             Err(refusal) => format!("{}\n  {refusal}\n", title(evidence)),
         };
@@ -79,7 +80,7 @@ pub(crate) fn title(evidence: &Evidence) -> String {
     format!("{kind}{namespace}{}{container}", plain(&evidence.workload.name))
 }
 
-fn explain(evidence: &Evidence, said: &Recommendation, policy: &Policy, pool: Pool) -> String {
+fn explain(evidence: &Evidence, said: &Recommendation, policy: &Policy, context: Context) -> String {
     let mut text = format!("{}\n", title(evidence));
     text += &format!(
         "  seen: {}, {} of the hours from first to last, {} of 7 days of the week, {} pods\n\n",
@@ -93,7 +94,7 @@ fn explain(evidence: &Evidence, said: &Recommendation, policy: &Policy, pool: Po
     text += &cpu_use(evidence, said);
     text += &ladder(evidence);
     text += "\nMemory\n";
-    text += &memory_use(evidence, said, policy, pool);
+    text += &memory_use(evidence, said, policy, context);
     text += &suffered(evidence);
     text += "\nWhy\n";
     for reason in &said.reasons {
@@ -211,7 +212,7 @@ fn ladder(evidence: &Evidence) -> String {
     columns::render(&headings, &rows)
 }
 
-fn memory_use(evidence: &Evidence, said: &Recommendation, policy: &Policy, pool: Pool) -> String {
+fn memory_use(evidence: &Evidence, said: &Recommendation, policy: &Policy, context: Context) -> String {
     let Some(memory) = &said.memory else { return "  no use was seen\n".to_owned() };
     let peak = &memory.basis.peak;
     let mut text = format!(
@@ -235,7 +236,7 @@ fn memory_use(evidence: &Evidence, said: &Recommendation, policy: &Policy, pool:
         .filter_map(|profile| {
             let risk = profile.risk();
             let other = Policy { risk, ..policy.clone() };
-            let limit = engine::recommend(evidence, &other, pool, None).ok()?.values.memory_limit?;
+            let limit = engine::recommend(evidence, &other, context).ok()?.values.memory_limit?;
             Some([
                 format!("  {}", profile.as_str()),
                 format!("1 in {:.0} pod-days", 1.0 / risk.oom_kills),

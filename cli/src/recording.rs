@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Result, ensure};
 use flate2::read::MultiGzDecoder;
 use rayon::prelude::*;
-use snug_sizing::evidence::{Evidence, Header, Hour, SCHEMA};
+use snug_sizing::{
+    evidence::{Evidence, Header, Hour, SCHEMA},
+    workload::{self, Qos},
+};
 
 /// Bytes of a line: a container's evidence of a year has some megabytes.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -258,6 +261,17 @@ impl Recording {
     /// All evidence: by namespace, workload and container.
     pub fn evidence(&self) -> impl Iterator<Item = &Evidence> + Clone {
         self.evidence.values()
+    }
+
+    /// All evidence, each with the class of its pods; `None` where it is not known what is in force.
+    pub fn with_classes(&self) -> Vec<(&Evidence, Option<Qos>)> {
+        let all: Vec<&Evidence> = self.evidence().collect();
+        let workloads = all.chunk_by(|one, other| one.workload.is(&other.workload));
+        let with_class = |of_one: &[_]| {
+            let class = workload::pod_class(of_one.iter().map(|evidence: &&Evidence| &evidence.container));
+            of_one.iter().map(move |evidence| (*evidence, class)).collect::<Vec<_>>()
+        };
+        workloads.flat_map(with_class).collect()
     }
 
     /// Writes it as one recording.

@@ -330,6 +330,34 @@ fn a_policy_file_has_its_say() {
 }
 
 #[test]
+fn the_class_is_that_of_the_whole_pod() {
+    let same = |amount| Resources {
+        cpu_request: Some(amount),
+        cpu_limit: Some(amount),
+        memory_request: Some(amount * MIB),
+        memory_limit: Some(amount * MIB),
+    };
+    let db = |at| hour("ledger-0", &[(10, 36_000)], 100, at);
+    let beside = |owner, container, in_force| evidence("ledger", container, owner, in_force, 30, db);
+    let limit = |all: &[Evidence]| {
+        let file = written(&recording(all));
+        let said = on(file.path(), &["recommend", "-o", "json"]);
+        let said: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+        let of_db =
+            |entry: &&serde_json::Value| entry["container"] == "db" && entry["owner"] == "StatefulSet";
+        let entry = said["recommendations"].as_array().unwrap().iter().find(of_db).unwrap();
+        assert_eq!(entry["recommended"]["memory_request"], entry["recommended"]["memory_limit"]);
+        (entry["recommended"]["cpu_limit"].is_u64(), entry["reasons"].to_string().contains("Guaranteed"))
+    };
+    let guaranteed = beside("StatefulSet", "db", same(250));
+    let metrics = |in_force| beside("StatefulSet", "metrics", in_force);
+    let alike = beside("Deployment", "metrics", Resources::default());
+    assert_eq!(limit(&[guaranteed.clone(), metrics(same(20)), alike]), (true, true));
+    let only_requests = Resources { cpu_limit: None, ..same(20) };
+    assert_eq!(limit(&[guaranteed, metrics(only_requests)]), (false, false));
+}
+
+#[test]
 fn each_of_many_workloads_is_answered() {
     let mut all = shop();
     let web = all.remove(0);

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::HOUR;
+
 /// How the pods of a workload come and go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -83,6 +85,14 @@ impl Qos {
             Self::Burstable
         }
     }
+}
+
+/// The class of a workload's pods, of what was in force for its containers within an hour of the newest: others may be there no more,
+/// and an init container that ran long ago can only have made it lower. `None` where it was seen of none.
+pub fn pod_class<'c>(containers: impl Iterator<Item = &'c Container> + Clone) -> Option<Qos> {
+    let newest = containers.clone().map(|container| container.seen).max().filter(|seen| *seen > 0)?;
+    let now = containers.filter(|container| container.seen > 0 && newest - container.seen <= HOUR);
+    Some(Qos::of(&now.map(|container| container.in_force).collect::<Vec<_>>()))
 }
 
 /// A workload: what owns the pods.
@@ -173,5 +183,24 @@ pub(crate) mod tests {
         assert_eq!(Qos::of(&[full, Resources::default()]), Qos::Burstable);
         assert_eq!(Qos::of(&[set(Some(1), Some(2), None, Some(2))]), Qos::Burstable);
         assert_eq!(Qos::of(&[set(Some(1), None, None, None)]), Qos::Burstable);
+    }
+
+    #[test]
+    fn a_pod_has_the_class_of_the_containers_that_it_has_now() {
+        let full = Resources {
+            cpu_request: Some(1),
+            cpu_limit: Some(1),
+            memory_request: Some(2),
+            memory_limit: Some(2),
+        };
+        let at = |seen, in_force| Container { seen, in_force, ..container("it") };
+        let class = |containers: &[Container]| pod_class(containers.iter());
+        assert_eq!(class(&[]), None);
+        assert_eq!(class(&[at(0, full)]), None, "nobody has seen what is in force");
+        let unset = Resources::default();
+        assert_eq!(class(&[at(9_000, full), at(0, unset)]), Some(Qos::Guaranteed));
+        assert_eq!(class(&[at(9_000, full), at(8_970, unset)]), Some(Qos::Burstable));
+        assert_eq!(class(&[at(9_000, full), at(5_000, unset)]), Some(Qos::Guaranteed), "it was taken out");
+        assert_eq!(class(&[at(9_000, unset)]), Some(Qos::BestEffort));
     }
 }

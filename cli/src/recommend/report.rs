@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use snug_sizing::{
     cost::Prices,
-    engine::{self, Confidence, Pool, Reason, Recommendation, Risk},
+    engine::{self, Confidence, Context, Pool, Reason, Recommendation, Risk},
     evidence::{Evidence, HOUR},
     pod::Asked,
     quantity::Quantity,
@@ -186,15 +186,17 @@ impl Report {
             cost: None,
             emptied: None,
         };
-        let chosen: Vec<&Evidence> = recording.evidence().filter(|evidence| chosen(evidence)).collect();
-        let of_one = |evidence: &&Evidence| match policies.of(evidence) {
+        let mut of_chosen = recording.with_classes();
+        of_chosen.retain(|(evidence, _)| chosen(evidence));
+        let of_one = |(evidence, class): &(&Evidence, _)| match policies.of(evidence) {
             Some(policy) => {
-                engine::recommend(evidence, &policy, pool, None).map_err(|refusal| refusal.to_string())
+                let context = Context { pool, class: *class, set: None };
+                engine::recommend(evidence, &policy, context).map_err(|refusal| refusal.to_string())
             }
             None => Err("excluded by its policy".to_owned()),
         };
-        let said: Vec<Result<Recommendation, String>> = chosen.par_iter().map(of_one).collect();
-        for (evidence, said) in chosen.into_iter().zip(said) {
+        let said: Vec<Result<Recommendation, String>> = of_chosen.par_iter().map(of_one).collect();
+        for ((evidence, _), said) in of_chosen.into_iter().zip(said) {
             match said {
                 Ok(said) => report.recommendations.push(Entry::of(evidence, &said)),
                 Err(why) => report.withheld.push(Withheld {

@@ -6,7 +6,7 @@
 
 use super::{HORIZON, STEP, score::Sums, validate::Figures};
 use crate::{
-    engine::{self, Pool, Risk, Rule, cpu, memory},
+    engine::{self, Context, Pool, Risk, Rule, cpu, memory},
     evidence::{Evidence, HOUR, Hour, HourRecord},
     workload::Resources,
 };
@@ -123,7 +123,9 @@ impl<'e> Replayed<'e> {
             }
             Choice::Snug(risk) => {
                 let policy = engine::Policy::new(risk);
-                let Ok(said) = engine::recommend(&self.past, &policy, pool, self.set) else {
+                let Ok(said) =
+                    engine::recommend(&self.past, &policy, Context { pool, set: self.set, class: None })
+                else {
                     return (None, None);
                 };
                 self.set = Some(said.values);

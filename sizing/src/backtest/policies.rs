@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     baselines::{autopilot, krr, vpa},
-    engine::{self, Risk, Rule},
+    engine::{self, Context, Risk, Rule},
     evidence::{Evidence, Hour, OomKill},
     workload::Resources,
 };
@@ -146,7 +146,8 @@ impl Policy for Snug<'_> {
     fn decide(&mut self, view: &View<'_>) -> Option<Values> {
         let (policy, set) = (self.policy.clone(), self.set);
         let evidence = view.evidence.unwrap_or_else(|| self.observe(view));
-        let said = engine::recommend(evidence, &policy, view.pool, set).ok()?;
+        let said =
+            engine::recommend(evidence, &policy, Context { pool: view.pool, set, class: None }).ok()?;
         self.set = Some(said.values);
         let Resources { cpu_request, memory_limit, .. } = said.values;
         Some(Values { cpu: cpu_request? as f64, memory: memory_limit? as f64 / KIB })

@@ -10,7 +10,11 @@ use super::{
     rule::Rule,
     stability,
 };
-use crate::{evidence::Evidence, skew, workload::Resources};
+use crate::{
+    evidence::Evidence,
+    skew,
+    workload::{Qos, Resources},
+};
 
 /// Memory is rounded up to this, bytes.
 const MEMORY_UNIT: f64 = 1024.0 * 1024.0;
@@ -32,7 +36,7 @@ pub enum CpuLimit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QosRule {
-    /// Guaranteed stays Guaranteed. Where nothing is set something will be: that is what is asked for.
+    /// Guaranteed stays Guaranteed, and no other becomes it. Where nothing is set something will be: that is what is asked for.
     #[default]
     Keep,
     /// Whatever comes out.
@@ -73,6 +77,17 @@ impl Policy {
     }
 }
 
+/// What is known beside a container's own evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Context {
+    /// What replays on similar workloads have shown.
+    pub pool: Pool,
+    /// The class of its pods; `None` where not all of it is known, and this container stands for its pod.
+    pub class: Option<Qos>,
+    /// What Snug has set before, if it is still in force.
+    pub set: Option<Resources>,
+}
+
 /// What a container should have, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,13 +124,9 @@ pub enum Refusal {
     },
 }
 
-/// The recommendation for a container. `set` is what Snug has set before, if it is still in force.
-pub fn recommend(
-    evidence: &Evidence,
-    policy: &Policy,
-    pool: Pool,
-    set: Option<Resources>,
-) -> Result<Recommendation, Refusal> {
+/// The recommendation for a container.
+pub fn recommend(evidence: &Evidence, policy: &Policy, context: Context) -> Result<Recommendation, Refusal> {
+    let Context { pool, class, set } = context;
     let observed: u64 = evidence.hours.values().fold(0, |sum, hour| sum.saturating_add(hour.observed));
     let cpu = cpu::size(evidence, policy.rule, policy.risk);
     let memory = memory::size(evidence, policy.rule, policy.risk, pool.memory);
@@ -130,7 +141,8 @@ pub fn recommend(
     let memory_limit = memory.as_ref().map(|sized| memory_limit(evidence, policy, sized, set, &mut reasons));
     let cpu_request = cpu.as_ref().map(|sized| cpu_request(sized, set, &mut reasons));
     let mut values = Resources { cpu_request, cpu_limit: None, memory_request: memory_limit, memory_limit };
-    limit_cpu(evidence, policy, &mut values, &mut reasons);
+    let class = class.unwrap_or_else(|| Qos::of(&[evidence.container.in_force]));
+    limit_cpu(evidence, policy, class, &mut values, &mut reasons);
     bound(policy, &mut values, &mut reasons);
 
     let force = evidence.container.in_force;
@@ -233,13 +245,16 @@ fn cpu_request(sized: &cpu::Sized, set: Resources, reasons: &mut Vec<Reason>) ->
 }
 
 /// The CPU limit, by policy and class.
-fn limit_cpu(evidence: &Evidence, policy: &Policy, values: &mut Resources, reasons: &mut Vec<Reason>) {
+fn limit_cpu(
+    evidence: &Evidence,
+    policy: &Policy,
+    class: Qos,
+    values: &mut Resources,
+    reasons: &mut Vec<Reason>,
+) {
     let Some(request) = values.cpu_request else { return };
-    let force = evidence.container.in_force;
-    let guaranteed =
-        crate::workload::Qos::of(&[force]) == crate::workload::Qos::Guaranteed && policy.qos == QosRule::Keep;
     let quota = cpu::limit(evidence, policy.risk, request);
-    if guaranteed {
+    if class == Qos::Guaranteed && policy.qos == QosRule::Keep {
         // Where no ladder says what a quota would do, none may be hit.
         let highest =
             || cpu::windows(evidence).0.quantile(1.0).map_or(request, |cores| (cores * 1000.0).ceil() as u64);
@@ -252,11 +267,13 @@ fn limit_cpu(evidence: &Evidence, policy: &Policy, values: &mut Resources, reaso
         (CpuLimit::None, _) => reasons.push(Reason::NoCpuLimit),
         (CpuLimit::ByRisk, None) => reasons.push(Reason::NoQuota),
         (CpuLimit::ByRisk, Some((quota, rung))) => {
-            values.cpu_limit = Some(quota);
+            // Memory's request is its limit: with CPU's the same the pod would be Guaranteed, which it was not.
+            let least = if policy.qos == QosRule::Keep { request.saturating_add(1) } else { request };
+            values.cpu_limit = Some(quota.max(least));
             reasons.push(Reason::CpuLimit { throttled: rung.share() });
         }
     }
-    if force == Resources::default() && evidence.container.seen > 0 {
+    if class == Qos::BestEffort && evidence.container.seen > 0 {
         reasons.push(Reason::NoLongerBestEffort);
     }
 }

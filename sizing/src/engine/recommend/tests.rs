@@ -47,12 +47,12 @@ fn policy() -> Policy {
 }
 
 fn values(evidence: &Evidence, policy: &Policy, set: Option<Resources>) -> Resources {
-    recommend(evidence, policy, Pool::default(), set).unwrap().values
+    recommend(evidence, policy, Context { set, ..Context::default() }).unwrap().values
 }
 
 #[test]
 fn a_steady_container_by_hand() {
-    let said = recommend(&steady(), &policy(), Pool::default(), None).unwrap();
+    let said = recommend(&steady(), &policy(), Context::default()).unwrap();
     let sized = said.memory.as_ref().unwrap();
     // 14 pod-days and all weekdays: √(24 / (100 · 15)) = 12.6 %, and 5 %. Its own past had no failure where 0.03 were expected.
     let shape = 0.05 + (24.0_f64 / 1500.0).sqrt();
@@ -82,8 +82,8 @@ fn a_steady_container_by_hand() {
 fn too_little_is_refused() {
     let mut little = evidence(&[Seen { hour: 0, mib: 100, cores: 0.1, start: true }]);
     little.hour(Hour(0)).observed = 30;
-    assert_eq!(recommend(&little, &policy(), Pool::default(), None), Err(Refusal::TooLittle { seconds: 30 }));
-    assert_eq!(recommend(&evidence(&[]), &policy(), Pool::default(), None), Err(Refusal::Nothing));
+    assert_eq!(recommend(&little, &policy(), Context::default()), Err(Refusal::TooLittle { seconds: 30 }));
+    assert_eq!(recommend(&evidence(&[]), &policy(), Context::default()), Err(Refusal::Nothing));
 }
 
 #[test]
@@ -91,8 +91,7 @@ fn who_uses_no_memory_gets_a_limit_that_it_can_start_with() {
     let said = recommend(
         &evidence(&[Seen { hour: 0, mib: 0, cores: 0.1, start: false }]),
         &policy(),
-        Pool::default(),
-        None,
+        Context::default(),
     );
     assert_eq!(said.unwrap().values.memory_limit, Some(MIB));
 }
@@ -100,7 +99,7 @@ fn who_uses_no_memory_gets_a_limit_that_it_can_start_with() {
 #[test]
 fn little_history_gets_more_and_says_so() {
     let young = evidence(&[Seen { hour: 0, mib: 100, cores: 0.1, start: false }]);
-    let said = recommend(&young, &policy(), Pool::default(), None).unwrap();
+    let said = recommend(&young, &policy(), Context::default()).unwrap();
     assert!(said.values.memory_limit > values(&steady(), &policy(), None).memory_limit);
     assert_eq!(said.confidence, Confidence::Low);
     assert!(
@@ -131,11 +130,11 @@ fn the_peak_of_a_start_does_not_fade() {
     let mut seen: Vec<Seen> =
         (0..240).map(|hour| Seen { hour, mib: 100, cores: 0.1, start: false }).collect();
     seen.push(Seen { hour: 0, mib: 200, cores: 2.0, start: true });
-    let said = recommend(&evidence(&seen), &policy(), Pool::default(), None).unwrap();
+    let said = recommend(&evidence(&seen), &policy(), Context::default()).unwrap();
     assert_eq!(said.memory.unwrap().basis.bytes, 200.0 * MIB as f64);
     assert_eq!(said.values.cpu_request, Some(105), "its CPU is no need of the steady state");
     seen[240].start = false;
-    let said = recommend(&evidence(&seen), &policy(), Pool::default(), None).unwrap();
+    let said = recommend(&evidence(&seen), &policy(), Context::default()).unwrap();
     assert_eq!(said.memory.unwrap().basis.bytes, 120.0 * MIB as f64);
 }
 
@@ -153,6 +152,30 @@ fn a_pod_that_is_guaranteed_stays_so() {
     assert_eq!((said.cpu_request, said.memory_request), (said.cpu_limit, said.memory_limit));
     let free = Policy { qos: QosRule::Free, ..policy() };
     assert_eq!(values(&evidence, &free, None).cpu_limit, None);
+    let of = |class| recommend(&evidence, &policy(), Context { class: Some(class), ..Context::default() });
+    let said = of(Qos::Burstable).unwrap();
+    assert_eq!(said.values.cpu_limit, None, "another container of the pod has made it Burstable already");
+    assert!(!said.reasons.contains(&Reason::Guaranteed));
+}
+
+#[test]
+fn a_pod_becomes_neither_guaranteed_nor_another_for_what_its_other_containers_have() {
+    let mut evidence = steady();
+    evidence.container.seen = 1;
+    let of = |evidence: &Evidence, policy: &Policy, class| {
+        recommend(evidence, policy, Context { class: Some(class), ..Context::default() }).unwrap()
+    };
+    let says_so = |said: Recommendation| said.reasons.contains(&Reason::NoLongerBestEffort);
+    assert!(says_so(of(&evidence, &policy(), Qos::BestEffort)));
+    assert!(!says_so(of(&evidence, &policy(), Qos::Burstable)), "the pod was Burstable before");
+
+    let request = of(&evidence, &policy(), Qos::Burstable).values.cpu_request.unwrap();
+    let rung = Rung { periods: 1000, throttled: 0, delayed_millis: 0 };
+    evidence.hour(Hour(5)).ladder = Some(Ladder([(request, rung)].into()));
+    let limited = Policy { cpu_limit: CpuLimit::ByRisk, ..policy() };
+    assert_eq!(of(&evidence, &limited, Qos::Burstable).values.cpu_limit, Some(request + 1));
+    let free = Policy { qos: QosRule::Free, ..limited };
+    assert_eq!(of(&evidence, &free, Qos::Burstable).values.cpu_limit, Some(request));
 }
 
 #[test]
@@ -163,7 +186,7 @@ fn a_cpu_limit_is_read_off_the_ladder() {
     let limited = Policy { cpu_limit: CpuLimit::ByRisk, ..policy() };
     assert_eq!(values(&evidence, &limited, None).cpu_limit, Some(400));
     evidence.hour(Hour(5)).ladder = None;
-    let said = recommend(&evidence, &limited, Pool::default(), None).unwrap();
+    let said = recommend(&evidence, &limited, Context::default()).unwrap();
     assert!(said.values.cpu_limit.is_none() && said.reasons.contains(&Reason::NoQuota));
 }
 
@@ -182,7 +205,7 @@ fn bounds_hold_and_requests_stay_below_limits() {
 #[test]
 fn what_was_set_is_kept_while_it_does() {
     let set = Resources { memory_limit: Some(130 * MIB), cpu_request: Some(110), ..Resources::default() };
-    let said = recommend(&steady(), &policy(), Pool::default(), Some(set)).unwrap();
+    let said = recommend(&steady(), &policy(), Context { set: Some(set), ..Context::default() }).unwrap();
     assert_eq!((said.values.memory_limit, said.values.cpu_request), (Some(130 * MIB), Some(110)));
     let restless = Policy { steady: false, ..policy() };
     assert_eq!(values(&steady(), &restless, Some(set)).cpu_request, Some(105));
@@ -204,9 +227,9 @@ proptest! {
 
     #[test]
     fn the_order_of_evidence_changes_nothing(mut seen in seen()) {
-        let one = recommend(&evidence(&seen), &policy(), Pool::default(), None);
+        let one = recommend(&evidence(&seen), &policy(), Context::default());
         seen.reverse();
-        prop_assert_eq!(one, recommend(&evidence(&seen), &policy(), Pool::default(), None));
+        prop_assert_eq!(one, recommend(&evidence(&seen), &policy(), Context::default()));
     }
 
     #[test]
@@ -216,7 +239,7 @@ proptest! {
             let kill = OomKill { at: at as u64, limit: limit * MIB, pod: String::new() };
             evidence.hour(Hour(0)).kills.push(kill);
         }
-        let said = recommend(&evidence, &policy(), Pool::default(), None).unwrap();
+        let said = recommend(&evidence, &policy(), Context::default()).unwrap();
         let limit = said.values.memory_limit.unwrap();
         prop_assert!(limit as f64 >= said.memory.unwrap().basis.bytes);
         prop_assert!(kills.iter().all(|kill| limit >= kill * MIB));
@@ -230,9 +253,9 @@ proptest! {
         let evidence = evidence(&seen);
         let mut tally = Tally::default();
         tally.add(failed, 1.0);
-        let with = recommend(&evidence, &policy(), Pool { memory: tally }, None).unwrap().values;
+        let with = recommend(&evidence, &policy(), Context { pool: Pool { memory: tally }, ..Context::default() }).unwrap().values;
         tally.add(1.0, 0.0);
-        let worse = recommend(&evidence, &policy(), Pool { memory: tally }, None).unwrap().values;
+        let worse = recommend(&evidence, &policy(), Context { pool: Pool { memory: tally }, ..Context::default() }).unwrap().values;
         prop_assert!(worse.memory_limit >= with.memory_limit);
     }
 }
