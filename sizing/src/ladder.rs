@@ -78,6 +78,8 @@ pub struct Buckets {
     /// Whether there was something to do in the last window, by quota.
     active: [bool; QUOTAS.len()],
     rungs: [Counts; QUOTAS.len()],
+    /// Periods in which the smallest quota was enough, and so all were: most are.
+    enough: u64,
     /// Whether any is active: else an idle window changes nothing.
     any_active: bool,
 }
@@ -93,6 +95,16 @@ impl Buckets {
     /// Feeds a window: CPU time that was used in it, and its length, nanoseconds.
     pub fn feed(&mut self, used_ns: u64, elapsed_ns: u64) {
         if used_ns == 0 && !self.any_active {
+            return;
+        }
+        // The smaller the quota, the more is put off and the longer it is active.
+        let ([backlog, ..], [.., active], [smallest, ..]) = (self.backlog, self.active, QUOTAS);
+        let has_ended = used_ns == 0 && active;
+        if backlog == 0 && (has_ended || used_ns > 0 && used_ns <= elapsed_ns.saturating_mul(smallest) / 1000)
+        {
+            self.enough = self.enough.saturating_add(1);
+            self.any_active = !has_ended;
+            self.active = [self.any_active; QUOTAS.len()];
             return;
         }
         let buckets = self.backlog.iter_mut().zip(&mut self.active).zip(&mut self.rungs);
@@ -125,10 +137,12 @@ impl Buckets {
     /// What was counted since the last time; `None` if nothing was. What is put off stays so.
     pub fn take(&mut self) -> Option<Ladder> {
         let rungs = std::mem::take(&mut self.rungs);
+        let enough = std::mem::take(&mut self.enough);
         let all = QUOTAS.iter().zip(&rungs).zip(&mut self.rungs).map(|((quota, counts), rest)| {
             // What is less than a millisecond is for the next time.
             rest.delayed_ns = counts.delayed_ns % 1_000_000;
             let Counts { periods, throttled, delayed_ns } = *counts;
+            let periods = periods.saturating_add(enough);
             (*quota, Rung { periods, throttled, delayed_millis: delayed_ns / 1_000_000 })
         });
         let ladder = Ladder(all.collect());
@@ -193,7 +207,44 @@ mod tests {
         assert_eq!(buckets.take(), None);
     }
 
+    /// Periods, throttled periods and time put off at one quota, by the rule and nothing else.
+    fn by_the_rule(quota: u64, windows: &[(u64, u64)]) -> (u64, u64, u64) {
+        let (mut backlog, mut was_active, mut counts) = (0, false, (0, 0, 0));
+        for (used, elapsed) in windows {
+            let wanted = backlog + used;
+            let left = wanted.saturating_sub(elapsed * quota / 1000);
+            counts.0 += u64::from(wanted > 0 || was_active);
+            counts.1 += u64::from(left > 0);
+            counts.2 += left.saturating_sub(backlog);
+            (backlog, was_active) = (left, wanted > 0);
+        }
+        counts
+    }
+
     proptest! {
+        #[test]
+        fn every_quota_is_counted_by_the_rule(
+            windows in prop::collection::vec((prop_oneof![Just(0), 1..10 * MS, 0..400 * MS], 50 * MS..200 * MS), 0..50),
+            taken in 0..50_usize,
+        ) {
+            let mut buckets = Buckets::default();
+            let mut pieces = Vec::new();
+            for (number, (used, elapsed)) in windows.iter().enumerate() {
+                buckets.feed(*used, *elapsed);
+                if number == taken {
+                    pieces.extend(buckets.take());
+                }
+            }
+            pieces.extend(buckets.take());
+            let ladder = pieces.into_iter().reduce(|mut first, rest| { first.merge(&rest); first }).unwrap_or_default();
+            for quota in QUOTAS {
+                let (periods, throttled, delayed_ns) = by_the_rule(quota, &windows);
+                let rung = ladder.0.get(&quota).copied().unwrap_or_default();
+                prop_assert_eq!((rung.periods, rung.throttled), (periods, throttled), "at {}", quota);
+                prop_assert_eq!(rung.delayed_millis, delayed_ns / MS, "at {}", quota);
+            }
+        }
+
         #[test]
         fn more_quota_never_throttles_more(windows in prop::collection::vec((0..400_u64, 50..200_u64), 0..50)) {
             let mut buckets = Buckets::default();

@@ -277,7 +277,7 @@ options! {
         "working-set-interval" working_set_interval: Duration = "1s", "DURATION", Between(ms(500)..=ms(60_000));
         /// Time between reads of memory.stat, io.stat and user and system CPU time; four times it of a cgroup at rest, and of shares. Not shorter than
         /// working-set-interval.
-        "slow-interval" slow_interval: Duration = "10s", "DURATION", Between(ms(1000)..=ms(300_000));
+        "slow-interval" slow_interval: Duration = "15s", "DURATION", Between(ms(1000)..=ms(300_000));
         /// Cgroups of one hierarchy that fit into the kernel's table; those beyond are counted as lost.
         "max-cgroups" max_cgroups: u32 = "8192", "NUMBER", Count(64..=65_536);
         /// Where measurements come from. auto: kernel programs once they have proved equal to the cgroup files, and files

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use rustc_hash::FxHashMap;
 
+use snug_ebpf::abi::snapshot::SnapshotRecord;
+
 use crate::{cgroupfs::mounts::Hierarchy, kernel::CgroupIterator, store::Key};
 
 /// What a directory of the hierarchy is to the agent.
@@ -60,6 +62,8 @@ pub(super) struct Followed {
     present: FxHashMap<u64, Present>,
     /// In the order of the last walk: the next one meets most likely the same, ten times a second, and finds them here side by side.
     order: Vec<Met>,
+    /// What the records of these said when all of them was last taken over, as far as it was.
+    said: Vec<SnapshotRecord>,
     /// How many of them the walk that is under way has met.
     cursor: usize,
     /// Whether something came, went or moved since the last walk that was complete.
@@ -81,6 +85,7 @@ impl Followed {
             walk: None,
             present: FxHashMap::default(),
             order: Vec::new(),
+            said: Vec::new(),
             cursor: 0,
             changed: false,
             gone: HashMap::new(),
@@ -111,7 +116,7 @@ impl Followed {
             return Some(met.known);
         }
         let known = self.present.get(&id)?.known;
-        self.order.truncate(self.cursor);
+        self.forget_order(self.cursor);
         self.order.push(Met { id, known, rest: None });
         self.cursor += 1;
         self.changed = true;
@@ -123,6 +128,25 @@ impl Followed {
         if let Some(met) = self.cursor.checked_sub(1).and_then(|last| self.order.get_mut(last)) {
             met.rest = rest;
         }
+    }
+
+    /// Whether the record of the directory that was just seen says what it said when it was last asked so; it is told from now on.
+    pub(super) fn says_the_same(&mut self, record: &SnapshotRecord) -> bool {
+        let Some(place) = self.cursor.checked_sub(1) else { return false };
+        match self.said.get_mut(place) {
+            Some(said) => std::mem::replace(said, *record) == *record,
+            None => {
+                if self.said.len() == place {
+                    self.said.push(*record);
+                }
+                false
+            }
+        }
+    }
+
+    fn forget_order(&mut self, from: usize) {
+        self.order.truncate(from);
+        self.said.truncate(from);
     }
 
     /// What a directory is, gone ones included.
@@ -140,7 +164,7 @@ impl Followed {
     /// A directory has become known.
     pub(super) fn learn(&mut self, id: u64, known: Known) {
         if self.present.insert(id, Present { known, seen: self.pass }).is_some() {
-            self.order.clear();
+            self.forget_order(0);
         }
         self.changed = true;
     }
@@ -151,7 +175,7 @@ impl Followed {
             return Vec::new();
         }
         self.changed = false;
-        self.order.truncate(self.cursor);
+        self.forget_order(self.cursor);
         let pass = self.pass;
         for met in &self.order {
             if let Some(present) = self.present.get_mut(&met.id) {
@@ -177,7 +201,7 @@ impl Followed {
 
     /// A directory was removed, for certain.
     pub(super) fn remove(&mut self, id: u64) -> Option<Known> {
-        self.order.clear();
+        self.forget_order(0);
         self.changed = true;
         let present = self.present.remove(&id).map(|present| present.known);
         present.or_else(|| self.gone.remove(&id).map(Known::Cgroup))
@@ -282,6 +306,34 @@ mod tests {
         assert!(!followed.rests(3, Rest { cpu_usage_ns: 8, ..IDLE }));
         let _ = followed.see(3);
         assert_eq!(followed.end(true), []);
+    }
+
+    #[test]
+    fn a_record_says_the_same_of_the_same_directory_only() {
+        let (mut followed, _) = followed();
+        let record = |id, cpu_usage_ns| SnapshotRecord { id, cpu_usage_ns, ..SnapshotRecord::default() };
+        let say = |followed: &mut Followed, records: &[(u64, u64)]| -> Vec<bool> {
+            followed.begin();
+            let says = records.iter().map(|(id, cpu)| {
+                let _ = followed.see(*id);
+                followed.says_the_same(&record(*id, *cpu))
+            });
+            let says = says.collect();
+            assert_eq!(followed.end(true), []);
+            says
+        };
+        assert_eq!(say(&mut followed, &[(1, 7), (2, 7), (3, 7)]), [false; 3], "nothing was said before");
+        assert_eq!(say(&mut followed, &[(1, 7), (2, 8), (3, 7)]), [true, false, true]);
+        assert_eq!(say(&mut followed, &[(1, 7), (2, 8), (3, 7)]), [true; 3]);
+        assert_eq!(say(&mut followed, &[(1, 7), (3, 7), (2, 8)]), [true, false, false], "in another order");
+        followed.learn(2, Known::Inner(None));
+        assert_eq!(say(&mut followed, &[(1, 7), (3, 7), (2, 8)]), [false; 3], "one is something else now");
+        walk(&mut followed, &[1, 3, 2]);
+        assert_eq!(
+            say(&mut followed, &[(1, 7), (3, 7), (2, 8)]),
+            [true; 3],
+            "a walk that asks nobody forgets nothing"
+        );
     }
 
     #[test]

@@ -94,10 +94,14 @@ impl Sampler {
             }
             let record = record.whole();
             let mut rests = true;
-            match one.see(record.id) {
+            let known = one.see(record.id);
+            let same = second && known.is_some() && one.says_the_same(&record);
+            match known {
                 // The root is there, but the kernel keeps its sums elsewhere.
                 Some(_) if record.level == 0 => {}
                 Some(Known::Cgroup(key)) => {
+                    // What the store has already it need not be told.
+                    let taken = if same { by_windows.only(Measurement::Cpu) } else { taken };
                     let values = snapshot::values(&record, taken, kind);
                     if let (Some(cpu), Some(evidence)) = (values.cpu, evidence.as_mut()) {
                         rests = evidence.cpu(key, cpu, seen_unix);
@@ -107,7 +111,7 @@ impl Sampler {
                         if let (Some(memory), Some(evidence)) = (values.memory, evidence.as_mut()) {
                             evidence.memory(key, memory.usage_bytes);
                         }
-                    } else {
+                    } else if !same {
                         store.update(key, values);
                     }
                 }

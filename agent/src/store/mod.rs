@@ -219,8 +219,11 @@ impl Store {
         let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.contribution.baseline(&values);
-        self.regressions += monotone::advance(&mut entry.values, values);
-        entry.show_anew(key, stamp, &mut self.living);
+        let advanced = monotone::advance(&mut entry.values, values);
+        self.regressions += advanced.held;
+        if advanced.changed {
+            entry.show_anew(key, stamp, &mut self.living);
+        }
     }
 
     /// As [`Self::update`] of CPU time alone, which is what most updates are.
@@ -231,7 +234,7 @@ impl Store {
             Some(old) if *old == cpu => {}
             Some(old) if old.usage_ns < cpu.usage_ns => {
                 *old = cpu;
-                entry.show_anew(key, stamp, &mut self.living);
+                entry.show_cpu_anew(key, stamp, &mut self.living);
             }
             _ => self.update(key, Values { cpu: Some(cpu), ..Values::default() }),
         }

@@ -11,8 +11,8 @@ use crate::values::{
     Traffic, Values,
 };
 
-/// Takes over every subject that `new` has; returns how many counters were held.
-pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
+/// Takes over every subject that `new` has.
+pub(super) fn advance(old: &mut Values, new: Values) -> Advanced {
     let Values {
         cpu,
         cpu_windows,
@@ -38,75 +38,111 @@ pub(super) fn advance(old: &mut Values, new: Values) -> u64 {
         tcp,
         round_trips,
     } = new;
-    let mut held = Held(0);
-    held.subject(&mut old.cpu, cpu, |held, old: &Cpu, new| held.counter(old.usage_ns, &mut new.usage_ns));
-    held.subject(&mut old.runqueue, runqueue, |_, _, _| {});
-    held.subject(&mut old.round_trips, round_trips, |_, _, _| {});
-    held.subject(&mut old.cpu_windows, cpu_windows, |_, _, _| {});
-    held.subject(&mut old.cpu_ladder, cpu_ladder, |_, _, _| {});
-    held.subject(&mut old.cpu_split, cpu_split, |held, old: &CpuSplit, new| {
-        held.counter(old.user_ns, &mut new.user_ns);
-        held.counter(old.system_ns, &mut new.system_ns);
+    let mut advanced = Advanced::default();
+    advanced.subject(&mut old.cpu, cpu, |advanced, old: &Cpu, new| {
+        advanced.counter(old.usage_ns, &mut new.usage_ns);
     });
-    held.subject(&mut old.throttling, throttling, Held::throttling);
-    held.subject(&mut old.pressure, pressure, |held, old: &Pressure, new| {
-        held.stall(old.cpu, &mut new.cpu);
-        held.stall(old.memory, &mut new.memory);
-        held.stall(old.io, &mut new.io);
+    advanced.shared(&mut old.runqueue, runqueue, |_, _, _| {});
+    advanced.shared(&mut old.round_trips, round_trips, |_, _, _| {});
+    advanced.shared(&mut old.cpu_windows, cpu_windows, |_, _, _| {});
+    advanced.shared(&mut old.cpu_ladder, cpu_ladder, |_, _, _| {});
+    advanced.subject(&mut old.cpu_split, cpu_split, |advanced, old: &CpuSplit, new| {
+        advanced.counter(old.user_ns, &mut new.user_ns);
+        advanced.counter(old.system_ns, &mut new.system_ns);
     });
-    held.subject(&mut old.memory, memory, |_, old, new| {
+    advanced.subject(&mut old.throttling, throttling, Advanced::throttling);
+    advanced.subject(&mut old.pressure, pressure, |advanced, old: &Pressure, new| {
+        advanced.stall(old.cpu, &mut new.cpu);
+        advanced.stall(old.memory, &mut new.memory);
+        advanced.stall(old.io, &mut new.io);
+    });
+    advanced.subject(&mut old.memory, memory, |_, old, new| {
         // The watermark can be reset through the file, on purpose: a gauge. But a source without it keeps the last.
         if new.peak_bytes.is_none() {
             new.peak_bytes = old.peak_bytes;
         }
     });
-    held.subject(&mut old.window_peak, window_peak, |_, _, _| {});
-    held.subject(&mut old.memory_growth, memory_growth, |_, _, _| {});
-    held.subject(&mut old.memory_histograms, memory_histograms, |_, _, _| {});
-    held.subject(&mut old.working_set, working_set, |_, _, _| {});
-    held.subject(&mut old.memory_events, memory_events, |held, old: &MemoryEvents, new| {
-        held.counter(old.low, &mut new.low);
-        held.counter(old.high, &mut new.high);
-        held.counter(old.max, &mut new.max);
-        held.counter(old.oom, &mut new.oom);
-        held.counter(old.oom_kill, &mut new.oom_kill);
+    advanced.subject(&mut old.window_peak, window_peak, |_, _, _| {});
+    advanced.subject(&mut old.memory_growth, memory_growth, |_, _, _| {});
+    advanced.shared(&mut old.memory_histograms, memory_histograms, |_, _, _| {});
+    advanced.subject(&mut old.working_set, working_set, |_, _, _| {});
+    advanced.subject(&mut old.memory_events, memory_events, |advanced, old: &MemoryEvents, new| {
+        advanced.counter(old.low, &mut new.low);
+        advanced.counter(old.high, &mut new.high);
+        advanced.counter(old.max, &mut new.max);
+        advanced.counter(old.oom, &mut new.oom);
+        advanced.counter(old.oom_kill, &mut new.oom_kill);
     });
-    held.subject(&mut old.swap, swap, |_, _, _| {});
-    held.subject(&mut old.pids, pids, |_, _, _| {});
-    held.subject(&mut old.memory_stat, memory_stat, |held, old, new| {
-        held.memory_stat(old, Arc::make_mut(new));
+    advanced.subject(&mut old.swap, swap, |_, _, _| {});
+    advanced.subject(&mut old.pids, pids, |_, _, _| {});
+    advanced.shared(&mut old.memory_stat, memory_stat, |advanced, old, new| {
+        advanced.memory_stat(old, Arc::make_mut(new));
     });
-    held.subject(&mut old.io, io, |held, old, new| held.devices(old, new));
-    held.subject(&mut old.spec, spec, |_, _, _| {});
-    held.subject(&mut old.interfaces, interfaces, |held, old, new| held.interfaces(old, new));
-    held.subject(&mut old.processes, processes, |_, _, _| {});
-    held.subject(&mut old.network, network, |held, old: &Network, new| {
+    advanced.shared(&mut old.io, io, |advanced, old, new| advanced.devices(old, new));
+    advanced.subject(&mut old.spec, spec, |_, _, _| {});
+    advanced.shared(&mut old.interfaces, interfaces, |advanced, old, new| advanced.interfaces(old, new));
+    advanced.subject(&mut old.processes, processes, |_, _, _| {});
+    advanced.subject(&mut old.network, network, |advanced, old: &Network, new| {
         let mut old = *old;
-        held.counters(old.counters_mut(), new.counters_mut());
+        advanced.counters(old.counters_mut(), new.counters_mut());
     });
-    held.subject(&mut old.tcp, tcp, |held, old: &Tcp, new| {
+    advanced.subject(&mut old.tcp, tcp, |advanced, old: &Tcp, new| {
         let mut old = *old;
-        held.counters(old.counters_mut(), new.counters_mut());
+        advanced.counters(old.counters_mut(), new.counters_mut());
     });
-    held.0
+    advanced
 }
 
-/// Counts the counters that were held.
-struct Held(u64);
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Advanced {
+    /// Counters that were held.
+    pub(super) held: u64,
+    /// Whether anything is another than before. What is shared counts as another if it was made anew.
+    pub(super) changed: bool,
+}
 
-impl Held {
-    fn subject<T>(&mut self, old: &mut Option<T>, new: Option<T>, merge: impl FnOnce(&mut Self, &T, &mut T)) {
+impl Advanced {
+    fn subject<T: PartialEq>(
+        &mut self,
+        old: &mut Option<T>,
+        new: Option<T>,
+        merge: impl FnOnce(&mut Self, &T, &mut T),
+    ) {
+        self.take(old, new, merge, T::eq);
+    }
+
+    fn shared<T: ?Sized>(
+        &mut self,
+        old: &mut Option<Arc<T>>,
+        new: Option<Arc<T>>,
+        merge: impl FnOnce(&mut Self, &Arc<T>, &mut Arc<T>),
+    ) {
+        self.take(old, new, merge, Arc::ptr_eq);
+    }
+
+    fn take<T>(
+        &mut self,
+        old: &mut Option<T>,
+        new: Option<T>,
+        merge: impl FnOnce(&mut Self, &T, &mut T),
+        same: impl FnOnce(&T, &T) -> bool,
+    ) {
         let Some(mut new) = new else { return };
         if let Some(old) = old {
             merge(self, old, &mut new);
+            if same(old, &new) {
+                return;
+            }
         }
+        self.changed = true;
         *old = Some(new);
     }
 
     fn counter(&mut self, old: u64, new: &mut u64) {
         if *new < old {
             *new = old;
-            self.0 += 1;
+            self.held += 1;
         }
     }
 
@@ -194,9 +230,10 @@ mod tests {
     #[test]
     fn a_step_back_is_held_and_counted() {
         let mut values = cpu(1_000);
-        assert_eq!(advance(&mut values, cpu(999)), 1);
+        assert_eq!(advance(&mut values, cpu(999)), Advanced { held: 1, changed: false });
         assert_eq!(values, cpu(1_000));
-        assert_eq!(advance(&mut values, cpu(1_001)), 0);
+        assert_eq!(advance(&mut values, cpu(1_001)), Advanced { held: 0, changed: true });
+        assert_eq!(advance(&mut values, cpu(1_001)), Advanced::default());
         assert_eq!(values, cpu(1_001));
     }
 
@@ -219,7 +256,7 @@ mod tests {
         let device = |minor, read_bytes| IoDevice { major: 8, minor, read_bytes, ..IoDevice::default() };
         let io = |devices: &[IoDevice]| Values { io: Some(devices.into()), ..Values::default() };
         let mut values = io(&[device(0, 10), device(16, 20)]);
-        assert_eq!(advance(&mut values, io(&[device(16, 25)])), 0);
+        assert_eq!(advance(&mut values, io(&[device(16, 25)])).held, 0);
         assert_eq!(values.io.as_deref(), Some(&[device(0, 10), device(16, 25)][..]));
     }
 
@@ -232,7 +269,7 @@ mod tests {
         };
         let with = |all: &[Interface]| Values { interfaces: Some(all.into()), ..Values::default() };
         let mut values = with(&[interface("eth0", 10), interface("net1", 20)]);
-        assert_eq!(advance(&mut values, with(&[interface("eth0", 9)])), 2);
+        assert_eq!(advance(&mut values, with(&[interface("eth0", 9)])).held, 2);
         assert_eq!(values.interfaces.as_deref(), Some(&[interface("eth0", 10)][..]));
         advance(&mut values, with(&[]));
         assert_eq!(values.interfaces.as_deref(), Some(&[][..]));

@@ -19,6 +19,8 @@ pub(super) struct Living {
     keys: Vec<Key>,
     /// Of each, side by side: most do not change between two views.
     stamps: Vec<Stamp>,
+    /// The last change of something else than CPU time, likewise.
+    beside_cpu: Vec<Stamp>,
     /// Pods' containers without names.
     unnamed: u64,
 }
@@ -38,7 +40,8 @@ impl Store {
         let (mut cgroups, mut stamps) = std::mem::take(&mut self.spare);
         cgroups.truncate(living.keys.len());
         stamps.truncate(living.keys.len());
-        for (place, (key, stamp)) in living.keys.iter().zip(&living.stamps).enumerate() {
+        let changes = living.stamps.iter().zip(&living.beside_cpu);
+        for (place, (key, (stamp, beside_cpu))) in living.keys.iter().zip(changes).enumerate() {
             let shown = stamps.get_mut(place);
             // Most are idle most of the time.
             if shown.as_ref().is_some_and(|shown| **shown == *stamp) {
@@ -47,7 +50,12 @@ impl Store {
             let Some(entry) = self.entries.get(key) else { continue };
             match (cgroups.get_mut(place), shown) {
                 (Some(row), Some(shown)) => {
-                    entry.show_in(row);
+                    // A row of the same cgroup: what it does not show yet is its CPU time.
+                    if *shown >= *beside_cpu && Arc::ptr_eq(&row.identity, &entry.identity) {
+                        row.values.cpu = entry.values.cpu;
+                    } else {
+                        entry.show_in(row);
+                    }
                     *shown = *stamp;
                 }
                 _ => {
@@ -90,6 +98,7 @@ impl Living {
             entry.place = living.keys.len();
             living.keys.push(*key);
             living.stamps.push(entry.stamp);
+            living.beside_cpu.push(entry.stamp);
             let Identity { of_path, names, .. } = &*entry.identity;
             // Not pods: their cgroups may stay, empty, in a hierarchy that nobody removes them from.
             let is_container = matches!(of_path.level, Level::Container | Level::Sandbox);
@@ -102,12 +111,23 @@ impl Living {
 impl Entry {
     /// What is shown of it has changed.
     pub(super) fn show_anew(&mut self, key: Key, stamp: Stamp, living: &mut Option<Living>) {
+        self.show_cpu_anew(key, stamp, living);
+        if let Some(Living { keys, beside_cpu, .. }) = living
+            && keys.get(self.place) == Some(&key)
+            && let Some(changed) = beside_cpu.get_mut(self.place)
+        {
+            *changed = stamp;
+        }
+    }
+
+    /// Nothing that is shown of it but its CPU time has changed.
+    pub(super) fn show_cpu_anew(&mut self, key: Key, stamp: Stamp, living: &mut Option<Living>) {
         self.stamp = stamp;
         if let Some(Living { keys, stamps, .. }) = living
             && keys.get(self.place) == Some(&key)
-            && let Some(shown) = stamps.get_mut(self.place)
+            && let Some(changed) = stamps.get_mut(self.place)
         {
-            *shown = stamp;
+            *changed = stamp;
         }
     }
 

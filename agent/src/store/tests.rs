@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::{
     published::{AgentRow, Published},
     *,
@@ -196,6 +198,11 @@ fn rows_are_sorted_and_unnamed_ones_counted() {
     assert_eq!(store.publish(AgentRow::default(), now).agent.unnamed_containers, 1);
 }
 
+fn shown(view: &Published) -> Vec<(Arc<str>, f64, Values)> {
+    let row = |row: &CgroupRow| (row.identity.path.clone(), row.created_unix, row.values.clone());
+    view.cgroups.iter().map(row).collect()
+}
+
 #[test]
 fn a_view_written_over_an_old_one_is_like_a_new_one() {
     let (mut store, now) = (Store::new(10), Instant::now());
@@ -216,10 +223,6 @@ fn a_view_written_over_an_old_one_is_like_a_new_one() {
     store.recycle(old);
     let written_over = store.publish(AgentRow::default(), now);
 
-    let shown = |view: &Published| -> Vec<(Arc<str>, f64, Values)> {
-        let row = |row: &CgroupRow| (row.identity.path.clone(), row.created_unix, row.values.clone());
-        view.cgroups.iter().map(row).collect()
-    };
     assert_eq!(shown(&new), shown(&written_over));
     let paths: Vec<_> = written_over.cgroups.iter().map(|row| &*row.identity.path).collect();
     assert_eq!(paths, ["/b", "/c", "/d"]);
@@ -227,4 +230,34 @@ fn a_view_written_over_an_old_one_is_like_a_new_one() {
     assert_eq!((b.values.memory_stat.as_ref().unwrap().anon_bytes, b.values.cpu), (20, cpu(8).cpu));
     assert_eq!(c.values.memory_stat.as_ref().unwrap().anon_bytes, 30);
     assert_eq!(d.values, Values::default());
+}
+
+proptest! {
+    #[test]
+    fn whatever_changes_is_shown(steps in prop::collection::vec((0..5_usize, 0..6_u8, 0..3_usize), 0..60)) {
+        let (mut store, now) = (Store::new(10), Instant::now());
+        let mut keys = [const { None::<Key> }; 5];
+        let mut views = VecDeque::new();
+        for (count, (which, what, lag)) in (1..).zip(steps) {
+            let path = ["/a", "/b", "/b/c", "/d", "/e"][which];
+            let stat = Some(Arc::new(MemoryStat { anon_bytes: count, ..MemoryStat::default() }));
+            match (what, keys[which]) {
+                (0, Some(key)) => {
+                    store.depart(key, 0, true, false, now);
+                    store.settle(now);
+                    keys[which] = None;
+                }
+                (1, Some(key)) => store.update(key, Values { memory_stat: stat, ..Values::default() }),
+                (_, Some(key)) => store.update_cpu(key, Cpu { usage_ns: count }),
+                (_, None) => keys[which] = Some(store.appear(appearance(path, Level::Cgroup), 0, now)),
+            }
+            let written_over = store.publish(AgentRow::default(), now);
+            let new = store.publish(AgentRow::default(), now);
+            prop_assert_eq!(shown(&written_over), shown(&new));
+            views.extend([written_over, new]);
+            while views.len() > lag {
+                store.recycle(views.pop_front().unwrap());
+            }
+        }
+    }
 }

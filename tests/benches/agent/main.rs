@@ -11,6 +11,7 @@ mod node;
 mod pass;
 mod process;
 mod programs;
+mod receiver;
 mod recommend;
 mod runqueue;
 mod scrape;

@@ -13,6 +13,7 @@ use crate::{
     interrupt,
     measure::{Budget, Section, mib},
     process::{Agent, Memory, Workers, layout},
+    receiver::Receiver,
 };
 
 const CONTAINERS: usize = 250;
@@ -25,14 +26,40 @@ const SCRAPE_INTERVAL: Duration = Duration::from_secs(15);
 const METRICS: &str = "/metrics";
 const CADVISOR: &str = "/metrics/cadvisor";
 
-/// One way to be scraped.
-struct Phase {
+/// What is off by default and collects or exports evidence.
+const SWITCHES: [&str; 4] = ["runqueue", "classic-histograms", "cpu-ladder", "memory-histograms"];
+
+/// A way to be scraped.
+#[derive(Clone, Copy)]
+struct Scraped {
     name: &'static str,
     endpoints: &'static [&'static str],
+}
+
+const NOT: Scraped = Scraped { name: "not scraped", endpoints: &[] };
+const BOTH: Scraped = Scraped { name: "both endpoints", endpoints: &[METRICS, CADVISOR] };
+const BY_DEFAULT: [Scraped; 4] = [
+    NOT,
+    BOTH,
+    Scraped { name: "`/metrics`", endpoints: &[METRICS] },
+    Scraped { name: "`/metrics/cadvisor`", endpoints: &[CADVISOR] },
+];
+
+/// What an agent took while it was scraped in one way.
+struct Phase {
+    scraped: Scraped,
     /// Shares of one core.
     process: f64,
     elsewhere: f64,
     scrapes: u32,
+}
+
+/// One agent, from its start to its end.
+struct Life {
+    options: &'static str,
+    phases: Vec<Phase>,
+    after_start: Memory,
+    at_end: Memory,
 }
 
 /// Measures for `seconds` in each way of being scraped.
@@ -40,33 +67,35 @@ pub(crate) fn run(binary: &Path, seconds: u64) -> Result<Section> {
     let tree = Tree::new("node")?;
     let containers = tree.containers(CONTAINERS, PODS)?;
     let workers = Workers::start(&tree, containers.iter().step_by(CONTAINERS / BUSY))?;
-    let mut agent = Agent::start(binary, &tree, &containers)?;
+    let live = |options, given: &[String], ways: &[Scraped]| -> Result<Life> {
+        let mut agent = Agent::start_with(binary, &tree, &containers, given)?;
+        live(&mut agent, options, ways, Duration::from_secs(seconds))
+    };
+    let by_default = live("by default", &[], &BY_DEFAULT)?;
+
+    let receiver = Receiver::start()?;
+    let mut given: Vec<String> = SWITCHES.iter().map(|switch| format!("--{switch}=on")).collect();
+    given.extend(["--otlp-log=on".to_owned(), format!("--otlp-endpoint={}", receiver.url())]);
+    let all_on = live("all on", &given, &[NOT, BOTH])?;
+    let pushed = receiver.received();
+    ensure!(pushed > 0, "the agent pushed nothing by OTLP in {} s", 2 * seconds);
+    Ok(report(&tree, workers.count(), seconds, &[by_default, all_on], pushed))
+}
+
+fn live(agent: &mut Agent, options: &'static str, ways: &[Scraped], time: Duration) -> Result<Life> {
     interrupt::sleep(Duration::from_secs(12))?;
     let known = agent.client().metrics()?.sum("snug_container_info");
     ensure!(known >= CONTAINERS as f64, "the agent knows {known} of {CONTAINERS} containers");
     let after_start = agent.memory()?;
-
-    let both: &[&str] = &[METRICS, CADVISOR];
     let mut phases = Vec::new();
-    for (name, endpoints) in [
-        ("not scraped", &[][..]),
-        ("both endpoints", both),
-        ("`/metrics`", &[METRICS][..]),
-        ("`/metrics/cadvisor`", &[CADVISOR][..]),
-    ] {
-        eprintln!("bench: {CONTAINERS} containers, {name}, {seconds} s");
-        phases.push(phase(&mut agent, name, endpoints, Duration::from_secs(seconds))?);
+    for way in ways {
+        eprintln!("bench: {CONTAINERS} containers, {options}, {}, {} s", way.name, time.as_secs());
+        phases.push(phase(agent, *way, time)?);
     }
-    let at_end = agent.memory()?;
-    Ok(report(&tree, workers.count(), seconds, &phases, after_start, at_end))
+    Ok(Life { options, phases, after_start, at_end: agent.memory()? })
 }
 
-fn phase(
-    agent: &mut Agent,
-    name: &'static str,
-    endpoints: &'static [&'static str],
-    time: Duration,
-) -> Result<Phase> {
+fn phase(agent: &mut Agent, scraped: Scraped, time: Duration) -> Result<Phase> {
     let client = agent.client();
     let elsewhere_before = lifecycle_seconds(agent)?;
     let (begun, cpu_before) = (Instant::now(), agent.cpu()?);
@@ -74,7 +103,7 @@ fn phase(
     let mut scrapes = 0;
     while next < begun + time {
         interrupt::sleep_until(next)?;
-        for endpoint in endpoints {
+        for endpoint in scraped.endpoints {
             client.scrape(endpoint, Wish::PROMETHEUS)?;
             scrapes += 1;
         }
@@ -84,7 +113,7 @@ fn phase(
     let (cpu, elapsed) = (agent.cpu()?.saturating_sub(cpu_before), begun.elapsed().as_secs_f64());
     let elsewhere = lifecycle_seconds(agent)? - elsewhere_before;
     let process = cpu.as_secs_f64() / elapsed;
-    Ok(Phase { name, endpoints, process, elsewhere: elsewhere / elapsed, scrapes })
+    Ok(Phase { scraped, process, elsewhere: elsewhere / elapsed, scrapes })
 }
 
 /// Run time of the programs that run in others' time; the snapshot runs in the agent's own.
@@ -94,23 +123,29 @@ fn lifecycle_seconds(agent: &Agent) -> Result<f64> {
     Ok(of("") - of("{program=\"snapshot\"}"))
 }
 
-fn report(tree: &Tree, busy: usize, seconds: u64, phases: &[Phase], start: Memory, end: Memory) -> Section {
+fn report(tree: &Tree, busy: usize, seconds: u64, lives: &[Life], pushed: u64) -> Section {
     let mut section = Section::new("node");
     section.paragraph(&format!(
         "The agent's own program, as released, beside {CONTAINERS} containers in {PODS} pods ({}; {busy} of them with a \
-         process that works 0.1 % of the time), every option at its default but the pods file that names them. {seconds} s \
-         each; a scrape every {} s as Prometheus makes it, gzip included. CPU time is what the agent's own cgroup counts: \
-         it includes the snapshot, which runs in the agent's time. Programs that run in the time of others (making and \
-         removing cgroups) are counted by the kernel.",
+         process that works 0.1 % of the time). {seconds} s each; a scrape every {} s as Prometheus makes it, gzip included. \
+         CPU time is what the agent's own cgroup counts: it includes the snapshot, which runs in the agent's time. Programs \
+         that run in the time of others (making and removing cgroups, the run queue) are counted by the kernel.",
         layout(tree.hierarchies()),
         SCRAPE_INTERVAL.as_secs(),
     ));
+    section.paragraph(&format!(
+        "By default: every option as it is without a configuration, but the pods file that names the containers. All on: \
+         the same with {}, and with metrics, events and the agent's log pushed by OTLP over HTTP ({:.1} MiB meanwhile).",
+        SWITCHES.map(|switch| format!("`{switch}`")).join(", "),
+        mib(pushed),
+    ));
+    let per_cent = |share: f64| format!("{:.3} %", share * 100.0);
+    let phases = lives.iter().flat_map(|life| life.phases.iter().map(|phase| (life.options, phase)));
     let rows: Vec<Vec<String>> = phases
-        .iter()
-        .map(|phase| {
-            let per_cent = |share: f64| format!("{:.3} %", share * 100.0);
+        .map(|(options, phase)| {
             vec![
-                phase.name.to_owned(),
+                options.to_owned(),
+                phase.scraped.name.to_owned(),
                 phase.scrapes.to_string(),
                 per_cent(phase.process),
                 per_cent(phase.elsewhere),
@@ -118,21 +153,42 @@ fn report(tree: &Tree, busy: usize, seconds: u64, phases: &[Phase], start: Memor
             ]
         })
         .collect();
-    section.table(&["scraped", "scrapes", "agent, of one core", "programs elsewhere", "together"], &rows);
-    let row = |name: &str, memory: Memory| {
+    let head = ["options", "scraped", "scrapes", "agent, of one core", "programs elsewhere", "together"];
+    section.table(&head, &rows);
+    let row = |options: &str, when: &str, memory: Memory| {
         let cell = |bytes| format!("{:.1} MiB", mib(bytes));
-        vec![name.to_owned(), cell(memory.resident), cell(memory.anonymous), cell(memory.charged)]
+        vec![
+            options.to_owned(),
+            when.to_owned(),
+            cell(memory.resident),
+            cell(memory.anonymous),
+            cell(memory.charged),
+        ]
     };
-    section.table(
-        &["memory", "resident", "of this anonymous", "own cgroup, with eBPF maps"],
-        &[row("12 s after the start", start), row("at the end", end)],
-    );
-    let worst = phases.iter().filter(|phase| phase.endpoints.len() == 1).chain(phases.iter());
-    let cpu = worst.map(|phase| phase.process + phase.elsewhere).fold(0.0, f64::max);
-    section.budgets = vec![
-        Budget::at_most("CPU, of one core (scraped most)", cpu * 100.0, 1.0, "%", 2),
-        Budget::at_most("resident memory", mib(start.resident.max(end.resident)), 40.0, "MiB", 1),
-        Budget::at_most("memory of its own cgroup", mib(start.charged.max(end.charged)), 64.0, "MiB", 1),
-    ];
+    let rows: Vec<Vec<String>> = lives
+        .iter()
+        .flat_map(|life| {
+            [
+                row(life.options, "12 s after the start", life.after_start),
+                row(life.options, "at the end", life.at_end),
+            ]
+        })
+        .collect();
+    section
+        .table(&["options", "memory", "resident", "of this anonymous", "own cgroup, with eBPF maps"], &rows);
+    section.budgets = lives.iter().flat_map(budgets).collect();
     section.finish()
+}
+
+/// The same for whatever is switched on.
+fn budgets(life: &Life) -> [Budget; 3] {
+    let Life { options, phases, after_start, at_end } = life;
+    let cpu = phases.iter().map(|phase| phase.process + phase.elsewhere).fold(0.0, f64::max);
+    let resident = mib(after_start.resident.max(at_end.resident));
+    let charged = mib(after_start.charged.max(at_end.charged));
+    [
+        Budget::at_most(&format!("CPU, {options}, scraped most"), cpu * 100.0, 1.0, "% of a core", 2),
+        Budget::at_most(&format!("resident memory, {options}"), resident, 40.0, "MiB", 1),
+        Budget::at_most(&format!("memory of its own cgroup, {options}"), charged, 64.0, "MiB", 1),
+    ]
 }

@@ -122,18 +122,31 @@ pub(crate) struct Memory {
 impl Agent {
     /// Starts `binary` in cgroups of `tree`, with a pods file that names `containers`, and waits until it serves.
     pub(crate) fn start(binary: &Path, tree: &Tree, containers: &[Container]) -> Result<Self> {
-        tree.make("agent")?;
-        let path = tree.path("agent");
+        Self::start_with(binary, tree, containers, &[])
+    }
+
+    /// The same with more options.
+    pub(crate) fn start_with(
+        binary: &Path,
+        tree: &Tree,
+        containers: &[Container],
+        options: &[String],
+    ) -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let cgroup = format!("agent-{port}");
+        tree.make(&cgroup)?;
+        let path = tree.path(&cgroup);
         let directory = tempfile::tempdir()?;
         let pods = directory.path().join("pods.json");
         fs::write(&pods, pods_file(containers))?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(ENTER).args(tree.homes(&path)).arg("--").arg(binary);
         command.arg("--listen").arg(format!("127.0.0.1:{port}")).arg("--pods-file").arg(&pods);
-        command.arg("--data-dir").arg(directory.path().join("data")).args(["--log", "warn"]);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SNUG_")) {
-            command.env_remove(name);
+        command.arg("--data-dir").arg(directory.path().join("data")).args(["--log", "warn"]).args(options);
+        for (name, _) in std::env::vars_os() {
+            if ["SNUG_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                command.env_remove(name);
+            }
         }
         let process = Running(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
         let reader = CgroupReader::new(tree.hierarchies())?;
