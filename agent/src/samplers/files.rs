@@ -27,10 +27,11 @@ const OF_ROOT: Measurements = Measurements::of(&[
     Measurement::Pressure,
     Measurement::Memory,
     Measurement::WorkingSet,
+    Measurement::MemoryEvents,
+    Measurement::Swap,
+    Measurement::SlowRows,
+    Measurement::Spec,
 ]);
-
-/// What is read of the root in its turn, beside what is of all.
-const OF_ROOT_SLOWLY: Measurements = Measurements::of(&[Measurement::MemoryEvents, Measurement::Swap]);
 
 const CPU: Measurements = Measurements::of(&[Measurement::Cpu]);
 
@@ -137,9 +138,6 @@ impl Files {
         let (Some(values), Some(identity)) = (store.values(key), store.identity(key)) else { return };
         let (beside, path) = (beside(values), identity.path.clone());
         let mut which = Measurements::ONLY_IN_FILES;
-        if identity.of_path.level == Level::Root {
-            which = which.and(OF_ROOT_SLOWLY);
-        }
         match self.slowly_read.entry(key) {
             // A runtime makes a cgroup first and sets it up then: in its next turn all of it is read once more.
             Entry::Vacant(place) => drop(place.insert(SlowlyRead { beside, left: 0 })),
