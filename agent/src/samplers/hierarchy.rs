@@ -133,15 +133,14 @@ impl Followed {
     /// Whether the record of the directory that was just seen says what it said when it was last asked so; it is told from now on.
     pub(super) fn says_the_same(&mut self, record: &SnapshotRecord) -> bool {
         let Some(place) = self.cursor.checked_sub(1) else { return false };
+        let known = self.said.len();
         match self.said.get_mut(place) {
-            Some(said) => std::mem::replace(said, *record) == *record,
-            None => {
-                if self.said.len() == place {
-                    self.said.push(*record);
-                }
-                false
-            }
+            Some(said) if said == record => return true,
+            Some(said) => *said = *record,
+            None if known == place => self.said.push(*record),
+            None => {}
         }
+        false
     }
 
     fn forget_order(&mut self, from: usize) {

@@ -18,11 +18,17 @@ use crate::{
 pub(super) struct Living {
     keys: Vec<Key>,
     /// Of each, side by side: most do not change between two views.
-    stamps: Vec<Stamp>,
-    /// The last change of something else than CPU time, likewise.
-    beside_cpu: Vec<Stamp>,
+    changes: Vec<Changes>,
     /// Pods' containers without names.
     unnamed: u64,
+}
+
+/// When what is shown of a cgroup has changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Changes {
+    last: Stamp,
+    /// The last one of something else than CPU time.
+    beside_cpu: Stamp,
 }
 
 /// Another with each change of what is shown, and never that of another cgroup.
@@ -40,11 +46,12 @@ impl Store {
         let (mut cgroups, mut stamps) = std::mem::take(&mut self.spare);
         cgroups.truncate(living.keys.len());
         stamps.truncate(living.keys.len());
-        let changes = living.stamps.iter().zip(&living.beside_cpu);
-        for (place, (key, (stamp, beside_cpu))) in living.keys.iter().zip(changes).enumerate() {
+        for (place, (key, Changes { last, beside_cpu })) in
+            living.keys.iter().zip(&living.changes).enumerate()
+        {
             let shown = stamps.get_mut(place);
             // Most are idle most of the time.
-            if shown.as_ref().is_some_and(|shown| **shown == *stamp) {
+            if shown.as_ref().is_some_and(|shown| **shown == *last) {
                 continue;
             }
             let Some(entry) = self.entries.get(key) else { continue };
@@ -56,11 +63,11 @@ impl Store {
                     } else {
                         entry.show_in(row);
                     }
-                    *shown = *stamp;
+                    *shown = *last;
                 }
                 _ => {
                     cgroups.push(entry.row());
-                    stamps.push(*stamp);
+                    stamps.push(*last);
                 }
             }
         }
@@ -97,8 +104,7 @@ impl Living {
             let Some(entry) = entries.get_mut(key) else { continue };
             entry.place = living.keys.len();
             living.keys.push(*key);
-            living.stamps.push(entry.stamp);
-            living.beside_cpu.push(entry.stamp);
+            living.changes.push(Changes { last: entry.stamp, beside_cpu: entry.stamp });
             let Identity { of_path, names, .. } = &*entry.identity;
             // Not pods: their cgroups may stay, empty, in a hierarchy that nobody removes them from.
             let is_container = matches!(of_path.level, Level::Container | Level::Sandbox);
@@ -111,24 +117,23 @@ impl Living {
 impl Entry {
     /// What is shown of it has changed.
     pub(super) fn show_anew(&mut self, key: Key, stamp: Stamp, living: &mut Option<Living>) {
-        self.show_cpu_anew(key, stamp, living);
-        if let Some(Living { keys, beside_cpu, .. }) = living
-            && keys.get(self.place) == Some(&key)
-            && let Some(changed) = beside_cpu.get_mut(self.place)
-        {
-            *changed = stamp;
+        if let Some(changes) = self.show_cpu_anew(key, stamp, living) {
+            changes.beside_cpu = stamp;
         }
     }
 
-    /// Nothing that is shown of it but its CPU time has changed.
-    pub(super) fn show_cpu_anew(&mut self, key: Key, stamp: Stamp, living: &mut Option<Living>) {
+    /// Nothing that is shown of it but its CPU time has changed. Returns its changes if it lives.
+    pub(super) fn show_cpu_anew<'l>(
+        &mut self,
+        key: Key,
+        stamp: Stamp,
+        living: &'l mut Option<Living>,
+    ) -> Option<&'l mut Changes> {
         self.stamp = stamp;
-        if let Some(Living { keys, stamps, .. }) = living
-            && keys.get(self.place) == Some(&key)
-            && let Some(changed) = stamps.get_mut(self.place)
-        {
-            *changed = stamp;
-        }
+        let Living { keys, changes, .. } = living.as_mut()?;
+        let changes = changes.get_mut(self.place).filter(|_| keys.get(self.place) == Some(&key))?;
+        changes.last = stamp;
+        Some(changes)
     }
 
     /// Makes a row what [`Self::row`] would be, and touches no count of references that stay as they are.

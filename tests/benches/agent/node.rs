@@ -67,22 +67,20 @@ pub(crate) fn run(binary: &Path, seconds: u64) -> Result<Section> {
     let tree = Tree::new("node")?;
     let containers = tree.containers(CONTAINERS, PODS)?;
     let workers = Workers::start(&tree, containers.iter().step_by(CONTAINERS / BUSY))?;
-    let live = |options, given: &[String], ways: &[Scraped]| -> Result<Life> {
-        let mut agent = Agent::start_with(binary, &tree, &containers, given)?;
-        live(&mut agent, options, ways, Duration::from_secs(seconds))
-    };
-    let by_default = live("by default", &[], &BY_DEFAULT)?;
+    let time = Duration::from_secs(seconds);
+    let by_default = live(Agent::start(binary, &tree, &containers)?, "by default", &BY_DEFAULT, time)?;
 
     let receiver = Receiver::start()?;
     let mut given: Vec<String> = SWITCHES.iter().map(|switch| format!("--{switch}=on")).collect();
     given.extend(["--otlp-log=on".to_owned(), format!("--otlp-endpoint={}", receiver.url())]);
-    let all_on = live("all on", &given, &[NOT, BOTH])?;
+    let agent = Agent::start_with(binary, &tree, &containers, &given)?;
+    let all_on = live(agent, "all on", &[NOT, BOTH], time)?;
     let pushed = receiver.received();
     ensure!(pushed > 0, "the agent pushed nothing by OTLP in {} s", 2 * seconds);
     Ok(report(&tree, workers.count(), seconds, &[by_default, all_on], pushed))
 }
 
-fn live(agent: &mut Agent, options: &'static str, ways: &[Scraped], time: Duration) -> Result<Life> {
+fn live(mut agent: Agent, options: &'static str, ways: &[Scraped], time: Duration) -> Result<Life> {
     interrupt::sleep(Duration::from_secs(12))?;
     let known = agent.client().metrics()?.sum("snug_container_info");
     ensure!(known >= CONTAINERS as f64, "the agent knows {known} of {CONTAINERS} containers");
@@ -90,14 +88,14 @@ fn live(agent: &mut Agent, options: &'static str, ways: &[Scraped], time: Durati
     let mut phases = Vec::new();
     for way in ways {
         eprintln!("bench: {CONTAINERS} containers, {options}, {}, {} s", way.name, time.as_secs());
-        phases.push(phase(agent, *way, time)?);
+        phases.push(phase(&mut agent, *way, time)?);
     }
     Ok(Life { options, phases, after_start, at_end: agent.memory()? })
 }
 
 fn phase(agent: &mut Agent, scraped: Scraped, time: Duration) -> Result<Phase> {
     let client = agent.client();
-    let elsewhere_before = lifecycle_seconds(agent)?;
+    let elsewhere_before = seconds_elsewhere(agent)?;
     let (begun, cpu_before) = (Instant::now(), agent.cpu()?);
     let mut next = begun + SCRAPE_INTERVAL / 2;
     let mut scrapes = 0;
@@ -111,13 +109,13 @@ fn phase(agent: &mut Agent, scraped: Scraped, time: Duration) -> Result<Phase> {
     }
     interrupt::sleep_until(begun + time)?;
     let (cpu, elapsed) = (agent.cpu()?.saturating_sub(cpu_before), begun.elapsed().as_secs_f64());
-    let elsewhere = lifecycle_seconds(agent)? - elsewhere_before;
+    let elsewhere = seconds_elsewhere(agent)? - elsewhere_before;
     let process = cpu.as_secs_f64() / elapsed;
     Ok(Phase { scraped, process, elsewhere: elsewhere / elapsed, scrapes })
 }
 
 /// Run time of the programs that run in others' time; the snapshot runs in the agent's own.
-fn lifecycle_seconds(agent: &Agent) -> Result<f64> {
+fn seconds_elsewhere(agent: &Agent) -> Result<f64> {
     let metrics = agent.client().metrics()?;
     let of = |series: &str| metrics.sum(&format!("snug_agent_program_run_seconds_total{series}"));
     Ok(of("") - of("{program=\"snapshot\"}"))
