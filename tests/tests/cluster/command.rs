@@ -42,7 +42,7 @@ fn it_asks_all_agents_and_fits_proposals_into_the_cluster() {
                     "template": {
                         "metadata": {
                             "labels": { "app": "idle" },
-                            "annotations": { "snug/policy": "{min: {cpu: 150m}}" },
+                            "annotations": { "snug/policy": "{min: {memory: 150Mi}}" },
                         },
                         "spec": pod,
                     },
@@ -66,7 +66,7 @@ fn it_asks_all_agents_and_fits_proposals_into_the_cluster() {
         (&json!("Deployment"), &json!("idle"), &json!("main"))
     );
     assert_eq!(idle["current"]["memory_request"], 256 << 20);
-    assert_eq!(idle["recommended"]["cpu_request"], 150, "as its pods are annotated: {idle}");
+    assert_eq!(idle["recommended"]["memory_request"], 150 << 20, "as its pods are annotated: {idle}");
     let cautions: Vec<&str> =
         idle["cautions"].as_array().unwrap().iter().filter_map(|caution| caution["text"].as_str()).collect();
     assert!(
