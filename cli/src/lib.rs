@@ -1,12 +1,9 @@
 //! What the `snug` command is made of: asking an agent, and writing numbers as people read them.
 
-pub mod agent;
 pub mod backtest;
 pub mod cluster;
 pub mod columns;
 pub mod explain;
-pub mod exposition;
-pub mod http;
 pub mod policy;
 pub mod price;
 pub mod prometheus;

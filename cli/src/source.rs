@@ -10,11 +10,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
+use snug_client::{
+    agent::{self, Agent},
+    http::{self, Trust},
+};
 
 use crate::{
-    agent::{self, Agent},
     cluster::{Cluster, Which},
-    http::{self, Trust},
     prometheus::{self, Prometheus},
     recording::{Answers, Recording},
 };

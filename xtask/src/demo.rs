@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use snug::agent::Scrape;
+use snug_client::agent::Scrape;
 
 use self::{
     agent::Agent,

@@ -6,8 +6,7 @@ mod windows;
 use std::{collections::BTreeMap, io::Read as _, time::Duration};
 
 use serde::Deserialize;
-
-use crate::http::{self, Trust};
+use snug_client::http::{self, Trust};
 
 /// Far above the answer to a day of a thousand containers.
 const LARGEST_ANSWER: u64 = 1 << 30;

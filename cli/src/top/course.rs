@@ -6,10 +6,11 @@ use std::{
 };
 
 use anyhow::Result;
+use snug_client::agent::Agent;
 use snug_sizing::minutes::{MINUTE, Minute, MinuteRecord, Minutes};
 
 use super::Row;
-use crate::{agent::Agent, recording::Recording};
+use crate::recording::Recording;
 
 /// Columns of a plot, at most.
 const MOST_COLUMNS: u64 = 30;

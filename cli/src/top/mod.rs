@@ -14,12 +14,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-
-use self::{course::Course, rows::Row};
-use crate::{
+use snug_client::{
     agent::{self, Agent},
     http::Trust,
 };
+
+use self::{course::Course, rows::Row};
 
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3600);

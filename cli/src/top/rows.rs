@@ -3,9 +3,9 @@
 use std::{cmp::Ordering, collections::BTreeMap};
 
 use serde::Serialize;
+use snug_client::exposition::Sample;
 
 use super::Sort;
-use crate::exposition::Sample;
 
 /// What one container did between two scrapes, and how it stands at the second. `None`: not measured, or no limit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -131,8 +131,9 @@ pub(crate) fn sort(rows: &mut [Row], sort: Sort) {
 
 #[cfg(test)]
 mod tests {
+    use snug_client::exposition::parse;
+
     use super::*;
-    use crate::exposition::parse;
 
     fn page(lines: &[&str]) -> Vec<Sample> {
         parse(&lines.join("\n")).unwrap()

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use snug::agent::{Agent as Client, Scrape};
+use snug_client::agent::{Agent as Client, Scrape};
 
 use super::stage::{Stage, wait};
 use crate::command;
@@ -48,7 +48,7 @@ impl Agent {
         start.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         start.process_group(0);
         let process = start.spawn().with_context(|| format!("cannot start `{}`", command::line(&start)))?;
-        let client = Client::new(&format!("http://{address}"), &snug::http::Trust::default());
+        let client = Client::new(&format!("http://{address}"), &snug_client::http::Trust::default());
         let mut agent = Self { process, client, address, log };
         agent.await_metrics()?;
         Ok(agent)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use snug::exposition::Sample;
+use snug_client::exposition::Sample;
 
 use super::{
     plan::{CONTAINER, NAMESPACE, Pod, Workload},

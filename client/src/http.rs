@@ -31,7 +31,7 @@ pub fn parse_authorities(file: &str) -> Result<Trust, String> {
 }
 
 /// A client that leaves statuses to its user and asks no proxy.
-pub(crate) fn client(timeout: Duration, trust: &Trust) -> ureq::Agent {
+pub fn client(timeout: Duration, trust: &Trust) -> ureq::Agent {
     let roots = trust.0.clone().map_or(RootCerts::PlatformVerifier, RootCerts::Specific);
     ureq::Agent::config_builder()
         .tls_config(TlsConfig::builder().root_certs(roots).build())
@@ -46,7 +46,7 @@ pub(crate) fn client(timeout: Duration, trust: &Trust) -> ureq::Agent {
 ///
 /// # Errors
 /// With what is wrong and what is allowed.
-pub(crate) fn parse_address(text: &str, wanted: &str) -> Result<(Uri, String), String> {
+pub fn parse_address(text: &str, wanted: &str) -> Result<(Uri, String), String> {
     let uri: Uri = text.parse().map_err(|error| format!("{error}; {wanted}"))?;
     match uri.scheme_str() {
         Some("http" | "https") if uri.query().is_none() => {}
