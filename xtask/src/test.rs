@@ -206,8 +206,8 @@ impl Products {
 
     fn kernel_in_machines(&self) -> Result<()> {
         let mut guest = vm::Guest::new(self.kernel_tests()?, &["--test-threads=1".to_owned()])?;
-        // Minutes on an emulated processor, and more beside other work.
-        guest.timeout = Duration::from_secs(600);
+        // Ten minutes on an emulated processor of a slow machine, and more beside other work.
+        guest.timeout = Duration::from_secs(1200);
         guest.add_containers()?;
         guest.env("SNUG_TEST_OWN_MACHINE", "1")?;
         for name in ["CI", "RUST_BACKTRACE"] {
