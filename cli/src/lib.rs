@@ -1,4 +1,4 @@
-//! What the `snug` command is made of: asking an agent, and writing numbers as people read them.
+//! What the `snug` command is made of: commands, where evidence comes from, and numbers as people read them.
 
 pub mod backtest;
 pub mod cluster;
