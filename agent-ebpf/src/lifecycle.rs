@@ -13,6 +13,7 @@ use snug_ebpf::abi::{
 use crate::{
     cpus::unflushed_cpu_ns,
     events::{header, lost, reserve, reserve_last},
+    look::made_or_removed,
     process::forget_init,
     read::{cgroup_id, field, fill, identify, offset, pointer},
 };
@@ -40,6 +41,7 @@ fn cgroup_removed(context: BtfTracePointContext) -> i32 {
     let cgroup: *const u8 = context.arg(0);
     let Some(hierarchy) = sampled_hierarchy(cgroup) else { return 0 };
     if hierarchy == 0 {
+        made_or_removed();
         forget_init(cgroup_id(cgroup).unwrap_or(0));
     }
     let Some(mut entry) = reserve_last::<FinalRecord>(&context, REMOVED) else { return 0 };
@@ -70,6 +72,9 @@ fn cgroup_removed(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn report(context: &BtfTracePointContext, kind: u32) {
     let Some(hierarchy) = sampled_hierarchy(context.arg(0)) else { return };
+    if hierarchy == 0 && kind == MADE {
+        made_or_removed();
+    }
     let Some(mut entry) = reserve::<LifecycleEvent>(context, kind) else { return };
     // SAFETY: the reservation is ours until it is submitted.
     unsafe { write_event(entry.as_mut_ptr(), context, kind, hierarchy) };

@@ -4,12 +4,18 @@
 //! and a cgroup iteration cannot be resumed. The pass holds `cgroup_mutex`, hence: fixed work per cgroup, no loops.
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
-use snug_ebpf::abi::snapshot::{HAS_ALL, PassEnd, SnapshotRecord};
+use snug_ebpf::abi::{
+    look::LOOKS_FOLLOW,
+    snapshot::{HAS_ALL, PassEnd, SnapshotRecord},
+};
 
-use crate::read::{fill, identify};
+use crate::{
+    look,
+    read::{fill, identify},
+};
 
 /// Lets the agent map an array into its memory.
-const BPF_F_MMAPABLE: u32 = 1 << 10;
+pub(crate) const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// The records of the last pass, in the order of the walk. The agent sets the size.
 #[map]
@@ -19,7 +25,7 @@ static RECORDS: Array<SnapshotRecord> = Array::with_max_entries(8192, BPF_F_MMAP
 #[map]
 static PASS_END: Array<PassEnd> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The groups of fields (`HAS_*`) that the agent takes from the next pass: one entry.
+/// The groups of fields (`HAS_*`) that the agent takes from the next pass, and [`LOOKS_FOLLOW`]: one entry.
 #[map]
 static WANTED: Array<u32> = Array::with_max_entries(1, 0);
 
@@ -52,11 +58,15 @@ extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
         end.held_ns = unsafe { bpf_ktime_get_ns() }.wrapping_sub(end.started_ns);
         return 0;
     }
+    let wanted = WANTED.get(0).copied().unwrap_or(HAS_ALL);
+    let looks_follow = wanted & LOOKS_FOLLOW != 0;
     if first {
         // SAFETY: the helper has no precondition.
         *end = PassEnd { started_ns: unsafe { bpf_ktime_get_ns() }, ..PassEnd::default() };
+        if looks_follow {
+            look::begin();
+        }
     }
-    let wanted = WANTED.get(0).copied().unwrap_or(HAS_ALL);
     let stored = end.cgroups - end.lost - end.unreadable;
     end.cgroups += 1;
     match u32::try_from(stored).ok().and_then(|index| RECORDS.get_ptr_mut(index)) {
@@ -64,7 +74,12 @@ extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
             // SAFETY: the entry lives as long as the map; nobody else writes it during the pass.
             let record = unsafe { &mut *record };
             match identify(record, cgroup) {
-                Some(()) => fill(record, cgroup, wanted),
+                Some(()) => {
+                    fill(record, cgroup, wanted);
+                    if looks_follow && record.level > 0 {
+                        look::remember(cgroup, record.id, record.cpu_usage_ns);
+                    }
+                }
                 None => end.unreadable += 1,
             }
         }

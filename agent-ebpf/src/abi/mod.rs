@@ -3,6 +3,7 @@
 pub mod events;
 pub mod histogram;
 pub mod lifecycle;
+pub mod look;
 pub mod network;
 pub mod offsets;
 pub mod oom;

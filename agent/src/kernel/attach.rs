@@ -6,7 +6,7 @@ use aya::{
     Btf, Ebpf,
     programs::{
         BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, Program, ProgramError,
-        SockOps, tp_btf::BtfTracePointLinkId,
+        RawTracePoint, SockOps, tp_btf::BtfTracePointLinkId,
     },
     util::KernelVersion,
 };
@@ -18,6 +18,8 @@ use crate::store::published::Verdict;
 pub(super) enum Hook {
     /// An iterator over cgroups, which the agent drives.
     CgroupIterator,
+    /// Nothing: the agent runs it.
+    Nothing,
     /// A tracepoint whose arguments have types.
     Tracepoint(&'static str),
     /// Packets of all sockets below the root of cgroup v2.
@@ -65,8 +67,9 @@ const fn spec(name: &'static str, hook: Hook, needs: &'static [&'static str]) ->
 }
 
 /// All programs of the object.
-pub(super) const PROGRAMS: [Spec; 17] = [
+pub(super) const PROGRAMS: [Spec; 18] = [
     spec("snapshot", Hook::CgroupIterator, &[]),
+    spec("look", Hook::Nothing, &["cgroup.bstat.cputime.sum_exec_runtime"]),
     spec("cpus", Hook::CgroupIterator, &["bpf_array.pptrs", "cgroup.rstat_cpu"]),
     spec("cgroup_made", Hook::Tracepoint("cgroup_mkdir"), CGROUP),
     spec("cgroup_emptied", Hook::Tracepoint("cgroup_notify_populated"), CGROUP),
@@ -129,6 +132,7 @@ pub(super) fn attach(
         || Verdict::Unsupported("this host has no cgroup v2, to which sockets belong".to_owned());
     let (result, needed) = match (spec.hook, program) {
         (Hook::CgroupIterator, Program::Iter(program)) => (Iter::load(program, "cgroup", types), TO_TRACE),
+        (Hook::Nothing, Program::RawTracePoint(program)) => (RawTracePoint::load(program), TO_TRACE),
         (Hook::Tracepoint(name), Program::BtfTracePoint(program)) => {
             let loaded = BtfTracePoint::load(program, name, types);
             let attached = loaded.and_then(|()| program.attach());

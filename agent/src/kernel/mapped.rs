@@ -44,15 +44,6 @@ impl<T: Copy> MappedArray<T> {
         Some(unsafe { ptr::read_volatile(self.start.as_ptr().cast::<T>().add(index)) })
     }
 
-    /// A copy of 8 bytes of one value, at an offset that is a multiple of 8; `None` beyond the end.
-    pub(super) fn word(&self, index: usize, offset: usize) -> Option<u64> {
-        if index >= self.entries || !offset.is_multiple_of(8) || offset >= size_of::<T>() {
-            return None;
-        }
-        // SAFETY: as above, and so are its parts: a value is a multiple of 8 bytes long.
-        Some(unsafe { ptr::read_volatile(self.start.as_ptr().add(index * size_of::<T>() + offset).cast()) })
-    }
-
     pub(super) fn capacity(&self) -> usize {
         self.entries
     }

@@ -4,12 +4,14 @@
 mod attach;
 mod btf;
 mod counters;
+mod error;
 mod events;
 mod groups;
 mod heap;
 mod histograms;
 mod inits;
 mod iterator;
+mod look;
 mod mapped;
 mod network;
 mod offsets;
@@ -18,11 +20,12 @@ mod programs;
 mod runqueue;
 
 pub use btf::NotBtf;
+pub use error::KernelError;
 pub use events::{Event, InitProcess, OomKill, What};
 #[cfg(test)]
 pub(crate) use groups::groups;
 pub use histograms::HistogramCounters;
 pub use iterator::CgroupIterator;
 pub use offsets::OffsetsError;
-pub use pass::{Pass, Record};
-pub use programs::{KernelError, KernelHalf, KernelOptions};
+pub use pass::Pass;
+pub use programs::{KernelHalf, KernelOptions};

@@ -3,13 +3,12 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader, Pod,
+    Btf, Ebpf, EbpfLoader, Pod,
     maps::{Array, MapData, PerCpuArray, RingBuf},
     programs::{Iter, Program, tp_btf::BtfTracePointLinkId},
     sys::{Stats, enable_stats},
@@ -19,19 +18,22 @@ use aya_log::EbpfLogger;
 use snug_ebpf::abi::{
     events::LOST_KINDS,
     lifecycle::MOST_CPUS,
+    look::{LOOKS_FOLLOW, LookRecord},
     offsets::Offsets,
     snapshot::{PassEnd, SnapshotRecord},
 };
 
 use super::{
-    attach::{self, PROGRAMS, TO_TRACE, chain, remedy},
+    attach::{self, PROGRAMS, chain},
     btf,
+    error::KernelError,
     events::Event,
     groups::groups,
     heap,
     histograms::HistogramCounters,
     inits::Inits,
     iterator::{CgroupIterator, Order},
+    look::Look,
     mapped::MappedArray,
     network::NetworkCounters,
     offsets::{self, OffsetsError},
@@ -48,53 +50,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sn
 
 /// Where a kernel shows its types.
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
-
-/// Why the kernel half cannot be used at all. The agent then measures by cgroup files.
-#[derive(Debug, thiserror::Error)]
-pub enum KernelError {
-    /// The binary has no object.
-    #[error("this agent was built without its kernel half; build it with `cargo xtask build`")]
-    NotBuilt,
-    /// No types, or unknown ones.
-    #[error(transparent)]
-    Offsets(#[from] OffsetsError),
-    /// The types could be read but not used by aya.
-    #[error("cannot use the kernel's types: {0}")]
-    Types(#[from] aya::BtfError),
-    /// The maps could not be made.
-    #[error("cannot set up the kernel half: {}{}", chain(source), remedy(source, TO_TRACE))]
-    Load {
-        /// The reason.
-        source: Box<EbpfError>,
-    },
-    /// A map is not there or not as expected.
-    #[error("the kernel half has no usable map {name}: {reason}")]
-    Map {
-        /// The map.
-        name: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A hierarchy could not be linked.
-    #[error("cannot walk the cgroups below {}: {source}", path.display())]
-    Link {
-        /// The directory.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
-    /// A pass failed.
-    #[error("a pass over the cgroups failed: {0}")]
-    Pass(#[source] io::Error),
-    /// An iterator does not run.
-    #[error("the program {name} does not run: {reason}")]
-    NotRunning {
-        /// The program.
-        name: &'static str,
-        /// Why.
-        reason: String,
-    },
-}
 
 /// What the kernel half is told before it is loaded.
 #[derive(Clone, Debug)]
@@ -123,6 +78,7 @@ pub struct KernelHalf {
     wanted: Array<MapData, u32>,
     /// What `wanted` holds.
     wanted_now: u32,
+    look: Look,
     events: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
     /// What sockets did, by cgroup.
@@ -192,6 +148,8 @@ impl KernelHalf {
             .override_global("CPUS", &cpus, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
             .map_max_entries("RECORDS", options.max_cgroups)
+            .map_max_entries("PLACES", options.max_cgroups)
+            .map_max_entries("LOOK_RECORDS", options.max_cgroups)
             .map_max_entries("NETWORK", options.max_cgroups)
             .map_max_entries("RUNQUEUE", options.max_cgroups)
             .map_max_entries("ROUND_TRIPS", options.max_cgroups)
@@ -203,6 +161,7 @@ impl KernelHalf {
 
         let records = array::<SnapshotRecord>(&ebpf, "RECORDS", options.max_cgroups)?;
         let pass_end = array::<PassEnd>(&ebpf, "PASS_END", 1)?;
+        let look = Look::new(&ebpf, options.max_cgroups)?;
         let wanted = take(&mut ebpf, "WANTED")?;
         let wanted = Array::try_from(wanted).map_err(|error| unusable("WANTED", &error))?;
         let events = take(&mut ebpf, "EVENTS")?;
@@ -259,6 +218,7 @@ impl KernelHalf {
             pass_end,
             wanted,
             wanted_now: 0,
+            look,
             events,
             lost,
             network,
@@ -356,13 +316,44 @@ impl KernelHalf {
         iterator: &CgroupIterator,
         measurements: Measurements,
     ) -> Result<Pass<'_>, KernelError> {
-        let wanted = groups(measurements);
+        self.walk(iterator, groups(measurements))
+    }
+
+    /// As [`Self::pass`], over cgroup v2 and with CPU time: [looks](Self::look) tell from now on what has changed since.
+    ///
+    /// # Errors
+    /// As [`Self::pass`].
+    pub fn pass_before_looks(
+        &mut self,
+        iterator: &CgroupIterator,
+        measurements: Measurements,
+    ) -> Result<Pass<'_>, KernelError> {
+        self.walk(iterator, groups(measurements) | LOOKS_FOLLOW)
+    }
+
+    fn walk(&mut self, iterator: &CgroupIterator, wanted: u32) -> Result<Pass<'_>, KernelError> {
         if wanted != self.wanted_now {
             self.wanted.set(0, wanted, 0).map_err(|error| unusable("WANTED", &error))?;
             self.wanted_now = wanted;
         }
         iterator.run().map_err(KernelError::Pass)?;
         Ok(Pass::new(self.pass_end.get(0).unwrap_or_default(), &self.records))
+    }
+
+    /// Looks once more at the CPU time of the cgroups that the last [pass](Self::pass_before_looks) met, and returns those that have used some since
+    /// they were last seen. `None`: another pass is needed, because cgroups were made or removed since.
+    ///
+    /// # Errors
+    /// When the program, or one that tells it of cgroups made and removed, does not run here.
+    pub fn look(&self) -> Result<Option<impl Iterator<Item = LookRecord>>, KernelError> {
+        for name in ["look", "cgroup_made", "cgroup_removed"] {
+            if !self.runs(name) {
+                return Err(KernelError::NotRunning { name, reason: self.verdict(name).reason().to_owned() });
+            }
+        }
+        let Some(Program::RawTracePoint(program)) = self.ebpf.program("look") else { return Ok(None) };
+        let Ok(fd) = program.fd() else { return Ok(None) };
+        self.look.run(fd.as_fd()).map_err(KernelError::Look)
     }
 
     /// Readable when events wait.
@@ -458,7 +449,11 @@ fn unusable(name: &'static str, error: &(dyn std::error::Error + 'static)) -> Ke
 }
 
 /// Maps an array of the object into memory.
-fn array<T: Copy>(ebpf: &Ebpf, name: &'static str, entries: u32) -> Result<MappedArray<T>, KernelError> {
+pub(super) fn array<T: Copy>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    entries: u32,
+) -> Result<MappedArray<T>, KernelError> {
     let map = match ebpf.map(name) {
         Some(aya::maps::Map::Array(map)) => map,
         _ => return Err(KernelError::Map { name, reason: "it is not in the object".to_owned() }),

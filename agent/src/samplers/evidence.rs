@@ -90,6 +90,8 @@ pub(super) struct Gatherer {
     peaks: Option<PeakFiles>,
     window_millis: u64,
     looks: Looks,
+    /// Those that asked at this look for each window, and at the look before.
+    restless: (Vec<Key>, Vec<Key>),
     began_unix: f64,
     hour: Hour,
     handed_over: u64,
@@ -106,6 +108,7 @@ impl Gatherer {
             peaks: None,
             window_millis,
             looks: Looks::new(window_millis),
+            restless: (Vec::new(), Vec::new()),
             began_unix: now_unix,
             hour: hour(now_unix),
             handed_over: now_unix as u64,
@@ -118,6 +121,9 @@ impl Gatherer {
     /// which it asked for each window.
     pub(super) fn look(&mut self, now: Instant) {
         self.looks.look(now);
+        let (asking, asked) = &mut self.restless;
+        asked.clear();
+        std::mem::swap(asking, asked);
     }
 
     /// CPU time of a cgroup at this look: what it used since the last one is one window. Returns whether it may be passed over as
@@ -125,7 +131,24 @@ impl Gatherer {
     pub(super) fn cpu(&mut self, key: Key, cpu: Cpu, now_unix: f64) -> bool {
         let Some(watched) = self.watched.get_mut(&key) else { return true };
         watched.cpu(cpu, self.looks, now_unix);
-        watched.may_rest()
+        let may_rest = watched.may_rest();
+        if !may_rest {
+            self.restless.0.push(key);
+        }
+        may_rest
+    }
+
+    /// Those of which nothing was said at this look have used no CPU time: that is told to those that asked for each window.
+    pub(super) fn cpu_of_restless(&mut self, now_unix: f64) {
+        for key in std::mem::take(&mut self.restless.1) {
+            let watched = self.watched.get(&key);
+            let seen = watched.and_then(|watched| watched.cpu);
+            if let (Some((usage_ns, look)), Some(now)) = (seen, self.looks.now)
+                && look.at != now.at
+            {
+                self.cpu(key, Cpu { usage_ns }, now_unix);
+            }
+        }
     }
 
     /// Whether memory usage is worth a look between two seconds, too: where the kernel does not say the highest.

@@ -33,21 +33,11 @@ struct Present {
     seen: u64,
 }
 
-/// What the record of a cgroup at rest says: as long as it says the same, there is nothing to be done with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rest {
-    /// CPU time, nanoseconds.
-    pub(super) cpu_usage_ns: u64,
-    /// Memory charged, pages; 0 where it is not sampled by the window.
-    pub(super) memory_usage_pages: u64,
-}
-
 /// A directory that the last walk met.
 #[derive(Clone, Copy, Debug)]
 struct Met {
     id: u64,
     known: Known,
-    rest: Option<Rest>,
 }
 
 /// A hierarchy and what is in it.
@@ -60,7 +50,7 @@ pub(super) struct Followed {
     pub(super) walk: Option<CgroupIterator>,
     /// Directories by kernfs id.
     present: FxHashMap<u64, Present>,
-    /// In the order of the last walk: the next one meets most likely the same, ten times a second, and finds them here side by side.
+    /// In the order of the last walk: the next one meets most likely the same, and finds them here side by side.
     order: Vec<Met>,
     /// What the records of these said when all of them was last taken over, as far as it was.
     said: Vec<SnapshotRecord>,
@@ -102,13 +92,6 @@ impl Followed {
         self.cursor = 0;
     }
 
-    /// Whether the directory that is met next is at rest still. If not, it is to be [seen](Self::see).
-    pub(super) fn rests(&mut self, id: u64, says: Rest) -> bool {
-        let rests = self.order.get(self.cursor).is_some_and(|met| met.id == id && met.rest == Some(says));
-        self.cursor += usize::from(rests);
-        rests
-    }
-
     /// A directory is met.
     pub(super) fn see(&mut self, id: u64) -> Option<Known> {
         if let Some(met) = self.order.get(self.cursor).filter(|met| met.id == id) {
@@ -117,17 +100,10 @@ impl Followed {
         }
         let known = self.present.get(&id)?.known;
         self.forget_order(self.cursor);
-        self.order.push(Met { id, known, rest: None });
+        self.order.push(Met { id, known });
         self.cursor += 1;
         self.changed = true;
         Some(known)
-    }
-
-    /// Whether the directory that was just seen is at rest, as long as its record says this.
-    pub(super) fn set_rest(&mut self, rest: Option<Rest>) {
-        if let Some(met) = self.cursor.checked_sub(1).and_then(|last| self.order.get_mut(last)) {
-            met.rest = rest;
-        }
     }
 
     /// Whether the record of the directory that was just seen says what it said when it was last asked so; it is told from now on.
@@ -225,8 +201,6 @@ mod tests {
         store::{Appearance, Store},
     };
 
-    const IDLE: Rest = Rest { cpu_usage_ns: 7, memory_usage_pages: 0 };
-
     fn followed() -> (Followed, Vec<Key>) {
         let mut store = Store::new(16);
         let keys = ["/a", "/b", "/c"].map(|path| {
@@ -286,25 +260,6 @@ mod tests {
         assert!(followed.see(1).is_some() && followed.see(2).is_some() && followed.see(3).is_some());
         assert_eq!(followed.end(true), []);
         assert_eq!(followed.known(9), None);
-    }
-
-    #[test]
-    fn rest_lasts_as_long_as_the_record_says_the_same() {
-        let (mut followed, _) = followed();
-        followed.begin();
-        for id in 1..=3 {
-            assert!(!followed.rests(id, IDLE), "nobody has said so yet");
-            let _ = followed.see(id);
-            followed.set_rest((id != 2).then_some(IDLE));
-        }
-        assert_eq!(followed.end(true), []);
-        followed.begin();
-        assert!(followed.rests(1, IDLE));
-        assert!(!followed.rests(2, IDLE));
-        let _ = followed.see(2);
-        assert!(!followed.rests(3, Rest { cpu_usage_ns: 8, ..IDLE }));
-        let _ = followed.see(3);
-        assert_eq!(followed.end(true), []);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod histograms;
 mod host;
 mod interfaces;
 mod lifecycle;
+mod look;
 mod naming;
 mod network;
 mod oom;

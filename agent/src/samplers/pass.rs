@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     Sampler,
     evidence::Gatherer,
-    hierarchy::{Followed, Known, Rest},
+    hierarchy::{Followed, Known},
     snapshot::{self, RecordKind},
 };
 use crate::{
@@ -33,6 +33,9 @@ impl Sampler {
         }
         let flushed = Instant::now();
         self.agent.flush_seconds += (flushed - started).as_secs_f64();
+        if !second && self.look(now) {
+            return;
+        }
         self.agent.pass_cgroups = 0;
         for index in 0..self.followed.len() {
             let taken = if second { self.origins.kernel_of(index) } else { self.by_windows(index) };
@@ -48,7 +51,7 @@ impl Sampler {
     ///
     /// Only CPU time has to be seen per window: of the rest the kernel keeps the sums. Memory usage is looked at, too, where the kernel
     /// does not say its highest, and no pass has to be made for it.
-    fn by_windows(&self, index: usize) -> Measurements {
+    pub(super) fn by_windows(&self, index: usize) -> Measurements {
         let measured = self.origins.kernel_of(index);
         match measured.only(Measurement::Cpu) {
             cpu if !cpu.is_empty() && self.evidence.as_ref().is_some_and(Gatherer::samples_memory) => {
@@ -66,7 +69,12 @@ impl Sampler {
         let Some(one) = followed.get_mut(index) else { return };
         let Some(walk) = &one.walk else { return };
         let kind = record_kind(one);
-        let pass = match kernel.pass(walk, taken) {
+        let pass = if one.id == 0 && by_windows.contains(Measurement::Cpu) {
+            kernel.pass_before_looks(walk, taken)
+        } else {
+            kernel.pass(walk, taken)
+        };
+        let pass = match pass {
             Ok(pass) => pass,
             Err(error) => {
                 one.failed_passes += 1;
@@ -83,17 +91,9 @@ impl Sampler {
         if let (true, Some(evidence)) = (by_windows.contains(Measurement::Cpu), evidence.as_mut()) {
             evidence.look(seen);
         }
-        let samples_memory = by_windows.contains(Measurement::Memory);
         let mut unknown = 0;
         one.begin();
         for record in pass.records() {
-            let usage = if samples_memory { record.memory_usage_pages() } else { 0 };
-            let rest = Rest { cpu_usage_ns: record.cpu_usage_ns(), memory_usage_pages: usage };
-            if !second && one.rests(record.id(), rest) {
-                continue;
-            }
-            let record = record.whole();
-            let mut rests = true;
             let known = one.see(record.id);
             let same = second && known.is_some() && one.says_the_same(&record);
             match known {
@@ -104,7 +104,7 @@ impl Sampler {
                     let taken = if same { by_windows.only(Measurement::Cpu) } else { taken };
                     let values = snapshot::values(&record, taken, kind);
                     if let (Some(cpu), Some(evidence)) = (values.cpu, evidence.as_mut()) {
-                        rests = evidence.cpu(key, cpu, seen_unix);
+                        evidence.cpu(key, cpu, seen_unix);
                     }
                     if let (false, Some(cpu)) = (second, values.cpu) {
                         store.update_cpu(key, cpu);
@@ -116,12 +116,8 @@ impl Sampler {
                     }
                 }
                 Some(Known::Inner(_)) => {}
-                None => {
-                    unknown += 1;
-                    continue;
-                }
+                None => unknown += 1,
             }
-            one.set_rest(rests.then_some(rest));
         }
         let (complete, unresolved) = (end.lost + end.unreadable == 0, unknown);
         self.agent.pass_cgroups = self.agent.pass_cgroups.max(end.cgroups);

@@ -111,7 +111,7 @@ impl Sampler {
         let directory = one.hierarchy.mount.join(path.trim_start_matches('/'));
         let id = fs::metadata(directory).ok()?.ino();
         let pass = self.kernel.as_mut()?.pass(one.walk.as_ref()?, which).ok()?;
-        let record = pass.records().find(|record| record.id() == id)?;
-        Some(snapshot::values(&record.whole(), which, record_kind(one)))
+        let record = pass.records().find(|record| record.id == id)?;
+        Some(snapshot::values(&record, which, record_kind(one)))
     }
 }

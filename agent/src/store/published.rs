@@ -156,7 +156,7 @@ pub struct AgentRow {
     pub passes: u64,
     /// Seconds spent in passes.
     pub pass_seconds: f64,
-    /// Seconds spent bringing the kernel's counters up to date before passes.
+    /// Seconds spent bringing the kernel's counters up to date.
     pub flush_seconds: f64,
     /// Cgroup records of the last pass.
     pub pass_cgroups: u64,

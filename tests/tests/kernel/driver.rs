@@ -37,7 +37,7 @@ pub(crate) fn configured(options: &[&str]) -> Config {
     loaded.config
 }
 
-/// A sampler whose rounds the test starts. In every round all that is due once a second is due.
+/// A sampler whose rounds the test starts. In every round all that is due once a second is due, unless the test says how often.
 pub(crate) struct Driver {
     pub(crate) sampler: Sampler,
     published: Arc<ArcSwapOption<Published>>,
@@ -52,7 +52,9 @@ impl Driver {
     /// With this command line. `None` if the kernel half is asked for and does not run here.
     pub(crate) fn start(options: &[&str], adjust_offsets: Option<fn(&mut Offsets)>) -> Option<Self> {
         let mut config = configured(options);
-        config.working_set_interval = Duration::ZERO;
+        if !options.contains(&"--working-set-interval") {
+            config.working_set_interval = Duration::ZERO;
+        }
         let published = Arc::new(ArcSwapOption::empty());
         let sampler = Sampler::start_with(config, published.clone(), adjust_offsets).unwrap();
         let mut driver = Self { sampler, published };

@@ -1,6 +1,7 @@
 //! Evidence: windows of CPU time bucket by bucket, and what quotas would have done against what they do.
 
 use std::{
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -27,22 +28,26 @@ fn history() -> History {
     History::start(None, Retention { hours: 24, hours_by_minute: 24, bytes: 1 << 20 }).unwrap()
 }
 
+/// Containers that were made: each has an id of its own.
+static CONTAINERS: AtomicU32 = AtomicU32::new(0);
+
 /// A container by its path, in a parent of its own.
 fn container(host: &Host, name: &str) -> [Cgroup; 3] {
     let top = Cgroup::new(host, name);
     let docker = top.child("docker");
-    let container = docker.child(&format!("{:064x}", std::process::id()));
+    let number = CONTAINERS.fetch_add(1, Ordering::Relaxed);
+    let container = docker.child(&format!("{:056x}{number:08x}", std::process::id()));
     [container, docker, top]
 }
 
-/// What the history has of the only container of this process, all hours together.
-fn evidence(history: History) -> Evidence {
+/// What the history has of a container, all hours together.
+fn evidence(history: History, container: &Cgroup) -> Evidence {
     let store = history.store();
     drop(history);
     let hours = store.hours().unwrap();
-    let own = format!("{:064x}", std::process::id());
+    let id = container.path().rsplit('/').next().unwrap();
     let (subject, of_subject) =
-        hours.subjects(Hour(0)).unwrap().into_iter().find(|(subject, _)| subject.contains(&own)).unwrap();
+        hours.subjects(Hour(0)).unwrap().into_iter().find(|(subject, _)| subject.contains(id)).unwrap();
     let mut evidence = hours.evidence(&subject, &of_subject).unwrap().0.unwrap();
     evidence.minutes = hours.minutes(&subject, &of_subject).unwrap();
     evidence
@@ -54,13 +59,31 @@ fn cpu_ns(host: &Host, cgroup: &Cgroup) -> u64 {
 }
 
 #[test]
-fn windows_are_those_of_an_independent_reader_bucket_by_bucket() {
-    let Some(host) = host() else { return };
-    let Some(driver) = Driver::kernel(&[]) else { return };
+fn windows_of_passes_are_those_of_an_independent_reader_bucket_by_bucket() {
+    windows_are_those_of_an_independent_reader(&[], Duration::ZERO);
+}
+
+#[test]
+fn windows_of_looks_are_those_of_an_independent_reader_bucket_by_bucket() {
+    let second = Duration::from_secs(1);
+    let begun = Instant::now();
+    let Some(passes) = windows_are_those_of_an_independent_reader(&["--working-set-interval", "1s"], second)
+    else {
+        return;
+    };
+    let seconds = begun.elapsed().as_secs() + 3;
+    assert!(passes <= seconds, "between two seconds looks do: {passes} passes in {seconds} s");
+}
+
+/// `interval`: between two rounds in which all is due. Returns how many passes there were.
+fn windows_are_those_of_an_independent_reader(options: &[&str], interval: Duration) -> Option<u64> {
+    let host = host()?;
+    let driver = Driver::kernel(options)?;
     let history = history();
     let mut driver = driver.gathering(history.sink());
     let cgroups = container(&host, "windows");
     let container = &cgroups[0];
+    thread::sleep(interval);
     driver.round();
 
     // Between two rounds the worker works, and is at rest when they are made: a reader of the file sees what the round sees.
@@ -87,8 +110,9 @@ fn windows_are_those_of_an_independent_reader_bucket_by_bucket() {
         seen.push((used - before.0, shortest.as_secs_f64(), longest));
         before = (used, begun, ended);
     }
+    let passes = driver.round().agent.passes;
     driver.end();
-    let evidence = evidence(history);
+    let evidence = evidence(history, container);
     let mut windows: Histogram = evidence.hours.values().next().unwrap().cpu_start.clone();
     evidence.hours.values().skip(1).for_each(|hour| windows.merge(&hour.cpu_start));
 
@@ -114,6 +138,7 @@ fn windows_are_those_of_an_independent_reader_bucket_by_bucket() {
         let (low, found, high) = (above(&least, bound), above(&windows, bound), above(&most, bound));
         assert!(low <= found + unclear && found <= high + unclear, "above {bound}: {low} {found} {high}");
     }
+    Some(passes)
 }
 
 /// Half-second bursts of 60 ms of work on each of two threads, at ever other phases of the period. Returns when they are over.
@@ -141,7 +166,7 @@ fn what_quotas_would_have_done_is_what_they_do() {
     bursts(&mut worker, TIMES);
     thread::sleep(Duration::from_secs(1));
     drop(running);
-    let Ladder(rungs) = evidence(history).ladder().unwrap();
+    let Ladder(rungs) = evidence(history, container).ladder().unwrap();
 
     for quota in [600, 1200] {
         container.limit_cpu(quota * 100, 100_000, 0);
@@ -189,7 +214,7 @@ fn a_memory_peak_between_two_looks_is_told_by_the_kernel_where_it_can() {
     let published = driver.round();
     let peak = values_of(&published, container.path()).window_peak.unwrap();
     driver.end();
-    let evidence = evidence(history);
+    let evidence = evidence(history, container);
     let highest = evidence.hours.values().filter_map(|hour| hour.highest()).map(|peak| peak.bytes).max();
     let by_minute = evidence.minutes.values().map(|minute| minute.memory_peak).max();
     assert_eq!(highest, by_minute);

@@ -12,6 +12,7 @@ mod ends;
 mod evidence;
 mod fallback;
 mod full;
+mod look;
 mod memory;
 mod names;
 mod network;

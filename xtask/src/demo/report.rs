@@ -160,7 +160,8 @@ pub(super) fn cost(before: Page<'_>, after: Page<'_>, seconds: f64) -> String {
     let (passes, runs) =
         (rise("snug_agent_passes_total").max(1.0), rise("snug_agent_program_runs_total").max(1.0));
     let programs = rise("snug_agent_program_run_seconds_total");
-    let pass = (rise("snug_agent_pass_seconds_total") + rise("snug_agent_flush_seconds_total")) / passes;
+    let pass = rise("snug_agent_pass_seconds_total") / passes;
+    let flushing = rise("snug_agent_flush_seconds_total") / seconds.max(1e-9);
     let mut rows = vec![
         ["CPU".to_owned(), share(rise("snug_agent_cpu_seconds_total"))],
         [
@@ -174,9 +175,10 @@ pub(super) fn cost(before: Page<'_>, after: Page<'_>, seconds: f64) -> String {
         [
             "passes".to_owned(),
             format!(
-                "{passes:.0} over {:.0} cgroups, {} each with the kernel's own summing up",
+                "{passes:.0} over {:.0} cgroups, {} each; {} a second for the kernel's own summing up",
                 after.sum("snug_agent_pass_cgroups"),
                 table::short_time(pass),
+                table::short_time(flushing),
             ),
         ],
         [

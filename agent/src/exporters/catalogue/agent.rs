@@ -185,7 +185,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["program"]),
     Family::counter(
         "snug_agent_passes",
-        "Passes of the snapshot",
+        "Passes of the snapshot over all cgroups",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.passes))),
     ),
@@ -197,7 +197,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_agent_flush_seconds",
-        "Time spent bringing the kernel's counters up to date before passes",
+        "Time spent bringing the kernel's counters up to date",
         Seconds,
         Agent(|view, emit| emit(&[], Value::Float(view.row.flush_seconds))),
     ),

@@ -397,3 +397,31 @@ fn minutes_have_what_was_used_in_them_and_nothing_is_lost_or_counted_twice() {
     let observed: u64 = minutes.iter().map(|(_, record)| record.observed_millis).sum();
     assert_eq!(observed, 110_000);
 }
+
+#[test]
+fn what_asks_for_each_window_is_told_of_those_in_which_it_used_nothing() {
+    let ladder = |tells_all: bool| {
+        let mut node = Node::new();
+        node.gatherer.wanted.ladders = true;
+        let key = node.container('a', START - 10_000.0);
+        node.name(key, "web-1");
+        node.second(0.0);
+        node.cpu(key, 1000, 0.1);
+        for window in 2..=20_u64 {
+            let seconds = window as f64 / 10.0;
+            node.look(seconds);
+            // Two cores for a moment, of which 0.4 would have had to work for long.
+            if tells_all || window == 2 {
+                let _ = node.told(key, 1200, seconds);
+            }
+            node.gatherer.cpu_of_restless(START + seconds);
+        }
+        node.second(2.0);
+        let (_, shown) = node.gatherer.new_values().next().unwrap();
+        (shown.cpu_ladder.unwrap(), shown.cpu_windows.unwrap())
+    };
+    let (told, untold) = (ladder(true), ladder(false));
+    assert_eq!(told, untold);
+    let rung = &told.0.0[&400];
+    assert!(rung.throttled > 2, "{rung:?}");
+}
