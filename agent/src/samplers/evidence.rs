@@ -10,6 +10,7 @@ use std::{collections::btree_map::Entry, sync::Arc, time::Instant};
 use rustc_hash::FxHashMap;
 use snug_sizing::{
     evidence::{Hour, OomKill},
+    minutes::Minute,
     workload::Role,
 };
 
@@ -19,7 +20,7 @@ use crate::{
     clock::unix_now,
     history::{Batch, Sink},
     identity::{ContainerKind, Identity, Level},
-    store::{Key, Store, WorkloadKey, published::HistoryRow},
+    store::{Key, Stamp, Store, WorkloadKey, published::HistoryRow},
     values::{Cpu, Measurement, Source, Values},
 };
 
@@ -53,8 +54,9 @@ impl Sampler {
         if second {
             let by_files = !self.origins.with(Source::Kernel).contains(Measurement::Cpu);
             evidence.observe(&self.store, by_files.then_some(now), now_unix);
-            for (key, values) in evidence.new_values() {
+            for (key, values, seen) in evidence.new_values() {
                 self.store.update(key, values);
+                *seen = self.store.stamp(key).unwrap_or_default();
             }
         }
     }
@@ -175,8 +177,12 @@ impl Gatherer {
             self.look(now);
         }
         let looks = cpu_at.map(|_| self.looks);
+        let minute = Minute::of(now_unix as u64);
         for (key, identity) in store.living() {
-            self.observe_one(store, key, identity, looks, now_unix);
+            let stamp = store.stamp(key).unwrap_or_default();
+            if !self.watched.get_mut(&key).is_some_and(|watched| watched.rests(stamp, minute)) {
+                self.observe_one(store, key, identity, looks, now_unix);
+            }
         }
         if self.peaks.as_ref().is_some_and(PeakFiles::is_refused) {
             self.peaks = None;
@@ -250,8 +256,8 @@ impl Gatherer {
         self.sink.take_last(std::mem::take(&mut self.waiting));
     }
 
-    /// What is shown of those that were seen since this was last asked.
-    fn new_values(&mut self) -> impl Iterator<Item = (Key, Values)> + '_ {
+    /// What is shown of those that were seen since this was last asked, and the place of the stamp that says when.
+    fn new_values(&mut self) -> impl Iterator<Item = (Key, Values, &mut Stamp)> {
         let ladders = self.wanted.ladders;
         self.watched.iter_mut().filter_map(move |(key, watched)| {
             if !std::mem::take(&mut watched.is_seen) {
@@ -263,7 +269,7 @@ impl Gatherer {
                 values.cpu_ladder = ladders.then(|| watched.ladder()).flatten().map(Arc::new);
             }
             watched.memory.show(&mut values);
-            Some((*key, values))
+            Some((*key, values, &mut watched.seen))
         })
     }
 

@@ -29,8 +29,6 @@ const OF_ROOT: Measurements = Measurements::of(&[
     Measurement::WorkingSet,
     Measurement::MemoryEvents,
     Measurement::Swap,
-    Measurement::SlowRows,
-    Measurement::Spec,
 ]);
 
 const CPU: Measurements = Measurements::of(&[Measurement::Cpu]);

@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, time::Instant};
 
+use rustc_hash::FxHashMap;
+
 use super::{
     Sampler,
     hierarchy::Known,
@@ -61,7 +63,7 @@ impl Sampler {
             return;
         }
         let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
-        let mut sums: HashMap<Key, (Network, Tcp)> = HashMap::new();
+        let mut sums: FxHashMap<Key, (Network, Tcp)> = FxHashMap::default();
         let sorted = self.network.strangers.sort(kernel.network.ids(), unified, STRANGERS_FOR);
         for (id, key) in sorted.known {
             if let Some(counted) = kernel.network.of(id) {
@@ -80,8 +82,11 @@ impl Sampler {
             if let Some(ended) = self.network.ended.get(&key) {
                 add(&mut sum, ended);
             }
-            let (network, tcp) = sum;
-            self.store.update(key, Values { network: Some(network), tcp: Some(tcp), ..Values::default() });
+            let (network, tcp) = (Some(sum.0), Some(sum.1));
+            // Most sockets are silent most of the time.
+            if self.store.values(key).is_some_and(|values| values.network != network || values.tcp != tcp) {
+                self.store.update(key, Values { network, tcp, ..Values::default() });
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! what it did stays in its workload's counters. Between the two it may be *leaving*: gone from the view, but with a
 //! final record of another hierarchy still on its way.
 
+mod counting;
 pub mod ends;
 mod monotone;
 mod publication;
@@ -19,10 +20,11 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
+pub(crate) use self::publication::Stamp;
 pub use self::workloads::WorkloadKey;
 use self::{
     ends::{EndRow, Ends, Exit, Init, Life, OomKill, Reason},
-    publication::{Living, Stamp},
+    publication::Living,
     published::{CgroupRow, WorkloadRow},
     told::Told,
     workloads::{Contribution, Workloads},
@@ -47,6 +49,8 @@ type Hierarchies = u8;
 #[derive(Debug)]
 struct Entry {
     stamp: Stamp,
+    /// The stamp that it had when it was last counted in its workload.
+    counted: Stamp,
     /// Its place among the living; of another one if it does not live.
     place: usize,
     identity: Arc<Identity>,
@@ -186,6 +190,7 @@ impl Store {
         let stamp = self.next_stamp();
         let entry = Entry {
             stamp,
+            counted: 0,
             place: 0,
             identity: Arc::new(Identity { path: path.clone(), of_path, names: None }),
             created_unix,
@@ -316,6 +321,11 @@ impl Store {
         self.entries.get(&key).map(|entry| &entry.values)
     }
 
+    /// Another with each change of what is known of a cgroup.
+    pub(crate) fn stamp(&self, key: Key) -> Option<Stamp> {
+        self.entries.get(&key).map(|entry| entry.stamp)
+    }
+
     /// When a cgroup was created, in seconds since the Unix epoch.
     pub fn created(&self, key: Key) -> Option<f64> {
         self.entries.get(&key).map(|entry| entry.created_unix)
@@ -405,18 +415,6 @@ impl Store {
         settled
     }
 
-    /// Brings the workloads' counters up to date.
-    pub fn count_workloads(&mut self, now: Instant) {
-        let keys: Vec<Key> = self.entries.keys().copied().collect();
-        for key in keys {
-            let ended = self.entries.get_mut(&key).and_then(|entry| entry.life.nothing_followed(now));
-            self.terminated(key, ended);
-            self.count(key);
-        }
-        self.rows = self.workloads.rows();
-        self.events.settle(now);
-    }
-
     /// Living cgroups.
     pub fn living(&self) -> impl Iterator<Item = (Key, &Arc<Identity>)> {
         self.by_path.values().filter_map(|key| self.entries.get(key).map(|entry| (*key, &entry.identity)))
@@ -427,22 +425,6 @@ impl Store {
         let any = self.leaving > 0;
         let ended = self.entries.iter().filter(|(_, entry)| entry.leaving_since.is_some());
         any.then_some(ended).into_iter().flatten().map(|(key, entry)| (*key, &entry.identity))
-    }
-
-    fn count(&mut self, key: Key) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        if !entry.identity.of_path.level.is_container() {
-            return;
-        }
-        if entry.workload.is_none() {
-            // Once counted under a name, always under this one: its counters must not go back.
-            entry.workload = WorkloadKey::of(&entry.identity).map(|workload| self.workloads.admit(workload));
-            let first = entry.workload.is_some() && !entry.contribution.was_there();
-            entry.contribution.restarted = first && self.ends.is_restart(&entry.identity);
-        }
-        if let Some(workload) = &entry.workload {
-            self.workloads.count(workload, &mut entry.contribution, &entry.values);
-        }
     }
 
     fn leave(&mut self, key: Key, now: Instant) {

@@ -32,7 +32,7 @@ pub(super) struct Changes {
 }
 
 /// Another with each change of what is shown, and never that of another cgroup.
-pub(super) type Stamp = u64;
+pub(crate) type Stamp = u64;
 
 impl Store {
     pub(super) const fn next_stamp(&mut self) -> Stamp {

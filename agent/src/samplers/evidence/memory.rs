@@ -16,6 +16,8 @@ const HALF_WINDOW: u64 = 60;
 pub(super) struct MemoryWatch {
     /// The kernel's watermark of the whole life when last seen, bytes.
     watermark: Option<u64>,
+    /// Working set when last seen, bytes.
+    working_set: Option<u64>,
     /// Inactive file cache when last seen, bytes.
     inactive_file: u64,
     /// Highest usage that was seen since the last second, bytes.
@@ -40,6 +42,7 @@ impl MemoryWatch {
     pub(super) fn new(is_new: bool, histograms: bool) -> Self {
         Self {
             watermark: is_new.then_some(0),
+            working_set: None,
             inactive_file: 0,
             sampled: 0,
             halves: Halves::default(),
@@ -65,6 +68,7 @@ impl MemoryWatch {
         steady: bool,
     ) -> Option<MemorySecond> {
         let working_set = values.working_set?;
+        self.working_set = Some(working_set.bytes);
         let watermark = values.memory.and_then(|memory| memory.peak_bytes);
         let risen = watermark.filter(|peak| self.watermark.is_some_and(|before| *peak > before));
         self.watermark = watermark.or(self.watermark);
@@ -88,6 +92,15 @@ impl MemoryWatch {
         let cache = before.max(working_set.inactive_file_bytes);
         let highest = working_set.bytes.max(between.saturating_sub(cache));
         Some(MemorySecond { working_set: working_set.bytes, highest })
+    }
+
+    /// So many seconds in which nothing changed. Returns the working set in them, bytes.
+    pub(super) fn rest(&mut self, seconds: u64) -> Option<u64> {
+        let working_set = self.working_set?;
+        if let Some(histograms) = &mut self.histograms {
+            histograms.working_set.record(working_set as f64, seconds);
+        }
+        Some(working_set)
     }
 
     /// Memory that cannot be given back, each time that it is read; bytes.

@@ -363,7 +363,7 @@ fn what_quotas_would_have_done_is_told_since_the_beginning_whatever_was_handed_o
             node.cpu(key, 1000 + number * 50, number as f64 / 10.0 + 0.1);
         }
         node.second(round as f64 + 1.05);
-        let (_, shown) = node.gatherer.new_values().next().unwrap();
+        let (_, shown, _) = node.gatherer.new_values().next().unwrap();
         let ladder = shown.cpu_ladder.unwrap();
         periods.push((ladder.0[&400].periods, ladder.0[&400].throttled, ladder.0[&800].throttled));
         node.gatherer.collect(&node.store, START + round as f64 + 1.05);
@@ -417,11 +417,37 @@ fn what_asks_for_each_window_is_told_of_those_in_which_it_used_nothing() {
             node.gatherer.cpu_of_restless(START + seconds);
         }
         node.second(2.0);
-        let (_, shown) = node.gatherer.new_values().next().unwrap();
+        let (_, shown, _) = node.gatherer.new_values().next().unwrap();
         (shown.cpu_ladder.unwrap(), shown.cpu_windows.unwrap())
     };
     let (told, untold) = (ladder(true), ladder(false));
     assert_eq!(told, untold);
     let rung = &told.0.0[&400];
     assert!(rung.throttled > 2, "{rung:?}");
+}
+
+#[test]
+fn seconds_at_rest_are_passed_over_and_counted_later() {
+    let mut node = Node::new();
+    let key = node.container('a', START - 10_000.0);
+    node.name(key, "web-1");
+    node.memory(key, 8 * MIB, 0, 9 * MIB);
+    let mut shown = Vec::new();
+    for second in 0..23 {
+        node.cpu(key, 1000, f64::from(second));
+        if second == 12 {
+            node.memory(key, 10 * MIB, 0, 10 * MIB);
+        }
+        node.second(f64::from(second));
+        for (key, values, seen) in node.gatherer.new_values() {
+            node.store.update(key, values);
+            *seen = node.store.stamp(key).unwrap();
+            shown.push(second);
+        }
+    }
+    assert_eq!(shown, [0, 5, 10, 12, 17, 22]);
+    let evidence = node.finish(23.0);
+    let record = evidence[0].hours.values().next().unwrap();
+    assert_eq!(record.working_set.count(), 23, "every second counts, whatever was passed over");
+    assert_eq!(buckets(&record.working_set).iter().map(|(count, _)| *count).collect::<Vec<_>>(), [12, 11]);
 }

@@ -18,12 +18,14 @@ use super::{
 };
 use crate::{
     identity::{Identity, Level},
-    store::WorkloadKey,
+    store::{Stamp, WorkloadKey},
     values::{Cpu, Distribution, MemoryStat, Pressure, Throttling, Values},
 };
 
 /// After a longer stall it is counted as so many minutes and no more.
 const MOST_MINUTES: u64 = 600;
+/// Seconds in which one at rest is passed over before it is observed again.
+const LONGEST_REST: u64 = 4;
 const MINUTE_NS: u64 = 60_000_000_000;
 
 /// What is gathered of one container since the last hand-over.
@@ -61,6 +63,10 @@ pub(super) struct Watched {
     pub(super) has_new_windows: bool,
     /// Whether it was seen since what is shown of it was last taken.
     pub(super) is_seen: bool,
+    /// The stamp in the store that it had then.
+    pub(super) seen: Stamp,
+    /// The minute of the last second, and seconds since then in which nothing of it had changed.
+    last: (Minute, u64),
     /// Of what quotas would have done; `None` where windows are not as long as a CFS period.
     ladder: Option<Box<Buckets>>,
     /// What was taken of it so far.
@@ -98,6 +104,8 @@ impl Watched {
             windows: Box::new(Distribution::new(ZERO_THRESHOLD)),
             has_new_windows: false,
             is_seen: false,
+            seen: 0,
+            last: (Minute::default(), 0),
             record: Box::new(HourRecord { starts: is_new.into(), ..HourRecord::default() }),
             ladder: is_period.then(Box::default),
             ladder_taken: None,
@@ -217,11 +225,20 @@ impl Watched {
         minutes.record(used as f64 / elapsed as f64, times.clamp(1, MOST_MINUTES));
     }
 
-    /// Once a second. `peak`: the kernel's own highest memory usage since the last time, where it says it.
+    /// Once a second: whether it may be passed over, because nothing of it has changed. What such seconds say is counted later.
+    pub(super) fn rests(&mut self, stamp: Stamp, minute: Minute) -> bool {
+        let (last, rested) = &mut self.last;
+        let rests = stamp == self.seen && minute == *last && *rested < LONGEST_REST;
+        *rested += u64::from(rests);
+        rests
+    }
+
+    /// Once a second, or later after seconds at rest. `peak`: the kernel's own highest memory usage since the last time, where it says it.
     pub(super) fn observe(&mut self, values: &Values, peak: Option<u64>, now_unix: f64) {
         self.is_seen = true;
         self.count_idle_windows(now_unix);
         let minute = Minute::of(now_unix as u64);
+        let (_, rested) = std::mem::replace(&mut self.last, (minute, 0));
         self.count_minute(minute);
         if let Some(memory) = values.memory {
             self.limits.memory_limit = memory.limit_bytes;
@@ -243,7 +260,7 @@ impl Watched {
                 }
             }
         }
-        self.observe_memory(values, peak, now_unix);
+        self.observe_memory(values, peak, now_unix, rested);
         self.observe_stalls(values);
         self.observe_waits(values);
     }
@@ -309,8 +326,11 @@ impl Watched {
         record.cpu_millis += cpu_millis;
     }
 
-    fn observe_memory(&mut self, values: &Values, peak: Option<u64>, now_unix: f64) {
+    fn observe_memory(&mut self, values: &Values, peak: Option<u64>, now_unix: f64, rested: u64) {
         self.observe_memory_stat(values);
+        if let Some(working_set) = (rested > 0).then(|| self.memory.rest(rested)).flatten() {
+            self.record.working_set.record(working_set as f64, rested);
+        }
         let start_up = self.in_start_up(now_unix);
         let Some(second) = self.memory.second(values, peak, now_unix, !start_up) else { return };
         let bytes = second.highest;
