@@ -48,14 +48,14 @@ pub(crate) fn begin() {
 
 /// A walk has met a cgroup.
 #[inline(always)]
-pub(crate) fn remember(cgroup: *const u8, id: u64, cpu_usage_ns: u64) {
+pub(crate) fn remember(cgroup: *const u8, id: u64, cpu_usage_ns: u64, level: u32) {
     let Some(state) = LOOK_STATE.get_ptr_mut(0) else { return };
     // SAFETY: as above.
     let state = unsafe { &mut *state };
     let free = u32::try_from(state.places).ok().and_then(|index| PLACES.get_ptr_mut(index));
     if let Some(place) = free {
         // SAFETY: as above.
-        unsafe { *place = Place { cgroup: cgroup as u64, id, cpu_usage_ns } };
+        unsafe { *place = Place { cgroup: cgroup as u64, id, cpu_usage_ns, level, reserved: 0 } };
         state.places += 1;
     }
 }
@@ -78,6 +78,8 @@ extern "C" fn look(arguments: *const u64) -> u32 {
         state.records = 0;
     }
     let mut records = state.records;
+    // Below a cgroup that used nothing nobody did: a flush adds up from the leaves, and places lie below each other as in the walk.
+    let mut at_rest = u32::MAX;
     for place in 0..CHUNK {
         let index = first as u32 + place;
         if u64::from(index) >= state.places {
@@ -86,9 +88,14 @@ extern "C" fn look(arguments: *const u64) -> u32 {
         let Some(place) = PLACES.get_ptr_mut(index) else { break };
         // SAFETY: the entry lives as long as the map.
         let place = unsafe { &mut *place };
+        if place.level > at_rest {
+            continue;
+        }
+        at_rest = u32::MAX;
         let cgroup = place.cgroup as *const u8;
         let Some(cpu_usage_ns) = field(cgroup, offset!(cgroup_cpu_runtime)) else { continue };
         if cpu_usage_ns == place.cpu_usage_ns {
+            at_rest = place.level;
             continue;
         }
         place.cpu_usage_ns = cpu_usage_ns;

@@ -77,7 +77,7 @@ extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
                 Some(()) => {
                     fill(record, cgroup, wanted);
                     if looks_follow && record.level > 0 {
-                        look::remember(cgroup, record.id, record.cpu_usage_ns);
+                        look::remember(cgroup, record.id, record.cpu_usage_ns, record.level);
                     }
                 }
                 None => end.unreadable += 1,

@@ -19,6 +19,10 @@ pub struct Place {
     pub id: u64,
     /// CPU time when last seen, nanoseconds.
     pub cpu_usage_ns: u64,
+    /// Depth below the root, which has 0.
+    pub level: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// A cgroup that has used CPU time since it was last seen.

@@ -114,11 +114,11 @@ fn phase(agent: &mut Agent, scraped: Scraped, time: Duration) -> Result<Phase> {
     Ok(Phase { scraped, process, elsewhere: elsewhere / elapsed, scrapes })
 }
 
-/// Run time of the programs that run in others' time; the snapshot runs in the agent's own.
+/// Run time of the programs that run in others' time; these two run in the agent's own.
 fn seconds_elsewhere(agent: &Agent) -> Result<f64> {
     let metrics = agent.client().metrics()?;
     let of = |series: &str| metrics.sum(&format!("snug_agent_program_run_seconds_total{series}"));
-    Ok(of("") - of("{program=\"snapshot\"}"))
+    Ok(of("") - of("{program=\"snapshot\"}") - of("{program=\"look\"}"))
 }
 
 fn report(tree: &Tree, busy: usize, seconds: u64, lives: &[Life], pushed: u64) -> Section {
@@ -126,7 +126,7 @@ fn report(tree: &Tree, busy: usize, seconds: u64, lives: &[Life], pushed: u64) -
     section.paragraph(&format!(
         "The agent's own program, as released, beside {CONTAINERS} containers in {PODS} pods ({}; {busy} of them with a \
          process that works 0.1 % of the time). {seconds} s each; a scrape every {} s as Prometheus makes it, gzip included. \
-         CPU time is what the agent's own cgroup counts: it includes the snapshot, which runs in the agent's time. Programs \
+         CPU time is what the agent's own cgroup counts: it includes walks and looks, which run in the agent's time. Programs \
          that run in the time of others (making and removing cgroups, the run queue) are counted by the kernel.",
         layout(tree.hierarchies()),
         SCRAPE_INTERVAL.as_secs(),
