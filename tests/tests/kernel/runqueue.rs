@@ -1,4 +1,4 @@
-//! How long tasks wait for a CPU, against what the kernel itself keeps of each thread.
+//! How long tasks wait for a CPU, against what the kernel itself keeps of each thread, and what is neither use nor sleep.
 
 use std::{
     fs,
@@ -15,11 +15,66 @@ use snug_tests::{
 
 use crate::driver::{Driver, host, values_of};
 
-/// What `/proc/PID/schedstat` has of a process with one thread: nanoseconds waited, and times that it got a CPU.
-fn schedstat(pid: u32) -> (u64, u64) {
-    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
-    let numbers: Vec<u64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
-    (numbers[1], numbers[2])
+/// A file of each thread of a process. The threads are the same before and after a job.
+fn of_threads(pid: u32, file: &str) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.map(|thread| fs::read_to_string(thread.unwrap().path().join(file)).unwrap()).collect()
+}
+
+/// Nanoseconds that a process waited, as the kernel has it; 0 where it is built without its own accounting (`CONFIG_SCHED_INFO`).
+fn kept_wait(pid: u32) -> u64 {
+    let waited = |text: &String| text.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+    of_threads(pid, "schedstat").iter().map(waited).sum()
+}
+
+/// Times that threads of a process left a CPU, and so came to one again.
+fn switches(pid: u32) -> u64 {
+    let texts = of_threads(pid, "status").concat();
+    let numbers = texts.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:"));
+    numbers.map(|(_, number)| number.trim().parse::<u64>().unwrap()).sum()
+}
+
+/// What happened while all workers did a job.
+struct Crowd {
+    /// Waits that the programs counted, and their seconds.
+    counted: (u64, f64),
+    switches: u64,
+    /// Seconds of waiting that the kernel counted.
+    kept: f64,
+    /// Seconds in which workers had a job and no CPU.
+    idle: f64,
+}
+
+impl Crowd {
+    fn at_work(driver: &mut Driver, cgroup: &Cgroup, workers: &mut [Worker], job: &Job) -> Self {
+        let all = |workers: &[Worker], of: fn(u32) -> u64| -> u64 {
+            workers.iter().map(|worker| of(worker.pid())).sum()
+        };
+        let (count_before, sum_before) = waits(&look(driver), cgroup.path());
+        let before = (all(workers, switches), all(workers, kept_wait));
+        workers.iter_mut().for_each(|worker| worker.begin(job));
+        let begun = Instant::now();
+        let idle = thread::scope(|scope| {
+            let ends: Vec<_> = workers
+                .iter_mut()
+                .map(|worker| {
+                    scope.spawn(|| {
+                        let used = Duration::from_nanos(worker.end().unwrap());
+                        begun.elapsed().saturating_sub(used).as_secs_f64()
+                    })
+                })
+                .collect();
+            ends.into_iter().map(|end| end.join().unwrap()).sum()
+        });
+        let after = (all(workers, switches), all(workers, kept_wait));
+        let (count, sum) = waits(&look(driver), cgroup.path());
+        Self {
+            counted: (count - count_before, sum - sum_before),
+            switches: after.0 - before.0,
+            kept: (after.1 - before.1) as f64 / 1e9,
+            idle,
+        }
+    }
 }
 
 /// A driver that traces; `None` where that is not done, which is then said.
@@ -54,46 +109,29 @@ fn waits_are_those_that_the_kernel_keeps_of_each_thread() {
     let mut workers: Vec<Worker> = (0..2 * cpus + 1).map(|_| Worker::start_in(&crowd)).collect();
     let mut quiet = Worker::start_in(&alone);
     assert_eq!(quiet.run(&Job::Spin { cpu_ms: 1, threads: 1 }).map(|used| used > 0), Some(true));
-    let before = look(&mut driver);
-    let (times_before, sum_before) = waits(&before, crowd.path());
-    let kept: Vec<(u64, u64)> = workers.iter().map(|worker| schedstat(worker.pid())).collect();
-    // What is neither use nor sleep is waiting, whatever the kernel keeps.
-    let (times, sleep_ms) = (20, 5);
-    for worker in &mut workers {
-        worker.begin(&Job::Pulse { times, cpu_ms: 20, sleep_ms });
-    }
-    let begun = Instant::now();
-    let idle: f64 = thread::scope(|scope| {
-        let ends: Vec<_> = workers
-            .iter_mut()
-            .map(|worker| {
-                scope.spawn(|| {
-                    let used = Duration::from_nanos(worker.end().unwrap());
-                    begun.elapsed().saturating_sub(used).as_secs_f64()
-                })
-            })
-            .collect();
-        ends.into_iter().map(|end| end.join().unwrap()).sum()
-    });
-    let slept = (workers.len() as u64 * times * sleep_ms) as f64 / 1e3;
-    let own: Vec<(u64, u64)> = workers.iter().map(|worker| schedstat(worker.pid())).collect();
-    let published = look(&mut driver);
-    let (count, sum) = waits(&published, crowd.path());
-    let (count, sum) = (count - times_before, sum - sum_before);
-    let waited: u64 = own.iter().zip(&kept).map(|((now, _), (before, _))| now - before).sum();
-    let ran: u64 = own.iter().zip(&kept).map(|((_, now), (_, before))| now - before).sum();
-    let waited = waited as f64 / 1e9;
+    // What is neither use nor sleep is waiting, whatever the kernel keeps. Who does not sleep, whose sleeps do not end late.
+    let spin = Crowd::at_work(&mut driver, &crowd, &mut workers, &Job::Spin { cpu_ms: 400, threads: 1 });
+    let (_, sum) = spin.counted;
     assert!(sum > 0.5, "they had to wait: {sum} s");
-    assert!((sum - (idle - slept)).abs() < 0.1 * sum, "{sum} s; idle {idle} s, of which asleep {slept} s");
-    // A kernel built without its own accounting (CONFIG_SCHED_INFO) has 0. A wait begins at a tracepoint here and some
-    // instructions away there; orders and answers come in between.
-    if waited > 0.0 {
-        assert!((sum - waited).abs() < 0.05 * waited + 0.05, "{sum} s, the kernel has {waited} s");
-        let off = count.abs_diff(ran) as f64;
-        assert!(off < 0.1 * ran as f64 + 20.0, "{count} waits, the kernel has {ran} runs");
+    assert!((sum - spin.idle).abs() < 0.1 * sum, "{sum} s; idle {} s", spin.idle);
+
+    // Who sleeps waits after it, too.
+    let (times, sleep_ms) = (20, 5);
+    let job = Job::Pulse { times, cpu_ms: 20, sleep_ms };
+    let pulse = Crowd::at_work(&mut driver, &crowd, &mut workers, &job);
+    let (count, sum) = pulse.counted;
+    let slept = (workers.len() as u64 * times * sleep_ms) as f64 / 1e3;
+    assert!(count >= workers.len() as u64 * times && sum > 0.5, "{count} waits of {sum} s");
+    assert!(sum < 1.1 * (pulse.idle - slept), "{sum} s; idle {} s, of which asleep {slept} s", pulse.idle);
+    for Crowd { counted: (count, sum), switches, kept, .. } in [spin, pulse] {
+        // Orders and answers come in between.
+        let off = count.abs_diff(switches) as f64;
+        assert!(off < 0.1 * switches as f64 + 20.0, "{count} waits, the kernel has {switches} switches");
+        // A wait begins at a tracepoint here and some instructions away there.
+        assert!(kept == 0.0 || (sum - kept).abs() < 0.05 * kept + 0.05, "{sum} s, the kernel has {kept} s");
     }
     // What they waited is no one else's.
-    let (others, _) = waits(&published, alone.path());
+    let (others, _) = waits(&driver.round(), alone.path());
     assert!(others < count / 2, "{others} of {count}");
 }
 

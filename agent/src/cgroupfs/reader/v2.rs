@@ -63,11 +63,12 @@ pub(super) fn pressure(pass: &mut Pass<'_>, at: usize) -> Subject<Pressure> {
 /// The root has no `memory.current`; the kubelet takes anonymous memory and file cache for its usage, and so does Snug.
 pub(super) fn memory(pass: &mut Pass<'_>, at: usize, which: Measurements, values: &mut Values) {
     let mut usage = None;
-    if which.contains(Measurement::Memory) || which.contains(Measurement::WorkingSet) {
+    let by_usage = which.contains(Measurement::Memory) || which.contains(Measurement::WorkingSet);
+    if by_usage {
         usage = pass.parse(at, "memory.current", parse::number).unwrap_or(None);
     }
     let (mut inactive_file, mut limited) = (None, true);
-    if which.contains(Measurement::SlowRows) {
+    if which.contains(Measurement::SlowRows) || (pass.is_root() && by_usage) {
         let stat = pass.parse(at, "memory.stat", parse::memory_stat).unwrap_or(None);
         inactive_file = stat.as_ref().map(|stat| stat.inactive_file_bytes);
         if pass.is_root() && usage.is_none() {
