@@ -20,8 +20,15 @@ impl Sampler {
             return false;
         }
         let (seen, seen_unix) = (Instant::now(), unix_now());
-        // Why it does not run, if it does not, is told with the programs.
-        let Ok(Some(records)) = kernel.look() else { return false };
+        let records = match kernel.look() {
+            Ok(Some(records)) => records,
+            Ok(None) => return false,
+            Err(error) => {
+                // Why a program does not run is told with the programs, too.
+                tracing::debug!(%error, "passes take the place of looks");
+                return false;
+            }
+        };
         if let Some(evidence) = evidence.as_mut() {
             evidence.look(seen);
         }

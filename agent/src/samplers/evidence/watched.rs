@@ -66,7 +66,8 @@ pub(super) struct Watched {
     /// The stamp in the store that it had then.
     pub(super) seen: Stamp,
     /// The minute of the last second, and seconds since then in which nothing of it had changed.
-    last: (Minute, u64),
+    minute: Minute,
+    rested: u64,
     /// Of what quotas would have done; `None` where windows are not as long as a CFS period.
     ladder: Option<Box<Buckets>>,
     /// What was taken of it so far.
@@ -105,7 +106,8 @@ impl Watched {
             has_new_windows: false,
             is_seen: false,
             seen: 0,
-            last: (Minute::default(), 0),
+            minute: Minute::default(),
+            rested: 0,
             record: Box::new(HourRecord { starts: is_new.into(), ..HourRecord::default() }),
             ladder: is_period.then(Box::default),
             ladder_taken: None,
@@ -227,10 +229,17 @@ impl Watched {
 
     /// Once a second: whether it may be passed over, because nothing of it has changed. What such seconds say is counted later.
     pub(super) fn rests(&mut self, stamp: Stamp, minute: Minute) -> bool {
-        let (last, rested) = &mut self.last;
-        let rests = stamp == self.seen && minute == *last && *rested < LONGEST_REST;
-        *rested += u64::from(rests);
+        let rests = stamp == self.seen && minute == self.minute && self.rested < LONGEST_REST;
+        self.rested += u64::from(rests);
         rests
+    }
+
+    /// Counts the seconds that were passed over.
+    fn count_rested(&mut self) {
+        let rested = std::mem::take(&mut self.rested);
+        if let Some(working_set) = (rested > 0).then(|| self.memory.rest(rested)).flatten() {
+            self.record.working_set.record(working_set as f64, rested);
+        }
     }
 
     /// Once a second, or later after seconds at rest. `peak`: the kernel's own highest memory usage since the last time, where it says it.
@@ -238,7 +247,8 @@ impl Watched {
         self.is_seen = true;
         self.count_idle_windows(now_unix);
         let minute = Minute::of(now_unix as u64);
-        let (_, rested) = std::mem::replace(&mut self.last, (minute, 0));
+        self.minute = minute;
+        self.count_rested();
         self.count_minute(minute);
         if let Some(memory) = values.memory {
             self.limits.memory_limit = memory.limit_bytes;
@@ -260,7 +270,7 @@ impl Watched {
                 }
             }
         }
-        self.observe_memory(values, peak, now_unix, rested);
+        self.observe_memory(values, peak, now_unix);
         self.observe_stalls(values);
         self.observe_waits(values);
     }
@@ -326,11 +336,8 @@ impl Watched {
         record.cpu_millis += cpu_millis;
     }
 
-    fn observe_memory(&mut self, values: &Values, peak: Option<u64>, now_unix: f64, rested: u64) {
+    fn observe_memory(&mut self, values: &Values, peak: Option<u64>, now_unix: f64) {
         self.observe_memory_stat(values);
-        if let Some(working_set) = (rested > 0).then(|| self.memory.rest(rested)).flatten() {
-            self.record.working_set.record(working_set as f64, rested);
-        }
         let start_up = self.in_start_up(now_unix);
         let Some(second) = self.memory.second(values, peak, now_unix, !start_up) else { return };
         let bytes = second.highest;
@@ -353,6 +360,7 @@ impl Watched {
         now_unix: f64,
     ) -> Evidence {
         self.count_idle_windows(now_unix);
+        self.count_rested();
         self.count_minute(Minute::of(now_unix as u64));
         let names = self.identity.names.as_deref();
         let (namespace, owner, name, container) = key.parts();
