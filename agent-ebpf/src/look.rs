@@ -5,13 +5,10 @@
 //! only after the look began is not freed before it ends. (`cgroup_rmdir` in kernel/cgroup/cgroup.c holds a reference while the
 //! tracepoint is hit, and css_free_rwork follows a grace period.)
 
-use aya_ebpf::{macros::map, maps::Array};
+use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
 use snug_ebpf::abi::look::{CHUNK, LookRecord, LookState, Place, STALE};
 
-use crate::{
-    read::{field, offset, pointer},
-    snapshot::BPF_F_MMAPABLE,
-};
+use crate::read::{field, offset, pointer};
 
 /// The cgroups of the last walk over cgroup v2, without the root, whose sums the kernel keeps elsewhere. The agent sets the size.
 #[map]
@@ -25,25 +22,21 @@ static LOOK_RECORDS: Array<LookRecord> = Array::with_max_entries(8192, BPF_F_MMA
 #[map]
 static LOOK_STATE: Array<LookState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Cgroups of cgroup v2 that were made and removed: one entry, written under `cgroup_mutex`.
-#[map]
-static MADE_AND_REMOVED: Array<u64> = Array::with_max_entries(1, 0);
-
-/// Has looks refuse until the next walk.
+/// Has looks refuse until the next walk: a cgroup of cgroup v2 is made or removed, under `cgroup_mutex`, as walks are.
 #[inline(always)]
 pub(crate) fn made_or_removed() {
-    if let Some(count) = MADE_AND_REMOVED.get_ptr_mut(0) {
-        // SAFETY: the entry lives as long as the map; `cgroup_mutex` excludes other writers.
-        unsafe { core::ptr::write_volatile(count, core::ptr::read_volatile(count).wrapping_add(1)) };
+    if let Some(state) = LOOK_STATE.get_ptr_mut(0) {
+        // SAFETY: the entry lives as long as the map; a look reads this field, and writes another.
+        unsafe { (&raw mut (*state).fresh).write_volatile(0) };
     }
 }
 
 /// A walk over cgroup v2 begins.
 #[inline(always)]
 pub(crate) fn begin() {
-    let (Some(state), Some(count)) = (LOOK_STATE.get_ptr_mut(0), MADE_AND_REMOVED.get(0)) else { return };
+    let Some(state) = LOOK_STATE.get_ptr_mut(0) else { return };
     // SAFETY: the entry lives as long as the map; the agent does not look while it walks.
-    unsafe { *state = LookState { walked_at: count.wrapping_add(1), places: 0, records: 0 } };
+    unsafe { *state = LookState { fresh: 1, places: 0, records: 0 } };
 }
 
 /// A walk has met a cgroup.
@@ -66,23 +59,19 @@ pub(crate) fn remember(cgroup: *const u8, id: u64, cpu_usage_ns: u64, level: u32
 extern "C" fn look(arguments: *const u64) -> u32 {
     // SAFETY: the kernel calls a program of a raw tracepoint with valid arguments.
     let first = unsafe { *arguments };
-    let (Some(state), Some(count)) = (LOOK_STATE.get_ptr_mut(0), MADE_AND_REMOVED.get_ptr(0)) else {
-        return STALE;
-    };
-    // SAFETY: the entries live as long as their maps; only looks write the state now, one after the other.
-    let (state, now) = unsafe { (&mut *state, core::ptr::read_volatile(count)) };
-    if state.walked_at != now.wrapping_add(1) {
+    let Some(state) = LOOK_STATE.get_ptr_mut(0) else { return STALE };
+    // SAFETY: the entry lives as long as the map; volatile, because a cgroup may be made or removed meanwhile.
+    if unsafe { (&raw const (*state).fresh).read_volatile() } == 0 {
         return STALE;
     }
-    if first == 0 {
-        state.records = 0;
-    }
-    let mut records = state.records;
+    // SAFETY: of the other fields looks alone, one after the other, write `records`, and nobody `places`.
+    let (places, found) = unsafe { ((*state).places, &mut (*state).records) };
+    let mut records = if first == 0 { 0 } else { *found };
     // Below a cgroup that used nothing nobody did: a flush adds up from the leaves, and places lie below each other as in the walk.
     let mut at_rest = u32::MAX;
     for place in 0..CHUNK {
         let index = first as u32 + place;
-        if u64::from(index) >= state.places {
+        if u64::from(index) >= places {
             break;
         }
         let Some(place) = PLACES.get_ptr_mut(index) else { break };
@@ -106,6 +95,6 @@ extern "C" fn look(arguments: *const u64) -> u32 {
         unsafe { *record = LookRecord { id: place.id, cpu_usage_ns, memory_usage_pages } };
         records += 1;
     }
-    state.records = records;
+    *found = records;
     0
 }

@@ -3,7 +3,7 @@
 //! The records go into an array that the agent has mapped: what a `read` of the iterator returns is capped at 32 KiB,
 //! and a cgroup iteration cannot be resumed. The pass holds `cgroup_mutex`, hence: fixed work per cgroup, no loops.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
+use aya_ebpf::{bindings::BPF_F_MMAPABLE, helpers::bpf_ktime_get_ns, macros::map, maps::Array};
 use snug_ebpf::abi::{
     look::LOOKS_FOLLOW,
     snapshot::{HAS_ALL, PassEnd, SnapshotRecord},
@@ -13,9 +13,6 @@ use crate::{
     look,
     read::{fill, identify},
 };
-
-/// Lets the agent map an array into its memory.
-pub(crate) const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// The records of the last pass, in the order of the walk. The agent sets the size.
 #[map]

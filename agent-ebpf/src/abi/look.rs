@@ -41,8 +41,8 @@ pub struct LookRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LookState {
-    /// Cgroups made and removed so far, as the last walk knew it, and one; 0 = there was no walk.
-    pub walked_at: u64,
+    /// 1 from the beginning of a walk until a cgroup is made or removed; else 0.
+    pub fresh: u64,
     /// Places that the last walk left.
     pub places: u64,
     /// Records of the last look.

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use aya::EbpfError;
+use aya::{EbpfError, programs::ProgramError};
 
 use super::{
     attach::{TO_TRACE, chain, remedy},
@@ -48,8 +48,8 @@ pub enum KernelError {
     Pass(#[source] io::Error),
     /// A look failed.
     #[error("looking at CPU time between two passes failed: {0}")]
-    Look(#[source] io::Error),
-    /// An iterator does not run.
+    Look(#[source] ProgramError),
+    /// A program does not run.
     #[error("the program {name} does not run: {reason}")]
     NotRunning {
         /// The program.

@@ -7,7 +7,6 @@ use std::{
     fs::File,
     io::{self, Read},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    ptr,
 };
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
@@ -62,7 +61,7 @@ impl CgroupIterator {
     /// Links `program` to the cgroup directory `start` and, as `order` says, what is below it.
     pub(super) fn new(program: BorrowedFd<'_>, start: &File, order: Order) -> io::Result<Self> {
         let info = CgroupIterInfo { order: order as u32, cgroup_fd: fd_number(start.as_fd()), cgroup_id: 0 };
-        let mut create = LinkCreate {
+        let create = LinkCreate {
             prog_fd: fd_number(program),
             target_fd: 0,
             attach_type: BPF_TRACE_ITER,
@@ -71,13 +70,13 @@ impl CgroupIterator {
             iter_info_len: size_of::<CgroupIterInfo>() as u32,
             padding: 0,
         };
-        Ok(Self { link: descriptor(bpf(BPF_LINK_CREATE, &mut create)?)? })
+        Ok(Self { link: bpf(BPF_LINK_CREATE, &create)? })
     }
 
     /// Walks the hierarchy once: the program runs for each cgroup, under `cgroup_mutex`.
     pub(super) fn run(&self) -> io::Result<()> {
-        let mut create = IterCreate { link_fd: fd_number(self.link.as_fd()), flags: 0 };
-        let mut session = File::from(descriptor(bpf(BPF_ITER_CREATE, &mut create)?)?);
+        let session = bpf(BPF_ITER_CREATE, &IterCreate { link_fd: fd_number(self.link.as_fd()), flags: 0 })?;
+        let mut session = File::from(session);
         let mut nothing = [0; 64];
         while session.read(&mut nothing)? > 0 {}
         Ok(())
@@ -88,20 +87,14 @@ fn fd_number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().unsigned_abs()
 }
 
-/// A bpf(2) call; what it returns. The kernel may write into the attributes.
-pub(super) fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long> {
+/// A bpf(2) call that returns a file descriptor.
+fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
     // SAFETY: the attributes are live for the call and as long as said; the kernel checks the rest.
-    let returned =
-        unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_mut(attributes), size_of::<T>()) };
-    if returned < 0 {
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
+    if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(returned)
-}
-
-/// The file descriptor that a call has returned.
-fn descriptor(returned: libc::c_long) -> io::Result<OwnedFd> {
-    let fd = i32::try_from(returned).map_err(io::Error::other)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -352,8 +352,7 @@ impl KernelHalf {
             }
         }
         let Some(Program::RawTracePoint(program)) = self.ebpf.program("look") else { return Ok(None) };
-        let Ok(fd) = program.fd() else { return Ok(None) };
-        self.look.run(fd.as_fd()).map_err(KernelError::Look)
+        self.look.run(program).map_err(KernelError::Look)
     }
 
     /// Readable when events wait.

@@ -142,15 +142,18 @@ impl Gatherer {
 
     /// Those of which nothing was said at this look have used no CPU time: that is told to those that asked for each window.
     pub(super) fn cpu_of_restless(&mut self, now_unix: f64) {
-        for key in std::mem::take(&mut self.restless.1) {
-            let watched = self.watched.get(&key);
+        let asked = std::mem::take(&mut self.restless.1);
+        for key in &asked {
+            let watched = self.watched.get(key);
             let seen = watched.and_then(|watched| watched.cpu);
             if let (Some((usage_ns, look)), Some(now)) = (seen, self.looks.now)
                 && look.at != now.at
             {
-                self.cpu(key, Cpu { usage_ns }, now_unix);
+                self.cpu(*key, Cpu { usage_ns }, now_unix);
             }
         }
+        // Its room serves the next look.
+        self.restless.1 = asked;
     }
 
     /// Whether memory usage is worth a look between two seconds, too: where the kernel does not say the highest.

@@ -1,7 +1,6 @@
 //! Evidence: windows of CPU time bucket by bucket, and what quotas would have done against what they do.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -28,26 +27,22 @@ fn history() -> History {
     History::start(None, Retention { hours: 24, hours_by_minute: 24, bytes: 1 << 20 }).unwrap()
 }
 
-/// Containers that were made: each has an id of its own.
-static CONTAINERS: AtomicU32 = AtomicU32::new(0);
-
 /// A container by its path, in a parent of its own.
 fn container(host: &Host, name: &str) -> [Cgroup; 3] {
     let top = Cgroup::new(host, name);
     let docker = top.child("docker");
-    let number = CONTAINERS.fetch_add(1, Ordering::Relaxed);
-    let container = docker.child(&format!("{:056x}{number:08x}", std::process::id()));
+    let container = docker.child(&format!("{:064x}", std::process::id()));
     [container, docker, top]
 }
 
-/// What the history has of a container, all hours together.
-fn evidence(history: History, container: &Cgroup) -> Evidence {
+/// What the history has of the only container of this process, all hours together.
+fn evidence(history: History) -> Evidence {
     let store = history.store();
     drop(history);
     let hours = store.hours().unwrap();
-    let id = container.path().rsplit('/').next().unwrap();
+    let own = format!("{:064x}", std::process::id());
     let (subject, of_subject) =
-        hours.subjects(Hour(0)).unwrap().into_iter().find(|(subject, _)| subject.contains(id)).unwrap();
+        hours.subjects(Hour(0)).unwrap().into_iter().find(|(subject, _)| subject.contains(&own)).unwrap();
     let mut evidence = hours.evidence(&subject, &of_subject).unwrap().0.unwrap();
     evidence.minutes = hours.minutes(&subject, &of_subject).unwrap();
     evidence
@@ -112,7 +107,7 @@ fn windows_are_those_of_an_independent_reader(options: &[&str], interval: Durati
     }
     let passes = driver.round().agent.passes;
     driver.end();
-    let evidence = evidence(history, container);
+    let evidence = evidence(history);
     let mut windows: Histogram = evidence.hours.values().next().unwrap().cpu_start.clone();
     evidence.hours.values().skip(1).for_each(|hour| windows.merge(&hour.cpu_start));
 
@@ -166,7 +161,7 @@ fn what_quotas_would_have_done_is_what_they_do() {
     bursts(&mut worker, TIMES);
     thread::sleep(Duration::from_secs(1));
     drop(running);
-    let Ladder(rungs) = evidence(history, container).ladder().unwrap();
+    let Ladder(rungs) = evidence(history).ladder().unwrap();
 
     for quota in [600, 1200] {
         container.limit_cpu(quota * 100, 100_000, 0);
@@ -214,7 +209,7 @@ fn a_memory_peak_between_two_looks_is_told_by_the_kernel_where_it_can() {
     let published = driver.round();
     let peak = values_of(&published, container.path()).window_peak.unwrap();
     driver.end();
-    let evidence = evidence(history, container);
+    let evidence = evidence(history);
     let highest = evidence.hours.values().filter_map(|hour| hour.highest()).map(|peak| peak.bytes).max();
     let by_minute = evidence.minutes.values().map(|minute| minute.memory_peak).max();
     assert_eq!(highest, by_minute);
