@@ -2,7 +2,6 @@
 
 use std::{io, net::SocketAddr, os::unix::net::UnixStream, sync::Arc, thread, time::Duration};
 
-use arc_swap::ArcSwapOption;
 use futures_util::FutureExt as _;
 use tokio::{
     net::TcpListener,
@@ -24,6 +23,7 @@ use crate::{
     history::{History, HistoryError, Retention},
     kubernetes::{self, Watched},
     samplers::{self, Sampler, StartError},
+    store::views::Views,
 };
 
 /// Why the agent ended, other than by a signal.
@@ -72,7 +72,7 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     let listener = runtime.block_on(TcpListener::bind(address)).map_err(listen)?;
     let bound = listener.local_addr().map_err(listen)?;
 
-    let published = Arc::new(ArcSwapOption::empty());
+    let views = Arc::new(Views::default());
     let limits = SeriesLimits {
         allow_families: config.metrics_allow.clone(),
         deny_families: config.metrics_deny.clone(),
@@ -83,7 +83,7 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
         max_series: if config.max_series == 0 { u64::MAX } else { config.max_series.into() },
     };
     let mut state =
-        ServerState::new(published.clone(), limits, config.kubelet_metrics, ServerLimits::default());
+        ServerState::new(Arc::clone(&views), limits, config.kubelet_metrics, ServerLimits::default());
 
     let hours = |age: Duration| u32::try_from(age.as_secs() / HOUR).unwrap_or(u32::MAX);
     let retention = Retention {
@@ -99,7 +99,7 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     let state = Arc::new(state);
     let watch = watch_settings(&config);
     let cri = config.cri_socket.clone().map(|socket| Arc::new(Runtime::at(socket)));
-    let mut sampler = Sampler::start(config, published)?.gathering(history.sink());
+    let mut sampler = Sampler::start(config, views)?.gathering(history.sink());
     if let Some(settings) = watch {
         let watched = Arc::new(Watched::default());
         sampler = sampler.watching(Arc::clone(&watched));
@@ -113,13 +113,13 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     let telling_stopped = telling_stopped.map(|_| ()).shared();
     let pushing = exporter.map(|exporter| {
         let (limits, scrapes) = (Arc::clone(&state.limits), Arc::clone(&state.scrapes));
-        let (published, stop) = (Arc::clone(&state.published), telling_stopped.clone());
-        runtime.spawn(exporter.run(published, limits, scrapes, stop))
+        let (views, stop) = (Arc::clone(&state.views), telling_stopped.clone());
+        runtime.spawn(exporter.run(views, limits, scrapes, stop))
     });
     let logging = (event_log == EventLog::Stdout).then(|| {
-        let (published, limits) = (Arc::clone(&state.published), Arc::clone(&state.limits));
+        let (views, limits) = (Arc::clone(&state.views), Arc::clone(&state.limits));
         runtime.spawn(async move {
-            events::write_lines(&published, &limits, tokio::io::stdout(), telling_stopped).await;
+            events::write_lines(&views, &limits, tokio::io::stdout(), telling_stopped).await;
         })
     });
     let (stop, stopped) = UnixStream::pair().map_err(system("the stop signal"))?;

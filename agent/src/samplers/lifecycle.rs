@@ -19,6 +19,10 @@ impl Sampler {
         let Some(kernel) = &mut self.kernel else { return };
         let foreign = kernel.drain(|event| events.push(event));
         *self.skipped.entry("events_undecodable").or_default() += foreign;
+        if !events.is_empty() {
+            // They were made before, and who is removed is known no more.
+            self.tell_looks();
+        }
         let now = Instant::now();
         for event in events {
             self.take_event(&event, now);

@@ -36,7 +36,6 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwapOption;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -49,6 +48,7 @@ use self::{
     hierarchy::{Followed, Known},
     host::Host,
     interfaces::Interfaces,
+    look::Untold,
     naming::Naming,
     network::NetworkSampler,
     processes::ProcessSampler,
@@ -73,7 +73,8 @@ use crate::{
     kubernetes::Watched,
     store::{
         Appearance, Key, Store,
-        published::{AgentRow, Published, Verdict},
+        published::{AgentRow, Verdict},
+        views::Views,
     },
     values::Source,
 };
@@ -106,7 +107,9 @@ pub struct Sampler {
     evidence: Option<Gatherer>,
     lookout: Lookout,
     store: Store,
-    published: Arc<ArcSwapOption<Published>>,
+    /// Looks of which the store does not know yet.
+    untold: Untold,
+    views: Arc<Views>,
     agent: AgentRow,
     skipped: HashMap<&'static str, u64>,
     due: Due,
@@ -158,6 +161,7 @@ impl Sampler {
     /// # Errors
     /// When waiting for events fails, which only a broken kernel interface can cause.
     pub fn run(mut self, stop: &UnixStream) -> io::Result<()> {
+        self.views.listen()?;
         let mut next = Instant::now();
         loop {
             self.round(Instant::now());
@@ -171,8 +175,12 @@ impl Sampler {
                 }
                 let stopped = self.wait(stop, left)?;
                 self.take_events();
+                if self.views.take_wishes() {
+                    self.tell();
+                }
                 if stopped {
                     self.leave_sign_of_life();
+                    self.tell();
                     if let Some(evidence) = &mut self.evidence {
                         evidence.finish(&self.store, unix_now());
                     }
@@ -191,11 +199,12 @@ impl Sampler {
         }
     }
 
-    /// Waits until events or the stop signal come, or the time is over. Returns whether to stop.
+    /// Waits until events, a reader's wish or the stop signal come, or the time is over. Returns whether to stop.
     fn wait(&self, stop: &UnixStream, left: Duration) -> io::Result<bool> {
         let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
         let events = self.kernel.as_ref().map(KernelHalf::events);
-        fds.extend(events.map(|events| PollFd::from_borrowed_fd(events, PollFlags::IN)));
+        let others = events.into_iter().chain(self.views.wishes());
+        fds.extend(others.map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN)));
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) => Ok(fds.first().is_some_and(|stop| !stop.revents().is_empty())),
@@ -204,14 +213,22 @@ impl Sampler {
         }
     }
 
-    /// One round: events, passes, files, names, publication.
+    /// One round: events, passes, files, names, publication. Nine of ten are no more than a look, which is told later.
     pub fn round(&mut self, now: Instant) {
         self.take_events();
         let second = now >= self.due.second;
         if second {
             self.due.second = now + self.config.working_set_interval;
         }
-        self.sample_kernel(now, second);
+        self.flush(second);
+        let looked = !second && self.look();
+        if looked && !self.untold.are_due() {
+            return;
+        }
+        self.tell_looks();
+        if !looked {
+            self.sample_kernel(now, second);
+        }
         if second {
             self.sample_files(now);
             self.compare(now);
@@ -249,6 +266,12 @@ impl Sampler {
         }
         self.first_round = false;
         self.publish(now);
+    }
+
+    /// Publishes what is known now.
+    pub fn tell(&mut self) {
+        self.tell_looks();
+        self.publish(Instant::now());
     }
 
     fn name_living(&mut self, second: bool) {

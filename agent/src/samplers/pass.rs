@@ -18,12 +18,9 @@ use crate::{
 const MOST_FAILED_PASSES: u32 = 10;
 
 impl Sampler {
-    /// Passes of the kernel half over the hierarchies that are due.
-    pub(super) fn sample_kernel(&mut self, now: Instant, second: bool) {
+    /// Has the kernel sum up what the kernel half is about to see.
+    pub(super) fn flush(&mut self, second: bool) {
         let kernel_side = self.origins.with(Source::Kernel);
-        if kernel_side.is_empty() {
-            return;
-        }
         let started = Instant::now();
         if kernel_side.contains(Measurement::Cpu) {
             self.files.flush_cpu();
@@ -31,11 +28,15 @@ impl Sampler {
         if second && kernel_side.contains(Measurement::WorkingSet) {
             self.files.flush_memory();
         }
-        let flushed = Instant::now();
-        self.agent.flush_seconds += (flushed - started).as_secs_f64();
-        if !second && self.look(now) {
+        self.agent.flush_seconds += started.elapsed().as_secs_f64();
+    }
+
+    /// Passes of the kernel half over the hierarchies that are due.
+    pub(super) fn sample_kernel(&mut self, now: Instant, second: bool) {
+        if self.origins.with(Source::Kernel).is_empty() {
             return;
         }
+        let started = Instant::now();
         self.agent.pass_cgroups = 0;
         for index in 0..self.followed.len() {
             let taken = if second { self.origins.kernel_of(index) } else { self.by_windows(index) };
@@ -43,7 +44,7 @@ impl Sampler {
                 self.pass(index, taken, second, now);
             }
         }
-        self.agent.pass_seconds += flushed.elapsed().as_secs_f64();
+        self.agent.pass_seconds += started.elapsed().as_secs_f64();
         self.agent.passes += 1;
     }
 

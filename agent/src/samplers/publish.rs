@@ -59,9 +59,8 @@ impl Sampler {
         let mut view = self.store.publish(agent, now);
         view.host = self.host.row();
         view.pods = Arc::clone(self.naming.pods());
-        let before = self.published.swap(Some(Arc::new(view)));
         // While a scrape still reads it, it is the scrape's to drop.
-        if let Some(before) = before.and_then(Arc::into_inner) {
+        if let Some(before) = self.views.publish(view) {
             self.store.recycle(before);
         }
     }

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwapOption;
 use snug_ebpf::abi::offsets::Offsets;
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
     hierarchy::Followed,
     host::Host,
     interfaces::Interfaces,
+    look::Untold,
     naming::Naming,
     network::NetworkSampler,
     processes::ProcessSampler,
@@ -35,7 +35,8 @@ use crate::{
     kernel::{KernelError, KernelHalf, KernelOptions},
     store::{
         Store,
-        published::{AgentRow, Published, Verdict},
+        published::{AgentRow, Verdict},
+        views::Views,
     },
 };
 
@@ -56,8 +57,8 @@ impl Sampler {
     ///
     /// # Errors
     /// When there are no cgroups to read.
-    pub fn start(config: Config, published: Arc<ArcSwapOption<Published>>) -> Result<Self, StartError> {
-        Self::start_with(config, published, None)
+    pub fn start(config: Config, views: Arc<Views>) -> Result<Self, StartError> {
+        Self::start_with(config, views, None)
     }
 
     /// As [`Self::start`]; `adjust_offsets` is [`KernelOptions::adjust_offsets`], for tests.
@@ -66,7 +67,7 @@ impl Sampler {
     /// As [`Self::start`].
     pub fn start_with(
         config: Config,
-        published: Arc<ArcSwapOption<Published>>,
+        views: Arc<Views>,
         adjust_offsets: Option<fn(&mut Offsets)>,
     ) -> Result<Self, StartError> {
         let hierarchies = Hierarchies::find(&config.proc_root, config.cgroup_root.as_deref())?;
@@ -157,7 +158,8 @@ impl Sampler {
             heartbeat,
             evidence: None,
             lookout: Lookout::default(),
-            published,
+            untold: Untold::default(),
+            views,
         };
         for index in 0..sampler.followed.len() {
             sampler.list(index, now);

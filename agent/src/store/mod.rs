@@ -10,6 +10,7 @@ mod monotone;
 mod publication;
 pub mod published;
 mod told;
+pub mod views;
 mod workloads;
 
 use std::{

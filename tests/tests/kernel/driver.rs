@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwapOption;
 use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
     config::{self, Config, Request},
@@ -18,6 +17,7 @@ use snug_agent::{
     store::{
         ends::{EndRow, Reason},
         published::{CgroupRow, Published, SourceRow, Verdict, WorkloadRow},
+        views::Views,
     },
     values::{Measurement, Stall, Values},
 };
@@ -40,7 +40,7 @@ pub(crate) fn configured(options: &[&str]) -> Config {
 /// A sampler whose rounds the test starts. In every round all that is due once a second is due, unless the test says how often.
 pub(crate) struct Driver {
     pub(crate) sampler: Sampler,
-    published: Arc<ArcSwapOption<Published>>,
+    views: Arc<Views>,
 }
 
 impl Driver {
@@ -55,9 +55,9 @@ impl Driver {
         if !options.contains(&"--working-set-interval") {
             config.working_set_interval = Duration::ZERO;
         }
-        let published = Arc::new(ArcSwapOption::empty());
-        let sampler = Sampler::start_with(config, published.clone(), adjust_offsets).unwrap();
-        let mut driver = Self { sampler, published };
+        let views = Arc::new(Views::default());
+        let sampler = Sampler::start_with(config, Arc::clone(&views), adjust_offsets).unwrap();
+        let mut driver = Self { sampler, views };
         let first = driver.round();
         (options.contains(&"files") || programs_run(&first)).then_some(driver)
     }
@@ -76,7 +76,7 @@ impl Driver {
     /// One round, and what it published.
     pub(crate) fn round(&mut self) -> Arc<Published> {
         self.sampler.round(Instant::now());
-        self.published.load_full().unwrap()
+        self.views.last().unwrap()
     }
 
     /// What is published of a cgroup after a round between two equal readings of its files; first the files' values.
@@ -103,7 +103,7 @@ impl Driver {
 
 /// A sampler that samples on its own, as in the agent.
 pub(crate) struct Running {
-    published: Arc<ArcSwapOption<Published>>,
+    views: Arc<Views>,
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -119,17 +119,17 @@ impl Running {
     }
 
     fn start_with(options: &[&str], change: impl FnOnce(Sampler) -> Sampler) -> Option<Self> {
-        let published = Arc::new(ArcSwapOption::empty());
-        let sampler = change(Sampler::start(configured(options), published.clone()).unwrap());
+        let views = Arc::new(Views::default());
+        let sampler = change(Sampler::start(configured(options), Arc::clone(&views)).unwrap());
         let (stop, stopped) = UnixStream::pair().unwrap();
         let thread = Some(thread::spawn(move || sampler.run(&stopped)));
-        let running = Self { published, stop: Some(stop), thread };
+        let running = Self { views, stop: Some(stop), thread };
         programs_run(&running.published()).then_some(running)
     }
 
     /// What is published now.
     pub(crate) fn published(&self) -> Arc<Published> {
-        snug_tests::wait::until("a first publication", Duration::from_secs(20), || self.published.load_full())
+        snug_tests::wait::until("a first publication", Duration::from_secs(20), || self.views.last())
     }
 }
 

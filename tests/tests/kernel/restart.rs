@@ -11,8 +11,10 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
-use snug_agent::{samplers::Sampler, store::published::Published};
+use snug_agent::{
+    samplers::Sampler,
+    store::{published::Published, views::Views},
+};
 use snug_tests::{
     cgroup::Cgroup,
     wait::until,
@@ -55,13 +57,13 @@ impl Report {
 /// Samples like the agent and answers questions, if this process was started for that; else returns at once.
 pub(crate) fn entry() {
     let Ok(data_dir) = env::var(VARIABLE) else { return };
-    let published = Arc::new(ArcSwapOption::empty());
+    let views = Arc::new(Views::default());
     let config = configured(&["--source", "kernel", "--data-dir", &data_dir, "--sample-interval", "50ms"]);
-    let sampler = Sampler::start(config, published.clone()).unwrap();
+    let sampler = Sampler::start(config, Arc::clone(&views)).unwrap();
     let (_stop, stopped) = UnixStream::pair().unwrap();
     thread::spawn(move || sampler.run(&stopped));
     for path in io::stdin().lines() {
-        let view: Arc<Published> = until("a publication", Duration::from_secs(20), || published.load_full());
+        let view: Arc<Published> = until("a publication", Duration::from_secs(20), || views.last());
         answer(serde_json::to_string(&Report::of(&view, &path.unwrap())).unwrap());
     }
     std::process::exit(0);

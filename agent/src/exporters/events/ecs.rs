@@ -9,7 +9,6 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwapOption;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
@@ -17,7 +16,7 @@ use super::{Field, attributes};
 use crate::{
     events::{Event, Follower, Kind, Subject, What},
     exporters::{limits::SeriesLimits, otlp::resource_of},
-    store::published::Published,
+    store::{published::Published, views::Views},
 };
 
 /// The version of the Elastic Common Schema.
@@ -29,7 +28,7 @@ const UNFIT: [&str; 2] = ["container.runtime.name", "process.executable.name"];
 
 /// Writes what happens, a line each, until `stop` is done or nobody reads any more.
 pub(crate) async fn write_lines(
-    published: &ArcSwapOption<Published>,
+    views: &Views,
     limits: &SeriesLimits,
     mut out: impl AsyncWrite + Unpin,
     stop: impl Future<Output = ()>,
@@ -42,7 +41,7 @@ pub(crate) async fn write_lines(
             () = &mut stop => true,
             _ = ticks.tick() => false,
         };
-        let Some(published) = published.load_full() else {
+        let Some(published) = views.last() else {
             if stopped {
                 return;
             }
@@ -205,19 +204,19 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_written_once_and_the_last_at_the_stop() {
-        let published = ArcSwapOption::from_pointee(fixture::published());
+        let views = Views::of(Some(fixture::published()));
         let limits = SeriesLimits::default();
         let mut out = Vec::new();
-        write_lines(&published, &limits, &mut out, tokio::time::sleep(PACE * 2)).await;
+        write_lines(&views, &limits, &mut out, tokio::time::sleep(PACE * 2)).await;
         assert_eq!(out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(), 6);
         let mut out = Vec::new();
-        write_lines(&published, &limits, &mut out, std::future::ready(())).await;
+        write_lines(&views, &limits, &mut out, std::future::ready(())).await;
         assert!(!out.is_empty());
         let mut out = Vec::new();
-        write_lines(&ArcSwapOption::empty(), &limits, &mut out, std::future::ready(())).await;
+        write_lines(&Views::default(), &limits, &mut out, std::future::ready(())).await;
         assert!(out.is_empty());
         let limits = SeriesLimits { deny_namespaces: vec![Pattern::new("shop")], ..SeriesLimits::default() };
-        write_lines(&published, &limits, &mut out, std::future::ready(())).await;
+        write_lines(&views, &limits, &mut out, std::future::ready(())).await;
         assert!(out.is_empty(), "limits by namespace hold");
     }
 }

@@ -17,7 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwapOption;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -31,7 +30,7 @@ use super::{
     limits::{SeriesCounts, SeriesLimits},
     otlp::Exporter,
 };
-use crate::{history, store::published::Published};
+use crate::{history, store::views::Views};
 
 /// How much clients may ask of the server.
 #[derive(Clone, Debug)]
@@ -72,8 +71,8 @@ impl Default for ServerLimits {
 /// What the server serves.
 #[derive(Debug)]
 pub struct ServerState {
-    /// The store's last publication; `None` until the first.
-    pub published: Arc<ArcSwapOption<Published>>,
+    /// What the store publishes.
+    pub views: Arc<Views>,
     /// What the metric endpoints leave out.
     pub limits: Arc<SeriesLimits>,
     /// Whether `/metrics/cadvisor` is served. Off where the kubelet's own endpoint is scraped, else all would double.
@@ -95,16 +94,11 @@ pub struct ServerState {
 
 impl ServerState {
     /// A state with nothing scraped yet, started now.
-    pub fn new(
-        published: Arc<ArcSwapOption<Published>>,
-        limits: SeriesLimits,
-        kubelet: bool,
-        server: ServerLimits,
-    ) -> Self {
+    pub fn new(views: Arc<Views>, limits: SeriesLimits, kubelet: bool, server: ServerLimits) -> Self {
         let expositions = Arc::new(Semaphore::new(server.expositions.max(1)));
         let (limits, started) = (Arc::new(limits), Instant::now());
         Self {
-            published,
+            views,
             limits,
             kubelet,
             started,

@@ -60,7 +60,7 @@ pub(super) async fn respond<B: Body>(
         ),
         evidence::PATH => evidence_of(request, state).await,
         "/healthz" => health(state),
-        "/readyz" => match state.published.load().as_ref() {
+        "/readyz" => match state.views.last() {
             Some(_) => plain(StatusCode::OK, "ready\n".into()),
             None => not_published(),
         },
@@ -123,7 +123,7 @@ async fn evidence_of<B: Body>(request: &Request<B>, state: &Arc<ServerState>) ->
 fn health(state: &ServerState) -> Response<ResponseBody> {
     let now = Instant::now();
     let limits = &state.server;
-    let (age, most, what) = match state.published.load().as_ref() {
+    let (age, most, what) = match state.views.last() {
         Some(published) => (
             now.saturating_duration_since(published.at),
             limits.stale_after,
@@ -202,7 +202,7 @@ async fn exposition<B: Body>(
     content_type: &'static str,
     encode: impl FnOnce(Arc<Published>, &ServerState, &mut Output) -> io::Result<()> + Send + 'static,
 ) -> Response<ResponseBody> {
-    if state.published.load().is_none() {
+    if state.views.last().is_none() {
         return not_published();
     }
     let gzip = negotiate::gzip(request.headers());
@@ -211,7 +211,7 @@ async fn exposition<B: Body>(
     } else {
         let Some(turn) = Turn::wait_for(&state.expositions).await else { return not_published() };
         // Only now: whoever waited long gets what is new, and holds nothing old while waiting.
-        let Some(published) = state.published.load_full() else { return not_published() };
+        let Some(published) = state.views.newest().await else { return not_published() };
         let (pieces, body) = stream::channel(state.server.body_within);
         let state = Arc::clone(state);
         tokio::task::spawn_blocking(move || {

@@ -14,25 +14,26 @@ use crate::{
     config::Pattern,
     exporters::fixture,
     identity::{ContainerKind, Level},
+    store::published::Published,
 };
 
 struct Server {
     address: SocketAddr,
-    published: Arc<ArcSwapOption<Published>>,
+    views: Arc<Views>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<(), ServeError>>>,
 }
 
 impl Server {
     fn start(published: Option<Published>, change: impl FnOnce(&mut ServerState)) -> Self {
-        let published = Arc::new(ArcSwapOption::from_pointee(published));
+        let views = Arc::new(Views::of(published));
         let quick = ServerLimits {
             head_within: Duration::from_millis(300),
             stall: Duration::from_millis(400),
             shutdown_within: Duration::from_millis(500),
             ..ServerLimits::default()
         };
-        let mut state = ServerState::new(Arc::clone(&published), SeriesLimits::default(), true, quick);
+        let mut state = ServerState::new(Arc::clone(&views), SeriesLimits::default(), true, quick);
         change(&mut state);
         // What `change` set may be what the state was built from.
         state.expositions = Arc::new(Semaphore::new(state.server.expositions));
@@ -46,7 +47,7 @@ impl Server {
                 serve(listener, Arc::new(state), async { drop(stopped.await) }).await
             })
         });
-        Self { address: address.recv().unwrap(), published, stop: Some(stop), thread: Some(thread) }
+        Self { address: address.recv().unwrap(), views, stop: Some(stop), thread: Some(thread) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -259,7 +260,7 @@ fn health_and_readiness_follow_the_publications() {
         let reply = server.get(path, "");
         assert_eq!((reply.status, reply.header("retry-after").as_deref()), (503, Some("1")), "{path}");
     }
-    server.published.store(Some(Arc::new(fixture::published())));
+    drop(server.views.publish(fixture::published()));
     for path in ["/readyz", "/healthz", "/metrics"] {
         assert_eq!(server.get(path, "").status, 200, "{path}");
     }

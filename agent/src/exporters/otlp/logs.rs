@@ -2,7 +2,6 @@
 
 use std::{pin::pin, time::Duration};
 
-use arc_swap::ArcSwapOption;
 use hyper::body::Bytes;
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest,
@@ -26,7 +25,7 @@ use crate::{
         events::{Field, attributes},
         limits::SeriesLimits,
     },
-    store::published::Published,
+    store::{published::Published, views::Views},
 };
 
 /// Between two looks for new events: as long as OpenTelemetry's own processors wait by default
@@ -44,7 +43,7 @@ pub(super) struct Logged {
 pub(super) async fn export(
     sender: &Sender,
     logged: &Logged,
-    published: &ArcSwapOption<Published>,
+    views: &Views,
     limits: &SeriesLimits,
     stop: impl Future<Output = ()>,
 ) {
@@ -53,7 +52,7 @@ pub(super) async fn export(
     let common = Common { given: settings.resource_attributes.clone() };
     let mut follower = Follower::default();
     let mut queue_new = || {
-        let Some(published) = published.load_full() else { return };
+        let Some(published) = views.last() else { return };
         let (new, missed) = follower.new_events(&published.events);
         sender.give_up(if logged.events { missed } else { 0 });
         let new: Vec<&Event> = new.iter().map(|event| &**event).filter(|event| limits.event(event)).collect();

@@ -21,7 +21,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwapOption;
 use futures_util::FutureExt as _;
 use tokio::time::MissedTickBehavior;
 
@@ -37,7 +36,7 @@ use crate::{
     clock,
     config::{Config, LogLayer, OtlpCompression, OtlpProtocol, Temporality},
     events::Subject,
-    store::published::Published,
+    store::{published::Published, views::Views},
     tls::TlsFiles,
 };
 
@@ -181,7 +180,7 @@ impl Exporter {
     /// Exports until `stop` is done, then once more.
     pub(crate) async fn run(
         self: Arc<Self>,
-        published: Arc<ArcSwapOption<Published>>,
+        views: Arc<Views>,
         limits: Arc<SeriesLimits>,
         scrapes: Arc<Scrapes>,
         stop: impl Future<Output = ()>,
@@ -189,12 +188,12 @@ impl Exporter {
         let stop = stop.shared();
         let metrics = async {
             if let Some(sender) = &self.metrics {
-                self.metrics(sender, &published, Arc::clone(&limits), &scrapes, stop.clone()).await;
+                self.metrics(sender, &views, Arc::clone(&limits), &scrapes, stop.clone()).await;
             }
         };
         let logs = async {
             if let Some(sender) = &self.logs {
-                logs::export(sender, &self.logged, &published, &limits, stop.clone()).await;
+                logs::export(sender, &self.logged, &views, &limits, stop.clone()).await;
             }
         };
         tokio::join!(metrics, logs);
@@ -203,7 +202,7 @@ impl Exporter {
     async fn metrics(
         self: &Arc<Self>,
         sender: &Arc<Sender>,
-        published: &ArcSwapOption<Published>,
+        views: &Views,
         limits: Arc<SeriesLimits>,
         scrapes: &Arc<Scrapes>,
         stop: impl Future<Output = ()>,
@@ -221,14 +220,14 @@ impl Exporter {
                 () = &mut stop => break,
                 () = &mut sending => break,
                 _ = ticks.tick() => {
-                    if let Some(published) = published.load_full() {
+                    if let Some(published) = views.newest().await {
                         builder = self.build(sender, builder, published, scrapes).await;
                     }
                 }
             }
         }
         sender.put_back();
-        if let Some(published) = published.load_full() {
+        if let Some(published) = views.last() {
             self.build(sender, builder, published, scrapes).await;
         }
         sender.finish().await;
