@@ -7,6 +7,7 @@ use aya_log_ebpf::debug;
 use snug_ebpf::abi::{
     events::{EMPTY, MADE, REMOVED},
     lifecycle::{FinalRecord, LifecycleEvent, PATH_BYTES},
+    look::MOST_HIERARCHIES,
     snapshot::{HAS_ALL, HAS_CPU, HAS_WORKING_SET},
 };
 
@@ -15,12 +16,12 @@ use crate::{
     events::{header, lost, reserve, reserve_last},
     look::made_or_removed,
     process::forget_init,
-    read::{cgroup_id, field, fill, identify, offset, pointer},
+    read::{Typed, cgroup_id, field, fill, identify, offset, pointer},
 };
 
 /// Ids of the hierarchies that the agent samples; events of others are none of its business. Set before loading.
 #[unsafe(no_mangle)]
-static HIERARCHIES: [u32; 4] = [u32::MAX; 4];
+static HIERARCHIES: [u32; MOST_HIERARCHIES] = [u32::MAX; MOST_HIERARCHIES];
 
 #[btf_tracepoint(function = "cgroup_mkdir")]
 fn cgroup_made(context: BtfTracePointContext) -> i32 {
@@ -39,9 +40,9 @@ fn cgroup_emptied(context: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "cgroup_rmdir")]
 fn cgroup_removed(context: BtfTracePointContext) -> i32 {
     let cgroup: *const u8 = context.arg(0);
-    let Some(hierarchy) = sampled_hierarchy(cgroup) else { return 0 };
+    let Some((place, hierarchy)) = sampled_hierarchy(cgroup) else { return 0 };
+    made_or_removed(place);
     if hierarchy == 0 {
-        made_or_removed();
         forget_init(cgroup_id(cgroup).unwrap_or(0));
     }
     let Some(mut entry) = reserve_last::<FinalRecord>(&context, REMOVED) else { return 0 };
@@ -54,7 +55,7 @@ fn cgroup_removed(context: BtfTracePointContext) -> i32 {
         // What lies in the reservation is of another.
         record.serial = 0;
         let identified = identify(record, cgroup);
-        fill(record, cgroup, HAS_ALL & !HAS_WORKING_SET);
+        fill::<Typed>(record, cgroup, HAS_ALL & !HAS_WORKING_SET);
         if record.has & HAS_CPU != 0 {
             record.cpu_usage_ns += unflushed_cpu_ns(cgroup);
         }
@@ -71,9 +72,9 @@ fn cgroup_removed(context: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn report(context: &BtfTracePointContext, kind: u32) {
-    let Some(hierarchy) = sampled_hierarchy(context.arg(0)) else { return };
-    if hierarchy == 0 && kind == MADE {
-        made_or_removed();
+    let Some((place, hierarchy)) = sampled_hierarchy(context.arg(0)) else { return };
+    if kind == MADE {
+        made_or_removed(place);
     }
     let Some(mut entry) = reserve::<LifecycleEvent>(context, kind) else { return };
     // SAFETY: the reservation is ours until it is submitted.
@@ -101,11 +102,11 @@ unsafe fn write_event(event: *mut LifecycleEvent, context: &BtfTracePointContext
     debug!(context, "cgroup event {} in hierarchy {}", kind, hierarchy);
 }
 
-/// The hierarchy of a cgroup, if the agent samples it.
+/// The hierarchy of a cgroup, if the agent samples it: its place among these, and its id.
 #[inline(always)]
-fn sampled_hierarchy(cgroup: *const u8) -> Option<u32> {
+fn sampled_hierarchy(cgroup: *const u8) -> Option<(u32, u32)> {
     let id: u32 = field(pointer(cgroup, offset!(cgroup_root))?, offset!(root_hierarchy))?;
     // SAFETY: a reference to a static is valid for reads; volatile, because the agent sets it before loading.
     let sampled = unsafe { core::ptr::read_volatile(&raw const HIERARCHIES) };
-    sampled.contains(&id).then_some(id)
+    (0..).zip(sampled).find(|(_, sampled)| *sampled == id)
 }

@@ -1,100 +1,129 @@
-//! CPU time once more, of the cgroups that the last walk met: ten times a second, where a walk is made once a second.
+//! The cgroups that the last walk met, seen once more: ten times a second, where walks are seldom.
 //!
-//! The walk leaves the addresses of the cgroups, and a look reads there. That is sound because a look that finds a cgroup made or
+//! A walk leaves the addresses of the cgroups, and a look reads there. That is sound because a look that finds a cgroup made or
 //! removed since the walk reads nothing, and because programs run in a read-side critical section of RCU: who is told of as removed
 //! only after the look began is not freed before it ends. (`cgroup_rmdir` in kernel/cgroup/cgroup.c holds a reference while the
-//! tracepoint is hit, and css_free_rwork follows a grace period.)
+//! tracepoint is hit, and css_free_rwork follows a grace period.) It saves what the iterator costs for each cgroup, and `cgroup_mutex`.
 
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
-use snug_ebpf::abi::look::{CHUNK, LookRecord, LookState, Place, STALE};
+use snug_ebpf::abi::{
+    look::{CHUNK, LookState, MOST_HIERARCHIES, ONLY_BUSY, Place, STALE},
+    snapshot::{HAS_CPU, PassEnd, SnapshotRecord},
+};
 
-use crate::read::{field, offset, pointer};
+use crate::{
+    read::{Address, field, fill, offset},
+    snapshot::{PASS_END, RECORDS},
+};
 
-/// The cgroups of the last walk over cgroup v2, without the root, whose sums the kernel keeps elsewhere. The agent sets the size.
+/// The cgroups of the last walk over each followed hierarchy: so many places for the first one, then as many for the next. The agent
+/// sets the size.
 #[map]
 static PLACES: Array<Place> = Array::with_max_entries(8192, 0);
 
-/// What the last look found. The agent sets the size.
+/// One entry for each followed hierarchy.
 #[map]
-static LOOK_RECORDS: Array<LookRecord> = Array::with_max_entries(8192, BPF_F_MMAPABLE);
+static LOOK_STATE: Array<LookState> = Array::with_max_entries(MOST_HIERARCHIES as u32, BPF_F_MMAPABLE);
 
-/// One entry.
-#[map]
-static LOOK_STATE: Array<LookState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Places of each hierarchy. Set before loading.
+#[unsafe(no_mangle)]
+static MAX_CGROUPS: u32 = 8192;
 
-/// Has looks refuse until the next walk: a cgroup of cgroup v2 is made or removed, under `cgroup_mutex`, as walks are.
+fn place(hierarchy: u32, index: u32) -> Option<*mut Place> {
+    // SAFETY: a reference to a static is valid for reads; volatile, because the agent sets it before loading.
+    let room = unsafe { core::ptr::read_volatile(&raw const MAX_CGROUPS) };
+    if index < room { PLACES.get_ptr_mut(hierarchy * room + index) } else { None }
+}
+
+/// Has looks at a hierarchy refuse until its next walk: a cgroup of it is made or removed, under `cgroup_mutex`, as walks are.
 #[inline(always)]
-pub(crate) fn made_or_removed() {
-    if let Some(state) = LOOK_STATE.get_ptr_mut(0) {
-        // SAFETY: the entry lives as long as the map; a look reads this field, and writes another.
+pub(crate) fn made_or_removed(hierarchy: u32) {
+    if let Some(state) = LOOK_STATE.get_ptr_mut(hierarchy) {
+        // SAFETY: the entry lives as long as the map; a look only reads it.
         unsafe { (&raw mut (*state).fresh).write_volatile(0) };
     }
 }
 
-/// A walk over cgroup v2 begins.
+/// A walk over a hierarchy begins.
 #[inline(always)]
-pub(crate) fn begin() {
-    let Some(state) = LOOK_STATE.get_ptr_mut(0) else { return };
+pub(crate) fn begin(hierarchy: u32) {
+    let Some(state) = LOOK_STATE.get_ptr_mut(hierarchy) else { return };
     // SAFETY: the entry lives as long as the map; the agent does not look while it walks.
-    unsafe { *state = LookState { fresh: 1, places: 0, records: 0 } };
+    unsafe { *state = LookState { fresh: 1, places: 0 } };
 }
 
 /// A walk has met a cgroup.
 #[inline(always)]
-pub(crate) fn remember(cgroup: *const u8, id: u64, cpu_usage_ns: u64, level: u32) {
-    let Some(state) = LOOK_STATE.get_ptr_mut(0) else { return };
+pub(crate) fn remember(hierarchy: u32, cgroup: *const u8, record: &SnapshotRecord) {
+    let Some(state) = LOOK_STATE.get_ptr_mut(hierarchy) else { return };
     // SAFETY: as above.
     let state = unsafe { &mut *state };
-    let free = u32::try_from(state.places).ok().and_then(|index| PLACES.get_ptr_mut(index));
-    if let Some(place) = free {
+    if let Some(free) = place(hierarchy, state.places) {
+        let SnapshotRecord { id, serial, cpu_usage_ns, level, .. } = *record;
         // SAFETY: as above.
-        unsafe { *place = Place { cgroup: cgroup as u64, id, cpu_usage_ns, level, reserved: 0 } };
+        unsafe { *free = Place { cgroup: cgroup as u64, id, serial, cpu_usage_ns, level, reserved: 0 } };
         state.places += 1;
     }
 }
 
-/// Looks at `CHUNK` places from the one on that the agent, who runs it, gives as its argument. aya's macro would drop what it returns.
+/// Looks at `CHUNK` places and writes records as a walk does. The agent, who runs it, gives as arguments: the first place, the
+/// hierarchy, and the groups of fields that it wants, with [`ONLY_BUSY`] or without. aya's macro would drop what it returns.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "raw_tp")]
 extern "C" fn look(arguments: *const u64) -> u32 {
     // SAFETY: the kernel calls a program of a raw tracepoint with valid arguments.
-    let first = unsafe { *arguments };
-    let Some(state) = LOOK_STATE.get_ptr_mut(0) else { return STALE };
+    let [first, hierarchy, wanted] = unsafe { [*arguments, *arguments.add(1), *arguments.add(2)] };
+    let (first, hierarchy, wanted) = (first as u32, hierarchy as u32, wanted as u32);
+    let Some(state) = LOOK_STATE.get_ptr_mut(hierarchy) else { return STALE };
     // SAFETY: the entry lives as long as the map; volatile, because a cgroup may be made or removed meanwhile.
     if unsafe { (&raw const (*state).fresh).read_volatile() } == 0 {
         return STALE;
     }
-    // SAFETY: of the other fields looks alone, one after the other, write `records`, and nobody `places`.
-    let (places, found) = unsafe { ((*state).places, &mut (*state).records) };
-    let mut records = if first == 0 { 0 } else { *found };
+    // SAFETY: nobody walks while the agent looks.
+    let places = unsafe { (*state).places };
+    let Some(end) = PASS_END.get_ptr_mut(0) else { return STALE };
+    // SAFETY: as above.
+    let end = unsafe { &mut *end };
+    if first == 0 {
+        *end = PassEnd::default();
+    }
     // Below a cgroup that used nothing nobody did: a flush adds up from the leaves, and places lie below each other as in the walk.
     let mut at_rest = u32::MAX;
-    for place in 0..CHUNK {
-        let index = first as u32 + place;
-        if u64::from(index) >= places {
+    for index in first..first.saturating_add(CHUNK) {
+        if index >= places {
             break;
         }
-        let Some(place) = PLACES.get_ptr_mut(index) else { break };
+        let Some(place) = place(hierarchy, index) else { break };
         // SAFETY: the entry lives as long as the map.
         let place = unsafe { &mut *place };
-        if place.level > at_rest {
-            continue;
-        }
-        at_rest = u32::MAX;
         let cgroup = place.cgroup as *const u8;
-        let Some(cpu_usage_ns) = field(cgroup, offset!(cgroup_cpu_runtime)) else { continue };
-        if cpu_usage_ns == place.cpu_usage_ns {
-            at_rest = place.level;
-            continue;
+        if wanted & ONLY_BUSY != 0 {
+            if place.level > at_rest {
+                continue;
+            }
+            at_rest = u32::MAX;
+            // The kernel keeps the root's sums elsewhere.
+            let seen = if place.level == 0 { None } else { field(cgroup, offset!(cgroup_cpu_runtime)) };
+            match seen {
+                Some(cpu_usage_ns) if place.cpu_usage_ns != cpu_usage_ns => {}
+                Some(_) => {
+                    at_rest = place.level;
+                    continue;
+                }
+                None => continue,
+            }
         }
-        place.cpu_usage_ns = cpu_usage_ns;
-        let Some(record) = LOOK_RECORDS.get_ptr_mut(records as u32) else { break };
-        let memory = pointer(cgroup, offset!(cgroup_memory));
-        let memory_usage_pages = memory.and_then(|memory| field(memory, offset!(memory_usage))).unwrap_or(0);
+        let Some(record) = RECORDS.get_ptr_mut(end.cgroups as u32) else { break };
         // SAFETY: as above.
-        unsafe { *record = LookRecord { id: place.id, cpu_usage_ns, memory_usage_pages } };
-        records += 1;
+        let record = unsafe { &mut *record };
+        record.id = place.id;
+        record.level = place.level;
+        record.serial = place.serial;
+        fill::<Address>(record, cgroup, wanted);
+        if record.has & HAS_CPU != 0 {
+            place.cpu_usage_ns = record.cpu_usage_ns;
+        }
+        end.cgroups += 1;
     }
-    *found = records;
     0
 }

@@ -86,27 +86,59 @@ pub(crate) fn identify(record: &mut SnapshotRecord, cgroup: *const u8) -> Option
     Some(())
 }
 
-/// Fills those groups of fields (`HAS_*`) of a record that are wanted, from a `cgroup *` that the verifier knows as one.
+/// How the fields of a cgroup are reached.
+pub(crate) trait Reach {
+    /// Reads a `T`; `None` if the field is absent here or the address cannot be read.
+    fn read<T: Copy>(cgroup: *const u8, offset: u32) -> Option<T>;
+
+    /// A pointer kept in a field; `None` also if it is null.
+    #[inline(always)]
+    fn pointer(cgroup: *const u8, offset: u32) -> Option<*const u8> {
+        Self::read::<*const u8>(cgroup, offset).filter(|pointer| !pointer.is_null())
+    }
+}
+
+/// The verifier knows the cgroup as one: by [`load`].
+pub(crate) struct Typed;
+
+/// The cgroup is an address: by [`field`].
+pub(crate) struct Address;
+
+impl Reach for Typed {
+    #[inline(always)]
+    fn read<T: Copy>(cgroup: *const u8, offset: u32) -> Option<T> {
+        load(cgroup, offset)
+    }
+}
+
+impl Reach for Address {
+    #[inline(always)]
+    fn read<T: Copy>(cgroup: *const u8, offset: u32) -> Option<T> {
+        field(cgroup, offset)
+    }
+}
+
+/// Fills those groups of fields (`HAS_*`) of a cgroup's record that are wanted.
 ///
-/// What is not touched costs nothing: a pass ten times a second finds the kernel's structures far from the CPU's caches.
+/// What is not touched costs nothing: a pass finds the kernel's structures far from the CPU's caches.
 #[inline(always)]
-pub(crate) fn fill(record: &mut SnapshotRecord, cgroup: *const u8, wanted: u32) {
+pub(crate) fn fill<R: Reach>(record: &mut SnapshotRecord, cgroup: *const u8, wanted: u32) {
     record.reserved = 0;
     let mut has = 0;
     if wanted & HAS_CPU != 0
-        && let Some(runtime) = load(cgroup, offset!(cgroup_cpu_runtime))
+        && let Some(runtime) = R::read(cgroup, offset!(cgroup_cpu_runtime))
     {
         record.cpu_usage_ns = runtime;
         has |= HAS_CPU;
     }
     if wanted & HAS_THROTTLING != 0
-        && let Some(group) = load_pointer(cgroup, offset!(cgroup_cpu))
+        && let Some(group) = R::pointer(cgroup, offset!(cgroup_cpu))
     {
         throttling(record, group);
         has |= HAS_THROTTLING;
     }
     if wanted & (HAS_MEMORY | HAS_WORKING_SET) != 0
-        && let Some(memcg) = load_pointer(cgroup, offset!(cgroup_memory))
+        && let Some(memcg) = R::pointer(cgroup, offset!(cgroup_memory))
     {
         memory(record, memcg);
         has |= HAS_MEMORY;
@@ -119,14 +151,14 @@ pub(crate) fn fill(record: &mut SnapshotRecord, cgroup: *const u8, wanted: u32) 
         }
     }
     if wanted & HAS_PRESSURE != 0
-        && let Some(psi) = load_pointer(cgroup, offset!(cgroup_psi))
+        && let Some(psi) = R::pointer(cgroup, offset!(cgroup_psi))
         && let Some(totals) = field::<[u64; PRESSURE_TOTALS]>(psi, offset!(psi_total))
     {
         record.pressure_ns = totals;
         has |= HAS_PRESSURE;
     }
     if wanted & HAS_PIDS != 0
-        && let Some(pids) = load_pointer(cgroup, offset!(cgroup_pids))
+        && let Some(pids) = R::pointer(cgroup, offset!(cgroup_pids))
     {
         record.pids_current = or_zero(pids, offset!(pids_counter));
         record.pids_limit = or_zero(pids, offset!(pids_limit));

@@ -5,26 +5,26 @@
 
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, helpers::bpf_ktime_get_ns, macros::map, maps::Array};
 use snug_ebpf::abi::{
-    look::LOOKS_FOLLOW,
+    look::{NOT_FOLLOWED, Wanted},
     snapshot::{HAS_ALL, PassEnd, SnapshotRecord},
 };
 
 use crate::{
     look,
-    read::{fill, identify},
+    read::{Typed, fill, identify},
 };
 
 /// The records of the last pass, in the order of the walk. The agent sets the size.
 #[map]
-static RECORDS: Array<SnapshotRecord> = Array::with_max_entries(8192, BPF_F_MMAPABLE);
+pub(crate) static RECORDS: Array<SnapshotRecord> = Array::with_max_entries(8192, BPF_F_MMAPABLE);
 
 /// How the last pass went: one entry.
 #[map]
-static PASS_END: Array<PassEnd> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(crate) static PASS_END: Array<PassEnd> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The groups of fields (`HAS_*`) that the agent takes from the next pass, and [`LOOKS_FOLLOW`]: one entry.
+/// What the agent wants of the next walk: one entry.
 #[map]
-static WANTED: Array<u32> = Array::with_max_entries(1, 0);
+static WANTED: Array<Wanted> = Array::with_max_entries(1, 0);
 
 /// What the kernel hands an iterator program: pointers to its meta data and to the cgroup.
 #[repr(C)]
@@ -55,14 +55,12 @@ extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
         end.held_ns = unsafe { bpf_ktime_get_ns() }.wrapping_sub(end.started_ns);
         return 0;
     }
-    let wanted = WANTED.get(0).copied().unwrap_or(HAS_ALL);
-    let looks_follow = wanted & LOOKS_FOLLOW != 0;
+    let everything = Wanted { groups: HAS_ALL, hierarchy: NOT_FOLLOWED };
+    let Wanted { groups, hierarchy } = WANTED.get(0).copied().unwrap_or(everything);
     if first {
         // SAFETY: the helper has no precondition.
         *end = PassEnd { started_ns: unsafe { bpf_ktime_get_ns() }, ..PassEnd::default() };
-        if looks_follow {
-            look::begin();
-        }
+        look::begin(hierarchy);
     }
     let stored = end.cgroups - end.lost - end.unreadable;
     end.cgroups += 1;
@@ -72,15 +70,17 @@ extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
             let record = unsafe { &mut *record };
             match identify(record, cgroup) {
                 Some(()) => {
-                    fill(record, cgroup, wanted);
-                    if looks_follow && record.level > 0 {
-                        look::remember(cgroup, record.id, record.cpu_usage_ns, record.level);
-                    }
+                    fill::<Typed>(record, cgroup, groups);
+                    look::remember(hierarchy, cgroup, record);
                 }
                 None => end.unreadable += 1,
             }
         }
         None => end.lost += 1,
+    }
+    if end.lost + end.unreadable > 0 {
+        // A look would not see all that the walk has met.
+        look::made_or_removed(hierarchy);
     }
     0
 }

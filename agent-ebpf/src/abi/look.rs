@@ -1,13 +1,29 @@
-//! Records of the `look` program: CPU time between two walks.
+//! The `look` program: cgroups that a walk has met, seen once more without another walk.
+
+/// Hierarchies that are followed at most.
+pub const MOST_HIERARCHIES: usize = 4;
 
 /// Cgroups that one run of the program looks at.
-pub const CHUNK: u32 = 512;
+pub const CHUNK: u32 = 64;
 
 /// What the program returns when cgroups were made or removed since the last walk: it has looked at none.
 pub const STALE: u32 = 1;
 
-/// Beside the groups of fields (`HAS_*`) that are wanted of a walk: looks will follow it.
-pub const LOOKS_FOLLOW: u32 = 1 << 31;
+/// Beside the groups of fields (`HAS_*`) that are wanted of a look: only of cgroups that have used CPU time since they were last seen.
+pub const ONLY_BUSY: u32 = 1 << 31;
+
+/// In place of a hierarchy: nobody will look at what the walk meets.
+pub const NOT_FOLLOWED: u32 = u32::MAX;
+
+/// What the agent wants of the next walk.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Groups of fields: `HAS_*`.
+    pub groups: u32,
+    /// Which of the followed hierarchies is walked, so that looks can follow; else [`NOT_FOLLOWED`].
+    pub hierarchy: u32,
+}
 
 /// A cgroup that the last walk met.
 #[repr(C)]
@@ -17,6 +33,8 @@ pub struct Place {
     pub cgroup: u64,
     /// kernfs id.
     pub id: u64,
+    /// The kernel's serial number of it; 0 = not known.
+    pub serial: u64,
     /// CPU time when last seen, nanoseconds.
     pub cpu_usage_ns: u64,
     /// Depth below the root, which has 0.
@@ -25,26 +43,12 @@ pub struct Place {
     pub reserved: u32,
 }
 
-/// A cgroup that has used CPU time since it was last seen.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LookRecord {
-    /// kernfs id.
-    pub id: u64,
-    /// CPU time, nanoseconds.
-    pub cpu_usage_ns: u64,
-    /// Memory charged, pages; 0 where cgroup v2 does not keep it.
-    pub memory_usage_pages: u64,
-}
-
-/// What walks and looks tell each other.
+/// What walks over a hierarchy and looks at it tell each other.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LookState {
     /// 1 from the beginning of a walk until a cgroup is made or removed; else 0.
-    pub fresh: u64,
+    pub fresh: u32,
     /// Places that the last walk left.
-    pub places: u64,
-    /// Records of the last look.
-    pub records: u64,
+    pub places: u32,
 }

@@ -55,6 +55,8 @@ struct IterCreate {
 #[derive(Debug)]
 pub struct CgroupIterator {
     link: OwnedFd,
+    /// Which of the followed hierarchies it walks for looks, if any.
+    pub(super) hierarchy: Option<u32>,
 }
 
 impl CgroupIterator {
@@ -70,7 +72,7 @@ impl CgroupIterator {
             iter_info_len: size_of::<CgroupIterInfo>() as u32,
             padding: 0,
         };
-        Ok(Self { link: bpf(BPF_LINK_CREATE, &create)? })
+        Ok(Self { link: bpf(BPF_LINK_CREATE, &create)?, hierarchy: None })
     }
 
     /// Walks the hierarchy once: the program runs for each cgroup, under `cgroup_mutex`.

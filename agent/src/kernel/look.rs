@@ -1,40 +1,40 @@
-//! Running the `look` program, and what it found.
+//! Running the `look` program. What it finds lies where a walk leaves it.
 
 use aya::{
     Ebpf,
     programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _},
 };
-use snug_ebpf::abi::look::{CHUNK, LookRecord, LookState, STALE};
+use snug_ebpf::abi::look::{CHUNK, LookState, MOST_HIERARCHIES, STALE};
 
 use super::{error::KernelError, mapped::MappedArray, programs::array};
 
-/// The arrays that the program shares with the agent.
+/// What walks leave for looks.
 pub(super) struct Look {
     state: MappedArray<LookState>,
-    records: MappedArray<LookRecord>,
 }
 
 impl Look {
-    pub(super) fn new(ebpf: &Ebpf, max_cgroups: u32) -> Result<Self, KernelError> {
-        let records = array(ebpf, "LOOK_RECORDS", max_cgroups)?;
-        Ok(Self { state: array(ebpf, "LOOK_STATE", 1)?, records })
+    pub(super) fn new(ebpf: &Ebpf) -> Result<Self, KernelError> {
+        Ok(Self { state: array(ebpf, "LOOK_STATE", MOST_HIERARCHIES as u32)? })
     }
 
-    /// Looks once at all cgroups of the last walk. `None`: the walk is out of date.
+    /// Looks once at all cgroups of the last walk over a hierarchy. Returns whether it did: else that walk is out of date.
     pub(super) fn run(
         &self,
         program: &RawTracePoint,
-    ) -> Result<Option<impl Iterator<Item = LookRecord>>, ProgramError> {
-        let places = self.state.get(0).unwrap_or_default().places;
+        hierarchy: usize,
+        wanted: u32,
+    ) -> Result<bool, ProgramError> {
+        let places = self.state.get(hierarchy).unwrap_or_default().places;
         // An empty walk may be out of date, too.
         for first in (0..places.max(1)).step_by(CHUNK as usize) {
             let mut options = RawTracePointRunOptions::default();
-            options.args[0] = first;
+            (options.args[0], options.args[1], options.args[2]) =
+                (first.into(), hierarchy as u64, wanted.into());
             if program.test_run(options)?.return_value == STALE {
-                return Ok(None);
+                return Ok(false);
             }
         }
-        let found = self.state.get(0).unwrap_or_default().records;
-        Ok(Some((0..usize::try_from(found).unwrap_or(0)).map_while(|index| self.records.get(index))))
+        Ok(true)
     }
 }

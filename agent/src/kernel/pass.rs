@@ -1,10 +1,10 @@
-//! What one pass of the `snapshot` program found.
+//! What one pass of the `snapshot` program found, or a look in its place.
 
 use snug_ebpf::abi::snapshot::{PassEnd, SnapshotRecord};
 
 use super::mapped::MappedArray;
 
-/// What one pass found.
+/// What one pass or look found.
 pub struct Pass<'a> {
     /// How it went.
     pub end: PassEnd,

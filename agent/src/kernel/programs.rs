@@ -18,7 +18,7 @@ use aya_log::EbpfLogger;
 use snug_ebpf::abi::{
     events::LOST_KINDS,
     lifecycle::MOST_CPUS,
-    look::{LOOKS_FOLLOW, LookRecord},
+    look::{MOST_HIERARCHIES, NOT_FOLLOWED, ONLY_BUSY, Wanted},
     offsets::Offsets,
     snapshot::{PassEnd, SnapshotRecord},
 };
@@ -57,7 +57,7 @@ pub struct KernelOptions {
     /// Cgroups that one pass can hold.
     pub max_cgroups: u32,
     /// Ids of the hierarchies to follow; unused places are `u32::MAX`.
-    pub hierarchies: [u32; 4],
+    pub hierarchies: [u32; MOST_HIERARCHIES],
     /// The root of cgroup v2, where packets and sockets are counted; `None` = they are not.
     pub unified: Option<PathBuf>,
     /// Level of the programs' log: 0 off, 1 error … 5 trace.
@@ -75,9 +75,9 @@ pub struct KernelHalf {
     ebpf: Ebpf,
     records: MappedArray<SnapshotRecord>,
     pass_end: MappedArray<PassEnd>,
-    wanted: Array<MapData, u32>,
+    wanted: Array<MapData, Wish>,
     /// What `wanted` holds.
-    wanted_now: u32,
+    wanted_now: Wanted,
     look: Look,
     events: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
@@ -104,6 +104,13 @@ pub struct KernelHalf {
 struct GlobalOffsets(Offsets);
 // SAFETY: integers without padding.
 unsafe impl Pod for GlobalOffsets {}
+
+/// [`Wanted`] as the value of a map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Wish(Wanted);
+// SAFETY: integers without padding.
+unsafe impl Pod for Wish {}
 
 impl KernelHalf {
     /// The names of all programs, with or without those that trace the run queue.
@@ -146,10 +153,10 @@ impl KernelHalf {
             .override_global("OFFSETS", &offsets, true)
             .override_global("HIERARCHIES", options.hierarchies.as_slice(), true)
             .override_global("CPUS", &cpus, true)
+            .override_global("MAX_CGROUPS", &options.max_cgroups, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
             .map_max_entries("RECORDS", options.max_cgroups)
-            .map_max_entries("PLACES", options.max_cgroups)
-            .map_max_entries("LOOK_RECORDS", options.max_cgroups)
+            .map_max_entries("PLACES", options.max_cgroups * MOST_HIERARCHIES as u32)
             .map_max_entries("NETWORK", options.max_cgroups)
             .map_max_entries("RUNQUEUE", options.max_cgroups)
             .map_max_entries("ROUND_TRIPS", options.max_cgroups)
@@ -161,7 +168,7 @@ impl KernelHalf {
 
         let records = array::<SnapshotRecord>(&ebpf, "RECORDS", options.max_cgroups)?;
         let pass_end = array::<PassEnd>(&ebpf, "PASS_END", 1)?;
-        let look = Look::new(&ebpf, options.max_cgroups)?;
+        let look = Look::new(&ebpf)?;
         let wanted = take(&mut ebpf, "WANTED")?;
         let wanted = Array::try_from(wanted).map_err(|error| unusable("WANTED", &error))?;
         let events = take(&mut ebpf, "EVENTS")?;
@@ -217,7 +224,7 @@ impl KernelHalf {
             records,
             pass_end,
             wanted,
-            wanted_now: 0,
+            wanted_now: Wanted::default(),
             look,
             events,
             lost,
@@ -274,12 +281,15 @@ impl KernelHalf {
         &self.missing_fields
     }
 
-    /// Links the snapshot to a cgroup directory and all below it.
+    /// Links the snapshot to a cgroup directory and all below it. `hierarchy`: which of those in the [options](KernelOptions) it is in, so
+    /// that [looks](Self::look) can follow a pass; one iterator for each.
     ///
     /// # Errors
     /// When the snapshot does not run here or the directory is no cgroup.
-    pub fn iterate(&self, directory: &Path) -> Result<CgroupIterator, KernelError> {
-        self.link("snapshot", directory, Order::Descendants)
+    pub fn iterate(&self, directory: &Path, hierarchy: Option<usize>) -> Result<CgroupIterator, KernelError> {
+        let mut iterator = self.link("snapshot", directory, Order::Descendants)?;
+        iterator.hierarchy = hierarchy.and_then(|index| u32::try_from(index).ok());
+        Ok(iterator)
     }
 
     fn link(
@@ -316,43 +326,55 @@ impl KernelHalf {
         iterator: &CgroupIterator,
         measurements: Measurements,
     ) -> Result<Pass<'_>, KernelError> {
-        self.walk(iterator, groups(measurements))
-    }
-
-    /// As [`Self::pass`], over cgroup v2 and with CPU time: [looks](Self::look) tell from now on what has changed since.
-    ///
-    /// # Errors
-    /// As [`Self::pass`].
-    pub fn pass_before_looks(
-        &mut self,
-        iterator: &CgroupIterator,
-        measurements: Measurements,
-    ) -> Result<Pass<'_>, KernelError> {
-        self.walk(iterator, groups(measurements) | LOOKS_FOLLOW)
-    }
-
-    fn walk(&mut self, iterator: &CgroupIterator, wanted: u32) -> Result<Pass<'_>, KernelError> {
+        let hierarchy = iterator.hierarchy.unwrap_or(NOT_FOLLOWED);
+        let wanted = Wanted { groups: groups(measurements), hierarchy };
         if wanted != self.wanted_now {
-            self.wanted.set(0, wanted, 0).map_err(|error| unusable("WANTED", &error))?;
+            self.wanted.set(0, Wish(wanted), 0).map_err(|error| unusable("WANTED", &error))?;
             self.wanted_now = wanted;
         }
         iterator.run().map_err(KernelError::Pass)?;
-        Ok(Pass::new(self.pass_end.get(0).unwrap_or_default(), &self.records))
+        Ok(self.found())
     }
 
-    /// Looks once more at the CPU time of the cgroups that the last [pass](Self::pass_before_looks) met, and returns those that have used some since
-    /// they were last seen. `None`: another pass is needed, because cgroups were made or removed since.
+    /// Sees the cgroups that the last [pass](Self::pass) over a hierarchy met once more, without another walk. `None`: another walk is
+    /// needed, because cgroups were made or removed since. The records stay until the next pass or look.
     ///
     /// # Errors
     /// When the program, or one that tells it of cgroups made and removed, does not run here.
-    pub fn look(&self) -> Result<Option<impl Iterator<Item = LookRecord>>, KernelError> {
+    pub fn look(
+        &self,
+        hierarchy: usize,
+        measurements: Measurements,
+    ) -> Result<Option<Pass<'_>>, KernelError> {
+        self.see(hierarchy, groups(measurements))
+    }
+
+    /// As [`Self::look`], but tells only of cgroups that have used CPU time since they were last seen.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    pub fn look_for_busy(
+        &self,
+        hierarchy: usize,
+        measurements: Measurements,
+    ) -> Result<Option<Pass<'_>>, KernelError> {
+        self.see(hierarchy, groups(measurements) | ONLY_BUSY)
+    }
+
+    fn see(&self, hierarchy: usize, wanted: u32) -> Result<Option<Pass<'_>>, KernelError> {
         for name in ["look", "cgroup_made", "cgroup_removed"] {
             if !self.runs(name) {
                 return Err(KernelError::NotRunning { name, reason: self.verdict(name).reason().to_owned() });
             }
         }
         let Some(Program::RawTracePoint(program)) = self.ebpf.program("look") else { return Ok(None) };
-        self.look.run(program).map_err(KernelError::Look)
+        let seen = self.look.run(program, hierarchy, wanted).map_err(KernelError::Look)?;
+        Ok(seen.then(|| self.found()))
+    }
+
+    /// What the last pass or look left.
+    fn found(&self) -> Pass<'_> {
+        Pass::new(self.pass_end.get(0).unwrap_or_default(), &self.records)
     }
 
     /// Readable when events wait.

@@ -1,6 +1,6 @@
 //! One followed hierarchy: its walk, and which of its directories is which cgroup.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use rustc_hash::FxHashMap;
 
@@ -48,6 +48,8 @@ pub(super) struct Followed {
     pub(super) id: u32,
     /// The snapshot's link, if the kernel half walks it.
     pub(super) walk: Option<CgroupIterator>,
+    /// When it was last walked.
+    pub(super) walked: Option<Instant>,
     /// Directories by kernfs id.
     present: FxHashMap<u64, Present>,
     /// In the order of the last walk: the next one meets most likely the same, and finds them here side by side.
@@ -73,6 +75,7 @@ impl Followed {
             hierarchy,
             id,
             walk: None,
+            walked: None,
             present: FxHashMap::default(),
             order: Vec::new(),
             said: Vec::new(),
@@ -192,8 +195,6 @@ impl Followed {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::{
         cgroupfs::mounts::Version,

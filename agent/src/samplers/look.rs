@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use snug_ebpf::abi::look::LookRecord;
+use snug_ebpf::abi::snapshot::SnapshotRecord;
 
 use super::{Sampler, hierarchy::Known};
 use crate::{
@@ -24,11 +24,19 @@ struct Kept {
     end: usize,
 }
 
+/// What is kept of a record: CPU time, and memory usage where it is looked at.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    id: u64,
+    cpu_usage_ns: u64,
+    memory_usage_pages: u64,
+}
+
 /// Looks that were made and not told yet.
 #[derive(Debug, Default)]
 pub(super) struct Untold {
     looks: Vec<Kept>,
-    records: Vec<LookRecord>,
+    records: Vec<Used>,
 }
 
 impl Untold {
@@ -38,13 +46,16 @@ impl Untold {
     }
 
     /// Keeps one more.
-    fn keep(&mut self, seen: Instant, seen_unix: f64, records: impl Iterator<Item = LookRecord>) {
-        self.records.extend(records);
+    fn keep(&mut self, seen: Instant, seen_unix: f64, records: impl Iterator<Item = SnapshotRecord>) {
+        self.records.extend(records.map(|record| {
+            let SnapshotRecord { id, cpu_usage_ns, memory_usage_pages, .. } = record;
+            Used { id, cpu_usage_ns, memory_usage_pages }
+        }));
         self.looks.push(Kept { seen, seen_unix, end: self.records.len() });
     }
 
     /// The looks with their records, the oldest first.
-    fn iter(&self) -> impl Iterator<Item = (&Kept, &[LookRecord])> {
+    fn iter(&self) -> impl Iterator<Item = (&Kept, &[Used])> {
         let mut begin = 0;
         self.looks.iter().map(move |look| {
             let records = self.records.get(begin..look.end).unwrap_or_default();
@@ -70,8 +81,8 @@ impl Sampler {
             return false;
         }
         let (seen, seen_unix) = (Instant::now(), unix_now());
-        match kernel.look() {
-            Ok(Some(records)) => untold.keep(seen, seen_unix, records),
+        match kernel.look_for_busy(0, wanted) {
+            Ok(Some(found)) => untold.keep(seen, seen_unix, found.records()),
             Ok(None) => return false,
             Err(error) => {
                 // Why a program does not run is told with the programs, too.
@@ -118,9 +129,9 @@ mod tests {
     #[test]
     fn each_look_has_its_own_records_in_their_order() {
         let mut untold = Untold::default();
-        let record = |id| LookRecord { id, ..LookRecord::default() };
+        let record = |id| SnapshotRecord { id, ..SnapshotRecord::default() };
         let kept = |untold: &Untold| -> Vec<(f64, Vec<u64>)> {
-            let ids = |records: &[LookRecord]| records.iter().map(|record| record.id).collect();
+            let ids = |records: &[Used]| records.iter().map(|record| record.id).collect();
             untold.iter().map(|(look, records)| (look.seen_unix, ids(records))).collect()
         };
         assert!(kept(&untold).is_empty());

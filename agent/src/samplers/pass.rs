@@ -1,6 +1,6 @@
 //! Passes of the kernel half: one record of each cgroup, in the order of the walk.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     Sampler,
@@ -16,6 +16,9 @@ use crate::{
 
 /// Passes over a hierarchy that may fail one after the other before files take over.
 const MOST_FAILED_PASSES: u32 = 10;
+
+/// Between two walks, while no cgroup is made or removed: looks tell the same for less.
+const BETWEEN_WALKS: Duration = Duration::from_secs(10);
 
 impl Sampler {
     /// Has the kernel sum up what the kernel half is about to see.
@@ -70,10 +73,15 @@ impl Sampler {
         let Some(one) = followed.get_mut(index) else { return };
         let Some(walk) = &one.walk else { return };
         let kind = record_kind(one);
-        let pass = if one.id == 0 && by_windows.contains(Measurement::Cpu) {
-            kernel.pass_before_looks(walk, taken)
-        } else {
-            kernel.pass(walk, taken)
+        let walked_lately = one.walked.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_WALKS);
+        // Why a program does not run is told with the programs.
+        let looked = walked_lately.then(|| kernel.look(index, taken).ok().flatten()).flatten();
+        let pass = match looked {
+            Some(pass) => Ok(pass),
+            None => {
+                one.walked = Some(now);
+                kernel.pass(walk, taken)
+            }
         };
         let pass = match pass {
             Ok(pass) => pass,

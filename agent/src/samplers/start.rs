@@ -98,8 +98,11 @@ impl Sampler {
             }
             let walks: Vec<Result<(), String>> = followed
                 .iter_mut()
-                .map(|one| {
-                    let walk = kernel.iterate(&one.hierarchy.mount).map_err(|error| error.to_string())?;
+                .enumerate()
+                .map(|(index, one)| {
+                    let walk = kernel
+                        .iterate(&one.hierarchy.mount, Some(index))
+                        .map_err(|error| error.to_string())?;
                     one.walk = Some(walk);
                     Ok(())
                 })

@@ -105,7 +105,8 @@ fn measure(kernel: &mut KernelHalf, size: usize, rounds: usize) -> Result<Row> {
         if let Some(walk) = walks.iter_mut().find(|walk| walk.hierarchy == hierarchy) {
             walk.measured = walk.measured.with(measurement);
         } else {
-            let (iterator, measured) = (kernel.iterate(&below(hierarchy))?, Measurements::of(&[measurement]));
+            let (iterator, measured) =
+                (kernel.iterate(&below(hierarchy), None)?, Measurements::of(&[measurement]));
             walks.push(Walk { hierarchy, iterator, measured, passes: Vec::new(), held: Vec::new() });
         }
     }
