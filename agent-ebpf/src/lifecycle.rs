@@ -53,7 +53,7 @@ fn cgroup_removed(context: BtfTracePointContext) -> i32 {
         write_event(&raw mut (*record).event, &context, REMOVED, hierarchy);
         let record = &mut (*record).record;
         // What lies in the reservation is of another.
-        record.serial = 0;
+        (record.serial, record.reserved) = (0, 0);
         let identified = identify(record, cgroup);
         fill::<Typed>(record, cgroup, HAS_ALL & !HAS_WORKING_SET);
         if record.has & HAS_CPU != 0 {

@@ -1,6 +1,6 @@
 //! Reading kernel structures at offsets that the agent learnt from BTF.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel as probe_read_kernel};
 use snug_ebpf::abi::{
     offsets::{ABSENT, Offsets},
     snapshot::{
@@ -36,10 +36,16 @@ pub(crate) fn field<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
     unsafe { bpf_probe_read_kernel(base.wrapping_add(offset as usize).cast::<T>()) }.ok()
 }
 
-/// Like [`field`], with 0 for what is not there.
+/// Like [`field`], with 0 for what is not there: without a branch, all of which the verifier follows.
 #[inline(always)]
-fn or_zero(base: *const u8, offset: u32) -> u64 {
-    field(base, offset).unwrap_or(0)
+fn or_zero<T: Default>(base: *const u8, offset: u32) -> T {
+    let mut value = T::default();
+    if offset != ABSENT {
+        let source = base.wrapping_add(offset as usize);
+        // SAFETY: the helper writes all of the value; it checks the address, and writes zeros where it cannot be read.
+        unsafe { probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, source.cast()) };
+    }
+    value
 }
 
 /// A pointer kept in a field; `None` also if it is null.
@@ -118,12 +124,11 @@ impl Reach for Address {
     }
 }
 
-/// Fills those groups of fields (`HAS_*`) of a cgroup's record that are wanted.
+/// Fills those groups of fields (`HAS_*`) of a cgroup's record that are wanted, beside those that it has.
 ///
 /// What is not touched costs nothing: a pass finds the kernel's structures far from the CPU's caches.
 #[inline(always)]
 pub(crate) fn fill<R: Reach>(record: &mut SnapshotRecord, cgroup: *const u8, wanted: u32) {
-    record.reserved = 0;
     let mut has = 0;
     if wanted & HAS_CPU != 0
         && let Some(runtime) = R::read(cgroup, offset!(cgroup_cpu_runtime))
@@ -164,7 +169,7 @@ pub(crate) fn fill<R: Reach>(record: &mut SnapshotRecord, cgroup: *const u8, wan
         record.pids_limit = or_zero(pids, offset!(pids_limit));
         has |= HAS_PIDS;
     }
-    record.has = has;
+    record.has |= has;
 }
 
 #[inline(always)]
@@ -174,9 +179,9 @@ fn throttling(record: &mut SnapshotRecord, group: *const u8) {
     record.cfs_burst_limit_ns = or_zero(group, offset!(cfs_burst));
     record.cfs_throttled_ns = or_zero(group, offset!(cfs_throttled_time));
     record.cfs_burst_ns = or_zero(group, offset!(cfs_burst_time));
-    record.cfs_periods = field(group, offset!(cfs_periods)).unwrap_or(0);
-    record.cfs_throttled_periods = field(group, offset!(cfs_throttled_periods)).unwrap_or(0);
-    record.cfs_burst_periods = field(group, offset!(cfs_burst_periods)).unwrap_or(0);
+    record.cfs_periods = or_zero(group, offset!(cfs_periods));
+    record.cfs_throttled_periods = or_zero(group, offset!(cfs_throttled_periods));
+    record.cfs_burst_periods = or_zero(group, offset!(cfs_burst_periods));
 }
 
 #[inline(always)]
@@ -187,5 +192,5 @@ fn memory(record: &mut SnapshotRecord, memcg: *const u8) {
     record.memory_failcnt = or_zero(memcg, offset!(memory_failcnt));
     record.swap_usage_pages = or_zero(memcg, offset!(swap_usage));
     record.swap_limit_pages = or_zero(memcg, offset!(swap_limit));
-    record.memory_events = field(memcg, offset!(memory_events)).unwrap_or_default();
+    record.memory_events = or_zero(memcg, offset!(memory_events));
 }

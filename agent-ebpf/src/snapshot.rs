@@ -70,6 +70,7 @@ extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
             let record = unsafe { &mut *record };
             match identify(record, cgroup) {
                 Some(()) => {
+                    (record.has, record.reserved) = (0, 0);
                     fill::<Typed>(record, cgroup, groups);
                     look::remember(hierarchy, cgroup, record);
                 }

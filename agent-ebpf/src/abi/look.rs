@@ -1,16 +1,16 @@
-//! The `look` program: cgroups that a walk has met, seen once more without another walk.
+//! The programs `look` and `revisit`: cgroups that a walk has met, seen once more without another walk.
 
 /// Hierarchies that are followed at most.
 pub const MOST_HIERARCHIES: usize = 4;
 
-/// Cgroups that one run of the program looks at.
-pub const CHUNK: u32 = 64;
+/// Places that one run of `look` sees.
+pub const LOOK_CHUNK: u32 = 512;
 
-/// What the program returns when cgroups were made or removed since the last walk: it has looked at none.
+/// Places that one run of `revisit` sees: the verifier follows all their branches.
+pub const REVISIT_CHUNK: u32 = 32;
+
+/// What the programs return when cgroups were made or removed since the last walk: they have seen none.
 pub const STALE: u32 = 1;
-
-/// Beside the groups of fields (`HAS_*`) that are wanted of a look: only of cgroups that have used CPU time since they were last seen.
-pub const ONLY_BUSY: u32 = 1 << 31;
 
 /// In place of a hierarchy: nobody will look at what the walk meets.
 pub const NOT_FOLLOWED: u32 = u32::MAX;

@@ -67,9 +67,10 @@ const fn spec(name: &'static str, hook: Hook, needs: &'static [&'static str]) ->
 }
 
 /// All programs of the object.
-pub(super) const PROGRAMS: [Spec; 18] = [
+pub(super) const PROGRAMS: [Spec; 19] = [
     spec("snapshot", Hook::CgroupIterator, &[]),
     spec("look", Hook::Nothing, &["cgroup.bstat.cputime.sum_exec_runtime"]),
+    spec("revisit", Hook::Nothing, &[]),
     spec("cpus", Hook::CgroupIterator, &["bpf_array.pptrs", "cgroup.rstat_cpu"]),
     spec("cgroup_made", Hook::Tracepoint("cgroup_mkdir"), CGROUP),
     spec("cgroup_emptied", Hook::Tracepoint("cgroup_notify_populated"), CGROUP),

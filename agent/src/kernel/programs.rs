@@ -18,7 +18,7 @@ use aya_log::EbpfLogger;
 use snug_ebpf::abi::{
     events::LOST_KINDS,
     lifecycle::MOST_CPUS,
-    look::{MOST_HIERARCHIES, NOT_FOLLOWED, ONLY_BUSY, Wanted},
+    look::{MOST_HIERARCHIES, NOT_FOLLOWED, Wanted},
     offsets::Offsets,
     snapshot::{PassEnd, SnapshotRecord},
 };
@@ -33,7 +33,7 @@ use super::{
     histograms::HistogramCounters,
     inits::Inits,
     iterator::{CgroupIterator, Order},
-    look::Look,
+    look::{Look, Seeing},
     mapped::MappedArray,
     network::NetworkCounters,
     offsets::{self, OffsetsError},
@@ -282,7 +282,7 @@ impl KernelHalf {
     }
 
     /// Links the snapshot to a cgroup directory and all below it. `hierarchy`: which of those in the [options](KernelOptions) it is in, so
-    /// that [looks](Self::look) can follow a pass; one iterator for each.
+    /// that [looks](Self::look) and [revisits](Self::revisit) can follow a pass; one iterator for each.
     ///
     /// # Errors
     /// When the snapshot does not run here or the directory is no cgroup.
@@ -341,34 +341,33 @@ impl KernelHalf {
     ///
     /// # Errors
     /// When the program, or one that tells it of cgroups made and removed, does not run here.
-    pub fn look(
+    pub fn revisit(
         &self,
         hierarchy: usize,
         measurements: Measurements,
     ) -> Result<Option<Pass<'_>>, KernelError> {
-        self.see(hierarchy, groups(measurements))
+        self.see(hierarchy, Seeing::All(groups(measurements)))
     }
 
-    /// As [`Self::look`], but tells only of cgroups that have used CPU time since they were last seen.
+    /// As [`Self::revisit`], but tells only of cgroups that have used CPU time since they were last seen, and of these only that, and memory
+    /// usage where the hierarchy keeps it.
     ///
     /// # Errors
-    /// As [`Self::look`].
-    pub fn look_for_busy(
-        &self,
-        hierarchy: usize,
-        measurements: Measurements,
-    ) -> Result<Option<Pass<'_>>, KernelError> {
-        self.see(hierarchy, groups(measurements) | ONLY_BUSY)
+    /// As [`Self::revisit`].
+    pub fn look(&self, hierarchy: usize) -> Result<Option<Pass<'_>>, KernelError> {
+        self.see(hierarchy, Seeing::Busy)
     }
 
-    fn see(&self, hierarchy: usize, wanted: u32) -> Result<Option<Pass<'_>>, KernelError> {
-        for name in ["look", "cgroup_made", "cgroup_removed"] {
+    fn see(&self, hierarchy: usize, seeing: Seeing) -> Result<Option<Pass<'_>>, KernelError> {
+        for name in [seeing.program(), "cgroup_made", "cgroup_removed"] {
             if !self.runs(name) {
                 return Err(KernelError::NotRunning { name, reason: self.verdict(name).reason().to_owned() });
             }
         }
-        let Some(Program::RawTracePoint(program)) = self.ebpf.program("look") else { return Ok(None) };
-        let seen = self.look.run(program, hierarchy, wanted).map_err(KernelError::Look)?;
+        let Some(Program::RawTracePoint(program)) = self.ebpf.program(seeing.program()) else {
+            return Ok(None);
+        };
+        let seen = self.look.run(program, hierarchy, seeing).map_err(KernelError::Look)?;
         Ok(seen.then(|| self.found()))
     }
 

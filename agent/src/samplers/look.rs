@@ -81,7 +81,7 @@ impl Sampler {
             return false;
         }
         let (seen, seen_unix) = (Instant::now(), unix_now());
-        match kernel.look_for_busy(0, wanted) {
+        match kernel.look(0) {
             Ok(Some(found)) => untold.keep(seen, seen_unix, found.records()),
             Ok(None) => return false,
             Err(error) => {

@@ -75,7 +75,7 @@ impl Sampler {
         let kind = record_kind(one);
         let walked_lately = one.walked.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_WALKS);
         // Why a program does not run is told with the programs.
-        let looked = walked_lately.then(|| kernel.look(index, taken).ok().flatten()).flatten();
+        let looked = walked_lately.then(|| kernel.revisit(index, taken).ok().flatten()).flatten();
         let pass = match looked {
             Some(pass) => Ok(pass),
             None => {

@@ -73,9 +73,10 @@ impl Driver {
         self.sampler.run(&stopped).unwrap();
     }
 
-    /// One round, and what it published.
+    /// One round, and what is known after it.
     pub(crate) fn round(&mut self) -> Arc<Published> {
         self.sampler.round(Instant::now());
+        self.sampler.tell();
         self.views.last().unwrap()
     }
 
