@@ -165,18 +165,34 @@ struct Labels<'a>(&'a Sample<'a>);
 
 impl EncodeLabelSet for Labels<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        use fmt::Write as _;
-
-        for (name, value) in self.0.labels() {
-            let mut label = encoder.encode_label();
-            let mut key = label.encode_label_key()?;
-            key.write_str(name)?;
-            let mut text = key.encode_label_value()?;
-            text.write_str(value)?;
-            text.finish()?;
+        let row = self.0.row;
+        if let Some(((last, value), others)) = row.labels.split_last() {
+            // The key of the last one has all before it, as they were written for the first family: most of an exposition is labels.
+            let key = row.text.get_or_init(|| {
+                let others: String =
+                    others.iter().map(|(name, value)| format!("{name}=\"{}\",", escaped(value))).collect();
+                others + last
+            });
+            write_label(encoder, key, value)?;
         }
-        Ok(())
+        self.0.own_labels().try_for_each(|(name, value)| write_label(encoder, name, value))
     }
+}
+
+fn write_label(encoder: &mut LabelSetEncoder<'_>, name: &str, value: &str) -> fmt::Result {
+    use fmt::Write as _;
+
+    let mut label = encoder.encode_label();
+    let mut key = label.encode_label_key()?;
+    key.write_str(name)?;
+    let mut text = key.encode_label_value()?;
+    text.write_str(value)?;
+    text.finish()
+}
+
+/// A label's value as it stands between quotes (OpenMetrics 1.0, `label-value`).
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Lets prometheus-client write bytes, a few at a time as it does, and keeps the error that `fmt` cannot carry.
