@@ -272,8 +272,8 @@ options! {
     "Measuring" {
         /// Time between snapshots of CPU time. 100ms is the kernel's default CFS period.
         "sample-interval" sample_interval: Duration = "100ms", "DURATION", Between(ms(50)..=ms(1000));
-        /// Time between snapshots of all else: memory with its working set, throttling, pressure, tasks. The kernel keeps
-        /// their sums and peaks itself. Not shorter than sample-interval.
+        /// Time between snapshots of all else: memory with its working set, throttling, pressure, tasks (five times
+        /// it where cgroup v1 keeps tasks in a hierarchy of their own). The kernel keeps their sums and peaks itself. Not shorter than sample-interval.
         "working-set-interval" working_set_interval: Duration = "1s", "DURATION", Between(ms(500)..=ms(60_000));
         /// Time between reads of memory.stat, io.stat and user and system CPU time; four times it of a cgroup at rest, and of shares. Not shorter than
         /// working-set-interval.

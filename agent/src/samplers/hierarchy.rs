@@ -50,6 +50,8 @@ pub(super) struct Followed {
     pub(super) walk: Option<CgroupIterator>,
     /// When it was last walked.
     pub(super) walked: Option<Instant>,
+    /// When a pass was made for its tasks alone.
+    pub(super) tasks_taken: Option<Instant>,
     /// Directories by kernfs id.
     present: FxHashMap<u64, Present>,
     /// In the order of the last walk: the next one meets most likely the same, and finds them here side by side.
@@ -76,6 +78,7 @@ impl Followed {
             id,
             walk: None,
             walked: None,
+            tasks_taken: None,
             present: FxHashMap::default(),
             order: Vec::new(),
             said: Vec::new(),
@@ -86,6 +89,11 @@ impl Followed {
             unresolved: 0,
             failed_passes: 0,
         }
+    }
+
+    /// Whether something came, went or moved since the last pass that was complete.
+    pub(super) const fn has_changed(&self) -> bool {
+        self.changed
     }
 
     /// Begins a pass or a listing.

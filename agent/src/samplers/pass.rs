@@ -20,6 +20,10 @@ const MOST_FAILED_PASSES: u32 = 10;
 /// Between two walks, while no cgroup is made or removed: looks tell the same for less.
 const BETWEEN_WALKS: Duration = Duration::from_secs(10);
 
+const TASKS: Measurements = Measurements::of(&[Measurement::Pids]);
+/// A pass for the number of tasks alone, which cgroup v1 keeps in a hierarchy of its own, is made once in so many seconds.
+const SECONDS_OF_TASKS: u32 = 5;
+
 impl Sampler {
     /// Has the kernel sum up what the kernel half is about to see.
     pub(super) fn flush(&mut self, second: bool) {
@@ -43,12 +47,24 @@ impl Sampler {
         self.agent.pass_cgroups = 0;
         for index in 0..self.followed.len() {
             let taken = if second { self.origins.kernel_of(index) } else { self.by_windows(index) };
-            if !taken.is_empty() {
+            if !taken.is_empty() && (taken != TASKS || self.tasks_are_due(index, now)) {
                 self.pass(index, taken, second, now);
             }
         }
         self.agent.pass_seconds += started.elapsed().as_secs_f64();
         self.agent.passes += 1;
+    }
+
+    /// Whether it is time for a pass over a hierarchy that keeps nothing but tasks.
+    fn tasks_are_due(&mut self, index: usize, now: Instant) -> bool {
+        let Some(one) = self.followed.get_mut(index) else { return false };
+        let interval = self.config.working_set_interval * SECONDS_OF_TASKS;
+        let is_due = one.tasks_taken.is_none_or(|at| now.saturating_duration_since(at) >= interval);
+        if is_due || one.has_changed() {
+            one.tasks_taken = Some(now);
+            return true;
+        }
+        false
     }
 
     /// What is taken from a hierarchy in each round.

@@ -114,11 +114,13 @@ fn phase(agent: &mut Agent, scraped: Scraped, time: Duration) -> Result<Phase> {
     Ok(Phase { scraped, process, elsewhere: elsewhere / elapsed, scrapes })
 }
 
-/// Run time of the programs that run in others' time; these two run in the agent's own.
+/// Run time of the programs that run in others' time; these run in the agent's own.
 fn seconds_elsewhere(agent: &Agent) -> Result<f64> {
     let metrics = agent.client().metrics()?;
     let of = |series: &str| metrics.sum(&format!("snug_agent_program_run_seconds_total{series}"));
-    Ok(of("") - of("{program=\"snapshot\"}") - of("{program=\"look\"}"))
+    let own: f64 =
+        ["snapshot", "look", "revisit"].map(|name| of(&format!("{{program=\"{name}\"}}"))).iter().sum();
+    Ok(of("") - own)
 }
 
 fn report(tree: &Tree, busy: usize, seconds: u64, lives: &[Life], pushed: u64) -> Section {
