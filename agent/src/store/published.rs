@@ -152,7 +152,7 @@ pub struct AgentRow {
     pub events: Counts,
     /// Times that a raw counter went back and was held.
     pub counter_regressions: u64,
-    /// Passes of the snapshot and the seconds they took, all hierarchies together.
+    /// Passes over all cgroups, all hierarchies together.
     pub passes: u64,
     /// Seconds spent in passes.
     pub pass_seconds: f64,

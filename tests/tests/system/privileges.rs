@@ -35,7 +35,7 @@ fn what_is_missing_is_named_and_files_serve() -> Result<()> {
         let agent = start_without(without)?;
         let page = agent.scrape("/metrics")?;
         let programs = page.all("snug_agent_program_info", &[]);
-        assert_eq!(programs.len(), 15, "{without}");
+        assert_eq!(programs.len(), 16, "{without}");
         for program in programs {
             assert_eq!(program.label("verdict"), "failed", "{without}: {program:?}");
             let reason = program.label("reason");

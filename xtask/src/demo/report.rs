@@ -184,7 +184,7 @@ pub(super) fn cost(before: Page<'_>, after: Page<'_>, seconds: f64) -> String {
         [
             "programs".to_owned(),
             format!(
-                "{}, {} a run (one cgroup or event)",
+                "{}, {} a run (an event, a cgroup or several)",
                 share(programs),
                 table::short_time(programs / runs)
             ),

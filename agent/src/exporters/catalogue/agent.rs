@@ -185,13 +185,13 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["program"]),
     Family::counter(
         "snug_agent_passes",
-        "Passes of the snapshot over all cgroups",
+        "Passes over all cgroups, by walking them or by seeing again what a walk has met",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.passes))),
     ),
     Family::counter(
         "snug_agent_pass_seconds",
-        "Time spent in passes of the snapshot",
+        "Time spent in passes over all cgroups",
         Seconds,
         Agent(|view, emit| emit(&[], Value::Float(view.row.pass_seconds))),
     ),
