@@ -27,8 +27,8 @@ pub(crate) fn slowdown() -> f64 {
             std::thread::sleep(Duration::from_millis(5));
             let (time, _) = cpu_time(|| {
                 // The multiplier of Knuth's MMIX generator.
-                let mixed = |state: u64, step| (state ^ step).wrapping_mul(6_364_136_223_846_793_005);
-                std::hint::black_box((0..200_000).fold(std::hint::black_box(1), mixed))
+                let mixed = |state: u64, step: u64| (state ^ step).wrapping_mul(6_364_136_223_846_793_005);
+                std::hint::black_box((0..200_000_u64).fold(std::hint::black_box(1_u64), mixed))
             });
             time.as_secs_f64()
         })
