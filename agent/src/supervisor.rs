@@ -82,8 +82,10 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
         kube_state: config.kube_state_metrics,
         max_series: if config.max_series == 0 { u64::MAX } else { config.max_series.into() },
     };
-    let mut state =
-        ServerState::new(Arc::clone(&views), limits, config.kubelet_metrics, ServerLimits::default());
+    let mut server = ServerLimits::default();
+    // By files alone nothing is published in between.
+    server.stale_after = server.stale_after.max(config.working_set_interval * 3);
+    let mut state = ServerState::new(Arc::clone(&views), limits, config.kubelet_metrics, server);
 
     let hours = |age: Duration| u32::try_from(age.as_secs() / HOUR).unwrap_or(u32::MAX);
     let retention = Retention {

@@ -3,7 +3,7 @@
 //! Nine of ten rounds are no more than a look, and what it found is kept as it is: the store and the evidence are told of all looks of
 //! a second together, or when a reader or an event asks, because what is touched once a second is touched for less.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use snug_ebpf::abi::snapshot::SnapshotRecord;
 
@@ -13,8 +13,8 @@ use crate::{
     values::{Cpu, Measurement},
 };
 
-/// Looks that are kept at most: a second at the usual interval.
-const MOST_KEPT: usize = 10;
+/// How long looks are kept at most.
+const LONGEST_KEPT: Duration = Duration::from_secs(1);
 
 /// When a look was made, and where its records end.
 #[derive(Debug)]
@@ -40,9 +40,9 @@ pub(super) struct Untold {
 }
 
 impl Untold {
-    /// Whether so many are kept that they have to be told now.
-    pub(super) fn are_due(&self) -> bool {
-        self.looks.len() >= MOST_KEPT
+    /// Whether the first was kept so long that they have to be told now.
+    pub(super) fn are_due(&self, now: Instant) -> bool {
+        self.looks.first().is_some_and(|first| now.saturating_duration_since(first.seen) >= LONGEST_KEPT)
     }
 
     /// Keeps one more.
@@ -140,11 +140,16 @@ mod tests {
         untold.keep(Instant::now(), 3.0, [2].map(record).into_iter());
         assert_eq!(kept(&untold), [(1.0, vec![1, 2]), (2.0, vec![]), (3.0, vec![2])]);
         untold.clear();
-        assert!(kept(&untold).is_empty() && !untold.are_due());
-        for _ in 0..MOST_KEPT {
-            assert!(!untold.are_due());
-            untold.keep(Instant::now(), 4.0, std::iter::empty());
-        }
-        assert!(untold.are_due());
+        assert!(kept(&untold).is_empty());
+    }
+
+    #[test]
+    fn looks_are_due_a_second_after_the_first() {
+        let (mut untold, first) = (Untold::default(), Instant::now());
+        assert!(!untold.are_due(first + LONGEST_KEPT));
+        untold.keep(first, 1.0, std::iter::empty());
+        untold.keep(first + LONGEST_KEPT, 2.0, std::iter::empty());
+        assert!(!untold.are_due(first + LONGEST_KEPT / 2));
+        assert!(untold.are_due(first + LONGEST_KEPT));
     }
 }

@@ -222,7 +222,7 @@ impl Sampler {
         }
         self.flush(second);
         let looked = !second && self.look();
-        if looked && !self.untold.are_due() {
+        if looked && !self.untold.are_due(now) {
             return;
         }
         self.tell_looks();
