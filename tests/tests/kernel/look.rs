@@ -1,4 +1,4 @@
-//! Looks at CPU time between two passes.
+//! What is seen without a walk.
 
 use std::{sync::Arc, time::Duration};
 
@@ -74,4 +74,25 @@ fn a_pass_is_made_once_after_cgroups_were_made_or_removed() {
     assert!(row_of(&published, child.path()).is_none());
     assert!(cpu_micros(&published, &top) >= 20_000);
     assert_eq!(driver.round().agent.passes, before + 2);
+}
+
+#[test]
+fn seconds_are_measured_without_a_walk_while_no_cgroup_comes_or_goes() {
+    let Some(host) = host() else { return };
+    let top = Cgroup::new(&host, "revisits");
+    let mut worker = Worker::start_in(&top);
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let runs = |published: &Published, program: &str| {
+        let mut programs = published.agent.programs.iter();
+        programs.find(|row| row.name == program).map_or(0, |row| row.run_count)
+    };
+    // A walk is made all the same from time to time, and when others make cgroups.
+    until("a second without a walk", Duration::from_secs(60), || {
+        let before = driver.round();
+        worker.run(&Job::Spin { cpu_ms: 20, threads: 1 }).unwrap();
+        let after = settled(&mut driver, &top);
+        assert!(cpu_micros(&after, &top) - cpu_micros(&before, &top) >= 20_000);
+        let walked = runs(&after, "snapshot") > runs(&before, "snapshot");
+        (!walked).then(|| assert!(runs(&after, "revisit") > runs(&before, "revisit")))
+    });
 }
