@@ -94,10 +94,7 @@ impl Sampler {
         let looked = walked_lately.then(|| kernel.revisit(index, taken).ok().flatten()).flatten();
         let pass = match looked {
             Some(pass) => Ok(pass),
-            None => {
-                one.walked = Some(now);
-                kernel.pass(walk, taken)
-            }
+            None => kernel.pass(walk, taken).inspect(|_| one.walked = Some(now)),
         };
         let pass = match pass {
             Ok(pass) => pass,

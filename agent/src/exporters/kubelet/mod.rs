@@ -8,7 +8,7 @@
 mod families;
 mod left_out;
 pub mod resource;
-mod text;
+pub(super) mod text;
 
 use std::{
     io::{self, Write},

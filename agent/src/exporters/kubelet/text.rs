@@ -57,8 +57,8 @@ pub(super) fn render<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>, o
     }
 }
 
-/// A label of a family's own, rendered.
-pub(super) fn label(name: &str, value: &str) -> String {
+/// A label, rendered.
+pub(in crate::exporters) fn label(name: &str, value: &str) -> String {
     let mut label = String::with_capacity(name.len() + value.len() + 3);
     push_label(name, value, &mut label);
     label

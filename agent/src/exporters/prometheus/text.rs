@@ -21,6 +21,7 @@ use super::{
 use crate::{
     exporters::{
         catalogue::{Family, Kind, Unit, Value},
+        kubelet::text::label,
         limits::SeriesCounts,
     },
     values::Distribution,
@@ -167,10 +168,9 @@ impl EncodeLabelSet for Labels<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
         let row = self.0.row;
         if let Some(((last, value), others)) = row.labels.split_last() {
-            // The key of the last one has all before it, as they were written for the first family: most of an exposition is labels.
-            let key = row.text.get_or_init(|| {
-                let others: String =
-                    others.iter().map(|(name, value)| format!("{name}=\"{}\",", escaped(value))).collect();
+            // All before it are written as a part of its key, for all families once: most of an exposition is labels.
+            let key = row.key.get_or_init(|| {
+                let others: String = others.iter().map(|(name, value)| label(name, value) + ",").collect();
                 others + last
             });
             write_label(encoder, key, value)?;
@@ -188,11 +188,6 @@ fn write_label(encoder: &mut LabelSetEncoder<'_>, name: &str, value: &str) -> fm
     let mut text = key.encode_label_value()?;
     text.write_str(value)?;
     text.finish()
-}
-
-/// A label's value as it stands between quotes (OpenMetrics 1.0, `label-value`).
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Lets prometheus-client write bytes, a few at a time as it does, and keeps the error that `fmt` cannot carry.

@@ -17,8 +17,8 @@ pub(super) struct Row<'a> {
     admitted: bool,
     /// Names and values of the labels that are not dropped.
     pub(super) labels: Vec<(&'static str, &'a str)>,
-    /// The same as text, for as many families as there are; made when it is first asked for.
-    pub(super) text: OnceCell<String>,
+    /// Their text up to the last one's value; made when it is first asked for.
+    pub(super) key: OnceCell<String>,
 }
 
 impl<'a> Row<'a> {
@@ -29,7 +29,7 @@ impl<'a> Row<'a> {
         dropped: impl Fn(&str) -> bool,
     ) -> Self {
         let labels = names.iter().copied().zip(values).filter(|(name, _)| !dropped(name)).collect();
-        Self { admitted, labels, text: OnceCell::new() }
+        Self { admitted, labels, key: OnceCell::new() }
     }
 }
 
