@@ -43,6 +43,8 @@ impl Node {
     pub(crate) fn install(&self) -> Result<()> {
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base").canonicalize()?;
         self.kubectl(&["apply", "-k", &base.display().to_string()])?;
+        // Else it may be the one to be replaced that answers.
+        self.rolled_out("snug", "daemonset/snug-agent")?;
         eventually(SOON, "the agent knows the node's pods", || {
             let synced =
                 self.page("/metrics").and_then(|page| page.value("snug_agent_kubernetes_synced", &[]));
