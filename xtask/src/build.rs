@@ -28,8 +28,6 @@ pub(crate) struct Programs {
     pub(crate) agent: PathBuf,
     /// `snug`
     pub(crate) cli: PathBuf,
-    /// The kernel half that the agent embeds.
-    pub(crate) object: PathBuf,
 }
 
 /// Runs the task.
@@ -57,31 +55,24 @@ pub(crate) fn build_for(arch: &str) -> Result<Programs> {
         object
     };
     let target = toolchain::target_of(arch);
-    let mut cargo = static_cargo_for(&target, "build", &object);
+    let mut cargo = static_cargo_for(&target, "build");
     cargo.args(["--quiet", "--release", "--package", "snug-agent", "--package", "snug"]);
-    command::run(&mut cargo)?;
+    command::run(cargo.env(OBJECT_VARIABLE, &object))?;
     let folder = workspace::target_dir().join(target).join("release");
-    let programs = Programs { agent: folder.join("snug-agent"), cli: folder.join("snug"), object };
+    let programs = Programs { agent: folder.join("snug-agent"), cli: folder.join("snug") };
     for program in [&programs.agent, &programs.cli] {
         ensure_static(program)?;
     }
     Ok(programs)
 }
 
-/// Builds `snug-workload`, the program with known use of CPU and memory, and tells where it is.
-///
-/// It needs no kernel half, but shares a package with what does: with the same `object` nothing is built twice.
-pub(crate) fn build_workload(object: &Path) -> Result<PathBuf> {
-    build_of_tests("snug-workload", object)
-}
-
-/// Builds a program of `snug-tests`, and tells where it is.
-pub(crate) fn build_of_tests(name: &str, object: &Path) -> Result<PathBuf> {
-    let mut cargo = static_cargo("build", object);
-    cargo.args(["--quiet", "--release", "--package", "snug-tests", "--bin", name]);
+/// Builds a program of the package `snug-workload`, which need no kernel half, and tells where it is.
+pub(crate) fn build_workload(name: &str) -> Result<PathBuf> {
+    let target = toolchain::host_target();
+    let mut cargo = static_cargo_for(&target, "build");
+    cargo.args(["--quiet", "--release", "--package", "snug-workload", "--bin", name]);
     command::run(&mut cargo)?;
-    let folder = workspace::target_dir().join(toolchain::host_target()).join("release");
-    let program = folder.join(name);
+    let program = workspace::target_dir().join(target).join("release").join(name);
     ensure_static(&program)?;
     Ok(program)
 }
@@ -96,10 +87,14 @@ pub(crate) fn build_bench(name: &str, object: &Path) -> Result<PathBuf> {
     build_target("bench", name, object)
 }
 
+/// The packages whose tests are static programs, which are all but the tasks. Which features the dependencies have depends
+/// on the packages chosen: with the same choice, one build of them serves all tests.
+pub(crate) const STATIC_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "xtask"];
+
 /// Builds a target of this kind, which is also the name of cargo's subcommand and flag for it.
 fn build_target(kind: &str, name: &str, object: &Path) -> Result<PathBuf> {
     let mut cargo = static_cargo(kind, object);
-    cargo.args(["--no-run", "--quiet", "--package", "snug-tests", &format!("--{kind}"), name]);
+    cargo.args(["--no-run", "--quiet", &format!("--{kind}"), name]).args(STATIC_PACKAGES);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     cargo.stderr(std::process::Stdio::inherit());
     let printed = command::capture(&mut cargo)?;
@@ -109,21 +104,23 @@ fn build_target(kind: &str, name: &str, object: &Path) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A cargo command that links the C library in and embeds the kernel half. All tests are built like this, so that one
-/// build of the dependencies serves them all and the programs run in virtual machines too.
+/// A cargo command that links the C library in and embeds the kernel half. All tests are built like this, so that the
+/// programs run in virtual machines too.
 ///
 /// A named target keeps the flag from build scripts and macros, which must be dynamic.
 pub(crate) fn static_cargo(subcommand: &str, object: &Path) -> Command {
-    static_cargo_for(&toolchain::host_target(), subcommand, object)
+    let mut cargo = static_cargo_for(&toolchain::host_target(), subcommand);
+    cargo.env(OBJECT_VARIABLE, object);
+    cargo
 }
 
-/// As [`static_cargo`], for any target that there is a compiler for.
-pub(crate) fn static_cargo_for(target: &str, subcommand: &str, object: &Path) -> Command {
+/// As [`static_cargo`], for any target that there is a compiler for, and without the kernel half.
+pub(crate) fn static_cargo_for(target: &str, subcommand: &str) -> Command {
     let of_target = |what: &str| format!("CARGO_TARGET_{}_{what}", target.to_uppercase().replace('-', "_"));
     let mut cargo = command::cargo();
     cargo.args([subcommand, "--target", target]);
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    cargo.env(of_target("RUSTFLAGS"), "-C target-feature=+crt-static").env(OBJECT_VARIABLE, object);
+    cargo.env(of_target("RUSTFLAGS"), "-C target-feature=+crt-static");
     if target != toolchain::host_target() {
         // Debian's cross compilers are called by the triple without a vendor.
         let gcc = format!("{}-gcc", target.replace("-unknown", ""));

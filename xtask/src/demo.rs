@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure_all(&[Need::Ebpf, Need::Containers])?;
     println!("demo: building the agent and its kernel half, in release");
     let programs = build::build()?;
-    let workload = build::build_workload(&programs.object)?;
+    let workload = build::build_workload("snug-workload")?;
 
     let interrupt = Interrupt::listen()?;
     let stage = Stage::set_up(&workload)?;

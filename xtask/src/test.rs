@@ -74,6 +74,9 @@ impl Stage {
     }
 }
 
+/// Test targets that have a stage of their own.
+const WHOLE_SYSTEM: [&str; 4] = ["kernel", "system", "manifests", "cluster"];
+
 /// What came of a stage.
 #[derive(Debug)]
 enum Outcome {
@@ -145,9 +148,9 @@ impl Products {
                 build_ebpf::clippy()?;
                 // What is shipped builds for the other architecture, too.
                 let other = toolchain::target_of(toolchain::OTHER_ARCHITECTURE);
-                let mut lint = build::static_cargo_for(&other, "clippy", self.object()?);
+                let mut lint = build::static_cargo_for(&other, "clippy");
                 lint.args(["--quiet", "--package", "snug-agent", "--package", "snug"]);
-                command::run(lint.args(["--", "-D", "warnings"]))?;
+                command::run(lint.args(["--", "-D", "warnings"]).env(OBJECT_VARIABLE, self.object()?))?;
             }
             Stage::Docs => {
                 let mut doc = self.cargo()?;
@@ -156,17 +159,16 @@ impl Products {
             }
             Stage::Unit => {
                 let tests = || Ok::<_, anyhow::Error>(build::static_cargo("test", self.object()?));
-                command::run(tests()?.args([
-                    "--workspace",
-                    "--exclude",
-                    "snug-tests",
-                    "--exclude",
-                    "xtask",
-                ]))?;
+                let mut chosen = vec!["--lib".to_owned(), "--bins".to_owned()];
+                for name in workspace::test_targets()? {
+                    if !WHOLE_SYSTEM.contains(&name.as_str()) {
+                        chosen.extend(["--test".to_owned(), name]);
+                    }
+                }
+                command::run(tests()?.args(build::STATIC_PACKAGES).args(chosen))?;
+                command::run(tests()?.args(build::STATIC_PACKAGES).arg("--doc"))?;
                 // The tasks themselves are no static program, and some of their tests look at their own.
                 command::run(self.cargo()?.args(["test", "--package", "xtask"]))?;
-                let of_tests = ["--package", "snug-tests", "--lib", "--test", "architecture"];
-                command::run(tests()?.args(of_tests))?;
             }
             Stage::Toolchain => compare_toolchains()?,
             Stage::Kernel => self.kernel_on_host()?,
@@ -292,6 +294,13 @@ mod tests {
         let cell = OnceCell::new();
         assert_eq!(built_once(&cell, || bail!("broken")).unwrap_err().to_string(), "broken");
         assert_eq!(built_once(&cell, || Ok(PathBuf::from("/x"))).unwrap_err().to_string(), "broken");
+    }
+
+    #[test]
+    fn tests_of_whole_systems_are_targets() {
+        let targets = workspace::test_targets().unwrap();
+        assert!(WHOLE_SYSTEM.iter().all(|name| targets.iter().any(|target| target == name)), "{targets:?}");
+        assert!(targets.iter().any(|target| target == "architecture"), "{targets:?}");
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::command;
 
 /// The workspace's root.
 pub(crate) fn root() -> &'static Path {
@@ -27,4 +30,15 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
     }
     let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
     Ok(home.context("neither SNUG_CACHE_DIR nor HOME is set: no place for the cache")?.join(".cache/snug"))
+}
+
+/// The names of all test targets, as cargo tells them.
+pub(crate) fn test_targets() -> Result<Vec<String>> {
+    let printed =
+        command::capture(command::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&printed).context("cargo metadata printed no JSON")?;
+    let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
+    let targets = packages.iter().flat_map(|package| package["targets"].as_array()).flatten();
+    let tests = targets.filter(|target| target["kind"][0] == "test");
+    Ok(tests.filter_map(|target| target["name"].as_str()).map(str::to_owned).collect())
 }

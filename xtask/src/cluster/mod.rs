@@ -56,22 +56,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return teardown::down(&folder());
     }
     setup::ensure_all(&[Need::Ebpf, Need::Manifests, Need::Cluster])?;
-    let object = build_ebpf::build_default()?;
     if options.action == Action::Up {
-        let node = up(&object)?;
+        let node = up()?;
         println!("cluster: up; use {}", node.kubectl_script().display());
         println!("cluster: `{} apply -k deploy/base` installs Snug", node.kubectl_script().display());
         println!("cluster: `cargo xtask cluster down` ends it");
         node.leave();
         return Ok(());
     }
-    test(&object, options.filter.as_deref())
+    test(&build_ebpf::build_default()?, options.filter.as_deref())
 }
 
 /// Brings a node up, runs the tests of `tests/tests/cluster` on it, takes it down.
 pub(crate) fn test(object: &std::path::Path, filter: Option<&str>) -> Result<()> {
     let tests = build::build_test("cluster", object)?;
-    let node = up(object)?;
+    let node = up()?;
     let mut run = node.inside(&tests);
     run.arg("--test-threads=1").args(filter);
     run.env(CLUSTER_VARIABLE, folder());
@@ -89,13 +88,13 @@ fn folder() -> PathBuf {
     workspace::target_dir().join("cluster")
 }
 
-fn up(object: &std::path::Path) -> Result<Node> {
+fn up() -> Result<Node> {
     ensure!(host::is_root(), "a node needs root: namespaces, cgroups and containers are made");
     let folder = folder();
     teardown::down(&folder)?;
     teardown::ensure_no_pods()?;
     let started = Instant::now();
-    let images = images(&folder, object)?;
+    let images = images(&folder)?;
     let node = Node::up(&folder, &Binaries::cached()?, PAUSE_IMAGE, &images)?;
     println!(
         "cluster: Kubernetes {} is up ({:.1} s)",
@@ -106,7 +105,7 @@ fn up(object: &std::path::Path) -> Result<Node> {
 }
 
 /// The images that the node has: Snug's own, and those that pods of tests run.
-fn images(folder: &std::path::Path, object: &std::path::Path) -> Result<Vec<PathBuf>> {
+fn images(folder: &std::path::Path) -> Result<Vec<PathBuf>> {
     let made = image::make(image::REFERENCE, image::Arch::host())?;
     let images = folder.join("images");
     std::fs::create_dir_all(&images).with_context(|| format!("cannot make {}", images.display()))?;
@@ -118,10 +117,10 @@ fn images(folder: &std::path::Path, object: &std::path::Path) -> Result<Vec<Path
     let mut files = vec![File::program("bin/busybox", read(busybox)?)];
     let names = applets.lines().filter(|name| *name != "busybox");
     files.extend(names.map(|name| File::link(&format!("bin/{name}"), "busybox")));
-    let workload = build::build_workload(object)?;
+    let workload = build::build_workload("snug-workload")?;
     files.push(File::program("bin/snug-workload", read(&workload)?));
     files.extend(["tmp/.keep", "etc/passwd"].map(|path| File::text(path, Vec::new())));
-    let pause = build::build_of_tests("pause", object)?;
+    let pause = build::build_workload("pause")?;
     let pause = vec![File::program("pause", read(&pause)?)];
     let mut archives = vec![made.archive];
     for (reference, files, entrypoint) in
