@@ -8,6 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
      application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
      text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+/// What it asks for with them.
+const NATIVE: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+     application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+     application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,\
+     text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
 /// What asks for text 0.0.4 only.
 pub(crate) const TEXT: &str = "text/plain;version=0.0.4";
 
@@ -21,6 +26,8 @@ pub(crate) struct Wish {
 impl Wish {
     /// As Prometheus asks.
     pub(crate) const PROMETHEUS: Self = Self { accept: OPEN_METRICS, gzip: true };
+    /// As it asks where it reads native histograms.
+    pub(crate) const WITH_NATIVE: Self = Self { accept: NATIVE, gzip: true };
 }
 
 /// A client of one agent.

@@ -34,16 +34,26 @@ const SWITCHES: [&str; 4] = ["runqueue", "classic-histograms", "cpu-ladder", "me
 struct Scraped {
     name: &'static str,
     endpoints: &'static [&'static str],
+    wish: Wish,
 }
 
-const NOT: Scraped = Scraped { name: "not scraped", endpoints: &[] };
-const BOTH: Scraped = Scraped { name: "both endpoints", endpoints: &[METRICS, CADVISOR] };
-const BY_DEFAULT: [Scraped; 4] = [
+impl Scraped {
+    const fn by_text(name: &'static str, endpoints: &'static [&'static str]) -> Self {
+        Self { name, endpoints, wish: Wish::PROMETHEUS }
+    }
+}
+
+const NOT: Scraped = Scraped::by_text("not scraped", &[]);
+const BOTH: Scraped = Scraped::by_text("both endpoints", &[METRICS, CADVISOR]);
+const NATIVE: Scraped = Scraped { name: "both, native histograms", wish: Wish::WITH_NATIVE, ..BOTH };
+const BY_DEFAULT: [Scraped; 5] = [
     NOT,
     BOTH,
-    Scraped { name: "`/metrics`", endpoints: &[METRICS] },
-    Scraped { name: "`/metrics/cadvisor`", endpoints: &[CADVISOR] },
+    NATIVE,
+    Scraped::by_text("`/metrics`", &[METRICS]),
+    Scraped::by_text("`/metrics/cadvisor`", &[CADVISOR]),
 ];
+const ALL_ON: [Scraped; 3] = [NOT, BOTH, NATIVE];
 
 /// What an agent took while it was scraped in one way.
 struct Phase {
@@ -74,9 +84,9 @@ pub(crate) fn run(binary: &Path, seconds: u64) -> Result<Section> {
     let mut given: Vec<String> = SWITCHES.iter().map(|switch| format!("--{switch}=on")).collect();
     given.extend(["--otlp-log=on".to_owned(), format!("--otlp-endpoint={}", receiver.url())]);
     let agent = Agent::start_with(binary, &tree, &containers, &given)?;
-    let all_on = live(agent, "all on", &[NOT, BOTH], time)?;
+    let all_on = live(agent, "all on", &ALL_ON, time)?;
     let pushed = receiver.received();
-    ensure!(pushed > 0, "the agent pushed nothing by OTLP in {} s", 2 * seconds);
+    ensure!(pushed > 0, "the agent pushed nothing by OTLP in {} s", ALL_ON.len() as u64 * seconds);
     Ok(report(&tree, workers.count(), seconds, &[by_default, all_on], pushed))
 }
 
@@ -102,7 +112,7 @@ fn phase(agent: &mut Agent, scraped: Scraped, time: Duration) -> Result<Phase> {
     while next < begun + time {
         interrupt::sleep_until(next)?;
         for endpoint in scraped.endpoints {
-            client.scrape(endpoint, Wish::PROMETHEUS)?;
+            client.scrape(endpoint, scraped.wish)?;
             scrapes += 1;
         }
         next += SCRAPE_INTERVAL;
@@ -181,13 +191,17 @@ fn report(tree: &Tree, busy: usize, seconds: u64, lives: &[Life], pushed: u64) -
 }
 
 /// The same for whatever is switched on.
-fn budgets(life: &Life) -> [Budget; 3] {
+fn budgets(life: &Life) -> [Budget; 4] {
     let Life { options, phases, after_start, at_end } = life;
-    let cpu = phases.iter().map(|phase| phase.process + phase.elsewhere).fold(0.0, f64::max);
+    let cpu = |native: bool| {
+        let phases = phases.iter().filter(|phase| native == (phase.scraped.name == NATIVE.name));
+        phases.map(|phase| phase.process + phase.elsewhere).fold(0.0, f64::max) * 100.0
+    };
     let resident = mib(after_start.resident.max(at_end.resident));
     let charged = mib(after_start.charged.max(at_end.charged));
     [
-        Budget::at_most(&format!("CPU, {options}, scraped most"), cpu * 100.0, 1.0, "% of a core", 2),
+        Budget::at_most(&format!("CPU, {options}, scraped most, by text"), cpu(false), 1.0, "% of a core", 2),
+        Budget::at_most(&format!("CPU, {options}, native histograms"), cpu(true), 1.0, "% of a core", 2),
         Budget::at_most(&format!("resident memory, {options}"), resident, 40.0, "MiB", 1),
         Budget::at_most(&format!("memory of its own cgroup, {options}"), charged, 64.0, "MiB", 1),
     ]

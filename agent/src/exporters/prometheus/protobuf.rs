@@ -10,7 +10,7 @@ use prost::Message;
 use super::{
     Scrape,
     text::{Bounds, classic_bounds, classic_buckets},
-    walk::{Sample, walk},
+    walk::{Row, Sample, walk},
 };
 use crate::{
     exporters::{
@@ -22,6 +22,8 @@ use crate::{
 
 /// log2 of the buckets per doubling.
 const SCHEMA: i32 = snug_sizing::histogram::PER_DOUBLING.ilog2() as i32;
+/// What stands before a [`MetricFamily::metric`]: its tag, and that its length follows.
+const METRIC_KEY: u8 = 4 << 3 | 2;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct MetricFamily {
@@ -111,22 +113,52 @@ pub(super) struct BucketSpan {
 }
 
 pub(super) fn encode(scrape: &Scrape, out: &mut dyn Write) -> io::Result<SeriesCounts> {
+    let (mut head, mut metrics) = (Vec::new(), Vec::new());
     walk(scrape, |family, rows| {
         let r#type = type_of(family.kind);
         let bounds = scrape.classic_histograms.then(|| classic_bounds(family.unit));
-        let mut message = MetricFamily {
+        metrics.clear();
+        let mut written = Ok(());
+        rows(&mut |sample| {
+            if written.is_ok() {
+                written = write_metric(&metric(r#type, &sample, bounds.as_ref()), sample.row, &mut metrics);
+            }
+        });
+        written?;
+        if metrics.is_empty() {
+            return Ok(());
+        }
+        let message = MetricFamily {
             name: family.series_name(),
             help: family.help.to_owned(),
             r#type: r#type.into(),
             metric: Vec::new(),
             unit: family.unit.as_str().to_owned(),
         };
-        rows(&mut |sample| message.metric.push(metric(r#type, &sample, bounds.as_ref())));
-        if message.metric.is_empty() {
-            return Ok(());
-        }
-        out.write_all(&message.encode_length_delimited_to_vec())
+        head.clear();
+        prost::encode_length_delimiter(message.encoded_len() + metrics.len(), &mut head)?;
+        message.encode(&mut head)?;
+        out.write_all(&head)?;
+        out.write_all(&metrics)
     })
+}
+
+/// Writes one of a family's metrics, its row's labels first. A message may be written in parts, and most of an exposition
+/// is labels: those of a row are the same for all families.
+fn write_metric(metric: &Metric, row: &Row<'_>, out: &mut Vec<u8>) -> Result<(), prost::EncodeError> {
+    let labels = row.message.get_or_init(|| {
+        let label = row.labels.iter().copied().filter_map(label_pair).collect();
+        Metric { label, ..Metric::default() }.encode_to_vec()
+    });
+    out.push(METRIC_KEY);
+    prost::encode_length_delimiter(labels.len() + metric.encoded_len(), out)?;
+    out.extend_from_slice(labels);
+    metric.encode(out)
+}
+
+/// An empty label is as good as none, and here it would be one.
+fn label_pair((name, value): (&str, &str)) -> Option<LabelPair> {
+    (!value.is_empty()).then(|| LabelPair { name: name.to_owned(), value: value.to_owned() })
 }
 
 const fn type_of(kind: Kind) -> MetricType {
@@ -137,13 +169,9 @@ const fn type_of(kind: Kind) -> MetricType {
     }
 }
 
+/// A sample's metric, without the labels of its row.
 fn metric(kind: MetricType, sample: &Sample<'_>, classic: Option<&Bounds>) -> Metric {
-    let label = sample
-        .labels()
-        // An empty label is as good as none, and here it would be one.
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| LabelPair { name: name.to_owned(), value: value.to_owned() })
-        .collect();
+    let label = sample.own_labels().filter_map(label_pair).collect();
     let mut metric = Metric { label, ..Metric::default() };
     let number = match sample.value {
         #[expect(clippy::cast_precision_loss, reason = "the format has doubles only")]

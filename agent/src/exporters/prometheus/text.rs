@@ -27,8 +27,8 @@ use crate::{
     values::Distribution,
 };
 
-/// Bytes collected before they are passed on.
-const BUFFER: usize = 8 * 1024;
+/// Bytes collected before they are passed on: no less than a response's encoder collects, so that it need not.
+const BUFFER: usize = 32 * 1024;
 
 /// Bounds of classic buckets, as powers of two. Each is a bound of the native histogram, too, so that no count is estimated.
 pub(super) type Bounds = RangeInclusive<i32>;
@@ -45,7 +45,7 @@ pub(super) fn encode(scrape: Scrape, out: &mut dyn Write, format: Format) -> io:
     let counts = Arc::new(Mutex::new(SeriesCounts::default()));
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Catalogue { scrape, counts: Arc::clone(&counts) }));
-    let mut sink = IoSink { out, buffer: Vec::with_capacity(2 * BUFFER), error: None };
+    let mut sink = IoSink { out, buffer: Vec::with_capacity(BUFFER + 1024), error: None };
     let encoded = match format {
         Format::Text => text::encode(&mut ToText::new(&mut sink), &registry),
         _ => text::encode(&mut sink, &registry),

@@ -19,6 +19,8 @@ pub(super) struct Row<'a> {
     pub(super) labels: Vec<(&'static str, &'a str)>,
     /// Their text up to the last one's value; made when it is first asked for.
     pub(super) key: OnceCell<String>,
+    /// Them as a part of a protobuf message; made when it is first asked for.
+    pub(super) message: OnceCell<Vec<u8>>,
 }
 
 impl<'a> Row<'a> {
@@ -29,7 +31,7 @@ impl<'a> Row<'a> {
         dropped: impl Fn(&str) -> bool,
     ) -> Self {
         let labels = names.iter().copied().zip(values).filter(|(name, _)| !dropped(name)).collect();
-        Self { admitted, labels, key: OnceCell::new() }
+        Self { admitted, labels, ..Self::default() }
     }
 }
 
