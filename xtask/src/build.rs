@@ -79,12 +79,12 @@ pub(crate) fn build_workload(name: &str) -> Result<PathBuf> {
 
 /// Builds a test target of `snug-tests` as a static program, and tells where it is.
 pub(crate) fn build_test(name: &str, object: &Path) -> Result<PathBuf> {
-    build_target("test", name, object)
+    build_target("test", name, &STATIC_PACKAGES, object)
 }
 
 /// Builds a bench of `snug-tests` as a static program, optimised, and tells where it is.
 pub(crate) fn build_bench(name: &str, object: &Path) -> Result<PathBuf> {
-    build_target("bench", name, object)
+    build_target("bench", name, &["--package", "snug-tests"], object)
 }
 
 /// The packages whose tests are static programs, which are all but the tasks. Which features the dependencies have depends
@@ -92,9 +92,9 @@ pub(crate) fn build_bench(name: &str, object: &Path) -> Result<PathBuf> {
 pub(crate) const STATIC_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "xtask"];
 
 /// Builds a target of this kind, which is also the name of cargo's subcommand and flag for it.
-fn build_target(kind: &str, name: &str, object: &Path) -> Result<PathBuf> {
+fn build_target(kind: &str, name: &str, packages: &[&str], object: &Path) -> Result<PathBuf> {
     let mut cargo = static_cargo(kind, object);
-    cargo.args(["--no-run", "--quiet", &format!("--{kind}"), name]).args(STATIC_PACKAGES);
+    cargo.args(["--no-run", "--quiet", &format!("--{kind}"), name]).args(packages);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     cargo.stderr(std::process::Stdio::inherit());
     let printed = command::capture(&mut cargo)?;
