@@ -32,11 +32,16 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
     Ok(home.context("neither SNUG_CACHE_DIR nor HOME is set: no place for the cache")?.join(".cache/snug"))
 }
 
-/// The names of all test targets, as cargo tells them.
+/// What cargo tells of the workspace's packages, asked for with these arguments.
+pub(crate) fn metadata(arguments: &[&str]) -> Result<Value> {
+    let mut cargo = command::cargo();
+    cargo.args(["metadata", "--format-version", "1"]).args(arguments);
+    serde_json::from_str(&command::capture(&mut cargo)?).context("cargo metadata printed no JSON")
+}
+
+/// The names of all test targets.
 pub(crate) fn test_targets() -> Result<Vec<String>> {
-    let printed =
-        command::capture(command::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let metadata: Value = serde_json::from_str(&printed).context("cargo metadata printed no JSON")?;
+    let metadata = metadata(&["--no-deps"])?;
     let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
     let targets = packages.iter().flat_map(|package| package["targets"].as_array()).flatten();
     let tests = targets.filter(|target| target["kind"][0] == "test");

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 /// Bytes per piece. One scrape holds [`PIECES`] of them, two more, and the compressor.
-const PIECE: usize = 32 * 1024;
+pub(super) const PIECE: usize = 32 * 1024;
 const PIECES: usize = 4;
 
 /// Why a body could not be sent whole. The client sees a broken connection, never a short exposition.

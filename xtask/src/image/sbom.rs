@@ -15,7 +15,7 @@ use cyclonedx_bom::{
 };
 use serde_json::Value;
 
-use crate::{command, toolchain};
+use crate::{toolchain, workspace};
 
 /// Crates of one platform: by id, their name, version and license.
 type Crates = BTreeMap<String, (String, String, Option<String>)>;
@@ -23,6 +23,7 @@ type Crates = BTreeMap<String, (String, String, Option<String>)>;
 /// The bill for the programs of that architecture, as JSON.
 pub(super) fn of_workspace(arch: &str) -> Result<Vec<u8>> {
     let host = format!("{arch}-unknown-linux-gnu");
+    let metadata = |target: &str| workspace::metadata(&["--locked", "--filter-platform", target]);
     let mut crates = linked(&metadata(&host)?, &["snug-agent", "snug"])?;
     crates.extend(linked(&metadata(toolchain::BPF_TARGET)?, &["snug-ebpf"])?);
     let components = crates.into_values().map(|(name, version, license)| {
@@ -52,12 +53,6 @@ pub(super) fn of_workspace(arch: &str) -> Result<Vec<u8>> {
     let mut json = Vec::new();
     bom.output_as_json_v1_5(&mut json).context("the bill of materials cannot be written")?;
     Ok(json)
-}
-
-fn metadata(target: &str) -> Result<Value> {
-    let mut cargo = command::cargo();
-    cargo.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", target]);
-    serde_json::from_str(&command::capture(&mut cargo)?).context("cargo metadata printed no JSON")
 }
 
 /// What the named members link, directly or not; neither build scripts' nor tests' crates.

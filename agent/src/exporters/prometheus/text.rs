@@ -23,12 +23,10 @@ use crate::{
         catalogue::{Family, Kind, Unit, Value},
         kubelet::text::label,
         limits::SeriesCounts,
+        stream::PIECE,
     },
     values::Distribution,
 };
-
-/// Bytes collected before they are passed on: no less than a response's encoder collects, so that it need not.
-const BUFFER: usize = 32 * 1024;
 
 /// Bounds of classic buckets, as powers of two. Each is a bound of the native histogram, too, so that no count is estimated.
 pub(super) type Bounds = RangeInclusive<i32>;
@@ -45,7 +43,7 @@ pub(super) fn encode(scrape: Scrape, out: &mut dyn Write, format: Format) -> io:
     let counts = Arc::new(Mutex::new(SeriesCounts::default()));
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Catalogue { scrape, counts: Arc::clone(&counts) }));
-    let mut sink = IoSink { out, buffer: Vec::with_capacity(BUFFER + 1024), error: None };
+    let mut sink = IoSink { out, buffer: Vec::with_capacity(PIECE + 1024), error: None };
     let encoded = match format {
         Format::Text => text::encode(&mut ToText::new(&mut sink), &registry),
         _ => text::encode(&mut sink, &registry),
@@ -190,7 +188,8 @@ fn write_label(encoder: &mut LabelSetEncoder<'_>, name: &str, value: &str) -> fm
     text.finish()
 }
 
-/// Lets prometheus-client write bytes, a few at a time as it does, and keeps the error that `fmt` cannot carry.
+/// Lets prometheus-client write bytes, a few at a time as it does, and keeps the error that `fmt` cannot carry. It passes on
+/// no less than a response's encoder would collect, so that they are not collected twice.
 struct IoSink<'a> {
     out: &'a mut dyn Write,
     buffer: Vec<u8>,
@@ -211,7 +210,7 @@ impl IoSink<'_> {
 impl fmt::Write for IoSink<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.buffer.extend_from_slice(text.as_bytes());
-        if self.buffer.len() >= BUFFER { self.send() } else { Ok(()) }
+        if self.buffer.len() >= PIECE { self.send() } else { Ok(()) }
     }
 }
 
