@@ -236,9 +236,9 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
     Scope::ALL.into_iter().flat_map(Scope::families)
 }
 
-/// Labels of container series.
+/// Labels of container series. A short one is the last: its value is escaped anew for every sample.
 pub const CONTAINER_LABELS: [&str; 7] =
-    ["namespace", "pod", "container", "kind", "workload_kind", "workload", "id"];
+    ["namespace", "pod", "container", "workload_kind", "workload", "id", "kind"];
 
 /// Labels of pod series.
 pub const POD_LABELS: [&str; 5] = ["namespace", "pod", "workload_kind", "workload", "id"];
@@ -268,16 +268,9 @@ pub fn kube_state_labels(pod: &KnownPod) -> [&str; 3] {
 pub fn container_labels(row: &CgroupRow) -> [&str; 7] {
     let level = row.identity.of_path.level.as_str();
     let id = &*row.identity.path;
-    row.identity.names.as_deref().map_or(["", "", "", level, "", "", id], |n| {
-        [
-            &n.namespace,
-            &n.pod,
-            &n.container,
-            n.kind.map_or(level, |kind| kind.as_str()),
-            &n.workload_kind,
-            &n.workload,
-            id,
-        ]
+    row.identity.names.as_deref().map_or(["", "", "", "", "", id, level], |n| {
+        let kind = n.kind.map_or(level, |kind| kind.as_str());
+        [&n.namespace, &n.pod, &n.container, &n.workload_kind, &n.workload, id, kind]
     })
 }
 
