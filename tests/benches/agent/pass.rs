@@ -137,7 +137,8 @@ fn measure(kernel: &mut KernelHalf, size: usize, rounds: usize) -> Result<Row> {
     for round in 0..=rounds {
         // Nothing is made or removed meanwhile: what one walk met is what all revisits of the round see.
         for walk in &mut walks {
-            let (time, end) = cpu_time(|| kernel.pass(&walk.iterator, walk.measured).map(through));
+            let (time, end) =
+                cpu_time(|| kernel.pass(&walk.iterator, walk.measured).map(|pass| through(&pass)));
             let end = whole_pass(end?, size)?;
             if round > 0 {
                 walk.walks.push(time.as_nanos() as f64 / end.cgroups as f64);
@@ -155,7 +156,8 @@ fn measure(kernel: &mut KernelHalf, size: usize, rounds: usize) -> Result<Row> {
         flushed?;
         let mut passing = Duration::ZERO;
         for (index, walk) in walks.iter_mut().enumerate() {
-            let (time, end) = cpu_time(|| kernel.revisit(index, walk.measured).map(|seen| seen.map(through)));
+            let (time, end) =
+                cpu_time(|| kernel.revisit(index, walk.measured).map(|seen| seen.map(|pass| through(&pass))));
             let end = whole_pass(end?.context("a revisit found its walk out of date")?, size)?;
             passing += time;
             if round > 0 {
@@ -205,7 +207,7 @@ fn measure(kernel: &mut KernelHalf, size: usize, rounds: usize) -> Result<Row> {
 }
 
 /// Takes a pass's records, as the agent would.
-fn through(pass: Pass<'_>) -> PassEnd {
+fn through(pass: &Pass<'_>) -> PassEnd {
     pass.records().for_each(|record| {
         black_box(record);
     });
