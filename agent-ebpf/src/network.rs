@@ -35,6 +35,8 @@ static NETWORK: PerCpuHashMap<u64, NetworkRecord> = PerCpuHashMap::with_max_entr
 static ROUND_TRIPS: PerCpuHashMap<u64, HistogramRecord> =
     PerCpuHashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
+// Temporaries would be written byte by byte for each packet, where they are needed for the first one only.
+static NOTHING: NetworkRecord = NetworkRecord::NONE;
 static NO_ROUND_TRIPS: HistogramRecord = HistogramRecord::NONE;
 
 /// `include/uapi/linux/if_ether.h`, as they are in a packet.
@@ -200,7 +202,7 @@ fn record_of(id: u64) -> Option<*mut NetworkRecord> {
     if id == 0 {
         return None;
     }
-    counters::record_of(&NETWORK, id, &NetworkRecord::default(), LOST_NETWORK)
+    counters::record_of(&NETWORK, id, &NOTHING, LOST_NETWORK)
 }
 
 /// Adds to a counter of this CPU. A softirq may come in between and add to the same.

@@ -36,16 +36,16 @@ pub(crate) fn field<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
     unsafe { bpf_probe_read_kernel(base.wrapping_add(offset as usize).cast::<T>()) }.ok()
 }
 
-/// Like [`field`], with 0 for what is not there: without a branch, all of which the verifier follows.
+/// Reads a `T` at `base + offset` straight into its place, with 0 for what is not there.
 #[inline(always)]
-fn or_zero<T: Default>(base: *const u8, offset: u32) -> T {
-    let mut value = T::default();
-    if offset != ABSENT {
-        let source = base.wrapping_add(offset as usize);
-        // SAFETY: the helper writes all of the value; it checks the address, and writes zeros where it cannot be read.
-        unsafe { probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, source.cast()) };
+fn read_into<T: Default>(place: &mut T, base: *const u8, offset: u32) {
+    if offset == ABSENT {
+        *place = T::default();
+        return;
     }
-    value
+    let source = base.wrapping_add(offset as usize);
+    // SAFETY: the helper writes all of the place; it checks the address, and writes zeros where it cannot be read.
+    unsafe { probe_read_kernel(core::ptr::from_mut(place).cast(), size_of::<T>() as u32, source.cast()) };
 }
 
 /// A pointer kept in a field; `None` also if it is null.
@@ -148,10 +148,11 @@ pub(crate) fn fill<R: Reach>(record: &mut SnapshotRecord, cgroup: *const u8, wan
         memory(record, memcg);
         has |= HAS_MEMORY;
         if wanted & HAS_WORKING_SET != 0 {
-            record.memory_inactive_file_pages = match pointer(memcg, offset!(memory_vmstats)) {
-                Some(vmstats) => or_zero(vmstats, offset!(vmstats_inactive_file)),
-                None => 0,
-            };
+            record.memory_inactive_file_pages = 0;
+            if let Some(vmstats) = pointer(memcg, offset!(memory_vmstats)) {
+                let inactive_file = &mut record.memory_inactive_file_pages;
+                read_into(inactive_file, vmstats, offset!(vmstats_inactive_file));
+            }
             has |= HAS_WORKING_SET;
         }
     }
@@ -165,8 +166,8 @@ pub(crate) fn fill<R: Reach>(record: &mut SnapshotRecord, cgroup: *const u8, wan
     if wanted & HAS_PIDS != 0
         && let Some(pids) = R::pointer(cgroup, offset!(cgroup_pids))
     {
-        record.pids_current = or_zero(pids, offset!(pids_counter));
-        record.pids_limit = or_zero(pids, offset!(pids_limit));
+        read_into(&mut record.pids_current, pids, offset!(pids_counter));
+        read_into(&mut record.pids_limit, pids, offset!(pids_limit));
         has |= HAS_PIDS;
     }
     record.has |= has;
@@ -174,23 +175,23 @@ pub(crate) fn fill<R: Reach>(record: &mut SnapshotRecord, cgroup: *const u8, wan
 
 #[inline(always)]
 fn throttling(record: &mut SnapshotRecord, group: *const u8) {
-    record.cfs_period_ns = or_zero(group, offset!(cfs_period));
-    record.cfs_quota_ns = or_zero(group, offset!(cfs_quota));
-    record.cfs_burst_limit_ns = or_zero(group, offset!(cfs_burst));
-    record.cfs_throttled_ns = or_zero(group, offset!(cfs_throttled_time));
-    record.cfs_burst_ns = or_zero(group, offset!(cfs_burst_time));
-    record.cfs_periods = or_zero(group, offset!(cfs_periods));
-    record.cfs_throttled_periods = or_zero(group, offset!(cfs_throttled_periods));
-    record.cfs_burst_periods = or_zero(group, offset!(cfs_burst_periods));
+    read_into(&mut record.cfs_period_ns, group, offset!(cfs_period));
+    read_into(&mut record.cfs_quota_ns, group, offset!(cfs_quota));
+    read_into(&mut record.cfs_burst_limit_ns, group, offset!(cfs_burst));
+    read_into(&mut record.cfs_throttled_ns, group, offset!(cfs_throttled_time));
+    read_into(&mut record.cfs_burst_ns, group, offset!(cfs_burst_time));
+    read_into(&mut record.cfs_periods, group, offset!(cfs_periods));
+    read_into(&mut record.cfs_throttled_periods, group, offset!(cfs_throttled_periods));
+    read_into(&mut record.cfs_burst_periods, group, offset!(cfs_burst_periods));
 }
 
 #[inline(always)]
 fn memory(record: &mut SnapshotRecord, memcg: *const u8) {
-    record.memory_usage_pages = or_zero(memcg, offset!(memory_usage));
-    record.memory_peak_pages = or_zero(memcg, offset!(memory_peak));
-    record.memory_limit_pages = or_zero(memcg, offset!(memory_limit));
-    record.memory_failcnt = or_zero(memcg, offset!(memory_failcnt));
-    record.swap_usage_pages = or_zero(memcg, offset!(swap_usage));
-    record.swap_limit_pages = or_zero(memcg, offset!(swap_limit));
-    record.memory_events = or_zero(memcg, offset!(memory_events));
+    read_into(&mut record.memory_usage_pages, memcg, offset!(memory_usage));
+    read_into(&mut record.memory_peak_pages, memcg, offset!(memory_peak));
+    read_into(&mut record.memory_limit_pages, memcg, offset!(memory_limit));
+    read_into(&mut record.memory_failcnt, memcg, offset!(memory_failcnt));
+    read_into(&mut record.swap_usage_pages, memcg, offset!(swap_usage));
+    read_into(&mut record.swap_limit_pages, memcg, offset!(swap_limit));
+    read_into(&mut record.memory_events, memcg, offset!(memory_events));
 }

@@ -10,7 +10,7 @@ pub const IPV6: usize = 1;
 /// Bytes are those of the network layer, headers of IP included and of the link excluded, as the socket layer hands them
 /// over: before a packet is segmented or fragmented on its way out, after it was put together on its way in.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkRecord {
     /// Bytes received, IPv4 and IPv6.
     pub receive_bytes: [u64; 2],
@@ -34,4 +34,21 @@ pub struct NetworkRecord {
     pub timed_out: u64,
     /// Attempts that failed otherwise: unreachable, or given up by the program.
     pub failed: u64,
+}
+
+impl NetworkRecord {
+    /// Nothing counted.
+    pub const NONE: Self = Self {
+        receive_bytes: [0; 2],
+        receive_packets: [0; 2],
+        transmit_bytes: [0; 2],
+        transmit_packets: [0; 2],
+        retransmits: 0,
+        opened: 0,
+        accepted: 0,
+        refused: 0,
+        reset: 0,
+        timed_out: 0,
+        failed: 0,
+    };
 }
