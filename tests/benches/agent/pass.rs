@@ -116,8 +116,7 @@ fn measure(kernel: &mut KernelHalf, size: usize, rounds: usize) -> Result<Row> {
         } else {
             let (iterator, measured) =
                 (kernel.iterate(&below(hierarchy), Some(walks.len()))?, Measurements::of(&[measurement]));
-            let (by_walk, by_revisit, held) = (Vec::new(), Vec::new(), Vec::new());
-            walks.push(Walk { hierarchy, iterator, measured, walks: by_walk, revisits: by_revisit, held });
+            walks.push(Walk { hierarchy, iterator, measured, walks: vec![], revisits: vec![], held: vec![] });
         }
     }
     // What the agent does before a pass, for this part of the tree.
