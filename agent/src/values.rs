@@ -4,13 +4,13 @@
 //! file, the pass has not come yet), never zero. Times are nanoseconds, sizes are bytes, counters count from the
 //! cgroup's creation.
 
-mod seen;
+mod observed;
 
 use std::sync::Arc;
 
 use snug_sizing::ladder::Ladder;
 
-pub use self::seen::{Distribution, MemoryHistograms, PeakSource, WindowPeak};
+pub use self::observed::{Distribution, MemoryHistograms, PeakSource, WindowPeak};
 
 /// One measurement: what can come from the kernel programs or from cgroup files, chosen one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,7 +71,7 @@ impl Measurement {
 
 /// Where a measurement comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Source {
+pub enum SourceKind {
     /// The eBPF snapshot.
     Kernel,
     /// cgroup files.
@@ -80,7 +80,7 @@ pub enum Source {
     None,
 }
 
-impl Source {
+impl SourceKind {
     /// The name in logs and in the `source` label.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -423,7 +423,7 @@ pub struct Values {
     /// CPU used in each window of `sample-interval`, since the agent has seen it.
     pub cpu_windows: Option<Arc<Distribution>>,
     /// What each CPU quota would have done, since the agent has seen it; where that is asked for.
-    pub cpu_ladder: Option<Arc<Ladder>>,
+    pub quota_what_if: Option<Arc<Ladder>>,
     /// How long its tasks waited for a CPU each time, seconds, since the agent has seen it.
     pub runqueue: Option<Arc<Distribution>>,
     /// User and system CPU time.

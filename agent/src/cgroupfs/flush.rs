@@ -13,24 +13,24 @@ use rustix::{
 
 use super::{
     mounts::Hierarchies,
-    reader::{ReadError, open_mount, says_gone},
+    reader::{ReadError, is_gone, open_mount},
 };
 
 /// A cgroup file that is kept open and read again and again.
 #[derive(Debug)]
-pub struct KeptFile {
+pub struct OpenFile {
     file: File,
     path: PathBuf,
 }
 
-impl KeptFile {
+impl OpenFile {
     /// Opens `relative`, a file below the open `mount`; `None` if there is no such file.
     fn open(mount: &Mount, relative: &str) -> Result<Option<Self>, ReadError> {
         let path = mount.path.join(relative);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match rustix::fs::openat(&mount.directory, relative, flags, Mode::empty()) {
             Ok(file) => Ok(Some(Self { file: file.into(), path })),
-            Err(errno) if says_gone(errno) => Ok(None),
+            Err(errno) if is_gone(errno) => Ok(None),
             Err(errno) => Err(ReadError::Unreadable { file: path, source: errno.into() }),
         }
     }
@@ -41,7 +41,7 @@ impl KeptFile {
         match self.file.read_at(buffer, 0) {
             Ok(size) => Ok(buffer.get(..size)),
             Err(source) => match Errno::from_io_error(&source) {
-                Some(errno) if says_gone(errno) => Ok(None),
+                Some(errno) if is_gone(errno) => Ok(None),
                 _ => Err(ReadError::Unreadable { file: self.path.clone(), source }),
             },
         }
@@ -62,20 +62,20 @@ struct Mount {
 
 /// Where CPU time is summed up.
 #[derive(Debug)]
-enum CpuPoints {
+enum CpuFlushPoints {
     /// v1 counts at once.
     Never,
     /// The mount's root is not the hierarchy's: its own `cpu.stat` covers everything.
-    Own(KeptFile),
+    Own(OpenFile),
     /// The hierarchy's root takes its `cpu.stat` from elsewhere and sums nothing up, so that its children must.
-    Children { mount: Mount, files: HashMap<String, KeptFile> },
+    Children { mount: Mount, files: HashMap<String, OpenFile> },
 }
 
 /// Brings the kernel's counters up to date, through files that it keeps open.
 #[derive(Debug)]
 pub struct Flusher {
-    cpu: CpuPoints,
-    memory: Option<KeptFile>,
+    cpu: CpuFlushPoints,
+    memory: Option<OpenFile>,
 }
 
 impl Flusher {
@@ -83,17 +83,17 @@ impl Flusher {
     pub fn new(hierarchies: &Hierarchies) -> Result<Self, ReadError> {
         let open = |path: &PathBuf| Ok(Mount { path: path.clone(), directory: open_mount(path)? });
         let cpu = match &hierarchies.unified {
-            None => CpuPoints::Never,
+            None => CpuFlushPoints::Never,
             Some(unified) => {
                 let mount = open(&unified.mount)?;
-                match KeptFile::open(&mount, "cpu.stat")? {
-                    Some(own) if !is_hierarchy_root(&mount) => CpuPoints::Own(own),
-                    _ => CpuPoints::Children { mount, files: HashMap::new() },
+                match OpenFile::open(&mount, "cpu.stat")? {
+                    Some(own) if !is_hierarchy_root(&mount) => CpuFlushPoints::Own(own),
+                    _ => CpuFlushPoints::Children { mount, files: HashMap::new() },
                 }
             }
         };
         let memory = match hierarchies.memory() {
-            Some(hierarchy) => KeptFile::open(&open(&hierarchy.mount)?, "memory.stat")?,
+            Some(hierarchy) => OpenFile::open(&open(&hierarchy.mount)?, "memory.stat")?,
             None => None,
         };
         Ok(Self { cpu, memory })
@@ -104,7 +104,7 @@ impl Flusher {
     ///
     /// A child that cannot be opened does not keep the others from it; the first such error is returned.
     pub fn refresh<'a>(&mut self, children: impl Iterator<Item = &'a str>) -> Result<(), ReadError> {
-        let CpuPoints::Children { mount, files } = &mut self.cpu else { return Ok(()) };
+        let CpuFlushPoints::Children { mount, files } = &mut self.cpu else { return Ok(()) };
         let mut before = std::mem::take(files);
         let mut result = Ok(());
         for child in children {
@@ -117,7 +117,7 @@ impl Flusher {
             let kept = before.remove(name).filter(|file| file.touch().unwrap_or(false));
             let file = match kept {
                 Some(file) => Ok(Some(file)),
-                None => KeptFile::open(mount, &format!("{name}/cpu.stat")),
+                None => OpenFile::open(mount, &format!("{name}/cpu.stat")),
             };
             match file {
                 Ok(Some(file)) => {
@@ -135,9 +135,9 @@ impl Flusher {
     /// A file that cannot be read does not keep the others from it; the first such error is returned.
     pub fn flush_cpu(&mut self) -> Result<usize, ReadError> {
         match &mut self.cpu {
-            CpuPoints::Never => Ok(0),
-            CpuPoints::Own(file) => file.touch().map(usize::from),
-            CpuPoints::Children { files, .. } => {
+            CpuFlushPoints::Never => Ok(0),
+            CpuFlushPoints::Own(file) => file.touch().map(usize::from),
+            CpuFlushPoints::Children { files, .. } => {
                 let mut result = Ok(());
                 files.retain(|_, file| match file.touch() {
                     Ok(alive) => alive,
@@ -155,7 +155,7 @@ impl Flusher {
 
     /// Sums up memory statistics everywhere; `false` if there is no memory controller whose sums could lag.
     pub fn flush_memory(&mut self) -> Result<bool, ReadError> {
-        self.memory.as_ref().map_or(Ok(false), KeptFile::touch)
+        self.memory.as_ref().map_or(Ok(false), OpenFile::touch)
     }
 }
 

@@ -51,7 +51,7 @@ impl Hierarchy {
     }
 
     /// Whether its cgroups account for memory as cgroup v2 does.
-    pub fn has_memory_of_v2(&self) -> bool {
+    pub fn has_v2_memory(&self) -> bool {
         self.version == Version::V2 && self.has("memory")
     }
 }
@@ -158,7 +158,7 @@ impl Hierarchies {
                 found.insert(key, mount.into_hierarchy());
             }
         }
-        Self::of(found.into_values())
+        Self::from_list(found.into_values())
     }
 
     /// What is at `root`.
@@ -172,7 +172,7 @@ impl Hierarchies {
         if own_magic == CGROUP2_MAGIC {
             let root_in_hierarchy = root_in_hierarchy(&root, Version::V2, mounts);
             let (controllers, version) = (v2_controllers(&root), Version::V2);
-            return Ok(Self::of([Hierarchy { mount: root, version, controllers, root_in_hierarchy }]));
+            return Ok(Self::from_list([Hierarchy { mount: root, version, controllers, root_in_hierarchy }]));
         }
         if own_magic == CGROUP1_MAGIC {
             return Err(MountsError::SingleV1 { path: root });
@@ -197,7 +197,7 @@ impl Hierarchies {
                 mount: path,
             });
         }
-        let found = Self::of(found.into_values());
+        let found = Self::from_list(found.into_values());
         if found.unified.is_none() && found.v1.is_empty() {
             return Err(MountsError::Empty { path: root, magic: own_magic });
         }
@@ -205,7 +205,7 @@ impl Hierarchies {
     }
 
     /// Puts hierarchies in their places; v1 hierarchies without controllers (systemd's) account for nothing.
-    fn of(hierarchies: impl IntoIterator<Item = Hierarchy>) -> Self {
+    fn from_list(hierarchies: impl IntoIterator<Item = Hierarchy>) -> Self {
         let mut all = Self::default();
         for hierarchy in hierarchies {
             match hierarchy.version {

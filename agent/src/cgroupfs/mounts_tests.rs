@@ -73,7 +73,7 @@ fn pure_v1_has_no_pressure() {
 
 #[test]
 fn v2_with_controllers_serves_all_and_leaves_the_rest_to_v1() {
-    let all = Hierarchies::of([
+    let all = Hierarchies::from_list([
         hierarchy(Version::V1, "/v1/memory", &["memory"]),
         hierarchy(Version::V2, "/v2", &["cpu", "io", "pids"]),
     ]);

@@ -70,7 +70,7 @@ pub struct Reading {
 }
 
 /// A hierarchy's mount, kept open.
-struct Opened {
+struct OpenMount {
     mount: PathBuf,
     version: Version,
     directory: OwnedFd,
@@ -89,11 +89,11 @@ struct Roles {
 }
 
 /// As many as there are [`Roles`].
-const MOST_HIERARCHIES: usize = 7;
+const MAX_HIERARCHIES: usize = 7;
 
 /// Reads cgroup files. Keeps one buffer and one descriptor per hierarchy; make one per thread.
 pub struct CgroupReader {
-    opened: Vec<Opened>,
+    opened: Vec<OpenMount>,
     roles: Roles,
     tick_ns: u64,
     buffer: Vec<u8>,
@@ -122,11 +122,11 @@ impl CgroupReader {
     /// hierarchy. What a hierarchy without that cgroup would have served is `None`; if none has it, it is
     /// [`ReadError::Gone`].
     pub fn read(&mut self, path_in_hierarchy: &str, which: Measurements) -> Result<Reading, ReadError> {
-        let mut pass = Pass {
+        let mut cgroup = CgroupRead {
             relative: relative(path_in_hierarchy)?,
             opened: &self.opened,
             buffer: &mut self.buffer,
-            directories: [const { Directory::NotLooked }; MOST_HIERARCHIES],
+            directories: [const { Directory::NotOpened }; MAX_HIERARCHIES],
             reading: Reading::default(),
         };
         let mut values = Values::default();
@@ -136,49 +136,49 @@ impl CgroupReader {
         if (which.contains(Measurement::Cpu) || slow)
             && let Some(at) = self.roles.cpu_time
         {
-            let at = self.roles.cpuacct.filter(|_| !pass.exists(at)).unwrap_or(at);
-            match pass.version(at) {
-                Version::V2 => v2.cpu_time(&mut pass, at, which, &mut values),
-                Version::V1 => v1::cpu_time(&mut pass, at, which, self.tick_ns, &mut values),
+            let at = self.roles.cpuacct.filter(|_| !cgroup.exists(at)).unwrap_or(at);
+            match cgroup.version(at) {
+                Version::V2 => v2.cpu_time(&mut cgroup, at, which, &mut values),
+                Version::V1 => v1::cpu_time(&mut cgroup, at, which, self.tick_ns, &mut values),
             }
         }
         if which.contains(Measurement::Throttling)
             && let Some(at) = self.roles.bandwidth
         {
-            values.throttling = match pass.version(at) {
-                Version::V2 => v2.throttling(&mut pass, at),
-                Version::V1 => v1::throttling(&mut pass, at),
+            values.throttling = match cgroup.version(at) {
+                Version::V2 => v2.throttling(&mut cgroup, at),
+                Version::V1 => v1::throttling(&mut cgroup, at),
             }
             .unwrap_or(None);
         }
         if which.contains(Measurement::Pressure)
             && let Some(at) = self.roles.pressure
         {
-            values.pressure = v2::pressure(&mut pass, at).unwrap_or(None);
+            values.pressure = v2::pressure(&mut cgroup, at).unwrap_or(None);
         }
         if let Some(at) = self.roles.memory {
-            match pass.version(at) {
-                Version::V2 => v2::memory(&mut pass, at, which, &mut values),
-                Version::V1 => v1::memory(&mut pass, at, which, &mut values),
+            match cgroup.version(at) {
+                Version::V2 => v2::memory(&mut cgroup, at, which, &mut values),
+                Version::V1 => v1::memory(&mut cgroup, at, which, &mut values),
             }
         }
         if which.contains(Measurement::Pids)
             && let Some(at) = self.roles.pids
         {
             // The files are the same in both versions.
-            values.pids = v2::pids(&mut pass, at).unwrap_or(None);
+            values.pids = v2::pids(&mut cgroup, at).unwrap_or(None);
         }
         if slow && let Some(at) = self.roles.io {
-            values.io = match pass.version(at) {
-                Version::V2 => v2::io(&mut pass, at),
-                Version::V1 => v1::io(&mut pass, at),
+            values.io = match cgroup.version(at) {
+                Version::V2 => v2::io(&mut cgroup, at),
+                Version::V1 => v1::io(&mut cgroup, at),
             }
             .unwrap_or(None);
         }
         if which.contains(Measurement::Spec) {
-            values.spec = self.roles.spec(&mut pass);
+            values.spec = self.roles.spec(&mut cgroup);
         }
-        pass.finish(values, path_in_hierarchy)
+        cgroup.finish(values, path_in_hierarchy)
     }
 
     /// The processes in the cgroup itself: of the first hierarchy in which it has any. 0 stands for one that is out of
@@ -202,9 +202,9 @@ impl CgroupReader {
                     }
                 }
                 Err(source) => match Errno::from_io_error(&source) {
-                    Some(errno) if says_gone(errno) => {}
+                    Some(errno) if is_gone(errno) => {}
                     // A threaded cgroup's processes are listed above it.
-                    Some(errno) if says_unsupported(errno) => found = true,
+                    Some(errno) if is_unsupported(errno) => found = true,
                     _ => return Err(ReadError::Unreadable { file: opened.mount.join(file), source }),
                 },
             }
@@ -214,26 +214,26 @@ impl CgroupReader {
 }
 
 impl Roles {
-    fn spec(&self, pass: &mut Pass<'_>) -> Option<Spec> {
-        let cpu_shares = self.bandwidth.and_then(|at| match pass.version(at) {
-            Version::V2 => v2::cpu_shares(pass, at).unwrap_or(None),
-            Version::V1 => v1::cpu_shares(pass, at).unwrap_or(None),
+    fn spec(&self, cgroup: &mut CgroupRead<'_>) -> Option<Spec> {
+        let cpu_shares = self.bandwidth.and_then(|at| match cgroup.version(at) {
+            Version::V2 => v2::cpu_shares(cgroup, at).unwrap_or(None),
+            Version::V1 => v1::cpu_shares(cgroup, at).unwrap_or(None),
         });
-        let memory_reservation_bytes = self.memory.and_then(|at| match pass.version(at) {
-            Version::V2 => v2::memory_reservation(pass, at).unwrap_or(None),
-            Version::V1 => v1::memory_reservation(pass, at).unwrap_or(None),
+        let memory_reservation_bytes = self.memory.and_then(|at| match cgroup.version(at) {
+            Version::V2 => v2::memory_reservation(cgroup, at).unwrap_or(None),
+            Version::V1 => v1::memory_reservation(cgroup, at).unwrap_or(None),
         });
         let spec = Spec { cpu_shares, memory_reservation_bytes };
         (spec != Spec::default()).then_some(spec)
     }
 }
 
-fn index_of(opened: &mut Vec<Opened>, hierarchy: &Hierarchy) -> Result<usize, ReadError> {
+fn index_of(opened: &mut Vec<OpenMount>, hierarchy: &Hierarchy) -> Result<usize, ReadError> {
     if let Some(index) = opened.iter().position(|other| other.mount == hierarchy.mount) {
         return Ok(index);
     }
     let directory = open_mount(&hierarchy.mount)?;
-    opened.push(Opened { mount: hierarchy.mount.clone(), version: hierarchy.version, directory });
+    opened.push(OpenMount { mount: hierarchy.mount.clone(), version: hierarchy.version, directory });
     Ok(opened.len() - 1)
 }
 
@@ -252,39 +252,39 @@ fn relative(path: &str) -> Result<&str, ReadError> {
 }
 
 /// Whether an error says that the cgroup of the file is no more (as `kernfs` does) or never was.
-pub(crate) fn says_gone(errno: Errno) -> bool {
+pub(crate) fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NODEV | Errno::NOTDIR)
 }
 
 /// Whether an error says that the file is there for show: pressure files do so when PSI is off.
-fn says_unsupported(errno: Errno) -> bool {
+fn is_unsupported(errno: Errno) -> bool {
     errno == Errno::OPNOTSUPP
 }
 
 /// The cgroup's directory in one hierarchy, during one pass.
 enum Directory {
-    NotLooked,
+    NotOpened,
     Open(OwnedFd),
     Gone,
 }
 
 /// The marker of a problem that has been noted.
 #[derive(Debug)]
-struct Noted;
+struct ProblemRecorded;
 
 /// A subject: `None` where the files do not exist.
-type Subject<T> = Result<Option<T>, Noted>;
+type Subject<T> = Result<Option<T>, ProblemRecorded>;
 
 /// One cgroup being read.
-struct Pass<'a> {
+struct CgroupRead<'a> {
     relative: &'a str,
-    opened: &'a [Opened],
+    opened: &'a [OpenMount],
     buffer: &'a mut Vec<u8>,
-    directories: [Directory; MOST_HIERARCHIES],
+    directories: [Directory; MAX_HIERARCHIES],
     reading: Reading,
 }
 
-impl Pass<'_> {
+impl CgroupRead<'_> {
     fn version(&self, hierarchy: usize) -> Version {
         self.opened.get(hierarchy).map_or(Version::V2, |opened| opened.version)
     }
@@ -298,10 +298,10 @@ impl Pass<'_> {
         mount.join(self.relative).join(file).components().collect()
     }
 
-    fn note_errno(&mut self, hierarchy: usize, file: &str, errno: Errno) -> Noted {
+    fn record_errno(&mut self, hierarchy: usize, file: &str, errno: Errno) -> ProblemRecorded {
         let file = self.path_of(hierarchy, file);
         self.reading.problems.push(ReadError::Unreadable { file, source: errno.into() });
-        Noted
+        ProblemRecorded
     }
 
     fn set(&mut self, hierarchy: usize, state: Directory) {
@@ -312,15 +312,15 @@ impl Pass<'_> {
 
     /// Whether the cgroup is there in the hierarchy, as far as is known.
     fn exists(&mut self, hierarchy: usize) -> bool {
-        if let (Some(Directory::NotLooked), Some(opened)) =
+        if let (Some(Directory::NotOpened), Some(opened)) =
             (self.directories.get(hierarchy), self.opened.get(hierarchy))
         {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let state = match rustix::fs::openat(&opened.directory, self.relative, flags, Mode::empty()) {
                 Ok(directory) => Directory::Open(directory),
                 Err(errno) => {
-                    if !says_gone(errno) {
-                        self.note_errno(hierarchy, "", errno);
+                    if !is_gone(errno) {
+                        self.record_errno(hierarchy, "", errno);
                     }
                     Directory::Gone
                 }
@@ -346,27 +346,27 @@ impl Pass<'_> {
                 return parse(text).map(Some).map_err(|source| {
                     let file = self.path_of(hierarchy, file);
                     self.reading.problems.push(ReadError::Malformed { file, source });
-                    Noted
+                    ProblemRecorded
                 });
             }
             Err(errno) => errno,
         };
-        if says_unsupported(errno) {
+        if is_unsupported(errno) {
             return Ok(None);
         }
-        if !says_gone(errno) {
-            return Err(self.note_errno(hierarchy, file, errno));
+        if !is_gone(errno) {
+            return Err(self.record_errno(hierarchy, file, errno));
         }
         // A file that this kernel lacks, or all of them with the cgroup? This one is in every cgroup.
         let probe = rustix::fs::statat(directory, "cgroup.procs", AtFlags::SYMLINK_NOFOLLOW);
-        if errno == Errno::NODEV || probe.is_err_and(says_gone) {
+        if errno == Errno::NODEV || probe.is_err_and(is_gone) {
             self.set(hierarchy, Directory::Gone);
         }
         Ok(None)
     }
 
     fn finish(self, values: Values, path: &str) -> Result<Reading, ReadError> {
-        let looked = self.directories.iter().any(|state| !matches!(state, Directory::NotLooked));
+        let looked = self.directories.iter().any(|state| !matches!(state, Directory::NotOpened));
         let alive = self.directories.iter().any(|state| matches!(state, Directory::Open(_)));
         if looked && !alive && self.reading.problems.is_empty() {
             return Err(ReadError::Gone { path: path.to_owned() });

@@ -8,7 +8,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::turn::Turn;
+use super::round_robin::RoundRobin;
 use crate::{
     cgroupfs::{
         Measurements,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The root is in no snapshot: the kernel keeps its sums elsewhere. Some of these only v1 has of it.
-const OF_ROOT: Measurements = Measurements::of(&[
+const ROOT_MEASUREMENTS: Measurements = Measurements::new(&[
     Measurement::Cpu,
     Measurement::Pressure,
     Measurement::Memory,
@@ -31,68 +31,68 @@ const OF_ROOT: Measurements = Measurements::of(&[
     Measurement::Swap,
 ]);
 
-const CPU: Measurements = Measurements::of(&[Measurement::Cpu]);
+const CPU: Measurements = Measurements::new(&[Measurement::Cpu]);
 
 /// Turns from one reading of all slow rows to the next: of what seldom changes, and of cgroups at rest.
-const TURNS: u8 = 4;
+const FULL_READ_EVERY: u8 = 4;
 
 /// New cgroups whose slow rows are read ahead of their turn, per round.
-const NEWCOMERS: usize = 20;
+const MAX_NEW_PER_ROUND: usize = 20;
 
 /// Problems that are logged; after these they are only counted.
-const LOGGED_PROBLEMS: u64 = 10;
+const MAX_LOGGED_PROBLEMS: u64 = 10;
 
 /// A cgroup whose slow rows were read.
 #[derive(Debug)]
-struct SlowlyRead {
+struct LastRead {
     /// What else was known of it then, if all of it was.
-    beside: Option<Beside>,
+    activity: Option<Activity>,
     /// Turns until all of it is read again.
     left: u8,
 }
 
 /// A cgroup of which this is as it was has used no CPU time and no other memory: its slow rows are as they were, too, or nearly so.
 /// The kernel can write its dirty pages and age its lists without it.
-type Beside = (Cpu, Memory, WorkingSet);
+type Activity = (Cpu, Memory, WorkingSet);
 
-fn beside(values: &Values) -> Option<Beside> {
+fn activity(values: &Values) -> Option<Activity> {
     Some((values.cpu?, values.memory?, values.working_set?))
 }
 
 /// Reads files for the store.
-pub(super) struct Files {
+pub(super) struct FileSampler {
     reader: CgroupReader,
     flusher: Flusher,
     /// Whose slow rows are read next.
-    turn: Turn<Key>,
-    slowly_read: FxHashMap<Key, SlowlyRead>,
+    queue: RoundRobin<Key>,
+    last_reads: FxHashMap<Key, LastRead>,
     logged: u64,
 }
 
-impl Files {
+impl FileSampler {
     pub(super) fn new(hierarchies: &Hierarchies) -> Result<Self, ReadError> {
         Ok(Self {
             reader: CgroupReader::new(hierarchies)?,
             flusher: Flusher::new(hierarchies)?,
-            turn: Turn::default(),
-            slowly_read: FxHashMap::default(),
+            queue: RoundRobin::default(),
+            last_reads: FxHashMap::default(),
             logged: 0,
         })
     }
 
     /// Reads `which` of all living cgroups, and what the kernel half never has: the root, and the CPU time of cgroups
-    /// that are not in the hierarchy which keeps it (`beside_primary`; a hybrid host's v1 cgroups without a twin in v2).
+    /// that are not in the hierarchy which keeps it (`outside_primary`; a hybrid host's v1 cgroups without a twin in v2).
     pub(super) fn sample(
         &mut self,
         store: &mut Store,
         which: Measurements,
-        beside_primary: &[Key],
+        outside_primary: &[Key],
         skipped: &mut HashMap<&'static str, u64>,
     ) {
         if let Some(root) = store.at("/") {
-            self.read_into(store, root, "/", OF_ROOT, skipped);
+            self.read_into(store, root, "/", ROOT_MEASUREMENTS, skipped);
         }
-        for key in beside_primary {
+        for key in outside_primary {
             let path = store.identity(*key).map(|identity| identity.path.clone());
             if let Some(path) = path {
                 self.read_into(store, *key, &path, CPU, skipped);
@@ -114,11 +114,11 @@ impl Files {
         interval: Duration,
         skipped: &mut HashMap<&'static str, u64>,
     ) {
-        let due = self.turn.due(now, interval, || store.living().map(|(key, _)| key).collect());
+        let due = self.queue.due(now, interval, || store.living().map(|(key, _)| key).collect());
         for key in due {
             self.slow_row(store, key, skipped);
         }
-        let mut left = NEWCOMERS;
+        let mut left = MAX_NEW_PER_ROUND;
         while left > 0
             && let Some(key) = store.next_appeared()
         {
@@ -134,24 +134,24 @@ impl Files {
 
     fn slow_row(&mut self, store: &mut Store, key: Key, skipped: &mut HashMap<&'static str, u64>) {
         let (Some(values), Some(identity)) = (store.values(key), store.identity(key)) else { return };
-        let (beside, path) = (beside(values), identity.path.clone());
+        let (activity, path) = (activity(values), identity.path.clone());
         let mut which = Measurements::ONLY_IN_FILES;
-        match self.slowly_read.entry(key) {
+        match self.last_reads.entry(key) {
             // A runtime makes a cgroup first and sets it up then: in its next turn all of it is read once more.
-            Entry::Vacant(place) => drop(place.insert(SlowlyRead { beside, left: 0 })),
+            Entry::Vacant(place) => drop(place.insert(LastRead { activity, left: 0 })),
             Entry::Occupied(read) => {
                 let read = read.into_mut();
-                let before = std::mem::replace(&mut read.beside, beside);
+                let before = std::mem::replace(&mut read.activity, activity);
                 if let Some(left) = read.left.checked_sub(1) {
                     read.left = left;
-                    if beside.is_some() && beside == before {
+                    if activity.is_some() && activity == before {
                         // Once more as it was: what is sampled by these readings is sampled.
                         let memory_stat = values.memory_stat.as_deref().copied().map(Arc::new);
                         return store.update(key, Values { memory_stat, ..Values::default() });
                     }
                     which = which.without(Measurement::Spec);
                 } else {
-                    read.left = TURNS - 1;
+                    read.left = FULL_READ_EVERY - 1;
                 }
             }
         }
@@ -161,7 +161,7 @@ impl Files {
     /// Forgets cgroups that have gone.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
-            self.slowly_read.remove(key);
+            self.last_reads.remove(key);
         }
     }
 
@@ -189,7 +189,7 @@ impl Files {
     fn problem(&mut self, error: &ReadError, skipped: &mut HashMap<&'static str, u64>) {
         *skipped.entry("cgroup_files").or_default() += 1;
         self.logged += 1;
-        if self.logged <= LOGGED_PROBLEMS {
+        if self.logged <= MAX_LOGGED_PROBLEMS {
             let source = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(%error, source, "a cgroup file is skipped; further ones are only counted in the metrics");
         }

@@ -1,60 +1,60 @@
-//! Histograms of durations that the kernel half keeps by cgroup, added up by container.
+//! CgroupHistograms of durations that the kernel half keeps by cgroup, added up by container.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use snug_ebpf::abi::histogram::{FIRST_BUCKET, HistogramRecord};
 use snug_sizing::histogram::{Histogram, PER_DOUBLING};
 
-use super::{hierarchy::Followed, strangers::Strangers};
+use super::{hierarchy::TrackedHierarchy, unknown_cgroups::UnknownCgroups};
 use crate::{kernel::HistogramCounters, store::Key, values::Distribution};
 
 /// Time between two looks: far shorter than counts of 32 bits take to come round, and long enough to cost nothing.
-pub(super) const LOOK: Duration = Duration::from_secs(5);
+pub(super) const READ_INTERVAL: Duration = Duration::from_secs(5);
 /// Looks for which counters of a cgroup that nobody knows are kept.
-const STRANGERS_FOR: u8 = 12;
+const UNKNOWN_ROUNDS: u8 = 12;
 /// Longest duration, in seconds, that is counted as none.
 const ZERO_THRESHOLD: f64 = 1.0 / (1_u32 << (-FIRST_BUCKET / PER_DOUBLING)) as f64;
 
-/// Histograms of one kind, since the agent started.
+/// CgroupHistograms of one kind, since the agent started.
 #[derive(Debug, Default)]
-pub(super) struct Histograms {
-    /// Counts of each cgroup when last seen.
-    seen: HashMap<u64, Box<HistogramRecord>>,
+pub(super) struct CgroupHistograms {
+    /// Counts of each cgroup when last previous.
+    previous: HashMap<u64, Box<HistogramRecord>>,
     sums: HashMap<Key, Arc<Distribution>>,
-    strangers: Strangers,
+    unknown: UnknownCgroups,
 }
 
-impl Histograms {
+impl CgroupHistograms {
     /// Takes over what was counted of all cgroups. Returns how many were given up because nobody knows them.
-    pub(super) fn take(&mut self, counters: &mut HistogramCounters, unified: &Followed) -> u64 {
-        let sorted = self.strangers.sort(counters.ids(), unified, STRANGERS_FOR);
-        let mut seen = HashMap::with_capacity(sorted.known.len());
+    pub(super) fn update(&mut self, counters: &mut HistogramCounters, unified: &TrackedHierarchy) -> u64 {
+        let sorted = self.unknown.sort(counters.ids(), unified, UNKNOWN_ROUNDS);
+        let mut previous = HashMap::with_capacity(sorted.known.len());
         for (id, key) in sorted.known {
-            if let Some(counted) = counters.of(id) {
+            if let Some(counted) = counters.get(id) {
                 self.add(id, key, &counted);
-                seen.insert(id, Box::new(counted));
+                previous.insert(id, Box::new(counted));
             }
         }
-        self.seen = seen;
-        sorted.given_up.iter().for_each(|id| counters.remove(*id));
-        sorted.given_up.len() as u64
+        self.previous = previous;
+        sorted.expired.iter().for_each(|id| counters.remove(*id));
+        sorted.expired.len() as u64
     }
 
     /// Takes over what was counted of a cgroup that has been removed, for the last time. `key` is whose it was.
-    pub(super) fn end(&mut self, counters: &HistogramCounters, id: u64, key: Option<Key>) {
-        if let (Some(key), Some(counted)) = (key, counters.of(id)) {
+    pub(super) fn finish(&mut self, counters: &HistogramCounters, id: u64, key: Option<Key>) {
+        if let (Some(key), Some(counted)) = (key, counters.get(id)) {
             self.add(id, key, &counted);
         }
-        self.seen.remove(&id);
+        self.previous.remove(&id);
     }
 
     /// What there is of each container.
-    pub(super) fn all(&self) -> impl Iterator<Item = (Key, Arc<Distribution>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, Arc<Distribution>)> {
         self.sums.iter().map(|(key, sum)| (*key, Arc::clone(sum)))
     }
 
     /// What there is of one container.
-    pub(super) fn of(&self, key: Key) -> Option<Arc<Distribution>> {
+    pub(super) fn get(&self, key: Key) -> Option<Arc<Distribution>> {
         self.sums.get(&key).cloned()
     }
 
@@ -65,9 +65,9 @@ impl Histograms {
         }
     }
 
-    /// Adds what was counted since the cgroup was last seen.
+    /// Adds what was counted since the cgroup was last previous.
     fn add(&mut self, id: u64, key: Key, counted: &HistogramRecord) {
-        let before = self.seen.get(&id).map_or(HistogramRecord::NONE, |before| **before);
+        let before = self.previous.get(&id).map_or(HistogramRecord::EMPTY, |before| **before);
         let sum = self.sums.entry(key).or_insert_with(|| Arc::new(Distribution::new(ZERO_THRESHOLD)));
         if before == *counted {
             return;

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Between two looks: CPUs and memory can be plugged, device numbers used again.
-const AGAIN: Duration = Duration::from_secs(60);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The host as it was last seen.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Host {
     /// Looks at the machine.
     pub(super) fn new(proc_root: PathBuf, sys_root: PathBuf, now: Instant) -> Self {
         let row = Arc::new(HostRow { machine: machine(&proc_root, &sys_root), devices: BTreeMap::new() });
-        Self { proc_root, sys_root, row, due: now + AGAIN }
+        Self { proc_root, sys_root, row, due: now + REFRESH_INTERVAL }
     }
 
     /// What is published.
@@ -46,14 +46,14 @@ impl Host {
     pub(super) fn refresh(&mut self, store: &Store, now: Instant) {
         let values = store.living().filter_map(|(key, _)| store.values(key));
         let devices = values.flat_map(|values| values.io.iter().flat_map(|io| io.iter()));
-        self.learn(devices, now);
+        self.update(devices, now);
     }
 
-    fn learn<'a>(&mut self, devices: impl Iterator<Item = &'a IoDevice>, now: Instant) {
+    fn update<'a>(&mut self, devices: impl Iterator<Item = &'a IoDevice>, now: Instant) {
         let mut row = HostRow::clone(&self.row);
         let again = now >= self.due;
         if again {
-            self.due = now + AGAIN;
+            self.due = now + REFRESH_INTERVAL;
             row.machine = machine(&self.proc_root, &self.sys_root);
             row.devices.clear();
         }
@@ -136,7 +136,7 @@ impl Topology {
 }
 
 /// Most CPUs that a list may name: `NR_CPUS` is at most 8192.
-const MOST_CPUS: usize = 65_536;
+const MAX_CPUS: usize = 65_536;
 
 /// A list such as `0-3,8`.
 fn cpu_list(text: &str) -> Option<Vec<u32>> {
@@ -144,7 +144,7 @@ fn cpu_list(text: &str) -> Option<Vec<u32>> {
     for part in text.trim().split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if last.checked_sub(first)? as usize + cpus.len() >= MOST_CPUS {
+        if last.checked_sub(first)? as usize + cpus.len() >= MAX_CPUS {
             return None;
         }
         cpus.extend(first..=last);
@@ -234,14 +234,14 @@ mod tests {
         let mut host = Host::new(root.path().join("proc"), root.path().to_owned(), now);
         let devices =
             [(254, 0), (7, 1)].map(|(major, minor)| IoDevice { major, minor, ..IoDevice::default() });
-        host.learn(devices.iter(), now);
+        host.update(devices.iter(), now);
         let names = |host: &Host| host.row().devices.values().cloned().collect::<Vec<_>>();
         assert_eq!(names(&host), ["", "/dev/vda"]);
         let before = host.row();
         write(root.path(), "dev/block/7:1/uevent", "DEVNAME=mapper/a\n");
-        host.learn(devices.iter(), now + AGAIN / 2);
+        host.update(devices.iter(), now + REFRESH_INTERVAL / 2);
         assert!(Arc::ptr_eq(&before, &host.row()), "nothing new, nothing made anew");
-        host.learn(devices.iter(), now + AGAIN);
+        host.update(devices.iter(), now + REFRESH_INTERVAL);
         assert_eq!(names(&host), ["/dev/mapper/a", "/dev/vda"]);
     }
 
@@ -256,7 +256,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_list_of_cpus_is_read_or_refused(text in "[0-9,\\- x]{0,20}") {
-            prop_assert!(cpu_list(&text).is_none_or(|cpus| !cpus.is_empty() && cpus.len() <= MOST_CPUS));
+            prop_assert!(cpu_list(&text).is_none_or(|cpus| !cpus.is_empty() && cpus.len() <= MAX_CPUS));
         }
     }
 }

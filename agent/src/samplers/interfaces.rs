@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{files::Files, processes::gone, turn::Turn};
+use super::{files::FileSampler, processes::gone, round_robin::RoundRobin};
 use crate::{
     identity::Level,
     store::{Key, Store},
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Processes of a cgroup that are tried, should the first ones go away meanwhile.
-const TRIES: usize = 4;
+const MAX_PROCESSES_TRIED: usize = 4;
 
 /// Interfaces that kubelets leave out, by the beginning of their names: `isIgnoredDevice` of cAdvisor's
 /// `lib/container/libcontainer/handler.go` (6a0c4f25).
@@ -32,14 +32,14 @@ const IGNORED: [&str; 4] = ["lo", "veth", "docker", "nerdctl"];
 
 /// Looks at interfaces for the store.
 #[derive(Debug)]
-pub(super) struct Interfaces {
+pub(super) struct InterfaceSampler {
     proc_root: PathBuf,
     /// `None` is the root, whose turn comes first.
-    turn: Turn<Option<Target>>,
+    queue: RoundRobin<Option<Target>>,
     /// The host's namespace.
     host: Option<u64>,
     /// Who shows a namespace, by the inode of its `net/dev`.
-    owners: HashMap<u64, Owner>,
+    owners: HashMap<u64, NamespaceOwner>,
 }
 
 /// A pod, or a container without one.
@@ -61,7 +61,7 @@ struct Claim {
 }
 
 #[derive(Debug)]
-struct Owner {
+struct NamespaceOwner {
     claim: Claim,
     row: Key,
 }
@@ -73,64 +73,64 @@ impl Claim {
     }
 }
 
-impl Interfaces {
+impl InterfaceSampler {
     pub(super) fn new(proc_root: PathBuf) -> Self {
-        Self { proc_root, turn: Turn::default(), host: None, owners: HashMap::new() }
+        Self { proc_root, queue: RoundRobin::default(), host: None, owners: HashMap::new() }
     }
 
     /// Reads the interfaces of as many pods and containers as are due, so that each has its turn once in `interval`.
     pub(super) fn sample(
         &mut self,
         store: &mut Store,
-        files: &mut Files,
+        files: &mut FileSampler,
         now: Instant,
         interval: Duration,
         skipped: &mut HashMap<&'static str, u64>,
     ) {
         let owners = &mut self.owners;
-        let due = self.turn.due(now, interval, || {
+        let due = self.queue.due(now, interval, || {
             owners.retain(|_, owner| store.identity(owner.row).is_some());
             [None].into_iter().chain(targets(store).into_iter().map(Some)).collect()
         });
         for target in due {
             match (target, self.host) {
-                (None, _) => self.look_at_host(store, skipped),
-                (Some(target), Some(host)) => self.look_at(&target, host, store, files, skipped),
+                (None, _) => self.sample_host(store, skipped),
+                (Some(target), Some(host)) => self.sample_target(&target, host, store, files, skipped),
                 // Without it there is no telling which pods share it.
                 (Some(_), None) => *skipped.entry("interfaces_without_the_hosts").or_default() += 1,
             }
         }
     }
 
-    fn look_at_host(&mut self, store: &mut Store, skipped: &mut HashMap<&'static str, u64>) {
+    fn sample_host(&mut self, store: &mut Store, skipped: &mut HashMap<&'static str, u64>) {
         match read(&self.proc_root, 1) {
             Ok(seen) => {
                 self.host = Some(seen.namespace);
                 *skipped.entry("interface_lines").or_default() += seen.skipped;
                 if let Some(root) = store.at("/") {
-                    show(store, root, seen.interfaces);
+                    set_interfaces(store, root, seen.interfaces);
                 }
             }
             Err(_) => *skipped.entry("interfaces").or_default() += 1,
         }
     }
 
-    fn look_at(
+    fn sample_target(
         &mut self,
         target: &Target,
         host: u64,
         store: &mut Store,
-        files: &mut Files,
+        files: &mut FileSampler,
         skipped: &mut HashMap<&'static str, u64>,
     ) {
         let Some(first) = target.rows.first().copied() else { return };
-        let seen = target.rows.iter().find_map(|key| self.look(*key, store, files, skipped));
+        let seen = target.rows.iter().find_map(|key| self.read_cgroup(*key, store, files, skipped));
         // What is not seen now stays as it was.
         let Some(NetDev { namespace, interfaces, .. }) = seen else { return };
         let shown = namespace != host && self.claim(namespace, target, first, store);
-        show(store, first, if shown { interfaces } else { Vec::new() });
+        set_interfaces(store, first, if shown { interfaces } else { Vec::new() });
         for other in target.rows.iter().skip(1) {
-            show(store, *other, Vec::new());
+            set_interfaces(store, *other, Vec::new());
         }
     }
 
@@ -145,19 +145,19 @@ impl Interfaces {
                 return false;
             }
             if owner.row != first {
-                show(store, owner.row, Vec::new());
+                set_interfaces(store, owner.row, Vec::new());
             }
         }
-        self.owners.insert(namespace, Owner { claim: target.claim.clone(), row: first });
+        self.owners.insert(namespace, NamespaceOwner { claim: target.claim.clone(), row: first });
         true
     }
 
     /// What the first process of a cgroup sees that is still there; `None` if there is none, or none in sight.
-    fn look(
+    fn read_cgroup(
         &self,
         key: Key,
         store: &Store,
-        files: &mut Files,
+        files: &mut FileSampler,
         skipped: &mut HashMap<&'static str, u64>,
     ) -> Option<NetDev> {
         let is_empty = store.values(key).and_then(|values| values.pids).is_some_and(|pids| pids.current == 0);
@@ -166,7 +166,7 @@ impl Interfaces {
         if !pids.is_empty() && pids.iter().all(|pid| *pid == 0) {
             *skipped.entry("interfaces_of_processes_out_of_sight").or_default() += 1;
         }
-        for pid in pids.into_iter().filter(|pid| *pid != 0).take(TRIES) {
+        for pid in pids.into_iter().filter(|pid| *pid != 0).take(MAX_PROCESSES_TRIED) {
             match read(&self.proc_root, pid) {
                 Ok(seen) => {
                     *skipped.entry("interface_lines").or_default() += seen.skipped;
@@ -181,7 +181,7 @@ impl Interfaces {
 }
 
 /// Puts interfaces on a row; a row that never had any is left alone if there are none.
-fn show(store: &mut Store, key: Key, interfaces: Vec<Interface>) {
+fn set_interfaces(store: &mut Store, key: Key, interfaces: Vec<Interface>) {
     let has_any = store.values(key).is_some_and(|values| values.interfaces.is_some());
     if has_any || !interfaces.is_empty() {
         store.update(key, Values { interfaces: Some(interfaces.into()), ..Values::default() });

@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// How often a container without a name is looked at: for its bundle, and for being a sandbox.
-const LOOKS: u8 = 5;
+const MAX_ATTEMPTS: u8 = 5;
 
 /// Where pods are known from.
 #[derive(Debug)]
-enum Source {
+enum PodSource {
     None,
     File(PodsFile),
     Watch(Arc<Watched>),
@@ -33,17 +33,17 @@ enum Source {
 /// Names for the store.
 #[derive(Debug)]
 pub(super) struct Naming {
-    source: Source,
+    source: PodSource,
     pods: Arc<Pods>,
     proc_root: PathBuf,
     run_root: PathBuf,
     /// Whether `pods` has changed since the living were named.
-    fresh: bool,
+    pods_changed: bool,
     /// Whether a pod's cgroup has appeared since then.
     appeared: bool,
     /// Looks that were taken at containers which the pods do not name.
-    looks: HashMap<Key, u8>,
-    said_bundle: bool,
+    attempts: HashMap<Key, u8>,
+    bundle_error_logged: bool,
     /// The runtime's own word, where it may be asked.
     runtime: Option<Arc<Runtime>>,
     /// Pods in the file that could not be used.
@@ -57,14 +57,14 @@ pub(super) struct Naming {
 impl Naming {
     pub(super) fn new(file: Option<PathBuf>, proc_root: PathBuf, run_root: PathBuf) -> Self {
         Self {
-            source: file.map_or(Source::None, |file| Source::File(PodsFile::new(file))),
+            source: file.map_or(PodSource::None, |file| PodSource::File(PodsFile::new(file))),
             pods: Arc::default(),
-            fresh: false,
+            pods_changed: false,
             appeared: false,
             proc_root,
             run_root,
-            looks: HashMap::new(),
-            said_bundle: false,
+            attempts: HashMap::new(),
+            bundle_error_logged: false,
             runtime: None,
             skipped_pods: 0,
             failed_reloads: 0,
@@ -74,7 +74,7 @@ impl Naming {
 
     /// Takes names from a watch instead of a file.
     pub(super) fn watch(&mut self, watched: Arc<Watched>) {
-        self.source = Source::Watch(watched);
+        self.source = PodSource::Watch(watched);
     }
 
     /// Asks the runtime for what nothing else names.
@@ -90,8 +90,8 @@ impl Naming {
     /// What was skipped, by kind.
     pub(super) fn skipped(&self) -> [(&'static str, u64); 4] {
         let watched = match &self.source {
-            Source::Watch(watched) => watched.skipped_pods(),
-            Source::None | Source::File(_) => 0,
+            PodSource::Watch(watched) => watched.skipped_pods(),
+            PodSource::None | PodSource::File(_) => 0,
         };
         [
             ("pods", self.skipped_pods + watched),
@@ -108,12 +108,12 @@ impl Naming {
 
     /// Takes up what has changed of the pods and names what can be named; between the seconds only if something
     /// appeared.
-    pub(super) fn refresh(&mut self, store: &mut Store, cgroup_mount: &Path, second: bool) {
-        if !std::mem::take(&mut self.appeared) && !second {
+    pub(super) fn refresh(&mut self, store: &mut Store, cgroup_mount: &Path, full: bool) {
+        if !std::mem::take(&mut self.appeared) && !full {
             return;
         }
         self.reload();
-        let changed = std::mem::take(&mut self.fresh);
+        let changed = std::mem::take(&mut self.pods_changed);
         let to_name: Vec<(Key, Arc<Identity>)> = store
             .living()
             .filter(|(_, identity)| {
@@ -144,9 +144,9 @@ impl Naming {
         self.reload();
         for (key, identity) in unnamed {
             let of_path = &identity.of_path;
-            let told =
+            let names =
                 self.pods.names(of_path).or_else(|| self.in_known_pod(identity.names.as_deref()?, of_path));
-            if let Some(names) = told {
+            if let Some(names) = names {
                 store.name(key, names, of_path.level);
             }
         }
@@ -155,18 +155,18 @@ impl Naming {
     /// Forgets cgroups that have gone.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
-            self.looks.remove(key);
+            self.attempts.remove(key);
         }
     }
 
     fn reload(&mut self) {
         let pods = match &mut self.source {
-            Source::None => return,
-            Source::Watch(watched) => {
+            PodSource::None => return,
+            PodSource::Watch(watched) => {
                 let pods = watched.pods();
                 (!Arc::ptr_eq(&pods, &self.pods)).then_some(pods)
             }
-            Source::File(file) => match file.reload_if_changed() {
+            PodSource::File(file) => match file.reload_if_changed() {
                 Ok(reloaded) => reloaded.map(|reloaded| {
                     self.skipped_pods += reloaded.skipped.len() as u64;
                     for pod in &reloaded.skipped {
@@ -176,7 +176,7 @@ impl Naming {
                         );
                     }
                     tracing::info!(file = %file.path().display(), pods = reloaded.pods.len(), "pods file read");
-                    self.looks.clear();
+                    self.attempts.clear();
                     reloaded.pods
                 }),
                 Err(error) => {
@@ -192,7 +192,7 @@ impl Naming {
         };
         if let Some(pods) = pods {
             self.pods = pods;
-            self.fresh = true;
+            self.pods_changed = true;
         }
     }
 
@@ -214,11 +214,11 @@ impl Naming {
             return self.in_known_pod(names, of_path).map(|names| (names, of_path.level));
         }
         // The pods do not know it: it is new, or the pod's sandbox, which no pod status lists.
-        let looks = self.looks.entry(key).or_default();
-        if *looks >= LOOKS {
+        let attempts = self.attempts.entry(key).or_default();
+        if *attempts >= MAX_ATTEMPTS {
             return None;
         }
-        *looks += 1;
+        *attempts += 1;
         if let Some(bundle) = self.bundle(&of_path.id) {
             return Some(self.of_bundle(bundle, of_path));
         }
@@ -250,7 +250,7 @@ impl Naming {
     fn bundle(&mut self, id: &str) -> Option<Bundle> {
         let on_disk = bundle::find(&self.run_root, id).unwrap_or_else(|error| {
             self.failed_bundles += 1;
-            if !std::mem::replace(&mut self.said_bundle, true) {
+            if !std::mem::replace(&mut self.bundle_error_logged, true) {
                 let error = anyhow::Error::from(error);
                 tracing::warn!(
                     error = format!("{error:#}"),
@@ -313,6 +313,6 @@ mod tests {
         let row = view.workloads.iter().find(|row| &*row.workload == "report-x2k4p").unwrap();
         assert_eq!((&*row.namespace, &*row.container, row.containers_ended), ("shop", "app", 1));
         // The living are named with what was read meanwhile.
-        assert!(naming.fresh);
+        assert!(naming.pods_changed);
     }
 }

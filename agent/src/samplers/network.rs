@@ -7,9 +7,9 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Sampler,
-    hierarchy::Known,
-    histograms::{Histograms, LOOK},
-    strangers::Strangers,
+    hierarchy::ResolvedCgroup,
+    histograms::{CgroupHistograms, READ_INTERVAL},
+    unknown_cgroups::UnknownCgroups,
 };
 use crate::{
     store::Key,
@@ -17,15 +17,15 @@ use crate::{
 };
 
 /// Seconds for which counters of a cgroup that nobody knows are kept.
-const STRANGERS_FOR: u8 = 60;
+const UNKNOWN_ROUNDS: u8 = 60;
 
 /// What is remembered from one second to the next.
 #[derive(Debug, Default)]
 pub(super) struct NetworkSampler {
     /// What cgroups inside of a container did that have gone, by container.
     ended: HashMap<Key, (Network, Tcp)>,
-    strangers: Strangers,
-    round_trips: Histograms,
+    unknown: UnknownCgroups,
+    round_trips: CgroupHistograms,
     /// When round trips are looked at next.
     next: Option<Instant>,
 }
@@ -44,14 +44,14 @@ impl Sampler {
     /// Takes over the round-trip times of all cgroups, when it is time to.
     pub(super) fn sample_round_trips(&mut self, now: Instant) {
         let Some(kernel) = &mut self.kernel else { return };
-        if self.network.next.is_some_and(|next| now < next) || !kernel.runs("tcp_round_trip") {
+        if self.network.next.is_some_and(|next| now < next) || !kernel.is_running("tcp_round_trip") {
             return;
         }
-        self.network.next = Some(now + LOOK);
-        let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
-        let given_up = self.network.round_trips.take(&mut kernel.round_trips, unified);
-        *self.skipped.entry("network_of_unknown_cgroups").or_default() += given_up;
-        for (key, round_trips) in self.network.round_trips.all() {
+        self.network.next = Some(now + READ_INTERVAL);
+        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
+        let expired = self.network.round_trips.update(&mut kernel.round_trips, unified);
+        *self.skipped.entry("network_of_unknown_cgroups").or_default() += expired;
+        for (key, round_trips) in self.network.round_trips.iter() {
             self.store.update(key, Values { round_trips: Some(round_trips), ..Values::default() });
         }
     }
@@ -59,18 +59,18 @@ impl Sampler {
     /// Takes over the counters of all cgroups.
     pub(super) fn sample_network(&mut self) {
         let Some(kernel) = &mut self.kernel else { return };
-        if !kernel.runs("network_receive") && !kernel.runs("tcp_connection") {
+        if !kernel.is_running("network_receive") && !kernel.is_running("tcp_connection") {
             return;
         }
-        let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
+        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
         let mut sums: FxHashMap<Key, (Network, Tcp)> = FxHashMap::default();
-        let sorted = self.network.strangers.sort(kernel.network.ids(), unified, STRANGERS_FOR);
+        let sorted = self.network.unknown.sort(kernel.network.ids(), unified, UNKNOWN_ROUNDS);
         for (id, key) in sorted.known {
-            if let Some(counted) = kernel.network.of(id) {
+            if let Some(counted) = kernel.network.get(id) {
                 add(sums.entry(key).or_default(), &counted);
             }
         }
-        for id in sorted.given_up {
+        for id in sorted.expired {
             kernel.network.remove(id);
             *self.skipped.entry("network_of_unknown_cgroups").or_default() += 1;
         }
@@ -91,23 +91,23 @@ impl Sampler {
     }
 
     /// A cgroup has been removed: its counters are taken for the last time.
-    pub(super) fn end_network(&mut self, index: usize, id: u64, known: Known) {
-        if self.followed.get(index).is_none_or(|one| one.id != 0) {
+    pub(super) fn end_network(&mut self, index: usize, id: u64, known: ResolvedCgroup) {
+        if self.hierarchies.get(index).is_none_or(|tracked| tracked.id != 0) {
             return;
         }
         let Some(kernel) = &mut self.kernel else { return };
         let Some(key) = known.owner() else { return };
-        let counted = kernel.network.of(id);
+        let counted = kernel.network.get(id);
         if let Some(counted) = &counted {
             kernel.network.remove(id);
             add(self.network.ended.entry(key).or_default(), counted);
         }
-        self.network.round_trips.end(&kernel.round_trips, id, Some(key));
+        self.network.round_trips.finish(&kernel.round_trips, id, Some(key));
         kernel.round_trips.remove(id);
         // What was inside of it went before it, so that this is all.
-        if known == Known::Cgroup(key) {
+        if known == ResolvedCgroup::Cgroup(key) {
             let (network, tcp) = self.network.ended.get(&key).copied().unwrap_or_default();
-            let round_trips = self.network.round_trips.of(key);
+            let round_trips = self.network.round_trips.get(key);
             let values = Values { network: Some(network), tcp: Some(tcp), round_trips, ..Values::default() };
             self.store.update(key, values);
         }

@@ -6,10 +6,10 @@ use std::{collections::HashMap, path::Path, time::Instant};
 use procfs::process::Process;
 use snug_ebpf::abi::process::{InitTask, TICK_NS};
 
-use super::{Sampler, hierarchy::Known, lifecycle::unix_of};
+use super::{Sampler, hierarchy::ResolvedCgroup, lifecycle::unix_of};
 use crate::{
     clock::unix_now,
-    kernel::{Event, InitProcess},
+    kernel::{InitProcess, KernelEvent},
     store::{
         Key,
         ends::{Exit, ExitStatus, Init},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Sampler {
-    pub(super) fn init_started(&mut self, index: usize, event: &Event, init: &InitProcess) {
+    pub(super) fn init_started(&mut self, index: usize, event: &KernelEvent, init: &InitProcess) {
         if let Some(key) = self.container_of(index, event.id) {
             self.store.started(key, known_init(init));
         }
@@ -26,7 +26,7 @@ impl Sampler {
     pub(super) fn init_exited(
         &mut self,
         index: usize,
-        event: &Event,
+        event: &KernelEvent,
         init: &InitProcess,
         status: u32,
         now: Instant,
@@ -40,20 +40,20 @@ impl Sampler {
 
     /// The cgroup in the store with this very id; what starts inside of a container is not its init process.
     fn container_of(&self, index: usize, id: u64) -> Option<Key> {
-        match self.followed.get(index)?.known(id)? {
-            Known::Cgroup(key) => Some(key),
-            Known::Inner(_) => None,
+        match self.hierarchies.get(index)?.resolve(id)? {
+            ResolvedCgroup::Cgroup(key) => Some(key),
+            ResolvedCgroup::Inner(_) => None,
         }
     }
 
     /// Has the kernel half follow the init processes of the containers that are there already.
-    pub(super) fn follow_living(&mut self) {
+    pub(super) fn track_existing_inits(&mut self) {
         let Some(kernel) = &mut self.kernel else { return };
-        self.store.tell_oom_kills(kernel.runs("oom_kill"));
-        if !kernel.runs("process_exited") {
+        self.store.tell_oom_kills(kernel.is_running("oom_kill"));
+        if !kernel.is_running("process_exited") {
             return;
         }
-        let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
+        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
         let living: Vec<(Key, u64, std::sync::Arc<str>)> = self
             .store
             .living()
@@ -65,7 +65,7 @@ impl Sampler {
                 continue;
             }
             let procs = unified.hierarchy.mount.join(path.trim_start_matches('/')).join("cgroup.procs");
-            let Some(found) = oldest_from_outside(&procs, &self.config.proc_root) else { continue };
+            let Some(found) = oldest_init(&procs, &self.config.proc_root) else { continue };
             let started_ns = (found.start_ticks * TICK_NS).saturating_sub(suspended_ns());
             let task = InitTask { cgroup, start_ticks: found.start_ticks, started_ns };
             if let Err(error) = kernel.inits.follow(found.pid, task) {
@@ -88,14 +88,14 @@ fn known_init(init: &InitProcess) -> Init {
     }
 }
 
-struct Found {
+struct InitCandidate {
     pid: u32,
     comm: String,
     start_ticks: u64,
 }
 
 /// The oldest process of a cgroup whose parent is not in it.
-fn oldest_from_outside(procs: &Path, proc_root: &Path) -> Option<Found> {
+fn oldest_init(procs: &Path, proc_root: &Path) -> Option<InitCandidate> {
     let text = std::fs::read_to_string(procs).ok()?;
     let inside: HashMap<i32, procfs::process::Stat> = text
         .lines()
@@ -110,7 +110,7 @@ fn oldest_from_outside(procs: &Path, proc_root: &Path) -> Option<Found> {
         .filter(|stat| !inside.contains_key(&stat.ppid))
         .min_by_key(|stat| (stat.starttime, stat.pid))?;
     let pid = u32::try_from(oldest.pid).ok()?;
-    Some(Found { pid, comm: oldest.comm.clone(), start_ticks: oldest.starttime })
+    Some(InitCandidate { pid, comm: oldest.comm.clone(), start_ticks: oldest.starttime })
 }
 
 /// Time that the machine was suspended since boot: what the two clocks of the kernel differ by, nanoseconds.

@@ -4,25 +4,25 @@ use std::time::{Duration, Instant};
 
 use super::{
     Sampler,
-    hierarchy::Known,
-    histograms::{Histograms, LOOK},
+    hierarchy::ResolvedCgroup,
+    histograms::{CgroupHistograms, READ_INTERVAL},
 };
 use crate::{
-    kernel::KernelHalf,
+    kernel::EbpfPrograms,
     store::{Key, published::RunqueueRow},
     values::Values,
 };
 
 /// How long tracing pauses when it costs too much: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// What is remembered from one look to the next.
 #[derive(Debug)]
 pub(super) struct RunqueueSampler {
     /// CPU that tracing may take, as a share of one core.
-    most: f64,
-    waits: Histograms,
+    max_share: f64,
+    waits: CgroupHistograms,
     next: Instant,
     /// Cost at the last look, nanoseconds, and when that was.
     cost: (u64, Instant),
@@ -33,12 +33,12 @@ pub(super) struct RunqueueSampler {
 }
 
 impl RunqueueSampler {
-    pub(super) fn new(most: f64, now: Instant) -> Self {
+    pub(super) fn new(max_share: f64, now: Instant) -> Self {
         Self {
-            most,
-            waits: Histograms::default(),
+            max_share,
+            waits: CgroupHistograms::default(),
             // A share of less time than this would be noise.
-            next: now + LOOK,
+            next: now + READ_INTERVAL,
             cost: (0, now),
             pause: FIRST_PAUSE,
             paused_until: None,
@@ -52,7 +52,7 @@ impl RunqueueSampler {
     }
 
     /// How tracing fares.
-    pub(super) fn row(&self, kernel: &KernelHalf) -> RunqueueRow {
+    pub(super) fn row(&self, kernel: &EbpfPrograms) -> RunqueueRow {
         RunqueueRow {
             cost_ns: kernel.runqueue_cost_ns(),
             paused: self.paused_until.is_some(),
@@ -61,7 +61,7 @@ impl RunqueueSampler {
     }
 
     /// Pauses tracing that costs too much, and has it go on some time later.
-    fn control(&mut self, kernel: &mut KernelHalf, now: Instant) {
+    fn control(&mut self, kernel: &mut EbpfPrograms, now: Instant) {
         if self.paused_until.is_some_and(|until| now < until) {
             return;
         }
@@ -74,18 +74,18 @@ impl RunqueueSampler {
         }
         let elapsed = now.saturating_duration_since(at).as_nanos() as f64;
         let share = cost.saturating_sub(before) as f64 / elapsed.max(1.0);
-        if share > self.most {
+        if share > self.max_share {
             kernel.trace_runqueue(false);
             self.paused_until = Some(now + self.pause);
             self.times_paused += 1;
             tracing::warn!(
                 millicores = (share * 1000.0).round(),
-                most = (self.most * 1000.0).round(),
+                max = (self.max_share * 1000.0).round(),
                 "tracing of the run queue costs more than runqueue-millicores; it pauses for {}",
                 humantime::format_duration(self.pause)
             );
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        } else if share < self.most / 2.0 {
+            self.pause = (self.pause * 2).min(MAX_PAUSE);
+        } else if share < self.max_share / 2.0 {
             self.pause = FIRST_PAUSE;
         }
     }
@@ -98,26 +98,26 @@ impl Sampler {
         if now < runqueue.next {
             return;
         }
-        runqueue.next = now + LOOK;
+        runqueue.next = now + READ_INTERVAL;
         runqueue.control(kernel, now);
-        let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
-        let given_up = runqueue.waits.take(&mut kernel.runqueue, unified);
-        *self.skipped.entry("runqueue_of_unknown_cgroups").or_default() += given_up;
-        for (key, waits) in runqueue.waits.all() {
+        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
+        let expired = runqueue.waits.update(&mut kernel.runqueue, unified);
+        *self.skipped.entry("runqueue_of_unknown_cgroups").or_default() += expired;
+        for (key, waits) in runqueue.waits.iter() {
             self.store.update(key, Values { runqueue: Some(waits), ..Values::default() });
         }
     }
 
     /// A cgroup has been removed: its counters are taken for the last time.
-    pub(super) fn end_runqueue(&mut self, index: usize, id: u64, known: Known) {
+    pub(super) fn end_runqueue(&mut self, index: usize, id: u64, known: ResolvedCgroup) {
         let (Some(kernel), Some(runqueue)) = (&mut self.kernel, &mut self.runqueue) else { return };
-        if self.followed.get(index).is_none_or(|one| one.id != 0) {
+        if self.hierarchies.get(index).is_none_or(|tracked| tracked.id != 0) {
             return;
         }
-        runqueue.waits.end(&kernel.runqueue, id, known.owner());
+        runqueue.waits.finish(&kernel.runqueue, id, known.owner());
         kernel.runqueue.remove(id);
-        if let Known::Cgroup(key) = known {
-            let runqueue = runqueue.waits.of(key);
+        if let ResolvedCgroup::Cgroup(key) = known {
+            let runqueue = runqueue.waits.get(key);
             self.store.update(key, Values { runqueue, ..Values::default() });
         }
     }

@@ -1,6 +1,6 @@
 //! CPU time.
 
-use snug_agent::values::{Measurement, Source};
+use snug_agent::values::{Measurement, SourceKind};
 use snug_tests::{
     cgroup::{Cgroup, row},
     worker::{Job, Worker},
@@ -33,7 +33,7 @@ fn measure(name: &str, threads: u64) {
 
     worker.kill();
     let published = driver.round();
-    assert_eq!(source_of(&published, Measurement::Cpu).source, Source::Kernel);
+    assert_eq!(source_of(&published, Measurement::Cpu).source, SourceKind::Kernel);
     let usage = values_of(&published, cgroup.path()).cpu.unwrap().usage_ns;
     let file = row(&cgroup.cpu_stat(), "usage_usec");
     assert_eq!(usage / 1_000, file, "nobody works any more: equal to the microsecond");

@@ -63,8 +63,8 @@ impl Driver {
     }
 
     /// Gathers evidence from now on.
-    pub(crate) fn gathering(self, sink: Sink) -> Self {
-        Self { sampler: self.sampler.gathering(sink), ..self }
+    pub(crate) fn with_history(self, sink: Sink) -> Self {
+        Self { sampler: self.sampler.with_history(sink), ..self }
     }
 
     /// One round more, and the end: all that was gathered is handed over.
@@ -76,7 +76,7 @@ impl Driver {
     /// One round, and what is known after it.
     pub(crate) fn round(&mut self) -> Arc<Published> {
         self.sampler.round(Instant::now());
-        self.sampler.tell();
+        self.sampler.publish_now();
         self.views.last().unwrap()
     }
 
@@ -115,8 +115,8 @@ impl Running {
     }
 
     /// As [`Self::start`], and gathers evidence.
-    pub(crate) fn gathering(options: &[&str], sink: Sink) -> Option<Self> {
-        Self::start_with(options, |sampler| sampler.gathering(sink))
+    pub(crate) fn with_history(options: &[&str], sink: Sink) -> Option<Self> {
+        Self::start_with(options, |sampler| sampler.with_history(sink))
     }
 
     fn start_with(options: &[&str], change: impl FnOnce(Sampler) -> Sampler) -> Option<Self> {

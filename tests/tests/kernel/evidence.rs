@@ -75,7 +75,7 @@ fn windows_are_those_of_an_independent_reader(options: &[&str], interval: Durati
     let host = host()?;
     let driver = Driver::kernel(options)?;
     let history = history();
-    let mut driver = driver.gathering(history.sink());
+    let mut driver = driver.with_history(history.sink());
     let cgroups = container(&host, "windows");
     let container = &cgroups[0];
     thread::sleep(interval);
@@ -156,7 +156,7 @@ fn what_quotas_would_have_done_is_what_they_do() {
     let history = history();
     let cgroups = container(&host, "ladder");
     let container = &cgroups[0];
-    let Some(running) = Running::gathering(&["--source", "kernel"], history.sink()) else { return };
+    let Some(running) = Running::with_history(&["--source", "kernel"], history.sink()) else { return };
     let mut worker = Worker::start_in(container);
     bursts(&mut worker, TIMES);
     thread::sleep(Duration::from_secs(1));
@@ -202,7 +202,7 @@ fn a_memory_peak_between_two_looks_is_told_by_the_kernel_where_it_can() {
     worker.run(&Job::Flap { bytes: 64 * MIB, for_ms: 1 }).unwrap();
     let Some(driver) = Driver::kernel(&[]) else { return };
     let history = history();
-    let mut driver = driver.gathering(history.sink());
+    let mut driver = driver.with_history(history.sink());
     driver.round();
     driver.round();
     worker.run(&Job::Flap { bytes: 24 * MIB, for_ms: 1 }).unwrap();
@@ -237,7 +237,7 @@ fn a_memory_peak_of_a_third_of_a_second_is_seen_where_one_pass_sees_cpu_and_memo
     let mut worker = Worker::start_in(container);
     worker.run(&Job::Flap { bytes: 64 * MIB, for_ms: 1 }).unwrap();
     let history = history();
-    let Some(running) = Running::gathering(&["--source", "kernel"], history.sink()) else { return };
+    let Some(running) = Running::with_history(&["--source", "kernel"], history.sink()) else { return };
     let shown = || {
         let values = running
             .published()

@@ -2,7 +2,7 @@
 
 use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
-    values::{Measurement, Source},
+    values::{Measurement, SourceKind},
 };
 
 use crate::{
@@ -40,10 +40,10 @@ fn files_and_kernel_half_give_the_same_numbers() {
 
     let (kernel, files) = (kernel.round(), files.round());
     for measurement in Measurement::ALL {
-        assert_eq!(source_of(&files, measurement).source, Source::Files);
+        assert_eq!(source_of(&files, measurement).source, SourceKind::Files);
         let by_kernel = source_of(&kernel, measurement).source;
         assert_eq!(
-            by_kernel == Source::Kernel,
+            by_kernel == SourceKind::Kernel,
             !Measurements::ONLY_IN_FILES.contains(measurement),
             "{measurement:?}"
         );

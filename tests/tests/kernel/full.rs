@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use snug_ebpf::abi::{
-    events::{RING_BYTES, RING_BYTES_FOR_ALL},
+    events::{RING_BYTES, RING_BYTES_BEFORE_RESERVE},
     lifecycle::{FinalRecord, LifecycleEvent},
 };
 use snug_tests::{
@@ -56,8 +56,8 @@ fn a_ring_that_is_nearly_full_still_takes_ends() {
 
     let made = size_of::<LifecycleEvent>() as u64 + ENTRY_HEADER;
     let removed = size_of::<FinalRecord>() as u64 + ENTRY_HEADER;
-    let until_only_ends = RING_BYTES_FOR_ALL / (made + removed);
-    let left_for_ends = (u64::from(RING_BYTES) - RING_BYTES_FOR_ALL) / removed;
+    let until_only_ends = RING_BYTES_BEFORE_RESERVE / (made + removed);
+    let left_for_ends = (u64::from(RING_BYTES) - RING_BYTES_BEFORE_RESERVE) / removed;
     let pairs = until_only_ends + left_for_ends / 2;
     let directory = parent.directory(host.hierarchies.cpu_time().unwrap());
     for number in 0..pairs {

@@ -8,24 +8,24 @@ mod busy;
 mod churn;
 mod cpu;
 mod driver;
-mod ends;
 mod evidence;
 mod fallback;
 mod full;
-mod look;
 mod memory;
 mod names;
 mod network;
 mod pressure;
 mod processes;
-mod proving;
 mod restart;
 mod runc;
 mod runqueue;
+mod sample;
 mod scale;
 mod short_lived;
 mod sources;
+mod terminations;
 mod throttling;
+mod verification;
 
 /// The body of workers: see [`snug_tests::worker`].
 #[test]

@@ -1,6 +1,6 @@
 //! Memory, swap and tasks.
 
-use snug_agent::values::{Measurement, Source};
+use snug_agent::values::{Measurement, SourceKind};
 use snug_tests::{
     cgroup::{Cgroup, row},
     required,
@@ -39,7 +39,7 @@ fn usage_peak_limit_and_working_set_equal_the_files() {
             continue;
         }
         for measurement in [Measurement::Memory, Measurement::WorkingSet] {
-            assert_eq!(source_of(&published, measurement).source, Source::Kernel);
+            assert_eq!(source_of(&published, measurement).source, SourceKind::Kernel);
         }
         let values = values_of(&published, cgroup.path());
         let memory = values.memory.unwrap();
@@ -76,7 +76,7 @@ fn a_real_out_of_memory_kill_is_counted() {
         worker.kill();
         let published = driver.round();
         let events = values_of(&published, cgroup.path()).memory_events.unwrap();
-        assert_eq!(source_of(&published, Measurement::MemoryEvents).source, Source::Kernel);
+        assert_eq!(source_of(&published, Measurement::MemoryEvents).source, SourceKind::Kernel);
         assert_eq!(events.oom_kill, kills);
         let (file, max) = if host.unified() {
             let file = cgroup.memory_file("memory.events", "");
@@ -104,7 +104,7 @@ fn swap_is_what_the_files_say() {
     cgroup.add(worker.pid());
     worker.run(&Job::Touch { bytes: 8 * MIB }).unwrap();
     let published = driver.round();
-    assert_eq!(source_of(&published, Measurement::Swap).source, Source::Kernel);
+    assert_eq!(source_of(&published, Measurement::Swap).source, SourceKind::Kernel);
     let swap = values_of(&published, cgroup.path()).swap.unwrap();
     let limit = if host.unified() { 8 * MIB } else { 72 * MIB };
     assert_eq!(swap.limit_bytes, Some(limit));
@@ -127,7 +127,7 @@ fn tasks_and_their_limit() {
         cgroup.add(worker.pid());
     }
     let published = driver.round();
-    assert_eq!(source_of(&published, Measurement::Pids).source, Source::Kernel);
+    assert_eq!(source_of(&published, Measurement::Pids).source, SourceKind::Kernel);
     let pids = values_of(&published, cgroup.path()).pids.unwrap();
     assert_eq!(pids.limit, Some(77));
     assert_eq!(pids.current, number(&cgroup.pids_file("pids.current")));

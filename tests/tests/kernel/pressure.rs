@@ -1,6 +1,6 @@
 //! Pressure stall information.
 
-use snug_agent::values::{Measurement, Source, Stall};
+use snug_agent::values::{Measurement, SourceKind, Stall};
 use snug_tests::{
     cgroup::Cgroup,
     worker::{Job, Worker},
@@ -33,7 +33,7 @@ fn stalls_equal_the_refreshed_files() {
         let before = files();
         let published = driver.round();
         let after = files();
-        assert_eq!(source_of(&published, Measurement::Pressure).source, Source::Kernel);
+        assert_eq!(source_of(&published, Measurement::Pressure).source, SourceKind::Kernel);
         let pressure = values_of(&published, cgroup.path()).pressure.unwrap();
         let sampled = [pressure.cpu, pressure.memory, pressure.io]
             .map(|Stall { some_ns, full_ns }| (some_ns / 1_000, full_ns / 1_000));

@@ -2,7 +2,7 @@
 
 use snug_agent::{
     cgroupfs::{Measurements, mounts::Version},
-    values::{Measurement, Source},
+    values::{Measurement, SourceKind},
 };
 
 use crate::driver::{Driver, host, source_of};
@@ -44,7 +44,7 @@ fn the_root_stays_although_no_record_has_its_values() {
 
 struct SourceOf {
     hierarchy: Version,
-    source: Source,
+    source: SourceKind,
 }
 
 /// On a hybrid host the controllers are v1's, but CPU time and pressure are v2's: v1 keeps CPU time for each CPU apart
@@ -54,9 +54,9 @@ fn expected(measurement: Measurement, pure: bool) -> SourceOf {
     SourceOf {
         hierarchy: if pure || of_v2 { Version::V2 } else { Version::V1 },
         source: if Measurements::ONLY_IN_FILES.contains(measurement) {
-            Source::Files
+            SourceKind::Files
         } else {
-            Source::Kernel
+            SourceKind::Kernel
         },
     }
 }

@@ -1,6 +1,6 @@
 //! CFS bandwidth: limits, throttling and bursts.
 
-use snug_agent::values::{Measurement, Source, Throttling};
+use snug_agent::values::{Measurement, SourceKind, Throttling};
 use snug_tests::{
     cgroup::{Cgroup, Host, row},
     worker::{Job, Worker},
@@ -19,7 +19,7 @@ fn throttling(driver: &mut Driver, host: &Host, cgroup: &Cgroup) -> Throttling {
         if before != cgroup.bandwidth_stat() && tries < 100 {
             continue;
         }
-        assert_eq!(source_of(&published, Measurement::Throttling).source, Source::Kernel);
+        assert_eq!(source_of(&published, Measurement::Throttling).source, SourceKind::Kernel);
         let throttling = values_of(&published, cgroup.path()).throttling.unwrap();
         assert_eq!(throttling.periods, row(&before, "nr_periods"));
         assert_eq!(throttling.throttled_periods, row(&before, "nr_throttled"));

@@ -175,7 +175,7 @@ fn hybrid_takes_cpu_time_from_cpuacct_where_v2_lacks_the_cgroup() {
 fn only_what_was_asked_for() {
     let (root, mut reader) = v2(&[V2_5_10, V2_6_1]);
     let one = |reader: &mut CgroupReader, which| {
-        reader.read("/pod/box", Measurements::of(&[which])).unwrap().values
+        reader.read("/pod/box", Measurements::new(&[which])).unwrap().values
     };
     let all = expected();
     let none = Values::default();
@@ -204,7 +204,7 @@ fn weights_become_the_shares_that_a_kubelet_shows() {
     for (weight, shares) in [("1", 2), ("79", 2046), ("100", 2597), ("10000", 262_144)] {
         fs::write(root.path().join("pod/box/cpu.weight"), weight).unwrap();
         fs::write(root.path().join("pod/box/memory.min"), "4096\n").unwrap();
-        let values = reader.read("/pod/box", Measurements::of(&[Measurement::Spec])).unwrap().values;
+        let values = reader.read("/pod/box", Measurements::new(&[Measurement::Spec])).unwrap().values;
         let expected = Spec { cpu_shares: Some(shares), memory_reservation_bytes: Some(4096) };
         assert_eq!(values.spec, Some(expected), "{weight}");
     }
@@ -290,7 +290,7 @@ fn one_bad_file_spoils_only_its_subject() {
 
     fs::remove_file(root.path().join("pod/box/pids.max")).unwrap();
     fs::create_dir(root.path().join("pod/box/pids.max")).unwrap();
-    let reading = reader.read("/pod/box", Measurements::of(&[Measurement::Pids])).unwrap();
+    let reading = reader.read("/pod/box", Measurements::new(&[Measurement::Pids])).unwrap();
     assert!(matches!(reading.problems.as_slice(), [ReadError::Unreadable { .. }]), "{:?}", reading.problems);
     assert_eq!(reading.values.pids, None);
 }
@@ -302,7 +302,7 @@ fn files_longer_than_the_buffer_are_read_whole() {
         (0..2000).map(|minor| format!("8:{minor} rbytes={minor} wbytes=2 rios=3 wios=4\n")).collect();
     assert!(text.len() > 3 * FIRST_SIZE);
     fs::write(root.path().join("pod/box/io.stat"), &text).unwrap();
-    let io = reader.read("/pod/box", Measurements::of(&[Measurement::SlowRows])).unwrap().values.io.unwrap();
+    let io = reader.read("/pod/box", Measurements::new(&[Measurement::SlowRows])).unwrap().values.io.unwrap();
     assert_eq!(io.len(), 2000);
     assert_eq!(io[1999].read_bytes, 1999);
 }

@@ -18,7 +18,7 @@ const WINDOW: Duration = Duration::from_millis(100);
 
 struct Node {
     store: Store,
-    gatherer: Gatherer,
+    collector: UsageCollector,
     taken: std::sync::mpsc::Receiver<Batch>,
     begun: Instant,
 }
@@ -26,8 +26,8 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let (sink, taken) = Sink::for_tests();
-        let gatherer = Gatherer::new(sink, 100, Wanted::default(), START);
-        Self { store: Store::new(100), gatherer, taken, begun: Instant::now() }
+        let collector = UsageCollector::new(sink, 100, EvidenceOptions::default(), START);
+        Self { store: Store::new(100), collector, taken, begun: Instant::now() }
     }
 
     /// A container of a pod that is named by one character, made at a time.
@@ -56,20 +56,20 @@ impl Node {
 
     /// CPU time in milliseconds, so many seconds after the start.
     fn cpu(&mut self, key: Key, millis: u64, seconds: f64) {
-        self.look(seconds);
-        let _ = self.told(key, millis, seconds);
+        self.tick(seconds);
+        let _ = self.report(key, millis, seconds);
     }
 
-    fn look(&mut self, seconds: f64) {
+    fn tick(&mut self, seconds: f64) {
         let at = self.begun + Duration::from_secs_f64(seconds);
-        if self.gatherer.looks.now.is_none_or(|now| now.at != at) {
-            self.gatherer.look(at);
+        if self.collector.clock.now.is_none_or(|now| now.at != at) {
+            self.collector.tick(at);
         }
     }
 
     /// Returns whether it may be passed over while it uses nothing.
-    fn told(&mut self, key: Key, millis: u64, seconds: f64) -> bool {
-        self.gatherer.cpu(key, Cpu { usage_ns: millis * 1_000_000 }, START + seconds)
+    fn report(&mut self, key: Key, millis: u64, seconds: f64) -> bool {
+        self.collector.cpu(key, Cpu { usage_ns: millis * 1_000_000 }, START + seconds)
     }
 
     fn memory(&mut self, key: Key, usage: u64, inactive: u64, peak: u64) {
@@ -82,11 +82,11 @@ impl Node {
     }
 
     fn second(&mut self, seconds: f64) {
-        self.gatherer.observe(&self.store, None, START + seconds);
+        self.collector.observe(&self.store, None, START + seconds);
     }
 
     fn finish(mut self, seconds: f64) -> Vec<Evidence> {
-        self.gatherer.finish(&self.store, START + seconds);
+        self.collector.finish(&self.store, START + seconds);
         self.taken.try_iter().flat_map(Batch::into_values).collect()
     }
 }
@@ -129,7 +129,7 @@ proptest::proptest! {
     fn a_container_at_rest_may_be_passed_over(
         windows in proptest::collection::vec((proptest::sample::select(vec![0_u64, 0, 0, 0, 0, 30, 150, 390]), 1_u32..4), 1..200),
     ) {
-        let [told, passed_over] = [false, true].map(|pass_over| {
+        let [reported, skipped] = [false, true].map(|pass_over| {
             let mut node = Node::new();
             let key = node.container('a', START - 10_000.0);
             node.name(key, "web-1");
@@ -140,10 +140,10 @@ proptest::proptest! {
                 millis += used;
                 tenths += length;
                 let seconds = f64::from(tenths) / 10.0;
-                node.look(seconds);
+                node.tick(seconds);
                 let whole_round = tenths / 10 > second;
                 if whole_round || !(pass_over && rests && *used == 0) {
-                    rests = node.told(key, millis, seconds);
+                    rests = node.report(key, millis, seconds);
                 }
                 if whole_round {
                     second = tenths / 10;
@@ -152,7 +152,7 @@ proptest::proptest! {
             }
             node.finish(f64::from(tenths) / 10.0)
         });
-        proptest::prop_assert_eq!(told, passed_over);
+        proptest::prop_assert_eq!(reported, skipped);
     }
 }
 
@@ -169,7 +169,7 @@ fn a_minute_is_what_was_used_in_it_and_a_short_life_one_of_its_own() {
     }
     node.store.depart(key, 0, true, false, node.begun);
     let gone = node.store.settle(node.begun + Duration::from_secs(20));
-    node.gatherer.end(&gone, START + 70.0);
+    node.collector.end(&gone, START + 70.0);
     let evidence = node.finish(71.0);
     let record = evidence[0].hours.first_key_value().unwrap().1;
     assert_eq!(buckets(&record.minutes), [(1, 0.25), (1, 2.0)]);
@@ -185,13 +185,13 @@ fn a_short_life_is_spread_over_its_time() {
     node.store.update(key, Values { cpu: Some(Cpu { usage_ns: 90_000_000 }), ..Values::default() });
     node.store.depart(key, 0, true, false, node.begun);
     // It is killed before anybody has looked at it, and looked at twice after its end.
-    node.gatherer.oom_killed(&node.store, key, START + 10.2, 32 * MIB);
+    node.collector.oom_killed(&node.store, key, START + 10.2, 32 * MIB);
     for seconds in [10.3, 10.4] {
         let at = node.begun + Duration::from_secs_f64(seconds);
-        node.gatherer.observe_leaving(&node.store, at, START + seconds);
+        node.collector.observe_leaving(&node.store, at, START + seconds);
     }
     let gone = node.store.settle(node.begun + Duration::from_secs(20));
-    node.gatherer.end(&gone, START + 10.4);
+    node.collector.end(&gone, START + 10.4);
     let evidence = node.finish(11.0);
     let record = evidence[0].hours.first_key_value().unwrap().1;
     // 90 ms in 300 ms.
@@ -206,7 +206,7 @@ fn a_short_life_is_spread_over_its_time() {
 #[test]
 fn who_comes_and_goes_without_end_costs_no_more_than_a_bound() {
     let mut node = Node::new();
-    for number in 0..=MOST_WAITING {
+    for number in 0..=MAX_PENDING_SUBJECTS {
         let path = format!("/docker/{number:064x}");
         let of_path = path::parse(&path).unwrap();
         let created_unix = if number == 0 { START } else { START - 1000.0 };
@@ -214,19 +214,19 @@ fn who_comes_and_goes_without_end_costs_no_more_than_a_bound() {
         let key = node.store.appear(appearance, 0, node.begun);
         node.memory(key, 2 * MIB, MIB, 2 * MIB);
         node.store.depart(key, 0, true, false, node.begun);
-        node.gatherer.observe_leaving(&node.store, node.begun, START + 30.0);
+        node.collector.observe_leaving(&node.store, node.begun, START + 30.0);
         let gone = node.store.settle(node.begun + Duration::from_secs(20));
-        node.gatherer.end(&gone, START + 30.0);
+        node.collector.end(&gone, START + 30.0);
         // The first lived too short to be anybody's.
-        assert_eq!(node.gatherer.waiting.len(), number.min(MOST_WAITING));
+        assert_eq!(node.collector.pending.len(), number.min(MAX_PENDING_SUBJECTS));
     }
     let one_more = node.container('a', START - 1000.0);
     node.name(one_more, "web-1");
     node.memory(one_more, 2 * MIB, MIB, 2 * MIB);
     node.second(1.0);
-    assert_eq!(node.gatherer.history().lost, 0);
-    node.gatherer.collect(&node.store, START + 2.0);
-    assert_eq!(node.gatherer.history().lost, 1);
+    assert_eq!(node.collector.history().lost, 0);
+    node.collector.collect(&node.store, START + 2.0);
+    assert_eq!(node.collector.history().lost, 1);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn an_hour_ends_where_the_next_begins_and_replicas_are_one() {
         node.memory(key, 8 * MIB, 0, 8 * MIB);
     }
     node.second(before_the_hour - 2.0);
-    let keys: Vec<Key> = node.gatherer.watched.keys().copied().collect();
+    let keys: Vec<Key> = node.collector.containers.keys().copied().collect();
     for (number, seconds) in [-2.0, -1.0, 1.0].into_iter().enumerate() {
         // What ends within the second after an hour's end may count in the one before.
         node.second(before_the_hour + seconds);
@@ -265,7 +265,7 @@ fn an_hour_ends_where_the_next_begins_and_replicas_are_one() {
             node.cpu(*key, number as u64 * 100, before_the_hour + seconds);
         }
     }
-    node.gatherer.oom_killed(&node.store, keys[0], START + before_the_hour + 1.0, 64 * MIB);
+    node.collector.oom_killed(&node.store, keys[0], START + before_the_hour + 1.0, 64 * MIB);
     let evidence = node.finish(before_the_hour + 2.0);
     assert!(
         evidence.iter().all(|one| one.workload.replicas == 2 && one.pods.len() == 2 && one.hours.len() == 1)
@@ -331,7 +331,7 @@ fn ends_waits_and_stalls_are_of_the_hour_and_counted_once() {
         node.second(second + 0.5);
     }
     for code in [0, 137, 137] {
-        node.gatherer.exited(&node.store, key, code, START + 5.0);
+        node.collector.exited(&node.store, key, code, START + 5.0);
     }
     let all = node.finish(6.0);
     let [evidence] = all.as_slice() else { panic!("{all:?}") };
@@ -351,7 +351,7 @@ fn ends_waits_and_stalls_are_of_the_hour_and_counted_once() {
 #[test]
 fn what_quotas_would_have_done_is_told_since_the_beginning_whatever_was_handed_over() {
     let mut node = Node::new();
-    node.gatherer.wanted.ladders = true;
+    node.collector.options.quota_what_if = true;
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
     node.second(0.0);
@@ -363,14 +363,14 @@ fn what_quotas_would_have_done_is_told_since_the_beginning_whatever_was_handed_o
             node.cpu(key, 1000 + number * 50, number as f64 / 10.0 + 0.1);
         }
         node.second(round as f64 + 1.05);
-        let (_, shown, _) = node.gatherer.new_values().next().unwrap();
-        let ladder = shown.cpu_ladder.unwrap();
+        let (_, shown, _) = node.collector.new_values().next().unwrap();
+        let ladder = shown.quota_what_if.unwrap();
         periods.push((ladder.0[&400].periods, ladder.0[&400].throttled, ladder.0[&800].throttled));
-        node.gatherer.collect(&node.store, START + round as f64 + 1.05);
+        node.collector.collect(&node.store, START + round as f64 + 1.05);
     }
     // The first look is no window.
     assert_eq!(periods, [(9, 9, 0), (19, 19, 0), (29, 29, 0)]);
-    assert!(node.gatherer.new_values().next().is_none());
+    assert!(node.collector.new_values().next().is_none());
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn minutes_have_what_was_used_in_them_and_nothing_is_lost_or_counted_twice() {
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
     node.second(0.0);
-    // A quarter of a core in the first minute, one in the second; a memory peak in the third second of it, between two looks.
+    // A quarter of a core in the first minute, one in the second; a memory peak in the third second of it, between two samples.
     let mut millis = 0;
     for second in 0..=110_u64 {
         node.memory(key, 10 * MIB, 2 * MIB, if second < 63 { 20 * MIB } else { 30 * MIB });
@@ -402,23 +402,23 @@ fn minutes_have_what_was_used_in_them_and_nothing_is_lost_or_counted_twice() {
 fn what_asks_for_each_window_is_told_of_those_in_which_it_used_nothing() {
     let ladder = |tells_all: bool| {
         let mut node = Node::new();
-        node.gatherer.wanted.ladders = true;
+        node.collector.options.quota_what_if = true;
         let key = node.container('a', START - 10_000.0);
         node.name(key, "web-1");
         node.second(0.0);
         node.cpu(key, 1000, 0.1);
         for window in 2..=20_u64 {
             let seconds = window as f64 / 10.0;
-            node.look(seconds);
+            node.tick(seconds);
             // Two cores for a moment, of which 0.4 would have had to work for long.
             if tells_all || window == 2 {
-                let _ = node.told(key, 1200, seconds);
+                let _ = node.report(key, 1200, seconds);
             }
-            node.gatherer.cpu_of_restless(START + seconds);
+            node.collector.record_idle_cpu(START + seconds);
         }
         node.second(2.0);
-        let (_, shown, _) = node.gatherer.new_values().next().unwrap();
-        (shown.cpu_ladder.unwrap(), shown.cpu_windows.unwrap())
+        let (_, shown, _) = node.collector.new_values().next().unwrap();
+        (shown.quota_what_if.unwrap(), shown.cpu_windows.unwrap())
     };
     let (told, untold) = (ladder(true), ladder(false));
     assert_eq!(told, untold);
@@ -439,7 +439,7 @@ fn seconds_at_rest_are_passed_over_and_counted_later() {
             node.memory(key, 10 * MIB, 0, 10 * MIB);
         }
         node.second(f64::from(second));
-        for (key, values, seen) in node.gatherer.new_values() {
+        for (key, values, seen) in node.collector.new_values() {
             node.store.update(key, values);
             *seen = node.store.stamp(key).unwrap();
             shown.push(second);

@@ -59,9 +59,9 @@ fn lines_that_make_no_sense_are_skipped_and_counted() {
 /// A proc file system and a cgroup hierarchy of files.
 struct Stage {
     folder: tempfile::TempDir,
-    files: Files,
+    files: FileSampler,
     store: Store,
-    interfaces: Interfaces,
+    interfaces: InterfaceSampler,
     now: Instant,
 }
 
@@ -76,8 +76,8 @@ impl Stage {
             controllers: Vec::new(),
             root_in_hierarchy: "/".to_owned(),
         };
-        let files = Files::new(&Hierarchies { unified: Some(unified), v1: Vec::new() }).unwrap();
-        let interfaces = Interfaces::new(folder.path().join("proc"));
+        let files = FileSampler::new(&Hierarchies { unified: Some(unified), v1: Vec::new() }).unwrap();
+        let interfaces = InterfaceSampler::new(folder.path().join("proc"));
         let mut stage = Self { folder, files, store: Store::new(16), interfaces, now: Instant::now() };
         stage.process(1, "eth0", 1000);
         stage.cgroup("/", &[], 0.0);

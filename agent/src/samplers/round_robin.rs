@@ -7,7 +7,7 @@ use std::{
 
 /// Items that each have their turn once in an interval, a few at a time.
 #[derive(Debug)]
-pub(super) struct Turn<T> {
+pub(super) struct RoundRobin<T> {
     queue: VecDeque<T>,
     /// Items of the last turn.
     size: usize,
@@ -16,13 +16,13 @@ pub(super) struct Turn<T> {
     owed: f64,
 }
 
-impl<T> Default for Turn<T> {
+impl<T> Default for RoundRobin<T> {
     fn default() -> Self {
         Self { queue: VecDeque::new(), size: 0, last: None, owed: 0.0 }
     }
 }
 
-impl<T> Turn<T> {
+impl<T> RoundRobin<T> {
     /// What is due now; all of it the first time. `all` lists what the next turn consists of.
     pub(super) fn due(
         &mut self,
@@ -60,13 +60,13 @@ mod tests {
 
     #[test]
     fn each_item_has_its_turn_once_in_an_interval() {
-        let mut turn = Turn::default();
+        let mut queue = RoundRobin::default();
         let begun = Instant::now();
         let all = || (0..50).collect::<Vec<u32>>();
-        assert_eq!(turn.due(begun, INTERVAL, all), all());
+        assert_eq!(queue.due(begun, INTERVAL, all), all());
         let mut taken = Vec::new();
         for tick in 1..=1000 {
-            let due = turn.due(begun + Duration::from_millis(tick * 100), INTERVAL, all);
+            let due = queue.due(begun + Duration::from_millis(tick * 100), INTERVAL, all);
             assert!(due.len() <= 1, "{due:?}");
             taken.extend(due);
         }
@@ -78,11 +78,11 @@ mod tests {
 
     #[test]
     fn nothing_is_made_up_for_after_a_pause_and_nothing_is_no_item() {
-        let mut turn = Turn::default();
+        let mut queue = RoundRobin::default();
         let begun = Instant::now();
-        assert_eq!(turn.due(begun, INTERVAL, Vec::<u32>::new), Vec::<u32>::new());
+        assert_eq!(queue.due(begun, INTERVAL, Vec::<u32>::new), Vec::<u32>::new());
         let later = begun + Duration::from_secs(600);
-        assert_eq!(turn.due(later, INTERVAL, || vec![1, 2, 3]), [1]);
-        assert_eq!(turn.due(later + 100 * INTERVAL, INTERVAL, || vec![4, 5, 6]), [2, 3, 4]);
+        assert_eq!(queue.due(later, INTERVAL, || vec![1, 2, 3]), [1]);
+        assert_eq!(queue.due(later + 100 * INTERVAL, INTERVAL, || vec![4, 5, 6]), [2, 3, 4]);
     }
 }

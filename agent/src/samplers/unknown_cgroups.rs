@@ -3,43 +3,43 @@
 
 use std::collections::HashMap;
 
-use super::hierarchy::{Followed, Known};
+use super::hierarchy::{ResolvedCgroup, TrackedHierarchy};
 use crate::store::Key;
 
 /// The ones of one map.
 #[derive(Debug, Default)]
-pub(super) struct Strangers {
-    /// How many looks each has been there.
-    looks: HashMap<u64, u8>,
+pub(super) struct UnknownCgroups {
+    /// How many rounds each has been there.
+    rounds: HashMap<u64, u8>,
 }
 
 /// What the cgroups of a map are.
 #[derive(Debug, Default)]
-pub(super) struct Sorted {
+pub(super) struct SortedIds {
     /// Those that belong to a cgroup in the store.
     pub(super) known: Vec<(u64, Key)>,
     /// Those that nobody has known for so long that their counters are to be removed.
-    pub(super) given_up: Vec<u64>,
+    pub(super) expired: Vec<u64>,
 }
 
-impl Strangers {
+impl UnknownCgroups {
     /// Sorts the cgroups of one look; a stranger is given up at its `most`th.
-    pub(super) fn sort(&mut self, ids: Vec<u64>, unified: &Followed, most: u8) -> Sorted {
-        let mut sorted = Sorted::default();
-        let mut looks = HashMap::new();
+    pub(super) fn sort(&mut self, ids: Vec<u64>, unified: &TrackedHierarchy, max_rounds: u8) -> SortedIds {
+        let mut sorted = SortedIds::default();
+        let mut rounds = HashMap::new();
         for id in ids {
-            if let Some(key) = unified.known(id).and_then(Known::owner) {
+            if let Some(key) = unified.resolve(id).and_then(ResolvedCgroup::owner) {
                 sorted.known.push((id, key));
                 continue;
             }
-            let seen = self.looks.get(&id).map_or(1, |seen| seen + 1);
-            if seen >= most {
-                sorted.given_up.push(id);
+            let seen = self.rounds.get(&id).map_or(1, |seen| seen + 1);
+            if seen >= max_rounds {
+                sorted.expired.push(id);
             } else {
-                looks.insert(id, seen);
+                rounds.insert(id, seen);
             }
         }
-        self.looks = looks;
+        self.rounds = rounds;
         sorted
     }
 }

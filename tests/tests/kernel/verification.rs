@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
-    values::{Measurement, Source},
+    values::{Measurement, SourceKind},
 };
 use snug_ebpf::abi::offsets::Offsets;
 use snug_tests::{
@@ -18,14 +18,14 @@ use crate::{
 };
 
 /// For what is expected to prove equal: comparisons that showed nothing are repeated after 1, 2, 4, … seconds.
-const LONGEST: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 /// Agents that are started one after the other.
 const STARTS: u32 = 5;
 
-/// Rounds until nothing is unproved any more, or for [`LONGEST`].
+/// Rounds until nothing is unverified any more, or for [`MAX_WAIT`].
 fn prove(driver: &mut Driver) {
-    let end = Instant::now() + LONGEST;
-    while !driver.sampler.unproved().is_empty() && Instant::now() < end {
+    let end = Instant::now() + MAX_WAIT;
+    while !driver.sampler.unverified().is_empty() && Instant::now() < end {
         driver.round();
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -37,12 +37,15 @@ fn every_measurement_proves_equal() {
     let Some(_busy) = Busy::new(&host, "proved") else { return };
     let Some(mut driver) = Driver::start(&["--source", "auto"], None) else { return };
     prove(&mut driver);
-    assert_eq!(driver.sampler.unproved(), []);
+    assert_eq!(driver.sampler.unverified(), []);
     let published = driver.round();
     for measurement in Measurement::ALL {
         let row = source_of(&published, measurement);
-        let expected =
-            if Measurements::ONLY_IN_FILES.contains(measurement) { Source::Files } else { Source::Kernel };
+        let expected = if Measurements::ONLY_IN_FILES.contains(measurement) {
+            SourceKind::Files
+        } else {
+            SourceKind::Kernel
+        };
         assert_eq!((row.source, &*row.reason), (expected, ""), "{measurement:?}");
     }
 }
@@ -53,23 +56,23 @@ fn one_wrong(name: &str, measurement: Measurement, field: &str, adjust: fn(&mut 
     let Some(busy) = Busy::new(&host, name) else { return };
     let Some(mut driver) = Driver::start(&["--source", "auto"], Some(adjust)) else { return };
     prove(&mut driver);
-    assert_eq!(driver.sampler.unproved(), [], "each is proved or has fallen back");
+    assert_eq!(driver.sampler.unverified(), [], "each is proved or has fallen back");
     let published = driver.round();
     for other in Measurement::ALL {
         let row = source_of(&published, other);
         if other == measurement {
-            assert_eq!(row.source, Source::Files, "{other:?}");
+            assert_eq!(row.source, SourceKind::Files, "{other:?}");
             // Another cgroup of the host may have shown it first.
             assert!(row.reason.starts_with("on /"), "{}", row.reason);
             assert!(row.reason.contains(&format!(" {field} is ")), "{}", row.reason);
             assert!(row.reason.contains(" by the kernel half and "), "{}", row.reason);
         } else if !Measurements::ONLY_IN_FILES.contains(other) {
-            assert_eq!((row.source, &*row.reason), (Source::Kernel, ""), "{other:?}");
+            assert_eq!((row.source, &*row.reason), (SourceKind::Kernel, ""), "{other:?}");
         }
     }
     // What is published is right again.
     let mut reader = CgroupReader::new(&host.hierarchies).unwrap();
-    let which = Measurements::of(&[measurement]);
+    let which = Measurements::new(&[measurement]);
     let (read, sampled) = driver.quiet(&mut reader, busy.cgroup.path(), which);
     let pick =
         |values: &snug_agent::values::Values| (values.pids, values.memory.map(|memory| memory.peak_bytes));
@@ -110,7 +113,7 @@ fn restless_memory_proves_equal_all_the_same() {
         let Some(mut driver) = Driver::start(&["--source", "auto"], None) else { return };
         for row in &driver.round().agent.sources {
             assert!(
-                row.source == Source::Kernel || Measurements::ONLY_IN_FILES.contains(row.measurement),
+                row.source == SourceKind::Kernel || Measurements::ONLY_IN_FILES.contains(row.measurement),
                 "{row:?}"
             );
         }

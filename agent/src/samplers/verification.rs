@@ -10,7 +10,7 @@ use std::{
 use super::{
     Sampler,
     compare::{Comparison, Difference, compare},
-    pass::record_kind,
+    pass::record_format,
     snapshot,
 };
 use crate::{
@@ -21,37 +21,37 @@ use crate::{
 };
 
 /// Cgroups that are compared in one go: the ones that did most.
-const COMPARED: usize = 8;
+const MAX_COMPARED: usize = 8;
 /// Tries for a value that moves while it is compared.
-const TRIES: usize = 5;
+const MAX_TRIES: usize = 5;
 /// The longest pause between two rounds of comparing.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 impl Sampler {
     /// The measurements of the kernel half that have still to prove equal to the files.
-    pub fn unproved(&self) -> Vec<Measurement> {
-        self.origins.to_compare()
+    pub fn unverified(&self) -> Vec<Measurement> {
+        self.sources.unverified()
     }
 
     /// Compares what has not proved equal yet. A measurement that differs comes from files from then on.
     pub(super) fn compare(&mut self, now: Instant) {
-        let to_compare = self.origins.to_compare();
-        if to_compare.is_empty() || now < self.due.compare {
+        let unverified = self.sources.unverified();
+        if unverified.is_empty() || now < self.schedule.compare {
             return;
         }
         let candidates = self.busiest();
-        for index in 0..self.followed.len() {
-            let here: Vec<Measurement> = to_compare
+        for index in 0..self.hierarchies.len() {
+            let here: Vec<Measurement> = unverified
                 .iter()
                 .copied()
-                .filter(|measurement| self.origins.kernel_of(index).contains(*measurement))
+                .filter(|measurement| self.sources.from_kernel(index).contains(*measurement))
                 .collect();
             for (_, path) in &candidates {
                 self.compare_cgroup(index, path, &here);
             }
         }
-        self.due.compare = now + self.compare_pause;
-        self.compare_pause = (self.compare_pause * 2).min(LONGEST_PAUSE);
+        self.schedule.compare = now + self.compare_pause;
+        self.compare_pause = (self.compare_pause * 2).min(MAX_PAUSE);
     }
 
     /// Living cgroups, those with most CPU time first: zeros prove nothing.
@@ -66,13 +66,13 @@ impl Sampler {
             })
             .collect();
         all.sort_unstable_by(|a, b| b.cmp(a));
-        all.into_iter().take(COMPARED).map(|(_, key, path)| (key, path)).collect()
+        all.into_iter().take(MAX_COMPARED).map(|(_, key, path)| (key, path)).collect()
     }
 
     fn compare_cgroup(&mut self, index: usize, path: &str, measurements: &[Measurement]) {
         let mut open: Vec<(Measurement, Option<Difference>)> =
             measurements.iter().map(|measurement| (*measurement, None)).collect();
-        for _ in 0..TRIES {
+        for _ in 0..MAX_TRIES {
             if open.is_empty() {
                 return;
             }
@@ -80,14 +80,14 @@ impl Sampler {
             let Some(before) = self.files.read(path, which) else { return };
             let Some(kernel) = self.kernel_values(index, path, which) else { return };
             let Some(after) = self.files.read(path, which) else { return };
-            let origins = &mut self.origins;
+            let sources = &mut self.sources;
             open.retain_mut(|(measurement, difference)| {
                 match compare(*measurement, &before, &kernel, &after) {
                     Comparison::Equal => {
-                        origins.proved(*measurement);
+                        sources.mark_verified(*measurement);
                         false
                     }
-                    Comparison::Zero | Comparison::Nothing => false,
+                    Comparison::Zero | Comparison::Missing => false,
                     Comparison::Differs(found) => {
                         *difference = Some(found);
                         true
@@ -101,17 +101,17 @@ impl Sampler {
                 measurement = measurement.as_str(), cgroup = path, %difference,
                 "the kernel half differs from the cgroup files; this measurement now comes from the files"
             );
-            self.origins.fall_back(measurement, format!("on {path} {difference}"));
+            self.sources.fall_back(measurement, format!("on {path} {difference}"));
         }
     }
 
     /// What a pass of the kernel half says of one cgroup.
     fn kernel_values(&mut self, index: usize, path: &str, which: Measurements) -> Option<Values> {
-        let one = self.followed.get(index)?;
-        let directory = one.hierarchy.mount.join(path.trim_start_matches('/'));
+        let tracked = self.hierarchies.get(index)?;
+        let directory = tracked.hierarchy.mount.join(path.trim_start_matches('/'));
         let id = fs::metadata(directory).ok()?.ino();
-        let pass = self.kernel.as_mut()?.pass(one.walk.as_ref()?, which).ok()?;
+        let pass = self.kernel.as_mut()?.pass(tracked.walk.as_ref()?, which).ok()?;
         let record = pass.records().find(|record| record.id == id)?;
-        Some(snapshot::values(&record, which, record_kind(one)))
+        Some(snapshot::values(&record, which, record_format(tracked)))
     }
 }

@@ -93,6 +93,6 @@ fn seconds_are_measured_without_a_walk_while_no_cgroup_comes_or_goes() {
         let after = settled(&mut driver, &top);
         assert!(cpu_micros(&after, &top) - cpu_micros(&before, &top) >= 20_000);
         let walked = runs(&after, "snapshot") > runs(&before, "snapshot");
-        (!walked).then(|| assert!(runs(&after, "revisit") > runs(&before, "revisit")))
+        (!walked).then(|| assert!(runs(&after, "resample") > runs(&before, "resample")))
     });
 }
