@@ -1,8 +1,8 @@
-//! Makes the kernel bring the counters of a whole subtree up to date.
+//! Makes the kernel flush the per-CPU counters of all cgroups (rstat).
 //!
-//! cgroup counters are kept per CPU and summed up when someone reads them: one read of a cgroup's `cpu.stat` sums up CPU
-//! time, and one of its `memory.stat` sums up memory statistics, of that cgroup and of all below it (Linux
-//! `kernel/cgroup/rstat.c` and `mm/memcontrol.c`). What looks at the kernel's sums without files does that first.
+//! The kernel counts per CPU and sums the counters up when a file is read: reading `cpu.stat` of a cgroup flushes CPU time,
+//! reading `memory.stat` flushes memory statistics, of the cgroup and its descendants (Linux `kernel/cgroup/rstat.c` and
+//! `mm/memcontrol.c`). The eBPF programs read the sums directly, so the agent flushes them before.
 
 use std::{collections::HashMap, fs::File, os::fd::OwnedFd, os::unix::fs::FileExt, path::PathBuf};
 
@@ -16,7 +16,7 @@ use super::{
     reader::{ReadError, is_gone, open_mount},
 };
 
-/// A cgroup file that is kept open and read again and again.
+/// A cgroup file that stays open and is read repeatedly.
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,
@@ -35,8 +35,8 @@ impl OpenFile {
         }
     }
 
-    /// Reads the file from its beginning into `buffer`, as far as it fits, and says how many bytes that were; `None` if
-    /// its cgroup is gone.
+    /// Reads the file from its start into `buffer` and returns the bytes read, at most the size of `buffer`; `None` if the cgroup
+    /// was removed.
     pub fn read<'a>(&self, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, ReadError> {
         match self.file.read_at(buffer, 0) {
             Ok(size) => Ok(buffer.get(..size)),
@@ -47,31 +47,31 @@ impl OpenFile {
         }
     }
 
-    /// Has the kernel make the file's text, for the sake of the sums that takes; whether its cgroup is still there.
+    /// Reads a few bytes, which makes the kernel flush. Returns whether the cgroup still exists.
     fn touch(&self) -> Result<bool, ReadError> {
         self.read(&mut [0; 16]).map(|text| text.is_some())
     }
 }
 
-/// A hierarchy's mount, kept open.
+/// The open mount of a hierarchy.
 #[derive(Debug)]
 struct Mount {
     path: PathBuf,
     directory: OwnedFd,
 }
 
-/// Where CPU time is summed up.
+/// The files whose reading flushes CPU time.
 #[derive(Debug)]
 enum CpuFlushPoints {
-    /// v1 counts at once.
+    /// None: cgroup v1 does not use rstat for CPU time.
     Never,
-    /// The mount's root is not the hierarchy's: its own `cpu.stat` covers everything.
+    /// The root of the mount is not the root of the hierarchy: its `cpu.stat` flushes all cgroups.
     Own(OpenFile),
-    /// The hierarchy's root takes its `cpu.stat` from elsewhere and sums nothing up, so that its children must.
+    /// The `cpu.stat` of the hierarchy's root does not flush; those of its children do.
     Children { mount: Mount, files: HashMap<String, OpenFile> },
 }
 
-/// Brings the kernel's counters up to date, through files that it keeps open.
+/// Flushes the kernel's counters through open files.
 #[derive(Debug)]
 pub struct Flusher {
     cpu: CpuFlushPoints,
@@ -79,7 +79,7 @@ pub struct Flusher {
 }
 
 impl Flusher {
-    /// A flusher for these hierarchies. It knows no children of the root until [`Self::refresh`].
+    /// A flusher for these hierarchies. CPU time below the root is flushed only after [`Self::refresh`].
     pub fn new(hierarchies: &Hierarchies) -> Result<Self, ReadError> {
         let open = |path: &PathBuf| Ok(Mount { path: path.clone(), directory: open_mount(path)? });
         let cpu = match &hierarchies.unified {
@@ -99,10 +99,11 @@ impl Flusher {
         Ok(Self { cpu, memory })
     }
 
-    /// Takes over which cgroups lie directly below the v2 root (`/kubepods` or `kubepods`): to be called whenever those
-    /// changed. Files that are open stay open; children that do not exist are left out.
+    /// Sets the cgroups directly below the v2 root (`/kubepods` or `kubepods`); to be called when they change. Open files stay
+    /// open; children that do not exist are ignored.
     ///
-    /// A child that cannot be opened does not keep the others from it; the first such error is returned.
+    /// # Errors
+    /// The first error of a child; the other children are set nevertheless.
     pub fn refresh<'a>(&mut self, children: impl Iterator<Item = &'a str>) -> Result<(), ReadError> {
         let CpuFlushPoints::Children { mount, files } = &mut self.cpu else { return Ok(()) };
         let mut before = std::mem::take(files);
@@ -113,7 +114,7 @@ impl Flusher {
                 result = result.and(Err(ReadError::BadPath { path: child.to_owned() }));
                 continue;
             }
-            // A file of a cgroup that was removed and made again is dead, and found out only by reading it.
+            // If the cgroup was removed and created again, reading the old file fails.
             let kept = before.remove(name).filter(|file| file.touch().unwrap_or(false));
             let file = match kept {
                 Some(file) => Ok(Some(file)),
@@ -130,9 +131,10 @@ impl Flusher {
         result
     }
 
-    /// Sums up CPU time everywhere and returns through how many files. Children that vanished are forgotten.
+    /// Flushes CPU time. Returns the number of files read. Children that were removed are dropped.
     ///
-    /// A file that cannot be read does not keep the others from it; the first such error is returned.
+    /// # Errors
+    /// The first error of a file; the other files are read nevertheless.
     pub fn flush_cpu(&mut self) -> Result<usize, ReadError> {
         match &mut self.cpu {
             CpuFlushPoints::Never => Ok(0),
@@ -153,13 +155,13 @@ impl Flusher {
         }
     }
 
-    /// Sums up memory statistics everywhere; `false` if there is no memory controller whose sums could lag.
+    /// Flushes memory statistics; `false` if there is no memory controller.
     pub fn flush_memory(&mut self) -> Result<bool, ReadError> {
         self.memory.as_ref().map_or(Ok(false), OpenFile::touch)
     }
 }
 
-/// Whether the mount shows the hierarchy's very root, which has no `cgroup.events`.
+/// Whether the mount's root is the hierarchy's root, which has no `cgroup.events`.
 fn is_hierarchy_root(mount: &Mount) -> bool {
     rustix::fs::statat(&mount.directory, "cgroup.events", AtFlags::SYMLINK_NOFOLLOW).is_err()
 }
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_child_is_refused_and_the_rest_kept() {
+    fn paths_that_are_no_children_are_refused_and_the_others_kept() {
         let (_root, mut flusher) = root_with(&["kubepods"]);
         for bad in ["/a/b", "/", "..", "."] {
             let error = flusher.refresh([bad, "kubepods"].into_iter()).unwrap_err();

@@ -9,7 +9,7 @@ use std::{
 
 use super::mounts::Hierarchy;
 
-/// Deep enough for containers in containers in containers, and an end to anything that is no cgroup hierarchy.
+/// Maximum depth: enough for nested containers, and a bound for directories that are no cgroup hierarchy.
 pub const MAX_DEPTH: usize = 64;
 
 /// A cgroup's directory.
@@ -17,38 +17,38 @@ pub const MAX_DEPTH: usize = 64;
 pub struct CgroupDir {
     /// The path below the mount, beginning with `/`; `/` for the root itself.
     pub path: String,
-    /// The inode number, which is the cgroup's id on 64-bit machines.
+    /// The inode number, which is the kernfs id on 64-bit machines.
     pub inode: u64,
-    /// The directory's birth time where the file system has one, else its modification time. cgroup file systems have
-    /// none, and their modification time is when the kernel made the inode it shows: at creation, but anew when it had
-    /// dropped that from memory in the meantime. Never before the creation, that is: the earliest one seen is the best.
+    /// The directory's birth time, if the file system has one, else its modification time. cgroup file systems have no birth
+    /// time. Their modification time is when the kernel allocated the inode: at the creation of the cgroup, or later if the
+    /// inode was evicted and allocated again. So it is never too early, and the earliest one seen is the best.
     pub created: SystemTime,
 }
 
 /// The cgroups of a hierarchy at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The cgroups, the root first and every cgroup after its parent.
+    /// The cgroups: the root first, and every cgroup after its parent.
     pub cgroups: Vec<CgroupDir>,
-    /// Cgroups left out, with what is below them, since their names are not UTF-8.
+    /// Cgroups left out, with their descendants, because their names are not UTF-8.
     pub skipped_names: u64,
-    /// Cgroups left out since they lie deeper than the bound.
+    /// Cgroups left out because they exceed the maximum depth.
     pub too_deep: u64,
-    /// Cgroups whose children could not be listed, for other reasons than that they vanished.
+    /// Cgroups whose children could not be listed, except those that were removed meanwhile.
     pub unreadable: u64,
 }
 
-/// Why a hierarchy could not be walked.
+/// Why the cgroups of a hierarchy could not be listed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot list the cgroups in {}", path.display())]
 pub struct ListError {
     /// The hierarchy's mount.
     pub path: PathBuf,
-    /// What the system says.
+    /// The error of the system call.
     pub source: io::Error,
 }
 
-/// Lists all cgroups of a hierarchy, down to `max_depth` levels below its root. What vanishes on the way is left out.
+/// Lists all cgroups of a hierarchy, down to `max_depth` levels below its root, without those removed meanwhile.
 pub fn list_cgroups(hierarchy: &Hierarchy, max_depth: usize) -> Result<Listing, ListError> {
     list_directory_tree(&hierarchy.mount, max_depth)
         .map_err(|source| ListError { path: hierarchy.mount.clone(), source })
@@ -58,7 +58,7 @@ fn list_directory_tree(mount: &Path, max_depth: usize) -> io::Result<Listing> {
     let root = fs::metadata(mount)?;
     let mut listing = Listing::default();
     listing.cgroups.push(CgroupDir { path: "/".to_owned(), inode: root.ino(), created: created(&root) });
-    // Paths below the mount, with an empty one for the root, and their depths.
+    // Paths below the mount (empty for the root) and their depths.
     let mut to_list = vec![(String::new(), 0)];
     while let Some((path, depth)) = to_list.pop() {
         let directory = mount.join(path.trim_start_matches('/'));
@@ -72,12 +72,12 @@ fn list_directory_tree(mount: &Path, max_depth: usize) -> io::Result<Listing> {
     Ok(listing)
 }
 
-/// Adds the children of one cgroup and returns the paths of those that have children themselves.
+/// Adds the children of a cgroup. Returns the paths of those that have children themselves.
 fn list(directory: &Path, path: &str, within_depth: bool, listing: &mut Listing) -> io::Result<Vec<String>> {
     let mut parents = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        // By the type in the directory itself: links are no directories, and files cost no call.
+        // The type comes from the directory entry: symbolic links are no directories, and no stat is needed for files.
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
@@ -97,7 +97,7 @@ fn list(directory: &Path, path: &str, within_depth: bool, listing: &mut Listing)
             }
         };
         let child = format!("{path}/{name}");
-        // A directory's links are its own two and one from each subdirectory: most cgroups need not be listed at all.
+        // A directory without subdirectories has two links: it need not be listed. That is the case for most cgroups.
         if about.nlink() != 2 {
             parents.push(child.clone());
         }

@@ -1,4 +1,4 @@
-//! Tests against the cgroups of this machine. They need root, and make and remove cgroups of their own.
+//! Tests with cgroups of this machine. They require root, and create and remove cgroups of their own.
 
 use std::{
     fs,
@@ -18,20 +18,20 @@ use super::{
 };
 use crate::values::Measurement;
 
-/// A cgroup of the same path in several hierarchies, removed with all below it when dropped.
+/// A cgroup with the same path in several hierarchies. It and its descendants are removed when dropped.
 struct TestCgroup {
     path: String,
     directories: Vec<PathBuf>,
 }
 
 impl TestCgroup {
-    /// Makes it, or says why the test cannot run; under CI that is a failure.
+    /// Creates the cgroup. `None`: the test cannot run here, which is a failure under CI.
     fn new(name: &str, hierarchies: &[Option<&Hierarchy>]) -> Option<Self> {
         let path = format!("/snug-test-{}-{name}", process::id());
         let mut own = Self { path, directories: Vec::new() };
         for hierarchy in hierarchies {
             let Some(hierarchy) = hierarchy else {
-                return cannot_run("this host lacks a hierarchy that it is about");
+                return cannot_run("this host lacks a hierarchy that the test needs");
             };
             let directory = hierarchy.mount.join(&own.path[1..]);
             if own.directories.contains(&directory) {
@@ -45,7 +45,7 @@ impl TestCgroup {
         Some(own)
     }
 
-    /// The file of that name in the hierarchy that has it.
+    /// The file with this name, in the hierarchy that has it.
     fn file(&self, name: &str) -> PathBuf {
         let files = self.directories.iter().map(|directory| directory.join(name));
         files
@@ -84,7 +84,7 @@ fn remove(directory: &Path) -> bool {
 struct Shell(Child);
 
 impl Shell {
-    /// Starts it; the script begins at [`Self::go`].
+    /// Starts the shell; the script begins at [`Self::go`].
     fn waiting(script: &str) -> Self {
         let script = format!("read go; {script}");
         let mut command = Command::new("sh");
@@ -137,7 +137,7 @@ fn a_given_root_finds_what_the_mount_table_finds() {
         _ => &one.mount,
     };
     assert_eq!(Hierarchies::find(Path::new("/proc"), Some(parent)).unwrap(), found);
-    // Without the mount table the names of the directories must do.
+    // Without the mount table the names of the directories are used.
     assert_eq!(Hierarchies::find(Path::new("/nonexistent"), Some(parent)).unwrap(), found);
     if let Some(unified) = &found.unified {
         let alone = Hierarchies::find(Path::new("/proc"), Some(&unified.mount)).unwrap();
@@ -272,7 +272,7 @@ fn flushing_survives_children_that_vanish() {
     let (path, directory) = (first.path.clone(), first.directories[0].clone());
     drop(first);
     assert_eq!(flusher.flush_cpu().unwrap(), 1);
-    // Made again under its name, it is another cgroup; so is one whose end nobody noticed.
+    // A cgroup created again under the same name is another cgroup, also if its removal was not noticed.
     let again = TestCgroup { path: path.clone(), directories: vec![directory.clone()] };
     fs::create_dir(&directory).unwrap();
     flusher.refresh([path.as_str(), &second.path].into_iter()).unwrap();

@@ -1,7 +1,7 @@
 //! cgroup hierarchies and their files.
 //!
-//! [`mounts`] finds the hierarchies, [`walk`] lists their cgroups, [`reader`] reads the files of one cgroup with the
-//! parsers of [`parse`], and [`flush`] makes the kernel bring its own counters up to date. Nothing here writes.
+//! [`mounts`] finds the hierarchies, [`list`] lists their cgroups, [`reader`] reads the files of one cgroup with the parsers
+//! of [`parse`], and [`flush`] makes the kernel flush its per-CPU counters. Nothing here writes to cgroups.
 
 pub mod flush;
 pub mod list;
@@ -27,10 +27,10 @@ impl Measurements {
     /// All measurements.
     pub const ALL: Self = Self::new(&Measurement::ALL);
 
-    /// What no snapshot has.
+    /// Measurements that the eBPF programs do not have.
     pub const ONLY_IN_FILES: Self = Self::new(&[Measurement::SlowRows, Measurement::Spec]);
 
-    /// The set of those listed.
+    /// The set of the listed measurements.
     pub const fn new(list: &[Measurement]) -> Self {
         let (mut bits, mut rest) = (0, list);
         while let [first, tail @ ..] = rest {

@@ -1,4 +1,8 @@
-//! Events of the kernel half: cgroups made, emptied and removed.
+//! Events of the eBPF programs: cgroups created, emptied and removed.
+//!
+//! Programs: `cgroup_made` (tracepoint `cgroup_mkdir`), `cgroup_emptied` (`cgroup_notify_populated`), `cgroup_removed`
+//! (`cgroup_rmdir`). Metrics: the final values of removed cgroups in `snug_workload_*`,
+//! `snug_workload_containers_started_total`, `snug_workload_containers_ended_total`.
 
 use std::time::{Duration, Instant};
 
@@ -13,21 +17,21 @@ use crate::{
 };
 
 impl Sampler {
-    /// Takes all events that wait.
+    /// Handles all available events.
     pub(super) fn take_events(&mut self) {
         let mut events = Vec::new();
         let Some(kernel) = &mut self.kernel else { return };
         let undecodable = kernel.drain(|event| events.push(event));
         *self.skipped.entry("events_undecodable").or_default() += undecodable;
         if !events.is_empty() {
-            // They were made before, and who is removed is known no more.
+            // The pending samples are older than the events, and name cgroups that the events may remove.
             self.flush_pending();
         }
         let now = Instant::now();
         for event in events {
             self.take_event(&event, now);
         }
-        // At once: the bundle of a container that ends within a round is gone when the round comes.
+        // At once: the bundle of a short-lived container may be gone in the next round.
         self.name_living(false);
     }
 
@@ -47,18 +51,18 @@ impl Sampler {
 
     fn made(&mut self, index: usize, event: &KernelEvent, path: Option<&str>, now: Instant) {
         let Some(tracked) = self.hierarchies.get(index) else { return };
-        // A listing may have met it before its event came.
+        // A listing may have found the cgroup before its event arrived.
         if tracked.resolve(event.id).is_some() {
             return;
         }
         let Some(path) = self.path_of(index, path) else { return };
-        self.appear(index, &found(event, &path), now);
+        self.add_cgroup(index, &new_cgroup(event, &path), now);
         if index == 0 && path.rfind('/') == Some(0) {
             self.refresh_flush_points();
         }
     }
 
-    /// The last task has left: its CPU time is flushed now, because the directory may be removed next.
+    /// The cgroup has no tasks any more: its CPU time is flushed now, because its directory may be removed next.
     fn emptied(&mut self, index: usize, event: &KernelEvent, path: Option<&str>) {
         let known = self.hierarchies.get(index).and_then(|tracked| tracked.resolve(event.id));
         let Some(ResolvedCgroup::Cgroup(key)) = known else { return };
@@ -83,10 +87,10 @@ impl Sampler {
         let Some(tracked) = self.hierarchies.get_mut(index) else { return };
         let known = match tracked.remove(event.id) {
             Some(known) => known,
-            // Its making was lost; it is counted all the same.
+            // The event of its creation was lost.
             None => {
                 let Some(path) = self.path_of(index, path) else { return };
-                match self.appear(index, &found(event, &path), now) {
+                match self.add_cgroup(index, &new_cgroup(event, &path), now) {
                     Some(key) => ResolvedCgroup::Cgroup(key),
                     None => ResolvedCgroup::Inner(None),
                 }
@@ -98,13 +102,13 @@ impl Sampler {
         self.end_network(index, event.id, known);
         self.end_runqueue(index, event.id, known);
         let ResolvedCgroup::Cgroup(key) = known else { return };
-        // Inactive file is what the last flush left, which is no last state.
+        // Without the working set: the inactive file cache is as of the last flush, which is no final value.
         let measured = self.sources.from_kernel(index).without(Measurement::WorkingSet);
         self.store.update(key, snapshot::values(last, measured, format));
         self.store.depart(key, index, index == 0, false, now);
     }
 
-    /// The event's path below what the hierarchy's mount shows as its root.
+    /// The event's path, relative to the root of the hierarchy's mount.
     fn path_of(&self, index: usize, path: Option<&str>) -> Option<String> {
         let root = self.hierarchies.get(index)?.hierarchy.root_in_hierarchy.trim_end_matches('/');
         let path = path?.strip_prefix(root)?;
@@ -112,12 +116,12 @@ impl Sampler {
     }
 }
 
-/// The cgroup that an event is about. Without another time known, it was made at the event.
-fn found<'a>(event: &KernelEvent, path: &'a str) -> NewCgroup<'a> {
+/// The cgroup of an event, for a cgroup that was not known: its creation time is that of the event.
+fn new_cgroup<'a>(event: &KernelEvent, path: &'a str) -> NewCgroup<'a> {
     NewCgroup { id: event.id, path, created_unix: unix_of(event.at_ns), present_at_start: false }
 }
 
-/// A moment of `CLOCK_MONOTONIC` in seconds since the Unix epoch, by what both clocks say now.
+/// Converts a time of `CLOCK_MONOTONIC` to seconds since the Unix epoch.
 pub(super) fn unix_of(monotonic_ns: u64) -> f64 {
     let now = clock_gettime(ClockId::Monotonic);
     let now = Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0));

@@ -1,7 +1,8 @@
-//! The sampling thread: it alone asks the kernel, it alone writes the store, and it publishes after each round.
+//! The sampling thread. Only this thread uses the kernel interfaces and writes the store; it publishes a view after each round.
 //!
-//! A round is driven by the clock (ten times a second where the kernel half works, else once); events of the kernel half
-//! are taken in between.
+//! Rounds are periodic: every `sample-interval` (100 ms) with eBPF, else every `working-set-interval` (1 s). A round that
+//! starts a new `working-set-interval` is a *full* round and samples all measurements; other rounds sample CPU time only.
+//! Events of the eBPF programs are handled between rounds.
 
 mod agent;
 mod compare;
@@ -79,48 +80,48 @@ use crate::{
     values::SourceKind,
 };
 
-/// Between two listings of a hierarchy's directories, at least.
+/// Minimum time between two listings of a hierarchy's directories.
 const MIN_LISTING_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause between listings that tell nothing new.
+/// Maximum time between listings that find no new cgroup.
 const MAX_LISTING_PAUSE: Duration = Duration::from_secs(60);
 
 /// The sampling thread's state.
 pub struct Sampler {
     config: Config,
     kernel: Option<EbpfPrograms>,
-    /// Why there is no kernel half.
+    /// Why there are no eBPF programs.
     kernel_absent: Option<Verdict>,
     hierarchies: Vec<TrackedHierarchy>,
     sources: MeasurementSources,
     files: FileSampler,
     naming: Naming,
-    /// Where pods are watched.
+    /// The watch of pods, if enabled.
     watched: Option<Arc<Watched>>,
     network: NetworkSampler,
     runqueue: Option<RunqueueSampler>,
     interfaces: InterfaceSampler,
-    /// Where they are asked for.
+    /// If `process-metrics` is on.
     processes: Option<ProcessSampler>,
     host: Host,
     heartbeat: Option<Heartbeat>,
-    /// Where there is a history to gather for.
+    /// If there is a history.
     evidence: Option<UsageCollector>,
     lookout: Lookout,
     store: Store,
-    /// Looks of which the store does not know yet.
+    /// Samples that are not in the store yet.
     pending: PendingSamples,
     views: Arc<Views>,
     agent: AgentRow,
     skipped: HashMap<&'static str, u64>,
     schedule: Schedule,
-    /// Comparisons wait longer after each round that proved nothing.
+    /// Pause until the next comparison; doubles each time.
     compare_pause: Duration,
     first_round: bool,
-    /// Whether the log has said that the kernel's table is full.
+    /// Whether it was logged that a pass had more cgroups than `max-cgroups`.
     capacity_error_logged: bool,
 }
 
-/// A directory that was not known before.
+/// A cgroup that was not known before.
 #[derive(Clone, Copy, Debug)]
 struct NewCgroup<'a> {
     id: u64,
@@ -129,19 +130,19 @@ struct NewCgroup<'a> {
     present_at_start: bool,
 }
 
-/// When the next of each is due.
+/// When each periodic task is due.
 #[derive(Debug)]
 struct Schedule {
     full_round: Instant,
     listing: Vec<Instant>,
-    /// Grows while listings tell nothing new (directories whose names are not UTF-8, say).
+    /// Pause between listings by hierarchy; doubles while listings find nothing new (for example only names that are not UTF-8).
     listing_pause: Vec<Duration>,
     compare: Instant,
     heartbeat: Instant,
 }
 
 impl Sampler {
-    /// Names containers as a watch tells.
+    /// Takes names of containers from a watch of the API server.
     #[must_use]
     pub fn with_pod_watch(mut self, watched: Arc<Watched>) -> Self {
         self.naming.watch(Arc::clone(&watched));
@@ -149,14 +150,14 @@ impl Sampler {
         self
     }
 
-    /// Names containers as their runtime tells, where nothing else does.
+    /// Takes names of containers that have none otherwise from the container runtime (CRI).
     #[must_use]
     pub fn with_runtime(mut self, runtime: Arc<Runtime>) -> Self {
         self.naming.ask(runtime);
         self
     }
 
-    /// Samples until the other end of `stop` is written to or closed.
+    /// Samples until the other end of `stop` is written to or closed. Then publishes once more and flushes the usage history.
     ///
     /// # Errors
     /// When waiting for events fails, which only a broken kernel interface can cause.
@@ -166,7 +167,7 @@ impl Sampler {
         loop {
             self.round(Instant::now());
             next += self.interval();
-            // After a stall (a suspended machine, say) rounds are not made up for.
+            // Missed rounds are skipped, for example after the machine was suspended.
             next = next.max(Instant::now());
             loop {
                 let left = next.saturating_duration_since(Instant::now());
@@ -199,7 +200,7 @@ impl Sampler {
         }
     }
 
-    /// Waits until events, a reader's wish or the stop signal come, or the time is over. Returns whether to stop.
+    /// Waits for events, a refresh request of a reader or the stop signal, at most `left`. Returns whether to stop.
     fn wait(&self, stop: &UnixStream, left: Duration) -> io::Result<bool> {
         let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
         let events = self.kernel.as_ref().map(EbpfPrograms::events);
@@ -213,7 +214,8 @@ impl Sampler {
         }
     }
 
-    /// One round: events, passes, files, names, publication. Nine of ten are no more than a look, which is told later.
+    /// One round: events, passes, files, names, publication. Most rounds only sample the CPU time of active cgroups, and do
+    /// not publish.
     pub fn round(&mut self, now: Instant) {
         self.take_events();
         let full = now >= self.schedule.full_round;
@@ -268,7 +270,7 @@ impl Sampler {
         self.publish(now);
     }
 
-    /// Publishes what is known now.
+    /// Publishes a view of the current state.
     pub fn publish_now(&mut self) {
         self.flush_pending();
         self.publish(Instant::now());
@@ -280,7 +282,7 @@ impl Sampler {
         }
     }
 
-    /// Whether the kernel half walks the hierarchy.
+    /// Whether the eBPF programs sample the hierarchy.
     fn is_walked(&self, index: usize) -> bool {
         !self.sources.from_kernel(index).is_empty()
     }
@@ -289,7 +291,7 @@ impl Sampler {
         self.kernel.as_ref().is_some_and(|kernel| kernel.is_running("cgroup_removed"))
     }
 
-    /// Lists a hierarchy's directories, to learn which path belongs to which id. Not more often than [`MIN_LISTING_PAUSE`].
+    /// Lists a hierarchy's directories, to find the paths of new kernfs ids; at most once per [`MIN_LISTING_PAUSE`].
     fn list_directories(&mut self, index: usize, now: Instant) {
         let Some(tracked) = self.hierarchies.get_mut(index) else { return };
         if self.schedule.listing.get(index).is_none_or(|due| now < *due) {
@@ -299,7 +301,7 @@ impl Sampler {
             Ok(listing) => listing,
             Err(error) => {
                 let source = &error.source;
-                tracing::warn!(%error, %source, "cgroups cannot be listed; tried again");
+                tracing::warn!(%error, %source, "cannot list cgroups; will retry");
                 *self.skipped.entry("listings").or_default() += 1;
                 return;
             }
@@ -307,7 +309,7 @@ impl Sampler {
         *self.skipped.entry("cgroup_names_not_utf8").or_default() += listing.skipped_names;
         *self.skipped.entry("cgroups_too_deep").or_default() += listing.too_deep;
         tracked.begin_pass();
-        let fresh: Vec<_> = listing
+        let new: Vec<_> = listing
             .cgroups
             .into_iter()
             .filter(|directory| tracked.visit(directory.inode).is_none())
@@ -316,7 +318,7 @@ impl Sampler {
         if let (Some(due), Some(pause)) =
             (self.schedule.listing.get_mut(index), self.schedule.listing_pause.get_mut(index))
         {
-            *pause = if walked && fresh.is_empty() {
+            *pause = if walked && new.is_empty() {
                 (*pause * 2).min(MAX_LISTING_PAUSE)
             } else {
                 MIN_LISTING_PAUSE
@@ -324,9 +326,9 @@ impl Sampler {
             *due = now + *pause;
         }
         let present_at_start = self.first_round;
-        for CgroupDir { path, inode: id, created } in &fresh {
+        for CgroupDir { path, inode: id, created } in &new {
             let created_unix = created.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-            self.appear(index, &NewCgroup { id: *id, path, created_unix, present_at_start }, now);
+            self.add_cgroup(index, &NewCgroup { id: *id, path, created_unix, present_at_start }, now);
         }
         if listing.unreadable == 0 {
             self.end_pass(index, now);
@@ -336,8 +338,8 @@ impl Sampler {
         }
     }
 
-    /// A directory has appeared in a hierarchy.
-    fn appear(&mut self, index: usize, found: &NewCgroup<'_>, now: Instant) -> Option<Key> {
+    /// Adds a new cgroup of a hierarchy. Returns its key in the store; `None` for cgroups inside containers.
+    fn add_cgroup(&mut self, index: usize, found: &NewCgroup<'_>, now: Instant) -> Option<Key> {
         let NewCgroup { id, path, created_unix, present_at_start } = *found;
         let tracked = self.hierarchies.get_mut(index)?;
         let Some(of_path) = path::parse(path) else {
@@ -361,7 +363,7 @@ impl Sampler {
         self.files.refresh_flush_points(&tops);
     }
 
-    /// What only files can tell, for all living cgroups, and the root's values.
+    /// Samples the measurements that come from files, of all present cgroups, and the values of the root.
     fn sample_files(&mut self, now: Instant) {
         for index in 0..self.hierarchies.len() {
             if !self.is_walked(index) {
@@ -375,7 +377,7 @@ impl Sampler {
         self.sources.sampled(by_files, now);
     }
 
-    /// What is read of a few cgroups in each round.
+    /// Samples what is read of a few cgroups in each round, so that all are read once per `slow-interval`.
     fn sample_slowly(&mut self, now: Instant) {
         let Self { store, files, skipped, interfaces, .. } = self;
         let interval = self.config.slow_interval;

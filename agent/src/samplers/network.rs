@@ -1,5 +1,11 @@
-//! What sockets did, by container: the kernel half counts by the cgroup in which a socket was made, which may be one
-//! inside of the container.
+//! Traffic, TCP connections and round-trip times by container.
+//!
+//! Programs: `network_receive`, `network_transmit` (`cgroup_skb`), `tcp_connection` (tracepoint `inet_sock_set_state`),
+//! `tcp_retransmit` (`tcp_retransmit_skb`), `tcp_retransmit_synack`, `tcp_round_trip` (`sock_ops`). Metrics:
+//! `snug_container_network_*`, `snug_container_tcp_*`, `snug_workload_network_*`, `snug_workload_tcp_*`.
+//!
+//! The programs count by the cgroup in which a socket was created. It may be a cgroup inside a container, so counters are
+//! summed by container.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -16,22 +22,22 @@ use crate::{
     values::{Network, Tcp, Values},
 };
 
-/// Seconds for which counters of a cgroup that nobody knows are kept.
+/// Counters of an unknown cgroup are deleted after this many full rounds.
 const UNKNOWN_ROUNDS: u8 = 60;
 
-/// What is remembered from one second to the next.
+/// State between rounds.
 #[derive(Debug, Default)]
 pub(super) struct NetworkSampler {
-    /// What cgroups inside of a container did that have gone, by container.
+    /// Counters of removed cgroups inside each container.
     ended: HashMap<Key, (Network, Tcp)>,
     unknown: UnknownCgroups,
     round_trips: CgroupHistograms,
-    /// When round trips are looked at next.
+    /// When round-trip times are read next.
     next: Option<Instant>,
 }
 
 impl NetworkSampler {
-    /// Forgets cgroups that have gone.
+    /// Drops the state of settled cgroups.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
             self.ended.remove(key);
@@ -41,7 +47,7 @@ impl NetworkSampler {
 }
 
 impl Sampler {
-    /// Takes over the round-trip times of all cgroups, when it is time to.
+    /// Reads the round-trip times of all cgroups, once per [`READ_INTERVAL`].
     pub(super) fn sample_round_trips(&mut self, now: Instant) {
         let Some(kernel) = &mut self.kernel else { return };
         if self.network.next.is_some_and(|next| now < next) || !kernel.is_running("tcp_round_trip") {
@@ -56,7 +62,7 @@ impl Sampler {
         }
     }
 
-    /// Takes over the counters of all cgroups.
+    /// Reads the counters of all cgroups.
     pub(super) fn sample_network(&mut self) {
         let Some(kernel) = &mut self.kernel else { return };
         if !kernel.is_running("network_receive") && !kernel.is_running("tcp_connection") {
@@ -74,7 +80,7 @@ impl Sampler {
             kernel.network.remove(id);
             *self.skipped.entry("network_of_unknown_cgroups").or_default() += 1;
         }
-        // Nothing counted is a measurement, too.
+        // A cgroup without counters has sent and received nothing: 0, not absent.
         for (key, _) in self.store.living() {
             sums.entry(key).or_default();
         }
@@ -83,14 +89,14 @@ impl Sampler {
                 add(&mut sum, ended);
             }
             let (network, tcp) = (Some(sum.0), Some(sum.1));
-            // Most sockets are silent most of the time.
+            // Most counters do not change from one round to the next.
             if self.store.values(key).is_some_and(|values| values.network != network || values.tcp != tcp) {
                 self.store.update(key, Values { network, tcp, ..Values::default() });
             }
         }
     }
 
-    /// A cgroup has been removed: its counters are taken for the last time.
+    /// Reads the counters of a removed cgroup for the last time.
     pub(super) fn end_network(&mut self, index: usize, id: u64, known: ResolvedCgroup) {
         if self.hierarchies.get(index).is_none_or(|tracked| tracked.id != 0) {
             return;
@@ -104,7 +110,7 @@ impl Sampler {
         }
         self.network.round_trips.finish(&kernel.round_trips, id, Some(key));
         kernel.round_trips.remove(id);
-        // What was inside of it went before it, so that this is all.
+        // Cgroups inside the container were removed before it, so the sum is final.
         if known == ResolvedCgroup::Cgroup(key) {
             let (network, tcp) = self.network.ended.get(&key).copied().unwrap_or_default();
             let round_trips = self.network.round_trips.get(key);

@@ -1,4 +1,7 @@
-//! OOM kills: whose container, and whose limit.
+//! OOM kills: the victim's container, and the cgroup whose limit caused the kill.
+//!
+//! Program: `oom_kill` (tracepoint `mark_victim`). Metrics: `snug_workload_oom_kills_total`, and the reason `OOMKilled` of
+//! `snug_workload_terminations_total`; events of the kind `oom_kill`.
 
 use super::{Sampler, hierarchy::ResolvedCgroup, lifecycle::unix_of};
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     },
 };
 
-/// What the kernel has for "no limit": the pages that fit into a `long` of bytes.
+/// `PAGE_COUNTER_MAX` in bytes: no limit.
 const NO_LIMIT: u64 = i64::MAX as u64;
 
 impl Sampler {
@@ -51,7 +54,8 @@ impl Sampler {
         self.store.oom_killed(victim, kill);
     }
 
-    /// What the cgroup whose limit was hit is to the victim's. `None`: not known, so above everything that is.
+    /// The relation of the cgroup whose limit caused the kill to the victim's cgroup. `limiting` is `None` if that cgroup is
+    /// not known, hence above all known ones.
     fn scope(&self, victim: Key, limiting: Option<Key>) -> OomScope {
         if limiting == Some(victim) {
             return OomScope::Container;

@@ -1,4 +1,8 @@
-//! Passes of the kernel half: one record of each cgroup, in the order of the walk.
+//! Passes of the eBPF programs: one record per cgroup, in the order of the walk.
+//!
+//! Programs: `snapshot` (cgroup iterator, at least every [`MAX_WALK_AGE`]) and `resample` (`BPF_PROG_TEST_RUN`, in between).
+//! Metrics: `snug_container_*` of CPU time, throttling, pressure, memory, swap and tasks; `snug_agent_passes_total`,
+//! `snug_agent_pass_seconds_total`, `snug_agent_flush_seconds_total`, `snug_agent_pass_cgroups`.
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +18,18 @@ use crate::{
     values::{Measurement, SourceKind},
 };
 
-/// Passes over a hierarchy that may fail one after the other before files take over.
+/// After this many consecutive failed passes over a hierarchy its measurements come from files.
 const MAX_FAILED_PASSES: u32 = 10;
 
-/// Between two walks, while no cgroup is made or removed: looks tell the same for less.
+/// Maximum time between two walks. While no cgroup is created or removed, `resample` gives the same records for less.
 const MAX_WALK_AGE: Duration = Duration::from_secs(10);
 
 const TASKS: Measurements = Measurements::new(&[Measurement::Pids]);
-/// A pass for the number of tasks alone, which cgroup v1 keeps in a hierarchy of its own, is made once in so many seconds.
-const TASKS_EVERY: u32 = 5;
+/// A hierarchy that has only the number of tasks (cgroup v1's pids) is sampled in every fifth full round.
+const TASKS_ROUNDS: u32 = 5;
 
 impl Sampler {
-    /// Has the kernel sum up what the kernel half is about to see.
+    /// Makes the kernel flush the counters that this round samples.
     pub(super) fn flush(&mut self, full: bool) {
         let kernel_side = self.sources.with_source(SourceKind::Kernel);
         let started = Instant::now();
@@ -38,7 +42,7 @@ impl Sampler {
         self.agent.flush_seconds += started.elapsed().as_secs_f64();
     }
 
-    /// Passes of the kernel half over the hierarchies that are due.
+    /// Samples the hierarchies that are due.
     pub(super) fn sample_kernel(&mut self, now: Instant, full: bool) {
         if self.sources.with_source(SourceKind::Kernel).is_empty() {
             return;
@@ -56,10 +60,10 @@ impl Sampler {
         self.agent.passes += 1;
     }
 
-    /// Whether it is time for a pass over a hierarchy that keeps nothing but tasks.
+    /// Whether a hierarchy that has only the number of tasks is due. If so, notes the time.
     fn tasks_are_due(&mut self, index: usize, now: Instant) -> bool {
         let Some(tracked) = self.hierarchies.get_mut(index) else { return false };
-        let interval = self.config.working_set_interval * TASKS_EVERY;
+        let interval = self.config.working_set_interval * TASKS_ROUNDS;
         let is_due = tracked.tasks_sampled.is_none_or(|at| now.saturating_duration_since(at) >= interval);
         if is_due || tracked.has_changed() {
             tracked.tasks_sampled = Some(now);
@@ -68,10 +72,10 @@ impl Sampler {
         false
     }
 
-    /// What is measured from a hierarchy in each round.
+    /// The measurements of a hierarchy that are sampled in every round, not only in full ones.
     ///
-    /// Only CPU time has to be seen per window: of the rest the kernel keeps the sums. Memory usage is looked at, too, where the kernel
-    /// does not say its highest, and no pass has to be made for it.
+    /// Only CPU time is needed per window. Memory usage is sampled, too, if the kernel does not report its peak and the
+    /// hierarchy is sampled for CPU time anyway.
     pub(super) fn measured_every_round(&self, index: usize) -> Measurements {
         let measured = self.sources.from_kernel(index);
         match measured.only(Measurement::Cpu) {
@@ -82,7 +86,7 @@ impl Sampler {
         }
     }
 
-    /// One pass over one hierarchy.
+    /// One pass over a hierarchy, without a walk if possible.
     fn pass(&mut self, index: usize, measured: Measurements, full: bool, now: Instant) {
         let measured_every_round = self.measured_every_round(index);
         let Self { kernel: Some(kernel), hierarchies, store, evidence, .. } = self else { return };
@@ -92,7 +96,7 @@ impl Sampler {
         let format = record_format(tracked);
         let walked_lately =
             tracked.last_walk.is_some_and(|at| now.saturating_duration_since(at) < MAX_WALK_AGE);
-        // Why a program does not run is told with the programs.
+        // The reason why a program does not run is in its verdict.
         let resampled = walked_lately.then(|| kernel.resample(index, measured).ok().flatten()).flatten();
         let pass = match resampled {
             Some(pass) => Ok(pass),
@@ -104,7 +108,7 @@ impl Sampler {
                 tracked.failed_passes += 1;
                 if tracked.failed_passes == MAX_FAILED_PASSES {
                     let hierarchy = tracked.hierarchy.mount.display();
-                    tracing::error!(%hierarchy, %error, "measuring by cgroup files from now on");
+                    tracing::error!(%hierarchy, %error, "passes fail; reading cgroup files from now on");
                     self.sources.fall_back_hierarchy(index, &error.to_string());
                 }
                 return;
@@ -115,16 +119,16 @@ impl Sampler {
         if let (true, Some(evidence)) = (measured_every_round.contains(Measurement::Cpu), evidence.as_mut()) {
             evidence.tick(seen);
         }
-        let mut unknown = 0;
+        let mut unresolved = 0;
         tracked.begin_pass();
         for record in pass.records() {
             let known = tracked.visit(record.id);
             let same = full && known.is_some() && tracked.is_unchanged(&record);
             match known {
-                // The root is there, but the kernel keeps its sums elsewhere.
+                // The kernel does not maintain the root's counters here.
                 Some(_) if record.level == 0 => {}
                 Some(ResolvedCgroup::Cgroup(key)) => {
-                    // What the store has already it need not be told.
+                    // An unchanged record only needs its CPU window.
                     let measured = if same { measured_every_round.only(Measurement::Cpu) } else { measured };
                     let values = snapshot::values(&record, measured, format);
                     if let (Some(cpu), Some(evidence)) = (values.cpu, evidence.as_mut()) {
@@ -140,10 +144,10 @@ impl Sampler {
                     }
                 }
                 Some(ResolvedCgroup::Inner(_)) => {}
-                None => unknown += 1,
+                None => unresolved += 1,
             }
         }
-        let (complete, unresolved) = (stats.lost + stats.unreadable == 0, unknown);
+        let complete = stats.lost + stats.unreadable == 0;
         self.agent.pass_cgroups = self.agent.pass_cgroups.max(stats.cgroups);
         if stats.lost > 0 && !self.capacity_error_logged {
             self.capacity_error_logged = true;
@@ -166,7 +170,7 @@ impl Sampler {
         }
     }
 
-    /// After a complete pass or listing: what was not met has gone.
+    /// Ends a complete pass or listing: cgroups that were not visited are gone.
     pub(super) fn end_pass(&mut self, index: usize, now: Instant) {
         let expects_final_records = self.expects_final_records();
         let Some(tracked) = self.hierarchies.get_mut(index) else { return };

@@ -1,5 +1,7 @@
-//! Init processes of containers: the kernel half tells when they start and end; those that were there before it are
-//! looked up once and made known to it.
+//! Init processes of containers: start, exit code, and those that were running before the agent.
+//!
+//! Programs: `process_started` (tracepoint `sched_process_exec`), `process_exited` (`sched_process_exit`). Files, at start:
+//! `cgroup.procs` and `/proc/PID/stat`. Metrics: `snug_workload_terminations_total`, `snug_workload_restarts_total`.
 
 use std::{collections::HashMap, path::Path, time::Instant};
 
@@ -38,7 +40,7 @@ impl Sampler {
         }
     }
 
-    /// The cgroup in the store with this very id; what starts inside of a container is not its init process.
+    /// The cgroup in the store with this id; `None` for cgroups inside containers, whose processes are not the container's init.
     fn container_of(&self, index: usize, id: u64) -> Option<Key> {
         match self.hierarchies.get(index)?.resolve(id)? {
             ResolvedCgroup::Cgroup(key) => Some(key),
@@ -46,7 +48,7 @@ impl Sampler {
         }
     }
 
-    /// Has the kernel half follow the init processes of the containers that are there already.
+    /// Registers the init processes of the containers that were running before the agent.
     pub(super) fn track_existing_inits(&mut self) {
         let Some(kernel) = &mut self.kernel else { return };
         self.store.tell_oom_kills(kernel.is_running("oom_kill"));
@@ -69,7 +71,7 @@ impl Sampler {
             let started_ns = (found.start_ticks * TICK_NS).saturating_sub(suspended_ns());
             let task = InitTask { cgroup, start_ticks: found.start_ticks, started_ns };
             if let Err(error) = kernel.inits.follow(found.pid, task) {
-                tracing::debug!(%error, path = &*path, "the end of an init process will not be seen");
+                tracing::debug!(%error, path = &*path, "cannot track an init process; its exit will not be seen");
                 continue;
             }
             let started_unix = unix_of(started_ns);
@@ -94,7 +96,7 @@ struct InitCandidate {
     start_ticks: u64,
 }
 
-/// The oldest process of a cgroup whose parent is not in it.
+/// The oldest process of a cgroup whose parent is not in the cgroup.
 fn oldest_init(procs: &Path, proc_root: &Path) -> Option<InitCandidate> {
     let text = std::fs::read_to_string(procs).ok()?;
     let inside: HashMap<i32, procfs::process::Stat> = text
@@ -113,7 +115,7 @@ fn oldest_init(procs: &Path, proc_root: &Path) -> Option<InitCandidate> {
     Some(InitCandidate { pid, comm: oldest.comm.clone(), start_ticks: oldest.starttime })
 }
 
-/// Time that the machine was suspended since boot: what the two clocks of the kernel differ by, nanoseconds.
+/// Time that the machine was suspended since boot: `CLOCK_BOOTTIME` minus `CLOCK_MONOTONIC`, nanoseconds.
 fn suspended_ns() -> u64 {
     use rustix::time::{ClockId, clock_gettime};
     let ns = |clock| {

@@ -1,5 +1,7 @@
-//! Processes of cgroups and their descriptors, where `process-metrics` asks for them: many small files, a few cgroups at
-//! a time.
+//! Processes of cgroups and their file descriptors, if `process-metrics` is on; a few cgroups per round.
+//!
+//! Files: `cgroup.procs`, `/proc/PID/fd/*`, `/proc/PID/limits`. Metrics of `/metrics/cadvisor`: `container_processes`,
+//! `container_file_descriptors`, `container_sockets`, `container_ulimits_soft`.
 
 use std::{
     collections::HashMap,
@@ -20,12 +22,12 @@ use crate::{
     values::{Descriptors, Processes, Ulimit, Values},
 };
 
-/// Processes of one cgroup whose descriptors are counted; with more of them the descriptors are not known.
+/// Descriptors are counted in cgroups with at most this many processes.
 const MAX_PROCESSES: usize = 2048;
-/// The same for the descriptors of one cgroup.
+/// Descriptors are counted up to this number per cgroup; with more, their number is not known.
 const MAX_DESCRIPTORS: u64 = 65_536;
 
-/// Looks at processes for the store.
+/// Reads processes and descriptors into the store.
 #[derive(Debug)]
 pub(super) struct ProcessSampler {
     proc_root: PathBuf,
@@ -37,7 +39,7 @@ impl ProcessSampler {
         Self { proc_root, queue: RoundRobin::default() }
     }
 
-    /// Looks at as many cgroups as are due, so that each has its turn once in `interval`.
+    /// Reads the cgroups that are due, so that each is read once per `interval`.
     pub(super) fn sample(
         &mut self,
         store: &mut Store,
@@ -68,7 +70,7 @@ fn inspect(proc_root: &Path, pids: &[u32], skipped: &mut HashMap<&'static str, u
     }
 }
 
-/// The descriptors of all processes; why they are not known, if they are not.
+/// Counts the descriptors of all processes. The error is a kind of `snug_agent_skipped_total`.
 fn descriptors(proc_root: &Path, pids: &[u32]) -> Result<Descriptors, &'static str> {
     if pids.len() > MAX_PROCESSES {
         return Err("descriptors_of_too_many_processes");
@@ -86,7 +88,7 @@ fn descriptors(proc_root: &Path, pids: &[u32]) -> Result<Descriptors, &'static s
         for descriptor in open.map_while(Result::ok) {
             let target = match fs::read_link(descriptor.path()) {
                 Ok(target) => target,
-                // It was closed meanwhile.
+                // The descriptor was closed meanwhile.
                 Err(error) if gone(&error) => continue,
                 Err(_) => return Err("descriptors_not_shown_to_the_agent"),
             };
@@ -100,7 +102,7 @@ fn descriptors(proc_root: &Path, pids: &[u32]) -> Result<Descriptors, &'static s
     Ok(sum)
 }
 
-/// Whether an error says that the process has gone.
+/// Whether an error means that the process has exited.
 pub(super) fn gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
@@ -129,7 +131,7 @@ mod tests {
         let sockets: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
         let after = inspect(Path::new("/proc"), &own, &mut skipped);
         let (before_of, after_of) = (before.descriptors.unwrap(), after.descriptors.unwrap());
-        // Other tests open and close theirs meanwhile.
+        // Other tests of this process open and close descriptors meanwhile.
         assert!(after_of.sockets.abs_diff(before_of.sockets + 100) < 40, "{before:?} {after:?}");
         assert!(after_of.all.abs_diff(before_of.all + 150) < 60, "{before:?} {after:?}");
         drop((files, sockets));
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_of_all_is_not_known() {
+    fn descriptors_are_unknown_if_those_of_one_process_are() {
         let folder = tempfile::tempdir().unwrap();
         let fd = folder.path().join("7/fd");
         fs::create_dir_all(&fd).unwrap();

@@ -1,4 +1,4 @@
-//! What the sampling thread says of itself, and the publication of it all.
+//! The agent's own metrics (`snug_agent_*`), and publishing the view.
 
 use std::{sync::Arc, time::Instant};
 
@@ -42,7 +42,7 @@ impl Sampler {
     pub(super) fn write_heartbeat(&mut self) {
         let failed = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.beat().err());
         if let Some(error) = failed {
-            tracing::warn!(%error, "no further signs of life will be written");
+            tracing::warn!(%error, "cannot write the heartbeat; no further ones are written");
             self.heartbeat = None;
         }
     }
@@ -59,7 +59,7 @@ impl Sampler {
         let mut view = self.store.publish(agent, now);
         view.host = self.host.row();
         view.pods = Arc::clone(self.naming.pods());
-        // While a scrape still reads it, it is the scrape's to drop.
+        // The old view's memory is reused, unless a scrape still reads it.
         if let Some(before) = self.views.publish(view) {
             self.store.recycle(before);
         }

@@ -1,7 +1,10 @@
-//! Looks between two passes: the CPU time of the cgroups that used any.
+//! Samples between two passes: CPU time, and memory usage if needed, of the cgroups that used CPU time.
 //!
-//! Nine of ten rounds are no more than a look, and what it found is kept as it is: the store and the evidence are told of all looks of
-//! a second together, or when a reader or an event asks, because what is touched once a second is touched for less.
+//! Program: `sample_active` (`BPF_PROG_TEST_RUN`), every `sample-interval`. Metrics: `snug_container_cpu_usage_seconds_total`,
+//! `snug_container_cpu_window_cores` and, if enabled, `snug_container_cpu_quota_*`.
+//!
+//! Nine of ten rounds only take such a sample. Samples are kept pending and written to the store and the usage history together,
+//! once a second or when a reader or an event needs them: that uses the CPU caches better than ten small updates.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +16,10 @@ use crate::{
     values::{Cpu, Measurement},
 };
 
-/// How long looks are kept at most.
+/// Maximum time that a sample is pending.
 const MAX_PENDING: Duration = Duration::from_secs(1);
 
-/// When a look was made, and where its records end.
+/// The time of a sample, and the end of its records in [`PendingSamples::records`].
 #[derive(Debug)]
 struct Sample {
     seen: Instant,
@@ -24,7 +27,7 @@ struct Sample {
     end: usize,
 }
 
-/// What is kept of a record: CPU time, and memory usage where it is looked at.
+/// The used fields of a record. Memory usage is 0 if the hierarchy has no memory controller.
 #[derive(Clone, Copy, Debug)]
 struct SampledUsage {
     id: u64,
@@ -32,7 +35,7 @@ struct SampledUsage {
     memory_usage_pages: u64,
 }
 
-/// Looks that were made and not told yet.
+/// Samples that are not written to the store yet.
 #[derive(Debug, Default)]
 pub(super) struct PendingSamples {
     samples: Vec<Sample>,
@@ -40,12 +43,12 @@ pub(super) struct PendingSamples {
 }
 
 impl PendingSamples {
-    /// Whether the first was kept so long that they have to be told now.
+    /// Whether the oldest sample is older than [`MAX_PENDING`].
     pub(super) fn are_due(&self, now: Instant) -> bool {
         self.samples.first().is_some_and(|first| now.saturating_duration_since(first.seen) >= MAX_PENDING)
     }
 
-    /// Keeps one more.
+    /// Adds a sample.
     fn push(&mut self, seen: Instant, seen_unix: f64, records: impl Iterator<Item = SnapshotRecord>) {
         self.records.extend(records.map(|record| {
             let SnapshotRecord { id, cpu_usage_ns, memory_usage_pages, .. } = record;
@@ -54,7 +57,7 @@ impl PendingSamples {
         self.samples.push(Sample { seen, seen_unix, end: self.records.len() });
     }
 
-    /// The looks with their records, the oldest first.
+    /// The samples with their records, the oldest first.
     fn iter(&self) -> impl Iterator<Item = (&Sample, &[SampledUsage])> {
         let mut begin = 0;
         self.samples.iter().map(move |sample| {
@@ -64,7 +67,7 @@ impl PendingSamples {
         })
     }
 
-    /// Forgets them; their room serves the next.
+    /// Removes all samples; keeps the allocations.
     fn clear(&mut self) {
         self.samples.clear();
         self.records.clear();
@@ -72,8 +75,8 @@ impl PendingSamples {
 }
 
 impl Sampler {
-    /// Looks at the CPU time of the cgroups that the last pass over cgroup v2 met. Returns whether that is all there is to see in a
-    /// round; else a pass has to be made.
+    /// Samples the CPU time of the active cgroups of cgroup v2. Returns `false` if that is not possible, so that this round
+    /// needs a pass.
     pub(super) fn sample_active(&mut self) -> bool {
         let measured = self.measured_every_round(0);
         let Self { kernel: Some(kernel), hierarchies, pending, .. } = self else { return false };
@@ -85,15 +88,15 @@ impl Sampler {
             Ok(Some(found)) => pending.push(seen, seen_unix, found.records()),
             Ok(None) => return false,
             Err(error) => {
-                // Why a program does not run is told with the programs, too.
-                tracing::debug!(%error, "passes take the place of looks");
+                // The reason why a program does not run is in its verdict, too.
+                tracing::debug!(%error, "cannot sample active cgroups; making a pass instead");
                 return false;
             }
         }
         true
     }
 
-    /// Tells the store and the evidence what looks have found.
+    /// Writes the pending samples to the store and the usage history.
     pub(super) fn flush_pending(&mut self) {
         let measured = self.measured_every_round(0);
         let page_size = procfs::page_size();
@@ -127,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_look_has_its_own_records_in_their_order() {
+    fn each_sample_has_its_own_records_in_order() {
         let mut pending = PendingSamples::default();
         let record = |id| SnapshotRecord { id, ..SnapshotRecord::default() };
         let kept = |pending: &PendingSamples| -> Vec<(f64, Vec<u64>)> {
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_are_due_a_second_after_the_first() {
+    fn pending_samples_are_due_a_second_after_the_first() {
         let (mut pending, first) = (PendingSamples::default(), Instant::now());
         assert!(!pending.are_due(first + MAX_PENDING));
         pending.push(first, 1.0, std::iter::empty());

@@ -1,4 +1,4 @@
-//! From the kernel's records to values: units, limits, and what differs between cgroup v1 and v2.
+//! Converts records of the eBPF programs to values: units, limits, and the differences between cgroup v1 and v2.
 
 use snug_ebpf::abi::snapshot::{
     HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, HAS_WORKING_SET, SnapshotRecord,
@@ -11,19 +11,19 @@ use crate::{
     },
 };
 
-/// `PIDS_MAX` of kernel/cgroup/pids.c: `PID_MAX_LIMIT` + 1; the file then says "max".
+/// `PIDS_MAX` of kernel/cgroup/pids.c, `PID_MAX_LIMIT` + 1: no limit.
 const NO_PIDS_LIMIT: u64 = 4 * 1024 * 1024 + 1;
 
-/// What a hierarchy's records are good for.
+/// How the records of a hierarchy are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordFormat {
-    /// cgroup v2, where CPU time and pressure are kept for every cgroup and swap is limited on its own.
+    /// cgroup v2: records have CPU time and pressure, and swap has a limit of its own.
     pub(super) unified: bool,
-    /// Bytes in a page.
+    /// Page size, bytes.
     pub(super) page_size: u64,
 }
 
-/// The values of those measurements that are in a record.
+/// The values of the measurements `which`, as far as the record has them.
 pub(super) fn values(record: &SnapshotRecord, which: Measurements, format: RecordFormat) -> Values {
     let mut values = Values::default();
     for measurement in Measurement::ALL.into_iter().filter(|one| which.contains(*one)) {
@@ -32,7 +32,7 @@ pub(super) fn values(record: &SnapshotRecord, which: Measurements, format: Recor
     values
 }
 
-/// The values of one measurement in a record. `None` in the result: not in this record.
+/// Sets the values of one measurement, if the record has them.
 pub(super) fn take(
     measurement: Measurement,
     record: &SnapshotRecord,
@@ -41,7 +41,7 @@ pub(super) fn take(
 ) {
     let has = |flags| record.has & flags == flags;
     match measurement {
-        // Every hierarchy has the field, but only v2 counts in it.
+        // The field exists in every hierarchy, but only cgroup v2 counts CPU time there.
         Measurement::Cpu if format.unified && has(HAS_CPU) => {
             into.cpu = Some(Cpu { usage_ns: record.cpu_usage_ns });
         }
@@ -96,14 +96,14 @@ fn throttling(record: &SnapshotRecord) -> Throttling {
 
 fn events(record: &SnapshotRecord, format: RecordFormat) -> MemoryEvents {
     let [low, high, max, oom, oom_kill] = record.memory_events;
-    // v1 has no event for it but counts charges that failed: memory.failcnt.
+    // v1 has no `max` event but counts failed charges: memory.failcnt.
     let max = if format.unified { max } else { record.memory_failcnt };
     MemoryEvents { low, high, max, oom, oom_kill }
 }
 
 fn swap(record: &SnapshotRecord, format: RecordFormat) -> Swap {
     let charged = bytes(record.swap_usage_pages, format);
-    // v1 charges memory and swap to one counter.
+    // v1 has one counter for memory and swap together.
     let memory = if format.unified { 0 } else { bytes(record.memory_usage_pages, format) };
     Swap { usage_bytes: charged.saturating_sub(memory), limit_bytes: limit(record.swap_limit_pages, format) }
 }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_become_bytes_and_the_kernels_infinities_no_limit() {
+    fn pages_become_bytes_and_the_kernels_maxima_no_limit() {
         let values = all(&full(), V2);
         assert_eq!(
             values.memory,
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_keeps_no_cpu_time_and_charges_swap_with_memory() {
+    fn v1_has_no_cpu_time_and_charges_swap_with_memory() {
         let values = all(&full(), V1);
         assert_eq!((values.cpu, values.pressure), (None, None));
         assert_eq!(values.swap.unwrap().usage_bytes, 4096);
@@ -180,12 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_record_does_not_have_is_not_measured() {
+    fn groups_that_a_record_lacks_are_not_measured() {
         assert_eq!(all(&SnapshotRecord::default(), V2), Values::default());
     }
 
     #[test]
-    fn a_measurement_is_taken_from_the_groups_that_are_asked_for_it() {
+    fn a_measurement_needs_only_its_groups() {
         for measurement in Measurement::ALL {
             let record = SnapshotRecord { has: groups(Measurements::new(&[measurement])), ..full() };
             let (mut from_wanted, mut from_all) = (Values::default(), Values::default());
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn more_inactive_file_than_usage_is_a_working_set_of_nothing() {
+    fn a_working_set_is_never_negative() {
         let record = SnapshotRecord { memory_inactive_file_pages: 11, ..full() };
         assert_eq!(all(&record, V2).working_set.unwrap().bytes, 0);
     }

@@ -1,4 +1,4 @@
-//! Which hierarchy and which source each measurement comes from, and why.
+//! The hierarchy and the source (eBPF or cgroup files) of each measurement, and the reason.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::{
     values::{Measurement, SourceKind},
 };
 
-/// One measurement's place.
+/// The hierarchy and the source of a measurement.
 #[derive(Clone, Debug)]
 pub(super) struct MeasurementSource {
     pub(super) measurement: Measurement,
@@ -20,7 +20,7 @@ pub(super) struct MeasurementSource {
     pub(super) source: SourceKind,
     pub(super) reason: String,
     pub(super) sampled_at: Option<Instant>,
-    /// Whether the kernel half still has to be compared with the files.
+    /// Whether the values of the eBPF programs are still to be compared with the files.
     pub(super) needs_verification: bool,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct MeasurementSource {
 #[derive(Debug)]
 pub(super) struct MeasurementSources(Vec<MeasurementSource>);
 
-/// The hierarchies that are walked: the one that keeps CPU time first.
+/// The hierarchies that are sampled; the one with CPU time is first.
 pub(super) fn tracked_hierarchies(hierarchies: &Hierarchies) -> Vec<Hierarchy> {
     let mut tracked: Vec<Hierarchy> = Vec::new();
     let serving = [
@@ -46,7 +46,7 @@ pub(super) fn tracked_hierarchies(hierarchies: &Hierarchies) -> Vec<Hierarchy> {
     tracked
 }
 
-/// The measurement that a field of the kernel's types is needed for.
+/// The measurements that need a field of a kernel structure.
 fn needed_for(field: &str) -> Measurements {
     const MEMORY: Measurements = Measurements::new(&[
         Measurement::Memory,
@@ -83,13 +83,13 @@ fn needed_for(field: &str) -> Measurements {
 }
 
 impl MeasurementSources {
-    /// Everything from files, as far as a hierarchy serves it; `reason` says why not from the kernel half.
+    /// All measurements come from files, as far as a hierarchy has them. `reason`: why not from the eBPF programs.
     pub(super) fn files(hierarchies: &Hierarchies, tracked: &[Hierarchy], reason: &str) -> Self {
         let sources = Measurement::ALL.into_iter().map(|measurement| {
             let serving = hierarchies.serving(measurement);
             let hierarchy = serving.and_then(|one| tracked.iter().position(|other| other == one));
             let (source, reason) = match (serving, measurement) {
-                (None, _) => (SourceKind::None, "no cgroup hierarchy of this host keeps it".to_owned()),
+                (None, _) => (SourceKind::None, "no cgroup hierarchy of this host has it".to_owned()),
                 (Some(_), measurement) if Measurements::ONLY_IN_FILES.contains(measurement) => {
                     (SourceKind::Files, String::new())
                 }
@@ -107,7 +107,8 @@ impl MeasurementSources {
         Self(sources.collect())
     }
 
-    /// Turns to the kernel half what one of its walks can measure. `walked` says which tracked hierarchies it walks.
+    /// Switches the measurements that the eBPF programs support to them. `walked`: whether a sampled hierarchy has an iterator,
+    /// or the reason why not. `missing`: fields that the kernel's BTF lacks. `compare`: whether to verify against the files.
     pub(super) fn use_kernel(
         &mut self,
         tracked: &[Hierarchy],
@@ -125,8 +126,8 @@ impl MeasurementSources {
                 && tracked.get(hierarchy).is_some_and(|one| one.has("cpuacct"));
             entry.reason = match (walked(hierarchy), lacking) {
                 (Err(reason), _) => reason,
-                (_, Some(field)) => format!("this kernel's types have no {field}"),
-                _ if per_cpu => "cgroup v1 keeps CPU time for each CPU apart".to_owned(),
+                (_, Some(field)) => format!("the kernel's BTF has no {field}"),
+                _ if per_cpu => "cgroup v1 has CPU time in per-CPU counters only".to_owned(),
                 (Ok(()), None) => {
                     entry.source = SourceKind::Kernel;
                     entry.needs_verification = compare;
@@ -136,7 +137,7 @@ impl MeasurementSources {
         }
     }
 
-    /// Has a measurement come from files from now on.
+    /// Switches a measurement to files.
     pub(super) fn fall_back(&mut self, measurement: Measurement, reason: String) {
         if let Some(entry) = self.0.iter_mut().find(|entry| entry.measurement == measurement) {
             entry.source = SourceKind::Files;
@@ -145,7 +146,7 @@ impl MeasurementSources {
         }
     }
 
-    /// Has everything that a hierarchy's walk measured come from files from now on.
+    /// Switches all measurements of a hierarchy to files.
     pub(super) fn fall_back_hierarchy(&mut self, hierarchy: usize, reason: &str) {
         for entry in &mut self.0 {
             if entry.source == SourceKind::Kernel && entry.hierarchy == Some(hierarchy) {
@@ -161,7 +162,7 @@ impl MeasurementSources {
         self.0.iter().filter(|entry| entry.source == source).map(|entry| entry.measurement).collect()
     }
 
-    /// The measurements that the kernel half takes from a hierarchy.
+    /// The measurements of a hierarchy that come from the eBPF programs.
     pub(super) fn from_kernel(&self, hierarchy: usize) -> Measurements {
         self.0
             .iter()
@@ -170,19 +171,19 @@ impl MeasurementSources {
             .collect()
     }
 
-    /// The measurements that have still to be compared with the files.
+    /// The measurements that are still to be compared with the files.
     pub(super) fn unverified(&self) -> Vec<Measurement> {
         self.0.iter().filter(|entry| entry.needs_verification).map(|entry| entry.measurement).collect()
     }
 
-    /// A comparison showed the measurement equal to the files.
+    /// A measurement was found equal to the files.
     pub(super) fn mark_verified(&mut self, measurement: Measurement) {
         if let Some(entry) = self.0.iter_mut().find(|entry| entry.measurement == measurement) {
             entry.needs_verification = false;
         }
     }
 
-    /// Notes when measurements were taken.
+    /// Sets the time of the last sample of measurements.
     pub(super) fn sampled(&mut self, measurements: Measurements, at: Instant) {
         for entry in self.0.iter_mut().filter(|entry| measurements.contains(entry.measurement)) {
             entry.sampled_at = Some(at);
@@ -193,7 +194,7 @@ impl MeasurementSources {
         self.0.iter()
     }
 
-    /// For the published view.
+    /// The sources for the published view.
     pub(super) fn rows(&self) -> Vec<SourceRow> {
         self.0
             .iter()

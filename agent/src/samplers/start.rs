@@ -1,4 +1,5 @@
-//! From configuration to a sampler: find the hierarchies, load the kernel half, choose a source for each measurement.
+//! Creates a sampler from the configuration: finds the hierarchies, loads the eBPF programs, chooses the source of each
+//! measurement.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -40,23 +41,23 @@ use crate::{
     },
 };
 
-/// Why nothing can be sampled.
+/// Why the sampler cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No hierarchy.
+    /// No cgroup hierarchy was found.
     #[error(transparent)]
     Mounts(#[from] MountsError),
-    /// The hierarchies cannot be opened.
+    /// A hierarchy cannot be opened.
     #[error(transparent)]
     Files(#[from] ReadError),
 }
 
 impl Sampler {
-    /// Prepares everything, and says in the log what will be measured how. A kernel half that cannot run is no error:
-    /// files serve instead.
+    /// Creates a sampler and logs the source of each measurement. If the eBPF programs cannot run, cgroup files are read
+    /// instead.
     ///
     /// # Errors
-    /// When there are no cgroups to read.
+    /// When no cgroup hierarchy can be found or opened.
     pub fn start(config: Config, views: Arc<Views>) -> Result<Self, StartError> {
         Self::start_with(config, views, None)
     }
@@ -75,9 +76,7 @@ impl Sampler {
         let chosen = tracked_hierarchies(&hierarchies);
         let numbers: Vec<u32> = chosen.iter().map(hierarchy_number).collect();
         let loaded = match config.source {
-            SourceChoice::Files => {
-                Err(Verdict::Unsupported("the configuration asks for cgroup files".to_owned()))
-            }
+            SourceChoice::Files => Err(Verdict::Unsupported("source is set to files".to_owned())),
             SourceChoice::Auto | SourceChoice::Kernel => {
                 let unified = hierarchies.unified.as_ref().map(|one| one.mount.clone());
                 load(&config, &numbers, unified, adjust_offsets)
@@ -94,7 +93,7 @@ impl Sampler {
             if let Some(one) = chosen.first()
                 && let Err(error) = kernel.learn_cpu_offsets(&one.mount)
             {
-                tracing::info!(%error, "the last moments of CPU time of a container that is removed at once may be lost");
+                tracing::info!(%error, "final records lack CPU time that was not flushed yet");
             }
             let walks: Vec<Result<(), String>> = tracked
                 .iter_mut()
@@ -118,7 +117,7 @@ impl Sampler {
         announce(kernel.as_ref(), kernel_absent.as_ref(), &sources);
         let heartbeat = config.data_dir.as_deref().and_then(|directory| {
             Heartbeat::start(directory, &config.proc_root)
-                .inspect_err(|error| tracing::warn!(%error, "no sign of life is kept"))
+                .inspect_err(|error| tracing::warn!(%error, "no heartbeat is written"))
                 .ok()
         });
         let now = Instant::now();
@@ -197,7 +196,7 @@ fn load(
     })
 }
 
-/// The configured name of the node, else the host's.
+/// The configured name of the node, else the host name.
 pub fn node_name(config: &Config) -> String {
     config.node_name.clone().unwrap_or_else(|| {
         let name = fs::read_to_string(config.proc_root.join("sys/kernel/hostname")).unwrap_or_default();
@@ -205,7 +204,7 @@ pub fn node_name(config: &Config) -> String {
     })
 }
 
-/// The kernel's number for a hierarchy: 0 for v2, else what /proc/cgroups says of its controllers.
+/// The kernel's id of a hierarchy: 0 for cgroup v2, else from `/proc/cgroups`; `u32::MAX` if it is not known.
 fn hierarchy_number(hierarchy: &Hierarchy) -> u32 {
     if hierarchy.version == Version::V2 {
         return 0;
@@ -218,13 +217,13 @@ fn hierarchy_number(hierarchy: &Hierarchy) -> u32 {
         .map_or(u32::MAX, |controller| controller.hierarchy)
 }
 
-/// One line for the programs and one for each source that is not the usual one.
+/// Logs the verdict of each program and the measurements that come from files, with the reason.
 fn announce(kernel: Option<&EbpfPrograms>, absent: Option<&Verdict>, sources: &MeasurementSources) {
     if let Some(verdict) = absent {
         tracing::warn!(
             verdict = verdict.as_str(),
             reason = verdict.reason(),
-            "the kernel half is not used; measuring by cgroup files, once a second"
+            "eBPF is not used; reading cgroup files once a second"
         );
     }
     if let Some(kernel) = kernel {
@@ -246,6 +245,6 @@ fn announce(kernel: Option<&EbpfPrograms>, absent: Option<&Verdict>, sources: &M
         by_files.entry(&entry.reason).or_default().push(entry.measurement.as_str());
     }
     for (reason, measurements) in by_files {
-        tracing::info!(measurements = measurements.join(", "), reason, "not measured by the kernel half");
+        tracing::info!(measurements = measurements.join(", "), reason, "not measured with eBPF");
     }
 }

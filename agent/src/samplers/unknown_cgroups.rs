@@ -1,29 +1,31 @@
-//! Cgroups that the kernel half has counters of and nobody knows. Counters outlive their cgroup for a while, and may be there
-//! before its making was told.
+//! Cgroups that have counters in a map of the eBPF programs, but are not in the store.
+//!
+//! Counters can exist before the event of the cgroup's creation was handled, and after the cgroup was removed. Counters that
+//! stay unknown are deleted.
 
 use std::collections::HashMap;
 
 use super::hierarchy::{ResolvedCgroup, TrackedHierarchy};
 use crate::store::Key;
 
-/// The ones of one map.
+/// The unknown cgroups of one map.
 #[derive(Debug, Default)]
 pub(super) struct UnknownCgroups {
-    /// How many rounds each has been there.
+    /// Number of rounds in which each was unknown, by kernfs id.
     rounds: HashMap<u64, u8>,
 }
 
-/// What the cgroups of a map are.
+/// The cgroups of a map.
 #[derive(Debug, Default)]
 pub(super) struct SortedIds {
-    /// Those that belong to a cgroup in the store.
+    /// Cgroups that belong to one in the store.
     pub(super) known: Vec<(u64, Key)>,
-    /// Those that nobody has known for so long that their counters are to be removed.
+    /// Cgroups that were unknown for `max_rounds`: their counters are to be deleted.
     pub(super) expired: Vec<u64>,
 }
 
 impl UnknownCgroups {
-    /// Sorts the cgroups of one look; a stranger is given up at its `most`th.
+    /// Sorts the cgroups of a map; called once per round.
     pub(super) fn sort(&mut self, ids: Vec<u64>, unified: &TrackedHierarchy, max_rounds: u8) -> SortedIds {
         let mut sorted = SortedIds::default();
         let mut rounds = HashMap::new();

@@ -1,4 +1,6 @@
-//! Comparing the fast path with the files on live cgroups, until each measurement has proved equal to them.
+//! Verifies the values of the eBPF programs against the cgroup files of live cgroups, until each measurement was found equal.
+//!
+//! A measurement that differs comes from files from then on. If `source` is `auto`.
 
 use std::{
     fs,
@@ -20,20 +22,20 @@ use crate::{
     values::{Measurement, Values},
 };
 
-/// Cgroups that are compared in one go: the ones that did most.
+/// Number of cgroups compared per round: those with the most CPU time.
 const MAX_COMPARED: usize = 8;
-/// Tries for a value that moves while it is compared.
+/// Number of attempts for a value that changes while it is compared.
 const MAX_TRIES: usize = 5;
-/// The longest pause between two rounds of comparing.
+/// The longest pause between two comparisons.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 impl Sampler {
-    /// The measurements of the kernel half that have still to prove equal to the files.
+    /// The measurements of the eBPF programs that are not verified yet.
     pub fn unverified(&self) -> Vec<Measurement> {
         self.sources.unverified()
     }
 
-    /// Compares what has not proved equal yet. A measurement that differs comes from files from then on.
+    /// Compares the measurements that are not verified yet. A measurement that differs is switched to files.
     pub(super) fn compare(&mut self, now: Instant) {
         let unverified = self.sources.unverified();
         if unverified.is_empty() || now < self.schedule.compare {
@@ -54,7 +56,7 @@ impl Sampler {
         self.compare_pause = (self.compare_pause * 2).min(MAX_PAUSE);
     }
 
-    /// Living cgroups, those with most CPU time first: zeros prove nothing.
+    /// Present cgroups with the most CPU time: values of 0 verify nothing.
     fn busiest(&self) -> Vec<(Key, Arc<str>)> {
         let mut all: Vec<(u64, Key, Arc<str>)> = self
             .store
@@ -99,13 +101,13 @@ impl Sampler {
             let Some(difference) = difference else { continue };
             tracing::warn!(
                 measurement = measurement.as_str(), cgroup = path, %difference,
-                "the kernel half differs from the cgroup files; this measurement now comes from the files"
+                "eBPF and the cgroup files differ; this measurement now comes from the files"
             );
             self.sources.fall_back(measurement, format!("on {path} {difference}"));
         }
     }
 
-    /// What a pass of the kernel half says of one cgroup.
+    /// The values of one cgroup from the eBPF programs.
     fn kernel_values(&mut self, index: usize, path: &str, which: Measurements) -> Option<Values> {
         let tracked = self.hierarchies.get(index)?;
         let directory = tracked.hierarchy.mount.join(path.trim_start_matches('/'));

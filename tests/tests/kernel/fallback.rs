@@ -1,4 +1,4 @@
-//! The file fallback says the same as the kernel half.
+//! Cgroup files give the same values as eBPF.
 
 use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn files_and_kernel_half_give_the_same_numbers() {
+fn files_and_ebpf_give_the_same_values() {
     let Some(host) = host() else { return };
     let Some(busy) = Busy::new(&host, "both") else { return };
     let Some(mut kernel) = Driver::kernel(&[]) else { return };
@@ -29,7 +29,7 @@ fn files_and_kernel_half_give_the_same_numbers() {
     assert_eq!(by_kernel.memory_events, by_files.memory_events);
     assert_eq!((by_kernel.swap, by_kernel.pids), (by_files.swap, by_files.pids));
 
-    // Zeros would prove little.
+    // Equal zeros would verify little.
     assert!(read.cpu.unwrap().usage_ns > 300_000_000, "{read:?}");
     let throttling = read.throttling.unwrap();
     assert!(throttling.throttled_ns > 0 && throttling.burst_limit_ns > 0, "{throttling:?}");

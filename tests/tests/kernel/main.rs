@@ -1,7 +1,7 @@
-//! The kernel half and the samplers against the kernel that runs: real cgroups, real work, nothing simulated.
+//! Tests of the eBPF programs and the samplers on the running kernel, with real cgroups and real work.
 //!
-//! The same binary runs on a host and in virtual machines with other kernels. It needs root; what cannot run says so,
-//! and fails under CI.
+//! The same binary runs on a host and in virtual machines with other kernels. It requires root. A test that cannot run prints
+//! why, and fails under CI.
 #![cfg(test)]
 
 mod busy;

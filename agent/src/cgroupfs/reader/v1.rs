@@ -1,4 +1,4 @@
-//! The subjects of cgroup v1 hierarchies.
+//! Files of cgroup v1 hierarchies.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub(super) fn memory(cgroup: &mut CgroupRead<'_>, at: usize, which: Measurements
     if uses_usage.into_iter().any(|one| which.contains(one)) {
         usage = cgroup.parse(at, "memory.usage_in_bytes", parse::number).unwrap_or(None);
     }
-    // Right after the usage, from which it differs by the swap: what is charged in between would show as swap.
+    // Read right after the usage: memory charged between the two readings would show as swap.
     if which.contains(Measurement::Swap) {
         values.swap = usage.and_then(|usage| swap(cgroup, at, usage).unwrap_or(None));
     }
@@ -82,8 +82,8 @@ fn swap(cgroup: &mut CgroupRead<'_>, at: usize, usage_bytes: u64) -> Subject<Swa
     Ok(Some(Swap { usage_bytes: both.saturating_sub(usage_bytes), limit_bytes }))
 }
 
-/// v1 counts the limit's hits and the kills, of this very cgroup; it has no `low` and no `high` and does not count
-/// `oom`.
+/// v1 counts charges that failed at the limit and OOM kills, of the cgroup without its descendants. It has no `low`, `high`
+/// and `oom`.
 fn events(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<MemoryEvents> {
     let Some(max) = cgroup.parse(at, "memory.failcnt", parse::number)? else { return Ok(None) };
     let Some(control) = cgroup.parse(at, "memory.oom_control", parse::oom_control)? else { return Ok(None) };
@@ -112,7 +112,7 @@ pub(super) fn io(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Arc<[IoDevic
     Ok(Some(parse::merge_blkio(&bytes, &operations).into()))
 }
 
-/// The recursive file, which counts like `io.stat`, or where there is none the one of this very cgroup.
+/// The recursive file, which includes descendants as `io.stat` does; if the kernel lacks it, the file of the cgroup alone.
 fn throttle(
     cgroup: &mut CgroupRead<'_>,
     at: usize,

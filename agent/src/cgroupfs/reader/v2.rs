@@ -1,4 +1,4 @@
-//! The subjects of a cgroup v2 hierarchy.
+//! Files of a cgroup v2 hierarchy.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     values::{Cpu, IoDevice, Measurement, Memory, Pids, Pressure, Swap, Throttling, Values},
 };
 
-/// What several subjects share: `cpu.stat` is read once, since each read of it takes the kernel's lock.
+/// Files that several measurements share: `cpu.stat` is read once, because each read takes the kernel's rstat lock.
 #[derive(Default)]
 pub(super) struct Subjects {
     cpu_stat: Option<(usize, Option<CpuStat>)>,
@@ -60,7 +60,7 @@ pub(super) fn pressure(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Pressu
     Ok(Some(Pressure { cpu, memory, io }))
 }
 
-/// The root has no `memory.current`; the kubelet takes anonymous memory and file cache for its usage, and so does Snug.
+/// The root has no `memory.current`. As the kubelet does, its usage is anonymous memory plus file cache.
 pub(super) fn memory(cgroup: &mut CgroupRead<'_>, at: usize, which: Measurements, values: &mut Values) {
     let mut usage = None;
     let by_usage = which.contains(Measurement::Memory) || which.contains(Measurement::WorkingSet);
@@ -110,7 +110,7 @@ fn swap(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Swap> {
     Ok(Some(Swap { usage_bytes, limit_bytes }))
 }
 
-/// By the kubelet's formula, which turns [1, 10000] into [2, 262144]:
+/// Converts `cpu.weight` (1 to 10000) to shares (2 to 262144) with the kubelet's formula:
 /// <https://github.com/kubernetes/enhancements/tree/master/keps/sig-node/2254-cgroup-v2#phase-1-convert-from-cgroups-v1-settings-to-v2>
 pub(super) fn cpu_shares(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<u64> {
     let weight = cgroup.parse(at, "cpu.weight", parse::number)?;

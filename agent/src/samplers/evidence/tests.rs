@@ -30,7 +30,7 @@ impl Node {
         Self { store: Store::new(100), collector, taken, begun: Instant::now() }
     }
 
-    /// A container of a pod that is named by one character, made at a time.
+    /// A container whose id repeats one character, created at a time.
     fn container(&mut self, id: char, created_unix: f64) -> Key {
         let id: String = std::iter::repeat_n(id, 64).collect();
         let path = format!("/kubepods/besteffort/pod11111111-2222-3333-4444-555555555555/{id}");
@@ -54,7 +54,7 @@ impl Node {
         self.store.name(key, Arc::new(names), Level::Container);
     }
 
-    /// CPU time in milliseconds, so many seconds after the start.
+    /// Samples CPU time in milliseconds, `seconds` after the start.
     fn cpu(&mut self, key: Key, millis: u64, seconds: f64) {
         self.tick(seconds);
         let _ = self.report(key, millis, seconds);
@@ -67,7 +67,7 @@ impl Node {
         }
     }
 
-    /// Returns whether it may be passed over while it uses nothing.
+    /// Returns whether samples may leave the container out while it is idle.
     fn report(&mut self, key: Key, millis: u64, seconds: f64) -> bool {
         self.collector.cpu(key, Cpu { usage_ns: millis * 1_000_000 }, START + seconds)
     }
@@ -91,13 +91,13 @@ impl Node {
     }
 }
 
-/// Count and highest value of each bucket.
+/// Count and upper bound of each bucket.
 fn buckets(histogram: &snug_sizing::histogram::Histogram) -> Vec<(u64, f64)> {
     histogram.buckets().map(|(count, _, upper)| (count, upper)).collect()
 }
 
 #[test]
-fn each_window_is_one_value_and_a_stall_is_as_many_as_it_was_long() {
+fn a_window_is_one_value_and_a_stall_as_many_as_windows_fit() {
     let mut node = Node::new();
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
@@ -119,31 +119,31 @@ fn each_window_is_one_value_and_a_stall_is_as_many_as_it_was_long() {
     assert_eq!(*hour, Hour::of(START as u64));
     assert_eq!(buckets(&record.cpu), [(1, 0.0), (5, 0.25), (1, 0.5), (1, 2.0)]);
     assert_eq!((record.cpu_start.is_empty(), record.starts), (true, 0), "it was there before the agent");
-    // The watermark of before the agent says nothing about this hour.
+    // The watermark from before the agent does not count for this hour.
     assert_eq!(record.peak.as_ref().map(|peak| (peak.bytes, &*peak.pod)), Some((8 * MIB, "web-1")));
     assert_eq!(one.pods["web-1"].cpu_millis, 375);
 }
 
 proptest::proptest! {
     #[test]
-    fn a_container_at_rest_may_be_passed_over(
+    fn idle_containers_may_be_left_out_of_samples(
         windows in proptest::collection::vec((proptest::sample::select(vec![0_u64, 0, 0, 0, 0, 30, 150, 390]), 1_u32..4), 1..200),
     ) {
-        let [reported, skipped] = [false, true].map(|pass_over| {
+        let [reported, skipped] = [false, true].map(|skip_idle| {
             let mut node = Node::new();
             let key = node.container('a', START - 10_000.0);
             node.name(key, "web-1");
             node.memory(key, 8 * MIB, 0, 9 * MIB);
             node.second(0.0);
-            let (mut millis, mut tenths, mut rests, mut second) = (7000, 0_u32, false, 0);
+            let (mut millis, mut tenths, mut may_skip, mut second) = (7000, 0_u32, false, 0);
             for (used, length) in &windows {
                 millis += used;
                 tenths += length;
                 let seconds = f64::from(tenths) / 10.0;
                 node.tick(seconds);
                 let whole_round = tenths / 10 > second;
-                if whole_round || !(pass_over && rests && *used == 0) {
-                    rests = node.report(key, millis, seconds);
+                if whole_round || !(skip_idle && may_skip && *used == 0) {
+                    may_skip = node.report(key, millis, seconds);
                 }
                 if whole_round {
                     second = tenths / 10;
@@ -157,7 +157,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_minute_is_what_was_used_in_it_and_a_short_life_one_of_its_own() {
+fn minutes_are_averages_and_a_short_life_is_one_minute() {
     let mut node = Node::new();
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
@@ -177,14 +177,14 @@ fn a_minute_is_what_was_used_in_it_and_a_short_life_one_of_its_own() {
 }
 
 #[test]
-fn a_short_life_is_spread_over_its_time() {
+fn cpu_time_of_a_short_life_is_spread_evenly() {
     let mut node = Node::new();
     let key = node.container('a', START + 10.0);
     node.name(key, "web-1");
     node.memory(key, 2 * MIB, MIB, 30 * MIB);
     node.store.update(key, Values { cpu: Some(Cpu { usage_ns: 90_000_000 }), ..Values::default() });
     node.store.depart(key, 0, true, false, node.begun);
-    // It is killed before anybody has looked at it, and looked at twice after its end.
+    // The container is killed before its first sample, and observed twice after its removal.
     node.collector.oom_killed(&node.store, key, START + 10.2, 32 * MIB);
     for seconds in [10.3, 10.4] {
         let at = node.begun + Duration::from_secs_f64(seconds);
@@ -199,12 +199,12 @@ fn a_short_life_is_spread_over_its_time() {
     assert!(upper > 0.3 && upper < 0.33, "{upper}");
     assert_eq!((record.starts, record.cpu.is_empty()), (1, true));
     assert_eq!(record.kills.iter().map(|kill| kill.limit).collect::<Vec<_>>(), [32 * MIB]);
-    // What the kernel saw between two seconds, less the cache.
+    // The kernel's watermark less the file cache.
     assert_eq!(record.start_peak.as_ref().map(|peak| peak.bytes), Some(29 * MIB));
 }
 
 #[test]
-fn who_comes_and_goes_without_end_costs_no_more_than_a_bound() {
+fn pending_usage_of_containers_created_without_end_is_bounded() {
     let mut node = Node::new();
     for number in 0..=MAX_PENDING_SUBJECTS {
         let path = format!("/docker/{number:064x}");
@@ -217,7 +217,7 @@ fn who_comes_and_goes_without_end_costs_no_more_than_a_bound() {
         node.collector.observe_leaving(&node.store, node.begun, START + 30.0);
         let gone = node.store.settle(node.begun + Duration::from_secs(20));
         node.collector.end(&gone, START + 30.0);
-        // The first lived too short to be anybody's.
+        // The first one lived too short to be counted.
         assert_eq!(node.collector.pending.len(), number.min(MAX_PENDING_SUBJECTS));
     }
     let one_more = node.container('a', START - 1000.0);
@@ -230,7 +230,7 @@ fn who_comes_and_goes_without_end_costs_no_more_than_a_bound() {
 }
 
 #[test]
-fn what_has_no_name_yet_waits_and_a_sandbox_has_no_size() {
+fn containers_without_names_wait_and_sandboxes_are_not_sized() {
     let mut node = Node::new();
     let (late, never) = (node.container('a', START - 10_000.0), node.container('b', START - 10_000.0));
     node.second(0.0);
@@ -248,7 +248,7 @@ fn what_has_no_name_yet_waits_and_a_sandbox_has_no_size() {
 }
 
 #[test]
-fn an_hour_ends_where_the_next_begins_and_replicas_are_one() {
+fn hours_do_not_overlap_and_replicas_are_counted_once() {
     let mut node = Node::new();
     let before_the_hour = 3600.0 - START % 3600.0;
     for id in ['a', 'b'] {
@@ -259,7 +259,7 @@ fn an_hour_ends_where_the_next_begins_and_replicas_are_one() {
     node.second(before_the_hour - 2.0);
     let keys: Vec<Key> = node.collector.containers.keys().copied().collect();
     for (number, seconds) in [-2.0, -1.0, 1.0].into_iter().enumerate() {
-        // What ends within the second after an hour's end may count in the one before.
+        // A container that is removed within the second after the full hour may count in the hour before.
         node.second(before_the_hour + seconds);
         for key in &keys {
             node.cpu(*key, number as u64 * 100, before_the_hour + seconds);
@@ -278,7 +278,7 @@ fn an_hour_ends_where_the_next_begins_and_replicas_are_one() {
 }
 
 #[test]
-fn nothing_is_lost_while_nobody_takes_it() {
+fn usage_waits_while_the_history_does_not_accept_it() {
     let mut node = Node::new();
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
@@ -291,7 +291,7 @@ fn nothing_is_lost_while_nobody_takes_it() {
         windows += (WINDOW.as_secs_f64().recip() * 31.0) as u64;
         node.second(seconds);
     }
-    // As many batches as the channel holds; the rest waits.
+    // As many batches as the channel holds; the others wait.
     let before: Vec<Evidence> = node.taken.try_iter().flat_map(Batch::into_values).collect();
     assert!(before.len() < 20, "{}", before.len());
     let after = node.finish(700.0);
@@ -302,7 +302,7 @@ fn nothing_is_lost_while_nobody_takes_it() {
 }
 
 #[test]
-fn ends_waits_and_stalls_are_of_the_hour_and_counted_once() {
+fn exits_waits_and_stalls_are_counted_once_in_their_hour() {
     let mut node = Node::new();
     let key = node.container('a', START + 1.0);
     node.name(key, "web-1");
@@ -327,7 +327,7 @@ fn ends_waits_and_stalls_are_of_the_hour_and_counted_once() {
         };
         node.store.update(key, values);
         node.second(second);
-        // Nothing new.
+        // No change.
         node.second(second + 0.5);
     }
     for code in [0, 137, 137] {
@@ -349,7 +349,7 @@ fn ends_waits_and_stalls_are_of_the_hour_and_counted_once() {
 }
 
 #[test]
-fn what_quotas_would_have_done_is_told_since_the_beginning_whatever_was_handed_over() {
+fn the_quota_simulation_covers_all_time_also_after_flushes() {
     let mut node = Node::new();
     node.collector.options.quota_what_if = true;
     let key = node.container('a', START - 10_000.0);
@@ -359,7 +359,7 @@ fn what_quotas_would_have_done_is_told_since_the_beginning_whatever_was_handed_o
     for round in 0..3_u64 {
         for window in 0..10 {
             let number = round * 10 + window;
-            // Half a core, always.
+            // Half a core all the time.
             node.cpu(key, 1000 + number * 50, number as f64 / 10.0 + 0.1);
         }
         node.second(round as f64 + 1.05);
@@ -368,13 +368,13 @@ fn what_quotas_would_have_done_is_told_since_the_beginning_whatever_was_handed_o
         periods.push((ladder.0[&400].periods, ladder.0[&400].throttled, ladder.0[&800].throttled));
         node.collector.collect(&node.store, START + round as f64 + 1.05);
     }
-    // The first look is no window.
+    // The first sample is no window.
     assert_eq!(periods, [(9, 9, 0), (19, 19, 0), (29, 29, 0)]);
     assert!(node.collector.new_values().next().is_none());
 }
 
 #[test]
-fn minutes_have_what_was_used_in_them_and_nothing_is_lost_or_counted_twice() {
+fn minutes_have_their_own_usage_counted_exactly_once() {
     let mut node = Node::new();
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
@@ -399,7 +399,7 @@ fn minutes_have_what_was_used_in_them_and_nothing_is_lost_or_counted_twice() {
 }
 
 #[test]
-fn what_asks_for_each_window_is_told_of_those_in_which_it_used_nothing() {
+fn containers_that_need_every_window_get_idle_ones() {
     let ladder = |tells_all: bool| {
         let mut node = Node::new();
         node.collector.options.quota_what_if = true;
@@ -410,7 +410,7 @@ fn what_asks_for_each_window_is_told_of_those_in_which_it_used_nothing() {
         for window in 2..=20_u64 {
             let seconds = window as f64 / 10.0;
             node.tick(seconds);
-            // Two cores for a moment, of which 0.4 would have had to work for long.
+            // Two cores for a moment: with a quota of 0.4 cores this CPU time would have been delayed for long.
             if tells_all || window == 2 {
                 let _ = node.report(key, 1200, seconds);
             }
@@ -427,7 +427,7 @@ fn what_asks_for_each_window_is_told_of_those_in_which_it_used_nothing() {
 }
 
 #[test]
-fn seconds_at_rest_are_passed_over_and_counted_later() {
+fn idle_seconds_are_left_out_and_counted_later() {
     let mut node = Node::new();
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
