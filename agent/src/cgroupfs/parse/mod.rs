@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(say(number(b"-1\n")), "line 1: \"-1\" is not a number");
         assert_eq!(say(number(b"max\n")), "line 1: \"max\" is not a number");
         assert_eq!(say(number(b"18446744073709551616\n")), "line 1: \"18446744073709551616\" is too large");
-        assert_eq!(say(number(b"1\n\nx\xff\n")), "line 3: \"x\\xff\" follows where the file should end");
+        assert_eq!(say(number(b"1\n\nx\xff\n")), "line 3: unexpected text after the end: \"x\\xff\"");
         assert_eq!(
             number(&[b'a'; 1000]).unwrap_err().to_string().len(),
             "line 1: \"\" is not a number".len() + 40
