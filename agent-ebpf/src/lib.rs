@@ -1,4 +1,4 @@
-//! Records that the kernel half and the agent share. `no_std`, without aya.
+//! Records that the eBPF programs and the agent share. `no_std`, without aya.
 #![no_std]
 
 pub mod abi;

@@ -101,14 +101,14 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     let state = Arc::new(state);
     let watch = watch_settings(&config);
     let cri = config.cri_socket.clone().map(|socket| Arc::new(Runtime::at(socket)));
-    let mut sampler = Sampler::start(config, views)?.gathering(history.sink());
+    let mut sampler = Sampler::start(config, views)?.with_history(history.sink());
     if let Some(settings) = watch {
         let watched = Arc::new(Watched::default());
-        sampler = sampler.watching(Arc::clone(&watched));
+        sampler = sampler.with_pod_watch(Arc::clone(&watched));
         runtime.spawn(kubernetes::follow(settings, watched));
     }
     if let Some(cri) = cri {
-        sampler = sampler.asking(Arc::clone(&cri));
+        sampler = sampler.with_runtime(Arc::clone(&cri));
         runtime.spawn(cri::follow(cri));
     }
     let (stop_telling, telling_stopped) = oneshot::channel::<()>();

@@ -6,18 +6,18 @@ use super::{events::Header, process::COMM_BYTES};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OomEvent {
-    /// What, to whom, when.
+    /// Kind of the event, the victim's cgroup and time.
     pub header: Header,
-    /// kernfs id of the cgroup whose limit was hit; 0 = none: the node is out of memory.
+    /// kernfs id of the cgroup whose memory limit caused the OOM kill; 0: none, the node ran out of memory.
     pub limit_id: u64,
-    /// Memory charged to the cgroup whose limit was hit, else to the victim's, pages.
+    /// Memory charged to the cgroup of `limit_id`, or to the victim's cgroup if there is none; pages.
     pub usage_pages: u64,
-    /// The limit of that cgroup, pages.
+    /// Memory limit of the same cgroup, pages.
     pub limit_pages: u64,
-    /// The victim's process id in the kernel's own namespace.
+    /// Process id of the victim in the initial PID namespace.
     pub pid: u32,
-    /// Keeps the following fields aligned; 0.
+    /// Padding; 0.
     pub reserved: u32,
-    /// The victim's name.
+    /// `task_struct.comm` of the victim.
     pub comm: [u8; COMM_BYTES],
 }

@@ -1,13 +1,13 @@
 //! cgroup hierarchies and their files.
 //!
-//! [`mounts`] finds the hierarchies, [`walk`] lists their cgroups, [`reader`] reads the files of one cgroup with the
-//! parsers of [`parse`], and [`flush`] makes the kernel bring its own counters up to date. Nothing here writes.
+//! [`mounts`] finds the hierarchies, [`list`] lists their cgroups, [`reader`] reads the files of one cgroup with the parsers
+//! of [`parse`], and [`flush`] makes the kernel flush its per-CPU counters. Nothing here writes to cgroups.
 
 pub mod flush;
+pub mod list;
 pub mod mounts;
 pub mod parse;
 pub mod reader;
-pub mod walk;
 
 #[cfg(test)]
 mod fixtures;
@@ -25,13 +25,13 @@ impl Measurements {
     pub const NONE: Self = Self(0);
 
     /// All measurements.
-    pub const ALL: Self = Self::of(&Measurement::ALL);
+    pub const ALL: Self = Self::new(&Measurement::ALL);
 
-    /// What no snapshot has.
-    pub const ONLY_IN_FILES: Self = Self::of(&[Measurement::SlowRows, Measurement::Spec]);
+    /// Measurements that the eBPF programs do not have.
+    pub const ONLY_IN_FILES: Self = Self::new(&[Measurement::SlowRows, Measurement::Spec]);
 
-    /// The set of those listed.
-    pub const fn of(list: &[Measurement]) -> Self {
+    /// The set of the listed measurements.
+    pub const fn new(list: &[Measurement]) -> Self {
         let (mut bits, mut rest) = (0, list);
         while let [first, tail @ ..] = rest {
             bits |= 1 << *first as u16;
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(Measurement::ALL.into_iter().collect::<Measurements>(), set);
         let set = set.without(Measurement::Swap);
         assert!(!set.contains(Measurement::Swap) && set.contains(Measurement::Pids));
-        let rest = set.minus(Measurements::of(&[Measurement::Pids, Measurement::Swap]));
+        let rest = set.minus(Measurements::new(&[Measurement::Pids, Measurement::Swap]));
         assert_eq!(rest, set.without(Measurement::Pids));
     }
 }

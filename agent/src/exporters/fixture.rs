@@ -19,8 +19,8 @@ use crate::{
     },
     values::{
         Cpu, CpuSplit, Descriptors, Distribution, Interface, IoDevice, IpTraffic, Measurement, Memory,
-        MemoryEvents, MemoryHistograms, MemoryStat, Network, PeakSource, Pids, Pressure, Processes, Source,
-        Spec, Stall, Swap, Tcp, Throttling, Traffic, Ulimit, Values, WindowPeak, WorkingSet,
+        MemoryEvents, MemoryHistograms, MemoryStat, Network, PeakSource, Pids, Pressure, Processes,
+        SourceKind, Spec, Stall, Swap, Tcp, Throttling, Traffic, Ulimit, Values, WindowPeak, WorkingSet,
     },
 };
 
@@ -51,7 +51,7 @@ pub(super) fn values() -> Values {
     Values {
         cpu: Some(Cpu { usage_ns: 1_500_000_000 }),
         cpu_windows: Some(Arc::new(windows())),
-        cpu_ladder: Some(Arc::new(Ladder([(500, Rung::from((211, 212, 213)))].into()))),
+        quota_what_if: Some(Arc::new(Ladder([(500, Rung::from((211, 212, 213)))].into()))),
         runqueue: Some(Arc::new(durations(0.001, 4))),
         round_trips: Some(Arc::new(durations(0.02, 7))),
         cpu_split: Some(CpuSplit { user_ns: 1_000_000_000, system_ns: 500_000_000 }),
@@ -289,7 +289,7 @@ fn agent() -> AgentRow {
         maps: vec![MapRow { name: "RECORDS", used: 5, capacity: 4096 }],
         sources: vec![SourceRow {
             measurement: Measurement::Cpu,
-            source: Source::Kernel,
+            source: SourceKind::Kernel,
             reason: String::new(),
             sampled_at: Some(Instant::now()),
         }],

@@ -1,4 +1,4 @@
-//! An array map of the kernel, mapped into the agent's memory: reading it is no system call.
+//! Array maps that are memory-mapped: reading them needs no system call.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
     ptr::{self, NonNull},
 };
 
-/// A read-only view of an array map made with `BPF_F_MMAPABLE` (Linux 5.5).
+/// A read-only mapping of an array map with `BPF_F_MMAPABLE` (Linux 5.5).
 pub(super) struct MappedArray<T> {
     start: NonNull<u8>,
     bytes: usize,
@@ -19,7 +19,7 @@ pub(super) struct MappedArray<T> {
 unsafe impl<T: Send> Send for MappedArray<T> {}
 
 impl<T: Copy> MappedArray<T> {
-    /// Maps `entries` values. `T` must be the map's value type, with a size that is a multiple of 8 (the kernel's stride).
+    /// Maps `entries` values. `T` must be the map's value type; its size must be a multiple of 8, the kernel's stride.
     pub(super) fn new(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8), "the kernel rounds values up to 8 bytes") };
         let entries = entries as usize;

@@ -145,7 +145,7 @@ impl Entry {
         let Values {
             cpu,
             cpu_windows,
-            cpu_ladder,
+            quota_what_if,
             runqueue,
             cpu_split,
             throttling,
@@ -171,7 +171,7 @@ impl Entry {
         shown.cpu = *cpu;
         share(&mut shown.runqueue, runqueue.as_ref());
         share(&mut shown.cpu_windows, cpu_windows.as_ref());
-        share(&mut shown.cpu_ladder, cpu_ladder.as_ref());
+        share(&mut shown.quota_what_if, quota_what_if.as_ref());
         shown.cpu_split = *cpu_split;
         shown.throttling = *throttling;
         shown.pressure = *pressure;

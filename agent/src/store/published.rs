@@ -6,7 +6,7 @@ use crate::{
     events::{Counts, Event},
     identity::{Identity, pods::Pods},
     store::ends::{EndRow, OomScope, Terminations},
-    values::{Measurement, MemoryEvents, Network, Source, Tcp, Values},
+    values::{Measurement, MemoryEvents, Network, SourceKind, Tcp, Values},
 };
 
 /// One cgroup that exists now.
@@ -122,7 +122,7 @@ pub struct SourceRow {
     /// The measurement.
     pub measurement: Measurement,
     /// Its source.
-    pub source: Source,
+    pub source: SourceKind,
     /// Why this source; empty for the usual one.
     pub reason: String,
     /// When it was last sampled.

@@ -1,29 +1,29 @@
-//! Work that is spread over an interval.
+//! Spreads work evenly over an interval.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// Items that each have their turn once in an interval, a few at a time.
+/// Items that are each due once per interval, a few at a time.
 #[derive(Debug)]
-pub(super) struct Turn<T> {
+pub(super) struct RoundRobin<T> {
     queue: VecDeque<T>,
-    /// Items of the last turn.
+    /// Number of items in the current cycle.
     size: usize,
     last: Option<Instant>,
-    /// Items that are due: what a call cannot take in whole stays owed.
+    /// Items that are due; the fraction stays for the next call.
     owed: f64,
 }
 
-impl<T> Default for Turn<T> {
+impl<T> Default for RoundRobin<T> {
     fn default() -> Self {
         Self { queue: VecDeque::new(), size: 0, last: None, owed: 0.0 }
     }
 }
 
-impl<T> Turn<T> {
-    /// What is due now; all of it the first time. `all` lists what the next turn consists of.
+impl<T> RoundRobin<T> {
+    /// The items that are due now; all of them in the first call. `all` lists the items of a new cycle.
     pub(super) fn due(
         &mut self,
         now: Instant,
@@ -35,7 +35,7 @@ impl<T> Turn<T> {
             self.size = all.len();
             return all;
         };
-        // Where there was nothing, it is looked once in an interval whether there is something.
+        // With no items, `all` is called once per interval.
         let size = self.size.max(1) as f64;
         let share = now.saturating_duration_since(last).as_secs_f64() / interval.as_secs_f64();
         self.owed = (self.owed + size * share).min(size);
@@ -59,30 +59,30 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(10);
 
     #[test]
-    fn each_item_has_its_turn_once_in_an_interval() {
-        let mut turn = Turn::default();
+    fn each_item_is_due_once_per_interval() {
+        let mut queue = RoundRobin::default();
         let begun = Instant::now();
         let all = || (0..50).collect::<Vec<u32>>();
-        assert_eq!(turn.due(begun, INTERVAL, all), all());
+        assert_eq!(queue.due(begun, INTERVAL, all), all());
         let mut taken = Vec::new();
         for tick in 1..=1000 {
-            let due = turn.due(begun + Duration::from_millis(tick * 100), INTERVAL, all);
+            let due = queue.due(begun + Duration::from_millis(tick * 100), INTERVAL, all);
             assert!(due.len() <= 1, "{due:?}");
             taken.extend(due);
         }
-        // Sums of tenths are not exact.
+        // Sums of tenths are not exact in binary.
         assert!((499..=500).contains(&taken.len()), "{}", taken.len());
         assert_eq!(taken[..50], all()[..]);
         assert_eq!(taken[50..100], all()[..]);
     }
 
     #[test]
-    fn nothing_is_made_up_for_after_a_pause_and_nothing_is_no_item() {
-        let mut turn = Turn::default();
+    fn no_item_is_due_twice_after_a_pause_and_no_items_are_fine() {
+        let mut queue = RoundRobin::default();
         let begun = Instant::now();
-        assert_eq!(turn.due(begun, INTERVAL, Vec::<u32>::new), Vec::<u32>::new());
+        assert_eq!(queue.due(begun, INTERVAL, Vec::<u32>::new), Vec::<u32>::new());
         let later = begun + Duration::from_secs(600);
-        assert_eq!(turn.due(later, INTERVAL, || vec![1, 2, 3]), [1]);
-        assert_eq!(turn.due(later + 100 * INTERVAL, INTERVAL, || vec![4, 5, 6]), [2, 3, 4]);
+        assert_eq!(queue.due(later, INTERVAL, || vec![1, 2, 3]), [1]);
+        assert_eq!(queue.due(later + 100 * INTERVAL, INTERVAL, || vec![4, 5, 6]), [2, 3, 4]);
     }
 }

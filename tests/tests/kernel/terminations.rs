@@ -1,4 +1,4 @@
-//! How containers end: final records, exit codes, OOM kills, and what their sockets did.
+//! Terminations of containers: final records, exit codes, OOM kills, and network counters.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,16 +19,16 @@ use crate::driver::{Driver, Running, end_of, host, row_of, terminations, workloa
 
 const MIB: u64 = 1 << 20;
 
-/// Headers of IP and UDP in front of a datagram's payload.
+/// Headers of IP and UDP, bytes.
 const UDP_IPV4: u64 = 20 + 8;
 const UDP_IPV6: u64 = 40 + 8;
 
-fn awaited_end(running: &Running, path: &str) -> Arc<EndRow> {
-    until("its end is recorded", Duration::from_secs(10), || end_of(&running.published(), path))
+fn wait_for_termination(running: &Running, path: &str) -> Arc<EndRow> {
+    until("its termination is recorded", Duration::from_secs(10), || end_of(&running.published(), path))
 }
 
 #[test]
-fn a_container_removed_at_once_has_all_in_its_final_record() {
+fn a_container_removed_at_once_has_a_complete_final_record() {
     let Some(host) = host() else { return };
     let Some(running) = Running::start(&["--source", "kernel"]) else { return };
     let cgroup = Cgroup::new(&host, "whole");
@@ -41,7 +41,7 @@ fn a_container_removed_at_once_has_all_in_its_final_record() {
     cgroup.remove();
     assert_eq!(status.code(), Some(7));
 
-    let end = awaited_end(&running, cgroup.path());
+    let end = wait_for_termination(&running, cgroup.path());
     let cpu = Duration::from_nanos(end.values.cpu.unwrap().usage_ns);
     println!("used {used:?} by the kernel's account of the process, recorded {cpu:?}");
     assert!(cpu.abs_diff(used) <= Duration::from_millis(5), "{cpu:?} of {used:?}");
@@ -64,25 +64,25 @@ fn a_container_removed_at_once_has_all_in_its_final_record() {
 }
 
 #[test]
-fn signals_and_what_runs_beside_init_are_told_apart() {
+fn exits_of_other_processes_are_not_counted_and_signals_are() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let cgroup = Cgroup::new(&host, "signal");
     let mut init = Worker::start_in(&cgroup);
-    // As `exec` into a container does it: from outside, later, and it ends first.
+    // As `kubectl exec` does: started later from outside; it exits first.
     let mut beside = Worker::start_in(&cgroup);
     assert_eq!(beside.exit(3).0.code(), Some(3));
     let before = workload_of(&driver.round(), cgroup.path());
     assert_eq!(terminations(&before), [], "{before:?}");
     init.kill();
-    // Seen before the cgroup goes.
+    // Counted before the cgroup is removed.
     let after = workload_of(&driver.round(), cgroup.path());
     assert_eq!(terminations(&after), [(Reason::Error, Some(137), 1)]);
     assert!(row_of(&driver.round(), cgroup.path()).is_some());
 }
 
 #[test]
-fn an_init_process_from_before_the_agent_is_followed_wherever_it_moves() {
+fn an_init_process_from_before_the_agent_is_tracked_after_moves() {
     let Some(host) = host() else { return };
     let cgroup = Cgroup::new(&host, "before");
     let other = Cgroup::new(&host, "elsewhere");
@@ -97,7 +97,7 @@ fn an_init_process_from_before_the_agent_is_followed_wherever_it_moves() {
 }
 
 #[test]
-fn an_oom_kill_says_whose_limit_it_was() {
+fn an_oom_kill_names_the_limit_that_caused_it() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let parent = Cgroup::new(&host, "oom");
@@ -116,13 +116,13 @@ fn an_oom_kill_says_whose_limit_it_was() {
     assert!(kill.usage_bytes > 23 * MIB && kill.usage_bytes <= 24 * MIB, "{kill:?}");
     assert_eq!(end.exit.as_ref().unwrap().1, Reason::OomKilled);
     assert_eq!(kill.pid, init.pid());
-    let told: Vec<_> = published
+    let kinds: Vec<_> = published
         .events
         .iter()
         .filter(|event| *event.subject.path == *own.path())
         .map(|event| &event.what)
         .collect();
-    let [What::OomKill(first), What::Termination(then)] = told.as_slice() else { panic!("{told:?}") };
+    let [What::OomKill(first), What::Termination(then)] = kinds.as_slice() else { panic!("{kinds:?}") };
     assert_eq!((first, then.reason, then.signal), (&kill, Reason::OomKilled, Some(9)));
 
     parent.limit_memory(32 * MIB, 0);
@@ -139,7 +139,7 @@ fn an_oom_kill_says_whose_limit_it_was() {
 }
 
 #[test]
-fn tcp_connections_are_counted_by_what_became_of_them() {
+fn tcp_connections_are_counted_by_outcome() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let cgroup = Cgroup::new(&host, "tcp");
@@ -152,7 +152,7 @@ fn tcp_connections_are_counted_by_what_became_of_them() {
     let tcp = row_of(&published, cgroup.path()).unwrap().values.tcp.unwrap();
     assert_eq!((tcp.opened, tcp.accepted, tcp.refused, tcp.reset), (5, 5, 4, 1), "{tcp:?}");
     assert_eq!((tcp.timed_out, tcp.failed), (0, 0), "{tcp:?}");
-    // Another container's are its own.
+    // Another container has its own counters.
     let other = row_of(&published, beside.path()).unwrap();
     assert_eq!(
         (other.values.tcp, other.values.network),
@@ -161,7 +161,7 @@ fn tcp_connections_are_counted_by_what_became_of_them() {
     init.exit(0);
     cgroup.remove();
     driver.round();
-    // Both ends of five connections, at least when they were made; on the loopback no time at all.
+    // Both ends of five connections have at least one measurement, on loopback a short one.
     let end = end_of(&driver.round(), cgroup.path()).unwrap();
     let round_trips = end.values.round_trips.clone().unwrap();
     let (_, _, highest) = round_trips.histogram.buckets().last().unwrap();
@@ -171,7 +171,7 @@ fn tcp_connections_are_counted_by_what_became_of_them() {
 }
 
 #[test]
-fn what_a_cgroup_inside_of_a_container_does_is_the_containers() {
+fn counters_of_cgroups_inside_a_container_are_the_containers() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let top = Cgroup::new(&host, "inside");
@@ -189,5 +189,5 @@ fn what_a_cgroup_inside_of_a_container_does_is_the_containers() {
     assert_eq!(sent(&driver.round()), expected, "before fragmentation");
     worker.kill();
     inner.remove();
-    assert_eq!(sent(&driver.round()), expected, "what has gone stays counted");
+    assert_eq!(sent(&driver.round()), expected, "counters of removed cgroups stay counted");
 }

@@ -1,4 +1,6 @@
-//! Comparing the fast path with the files on live cgroups, until each measurement has proved equal to them.
+//! Verifies the values of the eBPF programs against the cgroup files of live cgroups, until each measurement was found equal.
+//!
+//! A measurement that differs comes from files from then on. If `source` is `auto`.
 
 use std::{
     fs,
@@ -10,7 +12,7 @@ use std::{
 use super::{
     Sampler,
     compare::{Comparison, Difference, compare},
-    pass::record_kind,
+    pass::record_format,
     snapshot,
 };
 use crate::{
@@ -20,41 +22,41 @@ use crate::{
     values::{Measurement, Values},
 };
 
-/// Cgroups that are compared in one go: the ones that did most.
-const COMPARED: usize = 8;
-/// Tries for a value that moves while it is compared.
-const TRIES: usize = 5;
-/// The longest pause between two rounds of comparing.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Number of cgroups compared per round: those with the most CPU time.
+const MAX_COMPARED: usize = 8;
+/// Number of attempts for a value that changes while it is compared.
+const MAX_TRIES: usize = 5;
+/// The longest pause between two comparisons.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 impl Sampler {
-    /// The measurements of the kernel half that have still to prove equal to the files.
-    pub fn unproved(&self) -> Vec<Measurement> {
-        self.origins.to_compare()
+    /// The measurements of the eBPF programs that are not verified yet.
+    pub fn unverified(&self) -> Vec<Measurement> {
+        self.sources.unverified()
     }
 
-    /// Compares what has not proved equal yet. A measurement that differs comes from files from then on.
+    /// Compares the measurements that are not verified yet. A measurement that differs is switched to files.
     pub(super) fn compare(&mut self, now: Instant) {
-        let to_compare = self.origins.to_compare();
-        if to_compare.is_empty() || now < self.due.compare {
+        let unverified = self.sources.unverified();
+        if unverified.is_empty() || now < self.schedule.compare {
             return;
         }
         let candidates = self.busiest();
-        for index in 0..self.followed.len() {
-            let here: Vec<Measurement> = to_compare
+        for index in 0..self.hierarchies.len() {
+            let here: Vec<Measurement> = unverified
                 .iter()
                 .copied()
-                .filter(|measurement| self.origins.kernel_of(index).contains(*measurement))
+                .filter(|measurement| self.sources.from_kernel(index).contains(*measurement))
                 .collect();
             for (_, path) in &candidates {
                 self.compare_cgroup(index, path, &here);
             }
         }
-        self.due.compare = now + self.compare_pause;
-        self.compare_pause = (self.compare_pause * 2).min(LONGEST_PAUSE);
+        self.schedule.compare = now + self.compare_pause;
+        self.compare_pause = (self.compare_pause * 2).min(MAX_PAUSE);
     }
 
-    /// Living cgroups, those with most CPU time first: zeros prove nothing.
+    /// Present cgroups with the most CPU time: values of 0 verify nothing.
     fn busiest(&self) -> Vec<(Key, Arc<str>)> {
         let mut all: Vec<(u64, Key, Arc<str>)> = self
             .store
@@ -66,13 +68,13 @@ impl Sampler {
             })
             .collect();
         all.sort_unstable_by(|a, b| b.cmp(a));
-        all.into_iter().take(COMPARED).map(|(_, key, path)| (key, path)).collect()
+        all.into_iter().take(MAX_COMPARED).map(|(_, key, path)| (key, path)).collect()
     }
 
     fn compare_cgroup(&mut self, index: usize, path: &str, measurements: &[Measurement]) {
         let mut open: Vec<(Measurement, Option<Difference>)> =
             measurements.iter().map(|measurement| (*measurement, None)).collect();
-        for _ in 0..TRIES {
+        for _ in 0..MAX_TRIES {
             if open.is_empty() {
                 return;
             }
@@ -80,14 +82,14 @@ impl Sampler {
             let Some(before) = self.files.read(path, which) else { return };
             let Some(kernel) = self.kernel_values(index, path, which) else { return };
             let Some(after) = self.files.read(path, which) else { return };
-            let origins = &mut self.origins;
+            let sources = &mut self.sources;
             open.retain_mut(|(measurement, difference)| {
                 match compare(*measurement, &before, &kernel, &after) {
                     Comparison::Equal => {
-                        origins.proved(*measurement);
+                        sources.mark_verified(*measurement);
                         false
                     }
-                    Comparison::Zero | Comparison::Nothing => false,
+                    Comparison::Zero | Comparison::Missing => false,
                     Comparison::Differs(found) => {
                         *difference = Some(found);
                         true
@@ -99,19 +101,19 @@ impl Sampler {
             let Some(difference) = difference else { continue };
             tracing::warn!(
                 measurement = measurement.as_str(), cgroup = path, %difference,
-                "the kernel half differs from the cgroup files; this measurement now comes from the files"
+                "eBPF and the cgroup files differ; this measurement now comes from the files"
             );
-            self.origins.fall_back(measurement, format!("on {path} {difference}"));
+            self.sources.fall_back(measurement, format!("on {path} {difference}"));
         }
     }
 
-    /// What a pass of the kernel half says of one cgroup.
+    /// The values of one cgroup from the eBPF programs.
     fn kernel_values(&mut self, index: usize, path: &str, which: Measurements) -> Option<Values> {
-        let one = self.followed.get(index)?;
-        let directory = one.hierarchy.mount.join(path.trim_start_matches('/'));
+        let tracked = self.hierarchies.get(index)?;
+        let directory = tracked.hierarchy.mount.join(path.trim_start_matches('/'));
         let id = fs::metadata(directory).ok()?.ino();
-        let pass = self.kernel.as_mut()?.pass(one.walk.as_ref()?, which).ok()?;
+        let pass = self.kernel.as_mut()?.pass(tracked.walk.as_ref()?, which).ok()?;
         let record = pass.records().find(|record| record.id == id)?;
-        Some(snapshot::values(&record, which, record_kind(one)))
+        Some(snapshot::values(&record, which, record_format(tracked)))
     }
 }

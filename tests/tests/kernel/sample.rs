@@ -1,4 +1,4 @@
-//! What is seen without a walk.
+//! Sampling without walks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,18 +11,18 @@ use snug_tests::{
 
 use crate::driver::{Driver, host, row_of, values_of};
 
-/// No second is over before the test is.
+/// No full round during the test.
 const RARELY: [&str; 4] = ["--working-set-interval", "1m", "--slow-interval", "1m"];
 
 fn cpu_micros(published: &Published, cgroup: &Cgroup) -> u64 {
     values_of(published, cgroup.path()).cpu.unwrap().usage_ns / 1000
 }
 
-/// Rounds until one lies between two equal readings of the file: it tells the same.
+/// Runs rounds until the file did not change during one, which must have published the file's value.
 fn settled(driver: &mut Driver, cgroup: &Cgroup) -> Arc<Published> {
     let usage = || row(&cgroup.cpu_stat(), "usage_usec");
-    until("the worker's rest", Duration::from_secs(20), || {
-        // Another than the agent has the kernel sum up, too.
+    until("the worker to be idle", Duration::from_secs(20), || {
+        // Reading the file flushes CPU time, too.
         let before = usage();
         let published = driver.round();
         (before == usage()).then(|| {
@@ -33,9 +33,9 @@ fn settled(driver: &mut Driver, cgroup: &Cgroup) -> Arc<Published> {
 }
 
 #[test]
-fn looks_see_cpu_time_without_a_pass() {
+fn samples_have_cpu_time_without_a_pass() {
     let Some(host) = host() else { return };
-    let top = Cgroup::new(&host, "looks");
+    let top = Cgroup::new(&host, "samples");
     let [busy, idle] = ["busy", "idle"].map(|name| top.child(name));
     let Some(mut driver) = Driver::kernel(&RARELY) else { return };
     let mut worker = Worker::start_in(&busy);
@@ -45,18 +45,21 @@ fn looks_see_cpu_time_without_a_pass() {
         worker.run(&Job::Spin { cpu_ms, threads: 2 }).unwrap();
         let published = settled(&mut driver, &busy);
         assert!(cpu_micros(&published, &busy) - before >= cpu_ms * 1000);
-        assert!(cpu_micros(&published, &top) >= cpu_micros(&published, &busy), "what is below is its own");
+        assert!(
+            cpu_micros(&published, &top) >= cpu_micros(&published, &busy),
+            "CPU time includes descendants"
+        );
         assert_eq!(cpu_micros(&published, &idle), 0);
         assert_eq!(published.agent.passes, passes);
     }
 }
 
 #[test]
-fn a_pass_is_made_once_after_cgroups_were_made_or_removed() {
+fn a_created_or_removed_cgroup_causes_one_pass() {
     let Some(host) = host() else { return };
     let top = Cgroup::new(&host, "passes");
     let Some(mut driver) = Driver::kernel(&RARELY) else { return };
-    let before = until("a quiet moment of the host", Duration::from_secs(20), || {
+    let before = until("a moment without changes on the host", Duration::from_secs(20), || {
         let before = driver.round().agent.passes;
         (driver.round().agent.passes == before).then_some(before)
     });
@@ -77,22 +80,22 @@ fn a_pass_is_made_once_after_cgroups_were_made_or_removed() {
 }
 
 #[test]
-fn seconds_are_measured_without_a_walk_while_no_cgroup_comes_or_goes() {
+fn full_rounds_resample_while_no_cgroup_is_created_or_removed() {
     let Some(host) = host() else { return };
-    let top = Cgroup::new(&host, "revisits");
+    let top = Cgroup::new(&host, "resamples");
     let mut worker = Worker::start_in(&top);
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let runs = |published: &Published, program: &str| {
         let mut programs = published.agent.programs.iter();
         programs.find(|row| row.name == program).map_or(0, |row| row.run_count)
     };
-    // A walk is made all the same from time to time, and when others make cgroups.
-    until("a second without a walk", Duration::from_secs(60), || {
+    // From time to time there is a walk nevertheless, also when others create cgroups.
+    until("a full round without a walk", Duration::from_secs(60), || {
         let before = driver.round();
         worker.run(&Job::Spin { cpu_ms: 20, threads: 1 }).unwrap();
         let after = settled(&mut driver, &top);
         assert!(cpu_micros(&after, &top) - cpu_micros(&before, &top) >= 20_000);
         let walked = runs(&after, "snapshot") > runs(&before, "snapshot");
-        (!walked).then(|| assert!(runs(&after, "revisit") > runs(&before, "revisit")))
+        (!walked).then(|| assert!(runs(&after, "resample") > runs(&before, "resample")))
     });
 }

@@ -1,25 +1,25 @@
-//! What no cgroup file says: what the agent itself sees over time.
+//! Values that the agent computes from its samples over time; no cgroup file has them.
 
 use snug_sizing::histogram::Histogram;
 
-/// A distribution and the exact sum of what is in it.
+/// A histogram with the exact sum of its values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Distribution {
-    /// How often each value was seen.
+    /// Number of values in each bucket.
     pub histogram: Histogram,
     /// Sum of the values.
     pub sum: f64,
-    /// What is not larger is counted as zero.
+    /// Values up to this are counted in the zero bucket.
     pub zero_threshold: f64,
 }
 
 impl Distribution {
-    /// Nothing yet, with values up to this counted as zero.
+    /// An empty distribution.
     pub fn new(zero_threshold: f64) -> Self {
         Self { zero_threshold, ..Self::default() }
     }
 
-    /// Counts a value so many times.
+    /// Adds a value `times` times.
     pub fn record(&mut self, value: f64, times: u64) {
         if self.histogram.record(value, times) {
             self.sum += value * times as f64;
@@ -27,32 +27,32 @@ impl Distribution {
     }
 }
 
-/// How memory use is spread over time, bytes, since the agent has seen the cgroup.
+/// Histograms of memory usage over time, bytes, since the agent first saw the cgroup.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MemoryHistograms {
     /// The working set of each second.
     pub working_set: Distribution,
-    /// Memory that cannot be given back (anonymous, shared, and the kernel's unreclaimable), each time that `memory.stat` is read.
+    /// Unreclaimable memory (anonymous, shared, unreclaimable slab) in each reading of `memory.stat`.
     pub unreclaimable: Distribution,
 }
 
-/// The highest memory usage of a span of time.
+/// The highest memory usage of the last one to two minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowPeak {
     /// Bytes, file cache included.
     pub bytes: u64,
-    /// What tells it.
+    /// The source of the value.
     pub source: PeakSource,
 }
 
-/// What tells the highest usage between two looks.
+/// The source of the highest memory usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeakSource {
-    /// The looks alone.
+    /// Samples only.
     Samples,
-    /// The looks, and the kernel's watermark of the cgroup's whole life where it rose.
+    /// Samples, and `memory.peak` since the creation of the cgroup when it increased.
     Watermark,
-    /// The kernel's own watermark since the last look: `memory.peak`, set back through a file kept open (Linux 6.12, cgroup v2).
+    /// `memory.peak` since the last reading, reset through an open file (Linux 6.12, cgroup v2).
     PeakFile,
 }
 

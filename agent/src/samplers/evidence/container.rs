@@ -1,4 +1,4 @@
-//! What is gathered of one container.
+//! Usage of one container.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use snug_sizing::{
 };
 
 use super::{
-    LEAST_LIFE,
-    looks::{Look, Looks},
-    memory::MemoryWatch,
+    MIN_LIFETIME_SECONDS,
+    memory::ContainerMemory,
     pod, role_of,
+    sample_clock::{SampleClock, SampleTime},
 };
 use crate::{
     identity::{Identity, Level},
@@ -22,60 +22,60 @@ use crate::{
     values::{Cpu, Distribution, MemoryStat, Pressure, Throttling, Values},
 };
 
-/// After a longer stall it is counted as so many minutes and no more.
-const MOST_MINUTES: u64 = 600;
-/// Seconds in which one at rest is passed over before it is observed again.
-const LONGEST_REST: u64 = 4;
+/// Maximum number of minutes counted at once, after a stall.
+const MAX_MINUTES: u64 = 600;
+/// An idle container is observed again after this many full rounds.
+const MAX_IDLE_SECONDS: u64 = 4;
 const MINUTE_NS: u64 = 60_000_000_000;
 
-/// What is gathered of one container since the last hand-over.
+/// Usage of one container since it was last moved to the pending usage of its workload.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct ContainerUsage {
     pub(super) identity: Arc<Identity>,
     created_unix: f64,
-    /// CPU time when last seen, and the look that saw it.
-    pub(super) cpu: Option<(u64, Look)>,
-    pub(super) memory: MemoryWatch,
+    /// CPU time in the last sample of the container, nanoseconds, and the time of the sample.
+    pub(super) cpu: Option<(u64, SampleTime)>,
+    pub(super) memory: ContainerMemory,
     throttling: Option<Throttling>,
     pressure: Option<Pressure>,
     memory_stat: Option<Arc<MemoryStat>>,
     runqueue: Option<Arc<Distribution>>,
-    /// Whether it appeared while the agent ran.
+    /// Whether the container was created while the agent ran.
     is_new: bool,
     limits: Resources,
-    /// Nanoseconds of the minute that has begun, and CPU time used in them.
+    /// Observed time of the current minute of `record.minutes`, nanoseconds, and CPU time used in it.
     pub(super) minute_ns: u64,
     minute_used_ns: u64,
-    /// Nanoseconds watched, and CPU time used in them.
+    /// Observed time, nanoseconds, and CPU time used in it.
     observed_ns: u64,
     used_ns: u64,
-    /// The same of what no minute of `minutes` has yet.
+    /// The same, as far as it is not in `minutes` yet.
     since_minute_ns: (u64, u64),
     minutes: Minutes,
-    /// Idle windows and their nanoseconds that are not counted yet: ten times a second for each container, the less is touched the
-    /// better. For the same reason what is large lies elsewhere.
-    idle: (u64, u64),
-    /// Whether an idle window would change `ladder`.
-    ladder_is_active: bool,
+    /// Idle windows, and their time in nanoseconds, that are not counted yet. Samples update only these fields of an idle
+    /// container, ten times a second. Large fields are boxed so that containers stay small in the CPU caches.
+    idle_windows: (u64, u64),
+    /// Whether an idle window changes the state of `what_if`: simulated quotas still have delayed CPU time.
+    what_if_is_active: bool,
     pub(super) record: Box<HourRecord>,
-    /// CPU windows since it was first seen, and whether there are new ones.
+    /// CPU windows since the first observation, cores.
     pub(super) windows: Box<Distribution>,
     pub(super) has_new_windows: bool,
-    /// Whether it was seen since what is shown of it was last taken.
+    /// Whether the container was observed since its values were last taken.
     pub(super) is_seen: bool,
-    /// The stamp in the store that it had then.
+    /// The store's stamp after the values were last taken.
     pub(super) seen: Stamp,
-    /// The minute of the last second, and seconds since then in which nothing of it had changed.
+    /// The minute of the last observation, and full rounds since then in which the container was idle.
     minute: Minute,
-    rested: u64,
-    /// Of what quotas would have done; `None` where windows are not as long as a CFS period.
-    ladder: Option<Box<Buckets>>,
-    /// What was taken of it so far.
-    ladder_taken: Option<Box<Ladder>>,
+    idle_seconds: u64,
+    /// Quota simulation; `None` if windows are not as long as a CFS period.
+    what_if: Option<Box<Buckets>>,
+    /// Results of the quota simulation that were already taken.
+    what_if_taken: Option<Box<Ladder>>,
 }
 
-impl Watched {
-    /// `is_new`: made while the agent ran. `is_period`: windows are as long as a CFS period.
+impl ContainerUsage {
+    /// `is_new`: the container was created while the agent ran. `is_period`: windows are as long as a CFS period.
     pub(super) fn new(
         identity: Arc<Identity>,
         created_unix: f64,
@@ -87,7 +87,7 @@ impl Watched {
             identity,
             created_unix,
             cpu: None,
-            memory: MemoryWatch::new(is_new, memory_histograms),
+            memory: ContainerMemory::new(is_new, memory_histograms),
             throttling: None,
             pressure: is_new.then(Pressure::default),
             memory_stat: None,
@@ -100,41 +100,41 @@ impl Watched {
             used_ns: 0,
             since_minute_ns: (0, 0),
             minutes: Minutes::new(),
-            idle: (0, 0),
-            ladder_is_active: false,
+            idle_windows: (0, 0),
+            what_if_is_active: false,
             windows: Box::new(Distribution::new(ZERO_THRESHOLD)),
             has_new_windows: false,
             is_seen: false,
             seen: 0,
             minute: Minute::default(),
-            rested: 0,
+            idle_seconds: 0,
             record: Box::new(HourRecord { starts: is_new.into(), ..HourRecord::default() }),
-            ladder: is_period.then(Box::default),
-            ladder_taken: None,
+            what_if: is_period.then(Box::default),
+            what_if_taken: None,
         }
     }
 
-    pub(super) fn is_nobodys(&self, now_unix: f64) -> bool {
+    pub(super) fn is_unowned(&self, now_unix: f64) -> bool {
         let unnamed = self.identity.names.is_none() && self.identity.of_path.level == Level::Container;
-        unnamed && now_unix - self.created_unix < LEAST_LIFE
+        unnamed && now_unix - self.created_unix < MIN_LIFETIME_SECONDS
     }
 
     pub(super) fn in_start_up(&self, now_unix: f64) -> bool {
         now_unix - self.created_unix < START_UP as f64
     }
 
-    /// Whether it may be passed over as long as it uses nothing.
-    pub(super) const fn may_rest(&self) -> bool {
-        !self.ladder_is_active
+    /// Whether samples must include the container even if it is idle.
+    pub(super) const fn needs_every_window(&self) -> bool {
+        self.what_if_is_active
     }
 
-    /// CPU time at a look.
-    pub(super) fn cpu(&mut self, cpu: Cpu, looks: Looks, now_unix: f64) {
-        let Some(now) = looks.now else { return };
-        if let Some(before) = looks.before {
-            self.rest_until(before);
+    /// CPU time in a sample.
+    pub(super) fn cpu(&mut self, cpu: Cpu, clock: SampleClock, now_unix: f64) {
+        let Some(now) = clock.now else { return };
+        if let Some(before) = clock.before {
+            self.count_idle_until(before);
         }
-        // Of a container that appeared while the agent ran, all is its own: what it did before it was seen is spread over that time.
+        // The first sample of a new container covers its life so far; its CPU time is spread evenly over that time.
         let before = self.cpu.replace((cpu.usage_ns, now));
         let (used_ns, elapsed_ns) = match before {
             Some((usage_ns, then)) => (
@@ -147,38 +147,38 @@ impl Watched {
         if elapsed_ns <= 0.0 {
             return;
         }
-        let windows = looks.windows_of(elapsed_ns);
-        if used_ns == 0 && self.may_rest() {
-            self.rest(windows, elapsed_ns as u64);
+        let windows = clock.windows_of(elapsed_ns);
+        if used_ns == 0 && !self.needs_every_window() {
+            self.add_idle_windows(windows, elapsed_ns as u64);
             return;
         }
-        let cores = used_ns as f64 / elapsed_ns.max(looks.window_ns());
-        if let Some(ladder) = &mut self.ladder {
+        let cores = used_ns as f64 / elapsed_ns.max(clock.window_ns());
+        if let Some(what_if) = &mut self.what_if {
             let (used, elapsed) = (used_ns as f64 / windows as f64, elapsed_ns / windows as f64);
             for _ in 0..windows {
-                ladder.feed(used as u64, elapsed as u64);
+                what_if.feed(used as u64, elapsed as u64);
             }
-            self.ladder_is_active = ladder.is_active();
+            self.what_if_is_active = what_if.is_active();
         }
-        // What lies before it comes first: minutes end where they ended.
+        // Earlier idle windows first: they may complete a minute.
         self.count_idle_windows(now_unix);
         self.count_windows(cores, windows, now_unix);
         self.count_time(elapsed_ns as u64, used_ns, now_unix);
     }
 
-    /// It was passed over at all looks up to this one, because it had used nothing.
-    pub(super) fn rest_until(&mut self, look: Look) {
+    /// Counts idle windows up to a sample: the samples since the last one left the container out.
+    pub(super) fn count_idle_until(&mut self, look: SampleTime) {
         if let Some((_, then)) = &mut self.cpu
             && let Some(elapsed) = look.at.checked_duration_since(then.at)
             && let Some(windows) = look.windows.checked_sub(then.windows).filter(|windows| *windows > 0)
         {
             *then = look;
-            self.rest(windows, u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+            self.add_idle_windows(windows, u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
         }
     }
 
-    fn rest(&mut self, windows: u64, elapsed_ns: u64) {
-        let (idle, idle_ns) = &mut self.idle;
+    fn add_idle_windows(&mut self, windows: u64, elapsed_ns: u64) {
+        let (idle, idle_ns) = &mut self.idle_windows;
         *idle = idle.saturating_add(windows);
         *idle_ns = idle_ns.saturating_add(elapsed_ns);
     }
@@ -209,46 +209,49 @@ impl Watched {
         self.has_new_windows = true;
     }
 
-    /// What is counted once a second, and before anything is taken away.
+    /// Counts the collected idle windows: in each observation, and before usage is taken.
     fn count_idle_windows(&mut self, now_unix: f64) {
-        let (idle, idle_ns) = std::mem::take(&mut self.idle);
+        let (idle, idle_ns) = std::mem::take(&mut self.idle_windows);
         if idle > 0 {
             self.count_windows(0.0, idle, now_unix);
             self.count_time(idle_ns, 0, now_unix);
         }
     }
 
-    /// What was used since the last minute ended is one more; after a stall it is as many as it was long.
+    /// Completes a minute of `record.minutes`. After a stall it counts as several minutes with the same usage.
     pub(super) fn end_minute(&mut self, start_up: bool) {
         let (elapsed, used) = (std::mem::take(&mut self.minute_ns), std::mem::take(&mut self.minute_used_ns));
         let times = (elapsed + MINUTE_NS / 2) / MINUTE_NS;
         let record = &mut self.record;
         let minutes = if start_up { &mut record.minutes_start } else { &mut record.minutes };
-        minutes.record(used as f64 / elapsed as f64, times.clamp(1, MOST_MINUTES));
+        minutes.record(used as f64 / elapsed as f64, times.clamp(1, MAX_MINUTES));
     }
 
-    /// Once a second: whether it may be passed over, because nothing of it has changed. What such seconds say is counted later.
-    pub(super) fn rests(&mut self, stamp: Stamp, minute: Minute) -> bool {
-        let rests = stamp == self.seen && minute == self.minute && self.rested < LONGEST_REST;
-        self.rested += u64::from(rests);
-        rests
+    /// Whether the container may be left out of this full round, because its values have not changed. Such seconds are counted
+    /// later.
+    pub(super) fn is_idle(&mut self, stamp: Stamp, minute: Minute) -> bool {
+        let is_idle = stamp == self.seen && minute == self.minute && self.idle_seconds < MAX_IDLE_SECONDS;
+        self.idle_seconds += u64::from(is_idle);
+        is_idle
     }
 
-    /// Counts the seconds that were passed over.
-    fn count_rested(&mut self) {
-        let rested = std::mem::take(&mut self.rested);
-        if let Some(working_set) = (rested > 0).then(|| self.memory.rest(rested)).flatten() {
-            self.record.working_set.record(working_set as f64, rested);
+    /// Counts the full rounds that left the idle container out.
+    fn count_idle_seconds(&mut self) {
+        let idle_seconds = std::mem::take(&mut self.idle_seconds);
+        if let Some(working_set) =
+            (idle_seconds > 0).then(|| self.memory.add_idle_seconds(idle_seconds)).flatten()
+        {
+            self.record.working_set.record(working_set as f64, idle_seconds);
         }
     }
 
-    /// Once a second, or later after seconds at rest. `peak`: the kernel's own highest memory usage since the last time, where it says it.
+    /// Observes the values of a full round. `peak`: highest memory usage since the last observation, if the kernel reports it.
     pub(super) fn observe(&mut self, values: &Values, peak: Option<u64>, now_unix: f64) {
         self.is_seen = true;
         self.count_idle_windows(now_unix);
         let minute = Minute::of(now_unix as u64);
         self.minute = minute;
-        self.count_rested();
+        self.count_idle_seconds();
         self.count_minute(minute);
         if let Some(memory) = values.memory {
             self.limits.memory_limit = memory.limit_bytes;
@@ -279,7 +282,7 @@ impl Watched {
         let Some(pressure) = values.pressure else { return };
         let Some(before) = self.pressure.replace(pressure) else { return };
         let stalled = &mut self.record.stalled;
-        // Differences of whole milliseconds lose none of them.
+        // Each value is rounded before the subtraction, so that rounding errors do not add up.
         for (millis, now, before) in [
             (&mut stalled.cpu_millis, pressure.cpu, before.cpu),
             (&mut stalled.memory_millis, pressure.memory, before.memory),
@@ -304,7 +307,7 @@ impl Watched {
         }
     }
 
-    /// What is read of memory.stat, each time that it is.
+    /// Observes a new reading of memory.stat.
     fn observe_memory_stat(&mut self, values: &Values) {
         let Some(stat) = &values.memory_stat else { return };
         if self.memory_stat.as_ref().is_some_and(|before| Arc::ptr_eq(before, stat)) {
@@ -320,14 +323,14 @@ impl Watched {
         }
     }
 
-    /// CPU time of the last second goes to the minute that has begun.
+    /// Adds the CPU time since the last call to a minute of `minutes`.
     fn count_minute(&mut self, minute: Minute) {
         let (observed_ns, used_ns) = &mut self.since_minute_ns;
         let observed_millis = *observed_ns / 1_000_000;
         if observed_millis == 0 {
             return;
         }
-        // What is less than a millisecond stays for the next time.
+        // A remainder of less than a millisecond stays for the next call.
         let cpu_millis = *used_ns / 1_000_000;
         *observed_ns -= observed_millis * 1_000_000;
         *used_ns -= cpu_millis * 1_000_000;
@@ -350,7 +353,7 @@ impl Watched {
         }
     }
 
-    /// What was gathered, as evidence of its workload; nothing of it is left.
+    /// Takes the collected usage, as usage history of the container's workload.
     pub(super) fn take(
         &mut self,
         key: &WorkloadKey,
@@ -360,7 +363,7 @@ impl Watched {
         now_unix: f64,
     ) -> Evidence {
         self.count_idle_windows(now_unix);
-        self.count_rested();
+        self.count_idle_seconds();
         self.count_minute(Minute::of(now_unix as u64));
         let names = self.identity.names.as_deref();
         let (namespace, owner, name, container) = key.parts();
@@ -375,10 +378,10 @@ impl Watched {
             name: container.to_owned(),
             role: names.and_then(|names| names.kind).map_or(Role::App, role_of),
             seen: now_unix as u64,
-            in_force: self.in_force(),
+            in_force: self.current_resources(),
         };
         let mut evidence = Evidence::new(workload, container, window_millis);
-        // What is less than a second stays for the next time.
+        // A remainder of less than a second stays for the next call.
         let observed = self.observed_ns / 1_000_000_000;
         if observed == 0 && *self.record == HourRecord::default() {
             return evidence;
@@ -388,8 +391,8 @@ impl Watched {
         self.used_ns -= cpu_millis * 1_000_000;
         let mut record = std::mem::take(&mut *self.record);
         record.observed = observed;
-        record.ladder = self.ladder.as_mut().and_then(|ladder| ladder.take());
-        self.ladder_taken = sum(self.ladder_taken.take(), record.ladder.clone());
+        record.ladder = self.what_if.as_mut().and_then(|ladder| ladder.take());
+        self.what_if_taken = sum(self.what_if_taken.take(), record.ladder.clone());
         record.kills.sort();
         let peak = record.highest().map_or(0, |peak| peak.bytes);
         let totals = PodTotals { observed, cpu_millis, peak, node_class: String::new() };
@@ -399,20 +402,20 @@ impl Watched {
         evidence
     }
 
-    /// What each quota would have done since it was first seen.
-    pub(super) fn ladder(&self) -> Option<Ladder> {
-        let counted = self.ladder.as_ref().and_then(|ladder| ladder.counted());
-        sum(self.ladder_taken.clone(), counted).map(|ladder| *ladder)
+    /// Results of the quota simulation since the first observation.
+    pub(super) fn quota_what_if(&self) -> Option<Ladder> {
+        let counted = self.what_if.as_ref().and_then(|ladder| ladder.counted());
+        sum(self.what_if_taken.clone(), counted).map(|ladder| *ladder)
     }
 
-    /// Requests are what the pod says; limits are what the kernel enforces.
-    fn in_force(&self) -> Resources {
+    /// Current requests and limits: requests from the pod's spec, limits from the kernel.
+    fn current_resources(&self) -> Resources {
         let of_pod = self.identity.names.as_ref().map(|names| names.resources).unwrap_or_default();
         Resources { cpu_limit: self.limits.cpu_limit, memory_limit: self.limits.memory_limit, ..of_pod }
     }
 }
 
-/// Both have all quotas, or nothing.
+/// The sum of two results of the quota simulation.
 fn sum(mine: Option<Box<Ladder>>, more: Option<Ladder>) -> Option<Box<Ladder>> {
     match (mine, more) {
         (Some(mut mine), Some(more)) => {
