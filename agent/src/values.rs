@@ -8,7 +8,7 @@ mod seen;
 
 use std::sync::Arc;
 
-use snug_sizing::ladder::Ladder;
+use snug_sizing::cpu_quota::QuotaWhatIf;
 
 pub use self::seen::{Distribution, MemoryHistograms, PeakSource, WindowPeak};
 
@@ -423,7 +423,7 @@ pub struct Values {
     /// CPU used in each window of `sample-interval`, since the agent has seen it.
     pub cpu_windows: Option<Arc<Distribution>>,
     /// What each CPU quota would have done, since the agent has seen it; where that is asked for.
-    pub cpu_ladder: Option<Arc<Ladder>>,
+    pub cpu_ladder: Option<Arc<QuotaWhatIf>>,
     /// How long its tasks waited for a CPU each time, seconds, since the agent has seen it.
     pub runqueue: Option<Arc<Distribution>>,
     /// User and system CPU time.

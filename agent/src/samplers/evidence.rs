@@ -180,7 +180,7 @@ impl Gatherer {
             self.look(now);
         }
         let looks = cpu_at.map(|_| self.looks);
-        let minute = Minute::of(now_unix as u64);
+        let minute = Minute::from_seconds(now_unix as u64);
         for (key, identity) in store.living() {
             let stamp = store.stamp(key).unwrap_or_default();
             if !self.watched.get_mut(&key).is_some_and(|watched| watched.rests(stamp, minute)) {
@@ -355,7 +355,7 @@ impl Gatherer {
 /// The hour of a time.
 fn hour(unix: f64) -> Hour {
     // `as` saturates.
-    Hour::of(unix as u64)
+    Hour::from_seconds(unix as u64)
 }
 
 /// Whether requests and limits could be set for it.

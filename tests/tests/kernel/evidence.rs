@@ -10,9 +10,9 @@ use snug_agent::{
     values::PeakSource,
 };
 use snug_sizing::{
+    cpu_quota::QuotaWhatIf,
     evidence::{Evidence, Hour},
     histogram::Histogram,
-    ladder::Ladder,
 };
 use snug_tests::{
     cgroup::{Cgroup, Host, row},
@@ -161,7 +161,7 @@ fn what_quotas_would_have_done_is_what_they_do() {
     bursts(&mut worker, TIMES);
     thread::sleep(Duration::from_secs(1));
     drop(running);
-    let Ladder(rungs) = evidence(history).ladder().unwrap();
+    let QuotaWhatIf(rungs) = evidence(history).quota_what_if().unwrap();
 
     for quota in [600, 1200] {
         container.limit_cpu(quota * 100, 100_000, 0);

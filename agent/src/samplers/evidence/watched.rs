@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use snug_sizing::{
+    cpu_quota::{QuotaWhatIf, TokenBuckets},
     evidence::{Evidence, Hour, HourRecord, Peak, PodTotals, START_UP},
     histogram::ZERO_THRESHOLD,
-    ladder::{Buckets, Ladder},
     minutes::{Minute, Minutes},
-    workload::{Container, Kind, Resources, Role, Workload},
+    workload::{Container, Resources, Role, Workload, WorkloadKind},
 };
 
 use super::{
@@ -69,9 +69,9 @@ pub(super) struct Watched {
     minute: Minute,
     rested: u64,
     /// Of what quotas would have done; `None` where windows are not as long as a CFS period.
-    ladder: Option<Box<Buckets>>,
+    ladder: Option<Box<TokenBuckets>>,
     /// What was taken of it so far.
-    ladder_taken: Option<Box<Ladder>>,
+    ladder_taken: Option<Box<QuotaWhatIf>>,
 }
 
 impl Watched {
@@ -246,7 +246,7 @@ impl Watched {
     pub(super) fn observe(&mut self, values: &Values, peak: Option<u64>, now_unix: f64) {
         self.is_seen = true;
         self.count_idle_windows(now_unix);
-        let minute = Minute::of(now_unix as u64);
+        let minute = Minute::from_seconds(now_unix as u64);
         self.minute = minute;
         self.count_rested();
         self.count_minute(minute);
@@ -342,7 +342,7 @@ impl Watched {
         let Some(second) = self.memory.second(values, peak, now_unix, !start_up) else { return };
         let bytes = second.highest;
         self.record.working_set.record(second.working_set as f64, 1);
-        let minute = self.minutes.entry(Minute::of(now_unix as u64)).or_default();
+        let minute = self.minutes.entry(Minute::from_seconds(now_unix as u64)).or_default();
         minute.memory_peak = minute.memory_peak.max(bytes);
         let highest = if start_up { &mut self.record.start_peak } else { &mut self.record.peak };
         if highest.as_ref().is_none_or(|peak| peak.bytes < bytes) {
@@ -361,21 +361,21 @@ impl Watched {
     ) -> Evidence {
         self.count_idle_windows(now_unix);
         self.count_rested();
-        self.count_minute(Minute::of(now_unix as u64));
+        self.count_minute(Minute::from_seconds(now_unix as u64));
         let names = self.identity.names.as_deref();
         let (namespace, owner, name, container) = key.parts();
         let workload = Workload {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             owner: owner.to_owned(),
-            kind: Kind::of_owner(owner),
+            kind: WorkloadKind::from_owner(owner),
             replicas: lives.into(),
         };
         let container = Container {
             name: container.to_owned(),
             role: names.and_then(|names| names.kind).map_or(Role::App, role_of),
             seen: now_unix as u64,
-            in_force: self.in_force(),
+            current: self.current(),
         };
         let mut evidence = Evidence::new(workload, container, window_millis);
         // What is less than a second stays for the next time.
@@ -388,8 +388,8 @@ impl Watched {
         self.used_ns -= cpu_millis * 1_000_000;
         let mut record = std::mem::take(&mut *self.record);
         record.observed = observed;
-        record.ladder = self.ladder.as_mut().and_then(|ladder| ladder.take());
-        self.ladder_taken = sum(self.ladder_taken.take(), record.ladder.clone());
+        record.quota_what_if = self.ladder.as_mut().and_then(|ladder| ladder.take());
+        self.ladder_taken = sum(self.ladder_taken.take(), record.quota_what_if.clone());
         record.kills.sort();
         let peak = record.highest().map_or(0, |peak| peak.bytes);
         let totals = PodTotals { observed, cpu_millis, peak, node_class: String::new() };
@@ -400,20 +400,20 @@ impl Watched {
     }
 
     /// What each quota would have done since it was first seen.
-    pub(super) fn ladder(&self) -> Option<Ladder> {
+    pub(super) fn ladder(&self) -> Option<QuotaWhatIf> {
         let counted = self.ladder.as_ref().and_then(|ladder| ladder.counted());
         sum(self.ladder_taken.clone(), counted).map(|ladder| *ladder)
     }
 
     /// Requests are what the pod says; limits are what the kernel enforces.
-    fn in_force(&self) -> Resources {
+    fn current(&self) -> Resources {
         let of_pod = self.identity.names.as_ref().map(|names| names.resources).unwrap_or_default();
         Resources { cpu_limit: self.limits.cpu_limit, memory_limit: self.limits.memory_limit, ..of_pod }
     }
 }
 
 /// Both have all quotas, or nothing.
-fn sum(mine: Option<Box<Ladder>>, more: Option<Ladder>) -> Option<Box<Ladder>> {
+fn sum(mine: Option<Box<QuotaWhatIf>>, more: Option<QuotaWhatIf>) -> Option<Box<QuotaWhatIf>> {
     match (mine, more) {
         (Some(mut mine), Some(more)) => {
             mine.merge(&more);
