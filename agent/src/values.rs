@@ -8,7 +8,7 @@ mod observed;
 
 use std::sync::Arc;
 
-use snug_sizing::ladder::Ladder;
+use snug_sizing::cpu_quota::QuotaWhatIf;
 
 pub use self::observed::{Distribution, MemoryHistograms, PeakSource, WindowPeak};
 
@@ -423,7 +423,7 @@ pub struct Values {
     /// CPU used in each window of `sample-interval`, cores, since the agent first saw the cgroup.
     pub cpu_windows: Option<Arc<Distribution>>,
     /// Quota simulation: throttling had the CPU limit been another one, since the agent first saw the cgroup; if enabled.
-    pub quota_what_if: Option<Arc<Ladder>>,
+    pub quota_what_if: Option<Arc<QuotaWhatIf>>,
     /// Run queue latency: how long tasks waited for a CPU each time, seconds, since the agent first saw the cgroup.
     pub runqueue: Option<Arc<Distribution>>,
     /// User and system CPU time.

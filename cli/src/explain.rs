@@ -5,10 +5,10 @@ use std::{fmt::Write as _, io::Write, time::Duration};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use snug_sizing::{
+    cpu_quota::QuotaWhatIf,
     engine::{self, Context, Policy, Profile, Recommendation, cpu},
     evidence::{Evidence, HourRecord, Stalled},
     histogram::Histogram,
-    ladder::Ladder,
     quantity::Quantity,
     workload::Resources,
 };
@@ -16,10 +16,10 @@ use snug_sizing::{
 use crate::{
     columns::{self, Align, plain},
     recommend::{
-        Chosen, Outcome, Wanted,
+        Outcome, SizingOptions, WorkloadSelector,
         report::{self, Quantities},
     },
-    source::Opened,
+    source::OpenedSource,
     units,
 };
 
@@ -27,9 +27,9 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
-    chosen: Chosen,
+    chosen: WorkloadSelector,
     #[command(flatten)]
-    wanted: Wanted,
+    wanted: SizingOptions,
 }
 
 /// Runs `snug explain`.
@@ -38,21 +38,21 @@ pub struct Options {
 /// When there is no evidence to be had, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { chosen, wanted } = options;
-    let Opened { recording, cluster } = chosen.source.open()?;
+    let OpenedSource { snapshot, cluster } = chosen.source.open()?;
     let policies = wanted.policies(cluster.as_ref())?;
-    let pool = report::pool(&recording, &policies);
-    let mut outcome = Outcome::NotEnough;
-    let all = recording.with_classes().into_iter().filter(|(evidence, _)| chosen.is(evidence));
-    for (number, (evidence, class)) in all.enumerate() {
+    let pool = report::pool(&snapshot, &policies);
+    let mut outcome = Outcome::NotEnoughData;
+    let all = snapshot.with_qos().into_iter().filter(|(evidence, _)| chosen.is(evidence));
+    for (number, (evidence, qos)) in all.enumerate() {
         let Some(policy) = policies.of(evidence) else {
             writeln!(out, "{}\n  excluded by its policy", title(evidence))
                 .context("cannot write the explanation")?;
             continue;
         };
-        let context = Context { pool, class, set: None };
+        let context = Context { pool, qos, previous: None };
         let text = match engine::recommend(evidence, &policy, context) {
             Ok(said) => {
-                outcome = Outcome::Fine;
+                outcome = Outcome::Success;
                 explain(evidence, &said, &policy, context)
             }
             Err(refusal) => format!("{}\n  {refusal}\n", title(evidence)),
@@ -60,8 +60,8 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
         let gap = if number > 0 { "\n" } else { "" };
         out.write_all(format!("{gap}{text}").as_bytes()).context("cannot write the explanation")?;
     }
-    if outcome == Outcome::NotEnough {
-        let (known, workload) = (recording.evidence().count(), &chosen.workload);
+    if outcome == Outcome::NotEnoughData {
+        let (known, workload) = (snapshot.evidence().count(), &chosen.workload);
         eprintln!(
             "snug: nothing to explain: of {known} containers none is of {workload:?} with enough evidence"
         );
@@ -89,10 +89,10 @@ fn explain(evidence: &Evidence, said: &Recommendation, policy: &Policy, context:
         evidence.weekdays(),
         evidence.pods.len()
     );
-    text += &values(evidence.container.in_force, said.values);
+    text += &values(evidence.container.current, said.values);
     text += "\nCPU\n";
     text += &cpu_use(evidence, said);
-    text += &ladder(evidence);
+    text += &quota_what_if(evidence);
     text += "\nMemory\n";
     text += &memory_use(evidence, said, policy, context);
     text += &suffered(evidence);
@@ -104,7 +104,7 @@ fn explain(evidence: &Evidence, said: &Recommendation, policy: &Policy, context:
 }
 
 fn values(now: Resources, then: Resources) -> String {
-    let [now, then] = [now, then].map(Quantities::of);
+    let [now, then] = [now, then].map(Quantities::from);
     let row = |name: &str, now: Option<String>, then: Option<String>| {
         [format!("  {name}"), plain(&now.unwrap_or_default()), plain(&then.unwrap_or_default())]
     };
@@ -151,7 +151,7 @@ fn cpu_use(evidence: &Evidence, said: &Recommendation) -> String {
     let by =
         if millis == evidence.window_millis { String::new() } else { format!(", by the {}", length(millis)) };
     let requests =
-        [("now", evidence.container.in_force.cpu_request), ("recommended", said.values.cpu_request)];
+        [("now", evidence.container.current.cpu_request), ("recommended", said.values.cpu_request)];
     for (name, request) in requests {
         if let Some(request) = request {
             let cores = request as f64 / 1000.0;
@@ -186,20 +186,20 @@ fn doublings(windows: &Histogram) -> Vec<(f64, f64)> {
     rows
 }
 
-fn ladder(evidence: &Evidence) -> String {
-    let Some(Ladder(rungs)) = evidence.ladder() else { return String::new() };
+fn quota_what_if(evidence: &Evidence) -> String {
+    let Some(QuotaWhatIf(outcomes)) = evidence.quota_what_if() else { return String::new() };
     // From the last quota that would have held up nearly all to the first that holds up nothing.
-    let rows: Vec<[String; 3]> = rungs
+    let rows: Vec<[String; 3]> = outcomes
         .iter()
-        .filter(|(_, rung)| rung.share() < 0.995)
-        .scan(false, |done, (quota, rung)| {
-            (!std::mem::replace(done, rung.throttled == 0)).then_some((quota, rung))
+        .filter(|(_, outcome)| outcome.share() < 0.995)
+        .scan(false, |done, (quota, outcome)| {
+            (!std::mem::replace(done, outcome.throttled == 0)).then_some((quota, outcome))
         })
-        .map(|(quota, rung)| {
-            let delayed = Duration::from_millis(rung.delayed_millis);
+        .map(|(quota, outcome)| {
+            let delayed = Duration::from_millis(outcome.delayed_millis);
             [
                 format!("  {}", Quantity::from_millicores(*quota)),
-                percent(rung.share()),
+                percent(outcome.share()),
                 humantime::format_duration(delayed).to_string(),
             ]
         })

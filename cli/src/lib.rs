@@ -3,12 +3,13 @@
 pub mod backtest;
 pub mod cluster;
 pub mod columns;
+pub mod evidence;
 pub mod explain;
 pub mod policy;
 pub mod price;
 pub mod prometheus;
 pub mod recommend;
-pub mod recording;
+mod renamed;
 pub mod risk;
 pub mod simulate;
 pub mod snapshot;

@@ -40,7 +40,7 @@ enum Command {
     Snapshot(snapshot::Options),
     /// Write what has a shell complete this command, such as `source <(snug completions bash)`.
     Completions {
-        /// Which shell.
+        /// KubeContext shell.
         shell: Shell,
     },
     /// Write the manual page, such as `snug man | man -l -`.
@@ -67,22 +67,22 @@ fn main() -> ExitCode {
     };
     let out = &mut io::stdout();
     let result = match command {
-        Command::Top(options) => top::run(&options, out).map(|()| Outcome::Fine),
+        Command::Top(options) => top::run(&options, out).map(|()| Outcome::Success),
         Command::Recommend(options) => recommend::run(&options, out),
         Command::Explain(options) => explain::run(&options, out),
         Command::Simulate(options) => simulate::run(&options, out),
-        Command::Snapshot(options) => snapshot::run(&options, out).map(|()| Outcome::Fine),
+        Command::Snapshot(options) => snapshot::run(&options, out).map(|()| Outcome::Success),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Options::command(), "snug", out);
-            Ok(Outcome::Fine)
+            Ok(Outcome::Success)
         }
-        Command::Man => man(out).map(|()| Outcome::Fine),
-        Command::Backtest(options) => backtest::run(&options, out).map(|()| Outcome::Fine),
+        Command::Man => man(out).map(|()| Outcome::Success),
+        Command::Backtest(options) => backtest::run(&options, out).map(|()| Outcome::Success),
     };
     let code = match result {
-        Ok(Outcome::Fine) => FINE,
-        Ok(Outcome::Findings) => FINDINGS,
-        Ok(Outcome::NotEnough) => NOT_ENOUGH,
+        Ok(Outcome::Success) => FINE,
+        Ok(Outcome::AboveThreshold) => FINDINGS,
+        Ok(Outcome::NotEnoughData) => NOT_ENOUGH,
         Err(error) if is_broken_pipe(&error) => FINE,
         Err(error) => {
             eprintln!("snug: {}", message(&error));
@@ -120,7 +120,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use snug::recording::RecordingError;
+    use snug::evidence::SnapshotError;
 
     use super::*;
 
@@ -128,7 +128,7 @@ mod tests {
     fn only_a_reader_that_goes_away_is_a_normal_end() {
         let pipe = || io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(is_broken_pipe(&anyhow::Error::new(pipe()).context("cannot write the table")));
-        let agent = RecordingError::Read { what: "http://node:9750".to_owned(), line: 3, source: pipe() };
+        let agent = SnapshotError::Read { what: "http://node:9750".to_owned(), line: 3, source: pipe() };
         assert!(!is_broken_pipe(&anyhow::Error::new(agent)));
     }
 }

@@ -24,15 +24,15 @@ pub const ANNOTATION: &str = "snug/policy";
 /// What is wanted for each workload: the command line's wishes, what pods are annotated with, and what a file has to say of some.
 #[derive(Clone, Debug)]
 pub struct Policies {
-    usual: Policy,
+    default: Policy,
     /// By namespace and pod.
-    annotated: BTreeMap<(String, String), Special>,
-    special: Vec<Special>,
+    annotated: BTreeMap<(String, String), PolicyOverride>,
+    overrides: Vec<PolicyOverride>,
 }
 
 /// An annotation as it was found.
 #[derive(Clone, Debug)]
-pub struct Annotated {
+pub struct PolicyAnnotation {
     /// Namespace of the pod.
     pub namespace: String,
     /// Its name.
@@ -65,19 +65,19 @@ pub enum PolicyError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    policies: Vec<Special>,
+    policies: Vec<PolicyOverride>,
 }
 
 /// What is wanted for the workloads that it matches. What is absent is as usual, or as an earlier one says.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-struct Special {
+struct PolicyOverride {
     #[serde(rename = "match")]
     matches: Match,
     exclude: Option<bool>,
     #[serde(deserialize_with = "some_risk")]
     risk: Option<Risk>,
-    cpu_limit: Option<Limit>,
+    cpu_limit: Option<CpuLimitOption>,
     qos: Option<Qos>,
     min: Bounds,
     max: Bounds,
@@ -95,18 +95,18 @@ struct Match {
 /// Whether a CPU limit is recommended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Limit {
+pub enum CpuLimitOption {
     /// None.
     None,
     /// The smallest that keeps throttling rare.
     ByRisk,
 }
 
-impl From<Limit> for CpuLimit {
-    fn from(limit: Limit) -> Self {
+impl From<CpuLimitOption> for CpuLimit {
+    fn from(limit: CpuLimitOption) -> Self {
         match limit {
-            Limit::None => Self::None,
-            Limit::ByRisk => Self::ByRisk,
+            CpuLimitOption::None => Self::None,
+            CpuLimitOption::ByRisk => Self::ByRisk,
         }
     }
 }
@@ -171,13 +171,13 @@ impl Match {
 
 impl Policies {
     /// The same for all workloads.
-    pub const fn usual(usual: Policy) -> Self {
-        Self { usual, annotated: BTreeMap::new(), special: Vec::new() }
+    pub const fn new(default: Policy) -> Self {
+        Self { default, annotated: BTreeMap::new(), overrides: Vec::new() }
     }
 
     /// What holds where nothing else is said.
-    pub const fn of_most(&self) -> &Policy {
-        &self.usual
+    pub const fn default_policy(&self) -> &Policy {
+        &self.default
     }
 
     /// With what a file has to say.
@@ -190,17 +190,17 @@ impl Policies {
             fs::read_to_string(path).map_err(|source| PolicyError::Read { file: file.clone(), source })?;
         let parsed: File = serde_saphyr::from_str(&text)
             .map_err(|source| PolicyError::Content { file, source: Box::new(source) })?;
-        Ok(Self { special: parsed.policies, ..self })
+        Ok(Self { overrides: parsed.policies, ..self })
     }
 
     /// With what pods are annotated with; and what is wrong with those annotations that cannot be used, once for each wording in a
     /// namespace.
-    pub fn with_annotations(self, all: impl IntoIterator<Item = Annotated>) -> (Self, Vec<String>) {
+    pub fn with_annotations(self, all: impl IntoIterator<Item = PolicyAnnotation>) -> (Self, Vec<String>) {
         let (mut annotated, mut wrong) = (BTreeMap::new(), BTreeSet::new());
         let mut said = Vec::new();
-        for Annotated { namespace, pod, text } in all {
-            match serde_saphyr::from_str::<Special>(&text) {
-                Ok(special) => drop(annotated.insert((namespace, pod), special)),
+        for PolicyAnnotation { namespace, pod, text } in all {
+            match serde_saphyr::from_str::<PolicyOverride>(&text) {
+                Ok(overrides) => drop(annotated.insert((namespace, pod), overrides)),
                 Err(error) => {
                     if wrong.insert((namespace.clone(), text)) {
                         let why = error.to_string();
@@ -218,7 +218,7 @@ impl Policies {
     /// What is wanted for a container; `None` for one that is to be left alone. Of several that match, later ones win, field by field:
     /// annotations, then the file from top to bottom.
     pub fn of(&self, evidence: &Evidence) -> Option<Policy> {
-        let (mut policy, mut excluded) = (self.usual.clone(), false);
+        let (mut policy, mut excluded) = (self.default.clone(), false);
         let namespace = &evidence.workload.namespace;
         // Pods differ during a rollout only.
         let annotated = if self.annotated.is_empty() {
@@ -226,18 +226,18 @@ impl Policies {
         } else {
             evidence.pods.keys().rev().find_map(|pod| self.annotated.get(&(namespace.clone(), pod.clone())))
         };
-        let all = annotated.into_iter().chain(&self.special);
-        for special in all.filter(|special| special.matches.is(evidence)) {
-            excluded = special.exclude.unwrap_or(excluded);
-            policy.risk = special.risk.unwrap_or(policy.risk);
-            policy.cpu_limit = special.cpu_limit.map_or(policy.cpu_limit, CpuLimit::from);
-            policy.qos = match special.qos {
+        let all = annotated.into_iter().chain(&self.overrides);
+        for overrides in all.filter(|overrides| overrides.matches.is(evidence)) {
+            excluded = overrides.exclude.unwrap_or(excluded);
+            policy.risk = overrides.risk.unwrap_or(policy.risk);
+            policy.cpu_limit = overrides.cpu_limit.map_or(policy.cpu_limit, CpuLimit::from);
+            policy.qos = match overrides.qos {
                 Some(Qos::Keep) => QosRule::Keep,
                 Some(Qos::Free) => QosRule::Free,
                 None => policy.qos,
             };
-            special.min.bound(&mut policy.least);
-            special.max.bound(&mut policy.most);
+            overrides.min.bound(&mut policy.min);
+            overrides.max.bound(&mut policy.max);
         }
         (!excluded).then_some(policy)
     }
@@ -271,7 +271,7 @@ mod tests {
     fn read(text: &str) -> Result<Policies, PolicyError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        Policies::usual(Policy::new(Profile::Standard.risk())).with_file(file.path())
+        Policies::new(Policy::new(Profile::Standard.risk())).with_file(file.path())
     }
 
     fn of(policies: &Policies, namespace: &str, name: &str) -> Option<Policy> {
@@ -294,20 +294,20 @@ mod tests {
         let web = of(&policies, "shop", "web").unwrap();
         assert_eq!((web.risk, web.cpu_limit), (Profile::Critical.risk(), CpuLimit::None));
         assert_eq!(
-            (web.least.cpu_request, web.least.memory_limit, web.most.cpu_limit),
+            (web.min.cpu_request, web.min.memory_limit, web.max.cpu_limit),
             (Some(50), Some(64 << 20), None)
         );
         let batch = of(&policies, "shop", "batch-7").unwrap();
         assert_eq!((batch.risk.oom_kills, batch.cpu_limit), (0.1, CpuLimit::ByRisk));
-        assert_eq!((batch.least.cpu_request, batch.most.cpu_request), (Some(50), Some(2000)));
+        assert_eq!((batch.min.cpu_request, batch.max.cpu_request), (Some(50), Some(2000)));
         assert!(of(&policies, "kube-system", "dns").is_none());
         assert_eq!(of(&policies, "kube-system", "mine").unwrap().qos, QosRule::Free);
-        assert_eq!(of(&policies, "other", "web").unwrap(), *policies.of_most());
+        assert_eq!(of(&policies, "other", "web").unwrap(), *policies.default_policy());
     }
 
     #[test]
     fn annotations_hold_for_their_pods_and_the_file_has_the_last_word() {
-        let annotated = |pod: &str, text: &str| Annotated {
+        let annotated = |pod: &str, text: &str| PolicyAnnotation {
             namespace: "shop".to_owned(),
             pod: pod.to_owned(),
             text: text.to_owned(),
@@ -330,11 +330,15 @@ mod tests {
             policies.of(&evidence)
         };
         let web = of("shop", "web-1").unwrap();
-        assert_eq!((web.risk, web.least.cpu_request), (Profile::Critical.risk(), Some(50)));
-        assert_eq!(web.most.cpu_request, Some(2000), "the file has the last word");
+        assert_eq!((web.risk, web.min.cpu_request), (Profile::Critical.risk(), Some(50)));
+        assert_eq!(web.max.cpu_request, Some(2000), "the file has the last word");
         assert!(of("shop", "job-1").is_none());
         assert!(of("shop", "bad-1").is_some() && of("shop", "side-1").is_some());
-        assert_eq!(of("other", "web-1").unwrap(), *policies.of_most(), "a pod of the same name elsewhere");
+        assert_eq!(
+            of("other", "web-1").unwrap(),
+            *policies.default_policy(),
+            "a pod of the same name elsewhere"
+        );
     }
 
     #[test]
@@ -350,7 +354,7 @@ mod tests {
             let said = format!("{:#}", anyhow::Error::from(error));
             assert!(said.contains(why), "{text}: {said}");
         }
-        let missing = Policies::usual(Policy::new(Profile::Standard.risk())).with_file(Path::new("/absent"));
+        let missing = Policies::new(Policy::new(Profile::Standard.risk())).with_file(Path::new("/absent"));
         assert!(missing.unwrap_err().to_string().contains("/absent"));
     }
 }

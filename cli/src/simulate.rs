@@ -14,7 +14,7 @@ use snug_sizing::{
 use crate::{
     columns::plain,
     explain,
-    recommend::{Chosen, Outcome},
+    recommend::{Outcome, WorkloadSelector},
     units,
 };
 
@@ -25,7 +25,7 @@ const SCHEMA: &str = "snug.simulation/1";
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
-    chosen: Chosen,
+    chosen: WorkloadSelector,
     #[command(flatten)]
     values: Values,
     /// Form of the output.
@@ -97,8 +97,8 @@ struct Simulation {
 /// When there is no evidence to be had, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { chosen, values, output } = options;
-    let recording = chosen.source.read()?;
-    let all: Vec<&Evidence> = recording.evidence().filter(|evidence| chosen.is(evidence)).collect();
+    let snapshot = chosen.source.read()?;
+    let all: Vec<&Evidence> = snapshot.evidence().filter(|evidence| chosen.is(evidence)).collect();
     let simulations: Vec<Simulation> = all.iter().map(|evidence| simulation(evidence, values)).collect();
     let text = match output {
         Output::Json => {
@@ -113,11 +113,11 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     };
     out.write_all(text.as_bytes()).context("cannot write the simulation")?;
     if all.is_empty() {
-        let (known, workload) = (recording.evidence().count(), &chosen.workload);
+        let (known, workload) = (snapshot.evidence().count(), &chosen.workload);
         eprintln!("snug: none of {known} containers is of a workload {workload:?}");
-        return Ok(Outcome::NotEnough);
+        return Ok(Outcome::NotEnoughData);
     }
-    Ok(Outcome::Fine)
+    Ok(Outcome::Success)
 }
 
 fn simulation(evidence: &Evidence, values: &Values) -> Simulation {

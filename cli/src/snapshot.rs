@@ -10,13 +10,13 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use flate2::{Compression, GzBuilder};
 
-use crate::source::Source;
+use crate::source::EvidenceSource;
 
 /// The options of `snug snapshot`.
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
-    source: Source,
+    source: EvidenceSource,
     /// The file to write, packed with gzip if its name ends in .gz; standard output without it. One that is there is replaced.
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -27,19 +27,19 @@ pub struct Options {
 /// # Errors
 /// When there is no evidence to be had, or the file cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
-    let recording = options.source.read()?;
+    let snapshot = options.source.read()?;
     let Some(path) = &options.output else {
-        return recording.write(out).context("cannot write the recording");
+        return snapshot.write(out).context("cannot write the snapshot");
     };
     let write = || -> std::io::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
         if path.extension().is_some_and(|extension| extension == "gz") {
             // Without name and time, which are not of the evidence.
             let mut packed = GzBuilder::new().write(file, Compression::default());
-            recording.write(&mut packed)?;
+            snapshot.write(&mut packed)?;
             packed.finish()?.flush()
         } else {
-            recording.write(&mut file)?;
+            snapshot.write(&mut file)?;
             file.flush()
         }
     };

@@ -12,13 +12,13 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use snug_client::{
     agent::{self, Agent},
-    http::{self, Trust},
+    http::{self, RootCertificates},
 };
 
 use crate::{
-    cluster::{Cluster, Which},
+    cluster::{Cluster, KubeContext},
+    evidence::{AgentResponses, Snapshot},
     prometheus::{self, Prometheus},
-    recording::{Answers, Recording},
 };
 
 /// As much as tells the days of a week apart.
@@ -26,13 +26,13 @@ const OF_PROMETHEUS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Where from, and which part of it.
 #[derive(Debug, Args)]
-pub struct Source {
+pub struct EvidenceSource {
     /// Where from, if no address or file says so. Without it: the agents of the cluster if there is a kubeconfig or a service account,
     /// else the agent on this host.
     #[arg(long = "source", value_enum)]
-    origin: Option<Origin>,
+    origin: Option<DefaultSource>,
     #[command(flatten)]
-    cluster: Which,
+    cluster: KubeContext,
     /// Address of an agent, instead of those of a cluster; may be given several times, and what they know is put together.
     #[arg(long, value_name = "URL", value_parser = agent::parse_address)]
     agent: Vec<String>,
@@ -44,9 +44,9 @@ pub struct Source {
     #[arg(long, value_name = "NAME: VALUE", requires = "prometheus", value_parser = prometheus::parse_header)]
     header: Vec<prometheus::Header>,
     /// Certificates, in PEM, that those of https:// addresses must be signed by. Without it: whom this system trusts.
-    #[arg(long, value_name = "FILE", value_parser = http::parse_authorities, conflicts_with = "file")]
-    certificate_authority: Option<Trust>,
-    /// A recording that `snug snapshot` wrote, instead of agents; - is standard input.
+    #[arg(long, value_name = "FILE", value_parser = http::parse_root_certificates, conflicts_with = "file")]
+    certificate_authority: Option<RootCertificates>,
+    /// A snapshot that `snug snapshot` wrote, instead of agents; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "agent")]
     file: Option<PathBuf>,
     /// Only what was seen since so long ago, such as 7d. Without it: all, and of a Prometheus 7 days.
@@ -65,7 +65,7 @@ pub struct Source {
 
 /// Where evidence comes from if nothing more is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Origin {
+enum DefaultSource {
     /// The agents of the cluster.
     Cluster,
     /// The agent on this host.
@@ -76,55 +76,55 @@ enum Origin {
 const LOCAL: &str = "http://127.0.0.1:9750";
 
 /// Evidence, and the cluster that it is from.
-pub struct Opened {
+pub struct OpenedSource {
     /// The evidence.
-    pub recording: Recording,
+    pub snapshot: Snapshot,
     /// Where it is from the agents of one.
     pub cluster: Option<Cluster>,
 }
 
-impl Source {
+impl EvidenceSource {
     /// Reads all of it. An agent that does not answer is told on standard error, and is an error if none does.
     ///
     /// # Errors
     /// When there is nothing to be had, or not what is asked for.
-    pub fn read(&self) -> Result<Recording> {
-        Ok(self.open()?.recording)
+    pub fn read(&self) -> Result<Snapshot> {
+        Ok(self.open()?.snapshot)
     }
 
     /// As [`Self::read`], with the cluster, to be asked for more.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn open(&self) -> Result<Opened> {
+    pub fn open(&self) -> Result<OpenedSource> {
         if !self.is_of_cluster() {
             if self.selector.is_some() {
                 bail!("--selector takes a cluster, and there is no kubeconfig; name one by --kubeconfig");
             }
-            return Ok(Opened { recording: self.read_without_cluster()?, cluster: None });
+            return Ok(OpenedSource { snapshot: self.read_without_cluster()?, cluster: None });
         }
         let cluster = Cluster::connect(&self.cluster)?;
-        let mut recording = cluster.evidence(self.first_second())?;
-        self.choose(&mut recording);
+        let mut snapshot = cluster.evidence(self.first_second())?;
+        self.choose(&mut snapshot);
         if let Some(selector) = &self.selector {
             let pods: BTreeSet<(String, String)> = cluster.pods(selector)?.into_iter().collect();
-            recording.retain(|evidence| {
+            snapshot.retain(|evidence| {
                 let namespace = &evidence.workload.namespace;
                 evidence.pods.keys().any(|pod| pods.contains(&(namespace.clone(), pod.clone())))
             });
         }
-        Ok(Opened { recording, cluster: Some(cluster) })
+        Ok(OpenedSource { snapshot, cluster: Some(cluster) })
     }
 
     fn is_of_cluster(&self) -> bool {
         let named = !self.agent.is_empty() || self.prometheus.is_some() || self.file.is_some();
         match self.origin {
-            Some(origin) => origin == Origin::Cluster,
-            None => self.cluster.is_named() || (!named && Which::is_there()),
+            Some(origin) => origin == DefaultSource::Cluster,
+            None => self.cluster.is_named() || (!named && KubeContext::is_there()),
         }
     }
 
-    fn trust(&self) -> Trust {
+    fn trust(&self) -> RootCertificates {
         self.certificate_authority.clone().unwrap_or_default()
     }
 
@@ -133,17 +133,17 @@ impl Source {
         self.since.map(|since| now.saturating_sub(since.as_secs()))
     }
 
-    fn choose(&self, recording: &mut Recording) {
+    fn choose(&self, snapshot: &mut Snapshot) {
         if let Some(since) = self.since {
-            recording.since(recording.at.saturating_sub(since.as_secs()));
+            snapshot.since(snapshot.at.saturating_sub(since.as_secs()));
         }
         if !self.namespace.is_empty() {
-            recording.retain(|evidence| self.namespace.contains(&evidence.workload.namespace));
+            snapshot.retain(|evidence| self.namespace.contains(&evidence.workload.namespace));
         }
     }
 
-    fn read_without_cluster(&self) -> Result<Recording> {
-        let mut recording = Recording::default();
+    fn read_without_cluster(&self) -> Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
         if let Some(address) = &self.prometheus {
             let since = self.since.unwrap_or(OF_PROMETHEUS);
             return Ok(
@@ -151,26 +151,26 @@ impl Source {
             );
         }
         match &self.file {
-            Some(file) if file.as_os_str() == "-" => recording.read("standard input", io::stdin().lock())?,
+            Some(file) if file.as_os_str() == "-" => snapshot.read("standard input", io::stdin().lock())?,
             Some(file) => {
                 let name = file.display().to_string();
                 let open = File::open(file).with_context(|| format!("cannot open {name}"))?;
-                recording.read(&name, open)?;
+                snapshot.read(&name, open)?;
             }
-            None => recording = self.ask()?,
+            None => snapshot = self.ask()?,
         }
-        self.choose(&mut recording);
-        Ok(recording)
+        self.choose(&mut snapshot);
+        Ok(snapshot)
     }
 
-    fn ask(&self) -> Result<Recording> {
+    fn ask(&self) -> Result<Snapshot> {
         let since = self.first_second();
         let local = [LOCAL.to_owned()];
         let addresses = if self.agent.is_empty() { &local } else { self.agent.as_slice() };
-        let mut answers = Answers::of(addresses.len());
+        let mut answers = AgentResponses::new(addresses.len());
         for address in addresses {
             let answer = Agent::new(address, &self.trust()).evidence(since).map_err(anyhow::Error::from);
-            answers.take(answer.and_then(|body| Recording::of(address, body)))?;
+            answers.take(answer.and_then(|body| Snapshot::from_reader(address, body)))?;
         }
         answers.finish()
     }

@@ -8,7 +8,7 @@ use snug::backtest::traces;
 use snug_sizing::{
     backtest::{
         open::{Outcome, Replay},
-        policies::{Choice, Run},
+        policies::{PolicyChoice, Run},
         trace::Trace,
     },
     engine::{Profile, Rule},
@@ -39,11 +39,11 @@ fn recordings() -> Option<Trace> {
     Some(traces::read(&folder).unwrap())
 }
 
-fn baseline(name: &str) -> Choice {
-    Choice::BASELINES.into_iter().find(|(other, _)| *other == name).unwrap().1
+fn baseline(name: &str) -> PolicyChoice {
+    PolicyChoice::BASELINES.into_iter().find(|(other, _)| *other == name).unwrap().1
 }
 
-fn outcomes(trace: &Trace, choices: &[Choice]) -> Vec<Outcome> {
+fn outcomes(trace: &Trace, choices: &[PolicyChoice]) -> Vec<Outcome> {
     let runs: Vec<Run> = choices.iter().map(|choice| Run::from(*choice)).collect();
     let mut sums = vec![Outcome::default(); runs.len()];
     for workload in Replay::new(trace, Rule::FITTED).open(&runs) {
@@ -65,8 +65,8 @@ fn figures_are_those_of_the_reference_scorer_and_the_engine_is_better() {
         );
         return;
     }
-    let snug = Choice::Snug(Profile::Standard.risk(), Rule::FITTED);
-    let choices: Vec<Choice> = MEMORY.iter().map(|(name, ..)| baseline(name)).chain([snug]).collect();
+    let snug = PolicyChoice::Snug(Profile::Standard.risk(), Rule::FITTED);
+    let choices: Vec<PolicyChoice> = MEMORY.iter().map(|(name, ..)| baseline(name)).chain([snug]).collect();
     let sums = outcomes(&trace, &choices);
     for ((name, pod_days, wanted), sum) in MEMORY.iter().zip(&sums) {
         let it = sum.memory.memory();

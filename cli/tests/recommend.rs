@@ -13,11 +13,11 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 use server::Server;
-use snug::recording::Recording;
+use snug::evidence::Snapshot;
 use snug_sizing::{
+    cpu_quota::{QuotaWhatIf, TokenBuckets},
     evidence::{Evidence, HOUR, Header, Hour, HourRecord, OomKill, Peak, PodTotals, Stalled},
-    ladder::{Buckets, Ladder},
-    workload::{Container, Kind, Resources, Workload},
+    workload::{Container, Resources, Workload, WorkloadKind},
 };
 
 const MIB: u64 = 1 << 20;
@@ -27,7 +27,7 @@ fn evidence(
     name: &str,
     container: &str,
     owner: &str,
-    in_force: Resources,
+    current: Resources,
     hours: u32,
     record: impl Fn(u32) -> HourRecord,
 ) -> Evidence {
@@ -36,10 +36,10 @@ fn evidence(
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         owner: owner.to_owned(),
-        kind: Kind::Service,
+        kind: WorkloadKind::Service,
         replicas: 2,
     };
-    let container = Container { name: container.to_owned(), seen: START, in_force, ..Container::default() };
+    let container = Container { name: container.to_owned(), seen: START, current, ..Container::default() };
     let mut evidence = Evidence::new(workload, container, 100);
     for hour in 0..hours {
         evidence.hours.insert(Hour((START / HOUR) as u32 + hour), record(hour));
@@ -52,10 +52,10 @@ fn evidence(
 /// An hour of windows with so much CPU time each, milliseconds, and a peak.
 fn hour(pod: &str, windows: &[(u64, u64)], mib: u64, at: u32) -> HourRecord {
     let mut record = HourRecord { observed: HOUR, ..HourRecord::default() };
-    let mut ladder = Buckets::default();
+    let mut quota_what_if = TokenBuckets::default();
     for (used, times) in windows {
         record.cpu.record(*used as f64 / 100.0, *times);
-        (0..(*times).min(1000)).for_each(|_| ladder.feed(*used * 1_000_000, 100_000_000));
+        (0..(*times).min(1000)).for_each(|_| quota_what_if.feed(*used * 1_000_000, 100_000_000));
     }
     // Minutes are near the mean of their windows.
     let (all, used) = windows.iter().fold((0, 0), |sum, (used, times)| (sum.0 + times, sum.1 + used * times));
@@ -63,7 +63,7 @@ fn hour(pod: &str, windows: &[(u64, u64)], mib: u64, at: u32) -> HourRecord {
     for (part, times) in [(0.8, 20), (1.0, 34), (1.4, 5), (2.0, 1)] {
         record.minutes.record(mean * part, times);
     }
-    record.ladder = ladder.take();
+    record.quota_what_if = quota_what_if.take();
     record.waits.record(0.0001, 900);
     record.waits.record(0.02, 5);
     record.stalled = Stalled { cpu_millis: 3600, memory_millis: 1, io_millis: 0, refaults: 2 };
@@ -106,7 +106,7 @@ fn shop() -> Vec<Evidence> {
     vec![web, proxy, ledger, young, unit]
 }
 
-fn recording(all: &[Evidence]) -> String {
+fn snapshot(all: &[Evidence]) -> String {
     let header = Header::new("node-1", START + 8 * 24 * HOUR);
     let mut text = serde_json::to_string(&header).unwrap() + "\n";
     for evidence in all {
@@ -140,7 +140,7 @@ fn error(output: &Output) -> String {
 
 #[test]
 fn every_form_is_as_it_was() {
-    let file = written(&recording(&shop()));
+    let file = written(&snapshot(&shop()));
     for (name, arguments) in [
         ("table.txt", &["recommend"][..]),
         ("wide.txt", &["recommend", "-o", "wide", "--cpu-limit", "by-risk"]),
@@ -187,7 +187,7 @@ fn every_form_is_as_it_was() {
 
 #[test]
 fn a_patch_is_one_that_kubectl_takes() {
-    let file = written(&recording(&shop()));
+    let file = written(&snapshot(&shop()));
     let patch = text(&on(file.path(), &["recommend", "-o", "patch"]));
     let web = patch.lines().find(|line| line.contains("deployment/web")).unwrap();
     let json = web.split('\'').nth(1).unwrap();
@@ -201,14 +201,14 @@ fn a_patch_is_one_that_kubectl_takes() {
     }
     let mut hostile = shop();
     hostile[0].workload.name = "web'; reboot; '".to_owned();
-    let file = written(&recording(&hostile));
+    let file = written(&snapshot(&hostile));
     let patch = text(&on(file.path(), &["recommend", "-o", "patch"]));
     assert!(!patch.lines().any(|line| !line.starts_with('#') && line.contains("reboot")), "{patch}");
 }
 
 #[test]
 fn exit_codes() {
-    let file = written(&recording(&shop()));
+    let file = written(&snapshot(&shop()));
     let code = |arguments: &[&str]| on(file.path(), arguments).status.code();
     assert_eq!(code(&["recommend"]), Some(0));
     assert_eq!(code(&["recommend", "--fail-on", "0.5"]), Some(2), "the ledger is killed at its limit");
@@ -229,7 +229,7 @@ fn exit_codes() {
 
 #[test]
 fn what_is_no_recording_is_refused_with_its_line() {
-    let good = recording(&shop());
+    let good = snapshot(&shop());
     let packed = |text: &str| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(text.as_bytes()).unwrap();
@@ -239,7 +239,7 @@ fn what_is_no_recording_is_refused_with_its_line() {
     let huge = good.replacen("\"first\":", "\"first\":-2000000000,\"was\":", 1);
     for (bytes, why) in [
         (b"".to_vec(), "is empty"),
-        (b"hello\n".to_vec(), "is no recording"),
+        (b"hello\n".to_vec(), "is no snapshot"),
         (good.replacen("evidence/1", "evidence/9", 1).into_bytes(), "\"snug.evidence/9\""),
         ((good.clone() + "{\"workload\": 3}\n").into_bytes(), "line 7 of"),
         (good.as_bytes()[..good.len() - 9].to_vec(), "line 6 of"),
@@ -263,9 +263,9 @@ fn what_is_no_recording_is_refused_with_its_line() {
 #[test]
 fn several_agents_are_one_and_a_missing_one_is_told() {
     let all = shop();
-    let first = Server::start("200 OK", vec![recording(&all[..2])]);
-    let second = Server::start("200 OK", vec![recording(&all[2..])]);
-    let file = written(&recording(&all));
+    let first = Server::start("200 OK", vec![snapshot(&all[..2])]);
+    let second = Server::start("200 OK", vec![snapshot(&all[2..])]);
+    let file = written(&snapshot(&all));
     let expected = text(&on(file.path(), &["recommend", "-o", "csv"]));
     let both = snug(&["recommend", "-o", "csv", "--agent", &first.url(), "--agent", &second.url()]);
     assert_eq!(text(&both), expected, "{}", error(&both));
@@ -287,7 +287,7 @@ fn several_agents_are_one_and_a_missing_one_is_told() {
 
 #[test]
 fn a_snapshot_says_the_same_and_is_the_same_twice() {
-    let file = written(&recording(&shop()));
+    let file = written(&snapshot(&shop()));
     let folder = tempfile::tempdir().unwrap();
     let [plain, packed] = ["a.jsonl", "a.jsonl.gz"].map(|name| folder.path().join(name));
     for path in [&plain, &packed] {
@@ -308,7 +308,7 @@ fn a_snapshot_says_the_same_and_is_the_same_twice() {
 
 #[test]
 fn a_policy_file_has_its_say() {
-    let file = written(&recording(&shop()));
+    let file = written(&snapshot(&shop()));
     let policy = written(
         "policies:\n- match: {workload: web, container: app}\n  min: {memory: 1Gi}\n- match: {workload: ledger}\n  exclude: true\n",
     );
@@ -322,7 +322,8 @@ fn a_policy_file_has_its_say() {
     };
     assert_eq!((memory("app"), memory("proxy")), ("1Gi".to_owned(), "31Mi".to_owned()));
     let ledger =
-        said["withheld"].as_array().unwrap().iter().find(|entry| entry["workload"] == "ledger").unwrap();
+        said["skipped"].as_array().unwrap().iter().find(|entry| entry["workload"] == "ledger").unwrap();
+    assert_eq!(said["withheld"], said["skipped"], "the old name, for one version");
     assert_eq!(ledger["why"], "excluded by its policy");
     let output = on(file.path(), &["recommend", "--policy", "/absent"]);
     assert_eq!(output.status.code(), Some(1));
@@ -338,9 +339,9 @@ fn the_class_is_that_of_the_whole_pod() {
         memory_limit: Some(amount * MIB),
     };
     let db = |at| hour("ledger-0", &[(10, 36_000)], 100, at);
-    let beside = |owner, container, in_force| evidence("ledger", container, owner, in_force, 30, db);
+    let beside = |owner, container, current| evidence("ledger", container, owner, current, 30, db);
     let limit = |all: &[Evidence]| {
-        let file = written(&recording(all));
+        let file = written(&snapshot(all));
         let said = on(file.path(), &["recommend", "-o", "json"]);
         let said: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
         let of_db =
@@ -350,7 +351,7 @@ fn the_class_is_that_of_the_whole_pod() {
         (entry["recommended"]["cpu_limit"].is_u64(), entry["reasons"].to_string().contains("Guaranteed"))
     };
     let guaranteed = beside("StatefulSet", "db", same(250));
-    let metrics = |in_force| beside("StatefulSet", "metrics", in_force);
+    let metrics = |current| beside("StatefulSet", "metrics", current);
     let alike = beside("Deployment", "metrics", Resources::default());
     assert_eq!(limit(&[guaranteed.clone(), metrics(same(20)), alike]), (true, true));
     let only_requests = Resources { cpu_limit: None, ..same(20) };
@@ -367,15 +368,15 @@ fn each_of_many_workloads_is_answered() {
         evidence.workload.name = format!("web-{number}");
         all.push(evidence);
     }
-    let file = written(&recording(&all));
+    let file = written(&snapshot(&all));
     let output = on(file.path(), &["recommend", "-o", "csv"]);
     assert_eq!(text(&output).lines().count(), 201, "{}", error(&output));
 }
 
-fn read(bytes: &[u8]) -> Result<Recording, snug::recording::RecordingError> {
-    let mut recording = Recording::default();
-    recording.read("a test", bytes)?;
-    Ok(recording)
+fn read(bytes: &[u8]) -> Result<Snapshot, snug::evidence::SnapshotError> {
+    let mut snapshot = Snapshot::default();
+    snapshot.read("a test", bytes)?;
+    Ok(snapshot)
 }
 
 proptest! {
@@ -385,14 +386,14 @@ proptest! {
     fn whatever_is_read_nothing_breaks(cut in 0..20_000_usize, at in 0..20_000_usize, byte in any::<u8>()) {
         let mut all = shop();
         all.iter_mut().for_each(|one| one.hours = std::mem::take(&mut one.hours).into_iter().take(2).collect());
-        let mut bytes = recording(&all).into_bytes();
+        let mut bytes = snapshot(&all).into_bytes();
         let (at, cut) = (at % bytes.len(), cut % bytes.len());
         bytes[at] = byte;
-        if let Ok(recording) = read(&bytes) {
+        if let Ok(snapshot) = read(&bytes) {
             // Numbers may be any now.
             let policy = snug_sizing::engine::Policy::new(snug_sizing::engine::Profile::Standard.risk());
-            let policies = snug::policy::Policies::usual(policy);
-            snug::recommend::report::Report::make(&recording, &policies, |_| true);
+            let policies = snug::policy::Policies::new(policy);
+            snug::recommend::report::Report::make(&snapshot, &policies, |_| true);
         }
         let _ = read(&bytes[..cut]);
     }
@@ -403,7 +404,7 @@ proptest! {
         let shuffled: Vec<Evidence> = order.into_iter().map(|at| all[at].clone()).collect();
         let written = |all: &[Evidence]| {
             let mut out = Vec::new();
-            read(recording(all).as_bytes()).unwrap().write(&mut out).unwrap();
+            read(snapshot(all).as_bytes()).unwrap().write(&mut out).unwrap();
             out
         };
         prop_assert!(written(&all) == written(&shuffled));
@@ -429,13 +430,13 @@ fn shells_and_readers_of_manuals_know_every_command() {
 
 #[test]
 fn ladders_of_the_fixture_are_whole() {
-    let Ladder(rungs) = shop()[0].hours.values().next().unwrap().ladder.clone().unwrap();
-    assert_eq!(rungs.len(), snug_sizing::ladder::QUOTAS.len());
+    let QuotaWhatIf(outcomes) = shop()[0].hours.values().next().unwrap().quota_what_if.clone().unwrap();
+    assert_eq!(outcomes.len(), snug_sizing::cpu_quota::QUOTAS.len());
 }
 
 #[test]
 fn a_history_too_short_to_be_judged_says_so() {
-    let young = written(&recording(&shop()[3..]));
+    let young = written(&snapshot(&shop()[3..]));
     let output = on(young.path(), &["backtest", "--history"]);
     let said = error(&output);
     assert_eq!(output.status.code(), Some(1));
@@ -450,9 +451,9 @@ fn a_history_too_short_to_be_judged_says_so() {
 fn a_hundred_thousand_containers_are_no_trouble() {
     const CONTAINERS: usize = 100_000;
     let mut file = GzEncoder::new(tempfile::NamedTempFile::new().unwrap(), Compression::fast());
-    file.write_all(recording(&[]).as_bytes()).unwrap();
+    file.write_all(snapshot(&[]).as_bytes()).unwrap();
     let one = evidence("web-NUMBER", "app", "Deployment", Resources::default(), 2, |at| HourRecord {
-        ladder: None,
+        quota_what_if: None,
         ..hour("web-0", &[(5, 900)], 12, at)
     });
     let line = serde_json::to_string(&one).unwrap() + "\n";

@@ -7,13 +7,13 @@ use std::{
 
 use crate::{
     exposition::{self, Sample},
-    http::{self, Trust},
+    http::{self, RootCertificates},
 };
 
 /// The text format that Prometheus has read since 2016, and the only one asked for.
 const ACCEPT: &str = "text/plain;version=0.0.4";
 /// Far above the largest page that an agent serves by default (200,000 series).
-const LARGEST_PAGE: u64 = 256 << 20;
+const MAX_PAGE_BYTES: u64 = 256 << 20;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where an agent is and how to ask it.
@@ -94,7 +94,7 @@ pub fn parse_address(text: &str) -> Result<String, String> {
 
 impl Agent {
     /// Of an address that [`parse_address`] has let through.
-    pub fn new(address: &str, trust: &Trust) -> Self {
+    pub fn new(address: &str, trust: &RootCertificates) -> Self {
         Self { address: address.to_owned(), client: http::client(TIMEOUT, trust) }
     }
 
@@ -142,7 +142,7 @@ impl Agent {
             return Err(AgentError::Status { url: url.clone(), status: response.status().as_u16() });
         }
         let body =
-            response.body_mut().with_config().limit(LARGEST_PAGE).read_to_string().map_err(unreachable)?;
+            response.body_mut().with_config().limit(MAX_PAGE_BYTES).read_to_string().map_err(unreachable)?;
         let samples =
             exposition::parse(&body).map_err(|source| AgentError::Format { url: url.clone(), source })?;
         if !samples.iter().any(|sample| sample.name.starts_with("snug_")) {

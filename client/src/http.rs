@@ -9,13 +9,13 @@ use ureq::{
 
 /// Whose certificates are trusted.
 #[derive(Clone, Debug, Default)]
-pub struct Trust(Option<Arc<Vec<Certificate<'static>>>>);
+pub struct RootCertificates(Option<Arc<Vec<Certificate<'static>>>>);
 
 /// Reads `--certificate-authority`: a file of certificates in PEM.
 ///
 /// # Errors
 /// With what is wrong.
-pub fn parse_authorities(file: &str) -> Result<Trust, String> {
+pub fn parse_root_certificates(file: &str) -> Result<RootCertificates, String> {
     let pem = fs::read(file).map_err(|error| format!("cannot read it: {error}"))?;
     let mut certificates = Vec::new();
     for item in parse_pem(&pem) {
@@ -27,11 +27,11 @@ pub fn parse_authorities(file: &str) -> Result<Trust, String> {
     if certificates.is_empty() {
         return Err("there is no certificate in it; it has to be PEM".to_owned());
     }
-    Ok(Trust(Some(Arc::new(certificates))))
+    Ok(RootCertificates(Some(Arc::new(certificates))))
 }
 
 /// A client that leaves statuses to its user and asks no proxy.
-pub fn client(timeout: Duration, trust: &Trust) -> ureq::Agent {
+pub fn client(timeout: Duration, trust: &RootCertificates) -> ureq::Agent {
     let roots = trust.0.clone().map_or(RootCerts::PlatformVerifier, RootCerts::Specific);
     ureq::Agent::config_builder()
         .tls_config(TlsConfig::builder().root_certs(roots).build())
@@ -68,12 +68,12 @@ mod tests {
         let read = |text: &str| {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(text.as_bytes()).unwrap();
-            parse_authorities(file.path().to_str().unwrap()).unwrap_err()
+            parse_root_certificates(file.path().to_str().unwrap()).unwrap_err()
         };
         assert!(read("").contains("no certificate"));
         assert!(
             read("-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n").contains("something else")
         );
-        assert!(parse_authorities("/absent").unwrap_err().contains("cannot read"));
+        assert!(parse_root_certificates("/absent").unwrap_err().contains("cannot read"));
     }
 }

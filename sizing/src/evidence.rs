@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cpu_quota::QuotaWhatIf,
     histogram::Histogram,
-    ladder::Ladder,
     minutes::{self, Minutes},
     workload::{Container, Workload},
 };
@@ -46,7 +46,7 @@ pub struct Hour(pub u32);
 
 impl Hour {
     /// The hour that a second lies in. Times beyond the year 491,000 are in the last one.
-    pub fn of(seconds: u64) -> Self {
+    pub fn from_seconds(seconds: u64) -> Self {
         Self(u32::try_from(seconds / HOUR).unwrap_or(u32::MAX))
     }
 
@@ -100,7 +100,8 @@ pub struct HourRecord {
     /// OOM kills, sorted.
     pub kills: Vec<OomKill>,
     /// What quotas would have done.
-    pub ladder: Option<Ladder>,
+    #[serde(alias = "ladder")]
+    pub quota_what_if: Option<QuotaWhatIf>,
     /// CFS periods in which the container was runnable, under the limit in force.
     pub periods: u64,
     /// Of these, periods in which it was throttled.
@@ -164,11 +165,11 @@ impl HourRecord {
         cpu_start.merge(&other.cpu_start);
         higher(peak, &other.peak);
         higher(start_peak, &other.start_peak);
-        let Self { working_set, kills, ladder, .. } = self;
+        let Self { working_set, kills, quota_what_if, .. } = self;
         working_set.merge(&other.working_set);
         kills.extend(other.kills.iter().cloned());
         kills.sort();
-        match (ladder, &other.ladder) {
+        match (quota_what_if, &other.quota_what_if) {
             (Some(mine), Some(theirs)) => mine.merge(theirs),
             (mine @ None, theirs) => mine.clone_from(theirs),
             (Some(_), None) => {}
@@ -311,11 +312,11 @@ impl Evidence {
     }
 
     /// What quotas would have done in all hours; `None` where nobody watched.
-    pub fn ladder(&self) -> Option<Ladder> {
-        let mut ladders = self.hours.values().filter_map(|hour| hour.ladder.as_ref());
-        let first = ladders.next()?.clone();
-        Some(ladders.fold(first, |mut sum, ladder| {
-            sum.merge(ladder);
+    pub fn quota_what_if(&self) -> Option<QuotaWhatIf> {
+        let mut quota_what_ifs = self.hours.values().filter_map(|hour| hour.quota_what_if.as_ref());
+        let first = quota_what_ifs.next()?.clone();
+        Some(quota_what_ifs.fold(first, |mut sum, quota_what_if| {
+            sum.merge(quota_what_if);
             sum
         }))
     }
@@ -408,6 +409,17 @@ mod tests {
         assert_eq!(evidence.merge(&other), Err(MergeError::Window(100, 60_000)));
         let other = Evidence::new(workload("db"), container("app"), 100);
         assert!(matches!(evidence.merge(&other), Err(MergeError::Container(..))));
+    }
+
+    #[test]
+    fn old_names_of_fields_are_read() {
+        let mut evidence = Evidence::new(workload("web"), container("app"), 100);
+        evidence.container.current.cpu_request = Some(250);
+        evidence.hour(Hour(1)).quota_what_if = Some(QuotaWhatIf([(50, (3, 2, 1).into())].into()));
+        let written = serde_json::to_string(&evidence).unwrap();
+        let old = written.replace("\"current\"", "\"in_force\"").replace("\"quota_what_if\"", "\"ladder\"");
+        assert_ne!(old, written);
+        assert_eq!(serde_json::from_str::<Evidence>(&old).unwrap(), evidence);
     }
 
     #[test]

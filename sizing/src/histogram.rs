@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 /// Buckets per doubling: 2^schema with schema 3.
 pub const PER_DOUBLING: i32 = 8;
 /// Lowest bucket: what is smaller is counted as zero. 2⁻³⁰ of a core is a nanosecond of CPU time per second.
-const LOWEST: i32 = -30 * PER_DOUBLING;
+const MIN_BUCKET: i32 = -30 * PER_DOUBLING;
 /// What is not larger is counted as zero.
 pub const ZERO_THRESHOLD: f64 = 1.0 / (1_u32 << 30) as f64;
 /// Highest bucket: what is larger is counted there. 2⁶² bytes are four exbibytes.
-const HIGHEST: i32 = 62 * PER_DOUBLING - 1;
+const MAX_BUCKET: i32 = 62 * PER_DOUBLING - 1;
 
 /// How often values of each size were seen. What a value means (cores, bytes) is up to the owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ struct Unchecked {
 
 /// Buckets that there are not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a histogram has {count} buckets from {first} on; they must lie in {LOWEST}..={HIGHEST}")]
+#[error("a histogram has {count} buckets from {first} on; they must lie in {MIN_BUCKET}..={MAX_BUCKET}")]
 pub struct BucketsError {
     first: i32,
     count: usize,
@@ -48,7 +48,7 @@ impl TryFrom<Unchecked> for Histogram {
 
     fn try_from(Unchecked { zero, first, counts }: Unchecked) -> Result<Self, BucketsError> {
         let fits = i32::try_from(counts.len()).ok().and_then(|count| first.checked_add(count));
-        if counts.is_empty() || (first >= LOWEST && fits.is_some_and(|end| end <= HIGHEST + 1)) {
+        if counts.is_empty() || (first >= MIN_BUCKET && fits.is_some_and(|end| end <= MAX_BUCKET + 1)) {
             let empty = counts.iter().take_while(|count| **count == 0).count();
             let end = counts.iter().rposition(|count| *count > 0).map_or(empty, |last| last + 1);
             let counts: Vec<u64> = counts.get(empty..end).unwrap_or_default().to_vec();
@@ -64,7 +64,7 @@ fn bucket(value: f64) -> i32 {
     let exact = value.log2() * f64::from(PER_DOUBLING);
     // `as` saturates. A bound belongs to the bucket below it.
     let index = exact.ceil() as i32 - 1;
-    index.min(HIGHEST)
+    index.min(MAX_BUCKET)
 }
 
 /// Upper bound of a bucket.
@@ -81,8 +81,8 @@ impl Histogram {
         if times == 0 {
             return true;
         }
-        let index = if value > 0.0 { bucket(value) } else { LOWEST - 1 };
-        if index < LOWEST {
+        let index = if value > 0.0 { bucket(value) } else { MIN_BUCKET - 1 };
+        if index < MIN_BUCKET {
             self.zero = self.zero.saturating_add(times);
         } else {
             let count = self.slot(index);

@@ -6,9 +6,9 @@
 
 pub mod quantity;
 
+pub mod cpu_quota;
 pub mod evidence;
 pub mod histogram;
-pub mod ladder;
 pub mod minutes;
 pub mod skew;
 pub mod workload;

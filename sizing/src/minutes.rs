@@ -13,7 +13,7 @@ pub const MINUTE: u64 = 60;
 
 impl Minute {
     /// The minute that a second lies in. Times beyond the year 10,136 are in the last one.
-    pub fn of(seconds: u64) -> Self {
+    pub fn from_seconds(seconds: u64) -> Self {
         Self(u32::try_from(seconds / MINUTE).unwrap_or(u32::MAX))
     }
 

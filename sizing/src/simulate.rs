@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::{
+    cpu_quota::{QuotaOutcome, QuotaWhatIf},
     engine::cpu,
     evidence::{Evidence, Peak},
-    ladder::{Ladder, Rung},
 };
 
 /// What a CPU limit would have done. Of quotas between two that were watched, the truth lies between what is told of both.
@@ -33,8 +33,8 @@ pub struct Throttled {
 }
 
 impl Throttled {
-    fn of((quota, rung): (&u64, &Rung)) -> Self {
-        Self { quota: *quota, periods: rung.share(), delayed_millis: rung.delayed_millis }
+    fn new((quota, outcome): (&u64, &QuotaOutcome)) -> Self {
+        Self { quota: *quota, periods: outcome.share(), delayed_millis: outcome.delayed_millis }
     }
 }
 
@@ -72,10 +72,11 @@ pub struct CpuRequest {
 
 /// The past under a CPU limit in millicores; `None` where nobody watched what quotas would have done.
 pub fn cpu_limit(evidence: &Evidence, limit: u64) -> Option<CpuLimit> {
-    let Ladder(rungs) =
-        evidence.ladder().filter(|Ladder(rungs)| rungs.values().any(|rung| rung.periods > 0))?;
-    let at_most = rungs.range(..=limit).next_back().map(Throttled::of);
-    let at_least = rungs.range(limit..).next().map(Throttled::of);
+    let QuotaWhatIf(outcomes) = evidence
+        .quota_what_if()
+        .filter(|QuotaWhatIf(outcomes)| outcomes.values().any(|outcome| outcome.periods > 0))?;
+    let at_most = outcomes.range(..=limit).next_back().map(Throttled::new);
+    let at_least = outcomes.range(limit..).next().map(Throttled::new);
     Some(CpuLimit { limit, at_most, at_least })
 }
 
@@ -110,8 +111,8 @@ pub fn cpu_request(evidence: &Evidence, request: u64) -> Option<CpuRequest> {
 mod tests {
     use super::*;
     use crate::{
+        cpu_quota::TokenBuckets,
         evidence::{Hour, OomKill},
-        ladder::Buckets,
         workload::tests::{container, workload},
     };
 
@@ -121,12 +122,12 @@ mod tests {
         let mut evidence = Evidence::new(workload("web"), container("app"), 100);
         for (hour, mib) in [(1, 100), (2, 300), (3, 200)] {
             let record = evidence.hour(Hour(hour));
-            let mut ladder = Buckets::default();
+            let mut quota_what_if = TokenBuckets::default();
             for used in [0, 60, 0, 0] {
-                ladder.feed(used * 1_000_000, 100_000_000);
+                quota_what_if.feed(used * 1_000_000, 100_000_000);
                 record.minutes.record(used as f64 / 100.0, 1);
             }
-            record.ladder = ladder.take();
+            record.quota_what_if = quota_what_if.take();
             record.peak = Some(Peak { bytes: mib * MIB, at: u64::from(hour), pod: "web-0".to_owned() });
         }
         evidence.hour(Hour(3)).kills.push(OomKill { at: 3, limit: 250 * MIB, pod: "web-0".to_owned() });

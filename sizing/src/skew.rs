@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::evidence::{Evidence, HOUR, PodTotals};
 
 /// Seconds for which a pod has to be watched to be compared.
-const LEAST_OBSERVED: u64 = HOUR;
+const MIN_OBSERVED: u64 = HOUR;
 /// Fewer pods have no middle to be compared with.
-const LEAST_PODS: usize = 3;
+const MIN_PODS: usize = 3;
 /// How many times the median the highest has to be.
 const FACTOR: f64 = 2.0;
 
@@ -46,7 +46,7 @@ impl fmt::Display for Skew {
 }
 
 /// What is skewed: CPU by mean use, memory by peak.
-pub fn of(evidence: &Evidence) -> Vec<Skew> {
+pub fn find(evidence: &Evidence) -> Vec<Skew> {
     let cpu = |pod: &PodTotals| pod.cpu_millis as f64 / 1000.0 / pod.observed as f64;
     let memory = |pod: &PodTotals| pod.peak as f64;
     [skew(evidence, "cpu", cpu), skew(evidence, "memory", memory)].into_iter().flatten().collect()
@@ -56,12 +56,12 @@ fn skew(evidence: &Evidence, resource: &'static str, value: impl Fn(&PodTotals) 
     let pods: Vec<(f64, &String, &PodTotals)> = evidence
         .pods
         .iter()
-        .filter(|(_, pod)| pod.observed >= LEAST_OBSERVED)
+        .filter(|(_, pod)| pod.observed >= MIN_OBSERVED)
         .map(|(name, pod)| (value(pod), name, pod))
         .collect();
     let median = median(pods.iter().map(|pod| pod.0).collect())?;
     let highest = pods.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
-    if pods.len() < LEAST_PODS || highest.0 < FACTOR * median || median <= 0.0 {
+    if pods.len() < MIN_PODS || highest.0 < FACTOR * median || median <= 0.0 {
         return None;
     }
     let above: Vec<f64> = pods.iter().map(|pod| pod.0).filter(|value| *value >= FACTOR * median).collect();
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_leader_among_followers() {
-        let found = of(&pods(&[(8000, ""), (1000, ""), (1000, ""), (2000, "")]));
+        let found = find(&pods(&[(8000, ""), (1000, ""), (1000, ""), (2000, "")]));
         let [skew] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((skew.above, skew.pods, skew.highest, skew.by_node_class), (2, 4, 8.0, false));
         assert!((skew.share - 10.0 / 12.0).abs() < 1e-9 && skew.pod == "web-0");
@@ -119,16 +119,21 @@ mod tests {
 
     #[test]
     fn classes_of_nodes_explain_some() {
-        let found =
-            of(&pods(&[(8000, "large"), (1000, "small"), (1100, "small"), (9000, "large"), (1000, "small")]));
+        let found = find(&pods(&[
+            (8000, "large"),
+            (1000, "small"),
+            (1100, "small"),
+            (9000, "large"),
+            (1000, "small"),
+        ]));
         assert!(found[0].by_node_class);
     }
 
     #[test]
     fn equal_idle_and_few_pods_are_not_skewed() {
-        assert_eq!(of(&pods(&[(1000, ""), (1100, ""), (900, "")])), []);
-        assert_eq!(of(&pods(&[(0, ""), (0, ""), (900, "")])), []);
-        assert_eq!(of(&pods(&[(1, ""), (900, "")])), []);
-        assert_eq!(of(&pods(&[])), []);
+        assert_eq!(find(&pods(&[(1000, ""), (1100, ""), (900, "")])), []);
+        assert_eq!(find(&pods(&[(0, ""), (0, ""), (900, "")])), []);
+        assert_eq!(find(&pods(&[(1, ""), (900, "")])), []);
+        assert_eq!(find(&pods(&[])), []);
     }
 }

@@ -9,7 +9,7 @@ use crate::evidence::HOUR;
 /// How the pods of a workload come and go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum WorkloadKind {
     /// Pods that run until they are replaced: Deployments, StatefulSets, and whatever owner is not known.
     #[default]
     Service,
@@ -19,9 +19,9 @@ pub enum Kind {
     Job,
 }
 
-impl Kind {
+impl WorkloadKind {
     /// Of the kind of the owner as Kubernetes names it.
-    pub fn of_owner(owner: &str) -> Self {
+    pub fn from_owner(owner: &str) -> Self {
         match owner {
             "DaemonSet" => Self::DaemonSet,
             "Job" | "CronJob" => Self::Job,
@@ -59,7 +59,7 @@ pub struct Resources {
 
 /// Quality of service that Kubernetes gives to a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Qos {
+pub enum QosClass {
     /// Requests equal limits for CPU and memory in every container.
     Guaranteed,
     /// Something is set.
@@ -68,10 +68,10 @@ pub enum Qos {
     BestEffort,
 }
 
-impl Qos {
+impl QosClass {
     /// The class of a pod with these containers: of
     /// [Kubernetes' rules](https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/), with a missing request taken from its limit.
-    pub fn of(containers: &[Resources]) -> Self {
+    pub fn from_containers(containers: &[Resources]) -> Self {
         let guaranteed = |it: &Resources| {
             let same =
                 |request: Option<u64>, limit: Option<u64>| limit.is_some() && request.or(limit) == limit;
@@ -89,10 +89,10 @@ impl Qos {
 
 /// The class of a workload's pods, of what was in force for its containers within an hour of the newest: others may be there no more,
 /// and an init container that ran long ago can only have made it lower. `None` where it was seen of none.
-pub fn pod_class<'c>(containers: impl Iterator<Item = &'c Container> + Clone) -> Option<Qos> {
+pub fn pod_qos<'c>(containers: impl Iterator<Item = &'c Container> + Clone) -> Option<QosClass> {
     let newest = containers.clone().map(|container| container.seen).max().filter(|seen| *seen > 0)?;
     let now = containers.filter(|container| container.seen > 0 && newest - container.seen <= HOUR);
-    Some(Qos::of(&now.map(|container| container.in_force).collect::<Vec<_>>()))
+    Some(QosClass::from_containers(&now.map(|container| container.current).collect::<Vec<_>>()))
 }
 
 /// A workload: what owns the pods.
@@ -102,11 +102,11 @@ pub struct Workload {
     pub namespace: String,
     /// Name of the owner.
     pub name: String,
-    /// Kind of the owner as Kubernetes names it (`Deployment`); empty where it is not known.
+    /// WorkloadKind of the owner as Kubernetes names it (`Deployment`); empty where it is not known.
     #[serde(default)]
     pub owner: String,
     /// How its pods come and go.
-    pub kind: Kind,
+    pub kind: WorkloadKind,
     /// Pods that run now.
     pub replicas: u64,
 }
@@ -136,16 +136,17 @@ pub struct Container {
     pub name: String,
     /// What it is to its pod.
     pub role: Role,
-    /// When `in_force` was seen, seconds since the Unix epoch.
+    /// When `current` was seen, seconds since the Unix epoch.
     pub seen: u64,
     /// Requests and limits.
-    pub in_force: Resources,
+    #[serde(alias = "in_force")]
+    pub current: Resources,
 }
 
 impl Container {
     /// Takes over what is in force from whoever saw it last; of two at the same time, the greater.
     pub(crate) fn merge(&mut self, other: &Self) {
-        if (self.seen, self.in_force, self.role) < (other.seen, other.in_force, other.role) {
+        if (self.seen, self.current, self.role) < (other.seen, other.current, other.role) {
             self.clone_from(other);
         }
     }
@@ -160,7 +161,7 @@ pub(crate) mod tests {
             namespace: "shop".to_owned(),
             name: name.to_owned(),
             owner: "Deployment".to_owned(),
-            kind: Kind::Service,
+            kind: WorkloadKind::Service,
             replicas: 1,
         }
     }
@@ -178,11 +179,11 @@ pub(crate) mod tests {
             memory_limit,
         };
         let full = set(Some(1), Some(1), None, Some(2));
-        assert_eq!(Qos::of(&[Resources::default(); 2]), Qos::BestEffort);
-        assert_eq!(Qos::of(&[full, full]), Qos::Guaranteed);
-        assert_eq!(Qos::of(&[full, Resources::default()]), Qos::Burstable);
-        assert_eq!(Qos::of(&[set(Some(1), Some(2), None, Some(2))]), Qos::Burstable);
-        assert_eq!(Qos::of(&[set(Some(1), None, None, None)]), Qos::Burstable);
+        assert_eq!(QosClass::from_containers(&[Resources::default(); 2]), QosClass::BestEffort);
+        assert_eq!(QosClass::from_containers(&[full, full]), QosClass::Guaranteed);
+        assert_eq!(QosClass::from_containers(&[full, Resources::default()]), QosClass::Burstable);
+        assert_eq!(QosClass::from_containers(&[set(Some(1), Some(2), None, Some(2))]), QosClass::Burstable);
+        assert_eq!(QosClass::from_containers(&[set(Some(1), None, None, None)]), QosClass::Burstable);
     }
 
     #[test]
@@ -193,14 +194,18 @@ pub(crate) mod tests {
             memory_request: Some(2),
             memory_limit: Some(2),
         };
-        let at = |seen, in_force| Container { seen, in_force, ..container("it") };
-        let class = |containers: &[Container]| pod_class(containers.iter());
+        let at = |seen, current| Container { seen, current, ..container("it") };
+        let class = |containers: &[Container]| pod_qos(containers.iter());
         assert_eq!(class(&[]), None);
         assert_eq!(class(&[at(0, full)]), None, "nobody has seen what is in force");
         let unset = Resources::default();
-        assert_eq!(class(&[at(9_000, full), at(0, unset)]), Some(Qos::Guaranteed));
-        assert_eq!(class(&[at(9_000, full), at(8_970, unset)]), Some(Qos::Burstable));
-        assert_eq!(class(&[at(9_000, full), at(5_000, unset)]), Some(Qos::Guaranteed), "it was taken out");
-        assert_eq!(class(&[at(9_000, unset)]), Some(Qos::BestEffort));
+        assert_eq!(class(&[at(9_000, full), at(0, unset)]), Some(QosClass::Guaranteed));
+        assert_eq!(class(&[at(9_000, full), at(8_970, unset)]), Some(QosClass::Burstable));
+        assert_eq!(
+            class(&[at(9_000, full), at(5_000, unset)]),
+            Some(QosClass::Guaranteed),
+            "it was taken out"
+        );
+        assert_eq!(class(&[at(9_000, unset)]), Some(QosClass::BestEffort));
     }
 }

@@ -64,7 +64,7 @@ pub fn write(history: &Store, node: &str, asked: &Asked, out: &mut impl Write) -
     let now = unix_seconds();
     line(&Header::new(node, now), out)?;
     let hours = history.hours().map_err(io::Error::other)?;
-    let since = asked.since.map_or(Hour(0), Hour::of);
+    let since = asked.since.map_or(Hour(0), Hour::from_seconds);
     for (subject, of_subject) in hours.subjects(since).map_err(io::Error::other)? {
         let of_subject = asked.hours(&of_subject);
         let (evidence, skipped) = hours.evidence(&subject, &of_subject).map_err(io::Error::other)?;
@@ -76,7 +76,7 @@ pub fn write(history: &Store, node: &str, asked: &Asked, out: &mut impl Write) -
                 evidence.minutes = hours.minutes(&subject, &of_subject).map_err(io::Error::other)?;
             }
             // Who was not seen for an hour has no pods now.
-            if evidence.span().is_some_and(|(_, last)| last.0.saturating_add(1) < Hour::of(now).0) {
+            if evidence.span().is_some_and(|(_, last)| last.0.saturating_add(1) < Hour::from_seconds(now).0) {
                 evidence.workload.replicas = 0;
             }
             line(&evidence, out)?;

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use snug_sizing::ladder::{Ladder, Rung};
+use snug_sizing::cpu_quota::{QuotaOutcome, QuotaWhatIf};
 
 use super::otlp::{Progress, Signal};
 use crate::{
@@ -51,7 +51,7 @@ pub(super) fn values() -> Values {
     Values {
         cpu: Some(Cpu { usage_ns: 1_500_000_000 }),
         cpu_windows: Some(Arc::new(windows())),
-        quota_what_if: Some(Arc::new(Ladder([(500, Rung::from((211, 212, 213)))].into()))),
+        quota_what_if: Some(Arc::new(QuotaWhatIf([(500, QuotaOutcome::from((211, 212, 213)))].into()))),
         runqueue: Some(Arc::new(durations(0.001, 4))),
         round_trips: Some(Arc::new(durations(0.02, 7))),
         cpu_split: Some(CpuSplit { user_ns: 1_000_000_000, system_ns: 500_000_000 }),

@@ -212,7 +212,7 @@ impl Writer {
 
     /// Once an hour.
     fn prune(&mut self) {
-        let now = Hour::of(unix_seconds());
+        let now = Hour::from_seconds(unix_seconds());
         if self.pruned == Some(now) {
             return;
         }

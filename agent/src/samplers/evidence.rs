@@ -188,7 +188,7 @@ impl UsageCollector {
             self.tick(now);
         }
         let clock = cpu_at.map(|_| self.clock);
-        let minute = Minute::of(now_unix as u64);
+        let minute = Minute::from_seconds(now_unix as u64);
         for (key, identity) in store.living() {
             let stamp = store.stamp(key).unwrap_or_default();
             if !self.containers.get_mut(&key).is_some_and(|container| container.is_idle(stamp, minute)) {
@@ -364,7 +364,7 @@ impl UsageCollector {
 /// The hour of a time.
 fn hour(unix: f64) -> Hour {
     // `as` saturates.
-    Hour::of(unix as u64)
+    Hour::from_seconds(unix as u64)
 }
 
 /// Whether requests and limits can be set for the cgroup.

@@ -1,16 +1,16 @@
-//! `--history`: the past of live agents, or a recording of it.
+//! `--history`: the past of live agents, or a snapshot of it.
 
 use serde::Serialize;
 use snug_sizing::{
     backtest::{
-        history::{Choice, replay},
+        history::{HistoryPolicy, replay},
         validate::Figures,
     },
     engine::Risk,
     evidence::Evidence,
 };
 
-use crate::recording::Recording;
+use crate::evidence::Snapshot;
 
 /// Number of the form; within it fields are only added.
 const SCHEMA_VERSION: u32 = 1;
@@ -39,9 +39,9 @@ pub struct Span {
 }
 
 impl Report {
-    /// Of all evidence of a recording.
-    pub(super) fn make(recording: &Recording, risk: Risk, chosen: &[(String, Choice)]) -> Self {
-        let all: Vec<&Evidence> = recording.evidence().collect();
+    /// Of all evidence of a snapshot.
+    pub(super) fn make(snapshot: &Snapshot, risk: Risk, chosen: &[(String, HistoryPolicy)]) -> Self {
+        let all: Vec<&Evidence> = snapshot.evidence().collect();
         let spans = || all.iter().filter_map(|evidence| evidence.span());
         let first = spans().map(|(first, _)| first.0).min();
         let last = spans().map(|(_, last)| last.0).max();

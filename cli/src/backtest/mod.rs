@@ -12,12 +12,12 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use snug_sizing::{
-    backtest::{history::Choice as OfHistory, policies::Choice},
+    backtest::{history::HistoryPolicy, policies::PolicyChoice},
     engine::Risk,
 };
 
-use self::report::{Report, Wanted};
-use crate::{risk, source::Source};
+use self::report::{EngineUnderTest, Report};
+use crate::{risk, source::EvidenceSource};
 
 /// The name of the engine among policies.
 const SNUG: &str = "snug";
@@ -33,8 +33,8 @@ pub struct Options {
     #[arg(long, conflicts_with_all = ["traces", "validate"])]
     history: bool,
     #[command(flatten)]
-    source: Source,
-    /// Which policies, separated by commas; all but the engine are what other tools do.
+    source: EvidenceSource,
+    /// KubeContext policies, separated by commas; all but the engine are what other tools do.
     #[arg(long, value_name = "all|NAME,…", default_value = "all", value_delimiter = ',')]
     policy: Vec<String>,
     /// The engine's risk: a profile (critical, standard, batch), or numbers such as oom=0.001,cpu=0.01, which are OOM kills per
@@ -57,9 +57,9 @@ enum Output {
 }
 
 /// The policies asked for, with the engine at a risk.
-fn choose(names: &[String], wanted: &Wanted) -> Result<Vec<(String, Choice)>> {
+fn choose(names: &[String], wanted: &EngineUnderTest) -> Result<Vec<(String, PolicyChoice)>> {
     let snug = (SNUG, wanted.choice());
-    choose_of(names, &std::iter::once(snug).chain(Choice::BASELINES).collect::<Vec<_>>())
+    choose_of(names, &std::iter::once(snug).chain(PolicyChoice::BASELINES).collect::<Vec<_>>())
 }
 
 /// Those of these names.
@@ -85,7 +85,7 @@ fn choose_of<C: Copy>(names: &[String], all: &[(&str, C)]) -> Result<Vec<(String
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     let Options { traces, source, policy, risk, validate, output, .. } = options;
     let Some(traces) = traces else { return run_history(source, policy, *risk, *output, out) };
-    let wanted = Wanted::new(*risk);
+    let wanted = EngineUnderTest::new(*risk);
     let chosen = choose(policy, &wanted)?;
     let trace = traces::read(traces)?;
     let report = Report::make(&trace, &wanted, &chosen, *validate);
@@ -112,13 +112,14 @@ fn write(
 
 /// The same with evidence.
 fn run_history(
-    source: &Source,
+    source: &EvidenceSource,
     policy: &[String],
     risk: Risk,
     output: Output,
     out: &mut impl Write,
 ) -> Result<()> {
-    let chosen = choose_of(policy, &[&[(SNUG, OfHistory::Snug(risk))][..], &OfHistory::OTHERS].concat())?;
+    let chosen =
+        choose_of(policy, &[&[(SNUG, HistoryPolicy::Snug(risk))][..], &HistoryPolicy::OTHERS].concat())?;
     let report = history::Report::make(&source.read()?, risk, &chosen);
     if report.is_empty() {
         bail!(
@@ -137,13 +138,13 @@ mod tests {
 
     #[test]
     fn policies_by_name() {
-        let wanted = Wanted::new(snug_sizing::engine::Profile::Standard.risk());
+        let wanted = EngineUnderTest::new(snug_sizing::engine::Profile::Standard.risk());
         let names = |text: &str| -> Result<Vec<String>> {
             let asked: Vec<String> = text.split(',').map(str::to_owned).collect();
             Ok(choose(&asked, &wanted)?.into_iter().map(|(name, _)| name).collect())
         };
         assert_eq!(names("vpa,snug,vpa").unwrap(), ["vpa", "snug"]);
-        assert_eq!(names("all").unwrap().len(), 1 + Choice::BASELINES.len());
+        assert_eq!(names("all").unwrap().len(), 1 + PolicyChoice::BASELINES.len());
         assert!(
             names("krr")
                 .unwrap_err()

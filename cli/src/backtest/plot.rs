@@ -5,14 +5,14 @@ use super::report::{Curve, Point};
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 460.0;
 /// Room for the axes: left, right, top, bottom.
-const ROOM: [f64; 4] = [70.0, 190.0, 40.0, 50.0];
+const MARGINS: [f64; 4] = [70.0, 190.0, 40.0, 50.0];
 /// As many as there are policies.
 const COLOURS: [&str; 12] = [
     "#d62728", "#1f77b4", "#17becf", "#2ca02c", "#98df8a", "#9467bd", "#8c564b", "#7f7f7f", "#ff7f0e",
     "#393b79", "#e377c2", "#000000",
 ];
 /// What nearly never fails is drawn here, in percent: the axis is logarithmic.
-const LEAST: f64 = 0.02;
+const MIN_PERCENT: f64 = 0.02;
 
 /// Pod-days with a violation against the footprint of memory.
 pub fn memory(curves: &[Curve]) -> String {
@@ -33,12 +33,12 @@ fn draw(title: &str, curves: &[Curve], point: &dyn Fn(&Point) -> (f64, f64)) -> 
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
     };
     let (left, right) = ends(&mut all.iter().map(|point| point.0));
-    let (low, high) = ends(&mut all.iter().map(|point| point.1.max(LEAST)));
-    let [room_left, room_right, room_top, room_bottom] = ROOM;
+    let (low, high) = ends(&mut all.iter().map(|point| point.1.max(MIN_PERCENT)));
+    let [room_left, room_right, room_top, room_bottom] = MARGINS;
     let (wide, tall) = (WIDTH - room_left - room_right, HEIGHT - room_top - room_bottom);
     let part = |value: f64, low: f64, high: f64| if high > low { (value - low) / (high - low) } else { 0.5 };
     let x = |value: f64| room_left + wide * part(value, left, right);
-    let y = |value: f64| room_top + tall * (1.0 - part(value.max(LEAST).ln(), low.ln(), high.ln()));
+    let y = |value: f64| room_top + tall * (1.0 - part(value.max(MIN_PERCENT).ln(), low.ln(), high.ln()));
     let text = |x: f64, y: f64, anchor: &str, text: &str| {
         format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#333\">{text}</text>\n")
     };

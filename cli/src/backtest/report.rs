@@ -7,7 +7,7 @@ use snug_sizing::{
     backtest::{
         closed,
         open::{Outcome, Replay},
-        policies::{Choice, Run},
+        policies::{PolicyChoice, Run},
         score,
         trace::Trace,
         validate::{Figures, Validation, cross_validate},
@@ -24,32 +24,34 @@ const FACTORS: [f64; 7] = [0.8, 0.87, 0.93, 1.0, 1.1, 1.25, 1.5];
 
 /// The engine as it is to be tested.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct EngineUnderTest {
     risk: Risk,
     rule: Rule,
 }
 
-impl Wanted {
+impl EngineUnderTest {
     /// With the constants that are used.
     pub fn new(risk: Risk) -> Self {
         Self { risk, rule: Rule::FITTED }
     }
 
     /// It as a policy.
-    pub fn choice(&self) -> Choice {
-        Choice::Snug(self.risk, self.rule)
+    pub fn choice(&self) -> PolicyChoice {
+        PolicyChoice::Snug(self.risk, self.rule)
     }
 
     /// A policy with its margin swept by a factor: the risk of the engine, the values of others.
-    fn swept(&self, choice: Choice) -> Vec<(f64, Run)> {
+    fn swept(&self, choice: PolicyChoice) -> Vec<(f64, Run)> {
         match choice {
-            Choice::Oracle { exceeded } => {
-                let at = |factor: &f64| (*factor, Choice::Oracle { exceeded: exceeded * factor }.into());
+            PolicyChoice::Oracle { exceeded } => {
+                let at =
+                    |factor: &f64| (*factor, PolicyChoice::Oracle { exceeded: exceeded * factor }.into());
                 RISKS.iter().map(at).collect()
             }
-            Choice::Snug(risk, rule) => {
-                RISKS.iter().map(|factor| (*factor, Choice::Snug(risk.times(*factor), rule).into())).collect()
-            }
+            PolicyChoice::Snug(risk, rule) => RISKS
+                .iter()
+                .map(|factor| (*factor, PolicyChoice::Snug(risk.times(*factor), rule).into()))
+                .collect(),
             other => FACTORS.iter().map(|factor| (*factor, Run { choice: other, factor: *factor })).collect(),
         }
     }
@@ -129,7 +131,12 @@ fn sum(outcomes: &[Vec<Outcome>]) -> Vec<(score::Memory, score::Cpu)> {
 
 impl Report {
     /// Replays the policies; with folds, cross-validates the engine's constants beside them.
-    pub fn make(trace: &Trace, wanted: &Wanted, chosen: &[(String, Choice)], folds: Option<u64>) -> Self {
+    pub fn make(
+        trace: &Trace,
+        wanted: &EngineUnderTest,
+        chosen: &[(String, PolicyChoice)],
+        folds: Option<u64>,
+    ) -> Self {
         let replay = Replay::new(trace, wanted.rule);
         // All runs at once, since what a policy needs of a workload is made once.
         let swept: Vec<Vec<(f64, Run)>> = chosen.iter().map(|(_, choice)| wanted.swept(*choice)).collect();
@@ -141,14 +148,14 @@ impl Report {
             .zip(figures.by_ref())
             .map(|((policy, _), (memory, cpu))| Figures { policy: policy.clone(), memory, cpu })
             .collect();
-        let curve = |((policy, _), swept): (&(String, Choice), &Vec<(f64, Run)>)| {
+        let curve = |((policy, _), swept): (&(String, PolicyChoice), &Vec<(f64, Run)>)| {
             let points = swept.iter().zip(figures.by_ref());
             let points =
                 points.map(|((factor, _), (memory, cpu))| Point { factor: *factor, memory, cpu }).collect();
             Curve { policy: policy.clone(), points }
         };
         let curves = chosen.iter().zip(&swept).map(curve).collect();
-        let choices: Vec<Choice> = chosen.iter().map(|(_, choice)| *choice).collect();
+        let choices: Vec<PolicyChoice> = chosen.iter().map(|(_, choice)| *choice).collect();
         let mut sums = vec![closed::Sums::default(); choices.len()];
         for workload in replay.closed(&choices) {
             for (sum, one) in sums.iter_mut().zip(workload) {
@@ -163,7 +170,7 @@ impl Report {
         let containers = trace.groups.iter().map(|group| group.rows.len()).sum();
         let traces = Traces { containers, workloads: trace.groups.len(), minutes: trace.minutes };
         let others: Vec<_> =
-            chosen.iter().filter(|(_, choice)| !matches!(choice, Choice::Snug(..))).cloned().collect();
+            chosen.iter().filter(|(_, choice)| !matches!(choice, PolicyChoice::Snug(..))).cloned().collect();
         let validation = folds.map(|folds| cross_validate(trace, wanted.risk, folds, &others));
         Self { schema_version: SCHEMA_VERSION, traces, risk: wanted.risk, open, closed, curves, validation }
     }

@@ -12,14 +12,14 @@ use std::{
 
 use csv::ByteRecord;
 use flate2::read::MultiGzDecoder;
-use snug_sizing::backtest::trace::{Row, Series, Trace};
+use snug_sizing::backtest::trace::{ContainerTrace, Series, Trace};
 
 const CPU: &str = "cpu_millicores.csv.gz";
 const MEMORY: &str = "memory_kib.csv.gz";
 /// The columns before the minutes.
 const KEYS: [&str; 4] = ["namespace", "pod", "container", "node"];
 /// Greatest sample: 2⁵³, up to which floats count exactly. In KiB that is 8 EiB.
-const GREATEST: f64 = 9_007_199_254_740_992.0;
+const MAX_SAMPLE: f64 = 9_007_199_254_740_992.0;
 
 /// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +114,7 @@ impl Rows {
     fn sample(&self, minute: usize, cell: &[u8]) -> Result<f64, Error> {
         let value = str::from_utf8(cell).ok().and_then(|text| text.parse::<f64>().ok());
         match value {
-            Some(value) if (0.0..=GREATEST).contains(&value) => Ok(value),
+            Some(value) if (0.0..=MAX_SAMPLE).contains(&value) => Ok(value),
             _ => {
                 let cell: String = String::from_utf8_lossy(cell).chars().take(40).collect();
                 Err(self.wrong(&format!("minute {minute} has {cell:?}, which is no amount: plain numbers from 0 are, or nothing for no sample")))
@@ -154,7 +154,7 @@ pub fn read(folder: &Path) -> Result<Trace, Error> {
             return Err(cpu.wrong(&format!("{} is there twice", keys.join("/"))));
         }
         let [namespace, pod, container, _] = keys;
-        rows.push(Row { namespace, pod, container, cpu: cpu.series()?, memory: memory.series()? });
+        rows.push(ContainerTrace { namespace, pod, container, cpu: cpu.series()?, memory: memory.series()? });
     }
     if rows.is_empty() {
         return Err(cpu.wrong("there is a heading and no row"));

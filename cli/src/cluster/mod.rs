@@ -1,7 +1,7 @@
 //! Talks to a cluster: to its agents through the API server's proxy of pods, and about what is around their workloads.
 
+mod constraints;
 mod occupancy;
-mod surroundings;
 
 use std::path::PathBuf;
 
@@ -15,11 +15,13 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-pub use self::occupancy::{Emptied, Occupancy};
-pub use self::surroundings::{Autoscaler, Budget, Managed, Quota, Surroundings};
+pub use self::constraints::{
+    Autoscaler, ClusterConstraints, DisruptionBudget, ManagedWorkload, QuotaHeadroom,
+};
+pub use self::occupancy::{EmptiedNodes, Occupancy};
 use crate::{
-    policy::Annotated,
-    recording::{Answers, Recording},
+    evidence::{AgentResponses, Snapshot},
+    policy::PolicyAnnotation,
 };
 
 /// What agents go by.
@@ -31,9 +33,9 @@ const PORT: i32 = 9750;
 /// Agents that are asked at the same time.
 const AT_ONCE: usize = 8;
 
-/// Which cluster, as kubectl has it.
+/// KubeContext cluster, as kubectl has it.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Which {
+pub struct KubeContext {
     /// The kubeconfig file. Without it: $KUBECONFIG, else ~/.kube/config, else the pod's service account.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "prometheus", "file"])]
     kubeconfig: Option<PathBuf>,
@@ -42,7 +44,7 @@ pub struct Which {
     context: Option<String>,
 }
 
-impl Which {
+impl KubeContext {
     /// Whether the user named one.
     pub const fn is_named(&self) -> bool {
         self.kubeconfig.is_some() || self.context.is_some()
@@ -108,7 +110,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is none, or it cannot be used.
-    pub fn connect(which: &Which) -> Result<Self, ClusterError> {
+    pub fn connect(which: &KubeContext) -> Result<Self, ClusterError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -124,14 +126,15 @@ impl Cluster {
     ///
     /// # Errors
     /// When there are no agents, none answers, or rights are missing.
-    pub fn evidence(&self, since: Option<u64>) -> Result<Recording> {
+    pub fn evidence(&self, since: Option<u64>) -> Result<Snapshot> {
         self.runtime.block_on(async {
             let agents = agents(&self.client).await?;
-            let mut answers = Answers::of(agents.len());
+            let mut answers = AgentResponses::new(agents.len());
             let asked = stream::iter(agents).map(|agent| self.ask(agent, since)).buffer_unordered(AT_ONCE);
             let mut asked = std::pin::pin!(asked);
             while let Some((agent, answer)) = asked.next().await {
-                let answer = answer.map_err(Error::from).and_then(|body| Recording::of(&agent, &*body));
+                let answer =
+                    answer.map_err(Error::from).and_then(|body| Snapshot::from_reader(&agent, &*body));
                 answers.take(answer.context(agent))?;
             }
             answers.finish()
@@ -139,8 +142,8 @@ impl Cluster {
     }
 
     /// What is around the workloads.
-    pub fn surroundings(&self) -> Surroundings {
-        self.runtime.block_on(surroundings::gather(&self.client))
+    pub fn constraints(&self) -> ClusterConstraints {
+        self.runtime.block_on(constraints::gather(&self.client))
     }
 
     /// Nodes, and what their pods ask for.
@@ -167,10 +170,10 @@ impl Cluster {
     ///
     /// # Errors
     /// When pods cannot be listed.
-    pub fn annotated(&self, annotation: &str) -> Result<Vec<Annotated>, ClusterError> {
+    pub fn annotated(&self, annotation: &str) -> Result<Vec<PolicyAnnotation>, ClusterError> {
         let annotated = self.list_pods(&ListParams::default())?.into_iter().filter_map(|metadata| {
             let text = metadata.annotations?.remove(annotation)?;
-            Some(Annotated {
+            Some(PolicyAnnotation {
                 namespace: metadata.namespace.unwrap_or_default(),
                 pod: metadata.name.unwrap_or_default(),
                 text,
@@ -193,7 +196,7 @@ impl Cluster {
         let what = format!("the evidence of {namespace}/{name}");
         let answer = async {
             let request = http::Request::get(path)
-                // A recording tells by its first bytes whether it is packed.
+                // A snapshot tells by its first bytes whether it is packed.
                 .header(http::header::ACCEPT_ENCODING, "gzip")
                 .body(Vec::new())
                 .map_err(kube::Error::HttpError)?;
@@ -212,7 +215,7 @@ impl Cluster {
     }
 }
 
-async fn configuration(which: &Which) -> Result<Config, ClusterError> {
+async fn configuration(which: &KubeContext) -> Result<Config, ClusterError> {
     let unusable = |error| ClusterError::Kubeconfig(Box::new(error));
     let options = KubeConfigOptions { context: which.context.clone(), ..KubeConfigOptions::default() };
     match &which.kubeconfig {

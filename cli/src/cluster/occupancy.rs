@@ -6,14 +6,15 @@ use k8s_openapi::api::core::v1::{Container, Node, Pod};
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde::Serialize;
 use snug_sizing::{
-    cost::{Room, freed},
-    pod::{Asked, effective},
+    cost::{NodeHeadroom, empty_nodes},
+    pod::{PodRequests, effective_requests},
     workload::{Resources, Role},
 };
 
 use super::{
-    ClusterError, failed,
-    surroundings::{allocatable, bytes, millicores},
+    ClusterError,
+    constraints::{allocatable, bytes, millicores},
+    failed,
 };
 
 /// Pods that are asked for at a time.
@@ -26,7 +27,7 @@ type Specified = (String, Role, Resources);
 
 /// A pod that has not ended.
 #[derive(Clone, Debug, PartialEq)]
-struct Placed {
+struct PlacedPod {
     namespace: String,
     name: String,
     /// Empty while it waits for one.
@@ -34,21 +35,21 @@ struct Placed {
     /// Whether it comes and goes with its node: of a DaemonSet, or the kubelet's own.
     is_of_node: bool,
     containers: Vec<Specified>,
-    overhead: Asked,
+    overhead: PodRequests,
 }
 
 /// Nodes and their pods.
 #[derive(Clone, Debug, Default)]
 pub struct Occupancy {
-    nodes: Vec<(String, Room)>,
-    pods: Vec<Placed>,
+    nodes: Vec<(String, NodeHeadroom)>,
+    pods: Vec<PlacedPod>,
 }
 
 /// Nodes that nothing would run on, if pods were packed onto as few as can be found. Only CPU, memory and the number of pods are looked at:
 /// taints, affinities and disks may keep more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub struct Emptied {
+pub struct EmptiedNodes {
     /// All nodes.
     pub nodes: usize,
     /// With what pods ask for now; `None` where the packing finds no room for one.
@@ -79,14 +80,14 @@ impl Occupancy {
     }
 
     /// Nodes that could go; `recommended` has requests by namespace, pod and container, where there are other ones.
-    pub fn emptied(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> Emptied {
+    pub fn emptied(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> EmptiedNodes {
         let none = BTreeMap::new();
         let [now, then] = [&none, recommended].map(|recommended| self.pack(recommended));
-        Emptied { nodes: self.nodes.len(), now, then }
+        EmptiedNodes { nodes: self.nodes.len(), now, then }
     }
 
     fn pack(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> Option<usize> {
-        let mut rooms: BTreeMap<&str, Room> =
+        let mut rooms: BTreeMap<&str, NodeHeadroom> =
             self.nodes.iter().map(|(name, room)| (name.as_str(), *room)).collect();
         let mut pods = Vec::new();
         for pod in &self.pods {
@@ -94,16 +95,16 @@ impl Occupancy {
             if !pod.is_of_node {
                 pods.push(asked);
             } else if let Some(room) = rooms.get_mut(pod.node.as_str()) {
-                room.asked = room.asked.less(asked);
+                room.requests = room.requests.minus(asked);
                 room.pods = room.pods.saturating_sub(1);
             }
         }
-        freed(&rooms.into_values().collect::<Vec<_>>(), &pods)
+        empty_nodes(&rooms.into_values().collect::<Vec<_>>(), &pods)
     }
 }
 
-impl Placed {
-    fn asked(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> Asked {
+impl PlacedPod {
+    fn asked(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> PodRequests {
         let containers: Vec<(Role, Resources)> = self
             .containers
             .iter()
@@ -113,7 +114,7 @@ impl Placed {
                 (*role, other.map_or(*specified, |other| requests_of(*other, *specified)))
             })
             .collect();
-        effective(&containers).plus(self.overhead)
+        effective_requests(&containers).plus(self.overhead)
     }
 }
 
@@ -126,13 +127,13 @@ fn requests_of(recommended: Resources, specified: Resources) -> Resources {
     }
 }
 
-fn room(node: &Node) -> Option<(String, Room)> {
-    let asked = allocatable(node)?;
+fn room(node: &Node) -> Option<(String, NodeHeadroom)> {
+    let requests = allocatable(node)?;
     let pods = bytes(&node.status.as_ref()?.allocatable, "pods").unwrap_or(USUAL_PODS);
-    Some((node.name_any(), Room { asked, pods }))
+    Some((node.name_any(), NodeHeadroom { requests, pods }))
 }
 
-fn place(pod: &Pod) -> Placed {
+fn place(pod: &Pod) -> PlacedPod {
     let spec = pod.spec.clone().unwrap_or_default();
     let is_of_node =
         pod.owner_references().iter().any(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "Node"));
@@ -141,11 +142,11 @@ fn place(pod: &Pod) -> Placed {
         specified(container, if is_sidecar { Role::Sidecar } else { Role::Init })
     });
     let apps = spec.containers.iter().map(|container| specified(container, Role::App));
-    let overhead = Asked {
+    let overhead = PodRequests {
         cpu: millicores(&spec.overhead, "cpu").unwrap_or(0),
         memory: bytes(&spec.overhead, "memory").unwrap_or(0),
     };
-    Placed {
+    PlacedPod {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
         node: spec.node_name.clone().unwrap_or_default(),
@@ -182,7 +183,7 @@ mod tests {
         object(json!({ "metadata": { "name": name }, "status": { "allocatable": allocatable } }))
     }
 
-    fn pod(name: &str, node: &str, owner: &str, cpu: &str) -> Placed {
+    fn pod(name: &str, node: &str, owner: &str, cpu: &str) -> PlacedPod {
         let owner = json!({ "apiVersion": "apps/v1", "kind": owner, "name": "owner", "uid": "1" });
         place(&object(json!({
             "metadata": { "namespace": "shop", "name": name, "ownerReferences": [owner] },
@@ -201,18 +202,24 @@ mod tests {
     #[test]
     fn a_pod_asks_as_the_scheduler_counts() {
         let none = BTreeMap::new();
-        assert_eq!(pod("web-1", "a", "ReplicaSet", "400m").asked(&none), Asked { cpu: 550, memory: 1 << 30 });
+        assert_eq!(
+            pod("web-1", "a", "ReplicaSet", "400m").asked(&none),
+            PodRequests { cpu: 550, memory: 1 << 30 }
+        );
         assert_eq!(pod("web-1", "a", "ReplicaSet", "10m").asked(&none).cpu, 300, "its start asks for more");
         let less = Resources { cpu_request: Some(200), ..Resources::default() };
         let recommended = BTreeMap::from([(("shop", "web-1", "app"), less)]);
         let asked = pod("web-1", "a", "ReplicaSet", "400m").asked(&recommended);
-        assert_eq!(asked, Asked { cpu: 350, memory: 1 << 30 }, "what is not recommended stays");
+        assert_eq!(asked, PodRequests { cpu: 350, memory: 1 << 30 }, "what is not recommended stays");
     }
 
     #[test]
     fn what_is_of_a_node_goes_with_it() {
         let nodes: Vec<_> = ["a", "b"].iter().filter_map(|name| room(&node(name))).collect();
-        assert_eq!(nodes[0].1, Room { asked: Asked { cpu: 2000, memory: 4 << 30 }, pods: 10 });
+        assert_eq!(
+            nodes[0].1,
+            NodeHeadroom { requests: PodRequests { cpu: 2000, memory: 4 << 30 }, pods: 10 }
+        );
         let pods = vec![
             pod("log-a", "a", "DaemonSet", "100m"),
             pod("log-b", "b", "DaemonSet", "100m"),
@@ -220,10 +227,13 @@ mod tests {
             pod("web-2", "b", "ReplicaSet", "900m"),
         ];
         let occupancy = Occupancy { nodes, pods };
-        assert_eq!(occupancy.emptied(&BTreeMap::new()), Emptied { nodes: 2, now: Some(0), then: Some(0) });
+        assert_eq!(
+            occupancy.emptied(&BTreeMap::new()),
+            EmptiedNodes { nodes: 2, now: Some(0), then: Some(0) }
+        );
         let less = Resources { cpu_request: Some(500), ..Resources::default() };
         let recommended =
             BTreeMap::from([(("shop", "web-1", "app"), less), (("shop", "web-2", "app"), less)]);
-        assert_eq!(occupancy.emptied(&recommended), Emptied { nodes: 2, now: Some(0), then: Some(1) });
+        assert_eq!(occupancy.emptied(&recommended), EmptiedNodes { nodes: 2, now: Some(0), then: Some(1) });
     }
 }

@@ -6,30 +6,30 @@ use snug_sizing::{
     backtest::trace::owner as owner_by_name,
     evidence::{Evidence, HOUR, Hour, OomKill, Peak},
     minutes::MINUTE,
-    workload::{Container, Kind, Resources, Workload},
+    workload::{Container, Resources, Workload, WorkloadKind},
 };
 
 use super::{Labels, Prometheus, PrometheusError, windows::Windows};
-use crate::recording::Recording;
+use crate::evidence::Snapshot;
 
 const DAY: u64 = 24 * HOUR;
 /// Length of Snug's windows, milliseconds.
 const WINDOW_MILLIS: u64 = 100;
 /// Values of a series that Prometheus gives in one answer are 11,000.
-const MOST_POINTS: u64 = 10_000;
+const MAX_POINTS: u64 = 10_000;
 /// Kills of one container in an hour that are told apart.
-const MOST_KILLS: usize = 20;
+const MAX_KILLS: usize = 20;
 const CPU: &str = "container_cpu_usage_seconds_total";
 const MEMORY: &str = "container_memory_working_set_bytes";
 pub(super) const BY: &str = "namespace, pod, container";
 
 /// A container: namespace, pod, name.
-pub(super) type Place = (String, String, String);
+pub(super) type ContainerKey = (String, String, String);
 
-/// Kind and name of the owner, by namespace and pod.
+/// WorkloadKind and name of the owner, by namespace and pod.
 type Owners = BTreeMap<(String, String), (String, String)>;
 
-pub(super) fn place(labels: &Labels) -> Place {
+pub(super) fn container_key(labels: &Labels) -> ContainerKey {
     let label = |name| labels.get(name).cloned().unwrap_or_default();
     (label("namespace"), label("pod"), label("container"))
 }
@@ -39,7 +39,7 @@ impl Prometheus {
     ///
     /// # Errors
     /// When a query is not answered, or there are no metrics of containers.
-    pub fn evidence(&self, since: Duration, namespaces: &[String]) -> Result<Recording, PrometheusError> {
+    pub fn evidence(&self, since: Duration, namespaces: &[String]) -> Result<Snapshot, PrometheusError> {
         let selector = selector(namespaces);
         let now = self.instant("vector(time())")?.first().map_or(0, |(_, now)| *now as u64);
         let has_windows = self.has_windows(&selector)?;
@@ -47,16 +47,16 @@ impl Prometheus {
         let least = if has_windows { MINUTE } else { 0 };
         let window = (4 * self.scrape_interval(&selector)?).max(least);
         let from = now.saturating_sub(since.as_secs()) / HOUR * HOUR;
-        let mut gathered = Gathered { has_windows, ..Gathered::default() };
+        let mut gathered = EvidenceBuilder { has_windows, ..EvidenceBuilder::default() };
         let cpu = format!("sum by ({BY}) (rate({CPU}{{{selector},cpu=~\"|total\"}}[{window}s]))");
         // A day a query at most, so that no answer grows with the time asked for.
-        let part = (DAY.min(window * MOST_POINTS) / window).max(1) * window;
+        let part = (DAY.min(window * MAX_POINTS) / window).max(1) * window;
         // The last window ends now, so that what has been scraped for less than a window shows, too.
         let first = from + (now - from) % window;
         for begin in (first..now).step_by(part as usize) {
             let end = (begin + part - 1).min(now);
             for (labels, values) in self.range(&cpu, begin + window, end + 1, window)? {
-                gathered.cpu(place(&labels), &values, window);
+                gathered.cpu(container_key(&labels), &values, window);
             }
         }
         if has_windows {
@@ -69,15 +69,15 @@ impl Prometheus {
         let until = now.div_ceil(HOUR) * HOUR;
         let memory = format!("max by ({BY}) (max_over_time({MEMORY}{{{selector}}}[1h]))");
         for (labels, values) in self.range(&memory, from + HOUR, until, HOUR)? {
-            gathered.memory(&place(&labels), &values, now);
+            gathered.memory(&container_key(&labels), &values, now);
         }
-        self.in_force(&selector, &mut gathered)?;
+        self.current(&selector, &mut gathered)?;
         let kills = format!("sum by ({BY}) (increase(container_oom_events_total{{{selector}}}[1h])) > 0.5");
         for (labels, values) in self.range(&kills, from + HOUR, until, HOUR)? {
-            gathered.kills(&place(&labels), &values, now);
+            gathered.kills(&container_key(&labels), &values, now);
         }
         let owners = self.owners()?;
-        Ok(gathered.recording(&owners, window, now))
+        Ok(gathered.snapshot(&owners, window, now))
     }
 
     /// Seconds between scrapes of the kubelets, from how many there were in ten minutes.
@@ -92,7 +92,7 @@ impl Prometheus {
         Ok((seconds.round() as u64).max(1))
     }
 
-    fn in_force(&self, selector: &str, gathered: &mut Gathered) -> Result<(), PrometheusError> {
+    fn current(&self, selector: &str, gathered: &mut EvidenceBuilder) -> Result<(), PrometheusError> {
         // What kube-state-metrics says comes last and wins.
         let memory = format!("max by ({BY}) (container_spec_memory_limit_bytes{{{selector}}}) > 0");
         let cpu = format!(
@@ -114,15 +114,15 @@ impl Prometheus {
         ];
         for (query, set) in queries {
             for (labels, value) in self.instant(&query)? {
-                if let Some(seen) = gathered.by_place.get_mut(&place(&labels)) {
-                    set(&mut seen.in_force, value);
+                if let Some(seen) = gathered.by_container.get_mut(&container_key(&labels)) {
+                    set(&mut seen.current, value);
                 }
             }
         }
         Ok(())
     }
 
-    /// Kind and name of each pod's owner by namespace and pod, a Deployment in the place of its ReplicaSet.
+    /// WorkloadKind and name of each pod's owner by namespace and pod, a Deployment in the container_key of its ReplicaSet.
     fn owners(&self) -> Result<Owners, PrometheusError> {
         let mut sets = BTreeMap::new();
         for (labels, _) in self.instant("kube_replicaset_owner{owner_kind!=\"<none>\"}")? {
@@ -161,26 +161,26 @@ fn selector(namespaces: &[String]) -> String {
 
 /// What was seen of a container.
 #[derive(Debug)]
-struct Seen {
+struct ObservedContainer {
     evidence: Evidence,
-    in_force: Resources,
+    current: Resources,
     last: u64,
 }
 
 #[derive(Debug, Default)]
-struct Gathered {
-    by_place: BTreeMap<Place, Seen>,
+struct EvidenceBuilder {
+    by_container: BTreeMap<ContainerKey, ObservedContainer>,
     /// Whether there are Snug's windows.
     has_windows: bool,
 }
 
-impl Gathered {
-    fn cpu(&mut self, place: Place, values: &[(u64, f64)], window: u64) {
-        let pod = place.1.clone();
+impl EvidenceBuilder {
+    fn cpu(&mut self, container_key: ContainerKey, values: &[(u64, f64)], window: u64) {
+        let pod = container_key.1.clone();
         let window_millis = if self.has_windows { WINDOW_MILLIS } else { window * 1000 };
-        let seen = self.by_place.entry(place).or_insert_with(|| Seen {
+        let seen = self.by_container.entry(container_key).or_insert_with(|| ObservedContainer {
             evidence: Evidence::new(Workload::default(), Container::default(), window_millis),
-            in_force: Resources::default(),
+            current: Resources::default(),
             last: 0,
         });
         let totals = seen.evidence.pods.entry(pod).or_default();
@@ -200,70 +200,73 @@ impl Gathered {
 
     /// What Snug counted until a time: of containers that the rates are of, too.
     fn windows(&mut self, counted: Windows, until: u64) {
-        let Windows { windows, ladders } = counted;
-        for (place, histogram) in windows {
-            if let Some(seen) = self.by_place.get_mut(&place) {
+        let Windows { windows, quota_what_ifs } = counted;
+        for (container_key, histogram) in windows {
+            if let Some(seen) = self.by_container.get_mut(&container_key) {
                 seen.evidence.hours.entry(hour_before(until)).or_default().cpu.merge(&histogram);
             }
         }
-        for (place, ladder) in ladders {
-            if let Some(seen) = self.by_place.get_mut(&place) {
-                seen.evidence.hours.entry(hour_before(until)).or_default().ladder = Some(ladder);
+        for (container_key, quota_what_if) in quota_what_ifs {
+            if let Some(seen) = self.by_container.get_mut(&container_key) {
+                seen.evidence.hours.entry(hour_before(until)).or_default().quota_what_if =
+                    Some(quota_what_if);
             }
         }
     }
 
-    fn memory(&mut self, place: &Place, values: &[(u64, f64)], now: u64) {
-        let Some(seen) = self.by_place.get_mut(place) else { return };
+    fn memory(&mut self, container_key: &ContainerKey, values: &[(u64, f64)], now: u64) {
+        let Some(seen) = self.by_container.get_mut(container_key) else { return };
         for (at, bytes) in values.iter().filter(|(_, bytes)| *bytes >= 0.0) {
             let bytes = *bytes as u64;
-            if let Some(totals) = seen.evidence.pods.get_mut(&place.1) {
+            if let Some(totals) = seen.evidence.pods.get_mut(&container_key.1) {
                 totals.peak = totals.peak.max(bytes);
             }
             let record = seen.evidence.hours.entry(hour_before(*at)).or_default();
-            record.peak = Some(Peak { bytes, at: (*at).min(now), pod: place.1.clone() });
+            record.peak = Some(Peak { bytes, at: (*at).min(now), pod: container_key.1.clone() });
         }
     }
 
     /// At which limit is not recorded: it is taken to be the one in force.
-    fn kills(&mut self, place: &Place, values: &[(u64, f64)], now: u64) {
-        let Some(seen) = self.by_place.get_mut(place) else { return };
-        let Some(limit) = seen.in_force.memory_limit else { return };
+    fn kills(&mut self, container_key: &ContainerKey, values: &[(u64, f64)], now: u64) {
+        let Some(seen) = self.by_container.get_mut(container_key) else { return };
+        let Some(limit) = seen.current.memory_limit else { return };
         for (at, kills) in values {
-            let kill = OomKill { at: (*at).min(now), limit, pod: place.1.clone() };
-            let times = (kills.round() as usize).min(MOST_KILLS);
+            let kill = OomKill { at: (*at).min(now), limit, pod: container_key.1.clone() };
+            let times = (kills.round() as usize).min(MAX_KILLS);
             let record = seen.evidence.hours.entry(hour_before(*at)).or_default();
             record.kills.extend(std::iter::repeat_n(kill, times));
         }
     }
 
-    fn recording(self, owners: &Owners, window: u64, now: u64) -> Recording {
+    fn snapshot(self, owners: &Owners, window: u64, now: u64) -> Snapshot {
         // A pod that has gone belongs to whom its name says; of what kind that is, its successors tell.
         let kinds: BTreeMap<(&str, &str), &str> = owners
             .iter()
             .map(|((namespace, _), (kind, name))| ((namespace.as_str(), name.as_str()), kind.as_str()))
             .collect();
-        let mut recording = Recording::default();
-        for ((namespace, pod, container), Seen { mut evidence, in_force, last }) in self.by_place {
+        let mut snapshot = Snapshot::default();
+        for ((namespace, pod, container), ObservedContainer { mut evidence, current, last }) in
+            self.by_container
+        {
             let (owner, name) = owners.get(&(namespace.clone(), pod.clone())).cloned().unwrap_or_else(|| {
                 let name = owner_by_name(&pod);
                 let kind = kinds.get(&(namespace.as_str(), name.as_str())).copied().unwrap_or_default();
                 (kind.to_owned(), name)
             });
-            let kind = Kind::of_owner(&owner);
+            let kind = WorkloadKind::from_owner(&owner);
             let replicas = u64::from(last + 2 * window >= now);
             evidence.workload = Workload { namespace, name, owner, kind, replicas };
-            evidence.container = Container { name: container, seen: last, in_force, ..Container::default() };
-            recording.insert(evidence);
+            evidence.container = Container { name: container, seen: last, current, ..Container::default() };
+            snapshot.insert(evidence);
         }
-        recording.at = now;
-        recording
+        snapshot.at = now;
+        snapshot
     }
 }
 
 /// The hour that ends at a time, or that it lies in.
 fn hour_before(at: u64) -> Hour {
-    Hour::of(at.saturating_sub(1))
+    Hour::from_seconds(at.saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -282,16 +285,16 @@ mod tests {
 
     #[test]
     fn who_has_gone_belongs_to_whom_its_name_says() {
-        let mut gathered = Gathered::default();
-        let place = |pod: &str| ("shop".to_owned(), pod.to_owned(), "app".to_owned());
+        let mut gathered = EvidenceBuilder::default();
+        let container_key = |pod: &str| ("shop".to_owned(), pod.to_owned(), "app".to_owned());
         for (pod, last) in [("web-5d4f8c7b9c-x7k2p", 7200), ("web-5d4f8c7b9c-gone1", 3600), ("db-0", 7200)] {
-            gathered.cpu(place(pod), &[(last - 60, 0.5), (last, f64::from(1))], 60);
-            gathered.memory(&place(pod), &[(last, 1e6)], last);
+            gathered.cpu(container_key(pod), &[(last - 60, 0.5), (last, f64::from(1))], 60);
+            gathered.memory(&container_key(pod), &[(last, 1e6)], last);
         }
         let owner = ("Deployment".to_owned(), "web".to_owned());
         let owners = [(("shop".to_owned(), "web-5d4f8c7b9c-x7k2p".to_owned()), owner)].into();
-        let recording = gathered.recording(&owners, 60, 7200);
-        let said: Vec<_> = recording
+        let snapshot = gathered.snapshot(&owners, 60, 7200);
+        let said: Vec<_> = snapshot
             .evidence()
             .map(|it| {
                 (it.title(), it.workload.owner.clone(), it.workload.replicas, it.hours.len(), it.pods.len())

@@ -6,10 +6,10 @@ mod windows;
 use std::{collections::BTreeMap, io::Read as _, time::Duration};
 
 use serde::Deserialize;
-use snug_client::http::{self, Trust};
+use snug_client::http::{self, RootCertificates};
 
 /// Far above the answer to a day of a thousand containers.
-const LARGEST_ANSWER: u64 = 1 << 30;
+const MAX_RESPONSE_BYTES: u64 = 1 << 30;
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A server and how to ask it.
@@ -85,14 +85,14 @@ struct Series {
     #[serde(default)]
     values: Vec<(f64, String)>,
     value: Option<(f64, String)>,
-    /// In the place of a value.
+    /// In the container_key of a value.
     histogram: Option<(f64, NativeHistogram)>,
 }
 
 /// A native histogram as the query API writes it.
 #[derive(Clone, Debug, Deserialize)]
 struct NativeHistogram {
-    /// Which bounds belong to it, lower and upper bound, and count.
+    /// KubeContext bounds belong to it, lower and upper bound, and count.
     #[serde(default)]
     buckets: Vec<(u8, String, String, String)>,
 }
@@ -132,7 +132,7 @@ pub fn parse_header(text: &str) -> Result<Header, String> {
 
 impl Prometheus {
     /// Of an address that [`parse_address`] has let through.
-    pub fn new(base: &str, headers: &[Header], trust: &Trust) -> Self {
+    pub fn new(base: &str, headers: &[Header], trust: &RootCertificates) -> Self {
         Self { base: base.to_owned(), headers: headers.to_vec(), client: http::client(TIMEOUT, trust) }
     }
 
@@ -146,7 +146,7 @@ impl Prometheus {
         let unreachable = |source| PrometheusError::Unreachable { base: base(), source: Box::new(source) };
         let response = request.call().map_err(unreachable)?;
         let status = response.status().as_u16();
-        let body = response.into_body().into_with_config().limit(LARGEST_ANSWER).reader();
+        let body = response.into_body().into_with_config().limit(MAX_RESPONSE_BYTES).reader();
         if status != 200 {
             let mut text = String::new();
             // What cannot be read says nothing.

@@ -4,17 +4,17 @@
 use std::collections::BTreeMap;
 
 use snug_sizing::{
+    cpu_quota::{QuotaOutcome, QuotaWhatIf},
     histogram::Histogram,
-    ladder::{Ladder, Rung},
 };
 
 use super::{
     NativeHistogram, Prometheus, PrometheusError,
-    gather::{BY, Place, place},
+    gather::{BY, ContainerKey, container_key},
 };
 
 const WINDOWS: &str = "snug_container_cpu_window_cores";
-/// Counters by quota: of a [`Rung`].
+/// Counters by quota: of a [`QuotaOutcome`].
 const QUOTAS: [&str; 3] = [
     "snug_container_cpu_quota_periods_total",
     "snug_container_cpu_quota_throttled_periods_total",
@@ -26,9 +26,9 @@ const MILLIS: f64 = 1000.0;
 #[derive(Debug, Default)]
 pub(super) struct Windows {
     /// CPU use by window.
-    pub(super) windows: BTreeMap<Place, Histogram>,
+    pub(super) windows: BTreeMap<ContainerKey, Histogram>,
     /// What quotas would have done; where the agents export it.
-    pub(super) ladders: BTreeMap<Place, Ladder>,
+    pub(super) quota_what_ifs: BTreeMap<ContainerKey, QuotaWhatIf>,
 }
 
 impl Prometheus {
@@ -45,7 +45,7 @@ impl Prometheus {
         let mut all = Windows::default();
         for series in self.instant_at(&increase(WINDOWS, ""), at)? {
             if let Some((_, native)) = &series.histogram {
-                all.windows.insert(place(&series.metric), native.to_histogram());
+                all.windows.insert(container_key(&series.metric), native.to_histogram());
             }
         }
         for (number, metric) in QUOTAS.into_iter().enumerate() {
@@ -56,10 +56,11 @@ impl Prometheus {
                 else {
                     continue;
                 };
-                let Ladder(rungs) = all.ladders.entry(place(&series.metric)).or_default();
+                let QuotaWhatIf(outcomes) =
+                    all.quota_what_ifs.entry(container_key(&series.metric)).or_default();
                 // `as` saturates, and takes nothing for what is below nothing.
-                let Rung { periods, throttled, delayed_millis } =
-                    rungs.entry((cores * MILLIS).round() as u64).or_default();
+                let QuotaOutcome { periods, throttled, delayed_millis } =
+                    outcomes.entry((cores * MILLIS).round() as u64).or_default();
                 match number {
                     0 => *periods = value.round() as u64,
                     1 => *throttled = value.round() as u64,

@@ -1,4 +1,4 @@
-//! The forms that put recommendations in force.
+//! The formats that put recommendations in force.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};

@@ -4,31 +4,34 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
 use snug_sizing::{
-    constraints::{self, Objection, Room},
+    constraints::{self, Headroom, Violation},
     hpa,
-    pod::{Asked, effective},
+    pod::{PodRequests, effective_requests},
     workload::{Resources, Role},
 };
 
 use super::report::{Entry, Quantities};
-use crate::cluster::{Autoscaler, Surroundings};
+use crate::{
+    cluster::{Autoscaler, ClusterConstraints},
+    renamed,
+};
 
 /// Something to know before a proposal is applied, with its words.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Caution {
+pub struct Warning {
     /// The sentence.
     pub text: String,
     /// What it is made of.
-    #[serde(flatten)]
-    pub about: About,
+    #[serde(flatten, serialize_with = "renamed::violation")]
+    pub about: WarningKind,
 }
 
-/// What a caution is about.
+/// What a warning is about.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", untagged)]
-pub enum About {
+pub enum WarningKind {
     /// The cluster would refuse it, or cannot do it.
-    Objection(Objection),
+    Violation(Violation),
     /// A HorizontalPodAutoscaler goes by the request: its target is to be changed with it.
     Autoscaled {
         /// Name of the HorizontalPodAutoscaler.
@@ -51,10 +54,10 @@ pub enum About {
     },
 }
 
-impl fmt::Display for About {
+impl fmt::Display for WarningKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Objection(objection) => objection.fmt(f),
+            Self::Violation(objection) => objection.fmt(f),
             Self::Autoscaled { autoscaler, resource, target_now, target, raised } => {
                 write!(
                     f,
@@ -75,40 +78,40 @@ impl fmt::Display for About {
     }
 }
 
-impl From<About> for Caution {
-    fn from(about: About) -> Self {
+impl From<WarningKind> for Warning {
+    fn from(about: WarningKind) -> Self {
         Self { text: about.to_string(), about }
     }
 }
 
 /// Fits the containers of one pod into what is around their workload: requests under an autoscaler are changed, all else is told.
 /// `pods` are the names of the workload's pods.
-pub(super) fn check(entries: &mut [Entry], pods: &BTreeSet<&str>, around: &Surroundings) {
+pub(super) fn check(entries: &mut [Entry], pods: &BTreeSet<&str>, around: &ClusterConstraints) {
     let Some(first) = entries.first() else { return };
     let (namespace, owner, workload) = (first.namespace.clone(), first.owner.clone(), first.workload.clone());
     let is_it = |target: &(String, String)| (&target.0, &target.1) == (&owner, &workload);
-    let mut of_pod: Vec<About> = Vec::new();
+    let mut of_pod: Vec<WarningKind> = Vec::new();
     let autoscalers =
         around.autoscalers.iter().filter(|one| one.namespace == namespace && is_it(&one.target));
     for autoscaler in autoscalers {
         of_pod.extend(scale(entries, autoscaler));
     }
     let managed = around.managed.iter().filter(|one| one.namespace == namespace && is_it(&one.target));
-    of_pod.extend(managed.map(|one| About::Managed { kind: one.by.0, name: one.by.1.clone() }));
-    of_pod.extend(room(entries, &namespace, pods, around).into_iter().map(About::Objection));
+    of_pod.extend(managed.map(|one| WarningKind::Managed { kind: one.by.0, name: one.by.1.clone() }));
+    of_pod.extend(room(entries, &namespace, pods, around).into_iter().map(WarningKind::Violation));
     for entry in &mut *entries {
         let ranges = around.limit_ranges.iter().filter(|(of, _)| *of == namespace);
-        let found: Vec<Objection> =
+        let found: Vec<Violation> =
             ranges.flat_map(|(_, range)| constraints::limit_range(&entry.recommended, range)).collect();
-        entry.cautions.extend(found.into_iter().map(About::Objection).map(Caution::from));
+        entry.warnings.extend(found.into_iter().map(WarningKind::Violation).map(Warning::from));
     }
     if let Some(first) = entries.first_mut() {
-        first.cautions.extend(of_pod.into_iter().map(Caution::from));
+        first.warnings.extend(of_pod.into_iter().map(Warning::from));
     }
 }
 
 /// Changes requests so that they go with the autoscaler, whose targets are shares of the sum of the pod's containers.
-fn scale(entries: &mut [Entry], autoscaler: &Autoscaler) -> Vec<About> {
+fn scale(entries: &mut [Entry], autoscaler: &Autoscaler) -> Vec<WarningKind> {
     type Field = fn(&mut Resources) -> &mut Option<u64>;
     let resources: [(&'static str, Option<u32>, Field); 2] = [
         ("cpu", autoscaler.cpu, |values| &mut values.cpu_request),
@@ -121,7 +124,7 @@ fn scale(entries: &mut [Entry], autoscaler: &Autoscaler) -> Vec<About> {
             apps().map(|entry| field(&mut pick(entry)).unwrap_or(0)).fold(0_u64, u64::saturating_add)
         };
         let (now, wanted) = (sum(|entry| entry.current), sum(|entry| entry.recommended));
-        let Some(joint) = target.and_then(|target| hpa::joint(now, target, wanted)) else { continue };
+        let Some(joint) = target.and_then(|target| hpa::adjust(now, target, wanted)) else { continue };
         let more = joint.request.saturating_sub(wanted);
         let largest = entries
             .iter_mut()
@@ -131,11 +134,11 @@ fn scale(entries: &mut [Entry], autoscaler: &Autoscaler) -> Vec<About> {
             if let Some(request) = field(&mut largest.recommended) {
                 *request = request.saturating_add(more);
             }
-            largest.quantities = Quantities::of(largest.recommended);
+            largest.quantities = Quantities::from(largest.recommended);
         }
         let target_now = target.unwrap_or_default();
         if joint.target != target_now || more > 0 {
-            told.push(About::Autoscaled {
+            told.push(WarningKind::Autoscaled {
                 autoscaler: autoscaler.name.clone(),
                 resource,
                 target_now,
@@ -147,29 +150,37 @@ fn scale(entries: &mut [Entry], autoscaler: &Autoscaler) -> Vec<About> {
     told
 }
 
-fn room(entries: &[Entry], namespace: &str, pods: &BTreeSet<&str>, around: &Surroundings) -> Vec<Objection> {
+fn room(
+    entries: &[Entry],
+    namespace: &str,
+    pods: &BTreeSet<&str>,
+    around: &ClusterConstraints,
+) -> Vec<Violation> {
     let asked = |pick: fn(&Entry) -> Resources| {
         let mut all: Vec<(Role, Resources)> = entries.iter().map(|entry| (entry.role, pick(entry))).collect();
         all.sort_by_key(|(role, _)| *role == Role::App);
-        effective(&all)
+        effective_requests(&all)
     };
     let (now, then) = (asked(|entry| entry.current), asked(|entry| entry.recommended));
     let replicas = entries.iter().map(|entry| entry.replicas).max().unwrap_or(0);
     let quotas = around.quotas.iter().filter(|quota| quota.namespace == namespace);
     let quota_left = quotas
-        .map(|quota| Asked {
+        .map(|quota| PodRequests {
             cpu: quota.cpu_left.unwrap_or(u64::MAX),
             memory: quota.memory_left.unwrap_or(u64::MAX),
         })
-        .reduce(|one, other| Asked { cpu: one.cpu.min(other.cpu), memory: one.memory.min(other.memory) });
+        .reduce(|one, other| PodRequests {
+            cpu: one.cpu.min(other.cpu),
+            memory: one.memory.min(other.memory),
+        });
     let budgets = around.budgets.iter().filter(|budget| budget.namespace == namespace);
     let held = budgets.filter(|budget| budget.pods.iter().any(|pod| pods.contains(pod.as_str())));
     let disruptions_allowed = held.map(|budget| budget.allowed).min();
-    constraints::room(
+    constraints::headroom(
         now,
         then,
         replicas,
-        &Room { largest_node: around.largest_node, quota_left, disruptions_allowed },
+        &Headroom { largest_node: around.largest_node, quota_left, disruptions_allowed },
     )
 }
 
@@ -181,7 +192,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::cluster::{Budget, Managed, Quota};
+    use crate::cluster::{DisruptionBudget, ManagedWorkload, QuotaHeadroom};
 
     const MIB: u64 = 1 << 20;
 
@@ -200,14 +211,14 @@ mod tests {
             replicas: 3,
             current: requests(now),
             recommended: requests(then),
-            quantities: Quantities::of(requests(then)),
+            quantities: Quantities::from(requests(then)),
             oom_kills_per_pod_day: None,
             cpu_work_above_request: None,
             risk: Profile::Standard.risk(),
             confidence: Confidence::High,
             container_days: 1.0,
             reasons: Vec::new(),
-            cautions: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -216,15 +227,15 @@ mod tests {
     }
 
     /// What is told of the entries, by container.
-    fn told(entries: &mut [Entry], around: &Surroundings) -> Vec<String> {
+    fn told(entries: &mut [Entry], around: &ClusterConstraints) -> Vec<String> {
         check(entries, &BTreeSet::from(["web-1"]), around);
         let texts = |entry: &Entry| -> Vec<String> {
-            entry.cautions.iter().map(|caution| format!("{}: {}", entry.container, caution.text)).collect()
+            entry.warnings.iter().map(|warning| format!("{}: {}", entry.container, warning.text)).collect()
         };
         entries.iter().flat_map(texts).collect()
     }
 
-    fn autoscaled(cpu: u32) -> Surroundings {
+    fn autoscaled(cpu: u32) -> ClusterConstraints {
         let autoscaler = Autoscaler {
             namespace: "shop".to_owned(),
             name: "web".to_owned(),
@@ -232,7 +243,7 @@ mod tests {
             cpu: Some(cpu),
             memory: None,
         };
-        Surroundings { autoscalers: vec![autoscaler], ..Surroundings::default() }
+        ClusterConstraints { autoscalers: vec![autoscaler], ..ClusterConstraints::default() }
     }
 
     #[test]
@@ -257,38 +268,51 @@ mod tests {
     fn rules_and_room_are_told_by_name() {
         let shop = || "shop".to_owned();
         let range = LimitRange { min: (Some(50), None), ..LimitRange::default() };
-        let quota =
-            Quota { namespace: shop(), name: "q".to_owned(), cpu_left: None, memory_left: Some(2 * MIB) };
-        let around = Surroundings {
+        let quota = QuotaHeadroom {
+            namespace: shop(),
+            name: "q".to_owned(),
+            cpu_left: None,
+            memory_left: Some(2 * MIB),
+        };
+        let around = ClusterConstraints {
             limit_ranges: vec![
                 (shop(), range),
                 ("other".to_owned(), LimitRange { min: (Some(900), None), ..range }),
             ],
             quotas: vec![quota],
             budgets: vec![
-                Budget { namespace: shop(), allowed: 0, pods: BTreeSet::from(["web-1".to_owned()]) },
-                Budget { namespace: shop(), allowed: 0, pods: BTreeSet::from(["api-1".to_owned()]) },
+                DisruptionBudget {
+                    namespace: shop(),
+                    allowed: 0,
+                    pods: BTreeSet::from(["web-1".to_owned()]),
+                },
+                DisruptionBudget {
+                    namespace: shop(),
+                    allowed: 0,
+                    pods: BTreeSet::from(["api-1".to_owned()]),
+                },
             ],
-            managed: vec![Managed {
+            managed: vec![ManagedWorkload {
                 namespace: shop(),
                 target: target(),
                 by: ("VerticalPodAutoscaler", "vpa".to_owned()),
             }],
-            largest_node: Some(Asked { cpu: 1000, memory: 3 * MIB }),
-            ..Surroundings::default()
+            largest_node: Some(PodRequests { cpu: 1000, memory: 3 * MIB }),
+            ..ClusterConstraints::default()
         };
         let mut entries = [entry("app", (100, MIB), (20, 4 * MIB)), entry("proxy", (100, 0), (60, 0))];
         assert_eq!(
             told(&mut entries, &around),
             [
-                "app: cpu of 20m is below the LimitRange's least of 50m",
+                "app: cpu of 20m is below the LimitRange's min of 50m",
                 "app: the VerticalPodAutoscaler vpa sets requests of this workload, too: let one of both do it",
                 "app: the pod's memory of 4Mi fits no node: the largest has 3Mi",
                 "app: all replicas need 9Mi more memory, the ResourceQuota has 2Mi left",
                 "app: the PodDisruptionBudget lets no pod go at the moment",
             ]
         );
-        let json = serde_json::to_value(&entries[0].cautions[0]).unwrap();
-        assert_eq!((&json["objection"], &json["min"]), (&"below_min".into(), &50.into()));
+        let json = serde_json::to_value(&entries[0].warnings[0]).unwrap();
+        assert_eq!((&json["violation"], &json["min"]), (&"below_min".into(), &50.into()));
+        assert_eq!(json["objection"], json["violation"], "the old name, for one version");
     }
 }

@@ -2,7 +2,7 @@
 
 mod apply;
 mod checks;
-mod forms;
+mod formats;
 pub mod report;
 
 use std::{io::Write, path::PathBuf};
@@ -18,34 +18,34 @@ use snug_sizing::{
 use self::report::Report;
 use crate::{
     cluster::Cluster,
-    policy::{ANNOTATION, Limit, Policies, PolicyError},
+    policy::{ANNOTATION, CpuLimitOption, Policies, PolicyError},
     price, risk,
-    source::{Opened, Source},
+    source::{EvidenceSource, OpenedSource},
 };
 
 /// What sizing is asked for, whatever is done with it.
 #[derive(Debug, Args)]
-pub struct Wanted {
+pub struct SizingOptions {
     /// How much may go wrong: a profile (critical, standard, batch), or numbers such as oom=0.001,cpu=0.01, which are OOM kills per
     /// pod-day and the share of work above the request.
     #[arg(long, value_name = "RISK", default_value = "standard", value_parser = risk::parse)]
     risk: Risk,
     /// Whether a CPU limit is recommended: none, or the smallest that keeps throttling rare (by-risk).
-    #[arg(long, value_enum, default_value_t = Limit::None)]
-    cpu_limit: Limit,
+    #[arg(long, value_enum, default_value_t = CpuLimitOption::None)]
+    cpu_limit: CpuLimitOption,
     /// A file with what is wanted for some workloads: risk, bounds, CPU limits, or to be left alone. It has the last word over annotations
     /// (snug/policy) of a cluster's pods.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 }
 
-impl Wanted {
+impl SizingOptions {
     /// What is wanted for each workload. What is wrong with the annotations of a cluster's pods is told on standard error.
     ///
     /// # Errors
     /// When the policy file cannot be used.
     pub fn policies(&self, cluster: Option<&Cluster>) -> Result<Policies, PolicyError> {
-        let mut policies = Policies::usual(self.usual());
+        let mut policies = Policies::new(self.usual());
         if let Some(cluster) = cluster {
             let annotated = cluster.annotated(ANNOTATION).unwrap_or_else(|error| {
                 eprintln!("snug: {error}; annotations are not read");
@@ -69,9 +69,9 @@ pub struct Options {
     /// Only this workload: NAME or NAMESPACE/NAME.
     workload: Option<String>,
     #[command(flatten)]
-    source: Source,
+    source: EvidenceSource,
     #[command(flatten)]
-    wanted: Wanted,
+    wanted: SizingOptions,
     /// Form of the output. patch is one kubectl command a workload, for a shell; kustomize a component with a patch for each workload; helm
     /// values for charts.
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
@@ -101,11 +101,11 @@ enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// There are recommendations.
-    Fine,
+    Success,
     /// Something is beyond `--fail-on`.
-    Findings,
+    AboveThreshold,
     /// There is not enough evidence for any.
-    NotEnough,
+    NotEnoughData,
 }
 
 /// Whether evidence is of the workload asked for.
@@ -119,7 +119,7 @@ fn is_of(evidence: &Evidence, asked: &str) -> bool {
 
 /// One workload's containers, and where their evidence comes from.
 #[derive(Debug, Args)]
-pub struct Chosen {
+pub struct WorkloadSelector {
     /// The workload: NAME or NAMESPACE/NAME.
     pub workload: String,
     /// Only this container.
@@ -127,10 +127,10 @@ pub struct Chosen {
     container: Option<String>,
     /// Where from.
     #[command(flatten)]
-    pub source: Source,
+    pub source: EvidenceSource,
 }
 
-impl Chosen {
+impl WorkloadSelector {
     /// Whether evidence is of them.
     pub fn is(&self, evidence: &Evidence) -> bool {
         is_of(evidence, &self.workload)
@@ -144,31 +144,31 @@ impl Chosen {
 /// When there is no evidence to be had, or nobody takes the output.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { workload, source, wanted, output, price, fail_on } = options;
-    let Opened { recording, cluster } = source.open()?;
+    let OpenedSource { snapshot, cluster } = source.open()?;
     let policies = wanted.policies(cluster.as_ref())?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|asked| is_of(evidence, asked));
-    let mut report = Report::make(&recording, &policies, chosen);
+    let mut report = Report::make(&snapshot, &policies, chosen);
     if let Some(cluster) = cluster {
-        let around = cluster.surroundings();
+        let around = cluster.constraints();
         around
             .missing
             .iter()
             .for_each(|missing| eprintln!("snug: {missing}; proposals are not checked against them"));
-        report.check(&recording, &around);
+        report.check(&snapshot, &around);
         if price.is_some() {
             match cluster.occupancy() {
-                Ok(occupancy) => report.emptied = Some(report.emptied(&recording, &occupancy)),
+                Ok(occupancy) => report.emptied = Some(report.emptied(&snapshot, &occupancy)),
                 Err(error) => eprintln!("snug: {error}; how many nodes could go is not known"),
             }
         }
     }
     report.cost = price.map(|prices| report.cost_at(prices));
     let text = match output {
-        Output::Table => forms::table(&report, false),
-        Output::Wide => forms::table(&report, true),
+        Output::Table => formats::table(&report, false),
+        Output::Wide => formats::table(&report, true),
         Output::Json => serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n",
-        Output::Csv => forms::csv(&report)?,
-        Output::Markdown => forms::markdown(&report),
+        Output::Csv => formats::csv(&report)?,
+        Output::Markdown => formats::markdown(&report),
         Output::Yaml => apply::yaml(&report)?,
         Output::Patch => apply::patch(&report),
         Output::Kustomize => apply::kustomize(&report)?,
@@ -176,18 +176,18 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     };
     out.write_all(text.as_bytes()).context("cannot write the recommendations")?;
     if report.recommendations.is_empty() {
-        let known = recording.evidence().count();
-        eprintln!("snug: {}", nothing(workload.as_deref(), known, report.withheld.len()));
-        return Ok(Outcome::NotEnough);
+        let known = snapshot.evidence().count();
+        eprintln!("snug: {}", nothing(workload.as_deref(), known, report.skipped.len()));
+        return Ok(Outcome::NotEnoughData);
     }
     let now = report.recommendations.iter().filter_map(|entry| entry.oom_kills_per_pod_day?.now);
     let beyond = fail_on.is_some_and(|most| now.into_iter().any(|now| now > most));
-    Ok(if beyond { Outcome::Findings } else { Outcome::Fine })
+    Ok(if beyond { Outcome::AboveThreshold } else { Outcome::Success })
 }
 
-fn nothing(workload: Option<&str>, known: usize, withheld: usize) -> String {
+fn nothing(workload: Option<&str>, known: usize, skipped: usize) -> String {
     match workload {
-        _ if withheld > 0 => "too little was seen for a recommendation yet".to_owned(),
+        _ if skipped > 0 => "too little was seen for a recommendation yet".to_owned(),
         Some(name) if known > 0 => format!("none of {known} containers is of a workload {name:?}"),
         _ => "no container was seen; agents hand over what they saw once in half a minute".to_owned(),
     }

@@ -8,16 +8,17 @@ use snug_sizing::{
     cost::Prices,
     engine::{self, Confidence, Context, Pool, Reason, Recommendation, Risk},
     evidence::{Evidence, HOUR},
-    pod::Asked,
+    pod::PodRequests,
     quantity::Quantity,
     workload::{Resources, Role},
 };
 
-use super::checks::{self, Caution};
+use super::checks::{self, Warning};
 use crate::{
-    cluster::{Emptied, Occupancy, Surroundings},
+    cluster::{ClusterConstraints, EmptiedNodes, Occupancy},
+    evidence::Snapshot,
     policy::Policies,
-    recording::Recording,
+    renamed,
 };
 
 /// Hours of a month: a twelfth of a year.
@@ -25,7 +26,7 @@ const MONTH_HOURS: f64 = 730.0;
 /// Form of the report. Within the number after the slash fields are only added.
 pub const SCHEMA: &str = "snug.recommendations/1";
 
-/// Recommendations for all containers of a recording.
+/// Recommendations for all containers of a snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Report {
@@ -38,12 +39,13 @@ pub struct Report {
     /// By namespace, workload and container.
     pub recommendations: Vec<Entry>,
     /// Containers without one.
-    pub withheld: Vec<Withheld>,
+    #[serde(flatten, serialize_with = "renamed::skipped")]
+    pub skipped: Vec<Skipped>,
     /// What requests cost, where there are prices.
     pub cost: Option<Cost>,
     /// Nodes that could go, where a cluster was asked and there are prices.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub emptied: Option<Emptied>,
+    pub emptied: Option<EmptiedNodes>,
 }
 
 /// What the requests of all pods cost in a month of 730 hours at list prices, of containers where both are known.
@@ -64,7 +66,7 @@ pub struct Window {
     pub nodes: Vec<String>,
     /// Beginning of the first hour seen, seconds since the Unix epoch.
     pub from: Option<u64>,
-    /// End of the last hour seen, or when the recording was made if that is earlier.
+    /// End of the last hour seen, or when the snapshot was made if that is earlier.
     pub to: Option<u64>,
     /// Days of watched containers.
     pub container_days: f64,
@@ -103,9 +105,10 @@ pub struct Entry {
     /// Days of watched containers.
     pub container_days: f64,
     /// What decided, the most important first.
-    pub reasons: Vec<Said>,
+    pub reasons: Vec<ReasonText>,
     /// What to know before it is applied, where the cluster could be asked. What is about the whole pod stands by its first container.
-    pub cautions: Vec<Caution>,
+    #[serde(flatten, serialize_with = "renamed::warnings")]
+    pub warnings: Vec<Warning>,
 }
 
 /// Quantities as Kubernetes writes them; what is not set is left out.
@@ -128,9 +131,8 @@ pub struct Pair {
     pub memory: Option<String>,
 }
 
-impl Quantities {
-    /// Of millicores and bytes.
-    pub fn of(values: Resources) -> Self {
+impl From<Resources> for Quantities {
+    fn from(values: Resources) -> Self {
         let cpu = |value: Option<u64>| value.map(|value| Quantity::from_millicores(value).to_string());
         let memory = |value: Option<u64>| value.map(|value| Quantity::from_bytes(value).to_string());
         Self {
@@ -151,7 +153,7 @@ pub struct Change {
 
 /// A reason, with its words.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Said {
+pub struct ReasonText {
     /// The sentence.
     pub text: String,
     /// What it is made of.
@@ -162,7 +164,7 @@ pub struct Said {
 /// A container without a recommendation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub struct Withheld {
+pub struct Skipped {
     /// Namespace.
     pub namespace: String,
     /// Name of the owner.
@@ -175,22 +177,22 @@ pub struct Withheld {
 
 impl Report {
     /// Of all evidence; `chosen` says of which containers there shall be recommendations. The others are in the pool.
-    pub fn make(recording: &Recording, policies: &Policies, chosen: impl Fn(&Evidence) -> bool) -> Self {
-        let pool = pool(recording, policies);
+    pub fn make(snapshot: &Snapshot, policies: &Policies, chosen: impl Fn(&Evidence) -> bool) -> Self {
+        let pool = pool(snapshot, policies);
         let mut report = Self {
             schema: SCHEMA,
-            window: Window::of(recording),
-            risk: policies.of_most().risk,
+            window: Window::new(snapshot),
+            risk: policies.default_policy().risk,
             recommendations: Vec::new(),
-            withheld: Vec::new(),
+            skipped: Vec::new(),
             cost: None,
             emptied: None,
         };
-        let mut of_chosen = recording.with_classes();
+        let mut of_chosen = snapshot.with_qos();
         of_chosen.retain(|(evidence, _)| chosen(evidence));
-        let of_one = |(evidence, class): &(&Evidence, _)| match policies.of(evidence) {
+        let of_one = |(evidence, qos): &(&Evidence, _)| match policies.of(evidence) {
             Some(policy) => {
-                let context = Context { pool, class: *class, set: None };
+                let context = Context { pool, qos: *qos, previous: None };
                 engine::recommend(evidence, &policy, context).map_err(|refusal| refusal.to_string())
             }
             None => Err("excluded by its policy".to_owned()),
@@ -198,8 +200,8 @@ impl Report {
         let said: Vec<Result<Recommendation, String>> = of_chosen.par_iter().map(of_one).collect();
         for ((evidence, _), said) in of_chosen.into_iter().zip(said) {
             match said {
-                Ok(said) => report.recommendations.push(Entry::of(evidence, &said)),
-                Err(why) => report.withheld.push(Withheld {
+                Ok(said) => report.recommendations.push(Entry::new(evidence, &said)),
+                Err(why) => report.skipped.push(Skipped {
                     namespace: evidence.workload.namespace.clone(),
                     workload: evidence.workload.name.clone(),
                     container: evidence.container.name.clone(),
@@ -211,10 +213,10 @@ impl Report {
     }
 
     /// Fits all proposals into what is around their workloads.
-    pub fn check(&mut self, recording: &Recording, around: &Surroundings) {
+    pub fn check(&mut self, snapshot: &Snapshot, around: &ClusterConstraints) {
         for entries in self.recommendations.chunk_by_mut(Entry::is_of_one_workload) {
             let Some(Entry { namespace, owner, workload, .. }) = entries.first() else { continue };
-            let of_workload = recording.evidence().filter(|evidence| {
+            let of_workload = snapshot.evidence().filter(|evidence| {
                 let it = &evidence.workload;
                 (&it.namespace, &it.owner, &it.name) == (namespace, owner, workload)
             });
@@ -226,12 +228,12 @@ impl Report {
     /// What the requests cost.
     pub fn cost_at(&self, prices: Prices) -> Cost {
         let [cpu, memory] = self.requested();
-        let month = |cpu, memory| prices.of(Asked { cpu, memory }) * MONTH_HOURS;
+        let month = |cpu, memory| prices.hourly_cost(PodRequests { cpu, memory }) * MONTH_HOURS;
         Cost { month_now: month(cpu.0, memory.0), month_then: month(cpu.1, memory.1) }
     }
 
     /// Nodes that could go with what is recommended.
-    pub fn emptied(&self, recording: &Recording, occupancy: &Occupancy) -> Emptied {
+    pub fn emptied(&self, snapshot: &Snapshot, occupancy: &Occupancy) -> EmptiedNodes {
         let key = |workload: (&str, &str, &str), container: &str| {
             [workload.0, workload.1, workload.2, container].map(str::to_owned)
         };
@@ -244,7 +246,7 @@ impl Report {
             })
             .collect();
         let mut by_pod = BTreeMap::new();
-        for evidence in recording.evidence() {
+        for evidence in snapshot.evidence() {
             let Evidence { workload, container, pods, .. } = evidence;
             let name = key((&workload.namespace, &workload.owner, &workload.name), &container.name);
             let Some(recommended) = entries.get(&name) else { continue };
@@ -268,9 +270,9 @@ impl Report {
 }
 
 /// What the past of all workloads says of the rule.
-pub fn pool(recording: &Recording, policies: &Policies) -> Pool {
-    let rule = policies.of_most().rule;
-    let all: Vec<&Evidence> = recording.evidence().collect();
+pub fn pool(snapshot: &Snapshot, policies: &Policies) -> Pool {
+    let rule = policies.default_policy().rule;
+    let all: Vec<&Evidence> = snapshot.evidence().collect();
     let tallies: Vec<engine::Tally> =
         all.par_iter().map(|evidence| engine::memory::tally(evidence, rule)).collect();
     // In their order: sums of fractions depend on it.
@@ -281,21 +283,21 @@ pub fn pool(recording: &Recording, policies: &Policies) -> Pool {
 }
 
 impl Window {
-    fn of(recording: &Recording) -> Self {
-        let spans = || recording.evidence().filter_map(Evidence::span);
+    fn new(snapshot: &Snapshot) -> Self {
+        let spans = || snapshot.evidence().filter_map(Evidence::span);
         let end = |last: u32| (u64::from(last) + 1) * HOUR;
         Self {
-            nodes: recording.nodes.clone(),
+            nodes: snapshot.nodes.clone(),
             from: spans().map(|(first, _)| u64::from(first.0) * HOUR).min(),
-            to: spans().map(|(_, last)| end(last.0)).max().map(|end| end.min(recording.at.max(HOUR))),
-            container_days: recording.evidence().map(Evidence::pod_days).sum(),
+            to: spans().map(|(_, last)| end(last.0)).max().map(|end| end.min(snapshot.at.max(HOUR))),
+            container_days: snapshot.evidence().map(Evidence::pod_days).sum(),
         }
     }
 }
 
 impl Entry {
-    fn of(evidence: &Evidence, said: &Recommendation) -> Self {
-        let force = evidence.container.in_force;
+    fn new(evidence: &Evidence, said: &Recommendation) -> Self {
+        let force = evidence.container.current;
         let change = |(now, then): (f64, f64), set: bool| Change { now: set.then_some(now), then };
         let mut reasons: Vec<&Reason> = said.reasons.iter().collect();
         reasons.sort_by_key(|reason| rank(reason));
@@ -308,7 +310,7 @@ impl Entry {
             replicas: evidence.workload.replicas,
             current: force,
             recommended: said.values,
-            quantities: Quantities::of(said.values),
+            quantities: Quantities::from(said.values),
             oom_kills_per_pod_day: said.oom_risk.map(|it| change(it, force.memory_limit.is_some())),
             cpu_work_above_request: said.cpu_work_above.map(|it| change(it, force.cpu_request.is_some())),
             risk: said.risk,
@@ -316,9 +318,9 @@ impl Entry {
             container_days: evidence.pod_days(),
             reasons: reasons
                 .into_iter()
-                .map(|it| Said { text: it.to_string(), reason: it.clone() })
+                .map(|it| ReasonText { text: it.to_string(), reason: it.clone() })
                 .collect(),
-            cautions: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! `snug top`: what the containers of one node use between two scrapes.
 
-mod course;
 mod rows;
 mod table;
+mod usage_history;
 
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -16,15 +16,15 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use snug_client::{
     agent::{self, Agent},
-    http::Trust,
+    http::RootCertificates,
 };
 
-use self::{course::Course, rows::Row};
+use self::{rows::ContainerRow, usage_history::UsageHistory};
 
-const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(3600);
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 /// What can be plotted: an agent keeps minutes for a week at most.
-const PLOTTED: RangeInclusive<Duration> = Duration::from_secs(120)..=Duration::from_secs(7 * 24 * 3600);
+const PLOT_RANGE: RangeInclusive<Duration> = Duration::from_secs(120)..=Duration::from_secs(7 * 24 * 3600);
 /// Between two looks at what is plotted.
 const PLOT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -76,12 +76,12 @@ enum Output {
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    within(interval, &(SHORTEST..=LONGEST))
+    within(interval, &(MIN_INTERVAL..=MAX_INTERVAL))
 }
 
 fn parse_last(text: &str) -> Result<Duration, String> {
     let last = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    within(last, &PLOTTED)
+    within(last, &PLOT_RANGE)
 }
 
 fn within(duration: Duration, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
@@ -97,7 +97,7 @@ fn within(duration: Duration, allowed: &RangeInclusive<Duration>) -> Result<Dura
 struct Report<'a> {
     /// Seconds between the two scrapes.
     interval_seconds: f64,
-    containers: &'a [Row],
+    containers: &'a [ContainerRow],
 }
 
 /// Runs `snug top` until its tables are written.
@@ -114,26 +114,26 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     };
     let clear = live && *output == Output::Table && left != Some(1);
 
-    let agent = Agent::new(agent, &Trust::default());
+    let agent = Agent::new(agent, &RootCertificates::default());
     let mut before = agent.scrape()?;
-    let mut course: Option<(Course, Instant)> = None;
+    let mut usage_history: Option<(UsageHistory, Instant)> = None;
     while left != Some(0) {
         thread::sleep(*interval);
         let after = agent.scrape()?;
         let seconds = after.at.saturating_duration_since(before.at).as_secs_f64();
         let all = rows::between(&before.samples, &after.samples, seconds);
         let known = all.len();
-        let mut rows: Vec<Row> = match namespace {
+        let mut rows: Vec<ContainerRow> = match namespace {
             Some(namespace) => all.into_iter().filter(|row| row.namespace == *namespace).collect(),
             None => all,
         };
         rows::sort(&mut rows, *sort);
         if let Some(last) = last {
-            let (course, _) = match course.take() {
-                Some(asked) if asked.1.elapsed() < PLOT_INTERVAL => course.insert(asked),
-                _ => course.insert((Course::ask(&agent, *last)?, Instant::now())),
+            let (usage_history, _) = match usage_history.take() {
+                Some(asked) if asked.1.elapsed() < PLOT_INTERVAL => usage_history.insert(asked),
+                _ => usage_history.insert((UsageHistory::ask(&agent, *last)?, Instant::now())),
             };
-            rows.iter_mut().for_each(|row| row.cpu_course_cores = Some(course.cores(row)));
+            rows.iter_mut().for_each(|row| row.cpu_history_cores = Some(usage_history.cores(row)));
         }
         write(out, *output, clear, seconds, &rows).context("cannot write the table")?;
         if rows.is_empty() && *output == Output::Table {
@@ -157,7 +157,13 @@ fn nothing(namespace: Option<&str>, known: usize) -> String {
     }
 }
 
-fn write(out: &mut impl Write, output: Output, clear: bool, seconds: f64, rows: &[Row]) -> io::Result<()> {
+fn write(
+    out: &mut impl Write,
+    output: Output,
+    clear: bool,
+    seconds: f64,
+    rows: &[ContainerRow],
+) -> io::Result<()> {
     match output {
         Output::Table => {
             if clear {

@@ -6,10 +6,11 @@ use serde::Serialize;
 use snug_client::exposition::Sample;
 
 use super::Sort;
+use crate::renamed;
 
 /// What one container did between two scrapes, and how it stands at the second. `None`: not measured, or no limit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Row {
+pub(crate) struct ContainerRow {
     pub(crate) namespace: String,
     pub(crate) pod: String,
     pub(crate) container: String,
@@ -28,14 +29,14 @@ pub(crate) struct Row {
     /// Since the container was made, not over the interval.
     pub(crate) oom_kills: Option<f64>,
     /// Cores that a replica of its workload used on average, in equal parts of the time asked for; where it is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) cpu_course_cores: Option<Vec<Option<f64>>>,
+    #[serde(flatten, serialize_with = "renamed::cpu_history_cores", skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_history_cores: Option<Vec<Option<f64>>>,
 }
 
 /// The raw values of one container in one scrape.
 #[derive(Clone, Debug, Default)]
-struct Raw {
-    row: Row,
+struct RawSample {
+    row: ContainerRow,
     cpu_seconds: Option<f64>,
     periods: Option<f64>,
     throttled_periods: Option<f64>,
@@ -43,23 +44,23 @@ struct Raw {
 
 /// A container's id is enough; names may arrive between the scrapes. Without one, names must do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
+enum ContainerKey {
     Id(String),
     Names([String; 3]),
 }
 
-fn collect(samples: &[Sample]) -> BTreeMap<Key, Raw> {
-    let mut all: BTreeMap<Key, Raw> = BTreeMap::new();
+fn collect(samples: &[Sample]) -> BTreeMap<ContainerKey, RawSample> {
+    let mut all: BTreeMap<ContainerKey, RawSample> = BTreeMap::new();
     for sample in samples {
         let Some(subject) = sample.name.strip_prefix("snug_container_") else { continue };
         let label = |name| sample.label(name).to_owned();
         let key = match sample.label("id") {
-            "" => Key::Names([label("namespace"), label("pod"), label("container")]),
-            id => Key::Id(id.to_owned()),
+            "" => ContainerKey::Names([label("namespace"), label("pod"), label("container")]),
+            id => ContainerKey::Id(id.to_owned()),
         };
         let value = Some(sample.value).filter(|value| value.is_finite());
-        let raw = all.entry(key).or_insert_with(|| Raw {
-            row: Row {
+        let raw = all.entry(key).or_insert_with(|| RawSample {
+            row: ContainerRow {
                 namespace: label("namespace"),
                 pod: label("pod"),
                 container: label("container"),
@@ -67,9 +68,9 @@ fn collect(samples: &[Sample]) -> BTreeMap<Key, Raw> {
                 workload_kind: label("workload_kind"),
                 workload: label("workload"),
                 id: label("id"),
-                ..Row::default()
+                ..ContainerRow::default()
             },
-            ..Raw::default()
+            ..RawSample::default()
         });
         match subject {
             "cpu_usage_seconds_total" => raw.cpu_seconds = value,
@@ -93,10 +94,10 @@ fn gain(before: Option<f64>, after: Option<f64>) -> Option<f64> {
 }
 
 /// The containers of the second scrape.
-pub(crate) fn between(before: &[Sample], after: &[Sample], seconds: f64) -> Vec<Row> {
+pub(crate) fn between(before: &[Sample], after: &[Sample], seconds: f64) -> Vec<ContainerRow> {
     let before = collect(before);
     let rows = collect(after).into_iter().map(|(key, now)| {
-        let Raw { mut row, cpu_seconds, periods, throttled_periods } = now;
+        let RawSample { mut row, cpu_seconds, periods, throttled_periods } = now;
         let then = before.get(&key).cloned().unwrap_or_default();
         if seconds > 0.0 {
             row.cpu_cores = gain(then.cpu_seconds, cpu_seconds).map(|gained| gained / seconds);
@@ -112,18 +113,18 @@ pub(crate) fn between(before: &[Sample], after: &[Sample], seconds: f64) -> Vec<
 }
 
 /// Sorts by the most; what was not measured comes last, equals go by name.
-pub(crate) fn sort(rows: &mut [Row], sort: Sort) {
-    let value = |row: &Row| match sort {
+pub(crate) fn sort(rows: &mut [ContainerRow], sort: Sort) {
+    let value = |row: &ContainerRow| match sort {
         Sort::Cpu => row.cpu_cores,
         Sort::Memory => row.memory_working_set_bytes,
         Sort::Throttled => row.throttled_share,
     };
-    let descending = |a: &Row, b: &Row| match (value(a), value(b)) {
+    let descending = |a: &ContainerRow, b: &ContainerRow| match (value(a), value(b)) {
         (Some(a), Some(b)) => b.total_cmp(&a),
         (a, b) => b.is_some().cmp(&a.is_some()),
     };
-    let names = |a: &Row, b: &Row| -> Ordering {
-        let key = |row: &Row| [&row.namespace, &row.pod, &row.container, &row.id].map(String::clone);
+    let names = |a: &ContainerRow, b: &ContainerRow| -> Ordering {
+        let key = |row: &ContainerRow| [&row.namespace, &row.pod, &row.container, &row.id].map(String::clone);
         key(a).cmp(&key(b))
     };
     rows.sort_by(|a, b| descending(a, b).then_with(|| names(a, b)));
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_most_comes_first_and_the_unmeasured_last() {
-        let row = |id: &str, cpu_cores| Row { id: id.into(), cpu_cores, ..Row::default() };
+        let row = |id: &str, cpu_cores| ContainerRow { id: id.into(), cpu_cores, ..ContainerRow::default() };
         let mut rows = [row("none", None), row("b", Some(1.0)), row("a", Some(1.0)), row("top", Some(2.0))];
         sort(&mut rows, Sort::Cpu);
         assert_eq!(rows.map(|row| row.id), ["top", "a", "b", "none"]);

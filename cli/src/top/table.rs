@@ -1,6 +1,6 @@
 //! The table of `snug top`.
 
-use super::{course::bars, rows::Row};
+use super::{rows::ContainerRow, usage_history::bars};
 use crate::{
     columns::{self, Align, plain},
     units::{self, NONE},
@@ -23,20 +23,20 @@ const HEADINGS: [(&str, Align); 11] = [
 const SHORT_ID: usize = 12;
 
 /// Renders rows with aligned columns. Control characters of names do not reach the terminal.
-pub(crate) fn render(rows: &[Row]) -> String {
+pub(crate) fn render(rows: &[ContainerRow]) -> String {
     let cells: Vec<_> = rows.iter().map(cells).collect();
-    if rows.iter().all(|row| row.cpu_course_cores.is_none()) {
+    if rows.iter().all(|row| row.cpu_history_cores.is_none()) {
         return columns::render(&HEADINGS, &cells);
     }
     let headings: Vec<_> = HEADINGS.into_iter().chain([("CPU HISTORY", Align::Left)]).collect();
-    let with_course = rows.iter().zip(cells).map(|(row, cells)| {
-        let course = bars(row.cpu_course_cores.as_deref().unwrap_or_default());
-        cells.into_iter().chain([course]).collect::<Vec<_>>()
+    let with_history = rows.iter().zip(cells).map(|(row, cells)| {
+        let usage_history = bars(row.cpu_history_cores.as_deref().unwrap_or_default());
+        cells.into_iter().chain([usage_history]).collect::<Vec<_>>()
     });
-    columns::render(&headings, &with_course.collect::<Vec<_>>())
+    columns::render(&headings, &with_history.collect::<Vec<_>>())
 }
 
-fn cells(row: &Row) -> [String; 11] {
+fn cells(row: &ContainerRow) -> [String; 11] {
     let number = |value: Option<f64>, show: fn(f64) -> String| value.map_or_else(|| NONE.to_owned(), show);
     let id = match row.id.char_indices().nth(SHORT_ID) {
         Some((end, _)) if row.id.chars().all(|c| c.is_ascii_hexdigit()) => {
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn columns_are_aligned() {
         let rows = [
-            Row {
+            ContainerRow {
                 namespace: "shop".into(),
                 pod: "web-7c9f-x2x".into(),
                 container: "web".into(),
@@ -94,10 +94,10 @@ mod tests {
                 memory_peak_bytes: Some(134_217_728.0),
                 memory_limit_bytes: Some(268_435_456.0),
                 oom_kills: Some(1.0),
-                cpu_course_cores: None,
+                cpu_history_cores: None,
             },
-            Row { id: "cron.service".into(), cpu_cores: Some(0.001), ..Row::default() },
-            Row { id: "0123456789abcdef0123".into(), ..Row::default() },
+            ContainerRow { id: "cron.service".into(), cpu_cores: Some(0.001), ..ContainerRow::default() },
+            ContainerRow { id: "0123456789abcdef0123".into(), ..ContainerRow::default() },
         ];
         let expected = "\
 NAMESPACE  POD/UNIT      CONTAINER   CPU  CPU LIMIT  THROTTLED  MEMORY   PEAK  MEM LIMIT  OOM KILLS  WORKLOAD
@@ -111,12 +111,16 @@ shop       web-7c9f-x2x  web        1.25       2.00       3.1%    64Mi  128Mi   
     #[test]
     fn what_was_used_before_is_a_column_where_it_is_asked_for() {
         let rows = [
-            Row {
+            ContainerRow {
                 pod: "a".into(),
-                cpu_course_cores: Some(vec![None, Some(0.5), Some(1.0)]),
-                ..Row::default()
+                cpu_history_cores: Some(vec![None, Some(0.5), Some(1.0)]),
+                ..ContainerRow::default()
             },
-            Row { pod: "b".into(), cpu_course_cores: Some(vec![None; 3]), ..Row::default() },
+            ContainerRow {
+                pod: "b".into(),
+                cpu_history_cores: Some(vec![None; 3]),
+                ..ContainerRow::default()
+            },
         ];
         let text = render(&rows);
         let ends: Vec<&str> =
@@ -127,8 +131,12 @@ shop       web-7c9f-x2x  web        1.25       2.00       3.1%    64Mi  128Mi   
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
-        let row =
-            Row { pod: "a\x1b[2Jb".into(), container: "c".into(), kind: "init".into(), ..Row::default() };
+        let row = ContainerRow {
+            pod: "a\x1b[2Jb".into(),
+            container: "c".into(),
+            kind: "init".into(),
+            ..ContainerRow::default()
+        };
         let text = render(&[row]);
         assert!(text.contains("a[2Jb") && text.contains("c (init)"), "{text}");
     }

@@ -3,15 +3,15 @@
 use serde::Serialize;
 
 use super::{
-    open::{Ready, Replay},
-    policies::Choice,
-    policy::{Kill, Values, View},
+    open::{PreparedGroup, Replay},
+    policies::PolicyChoice,
+    policy::{Kill, PolicyInput, Values},
     score::part,
     trace::{Group, Series},
 };
 
 /// Kills that a policy may get from one decision to the next: what does not react would be killed each minute for hours.
-const MOST_KILLS: usize = 20;
+const MAX_KILLS: usize = 20;
 const DAY: f64 = 1440.0;
 
 /// Sums of the closed loop, over memory.
@@ -65,17 +65,17 @@ impl Sums {
 
 impl Replay<'_> {
     /// What became of each workload under each policy, with feedback.
-    pub fn closed(&self, choices: &[Choice]) -> Vec<Vec<Sums>> {
+    pub fn closed(&self, choices: &[PolicyChoice]) -> Vec<Vec<Sums>> {
         let minutes = self.trace.minutes;
         let one = |group: &Group| {
-            let ready = Ready::new(group, minutes);
+            let ready = PreparedGroup::new(group, minutes);
             choices.iter().map(|choice| self.feed_back(&ready, *choice)).collect()
         };
         self.trace.groups.iter().map(one).collect()
     }
 
-    fn feed_back(&self, ready: &Ready<'_>, choice: Choice) -> Sums {
-        let Ready { group, cpu, decided } = ready;
+    fn feed_back(&self, ready: &PreparedGroup<'_>, choice: PolicyChoice) -> Sums {
+        let PreparedGroup { group, cpu, decided } = ready;
         let minutes = self.trace.minutes;
         let mut sums = Sums::default();
         let mut policy = choice.policy(group);
@@ -85,7 +85,7 @@ impl Replay<'_> {
             let end = decided.get(place + 1).map_or(minutes, |(_, next)| *next);
             let pool = self.pools.get(*number).copied().unwrap_or_default();
             let mut ask = |now: usize, memory: &[Series], kills: &[Kill]| {
-                policy.decide(&View {
+                policy.decide(&PolicyInput {
                     key: &group.key,
                     rows: &group.rows,
                     memory,
@@ -117,7 +117,7 @@ impl Replay<'_> {
                 force.push((from, at + 1, limit));
                 cap(&mut seen, from, at + 1, limit);
                 from = at + 1;
-                if kills.len() - before >= MOST_KILLS {
+                if kills.len() - before >= MAX_KILLS {
                     break;
                 }
                 if let Some(values) = ask(from, &seen, &kills) {
@@ -133,8 +133,8 @@ impl Replay<'_> {
                 sums.units += 1;
                 sums.minutes += row.memory.range(*now, end).count() as u64;
                 sums.used += highest;
-                let in_force: f64 = force.iter().map(|(from, to, limit)| limit * (to - from) as f64).sum();
-                sums.limit += in_force / (end - now) as f64;
+                let current: f64 = force.iter().map(|(from, to, limit)| limit * (to - from) as f64).sum();
+                sums.limit += current / (end - now) as f64;
             }
         }
         sums

@@ -20,7 +20,7 @@ const ORACLE_EXCEEDED: f64 = 0.02;
 
 /// Who decides.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Choice {
+pub enum HistoryPolicy {
     /// The engine.
     Snug(Risk),
     /// Nobody: what is in force now has always been. What is not set is not judged.
@@ -29,32 +29,32 @@ pub enum Choice {
     Oracle,
 }
 
-impl Choice {
+impl HistoryPolicy {
     /// All but the engine, with their names.
     pub const OTHERS: [(&'static str, Self); 2] = [("as-is", Self::AsIs), ("oracle", Self::Oracle)];
 }
 
 /// A request in cores and a limit in bytes; `None` where nothing is set.
-type Said = (Option<f64>, Option<f64>);
+type RequestAndLimit = (Option<f64>, Option<f64>);
 
 /// A container of a workload while it is replayed.
-struct Replayed<'e> {
+struct WorkloadReplay<'e> {
     whole: &'e Evidence,
     /// What was seen before the decision. Of what is in force nothing: in the past it may have been something else.
     past: Evidence,
     /// Set by the engine last.
     set: Option<Resources>,
     /// By choice: what was said last, and sums of memory and CPU.
-    sums: Vec<(Said, Sums, Sums)>,
+    sums: Vec<(RequestAndLimit, Sums, Sums)>,
 }
 
 /// What became of the past under each choice. Decisions are those of the whole recording, so that all evidence before one is in its pool.
-pub fn replay(all: &[&Evidence], choices: &[(String, Choice)]) -> Vec<Figures> {
+pub fn replay(all: &[&Evidence], choices: &[(String, HistoryPolicy)]) -> Vec<Figures> {
     let spans = || all.iter().filter_map(|evidence| evidence.span());
     let first = spans().map(|(first, _)| first.0).min().unwrap_or_default();
     let end = spans().map(|(_, last)| last.0.saturating_add(1)).max().unwrap_or_default();
-    let mut replayed: Vec<Replayed<'_>> =
-        all.iter().map(|evidence| Replayed::new(evidence, choices.len())).collect();
+    let mut replayed: Vec<WorkloadReplay<'_>> =
+        all.iter().map(|evidence| WorkloadReplay::new(evidence, choices.len())).collect();
     let decisions = (first.saturating_add(FIRST_HOURS)..end).step_by(STEP_HOURS as usize);
     for now in decisions.take_while(|now| now + STEP_HOURS <= end) {
         replayed.iter_mut().for_each(|one| one.advance(Hour(now)));
@@ -81,10 +81,10 @@ pub fn replay(all: &[&Evidence], choices: &[(String, Choice)]) -> Vec<Figures> {
     figures.collect()
 }
 
-impl<'e> Replayed<'e> {
+impl<'e> WorkloadReplay<'e> {
     fn new(whole: &'e Evidence, choices: usize) -> Self {
         let mut container = whole.container.clone();
-        container.in_force = Resources::default();
+        container.current = Resources::default();
         let past = Evidence::new(whole.workload.clone(), container, whole.window_millis);
         Self { whole, past, set: None, sums: vec![((None, None), Sums::default(), Sums::default()); choices] }
     }
@@ -110,21 +110,21 @@ impl<'e> Replayed<'e> {
         next
     }
 
-    fn decide(&mut self, choice: Choice, pool: Pool, next: &Evidence) -> Said {
+    fn decide(&mut self, choice: HistoryPolicy, pool: Pool, next: &Evidence) -> RequestAndLimit {
         let of = |values: Resources| {
             let cores = values.cpu_request.map(|millicores| millicores as f64 / 1000.0);
             (cores, values.memory_limit.map(|bytes| bytes as f64))
         };
         match choice {
-            Choice::AsIs => of(self.whole.container.in_force),
-            Choice::Oracle => {
+            HistoryPolicy::AsIs => of(self.whole.container.current),
+            HistoryPolicy::Oracle => {
                 let (windows, ..) = cpu::request_windows(next);
                 (windows.quantile(1.0 - ORACLE_EXCEEDED), highest(next))
             }
-            Choice::Snug(risk) => {
+            HistoryPolicy::Snug(risk) => {
                 let policy = engine::Policy::new(risk);
                 let Ok(said) =
-                    engine::recommend(&self.past, &policy, Context { pool, set: self.set, class: None })
+                    engine::recommend(&self.past, &policy, Context { pool, previous: self.set, qos: None })
                 else {
                     return (None, None);
                 };
@@ -141,7 +141,7 @@ fn highest(evidence: &Evidence) -> Option<f64> {
 }
 
 /// Judges what was said by the day that followed.
-fn judge(said: Said, next: &Evidence, sums: &mut (Said, Sums, Sums)) {
+fn judge(said: RequestAndLimit, next: &Evidence, sums: &mut (RequestAndLimit, Sums, Sums)) {
     let (before, of_memory, of_cpu) = sums;
     let (request, limit) = said;
     if let (Some(limit), Some(highest)) = (limit, highest(next)) {
@@ -173,7 +173,7 @@ mod tests {
     /// Days of half a core in one hour of four and a tenth else, with so much memory; it doubles at last.
     fn evidence(days: u32, mib: u64) -> Evidence {
         let mut evidence = Evidence::new(workload("web"), container("app"), 100);
-        evidence.container.in_force =
+        evidence.container.current =
             Resources { cpu_request: Some(200), memory_limit: Some(2 * mib * MIB), ..Resources::default() };
         for hour in 0..days * 24 {
             let record = evidence.hour(Hour(1000 + hour));
@@ -188,8 +188,8 @@ mod tests {
 
     fn figures(days: u32) -> Vec<Figures> {
         let one = evidence(days, 100);
-        let snug = ("snug".to_owned(), Choice::Snug(Profile::Standard.risk()));
-        let others = Choice::OTHERS.map(|(name, choice)| (name.to_owned(), choice));
+        let snug = ("snug".to_owned(), HistoryPolicy::Snug(Profile::Standard.risk()));
+        let others = HistoryPolicy::OTHERS.map(|(name, choice)| (name.to_owned(), choice));
         replay(&[&one], &[&[snug][..], &others].concat())
     }
 

@@ -29,7 +29,7 @@ pub const STEP: usize = 360;
 /// Minutes for which a decision is judged.
 pub const HORIZON: usize = 1440;
 /// Samples of each resource without which a workload is not decided.
-pub const LEAST_SAMPLES: usize = 60;
+pub const MIN_SAMPLES: usize = 60;
 
 /// Minutes at which decisions are made, in a trace of so many minutes.
 pub fn decisions(minutes: usize) -> impl Iterator<Item = usize> {

@@ -3,7 +3,7 @@
 use super::trace::{Group, Series};
 use crate::{
     evidence::{Evidence, Hour, Peak, START_UP},
-    workload::{Container, Kind, Workload},
+    workload::{Container, Workload, WorkloadKind},
 };
 
 /// A container whose first sample comes later than this after the beginning of the recording, in minutes, has started then.
@@ -29,7 +29,7 @@ impl Observer {
             namespace: group.key.namespace.clone(),
             name: group.key.owner.clone(),
             owner: String::new(),
-            kind: Kind::Service,
+            kind: WorkloadKind::Service,
             replicas: group.rows.len() as u64,
         };
         let container = Container { name: group.key.container.clone(), ..Container::default() };
@@ -48,7 +48,7 @@ impl Observer {
     /// What was seen before a minute, which never is an earlier one than the time before. `memory` is what there was to be seen of it, KiB.
     pub fn advance(&mut self, group: &Group, memory: &[Series], now: usize) -> &mut Evidence {
         for ((row, memory), started) in group.rows.iter().zip(memory).zip(&self.started) {
-            // Row by row and then hour by hour, so that there is one look-up per hour.
+            // ContainerTrace by row and then hour by hour, so that there is one look-up per hour.
             let mut from = self.until;
             while from < now {
                 let to = now.min((from / 60 + 1) * 60);
@@ -64,7 +64,7 @@ impl Observer {
 /// Minutes `from..to` of one container, all in one hour.
 fn observe(
     evidence: &mut Evidence,
-    row: &super::trace::Row,
+    row: &super::trace::ContainerTrace,
     memory: &Series,
     started: usize,
     from: usize,
@@ -75,7 +75,7 @@ fn observe(
     if seen == 0 {
         return;
     }
-    let record = evidence.hour(Hour::of(from as u64 * MINUTE));
+    let record = evidence.hour(Hour::from_seconds(from as u64 * MINUTE));
     record.observed += seen as u64 * MINUTE;
     for (minute, millicores) in row.cpu.range(from, to) {
         let windows = if minute < started { &mut record.cpu_start } else { &mut record.cpu };
@@ -94,18 +94,18 @@ fn observe(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backtest::trace::{Row, Trace};
+    use crate::backtest::trace::{ContainerTrace, Trace};
 
     #[test]
     fn start_up_is_apart_where_the_start_was_seen() {
         let minutes = |from: usize, value: f64| {
             Series::new(&(0..180).map(|at| if at < from { f64::NAN } else { value }).collect::<Vec<_>>())
         };
-        let row = |pod: &str, from| Row {
+        let row = |pod: &str, from| ContainerTrace {
             pod: pod.to_owned(),
             cpu: minutes(from, 100.0),
             memory: minutes(from, 1024.0),
-            ..Row::default()
+            ..ContainerTrace::default()
         };
         let trace = Trace::new(180, [row("web-0", 0), row("web-1", 90)]);
         let group = &trace.groups[0];

@@ -1,10 +1,10 @@
 //! The open loop.
 
 use super::{
-    HORIZON, LEAST_SAMPLES, decisions,
+    HORIZON, MIN_SAMPLES, decisions,
     observe::Observer,
-    policies::{Choice, Run},
-    policy::{CpuSample, Policy, Values, View, sorted_cpu},
+    policies::{PolicyChoice, Run},
+    policy::{CpuSample, Policy, PolicyInput, Values, sorted_cpu},
     score::{Horizon, Sums},
     trace::{Group, Series, Trace},
 };
@@ -36,20 +36,20 @@ pub struct Replay<'t> {
 }
 
 /// One workload made ready.
-pub(super) struct Ready<'t> {
+pub(super) struct PreparedGroup<'t> {
     pub(super) group: &'t Group,
     pub(super) cpu: Vec<CpuSample>,
     /// Minutes at which it is decided, with the number of the decision.
     pub(super) decided: Vec<(usize, usize)>,
 }
 
-impl<'t> Ready<'t> {
+impl<'t> PreparedGroup<'t> {
     pub(super) fn new(group: &'t Group, minutes: usize) -> Self {
-        let samples = |pick: fn(&super::trace::Row) -> &Series, now: usize| -> usize {
+        let samples = |pick: fn(&super::trace::ContainerTrace) -> &Series, now: usize| -> usize {
             group.rows.iter().map(|row| pick(row).range(0, now).count()).sum()
         };
         let enough = |now| {
-            samples(|row| &row.memory, now) >= LEAST_SAMPLES && samples(|row| &row.cpu, now) >= LEAST_SAMPLES
+            samples(|row| &row.memory, now) >= MIN_SAMPLES && samples(|row| &row.cpu, now) >= MIN_SAMPLES
         };
         // Once there is enough there always is.
         let decided = decisions(minutes).enumerate().skip_while(|(_, now)| !enough(*now)).collect();
@@ -78,11 +78,11 @@ impl<'t> Replay<'t> {
 
     fn one(&self, group: &Group, runs: &[Run]) -> Vec<Outcome> {
         let minutes = self.trace.minutes;
-        let ready = Ready::new(group, minutes);
+        let ready = PreparedGroup::new(group, minutes);
         let memory: Vec<Series> = group.rows.iter().map(|row| row.memory.clone()).collect();
         let mut observer = Observer::new(group);
         // What is said does not depend on the factor, so each choice is asked once.
-        let mut policies: Vec<(Choice, Box<dyn Policy + '_>)> = Vec::new();
+        let mut policies: Vec<(PolicyChoice, Box<dyn Policy + '_>)> = Vec::new();
         for run in runs {
             if policies.iter().all(|(choice, _)| *choice != run.choice) {
                 policies.push((run.choice, run.choice.policy(group)));
@@ -92,7 +92,7 @@ impl<'t> Replay<'t> {
         let mut before: Vec<Option<Values>> = vec![None; runs.len()];
         for (number, now) in &ready.decided {
             let horizon = Horizon::new(&group.rows, *now, (now + HORIZON).min(minutes));
-            let view = View {
+            let view = PolicyInput {
                 key: &group.key,
                 rows: &group.rows,
                 memory: &memory,

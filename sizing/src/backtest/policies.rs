@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     observe::Observer,
-    policy::{Policy, Values, View},
+    policy::{Policy, PolicyInput, Values},
     trace::Group,
 };
 use crate::{
@@ -20,7 +20,7 @@ const DAY: usize = 1440;
 
 /// Which policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Choice {
+pub enum PolicyChoice {
     /// The engine, at a risk.
     Snug(Risk, Rule),
     /// KRR `simple`, with its floors or without.
@@ -53,13 +53,13 @@ pub enum Choice {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
     /// Which.
-    pub choice: Choice,
+    pub choice: PolicyChoice,
     /// Factor.
     pub factor: f64,
 }
 
-impl From<Choice> for Run {
-    fn from(choice: Choice) -> Self {
+impl From<PolicyChoice> for Run {
+    fn from(choice: PolicyChoice) -> Self {
         Self { choice, factor: 1.0 }
     }
 }
@@ -75,7 +75,7 @@ pub enum VpaBound {
     Upper,
 }
 
-impl Choice {
+impl PolicyChoice {
     /// All but the engine, with their names.
     pub const BASELINES: [(&'static str, Self); 11] = [
         ("krr-simple", Self::Krr { floors: true, kills: false }),
@@ -130,24 +130,29 @@ impl fmt::Debug for Snug<'_> {
 
 impl Snug<'_> {
     /// What is to be seen, with the kills that it was told.
-    fn observe(&mut self, view: &View<'_>) -> &Evidence {
+    fn observe(&mut self, view: &PolicyInput<'_>) -> &Evidence {
         let evidence = self.observer.advance(self.group, view.memory, view.now);
         let told = evidence.kills().count();
         for kill in view.kills.iter().skip(told) {
             let at = kill.at as u64 * 60;
             let pod = view.rows.get(kill.row).map(|row| row.pod.clone()).unwrap_or_default();
-            evidence.hour(Hour::of(at)).kills.push(OomKill { at, limit: (kill.limit * KIB) as u64, pod });
+            evidence.hour(Hour::from_seconds(at)).kills.push(OomKill {
+                at,
+                limit: (kill.limit * KIB) as u64,
+                pod,
+            });
         }
         evidence
     }
 }
 
 impl Policy for Snug<'_> {
-    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+    fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
         let (policy, set) = (self.policy.clone(), self.set);
         let evidence = view.evidence.unwrap_or_else(|| self.observe(view));
         let said =
-            engine::recommend(evidence, &policy, Context { pool: view.pool, set, class: None }).ok()?;
+            engine::recommend(evidence, &policy, Context { pool: view.pool, previous: set, qos: None })
+                .ok()?;
         self.set = Some(said.values);
         let Resources { cpu_request, memory_limit, .. } = said.values;
         Some(Values { cpu: cpu_request? as f64, memory: memory_limit? as f64 / KIB })
@@ -161,7 +166,7 @@ struct Krr {
 }
 
 /// Samples of CPU by pod, each ascending.
-fn by_pod(view: &View<'_>) -> Vec<Vec<f64>> {
+fn by_pod(view: &PolicyInput<'_>) -> Vec<Vec<f64>> {
     let mut pods = vec![Vec::new(); view.rows.len()];
     for sample in view.past_cpu() {
         if let Some(pod) = pods.get_mut(sample.row as usize) {
@@ -172,7 +177,7 @@ fn by_pod(view: &View<'_>) -> Vec<Vec<f64>> {
 }
 
 impl Policy for Krr {
-    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+    fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
         let floor = |value: f64| if self.floors { value } else { 0.0 };
         let failed = view.kills.iter().map(|kill| kill.limit * KIB).reduce(f64::max).filter(|_| self.kills);
         let cpu = krr::cpu_request(&by_pod(view), floor(krr::CPU_FLOOR))?;
@@ -185,7 +190,7 @@ impl Policy for Krr {
 struct KrrLimit;
 
 impl Policy for KrrLimit {
-    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+    fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
         let all: Vec<f64> = view.past_cpu().map(|sample| sample.value).collect();
         let (cpu, _) = krr::cpu_request_and_limit(&all, krr::CPU_FLOOR)?;
         Some(Values { cpu, memory: krr::memory(view.highest()? * KIB, None, krr::MEMORY_FLOOR) / KIB })
@@ -205,8 +210,8 @@ const VPA_RATIO: f64 = 1.05;
 const VPA_FIRST_CPU: f64 = 10.0;
 const VPA_FIRST_MEMORY: f64 = 1e7 / KIB;
 /// Floors: millicores and KiB.
-const VPA_LEAST_CPU: f64 = 25.0;
-const VPA_LEAST_MEMORY: f64 = 250.0 * KIB;
+const VPA_MIN_CPU: f64 = 25.0;
+const VPA_MIN_MEMORY: f64 = 250.0 * KIB;
 
 /// The end of the bucket that a value lies in.
 fn bucket_end(value: f64, first: f64) -> f64 {
@@ -237,7 +242,7 @@ fn fade(age: usize) -> f64 {
 }
 
 impl Policy for Vpa {
-    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+    fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
         let now = view.now;
         let faded: Vec<f64> = (0..=now).map(fade).collect();
         let weight = |at: u32| faded.get(now - at as usize).copied().unwrap_or(0.0);
@@ -258,8 +263,8 @@ impl Policy for Vpa {
         let memory = weighted(peaks.iter().copied(), VPA_SHARE)?;
         let floor = |value: f64| if self.floors { value } else { 0.0 };
         Some(Values {
-            cpu: (bucket_end(cpu, VPA_FIRST_CPU) * VPA_MARGIN).max(floor(VPA_LEAST_CPU)),
-            memory: (bucket_end(memory, VPA_FIRST_MEMORY) * VPA_MARGIN).max(floor(VPA_LEAST_MEMORY)),
+            cpu: (bucket_end(cpu, VPA_FIRST_CPU) * VPA_MARGIN).max(floor(VPA_MIN_CPU)),
+            memory: (bucket_end(memory, VPA_FIRST_MEMORY) * VPA_MARGIN).max(floor(VPA_MIN_MEMORY)),
         })
     }
 }
@@ -274,7 +279,7 @@ struct VpaRecommender {
 }
 
 impl Policy for VpaRecommender {
-    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+    fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
         let seconds = |minute: usize| minute as f64 * 60.0;
         for minute in self.until..view.now {
             let at = seconds(minute);
@@ -312,7 +317,7 @@ struct Autopilot {
 }
 
 impl Policy for Autopilot {
-    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+    fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
         while self.until + 5 <= view.now {
             let (from, to) = (self.until, self.until + 5);
             let cpu = view
@@ -339,7 +344,7 @@ struct Oracle {
 const ORACLE_EXCEEDED: f64 = 0.02;
 
 impl Policy for Oracle {
-    fn decide(&mut self, view: &View<'_>) -> Option<Values> {
+    fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
         let (from, to) = (view.now, view.now + super::HORIZON);
         let next: Vec<f64> = view
             .cpu

@@ -1,6 +1,6 @@
 //! What is asked of a policy, and what it may know.
 
-use super::trace::{Key, Row, Series};
+use super::trace::{ContainerTrace, GroupKey, Series};
 use crate::{engine::Pool, evidence::Evidence};
 
 /// What a policy says of a workload.
@@ -36,11 +36,11 @@ pub struct CpuSample {
 
 /// A workload at one minute of its life. Everything before `now` is known to a policy; what follows only to the oracle.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'t> {
+pub struct PolicyInput<'t> {
     /// Which workload.
-    pub key: &'t Key,
+    pub key: &'t GroupKey,
     /// Its containers.
-    pub rows: &'t [Row],
+    pub rows: &'t [ContainerTrace],
     /// Their memory, KiB, as it could have been seen: cut off at the limits that were in force.
     pub memory: &'t [Series],
     /// All samples of CPU of the whole trace, ascending by value.
@@ -57,7 +57,7 @@ pub struct View<'t> {
     pub pool: Pool,
 }
 
-impl View<'_> {
+impl PolicyInput<'_> {
     /// Samples of CPU before now, ascending by value.
     pub fn past_cpu(&self) -> impl Iterator<Item = &CpuSample> + Clone {
         let now = self.now;
@@ -73,12 +73,12 @@ impl View<'_> {
 /// A way to choose values. One is made for each workload, and asked in order of time.
 pub trait Policy {
     /// The values from now on. Only asked where both resources have samples.
-    fn decide(&mut self, view: &View<'_>) -> Option<Values>;
+    fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values>;
 }
 
 /// Samples of CPU of all rows, ascending by value; of equal ones by row and time.
-pub fn sorted_cpu(rows: &[Row]) -> Vec<CpuSample> {
-    let samples = |(row, it): (usize, &Row)| {
+pub fn sorted_cpu(rows: &[ContainerTrace]) -> Vec<CpuSample> {
+    let samples = |(row, it): (usize, &ContainerTrace)| {
         let all: Vec<_> = it
             .cpu
             .range(0, usize::MAX)

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     policy::Values,
-    trace::{Row, Series},
+    trace::{ContainerTrace, Series},
 };
 use crate::{baselines::krr::percentile, histogram::Histogram};
 
@@ -168,10 +168,11 @@ fn high(samples: &mut [f64]) -> f64 {
 
 impl Horizon {
     /// The minutes `from..to`.
-    pub fn new(rows: &[Row], from: usize, to: usize) -> Self {
-        let units = |pick: fn(&Row) -> &Series| {
-            let unit =
-                move |row: &Row| pick(row).range(from, to).map(|(_, value)| value).collect::<Vec<f64>>();
+    pub fn new(rows: &[ContainerTrace], from: usize, to: usize) -> Self {
+        let units = |pick: fn(&ContainerTrace) -> &Series| {
+            let unit = move |row: &ContainerTrace| {
+                pick(row).range(from, to).map(|(_, value)| value).collect::<Vec<f64>>()
+            };
             rows.iter().map(unit).filter(|unit| !unit.is_empty()).collect::<Vec<_>>()
         };
         let memory = units(|row| &row.memory).into_iter().map(|mut unit| {

@@ -58,7 +58,7 @@ impl Series {
 
 /// One container's record.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Row {
+pub struct ContainerTrace {
     /// Namespace.
     pub namespace: String,
     /// Pod.
@@ -73,7 +73,7 @@ pub struct Row {
 
 /// Whose pods are pooled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
+pub struct GroupKey {
     /// Namespace.
     pub namespace: String,
     /// Owner of the pods.
@@ -86,9 +86,9 @@ pub struct Key {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     /// Which.
-    pub key: Key,
+    pub key: GroupKey,
     /// Their records.
-    pub rows: Vec<Row>,
+    pub rows: Vec<ContainerTrace>,
 }
 
 /// A recording.
@@ -102,10 +102,10 @@ pub struct Trace {
 
 impl Trace {
     /// Pools records by workload.
-    pub fn new(minutes: usize, rows: impl IntoIterator<Item = Row>) -> Self {
-        let mut groups = BTreeMap::<Key, Vec<Row>>::new();
+    pub fn new(minutes: usize, rows: impl IntoIterator<Item = ContainerTrace>) -> Self {
+        let mut groups = BTreeMap::<GroupKey, Vec<ContainerTrace>>::new();
         for row in rows {
-            let key = Key {
+            let key = GroupKey {
                 namespace: row.namespace.clone(),
                 owner: owner(&row.pod),
                 container: row.container.clone(),

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::{
     open::{Outcome, Replay},
-    policies::{Choice, Run},
+    policies::{PolicyChoice, Run},
     score,
-    trace::{Key, Trace},
+    trace::{GroupKey, Trace},
 };
 use crate::engine::{Risk, Rule};
 
@@ -54,7 +54,7 @@ pub struct Validation {
 }
 
 /// FNV-1a: the same on every machine and in every version.
-fn hash(key: &Key) -> u64 {
+fn hash(key: &GroupKey) -> u64 {
     let text = format!("{}/{}", key.namespace, key.container);
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
@@ -91,11 +91,16 @@ fn cheapest(
 }
 
 /// Cross-validates the engine's constants at a risk, beside other policies.
-pub fn cross_validate(trace: &Trace, risk: Risk, folds: u64, others: &[(String, Choice)]) -> Validation {
+pub fn cross_validate(
+    trace: &Trace,
+    risk: Risk,
+    folds: u64,
+    others: &[(String, PolicyChoice)],
+) -> Validation {
     let fold: Vec<u64> = trace.groups.iter().map(|group| hash(&group.key) % folds.max(1)).collect();
     let candidate = |rule| {
         let replay = Replay::new(trace, rule);
-        Candidate { rule, outcomes: replay.open(&[Choice::Snug(risk, rule).into()]) }
+        Candidate { rule, outcomes: replay.open(&[PolicyChoice::Snug(risk, rule).into()]) }
     };
     let memory: Vec<Candidate> =
         ABSOLUTE_MIB.iter().map(|mib| candidate(Rule { absolute: mib * MIB, ..Rule::FITTED })).collect();

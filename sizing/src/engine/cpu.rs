@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use super::{risk::Risk, rule::Rule};
 use crate::{
+    cpu_quota::QuotaOutcome,
     evidence::{Evidence, HourRecord},
     histogram::Histogram,
-    ladder::Rung,
 };
 
 /// Pod-days that history is taken to lack: with half a day of history the request is one that was exceeded half as often.
@@ -28,7 +28,7 @@ const DAY_MILLIS: f64 = 86_400_000.0;
 
 /// A request with all that went into it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Sized {
+pub struct CpuSize {
     /// Cores, not rounded.
     pub cores: f64,
     /// Share of time in which use was above it.
@@ -73,12 +73,12 @@ fn steady_or_start(evidence: &Evidence, steady: Pick, start: Pick) -> (Histogram
 }
 
 /// The request for a risk. `None` without any window.
-pub fn size(evidence: &Evidence, rule: Rule, risk: Risk) -> Option<Sized> {
+pub fn size(evidence: &Evidence, rule: Rule, risk: Risk) -> Option<CpuSize> {
     let (windows, window_millis, start_up) = request_windows(evidence);
     let days = windows.count() as f64 * window_millis as f64 / DAY_MILLIS;
     let exceeded = exceeded(rule, risk, days);
     let cores = windows.quantile(1.0 - exceeded)?;
-    Some(Sized { cores, exceeded, work_above: windows.work_above(cores), window_millis, days, start_up })
+    Some(CpuSize { cores, exceeded, work_above: windows.work_above(cores), window_millis, days, start_up })
 }
 
 /// The share of time in which the request may be exceeded, for a risk and with so many pod-days of history.
@@ -87,6 +87,6 @@ fn exceeded(rule: Rule, risk: Risk, days: f64) -> f64 {
 }
 
 /// The smallest quota, in millicores and at least the request, that keeps the risk of being throttled.
-pub fn limit(evidence: &Evidence, risk: Risk, request: u64) -> Option<(u64, Rung)> {
-    evidence.ladder()?.smallest(risk.throttled, request)
+pub fn limit(evidence: &Evidence, risk: Risk, request: u64) -> Option<(u64, QuotaOutcome)> {
+    evidence.quota_what_if()?.smallest(risk.throttled, request)
 }

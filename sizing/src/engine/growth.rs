@@ -5,15 +5,15 @@ use serde::Serialize;
 use crate::evidence::Evidence;
 
 /// Hours of peaks without which nothing is said.
-const LEAST_HOURS: usize = 24;
+const MIN_HOURS: usize = 24;
 /// Hours looked at: three days, so that what has settled since is forgotten.
 const WINDOW: usize = 72;
 /// Share of pairs of hours of which the later has the higher peak, less those of which it is the lower (Kendall's τ).
-const STEADY: f64 = 0.8;
+const MIN_TAU: f64 = 0.8;
 /// Growth over the hours looked at, as a part of where it began, below which it is noise.
-const LEAST_GROWTH: f64 = 0.1;
+const MIN_GROWTH: f64 = 0.1;
 /// The later half grows at least this part of the earlier one's growth: a cache that fills slows down before.
-const UNABATED: f64 = 0.5;
+const MIN_LATER_SLOPE: f64 = 0.5;
 
 /// Steady growth.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -37,7 +37,7 @@ pub fn steady(evidence: &Evidence, limit: Option<u64>) -> Option<Growth> {
         .collect();
     // The newest is first.
     let (newest, oldest) = (peaks.first()?, peaks.last()?);
-    if peaks.len() < LEAST_HOURS || newest.1 < oldest.1 * (1.0 + LEAST_GROWTH) {
+    if peaks.len() < MIN_HOURS || newest.1 < oldest.1 * (1.0 + MIN_GROWTH) {
         return None;
     }
     let pairs = || {
@@ -47,12 +47,12 @@ pub fn steady(evidence: &Evidence, limit: Option<u64>) -> Option<Growth> {
             .flat_map(|(at, later)| peaks.iter().skip(at + 1).map(move |earlier| (*earlier, *later)))
     };
     let signs: i64 = pairs().map(|(earlier, later)| later.1.total_cmp(&earlier.1) as i64).sum();
-    if (signs as f64) < STEADY * pairs().count() as f64 {
+    if (signs as f64) < MIN_TAU * pairs().count() as f64 {
         return None;
     }
     let middle = peaks.get(peaks.len() / 2)?;
     let slope = |from: &(f64, f64), to: &(f64, f64)| (to.1 - from.1) / (to.0 - from.0);
-    if slope(middle, newest) < UNABATED * slope(oldest, middle) {
+    if slope(middle, newest) < MIN_LATER_SLOPE * slope(oldest, middle) {
         return None;
     }
     let mut slopes: Vec<f64> = pairs().map(|(earlier, later)| slope(&earlier, &later)).collect();

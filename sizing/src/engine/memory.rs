@@ -24,7 +24,7 @@ use crate::evidence::{Evidence, Hour, Peak};
 /// OOM kills per pod-day for which the margin is what the constants say: what replays have shown of them.
 const REFERENCE_RISK: f64 = 0.0025;
 /// A margin is at most this many times the highest use.
-const MOST: f64 = 2.0;
+const MAX_MARGIN: f64 = 2.0;
 /// What a peak loses of its weight with each day that has passed since.
 const FADE_PER_DAY: f64 = 0.15;
 /// What it keeps at least, as long as it is in the window: the peak of last week may come again.
@@ -50,7 +50,7 @@ pub struct Basis {
 
 /// Peaks by hour, oldest first.
 #[derive(Clone, Debug)]
-pub struct History<'e> {
+pub struct PeakHistory<'e> {
     hours: Vec<HourPeaks<'e>>,
 }
 
@@ -69,9 +69,9 @@ impl HourPeaks<'_> {
     }
 }
 
-impl<'e> History<'e> {
+impl<'e> PeakHistory<'e> {
     /// The peaks that evidence has.
-    pub fn of(evidence: &'e Evidence) -> Self {
+    pub fn new(evidence: &'e Evidence) -> Self {
         let hours = evidence
             .hours
             .iter()
@@ -154,12 +154,12 @@ pub fn margin(rule: Rule, bytes: f64, days: f64, risk: f64, factor: f64) -> f64 
     if bytes <= 0.0 {
         return 0.0;
     }
-    (REFERENCE_RISK / risk * factor * shape(rule, bytes, days)).min(MOST)
+    (REFERENCE_RISK / risk * factor * shape(rule, bytes, days)).min(MAX_MARGIN)
 }
 
 /// A limit with all that went into it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Sized {
+pub struct MemorySize {
     /// Bytes, not rounded.
     pub bytes: f64,
     /// The constants.
@@ -178,22 +178,30 @@ pub struct Sized {
 
 /// Failures that the rule would have had in the past of this workload, and those to be expected: what a pool is made of.
 pub fn tally(evidence: &Evidence, rule: Rule) -> Tally {
-    History::of(evidence).tally(rule)
+    PeakHistory::new(evidence).tally(rule)
 }
 
 /// The limit for a risk. `None` without any peak.
-pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, pool: Tally) -> Option<Sized> {
-    let history = History::of(evidence);
+pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, pool: Tally) -> Option<MemorySize> {
+    let history = PeakHistory::new(evidence);
     let basis = history.basis()?;
     let days = history.trusted_days(history.hours.len());
     let own_factor = history.tally(rule).factor(OWN_STRENGTH);
     let pool_factor = pool.factor(POOL_STRENGTH);
     let margin = margin(rule, basis.bytes, days, risk.oom_kills, own_factor * pool_factor);
-    Some(Sized { bytes: basis.bytes * (1.0 + margin), rule, basis, margin, days, own_factor, pool_factor })
+    Some(MemorySize {
+        bytes: basis.bytes * (1.0 + margin),
+        rule,
+        basis,
+        margin,
+        days,
+        own_factor,
+        pool_factor,
+    })
 }
 
 /// OOM kills per pod-day to expect of a limit, by the same rule read backwards; at most 1.
-pub fn risk_of(limit: f64, sized: &Sized) -> f64 {
+pub fn risk_of(limit: f64, sized: &MemorySize) -> f64 {
     let spare = limit / sized.basis.bytes - 1.0;
     if spare.is_nan() || spare <= 0.0 {
         return 1.0;

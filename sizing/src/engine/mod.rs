@@ -14,7 +14,7 @@ pub mod stability;
 pub use self::{
     calibration::{Pool, Tally},
     reason::{Confidence, Reason, span},
-    recommend::{Context, CpuLimit, Policy, QosRule, Recommendation, Refusal, recommend},
+    recommend::{Context, CpuLimit, NotEnoughData, Policy, QosRule, Recommendation, recommend},
     risk::{Profile, Risk, RiskError},
     rule::Rule,
 };

@@ -8,16 +8,16 @@ use crate::evidence::{Evidence, OomKill};
 /// the day before: who was far too low gets there in a few steps.
 const STEP: f64 = 1.2;
 /// But at most by doubling.
-const MOST: f64 = 2.0;
+const MAX_STEP: f64 = 2.0;
 /// Seconds that a step counts for the next.
 const DAY: u64 = 24 * crate::evidence::HOUR;
 /// Beyond this multiple of the first limit that failed, five doublings, no kill raises it: what eats that much more has a leak, or no
 /// bound of its own.
-const BOUND: f64 = 32.0;
+const MAX_RAISE: f64 = 32.0;
 
-/// What kills demand.
+/// What kills minimum_limit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Demand {
+pub struct MinimumLimit {
     /// The least limit, bytes.
     pub bytes: f64,
     /// The kill that decided: the highest limit that failed, the latest of equal ones.
@@ -29,7 +29,7 @@ pub struct Demand {
 }
 
 /// The least limit after the kills in the window; `None` without any.
-pub fn demand(evidence: &Evidence) -> Option<Demand> {
+pub fn minimum_limit(evidence: &Evidence) -> Option<MinimumLimit> {
     let kills = || evidence.kills().filter(|kill| kill.limit > 0);
     let kill = kills().max_by_key(|kill| (kill.limit, kill.at))?;
     let first = kills().min_by_key(|kill| (kill.at, kill.limit))?;
@@ -37,9 +37,9 @@ pub fn demand(evidence: &Evidence) -> Option<Demand> {
         .filter(|other| other.at.saturating_add(DAY) >= kill.at && other.at <= kill.at)
         .map(|other| other.limit);
     let steps = recent.collect::<std::collections::BTreeSet<u64>>().len();
-    let wanted = kill.limit as f64 * STEP.powi(steps.min(i32::MAX as usize) as i32).min(MOST);
-    let most = (first.limit as f64 * BOUND).max(kill.limit as f64);
-    Some(Demand {
+    let wanted = kill.limit as f64 * STEP.powi(steps.min(i32::MAX as usize) as i32).min(MAX_STEP);
+    let most = (first.limit as f64 * MAX_RAISE).max(kill.limit as f64);
+    Some(MinimumLimit {
         bytes: wanted.min(most),
         kill: kill.clone(),
         kills: kills().count(),
@@ -66,9 +66,9 @@ mod tests {
 
     #[test]
     fn above_the_limit_that_failed() {
-        let demand = demand(&killed_at(&[1000, 1200, 1000])).unwrap();
+        let minimum_limit = minimum_limit(&killed_at(&[1000, 1200, 1000])).unwrap();
         assert_eq!(
-            (demand.bytes as u64, demand.kill.at, demand.kills, demand.bounded),
+            (minimum_limit.bytes as u64, minimum_limit.kill.at, minimum_limit.kills, minimum_limit.bounded),
             (1728, 3600, 3, false)
         );
     }
@@ -80,23 +80,23 @@ mod tests {
             .hours
             .values_mut()
             .for_each(|hour| hour.kills.iter_mut().for_each(|kill| kill.at = u64::MAX));
-        assert_eq!(demand(&evidence).unwrap().bytes as u64, 1728);
+        assert_eq!(minimum_limit(&evidence).unwrap().bytes as u64, 1728);
     }
 
     #[test]
     fn kills_at_one_limit_do_not_add_up() {
-        assert_eq!(demand(&killed_at(&[100; 50])).unwrap().bytes, 120.0);
+        assert_eq!(minimum_limit(&killed_at(&[100; 50])).unwrap().bytes, 120.0);
     }
 
     #[test]
     fn faster_and_faster_but_not_without_end() {
         let mut limits = vec![1000];
         for _ in 0..8 {
-            let next = demand(&killed_at(&limits)).unwrap().bytes as u64;
+            let next = minimum_limit(&killed_at(&limits)).unwrap().bytes as u64;
             limits.push(next);
         }
         assert_eq!(limits, [1000, 1200, 1728, 2985, 5970, 11940, 23880, 32000, 32000]);
-        assert!(demand(&killed_at(&limits)).unwrap().bounded);
-        assert_eq!(demand(&killed_at(&[])), None);
+        assert!(minimum_limit(&killed_at(&limits)).unwrap().bounded);
+        assert_eq!(minimum_limit(&killed_at(&[])), None);
     }
 }

@@ -29,7 +29,7 @@ impl Confidence {
     }
 
     /// From pod-days, days of the week (0..=7) and the share of hours that were seen.
-    pub fn of(days: f64, weekdays: u32, coverage: f64) -> Self {
+    pub fn from_coverage(days: f64, weekdays: u32, coverage: f64) -> Self {
         if days < 1.0 || coverage < 0.5 {
             Self::Low
         } else if weekdays < 7 || coverage < 0.9 {
@@ -106,7 +106,7 @@ pub enum Reason {
     },
     /// Nothing but start-up was seen, as in short jobs.
     OnlyStartUp,
-    /// The CPU limit comes from the ladder.
+    /// The CPU limit comes from the quota simulation.
     CpuLimit {
         /// Share of periods that it would have throttled.
         throttled: f64,

@@ -4,7 +4,10 @@ use serde::Serialize;
 
 use super::{
     calibration::Pool,
-    cpu, growth, memory, oom,
+    cpu::{self, CpuSize},
+    growth,
+    memory::{self, MemorySize},
+    oom,
     reason::{Confidence, Reason},
     risk::Risk,
     rule::Rule,
@@ -13,13 +16,13 @@ use super::{
 use crate::{
     evidence::Evidence,
     skew,
-    workload::{Qos, Resources},
+    workload::{QosClass, Resources},
 };
 
 /// Memory is rounded up to this, bytes.
 const MEMORY_UNIT: f64 = 1024.0 * 1024.0;
 /// Seconds of watched containers without which nothing can be said. With little more it is said how little it is.
-const LEAST_SECONDS: u64 = 60;
+const MIN_SECONDS: u64 = 60;
 
 /// Whether a CPU limit is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -32,7 +35,7 @@ pub enum CpuLimit {
     ByRisk,
 }
 
-/// What becomes of the pod's class of service.
+/// What becomes of the pod's QoS class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QosRule {
@@ -50,12 +53,12 @@ pub struct Policy {
     pub risk: Risk,
     /// Whether a CPU limit is set.
     pub cpu_limit: CpuLimit,
-    /// What becomes of the class of service.
+    /// What becomes of the QoS class.
     pub qos: QosRule,
     /// Least values.
-    pub least: Resources,
+    pub min: Resources,
     /// Greatest values.
-    pub most: Resources,
+    pub max: Resources,
     /// Whether values are kept where a change is not worth it.
     pub steady: bool,
     /// The fitted constants.
@@ -69,8 +72,8 @@ impl Policy {
             risk,
             cpu_limit: CpuLimit::default(),
             qos: QosRule::default(),
-            least: Resources::default(),
-            most: Resources::default(),
+            min: Resources::default(),
+            max: Resources::default(),
             steady: true,
             rule: Rule::FITTED,
         }
@@ -82,10 +85,10 @@ impl Policy {
 pub struct Context {
     /// What replays on similar workloads have shown.
     pub pool: Pool,
-    /// The class of its pods; `None` where not all of it is known, and this container stands for its pod.
-    pub class: Option<Qos>,
+    /// The QoS class of its pods; `None` where not all of it is known, and this container stands for its pod.
+    pub qos: Option<QosClass>,
     /// What Snug has set before, if it is still in force.
-    pub set: Option<Resources>,
+    pub previous: Option<Resources>,
 }
 
 /// What a container should have, and why.
@@ -95,9 +98,9 @@ pub struct Recommendation {
     /// The values.
     pub values: Resources,
     /// What the CPU request is built on; `None` where no CPU use is known.
-    pub cpu: Option<cpu::Sized>,
+    pub cpu: Option<CpuSize>,
     /// What the memory limit is built on; `None` where no memory use is known.
-    pub memory: Option<memory::Sized>,
+    pub memory: Option<MemorySize>,
     /// OOM kills per pod-day to expect of the limit in force, and of the one recommended.
     pub oom_risk: Option<(f64, f64)>,
     /// Share of the work above the request in force, and above the one recommended.
@@ -112,40 +115,45 @@ pub struct Recommendation {
 
 /// Why there is no recommendation.
 #[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
-pub enum Refusal {
+pub enum NotEnoughData {
     /// Nothing was seen.
     #[error("no use of CPU or memory was seen")]
-    Nothing,
+    NoUsage,
     /// Less than a minute of one pod.
     #[error("only {seconds} seconds were seen; a minute is needed")]
-    TooLittle {
+    TooShort {
         /// Seconds of watched containers.
         seconds: u64,
     },
 }
 
 /// The recommendation for a container.
-pub fn recommend(evidence: &Evidence, policy: &Policy, context: Context) -> Result<Recommendation, Refusal> {
-    let Context { pool, class, set } = context;
+pub fn recommend(
+    evidence: &Evidence,
+    policy: &Policy,
+    context: Context,
+) -> Result<Recommendation, NotEnoughData> {
+    let Context { pool, qos, previous } = context;
     let observed: u64 = evidence.hours.values().fold(0, |sum, hour| sum.saturating_add(hour.observed));
     let cpu = cpu::size(evidence, policy.rule, policy.risk);
     let memory = memory::size(evidence, policy.rule, policy.risk, pool.memory);
     if cpu.is_none() && memory.is_none() {
-        return Err(Refusal::Nothing);
+        return Err(NotEnoughData::NoUsage);
     }
-    if observed < LEAST_SECONDS {
-        return Err(Refusal::TooLittle { seconds: observed });
+    if observed < MIN_SECONDS {
+        return Err(NotEnoughData::TooShort { seconds: observed });
     }
     let mut reasons = Vec::new();
-    let set = set.filter(|_| policy.steady).unwrap_or_default();
-    let memory_limit = memory.as_ref().map(|sized| memory_limit(evidence, policy, sized, set, &mut reasons));
-    let cpu_request = cpu.as_ref().map(|sized| cpu_request(sized, set, &mut reasons));
+    let previous = previous.filter(|_| policy.steady).unwrap_or_default();
+    let memory_limit =
+        memory.as_ref().map(|sized| memory_limit(evidence, policy, sized, previous, &mut reasons));
+    let cpu_request = cpu.as_ref().map(|sized| cpu_request(sized, previous, &mut reasons));
     let mut values = Resources { cpu_request, cpu_limit: None, memory_request: memory_limit, memory_limit };
-    let class = class.unwrap_or_else(|| Qos::of(&[evidence.container.in_force]));
-    limit_cpu(evidence, policy, class, &mut values, &mut reasons);
+    let qos = qos.unwrap_or_else(|| QosClass::from_containers(&[evidence.container.current]));
+    limit_cpu(evidence, policy, qos, &mut values, &mut reasons);
     bound(policy, &mut values, &mut reasons);
 
-    let force = evidence.container.in_force;
+    let force = evidence.container.current;
     let oom_risk = memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| {
         let now = force
             .memory_limit
@@ -156,8 +164,8 @@ pub fn recommend(evidence: &Evidence, policy: &Policy, context: Context) -> Resu
     let work_above = |millicores: u64| windows.work_above(millicores as f64 / 1000.0);
     let cpu_work_above =
         values.cpu_request.map(|request| (work_above(force.cpu_request.unwrap_or(0)), work_above(request)));
-    let confidence = trust(evidence, &mut reasons);
-    reasons.extend(skew::of(evidence).into_iter().map(Reason::Skew));
+    let confidence = confidence(evidence, &mut reasons);
+    reasons.extend(skew::find(evidence).into_iter().map(Reason::Skew));
     Ok(Recommendation {
         values,
         cpu,
@@ -186,8 +194,8 @@ fn round_memory(bytes: f64) -> u64 {
 fn memory_limit(
     evidence: &Evidence,
     policy: &Policy,
-    sized: &memory::Sized,
-    set: Resources,
+    sized: &MemorySize,
+    previous: Resources,
     reasons: &mut Vec<Reason>,
 ) -> u64 {
     let memory::Basis { bytes, peak, start_up } = &sized.basis;
@@ -207,17 +215,17 @@ fn memory_limit(
     if (own * pool - 1.0).abs() >= 0.01 {
         reasons.push(Reason::Calibrated { own, pool });
     }
-    let demand = oom::demand(evidence);
+    let demand = oom::minimum_limit(evidence);
     let failed = demand.as_ref().map_or(0.0, |demand| demand.bytes);
-    if let Some(oom::Demand { kill, kills, bounded, .. }) = demand {
+    if let Some(oom::MinimumLimit { kill, kills, bounded, .. }) = demand {
         reasons.push(Reason::OomKill { limit: kill.limit, pod: kill.pod, at: kill.at, kills, bounded });
     }
-    if let Some(growth) = growth::steady(evidence, evidence.container.in_force.memory_limit) {
+    if let Some(growth) = growth::steady(evidence, evidence.container.current.memory_limit) {
         reasons
             .push(Reason::Leak { bytes_per_day: growth.bytes_per_day, days_to_limit: growth.days_to_limit });
     }
     let wanted = round_memory(sized.bytes.max(failed));
-    match set.memory_limit {
+    match previous.memory_limit {
         Some(set) if set != wanted && stability::keeps_memory(set as f64, wanted as f64, *bytes, failed) => {
             reasons.push(Reason::Kept { resource: "memory", wanted });
             set
@@ -227,15 +235,15 @@ fn memory_limit(
 }
 
 /// The CPU request, millicores, and why.
-fn cpu_request(sized: &cpu::Sized, set: Resources, reasons: &mut Vec<Reason>) -> u64 {
-    let cpu::Sized { cores, exceeded, work_above, window_millis, days, start_up } = *sized;
+fn cpu_request(sized: &CpuSize, previous: Resources, reasons: &mut Vec<Reason>) -> u64 {
+    let CpuSize { cores, exceeded, work_above, window_millis, days, start_up } = *sized;
     reasons.push(Reason::CpuQuantile { exceeded, work_above, window_millis, days });
     if start_up {
         reasons.push(Reason::OnlyStartUp);
     }
-    // No request at all would put the pod into another class.
+    // No request at all would put the pod into another QoS class.
     let wanted = ((cores * 1000.0).ceil() as u64).max(1);
-    match set.cpu_request {
+    match previous.cpu_request {
         Some(set) if set != wanted && stability::keeps_cpu(set as f64, wanted as f64) => {
             reasons.push(Reason::Kept { resource: "cpu", wanted });
             set
@@ -244,18 +252,18 @@ fn cpu_request(sized: &cpu::Sized, set: Resources, reasons: &mut Vec<Reason>) ->
     }
 }
 
-/// The CPU limit, by policy and class.
+/// The CPU limit, by policy and QoS class.
 fn limit_cpu(
     evidence: &Evidence,
     policy: &Policy,
-    class: Qos,
+    qos: QosClass,
     values: &mut Resources,
     reasons: &mut Vec<Reason>,
 ) {
     let Some(request) = values.cpu_request else { return };
     let quota = cpu::limit(evidence, policy.risk, request);
-    if class == Qos::Guaranteed && policy.qos == QosRule::Keep {
-        // Where no ladder says what a quota would do, none may be hit.
+    if qos == QosClass::Guaranteed && policy.qos == QosRule::Keep {
+        // Without a quota simulation the limit must be one that is never hit.
         let highest =
             || cpu::windows(evidence).0.quantile(1.0).map_or(request, |cores| (cores * 1000.0).ceil() as u64);
         let both = quota.map_or_else(highest, |(quota, _)| quota).max(request);
@@ -266,33 +274,33 @@ fn limit_cpu(
     match (policy.cpu_limit, quota) {
         (CpuLimit::None, _) => reasons.push(Reason::NoCpuLimit),
         (CpuLimit::ByRisk, None) => reasons.push(Reason::NoQuota),
-        (CpuLimit::ByRisk, Some((quota, rung))) => {
+        (CpuLimit::ByRisk, Some((quota, outcome))) => {
             // Memory's request is its limit: with CPU's the same the pod would be Guaranteed, which it was not.
-            let least = if policy.qos == QosRule::Keep { request.saturating_add(1) } else { request };
-            values.cpu_limit = Some(quota.max(least));
-            reasons.push(Reason::CpuLimit { throttled: rung.share() });
+            let min = if policy.qos == QosRule::Keep { request.saturating_add(1) } else { request };
+            values.cpu_limit = Some(quota.max(min));
+            reasons.push(Reason::CpuLimit { throttled: outcome.share() });
         }
     }
-    if class == Qos::BestEffort && evidence.container.seen > 0 {
+    if qos == QosClass::BestEffort && evidence.container.seen > 0 {
         reasons.push(Reason::NoLongerBestEffort);
     }
 }
 
 /// The user's bounds; where they contradict each other the upper one wins.
 fn bound(policy: &Policy, values: &mut Resources, reasons: &mut Vec<Reason>) {
-    let within = |value: Option<u64>, least: Option<u64>, most: Option<u64>| {
-        value.map(|value| value.max(least.unwrap_or(0)).min(most.unwrap_or(u64::MAX)))
+    let within = |value: Option<u64>, min: Option<u64>, max: Option<u64>| {
+        value.map(|value| value.max(min.unwrap_or(0)).min(max.unwrap_or(u64::MAX)))
     };
-    let Policy { least, most, .. } = policy;
+    let Policy { min, max, .. } = policy;
     let wanted = *values;
-    values.cpu_limit = within(wanted.cpu_limit, least.cpu_limit, most.cpu_limit);
-    values.memory_limit = within(wanted.memory_limit, least.memory_limit, most.memory_limit);
+    values.cpu_limit = within(wanted.cpu_limit, min.cpu_limit, max.cpu_limit);
+    values.memory_limit = within(wanted.memory_limit, min.memory_limit, max.memory_limit);
     // A request above its limit is refused by the API server.
-    let upper = |most: Option<u64>, limit: Option<u64>| most.into_iter().chain(limit).min();
+    let upper = |max: Option<u64>, limit: Option<u64>| max.into_iter().chain(limit).min();
     values.cpu_request =
-        within(wanted.cpu_request, least.cpu_request, upper(most.cpu_request, values.cpu_limit));
+        within(wanted.cpu_request, min.cpu_request, upper(max.cpu_request, values.cpu_limit));
     values.memory_request =
-        within(wanted.memory_request, least.memory_request, upper(most.memory_request, values.memory_limit));
+        within(wanted.memory_request, min.memory_request, upper(max.memory_request, values.memory_limit));
     for (resource, before, after) in [
         ("cpu", wanted.cpu_request, values.cpu_request),
         ("memory", wanted.memory_limit, values.memory_limit),
@@ -304,7 +312,7 @@ fn bound(policy: &Policy, values: &mut Resources, reasons: &mut Vec<Reason>) {
 }
 
 /// How much the evidence is worth, and what it lacks.
-fn trust(evidence: &Evidence, reasons: &mut Vec<Reason>) -> Confidence {
+fn confidence(evidence: &Evidence, reasons: &mut Vec<Reason>) -> Confidence {
     let (days, weekdays, coverage) = (evidence.pod_days(), evidence.weekdays(), evidence.coverage());
     if days < 1.0 {
         reasons.push(Reason::Young { days });
@@ -315,7 +323,7 @@ fn trust(evidence: &Evidence, reasons: &mut Vec<Reason>) -> Confidence {
     if coverage < 0.9 {
         reasons.push(Reason::Gaps { coverage });
     }
-    Confidence::of(days, weekdays, coverage)
+    Confidence::from_coverage(days, weekdays, coverage)
 }
 
 #[cfg(test)]

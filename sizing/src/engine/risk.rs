@@ -52,27 +52,27 @@ pub struct Risk {
 
 /// Why a number is no risk.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{name} of {value} is no risk: it must be above 0 and at most {most}")]
+#[error("{name} of {value} is no risk: it must be above 0 and at max {max}")]
 pub struct RiskError {
     /// Which of the numbers.
     pub name: &'static str,
     /// Its value.
     pub value: f64,
     /// The greatest value allowed.
-    pub most: f64,
+    pub max: f64,
 }
 
 impl Risk {
     /// The same risk, refused where a number is zero, negative, no number, or so large that it means nothing.
     pub fn checked(self) -> Result<Self, RiskError> {
         let Self { oom_kills, cpu_work, throttled } = self;
-        for (name, value, most) in [
+        for (name, value, max) in [
             ("OOM kills per pod-day", oom_kills, 1.0),
             ("work above the request", cpu_work, 0.5),
             ("throttled periods", throttled, 1.0),
         ] {
-            if !(value > 0.0 && value <= most) {
-                return Err(RiskError { name, value, most });
+            if !(value > 0.0 && value <= max) {
+                return Err(RiskError { name, value, max });
             }
         }
         Ok(self)
@@ -81,7 +81,7 @@ impl Risk {
     /// All three numbers times a factor, kept in their ranges.
     #[must_use]
     pub fn times(self, factor: f64) -> Self {
-        let scale = |value: f64, most: f64| (value * factor).clamp(1e-9, most);
+        let scale = |value: f64, max: f64| (value * factor).clamp(1e-9, max);
         Self {
             oom_kills: scale(self.oom_kills, 1.0),
             cpu_work: scale(self.cpu_work, 0.5),
@@ -113,7 +113,7 @@ mod tests {
         }
         assert_eq!(
             Risk { cpu_work: 0.9, ..standard }.checked().unwrap_err().to_string(),
-            "work above the request of 0.9 is no risk: it must be above 0 and at most 0.5"
+            "work above the request of 0.9 is no risk: it must be above 0 and at max 0.5"
         );
     }
 }

@@ -5,12 +5,12 @@
 //! of it: at least a quarter, and more of a small value, of which the same part is little.
 
 /// Least part that is saved by lowering.
-const LEAST_SAVING: f64 = 0.25;
+const MIN_SAVING: f64 = 0.25;
 /// Size of which 30 % has to be saved; of others as much more as the square root of their size is less, as with the margin.
 const MEMORY_SIZE: f64 = 1024.0 * 1024.0 * 1024.0;
 const MEMORY_SAVING: f64 = 0.3;
 /// No value is so small that half of it would not be worth a change.
-const MOST: f64 = 0.5;
+const MAX_SAVING: f64 = 0.5;
 /// Least part by which a CPU request is raised: less is within what the quantile moves by from day to day.
 const CPU_RAISE: f64 = 0.1;
 /// For a core; of smaller requests as much more as the square root of their size is less.
@@ -18,7 +18,7 @@ const CPU_CHANGE: f64 = 0.1;
 
 /// The part of `size` that lowering has to save.
 fn saving(size: f64, unit: f64, share: f64) -> f64 {
-    (share * (unit / size.max(1.0)).sqrt()).clamp(LEAST_SAVING, MOST)
+    (share * (unit / size.max(1.0)).sqrt()).clamp(MIN_SAVING, MAX_SAVING)
 }
 
 /// Whether a memory limit that Snug has set is kept: `set` and `wanted` in bytes, `used` the use that still counts, `failed` the
@@ -30,8 +30,8 @@ pub fn keeps_memory(set: f64, wanted: f64, used: f64, failed: f64) -> bool {
 /// Whether a CPU request that Snug has set is kept: millicores.
 pub fn keeps_cpu(set: f64, wanted: f64) -> bool {
     let change = CPU_CHANGE * (1000.0 / wanted.max(1.0)).sqrt();
-    wanted <= set * (1.0 + change.clamp(CPU_RAISE, 2.0 * MOST))
-        && wanted >= set * (1.0 - change.clamp(LEAST_SAVING, MOST))
+    wanted <= set * (1.0 + change.clamp(CPU_RAISE, 2.0 * MAX_SAVING))
+        && wanted >= set * (1.0 - change.clamp(MIN_SAVING, MAX_SAVING))
 }
 
 #[cfg(test)]

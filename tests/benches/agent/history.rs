@@ -5,8 +5,8 @@ use std::{fs, time::Duration};
 use anyhow::{Context as _, Result};
 use snug_agent::history::Store;
 use snug_sizing::{
+    cpu_quota::TokenBuckets,
     evidence::{Evidence, HOUR, Hour, Peak, PodTotals},
-    ladder::Buckets,
     minutes::{Minute, MinuteRecord},
     workload::{Container, Resources, Workload},
 };
@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result<Section> {
     for hour in 0..HOURS {
         for turn in 0..HOUR / HAND_OVER {
             interrupt::sleep(Duration::ZERO)?;
-            let minute = Minute::of(u64::from(FIRST_HOUR + hour) * HOUR + turn * HAND_OVER);
+            let minute = Minute::from_seconds(u64::from(FIRST_HOUR + hour) * HOUR + turn * HAND_OVER);
             let batch: Vec<Evidence> = (0..CONTAINERS)
                 .map(|number| {
                     let mut evidence = half_a_minute(number, FIRST_HOUR + hour, &mut random);
@@ -127,21 +127,20 @@ pub(crate) fn half_a_minute(number: u64, hour: u32, random: &mut Random) -> Evid
         replicas: 1,
         ..Workload::default()
     };
-    let in_force =
-        Resources { cpu_request: Some(100), memory_limit: Some(256 << 20), ..Resources::default() };
-    let container = Container { name: "app".to_owned(), in_force, ..Container::default() };
+    let current = Resources { cpu_request: Some(100), memory_limit: Some(256 << 20), ..Resources::default() };
+    let container = Container { name: "app".to_owned(), current, ..Container::default() };
     let mut evidence = Evidence::new(workload, container, WINDOW_NS / 1_000_000);
     let pod = format!("workload-{number}-5d4f8c7b9c-x7k2p");
     let record = evidence.hour(Hour(hour));
     record.observed = HAND_OVER;
-    let mut ladder = Buckets::default();
+    let mut ladder = TokenBuckets::default();
     let base = 0.005 * (1 + number % 40) as f64;
     for _ in 0..HAND_OVER * 10 {
         let cores = base * random.spread();
         record.cpu.record(cores, 1);
         ladder.feed((cores * WINDOW_NS as f64) as u64, WINDOW_NS);
     }
-    record.ladder = ladder.take();
+    record.quota_what_if = ladder.take();
     record.minutes.record(base * random.spread(), 1);
     let bytes = (8_u64 << 20) * (1 + number % 30);
     for _ in 0..HAND_OVER {

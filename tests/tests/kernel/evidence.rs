@@ -10,9 +10,9 @@ use snug_agent::{
     values::PeakSource,
 };
 use snug_sizing::{
+    cpu_quota::QuotaWhatIf,
     evidence::{Evidence, Hour},
     histogram::Histogram,
-    ladder::Ladder,
 };
 use snug_tests::{
     cgroup::{Cgroup, Host, row},
@@ -162,7 +162,7 @@ fn the_quota_simulation_matches_real_quotas() {
     bursts(&mut worker, TIMES);
     thread::sleep(Duration::from_secs(1));
     drop(running);
-    let Ladder(outcomes) = evidence(history).ladder().unwrap();
+    let QuotaWhatIf(outcomes) = evidence(history).quota_what_if().unwrap();
 
     for quota in [600, 1200] {
         container.limit_cpu(quota * 100, 100_000, 0);

@@ -73,7 +73,7 @@ fn evidence_outlives_the_agent_and_is_what_the_cgroup_says() -> Result<()> {
     assert!((work / (totals.cpu_millis as f64 / 1000.0) - 1.0).abs() < 0.06, "half a bucket: {work} s");
     // The agent needs a moment to stop and the container goes on meanwhile.
     assert!(totals.cpu_millis as f64 / 1000.0 > used - 1.0 && totals.cpu_millis as f64 / 1000.0 <= used);
-    assert!(pod.starts_with("web-") && before.container.in_force.cpu_request == Some(250), "{before:?}");
+    assert!(pod.starts_with("web-") && before.container.current.cpu_request == Some(250), "{before:?}");
     let peak = record.highest().context("no peak")?.bytes;
     let most: u64 = container.read("memory.peak", "memory.max_usage_in_bytes")?.trim().parse()?;
     assert!(peak >= 8_000_000 && peak <= most, "{peak} of {most}");

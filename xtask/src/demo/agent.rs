@@ -48,7 +48,8 @@ impl Agent {
         start.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         start.process_group(0);
         let process = start.spawn().with_context(|| format!("cannot start `{}`", command::line(&start)))?;
-        let client = Client::new(&format!("http://{address}"), &snug_client::http::Trust::default());
+        let client =
+            Client::new(&format!("http://{address}"), &snug_client::http::RootCertificates::default());
         let mut agent = Self { process, client, address, log };
         agent.await_metrics()?;
         Ok(agent)

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use snug_sizing::{
+    cpu_quota::QuotaWhatIf,
     evidence::{Evidence, Hour, HourRecord, OomKill, Peak, PodTotals},
     histogram::Histogram,
-    ladder::Ladder,
     workload::{Container, Workload},
 };
 
@@ -42,7 +42,7 @@ struct HourRecord1 {
     start_peak: Option<Peak>,
     working_set: Histogram,
     kills: Vec<OomKill>,
-    ladder: Option<Ladder>,
+    quota_what_if: Option<QuotaWhatIf>,
     periods: u64,
     throttled: u64,
     /// Always 0.
@@ -53,7 +53,7 @@ struct HourRecord1 {
 impl From<HourRecord1> for HourRecord {
     fn from(old: HourRecord1) -> Self {
         let HourRecord1 { observed, cpu, cpu_start, minutes, minutes_start, peak, start_peak, .. } = old;
-        let HourRecord1 { working_set, kills, ladder, periods, throttled, starts, .. } = old;
+        let HourRecord1 { working_set, kills, quota_what_if, periods, throttled, starts, .. } = old;
         Self {
             observed,
             cpu,
@@ -64,7 +64,7 @@ impl From<HourRecord1> for HourRecord {
             start_peak,
             working_set,
             kills,
-            ladder,
+            quota_what_if,
             periods,
             throttled,
             starts,

@@ -234,11 +234,11 @@ fn is_brought_up_to_date(store: &Store, version: u32) {
     );
     assert_eq!((hour.periods, hour.throttled, hour.starts, hour.kills.len()), (100, 7, 2, 1));
     assert_eq!(hour.peak.as_ref().map(|peak| peak.bytes), Some(9_000_000));
-    assert!(hour.ladder.is_some());
+    assert!(hour.quota_what_if.is_some());
     // What the first form did not have.
     let second = version == 2;
     assert_eq!(hour.exits.get(&137), second.then_some(&4));
     assert_eq!((hour.waits.count(), hour.stalled.refaults), if second { (9, 4) } else { (0, 0) });
-    assert_eq!((evidence.workload.replicas, evidence.container.in_force.cpu_request), (3, Some(250)));
+    assert_eq!((evidence.workload.replicas, evidence.container.current.cpu_request), (3, Some(250)));
     assert_eq!(evidence.pods.len(), 1);
 }

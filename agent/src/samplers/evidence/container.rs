@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use snug_sizing::{
+    cpu_quota::{QuotaWhatIf, TokenBuckets},
     evidence::{Evidence, Hour, HourRecord, Peak, PodTotals, START_UP},
     histogram::ZERO_THRESHOLD,
-    ladder::{Buckets, Ladder},
     minutes::{Minute, Minutes},
-    workload::{Container, Kind, Resources, Role, Workload},
+    workload::{Container, Resources, Role, Workload, WorkloadKind},
 };
 
 use super::{
@@ -69,9 +69,9 @@ pub(super) struct ContainerUsage {
     minute: Minute,
     idle_seconds: u64,
     /// Quota simulation; `None` if windows are not as long as a CFS period.
-    what_if: Option<Box<Buckets>>,
+    what_if: Option<Box<TokenBuckets>>,
     /// Results of the quota simulation that were already taken.
-    what_if_taken: Option<Box<Ladder>>,
+    what_if_taken: Option<Box<QuotaWhatIf>>,
 }
 
 impl ContainerUsage {
@@ -249,7 +249,7 @@ impl ContainerUsage {
     pub(super) fn observe(&mut self, values: &Values, peak: Option<u64>, now_unix: f64) {
         self.is_seen = true;
         self.count_idle_windows(now_unix);
-        let minute = Minute::of(now_unix as u64);
+        let minute = Minute::from_seconds(now_unix as u64);
         self.minute = minute;
         self.count_idle_seconds();
         self.count_minute(minute);
@@ -345,7 +345,7 @@ impl ContainerUsage {
         let Some(second) = self.memory.second(values, peak, now_unix, !start_up) else { return };
         let bytes = second.highest;
         self.record.working_set.record(second.working_set as f64, 1);
-        let minute = self.minutes.entry(Minute::of(now_unix as u64)).or_default();
+        let minute = self.minutes.entry(Minute::from_seconds(now_unix as u64)).or_default();
         minute.memory_peak = minute.memory_peak.max(bytes);
         let highest = if start_up { &mut self.record.start_peak } else { &mut self.record.peak };
         if highest.as_ref().is_none_or(|peak| peak.bytes < bytes) {
@@ -364,21 +364,21 @@ impl ContainerUsage {
     ) -> Evidence {
         self.count_idle_windows(now_unix);
         self.count_idle_seconds();
-        self.count_minute(Minute::of(now_unix as u64));
+        self.count_minute(Minute::from_seconds(now_unix as u64));
         let names = self.identity.names.as_deref();
         let (namespace, owner, name, container) = key.parts();
         let workload = Workload {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             owner: owner.to_owned(),
-            kind: Kind::of_owner(owner),
+            kind: WorkloadKind::from_owner(owner),
             replicas: lives.into(),
         };
         let container = Container {
             name: container.to_owned(),
             role: names.and_then(|names| names.kind).map_or(Role::App, role_of),
             seen: now_unix as u64,
-            in_force: self.current_resources(),
+            current: self.current_resources(),
         };
         let mut evidence = Evidence::new(workload, container, window_millis);
         // A remainder of less than a second stays for the next call.
@@ -391,8 +391,8 @@ impl ContainerUsage {
         self.used_ns -= cpu_millis * 1_000_000;
         let mut record = std::mem::take(&mut *self.record);
         record.observed = observed;
-        record.ladder = self.what_if.as_mut().and_then(|ladder| ladder.take());
-        self.what_if_taken = sum(self.what_if_taken.take(), record.ladder.clone());
+        record.quota_what_if = self.what_if.as_mut().and_then(|ladder| ladder.take());
+        self.what_if_taken = sum(self.what_if_taken.take(), record.quota_what_if.clone());
         record.kills.sort();
         let peak = record.highest().map_or(0, |peak| peak.bytes);
         let totals = PodTotals { observed, cpu_millis, peak, node_class: String::new() };
@@ -403,7 +403,7 @@ impl ContainerUsage {
     }
 
     /// Results of the quota simulation since the first observation.
-    pub(super) fn quota_what_if(&self) -> Option<Ladder> {
+    pub(super) fn quota_what_if(&self) -> Option<QuotaWhatIf> {
         let counted = self.what_if.as_ref().and_then(|ladder| ladder.counted());
         sum(self.what_if_taken.clone(), counted).map(|ladder| *ladder)
     }
@@ -416,7 +416,7 @@ impl ContainerUsage {
 }
 
 /// The sum of two results of the quota simulation.
-fn sum(mine: Option<Box<Ladder>>, more: Option<Ladder>) -> Option<Box<Ladder>> {
+fn sum(mine: Option<Box<QuotaWhatIf>>, more: Option<QuotaWhatIf>) -> Option<Box<QuotaWhatIf>> {
     match (mine, more) {
         (Some(mut mine), Some(more)) => {
             mine.merge(&more);

@@ -85,7 +85,7 @@ impl ContainerMemory {
         };
         self.halves.see(between.max(usage), source, now_unix as u64);
         if steady {
-            self.growth.see(working_set.bytes, Minute::of(now_unix as u64));
+            self.growth.see(working_set.bytes, Minute::from_seconds(now_unix as u64));
         }
         if let Some(histograms) = &mut self.histograms {
             histograms.working_set.record(working_set.bytes as f64, 1);

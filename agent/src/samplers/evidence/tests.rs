@@ -113,10 +113,10 @@ fn a_window_is_one_value_and_a_stall_as_many_as_windows_fit() {
         (one.title(), &*one.workload.owner, one.window_millis),
         ("shop/web/app".to_owned(), "Deployment", 100)
     );
-    assert_eq!((one.workload.replicas, one.container.in_force.cpu_request), (1, Some(250)));
-    assert_eq!(one.container.in_force.memory_limit, Some(64 * MIB));
+    assert_eq!((one.workload.replicas, one.container.current.cpu_request), (1, Some(250)));
+    assert_eq!(one.container.current.memory_limit, Some(64 * MIB));
     let (hour, record) = one.hours.first_key_value().unwrap();
-    assert_eq!(*hour, Hour::of(START as u64));
+    assert_eq!(*hour, Hour::from_seconds(START as u64));
     assert_eq!(buckets(&record.cpu), [(1, 0.0), (5, 0.25), (1, 0.5), (1, 2.0)]);
     assert_eq!((record.cpu_start.is_empty(), record.starts), (true, 0), "it was there before the agent");
     // The watermark from before the agent does not count for this hour.
@@ -273,7 +273,7 @@ fn hours_do_not_overlap_and_replicas_are_counted_once() {
     let mut sum = evidence[0].clone();
     evidence[1..].iter().for_each(|one| sum.merge(one).unwrap());
     let hours: Vec<_> = sum.hours.iter().map(|(hour, it)| (hour.0, it.observed, it.kills.len())).collect();
-    let first = Hour::of(START as u64).0;
+    let first = Hour::from_seconds(START as u64).0;
     assert_eq!(hours, [(first, 2, 0), (first + 1, 4, 1)]);
 }
 

@@ -1,7 +1,7 @@
 //! `pkg/recommender/util`: bucket schemes and the decaying histogram.
 
 /// Half-lives after which weights are scaled back.
-const LONGEST: f64 = 100.0;
+const MAX_HALF_LIVES: f64 = 100.0;
 
 /// Where buckets begin.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -110,7 +110,7 @@ impl Decaying {
     }
 
     fn factor(&mut self, at: f64) -> f64 {
-        if at > self.reference + LONGEST * self.half_life {
+        if at > self.reference + MAX_HALF_LIVES * self.half_life {
             let reference = (at / self.half_life).round() * self.half_life;
             let scale = ((self.reference - reference) / self.half_life).round().exp2();
             for weight in &mut self.weights {

@@ -14,11 +14,11 @@ pub use self::{
 };
 
 /// Most that an amount can be: VPA's `MaxResourceAmount`.
-pub const MOST: f64 = 1e14;
+pub const MAX_AMOUNT: f64 = 1e14;
 /// A day, in seconds: half-lives, the interval of memory peaks and the unit of confidence.
 pub const DAY: f64 = 86_400.0;
 
-/// A float as VPA makes amounts of it: cut off, at least 0, at most [`MOST`].
+/// A float as VPA makes amounts of it: cut off, at least 0, at most [`MAX_AMOUNT`].
 fn amount(value: f64) -> i64 {
-    if value.is_nan() { 0 } else { value.clamp(0.0, MOST) as i64 }
+    if value.is_nan() { 0 } else { value.clamp(0.0, MAX_AMOUNT) as i64 }
 }

@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    cpu_quota::{QuotaOutcome, QuotaWhatIf},
     engine::{Profile, Tally},
     evidence::{HOUR, Hour, OomKill, Peak},
-    ladder::{Ladder, Rung},
     workload::tests::{container, workload},
 };
 
@@ -47,7 +47,7 @@ fn policy() -> Policy {
 }
 
 fn values(evidence: &Evidence, policy: &Policy, set: Option<Resources>) -> Resources {
-    recommend(evidence, policy, Context { set, ..Context::default() }).unwrap().values
+    recommend(evidence, policy, Context { previous: set, ..Context::default() }).unwrap().values
 }
 
 #[test]
@@ -82,8 +82,11 @@ fn a_steady_container_by_hand() {
 fn too_little_is_refused() {
     let mut little = evidence(&[Seen { hour: 0, mib: 100, cores: 0.1, start: true }]);
     little.hour(Hour(0)).observed = 30;
-    assert_eq!(recommend(&little, &policy(), Context::default()), Err(Refusal::TooLittle { seconds: 30 }));
-    assert_eq!(recommend(&evidence(&[]), &policy(), Context::default()), Err(Refusal::Nothing));
+    assert_eq!(
+        recommend(&little, &policy(), Context::default()),
+        Err(NotEnoughData::TooShort { seconds: 30 })
+    );
+    assert_eq!(recommend(&evidence(&[]), &policy(), Context::default()), Err(NotEnoughData::NoUsage));
 }
 
 #[test]
@@ -147,13 +150,13 @@ fn a_pod_that_is_guaranteed_stays_so() {
         memory_request: Some(512 * MIB),
         memory_limit: Some(512 * MIB),
     };
-    evidence.container.in_force = force;
+    evidence.container.current = force;
     let said = values(&evidence, &policy(), None);
     assert_eq!((said.cpu_request, said.memory_request), (said.cpu_limit, said.memory_limit));
     let free = Policy { qos: QosRule::Free, ..policy() };
     assert_eq!(values(&evidence, &free, None).cpu_limit, None);
-    let of = |class| recommend(&evidence, &policy(), Context { class: Some(class), ..Context::default() });
-    let said = of(Qos::Burstable).unwrap();
+    let of = |class| recommend(&evidence, &policy(), Context { qos: Some(class), ..Context::default() });
+    let said = of(QosClass::Burstable).unwrap();
     assert_eq!(said.values.cpu_limit, None, "another container of the pod has made it Burstable already");
     assert!(!said.reasons.contains(&Reason::Guaranteed));
 }
@@ -163,38 +166,39 @@ fn a_pod_becomes_neither_guaranteed_nor_another_for_what_its_other_containers_ha
     let mut evidence = steady();
     evidence.container.seen = 1;
     let of = |evidence: &Evidence, policy: &Policy, class| {
-        recommend(evidence, policy, Context { class: Some(class), ..Context::default() }).unwrap()
+        recommend(evidence, policy, Context { qos: Some(class), ..Context::default() }).unwrap()
     };
     let says_so = |said: Recommendation| said.reasons.contains(&Reason::NoLongerBestEffort);
-    assert!(says_so(of(&evidence, &policy(), Qos::BestEffort)));
-    assert!(!says_so(of(&evidence, &policy(), Qos::Burstable)), "the pod was Burstable before");
+    assert!(says_so(of(&evidence, &policy(), QosClass::BestEffort)));
+    assert!(!says_so(of(&evidence, &policy(), QosClass::Burstable)), "the pod was Burstable before");
 
-    let request = of(&evidence, &policy(), Qos::Burstable).values.cpu_request.unwrap();
-    let rung = Rung { periods: 1000, throttled: 0, delayed_millis: 0 };
-    evidence.hour(Hour(5)).ladder = Some(Ladder([(request, rung)].into()));
+    let request = of(&evidence, &policy(), QosClass::Burstable).values.cpu_request.unwrap();
+    let outcome = QuotaOutcome { periods: 1000, throttled: 0, delayed_millis: 0 };
+    evidence.hour(Hour(5)).quota_what_if = Some(QuotaWhatIf([(request, outcome)].into()));
     let limited = Policy { cpu_limit: CpuLimit::ByRisk, ..policy() };
-    assert_eq!(of(&evidence, &limited, Qos::Burstable).values.cpu_limit, Some(request + 1));
+    assert_eq!(of(&evidence, &limited, QosClass::Burstable).values.cpu_limit, Some(request + 1));
     let free = Policy { qos: QosRule::Free, ..limited };
-    assert_eq!(of(&evidence, &free, Qos::Burstable).values.cpu_limit, Some(request));
+    assert_eq!(of(&evidence, &free, QosClass::Burstable).values.cpu_limit, Some(request));
 }
 
 #[test]
 fn a_cpu_limit_is_read_off_the_ladder() {
     let mut evidence = steady();
-    let rung = |throttled| Rung { periods: 1000, throttled, delayed_millis: 0 };
-    evidence.hour(Hour(5)).ladder = Some(Ladder([(50, rung(900)), (200, rung(30)), (400, rung(5))].into()));
+    let outcome = |throttled| QuotaOutcome { periods: 1000, throttled, delayed_millis: 0 };
+    evidence.hour(Hour(5)).quota_what_if =
+        Some(QuotaWhatIf([(50, outcome(900)), (200, outcome(30)), (400, outcome(5))].into()));
     let limited = Policy { cpu_limit: CpuLimit::ByRisk, ..policy() };
     assert_eq!(values(&evidence, &limited, None).cpu_limit, Some(400));
-    evidence.hour(Hour(5)).ladder = None;
+    evidence.hour(Hour(5)).quota_what_if = None;
     let said = recommend(&evidence, &limited, Context::default()).unwrap();
     assert!(said.values.cpu_limit.is_none() && said.reasons.contains(&Reason::NoQuota));
 }
 
 #[test]
 fn bounds_hold_and_requests_stay_below_limits() {
-    let least = Resources { memory_request: Some(512 * MIB), ..Resources::default() };
-    let most = Resources { cpu_request: Some(50), memory_limit: Some(110 * MIB), ..Resources::default() };
-    let bounded = Policy { least, most, ..policy() };
+    let min = Resources { memory_request: Some(512 * MIB), ..Resources::default() };
+    let max = Resources { cpu_request: Some(50), memory_limit: Some(110 * MIB), ..Resources::default() };
+    let bounded = Policy { min, max, ..policy() };
     let said = values(&steady(), &bounded, None);
     assert_eq!(
         (said.cpu_request, said.memory_limit, said.memory_request),
@@ -205,7 +209,8 @@ fn bounds_hold_and_requests_stay_below_limits() {
 #[test]
 fn what_was_set_is_kept_while_it_does() {
     let set = Resources { memory_limit: Some(130 * MIB), cpu_request: Some(110), ..Resources::default() };
-    let said = recommend(&steady(), &policy(), Context { set: Some(set), ..Context::default() }).unwrap();
+    let said =
+        recommend(&steady(), &policy(), Context { previous: Some(set), ..Context::default() }).unwrap();
     assert_eq!((said.values.memory_limit, said.values.cpu_request), (Some(130 * MIB), Some(110)));
     let restless = Policy { steady: false, ..policy() };
     assert_eq!(values(&steady(), &restless, Some(set)).cpu_request, Some(105));
@@ -243,9 +248,9 @@ proptest! {
         let limit = said.values.memory_limit.unwrap();
         prop_assert!(limit as f64 >= said.memory.unwrap().basis.bytes);
         prop_assert!(kills.iter().all(|kill| limit >= kill * MIB));
-        // The margin is at most twice the use, a kill at most doubles.
-        let most = seen.iter().map(|seen| seen.mib * 3).chain(kills.iter().map(|kill| kill * 2)).max().unwrap_or(0);
-        prop_assert!(limit <= (most + 1) * MIB);
+        // The margin is at max twice the use, a kill at max doubles.
+        let max = seen.iter().map(|seen| seen.mib * 3).chain(kills.iter().map(|kill| kill * 2)).max().unwrap_or(0);
+        prop_assert!(limit <= (max + 1) * MIB);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a container's row has of each subject.
 
-use snug_sizing::ladder::Rung;
+use snug_sizing::cpu_quota::QuotaOutcome;
 
 use crate::{
     exporters::catalogue::{Emit, Value, seconds},
@@ -98,7 +98,7 @@ pub(super) fn network(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&IpTraffic
 }
 
 /// What each quota would have done.
-pub(super) fn quotas(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Rung) -> Value<'static>) {
+pub(super) fn quotas(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&QuotaOutcome) -> Value<'static>) {
     for (millicores, rung) in row.values.quota_what_if.iter().flat_map(|ladder| &ladder.0) {
         emit(&[&(*millicores as f64 / 1000.0).to_string()], value(rung));
     }

@@ -1,11 +1,11 @@
-//! The forms of a report but JSON.
+//! The formats of a report but JSON.
 
 use anyhow::{Context as _, Result};
 use snug_sizing::workload::Resources;
 
-use super::report::{Change, Entry, Quantities, Report, Withheld};
+use super::report::{Change, Entry, Quantities, Report, Skipped};
 use crate::{
-    cluster::Emptied,
+    cluster::EmptiedNodes,
     columns::{self, Align, plain},
     units::{self, NONE},
 };
@@ -25,7 +25,7 @@ const HEADINGS: [(&str, Align); 10] = [
 ];
 
 fn cells(entry: &Entry) -> [String; 10] {
-    let (now, then) = (Quantities::of(entry.current), &entry.quantities);
+    let (now, then) = (Quantities::from(entry.current), &entry.quantities);
     [
         plain(&entry.title()),
         plain(&entry.container),
@@ -100,7 +100,7 @@ fn sum(report: &Report) -> String {
             cost.month_now, cost.month_then
         );
     }
-    if let Some(Emptied { nodes, now, then }) = report.emptied {
+    if let Some(EmptiedNodes { nodes, now, then }) = report.emptied {
         let said = |count: Option<usize>| count.map_or_else(|| NONE.to_owned(), |count| count.to_string());
         text += &format!(
             "Of {nodes} nodes packing could empty: {} → {}, as far as CPU, memory and the number of pods go\n",
@@ -111,8 +111,8 @@ fn sum(report: &Report) -> String {
     text
 }
 
-fn title(withheld: &Withheld) -> String {
-    let parts = [&withheld.namespace, &withheld.workload, &withheld.container];
+fn title(skipped: &Skipped) -> String {
+    let parts = [&skipped.namespace, &skipped.workload, &skipped.container];
     let parts: Vec<String> =
         parts.into_iter().filter(|part| !part.is_empty()).map(|part| plain(part)).collect();
     parts.join("/")
@@ -126,15 +126,15 @@ pub(super) fn table(report: &Report, wide: bool) -> String {
         text += &columns::render(&HEADINGS, &rows);
         text += &sum(report);
     }
-    let cautions: Vec<(&Entry, &str)> = report
+    let warnings: Vec<(&Entry, &str)> = report
         .recommendations
         .iter()
-        .flat_map(|entry| entry.cautions.iter().map(move |caution| (entry, caution.text.as_str())))
+        .flat_map(|entry| entry.warnings.iter().map(move |warning| (entry, warning.text.as_str())))
         .collect();
-    if !cautions.is_empty() {
+    if !warnings.is_empty() {
         text += "\nBefore you apply:\n";
-        for (entry, caution) in cautions {
-            text += &format!("  {} {}: {}\n", plain(&entry.title()), plain(&entry.container), plain(caution));
+        for (entry, warning) in warnings {
+            text += &format!("  {} {}: {}\n", plain(&entry.title()), plain(&entry.container), plain(warning));
         }
     }
     if wide {
@@ -143,10 +143,10 @@ pub(super) fn table(report: &Report, wide: bool) -> String {
             entry.reasons.iter().for_each(|said| text += &format!("  {}\n", plain(&said.text)));
         }
     }
-    if !report.withheld.is_empty() {
+    if !report.skipped.is_empty() {
         text += "\nNo recommendation:\n";
-        for withheld in &report.withheld {
-            text += &format!("  {}: {}\n", title(withheld), withheld.why);
+        for skipped in &report.skipped {
+            text += &format!("  {}: {}\n", title(skipped), skipped.why);
         }
     }
     text

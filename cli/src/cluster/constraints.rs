@@ -18,30 +18,30 @@ use kube::{
     core::{Selector, SelectorExt as _},
 };
 use serde::de::DeserializeOwned;
-use snug_sizing::{constraints::LimitRange, pod::Asked, quantity::Quantity};
+use snug_sizing::{constraints::LimitRange, pod::PodRequests, quantity::Quantity};
 
 /// What is around the workloads of a cluster. What could not be asked for is empty, and said in `missing`.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub struct ClusterConstraints {
     /// `LimitRange`s of containers, by namespace.
     pub limit_ranges: Vec<(String, LimitRange)>,
     /// `ResourceQuota`s.
-    pub quotas: Vec<Quota>,
+    pub quotas: Vec<QuotaHeadroom>,
     /// `HorizontalPodAutoscaler`s that go by a share of a request.
     pub autoscalers: Vec<Autoscaler>,
     /// `PodDisruptionBudget`s, with the pods that they hold.
-    pub budgets: Vec<Budget>,
+    pub budgets: Vec<DisruptionBudget>,
     /// Workloads that something else sizes or scales.
-    pub managed: Vec<Managed>,
+    pub managed: Vec<ManagedWorkload>,
     /// Allocatable of the largest node, of each resource on its own.
-    pub largest_node: Option<Asked>,
+    pub largest_node: Option<PodRequests>,
     /// What could not be asked for, and why.
     pub missing: Vec<String>,
 }
 
 /// What a `ResourceQuota` leaves for requests; `None` where it says nothing of a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Quota {
+pub struct QuotaHeadroom {
     /// Namespace.
     pub namespace: String,
     /// Its name.
@@ -69,7 +69,7 @@ pub struct Autoscaler {
 
 /// A `PodDisruptionBudget`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Budget {
+pub struct DisruptionBudget {
     /// Namespace.
     pub namespace: String,
     /// Pods that may go now.
@@ -80,7 +80,7 @@ pub struct Budget {
 
 /// A workload that something else sizes or scales.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Managed {
+pub struct ManagedWorkload {
     /// Namespace.
     pub namespace: String,
     /// Kind and name of the workload.
@@ -90,7 +90,7 @@ pub struct Managed {
 }
 
 /// Asks for everything at once. What is denied is said; what a cluster does not have (an old version, no such custom resource) is not there.
-pub(super) async fn gather(client: &Client) -> Surroundings {
+pub(super) async fn gather(client: &Client) -> ClusterConstraints {
     let (ranges, quotas, autoscalers, nodes, verticals, scaled) = join!(
         list::<LimitRangeObject>(client, "limitranges"),
         list::<ResourceQuota>(client, "resourcequotas"),
@@ -114,7 +114,7 @@ pub(super) async fn gather(client: &Client) -> Surroundings {
     let managed =
         verticals.0.iter().filter_map(|object| managed(object, "VerticalPodAutoscaler", "targetRef"));
     let scaled = scaled.0.iter().filter_map(managed_by_keda);
-    Surroundings {
+    ClusterConstraints {
         limit_ranges: ranges.0.iter().flat_map(limit_ranges).collect(),
         quotas: quotas.0.iter().filter_map(quota).collect(),
         autoscalers: autoscalers.0.iter().filter_map(autoscaler).collect(),
@@ -212,7 +212,7 @@ fn limit_ranges(object: &LimitRangeObject) -> Vec<(String, LimitRange)> {
         .collect()
 }
 
-fn quota(object: &ResourceQuota) -> Option<Quota> {
+fn quota(object: &ResourceQuota) -> Option<QuotaHeadroom> {
     let status = object.status.as_ref()?;
     // Both spellings mean requests.
     let left = |names: [&str; 2], of: fn(&Amounts, &str) -> Option<u64>| {
@@ -221,7 +221,7 @@ fn quota(object: &ResourceQuota) -> Option<Quota> {
         });
         each.min()
     };
-    let quota = Quota {
+    let quota = QuotaHeadroom {
         namespace: object.metadata.namespace.clone()?,
         name: object.metadata.name.clone()?,
         cpu_left: left(["requests.cpu", "cpu"], millicores),
@@ -249,7 +249,7 @@ fn autoscaler(object: &HorizontalPodAutoscaler) -> Option<Autoscaler> {
     (autoscaler.cpu.is_some() || autoscaler.memory.is_some()).then_some(autoscaler)
 }
 
-fn holds(object: &PodDisruptionBudget, pods: &[Labelled]) -> Budget {
+fn holds(object: &PodDisruptionBudget, pods: &[Labelled]) -> DisruptionBudget {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let allowed = object.status.as_ref().map_or(0, |status| status.disruptions_allowed);
     let selector = object.spec.as_ref().and_then(|spec| spec.selector.clone());
@@ -258,13 +258,13 @@ fn holds(object: &PodDisruptionBudget, pods: &[Labelled]) -> Budget {
         *of == namespace && selector.as_ref().is_some_and(|selector| selector.matches(labels))
     };
     let pods = pods.iter().filter(held).map(|(_, name, _)| name.clone()).collect();
-    Budget { pods, allowed: u64::try_from(allowed).unwrap_or(0), namespace }
+    DisruptionBudget { pods, allowed: u64::try_from(allowed).unwrap_or(0), namespace }
 }
 
-fn managed(object: &DynamicObject, kind: &'static str, field: &str) -> Option<Managed> {
+fn managed(object: &DynamicObject, kind: &'static str, field: &str) -> Option<ManagedWorkload> {
     let target = &object.data["spec"][field];
     let text = |name: &str| target[name].as_str().map(str::to_owned);
-    Some(Managed {
+    Some(ManagedWorkload {
         namespace: object.metadata.namespace.clone()?,
         // KEDA's default is a Deployment.
         target: (text("kind").unwrap_or_else(|| "Deployment".to_owned()), text("name")?),
@@ -272,20 +272,20 @@ fn managed(object: &DynamicObject, kind: &'static str, field: &str) -> Option<Ma
     })
 }
 
-fn managed_by_keda(object: &DynamicObject) -> Option<Managed> {
+fn managed_by_keda(object: &DynamicObject) -> Option<ManagedWorkload> {
     managed(object, "ScaledObject", "scaleTargetRef")
 }
 
 /// What pods of a node can ask for.
-pub(super) fn allocatable(node: &Node) -> Option<Asked> {
+pub(super) fn allocatable(node: &Node) -> Option<PodRequests> {
     let amounts = &node.status.as_ref()?.allocatable;
-    Some(Asked { cpu: millicores(amounts, "cpu")?, memory: bytes(amounts, "memory")? })
+    Some(PodRequests { cpu: millicores(amounts, "cpu")?, memory: bytes(amounts, "memory")? })
 }
 
-fn largest(nodes: &[Node]) -> Option<Asked> {
+fn largest(nodes: &[Node]) -> Option<PodRequests> {
     let schedulable =
         |node: &&Node| !node.spec.as_ref().is_some_and(|spec| spec.unschedulable.unwrap_or_default());
-    nodes.iter().filter(schedulable).filter_map(allocatable).reduce(Asked::at_least)
+    nodes.iter().filter(schedulable).filter_map(allocatable).reduce(PodRequests::max)
 }
 
 #[cfg(test)]
@@ -325,7 +325,7 @@ mod tests {
         });
         let left =
             quota(&object(json!({ "metadata": { "name": "q", "namespace": "shop" }, "status": status })));
-        let expected = Quota {
+        let expected = QuotaHeadroom {
             namespace: "shop".to_owned(),
             name: "q".to_owned(),
             cpu_left: Some(1500),
@@ -403,7 +403,7 @@ mod tests {
             }))
         };
         let nodes = [node("2", "4Gi", false), node("1900m", "8Gi", false), node("64", "512Gi", true)];
-        assert_eq!(largest(&nodes), Some(Asked { cpu: 2000, memory: 8 << 30 }));
+        assert_eq!(largest(&nodes), Some(PodRequests { cpu: 2000, memory: 8 << 30 }));
         assert_eq!(largest(&[]), None);
     }
 }

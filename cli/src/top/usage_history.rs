@@ -9,15 +9,15 @@ use anyhow::Result;
 use snug_client::agent::Agent;
 use snug_sizing::minutes::{MINUTE, Minute, MinuteRecord, Minutes};
 
-use super::Row;
-use crate::recording::Recording;
+use super::ContainerRow;
+use crate::evidence::Snapshot;
 
 /// Columns of a plot, at most.
-const MOST_COLUMNS: u64 = 30;
+const MAX_COLUMNS: u64 = 30;
 
 /// The minutes of each container of a workload, all its pods on the node together.
 #[derive(Debug, Default)]
-pub(crate) struct Course {
+pub(crate) struct UsageHistory {
     /// By namespace, kind and name of the workload, and name of the container.
     by_container: BTreeMap<[String; 4], Minutes>,
     /// The first minute of the plot.
@@ -27,32 +27,32 @@ pub(crate) struct Course {
     columns: u32,
 }
 
-impl Course {
+impl UsageHistory {
     /// Asks for the last so long.
     pub(crate) fn ask(agent: &Agent, last: Duration) -> Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let since = now.saturating_sub(last.as_secs());
-        let recording = Recording::of("the agent's answer", agent.minutes(since)?)?;
-        let evidence = recording.evidence().map(|evidence| {
+        let snapshot = Snapshot::from_reader("the agent's answer", agent.minutes(since)?)?;
+        let evidence = snapshot.evidence().map(|evidence| {
             let workload = &evidence.workload;
             let names = [&workload.namespace, &workload.owner, &workload.name, &evidence.container.name];
             (names.map(Clone::clone), evidence.minutes.clone())
         });
-        Ok(Self::of(evidence.collect(), now, last))
+        Ok(Self::new(evidence.collect(), now, last))
     }
 
-    fn of(by_container: BTreeMap<[String; 4], Minutes>, now: u64, last: Duration) -> Self {
+    fn new(by_container: BTreeMap<[String; 4], Minutes>, now: u64, last: Duration) -> Self {
         let minutes = last.as_secs() / MINUTE;
-        let of_column = minutes.div_ceil(MOST_COLUMNS).max(1);
+        let of_column = minutes.div_ceil(MAX_COLUMNS).max(1);
         let columns = minutes.div_ceil(of_column).max(1);
         let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         // The minute that has begun is the last one of the last column.
-        let first = Minute::of(now).0.saturating_add(1).saturating_sub(narrow(columns * of_column));
+        let first = Minute::from_seconds(now).0.saturating_add(1).saturating_sub(narrow(columns * of_column));
         Self { by_container, first: Minute(first), of_column: narrow(of_column), columns: narrow(columns) }
     }
 
     /// Cores that a replica of a row's container used on average, a column each; `None` where none was watched.
-    pub(crate) fn cores(&self, row: &Row) -> Vec<Option<f64>> {
+    pub(crate) fn cores(&self, row: &ContainerRow) -> Vec<Option<f64>> {
         let names = [&row.namespace, &row.workload_kind, &row.workload, &row.container].map(Clone::clone);
         let minutes = self.by_container.get(&names);
         let column = |number: u32| {
@@ -85,33 +85,36 @@ pub(crate) fn bars(values: &[Option<f64>]) -> String {
 mod tests {
     use super::*;
 
-    fn course(minutes: &[(u32, u64)], now: u64, last: Duration) -> Course {
+    fn usage_history(minutes: &[(u32, u64)], now: u64, last: Duration) -> UsageHistory {
         let record = |(minute, cpu_millis): &(u32, u64)| {
             let record =
                 MinuteRecord { observed_millis: 60_000, cpu_millis: *cpu_millis, ..MinuteRecord::default() };
             (Minute(*minute), record)
         };
         let names = ["shop", "Deployment", "web", "app"].map(str::to_owned);
-        Course::of([(names, minutes.iter().map(record).collect())].into(), now, last)
+        UsageHistory::new([(names, minutes.iter().map(record).collect())].into(), now, last)
     }
 
-    fn row(container: &str) -> Row {
-        Row {
+    fn row(container: &str) -> ContainerRow {
+        ContainerRow {
             namespace: "shop".to_owned(),
             workload_kind: "Deployment".to_owned(),
             workload: "web".to_owned(),
             container: container.to_owned(),
-            ..Row::default()
+            ..ContainerRow::default()
         }
     }
 
     #[test]
     fn a_column_is_a_minute_or_more() {
-        let hour =
-            course(&[(941, 6_000), (942, 18_000), (1000, 60_000)], 1000 * 60 + 5, Duration::from_secs(3600));
+        let hour = usage_history(
+            &[(941, 6_000), (942, 18_000), (1000, 60_000)],
+            1000 * 60 + 5,
+            Duration::from_secs(3600),
+        );
         let cores = hour.cores(&row("app"));
         assert_eq!((cores.len(), cores[0], cores[1], cores[29]), (30, Some(0.2), None, Some(1.0)));
-        let short = course(&[(999, 6_000), (1000, 3_000)], 1000 * 60, Duration::from_secs(180));
+        let short = usage_history(&[(999, 6_000), (1000, 3_000)], 1000 * 60, Duration::from_secs(180));
         assert_eq!(short.cores(&row("app")), [None, Some(0.1), Some(0.05)]);
         assert_eq!(short.cores(&row("other")), [None; 3]);
     }

@@ -1,4 +1,4 @@
-//! What CPU quotas would have done: the what-if ladder.
+//! Quota simulation: what each of several CPU quotas would have done to a container.
 //!
 //! A distribution of windows has no order, and throttling depends on order: what one period could not finish, the next has to. So
 //! the agent feeds a token bucket per quota with every window and counts; the counts add up over time, replicas and nodes.
@@ -14,7 +14,7 @@ pub const QUOTAS: [u64; 16] =
 /// What one quota would have done. Written as its three numbers: a recording has millions of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(u64, u64, u64)", into = "(u64, u64, u64)")]
-pub struct Rung {
+pub struct QuotaOutcome {
     /// Periods in which the container wanted CPU time.
     pub periods: u64,
     /// Of these, periods in which the quota would have held it up.
@@ -23,19 +23,19 @@ pub struct Rung {
     pub delayed_millis: u64,
 }
 
-impl From<(u64, u64, u64)> for Rung {
+impl From<(u64, u64, u64)> for QuotaOutcome {
     fn from((periods, throttled, delayed_millis): (u64, u64, u64)) -> Self {
         Self { periods, throttled, delayed_millis }
     }
 }
 
-impl From<Rung> for (u64, u64, u64) {
-    fn from(rung: Rung) -> Self {
-        (rung.periods, rung.throttled, rung.delayed_millis)
+impl From<QuotaOutcome> for (u64, u64, u64) {
+    fn from(outcome: QuotaOutcome) -> Self {
+        (outcome.periods, outcome.throttled, outcome.delayed_millis)
     }
 }
 
-impl Rung {
+impl QuotaOutcome {
     /// Share of periods held up, 0..=1; 0 without periods.
     pub fn share(self) -> f64 {
         if self.periods == 0 { 0.0 } else { (self.throttled as f64 / self.periods as f64).min(1.0) }
@@ -44,24 +44,26 @@ impl Rung {
 
 /// Quotas in millicores, each with what it would have done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ladder(pub BTreeMap<u64, Rung>);
+pub struct QuotaWhatIf(pub BTreeMap<u64, QuotaOutcome>);
 
-impl Ladder {
-    /// Adds what another ladder has counted. A quota that only one of them knows was watched in part and is left out.
+impl QuotaWhatIf {
+    /// Adds the counts of another simulation. A quota that only one of the two simulated is dropped.
     pub fn merge(&mut self, other: &Self) {
         self.0.retain(|quota, _| other.0.contains_key(quota));
         for (quota, mine) in &mut self.0 {
-            let Some(rung) = other.0.get(quota) else { continue };
-            mine.periods = mine.periods.saturating_add(rung.periods);
-            mine.throttled = mine.throttled.saturating_add(rung.throttled);
-            mine.delayed_millis = mine.delayed_millis.saturating_add(rung.delayed_millis);
+            let Some(outcome) = other.0.get(quota) else { continue };
+            mine.periods = mine.periods.saturating_add(outcome.periods);
+            mine.throttled = mine.throttled.saturating_add(outcome.throttled);
+            mine.delayed_millis = mine.delayed_millis.saturating_add(outcome.delayed_millis);
         }
     }
 
-    /// The smallest quota (millicores, at least `from`) that holds up no more than a share of the periods, with its rung.
-    pub fn smallest(&self, share: f64, from: u64) -> Option<(u64, Rung)> {
-        let rungs = self.0.iter().map(|(quota, rung)| (*quota, *rung));
-        rungs.into_iter().find(|(quota, rung)| *quota >= from && rung.periods > 0 && rung.share() <= share)
+    /// The smallest quota (millicores, at least `from`) that holds up no more than a share of the periods, with its outcome.
+    pub fn smallest(&self, share: f64, from: u64) -> Option<(u64, QuotaOutcome)> {
+        let outcomes = self.0.iter().map(|(quota, outcome)| (*quota, *outcome));
+        outcomes
+            .into_iter()
+            .find(|(quota, outcome)| *quota >= from && outcome.periods > 0 && outcome.share() <= share)
     }
 }
 
@@ -72,12 +74,12 @@ impl Ladder {
 /// after it. The windows have to be as long as a period, and come from a container that is not throttled: what a quota in force has
 /// put off already is seen when it is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Buckets {
+pub struct TokenBuckets {
     /// Nanoseconds of CPU time put off, by quota.
     backlog: [u64; QUOTAS.len()],
     /// Whether there was something to do in the last window, by quota.
     active: [bool; QUOTAS.len()],
-    rungs: [Counts; QUOTAS.len()],
+    outcomes: [Counts; QUOTAS.len()],
     /// Periods in which the smallest quota was enough, and so all were: most are.
     enough: u64,
     /// Whether any is active: else an idle window changes nothing.
@@ -91,7 +93,7 @@ struct Counts {
     delayed_ns: u64,
 }
 
-impl Buckets {
+impl TokenBuckets {
     /// Feeds a window: CPU time that was used in it, and its length, nanoseconds.
     pub fn feed(&mut self, used_ns: u64, elapsed_ns: u64) {
         if used_ns == 0 && !self.any_active {
@@ -107,7 +109,7 @@ impl Buckets {
             self.active = [self.any_active; QUOTAS.len()];
             return;
         }
-        let buckets = self.backlog.iter_mut().zip(&mut self.active).zip(&mut self.rungs);
+        let buckets = self.backlog.iter_mut().zip(&mut self.active).zip(&mut self.outcomes);
         for (quota, ((backlog, active), counts)) in QUOTAS.iter().zip(buckets) {
             let wanted = backlog.saturating_add(used_ns);
             let was_active = std::mem::replace(active, wanted > 0);
@@ -130,23 +132,23 @@ impl Buckets {
     }
 
     /// What was counted since the last time, and stays; `None` if nothing was.
-    pub fn counted(mut self) -> Option<Ladder> {
+    pub fn counted(mut self) -> Option<QuotaWhatIf> {
         self.take()
     }
 
     /// What was counted since the last time; `None` if nothing was. What is put off stays so.
-    pub fn take(&mut self) -> Option<Ladder> {
-        let rungs = std::mem::take(&mut self.rungs);
+    pub fn take(&mut self) -> Option<QuotaWhatIf> {
+        let outcomes = std::mem::take(&mut self.outcomes);
         let enough = std::mem::take(&mut self.enough);
-        let all = QUOTAS.iter().zip(&rungs).zip(&mut self.rungs).map(|((quota, counts), rest)| {
+        let all = QUOTAS.iter().zip(&outcomes).zip(&mut self.outcomes).map(|((quota, counts), rest)| {
             // What is less than a millisecond is for the next time.
             rest.delayed_ns = counts.delayed_ns % 1_000_000;
             let Counts { periods, throttled, delayed_ns } = *counts;
             let periods = periods.saturating_add(enough);
-            (*quota, Rung { periods, throttled, delayed_millis: delayed_ns / 1_000_000 })
+            (*quota, QuotaOutcome { periods, throttled, delayed_millis: delayed_ns / 1_000_000 })
         });
-        let ladder = Ladder(all.collect());
-        ladder.0.values().any(|rung| rung.periods > 0).then_some(ladder)
+        let quota_what_if = QuotaWhatIf(all.collect());
+        quota_what_if.0.values().any(|outcome| outcome.periods > 0).then_some(quota_what_if)
     }
 }
 
@@ -156,25 +158,25 @@ mod tests {
 
     use super::*;
 
-    fn ladder(rungs: &[(u64, u64)]) -> Ladder {
-        let rung = |throttled| Rung { periods: 1000, throttled, delayed_millis: throttled * 7 };
-        Ladder(rungs.iter().map(|(quota, throttled)| (*quota, rung(*throttled))).collect())
+    fn quota_what_if(outcomes: &[(u64, u64)]) -> QuotaWhatIf {
+        let outcome = |throttled| QuotaOutcome { periods: 1000, throttled, delayed_millis: throttled * 7 };
+        QuotaWhatIf(outcomes.iter().map(|(quota, throttled)| (*quota, outcome(*throttled))).collect())
     }
 
     #[test]
     fn the_smallest_quota_that_keeps_the_risk() {
-        let ladder = ladder(&[(100, 400), (200, 50), (400, 10), (800, 0)]);
-        assert_eq!(ladder.smallest(0.05, 0).map(|(quota, _)| quota), Some(200));
-        assert_eq!(ladder.smallest(0.05, 300).map(|(quota, _)| quota), Some(400));
-        assert_eq!(ladder.smallest(0.001, 0).map(|(quota, _)| quota), Some(800));
-        assert_eq!(ladder.smallest(0.001, 900), None);
-        assert_eq!(Ladder::default().smallest(1.0, 0), None);
+        let quota_what_if = quota_what_if(&[(100, 400), (200, 50), (400, 10), (800, 0)]);
+        assert_eq!(quota_what_if.smallest(0.05, 0).map(|(quota, _)| quota), Some(200));
+        assert_eq!(quota_what_if.smallest(0.05, 300).map(|(quota, _)| quota), Some(400));
+        assert_eq!(quota_what_if.smallest(0.001, 0).map(|(quota, _)| quota), Some(800));
+        assert_eq!(quota_what_if.smallest(0.001, 900), None);
+        assert_eq!(QuotaWhatIf::default().smallest(1.0, 0), None);
     }
 
     #[test]
     fn a_quota_that_was_watched_in_part_is_not_taken() {
-        let mut whole = ladder(&[(100, 400), (200, 0)]);
-        whole.merge(&ladder(&[(200, 0), (150, 0)]));
+        let mut whole = quota_what_if(&[(100, 400), (200, 0)]);
+        whole.merge(&quota_what_if(&[(200, 0), (150, 0)]));
         assert_eq!(whole.smallest(0.01, 0).map(|(quota, _)| quota), Some(200));
     }
 
@@ -182,25 +184,28 @@ mod tests {
 
     #[test]
     fn what_a_period_cannot_serve_the_next_one_has_to() {
-        let mut buckets = Buckets::default();
+        let mut buckets = TokenBuckets::default();
         for used in [120, 0, 0, 0, 30, 0] {
             buckets.feed(used * MS, 100 * MS);
         }
-        let ladder = buckets.take().unwrap();
+        let quota_what_if = buckets.take().unwrap();
         // At 40 ms a period 80 and 40 ms are left, then nothing; then 30 ms are served at once. An idle period follows on both.
-        let rung = |quota| ladder.0[&quota];
-        assert_eq!(rung(400), Rung { periods: 6, throttled: 2, delayed_millis: 80 });
-        assert_eq!(rung(600), Rung { periods: 5, throttled: 1, delayed_millis: 60 });
-        assert_eq!(rung(1200), Rung { periods: 4, throttled: 0, delayed_millis: 0 });
+        let outcome = |quota| quota_what_if.0[&quota];
+        assert_eq!(outcome(400), QuotaOutcome { periods: 6, throttled: 2, delayed_millis: 80 });
+        assert_eq!(outcome(600), QuotaOutcome { periods: 5, throttled: 1, delayed_millis: 60 });
+        assert_eq!(outcome(1200), QuotaOutcome { periods: 4, throttled: 0, delayed_millis: 0 });
         assert_eq!(buckets.take(), None);
         // 50 m: 135 of 150 ms are still put off.
         buckets.feed(0, 100 * MS);
-        assert_eq!(buckets.take().unwrap().0[&50], Rung { periods: 1, throttled: 1, delayed_millis: 0 });
+        assert_eq!(
+            buckets.take().unwrap().0[&50],
+            QuotaOutcome { periods: 1, throttled: 1, delayed_millis: 0 }
+        );
     }
 
     #[test]
     fn the_idle_have_no_periods() {
-        let mut buckets = Buckets::default();
+        let mut buckets = TokenBuckets::default();
         for _ in 0..10 {
             buckets.feed(0, 100 * MS);
         }
@@ -227,7 +232,7 @@ mod tests {
             windows in prop::collection::vec((prop_oneof![Just(0), 1..10 * MS, 0..400 * MS], 50 * MS..200 * MS), 0..50),
             taken in 0..50_usize,
         ) {
-            let mut buckets = Buckets::default();
+            let mut buckets = TokenBuckets::default();
             let mut pieces = Vec::new();
             for (number, (used, elapsed)) in windows.iter().enumerate() {
                 buckets.feed(*used, *elapsed);
@@ -236,24 +241,24 @@ mod tests {
                 }
             }
             pieces.extend(buckets.take());
-            let ladder = pieces.into_iter().reduce(|mut first, rest| { first.merge(&rest); first }).unwrap_or_default();
+            let quota_what_if = pieces.into_iter().reduce(|mut first, rest| { first.merge(&rest); first }).unwrap_or_default();
             for quota in QUOTAS {
                 let (periods, throttled, delayed_ns) = by_the_rule(quota, &windows);
-                let rung = ladder.0.get(&quota).copied().unwrap_or_default();
-                prop_assert_eq!((rung.periods, rung.throttled), (periods, throttled), "at {}", quota);
-                prop_assert_eq!(rung.delayed_millis, delayed_ns / MS, "at {}", quota);
+                let outcome = quota_what_if.0.get(&quota).copied().unwrap_or_default();
+                prop_assert_eq!((outcome.periods, outcome.throttled), (periods, throttled), "at {}", quota);
+                prop_assert_eq!(outcome.delayed_millis, delayed_ns / MS, "at {}", quota);
             }
         }
 
         #[test]
         fn more_quota_never_throttles_more(windows in prop::collection::vec((0..400_u64, 50..200_u64), 0..50)) {
-            let mut buckets = Buckets::default();
+            let mut buckets = TokenBuckets::default();
             for (used, elapsed) in windows {
                 buckets.feed(used * MS, elapsed * MS);
             }
-            if let Some(ladder) = buckets.take() {
-                let rungs: Vec<Rung> = ladder.0.into_values().collect();
-                for pair in rungs.windows(2) {
+            if let Some(quota_what_if) = buckets.take() {
+                let outcomes: Vec<QuotaOutcome> = quota_what_if.0.into_values().collect();
+                for pair in outcomes.windows(2) {
                     prop_assert!(pair[0].throttled >= pair[1].throttled && pair[0].delayed_millis >= pair[1].delayed_millis);
                     prop_assert!(pair[1].throttled <= pair[1].periods);
                 }
@@ -261,9 +266,9 @@ mod tests {
         }
 
         #[test]
-        fn less_risk_is_never_a_smaller_quota(rungs in prop::collection::btree_map(1..64_u64, 0..1000_u64, 0..16), risk in 0.0..1.0_f64, less in 0.0..1.0_f64) {
-            let ladder = ladder(&rungs.into_iter().collect::<Vec<_>>());
-            let quota = |share| ladder.smallest(share, 0).map_or(u64::MAX, |(quota, _)| quota);
+        fn less_risk_is_never_a_smaller_quota(outcomes in prop::collection::btree_map(1..64_u64, 0..1000_u64, 0..16), risk in 0.0..1.0_f64, less in 0.0..1.0_f64) {
+            let quota_what_if = quota_what_if(&outcomes.into_iter().collect::<Vec<_>>());
+            let quota = |share| quota_what_if.smallest(share, 0).map_or(u64::MAX, |(quota, _)| quota);
             prop_assert!(quota(risk * less) >= quota(risk));
         }
     }
