@@ -76,6 +76,9 @@ pub struct OomKill {
     pub limit: u64,
     /// Name of the pod.
     pub pod: String,
+    /// Whether the limit is the pod's, which all its containers share.
+    #[serde(default)]
+    pub of_pod: bool,
 }
 
 /// What one hour of all replicas showed.
@@ -222,6 +225,13 @@ pub struct Evidence {
     /// The last hours minute by minute, where that was asked for.
     #[serde(default)]
     pub minutes: Minutes,
+    /// The kernel's watermark of memory usage from before the container was observed, page cache included; `None` if all of the
+    /// container's life was observed.
+    #[serde(default)]
+    pub earlier_peak: Option<Peak>,
+    /// When each image was first seen, seconds since the Unix epoch.
+    #[serde(default)]
+    pub images: BTreeMap<String, u64>,
 }
 
 /// Why two pieces of evidence cannot be put together.
@@ -245,6 +255,8 @@ impl Evidence {
             hours: BTreeMap::new(),
             pods: BTreeMap::new(),
             minutes: Minutes::new(),
+            earlier_peak: None,
+            images: BTreeMap::new(),
         }
     }
 
@@ -267,6 +279,10 @@ impl Evidence {
             self.hour(*hour).merge(record);
         }
         minutes::merge(&mut self.minutes, &other.minutes);
+        higher(&mut self.earlier_peak, &other.earlier_peak);
+        for (image, first) in &other.images {
+            self.images.entry(image.clone()).and_modify(|mine| *mine = (*mine).min(*first)).or_insert(*first);
+        }
         for (pod, totals) in &other.pods {
             let mine = self.pods.entry(pod.clone()).or_default();
             mine.observed = mine.observed.saturating_add(totals.observed);
@@ -350,8 +366,9 @@ mod tests {
                 } else {
                     record.peak = peak;
                 }
-                record.kills =
-                    (0..kills).map(|at| OomKill { at, limit: bytes, pod: "pod".to_owned() }).collect();
+                record.kills = (0..kills)
+                    .map(|at| OomKill { at, limit: bytes, pod: "pod".to_owned(), of_pod: false })
+                    .collect();
                 record
             })
     }
