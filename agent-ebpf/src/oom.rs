@@ -47,9 +47,9 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
     let (hierarchy, mut id) = cgroup_of_css(css)?;
     let limiting_css = limiting_css(css);
     if !argument_is_task {
-        // `task` is the current one, which triggered the OOM kill and need not be the victim. At a cgroup's limit it is at least below that
-        // cgroup; if the node ran out of memory it can be any task: then
-        // the victim's cgroup is not known (0), unless the victim is an init process.
+        // `task` is the current one, which triggered the OOM kill and need not be the victim. At a cgroup's limit it is in
+        // that cgroup or a descendant. If the node ran out of memory it can be any task: then the victim's cgroup is not
+        // known (0), unless the victim is an init process.
         match init_task(pid) {
             Some(init) if hierarchy == 0 => id = init.cgroup,
             _ if limiting_css.is_none() => id = 0,

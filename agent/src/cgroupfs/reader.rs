@@ -118,7 +118,7 @@ impl CgroupReader {
         Ok(Self { opened, roles, tick_ns, buffer: Vec::new() })
     }
 
-    /// Reads the measurements `measurements` of the cgroup at `path_in_hierarchy` (`/` for the root), the same path in every hierarchy.
+    /// Reads these measurements of the cgroup at `path_in_hierarchy` (`/` for the root), the same path in every hierarchy.
     /// Values of a hierarchy that does not have the cgroup are `None`.
     ///
     /// # Errors

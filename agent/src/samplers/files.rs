@@ -86,7 +86,7 @@ impl FileSampler {
         })
     }
 
-    /// Reads `measurements` of all present cgroups; in any case the root, and the CPU time of the cgroups `outside_primary`: on a
+    /// Reads these measurements of all present cgroups; in any case the root, and the CPU time of the cgroups `outside_primary`: on a
     /// hybrid host, cgroups of v1 hierarchies that do not exist in the v2 hierarchy, which has the CPU time.
     pub(super) fn sample(
         &mut self,

@@ -23,7 +23,7 @@ pub(super) struct RecordFormat {
     pub(super) page_size: u64,
 }
 
-/// The values of the measurements `measurements`, as far as the record has them.
+/// The values of these measurements, as far as the record has them.
 pub(super) fn values(record: &SnapshotRecord, measurements: Measurements, format: RecordFormat) -> Values {
     let mut values = Values::default();
     for measurement in Measurement::ALL.into_iter().filter(|one| measurements.contains(*one)) {
