@@ -21,13 +21,13 @@ use crate::{
 
 /// `memory_events_local[MEMCG_OOM]` as last read here, by the cgroup's kernfs id.
 #[map]
-static OOMS_SEEN: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8192, 0);
+static LAST_OOM_COUNTS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8192, 0);
 
 /// At most this many cgroups, from the victim's upwards, are checked.
 const MAX_ANCESTORS: u32 = 12;
 
-/// A failing charge requests at most this many pages. The counter of a cgroup that has not been read before is taken into
-/// account only if the cgroup's usage is this close to its limit.
+/// A failing charge requests at most this many pages. A counter that was not read before may have been incremented before the
+/// agent started, so it counts only if the cgroup's usage is this close to its limit.
 const MAX_CHARGE_PAGES: u64 = 64;
 
 #[btf_tracepoint(function = "mark_victim")]
@@ -39,16 +39,17 @@ fn oom_kill(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn report(context: &BtfTracePointContext) -> Option<()> {
     let argument: u64 = context.arg(0);
-    let by_task = offset!(mark_victim_task) != ABSENT;
+    let argument_is_task = offset!(mark_victim_task) != ABSENT;
     // SAFETY: the helper has no precondition.
-    let task = if by_task { argument } else { unsafe { bpf_get_current_task() } } as *const u8;
-    let pid = if by_task { field(task, offset!(task_tgid))? } else { argument as u32 };
+    let task = if argument_is_task { argument } else { unsafe { bpf_get_current_task() } } as *const u8;
+    let pid = if argument_is_task { field(task, offset!(task_tgid))? } else { argument as u32 };
     let css = pointer(pointer(task, offset!(task_cgroups))?, offset!(css_set_memory))?;
     let (hierarchy, mut id) = cgroup_of_css(css)?;
     let limiting_css = limiting_css(css);
-    if !by_task {
-        // The current task triggered the OOM kill and need not be the victim. At a cgroup's limit it is at least below that
-        // cgroup; if the node ran out of memory it can be any task.
+    if !argument_is_task {
+        // `task` is the current one, which triggered the OOM kill and need not be the victim. At a cgroup's limit it is in
+        // that cgroup or a descendant. If the node ran out of memory it can be any task: then the victim's cgroup is not
+        // known (0), unless the victim is an init process.
         match init_task(pid) {
             Some(init) if hierarchy == 0 => id = init.cgroup,
             _ if limiting_css.is_none() => id = 0,
@@ -75,7 +76,8 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
     Some(())
 }
 
-/// The lowest cgroup, from `css` upwards, whose counter of OOM events has increased since it was last read.
+/// The lowest cgroup, from `css` upwards, whose counter of OOM events has increased since it was last read. A memory
+/// controller's `cgroup_subsys_state` is the first member of its `mem_cgroup`, so `css` is used as both.
 #[inline(always)]
 fn limiting_css(css: *const u8) -> Option<*const u8> {
     let mut memcg = css;
@@ -87,16 +89,16 @@ fn limiting_css(css: *const u8) -> Option<*const u8> {
             break;
         };
         // SAFETY: the value is copied at once.
-        let seen = unsafe { OOMS_SEEN.get(id) }.copied();
-        let moved = match seen {
-            Some(seen) => ooms > seen,
+        let last = unsafe { LAST_OOM_COUNTS.get(id) }.copied();
+        let increased = match last {
+            Some(last) => ooms > last,
             None => ooms > 0 && is_at_limit(memcg),
         };
-        if moved && found.is_none() {
+        if increased && found.is_none() {
             found = Some(memcg);
         }
-        if seen != Some(ooms) {
-            let _ = OOMS_SEEN.insert(id, ooms, BPF_ANY.into());
+        if last != Some(ooms) {
+            let _ = LAST_OOM_COUNTS.insert(id, ooms, BPF_ANY.into());
         }
         match pointer(memcg, offset!(css_parent)) {
             Some(parent) => memcg = parent,
@@ -118,7 +120,7 @@ fn is_at_limit(memcg: *const u8) -> bool {
     reaches(usage, limit) || reaches(field(memcg, offset!(swap_usage)), field(memcg, offset!(swap_limit)))
 }
 
-/// Hierarchy id and kernfs id of the cgroup of a `cgroup_subsys_state`, which is the first member of a `mem_cgroup`.
+/// Hierarchy id and kernfs id of the cgroup of a `cgroup_subsys_state`.
 #[inline(always)]
 fn cgroup_of_css(css: *const u8) -> Option<(u32, u64)> {
     let cgroup = pointer(css, offset!(css_cgroup))?;

@@ -128,12 +128,12 @@ impl Gathered {
 
 fn collect(stream: impl Read + Send + 'static) -> Gathered {
     let text = Arc::new(Mutex::new(String::new()));
-    let kept = Arc::clone(&text);
+    let shared = Arc::clone(&text);
     let reader = thread::spawn(move || {
         let mut lines = BufReader::new(stream);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&line));
+            shared.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&line));
             line.clear();
         }
     });

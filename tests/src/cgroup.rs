@@ -199,9 +199,9 @@ impl Cgroup {
     ///
     /// # Panics
     /// When the kernel refuses.
-    pub fn limit_pids(&self, most: u64) {
+    pub fn limit_pids(&self, limit: u64) {
         let hierarchy = self.host.hierarchies.pids().unwrap();
-        write(&self.directory(hierarchy).join("pids.max"), &most.to_string());
+        write(&self.directory(hierarchy).join("pids.max"), &limit.to_string());
     }
 
     fn read(&self, hierarchy: Option<&Hierarchy>, v2: &str, v1: &str) -> String {

@@ -44,7 +44,7 @@ pub enum Job {
     },
     /// Allocate and free memory repeatedly.
     Flap {
-        /// Bytes at most.
+        /// Highest allocation, bytes.
         bytes: u64,
         /// Milliseconds.
         for_ms: u64,
@@ -145,8 +145,8 @@ impl Job {
         })
     }
 
-    /// Does the job. Memory and sockets that stay allocated go into `kept`.
-    pub(crate) fn run(&self, kept: &mut Kept) -> u64 {
+    /// Does the job. Memory and sockets that stay allocated go into `held`.
+    pub(crate) fn run(&self, held: &mut Held) -> u64 {
         match self {
             Self::Spin { cpu_ms, threads } => spin(Duration::from_millis(*cpu_ms), *threads),
             Self::Pulse { times, cpu_ms, sleep_ms } => (0..*times)
@@ -157,7 +157,7 @@ impl Job {
                 })
                 .sum(),
             Self::Touch { bytes } => {
-                kept.memory.push(touched(*bytes));
+                held.memory.push(touched(*bytes));
                 *bytes
             }
             Self::Flap { bytes, for_ms } => {
@@ -177,7 +177,7 @@ impl Job {
                 let status = Command::new("sh").args(["-c", script]).status().unwrap();
                 status.code().unwrap().unsigned_abs().into()
             }
-            Self::Socket(job) => kept.sockets.run(*job),
+            Self::Socket(job) => held.sockets.run(*job),
             Self::ExitFromThread { code } => {
                 let code = i32::try_from(*code).unwrap();
                 thread::spawn(move || process::exit(code)).join().unwrap()
@@ -187,14 +187,14 @@ impl Job {
                 let error = thread::spawn(|| Command::new("sh").arg("-c").arg(exit).exec()).join().unwrap();
                 panic!("cannot run sh: {error}")
             }
-            Self::Cache { file, bytes } => cache(file, *bytes, &mut kept.files),
+            Self::Cache { file, bytes } => cache(file, *bytes, &mut held.files),
         }
     }
 }
 
 /// Memory and sockets that a worker keeps until its exit.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub(crate) struct Held {
     memory: Vec<Vec<u8>>,
     files: Vec<File>,
     sockets: Sockets,
@@ -238,7 +238,7 @@ fn touched(bytes: u64) -> Vec<u8> {
 }
 
 /// The file stays open: the kernel drops cached pages of a block device when it is closed.
-fn cache(path: &Path, bytes: u64, kept: &mut Vec<File>) -> u64 {
+fn cache(path: &Path, bytes: u64, held: &mut Vec<File>) -> u64 {
     let is_device = fs::metadata(path).is_ok_and(|about| about.file_type().is_block_device());
     let (file, cached) = if is_device {
         let file = File::open(path).unwrap();
@@ -250,7 +250,7 @@ fn cache(path: &Path, bytes: u64, kept: &mut Vec<File>) -> u64 {
         file.sync_all().unwrap();
         (file, written)
     };
-    kept.push(file);
+    held.push(file);
     cached
 }
 

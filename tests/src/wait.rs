@@ -29,10 +29,10 @@ mod tests {
 
     #[test]
     fn it_looks_until_something_is_there() {
-        let mut looks = 0;
+        let mut attempts = 0;
         let found = until("three attempts", Duration::from_secs(10), || {
-            looks += 1;
-            (looks == 3).then_some(looks)
+            attempts += 1;
+            (attempts == 3).then_some(attempts)
         });
         assert_eq!(found, 3);
     }

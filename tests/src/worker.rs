@@ -14,7 +14,7 @@ use std::{
 use wait4::Wait4 as _;
 
 pub use crate::jobs::{CacheFile, Job, SocketJob, cache_file};
-use crate::{cgroup::Cgroup, jobs::Kept};
+use crate::{cgroup::Cgroup, jobs::Held};
 
 /// The test whose body is [`entry`].
 pub const ENTRY: &str = "worker_entry";
@@ -233,7 +233,7 @@ pub fn entry() {
     if env::var_os(VARIABLE).is_none() {
         return;
     }
-    let mut kept = Kept::default();
+    let mut held = Held::default();
     answer(READY);
     for line in io::stdin().lines() {
         let line = line.unwrap();
@@ -241,7 +241,7 @@ pub fn entry() {
             process::exit(code.parse().unwrap());
         }
         let job = Job::parse(&line).unwrap_or_else(|| panic!("not a job: {line:?}"));
-        answer(job.run(&mut kept));
+        answer(job.run(&mut held));
     }
     process::exit(0);
 }

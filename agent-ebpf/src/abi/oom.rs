@@ -2,7 +2,8 @@
 
 use super::{events::Header, process::COMM_BYTES};
 
-/// The OOM killer has chosen a victim. The header's cgroup is the victim's, in the hierarchy that limits memory.
+/// The OOM killer has chosen a victim. The header's cgroup is the victim's, in the hierarchy of the memory controller; its id is
+/// 0 if the cgroup is not known.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OomEvent {
@@ -18,6 +19,6 @@ pub struct OomEvent {
     pub pid: u32,
     /// Padding; 0.
     pub reserved: u32,
-    /// `task_struct.comm` of the victim.
+    /// `task_struct.comm` of the victim; before Linux 6.9 of the task that triggered the OOM kill.
     pub comm: [u8; COMM_BYTES],
 }

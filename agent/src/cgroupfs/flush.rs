@@ -115,8 +115,8 @@ impl Flusher {
                 continue;
             }
             // If the cgroup was removed and created again, reading the old file fails.
-            let kept = before.remove(name).filter(|file| file.touch().unwrap_or(false));
-            let file = match kept {
+            let open = before.remove(name).filter(|file| file.touch().unwrap_or(false));
+            let file = match open {
                 Some(file) => Ok(Some(file)),
                 None => OpenFile::open(mount, &format!("{name}/cpu.stat")),
             };

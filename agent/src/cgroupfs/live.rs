@@ -183,9 +183,9 @@ fn cpu_time_of_a_busy_loop() {
     shell.go();
     thread::sleep(Duration::from_millis(500));
     let values = read(&mut reader, &own.path, &which).values;
-    let most = started.elapsed() + Duration::from_millis(20);
+    let upper = started.elapsed() + Duration::from_millis(20);
     let (usage, split) = (values.cpu.unwrap().usage_ns, values.cpu_split.unwrap());
-    assert!(usage > 50_000_000 && u128::from(usage) <= most.as_nanos(), "{usage} ns in {most:?}");
+    assert!(usage > 50_000_000 && u128::from(usage) <= upper.as_nanos(), "{usage} ns in {upper:?}");
     let both = split.user_ns + split.system_ns;
     assert!(usage.abs_diff(both) < 30_000_000, "{usage} against {split:?}");
     let later = read(&mut reader, &own.path, &which).values.cpu.unwrap().usage_ns;

@@ -118,12 +118,16 @@ impl CgroupReader {
         Ok(Self { opened, roles, tick_ns, buffer: Vec::new() })
     }
 
-    /// Reads the measurements `which` of the cgroup at `path_in_hierarchy` (`/` for the root), the same path in every hierarchy.
+    /// Reads these measurements of the cgroup at `path_in_hierarchy` (`/` for the root), the same path in every hierarchy.
     /// Values of a hierarchy that does not have the cgroup are `None`.
     ///
     /// # Errors
     /// [`ReadError::Gone`] if no hierarchy has the cgroup.
-    pub fn read(&mut self, path_in_hierarchy: &str, which: Measurements) -> Result<Reading, ReadError> {
+    pub fn read(
+        &mut self,
+        path_in_hierarchy: &str,
+        measurements: Measurements,
+    ) -> Result<Reading, ReadError> {
         let mut cgroup = CgroupRead {
             relative: relative(path_in_hierarchy)?,
             opened: &self.opened,
@@ -132,19 +136,19 @@ impl CgroupReader {
             reading: Reading::default(),
         };
         let mut values = Values::default();
-        let slow = which.contains(Measurement::SlowRows);
+        let slow = measurements.contains(Measurement::SlowRows);
         let mut v2 = v2::Subjects::default();
 
-        if (which.contains(Measurement::Cpu) || slow)
+        if (measurements.contains(Measurement::Cpu) || slow)
             && let Some(at) = self.roles.cpu_time
         {
             let at = self.roles.cpuacct.filter(|_| !cgroup.exists(at)).unwrap_or(at);
             match cgroup.version(at) {
-                Version::V2 => v2.cpu_time(&mut cgroup, at, which, &mut values),
-                Version::V1 => v1::cpu_time(&mut cgroup, at, which, self.tick_ns, &mut values),
+                Version::V2 => v2.cpu_time(&mut cgroup, at, measurements, &mut values),
+                Version::V1 => v1::cpu_time(&mut cgroup, at, measurements, self.tick_ns, &mut values),
             }
         }
-        if which.contains(Measurement::Throttling)
+        if measurements.contains(Measurement::Throttling)
             && let Some(at) = self.roles.bandwidth
         {
             values.throttling = match cgroup.version(at) {
@@ -153,18 +157,18 @@ impl CgroupReader {
             }
             .unwrap_or(None);
         }
-        if which.contains(Measurement::Pressure)
+        if measurements.contains(Measurement::Pressure)
             && let Some(at) = self.roles.pressure
         {
             values.pressure = v2::pressure(&mut cgroup, at).unwrap_or(None);
         }
         if let Some(at) = self.roles.memory {
             match cgroup.version(at) {
-                Version::V2 => v2::memory(&mut cgroup, at, which, &mut values),
-                Version::V1 => v1::memory(&mut cgroup, at, which, &mut values),
+                Version::V2 => v2::memory(&mut cgroup, at, measurements, &mut values),
+                Version::V1 => v1::memory(&mut cgroup, at, measurements, &mut values),
             }
         }
-        if which.contains(Measurement::Pids)
+        if measurements.contains(Measurement::Pids)
             && let Some(at) = self.roles.pids
         {
             // The files are the same in cgroup v1 and v2.
@@ -177,7 +181,7 @@ impl CgroupReader {
             }
             .unwrap_or(None);
         }
-        if which.contains(Measurement::Spec) {
+        if measurements.contains(Measurement::Spec) {
             values.spec = self.roles.spec(&mut cgroup);
         }
         cgroup.finish(values, path_in_hierarchy)

@@ -115,7 +115,8 @@ pub(super) fn detach(ebpf: &mut Ebpf, name: &str, link: BtfTracePointLinkId) -> 
     }
 }
 
-/// Loads a program and attaches it, in addition to programs of other processes. `unified` is the root of cgroup v2.
+/// Loads a program and attaches it; programs that other processes attached stay. `missing`: fields that the kernel's BTF
+/// lacks. `unified`: the open root of cgroup v2. `links`: gets the links of tracepoint programs.
 ///
 /// Iterators are linked later, for each hierarchy; programs for [`Hook::TestRun`] are only loaded.
 pub(super) fn attach(
@@ -144,10 +145,10 @@ pub(super) fn attach(
         (Hook::Tracepoint(name), Program::BtfTracePoint(program)) => {
             let loaded = BtfTracePoint::load(program, name, types);
             let attached = loaded.and_then(|()| program.attach());
-            let kept = attached.map(|link| {
+            let linked = attached.map(|link| {
                 links.insert(spec.name, link);
             });
-            (kept, TRACING_CAPABILITIES)
+            (linked, TRACING_CAPABILITIES)
         }
         (Hook::Packets(direction), Program::CgroupSkb(program)) => {
             let Some(root) = unified else { return no_unified() };
@@ -192,7 +193,8 @@ fn describe(error: &ProgramError, required: &[Capability]) -> String {
     format!("{}{}", error_chain(error), remedy(error, required))
 }
 
-/// An error and its causes in one line, cut at the start: the verifier's log has the reason at its end.
+/// An error and its causes in one line. If it is too long, the start is cut off, because the verifier's log has the reason at
+/// its end.
 pub(super) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     const MAX_CHARS: usize = 600;
     let mut text = error.to_string();

@@ -81,7 +81,7 @@ pub struct KernelOomKill {
     pub limit_pages: u64,
     /// Process id of the victim in the initial PID namespace.
     pub pid: u32,
-    /// `task_struct.comm` of the victim.
+    /// `task_struct.comm` of the victim; before Linux 6.9 of the task that triggered the OOM kill.
     pub comm: String,
 }
 

@@ -1,4 +1,8 @@
 //! Loads the eBPF programs, each with a verdict of its own, and runs passes over cgroups.
+//!
+//! A *pass* writes a record per cgroup of a hierarchy. It is either a *walk* by the kernel's cgroup iterator (the program
+//! `snapshot`), which also caches the addresses of the cgroups, or a sample of the cached cgroups (`resample`, and
+//! `sample_active` for active ones), which is possible until a cgroup is created or removed.
 
 use std::{
     collections::HashMap,
@@ -138,8 +142,8 @@ impl EbpfPrograms {
                 Ok(bytes) => bytes,
                 Err(source) => return Err(OffsetsError::Unreadable { path, source }.into()),
             };
-            let types = btf::Btf::parse(&bytes).map_err(|source| OffsetsError::Types { path, source })?;
-            offsets::resolve(&types)?
+            let btf = btf::Btf::parse(&bytes).map_err(|source| OffsetsError::Types { path, source })?;
+            offsets::resolve(&btf)?
         };
         if let Some(adjust) = options.adjust_offsets {
             adjust(&mut offsets);

@@ -329,7 +329,7 @@ impl UsageCollector {
 
     /// Moves the collected usage of all containers to the pending usage of their workloads.
     fn collect(&mut self, store: &Store, now_unix: f64) {
-        // Replicas are counted anew: the pending number is as of the last collection.
+        // Replicas are counted again: the pending number is that of the last collection.
         let of_hour = self.pending.iter_mut().filter(|((hour, _), _)| *hour == self.hour);
         of_hour.for_each(|(_, evidence)| evidence.workload.replicas = 0);
         let mut containers = std::mem::take(&mut self.containers);

@@ -40,7 +40,7 @@ const ROOT_MEASUREMENTS: Measurements = Measurements::new(&[
 const CPU: Measurements = Measurements::new(&[Measurement::Cpu]);
 
 /// The slow files are read once per interval; those that rarely change, and those of idle cgroups, only every fourth time.
-const FULL_READ_EVERY: u8 = 4;
+const COMPLETE_READ_EVERY: u8 = 4;
 
 /// Maximum number of new cgroups per round whose slow files are read at once, before their turn.
 const MAX_NEW_PER_ROUND: usize = 20;
@@ -53,8 +53,8 @@ const MAX_LOGGED_PROBLEMS: u64 = 10;
 struct LastRead {
     /// The cgroup's activity at the reading, if all values were known.
     activity: Option<Activity>,
-    /// Readings that may be skipped until all files are read again.
-    left: u8,
+    /// Readings until all files are read again.
+    readings_until_complete: u8,
 }
 
 /// Values that change when a cgroup is active. If they have not changed, the cgroup used no CPU time and its memory is the
@@ -86,12 +86,12 @@ impl FileSampler {
         })
     }
 
-    /// Reads `which` of all present cgroups; in any case the root, and the CPU time of the cgroups `outside_primary`: on a
+    /// Reads these measurements of all present cgroups; in any case the root, and the CPU time of the cgroups `outside_primary`: on a
     /// hybrid host, cgroups of v1 hierarchies that do not exist in the v2 hierarchy, which has the CPU time.
     pub(super) fn sample(
         &mut self,
         store: &mut Store,
-        which: Measurements,
+        measurements: Measurements,
         outside_primary: &[Key],
         skipped: &mut HashMap<&'static str, u64>,
     ) {
@@ -104,16 +104,16 @@ impl FileSampler {
                 self.read_into(store, *key, &path, CPU, skipped);
             }
         }
-        if which.is_empty() {
+        if measurements.is_empty() {
             return;
         }
         for (key, path) in living(store) {
-            self.read_into(store, key, &path, which, skipped);
+            self.read_into(store, key, &path, measurements, skipped);
         }
     }
 
     /// Reads the slow files of the cgroups that are due, so that each is read once per `interval`.
-    pub(super) fn slow_rows(
+    pub(super) fn sample_slow_files(
         &mut self,
         store: &mut Store,
         now: Instant,
@@ -122,7 +122,7 @@ impl FileSampler {
     ) {
         let due = self.queue.due(now, interval, || store.living().map(|(key, _)| key).collect());
         for key in due {
-            self.slow_row(store, key, skipped);
+            self.read_slow_files(store, key, skipped);
         }
         let mut left = MAX_NEW_PER_ROUND;
         while left > 0
@@ -132,36 +132,36 @@ impl FileSampler {
                 .values(key)
                 .is_some_and(|values| values.cpu_split.is_none() && values.memory_stat.is_none())
             {
-                self.slow_row(store, key, skipped);
+                self.read_slow_files(store, key, skipped);
                 left -= 1;
             }
         }
     }
 
-    fn slow_row(&mut self, store: &mut Store, key: Key, skipped: &mut HashMap<&'static str, u64>) {
+    fn read_slow_files(&mut self, store: &mut Store, key: Key, skipped: &mut HashMap<&'static str, u64>) {
         let (Some(values), Some(identity)) = (store.values(key), store.identity(key)) else { return };
         let (activity, path) = (activity(values), identity.path.clone());
-        let mut which = Measurements::ONLY_IN_FILES;
+        let mut measurements = Measurements::ONLY_IN_FILES;
         match self.last_reads.entry(key) {
             // The container runtime creates a cgroup first and sets limits afterwards: the next reading is complete, too.
-            Entry::Vacant(place) => drop(place.insert(LastRead { activity, left: 0 })),
+            Entry::Vacant(place) => drop(place.insert(LastRead { activity, readings_until_complete: 0 })),
             Entry::Occupied(read) => {
                 let read = read.into_mut();
                 let before = std::mem::replace(&mut read.activity, activity);
-                if let Some(left) = read.left.checked_sub(1) {
-                    read.left = left;
+                if let Some(left) = read.readings_until_complete.checked_sub(1) {
+                    read.readings_until_complete = left;
                     if activity.is_some() && activity == before {
                         // Idle: the previous values count as a new reading, so that their histograms get a sample.
                         let memory_stat = values.memory_stat.as_deref().copied().map(Arc::new);
                         return store.update(key, Values { memory_stat, ..Values::default() });
                     }
-                    which = which.without(Measurement::Spec);
+                    measurements = measurements.without(Measurement::Spec);
                 } else {
-                    read.left = FULL_READ_EVERY - 1;
+                    read.readings_until_complete = COMPLETE_READ_EVERY - 1;
                 }
             }
         }
-        self.read_into(store, key, &path, which, skipped);
+        self.read_into(store, key, &path, measurements, skipped);
     }
 
     /// Drops the state of removed cgroups.
@@ -176,10 +176,10 @@ impl FileSampler {
         store: &mut Store,
         key: Key,
         path: &str,
-        which: Measurements,
+        measurements: Measurements,
         skipped: &mut HashMap<&'static str, u64>,
     ) {
-        let reading = match self.reader.read(path, which) {
+        let reading = match self.reader.read(path, measurements) {
             Ok(reading) => reading,
             // The removal is handled elsewhere.
             Err(ReadError::Gone { .. }) => return,
@@ -218,8 +218,8 @@ impl FileSampler {
     }
 
     /// Reads the files of one cgroup for the verification.
-    pub(super) fn read(&mut self, path: &str, which: Measurements) -> Option<Values> {
-        self.reader.read(path, which).ok().map(|reading| reading.values)
+    pub(super) fn read(&mut self, path: &str, measurements: Measurements) -> Option<Values> {
+        self.reader.read(path, measurements).ok().map(|reading| reading.values)
     }
 
     /// Makes the kernel flush the CPU time of all cgroups.

@@ -243,7 +243,7 @@ mod tests {
         let before = host.row();
         write(root.path(), "dev/block/7:1/uevent", "DEVNAME=mapper/a\n");
         host.update(devices.iter(), now + REFRESH_INTERVAL / 2);
-        assert!(Arc::ptr_eq(&before, &host.row()), "nothing new, nothing made anew");
+        assert!(Arc::ptr_eq(&before, &host.row()), "unchanged, so not replaced");
         host.update(devices.iter(), now + REFRESH_INTERVAL);
         assert_eq!(names(&host), ["/dev/mapper/a", "/dev/vda"]);
     }

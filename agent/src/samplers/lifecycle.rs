@@ -103,7 +103,7 @@ impl Sampler {
         self.end_runqueue(index, event.id, known);
         let ResolvedCgroup::Cgroup(key) = known else { return };
         // Without the working set: the inactive file cache is as of the last flush, which is no final value.
-        let measured = self.sources.from_kernel(index).without(Measurement::WorkingSet);
+        let measured = self.sources.kernel_measurements(index).without(Measurement::WorkingSet);
         self.store.update(key, snapshot::values(last, measured, format));
         self.store.depart(key, index, index == 0, false, now);
     }

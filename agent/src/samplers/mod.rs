@@ -284,7 +284,7 @@ impl Sampler {
 
     /// Whether the eBPF programs sample the hierarchy.
     fn is_walked(&self, index: usize) -> bool {
-        !self.sources.from_kernel(index).is_empty()
+        !self.sources.kernel_measurements(index).is_empty()
     }
 
     fn expects_final_records(&self) -> bool {
@@ -381,7 +381,7 @@ impl Sampler {
     fn sample_slowly(&mut self, now: Instant) {
         let Self { store, files, skipped, interfaces, .. } = self;
         let interval = self.config.slow_interval;
-        files.slow_rows(store, now, interval, skipped);
+        files.sample_slow_files(store, now, interval, skipped);
         self.sources.sampled(Measurements::ONLY_IN_FILES, now);
         if self.config.kubelet_metrics {
             interfaces.sample(store, files, now, interval, skipped);

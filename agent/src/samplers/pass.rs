@@ -51,7 +51,7 @@ impl Sampler {
         self.agent.pass_cgroups = 0;
         for index in 0..self.hierarchies.len() {
             let measured =
-                if full { self.sources.from_kernel(index) } else { self.measured_every_round(index) };
+                if full { self.sources.kernel_measurements(index) } else { self.measured_every_round(index) };
             if !measured.is_empty() && (measured != TASKS || self.tasks_are_due(index, now)) {
                 self.pass(index, measured, full, now);
             }
@@ -77,7 +77,7 @@ impl Sampler {
     /// Only CPU time is needed per window. Memory usage is sampled, too, if the kernel does not report its peak and the
     /// hierarchy is sampled for CPU time anyway.
     pub(super) fn measured_every_round(&self, index: usize) -> Measurements {
-        let measured = self.sources.from_kernel(index);
+        let measured = self.sources.kernel_measurements(index);
         match measured.only(Measurement::Cpu) {
             cpu if !cpu.is_empty() && self.evidence.as_ref().is_some_and(UsageCollector::samples_memory) => {
                 cpu.and(measured.only(Measurement::Memory))

@@ -133,17 +133,17 @@ mod tests {
     fn each_sample_has_its_own_records_in_order() {
         let mut pending = PendingSamples::default();
         let record = |id| SnapshotRecord { id, ..SnapshotRecord::default() };
-        let kept = |pending: &PendingSamples| -> Vec<(f64, Vec<u64>)> {
+        let ids_by_time = |pending: &PendingSamples| -> Vec<(f64, Vec<u64>)> {
             let ids = |records: &[SampledUsage]| records.iter().map(|record| record.id).collect();
             pending.iter().map(|(sample, records)| (sample.seen_unix, ids(records))).collect()
         };
-        assert!(kept(&pending).is_empty());
+        assert!(ids_by_time(&pending).is_empty());
         pending.push(Instant::now(), 1.0, [1, 2].map(record).into_iter());
         pending.push(Instant::now(), 2.0, std::iter::empty());
         pending.push(Instant::now(), 3.0, [2].map(record).into_iter());
-        assert_eq!(kept(&pending), [(1.0, vec![1, 2]), (2.0, vec![]), (3.0, vec![2])]);
+        assert_eq!(ids_by_time(&pending), [(1.0, vec![1, 2]), (2.0, vec![]), (3.0, vec![2])]);
         pending.clear();
-        assert!(kept(&pending).is_empty());
+        assert!(ids_by_time(&pending).is_empty());
     }
 
     #[test]

@@ -23,10 +23,10 @@ pub(super) struct RecordFormat {
     pub(super) page_size: u64,
 }
 
-/// The values of the measurements `which`, as far as the record has them.
-pub(super) fn values(record: &SnapshotRecord, which: Measurements, format: RecordFormat) -> Values {
+/// The values of these measurements, as far as the record has them.
+pub(super) fn values(record: &SnapshotRecord, measurements: Measurements, format: RecordFormat) -> Values {
     let mut values = Values::default();
-    for measurement in Measurement::ALL.into_iter().filter(|one| which.contains(*one)) {
+    for measurement in Measurement::ALL.into_iter().filter(|one| measurements.contains(*one)) {
         take(measurement, record, format, &mut values);
     }
     values
@@ -46,7 +46,7 @@ pub(super) fn take(
             into.cpu = Some(Cpu { usage_ns: record.cpu_usage_ns });
         }
         Measurement::Pressure if format.unified && has(HAS_PRESSURE) => {
-            into.pressure = Some(pressure(record))
+            into.pressure = Some(pressure(record));
         }
         Measurement::Throttling if has(HAS_THROTTLING) => into.throttling = Some(throttling(record)),
         Measurement::Pids if has(HAS_PIDS) => {

@@ -163,7 +163,7 @@ impl MeasurementSources {
     }
 
     /// The measurements of a hierarchy that come from the eBPF programs.
-    pub(super) fn from_kernel(&self, hierarchy: usize) -> Measurements {
+    pub(super) fn kernel_measurements(&self, hierarchy: usize) -> Measurements {
         self.0
             .iter()
             .filter(|entry| entry.source == SourceKind::Kernel && entry.hierarchy == Some(hierarchy))

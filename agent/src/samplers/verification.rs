@@ -46,7 +46,7 @@ impl Sampler {
             let here: Vec<Measurement> = unverified
                 .iter()
                 .copied()
-                .filter(|measurement| self.sources.from_kernel(index).contains(*measurement))
+                .filter(|measurement| self.sources.kernel_measurements(index).contains(*measurement))
                 .collect();
             for (_, path) in &candidates {
                 self.compare_cgroup(index, path, &here);

@@ -112,15 +112,15 @@ fn windows_equal_those_of_an_independent_reader(options: &[&str], interval: Dura
     let mut windows: Histogram = evidence.hours.values().next().unwrap().cpu_start.clone();
     evidence.hours.values().skip(1).for_each(|hour| windows.merge(&hour.cpu_start));
 
-    let [mut least, mut most] = [Histogram::default(), Histogram::default()];
+    let [mut low, mut high] = [Histogram::default(), Histogram::default()];
     let mut unclear = 0;
     for (used, shortest, longest) in &seen {
         let times = |elapsed: f64| (elapsed / WINDOW.as_secs_f64()).round() as u64;
         let longest = longest.as_secs_f64();
         unclear += times(longest).abs_diff(times(*shortest));
         // The file has microseconds.
-        least.record(used.saturating_sub(1000) as f64 / 1e9 / longest, times(longest));
-        most.record((used + 1000) as f64 / 1e9 / shortest, times(longest));
+        low.record(used.saturating_sub(1000) as f64 / 1e9 / longest, times(longest));
+        high.record((used + 1000) as f64 / 1e9 / shortest, times(longest));
     }
     let above = |histogram: &Histogram, bound: f64| -> u64 {
         histogram.buckets().filter(|(_, lower, _)| *lower >= bound).map(|(count, ..)| count).sum()
@@ -131,7 +131,7 @@ fn windows_equal_those_of_an_independent_reader(options: &[&str], interval: Dura
     // The jobs have eight sizes (120 ms are two windows of 60); disturbances add more.
     assert!(bounds.len() >= 8, "{windows:?}");
     for bound in bounds {
-        let (low, found, high) = (above(&least, bound), above(&windows, bound), above(&most, bound));
+        let (low, found, high) = (above(&low, bound), above(&windows, bound), above(&high, bound));
         assert!(low <= found + unclear && found <= high + unclear, "above {bound}: {low} {found} {high}");
     }
     Some(passes)

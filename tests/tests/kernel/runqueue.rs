@@ -40,7 +40,7 @@ struct Crowd {
     counted: (u64, f64),
     switches: u64,
     /// Sum of waits by the kernel's accounting, seconds.
-    kept: f64,
+    accounted: f64,
     /// Time that workers had a job but no CPU, seconds.
     idle: f64,
 }
@@ -71,7 +71,7 @@ impl Crowd {
         Self {
             counted: (count - count_before, sum - sum_before),
             switches: after.0 - before.0,
-            kept: (after.1 - before.1) as f64 / 1e9,
+            accounted: (after.1 - before.1) as f64 / 1e9,
             idle,
         }
     }
@@ -123,12 +123,15 @@ fn waits_equal_the_kernels_accounting() {
     let slept = (workers.len() as u64 * times * sleep_ms) as f64 / 1e3;
     assert!(count >= workers.len() as u64 * times && sum > 0.5, "{count} waits of {sum} s");
     assert!(sum < 1.1 * (pulse.idle - slept), "{sum} s; idle {} s, of which asleep {slept} s", pulse.idle);
-    for Crowd { counted: (count, sum), switches, kept, .. } in [spin, pulse] {
+    for Crowd { counted: (count, sum), switches, accounted, .. } in [spin, pulse] {
         // Jobs and answers add context switches.
         let off = count.abs_diff(switches) as f64;
         assert!(off < 0.1 * switches as f64 + 20.0, "{count} waits, the kernel has {switches} switches");
         // The kernel's accounting and the tracepoint differ by some instructions.
-        assert!(kept == 0.0 || (sum - kept).abs() < 0.05 * kept + 0.05, "{sum} s, the kernel has {kept} s");
+        assert!(
+            accounted == 0.0 || (sum - accounted).abs() < 0.05 * accounted + 0.05,
+            "{sum} s, the kernel has {accounted} s"
+        );
     }
     // Waits are not counted for another cgroup.
     let (others, _) = waits(&driver.round(), alone.path());

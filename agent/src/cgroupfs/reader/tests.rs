@@ -264,7 +264,7 @@ fn gone_and_bad_paths() {
     for bad in ["", "pod/box", "/pod//box", "/pod/../pod/box", "/./pod", "//", "/pod/"] {
         assert!(matches!(read(bad).unwrap_err(), ReadError::BadPath { .. }), "{bad}");
     }
-    assert!(read("/pod/\0").unwrap().problems.len() == 1, "refused by the system, and said");
+    assert!(read("/pod/\0").unwrap().problems.len() == 1, "the error is a problem");
     // A directory without cgroup.procs is a cgroup that is being removed.
     fs::remove_file(root.path().join("pod/box/cgroup.procs")).unwrap();
     fs::remove_file(root.path().join("pod/box/pids.max")).unwrap();

@@ -14,15 +14,15 @@ use crate::{
 pub(super) fn cpu_time(
     cgroup: &mut CgroupRead<'_>,
     at: usize,
-    which: Measurements,
+    measurements: Measurements,
     tick_ns: u64,
     values: &mut Values,
 ) {
-    if which.contains(Measurement::Cpu) {
+    if measurements.contains(Measurement::Cpu) {
         let usage = cgroup.parse(at, "cpuacct.usage", parse::number).unwrap_or(None);
         values.cpu = usage.map(|usage_ns| Cpu { usage_ns });
     }
-    if which.contains(Measurement::SlowRows) {
+    if measurements.contains(Measurement::SlowRows) {
         let split = cgroup.parse(at, "cpuacct.stat", |text| parse::cpuacct_stat(text, tick_ns));
         values.cpu_split = split.unwrap_or(None);
     }
@@ -38,31 +38,36 @@ pub(super) fn throttling(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Thro
     Ok(Some(super::throttling_of(stat, CpuMax { quota_ns, period_ns }, burst_limit_ns)))
 }
 
-pub(super) fn memory(cgroup: &mut CgroupRead<'_>, at: usize, which: Measurements, values: &mut Values) {
+pub(super) fn memory(
+    cgroup: &mut CgroupRead<'_>,
+    at: usize,
+    measurements: Measurements,
+    values: &mut Values,
+) {
     let mut usage = None;
     let uses_usage = [Measurement::Memory, Measurement::WorkingSet, Measurement::Swap];
-    if uses_usage.into_iter().any(|one| which.contains(one)) {
+    if uses_usage.into_iter().any(|one| measurements.contains(one)) {
         usage = cgroup.parse(at, "memory.usage_in_bytes", parse::number).unwrap_or(None);
     }
     // Read right after the usage: memory charged between the two readings would show as swap.
-    if which.contains(Measurement::Swap) {
+    if measurements.contains(Measurement::Swap) {
         values.swap = usage.and_then(|usage| swap(cgroup, at, usage).unwrap_or(None));
     }
     let mut inactive_file = None;
-    if which.contains(Measurement::SlowRows) {
+    if measurements.contains(Measurement::SlowRows) {
         let stat = stat(cgroup, at).unwrap_or(None);
         inactive_file = stat.as_ref().map(|stat| stat.inactive_file_bytes);
         values.memory_stat = stat.map(Arc::new);
-    } else if which.contains(Measurement::WorkingSet) {
+    } else if measurements.contains(Measurement::WorkingSet) {
         inactive_file = cgroup.parse(at, "memory.stat", parse::inactive_file_v1).unwrap_or(None);
     }
-    if which.contains(Measurement::WorkingSet) {
+    if measurements.contains(Measurement::WorkingSet) {
         values.working_set = usage.zip(inactive_file).map(super::working_set_of);
     }
-    if which.contains(Measurement::Memory) {
+    if measurements.contains(Measurement::Memory) {
         values.memory = usage.and_then(|usage| usage_and_limit(cgroup, at, usage).unwrap_or(None));
     }
-    if which.contains(Measurement::MemoryEvents) {
+    if measurements.contains(Measurement::MemoryEvents) {
         values.memory_events = events(cgroup, at).unwrap_or(None);
     }
 }

@@ -33,14 +33,14 @@ impl Subjects {
         &mut self,
         cgroup: &mut CgroupRead<'_>,
         at: usize,
-        which: Measurements,
+        measurements: Measurements,
         values: &mut Values,
     ) {
         let stat = self.cpu_stat(cgroup, at).unwrap_or(None);
-        if which.contains(Measurement::Cpu) {
+        if measurements.contains(Measurement::Cpu) {
             values.cpu = stat.map(|stat| Cpu { usage_ns: stat.usage_ns });
         }
-        if which.contains(Measurement::SlowRows) {
+        if measurements.contains(Measurement::SlowRows) {
             values.cpu_split = stat.map(|stat| stat.split);
         }
     }
@@ -61,14 +61,20 @@ pub(super) fn pressure(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Pressu
 }
 
 /// The root has no `memory.current`. As the kubelet does, its usage is anonymous memory plus file cache.
-pub(super) fn memory(cgroup: &mut CgroupRead<'_>, at: usize, which: Measurements, values: &mut Values) {
+pub(super) fn memory(
+    cgroup: &mut CgroupRead<'_>,
+    at: usize,
+    measurements: Measurements,
+    values: &mut Values,
+) {
     let mut usage = None;
-    let by_usage = which.contains(Measurement::Memory) || which.contains(Measurement::WorkingSet);
+    let by_usage =
+        measurements.contains(Measurement::Memory) || measurements.contains(Measurement::WorkingSet);
     if by_usage {
         usage = cgroup.parse(at, "memory.current", parse::number).unwrap_or(None);
     }
     let (mut inactive_file, mut limited) = (None, true);
-    if which.contains(Measurement::SlowRows) || (cgroup.is_root() && by_usage) {
+    if measurements.contains(Measurement::SlowRows) || (cgroup.is_root() && by_usage) {
         let stat = cgroup.parse(at, "memory.stat", parse::memory_stat).unwrap_or(None);
         inactive_file = stat.as_ref().map(|stat| stat.inactive_file_bytes);
         if cgroup.is_root() && usage.is_none() {
@@ -76,22 +82,22 @@ pub(super) fn memory(cgroup: &mut CgroupRead<'_>, at: usize, which: Measurements
             limited = false;
         }
         values.memory_stat = stat.map(Arc::new);
-    } else if which.contains(Measurement::WorkingSet) {
+    } else if measurements.contains(Measurement::WorkingSet) {
         inactive_file = cgroup.parse(at, "memory.stat", parse::inactive_file).unwrap_or(None);
     }
-    if which.contains(Measurement::WorkingSet) {
+    if measurements.contains(Measurement::WorkingSet) {
         values.working_set = usage.zip(inactive_file).map(super::working_set_of);
     }
-    if which.contains(Measurement::Memory) {
+    if measurements.contains(Measurement::Memory) {
         values.memory = usage.and_then(|usage_bytes| {
             let unlimited = Memory { usage_bytes, ..Memory::default() };
             if limited { usage_and_limit(cgroup, at, usage_bytes).unwrap_or(None) } else { Some(unlimited) }
         });
     }
-    if which.contains(Measurement::MemoryEvents) {
+    if measurements.contains(Measurement::MemoryEvents) {
         values.memory_events = cgroup.parse(at, "memory.events", parse::memory_events).unwrap_or(None);
     }
-    if which.contains(Measurement::Swap) {
+    if measurements.contains(Measurement::Swap) {
         values.swap = swap(cgroup, at).unwrap_or(None);
     }
 }

@@ -121,7 +121,7 @@ fn descriptors() -> usize {
         Ok(()) => raised.current,
         Err(_) => limit.current,
     };
-    allowed.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
+    allowed.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
 fn read(file: &OwnedFd) -> Result<u64, Errno> {

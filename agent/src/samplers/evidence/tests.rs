@@ -420,10 +420,10 @@ fn containers_that_need_every_window_get_idle_ones() {
         let (_, shown, _) = node.collector.new_values().next().unwrap();
         (shown.quota_what_if.unwrap(), shown.cpu_windows.unwrap())
     };
-    let (told, untold) = (ladder(true), ladder(false));
-    assert_eq!(told, untold);
-    let rung = &told.0.0[&400];
-    assert!(rung.throttled > 2, "{rung:?}");
+    let (sampled, left_out) = (ladder(true), ladder(false));
+    assert_eq!(sampled, left_out);
+    let outcome = &sampled.0.0[&400];
+    assert!(outcome.throttled > 2, "{outcome:?}");
 }
 
 #[test]
