@@ -257,7 +257,7 @@ options! {
         "history-age" history_age: Duration = "30days", "DURATION", Between(ms(3_600_000)..=ms(31_536_000_000));
         /// How long it keeps the course of each hour, too, minute by minute.
         "history-minutes-age" history_minutes_age: Duration = "6h", "DURATION", Between(ms(3_600_000)..=ms(604_800_000));
-        /// Size of the history's records, MiB; beyond it the oldest hours go. In memory, without data-dir, at most 8.
+        /// Size of the history's files, MiB; beyond it the oldest hours go. In memory, without data-dir, at most 8.
         "history-mebibytes" history_mebibytes: u32 = "256", "NUMBER", Count(1..=1_048_576);
         /// Root of the cgroup hierarchies. None: wherever the mount table says.
         "cgroup-root" cgroup_root: Option<PathBuf> = "", "DIR", Optional(FilePath);

@@ -45,9 +45,8 @@ impl Asked {
         serde_urlencoded::from_str(query.unwrap_or_default()).map_err(|error| AskedError(error.to_string()))
     }
 
-    fn hours(&self, hours: &[Hour]) -> Vec<Hour> {
-        let began_before = |hour: &&Hour| self.until.is_none_or(|until| u64::from(hour.0) * HOUR < until);
-        hours.iter().filter(began_before).copied().collect()
+    fn has_begun(&self, hour: Hour) -> bool {
+        self.until.is_none_or(|until| u64::from(hour.0) * HOUR < until)
     }
 
     fn is_of(&self, evidence: &Evidence) -> bool {
@@ -63,17 +62,17 @@ impl Asked {
 pub fn write(history: &Store, node: &str, asked: &Asked, out: &mut impl Write) -> io::Result<()> {
     let now = unix_seconds();
     line(&Header::new(node, now), out)?;
-    let hours = history.hours().map_err(io::Error::other)?;
+    let hours = history.hours();
     let since = asked.since.map_or(Hour(0), Hour::from_seconds);
-    for (subject, of_subject) in hours.subjects(since).map_err(io::Error::other)? {
-        let of_subject = asked.hours(&of_subject);
-        let (evidence, skipped) = hours.evidence(&subject, &of_subject).map_err(io::Error::other)?;
+    for (subject, mut records) in hours.subjects(since).map_err(io::Error::other)? {
+        records.retain(|hour| asked.has_begun(hour));
+        let (evidence, skipped) = hours.evidence(&records).map_err(io::Error::other)?;
         if skipped > 0 {
             tracing::warn!(subject, skipped, "records of the history cannot be understood and are left out");
         }
         if let Some(mut evidence) = evidence.filter(|evidence| asked.is_of(evidence)) {
             if asked.minutes {
-                evidence.minutes = hours.minutes(&subject, &of_subject).map_err(io::Error::other)?;
+                evidence.minutes = hours.minutes(&records).map_err(io::Error::other)?;
             }
             // Who was not seen for an hour has no pods now.
             if evidence.span().is_some_and(|(_, last)| last.0.saturating_add(1) < Hour::from_seconds(now).0) {
@@ -101,7 +100,7 @@ mod tests {
         assert_eq!(Asked::parse(None), Ok(Asked::default()));
         let asked = Asked::parse(Some("since=7205&until=10800&namespace=shop")).unwrap();
         assert_eq!((asked.since, asked.namespace.as_deref()), (Some(7205), Some("shop")));
-        assert_eq!(asked.hours(&[Hour(1), Hour(2), Hour(3)]), [Hour(1), Hour(2)]);
+        assert_eq!([1, 2, 3].map(|hour| asked.has_begun(Hour(hour))), [true, true, false]);
         for (query, why) in [("since=1e9", "invalid digit"), ("from=1", "`from`"), ("until=", "cannot parse")]
         {
             let said = Asked::parse(Some(query)).unwrap_err().to_string();
@@ -111,7 +110,7 @@ mod tests {
 
     #[test]
     fn only_what_is_asked_for_is_written() {
-        let store = Store::in_memory().unwrap();
+        let store = Store::in_memory();
         let one = |namespace: &str, name: &str, hour: u32| {
             let workload =
                 Workload { namespace: namespace.to_owned(), name: name.to_owned(), ..Workload::default() };

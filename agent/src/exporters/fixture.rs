@@ -319,7 +319,13 @@ fn agent() -> AgentRow {
             owner_reads: 185,
         }),
         runqueue: Some(RunqueueRow { cost_ns: 201, paused: true, times_paused: 202 }),
-        history: Some(HistoryRow { bytes: 171, failed_writes: 172, lost: 173 }),
+        history: Some(HistoryRow {
+            bytes: 171,
+            failed_writes: 172,
+            lost: 173,
+            damaged: 174,
+            moved_aside: 175,
+        }),
         ..AgentRow::default()
     }
 }

@@ -215,12 +215,16 @@ pub struct KubernetesRow {
 /// How the history fares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistoryRow {
-    /// Bytes of records, when last looked at.
+    /// Bytes of its files, when last looked at.
     pub bytes: u64,
     /// Times that the history could not be written.
     pub failed_writes: u64,
     /// Records that were given up because it could not be written for long.
     pub lost: u64,
+    /// Records that failed their checksum and were left out.
+    pub damaged: u64,
+    /// Files that were moved aside.
+    pub moved_aside: u64,
 }
 
 /// The machine. What the host does not say is empty or `None`.

@@ -39,12 +39,12 @@ fn container(host: &Host, name: &str) -> [Cgroup; 3] {
 fn evidence(history: History) -> Evidence {
     let store = history.store();
     drop(history);
-    let hours = store.hours().unwrap();
+    let hours = store.hours();
     let own = format!("{:064x}", std::process::id());
-    let (subject, of_subject) =
+    let (_, records) =
         hours.subjects(Hour(0)).unwrap().into_iter().find(|(subject, _)| subject.contains(&own)).unwrap();
-    let mut evidence = hours.evidence(&subject, &of_subject).unwrap().0.unwrap();
-    evidence.minutes = hours.minutes(&subject, &of_subject).unwrap();
+    let mut evidence = hours.evidence(&records).unwrap().0.unwrap();
+    evidence.minutes = hours.minutes(&records).unwrap();
     evidence
 }
 

@@ -293,7 +293,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_agent_history_bytes",
-        "Size of the history's records when last looked at, once an hour",
+        "Size of the history's files when last looked at, once an hour",
         Bytes,
         Agent(|view, emit| {
             if let Some(history) = view.row.history {
@@ -318,6 +318,26 @@ pub(super) static FAMILIES: &[Family] = &[
         Agent(|view, emit| {
             if let Some(history) = view.row.history {
                 emit(&[], Value::Int(history.lost));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_agent_history_damaged_records",
+        "Records of the history that failed their checksum and are left out; where a whole piece of a file is damaged, at least one for each piece",
+        None,
+        Agent(|view, emit| {
+            if let Some(history) = view.row.history {
+                emit(&[], Value::Int(history.damaged));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_agent_history_files_moved_aside",
+        "Damaged files of the history that were kept under another name (.unusable-…) in the data directory",
+        None,
+        Agent(|view, emit| {
+            if let Some(history) = view.row.history {
+                emit(&[], Value::Int(history.moved_aside));
             }
         }),
     ),
