@@ -11,11 +11,10 @@ use snug_sizing::ladder::{Ladder, Rung};
 
 use super::otlp::{Progress, Signal};
 use crate::{
-    identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime, pods::Pods},
-    store::ends::Reason,
-    store::published::{
-        AgentRow, CgroupRow, HistoryRow, HostRow, KubernetesRow, Machine, MapRow, ProgramRow, Published,
-        RunqueueRow, SourceRow, Verdict, WorkloadRow,
+    model::{
+        AgentRow, CgroupRow, ContainerKind, HistoryRow, HostRow, Identity, KubernetesRow, Level, Machine,
+        MapRow, Names, PathIdentity, Pods, ProgramRow, Published, Qos, RunqueueRow, Runtime, SourceRow,
+        TerminationReason, Verdict, WorkloadRow,
     },
     values::{
         Cpu, CpuSplit, Descriptors, Distribution, Interface, IoDevice, IpTraffic, Measurement, Memory,
@@ -199,7 +198,9 @@ pub(super) fn published() -> Published {
         containers_started: 3,
         containers_ended: 2,
         restarts: 1,
-        terminations: [(Reason::OomKilled, 137), (Reason::Error, 1)].into_iter().collect(),
+        terminations: [(TerminationReason::OomKilled, 137), (TerminationReason::Error, 1)]
+            .into_iter()
+            .collect(),
         oom_kills: Some([151, 152, 153, 154]),
         network: Some(network()),
         tcp: Some(tcp()),
@@ -210,8 +211,8 @@ pub(super) fn published() -> Published {
         cgroups,
         stamps: Vec::new(),
         workloads: Arc::from([workload]),
-        ends: Arc::new([]),
-        events: crate::events::samples::one_of_each(),
+        terminated: Arc::new([]),
+        events: crate::model::samples::one_of_each(),
         pods: Arc::new(pods()),
         agent: agent(),
         host: Arc::new(host()),

@@ -7,9 +7,7 @@ use std::str::FromStr;
 
 use crate::{
     config::Pattern,
-    events::{Event, Subject},
-    identity::{Level, Names},
-    store::published::{CgroupRow, WorkloadRow},
+    model::{CgroupRow, Event, Level, Names, Subject, WorkloadRow},
 };
 
 /// Why a limit cannot be used.

@@ -16,7 +16,7 @@ use super::{
     limits::{SeriesCounts, SeriesLimits},
     otlp::{Progress, Signal},
 };
-use crate::store::published::Published;
+use crate::model::Published;
 
 /// The formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

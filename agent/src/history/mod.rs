@@ -19,7 +19,7 @@ use snug_sizing::evidence::{Evidence, Hour};
 
 use crate::{
     clock::unix_seconds,
-    store::{WorkloadKey, published::HistoryRow},
+    model::{HistoryRow, WorkloadKey},
 };
 
 pub use self::store::{FILE, HistoryError, Hours, Store};

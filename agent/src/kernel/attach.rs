@@ -11,7 +11,7 @@ use aya::{
     util::KernelVersion,
 };
 
-use crate::store::published::Verdict;
+use crate::model::Verdict;
 
 /// What a program is attached to.
 #[derive(Clone, Copy, Debug)]

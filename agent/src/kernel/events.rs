@@ -53,7 +53,7 @@ pub enum What {
         status: u32,
     },
     /// The OOM killer has chosen a victim in it.
-    OomKill(OomKill),
+    OomKill(OomEvent),
 }
 
 /// An init process.
@@ -67,21 +67,6 @@ pub struct InitProcess {
     pub comm: String,
     /// Whether it had a mount namespace other than its parent's.
     pub contained: bool,
-}
-
-/// What the OOM killer knew.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OomKill {
-    /// kernfs id of the cgroup whose limit was hit, in the event's hierarchy; `None`: the node is out of memory.
-    pub limit_id: Option<u64>,
-    /// Memory charged to that cgroup, else to the victim's, pages.
-    pub usage_pages: u64,
-    /// The limit of that cgroup, pages.
-    pub limit_pages: u64,
-    /// The victim's process id in the kernel's own namespace.
-    pub pid: u32,
-    /// The victim's name.
-    pub comm: String,
 }
 
 impl Event {
@@ -100,16 +85,7 @@ impl Event {
                 let event: ProcessEvent = read(bytes)?;
                 What::Exited { init: init(&event), status: event.status }
             }
-            OOM_KILL => {
-                let event: OomEvent = read(bytes)?;
-                What::OomKill(OomKill {
-                    limit_id: (event.limit_id != 0).then_some(event.limit_id),
-                    usage_pages: event.usage_pages,
-                    limit_pages: event.limit_pages,
-                    pid: event.pid,
-                    comm: name(&event.comm),
-                })
-            }
+            OOM_KILL => What::OomKill(read(bytes)?),
             _ => return None,
         };
         Some(Self { hierarchy, id, at_ns, what })
@@ -127,13 +103,13 @@ fn init(event: &ProcessEvent) -> InitProcess {
     InitProcess {
         pid: event.pid,
         started_ns: event.started_ns,
-        comm: name(&event.comm),
+        comm: task_name(&event.comm),
         contained: event.contained != 0,
     }
 }
 
 /// A task's name: whatever bytes its process chose, up to the first 0.
-fn name(comm: &[u8; COMM_BYTES]) -> String {
+pub fn task_name(comm: &[u8; COMM_BYTES]) -> String {
     let bytes = comm.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -240,6 +216,6 @@ mod tests {
         let full = OomEvent { header: header(OOM_KILL), comm: [b'x'; COMM_BYTES], ..OomEvent::default() };
         let decoded = Event::decode(&bytes(&full, size_of::<OomEvent>())).unwrap();
         let What::OomKill(kill) = decoded.what else { panic!("{decoded:?}") };
-        assert_eq!((kill.limit_id, kill.comm.len()), (None, COMM_BYTES));
+        assert_eq!((kill.limit_id, task_name(&kill.comm).len()), (0, COMM_BYTES));
     }
 }

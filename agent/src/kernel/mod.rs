@@ -21,7 +21,7 @@ mod runqueue;
 
 pub use btf::NotBtf;
 pub use error::KernelError;
-pub use events::{Event, InitProcess, OomKill, What};
+pub use events::{Event, InitProcess, What, task_name};
 #[cfg(test)]
 pub(crate) use groups::groups;
 pub use histograms::HistogramCounters;

@@ -42,7 +42,7 @@ use super::{
 };
 use crate::{
     cgroupfs::Measurements,
-    store::published::{MapRow, ProgramRow, Verdict},
+    model::{MapRow, ProgramRow, Verdict},
 };
 
 /// The object that `cargo xtask build-ebpf` made; empty if the agent was built without.

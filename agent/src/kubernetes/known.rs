@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource as _, core::DeserializeGuard, runtime::watcher::Event};
 
-use crate::identity::{pod::KnownPod, pods::Pods};
+use crate::model::{Pods, pod::KnownPod};
 
 /// A pod as the watch has it: not every object is one.
 pub(super) type Object = DeserializeGuard<Pod>;

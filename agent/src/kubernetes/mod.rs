@@ -22,7 +22,7 @@ use kube::{
 };
 use thiserror::Error;
 
-use crate::{identity::pods::Pods, store::published::KubernetesRow};
+use crate::model::{KubernetesRow, Pods};
 
 /// Longer than the server lets a watch last, so that only a dead connection meets it.
 const READ_TIMEOUT: Duration = Duration::from_secs(330);

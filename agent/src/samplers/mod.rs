@@ -5,6 +5,7 @@
 
 mod agent;
 mod compare;
+mod detectors;
 mod evidence;
 mod files;
 mod hierarchy;
@@ -25,7 +26,9 @@ mod runqueue;
 mod snapshot;
 mod sources;
 mod start;
+mod statuses;
 mod strangers;
+mod throttling;
 mod turn;
 
 use std::{
@@ -43,6 +46,7 @@ use rustix::{
 
 use self::{
     agent::Heartbeat,
+    detectors::EventDetectors,
     evidence::Gatherer,
     files::Files,
     hierarchy::{Followed, Known},
@@ -67,15 +71,11 @@ use crate::{
     clock::unix_now,
     config::Config,
     cri::Runtime,
-    events::Lookout,
     identity::path,
     kernel::KernelHalf,
     kubernetes::Watched,
-    store::{
-        Appearance, Key, Store,
-        published::{AgentRow, Verdict},
-        views::Views,
-    },
+    model::{AgentRow, Verdict},
+    store::{Appearance, Key, Store, views::Views},
     values::Source,
 };
 
@@ -105,7 +105,7 @@ pub struct Sampler {
     heartbeat: Option<Heartbeat>,
     /// Where there is a history to gather for.
     evidence: Option<Gatherer>,
-    lookout: Lookout,
+    detectors: EventDetectors,
     store: Store,
     /// Looks of which the store does not know yet.
     untold: Untold,
@@ -246,7 +246,7 @@ impl Sampler {
             self.naming.forget(&settled);
             self.files.forget(&settled);
             self.network.forget(&settled);
-            self.lookout.forget(&settled);
+            self.detectors.forget(&settled);
             if let Some(runqueue) = &mut self.runqueue {
                 runqueue.forget(&settled);
             }
@@ -261,7 +261,7 @@ impl Sampler {
             let AgentRow { started_unix, away_seconds, .. } = self.agent;
             self.store.count_told(self.naming.pods(), started_unix, away_seconds, now);
             self.store.count_workloads(now);
-            self.lookout.look(&mut self.store, self.naming.pods(), now, unix_now());
+            self.detectors.detect(&mut self.store, self.naming.pods(), now, unix_now());
             self.refresh_agent(now);
         }
         self.first_round = false;

@@ -12,10 +12,10 @@ use crate::{
     identity::{
         ContainerKind, Identity, Level, Names, PathIdentity,
         bundle::{self, Bundle},
-        pods::Pods,
         pods_file::PodsFile,
     },
     kubernetes::Watched,
+    model::Pods,
     store::{Key, Store},
 };
 

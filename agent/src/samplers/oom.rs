@@ -1,29 +1,28 @@
 //! OOM kills: whose container, and whose limit.
 
+use snug_ebpf::abi::oom::OomEvent;
+
 use super::{Sampler, hierarchy::Known, lifecycle::unix_of};
 use crate::{
     identity::Level,
-    kernel::{Event, OomKill as Told},
-    store::{
-        Key,
-        ends::{OomKill, OomScope},
-    },
+    kernel::{Event, task_name},
+    model::{OomKill, OomScope},
+    store::Key,
 };
 
 /// What the kernel has for "no limit": the pages that fit into a `long` of bytes.
 const NO_LIMIT: u64 = i64::MAX as u64;
 
 impl Sampler {
-    pub(super) fn oom_killed(&mut self, index: usize, event: &Event, told: &Told) {
+    pub(super) fn oom_killed(&mut self, index: usize, event: &Event, told: &OomEvent) {
         let Some(one) = self.followed.get(index) else { return };
         let Some(victim) = one.known(event.id).and_then(Known::owner) else {
             *self.skipped.entry("oom_kills_of_unknown_cgroups").or_default() += 1;
             return;
         };
-        let limiting = told.limit_id.map(|id| one.known(id).and_then(Known::owner));
-        let scope = match limiting {
-            None => OomScope::Node,
-            Some(key) => self.scope(victim, key),
+        let scope = match told.limit_id {
+            0 => OomScope::Node,
+            id => self.scope(victim, one.known(id).and_then(Known::owner)),
         };
         let page = procfs::page_size();
         let limit_bytes = told.limit_pages.saturating_mul(page);
@@ -33,7 +32,7 @@ impl Sampler {
             usage_bytes: told.usage_pages.saturating_mul(page),
             limit_bytes: (limit_bytes < NO_LIMIT / page * page).then_some(limit_bytes),
             pid: told.pid,
-            comm: told.comm.clone(),
+            comm: task_name(&told.comm),
         };
         tracing::info!(
             path = self.store.identity(victim).map_or("", |identity| &identity.path),

@@ -10,10 +10,8 @@ use super::{Sampler, hierarchy::Known, lifecycle::unix_of};
 use crate::{
     clock::unix_now,
     kernel::{Event, InitProcess},
-    store::{
-        Key,
-        ends::{Exit, ExitStatus, Init},
-    },
+    model::{Exit, ExitStatus, Init},
+    store::Key,
 };
 
 impl Sampler {

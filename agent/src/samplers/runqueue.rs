@@ -7,11 +7,7 @@ use super::{
     hierarchy::Known,
     histograms::{Histograms, LOOK},
 };
-use crate::{
-    kernel::KernelHalf,
-    store::{Key, published::RunqueueRow},
-    values::Values,
-};
+use crate::{kernel::KernelHalf, model::RunqueueRow, store::Key, values::Values};
 
 /// How long tracing pauses when it costs too much: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);

@@ -13,6 +13,7 @@ use snug_ebpf::abi::offsets::Offsets;
 use super::{
     Due, Sampler,
     agent::Heartbeat,
+    detectors::EventDetectors,
     files::Files,
     hierarchy::Followed,
     host::Host,
@@ -31,13 +32,9 @@ use crate::{
     },
     clock::unix_now,
     config::{Config, SourceChoice},
-    events::Lookout,
     kernel::{KernelError, KernelHalf, KernelOptions},
-    store::{
-        Store,
-        published::{AgentRow, Verdict},
-        views::Views,
-    },
+    model::{AgentRow, Verdict},
+    store::{Store, views::Views},
 };
 
 /// Why nothing can be sampled.
@@ -160,7 +157,7 @@ impl Sampler {
             files,
             heartbeat,
             evidence: None,
-            lookout: Lookout::default(),
+            detectors: EventDetectors::default(),
             untold: Untold::default(),
             views,
         };

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Key, Store, WorkloadKey};
+use super::{Key, Store};
+use crate::model::WorkloadKey;
 
 impl Store {
     /// Brings the workloads' counters up to date.

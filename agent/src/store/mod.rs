@@ -8,7 +8,7 @@ mod counting;
 pub mod ends;
 mod monotone;
 mod publication;
-pub mod published;
+mod recorder;
 mod told;
 pub mod views;
 mod workloads;
@@ -22,18 +22,20 @@ use std::{
 use rustc_hash::FxHashMap;
 
 pub(crate) use self::publication::Stamp;
-pub use self::workloads::WorkloadKey;
+pub use self::recorder::MOST_EVENTS;
 use self::{
-    ends::{EndRow, Ends, Exit, Init, Life, OomKill, Reason},
+    ends::{Ends, Life},
     publication::Living,
-    published::{CgroupRow, WorkloadRow},
+    recorder::Recorder,
     told::Told,
     workloads::{Contribution, Workloads},
 };
 use crate::{
     clock::unix_now,
-    events::{Recorder, Subject, Termination, What},
-    identity::{Identity, Level, Names, PathIdentity},
+    model::{
+        CgroupRow, EventDetails, Exit, Identity, Init, Level, Names, OomKill, PathIdentity, Subject,
+        TerminatedContainer, TerminationReason, WorkloadKey, WorkloadRow,
+    },
     values::{Cpu, Values},
 };
 
@@ -110,7 +112,7 @@ pub struct Store {
     workloads: Workloads,
     rows: Arc<[WorkloadRow]>,
     ends: Ends,
-    end_rows: Arc<[Arc<EndRow>]>,
+    end_rows: Arc<[Arc<TerminatedContainer>]>,
     told: Told,
     /// Exit codes that were not taken yet.
     exits: Vec<(Key, u8)>,
@@ -281,16 +283,17 @@ impl Store {
         self.terminated(key, ended);
     }
 
-    fn terminated(&mut self, key: Key, ended: Option<(Reason, u8)>) {
+    fn terminated(&mut self, key: Key, ended: Option<(TerminationReason, u8)>) {
         let (Some(ended), Some(entry)) = (ended, self.entries.get_mut(&key)) else { return };
         let of_path = &entry.identity.of_path;
         // Every sandbox is killed when its pod goes, which is nothing to alert on.
-        if of_path.level != Level::Sandbox || ended.0 == Reason::OomKilled {
+        if of_path.level != Level::Sandbox || ended.0 == TerminationReason::OomKilled {
             entry.contribution.terminations.push(ended);
             self.exits.push((key, ended.1));
-            if let Some((exit, reason)) = &entry.life.exit {
-                let what = What::Termination(Termination::seen(exit, *reason));
-                self.events.record(Subject::of(&entry.identity), what, exit.ended_unix, Instant::now());
+            if let Some(termination) = &entry.life.termination {
+                let at_unix = termination.ended_unix;
+                let details = EventDetails::Termination(termination.clone());
+                self.events.record(Subject::new(&entry.identity), details, at_unix, Instant::now());
             }
         }
         self.told.account(&of_path.id);
@@ -301,8 +304,8 @@ impl Store {
     pub fn oom_killed(&mut self, key: Key, kill: OomKill) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.contribution.oom_kills.push(kill.scope);
-        let (subject, at_unix) = (Subject::of(&entry.identity), kill.at_unix);
-        self.events.record(subject, What::OomKill(kill.clone()), at_unix, Instant::now());
+        let (subject, at_unix) = (Subject::new(&entry.identity), kill.at_unix);
+        self.events.record(subject, EventDetails::OomKill(kill.clone()), at_unix, Instant::now());
         entry.life.kill(kill);
         self.count(key);
     }
@@ -312,9 +315,9 @@ impl Store {
         std::mem::take(&mut self.exits)
     }
 
-    /// Something else has happened that the store does not see.
-    pub fn happened(&mut self, subject: Subject, what: What, at_unix: f64, now: Instant) {
-        self.events.record(subject, what, at_unix, now);
+    /// Records an event that the store itself cannot see.
+    pub fn record(&mut self, subject: Subject, details: EventDetails, at_unix: f64, now: Instant) {
+        self.events.record(subject, details, at_unix, now);
     }
 
     /// The last values of a cgroup.
@@ -399,13 +402,13 @@ impl Store {
                     }
                 };
                 self.workloads.ended(&workload);
-                let Life { init, exit, last_oom_kill, oom_kills, .. } = entry.life;
-                self.ends.push(EndRow {
+                let Life { init, termination, last_oom_kill, oom_kills, .. } = entry.life;
+                self.ends.push(TerminatedContainer {
                     identity: entry.identity,
                     created_unix: entry.created_unix,
                     removed_unix: entry.removed_unix,
                     init,
-                    exit,
+                    termination,
                     last_oom_kill,
                     oom_kills,
                     values: entry.values,

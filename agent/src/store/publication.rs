@@ -4,12 +4,9 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::{
-    Entry, Key, Store,
-    published::{AgentRow, CgroupRow, Published},
-};
+use super::{Entry, Key, Store};
 use crate::{
-    identity::{Identity, Level},
+    model::{AgentRow, CgroupRow, Identity, Level, Published},
     values::Values,
 };
 
@@ -80,7 +77,7 @@ impl Store {
             cgroups,
             stamps,
             workloads: self.rows.clone(),
-            ends: self.end_rows.clone(),
+            terminated: self.end_rows.clone(),
             events: self.events.rows(),
             pods: Arc::default(),
             agent,

@@ -1,11 +1,8 @@
 use proptest::prelude::*;
 
-use super::{
-    published::{AgentRow, Published},
-    *,
-};
+use super::*;
 use crate::{
-    identity::{ContainerKind, Qos, Runtime},
+    model::{AgentRow, ContainerKind, Published, Qos, Runtime},
     values::{Cpu, MemoryEvents, MemoryStat},
 };
 

@@ -9,13 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Store, workloads::WorkloadKey};
-use crate::{
-    events::{Subject, Termination, What},
-    identity::{
-        pod::{self, KnownContainer, State},
-        pods::Pods,
-    },
+use super::Store;
+use crate::model::{
+    EventDetails, Pods, Subject, Termination, WorkloadKey,
+    pod::{KnownContainer, State, Terminated},
 };
 
 /// How long a status waits for the kernel's own word: longer than an end can be in doubt.
@@ -77,8 +74,9 @@ impl Store {
                     let unseen = ended.finished_unix < began;
                     self.count_end(container, ended, again && unseen);
                     let (names, uid) = (&container.names, pod.uid.as_ref());
-                    let what = What::Termination(Termination::told(ended));
-                    self.happened(Subject::told(names, uid, &ended.id), what, ended.finished_unix, now);
+                    let details = EventDetails::Termination(Termination::from_status(ended));
+                    let subject = Subject::from_status(names, uid, &ended.id);
+                    self.record(subject, details, ended.finished_unix, now);
                 }
             }
         }
@@ -86,13 +84,13 @@ impl Store {
     }
 
     /// `restarted`: whether it runs again, and nobody saw it start.
-    fn count_end(&mut self, container: &KnownContainer, ended: &pod::Termination, restarted: bool) {
+    fn count_end(&mut self, container: &KnownContainer, ended: &Terminated, restarted: bool) {
         let names = &container.names;
         if names.workload.is_empty() {
             return;
         }
         let key = self.workloads.admit(WorkloadKey::named(names));
-        let Termination { reason, exit_code, .. } = Termination::told(ended);
+        let Termination { reason, exit_code, .. } = Termination::from_status(ended);
         self.workloads.told(&key, reason, exit_code, restarted);
     }
 }
@@ -105,12 +103,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        identity::{Level, PathIdentity, Runtime},
-        store::{
-            Appearance,
-            ends::{Exit, ExitStatus, Init, Reason},
-            published::{AgentRow, WorkloadRow},
+        model::{
+            AgentRow, Exit, ExitStatus, Init, Level, PathIdentity, Runtime, TerminationReason, WorkloadRow,
         },
+        store::Appearance,
     };
 
     const BEGAN: f64 = 1_795_782_000.7;
@@ -163,7 +159,7 @@ mod tests {
         let mut store = Store::new(10);
         let pods = pods(&ended("a", "StartError", 128, FOUND), &json!({}));
         let row = count(&mut store, &pods);
-        assert_eq!(row.terminations, [(Reason::StartError, 128)].into_iter().collect());
+        assert_eq!(row.terminations, [(TerminationReason::StartError, 128)].into_iter().collect());
         assert_eq!((&*row.container, row.restarts), ("main", 0));
     }
 
@@ -171,7 +167,7 @@ mod tests {
     fn what_ended_while_the_agent_was_away_is_counted_and_so_is_the_restart() {
         let mut store = Store::new(10);
         let row = count(&mut store, &pods(&running(), &ended("a", "OOMKilled", 137, AWAY)));
-        assert_eq!(row.terminations, [(Reason::OomKilled, 137)].into_iter().collect());
+        assert_eq!(row.terminations, [(TerminationReason::OomKilled, 137)].into_iter().collect());
         assert_eq!(row.restarts, 1);
     }
 
@@ -222,7 +218,11 @@ mod tests {
             store.count_told(&pods, BEGAN, 0.0, now);
             store.count_told(&pods, BEGAN, 0.0, now + 2 * GRACE);
             let row = row(&mut store, now);
-            assert_eq!(row.terminations, [(Reason::Error, 3)].into_iter().collect(), "{status_first}");
+            assert_eq!(
+                row.terminations,
+                [(TerminationReason::Error, 3)].into_iter().collect(),
+                "{status_first}"
+            );
         }
     }
 

@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
 
-use super::published::Published;
+use crate::model::Published;
 
 /// How long a reader waits for a newer view. The thread that writes them may be busy with files for some milliseconds.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -88,7 +88,7 @@ mod tests {
     use rustix::event::{PollFd, PollFlags, poll};
 
     use super::*;
-    use crate::store::{Store, published::AgentRow};
+    use crate::{model::AgentRow, store::Store};
 
     fn view(at: Instant) -> Published {
         Store::new(1).publish(AgentRow::default(), at)

@@ -13,12 +13,9 @@ use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
     config::{self, Config, Request},
     history::Sink,
+    model::{CgroupRow, Published, SourceRow, TerminatedContainer, TerminationReason, Verdict, WorkloadRow},
     samplers::Sampler,
-    store::{
-        ends::{EndRow, Reason},
-        published::{CgroupRow, Published, SourceRow, Verdict, WorkloadRow},
-        views::Views,
-    },
+    store::views::Views,
     values::{Measurement, Stall, Values},
 };
 use snug_ebpf::abi::offsets::Offsets;
@@ -181,13 +178,13 @@ pub(crate) fn workload_of(published: &Published, path: &str) -> WorkloadRow {
 }
 
 /// Ends of a workload's init processes by reason and exit code.
-pub(crate) fn terminations(workload: &WorkloadRow) -> Vec<(Reason, Option<u8>, u64)> {
+pub(crate) fn terminations(workload: &WorkloadRow) -> Vec<(TerminationReason, Option<u8>, u64)> {
     workload.terminations.iter().collect()
 }
 
 /// The final record of the cgroup at a path.
-pub(crate) fn end_of(published: &Published, path: &str) -> Option<Arc<EndRow>> {
-    published.ends.iter().find(|end| &*end.identity.path == path).cloned()
+pub(crate) fn end_of(published: &Published, path: &str) -> Option<Arc<TerminatedContainer>> {
+    published.terminated.iter().find(|end| &*end.identity.path == path).cloned()
 }
 
 pub(crate) fn source_of(published: &Published, measurement: Measurement) -> SourceRow {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use snug_agent::store::published::Published;
+use snug_agent::model::Published;
 use snug_tests::{
     cgroup::{Cgroup, row},
     wait::until,

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 use snug_agent::{
     identity::{ContainerKind, Identity, Level, Qos},
-    store::published::{Published, WorkloadRow},
+    model::{Published, WorkloadRow},
 };
 use snug_tests::{
     cgroup::{Cgroup, Host},

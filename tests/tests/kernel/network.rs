@@ -10,7 +10,7 @@ use std::{
 };
 
 use snug_agent::{
-    store::published::Published,
+    model::Published,
     values::{IpTraffic, Network, Tcp},
 };
 use snug_tests::{

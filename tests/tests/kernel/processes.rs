@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use snug_agent::store::ends::{MOST_ENDS, OomScope, Reason};
+use snug_agent::{
+    model::{OomScope, TerminationReason},
+    store::ends::MOST_ENDS,
+};
 use snug_tests::{
     cannot_run,
     cgroup::Cgroup,
@@ -41,7 +44,7 @@ fn threads_that_end_are_no_ends_and_any_of_them_may_end_or_replace_the_process()
         init.begin(&last);
         assert_eq!(init.wait().code(), Some(code));
         let ended = workload_of(&driver.round(), cgroup.path());
-        assert_eq!(terminations(&ended), [(Reason::Error, Some(code as u8), 1)], "{name}");
+        assert_eq!(terminations(&ended), [(TerminationReason::Error, Some(code as u8), 1)], "{name}");
     }
 }
 
@@ -70,10 +73,13 @@ fn a_pid_that_is_used_again_is_another_process() {
     // Both in one round: nothing but their events tells them apart.
     assert_eq!(again.exit(22).0.code(), Some(22));
     let published = driver.round();
-    assert_eq!(terminations(&workload_of(&published, first.path())), [(Reason::Error, Some(21), 1)]);
+    assert_eq!(
+        terminations(&workload_of(&published, first.path())),
+        [(TerminationReason::Error, Some(21), 1)]
+    );
     // Those that did not get the pid were init processes of the same cgroup, and were killed.
     let of_second = terminations(&workload_of(&published, second.path()));
-    assert!(of_second.contains(&(Reason::Error, Some(22), 1)), "{of_second:?}");
+    assert!(of_second.contains(&(TerminationReason::Error, Some(22), 1)), "{of_second:?}");
     assert!(of_second.iter().all(|(_, code, _)| matches!(code, Some(22 | 137))), "{of_second:?}");
 }
 
@@ -140,15 +146,15 @@ fn short_containers_made_as_fast_as_can_be_are_all_accounted_for() {
         (workload.containers_ended >= made).then_some(workload)
     });
     assert_eq!((workload.containers_started, workload.containers_ended), (made, made));
-    assert_eq!(terminations(&workload), [(Reason::Error, Some(3), made)]);
+    assert_eq!(terminations(&workload), [(TerminationReason::Error, Some(3), made)]);
     let published = running.published();
     for kind in ["cgroup_removed", "process_exited", "process_inits"] {
         assert_eq!(lost(&published, kind), 0, "{kind}");
     }
     assert!(
-        !published.ends.is_empty() && published.ends.len() <= MOST_ENDS,
+        !published.terminated.is_empty() && published.terminated.len() <= MOST_ENDS,
         "{} recent ends",
-        published.ends.len()
+        published.terminated.len()
     );
 }
 
@@ -177,7 +183,7 @@ fn an_oom_kill_of_the_node_is_no_containers_limit() {
     let end = end_of(&published, cgroup.path()).unwrap();
     let kill = end.last_oom_kill.clone().unwrap();
     assert_eq!((kill.scope, kill.pid), (OomScope::Node, init.pid()), "{kill:?}");
-    assert_eq!(end.exit.as_ref().unwrap().1, Reason::OomKilled);
+    assert_eq!(end.termination.as_ref().unwrap().reason, TerminationReason::OomKilled);
     let node = OomScope::ALL.map(|scope| u64::from(scope == OomScope::Node));
     assert_eq!(workload_of(&published, cgroup.path()).oom_kills, Some(node));
 }

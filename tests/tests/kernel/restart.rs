@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use snug_agent::{
-    samplers::Sampler,
-    store::{published::Published, views::Views},
-};
+use snug_agent::{model::Published, samplers::Sampler, store::views::Views};
 use snug_tests::{
     cgroup::Cgroup,
     wait::until,

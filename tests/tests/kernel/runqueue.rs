@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use snug_agent::store::published::{Published, Verdict};
+use snug_agent::model::{Published, Verdict};
 use snug_tests::{
     cgroup::Cgroup,
     worker::{Job, Worker},

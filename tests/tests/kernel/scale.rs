@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc, time::Instant};
 
-use snug_agent::store::published::Published;
+use snug_agent::model::Published;
 use snug_tests::cgroup::{Cgroup, Host};
 
 use crate::driver::{Driver, below, host, skipped};

@@ -4,10 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{RowQuery, Traffic, VERSION, Who, is_wanted, page, seconds};
-use crate::{
-    identity::{ContainerKind, Names},
-    store::published::{CgroupRow, Published},
-};
+use crate::model::{CgroupRow, ContainerKind, Names, Published};
 
 /// Containers, units and plain cgroups that exist now.
 #[derive(Debug, Serialize, JsonSchema)]

@@ -4,10 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Traffic, VERSION, Who, seconds};
-use crate::store::{
-    ends::{EndRow, Exit, Init},
-    published::Published,
-};
+use crate::model::{Init, Published, TerminatedContainer, Termination};
 
 /// The containers that ended last.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -68,13 +65,13 @@ struct OomKill<'a> {
 impl<'a> Ends<'a> {
     /// Of what was published last.
     pub(super) fn of(published: &'a Published) -> Self {
-        let ends = published.ends.iter().rev().map(|end| End::of(end)).collect();
+        let ends = published.terminated.iter().rev().map(|end| End::of(end)).collect();
         Self { version: VERSION, node: &published.agent.node, ends }
     }
 }
 
 impl<'a> End<'a> {
-    fn of(row: &'a EndRow) -> Self {
+    fn of(row: &'a TerminatedContainer) -> Self {
         let values = &row.values;
         Self {
             id: &row.identity.path,
@@ -103,16 +100,16 @@ impl<'a> End<'a> {
     }
 }
 
-fn process<'a>(init: &'a Init, row: &'a EndRow) -> Process<'a> {
-    let exit: Option<&Exit> = row.exit.as_ref().map(|(exit, _)| exit);
+fn process<'a>(init: &'a Init, row: &'a TerminatedContainer) -> Process<'a> {
+    let termination = row.termination.as_ref();
     Process {
         pid: init.pid,
         name: &init.comm,
         started: init.started_unix,
-        ended: exit.map(|exit| exit.ended_unix),
-        run_seconds: exit.map(|exit| (exit.ended_unix - init.started_unix).max(0.0)),
-        exit_code: exit.map(|exit| exit.status.code()),
-        signal: exit.and_then(|exit| exit.status.signal()),
-        reason: row.exit.as_ref().map(|(_, reason)| reason.as_str()),
+        ended: termination.map(|termination| termination.ended_unix),
+        run_seconds: termination.and_then(Termination::run_seconds),
+        exit_code: termination.map(|termination| termination.exit_code),
+        signal: termination.and_then(|termination| termination.signal),
+        reason: termination.map(|termination| termination.reason.as_str()),
     }
 }

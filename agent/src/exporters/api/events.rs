@@ -4,10 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{EventQuery, VERSION, Who, is_wanted};
-use crate::{
-    events::{Event, Kind, Throttled, What},
-    store::published::Published,
-};
+use crate::model::{Event, EventDetails, EventKind, Published, Throttled};
 
 /// The last events that were asked for.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -76,10 +73,10 @@ struct Throttling {
 /// Whether there are such events.
 pub(super) fn check(asked: &EventQuery) -> Result<(), String> {
     let Some(kind) = &asked.kind else { return Ok(()) };
-    if Kind::ALL.iter().any(|one| one.as_str() == kind) {
+    if EventKind::ALL.iter().any(|one| one.as_str() == kind) {
         return Ok(());
     }
-    let kinds = Kind::ALL.map(Kind::as_str).join(", ");
+    let kinds = EventKind::ALL.map(EventKind::as_str).join(", ");
     Err(format!("there is no kind {kind:?} of events; there are {kinds}"))
 }
 
@@ -118,8 +115,8 @@ impl<'a> Row<'a> {
             who: Who::of(event.subject.names.as_deref()),
             pod_uid: &event.subject.pod_uid,
             container_id: &event.subject.id,
-            oom_kill: match &event.what {
-                What::OomKill(kill) => Some(OomKill {
+            oom_kill: match &event.details {
+                EventDetails::OomKill(kill) => Some(OomKill {
                     limit: kill.scope.as_str(),
                     usage_bytes: kill.usage_bytes,
                     limit_bytes: kill.limit_bytes,
@@ -128,18 +125,18 @@ impl<'a> Row<'a> {
                 }),
                 _ => None,
             },
-            termination: match &event.what {
-                What::Termination(ended) => Some(Termination {
+            termination: match &event.details {
+                EventDetails::Termination(ended) => Some(Termination {
                     exit_code: ended.exit_code,
                     signal: ended.signal,
-                    pid: ended.process.as_ref().map(|(pid, _)| *pid),
-                    name: ended.process.as_ref().map(|(_, name)| &**name),
-                    run_seconds: ended.run_seconds,
+                    pid: ended.init.as_ref().map(|init| init.pid),
+                    name: ended.init.as_ref().map(|init| init.comm.as_str()),
+                    run_seconds: ended.run_seconds(),
                 }),
                 _ => None,
             },
-            throttling: match &event.what {
-                What::ThrottlingStart(throttled) | What::ThrottlingEnd(throttled) => {
+            throttling: match &event.details {
+                EventDetails::ThrottlingStart(throttled) | EventDetails::ThrottlingEnd(throttled) => {
                     Some(throttling(throttled))
                 }
                 _ => None,

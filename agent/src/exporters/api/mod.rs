@@ -13,7 +13,10 @@ use std::io::{self, Write};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{identity::Names, store::published::Published, values::Network};
+use crate::{
+    model::{Names, Published},
+    values::Network,
+};
 
 const VERSION: &str = "v1";
 /// Rows of an answer: by default, and at most.

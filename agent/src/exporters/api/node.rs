@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::VERSION;
-use crate::{identity::Level, store::published::Published};
+use crate::model::{Level, Published};
 
 /// The node. What the host does not say is `null` or empty.
 #[derive(Debug, Serialize, JsonSchema)]

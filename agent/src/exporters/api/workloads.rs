@@ -6,10 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{RowQuery, Traffic, VERSION, is_wanted, page, seconds};
-use crate::store::{
-    ends::OomScope,
-    published::{Published, WorkloadRow},
-};
+use crate::model::{OomScope, Published, WorkloadRow};
 
 /// Containers of workloads, ended ones included.
 #[derive(Debug, Serialize, JsonSchema)]

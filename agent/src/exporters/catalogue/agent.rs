@@ -13,7 +13,7 @@ use crate::{
         limits::SeriesCounts,
         otlp::{Progress, Signal},
     },
-    store::published::{AgentRow, KubernetesRow},
+    model::{AgentRow, KubernetesRow},
 };
 
 /// What an endpoint's last scrape held.

@@ -11,11 +11,10 @@ mod status;
 mod workload;
 
 use crate::{
-    identity::{
-        Level,
+    model::{
+        CgroupRow, Level, WorkloadRow,
         pod::{KnownContainer, KnownPod},
     },
-    store::published::{CgroupRow, WorkloadRow},
     values::Distribution,
 };
 

@@ -14,9 +14,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::{Field, attributes};
 use crate::{
-    events::{Event, Follower, Kind, Subject, What},
     exporters::{limits::SeriesLimits, otlp::resource_of},
-    store::{published::Published, views::Views},
+    model::{Event, EventCursor, EventDetails, EventKind, Published, Subject},
+    store::views::Views,
 };
 
 /// The version of the Elastic Common Schema.
@@ -33,7 +33,7 @@ pub(crate) async fn write_lines(
     mut out: impl AsyncWrite + Unpin,
     stop: impl Future<Output = ()>,
 ) {
-    let mut follower = Follower::default();
+    let mut follower = EventCursor::default();
     let mut stop = std::pin::pin!(stop);
     let mut ticks = tokio::time::interval(PACE);
     loop {
@@ -114,15 +114,15 @@ fn fields(event: &Event, published: &Published) -> Map<String, Value> {
     set("event.sequence", event.sequence.into());
     set("event.reason", event.reason().into());
     let nanos = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default().as_nanos() as u64;
-    match &event.what {
-        What::OomKill(kill) => set("process.name", kill.comm.as_str().into()),
-        What::Termination(ended) => {
+    match &event.details {
+        EventDetails::OomKill(kill) => set("process.name", kill.comm.as_str().into()),
+        EventDetails::Termination(ended) => {
             set("process.exit_code", ended.exit_code.into());
-            set("process.name", ended.process.as_ref().map(|(_, name)| &**name).into());
-            set("event.duration", ended.run_seconds.map(nanos).into());
+            set("process.name", ended.init.as_ref().map(|init| init.comm.as_str()).into());
+            set("event.duration", ended.run_seconds().map(nanos).into());
         }
-        What::ThrottlingEnd(throttled) => set("event.duration", nanos(throttled.seconds).into()),
-        What::ThrottlingStart(_) | What::Eviction(_) | What::ImagePullFailure(_) => {}
+        EventDetails::ThrottlingEnd(throttled) => set("event.duration", nanos(throttled.seconds).into()),
+        EventDetails::ThrottlingStart(_) | EventDetails::Eviction(_) | EventDetails::ImagePullFailure(_) => {}
     }
     let Subject { names, pod_uid, runtime, .. } = &event.subject;
     set("container.runtime", runtime.as_str().into());
@@ -138,11 +138,11 @@ fn fields(event: &Event, published: &Published) -> Map<String, Value> {
 }
 
 /// What the Elastic Common Schema allows for `event.type`.
-const fn kind_of_ecs(kind: Kind) -> &'static str {
+const fn kind_of_ecs(kind: EventKind) -> &'static str {
     match kind {
-        Kind::OomKill | Kind::Termination | Kind::Eviction => "end",
-        Kind::ThrottlingStart | Kind::ThrottlingEnd => "info",
-        Kind::ImagePullFailure => "error",
+        EventKind::OomKill | EventKind::Termination | EventKind::Eviction => "end",
+        EventKind::ThrottlingStart | EventKind::ThrottlingEnd => "info",
+        EventKind::ImagePullFailure => "error",
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
         prometheus::{self, Format},
         stream::{self, Output, ResponseBody, Turn},
     },
-    store::published::Published,
+    model::Published,
 };
 
 const METRICS: &str = "/metrics";

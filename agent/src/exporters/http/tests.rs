@@ -13,8 +13,7 @@ use super::*;
 use crate::{
     config::Pattern,
     exporters::fixture,
-    identity::{ContainerKind, Level},
-    store::published::Published,
+    model::{ContainerKind, Level, Published},
 };
 
 struct Server {

@@ -24,8 +24,7 @@ use super::{
 };
 use crate::{
     clock::since_epoch,
-    identity::{Level, Runtime},
-    store::published::{CgroupRow, Machine, Published},
+    model::{CgroupRow, Level, Machine, Published, Runtime},
 };
 
 pub use families::{Family, Samples, families};

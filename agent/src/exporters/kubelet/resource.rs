@@ -20,8 +20,7 @@ use crate::{
         },
         limits::{SeriesCounts, SeriesLimits},
     },
-    identity::Level,
-    store::published::{CgroupRow, Published},
+    model::{CgroupRow, Level, Published},
     values::Measurement,
 };
 

@@ -9,7 +9,7 @@ use crate::{
         fixture::{self, Exposition},
         limits::DroppableLabel,
     },
-    identity::{ContainerKind, Identity},
+    model::{ContainerKind, Identity},
 };
 
 const SAMPLES: [(&str, &str); 3] = [

@@ -20,12 +20,12 @@ use super::{
 };
 use crate::{
     clock,
-    events::{Event, Follower, Severity},
     exporters::{
         events::{Field, attributes},
         limits::SeriesLimits,
     },
-    store::{published::Published, views::Views},
+    model::{Event, EventCursor, Published, Severity},
+    store::views::Views,
 };
 
 /// Between two looks for new events: as long as OpenTelemetry's own processors wait by default
@@ -50,7 +50,7 @@ pub(super) async fn export(
     let settings = sender.settings();
     tracing::info!(endpoint = settings.endpoint, "sending log records by OTLP");
     let common = Common { given: settings.resource_attributes.clone() };
-    let mut follower = Follower::default();
+    let mut follower = EventCursor::default();
     let mut queue_new = || {
         let Some(published) = views.last() else { return };
         let (new, missed) = follower.new_events(&published.events);

@@ -30,7 +30,7 @@ use crate::{
         catalogue::{self, AgentView, EndpointSeries, Family, Samples, Scope, Value},
         limits::{SeriesCounts, SeriesLimits},
     },
-    store::published::Published,
+    model::Published,
     values::Distribution,
 };
 

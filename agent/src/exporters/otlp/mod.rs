@@ -35,8 +35,8 @@ use super::{http::Scrapes, limits::SeriesLimits};
 use crate::{
     clock,
     config::{Config, LogLayer, OtlpCompression, OtlpProtocol, Temporality},
-    events::Subject,
-    store::{published::Published, views::Views},
+    model::{Published, Subject},
+    store::views::Views,
     tls::TlsFiles,
 };
 

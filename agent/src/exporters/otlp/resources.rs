@@ -5,11 +5,7 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-use crate::{
-    events::Subject,
-    identity::{Level, Names, pod::KnownContainer},
-    store::published::{CgroupRow, Published, WorkloadRow},
-};
+use crate::model::{CgroupRow, Level, Names, Published, Subject, WorkloadRow, pod::KnownContainer};
 
 /// Attributes of the semantic conventions that resources carry.
 #[cfg(test)]
@@ -150,7 +146,7 @@ impl Common {
 
     /// A container, unit, other cgroup, or pod.
     pub(super) fn cgroup(&self, row: &CgroupRow, published: &Published) -> Resource {
-        self.subject(&Subject::of(&row.identity), published)
+        self.subject(&Subject::new(&row.identity), published)
     }
 
     /// Whom an event is about.

@@ -12,7 +12,7 @@ use crate::{
         fixture::{self, Exposition, PROGRESS},
         limits::DroppableLabel,
     },
-    identity::{Identity, Level},
+    model::{Identity, Level},
 };
 
 fn scrape(published: Published, limits: SeriesLimits) -> Scrape {
@@ -262,7 +262,7 @@ fn dropping_every_label_that_can_be_dropped_makes_no_duplicates() {
     let mut published = fixture::published();
     let row = published.workloads[0].clone();
     // Two workloads that differ in their kind only.
-    let other = crate::store::published::WorkloadRow { workload_kind: "Deployment".into(), ..row.clone() };
+    let other = crate::model::WorkloadRow { workload_kind: "Deployment".into(), ..row.clone() };
     published.workloads = Arc::from([other, row]);
     let (all, _) = text(published.clone(), SeriesLimits::default());
     // The reader refuses duplicates.

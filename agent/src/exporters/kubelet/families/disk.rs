@@ -6,7 +6,7 @@ use crate::{
         catalogue::Value,
         kubelet::{Emit, Scrape, label},
     },
-    store::published::CgroupRow,
+    model::CgroupRow,
     values::IoDevice,
 };
 

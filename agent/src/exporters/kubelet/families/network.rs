@@ -6,7 +6,7 @@ use crate::{
         catalogue::Value,
         kubelet::{Emit, label},
     },
-    store::published::CgroupRow,
+    model::CgroupRow,
     values::Interface,
 };
 

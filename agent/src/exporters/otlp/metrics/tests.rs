@@ -117,7 +117,7 @@ fn builder(limits: SeriesLimits, temporality: Temporality, started: u64) -> Buil
 }
 
 /// A container with everything.
-fn container(published: &Published) -> crate::store::published::CgroupRow {
+fn container(published: &Published) -> crate::model::CgroupRow {
     let is_it = |row: &&_| catalogue::in_scope(row, Scope::Container);
     published.cgroups.iter().find(is_it).unwrap().clone()
 }

@@ -2,12 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use crate::{
-    events::{Counts, Event},
-    identity::{Identity, pods::Pods},
-    store::ends::{EndRow, OomScope, Terminations},
-    values::{Measurement, MemoryEvents, Network, Source, Tcp, Values},
-};
+use super::{Event, EventCounts, Identity, Pods, TerminatedContainer, WorkloadRow};
+use crate::values::{Measurement, Source, Values};
 
 /// One cgroup that exists now.
 #[derive(Clone, Debug)]
@@ -18,48 +14,6 @@ pub struct CgroupRow {
     pub created_unix: f64,
     /// Its values. Counters never go back while the row exists.
     pub values: Values,
-}
-
-/// What the containers of one workload did since the agent started, ended ones included.
-///
-/// Containers that were running when the agent started count from that moment. Counters start at 0 with the agent,
-/// so that a restart of the agent is a counter reset like any other and `rate()` counts nothing twice.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct WorkloadRow {
-    /// Namespace; empty on a host without pods.
-    pub namespace: Arc<str>,
-    /// Kind of the workload.
-    pub workload_kind: Arc<str>,
-    /// Name of the workload.
-    pub workload: Arc<str>,
-    /// Name of the container in its pods.
-    pub container: Arc<str>,
-    /// CPU time in nanoseconds.
-    pub cpu_ns: u64,
-    /// CFS periods, throttled periods, throttled nanoseconds.
-    pub periods: u64,
-    /// Throttled periods.
-    pub throttled_periods: u64,
-    /// Throttled time in nanoseconds.
-    pub throttled_ns: u64,
-    /// memory.events.
-    pub memory_events: MemoryEvents,
-    /// The highest memory peak of any of its containers that was alive while the agent ran, bytes.
-    pub memory_peak_bytes: u64,
-    /// Containers that appeared (those present at the agent's start not included).
-    pub containers_started: u64,
-    /// Containers that went away.
-    pub containers_ended: u64,
-    /// Containers that appeared in the place of one that had ended: the same name in the same pod, or the same path.
-    pub restarts: u64,
-    /// Ends of init processes.
-    pub terminations: Terminations,
-    /// OOM kills, in the order of [`OomScope::ALL`]; `None` if nobody tells.
-    pub oom_kills: Option<[u64; OomScope::ALL.len()]>,
-    /// What went through their sockets; `None` if that was never measured.
-    pub network: Option<Network>,
-    /// How their TCP connections fared; `None` if that was never measured.
-    pub tcp: Option<Tcp>,
 }
 
 /// How a kernel program fares.
@@ -149,7 +103,7 @@ pub struct AgentRow {
     /// Pod containers without names (no metadata has arrived for them).
     pub unnamed_containers: u64,
     /// Events so far, by kind.
-    pub events: Counts,
+    pub events: EventCounts,
     /// Times that a raw counter went back and was held.
     pub counter_regressions: u64,
     /// Passes over all cgroups, all hierarchies together.
@@ -264,8 +218,8 @@ pub struct Published {
     pub(crate) stamps: Vec<u64>,
     /// Workloads, sorted by namespace, kind, name and container.
     pub workloads: Arc<[WorkloadRow]>,
-    /// Containers that ended last, newest last.
-    pub ends: Arc<[Arc<EndRow>]>,
+    /// Containers that terminated last, newest last.
+    pub terminated: Arc<[Arc<TerminatedContainer>]>,
     /// The last events, newest last.
     pub events: Arc<[Arc<Event>]>,
     /// Pods that are known: all of this node, or those of the pods file.
