@@ -14,8 +14,8 @@ use snug_ebpf::abi::{
 };
 
 use crate::{
+    maps::{PASS_END, RECORDS},
     read::{Address, field, fill, offset, pointer},
-    snapshot::{PASS_END, RECORDS},
 };
 
 /// The cgroups of the last walk over each followed hierarchy: so many places for the first one, then as many for the next. The agent

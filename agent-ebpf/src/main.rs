@@ -18,6 +18,8 @@ mod lifecycle;
 #[cfg(target_arch = "bpf")]
 mod look;
 #[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
 mod network;
 #[cfg(target_arch = "bpf")]
 mod oom;

@@ -3,7 +3,7 @@
 //! The records go into an array that the agent has mapped: what a `read` of the iterator returns is capped at 32 KiB,
 //! and a cgroup iteration cannot be resumed. The pass holds `cgroup_mutex`, hence: fixed work per cgroup, no loops.
 
-use aya_ebpf::{bindings::BPF_F_MMAPABLE, helpers::bpf_ktime_get_ns, macros::map, maps::Array};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
 use snug_ebpf::abi::{
     look::{NOT_FOLLOWED, Wanted},
     snapshot::{HAS_ALL, PassEnd, SnapshotRecord},
@@ -11,16 +11,9 @@ use snug_ebpf::abi::{
 
 use crate::{
     look,
+    maps::{PASS_END, RECORDS},
     read::{Typed, fill, identify},
 };
-
-/// The records of the last pass, in the order of the walk. The agent sets the size.
-#[map]
-pub(crate) static RECORDS: Array<SnapshotRecord> = Array::with_max_entries(8192, BPF_F_MMAPABLE);
-
-/// How the last pass went: one entry.
-#[map]
-pub(crate) static PASS_END: Array<PassEnd> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// What the agent wants of the next walk: one entry.
 #[map]

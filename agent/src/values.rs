@@ -4,13 +4,17 @@
 //! file, the pass has not come yet), never zero. Times are nanoseconds, sizes are bytes, counters count from the
 //! cgroup's creation.
 
+mod measurements;
 mod seen;
 
 use std::sync::Arc;
 
 use snug_sizing::ladder::Ladder;
 
-pub use self::seen::{Distribution, MemoryHistograms, PeakSource, WindowPeak};
+pub use self::{
+    measurements::Measurements,
+    seen::{Distribution, MemoryHistograms, PeakSource, WindowPeak},
+};
 
 /// One measurement: what can come from the kernel programs or from cgroup files, chosen one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,6 +4,9 @@
 //! tools would say; [`backtest`] replays them all on recorded use and counts what would have gone wrong.
 #![forbid(unsafe_code)]
 
+/// Seconds in an hour.
+pub const HOUR: u64 = 3600;
+
 pub mod quantity;
 
 pub mod evidence;

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command, builder::OsStringValueParser};
 
 use super::{
+    inputs::Inputs,
     mistakes::Origin,
     options::{Config, OPTIONS, OptionSpec},
-    sources::Inputs,
 };
 
 pub(super) const PROGRAM: &str = "snug-agent";

@@ -2,8 +2,6 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use super::options::OPTIONS;
-
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -139,10 +137,4 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     let scored = candidates.into_iter().map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
     let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b));
     best.filter(|(score, _)| *score >= ALIKE).map(|(_, candidate)| candidate)
-}
-
-/// The option whose key is most like a name, whatever dashes and case it is written with.
-pub(super) fn nearest_key(name: &str, besides: &[&'static str]) -> Option<&'static str> {
-    let plain = name.to_ascii_lowercase().replace('_', "-");
-    nearest(&plain, OPTIONS.iter().map(|spec| spec.key).chain(besides.iter().copied()))
 }

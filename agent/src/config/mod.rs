@@ -4,6 +4,7 @@
 //! refused, all of it at once.
 
 mod help;
+mod inputs;
 mod kinds;
 mod logging;
 mod mistakes;
@@ -17,10 +18,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::sources::Inputs;
+use self::inputs::Inputs;
 pub use self::{
     help::markdown,
-    kinds::Pattern,
     logging::{LogLayer, LoggingError, init as init_logging},
     mistakes::{ConfigErrors, Mistake, Origin},
     options::{

@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
+    inputs::Inputs,
     kinds::{
         Address, Between, Choice, Count, Directives, FilePath, Kind, Labels, Millis, NodeName, Optional,
-        Pairs, Pattern, Patterns, Switch, Url,
+        Pairs, Patterns, Switch, Url,
     },
-    sources::Inputs,
 };
-use crate::exporters::limits::DroppableLabel;
+use crate::patterns::{DroppableLabel, Pattern};
 
 /// Where measurements may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

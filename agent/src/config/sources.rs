@@ -1,7 +1,6 @@
 //! The places that values come from: command line, environment, file.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,63 +11,19 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     help,
-    kinds::{Kind, Raw},
-    mistakes::{Mistake, Origin, nearest_key},
+    inputs::Inputs,
+    kinds::Raw,
+    mistakes::{Mistake, Origin, nearest},
     options::{OPTIONS, OptionSpec},
 };
 
 /// Variables with the prefix that are no options: the file's name, and what builds and tests use.
 const OTHER_VARIABLES: &[&str] = &["SNUG_BLESS", "SNUG_CACHE_DIR", "SNUG_CONFIG", "SNUG_EBPF_OBJECT"];
 
-/// What was given for one option in one place.
-#[derive(Clone, Debug)]
-struct Given {
-    raw: Raw,
-    origin: Origin,
-}
-
-/// Everything that was given, and what was wrong with it.
-#[derive(Debug, Default)]
-pub(super) struct Inputs {
-    /// By key, the strongest place first.
-    given: BTreeMap<&'static str, Vec<Given>>,
-    /// Where each value that is in force comes from.
-    pub(super) origins: BTreeMap<&'static str, Origin>,
-    pub(super) mistakes: Vec<Mistake>,
-}
-
-impl Inputs {
-    fn give(&mut self, spec: &OptionSpec, raw: Raw, origin: Origin) {
-        self.given.entry(spec.key).or_default().push(Given { raw, origin });
-    }
-
-    /// Reads one option from the strongest place. Weaker places are read too: a mistake there is still one.
-    pub(super) fn read<K: Kind>(&mut self, key: &'static str, default: &str, kind: &K) -> Option<K::Value> {
-        let mut places = self.given.remove(key).unwrap_or_default();
-        if places.is_empty() {
-            places.push(Given { raw: Raw::Text(default.to_owned()), origin: Origin::Default });
-        }
-        let mut strongest = None;
-        for (place, Given { raw, origin }) in places.into_iter().enumerate() {
-            match kind.parse(&raw) {
-                Ok(value) if place == 0 => {
-                    self.origins.insert(key, origin);
-                    strongest = Some(value);
-                }
-                Ok(_) => {}
-                Err(why) => {
-                    let allowed = kind.allowed();
-                    self.mistakes.push(Mistake::Value { origin, key, value: raw.shown(), why, allowed });
-                }
-            }
-        }
-        strongest
-    }
-
-    /// Where the value in force comes from.
-    pub(super) fn origin(&self, key: &str) -> Origin {
-        self.origins.get(key).cloned().unwrap_or(Origin::Default)
-    }
+/// The option whose key is most like a name, whatever dashes and case it is written with.
+fn nearest_key(name: &str, besides: &[&'static str]) -> Option<&'static str> {
+    let plain = name.to_ascii_lowercase().replace('_', "-");
+    nearest(&plain, OPTIONS.iter().map(|spec| spec.key).chain(besides.iter().copied()))
 }
 
 fn spec(key: &str) -> Option<&'static OptionSpec> {
@@ -114,10 +69,10 @@ pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Input
         let origin = Origin::Flag(spec.key.to_owned());
         let texts: Vec<String> = values.filter_map(|value| text(value, &origin, inputs)).collect();
         match <[String; 1]>::try_from(texts) {
-            Ok([one]) => inputs.give(spec, Raw::Text(one), origin),
+            Ok([one]) => inputs.give(spec.key, Raw::Text(one), origin),
             Err(texts) if spec.list && !texts.is_empty() => {
                 let items = texts.iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
-                inputs.give(spec, Raw::List(items), origin);
+                inputs.give(spec.key, Raw::List(items), origin);
             }
             Err(texts) if texts.is_empty() => {}
             Err(texts) => inputs.mistakes.push(Mistake::Repeated { origin, times: texts.len() }),
@@ -210,7 +165,7 @@ pub(super) fn variables(
         if let Some(spec) = standard(&name).or_else(own) {
             let origin = Origin::Variable(name);
             if let Some(text) = text(&value, &origin, inputs) {
-                inputs.give(spec, Raw::Text(text), origin);
+                inputs.give(spec.key, Raw::Text(text), origin);
             }
         } else if name == "SNUG_CONFIG" {
             file = Some(PathBuf::from(value));
@@ -273,7 +228,7 @@ pub(super) fn file(path: &Path, content: &str, inputs: &mut Inputs) {
             continue;
         };
         match raw(value.into_inner()) {
-            Ok(raw) => inputs.give(spec, raw, origin),
+            Ok(raw) => inputs.give(spec.key, raw, origin),
             Err((value, why)) => {
                 let allowed = spec.allowed();
                 inputs.mistakes.push(Mistake::Value { origin, key: spec.key, value, why, allowed });

@@ -7,7 +7,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::exporters::limits::DroppableLabel;
+use crate::patterns::{DroppableLabel, Pattern};
 
 fn load_from(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Request, ConfigErrors> {
     let args = std::iter::once("snug-agent").chain(args.iter().copied()).map(OsString::from);

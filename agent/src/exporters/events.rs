@@ -1,8 +1,5 @@
-//! Events for others: what their attributes are called, as lines of JSON, and in answers of the API.
+//! Events for others: what their attributes are called, in log records and in lines of JSON.
 
-mod ecs;
-
-pub(crate) use self::ecs::write_lines;
 use crate::model::{Event, EventDetails};
 
 /// The value of an attribute.

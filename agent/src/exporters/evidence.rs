@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Deserialize;
 use snug_sizing::evidence::{Evidence, HOUR, Header, Hour};
 
-use super::api::is_wanted;
+use super::query::is_wanted;
 use crate::{clock::unix_seconds, history::Store};
 
 /// Where it is served.

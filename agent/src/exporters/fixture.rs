@@ -9,7 +9,7 @@ use std::{
 
 use snug_sizing::ladder::{Ladder, Rung};
 
-use super::otlp::{Progress, Signal};
+use super::series::{Progress, Signal};
 use crate::{
     model::{
         AgentRow, CgroupRow, ContainerKind, HistoryRow, HostRow, Identity, KubernetesRow, Level, Machine,

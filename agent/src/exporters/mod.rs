@@ -5,14 +5,19 @@
 
 pub mod api;
 pub mod catalogue;
-pub(crate) mod events;
+pub(crate) mod ecs;
+mod events;
 pub mod evidence;
 pub mod http;
 pub mod kubelet;
 pub mod limits;
 pub mod otlp;
 pub mod prometheus;
+mod query;
+mod resource;
+pub mod series;
 mod stream;
+mod text;
 
 #[cfg(test)]
 mod fixture;

@@ -12,9 +12,8 @@ use std::{
 };
 
 use super::{
-    catalogue::EndpointSeries,
-    limits::{SeriesCounts, SeriesLimits},
-    otlp::{Progress, Signal},
+    limits::SeriesLimits,
+    series::{EndpointSeries, Progress, SeriesCounts, Signal},
 };
 use crate::model::Published;
 

@@ -6,7 +6,10 @@ use aya::{
 };
 use snug_ebpf::abi::look::{LOOK_CHUNK, LookState, MOST_HIERARCHIES, REVISIT_CHUNK, STALE};
 
-use super::{error::KernelError, mapped::MappedArray, programs::array};
+use super::{
+    error::KernelError,
+    mapped::{MappedArray, array},
+};
 
 /// What is seen once more.
 #[derive(Clone, Copy, Debug)]

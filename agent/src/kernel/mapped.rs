@@ -3,9 +3,13 @@
 use std::{
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd, BorrowedFd},
     ptr::{self, NonNull},
 };
+
+use aya::Ebpf;
+
+use super::error::KernelError;
 
 /// A read-only view of an array map made with `BPF_F_MMAPABLE` (Linux 5.5).
 pub(super) struct MappedArray<T> {
@@ -54,4 +58,18 @@ impl<T> Drop for MappedArray<T> {
         // SAFETY: exactly what `new` mapped, and nobody holds a reference into it.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
+}
+
+/// Maps an array of the object into memory.
+pub(super) fn array<T: Copy>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    entries: u32,
+) -> Result<MappedArray<T>, KernelError> {
+    let map = match ebpf.map(name) {
+        Some(aya::maps::Map::Array(map)) => map,
+        _ => return Err(KernelError::Map { name, reason: "it is not in the object".to_owned() }),
+    };
+    MappedArray::new(map.fd().as_fd(), entries)
+        .map_err(|error| KernelError::Map { name, reason: super::attach::chain(&error) })
 }

@@ -34,15 +34,15 @@ use super::{
     inits::Inits,
     iterator::{CgroupIterator, Order},
     look::{Look, Seeing},
-    mapped::MappedArray,
+    mapped::{MappedArray, array},
     network::NetworkCounters,
     offsets::{self, OffsetsError},
     pass::Pass,
     runqueue::{self, Costs},
 };
 use crate::{
-    cgroupfs::Measurements,
     model::{MapRow, ProgramRow, Verdict},
+    values::Measurements,
 };
 
 /// The object that `cargo xtask build-ebpf` made; empty if the agent was built without.
@@ -466,17 +466,4 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelErr
 
 fn unusable(name: &'static str, error: &(dyn std::error::Error + 'static)) -> KernelError {
     KernelError::Map { name, reason: chain(error) }
-}
-
-/// Maps an array of the object into memory.
-pub(super) fn array<T: Copy>(
-    ebpf: &Ebpf,
-    name: &'static str,
-    entries: u32,
-) -> Result<MappedArray<T>, KernelError> {
-    let map = match ebpf.map(name) {
-        Some(aya::maps::Map::Array(map)) => map,
-        _ => return Err(KernelError::Map { name, reason: "it is not in the object".to_owned() }),
-    };
-    MappedArray::new(map.fd().as_fd(), entries).map_err(|error| unusable(name, &error))
 }

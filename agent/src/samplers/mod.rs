@@ -75,8 +75,9 @@ use crate::{
     kernel::KernelHalf,
     kubernetes::Watched,
     model::{AgentRow, Verdict},
-    store::{Appearance, Key, Store, views::Views},
+    store::{Appearance, Key, Store},
     values::Source,
+    views::CurrentView,
 };
 
 /// Between two listings of a hierarchy's directories, at least.
@@ -109,7 +110,7 @@ pub struct Sampler {
     store: Store,
     /// Looks of which the store does not know yet.
     untold: Untold,
-    views: Arc<Views>,
+    views: Arc<CurrentView>,
     agent: AgentRow,
     skipped: HashMap<&'static str, u64>,
     due: Due,

@@ -34,7 +34,8 @@ use crate::{
     config::{Config, SourceChoice},
     kernel::{KernelError, KernelHalf, KernelOptions},
     model::{AgentRow, Verdict},
-    store::{Store, views::Views},
+    store::Store,
+    views::CurrentView,
 };
 
 /// Why nothing can be sampled.
@@ -54,7 +55,7 @@ impl Sampler {
     ///
     /// # Errors
     /// When there are no cgroups to read.
-    pub fn start(config: Config, views: Arc<Views>) -> Result<Self, StartError> {
+    pub fn start(config: Config, views: Arc<CurrentView>) -> Result<Self, StartError> {
         Self::start_with(config, views, None)
     }
 
@@ -64,7 +65,7 @@ impl Sampler {
     /// As [`Self::start`].
     pub fn start_with(
         config: Config,
-        views: Arc<Views>,
+        views: Arc<CurrentView>,
         adjust_offsets: Option<fn(&mut Offsets)>,
     ) -> Result<Self, StartError> {
         let hierarchies = Hierarchies::find(&config.proc_root, config.cgroup_root.as_deref())?;

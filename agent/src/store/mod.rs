@@ -10,7 +10,6 @@ mod monotone;
 mod publication;
 mod recorder;
 mod told;
-pub mod views;
 mod workloads;
 
 use std::{

@@ -9,7 +9,7 @@ use snug_sizing::{
     workload::{Container, Kind, Resources, Workload},
 };
 
-use super::{Labels, Prometheus, PrometheusError, windows::Windows};
+use super::{BY, Place, Prometheus, PrometheusError, place, windows::Windows};
 use crate::recording::Recording;
 
 const DAY: u64 = 24 * HOUR;
@@ -21,18 +21,9 @@ const MOST_POINTS: u64 = 10_000;
 const MOST_KILLS: usize = 20;
 const CPU: &str = "container_cpu_usage_seconds_total";
 const MEMORY: &str = "container_memory_working_set_bytes";
-pub(super) const BY: &str = "namespace, pod, container";
-
-/// A container: namespace, pod, name.
-pub(super) type Place = (String, String, String);
 
 /// Kind and name of the owner, by namespace and pod.
 type Owners = BTreeMap<(String, String), (String, String)>;
-
-pub(super) fn place(labels: &Labels) -> Place {
-    let label = |name| labels.get(name).cloned().unwrap_or_default();
-    (label("namespace"), label("pod"), label("container"))
-}
 
 impl Prometheus {
     /// The evidence of the time before now.

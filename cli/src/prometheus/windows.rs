@@ -8,10 +8,7 @@ use snug_sizing::{
     ladder::{Ladder, Rung},
 };
 
-use super::{
-    NativeHistogram, Prometheus, PrometheusError,
-    gather::{BY, Place, place},
-};
+use super::{BY, NativeHistogram, Place, Prometheus, PrometheusError, place};
 
 const WINDOWS: &str = "snug_container_cpu_window_cores";
 /// Counters by quota: of a [`Rung`].

@@ -15,8 +15,8 @@ use snug_agent::{
     history::Sink,
     model::{CgroupRow, Published, SourceRow, TerminatedContainer, TerminationReason, Verdict, WorkloadRow},
     samplers::Sampler,
-    store::views::Views,
     values::{Measurement, Stall, Values},
+    views::CurrentView,
 };
 use snug_ebpf::abi::offsets::Offsets;
 use snug_tests::{cannot_run, cgroup::Host, required};
@@ -37,7 +37,7 @@ pub(crate) fn configured(options: &[&str]) -> Config {
 /// A sampler whose rounds the test starts. In every round all that is due once a second is due, unless the test says how often.
 pub(crate) struct Driver {
     pub(crate) sampler: Sampler,
-    views: Arc<Views>,
+    views: Arc<CurrentView>,
 }
 
 impl Driver {
@@ -52,7 +52,7 @@ impl Driver {
         if !options.contains(&"--working-set-interval") {
             config.working_set_interval = Duration::ZERO;
         }
-        let views = Arc::new(Views::default());
+        let views = Arc::new(CurrentView::default());
         let sampler = Sampler::start_with(config, Arc::clone(&views), adjust_offsets).unwrap();
         let mut driver = Self { sampler, views };
         let first = driver.round();
@@ -101,7 +101,7 @@ impl Driver {
 
 /// A sampler that samples on its own, as in the agent.
 pub(crate) struct Running {
-    views: Arc<Views>,
+    views: Arc<CurrentView>,
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -117,7 +117,7 @@ impl Running {
     }
 
     fn start_with(options: &[&str], change: impl FnOnce(Sampler) -> Sampler) -> Option<Self> {
-        let views = Arc::new(Views::default());
+        let views = Arc::new(CurrentView::default());
         let sampler = change(Sampler::start(configured(options), Arc::clone(&views)).unwrap());
         let (stop, stopped) = UnixStream::pair().unwrap();
         let thread = Some(thread::spawn(move || sampler.run(&stopped)));

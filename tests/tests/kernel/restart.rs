@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use snug_agent::{model::Published, samplers::Sampler, store::views::Views};
+use snug_agent::{model::Published, samplers::Sampler, views::CurrentView};
 use snug_tests::{
     cgroup::Cgroup,
     wait::until,
@@ -54,7 +54,7 @@ impl Report {
 /// Samples like the agent and answers questions, if this process was started for that; else returns at once.
 pub(crate) fn entry() {
     let Ok(data_dir) = env::var(VARIABLE) else { return };
-    let views = Arc::new(Views::default());
+    let views = Arc::new(CurrentView::default());
     let config = configured(&["--source", "kernel", "--data-dir", &data_dir, "--sample-interval", "50ms"]);
     let sampler = Sampler::start(config, Arc::clone(&views)).unwrap();
     let (_stop, stopped) = UnixStream::pair().unwrap();

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{RowQuery, Traffic, VERSION, Who, is_wanted, page, seconds};
+use super::{RowQuery, Traffic, VERSION, Who, page, seconds};
+use crate::exporters::query::is_wanted;
 use crate::model::{CgroupRow, ContainerKind, Names, Published};
 
 /// Containers, units and plain cgroups that exist now.

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{EventQuery, VERSION, Who, is_wanted};
+use super::{EventQuery, VERSION, Who};
+use crate::exporters::query::is_wanted;
 use crate::model::{Event, EventDetails, EventKind, Published, Throttled};
 
 /// The last events that were asked for.

@@ -281,11 +281,6 @@ impl Traffic {
     }
 }
 
-/// Whether a name is the one asked for, if one is.
-pub(super) fn is_wanted(wanted: &Option<String>, name: Option<&str>) -> bool {
-    wanted.is_none() || wanted.as_deref() == name
-}
-
 fn seconds(nanos: u64) -> f64 {
     std::time::Duration::from_nanos(nanos).as_secs_f64()
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{RowQuery, Traffic, VERSION, is_wanted, page, seconds};
+use super::{RowQuery, Traffic, VERSION, page, seconds};
+use crate::exporters::query::is_wanted;
 use crate::model::{OomScope, Published, WorkloadRow};
 
 /// Containers of workloads, ended ones included.

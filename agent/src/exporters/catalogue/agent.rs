@@ -9,21 +9,9 @@ use super::{
     Value, seconds,
 };
 use crate::{
-    exporters::{
-        limits::SeriesCounts,
-        otlp::{Progress, Signal},
-    },
+    exporters::series::{EndpointSeries, Progress, Signal},
     model::{AgentRow, KubernetesRow},
 };
-
-/// What an endpoint's last scrape held.
-#[derive(Clone, Copy, Debug)]
-pub struct EndpointSeries {
-    /// Path of the endpoint.
-    pub endpoint: &'static str,
-    /// Its series.
-    pub counts: SeriesCounts,
-}
 
 /// The agent's row, and what only the moment of the export tells.
 #[derive(Clone, Copy, Debug)]

@@ -16,8 +16,8 @@ use super::{ServerState, negotiate};
 use crate::{
     exporters::{
         api, evidence, kubelet,
-        limits::SeriesCounts,
         prometheus::{self, Format},
+        series::SeriesCounts,
         stream::{self, Output, ResponseBody, Turn},
     },
     model::Published,
@@ -171,7 +171,7 @@ async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Res
             endpoint: METRICS,
             others: state.scrapes.others(METRICS),
             classic_histograms: state.classic_histograms,
-            otlp: state.otlp.as_ref().map(|exporter| exporter.progress()).unwrap_or_default(),
+            otlp: state.push.as_ref().map(|push| push.progress()).unwrap_or_default(),
         };
         let counts = scrape.encode(out, format)?;
         state.scrapes.record(METRICS, counts);

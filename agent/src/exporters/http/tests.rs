@@ -11,21 +11,21 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    config::Pattern,
     exporters::fixture,
     model::{ContainerKind, Level, Published},
+    patterns::Pattern,
 };
 
 struct Server {
     address: SocketAddr,
-    views: Arc<Views>,
+    views: Arc<CurrentView>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<(), ServeError>>>,
 }
 
 impl Server {
     fn start(published: Option<Published>, change: impl FnOnce(&mut ServerState)) -> Self {
-        let views = Arc::new(Views::of(published));
+        let views = Arc::new(CurrentView::of(published));
         let quick = ServerLimits {
             head_within: Duration::from_millis(300),
             stall: Duration::from_millis(400),

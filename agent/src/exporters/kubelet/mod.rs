@@ -8,7 +8,7 @@
 mod families;
 mod left_out;
 pub mod resource;
-pub(super) mod text;
+mod text;
 
 use std::{
     io::{self, Write},
@@ -16,11 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use text::{FamilyWriter, Header, Line, label, render};
+use text::{FamilyWriter, Header, Line};
 
 use super::{
-    catalogue::Value,
-    limits::{SeriesCounts, SeriesLimits},
+    catalogue::{self, Value},
+    limits::SeriesLimits,
+    series::SeriesCounts,
+    text::render,
 };
 use crate::{
     clock::since_epoch,
@@ -115,15 +117,12 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn new(published: &'a Published, limits: &SeriesLimits) -> Self {
         let mut labels = String::new();
-        let shown = |row: &&CgroupRow| row.identity.of_path.level != Level::Cgroup;
-        let rows = published
-            .cgroups
-            .iter()
-            .filter(shown)
-            .map(|row| {
+        let rows = catalogue::cgroups(published, limits)
+            .filter(|(row, _)| row.identity.of_path.level != Level::Cgroup)
+            .map(|(row, admitted)| {
                 let start = labels.len();
                 row_labels(row, limits, &mut labels);
-                Row { row, admitted: limits.cgroup(row), labels: start..labels.len() }
+                Row { row, admitted, labels: start..labels.len() }
             })
             .collect();
         let Machine { boot_id, machine_id, system_uuid, .. } = &published.host.machine;

@@ -4,12 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::Pattern,
-    exporters::{
-        fixture::{self, Exposition},
-        limits::DroppableLabel,
-    },
+    exporters::fixture::{self, Exposition},
     model::{ContainerKind, Identity},
+    patterns::{DroppableLabel, Pattern},
 };
 
 const SAMPLES: [(&str, &str); 3] = [

@@ -15,7 +15,7 @@ use super::{
     convention::SCHEMA_URL,
     own_log::OwnLog,
     queue::Batch,
-    resources::{Common, attribute, scope},
+    resources::{attribute, resource, scope},
     sender::Sender,
 };
 use crate::{
@@ -23,9 +23,10 @@ use crate::{
     exporters::{
         events::{Field, attributes},
         limits::SeriesLimits,
+        resource::Common,
     },
     model::{Event, EventCursor, Published, Severity},
-    store::views::Views,
+    views::CurrentView,
 };
 
 /// Between two looks for new events: as long as OpenTelemetry's own processors wait by default
@@ -43,7 +44,7 @@ pub(super) struct Logged {
 pub(super) async fn export(
     sender: &Sender,
     logged: &Logged,
-    views: &Views,
+    views: &CurrentView,
     limits: &SeriesLimits,
     stop: impl Future<Output = ()>,
 ) {
@@ -85,7 +86,7 @@ pub(super) async fn export(
 
 fn batch(events: &[&Event], common: &Common, published: &Published) -> Batch {
     let of_one = |event: &&Event| ResourceLogs {
-        resource: Some(common.subject(&event.subject, published)),
+        resource: Some(resource(common.subject(&event.subject, published))),
         scope_logs: vec![ScopeLogs {
             scope: Some(scope()),
             log_records: vec![record(event)],
@@ -98,7 +99,7 @@ fn batch(events: &[&Event], common: &Common, published: &Published) -> Batch {
 
 /// What the agent itself has logged.
 fn own_batch(scope_logs: Vec<ScopeLogs>, common: &Common, published: &Published) -> Batch {
-    let resource = Some(common.agent(published));
+    let resource = Some(resource(common.agent(published)));
     let of_agent = ResourceLogs { resource, scope_logs, schema_url: SCHEMA_URL.to_owned() };
     request(vec![of_agent])
 }

@@ -6,13 +6,12 @@ use prost::Message as _;
 
 use super::{protobuf::MetricFamily, *};
 use crate::{
-    config::Pattern,
     exporters::{
         catalogue::families,
         fixture::{self, Exposition, PROGRESS},
-        limits::DroppableLabel,
     },
     model::{Identity, Level},
+    patterns::{DroppableLabel, Pattern},
 };
 
 fn scrape(published: Published, limits: SeriesLimits) -> Scrape {

@@ -4,7 +4,8 @@ use super::{Family, Kind::Counter, family};
 use crate::{
     exporters::{
         catalogue::Value,
-        kubelet::{Emit, Scrape, label},
+        kubelet::{Emit, Scrape},
+        text::label,
     },
     model::CgroupRow,
     values::IoDevice,

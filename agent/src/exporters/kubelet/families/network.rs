@@ -2,10 +2,7 @@
 
 use super::{Family, Kind::Counter, family};
 use crate::{
-    exporters::{
-        catalogue::Value,
-        kubelet::{Emit, label},
-    },
+    exporters::{catalogue::Value, kubelet::Emit, text::label},
     model::CgroupRow,
     values::Interface,
 };

@@ -131,8 +131,8 @@ fn what_has_no_names_is_left_out_and_limits_cut() {
     let e = encode(&published);
     assert_eq!(e.types.len(), 4, "the node's and the error: {:?}", e.types);
     let limits = SeriesLimits {
-        deny_namespaces: vec![crate::config::Pattern::new("default")],
-        deny_families: vec![crate::config::Pattern::new("node_swap_*")],
+        deny_namespaces: vec![crate::patterns::Pattern::new("default")],
+        deny_families: vec![crate::patterns::Pattern::new("node_swap_*")],
         ..SeriesLimits::default()
     };
     let mut out = Vec::new();

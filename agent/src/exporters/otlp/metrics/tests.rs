@@ -5,11 +5,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::Pattern,
     exporters::{
         fixture::{self, PROGRESS},
         prometheus::{Format, Scrape},
     },
+    model::CgroupRow,
+    patterns::Pattern,
 };
 
 /// A point with who and what it is about; of a distribution its count.
@@ -117,8 +118,8 @@ fn builder(limits: SeriesLimits, temporality: Temporality, started: u64) -> Buil
 }
 
 /// A container with everything.
-fn container(published: &Published) -> crate::model::CgroupRow {
-    let is_it = |row: &&_| catalogue::in_scope(row, Scope::Container);
+fn container(published: &Published) -> CgroupRow {
+    let is_it = |row: &&CgroupRow| row.identity.of_path.level.is_container();
     published.cgroups.iter().find(is_it).unwrap().clone()
 }
 

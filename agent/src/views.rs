@@ -19,14 +19,14 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Where the sampling thread leaves its views, and readers find them.
 #[derive(Debug, Default)]
-pub struct Views {
+pub struct CurrentView {
     last: ArcSwapOption<Published>,
     /// Counts those who wish for a newer one; there once somebody listens.
     wishes: OnceLock<OwnedFd>,
     published: Notify,
 }
 
-impl Views {
+impl CurrentView {
     /// With a view that nobody will renew.
     #[must_use]
     pub fn of(published: Option<Published>) -> Self {
@@ -96,7 +96,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wish_is_answered_with_what_is_published_after_it() {
-        let views = Arc::new(Views::default());
+        let views = Arc::new(CurrentView::default());
         views.listen().unwrap();
         assert!(!views.take_wishes());
         let started = Instant::now();
@@ -117,17 +117,17 @@ mod tests {
     #[tokio::test]
     async fn who_gets_no_answer_has_the_last_view() {
         let at = Instant::now();
-        let views = Views::of(Some(view(at)));
+        let views = CurrentView::of(Some(view(at)));
         assert_eq!(views.newest().await.unwrap().at, at, "nobody listens");
         views.listen().unwrap();
         assert_eq!(views.newest().await.unwrap().at, at, "nobody answers");
         assert!(views.take_wishes());
-        assert!(Views::default().newest().await.is_none());
+        assert!(CurrentView::default().newest().await.is_none());
     }
 
     #[test]
     fn a_view_that_is_read_is_the_readers_to_drop() {
-        let views = Views::of(Some(view(Instant::now())));
+        let views = CurrentView::of(Some(view(Instant::now())));
         let read = views.last();
         assert!(views.publish(view(Instant::now())).is_none());
         drop(read);

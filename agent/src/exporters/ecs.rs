@@ -12,11 +12,14 @@ use std::{
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-use super::{Field, attributes};
+use super::{
+    events::{Field, attributes},
+    limits::SeriesLimits,
+    resource::{AttributeValue, Common},
+};
 use crate::{
-    exporters::{limits::SeriesLimits, otlp::resource_of},
     model::{Event, EventCursor, EventDetails, EventKind, Published, Subject},
-    store::views::Views,
+    views::CurrentView,
 };
 
 /// The version of the Elastic Common Schema.
@@ -28,7 +31,7 @@ const UNFIT: [&str; 2] = ["container.runtime.name", "process.executable.name"];
 
 /// Writes what happens, a line each, until `stop` is done or nobody reads any more.
 pub(crate) async fn write_lines(
-    views: &Views,
+    views: &CurrentView,
     limits: &SeriesLimits,
     mut out: impl AsyncWrite + Unpin,
     stop: impl Future<Output = ()>,
@@ -88,7 +91,13 @@ fn fields(event: &Event, published: &Published) -> Map<String, Value> {
         Field::Number(number) => Value::from(number),
         Field::Seconds(seconds) => Value::from(seconds),
     };
-    let mut line: Map<String, Value> = resource_of(&event.subject, published).collect();
+    let attribute = |value| match value {
+        AttributeValue::Text(text) => Value::from(text),
+        AttributeValue::Texts(texts) => Value::from(texts),
+    };
+    let resource = Common::default().subject(&event.subject, published);
+    let mut line: Map<String, Value> =
+        resource.into_iter().map(|(name, value)| (name, attribute(value))).collect();
     line.extend(attributes(event).into_iter().map(|(name, field)| (name.to_owned(), value(field))));
     line.retain(|name, _| !UNFIT.contains(&name.as_str()));
     let mut set = |name: &str, value: Value| {
@@ -151,7 +160,7 @@ mod tests {
     use std::{collections::BTreeSet, sync::Arc};
 
     use super::*;
-    use crate::{config::Pattern, exporters::fixture};
+    use crate::{exporters::fixture, patterns::Pattern};
 
     fn lines() -> Vec<Value> {
         let published = fixture::published();
@@ -204,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_written_once_and_the_last_at_the_stop() {
-        let views = Views::of(Some(fixture::published()));
+        let views = CurrentView::of(Some(fixture::published()));
         let limits = SeriesLimits::default();
         let mut out = Vec::new();
         write_lines(&views, &limits, &mut out, tokio::time::sleep(PACE * 2)).await;
@@ -213,7 +222,7 @@ mod tests {
         write_lines(&views, &limits, &mut out, std::future::ready(())).await;
         assert!(!out.is_empty());
         let mut out = Vec::new();
-        write_lines(&Views::default(), &limits, &mut out, std::future::ready(())).await;
+        write_lines(&CurrentView::default(), &limits, &mut out, std::future::ready(())).await;
         assert!(out.is_empty());
         let limits = SeriesLimits { deny_namespaces: vec![Pattern::new("shop")], ..SeriesLimits::default() };
         write_lines(&views, &limits, &mut out, std::future::ready(())).await;
