@@ -6,7 +6,7 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
 use snug_ebpf::abi::{
     look::{NOT_FOLLOWED, Wanted},
-    snapshot::{HAS_ALL, PassEnd, SnapshotRecord},
+    snapshot::{HAS_ALL, PassEnd},
 };
 
 use crate::{

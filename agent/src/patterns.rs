@@ -56,7 +56,6 @@ pub enum DroppableLabel {
 }
 
 impl DroppableLabel {
-    /// All of them.
     pub const ALL: [Self; 9] = [
         Self::ContainerId,
         Self::Image,
@@ -69,7 +68,6 @@ impl DroppableLabel {
         Self::WorkloadKind,
     ];
 
-    /// The label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ContainerId => "container_id",

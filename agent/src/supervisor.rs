@@ -22,7 +22,7 @@ use crate::{
         series::Push,
     },
     history::{History, HistoryError, Retention},
-    kubernetes::{self, Watched},
+    kubernetes::{self, PodWatch},
     samplers::{self, Sampler, StartError},
     views::CurrentView,
 };
@@ -32,12 +32,7 @@ use crate::{
 pub enum AgentError {
     /// The address is taken or not this host's.
     #[error("cannot listen on {address}; give --listen another address")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The reason.
-        source: io::Error,
-    },
+    Listen { address: SocketAddr, source: io::Error },
     /// Nothing to measure.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -49,7 +44,6 @@ pub enum AgentError {
     System {
         /// What.
         what: &'static str,
-        /// The reason.
         source: io::Error,
     },
     /// Nothing can be kept.
@@ -104,7 +98,7 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     let cri = config.cri_socket.clone().map(|socket| Arc::new(Runtime::at(socket)));
     let mut sampler = Sampler::start(config, views)?.gathering(history.sink());
     if let Some(settings) = watch {
-        let watched = Arc::new(Watched::default());
+        let watched = Arc::new(PodWatch::default());
         sampler = sampler.watching(Arc::clone(&watched));
         runtime.spawn(kubernetes::follow(settings, watched));
     }

@@ -279,7 +279,6 @@ pub struct Spec {
 /// One direction of a network interface, since the interface was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Bytes.
     pub bytes: u64,
     /// Packets.
     pub packets: u64,
@@ -303,7 +302,6 @@ pub struct Interface {
 /// Open file descriptors of a cgroup's processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Descriptors {
-    /// All of them.
     pub all: u64,
     /// Those that are sockets.
     pub sockets: u64,
@@ -448,7 +446,6 @@ pub struct Values {
     pub working_set: Option<WorkingSet>,
     /// memory.events.
     pub memory_events: Option<MemoryEvents>,
-    /// Swap.
     pub swap: Option<Swap>,
     /// Tasks.
     pub pids: Option<Pids>,

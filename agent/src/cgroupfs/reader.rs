@@ -43,7 +43,6 @@ pub enum ReadError {
     /// The system refuses a file or directory.
     #[error("cannot read {}", file.display())]
     Unreadable {
-        /// The file.
         file: PathBuf,
         /// What the system says.
         source: io::Error,
@@ -51,7 +50,6 @@ pub enum ReadError {
     /// A file holds something else than it should.
     #[error("cannot make sense of {}", file.display())]
     Malformed {
-        /// The file.
         file: PathBuf,
         /// The line and what is wrong with it.
         source: ParseError,

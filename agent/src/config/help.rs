@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command, builder::OsStringValueParser};
 
 use super::{
+    errors::Origin,
     inputs::Inputs,
-    mistakes::Origin,
     options::{Config, OPTIONS, OptionSpec},
 };
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
+    errors::{ConfigError, Origin},
     kinds::{Kind, Raw},
-    mistakes::{Mistake, Origin},
 };
 
 /// What was given for one option in one place.
@@ -21,7 +21,7 @@ pub(super) struct Inputs {
     given: BTreeMap<&'static str, Vec<Given>>,
     /// Where each value that is in force comes from.
     pub(super) origins: BTreeMap<&'static str, Origin>,
-    pub(super) mistakes: Vec<Mistake>,
+    pub(super) errors: Vec<ConfigError>,
 }
 
 impl Inputs {
@@ -46,7 +46,7 @@ impl Inputs {
                 Ok(_) => {}
                 Err(why) => {
                     let allowed = kind.allowed();
-                    self.mistakes.push(Mistake::Value { origin, key, value: raw.shown(), why, allowed });
+                    self.errors.push(ConfigError::Value { origin, key, value: raw.shown(), why, allowed });
                 }
             }
         }

@@ -151,9 +151,9 @@ impl<K: Kind> Kind for Optional<K> {
 }
 
 /// A duration within bounds.
-pub(super) struct Between(pub(super) RangeInclusive<Duration>);
+pub(super) struct DurationRange(pub(super) RangeInclusive<Duration>);
 
-impl Kind for Between {
+impl Kind for DurationRange {
     type Value = Duration;
 
     fn allowed(&self) -> String {
@@ -184,17 +184,17 @@ impl Kind for Millis {
     type Value = Duration;
 
     fn allowed(&self) -> String {
-        format!("milliseconds, or {}", Between(self.0.clone()).allowed())
+        format!("milliseconds, or {}", DurationRange(self.0.clone()).allowed())
     }
 
     fn parse(&self, raw: &Raw) -> Result<Duration, String> {
         let text = raw.text()?;
         let with_unit = text.parse().map(|number: u64| format!("{number}ms"));
-        Between(self.0.clone()).parse(&Raw::Text(with_unit.unwrap_or_else(|_| text.to_owned())))
+        DurationRange(self.0.clone()).parse(&Raw::Text(with_unit.unwrap_or_else(|_| text.to_owned())))
     }
 
     fn show(&self, value: &Duration) -> Option<toml::Value> {
-        Between(self.0.clone()).show(value)
+        DurationRange(self.0.clone()).show(value)
     }
 }
 

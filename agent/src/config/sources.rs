@@ -10,10 +10,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use toml::de::{DeTable, DeValue};
 
 use super::{
+    errors::{ConfigError, Origin, nearest},
     help,
     inputs::Inputs,
     kinds::Raw,
-    mistakes::{Mistake, Origin, nearest},
     options::{OPTIONS, OptionSpec},
 };
 
@@ -55,10 +55,10 @@ pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Input
             return CommandLine { print: Some(error.render().to_string()), ..CommandLine::default() };
         }
         let Some(name) = invalid_arg(&error) else {
-            inputs.mistakes.push(Mistake::CommandLine(first_line(&error)));
+            inputs.errors.push(ConfigError::CommandLine(first_line(&error)));
             return CommandLine::default();
         };
-        inputs.mistakes.push(explain(&error, &name));
+        inputs.errors.push(explain(&error, &name));
         if !take_out(&mut args, &name) {
             return CommandLine::default();
         }
@@ -75,14 +75,14 @@ pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Input
                 inputs.give(spec.key, Raw::List(items), origin);
             }
             Err(texts) if texts.is_empty() => {}
-            Err(texts) => inputs.mistakes.push(Mistake::Repeated { origin, times: texts.len() }),
+            Err(texts) => inputs.errors.push(ConfigError::Repeated { origin, times: texts.len() }),
         }
     }
     let files: Vec<&OsString> =
         matches.get_many::<OsString>(help::CONFIG).map_or(Vec::new(), Iterator::collect);
     if files.len() > 1 {
         let origin = Origin::Flag(help::CONFIG.to_owned());
-        inputs.mistakes.push(Mistake::Repeated { origin, times: files.len() });
+        inputs.errors.push(ConfigError::Repeated { origin, times: files.len() });
     }
     CommandLine {
         file: files.first().map(PathBuf::from),
@@ -96,7 +96,7 @@ fn text(value: &OsString, origin: &Origin, inputs: &mut Inputs) -> Option<String
         return Some(text.to_owned());
     }
     let lossy = value.to_string_lossy().into_owned();
-    inputs.mistakes.push(Mistake::NotText { origin: origin.clone(), lossy });
+    inputs.errors.push(ConfigError::NotText { origin: origin.clone(), lossy });
     None
 }
 
@@ -113,14 +113,14 @@ fn first_line(error: &clap::Error) -> String {
     text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-fn explain(error: &clap::Error, name: &str) -> Mistake {
+fn explain(error: &clap::Error, name: &str) -> ConfigError {
     match (error.kind(), name.strip_prefix("--")) {
-        (ErrorKind::UnknownArgument, Some(key)) => Mistake::Unknown {
+        (ErrorKind::UnknownArgument, Some(key)) => ConfigError::Unknown {
             origin: Origin::Flag(key.to_owned()),
             name: key.to_owned(),
             nearest: nearest_key(key, &[help::CONFIG, help::CHECK_CONFIG]).map(|key| format!("--{key}")),
         },
-        _ => Mistake::CommandLine(first_line(error)),
+        _ => ConfigError::CommandLine(first_line(error)),
     }
 }
 
@@ -173,7 +173,11 @@ pub(super) fn variables(
             let plain = name.trim_start_matches("SNUG_");
             let nearest = nearest_key(plain, &[help::CONFIG]);
             let nearest = nearest.map(|key| format!("SNUG_{}", key.replace('-', "_").to_ascii_uppercase()));
-            inputs.mistakes.push(Mistake::Unknown { origin: Origin::Variable(name.clone()), name, nearest });
+            inputs.errors.push(ConfigError::Unknown {
+                origin: Origin::Variable(name.clone()),
+                name,
+                nearest,
+            });
         }
     }
     file
@@ -215,7 +219,7 @@ pub(super) fn file(path: &Path, content: &str, inputs: &mut Inputs) {
     let (table, errors) = DeTable::parse_recoverable(content);
     for error in errors {
         let origin = at(error.span().map_or(0, |span| span.start));
-        inputs.mistakes.push(Mistake::NotToml { origin, why: error.message().to_owned() });
+        inputs.errors.push(ConfigError::NotToml { origin, why: error.message().to_owned() });
     }
     let mut entries: Vec<_> = table.into_inner().into_iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
@@ -224,14 +228,14 @@ pub(super) fn file(path: &Path, content: &str, inputs: &mut Inputs) {
         let name = key.into_inner().into_owned();
         let Some(spec) = spec(&name) else {
             let nearest = nearest_key(&name, &[]).map(str::to_owned);
-            inputs.mistakes.push(Mistake::Unknown { origin, name, nearest });
+            inputs.errors.push(ConfigError::Unknown { origin, name, nearest });
             continue;
         };
         match raw(value.into_inner()) {
             Ok(raw) => inputs.give(spec.key, raw, origin),
             Err((value, why)) => {
                 let allowed = spec.allowed();
-                inputs.mistakes.push(Mistake::Value { origin, key: spec.key, value, why, allowed });
+                inputs.errors.push(ConfigError::Value { origin, key: spec.key, value, why, allowed });
             }
         }
     }

@@ -200,7 +200,7 @@ fn values_must_be_text() {
         load([name, "--log".into(), bad.clone()], [(OsString::from("SNUG_LISTEN"), bad)], not_found)
             .unwrap_err();
     assert_eq!(all.len(), 2);
-    assert!(all.iter().all(|mistake| matches!(mistake, Mistake::NotText { .. })));
+    assert!(all.iter().all(|mistake| matches!(mistake, ConfigError::NotText { .. })));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{
     resource::{AttributeValue, Common},
 };
 use crate::{
-    model::{Event, EventCursor, EventDetails, EventKind, Published, Subject},
+    model::{Event, EventCursor, EventDetails, EventKind, Subject, View},
     views::CurrentView,
 };
 
@@ -78,14 +78,14 @@ pub(crate) async fn write_lines(
     }
 }
 
-fn line(event: &Event, published: &Published) -> io::Result<Vec<u8>> {
+fn line(event: &Event, published: &View) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     serde_json::to_writer(&mut line, &fields(event, published))?;
     line.push(b'\n');
     Ok(line)
 }
 
-fn fields(event: &Event, published: &Published) -> Map<String, Value> {
+fn fields(event: &Event, published: &View) -> Map<String, Value> {
     let value = |field| match field {
         Field::Text(text) => Value::from(text),
         Field::Number(number) => Value::from(number),

@@ -13,8 +13,8 @@ use super::series::{Progress, Signal};
 use crate::{
     model::{
         AgentRow, CgroupRow, ContainerKind, HistoryRow, HostRow, Identity, KubernetesRow, Level, Machine,
-        MapRow, Names, PathIdentity, Pods, ProgramRow, Published, Qos, RunqueueRow, Runtime, SourceRow,
-        TerminationReason, Verdict, WorkloadRow,
+        MapRow, Names, PathIdentity, Pods, ProgramRow, Qos, RunqueueRow, Runtime, SourceRow,
+        TerminationReason, Verdict, View, WorkloadRow,
     },
     values::{
         Cpu, CpuSplit, Descriptors, Distribution, Interface, IoDevice, IpTraffic, Measurement, Memory,
@@ -171,7 +171,7 @@ pub(super) fn names(namespace: &str, container: &str, image: &str, kind: Option<
 }
 
 /// A node with one pod of one container, a unit and a plain cgroup.
-pub(super) fn published() -> Published {
+pub(super) fn published() -> View {
     let pod = "/kubepods/burstable/pod5ab13527-1e13-487f-b057-71e702b5f80e";
     let app = names("default", "app", "example/app:1", Some(ContainerKind::App));
     let sandbox = names("default", "", "example/pause:1", Some(ContainerKind::Sandbox));
@@ -206,7 +206,7 @@ pub(super) fn published() -> Published {
         tcp: Some(tcp()),
     };
     let at = Instant::now();
-    Published {
+    View {
         at,
         cgroups,
         stamps: Vec::new(),
@@ -303,7 +303,7 @@ fn agent() -> AgentRow {
         pass_seconds: 0.5,
         flush_seconds: 0.25,
         pass_cgroups: 164,
-        away_seconds: 165.5,
+        downtime_seconds: 165.5,
         starts: 1,
         cpu_seconds: 166.5,
         resident_bytes: 167,

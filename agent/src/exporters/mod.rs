@@ -1,6 +1,6 @@
 //! What leaves the agent.
 //!
-//! Everything here reads [`Published`](crate::model::Published) and nothing else: a scrape never touches
+//! Everything here reads [`View`](crate::model::View) and nothing else: a scrape never touches
 //! the kernel, a file or the network, and costs the samplers nothing. Evidence alone comes from the history.
 
 pub mod api;

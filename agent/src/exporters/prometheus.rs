@@ -15,7 +15,7 @@ use super::{
     limits::SeriesLimits,
     series::{EndpointSeries, Progress, SeriesCounts, Signal},
 };
-use crate::model::Published;
+use crate::model::View;
 
 /// The formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Format {
 #[derive(Debug)]
 pub struct Scrape {
     /// What to export.
-    pub published: Arc<Published>,
+    pub published: Arc<View>,
     /// What to leave out.
     pub limits: Arc<SeriesLimits>,
     /// The moment of the scrape.

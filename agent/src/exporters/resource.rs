@@ -1,6 +1,6 @@
 //! Who rows are, by the attributes of OpenTelemetry's resources, in no format yet: OTLP and the event log each encode them.
 
-use crate::model::{CgroupRow, Level, Names, Published, Subject, WorkloadRow, pod::KnownContainer};
+use crate::model::{CgroupRow, Level, Names, Subject, View, WorkloadRow, pod::KnownContainer};
 
 /// Attributes of the semantic conventions that resources carry.
 #[cfg(test)]
@@ -118,7 +118,7 @@ pub(super) struct Common {
 }
 
 impl Common {
-    fn finish(&self, mut attributes: Attributes, published: &Published) -> Attributes {
+    fn finish(&self, mut attributes: Attributes, published: &View) -> Attributes {
         for (name, value) in &self.given {
             attributes.text(name, value);
         }
@@ -132,12 +132,12 @@ impl Common {
     }
 
     /// A container, unit, other cgroup, or pod.
-    pub(super) fn cgroup(&self, row: &CgroupRow, published: &Published) -> Attributes {
+    pub(super) fn cgroup(&self, row: &CgroupRow, published: &View) -> Attributes {
         self.subject(&Subject::new(&row.identity), published)
     }
 
     /// Whom an event is about.
-    pub(super) fn subject(&self, subject: &Subject, published: &Published) -> Attributes {
+    pub(super) fn subject(&self, subject: &Subject, published: &View) -> Attributes {
         let mut attributes = Attributes::default();
         if let Some(names) = &subject.names {
             attributes.names(names);
@@ -155,7 +155,7 @@ impl Common {
     }
 
     /// A container of a known pod, whether it runs or not.
-    pub(super) fn status(&self, container: &KnownContainer, uid: &str, published: &Published) -> Attributes {
+    pub(super) fn status(&self, container: &KnownContainer, uid: &str, published: &View) -> Attributes {
         let mut attributes = Attributes::default();
         attributes.names(&container.names);
         attributes.text("k8s.pod.uid", uid);
@@ -163,7 +163,7 @@ impl Common {
     }
 
     /// A workload's containers of one name.
-    pub(super) fn workload(&self, row: &WorkloadRow, published: &Published) -> Attributes {
+    pub(super) fn workload(&self, row: &WorkloadRow, published: &View) -> Attributes {
         let mut attributes = Attributes::default();
         attributes.text("k8s.namespace.name", &row.namespace);
         attributes.text("k8s.container.name", &row.container);
@@ -172,7 +172,7 @@ impl Common {
     }
 
     /// The agent.
-    pub(super) fn agent(&self, published: &Published) -> Attributes {
+    pub(super) fn agent(&self, published: &View) -> Attributes {
         let mut attributes = Attributes::default();
         attributes.text("service.name", "snug-agent");
         attributes.text("service.version", env!("CARGO_PKG_VERSION"));

@@ -21,7 +21,7 @@ use crate::model::{
 };
 
 /// Characters of a status's message that are kept.
-const MOST_MESSAGE: usize = 512;
+const MAX_MESSAGE: usize = 512;
 
 impl KnownPod {
     /// What Snug keeps of a pod, or why it cannot be used.
@@ -63,7 +63,7 @@ impl KnownPod {
             reason: text(status.and_then(|status| status.reason.as_ref())),
             message: status
                 .and_then(|status| status.message.as_ref())
-                .map(|message| message.chars().take(MOST_MESSAGE).collect::<String>())
+                .map(|message| message.chars().take(MAX_MESSAGE).collect::<String>())
                 .unwrap_or_default()
                 .into(),
             ip: text(status.and_then(|status| status.pod_ip.as_ref())),

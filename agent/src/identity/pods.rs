@@ -47,7 +47,6 @@ pub enum PodsError {
     /// The file's content cannot be used.
     #[error("the pods file {} cannot be used", path.display())]
     Content {
-        /// The file.
         path: PathBuf,
         /// What is wrong with its content.
         source: Box<PodsError>,
@@ -55,17 +54,13 @@ pub enum PodsError {
     /// The file cannot be read.
     #[error("the pods file {} cannot be read; check that it exists and that the agent may read it", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
     },
     /// A directory, pipe or device.
     #[error("the pods file {} is not a regular file; write `kubectl get pods -A -o json` to one", path.display())]
-    NotRegular {
-        /// The path.
-        path: PathBuf,
-    },
+    NotRegular { path: PathBuf },
     /// More than the agent is willing to hold in memory.
     #[error(
         "the pods file {} is larger than {limit} bytes; list this node's pods only, with \
@@ -73,7 +68,6 @@ pub enum PodsError {
         path.display()
     )]
     TooLarge {
-        /// The file.
         path: PathBuf,
         /// The most that is read, in bytes.
         limit: u64,

@@ -176,7 +176,6 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All of them.
     pub const ALL: [Self; 6] = [
         Self::OomKill,
         Self::Termination,

@@ -23,8 +23,8 @@ pub use self::{
         Exit, ExitStatus, Init, TerminatedContainer, Termination, TerminationCounts, TerminationReason,
     },
     view::{
-        AgentRow, CgroupRow, HistoryRow, HostRow, KubernetesRow, Machine, MapRow, ProgramRow, Published,
-        RunqueueRow, SourceRow, Verdict,
+        AgentRow, CgroupRow, HistoryRow, HostRow, KubernetesRow, Machine, MapRow, ProgramRow, RunqueueRow,
+        SourceRow, Verdict, View,
     },
     workload::{WorkloadKey, WorkloadRow},
 };

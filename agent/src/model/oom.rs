@@ -14,7 +14,6 @@ pub enum OomScope {
 }
 
 impl OomScope {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Container, Self::Pod, Self::Ancestor, Self::Node];
 
     /// The name in the `limit` label.

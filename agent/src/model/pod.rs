@@ -48,7 +48,6 @@ pub struct Owner {
     pub api_version: Box<str>,
     /// Its kind.
     pub kind: Box<str>,
-    /// Its name.
     pub name: Box<str>,
     /// Its uid.
     pub uid: Box<str>,

@@ -57,7 +57,6 @@ pub enum TerminationReason {
 }
 
 impl TerminationReason {
-    /// The word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "Completed",

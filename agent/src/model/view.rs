@@ -1,4 +1,4 @@
-//! What the store publishes: a coherent view that exporters read without waiting for anyone.
+//! The view: what the store knows at one moment, which exporters read without waiting for another thread.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -55,7 +55,6 @@ pub struct ProgramRow {
     pub verdict: Verdict,
     /// Nanoseconds that the kernel spent in it (0 where the kernel does not count).
     pub run_time_ns: u64,
-    /// Runs.
     pub run_count: u64,
 }
 
@@ -73,9 +72,7 @@ pub struct MapRow {
 /// Where a measurement comes from, and why.
 #[derive(Clone, Debug)]
 pub struct SourceRow {
-    /// The measurement.
     pub measurement: Measurement,
-    /// Its source.
     pub source: Source,
     /// Why this source; empty for the usual one.
     pub reason: String,
@@ -114,8 +111,8 @@ pub struct AgentRow {
     pub flush_seconds: f64,
     /// Cgroup records of the last pass.
     pub pass_cgroups: u64,
-    /// Seconds between the last sign of life of the previous agent on this boot and this one's start; 0 = none known.
-    pub away_seconds: f64,
+    /// Seconds between the last heartbeat of the previous agent on this boot and this one's start; 0 = none known.
+    pub downtime_seconds: f64,
     /// Times that an agent started with this data directory, this one included.
     pub starts: u64,
     /// Own CPU time in seconds.
@@ -201,15 +198,14 @@ pub struct Machine {
 /// What is known of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostRow {
-    /// The machine.
     pub machine: Machine,
     /// Paths of block devices by major and minor number; empty for those that have none.
     pub devices: BTreeMap<(u32, u32), String>,
 }
 
-/// One coherent view of everything.
+/// Everything that the store knows at one moment.
 #[derive(Clone, Debug)]
-pub struct Published {
+pub struct View {
     /// When it was published.
     pub at: Instant,
     /// Cgroups that exist, sorted by path.
@@ -224,8 +220,6 @@ pub struct Published {
     pub events: Arc<[Arc<Event>]>,
     /// Pods that are known: all of this node, or those of the pods file.
     pub pods: Arc<Pods>,
-    /// The agent itself.
     pub agent: AgentRow,
-    /// The host.
     pub host: Arc<HostRow>,
 }

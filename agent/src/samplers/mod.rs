@@ -73,7 +73,7 @@ use crate::{
     cri::Runtime,
     identity::path,
     kernel::KernelHalf,
-    kubernetes::Watched,
+    kubernetes::PodWatch,
     model::{AgentRow, Verdict},
     store::{Appearance, Key, Store},
     values::Source,
@@ -96,7 +96,7 @@ pub struct Sampler {
     files: Files,
     naming: Naming,
     /// Where pods are watched.
-    watched: Option<Arc<Watched>>,
+    watched: Option<Arc<PodWatch>>,
     network: NetworkSampler,
     runqueue: Option<RunqueueSampler>,
     interfaces: Interfaces,
@@ -144,7 +144,7 @@ struct Due {
 impl Sampler {
     /// Names containers as a watch tells.
     #[must_use]
-    pub fn watching(mut self, watched: Arc<Watched>) -> Self {
+    pub fn watching(mut self, watched: Arc<PodWatch>) -> Self {
         self.naming.watch(Arc::clone(&watched));
         self.watched = Some(watched);
         self
@@ -176,7 +176,7 @@ impl Sampler {
                 }
                 let stopped = self.wait(stop, left)?;
                 self.take_events();
-                if self.views.take_wishes() {
+                if self.views.take_refresh_requests() {
                     self.tell();
                 }
                 if stopped {
@@ -204,7 +204,7 @@ impl Sampler {
     fn wait(&self, stop: &UnixStream, left: Duration) -> io::Result<bool> {
         let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
         let events = self.kernel.as_ref().map(KernelHalf::events);
-        let others = events.into_iter().chain(self.views.wishes());
+        let others = events.into_iter().chain(self.views.refresh_requests());
         fds.extend(others.map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN)));
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
         match poll(&mut fds, Some(&timeout)) {
@@ -259,8 +259,8 @@ impl Sampler {
             self.sample_network();
             self.sample_round_trips(now);
             self.sample_runqueue(now);
-            let AgentRow { started_unix, away_seconds, .. } = self.agent;
-            self.store.count_told(self.naming.pods(), started_unix, away_seconds, now);
+            let AgentRow { started_unix, downtime_seconds, .. } = self.agent;
+            self.store.count_reported(self.naming.pods(), started_unix, downtime_seconds, now);
             self.store.count_workloads(now);
             self.detectors.detect(&mut self.store, self.naming.pods(), now, unix_now());
             self.refresh_agent(now);

@@ -14,7 +14,7 @@ use crate::{
         bundle::{self, Bundle},
         pods_file::PodsFile,
     },
-    kubernetes::Watched,
+    kubernetes::PodWatch,
     model::Pods,
     store::{Key, Store},
 };
@@ -27,7 +27,7 @@ const LOOKS: u8 = 5;
 enum Source {
     None,
     File(PodsFile),
-    Watch(Arc<Watched>),
+    Watch(Arc<PodWatch>),
 }
 
 /// Names for the store.
@@ -73,7 +73,7 @@ impl Naming {
     }
 
     /// Takes names from a watch instead of a file.
-    pub(super) fn watch(&mut self, watched: Arc<Watched>) {
+    pub(super) fn watch(&mut self, watched: Arc<PodWatch>) {
         self.source = Source::Watch(watched);
     }
 

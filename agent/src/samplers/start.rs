@@ -125,7 +125,7 @@ impl Sampler {
                 node: node_name(&config).into(),
                 map_bytes: kernel.as_ref().map_or(0, KernelHalf::map_bytes),
                 started_unix: unix_now(),
-                away_seconds: heartbeat.as_ref().map_or(0.0, |heartbeat| heartbeat.away_seconds),
+                downtime_seconds: heartbeat.as_ref().map_or(0.0, |heartbeat| heartbeat.away_seconds),
                 starts: heartbeat.as_ref().map_or(1, |heartbeat| heartbeat.starts),
                 ..AgentRow::default()
             },

@@ -18,7 +18,7 @@ use crate::{
 const STRETCH: Duration = Duration::from_secs(10);
 const BEGIN_SHARE: f64 = 0.25;
 /// Fewer periods than a second has tell nothing.
-const LEAST_PERIODS: u64 = 10;
+const MIN_PERIODS: u64 = 10;
 /// For how long it must be over.
 const QUIET: Duration = Duration::from_secs(60);
 const QUIET_SHARE: f64 = 0.05;
@@ -57,7 +57,7 @@ impl Watched {
         match self.since {
             None if long >= STRETCH => {
                 let from = std::mem::replace(&mut self.from, mark);
-                let much = seen.periods >= LEAST_PERIODS && seen.share() >= BEGIN_SHARE;
+                let much = seen.periods >= MIN_PERIODS && seen.share() >= BEGIN_SHARE;
                 much.then(|| {
                     self.since = Some(from);
                     EventDetails::ThrottlingStart(seen)
@@ -145,8 +145,8 @@ mod tests {
         let mut last = Mark { at: Instant::now(), counters: Counters::default() };
         let mut watched = Watched { from: last, since: None };
         last.at += STRETCH;
-        last.counters.periods = LEAST_PERIODS - 1;
-        last.counters.throttled_periods = LEAST_PERIODS - 1;
+        last.counters.periods = MIN_PERIODS - 1;
+        last.counters.throttled_periods = MIN_PERIODS - 1;
         assert_eq!(watched.see(last), None);
     }
 }

@@ -1,15 +1,15 @@
-//! The store: one writer (the sampling thread), one published view.
+//! The store: one writer (the sampling thread), one view for readers.
 //!
 //! The key is the cgroup. Names are attributes that may come later. A cgroup that has ended leaves the view at once;
 //! what it did stays in its workload's counters. Between the two it may be *leaving*: gone from the view, but with a
 //! final record of another hierarchy still on its way.
 
 mod counting;
-pub mod ends;
 mod monotone;
-mod publication;
 mod recorder;
-mod told;
+mod reported;
+pub mod terminations;
+mod view;
 mod workloads;
 
 use std::{
@@ -20,13 +20,13 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-pub(crate) use self::publication::Stamp;
-pub use self::recorder::MOST_EVENTS;
+pub use self::recorder::MAX_EVENTS;
+pub(crate) use self::view::Stamp;
 use self::{
-    ends::{Ends, Life},
-    publication::Living,
     recorder::Recorder,
-    told::Told,
+    reported::ReportedTerminations,
+    terminations::{Life, RecentTerminations},
+    view::Living,
     workloads::{Contribution, Workloads},
 };
 use crate::{
@@ -110,9 +110,9 @@ pub struct Store {
     next: u64,
     workloads: Workloads,
     rows: Arc<[WorkloadRow]>,
-    ends: Ends,
-    end_rows: Arc<[Arc<TerminatedContainer>]>,
-    told: Told,
+    terminated: RecentTerminations,
+    terminated_rows: Arc<[Arc<TerminatedContainer>]>,
+    reported: ReportedTerminations,
     /// Exit codes that were not taken yet.
     exits: Vec<(Key, u8)>,
     events: Recorder,
@@ -144,9 +144,9 @@ impl Store {
             next: 0,
             workloads: Workloads::new(max_workloads),
             rows: Arc::new([]),
-            ends: Ends::default(),
-            end_rows: Arc::new([]),
-            told: Told::default(),
+            terminated: RecentTerminations::default(),
+            terminated_rows: Arc::new([]),
+            reported: ReportedTerminations::default(),
             exits: Vec::new(),
             events: Recorder::default(),
             spare: (Vec::new(), Vec::new()),
@@ -247,9 +247,9 @@ impl Store {
         }
     }
 
-    /// Whether [`Self::oom_killed`] will be called for every OOM kill.
+    /// Whether [`Self::oom_killed`] is called for every OOM kill, so that their number is known.
     pub const fn tell_oom_kills(&mut self, told: bool) {
-        self.workloads.oom_kills_told = told;
+        self.workloads.oom_kills_reported = told;
     }
 
     /// The living cgroup that a path lies in, or at.
@@ -295,7 +295,7 @@ impl Store {
                 self.events.record(Subject::new(&entry.identity), details, at_unix, Instant::now());
             }
         }
-        self.told.account(&of_path.id);
+        self.reported.account(&of_path.id);
         self.count(key);
     }
 
@@ -324,7 +324,7 @@ impl Store {
         self.entries.get(&key).map(|entry| &entry.values)
     }
 
-    /// Another with each change of what is known of a cgroup.
+    /// Version: changes whenever the cgroup's state does.
     pub(crate) fn stamp(&self, key: Key) -> Option<Stamp> {
         self.entries.get(&key).map(|entry| entry.stamp)
     }
@@ -402,7 +402,7 @@ impl Store {
                 };
                 self.workloads.ended(&workload);
                 let Life { init, termination, last_oom_kill, oom_kills, .. } = entry.life;
-                self.ends.push(TerminatedContainer {
+                self.terminated.push(TerminatedContainer {
                     identity: entry.identity,
                     created_unix: entry.created_unix,
                     removed_unix: entry.removed_unix,
@@ -414,7 +414,7 @@ impl Store {
                 });
             }
         }
-        self.end_rows = self.ends.rows();
+        self.terminated_rows = self.terminated.rows();
         settled
     }
 
@@ -434,7 +434,7 @@ impl Store {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.leaving_since = Some(now);
         entry.removed_unix = unix_now();
-        self.ends.remember(&entry.identity);
+        self.terminated.remember(&entry.identity);
         self.leaving += 1;
         let path = &entry.identity.path;
         self.leaving_by_path.insert(path.clone(), key);

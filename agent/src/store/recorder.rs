@@ -9,7 +9,7 @@ use std::{
 use crate::model::{Event, EventCounts, EventDetails, Identity, Subject};
 
 /// Events that are kept.
-pub const MOST_EVENTS: usize = 1024;
+pub const MAX_EVENTS: usize = 1024;
 /// How long an event waits for the names of its pod, which may come after the first that happens to it.
 const NAMES_WITHIN: Duration = Duration::from_secs(5);
 
@@ -22,7 +22,7 @@ struct Waiting {
     details: EventDetails,
 }
 
-/// Numbers events and keeps the last [`MOST_EVENTS`].
+/// Numbers events and keeps the last [`MAX_EVENTS`].
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     recent: VecDeque<Arc<Event>>,
@@ -36,7 +36,7 @@ pub(super) struct Recorder {
 impl Recorder {
     /// Something happened to a subject. If its names may still come, the event is told when they have, or soon without.
     pub(super) fn record(&mut self, subject: Subject, details: EventDetails, at_unix: f64, now: Instant) {
-        if subject.lacks_names() && self.waiting.len() < MOST_EVENTS {
+        if subject.lacks_names() && self.waiting.len() < MAX_EVENTS {
             self.waiting.push_back(Waiting { since: now, at_unix, subject, details });
         } else {
             self.tell(subject, details, at_unix);
@@ -85,7 +85,7 @@ impl Recorder {
         self.last += 1;
         let event = Event { sequence: self.last, at_unix, subject, details };
         self.counts.add(event.kind());
-        if self.recent.len() == MOST_EVENTS {
+        if self.recent.len() == MAX_EVENTS {
             self.recent.pop_front();
         }
         self.recent.push_back(Arc::new(event));
@@ -136,11 +136,11 @@ mod tests {
     #[test]
     fn only_the_last_are_kept_and_their_numbers_show_what_went() {
         let (mut recorder, now) = (Recorder::default(), Instant::now());
-        for _ in 0..MOST_EVENTS + 5 {
+        for _ in 0..MAX_EVENTS + 5 {
             recorder.record(Subject::new(&identity("/a", None, None)), eviction(), 1.0, now);
         }
         let rows = recorder.rows();
-        assert_eq!((rows.len(), rows.first().unwrap().sequence), (MOST_EVENTS, 6));
+        assert_eq!((rows.len(), rows.first().unwrap().sequence), (MAX_EVENTS, 6));
         assert!(Arc::ptr_eq(&rows, &recorder.rows()), "nothing new, so nothing is copied");
     }
 
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(follow(happen(0)), (vec![], 0));
         assert_eq!(follow(happen(2)), (vec![1, 2], 0));
         assert_eq!(follow(happen(0)), (vec![], 0));
-        let (new, missed) = follow(happen(MOST_EVENTS + 3));
-        assert_eq!((new.len(), new.first(), missed), (MOST_EVENTS, Some(&6), 3));
+        let (new, missed) = follow(happen(MAX_EVENTS + 3));
+        assert_eq!((new.len(), new.first(), missed), (MAX_EVENTS, Some(&6), 3));
     }
 }

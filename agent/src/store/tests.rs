@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{AgentRow, ContainerKind, Published, Qos, Runtime},
+    model::{AgentRow, ContainerKind, Qos, Runtime, View},
     values::{Cpu, MemoryEvents, MemoryStat},
 };
 
@@ -195,7 +195,7 @@ fn rows_are_sorted_and_unnamed_ones_counted() {
     assert_eq!(store.publish(AgentRow::default(), now).agent.unnamed_containers, 1);
 }
 
-fn shown(view: &Published) -> Vec<(Arc<str>, f64, Values)> {
+fn shown(view: &View) -> Vec<(Arc<str>, f64, Values)> {
     let row = |row: &CgroupRow| (row.identity.path.clone(), row.created_unix, row.values.clone());
     view.cgroups.iter().map(row).collect()
 }

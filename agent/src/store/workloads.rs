@@ -120,13 +120,13 @@ pub(super) struct Workloads {
     most: usize,
     pub(super) folded: u64,
     /// Whether OOM kills are told by events.
-    pub(super) oom_kills_told: bool,
+    pub(super) oom_kills_reported: bool,
 }
 
 impl Workloads {
     /// Keeps at most `most` rows; what comes later is counted in one more.
     pub(super) fn new(most: usize) -> Self {
-        Self { totals: HashMap::new(), most, folded: 0, oom_kills_told: false }
+        Self { totals: HashMap::new(), most, folded: 0, oom_kills_reported: false }
     }
 
     /// Adds what a cgroup did since it was last counted.
@@ -166,7 +166,13 @@ impl Workloads {
     }
 
     /// Counts an end that only a status tells of, and the start after it.
-    pub(super) fn told(&mut self, key: &WorkloadKey, reason: TerminationReason, code: u8, restarted: bool) {
+    pub(super) fn reported(
+        &mut self,
+        key: &WorkloadKey,
+        reason: TerminationReason,
+        code: u8,
+        restarted: bool,
+    ) {
         let totals = self.totals_of(key);
         totals.terminations.count(reason, code);
         totals.restarts += u64::from(restarted);
@@ -181,7 +187,7 @@ impl Workloads {
     pub(super) fn rows(&self) -> Arc<[WorkloadRow]> {
         let mut keys: Vec<_> = self.totals.iter().collect();
         keys.sort_unstable_by_key(|(key, _)| *key);
-        keys.into_iter().map(|(key, totals)| row(key, totals, self.oom_kills_told)).collect()
+        keys.into_iter().map(|(key, totals)| row(key, totals, self.oom_kills_reported)).collect()
     }
 
     /// The row that `key` is counted in: its own, or the one for what is too many.
@@ -199,7 +205,7 @@ impl Workloads {
     }
 }
 
-fn row(key: &WorkloadKey, totals: &Totals, oom_kills_told: bool) -> WorkloadRow {
+fn row(key: &WorkloadKey, totals: &Totals, oom_kills_reported: bool) -> WorkloadRow {
     let mut counters = totals.counters.0.into_iter();
     let mut next = || counters.next().unwrap_or(0);
     let [cpu_ns, periods, throttled_periods, throttled_ns] = std::array::from_fn(|_| next());
@@ -222,7 +228,7 @@ fn row(key: &WorkloadKey, totals: &Totals, oom_kills_told: bool) -> WorkloadRow 
         containers_ended: totals.ended,
         restarts: totals.restarts,
         terminations: totals.terminations.clone(),
-        oom_kills: oom_kills_told.then_some(totals.oom_kills),
+        oom_kills: oom_kills_reported.then_some(totals.oom_kills),
         network: totals.has_network.then_some(network),
         tcp: totals.has_network.then_some(tcp),
     }

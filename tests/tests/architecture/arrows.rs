@@ -194,11 +194,11 @@ fn skip_item(tokens: &[TokenTree], at: usize, here: &Module, file: &Module, foun
             TokenTree::Ident(word) if word == "mod" => {
                 declared = tokens.get(at).map(ToString::to_string);
             }
-            TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
-                // `use` goes on to its semicolon, all else ends here.
-                if !is_punct(tokens, at, ';') {
-                    return at;
-                }
+            // A body ends the item; the braces of a `use` or of a value are followed by a semicolon.
+            TokenTree::Group(group)
+                if group.delimiter() == Delimiter::Brace && !is_punct(tokens, at, ';') =>
+            {
+                return at;
             }
             TokenTree::Punct(punct) if punct.as_char() == ';' => {
                 if let Some(name) = declared {

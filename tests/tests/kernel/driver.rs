@@ -13,7 +13,7 @@ use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
     config::{self, Config, Request},
     history::Sink,
-    model::{CgroupRow, Published, SourceRow, TerminatedContainer, TerminationReason, Verdict, WorkloadRow},
+    model::{CgroupRow, SourceRow, TerminatedContainer, TerminationReason, Verdict, View, WorkloadRow},
     samplers::Sampler,
     values::{Measurement, Stall, Values},
     views::CurrentView,
@@ -71,7 +71,7 @@ impl Driver {
     }
 
     /// One round, and what is known after it.
-    pub(crate) fn round(&mut self) -> Arc<Published> {
+    pub(crate) fn round(&mut self) -> Arc<View> {
         self.sampler.round(Instant::now());
         self.sampler.tell();
         self.views.last().unwrap()
@@ -126,7 +126,7 @@ impl Running {
     }
 
     /// What is published now.
-    pub(crate) fn published(&self) -> Arc<Published> {
+    pub(crate) fn published(&self) -> Arc<View> {
         snug_tests::wait::until("a first publication", Duration::from_secs(20), || self.views.last())
     }
 }
@@ -141,7 +141,7 @@ impl Drop for Running {
 }
 
 /// Whether all kernel programs run; says why not.
-fn programs_run(published: &Published) -> bool {
+fn programs_run(published: &View) -> bool {
     for program in &published.agent.programs {
         if program.verdict != Verdict::Running {
             cannot_run(&format!("{}: {}", program.name, program.verdict.reason()));
@@ -151,23 +151,23 @@ fn programs_run(published: &Published) -> bool {
     !published.agent.programs.is_empty()
 }
 
-pub(crate) fn row_of<'a>(published: &'a Published, path: &str) -> Option<&'a CgroupRow> {
+pub(crate) fn row_of<'a>(published: &'a View, path: &str) -> Option<&'a CgroupRow> {
     published.cgroups.iter().find(|row| &*row.identity.path == path)
 }
 
 /// The row's values.
-pub(crate) fn values_of(published: &Published, path: &str) -> Values {
+pub(crate) fn values_of(published: &View, path: &str) -> Values {
     row_of(published, path).unwrap_or_else(|| panic!("{path} is not published")).values.clone()
 }
 
 /// Rows of cgroups below a path.
-pub(crate) fn below<'a>(published: &'a Published, path: &str) -> Vec<&'a CgroupRow> {
+pub(crate) fn below<'a>(published: &'a View, path: &str) -> Vec<&'a CgroupRow> {
     let prefix = format!("{path}/");
     published.cgroups.iter().filter(|row| row.identity.path.starts_with(&prefix)).collect()
 }
 
 /// The workload that plain cgroups below the top-level cgroup `path` are counted in.
-pub(crate) fn workload_of(published: &Published, path: &str) -> WorkloadRow {
+pub(crate) fn workload_of(published: &View, path: &str) -> WorkloadRow {
     let name = path.split('/').nth(1).unwrap();
     published
         .workloads
@@ -183,21 +183,21 @@ pub(crate) fn terminations(workload: &WorkloadRow) -> Vec<(TerminationReason, Op
 }
 
 /// The final record of the cgroup at a path.
-pub(crate) fn end_of(published: &Published, path: &str) -> Option<Arc<TerminatedContainer>> {
+pub(crate) fn end_of(published: &View, path: &str) -> Option<Arc<TerminatedContainer>> {
     published.terminated.iter().find(|end| &*end.identity.path == path).cloned()
 }
 
-pub(crate) fn source_of(published: &Published, measurement: Measurement) -> SourceRow {
+pub(crate) fn source_of(published: &View, measurement: Measurement) -> SourceRow {
     let mut rows = published.agent.sources.iter();
     rows.find(|row| row.measurement == measurement).unwrap().clone()
 }
 
 /// Events of a kind that were lost.
-pub(crate) fn lost(published: &Published, kind: &str) -> u64 {
+pub(crate) fn lost(published: &View, kind: &str) -> u64 {
     published.agent.lost_events.iter().find(|(name, _)| *name == kind).unwrap().1
 }
 
-pub(crate) fn skipped(published: &Published, what: &str) -> u64 {
+pub(crate) fn skipped(published: &View, what: &str) -> u64 {
     published.agent.skipped.iter().find(|(kind, _)| *kind == what).map_or(0, |(_, count)| *count)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use snug_agent::model::{EventDetails, OomScope, Published, TerminatedContainer, TerminationReason};
+use snug_agent::model::{EventDetails, OomScope, TerminatedContainer, TerminationReason, View};
 use snug_tests::{
     cgroup::Cgroup,
     wait::until,
@@ -180,7 +180,7 @@ fn what_a_cgroup_inside_of_a_container_does_is_the_containers() {
     let inner = container.child("init.scope");
     let mut worker = Worker::start_in(&inner);
     worker.run(&Job::Datagrams { times: 3, bytes: 60_000, ipv6: false }).unwrap();
-    let sent = |published: &Published| {
+    let sent = |published: &View| {
         row_of(published, container.path()).unwrap().values.network.unwrap().ipv4.transmit_bytes
     };
     let expected = 3 * (60_000 + UDP_IPV4);

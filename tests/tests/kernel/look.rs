@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use snug_agent::model::Published;
+use snug_agent::model::View;
 use snug_tests::{
     cgroup::{Cgroup, row},
     wait::until,
@@ -14,12 +14,12 @@ use crate::driver::{Driver, host, row_of, values_of};
 /// No second is over before the test is.
 const RARELY: [&str; 4] = ["--working-set-interval", "1m", "--slow-interval", "1m"];
 
-fn cpu_micros(published: &Published, cgroup: &Cgroup) -> u64 {
+fn cpu_micros(published: &View, cgroup: &Cgroup) -> u64 {
     values_of(published, cgroup.path()).cpu.unwrap().usage_ns / 1000
 }
 
 /// Rounds until one lies between two equal readings of the file: it tells the same.
-fn settled(driver: &mut Driver, cgroup: &Cgroup) -> Arc<Published> {
+fn settled(driver: &mut Driver, cgroup: &Cgroup) -> Arc<View> {
     let usage = || row(&cgroup.cpu_stat(), "usage_usec");
     until("the worker's rest", Duration::from_secs(20), || {
         // Another than the agent has the kernel sum up, too.
@@ -82,7 +82,7 @@ fn seconds_are_measured_without_a_walk_while_no_cgroup_comes_or_goes() {
     let top = Cgroup::new(&host, "revisits");
     let mut worker = Worker::start_in(&top);
     let Some(mut driver) = Driver::kernel(&[]) else { return };
-    let runs = |published: &Published, program: &str| {
+    let runs = |published: &View, program: &str| {
         let mut programs = published.agent.programs.iter();
         programs.find(|row| row.name == program).map_or(0, |row| row.run_count)
     };

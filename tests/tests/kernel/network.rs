@@ -10,7 +10,7 @@ use std::{
 };
 
 use snug_agent::{
-    model::Published,
+    model::View,
     values::{IpTraffic, Network, Tcp},
 };
 use snug_tests::{
@@ -68,11 +68,11 @@ impl Container {
         self.socket(SocketJob::Connect { address: to, port, timeout_ms, deaf: true })
     }
 
-    fn network(&self, published: &Published) -> Network {
+    fn network(&self, published: &View) -> Network {
         values_of(published, self.cgroup.path()).network.unwrap()
     }
 
-    fn tcp(&self, published: &Published) -> Tcp {
+    fn tcp(&self, published: &View) -> Tcp {
         values_of(published, self.cgroup.path()).tcp.unwrap()
     }
 

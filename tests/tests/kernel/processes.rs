@@ -11,7 +11,7 @@ use std::{
 
 use snug_agent::{
     model::{OomScope, TerminationReason},
-    store::ends::MOST_ENDS,
+    store::terminations::MAX_TERMINATED,
 };
 use snug_tests::{
     cannot_run,
@@ -152,7 +152,7 @@ fn short_containers_made_as_fast_as_can_be_are_all_accounted_for() {
         assert_eq!(lost(&published, kind), 0, "{kind}");
     }
     assert!(
-        !published.terminated.is_empty() && published.terminated.len() <= MOST_ENDS,
+        !published.terminated.is_empty() && published.terminated.len() <= MAX_TERMINATED,
         "{} recent ends",
         published.terminated.len()
     );

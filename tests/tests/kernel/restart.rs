@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use snug_agent::{model::Published, samplers::Sampler, views::CurrentView};
+use snug_agent::{model::View, samplers::Sampler, views::CurrentView};
 use snug_tests::{
     cgroup::Cgroup,
     wait::until,
@@ -36,12 +36,12 @@ struct Report {
 }
 
 impl Report {
-    fn of(published: &Published, path: &str) -> Self {
+    fn of(published: &View, path: &str) -> Self {
         let workload = workload_of(published, path);
         let cpu = row_of(published, path).and_then(|row| row.values.cpu);
         Self {
             starts: published.agent.starts,
-            away_seconds: published.agent.away_seconds,
+            away_seconds: published.agent.downtime_seconds,
             started_unix: published.agent.started_unix,
             row_cpu_ns: cpu.map(|cpu| cpu.usage_ns),
             workload_cpu_ns: workload.cpu_ns,
@@ -60,7 +60,7 @@ pub(crate) fn entry() {
     let (_stop, stopped) = UnixStream::pair().unwrap();
     thread::spawn(move || sampler.run(&stopped));
     for path in io::stdin().lines() {
-        let view: Arc<Published> = until("a publication", Duration::from_secs(20), || views.last());
+        let view: Arc<View> = until("a publication", Duration::from_secs(20), || views.last());
         answer(serde_json::to_string(&Report::of(&view, &path.unwrap())).unwrap());
     }
     std::process::exit(0);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::json;
-use snug_agent::model::{Published, TerminatedContainer, TerminationReason};
+use snug_agent::model::{TerminatedContainer, TerminationReason, View};
 use snug_tests::{
     cgroup::{Cgroup, Host},
     required,
@@ -43,7 +43,7 @@ fn now_unix() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-fn ends(published: &Published, path: &str) -> Vec<Arc<TerminatedContainer>> {
+fn ends(published: &View, path: &str) -> Vec<Arc<TerminatedContainer>> {
     published.terminated.iter().filter(|end| &*end.identity.path == path).cloned().collect()
 }
 

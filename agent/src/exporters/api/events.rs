@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{EventQuery, VERSION, Who};
+use super::{EventQuery, OomKill, VERSION, Who};
 use crate::exporters::query::is_wanted;
-use crate::model::{Event, EventDetails, EventKind, Published, Throttled};
+use crate::model::{Event, EventDetails, EventKind, Throttled, View};
 
 /// The last events that were asked for.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -46,16 +46,6 @@ struct Row<'a> {
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct OomKill<'a> {
-    /// Whose limit: `container`, `pod`, `ancestor` or `node`.
-    limit: &'static str,
-    usage_bytes: u64,
-    limit_bytes: Option<u64>,
-    victim_pid: u32,
-    victim: &'a str,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
 struct Termination<'a> {
     exit_code: u8,
     signal: Option<u8>,
@@ -83,7 +73,7 @@ pub(super) fn check(asked: &EventQuery) -> Result<(), String> {
 
 impl<'a> Events<'a> {
     /// Of what was published last.
-    pub(super) fn of(published: &'a Published, asked: &EventQuery) -> Self {
+    pub(super) fn of(published: &'a View, asked: &EventQuery) -> Self {
         let wanted = |event: &&Event| {
             let names = event.subject.names.as_deref();
             event.sequence > asked.after
@@ -117,13 +107,7 @@ impl<'a> Row<'a> {
             pod_uid: &event.subject.pod_uid,
             container_id: &event.subject.id,
             oom_kill: match &event.details {
-                EventDetails::OomKill(kill) => Some(OomKill {
-                    limit: kill.scope.as_str(),
-                    usage_bytes: kill.usage_bytes,
-                    limit_bytes: kill.limit_bytes,
-                    victim_pid: kill.pid,
-                    victim: &kill.comm,
-                }),
+                EventDetails::OomKill(kill) => Some(OomKill::new(kill)),
                 _ => None,
             },
             termination: match &event.details {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{RowQuery, Traffic, VERSION, page, seconds};
 use crate::exporters::query::is_wanted;
-use crate::model::{OomScope, Published, WorkloadRow};
+use crate::model::{OomScope, View, WorkloadRow};
 
 /// Containers of workloads, ended ones included.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -58,7 +58,7 @@ struct Termination {
 
 impl<'a> Workloads<'a> {
     /// Of what was published last.
-    pub(super) fn of(published: &'a Published, asked: &RowQuery) -> Self {
+    pub(super) fn of(published: &'a View, asked: &RowQuery) -> Self {
         let mut rows: Vec<Workload<'a>> = published
             .workloads
             .iter()

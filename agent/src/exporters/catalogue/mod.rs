@@ -29,9 +29,7 @@ pub use self::{
 pub enum Unit {
     /// A plain number.
     None,
-    /// Seconds.
     Seconds,
-    /// Bytes.
     Bytes,
     /// CPU cores.
     Cores,
@@ -112,7 +110,6 @@ pub enum Samples {
     Status(fn(&KnownContainer, &mut Emit<'_>)),
     /// One row per known pod, in the form of kube-state-metrics.
     KubeState(fn(&KnownPod, &mut Emit<'_>)),
-    /// The agent itself.
     Agent(fn(&AgentView<'_>, &mut Emit<'_>)),
 }
 
@@ -170,7 +167,6 @@ pub struct Family {
     pub name: &'static str,
     /// One sentence for users, without a full stop.
     pub help: &'static str,
-    /// Unit.
     pub unit: Unit,
     /// Counter or gauge.
     pub kind: Kind,

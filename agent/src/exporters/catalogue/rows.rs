@@ -7,7 +7,7 @@ use super::{
 use crate::{
     exporters::limits::SeriesLimits,
     model::{
-        CgroupRow, Level, Published, WorkloadRow,
+        CgroupRow, Level, View, WorkloadRow,
         pod::{KnownContainer, KnownPod},
     },
 };
@@ -39,16 +39,13 @@ pub struct Row<'a> {
 }
 
 /// All cgroups of a view, by their paths, and whether limits by namespace let them through.
-pub fn cgroups<'a>(
-    view: &'a Published,
-    limits: &SeriesLimits,
-) -> impl Iterator<Item = (&'a CgroupRow, bool)> {
+pub fn cgroups<'a>(view: &'a View, limits: &SeriesLimits) -> impl Iterator<Item = (&'a CgroupRow, bool)> {
     view.cgroups.iter().map(|row| (row, limits.cgroup(row)))
 }
 
 /// All rows of a view but the agent's: cgroups by their paths, workloads by their names, pods' containers as their statuses have them,
 /// pods in the form of kube-state-metrics where that is asked for.
-pub fn rows<'a>(view: &'a Published, limits: &'a SeriesLimits) -> impl Iterator<Item = Row<'a>> {
+pub fn rows<'a>(view: &'a View, limits: &'a SeriesLimits) -> impl Iterator<Item = Row<'a>> {
     let cgroups = cgroups(view, limits).filter_map(|(row, admitted)| {
         Some(Row { scope: scope_of(row.identity.of_path.level)?, entity: Entity::Cgroup(row), admitted })
     });

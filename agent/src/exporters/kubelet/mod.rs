@@ -26,13 +26,13 @@ use super::{
 };
 use crate::{
     clock::since_epoch,
-    model::{CgroupRow, Level, Machine, Published, Runtime},
+    model::{CgroupRow, Level, Machine, Runtime, View},
 };
 
 pub use families::{Family, Samples, families};
 pub use left_out::LEFT_OUT;
 
-/// Published values older than this are an error.
+/// View values older than this are an error.
 const STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// The image of a sandbox whose runtime does not note it, as containerd before 2.0.
@@ -45,7 +45,7 @@ pub type Emit<'a> = dyn FnMut(&str, Value<'_>) + 'a;
 #[derive(Clone, Copy, Debug)]
 pub struct Scrape<'a> {
     /// What to export.
-    pub published: &'a Published,
+    pub published: &'a View,
     /// What to leave out.
     pub limits: &'a SeriesLimits,
     /// The moment of the scrape.
@@ -56,7 +56,7 @@ pub struct Scrape<'a> {
 
 impl<'a> Scrape<'a> {
     /// A scrape at this moment.
-    pub fn now(published: &'a Published, limits: &'a SeriesLimits) -> Self {
+    pub fn now(published: &'a View, limits: &'a SeriesLimits) -> Self {
         Self { published, limits, now: Instant::now(), now_unix: since_epoch() }
     }
 
@@ -115,7 +115,7 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(published: &'a Published, limits: &SeriesLimits) -> Self {
+    fn new(published: &'a View, limits: &SeriesLimits) -> Self {
         let mut labels = String::new();
         let rows = catalogue::cgroups(published, limits)
             .filter(|(row, _)| row.identity.of_path.level != Level::Cgroup)

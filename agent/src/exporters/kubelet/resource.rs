@@ -22,7 +22,7 @@ use crate::{
         series::SeriesCounts,
         text::render,
     },
-    model::{CgroupRow, Level, Published},
+    model::{CgroupRow, Level, View},
     values::Measurement,
 };
 
@@ -159,7 +159,7 @@ struct Row<'a> {
 
 /// The rows that a kubelet shows here. Of a container that was restarted the old cgroup may still be there: only the
 /// newer one counts, or the exposition would have a series twice.
-fn rows<'a>(published: &'a Published, limits: &SeriesLimits) -> Vec<Row<'a>> {
+fn rows<'a>(published: &'a View, limits: &SeriesLimits) -> Vec<Row<'a>> {
     let mut rows: Vec<Row<'_>> =
         cgroups(published, limits).filter_map(|(one, admitted)| row(one, admitted)).collect();
     rows.sort_by(|one, other| {

@@ -18,7 +18,7 @@ const SAMPLES: [(&str, &str); 3] = [
     ("1.20", include_str!("../../../../tests/fixtures/kubelet-1.20/metrics-cadvisor.txt")),
 ];
 
-fn encode(published: &Published, limits: &SeriesLimits) -> (Exposition, SeriesCounts) {
+fn encode(published: &View, limits: &SeriesLimits) -> (Exposition, SeriesCounts) {
     let mut out = Vec::new();
     let counts = Scrape::now(published, limits).encode(&mut out).unwrap();
     let text = String::from_utf8(out).unwrap();

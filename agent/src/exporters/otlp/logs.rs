@@ -25,7 +25,7 @@ use crate::{
         limits::SeriesLimits,
         resource::Common,
     },
-    model::{Event, EventCursor, Published, Severity},
+    model::{Event, EventCursor, Severity, View},
     views::CurrentView,
 };
 
@@ -84,7 +84,7 @@ pub(super) async fn export(
     sender.finish().await;
 }
 
-fn batch(events: &[&Event], common: &Common, published: &Published) -> Batch {
+fn batch(events: &[&Event], common: &Common, published: &View) -> Batch {
     let of_one = |event: &&Event| ResourceLogs {
         resource: Some(resource(common.subject(&event.subject, published))),
         scope_logs: vec![ScopeLogs {
@@ -98,7 +98,7 @@ fn batch(events: &[&Event], common: &Common, published: &Published) -> Batch {
 }
 
 /// What the agent itself has logged.
-fn own_batch(scope_logs: Vec<ScopeLogs>, common: &Common, published: &Published) -> Batch {
+fn own_batch(scope_logs: Vec<ScopeLogs>, common: &Common, published: &View) -> Batch {
     let resource = Some(resource(common.agent(published)));
     let of_agent = ResourceLogs { resource, scope_logs, schema_url: SCHEMA_URL.to_owned() };
     request(vec![of_agent])

@@ -32,7 +32,7 @@ use crate::{
         resource::{Attributes, Common},
         series::{EndpointSeries, Progress, SeriesCounts, Signal},
     },
-    model::Published,
+    model::View,
     values::Distribution,
 };
 
@@ -42,7 +42,7 @@ const RESOURCES: usize = 64;
 /// What an export is about.
 #[derive(Debug)]
 pub(super) struct Export<'a> {
-    pub(super) published: &'a Published,
+    pub(super) published: &'a View,
     /// The moment of the export, by both clocks.
     pub(super) now: Instant,
     pub(super) now_unix: Duration,

@@ -37,7 +37,7 @@ use super::{
 use crate::{
     clock,
     config::{Config, LogLayer, OtlpCompression, OtlpProtocol, Temporality},
-    model::Published,
+    model::View,
     tls::TlsFiles,
     views::CurrentView,
 };
@@ -197,7 +197,7 @@ impl Exporter {
         self: &Arc<Self>,
         sender: &Arc<Sender>,
         mut builder: Builder,
-        published: Arc<Published>,
+        published: Arc<View>,
         scrapes: &Arc<Scrapes>,
     ) -> Builder {
         let (this, sender, scrapes) = (Arc::clone(self), Arc::clone(sender), Arc::clone(scrapes));

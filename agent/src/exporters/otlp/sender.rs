@@ -16,7 +16,7 @@ use crate::{clock, exporters::series::Progress};
 const BUFFER: usize = 16 << 20;
 /// Between two attempts: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Time for what is left when the agent stops.
 const LAST_WITHIN: Duration = Duration::from_secs(3);
 
@@ -94,8 +94,8 @@ impl Sender {
                 }
                 Sent::Later(after) => after,
             };
-            tokio::time::sleep(after.unwrap_or(pause).min(LONGEST_PAUSE).mul_f64(jitter())).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(after.unwrap_or(pause).min(MAX_PAUSE).mul_f64(jitter())).await;
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     patterns::{DroppableLabel, Pattern},
 };
 
-fn scrape(published: Published, limits: SeriesLimits) -> Scrape {
+fn scrape(published: View, limits: SeriesLimits) -> Scrape {
     Scrape {
         published: Arc::new(published),
         limits: Arc::new(limits),
@@ -26,13 +26,13 @@ fn scrape(published: Published, limits: SeriesLimits) -> Scrape {
     }
 }
 
-fn encode(published: Published, limits: SeriesLimits, format: Format) -> (String, SeriesCounts) {
+fn encode(published: View, limits: SeriesLimits, format: Format) -> (String, SeriesCounts) {
     let mut out = Vec::new();
     let counts = scrape(published, limits).encode(&mut out, format).unwrap();
     (String::from_utf8(out).unwrap(), counts)
 }
 
-fn text(published: Published, limits: SeriesLimits) -> (Exposition, SeriesCounts) {
+fn text(published: View, limits: SeriesLimits) -> (Exposition, SeriesCounts) {
     let (text, counts) = encode(published, limits, Format::Text);
     (fixture::parse(&text).unwrap_or_else(|e| panic!("{e}")), counts)
 }

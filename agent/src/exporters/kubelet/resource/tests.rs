@@ -15,13 +15,13 @@ const SAMPLES: [(&str, &str); 3] = [
     ("1.20", include_str!("../../../../../tests/fixtures/kubelet-1.20/metrics-resource.txt")),
 ];
 
-fn text(published: &Published, limits: &SeriesLimits) -> String {
+fn text(published: &View, limits: &SeriesLimits) -> String {
     let mut out = Vec::new();
     Scrape::now(published, limits).encode_resource(&mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-fn encode(published: &Published) -> Exposition {
+fn encode(published: &View) -> Exposition {
     fixture::parse(&text(published, &SeriesLimits::default())).unwrap()
 }
 

@@ -95,12 +95,7 @@ fn points(batches: &[Batch]) -> Vec<Point> {
     all
 }
 
-fn build(
-    builder: &mut Builder,
-    published: &Published,
-    now: Instant,
-    now_unix: u64,
-) -> (Vec<Point>, SeriesCounts) {
+fn build(builder: &mut Builder, published: &View, now: Instant, now_unix: u64) -> (Vec<Point>, SeriesCounts) {
     let export = Export {
         published,
         now,
@@ -118,7 +113,7 @@ fn builder(limits: SeriesLimits, temporality: Temporality, started: u64) -> Buil
 }
 
 /// A container with everything.
-fn container(published: &Published) -> CgroupRow {
+fn container(published: &View) -> CgroupRow {
     let is_it = |row: &&CgroupRow| row.identity.of_path.level.is_container();
     published.cgroups.iter().find(is_it).unwrap().clone()
 }

@@ -13,7 +13,6 @@ pub enum Origin {
     Variable(String),
     /// A line of the configuration file, counted from 1.
     File {
-        /// The file.
         path: Arc<PathBuf>,
         /// The line.
         line: usize,
@@ -33,7 +32,7 @@ impl fmt::Display for Origin {
 
 /// One mistake.
 #[derive(Debug, thiserror::Error)]
-pub enum Mistake {
+pub enum ConfigError {
     /// A value that its option does not allow.
     #[error("{origin}: {key} = {value} is refused: {why}; allowed: {allowed}")]
     Value {
@@ -80,7 +79,6 @@ pub enum Mistake {
     /// A configuration file that cannot be read.
     #[error("{}: cannot be read: {source}; named by {named_by}", path.display())]
     Unreadable {
-        /// The file.
         path: PathBuf,
         /// Who named it.
         named_by: String,
@@ -117,7 +115,7 @@ pub enum Mistake {
 
 /// Every mistake of a configuration, a line each.
 #[derive(Debug, thiserror::Error)]
-pub struct ConfigErrors(pub Vec<Mistake>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

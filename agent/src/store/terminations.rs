@@ -12,9 +12,9 @@ use crate::model::{
 };
 
 /// Ends that are remembered.
-pub const MOST_ENDS: usize = 256;
+pub const MAX_TERMINATED: usize = 256;
 /// Containers that are remembered for seeing that another is their restart.
-const MOST_REMEMBERED: usize = 4096;
+const MAX_REMEMBERED: usize = 4096;
 /// A kill by signal 9 so soon after an OOM kill in the cgroup is one: with `memory.oom.group` the init process need not
 /// be the victim that was chosen. Seconds.
 const OOM_WITHIN: f64 = 2.0;
@@ -94,15 +94,15 @@ impl Life {
 
 /// The last ends, newest last, and who else has ended.
 #[derive(Debug, Default)]
-pub(super) struct Ends {
+pub(super) struct RecentTerminations {
     recent: VecDeque<Arc<TerminatedContainer>>,
     remembered: HashSet<Box<str>>,
     order: VecDeque<Box<str>>,
 }
 
-impl Ends {
+impl RecentTerminations {
     pub(super) fn push(&mut self, row: TerminatedContainer) {
-        if self.recent.len() == MOST_ENDS {
+        if self.recent.len() == MAX_TERMINATED {
             self.recent.pop_front();
         }
         self.recent.push_back(Arc::new(row));
@@ -118,7 +118,7 @@ impl Ends {
             if self.remembered.insert(name.clone()) {
                 self.order.push_back(name);
             }
-            if self.order.len() > MOST_REMEMBERED
+            if self.order.len() > MAX_REMEMBERED
                 && let Some(oldest) = self.order.pop_front()
             {
                 self.remembered.remove(&oldest);
