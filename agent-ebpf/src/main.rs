@@ -16,6 +16,8 @@ mod events;
 #[cfg(target_arch = "bpf")]
 mod lifecycle;
 #[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
 mod network;
 #[cfg(target_arch = "bpf")]
 mod oom;

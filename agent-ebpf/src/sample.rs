@@ -18,8 +18,8 @@ use snug_ebpf::abi::{
 };
 
 use crate::{
+    maps::{PASS_STATS, RECORDS},
     read::{RawAddress, field, fill, offset, pointer},
-    snapshot::{PASS_STATS, RECORDS},
 };
 
 /// The cgroups of the last walk over each sampled hierarchy: [`MAX_CGROUPS`] entries per hierarchy. The agent sets the

@@ -4,24 +4,17 @@
 //! returns at most 32 KiB, and a cgroup iteration cannot be resumed. The walk holds `cgroup_mutex`, so the program does a
 //! fixed amount of work per cgroup, without loops.
 
-use aya_ebpf::{bindings::BPF_F_MMAPABLE, helpers::bpf_ktime_get_ns, macros::map, maps::Array};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
 use snug_ebpf::abi::{
     sample::{NOT_CACHED, WalkRequest},
-    snapshot::{HAS_ALL, PassStats, SnapshotRecord},
+    snapshot::{HAS_ALL, SnapshotRecord},
 };
 
 use crate::{
+    maps::{PASS_STATS, RECORDS},
     read::{TypedPointer, fill, identify},
     sample,
 };
-
-/// The records of the last pass, in the order of the walk (pre-order). The agent sets the size.
-#[map]
-pub(crate) static RECORDS: Array<SnapshotRecord> = Array::with_max_entries(8192, BPF_F_MMAPABLE);
-
-/// Statistics of the last pass: one entry.
-#[map]
-pub(crate) static PASS_STATS: Array<PassStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Parameters of the next walk, set by the agent: one entry.
 #[map]

@@ -4,13 +4,17 @@
 //! pass has run yet), never zero. Times are nanoseconds, sizes are bytes, counters count from the
 //! cgroup's creation.
 
+mod measurements;
 mod observed;
 
 use std::sync::Arc;
 
 use snug_sizing::cpu_quota::QuotaWhatIf;
 
-pub use self::observed::{Distribution, MemoryHistograms, PeakSource, WindowPeak};
+pub use self::{
+    measurements::Measurements,
+    observed::{Distribution, MemoryHistograms, PeakSource, WindowPeak},
+};
 
 /// A measurement: a group of values that comes from one source, either the eBPF programs or cgroup files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -275,7 +279,6 @@ pub struct Spec {
 /// One direction of a network interface, since the interface was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Bytes.
     pub bytes: u64,
     /// Packets.
     pub packets: u64,
@@ -299,7 +302,6 @@ pub struct Interface {
 /// Open file descriptors of a cgroup's processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Descriptors {
-    /// All of them.
     pub all: u64,
     /// Those that are sockets.
     pub sockets: u64,
@@ -444,7 +446,6 @@ pub struct Values {
     pub working_set: Option<WorkingSet>,
     /// memory.events.
     pub memory_events: Option<MemoryEvents>,
-    /// Swap.
     pub swap: Option<Swap>,
     /// Tasks.
     pub pids: Option<Pids>,

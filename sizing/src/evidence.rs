@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::HOUR;
 use crate::{
     cpu_quota::QuotaWhatIf,
     histogram::Histogram,
@@ -35,8 +36,6 @@ impl Header {
     }
 }
 
-/// Seconds in an hour.
-pub const HOUR: u64 = 3600;
 /// A pod's first seconds, which are start-up and not steady state: one hour, because evidence is kept by the hour.
 pub const START_UP: u64 = HOUR;
 

@@ -3,6 +3,10 @@
 //! [`evidence`] is what is known of a container, and merges; [`engine`] makes recommendations of it; [`baselines`] is what other
 //! tools would say; [`backtest`] replays them all on recorded use and counts what would have gone wrong.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+/// Seconds in an hour.
+pub const HOUR: u64 = 3600;
 
 pub mod quantity;
 

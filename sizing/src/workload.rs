@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::HOUR;
+use crate::HOUR;
 
 /// How the pods of a workload come and go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -247,7 +247,6 @@ impl Hierarchies {
         self.unified.as_ref()
     }
 
-    /// Memory.
     pub fn memory(&self) -> Option<&Hierarchy> {
         self.with_controller("memory", "memory")
     }

@@ -43,7 +43,6 @@ pub enum ReadError {
     /// A file or directory cannot be read.
     #[error("cannot read {}", file.display())]
     Unreadable {
-        /// The file.
         file: PathBuf,
         /// The error of the system call.
         source: io::Error,
@@ -51,7 +50,6 @@ pub enum ReadError {
     /// A file cannot be parsed.
     #[error("cannot parse {}", file.display())]
     Malformed {
-        /// The file.
         file: PathBuf,
         /// The line and the problem.
         source: ParseError,

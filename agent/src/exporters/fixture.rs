@@ -9,13 +9,12 @@ use std::{
 
 use snug_sizing::cpu_quota::{QuotaOutcome, QuotaWhatIf};
 
-use super::otlp::{Progress, Signal};
+use super::series::{Progress, Signal};
 use crate::{
-    identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime, pods::Pods},
-    store::ends::Reason,
-    store::published::{
-        AgentRow, CgroupRow, HistoryRow, HostRow, KubernetesRow, Machine, MapRow, ProgramRow, Published,
-        RunqueueRow, SourceRow, Verdict, WorkloadRow,
+    model::{
+        AgentRow, CgroupRow, ContainerKind, HistoryRow, HostRow, Identity, KubernetesRow, Level, Machine,
+        MapRow, Names, PathIdentity, Pods, ProgramRow, Qos, RunqueueRow, Runtime, SourceRow,
+        TerminationReason, Verdict, View, WorkloadRow,
     },
     values::{
         Cpu, CpuSplit, Descriptors, Distribution, Interface, IoDevice, IpTraffic, Measurement, Memory,
@@ -172,7 +171,7 @@ pub(super) fn names(namespace: &str, container: &str, image: &str, kind: Option<
 }
 
 /// A node with one pod of one container, a unit and a plain cgroup.
-pub(super) fn published() -> Published {
+pub(super) fn published() -> View {
     let pod = "/kubepods/burstable/pod5ab13527-1e13-487f-b057-71e702b5f80e";
     let app = names("default", "app", "example/app:1", Some(ContainerKind::App));
     let sandbox = names("default", "", "example/pause:1", Some(ContainerKind::Sandbox));
@@ -199,19 +198,21 @@ pub(super) fn published() -> Published {
         containers_started: 3,
         containers_ended: 2,
         restarts: 1,
-        terminations: [(Reason::OomKilled, 137), (Reason::Error, 1)].into_iter().collect(),
+        terminations: [(TerminationReason::OomKilled, 137), (TerminationReason::Error, 1)]
+            .into_iter()
+            .collect(),
         oom_kills: Some([151, 152, 153, 154]),
         network: Some(network()),
         tcp: Some(tcp()),
     };
     let at = Instant::now();
-    Published {
+    View {
         at,
         cgroups,
         stamps: Vec::new(),
         workloads: Arc::from([workload]),
-        ends: Arc::new([]),
-        events: crate::events::samples::one_of_each(),
+        terminated: Arc::new([]),
+        events: crate::model::samples::one_of_each(),
         pods: Arc::new(pods()),
         agent: agent(),
         host: Arc::new(host()),
@@ -302,7 +303,7 @@ fn agent() -> AgentRow {
         pass_seconds: 0.5,
         flush_seconds: 0.25,
         pass_cgroups: 164,
-        away_seconds: 165.5,
+        downtime_seconds: 165.5,
         starts: 1,
         cpu_seconds: 166.5,
         resident_bytes: 167,

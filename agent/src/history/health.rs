@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::store::published::HistoryRow;
+use crate::model::HistoryRow;
 
 /// What becomes a [`HistoryRow`].
 #[derive(Debug, Default)]

@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::{
     clock::unix_seconds,
-    store::{WorkloadKey, published::HistoryRow},
+    model::{HistoryRow, WorkloadKey},
 };
 
 /// Batches that may wait for the writing thread; with more, the sampling thread keeps what it has and merges.

@@ -11,7 +11,7 @@ use aya::{
     util::KernelVersion,
 };
 
-use crate::store::published::Verdict;
+use crate::model::Verdict;
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug)]

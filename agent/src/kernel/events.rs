@@ -53,7 +53,7 @@ pub enum KernelEventKind {
         status: u32,
     },
     /// The OOM killer has chosen a victim in the cgroup.
-    OomKill(KernelOomKill),
+    OomKill(OomEvent),
 }
 
 /// An init process.
@@ -67,22 +67,6 @@ pub struct InitProcess {
     pub comm: String,
     /// Whether its mount namespace differed from its parent's at `execve`.
     pub contained: bool,
-}
-
-/// An OOM kill, as the kernel reports it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelOomKill {
-    /// kernfs id of the cgroup whose memory limit caused the OOM kill, in the event's hierarchy; `None`: the node ran out of
-    /// memory.
-    pub limit_id: Option<u64>,
-    /// Memory charged to the cgroup of `limit_id`, or to the victim's cgroup if there is none; pages.
-    pub usage_pages: u64,
-    /// Memory limit of the same cgroup, pages.
-    pub limit_pages: u64,
-    /// Process id of the victim in the initial PID namespace.
-    pub pid: u32,
-    /// `task_struct.comm` of the victim; before Linux 6.9 of the task that triggered the OOM kill.
-    pub comm: String,
 }
 
 impl KernelEvent {
@@ -101,16 +85,7 @@ impl KernelEvent {
                 let event: ProcessEvent = read(bytes)?;
                 KernelEventKind::Exited { init: init(&event), status: event.status }
             }
-            OOM_KILL => {
-                let event: OomEvent = read(bytes)?;
-                KernelEventKind::OomKill(KernelOomKill {
-                    limit_id: (event.limit_id != 0).then_some(event.limit_id),
-                    usage_pages: event.usage_pages,
-                    limit_pages: event.limit_pages,
-                    pid: event.pid,
-                    comm: name(&event.comm),
-                })
-            }
+            OOM_KILL => KernelEventKind::OomKill(read(bytes)?),
             _ => return None,
         };
         Some(Self { hierarchy, id, at_ns, kind })
@@ -128,13 +103,13 @@ fn init(event: &ProcessEvent) -> InitProcess {
     InitProcess {
         pid: event.pid,
         started_ns: event.started_ns,
-        comm: name(&event.comm),
+        comm: task_name(&event.comm),
         contained: event.contained != 0,
     }
 }
 
 /// A task's name up to the first NUL. The process can set any bytes.
-fn name(comm: &[u8; COMM_BYTES]) -> String {
+pub fn task_name(comm: &[u8; COMM_BYTES]) -> String {
     let bytes = comm.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -241,6 +216,6 @@ mod tests {
         let full = OomEvent { header: header(OOM_KILL), comm: [b'x'; COMM_BYTES], ..OomEvent::default() };
         let decoded = KernelEvent::decode(&bytes(&full, size_of::<OomEvent>())).unwrap();
         let KernelEventKind::OomKill(kill) = decoded.kind else { panic!("{decoded:?}") };
-        assert_eq!((kill.limit_id, kill.comm.len()), (None, COMM_BYTES));
+        assert_eq!((kill.limit_id, task_name(&kill.comm).len()), (0, COMM_BYTES));
     }
 }

@@ -4,7 +4,7 @@ use snug_ebpf::abi::snapshot::{
     HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, HAS_WORKING_SET,
 };
 
-use crate::{cgroupfs::Measurements, values::Measurement};
+use crate::values::{Measurement, Measurements};
 
 /// The groups of fields (`HAS_*`) that a pass must fill for these measurements.
 pub(crate) fn groups(measurements: Measurements) -> u32 {

@@ -3,9 +3,13 @@
 use std::{
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd, BorrowedFd},
     ptr::{self, NonNull},
 };
+
+use aya::Ebpf;
+
+use super::error::KernelError;
 
 /// A read-only mapping of an array map with `BPF_F_MMAPABLE` (Linux 5.5).
 pub(super) struct MappedArray<T> {
@@ -54,4 +58,21 @@ impl<T> Drop for MappedArray<T> {
         // SAFETY: exactly what `new` mapped, and nobody holds a reference into it.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
+}
+
+/// Memory-maps an array map.
+pub(super) fn map_array<T: Copy>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    entries: u32,
+) -> Result<MappedArray<T>, KernelError> {
+    let map = match ebpf.map(name) {
+        Some(aya::maps::Map::Array(map)) => map,
+        _ => {
+            let reason = "the object file has none of this name".to_owned();
+            return Err(KernelError::Map { name, reason });
+        }
+    };
+    MappedArray::new(map.fd().as_fd(), entries)
+        .map_err(|error| KernelError::Map { name, reason: super::attach::error_chain(&error) })
 }

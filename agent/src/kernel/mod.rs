@@ -21,7 +21,7 @@ mod sample;
 
 pub use btf::ParseBtfError;
 pub use error::KernelError;
-pub use events::{InitProcess, KernelEvent, KernelEventKind, KernelOomKill};
+pub use events::{InitProcess, KernelEvent, KernelEventKind, task_name};
 #[cfg(test)]
 pub(crate) use groups::groups;
 pub use histograms::HistogramCounters;

@@ -37,7 +37,7 @@ use super::{
     histograms::HistogramCounters,
     inits::Inits,
     iterator::{CgroupIterator, Order},
-    mapped::MappedArray,
+    mapped::{MappedArray, map_array},
     network::NetworkCounters,
     offsets::{self, OffsetsError},
     pass::Pass,
@@ -45,8 +45,8 @@ use super::{
     sample::{CgroupCache, SampleKind},
 };
 use crate::{
-    cgroupfs::Measurements,
-    store::published::{MapRow, ProgramRow, Verdict},
+    model::{MapRow, ProgramRow, Verdict},
+    values::Measurements,
 };
 
 /// The object file from `cargo xtask build-ebpf`; empty if the agent was built without eBPF programs.
@@ -475,22 +475,4 @@ fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, Kerne
 
 fn unusable(name: &'static str, error: &(dyn std::error::Error + 'static)) -> KernelError {
     KernelError::Map { name, reason: error_chain(error) }
-}
-
-/// Memory-maps an array map.
-pub(super) fn map_array<T: Copy>(
-    ebpf: &Ebpf,
-    name: &'static str,
-    entries: u32,
-) -> Result<MappedArray<T>, KernelError> {
-    let map = match ebpf.map(name) {
-        Some(aya::maps::Map::Array(map)) => map,
-        _ => {
-            return Err(KernelError::Map {
-                name,
-                reason: "the object file has none of this name".to_owned(),
-            });
-        }
-    };
-    MappedArray::new(map.fd().as_fd(), entries).map_err(|error| unusable(name, &error))
 }

@@ -6,7 +6,10 @@ use aya::{
 };
 use snug_ebpf::abi::sample::{CacheState, MAX_HIERARCHIES, RESAMPLE_CHUNK, SAMPLE_ACTIVE_CHUNK, STALE};
 
-use super::{error::KernelError, mapped::MappedArray, programs::map_array};
+use super::{
+    error::KernelError,
+    mapped::{MappedArray, map_array},
+};
 
 /// Which cached cgroups are sampled.
 #[derive(Clone, Copy, Debug)]

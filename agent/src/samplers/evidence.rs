@@ -25,7 +25,8 @@ use crate::{
     clock::unix_now,
     history::{Batch, Sink},
     identity::{ContainerKind, Identity, Level},
-    store::{Key, Stamp, Store, WorkloadKey, published::HistoryRow},
+    model::{HistoryRow, WorkloadKey},
+    store::{Key, Stamp, Store},
     values::{Cpu, Measurement, SourceKind, Values},
 };
 

@@ -14,10 +14,8 @@ use std::{
 use procfs::FromRead as _;
 
 use crate::{
-    store::{
-        Store,
-        published::{HostRow, Machine},
-    },
+    model::{HostRow, Machine},
+    store::Store,
     values::IoDevice,
 };
 

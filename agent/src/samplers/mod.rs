@@ -6,6 +6,7 @@
 
 mod agent;
 mod compare;
+mod detectors;
 mod evidence;
 mod files;
 mod hierarchy;
@@ -26,6 +27,8 @@ mod sample;
 mod snapshot;
 mod sources;
 mod start;
+mod statuses;
+mod throttling;
 mod unknown_cgroups;
 mod verification;
 
@@ -44,6 +47,7 @@ use rustix::{
 
 use self::{
     agent::Heartbeat,
+    detectors::EventDetectors,
     evidence::UsageCollector,
     files::FileSampler,
     hierarchy::{ResolvedCgroup, TrackedHierarchy},
@@ -68,16 +72,13 @@ use crate::{
     clock::unix_now,
     config::Config,
     cri::Runtime,
-    events::Lookout,
     identity::path,
     kernel::EbpfPrograms,
-    kubernetes::Watched,
-    store::{
-        Appearance, Key, Store,
-        published::{AgentRow, Verdict},
-        views::Views,
-    },
+    kubernetes::PodWatch,
+    model::{AgentRow, Verdict},
+    store::{Appearance, Key, Store},
     values::SourceKind,
+    views::CurrentView,
 };
 
 /// Minimum time between two listings of a hierarchy's directories.
@@ -96,7 +97,7 @@ pub struct Sampler {
     files: FileSampler,
     naming: Naming,
     /// The watch of pods, if enabled.
-    watched: Option<Arc<Watched>>,
+    watched: Option<Arc<PodWatch>>,
     network: NetworkSampler,
     runqueue: Option<RunqueueSampler>,
     interfaces: InterfaceSampler,
@@ -106,11 +107,11 @@ pub struct Sampler {
     heartbeat: Option<Heartbeat>,
     /// If there is a history.
     evidence: Option<UsageCollector>,
-    lookout: Lookout,
+    detectors: EventDetectors,
     store: Store,
     /// Samples that are not in the store yet.
     pending: PendingSamples,
-    views: Arc<Views>,
+    views: Arc<CurrentView>,
     agent: AgentRow,
     skipped: HashMap<&'static str, u64>,
     schedule: Schedule,
@@ -144,7 +145,7 @@ struct Schedule {
 impl Sampler {
     /// Takes names of containers from a watch of the API server.
     #[must_use]
-    pub fn with_pod_watch(mut self, watched: Arc<Watched>) -> Self {
+    pub fn with_pod_watch(mut self, watched: Arc<PodWatch>) -> Self {
         self.naming.watch(Arc::clone(&watched));
         self.watched = Some(watched);
         self
@@ -176,7 +177,7 @@ impl Sampler {
                 }
                 let stopped = self.wait(stop, left)?;
                 self.take_events();
-                if self.views.take_wishes() {
+                if self.views.take_refresh_requests() {
                     self.publish_now();
                 }
                 if stopped {
@@ -204,7 +205,7 @@ impl Sampler {
     fn wait(&self, stop: &UnixStream, left: Duration) -> io::Result<bool> {
         let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
         let events = self.kernel.as_ref().map(EbpfPrograms::events);
-        let others = events.into_iter().chain(self.views.wishes());
+        let others = events.into_iter().chain(self.views.refresh_requests());
         fds.extend(others.map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN)));
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
         match poll(&mut fds, Some(&timeout)) {
@@ -248,7 +249,7 @@ impl Sampler {
             self.naming.forget(&settled);
             self.files.forget(&settled);
             self.network.forget(&settled);
-            self.lookout.forget(&settled);
+            self.detectors.forget(&settled);
             if let Some(runqueue) = &mut self.runqueue {
                 runqueue.forget(&settled);
             }
@@ -260,10 +261,10 @@ impl Sampler {
             self.sample_network();
             self.sample_round_trips(now);
             self.sample_runqueue(now);
-            let AgentRow { started_unix, away_seconds, .. } = self.agent;
-            self.store.count_told(self.naming.pods(), started_unix, away_seconds, now);
+            let AgentRow { started_unix, downtime_seconds, .. } = self.agent;
+            self.store.count_reported(self.naming.pods(), started_unix, downtime_seconds, now);
             self.store.count_workloads(now);
-            self.lookout.look(&mut self.store, self.naming.pods(), now, unix_now());
+            self.detectors.detect(&mut self.store, self.naming.pods(), now, unix_now());
             self.refresh_agent(now);
         }
         self.first_round = false;

@@ -16,10 +16,10 @@ use crate::{
     identity::{
         ContainerKind, Identity, Level, Names, PathIdentity,
         bundle::{self, Bundle},
-        pods::Pods,
         pods_file::PodsFile,
     },
-    kubernetes::Watched,
+    kubernetes::PodWatch,
+    model::Pods,
     store::{Key, Store},
 };
 
@@ -31,7 +31,7 @@ const MAX_ATTEMPTS: u8 = 5;
 enum PodSource {
     None,
     File(PodsFile),
-    Watch(Arc<Watched>),
+    Watch(Arc<PodWatch>),
 }
 
 /// Gives names to the cgroups in the store.
@@ -77,7 +77,7 @@ impl Naming {
     }
 
     /// Uses a watch of the API server instead of the pods file.
-    pub(super) fn watch(&mut self, watched: Arc<Watched>) {
+    pub(super) fn watch(&mut self, watched: Arc<PodWatch>) {
         self.source = PodSource::Watch(watched);
     }
 

@@ -3,30 +3,29 @@
 //! Program: `oom_kill` (tracepoint `mark_victim`). Metrics: `snug_workload_oom_kills_total`, and the reason `OOMKilled` of
 //! `snug_workload_terminations_total`; events of the kind `oom_kill`.
 
+use snug_ebpf::abi::oom::OomEvent;
+
 use super::{Sampler, hierarchy::ResolvedCgroup, lifecycle::unix_of};
 use crate::{
     identity::Level,
-    kernel::{KernelEvent, KernelOomKill},
-    store::{
-        Key,
-        ends::{OomKill, OomScope},
-    },
+    kernel::{KernelEvent, task_name},
+    model::{OomKill, OomScope},
+    store::Key,
 };
 
 /// `PAGE_COUNTER_MAX` in bytes: no limit.
 const NO_LIMIT: u64 = i64::MAX as u64;
 
 impl Sampler {
-    pub(super) fn oom_killed(&mut self, index: usize, event: &KernelEvent, kernel_kill: &KernelOomKill) {
+    pub(super) fn oom_killed(&mut self, index: usize, event: &KernelEvent, kernel_kill: &OomEvent) {
         let Some(tracked) = self.hierarchies.get(index) else { return };
         let Some(victim) = tracked.resolve(event.id).and_then(ResolvedCgroup::owner) else {
             *self.skipped.entry("oom_kills_of_unknown_cgroups").or_default() += 1;
             return;
         };
-        let limiting = kernel_kill.limit_id.map(|id| tracked.resolve(id).and_then(ResolvedCgroup::owner));
-        let scope = match limiting {
-            None => OomScope::Node,
-            Some(key) => self.scope(victim, key),
+        let scope = match kernel_kill.limit_id {
+            0 => OomScope::Node,
+            id => self.scope(victim, tracked.resolve(id).and_then(ResolvedCgroup::owner)),
         };
         let page = procfs::page_size();
         let limit_bytes = kernel_kill.limit_pages.saturating_mul(page);
@@ -36,7 +35,7 @@ impl Sampler {
             usage_bytes: kernel_kill.usage_pages.saturating_mul(page),
             limit_bytes: (limit_bytes < NO_LIMIT / page * page).then_some(limit_bytes),
             pid: kernel_kill.pid,
-            comm: kernel_kill.comm.clone(),
+            comm: task_name(&kernel_kill.comm),
         };
         tracing::info!(
             path = self.store.identity(victim).map_or("", |identity| &identity.path),

@@ -12,10 +12,8 @@ use super::{Sampler, hierarchy::ResolvedCgroup, lifecycle::unix_of};
 use crate::{
     clock::unix_now,
     kernel::{InitProcess, KernelEvent},
-    store::{
-        Key,
-        ends::{Exit, ExitStatus, Init},
-    },
+    model::{Exit, ExitStatus, Init},
+    store::Key,
 };
 
 impl Sampler {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     kernel::EbpfPrograms,
-    store::published::{AgentRow, ProgramRow, Verdict},
+    model::{AgentRow, ProgramRow, Verdict},
 };
 
 impl Sampler {

@@ -13,11 +13,7 @@ use super::{
     hierarchy::ResolvedCgroup,
     histograms::{CgroupHistograms, READ_INTERVAL},
 };
-use crate::{
-    kernel::EbpfPrograms,
-    store::{Key, published::RunqueueRow},
-    values::Values,
-};
+use crate::{kernel::EbpfPrograms, model::RunqueueRow, store::Key, values::Values};
 
 /// How long tracing pauses when it takes too much CPU time: the first pause. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use crate::{
         Measurements,
         mounts::{Hierarchies, Hierarchy},
     },
-    store::published::SourceRow,
+    model::SourceRow,
     values::{Measurement, SourceKind},
 };
 

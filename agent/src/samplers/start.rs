@@ -14,6 +14,7 @@ use snug_ebpf::abi::offsets::Offsets;
 use super::{
     Sampler, Schedule,
     agent::Heartbeat,
+    detectors::EventDetectors,
     files::FileSampler,
     hierarchy::TrackedHierarchy,
     host::Host,
@@ -32,13 +33,10 @@ use crate::{
     },
     clock::unix_now,
     config::{Config, SourceChoice},
-    events::Lookout,
     kernel::{EbpfPrograms, KernelError, KernelOptions},
-    store::{
-        Store,
-        published::{AgentRow, Verdict},
-        views::Views,
-    },
+    model::{AgentRow, Verdict},
+    store::Store,
+    views::CurrentView,
 };
 
 /// Why the sampler cannot start.
@@ -58,7 +56,7 @@ impl Sampler {
     ///
     /// # Errors
     /// When no cgroup hierarchy can be found or opened.
-    pub fn start(config: Config, views: Arc<Views>) -> Result<Self, StartError> {
+    pub fn start(config: Config, views: Arc<CurrentView>) -> Result<Self, StartError> {
         Self::start_with(config, views, None)
     }
 
@@ -68,7 +66,7 @@ impl Sampler {
     /// As [`Self::start`].
     pub fn start_with(
         config: Config,
-        views: Arc<Views>,
+        views: Arc<CurrentView>,
         adjust_offsets: Option<fn(&mut Offsets)>,
     ) -> Result<Self, StartError> {
         let hierarchies = Hierarchies::find(&config.proc_root, config.cgroup_root.as_deref())?;
@@ -126,7 +124,7 @@ impl Sampler {
                 node: node_name(&config).into(),
                 map_bytes: kernel.as_ref().map_or(0, EbpfPrograms::map_bytes),
                 started_unix: unix_now(),
-                away_seconds: heartbeat.as_ref().map_or(0.0, |heartbeat| heartbeat.downtime_seconds),
+                downtime_seconds: heartbeat.as_ref().map_or(0.0, |heartbeat| heartbeat.downtime_seconds),
                 starts: heartbeat.as_ref().map_or(1, |heartbeat| heartbeat.starts),
                 ..AgentRow::default()
             },
@@ -159,7 +157,7 @@ impl Sampler {
             files,
             heartbeat,
             evidence: None,
-            lookout: Lookout::default(),
+            detectors: EventDetectors::default(),
             pending: PendingSamples::default(),
             views,
         };

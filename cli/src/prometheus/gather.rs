@@ -9,7 +9,7 @@ use snug_sizing::{
     workload::{Container, Resources, Workload, WorkloadKind},
 };
 
-use super::{Labels, Prometheus, PrometheusError, windows::Windows};
+use super::{BY, ContainerKey, Prometheus, PrometheusError, container_key, windows::Windows};
 use crate::evidence::Snapshot;
 
 const DAY: u64 = 24 * HOUR;
@@ -21,18 +21,9 @@ const MAX_POINTS: u64 = 10_000;
 const MAX_KILLS: usize = 20;
 const CPU: &str = "container_cpu_usage_seconds_total";
 const MEMORY: &str = "container_memory_working_set_bytes";
-pub(super) const BY: &str = "namespace, pod, container";
-
-/// A container: namespace, pod, name.
-pub(super) type ContainerKey = (String, String, String);
 
 /// WorkloadKind and name of the owner, by namespace and pod.
 type Owners = BTreeMap<(String, String), (String, String)>;
-
-pub(super) fn container_key(labels: &Labels) -> ContainerKey {
-    let label = |name| labels.get(name).cloned().unwrap_or_default();
-    (label("namespace"), label("pod"), label("container"))
-}
 
 impl Prometheus {
     /// The evidence of the time before now.

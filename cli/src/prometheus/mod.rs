@@ -78,6 +78,17 @@ pub type Labels = BTreeMap<String, String>;
 /// Times in seconds, and values.
 type Points = Vec<(u64, f64)>;
 
+/// Labels by which series of one container are found.
+const BY: &str = "namespace, pod, container";
+
+/// A container: namespace, pod, name.
+type ContainerKey = (String, String, String);
+
+fn container_key(labels: &Labels) -> ContainerKey {
+    let label = |name| labels.get(name).cloned().unwrap_or_default();
+    (label("namespace"), label("pod"), label("container"))
+}
+
 /// A series, with its times in seconds and values.
 #[derive(Clone, Debug, Deserialize)]
 struct Series {

@@ -1,8 +1,7 @@
 //! Proposals against what is around their workloads in the cluster.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
-use serde::Serialize;
 use snug_sizing::{
     constraints::{self, Headroom, Violation},
     hpa,
@@ -10,83 +9,30 @@ use snug_sizing::{
     workload::{Resources, Role},
 };
 
-use super::report::{Entry, Quantities};
+use super::report::{Entry, Quantities, Report, Warning, WarningKind};
 use crate::{
     cluster::{Autoscaler, ClusterConstraints},
-    renamed,
+    evidence::Snapshot,
 };
 
-/// Something to know before a proposal is applied, with its words.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Warning {
-    /// The sentence.
-    pub text: String,
-    /// What it is made of.
-    #[serde(flatten, serialize_with = "renamed::violation")]
-    pub about: WarningKind,
-}
-
-/// What a warning is about.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", untagged)]
-pub enum WarningKind {
-    /// The cluster would refuse it, or cannot do it.
-    Violation(Violation),
-    /// A HorizontalPodAutoscaler goes by the request: its target is to be changed with it.
-    Autoscaled {
-        /// Name of the HorizontalPodAutoscaler.
-        autoscaler: String,
-        /// `cpu` or `memory`.
-        resource: &'static str,
-        /// `averageUtilization` now, percent.
-        target_now: u32,
-        /// The one that belongs to the request recommended here.
-        target: u32,
-        /// Whether the request is higher than use alone would have it, or it would be lowered again and again.
-        raised: bool,
-    },
-    /// Something else changes requests or replicas of the workload.
-    Managed {
-        /// Its kind.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
-}
-
-impl fmt::Display for WarningKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Violation(objection) => objection.fmt(f),
-            Self::Autoscaled { autoscaler, resource, target_now, target, raised } => {
-                write!(
-                    f,
-                    "the HorizontalPodAutoscaler {autoscaler} goes by {resource}: set its target from {target_now} % to {target} % together \
-                     with the request, or it will scale at another load"
-                )?;
-                if *raised {
-                    f.write_str("; the request is as low as a target below 90 % allows")
-                } else {
-                    Ok(())
-                }
-            }
-            Self::Managed { kind: kind @ "VerticalPodAutoscaler", name } => {
-                write!(f, "the {kind} {name} sets requests of this workload, too: let one of both do it")
-            }
-            Self::Managed { kind, name } => write!(f, "the {kind} {name} scales this workload"),
+impl Report {
+    /// Fits all proposals into what is around their workloads.
+    pub fn check(&mut self, snapshot: &Snapshot, around: &ClusterConstraints) {
+        for entries in self.recommendations.chunk_by_mut(Entry::is_of_one_workload) {
+            let Some(Entry { namespace, owner, workload, .. }) = entries.first() else { continue };
+            let of_workload = snapshot.evidence().filter(|evidence| {
+                let it = &evidence.workload;
+                (&it.namespace, &it.owner, &it.name) == (namespace, owner, workload)
+            });
+            let pods = of_workload.flat_map(|evidence| evidence.pods.keys().map(String::as_str)).collect();
+            check(entries, &pods, around);
         }
-    }
-}
-
-impl From<WarningKind> for Warning {
-    fn from(about: WarningKind) -> Self {
-        Self { text: about.to_string(), about }
     }
 }
 
 /// Fits the containers of one pod into what is around their workload: requests under an autoscaler are changed, all else is told.
 /// `pods` are the names of the workload's pods.
-pub(super) fn check(entries: &mut [Entry], pods: &BTreeSet<&str>, around: &ClusterConstraints) {
+fn check(entries: &mut [Entry], pods: &BTreeSet<&str>, around: &ClusterConstraints) {
     let Some(first) = entries.first() else { return };
     let (namespace, owner, workload) = (first.namespace.clone(), first.owner.clone(), first.workload.clone());
     let is_it = |target: &(String, String)| (&target.0, &target.1) == (&owner, &workload);

@@ -1,10 +1,11 @@
 //! What `snug recommend` says, before it has a form.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use rayon::prelude::*;
 use serde::Serialize;
 use snug_sizing::{
+    constraints::Violation,
     cost::Prices,
     engine::{self, Confidence, Context, Pool, Reason, Recommendation, Risk},
     evidence::{Evidence, HOUR},
@@ -13,9 +14,8 @@ use snug_sizing::{
     workload::{Resources, Role},
 };
 
-use super::checks::{self, Warning};
 use crate::{
-    cluster::{ClusterConstraints, EmptiedNodes, Occupancy},
+    cluster::{EmptiedNodes, Occupancy},
     evidence::Snapshot,
     policy::Policies,
     renamed,
@@ -161,6 +161,74 @@ pub struct ReasonText {
     pub reason: Reason,
 }
 
+/// Something to know before a proposal is applied, with its words.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Warning {
+    /// The sentence.
+    pub text: String,
+    /// What it is made of.
+    #[serde(flatten, serialize_with = "renamed::violation")]
+    pub about: WarningKind,
+}
+
+/// What a warning is about.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", untagged)]
+pub enum WarningKind {
+    /// The cluster would refuse it, or cannot do it.
+    Violation(Violation),
+    /// A HorizontalPodAutoscaler goes by the request: its target is to be changed with it.
+    Autoscaled {
+        /// Name of the HorizontalPodAutoscaler.
+        autoscaler: String,
+        /// `cpu` or `memory`.
+        resource: &'static str,
+        /// `averageUtilization` now, percent.
+        target_now: u32,
+        /// The one that belongs to the request recommended here.
+        target: u32,
+        /// Whether the request is higher than use alone would have it, or it would be lowered again and again.
+        raised: bool,
+    },
+    /// Something else changes requests or replicas of the workload.
+    Managed {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl fmt::Display for WarningKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Violation(objection) => objection.fmt(f),
+            Self::Autoscaled { autoscaler, resource, target_now, target, raised } => {
+                write!(
+                    f,
+                    "the HorizontalPodAutoscaler {autoscaler} goes by {resource}: set its target from {target_now} % to {target} % together \
+                     with the request, or it will scale at another load"
+                )?;
+                if *raised {
+                    f.write_str("; the request is as low as a target below 90 % allows")
+                } else {
+                    Ok(())
+                }
+            }
+            Self::Managed { kind: kind @ "VerticalPodAutoscaler", name } => {
+                write!(f, "the {kind} {name} sets requests of this workload, too: let one of both do it")
+            }
+            Self::Managed { kind, name } => write!(f, "the {kind} {name} scales this workload"),
+        }
+    }
+}
+
+impl From<WarningKind> for Warning {
+    fn from(about: WarningKind) -> Self {
+        Self { text: about.to_string(), about }
+    }
+}
+
 /// A container without a recommendation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -210,19 +278,6 @@ impl Report {
             }
         }
         report
-    }
-
-    /// Fits all proposals into what is around their workloads.
-    pub fn check(&mut self, snapshot: &Snapshot, around: &ClusterConstraints) {
-        for entries in self.recommendations.chunk_by_mut(Entry::is_of_one_workload) {
-            let Some(Entry { namespace, owner, workload, .. }) = entries.first() else { continue };
-            let of_workload = snapshot.evidence().filter(|evidence| {
-                let it = &evidence.workload;
-                (&it.namespace, &it.owner, &it.name) == (namespace, owner, workload)
-            });
-            let pods = of_workload.flat_map(|evidence| evidence.pods.keys().map(String::as_str)).collect();
-            checks::check(entries, &pods, around);
-        }
     }
 
     /// What the requests cost.

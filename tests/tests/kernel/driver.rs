@@ -13,13 +13,10 @@ use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
     config::{self, Config, Request},
     history::Sink,
+    model::{CgroupRow, SourceRow, TerminatedContainer, TerminationReason, Verdict, View, WorkloadRow},
     samplers::Sampler,
-    store::{
-        ends::{EndRow, Reason},
-        published::{CgroupRow, Published, SourceRow, Verdict, WorkloadRow},
-        views::Views,
-    },
     values::{Measurement, Stall, Values},
+    views::CurrentView,
 };
 use snug_ebpf::abi::offsets::Offsets;
 use snug_tests::{cannot_run, cgroup::Host, required};
@@ -40,7 +37,7 @@ pub(crate) fn configured(options: &[&str]) -> Config {
 /// A sampler whose rounds the test starts. Every round is a full one, unless the test sets `--working-set-interval`.
 pub(crate) struct Driver {
     pub(crate) sampler: Sampler,
-    views: Arc<Views>,
+    views: Arc<CurrentView>,
 }
 
 impl Driver {
@@ -55,7 +52,7 @@ impl Driver {
         if !options.contains(&"--working-set-interval") {
             config.working_set_interval = Duration::ZERO;
         }
-        let views = Arc::new(Views::default());
+        let views = Arc::new(CurrentView::default());
         let sampler = Sampler::start_with(config, Arc::clone(&views), adjust_offsets).unwrap();
         let mut driver = Self { sampler, views };
         let first = driver.round();
@@ -74,7 +71,7 @@ impl Driver {
     }
 
     /// Runs a round and returns the view after it.
-    pub(crate) fn round(&mut self) -> Arc<Published> {
+    pub(crate) fn round(&mut self) -> Arc<View> {
         self.sampler.round(Instant::now());
         self.sampler.publish_now();
         self.views.last().unwrap()
@@ -104,7 +101,7 @@ impl Driver {
 
 /// A sampler in a thread of its own, as in the agent.
 pub(crate) struct Running {
-    views: Arc<Views>,
+    views: Arc<CurrentView>,
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -120,7 +117,7 @@ impl Running {
     }
 
     fn start_with(options: &[&str], change: impl FnOnce(Sampler) -> Sampler) -> Option<Self> {
-        let views = Arc::new(Views::default());
+        let views = Arc::new(CurrentView::default());
         let sampler = change(Sampler::start(configured(options), Arc::clone(&views)).unwrap());
         let (stop, stopped) = UnixStream::pair().unwrap();
         let thread = Some(thread::spawn(move || sampler.run(&stopped)));
@@ -129,7 +126,7 @@ impl Running {
     }
 
     /// The current view.
-    pub(crate) fn published(&self) -> Arc<Published> {
+    pub(crate) fn published(&self) -> Arc<View> {
         snug_tests::wait::until("the first view", Duration::from_secs(20), || self.views.last())
     }
 }
@@ -144,7 +141,7 @@ impl Drop for Running {
 }
 
 /// Whether all eBPF programs run; if not, prints why.
-fn programs_run(published: &Published) -> bool {
+fn programs_run(published: &View) -> bool {
     for program in &published.agent.programs {
         if program.verdict != Verdict::Running {
             cannot_run(&format!("{}: {}", program.name, program.verdict.reason()));
@@ -154,23 +151,23 @@ fn programs_run(published: &Published) -> bool {
     !published.agent.programs.is_empty()
 }
 
-pub(crate) fn row_of<'a>(published: &'a Published, path: &str) -> Option<&'a CgroupRow> {
+pub(crate) fn row_of<'a>(published: &'a View, path: &str) -> Option<&'a CgroupRow> {
     published.cgroups.iter().find(|row| &*row.identity.path == path)
 }
 
 /// The row's values.
-pub(crate) fn values_of(published: &Published, path: &str) -> Values {
+pub(crate) fn values_of(published: &View, path: &str) -> Values {
     row_of(published, path).unwrap_or_else(|| panic!("{path} is not published")).values.clone()
 }
 
 /// Rows of cgroups below a path.
-pub(crate) fn below<'a>(published: &'a Published, path: &str) -> Vec<&'a CgroupRow> {
+pub(crate) fn below<'a>(published: &'a View, path: &str) -> Vec<&'a CgroupRow> {
     let prefix = format!("{path}/");
     published.cgroups.iter().filter(|row| row.identity.path.starts_with(&prefix)).collect()
 }
 
 /// The workload of cgroups without a container id below the top-level cgroup `path`.
-pub(crate) fn workload_of(published: &Published, path: &str) -> WorkloadRow {
+pub(crate) fn workload_of(published: &View, path: &str) -> WorkloadRow {
     let name = path.split('/').nth(1).unwrap();
     published
         .workloads
@@ -181,26 +178,26 @@ pub(crate) fn workload_of(published: &Published, path: &str) -> WorkloadRow {
 }
 
 /// Terminations of a workload's init processes by reason and exit code.
-pub(crate) fn terminations(workload: &WorkloadRow) -> Vec<(Reason, Option<u8>, u64)> {
+pub(crate) fn terminations(workload: &WorkloadRow) -> Vec<(TerminationReason, Option<u8>, u64)> {
     workload.terminations.iter().collect()
 }
 
 /// The final record of the cgroup at a path.
-pub(crate) fn end_of(published: &Published, path: &str) -> Option<Arc<EndRow>> {
-    published.ends.iter().find(|end| &*end.identity.path == path).cloned()
+pub(crate) fn end_of(published: &View, path: &str) -> Option<Arc<TerminatedContainer>> {
+    published.terminated.iter().find(|end| &*end.identity.path == path).cloned()
 }
 
-pub(crate) fn source_of(published: &Published, measurement: Measurement) -> SourceRow {
+pub(crate) fn source_of(published: &View, measurement: Measurement) -> SourceRow {
     let mut rows = published.agent.sources.iter();
     rows.find(|row| row.measurement == measurement).unwrap().clone()
 }
 
 /// Number of lost events of a kind.
-pub(crate) fn lost(published: &Published, kind: &str) -> u64 {
+pub(crate) fn lost(published: &View, kind: &str) -> u64 {
     published.agent.lost_events.iter().find(|(name, _)| *name == kind).unwrap().1
 }
 
-pub(crate) fn skipped(published: &Published, what: &str) -> u64 {
+pub(crate) fn skipped(published: &View, what: &str) -> u64 {
     published.agent.skipped.iter().find(|(kind, _)| *kind == what).map_or(0, |(_, count)| *count)
 }
 

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 use snug_agent::{
     identity::{ContainerKind, Identity, Level, Qos},
-    store::published::{Published, WorkloadRow},
+    model::{View, WorkloadRow},
 };
 use snug_tests::{
     cgroup::{Cgroup, Host},
@@ -79,11 +79,11 @@ impl Pods {
     }
 }
 
-fn identity(published: &Published, cgroup: &Cgroup) -> Identity {
+fn identity(published: &View, cgroup: &Cgroup) -> Identity {
     Identity::clone(&row_of(published, cgroup.path()).unwrap().identity)
 }
 
-fn workload(published: &Published, kind: &str, name: &str) -> Option<WorkloadRow> {
+fn workload(published: &View, kind: &str, name: &str) -> Option<WorkloadRow> {
     let mut rows = published.workloads.iter();
     rows.find(|row| (&*row.workload_kind, &*row.workload) == (kind, name)).cloned()
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use snug_agent::{
-    store::published::Published,
+    model::View,
     values::{IpTraffic, Network, Tcp},
 };
 use snug_tests::{
@@ -67,11 +67,11 @@ impl Container {
         self.socket(SocketJob::Connect { address: to, port, timeout_ms, deaf: true })
     }
 
-    fn network(&self, published: &Published) -> Network {
+    fn network(&self, published: &View) -> Network {
         values_of(published, self.cgroup.path()).network.unwrap()
     }
 
-    fn tcp(&self, published: &Published) -> Tcp {
+    fn tcp(&self, published: &View) -> Tcp {
         values_of(published, self.cgroup.path()).tcp.unwrap()
     }
 

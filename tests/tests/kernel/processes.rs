@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use snug_agent::store::ends::{MOST_ENDS, OomScope, Reason};
+use snug_agent::{
+    model::{OomScope, TerminationReason},
+    store::terminations::MAX_TERMINATED,
+};
 use snug_tests::{
     cannot_run,
     cgroup::Cgroup,
@@ -41,7 +44,7 @@ fn exits_of_threads_are_no_terminations_and_any_thread_may_exit_or_exec() {
         init.begin(&last);
         assert_eq!(init.wait().code(), Some(code));
         let ended = workload_of(&driver.round(), cgroup.path());
-        assert_eq!(terminations(&ended), [(Reason::Error, Some(code as u8), 1)], "{name}");
+        assert_eq!(terminations(&ended), [(TerminationReason::Error, Some(code as u8), 1)], "{name}");
     }
 }
 
@@ -70,10 +73,13 @@ fn a_reused_pid_is_another_process() {
     // Both in one round: only their events distinguish them.
     assert_eq!(again.exit(22).0.code(), Some(22));
     let published = driver.round();
-    assert_eq!(terminations(&workload_of(&published, first.path())), [(Reason::Error, Some(21), 1)]);
+    assert_eq!(
+        terminations(&workload_of(&published, first.path())),
+        [(TerminationReason::Error, Some(21), 1)]
+    );
     // The workers with other pids were init processes of the same cgroup, and were killed.
     let of_second = terminations(&workload_of(&published, second.path()));
-    assert!(of_second.contains(&(Reason::Error, Some(22), 1)), "{of_second:?}");
+    assert!(of_second.contains(&(TerminationReason::Error, Some(22), 1)), "{of_second:?}");
     assert!(of_second.iter().all(|(_, code, _)| matches!(code, Some(22 | 137))), "{of_second:?}");
 }
 
@@ -140,15 +146,15 @@ fn short_containers_created_in_a_loop_are_all_counted() {
         (workload.containers_ended >= made).then_some(workload)
     });
     assert_eq!((workload.containers_started, workload.containers_ended), (made, made));
-    assert_eq!(terminations(&workload), [(Reason::Error, Some(3), made)]);
+    assert_eq!(terminations(&workload), [(TerminationReason::Error, Some(3), made)]);
     let published = running.published();
     for kind in ["cgroup_removed", "process_exited", "process_inits"] {
         assert_eq!(lost(&published, kind), 0, "{kind}");
     }
     assert!(
-        !published.ends.is_empty() && published.ends.len() <= MOST_ENDS,
+        !published.terminated.is_empty() && published.terminated.len() <= MAX_TERMINATED,
         "{} recent terminations",
-        published.ends.len()
+        published.terminated.len()
     );
 }
 
@@ -177,7 +183,7 @@ fn an_oom_kill_of_the_node_has_the_scope_node() {
     let end = end_of(&published, cgroup.path()).unwrap();
     let kill = end.last_oom_kill.clone().unwrap();
     assert_eq!((kill.scope, kill.pid), (OomScope::Node, init.pid()), "{kill:?}");
-    assert_eq!(end.exit.as_ref().unwrap().1, Reason::OomKilled);
+    assert_eq!(end.termination.as_ref().unwrap().reason, TerminationReason::OomKilled);
     let node = OomScope::ALL.map(|scope| u64::from(scope == OomScope::Node));
     assert_eq!(workload_of(&published, cgroup.path()).oom_kills, Some(node));
 }

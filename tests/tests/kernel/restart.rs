@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use snug_agent::{
-    samplers::Sampler,
-    store::{published::Published, views::Views},
-};
+use snug_agent::{model::View, samplers::Sampler, views::CurrentView};
 use snug_tests::{
     cgroup::Cgroup,
     wait::until,
@@ -39,12 +36,12 @@ struct Report {
 }
 
 impl Report {
-    fn of(published: &Published, path: &str) -> Self {
+    fn of(published: &View, path: &str) -> Self {
         let workload = workload_of(published, path);
         let cpu = row_of(published, path).and_then(|row| row.values.cpu);
         Self {
             starts: published.agent.starts,
-            away_seconds: published.agent.away_seconds,
+            away_seconds: published.agent.downtime_seconds,
             started_unix: published.agent.started_unix,
             row_cpu_ns: cpu.map(|cpu| cpu.usage_ns),
             workload_cpu_ns: workload.cpu_ns,
@@ -57,13 +54,13 @@ impl Report {
 /// If [`VARIABLE`] is set: samples as the agent does and answers questions. Else returns at once.
 pub(crate) fn entry() {
     let Ok(data_dir) = env::var(VARIABLE) else { return };
-    let views = Arc::new(Views::default());
+    let views = Arc::new(CurrentView::default());
     let config = configured(&["--source", "kernel", "--data-dir", &data_dir, "--sample-interval", "50ms"]);
     let sampler = Sampler::start(config, Arc::clone(&views)).unwrap();
     let (_stop, stopped) = UnixStream::pair().unwrap();
     thread::spawn(move || sampler.run(&stopped));
     for path in io::stdin().lines() {
-        let view: Arc<Published> = until("a view", Duration::from_secs(20), || views.last());
+        let view: Arc<View> = until("a view", Duration::from_secs(20), || views.last());
         answer(serde_json::to_string(&Report::of(&view, &path.unwrap())).unwrap());
     }
     std::process::exit(0);

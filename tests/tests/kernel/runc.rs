@@ -6,10 +6,7 @@ use std::{
 };
 
 use serde_json::json;
-use snug_agent::store::{
-    ends::{EndRow, ExitStatus, Reason},
-    published::Published,
-};
+use snug_agent::model::{TerminatedContainer, TerminationReason, View};
 use snug_tests::{
     cgroup::{Cgroup, Host},
     required,
@@ -46,8 +43,8 @@ fn now_unix() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-fn terminations_of(published: &Published, path: &str) -> Vec<Arc<EndRow>> {
-    published.ends.iter().filter(|end| &*end.identity.path == path).cloned().collect()
+fn terminations_of(published: &View, path: &str) -> Vec<Arc<TerminatedContainer>> {
+    published.terminated.iter().filter(|end| &*end.identity.path == path).cloned().collect()
 }
 
 #[test]
@@ -77,14 +74,22 @@ fn the_init_process_is_found_in_any_pid_namespace() {
         let end = until("its termination is recorded", Duration::from_secs(10), || {
             terminations_of(&driver.round(), &container.path).first().cloned()
         });
-        let (exit, reason) = end.exit.clone().unwrap();
-        assert_eq!((exit.status, reason), (ExitStatus::Code(5), Reason::Error), "{namespace:?}");
-        assert_eq!((exit.init.pid, &*exit.init.comm), (container.pid, "sh"), "{namespace:?}");
+        let ended = end.termination.clone().unwrap();
+        assert_eq!(
+            (ended.exit_code, ended.signal, ended.reason),
+            (5, None, TerminationReason::Error),
+            "{namespace:?}"
+        );
+        let process = ended.init.as_ref().unwrap();
+        assert_eq!((process.pid, &*process.comm), (container.pid, "sh"), "{namespace:?}");
         // CLOCK_MONOTONIC and CLOCK_REALTIME drift slightly.
         let slack = 0.05;
-        let started = exit.init.started_unix;
+        let started = process.started_unix;
         assert!(before - slack < started && started < running + slack, "{before} {started} {running}");
-        assert!(fed - slack < exit.ended_unix && exit.ended_unix < after + slack, "{fed} {exit:?} {after}");
+        assert!(
+            fed - slack < ended.ended_unix && ended.ended_unix < after + slack,
+            "{fed} {ended:?} {after}"
+        );
     }
     assert!(terminations_of(&driver.round(), &sandbox.path).is_empty(), "the sandbox is still running");
 }
@@ -102,8 +107,8 @@ fn signals_are_distinguished_from_exit_codes() {
     let end = until("its termination is recorded", Duration::from_secs(10), || {
         terminations_of(&driver.round(), &container.path).first().cloned()
     });
-    let (exit, reason) = end.exit.clone().unwrap();
-    assert_eq!((exit.status, reason), (ExitStatus::Signal(9), Reason::Error));
+    let ended = end.termination.clone().unwrap();
+    assert_eq!((ended.exit_code, ended.signal, ended.reason), (128 + 9, Some(9), TerminationReason::Error));
 }
 
 #[test]
@@ -133,7 +138,7 @@ fn restarts_are_seen_from_cgroups_and_processes_alone() {
         assert_eq!(workload.restarts, u64::from(number) - 1);
         assert_eq!(
             workload.terminations.iter().collect::<Vec<_>>(),
-            [(Reason::Error, Some(5), u64::from(number))]
+            [(TerminationReason::Error, Some(5), u64::from(number))]
         );
     }
 }
@@ -167,8 +172,8 @@ fn a_container_of_fifty_milliseconds_has_a_complete_final_record() {
             (5 * (100 + headers), 5 * (100 + headers))
         );
     }
-    let (exit, reason) = end.exit.clone().unwrap();
-    assert_eq!((exit.status, reason), (ExitStatus::Code(7), Reason::Error));
-    let lifetime = exit.ended_unix - exit.init.started_unix;
+    let ended = end.termination.clone().unwrap();
+    assert_eq!((ended.exit_code, ended.signal, ended.reason), (7, None, TerminationReason::Error));
+    let lifetime = ended.run_seconds().unwrap();
     assert!(lifetime >= 0.05 && lifetime <= lived.as_secs_f64() + 0.05, "{lifetime} s in {lived:?}");
 }

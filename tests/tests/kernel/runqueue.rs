@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use snug_agent::store::published::{Published, Verdict};
+use snug_agent::model::{Verdict, View};
 use snug_tests::{
     cgroup::Cgroup,
     worker::{Job, Worker},
@@ -87,13 +87,13 @@ fn tracing(options: &[&str]) -> Option<Driver> {
     Driver::kernel(&[&["--runqueue", "on"], options].concat())
 }
 
-fn waits(published: &Published, path: &str) -> (u64, f64) {
+fn waits(published: &View, path: &str) -> (u64, f64) {
     let waits = values_of(published, path).runqueue;
     waits.map_or((0, 0.0), |waits| (waits.histogram.count(), waits.sum))
 }
 
 /// A round after the interval in which the counters are read.
-fn read_counters(driver: &mut Driver) -> Arc<Published> {
+fn read_counters(driver: &mut Driver) -> Arc<View> {
     thread::sleep(Duration::from_millis(5_100));
     driver.round()
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use snug_agent::store::published::Published;
+use snug_agent::model::View;
 use snug_tests::{
     cgroup::{Cgroup, row},
     wait::until,
@@ -14,12 +14,12 @@ use crate::driver::{Driver, host, row_of, values_of};
 /// No full round during the test.
 const RARELY: [&str; 4] = ["--working-set-interval", "1m", "--slow-interval", "1m"];
 
-fn cpu_micros(published: &Published, cgroup: &Cgroup) -> u64 {
+fn cpu_micros(published: &View, cgroup: &Cgroup) -> u64 {
     values_of(published, cgroup.path()).cpu.unwrap().usage_ns / 1000
 }
 
 /// Runs rounds until the file did not change during one, which must have published the file's value.
-fn settled(driver: &mut Driver, cgroup: &Cgroup) -> Arc<Published> {
+fn settled(driver: &mut Driver, cgroup: &Cgroup) -> Arc<View> {
     let usage = || row(&cgroup.cpu_stat(), "usage_usec");
     until("the worker to be idle", Duration::from_secs(20), || {
         // Reading the file flushes CPU time, too.
@@ -85,7 +85,7 @@ fn full_rounds_resample_while_no_cgroup_is_created_or_removed() {
     let top = Cgroup::new(&host, "resamples");
     let mut worker = Worker::start_in(&top);
     let Some(mut driver) = Driver::kernel(&[]) else { return };
-    let runs = |published: &Published, program: &str| {
+    let runs = |published: &View, program: &str| {
         let mut programs = published.agent.programs.iter();
         programs.find(|row| row.name == program).map_or(0, |row| row.run_count)
     };

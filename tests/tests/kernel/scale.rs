@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc, time::Instant};
 
-use snug_agent::store::published::Published;
+use snug_agent::model::View;
 use snug_tests::cgroup::{Cgroup, Host};
 
 use crate::driver::{Driver, below, host, skipped};
@@ -20,7 +20,7 @@ fn make(parent: &Cgroup, numbers: std::ops::Range<u64>) -> Vec<Cgroup> {
 }
 
 /// Checks that the second round after the creation has all cgroups.
-fn all_are_there(driver: &mut Driver, host: &Host, parent: &Cgroup, count: u64) -> Arc<Published> {
+fn all_are_there(driver: &mut Driver, host: &Host, parent: &Cgroup, count: u64) -> Arc<View> {
     let started = Instant::now();
     driver.round();
     let published = driver.round();

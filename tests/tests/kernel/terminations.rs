@@ -2,13 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use snug_agent::{
-    events::What,
-    store::{
-        ends::{EndRow, ExitStatus, OomScope, Reason},
-        published::Published,
-    },
-};
+use snug_agent::model::{EventDetails, OomScope, TerminatedContainer, TerminationReason, View};
 use snug_tests::{
     cgroup::Cgroup,
     wait::until,
@@ -23,7 +17,7 @@ const MIB: u64 = 1 << 20;
 const UDP_IPV4: u64 = 20 + 8;
 const UDP_IPV6: u64 = 40 + 8;
 
-fn wait_for_termination(running: &Running, path: &str) -> Arc<EndRow> {
+fn wait_for_termination(running: &Running, path: &str) -> Arc<TerminatedContainer> {
     until("its termination is recorded", Duration::from_secs(10), || end_of(&running.published(), path))
 }
 
@@ -51,15 +45,17 @@ fn a_container_removed_at_once_has_a_complete_final_record() {
         assert_eq!((traffic.receive_packets, traffic.transmit_packets), (5, 5), "{network:?}");
         assert_eq!((traffic.receive_bytes, traffic.transmit_bytes), (bytes, bytes), "{network:?}");
     }
-    let (exit, reason) = end.exit.clone().unwrap();
-    assert_eq!((exit.status, reason, exit.init.pid), (ExitStatus::Code(7), Reason::Error, init.pid()));
-    assert!(exit.ended_unix > exit.init.started_unix, "{exit:?}");
-    assert!(end.created_unix <= exit.init.started_unix + 0.1 && end.removed_unix + 0.1 >= exit.ended_unix);
+    let ended = end.termination.clone().unwrap();
+    assert_eq!((ended.exit_code, ended.signal, ended.reason), (7, None, TerminationReason::Error));
+    let process = ended.init.as_ref().unwrap();
+    assert_eq!(process.pid, init.pid());
+    assert!(ended.ended_unix > process.started_unix, "{ended:?}");
+    assert!(end.created_unix <= process.started_unix + 0.1 && end.removed_unix + 0.1 >= ended.ended_unix);
     let workload = until("it is counted", Duration::from_secs(5), || {
         let workload = workload_of(&running.published(), cgroup.path());
         (workload.containers_ended == 1).then_some(workload)
     });
-    assert_eq!(terminations(&workload), [(Reason::Error, Some(7), 1)]);
+    assert_eq!(terminations(&workload), [(TerminationReason::Error, Some(7), 1)]);
     assert_eq!(workload.network, Some(network));
 }
 
@@ -77,7 +73,7 @@ fn exits_of_other_processes_are_not_counted_and_signals_are() {
     init.kill();
     // Counted before the cgroup is removed.
     let after = workload_of(&driver.round(), cgroup.path());
-    assert_eq!(terminations(&after), [(Reason::Error, Some(137), 1)]);
+    assert_eq!(terminations(&after), [(TerminationReason::Error, Some(137), 1)]);
     assert!(row_of(&driver.round(), cgroup.path()).is_some());
 }
 
@@ -92,7 +88,7 @@ fn an_init_process_from_before_the_agent_is_tracked_after_moves() {
     assert_eq!(init.exit(0).0.code(), Some(0));
     let published = driver.round();
     let ended = workload_of(&published, cgroup.path());
-    assert_eq!(terminations(&ended), [(Reason::Completed, Some(0), 1)]);
+    assert_eq!(terminations(&ended), [(TerminationReason::Completed, Some(0), 1)]);
     assert_eq!(terminations(&workload_of(&published, other.path())), []);
 }
 
@@ -114,16 +110,18 @@ fn an_oom_kill_names_the_limit_that_caused_it() {
     let kill = end.last_oom_kill.clone().unwrap();
     assert_eq!((kill.scope, kill.limit_bytes), (OomScope::Container, Some(24 * MIB)), "{kill:?}");
     assert!(kill.usage_bytes > 23 * MIB && kill.usage_bytes <= 24 * MIB, "{kill:?}");
-    assert_eq!(end.exit.as_ref().unwrap().1, Reason::OomKilled);
+    assert_eq!(end.termination.as_ref().unwrap().reason, TerminationReason::OomKilled);
     assert_eq!(kill.pid, init.pid());
     let kinds: Vec<_> = published
         .events
         .iter()
         .filter(|event| *event.subject.path == *own.path())
-        .map(|event| &event.what)
+        .map(|event| &event.details)
         .collect();
-    let [What::OomKill(first), What::Termination(then)] = kinds.as_slice() else { panic!("{kinds:?}") };
-    assert_eq!((first, then.reason, then.signal), (&kill, Reason::OomKilled, Some(9)));
+    let [EventDetails::OomKill(first), EventDetails::Termination(then)] = kinds.as_slice() else {
+        panic!("{kinds:?}")
+    };
+    assert_eq!((first, then.reason, then.signal), (&kill, TerminationReason::OomKilled, Some(9)));
 
     parent.limit_memory(32 * MIB, 0);
     let mut init = Worker::start_in(&above);
@@ -182,7 +180,7 @@ fn counters_of_cgroups_inside_a_container_are_the_containers() {
     let inner = container.child("init.scope");
     let mut worker = Worker::start_in(&inner);
     worker.run(&Job::Datagrams { times: 3, bytes: 60_000, ipv6: false }).unwrap();
-    let sent = |published: &Published| {
+    let sent = |published: &View| {
         row_of(published, container.path()).unwrap().values.network.unwrap().ipv4.transmit_bytes
     };
     let expected = 3 * (60_000 + UDP_IPV4);

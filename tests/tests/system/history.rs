@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use snug_agent::{
     history::{Batch, History, Retention, Store},
     identity::Names,
-    store::WorkloadKey,
+    model::WorkloadKey,
 };
 use snug_sizing::{
     evidence::{Evidence, Header, Hour, SCHEMA},

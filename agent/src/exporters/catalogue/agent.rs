@@ -9,21 +9,9 @@ use super::{
     Value, seconds,
 };
 use crate::{
-    exporters::{
-        limits::SeriesCounts,
-        otlp::{Progress, Signal},
-    },
-    store::published::{AgentRow, KubernetesRow},
+    exporters::series::{EndpointSeries, Progress, Signal},
+    model::{AgentRow, KubernetesRow},
 };
-
-/// What an endpoint's last scrape held.
-#[derive(Clone, Copy, Debug)]
-pub struct EndpointSeries {
-    /// Path of the endpoint.
-    pub endpoint: &'static str,
-    /// Its series.
-    pub counts: SeriesCounts,
-}
 
 /// The agent's row, and what only the moment of the export tells.
 #[derive(Clone, Copy, Debug)]
@@ -226,10 +214,16 @@ pub(super) static FAMILIES: &[Family] = &[
         Agent(|view, emit| emit(&[], Value::Float(view.row.started_unix))),
     ),
     Family::gauge(
-        "snug_agent_away_seconds",
-        "Time between the last sign of life of the previous agent on this boot and this one's start; 0 = none known",
+        "snug_agent_downtime_seconds",
+        "Time without an agent on this boot: from the last heartbeat of the previous one to the start of this one; 0 = none known",
         Seconds,
-        Agent(|view, emit| emit(&[], Value::Float(view.row.away_seconds))),
+        Agent(|view, emit| emit(&[], Value::Float(view.row.downtime_seconds))),
+    ),
+    Family::gauge(
+        "snug_agent_away_seconds",
+        "Deprecated: the same as snug_agent_downtime_seconds, which replaces it in the next version",
+        Seconds,
+        Agent(|view, emit| emit(&[], Value::Float(view.row.downtime_seconds))),
     ),
     Family::counter(
         "snug_agent_starts",

@@ -14,9 +14,9 @@ struct NewerContainerHour {
     record: Option<NewerHourRecord>,
     #[prost(message, repeated, tag = "10")]
     pods: Vec<NewerPod>,
-    #[prost(string, tag = "11")]
+    #[prost(string, tag = "1011")]
     image: String,
-    #[prost(message, optional, tag = "12")]
+    #[prost(message, optional, tag = "1012")]
     pod_resources: Option<Pod>,
     #[prost(uint64, repeated, tag = "2000")]
     calibration: Vec<u64>,
@@ -28,9 +28,9 @@ struct NewerHourRecord {
     observed: u64,
     #[prost(message, optional, tag = "2")]
     cpu: Option<Histogram>,
-    #[prost(message, optional, tag = "19")]
+    #[prost(message, optional, tag = "1019")]
     start_up_seconds: Option<Histogram>,
-    #[prost(fixed32, optional, tag = "20")]
+    #[prost(fixed32, optional, tag = "1020")]
     pod_kills: Option<u32>,
 }
 
@@ -40,7 +40,7 @@ struct NewerPod {
     name: String,
     #[prost(uint64, tag = "2")]
     observed: u64,
-    #[prost(string, tag = "6")]
+    #[prost(string, tag = "1006")]
     node: String,
 }
 

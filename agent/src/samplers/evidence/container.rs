@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     identity::{Identity, Level},
-    store::{Stamp, WorkloadKey},
+    model::WorkloadKey,
+    store::Stamp,
     values::{Cpu, Distribution, MemoryStat, Pressure, Throttling, Values},
 };
 

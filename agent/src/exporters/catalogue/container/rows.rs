@@ -4,8 +4,7 @@ use snug_sizing::cpu_quota::QuotaOutcome;
 
 use crate::{
     exporters::catalogue::{Emit, Value, seconds},
-    identity::Qos,
-    store::published::CgroupRow,
+    model::{CgroupRow, Qos},
     values::{IoDevice, IpTraffic, MemoryStat, Stall, Throttling},
 };
 

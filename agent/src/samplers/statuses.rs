@@ -2,10 +2,9 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Subject, What};
-use crate::identity::{
+use crate::model::{
+    EventDetails, Pods, Subject,
     pod::{KnownContainer, KnownPod, State},
-    pods::Pods,
 };
 
 /// The kubelet's reasons for a container to wait that mean its image (`pkg/kubelet/images/types.go`).
@@ -22,7 +21,7 @@ const EVICTED: &str = "Evicted";
 
 /// Tells what is new in the statuses of pods.
 #[derive(Debug, Default)]
-pub(crate) struct Statuses {
+pub(super) struct Statuses {
     seen: Option<Arc<Pods>>,
     /// Uids of evicted pods.
     evicted: HashSet<Box<str>>,
@@ -33,7 +32,7 @@ pub(crate) struct Statuses {
 impl Statuses {
     /// What has happened since the pods were last looked at. Of the first pods there are nothing is told: it happened
     /// before.
-    pub(crate) fn look(&mut self, pods: &Arc<Pods>) -> Vec<(Subject, What)> {
+    pub(super) fn detect(&mut self, pods: &Arc<Pods>) -> Vec<(Subject, EventDetails)> {
         if self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, pods)) {
             return Vec::new();
         }
@@ -44,15 +43,18 @@ impl Statuses {
         for pod in pods.iter() {
             if *pod.reason == *EVICTED {
                 if !self.evicted.contains(&pod.uid) {
-                    told.push((Subject::told(&pod.names, &pod.uid, ""), What::Eviction(pod.message.clone())));
+                    told.push((
+                        Subject::from_status(&pod.names, &pod.uid, ""),
+                        EventDetails::Eviction(pod.message.clone()),
+                    ));
                 }
                 evicted.insert(pod.uid.clone());
             }
             for (container, reason) in images_missing(pod) {
                 let who = (pod.uid.clone(), container.names.container.as_str().into());
                 if !self.without_image.contains(&who) {
-                    let subject = Subject::told(&container.names, &pod.uid, "");
-                    told.push((subject, What::ImagePullFailure(reason.into())));
+                    let subject = Subject::from_status(&container.names, &pod.uid, "");
+                    told.push((subject, EventDetails::ImagePullFailure(reason.into())));
                 }
                 without_image.insert(who);
             }
@@ -92,8 +94,8 @@ mod tests {
     }
 
     fn told(statuses: &mut Statuses, pods: &Arc<Pods>) -> Vec<String> {
-        let kind = |(subject, what): (Subject, What)| format!("{subject} {what:?}");
-        statuses.look(pods).into_iter().map(kind).collect()
+        let kind = |(subject, details): (Subject, EventDetails)| format!("{subject} {details:?}");
+        statuses.detect(pods).into_iter().map(kind).collect()
     }
 
     #[test]

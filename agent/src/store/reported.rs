@@ -9,30 +9,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Store, workloads::WorkloadKey};
-use crate::{
-    events::{Subject, Termination, What},
-    identity::{
-        pod::{self, KnownContainer, State},
-        pods::Pods,
-    },
+use super::Store;
+use crate::model::{
+    EventDetails, Pods, Subject, Termination, WorkloadKey,
+    pod::{KnownContainer, State, Terminated},
 };
 
 /// How long a status waits for the kernel's own word: longer than an end can be in doubt.
 const GRACE: Duration = Duration::from_secs(10);
 /// Ids that no status mentions any more, or not yet, are forgotten beyond this many.
-const MOST_IDS: usize = 4096;
+const MAX_IDS: usize = 4096;
 
 /// Which ends are counted already.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct ReportedTerminations {
     /// Ids of containers whose end has been counted, or is none to count.
     accounted: HashSet<Box<str>>,
     /// Ids of ended containers that wait for the kernel's word, and since when.
     waiting: HashMap<Box<str>, Instant>,
 }
 
-impl Told {
+impl ReportedTerminations {
     /// The end of a container is counted, and not to be counted again.
     pub(super) fn account(&mut self, id: &str) {
         self.waiting.remove(id);
@@ -54,46 +51,47 @@ impl Told {
 
     fn forget(&mut self, mentioned: &HashSet<&str>) {
         self.waiting.retain(|id, _| mentioned.contains(&**id));
-        if self.accounted.len() > MOST_IDS.max(2 * mentioned.len()) {
+        if self.accounted.len() > MAX_IDS.max(2 * mentioned.len()) {
             self.accounted.retain(|id| mentioned.contains(&**id));
         }
     }
 }
 
 impl Store {
-    /// Counts the ends that statuses tell of and nobody else. `began_unix` is when the agent started, `away_seconds` for how
+    /// Counts the ends that statuses tell of and nobody else. `began_unix` is when the agent started, `downtime_seconds` for how
     /// long there was none before: what ended earlier was counted by its predecessor, whose counters are gone.
-    pub fn count_told(&mut self, pods: &Pods, began_unix: f64, away_seconds: f64, now: Instant) {
+    pub fn count_reported(&mut self, pods: &Pods, began_unix: f64, downtime_seconds: f64, now: Instant) {
         // Statuses have whole seconds.
-        let (began, since) = (began_unix.floor(), (began_unix - away_seconds).floor());
+        let (began, since) = (began_unix.floor(), (began_unix - downtime_seconds).floor());
         let mut mentioned = HashSet::new();
         let containers = pods.iter().flat_map(|pod| pod.containers.iter().map(move |one| (pod, one)));
         for (pod, container) in containers {
             let Some(status) = &container.status else { continue };
             for ended in status.terminations().filter(|ended| !ended.id.is_empty()) {
                 mentioned.insert(&*ended.id);
-                if ended.finished_unix >= since && self.told.is_due(&ended.id, now) {
+                if ended.finished_unix >= since && self.reported.is_due(&ended.id, now) {
                     let again = !matches!(&status.state, State::Terminated(now) if now.id == ended.id);
                     let unseen = ended.finished_unix < began;
                     self.count_end(container, ended, again && unseen);
                     let (names, uid) = (&container.names, pod.uid.as_ref());
-                    let what = What::Termination(Termination::told(ended));
-                    self.happened(Subject::told(names, uid, &ended.id), what, ended.finished_unix, now);
+                    let details = EventDetails::Termination(Termination::from_status(ended));
+                    let subject = Subject::from_status(names, uid, &ended.id);
+                    self.record(subject, details, ended.finished_unix, now);
                 }
             }
         }
-        self.told.forget(&mentioned);
+        self.reported.forget(&mentioned);
     }
 
     /// `restarted`: whether it runs again, and nobody saw it start.
-    fn count_end(&mut self, container: &KnownContainer, ended: &pod::Termination, restarted: bool) {
+    fn count_end(&mut self, container: &KnownContainer, ended: &Terminated, restarted: bool) {
         let names = &container.names;
         if names.workload.is_empty() {
             return;
         }
         let key = self.workloads.admit(WorkloadKey::named(names));
-        let Termination { reason, exit_code, .. } = Termination::told(ended);
-        self.workloads.told(&key, reason, exit_code, restarted);
+        let Termination { reason, exit_code, .. } = Termination::from_status(ended);
+        self.workloads.reported(&key, reason, exit_code, restarted);
     }
 }
 
@@ -105,12 +103,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        identity::{Level, PathIdentity, Runtime},
-        store::{
-            Appearance,
-            ends::{Exit, ExitStatus, Init, Reason},
-            published::{AgentRow, WorkloadRow},
+        model::{
+            AgentRow, Exit, ExitStatus, Init, Level, PathIdentity, Runtime, TerminationReason, WorkloadRow,
         },
+        store::Appearance,
     };
 
     const BEGAN: f64 = 1_795_782_000.7;
@@ -149,11 +145,11 @@ mod tests {
     /// Counts twice, before and after the grace.
     fn count(store: &mut Store, pods: &Pods) -> WorkloadRow {
         let now = Instant::now();
-        store.count_told(pods, BEGAN, 60.0, now);
-        store.count_told(pods, BEGAN, 60.0, now + GRACE / 2);
+        store.count_reported(pods, BEGAN, 60.0, now);
+        store.count_reported(pods, BEGAN, 60.0, now + GRACE / 2);
         assert_eq!(row(store, now).terminations.iter().count(), 0, "the kernel has its say first");
         for _ in 0..2 {
-            store.count_told(pods, BEGAN, 60.0, now + GRACE);
+            store.count_reported(pods, BEGAN, 60.0, now + GRACE);
         }
         row(store, now)
     }
@@ -163,7 +159,7 @@ mod tests {
         let mut store = Store::new(10);
         let pods = pods(&ended("a", "StartError", 128, FOUND), &json!({}));
         let row = count(&mut store, &pods);
-        assert_eq!(row.terminations, [(Reason::StartError, 128)].into_iter().collect());
+        assert_eq!(row.terminations, [(TerminationReason::StartError, 128)].into_iter().collect());
         assert_eq!((&*row.container, row.restarts), ("main", 0));
     }
 
@@ -171,7 +167,7 @@ mod tests {
     fn what_ended_while_the_agent_was_away_is_counted_and_so_is_the_restart() {
         let mut store = Store::new(10);
         let row = count(&mut store, &pods(&running(), &ended("a", "OOMKilled", 137, AWAY)));
-        assert_eq!(row.terminations, [(Reason::OomKilled, 137)].into_iter().collect());
+        assert_eq!(row.terminations, [(TerminationReason::OomKilled, 137)].into_iter().collect());
         assert_eq!(row.restarts, 1);
     }
 
@@ -216,20 +212,24 @@ mod tests {
             let mut store = Store::new(10);
             let key = appear(&mut store, &pods);
             if status_first {
-                store.count_told(&pods, BEGAN, 0.0, now);
+                store.count_reported(&pods, BEGAN, 0.0, now);
             }
             store.exited(key, exit(), now);
-            store.count_told(&pods, BEGAN, 0.0, now);
-            store.count_told(&pods, BEGAN, 0.0, now + 2 * GRACE);
+            store.count_reported(&pods, BEGAN, 0.0, now);
+            store.count_reported(&pods, BEGAN, 0.0, now + 2 * GRACE);
             let row = row(&mut store, now);
-            assert_eq!(row.terminations, [(Reason::Error, 3)].into_iter().collect(), "{status_first}");
+            assert_eq!(
+                row.terminations,
+                [(TerminationReason::Error, 3)].into_iter().collect(),
+                "{status_first}"
+            );
         }
     }
 
     #[test]
     fn ids_are_forgotten_and_those_still_mentioned_are_not() {
-        let mut told = Told::default();
-        for id in 0..=MOST_IDS {
+        let mut told = ReportedTerminations::default();
+        for id in 0..=MAX_IDS {
             told.account(&id.to_string());
         }
         told.waiting.insert("gone".into(), Instant::now());

@@ -2,8 +2,6 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use super::options::OPTIONS;
-
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -15,7 +13,6 @@ pub enum Origin {
     Variable(String),
     /// A line of the configuration file, counted from 1.
     File {
-        /// The file.
         path: Arc<PathBuf>,
         /// The line.
         line: usize,
@@ -35,7 +32,7 @@ impl fmt::Display for Origin {
 
 /// One mistake.
 #[derive(Debug, thiserror::Error)]
-pub enum Mistake {
+pub enum ConfigError {
     /// A value that its option does not allow.
     #[error("{origin}: {key} = {value} is refused: {why}; allowed: {allowed}")]
     Value {
@@ -82,7 +79,6 @@ pub enum Mistake {
     /// A configuration file that cannot be read.
     #[error("{}: cannot be read: {source}; named by {named_by}", path.display())]
     Unreadable {
-        /// The file.
         path: PathBuf,
         /// Who named it.
         named_by: String,
@@ -119,7 +115,7 @@ pub enum Mistake {
 
 /// Every mistake of a configuration, a line each.
 #[derive(Debug, thiserror::Error)]
-pub struct ConfigErrors(pub Vec<Mistake>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,10 +135,4 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     let scored = candidates.into_iter().map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
     let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b));
     best.filter(|(score, _)| *score >= ALIKE).map(|(_, candidate)| candidate)
-}
-
-/// The option whose key is most like a name, whatever dashes and case it is written with.
-pub(super) fn nearest_key(name: &str, besides: &[&'static str]) -> Option<&'static str> {
-    let plain = name.to_ascii_lowercase().replace('_', "-");
-    nearest(&plain, OPTIONS.iter().map(|spec| spec.key).chain(besides.iter().copied()))
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::{Subject, Throttled, What};
 use crate::{
+    model::{EventDetails, Subject, Throttled},
     store::{Key, Store},
     values::Throttling as Counters,
 };
@@ -18,7 +18,7 @@ use crate::{
 const STRETCH: Duration = Duration::from_secs(10);
 const BEGIN_SHARE: f64 = 0.25;
 /// Fewer periods than a second has tell nothing.
-const LEAST_PERIODS: u64 = 10;
+const MIN_PERIODS: u64 = 10;
 /// For how long it must be over.
 const QUIET: Duration = Duration::from_secs(60);
 const QUIET_SHARE: f64 = 0.05;
@@ -51,16 +51,16 @@ struct Watched {
 }
 
 impl Watched {
-    fn see(&mut self, mark: Mark) -> Option<What> {
+    fn see(&mut self, mark: Mark) -> Option<EventDetails> {
         let seen = self.from.until(&mark);
         let long = mark.at.saturating_duration_since(self.from.at);
         match self.since {
             None if long >= STRETCH => {
                 let from = std::mem::replace(&mut self.from, mark);
-                let much = seen.periods >= LEAST_PERIODS && seen.share() >= BEGIN_SHARE;
+                let much = seen.periods >= MIN_PERIODS && seen.share() >= BEGIN_SHARE;
                 much.then(|| {
                     self.since = Some(from);
-                    What::ThrottlingStart(seen)
+                    EventDetails::ThrottlingStart(seen)
                 })
             }
             // So the quiet has not begun yet.
@@ -72,7 +72,7 @@ impl Watched {
                 let over = since.until(&self.from);
                 self.from = mark;
                 self.since = None;
-                Some(What::ThrottlingEnd(over))
+                Some(EventDetails::ThrottlingEnd(over))
             }
             _ => None,
         }
@@ -81,11 +81,11 @@ impl Watched {
 
 /// Watches all containers with a quota.
 #[derive(Debug, Default)]
-pub(crate) struct Throttling(FxHashMap<Key, Watched>);
+pub(super) struct Throttling(FxHashMap<Key, Watched>);
 
 impl Throttling {
     /// Looks at all living containers, once a second.
-    pub(crate) fn look(&mut self, store: &Store, now: Instant) -> Vec<(Subject, What)> {
+    pub(super) fn detect(&mut self, store: &Store, now: Instant) -> Vec<(Subject, EventDetails)> {
         let mut told = Vec::new();
         for (key, identity) in store.living() {
             // Without a quota there are no periods.
@@ -94,13 +94,13 @@ impl Throttling {
             let Some(counters) = counters.filter(|_| identity.of_path.level.is_container()) else { continue };
             let mark = Mark { at: now, counters };
             let watched = self.0.entry(key).or_insert(Watched { from: mark, since: None });
-            told.extend(watched.see(mark).map(|what| (Subject::of(identity), what)));
+            told.extend(watched.see(mark).map(|details| (Subject::new(identity), details)));
         }
         told
     }
 
     /// Containers that are gone: their end says enough.
-    pub(crate) fn forget(&mut self, gone: &[Key]) {
+    pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
             self.0.remove(key);
         }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     /// Sees one container for so many seconds, of which each has ten periods and so many of them throttled.
-    fn seconds(watched: &mut Watched, last: &mut Mark, count: u64, throttled: u64) -> Vec<What> {
+    fn seconds(watched: &mut Watched, last: &mut Mark, count: u64, throttled: u64) -> Vec<EventDetails> {
         let one = |_| {
             last.at += Duration::from_secs(1);
             last.counters.periods += 10;
@@ -130,11 +130,11 @@ mod tests {
         assert_eq!(seconds(watched, &mut last, 20, 2), [], "a fifth is not much");
         let begun = seconds(watched, &mut last, 30, 5);
         let stretch = Throttled { seconds: 10.0, periods: 100, throttled_periods: 50 };
-        assert_eq!(begun, [What::ThrottlingStart(stretch)]);
+        assert_eq!(begun, [EventDetails::ThrottlingStart(stretch)]);
         assert_eq!(seconds(watched, &mut last, 40, 0), [], "quiet, not for a minute");
         assert_eq!(seconds(watched, &mut last, 5, 5), [], "and again");
         let over = seconds(watched, &mut last, 61, 0);
-        let [What::ThrottlingEnd(over)] = over.as_slice() else { panic!("{over:?}") };
+        let [EventDetails::ThrottlingEnd(over)] = over.as_slice() else { panic!("{over:?}") };
         assert_eq!((over.seconds, over.throttled_periods), (75.0, 175));
         assert_eq!(seconds(watched, &mut last, 30, 0), []);
         assert_eq!(seconds(watched, &mut last, 10, 3).len(), 1);
@@ -145,8 +145,8 @@ mod tests {
         let mut last = Mark { at: Instant::now(), counters: Counters::default() };
         let mut watched = Watched { from: last, since: None };
         last.at += STRETCH;
-        last.counters.periods = LEAST_PERIODS - 1;
-        last.counters.throttled_periods = LEAST_PERIODS - 1;
+        last.counters.periods = MIN_PERIODS - 1;
+        last.counters.throttled_periods = MIN_PERIODS - 1;
         assert_eq!(watched.see(last), None);
     }
 }

@@ -1,15 +1,23 @@
-//! Containers that ended last.
+//! Containers that terminated last.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Traffic, VERSION, Who, seconds};
-use crate::store::{
-    ends::{EndRow, Exit, Init},
-    published::Published,
-};
+use super::{OomKill, Traffic, VERSION, Who, seconds};
+use crate::model::{self, Init, Termination, View};
 
-/// The containers that ended last.
+/// The containers that terminated last.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Terminations<'a> {
+    /// `v1`.
+    version: &'static str,
+    /// Name of the node.
+    node: &'a str,
+    /// Newest first; as many as the agent remembers.
+    terminations: Vec<TerminatedContainer<'a>>,
+}
+
+/// The same as the answer of `/api/v1/terminations`, under the name that this had before.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Ends<'a> {
     /// `v1`.
@@ -17,12 +25,12 @@ pub(super) struct Ends<'a> {
     /// Name of the node.
     node: &'a str,
     /// Newest first; as many as the agent remembers.
-    ends: Vec<End<'a>>,
+    ends: Vec<TerminatedContainer<'a>>,
 }
 
 /// The final record of a container. Times are seconds since the Unix epoch; what is not known is `null`.
 #[derive(Debug, Serialize, JsonSchema)]
-struct End<'a> {
+struct TerminatedContainer<'a> {
     /// The cgroup's path.
     id: &'a str,
     #[serde(flatten)]
@@ -34,7 +42,7 @@ struct End<'a> {
     lifetime_seconds: f64,
     process: Option<Process<'a>>,
     oom_kills: u64,
-    last_oom_kill: Option<OomKill<'a>>,
+    last_oom_kill: Option<LastOomKill<'a>>,
     cpu_seconds: Option<f64>,
     throttled_periods: Option<u64>,
     memory_peak_bytes: Option<u64>,
@@ -55,26 +63,32 @@ struct Process<'a> {
     reason: Option<&'static str>,
 }
 
+/// The last OOM kill in it.
 #[derive(Debug, Serialize, JsonSchema)]
-struct OomKill<'a> {
+struct LastOomKill<'a> {
     at: f64,
-    limit: &'static str,
-    usage_bytes: u64,
-    limit_bytes: Option<u64>,
-    victim_pid: u32,
-    victim: &'a str,
+    #[serde(flatten)]
+    kill: OomKill<'a>,
 }
 
-impl<'a> Ends<'a> {
-    /// Of what was published last.
-    pub(super) fn of(published: &'a Published) -> Self {
-        let ends = published.ends.iter().rev().map(|end| End::of(end)).collect();
-        Self { version: VERSION, node: &published.agent.node, ends }
+impl<'a> Terminations<'a> {
+    pub(super) fn new(published: &'a View) -> Self {
+        Self { version: VERSION, node: &published.agent.node, terminations: rows(published) }
     }
 }
 
-impl<'a> End<'a> {
-    fn of(row: &'a EndRow) -> Self {
+impl<'a> Ends<'a> {
+    pub(super) fn new(published: &'a View) -> Self {
+        Self { version: VERSION, node: &published.agent.node, ends: rows(published) }
+    }
+}
+
+fn rows(published: &View) -> Vec<TerminatedContainer<'_>> {
+    published.terminated.iter().rev().map(|row| TerminatedContainer::new(row)).collect()
+}
+
+impl<'a> TerminatedContainer<'a> {
+    fn new(row: &'a model::TerminatedContainer) -> Self {
         let values = &row.values;
         Self {
             id: &row.identity.path,
@@ -86,14 +100,10 @@ impl<'a> End<'a> {
             lifetime_seconds: (row.removed_unix - row.created_unix).max(0.0),
             process: row.init.as_ref().map(|init| process(init, row)),
             oom_kills: row.oom_kills,
-            last_oom_kill: row.last_oom_kill.as_ref().map(|kill| OomKill {
-                at: kill.at_unix,
-                limit: kill.scope.as_str(),
-                usage_bytes: kill.usage_bytes,
-                limit_bytes: kill.limit_bytes,
-                victim_pid: kill.pid,
-                victim: &kill.comm,
-            }),
+            last_oom_kill: row
+                .last_oom_kill
+                .as_ref()
+                .map(|kill| LastOomKill { at: kill.at_unix, kill: OomKill::new(kill) }),
             cpu_seconds: values.cpu.map(|cpu| seconds(cpu.usage_ns)),
             throttled_periods: values.throttling.map(|throttling| throttling.throttled_periods),
             memory_peak_bytes: values.memory.and_then(|memory| memory.peak_bytes),
@@ -103,16 +113,16 @@ impl<'a> End<'a> {
     }
 }
 
-fn process<'a>(init: &'a Init, row: &'a EndRow) -> Process<'a> {
-    let exit: Option<&Exit> = row.exit.as_ref().map(|(exit, _)| exit);
+fn process<'a>(init: &'a Init, row: &'a model::TerminatedContainer) -> Process<'a> {
+    let termination = row.termination.as_ref();
     Process {
         pid: init.pid,
         name: &init.comm,
         started: init.started_unix,
-        ended: exit.map(|exit| exit.ended_unix),
-        run_seconds: exit.map(|exit| (exit.ended_unix - init.started_unix).max(0.0)),
-        exit_code: exit.map(|exit| exit.status.code()),
-        signal: exit.and_then(|exit| exit.status.signal()),
-        reason: row.exit.as_ref().map(|(_, reason)| reason.as_str()),
+        ended: termination.map(|termination| termination.ended_unix),
+        run_seconds: termination.and_then(Termination::run_seconds),
+        exit_code: termination.map(|termination| termination.exit_code),
+        signal: termination.and_then(|termination| termination.signal),
+        reason: termination.map(|termination| termination.reason.as_str()),
     }
 }

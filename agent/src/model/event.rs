@@ -1,38 +1,23 @@
-//! Events: what happened to containers that people act on, told once each.
+//! Events: what happened to containers that people act on.
 //!
-//! An event is made where the thing is noticed: by the store for terminations and OOM kills, by `throttling` and
-//! `statuses` for the rest. The [`Recorder`] numbers them and keeps the last ones; whoever tells them on takes them from
-//! the published view, by their numbers.
+//! The store makes events of terminations and OOM kills, the samplers' detectors make the rest. The store numbers them and keeps the
+//! last ones in its view; readers find those that are new to them with an [`EventCursor`].
 
-mod recorder;
-#[cfg(test)]
-pub(crate) mod samples;
-mod statuses;
-mod throttling;
+use std::{fmt, sync::Arc};
 
-use std::{fmt, sync::Arc, time::Instant};
-
-pub use self::recorder::{MOST_EVENTS, Recorder};
-use self::{statuses::Statuses, throttling::Throttling};
-use crate::{
-    identity::{Identity, Level, Names, Runtime, pod, pods::Pods},
-    store::{
-        Key, Store,
-        ends::{Exit, OomKill, OomScope, Reason},
-    },
-};
+use super::{Identity, Level, Names, OomKill, OomScope, Runtime, Termination, TerminationReason};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Its number: from 1 on since the agent started, without gaps, in the order in which events were told.
+    /// Its number: from 1 on since the agent started, without gaps, in the order in which events were recorded.
     pub sequence: u64,
     /// When it happened, seconds since the Unix epoch.
     pub at_unix: f64,
     /// To whom.
     pub subject: Subject,
-    /// What.
-    pub what: What,
+    /// What happened.
+    pub details: EventDetails,
 }
 
 /// Whom an event is about: a container, or a pod as a whole.
@@ -54,7 +39,7 @@ pub struct Subject {
 
 impl Subject {
     /// The subject that a cgroup is.
-    pub fn of(identity: &Identity) -> Self {
+    pub fn new(identity: &Identity) -> Self {
         let of_path = &identity.of_path;
         Self {
             names: identity.names.clone(),
@@ -66,8 +51,8 @@ impl Subject {
         }
     }
 
-    /// One of which only a pod's status tells.
-    pub fn told(names: &Arc<Names>, pod_uid: &str, id: &str) -> Self {
+    /// One that only a pod's status mentions.
+    pub fn from_status(names: &Arc<Names>, pod_uid: &str, id: &str) -> Self {
         Self {
             names: Some(Arc::clone(names)),
             pod_uid: pod_uid.into(),
@@ -79,7 +64,7 @@ impl Subject {
     }
 
     /// Whether names may still come.
-    fn lacks_names(&self) -> bool {
+    pub(crate) fn lacks_names(&self) -> bool {
         self.names.is_none() && !self.pod_uid.is_empty()
     }
 }
@@ -98,9 +83,9 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What happened.
+/// What happened, with what is known of it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum What {
+pub enum EventDetails {
     /// The OOM killer chose a victim in it.
     OomKill(OomKill),
     /// Its init process ended.
@@ -113,46 +98,6 @@ pub enum What {
     Eviction(Box<str>),
     /// Its image cannot be had; the kubelet's reason.
     ImagePullFailure(Box<str>),
-}
-
-/// How an init process ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Termination {
-    /// Why.
-    pub reason: Reason,
-    /// Its exit code; 128 and the signal's number for a signal.
-    pub exit_code: u8,
-    /// The signal, if one ended it and the kernel told.
-    pub signal: Option<u8>,
-    /// Its process id and name, if the kernel told.
-    pub process: Option<(u32, Box<str>)>,
-    /// For how long it ran, seconds, if the kernel told.
-    pub run_seconds: Option<f64>,
-}
-
-impl Termination {
-    /// As the kernel told it.
-    pub fn seen(exit: &Exit, reason: Reason) -> Self {
-        let Exit { init, ended_unix, status } = exit;
-        Self {
-            reason,
-            exit_code: status.code(),
-            signal: status.signal(),
-            process: Some((init.pid, init.comm.as_str().into())),
-            run_seconds: Some((ended_unix - init.started_unix).max(0.0)),
-        }
-    }
-
-    /// As a pod's status tells it.
-    pub fn told(ended: &pod::Termination) -> Self {
-        Self {
-            reason: Reason::of_status(&ended.reason),
-            exit_code: u8::try_from(ended.exit_code).unwrap_or(u8::MAX),
-            signal: None,
-            process: None,
-            run_seconds: None,
-        }
-    }
 }
 
 /// How much of a time was throttled.
@@ -195,16 +140,16 @@ impl Severity {
     }
 }
 
-/// Takes each event once from what is published.
+/// Takes each event once from the views of the store.
 #[derive(Debug, Default)]
-pub(crate) struct Follower {
+pub struct EventCursor {
     /// The number of the last one.
     last: u64,
 }
 
-impl Follower {
+impl EventCursor {
     /// The events that are new among those that are kept, and how many more were new and are not kept any more.
-    pub(crate) fn new_events<'a>(&mut self, kept: &'a [Arc<Event>]) -> (&'a [Arc<Event>], u64) {
+    pub fn new_events<'a>(&mut self, kept: &'a [Arc<Event>]) -> (&'a [Arc<Event>], u64) {
         let known = self.last;
         self.last = kept.last().map_or(known, |last| last.sequence);
         let (_, new) = kept.split_at(kept.partition_point(|event| event.sequence <= known));
@@ -213,47 +158,24 @@ impl Follower {
     }
 }
 
-/// Looks for what no single measurement or message tells.
-#[derive(Debug, Default)]
-pub(crate) struct Lookout {
-    throttling: Throttling,
-    statuses: Statuses,
-}
-
-impl Lookout {
-    /// Looks, once a second, and has the store record what it sees.
-    pub(crate) fn look(&mut self, store: &mut Store, pods: &Arc<Pods>, now: Instant, now_unix: f64) {
-        let seen = self.throttling.look(store, now);
-        for (subject, what) in seen.into_iter().chain(self.statuses.look(pods)) {
-            store.happened(subject, what, now_unix, now);
-        }
-    }
-
-    /// Cgroups of which nothing more is to come.
-    pub(crate) fn forget(&mut self, gone: &[Key]) {
-        self.throttling.forget(gone);
-    }
-}
-
 /// The kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// [`What::OomKill`].
+pub enum EventKind {
+    /// [`EventDetails::OomKill`].
     OomKill,
-    /// [`What::Termination`].
+    /// [`EventDetails::Termination`].
     Termination,
-    /// [`What::ThrottlingStart`].
+    /// [`EventDetails::ThrottlingStart`].
     ThrottlingStart,
-    /// [`What::ThrottlingEnd`].
+    /// [`EventDetails::ThrottlingEnd`].
     ThrottlingEnd,
-    /// [`What::Eviction`].
+    /// [`EventDetails::Eviction`].
     Eviction,
-    /// [`What::ImagePullFailure`].
+    /// [`EventDetails::ImagePullFailure`].
     ImagePullFailure,
 }
 
-impl Kind {
-    /// All of them.
+impl EventKind {
     pub const ALL: [Self; 6] = [
         Self::OomKill,
         Self::Termination,
@@ -278,53 +200,56 @@ impl Kind {
 
 /// Events by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts([u64; Kind::ALL.len()]);
+pub struct EventCounts([u64; EventKind::ALL.len()]);
 
-impl Counts {
-    fn add(&mut self, kind: Kind) {
-        let counts = Kind::ALL.into_iter().zip(&mut self.0);
+impl EventCounts {
+    pub(crate) fn add(&mut self, kind: EventKind) {
+        let counts = EventKind::ALL.into_iter().zip(&mut self.0);
         counts.filter(|(one, _)| *one == kind).for_each(|(_, count)| *count += 1);
     }
 
     /// Each kind with how many there were.
-    pub fn iter(&self) -> impl Iterator<Item = (Kind, u64)> {
-        Kind::ALL.into_iter().zip(self.0)
+    pub fn iter(&self) -> impl Iterator<Item = (EventKind, u64)> {
+        EventKind::ALL.into_iter().zip(self.0)
     }
 }
 
 impl Event {
     /// Its kind.
-    pub const fn kind(&self) -> Kind {
-        match self.what {
-            What::OomKill(_) => Kind::OomKill,
-            What::Termination(_) => Kind::Termination,
-            What::ThrottlingStart(_) => Kind::ThrottlingStart,
-            What::ThrottlingEnd(_) => Kind::ThrottlingEnd,
-            What::Eviction(_) => Kind::Eviction,
-            What::ImagePullFailure(_) => Kind::ImagePullFailure,
+    pub const fn kind(&self) -> EventKind {
+        match self.details {
+            EventDetails::OomKill(_) => EventKind::OomKill,
+            EventDetails::Termination(_) => EventKind::Termination,
+            EventDetails::ThrottlingStart(_) => EventKind::ThrottlingStart,
+            EventDetails::ThrottlingEnd(_) => EventKind::ThrottlingEnd,
+            EventDetails::Eviction(_) => EventKind::Eviction,
+            EventDetails::ImagePullFailure(_) => EventKind::ImagePullFailure,
         }
     }
 
     /// How bad it is.
     pub fn severity(&self) -> Severity {
-        match &self.what {
-            What::OomKill(_) | What::Eviction(_) => Severity::Error,
-            What::Termination(Termination { reason: Reason::OomKilled, .. }) => Severity::Error,
-            What::Termination(Termination { reason: Reason::Completed, .. }) | What::ThrottlingEnd(_) => {
-                Severity::Info
+        match &self.details {
+            EventDetails::OomKill(_) | EventDetails::Eviction(_) => Severity::Error,
+            EventDetails::Termination(Termination { reason: TerminationReason::OomKilled, .. }) => {
+                Severity::Error
             }
-            What::Termination(_) | What::ThrottlingStart(_) | What::ImagePullFailure(_) => Severity::Warn,
+            EventDetails::Termination(Termination { reason: TerminationReason::Completed, .. })
+            | EventDetails::ThrottlingEnd(_) => Severity::Info,
+            EventDetails::Termination(_)
+            | EventDetails::ThrottlingStart(_)
+            | EventDetails::ImagePullFailure(_) => Severity::Warn,
         }
     }
 
     /// The reason in Kubernetes' word, where there is one.
     pub fn reason(&self) -> Option<&str> {
-        match &self.what {
-            What::OomKill(_) => Some(Reason::OomKilled.as_str()),
-            What::Termination(ended) => Some(ended.reason.as_str()),
-            What::Eviction(_) => Some("Evicted"),
-            What::ImagePullFailure(reason) => Some(reason),
-            What::ThrottlingStart(_) | What::ThrottlingEnd(_) => None,
+        match &self.details {
+            EventDetails::OomKill(_) => Some(TerminationReason::OomKilled.as_str()),
+            EventDetails::Termination(ended) => Some(ended.reason.as_str()),
+            EventDetails::Eviction(_) => Some("Evicted"),
+            EventDetails::ImagePullFailure(reason) => Some(reason),
+            EventDetails::ThrottlingStart(_) | EventDetails::ThrottlingEnd(_) => None,
         }
     }
 }
@@ -333,8 +258,8 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.subject)?;
-        match &self.what {
-            What::OomKill(kill) => {
+        match &self.details {
+            EventDetails::OomKill(kill) => {
                 let whose = match kill.scope {
                     OomScope::Container => "the container's limit",
                     OomScope::Pod => "the pod's limit",
@@ -347,28 +272,28 @@ impl fmt::Display for Event {
                     None => write!(f, ", {} bytes used", kill.usage_bytes),
                 }
             }
-            What::Termination(ended) => {
+            EventDetails::Termination(ended) => {
                 write!(f, "ended with exit code {} ({})", ended.exit_code, ended.reason.as_str())?;
-                match ended.run_seconds {
+                match ended.run_seconds() {
                     Some(seconds) => write!(f, " after {seconds:.1} s"),
                     None => Ok(()),
                 }
             }
-            What::ThrottlingStart(throttled) => write!(
+            EventDetails::ThrottlingStart(throttled) => write!(
                 f,
                 "throttled in {:.0} % of its CFS periods over {:.0} s",
                 throttled.share() * 100.0,
                 throttled.seconds
             ),
-            What::ThrottlingEnd(throttled) => write!(
+            EventDetails::ThrottlingEnd(throttled) => write!(
                 f,
                 "no longer throttled; it was in {:.0} % of its CFS periods over {:.0} s",
                 throttled.share() * 100.0,
                 throttled.seconds
             ),
-            What::Eviction(why) if why.is_empty() => f.write_str("evicted"),
-            What::Eviction(why) => write!(f, "evicted: {why}"),
-            What::ImagePullFailure(reason) => {
+            EventDetails::Eviction(why) if why.is_empty() => f.write_str("evicted"),
+            EventDetails::Eviction(why) => write!(f, "evicted: {why}"),
+            EventDetails::ImagePullFailure(reason) => {
                 let image = self.subject.names.as_deref().map_or("", |names| names.image.as_str());
                 write!(f, "the image {image} cannot be had: {reason}")
             }
@@ -378,36 +303,13 @@ impl fmt::Display for Event {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn a_follower_takes_each_event_once_and_counts_what_it_missed() {
-        let mut recorder = Recorder::default();
-        let names = Arc::new(Names { pod: "web".to_owned(), ..Names::default() });
-        let mut happen = |times: usize| {
-            for _ in 0..times {
-                let what = What::Eviction("".into());
-                recorder.record(Subject::told(&names, "u", ""), what, 1.0, Instant::now());
-            }
-            recorder.rows()
-        };
-        let mut follower = Follower::default();
-        let mut follow = |rows: Arc<[Arc<Event>]>| {
-            let (new, missed) = follower.new_events(&rows);
-            (new.iter().map(|event| event.sequence).collect::<Vec<_>>(), missed)
-        };
-        assert_eq!(follow(happen(0)), (vec![], 0));
-        assert_eq!(follow(happen(2)), (vec![1, 2], 0));
-        assert_eq!(follow(happen(0)), (vec![], 0));
-        let (new, missed) = follow(happen(MOST_EVENTS + 3));
-        assert_eq!((new.len(), new.first(), missed), (MOST_EVENTS, Some(&6), 3));
-    }
+    use crate::model::samples;
 
     #[test]
     fn an_event_is_a_sentence() {
-        let said: Vec<String> = samples::one_of_each().iter().map(ToString::to_string).collect();
+        let sentences: Vec<String> = samples::one_of_each().iter().map(ToString::to_string).collect();
         assert_eq!(
-            said,
+            sentences,
             [
                 "shop/web-1/main: OOM kill of java (pid 7) for the container's limit, 1024 of 1024 bytes used",
                 "shop/web-1/main: ended with exit code 137 (OOMKilled) after 2.5 s",

@@ -12,11 +12,14 @@ use std::{
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-use super::{Field, attributes};
+use super::{
+    events::{Field, attributes},
+    limits::SeriesLimits,
+    resource::{AttributeValue, Common},
+};
 use crate::{
-    events::{Event, Follower, Kind, Subject, What},
-    exporters::{limits::SeriesLimits, otlp::resource_of},
-    store::{published::Published, views::Views},
+    model::{Event, EventCursor, EventDetails, EventKind, Subject, View},
+    views::CurrentView,
 };
 
 /// The version of the Elastic Common Schema.
@@ -28,12 +31,12 @@ const UNFIT: [&str; 2] = ["container.runtime.name", "process.executable.name"];
 
 /// Writes what happens, a line each, until `stop` is done or nobody reads any more.
 pub(crate) async fn write_lines(
-    views: &Views,
+    views: &CurrentView,
     limits: &SeriesLimits,
     mut out: impl AsyncWrite + Unpin,
     stop: impl Future<Output = ()>,
 ) {
-    let mut follower = Follower::default();
+    let mut follower = EventCursor::default();
     let mut stop = std::pin::pin!(stop);
     let mut ticks = tokio::time::interval(PACE);
     loop {
@@ -75,20 +78,26 @@ pub(crate) async fn write_lines(
     }
 }
 
-fn line(event: &Event, published: &Published) -> io::Result<Vec<u8>> {
+fn line(event: &Event, published: &View) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     serde_json::to_writer(&mut line, &fields(event, published))?;
     line.push(b'\n');
     Ok(line)
 }
 
-fn fields(event: &Event, published: &Published) -> Map<String, Value> {
+fn fields(event: &Event, published: &View) -> Map<String, Value> {
     let value = |field| match field {
         Field::Text(text) => Value::from(text),
         Field::Number(number) => Value::from(number),
         Field::Seconds(seconds) => Value::from(seconds),
     };
-    let mut line: Map<String, Value> = resource_of(&event.subject, published).collect();
+    let attribute = |value| match value {
+        AttributeValue::Text(text) => Value::from(text),
+        AttributeValue::Texts(texts) => Value::from(texts),
+    };
+    let resource = Common::default().subject(&event.subject, published);
+    let mut line: Map<String, Value> =
+        resource.into_iter().map(|(name, value)| (name, attribute(value))).collect();
     line.extend(attributes(event).into_iter().map(|(name, field)| (name.to_owned(), value(field))));
     line.retain(|name, _| !UNFIT.contains(&name.as_str()));
     let mut set = |name: &str, value: Value| {
@@ -114,15 +123,15 @@ fn fields(event: &Event, published: &Published) -> Map<String, Value> {
     set("event.sequence", event.sequence.into());
     set("event.reason", event.reason().into());
     let nanos = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default().as_nanos() as u64;
-    match &event.what {
-        What::OomKill(kill) => set("process.name", kill.comm.as_str().into()),
-        What::Termination(ended) => {
+    match &event.details {
+        EventDetails::OomKill(kill) => set("process.name", kill.comm.as_str().into()),
+        EventDetails::Termination(ended) => {
             set("process.exit_code", ended.exit_code.into());
-            set("process.name", ended.process.as_ref().map(|(_, name)| &**name).into());
-            set("event.duration", ended.run_seconds.map(nanos).into());
+            set("process.name", ended.init.as_ref().map(|init| init.comm.as_str()).into());
+            set("event.duration", ended.run_seconds().map(nanos).into());
         }
-        What::ThrottlingEnd(throttled) => set("event.duration", nanos(throttled.seconds).into()),
-        What::ThrottlingStart(_) | What::Eviction(_) | What::ImagePullFailure(_) => {}
+        EventDetails::ThrottlingEnd(throttled) => set("event.duration", nanos(throttled.seconds).into()),
+        EventDetails::ThrottlingStart(_) | EventDetails::Eviction(_) | EventDetails::ImagePullFailure(_) => {}
     }
     let Subject { names, pod_uid, runtime, .. } = &event.subject;
     set("container.runtime", runtime.as_str().into());
@@ -138,11 +147,11 @@ fn fields(event: &Event, published: &Published) -> Map<String, Value> {
 }
 
 /// What the Elastic Common Schema allows for `event.type`.
-const fn kind_of_ecs(kind: Kind) -> &'static str {
+const fn kind_of_ecs(kind: EventKind) -> &'static str {
     match kind {
-        Kind::OomKill | Kind::Termination | Kind::Eviction => "end",
-        Kind::ThrottlingStart | Kind::ThrottlingEnd => "info",
-        Kind::ImagePullFailure => "error",
+        EventKind::OomKill | EventKind::Termination | EventKind::Eviction => "end",
+        EventKind::ThrottlingStart | EventKind::ThrottlingEnd => "info",
+        EventKind::ImagePullFailure => "error",
     }
 }
 
@@ -151,7 +160,7 @@ mod tests {
     use std::{collections::BTreeSet, sync::Arc};
 
     use super::*;
-    use crate::{config::Pattern, exporters::fixture};
+    use crate::{exporters::fixture, patterns::Pattern};
 
     fn lines() -> Vec<Value> {
         let published = fixture::published();
@@ -204,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_written_once_and_the_last_at_the_stop() {
-        let views = Views::of(Some(fixture::published()));
+        let views = CurrentView::of(Some(fixture::published()));
         let limits = SeriesLimits::default();
         let mut out = Vec::new();
         write_lines(&views, &limits, &mut out, tokio::time::sleep(PACE * 2)).await;
@@ -213,7 +222,7 @@ mod tests {
         write_lines(&views, &limits, &mut out, std::future::ready(())).await;
         assert!(!out.is_empty());
         let mut out = Vec::new();
-        write_lines(&Views::default(), &limits, &mut out, std::future::ready(())).await;
+        write_lines(&CurrentView::default(), &limits, &mut out, std::future::ready(())).await;
         assert!(out.is_empty());
         let limits = SeriesLimits { deny_namespaces: vec![Pattern::new("shop")], ..SeriesLimits::default() };
         write_lines(&views, &limits, &mut out, std::future::ready(())).await;

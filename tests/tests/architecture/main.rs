@@ -1,9 +1,18 @@
 //! The invariants of ARCHITECTURE.md that a test can hold: what must be absent from where.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod arrows;
+mod layers;
+mod planted;
+
 use std::{
     fs,
     path::{Path, PathBuf},
+};
+
+use crate::{
+    arrows::Crate,
+    layers::{AGENT, CLI, EBPF, EXPORTERS},
 };
 
 /// Longest file of Rust, in lines.
@@ -56,7 +65,7 @@ fn only_the_kernel_module_knows_aya_and_unsafe_calls() {
 #[test]
 fn unsafe_code_is_in_the_kernel_module_and_the_kernel_half_only() {
     for folder in ["cli/src", "client/src", "sizing/src", "xtask/src", "tests"] {
-        absent(folder, &["unsafe "], &["architecture.rs"]);
+        absent(folder, &["unsafe "], &["tests/architecture/"]);
     }
 }
 
@@ -85,6 +94,34 @@ fn the_store_and_identity_do_not_know_who_feeds_or_reads_them() {
         &["crate::exporters", "crate::kernel", "crate::samplers", "crate::store"],
         &[],
     );
+}
+
+/// The crates that have layers, by their folders, and of which root file.
+const CRATES: [(&str, &str); 5] =
+    [("agent", "lib"), ("agent-ebpf", "main"), ("cli", "lib"), ("client", "lib"), ("sizing", "lib")];
+
+fn read(folder: &str) -> Crate {
+    let (_, root_file) = CRATES.into_iter().find(|(name, _)| *name == folder).unwrap();
+    Crate::read(&root().join(folder).join("src"), root_file)
+}
+
+#[test]
+fn each_module_uses_only_the_layers_that_it_may() {
+    for (folder, parent, layers) in
+        [("agent", "", AGENT), ("agent", "exporters", EXPORTERS), ("agent-ebpf", "", EBPF), ("cli", "", CLI)]
+    {
+        assert_eq!(layers::disorder(layers), [""; 0], "{folder}: a layer may use those above it alone");
+        assert_eq!(layers::forbidden(&read(folder), parent, layers), [""; 0], "{folder}");
+    }
+}
+
+#[test]
+fn no_modules_use_each_other() {
+    for (folder, _) in CRATES {
+        let read = read(folder);
+        assert!(!read.arrows.is_empty(), "{folder}: nothing was read");
+        assert_eq!(layers::circles(&read), [""; 0], "{folder}");
+    }
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! Events for tests.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use super::{Event, Recorder, Subject, Termination, Throttled, What};
-use crate::{
-    identity::{ContainerKind, Level, Names, Runtime},
-    store::ends::{OomKill, OomScope, Reason},
+use super::{
+    ContainerKind, Event, EventDetails, Init, Level, Names, OomKill, OomScope, Runtime, Subject, Termination,
+    TerminationReason, Throttled,
 };
 
 /// One of each kind, of a container in a pod; the eviction is of the pod.
@@ -23,7 +22,7 @@ pub(crate) fn one_of_each() -> Arc<[Arc<Event>]> {
         kind: Some(ContainerKind::App),
         ..of_pod.clone()
     };
-    let pod = Subject::told(&Arc::new(of_pod), "uid-1", "");
+    let pod = Subject::from_status(&Arc::new(of_pod), "uid-1", "");
     let container = Subject {
         names: Some(Arc::new(of_container)),
         pod_uid: "uid-1".into(),
@@ -42,22 +41,25 @@ pub(crate) fn one_of_each() -> Arc<[Arc<Event>]> {
         comm: "java".to_owned(),
     };
     let ended = Termination {
-        reason: Reason::OomKilled,
+        reason: TerminationReason::OomKilled,
         exit_code: 137,
         signal: Some(9),
-        process: Some((7, "java".into())),
-        run_seconds: Some(2.5),
+        ended_unix: 1_700_000_002.5,
+        init: Some(Init { pid: 7, comm: "java".to_owned(), started_unix: 1_700_000_000.0, contained: true }),
     };
-    let mut recorder = Recorder::default();
-    for (subject, what) in [
-        (&container, What::OomKill(kill)),
-        (&container, What::Termination(ended)),
-        (&container, What::ThrottlingStart(throttled)),
-        (&container, What::ThrottlingEnd(throttled)),
-        (&pod, What::Eviction("The node was low on resource: memory.".into())),
-        (&container, What::ImagePullFailure("ErrImagePull".into())),
-    ] {
-        recorder.record(subject.clone(), what, 1_700_000_000.25, Instant::now());
-    }
-    recorder.rows()
+    let at_unix = 1_700_000_000.25;
+    [
+        (&container, EventDetails::OomKill(kill)),
+        (&container, EventDetails::Termination(ended)),
+        (&container, EventDetails::ThrottlingStart(throttled)),
+        (&container, EventDetails::ThrottlingEnd(throttled)),
+        (&pod, EventDetails::Eviction("The node was low on resource: memory.".into())),
+        (&container, EventDetails::ImagePullFailure("ErrImagePull".into())),
+    ]
+    .into_iter()
+    .zip(1..)
+    .map(|((subject, details), sequence)| {
+        Arc::new(Event { sequence, at_unix, subject: subject.clone(), details })
+    })
+    .collect()
 }

@@ -4,12 +4,9 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::{
-    Entry, Key, Store,
-    published::{AgentRow, CgroupRow, Published},
-};
+use super::{Entry, Key, Store};
 use crate::{
-    identity::{Identity, Level},
+    model::{AgentRow, CgroupRow, Identity, Level, View},
     values::Values,
 };
 
@@ -41,7 +38,7 @@ impl Store {
     }
 
     /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
-    pub fn publish(&mut self, mut agent: AgentRow, now: Instant) -> Published {
+    pub fn publish(&mut self, mut agent: AgentRow, now: Instant) -> View {
         let living = self.living.get_or_insert_with(|| Living::of(&self.by_path, &mut self.entries));
         let (mut cgroups, mut stamps) = std::mem::take(&mut self.spare);
         cgroups.truncate(living.keys.len());
@@ -75,12 +72,12 @@ impl Store {
         agent.events = self.events.counts();
         agent.workloads_folded = self.workloads.folded;
         agent.unnamed_containers = living.unnamed;
-        Published {
+        View {
             at: now,
             cgroups,
             stamps,
             workloads: self.rows.clone(),
-            ends: self.end_rows.clone(),
+            terminated: self.terminated_rows.clone(),
             events: self.events.rows(),
             pods: Arc::default(),
             agent,
@@ -90,7 +87,7 @@ impl Store {
 
     /// Takes back a view that nobody reads any more: the next one is written over it, which saves making and dropping
     /// all its parts ten times a second.
-    pub fn recycle(&mut self, view: Published) {
+    pub fn recycle(&mut self, view: View) {
         self.spare = (view.cgroups, view.stamps);
     }
 }

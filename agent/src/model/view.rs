@@ -1,13 +1,9 @@
-//! What the store publishes: a coherent view that exporters read without waiting for anyone.
+//! The view: what the store knows at one moment, which exporters read without waiting for another thread.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use crate::{
-    events::{Counts, Event},
-    identity::{Identity, pods::Pods},
-    store::ends::{EndRow, OomScope, Terminations},
-    values::{Measurement, MemoryEvents, Network, SourceKind, Tcp, Values},
-};
+use super::{Event, EventCounts, Identity, Pods, TerminatedContainer, WorkloadRow};
+use crate::values::{Measurement, SourceKind, Values};
 
 /// One cgroup that exists now.
 #[derive(Clone, Debug)]
@@ -18,48 +14,6 @@ pub struct CgroupRow {
     pub created_unix: f64,
     /// Its values. Counters never go back while the row exists.
     pub values: Values,
-}
-
-/// What the containers of one workload did since the agent started, ended ones included.
-///
-/// Containers that were running when the agent started count from that moment. Counters start at 0 with the agent,
-/// so that a restart of the agent is a counter reset like any other and `rate()` counts nothing twice.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct WorkloadRow {
-    /// Namespace; empty on a host without pods.
-    pub namespace: Arc<str>,
-    /// Kind of the workload.
-    pub workload_kind: Arc<str>,
-    /// Name of the workload.
-    pub workload: Arc<str>,
-    /// Name of the container in its pods.
-    pub container: Arc<str>,
-    /// CPU time in nanoseconds.
-    pub cpu_ns: u64,
-    /// CFS periods, throttled periods, throttled nanoseconds.
-    pub periods: u64,
-    /// Throttled periods.
-    pub throttled_periods: u64,
-    /// Throttled time in nanoseconds.
-    pub throttled_ns: u64,
-    /// memory.events.
-    pub memory_events: MemoryEvents,
-    /// The highest memory peak of any of its containers that was alive while the agent ran, bytes.
-    pub memory_peak_bytes: u64,
-    /// Containers that appeared (those present at the agent's start not included).
-    pub containers_started: u64,
-    /// Containers that went away.
-    pub containers_ended: u64,
-    /// Containers that appeared in the place of one that had ended: the same name in the same pod, or the same path.
-    pub restarts: u64,
-    /// Ends of init processes.
-    pub terminations: Terminations,
-    /// OOM kills, in the order of [`OomScope::ALL`]; `None` if nobody tells.
-    pub oom_kills: Option<[u64; OomScope::ALL.len()]>,
-    /// What went through their sockets; `None` if that was never measured.
-    pub network: Option<Network>,
-    /// How their TCP connections fared; `None` if that was never measured.
-    pub tcp: Option<Tcp>,
 }
 
 /// How a kernel program fares.
@@ -101,7 +55,6 @@ pub struct ProgramRow {
     pub verdict: Verdict,
     /// Nanoseconds that the kernel spent in it (0 where the kernel does not count).
     pub run_time_ns: u64,
-    /// Runs.
     pub run_count: u64,
 }
 
@@ -119,9 +72,7 @@ pub struct MapRow {
 /// Where a measurement comes from, and why.
 #[derive(Clone, Debug)]
 pub struct SourceRow {
-    /// The measurement.
     pub measurement: Measurement,
-    /// Its source.
     pub source: SourceKind,
     /// Why this source; empty for the usual one.
     pub reason: String,
@@ -149,7 +100,7 @@ pub struct AgentRow {
     /// Pod containers without names (no metadata has arrived for them).
     pub unnamed_containers: u64,
     /// Events so far, by kind.
-    pub events: Counts,
+    pub events: EventCounts,
     /// Times that a raw counter went back and was held.
     pub counter_regressions: u64,
     /// Passes over all cgroups, all hierarchies together.
@@ -160,8 +111,8 @@ pub struct AgentRow {
     pub flush_seconds: f64,
     /// Cgroup records of the last pass.
     pub pass_cgroups: u64,
-    /// Seconds between the last sign of life of the previous agent on this boot and this one's start; 0 = none known.
-    pub away_seconds: f64,
+    /// Seconds between the last heartbeat of the previous agent on this boot and this one's start; 0 = none known.
+    pub downtime_seconds: f64,
     /// Times that an agent started with this data directory, this one included.
     pub starts: u64,
     /// Own CPU time in seconds.
@@ -251,15 +202,14 @@ pub struct Machine {
 /// What is known of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostRow {
-    /// The machine.
     pub machine: Machine,
     /// Paths of block devices by major and minor number; empty for those that have none.
     pub devices: BTreeMap<(u32, u32), String>,
 }
 
-/// One coherent view of everything.
+/// Everything that the store knows at one moment.
 #[derive(Clone, Debug)]
-pub struct Published {
+pub struct View {
     /// When it was published.
     pub at: Instant,
     /// Cgroups that exist, sorted by path.
@@ -268,14 +218,12 @@ pub struct Published {
     pub(crate) stamps: Vec<u64>,
     /// Workloads, sorted by namespace, kind, name and container.
     pub workloads: Arc<[WorkloadRow]>,
-    /// Containers that ended last, newest last.
-    pub ends: Arc<[Arc<EndRow>]>,
+    /// Containers that terminated last, newest last.
+    pub terminated: Arc<[Arc<TerminatedContainer>]>,
     /// The last events, newest last.
     pub events: Arc<[Arc<Event>]>,
     /// Pods that are known: all of this node, or those of the pods file.
     pub pods: Arc<Pods>,
-    /// The agent itself.
     pub agent: AgentRow,
-    /// The host.
     pub host: Arc<HostRow>,
 }
