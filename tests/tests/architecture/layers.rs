@@ -89,6 +89,8 @@ pub(crate) const EBPF: Layers = &[
 /// The command.
 pub(crate) const CLI: Layers = &[
     ("price", &[]),
+    // Old names of fields, which stand in for one version.
+    ("renamed", &[]),
     ("evidence", &[]),
     ("risk", &[]),
     ("units", &[]),
@@ -98,10 +100,13 @@ pub(crate) const CLI: Layers = &[
     ("prometheus", &["evidence"]),
     ("source", &["cluster", "prometheus", "evidence"]),
     ("snapshot", &["source"]),
-    ("recommend", &["cluster", "columns", "policy", "price", "evidence", "risk", "source", "units"]),
+    (
+        "recommend",
+        &["cluster", "columns", "policy", "price", "evidence", "renamed", "risk", "source", "units"],
+    ),
     ("explain", &["columns", "recommend", "source", "units"]),
     ("simulate", &["columns", "explain", "recommend", "units"]),
-    ("top", &["columns", "evidence", "units"]),
+    ("top", &["columns", "evidence", "renamed", "units"]),
     ("backtest", &["evidence", "risk", "source"]),
 ];
 

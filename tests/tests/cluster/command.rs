@@ -70,7 +70,7 @@ fn it_asks_all_agents_and_fits_proposals_into_the_cluster() {
     let cautions: Vec<&str> =
         idle["cautions"].as_array().unwrap().iter().filter_map(|caution| caution["text"].as_str()).collect();
     assert!(
-        cautions.iter().any(|text| text.contains("is below the LimitRange's least of 200Mi")),
+        cautions.iter().any(|text| text.contains("is below the LimitRange's min of 200Mi")),
         "{cautions:?}"
     );
 

@@ -32,7 +32,7 @@ fn by_files_there_are_the_same_families() -> Result<()> {
     }
     for program in page.all("snug_agent_program_info", &[]) {
         assert_eq!(program.label("verdict"), "unsupported", "asked for is not failed");
-        assert!(program.label("reason").contains("configuration"), "{program:?}");
+        assert!(program.label("reason").contains("source is set to files"), "{program:?}");
     }
     let kernel = Agent::start(["--pods-file", &pods, "--source", "kernel"])?;
     let used = kernel.scrape("/metrics")?.all("snug_agent_measurement_source", &[("source", "kernel")]).len();

@@ -1,7 +1,8 @@
 //! `cargo xtask test`: everything that is checked, in stages.
 //!
-//! One build serves all stages. What takes long and measures nothing runs beside it: the programs of a Kubernetes node are built
-//! while the tests are, and the virtual machines run beside lints and unit tests. The stages that measure have the machine alone.
+//! One build serves all stages. The programs of a Kubernetes node are built beside it. The tests of the eBPF programs compare values that
+//! change ten times a second, so they have the machine alone. The agent's tests on a node and beside Prometheus wait most of the time, so
+//! they run beside each other, and the virtual machines take what they leave.
 
 mod changed;
 mod report;
@@ -40,7 +41,7 @@ pub(crate) struct Options {
     built: Option<PathBuf>,
 }
 
-/// One kind of check. They run in this order, but for the virtual machines, which run beside those before them.
+/// One kind of check. They start in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Stage {
     /// The code is formatted.
@@ -55,14 +56,14 @@ enum Stage {
     Toolchain,
     /// What installs it: kustomize and helm render the same, valid for many versions of Kubernetes.
     Manifests,
-    /// The eBPF programs on stock kernels in virtual machines.
-    Vm,
     /// The eBPF programs on this host's kernel.
     Kernel,
-    /// The agent and what scrapes it.
-    System,
+    /// The eBPF programs on stock kernels in virtual machines.
+    Vm,
     /// The agent on a real Kubernetes node.
     Cluster,
+    /// The agent and what scrapes it.
+    System,
 }
 
 impl Stage {
@@ -90,16 +91,19 @@ impl Stage {
         !matches!(self, Self::Fmt | Self::Clippy | Self::Docs | Self::Toolchain)
     }
 
-    /// Whether the stage may run while other work takes the machine's time.
-    fn runs_beside(self) -> bool {
-        self == Self::Vm
+    /// Whether the stage has the machine alone.
+    fn is_alone(self) -> bool {
+        self == Self::Kernel
     }
 
-    /// Whether the stage compares what it measures, and so must have the machine alone.
-    fn measures(self) -> bool {
-        matches!(self, Self::Kernel | Self::System | Self::Cluster)
+    /// Whether the stage runs beside those that start after it.
+    fn is_beside(self) -> bool {
+        matches!(self, Self::Vm | Self::Cluster)
     }
 }
+
+/// The name under which the programs of a Kubernetes node are made.
+const NODE_PROGRAMS: &str = "cluster setup";
 
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -133,7 +137,7 @@ fn run_all(chosen: &BTreeSet<Stage>, report: &mut Report) -> Result<()> {
     let ready = report.run("setup", || setup::install_packages(&needs));
     // What others wait for is not made twice: the node's programs are made beside all that comes before the node.
     if ready && needs.remove(&Need::Cluster) && chosen.len() > 1 {
-        side.start("cluster setup", &Job::Setup(Need::Cluster))?;
+        side.start(NODE_PROGRAMS, &Job::Setup(Need::Cluster))?;
     } else if chosen.contains(&Stage::Cluster) {
         needs.insert(Need::Cluster);
     }
@@ -144,25 +148,22 @@ fn run_all(chosen: &BTreeSet<Stage>, report: &mut Report) -> Result<()> {
     if ready && chosen.iter().any(|stage| stage.needs_build()) {
         built = report.run("build", || products.build());
     }
+    let last = chosen.last().copied();
     for &stage in chosen {
         if !ready || stage.needs_build() && !built {
             report.skip(&stage.name(), "what it needs is not there");
-        } else if stage.runs_beside() && chosen.len() > 1 {
-            let name = stage.name();
-            side.start(&name, &Job::Stage(name.clone(), products.saved()?))?;
-        }
-    }
-    if !ready {
-        return Ok(());
-    }
-    for &stage in chosen.iter().filter(|stage| !stage.runs_beside() || chosen.len() == 1) {
-        if stage.needs_build() && !built {
             continue;
         }
-        if stage.measures() {
+        // The node's programs are there before the machine is to be quiet, and before a node needs them.
+        if stage.is_alone() || stage.is_beside() && side.has(NODE_PROGRAMS) {
             side.join(report);
         }
-        report.run(&stage.name(), || products.run(stage));
+        if stage.is_beside() && last != Some(stage) {
+            let name = stage.name();
+            side.start(&name, &Job::Stage(name.clone(), products.saved()?))?;
+        } else {
+            report.run(&stage.name(), || products.run(stage));
+        }
     }
     side.join(report);
     Ok(())
@@ -181,11 +182,11 @@ mod tests {
     }
 
     #[test]
-    fn what_measures_comes_after_all_that_runs_beside() {
+    fn what_has_the_machine_alone_comes_before_what_runs_beside() {
         let stages = Stage::value_variants();
-        let last_beside = stages.iter().rposition(|stage| stage.runs_beside()).unwrap();
-        let first_measuring = stages.iter().position(|stage| stage.measures()).unwrap();
-        assert!(last_beside < first_measuring);
-        assert!(stages.iter().all(|stage| !(stage.measures() && stage.runs_beside())));
+        let alone = stages.iter().rposition(|stage| stage.is_alone()).unwrap();
+        let beside = stages.iter().position(|stage| stage.is_beside()).unwrap();
+        assert!(alone < beside);
+        assert!(!stages.last().unwrap().is_beside(), "the last one runs in the foreground");
     }
 }

@@ -1,10 +1,9 @@
-//! What runs beside the stages of the foreground: one job after another, each a process of this program with its output kept.
+//! What runs beside the stages of the foreground: each job is a process of this program, with its output kept.
 
 use std::{
     fs::{self, File},
     path::PathBuf,
     process::Command,
-    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -40,8 +39,6 @@ impl Job {
 #[derive(Default)]
 pub(super) struct Side {
     running: Vec<(String, JoinHandle<Done>)>,
-    /// Held by the job that runs, so that there is one at a time.
-    turn: Arc<Mutex<()>>,
 }
 
 struct Done {
@@ -51,16 +48,19 @@ struct Done {
 }
 
 impl Side {
-    /// Starts a job, which begins when those before it have ended.
+    /// Whether a job of that name was started and not yet waited for.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.running.iter().any(|(running, _)| running == name)
+    }
+
+    /// Starts a job.
     pub(super) fn start(&mut self, name: &str, job: &Job) -> Result<()> {
         let folder = workspace::target_dir().join("test");
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let log = folder.join(format!("{}.log", name.replace(' ', "-")));
         println!("== {name}: beside what follows, output in {}", log.display());
-        let turn = Arc::clone(&self.turn);
         let mut command = job.command()?;
         let run = move || {
-            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let started = Instant::now();
             let (outcome, cpu) = match run(&mut command, &log) {
                 Ok((outcome, cpu)) => (outcome, cpu),
