@@ -223,7 +223,7 @@ fn exit_codes() {
     assert_eq!(snug(&["--help"]).status.code(), Some(0));
     assert!(
         error(&on(file.path(), &["recommend", "nobody"]))
-            .contains("none of 5 containers is of a workload \"nobody\"")
+            .contains("none of 5 containers belongs to a workload \"nobody\"")
     );
 }
 
@@ -239,7 +239,7 @@ fn what_is_no_recording_is_refused_with_its_line() {
     let huge = good.replacen("\"first\":", "\"first\":-2000000000,\"was\":", 1);
     for (bytes, why) in [
         (b"".to_vec(), "is empty"),
-        (b"hello\n".to_vec(), "is no snapshot"),
+        (b"hello\n".to_vec(), "is not a snapshot"),
         (good.replacen("evidence/1", "evidence/9", 1).into_bytes(), "\"snug.evidence/9\""),
         ((good.clone() + "{\"workload\": 3}\n").into_bytes(), "line 7 of"),
         (good.as_bytes()[..good.len() - 9].to_vec(), "line 6 of"),
@@ -274,7 +274,7 @@ fn several_agents_are_one_and_a_missing_one_is_told() {
     let nobody = "http://127.0.0.1:1";
     let output = snug(&["recommend", "--agent", &first.url(), "--agent", nobody]);
     assert!(
-        output.status.success() && error(&output).contains("its containers are missing"),
+        output.status.success() && error(&output).contains("the containers of this agent are missing"),
         "{}",
         error(&output)
     );
@@ -282,7 +282,7 @@ fn several_agents_are_one_and_a_missing_one_is_told() {
     assert_eq!(output.status.code(), Some(1));
     assert!(error(&output).contains("is snug-agent running there"), "{}", error(&output));
     let old = Server::start("404 Not Found", vec![String::new()]);
-    assert!(error(&snug(&["recommend", "--agent", &old.url()])).contains("older than this command"));
+    assert!(error(&snug(&["recommend", "--agent", &old.url()])).contains("at least as new as this command"));
 }
 
 #[test]
@@ -324,10 +324,10 @@ fn a_policy_file_has_its_say() {
     let ledger =
         said["skipped"].as_array().unwrap().iter().find(|entry| entry["workload"] == "ledger").unwrap();
     assert_eq!(said["withheld"], said["skipped"], "the old name, for one version");
-    assert_eq!(ledger["why"], "excluded by its policy");
+    assert_eq!(ledger["why"], "excluded by a policy");
     let output = on(file.path(), &["recommend", "--policy", "/absent"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(error(&output).contains("/absent cannot be read"), "{}", error(&output));
+    assert!(error(&output).contains("cannot read the policy file /absent"), "{}", error(&output));
 }
 
 #[test]
@@ -440,11 +440,11 @@ fn a_history_too_short_to_be_judged_says_so() {
     let output = on(young.path(), &["backtest", "--history"]);
     let said = error(&output);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("of 2 containers over 1 hours none has a day of history"), "{said}");
+    assert!(said.contains("none of 2 containers over 1 hours has a day of history"), "{said}");
     let output = snug(&["backtest"]);
     assert!(output.status.code() == Some(1) && error(&output).contains("--traces"), "{}", error(&output));
     let output = on(young.path(), &["backtest", "--history", "--policy", "vpa"]);
-    assert!(error(&output).contains("there are all, snug, as-is, oracle"), "{}", error(&output));
+    assert!(error(&output).contains("use all, snug, as-is, oracle"), "{}", error(&output));
 }
 
 #[test]

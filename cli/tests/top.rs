@@ -127,7 +127,7 @@ fn an_unreachable_agent_is_told_with_the_remedy() {
 #[test]
 fn another_server_is_told_apart() {
     for (status, body, expected) in [
-        ("404 Not Found", "no", "answers 404"),
+        ("404 Not Found", "no", "responds with status 404"),
         ("200 OK", "<html></html>", "line 1 is not Prometheus text format"),
         ("200 OK", "up 1\n", "has no snug_"),
     ] {

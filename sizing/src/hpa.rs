@@ -1,34 +1,34 @@
-//! A request under a HorizontalPodAutoscaler on the same resource.
+//! Requests of workloads with a HorizontalPodAutoscaler on the same resource.
 //!
-//! The autoscaler adds replicas when use is above `target` percent of the request. Lowering the request alone moves that point: replicas
-//! are added, use per replica falls, and the next recommendation is lower still. So request and target are changed together,
-//! with their product, the use at which replicas are added, as it was.
+//! The autoscaler adds replicas when usage is above `target` percent of the request. If only the request were lowered, the
+//! autoscaler would add replicas, usage per replica would fall, and the next recommendation would be lower again. So request
+//! and target change together. Their product, the usage at which replicas are added, stays the same.
 
-/// A target above this leaves no time to start replicas before the request is used up, percent.
+/// Highest target, percent. A higher target leaves no time to start replicas before usage reaches the request.
 const MAX_TARGET: f64 = 90.0;
-/// A recommendation is taken for the use that the autoscaler itself brings about if it is not further below it than this part.
+/// A recommendation that is at most this share below the autoscaler's own set point is an effect of the autoscaler.
 const NEAR: f64 = 0.25;
 
-/// A request and a target that belong together.
+/// A request and the target that belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestAndTarget {
     /// Millicores or bytes.
     pub request: u64,
     /// `averageUtilization`, percent.
     pub target: u32,
-    /// Whether lowering the request alone would have gone on from one recommendation to the next: what was recommended lies where the
-    /// autoscaler itself keeps use, below the request.
+    /// Whether lowering the request alone would repeat with every recommendation, because the recommendation is the usage at
+    /// which the autoscaler itself keeps the replicas.
     pub loops: bool,
 }
 
-/// Request and target to set: `now` is the request in force, `target` the autoscaler's, `wanted` what was recommended without it. A
-/// request is not lowered so far that the target would be above 90 %. `None` where one of them is zero.
+/// Adjusts a recommended request to an autoscaler: `now` is the current request, `target` the current target, `wanted` the
+/// recommended request. The request is not lowered so far that the target would be above 90 %. `None` if any input is zero.
 pub fn adjust(now: u64, target: u32, wanted: u64) -> Option<RequestAndTarget> {
     if now == 0 || target == 0 || wanted == 0 {
         return None;
     }
     let adds_at = now as f64 * f64::from(target) / 100.0;
-    // What is already set above the highest target is left there.
+    // A current target above the highest target is kept.
     let highest = MAX_TARGET.max(f64::from(target));
     let request = (wanted as f64).max(adds_at * 100.0 / highest).ceil();
     // `as` saturates; at least 1, as the API server demands.

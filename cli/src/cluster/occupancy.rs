@@ -1,4 +1,4 @@
-//! What nodes have, and what their pods ask for: how many nodes could go.
+//! Nodes and the requests of their pods, to count nodes that could be emptied.
 
 use std::collections::BTreeMap;
 
@@ -17,23 +17,23 @@ use super::{
     failed,
 };
 
-/// Pods that are asked for at a time.
+/// Pods per page of a list.
 const PAGE: u32 = 500;
-/// Pods of a node that does not say how many it takes: the kubelet's default.
-const USUAL_PODS: u64 = 110;
+/// Allocatable pods of a node without that field: the kubelet's default.
+const DEFAULT_PODS: u64 = 110;
 
-/// A container of a pod, as it is specified.
+/// Name, role and resources of a container in a pod spec.
 type Specified = (String, Role, Resources);
 
-/// A pod that has not ended.
+/// A pod that has not terminated.
 #[derive(Clone, Debug, PartialEq)]
 struct PlacedPod {
     namespace: String,
     name: String,
-    /// Empty while it waits for one.
+    /// Name of the node; empty while the pod is pending.
     node: String,
-    /// Whether it comes and goes with its node: of a DaemonSet, or the kubelet's own.
-    is_of_node: bool,
+    /// Whether the pod is bound to its node: a pod of a DaemonSet, or a static pod.
+    is_bound_to_node: bool,
     containers: Vec<Specified>,
     overhead: PodRequests,
 }
@@ -45,41 +45,43 @@ pub struct Occupancy {
     pods: Vec<PlacedPod>,
 }
 
-/// Nodes that nothing would run on, if pods were packed onto as few as can be found. Only CPU, memory and the number of pods are looked at:
-/// taints, affinities and disks may keep more.
+/// Number of nodes that packing could empty. Only CPU, memory and the number of pods are considered: taints, affinities and
+/// volumes may keep more nodes in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct EmptiedNodes {
     /// All nodes.
     pub nodes: usize,
-    /// With what pods ask for now; `None` where the packing finds no room for one.
+    /// With current requests; `None` if the packing fails.
     pub now: Option<usize>,
-    /// With what is recommended.
+    /// With recommended requests; `None` if the packing fails.
     pub then: Option<usize>,
 }
 
 impl Occupancy {
-    /// Asks for all nodes and pods.
+    /// Lists all nodes and pods.
     pub(super) async fn gather(client: &Client) -> Result<Self, ClusterError> {
         let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
         let nodes = nodes.map_err(|error| failed("list", "nodes", error))?;
         let pods = Api::<Pod>::all(client.clone());
-        let mut which =
+        let mut parameters =
             ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed").limit(PAGE);
         let mut placed = Vec::new();
         loop {
-            let page =
-                pods.list(&which).await.map_err(|error| failed("list", "pods in all namespaces", error))?;
+            let page = pods
+                .list(&parameters)
+                .await
+                .map_err(|error| failed("list", "pods in all namespaces", error))?;
             placed.extend(page.items.iter().map(place));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => which = which.continue_token(&token),
+                Some(token) => parameters = parameters.continue_token(&token),
                 None => break,
             }
         }
         Ok(Self { nodes: nodes.items.iter().filter_map(room).collect(), pods: placed })
     }
 
-    /// Nodes that could go; `recommended` has requests by namespace, pod and container, where there are other ones.
+    /// Counts the nodes that packing could empty. `recommended` has requests by namespace, pod and container.
     pub fn emptied(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> EmptiedNodes {
         let none = BTreeMap::new();
         let [now, then] = [&none, recommended].map(|recommended| self.pack(recommended));
@@ -92,7 +94,7 @@ impl Occupancy {
         let mut pods = Vec::new();
         for pod in &self.pods {
             let asked = pod.asked(recommended);
-            if !pod.is_of_node {
+            if !pod.is_bound_to_node {
                 pods.push(asked);
             } else if let Some(room) = rooms.get_mut(pod.node.as_str()) {
                 room.requests = room.requests.minus(asked);
@@ -118,7 +120,7 @@ impl PlacedPod {
     }
 }
 
-/// What is recommended; where nothing is, what is specified.
+/// Recommended requests, or the requests of the spec where there is no recommendation.
 fn requests_of(recommended: Resources, specified: Resources) -> Resources {
     Resources {
         cpu_request: recommended.cpu_request.or(specified.cpu_request),
@@ -129,13 +131,13 @@ fn requests_of(recommended: Resources, specified: Resources) -> Resources {
 
 fn room(node: &Node) -> Option<(String, NodeHeadroom)> {
     let requests = allocatable(node)?;
-    let pods = bytes(&node.status.as_ref()?.allocatable, "pods").unwrap_or(USUAL_PODS);
+    let pods = bytes(&node.status.as_ref()?.allocatable, "pods").unwrap_or(DEFAULT_PODS);
     Some((node.name_any(), NodeHeadroom { requests, pods }))
 }
 
 fn place(pod: &Pod) -> PlacedPod {
     let spec = pod.spec.clone().unwrap_or_default();
-    let is_of_node =
+    let is_bound_to_node =
         pod.owner_references().iter().any(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "Node"));
     let init = spec.init_containers.iter().flatten().map(|container| {
         let is_sidecar = container.restart_policy.as_deref() == Some("Always");
@@ -150,7 +152,7 @@ fn place(pod: &Pod) -> PlacedPod {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
         node: spec.node_name.clone().unwrap_or_default(),
-        is_of_node,
+        is_bound_to_node,
         containers: init.chain(apps).collect(),
         overhead,
     }

@@ -135,7 +135,7 @@ fn what_is_no_quantity_is_refused_by_name() {
     ] {
         let error = text.parse::<Quantity>().unwrap_err();
         assert_eq!(error.why, why, "{text}");
-        assert!(error.to_string().starts_with(&format!("{text:?} is no quantity")), "{error}");
+        assert!(error.to_string().starts_with(&format!("{text:?} is not a quantity")), "{error}");
     }
     assert_eq!("1".repeat(65).parse::<Quantity>().unwrap_err().why, Why::TooLong);
 }

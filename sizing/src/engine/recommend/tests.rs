@@ -69,11 +69,11 @@ fn a_steady_container_by_hand() {
     assert_eq!(
         text,
         [
-            "highest use 100 MiB in web-100",
-            "17 % on top for one OOM kill in 400 pod-days, after 14.0 pod-days of history",
-            "margin × 0.98 for how the rule did on this workload's past, × 1.00 for similar ones",
-            "use was above it 1.9 % of the time with 0.00 % of the work, in windows of 60 s over 14.0 pod-days",
-            "no CPU limit: the request is what is set aside, and idle CPU time is free",
+            "highest memory usage 100 MiB in web-100",
+            "17 % headroom, for at most one OOM kill in 400 pod-days; history × share of weekdays observed = 14.0 pod-days",
+            "headroom × 0.98: past recommendations for this workload would have failed less often than expected",
+            "CPU request sized so that usage exceeded it 1.9 % of the time, by 0.00 % of all CPU time (windows of 60 s over 14.0 pod-days)",
+            "no CPU limit: a request guarantees CPU under contention, a limit only throttles",
         ]
     );
 }
