@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_reader_that_goes_away_is_a_normal_end() {
+    fn only_a_closed_pipe_is_success() {
         let pipe = || io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(is_broken_pipe(&anyhow::Error::new(pipe()).context("cannot write the table")));
         let agent = SnapshotError::Read { what: "http://node:9750".to_owned(), line: 3, source: pipe() };

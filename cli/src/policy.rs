@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn later_ones_win_field_by_field() {
+    fn later_overrides_win_field_by_field() {
         let policies = read(
             "policies:\n\
              - match: {namespace: shop}\n  risk: critical\n  min: {cpu: 50m, memory: 64Mi}\n\
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_hold_for_their_pods_and_the_file_has_the_last_word() {
+    fn annotations_apply_to_their_pods_and_the_file_overrides_them() {
         let annotated = |pod: &str, text: &str| PolicyAnnotation {
             namespace: "shop".to_owned(),
             pod: pod.to_owned(),
@@ -330,7 +330,7 @@ mod tests {
         };
         let web = of("shop", "web-1").unwrap();
         assert_eq!((web.risk, web.min.cpu_request), (Profile::Critical.risk(), Some(50)));
-        assert_eq!(web.max.cpu_request, Some(2000), "the file has the last word");
+        assert_eq!(web.max.cpu_request, Some(2000), "the file overrides annotations");
         assert!(of("shop", "job-1").is_none());
         assert!(of("shop", "bad-1").is_some() && of("shop", "side-1").is_some());
         assert_eq!(
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_policies_are_errors() {
         for (text, why) in [
             ("policies:\n- risk: high\n", "\"high\" is neither a profile"),
             ("policies:\n- min: {cpu: lots}\n", "lots"),

@@ -84,7 +84,7 @@ struct Simulation {
     namespace: String,
     workload: String,
     container: String,
-    /// Days of watched containers.
+    /// Container-days observed.
     container_days: f64,
     cpu_limit: Option<CpuLimit>,
     cpu_request: Option<CpuRequest>,

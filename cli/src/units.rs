@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_shown_whatever_they_are() {
+    fn times_are_capped_at_the_year_9999() {
         assert_eq!(time(1_800_000_000), "2027-01-15T08:00:00Z");
         assert_eq!(time(u64::MAX), "9999-12-31T23:59:59Z");
     }

@@ -1,4 +1,4 @@
-//! `snug recommend`, `explain` and `snapshot` as processes, on recordings and on a small HTTP server.
+//! `snug recommend`, `explain`, `simulate` and `snapshot` as processes, on snapshots and on a small HTTP server.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
 mod server;
@@ -49,7 +49,7 @@ fn evidence(
     evidence
 }
 
-/// An hour of windows with so much CPU time each, milliseconds, and a peak.
+/// An hour of windows, given as CPU time in milliseconds and number of windows, and a peak.
 fn hour(pod: &str, windows: &[(u64, u64)], mib: u64, at: u32) -> HourRecord {
     let mut record = HourRecord { observed: HOUR, ..HourRecord::default() };
     let mut quota_what_if = TokenBuckets::default();
@@ -73,7 +73,7 @@ fn hour(pod: &str, windows: &[(u64, u64)], mib: u64, at: u32) -> HourRecord {
     record
 }
 
-/// A service with too much, one that is killed, one that is young, and a unit of which nothing is known.
+/// An oversized service, one with an OOM kill, one with little history, and a systemd unit without usage.
 fn shop() -> Vec<Evidence> {
     let set = |cpu_request, cpu_limit, memory_request: u64, memory_limit: u64| Resources {
         cpu_request: Some(cpu_request),
@@ -139,7 +139,7 @@ fn error(output: &Output) -> String {
 }
 
 #[test]
-fn every_form_is_as_it_was() {
+fn every_output_equals_its_golden_file() {
     let file = written(&snapshot(&shop()));
     for (name, arguments) in [
         ("table.txt", &["recommend"][..]),
@@ -186,7 +186,7 @@ fn every_form_is_as_it_was() {
 }
 
 #[test]
-fn a_patch_is_one_that_kubectl_takes() {
+fn patches_are_valid_and_quoted() {
     let file = written(&snapshot(&shop()));
     let patch = text(&on(file.path(), &["recommend", "-o", "patch"]));
     let web = patch.lines().find(|line| line.contains("deployment/web")).unwrap();
@@ -228,7 +228,7 @@ fn exit_codes() {
 }
 
 #[test]
-fn what_is_no_recording_is_refused_with_its_line() {
+fn invalid_snapshots_are_errors_with_line() {
     let good = snapshot(&shop());
     let packed = |text: &str| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -261,7 +261,7 @@ fn what_is_no_recording_is_refused_with_its_line() {
 }
 
 #[test]
-fn several_agents_are_one_and_a_missing_one_is_told() {
+fn several_agents_are_merged_and_a_missing_one_is_reported() {
     let all = shop();
     let first = Server::start("200 OK", vec![snapshot(&all[..2])]);
     let second = Server::start("200 OK", vec![snapshot(&all[2..])]);
@@ -286,7 +286,7 @@ fn several_agents_are_one_and_a_missing_one_is_told() {
 }
 
 #[test]
-fn a_snapshot_says_the_same_and_is_the_same_twice() {
+fn a_snapshot_gives_equal_results_and_equal_bytes() {
     let file = written(&snapshot(&shop()));
     let folder = tempfile::tempdir().unwrap();
     let [plain, packed] = ["a.jsonl", "a.jsonl.gz"].map(|name| folder.path().join(name));
@@ -307,7 +307,7 @@ fn a_snapshot_says_the_same_and_is_the_same_twice() {
 }
 
 #[test]
-fn a_policy_file_has_its_say() {
+fn a_policy_file_overrides_settings() {
     let file = written(&snapshot(&shop()));
     let policy = written(
         "policies:\n- match: {workload: web, container: app}\n  min: {memory: 1Gi}\n- match: {workload: ledger}\n  exclude: true\n",
@@ -331,7 +331,7 @@ fn a_policy_file_has_its_say() {
 }
 
 #[test]
-fn the_class_is_that_of_the_whole_pod() {
+fn the_qos_class_is_that_of_the_whole_pod() {
     let same = |amount| Resources {
         cpu_request: Some(amount),
         cpu_limit: Some(amount),
@@ -359,7 +359,7 @@ fn the_class_is_that_of_the_whole_pod() {
 }
 
 #[test]
-fn each_of_many_workloads_is_answered() {
+fn many_workloads_each_get_a_recommendation() {
     let mut all = shop();
     let web = all.remove(0);
     all.clear();
@@ -383,14 +383,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_is_read_nothing_breaks(cut in 0..20_000_usize, at in 0..20_000_usize, byte in any::<u8>()) {
+    fn arbitrary_input_never_panics(cut in 0..20_000_usize, at in 0..20_000_usize, byte in any::<u8>()) {
         let mut all = shop();
         all.iter_mut().for_each(|one| one.hours = std::mem::take(&mut one.hours).into_iter().take(2).collect());
         let mut bytes = snapshot(&all).into_bytes();
         let (at, cut) = (at % bytes.len(), cut % bytes.len());
         bytes[at] = byte;
         if let Ok(snapshot) = read(&bytes) {
-            // Numbers may be any now.
+            // The numbers in the input are arbitrary here.
             let policy = snug_sizing::engine::Policy::new(snug_sizing::engine::Profile::Standard.risk());
             let policies = snug::policy::Policies::new(policy);
             snug::recommend::report::Report::make(&snapshot, &policies, |_| true);
@@ -412,7 +412,7 @@ proptest! {
 }
 
 #[test]
-fn shells_and_readers_of_manuals_know_every_command() {
+fn completions_and_manual_have_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let output = snug(&["completions", shell]);
         let text = text(&output);
@@ -429,13 +429,13 @@ fn shells_and_readers_of_manuals_know_every_command() {
 }
 
 #[test]
-fn ladders_of_the_fixture_are_whole() {
+fn the_fixture_simulates_every_quota() {
     let QuotaWhatIf(outcomes) = shop()[0].hours.values().next().unwrap().quota_what_if.clone().unwrap();
     assert_eq!(outcomes.len(), snug_sizing::cpu_quota::QUOTAS.len());
 }
 
 #[test]
-fn a_history_too_short_to_be_judged_says_so() {
+fn a_short_history_is_an_error() {
     let young = written(&snapshot(&shop()[3..]));
     let output = on(young.path(), &["backtest", "--history"]);
     let said = error(&output);
@@ -448,7 +448,7 @@ fn a_history_too_short_to_be_judged_says_so() {
 }
 
 #[test]
-fn a_hundred_thousand_containers_are_no_trouble() {
+fn a_hundred_thousand_containers_are_processed() {
     const CONTAINERS: usize = 100_000;
     let mut file = GzEncoder::new(tempfile::NamedTempFile::new().unwrap(), Compression::fast());
     file.write_all(snapshot(&[]).as_bytes()).unwrap();

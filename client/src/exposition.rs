@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_refused_by_number() {
+    fn invalid_lines_are_errors_with_number() {
         for (line, why) in [
             ("<html>", "the line does not begin with a metric name"),
             ("9lives 1", "the line does not begin with a metric name"),

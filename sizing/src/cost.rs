@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_freed_whole_or_not_at_all() {
+    fn only_whole_nodes_become_empty() {
         let nodes = [room(4000, 16); 3];
         assert_eq!(empty_nodes(&nodes, &[requests(2500, 1); 3]), Some(0));
         // A third less of each: two on a node.

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_quota_that_keeps_the_risk() {
+    fn the_smallest_quota_within_the_risk() {
         let quota_what_if = quota_what_if(&[(100, 400), (200, 50), (400, 10), (800, 0)]);
         assert_eq!(quota_what_if.smallest(0.05, 0).map(|(quota, _)| quota), Some(200));
         assert_eq!(quota_what_if.smallest(0.05, 300).map(|(quota, _)| quota), Some(400));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_that_was_watched_in_part_is_not_taken() {
+    fn a_partly_simulated_quota_is_dropped() {
         let mut whole = quota_what_if(&[(100, 400), (200, 0)]);
         whole.merge(&quota_what_if(&[(200, 0), (150, 0)]));
         assert_eq!(whole.smallest(0.01, 0).map(|(quota, _)| quota), Some(200));
@@ -185,7 +185,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     #[test]
-    fn what_a_period_cannot_serve_the_next_one_has_to() {
+    fn backlog_moves_to_the_next_period() {
         let mut buckets = TokenBuckets::default();
         for used in [120, 0, 0, 0, 30, 0] {
             buckets.feed(used * MS, 100 * MS);
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(outcome(600), QuotaOutcome { periods: 5, throttled: 1, delayed_millis: 60 });
         assert_eq!(outcome(1200), QuotaOutcome { periods: 4, throttled: 0, delayed_millis: 0 });
         assert_eq!(buckets.take(), None);
-        // 50 m: 135 of 150 ms are still put off.
+        // 50 m: 135 of 150 ms are still delayed.
         buckets.feed(0, 100 * MS);
         assert_eq!(
             buckets.take().unwrap().0[&50],
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_idle_have_no_periods() {
+    fn idle_containers_have_no_periods() {
         let mut buckets = TokenBuckets::default();
         for _ in 0..10 {
             buckets.feed(0, 100 * MS);
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(buckets.take(), None);
     }
 
-    /// Periods, throttled periods and time put off at one quota, by the rule and nothing else.
+    /// Periods, throttled periods and delayed time at one quota, computed directly from the definition.
     fn by_the_rule(quota: u64, windows: &[(u64, u64)]) -> (u64, u64, u64) {
         let (mut backlog, mut was_active, mut counts) = (0, false, (0, 0, 0));
         for (used, elapsed) in windows {
@@ -230,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_quota_is_counted_by_the_rule(
+        fn every_quota_equals_a_direct_simulation(
             windows in prop::collection::vec((prop_oneof![Just(0), 1..10 * MS, 0..400 * MS], 50 * MS..200 * MS), 0..50),
             taken in 0..50_usize,
         ) {

@@ -245,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_came_since_is_what_was_merged(
+        fn since_is_the_inverse_of_merge(
             before in prop::collection::vec(0.0_f64..300.0, 0..20),
             after in prop::collection::vec(0.0_f64..300.0, 0..20),
         ) {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_measurement_is_refused() {
+    fn invalid_values_are_not_counted() {
         let mut histogram = Histogram::default();
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
             assert!(!histogram.record(bad, 1));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_and_nothing_else() {
+    fn serialized_histograms_are_validated() {
         let read = |text: &str| serde_json::from_str::<Histogram>(text);
         let histogram = of(&[0.0, 0.5, 2.0, 2.0]);
         assert_eq!(read(&serde_json::to_string(&histogram).unwrap()).unwrap(), histogram);

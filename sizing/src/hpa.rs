@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_point_at_which_replicas_are_added_stays() {
+    fn the_usage_at_which_replicas_are_added_stays() {
         // 80 % of 1000 are 800: the recommendation of 820 would shrink again and again.
         assert_eq!(adjust(1000, 80, 820), Some(RequestAndTarget { request: 889, target: 90, loops: true }));
         // More than before: the target falls.
@@ -57,7 +57,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn applying_it_again_changes_little(now in 1..1_000_000_u64, target in 1..90_u32, wanted in 1..1_000_000_u64) {
+        fn repeated_adjustment_converges(now in 1..1_000_000_u64, target in 1..90_u32, wanted in 1..1_000_000_u64) {
             let once = adjust(now, target, wanted).unwrap();
             prop_assert!(once.request >= wanted && once.target <= 90);
             let twice = adjust(once.request, once.target, wanted).unwrap();

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn sidecars_run_beside_what_comes_after_them() {
+    fn sidecars_add_to_later_containers() {
         let before = [asking(Role::Sidecar, 100), asking(Role::Init, 700), asking(Role::App, 500)];
         let after = [asking(Role::Init, 700), asking(Role::Sidecar, 100), asking(Role::App, 500)];
         assert_eq!((effective_requests(&before).cpu, effective_requests(&after).cpu), (800, 700));

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_lies_between_two_that_were_watched() {
+    fn a_limit_lies_between_two_simulated_quotas() {
         let found = cpu_limit(&evidence(), 500).unwrap();
         let (most, least) = (found.at_most.unwrap(), found.at_least.unwrap());
         assert!(most.quota <= 500 && least.quota >= 500 && most.quota < least.quota);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_below_peaks_would_have_killed() {
+    fn a_limit_below_peaks_gives_oom_kills() {
         let found = memory_limit(&evidence(), 150 * MIB).unwrap();
         assert_eq!((found.hours_above, found.hours, found.kills_seen), (2, 3, 1));
         assert_eq!((found.first.unwrap().at, found.highest.unwrap().bytes), (2, 300 * MIB));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_exceeded_by_time_and_by_work() {
+    fn a_request_is_exceeded_by_time_and_by_cpu_time() {
         let found = cpu_request(&evidence(), 300).unwrap();
         assert!((found.time_above - 0.25).abs() < 0.01 && (found.work_above - 0.5).abs() < 0.05, "{found:?}");
         assert!(cpu_request(&evidence(), 700).unwrap().time_above.abs() < 1e-9);

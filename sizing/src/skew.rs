@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_among_followers() {
+    fn one_pod_above_the_others_is_skewed() {
         let found = find(&pods(&[(8000, ""), (1000, ""), (1000, ""), (2000, "")]));
         let [skew] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((skew.above, skew.pods, skew.highest, skew.by_node_class), (2, 4, 8.0, false));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_of_nodes_explain_some() {
+    fn node_classes_can_explain_skew() {
         let found = find(&pods(&[
             (8000, "large"),
             (1000, "small"),

@@ -173,7 +173,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn classes_of_service() {
+    fn qos_classes() {
         let set = |cpu_request, cpu_limit, memory_request, memory_limit| Resources {
             cpu_request,
             cpu_limit,
@@ -189,7 +189,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_pod_has_the_class_of_the_containers_that_it_has_now() {
+    fn only_recent_containers_count_for_the_qos_class() {
         let full = Resources {
             cpu_request: Some(1),
             cpu_limit: Some(1),
@@ -199,7 +199,7 @@ pub(crate) mod tests {
         let at = |seen, current| Container { seen, current, ..container("it") };
         let class = |containers: &[Container]| pod_qos(containers.iter());
         assert_eq!(class(&[]), None);
-        assert_eq!(class(&[at(0, full)]), None, "nobody has seen what is in force");
+        assert_eq!(class(&[at(0, full)]), None, "requests and limits were never read");
         let unset = Resources::default();
         assert_eq!(class(&[at(9_000, full), at(0, unset)]), Some(QosClass::Guaranteed));
         assert_eq!(class(&[at(9_000, full), at(8_970, unset)]), Some(QosClass::Burstable));

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_leaves_the_least_of_what_it_says() {
+    fn quota_headroom_is_the_lowest_of_both_spellings() {
         let status = json!({
             "hard": { "requests.cpu": "4", "cpu": "3", "pods": "10" }, "used": { "requests.cpu": "1500m", "cpu": "1500m" },
         });
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn autoscalers_are_those_that_go_by_a_share_of_a_request() {
+    fn autoscalers_need_a_utilization_target() {
         let with = |metrics: Value| {
             autoscaler(&object(json!({
                 "metadata": { "name": "web", "namespace": "shop" },
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn budgets_hold_the_pods_that_their_selector_finds() {
+    fn disruption_budgets_select_pods() {
         let budget = object(json!({
             "metadata": { "name": "b", "namespace": "shop" },
             "spec": { "selector": {
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_scales_or_sizes_names_its_target() {
+    fn managed_workloads_have_a_target() {
         let vertical: DynamicObject = object(json!({
             "apiVersion": "autoscaling.k8s.io/v1", "kind": "VerticalPodAutoscaler",
             "metadata": { "name": "v", "namespace": "shop" },
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_node_takes_pods() {
+    fn the_largest_node_is_schedulable() {
         let node = |cpu: &str, memory: &str, unschedulable: bool| -> Node {
             object(json!({
                 "spec": { "unschedulable": unschedulable },

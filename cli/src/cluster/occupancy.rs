@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_asks_as_the_scheduler_counts() {
+    fn effective_requests_of_a_pod() {
         let none = BTreeMap::new();
         assert_eq!(
             pod("web-1", "a", "ReplicaSet", "400m").asked(&none),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_a_node_goes_with_it() {
+    fn daemon_set_pods_stay_on_their_node() {
         let nodes: Vec<_> = ["a", "b"].iter().filter_map(|name| room(&node(name))).collect();
         assert_eq!(
             nodes[0].1,

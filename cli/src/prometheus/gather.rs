@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn namespaces_are_no_expressions() {
+    fn namespaces_are_escaped_in_selectors() {
         assert_eq!(selector(&[]), "container!=\"\",container!=\"POD\"");
         let hostile = selector(&["shop".to_owned(), "a.*\"} or vector(1)".to_owned()]);
         assert!(
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_gone_belongs_to_whom_its_name_says() {
+    fn deleted_pods_belong_to_the_owner_in_their_name() {
         let mut builder = EvidenceBuilder::default();
         let container_key = |pod: &str| ("shop".to_owned(), pod.to_owned(), "app".to_owned());
         for (pod, last) in [("web-5d4f8c7b9c-x7k2p", 7200), ("web-5d4f8c7b9c-gone1", 3600), ("db-0", 7200)] {

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_none() {
+    fn nan_and_infinity_are_no_values() {
         assert_eq!(["1.5", "NaN", "+Inf", "x"].map(number), [Some(1.5), None, None, None]);
     }
 }

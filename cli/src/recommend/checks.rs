@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_under_an_autoscaler_goes_with_its_target() {
+    fn request_and_target_of_an_autoscaler_change_together() {
         // 80 % of 1000 are 800: at a target of 90 % the pod asks for 889, of which the larger container takes what is missing.
         let mut entries = [entry("app", (900, MIB), (600, MIB)), entry("proxy", (100, MIB), (100, MIB))];
         let texts = warnings(&mut entries, &autoscaled(80));

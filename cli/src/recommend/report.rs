@@ -69,7 +69,7 @@ pub struct Window {
     pub from: Option<u64>,
     /// End of the last hour, or the time of the snapshot if that is earlier.
     pub to: Option<u64>,
-    /// Days of watched containers.
+    /// Container-days observed.
     pub container_days: f64,
 }
 
@@ -103,7 +103,7 @@ pub struct Entry {
     pub risk: Risk,
     /// How much usage history there is.
     pub confidence: Confidence,
-    /// Days of watched containers.
+    /// Container-days observed.
     pub container_days: f64,
     /// Reasons, the most important first.
     pub reasons: Vec<ReasonText>,

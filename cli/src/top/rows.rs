@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_comes_first_and_the_unmeasured_last() {
+    fn the_highest_comes_first_and_missing_values_last() {
         let row = |id: &str, cpu_cores| ContainerRow { id: id.into(), cpu_cores, ..ContainerRow::default() };
         let mut rows = [row("none", None), row("b", Some(1.0)), row("a", Some(1.0)), row("top", Some(2.0))];
         sort(&mut rows, Sort::Cpu);

@@ -109,7 +109,7 @@ shop       web-7c9f-x2x  web        1.25       2.00       3.1%    64Mi  128Mi   
     }
 
     #[test]
-    fn what_was_used_before_is_a_column_where_it_is_asked_for() {
+    fn cpu_history_is_a_column_with_last() {
         let rows = [
             ContainerRow {
                 pod: "a".into(),

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_of_the_largest() {
+    fn bars_are_scaled_to_the_largest() {
         let values = [None, Some(0.0), Some(0.001), Some(0.5), Some(1.0), Some(0.51)];
         assert_eq!(bars(&values), " ·▁▄█▅");
         assert_eq!(bars(&[Some(0.0), None]), "· ");

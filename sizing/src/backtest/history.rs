@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_day_nothing_can_be_judged() {
+    fn one_day_of_history_has_no_decision() {
         for figures in figures(1) {
             assert_eq!((figures.memory.pod_days, figures.cpu.pod_days), (0, 0));
         }

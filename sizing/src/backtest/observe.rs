@@ -98,7 +98,7 @@ mod tests {
     use crate::backtest::trace::{ContainerTrace, Trace};
 
     #[test]
-    fn start_up_is_apart_where_the_start_was_seen() {
+    fn start_up_is_separate_after_a_known_start() {
         let minutes = |from: usize, value: f64| {
             Series::new(&(0..180).map(|at| if at < from { f64::NAN } else { value }).collect::<Vec<_>>())
         };

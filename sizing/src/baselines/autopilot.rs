@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_of_work_not_of_time() {
+    fn the_quantile_is_weighted_by_load() {
         let mut window = Window::default();
         // 90 windows of 0.1 cores and ten of one: half of the work is in a tenth of the time.
         window.add(std::iter::repeat_n(0.1, 90).chain(std::iter::repeat_n(1.0, 10)), Some(100.0));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn peaks_are_forgotten_after_the_window_and_an_hour() {
+    fn peaks_expire_after_the_window_and_an_hour() {
         let mut window = Window::default();
         window.add(std::iter::empty(), Some(1000.0));
         for _ in 0..PEAK_SAMPLES + LAST_HOUR - 2 {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn use_of_days_ago_fades() {
+    fn old_usage_decays() {
         let mut window = Window::default();
         window.add(std::iter::repeat_n(4.0, 5), None);
         for _ in 0..12 * 24 * 4 {

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_leak() {
+    fn growth_that_is_not_a_leak() {
         let wave = |hour: u32| if hour % 24 < 12 { 1000 } else { 2000 };
         let cache = |hour: u32| 2000 - (1000.0 * (-f64::from(hour) / 8.0).exp()) as u64;
         let step = |hour: u32| if hour < 40 { 1000 } else { 2000 };

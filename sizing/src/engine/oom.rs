@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn above_the_limit_that_failed() {
+    fn the_limit_is_raised_above_the_one_that_was_hit() {
         let minimum_limit = minimum_limit(&killed_at(&[1000, 1200, 1000])).unwrap();
         assert_eq!(
             (minimum_limit.bytes as u64, minimum_limit.kill.at, minimum_limit.kills, minimum_limit.bounded),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn faster_and_faster_but_not_without_end() {
+    fn repeated_kills_raise_faster_up_to_a_bound() {
         let mut limits = vec![1000];
         for _ in 0..8 {
             let next = minimum_limit(&killed_at(&limits)).unwrap().bytes as u64;

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn profiles_are_ordered_and_sound() {
+    fn profiles_are_ordered_and_valid() {
         let risks: Vec<Risk> = Profile::ALL.iter().map(|profile| profile.risk().checked().unwrap()).collect();
         assert!(
             risks
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_risk_is_refused() {
+    fn invalid_risks_are_errors() {
         let standard = Profile::Standard.risk();
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1.5] {
             assert!(Risk { oom_kills: bad, ..standard }.checked().is_err());

@@ -41,19 +41,19 @@ mod tests {
     const MIB: f64 = 1024.0 * 1024.0;
 
     #[test]
-    fn memory_is_raised_when_it_was_too_low_only() {
+    fn memory_is_raised_only_when_it_was_too_low() {
         assert!(keeps_memory(100.0 * MIB, 130.0 * MIB, 99.0 * MIB, 0.0));
         assert!(!keeps_memory(100.0 * MIB, 130.0 * MIB, 101.0 * MIB, 0.0));
         assert!(!keeps_memory(100.0 * MIB, 130.0 * MIB, 50.0 * MIB, 120.0 * MIB));
     }
 
     #[test]
-    fn the_smaller_the_more_has_to_be_saved() {
+    fn small_values_need_a_larger_saving() {
         // 30 % of a gibibyte, a quarter of eight, half of 64 mebibytes.
-        for (used, kept, given_up) in [(1024.0, 0.71, 0.69), (8192.0, 0.76, 0.74), (64.0, 0.51, 0.49)] {
+        for (used, kept, lowered) in [(1024.0, 0.71, 0.69), (8192.0, 0.76, 0.74), (64.0, 0.51, 0.49)] {
             let set = 1.5 * used * MIB;
             assert!(keeps_memory(set, kept * set, used * MIB, 0.0), "{used}");
-            assert!(!keeps_memory(set, given_up * set, used * MIB, 0.0), "{used}");
+            assert!(!keeps_memory(set, lowered * set, used * MIB, 0.0), "{used}");
         }
     }
 

@@ -32,7 +32,7 @@ fn rows_become_workloads() {
 }
 
 #[test]
-fn what_is_broken_is_refused_with_its_place() {
+fn invalid_traces_are_errors_with_file_and_line() {
     assert_eq!(refused(""), ", line 1: the file is empty: a heading and one row per container are expected");
     assert_eq!(
         refused("a,b\n"),
@@ -65,7 +65,7 @@ fn what_is_broken_is_refused_with_its_place() {
 }
 
 #[test]
-fn what_is_cut_short_is_refused() {
+fn truncated_traces_are_errors() {
     let whole = packed(GOOD);
     for length in [0, 5, whole.len() / 2, whole.len() - 1] {
         assert!(written(&whole[..length], &whole).is_err(), "{length} of {} bytes", whole.len());

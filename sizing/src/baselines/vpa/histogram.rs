@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_away_is_gone() {
+    fn subtracted_values_are_removed() {
         let mut histogram = Decaying::new(Buckets::memory(), HOUR, 0.001);
         histogram.add(5e9, 1.0, START);
         histogram.subtract(5e9, 1.0, START);
