@@ -21,19 +21,19 @@ pub struct RequestAndTarget {
     pub loops: bool,
 }
 
-/// Adjusts a recommended request to an autoscaler: `now` is the current request, `target` the current target, `wanted` the
+/// Adjusts a recommended request to an autoscaler: `now` is the current request, `target` the current target, `recommended` the
 /// recommended request. The request is not lowered so far that the target would be above 90 %. `None` if any input is zero.
-pub fn adjust(now: u64, target: u32, wanted: u64) -> Option<RequestAndTarget> {
-    if now == 0 || target == 0 || wanted == 0 {
+pub fn adjust(now: u64, target: u32, recommended: u64) -> Option<RequestAndTarget> {
+    if now == 0 || target == 0 || recommended == 0 {
         return None;
     }
     let adds_at = now as f64 * f64::from(target) / 100.0;
     // A current target above the highest target is kept.
     let highest = MAX_TARGET.max(f64::from(target));
-    let request = (wanted as f64).max(adds_at * 100.0 / highest).ceil();
+    let request = (recommended as f64).max(adds_at * 100.0 / highest).ceil();
     // `as` saturates; at least 1, as the API server demands.
     let target_now = ((adds_at * 100.0 / request).round() as u32).max(1);
-    let loops = wanted < now && wanted as f64 >= adds_at * (1.0 - NEAR);
+    let loops = recommended < now && recommended as f64 >= adds_at * (1.0 - NEAR);
     Some(RequestAndTarget { request: request as u64, target: target_now, loops })
 }
 
@@ -57,10 +57,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn repeated_adjustment_converges(now in 1..1_000_000_u64, target in 1..90_u32, wanted in 1..1_000_000_u64) {
-            let once = adjust(now, target, wanted).unwrap();
-            prop_assert!(once.request >= wanted && once.target <= 90);
-            let twice = adjust(once.request, once.target, wanted).unwrap();
+        fn repeated_adjustment_converges(now in 1..1_000_000_u64, target in 1..90_u32, recommended in 1..1_000_000_u64) {
+            let once = adjust(now, target, recommended).unwrap();
+            prop_assert!(once.request >= recommended && once.target <= 90);
+            let twice = adjust(once.request, once.target, recommended).unwrap();
             // Targets are whole percents.
             prop_assert!(twice.request <= once.request + once.request / u64::from(once.target) + 1, "{once:?} {twice:?}");
         }

@@ -72,13 +72,13 @@ impl Occupancy {
                 .list(&parameters)
                 .await
                 .map_err(|error| failed("list", "pods in all namespaces", error))?;
-            placed.extend(page.items.iter().map(place));
+            placed.extend(page.items.iter().map(placed_pod));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = parameters.continue_token(&token),
                 None => break,
             }
         }
-        Ok(Self { nodes: nodes.items.iter().filter_map(room).collect(), pods: placed })
+        Ok(Self { nodes: nodes.items.iter().filter_map(headroom).collect(), pods: placed })
     }
 
     /// Counts the nodes that packing could empty. `recommended` has requests by namespace, pod and container.
@@ -89,31 +89,31 @@ impl Occupancy {
     }
 
     fn pack(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> Option<usize> {
-        let mut rooms: BTreeMap<&str, NodeHeadroom> =
-            self.nodes.iter().map(|(name, room)| (name.as_str(), *room)).collect();
+        let mut headrooms: BTreeMap<&str, NodeHeadroom> =
+            self.nodes.iter().map(|(name, headroom)| (name.as_str(), *headroom)).collect();
         let mut pods = Vec::new();
         for pod in &self.pods {
-            let asked = pod.asked(recommended);
+            let requests = pod.requests(recommended);
             if !pod.is_bound_to_node {
-                pods.push(asked);
-            } else if let Some(room) = rooms.get_mut(pod.node.as_str()) {
-                room.requests = room.requests.minus(asked);
-                room.pods = room.pods.saturating_sub(1);
+                pods.push(requests);
+            } else if let Some(headroom) = headrooms.get_mut(pod.node.as_str()) {
+                headroom.requests = headroom.requests.minus(requests);
+                headroom.pods = headroom.pods.saturating_sub(1);
             }
         }
-        empty_nodes(&rooms.into_values().collect::<Vec<_>>(), &pods)
+        empty_nodes(&headrooms.into_values().collect::<Vec<_>>(), &pods)
     }
 }
 
 impl PlacedPod {
-    fn asked(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> PodRequests {
+    fn requests(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> PodRequests {
         let containers: Vec<(Role, Resources)> = self
             .containers
             .iter()
             .map(|(container, role, specified)| {
                 let other =
                     recommended.get(&(self.namespace.as_str(), self.name.as_str(), container.as_str()));
-                (*role, other.map_or(*specified, |other| requests_of(*other, *specified)))
+                (*role, other.map_or(*specified, |other| or_specified(*other, *specified)))
             })
             .collect();
         effective_requests(&containers).plus(self.overhead)
@@ -121,7 +121,7 @@ impl PlacedPod {
 }
 
 /// Recommended requests, or the requests of the spec where there is no recommendation.
-fn requests_of(recommended: Resources, specified: Resources) -> Resources {
+fn or_specified(recommended: Resources, specified: Resources) -> Resources {
     Resources {
         cpu_request: recommended.cpu_request.or(specified.cpu_request),
         memory_request: recommended.memory_request.or(specified.memory_request),
@@ -129,13 +129,13 @@ fn requests_of(recommended: Resources, specified: Resources) -> Resources {
     }
 }
 
-fn room(node: &Node) -> Option<(String, NodeHeadroom)> {
+fn headroom(node: &Node) -> Option<(String, NodeHeadroom)> {
     let requests = allocatable(node)?;
     let pods = bytes(&node.status.as_ref()?.allocatable, "pods").unwrap_or(DEFAULT_PODS);
     Some((node.name_any(), NodeHeadroom { requests, pods }))
 }
 
-fn place(pod: &Pod) -> PlacedPod {
+fn placed_pod(pod: &Pod) -> PlacedPod {
     let spec = pod.spec.clone().unwrap_or_default();
     let is_bound_to_node =
         pod.owner_references().iter().any(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "Node"));
@@ -187,7 +187,7 @@ mod tests {
 
     fn pod(name: &str, node: &str, owner: &str, cpu: &str) -> PlacedPod {
         let owner = json!({ "apiVersion": "apps/v1", "kind": owner, "name": "owner", "uid": "1" });
-        place(&object(json!({
+        placed_pod(&object(json!({
             "metadata": { "namespace": "shop", "name": name, "ownerReferences": [owner] },
             "spec": {
                 "nodeName": node,
@@ -205,19 +205,23 @@ mod tests {
     fn effective_requests_of_a_pod() {
         let none = BTreeMap::new();
         assert_eq!(
-            pod("web-1", "a", "ReplicaSet", "400m").asked(&none),
+            pod("web-1", "a", "ReplicaSet", "400m").requests(&none),
             PodRequests { cpu: 550, memory: 1 << 30 }
         );
-        assert_eq!(pod("web-1", "a", "ReplicaSet", "10m").asked(&none).cpu, 300, "its start asks for more");
+        assert_eq!(
+            pod("web-1", "a", "ReplicaSet", "10m").requests(&none).cpu,
+            300,
+            "its start asks for more"
+        );
         let less = Resources { cpu_request: Some(200), ..Resources::default() };
         let recommended = BTreeMap::from([(("shop", "web-1", "app"), less)]);
-        let asked = pod("web-1", "a", "ReplicaSet", "400m").asked(&recommended);
-        assert_eq!(asked, PodRequests { cpu: 350, memory: 1 << 30 }, "what is not recommended stays");
+        let requests = pod("web-1", "a", "ReplicaSet", "400m").requests(&recommended);
+        assert_eq!(requests, PodRequests { cpu: 350, memory: 1 << 30 }, "what is not recommended stays");
     }
 
     #[test]
     fn daemon_set_pods_stay_on_their_node() {
-        let nodes: Vec<_> = ["a", "b"].iter().filter_map(|name| room(&node(name))).collect();
+        let nodes: Vec<_> = ["a", "b"].iter().filter_map(|name| headroom(&node(name))).collect();
         assert_eq!(
             nodes[0].1,
             NodeHeadroom { requests: PodRequests { cpu: 2000, memory: 4 << 30 }, pods: 10 }

@@ -57,7 +57,7 @@ pub enum WarningKind {
 impl fmt::Display for WarningKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Violation(objection) => objection.fmt(f),
+            Self::Violation(violation) => violation.fmt(f),
             Self::Autoscaled { autoscaler, resource, target_now, target, raised } => {
                 write!(
                     f,
@@ -89,16 +89,18 @@ impl From<WarningKind> for Warning {
 pub(super) fn check(entries: &mut [Entry], pods: &BTreeSet<&str>, constraints: &ClusterConstraints) {
     let Some(first) = entries.first() else { return };
     let (namespace, owner, workload) = (first.namespace.clone(), first.owner.clone(), first.workload.clone());
-    let is_it = |target: &(String, String)| (&target.0, &target.1) == (&owner, &workload);
-    let mut of_pod: Vec<WarningKind> = Vec::new();
+    let is_workload = |target: &(String, String)| (&target.0, &target.1) == (&owner, &workload);
+    let mut pod_warnings: Vec<WarningKind> = Vec::new();
     let autoscalers =
-        constraints.autoscalers.iter().filter(|one| one.namespace == namespace && is_it(&one.target));
+        constraints.autoscalers.iter().filter(|one| one.namespace == namespace && is_workload(&one.target));
     for autoscaler in autoscalers {
-        of_pod.extend(scale(entries, autoscaler));
+        pod_warnings.extend(scale(entries, autoscaler));
     }
-    let managed = constraints.managed.iter().filter(|one| one.namespace == namespace && is_it(&one.target));
-    of_pod.extend(managed.map(|one| WarningKind::Managed { kind: one.by.0, name: one.by.1.clone() }));
-    of_pod.extend(headroom(entries, &namespace, pods, constraints).into_iter().map(WarningKind::Violation));
+    let managed =
+        constraints.managed.iter().filter(|one| one.namespace == namespace && is_workload(&one.target));
+    pod_warnings.extend(managed.map(|one| WarningKind::Managed { kind: one.by.0, name: one.by.1.clone() }));
+    pod_warnings
+        .extend(headroom(entries, &namespace, pods, constraints).into_iter().map(WarningKind::Violation));
     for entry in &mut *entries {
         let ranges = constraints.limit_ranges.iter().filter(|(of, _)| *of == namespace);
         let found: Vec<Violation> =
@@ -106,7 +108,7 @@ pub(super) fn check(entries: &mut [Entry], pods: &BTreeSet<&str>, constraints: &
         entry.warnings.extend(found.into_iter().map(WarningKind::Violation).map(Warning::from));
     }
     if let Some(first) = entries.first_mut() {
-        first.warnings.extend(of_pod.into_iter().map(Warning::from));
+        first.warnings.extend(pod_warnings.into_iter().map(Warning::from));
     }
 }
 
@@ -123,9 +125,11 @@ fn scale(entries: &mut [Entry], autoscaler: &Autoscaler) -> Vec<WarningKind> {
         let sum = |pick: fn(&Entry) -> Resources| {
             apps().map(|entry| field(&mut pick(entry)).unwrap_or(0)).fold(0_u64, u64::saturating_add)
         };
-        let (now, wanted) = (sum(|entry| entry.current), sum(|entry| entry.recommended));
-        let Some(joint) = target.and_then(|target| hpa::adjust(now, target, wanted)) else { continue };
-        let more = joint.request.saturating_sub(wanted);
+        let (now, recommended) = (sum(|entry| entry.current), sum(|entry| entry.recommended));
+        let Some(adjusted) = target.and_then(|target| hpa::adjust(now, target, recommended)) else {
+            continue;
+        };
+        let more = adjusted.request.saturating_sub(recommended);
         let largest = entries
             .iter_mut()
             .filter(|entry| entry.role != Role::Init)
@@ -137,12 +141,12 @@ fn scale(entries: &mut [Entry], autoscaler: &Autoscaler) -> Vec<WarningKind> {
             largest.quantities = Quantities::from(largest.recommended);
         }
         let target_now = target.unwrap_or_default();
-        if joint.target != target_now || more > 0 {
+        if adjusted.target != target_now || more > 0 {
             found.push(WarningKind::Autoscaled {
                 autoscaler: autoscaler.name.clone(),
                 resource,
                 target_now,
-                target: joint.target,
+                target: adjusted.target,
                 raised: more > 0,
             });
         }
@@ -156,12 +160,12 @@ fn headroom(
     pods: &BTreeSet<&str>,
     constraints: &ClusterConstraints,
 ) -> Vec<Violation> {
-    let asked = |pick: fn(&Entry) -> Resources| {
+    let requests = |pick: fn(&Entry) -> Resources| {
         let mut all: Vec<(Role, Resources)> = entries.iter().map(|entry| (entry.role, pick(entry))).collect();
         all.sort_by_key(|(role, _)| *role == Role::App);
         effective_requests(&all)
     };
-    let (now, then) = (asked(|entry| entry.current), asked(|entry| entry.recommended));
+    let (now, then) = (requests(|entry| entry.current), requests(|entry| entry.recommended));
     let replicas = entries.iter().map(|entry| entry.replicas).max().unwrap_or(0);
     let quotas = constraints.quotas.iter().filter(|quota| quota.namespace == namespace);
     let quota_left = quotas

@@ -37,13 +37,13 @@ pub fn minimum_limit(evidence: &Evidence) -> Option<MinimumLimit> {
         .filter(|other| other.at.saturating_add(DAY) >= kill.at && other.at <= kill.at)
         .map(|other| other.limit);
     let steps = recent.collect::<std::collections::BTreeSet<u64>>().len();
-    let wanted = kill.limit as f64 * STEP.powi(steps.min(i32::MAX as usize) as i32).min(MAX_STEP);
-    let most = (first.limit as f64 * MAX_RAISE).max(kill.limit as f64);
+    let raised = kill.limit as f64 * STEP.powi(steps.min(i32::MAX as usize) as i32).min(MAX_STEP);
+    let max = (first.limit as f64 * MAX_RAISE).max(kill.limit as f64);
     Some(MinimumLimit {
-        bytes: wanted.min(most),
+        bytes: raised.min(max),
         kill: kill.clone(),
         kills: kills().count(),
-        bounded: wanted > most,
+        bounded: raised > max,
     })
 }
 

@@ -154,9 +154,9 @@ pub fn recommend(
     limit_cpu(evidence, policy, qos, &mut values, &mut reasons);
     bound(policy, &mut values, &mut reasons);
 
-    let force = evidence.container.current;
+    let current = evidence.container.current;
     let oom_risk = memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| {
-        let now = force
+        let now = current
             .memory_limit
             .map_or(0.0, |limit| memory::risk_of(limit as f64, sized).max(killed(evidence, limit)));
         (now, memory::risk_of(limit as f64, sized))
@@ -164,7 +164,7 @@ pub fn recommend(
     let windows = cpu::request_windows(evidence).0;
     let work_above = |millicores: u64| windows.work_above(millicores as f64 / 1000.0);
     let cpu_work_above =
-        values.cpu_request.map(|request| (work_above(force.cpu_request.unwrap_or(0)), work_above(request)));
+        values.cpu_request.map(|request| (work_above(current.cpu_request.unwrap_or(0)), work_above(request)));
     let confidence = confidence(evidence, &mut reasons);
     reasons.extend(skew::find(evidence).into_iter().map(Reason::Skew));
     Ok(Recommendation {
@@ -293,18 +293,18 @@ fn bound(policy: &Policy, values: &mut Resources, reasons: &mut Vec<Reason>) {
         value.map(|value| value.max(min.unwrap_or(0)).min(max.unwrap_or(u64::MAX)))
     };
     let Policy { min, max, .. } = policy;
-    let wanted = *values;
-    values.cpu_limit = within(wanted.cpu_limit, min.cpu_limit, max.cpu_limit);
-    values.memory_limit = within(wanted.memory_limit, min.memory_limit, max.memory_limit);
+    let unbounded = *values;
+    values.cpu_limit = within(unbounded.cpu_limit, min.cpu_limit, max.cpu_limit);
+    values.memory_limit = within(unbounded.memory_limit, min.memory_limit, max.memory_limit);
     // The API server rejects a request above its limit.
     let upper = |max: Option<u64>, limit: Option<u64>| max.into_iter().chain(limit).min();
     values.cpu_request =
-        within(wanted.cpu_request, min.cpu_request, upper(max.cpu_request, values.cpu_limit));
+        within(unbounded.cpu_request, min.cpu_request, upper(max.cpu_request, values.cpu_limit));
     values.memory_request =
-        within(wanted.memory_request, min.memory_request, upper(max.memory_request, values.memory_limit));
+        within(unbounded.memory_request, min.memory_request, upper(max.memory_request, values.memory_limit));
     for (resource, before, after) in [
-        ("cpu", wanted.cpu_request, values.cpu_request),
-        ("memory", wanted.memory_limit, values.memory_limit),
+        ("cpu", unbounded.cpu_request, values.cpu_request),
+        ("memory", unbounded.memory_limit, values.memory_limit),
     ] {
         if let Some(wanted) = before.filter(|_| before != after) {
             reasons.push(Reason::Bounded { resource, wanted });
