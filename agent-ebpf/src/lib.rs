@@ -1,4 +1,5 @@
-//! Records that the kernel half and the agent share. `no_std`, without aya.
+//! Records that the eBPF programs and the agent share. `no_std`, without aya.
 #![no_std]
+#![warn(missing_docs)]
 
 pub mod abi;

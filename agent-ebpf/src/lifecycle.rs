@@ -1,27 +1,29 @@
-//! Cgroups made, emptied and removed. A removal carries the cgroup's last state.
+//! Cgroups created, emptied and removed. The event of a removal carries the cgroup's final values.
+//!
+//! Tracepoints: `cgroup_mkdir`, `cgroup_notify_populated`, `cgroup_rmdir`.
 
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
 use snug_ebpf::abi::{
-    events::{EMPTY, MADE, REMOVED},
+    events::{EMPTIED, MADE, REMOVED},
     lifecycle::{FinalRecord, LifecycleEvent, PATH_BYTES},
-    look::MOST_HIERARCHIES,
+    sample::MAX_HIERARCHIES,
     snapshot::{HAS_ALL, HAS_CPU, HAS_WORKING_SET},
 };
 
 use crate::{
     cpus::unflushed_cpu_ns,
-    events::{header, lost, reserve, reserve_last},
-    look::made_or_removed,
+    events::{count_lost, header, reserve, reserve_final},
     process::forget_init,
-    read::{Typed, cgroup_id, field, fill, identify, offset, pointer},
+    read::{TypedPointer, cgroup_id, field, fill, identify, offset, pointer},
+    sample::invalidate,
 };
 
-/// Ids of the hierarchies that the agent samples; events of others are none of its business. Set before loading.
+/// Ids of the hierarchies that the agent samples, the rest `u32::MAX`; events of others are ignored. Set before loading.
 #[unsafe(no_mangle)]
-static HIERARCHIES: [u32; MOST_HIERARCHIES] = [u32::MAX; MOST_HIERARCHIES];
+static HIERARCHIES: [u32; MAX_HIERARCHIES] = [u32::MAX; MAX_HIERARCHIES];
 
 #[btf_tracepoint(function = "cgroup_mkdir")]
 fn cgroup_made(context: BtfTracePointContext) -> i32 {
@@ -32,7 +34,7 @@ fn cgroup_made(context: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "cgroup_notify_populated")]
 fn cgroup_emptied(context: BtfTracePointContext) -> i32 {
     if context.arg::<i32>(2) == 0 {
-        report(&context, EMPTY);
+        report(&context, EMPTIED);
     }
     0
 }
@@ -40,22 +42,22 @@ fn cgroup_emptied(context: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "cgroup_rmdir")]
 fn cgroup_removed(context: BtfTracePointContext) -> i32 {
     let cgroup: *const u8 = context.arg(0);
-    let Some((place, hierarchy)) = sampled_hierarchy(cgroup) else { return 0 };
-    made_or_removed(place);
+    let Some((index, hierarchy)) = sampled_hierarchy(cgroup) else { return 0 };
+    invalidate(index);
     if hierarchy == 0 {
         forget_init(cgroup_id(cgroup).unwrap_or(0));
     }
-    let Some(mut entry) = reserve_last::<FinalRecord>(&context, REMOVED) else { return 0 };
+    let Some(mut entry) = reserve_final::<FinalRecord>(&context, REMOVED) else { return 0 };
     let record = entry.as_mut_ptr();
-    // SAFETY: the reservation is ours until it is submitted or discarded; `fill` writes all that `has` announces.
+    // SAFETY: the reservation is ours until it is submitted or discarded; `fill` writes all fields that `has` names.
     let identified = unsafe {
         (*record).record.has = 0;
         write_event(&raw mut (*record).event, &context, REMOVED, hierarchy);
         let record = &mut (*record).record;
-        // What lies in the reservation is of another.
+        // The reservation has bytes of an earlier event.
         (record.serial, record.reserved) = (0, 0);
         let identified = identify(record, cgroup);
-        fill::<Typed>(record, cgroup, HAS_ALL & !HAS_WORKING_SET);
+        fill::<TypedPointer>(record, cgroup, HAS_ALL & !HAS_WORKING_SET);
         if record.has & HAS_CPU != 0 {
             record.cpu_usage_ns += unflushed_cpu_ns(cgroup);
         }
@@ -65,16 +67,16 @@ fn cgroup_removed(context: BtfTracePointContext) -> i32 {
         entry.submit(0);
     } else {
         entry.discard(0);
-        lost(REMOVED - 1);
+        count_lost(REMOVED - 1);
     }
     0
 }
 
 #[inline(always)]
 fn report(context: &BtfTracePointContext, kind: u32) {
-    let Some((place, hierarchy)) = sampled_hierarchy(context.arg(0)) else { return };
+    let Some((index, hierarchy)) = sampled_hierarchy(context.arg(0)) else { return };
     if kind == MADE {
-        made_or_removed(place);
+        invalidate(index);
     }
     let Some(mut entry) = reserve::<LifecycleEvent>(context, kind) else { return };
     // SAFETY: the reservation is ours until it is submitted.
@@ -82,7 +84,7 @@ fn report(context: &BtfTracePointContext, kind: u32) {
     entry.submit(0);
 }
 
-/// Writes every field of an event.
+/// Writes every field of an event, except the unused bytes of `path`.
 ///
 /// # Safety
 /// `event` must be valid for writes.
@@ -102,7 +104,7 @@ unsafe fn write_event(event: *mut LifecycleEvent, context: &BtfTracePointContext
     debug!(context, "cgroup event {} in hierarchy {}", kind, hierarchy);
 }
 
-/// The hierarchy of a cgroup, if the agent samples it: its place among these, and its id.
+/// Index and id of a cgroup's hierarchy, if the agent samples the hierarchy.
 #[inline(always)]
 fn sampled_hierarchy(cgroup: *const u8) -> Option<(u32, u32)> {
     let id: u32 = field(pointer(cgroup, offset!(cgroup_root))?, offset!(root_hierarchy))?;

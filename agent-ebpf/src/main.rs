@@ -1,5 +1,5 @@
-//! Kernel programs of Snug, one file per subject. On a host it is an empty program; `cargo xtask build-ebpf` builds it
-//! for the kernel.
+//! The eBPF programs of Snug, one file per subject. `cargo xtask build-ebpf` builds them; for other targets than BPF this
+//! is a program that only prints how to build.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(
     target_arch = "bpf",
@@ -16,7 +16,7 @@ mod events;
 #[cfg(target_arch = "bpf")]
 mod lifecycle;
 #[cfg(target_arch = "bpf")]
-mod look;
+mod maps;
 #[cfg(target_arch = "bpf")]
 mod network;
 #[cfg(target_arch = "bpf")]
@@ -28,11 +28,13 @@ mod read;
 #[cfg(target_arch = "bpf")]
 mod runqueue;
 #[cfg(target_arch = "bpf")]
+mod sample;
+#[cfg(target_arch = "bpf")]
 mod snapshot;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {
-    eprintln!("snug-ebpf runs in the kernel: build it with `cargo xtask build-ebpf`");
+    eprintln!("snug-ebpf has eBPF programs only: build them with `cargo xtask build-ebpf`");
 }
 
 #[cfg(target_arch = "bpf")]
@@ -41,7 +43,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The kernel lends its GPL-only helpers to programs that say so.
+/// The verifier admits GPL-only helpers to programs with a GPL-compatible license only.
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

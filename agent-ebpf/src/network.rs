@@ -1,7 +1,10 @@
-//! What the sockets of each cgroup send and receive, and how their TCP connections fare.
+//! Traffic, TCP connections and round-trip times by cgroup.
 //!
-//! A socket belongs to the cgroup in which it was made, however its process moves and whatever network namespace it is
-//! in: pods in the host's namespace and the containers of one pod are told apart.
+//! A socket belongs to the cgroup in which it was created, even if its process moves to another cgroup, and in any network
+//! namespace. So pods with `hostNetwork` and the containers of one pod have counters of their own.
+//!
+//! Hooks: `cgroup_skb` ingress and egress and `sock_ops` on the root of cgroup v2; tracepoints `inet_sock_set_state`,
+//! `tcp_retransmit_skb` and `tcp_retransmit_synack`.
 
 use core::arch::asm;
 
@@ -26,20 +29,20 @@ use crate::{
     read::{cgroup_id, load, load_pointer, offset},
 };
 
-/// Counters by the cgroup's id; the agent sets the size, and removes them when the cgroup has gone.
+/// Counters by the cgroup's kernfs id. The agent sets the size and deletes the entries of removed cgroups.
 #[map]
 static NETWORK: PerCpuHashMap<u64, NetworkRecord> = PerCpuHashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
-/// Round-trip times by the cgroup's id, likewise.
+/// Smoothed round-trip times by the cgroup's kernfs id; size and deletion likewise.
 #[map]
 static ROUND_TRIPS: PerCpuHashMap<u64, HistogramRecord> =
     PerCpuHashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
-// Temporaries would be written byte by byte for each packet, where they are needed for the first one only.
-static NOTHING: NetworkRecord = NetworkRecord::NONE;
-static NO_ROUND_TRIPS: HistogramRecord = HistogramRecord::NONE;
+// Statics, not temporaries: a temporary would be initialised for each packet, but is needed for the first one only.
+static EMPTY_NETWORK: NetworkRecord = NetworkRecord::EMPTY;
+static EMPTY_HISTOGRAM: HistogramRecord = HistogramRecord::EMPTY;
 
-/// `include/uapi/linux/if_ether.h`, as they are in a packet.
+/// `include/uapi/linux/if_ether.h`, in network byte order.
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
 const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
 
@@ -83,7 +86,7 @@ fn network_transmit(context: SkBuffContext) -> i32 {
     1
 }
 
-/// TCP connections that are opened, accepted or come to nothing.
+/// TCP connections: established, or closed with an error.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn tcp_connection(context: BtfTracePointContext) -> i32 {
     let socket: *const u8 = context.arg(0);
@@ -112,20 +115,20 @@ fn tcp_connection(context: BtfTracePointContext) -> i32 {
     0
 }
 
-/// TCP segments that are sent again.
+/// Retransmitted TCP segments.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 fn tcp_retransmit(context: BtfTracePointContext) -> i32 {
-    sent_again(&context)
+    count_retransmit(&context)
 }
 
-/// Answers to attempts to connect that are sent again: their connection has no socket yet but the listener's.
+/// Retransmitted SYN-ACKs: the connection has no socket yet, so the listening socket's cgroup is counted.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 fn tcp_retransmit_synack(context: BtfTracePointContext) -> i32 {
-    sent_again(&context)
+    count_retransmit(&context)
 }
 
 #[inline(always)]
-fn sent_again(context: &BtfTracePointContext) -> i32 {
+fn count_retransmit(context: &BtfTracePointContext) -> i32 {
     if let Some(record) = record_of_socket(context.arg(0)) {
         // SAFETY: the record is this CPU's own and lives as long as the program runs.
         unsafe { add(&raw mut (*record).retransmits, 1) };
@@ -133,8 +136,8 @@ fn sent_again(context: &BtfTracePointContext) -> i32 {
     0
 }
 
-/// Round-trip times. The kernel calls it when a connection is made, which is when it is asked to call again after each
-/// measured round trip.
+/// Round-trip times. The kernel calls the program when a connection is established; the program then requests a call for
+/// each new round-trip time measurement.
 #[sock_ops]
 fn tcp_round_trip(context: SockOpsContext) -> u32 {
     let operation = context.op();
@@ -152,7 +155,7 @@ fn tcp_round_trip(context: SockOpsContext) -> u32 {
     // SAFETY: the helper takes a socket that is not null, which the verifier checks.
     let socket: *const u8 = unsafe { bpf_skc_to_tcp_sock(socket.cast()) }.cast();
     if !socket.is_null() {
-        // The kernel keeps eighths.
+        // srtt_us is in units of 1/8 microsecond.
         let _ = count_round_trip(socket, u64::from(smoothed >> 3) * 1_000);
     }
     1
@@ -164,19 +167,19 @@ fn count_round_trip(socket: *const u8, nanoseconds: u64) -> Option<()> {
     if id == 0 {
         return None;
     }
-    let record = counters::record_of(&ROUND_TRIPS, id, &NO_ROUND_TRIPS, LOST_NETWORK)?;
+    let record = counters::record_of(&ROUND_TRIPS, id, &EMPTY_HISTOGRAM, LOST_NETWORK)?;
     // SAFETY: the record is this CPU's own and lives as long as the program runs.
     unsafe {
         add(&raw mut (*record).sum_ns, nanoseconds);
         match bucket(nanoseconds) {
-            Some(index) if index < BUCKETS => add_short(&raw mut (*record).counts[index], 1),
-            _ => add_short(&raw mut (*record).zero, 1),
+            Some(index) if index < BUCKETS => add_u32(&raw mut (*record).counts[index], 1),
+            _ => add_u32(&raw mut (*record).zero, 1),
         }
     }
     Some(())
 }
 
-/// The record that a packet is counted in, and the version of its IP. `None`: no socket here has to do with it.
+/// The record that counts a packet, and the packet's IP version. `None`: not IP, or no socket of this host.
 #[inline(always)]
 fn packet(context: &SkBuffContext) -> Option<(*mut NetworkRecord, usize)> {
     // SAFETY: the kernel hands the program a valid context.
@@ -190,7 +193,7 @@ fn packet(context: &SkBuffContext) -> Option<(*mut NetworkRecord, usize)> {
     Some((record_of(id)?, version))
 }
 
-/// The record of the cgroup in which a socket was made, whose type the verifier knows.
+/// The record of the cgroup in which a socket was created. The verifier must know `socket` as a `struct sock`.
 #[inline(always)]
 fn record_of_socket(socket: *const u8) -> Option<*mut NetworkRecord> {
     record_of(cgroup_id(load_pointer(socket, offset!(sock_cgroup))?)?)
@@ -202,27 +205,27 @@ fn record_of(id: u64) -> Option<*mut NetworkRecord> {
     if id == 0 {
         return None;
     }
-    counters::record_of(&NETWORK, id, &NOTHING, LOST_NETWORK)
+    counters::record_of(&NETWORK, id, &EMPTY_NETWORK, LOST_NETWORK)
 }
 
-/// Adds to a counter of this CPU. A softirq may come in between and add to the same.
+/// Adds to a counter of this CPU, atomically: a softirq may interrupt and add to the same counter.
 ///
 /// # Safety
 /// `counter` must be valid and aligned.
 #[inline(always)]
 unsafe fn add(counter: *mut u64, value: u64) {
-    // SAFETY: the caller's promise. The library has no atomic additions for this target, whose compare-and-swap is newer.
+    // SAFETY: the caller's promise. `core` has no atomic additions for this BPF target.
     unsafe {
         asm!("lock *(u64 *)({counter} + 0) += {value}", counter = in(reg) counter, value = in(reg) value);
     }
 }
 
-/// As [`add`], to 32 bits.
+/// As [`add`], for 32 bits.
 ///
 /// # Safety
 /// As of [`add`].
 #[inline(always)]
-unsafe fn add_short(counter: *mut u32, value: u32) {
+unsafe fn add_u32(counter: *mut u32, value: u32) {
     // SAFETY: as in `add`.
     unsafe {
         asm!("lock *(u32 *)({counter} + 0) += {value}", counter = in(reg) counter, value = in(reg) u64::from(value));

@@ -1,8 +1,8 @@
-//! Who is killed because memory ran out, and by whose limit.
+//! OOM kills: the victim, and the cgroup whose limit caused the kill.
 //!
-//! The tracepoint does not say on whose behalf the OOM killer works. But a cgroup whose limit cannot be kept counts that,
-//! for itself alone, before it has anyone killed: the lowest one around the victim whose count has moved is the one. If
-//! none has, the node is out of memory.
+//! The tracepoint `mark_victim` does not name the cgroup whose limit was reached. But such a cgroup increments its own
+//! `memory_events_local[MEMCG_OOM]` before the OOM killer runs. So the cgroup is the lowest one, from the victim's cgroup
+//! upwards, whose counter has increased since it was last read here. If none has, the node ran out of memory.
 
 use aya_ebpf::{
     bindings::BPF_ANY,
@@ -14,21 +14,21 @@ use aya_ebpf::{
 use snug_ebpf::abi::{events::OOM_KILL, offsets::ABSENT, oom::OomEvent};
 
 use crate::{
-    events::{header, reserve_last},
+    events::{header, reserve_final},
     process::{comm, init_task},
     read::{field, offset, pointer},
 };
 
-/// How often each cgroup's limit could not be kept, as last seen here, by the cgroup's id.
+/// `memory_events_local[MEMCG_OOM]` as last read here, by the cgroup's kernfs id.
 #[map]
-static OOMS_SEEN: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8192, 0);
+static LAST_OOM_COUNTS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8192, 0);
 
-/// Cgroups above the victim's that are looked at.
-const DEEPEST: u32 = 12;
+/// At most this many cgroups, from the victim's upwards, are checked.
+const MAX_ANCESTORS: u32 = 12;
 
-/// A charge that fails asks for so many pages at most: of a cgroup that has not been seen before, a count counts only
-/// if its usage is that close to its limit.
-const CHARGE: u64 = 64;
+/// A failing charge requests at most this many pages. A counter that was not read before may have been incremented before the
+/// agent started, so it counts only if the cgroup's usage is this close to its limit.
+const MAX_CHARGE_PAGES: u64 = 64;
 
 #[btf_tracepoint(function = "mark_victim")]
 fn oom_kill(context: BtfTracePointContext) -> i32 {
@@ -39,27 +39,29 @@ fn oom_kill(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn report(context: &BtfTracePointContext) -> Option<()> {
     let argument: u64 = context.arg(0);
-    let by_task = offset!(mark_victim_task) != ABSENT;
+    let argument_is_task = offset!(mark_victim_task) != ABSENT;
     // SAFETY: the helper has no precondition.
-    let task = if by_task { argument } else { unsafe { bpf_get_current_task() } } as *const u8;
-    let pid = if by_task { field(task, offset!(task_tgid))? } else { argument as u32 };
+    let task = if argument_is_task { argument } else { unsafe { bpf_get_current_task() } } as *const u8;
+    let pid = if argument_is_task { field(task, offset!(task_tgid))? } else { argument as u32 };
     let css = pointer(pointer(task, offset!(task_cgroups))?, offset!(css_set_memory))?;
-    let (hierarchy, mut id) = place(css)?;
-    let limiting = limiting(css);
-    if !by_task {
-        // Who charges beyond a limit is below it, but need not be the victim; who finds the node full is anyone.
+    let (hierarchy, mut id) = cgroup_of_css(css)?;
+    let limiting_css = limiting_css(css);
+    if !argument_is_task {
+        // `task` is the current one, which triggered the OOM kill and need not be the victim. At a cgroup's limit it is in
+        // that cgroup or a descendant. If the node ran out of memory it can be any task: then the victim's cgroup is not
+        // known (0), unless the victim is an init process.
         match init_task(pid) {
             Some(init) if hierarchy == 0 => id = init.cgroup,
-            _ if limiting.is_none() => id = 0,
+            _ if limiting_css.is_none() => id = 0,
             _ => {}
         }
     }
-    let memcg = limiting.unwrap_or(css);
-    let mut entry = reserve_last::<OomEvent>(context, OOM_KILL)?;
+    let memcg = limiting_css.unwrap_or(css);
+    let mut entry = reserve_final::<OomEvent>(context, OOM_KILL)?;
     let event = OomEvent {
         header: header(OOM_KILL, hierarchy, id),
-        limit_id: match limiting {
-            Some(limiting) => place(limiting).map_or(0, |(_, id)| id),
+        limit_id: match limiting_css {
+            Some(limiting_css) => cgroup_of_css(limiting_css).map_or(0, |(_, id)| id),
             None => 0,
         },
         usage_pages: field(memcg, offset!(memory_usage)).unwrap_or(0),
@@ -74,27 +76,29 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
     Some(())
 }
 
-/// The lowest cgroup, from this one up, whose limit could not be kept since it was last looked at.
+/// The lowest cgroup, from `css` upwards, whose counter of OOM events has increased since it was last read. A memory
+/// controller's `cgroup_subsys_state` is the first member of its `mem_cgroup`, so `css` is used as both.
 #[inline(always)]
-fn limiting(css: *const u8) -> Option<*const u8> {
+fn limiting_css(css: *const u8) -> Option<*const u8> {
     let mut memcg = css;
     let mut found = None;
-    for _ in 0..DEEPEST {
-        let (Some((_, id)), Some(ooms)) = (place(memcg), field::<u64>(memcg, offset!(memory_local_ooms)))
+    for _ in 0..MAX_ANCESTORS {
+        let (Some((_, id)), Some(ooms)) =
+            (cgroup_of_css(memcg), field::<u64>(memcg, offset!(memory_local_ooms)))
         else {
             break;
         };
         // SAFETY: the value is copied at once.
-        let seen = unsafe { OOMS_SEEN.get(id) }.copied();
-        let moved = match seen {
-            Some(seen) => ooms > seen,
+        let last = unsafe { LAST_OOM_COUNTS.get(id) }.copied();
+        let increased = match last {
+            Some(last) => ooms > last,
             None => ooms > 0 && is_at_limit(memcg),
         };
-        if moved && found.is_none() {
+        if increased && found.is_none() {
             found = Some(memcg);
         }
-        if seen != Some(ooms) {
-            let _ = OOMS_SEEN.insert(id, ooms, BPF_ANY.into());
+        if last != Some(ooms) {
+            let _ = LAST_OOM_COUNTS.insert(id, ooms, BPF_ANY.into());
         }
         match pointer(memcg, offset!(css_parent)) {
             Some(parent) => memcg = parent,
@@ -110,15 +114,15 @@ fn is_at_limit(memcg: *const u8) -> bool {
         (field::<u64>(memcg, offset!(memory_usage)), field::<u64>(memcg, offset!(memory_limit)));
     let reaches = |usage: Option<u64>, limit: Option<u64>| {
         matches!((usage, limit), (Some(usage), Some(limit))
-            if limit > CHARGE && usage.saturating_add(CHARGE) >= limit)
+            if limit > MAX_CHARGE_PAGES && usage.saturating_add(MAX_CHARGE_PAGES) >= limit)
     };
-    // On cgroup v1 the same place limits memory and swap together.
+    // On cgroup v1 these fields are `memsw`: usage and limit of memory and swap together.
     reaches(usage, limit) || reaches(field(memcg, offset!(swap_usage)), field(memcg, offset!(swap_limit)))
 }
 
-/// Hierarchy and id of the cgroup that a controller's state (which a `mem_cgroup` begins with) belongs to.
+/// Hierarchy id and kernfs id of the cgroup of a `cgroup_subsys_state`.
 #[inline(always)]
-fn place(css: *const u8) -> Option<(u32, u64)> {
+fn cgroup_of_css(css: *const u8) -> Option<(u32, u64)> {
     let cgroup = pointer(css, offset!(css_cgroup))?;
     let hierarchy = field(pointer(cgroup, offset!(cgroup_root))?, offset!(root_hierarchy))?;
     let id = field(pointer(cgroup, offset!(cgroup_kn))?, offset!(kernfs_id))?;

@@ -1,13 +1,15 @@
-//! The init process of each cgroup: when it starts and how it ends.
+//! The init process of each cgroup: its start and its exit status.
 //!
-//! A container's init process is the first process that runs a program in the container's cgroup and whose parent is not
-//! in it: the runtime puts it there and lets it go. Its pid says nothing, for it is 1 only where the container has a pid
-//! namespace of its own. What is run later in the container (`exec`, probes) comes from outside, too, but finds an init
-//! process; what a hook runs before the program has its parent inside.
+//! The init process of a container is the first process that calls `execve` in the container's cgroup and whose parent is
+//! in another cgroup: the container runtime. Its pid does not identify it, because the pid is 1 only if the container has
+//! a PID namespace of its own. Processes that `kubectl exec` and probes start later also have a parent outside, but the
+//! cgroup has an init process by then. Processes of OCI hooks have a parent inside.
 //!
-//! A runtime may run itself once more in the cgroup before all that (runc does, from a copy that the container cannot
-//! overwrite). Such a process shares its parent's mount namespace and gives way to the first one that does not. Where
-//! none comes the program has no mount namespace of its own, as in a systemd unit.
+//! The runtime may first execute itself in the cgroup (runc does, from a copy of its binary that the container cannot
+//! overwrite). Such a process shares its parent's mount namespace; the first process with another mount namespace replaces
+//! it as the init process. If none comes, as in a systemd unit, it stays the init process.
+//!
+//! Tracepoints: `sched_process_exec`, `sched_process_exit`.
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_NO_PREALLOC},
@@ -22,19 +24,19 @@ use snug_ebpf::abi::{
 };
 
 use crate::{
-    events::{header, lost, reserve, reserve_last},
+    events::{count_lost, header, reserve, reserve_final},
     read::{field, offset, pointer},
 };
 
-/// Init processes by the id of their cgroup; the agent sets the size.
+/// Init processes by the kernfs id of their cgroup; the agent sets the size.
 #[map]
 static INITS: HashMap<u64, Init> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
-/// The living ones by their pid.
+/// Running init processes by pid; the agent sets the size.
 #[map]
 static INIT_TASKS: HashMap<u32, InitTask> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
-/// `SIGNAL_GROUP_EXIT` of `include/linux/sched/signal.h`: all threads end, with one code.
+/// `SIGNAL_GROUP_EXIT` of `include/linux/sched/signal.h`: all threads exit with one code.
 const GROUP_EXIT: u32 = 4;
 
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -55,7 +57,7 @@ fn started(context: &BtfTracePointContext) -> Option<()> {
     let cgroup = cgroup_of(task)?;
     let id = cgroup_id_of(cgroup)?;
     let pid: u32 = field(task, offset!(task_tgid))?;
-    // SAFETY: entries are only replaced whole, and one that was removed meanwhile says what was true a moment ago.
+    // SAFETY: entries are only replaced as a whole; an entry deleted meanwhile still has its values.
     let living = unsafe { INITS.get(id) }.copied().filter(|init| init.ended == 0);
     if living.is_some_and(|init| init.contained != 0 || init.pid == pid) {
         return None;
@@ -75,7 +77,7 @@ fn started(context: &BtfTracePointContext) -> Option<()> {
     if INIT_TASKS.insert(pid, init_task, BPF_ANY.into()).is_err()
         || INITS.insert(id, Init { pid, ended: 0, contained }, BPF_ANY.into()).is_err()
     {
-        lost(LOST_INITS);
+        count_lost(LOST_INITS);
         return None;
     }
     let mut entry = reserve::<ProcessEvent>(context, STARTED)?;
@@ -109,13 +111,13 @@ fn exited(context: &BtfTracePointContext) -> Option<()> {
     let leader = pointer(task, offset!(task_leader))?;
     let _ = INIT_TASKS.remove(pid);
     if start_ticks(leader)? != task_of_init.start_ticks {
-        // Its end was missed; this is another one with the same pid.
+        // The exit of the init process was missed; this process reuses its pid.
         return None;
     }
     let id = task_of_init.cgroup;
-    // SAFETY: as above. Gone with its cgroup, it must not come back.
+    // SAFETY: as above. If the cgroup is removed, the entry must not be inserted again.
     let init = unsafe { INITS.get(id) }.copied().filter(|init| init.pid == pid)?;
-    // What wait(2) reports: kernel/exit.c, wait_task_zombie.
+    // The status that wait(2) reports: wait_task_zombie in kernel/exit.c.
     let flags: u32 = field(signal, offset!(signal_flags))?;
     let status: u32 = if flags & GROUP_EXIT != 0 {
         field(signal, offset!(signal_exit_code))?
@@ -123,7 +125,7 @@ fn exited(context: &BtfTracePointContext) -> Option<()> {
         field(leader, offset!(task_exit_code))?
     };
     let _ = INITS.insert(id, Init { ended: 1, ..init }, BPF_ANY.into());
-    let mut entry = reserve_last::<ProcessEvent>(context, EXITED)?;
+    let mut entry = reserve_final::<ProcessEvent>(context, EXITED)?;
     let comm = comm(leader);
     // SAFETY: the reservation is ours until it is submitted.
     unsafe {
@@ -141,13 +143,13 @@ fn exited(context: &BtfTracePointContext) -> Option<()> {
     Some(())
 }
 
-/// A cgroup has gone, and with it the name of its init process.
+/// Deletes the init process of a removed cgroup.
 #[inline(always)]
 pub(crate) fn forget_init(cgroup: u64) {
     let _ = INITS.remove(cgroup);
 }
 
-/// The living init process with this pid.
+/// The running init process with this pid.
 #[inline(always)]
 pub(crate) fn init_task(pid: u32) -> Option<InitTask> {
     // SAFETY: the value is copied at once.
@@ -160,7 +162,7 @@ fn cgroup_of(task: *const u8) -> Option<*const u8> {
     pointer(pointer(task, offset!(task_cgroups))?, offset!(css_set_default))
 }
 
-/// A task's mount namespace; `None` if it has none any more.
+/// A task's mount namespace; `None` if the task is exiting.
 #[inline(always)]
 fn mount_namespace(task: *const u8) -> Option<*const u8> {
     pointer(pointer(task, offset!(task_namespaces))?, offset!(mount_namespace))
@@ -172,7 +174,7 @@ fn cgroup_id_of(cgroup: *const u8) -> Option<u64> {
     field(pointer(cgroup, offset!(cgroup_kn))?, offset!(kernfs_id)).filter(|id| *id != 0)
 }
 
-/// When a task was forked, as /proc/PID/stat has it.
+/// A task's start time as in `/proc/PID/stat`, ticks since boot.
 #[inline(always)]
 fn start_ticks(task: *const u8) -> Option<u64> {
     Some(field::<u64>(task, offset!(task_start))? / TICK_NS)

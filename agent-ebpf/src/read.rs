@@ -1,4 +1,4 @@
-//! Reading kernel structures at offsets that the agent learnt from BTF.
+//! Reading kernel structures at the offsets that the agent takes from BTF.
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel as probe_read_kernel};
 use snug_ebpf::abi::{
@@ -11,9 +11,9 @@ use snug_ebpf::abi::{
 
 /// Set by the agent before loading, frozen by the kernel.
 #[unsafe(no_mangle)]
-static OFFSETS: Offsets = Offsets::NONE;
+static OFFSETS: Offsets = Offsets::ALL_ABSENT;
 
-/// One field of [`OFFSETS`]. The read is volatile: the compiler must not fold the value that it sees at build time.
+/// One field of [`OFFSETS`]. The read is volatile, because the agent replaces the value that the compiler sees.
 macro_rules! offset {
     ($field:ident) => {
         // SAFETY: a reference to a static is valid for reads.
@@ -26,7 +26,7 @@ pub(crate) fn offsets() -> &'static Offsets {
     &OFFSETS
 }
 
-/// Reads a `T` at `base + offset`; `None` if the field is absent here or the address cannot be read.
+/// Reads a `T` at `base + offset` with a helper; `None` if this kernel has no such field or the address cannot be read.
 #[inline(always)]
 pub(crate) fn field<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
     if offset == ABSENT {
@@ -36,26 +36,26 @@ pub(crate) fn field<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
     unsafe { bpf_probe_read_kernel(base.wrapping_add(offset as usize).cast::<T>()) }.ok()
 }
 
-/// Reads a `T` at `base + offset` straight into its place, with 0 for what is not there.
+/// Reads a `T` at `base + offset` into `target`; 0 if this kernel has no such field or the address cannot be read.
 #[inline(always)]
-fn read_into<T: Default>(place: &mut T, base: *const u8, offset: u32) {
+fn read_into<T: Default>(target: &mut T, base: *const u8, offset: u32) {
     if offset == ABSENT {
-        *place = T::default();
+        *target = T::default();
         return;
     }
     let source = base.wrapping_add(offset as usize);
-    // SAFETY: the helper writes all of the place; it checks the address, and writes zeros where it cannot be read.
-    unsafe { probe_read_kernel(core::ptr::from_mut(place).cast(), size_of::<T>() as u32, source.cast()) };
+    // SAFETY: the helper writes all of `target`; it checks the address and writes zeros if it cannot be read.
+    unsafe { probe_read_kernel(core::ptr::from_mut(target).cast(), size_of::<T>() as u32, source.cast()) };
 }
 
-/// A pointer kept in a field; `None` also if it is null.
+/// As [`field`], for a pointer; `None` also if it is null.
 #[inline(always)]
 pub(crate) fn pointer(base: *const u8, offset: u32) -> Option<*const u8> {
     field::<*const u8>(base, offset).filter(|pointer| !pointer.is_null())
 }
 
-/// Reads a `T` of a structure whose type the verifier knows, because the pointer came from the kernel as an argument or
-/// out of such a structure: one load instead of a call. Where the address cannot be read, the kernel makes it 0.
+/// Reads a `T` at `base + offset` with a load instruction, which is faster than a helper call; 0 if the address cannot be
+/// read. The verifier must know the type of `base`: an argument of the program, or a pointer loaded from such a structure.
 #[inline(always)]
 pub(crate) fn load<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
     if offset == ABSENT {
@@ -65,21 +65,22 @@ pub(crate) fn load<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
     Some(unsafe { core::ptr::read_volatile(base.wrapping_add(offset as usize).cast::<T>()) })
 }
 
-/// Like [`pointer`], by [`load`].
+/// As [`load`], for a pointer; `None` also if it is null.
 #[inline(always)]
 pub(crate) fn load_pointer(base: *const u8, offset: u32) -> Option<*const u8> {
     load::<*const u8>(base, offset).filter(|pointer| !pointer.is_null())
 }
 
-/// kernfs id of a cgroup that the verifier knows as one.
+/// kernfs id of a cgroup whose type the verifier knows.
 #[inline(always)]
 pub(crate) fn cgroup_id(cgroup: *const u8) -> Option<u64> {
     load(load_pointer(cgroup, offset!(cgroup_kn))?, offset!(kernfs_id)).filter(|id| *id != 0)
 }
 
-/// Has a record be of a cgroup that the verifier knows as one. `None` if not even its id can be read.
+/// Sets id, level and serial number of a cgroup's record; `None` if the id cannot be read. The verifier must know the type
+/// of `cgroup`.
 ///
-/// A record that an earlier pass left of the same cgroup needs no look at what holds its id, far from the CPU's caches.
+/// If the record is of the same cgroup in an earlier pass, the id is kept: reading the `kernfs_node` is a cache miss.
 #[inline(always)]
 pub(crate) fn identify(record: &mut SnapshotRecord, cgroup: *const u8) -> Option<()> {
     let serial = load(cgroup, offset!(cgroup_serial)).unwrap_or(0);
@@ -92,62 +93,62 @@ pub(crate) fn identify(record: &mut SnapshotRecord, cgroup: *const u8) -> Option
     Some(())
 }
 
-/// How the fields of a cgroup are reached.
-pub(crate) trait Reach {
-    /// Reads a `T`; `None` if the field is absent here or the address cannot be read.
+/// How the fields of a `struct cgroup` are read.
+pub(crate) trait FieldAccess {
+    /// Reads a `T`; `None` if this kernel has no such field or the address cannot be read.
     fn read<T: Copy>(cgroup: *const u8, offset: u32) -> Option<T>;
 
-    /// A pointer kept in a field; `None` also if it is null.
+    /// Reads a pointer; `None` also if it is null.
     #[inline(always)]
     fn pointer(cgroup: *const u8, offset: u32) -> Option<*const u8> {
         Self::read::<*const u8>(cgroup, offset).filter(|pointer| !pointer.is_null())
     }
 }
 
-/// The verifier knows the cgroup as one: by [`load`].
-pub(crate) struct Typed;
+/// The verifier knows the type of the pointer: fields are read by [`load`].
+pub(crate) struct TypedPointer;
 
-/// The cgroup is an address: by [`field`].
-pub(crate) struct Address;
+/// The pointer is a number to the verifier: fields are read by [`field`].
+pub(crate) struct RawAddress;
 
-impl Reach for Typed {
+impl FieldAccess for TypedPointer {
     #[inline(always)]
     fn read<T: Copy>(cgroup: *const u8, offset: u32) -> Option<T> {
         load(cgroup, offset)
     }
 }
 
-impl Reach for Address {
+impl FieldAccess for RawAddress {
     #[inline(always)]
     fn read<T: Copy>(cgroup: *const u8, offset: u32) -> Option<T> {
         field(cgroup, offset)
     }
 }
 
-/// Fills those groups of fields (`HAS_*`) of a cgroup's record that are wanted, beside those that it has.
+/// Fills groups of fields (`HAS_*`) of a cgroup's record and adds them to `has`; other fields stay as they are.
 ///
-/// What is not touched costs nothing: a pass finds the kernel's structures far from the CPU's caches.
+/// Only the requested groups are read, because each structure of the kernel that is read is a cache miss.
 #[inline(always)]
-pub(crate) fn fill<R: Reach>(record: &mut SnapshotRecord, cgroup: *const u8, wanted: u32) {
+pub(crate) fn fill<R: FieldAccess>(record: &mut SnapshotRecord, cgroup: *const u8, groups: u32) {
     let mut has = 0;
-    if wanted & HAS_CPU != 0
+    if groups & HAS_CPU != 0
         && let Some(runtime) = R::read(cgroup, offset!(cgroup_cpu_runtime))
     {
         record.cpu_usage_ns = runtime;
         has |= HAS_CPU;
     }
-    if wanted & HAS_THROTTLING != 0
+    if groups & HAS_THROTTLING != 0
         && let Some(group) = R::pointer(cgroup, offset!(cgroup_cpu))
     {
         throttling(record, group);
         has |= HAS_THROTTLING;
     }
-    if wanted & (HAS_MEMORY | HAS_WORKING_SET) != 0
+    if groups & (HAS_MEMORY | HAS_WORKING_SET) != 0
         && let Some(memcg) = R::pointer(cgroup, offset!(cgroup_memory))
     {
         memory(record, memcg);
         has |= HAS_MEMORY;
-        if wanted & HAS_WORKING_SET != 0 {
+        if groups & HAS_WORKING_SET != 0 {
             record.memory_inactive_file_pages = 0;
             if let Some(vmstats) = pointer(memcg, offset!(memory_vmstats)) {
                 let inactive_file = &mut record.memory_inactive_file_pages;
@@ -156,14 +157,14 @@ pub(crate) fn fill<R: Reach>(record: &mut SnapshotRecord, cgroup: *const u8, wan
             has |= HAS_WORKING_SET;
         }
     }
-    if wanted & HAS_PRESSURE != 0
+    if groups & HAS_PRESSURE != 0
         && let Some(psi) = R::pointer(cgroup, offset!(cgroup_psi))
         && let Some(totals) = field::<[u64; PRESSURE_TOTALS]>(psi, offset!(psi_total))
     {
         record.pressure_ns = totals;
         has |= HAS_PRESSURE;
     }
-    if wanted & HAS_PIDS != 0
+    if groups & HAS_PIDS != 0
         && let Some(pids) = R::pointer(cgroup, offset!(cgroup_pids))
     {
         read_into(&mut record.pids_current, pids, offset!(pids_counter));

@@ -1,8 +1,10 @@
-//! How long tasks are runnable and wait for a CPU, by the cgroup they are in.
+//! Run queue latency by cgroup: how long tasks are runnable and wait for a CPU.
 //!
-//! A wait begins when a task is woken, and when it is taken off its CPU while it could run on; it ends when the task
-//! gets a CPU. Where a task's wait began is kept in a place that its pid names: two that share one at the same moment cost
-//! one wait, and nothing is ever allocated.
+//! A wait begins when a task is woken or preempted, and ends when the task is scheduled. The start is stored in a slot
+//! chosen by the pid. If two waiting tasks have the same slot, one wait is not counted; in exchange, nothing is allocated
+//! in the scheduler.
+//!
+//! Tracepoints: `sched_wakeup`, `sched_wakeup_new`, `sched_switch`.
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
@@ -14,7 +16,7 @@ use aya_ebpf::{
 use snug_ebpf::abi::{
     events::LOST_RUNQUEUE,
     histogram::{BUCKETS, HistogramRecord, bucket},
-    runqueue::{RunqueueCost, SLOTS, TIMED, Waiting},
+    runqueue::{RunqueueCost, SLOTS, TIMING_INTERVAL, WaitingTask},
 };
 
 use crate::{
@@ -22,23 +24,23 @@ use crate::{
     read::{cgroup_id, load, load_pointer, offset},
 };
 
-/// Waits by the cgroup's id; the agent sets the size, and removes them when the cgroup has gone.
+/// Waits by the cgroup's kernfs id. The agent sets the size and deletes the entries of removed cgroups.
 #[map]
 static RUNQUEUE: PerCpuHashMap<u64, HistogramRecord> =
     PerCpuHashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
-/// Tasks that wait, by their pid.
+/// Waiting tasks; the index is the pid modulo [`SLOTS`].
 #[map]
-static WAITING: Array<Waiting> = Array::with_max_entries(SLOTS, 0);
+static WAITING: Array<WaitingTask> = Array::with_max_entries(SLOTS, 0);
 
-/// What the programs cost.
+/// Run time of the programs.
 #[map]
 static RUNQUEUE_COST: PerCpuArray<RunqueueCost> = PerCpuArray::with_max_entries(1, 0);
 
-/// The root of cgroup v2 has this id; what kernel threads wait is nobody's.
+/// kernfs id of the root of cgroup v2. Waits of tasks in the root, such as kernel threads, are not counted.
 const ROOT: u64 = 1;
 
-static NONE: HistogramRecord = HistogramRecord::NONE;
+static EMPTY_HISTOGRAM: HistogramRecord = HistogramRecord::EMPTY;
 
 #[btf_tracepoint(function = "sched_wakeup")]
 fn runqueue_wakeup(context: BtfTracePointContext) -> i32 {
@@ -76,37 +78,37 @@ fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// The place of a task whose type the verifier knows; none for the idle one.
+/// Pid and slot of a task; `None` for the idle task. The verifier must know the type of `task`.
 #[inline(always)]
-fn place(task: *const u8) -> Option<(u32, *mut Waiting)> {
+fn slot(task: *const u8) -> Option<(u32, *mut WaitingTask)> {
     let pid: u32 = load(task, offset!(task_pid))?;
     if pid == 0 {
         return None;
     }
-    WAITING.get_ptr_mut(pid & (SLOTS - 1)).map(|place| (pid, place))
+    WAITING.get_ptr_mut(pid & (SLOTS - 1)).map(|slot| (pid, slot))
 }
 
 #[inline(always)]
 fn begin(task: *const u8, now: u64) {
-    if let Some((pid, place)) = place(task) {
-        // SAFETY: the place is an entry of an array. Another CPU may write it too; then one wait is not counted.
+    if let Some((pid, slot)) = slot(task) {
+        // SAFETY: the slot is an entry of an array. Another CPU may write it, too; then one wait is not counted.
         unsafe {
-            (*place).since_ns = now;
-            (*place).pid = pid;
+            (*slot).since_ns = now;
+            (*slot).pid = pid;
         }
     }
 }
 
 #[inline(always)]
 fn end(task: *const u8, now: u64) -> Option<()> {
-    let (pid, place) = place(task)?;
+    let (pid, slot) = slot(task)?;
     // SAFETY: as in `begin`.
     let since = unsafe {
-        if (*place).pid != pid || (*place).since_ns == 0 {
+        if (*slot).pid != pid || (*slot).since_ns == 0 {
             return None;
         }
-        let since = (*place).since_ns;
-        (*place).since_ns = 0;
+        let since = (*slot).since_ns;
+        (*slot).since_ns = 0;
         since
     };
     let css_set = load_pointer(task, offset!(task_cgroups))?;
@@ -114,10 +116,10 @@ fn end(task: *const u8, now: u64) -> Option<()> {
     if id == ROOT {
         return None;
     }
-    // It is too large for the stack, so it is no temporary.
-    let record = record_of(&RUNQUEUE, id, &NONE, LOST_RUNQUEUE)?;
+    // A record is too large for the stack, hence the static.
+    let record = record_of(&RUNQUEUE, id, &EMPTY_HISTOGRAM, LOST_RUNQUEUE)?;
     let waited = now.saturating_sub(since);
-    // SAFETY: the record is this CPU's own, and the scheduler lets nothing come between.
+    // SAFETY: the record is this CPU's own, and interrupts are off in `sched_switch`.
     unsafe {
         (*record).sum_ns += waited;
         match bucket(waited) {
@@ -130,14 +132,14 @@ fn end(task: *const u8, now: u64) -> Option<()> {
     Some(())
 }
 
-/// Times one run in [`TIMED`].
+/// Counts a run that began at `began`, and times one run in [`TIMING_INTERVAL`].
 #[inline(always)]
 fn count_cost(began: u64) {
     if let Some(cost) = RUNQUEUE_COST.get_ptr_mut(0) {
-        // SAFETY: the entry is this CPU's own. A wake-up in an interrupt may come between and be forgotten.
+        // SAFETY: the entry is this CPU's own. A wake-up in an interrupt may update it in between and be lost.
         unsafe {
             (*cost).runs += 1;
-            if (*cost).runs % TIMED == 0 {
+            if (*cost).runs % TIMING_INTERVAL == 0 {
                 (*cost).timed_ns += now() - began;
             }
         }

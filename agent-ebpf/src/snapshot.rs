@@ -1,32 +1,26 @@
-//! One record per cgroup, in one pass over a hierarchy.
+//! One record per cgroup, in one walk over a hierarchy by the kernel's cgroup iterator.
 //!
-//! The records go into an array that the agent has mapped: what a `read` of the iterator returns is capped at 32 KiB,
-//! and a cgroup iteration cannot be resumed. The pass holds `cgroup_mutex`, hence: fixed work per cgroup, no loops.
+//! The records go into an array that the agent has mapped, not into the output of the iterator: a `read` of the iterator
+//! returns at most 32 KiB, and a cgroup iteration cannot be resumed. The walk holds `cgroup_mutex`, so the program does a
+//! fixed amount of work per cgroup, without loops.
 
-use aya_ebpf::{bindings::BPF_F_MMAPABLE, helpers::bpf_ktime_get_ns, macros::map, maps::Array};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
 use snug_ebpf::abi::{
-    look::{NOT_FOLLOWED, Wanted},
-    snapshot::{HAS_ALL, PassEnd, SnapshotRecord},
+    sample::{NOT_CACHED, WalkRequest},
+    snapshot::{HAS_ALL, SnapshotRecord},
 };
 
 use crate::{
-    look,
-    read::{Typed, fill, identify},
+    maps::{PASS_STATS, RECORDS},
+    read::{TypedPointer, fill, identify},
+    sample,
 };
 
-/// The records of the last pass, in the order of the walk. The agent sets the size.
+/// Parameters of the next walk, set by the agent: one entry.
 #[map]
-pub(crate) static RECORDS: Array<SnapshotRecord> = Array::with_max_entries(8192, BPF_F_MMAPABLE);
+static WALK_REQUEST: Array<WalkRequest> = Array::with_max_entries(1, 0);
 
-/// How the last pass went: one entry.
-#[map]
-pub(crate) static PASS_END: Array<PassEnd> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// What the agent wants of the next walk: one entry.
-#[map]
-static WANTED: Array<Wanted> = Array::with_max_entries(1, 0);
-
-/// What the kernel hands an iterator program: pointers to its meta data and to the cgroup.
+/// `struct bpf_iter__cgroup`: the argument of an iterator program.
 #[repr(C)]
 pub(crate) struct CgroupIterContext {
     meta: *const IterMeta,
@@ -41,29 +35,30 @@ pub(crate) struct IterMeta {
     seq_num: u64,
 }
 
-/// Fills the next record. The agent drives it by reading the iterator to its end.
+/// Fills the next record. The kernel calls the program for each cgroup, and once with a null cgroup at the end, while the
+/// agent reads the iterator.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/cgroup")]
 extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
     // SAFETY: the kernel calls an iterator program with a valid context and meta data.
     let (cgroup, first) = unsafe { ((*context).cgroup, (*(*context).meta).seq_num == 0) };
-    let Some(end) = PASS_END.get_ptr_mut(0) else { return 0 };
+    let Some(stats) = PASS_STATS.get_ptr_mut(0) else { return 0 };
     // SAFETY: the entry lives as long as the map, and passes exclude each other by `cgroup_mutex`.
-    let end = unsafe { &mut *end };
+    let stats = unsafe { &mut *stats };
     if cgroup.is_null() {
         // SAFETY: the helper has no precondition.
-        end.held_ns = unsafe { bpf_ktime_get_ns() }.wrapping_sub(end.started_ns);
+        stats.held_ns = unsafe { bpf_ktime_get_ns() }.wrapping_sub(stats.started_ns);
         return 0;
     }
-    let everything = Wanted { groups: HAS_ALL, hierarchy: NOT_FOLLOWED };
-    let Wanted { groups, hierarchy } = WANTED.get(0).copied().unwrap_or(everything);
+    let everything = WalkRequest { groups: HAS_ALL, hierarchy: NOT_CACHED };
+    let WalkRequest { groups, hierarchy } = WALK_REQUEST.get(0).copied().unwrap_or(everything);
     if first {
         // SAFETY: the helper has no precondition.
-        *end = PassEnd { started_ns: unsafe { bpf_ktime_get_ns() }, ..PassEnd::default() };
-        look::begin(hierarchy);
+        *stats = PassStats { started_ns: unsafe { bpf_ktime_get_ns() }, ..PassStats::default() };
+        sample::begin_walk(hierarchy);
     }
-    let stored = end.cgroups - end.lost - end.unreadable;
-    end.cgroups += 1;
+    let stored = stats.cgroups - stats.lost - stats.unreadable;
+    stats.cgroups += 1;
     match u32::try_from(stored).ok().and_then(|index| RECORDS.get_ptr_mut(index)) {
         Some(record) => {
             // SAFETY: the entry lives as long as the map; nobody else writes it during the pass.
@@ -71,17 +66,17 @@ extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
             match identify(record, cgroup) {
                 Some(()) => {
                     (record.has, record.reserved) = (0, 0);
-                    fill::<Typed>(record, cgroup, groups);
-                    look::remember(hierarchy, cgroup, record);
+                    fill::<TypedPointer>(record, cgroup, groups);
+                    sample::cache(hierarchy, cgroup, record);
                 }
-                None => end.unreadable += 1,
+                None => stats.unreadable += 1,
             }
         }
-        None => end.lost += 1,
+        None => stats.lost += 1,
     }
-    if end.lost + end.unreadable > 0 {
-        // A look would not see all that the walk has met.
-        look::made_or_removed(hierarchy);
+    if stats.lost + stats.unreadable > 0 {
+        // The cache lacks a cgroup, so sampling it would be incomplete.
+        sample::invalidate(hierarchy);
     }
     0
 }

@@ -1,17 +1,19 @@
-//! The node agent of Snug: kernel programs → samplers → identity → store → exporters. Nothing flows back.
+//! The node agent of Snug: eBPF programs and cgroup files → samplers → store → view → exporters. ARCHITECTURE.md draws its layers.
 
 pub mod cgroupfs;
 mod clock;
 pub mod config;
 pub mod cri;
-pub mod events;
 pub mod exporters;
 pub mod history;
 pub mod identity;
 pub mod kernel;
 pub mod kubernetes;
+pub mod model;
+pub mod patterns;
 pub mod samplers;
 pub mod store;
 pub mod supervisor;
 pub mod tls;
 pub mod values;
+pub mod views;

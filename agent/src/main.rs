@@ -5,14 +5,18 @@ use std::{env, fs, process::ExitCode, sync::Arc};
 use snug_agent::{
     config::{self, Request},
     exporters::otlp::Exporter,
-    supervisor,
+    history, supervisor,
 };
 
 /// Exit code for a configuration that is refused, as usual for wrong usage.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let request = config::load(env::args_os(), env::vars_os(), |path| fs::read_to_string(path));
+    let arguments: Vec<_> = env::args_os().collect();
+    if let Some(code) = history::convert_if_asked(&arguments) {
+        return code;
+    }
+    let request = config::load(arguments, env::vars_os(), |path| fs::read_to_string(path));
     let loaded = match request {
         Ok(Request::Run(loaded)) => loaded,
         Ok(Request::Print(text)) => return print(&text),

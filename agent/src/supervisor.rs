@@ -15,15 +15,16 @@ use crate::{
     config::{Config, EventLog, KubernetesChoice},
     cri::{self, Runtime},
     exporters::{
-        events,
+        ecs,
         http::{self, ServeError, ServerLimits, ServerState},
         limits::SeriesLimits,
         otlp::Exporter,
+        series::Push,
     },
     history::{History, HistoryError, Retention},
-    kubernetes::{self, Watched},
+    kubernetes::{self, PodWatch},
     samplers::{self, Sampler, StartError},
-    store::views::Views,
+    views::CurrentView,
 };
 
 /// Why the agent ended, other than by a signal.
@@ -31,12 +32,7 @@ use crate::{
 pub enum AgentError {
     /// The address is taken or not this host's.
     #[error("cannot listen on {address}; give --listen another address")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The reason.
-        source: io::Error,
-    },
+    Listen { address: SocketAddr, source: io::Error },
     /// Nothing to measure.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -48,7 +44,6 @@ pub enum AgentError {
     System {
         /// What.
         what: &'static str,
-        /// The reason.
         source: io::Error,
     },
     /// Nothing can be kept.
@@ -72,7 +67,7 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     let listener = runtime.block_on(TcpListener::bind(address)).map_err(listen)?;
     let bound = listener.local_addr().map_err(listen)?;
 
-    let views = Arc::new(Views::default());
+    let views = Arc::new(CurrentView::default());
     let limits = SeriesLimits {
         allow_families: config.metrics_allow.clone(),
         deny_families: config.metrics_deny.clone(),
@@ -97,18 +92,18 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     state.history = Some(history.store());
     let event_log = config.event_log;
     state.classic_histograms = config.classic_histograms;
-    state.otlp.clone_from(&exporter);
+    state.push = exporter.clone().map(|exporter| exporter as Arc<dyn Push>);
     let state = Arc::new(state);
     let watch = watch_settings(&config);
     let cri = config.cri_socket.clone().map(|socket| Arc::new(Runtime::at(socket)));
-    let mut sampler = Sampler::start(config, views)?.gathering(history.sink());
+    let mut sampler = Sampler::start(config, views)?.with_history(history.sink());
     if let Some(settings) = watch {
-        let watched = Arc::new(Watched::default());
-        sampler = sampler.watching(Arc::clone(&watched));
+        let watched = Arc::new(PodWatch::default());
+        sampler = sampler.with_pod_watch(Arc::clone(&watched));
         runtime.spawn(kubernetes::follow(settings, watched));
     }
     if let Some(cri) = cri {
-        sampler = sampler.asking(Arc::clone(&cri));
+        sampler = sampler.with_runtime(Arc::clone(&cri));
         runtime.spawn(cri::follow(cri));
     }
     let (stop_telling, telling_stopped) = oneshot::channel::<()>();
@@ -121,7 +116,7 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     let logging = (event_log == EventLog::Stdout).then(|| {
         let (views, limits) = (Arc::clone(&state.views), Arc::clone(&state.limits));
         runtime.spawn(async move {
-            events::write_lines(&views, &limits, tokio::io::stdout(), telling_stopped).await;
+            ecs::write_lines(&views, &limits, tokio::io::stdout(), telling_stopped).await;
         })
     });
     let (stop, stopped) = UnixStream::pair().map_err(system("the stop signal"))?;

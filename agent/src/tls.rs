@@ -27,7 +27,6 @@ pub enum TlsError {
     /// A file is absent or not what it should be.
     #[error("{} cannot be used: {why}", path.display())]
     File {
-        /// The file.
         path: PathBuf,
         /// What is wrong.
         why: String,

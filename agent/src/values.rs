@@ -1,18 +1,22 @@
-//! What Snug measures of one cgroup, whatever the source.
+//! The values of a cgroup, from any source.
 //!
-//! Every subject is an `Option`: `None` means "not measured here" (the controller is off, the kernel has no such
-//! file, the pass has not come yet), never zero. Times are nanoseconds, sizes are bytes, counters count from the
+//! Every group of values is an `Option`: `None` means "not measured" (the controller is off, the kernel has no such file, no
+//! pass has run yet), never zero. Times are nanoseconds, sizes are bytes, counters count from the
 //! cgroup's creation.
 
-mod seen;
+mod measurements;
+mod observed;
 
 use std::sync::Arc;
 
 use snug_sizing::cpu_quota::QuotaWhatIf;
 
-pub use self::seen::{Distribution, MemoryHistograms, PeakSource, WindowPeak};
+pub use self::{
+    measurements::Measurements,
+    observed::{Distribution, MemoryHistograms, PeakSource, WindowPeak},
+};
 
-/// One measurement: what can come from the kernel programs or from cgroup files, chosen one by one.
+/// A measurement: a group of values that comes from one source, either the eBPF programs or cgroup files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Measurement {
     /// CPU time in total.
@@ -38,7 +42,7 @@ pub enum Measurement {
 }
 
 impl Measurement {
-    /// All of them, in the order in which they are reported.
+    /// All measurements, in the order of the metrics.
     pub const ALL: [Self; 10] = [
         Self::Cpu,
         Self::Throttling,
@@ -71,16 +75,16 @@ impl Measurement {
 
 /// Where a measurement comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Source {
-    /// The eBPF snapshot.
+pub enum SourceKind {
+    /// The eBPF programs.
     Kernel,
     /// cgroup files.
     Files,
-    /// Nothing on this host offers it.
+    /// Not available on this host.
     None,
 }
 
-impl Source {
+impl SourceKind {
     /// The name in logs and in the `source` label.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -114,7 +118,7 @@ pub struct Throttling {
     pub quota_ns: Option<u64>,
     /// Length of a CFS period in nanoseconds.
     pub period_ns: u64,
-    /// Nanoseconds that may be saved up for a burst.
+    /// Unused quota that may accumulate for bursts, nanoseconds.
     pub burst_limit_ns: u64,
     /// Periods in which the group was runnable.
     pub periods: u64,
@@ -226,9 +230,9 @@ pub struct MemoryStat {
     pub active_anon_bytes: u64,
     /// `inactive_anon`.
     pub inactive_anon_bytes: u64,
-    /// `slab_reclaimable`; v1 does not say.
+    /// `slab_reclaimable`; v1 has no such row.
     pub slab_reclaimable_bytes: Option<u64>,
-    /// `slab_unreclaimable`; v1 does not say.
+    /// `slab_unreclaimable`; v1 has no such row.
     pub slab_unreclaimable_bytes: Option<u64>,
     /// `unevictable`.
     pub unevictable_bytes: u64,
@@ -263,19 +267,18 @@ pub struct IoDevice {
     pub writes: u64,
 }
 
-/// What is asked of the kernel for a cgroup beside its limits.
+/// CPU shares and memory reservation: settings of the cgroup beside its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spec {
-    /// v1 `cpu.shares`; of v2's `cpu.weight` the shares that it stands for.
+    /// v1 `cpu.shares`; v2 `cpu.weight`, converted to shares.
     pub cpu_shares: Option<u64>,
     /// `memory.min`, v1 `memory.soft_limit_in_bytes`; 0 = none.
     pub memory_reservation_bytes: Option<u64>,
 }
 
-/// One direction of a network interface, since the interface was made.
+/// One direction of a network interface, since the interface was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Bytes.
     pub bytes: u64,
     /// Packets.
     pub packets: u64,
@@ -288,7 +291,7 @@ pub struct Traffic {
 /// A network interface: a line of `/proc/PID/net/dev`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name; bytes that are no UTF-8 are escaped.
+    /// Name; bytes that are not UTF-8 are escaped.
     pub name: Arc<str>,
     /// What it received.
     pub receive: Traffic,
@@ -299,7 +302,6 @@ pub struct Interface {
 /// Open file descriptors of a cgroup's processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Descriptors {
-    /// All of them.
     pub all: u64,
     /// Those that are sockets.
     pub sockets: u64,
@@ -319,14 +321,14 @@ pub enum Ulimit {
 pub struct Processes {
     /// How many `cgroup.procs` lists.
     pub count: u64,
-    /// Their descriptors; `None` if some process could not be looked into, or there are too many.
+    /// Open file descriptors; `None` if those of a process could not be read, or there are too many.
     pub descriptors: Option<Descriptors>,
     /// Soft limit of open files of the first process.
     pub open_files_limit: Option<Ulimit>,
 }
 
-/// What went through sockets by one version of IP: L3 bytes, before a packet is segmented or fragmented on its way out
-/// and after it was put together on its way in.
+/// Traffic of sockets with one version of IP: bytes and packets at the IP layer, before segmentation and fragmentation of sent
+/// packets, after reassembly of received packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IpTraffic {
     /// Bytes received.
@@ -339,7 +341,7 @@ pub struct IpTraffic {
     pub transmit_packets: u64,
 }
 
-/// What went through the sockets that were made in the cgroup, since the agent started to count.
+/// Traffic of the sockets created in the cgroup, since the agent started to count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     /// IPv4.
@@ -373,22 +375,22 @@ impl Network {
     }
 }
 
-/// How the TCP connections of sockets that were made in the cgroup fared, since the agent started to count.
+/// TCP connections of the sockets created in the cgroup, by outcome, since the agent started to count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tcp {
-    /// Segments sent again.
+    /// Retransmitted segments.
     pub retransmits: u64,
-    /// Connections opened from here.
+    /// Connections established by `connect`.
     pub opened: u64,
-    /// Connections accepted here.
+    /// Connections established by a listening socket.
     pub accepted: u64,
-    /// Attempts that the other side refused.
+    /// Attempts refused by the peer.
     pub refused: u64,
-    /// Connections that the other side reset.
+    /// Connections reset by the peer.
     pub reset: u64,
-    /// Attempts and connections given up because nothing came back.
+    /// Attempts and connections that timed out.
     pub timed_out: u64,
-    /// Attempts that failed otherwise: unreachable, or given up by the program.
+    /// Attempts that failed for other reasons: unreachable, or the socket was closed.
     pub failed: u64,
 }
 
@@ -415,16 +417,16 @@ impl Tcp {
     }
 }
 
-/// Everything measured of one cgroup.
+/// All values of a cgroup.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values {
     /// CPU time in total.
     pub cpu: Option<Cpu>,
-    /// CPU used in each window of `sample-interval`, since the agent has seen it.
+    /// CPU used in each window of `sample-interval`, cores, since the agent first saw the cgroup.
     pub cpu_windows: Option<Arc<Distribution>>,
-    /// What each CPU quota would have done, since the agent has seen it; where that is asked for.
-    pub cpu_ladder: Option<Arc<QuotaWhatIf>>,
-    /// How long its tasks waited for a CPU each time, seconds, since the agent has seen it.
+    /// Quota simulation: throttling had the CPU limit been another one, since the agent first saw the cgroup; if enabled.
+    pub quota_what_if: Option<Arc<QuotaWhatIf>>,
+    /// Run queue latency: how long tasks waited for a CPU each time, seconds, since the agent first saw the cgroup.
     pub runqueue: Option<Arc<Distribution>>,
     /// User and system CPU time.
     pub cpu_split: Option<CpuSplit>,
@@ -436,15 +438,14 @@ pub struct Values {
     pub memory: Option<Memory>,
     /// Highest memory usage of the last minute or two.
     pub window_peak: Option<WindowPeak>,
-    /// How fast memory that is not given back grows, bytes a second, over the last hour after start-up.
+    /// Growth of the lowest working set of each minute, bytes per second, over the last hour without start-up.
     pub memory_growth: Option<f64>,
-    /// How memory use is spread over time; where that is asked for.
+    /// Histograms of memory usage over time; if enabled.
     pub memory_histograms: Option<Arc<MemoryHistograms>>,
     /// Working set.
     pub working_set: Option<WorkingSet>,
     /// memory.events.
     pub memory_events: Option<MemoryEvents>,
-    /// Swap.
     pub swap: Option<Swap>,
     /// Tasks.
     pub pids: Option<Pids>,
@@ -454,14 +455,14 @@ pub struct Values {
     pub io: Option<Arc<[IoDevice]>>,
     /// CPU shares and memory reservation.
     pub spec: Option<Spec>,
-    /// Network interfaces, sorted by name: of the row that stands for a network namespace. Empty on the other rows.
+    /// Network interfaces, sorted by name, on the row that stands for a network namespace. Empty on other rows.
     pub interfaces: Option<Arc<[Interface]>>,
-    /// Processes, where they are asked for.
+    /// Processes; if enabled.
     pub processes: Option<Processes>,
-    /// What went through its sockets.
+    /// Traffic of its sockets.
     pub network: Option<Network>,
-    /// How its TCP connections fared.
+    /// Outcomes of its TCP connections.
     pub tcp: Option<Tcp>,
-    /// Round-trip times of TCP connections made since the agent started, smoothed as the kernel has them, seconds, one for each measured.
+    /// Smoothed round-trip times (`srtt`) of TCP connections established since the agent started, seconds, one per measurement.
     pub round_trips: Option<Arc<Distribution>>,
 }

@@ -1,4 +1,4 @@
-//! The agent as a process: on a free port of the loopback interface, ready when it says so, gone with its guard.
+//! The agent as a process: on a free port of the loopback interface, killed when its guard is dropped.
 
 use std::{
     env,
@@ -18,16 +18,16 @@ use rustix::process::{Pid, kill_process};
 
 use crate::exposition::{self, Page};
 
-/// Names the agent to test. Without it: the debug build beside the test.
+/// Environment variable with the path of the agent to test; default: the debug build beside the test.
 pub const BINARY_VARIABLE: &str = "SNUG_AGENT_BIN";
 
-/// Time in which an agent must be ready, or must have refused to start.
+/// Time limit for an agent to be ready or to exit.
 const START: Duration = Duration::from_secs(20);
 
-/// Polls until there is a result.
+/// Repeats the attempt until it has a result.
 ///
 /// # Errors
-/// When `attempt` fails, or still has nothing after `within`.
+/// When `attempt` fails, or has no result after `within`.
 pub fn eventually<T>(
     within: Duration,
     what: &str,
@@ -39,7 +39,7 @@ pub fn eventually<T>(
             return Ok(result);
         }
         if Instant::now() >= end {
-            bail!("after {within:?} still not: {what}");
+            bail!("after {within:?} still not true: {what}");
         }
         thread::sleep(Duration::from_millis(50));
     }
@@ -63,7 +63,7 @@ pub fn binary() -> Result<PathBuf> {
     })
 }
 
-/// Takes from a command's environment whatever would configure an agent; a file of the host would, too.
+/// Removes all configuration of an agent from a command's environment, also the host's configuration file.
 pub fn unconfigured(command: &mut Command) -> &mut Command {
     let configures = |name: &str| name.starts_with("SNUG_") || name.starts_with("OTEL_");
     for (name, _) in env::vars_os().filter(|(name, _)| configures(&name.to_string_lossy())) {
@@ -72,7 +72,7 @@ pub fn unconfigured(command: &mut Command) -> &mut Command {
     command.env("SNUG_CONFIG", "/dev/null").stdin(Stdio::null())
 }
 
-/// A command that runs the agent, configured by nothing but its arguments.
+/// A command that runs the agent, configured by its arguments only.
 ///
 /// # Errors
 /// When there is no agent.
@@ -82,23 +82,23 @@ pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Resul
     Ok(command)
 }
 
-/// What a process left when it had ended.
+/// Result of a process that has exited.
 #[derive(Debug)]
 pub struct Ended {
-    /// How it ended.
+    /// Exit status.
     pub status: ExitStatus,
-    /// What it wrote to standard output.
+    /// Standard output.
     pub output: String,
-    /// What it wrote to standard error.
+    /// Standard error.
     pub log: String,
-    /// Time from the signal, or from the start where there was none, to its end.
+    /// Time from the signal, or without a signal from the start, to the exit.
     pub took: Duration,
 }
 
-/// Runs a command that should end by itself.
+/// Runs a command and waits for its exit.
 ///
 /// # Errors
-/// When it does not, or cannot be started.
+/// When it cannot be started, or does not exit in time.
 pub fn run_to_end(mut command: Command) -> Result<Ended> {
     let started = Instant::now();
     let mut process = Process::spawn(command.stdout(Stdio::piped()))?;
@@ -108,7 +108,7 @@ pub fn run_to_end(mut command: Command) -> Result<Ended> {
     Ok(Ended { status, output: output.into_text(), log, took: started.elapsed() })
 }
 
-/// What a process writes, gathered while it runs.
+/// Output of a running process.
 #[derive(Debug)]
 struct Gathered {
     text: Arc<Mutex<String>>,
@@ -128,19 +128,19 @@ impl Gathered {
 
 fn collect(stream: impl Read + Send + 'static) -> Gathered {
     let text = Arc::new(Mutex::new(String::new()));
-    let kept = Arc::clone(&text);
+    let shared = Arc::clone(&text);
     let reader = thread::spawn(move || {
         let mut lines = BufReader::new(stream);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&line));
+            shared.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&line));
             line.clear();
         }
     });
     Gathered { text, reader }
 }
 
-/// A process whose standard error is gathered, killed with its guard.
+/// A process whose standard error is collected. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -172,7 +172,7 @@ impl Process {
         self.log.as_ref().map(Gathered::so_far).unwrap_or_default()
     }
 
-    /// Whether and how it has ended.
+    /// Exit status, if it has exited.
     ///
     /// # Errors
     /// When the system does not say.
@@ -191,7 +191,7 @@ impl Process {
                 return Ok(status);
             }
             if Instant::now() >= end {
-                bail!("process {} still runs after {within:?}; it said:\n{}", self.id(), self.log());
+                bail!("process {} still runs after {within:?}; its log:\n{}", self.id(), self.log());
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -251,11 +251,11 @@ impl Agent {
         let mut process = Process::spawn(command)?;
         let address = eventually(START, "the agent serves", || {
             if let Some(status) = process.has_ended()? {
-                bail!("the agent ended with {status}; it said:\n{}", process.log_to_end());
+                bail!("the agent ended with {status}; its log:\n{}", process.log_to_end());
             }
             Ok(bound_address(&process.log()))
         });
-        let address = address.with_context(|| format!("the agent said:\n{}", process.log()))?;
+        let address = address.with_context(|| format!("the agent's log:\n{}", process.log()))?;
         let agent = Self { process, address };
         eventually(START, "the agent is ready", || {
             Ok(agent.request("/readyz", &[])?.status().is_success().then_some(()))
@@ -292,7 +292,7 @@ impl Agent {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.call().with_context(|| format!("no answer to GET {path}; the agent said:\n{}", self.log()))
+        request.call().with_context(|| format!("no answer to GET {path}; the agent's log:\n{}", self.log()))
     }
 
     /// The text of a path.

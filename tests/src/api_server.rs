@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-/// How often a watch looks whether it is still wanted.
-const LOOK: Duration = Duration::from_millis(100);
+/// Time between two checks of a watch whether it was ended.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The server; its port stays open until the test's process ends.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ impl ApiServer {
             "message": "too old resource version", "reason": "Expired", "code": 410,
         });
         self.send("ERROR", &gone);
-        thread::sleep(3 * LOOK);
+        thread::sleep(3 * CHECK_INTERVAL);
         let mut state = self.state();
         state.pods = pods;
         state.events.clear();
@@ -168,7 +168,12 @@ impl ApiServer {
         loop {
             let mut state = self.state();
             while state.watch == watch && state.events.len() == sent {
-                state = self.shared.1.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+                state = self
+                    .shared
+                    .1
+                    .wait_timeout(state, CHECK_INTERVAL)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
             }
             if state.watch != watch {
                 break;

@@ -1,4 +1,4 @@
-//! cgroups of the tests' own, in every hierarchy that the agent samples.
+//! Cgroups for tests, in every hierarchy that the agent samples.
 
 use std::{
     cell::Cell,
@@ -11,10 +11,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use snug_agent::cgroupfs::mounts::{Hierarchies, Hierarchy, Version};
 
-/// Controllers that children of a v2 cgroup are to have.
+/// Controllers to enable for the children of a v2 cgroup.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
 
-/// How long the removal of a cgroup may take: killed processes leave it when they have died.
+/// Time limit for removing a cgroup: it stays busy until killed processes have exited.
 const REMOVAL: Duration = Duration::from_secs(20);
 
 /// The host's cgroup hierarchies.
@@ -31,7 +31,7 @@ impl Host {
     /// When there are none, or this process is not root: the reason.
     pub fn find() -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
-            return Err("making cgroups and loading kernel programs takes root".to_owned());
+            return Err("creating cgroups and loading eBPF programs requires root".to_owned());
         }
         let found = Hierarchies::find(Path::new("/proc"), None).map_err(|error| error.to_string())?;
         for (what, hierarchy) in [
@@ -42,13 +42,13 @@ impl Host {
             ("pressure", found.pressure()),
         ] {
             if hierarchy.is_none() {
-                return Err(format!("no cgroup hierarchy of this host keeps {what}"));
+                return Err(format!("no cgroup hierarchy of this host has {what}"));
             }
         }
         Ok(Self { hierarchies: found })
     }
 
-    /// Whether one v2 hierarchy serves everything.
+    /// Whether all controllers are in the v2 hierarchy.
     pub fn unified(&self) -> bool {
         self.hierarchies.memory().is_some_and(|memory| memory.version == Version::V2)
     }
@@ -67,17 +67,17 @@ impl Host {
     }
 }
 
-/// A cgroup in all sampled hierarchies. Dropped: its processes are killed, it and all below it removed.
+/// A cgroup in all sampled hierarchies. When dropped, its processes are killed, and it is removed with its descendants.
 #[derive(Debug)]
 pub struct Cgroup {
     host: Host,
     path: String,
-    /// Whether children get controllers.
+    /// Whether controllers are enabled for children.
     distributes: Cell<bool>,
 }
 
 impl Cgroup {
-    /// Makes `/snug-test-<pid>-<name>`.
+    /// Creates `/snug-test-<pid>-<name>`.
     ///
     /// # Panics
     /// When it cannot be made.
@@ -91,12 +91,12 @@ impl Cgroup {
         own
     }
 
-    /// Makes a cgroup in this one, which can then no longer have processes of its own.
+    /// Creates a child. Then this cgroup cannot have processes of its own any more.
     ///
     /// # Panics
     /// When it cannot be made.
     pub fn child(&self, name: &str) -> Self {
-        // Once only: the kernel has this wait for all dying cgroups.
+        // Once only: enabling controllers waits for all dying cgroups.
         if !self.distributes.replace(true) {
             for hierarchy in self.host.sampled() {
                 distribute(&self.directory(hierarchy), hierarchy.version);
@@ -136,12 +136,12 @@ impl Cgroup {
         }
     }
 
-    /// The file with CPU time that the v2 hierarchy keeps.
+    /// `cpu.stat` of the hierarchy with CPU time.
     pub fn cpu_stat(&self) -> String {
         self.read(self.host.hierarchies.cpu_time(), "cpu.stat", "cpu.stat")
     }
 
-    /// The file with the rows of CFS bandwidth.
+    /// `cpu.stat` of the hierarchy with CFS bandwidth control.
     pub fn bandwidth_stat(&self) -> String {
         self.read(self.host.hierarchies.bandwidth(), "cpu.stat", "cpu.stat")
     }
@@ -179,7 +179,7 @@ impl Cgroup {
         }
     }
 
-    /// Sets the limit of memory, and that of swap (v1: of both together) to so much more.
+    /// Sets the limits of memory and of swap, bytes. cgroup v1 has a limit of both together.
     ///
     /// # Panics
     /// When the kernel refuses.
@@ -199,9 +199,9 @@ impl Cgroup {
     ///
     /// # Panics
     /// When the kernel refuses.
-    pub fn limit_pids(&self, most: u64) {
+    pub fn limit_pids(&self, limit: u64) {
         let hierarchy = self.host.hierarchies.pids().unwrap();
-        write(&self.directory(hierarchy).join("pids.max"), &most.to_string());
+        write(&self.directory(hierarchy).join("pids.max"), &limit.to_string());
     }
 
     fn read(&self, hierarchy: Option<&Hierarchy>, v2: &str, v1: &str) -> String {
@@ -211,7 +211,7 @@ impl Cgroup {
         fs::read_to_string(&file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()))
     }
 
-    /// Removes it from one hierarchy; its processes must have gone.
+    /// Removes it from one hierarchy; its processes must have exited.
     ///
     /// # Panics
     /// When it cannot be removed.
@@ -227,7 +227,7 @@ impl Cgroup {
         }
     }
 
-    /// Removes it from all hierarchies; its processes must have gone.
+    /// Removes it from all hierarchies; its processes must have exited.
     ///
     /// # Panics
     /// When it cannot be removed.
@@ -251,7 +251,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// Kills what is in a cgroup and below, and removes all that is empty.
+/// Kills all processes in a cgroup and its descendants, and removes those that are empty.
 pub(crate) fn kill_and_remove(directory: &Path) {
     for child in fs::read_dir(directory).into_iter().flatten().flatten() {
         if child.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -265,7 +265,7 @@ pub(crate) fn kill_and_remove(directory: &Path) {
     let _ = fs::remove_dir(directory);
 }
 
-/// Has the children of a v2 cgroup get controllers, as far as it has them itself.
+/// Enables controllers for the children of a v2 cgroup, as far as the cgroup has them.
 fn distribute(directory: &Path, version: Version) {
     if version == Version::V1 {
         return;
@@ -280,7 +280,7 @@ fn write(file: &Path, content: &str) {
         .unwrap_or_else(|error| panic!("cannot write {content:?} to {}: {error}", file.display()));
 }
 
-/// A row's number in a file of rows like `usage_usec 5`.
+/// The value of a row in a flat-keyed file, such as `usage_usec 5`.
 ///
 /// # Panics
 /// When there is no such row.

@@ -1,4 +1,4 @@
-//! What workers can do.
+//! The jobs of workers.
 
 use std::{
     env,
@@ -18,17 +18,17 @@ use rustix::time::{ClockId, clock_gettime};
 pub use crate::sockets::SocketJob;
 use crate::{sockets::Sockets, traffic};
 
-/// What a worker can do.
+/// A job of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Job {
-    /// Use so much CPU time, in so many threads. The answer is the CPU time used, nanoseconds.
+    /// Use CPU time in several threads. The answer is the CPU time used, nanoseconds.
     Spin {
         /// All threads together, milliseconds.
         cpu_ms: u64,
         /// Threads, the main one included.
         threads: u64,
     },
-    /// So many times: use so much CPU time, then sleep.
+    /// Repeatedly use CPU time and sleep.
     Pulse {
         /// Times.
         times: u64,
@@ -37,14 +37,14 @@ pub enum Job {
         /// Milliseconds of sleep.
         sleep_ms: u64,
     },
-    /// Take so many bytes of memory and keep them. The answer is the number of bytes.
+    /// Allocate and keep memory. The answer is the number of bytes.
     Touch {
         /// Bytes.
         bytes: u64,
     },
-    /// Take and give back memory, over and over, for so long.
+    /// Allocate and free memory repeatedly.
     Flap {
-        /// Bytes at most.
+        /// Highest allocation, bytes.
         bytes: u64,
         /// Milliseconds.
         for_ms: u64,
@@ -58,15 +58,15 @@ pub enum Job {
         /// By IPv6 instead of IPv4.
         ipv6: bool,
     },
-    /// So many TCP connections to itself over loopback, closed in order, and as many attempts where nobody listens. The
-    /// answer is the number of attempts that were refused.
+    /// TCP connections to itself over loopback, closed in order, and as many attempts to a port without listener. The answer is
+    /// the number of refused attempts.
     Connections {
         /// How many of each.
         times: u64,
     },
-    /// One TCP connection to itself that the accepting side resets. The answer is 1 if the other side saw that.
+    /// A TCP connection to itself that the accepting side resets. The answer is 1 if the other side noticed the reset.
     Reset,
-    /// Go into a new network namespace, or into one that a thread is in. The answer is the thread whose namespace it is.
+    /// Enter a new network namespace, or that of a thread. The answer is the id of the thread that is in the namespace.
     Namespace {
         /// That thread; 0: a new one.
         of: u64,
@@ -76,19 +76,19 @@ pub enum Job {
         /// In one line.
         script: String,
     },
-    /// Something with TCP sockets that are kept until the end. See there for the answer.
+    /// A job with TCP sockets that stay open. For the answer see [`SocketJob`].
     Socket(SocketJob),
-    /// End the process from a thread that is not the first. There is no answer.
+    /// Exit from a thread that is not the first one. No answer.
     ExitFromThread {
         /// With this exit code.
         code: u64,
     },
-    /// Run, from a thread that is not the first, another program instead, which ends at once. There is no answer.
+    /// Call `execve` from a thread that is not the first one; the program exits at once. No answer.
     ExecFromThread {
         /// With this exit code.
         code: u64,
     },
-    /// Bring so many bytes of a file into the page cache, where they are clean. The answer is the number of bytes.
+    /// Read a part of a file, so that it is clean file cache. The answer is the number of bytes.
     Cache {
         /// The file, see [`cache_file`].
         file: PathBuf,
@@ -145,8 +145,8 @@ impl Job {
         })
     }
 
-    /// Does it; what is to last goes into `kept`.
-    pub(crate) fn run(&self, kept: &mut Kept) -> u64 {
+    /// Does the job. Memory and sockets that stay allocated go into `held`.
+    pub(crate) fn run(&self, held: &mut Held) -> u64 {
         match self {
             Self::Spin { cpu_ms, threads } => spin(Duration::from_millis(*cpu_ms), *threads),
             Self::Pulse { times, cpu_ms, sleep_ms } => (0..*times)
@@ -157,7 +157,7 @@ impl Job {
                 })
                 .sum(),
             Self::Touch { bytes } => {
-                kept.memory.push(touched(*bytes));
+                held.memory.push(touched(*bytes));
                 *bytes
             }
             Self::Flap { bytes, for_ms } => {
@@ -177,7 +177,7 @@ impl Job {
                 let status = Command::new("sh").args(["-c", script]).status().unwrap();
                 status.code().unwrap().unsigned_abs().into()
             }
-            Self::Socket(job) => kept.sockets.run(*job),
+            Self::Socket(job) => held.sockets.run(*job),
             Self::ExitFromThread { code } => {
                 let code = i32::try_from(*code).unwrap();
                 thread::spawn(move || process::exit(code)).join().unwrap()
@@ -187,14 +187,14 @@ impl Job {
                 let error = thread::spawn(|| Command::new("sh").arg("-c").arg(exit).exec()).join().unwrap();
                 panic!("cannot run sh: {error}")
             }
-            Self::Cache { file, bytes } => cache(file, *bytes, &mut kept.files),
+            Self::Cache { file, bytes } => cache(file, *bytes, &mut held.files),
         }
     }
 }
 
-/// What a worker keeps until it ends.
+/// Memory and sockets that a worker keeps until its exit.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub(crate) struct Held {
     memory: Vec<Vec<u8>>,
     files: Vec<File>,
     sockets: Sockets,
@@ -206,7 +206,7 @@ fn used() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Network namespaces are of threads: jobs all run in this one.
+/// Network namespaces belong to threads; all jobs run in this thread.
 fn namespace(of: u64) -> u64 {
     if of == 0 {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -228,7 +228,7 @@ fn spin(cpu: Duration, threads: u64) -> u64 {
     u64::try_from((used() - start).as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Memory with something in every page.
+/// Memory of which every page was written.
 fn touched(bytes: u64) -> Vec<u8> {
     let mut memory = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
     for byte in memory.iter_mut().step_by(4096) {
@@ -237,8 +237,8 @@ fn touched(bytes: u64) -> Vec<u8> {
     black_box(memory)
 }
 
-/// The file stays open: the kernel drops the pages of a disk that nobody has open.
-fn cache(path: &Path, bytes: u64, kept: &mut Vec<File>) -> u64 {
+/// The file stays open: the kernel drops cached pages of a block device when it is closed.
+fn cache(path: &Path, bytes: u64, held: &mut Vec<File>) -> u64 {
     let is_device = fs::metadata(path).is_ok_and(|about| about.file_type().is_block_device());
     let (file, cached) = if is_device {
         let file = File::open(path).unwrap();
@@ -250,11 +250,11 @@ fn cache(path: &Path, bytes: u64, kept: &mut Vec<File>) -> u64 {
         file.sync_all().unwrap();
         (file, written)
     };
-    kept.push(file);
+    held.push(file);
     cached
 }
 
-/// A file whose pages in the cache are file cache to the kernel.
+/// A file whose cached pages count as file cache.
 #[derive(Debug)]
 pub struct CacheFile {
     /// For [`Job::Cache`].
@@ -265,7 +265,7 @@ pub struct CacheFile {
 /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of Linux `include/uapi/linux/magic.h`.
 const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 
-/// A file on a disk, or on a machine without file systems on disks one of these.
+/// A file on a disk, or a block device on machines without a file system on a disk.
 ///
 /// # Errors
 /// When there is neither: the reason.

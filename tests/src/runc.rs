@@ -1,4 +1,4 @@
-//! Containers as runc makes them, for tests that need more of a container than its cgroup.
+//! Containers of runc, for tests that need more of a container than its cgroup.
 
 use std::{
     env, fs,
@@ -16,13 +16,13 @@ use crate::{
     worker,
 };
 
-/// Names a root file system with busybox in it; `cargo xtask test` sets it.
+/// Environment variable with the path of a root file system that has busybox; `cargo xtask test` sets it.
 pub const ROOT_FILE_SYSTEM: &str = "SNUG_TEST_ROOTFS";
 
-/// How long runc may take for anything: on an emulated processor it is slow.
+/// Time limit for calls of runc, also on an emulated processor.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// runc with a state of its own, and the cgroups below which its containers are. Ends and removes all of them when dropped.
+/// runc with its own state directory, and the parent cgroup of its containers. Kills and removes all containers when dropped.
 #[derive(Debug)]
 pub struct Runc {
     folder: TempDir,
@@ -30,7 +30,7 @@ pub struct Runc {
     top: String,
 }
 
-/// Which PID namespace a container is in.
+/// The PID namespace of a container.
 #[derive(Clone, Copy, Debug)]
 pub enum PidNamespace {
     /// Its own.
@@ -70,7 +70,7 @@ impl Runc {
         let pid_file = bundle.join("pid");
         let mut runc = self.runc();
         runc.args(["run", "--bundle"]).arg(&bundle).arg("--pid-file").arg(&pid_file).arg(id);
-        // What it says is part of the test's output.
+        // The output of runc is part of the test's output.
         let mut child = runc.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let input = child.stdin.take();
         let mut container = Container { runc: self, id: id.to_owned(), path, pid: 0, child, input };
@@ -81,7 +81,7 @@ impl Runc {
             );
             fs::read_to_string(&pid_file).ok()?.parse().ok()
         });
-        // runc writes the file when it has told its process to run the program.
+        // runc writes the pid file before its process executes the program.
         until("the container's program runs", PATIENCE, || {
             let comm = fs::read_to_string(format!("/proc/{}/comm", container.pid)).unwrap_or_default();
             (!comm.starts_with("runc:")).then_some(())
@@ -123,7 +123,7 @@ impl Runc {
         })
     }
 
-    /// What runs a worker in a container, which takes its orders from the container's input.
+    /// The command of a worker in a container, which reads jobs from the container's input.
     pub fn worker() -> Vec<String> {
         let own = env::current_exe().unwrap();
         let inside = Path::new("/tmp").join(own.file_name().unwrap());
@@ -137,8 +137,8 @@ impl Drop for Runc {
     }
 }
 
-/// Ends all in a cgroup and removes it from every hierarchy that there is: runc makes them also in those without a
-/// controller, which no agent reads.
+/// Kills all processes in a cgroup and removes it from every hierarchy: runc also creates it in hierarchies without
+/// controllers.
 fn remove_everywhere(path: &str) {
     let mounts = procfs::process::Process::myself().and_then(|own| own.mountinfo());
     let mounts = mounts.into_iter().flatten().filter(|mount| mount.fs_type.starts_with("cgroup"));
@@ -154,7 +154,7 @@ fn remove_everywhere(path: &str) {
     }
 }
 
-/// A container that runs. Ended and deleted when dropped.
+/// A running container. Killed and deleted when dropped.
 #[derive(Debug)]
 pub struct Container<'a> {
     runc: &'a Runc,
@@ -168,7 +168,7 @@ pub struct Container<'a> {
 }
 
 impl Container<'_> {
-    /// Runs another program in it to its end.
+    /// Runs another program in it and waits for its exit.
     ///
     /// # Panics
     /// When runc cannot be started.
@@ -177,7 +177,7 @@ impl Container<'_> {
         runc.args(["exec", &self.id]).args(args).stdin(Stdio::null()).status().unwrap()
     }
 
-    /// Starts another program in it, which is left to run.
+    /// Starts another program in it, without waiting.
     ///
     /// # Panics
     /// When runc cannot start it.
@@ -187,7 +187,7 @@ impl Container<'_> {
         assert!(status.unwrap().success(), "{args:?}");
     }
 
-    /// Hands its init process these lines, and no more after them.
+    /// Writes these lines to the input of its init process, and closes it.
     ///
     /// # Panics
     /// When it takes no input.
@@ -195,8 +195,8 @@ impl Container<'_> {
         std::io::Write::write_all(&mut self.input.take().unwrap(), lines.as_bytes()).unwrap();
     }
 
-    /// Waits for its end, with which runc deletes it. The exit code is that of the init process, as runc tells it. What
-    /// still ran in it is ended: runc does not wait for that long.
+    /// Waits for its exit, after which runc deletes it. Returns the exit code of the init process, from runc. Kills other
+    /// processes in it, because runc does not wait long for them.
     ///
     /// # Panics
     /// When the system refuses.

@@ -1,4 +1,4 @@
-//! TCP connections between workers, held open so that all their packets can be accounted for.
+//! TCP connections between workers, which stay open so that all their packets are counted.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -8,7 +8,7 @@ use std::{
 
 use socket2::{SockFilter, SockRef};
 
-/// What a worker can do with TCP sockets. They are done with the last listener and the last connection.
+/// Jobs with TCP sockets. They use the last listener and the last connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketJob {
     /// Listen on every address. The answer is the port.
@@ -22,28 +22,28 @@ pub enum SocketJob {
         address: IpAddr,
         /// To this port.
         port: u16,
-        /// Milliseconds that sent data may wait for its acknowledgement, in the attempt and after.
+        /// `TCP_USER_TIMEOUT` of the attempt and of the connection, milliseconds.
         timeout_ms: u64,
-        /// Whether the kernel drops what arrives for the connection, as a broken network does.
+        /// Whether received packets are dropped, as on a broken network.
         deaf: bool,
     },
-    /// Accept a connection, take so many bytes from it and send so many back. The answer is what was taken.
+    /// Accept a connection, receive `bytes` and send `reply` bytes. The answer is the number of bytes received.
     Receive {
-        /// Bytes to take.
+        /// Bytes to receive.
         bytes: u64,
         /// Bytes to send back.
         reply: u64,
     },
-    /// Send so many bytes over the connection and take so many back. The answer is what was taken.
+    /// Send `bytes` over the connection and receive `reply` bytes. The answer is the number of bytes received.
     Send {
         /// Bytes to send.
         bytes: u64,
         /// Bytes to take.
         reply: u64,
     },
-    /// Send a byte over the connection and wait for something. The answer is 1 if the connection timed out.
+    /// Send a byte over the connection and wait for data. The answer is 1 if the connection timed out.
     SendInVain,
-    /// Have the kernel drop what arrives, as a broken network does: on the connection, else on the listener.
+    /// Drop received packets, as on a broken network: on the connection, else on the listener.
     Deafen,
 }
 
@@ -86,7 +86,7 @@ impl SocketJob {
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     listener: Option<TcpListener>,
-    /// The last one is used; those before stay open, because packets that end a connection belong to no socket any more.
+    /// The last one is used. Earlier ones stay open, because the packets that close a connection may have no socket any more.
     connections: Vec<TcpStream>,
 }
 
@@ -137,7 +137,7 @@ impl Sockets {
     }
 }
 
-/// `BPF_RET` of `include/uapi/linux/bpf_common.h`: this much of a packet is kept, which is nothing.
+/// `BPF_RET` of `include/uapi/linux/bpf_common.h` with 0: drop the packet.
 const DROP: SockFilter = SockFilter::new(0x06, 0, 0, 0);
 
 /// `None` if it timed out.

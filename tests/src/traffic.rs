@@ -1,4 +1,4 @@
-//! Traffic of exactly known size, through sockets that are made for it.
+//! Traffic of exactly known size, through new sockets.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -8,7 +8,7 @@ use std::{
 
 use rustix::net::sockopt::set_socket_linger;
 
-/// Longer than anything on loopback takes, on an emulated processor too.
+/// A timeout longer than anything on loopback takes, also on an emulated processor.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Sends `times` datagrams of `bytes` payload from one socket to another; returns the payload that arrived.
@@ -21,14 +21,14 @@ pub(crate) fn datagrams(times: u64, bytes: u64, ipv6: bool) -> u64 {
     let mut room = vec![0; 1 << 16];
     (0..times)
         .map(|_| {
-            // One after the other: none finds the receiver's buffer full.
+            // One after the other, so that the receive buffer is never full.
             from.send_to(&payload, to.local_addr().unwrap()).unwrap();
             to.recv(&mut room).unwrap() as u64
         })
         .sum()
 }
 
-/// Makes `times` connections and as many attempts where nobody listens; returns how many of these were refused.
+/// Makes `times` connections, and as many attempts to a port without listener; returns the number of refused attempts.
 pub(crate) fn connections(times: u64) -> u64 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -51,7 +51,7 @@ pub(crate) fn reset() -> u64 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut opened = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (accepted, _) = listener.accept().unwrap();
-    // To close without lingering is to reset.
+    // Closing with a linger time of 0 sends a reset.
     set_socket_linger(&accepted, Some(Duration::ZERO)).unwrap();
     drop(accepted);
     let seen = opened.read(&mut [0; 1]);

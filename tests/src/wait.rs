@@ -1,17 +1,17 @@
-//! Waiting for something to become true.
+//! Waiting for a condition.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// Between two looks.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Looks until there is something, and returns it.
+/// Repeats the attempt until it returns a value.
 ///
 /// # Panics
-/// When nothing has come after `longest`.
+/// When there is no value after `longest`.
 pub fn until<T>(what: &str, longest: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + longest;
     loop {
@@ -29,10 +29,10 @@ mod tests {
 
     #[test]
     fn it_looks_until_something_is_there() {
-        let mut looks = 0;
-        let found = until("three looks", Duration::from_secs(10), || {
-            looks += 1;
-            (looks == 3).then_some(looks)
+        let mut attempts = 0;
+        let found = until("three attempts", Duration::from_secs(10), || {
+            attempts += 1;
+            (attempts == 3).then_some(attempts)
         });
         assert_eq!(found, 3);
     }

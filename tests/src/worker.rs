@@ -1,6 +1,6 @@
-//! A process that does what it is told, in a cgroup of the test's choice.
+//! A worker process that does jobs for a test, in a cgroup of the test.
 //!
-//! It is the test binary itself, started again: a test machine has little else. Each test binary that uses workers has
+//! The worker is the test binary itself, started again: test machines have few other programs. Each test binary that uses workers has
 //! a test called [`ENTRY`] whose body is [`entry`].
 
 use std::{
@@ -14,24 +14,24 @@ use std::{
 use wait4::Wait4 as _;
 
 pub use crate::jobs::{CacheFile, Job, SocketJob, cache_file};
-use crate::{cgroup::Cgroup, jobs::Kept};
+use crate::{cgroup::Cgroup, jobs::Held};
 
 /// The test whose body is [`entry`].
 pub const ENTRY: &str = "worker_entry";
 
-/// Set for a worker, so that the test is none in a normal run.
+/// Environment variable that is set for workers; without it the test does nothing.
 const VARIABLE: &str = "SNUG_TEST_WORKER";
 
-/// The answer of a shell that waits to be moved.
+/// Printed by the shell when it waits to be moved to a cgroup.
 const WAITING: &str = "waiting";
 
 /// A worker's first answer.
 const READY: &str = "ready";
 
-/// What begins the order to end.
+/// The job that ends a worker.
 const EXIT: &str = "exit ";
 
-/// What begins an answer: the test harness prints lines of its own.
+/// Prefix of an answer, because the test harness prints other lines.
 const ANSWER: char = '@';
 
 /// A test binary started again, with pipes to and from it. Killed when dropped.
@@ -40,9 +40,9 @@ pub struct Respawned {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
-    /// CPU time used before it was in the cgroup it was started in.
+    /// CPU time used before it was in the cgroup.
     cpu_before: Duration,
-    /// Set once it has been waited for, which its handle does not know of.
+    /// Whether it was waited for, which `Child` does not know.
     ended: Option<ExitStatus>,
 }
 
@@ -55,8 +55,8 @@ impl Respawned {
         Self::spawn(Command::new(env::current_exe().unwrap()), entry, variable, value)
     }
 
-    /// As [`Self::start`], run by a shell that has been moved into `cgroup` before: to the kernel half it is the cgroup's
-    /// init process.
+    /// As [`Self::start`], by a shell that was moved to `cgroup` before: the eBPF programs take it for the cgroup's init
+    /// process.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -72,7 +72,7 @@ impl Respawned {
         shell
     }
 
-    /// Starts what runs the test, with pipes.
+    /// Starts the command with pipes.
     fn spawn(mut command: Command, entry: &str, variable: &str, value: &str) -> Self {
         command.args(arguments(entry)).env(variable, value);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -85,8 +85,7 @@ impl Respawned {
         self.child.id()
     }
 
-    /// Waits for its end after the last order: its status, and the CPU time that it used in the cgroup it was started
-    /// in, its end included.
+    /// Waits for its exit. Returns the status and the CPU time that it used in its cgroup, including the exit.
     ///
     /// # Panics
     /// When the system refuses.
@@ -104,14 +103,14 @@ impl Respawned {
             if self.answers.read_line(&mut line).ok()? == 0 {
                 return None;
             }
-            // The harness ends no line before the first answer.
+            // The harness prints the test's name without a newline before the first answer.
             if let Some((_, answer)) = line.split_once(ANSWER) {
                 return Some(answer.trim_end().to_owned());
             }
         }
     }
 
-    /// Gives an order, without waiting for the answer.
+    /// Sends a line, without waiting for the answer.
     ///
     /// # Panics
     /// When it has ended.
@@ -137,7 +136,7 @@ impl Drop for Respawned {
     }
 }
 
-/// What has a test binary run one test.
+/// Arguments of a test binary that run one test.
 fn arguments(entry: &str) -> [&str; 5] {
     ["--exact", entry, "--nocapture", "--test-threads=1", "--quiet"]
 }
@@ -148,15 +147,15 @@ pub(crate) fn command_line(program: &Path) -> Vec<String> {
     [program].into_iter().chain(arguments(ENTRY)).map(str::to_owned).collect()
 }
 
-/// What a worker has in its environment.
+/// The environment variable of a worker.
 pub(crate) fn variable() -> String {
     format!("{VARIABLE}=1")
 }
 
-/// Prints an answer for the process that started this one.
+/// Prints an answer for the parent process.
 ///
 /// # Panics
-/// When that process has gone.
+/// When the parent process has exited.
 pub fn answer(text: impl std::fmt::Display) {
     let mut out = io::stdout().lock();
     writeln!(out, "{ANSWER}{text}").unwrap();
@@ -168,7 +167,7 @@ pub fn answer(text: impl std::fmt::Display) {
 pub struct Worker(Respawned);
 
 impl Worker {
-    /// Starts one and waits until it waits for orders: what starting costs is over then.
+    /// Starts a worker and waits until it is ready, so that its start-up uses no CPU time later.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -178,7 +177,7 @@ impl Worker {
         Self(worker)
     }
 
-    /// Starts one as the init process of a cgroup.
+    /// Starts a worker as the init process of a cgroup.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -188,7 +187,7 @@ impl Worker {
         Self(worker)
     }
 
-    /// Has it end with an exit code, and waits for that; see [`Respawned::wait`].
+    /// Makes it exit with an exit code, and waits; see [`Respawned::wait`].
     pub fn exit(&mut self, code: u8) -> (ExitStatus, Duration) {
         self.0.order(&format!("{EXIT}{code}"));
         self.0.wait()
@@ -204,18 +203,18 @@ impl Worker {
         self.0.pid()
     }
 
-    /// Has it do something, to the end. `None` if it died of it.
+    /// Makes it do a job and waits for the result. `None` if it died.
     pub fn run(&mut self, job: &Job) -> Option<u64> {
         self.begin(job);
         self.end()
     }
 
-    /// Has it begin something.
+    /// Makes it begin a job.
     pub fn begin(&mut self, job: &Job) {
         self.0.order(&job.line());
     }
 
-    /// Waits for what it was told to do. `None` if it died of it.
+    /// Waits for the result of the job. `None` if it died.
     pub fn end(&mut self) -> Option<u64> {
         self.0.answer()?.parse().ok()
     }
@@ -226,15 +225,15 @@ impl Worker {
     }
 }
 
-/// Carries out orders until there are no more, if this process is a worker; else returns at once.
+/// If this process is a worker: does jobs until the end of the input. Else returns at once.
 ///
 /// # Panics
-/// On an order that is none.
+/// On an unknown job.
 pub fn entry() {
     if env::var_os(VARIABLE).is_none() {
         return;
     }
-    let mut kept = Kept::default();
+    let mut held = Held::default();
     answer(READY);
     for line in io::stdin().lines() {
         let line = line.unwrap();
@@ -242,12 +241,12 @@ pub fn entry() {
             process::exit(code.parse().unwrap());
         }
         let job = Job::parse(&line).unwrap_or_else(|| panic!("not a job: {line:?}"));
-        answer(job.run(&mut kept));
+        answer(job.run(&mut held));
     }
     process::exit(0);
 }
 
-/// CPU time of another process of one thread, which sleeps: the first number of `schedstat`, proc(5).
+/// CPU time of a sleeping process with one thread: the first number of its `schedstat`, proc(5).
 fn ran(pid: u32) -> Duration {
     let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
     Duration::from_nanos(schedstat.split(' ').next().unwrap().parse().unwrap())

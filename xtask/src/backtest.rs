@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 
-use crate::{command, workspace};
+use crate::{command, toolchain, workspace};
 
 /// Where the tables are kept, and the plots beside them.
 const DOCUMENT: &str = "docs/backtest.md";
@@ -30,7 +30,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let Options { traces, write } = options;
     command::run(command::cargo().args(["build", "--release", "--package", "snug"]))?;
-    let snug = workspace::target_dir().join("release/snug");
+    let snug = workspace::target_dir().join(toolchain::host_target()).join("release/snug");
     let report = |form: &str| {
         let mut replay = command::new(&snug);
         replay.args(["backtest", "--validate", FOLDS, "--output", form, "--traces"]).arg(traces);

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the agent with its kernel half, and the command-line tool, as static programs.
+//! `cargo xtask build`: the agent with its eBPF programs, and the command-line tool, as static programs.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,17 +17,35 @@ use crate::{
 /// The variable by which the agent's build script learns what to embed.
 pub(crate) const OBJECT_VARIABLE: &str = "SNUG_EBPF_OBJECT";
 
-/// Build agent and command-line tool in release, static, with the kernel half embedded.
+/// Build agent and command-line tool in release, static, with the eBPF programs embedded.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {}
 
-/// What was built.
+/// The programs of Snug.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
     /// `snug-agent`
     pub(crate) agent: PathBuf,
     /// `snug`
     pub(crate) cli: PathBuf,
+}
+
+/// A profile of `Cargo.toml` for programs that run outside of tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// What is shipped and measured.
+    Release,
+    /// As fast, but for optimisation across crates, which takes as long as all the rest of the build.
+    Demo,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Demo => "demo",
+        }
+    }
 }
 
 /// Runs the task.
@@ -39,98 +57,132 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds everything and tells where it is.
+/// Builds what is shipped, for this host's architecture, and returns where it is.
 pub(crate) fn build() -> Result<Programs> {
     build_for(std::env::consts::ARCH)
 }
 
 /// As [`build`], for another architecture too.
 pub(crate) fn build_for(arch: &str) -> Result<Programs> {
-    let object = if arch == std::env::consts::ARCH {
+    let target = toolchain::target_of(arch);
+    let [agent, cli] =
+        build_packages(&target, Profile::Release, ["snug-agent", "snug"], ["snug-agent", "snug"])?;
+    Ok(Programs { agent, cli })
+}
+
+/// Builds the agent and what runs in measured containers for a demonstration.
+pub(crate) fn build_for_demo() -> Result<[PathBuf; 2]> {
+    let names = ["snug-agent", "snug-workload"];
+    build_packages(&toolchain::host_target(), Profile::Demo, names, names)
+}
+
+fn build_packages<const N: usize>(
+    target: &str,
+    profile: Profile,
+    packages: [&str; N],
+    programs: [&str; N],
+) -> Result<[PathBuf; N]> {
+    let host = target == toolchain::host_target();
+    let object = if host {
         build_ebpf::build_default()?
     } else {
         setup::ensure_all(&[Need::Cross])?;
-        let object = workspace::target_dir().join(format!("snug-ebpf-{arch}.o"));
-        build_ebpf::build(None, arch, &object)?;
+        let object = workspace::target_dir().join(format!("snug-ebpf-{target}.o"));
+        build_ebpf::build(None, toolchain::OTHER_ARCHITECTURE, &object)?;
         object
     };
-    let target = toolchain::target_of(arch);
-    let mut cargo = static_cargo_for(&target, "build");
-    cargo.args(["--quiet", "--release", "--package", "snug-agent", "--package", "snug"]);
+    let mut cargo = cargo_for(target, "build");
+    cargo.args(["--profile", profile.name()]).args(packages.iter().flat_map(|name| ["--package", name]));
     command::run(cargo.env(OBJECT_VARIABLE, &object))?;
-    let folder = workspace::target_dir().join(target).join("release");
-    let programs = Programs { agent: folder.join("snug-agent"), cli: folder.join("snug") };
-    for program in [&programs.agent, &programs.cli] {
-        ensure_static(program)?;
-    }
+    let folder = workspace::target_dir().join(target).join(profile.name());
+    let programs = programs.map(|name| folder.join(name));
+    programs.iter().try_for_each(|program| ensure_static(program))?;
     Ok(programs)
 }
 
-/// Builds a program of the package `snug-workload`, which need no kernel half, and tells where it is.
-pub(crate) fn build_workload(name: &str) -> Result<PathBuf> {
-    let target = toolchain::host_target();
-    let mut cargo = static_cargo_for(&target, "build");
-    cargo.args(["--quiet", "--release", "--package", "snug-workload", "--bin", name]);
-    command::run(&mut cargo)?;
-    let program = workspace::target_dir().join(target).join("release").join(name);
-    ensure_static(&program)?;
-    Ok(program)
-}
-
-/// Builds a test target of `snug-tests` as a static program, and tells where it is.
-pub(crate) fn build_test(name: &str, object: &Path) -> Result<PathBuf> {
-    build_target("test", name, &STATIC_PACKAGES, object)
-}
-
-/// Builds a bench of `snug-tests` as a static program, optimised, and tells where it is.
+/// Builds a bench of `snug-tests`, optimised, and returns where it is.
 pub(crate) fn build_bench(name: &str, object: &Path) -> Result<PathBuf> {
-    build_target("bench", name, &["--package", "snug-tests"], object)
+    let mut cargo = cargo_for(&toolchain::host_target(), "bench");
+    cargo.args(["--no-run", "--bench", name, "--package", "snug-tests"]).env(OBJECT_VARIABLE, object);
+    Built::by(&mut cargo)?.find(Kind::Bench, name)
 }
 
-/// The packages whose tests are static programs, which are all but the tasks. Which features the dependencies have depends
-/// on the packages chosen: with the same choice, one build of them serves all tests.
-pub(crate) const STATIC_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "xtask"];
-
-/// Builds a target of this kind, which is also the name of cargo's subcommand and flag for it.
-fn build_target(kind: &str, name: &str, packages: &[&str], object: &Path) -> Result<PathBuf> {
-    let mut cargo = static_cargo(kind, object);
-    cargo.args(["--no-run", "--quiet", &format!("--{kind}"), name]).args(packages);
-    cargo.args(["--message-format", "json-render-diagnostics"]);
-    cargo.stderr(std::process::Stdio::inherit());
-    let printed = command::capture(&mut cargo)?;
-    let program = executable_of(&printed, kind, name)
-        .with_context(|| format!("`{}` reported no program", command::line(&cargo)))?;
-    ensure_static(&program)?;
-    Ok(program)
+/// Builds all programs and tests of the workspace in one go, so that every dependency is built once, with one set of features.
+pub(crate) fn build_all(object: &Path) -> Result<Built> {
+    let mut cargo = command::cargo();
+    cargo.args(["build", "--workspace", "--lib", "--bins", "--tests"]).env(OBJECT_VARIABLE, object);
+    Built::by(&mut cargo)
 }
 
-/// A cargo command that links the C library in and embeds the kernel half. All tests are built like this, so that the
-/// programs run in virtual machines too.
-///
-/// A named target keeps the flag from build scripts and macros, which must be dynamic.
-pub(crate) fn static_cargo(subcommand: &str, object: &Path) -> Command {
-    let mut cargo = static_cargo_for(&toolchain::host_target(), subcommand);
-    cargo.env(OBJECT_VARIABLE, object);
+/// A cargo command that runs tests of what [`build_all`] has built.
+pub(crate) fn tests_of_all(object: &Path) -> Command {
+    let mut cargo = command::cargo();
+    cargo.args(["test", "--workspace"]).env(OBJECT_VARIABLE, object);
     cargo
 }
 
-/// As [`static_cargo`], for any target that there is a compiler for, and without the kernel half.
-pub(crate) fn static_cargo_for(target: &str, subcommand: &str) -> Command {
-    let of_target = |what: &str| format!("CARGO_TARGET_{}_{what}", target.to_uppercase().replace('-', "_"));
+/// A cargo command for a target that there is a C compiler for. `.cargo/config.toml` has it link the C library in.
+pub(crate) fn cargo_for(target: &str, subcommand: &str) -> Command {
     let mut cargo = command::cargo();
     cargo.args([subcommand, "--target", target]);
-    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    cargo.env(of_target("RUSTFLAGS"), "-C target-feature=+crt-static");
     if target != toolchain::host_target() {
         // Debian's cross compilers are called by the triple without a vendor.
         let gcc = format!("{}-gcc", target.replace("-unknown", ""));
-        cargo.env(of_target("LINKER"), &gcc).env(format!("CC_{}", target.replace('-', "_")), &gcc);
+        let variable = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
+        cargo.env(variable, &gcc).env(format!("CC_{}", target.replace('-', "_")), &gcc);
     }
-    // What goes into virtual machines should be small; names of functions are enough for a backtrace.
-    cargo.env("CARGO_PROFILE_TEST_STRIP", "debuginfo");
-    // Emulated processors are slow.
-    cargo.env("CARGO_PROFILE_TEST_OPT_LEVEL", "1");
     cargo
+}
+
+/// What an executable was built from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A program.
+    Bin,
+    /// A target of integration tests.
+    Test,
+    /// A bench.
+    Bench,
+}
+
+/// The executables that a build reported.
+#[derive(Debug)]
+pub(crate) struct Built {
+    messages: String,
+}
+
+impl Built {
+    /// Runs cargo, with its progress on our standard error.
+    fn by(cargo: &mut Command) -> Result<Self> {
+        cargo.args(["--message-format", "json-render-diagnostics"]);
+        cargo.stderr(std::process::Stdio::inherit());
+        Ok(Self { messages: command::capture(cargo)? })
+    }
+
+    /// What an earlier build reported, as [`Self::save`] kept it.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let messages =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self { messages })
+    }
+
+    /// Keeps the report for another process.
+    pub(crate) fn save(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, &self.messages).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The static executable of this kind and name.
+    pub(crate) fn find(&self, kind: Kind, name: &str) -> Result<PathBuf> {
+        let program = executable_of(&self.messages, kind, name)
+            .with_context(|| format!("the build reported no {kind:?} {name}"))?;
+        ensure_static(&program)?;
+        Ok(program)
+    }
+
+    /// The agent and the command, as tests run them.
+    pub(crate) fn programs(&self) -> Result<Programs> {
+        Ok(Programs { agent: self.find(Kind::Bin, "snug-agent")?, cli: self.find(Kind::Bin, "snug")? })
+    }
 }
 
 fn ensure_static(program: &Path) -> Result<()> {
@@ -140,12 +192,19 @@ fn ensure_static(program: &Path) -> Result<()> {
 }
 
 /// The program of a target of this kind in cargo's messages.
-fn executable_of(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
+fn executable_of(messages: &str, kind: Kind, name: &str) -> Option<PathBuf> {
+    let kind_name = match kind {
+        Kind::Bin => "bin",
+        Kind::Test => "test",
+        Kind::Bench => "bench",
+    };
     messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let target = message.get("target")?;
-        let of_kind = target.get("kind")?.as_array()?.iter().any(|own| own == kind);
-        let found = of_kind && target.get("name")? == name;
+        let of_kind = target.get("kind")?.as_array()?.iter().any(|own| own == kind_name);
+        // The tests beside a program's code are an executable of the same kind and name.
+        let tests_of_bin = kind == Kind::Bin && message["profile"]["test"] == true;
+        let found = of_kind && !tests_of_bin && target.get("name")? == name;
         found.then(|| message.get("executable")?.as_str().map(PathBuf::from)).flatten()
     })
 }
@@ -155,22 +214,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_program_is_the_test_target_s_own() {
+    fn the_program_is_the_target_s_own() {
         let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"kernel"},"executable":null}
 not json
-{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"kernel"},"executable":"/t/kernel-bin"}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"kernel"},"profile":{"test":true},"executable":"/t/kernel-bin-tests"}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"kernel"},"profile":{"test":false},"executable":"/t/kernel-bin"}
 {"reason":"compiler-artifact","target":{"kind":["test"],"name":"system"},"executable":"/t/system-1"}
-{"reason":"compiler-artifact","target":{"kind":["test"],"name":"kernel"},"executable":"/t/kernel-2"}
+{"reason":"compiler-artifact","target":{"kind":["test"],"name":"kernel"},"profile":{"test":true},"executable":"/t/kernel-2"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable_of(messages, "test", "kernel"), Some(PathBuf::from("/t/kernel-2")));
-        assert_eq!(executable_of(messages, "test", "cluster"), None);
+        assert_eq!(executable_of(messages, Kind::Test, "kernel"), Some(PathBuf::from("/t/kernel-2")));
+        assert_eq!(executable_of(messages, Kind::Bin, "kernel"), Some(PathBuf::from("/t/kernel-bin")));
+        assert_eq!(executable_of(messages, Kind::Test, "cluster"), None);
     }
 
     #[test]
-    fn the_flag_is_the_target_s_alone() {
-        let line = command::line(&static_cargo("build", Path::new("/o")));
-        let target = toolchain::host_target();
-        assert!(line.ends_with(&format!("cargo build --target {target}")), "{line}");
-        assert!(line.contains("_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static'"), "{line}");
+    fn another_target_gets_its_own_c_compiler() {
+        let line = command::line(&cargo_for("aarch64-unknown-linux-gnu", "build"));
+        if toolchain::host_target() == "aarch64-unknown-linux-gnu" {
+            return assert!(!line.contains("gcc"), "{line}");
+        }
+        assert!(line.ends_with("cargo build --target aarch64-unknown-linux-gnu"), "{line}");
+        assert!(
+            line.contains("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc"),
+            "{line}"
+        );
+        assert!(line.contains("CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc"), "{line}");
+        let line = command::line(&cargo_for(&toolchain::host_target(), "build"));
+        assert!(!line.contains("LINKER"), "{line}");
     }
 }

@@ -1,9 +1,12 @@
 //! Running other programs: every failure names the whole command line.
 
 use std::{
+    collections::VecDeque,
     ffi::OsStr,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +18,15 @@ pub(crate) fn new(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(workspace::root());
     command
+}
+
+/// A command that is ended when this process is, however that ends.
+pub(crate) fn ending_with_us(program: impl AsRef<OsStr>) -> Result<Command> {
+    let setpriv =
+        find("setpriv").context("there is no setpriv on the PATH, which Debian's util-linux has")?;
+    let mut command = new(setpriv);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    Ok(command)
 }
 
 /// The cargo that runs this task (or the one on the PATH).
@@ -56,6 +68,36 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
         bail!("`{}` ended with {}: {}", line(command), output.status, stderr.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// How often a long command says how far it is.
+const PROGRESS: Duration = Duration::from_secs(10);
+/// Lines of a command's messages that an error shows.
+const LAST_LINES: usize = 20;
+
+/// Runs a command that writes one line to standard error for each thing done, and prints how many every ten seconds, behind `label`.
+pub(crate) fn run_counting(command: &mut Command, label: &str) -> Result<()> {
+    let spawned = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = spawned.with_context(|| cannot_start(command))?;
+    let mut last = VecDeque::new();
+    let mut done = 0_usize;
+    let mut printed = Instant::now();
+    if let Some(stderr) = child.stderr.take() {
+        for message in BufReader::new(stderr).split(b'\n') {
+            let message = message.with_context(|| format!("cannot read what `{}` prints", line(command)))?;
+            done += 1;
+            last.push_back(String::from_utf8_lossy(&message).into_owned());
+            if last.len() > LAST_LINES {
+                last.pop_front();
+            }
+            if printed.elapsed() >= PROGRESS {
+                println!("{label}: {done}");
+                printed = Instant::now();
+            }
+        }
+    }
+    let status = child.wait().with_context(|| format!("cannot wait for `{}`", line(command)))?;
+    check(command, status).with_context(|| Vec::from(last).join("\n"))
 }
 
 /// The command as one would type it, with the variables that were set for it.
@@ -114,6 +156,15 @@ mod tests {
         assert_eq!(error, "`sh -c 'echo broken >&2; exit 3'` ended with exit status: 3: broken");
         let error = run(&mut new("snug-no-such-program")).unwrap_err().to_string();
         assert_eq!(error, "cannot start `snug-no-such-program`");
+    }
+
+    #[test]
+    fn a_counted_command_fails_with_its_last_lines() {
+        run_counting(new("sh").args(["-c", "echo one >&2; echo two >&2"]), "test").unwrap();
+        let error = run_counting(new("sh").args(["-c", "seq 100 >&2; exit 3"]), "test").unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.starts_with("81\n82\n") && error.contains("\n100: `sh -c"), "{error}");
+        assert!(error.ends_with("ended with exit status: 3"), "{error}");
     }
 
     #[test]

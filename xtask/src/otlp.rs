@@ -1,8 +1,8 @@
 //! What tests of OTLP use: OpenTelemetry's own definitions as Google's compiler makes Python of them, and gRPC.
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::{python, toolchain};
 
@@ -21,14 +21,13 @@ pub(crate) fn python() -> Result<PathBuf> {
 /// Fetches what is missing.
 pub(crate) fn ensure() -> Result<()> {
     let root = root()?;
-    let complete = root.join("complete");
-    if complete.exists() {
+    if python::is_complete(&root) {
         return Ok(());
     }
     println!("setup: fetching a decoder of OTLP into {}, for tests (not installed)", root.display());
     let started = Instant::now();
     python::make(&root, toolchain::OTLP_PACKAGES)?;
-    fs::write(&complete, "").with_context(|| format!("cannot write {}", complete.display()))?;
+    python::set_complete(&root)?;
     println!("setup: the decoder of OTLP is there ({:.1} s)", started.elapsed().as_secs_f64());
     Ok(())
 }

@@ -10,6 +10,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{command, toolchain, workspace};
 
+/// A file that is made last.
+const COMPLETE: &str = "complete";
+
 /// An environment's place in the cache: another for other versions of anything in it.
 pub(crate) fn root(name: &str, versions: &[&str]) -> Result<PathBuf> {
     let digest = Sha256::digest(versions.join(" "));
@@ -27,4 +30,15 @@ pub(crate) fn make(root: &Path, packages: &[&str]) -> Result<()> {
     pip.args(["install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]);
     command::capture(pip.args(packages))?;
     Ok(())
+}
+
+/// Whether all that was to be in the environment is there.
+pub(crate) fn is_complete(root: &Path) -> bool {
+    root.join(COMPLETE).exists()
+}
+
+/// Notes that all is there: whoever was cut off before begins anew.
+pub(crate) fn set_complete(root: &Path) -> Result<()> {
+    let mark = root.join(COMPLETE);
+    fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))
 }

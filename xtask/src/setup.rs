@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: installs what the build and the tests use, and nothing twice.
 
-use std::{collections::BTreeSet, path::Path, time::Instant};
+use std::{collections::BTreeSet, fs, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -33,6 +33,11 @@ pub(crate) enum Need {
 }
 
 impl Need {
+    /// The name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
     fn packages(self) -> (&'static [&'static str], &'static str) {
         match self {
             Self::Ebpf => (toolchain::EBPF_PACKAGES, "to build the kernel half"),
@@ -85,7 +90,8 @@ pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
     Ok(())
 }
 
-fn install_packages(needs: &BTreeSet<Need>) -> Result<()> {
+/// Installs the packages of Debian that these needs name and that are missing.
+pub(crate) fn install_packages(needs: &BTreeSet<Need>) -> Result<()> {
     let mut wanted = Vec::new();
     for need in needs {
         let (packages, purpose) = need.packages();
@@ -118,17 +124,23 @@ fn ensure_linker() -> Result<()> {
     let root = toolchain::linker_root()?;
     let version = toolchain::BPF_LINKER_VERSION;
     println!(
-        "setup: building bpf-linker {version} into {} to link the kernel half with the LLVM of Debian's rustc \
-         (one to five minutes)",
+        "setup: building bpf-linker {version} into {} to link the eBPF programs with the LLVM of Debian's rustc \
+         (about a minute)",
         root.display(),
     );
     let started = Instant::now();
     let features = format!("llvm-{}", toolchain::LLVM_MAJOR);
     let mut install = command::cargo();
-    install.args(["install", "--quiet", "--locked", "--no-default-features", "--features", &features]);
+    install.args(["install", "--locked", "--no-default-features", "--features", &features]);
     install.arg("--version").arg(format!("={version}")).arg("--root").arg(&root).arg("bpf-linker");
     install.env("LLVM_PREFIX", toolchain::LLVM_PREFIX).env_remove("CARGO_TARGET_DIR");
-    command::run(&mut install)?;
+    // All its work is LLVM's, a library that is there: the program itself need not be optimised.
+    for (name, value) in [("OPT_LEVEL", "0"), ("DEBUG", "0"), ("CODEGEN_UNITS", "16")] {
+        install.env(format!("CARGO_PROFILE_RELEASE_{name}"), value);
+    }
+    // Outside the workspace, whose settings would link it without shared libraries.
+    fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+    command::run(install.current_dir(&root))?;
     println!("setup: bpf-linker built ({:.1} s)", started.elapsed().as_secs_f64());
     Ok(())
 }

@@ -1,40 +1,40 @@
-//! The ring that carries events, and what is counted when something found no room.
+//! The ring buffer that carries events to the agent, and the counters of records lost because a map was full.
 
-/// A cgroup was made.
+/// A cgroup was created.
 pub const MADE: u32 = 1;
-/// The last task left a cgroup and everything below it.
-pub const EMPTY: u32 = 2;
+/// The last task of a cgroup and of all its descendants has exited or moved away (`populated` became 0).
+pub const EMPTIED: u32 = 2;
 /// A cgroup was removed.
 pub const REMOVED: u32 = 3;
-/// A cgroup's init process runs its program.
+/// The init process of a cgroup called `execve`.
 pub const STARTED: u32 = 4;
-/// A cgroup's init process has ended.
+/// The init process of a cgroup has exited.
 pub const EXITED: u32 = 5;
 /// The OOM killer has chosen a victim.
 pub const OOM_KILL: u32 = 6;
 
-/// What every event begins with.
+/// The first fields of every event.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// [`MADE`] … [`OOM_KILL`].
+    /// One of [`MADE`] to [`OOM_KILL`].
     pub kind: u32,
-    /// The hierarchy of the cgroup; 0 is cgroup v2.
+    /// `cgroup_root.hierarchy_id` of the cgroup's hierarchy; 0 is cgroup v2.
     pub hierarchy: u32,
-    /// The cgroup's kernfs id.
+    /// kernfs id of the cgroup: the inode number of its directory.
     pub id: u64,
-    /// `CLOCK_MONOTONIC` at the event, nanoseconds.
+    /// Time of the event, nanoseconds of `CLOCK_MONOTONIC`.
     pub at_ns: u64,
 }
 
-/// Bytes of the ring.
+/// Size of the ring buffer, bytes.
 pub const RING_BYTES: u32 = 4 << 20;
 
-/// What only says that something came or changed finds the ring full when so much is in use: the rest is kept for ends,
-/// which nothing else would tell.
-pub const RING_BYTES_FOR_ALL: u64 = RING_BYTES as u64 / 4 * 3;
+/// Once this many bytes of the ring buffer are in use, only final events (removals, exits, OOM kills) are accepted. The
+/// agent finds a created or changed cgroup in its next sample anyway; a lost final event could not be replaced.
+pub const RING_BYTES_BEFORE_RESERVE: u64 = RING_BYTES as u64 / 4 * 3;
 
-/// What can be lost, as indexes of the `LOST` map. Events come first, each at its kind less one.
+/// What the `LOST` map counts, by index. The kinds of events come first: event kind `n` has index `n - 1`.
 pub const LOST_KINDS: [&str; 9] = [
     "cgroup_made",
     "cgroup_empty",
@@ -47,9 +47,9 @@ pub const LOST_KINDS: [&str; 9] = [
     "runqueue_counters",
 ];
 
-/// Place in [`LOST_KINDS`] of packets and connections that could not be counted because the map was full.
+/// Index in [`LOST_KINDS`]: packets and connections not counted because the map `NETWORK` or `ROUND_TRIPS` was full.
 pub const LOST_NETWORK: u32 = 6;
-/// Place in [`LOST_KINDS`] of init processes that could not be followed because the map was full.
+/// Index in [`LOST_KINDS`]: init processes not tracked because the map `INITS` was full.
 pub const LOST_INITS: u32 = 7;
-/// Place in [`LOST_KINDS`] of waits for a CPU that could not be counted because the map was full.
+/// Index in [`LOST_KINDS`]: waits for a CPU not counted because the map `RUNQUEUE` was full.
 pub const LOST_RUNQUEUE: u32 = 8;

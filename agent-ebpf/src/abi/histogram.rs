@@ -1,40 +1,42 @@
-//! Histograms of durations: one record per cgroup and CPU.
+//! Histograms of durations (run queue latency, TCP round-trip times): one record per cgroup and CPU.
+//!
+//! Buckets are those of a base-2 exponential histogram of schema 3, as Prometheus' native histograms and OTLP have them.
 
-/// Buckets per doubling: 2^schema with schema 3.
+/// Buckets per power of two: 2^schema, schema 3.
 const PER_DOUBLING: usize = 8;
-/// Doublings between the shortest and the longest duration that are told apart: 2⁻²⁰ s to 16 s.
+/// Powers of two that the buckets cover: from 2⁻²⁰ s to 16 s.
 const DOUBLINGS: usize = 24;
-/// Buckets of a record.
+/// Number of buckets in a record.
 pub const BUCKETS: usize = PER_DOUBLING * DOUBLINGS;
-/// What a record's first bucket is in a base-2 exponential histogram of schema 3, in seconds, by OTLP's numbering. What
-/// is shorter than it begins is counted as zero.
+/// OTLP's index of a record's first bucket, for values in seconds. Shorter durations go to the zero bucket.
 pub const FIRST_BUCKET: i32 = -20 * PER_DOUBLING as i32;
 
-/// Durations of one cgroup, counted by one CPU. Counts wrap; the agent looks often enough.
+/// Durations of one cgroup, counted by one CPU. Counts wrap; the agent reads them every few seconds, long before.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistogramRecord {
-    /// Durations by their length.
+    /// Observations in each bucket.
     pub counts: [u32; BUCKETS],
-    /// Those that were too short for the first bucket.
+    /// Observations shorter than the first bucket's lower bound.
     pub zero: u32,
-    /// Keeps the layout without holes.
+    /// Padding; 0.
     pub reserved: u32,
-    /// Sum of all, nanoseconds.
+    /// Sum of all observations, nanoseconds.
     pub sum_ns: u64,
 }
 
 impl HistogramRecord {
-    /// Nothing counted.
-    pub const NONE: Self = Self { counts: [0; BUCKETS], zero: 0, reserved: 0, sum_ns: 0 };
+    /// A record without observations.
+    pub const EMPTY: Self = Self { counts: [0; BUCKETS], zero: 0, reserved: 0, sum_ns: 0 };
 }
 
-/// The bucket of a duration; `None` if it is shorter than the first one.
+/// Index of the bucket of a duration; `None`: shorter than the first bucket's lower bound.
 ///
-/// Seconds are powers of two here and nanoseconds are not: 2³⁰ parts of a second are 1.0737 times as many.
+/// Bucket bounds are powers of two of a second. The duration is converted to units of 2⁻³⁰ s, of which a second has 1.0737
+/// times as many as nanoseconds. Integers only: eBPF has no floating point.
 #[inline(always)]
 pub fn bucket(nanoseconds: u64) -> Option<usize> {
-    /// `2^(k/8)` for `k` in 1..8, of 2³¹.
+    /// `2^(k/8) · 2³¹` for `k` in 1..8.
     const STEPS: [u64; 7] = [
         2_341_847_524,
         2_553_802_834,
@@ -44,13 +46,13 @@ pub fn bucket(nanoseconds: u64) -> Option<usize> {
         3_611_622_603,
         3_938_502_376,
     ];
-    /// 2³⁰ ÷ 10⁹ − 1, of 2²⁰.
-    const MORE: u64 = 77_324;
+    /// `(2³⁰ ÷ 10⁹ − 1) · 2²⁰`.
+    const EXCESS: u64 = 77_324;
     if nanoseconds >= 1 << 40 {
         return Some(BUCKETS - 1);
     }
-    let parts = nanoseconds + ((nanoseconds * MORE) >> 20);
-    // Parts of 2⁻²⁰ s are 2¹⁰ of 2⁻³⁰ s.
+    let parts = nanoseconds + ((nanoseconds * EXCESS) >> 20);
+    // 2⁻²⁰ s are 2¹⁰ units.
     if parts < 1 << 10 {
         return None;
     }
@@ -77,7 +79,7 @@ mod tests {
             let seconds = ns as f64 / 1e9;
             let exact = (seconds.log2() * 8.0).floor() as i32;
             let found = bucket(ns).map_or(i32::MIN, |index| FIRST_BUCKET + index as i32);
-            // A bound may fall on either side.
+            // Rounding may put a bound into either neighbour.
             let at_bound =
                 (seconds.log2() * 8.0).fract().abs() < 1e-3 || (seconds.log2() * 8.0).fract().abs() > 0.999;
             assert!(found == exact || at_bound, "{ns} ns: {found}, not {exact}");

@@ -1,34 +1,34 @@
-//! Events of the `lifecycle` programs: cgroups made, emptied and removed.
+//! Events of the `lifecycle` programs: a cgroup was created, emptied or removed.
 
 use super::{events::Header, snapshot::SnapshotRecord};
 
-/// Longest path that an event carries, with its closing 0. Longer ones are cut and marked.
+/// Size of the path buffer in an event, including the terminating NUL. Longer paths are truncated.
 pub const PATH_BYTES: usize = 448;
 
-/// Something happened to a cgroup.
+/// A cgroup was created, emptied or removed.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct LifecycleEvent {
-    /// What, to which cgroup, when.
+    /// Kind of the event, cgroup and time.
     pub header: Header,
-    /// Depth below the root.
+    /// `cgroup.level`: depth below the root, which has 0.
     pub level: u32,
-    /// Bytes of `path` in use, without the closing 0. [`PATH_BYTES`] - 1 = perhaps cut.
+    /// Bytes of `path` in use, without the terminating NUL. [`PATH_BYTES`] - 1: possibly truncated.
     pub path_len: u32,
-    /// Path below the hierarchy's root.
+    /// Path below the root of the hierarchy.
     pub path: [u8; PATH_BYTES],
 }
 
-/// The last state of a cgroup, read while its removal was under way.
+/// The final values of a cgroup, read in its `cgroup_rmdir` tracepoint.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct FinalRecord {
-    /// The removal.
+    /// The event of the removal.
     pub event: LifecycleEvent,
-    /// Its counters at that moment. Its CPU time includes what no flush has taken along yet, where the kernel's types
-    /// tell where the CPUs keep that.
+    /// The values at the removal. CPU time includes the per-CPU time that no rstat flush has propagated yet, if the
+    /// kernel's BTF has the fields of the per-CPU counters.
     pub record: SnapshotRecord,
 }
 
-/// The most CPUs whose counters a final record adds up.
-pub const MOST_CPUS: u32 = 1024;
+/// Per-CPU counters of at most this many CPUs are added up for a final record.
+pub const MAX_CPUS: u32 = 1024;

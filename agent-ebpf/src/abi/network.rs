@@ -1,18 +1,18 @@
 //! Counters of the `network` programs: one record per cgroup and CPU.
 
-/// Place of IPv4 in a record's pairs.
+/// Index of IPv4 in the arrays of [`NetworkRecord`].
 pub const IPV4: usize = 0;
-/// Place of IPv6 in a record's pairs.
+/// Index of IPv6 in the arrays of [`NetworkRecord`].
 pub const IPV6: usize = 1;
 
-/// What the sockets made in one cgroup did, counted by one CPU.
+/// Traffic and TCP connections of the sockets created in one cgroup, counted by one CPU.
 ///
-/// Bytes are those of the network layer, headers of IP included and of the link excluded, as the socket layer hands them
-/// over: before a packet is segmented or fragmented on its way out, after it was put together on its way in.
+/// Bytes and packets are counted at the IP layer: with IP headers, without link headers, before segmentation (GSO) and
+/// fragmentation of sent packets, after reassembly (GRO) of received packets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkRecord {
-    /// Bytes received, IPv4 and IPv6.
+    /// Bytes received by [`IPV4`] and [`IPV6`].
     pub receive_bytes: [u64; 2],
     /// Packets received.
     pub receive_packets: [u64; 2],
@@ -20,25 +20,25 @@ pub struct NetworkRecord {
     pub transmit_bytes: [u64; 2],
     /// Packets sent.
     pub transmit_packets: [u64; 2],
-    /// TCP segments sent again.
+    /// TCP segments retransmitted, SYN-ACKs included.
     pub retransmits: u64,
-    /// TCP connections opened from here.
+    /// TCP connections established by `connect`.
     pub opened: u64,
-    /// TCP connections accepted here.
+    /// TCP connections established by a listening socket.
     pub accepted: u64,
-    /// Attempts to connect that the other side refused.
+    /// `connect` calls that failed with `ECONNREFUSED`.
     pub refused: u64,
-    /// Connections that the other side reset.
+    /// Connections that ended with `ECONNRESET` or `EPIPE`.
     pub reset: u64,
-    /// Attempts and connections given up because nothing came back.
+    /// `connect` calls and connections that ended with `ETIMEDOUT`.
     pub timed_out: u64,
-    /// Attempts that failed otherwise: unreachable, or given up by the program.
+    /// `connect` calls that failed with another error, or whose socket was closed before.
     pub failed: u64,
 }
 
 impl NetworkRecord {
-    /// Nothing counted.
-    pub const NONE: Self = Self {
+    /// All counters 0.
+    pub const EMPTY: Self = Self {
         receive_bytes: [0; 2],
         receive_packets: [0; 2],
         transmit_bytes: [0; 2],

@@ -1,14 +1,14 @@
-//! Where the kernel keeps what the programs read.
+//! Offsets of the kernel's structure fields that the programs read.
 
-/// A field that this kernel does not have. The verifier then drops the code that would read it.
+/// Offset of a field that this kernel does not have. The verifier removes the code that would read the field.
 pub const ABSENT: u32 = u32::MAX;
 
 macro_rules! offsets {
     ($($(#[$about:meta])+ $field:ident,)+) => {
-        /// Where the kernel keeps what the programs read, in bytes from the start of the structure named by the prefix.
+        /// Offsets of the fields, in bytes from the start of the structure that the documentation names.
         ///
-        /// The agent fills it from the kernel's BTF before the programs are loaded; the kernel freezes it, so that the
-        /// verifier sees constants. [`ABSENT`] marks what this kernel lacks.
+        /// The agent sets them from the kernel's BTF before it loads the programs. The map is frozen, so that the
+        /// verifier sees constants. [`ABSENT`]: this kernel has no such field.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Offsets {
@@ -16,8 +16,8 @@ macro_rules! offsets {
         }
 
         impl Offsets {
-            /// Nothing known: the programs read nothing.
-            pub const NONE: Self = Self { $($field: ABSENT,)+ };
+            /// No field is known: the programs read nothing.
+            pub const ALL_ABSENT: Self = Self { $($field: ABSENT,)+ };
         }
     };
 }
@@ -27,7 +27,7 @@ offsets! {
     cgroup_kn,
     /// `cgroup.level`, an `int`; 0 is the root.
     cgroup_level,
-    /// `cgroup.self.serial_nr`, 64 bits: counts all cgroups that were ever made; 0 in roots.
+    /// `cgroup.self.serial_nr`, 64 bits, never reused: the number of cgroups created before; 0 in roots.
     cgroup_serial,
     /// `cgroup.root`, a `cgroup_root *`.
     cgroup_root,
@@ -67,76 +67,76 @@ offsets! {
     memory_peak,
     /// `mem_cgroup.memory.max`, pages.
     memory_limit,
-    /// `mem_cgroup.memory.failcnt`: charges that hit the limit.
+    /// `mem_cgroup.memory.failcnt`: charges that failed at the limit.
     memory_failcnt,
-    /// `mem_cgroup.swap.usage`, pages; on cgroup v1 the same place is `memsw.usage`.
+    /// `mem_cgroup.swap.usage`, pages; in a union with cgroup v1's `memsw.usage`.
     swap_usage,
-    /// `mem_cgroup.swap.max`, pages; on cgroup v1 `memsw.max`.
+    /// `mem_cgroup.swap.max`, pages; in a union with cgroup v1's `memsw.max`.
     swap_limit,
-    /// `mem_cgroup.memory_events[0]`.
+    /// `mem_cgroup.memory_events[0]`, an array of `atomic_long_t` indexed by `enum memcg_memory_event`.
     memory_events,
     /// `mem_cgroup.vmstats`, a `memcg_vmstats *`.
     memory_vmstats,
-    /// `memcg_vmstats.state[inactive file]`, pages.
+    /// `memcg_vmstats.state[NR_INACTIVE_FILE]`, pages.
     vmstats_inactive_file,
-    /// `psi_group.total[0]`, nanoseconds.
+    /// `psi_group.total[PSI_AVGS]`, nanoseconds, indexed by `enum psi_states`.
     psi_total,
-    /// `pids_cgroup.counter`.
+    /// `pids_cgroup.counter`, an `atomic64_t`: tasks.
     pids_counter,
-    /// `pids_cgroup.limit`.
+    /// `pids_cgroup.limit`, an `atomic64_t`: maximum number of tasks.
     pids_limit,
-    /// `cgroup_subsys_state.cgroup`.
+    /// `cgroup_subsys_state.cgroup`, a `cgroup *`.
     css_cgroup,
-    /// `css_set.dfl_cgrp`: the task's cgroup in cgroup v2.
+    /// `css_set.dfl_cgrp`, a `cgroup *`: the tasks' cgroup in cgroup v2.
     css_set_default,
     /// `css_set.subsys[memory_cgrp_id]`, a `cgroup_subsys_state *`.
     css_set_memory,
-    /// `cgroup.rstat_base_cpu` (since Linux 6.16) or `cgroup.rstat_cpu`: what the CPUs have counted, a `__percpu` pointer.
+    /// `cgroup.rstat_base_cpu` (since Linux 6.16) or `cgroup.rstat_cpu`: per-CPU counters, a `__percpu` pointer.
     cgroup_per_cpu,
-    /// `bstat.cputime.sum_exec_runtime` of that, nanoseconds.
+    /// `bstat.cputime.sum_exec_runtime` of the per-CPU counters, nanoseconds.
     per_cpu_runtime,
-    /// `last_bstat.cputime.sum_exec_runtime` of that: what the last flush took along.
+    /// `last_bstat.cputime.sum_exec_runtime` of the per-CPU counters: the value at the last rstat flush, nanoseconds.
     per_cpu_runtime_flushed,
-    /// `bpf_array.pptrs[0]`, where an array for each CPU begins, a `__percpu` pointer.
+    /// `bpf_array.pptrs[0]`, the first element of a per-CPU array, a `__percpu` pointer.
     array_pointers,
     /// `task_struct.cgroups`, a `css_set *`.
     task_cgroups,
-    /// `task_struct.comm`.
+    /// `task_struct.comm`, `TASK_COMM_LEN` bytes.
     task_comm,
     /// `task_struct.exit_code`, as `wait(2)` reports it.
     task_exit_code,
-    /// `task_struct.group_leader`.
+    /// `task_struct.group_leader`, a `task_struct *`.
     task_leader,
-    /// `task_struct.nsproxy`.
+    /// `task_struct.nsproxy`, an `nsproxy *`; null once the task exits.
     task_namespaces,
-    /// `task_struct.real_parent`.
+    /// `task_struct.real_parent`, a `task_struct *`.
     task_parent,
-    /// `task_struct.pid`: the thread.
+    /// `task_struct.pid`: the thread id.
     task_pid,
     /// `task_struct.signal`, a `signal_struct *`.
     task_signal,
-    /// `task_struct.start_boottime`, nanoseconds.
+    /// `task_struct.start_boottime`, nanoseconds of `CLOCK_BOOTTIME` at the fork.
     task_start,
-    /// `task_struct.tgid`: the process.
+    /// `task_struct.tgid`: the process id.
     task_tgid,
-    /// `signal_struct.group_exit_code`.
+    /// `signal_struct.group_exit_code`, as `wait(2)` reports it; valid with `SIGNAL_GROUP_EXIT`.
     signal_exit_code,
-    /// `signal_struct.flags`.
+    /// `signal_struct.flags`: `SIGNAL_*` of `include/linux/sched/signal.h`.
     signal_flags,
-    /// `signal_struct.live`: threads that have not ended.
+    /// `signal_struct.live`: threads that have not exited.
     signal_live,
-    /// `nsproxy.mnt_ns`.
+    /// `nsproxy.mnt_ns`, a `mnt_namespace *`.
     mount_namespace,
-    /// `cgroup_subsys_state.parent`: the same controller's state of the cgroup above.
+    /// `cgroup_subsys_state.parent`: the same controller's state of the parent cgroup.
     css_parent,
-    /// `mem_cgroup.memory_events_local[MEMCG_OOM]`: times that this very cgroup's limit could not be kept otherwise.
+    /// `mem_cgroup.memory_events_local[MEMCG_OOM]`: OOM events caused by this cgroup's own limit.
     memory_local_ooms,
-    /// 0 where the tracepoint `mark_victim` has the victim's `task_struct` (Linux 6.9), not its pid.
+    /// 0: the argument of the tracepoint `mark_victim` is the victim's `task_struct *` (Linux 6.9), not its pid.
     mark_victim_task,
-    /// `sock.sk_cgrp_data.cgroup`: the cgroup v2 in which the socket was made.
+    /// `sock.sk_cgrp_data.cgroup`, a `cgroup *`: the cgroup v2 in which the socket was created.
     sock_cgroup,
-    /// `sock.sk_err`, an `int`.
+    /// `sock.sk_err`, an `int`: the pending error, a positive errno.
     sock_error,
-    /// `sock.sk_protocol`, 16 bits.
+    /// `sock.sk_protocol`, 16 bits: `IPPROTO_*`.
     sock_protocol,
 }

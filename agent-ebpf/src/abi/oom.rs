@@ -2,22 +2,23 @@
 
 use super::{events::Header, process::COMM_BYTES};
 
-/// The OOM killer has chosen a victim. The header's cgroup is the victim's, in the hierarchy that limits memory.
+/// The OOM killer has chosen a victim. The header's cgroup is the victim's, in the hierarchy of the memory controller; its id is
+/// 0 if the cgroup is not known.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OomEvent {
-    /// What, to whom, when.
+    /// Kind of the event, the victim's cgroup and time.
     pub header: Header,
-    /// kernfs id of the cgroup whose limit was hit; 0 = none: the node is out of memory.
+    /// kernfs id of the cgroup whose memory limit caused the OOM kill; 0: none, the node ran out of memory.
     pub limit_id: u64,
-    /// Memory charged to the cgroup whose limit was hit, else to the victim's, pages.
+    /// Memory charged to the cgroup of `limit_id`, or to the victim's cgroup if there is none; pages.
     pub usage_pages: u64,
-    /// The limit of that cgroup, pages.
+    /// Memory limit of the same cgroup, pages.
     pub limit_pages: u64,
-    /// The victim's process id in the kernel's own namespace.
+    /// Process id of the victim in the initial PID namespace.
     pub pid: u32,
-    /// Keeps the following fields aligned; 0.
+    /// Padding; 0.
     pub reserved: u32,
-    /// The victim's name.
+    /// `task_struct.comm` of the victim; before Linux 6.9 of the task that triggered the OOM kill.
     pub comm: [u8; COMM_BYTES],
 }

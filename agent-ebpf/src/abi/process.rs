@@ -1,54 +1,54 @@
-//! Events of the `process` programs: a cgroup's init process starts and ends.
+//! Events of the `process` programs: the init process of a cgroup started or exited.
 
 use super::events::Header;
 
-/// Bytes of a task's name, `TASK_COMM_LEN`.
+/// `TASK_COMM_LEN`: size of a task's name, bytes.
 pub const COMM_BYTES: usize = 16;
 
-/// The init process of a cgroup, by the cgroup's id.
+/// The init process of a cgroup; value of the map `INITS`, whose key is the cgroup's kernfs id.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Init {
-    /// Its process id in the kernel's own namespace.
+    /// Process id in the initial PID namespace.
     pub pid: u32,
-    /// 1 once it has ended.
+    /// 1: the process has exited.
     pub ended: u32,
     /// As [`ProcessEvent::contained`].
     pub contained: u32,
 }
 
-/// An init process, by its process id.
+/// A running init process; value of the map `INIT_TASKS`, whose key is the process id in the initial PID namespace.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InitTask {
-    /// kernfs id of the cgroup v2 that it is the init process of, wherever it moved since.
+    /// kernfs id of the cgroup v2 in which the process became the init process; later moves do not change it.
     pub cgroup: u64,
-    /// When it was forked, in ticks of 10 ms since boot as /proc/PID/stat has it: tells apart who got the same pid.
+    /// Start time as in field 22 of `/proc/PID/stat`: ticks of 10 ms since boot. Identifies the process if the pid is reused.
     pub start_ticks: u64,
-    /// `CLOCK_MONOTONIC` when it began to run its program, nanoseconds.
+    /// Time of its `execve`, nanoseconds of `CLOCK_MONOTONIC`.
     pub started_ns: u64,
 }
 
-/// Nanoseconds in a tick of [`InitTask::start_ticks`]: the kernel's `USER_HZ` is 100 on all machines that Snug runs on.
+/// Nanoseconds per tick of [`InitTask::start_ticks`]: `USER_HZ` is 100 on x86-64 and arm64.
 pub const TICK_NS: u64 = 10_000_000;
 
-/// An init process has started or ended.
+/// An init process has started or exited.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessEvent {
-    /// What, in which cgroup, when.
+    /// Kind of the event, cgroup and time.
     pub header: Header,
-    /// `CLOCK_MONOTONIC` when it began to run its program, nanoseconds.
+    /// Time of its `execve`, nanoseconds of `CLOCK_MONOTONIC`.
     pub started_ns: u64,
-    /// Its process id in the kernel's own namespace.
+    /// Process id in the initial PID namespace.
     pub pid: u32,
-    /// How it ended, as `wait(2)` reports it: exit code in bits 8 to 15, else the signal in bits 0 to 6.
+    /// Exit status as `wait(2)` reports it: exit code in bits 8 to 15, or the signal in bits 0 to 6.
     pub status: u32,
-    /// 1 if its mount namespace was not its parent's when it began to run its program. What a runtime runs of itself in
-    /// a container's cgroup has its parent's.
+    /// 1: at `execve` the process had another mount namespace than its parent. 0: it shared its parent's, as processes of
+    /// the container runtime itself do that run in the container's cgroup.
     pub contained: u32,
-    /// Zero.
+    /// Padding; 0.
     pub reserved: u32,
-    /// Its name.
+    /// `task_struct.comm` of the process.
     pub comm: [u8; COMM_BYTES],
 }

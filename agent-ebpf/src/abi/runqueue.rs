@@ -1,29 +1,29 @@
-//! What the `runqueue` programs need to count how long tasks wait for a CPU, and what that costs.
+//! Maps of the `runqueue` programs: tasks waiting for a CPU, and the programs' own run time.
 
-/// Tasks that may wait at the same time, without one in another's place.
+/// Slots for waiting tasks; a power of two. A task's slot is its pid modulo this.
 pub const SLOTS: u32 = 1 << 15;
 
-/// A task that waits, in the place that its pid names.
+/// A task waiting for a CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
-    /// When it began to wait, nanoseconds of `CLOCK_MONOTONIC`; 0: it does not wait.
+pub struct WaitingTask {
+    /// When the task became runnable, nanoseconds of `CLOCK_MONOTONIC`; 0: the slot is free.
     pub since_ns: u64,
-    /// The task.
+    /// Thread id of the task in the initial PID namespace.
     pub pid: u32,
-    /// Keeps the layout without holes.
+    /// Padding; 0.
     pub reserved: u32,
 }
 
-/// Of so many runs of the programs one is timed.
-pub const TIMED: u64 = 64;
+/// One of this many runs of the programs is timed.
+pub const TIMING_INTERVAL: u64 = 64;
 
-/// What the programs cost on one CPU.
+/// Run time of the programs on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunqueueCost {
-    /// Runs.
+    /// Number of runs.
     pub runs: u64,
-    /// Time in those that were timed, nanoseconds.
+    /// Total duration of the timed runs, nanoseconds.
     pub timed_ns: u64,
 }

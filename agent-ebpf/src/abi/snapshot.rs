@@ -1,93 +1,93 @@
-//! Records of the `snapshot` program: one per cgroup and pass.
+//! Records of the `snapshot` program: one per cgroup and pass. A pass samples all cgroups of a hierarchy once.
 
 /// The record has CPU time ([`SnapshotRecord::cpu_usage_ns`]).
 pub const HAS_CPU: u32 = 1;
-/// The record has CFS bandwidth (`cfs_*`).
+/// The record has CFS bandwidth control (`cfs_*`).
 pub const HAS_THROTTLING: u32 = 1 << 1;
-/// The record has memory usage, peak and limit, swap and events.
+/// The record has memory usage, peak, limit and events, and swap (`memory_*`, `swap_*`).
 pub const HAS_MEMORY: u32 = 1 << 2;
-/// The record has pressure.
+/// The record has PSI totals ([`SnapshotRecord::pressure_ns`]).
 pub const HAS_PRESSURE: u32 = 1 << 3;
-/// The record has tasks.
+/// The record has the number of tasks and their limit (`pids_*`).
 pub const HAS_PIDS: u32 = 1 << 4;
-/// The record has the working set's inactive file; only together with [`HAS_MEMORY`].
+/// The record has [`SnapshotRecord::memory_inactive_file_pages`]; only together with [`HAS_MEMORY`].
 pub const HAS_WORKING_SET: u32 = 1 << 5;
-/// Every group of fields.
+/// All groups of fields.
 pub const HAS_ALL: u32 = HAS_CPU | HAS_THROTTLING | HAS_MEMORY | HAS_PRESSURE | HAS_PIDS | HAS_WORKING_SET;
 
-/// Everything the kernel keeps of one cgroup, as it keeps it: memory in pages, time in nanoseconds.
+/// The counters and limits of one cgroup, in the kernel's units: memory in pages, time in nanoseconds.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotRecord {
-    /// kernfs id: the inode number of the cgroup's directory, never used twice in a hierarchy.
+    /// kernfs id: the inode number of the cgroup's directory, never reused within a hierarchy.
     pub id: u64,
-    /// Which groups of fields are filled: `HAS_*`.
+    /// Groups of fields that are filled (`HAS_*`).
     pub has: u32,
-    /// Depth below the root, which has 0.
+    /// `cgroup.level`: depth below the root, which has 0.
     pub level: u32,
-    /// CPU time; flushed values only.
+    /// `cgroup.bstat.cputime.sum_exec_runtime`: CPU time as of the last rstat flush.
     pub cpu_usage_ns: u64,
-    /// The kernel's serial number of the cgroup, never used twice; 0 = not known.
+    /// `cgroup.self.serial_nr`, never reused; 0: not known.
     pub serial: u64,
-    /// CFS period.
+    /// `cfs_bandwidth.period`.
     pub cfs_period_ns: u64,
-    /// CFS quota per period; all ones = none.
+    /// `cfs_bandwidth.quota`: CPU time allowed per period; `u64::MAX`: no limit.
     pub cfs_quota_ns: u64,
-    /// CFS burst allowance.
+    /// `cfs_bandwidth.burst`: unused quota that may accumulate.
     pub cfs_burst_limit_ns: u64,
-    /// Throttled time.
+    /// `cfs_bandwidth.throttled_time`, summed over CPUs.
     pub cfs_throttled_ns: u64,
-    /// Time used by bursting.
+    /// `cfs_bandwidth.burst_time`: CPU time used above the quota.
     pub cfs_burst_ns: u64,
-    /// CFS periods.
+    /// `cfs_bandwidth.nr_periods`: periods in which the cgroup was runnable.
     pub cfs_periods: u32,
-    /// Throttled CFS periods.
+    /// `cfs_bandwidth.nr_throttled`: periods in which the cgroup was throttled.
     pub cfs_throttled_periods: u32,
-    /// CFS periods with a burst.
+    /// `cfs_bandwidth.nr_burst`: periods in which the cgroup used more than its quota.
     pub cfs_burst_periods: u32,
-    /// Keeps the following fields aligned; 0.
+    /// Padding; 0.
     pub reserved: u32,
-    /// Memory charged, pages.
+    /// `mem_cgroup.memory.usage`: charged memory.
     pub memory_usage_pages: u64,
-    /// Highest memory charged, pages.
+    /// `mem_cgroup.memory.watermark`: highest charged memory since the cgroup was created.
     pub memory_peak_pages: u64,
-    /// Memory limit, pages.
+    /// `mem_cgroup.memory.max`: memory limit; `LONG_MAX` / page size: none.
     pub memory_limit_pages: u64,
-    /// Charges that hit the limit.
+    /// `mem_cgroup.memory.failcnt`: charges that failed at the limit.
     pub memory_failcnt: u64,
-    /// Inactive file cache, pages; flushed values only.
+    /// `memcg_vmstats.state[NR_INACTIVE_FILE]`: inactive file cache as of the last rstat flush.
     pub memory_inactive_file_pages: u64,
-    /// Swap (v1: memory and swap) charged, pages.
+    /// `mem_cgroup.swap.usage`: charged swap; cgroup v1: memory and swap together.
     pub swap_usage_pages: u64,
-    /// Swap (v1: memory and swap) limit, pages.
+    /// `mem_cgroup.swap.max`: swap limit; cgroup v1: limit of memory and swap together.
     pub swap_limit_pages: u64,
-    /// memory.events: low, high, max, oom, oom_kill.
+    /// `mem_cgroup.memory_events`: low, high, max, oom, oom_kill.
     pub memory_events: [u64; MEMORY_EVENTS],
-    /// Pressure totals in the kernel's order: I/O some, I/O full, memory some, memory full, CPU some, CPU full.
+    /// `psi_group.total` in the order of `enum psi_states`: I/O some and full, memory some and full, CPU some and full.
     pub pressure_ns: [u64; PRESSURE_TOTALS],
-    /// Tasks.
+    /// `pids_cgroup.counter`: tasks.
     pub pids_current: u64,
-    /// Limit of tasks.
+    /// `pids_cgroup.limit`; `PID_MAX_LIMIT` + 1: none.
     pub pids_limit: u64,
 }
 
-/// Number of counters taken of `mem_cgroup.memory_events`.
+/// Length of [`SnapshotRecord::memory_events`].
 pub const MEMORY_EVENTS: usize = 5;
-/// Number of pressure totals.
+/// Length of [`SnapshotRecord::pressure_ns`]: some and full of three resources.
 pub const PRESSURE_TOTALS: usize = 6;
 
-/// How a pass went, written by its last call.
+/// Statistics of a pass.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PassEnd {
-    /// Cgroups that the kernel walked.
+pub struct PassStats {
+    /// Cgroups visited.
     pub cgroups: u64,
-    /// Of these, the ones that found no place in the map.
+    /// Cgroups without a record because the map `RECORDS` was full.
     pub lost: u64,
-    /// Cgroups whose records could not be read (a structure was not readable).
+    /// Cgroups without a record because not even their id could be read.
     pub unreadable: u64,
-    /// Nanoseconds from the first cgroup to the end, all under `cgroup_mutex`.
+    /// Duration of a walk, nanoseconds: how long it held `cgroup_mutex`. 0 after `sample_active` and `resample`.
     pub held_ns: u64,
-    /// `bpf_ktime_get_ns` at the first cgroup.
+    /// Start of a walk, nanoseconds of `CLOCK_MONOTONIC`. 0 after `sample_active` and `resample`.
     pub started_ns: u64,
 }

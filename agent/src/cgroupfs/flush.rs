@@ -1,8 +1,8 @@
-//! Makes the kernel bring the counters of a whole subtree up to date.
+//! Makes the kernel flush the per-CPU counters of all cgroups (rstat).
 //!
-//! cgroup counters are kept per CPU and summed up when someone reads them: one read of a cgroup's `cpu.stat` sums up CPU
-//! time, and one of its `memory.stat` sums up memory statistics, of that cgroup and of all below it (Linux
-//! `kernel/cgroup/rstat.c` and `mm/memcontrol.c`). What looks at the kernel's sums without files does that first.
+//! The kernel counts per CPU and sums the counters up when a file is read: reading `cpu.stat` of a cgroup flushes CPU time,
+//! reading `memory.stat` flushes memory statistics, of the cgroup and its descendants (Linux `kernel/cgroup/rstat.c` and
+//! `mm/memcontrol.c`). The eBPF programs read the sums directly, so the agent flushes them before.
 
 use std::{collections::HashMap, fs::File, os::fd::OwnedFd, os::unix::fs::FileExt, path::PathBuf};
 
@@ -13,98 +13,99 @@ use rustix::{
 
 use super::{
     mounts::Hierarchies,
-    reader::{ReadError, open_mount, says_gone},
+    reader::{ReadError, is_gone, open_mount},
 };
 
-/// A cgroup file that is kept open and read again and again.
+/// A cgroup file that stays open and is read repeatedly.
 #[derive(Debug)]
-pub struct KeptFile {
+pub struct OpenFile {
     file: File,
     path: PathBuf,
 }
 
-impl KeptFile {
+impl OpenFile {
     /// Opens `relative`, a file below the open `mount`; `None` if there is no such file.
     fn open(mount: &Mount, relative: &str) -> Result<Option<Self>, ReadError> {
         let path = mount.path.join(relative);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match rustix::fs::openat(&mount.directory, relative, flags, Mode::empty()) {
             Ok(file) => Ok(Some(Self { file: file.into(), path })),
-            Err(errno) if says_gone(errno) => Ok(None),
+            Err(errno) if is_gone(errno) => Ok(None),
             Err(errno) => Err(ReadError::Unreadable { file: path, source: errno.into() }),
         }
     }
 
-    /// Reads the file from its beginning into `buffer`, as far as it fits, and says how many bytes that were; `None` if
-    /// its cgroup is gone.
+    /// Reads the file from its start into `buffer` and returns the bytes read, at most the size of `buffer`; `None` if the cgroup
+    /// was removed.
     pub fn read<'a>(&self, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, ReadError> {
         match self.file.read_at(buffer, 0) {
             Ok(size) => Ok(buffer.get(..size)),
             Err(source) => match Errno::from_io_error(&source) {
-                Some(errno) if says_gone(errno) => Ok(None),
+                Some(errno) if is_gone(errno) => Ok(None),
                 _ => Err(ReadError::Unreadable { file: self.path.clone(), source }),
             },
         }
     }
 
-    /// Has the kernel make the file's text, for the sake of the sums that takes; whether its cgroup is still there.
+    /// Reads a few bytes, which makes the kernel flush. Returns whether the cgroup still exists.
     fn touch(&self) -> Result<bool, ReadError> {
         self.read(&mut [0; 16]).map(|text| text.is_some())
     }
 }
 
-/// A hierarchy's mount, kept open.
+/// The open mount of a hierarchy.
 #[derive(Debug)]
 struct Mount {
     path: PathBuf,
     directory: OwnedFd,
 }
 
-/// Where CPU time is summed up.
+/// The files whose reading flushes CPU time.
 #[derive(Debug)]
-enum CpuPoints {
-    /// v1 counts at once.
+enum CpuFlushPoints {
+    /// None: cgroup v1 does not use rstat for CPU time.
     Never,
-    /// The mount's root is not the hierarchy's: its own `cpu.stat` covers everything.
-    Own(KeptFile),
-    /// The hierarchy's root takes its `cpu.stat` from elsewhere and sums nothing up, so that its children must.
-    Children { mount: Mount, files: HashMap<String, KeptFile> },
+    /// The root of the mount is not the root of the hierarchy: its `cpu.stat` flushes all cgroups.
+    Own(OpenFile),
+    /// The `cpu.stat` of the hierarchy's root does not flush; those of its children do.
+    Children { mount: Mount, files: HashMap<String, OpenFile> },
 }
 
-/// Brings the kernel's counters up to date, through files that it keeps open.
+/// Flushes the kernel's counters through open files.
 #[derive(Debug)]
 pub struct Flusher {
-    cpu: CpuPoints,
-    memory: Option<KeptFile>,
+    cpu: CpuFlushPoints,
+    memory: Option<OpenFile>,
 }
 
 impl Flusher {
-    /// A flusher for these hierarchies. It knows no children of the root until [`Self::refresh`].
+    /// A flusher for these hierarchies. CPU time below the root is flushed only after [`Self::refresh`].
     pub fn new(hierarchies: &Hierarchies) -> Result<Self, ReadError> {
         let open = |path: &PathBuf| Ok(Mount { path: path.clone(), directory: open_mount(path)? });
         let cpu = match &hierarchies.unified {
-            None => CpuPoints::Never,
+            None => CpuFlushPoints::Never,
             Some(unified) => {
                 let mount = open(&unified.mount)?;
-                match KeptFile::open(&mount, "cpu.stat")? {
-                    Some(own) if !is_hierarchy_root(&mount) => CpuPoints::Own(own),
-                    _ => CpuPoints::Children { mount, files: HashMap::new() },
+                match OpenFile::open(&mount, "cpu.stat")? {
+                    Some(own) if !is_hierarchy_root(&mount) => CpuFlushPoints::Own(own),
+                    _ => CpuFlushPoints::Children { mount, files: HashMap::new() },
                 }
             }
         };
         let memory = match hierarchies.memory() {
-            Some(hierarchy) => KeptFile::open(&open(&hierarchy.mount)?, "memory.stat")?,
+            Some(hierarchy) => OpenFile::open(&open(&hierarchy.mount)?, "memory.stat")?,
             None => None,
         };
         Ok(Self { cpu, memory })
     }
 
-    /// Takes over which cgroups lie directly below the v2 root (`/kubepods` or `kubepods`): to be called whenever those
-    /// changed. Files that are open stay open; children that do not exist are left out.
+    /// Sets the cgroups directly below the v2 root (`/kubepods` or `kubepods`); to be called when they change. Open files stay
+    /// open; children that do not exist are ignored.
     ///
-    /// A child that cannot be opened does not keep the others from it; the first such error is returned.
+    /// # Errors
+    /// The first error of a child; the other children are set nevertheless.
     pub fn refresh<'a>(&mut self, children: impl Iterator<Item = &'a str>) -> Result<(), ReadError> {
-        let CpuPoints::Children { mount, files } = &mut self.cpu else { return Ok(()) };
+        let CpuFlushPoints::Children { mount, files } = &mut self.cpu else { return Ok(()) };
         let mut before = std::mem::take(files);
         let mut result = Ok(());
         for child in children {
@@ -113,11 +114,11 @@ impl Flusher {
                 result = result.and(Err(ReadError::BadPath { path: child.to_owned() }));
                 continue;
             }
-            // A file of a cgroup that was removed and made again is dead, and found out only by reading it.
-            let kept = before.remove(name).filter(|file| file.touch().unwrap_or(false));
-            let file = match kept {
+            // If the cgroup was removed and created again, reading the old file fails.
+            let open = before.remove(name).filter(|file| file.touch().unwrap_or(false));
+            let file = match open {
                 Some(file) => Ok(Some(file)),
-                None => KeptFile::open(mount, &format!("{name}/cpu.stat")),
+                None => OpenFile::open(mount, &format!("{name}/cpu.stat")),
             };
             match file {
                 Ok(Some(file)) => {
@@ -130,14 +131,15 @@ impl Flusher {
         result
     }
 
-    /// Sums up CPU time everywhere and returns through how many files. Children that vanished are forgotten.
+    /// Flushes CPU time. Returns the number of files read. Children that were removed are dropped.
     ///
-    /// A file that cannot be read does not keep the others from it; the first such error is returned.
+    /// # Errors
+    /// The first error of a file; the other files are read nevertheless.
     pub fn flush_cpu(&mut self) -> Result<usize, ReadError> {
         match &mut self.cpu {
-            CpuPoints::Never => Ok(0),
-            CpuPoints::Own(file) => file.touch().map(usize::from),
-            CpuPoints::Children { files, .. } => {
+            CpuFlushPoints::Never => Ok(0),
+            CpuFlushPoints::Own(file) => file.touch().map(usize::from),
+            CpuFlushPoints::Children { files, .. } => {
                 let mut result = Ok(());
                 files.retain(|_, file| match file.touch() {
                     Ok(alive) => alive,
@@ -153,13 +155,13 @@ impl Flusher {
         }
     }
 
-    /// Sums up memory statistics everywhere; `false` if there is no memory controller whose sums could lag.
+    /// Flushes memory statistics; `false` if there is no memory controller.
     pub fn flush_memory(&mut self) -> Result<bool, ReadError> {
-        self.memory.as_ref().map_or(Ok(false), KeptFile::touch)
+        self.memory.as_ref().map_or(Ok(false), OpenFile::touch)
     }
 }
 
-/// Whether the mount shows the hierarchy's very root, which has no `cgroup.events`.
+/// Whether the mount's root is the hierarchy's root, which has no `cgroup.events`.
 fn is_hierarchy_root(mount: &Mount) -> bool {
     rustix::fs::statat(&mount.directory, "cgroup.events", AtFlags::SYMLINK_NOFOLLOW).is_err()
 }
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_child_is_refused_and_the_rest_kept() {
+    fn paths_that_are_no_children_are_refused_and_the_others_kept() {
         let (_root, mut flusher) = root_with(&["kubepods"]);
         for bad in ["/a/b", "/", "..", "."] {
             let error = flusher.refresh([bad, "kubepods"].into_iter()).unwrap_err();

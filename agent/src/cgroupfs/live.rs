@@ -1,4 +1,4 @@
-//! Tests against the cgroups of this machine. They need root, and make and remove cgroups of their own.
+//! Tests with cgroups of this machine. They require root, and create and remove cgroups of their own.
 
 use std::{
     fs,
@@ -12,26 +12,26 @@ use std::{
 use super::{
     Measurements,
     flush::Flusher,
+    list::{MAX_DEPTH, list_cgroups},
     mounts::{Hierarchies, Hierarchy, Version},
     reader::{CgroupReader, ReadError, Reading},
-    walk::{MAX_DEPTH, walk},
 };
 use crate::values::Measurement;
 
-/// A cgroup of the same path in several hierarchies, removed with all below it when dropped.
-struct Own {
+/// A cgroup with the same path in several hierarchies. It and its descendants are removed when dropped.
+struct TestCgroup {
     path: String,
     directories: Vec<PathBuf>,
 }
 
-impl Own {
-    /// Makes it, or says why the test cannot run; under CI that is a failure.
+impl TestCgroup {
+    /// Creates the cgroup. `None`: the test cannot run here, which is a failure under CI.
     fn new(name: &str, hierarchies: &[Option<&Hierarchy>]) -> Option<Self> {
         let path = format!("/snug-test-{}-{name}", process::id());
         let mut own = Self { path, directories: Vec::new() };
         for hierarchy in hierarchies {
             let Some(hierarchy) = hierarchy else {
-                return cannot_run("this host lacks a hierarchy that it is about");
+                return cannot_run("this host lacks a hierarchy that the test needs");
             };
             let directory = hierarchy.mount.join(&own.path[1..]);
             if own.directories.contains(&directory) {
@@ -45,7 +45,7 @@ impl Own {
         Some(own)
     }
 
-    /// The file of that name in the hierarchy that has it.
+    /// The file with this name, in the hierarchy that has it.
     fn file(&self, name: &str) -> PathBuf {
         let files = self.directories.iter().map(|directory| directory.join(name));
         files
@@ -61,7 +61,7 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for TestCgroup {
     fn drop(&mut self) {
         let until = Instant::now() + Duration::from_secs(5);
         for directory in &self.directories {
@@ -84,7 +84,7 @@ fn remove(directory: &Path) -> bool {
 struct Shell(Child);
 
 impl Shell {
-    /// Starts it; the script begins at [`Self::go`].
+    /// Starts the shell; the script begins at [`Self::go`].
     fn waiting(script: &str) -> Self {
         let script = format!("read go; {script}");
         let mut command = Command::new("sh");
@@ -123,7 +123,7 @@ fn hierarchies() -> Option<Hierarchies> {
 }
 
 fn read(reader: &mut CgroupReader, path: &str, which: &[Measurement]) -> Reading {
-    let reading = reader.read(path, Measurements::of(which)).unwrap();
+    let reading = reader.read(path, Measurements::new(which)).unwrap();
     assert!(reading.problems.is_empty(), "{:?}", reading.problems);
     reading
 }
@@ -137,7 +137,7 @@ fn a_given_root_finds_what_the_mount_table_finds() {
         _ => &one.mount,
     };
     assert_eq!(Hierarchies::find(Path::new("/proc"), Some(parent)).unwrap(), found);
-    // Without the mount table the names of the directories must do.
+    // Without the mount table the names of the directories are used.
     assert_eq!(Hierarchies::find(Path::new("/nonexistent"), Some(parent)).unwrap(), found);
     if let Some(unified) = &found.unified {
         let alone = Hierarchies::find(Path::new("/proc"), Some(&unified.mount)).unwrap();
@@ -157,7 +157,7 @@ fn every_cgroup_can_be_read() {
     let Some(found) = hierarchies() else { return };
     let mut reader = CgroupReader::new(&found).unwrap();
     for hierarchy in found.unified.iter().chain(&found.v1) {
-        for cgroup in walk(hierarchy, MAX_DEPTH).unwrap().cgroups {
+        for cgroup in list_cgroups(hierarchy, MAX_DEPTH).unwrap().cgroups {
             match reader.read(&cgroup.path, Measurements::ALL) {
                 Ok(reading) => {
                     assert!(reading.problems.is_empty(), "{}: {:?}", cgroup.path, reading.problems);
@@ -172,7 +172,7 @@ fn every_cgroup_can_be_read() {
 #[test]
 fn cpu_time_of_a_busy_loop() {
     let Some(found) = hierarchies() else { return };
-    let Some(own) = Own::new("busy", &[found.cpu_time()]) else { return };
+    let Some(own) = TestCgroup::new("busy", &[found.cpu_time()]) else { return };
     let mut reader = CgroupReader::new(&found).unwrap();
     let which = [Measurement::Cpu, Measurement::SlowRows];
     assert_eq!(read(&mut reader, &own.path, &which).values.cpu.unwrap().usage_ns, 0);
@@ -183,9 +183,9 @@ fn cpu_time_of_a_busy_loop() {
     shell.go();
     thread::sleep(Duration::from_millis(500));
     let values = read(&mut reader, &own.path, &which).values;
-    let most = started.elapsed() + Duration::from_millis(20);
+    let upper = started.elapsed() + Duration::from_millis(20);
     let (usage, split) = (values.cpu.unwrap().usage_ns, values.cpu_split.unwrap());
-    assert!(usage > 50_000_000 && u128::from(usage) <= most.as_nanos(), "{usage} ns in {most:?}");
+    assert!(usage > 50_000_000 && u128::from(usage) <= upper.as_nanos(), "{usage} ns in {upper:?}");
     let both = split.user_ns + split.system_ns;
     assert!(usage.abs_diff(both) < 30_000_000, "{usage} against {split:?}");
     let later = read(&mut reader, &own.path, &which).values.cpu.unwrap().usage_ns;
@@ -195,7 +195,7 @@ fn cpu_time_of_a_busy_loop() {
 #[test]
 fn a_quota_throttles() {
     let Some(found) = hierarchies() else { return };
-    let Some(own) = Own::new("quota", &[found.bandwidth()]) else { return };
+    let Some(own) = TestCgroup::new("quota", &[found.bandwidth()]) else { return };
     if found.bandwidth().unwrap().version == Version::V2 {
         fs::write(own.file("cpu.max"), "10000 100000").unwrap();
     } else {
@@ -221,7 +221,7 @@ fn memory_and_tasks_of_a_shell() {
     const SIZE: u64 = 32 << 20;
     const LIMIT: u64 = 256 << 20;
     let Some(found) = hierarchies() else { return };
-    let Some(own) = Own::new("memory", &[found.memory(), found.pids()]) else { return };
+    let Some(own) = TestCgroup::new("memory", &[found.memory(), found.pids()]) else { return };
     let v2 = found.memory().unwrap().version == Version::V2;
     fs::write(own.file(if v2 { "memory.max" } else { "memory.limit_in_bytes" }), LIMIT.to_string()).unwrap();
     fs::write(own.file("pids.max"), "77").unwrap();
@@ -249,21 +249,21 @@ fn memory_and_tasks_of_a_shell() {
 #[test]
 fn a_removed_cgroup_is_gone() {
     let Some(found) = hierarchies() else { return };
-    let Some(own) = Own::new("gone", &[found.cpu_time(), found.memory()]) else { return };
+    let Some(own) = TestCgroup::new("gone", &[found.cpu_time(), found.memory()]) else { return };
     let mut reader = CgroupReader::new(&found).unwrap();
     let which = [Measurement::Cpu, Measurement::Memory, Measurement::Pids];
     assert!(read(&mut reader, &own.path, &which).values.memory.is_some());
     let path = own.path.clone();
     drop(own);
-    let error = reader.read(&path, Measurements::of(&which)).unwrap_err();
+    let error = reader.read(&path, Measurements::new(&which)).unwrap_err();
     assert!(matches!(error, ReadError::Gone { .. }), "{error}");
 }
 
 #[test]
 fn flushing_survives_children_that_vanish() {
     let Some(found) = hierarchies() else { return };
-    let Some(first) = Own::new("flush1", &[found.unified.as_ref()]) else { return };
-    let Some(second) = Own::new("flush2", &[found.unified.as_ref()]) else { return };
+    let Some(first) = TestCgroup::new("flush1", &[found.unified.as_ref()]) else { return };
+    let Some(second) = TestCgroup::new("flush2", &[found.unified.as_ref()]) else { return };
     let mut flusher = Flusher::new(&found).unwrap();
     flusher.refresh([first.path.as_str(), &second.path, "/snug-test-never"].into_iter()).unwrap();
     assert_eq!(flusher.flush_cpu().unwrap(), 2);
@@ -272,8 +272,8 @@ fn flushing_survives_children_that_vanish() {
     let (path, directory) = (first.path.clone(), first.directories[0].clone());
     drop(first);
     assert_eq!(flusher.flush_cpu().unwrap(), 1);
-    // Made again under its name, it is another cgroup; so is one whose end nobody noticed.
-    let again = Own { path: path.clone(), directories: vec![directory.clone()] };
+    // A cgroup created again under the same name is another cgroup, also if its removal was not noticed.
+    let again = TestCgroup { path: path.clone(), directories: vec![directory.clone()] };
     fs::create_dir(&directory).unwrap();
     flusher.refresh([path.as_str(), &second.path].into_iter()).unwrap();
     assert_eq!(flusher.flush_cpu().unwrap(), 2);
@@ -287,12 +287,12 @@ fn flushing_survives_children_that_vanish() {
 #[test]
 fn a_walk_finds_own_cgroups() {
     let Some(found) = hierarchies() else { return };
-    let Some(own) = Own::new("walk", &[found.memory()]) else { return };
+    let Some(own) = TestCgroup::new("walk", &[found.memory()]) else { return };
     for child in ["a", "a/b", "a/b/c", "d"] {
         fs::create_dir(own.directories[0].join(child)).unwrap();
     }
-    let walked = walk(found.memory().unwrap(), MAX_DEPTH).unwrap();
-    let mine: Vec<_> = walked.cgroups.iter().filter(|cgroup| cgroup.path.starts_with(&own.path)).collect();
+    let listing = list_cgroups(found.memory().unwrap(), MAX_DEPTH).unwrap();
+    let mine: Vec<_> = listing.cgroups.iter().filter(|cgroup| cgroup.path.starts_with(&own.path)).collect();
     let mut paths: Vec<&str> = mine.iter().map(|cgroup| &cgroup.path[own.path.len()..]).collect();
     paths.sort_unstable();
     assert_eq!(paths, ["", "/a", "/a/b", "/a/b/c", "/d"]);

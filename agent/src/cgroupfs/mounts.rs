@@ -1,4 +1,4 @@
-//! The cgroup hierarchies of the host: where they are mounted and which measurement each serves.
+//! The cgroup hierarchies of the host: their mounts, controllers and the measurements that each has.
 
 use std::{
     cmp::Reverse,
@@ -24,9 +24,9 @@ const CGROUP1_MAGIC: u64 = 0x0027_e0eb;
 /// The version of a hierarchy's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
-    /// One of several hierarchies, each with its own controllers.
+    /// cgroup v1: several hierarchies, each with its own controllers.
     V1,
-    /// The unified hierarchy.
+    /// cgroup v2: one unified hierarchy.
     V2,
 }
 
@@ -37,10 +37,10 @@ pub struct Hierarchy {
     pub mount: PathBuf,
     /// The version of its interface.
     pub version: Version,
-    /// Its controllers, sorted: on v1 those it is mounted with, on v2 what `cgroup.controllers` of the mount says.
+    /// Its controllers, sorted: on v1 the mount options, on v2 `cgroup.controllers` of the mount.
     pub controllers: Vec<String>,
-    /// Which of its cgroups the mount shows as its root: `/` for all of them, as far as this process's cgroup namespace
-    /// goes; `/..` and so on for what lies above that.
+    /// The cgroup that is the root of the mount, relative to the root of this process's cgroup namespace: `/` for that root,
+    /// `/..` and so on for cgroups above it.
     pub root_in_hierarchy: String,
 }
 
@@ -50,13 +50,13 @@ impl Hierarchy {
         self.controllers.iter().any(|own| own == controller)
     }
 
-    /// Whether its cgroups account for memory as cgroup v2 does.
-    pub fn has_memory_of_v2(&self) -> bool {
+    /// Whether it is cgroup v2 with the memory controller.
+    pub fn has_v2_memory(&self) -> bool {
         self.version == Version::V2 && self.has("memory")
     }
 }
 
-/// All cgroup hierarchies of the host that can account for anything.
+/// All cgroup hierarchies of the host that have values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hierarchies {
     /// cgroup v2, with or without controllers.
@@ -69,14 +69,14 @@ pub struct Hierarchies {
 #[derive(Debug, thiserror::Error)]
 pub enum MountsError {
     /// The mount table cannot be read.
-    #[error("cannot read {}: mount the host's /proc there or name its place with --proc-root", path.display())]
+    #[error("cannot read {}: mount the host's /proc there or set --proc-root to its path", path.display())]
     Unreadable {
         /// The mount table.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// A line of the mount table makes no sense.
+    /// A line of the mount table cannot be parsed.
     #[error("{}, line {line}: not a line of mountinfo: {why}; is {} a proc file system?", path.display(), path.display())]
     Malformed {
         /// The mount table.
@@ -88,20 +88,20 @@ pub enum MountsError {
     },
     /// The mount table lists no cgroup file system that can be used.
     #[error(
-        "{} lists no cgroup file system that can be used: mount one (`mount -t cgroup2 none /sys/fs/cgroup`) or name the \
-         place of the host's with --cgroup-root",
+        "{} lists no cgroup file system that can be used: mount one (`mount -t cgroup2 none /sys/fs/cgroup`) or set \
+         --cgroup-root to the path of the host's",
         path.display()
     )]
     NoneMounted {
         /// The mount table.
         path: PathBuf,
     },
-    /// The given root cannot be looked at.
+    /// The given root cannot be read.
     #[error("cannot use {} as the cgroup root: --cgroup-root must be a directory that the agent can read", path.display())]
     Root {
         /// The root, or the directory below it.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system call.
         source: io::Error,
     },
     /// The given root is one hierarchy of v1.
@@ -123,7 +123,7 @@ pub enum MountsError {
     Empty {
         /// The root.
         path: PathBuf,
-        /// The magic number of its file system, as `statfs` tells it.
+        /// The magic number of its file system, from `statfs`.
         magic: u64,
     },
 }
@@ -136,7 +136,7 @@ impl Hierarchies {
         let text = fs::read(&table).map_err(|source| MountsError::Unreadable { path: table.clone(), source });
         let mounts = text.and_then(|text| parse_mountinfo(&table, &text));
         let found = match cgroup_root {
-            // The root says enough without the table, but for the names of oddly mounted v1 controllers.
+            // The mount table is only needed for v1 controllers whose directories have other names.
             Some(root) => return Self::under(root, &mounts.unwrap_or_default()),
             None => {
                 Self::choose(mounts?, |mount| magic(&mount.point).is_ok_and(|magic| magic == mount.magic()))
@@ -158,10 +158,10 @@ impl Hierarchies {
                 found.insert(key, mount.into_hierarchy());
             }
         }
-        Self::of(found.into_values())
+        Self::from_list(found.into_values())
     }
 
-    /// What is at `root`.
+    /// The hierarchies at or below `root`.
     fn under(root: &Path, mounts: &[Mount]) -> Result<Self, MountsError> {
         let error = |path: &Path| {
             let path = path.to_owned();
@@ -172,7 +172,7 @@ impl Hierarchies {
         if own_magic == CGROUP2_MAGIC {
             let root_in_hierarchy = root_in_hierarchy(&root, Version::V2, mounts);
             let (controllers, version) = (v2_controllers(&root), Version::V2);
-            return Ok(Self::of([Hierarchy { mount: root, version, controllers, root_in_hierarchy }]));
+            return Ok(Self::from_list([Hierarchy { mount: root, version, controllers, root_in_hierarchy }]));
         }
         if own_magic == CGROUP1_MAGIC {
             return Err(MountsError::SingleV1 { path: root });
@@ -197,15 +197,15 @@ impl Hierarchies {
                 mount: path,
             });
         }
-        let found = Self::of(found.into_values());
+        let found = Self::from_list(found.into_values());
         if found.unified.is_none() && found.v1.is_empty() {
             return Err(MountsError::Empty { path: root, magic: own_magic });
         }
         Ok(found)
     }
 
-    /// Puts hierarchies in their places; v1 hierarchies without controllers (systemd's) account for nothing.
-    fn of(hierarchies: impl IntoIterator<Item = Hierarchy>) -> Self {
+    /// From a list of hierarchies. v1 hierarchies without controllers (such as systemd's) are left out: they have no values.
+    fn from_list(hierarchies: impl IntoIterator<Item = Hierarchy>) -> Self {
         let mut all = Self::default();
         for hierarchy in hierarchies {
             match hierarchy.version {
@@ -227,12 +227,12 @@ impl Hierarchies {
         self.v1.iter().find(|hierarchy| hierarchy.has(controller))
     }
 
-    /// CPU time: v2, which accounts for it even without the cpu controller, else v1 cpuacct.
+    /// CPU time: v2, which has it even without the cpu controller, else v1 cpuacct.
     pub fn cpu_time(&self) -> Option<&Hierarchy> {
         self.unified.as_ref().or_else(|| self.cpuacct())
     }
 
-    /// v1 cpuacct: CPU time of cgroups that a hybrid host has not made in v2.
+    /// v1 cpuacct: on a hybrid host, CPU time of cgroups that do not exist in v2.
     pub fn cpuacct(&self) -> Option<&Hierarchy> {
         self.with_v1_controller("cpuacct")
     }
@@ -247,7 +247,6 @@ impl Hierarchies {
         self.unified.as_ref()
     }
 
-    /// Memory.
     pub fn memory(&self) -> Option<&Hierarchy> {
         self.with_controller("memory", "memory")
     }
@@ -262,7 +261,7 @@ impl Hierarchies {
         self.with_controller("io", "blkio")
     }
 
-    /// The hierarchy that serves a measurement; for those that come from several, the first that there is.
+    /// The hierarchy that has a measurement; the first one if several have parts of it.
     pub fn serving(&self, measurement: Measurement) -> Option<&Hierarchy> {
         match measurement {
             Measurement::Cpu => self.cpu_time(),
@@ -278,7 +277,7 @@ impl Hierarchies {
     }
 }
 
-/// A line of mountinfo that is about cgroups.
+/// A cgroup mount in mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mount {
     device: String,
@@ -296,8 +295,8 @@ impl Mount {
         }
     }
 
-    /// Sorts mounts of one hierarchy, the best first: the one that shows most of it (a root above this process's cgroup
-    /// namespace, which begins with `/..`, shows more than `/`, and any other directory less), then the shortest.
+    /// Sort key for mounts of one hierarchy, the best first: the one with the most cgroups (a root above this process's cgroup
+    /// namespace, such as `/..`, has more than `/`, any other directory less), then the one with the shortest path.
     fn rank(&self) -> (usize, Reverse<usize>, usize, PathBuf) {
         let (up, down): (Vec<&str>, Vec<&str>) =
             self.root.split('/').filter(|part| !part.is_empty()).partition(|part| *part == "..");
@@ -313,11 +312,11 @@ impl Mount {
     }
 }
 
-/// The mounts of cgroup file systems in a mount table. Other lines are not looked at: they may hold anything.
+/// The mounts of cgroup file systems in a mount table. Other lines are not parsed, because they can contain anything.
 fn parse_mountinfo(path: &Path, text: &[u8]) -> Result<Vec<Mount>, MountsError> {
     let mut mounts = Vec::new();
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
-        // Spaces inside of fields are escaped, so that this can only be the separator and the type.
+        // Spaces within fields are escaped, so this can only be the separator before the file system type.
         if !line.windows(9).any(|window| window == b" - cgroup") {
             continue;
         }
@@ -346,7 +345,7 @@ fn parse_mountinfo(path: &Path, text: &[u8]) -> Result<Vec<Mount>, MountsError> 
     Ok(mounts)
 }
 
-/// A mount option of a v1 hierarchy, if it is a controller: the rest has a value or is known by name
+/// A mount option of a v1 hierarchy, if it is a controller: other options have a value or a known name
 /// (`cgroup1_show_options` of Linux `kernel/cgroup/cgroup-v1.c`).
 fn v1_controller((option, value): (String, Option<String>)) -> Option<String> {
     const OTHERS: [&str; 10] = [
@@ -364,7 +363,7 @@ fn v1_controller((option, value): (String, Option<String>)) -> Option<String> {
     (value.is_none() && !option.is_empty() && !OTHERS.contains(&option.as_str())).then_some(option)
 }
 
-/// Takes back the octal escapes (`\040`) of mountinfo.
+/// Resolves the octal escapes (`\040`) of mountinfo.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -385,11 +384,11 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 
 /// The magic number of the file system that `path` is on.
 fn magic(path: &Path) -> io::Result<u64> {
-    // The type is a C long, whose upper half is sign or padding.
+    // `f_type` is a C long; the upper half is sign extension or padding.
     Ok(rustix::fs::statfs(path)?.f_type as u64 & 0xffff_ffff)
 }
 
-/// What `cgroup.controllers` of a v2 mount says; nothing if it cannot be read, as then no file of it can.
+/// The controllers in `cgroup.controllers` of a v2 mount; none if the file cannot be read.
 fn v2_controllers(mount: &Path) -> Vec<String> {
     let text = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
     let mut controllers: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
@@ -397,8 +396,8 @@ fn v2_controllers(mount: &Path) -> Vec<String> {
     controllers
 }
 
-/// The controllers of a v1 hierarchy below a given root: by the mount table, else by the directory's name, which by
-/// custom lists them.
+/// The controllers of a v1 hierarchy below a given root: from the mount table, else from the name of the directory, which
+/// lists them by convention.
 fn v1_controllers(path: &Path, device: u64, mounts: &[Mount]) -> Vec<String> {
     let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
     if let Some(mount) = mounts.iter().find(|mount| mount.version == Version::V1 && mount.device == device) {
@@ -411,7 +410,7 @@ fn v1_controllers(path: &Path, device: u64, mounts: &[Mount]) -> Vec<String> {
     controllers
 }
 
-/// Which directory of its hierarchy `path` is, by the mount that it lies on; `/` if the table does not have it.
+/// The path of `path` within its hierarchy, by its mount; `/` if the mount table does not have it.
 fn root_in_hierarchy(path: &Path, version: Version, mounts: &[Mount]) -> String {
     let of_mount = |mount: &&Mount| mount.version == version && path.starts_with(&mount.point);
     let Some(mount) = mounts.iter().filter(of_mount).max_by_key(|mount| mount.point.as_os_str().len()) else {

@@ -35,7 +35,7 @@ fn serves(all: &Hierarchies, measurement: Measurement) -> Option<&str> {
 }
 
 #[test]
-fn hybrid_takes_each_measurement_from_where_it_is() {
+fn a_hybrid_host_has_each_measurement_in_its_hierarchy() {
     let all = choose(HYBRID);
     assert_eq!(all.v1.len(), 4, "systemd's own hierarchy accounts for nothing: {all:?}");
     assert_eq!(all.v1[1].controllers, ["cpu", "cpuacct"]);
@@ -72,8 +72,8 @@ fn pure_v1_has_no_pressure() {
 }
 
 #[test]
-fn v2_with_controllers_serves_all_and_leaves_the_rest_to_v1() {
-    let all = Hierarchies::of([
+fn v2_is_preferred_for_the_controllers_that_it_has() {
+    let all = Hierarchies::from_list([
         hierarchy(Version::V1, "/v1/memory", &["memory"]),
         hierarchy(Version::V2, "/v2", &["cpu", "io", "pids"]),
     ]);
@@ -83,7 +83,7 @@ fn v2_with_controllers_serves_all_and_leaves_the_rest_to_v1() {
 }
 
 #[test]
-fn the_mount_that_shows_most_wins() {
+fn the_mount_with_the_most_cgroups_wins() {
     let line = |root: &str, point: &str| format!("41 31 0:38 {root} {point} rw - cgroup2 cgroup2 rw\n");
     let first = |mounts: &[(&str, &str)]| {
         let text: String = mounts.iter().map(|(root, point)| line(root, point)).collect();
@@ -122,10 +122,11 @@ fn escapes_and_foreign_lines() {
 fn malformed_lines_are_named() {
     let error =
         parse_mountinfo(Path::new("/p/mountinfo"), b"\nx 1 0:30 / /a rw - cgroup2 none rw\n").unwrap_err();
-    let said = error.to_string();
+    let message = error.to_string();
     assert!(
-        said.starts_with("/p/mountinfo, line 2: ") && said.ends_with("is /p/mountinfo a proc file system?"),
-        "{said}"
+        message.starts_with("/p/mountinfo, line 2: ")
+            && message.ends_with("is /p/mountinfo a proc file system?"),
+        "{message}"
     );
 }
 

@@ -1,7 +1,7 @@
-//! Reads what the files of one cgroup say.
+//! Reads the files of one cgroup.
 //!
-//! Files are opened below the hierarchy's kept-open mount, read at once and closed: a file that is kept open per cgroup
-//! would cost a descriptor each, and a cgroup that is removed and made again under its old name would go unseen.
+//! Each file is opened relative to the open mount of its hierarchy, read and closed. Keeping files open would need a descriptor
+//! per file, and would miss that a cgroup was removed and created again under the same name.
 
 mod v1;
 mod v2;
@@ -28,55 +28,53 @@ use crate::values::{Measurement, Spec, Throttling, Values, WorkingSet};
 /// Why a cgroup or one of its files could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The cgroup does not exist, or ceased to while it was read.
+    /// The cgroup does not exist, or was removed while it was read.
     #[error("the cgroup {path} is gone")]
     Gone {
         /// The cgroup's path in its hierarchy.
         path: String,
     },
     /// Not a path of a cgroup.
-    #[error("{path:?} is no cgroup path: it must begin with / and have no . or .. in it")]
+    #[error("{path:?} is no cgroup path: it must begin with / and must not contain . or ..")]
     BadPath {
-        /// What was given.
+        /// The given path.
         path: String,
     },
-    /// The system refuses a file or directory.
+    /// A file or directory cannot be read.
     #[error("cannot read {}", file.display())]
     Unreadable {
-        /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// A file holds something else than it should.
-    #[error("cannot make sense of {}", file.display())]
+    /// A file cannot be parsed.
+    #[error("cannot parse {}", file.display())]
     Malformed {
-        /// The file.
         file: PathBuf,
-        /// The line and what is wrong with it.
+        /// The line and the problem.
         source: ParseError,
     },
 }
 
-/// What one cgroup's files said.
+/// The values from one cgroup's files.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// What was asked for and is there. A subject whose files do not exist here is `None`, and so is one with a problem.
+    /// The requested values. `None` if the files do not exist or have a problem.
     pub values: Values,
-    /// Files that could not be read or understood: each is missing from the values, the rest is not.
+    /// Files that could not be read or parsed. Only the values that need them are missing.
     pub problems: Vec<ReadError>,
-    /// Lines of `io.stat` (v1: `blkio.*`) that name no device and count for nothing.
+    /// Number of lines of `io.stat` (v1: `blkio.*`) without a device, which are ignored.
     pub skipped_lines: u64,
 }
 
-/// A hierarchy's mount, kept open.
-struct Opened {
+/// The open mount of a hierarchy.
+struct OpenMount {
     mount: PathBuf,
     version: Version,
     directory: OwnedFd,
 }
 
-/// Which of the opened hierarchies serves what.
+/// The hierarchy of each group of files, as an index of `CgroupReader::opened`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Roles {
     cpu_time: Option<usize>,
@@ -88,19 +86,19 @@ struct Roles {
     io: Option<usize>,
 }
 
-/// As many as there are [`Roles`].
-const MOST_HIERARCHIES: usize = 7;
+/// Number of fields of [`Roles`].
+const MAX_HIERARCHIES: usize = 7;
 
-/// Reads cgroup files. Keeps one buffer and one descriptor per hierarchy; make one per thread.
+/// Reads cgroup files. Has one buffer, and one open directory per hierarchy; not shared between threads.
 pub struct CgroupReader {
-    opened: Vec<Opened>,
+    opened: Vec<OpenMount>,
     roles: Roles,
     tick_ns: u64,
     buffer: Vec<u8>,
 }
 
 impl CgroupReader {
-    /// A reader of these hierarchies, whose mounts it opens.
+    /// Opens the mounts of these hierarchies.
     pub fn new(hierarchies: &Hierarchies) -> Result<Self, ReadError> {
         let mut opened = Vec::new();
         let mut open =
@@ -118,78 +116,84 @@ impl CgroupReader {
         Ok(Self { opened, roles, tick_ns, buffer: Vec::new() })
     }
 
-    /// Reads what `which` names of the cgroup at `path_in_hierarchy` (`/` for the root), the same path in every
-    /// hierarchy. What a hierarchy without that cgroup would have served is `None`; if none has it, it is
-    /// [`ReadError::Gone`].
-    pub fn read(&mut self, path_in_hierarchy: &str, which: Measurements) -> Result<Reading, ReadError> {
-        let mut pass = Pass {
+    /// Reads these measurements of the cgroup at `path_in_hierarchy` (`/` for the root), the same path in every hierarchy.
+    /// Values of a hierarchy that does not have the cgroup are `None`.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] if no hierarchy has the cgroup.
+    pub fn read(
+        &mut self,
+        path_in_hierarchy: &str,
+        measurements: Measurements,
+    ) -> Result<Reading, ReadError> {
+        let mut cgroup = CgroupRead {
             relative: relative(path_in_hierarchy)?,
             opened: &self.opened,
             buffer: &mut self.buffer,
-            directories: [const { Directory::NotLooked }; MOST_HIERARCHIES],
+            directories: [const { Directory::NotOpened }; MAX_HIERARCHIES],
             reading: Reading::default(),
         };
         let mut values = Values::default();
-        let slow = which.contains(Measurement::SlowRows);
+        let slow = measurements.contains(Measurement::SlowRows);
         let mut v2 = v2::Subjects::default();
 
-        if (which.contains(Measurement::Cpu) || slow)
+        if (measurements.contains(Measurement::Cpu) || slow)
             && let Some(at) = self.roles.cpu_time
         {
-            let at = self.roles.cpuacct.filter(|_| !pass.exists(at)).unwrap_or(at);
-            match pass.version(at) {
-                Version::V2 => v2.cpu_time(&mut pass, at, which, &mut values),
-                Version::V1 => v1::cpu_time(&mut pass, at, which, self.tick_ns, &mut values),
+            let at = self.roles.cpuacct.filter(|_| !cgroup.exists(at)).unwrap_or(at);
+            match cgroup.version(at) {
+                Version::V2 => v2.cpu_time(&mut cgroup, at, measurements, &mut values),
+                Version::V1 => v1::cpu_time(&mut cgroup, at, measurements, self.tick_ns, &mut values),
             }
         }
-        if which.contains(Measurement::Throttling)
+        if measurements.contains(Measurement::Throttling)
             && let Some(at) = self.roles.bandwidth
         {
-            values.throttling = match pass.version(at) {
-                Version::V2 => v2.throttling(&mut pass, at),
-                Version::V1 => v1::throttling(&mut pass, at),
+            values.throttling = match cgroup.version(at) {
+                Version::V2 => v2.throttling(&mut cgroup, at),
+                Version::V1 => v1::throttling(&mut cgroup, at),
             }
             .unwrap_or(None);
         }
-        if which.contains(Measurement::Pressure)
+        if measurements.contains(Measurement::Pressure)
             && let Some(at) = self.roles.pressure
         {
-            values.pressure = v2::pressure(&mut pass, at).unwrap_or(None);
+            values.pressure = v2::pressure(&mut cgroup, at).unwrap_or(None);
         }
         if let Some(at) = self.roles.memory {
-            match pass.version(at) {
-                Version::V2 => v2::memory(&mut pass, at, which, &mut values),
-                Version::V1 => v1::memory(&mut pass, at, which, &mut values),
+            match cgroup.version(at) {
+                Version::V2 => v2::memory(&mut cgroup, at, measurements, &mut values),
+                Version::V1 => v1::memory(&mut cgroup, at, measurements, &mut values),
             }
         }
-        if which.contains(Measurement::Pids)
+        if measurements.contains(Measurement::Pids)
             && let Some(at) = self.roles.pids
         {
-            // The files are the same in both versions.
-            values.pids = v2::pids(&mut pass, at).unwrap_or(None);
+            // The files are the same in cgroup v1 and v2.
+            values.pids = v2::pids(&mut cgroup, at).unwrap_or(None);
         }
         if slow && let Some(at) = self.roles.io {
-            values.io = match pass.version(at) {
-                Version::V2 => v2::io(&mut pass, at),
-                Version::V1 => v1::io(&mut pass, at),
+            values.io = match cgroup.version(at) {
+                Version::V2 => v2::io(&mut cgroup, at),
+                Version::V1 => v1::io(&mut cgroup, at),
             }
             .unwrap_or(None);
         }
-        if which.contains(Measurement::Spec) {
-            values.spec = self.roles.spec(&mut pass);
+        if measurements.contains(Measurement::Spec) {
+            values.spec = self.roles.spec(&mut cgroup);
         }
-        pass.finish(values, path_in_hierarchy)
+        cgroup.finish(values, path_in_hierarchy)
     }
 
-    /// The processes in the cgroup itself: of the first hierarchy in which it has any. 0 stands for one that is out of
-    /// the sight of this process's PID namespace.
+    /// The pids of the processes in the cgroup, without its descendants: from the first hierarchy in which it has any. Processes
+    /// outside this process's PID namespace have pid 0.
     pub fn processes(&self, path_in_hierarchy: &str) -> Result<Vec<u32>, ReadError> {
         let relative = relative(path_in_hierarchy)?;
         let mut found = false;
         for opened in &self.opened {
             let file = Path::new(relative).join("cgroup.procs");
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            // The kernel gives this file out in pieces of a page: only a read of nothing is its end.
+            // The kernel returns at most a page per read, so only an empty read is the end of the file.
             let text = rustix::fs::openat(&opened.directory, &file, flags, Mode::empty())
                 .map_err(io::Error::from)
                 .and_then(|file| io::read_to_string(File::from(file)));
@@ -202,9 +206,9 @@ impl CgroupReader {
                     }
                 }
                 Err(source) => match Errno::from_io_error(&source) {
-                    Some(errno) if says_gone(errno) => {}
-                    // A threaded cgroup's processes are listed above it.
-                    Some(errno) if says_unsupported(errno) => found = true,
+                    Some(errno) if is_gone(errno) => {}
+                    // A threaded cgroup: its processes are listed in the domain cgroup above it.
+                    Some(errno) if is_unsupported(errno) => found = true,
                     _ => return Err(ReadError::Unreadable { file: opened.mount.join(file), source }),
                 },
             }
@@ -214,26 +218,26 @@ impl CgroupReader {
 }
 
 impl Roles {
-    fn spec(&self, pass: &mut Pass<'_>) -> Option<Spec> {
-        let cpu_shares = self.bandwidth.and_then(|at| match pass.version(at) {
-            Version::V2 => v2::cpu_shares(pass, at).unwrap_or(None),
-            Version::V1 => v1::cpu_shares(pass, at).unwrap_or(None),
+    fn spec(&self, cgroup: &mut CgroupRead<'_>) -> Option<Spec> {
+        let cpu_shares = self.bandwidth.and_then(|at| match cgroup.version(at) {
+            Version::V2 => v2::cpu_shares(cgroup, at).unwrap_or(None),
+            Version::V1 => v1::cpu_shares(cgroup, at).unwrap_or(None),
         });
-        let memory_reservation_bytes = self.memory.and_then(|at| match pass.version(at) {
-            Version::V2 => v2::memory_reservation(pass, at).unwrap_or(None),
-            Version::V1 => v1::memory_reservation(pass, at).unwrap_or(None),
+        let memory_reservation_bytes = self.memory.and_then(|at| match cgroup.version(at) {
+            Version::V2 => v2::memory_reservation(cgroup, at).unwrap_or(None),
+            Version::V1 => v1::memory_reservation(cgroup, at).unwrap_or(None),
         });
         let spec = Spec { cpu_shares, memory_reservation_bytes };
         (spec != Spec::default()).then_some(spec)
     }
 }
 
-fn index_of(opened: &mut Vec<Opened>, hierarchy: &Hierarchy) -> Result<usize, ReadError> {
+fn index_of(opened: &mut Vec<OpenMount>, hierarchy: &Hierarchy) -> Result<usize, ReadError> {
     if let Some(index) = opened.iter().position(|other| other.mount == hierarchy.mount) {
         return Ok(index);
     }
     let directory = open_mount(&hierarchy.mount)?;
-    opened.push(Opened { mount: hierarchy.mount.clone(), version: hierarchy.version, directory });
+    opened.push(OpenMount { mount: hierarchy.mount.clone(), version: hierarchy.version, directory });
     Ok(opened.len() - 1)
 }
 
@@ -242,7 +246,7 @@ pub(crate) fn open_mount(mount: &Path) -> Result<OwnedFd, ReadError> {
         .map_err(|errno| ReadError::Unreadable { file: mount.to_owned(), source: errno.into() })
 }
 
-/// The path as `openat` wants it below the mount.
+/// The path relative to the mount.
 fn relative(path: &str) -> Result<&str, ReadError> {
     match path.strip_prefix('/') {
         Some("") => Ok("."),
@@ -251,40 +255,40 @@ fn relative(path: &str) -> Result<&str, ReadError> {
     }
 }
 
-/// Whether an error says that the cgroup of the file is no more (as `kernfs` does) or never was.
-pub(crate) fn says_gone(errno: Errno) -> bool {
+/// Whether an error means that the cgroup of the file does not exist (any more).
+pub(crate) fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NODEV | Errno::NOTDIR)
 }
 
-/// Whether an error says that the file is there for show: pressure files do so when PSI is off.
-fn says_unsupported(errno: Errno) -> bool {
+/// Whether an error means that the kernel does not support the file, such as pressure files if PSI is off.
+fn is_unsupported(errno: Errno) -> bool {
     errno == Errno::OPNOTSUPP
 }
 
-/// The cgroup's directory in one hierarchy, during one pass.
+/// The cgroup's directory in one hierarchy.
 enum Directory {
-    NotLooked,
+    NotOpened,
     Open(OwnedFd),
     Gone,
 }
 
-/// The marker of a problem that has been noted.
+/// Marker: the problem was added to [`Reading::problems`].
 #[derive(Debug)]
-struct Noted;
+struct ProblemRecorded;
 
-/// A subject: `None` where the files do not exist.
-type Subject<T> = Result<Option<T>, Noted>;
+/// Values of some files; `None` if the files do not exist.
+type Subject<T> = Result<Option<T>, ProblemRecorded>;
 
-/// One cgroup being read.
-struct Pass<'a> {
+/// The state while one cgroup is read.
+struct CgroupRead<'a> {
     relative: &'a str,
-    opened: &'a [Opened],
+    opened: &'a [OpenMount],
     buffer: &'a mut Vec<u8>,
-    directories: [Directory; MOST_HIERARCHIES],
+    directories: [Directory; MAX_HIERARCHIES],
     reading: Reading,
 }
 
-impl Pass<'_> {
+impl CgroupRead<'_> {
     fn version(&self, hierarchy: usize) -> Version {
         self.opened.get(hierarchy).map_or(Version::V2, |opened| opened.version)
     }
@@ -298,10 +302,10 @@ impl Pass<'_> {
         mount.join(self.relative).join(file).components().collect()
     }
 
-    fn note_errno(&mut self, hierarchy: usize, file: &str, errno: Errno) -> Noted {
+    fn record_errno(&mut self, hierarchy: usize, file: &str, errno: Errno) -> ProblemRecorded {
         let file = self.path_of(hierarchy, file);
         self.reading.problems.push(ReadError::Unreadable { file, source: errno.into() });
-        Noted
+        ProblemRecorded
     }
 
     fn set(&mut self, hierarchy: usize, state: Directory) {
@@ -310,17 +314,17 @@ impl Pass<'_> {
         }
     }
 
-    /// Whether the cgroup is there in the hierarchy, as far as is known.
+    /// Whether the hierarchy has the cgroup.
     fn exists(&mut self, hierarchy: usize) -> bool {
-        if let (Some(Directory::NotLooked), Some(opened)) =
+        if let (Some(Directory::NotOpened), Some(opened)) =
             (self.directories.get(hierarchy), self.opened.get(hierarchy))
         {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let state = match rustix::fs::openat(&opened.directory, self.relative, flags, Mode::empty()) {
                 Ok(directory) => Directory::Open(directory),
                 Err(errno) => {
-                    if !says_gone(errno) {
-                        self.note_errno(hierarchy, "", errno);
+                    if !is_gone(errno) {
+                        self.record_errno(hierarchy, "", errno);
                     }
                     Directory::Gone
                 }
@@ -330,7 +334,7 @@ impl Pass<'_> {
         matches!(self.directories.get(hierarchy), Some(Directory::Open(_)))
     }
 
-    /// Reads a file and parses it; `None` if there is no such file, or no such cgroup any more.
+    /// Reads and parses a file; `None` if the file or the cgroup does not exist.
     fn parse<T>(
         &mut self,
         hierarchy: usize,
@@ -346,36 +350,36 @@ impl Pass<'_> {
                 return parse(text).map(Some).map_err(|source| {
                     let file = self.path_of(hierarchy, file);
                     self.reading.problems.push(ReadError::Malformed { file, source });
-                    Noted
+                    ProblemRecorded
                 });
             }
             Err(errno) => errno,
         };
-        if says_unsupported(errno) {
+        if is_unsupported(errno) {
             return Ok(None);
         }
-        if !says_gone(errno) {
-            return Err(self.note_errno(hierarchy, file, errno));
+        if !is_gone(errno) {
+            return Err(self.record_errno(hierarchy, file, errno));
         }
-        // A file that this kernel lacks, or all of them with the cgroup? This one is in every cgroup.
+        // Is only this file missing, or was the cgroup removed? Every cgroup has cgroup.procs.
         let probe = rustix::fs::statat(directory, "cgroup.procs", AtFlags::SYMLINK_NOFOLLOW);
-        if errno == Errno::NODEV || probe.is_err_and(says_gone) {
+        if errno == Errno::NODEV || probe.is_err_and(is_gone) {
             self.set(hierarchy, Directory::Gone);
         }
         Ok(None)
     }
 
     fn finish(self, values: Values, path: &str) -> Result<Reading, ReadError> {
-        let looked = self.directories.iter().any(|state| !matches!(state, Directory::NotLooked));
+        let tried = self.directories.iter().any(|state| !matches!(state, Directory::NotOpened));
         let alive = self.directories.iter().any(|state| matches!(state, Directory::Open(_)));
-        if looked && !alive && self.reading.problems.is_empty() {
+        if tried && !alive && self.reading.problems.is_empty() {
             return Err(ReadError::Gone { path: path.to_owned() });
         }
         Ok(Reading { values, ..self.reading })
     }
 }
 
-/// Limits and counters of CFS bandwidth control put together.
+/// Combines limits and counters of CFS bandwidth control.
 fn throttling_of(stat: BandwidthStat, max: CpuMax, burst_limit_ns: u64) -> Throttling {
     let BandwidthStat { periods, throttled_periods, throttled_ns, burst_periods, burst_ns } = stat;
     let CpuMax { quota_ns, period_ns } = max;
@@ -391,12 +395,12 @@ fn throttling_of(stat: BandwidthStat, max: CpuMax, burst_limit_ns: u64) -> Throt
     }
 }
 
-/// The working set of a usage and an inactive file cache.
+/// The working set, from usage and inactive file cache.
 fn working_set_of((usage, inactive_file_bytes): (u64, u64)) -> WorkingSet {
     WorkingSet { inactive_file_bytes, bytes: usage.saturating_sub(inactive_file_bytes) }
 }
 
-/// Enough for every file but the longest `io.stat`.
+/// Initial size of the buffer: enough for every file except a very long `io.stat`.
 const FIRST_SIZE: usize = 16 * 1024;
 
 /// Reads a file to its end.
@@ -413,7 +417,7 @@ fn read_file<'a>(directory: &OwnedFd, file: &str, buffer: &'a mut Vec<u8>) -> Re
         let room_size = room.len();
         let size = file.read(room).map_err(errno)?;
         filled += size;
-        // The kernel makes the whole text in one go, so that a read that leaves room has reached its end.
+        // The kernel generates the whole text at once, so a read that does not fill the buffer has reached the end.
         if size < room_size {
             return Ok(buffer.get(..filled).unwrap_or_default());
         }

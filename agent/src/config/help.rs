@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command, builder::OsStringValueParser};
 
 use super::{
-    mistakes::Origin,
+    errors::Origin,
+    inputs::Inputs,
     options::{Config, OPTIONS, OptionSpec},
-    sources::Inputs,
 };
 
 pub(super) const PROGRAM: &str = "snug-agent";

@@ -4,9 +4,8 @@ use std::{fmt::Debug, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time:
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tracing_subscriber::EnvFilter;
-use wildmatch::WildMatch;
 
-use crate::exporters::limits::{DroppableLabel, LimitsError};
+use crate::patterns::{DroppableLabel, NotDroppable, Pattern};
 
 /// A value as a flag, a variable or the file gave it, before anyone knows what it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,9 +151,9 @@ impl<K: Kind> Kind for Optional<K> {
 }
 
 /// A duration within bounds.
-pub(super) struct Between(pub(super) RangeInclusive<Duration>);
+pub(super) struct DurationRange(pub(super) RangeInclusive<Duration>);
 
-impl Kind for Between {
+impl Kind for DurationRange {
     type Value = Duration;
 
     fn allowed(&self) -> String {
@@ -185,17 +184,17 @@ impl Kind for Millis {
     type Value = Duration;
 
     fn allowed(&self) -> String {
-        format!("milliseconds, or {}", Between(self.0.clone()).allowed())
+        format!("milliseconds, or {}", DurationRange(self.0.clone()).allowed())
     }
 
     fn parse(&self, raw: &Raw) -> Result<Duration, String> {
         let text = raw.text()?;
         let with_unit = text.parse().map(|number: u64| format!("{number}ms"));
-        Between(self.0.clone()).parse(&Raw::Text(with_unit.unwrap_or_else(|_| text.to_owned())))
+        DurationRange(self.0.clone()).parse(&Raw::Text(with_unit.unwrap_or_else(|_| text.to_owned())))
     }
 
     fn show(&self, value: &Duration) -> Option<toml::Value> {
-        Between(self.0.clone()).show(value)
+        DurationRange(self.0.clone()).show(value)
     }
 }
 
@@ -324,27 +323,6 @@ impl Kind for Switch {
     }
 }
 
-/// A pattern of names: `*` stands for any characters, `?` for one.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pattern(WildMatch);
-
-impl Pattern {
-    /// A pattern; every text is one.
-    pub fn new(text: &str) -> Self {
-        Self(WildMatch::new(text))
-    }
-
-    /// Whether the whole name fits.
-    pub fn matches(&self, name: &str) -> bool {
-        self.0.matches(name)
-    }
-
-    /// The pattern as it was written.
-    pub fn as_text(&self) -> String {
-        self.0.to_string()
-    }
-}
-
 /// Patterns over a set of characters.
 pub(super) struct Patterns {
     /// What the patterns are about, in the plural.
@@ -396,7 +374,7 @@ impl Kind for Labels {
     fn parse(&self, raw: &Raw) -> Result<Self::Value, String> {
         raw.items()
             .into_iter()
-            .map(|item| item.parse().map_err(|error: LimitsError| error.to_string()))
+            .map(|item| item.parse().map_err(|error: NotDroppable| error.to_string()))
             .collect()
     }
 

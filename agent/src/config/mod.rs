@@ -3,10 +3,11 @@
 //! A flag wins over its variable, that over the file, that over the default. Whatever is wrong in any place is
 //! refused, all of it at once.
 
+mod errors;
 mod help;
+mod inputs;
 mod kinds;
 mod logging;
-mod mistakes;
 mod options;
 mod sources;
 
@@ -17,12 +18,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::sources::Inputs;
+use self::inputs::Inputs;
 pub use self::{
+    errors::{ConfigError, ConfigErrors, Origin},
     help::markdown,
-    kinds::Pattern,
     logging::{LogLayer, LoggingError, init as init_logging},
-    mistakes::{ConfigErrors, Mistake, Origin},
     options::{
         Config, EbpfLog, EventLog, KubernetesChoice, LogFormat, OPTIONS, OptionSpec, OtlpCompression,
         OtlpProtocol, SourceChoice, Temporality,
@@ -81,7 +81,7 @@ pub fn load(
         Err(error) if named_by.is_none() && error.kind() == io::ErrorKind::NotFound => None,
         Err(source) => {
             let named_by = named_by.unwrap_or("default").to_owned();
-            inputs.mistakes.push(Mistake::Unreadable { path, named_by, source });
+            inputs.errors.push(ConfigError::Unreadable { path, named_by, source });
             None
         }
     };
@@ -91,13 +91,13 @@ pub fn load(
         check_order(config, &mut inputs);
     }
     match config {
-        Some(config) if inputs.mistakes.is_empty() && line.check => {
+        Some(config) if inputs.errors.is_empty() && line.check => {
             Ok(Request::Print(help::effective(&config, &inputs)))
         }
-        Some(config) if inputs.mistakes.is_empty() => {
+        Some(config) if inputs.errors.is_empty() => {
             Ok(Request::Run(Box::new(Loaded { config, origins: inputs.origins, file })))
         }
-        _ => Err(ConfigErrors(inputs.mistakes)),
+        _ => Err(ConfigErrors(inputs.errors)),
     }
 }
 
@@ -111,7 +111,7 @@ fn check_order(config: &Config, inputs: &mut Inputs) {
     for pair in paces.windows(2) {
         let [(longer, longer_value), (shorter, shorter_value)] = pair else { continue };
         if shorter_value < longer_value {
-            let mistake = Mistake::Order {
+            let mistake = ConfigError::Order {
                 shorter,
                 shorter_value: *shorter_value,
                 shorter_origin: inputs.origin(shorter),
@@ -119,7 +119,7 @@ fn check_order(config: &Config, inputs: &mut Inputs) {
                 longer_value: *longer_value,
                 longer_origin: inputs.origin(longer),
             };
-            inputs.mistakes.push(mistake);
+            inputs.errors.push(mistake);
         }
     }
 }

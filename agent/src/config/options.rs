@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
+    inputs::Inputs,
     kinds::{
-        Address, Between, Choice, Count, Directives, FilePath, Kind, Labels, Millis, NodeName, Optional,
-        Pairs, Pattern, Patterns, Switch, Url,
+        Address, Choice, Count, Directives, DurationRange, FilePath, Kind, Labels, Millis, NodeName,
+        Optional, Pairs, Patterns, Switch, Url,
     },
-    sources::Inputs,
 };
-use crate::exporters::limits::DroppableLabel;
+use crate::patterns::{DroppableLabel, Pattern};
 
 /// Where measurements may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,10 +254,10 @@ options! {
         /// the history ends with the agent, and that time is not reported.
         "data-dir" data_dir: Option<PathBuf> = "", "DIR", Optional(FilePath);
         /// How long the history keeps what containers used, by the hour.
-        "history-age" history_age: Duration = "30days", "DURATION", Between(ms(3_600_000)..=ms(31_536_000_000));
+        "history-age" history_age: Duration = "30days", "DURATION", DurationRange(ms(3_600_000)..=ms(31_536_000_000));
         /// How long it keeps the course of each hour, too, minute by minute.
-        "history-minutes-age" history_minutes_age: Duration = "6h", "DURATION", Between(ms(3_600_000)..=ms(604_800_000));
-        /// Size of the history's records, MiB; beyond it the oldest hours go. In memory, without data-dir, at most 8.
+        "history-minutes-age" history_minutes_age: Duration = "6h", "DURATION", DurationRange(ms(3_600_000)..=ms(604_800_000));
+        /// Size of the history's files, MiB; beyond it the oldest hours go. In memory, without data-dir, at most 8.
         "history-mebibytes" history_mebibytes: u32 = "256", "NUMBER", Count(1..=1_048_576);
         /// Root of the cgroup hierarchies. None: wherever the mount table says.
         "cgroup-root" cgroup_root: Option<PathBuf> = "", "DIR", Optional(FilePath);
@@ -271,13 +271,13 @@ options! {
     }
     "Measuring" {
         /// Time between snapshots of CPU time. 100ms is the kernel's default CFS period.
-        "sample-interval" sample_interval: Duration = "100ms", "DURATION", Between(ms(50)..=ms(1000));
+        "sample-interval" sample_interval: Duration = "100ms", "DURATION", DurationRange(ms(50)..=ms(1000));
         /// Time between snapshots of all else: memory with its working set, throttling, pressure, tasks (five times
         /// it where cgroup v1 keeps tasks in a hierarchy of their own). The kernel keeps their sums and peaks itself. Not shorter than sample-interval.
-        "working-set-interval" working_set_interval: Duration = "1s", "DURATION", Between(ms(500)..=ms(60_000));
+        "working-set-interval" working_set_interval: Duration = "1s", "DURATION", DurationRange(ms(500)..=ms(60_000));
         /// Time between reads of memory.stat, io.stat and user and system CPU time; four times it of a cgroup at rest, and of shares. Not shorter than
         /// working-set-interval.
-        "slow-interval" slow_interval: Duration = "15s", "DURATION", Between(ms(1000)..=ms(300_000));
+        "slow-interval" slow_interval: Duration = "15s", "DURATION", DurationRange(ms(1000)..=ms(300_000));
         /// Cgroups of one hierarchy that fit into the kernel's table; those beyond are counted as lost.
         "max-cgroups" max_cgroups: u32 = "8192", "NUMBER", Count(64..=65_536);
         /// Where measurements come from. auto: kernel programs once they have proved equal to the cgroup files, and files

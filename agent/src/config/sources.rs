@@ -1,7 +1,6 @@
 //! The places that values come from: command line, environment, file.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,64 +10,20 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use toml::de::{DeTable, DeValue};
 
 use super::{
+    errors::{ConfigError, Origin, nearest},
     help,
-    kinds::{Kind, Raw},
-    mistakes::{Mistake, Origin, nearest_key},
+    inputs::Inputs,
+    kinds::Raw,
     options::{OPTIONS, OptionSpec},
 };
 
 /// Variables with the prefix that are no options: the file's name, and what builds and tests use.
 const OTHER_VARIABLES: &[&str] = &["SNUG_BLESS", "SNUG_CACHE_DIR", "SNUG_CONFIG", "SNUG_EBPF_OBJECT"];
 
-/// What was given for one option in one place.
-#[derive(Clone, Debug)]
-struct Given {
-    raw: Raw,
-    origin: Origin,
-}
-
-/// Everything that was given, and what was wrong with it.
-#[derive(Debug, Default)]
-pub(super) struct Inputs {
-    /// By key, the strongest place first.
-    given: BTreeMap<&'static str, Vec<Given>>,
-    /// Where each value that is in force comes from.
-    pub(super) origins: BTreeMap<&'static str, Origin>,
-    pub(super) mistakes: Vec<Mistake>,
-}
-
-impl Inputs {
-    fn give(&mut self, spec: &OptionSpec, raw: Raw, origin: Origin) {
-        self.given.entry(spec.key).or_default().push(Given { raw, origin });
-    }
-
-    /// Reads one option from the strongest place. Weaker places are read too: a mistake there is still one.
-    pub(super) fn read<K: Kind>(&mut self, key: &'static str, default: &str, kind: &K) -> Option<K::Value> {
-        let mut places = self.given.remove(key).unwrap_or_default();
-        if places.is_empty() {
-            places.push(Given { raw: Raw::Text(default.to_owned()), origin: Origin::Default });
-        }
-        let mut strongest = None;
-        for (place, Given { raw, origin }) in places.into_iter().enumerate() {
-            match kind.parse(&raw) {
-                Ok(value) if place == 0 => {
-                    self.origins.insert(key, origin);
-                    strongest = Some(value);
-                }
-                Ok(_) => {}
-                Err(why) => {
-                    let allowed = kind.allowed();
-                    self.mistakes.push(Mistake::Value { origin, key, value: raw.shown(), why, allowed });
-                }
-            }
-        }
-        strongest
-    }
-
-    /// Where the value in force comes from.
-    pub(super) fn origin(&self, key: &str) -> Origin {
-        self.origins.get(key).cloned().unwrap_or(Origin::Default)
-    }
+/// The option whose key is most like a name, whatever dashes and case it is written with.
+fn nearest_key(name: &str, besides: &[&'static str]) -> Option<&'static str> {
+    let plain = name.to_ascii_lowercase().replace('_', "-");
+    nearest(&plain, OPTIONS.iter().map(|spec| spec.key).chain(besides.iter().copied()))
 }
 
 fn spec(key: &str) -> Option<&'static OptionSpec> {
@@ -100,10 +55,10 @@ pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Input
             return CommandLine { print: Some(error.render().to_string()), ..CommandLine::default() };
         }
         let Some(name) = invalid_arg(&error) else {
-            inputs.mistakes.push(Mistake::CommandLine(first_line(&error)));
+            inputs.errors.push(ConfigError::CommandLine(first_line(&error)));
             return CommandLine::default();
         };
-        inputs.mistakes.push(explain(&error, &name));
+        inputs.errors.push(explain(&error, &name));
         if !take_out(&mut args, &name) {
             return CommandLine::default();
         }
@@ -114,20 +69,20 @@ pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Input
         let origin = Origin::Flag(spec.key.to_owned());
         let texts: Vec<String> = values.filter_map(|value| text(value, &origin, inputs)).collect();
         match <[String; 1]>::try_from(texts) {
-            Ok([one]) => inputs.give(spec, Raw::Text(one), origin),
+            Ok([one]) => inputs.give(spec.key, Raw::Text(one), origin),
             Err(texts) if spec.list && !texts.is_empty() => {
                 let items = texts.iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
-                inputs.give(spec, Raw::List(items), origin);
+                inputs.give(spec.key, Raw::List(items), origin);
             }
             Err(texts) if texts.is_empty() => {}
-            Err(texts) => inputs.mistakes.push(Mistake::Repeated { origin, times: texts.len() }),
+            Err(texts) => inputs.errors.push(ConfigError::Repeated { origin, times: texts.len() }),
         }
     }
     let files: Vec<&OsString> =
         matches.get_many::<OsString>(help::CONFIG).map_or(Vec::new(), Iterator::collect);
     if files.len() > 1 {
         let origin = Origin::Flag(help::CONFIG.to_owned());
-        inputs.mistakes.push(Mistake::Repeated { origin, times: files.len() });
+        inputs.errors.push(ConfigError::Repeated { origin, times: files.len() });
     }
     CommandLine {
         file: files.first().map(PathBuf::from),
@@ -141,7 +96,7 @@ fn text(value: &OsString, origin: &Origin, inputs: &mut Inputs) -> Option<String
         return Some(text.to_owned());
     }
     let lossy = value.to_string_lossy().into_owned();
-    inputs.mistakes.push(Mistake::NotText { origin: origin.clone(), lossy });
+    inputs.errors.push(ConfigError::NotText { origin: origin.clone(), lossy });
     None
 }
 
@@ -158,14 +113,14 @@ fn first_line(error: &clap::Error) -> String {
     text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-fn explain(error: &clap::Error, name: &str) -> Mistake {
+fn explain(error: &clap::Error, name: &str) -> ConfigError {
     match (error.kind(), name.strip_prefix("--")) {
-        (ErrorKind::UnknownArgument, Some(key)) => Mistake::Unknown {
+        (ErrorKind::UnknownArgument, Some(key)) => ConfigError::Unknown {
             origin: Origin::Flag(key.to_owned()),
             name: key.to_owned(),
             nearest: nearest_key(key, &[help::CONFIG, help::CHECK_CONFIG]).map(|key| format!("--{key}")),
         },
-        _ => Mistake::CommandLine(first_line(error)),
+        _ => ConfigError::CommandLine(first_line(error)),
     }
 }
 
@@ -210,7 +165,7 @@ pub(super) fn variables(
         if let Some(spec) = standard(&name).or_else(own) {
             let origin = Origin::Variable(name);
             if let Some(text) = text(&value, &origin, inputs) {
-                inputs.give(spec, Raw::Text(text), origin);
+                inputs.give(spec.key, Raw::Text(text), origin);
             }
         } else if name == "SNUG_CONFIG" {
             file = Some(PathBuf::from(value));
@@ -218,7 +173,11 @@ pub(super) fn variables(
             let plain = name.trim_start_matches("SNUG_");
             let nearest = nearest_key(plain, &[help::CONFIG]);
             let nearest = nearest.map(|key| format!("SNUG_{}", key.replace('-', "_").to_ascii_uppercase()));
-            inputs.mistakes.push(Mistake::Unknown { origin: Origin::Variable(name.clone()), name, nearest });
+            inputs.errors.push(ConfigError::Unknown {
+                origin: Origin::Variable(name.clone()),
+                name,
+                nearest,
+            });
         }
     }
     file
@@ -260,7 +219,7 @@ pub(super) fn file(path: &Path, content: &str, inputs: &mut Inputs) {
     let (table, errors) = DeTable::parse_recoverable(content);
     for error in errors {
         let origin = at(error.span().map_or(0, |span| span.start));
-        inputs.mistakes.push(Mistake::NotToml { origin, why: error.message().to_owned() });
+        inputs.errors.push(ConfigError::NotToml { origin, why: error.message().to_owned() });
     }
     let mut entries: Vec<_> = table.into_inner().into_iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
@@ -269,14 +228,14 @@ pub(super) fn file(path: &Path, content: &str, inputs: &mut Inputs) {
         let name = key.into_inner().into_owned();
         let Some(spec) = spec(&name) else {
             let nearest = nearest_key(&name, &[]).map(str::to_owned);
-            inputs.mistakes.push(Mistake::Unknown { origin, name, nearest });
+            inputs.errors.push(ConfigError::Unknown { origin, name, nearest });
             continue;
         };
         match raw(value.into_inner()) {
-            Ok(raw) => inputs.give(spec, raw, origin),
+            Ok(raw) => inputs.give(spec.key, raw, origin),
             Err((value, why)) => {
                 let allowed = spec.allowed();
-                inputs.mistakes.push(Mistake::Value { origin, key: spec.key, value, why, allowed });
+                inputs.errors.push(ConfigError::Value { origin, key: spec.key, value, why, allowed });
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::exporters::limits::DroppableLabel;
+use crate::patterns::{DroppableLabel, Pattern};
 
 fn load_from(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Request, ConfigErrors> {
     let args = std::iter::once("snug-agent").chain(args.iter().copied()).map(OsString::from);
@@ -200,7 +200,7 @@ fn values_must_be_text() {
         load([name, "--log".into(), bad.clone()], [(OsString::from("SNUG_LISTEN"), bad)], not_found)
             .unwrap_err();
     assert_eq!(all.len(), 2);
-    assert!(all.iter().all(|mistake| matches!(mistake, Mistake::NotText { .. })));
+    assert!(all.iter().all(|mistake| matches!(mistake, ConfigError::NotText { .. })));
 }
 
 #[test]

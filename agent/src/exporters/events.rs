@@ -1,9 +1,6 @@
-//! Events for others: what their attributes are called, as lines of JSON, and in answers of the API.
+//! Events for others: what their attributes are called, in log records and in lines of JSON.
 
-mod ecs;
-
-pub(crate) use self::ecs::write_lines;
-use crate::events::{Event, What};
+use crate::model::{Event, EventDetails};
 
 /// The value of an attribute.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,31 +17,31 @@ pub(super) fn attributes(event: &Event) -> Vec<(&'static str, Field)> {
     if let Some(reason) = event.reason() {
         fields.push(("k8s.container.status.reason", text(reason)));
     }
-    match &event.what {
-        What::OomKill(kill) => {
+    match &event.details {
+        EventDetails::OomKill(kill) => {
             fields.push(("process.pid", Field::Number(kill.pid.into())));
             fields.push(("process.executable.name", text(&kill.comm)));
             fields.push(("snug.oom.scope", text(kill.scope.as_str())));
             fields.push(("snug.oom.usage", Field::Number(kill.usage_bytes)));
             fields.extend(kill.limit_bytes.map(|limit| ("snug.oom.limit", Field::Number(limit))));
         }
-        What::Termination(ended) => {
+        EventDetails::Termination(ended) => {
             fields.push(("process.exit.code", Field::Number(ended.exit_code.into())));
             fields
                 .extend(ended.signal.map(|signal| ("snug.termination.signal", Field::Number(signal.into()))));
-            if let Some((pid, name)) = &ended.process {
-                fields.push(("process.pid", Field::Number((*pid).into())));
-                fields.push(("process.executable.name", text(name)));
+            if let Some(init) = &ended.init {
+                fields.push(("process.pid", Field::Number(init.pid.into())));
+                fields.push(("process.executable.name", text(&init.comm)));
             }
-            fields.extend(ended.run_seconds.map(|ran| ("snug.termination.run_time", Field::Seconds(ran))));
+            fields.extend(ended.run_seconds().map(|ran| ("snug.termination.run_time", Field::Seconds(ran))));
         }
-        What::ThrottlingStart(throttled) | What::ThrottlingEnd(throttled) => {
+        EventDetails::ThrottlingStart(throttled) | EventDetails::ThrottlingEnd(throttled) => {
             fields.push(("snug.throttling.duration", Field::Seconds(throttled.seconds)));
             fields.push(("snug.throttling.periods", Field::Number(throttled.periods)));
             fields.push(("snug.throttling.throttled_periods", Field::Number(throttled.throttled_periods)));
         }
-        What::Eviction(why) => fields.push(("snug.eviction.message", text(why))),
-        What::ImagePullFailure(_) => {}
+        EventDetails::Eviction(why) => fields.push(("snug.eviction.message", text(why))),
+        EventDetails::ImagePullFailure(_) => {}
     }
     fields
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Deserialize;
 use snug_sizing::evidence::{Evidence, HOUR, Header, Hour};
 
-use super::api::is_wanted;
+use super::query::is_wanted;
 use crate::{clock::unix_seconds, history::Store};
 
 /// Where it is served.
@@ -16,7 +16,7 @@ pub const CONTENT_TYPE: &str = "application/x-ndjson";
 /// What is asked for. Absent: all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Asked {
+pub struct EvidenceQuery {
     /// Seconds since the Unix epoch: hours that ended before are left out.
     since: Option<u64>,
     /// Seconds since the Unix epoch: hours that began at it or after are left out.
@@ -34,20 +34,20 @@ pub struct Asked {
 #[error(
     "the query of {PATH} cannot be used: {0}; times are whole seconds since the Unix epoch, and minutes is true or false"
 )]
-pub struct AskedError(String);
+pub struct EvidenceQueryError(String);
 
-impl Asked {
+impl EvidenceQuery {
     /// From the query of a URL.
     ///
     /// # Errors
     /// When it has a parameter that there is not, or a time that is no number.
-    pub fn parse(query: Option<&str>) -> Result<Self, AskedError> {
-        serde_urlencoded::from_str(query.unwrap_or_default()).map_err(|error| AskedError(error.to_string()))
+    pub fn parse(query: Option<&str>) -> Result<Self, EvidenceQueryError> {
+        serde_urlencoded::from_str(query.unwrap_or_default())
+            .map_err(|error| EvidenceQueryError(error.to_string()))
     }
 
-    fn hours(&self, hours: &[Hour]) -> Vec<Hour> {
-        let began_before = |hour: &&Hour| self.until.is_none_or(|until| u64::from(hour.0) * HOUR < until);
-        hours.iter().filter(began_before).copied().collect()
+    fn has_begun(&self, hour: Hour) -> bool {
+        self.until.is_none_or(|until| u64::from(hour.0) * HOUR < until)
     }
 
     fn is_of(&self, evidence: &Evidence) -> bool {
@@ -60,20 +60,20 @@ impl Asked {
 ///
 /// # Errors
 /// When the history cannot be read or nobody reads the answer.
-pub fn write(history: &Store, node: &str, asked: &Asked, out: &mut impl Write) -> io::Result<()> {
+pub fn write(history: &Store, node: &str, asked: &EvidenceQuery, out: &mut impl Write) -> io::Result<()> {
     let now = unix_seconds();
     line(&Header::new(node, now), out)?;
-    let hours = history.hours().map_err(io::Error::other)?;
+    let hours = history.hours();
     let since = asked.since.map_or(Hour(0), Hour::from_seconds);
-    for (subject, of_subject) in hours.subjects(since).map_err(io::Error::other)? {
-        let of_subject = asked.hours(&of_subject);
-        let (evidence, skipped) = hours.evidence(&subject, &of_subject).map_err(io::Error::other)?;
+    for (subject, mut records) in hours.subjects(since).map_err(io::Error::other)? {
+        records.retain(|hour| asked.has_begun(hour));
+        let (evidence, skipped) = hours.evidence(&records).map_err(io::Error::other)?;
         if skipped > 0 {
             tracing::warn!(subject, skipped, "records of the history cannot be understood and are left out");
         }
         if let Some(mut evidence) = evidence.filter(|evidence| asked.is_of(evidence)) {
             if asked.minutes {
-                evidence.minutes = hours.minutes(&subject, &of_subject).map_err(io::Error::other)?;
+                evidence.minutes = hours.minutes(&records).map_err(io::Error::other)?;
             }
             // Who was not seen for an hour has no pods now.
             if evidence.span().is_some_and(|(_, last)| last.0.saturating_add(1) < Hour::from_seconds(now).0) {
@@ -98,20 +98,20 @@ mod tests {
 
     #[test]
     fn what_can_be_asked() {
-        assert_eq!(Asked::parse(None), Ok(Asked::default()));
-        let asked = Asked::parse(Some("since=7205&until=10800&namespace=shop")).unwrap();
+        assert_eq!(EvidenceQuery::parse(None), Ok(EvidenceQuery::default()));
+        let asked = EvidenceQuery::parse(Some("since=7205&until=10800&namespace=shop")).unwrap();
         assert_eq!((asked.since, asked.namespace.as_deref()), (Some(7205), Some("shop")));
-        assert_eq!(asked.hours(&[Hour(1), Hour(2), Hour(3)]), [Hour(1), Hour(2)]);
+        assert_eq!([1, 2, 3].map(|hour| asked.has_begun(Hour(hour))), [true, true, false]);
         for (query, why) in [("since=1e9", "invalid digit"), ("from=1", "`from`"), ("until=", "cannot parse")]
         {
-            let said = Asked::parse(Some(query)).unwrap_err().to_string();
+            let said = EvidenceQuery::parse(Some(query)).unwrap_err().to_string();
             assert!(said.contains(why) && said.contains(PATH), "{query}: {said}");
         }
     }
 
     #[test]
     fn only_what_is_asked_for_is_written() {
-        let store = Store::in_memory().unwrap();
+        let store = Store::in_memory();
         let one = |namespace: &str, name: &str, hour: u32| {
             let workload =
                 Workload { namespace: namespace.to_owned(), name: name.to_owned(), ..Workload::default() };
@@ -124,7 +124,7 @@ mod tests {
             .unwrap();
         let written = |query: &str| {
             let mut out = Vec::new();
-            write(&store, "node", &Asked::parse(Some(query)).unwrap(), &mut out).unwrap();
+            write(&store, "node", &EvidenceQuery::parse(Some(query)).unwrap(), &mut out).unwrap();
             let text = String::from_utf8(out).unwrap();
             let all: Vec<Evidence> =
                 text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -9,18 +9,17 @@ use std::{
 
 use snug_sizing::cpu_quota::{QuotaOutcome, QuotaWhatIf};
 
-use super::otlp::{Progress, Signal};
+use super::series::{Progress, Signal};
 use crate::{
-    identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime, pods::Pods},
-    store::ends::Reason,
-    store::published::{
-        AgentRow, CgroupRow, HistoryRow, HostRow, KubernetesRow, Machine, MapRow, ProgramRow, Published,
-        RunqueueRow, SourceRow, Verdict, WorkloadRow,
+    model::{
+        AgentRow, CgroupRow, ContainerKind, HistoryRow, HostRow, Identity, KubernetesRow, Level, Machine,
+        MapRow, Names, PathIdentity, Pods, ProgramRow, Qos, RunqueueRow, Runtime, SourceRow,
+        TerminationReason, Verdict, View, WorkloadRow,
     },
     values::{
         Cpu, CpuSplit, Descriptors, Distribution, Interface, IoDevice, IpTraffic, Measurement, Memory,
-        MemoryEvents, MemoryHistograms, MemoryStat, Network, PeakSource, Pids, Pressure, Processes, Source,
-        Spec, Stall, Swap, Tcp, Throttling, Traffic, Ulimit, Values, WindowPeak, WorkingSet,
+        MemoryEvents, MemoryHistograms, MemoryStat, Network, PeakSource, Pids, Pressure, Processes,
+        SourceKind, Spec, Stall, Swap, Tcp, Throttling, Traffic, Ulimit, Values, WindowPeak, WorkingSet,
     },
 };
 
@@ -51,7 +50,7 @@ pub(super) fn values() -> Values {
     Values {
         cpu: Some(Cpu { usage_ns: 1_500_000_000 }),
         cpu_windows: Some(Arc::new(windows())),
-        cpu_ladder: Some(Arc::new(QuotaWhatIf([(500, QuotaOutcome::from((211, 212, 213)))].into()))),
+        quota_what_if: Some(Arc::new(QuotaWhatIf([(500, QuotaOutcome::from((211, 212, 213)))].into()))),
         runqueue: Some(Arc::new(durations(0.001, 4))),
         round_trips: Some(Arc::new(durations(0.02, 7))),
         cpu_split: Some(CpuSplit { user_ns: 1_000_000_000, system_ns: 500_000_000 }),
@@ -172,7 +171,7 @@ pub(super) fn names(namespace: &str, container: &str, image: &str, kind: Option<
 }
 
 /// A node with one pod of one container, a unit and a plain cgroup.
-pub(super) fn published() -> Published {
+pub(super) fn published() -> View {
     let pod = "/kubepods/burstable/pod5ab13527-1e13-487f-b057-71e702b5f80e";
     let app = names("default", "app", "example/app:1", Some(ContainerKind::App));
     let sandbox = names("default", "", "example/pause:1", Some(ContainerKind::Sandbox));
@@ -199,19 +198,21 @@ pub(super) fn published() -> Published {
         containers_started: 3,
         containers_ended: 2,
         restarts: 1,
-        terminations: [(Reason::OomKilled, 137), (Reason::Error, 1)].into_iter().collect(),
+        terminations: [(TerminationReason::OomKilled, 137), (TerminationReason::Error, 1)]
+            .into_iter()
+            .collect(),
         oom_kills: Some([151, 152, 153, 154]),
         network: Some(network()),
         tcp: Some(tcp()),
     };
     let at = Instant::now();
-    Published {
+    View {
         at,
         cgroups,
         stamps: Vec::new(),
         workloads: Arc::from([workload]),
-        ends: Arc::new([]),
-        events: crate::events::samples::one_of_each(),
+        terminated: Arc::new([]),
+        events: crate::model::samples::one_of_each(),
         pods: Arc::new(pods()),
         agent: agent(),
         host: Arc::new(host()),
@@ -289,7 +290,7 @@ fn agent() -> AgentRow {
         maps: vec![MapRow { name: "RECORDS", used: 5, capacity: 4096 }],
         sources: vec![SourceRow {
             measurement: Measurement::Cpu,
-            source: Source::Kernel,
+            source: SourceKind::Kernel,
             reason: String::new(),
             sampled_at: Some(Instant::now()),
         }],
@@ -302,7 +303,7 @@ fn agent() -> AgentRow {
         pass_seconds: 0.5,
         flush_seconds: 0.25,
         pass_cgroups: 164,
-        away_seconds: 165.5,
+        downtime_seconds: 165.5,
         starts: 1,
         cpu_seconds: 166.5,
         resident_bytes: 167,
@@ -319,7 +320,13 @@ fn agent() -> AgentRow {
             owner_reads: 185,
         }),
         runqueue: Some(RunqueueRow { cost_ns: 201, paused: true, times_paused: 202 }),
-        history: Some(HistoryRow { bytes: 171, failed_writes: 172, lost: 173 }),
+        history: Some(HistoryRow {
+            bytes: 171,
+            failed_writes: 172,
+            lost: 173,
+            damaged: 174,
+            moved_aside: 175,
+        }),
         ..AgentRow::default()
     }
 }

@@ -3,93 +3,10 @@
 //! Whatever is left out is counted and exported. The agent's own metrics are never left out. A series is never
 //! merged with another: labels that tell series apart cannot be dropped, so no limit can make a duplicate.
 
-use std::str::FromStr;
-
 use crate::{
-    config::Pattern,
-    events::{Event, Subject},
-    identity::{Level, Names},
-    store::published::{CgroupRow, WorkloadRow},
+    model::{CgroupRow, Event, Level, Names, Subject, WorkloadRow},
+    patterns::{DroppableLabel, Pattern},
 };
-
-/// Why a limit cannot be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum LimitsError {
-    /// A label that tells series apart, or that no series has.
-    #[error("label `{0}` cannot be dropped, because series would collide or no series has it; these can: {names}", names = DroppableLabel::names())]
-    NotDroppable(String),
-}
-
-/// A label that may be dropped, because `id` or the workload's own labels still tell the series apart.
-///
-/// The namespace, pod and container labels stay too: one series without them breaks queries that join on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DroppableLabel {
-    /// The runtime's id, on `snug_container_info`.
-    ContainerId,
-    /// The image, on `snug_container_info` and on every kubelet series.
-    Image,
-    /// The kind of container, on container series.
-    Kind,
-    /// The container's id, on kubelet series.
-    Name,
-    /// The pod's uid, on `snug_container_info`.
-    PodUid,
-    /// The QoS class, on `snug_container_info`.
-    Qos,
-    /// The runtime, on `snug_container_info`.
-    Runtime,
-    /// The workload's name, on container and pod series.
-    Workload,
-    /// The workload's kind, on container and pod series.
-    WorkloadKind,
-}
-
-impl DroppableLabel {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::ContainerId,
-        Self::Image,
-        Self::Kind,
-        Self::Name,
-        Self::PodUid,
-        Self::Qos,
-        Self::Runtime,
-        Self::Workload,
-        Self::WorkloadKind,
-    ];
-
-    /// The label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ContainerId => "container_id",
-            Self::Image => "image",
-            Self::Kind => "kind",
-            Self::Name => "name",
-            Self::PodUid => "pod_uid",
-            Self::Qos => "qos",
-            Self::Runtime => "runtime",
-            Self::Workload => "workload",
-            Self::WorkloadKind => "workload_kind",
-        }
-    }
-
-    /// All names, for a message.
-    pub fn names() -> String {
-        Self::ALL.map(Self::as_str).join(", ")
-    }
-}
-
-impl FromStr for DroppableLabel {
-    type Err = LimitsError;
-
-    fn from_str(text: &str) -> Result<Self, LimitsError> {
-        Self::ALL
-            .into_iter()
-            .find(|label| label.as_str() == text)
-            .ok_or_else(|| LimitsError::NotDroppable(text.to_owned()))
-    }
-}
 
 /// What endpoints leave out.
 #[derive(Clone, Debug)]
@@ -174,59 +91,12 @@ fn allowed(allow: &[Pattern], deny: &[Pattern], matches: impl Fn(&Pattern) -> bo
     (allow.is_empty() || allow.iter().any(&matches)) && !deny.iter().any(&matches)
 }
 
-/// What became of the series of one scrape.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SeriesCounts {
-    /// Exported.
-    pub written: u64,
-    /// Left out by family.
-    pub cut_by_family: u64,
-    /// Left out by namespace.
-    pub cut_by_namespace: u64,
-    /// Left out beyond the number.
-    pub cut_by_cap: u64,
-}
-
-impl SeriesCounts {
-    /// Why series were left out, and how many.
-    pub const fn cut(&self) -> [(&'static str, u64); 3] {
-        let Self { written: _, cut_by_family, cut_by_namespace, cut_by_cap } = *self;
-        [("family", cut_by_family), ("namespace", cut_by_namespace), ("cap", cut_by_cap)]
-    }
-
-    /// Decides on one series and counts it.
-    pub fn admit(&mut self, limits: &SeriesLimits, family: bool, namespace: bool) -> bool {
-        if !family {
-            self.cut_by_family += 1;
-        } else if !namespace {
-            self.cut_by_namespace += 1;
-        } else if self.written >= limits.max_series {
-            self.cut_by_cap += 1;
-        } else {
-            self.written += 1;
-            return true;
-        }
-        false
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn pattern(text: &str) -> Pattern {
         Pattern::new(text)
-    }
-
-    #[test]
-    fn labels_that_tell_series_apart_cannot_be_dropped() {
-        for label in ["id", "namespace", "pod", "container", "event", "device", "cpu", "", "Image"] {
-            let error = label.parse::<DroppableLabel>().unwrap_err().to_string();
-            assert!(error.contains(&format!("`{label}`")) && error.contains("workload_kind"), "{error}");
-        }
-        for label in DroppableLabel::ALL {
-            assert_eq!(label.as_str().parse(), Ok(label));
-        }
     }
 
     #[test]
@@ -241,16 +111,5 @@ mod tests {
         assert!(!limits.family(&["snug_container_cpu_cfs_periods", "snug_container_cpu_cfs_periods_total"]));
         assert!(!limits.family(&["snug_pod_memory_usage_bytes"]));
         assert!(limits.namespace("prod-a") && !limits.namespace("dev"));
-    }
-
-    #[test]
-    fn a_series_is_counted_once() {
-        let limits = SeriesLimits { max_series: 1, ..SeriesLimits::default() };
-        let mut counts = SeriesCounts::default();
-        assert!(!counts.admit(&limits, false, false));
-        assert!(!counts.admit(&limits, true, false));
-        assert!(counts.admit(&limits, true, true));
-        assert!(!counts.admit(&limits, true, true));
-        assert_eq!(counts, SeriesCounts { written: 1, cut_by_family: 1, cut_by_namespace: 1, cut_by_cap: 1 });
     }
 }

@@ -1,18 +1,23 @@
 //! What leaves the agent.
 //!
-//! Everything here reads [`Published`](crate::store::published::Published) and nothing else: a scrape never touches
+//! Everything here reads [`View`](crate::model::View) and nothing else: a scrape never touches
 //! the kernel, a file or the network, and costs the samplers nothing. Evidence alone comes from the history.
 
 pub mod api;
 pub mod catalogue;
-pub(crate) mod events;
+pub(crate) mod ecs;
+mod events;
 pub mod evidence;
 pub mod http;
 pub mod kubelet;
 pub mod limits;
 pub mod otlp;
 pub mod prometheus;
+mod query;
+mod resource;
+pub mod series;
 mod stream;
+mod text;
 
 #[cfg(test)]
 mod fixture;

@@ -12,11 +12,10 @@ use std::{
 };
 
 use super::{
-    catalogue::EndpointSeries,
-    limits::{SeriesCounts, SeriesLimits},
-    otlp::{Progress, Signal},
+    limits::SeriesLimits,
+    series::{EndpointSeries, Progress, SeriesCounts, Signal},
 };
-use crate::store::published::Published;
+use crate::model::View;
 
 /// The formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +45,7 @@ impl Format {
 #[derive(Debug)]
 pub struct Scrape {
     /// What to export.
-    pub published: Arc<Published>,
+    pub published: Arc<View>,
     /// What to leave out.
     pub limits: Arc<SeriesLimits>,
     /// The moment of the scrape.

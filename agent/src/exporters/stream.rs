@@ -36,13 +36,13 @@ pub(super) enum BodyError {
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The right to encode, which few have at a time. Who waits for a slow client lends it to others meanwhile.
-pub(super) struct Turn {
+pub(super) struct EncodePermit {
     turns: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
     patience: Duration,
 }
 
-impl Turn {
+impl EncodePermit {
     /// Waits for a turn. `None` when there will be no more.
     pub(super) async fn wait_for(turns: &Arc<Semaphore>) -> Option<Self> {
         let turns = Arc::clone(turns);
@@ -82,7 +82,7 @@ enum Encoding {
 
 struct PieceWriter {
     pieces: mpsc::Sender<Piece>,
-    turn: Turn,
+    turn: EncodePermit,
     buffer: Vec<u8>,
 }
 
@@ -124,7 +124,7 @@ impl Write for PieceWriter {
 impl Output {
     /// Make this on the thread that writes, one of the runtime's for what blocks: a compressor also writes when it is
     /// dropped.
-    pub(super) fn new(pieces: Pieces, turn: Turn, gzip: bool) -> Self {
+    pub(super) fn new(pieces: Pieces, turn: EncodePermit, gzip: bool) -> Self {
         let writer = PieceWriter { pieces: pieces.0, turn, buffer: Vec::with_capacity(PIECE) };
         Self(if gzip {
             let packed = GzEncoder::new(writer, Compression::fast());

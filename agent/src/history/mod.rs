@@ -2,14 +2,22 @@
 //!
 //! The sampling thread hands evidence over and never waits; one thread writes it; readers see what was written last.
 
+mod frame;
+mod health;
+mod medium;
+mod migration;
+mod record;
+#[cfg(test)]
+mod samples;
+mod segment;
 mod store;
+mod view;
 
 use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
         mpsc::{self, Receiver, SyncSender, TrySendError},
     },
     thread::{self, JoinHandle},
@@ -17,19 +25,23 @@ use std::{
 
 use snug_sizing::evidence::{Evidence, Hour};
 
+use self::health::Health;
+pub use self::{
+    migration::convert_if_asked,
+    store::{DIRECTORY, HistoryError, Store},
+    view::{Hours, Records},
+};
 use crate::{
     clock::unix_seconds,
-    store::{WorkloadKey, published::HistoryRow},
+    model::{HistoryRow, WorkloadKey},
 };
-
-pub use self::store::{FILE, HistoryError, Hours, Store};
 
 /// Batches that may wait for the writing thread; with more, the sampling thread keeps what it has and merges.
 const BATCHES: usize = 4;
 /// Records that wait for a disk that takes nothing, before the oldest are given up.
-const MOST_WAITING: usize = 20_000;
+const MAX_WAITING: usize = 20_000;
 /// Bytes of records that are kept where there is no directory for them.
-const MOST_IN_MEMORY: u64 = 8 << 20;
+const MAX_IN_MEMORY: u64 = 8 << 20;
 
 /// Evidence that is handed over: each piece is of one hour.
 pub type Batch = BTreeMap<(Hour, WorkloadKey), Evidence>;
@@ -43,25 +55,6 @@ pub struct Retention {
     pub hours_by_minute: u32,
     /// Bytes of records.
     pub bytes: u64,
-}
-
-/// What becomes a [`HistoryRow`].
-#[derive(Debug, Default)]
-struct Health {
-    bytes: AtomicU64,
-    failed_writes: AtomicU64,
-    lost: AtomicU64,
-}
-
-impl Health {
-    fn give_up(&self, records: u64) {
-        self.lost.fetch_add(records, Ordering::Relaxed);
-    }
-
-    fn row(&self) -> HistoryRow {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        HistoryRow { bytes: of(&self.bytes), failed_writes: of(&self.failed_writes), lost: of(&self.lost) }
-    }
 }
 
 /// The history, with the thread that writes it. Dropped, it writes what it was given and ends.
@@ -121,15 +114,10 @@ impl History {
     /// measures all the same.
     ///
     /// # Errors
-    /// When there is not even memory, or no thread.
+    /// When there is no thread to write it.
     pub fn start(directory: Option<PathBuf>, retention: Retention) -> Result<Self, HistoryError> {
         let on_disk = directory.and_then(|directory| match Store::open(&directory) {
-            Ok((store, aside)) => {
-                if let Some(aside) = aside {
-                    tracing::error!(moved_to = %aside.display(), "the history could not be used and was moved aside; a new one begins");
-                }
-                Some(store)
-            }
+            Ok((store, _)) => Some(store),
             Err(error) => {
                 tracing::error!(%error, "the history is kept in memory and ends with this agent");
                 None
@@ -137,16 +125,16 @@ impl History {
         });
         let retention = match on_disk {
             Some(_) => retention,
-            None => Retention { bytes: retention.bytes.min(MOST_IN_MEMORY), ..retention },
+            None => Retention { bytes: retention.bytes.min(MAX_IN_MEMORY), ..retention },
         };
-        let store = Arc::new(on_disk.map_or_else(Store::in_memory, Ok)?);
-        let health = Arc::new(Health::default());
+        let store = Arc::new(on_disk.unwrap_or_else(Store::in_memory));
+        let health = store.health();
         let (batches, receiver) = mpsc::sync_channel(BATCHES);
         let writer = Writer { store: store.clone(), health: health.clone(), retention, pruned: None };
         let writer = thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || writer.run(&receiver))
-            .map_err(|error| HistoryError::Write(Box::new(redb::Error::Io(error))))?;
+            .map_err(HistoryError::Thread)?;
         Ok(Self { store, sink: Sink { batches, health }, writer: Some(writer) })
     }
 
@@ -193,7 +181,7 @@ impl Writer {
                     }
                 }
                 Err(error) => {
-                    self.health.failed_writes.fetch_add(1, Ordering::Relaxed);
+                    self.health.failed_write();
                     if !std::mem::replace(&mut said, true) {
                         tracing::error!(%error, "the agent goes on measuring and tries again");
                     }
@@ -202,10 +190,14 @@ impl Writer {
             }
             self.prune();
         }
+        // A file that was sealed shows where it was cut.
+        if let Err(error) = self.store.seal_all() {
+            tracing::debug!(%error, "the history is not written anew");
+        }
     }
 
     fn give_up_oldest(&self, waiting: &mut Vec<Evidence>) {
-        let beyond = waiting.len().saturating_sub(MOST_WAITING);
+        let beyond = waiting.len().saturating_sub(MAX_WAITING);
         waiting.drain(..beyond);
         self.health.give_up(beyond as u64);
     }
@@ -220,7 +212,7 @@ impl Writer {
         let [by_minute, oldest] = [hours_by_minute, hours].map(|hours| Hour(now.0.saturating_sub(hours)));
         match self.store.prune(by_minute, oldest, bytes) {
             Ok(bytes) => {
-                self.health.bytes.store(bytes, Ordering::Relaxed);
+                self.health.size(bytes);
                 self.pruned = Some(now);
             }
             Err(error) => tracing::debug!(%error, "what is old stays in the history for now"),

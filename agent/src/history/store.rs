@@ -1,64 +1,61 @@
-//! The records of the history: one per hour, workload and container, in redb.
-
-mod migration;
+//! The records of the history: one per hour, workload and container, in a file for each day.
+//!
+//! One thread writes: it appends what was gathered since the last time, and writes a file anew, with the records of an hour added up, when
+//! much was appended. Who reads takes the list of files as it is now and waits for nobody.
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    process::Command,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use redb::{
-    Builder, Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
-    TableError, backends::InMemoryBackend,
+use arc_swap::ArcSwap;
+use snug_sizing::evidence::{Evidence, Hour};
+
+use super::{
+    frame::{Frame, Kind},
+    health::Health,
+    medium::{Medium, aside},
+    migration,
+    record::{self, Record, Sum},
+    segment::{Entry, Index, Opened, Segment, Writing, day_of},
+    view::Hours,
 };
-use snug_sizing::{
-    evidence::{Evidence, Hour},
-    minutes::{self, Minutes},
-};
 
-use crate::clock::unix_seconds;
-
-type Records = TableDefinition<'static, (u32, &'static str), &'static [u8]>;
-type Writable<'t> = Table<'t, (u32, &'static str), &'static [u8]>;
-
-/// Evidence of one hour by hour and subject. The hour comes first, so that what is written again and again while an hour lasts lies
-/// on few pages, and what is old is one range.
-const HOURS: Records = TableDefinition::new("hours");
-/// The minutes of an hour, of the last hours only, under the same keys.
-const MINUTES: Records = TableDefinition::new("minutes");
-/// What is known of the file itself.
-const ABOUT: TableDefinition<'_, &str, u32> = TableDefinition::new("about");
-/// The form of the records. Raise it with any change of `Evidence`, and keep the old form in [`migration`].
-const SCHEMA: u32 = 3;
-/// The oldest form that is still understood.
-const OLDEST_SCHEMA: u32 = 1;
-/// Name of the file in the data directory.
-pub const FILE: &str = "history.redb";
-/// Bytes that redb may keep of the file in memory.
-const CACHE: usize = 2 << 20;
+/// Name of the directory in the data directory.
+pub const DIRECTORY: &str = "history";
+/// Name of the file in the data directory that is locked by whoever writes.
+const LOCK: &str = "history.lock";
 
 /// What went wrong with the history.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// The file cannot be opened or made.
-    #[error("cannot open the history {}: {source}; free the file or give --data-dir another directory", path.display())]
+    /// A file or directory cannot be opened or made.
+    #[error("cannot open the history {}: {source}; free the path or give --data-dir another directory", path.display())]
     Open {
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
         /// The reason.
-        source: Box<redb::Error>,
+        source: io::Error,
+    },
+    /// Another agent writes it.
+    #[error("the history {} is in use by another agent; give --data-dir another directory", path.display())]
+    Locked {
+        /// The directory, or the file of an older version.
+        path: PathBuf,
     },
     /// It cannot be written.
     #[error("cannot write the history: {0}; is the disk full?")]
-    Write(#[source] Box<redb::Error>),
+    Write(#[source] io::Error),
     /// It cannot be read.
     #[error("cannot read the history: {0}")]
-    Read(#[source] Box<redb::Error>),
-    /// A record is no record.
-    #[error("the history has a record that cannot be understood: {0}")]
-    Record(#[from] postcard::Error),
+    Read(#[source] io::Error),
+    /// There is no thread to write it.
+    #[error("cannot start the thread that writes the history")]
+    Thread(#[source] io::Error),
     /// A file that could not be used cannot be moved out of the way.
     #[error("cannot move the unusable history {} aside: {source}", path.display())]
     Aside {
@@ -69,370 +66,289 @@ pub enum HistoryError {
     },
 }
 
-fn write<E: Into<redb::Error>>(error: E) -> HistoryError {
-    HistoryError::Write(Box::new(error.into()))
-}
-
-fn read<E: Into<redb::Error>>(error: E) -> HistoryError {
-    HistoryError::Read(Box::new(error.into()))
-}
-
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE);
-    builder
-}
-
-/// The database.
+/// The files.
 #[derive(Debug)]
 pub struct Store {
-    /// `None` after an error of the disk, until it can be opened again.
-    database: RwLock<Option<Database>>,
-    /// Where it is on disk, if it is.
-    path: Option<PathBuf>,
+    medium: Medium,
+    /// By day, ascending.
+    segments: ArcSwap<Vec<Arc<Segment>>>,
+    writer: Mutex<()>,
+    health: Arc<Health>,
+    /// Locked as long as it is open.
+    _lock: Option<File>,
 }
+
+/// What was appended to the file of a day, and how long the file is with it.
+type Appended = (Arc<Segment>, u64);
 
 impl Store {
     /// One in memory, which ends with the agent.
-    ///
-    /// # Errors
-    /// When there is no memory.
-    pub fn in_memory() -> Result<Self, HistoryError> {
-        let database = builder().create_with_backend(InMemoryBackend::new()).map_err(write)?;
-        prepare(&database)?;
-        Ok(Self { database: RwLock::new(Some(database)), path: None })
+    pub fn in_memory() -> Self {
+        Self::of(Medium::Memory, Vec::new(), Arc::default(), None)
     }
 
-    /// The one in a directory, made where there is none. A file that is none, or of another version, is moved aside and never deleted:
-    /// its new name is the second value.
-    ///
-    /// # Errors
-    /// When the file can be neither used nor moved: it is locked by another agent, read-only, or the disk is full.
-    pub fn open(directory: &Path) -> Result<(Self, Option<PathBuf>), HistoryError> {
-        let path = directory.join(FILE);
-        let open = |source: redb::Error| HistoryError::Open { path: path.clone(), source: Box::new(source) };
-        fs::create_dir_all(directory).map_err(|error| open(redb::Error::Io(error)))?;
-        let of = |database| Self { database: RwLock::new(Some(database)), path: Some(path.clone()) };
-        match open_at(&path) {
-            Ok(database) => Ok((of(database), None)),
-            Err(error) if is_unusable(&error) => {
-                let aside = directory.join(format!("{FILE}.unusable-{}", unix_seconds()));
-                fs::rename(&path, &aside)
-                    .map_err(|source| HistoryError::Aside { path: path.clone(), source })?;
-                Ok((of(open_at(&path).map_err(open)?), Some(aside)))
-            }
-            Err(error) => Err(open(error)),
+    fn of(medium: Medium, segments: Vec<Arc<Segment>>, health: Arc<Health>, lock: Option<File>) -> Self {
+        Self {
+            medium,
+            segments: ArcSwap::from_pointee(segments),
+            writer: Mutex::new(()),
+            health,
+            _lock: lock,
         }
     }
 
-    /// Does something with the database. After an error of the disk it takes nothing more until it is opened anew (redb: `PreviousIo`),
-    /// which is done at the next call, when readers are done with the old one.
-    fn with<T>(&self, action: impl FnOnce(&Database) -> Result<T, HistoryError>) -> Result<T, HistoryError> {
-        self.reopen()?;
-        let result = {
-            let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
-            action(guard.as_ref().ok_or_else(closed)?)
+    /// The one in a data directory, made where there is none, with the records of an older version's file. A file that cannot be used is
+    /// moved aside and never deleted: what it is called now is in the second value. One with damaged records is written anew without them,
+    /// and kept in the same way.
+    ///
+    /// # Errors
+    /// When the directory can be neither used nor made: another agent uses it, it is read-only, or the disk is full.
+    pub fn open(data: &Path) -> Result<(Self, Vec<PathBuf>), HistoryError> {
+        Self::open_with(data, migration::this_program)
+    }
+
+    /// As [`Self::open`], with the program that reads an older version's file.
+    pub(super) fn open_with(
+        data: &Path,
+        converter: fn(&Path, &Path) -> Command,
+    ) -> Result<(Self, Vec<PathBuf>), HistoryError> {
+        let directory = data.join(DIRECTORY);
+        let open = |path: &Path| {
+            let path = path.to_owned();
+            move |source| HistoryError::Open { path, source }
         };
-        if result.as_ref().is_err_and(is_of_disk) && self.path.is_some() {
-            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        fs::create_dir_all(data).map_err(open(data))?;
+        let lock_path = data.join(LOCK);
+        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(open(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(HistoryError::Locked { path: directory }),
+            Err(TryLockError::Error(error)) => return Err(open(&lock_path)(error)),
         }
-        result
+        let health = Arc::new(Health::default());
+        let mut moved = migration::take_over(data, &directory, converter, &health)?;
+        let store = Self::at(&directory, health, Some(lock), &mut moved)?;
+        Ok((store, moved))
     }
 
-    fn reopen(&self) -> Result<(), HistoryError> {
-        let Some(path) = &self.path else { return Ok(()) };
-        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_some() {
-            return Ok(());
+    /// The one in a directory of its own.
+    pub(super) fn at(
+        directory: &Path,
+        health: Arc<Health>,
+        lock: Option<File>,
+        moved: &mut Vec<PathBuf>,
+    ) -> Result<Self, HistoryError> {
+        let open = |source| HistoryError::Open { path: directory.to_owned(), source };
+        fs::create_dir_all(directory).map_err(open)?;
+        let medium = Medium::Directory(directory.to_owned());
+        let mut segments = Vec::new();
+        for day in medium.days().map_err(open)? {
+            let segment = match Segment::open(&medium, day, &health).map_err(open)? {
+                Opened::Whole(segment) => Some(segment),
+                // If it cannot be written anew, it is used as it is.
+                Opened::Damaged(segment) => match seal(&medium, &segment, &health, |_, _| true) {
+                    Ok(sealed) => sealed,
+                    Err(error) => {
+                        tracing::warn!(%error, day, "a damaged file of the history stays as it is");
+                        Some(segment)
+                    }
+                },
+                Opened::Unusable => {
+                    let Some(path) = medium.path(day) else { continue };
+                    let moved_to = aside(&path);
+                    fs::rename(&path, &moved_to)
+                        .map_err(|source| HistoryError::Aside { path: path.clone(), source })?;
+                    health.moved_aside(&path, &moved_to);
+                    moved.push(moved_to);
+                    None
+                }
+            };
+            segments.extend(segment.map(Arc::new));
         }
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if database.is_none() {
-            let opened = open_at(path);
-            *database = Some(
-                opened
-                    .map_err(|source| HistoryError::Open { path: path.clone(), source: Box::new(source) })?,
-            );
-        }
-        Ok(())
+        Ok(Self::of(medium, segments, health, lock))
     }
 
-    /// Adds evidence, whole or not at all.
+    /// What is counted.
+    pub(super) fn health(&self) -> Arc<Health> {
+        self.health.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds evidence, whole or not at all. A record that is too long for any file is given up.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn add(&self, batch: &[Evidence]) -> Result<(), HistoryError> {
-        self.with(|database| add(database, batch))
+        let _writing = self.lock();
+        let mut days: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
+        for record in batch.iter().flat_map(record::encode) {
+            if !Frame::fits(&record.key, &record.value) {
+                self.health.give_up(1);
+                continue;
+            }
+            days.entry(day_of(record.hour)).or_default().push(record);
+        }
+        let mut appended: Vec<Appended> = Vec::new();
+        let result = days.iter().try_for_each(|(day, records)| {
+            let segment = self.segment(*day)?;
+            appended.push((segment.clone(), segment.length()));
+            let length = segment.append(records)?;
+            appended.last_mut().into_iter().for_each(|last| last.1 = length);
+            Ok(())
+        });
+        if let Err(error) = result {
+            appended.iter().for_each(|(segment, _)| segment.take_back());
+            return Err(HistoryError::Write(error));
+        }
+        for (segment, length) in &appended {
+            segment.publish(*length);
+            if segment.has_much_appended()
+                && let Err(error) = self.seal(segment, |_, _| true)
+            {
+                tracing::debug!(%error, day = segment.day, "the history is not written anew for now");
+            }
+        }
+        Ok(())
     }
 
-    /// Removes the minutes of hours before `by_minute` and hours before `oldest`, and then the oldest ones until records take no more
+    /// The file of a day, made where there is none.
+    fn segment(&self, day: u32) -> io::Result<Arc<Segment>> {
+        let segments = self.segments.load();
+        match segments.binary_search_by_key(&day, |segment| segment.day) {
+            Ok(at) => segments.get(at).cloned().ok_or_else(|| io::ErrorKind::NotFound.into()),
+            Err(at) => {
+                let segment = Arc::new(Segment::create(&self.medium, day)?);
+                let mut more = segments.to_vec();
+                more.insert(at, segment.clone());
+                self.segments.store(Arc::new(more));
+                Ok(segment)
+            }
+        }
+    }
+
+    /// Writes a file anew with what is kept, each record once.
+    fn seal(&self, segment: &Segment, keep: impl Fn(Kind, Hour) -> bool) -> io::Result<()> {
+        let sealed = seal(&self.medium, segment, &self.health, keep)?.map(Arc::new);
+        let segments = self.segments.load();
+        let others = segments.iter().filter(|other| other.day != segment.day).cloned();
+        let mut all: Vec<Arc<Segment>> = others.chain(sealed).collect();
+        all.sort_unstable_by_key(|segment| segment.day);
+        self.segments.store(Arc::new(all));
+        Ok(())
+    }
+
+    /// Writes each file anew to which something was appended. A file is then known to be cut where it is.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn seal_all(&self) -> Result<(), HistoryError> {
+        let _writing = self.lock();
+        for segment in self.segments.load().iter().filter(|segment| segment.appended() > 0) {
+            self.seal(segment, |_, _| true).map_err(HistoryError::Write)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the minutes of hours before `by_minute` and hours before `oldest`, and then the oldest ones until files take no more
     /// than `most` bytes. Returns what they take.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn prune(&self, by_minute: Hour, oldest: Hour, most: u64) -> Result<u64, HistoryError> {
-        self.forget_before(MINUTES, by_minute)?;
-        self.forget_hours_before(oldest)?;
+        let _writing = self.lock();
+        self.prune_age(by_minute, oldest).map_err(HistoryError::Write)?;
+        self.prune_size(most).map_err(HistoryError::Write)
+    }
+
+    fn prune_age(&self, by_minute: Hour, oldest: Hour) -> io::Result<()> {
+        let keep = |kind, hour| hour >= oldest && (kind != Kind::MINUTES || hour >= by_minute);
+        for segment in self.segments.load().iter() {
+            if segment.is_before(oldest) {
+                self.remove(segment)?;
+            } else if segment.should_be_sealed(by_minute, oldest) {
+                self.seal(segment, keep)?;
+            }
+        }
+        self.medium.remove_aside_before(day_of(oldest))
+    }
+
+    fn prune_size(&self, most: u64) -> io::Result<u64> {
         loop {
-            let stored = self.stored_bytes()?;
-            let first = self.hours()?.first_hour()?;
-            match first {
-                Some(Hour(first)) if stored > most => {
-                    self.forget_hours_before(Hour(first.saturating_add(1)))?;
-                }
-                _ => return Ok(stored),
+            let segments = self.segments.load();
+            let stored = segments.iter().map(|segment| segment.length()).sum();
+            let Some(segment) = segments.first().filter(|_| stored > most) else { return Ok(stored) };
+            let mut index = Index::new();
+            segment.index((0, segment.length()), |_, _| true, &mut index, &self.health)?;
+            let mut hours: BTreeMap<Hour, u64> = BTreeMap::new();
+            for entry in index.values().flatten() {
+                *hours.entry(entry.hour).or_default() += u64::from(entry.length);
+            }
+            let mut excess = stored - most;
+            let first_kept = hours.into_iter().find_map(|(hour, bytes)| {
+                let is_kept = excess == 0;
+                excess = excess.saturating_sub(bytes);
+                is_kept.then_some(hour)
+            });
+            match first_kept {
+                Some(first) => self.seal(segment, |_, hour| hour >= first)?,
+                None => self.remove(segment)?,
             }
         }
     }
 
-    fn forget_hours_before(&self, oldest: Hour) -> Result<(), HistoryError> {
-        self.forget_before(MINUTES, oldest)?;
-        self.forget_before(HOURS, oldest)
-    }
-
-    fn forget_before(&self, table: Records, oldest: Hour) -> Result<(), HistoryError> {
-        self.with(|database| {
-            let transaction = database.begin_write().map_err(write)?;
-            {
-                let mut records = transaction.open_table(table).map_err(write)?;
-                records.retain_in(..(oldest.0, ""), |_, _| false).map_err(write)?;
-            }
-            transaction.commit().map_err(write)
-        })
-    }
-
-    fn stored_bytes(&self) -> Result<u64, HistoryError> {
-        self.with(|database| {
-            let transaction = database.begin_write().map_err(write)?;
-            let stats = transaction.stats().map_err(read)?;
-            transaction.abort().map_err(write)?;
-            Ok(stats.stored_bytes() + stats.metadata_bytes())
-        })
+    fn remove(&self, segment: &Segment) -> io::Result<()> {
+        segment.remove(0, &self.health)?;
+        let left = self.segments.load().iter().filter(|other| other.day != segment.day).cloned().collect();
+        self.segments.store(Arc::new(left));
+        Ok(())
     }
 
     /// What there is now; later writes do not show in it.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn hours(&self) -> Result<Hours, HistoryError> {
-        self.with(|database| {
-            let transaction = database.begin_read().map_err(read)?;
-            let table = |records| transaction.open_table(records).map_err(|error: TableError| read(error));
-            Ok(Hours { hours: table(HOURS)?, minutes: table(MINUTES)? })
-        })
+    pub fn hours(&self) -> Hours {
+        let segments = self.segments.load();
+        let segments = segments.iter().map(|segment| (segment.clone(), segment.length())).collect();
+        Hours::new(segments, self.health.clone())
     }
 }
 
-/// The database in a file, made where there is none.
-fn open_at(path: &Path) -> Result<Database, redb::Error> {
-    let database = builder().create(path)?;
-    prepare(&database).map_err(|error| match error {
-        HistoryError::Write(error) | HistoryError::Read(error) => *error,
-        other => redb::Error::Corrupted(other.to_string()),
-    })?;
-    Ok(database)
-}
-
-/// An error after which a database takes nothing more.
-fn is_of_disk(error: &HistoryError) -> bool {
-    let (HistoryError::Write(error) | HistoryError::Read(error)) = error else { return false };
-    matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo)
-}
-
-fn closed() -> HistoryError {
-    HistoryError::Read(Box::new(redb::Error::PreviousIo))
-}
-
-/// Makes what a database has to have, and brings records up to date.
-fn prepare(database: &Database) -> Result<(), HistoryError> {
-    let transaction = database.begin_write().map_err(write)?;
-    {
-        let mut about = transaction.open_table(ABOUT).map_err(write)?;
-        let schema = about.get("schema").map_err(read)?.map(|value| value.value());
-        match schema {
-            Some(SCHEMA) => {}
-            Some(older @ OLDEST_SCHEMA..SCHEMA) => {
-                migrate(&mut transaction.open_table(HOURS).map_err(write)?, older)?;
-                about.insert("schema", SCHEMA).map_err(write)?;
-            }
-            Some(other) => {
-                let text = format!("its records are of version {other}, not {SCHEMA}");
-                return Err(HistoryError::Read(Box::new(redb::Error::Corrupted(text))));
-            }
-            None => {
-                about.insert("schema", SCHEMA).map_err(write)?;
-            }
-        }
-        transaction.open_table(HOURS).map_err(write)?;
-        transaction.open_table(MINUTES).map_err(write)?;
-    }
-    transaction.commit().map_err(write)
-}
-
-/// See [`Store::add`].
-fn add(database: &Database, batch: &[Evidence]) -> Result<(), HistoryError> {
-    let transaction = database.begin_write().map_err(write)?;
-    {
-        let mut hours = transaction.open_table(HOURS).map_err(write)?;
-        let mut minutes = transaction.open_table(MINUTES).map_err(write)?;
-        for evidence in batch {
-            let subject = subject(evidence);
-            let Some((Hour(hour), _)) = evidence.hours.first_key_value() else { continue };
-            let key = (*hour, subject.as_str());
-            add_minutes(&mut minutes, key, &evidence.minutes)?;
-            let known = match hours.get(key).map_err(read)? {
-                // What cannot be understood is written over: it is of no use to anybody.
-                Some(bytes) => postcard::from_bytes::<Evidence>(bytes.value()).ok(),
-                None => None,
-            };
-            let sum = known.and_then(|mut known| {
-                known.merge(evidence).ok()?;
-                known.workload.replicas = evidence.workload.replicas;
-                Some(known)
-            });
-            let mut sum = sum.unwrap_or_else(|| evidence.clone());
-            sum.minutes.clear();
-            let bytes = postcard::to_stdvec(&sum)?;
-            hours.insert(key, bytes.as_slice()).map_err(write)?;
-        }
-    }
-    transaction.commit().map_err(write)
-}
-
-/// Adds minutes to those of their hour.
-fn add_minutes(table: &mut Writable<'_>, key: (u32, &str), new: &Minutes) -> Result<(), HistoryError> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let known = table.get(key).map_err(read)?.map(|bytes| postcard::from_bytes::<Minutes>(bytes.value()));
-    let mut sum = known.and_then(Result::ok).unwrap_or_default();
-    minutes::merge(&mut sum, new);
-    table.insert(key, postcard::to_stdvec(&sum)?.as_slice()).map_err(write)?;
-    Ok(())
-}
-
-/// Rewrites all records of an older form, in the transaction that says so: a kill leaves the old file. What cannot be understood is
-/// left out and said.
-fn migrate(hours: &mut Writable<'_>, version: u32) -> Result<(), HistoryError> {
-    let keys: Vec<(u32, String)> = hours
-        .iter()
-        .map_err(read)?
-        .map(|entry| entry.map(|(key, _)| (key.value().0, key.value().1.to_owned())))
-        .collect::<Result<_, _>>()
-        .map_err(read)?;
-    let mut lost = 0_u64;
-    for (hour, subject) in &keys {
-        let key = (*hour, subject.as_str());
-        let record = hours.get(key).map_err(read)?.map(|bytes| migration::record(version, bytes.value()));
-        match record {
-            Some(Ok(evidence)) => {
-                let bytes = postcard::to_stdvec(&evidence)?;
-                hours.insert(key, bytes.as_slice()).map_err(write)?;
-            }
-            Some(Err(_)) => {
-                lost += 1;
-                hours.remove(key).map_err(write)?;
-            }
-            None => {}
-        }
-    }
-    tracing::info!(
-        records = keys.len(),
-        lost,
-        from = version,
-        to = SCHEMA,
-        "the history was brought up to date"
-    );
-    Ok(())
-}
-
-/// A file that will never be of use, unlike one that cannot be had now.
-fn is_unusable(error: &redb::Error) -> bool {
-    match error {
-        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) | redb::Error::RepairAborted => true,
-        redb::Error::TableTypeMismatch { .. } | redb::Error::TypeDefinitionChanged { .. } => true,
-        redb::Error::Io(error) => {
-            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
-        }
-        _ => false,
-    }
-}
-
-/// Who a record is about, as a key. Windows of different lengths are not added up.
-fn subject(evidence: &Evidence) -> String {
-    let Evidence { workload, container, window_millis, .. } = evidence;
-    [&*workload.namespace, &*workload.owner, &*workload.name, &*container.name, &*window_millis.to_string()]
-        .join("\0")
-}
-
-/// A view of the records.
-#[derive(Debug)]
-pub struct Hours {
-    hours: ReadOnlyTable<(u32, &'static str), &'static [u8]>,
-    minutes: ReadOnlyTable<(u32, &'static str), &'static [u8]>,
-}
-
-impl Hours {
-    fn first_hour(&self) -> Result<Option<Hour>, HistoryError> {
-        let first = self.hours.first().map_err(read)?;
-        Ok(first.map(|(key, _)| Hour(key.value().0)))
-    }
-
-    /// The hours of each subject, from `since` on.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn subjects(&self, since: Hour) -> Result<BTreeMap<String, Vec<Hour>>, HistoryError> {
-        let mut subjects: BTreeMap<String, Vec<Hour>> = BTreeMap::new();
-        for entry in self.hours.range((since.0, "")..).map_err(read)? {
-            let (key, _) = entry.map_err(read)?;
-            let (hour, subject) = key.value();
-            match subjects.get_mut(subject) {
-                Some(hours) => hours.push(Hour(hour)),
-                None => drop(subjects.insert(subject.to_owned(), vec![Hour(hour)])),
-            }
-        }
-        Ok(subjects)
-    }
-
-    /// The evidence of a subject in these hours, oldest first, put together; with as many replicas as the last has. A record that
-    /// cannot be understood is left out and counted in the second value. `None` if nothing is left.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn evidence(&self, subject: &str, hours: &[Hour]) -> Result<(Option<Evidence>, u64), HistoryError> {
-        let mut sum: Option<Evidence> = None;
-        let mut skipped = 0;
-        for hour in hours {
-            let Some(bytes) = self.hours.get((hour.0, subject)).map_err(read)? else { continue };
-            let Ok(evidence) = postcard::from_bytes::<Evidence>(bytes.value()) else {
-                skipped += 1;
-                continue;
-            };
-            match &mut sum {
-                None => sum = Some(evidence),
-                Some(sum) => {
-                    skipped += u64::from(sum.merge(&evidence).is_err());
-                    sum.workload.replicas = evidence.workload.replicas;
+/// Writes what is kept of a file anew, the records of each container and hour added up; `None` if nothing is left. Records that cannot be
+/// understood are copied: a newer version may.
+fn seal(
+    medium: &Medium,
+    segment: &Segment,
+    health: &Health,
+    keep: impl Fn(Kind, Hour) -> bool,
+) -> io::Result<Option<Segment>> {
+    let mut index = Index::new();
+    let mut damaged = segment.index((0, segment.length()), keep, &mut index, health)?;
+    let mut writing = Writing::begin(medium, segment.day)?;
+    let mut buffer = Vec::new();
+    for (key, mut entries) in index {
+        entries.sort_unstable();
+        for same in entries.chunk_by(|a, b| (a.kind, a.hour) == (b.kind, b.hour)) {
+            let mut sum = Sum::default();
+            for entry in same {
+                match segment.read(entry, &mut buffer, health)? {
+                    Some(frame) if same.len() > 1 && sum.add(&frame) => {}
+                    Some(frame) => writing.push(&frame)?,
+                    None => damaged += 1,
                 }
             }
-        }
-        Ok((sum, skipped))
-    }
-
-    /// The minutes of a subject in these hours, as far as they are kept.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn minutes(&self, subject: &str, hours: &[Hour]) -> Result<Minutes, HistoryError> {
-        let mut sum = Minutes::new();
-        for hour in hours {
-            let bytes = self.minutes.get((hour.0, subject)).map_err(read)?;
-            if let Some(of_hour) = bytes.and_then(|bytes| postcard::from_bytes(bytes.value()).ok()) {
-                minutes::merge(&mut sum, &of_hour);
+            if let (Some((kind, value)), Some(Entry { hour, .. })) = (sum.record(), same.first()) {
+                writing.push(&Frame { kind, hour: *hour, key: &key, value: &value })?;
             }
         }
-        Ok(sum)
     }
+    if writing.is_empty() {
+        segment.remove(damaged, health)?;
+        return Ok(None);
+    }
+    segment.replace_by(writing, damaged, health).map(Some)
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -43,7 +43,6 @@ pub enum BundleError {
     /// The file is there and cannot be read.
     #[error("the bundle {} cannot be read", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
@@ -51,7 +50,6 @@ pub enum BundleError {
     /// It is no runtime configuration.
     #[error("the bundle {} is no runtime configuration", path.display())]
     Json {
-        /// The file.
         path: PathBuf,
         /// What the parser met.
         source: serde_json::Error,

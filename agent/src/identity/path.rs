@@ -14,7 +14,7 @@
 //! Who may make cgroups below a container may give them any name, so a privileged container can claim pods that it
 //! does not have. It can only do so below itself.
 
-use crate::identity::{Level, PathIdentity, Qos, Runtime};
+use crate::model::{Level, PathIdentity, Qos, Runtime};
 
 /// Who the cgroup at `path` is; `path` is below the hierarchy's root and begins with `/`.
 ///

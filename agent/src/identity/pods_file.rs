@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::identity::pods::{Loaded, Pods, PodsError, SkippedPod};
+use crate::{
+    identity::pods::{Loaded, PodsError, SkippedPod},
+    model::Pods,
+};
 
 /// The largest pods file that is read, in bytes: tens of thousands of pods as `kubectl` prints them, at 4 KiB or more each.
 pub const MAX_BYTES: u64 = 256 << 20;

@@ -6,6 +6,8 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
+use crate::model::{Identity, Level, WorkloadKey};
+
 /// What owns a pod, as far up the chain as the pod itself tells for certain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Workload {
@@ -50,6 +52,31 @@ pub fn of_pod(pod: &Pod) -> Workload {
 /// and its clients number, are one workload, so that a host's workloads stay bounded however long it runs.
 pub fn unit_workload(unit: &str) -> Workload {
     Workload::new("Unit", &bounded_unit_name(unit))
+}
+
+impl WorkloadKey {
+    /// Whose work a cgroup does; `None` while that is not known: a pod's container without names, or with those that
+    /// its runtime gives, which does not know owners.
+    pub fn of(identity: &Identity) -> Option<Self> {
+        if let Some(names) = &identity.names {
+            if names.workload.is_empty() {
+                return None;
+            }
+            return Some(Self::named(names));
+        }
+        let of_path = &identity.of_path;
+        let (kind, name) = match of_path.level {
+            Level::Unit => {
+                let unit = unit_workload(&of_path.id);
+                (unit.kind.as_str().into(), unit.name.as_str().into())
+            }
+            Level::Container | Level::Sandbox if of_path.pod_uid.is_some() => return None,
+            Level::Container | Level::Sandbox => ("Container".into(), of_path.id.as_str().into()),
+            // Plain cgroups are counted by what they hang under, or short-lived ones would be workloads without end.
+            _ => ("Cgroup".into(), identity.path.split('/').nth(1).unwrap_or_default().into()),
+        };
+        Some(Self { namespace: "".into(), kind, name, container: "".into() })
+    }
 }
 
 /// The owner that counts: the controller, or the only one. A Job that is made by hand from a CronJob

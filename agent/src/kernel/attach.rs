@@ -1,4 +1,4 @@
-//! The programs: what each is attached to, which fields of the kernel it cannot do without, and how it is attached.
+//! The list of eBPF programs with the hook and the required kernel fields of each, and how programs are attached.
 
 use std::{collections::HashMap, fs::File, io};
 
@@ -11,35 +11,35 @@ use aya::{
     util::KernelVersion,
 };
 
-use crate::store::published::Verdict;
+use crate::model::Verdict;
 
-/// What a program is attached to.
+/// Where a program is attached.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Hook {
-    /// An iterator over cgroups, which the agent drives.
+    /// The iterator over cgroups; the agent runs it by reading from it.
     CgroupIterator,
-    /// Nothing: the agent runs it.
-    Nothing,
-    /// A tracepoint whose arguments have types.
+    /// Not attached: the agent runs it with `BPF_PROG_TEST_RUN`.
+    TestRun,
+    /// A tracepoint with BTF (`tp_btf`).
     Tracepoint(&'static str),
-    /// Packets of all sockets below the root of cgroup v2.
+    /// `cgroup_skb` on the root of cgroup v2: the packets of all sockets.
     Packets(CgroupSkbAttachType),
-    /// TCP sockets below the root of cgroup v2.
-    Sockets,
+    /// `sock_ops` on the root of cgroup v2: all TCP sockets.
+    SockOps,
 }
 
-/// A program of the object.
+/// A program in the object file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spec {
+pub(super) struct ProgramSpec {
     pub(super) name: &'static str,
     pub(super) hook: Hook,
-    /// Names of fields, as the offsets report them missing, without which it could only be silent.
-    needs: &'static [&'static str],
+    /// Fields, by the names in [`super::offsets`], without which the program would never report anything.
+    required_fields: &'static [&'static str],
 }
 
-const CGROUP: &[&str] = &["cgroup.root", "cgroup_root.hierarchy_id"];
-const OF_SOCKET: &[&str] = &["sock.sk_cgrp_data.cgroup", "sock.sk_err", "sock.sk_protocol"];
-const OF_TASK: &[&str] = &[
+const CGROUP_FIELDS: &[&str] = &["cgroup.root", "cgroup_root.hierarchy_id"];
+const SOCKET_FIELDS: &[&str] = &["sock.sk_cgrp_data.cgroup", "sock.sk_err", "sock.sk_protocol"];
+const TASK_FIELDS: &[&str] = &[
     "css_set.dfl_cgrp",
     "task_struct.cgroups",
     "task_struct.exit_code",
@@ -52,8 +52,8 @@ const OF_TASK: &[&str] = &[
     "signal_struct.flags",
     "signal_struct.live",
 ];
-const OF_RUNQUEUE: &[&str] = &["css_set.dfl_cgrp", "task_struct.cgroups", "task_struct.pid"];
-const OF_OOM: &[&str] = &[
+const RUNQUEUE_FIELDS: &[&str] = &["css_set.dfl_cgrp", "task_struct.cgroups", "task_struct.pid"];
+const OOM_FIELDS: &[&str] = &[
     "cgroup_subsys_state.cgroup",
     "cgroup_subsys_state.parent",
     "css_set.subsys[memory]",
@@ -62,40 +62,41 @@ const OF_OOM: &[&str] = &[
     "task_struct.tgid",
 ];
 
-const fn spec(name: &'static str, hook: Hook, needs: &'static [&'static str]) -> Spec {
-    Spec { name, hook, needs }
+const fn spec(name: &'static str, hook: Hook, required_fields: &'static [&'static str]) -> ProgramSpec {
+    ProgramSpec { name, hook, required_fields }
 }
 
-/// All programs of the object.
-pub(super) const PROGRAMS: [Spec; 19] = [
+/// All programs in the object file. The names are values of the label `program`.
+pub(super) const PROGRAMS: [ProgramSpec; 19] = [
     spec("snapshot", Hook::CgroupIterator, &[]),
-    spec("look", Hook::Nothing, &["cgroup.bstat.cputime.sum_exec_runtime"]),
-    spec("revisit", Hook::Nothing, &[]),
+    spec("sample_active", Hook::TestRun, &["cgroup.bstat.cputime.sum_exec_runtime"]),
+    spec("resample", Hook::TestRun, &[]),
     spec("cpus", Hook::CgroupIterator, &["bpf_array.pptrs", "cgroup.rstat_cpu"]),
-    spec("cgroup_made", Hook::Tracepoint("cgroup_mkdir"), CGROUP),
-    spec("cgroup_emptied", Hook::Tracepoint("cgroup_notify_populated"), CGROUP),
-    spec("cgroup_removed", Hook::Tracepoint("cgroup_rmdir"), CGROUP),
-    spec("process_started", Hook::Tracepoint("sched_process_exec"), OF_TASK),
-    spec("process_exited", Hook::Tracepoint("sched_process_exit"), OF_TASK),
-    spec("oom_kill", Hook::Tracepoint("mark_victim"), OF_OOM),
-    spec("runqueue_wakeup", Hook::Tracepoint("sched_wakeup"), OF_RUNQUEUE),
-    spec("runqueue_wakeup_new", Hook::Tracepoint("sched_wakeup_new"), OF_RUNQUEUE),
-    spec("runqueue_switch", Hook::Tracepoint("sched_switch"), OF_RUNQUEUE),
+    spec("cgroup_made", Hook::Tracepoint("cgroup_mkdir"), CGROUP_FIELDS),
+    spec("cgroup_emptied", Hook::Tracepoint("cgroup_notify_populated"), CGROUP_FIELDS),
+    spec("cgroup_removed", Hook::Tracepoint("cgroup_rmdir"), CGROUP_FIELDS),
+    spec("process_started", Hook::Tracepoint("sched_process_exec"), TASK_FIELDS),
+    spec("process_exited", Hook::Tracepoint("sched_process_exit"), TASK_FIELDS),
+    spec("oom_kill", Hook::Tracepoint("mark_victim"), OOM_FIELDS),
+    spec("runqueue_wakeup", Hook::Tracepoint("sched_wakeup"), RUNQUEUE_FIELDS),
+    spec("runqueue_wakeup_new", Hook::Tracepoint("sched_wakeup_new"), RUNQUEUE_FIELDS),
+    spec("runqueue_switch", Hook::Tracepoint("sched_switch"), RUNQUEUE_FIELDS),
     spec("network_receive", Hook::Packets(CgroupSkbAttachType::Ingress), &[]),
     spec("network_transmit", Hook::Packets(CgroupSkbAttachType::Egress), &[]),
-    spec("tcp_connection", Hook::Tracepoint("inet_sock_set_state"), OF_SOCKET),
-    spec("tcp_retransmit", Hook::Tracepoint("tcp_retransmit_skb"), OF_SOCKET),
-    spec("tcp_retransmit_synack", Hook::Tracepoint("tcp_retransmit_synack"), OF_SOCKET),
-    spec("tcp_round_trip", Hook::Sockets, OF_SOCKET),
+    spec("tcp_connection", Hook::Tracepoint("inet_sock_set_state"), SOCKET_FIELDS),
+    spec("tcp_retransmit", Hook::Tracepoint("tcp_retransmit_skb"), SOCKET_FIELDS),
+    spec("tcp_retransmit_synack", Hook::Tracepoint("tcp_retransmit_synack"), SOCKET_FIELDS),
+    spec("tcp_round_trip", Hook::SockOps, SOCKET_FIELDS),
 ];
 
-/// Whether tracing of the scheduler is known to be safe. Linux 6.1 stood still once with it, in a virtual machine whose first
-/// CPU took no interrupts any more; why is not known. Before 6.1 maps also take memory by locks that the scheduler may hold.
+/// Whether tracing the scheduler is known to be safe on this kernel. A virtual machine with Linux 6.1 hung once while it was
+/// traced (CPU 0 took no interrupts any more), for an unknown reason. Before 6.1 maps also allocate memory under locks that
+/// the scheduler may hold.
 pub(super) fn may_trace_scheduler() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 12, 0))
 }
 
-/// Attaches a tracing program that is loaded.
+/// Attaches a tracepoint program that is loaded.
 pub(super) fn attach_loaded(
     ebpf: &mut Ebpf,
     name: &str,
@@ -106,7 +107,7 @@ pub(super) fn attach_loaded(
     }
 }
 
-/// Detaches a tracing program, which stays loaded.
+/// Detaches a tracepoint program; it stays loaded.
 pub(super) fn detach(ebpf: &mut Ebpf, name: &str, link: BtfTracePointLinkId) -> Result<(), ProgramError> {
     match ebpf.program_mut(name) {
         Some(Program::BtfTracePoint(program)) => program.detach(link),
@@ -114,62 +115,69 @@ pub(super) fn detach(ebpf: &mut Ebpf, name: &str, link: BtfTracePointLinkId) -> 
     }
 }
 
-/// Loads a program and attaches it beside those that others have attached (a link never excludes them), as far as it is attached by itself. `unified` is the root of cgroup v2.
+/// Loads a program and attaches it; programs that other processes attached stay. `missing`: fields that the kernel's BTF
+/// lacks. `unified`: the open root of cgroup v2. `links`: gets the links of tracepoint programs.
+///
+/// Iterators are linked later, for each hierarchy; programs for [`Hook::TestRun`] are only loaded.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
-    spec: &Spec,
+    spec: &ProgramSpec,
     types: &Btf,
     missing: &[&str],
     unified: Option<&File>,
     links: &mut HashMap<&'static str, BtfTracePointLinkId>,
 ) -> Verdict {
-    if let Some(field) = missing.iter().find(|field| spec.needs.contains(field)) {
-        return Verdict::Unsupported(format!("this kernel's types have no {field}"));
+    if let Some(field) = missing.iter().find(|field| spec.required_fields.contains(field)) {
+        return Verdict::Unsupported(format!("the kernel's BTF has no {field}"));
     }
     let Some(program) = ebpf.program_mut(spec.name) else {
-        return Verdict::Failed("it is not in the object".to_owned());
+        return Verdict::Failed("the object file has no such program".to_owned());
     };
     let no_unified =
-        || Verdict::Unsupported("this host has no cgroup v2, to which sockets belong".to_owned());
-    let (result, needed) = match (spec.hook, program) {
-        (Hook::CgroupIterator, Program::Iter(program)) => (Iter::load(program, "cgroup", types), TO_TRACE),
-        (Hook::Nothing, Program::RawTracePoint(program)) => (RawTracePoint::load(program), TO_TRACE),
+        || Verdict::Unsupported("this host has no cgroup v2, which sockets are attributed to".to_owned());
+    let (result, required) = match (spec.hook, program) {
+        (Hook::CgroupIterator, Program::Iter(program)) => {
+            (Iter::load(program, "cgroup", types), TRACING_CAPABILITIES)
+        }
+        (Hook::TestRun, Program::RawTracePoint(program)) => {
+            (RawTracePoint::load(program), TRACING_CAPABILITIES)
+        }
         (Hook::Tracepoint(name), Program::BtfTracePoint(program)) => {
             let loaded = BtfTracePoint::load(program, name, types);
             let attached = loaded.and_then(|()| program.attach());
-            let kept = attached.map(|link| {
+            let linked = attached.map(|link| {
                 links.insert(spec.name, link);
             });
-            (kept, TO_TRACE)
+            (linked, TRACING_CAPABILITIES)
         }
         (Hook::Packets(direction), Program::CgroupSkb(program)) => {
             let Some(root) = unified else { return no_unified() };
             let loaded = CgroupSkb::load(program);
             let attach = |()| program.attach(root, direction, CgroupAttachMode::Single);
-            (loaded.and_then(attach).map(drop), TO_SEE_PACKETS)
+            (loaded.and_then(attach).map(drop), SOCKET_CAPABILITIES)
         }
-        (Hook::Sockets, Program::SockOps(program)) => {
+        (Hook::SockOps, Program::SockOps(program)) => {
             let Some(root) = unified else { return no_unified() };
             let loaded = SockOps::load(program);
             let attach = |()| program.attach(root, CgroupAttachMode::Single);
-            (loaded.and_then(attach).map(drop), TO_SEE_PACKETS)
+            (loaded.and_then(attach).map(drop), SOCKET_CAPABILITIES)
         }
-        _ => return Verdict::Failed("it is of another kind in the object".to_owned()),
+        _ => return Verdict::Failed("the program has another type in the object file".to_owned()),
     };
     match (result, spec.hook) {
         (Ok(()), _) => Verdict::Running,
         (Err(ProgramError::Btf(_)), Hook::CgroupIterator) => Verdict::Unsupported(format!(
-            "the kernel has no cgroup iterator (Linux 6.1 and later do; this is {})",
+            "the kernel has no cgroup iterator (Linux 6.1 and later have one; this is {})",
             kernel_release()
         )),
         (Err(ProgramError::Btf(_)), Hook::Tracepoint(name)) => {
-            Verdict::Unsupported(format!("the kernel has no tracepoint {name} with types"))
+            Verdict::Unsupported(format!("the kernel has no tracepoint {name} with BTF"))
         }
-        (Err(error), _) => Verdict::Failed(explained(&error, needed)),
+        (Err(error), _) => Verdict::Failed(describe(&error, required)),
     }
 }
 
-/// The running kernel, for messages only.
+/// Major and minor version of the running kernel, for messages.
 fn kernel_release() -> String {
     KernelVersion::current().map_or_else(
         |_| "unknown".to_owned(),
@@ -180,14 +188,15 @@ fn kernel_release() -> String {
     )
 }
 
-/// An error, its causes and, where there is one, the remedy.
-fn explained(error: &ProgramError, needed: &[Capability]) -> String {
-    format!("{}{}", chain(error), remedy(error, needed))
+/// An error with its causes and, if known, the remedy.
+fn describe(error: &ProgramError, required: &[Capability]) -> String {
+    format!("{}{}", error_chain(error), remedy(error, required))
 }
 
-/// An error and its causes in one line; the verifier's log only with its end, where the reason is.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    const LONGEST: usize = 600;
+/// An error and its causes in one line. If it is too long, the start is cut off, because the verifier's log has the reason at
+/// its end.
+pub(super) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    const MAX_CHARS: usize = 600;
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -199,16 +208,16 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     }
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = line.trim_end_matches(" Verifier output:").trim_end_matches('.').to_owned();
-    match line.char_indices().rev().nth(LONGEST) {
+    match line.char_indices().rev().nth(MAX_CHARS) {
         Some((start, _)) => format!("… {}", &line[start..]),
         None => line,
     }
 }
 
-/// What to do about an error, where the cause is clear. A capability that is missing is said whatever the error: the
-/// verifier reports the lack of one as a helper that may not be used.
-pub(super) fn remedy(error: &(dyn std::error::Error + 'static), needed: &[Capability]) -> String {
-    let missing = missing_capabilities(needed);
+/// The remedy for an error, if the cause is clear, else an empty string. Missing capabilities are named for any error,
+/// because the verifier reports them as a forbidden helper.
+pub(super) fn remedy(error: &(dyn std::error::Error + 'static), required: &[Capability]) -> String {
+    let missing = missing_capabilities(required);
     if !missing.is_empty() {
         return format!("; the agent lacks {}", names(missing.into_iter()));
     }
@@ -217,7 +226,7 @@ pub(super) fn remedy(error: &(dyn std::error::Error + 'static), needed: &[Capabi
         if let Some(io) = cause.downcast_ref::<io::Error>()
             && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
         {
-            let has = names(needed.iter());
+            let has = names(required.iter());
             return format!("; the agent has {has}: a security policy (seccomp, lockdown, LSM) forbids it");
         }
         source = cause.source();
@@ -228,20 +237,20 @@ pub(super) fn remedy(error: &(dyn std::error::Error + 'static), needed: &[Capabi
 /// A capability's name and its bit in `CapEff` of /proc/PID/status.
 pub(super) type Capability = (&'static str, u64);
 
-/// What tracing programs need.
-pub(super) const TO_TRACE: &[Capability] = &[("CAP_BPF", 1 << 39), ("CAP_PERFMON", 1 << 38)];
+/// Capabilities for tracepoint and iterator programs.
+pub(super) const TRACING_CAPABILITIES: &[Capability] = &[("CAP_BPF", 1 << 39), ("CAP_PERFMON", 1 << 38)];
 
-/// What programs on cgroups and sockets need.
-const TO_SEE_PACKETS: &[Capability] =
+/// Capabilities for programs attached to cgroups.
+const SOCKET_CAPABILITIES: &[Capability] =
     &[("CAP_BPF", 1 << 39), ("CAP_PERFMON", 1 << 38), ("CAP_NET_ADMIN", 1 << 12)];
 
-/// Which of the needed capabilities this process lacks. `CAP_SYS_ADMIN` includes all of them.
-fn missing_capabilities(needed: &[Capability]) -> Vec<&Capability> {
+/// The required capabilities that this process lacks. `CAP_SYS_ADMIN` includes all of them.
+fn missing_capabilities(required: &[Capability]) -> Vec<&Capability> {
     const SYS_ADMIN: u64 = 1 << 21;
     let effective = procfs::process::Process::myself()
         .and_then(|process| process.status())
         .map_or(u64::MAX, |status| status.capeff);
-    needed.iter().filter(|(_, bit)| effective & (bit | SYS_ADMIN) == 0).collect()
+    required.iter().filter(|(_, bit)| effective & (bit | SYS_ADMIN) == 0).collect()
 }
 
 fn names<'a>(capabilities: impl Iterator<Item = &'a Capability>) -> String {

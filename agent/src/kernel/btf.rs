@@ -1,9 +1,9 @@
-//! The kernel's types (BTF), as far as needed to find fields and enumerators by name.
+//! A parser of BTF, the kernel's type information, which finds structure fields and enumerators by name.
 //!
-//! aya parses BTF but shows no members, and the one crate that does is under the LGPL, which an agent linked statically
-//! does not want. The format: <https://docs.kernel.org/bpf/btf.html>.
+//! aya parses BTF but does not expose members of structures. The one crate that does has the licence LGPL, which does not
+//! fit a statically linked agent. The format: <https://docs.kernel.org/bpf/btf.html>.
 
-/// `BTF_MAGIC` in the byte order of the machine.
+/// `BTF_MAGIC`, stored in the byte order of the machine.
 const MAGIC: u16 = 0xeb9f;
 
 const INT: u8 = 1;
@@ -24,20 +24,20 @@ const TYPE_TAG: u8 = 18;
 const ENUM64: u8 = 19;
 const LAST_KIND: u8 = ENUM64;
 
-/// Structures in structures, at most: an end for types that name each other in a circle.
-const DEEPEST: usize = 32;
+/// Maximum nesting of structures and type modifiers; ends the search in types that refer to each other in a cycle.
+const MAX_DEPTH: usize = 32;
 
-/// Why bytes are no BTF.
+/// Why bytes cannot be parsed as BTF.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not BTF: {0}")]
-pub struct NotBtf(&'static str);
+pub struct ParseBtfError(&'static str);
 
-/// What kind of type a field has, without const, typedef and the like.
+/// Type of a field, without modifiers (const, typedef and the like).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FieldKind {
     /// A pointer.
     Pointer,
-    /// An array of so many elements.
+    /// An array with this number of elements.
     Array(u32),
     /// Anything else.
     Other,
@@ -46,23 +46,23 @@ pub(super) enum Kind {
 /// A field found by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Field {
-    /// Bytes from the beginning of the structure.
+    /// Offset from the start of the structure, bytes.
     pub(super) offset: u32,
-    /// Its type.
-    pub(super) kind: Kind,
+    /// Type of the field.
+    pub(super) kind: FieldKind,
 }
 
-/// Types by id and name, read in place.
+/// Parsed BTF, borrowed from the bytes of the file.
 pub(super) struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
-    /// Where the type with this id begins; id 0 is void.
+    /// Offset in `types` of each type, by type id; id 0 is void.
     starts: Vec<u32>,
 }
 
-/// The common head of a type.
+/// `struct btf_type`.
 #[derive(Clone, Copy)]
-struct Head {
+struct TypeHeader {
     name: u32,
     kind: u8,
     bit_fields: bool,
@@ -71,33 +71,34 @@ struct Head {
 }
 
 impl<'a> Btf<'a> {
-    /// Reads the header and finds the types.
+    /// Parses the header and indexes the types.
     ///
     /// # Errors
-    /// When the bytes are cut, of another byte order or of a later format.
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, NotBtf> {
-        let word = |at| u32_at(bytes, at).ok_or(NotBtf("it is too short"));
+    /// When the bytes are truncated, have another byte order or an unknown kind of type.
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, ParseBtfError> {
+        let word = |at| u32_at(bytes, at).ok_or(ParseBtfError("the file is too short"));
         if bytes.get(..2) != Some(&MAGIC.to_ne_bytes()[..]) {
-            return Err(NotBtf("it does not begin with the magic number"));
+            return Err(ParseBtfError("the file does not start with the magic number"));
         }
         let header = word(4)? as usize;
         let section = |offset: u32, length: u32| {
             let start = header.checked_add(offset as usize)?;
             bytes.get(start..start.checked_add(length as usize)?)
         };
-        let types = section(word(8)?, word(12)?).ok_or(NotBtf("its types are cut"))?;
-        let strings = section(word(16)?, word(20)?).ok_or(NotBtf("its strings are cut"))?;
+        let types = section(word(8)?, word(12)?).ok_or(ParseBtfError("the type section is truncated"))?;
+        let strings =
+            section(word(16)?, word(20)?).ok_or(ParseBtfError("the string section is truncated"))?;
         let mut btf = Self { types, strings, starts: vec![0] };
         let mut at = 0;
         while at < types.len() {
-            let length = btf.length(at).ok_or(NotBtf("a type is cut or of an unknown kind"))?;
-            btf.starts.push(u32::try_from(at).map_err(|_| NotBtf("it is too large"))?);
+            let length = btf.length(at).ok_or(ParseBtfError("a type is truncated or of an unknown kind"))?;
+            btf.starts.push(u32::try_from(at).map_err(|_| ParseBtfError("the file is too large"))?);
             at += length;
         }
         Ok(btf)
     }
 
-    /// Finds `structure.path`; `path` may go through inner structures ("a.b") and unnamed ones.
+    /// Finds the field `path` of a structure. `path` may name fields of nested structures ("a.b") and of unnamed members.
     pub(super) fn field(&self, structure: &str, path: &str) -> Option<Field> {
         let whole = (1..self.starts.len()).find(|id| {
             self.head(*id).is_some_and(|head| {
@@ -106,14 +107,14 @@ impl<'a> Btf<'a> {
         })?;
         let (mut offset, mut id) = (0u32, whole);
         for name in path.split('.') {
-            let (inner, refers_to) = self.member(id, name.as_bytes(), DEEPEST)?;
+            let (inner, refers_to) = self.member(id, name.as_bytes(), MAX_DEPTH)?;
             offset = offset.checked_add(inner)?;
-            id = self.plain(refers_to)?;
+            id = self.strip_modifiers(refers_to)?;
         }
         let kind = match self.head(id)?.kind {
-            PTR => Kind::Pointer,
-            ARRAY => Kind::Array(u32_at(self.types, self.start(id)? + 12 + 8)?),
-            _ => Kind::Other,
+            PTR => FieldKind::Pointer,
+            ARRAY => FieldKind::Array(u32_at(self.types, self.start(id)? + 12 + 8)?),
+            _ => FieldKind::Other,
         };
         Some(Field { offset, kind })
     }
@@ -134,25 +135,25 @@ impl<'a> Btf<'a> {
         })
     }
 
-    /// Whether argument `index` of a tracepoint is a pointer, by the type `btf_trace_<name>` that the kernel has for each.
+    /// Whether argument `index` of a tracepoint is a pointer. The kernel has a type `btf_trace_<name>` for each tracepoint.
     pub(super) fn tracepoint_argument_is_pointer(&self, tracepoint: &str, index: usize) -> Option<bool> {
         let name = format!("btf_trace_{tracepoint}");
         let function = (1..self.starts.len()).find(|id| {
             self.head(*id).is_some_and(|head| head.kind == TYPEDEF && self.name(head.name) == name.as_bytes())
         })?;
-        let pointer = self.head(self.plain(function)?).filter(|head| head.kind == PTR)?;
+        let pointer = self.head(self.strip_modifiers(function)?).filter(|head| head.kind == PTR)?;
         let prototype = pointer.refers_to as usize;
         let head = self.head(prototype).filter(|head| head.kind == FUNC_PROTO)?;
-        // The first parameter is the tracepoint's own data.
-        let place = index + 1;
-        if place >= head.members as usize {
+        // The first parameter of the prototype is the tracepoint's private data.
+        let parameter = index + 1;
+        if parameter >= head.members as usize {
             return None;
         }
-        let refers_to = u32_at(self.types, self.start(prototype)? + 12 + 8 * place + 4)? as usize;
-        Some(self.head(self.plain(refers_to)?)?.kind == PTR)
+        let refers_to = u32_at(self.types, self.start(prototype)? + 12 + 8 * parameter + 4)? as usize;
+        Some(self.head(self.strip_modifiers(refers_to)?)?.kind == PTR)
     }
 
-    /// Byte offset and type of a member, also of unnamed members of `id`.
+    /// Byte offset and type id of a member of the structure or union `id`, or of its unnamed members.
     fn member(&self, id: usize, name: &[u8], depth: usize) -> Option<(u32, usize)> {
         let head = self.head(id)?;
         if depth == 0 || !matches!(head.kind, STRUCT | UNION) {
@@ -171,14 +172,14 @@ impl<'a> Btf<'a> {
             if !own.is_empty() {
                 return None;
             }
-            let (inner, refers_to) = self.member(self.plain(refers_to)?, name, depth - 1)?;
+            let (inner, refers_to) = self.member(self.strip_modifiers(refers_to)?, name, depth - 1)?;
             Some((bytes.checked_add(inner)?, refers_to))
         })
     }
 
-    /// The type without const, typedef and the like.
-    fn plain(&self, mut id: usize) -> Option<usize> {
-        for _ in 0..DEEPEST {
+    /// The type id behind const, volatile, restrict, typedef and type tags.
+    fn strip_modifiers(&self, mut id: usize) -> Option<usize> {
+        for _ in 0..MAX_DEPTH {
             let head = self.head(id)?;
             match head.kind {
                 TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG => id = head.refers_to as usize,
@@ -195,13 +196,13 @@ impl<'a> Btf<'a> {
         self.starts.get(id).map(|start| *start as usize)
     }
 
-    fn head(&self, id: usize) -> Option<Head> {
+    fn head(&self, id: usize) -> Option<TypeHeader> {
         self.head_at(self.start(id)?)
     }
 
-    fn head_at(&self, at: usize) -> Option<Head> {
+    fn head_at(&self, at: usize) -> Option<TypeHeader> {
         let info = u32_at(self.types, at.checked_add(4)?)?;
-        Some(Head {
+        Some(TypeHeader {
             name: u32_at(self.types, at)?,
             kind: ((info >> 24) & 0x1f) as u8,
             bit_fields: info >> 31 == 1,
@@ -210,7 +211,7 @@ impl<'a> Btf<'a> {
         })
     }
 
-    /// Bytes of the type at `at`, all within the section.
+    /// Size of the type at the offset `at`, bytes; `None` if the type exceeds the section.
     fn length(&self, at: usize) -> Option<usize> {
         let head = self.head_at(at)?;
         let members = head.members as usize;
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Builds BTF by hand.
+    /// Builds BTF for tests.
     #[derive(Default)]
     struct Builder {
         types: Vec<u8>,
@@ -312,10 +313,10 @@ mod tests {
         let bytes = sample();
         let btf = Btf::parse(&bytes).unwrap();
         let found = |path| btf.field("outer", path).map(|field| (field.offset, field.kind));
-        assert_eq!(found("a"), Some((0, Kind::Other)));
-        assert_eq!(found("b.y"), Some((12, Kind::Other)));
-        assert_eq!(found("d"), Some((16, Kind::Pointer)));
-        assert_eq!(found("e"), Some((24, Kind::Array(7))));
+        assert_eq!(found("a"), Some((0, FieldKind::Other)));
+        assert_eq!(found("b.y"), Some((12, FieldKind::Other)));
+        assert_eq!(found("d"), Some((16, FieldKind::Pointer)));
+        assert_eq!(found("e"), Some((24, FieldKind::Array(7))));
         assert_eq!(found("z"), None);
         assert_eq!(found("a.x"), None);
         assert_eq!(btf.field("nobody", "a"), None);
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_name_each_other_in_a_circle_end() {
+    fn types_that_refer_to_each_other_in_a_cycle_are_no_endless_loop() {
         let mut builder = Builder::new();
         builder.add("", CONST, 0, 2, &[]);
         builder.add("", VOLATILE, 0, 1, &[]);
@@ -344,12 +345,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_btf_is_refused() {
+    fn bytes_that_are_not_btf_are_refused() {
         assert!(Btf::parse(b"").is_err());
         assert!(Btf::parse(b"\x7fELF and more of it, long enough").is_err());
         let whole = sample();
         let cut = Btf::parse(&whole[..whole.len() - 1]).err().unwrap();
-        assert_eq!(cut.to_string(), "not BTF: its strings are cut");
+        assert_eq!(cut.to_string(), "not BTF: the string section is truncated");
     }
 
     proptest! {

@@ -1,11 +1,11 @@
-//! Counters that the kernel half keeps for each cgroup v2: one record for each CPU.
+//! Per-CPU maps with one record per cgroup v2, filled by the eBPF programs.
 
 use aya::{
     Pod,
     maps::{Map, MapData, MapError, PerCpuHashMap, PerCpuValues},
 };
 
-/// A map of the kernel half with a record `R` for each cgroup and CPU.
+/// A per-CPU map with a record `R` for each cgroup and CPU.
 pub struct CgroupCounters<R: Pod> {
     map: PerCpuHashMap<MapData, u64, R>,
     entries: u64,
@@ -16,26 +16,26 @@ impl<R: Pod> CgroupCounters<R> {
         Ok(Self { map: PerCpuHashMap::try_from(map)?, entries: 0 })
     }
 
-    /// Ids of all cgroups v2 that anything was counted of, ended ones included until [`Self::remove`].
+    /// kernfs ids of all cgroups in the map. Removed cgroups stay until [`Self::remove`].
     pub fn ids(&mut self) -> Vec<u64> {
-        // A key that vanishes under the walk ends it early at worst; the next time has the rest.
+        // A key that is deleted meanwhile may end the iteration early; the next call returns the others.
         let ids: Vec<u64> = self.map.keys().map_while(Result::ok).collect();
         self.entries = ids.len() as u64;
         ids
     }
 
-    /// What each CPU counted of this very cgroup; `None` if nothing was.
-    pub(super) fn of_cpus(&self, id: u64) -> Option<PerCpuValues<R>> {
+    /// The record of each CPU for a cgroup; `None` if the map has no such cgroup. Descendants are not included.
+    pub(super) fn per_cpu(&self, id: u64) -> Option<PerCpuValues<R>> {
         self.map.get(&id, 0).ok()
     }
 
-    /// Forgets a cgroup.
+    /// Deletes a cgroup from the map.
     pub fn remove(&mut self, id: u64) {
-        // Nothing may have been counted.
+        // The map may have no such cgroup.
         let _ = self.map.remove(&id);
     }
 
-    /// Cgroups in the map when it was last listed.
+    /// Number of cgroups that the last call of [`Self::ids`] returned.
     pub(super) const fn entries(&self) -> u64 {
         self.entries
     }

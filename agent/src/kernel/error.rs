@@ -1,41 +1,45 @@
-//! What can be wrong with the kernel half as a whole.
+//! Errors of loading and running the eBPF programs.
 
 use std::{io, path::PathBuf};
 
 use aya::{EbpfError, programs::ProgramError};
 
 use super::{
-    attach::{TO_TRACE, chain, remedy},
+    attach::{TRACING_CAPABILITIES, error_chain, remedy},
     offsets::OffsetsError,
 };
 
-/// Why the kernel half cannot be used at all. The agent then measures by cgroup files.
+/// Why the eBPF programs cannot be loaded, or a pass failed. The agent then reads cgroup files.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// The binary has no object.
-    #[error("this agent was built without its kernel half; build it with `cargo xtask build`")]
+    /// The binary was built without the object file.
+    #[error("this agent was built without its eBPF programs; build it with `cargo xtask build`")]
     NotBuilt,
-    /// No types, or unknown ones.
+    /// The kernel has no BTF, or BTF without the required fields.
     #[error(transparent)]
     Offsets(#[from] OffsetsError),
-    /// The types could be read but not used by aya.
-    #[error("cannot use the kernel's types: {0}")]
+    /// aya cannot use the kernel's BTF.
+    #[error("cannot use the kernel's BTF: {0}")]
     Types(#[from] aya::BtfError),
-    /// The maps could not be made.
-    #[error("cannot set up the kernel half: {}{}", chain(source), remedy(source, TO_TRACE))]
+    /// The maps could not be created.
+    #[error(
+        "cannot create the maps of the eBPF programs: {}{}",
+        error_chain(source),
+        remedy(source, TRACING_CAPABILITIES)
+    )]
     Load {
         /// The reason.
         source: Box<EbpfError>,
     },
-    /// A map is not there or not as expected.
-    #[error("the kernel half has no usable map {name}: {reason}")]
+    /// A map is missing or has another type than expected.
+    #[error("the eBPF object has no usable map {name}: {reason}")]
     Map {
         /// The map.
         name: &'static str,
         /// What is wrong with it.
         reason: String,
     },
-    /// A hierarchy could not be linked.
+    /// An iterator could not be linked to a hierarchy.
     #[error("cannot walk the cgroups below {}: {source}", path.display())]
     Link {
         /// The directory.
@@ -43,13 +47,13 @@ pub enum KernelError {
         /// The reason.
         source: io::Error,
     },
-    /// A pass failed.
+    /// A walk failed.
     #[error("a pass over the cgroups failed: {0}")]
     Pass(#[source] io::Error),
-    /// A look failed.
-    #[error("looking at CPU time between two passes failed: {0}")]
-    Look(#[source] ProgramError),
-    /// A program does not run.
+    /// Sampling the cached cgroups failed.
+    #[error("sampling the cached cgroups failed: {0}")]
+    Sample(#[source] ProgramError),
+    /// A program is not loaded or not attached.
     #[error("the program {name} does not run: {reason}")]
     NotRunning {
         /// The program.

@@ -1,124 +1,100 @@
-//! Events from the ring, checked and copied out.
+//! Decoding events from the ring buffer.
 
 use std::ptr;
 
 use snug_ebpf::abi::{
-    events::{EMPTY, EXITED, Header, MADE, OOM_KILL, REMOVED, STARTED},
+    events::{EMPTIED, EXITED, Header, MADE, OOM_KILL, REMOVED, STARTED},
     lifecycle::{FinalRecord, LifecycleEvent},
     oom::OomEvent,
     process::{COMM_BYTES, ProcessEvent},
     snapshot::SnapshotRecord,
 };
 
-/// Something that happened to a cgroup.
+/// An event of the eBPF programs. Each is about a cgroup.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    /// The hierarchy's id; 0 is cgroup v2.
+pub struct KernelEvent {
+    /// The kernel's id of the hierarchy; 0 is cgroup v2.
     pub hierarchy: u32,
     /// The cgroup's kernfs id.
     pub id: u64,
-    /// `CLOCK_MONOTONIC`, nanoseconds.
+    /// Time of the event, nanoseconds of `CLOCK_MONOTONIC`.
     pub at_ns: u64,
-    /// What happened.
-    pub what: What,
+    /// Kind of the event and its data.
+    pub kind: KernelEventKind,
 }
 
-/// What can happen to a cgroup. A path is `None` if it was cut or is not UTF-8.
+/// The kinds of events. A path is `None` if it was truncated or is not UTF-8.
 #[derive(Clone, Debug, PartialEq)]
-pub enum What {
-    /// It was made.
+pub enum KernelEventKind {
+    /// The cgroup was created.
     Made {
         /// Path below the hierarchy's root.
         path: Option<String>,
     },
-    /// The last task left it and everything below it.
+    /// The cgroup and its descendants have no tasks any more.
     Emptied {
         /// Path below the hierarchy's root.
         path: Option<String>,
     },
-    /// It was removed.
+    /// The cgroup was removed.
     Removed {
         /// Path below the hierarchy's root.
         path: Option<String>,
-        /// Its last state.
+        /// The cgroup's final values.
         last: Box<SnapshotRecord>,
     },
-    /// Its init process has begun to run its program.
+    /// The cgroup's init process called `execve`.
     Started(InitProcess),
-    /// Its init process has ended.
+    /// The cgroup's init process has exited.
     Exited {
         /// The process.
         init: InitProcess,
-        /// As `wait(2)` reports it.
+        /// Exit status as `wait(2)` reports it.
         status: u32,
     },
-    /// The OOM killer has chosen a victim in it.
-    OomKill(OomKill),
+    /// The OOM killer has chosen a victim in the cgroup.
+    OomKill(OomEvent),
 }
 
 /// An init process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitProcess {
-    /// Process id in the kernel's own namespace.
+    /// Process id in the initial PID namespace.
     pub pid: u32,
-    /// `CLOCK_MONOTONIC` when it began to run its program, nanoseconds.
+    /// Time of its `execve`, nanoseconds of `CLOCK_MONOTONIC`.
     pub started_ns: u64,
-    /// Its name, as far as the kernel keeps it (15 bytes).
+    /// `task_struct.comm`: its name, at most 15 bytes.
     pub comm: String,
-    /// Whether it had a mount namespace other than its parent's.
+    /// Whether its mount namespace differed from its parent's at `execve`.
     pub contained: bool,
 }
 
-/// What the OOM killer knew.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OomKill {
-    /// kernfs id of the cgroup whose limit was hit, in the event's hierarchy; `None`: the node is out of memory.
-    pub limit_id: Option<u64>,
-    /// Memory charged to that cgroup, else to the victim's, pages.
-    pub usage_pages: u64,
-    /// The limit of that cgroup, pages.
-    pub limit_pages: u64,
-    /// The victim's process id in the kernel's own namespace.
-    pub pid: u32,
-    /// The victim's name.
-    pub comm: String,
-}
-
-impl Event {
-    /// Decodes what the ring holds. `None`: not an event of this agent's programs.
+impl KernelEvent {
+    /// Decodes an entry of the ring buffer; `None` if the kind is unknown or the entry is too short.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let Header { kind, hierarchy, id, at_ns } = read(bytes)?;
-        let what = match kind {
-            MADE => What::Made { path: path(&read(bytes)?) },
-            EMPTY => What::Emptied { path: path(&read(bytes)?) },
+        let kind = match kind {
+            MADE => KernelEventKind::Made { path: path(&read(bytes)?) },
+            EMPTIED => KernelEventKind::Emptied { path: path(&read(bytes)?) },
             REMOVED => {
                 let record: FinalRecord = read(bytes)?;
-                What::Removed { path: path(&record.event), last: Box::new(record.record) }
+                KernelEventKind::Removed { path: path(&record.event), last: Box::new(record.record) }
             }
-            STARTED => What::Started(init(&read(bytes)?)),
+            STARTED => KernelEventKind::Started(init(&read(bytes)?)),
             EXITED => {
                 let event: ProcessEvent = read(bytes)?;
-                What::Exited { init: init(&event), status: event.status }
+                KernelEventKind::Exited { init: init(&event), status: event.status }
             }
-            OOM_KILL => {
-                let event: OomEvent = read(bytes)?;
-                What::OomKill(OomKill {
-                    limit_id: (event.limit_id != 0).then_some(event.limit_id),
-                    usage_pages: event.usage_pages,
-                    limit_pages: event.limit_pages,
-                    pid: event.pid,
-                    comm: name(&event.comm),
-                })
-            }
+            OOM_KILL => KernelEventKind::OomKill(read(bytes)?),
             _ => return None,
         };
-        Some(Self { hierarchy, id, at_ns, what })
+        Some(Self { hierarchy, id, at_ns, kind })
     }
 }
 
 fn path(event: &LifecycleEvent) -> Option<String> {
     let length = event.path_len as usize;
-    // A path that fills the buffer has been cut.
+    // A path that fills the buffer may be truncated.
     let path = event.path.get(..length).filter(|_| length + 1 < event.path.len())?;
     Some(std::str::from_utf8(path).ok()?.to_owned())
 }
@@ -127,19 +103,19 @@ fn init(event: &ProcessEvent) -> InitProcess {
     InitProcess {
         pid: event.pid,
         started_ns: event.started_ns,
-        comm: name(&event.comm),
+        comm: task_name(&event.comm),
         contained: event.contained != 0,
     }
 }
 
-/// A task's name: whatever bytes its process chose, up to the first 0.
-fn name(comm: &[u8; COMM_BYTES]) -> String {
+/// A task's name up to the first NUL. The process can set any bytes.
+pub fn task_name(comm: &[u8; COMM_BYTES]) -> String {
     let bytes = comm.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A `T` from the beginning of `bytes`, which need not be aligned.
-fn read<T: Record>(bytes: &[u8]) -> Option<T> {
+/// Copies a `T` from the start of `bytes`, which need not be aligned.
+fn read<T: PlainRecord>(bytes: &[u8]) -> Option<T> {
     if bytes.len() < size_of::<T>() {
         return None;
     }
@@ -147,21 +123,21 @@ fn read<T: Record>(bytes: &[u8]) -> Option<T> {
     Some(unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) })
 }
 
-/// Records made of integers only.
+/// Records that consist of integers only.
 ///
 /// # Safety
 /// Every bit pattern must be a valid value.
-unsafe trait Record: Copy {}
+unsafe trait PlainRecord: Copy {}
 // SAFETY: integers.
-unsafe impl Record for Header {}
+unsafe impl PlainRecord for Header {}
 // SAFETY: integers and arrays of integers.
-unsafe impl Record for LifecycleEvent {}
+unsafe impl PlainRecord for LifecycleEvent {}
 // SAFETY: records of integers.
-unsafe impl Record for FinalRecord {}
+unsafe impl PlainRecord for FinalRecord {}
 // SAFETY: integers and arrays of integers.
-unsafe impl Record for ProcessEvent {}
+unsafe impl PlainRecord for ProcessEvent {}
 // SAFETY: integers and arrays of integers.
-unsafe impl Record for OomEvent {}
+unsafe impl PlainRecord for OomEvent {}
 
 #[cfg(test)]
 mod tests {
@@ -173,7 +149,7 @@ mod tests {
     }
 
     /// The first `length` bytes of a record.
-    fn bytes<T: Record>(record: &T, length: usize) -> Vec<u8> {
+    fn bytes<T: PlainRecord>(record: &T, length: usize) -> Vec<u8> {
         assert!(length <= size_of::<T>());
         // SAFETY: a plain value is readable as bytes.
         unsafe { std::slice::from_raw_parts(ptr::from_ref(record).cast::<u8>(), length) }.to_vec()
@@ -191,27 +167,27 @@ mod tests {
     fn events_are_decoded_from_unaligned_memory() {
         let mut unaligned = vec![0];
         unaligned.extend(of_cgroup(REMOVED, b"/a", 2));
-        let event = Event::decode(&unaligned[1..]).unwrap();
+        let event = KernelEvent::decode(&unaligned[1..]).unwrap();
         assert_eq!((event.hierarchy, event.id, event.at_ns), (3, 7, 9));
-        let What::Removed { path, last } = event.what else { panic!("{event:?}") };
+        let KernelEventKind::Removed { path, last } = event.kind else { panic!("{event:?}") };
         assert_eq!((path.as_deref(), last.id), (Some("/a"), 7));
     }
 
     #[test]
-    fn what_is_short_or_unknown_is_refused() {
+    fn short_and_unknown_entries_are_refused() {
         let removed = of_cgroup(REMOVED, b"/a", 2);
-        assert_eq!(Event::decode(&removed[..removed.len() - 1]), None);
-        assert_eq!(Event::decode(&[]), None);
-        assert_eq!(Event::decode(&of_cgroup(99, b"/a", 2)), None);
+        assert_eq!(KernelEvent::decode(&removed[..removed.len() - 1]), None);
+        assert_eq!(KernelEvent::decode(&[]), None);
+        assert_eq!(KernelEvent::decode(&of_cgroup(99, b"/a", 2)), None);
         let kill = OomEvent { header: header(OOM_KILL), ..OomEvent::default() };
-        assert_eq!(Event::decode(&bytes(&kill, size_of::<OomEvent>() - 1)), None);
+        assert_eq!(KernelEvent::decode(&bytes(&kill, size_of::<OomEvent>() - 1)), None);
     }
 
     #[test]
-    fn cut_and_foreign_paths_are_no_paths() {
-        let path_of = |bytes: &[u8]| match Event::decode(bytes).unwrap().what {
-            What::Made { path } => path,
-            what => panic!("{what:?}"),
+    fn truncated_and_non_utf8_paths_are_none() {
+        let path_of = |bytes: &[u8]| match KernelEvent::decode(bytes).unwrap().kind {
+            KernelEventKind::Made { path } => path,
+            kind => panic!("{kind:?}"),
         };
         assert_eq!(path_of(&of_cgroup(MADE, b"/a", 2)).as_deref(), Some("/a"));
         assert_eq!(path_of(&of_cgroup(MADE, b"/\xff", 2)), None);
@@ -221,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_processes_are_theirs_to_choose() {
+    fn process_names_may_have_any_bytes() {
         let mut comm = [0; COMM_BYTES];
         comm[..4].copy_from_slice(b"a\xff\n\"");
         let event = ProcessEvent {
@@ -233,13 +209,13 @@ mod tests {
             reserved: 0,
             comm,
         };
-        let decoded = Event::decode(&bytes(&event, size_of::<ProcessEvent>())).unwrap();
+        let decoded = KernelEvent::decode(&bytes(&event, size_of::<ProcessEvent>())).unwrap();
         let comm = "a\u{fffd}\n\"".to_owned();
         let init = InitProcess { pid: 6, started_ns: 5, comm, contained: true };
-        assert_eq!(decoded.what, What::Exited { init, status: 9 });
+        assert_eq!(decoded.kind, KernelEventKind::Exited { init, status: 9 });
         let full = OomEvent { header: header(OOM_KILL), comm: [b'x'; COMM_BYTES], ..OomEvent::default() };
-        let decoded = Event::decode(&bytes(&full, size_of::<OomEvent>())).unwrap();
-        let What::OomKill(kill) = decoded.what else { panic!("{decoded:?}") };
-        assert_eq!((kill.limit_id, kill.comm.len()), (None, COMM_BYTES));
+        let decoded = KernelEvent::decode(&bytes(&full, size_of::<OomEvent>())).unwrap();
+        let KernelEventKind::OomKill(kill) = decoded.kind else { panic!("{decoded:?}") };
+        assert_eq!((kill.limit_id, task_name(&kill.comm).len()), (0, COMM_BYTES));
     }
 }

@@ -1,14 +1,14 @@
-//! Which groups of a record's fields a measurement is taken from.
+//! The groups of record fields (`HAS_*`) that each measurement needs.
 
 use snug_ebpf::abi::snapshot::{
     HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, HAS_WORKING_SET,
 };
 
-use crate::{cgroupfs::Measurements, values::Measurement};
+use crate::values::{Measurement, Measurements};
 
-/// The groups (`HAS_*`) that a pass has to fill for these measurements.
+/// The groups of fields (`HAS_*`) that a pass must fill for these measurements.
 pub(crate) fn groups(measurements: Measurements) -> u32 {
-    let of_one = |measurement| match measurement {
+    let groups_of = |measurement| match measurement {
         Measurement::Cpu => HAS_CPU,
         Measurement::Throttling => HAS_THROTTLING,
         Measurement::Pressure => HAS_PRESSURE,
@@ -17,8 +17,8 @@ pub(crate) fn groups(measurements: Measurements) -> u32 {
         Measurement::Pids => HAS_PIDS,
         Measurement::SlowRows | Measurement::Spec => 0,
     };
-    let asked = Measurement::ALL.into_iter().filter(|measurement| measurements.contains(*measurement));
-    asked.map(of_one).fold(0, |groups, group| groups | group)
+    let selected = Measurement::ALL.into_iter().filter(|measurement| measurements.contains(*measurement));
+    selected.map(groups_of).fold(0, |groups, group| groups | group)
 }
 
 #[cfg(test)]
@@ -28,10 +28,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_measurements_take_all_groups_and_none_none() {
+    fn all_measurements_need_all_groups_and_none_need_none() {
         assert_eq!(groups(Measurements::ALL), HAS_ALL);
         assert_eq!(groups(Measurements::NONE), 0);
-        let slow = Measurements::of(&[Measurement::SlowRows, Measurement::Pids]);
+        let slow = Measurements::new(&[Measurement::SlowRows, Measurement::Pids]);
         assert_eq!(groups(slow), HAS_PIDS);
     }
 }

@@ -1,8 +1,8 @@
-//! Memory that was needed for loading only.
+//! Returning free heap memory to the system.
 
-/// Has the C library's allocator return to the system what is free. Left alone it keeps what the parsed kernel types took,
-/// some 15 MB, for as long as the agent runs.
-pub(super) fn give_back() {
+/// Returns free memory of the C library's allocator to the system. Without this the allocator keeps the memory of the parsed
+/// BTF, about 15 MB, for as long as the agent runs.
+pub(super) fn trim_heap() {
     // SAFETY: it takes the allocator's own locks and touches free memory only.
     #[cfg(target_env = "gnu")]
     unsafe {

@@ -1,4 +1,4 @@
-//! Histograms of durations that the kernel half keeps: one record per cgroup and CPU.
+//! Histograms of durations in per-CPU maps: one record per cgroup and CPU.
 
 use aya::Pod;
 use snug_ebpf::abi::histogram::HistogramRecord;
@@ -8,18 +8,18 @@ use super::counters::CgroupCounters;
 /// [`HistogramRecord`] as a map's value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Record(HistogramRecord);
+pub struct HistogramValue(HistogramRecord);
 // SAFETY: integers without padding.
-unsafe impl Pod for Record {}
+unsafe impl Pod for HistogramValue {}
 
-/// Durations by cgroup, in the kernel.
-pub type HistogramCounters = CgroupCounters<Record>;
+/// A map of histograms by cgroup.
+pub type HistogramCounters = CgroupCounters<HistogramValue>;
 
 impl HistogramCounters {
-    /// What was counted of this very cgroup, all CPUs together; `None` if nothing was. Counts wrap.
-    pub fn of(&self, id: u64) -> Option<HistogramRecord> {
-        let mut sum = HistogramRecord::NONE;
-        for Record(record) in self.of_cpus(id)?.iter() {
+    /// The histogram of a cgroup, summed over CPUs; `None` if the map has no such cgroup. Counts wrap.
+    pub fn get(&self, id: u64) -> Option<HistogramRecord> {
+        let mut sum = HistogramRecord::EMPTY;
+        for HistogramValue(record) in self.per_cpu(id)?.iter() {
             for (count, more) in sum.counts.iter_mut().zip(&record.counts) {
                 *count = count.wrapping_add(*more);
             }

@@ -1,4 +1,4 @@
-//! Init processes that ran before the programs did, made known to them.
+//! Registers init processes that started before the eBPF programs were attached.
 
 use aya::{
     Pod,
@@ -20,10 +20,10 @@ struct TaskValue(InitTask);
 // SAFETY: integers without padding.
 unsafe impl Pod for TaskValue {}
 
-/// `BPF_NOEXIST`: what the programs have found themselves is better.
-const IF_NEW: u64 = 1;
+/// Insert only new keys: entries of the programs themselves are more exact.
+const BPF_NOEXIST: u64 = 1;
 
-/// The init processes that the kernel half follows.
+/// The init processes whose exit the programs report.
 pub struct Inits {
     by_cgroup: HashMap<MapData, u64, InitValue>,
     by_pid: HashMap<MapData, u32, TaskValue>,
@@ -34,19 +34,19 @@ impl Inits {
         Ok(Self { by_cgroup: HashMap::try_from(by_cgroup)?, by_pid: HashMap::try_from(by_pid)? })
     }
 
-    /// Whether the programs know the init process of a cgroup.
+    /// Whether the map has an init process of the cgroup with this kernfs id.
     pub fn knows(&self, cgroup: u64) -> bool {
         self.by_cgroup.get(&cgroup, 0).is_ok()
     }
 
-    /// Has the programs follow an init process that started before they did.
+    /// Registers an init process that started before the programs were attached.
     ///
     /// # Errors
-    /// When the maps are full, or the programs came first.
+    /// When the maps are full, or the programs have an entry already.
     pub fn follow(&mut self, pid: u32, task: InitTask) -> Result<(), MapError> {
-        // It has run for a while: nothing that a runtime does before a program.
+        // The process has run for a while, so it is not the container runtime's own.
         let init = Init { pid, ended: 0, contained: 1 };
-        self.by_cgroup.insert(task.cgroup, InitValue(init), IF_NEW)?;
-        self.by_pid.insert(pid, TaskValue(task), IF_NEW)
+        self.by_cgroup.insert(task.cgroup, InitValue(init), BPF_NOEXIST)?;
+        self.by_pid.insert(pid, TaskValue(task), BPF_NOEXIST)
     }
 }

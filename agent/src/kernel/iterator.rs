@@ -1,7 +1,7 @@
-//! The link between the `snapshot` program and one hierarchy.
+//! The link between an iterator program and a cgroup directory.
 //!
-//! aya 0.14 attaches an iterator without saying over what, which the kernel refuses for cgroups: they need an order and
-//! a first cgroup. Hence the two bpf(2) calls here, made by hand.
+//! aya 0.14 attaches an iterator without `bpf_iter_link_info`. The kernel refuses that for cgroups, which need an order and
+//! a first cgroup. Hence the two bpf(2) calls here.
 
 use std::{
     fs::File,
@@ -14,13 +14,13 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 /// `enum bpf_attach_type`.
 const BPF_TRACE_ITER: u32 = 28;
-/// `enum bpf_cgroup_iter_order`: what is walked.
+/// `enum bpf_cgroup_iter_order`: the cgroups that are visited.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
 pub(super) enum Order {
-    /// The first cgroup.
+    /// The first cgroup only.
     SelfOnly = 1,
-    /// The first cgroup and all below it, parents first.
+    /// The first cgroup and its descendants, in pre-order.
     Descendants = 2,
 }
 
@@ -51,16 +51,16 @@ struct IterCreate {
     flags: u32,
 }
 
-/// The program linked to a hierarchy, or to a part of one. Dropped = detached.
+/// An iterator program linked to a cgroup and its descendants. Detached when dropped.
 #[derive(Debug)]
 pub struct CgroupIterator {
     link: OwnedFd,
-    /// Which of the followed hierarchies it walks for looks, if any.
+    /// Index of the sampled hierarchy whose cgroups a walk caches, if any.
     pub(super) hierarchy: Option<u32>,
 }
 
 impl CgroupIterator {
-    /// Links `program` to the cgroup directory `start` and, as `order` says, what is below it.
+    /// Links `program` to the cgroup directory `start` and, depending on `order`, its descendants.
     pub(super) fn new(program: BorrowedFd<'_>, start: &File, order: Order) -> io::Result<Self> {
         let info = CgroupIterInfo { order: order as u32, cgroup_fd: fd_number(start.as_fd()), cgroup_id: 0 };
         let create = LinkCreate {
@@ -75,7 +75,7 @@ impl CgroupIterator {
         Ok(Self { link: bpf(BPF_LINK_CREATE, &create)?, hierarchy: None })
     }
 
-    /// Walks the hierarchy once: the program runs for each cgroup, under `cgroup_mutex`.
+    /// Walks the cgroups once: the kernel calls the program for each, under `cgroup_mutex`.
     pub(super) fn run(&self) -> io::Result<()> {
         let session = bpf(BPF_ITER_CREATE, &IterCreate { link_fd: fd_number(self.link.as_fd()), flags: 0 })?;
         let mut session = File::from(session);
@@ -91,12 +91,12 @@ fn fd_number(fd: BorrowedFd<'_>) -> u32 {
 
 /// A bpf(2) call that returns a file descriptor.
 fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the attributes are live for the call and as long as said; the kernel checks the rest.
+    // SAFETY: the attributes live for the call and have the given size; the kernel checks the rest.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel has just created this descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,13 +1,17 @@
-//! An array map of the kernel, mapped into the agent's memory: reading it is no system call.
+//! Array maps that are memory-mapped: reading them needs no system call.
 
 use std::{
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd, BorrowedFd},
     ptr::{self, NonNull},
 };
 
-/// A read-only view of an array map made with `BPF_F_MMAPABLE` (Linux 5.5).
+use aya::Ebpf;
+
+use super::error::KernelError;
+
+/// A read-only mapping of an array map with `BPF_F_MMAPABLE` (Linux 5.5).
 pub(super) struct MappedArray<T> {
     start: NonNull<u8>,
     bytes: usize,
@@ -19,7 +23,7 @@ pub(super) struct MappedArray<T> {
 unsafe impl<T: Send> Send for MappedArray<T> {}
 
 impl<T: Copy> MappedArray<T> {
-    /// Maps `entries` values. `T` must be the map's value type, with a size that is a multiple of 8 (the kernel's stride).
+    /// Maps `entries` values. `T` must be the map's value type; its size must be a multiple of 8, the kernel's stride.
     pub(super) fn new(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8), "the kernel rounds values up to 8 bytes") };
         let entries = entries as usize;
@@ -54,4 +58,21 @@ impl<T> Drop for MappedArray<T> {
         // SAFETY: exactly what `new` mapped, and nobody holds a reference into it.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
+}
+
+/// Memory-maps an array map.
+pub(super) fn map_array<T: Copy>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    entries: u32,
+) -> Result<MappedArray<T>, KernelError> {
+    let map = match ebpf.map(name) {
+        Some(aya::maps::Map::Array(map)) => map,
+        _ => {
+            let reason = "the object file has none of this name".to_owned();
+            return Err(KernelError::Map { name, reason });
+        }
+    };
+    MappedArray::new(map.fd().as_fd(), entries)
+        .map_err(|error| KernelError::Map { name, reason: super::attach::error_chain(&error) })
 }

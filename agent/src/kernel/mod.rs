@@ -1,4 +1,4 @@
-//! The only part of the agent that knows aya and raw bpf calls.
+//! Loading and using the eBPF programs. No other module uses aya or bpf(2).
 #![expect(unsafe_code, reason = "bpf(2) and memory shared with the kernel have no safe interface")]
 
 mod attach;
@@ -11,21 +11,21 @@ mod heap;
 mod histograms;
 mod inits;
 mod iterator;
-mod look;
 mod mapped;
 mod network;
 mod offsets;
 mod pass;
 mod programs;
 mod runqueue;
+mod sample;
 
-pub use btf::NotBtf;
+pub use btf::ParseBtfError;
 pub use error::KernelError;
-pub use events::{Event, InitProcess, OomKill, What};
+pub use events::{InitProcess, KernelEvent, KernelEventKind, task_name};
 #[cfg(test)]
 pub(crate) use groups::groups;
 pub use histograms::HistogramCounters;
 pub use iterator::CgroupIterator;
 pub use offsets::OffsetsError;
 pub use pass::Pass;
-pub use programs::{KernelHalf, KernelOptions};
+pub use programs::{EbpfPrograms, KernelOptions};

@@ -1,4 +1,4 @@
-//! What sockets did, by cgroup, summed over CPUs.
+//! Traffic and TCP connections by cgroup, summed over CPUs.
 
 use aya::Pod;
 use snug_ebpf::abi::network::{IPV4, IPV6, NetworkRecord};
@@ -9,19 +9,20 @@ use crate::values::{IpTraffic, Network, Tcp};
 /// [`NetworkRecord`] as a map's value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Record(NetworkRecord);
+pub struct NetworkValue(NetworkRecord);
 // SAFETY: integers without padding.
-unsafe impl Pod for Record {}
+unsafe impl Pod for NetworkValue {}
 
-/// What sockets did, in the kernel.
-pub(super) type NetworkCounters = CgroupCounters<Record>;
+/// The map of network counters by cgroup.
+pub(super) type NetworkCounters = CgroupCounters<NetworkValue>;
 
 impl NetworkCounters {
-    /// What the sockets made in this very cgroup did; `None` if nothing was counted.
-    pub fn of(&self, id: u64) -> Option<(Network, Tcp)> {
-        let of_cpus = self.of_cpus(id)?;
+    /// Traffic and TCP connections of the sockets created in a cgroup, without its descendants; `None` if the map has no such
+    /// cgroup.
+    pub fn get(&self, id: u64) -> Option<(Network, Tcp)> {
+        let per_cpu = self.per_cpu(id)?;
         let mut sum = (Network::default(), Tcp::default());
-        for Record(record) in of_cpus.iter() {
+        for NetworkValue(record) in per_cpu.iter() {
             sum.0.add(&Network { ipv4: traffic(record, IPV4), ipv6: traffic(record, IPV6) });
             sum.1.add(&tcp(record));
         }

@@ -1,21 +1,21 @@
-//! Where this kernel keeps what the programs read: field offsets from its BTF, by name.
+//! Resolves the offsets of the fields that the programs read, by name, from the kernel's BTF.
 
 use std::io;
 
 use snug_ebpf::abi::offsets::{ABSENT, Offsets};
 
-use super::btf::{Btf, Field, Kind, NotBtf};
+use super::btf::{Btf, Field, FieldKind, ParseBtfError};
 
-/// Bytes of a pointer and of a `long`: Snug runs on 64-bit kernels.
+/// Size of a pointer and of a `long`, bytes: Snug supports 64-bit kernels only.
 const POINTER: u32 = size_of::<u64>() as u32;
 
-/// What went wrong while reading the kernel's types.
+/// Why the offsets could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum OffsetsError {
-    /// The kernel's type information cannot be read.
+    /// The kernel's BTF cannot be read.
     #[error(
-        "cannot read the kernel's types from {path}: {source}; \
-         a kernel built with CONFIG_DEBUG_INFO_BTF has them, others are measured by cgroup files"
+        "cannot read the kernel's BTF from {path}: {source}; kernels built with CONFIG_DEBUG_INFO_BTF have it, \
+         on others the agent reads cgroup files"
     )]
     Unreadable {
         /// The file.
@@ -23,23 +23,25 @@ pub enum OffsetsError {
         /// The reason.
         source: io::Error,
     },
-    /// They can be read but not understood.
-    #[error("{path} is {source}; the agent then measures by cgroup files")]
+    /// The kernel's BTF cannot be parsed.
+    #[error("{path} is {source}; the agent reads cgroup files instead")]
     Types {
         /// The file.
         path: String,
         /// The reason.
-        source: NotBtf,
+        source: ParseBtfError,
     },
-    /// It lacks what no program can do without.
-    #[error("the kernel's types have no {0}: this kernel is not one that Snug knows")]
+    /// The kernel's BTF lacks a field that every program needs.
+    #[error(
+        "the kernel's BTF has no {0}: Snug does not support this kernel; the agent reads cgroup files instead"
+    )]
     Missing(&'static str),
 }
 
-/// Resolves every field; what a kernel lacks is [`ABSENT`] and named in the second value.
+/// Resolves every field. Fields that the kernel lacks are [`ABSENT`], and the second value has their names.
 ///
 /// # Errors
-/// When even a cgroup's id cannot be found.
+/// When the fields of a cgroup's id are missing.
 pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), OffsetsError> {
     let mut missing = Vec::new();
     let mut at = |structure: &'static str, path: &'static str, name: &'static str| {
@@ -103,7 +105,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
         sock_cgroup: at("sock", "sk_cgrp_data.cgroup", "sock.sk_cgrp_data.cgroup"),
         sock_error: at("sock", "sk_err", "sock.sk_err"),
         sock_protocol: at("sock", "sk_protocol", "sock.sk_protocol"),
-        ..Offsets::NONE
+        ..Offsets::ALL_ABSENT
     };
     for (field, structure, controller, name) in [
         (&mut offsets.cgroup_cpu, "cgroup", "cpu_cgrp_id", "cgroup.subsys[cpu]"),
@@ -116,9 +118,9 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
             None => missing.push(name),
         }
     }
-    // Before Linux 6.1 the group is part of the cgroup and not a pointer.
+    // Before Linux 6.1 `psi` is a structure, not a pointer.
     match btf.field("cgroup", "psi") {
-        Some(Field { offset, kind: Kind::Pointer }) => offsets.cgroup_psi = offset,
+        Some(Field { offset, kind: FieldKind::Pointer }) => offsets.cgroup_psi = offset,
         _ => missing.push("cgroup.psi"),
     }
     match inactive_file(btf) {
@@ -129,7 +131,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
         Some(offset) => offsets.memory_local_ooms = offset,
         None => missing.push("mem_cgroup.memory_events_local"),
     }
-    // Linux 6.9 hands the tracepoint the task, older kernels its pid.
+    // The argument is the task since Linux 6.9, before that the pid.
     if btf.tracepoint_argument_is_pointer("mark_victim", 0) == Some(true) {
         offsets.mark_victim_task = 0;
     }
@@ -149,7 +151,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
     Ok((offsets, missing))
 }
 
-/// Offset of `<structure>.subsys[controller]`; controllers are numbered anew in every build of a kernel.
+/// Offset of `<structure>.subsys[controller]`. The indexes of controllers depend on the kernel's configuration.
 fn subsystem(btf: &Btf<'_>, structure: &str, controller: &str) -> Option<u32> {
     let first = btf.field(structure, "subsys")?.offset;
     let index = btf.enumerator("cgroup_subsys_id", controller)?;
@@ -163,7 +165,7 @@ fn local_ooms(btf: &Btf<'_>) -> Option<u32> {
     first.checked_add(index.checked_mul(POINTER)?)
 }
 
-/// Offsets of what the CPUs have counted of a cgroup, and in there of the CPU time and of what was flushed of it.
+/// Offsets of a cgroup's per-CPU counters and, within these, of the CPU time and of the CPU time at the last rstat flush.
 fn per_cpu_runtime(btf: &Btf<'_>) -> Option<[u32; 3]> {
     // Linux 6.16 split the structure.
     let names = [("rstat_base_cpu", "cgroup_rstat_base_cpu"), ("rstat_cpu", "cgroup_rstat_cpu")];
@@ -178,10 +180,10 @@ fn per_cpu_runtime(btf: &Btf<'_>) -> Option<[u32; 3]> {
 
 /// Offset of inactive file in `memcg_vmstats.state`.
 ///
-/// The array is indexed by `enum node_stat_item` in older kernels and by a compressed index later; the LRU lists come
-/// first in both, so that the number is the same. The comparison with memory.stat at start would show if not.
+/// The index is `enum node_stat_item` in older kernels and a compressed index later. The LRU lists come first in both, so
+/// the index is the same. If it were not, the verification against memory.stat would fail.
 fn inactive_file(btf: &Btf<'_>) -> Option<u32> {
-    let Field { offset, kind: Kind::Array(elements) } = btf.field("memcg_vmstats", "state")? else {
+    let Field { offset, kind: FieldKind::Array(elements) } = btf.field("memcg_vmstats", "state")? else {
         return None;
     };
     let index = btf.enumerator("node_stat_item", "NR_INACTIVE_FILE")?;

@@ -1,24 +1,24 @@
-//! What one pass of the `snapshot` program found, or a look in its place.
+//! The result of a pass.
 
-use snug_ebpf::abi::snapshot::{PassEnd, SnapshotRecord};
+use snug_ebpf::abi::snapshot::{PassStats, SnapshotRecord};
 
 use super::mapped::MappedArray;
 
-/// What one pass or look found.
+/// The records of the last walk, or of the last run of `sample_active` or `resample`.
 pub struct Pass<'a> {
-    /// How it went.
-    pub end: PassEnd,
+    /// Statistics of the pass.
+    pub stats: PassStats,
     records: &'a MappedArray<SnapshotRecord>,
 }
 
 impl<'a> Pass<'a> {
-    pub(super) const fn new(end: PassEnd, records: &'a MappedArray<SnapshotRecord>) -> Self {
-        Self { end, records }
+    pub(super) const fn new(stats: PassStats, records: &'a MappedArray<SnapshotRecord>) -> Self {
+        Self { stats, records }
     }
 
     /// The records, in the order of the walk.
     pub fn records(&self) -> impl Iterator<Item = SnapshotRecord> + use<'a> {
-        let stored = self.end.cgroups.saturating_sub(self.end.lost + self.end.unreadable);
+        let stored = self.stats.cgroups.saturating_sub(self.stats.lost + self.stats.unreadable);
         let stored = usize::try_from(stored).unwrap_or(0).min(self.records.capacity());
         let records = self.records;
         (0..stored).map_while(move |index| records.get(index))

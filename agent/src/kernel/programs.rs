@@ -1,4 +1,8 @@
-//! Loading the programs, each alone, with a verdict for each.
+//! Loads the eBPF programs, each with a verdict of its own, and runs passes over cgroups.
+//!
+//! A *pass* writes a record per cgroup of a hierarchy. It is either a *walk* by the kernel's cgroup iterator (the program
+//! `snapshot`), which also caches the addresses of the cgroups, or a sample of the cached cgroups (`resample`, and
+//! `sample_active` for active ones), which is possible until a cgroup is created or removed.
 
 use std::{
     collections::HashMap,
@@ -17,80 +21,80 @@ use aya::{
 use aya_log::EbpfLogger;
 use snug_ebpf::abi::{
     events::LOST_KINDS,
-    lifecycle::MOST_CPUS,
-    look::{MOST_HIERARCHIES, NOT_FOLLOWED, Wanted},
+    lifecycle::MAX_CPUS,
     offsets::Offsets,
-    snapshot::{PassEnd, SnapshotRecord},
+    sample::{MAX_HIERARCHIES, NOT_CACHED, WalkRequest},
+    snapshot::{PassStats, SnapshotRecord},
 };
 
 use super::{
-    attach::{self, PROGRAMS, chain},
+    attach::{self, PROGRAMS, error_chain},
     btf,
     error::KernelError,
-    events::Event,
+    events::KernelEvent,
     groups::groups,
     heap,
     histograms::HistogramCounters,
     inits::Inits,
     iterator::{CgroupIterator, Order},
-    look::{Look, Seeing},
-    mapped::MappedArray,
+    mapped::{MappedArray, map_array},
     network::NetworkCounters,
     offsets::{self, OffsetsError},
     pass::Pass,
-    runqueue::{self, Costs},
+    runqueue::{self, RunqueueCosts},
+    sample::{CgroupCache, SampleKind},
 };
 use crate::{
-    cgroupfs::Measurements,
-    store::published::{MapRow, ProgramRow, Verdict},
+    model::{MapRow, ProgramRow, Verdict},
+    values::Measurements,
 };
 
-/// The object that `cargo xtask build-ebpf` made; empty if the agent was built without.
+/// The object file from `cargo xtask build-ebpf`; empty if the agent was built without eBPF programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/snug-ebpf.o"));
 
-/// Where a kernel shows its types.
+/// The kernel's BTF.
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
 
-/// What the kernel half is told before it is loaded.
+/// Options for loading the eBPF programs.
 #[derive(Clone, Debug)]
 pub struct KernelOptions {
-    /// Cgroups that one pass can hold.
+    /// Maximum number of records of a pass, and of entries in the maps by cgroup.
     pub max_cgroups: u32,
-    /// Ids of the hierarchies to follow; unused places are `u32::MAX`.
-    pub hierarchies: [u32; MOST_HIERARCHIES],
-    /// The root of cgroup v2, where packets and sockets are counted; `None` = they are not.
+    /// The kernel's ids of the sampled hierarchies, the rest `u32::MAX`.
+    pub hierarchies: [u32; MAX_HIERARCHIES],
+    /// Mount of cgroup v2, for the programs that count packets and sockets; `None`: these do not run.
     pub unified: Option<PathBuf>,
-    /// Level of the programs' log: 0 off, 1 error … 5 trace.
+    /// Log level of the programs: 0 (off), 1 (error) to 5 (trace).
     pub log_level: u8,
-    /// Trace how long tasks wait for a CPU.
+    /// Whether to trace run queue latency.
     pub runqueue: bool,
-    /// Have the kernel count the programs' runs and run time.
+    /// Whether the kernel counts runs and run time of the programs (`BPF_ENABLE_STATS`).
     pub stats: bool,
-    /// Changes the offsets after they were found: for tests, which make one wrong and see that it is noticed.
+    /// Changes the resolved offsets. For tests of the verification.
     pub adjust_offsets: Option<fn(&mut Offsets)>,
 }
 
-/// The loaded kernel half. Dropped = everything detached.
-pub struct KernelHalf {
+/// The loaded eBPF programs and their maps. All programs are detached when dropped.
+pub struct EbpfPrograms {
     ebpf: Ebpf,
     records: MappedArray<SnapshotRecord>,
-    pass_end: MappedArray<PassEnd>,
-    wanted: Array<MapData, Wish>,
-    /// What `wanted` holds.
-    wanted_now: Wanted,
-    look: Look,
+    pass_stats: MappedArray<PassStats>,
+    walk_request: Array<MapData, WalkRequestValue>,
+    /// The value in `walk_request`.
+    current_request: WalkRequest,
+    cache: CgroupCache,
     events: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
-    /// What sockets did, by cgroup.
+    /// Traffic and TCP connections by cgroup.
     pub network: NetworkCounters,
-    /// How long tasks waited for a CPU, by cgroup.
+    /// Run queue latency by cgroup.
     pub runqueue: HistogramCounters,
     /// Round-trip times of TCP connections, by cgroup.
     pub round_trips: HistogramCounters,
-    runqueue_costs: Costs,
-    /// Of tracing programs, by name.
+    runqueue_costs: RunqueueCosts,
+    /// Links of the attached tracepoint programs, by program name.
     links: HashMap<&'static str, BtfTracePointLinkId>,
-    /// The init processes that are followed.
+    /// The init processes whose exit is reported.
     pub inits: Inits,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     verdicts: Vec<(&'static str, Verdict)>,
@@ -98,36 +102,36 @@ pub struct KernelHalf {
     _stats: Option<OwnedFd>,
 }
 
-/// [`Offsets`] as a global of the programs.
+/// [`Offsets`] as a global variable of the programs.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct GlobalOffsets(Offsets);
 // SAFETY: integers without padding.
 unsafe impl Pod for GlobalOffsets {}
 
-/// [`Wanted`] as the value of a map.
+/// [`WalkRequest`] as a map's value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Wish(Wanted);
+struct WalkRequestValue(WalkRequest);
 // SAFETY: integers without padding.
-unsafe impl Pod for Wish {}
+unsafe impl Pod for WalkRequestValue {}
 
-impl KernelHalf {
-    /// The names of all programs, with or without those that trace the run queue.
-    pub fn programs_of_object(runqueue: bool) -> impl Iterator<Item = &'static str> {
+impl EbpfPrograms {
+    /// The names of all programs; those that trace the run queue only if `runqueue`.
+    pub fn program_names(runqueue: bool) -> impl Iterator<Item = &'static str> {
         let names = PROGRAMS.iter().map(|spec| spec.name);
         names.filter(move |name| runqueue || !runqueue::PROGRAMS.contains(name))
     }
 
     /// Whether a program is loaded and attached.
-    pub fn runs(&self, program: &str) -> bool {
+    pub fn is_running(&self, program: &str) -> bool {
         self.verdict(program) == Verdict::Running
     }
 
-    /// Loads and attaches what this kernel can run.
+    /// Loads and attaches the programs that this kernel supports.
     ///
     /// # Errors
-    /// When nothing can run: no object, no kernel types, maps refused. A single program that fails has a verdict instead.
+    /// When no program can run: no object file, no BTF, or maps refused. A single program that fails has a verdict instead.
     pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
         if OBJECT.is_empty() {
             return Err(KernelError::NotBuilt);
@@ -138,8 +142,8 @@ impl KernelHalf {
                 Ok(bytes) => bytes,
                 Err(source) => return Err(OffsetsError::Unreadable { path, source }.into()),
             };
-            let types = btf::Btf::parse(&bytes).map_err(|source| OffsetsError::Types { path, source })?;
-            offsets::resolve(&types)?
+            let btf = btf::Btf::parse(&bytes).map_err(|source| OffsetsError::Types { path, source })?;
+            offsets::resolve(&btf)?
         };
         if let Some(adjust) = options.adjust_offsets {
             adjust(&mut offsets);
@@ -147,7 +151,7 @@ impl KernelHalf {
         let offsets = GlobalOffsets(offsets);
         let types = Btf::from_sys_fs()?;
         let cpus =
-            nr_cpus().ok().and_then(|cpus| u32::try_from(cpus).ok()).map_or(1, |cpus| cpus.min(MOST_CPUS));
+            nr_cpus().ok().and_then(|cpus| u32::try_from(cpus).ok()).map_or(1, |cpus| cpus.min(MAX_CPUS));
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&types))
             .override_global("OFFSETS", &offsets, true)
@@ -156,7 +160,7 @@ impl KernelHalf {
             .override_global("MAX_CGROUPS", &options.max_cgroups, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
             .map_max_entries("RECORDS", options.max_cgroups)
-            .map_max_entries("PLACES", options.max_cgroups * MOST_HIERARCHIES as u32)
+            .map_max_entries("CACHED_CGROUPS", options.max_cgroups * MAX_HIERARCHIES as u32)
             .map_max_entries("NETWORK", options.max_cgroups)
             .map_max_entries("RUNQUEUE", options.max_cgroups)
             .map_max_entries("ROUND_TRIPS", options.max_cgroups)
@@ -166,14 +170,14 @@ impl KernelHalf {
             .load(OBJECT)
             .map_err(|source| KernelError::Load { source: Box::new(source) })?;
 
-        let records = array::<SnapshotRecord>(&ebpf, "RECORDS", options.max_cgroups)?;
-        let pass_end = array::<PassEnd>(&ebpf, "PASS_END", 1)?;
-        let look = Look::new(&ebpf)?;
-        let wanted = take(&mut ebpf, "WANTED")?;
-        let wanted = Array::try_from(wanted).map_err(|error| unusable("WANTED", &error))?;
-        let events = take(&mut ebpf, "EVENTS")?;
+        let records = map_array::<SnapshotRecord>(&ebpf, "RECORDS", options.max_cgroups)?;
+        let pass_stats = map_array::<PassStats>(&ebpf, "PASS_STATS", 1)?;
+        let cache = CgroupCache::new(&ebpf)?;
+        let walk_request = take_map(&mut ebpf, "WALK_REQUEST")?;
+        let walk_request = Array::try_from(walk_request).map_err(|error| unusable("WALK_REQUEST", &error))?;
+        let events = take_map(&mut ebpf, "EVENTS")?;
         let events = RingBuf::try_from(events).map_err(|error| unusable("EVENTS", &error))?;
-        let lost = take(&mut ebpf, "LOST")?;
+        let lost = take_map(&mut ebpf, "LOST")?;
         let lost = PerCpuArray::try_from(lost).map_err(|error| unusable("LOST", &error))?;
         let log = if options.log_level > 0 {
             Some(EbpfLogger::init(&mut ebpf).map_err(|error| unusable("AYA_LOGS", &error))?)
@@ -181,14 +185,14 @@ impl KernelHalf {
             None
         };
 
-        let network =
-            NetworkCounters::new(take(&mut ebpf, "NETWORK")?).map_err(|error| unusable("NETWORK", &error))?;
+        let network = NetworkCounters::new(take_map(&mut ebpf, "NETWORK")?)
+            .map_err(|error| unusable("NETWORK", &error))?;
         let [waits, round_trips] = ["RUNQUEUE", "ROUND_TRIPS"].map(|name| {
-            HistogramCounters::new(take(&mut ebpf, name)?).map_err(|error| unusable(name, &error))
+            HistogramCounters::new(take_map(&mut ebpf, name)?).map_err(|error| unusable(name, &error))
         });
-        let runqueue_costs = Costs::new(take(&mut ebpf, "RUNQUEUE_COST")?)
+        let runqueue_costs = RunqueueCosts::new(take_map(&mut ebpf, "RUNQUEUE_COST")?)
             .map_err(|error| unusable("RUNQUEUE_COST", &error))?;
-        let inits = Inits::new(take(&mut ebpf, "INITS")?, take(&mut ebpf, "INIT_TASKS")?)
+        let inits = Inits::new(take_map(&mut ebpf, "INITS")?, take_map(&mut ebpf, "INIT_TASKS")?)
             .map_err(|error| unusable("INITS", &error))?;
 
         let unified = options.unified.as_deref().and_then(|directory| File::open(directory).ok());
@@ -199,22 +203,22 @@ impl KernelHalf {
                 continue;
             }
             let verdict = if of_runqueue && !attach::may_trace_scheduler() {
-                Verdict::Unsupported("the run queue is traced from Linux 6.12 on".to_owned())
+                Verdict::Unsupported("tracing the run queue requires Linux 6.12 or later".to_owned())
             } else {
                 attach::attach(&mut ebpf, spec, &types, &missing_fields, unified.as_ref(), &mut links)
             };
             verdicts.push((spec.name, verdict));
         }
-        // The kernel's types are some megabytes and are not needed again.
+        // The parsed BTF takes several megabytes and is not needed any more.
         drop(types);
-        heap::give_back();
+        heap::trim_heap();
         let stats = options.stats.then(|| enable_stats(Stats::RunTime)).and_then(|enabled| {
             enabled
                 .inspect_err(|error| {
                     tracing::info!(
-                        error = %chain(error),
-                        "the kernel does not count the programs' run time: that takes CAP_SYS_ADMIN; \
-                         ebpf-stats = \"off\" does without"
+                        error = %error_chain(error),
+                        "no run time of the eBPF programs: counting it requires CAP_SYS_ADMIN; set ebpf-stats = \"off\" to \
+                         do without"
                     );
                 })
                 .ok()
@@ -222,10 +226,10 @@ impl KernelHalf {
         let kernel = Self {
             ebpf,
             records,
-            pass_end,
-            wanted,
-            wanted_now: Wanted::default(),
-            look,
+            pass_stats,
+            walk_request,
+            current_request: WalkRequest::default(),
+            cache,
             events,
             lost,
             network,
@@ -242,22 +246,23 @@ impl KernelHalf {
         Ok(kernel)
     }
 
-    /// Has the kernel half learn where each CPU keeps its counters, so that final records have CPU time that was not
-    /// flushed. Any cgroup directory serves.
+    /// Runs the program `cpus`, which computes the offsets of per-CPU variables. With them final records include CPU time that
+    /// was not flushed. `directory` can be any cgroup.
     ///
     /// # Errors
-    /// When the program for it does not run here or the directory is no cgroup.
-    pub fn learn_cpus(&self, directory: &Path) -> Result<(), KernelError> {
+    /// When the program does not run here or the directory is no cgroup.
+    pub fn learn_cpu_offsets(&self, directory: &Path) -> Result<(), KernelError> {
         let once = self.link("cpus", directory, Order::SelfOnly)?;
         once.run().map_err(KernelError::Pass)
     }
 
-    /// Nanoseconds that tracing how long tasks wait took so far, all CPUs together, the way into the programs not included.
+    /// Run time of the run queue programs so far, summed over CPUs, nanoseconds. Entering and leaving the programs is not
+    /// included.
     pub fn runqueue_cost_ns(&self) -> u64 {
         self.runqueue_costs.nanoseconds()
     }
 
-    /// Attaches or detaches what traces how long tasks wait, as far as it runs here at all.
+    /// Attaches or detaches the run queue programs, as far as they could be loaded.
     pub fn trace_runqueue(&mut self, on: bool) {
         for name in runqueue::PROGRAMS {
             let done = match (self.links.remove(name), on) {
@@ -265,27 +270,28 @@ impl KernelHalf {
                     self.links.insert(name, link);
                     Ok(())
                 }
-                (None, true) if self.runs(name) => attach::attach_loaded(&mut self.ebpf, name)
+                (None, true) if self.is_running(name) => attach::attach_loaded(&mut self.ebpf, name)
                     .map(|link| self.links.extend(link.map(|link| (name, link)))),
                 (Some(link), false) => attach::detach(&mut self.ebpf, name, link),
                 (None, _) => Ok(()),
             };
             if let Err(error) = done {
-                tracing::warn!(program = name, error = %chain(&error), on, "cannot switch a program");
+                tracing::warn!(program = name, error = %error_chain(&error), on, "cannot attach or detach a program");
             }
         }
     }
 
-    /// Fields that this kernel's types lack; what they would tell is not measured by the kernel half.
+    /// Fields that the kernel's BTF lacks. Measurements that need them come from cgroup files.
     pub fn missing_fields(&self) -> &[&'static str] {
         &self.missing_fields
     }
 
-    /// Links the snapshot to a cgroup directory and all below it. `hierarchy`: which of those in the [options](KernelOptions) it is in, so
-    /// that [looks](Self::look) and [revisits](Self::revisit) can follow a pass; one iterator for each.
+    /// Links the program `snapshot` to a cgroup directory and its descendants. `hierarchy` is the index of the hierarchy in
+    /// [`KernelOptions::hierarchies`]; with it a [walk](Self::pass) caches the cgroups for [`Self::sample_active`] and
+    /// [`Self::resample`]. A hierarchy must have one such iterator only.
     ///
     /// # Errors
-    /// When the snapshot does not run here or the directory is no cgroup.
+    /// When the program does not run here or the directory is no cgroup.
     pub fn iterate(&self, directory: &Path, hierarchy: Option<usize>) -> Result<CgroupIterator, KernelError> {
         let mut iterator = self.link("snapshot", directory, Order::Descendants)?;
         iterator.hierarchy = hierarchy.and_then(|index| u32::try_from(index).ok());
@@ -299,7 +305,7 @@ impl KernelHalf {
         order: Order,
     ) -> Result<CgroupIterator, KernelError> {
         let not_running = |reason| KernelError::NotRunning { name, reason };
-        if !self.runs(name) {
+        if !self.is_running(name) {
             return Err(not_running(self.verdict(name).reason().to_owned()));
         }
         let link = |source| KernelError::Link { path: directory.to_owned(), source };
@@ -310,93 +316,95 @@ impl KernelHalf {
                 Program::Iter(iter) => Some(iter),
                 _ => None,
             })
-            .ok_or_else(|| not_running("it is not in the object".to_owned()))?;
-        let fd = program.fd().map_err(|error| not_running(chain(&error)))?;
+            .ok_or_else(|| not_running("the object file has none of this name".to_owned()))?;
+        let fd = program.fd().map_err(|error| not_running(error_chain(&error)))?;
         let start = File::open(directory).map_err(link)?;
         CgroupIterator::new(fd.as_fd(), &start, order).map_err(link)
     }
 
-    /// Walks the cgroups of `iterator` once and fills what these measurements are taken from. The records stay until the
-    /// next pass.
+    /// Walks the cgroups of `iterator` once and reads the fields that these measurements need. The records stay until the next
+    /// pass.
     ///
     /// # Errors
-    /// When the kernel refuses the walk (the hierarchy has gone, say).
+    /// When the kernel refuses the walk, for example because the linked cgroup was removed.
     pub fn pass(
         &mut self,
         iterator: &CgroupIterator,
         measurements: Measurements,
     ) -> Result<Pass<'_>, KernelError> {
-        let hierarchy = iterator.hierarchy.unwrap_or(NOT_FOLLOWED);
-        let wanted = Wanted { groups: groups(measurements), hierarchy };
-        if wanted != self.wanted_now {
-            self.wanted.set(0, Wish(wanted), 0).map_err(|error| unusable("WANTED", &error))?;
-            self.wanted_now = wanted;
+        let hierarchy = iterator.hierarchy.unwrap_or(NOT_CACHED);
+        let request = WalkRequest { groups: groups(measurements), hierarchy };
+        if request != self.current_request {
+            self.walk_request
+                .set(0, WalkRequestValue(request), 0)
+                .map_err(|error| unusable("WALK_REQUEST", &error))?;
+            self.current_request = request;
         }
         iterator.run().map_err(KernelError::Pass)?;
-        Ok(self.found())
+        Ok(self.last_pass())
     }
 
-    /// Sees the cgroups that the last [pass](Self::pass) over a hierarchy met once more, without another walk. `None`: another walk is
-    /// needed, because cgroups were made or removed since. The records stay until the next pass or look.
+    /// Samples the cgroups of the last [walk](Self::pass) over a hierarchy again, without another walk. `None`: a walk is
+    /// needed, because cgroups were created or removed since. The records stay until the next pass.
     ///
     /// # Errors
-    /// When the program, or one that tells it of cgroups made and removed, does not run here.
-    pub fn revisit(
+    /// When the program does not run here, or one of the programs that invalidate the cached cgroups does not.
+    pub fn resample(
         &self,
         hierarchy: usize,
         measurements: Measurements,
     ) -> Result<Option<Pass<'_>>, KernelError> {
-        self.see(hierarchy, Seeing::All(groups(measurements)))
+        self.sample(hierarchy, SampleKind::All(groups(measurements)))
     }
 
-    /// As [`Self::revisit`], but tells only of cgroups that have used CPU time since they were last seen, and of these only that, and memory
-    /// usage where the hierarchy keeps it.
+    /// As [`Self::resample`], but only for cgroups that used CPU time since they were last sampled, and only CPU time and, if
+    /// the hierarchy has the memory controller, memory usage.
     ///
     /// # Errors
-    /// As [`Self::revisit`].
-    pub fn look(&self, hierarchy: usize) -> Result<Option<Pass<'_>>, KernelError> {
-        self.see(hierarchy, Seeing::Busy)
+    /// As [`Self::resample`].
+    pub fn sample_active(&self, hierarchy: usize) -> Result<Option<Pass<'_>>, KernelError> {
+        self.sample(hierarchy, SampleKind::Active)
     }
 
-    fn see(&self, hierarchy: usize, seeing: Seeing) -> Result<Option<Pass<'_>>, KernelError> {
-        for name in [seeing.program(), "cgroup_made", "cgroup_removed"] {
-            if !self.runs(name) {
+    fn sample(&self, hierarchy: usize, kind: SampleKind) -> Result<Option<Pass<'_>>, KernelError> {
+        for name in [kind.program(), "cgroup_made", "cgroup_removed"] {
+            if !self.is_running(name) {
                 return Err(KernelError::NotRunning { name, reason: self.verdict(name).reason().to_owned() });
             }
         }
-        let Some(Program::RawTracePoint(program)) = self.ebpf.program(seeing.program()) else {
+        let Some(Program::RawTracePoint(program)) = self.ebpf.program(kind.program()) else {
             return Ok(None);
         };
-        let seen = self.look.run(program, hierarchy, seeing).map_err(KernelError::Look)?;
-        Ok(seen.then(|| self.found()))
+        let sampled = self.cache.sample(program, hierarchy, kind).map_err(KernelError::Sample)?;
+        Ok(sampled.then(|| self.last_pass()))
     }
 
-    /// What the last pass or look left.
-    fn found(&self) -> Pass<'_> {
-        Pass::new(self.pass_end.get(0).unwrap_or_default(), &self.records)
+    /// The records and statistics in the maps.
+    fn last_pass(&self) -> Pass<'_> {
+        Pass::new(self.pass_stats.get(0).unwrap_or_default(), &self.records)
     }
 
-    /// Readable when events wait.
+    /// A file descriptor that is readable when events are available.
     pub fn events(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
 
-    /// Takes all events that wait. The second value counts entries that were none.
-    pub fn drain(&mut self, mut handle: impl FnMut(Event)) -> u64 {
-        let mut foreign = 0;
+    /// Handles all available events. Returns the number of entries that could not be decoded.
+    pub fn drain(&mut self, mut handle: impl FnMut(KernelEvent)) -> u64 {
+        let mut undecodable = 0;
         while let Some(item) = self.events.next() {
-            match Event::decode(&item) {
+            match KernelEvent::decode(&item) {
                 Some(event) => handle(event),
-                None => foreign += 1,
+                None => undecodable += 1,
             }
         }
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        foreign
+        undecodable
     }
 
-    /// Events that the kernel half could not deliver, by kind, summed over CPUs.
+    /// Lost events and records by kind, summed over CPUs.
     pub fn lost(&self) -> Vec<(&'static str, u64)> {
         LOST_KINDS
             .iter()
@@ -408,7 +416,7 @@ impl KernelHalf {
             .collect()
     }
 
-    /// The programs, their verdicts and what they cost.
+    /// The programs with their verdicts and run times.
     pub fn programs(&self) -> Vec<ProgramRow> {
         self.verdicts
             .iter()
@@ -429,18 +437,18 @@ impl KernelHalf {
             .collect()
     }
 
-    /// How full the maps are; `used` is what the last pass of the fullest hierarchy took.
-    pub fn maps(&self, used: u64) -> Vec<MapRow> {
+    /// Used and maximum entries of the maps. `used_records`: records of the last pass over the largest hierarchy.
+    pub fn maps(&self, used_records: u64) -> Vec<MapRow> {
         let capacity = self.records.capacity() as u64;
         vec![
-            MapRow { name: "records", used, capacity },
+            MapRow { name: "records", used: used_records, capacity },
             MapRow { name: "runqueue", used: self.runqueue.entries(), capacity },
             MapRow { name: "network", used: self.network.entries(), capacity },
             MapRow { name: "round_trips", used: self.round_trips.entries(), capacity },
         ]
     }
 
-    /// Kernel memory of all maps that this process holds, bytes, as the kernel counts it.
+    /// Kernel memory of all maps of this process, bytes (`memlock` in `/proc/self/fdinfo`).
     pub fn map_bytes(&self) -> u64 {
         let Ok(fds) = fs::read_dir("/proc/self/fdinfo") else { return 0 };
         fds.flatten()
@@ -460,23 +468,11 @@ impl KernelHalf {
     }
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelError> {
-    ebpf.take_map(name).ok_or_else(|| KernelError::Map { name, reason: "it is not in the object".to_owned() })
+fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelError> {
+    ebpf.take_map(name)
+        .ok_or_else(|| KernelError::Map { name, reason: "the object file has none of this name".to_owned() })
 }
 
 fn unusable(name: &'static str, error: &(dyn std::error::Error + 'static)) -> KernelError {
-    KernelError::Map { name, reason: chain(error) }
-}
-
-/// Maps an array of the object into memory.
-pub(super) fn array<T: Copy>(
-    ebpf: &Ebpf,
-    name: &'static str,
-    entries: u32,
-) -> Result<MappedArray<T>, KernelError> {
-    let map = match ebpf.map(name) {
-        Some(aya::maps::Map::Array(map)) => map,
-        _ => return Err(KernelError::Map { name, reason: "it is not in the object".to_owned() }),
-    };
-    MappedArray::new(map.fd().as_fd(), entries).map_err(|error| unusable(name, &error))
+    KernelError::Map { name, reason: error_chain(error) }
 }

@@ -1,31 +1,31 @@
-//! What it costs to know how long tasks waited for a CPU.
+//! Run time of the run queue programs.
 
 use aya::{
     Pod,
     maps::{Map, MapData, MapError, PerCpuArray},
 };
-use snug_ebpf::abi::runqueue::{RunqueueCost, TIMED};
+use snug_ebpf::abi::runqueue::{RunqueueCost, TIMING_INTERVAL};
 
-/// The programs that count.
+/// The programs that trace the run queue.
 pub(super) const PROGRAMS: [&str; 3] = ["runqueue_wakeup", "runqueue_wakeup_new", "runqueue_switch"];
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Cost(RunqueueCost);
+struct CostValue(RunqueueCost);
 // SAFETY: integers without padding.
-unsafe impl Pod for Cost {}
+unsafe impl Pod for CostValue {}
 
-/// What the programs cost, by the runs that they time themselves.
-pub(super) struct Costs(PerCpuArray<MapData, Cost>);
+/// Run time of the programs, estimated from the runs that they time themselves.
+pub(super) struct RunqueueCosts(PerCpuArray<MapData, CostValue>);
 
-impl Costs {
+impl RunqueueCosts {
     pub(super) fn new(map: Map) -> Result<Self, MapError> {
         PerCpuArray::try_from(map).map(Self)
     }
 
-    /// Nanoseconds so far, all CPUs together.
+    /// Run time so far, summed over CPUs, nanoseconds.
     pub(super) fn nanoseconds(&self) -> u64 {
         let Ok(costs) = self.0.get(&0, 0) else { return 0 };
-        costs.iter().map(|Cost(cost)| cost.timed_ns.saturating_mul(TIMED)).sum()
+        costs.iter().map(|CostValue(cost)| cost.timed_ns.saturating_mul(TIMING_INTERVAL)).sum()
     }
 }

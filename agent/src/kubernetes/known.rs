@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource as _, core::DeserializeGuard, runtime::watcher::Event};
 
-use crate::identity::{pod::KnownPod, pods::Pods};
+use crate::model::{Pods, pod::KnownPod};
 
 /// A pod as the watch has it: not every object is one.
 pub(super) type Object = DeserializeGuard<Pod>;
@@ -26,7 +26,7 @@ pub(super) struct Change {
 
 /// The pods by uid.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct PodCache {
     pods: HashMap<Box<str>, Arc<KnownPod>>,
     /// While a list is read: what it has had so far. What it does not have is gone when it is complete.
     listed: Option<HashMap<Box<str>, Arc<KnownPod>>>,
@@ -34,8 +34,7 @@ pub(super) struct Known {
     bad: HashSet<String>,
 }
 
-impl Known {
-    /// All of them.
+impl PodCache {
     pub(super) fn pods(&self) -> impl Iterator<Item = &Arc<KnownPod>> {
         self.pods.values()
     }
@@ -141,13 +140,13 @@ mod tests {
         object(uid, &json!(["no phase"]))
     }
 
-    fn uids(known: &Known) -> Vec<String> {
+    fn uids(known: &PodCache) -> Vec<String> {
         known.arranged(Arc::clone).iter().map(|pod| pod.uid.to_string()).collect()
     }
 
     #[test]
     fn what_a_new_list_does_not_have_is_gone_and_only_when_it_is_complete() {
-        let mut known = Known::default();
+        let mut known = PodCache::default();
         for event in [Event::Init, Event::InitApply(good("a")), Event::InitApply(good("b"))] {
             assert_eq!(known.take(event), Change::default());
         }
@@ -171,7 +170,7 @@ mod tests {
 
     #[test]
     fn changes_are_told_and_repetitions_are_not() {
-        let mut known = Known::default();
+        let mut known = PodCache::default();
         assert!(known.take(Event::Apply(good("a"))).pods);
         assert!(!known.take(Event::Apply(good("a"))).pods);
         assert!(known.take(Event::Apply(object("a", &json!("Failed")))).pods);
@@ -182,7 +181,7 @@ mod tests {
 
     #[test]
     fn an_object_that_is_no_pod_is_told_once_and_takes_nothing_away() {
-        let mut known = Known::default();
+        let mut known = PodCache::default();
         known.take(Event::Apply(good("a")));
         let change = known.take(Event::Apply(bad("a")));
         let (name, why) = change.skipped.unwrap();

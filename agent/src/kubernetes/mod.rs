@@ -1,6 +1,6 @@
 //! What the API server says of this node's pods: a watch that survives the server, and what it knows at any moment.
 //!
-//! Everything here runs on the serving runtime. The sampling thread only loads [`Watched::pods`].
+//! Everything here runs on the serving runtime. The sampling thread only loads [`PodWatch::pods`].
 
 mod known;
 mod owners;
@@ -22,7 +22,7 @@ use kube::{
 };
 use thiserror::Error;
 
-use crate::{identity::pods::Pods, store::published::KubernetesRow};
+use crate::model::{KubernetesRow, Pods};
 
 /// Longer than the server lets a watch last, so that only a dead connection meets it.
 const READ_TIMEOUT: Duration = Duration::from_secs(330);
@@ -47,7 +47,6 @@ pub enum ConnectError {
     /// No kubeconfig, or none that can be used.
     #[error("the kubeconfig {} cannot be used", path.display())]
     Kubeconfig {
-        /// The file.
         path: PathBuf,
         /// What is wrong.
         source: Box<KubeconfigError>,
@@ -69,7 +68,7 @@ pub fn in_cluster() -> bool {
 
 /// What the watch knows. Shared by the watch, which writes it, and the sampling thread.
 #[derive(Debug, Default)]
-pub struct Watched {
+pub struct PodWatch {
     pods: ArcSwap<Pods>,
     synced: AtomicBool,
     connected: AtomicBool,
@@ -80,7 +79,7 @@ pub struct Watched {
     owner_reads: AtomicU64,
 }
 
-impl Watched {
+impl PodWatch {
     /// The pods as they were last told; another [`Arc`] after each change.
     pub fn pods(&self) -> Arc<Pods> {
         self.pods.load_full()
@@ -114,7 +113,7 @@ fn count(counter: &AtomicU64) {
 }
 
 /// Watches for ever. What fails is logged once, counted, and tried again.
-pub async fn follow(settings: Settings, watched: Arc<Watched>) {
+pub async fn follow(settings: Settings, watched: Arc<PodWatch>) {
     let mut said = false;
     let client = loop {
         match connect(&settings).await {

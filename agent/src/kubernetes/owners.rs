@@ -14,9 +14,9 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, core::PartialObjectMeta};
 
-use crate::identity::{
-    pod::{KnownPod, Owner},
-    workload::{Workload, controller},
+use crate::{
+    identity::workload::{Workload, controller},
+    model::pod::{KnownPod, Owner},
 };
 
 /// The longest that a read may take.

@@ -19,16 +19,16 @@ use kube::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{Settings, Watched, count, known::Known, owners::Owners};
+use super::{PodWatch, Settings, count, known::PodCache, owners::Owners};
 
 /// Changes of so long are published together.
 const TOGETHER: Duration = Duration::from_millis(100);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// A watch that has lasted so long begins anew with the shortest pause.
 const LASTED: Duration = Duration::from_secs(120);
 
-/// Pauses between attempts: from [`SHORTEST_PAUSE`], doubling, up to [`LONGEST_PAUSE`], with a quarter by chance, so
+/// Pauses between attempts: from [`SHORTEST_PAUSE`], doubling, up to [`MAX_PAUSE`], with a quarter by chance, so
 /// that a cluster's agents do not all come back at once. Short, because pods that start meanwhile go unnamed.
 #[derive(Debug, Default)]
 struct Pauses {
@@ -39,7 +39,7 @@ impl Iterator for Pauses {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let pause = (SHORTEST_PAUSE * 2u32.saturating_pow(self.attempt.min(8))).min(LONGEST_PAUSE);
+        let pause = (SHORTEST_PAUSE * 2u32.saturating_pow(self.attempt.min(8))).min(MAX_PAUSE);
         self.attempt = self.attempt.saturating_add(1);
         let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let by_chance = nanos.map_or(0, |since| since.subsec_nanos() % 1000);
@@ -53,11 +53,11 @@ impl Backoff for Pauses {
     }
 }
 
-pub(super) async fn run(client: Client, settings: &Settings, watched: &Watched) {
+pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch) {
     let pods: Api<DeserializeGuard<Pod>> = Api::all(client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", settings.node));
     let mut events = pin!(watcher(pods, config).backoff(ResetTimerBackoff::new(Pauses::default(), LASTED)));
-    let mut known = Known::default();
+    let mut known = PodCache::default();
     let mut owners = Owners::default();
     let mut publish_at: Option<Instant> = None;
     let mut said: Option<String> = None;

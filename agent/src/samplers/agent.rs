@@ -1,4 +1,7 @@
-//! What the agent knows of itself: its cost, and how long no agent was there.
+//! The agent itself: CPU time, memory, and how long no agent ran before.
+//!
+//! Files: `/proc/self/stat`; `agent.json` in the data directory. Metrics: `snug_agent_cpu_seconds_total`,
+//! `snug_agent_resident_bytes`, `snug_agent_away_seconds`, `snug_agent_starts_total`.
 
 use std::{
     fs, io,
@@ -10,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::unix_now;
 
-/// How often the sign of life is written.
+/// Time between two heartbeats.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// CPU time in seconds and resident memory in bytes of this process.
+/// CPU time in seconds and resident memory in bytes of this process; zeros if `/proc/self/stat` cannot be read.
 pub(super) fn own_cost() -> (f64, u64) {
     let Ok(stat) = procfs::process::Process::myself().and_then(|process| process.stat()) else {
         return (0.0, 0);
@@ -22,13 +25,13 @@ pub(super) fn own_cost() -> (f64, u64) {
     ((stat.utime + stat.stime) as f64 / ticks, stat.rss * procfs::page_size())
 }
 
-/// Why the sign of life cannot be kept. The agent measures all the same.
+/// Why the heartbeat cannot be written. The agent samples without it.
 #[derive(Debug, thiserror::Error)]
 pub enum HeartbeatError {
-    /// The directory or file cannot be used.
+    /// The directory or the file cannot be read or written.
     #[error(
-        "cannot keep {}: {source}; without it a gap between two runs of the agent is not seen \
-         (give --data-dir a directory that the agent may write)",
+        "cannot write the heartbeat {}: {source}; without it the agent's downtime is not known \
+         (set --data-dir to a directory that the agent can write)",
         path.display()
     )]
     Io {
@@ -39,31 +42,31 @@ pub enum HeartbeatError {
     },
 }
 
-/// What is kept between runs.
+/// The content of the heartbeat file.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
-    /// The kernel's boot id: a gap across a reboot is no gap of the agent alone, but counters begin anew.
+    /// The kernel's boot id. Across a reboot the downtime is not the agent's, and the kernel's counters start at 0.
     boot_id: String,
-    /// Seconds since the Unix epoch.
+    /// Time of the last heartbeat, seconds since the Unix epoch.
     last_alive: f64,
-    /// Agents that started with this directory.
+    /// Number of agents started with this data directory.
     starts: u64,
 }
 
-/// A sign of life in the data directory.
+/// A file in the data directory with the time when the agent was last alive.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     path: PathBuf,
     boot_id: String,
-    /// Agents that started with this directory, this one included.
+    /// Number of agents started with this data directory, including this one.
     pub(super) starts: u64,
-    /// Seconds without an agent before this one; 0 if none is known on this boot.
-    pub(super) away_seconds: f64,
+    /// Seconds between the last heartbeat of the previous agent and the start of this one; 0: no agent ran before on this boot.
+    pub(super) downtime_seconds: f64,
 }
 
 impl Heartbeat {
-    /// Reads the last sign of life and leaves the first of this run. An unreadable one counts as none.
-    pub(super) fn begin(data_dir: &Path, proc_root: &Path) -> Result<Self, HeartbeatError> {
+    /// Reads the last heartbeat and writes the first of this run. A file that cannot be parsed is ignored.
+    pub(super) fn start(data_dir: &Path, proc_root: &Path) -> Result<Self, HeartbeatError> {
         let path = data_dir.join("agent.json");
         let error = |source| HeartbeatError::Io { path: path.clone(), source };
         fs::create_dir_all(data_dir).map_err(error)?;
@@ -72,29 +75,29 @@ impl Heartbeat {
         let last: Option<State> = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .inspect_err(|error| {
-                    tracing::warn!(file = %path.display(), %error, "the last sign of life is unusable; begun anew");
+                    tracing::warn!(file = %path.display(), %error, "the heartbeat file cannot be parsed; starting anew");
                 })
                 .ok(),
             Err(source) if source.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(error(source)),
         };
-        let away_seconds = last
+        let downtime_seconds = last
             .as_ref()
             .filter(|state| state.boot_id == boot_id)
             .map_or(0.0, |state| (unix_now() - state.last_alive).max(0.0));
         let starts = last.map_or(0, |state| state.starts) + 1;
-        let heartbeat = Self { path, boot_id, starts, away_seconds };
+        let heartbeat = Self { path, boot_id, starts, downtime_seconds };
         heartbeat.beat()?;
         Ok(heartbeat)
     }
 
-    /// Leaves a sign of life: written beside and renamed, so that a kill leaves the old or the new.
+    /// Writes a heartbeat: to a new file that is then renamed, so that a killed agent leaves the old or the new one.
     pub(super) fn beat(&self) -> Result<(), HeartbeatError> {
         let error = |source| HeartbeatError::Io { path: self.path.clone(), source };
         let state = State { boot_id: self.boot_id.clone(), last_alive: unix_now(), starts: self.starts };
         let bytes = serde_json::to_vec(&state).map_err(|source| error(source.into()))?;
-        let beside = self.path.with_extension("json.new");
-        fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, &self.path)).map_err(error)
+        let new = self.path.with_extension("json.new");
+        fs::write(&new, bytes).and_then(|()| fs::rename(&new, &self.path)).map_err(error)
     }
 }
 
@@ -117,33 +120,33 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_on_the_same_boot_is_seen() {
+    fn downtime_on_the_same_boot_is_measured() {
         let (data, proc) = (tempfile::tempdir().unwrap(), proc_root("one\n"));
-        let first = Heartbeat::begin(data.path(), proc.path()).unwrap();
-        assert_eq!((first.starts, first.away_seconds), (1, 0.0));
+        let first = Heartbeat::start(data.path(), proc.path()).unwrap();
+        assert_eq!((first.starts, first.downtime_seconds), (1, 0.0));
         age(data.path(), 60.0);
-        let second = Heartbeat::begin(data.path(), proc.path()).unwrap();
+        let second = Heartbeat::start(data.path(), proc.path()).unwrap();
         assert_eq!(second.starts, 2);
-        assert!((60.0..70.0).contains(&second.away_seconds), "{}", second.away_seconds);
+        assert!((60.0..70.0).contains(&second.downtime_seconds), "{}", second.downtime_seconds);
     }
 
     #[test]
-    fn a_reboot_is_no_gap_of_the_agent() {
+    fn a_reboot_is_no_downtime_of_the_agent() {
         let data = tempfile::tempdir().unwrap();
-        Heartbeat::begin(data.path(), proc_root("one").path()).unwrap();
+        Heartbeat::start(data.path(), proc_root("one").path()).unwrap();
         age(data.path(), 60.0);
-        let next = Heartbeat::begin(data.path(), proc_root("two").path()).unwrap();
-        assert_eq!((next.starts, next.away_seconds), (2, 0.0));
+        let next = Heartbeat::start(data.path(), proc_root("two").path()).unwrap();
+        assert_eq!((next.starts, next.downtime_seconds), (2, 0.0));
     }
 
     #[test]
-    fn a_broken_file_is_begun_anew_and_a_broken_directory_named() {
+    fn a_broken_file_is_ignored_and_a_broken_directory_is_an_error() {
         let (data, proc) = (tempfile::tempdir().unwrap(), proc_root("one"));
         fs::write(data.path().join("agent.json"), "{").unwrap();
-        assert_eq!(Heartbeat::begin(data.path(), proc.path()).unwrap().starts, 1);
+        assert_eq!(Heartbeat::start(data.path(), proc.path()).unwrap().starts, 1);
         let file = data.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = Heartbeat::begin(&file, proc.path()).unwrap_err();
+        let error = Heartbeat::start(&file, proc.path()).unwrap_err();
         assert!(error.to_string().contains("agent.json"), "{error}");
     }
 

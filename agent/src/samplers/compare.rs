@@ -1,18 +1,19 @@
-//! The fast path must equal the files: here they are compared, like with like.
+//! Compares values of the eBPF programs with the cgroup files.
 //!
-//! A kernel reading is put between two readings of the files. A counter must lie between the two, a gauge too (it may
-//! move meanwhile, hence several tries). Files count CPU and stall time in microseconds, so that is the grain.
+//! The values of the eBPF programs are taken between two readings of the files. Each value must lie between the two. A gauge
+//! can leave the range meanwhile, hence the caller tries several times. Files have CPU and stall time in microseconds, so
+//! values are compared at that granularity.
 
 use crate::values::{Measurement, Values};
 
-/// What differed.
+/// A value that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Difference {
-    /// The value, as in `cpu.usage_ns`.
+    /// Name of the value, such as `cpu.usage_ns`.
     pub(super) field: &'static str,
-    /// What the kernel half said.
+    /// The value from the eBPF programs.
     pub(super) kernel: u64,
-    /// What the files said before and after.
+    /// The values in the files before and after.
     pub(super) files: (u64, u64),
 }
 
@@ -20,38 +21,38 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { field, kernel, files: (before, after) } = self;
         if before == after {
-            write!(formatter, "{field} is {kernel} by the kernel half and {before} in the files")
+            write!(formatter, "{field} is {kernel} from eBPF and {before} in the files")
         } else {
-            write!(formatter, "{field} is {kernel} by the kernel half and {before} to {after} in the files")
+            write!(formatter, "{field} is {kernel} from eBPF and {before} to {after} in the files")
         }
     }
 }
 
-/// What a comparison showed.
+/// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Comparison {
-    /// One side has no value.
-    Nothing,
-    /// All fields are equal and 0, which proves little.
+    /// One of the sources has no value.
+    Missing,
+    /// All fields are 0 or unlimited in both sources, which verifies nothing.
     Zero,
-    /// All fields are equal.
+    /// All fields are equal, and at least one is neither 0 nor unlimited.
     Equal,
-    /// One differs.
+    /// A field differs.
     Differs(Difference),
 }
 
-/// A field to compare: its name, its grain in its own unit, and where it is.
+/// A field to compare: its name, its granularity in its own unit, and its value.
 struct Field {
     name: &'static str,
-    grain: u64,
-    of: fn(&Values) -> Option<u64>,
+    granularity: u64,
+    value: fn(&Values) -> Option<u64>,
 }
 
-const fn field(name: &'static str, grain: u64, of: fn(&Values) -> Option<u64>) -> Field {
-    Field { name, grain, of }
+const fn field(name: &'static str, granularity: u64, value: fn(&Values) -> Option<u64>) -> Field {
+    Field { name, granularity, value }
 }
 
-/// Files give times in microseconds.
+/// Files have times in microseconds.
 const MICROSECOND: u64 = 1_000;
 
 const CPU: &[Field] = &[field("cpu.usage_ns", MICROSECOND, |values| Some(values.cpu?.usage_ns))];
@@ -80,7 +81,7 @@ const MEMORY: &[Field] = &[
 ];
 const WORKING_SET: &[Field] =
     &[field("working_set.inactive_file_bytes", 1, |values| Some(values.working_set?.inactive_file_bytes))];
-// What cgroup v1 has in files too.
+// Only the events that cgroup v1 has in files, too.
 const MEMORY_EVENTS: &[Field] = &[
     field("memory_events.max", 1, |values| Some(values.memory_events?.max)),
     field("memory_events.oom_kill", 1, |values| Some(values.memory_events?.oom_kill)),
@@ -108,24 +109,26 @@ fn fields(measurement: Measurement) -> &'static [Field] {
     }
 }
 
-/// Compares one measurement of one cgroup. A field that one side does not have is not compared.
+/// Compares one measurement of one cgroup. Fields that one of the sources lacks are not compared.
 pub(super) fn compare(
     measurement: Measurement,
     before: &Values,
     kernel: &Values,
     after: &Values,
 ) -> Comparison {
-    let mut result = Comparison::Nothing;
-    for Field { name, grain, of } in fields(measurement) {
-        let (Some(first), Some(exact), Some(second)) = (of(before), of(kernel), of(after)) else { continue };
-        let value = exact - exact % grain;
+    let mut result = Comparison::Missing;
+    for Field { name, granularity, value } in fields(measurement) {
+        let (Some(first), Some(exact), Some(second)) = (value(before), value(kernel), value(after)) else {
+            continue;
+        };
+        let rounded = exact - exact % granularity;
         let (low, high) = (first.min(second), first.max(second));
-        if value < low - low % grain || value > high {
+        if rounded < low - low % granularity || rounded > high {
             return Comparison::Differs(Difference { field: name, kernel: exact, files: (first, second) });
         }
-        if value != 0 && value < u64::MAX - grain {
+        if rounded != 0 && rounded < u64::MAX - granularity {
             result = Comparison::Equal;
-        } else if result == Comparison::Nothing {
+        } else if result == Comparison::Missing {
             result = Comparison::Zero;
         }
     }
@@ -152,7 +155,7 @@ mod tests {
         assert_eq!(result, Comparison::Equal);
         let result = compare(Measurement::Cpu, &cpu(5_000), &cpu(6_000), &cpu(5_000));
         let Comparison::Differs(difference) = result else { panic!("{result:?}") };
-        assert_eq!(difference.to_string(), "cpu.usage_ns is 6000 by the kernel half and 5000 in the files");
+        assert_eq!(difference.to_string(), "cpu.usage_ns is 6000 from eBPF and 5000 in the files");
     }
 
     #[test]
@@ -169,8 +172,8 @@ mod tests {
     #[test]
     fn zeros_and_missing_values_prove_nothing() {
         assert_eq!(compare(Measurement::Cpu, &cpu(0), &cpu(0), &cpu(0)), Comparison::Zero);
-        assert_eq!(compare(Measurement::Cpu, &cpu(1), &Values::default(), &cpu(1)), Comparison::Nothing);
-        assert_eq!(compare(Measurement::SlowRows, &cpu(1), &cpu(1), &cpu(1)), Comparison::Nothing);
+        assert_eq!(compare(Measurement::Cpu, &cpu(1), &Values::default(), &cpu(1)), Comparison::Missing);
+        assert_eq!(compare(Measurement::SlowRows, &cpu(1), &cpu(1), &cpu(1)), Comparison::Missing);
     }
 
     #[test]

@@ -1,9 +1,14 @@
-//! Evidence for sizing: what the containers of each workload used, gathered by the hour and handed to the history.
+//! Usage history of workloads ([`Evidence`](snug_sizing::evidence::Evidence)): usage of their containers, collected per hour
+//! and handed to the history, from which `snug recommend` computes requests and limits.
+//!
+//! Input: the values of the store and, per container, `memory.peak` (see [`peaks`]). Metrics:
+//! `snug_container_cpu_window_cores`, `snug_container_memory_window_peak_bytes`, `snug_container_memory_growth_bytes_per_second`;
+//! if enabled, the quota simulation and the histograms of memory.
 
-mod looks;
+mod container;
 mod memory;
 mod peaks;
-mod watched;
+mod sample_clock;
 
 use std::{collections::btree_map::Entry, sync::Arc, time::Instant};
 
@@ -14,45 +19,49 @@ use snug_sizing::{
     workload::Role,
 };
 
-use self::{looks::Looks, peaks::PeakFiles, watched::Watched};
+use self::{container::ContainerUsage, peaks::PeakFiles, sample_clock::SampleClock};
 use super::Sampler;
 use crate::{
     clock::unix_now,
     history::{Batch, Sink},
     identity::{ContainerKind, Identity, Level},
-    store::{Key, Stamp, Store, WorkloadKey, published::HistoryRow},
-    values::{Cpu, Measurement, Source, Values},
+    model::{HistoryRow, WorkloadKey},
+    store::{Key, Stamp, Store},
+    values::{Cpu, Measurement, SourceKind, Values},
 };
 
-/// Seconds between two hand-overs: what is lost when the agent is killed.
-const HAND_OVER: u64 = 30;
-/// Subjects that may wait to be handed over: who makes containers without end costs no more than this.
-const MOST_WAITING: usize = 4096;
-/// A container without a workload that lived shorter than this, in seconds, is nobody's to size.
-const LEAST_LIFE: f64 = 60.0;
-/// The period of CFS bandwidth that every container runtime sets unless told otherwise.
+/// Seconds after which collected usage is handed to the history. If the agent is killed, at most this much is lost.
+const FLUSH_SECONDS: u64 = 30;
+/// Maximum number of subjects (hour and workload) pending for the history. Bounds memory if containers are created without
+/// end.
+const MAX_PENDING_SUBJECTS: usize = 4096;
+/// A container without a name is ignored if it lived less than this many seconds.
+const MIN_LIFETIME_SECONDS: f64 = 60.0;
+/// The CFS period that container runtimes set by default.
 const CFS_PERIOD_MILLIS: u64 = 100;
 
 impl Sampler {
-    /// Gathers evidence for a history, too.
+    /// Collects usage for a history, too.
     #[must_use]
-    pub fn gathering(mut self, sink: Sink) -> Self {
+    pub fn with_history(mut self, sink: Sink) -> Self {
         let window = u64::try_from(self.interval().as_millis()).unwrap_or(u64::MAX);
-        let wanted =
-            Wanted { ladders: self.config.cpu_ladder, memory_histograms: self.config.memory_histograms };
-        let mut gatherer = Gatherer::new(sink, window, wanted, unix_now());
-        let memory = self.followed.iter().find(|followed| followed.hierarchy.has_memory_of_v2());
-        gatherer.peaks = memory.and_then(|followed| PeakFiles::open(&followed.hierarchy.mount));
-        self.evidence = Some(gatherer);
+        let options = EvidenceOptions {
+            quota_what_if: self.config.cpu_ladder,
+            memory_histograms: self.config.memory_histograms,
+        };
+        let mut collector = UsageCollector::new(sink, window, options, unix_now());
+        let memory = self.hierarchies.iter().find(|tracked| tracked.hierarchy.has_v2_memory());
+        collector.peaks = memory.and_then(|tracked| PeakFiles::open(&tracked.hierarchy.mount));
+        self.evidence = Some(collector);
         self
     }
 
-    pub(super) fn gather_evidence(&mut self, now: Instant, second: bool) {
+    pub(super) fn collect_usage(&mut self, now: Instant, full: bool) {
         let Some(evidence) = &mut self.evidence else { return };
         let now_unix = unix_now();
         evidence.observe_leaving(&self.store, now, now_unix);
-        if second {
-            let by_files = !self.origins.with(Source::Kernel).contains(Measurement::Cpu);
+        if full {
+            let by_files = !self.sources.with_source(SourceKind::Kernel).contains(Measurement::Cpu);
             evidence.observe(&self.store, by_files.then_some(now), now_unix);
             for (key, values, seen) in evidence.new_values() {
                 self.store.update(key, values);
@@ -63,8 +72,8 @@ impl Sampler {
 }
 
 impl Sampler {
-    /// How containers ended, and those of which nothing more is to come.
-    pub(super) fn gather_exits(&mut self, settled: &[Key]) {
+    /// Records exit codes of containers, and finishes the settled ones.
+    pub(super) fn collect_exits(&mut self, settled: &[Key]) {
         let exits = self.store.take_exits();
         let Some(evidence) = &mut self.evidence else { return };
         for (key, code) in exits {
@@ -76,100 +85,100 @@ impl Sampler {
     }
 }
 
-/// What is shown beside what always is.
+/// Optional values.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wanted {
-    ladders: bool,
+pub(super) struct EvidenceOptions {
+    quota_what_if: bool,
     memory_histograms: bool,
 }
 
-/// Gathers evidence. Only containers and units are watched: what slices use is theirs already.
+/// Collects usage of containers and systemd units. Pods and slices are left out: their usage is that of their containers.
 #[derive(Debug)]
-pub(super) struct Gatherer {
-    watched: FxHashMap<Key, Watched>,
-    wanted: Wanted,
-    /// Where the kernel says the highest memory usage since it was last asked.
+pub(super) struct UsageCollector {
+    containers: FxHashMap<Key, ContainerUsage>,
+    options: EvidenceOptions,
+    /// Resettable `memory.peak` files, if the kernel has them.
     peaks: Option<PeakFiles>,
     window_millis: u64,
-    looks: Looks,
-    /// Those that asked at this look for each window, and at the look before.
-    restless: (Vec<Key>, Vec<Key>),
+    clock: SampleClock,
+    /// Containers that need every window, also idle ones: as of this sample, and as of the previous one.
+    every_window: (Vec<Key>, Vec<Key>),
     began_unix: f64,
     hour: Hour,
-    handed_over: u64,
-    /// Evidence that nobody has taken yet, by subject.
-    waiting: Batch,
+    flushed_at: u64,
+    /// Usage not handed to the history yet, by hour and workload.
+    pending: Batch,
     sink: Sink,
 }
 
-impl Gatherer {
-    fn new(sink: Sink, window_millis: u64, wanted: Wanted, now_unix: f64) -> Self {
+impl UsageCollector {
+    fn new(sink: Sink, window_millis: u64, options: EvidenceOptions, now_unix: f64) -> Self {
         Self {
-            watched: FxHashMap::default(),
-            wanted,
+            containers: FxHashMap::default(),
+            options,
             peaks: None,
             window_millis,
-            looks: Looks::new(window_millis),
-            restless: (Vec::new(), Vec::new()),
+            clock: SampleClock::new(window_millis),
+            every_window: (Vec::new(), Vec::new()),
             began_unix: now_unix,
             hour: hour(now_unix),
-            handed_over: now_unix as u64,
-            waiting: Batch::new(),
+            flushed_at: now_unix as u64,
+            pending: Batch::new(),
             sink,
         }
     }
 
-    /// All cgroups are looked at now: [`Self::cpu`] follows for those that have used CPU time since the last look, and for those of
-    /// which it asked for each window.
-    pub(super) fn look(&mut self, now: Instant) {
-        self.looks.look(now);
-        let (asking, asked) = &mut self.restless;
-        asked.clear();
-        std::mem::swap(asking, asked);
+    /// Begins a sample of CPU time. Calls of [`Self::cpu`] follow for the cgroups that used CPU time since the last sample, then
+    /// one of [`Self::record_idle_cpu`].
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.clock.tick(now);
+        let (current, previous) = &mut self.every_window;
+        previous.clear();
+        std::mem::swap(current, previous);
     }
 
-    /// CPU time of a cgroup at this look: what it used since the last one is one window. Returns whether it may be passed over as
-    /// long as it uses nothing.
+    /// CPU time of a cgroup in this sample; the usage since the previous one is a window. Returns whether further samples may
+    /// leave the cgroup out while it is idle.
     pub(super) fn cpu(&mut self, key: Key, cpu: Cpu, now_unix: f64) -> bool {
-        let Some(watched) = self.watched.get_mut(&key) else { return true };
-        watched.cpu(cpu, self.looks, now_unix);
-        let may_rest = watched.may_rest();
-        if !may_rest {
-            self.restless.0.push(key);
+        let Some(container) = self.containers.get_mut(&key) else { return true };
+        container.cpu(cpu, self.clock, now_unix);
+        let needs_every_window = container.needs_every_window();
+        if needs_every_window {
+            self.every_window.0.push(key);
         }
-        may_rest
+        !needs_every_window
     }
 
-    /// Those of which nothing was said at this look have used no CPU time: that is told to those that asked for each window.
-    pub(super) fn cpu_of_restless(&mut self, now_unix: f64) {
-        let asked = std::mem::take(&mut self.restless.1);
-        for key in &asked {
-            let watched = self.watched.get(key);
-            let seen = watched.and_then(|watched| watched.cpu);
-            if let (Some((usage_ns, look)), Some(now)) = (seen, self.looks.now)
-                && look.at != now.at
+    /// Records an idle window for the containers that need every window and are not in this sample.
+    pub(super) fn record_idle_cpu(&mut self, now_unix: f64) {
+        let previous = std::mem::take(&mut self.every_window.1);
+        for key in &previous {
+            let container = self.containers.get(key);
+            let seen = container.and_then(|container| container.cpu);
+            if let (Some((usage_ns, then)), Some(now)) = (seen, self.clock.now)
+                && then.at != now.at
             {
                 self.cpu(*key, Cpu { usage_ns }, now_unix);
             }
         }
-        // Its room serves the next look.
-        self.restless.1 = asked;
+        // Keeps the allocation for the next sample.
+        self.every_window.1 = previous;
     }
 
-    /// Whether memory usage is worth a look between two seconds, too: where the kernel does not say the highest.
+    /// Whether memory usage should be sampled in every round: if the kernel does not report the peak since the last reading.
     pub(super) fn samples_memory(&self) -> bool {
         self.peaks.is_none()
     }
 
-    /// Memory usage between two seconds, bytes.
+    /// Memory usage of a cgroup in a sample between two full rounds, bytes.
     pub(super) fn memory(&mut self, key: Key, usage_bytes: u64) {
-        if let Some(watched) = self.watched.get_mut(&key) {
-            watched.memory.sample(usage_bytes);
+        if let Some(container) = self.containers.get_mut(&key) {
+            container.memory.sample(usage_bytes);
         }
     }
 
-    /// Once a second: the living, with what is not seen by windows; their CPU time, too, where it is sampled with all else, which is
-    /// then said by its time.
+    /// Observes all present containers; called in each full round. `cpu_at`: when CPU time was sampled, if it was sampled from
+    /// files in this round.
     pub(super) fn observe(&mut self, store: &Store, cpu_at: Option<Instant>, now_unix: f64) {
         let hour = hour(now_unix);
         if hour != self.hour {
@@ -177,102 +186,109 @@ impl Gatherer {
             self.hour = hour;
         }
         if let Some(now) = cpu_at {
-            self.look(now);
+            self.tick(now);
         }
-        let looks = cpu_at.map(|_| self.looks);
+        let clock = cpu_at.map(|_| self.clock);
         let minute = Minute::from_seconds(now_unix as u64);
         for (key, identity) in store.living() {
             let stamp = store.stamp(key).unwrap_or_default();
-            if !self.watched.get_mut(&key).is_some_and(|watched| watched.rests(stamp, minute)) {
-                self.observe_one(store, key, identity, looks, now_unix);
+            if !self.containers.get_mut(&key).is_some_and(|container| container.is_idle(stamp, minute)) {
+                self.observe_one(store, key, identity, clock, now_unix);
             }
         }
-        if self.peaks.as_ref().is_some_and(PeakFiles::is_refused) {
+        if self.peaks.as_ref().is_some_and(PeakFiles::is_disabled) {
             self.peaks = None;
         }
-        if (now_unix as u64).abs_diff(self.handed_over) >= HAND_OVER {
+        if (now_unix as u64).abs_diff(self.flushed_at) >= FLUSH_SECONDS {
             self.collect(store, now_unix);
-            self.hand_over();
-            self.handed_over = now_unix as u64;
+            self.flush();
+            self.flushed_at = now_unix as u64;
         }
     }
 
-    /// Containers that have ended and are not settled yet: their last values.
+    /// Observes the last values of removed containers that are not settled yet.
     pub(super) fn observe_leaving(&mut self, store: &Store, now: Instant, now_unix: f64) {
-        let mut last = self.looks;
-        last.look(now);
+        let mut last = self.clock;
+        last.tick(now);
         for (key, identity) in store.leaving() {
-            // It is seen several times, and used nothing in between.
+            // Called several times per container: CPU time counts only when it has changed.
             let usage = store.values(key).and_then(|values| values.cpu).map(|cpu| cpu.usage_ns);
-            let seen = self.watched.get(&key).and_then(|watched| watched.cpu).map(|(usage_ns, _)| usage_ns);
+            let seen =
+                self.containers.get(&key).and_then(|container| container.cpu).map(|(usage_ns, _)| usage_ns);
             self.observe_one(store, key, identity, (usage != seen).then_some(last), now_unix);
         }
     }
 
-    /// Containers of which nothing more is to come.
+    /// Finishes settled containers: they get no further values.
     pub(super) fn end(&mut self, gone: &[Key], now_unix: f64) {
         for key in gone {
             if let Some(peaks) = &mut self.peaks {
                 peaks.forget(*key);
             }
-            if let Some(mut watched) = self.watched.remove(key) {
-                if watched.is_nobodys(now_unix) {
+            if let Some(mut container) = self.containers.remove(key) {
+                if container.is_unowned(now_unix) {
                     continue;
                 }
-                if watched.minute_ns > 0 {
-                    // Shorter lives than a minute count, too.
-                    let start_up = watched.in_start_up(now_unix);
-                    watched.end_minute(start_up);
+                if container.minute_ns > 0 {
+                    // An incomplete minute counts, too: the container may have lived less than one.
+                    let start_up = container.in_start_up(now_unix);
+                    container.end_minute(start_up);
                 }
-                self.keep(&mut watched, false, now_unix);
+                self.move_to_pending(&mut container, false, now_unix);
             }
         }
     }
 
-    /// The OOM killer has chosen a victim in a container whose own limit could not be kept; bytes.
+    /// Records an OOM kill caused by the container's own memory `limit`, bytes.
     pub(super) fn oom_killed(&mut self, store: &Store, key: Key, at_unix: f64, limit: u64) {
-        if let (false, Some(identity)) = (self.watched.contains_key(&key), store.identity(key)) {
+        if let (false, Some(identity)) = (self.containers.contains_key(&key), store.identity(key)) {
             self.observe_one(store, key, identity, None, at_unix);
         }
-        if let Some(watched) = self.watched.get_mut(&key) {
-            let kill = OomKill { at: at_unix as u64, limit, pod: pod(&watched.identity).to_owned() };
-            watched.record.kills.push(kill);
+        if let Some(container) = self.containers.get_mut(&key) {
+            let kill = OomKill {
+                at: at_unix as u64,
+                limit,
+                pod: pod(&container.identity).to_owned(),
+                of_pod: false,
+            };
+            container.record.kills.push(kill);
         }
     }
 
-    /// Its init process has ended.
+    /// Records the exit code of a container's init process.
     fn exited(&mut self, store: &Store, key: Key, code: u8, now_unix: f64) {
-        if let (false, Some(identity)) = (self.watched.contains_key(&key), store.identity(key)) {
+        if let (false, Some(identity)) = (self.containers.contains_key(&key), store.identity(key)) {
             self.observe_one(store, key, identity, None, now_unix);
         }
-        if let Some(watched) = self.watched.get_mut(&key) {
-            *watched.record.exits.entry(code).or_default() += 1;
+        if let Some(container) = self.containers.get_mut(&key) {
+            *container.record.exits.entry(code).or_default() += 1;
         }
     }
 
-    /// All that was gathered, for good.
+    /// Hands all collected usage to the history, for the last time.
     pub(super) fn finish(&mut self, store: &Store, now_unix: f64) {
-        if let Some(now) = self.looks.now {
-            self.watched.values_mut().for_each(|watched| watched.rest_until(now));
+        if let Some(now) = self.clock.now {
+            self.containers.values_mut().for_each(|container| container.count_idle_until(now));
         }
         self.collect(store, now_unix);
-        self.sink.take_last(std::mem::take(&mut self.waiting));
+        self.sink.take_last(std::mem::take(&mut self.pending));
     }
 
-    /// What is shown of those that were seen since this was last asked, and the place of the stamp that says when.
+    /// New values of the containers observed since the last call, and for each the field to set to the store's stamp.
     fn new_values(&mut self) -> impl Iterator<Item = (Key, Values, &mut Stamp)> {
-        let ladders = self.wanted.ladders;
-        self.watched.iter_mut().filter_map(move |(key, watched)| {
-            if !std::mem::take(&mut watched.is_seen) {
+        let quota_what_if = self.options.quota_what_if;
+        self.containers.iter_mut().filter_map(move |(key, container)| {
+            if !std::mem::take(&mut container.is_seen) {
                 return None;
             }
             let mut values = Values::default();
-            if std::mem::take(&mut watched.has_new_windows) {
-                values.cpu_windows = Some(Arc::new((*watched.windows).clone()));
-                values.cpu_ladder = ladders.then(|| watched.ladder()).flatten().map(Arc::new);
+            if std::mem::take(&mut container.has_new_windows) {
+                values.cpu_windows = Some(Arc::new((*container.windows).clone()));
+                values.quota_what_if =
+                    quota_what_if.then(|| container.quota_what_if()).flatten().map(Arc::new);
             }
-            watched.memory.show(&mut values);
-            Some((*key, values, &mut watched.seen))
+            container.memory.fill_values(&mut values);
+            Some((*key, values, &mut container.seen))
         })
     }
 
@@ -281,73 +297,72 @@ impl Gatherer {
         store: &Store,
         key: Key,
         identity: &Arc<Identity>,
-        looks: Option<Looks>,
+        clock: Option<SampleClock>,
         now_unix: f64,
     ) {
         if !is_sized(identity) {
-            self.watched.remove(&key);
+            self.containers.remove(&key);
             return;
         }
         let peak = self.peaks.as_mut().and_then(|peaks| peaks.take(key, &identity.path));
         let (Some(values), Some(created_unix)) = (store.values(key), store.created(key)) else { return };
         let is_new = created_unix >= self.began_unix;
         let is_period = self.window_millis == CFS_PERIOD_MILLIS;
-        let histograms = self.wanted.memory_histograms;
-        // What is at rest is not told until it is no more: the first time counts from now.
-        let looks = looks.or_else(|| (!self.watched.contains_key(&key)).then_some(self.looks));
-        let watched = self
-            .watched
-            .entry(key)
-            .or_insert_with(|| Watched::new(identity.clone(), created_unix, is_new, is_period, histograms));
-        if !Arc::ptr_eq(&watched.identity, identity) {
-            watched.identity = identity.clone();
+        let histograms = self.options.memory_histograms;
+        // Samples leave idle cgroups out. Without this the first window of a new, idle container would have no start.
+        let clock = clock.or_else(|| (!self.containers.contains_key(&key)).then_some(self.clock));
+        let container = self.containers.entry(key).or_insert_with(|| {
+            ContainerUsage::new(identity.clone(), created_unix, is_new, is_period, histograms)
+        });
+        if !Arc::ptr_eq(&container.identity, identity) {
+            container.identity = identity.clone();
         }
-        watched.observe(values, peak, now_unix);
-        if let (Some(looks), Some(cpu)) = (looks, values.cpu) {
-            watched.cpu(cpu, looks, now_unix);
+        container.observe(values, peak, now_unix);
+        if let (Some(clock), Some(cpu)) = (clock, values.cpu) {
+            container.cpu(cpu, clock, now_unix);
         }
     }
 
-    /// How the history fares.
+    /// State of the history, for the agent's metrics.
     pub(super) fn history(&self) -> HistoryRow {
         self.sink.row()
     }
 
-    /// Takes what was gathered of each container to the evidence of its workload.
+    /// Moves the collected usage of all containers to the pending usage of their workloads.
     fn collect(&mut self, store: &Store, now_unix: f64) {
-        // What still waits says who lived when it was gathered.
-        let of_hour = self.waiting.iter_mut().filter(|((hour, _), _)| *hour == self.hour);
+        // Replicas are counted again: the pending number is that of the last collection.
+        let of_hour = self.pending.iter_mut().filter(|((hour, _), _)| *hour == self.hour);
         of_hour.for_each(|(_, evidence)| evidence.workload.replicas = 0);
-        let mut watched = std::mem::take(&mut self.watched);
-        for (key, one) in &mut watched {
-            let lives = store.at(&one.identity.path) == Some(*key);
-            self.keep(one, lives, now_unix);
+        let mut containers = std::mem::take(&mut self.containers);
+        for (key, container) in &mut containers {
+            let lives = store.at(&container.identity.path) == Some(*key);
+            self.move_to_pending(container, lives, now_unix);
         }
-        self.watched = watched;
+        self.containers = containers;
     }
 
-    /// Takes what was gathered of one container; what has no name yet waits for it.
-    fn keep(&mut self, watched: &mut Watched, lives: bool, now_unix: f64) {
-        let Some(key) = WorkloadKey::of(&watched.identity) else { return };
-        let evidence = watched.take(&key, self.hour, self.window_millis, lives, now_unix);
+    /// Moves the collected usage of a container to the pending usage of its workload. A container without a name keeps it.
+    fn move_to_pending(&mut self, container: &mut ContainerUsage, lives: bool, now_unix: f64) {
+        let Some(key) = WorkloadKey::of(&container.identity) else { return };
+        let evidence = container.take(&key, self.hour, self.window_millis, lives, now_unix);
         if evidence.pods.is_empty() {
             return;
         }
-        let room = self.waiting.len() < MOST_WAITING;
-        match self.waiting.entry((self.hour, key)) {
-            // Both are of the same container and windows.
-            Entry::Occupied(mut waiting) => drop(waiting.get_mut().merge(&evidence)),
+        let room = self.pending.len() < MAX_PENDING_SUBJECTS;
+        match self.pending.entry((self.hour, key)) {
+            // `merge` fails only for another container or window length, which the key and the configuration exclude.
+            Entry::Occupied(mut pending) => drop(pending.get_mut().merge(&evidence)),
             Entry::Vacant(place) if room => drop(place.insert(evidence)),
             Entry::Vacant(_) => self.sink.give_up(1),
         }
     }
 
-    fn hand_over(&mut self) {
-        if self.waiting.is_empty() {
+    fn flush(&mut self) {
+        if self.pending.is_empty() {
             return;
         }
-        if let Err(batch) = self.sink.take(std::mem::take(&mut self.waiting)) {
-            self.waiting = batch;
+        if let Err(batch) = self.sink.take(std::mem::take(&mut self.pending)) {
+            self.pending = batch;
         }
     }
 }
@@ -358,13 +373,13 @@ fn hour(unix: f64) -> Hour {
     Hour::from_seconds(unix as u64)
 }
 
-/// Whether requests and limits could be set for it.
+/// Whether requests and limits can be set for the cgroup.
 fn is_sized(identity: &Identity) -> bool {
     let kind = identity.names.as_ref().and_then(|names| names.kind);
     matches!(identity.of_path.level, Level::Container | Level::Unit) && kind != Some(ContainerKind::Sandbox)
 }
 
-/// The pod; else what there is one of.
+/// Name of the pod; without names, the container's or unit's own id.
 fn pod(identity: &Identity) -> &str {
     identity.names.as_ref().map_or(&identity.of_path.id, |names| &names.pod)
 }

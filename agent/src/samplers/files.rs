@@ -1,4 +1,9 @@
-//! Sampling by cgroup files: what the kernel half does not measure, the slow rows, and flushing.
+//! Reads cgroup files: measurements that do not come from the eBPF programs, and flushing the kernel's counters.
+//!
+//! Files, every full round: those of the measurements whose source is `files`, and those of the root cgroup. Files, once per
+//! `slow-interval`: `cpu.stat`, `memory.stat`, `io.stat`, `cpu.weight`, `memory.min` (cgroup v1: their counterparts).
+//! Metrics only from here: `snug_container_cpu_user_seconds_total`, `_cpu_system_seconds_total`, `_memory_stat_bytes`,
+//! `_page_faults_total`, `_refaults_total`, `_page_scans_total`, `_io_bytes_total`, `_io_operations_total`.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,7 +13,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::turn::Turn;
+use super::round_robin::RoundRobin;
 use crate::{
     cgroupfs::{
         Measurements,
@@ -21,8 +26,9 @@ use crate::{
     values::{Cpu, Measurement, Memory, Values, WorkingSet},
 };
 
-/// The root is in no snapshot: the kernel keeps its sums elsewhere. Some of these only v1 has of it.
-const OF_ROOT: Measurements = Measurements::of(&[
+/// Measurements of the root cgroup, which the eBPF programs skip: the kernel keeps the root's counters elsewhere. cgroup v2
+/// has files for some of them only.
+const ROOT_MEASUREMENTS: Measurements = Measurements::new(&[
     Measurement::Cpu,
     Measurement::Pressure,
     Measurement::Memory,
@@ -31,94 +37,94 @@ const OF_ROOT: Measurements = Measurements::of(&[
     Measurement::Swap,
 ]);
 
-const CPU: Measurements = Measurements::of(&[Measurement::Cpu]);
+const CPU: Measurements = Measurements::new(&[Measurement::Cpu]);
 
-/// Turns from one reading of all slow rows to the next: of what seldom changes, and of cgroups at rest.
-const TURNS: u8 = 4;
+/// The slow files are read once per interval; those that rarely change, and those of idle cgroups, only every fourth time.
+const COMPLETE_READ_EVERY: u8 = 4;
 
-/// New cgroups whose slow rows are read ahead of their turn, per round.
-const NEWCOMERS: usize = 20;
+/// Maximum number of new cgroups per round whose slow files are read at once, before their turn.
+const MAX_NEW_PER_ROUND: usize = 20;
 
-/// Problems that are logged; after these they are only counted.
-const LOGGED_PROBLEMS: u64 = 10;
+/// Number of problems that are logged; further ones are only counted.
+const MAX_LOGGED_PROBLEMS: u64 = 10;
 
-/// A cgroup whose slow rows were read.
+/// The last reading of a cgroup's slow files.
 #[derive(Debug)]
-struct SlowlyRead {
-    /// What else was known of it then, if all of it was.
-    beside: Option<Beside>,
-    /// Turns until all of it is read again.
-    left: u8,
+struct LastRead {
+    /// The cgroup's activity at the reading, if all values were known.
+    activity: Option<Activity>,
+    /// Readings until all files are read again.
+    readings_until_complete: u8,
 }
 
-/// A cgroup of which this is as it was has used no CPU time and no other memory: its slow rows are as they were, too, or nearly so.
-/// The kernel can write its dirty pages and age its lists without it.
-type Beside = (Cpu, Memory, WorkingSet);
+/// Values that change when a cgroup is active. If they have not changed, the cgroup used no CPU time and its memory is the
+/// same, so the slow files are the same or nearly so: only the kernel may have written dirty pages or aged LRU lists.
+type Activity = (Cpu, Memory, WorkingSet);
 
-fn beside(values: &Values) -> Option<Beside> {
+fn activity(values: &Values) -> Option<Activity> {
     Some((values.cpu?, values.memory?, values.working_set?))
 }
 
-/// Reads files for the store.
-pub(super) struct Files {
+/// Reads cgroup files into the store.
+pub(super) struct FileSampler {
     reader: CgroupReader,
     flusher: Flusher,
-    /// Whose slow rows are read next.
-    turn: Turn<Key>,
-    slowly_read: FxHashMap<Key, SlowlyRead>,
+    /// The cgroups in the order in which their slow files are read.
+    queue: RoundRobin<Key>,
+    last_reads: FxHashMap<Key, LastRead>,
     logged: u64,
 }
 
-impl Files {
+impl FileSampler {
     pub(super) fn new(hierarchies: &Hierarchies) -> Result<Self, ReadError> {
         Ok(Self {
             reader: CgroupReader::new(hierarchies)?,
             flusher: Flusher::new(hierarchies)?,
-            turn: Turn::default(),
-            slowly_read: FxHashMap::default(),
+            queue: RoundRobin::default(),
+            last_reads: FxHashMap::default(),
             logged: 0,
         })
     }
 
-    /// Reads `which` of all living cgroups, and what the kernel half never has: the root, and the CPU time of cgroups
-    /// that are not in the hierarchy which keeps it (`beside_primary`; a hybrid host's v1 cgroups without a twin in v2).
+    /// Reads these measurements of all present cgroups; in any case the root, and the CPU time of the cgroups `outside_primary`: on a
+    /// hybrid host, cgroups of v1 hierarchies that do not exist in the v2 hierarchy, which has the CPU time.
     pub(super) fn sample(
         &mut self,
         store: &mut Store,
-        which: Measurements,
-        beside_primary: &[Key],
+        measurements: Measurements,
+        outside_primary: &[Key],
         skipped: &mut HashMap<&'static str, u64>,
     ) {
         if let Some(root) = store.at("/") {
-            self.read_into(store, root, "/", OF_ROOT, skipped);
+            self.read_into(store, root, "/", ROOT_MEASUREMENTS, skipped);
         }
-        for key in beside_primary {
+        for key in outside_primary {
             let path = store.identity(*key).map(|identity| identity.path.clone());
             if let Some(path) = path {
                 self.read_into(store, *key, &path, CPU, skipped);
             }
         }
-        if which.is_empty() {
+        if measurements.is_empty() {
             return;
         }
         for (key, path) in living(store) {
-            self.read_into(store, key, &path, which, skipped);
+            self.read_into(store, key, &path, measurements, skipped);
         }
     }
 
-    /// Reads the slow rows of as many cgroups as are due, so that each has its turn once in `interval`.
-    pub(super) fn slow_rows(
+    /// Reads the slow files of the cgroups that are due, so that each is read once per `interval`.
+    pub(super) fn sample_slow_files(
         &mut self,
         store: &mut Store,
         now: Instant,
         interval: Duration,
         skipped: &mut HashMap<&'static str, u64>,
     ) {
-        let due = self.turn.due(now, interval, || store.living().map(|(key, _)| key).collect());
+        let due = self.queue.due(now, interval, || store.living().map(|(key, _)| key).collect());
         for key in due {
-            self.slow_row(store, key, skipped);
+            self.read_slow_files(store, key, skipped);
         }
-        let mut left = NEWCOMERS;
+        let mut left = MAX_NEW_PER_ROUND;
         while left > 0
             && let Some(key) = store.next_appeared()
         {
@@ -126,42 +132,42 @@ impl Files {
                 .values(key)
                 .is_some_and(|values| values.cpu_split.is_none() && values.memory_stat.is_none())
             {
-                self.slow_row(store, key, skipped);
+                self.read_slow_files(store, key, skipped);
                 left -= 1;
             }
         }
     }
 
-    fn slow_row(&mut self, store: &mut Store, key: Key, skipped: &mut HashMap<&'static str, u64>) {
+    fn read_slow_files(&mut self, store: &mut Store, key: Key, skipped: &mut HashMap<&'static str, u64>) {
         let (Some(values), Some(identity)) = (store.values(key), store.identity(key)) else { return };
-        let (beside, path) = (beside(values), identity.path.clone());
-        let mut which = Measurements::ONLY_IN_FILES;
-        match self.slowly_read.entry(key) {
-            // A runtime makes a cgroup first and sets it up then: in its next turn all of it is read once more.
-            Entry::Vacant(place) => drop(place.insert(SlowlyRead { beside, left: 0 })),
+        let (activity, path) = (activity(values), identity.path.clone());
+        let mut measurements = Measurements::ONLY_IN_FILES;
+        match self.last_reads.entry(key) {
+            // The container runtime creates a cgroup first and sets limits afterwards: the next reading is complete, too.
+            Entry::Vacant(place) => drop(place.insert(LastRead { activity, readings_until_complete: 0 })),
             Entry::Occupied(read) => {
                 let read = read.into_mut();
-                let before = std::mem::replace(&mut read.beside, beside);
-                if let Some(left) = read.left.checked_sub(1) {
-                    read.left = left;
-                    if beside.is_some() && beside == before {
-                        // Once more as it was: what is sampled by these readings is sampled.
+                let before = std::mem::replace(&mut read.activity, activity);
+                if let Some(left) = read.readings_until_complete.checked_sub(1) {
+                    read.readings_until_complete = left;
+                    if activity.is_some() && activity == before {
+                        // Idle: the previous values count as a new reading, so that their histograms get a sample.
                         let memory_stat = values.memory_stat.as_deref().copied().map(Arc::new);
                         return store.update(key, Values { memory_stat, ..Values::default() });
                     }
-                    which = which.without(Measurement::Spec);
+                    measurements = measurements.without(Measurement::Spec);
                 } else {
-                    read.left = TURNS - 1;
+                    read.readings_until_complete = COMPLETE_READ_EVERY - 1;
                 }
             }
         }
-        self.read_into(store, key, &path, which, skipped);
+        self.read_into(store, key, &path, measurements, skipped);
     }
 
-    /// Forgets cgroups that have gone.
+    /// Drops the state of removed cgroups.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
-            self.slowly_read.remove(key);
+            self.last_reads.remove(key);
         }
     }
 
@@ -170,12 +176,12 @@ impl Files {
         store: &mut Store,
         key: Key,
         path: &str,
-        which: Measurements,
+        measurements: Measurements,
         skipped: &mut HashMap<&'static str, u64>,
     ) {
-        let reading = match self.reader.read(path, which) {
+        let reading = match self.reader.read(path, measurements) {
             Ok(reading) => reading,
-            // Its end is noticed elsewhere.
+            // The removal is handled elsewhere.
             Err(ReadError::Gone { .. }) => return,
             Err(error) => return self.problem(&error, skipped),
         };
@@ -189,13 +195,13 @@ impl Files {
     fn problem(&mut self, error: &ReadError, skipped: &mut HashMap<&'static str, u64>) {
         *skipped.entry("cgroup_files").or_default() += 1;
         self.logged += 1;
-        if self.logged <= LOGGED_PROBLEMS {
+        if self.logged <= MAX_LOGGED_PROBLEMS {
             let source = std::error::Error::source(error).map(ToString::to_string);
-            tracing::warn!(%error, source, "a cgroup file is skipped; further ones are only counted in the metrics");
+            tracing::warn!(%error, source, "cannot use a cgroup file; after a few of these they are only counted, in snug_agent_skipped_total");
         }
     }
 
-    /// The processes of a cgroup; `None` if it has gone. A file that cannot be read is a problem of its own.
+    /// The pids of a cgroup's processes; `None` if the cgroup does not exist or its file cannot be read.
     pub(super) fn processes(
         &mut self,
         path: &str,
@@ -211,34 +217,34 @@ impl Files {
         }
     }
 
-    /// What the files of one cgroup say now, for a comparison.
-    pub(super) fn read(&mut self, path: &str, which: Measurements) -> Option<Values> {
-        self.reader.read(path, which).ok().map(|reading| reading.values)
+    /// Reads the files of one cgroup for the verification.
+    pub(super) fn read(&mut self, path: &str, measurements: Measurements) -> Option<Values> {
+        self.reader.read(path, measurements).ok().map(|reading| reading.values)
     }
 
-    /// Has the kernel sum up CPU time everywhere.
+    /// Makes the kernel flush the CPU time of all cgroups.
     pub(super) fn flush_cpu(&mut self) {
         if let Err(error) = self.flusher.flush_cpu() {
-            tracing::debug!(%error, "CPU time could not be brought up to date everywhere");
+            tracing::debug!(%error, "the CPU time of some cgroups could not be flushed");
         }
     }
 
-    /// Has the kernel sum up memory statistics everywhere.
+    /// Makes the kernel flush the memory statistics of all cgroups.
     pub(super) fn flush_memory(&mut self) {
         if let Err(error) = self.flusher.flush_memory() {
-            tracing::debug!(%error, "memory statistics could not be brought up to date");
+            tracing::debug!(%error, "memory statistics could not be flushed");
         }
     }
 
-    /// Has the kernel sum up the CPU time of one cgroup and all below it: reading its file does that.
+    /// Makes the kernel flush the CPU time of a cgroup and its descendants, by reading `cpu.stat`.
     pub(super) fn flush_cpu_of(&mut self, path: &str) {
         let _ = self.reader.read(path, CPU);
     }
 
-    /// Takes over which cgroups lie directly below the root.
+    /// Sets the top-level cgroups, whose files are read to flush CPU time.
     pub(super) fn refresh_flush_points(&mut self, tops: &[Arc<str>]) {
         if let Err(error) = self.flusher.refresh(tops.iter().map(|top| &**top)) {
-            tracing::debug!(%error, "a cgroup's CPU time will only be brought up to date by the kernel itself");
+            tracing::debug!(%error, "cannot open a cpu.stat; the CPU time below is flushed by the kernel only, every two seconds");
         }
     }
 }

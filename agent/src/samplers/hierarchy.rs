@@ -1,4 +1,4 @@
-//! One followed hierarchy: its walk, and which of its directories is which cgroup.
+//! One sampled hierarchy: its iterator, and which cgroup in the store each of its directories is.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -8,17 +8,17 @@ use snug_ebpf::abi::snapshot::SnapshotRecord;
 
 use crate::{cgroupfs::mounts::Hierarchy, kernel::CgroupIterator, store::Key};
 
-/// What a directory of the hierarchy is to the agent.
+/// What a directory of the hierarchy stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum ResolvedCgroup {
     /// A cgroup in the store.
     Cgroup(Key),
-    /// Part of a container, if that is known: nothing of its own.
+    /// A cgroup inside a container, which has no values of its own; the container, if known.
     Inner(Option<Key>),
 }
 
-impl Known {
-    /// The cgroup in the store that it is or belongs to.
+impl ResolvedCgroup {
+    /// The cgroup in the store: itself or the container around it.
     pub(super) const fn owner(self) -> Option<Key> {
         match self {
             Self::Cgroup(key) => Some(key),
@@ -28,103 +28,103 @@ impl Known {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Present {
-    known: Known,
+struct PresentDir {
+    known: ResolvedCgroup,
     seen: u64,
 }
 
-/// A directory that the last walk met.
+/// A directory that the last pass visited.
 #[derive(Clone, Copy, Debug)]
-struct Met {
+struct VisitedDir {
     id: u64,
-    known: Known,
+    known: ResolvedCgroup,
 }
 
-/// A hierarchy and what is in it.
+/// A hierarchy and its directories.
 #[derive(Debug)]
-pub(super) struct Followed {
+pub(super) struct TrackedHierarchy {
     pub(super) hierarchy: Hierarchy,
-    /// The kernel's number for it; 0 is cgroup v2.
+    /// The kernel's id of the hierarchy; 0 is cgroup v2.
     pub(super) id: u32,
-    /// The snapshot's link, if the kernel half walks it.
+    /// The iterator, if the eBPF programs sample this hierarchy.
     pub(super) walk: Option<CgroupIterator>,
-    /// When it was last walked.
-    pub(super) walked: Option<Instant>,
-    /// When a pass was made for its tasks alone.
-    pub(super) tasks_taken: Option<Instant>,
+    /// Time of the last walk.
+    pub(super) last_walk: Option<Instant>,
+    /// Time of the last pass for the number of tasks alone.
+    pub(super) tasks_sampled: Option<Instant>,
     /// Directories by kernfs id.
-    present: FxHashMap<u64, Present>,
-    /// In the order of the last walk: the next one meets most likely the same, and finds them here side by side.
-    order: Vec<Met>,
-    /// What the records of these said when all of them was last taken over, as far as it was.
-    said: Vec<SnapshotRecord>,
-    /// How many of them the walk that is under way has met.
+    present: FxHashMap<u64, PresentDir>,
+    /// The directories in the order of the last pass. The next pass usually has the same order, so no lookup is needed.
+    order: Vec<VisitedDir>,
+    /// The records of the directories in `order` that were last written to the store; may be shorter than `order`.
+    last_records: Vec<SnapshotRecord>,
+    /// Number of directories that the current pass has visited.
     cursor: usize,
-    /// Whether something came, went or moved since the last walk that was complete.
+    /// Whether a directory was added, removed or reordered since the last complete pass.
     changed: bool,
-    /// Directories that are gone while their final record may still come.
-    gone: HashMap<u64, Key>,
+    /// Directories that are gone, but whose final records may still come.
+    departed: HashMap<u64, Key>,
     pass: u64,
-    /// Directories that a pass found and nobody knows.
+    /// Directories of the last pass whose path is not known.
     pub(super) unresolved: u64,
-    /// Passes that failed since the last one that did not.
+    /// Number of consecutive failed passes.
     pub(super) failed_passes: u32,
 }
 
-impl Followed {
+impl TrackedHierarchy {
     pub(super) fn new(hierarchy: Hierarchy, id: u32) -> Self {
         Self {
             hierarchy,
             id,
             walk: None,
-            walked: None,
-            tasks_taken: None,
+            last_walk: None,
+            tasks_sampled: None,
             present: FxHashMap::default(),
             order: Vec::new(),
-            said: Vec::new(),
+            last_records: Vec::new(),
             cursor: 0,
             changed: false,
-            gone: HashMap::new(),
+            departed: HashMap::new(),
             pass: 0,
             unresolved: 0,
             failed_passes: 0,
         }
     }
 
-    /// Whether something came, went or moved since the last pass that was complete.
+    /// Whether a directory was added, removed or reordered since the last complete pass.
     pub(super) const fn has_changed(&self) -> bool {
         self.changed
     }
 
-    /// Begins a pass or a listing.
-    pub(super) fn begin(&mut self) {
+    /// Begins a pass or a listing of the directories.
+    pub(super) fn begin_pass(&mut self) {
         self.pass += 1;
         self.unresolved = 0;
         self.cursor = 0;
     }
 
-    /// A directory is met.
-    pub(super) fn see(&mut self, id: u64) -> Option<Known> {
+    /// The pass visits a directory. `None`: its path is not known.
+    pub(super) fn visit(&mut self, id: u64) -> Option<ResolvedCgroup> {
         if let Some(met) = self.order.get(self.cursor).filter(|met| met.id == id) {
             self.cursor += 1;
             return Some(met.known);
         }
         let known = self.present.get(&id)?.known;
         self.forget_order(self.cursor);
-        self.order.push(Met { id, known });
+        self.order.push(VisitedDir { id, known });
         self.cursor += 1;
         self.changed = true;
         Some(known)
     }
 
-    /// Whether the record of the directory that was just seen says what it said when it was last asked so; it is told from now on.
-    pub(super) fn says_the_same(&mut self, record: &SnapshotRecord) -> bool {
-        let Some(place) = self.cursor.checked_sub(1) else { return false };
-        let known = self.said.len();
-        match self.said.get_mut(place) {
-            Some(said) if said == record => return true,
-            Some(said) => *said = *record,
-            None if known == place => self.said.push(*record),
+    /// Whether the record of the directory just visited equals the last one. If not, stores it as the last one.
+    pub(super) fn is_unchanged(&mut self, record: &SnapshotRecord) -> bool {
+        let Some(index) = self.cursor.checked_sub(1) else { return false };
+        let recorded = self.last_records.len();
+        match self.last_records.get_mut(index) {
+            Some(last) if last == record => return true,
+            Some(last) => *last = *record,
+            None if recorded == index => self.last_records.push(*record),
             None => {}
         }
         false
@@ -132,31 +132,32 @@ impl Followed {
 
     fn forget_order(&mut self, from: usize) {
         self.order.truncate(from);
-        self.said.truncate(from);
+        self.last_records.truncate(from);
     }
 
-    /// What a directory is, gone ones included.
-    pub(super) fn known(&self, id: u64) -> Option<Known> {
+    /// What a directory stands for, including departed ones.
+    pub(super) fn resolve(&self, id: u64) -> Option<ResolvedCgroup> {
         let present = self.present.get(&id).map(|present| present.known);
-        present.or_else(|| self.gone.get(&id).map(|key| Known::Cgroup(*key)))
+        present.or_else(|| self.departed.get(&id).map(|key| ResolvedCgroup::Cgroup(*key)))
     }
 
-    /// The directory of a cgroup.
+    /// The kernfs id of a cgroup's directory.
     pub(super) fn id_of(&self, key: Key) -> Option<u64> {
         let mut present = self.present.iter();
-        present.find(|(_, present)| present.known == Known::Cgroup(key)).map(|(id, _)| *id)
+        present.find(|(_, present)| present.known == ResolvedCgroup::Cgroup(key)).map(|(id, _)| *id)
     }
 
-    /// A directory has become known.
-    pub(super) fn learn(&mut self, id: u64, known: Known) {
-        if self.present.insert(id, Present { known, seen: self.pass }).is_some() {
+    /// Adds a directory.
+    pub(super) fn insert(&mut self, id: u64, known: ResolvedCgroup) {
+        if self.present.insert(id, PresentDir { known, seen: self.pass }).is_some() {
             self.forget_order(0);
         }
         self.changed = true;
     }
 
-    /// Ends a complete pass: cgroups that were not met are gone. `awaited`: their final records may still come.
-    pub(super) fn end(&mut self, awaited: bool) -> Vec<Key> {
+    /// Ends a complete pass. Returns the cgroups that were not visited, which are gone. `expects_final_records`: their final
+    /// records may still come.
+    pub(super) fn end_pass(&mut self, expects_final_records: bool) -> Vec<Key> {
         if !self.changed && self.cursor == self.order.len() {
             return Vec::new();
         }
@@ -169,15 +170,15 @@ impl Followed {
             }
         }
         let mut keys = Vec::new();
-        let gone = &mut self.gone;
+        let departed = &mut self.departed;
         self.present.retain(|id, present| {
             if present.seen == pass {
                 return true;
             }
-            if let Known::Cgroup(key) = present.known {
+            if let ResolvedCgroup::Cgroup(key) = present.known {
                 keys.push(key);
-                if awaited {
-                    gone.insert(*id, key);
+                if expects_final_records {
+                    departed.insert(*id, key);
                 }
             }
             false
@@ -185,18 +186,18 @@ impl Followed {
         keys
     }
 
-    /// A directory was removed, for certain.
-    pub(super) fn remove(&mut self, id: u64) -> Option<Known> {
+    /// Removes a directory, whose final record has come.
+    pub(super) fn remove(&mut self, id: u64) -> Option<ResolvedCgroup> {
         self.forget_order(0);
         self.changed = true;
         let present = self.present.remove(&id).map(|present| present.known);
-        present.or_else(|| self.gone.remove(&id).map(Known::Cgroup))
+        present.or_else(|| self.departed.remove(&id).map(ResolvedCgroup::Cgroup))
     }
 
-    /// Cgroups that have been settled are not awaited any more.
+    /// Drops departed cgroups that are settled: no final record is expected any more.
     pub(super) fn forget(&mut self, settled: &[Key]) {
-        if !self.gone.is_empty() {
-            self.gone.retain(|_, key| !settled.contains(key));
+        if !self.departed.is_empty() {
+            self.departed.retain(|_, key| !settled.contains(key));
         }
     }
 }
@@ -210,7 +211,7 @@ mod tests {
         store::{Appearance, Store},
     };
 
-    fn followed() -> (Followed, Vec<Key>) {
+    fn tracked() -> (TrackedHierarchy, Vec<Key>) {
         let mut store = Store::new(16);
         let keys = ["/a", "/b", "/c"].map(|path| {
             let of_path = path::parse(path).unwrap();
@@ -224,90 +225,98 @@ mod tests {
             controllers: Vec::new(),
             root_in_hierarchy: "/".into(),
         };
-        let mut followed = Followed::new(hierarchy, 0);
+        let mut tracked = TrackedHierarchy::new(hierarchy, 0);
         for (id, key) in (1..).zip(keys) {
-            followed.learn(id, Known::Cgroup(key));
+            tracked.insert(id, ResolvedCgroup::Cgroup(key));
         }
-        (followed, keys.to_vec())
+        (tracked, keys.to_vec())
     }
 
-    fn walk(followed: &mut Followed, ids: &[u64]) -> Vec<Key> {
-        followed.begin();
+    fn walk(tracked: &mut TrackedHierarchy, ids: &[u64]) -> Vec<Key> {
+        tracked.begin_pass();
         for id in ids {
-            let _ = followed.see(*id);
+            let _ = tracked.visit(*id);
         }
-        followed.end(true)
+        tracked.end_pass(true)
     }
 
     #[test]
-    fn what_a_complete_walk_does_not_meet_is_gone() {
-        let (mut followed, keys) = followed();
-        assert_eq!(walk(&mut followed, &[1, 2, 3]), []);
-        assert_eq!(walk(&mut followed, &[1, 2, 3]), []);
-        assert_eq!(walk(&mut followed, &[3, 1, 2]), [], "their order does not matter");
-        assert_eq!(walk(&mut followed, &[3, 2]), [keys[0]]);
-        assert_eq!(followed.known(1), Some(Known::Cgroup(keys[0])), "its final record may still come");
-        assert_eq!(walk(&mut followed, &[3]), [keys[1]], "the last of a walk goes, too");
-        followed.begin();
-        assert_eq!(followed.see(1), None);
-    }
-
-    #[test]
-    fn what_is_learnt_and_never_met_is_gone() {
-        let (mut followed, keys) = followed();
-        assert_eq!(walk(&mut followed, &[1, 2]), [keys[2]]);
-        followed.learn(3, Known::Cgroup(keys[2]));
-        assert_eq!(walk(&mut followed, &[1, 2]), [keys[2]]);
-    }
-
-    #[test]
-    fn what_is_unknown_disturbs_nobody() {
-        let (mut followed, _) = followed();
-        assert_eq!(walk(&mut followed, &[1, 2, 3]), []);
-        followed.begin();
-        assert_eq!(followed.see(9), None);
-        assert!(followed.see(1).is_some() && followed.see(2).is_some() && followed.see(3).is_some());
-        assert_eq!(followed.end(true), []);
-        assert_eq!(followed.known(9), None);
-    }
-
-    #[test]
-    fn a_record_says_the_same_of_the_same_directory_only() {
-        let (mut followed, _) = followed();
-        let record = |id, cpu_usage_ns| SnapshotRecord { id, cpu_usage_ns, ..SnapshotRecord::default() };
-        let say = |followed: &mut Followed, records: &[(u64, u64)]| -> Vec<bool> {
-            followed.begin();
-            let says = records.iter().map(|(id, cpu)| {
-                let _ = followed.see(*id);
-                followed.says_the_same(&record(*id, *cpu))
-            });
-            let says = says.collect();
-            assert_eq!(followed.end(true), []);
-            says
-        };
-        assert_eq!(say(&mut followed, &[(1, 7), (2, 7), (3, 7)]), [false; 3], "nothing was said before");
-        assert_eq!(say(&mut followed, &[(1, 7), (2, 8), (3, 7)]), [true, false, true]);
-        assert_eq!(say(&mut followed, &[(1, 7), (2, 8), (3, 7)]), [true; 3]);
-        assert_eq!(say(&mut followed, &[(1, 7), (3, 7), (2, 8)]), [true, false, false], "in another order");
-        followed.learn(2, Known::Inner(None));
-        assert_eq!(say(&mut followed, &[(1, 7), (3, 7), (2, 8)]), [false; 3], "one is something else now");
-        walk(&mut followed, &[1, 3, 2]);
+    fn cgroups_that_a_complete_pass_does_not_visit_are_gone() {
+        let (mut tracked, keys) = tracked();
+        assert_eq!(walk(&mut tracked, &[1, 2, 3]), []);
+        assert_eq!(walk(&mut tracked, &[1, 2, 3]), []);
+        assert_eq!(walk(&mut tracked, &[3, 1, 2]), [], "their order does not matter");
+        assert_eq!(walk(&mut tracked, &[3, 2]), [keys[0]]);
         assert_eq!(
-            say(&mut followed, &[(1, 7), (3, 7), (2, 8)]),
+            tracked.resolve(1),
+            Some(ResolvedCgroup::Cgroup(keys[0])),
+            "its final record may still come"
+        );
+        assert_eq!(walk(&mut tracked, &[3]), [keys[1]], "also the last one of a pass");
+        tracked.begin_pass();
+        assert_eq!(tracked.visit(1), None);
+    }
+
+    #[test]
+    fn cgroups_that_are_inserted_and_never_visited_are_gone() {
+        let (mut tracked, keys) = tracked();
+        assert_eq!(walk(&mut tracked, &[1, 2]), [keys[2]]);
+        tracked.insert(3, ResolvedCgroup::Cgroup(keys[2]));
+        assert_eq!(walk(&mut tracked, &[1, 2]), [keys[2]]);
+    }
+
+    #[test]
+    fn unknown_directories_do_not_affect_others() {
+        let (mut tracked, _) = tracked();
+        assert_eq!(walk(&mut tracked, &[1, 2, 3]), []);
+        tracked.begin_pass();
+        assert_eq!(tracked.visit(9), None);
+        assert!(tracked.visit(1).is_some() && tracked.visit(2).is_some() && tracked.visit(3).is_some());
+        assert_eq!(tracked.end_pass(true), []);
+        assert_eq!(tracked.resolve(9), None);
+    }
+
+    #[test]
+    fn a_record_is_unchanged_for_the_same_directory_only() {
+        let (mut tracked, _) = tracked();
+        let record = |id, cpu_usage_ns| SnapshotRecord { id, cpu_usage_ns, ..SnapshotRecord::default() };
+        let compare = |tracked: &mut TrackedHierarchy, records: &[(u64, u64)]| -> Vec<bool> {
+            tracked.begin_pass();
+            let unchanged = records.iter().map(|(id, cpu)| {
+                let _ = tracked.visit(*id);
+                tracked.is_unchanged(&record(*id, *cpu))
+            });
+            let unchanged = unchanged.collect();
+            assert_eq!(tracked.end_pass(true), []);
+            unchanged
+        };
+        assert_eq!(compare(&mut tracked, &[(1, 7), (2, 7), (3, 7)]), [false; 3], "no records before");
+        assert_eq!(compare(&mut tracked, &[(1, 7), (2, 8), (3, 7)]), [true, false, true]);
+        assert_eq!(compare(&mut tracked, &[(1, 7), (2, 8), (3, 7)]), [true; 3]);
+        assert_eq!(compare(&mut tracked, &[(1, 7), (3, 7), (2, 8)]), [true, false, false], "another order");
+        tracked.insert(2, ResolvedCgroup::Inner(None));
+        assert_eq!(
+            compare(&mut tracked, &[(1, 7), (3, 7), (2, 8)]),
+            [false; 3],
+            "a directory stands for another cgroup"
+        );
+        walk(&mut tracked, &[1, 3, 2]);
+        assert_eq!(
+            compare(&mut tracked, &[(1, 7), (3, 7), (2, 8)]),
             [true; 3],
-            "a walk that asks nobody forgets nothing"
+            "a pass that does not compare records keeps them"
         );
     }
 
     #[test]
-    fn what_is_removed_is_not_met_any_more() {
-        let (mut followed, keys) = followed();
-        assert_eq!(walk(&mut followed, &[1, 2, 3]), []);
-        assert_eq!(followed.remove(2), Some(Known::Cgroup(keys[1])));
-        followed.begin();
-        let _ = followed.see(1);
-        assert_eq!(followed.see(2), None);
-        let _ = followed.see(3);
-        assert_eq!(followed.end(true), [], "it was taken away already");
+    fn removed_cgroups_are_not_visited_any_more() {
+        let (mut tracked, keys) = tracked();
+        assert_eq!(walk(&mut tracked, &[1, 2, 3]), []);
+        assert_eq!(tracked.remove(2), Some(ResolvedCgroup::Cgroup(keys[1])));
+        tracked.begin_pass();
+        let _ = tracked.visit(1);
+        assert_eq!(tracked.visit(2), None);
+        let _ = tracked.visit(3);
+        assert_eq!(tracked.end_pass(true), [], "it was removed before");
     }
 }

@@ -1,73 +1,73 @@
-//! Histograms of durations that the kernel half keeps by cgroup, added up by container.
+//! Histograms of durations: the eBPF programs count by cgroup, here they are summed by container.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use snug_ebpf::abi::histogram::{FIRST_BUCKET, HistogramRecord};
 use snug_sizing::histogram::{Histogram, PER_DOUBLING};
 
-use super::{hierarchy::Followed, strangers::Strangers};
+use super::{hierarchy::TrackedHierarchy, unknown_cgroups::UnknownCgroups};
 use crate::{kernel::HistogramCounters, store::Key, values::Distribution};
 
-/// Time between two looks: far shorter than counts of 32 bits take to come round, and long enough to cost nothing.
-pub(super) const LOOK: Duration = Duration::from_secs(5);
-/// Looks for which counters of a cgroup that nobody knows are kept.
-const STRANGERS_FOR: u8 = 12;
-/// Longest duration, in seconds, that is counted as none.
+/// Time between two readings: short enough that 32-bit counts cannot wrap, long enough to cost little.
+pub(super) const READ_INTERVAL: Duration = Duration::from_secs(5);
+/// Counters of an unknown cgroup are deleted after this many readings.
+const UNKNOWN_ROUNDS: u8 = 12;
+/// Durations up to this, in seconds, are counted in the zero bucket.
 const ZERO_THRESHOLD: f64 = 1.0 / (1_u32 << (-FIRST_BUCKET / PER_DOUBLING)) as f64;
 
-/// Histograms of one kind, since the agent started.
+/// Histograms of one kind, by container, since the agent started.
 #[derive(Debug, Default)]
-pub(super) struct Histograms {
-    /// Counts of each cgroup when last seen.
-    seen: HashMap<u64, Box<HistogramRecord>>,
+pub(super) struct CgroupHistograms {
+    /// The counts of each cgroup in the previous reading, by kernfs id.
+    previous: HashMap<u64, Box<HistogramRecord>>,
     sums: HashMap<Key, Arc<Distribution>>,
-    strangers: Strangers,
+    unknown: UnknownCgroups,
 }
 
-impl Histograms {
-    /// Takes over what was counted of all cgroups. Returns how many were given up because nobody knows them.
-    pub(super) fn take(&mut self, counters: &mut HistogramCounters, unified: &Followed) -> u64 {
-        let sorted = self.strangers.sort(counters.ids(), unified, STRANGERS_FOR);
-        let mut seen = HashMap::with_capacity(sorted.known.len());
+impl CgroupHistograms {
+    /// Reads the counts of all cgroups. Returns the number of unknown cgroups whose counts were deleted.
+    pub(super) fn update(&mut self, counters: &mut HistogramCounters, unified: &TrackedHierarchy) -> u64 {
+        let sorted = self.unknown.sort(counters.ids(), unified, UNKNOWN_ROUNDS);
+        let mut previous = HashMap::with_capacity(sorted.known.len());
         for (id, key) in sorted.known {
-            if let Some(counted) = counters.of(id) {
+            if let Some(counted) = counters.get(id) {
                 self.add(id, key, &counted);
-                seen.insert(id, Box::new(counted));
+                previous.insert(id, Box::new(counted));
             }
         }
-        self.seen = seen;
-        sorted.given_up.iter().for_each(|id| counters.remove(*id));
-        sorted.given_up.len() as u64
+        self.previous = previous;
+        sorted.expired.iter().for_each(|id| counters.remove(*id));
+        sorted.expired.len() as u64
     }
 
-    /// Takes over what was counted of a cgroup that has been removed, for the last time. `key` is whose it was.
-    pub(super) fn end(&mut self, counters: &HistogramCounters, id: u64, key: Option<Key>) {
-        if let (Some(key), Some(counted)) = (key, counters.of(id)) {
+    /// Reads the counts of a removed cgroup for the last time. `key`: the container.
+    pub(super) fn finish(&mut self, counters: &HistogramCounters, id: u64, key: Option<Key>) {
+        if let (Some(key), Some(counted)) = (key, counters.get(id)) {
             self.add(id, key, &counted);
         }
-        self.seen.remove(&id);
+        self.previous.remove(&id);
     }
 
-    /// What there is of each container.
-    pub(super) fn all(&self) -> impl Iterator<Item = (Key, Arc<Distribution>)> {
+    /// The histograms of all containers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, Arc<Distribution>)> {
         self.sums.iter().map(|(key, sum)| (*key, Arc::clone(sum)))
     }
 
-    /// What there is of one container.
-    pub(super) fn of(&self, key: Key) -> Option<Arc<Distribution>> {
+    /// The histogram of a container.
+    pub(super) fn get(&self, key: Key) -> Option<Arc<Distribution>> {
         self.sums.get(&key).cloned()
     }
 
-    /// Forgets containers that have gone.
+    /// Drops the histograms of settled containers.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
             self.sums.remove(key);
         }
     }
 
-    /// Adds what was counted since the cgroup was last seen.
+    /// Adds the counts since the previous reading of the cgroup to the container's histogram.
     fn add(&mut self, id: u64, key: Key, counted: &HistogramRecord) {
-        let before = self.seen.get(&id).map_or(HistogramRecord::NONE, |before| **before);
+        let before = self.previous.get(&id).map_or(HistogramRecord::EMPTY, |before| **before);
         let sum = self.sums.entry(key).or_insert_with(|| Arc::new(Distribution::new(ZERO_THRESHOLD)));
         if before == *counted {
             return;
@@ -75,7 +75,7 @@ impl Histograms {
         let new =
             counted.counts.iter().zip(&before.counts).map(|(now, before)| now.wrapping_sub(*before).into());
         let zero = counted.zero.wrapping_sub(before.zero).into();
-        // The buckets are as many as the kernel half has, all of which a histogram can hold.
+        // Cannot fail: a `Histogram` covers all buckets of a record.
         if let Ok(new) = Histogram::from_exponential(zero, FIRST_BUCKET, new.collect()) {
             let sum = Arc::make_mut(sum);
             sum.histogram.merge(&new);

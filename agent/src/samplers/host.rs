@@ -1,4 +1,7 @@
-//! What is known of the host: the machine, and the names of its block devices.
+//! The host: its CPUs and memory, its ids, and the names of its block devices.
+//!
+//! Files: `/proc/meminfo`, `/sys/devices/system/cpu`, `/sys/dev/block/*/uevent`, machine id, boot id and DMI. Metrics:
+//! `machine_*` of `/metrics/cadvisor`, and the label `device` there.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,17 +14,15 @@ use std::{
 use procfs::FromRead as _;
 
 use crate::{
-    store::{
-        Store,
-        published::{HostRow, Machine},
-    },
+    model::{HostRow, Machine},
+    store::Store,
     values::IoDevice,
 };
 
-/// Between two looks: CPUs and memory can be plugged, device numbers used again.
-const AGAIN: Duration = Duration::from_secs(60);
+/// Time between two readings: CPUs and memory can be hot-plugged, device numbers reused.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The host as it was last seen.
+/// The host, as last read.
 #[derive(Debug)]
 pub(super) struct Host {
     proc_root: PathBuf,
@@ -31,29 +32,29 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Looks at the machine.
+    /// Reads the machine's values.
     pub(super) fn new(proc_root: PathBuf, sys_root: PathBuf, now: Instant) -> Self {
         let row = Arc::new(HostRow { machine: machine(&proc_root, &sys_root), devices: BTreeMap::new() });
-        Self { proc_root, sys_root, row, due: now + AGAIN }
+        Self { proc_root, sys_root, row, due: now + REFRESH_INTERVAL }
     }
 
-    /// What is published.
+    /// The values for the published view.
     pub(super) fn row(&self) -> Arc<HostRow> {
         self.row.clone()
     }
 
-    /// Names devices that are new in the store, and looks at everything again when it is time to.
+    /// Looks up the names of devices that are new in the store, and reads everything again once per interval.
     pub(super) fn refresh(&mut self, store: &Store, now: Instant) {
         let values = store.living().filter_map(|(key, _)| store.values(key));
         let devices = values.flat_map(|values| values.io.iter().flat_map(|io| io.iter()));
-        self.learn(devices, now);
+        self.update(devices, now);
     }
 
-    fn learn<'a>(&mut self, devices: impl Iterator<Item = &'a IoDevice>, now: Instant) {
+    fn update<'a>(&mut self, devices: impl Iterator<Item = &'a IoDevice>, now: Instant) {
         let mut row = HostRow::clone(&self.row);
         let again = now >= self.due;
         if again {
-            self.due = now + AGAIN;
+            self.due = now + REFRESH_INTERVAL;
             row.machine = machine(&self.proc_root, &self.sys_root);
             row.devices.clear();
         }
@@ -67,7 +68,7 @@ impl Host {
     }
 }
 
-/// The path of a block device, as its driver names it.
+/// Path of a block device in `/dev`, by the name that its driver gives it.
 fn device_path(sys_root: &Path, major: u32, minor: u32) -> Option<String> {
     let text = fs::read_to_string(sys_root.join(format!("dev/block/{major}:{minor}/uevent"))).ok()?;
     let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
@@ -82,7 +83,7 @@ fn machine(proc_root: &Path, sys_root: &Path) -> Machine {
     let first_of = |paths: &[PathBuf]| {
         paths.iter().map(|path| first_line(path)).find(|id| !id.is_empty()).unwrap_or_default()
     };
-    // In a container the agent's own files are not the host's, but those that the host's first process sees are.
+    // In a container the agent's own /etc is not the host's; the root directory of the host's init process is.
     let mut machine_ids = vec![proc_root.join("1/root/etc/machine-id")];
     if proc_root == Path::new("/proc") {
         machine_ids.push("/etc/machine-id".into());
@@ -108,7 +109,7 @@ fn machine(proc_root: &Path, sys_root: &Path) -> Machine {
     }
 }
 
-/// Online CPUs and what they are part of: Linux `Documentation/admin-guide/cputopology.rst`.
+/// The online CPUs with their cores and sockets: Linux `Documentation/admin-guide/cputopology.rst`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Topology {
     cpus: usize,
@@ -117,7 +118,7 @@ struct Topology {
 }
 
 impl Topology {
-    /// `None` if any online CPU does not say where it is.
+    /// `None` if the core or socket of an online CPU is not known.
     fn read(sys_root: &Path) -> Option<Self> {
         let cpus = sys_root.join("devices/system/cpu");
         let mut topology = Self::default();
@@ -135,8 +136,8 @@ impl Topology {
     }
 }
 
-/// Most CPUs that a list may name: `NR_CPUS` is at most 8192.
-const MOST_CPUS: usize = 65_536;
+/// Maximum number of CPUs in a list: `NR_CPUS` is at most 8192.
+const MAX_CPUS: usize = 65_536;
 
 /// A list such as `0-3,8`.
 fn cpu_list(text: &str) -> Option<Vec<u32>> {
@@ -144,7 +145,7 @@ fn cpu_list(text: &str) -> Option<Vec<u32>> {
     for part in text.trim().split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if last.checked_sub(first)? as usize + cpus.len() >= MOST_CPUS {
+        if last.checked_sub(first)? as usize + cpus.len() >= MAX_CPUS {
             return None;
         }
         cpus.extend(first..=last);
@@ -204,7 +205,7 @@ mod tests {
         assert_eq!(Machine { memory_bytes: None, swap_bytes: None, ..found }, expected);
         write(&sys, "class/dmi/id/product_uuid", "firmware\n");
         assert_eq!(machine(&proc, &sys).system_uuid, "firmware");
-        // A CPU that does not say where it is makes all of it unknown.
+        // If the topology of one CPU is not known, all of it is not.
         fs::remove_dir_all(sys.join("devices/system/cpu/cpu7")).unwrap();
         let found = machine(&proc, &sys);
         assert_eq!((found.cpus, found.cores, found.sockets), (None, None, None));
@@ -234,14 +235,14 @@ mod tests {
         let mut host = Host::new(root.path().join("proc"), root.path().to_owned(), now);
         let devices =
             [(254, 0), (7, 1)].map(|(major, minor)| IoDevice { major, minor, ..IoDevice::default() });
-        host.learn(devices.iter(), now);
+        host.update(devices.iter(), now);
         let names = |host: &Host| host.row().devices.values().cloned().collect::<Vec<_>>();
         assert_eq!(names(&host), ["", "/dev/vda"]);
         let before = host.row();
         write(root.path(), "dev/block/7:1/uevent", "DEVNAME=mapper/a\n");
-        host.learn(devices.iter(), now + AGAIN / 2);
-        assert!(Arc::ptr_eq(&before, &host.row()), "nothing new, nothing made anew");
-        host.learn(devices.iter(), now + AGAIN);
+        host.update(devices.iter(), now + REFRESH_INTERVAL / 2);
+        assert!(Arc::ptr_eq(&before, &host.row()), "unchanged, so not replaced");
+        host.update(devices.iter(), now + REFRESH_INTERVAL);
         assert_eq!(names(&host), ["/dev/mapper/a", "/dev/vda"]);
     }
 
@@ -256,7 +257,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_list_of_cpus_is_read_or_refused(text in "[0-9,\\- x]{0,20}") {
-            prop_assert!(cpu_list(&text).is_none_or(|cpus| !cpus.is_empty() && cpus.len() <= MOST_CPUS));
+            prop_assert!(cpu_list(&text).is_none_or(|cpus| !cpus.is_empty() && cpus.len() <= MAX_CPUS));
         }
     }
 }

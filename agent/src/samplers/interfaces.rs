@@ -1,9 +1,11 @@
-//! Network interfaces of pods and containers, as a kubelet has them: from `/proc/PID/net/dev` of a process inside.
+//! Network interfaces of pods and containers, with the kubelet's metrics.
 //!
-//! A network namespace is shown once: on the pod's sandbox (where it is not known, on another cgroup of the pod), on the
-//! container's own row where there is no pod, and on the root for the host's. Pods in the host's namespace show nothing.
-//! Namespaces are told apart by the inode of `net/dev`, of which each has one of its own: to read `ns/net` of a process
-//! takes the right to trace it, which the agent need not have.
+//! File: `/proc/PID/net/dev` of one process per pod. Metrics: `container_network_*` of `/metrics/cadvisor`.
+//!
+//! The interfaces of a network namespace are shown once: on the row of the pod's sandbox (on another cgroup of the pod, if the
+//! sandbox is not known), on the row of a container without a pod, and on the root for the host. Pods with `hostNetwork` have
+//! none. Namespaces are identified by the inode of `net/dev`, which differs between namespaces: reading `ns/net` of a process
+//! requires ptrace permission, which the agent may lack.
 
 use std::{
     cmp::Ordering,
@@ -16,42 +18,42 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{files::Files, processes::gone, turn::Turn};
+use super::{files::FileSampler, processes::gone, round_robin::RoundRobin};
 use crate::{
     identity::Level,
     store::{Key, Store},
     values::{Interface, Traffic, Values},
 };
 
-/// Processes of a cgroup that are tried, should the first ones go away meanwhile.
-const TRIES: usize = 4;
+/// Number of processes tried per cgroup, because the first ones may exit meanwhile.
+const MAX_PROCESSES_TRIED: usize = 4;
 
-/// Interfaces that kubelets leave out, by the beginning of their names: `isIgnoredDevice` of cAdvisor's
+/// Name prefixes of interfaces that the kubelet ignores: `isIgnoredDevice` of cAdvisor's
 /// `lib/container/libcontainer/handler.go` (6a0c4f25).
 const IGNORED: [&str; 4] = ["lo", "veth", "docker", "nerdctl"];
 
-/// Looks at interfaces for the store.
+/// Reads network interfaces into the store.
 #[derive(Debug)]
-pub(super) struct Interfaces {
+pub(super) struct InterfaceSampler {
     proc_root: PathBuf,
-    /// `None` is the root, whose turn comes first.
-    turn: Turn<Option<Target>>,
-    /// The host's namespace.
+    /// The order of reading. `None`: the host, which comes first.
+    queue: RoundRobin<Option<Target>>,
+    /// The host's namespace, as the inode of its `net/dev`.
     host: Option<u64>,
-    /// Who shows a namespace, by the inode of its `net/dev`.
-    owners: HashMap<u64, Owner>,
+    /// The row that shows each namespace, by the inode of its `net/dev`.
+    owners: HashMap<u64, NamespaceOwner>,
 }
 
 /// A pod, or a container without one.
 #[derive(Clone, Debug)]
 struct Target {
     claim: Claim,
-    /// Its cgroups; the first one shows its interfaces.
+    /// The cgroups of the pod; the row of the first one shows the interfaces.
     rows: Vec<Key>,
 }
 
-/// Of several that share a namespace, the one with the better claim shows it: a pod before a container without one, then
-/// the older one.
+/// If several targets share a namespace, the one whose claim sorts first shows the interfaces: pods before containers without
+/// a pod, then the older one.
 #[derive(Clone, Debug)]
 struct Claim {
     alone: bool,
@@ -61,7 +63,7 @@ struct Claim {
 }
 
 #[derive(Debug)]
-struct Owner {
+struct NamespaceOwner {
     claim: Claim,
     row: Key,
 }
@@ -73,68 +75,68 @@ impl Claim {
     }
 }
 
-impl Interfaces {
+impl InterfaceSampler {
     pub(super) fn new(proc_root: PathBuf) -> Self {
-        Self { proc_root, turn: Turn::default(), host: None, owners: HashMap::new() }
+        Self { proc_root, queue: RoundRobin::default(), host: None, owners: HashMap::new() }
     }
 
-    /// Reads the interfaces of as many pods and containers as are due, so that each has its turn once in `interval`.
+    /// Reads the interfaces of the pods and containers that are due, so that each is read once per `interval`.
     pub(super) fn sample(
         &mut self,
         store: &mut Store,
-        files: &mut Files,
+        files: &mut FileSampler,
         now: Instant,
         interval: Duration,
         skipped: &mut HashMap<&'static str, u64>,
     ) {
         let owners = &mut self.owners;
-        let due = self.turn.due(now, interval, || {
+        let due = self.queue.due(now, interval, || {
             owners.retain(|_, owner| store.identity(owner.row).is_some());
             [None].into_iter().chain(targets(store).into_iter().map(Some)).collect()
         });
         for target in due {
             match (target, self.host) {
-                (None, _) => self.look_at_host(store, skipped),
-                (Some(target), Some(host)) => self.look_at(&target, host, store, files, skipped),
-                // Without it there is no telling which pods share it.
+                (None, _) => self.sample_host(store, skipped),
+                (Some(target), Some(host)) => self.sample_target(&target, host, store, files, skipped),
+                // Without the host's namespace, pods with `hostNetwork` cannot be recognised.
                 (Some(_), None) => *skipped.entry("interfaces_without_the_hosts").or_default() += 1,
             }
         }
     }
 
-    fn look_at_host(&mut self, store: &mut Store, skipped: &mut HashMap<&'static str, u64>) {
+    fn sample_host(&mut self, store: &mut Store, skipped: &mut HashMap<&'static str, u64>) {
         match read(&self.proc_root, 1) {
             Ok(seen) => {
                 self.host = Some(seen.namespace);
                 *skipped.entry("interface_lines").or_default() += seen.skipped;
                 if let Some(root) = store.at("/") {
-                    show(store, root, seen.interfaces);
+                    set_interfaces(store, root, seen.interfaces);
                 }
             }
             Err(_) => *skipped.entry("interfaces").or_default() += 1,
         }
     }
 
-    fn look_at(
+    fn sample_target(
         &mut self,
         target: &Target,
         host: u64,
         store: &mut Store,
-        files: &mut Files,
+        files: &mut FileSampler,
         skipped: &mut HashMap<&'static str, u64>,
     ) {
         let Some(first) = target.rows.first().copied() else { return };
-        let seen = target.rows.iter().find_map(|key| self.look(*key, store, files, skipped));
-        // What is not seen now stays as it was.
+        let seen = target.rows.iter().find_map(|key| self.read_cgroup(*key, store, files, skipped));
+        // If no process could be read, the row keeps its interfaces.
         let Some(NetDev { namespace, interfaces, .. }) = seen else { return };
         let shown = namespace != host && self.claim(namespace, target, first, store);
-        show(store, first, if shown { interfaces } else { Vec::new() });
+        set_interfaces(store, first, if shown { interfaces } else { Vec::new() });
         for other in target.rows.iter().skip(1) {
-            show(store, *other, Vec::new());
+            set_interfaces(store, *other, Vec::new());
         }
     }
 
-    /// Whether a target may show a namespace; who showed it until now no longer does then.
+    /// Whether a target shows a namespace. If so, the row that showed it until now loses its interfaces.
     fn claim(&mut self, namespace: u64, target: &Target, first: Key, store: &mut Store) -> bool {
         if let Some(owner) = self.owners.get(&namespace) {
             let living = store.identity(owner.row).is_some();
@@ -145,19 +147,20 @@ impl Interfaces {
                 return false;
             }
             if owner.row != first {
-                show(store, owner.row, Vec::new());
+                set_interfaces(store, owner.row, Vec::new());
             }
         }
-        self.owners.insert(namespace, Owner { claim: target.claim.clone(), row: first });
+        self.owners.insert(namespace, NamespaceOwner { claim: target.claim.clone(), row: first });
         true
     }
 
-    /// What the first process of a cgroup sees that is still there; `None` if there is none, or none in sight.
-    fn look(
+    /// The interfaces that the first running process of a cgroup sees; `None` if there is none, or none in the agent's PID
+    /// namespace.
+    fn read_cgroup(
         &self,
         key: Key,
         store: &Store,
-        files: &mut Files,
+        files: &mut FileSampler,
         skipped: &mut HashMap<&'static str, u64>,
     ) -> Option<NetDev> {
         let is_empty = store.values(key).and_then(|values| values.pids).is_some_and(|pids| pids.current == 0);
@@ -166,7 +169,7 @@ impl Interfaces {
         if !pids.is_empty() && pids.iter().all(|pid| *pid == 0) {
             *skipped.entry("interfaces_of_processes_out_of_sight").or_default() += 1;
         }
-        for pid in pids.into_iter().filter(|pid| *pid != 0).take(TRIES) {
+        for pid in pids.into_iter().filter(|pid| *pid != 0).take(MAX_PROCESSES_TRIED) {
             match read(&self.proc_root, pid) {
                 Ok(seen) => {
                     *skipped.entry("interface_lines").or_default() += seen.skipped;
@@ -180,16 +183,16 @@ impl Interfaces {
     }
 }
 
-/// Puts interfaces on a row; a row that never had any is left alone if there are none.
-fn show(store: &mut Store, key: Key, interfaces: Vec<Interface>) {
+/// Sets the interfaces of a row. A row that never had interfaces is not changed if there are none.
+fn set_interfaces(store: &mut Store, key: Key, interfaces: Vec<Interface>) {
     let has_any = store.values(key).is_some_and(|values| values.interfaces.is_some());
     if has_any || !interfaces.is_empty() {
         store.update(key, Values { interfaces: Some(interfaces.into()), ..Values::default() });
     }
 }
 
-/// Pods and containers without one. Of a pod's cgroups the sandbox comes first, then what has names, since series
-/// without them are in no sum by pod, then the oldest, which is most likely a sandbox that is not known yet.
+/// Pods, and containers without a pod. The cgroups of a pod are ordered: the sandbox; containers with names, because series
+/// without names are missing in sums by pod; then the oldest, which is most likely an unrecognised sandbox.
 fn targets(store: &Store) -> Vec<Target> {
     struct Candidate<'a> {
         key: Key,
@@ -216,20 +219,20 @@ fn targets(store: &Store) -> Vec<Target> {
             a.rank.cmp(&b.rank).then_with(by_age)
         });
         let created = group.iter().map(|one| one.created).fold(f64::INFINITY, f64::min);
-        // A path begins so, a uid does not.
+        // The group's name is a path or a pod uid.
         let claim = Claim { alone: name.starts_with('/'), created, name: name.into() };
         Target { claim, rows: group.into_iter().map(|one| one.key).collect() }
     };
     groups.into_iter().map(target).collect()
 }
 
-/// A namespace's `net/dev`.
+/// The content of a namespace's `net/dev`.
 #[derive(Debug, Default)]
 struct NetDev {
-    /// Its inode, which no other namespace's has.
+    /// Inode of the file, which identifies the namespace.
     namespace: u64,
     interfaces: Vec<Interface>,
-    /// Lines that make no sense, or name an interface again.
+    /// Lines that cannot be parsed or repeat an interface.
     skipped: u64,
 }
 
@@ -241,8 +244,8 @@ fn read(proc_root: &Path, pid: u32) -> io::Result<NetDev> {
     Ok(NetDev { namespace, ..parse(&text) })
 }
 
-/// Reads `net/dev`: two lines of headings, then a line for each interface with eight numbers of what it received and
-/// eight of what it sent (Linux `net/core/net-procfs.c`). Names are bytes without `/`, `:` and white space.
+/// Parses `net/dev`: two lines of headings, then a line per interface with eight numbers for receiving and eight for sending
+/// (Linux `net/core/net-procfs.c`). Names are bytes without `/`, `:` and white space.
 fn parse(text: &[u8]) -> NetDev {
     let mut found = NetDev::default();
     for line in text.split(|byte| *byte == b'\n').skip(2).filter(|line| !line.trim_ascii().is_empty()) {

@@ -1,10 +1,12 @@
-//! The sampling thread: it alone asks the kernel, it alone writes the store, and it publishes after each round.
+//! The sampling thread. Only this thread uses the kernel interfaces and writes the store; it publishes a view after each round.
 //!
-//! A round is driven by the clock (ten times a second where the kernel half works, else once); events of the kernel half
-//! are taken in between.
+//! Rounds are periodic: every `sample-interval` (100 ms) with eBPF, else every `working-set-interval` (1 s). A round that
+//! starts a new `working-set-interval` is a *full* round and samples all measurements; other rounds sample CPU time only.
+//! Events of the eBPF programs are handled between rounds.
 
 mod agent;
 mod compare;
+mod detectors;
 mod evidence;
 mod files;
 mod hierarchy;
@@ -12,21 +14,23 @@ mod histograms;
 mod host;
 mod interfaces;
 mod lifecycle;
-mod look;
 mod naming;
 mod network;
 mod oom;
 mod pass;
 mod process;
 mod processes;
-mod proving;
 mod publish;
+mod round_robin;
 mod runqueue;
+mod sample;
 mod snapshot;
 mod sources;
 mod start;
-mod strangers;
-mod turn;
+mod statuses;
+mod throttling;
+mod unknown_cgroups;
+mod verification;
 
 use std::{
     collections::HashMap,
@@ -43,17 +47,18 @@ use rustix::{
 
 use self::{
     agent::Heartbeat,
-    evidence::Gatherer,
-    files::Files,
-    hierarchy::{Followed, Known},
+    detectors::EventDetectors,
+    evidence::UsageCollector,
+    files::FileSampler,
+    hierarchy::{ResolvedCgroup, TrackedHierarchy},
     host::Host,
-    interfaces::Interfaces,
-    look::Untold,
+    interfaces::InterfaceSampler,
     naming::Naming,
     network::NetworkSampler,
     processes::ProcessSampler,
     runqueue::RunqueueSampler,
-    sources::Origins,
+    sample::PendingSamples,
+    sources::MeasurementSources,
 };
 pub use self::{
     agent::HeartbeatError,
@@ -62,101 +67,98 @@ pub use self::{
 use crate::{
     cgroupfs::{
         Measurements,
-        walk::{CgroupDir, MAX_DEPTH, walk},
+        list::{CgroupDir, MAX_DEPTH, list_cgroups},
     },
     clock::unix_now,
     config::Config,
     cri::Runtime,
-    events::Lookout,
     identity::path,
-    kernel::KernelHalf,
-    kubernetes::Watched,
-    store::{
-        Appearance, Key, Store,
-        published::{AgentRow, Verdict},
-        views::Views,
-    },
-    values::Source,
+    kernel::EbpfPrograms,
+    kubernetes::PodWatch,
+    model::{AgentRow, Verdict},
+    store::{Appearance, Key, Store},
+    values::SourceKind,
+    views::CurrentView,
 };
 
-/// Between two listings of a hierarchy's directories, at least.
-const LISTING: Duration = Duration::from_secs(1);
-/// The longest pause between listings that tell nothing new.
-const LONGEST_LISTING: Duration = Duration::from_secs(60);
+/// Minimum time between two listings of a hierarchy's directories.
+const MIN_LISTING_PAUSE: Duration = Duration::from_secs(1);
+/// Maximum time between listings that find no new cgroup.
+const MAX_LISTING_PAUSE: Duration = Duration::from_secs(60);
 
 /// The sampling thread's state.
 pub struct Sampler {
     config: Config,
-    kernel: Option<KernelHalf>,
-    /// Why there is no kernel half.
+    kernel: Option<EbpfPrograms>,
+    /// Why there are no eBPF programs.
     kernel_absent: Option<Verdict>,
-    followed: Vec<Followed>,
-    origins: Origins,
-    files: Files,
+    hierarchies: Vec<TrackedHierarchy>,
+    sources: MeasurementSources,
+    files: FileSampler,
     naming: Naming,
-    /// Where pods are watched.
-    watched: Option<Arc<Watched>>,
+    /// The watch of pods, if enabled.
+    watched: Option<Arc<PodWatch>>,
     network: NetworkSampler,
     runqueue: Option<RunqueueSampler>,
-    interfaces: Interfaces,
-    /// Where they are asked for.
+    interfaces: InterfaceSampler,
+    /// If `process-metrics` is on.
     processes: Option<ProcessSampler>,
     host: Host,
     heartbeat: Option<Heartbeat>,
-    /// Where there is a history to gather for.
-    evidence: Option<Gatherer>,
-    lookout: Lookout,
+    /// If there is a history.
+    evidence: Option<UsageCollector>,
+    detectors: EventDetectors,
     store: Store,
-    /// Looks of which the store does not know yet.
-    untold: Untold,
-    views: Arc<Views>,
+    /// Samples that are not in the store yet.
+    pending: PendingSamples,
+    views: Arc<CurrentView>,
     agent: AgentRow,
     skipped: HashMap<&'static str, u64>,
-    due: Due,
-    /// Comparisons wait longer after each round that proved nothing.
+    schedule: Schedule,
+    /// Pause until the next comparison; doubles each time.
     compare_pause: Duration,
     first_round: bool,
-    /// Whether the log has said that the kernel's table is full.
-    said_full: bool,
+    /// Whether it was logged that a pass had more cgroups than `max-cgroups`.
+    capacity_error_logged: bool,
 }
 
-/// A directory that was not known before.
+/// A cgroup that was not known before.
 #[derive(Clone, Copy, Debug)]
-struct Found<'a> {
+struct NewCgroup<'a> {
     id: u64,
     path: &'a str,
     created_unix: f64,
     present_at_start: bool,
 }
 
-/// When the next of each is due.
+/// When each periodic task is due.
 #[derive(Debug)]
-struct Due {
-    second: Instant,
+struct Schedule {
+    full_round: Instant,
     listing: Vec<Instant>,
-    /// Grows while listings tell nothing new (directories whose names are not UTF-8, say).
+    /// Pause between listings by hierarchy; doubles while listings find nothing new (for example only names that are not UTF-8).
     listing_pause: Vec<Duration>,
     compare: Instant,
     heartbeat: Instant,
 }
 
 impl Sampler {
-    /// Names containers as a watch tells.
+    /// Takes names of containers from a watch of the API server.
     #[must_use]
-    pub fn watching(mut self, watched: Arc<Watched>) -> Self {
+    pub fn with_pod_watch(mut self, watched: Arc<PodWatch>) -> Self {
         self.naming.watch(Arc::clone(&watched));
         self.watched = Some(watched);
         self
     }
 
-    /// Names containers as their runtime tells, where nothing else does.
+    /// Takes names of containers that have none otherwise from the container runtime (CRI).
     #[must_use]
-    pub fn asking(mut self, runtime: Arc<Runtime>) -> Self {
+    pub fn with_runtime(mut self, runtime: Arc<Runtime>) -> Self {
         self.naming.ask(runtime);
         self
     }
 
-    /// Samples until the other end of `stop` is written to or closed.
+    /// Samples until the other end of `stop` is written to or closed. Then publishes once more and flushes the usage history.
     ///
     /// # Errors
     /// When waiting for events fails, which only a broken kernel interface can cause.
@@ -166,7 +168,7 @@ impl Sampler {
         loop {
             self.round(Instant::now());
             next += self.interval();
-            // After a stall (a suspended machine, say) rounds are not made up for.
+            // Missed rounds are skipped, for example after the machine was suspended.
             next = next.max(Instant::now());
             loop {
                 let left = next.saturating_duration_since(Instant::now());
@@ -175,12 +177,12 @@ impl Sampler {
                 }
                 let stopped = self.wait(stop, left)?;
                 self.take_events();
-                if self.views.take_wishes() {
-                    self.tell();
+                if self.views.take_refresh_requests() {
+                    self.publish_now();
                 }
                 if stopped {
-                    self.leave_sign_of_life();
-                    self.tell();
+                    self.write_heartbeat();
+                    self.publish_now();
                     if let Some(evidence) = &mut self.evidence {
                         evidence.finish(&self.store, unix_now());
                     }
@@ -192,18 +194,18 @@ impl Sampler {
 
     /// Time between two rounds.
     fn interval(&self) -> Duration {
-        if self.origins.with(Source::Kernel).is_empty() {
+        if self.sources.with_source(SourceKind::Kernel).is_empty() {
             self.config.working_set_interval
         } else {
             self.config.sample_interval
         }
     }
 
-    /// Waits until events, a reader's wish or the stop signal come, or the time is over. Returns whether to stop.
+    /// Waits for events, a refresh request of a reader or the stop signal, at most `left`. Returns whether to stop.
     fn wait(&self, stop: &UnixStream, left: Duration) -> io::Result<bool> {
         let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
-        let events = self.kernel.as_ref().map(KernelHalf::events);
-        let others = events.into_iter().chain(self.views.wishes());
+        let events = self.kernel.as_ref().map(EbpfPrograms::events);
+        let others = events.into_iter().chain(self.views.refresh_requests());
         fds.extend(others.map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN)));
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
         match poll(&mut fds, Some(&timeout)) {
@@ -213,113 +215,121 @@ impl Sampler {
         }
     }
 
-    /// One round: events, passes, files, names, publication. Nine of ten are no more than a look, which is told later.
+    /// One round: events, passes, files, names, publication. Most rounds only sample the CPU time of active cgroups, and do
+    /// not publish.
     pub fn round(&mut self, now: Instant) {
         self.take_events();
-        let second = now >= self.due.second;
-        if second {
-            self.due.second = now + self.config.working_set_interval;
+        let full = now >= self.schedule.full_round;
+        if full {
+            self.schedule.full_round = now + self.config.working_set_interval;
         }
-        self.flush(second);
-        let looked = !second && self.look();
-        if looked && !self.untold.are_due(now) {
+        self.flush(full);
+        let sampled = !full && self.sample_active();
+        if sampled && !self.pending.are_due(now) {
             return;
         }
-        self.tell_looks();
-        if !looked {
-            self.sample_kernel(now, second);
+        self.flush_pending();
+        if !sampled {
+            self.sample_kernel(now, full);
         }
-        if second {
+        if full {
             self.sample_files(now);
             self.compare(now);
         }
-        self.name_living(second);
+        self.name_living(full);
         self.sample_slowly(now);
-        if second {
+        if full {
             self.host.refresh(&self.store, now);
         }
         self.naming.name_leaving(&mut self.store);
-        self.gather_evidence(now, second);
+        self.collect_usage(now, full);
         let settled = self.store.settle(now);
-        self.gather_exits(&settled);
+        self.collect_exits(&settled);
         if !settled.is_empty() {
             self.naming.forget(&settled);
             self.files.forget(&settled);
             self.network.forget(&settled);
-            self.lookout.forget(&settled);
+            self.detectors.forget(&settled);
             if let Some(runqueue) = &mut self.runqueue {
                 runqueue.forget(&settled);
             }
-            for followed in &mut self.followed {
-                followed.forget(&settled);
+            for tracked in &mut self.hierarchies {
+                tracked.forget(&settled);
             }
         }
-        if second {
+        if full {
             self.sample_network();
             self.sample_round_trips(now);
             self.sample_runqueue(now);
-            let AgentRow { started_unix, away_seconds, .. } = self.agent;
-            self.store.count_told(self.naming.pods(), started_unix, away_seconds, now);
+            let AgentRow { started_unix, downtime_seconds, .. } = self.agent;
+            self.store.count_reported(self.naming.pods(), started_unix, downtime_seconds, now);
             self.store.count_workloads(now);
-            self.lookout.look(&mut self.store, self.naming.pods(), now, unix_now());
+            self.detectors.detect(&mut self.store, self.naming.pods(), now, unix_now());
             self.refresh_agent(now);
         }
         self.first_round = false;
         self.publish(now);
     }
 
-    /// Publishes what is known now.
-    pub fn tell(&mut self) {
-        self.tell_looks();
+    /// Publishes a view of the current state.
+    pub fn publish_now(&mut self) {
+        self.flush_pending();
         self.publish(Instant::now());
     }
 
-    fn name_living(&mut self, second: bool) {
-        if let Some(primary) = self.followed.first() {
-            self.naming.refresh(&mut self.store, &primary.hierarchy.mount, second);
+    fn name_living(&mut self, full: bool) {
+        if let Some(primary) = self.hierarchies.first() {
+            self.naming.refresh(&mut self.store, &primary.hierarchy.mount, full);
         }
     }
 
-    /// Whether the kernel half walks the hierarchy.
-    fn walks(&self, index: usize) -> bool {
-        !self.origins.kernel_of(index).is_empty()
+    /// Whether the eBPF programs sample the hierarchy.
+    fn is_walked(&self, index: usize) -> bool {
+        !self.sources.kernel_measurements(index).is_empty()
     }
 
-    fn final_records_come(&self) -> bool {
-        self.kernel.as_ref().is_some_and(|kernel| kernel.runs("cgroup_removed"))
+    fn expects_final_records(&self) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.is_running("cgroup_removed"))
     }
 
-    /// Lists a hierarchy's directories, to learn which path belongs to which id. Not more often than [`LISTING`].
-    fn list(&mut self, index: usize, now: Instant) {
-        let Some(one) = self.followed.get_mut(index) else { return };
-        if self.due.listing.get(index).is_none_or(|due| now < *due) {
+    /// Lists a hierarchy's directories, to find the paths of new kernfs ids; at most once per [`MIN_LISTING_PAUSE`].
+    fn list_directories(&mut self, index: usize, now: Instant) {
+        let Some(tracked) = self.hierarchies.get_mut(index) else { return };
+        if self.schedule.listing.get(index).is_none_or(|due| now < *due) {
             return;
         }
-        let listing = match walk(&one.hierarchy, MAX_DEPTH) {
+        let listing = match list_cgroups(&tracked.hierarchy, MAX_DEPTH) {
             Ok(listing) => listing,
             Err(error) => {
                 let source = &error.source;
-                tracing::warn!(%error, %source, "cgroups cannot be listed; tried again");
+                tracing::warn!(%error, %source, "cannot list cgroups; will retry");
                 *self.skipped.entry("listings").or_default() += 1;
                 return;
             }
         };
         *self.skipped.entry("cgroup_names_not_utf8").or_default() += listing.skipped_names;
         *self.skipped.entry("cgroups_too_deep").or_default() += listing.too_deep;
-        one.begin();
-        let fresh: Vec<_> =
-            listing.cgroups.into_iter().filter(|directory| one.see(directory.inode).is_none()).collect();
-        let walked = self.walks(index);
+        tracked.begin_pass();
+        let new: Vec<_> = listing
+            .cgroups
+            .into_iter()
+            .filter(|directory| tracked.visit(directory.inode).is_none())
+            .collect();
+        let walked = self.is_walked(index);
         if let (Some(due), Some(pause)) =
-            (self.due.listing.get_mut(index), self.due.listing_pause.get_mut(index))
+            (self.schedule.listing.get_mut(index), self.schedule.listing_pause.get_mut(index))
         {
-            *pause = if walked && fresh.is_empty() { (*pause * 2).min(LONGEST_LISTING) } else { LISTING };
+            *pause = if walked && new.is_empty() {
+                (*pause * 2).min(MAX_LISTING_PAUSE)
+            } else {
+                MIN_LISTING_PAUSE
+            };
             *due = now + *pause;
         }
         let present_at_start = self.first_round;
-        for CgroupDir { path, inode: id, created } in &fresh {
+        for CgroupDir { path, inode: id, created } in &new {
             let created_unix = created.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-            self.appear(index, &Found { id: *id, path, created_unix, present_at_start }, now);
+            self.add_cgroup(index, &NewCgroup { id: *id, path, created_unix, present_at_start }, now);
         }
         if listing.unreadable == 0 {
             self.end_pass(index, now);
@@ -329,18 +339,18 @@ impl Sampler {
         }
     }
 
-    /// A directory has appeared in a hierarchy.
-    fn appear(&mut self, index: usize, found: &Found<'_>, now: Instant) -> Option<Key> {
-        let Found { id, path, created_unix, present_at_start } = *found;
-        let one = self.followed.get_mut(index)?;
+    /// Adds a new cgroup of a hierarchy. Returns its key in the store; `None` for cgroups inside containers.
+    fn add_cgroup(&mut self, index: usize, found: &NewCgroup<'_>, now: Instant) -> Option<Key> {
+        let NewCgroup { id, path, created_unix, present_at_start } = *found;
+        let tracked = self.hierarchies.get_mut(index)?;
         let Some(of_path) = path::parse(path) else {
-            one.learn(id, Known::Inner(self.store.around(path)));
+            tracked.insert(id, ResolvedCgroup::Inner(self.store.around(path)));
             return None;
         };
         self.naming.appeared(&of_path);
         let appearance = Appearance { path: path.into(), of_path, created_unix, present_at_start };
         let key = self.store.appear(appearance, index, now);
-        one.learn(id, Known::Cgroup(key));
+        tracked.insert(id, ResolvedCgroup::Cgroup(key));
         Some(key)
     }
 
@@ -354,26 +364,26 @@ impl Sampler {
         self.files.refresh_flush_points(&tops);
     }
 
-    /// What only files can tell, for all living cgroups, and the root's values.
+    /// Samples the measurements that come from files, of all present cgroups, and the values of the root.
     fn sample_files(&mut self, now: Instant) {
-        for index in 0..self.followed.len() {
-            if !self.walks(index) {
-                self.list(index, now);
+        for index in 0..self.hierarchies.len() {
+            if !self.is_walked(index) {
+                self.list_directories(index, now);
             }
         }
-        let by_files = self.origins.with(Source::Files).minus(Measurements::ONLY_IN_FILES);
-        let beside_primary: Vec<Key> =
+        let by_files = self.sources.with_source(SourceKind::Files).minus(Measurements::ONLY_IN_FILES);
+        let outside_primary: Vec<Key> =
             self.store.living().map(|(key, _)| key).filter(|key| !self.store.is_in(*key, 0)).collect();
-        self.files.sample(&mut self.store, by_files, &beside_primary, &mut self.skipped);
-        self.origins.sampled(by_files, now);
+        self.files.sample(&mut self.store, by_files, &outside_primary, &mut self.skipped);
+        self.sources.sampled(by_files, now);
     }
 
-    /// What is read of a few cgroups in each round.
+    /// Samples what is read of a few cgroups in each round, so that all are read once per `slow-interval`.
     fn sample_slowly(&mut self, now: Instant) {
         let Self { store, files, skipped, interfaces, .. } = self;
         let interval = self.config.slow_interval;
-        files.slow_rows(store, now, interval, skipped);
-        self.origins.sampled(Measurements::ONLY_IN_FILES, now);
+        files.sample_slow_files(store, now, interval, skipped);
+        self.sources.sampled(Measurements::ONLY_IN_FILES, now);
         if self.config.kubelet_metrics {
             interfaces.sample(store, files, now, interval, skipped);
             if let Some(processes) = &mut self.processes {

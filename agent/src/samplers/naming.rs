@@ -1,4 +1,8 @@
-//! Giving names to pods' cgroups, from what is known of pods and, for sandboxes, from the process in them.
+//! Names of pods and containers (namespace, pod, container, workload) for their cgroups.
+//!
+//! Sources: the watch of the API server or the pods file; the container runtime's state on disk (`config.json`) and its CRI
+//! socket for what these do not list; the process `pause` for sandboxes. All series of pods get their labels from here. Metric:
+//! `snug_agent_skipped_total` (`pods`, `pods_file_reloads`, `bundles`, `cri_lists`).
 
 use std::{
     collections::HashMap,
@@ -12,59 +16,59 @@ use crate::{
     identity::{
         ContainerKind, Identity, Level, Names, PathIdentity,
         bundle::{self, Bundle},
-        pods::Pods,
         pods_file::PodsFile,
     },
-    kubernetes::Watched,
+    kubernetes::PodWatch,
+    model::Pods,
     store::{Key, Store},
 };
 
-/// How often a container without a name is looked at: for its bundle, and for being a sandbox.
-const LOOKS: u8 = 5;
+/// How often the runtime's state of a container without a name is read, and whether the container is a sandbox.
+const MAX_ATTEMPTS: u8 = 5;
 
-/// Where pods are known from.
+/// The source of pods.
 #[derive(Debug)]
-enum Source {
+enum PodSource {
     None,
     File(PodsFile),
-    Watch(Arc<Watched>),
+    Watch(Arc<PodWatch>),
 }
 
-/// Names for the store.
+/// Gives names to the cgroups in the store.
 #[derive(Debug)]
 pub(super) struct Naming {
-    source: Source,
+    source: PodSource,
     pods: Arc<Pods>,
     proc_root: PathBuf,
     run_root: PathBuf,
-    /// Whether `pods` has changed since the living were named.
-    fresh: bool,
-    /// Whether a pod's cgroup has appeared since then.
+    /// Whether `pods` has changed since cgroups were last named.
+    pods_changed: bool,
+    /// Whether a pod's cgroup was added since then.
     appeared: bool,
-    /// Looks that were taken at containers which the pods do not name.
-    looks: HashMap<Key, u8>,
-    said_bundle: bool,
-    /// The runtime's own word, where it may be asked.
+    /// Attempts to name containers that are not in `pods`.
+    attempts: HashMap<Key, u8>,
+    bundle_error_logged: bool,
+    /// The container runtime's socket, if configured.
     runtime: Option<Arc<Runtime>>,
-    /// Pods in the file that could not be used.
+    /// Number of pods in the file that could not be used.
     skipped_pods: u64,
-    /// Times that the file could not be used.
+    /// Number of times the file could not be read.
     failed_reloads: u64,
-    /// Bundles that could not be used.
+    /// Number of OCI bundles that could not be read.
     failed_bundles: u64,
 }
 
 impl Naming {
     pub(super) fn new(file: Option<PathBuf>, proc_root: PathBuf, run_root: PathBuf) -> Self {
         Self {
-            source: file.map_or(Source::None, |file| Source::File(PodsFile::new(file))),
+            source: file.map_or(PodSource::None, |file| PodSource::File(PodsFile::new(file))),
             pods: Arc::default(),
-            fresh: false,
+            pods_changed: false,
             appeared: false,
             proc_root,
             run_root,
-            looks: HashMap::new(),
-            said_bundle: false,
+            attempts: HashMap::new(),
+            bundle_error_logged: false,
             runtime: None,
             skipped_pods: 0,
             failed_reloads: 0,
@@ -72,26 +76,26 @@ impl Naming {
         }
     }
 
-    /// Takes names from a watch instead of a file.
-    pub(super) fn watch(&mut self, watched: Arc<Watched>) {
-        self.source = Source::Watch(watched);
+    /// Uses a watch of the API server instead of the pods file.
+    pub(super) fn watch(&mut self, watched: Arc<PodWatch>) {
+        self.source = PodSource::Watch(watched);
     }
 
-    /// Asks the runtime for what nothing else names.
+    /// Uses the CRI socket for containers that no other source names.
     pub(super) fn ask(&mut self, runtime: Arc<Runtime>) {
         self.runtime = Some(runtime);
     }
 
-    /// The pods that are known.
+    /// The known pods.
     pub(super) fn pods(&self) -> &Arc<Pods> {
         &self.pods
     }
 
-    /// What was skipped, by kind.
+    /// Numbers for `snug_agent_skipped_total`, by kind.
     pub(super) fn skipped(&self) -> [(&'static str, u64); 4] {
         let watched = match &self.source {
-            Source::Watch(watched) => watched.skipped_pods(),
-            Source::None | Source::File(_) => 0,
+            PodSource::Watch(watched) => watched.skipped_pods(),
+            PodSource::None | PodSource::File(_) => 0,
         };
         [
             ("pods", self.skipped_pods + watched),
@@ -101,19 +105,19 @@ impl Naming {
         ]
     }
 
-    /// A cgroup has appeared: one of a pod is named in this round, not in the next second.
+    /// A cgroup was added. If it is a pod's, cgroups are named in this round, not only in the next full one.
     pub(super) fn appeared(&mut self, of_path: &PathIdentity) {
         self.appeared |= of_path.pod_uid.is_some();
     }
 
-    /// Takes up what has changed of the pods and names what can be named; between the seconds only if something
-    /// appeared.
-    pub(super) fn refresh(&mut self, store: &mut Store, cgroup_mount: &Path, second: bool) {
-        if !std::mem::take(&mut self.appeared) && !second {
+    /// Reloads pods if they have changed, and names cgroups. Does nothing between full rounds, unless a pod's cgroup was
+    /// added.
+    pub(super) fn refresh(&mut self, store: &mut Store, cgroup_mount: &Path, full: bool) {
+        if !std::mem::take(&mut self.appeared) && !full {
             return;
         }
         self.reload();
-        let changed = std::mem::take(&mut self.fresh);
+        let changed = std::mem::take(&mut self.pods_changed);
         let to_name: Vec<(Key, Arc<Identity>)> = store
             .living()
             .filter(|(_, identity)| {
@@ -128,7 +132,7 @@ impl Naming {
         }
     }
 
-    /// Names what has ended before it was named, while it can still be counted under its name.
+    /// Names removed cgroups that have no name yet, before they are counted.
     pub(super) fn name_leaving(&mut self, store: &mut Store) {
         let unnamed: Vec<(Key, Arc<Identity>)> = store
             .leaving()
@@ -144,39 +148,39 @@ impl Naming {
         self.reload();
         for (key, identity) in unnamed {
             let of_path = &identity.of_path;
-            let told =
+            let names =
                 self.pods.names(of_path).or_else(|| self.in_known_pod(identity.names.as_deref()?, of_path));
-            if let Some(names) = told {
+            if let Some(names) = names {
                 store.name(key, names, of_path.level);
             }
         }
     }
 
-    /// Forgets cgroups that have gone.
+    /// Drops the state of settled cgroups.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
-            self.looks.remove(key);
+            self.attempts.remove(key);
         }
     }
 
     fn reload(&mut self) {
         let pods = match &mut self.source {
-            Source::None => return,
-            Source::Watch(watched) => {
+            PodSource::None => return,
+            PodSource::Watch(watched) => {
                 let pods = watched.pods();
                 (!Arc::ptr_eq(&pods, &self.pods)).then_some(pods)
             }
-            Source::File(file) => match file.reload_if_changed() {
+            PodSource::File(file) => match file.reload_if_changed() {
                 Ok(reloaded) => reloaded.map(|reloaded| {
                     self.skipped_pods += reloaded.skipped.len() as u64;
                     for pod in &reloaded.skipped {
                         tracing::warn!(
                             file = %file.path().display(), index = pod.index, name = ?pod.name, reason = %pod.reason,
-                            "a pod of the pods file cannot be used and is skipped"
+                            "cannot use a pod of the pods file; skipped"
                         );
                     }
                     tracing::info!(file = %file.path().display(), pods = reloaded.pods.len(), "pods file read");
-                    self.looks.clear();
+                    self.attempts.clear();
                     reloaded.pods
                 }),
                 Err(error) => {
@@ -184,7 +188,7 @@ impl Naming {
                     let error = anyhow::Error::from(error);
                     tracing::warn!(
                         error = format!("{error:#}"),
-                        "the pods file cannot be used; pods keep the names they have"
+                        "cannot read the pods file; pods keep their names"
                     );
                     None
                 }
@@ -192,13 +196,13 @@ impl Naming {
         };
         if let Some(pods) = pods {
             self.pods = pods;
-            self.fresh = true;
+            self.pods_changed = true;
         }
     }
 
     fn names(&mut self, key: Key, identity: &Identity, mount: &Path) -> Option<(Arc<Names>, Level)> {
         let of_path = &identity.of_path;
-        // No pod status tells a sandbox's image; its runtime may have.
+        // The pod's status has no image of the sandbox; keep the one from the runtime.
         let of_runtime = identity.names.as_deref().filter(|names| !names.image.is_empty());
         if let (Level::Sandbox, Some(names)) = (of_path.level, of_runtime) {
             return self.in_known_pod(names, of_path).map(|names| (names, of_path.level));
@@ -209,16 +213,16 @@ impl Naming {
         if of_path.level != Level::Container {
             return None;
         }
-        // Its runtime has named it, and its pod is known by now, or has changed.
+        // The names came from the runtime; the pod may be known by now, or have changed.
         if let Some(names) = &identity.names {
             return self.in_known_pod(names, of_path).map(|names| (names, of_path.level));
         }
-        // The pods do not know it: it is new, or the pod's sandbox, which no pod status lists.
-        let looks = self.looks.entry(key).or_default();
-        if *looks >= LOOKS {
+        // Not in any pod's status: a new container, or a sandbox, which the status does not list.
+        let attempts = self.attempts.entry(key).or_default();
+        if *attempts >= MAX_ATTEMPTS {
             return None;
         }
-        *looks += 1;
+        *attempts += 1;
         if let Some(bundle) = self.bundle(&of_path.id) {
             return Some(self.of_bundle(bundle, of_path));
         }
@@ -226,7 +230,7 @@ impl Naming {
         sandbox.then(|| self.pods.sandbox_names(of_path))?.map(|names| (names, Level::Sandbox))
     }
 
-    /// The names that the pod has for a container that its runtime has named.
+    /// The names from the pod, for a container whose name came from the runtime.
     fn in_known_pod(&self, names: &Names, of_path: &PathIdentity) -> Option<Arc<Names>> {
         let pod = self.pods.pod(of_path)?;
         if names.kind == Some(ContainerKind::Sandbox) {
@@ -246,15 +250,15 @@ impl Naming {
         (self.in_known_pod(&names, of_path).unwrap_or_else(|| Arc::new(names)), level)
     }
 
-    /// What the runtime says of a container: on disk, else by its socket, where it may be asked.
+    /// The runtime's names of a container: from its state on disk, else from its CRI socket, if configured.
     fn bundle(&mut self, id: &str) -> Option<Bundle> {
         let on_disk = bundle::find(&self.run_root, id).unwrap_or_else(|error| {
             self.failed_bundles += 1;
-            if !std::mem::replace(&mut self.said_bundle, true) {
+            if !std::mem::replace(&mut self.bundle_error_logged, true) {
                 let error = anyhow::Error::from(error);
                 tracing::warn!(
                     error = format!("{error:#}"),
-                    "containers go unnamed until the API server names them; said once"
+                    "cannot read a container's bundle; containers have no names until their pods are known (logged once)"
                 );
             }
             None
@@ -263,13 +267,13 @@ impl Naming {
     }
 }
 
-/// Whether the cgroup's only process is a pause container's.
+/// Whether the only process in the cgroup is `pause`, the process of a sandbox.
 fn is_pause(mount: &Path, cgroup: &str, proc_root: &Path) -> bool {
     let procs = mount.join(cgroup.trim_start_matches('/')).join("cgroup.procs");
     let Ok(procs) = fs::read_to_string(procs) else { return false };
     let mut pids = procs.split_whitespace();
     let (Some(pid), None) = (pids.next(), pids.next()) else { return false };
-    // From a pid namespace of its own the agent sees 0 for processes outside.
+    // If the agent has a PID namespace of its own, processes outside it have pid 0.
     fs::read_to_string(proc_root.join(pid).join("comm")).is_ok_and(|comm| comm.trim_end() == "pause")
 }
 
@@ -281,7 +285,7 @@ mod tests {
     use crate::{identity::path, store::Appearance};
 
     #[test]
-    fn what_ends_before_its_turn_is_counted_under_its_name() {
+    fn cgroups_removed_before_they_are_named_are_counted_under_their_name() {
         let folder = tempfile::tempdir().unwrap();
         let pods_file = folder.path().join("pods.json");
         let id = "0123456789abcdef".repeat(4);
@@ -312,7 +316,7 @@ mod tests {
         let view = store.publish(Default::default(), now);
         let row = view.workloads.iter().find(|row| &*row.workload == "report-x2k4p").unwrap();
         assert_eq!((&*row.namespace, &*row.container, row.containers_ended), ("shop", "app", 1));
-        // The living are named with what was read meanwhile.
-        assert!(naming.fresh);
+        // The reloaded pods are also for the present cgroups.
+        assert!(naming.pods_changed);
     }
 }

@@ -1,5 +1,11 @@
-//! What sockets did, by container: the kernel half counts by the cgroup in which a socket was made, which may be one
-//! inside of the container.
+//! Traffic, TCP connections and round-trip times by container.
+//!
+//! Programs: `network_receive`, `network_transmit` (`cgroup_skb`), `tcp_connection` (tracepoint `inet_sock_set_state`),
+//! `tcp_retransmit` (`tcp_retransmit_skb`), `tcp_retransmit_synack`, `tcp_round_trip` (`sock_ops`). Metrics:
+//! `snug_container_network_*`, `snug_container_tcp_*`, `snug_workload_network_*`, `snug_workload_tcp_*`.
+//!
+//! The programs count by the cgroup in which a socket was created. It may be a cgroup inside a container, so counters are
+//! summed by container.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -7,31 +13,31 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Sampler,
-    hierarchy::Known,
-    histograms::{Histograms, LOOK},
-    strangers::Strangers,
+    hierarchy::ResolvedCgroup,
+    histograms::{CgroupHistograms, READ_INTERVAL},
+    unknown_cgroups::UnknownCgroups,
 };
 use crate::{
     store::Key,
     values::{Network, Tcp, Values},
 };
 
-/// Seconds for which counters of a cgroup that nobody knows are kept.
-const STRANGERS_FOR: u8 = 60;
+/// Counters of an unknown cgroup are deleted after this many full rounds.
+const UNKNOWN_ROUNDS: u8 = 60;
 
-/// What is remembered from one second to the next.
+/// State between rounds.
 #[derive(Debug, Default)]
 pub(super) struct NetworkSampler {
-    /// What cgroups inside of a container did that have gone, by container.
+    /// Counters of removed cgroups inside each container.
     ended: HashMap<Key, (Network, Tcp)>,
-    strangers: Strangers,
-    round_trips: Histograms,
-    /// When round trips are looked at next.
+    unknown: UnknownCgroups,
+    round_trips: CgroupHistograms,
+    /// When round-trip times are read next.
     next: Option<Instant>,
 }
 
 impl NetworkSampler {
-    /// Forgets cgroups that have gone.
+    /// Drops the state of settled cgroups.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
             self.ended.remove(key);
@@ -41,40 +47,40 @@ impl NetworkSampler {
 }
 
 impl Sampler {
-    /// Takes over the round-trip times of all cgroups, when it is time to.
+    /// Reads the round-trip times of all cgroups, once per [`READ_INTERVAL`].
     pub(super) fn sample_round_trips(&mut self, now: Instant) {
         let Some(kernel) = &mut self.kernel else { return };
-        if self.network.next.is_some_and(|next| now < next) || !kernel.runs("tcp_round_trip") {
+        if self.network.next.is_some_and(|next| now < next) || !kernel.is_running("tcp_round_trip") {
             return;
         }
-        self.network.next = Some(now + LOOK);
-        let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
-        let given_up = self.network.round_trips.take(&mut kernel.round_trips, unified);
-        *self.skipped.entry("network_of_unknown_cgroups").or_default() += given_up;
-        for (key, round_trips) in self.network.round_trips.all() {
+        self.network.next = Some(now + READ_INTERVAL);
+        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
+        let expired = self.network.round_trips.update(&mut kernel.round_trips, unified);
+        *self.skipped.entry("network_of_unknown_cgroups").or_default() += expired;
+        for (key, round_trips) in self.network.round_trips.iter() {
             self.store.update(key, Values { round_trips: Some(round_trips), ..Values::default() });
         }
     }
 
-    /// Takes over the counters of all cgroups.
+    /// Reads the counters of all cgroups.
     pub(super) fn sample_network(&mut self) {
         let Some(kernel) = &mut self.kernel else { return };
-        if !kernel.runs("network_receive") && !kernel.runs("tcp_connection") {
+        if !kernel.is_running("network_receive") && !kernel.is_running("tcp_connection") {
             return;
         }
-        let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
+        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
         let mut sums: FxHashMap<Key, (Network, Tcp)> = FxHashMap::default();
-        let sorted = self.network.strangers.sort(kernel.network.ids(), unified, STRANGERS_FOR);
+        let sorted = self.network.unknown.sort(kernel.network.ids(), unified, UNKNOWN_ROUNDS);
         for (id, key) in sorted.known {
-            if let Some(counted) = kernel.network.of(id) {
+            if let Some(counted) = kernel.network.get(id) {
                 add(sums.entry(key).or_default(), &counted);
             }
         }
-        for id in sorted.given_up {
+        for id in sorted.expired {
             kernel.network.remove(id);
             *self.skipped.entry("network_of_unknown_cgroups").or_default() += 1;
         }
-        // Nothing counted is a measurement, too.
+        // A cgroup without counters has sent and received nothing: 0, not absent.
         for (key, _) in self.store.living() {
             sums.entry(key).or_default();
         }
@@ -83,31 +89,31 @@ impl Sampler {
                 add(&mut sum, ended);
             }
             let (network, tcp) = (Some(sum.0), Some(sum.1));
-            // Most sockets are silent most of the time.
+            // Most counters do not change from one round to the next.
             if self.store.values(key).is_some_and(|values| values.network != network || values.tcp != tcp) {
                 self.store.update(key, Values { network, tcp, ..Values::default() });
             }
         }
     }
 
-    /// A cgroup has been removed: its counters are taken for the last time.
-    pub(super) fn end_network(&mut self, index: usize, id: u64, known: Known) {
-        if self.followed.get(index).is_none_or(|one| one.id != 0) {
+    /// Reads the counters of a removed cgroup for the last time.
+    pub(super) fn end_network(&mut self, index: usize, id: u64, known: ResolvedCgroup) {
+        if self.hierarchies.get(index).is_none_or(|tracked| tracked.id != 0) {
             return;
         }
         let Some(kernel) = &mut self.kernel else { return };
         let Some(key) = known.owner() else { return };
-        let counted = kernel.network.of(id);
+        let counted = kernel.network.get(id);
         if let Some(counted) = &counted {
             kernel.network.remove(id);
             add(self.network.ended.entry(key).or_default(), counted);
         }
-        self.network.round_trips.end(&kernel.round_trips, id, Some(key));
+        self.network.round_trips.finish(&kernel.round_trips, id, Some(key));
         kernel.round_trips.remove(id);
-        // What was inside of it went before it, so that this is all.
-        if known == Known::Cgroup(key) {
+        // Cgroups inside the container were removed before it, so the sum is final.
+        if known == ResolvedCgroup::Cgroup(key) {
             let (network, tcp) = self.network.ended.get(&key).copied().unwrap_or_default();
-            let round_trips = self.network.round_trips.of(key);
+            let round_trips = self.network.round_trips.get(key);
             let values = Values { network: Some(network), tcp: Some(tcp), round_trips, ..Values::default() };
             self.store.update(key, values);
         }

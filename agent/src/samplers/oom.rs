@@ -1,39 +1,41 @@
-//! OOM kills: whose container, and whose limit.
+//! OOM kills: the victim's container, and the cgroup whose limit caused the kill.
+//!
+//! Program: `oom_kill` (tracepoint `mark_victim`). Metrics: `snug_workload_oom_kills_total`, and the reason `OOMKilled` of
+//! `snug_workload_terminations_total`; events of the kind `oom_kill`.
 
-use super::{Sampler, hierarchy::Known, lifecycle::unix_of};
+use snug_ebpf::abi::oom::OomEvent;
+
+use super::{Sampler, hierarchy::ResolvedCgroup, lifecycle::unix_of};
 use crate::{
     identity::Level,
-    kernel::{Event, OomKill as Told},
-    store::{
-        Key,
-        ends::{OomKill, OomScope},
-    },
+    kernel::{KernelEvent, task_name},
+    model::{OomKill, OomScope},
+    store::Key,
 };
 
-/// What the kernel has for "no limit": the pages that fit into a `long` of bytes.
+/// `PAGE_COUNTER_MAX` in bytes: no limit.
 const NO_LIMIT: u64 = i64::MAX as u64;
 
 impl Sampler {
-    pub(super) fn oom_killed(&mut self, index: usize, event: &Event, told: &Told) {
-        let Some(one) = self.followed.get(index) else { return };
-        let Some(victim) = one.known(event.id).and_then(Known::owner) else {
+    pub(super) fn oom_killed(&mut self, index: usize, event: &KernelEvent, kernel_kill: &OomEvent) {
+        let Some(tracked) = self.hierarchies.get(index) else { return };
+        let Some(victim) = tracked.resolve(event.id).and_then(ResolvedCgroup::owner) else {
             *self.skipped.entry("oom_kills_of_unknown_cgroups").or_default() += 1;
             return;
         };
-        let limiting = told.limit_id.map(|id| one.known(id).and_then(Known::owner));
-        let scope = match limiting {
-            None => OomScope::Node,
-            Some(key) => self.scope(victim, key),
+        let scope = match kernel_kill.limit_id {
+            0 => OomScope::Node,
+            id => self.scope(victim, tracked.resolve(id).and_then(ResolvedCgroup::owner)),
         };
         let page = procfs::page_size();
-        let limit_bytes = told.limit_pages.saturating_mul(page);
+        let limit_bytes = kernel_kill.limit_pages.saturating_mul(page);
         let kill = OomKill {
             at_unix: unix_of(event.at_ns),
             scope,
-            usage_bytes: told.usage_pages.saturating_mul(page),
+            usage_bytes: kernel_kill.usage_pages.saturating_mul(page),
             limit_bytes: (limit_bytes < NO_LIMIT / page * page).then_some(limit_bytes),
-            pid: told.pid,
-            comm: told.comm.clone(),
+            pid: kernel_kill.pid,
+            comm: task_name(&kernel_kill.comm),
         };
         tracing::info!(
             path = self.store.identity(victim).map_or("", |identity| &identity.path),
@@ -51,7 +53,8 @@ impl Sampler {
         self.store.oom_killed(victim, kill);
     }
 
-    /// What the cgroup whose limit was hit is to the victim's. `None`: not known, so above everything that is.
+    /// The relation of the cgroup whose limit caused the kill to the victim's cgroup. `limiting` is `None` if that cgroup is
+    /// not known, hence above all known ones.
     fn scope(&self, victim: Key, limiting: Option<Key>) -> OomScope {
         if limiting == Some(victim) {
             return OomScope::Container;

@@ -1,23 +1,23 @@
-//! Init processes of containers: the kernel half tells when they start and end; those that were there before it are
-//! looked up once and made known to it.
+//! Init processes of containers: start, exit code, and those that were running before the agent.
+//!
+//! Programs: `process_started` (tracepoint `sched_process_exec`), `process_exited` (`sched_process_exit`). Files, at start:
+//! `cgroup.procs` and `/proc/PID/stat`. Metrics: `snug_workload_terminations_total`, `snug_workload_restarts_total`.
 
 use std::{collections::HashMap, path::Path, time::Instant};
 
 use procfs::process::Process;
 use snug_ebpf::abi::process::{InitTask, TICK_NS};
 
-use super::{Sampler, hierarchy::Known, lifecycle::unix_of};
+use super::{Sampler, hierarchy::ResolvedCgroup, lifecycle::unix_of};
 use crate::{
     clock::unix_now,
-    kernel::{Event, InitProcess},
-    store::{
-        Key,
-        ends::{Exit, ExitStatus, Init},
-    },
+    kernel::{InitProcess, KernelEvent},
+    model::{Exit, ExitStatus, Init},
+    store::Key,
 };
 
 impl Sampler {
-    pub(super) fn init_started(&mut self, index: usize, event: &Event, init: &InitProcess) {
+    pub(super) fn init_started(&mut self, index: usize, event: &KernelEvent, init: &InitProcess) {
         if let Some(key) = self.container_of(index, event.id) {
             self.store.started(key, known_init(init));
         }
@@ -26,7 +26,7 @@ impl Sampler {
     pub(super) fn init_exited(
         &mut self,
         index: usize,
-        event: &Event,
+        event: &KernelEvent,
         init: &InitProcess,
         status: u32,
         now: Instant,
@@ -38,22 +38,22 @@ impl Sampler {
         }
     }
 
-    /// The cgroup in the store with this very id; what starts inside of a container is not its init process.
+    /// The cgroup in the store with this id; `None` for cgroups inside containers, whose processes are not the container's init.
     fn container_of(&self, index: usize, id: u64) -> Option<Key> {
-        match self.followed.get(index)?.known(id)? {
-            Known::Cgroup(key) => Some(key),
-            Known::Inner(_) => None,
+        match self.hierarchies.get(index)?.resolve(id)? {
+            ResolvedCgroup::Cgroup(key) => Some(key),
+            ResolvedCgroup::Inner(_) => None,
         }
     }
 
-    /// Has the kernel half follow the init processes of the containers that are there already.
-    pub(super) fn follow_living(&mut self) {
+    /// Registers the init processes of the containers that were running before the agent.
+    pub(super) fn track_existing_inits(&mut self) {
         let Some(kernel) = &mut self.kernel else { return };
-        self.store.tell_oom_kills(kernel.runs("oom_kill"));
-        if !kernel.runs("process_exited") {
+        self.store.tell_oom_kills(kernel.is_running("oom_kill"));
+        if !kernel.is_running("process_exited") {
             return;
         }
-        let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
+        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
         let living: Vec<(Key, u64, std::sync::Arc<str>)> = self
             .store
             .living()
@@ -65,11 +65,11 @@ impl Sampler {
                 continue;
             }
             let procs = unified.hierarchy.mount.join(path.trim_start_matches('/')).join("cgroup.procs");
-            let Some(found) = oldest_from_outside(&procs, &self.config.proc_root) else { continue };
+            let Some(found) = oldest_init(&procs, &self.config.proc_root) else { continue };
             let started_ns = (found.start_ticks * TICK_NS).saturating_sub(suspended_ns());
             let task = InitTask { cgroup, start_ticks: found.start_ticks, started_ns };
             if let Err(error) = kernel.inits.follow(found.pid, task) {
-                tracing::debug!(%error, path = &*path, "the end of an init process will not be seen");
+                tracing::debug!(%error, path = &*path, "cannot track an init process; its exit will not be seen");
                 continue;
             }
             let started_unix = unix_of(started_ns);
@@ -88,14 +88,14 @@ fn known_init(init: &InitProcess) -> Init {
     }
 }
 
-struct Found {
+struct InitCandidate {
     pid: u32,
     comm: String,
     start_ticks: u64,
 }
 
-/// The oldest process of a cgroup whose parent is not in it.
-fn oldest_from_outside(procs: &Path, proc_root: &Path) -> Option<Found> {
+/// The oldest process of a cgroup whose parent is not in the cgroup.
+fn oldest_init(procs: &Path, proc_root: &Path) -> Option<InitCandidate> {
     let text = std::fs::read_to_string(procs).ok()?;
     let inside: HashMap<i32, procfs::process::Stat> = text
         .lines()
@@ -110,10 +110,10 @@ fn oldest_from_outside(procs: &Path, proc_root: &Path) -> Option<Found> {
         .filter(|stat| !inside.contains_key(&stat.ppid))
         .min_by_key(|stat| (stat.starttime, stat.pid))?;
     let pid = u32::try_from(oldest.pid).ok()?;
-    Some(Found { pid, comm: oldest.comm.clone(), start_ticks: oldest.starttime })
+    Some(InitCandidate { pid, comm: oldest.comm.clone(), start_ticks: oldest.starttime })
 }
 
-/// Time that the machine was suspended since boot: what the two clocks of the kernel differ by, nanoseconds.
+/// Time that the machine was suspended since boot: `CLOCK_BOOTTIME` minus `CLOCK_MONOTONIC`, nanoseconds.
 fn suspended_ns() -> u64 {
     use rustix::time::{ClockId, clock_gettime};
     let ns = |clock| {

@@ -1,5 +1,7 @@
-//! Processes of cgroups and their descriptors, where `process-metrics` asks for them: many small files, a few cgroups at
-//! a time.
+//! Processes of cgroups and their file descriptors, if `process-metrics` is on; a few cgroups per round.
+//!
+//! Files: `cgroup.procs`, `/proc/PID/fd/*`, `/proc/PID/limits`. Metrics of `/metrics/cadvisor`: `container_processes`,
+//! `container_file_descriptors`, `container_sockets`, `container_ulimits_soft`.
 
 use std::{
     collections::HashMap,
@@ -13,53 +15,53 @@ use procfs::{
     process::{LimitValue, Limits},
 };
 
-use super::{files::Files, turn::Turn};
+use super::{files::FileSampler, round_robin::RoundRobin};
 use crate::{
     identity::Level,
     store::{Key, Store},
     values::{Descriptors, Processes, Ulimit, Values},
 };
 
-/// Processes of one cgroup whose descriptors are counted; with more of them the descriptors are not known.
-const MOST_PROCESSES: usize = 2048;
-/// The same for the descriptors of one cgroup.
-const MOST_DESCRIPTORS: u64 = 65_536;
+/// Descriptors are counted in cgroups with at most this many processes.
+const MAX_PROCESSES: usize = 2048;
+/// Descriptors are counted up to this number per cgroup; with more, their number is not known.
+const MAX_DESCRIPTORS: u64 = 65_536;
 
-/// Looks at processes for the store.
+/// Reads processes and descriptors into the store.
 #[derive(Debug)]
 pub(super) struct ProcessSampler {
     proc_root: PathBuf,
-    turn: Turn<Key>,
+    queue: RoundRobin<Key>,
 }
 
 impl ProcessSampler {
     pub(super) fn new(proc_root: PathBuf) -> Self {
-        Self { proc_root, turn: Turn::default() }
+        Self { proc_root, queue: RoundRobin::default() }
     }
 
-    /// Looks at as many cgroups as are due, so that each has its turn once in `interval`.
+    /// Reads the cgroups that are due, so that each is read once per `interval`.
     pub(super) fn sample(
         &mut self,
         store: &mut Store,
-        files: &mut Files,
+        files: &mut FileSampler,
         now: Instant,
         interval: Duration,
         skipped: &mut HashMap<&'static str, u64>,
     ) {
-        let due = self.turn.due(now, interval, || {
+        let due = self.queue.due(now, interval, || {
             let shown = store.living().filter(|(_, identity)| identity.of_path.level != Level::Cgroup);
             shown.map(|(key, _)| key).collect()
         });
         for key in due {
             let Some(path) = store.identity(key).map(|identity| identity.path.clone()) else { continue };
             let Some(pids) = files.processes(&path, skipped) else { continue };
-            let processes = Some(look(&self.proc_root, &pids, skipped));
+            let processes = Some(inspect(&self.proc_root, &pids, skipped));
             store.update(key, Values { processes, ..Values::default() });
         }
     }
 }
 
-fn look(proc_root: &Path, pids: &[u32], skipped: &mut HashMap<&'static str, u64>) -> Processes {
+fn inspect(proc_root: &Path, pids: &[u32], skipped: &mut HashMap<&'static str, u64>) -> Processes {
     let first = pids.iter().copied().filter(|pid| *pid != 0).min();
     Processes {
         count: pids.len() as u64,
@@ -68,9 +70,9 @@ fn look(proc_root: &Path, pids: &[u32], skipped: &mut HashMap<&'static str, u64>
     }
 }
 
-/// The descriptors of all processes; why they are not known, if they are not.
+/// Counts the descriptors of all processes. The error is a kind of `snug_agent_skipped_total`.
 fn descriptors(proc_root: &Path, pids: &[u32]) -> Result<Descriptors, &'static str> {
-    if pids.len() > MOST_PROCESSES {
+    if pids.len() > MAX_PROCESSES {
         return Err("descriptors_of_too_many_processes");
     }
     let mut sum = Descriptors::default();
@@ -86,13 +88,13 @@ fn descriptors(proc_root: &Path, pids: &[u32]) -> Result<Descriptors, &'static s
         for descriptor in open.map_while(Result::ok) {
             let target = match fs::read_link(descriptor.path()) {
                 Ok(target) => target,
-                // It was closed meanwhile.
+                // The descriptor was closed meanwhile.
                 Err(error) if gone(&error) => continue,
                 Err(_) => return Err("descriptors_not_shown_to_the_agent"),
             };
             sum.all += 1;
             sum.sockets += u64::from(target.as_os_str().as_encoded_bytes().starts_with(b"socket:"));
-            if sum.all > MOST_DESCRIPTORS {
+            if sum.all > MAX_DESCRIPTORS {
                 return Err("too_many_descriptors");
             }
         }
@@ -100,7 +102,7 @@ fn descriptors(proc_root: &Path, pids: &[u32]) -> Result<Descriptors, &'static s
     Ok(sum)
 }
 
-/// Whether an error says that the process has gone.
+/// Whether an error means that the process has exited.
 pub(super) fn gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
@@ -124,12 +126,12 @@ mod tests {
     fn this_process_and_its_descriptors() {
         let mut skipped = HashMap::new();
         let own = [process::id()];
-        let before = look(Path::new("/proc"), &own, &mut skipped);
+        let before = inspect(Path::new("/proc"), &own, &mut skipped);
         let files: Vec<_> = (0..50).map(|_| File::open("/proc/self/stat").unwrap()).collect();
         let sockets: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
-        let after = look(Path::new("/proc"), &own, &mut skipped);
+        let after = inspect(Path::new("/proc"), &own, &mut skipped);
         let (before_of, after_of) = (before.descriptors.unwrap(), after.descriptors.unwrap());
-        // Other tests open and close theirs meanwhile.
+        // Other tests of this process open and close descriptors meanwhile.
         assert!(after_of.sockets.abs_diff(before_of.sockets + 100) < 40, "{before:?} {after:?}");
         assert!(after_of.all.abs_diff(before_of.all + 150) < 60, "{before:?} {after:?}");
         drop((files, sockets));
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_of_all_is_not_known() {
+    fn descriptors_are_unknown_if_those_of_one_process_are() {
         let folder = tempfile::tempdir().unwrap();
         let fd = folder.path().join("7/fd");
         fs::create_dir_all(&fd).unwrap();
@@ -154,25 +156,25 @@ mod tests {
         }
         fs::write(folder.path().join("7/limits"), "Limit  Soft Limit  Hard Limit  Units\n").unwrap();
         let mut skipped = HashMap::new();
-        let known = look(folder.path(), &[7, 8], &mut skipped);
+        let known = inspect(folder.path(), &[7, 8], &mut skipped);
         let descriptors = Some(Descriptors { all: 3, sockets: 1 });
         assert_eq!(known, Processes { count: 2, descriptors, open_files_limit: None });
         assert!(skipped.is_empty());
-        // What cannot be followed is not shown: without the right to trace it, a descriptor's target is not.
+        // What cannot be tracked is not shown: without the right to trace it, a descriptor's target is not.
         fs::create_dir_all(folder.path().join("10/fd")).unwrap();
         fs::write(folder.path().join("10/fd/0"), "").unwrap();
         fs::create_dir(folder.path().join("9")).unwrap();
         fs::write(folder.path().join("9/fd"), "").unwrap();
         for (pids, why) in [
             (vec![0, 7], "descriptors_of_processes_out_of_sight"),
-            (vec![7; MOST_PROCESSES + 1], "descriptors_of_too_many_processes"),
+            (vec![7; MAX_PROCESSES + 1], "descriptors_of_too_many_processes"),
             (vec![7, 9], "descriptors_not_shown_to_the_agent"),
             (vec![7, 10], "descriptors_not_shown_to_the_agent"),
         ] {
-            let unknown = look(folder.path(), &pids, &mut skipped);
+            let unknown = inspect(folder.path(), &pids, &mut skipped);
             assert_eq!((unknown.count, unknown.descriptors), (pids.len() as u64, None), "{why}");
             assert_eq!(skipped.remove(why), Some(1), "{why}");
         }
-        assert_eq!(look(folder.path(), &[], &mut skipped).descriptors, Some(Descriptors::default()));
+        assert_eq!(inspect(folder.path(), &[], &mut skipped).descriptors, Some(Descriptors::default()));
     }
 }

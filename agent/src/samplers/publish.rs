@@ -1,15 +1,15 @@
-//! What the sampling thread says of itself, and the publication of it all.
+//! The agent's own metrics (`snug_agent_*`), and publishing the view.
 
 use std::{sync::Arc, time::Instant};
 
 use super::{
     Sampler,
     agent::{HEARTBEAT, own_cost},
-    evidence::Gatherer,
+    evidence::UsageCollector,
 };
 use crate::{
-    kernel::KernelHalf,
-    store::published::{AgentRow, ProgramRow, Verdict},
+    kernel::EbpfPrograms,
+    model::{AgentRow, ProgramRow, Verdict},
 };
 
 impl Sampler {
@@ -23,26 +23,26 @@ impl Sampler {
                 (None, None) => Vec::new(),
             },
             maps: kernel.map(|kernel| kernel.maps(self.agent.pass_cgroups)).unwrap_or_default(),
-            lost_events: kernel.map(KernelHalf::lost).unwrap_or_default(),
+            lost_events: kernel.map(EbpfPrograms::lost).unwrap_or_default(),
             skipped: self.skipped_rows(),
-            unresolved_cgroups: self.followed.iter().map(|one| one.unresolved).sum(),
+            unresolved_cgroups: self.hierarchies.iter().map(|tracked| tracked.unresolved).sum(),
             cpu_seconds,
             resident_bytes,
             kubernetes: self.watched.as_ref().map(|watched| watched.row(self.naming.pods())),
-            history: self.evidence.as_ref().map(Gatherer::history),
+            history: self.evidence.as_ref().map(UsageCollector::history),
             runqueue: self.runqueue.as_ref().zip(kernel).map(|(runqueue, kernel)| runqueue.row(kernel)),
             ..std::mem::take(&mut self.agent)
         };
-        if now >= self.due.heartbeat {
-            self.due.heartbeat = now + HEARTBEAT;
-            self.leave_sign_of_life();
+        if now >= self.schedule.heartbeat {
+            self.schedule.heartbeat = now + HEARTBEAT;
+            self.write_heartbeat();
         }
     }
 
-    pub(super) fn leave_sign_of_life(&mut self) {
+    pub(super) fn write_heartbeat(&mut self) {
         let failed = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.beat().err());
         if let Some(error) = failed {
-            tracing::warn!(%error, "no further signs of life will be written");
+            tracing::warn!(%error, "cannot write the heartbeat; no further ones are written");
             self.heartbeat = None;
         }
     }
@@ -55,11 +55,11 @@ impl Sampler {
     }
 
     pub(super) fn publish(&mut self, now: Instant) {
-        let agent = AgentRow { sources: self.origins.rows(), ..self.agent.clone() };
+        let agent = AgentRow { sources: self.sources.rows(), ..self.agent.clone() };
         let mut view = self.store.publish(agent, now);
         view.host = self.host.row();
         view.pods = Arc::clone(self.naming.pods());
-        // While a scrape still reads it, it is the scrape's to drop.
+        // The old view's memory is reused, unless a scrape still reads it.
         if let Some(before) = self.views.publish(view) {
             self.store.recycle(before);
         }
@@ -67,7 +67,7 @@ impl Sampler {
 }
 
 fn absent_programs(verdict: &Verdict, runqueue: bool) -> Vec<ProgramRow> {
-    KernelHalf::programs_of_object(runqueue)
+    EbpfPrograms::program_names(runqueue)
         .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
         .collect()
 }

@@ -1,44 +1,47 @@
-//! How long the tasks of containers waited for a CPU, and what it costs to know.
+//! Run queue latency of containers: how long runnable tasks waited for a CPU. If `runqueue` is on.
+//!
+//! Programs: `runqueue_wakeup` (tracepoint `sched_wakeup`), `runqueue_wakeup_new` (`sched_wakeup_new`), `runqueue_switch`
+//! (`sched_switch`). Metrics: `snug_container_runqueue_wait_seconds`, `snug_agent_runqueue_seconds_total`,
+//! `snug_agent_runqueue_paused`, `snug_agent_runqueue_pauses_total`.
+//!
+//! Tracing pauses when the programs take more CPU time than `runqueue-millicores`.
 
 use std::time::{Duration, Instant};
 
 use super::{
     Sampler,
-    hierarchy::Known,
-    histograms::{Histograms, LOOK},
+    hierarchy::ResolvedCgroup,
+    histograms::{CgroupHistograms, READ_INTERVAL},
 };
-use crate::{
-    kernel::KernelHalf,
-    store::{Key, published::RunqueueRow},
-    values::Values,
-};
+use crate::{kernel::EbpfPrograms, model::RunqueueRow, store::Key, values::Values};
 
-/// How long tracing pauses when it costs too much: at first, and at most.
+/// How long tracing pauses when it takes too much CPU time: the first pause. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// The longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
-/// What is remembered from one look to the next.
+/// State between readings.
 #[derive(Debug)]
 pub(super) struct RunqueueSampler {
-    /// CPU that tracing may take, as a share of one core.
-    most: f64,
-    waits: Histograms,
+    /// CPU that tracing may use, in cores.
+    max_share: f64,
+    waits: CgroupHistograms,
     next: Instant,
-    /// Cost at the last look, nanoseconds, and when that was.
+    /// Run time of the programs at the last reading, nanoseconds, and the time of the reading.
     cost: (u64, Instant),
     pause: Duration,
-    /// When tracing goes on.
+    /// When tracing resumes, if it is paused.
     paused_until: Option<Instant>,
     times_paused: u64,
 }
 
 impl RunqueueSampler {
-    pub(super) fn new(most: f64, now: Instant) -> Self {
+    pub(super) fn new(max_share: f64, now: Instant) -> Self {
         Self {
-            most,
-            waits: Histograms::default(),
-            // A share of less time than this would be noise.
-            next: now + LOOK,
+            max_share,
+            waits: CgroupHistograms::default(),
+            // Over a shorter time the share of CPU would be noise.
+            next: now + READ_INTERVAL,
             cost: (0, now),
             pause: FIRST_PAUSE,
             paused_until: None,
@@ -46,13 +49,13 @@ impl RunqueueSampler {
         }
     }
 
-    /// Forgets containers that have gone.
+    /// Drops the histograms of settled containers.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         self.waits.forget(gone);
     }
 
-    /// How tracing fares.
-    pub(super) fn row(&self, kernel: &KernelHalf) -> RunqueueRow {
+    /// State of tracing, for the agent's metrics.
+    pub(super) fn row(&self, kernel: &EbpfPrograms) -> RunqueueRow {
         RunqueueRow {
             cost_ns: kernel.runqueue_cost_ns(),
             paused: self.paused_until.is_some(),
@@ -60,8 +63,8 @@ impl RunqueueSampler {
         }
     }
 
-    /// Pauses tracing that costs too much, and has it go on some time later.
-    fn control(&mut self, kernel: &mut KernelHalf, now: Instant) {
+    /// Pauses tracing that takes too much CPU time, and resumes it later.
+    fn control(&mut self, kernel: &mut EbpfPrograms, now: Instant) {
         if self.paused_until.is_some_and(|until| now < until) {
             return;
         }
@@ -69,55 +72,55 @@ impl RunqueueSampler {
         let (before, at) = std::mem::replace(&mut self.cost, (cost, now));
         if self.paused_until.take().is_some() {
             kernel.trace_runqueue(true);
-            tracing::info!("tracing of the run queue goes on");
+            tracing::info!("tracing of the run queue resumes");
             return;
         }
         let elapsed = now.saturating_duration_since(at).as_nanos() as f64;
         let share = cost.saturating_sub(before) as f64 / elapsed.max(1.0);
-        if share > self.most {
+        if share > self.max_share {
             kernel.trace_runqueue(false);
             self.paused_until = Some(now + self.pause);
             self.times_paused += 1;
             tracing::warn!(
                 millicores = (share * 1000.0).round(),
-                most = (self.most * 1000.0).round(),
-                "tracing of the run queue costs more than runqueue-millicores; it pauses for {}",
+                max = (self.max_share * 1000.0).round(),
+                "tracing the run queue takes more CPU time than runqueue-millicores; paused for {}",
                 humantime::format_duration(self.pause)
             );
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        } else if share < self.most / 2.0 {
+            self.pause = (self.pause * 2).min(MAX_PAUSE);
+        } else if share < self.max_share / 2.0 {
             self.pause = FIRST_PAUSE;
         }
     }
 }
 
 impl Sampler {
-    /// Takes over the counters of all cgroups, when it is time to.
+    /// Reads the counters of all cgroups, once per [`READ_INTERVAL`].
     pub(super) fn sample_runqueue(&mut self, now: Instant) {
         let (Some(kernel), Some(runqueue)) = (&mut self.kernel, &mut self.runqueue) else { return };
         if now < runqueue.next {
             return;
         }
-        runqueue.next = now + LOOK;
+        runqueue.next = now + READ_INTERVAL;
         runqueue.control(kernel, now);
-        let Some(unified) = self.followed.iter().find(|one| one.id == 0) else { return };
-        let given_up = runqueue.waits.take(&mut kernel.runqueue, unified);
-        *self.skipped.entry("runqueue_of_unknown_cgroups").or_default() += given_up;
-        for (key, waits) in runqueue.waits.all() {
+        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
+        let expired = runqueue.waits.update(&mut kernel.runqueue, unified);
+        *self.skipped.entry("runqueue_of_unknown_cgroups").or_default() += expired;
+        for (key, waits) in runqueue.waits.iter() {
             self.store.update(key, Values { runqueue: Some(waits), ..Values::default() });
         }
     }
 
-    /// A cgroup has been removed: its counters are taken for the last time.
-    pub(super) fn end_runqueue(&mut self, index: usize, id: u64, known: Known) {
+    /// Reads the counters of a removed cgroup for the last time.
+    pub(super) fn end_runqueue(&mut self, index: usize, id: u64, known: ResolvedCgroup) {
         let (Some(kernel), Some(runqueue)) = (&mut self.kernel, &mut self.runqueue) else { return };
-        if self.followed.get(index).is_none_or(|one| one.id != 0) {
+        if self.hierarchies.get(index).is_none_or(|tracked| tracked.id != 0) {
             return;
         }
-        runqueue.waits.end(&kernel.runqueue, id, known.owner());
+        runqueue.waits.finish(&kernel.runqueue, id, known.owner());
         kernel.runqueue.remove(id);
-        if let Known::Cgroup(key) = known {
-            let runqueue = runqueue.waits.of(key);
+        if let ResolvedCgroup::Cgroup(key) = known {
+            let runqueue = runqueue.waits.get(key);
             self.store.update(key, Values { runqueue, ..Values::default() });
         }
     }

@@ -1,4 +1,4 @@
-//! From the kernel's records to values: units, limits, and what differs between cgroup v1 and v2.
+//! Converts records of the eBPF programs to values: units, limits, and the differences between cgroup v1 and v2.
 
 use snug_ebpf::abi::snapshot::{
     HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, HAS_WORKING_SET, SnapshotRecord,
@@ -11,36 +11,43 @@ use crate::{
     },
 };
 
-/// `PIDS_MAX` of kernel/cgroup/pids.c: `PID_MAX_LIMIT` + 1; the file then says "max".
+/// `PIDS_MAX` of kernel/cgroup/pids.c, `PID_MAX_LIMIT` + 1: no limit.
 const NO_PIDS_LIMIT: u64 = 4 * 1024 * 1024 + 1;
 
-/// What a hierarchy's records are good for.
+/// How the records of a hierarchy are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RecordKind {
-    /// cgroup v2, where CPU time and pressure are kept for every cgroup and swap is limited on its own.
+pub(super) struct RecordFormat {
+    /// cgroup v2: records have CPU time and pressure, and swap has a limit of its own.
     pub(super) unified: bool,
-    /// Bytes in a page.
+    /// Page size, bytes.
     pub(super) page_size: u64,
 }
 
-/// The values of those measurements that are in a record.
-pub(super) fn values(record: &SnapshotRecord, which: Measurements, kind: RecordKind) -> Values {
+/// The values of these measurements, as far as the record has them.
+pub(super) fn values(record: &SnapshotRecord, measurements: Measurements, format: RecordFormat) -> Values {
     let mut values = Values::default();
-    for measurement in Measurement::ALL.into_iter().filter(|one| which.contains(*one)) {
-        take(measurement, record, kind, &mut values);
+    for measurement in Measurement::ALL.into_iter().filter(|one| measurements.contains(*one)) {
+        take(measurement, record, format, &mut values);
     }
     values
 }
 
-/// The values of one measurement in a record. `None` in the result: not in this record.
-pub(super) fn take(measurement: Measurement, record: &SnapshotRecord, kind: RecordKind, into: &mut Values) {
+/// Sets the values of one measurement, if the record has them.
+pub(super) fn take(
+    measurement: Measurement,
+    record: &SnapshotRecord,
+    format: RecordFormat,
+    into: &mut Values,
+) {
     let has = |flags| record.has & flags == flags;
     match measurement {
-        // Every hierarchy has the field, but only v2 counts in it.
-        Measurement::Cpu if kind.unified && has(HAS_CPU) => {
+        // The field exists in every hierarchy, but only cgroup v2 counts CPU time there.
+        Measurement::Cpu if format.unified && has(HAS_CPU) => {
             into.cpu = Some(Cpu { usage_ns: record.cpu_usage_ns });
         }
-        Measurement::Pressure if kind.unified && has(HAS_PRESSURE) => into.pressure = Some(pressure(record)),
+        Measurement::Pressure if format.unified && has(HAS_PRESSURE) => {
+            into.pressure = Some(pressure(record));
+        }
         Measurement::Throttling if has(HAS_THROTTLING) => into.throttling = Some(throttling(record)),
         Measurement::Pids if has(HAS_PIDS) => {
             let limit = (record.pids_limit < NO_PIDS_LIMIT).then_some(record.pids_limit);
@@ -48,19 +55,19 @@ pub(super) fn take(measurement: Measurement, record: &SnapshotRecord, kind: Reco
         }
         Measurement::Memory if has(HAS_MEMORY) => {
             into.memory = Some(Memory {
-                usage_bytes: bytes(record.memory_usage_pages, kind),
-                peak_bytes: Some(bytes(record.memory_peak_pages, kind)),
-                limit_bytes: limit(record.memory_limit_pages, kind),
+                usage_bytes: bytes(record.memory_usage_pages, format),
+                peak_bytes: Some(bytes(record.memory_peak_pages, format)),
+                limit_bytes: limit(record.memory_limit_pages, format),
             });
         }
         Measurement::WorkingSet if has(HAS_MEMORY | HAS_WORKING_SET) => {
-            let usage = bytes(record.memory_usage_pages, kind);
-            let inactive_file_bytes = bytes(record.memory_inactive_file_pages, kind);
+            let usage = bytes(record.memory_usage_pages, format);
+            let inactive_file_bytes = bytes(record.memory_inactive_file_pages, format);
             into.working_set =
                 Some(WorkingSet { inactive_file_bytes, bytes: usage.saturating_sub(inactive_file_bytes) });
         }
-        Measurement::MemoryEvents if has(HAS_MEMORY) => into.memory_events = Some(events(record, kind)),
-        Measurement::Swap if has(HAS_MEMORY) => into.swap = Some(swap(record, kind)),
+        Measurement::MemoryEvents if has(HAS_MEMORY) => into.memory_events = Some(events(record, format)),
+        Measurement::Swap if has(HAS_MEMORY) => into.swap = Some(swap(record, format)),
         _ => {}
     }
 }
@@ -87,28 +94,28 @@ fn throttling(record: &SnapshotRecord) -> Throttling {
     }
 }
 
-fn events(record: &SnapshotRecord, kind: RecordKind) -> MemoryEvents {
+fn events(record: &SnapshotRecord, format: RecordFormat) -> MemoryEvents {
     let [low, high, max, oom, oom_kill] = record.memory_events;
-    // v1 has no event for it but counts charges that failed: memory.failcnt.
-    let max = if kind.unified { max } else { record.memory_failcnt };
+    // v1 has no `max` event but counts failed charges: memory.failcnt.
+    let max = if format.unified { max } else { record.memory_failcnt };
     MemoryEvents { low, high, max, oom, oom_kill }
 }
 
-fn swap(record: &SnapshotRecord, kind: RecordKind) -> Swap {
-    let charged = bytes(record.swap_usage_pages, kind);
-    // v1 charges memory and swap to one counter.
-    let memory = if kind.unified { 0 } else { bytes(record.memory_usage_pages, kind) };
-    Swap { usage_bytes: charged.saturating_sub(memory), limit_bytes: limit(record.swap_limit_pages, kind) }
+fn swap(record: &SnapshotRecord, format: RecordFormat) -> Swap {
+    let charged = bytes(record.swap_usage_pages, format);
+    // v1 has one counter for memory and swap together.
+    let memory = if format.unified { 0 } else { bytes(record.memory_usage_pages, format) };
+    Swap { usage_bytes: charged.saturating_sub(memory), limit_bytes: limit(record.swap_limit_pages, format) }
 }
 
-fn bytes(pages: u64, kind: RecordKind) -> u64 {
-    pages.saturating_mul(kind.page_size)
+fn bytes(pages: u64, format: RecordFormat) -> u64 {
+    pages.saturating_mul(format.page_size)
 }
 
 /// `PAGE_COUNTER_MAX` (`LONG_MAX` / page size) means no limit.
-fn limit(pages: u64, kind: RecordKind) -> Option<u64> {
-    let none = i64::MAX.unsigned_abs() / kind.page_size.max(1);
-    (pages < none).then(|| bytes(pages, kind))
+fn limit(pages: u64, format: RecordFormat) -> Option<u64> {
+    let none = i64::MAX.unsigned_abs() / format.page_size.max(1);
+    (pages < none).then(|| bytes(pages, format))
 }
 
 #[cfg(test)]
@@ -118,13 +125,13 @@ mod tests {
     use super::*;
     use crate::kernel::groups;
 
-    const V2: RecordKind = RecordKind { unified: true, page_size: 4096 };
-    const V1: RecordKind = RecordKind { unified: false, page_size: 4096 };
+    const V2: RecordFormat = RecordFormat { unified: true, page_size: 4096 };
+    const V1: RecordFormat = RecordFormat { unified: false, page_size: 4096 };
 
-    fn all(record: &SnapshotRecord, kind: RecordKind) -> Values {
+    fn all(record: &SnapshotRecord, format: RecordFormat) -> Values {
         let mut values = Values::default();
         for measurement in Measurement::ALL {
-            take(measurement, record, kind, &mut values);
+            take(measurement, record, format, &mut values);
         }
         values
     }
@@ -150,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_become_bytes_and_the_kernels_infinities_no_limit() {
+    fn pages_become_bytes_and_the_kernels_maxima_no_limit() {
         let values = all(&full(), V2);
         assert_eq!(
             values.memory,
@@ -165,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_keeps_no_cpu_time_and_charges_swap_with_memory() {
+    fn v1_has_no_cpu_time_and_charges_swap_with_memory() {
         let values = all(&full(), V1);
         assert_eq!((values.cpu, values.pressure), (None, None));
         assert_eq!(values.swap.unwrap().usage_bytes, 4096);
@@ -173,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_record_does_not_have_is_not_measured() {
+    fn groups_that_a_record_lacks_are_not_measured() {
         assert_eq!(all(&SnapshotRecord::default(), V2), Values::default());
     }
 
     #[test]
-    fn a_measurement_is_taken_from_the_groups_that_are_asked_for_it() {
+    fn a_measurement_needs_only_its_groups() {
         for measurement in Measurement::ALL {
-            let record = SnapshotRecord { has: groups(Measurements::of(&[measurement])), ..full() };
+            let record = SnapshotRecord { has: groups(Measurements::new(&[measurement])), ..full() };
             let (mut from_wanted, mut from_all) = (Values::default(), Values::default());
             take(measurement, &record, V2, &mut from_wanted);
             take(measurement, &full(), V2, &mut from_all);
@@ -189,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn more_inactive_file_than_usage_is_a_working_set_of_nothing() {
+    fn a_working_set_is_never_negative() {
         let record = SnapshotRecord { memory_inactive_file_pages: 11, ..full() };
         assert_eq!(all(&record, V2).working_set.unwrap().bytes, 0);
     }

@@ -1,4 +1,4 @@
-//! Which hierarchy and which source each measurement comes from, and why.
+//! The hierarchy and the source (eBPF or cgroup files) of each measurement, and the reason.
 
 use std::time::Instant;
 
@@ -7,30 +7,30 @@ use crate::{
         Measurements,
         mounts::{Hierarchies, Hierarchy},
     },
-    store::published::SourceRow,
-    values::{Measurement, Source},
+    model::SourceRow,
+    values::{Measurement, SourceKind},
 };
 
-/// One measurement's place.
+/// The hierarchy and the source of a measurement.
 #[derive(Clone, Debug)]
-pub(super) struct Origin {
+pub(super) struct MeasurementSource {
     pub(super) measurement: Measurement,
-    /// Index among the followed hierarchies; `None` if nothing serves it, or a hierarchy that is read by files only.
+    /// Index among the tracked hierarchies; `None` if nothing serves it, or a hierarchy that is read by files only.
     pub(super) hierarchy: Option<usize>,
-    pub(super) source: Source,
+    pub(super) source: SourceKind,
     pub(super) reason: String,
     pub(super) sampled_at: Option<Instant>,
-    /// Whether the kernel half still has to be compared with the files.
-    pub(super) to_compare: bool,
+    /// Whether the values of the eBPF programs are still to be compared with the files.
+    pub(super) needs_verification: bool,
 }
 
 /// All measurements' places.
 #[derive(Debug)]
-pub(super) struct Origins(Vec<Origin>);
+pub(super) struct MeasurementSources(Vec<MeasurementSource>);
 
-/// The hierarchies that are walked: the one that keeps CPU time first.
-pub(super) fn followed(hierarchies: &Hierarchies) -> Vec<Hierarchy> {
-    let mut followed: Vec<Hierarchy> = Vec::new();
+/// The hierarchies that are sampled; the one with CPU time is first.
+pub(super) fn tracked_hierarchies(hierarchies: &Hierarchies) -> Vec<Hierarchy> {
+    let mut tracked: Vec<Hierarchy> = Vec::new();
     let serving = [
         hierarchies.cpu_time(),
         hierarchies.memory(),
@@ -39,162 +39,170 @@ pub(super) fn followed(hierarchies: &Hierarchies) -> Vec<Hierarchy> {
         hierarchies.pressure(),
     ];
     for hierarchy in serving.into_iter().flatten() {
-        if !followed.contains(hierarchy) {
-            followed.push(hierarchy.clone());
+        if !tracked.contains(hierarchy) {
+            tracked.push(hierarchy.clone());
         }
     }
-    followed
+    tracked
 }
 
-/// The measurement that a field of the kernel's types is needed for.
+/// The measurements that need a field of a kernel structure.
 fn needed_for(field: &str) -> Measurements {
-    const MEMORY: Measurements = Measurements::of(&[
+    const MEMORY: Measurements = Measurements::new(&[
         Measurement::Memory,
         Measurement::WorkingSet,
         Measurement::MemoryEvents,
         Measurement::Swap,
     ]);
     match field {
-        "cgroup.bstat.cputime.sum_exec_runtime" => Measurements::of(&[Measurement::Cpu]),
+        "cgroup.bstat.cputime.sum_exec_runtime" => Measurements::new(&[Measurement::Cpu]),
         "cgroup.subsys[cpu]"
         | "cfs_bandwidth.period"
         | "cfs_bandwidth.quota"
         | "cfs_bandwidth.nr_periods"
         | "cfs_bandwidth.nr_throttled"
-        | "cfs_bandwidth.throttled_time" => Measurements::of(&[Measurement::Throttling]),
+        | "cfs_bandwidth.throttled_time" => Measurements::new(&[Measurement::Throttling]),
         "cgroup.subsys[memory]" => MEMORY,
         "mem_cgroup.memory.usage" => {
-            Measurements::of(&[Measurement::Memory, Measurement::WorkingSet, Measurement::Swap])
+            Measurements::new(&[Measurement::Memory, Measurement::WorkingSet, Measurement::Swap])
         }
-        "mem_cgroup.memory.watermark" | "mem_cgroup.memory.max" => Measurements::of(&[Measurement::Memory]),
+        "mem_cgroup.memory.watermark" | "mem_cgroup.memory.max" => Measurements::new(&[Measurement::Memory]),
         "mem_cgroup.memory.failcnt" | "mem_cgroup.memory_events" => {
-            Measurements::of(&[Measurement::MemoryEvents])
+            Measurements::new(&[Measurement::MemoryEvents])
         }
         "mem_cgroup.vmstats" | "memcg_vmstats.state[inactive_file]" => {
-            Measurements::of(&[Measurement::WorkingSet])
+            Measurements::new(&[Measurement::WorkingSet])
         }
-        "mem_cgroup.swap.usage" | "mem_cgroup.swap.max" => Measurements::of(&[Measurement::Swap]),
+        "mem_cgroup.swap.usage" | "mem_cgroup.swap.max" => Measurements::new(&[Measurement::Swap]),
         "cgroup.subsys[pids]" | "pids_cgroup.counter" | "pids_cgroup.limit" => {
-            Measurements::of(&[Measurement::Pids])
+            Measurements::new(&[Measurement::Pids])
         }
-        "cgroup.psi" | "psi_group.total" => Measurements::of(&[Measurement::Pressure]),
+        "cgroup.psi" | "psi_group.total" => Measurements::new(&[Measurement::Pressure]),
         _ => Measurements::NONE,
     }
 }
 
-impl Origins {
-    /// Everything from files, as far as a hierarchy serves it; `reason` says why not from the kernel half.
-    pub(super) fn files(hierarchies: &Hierarchies, followed: &[Hierarchy], reason: &str) -> Self {
-        let origins = Measurement::ALL.into_iter().map(|measurement| {
+impl MeasurementSources {
+    /// All measurements come from files, as far as a hierarchy has them. `reason`: why not from the eBPF programs.
+    pub(super) fn files(hierarchies: &Hierarchies, tracked: &[Hierarchy], reason: &str) -> Self {
+        let sources = Measurement::ALL.into_iter().map(|measurement| {
             let serving = hierarchies.serving(measurement);
-            let hierarchy = serving.and_then(|one| followed.iter().position(|other| other == one));
+            let hierarchy = serving.and_then(|one| tracked.iter().position(|other| other == one));
             let (source, reason) = match (serving, measurement) {
-                (None, _) => (Source::None, "no cgroup hierarchy of this host keeps it".to_owned()),
+                (None, _) => (SourceKind::None, "no cgroup hierarchy of this host has it".to_owned()),
                 (Some(_), measurement) if Measurements::ONLY_IN_FILES.contains(measurement) => {
-                    (Source::Files, String::new())
+                    (SourceKind::Files, String::new())
                 }
-                (Some(_), _) => (Source::Files, reason.to_owned()),
+                (Some(_), _) => (SourceKind::Files, reason.to_owned()),
             };
-            Origin { measurement, hierarchy, source, reason, sampled_at: None, to_compare: false }
+            MeasurementSource {
+                measurement,
+                hierarchy,
+                source,
+                reason,
+                sampled_at: None,
+                needs_verification: false,
+            }
         });
-        Self(origins.collect())
+        Self(sources.collect())
     }
 
-    /// Turns to the kernel half what one of its walks can measure. `walked` says which followed hierarchies it walks.
+    /// Switches the measurements that the eBPF programs support to them. `walked`: whether a sampled hierarchy has an iterator,
+    /// or the reason why not. `missing`: fields that the kernel's BTF lacks. `compare`: whether to verify against the files.
     pub(super) fn use_kernel(
         &mut self,
-        followed: &[Hierarchy],
+        tracked: &[Hierarchy],
         walked: impl Fn(usize) -> Result<(), String>,
         missing: &[&str],
         compare: bool,
     ) {
-        for origin in &mut self.0 {
-            let (Source::Files, Some(hierarchy)) = (origin.source, origin.hierarchy) else { continue };
-            if Measurements::ONLY_IN_FILES.contains(origin.measurement) {
+        for entry in &mut self.0 {
+            let (SourceKind::Files, Some(hierarchy)) = (entry.source, entry.hierarchy) else { continue };
+            if Measurements::ONLY_IN_FILES.contains(entry.measurement) {
                 continue;
             }
-            let lacking = missing.iter().find(|field| needed_for(field).contains(origin.measurement));
-            let per_cpu = origin.measurement == Measurement::Cpu
-                && followed.get(hierarchy).is_some_and(|one| one.has("cpuacct"));
-            origin.reason = match (walked(hierarchy), lacking) {
+            let lacking = missing.iter().find(|field| needed_for(field).contains(entry.measurement));
+            let per_cpu = entry.measurement == Measurement::Cpu
+                && tracked.get(hierarchy).is_some_and(|one| one.has("cpuacct"));
+            entry.reason = match (walked(hierarchy), lacking) {
                 (Err(reason), _) => reason,
-                (_, Some(field)) => format!("this kernel's types have no {field}"),
-                _ if per_cpu => "cgroup v1 keeps CPU time for each CPU apart".to_owned(),
+                (_, Some(field)) => format!("the kernel's BTF has no {field}"),
+                _ if per_cpu => "cgroup v1 has CPU time in per-CPU counters only".to_owned(),
                 (Ok(()), None) => {
-                    origin.source = Source::Kernel;
-                    origin.to_compare = compare;
+                    entry.source = SourceKind::Kernel;
+                    entry.needs_verification = compare;
                     String::new()
                 }
             };
         }
     }
 
-    /// Has a measurement come from files from now on.
+    /// Switches a measurement to files.
     pub(super) fn fall_back(&mut self, measurement: Measurement, reason: String) {
-        if let Some(origin) = self.0.iter_mut().find(|origin| origin.measurement == measurement) {
-            origin.source = Source::Files;
-            origin.reason = reason;
-            origin.to_compare = false;
+        if let Some(entry) = self.0.iter_mut().find(|entry| entry.measurement == measurement) {
+            entry.source = SourceKind::Files;
+            entry.reason = reason;
+            entry.needs_verification = false;
         }
     }
 
-    /// Has everything that a hierarchy's walk measured come from files from now on.
-    pub(super) fn fall_back_all(&mut self, hierarchy: usize, reason: &str) {
-        for origin in &mut self.0 {
-            if origin.source == Source::Kernel && origin.hierarchy == Some(hierarchy) {
-                origin.source = Source::Files;
-                origin.reason = reason.to_owned();
-                origin.to_compare = false;
+    /// Switches all measurements of a hierarchy to files.
+    pub(super) fn fall_back_hierarchy(&mut self, hierarchy: usize, reason: &str) {
+        for entry in &mut self.0 {
+            if entry.source == SourceKind::Kernel && entry.hierarchy == Some(hierarchy) {
+                entry.source = SourceKind::Files;
+                entry.reason = reason.to_owned();
+                entry.needs_verification = false;
             }
         }
     }
 
     /// The measurements with this source.
-    pub(super) fn with(&self, source: Source) -> Measurements {
-        self.0.iter().filter(|origin| origin.source == source).map(|origin| origin.measurement).collect()
+    pub(super) fn with_source(&self, source: SourceKind) -> Measurements {
+        self.0.iter().filter(|entry| entry.source == source).map(|entry| entry.measurement).collect()
     }
 
-    /// The measurements that the kernel half takes from a hierarchy.
-    pub(super) fn kernel_of(&self, hierarchy: usize) -> Measurements {
+    /// The measurements of a hierarchy that come from the eBPF programs.
+    pub(super) fn kernel_measurements(&self, hierarchy: usize) -> Measurements {
         self.0
             .iter()
-            .filter(|origin| origin.source == Source::Kernel && origin.hierarchy == Some(hierarchy))
-            .map(|origin| origin.measurement)
+            .filter(|entry| entry.source == SourceKind::Kernel && entry.hierarchy == Some(hierarchy))
+            .map(|entry| entry.measurement)
             .collect()
     }
 
-    /// The measurements that have still to be compared with the files.
-    pub(super) fn to_compare(&self) -> Vec<Measurement> {
-        self.0.iter().filter(|origin| origin.to_compare).map(|origin| origin.measurement).collect()
+    /// The measurements that are still to be compared with the files.
+    pub(super) fn unverified(&self) -> Vec<Measurement> {
+        self.0.iter().filter(|entry| entry.needs_verification).map(|entry| entry.measurement).collect()
     }
 
-    /// A comparison showed the measurement equal to the files.
-    pub(super) fn proved(&mut self, measurement: Measurement) {
-        if let Some(origin) = self.0.iter_mut().find(|origin| origin.measurement == measurement) {
-            origin.to_compare = false;
+    /// A measurement was found equal to the files.
+    pub(super) fn mark_verified(&mut self, measurement: Measurement) {
+        if let Some(entry) = self.0.iter_mut().find(|entry| entry.measurement == measurement) {
+            entry.needs_verification = false;
         }
     }
 
-    /// Notes when measurements were taken.
+    /// Sets the time of the last sample of measurements.
     pub(super) fn sampled(&mut self, measurements: Measurements, at: Instant) {
-        for origin in self.0.iter_mut().filter(|origin| measurements.contains(origin.measurement)) {
-            origin.sampled_at = Some(at);
+        for entry in self.0.iter_mut().filter(|entry| measurements.contains(entry.measurement)) {
+            entry.sampled_at = Some(at);
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Origin> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &MeasurementSource> {
         self.0.iter()
     }
 
-    /// For the published view.
+    /// The sources for the published view.
     pub(super) fn rows(&self) -> Vec<SourceRow> {
         self.0
             .iter()
-            .map(|origin| SourceRow {
-                measurement: origin.measurement,
-                source: origin.source,
-                reason: origin.reason.clone(),
-                sampled_at: origin.sampled_at,
+            .map(|entry| SourceRow {
+                measurement: entry.measurement,
+                source: entry.source,
+                reason: entry.reason.clone(),
+                sampled_at: entry.sampled_at,
             })
             .collect()
     }

@@ -1,4 +1,5 @@
-//! From configuration to a sampler: find the hierarchies, load the kernel half, choose a source for each measurement.
+//! Creates a sampler from the configuration: finds the hierarchies, loads the eBPF programs, chooses the source of each
+//! measurement.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,18 +12,19 @@ use std::{
 use snug_ebpf::abi::offsets::Offsets;
 
 use super::{
-    Due, Sampler,
+    Sampler, Schedule,
     agent::Heartbeat,
-    files::Files,
-    hierarchy::Followed,
+    detectors::EventDetectors,
+    files::FileSampler,
+    hierarchy::TrackedHierarchy,
     host::Host,
-    interfaces::Interfaces,
-    look::Untold,
+    interfaces::InterfaceSampler,
     naming::Naming,
     network::NetworkSampler,
     processes::ProcessSampler,
     runqueue::RunqueueSampler,
-    sources::{Origins, followed},
+    sample::PendingSamples,
+    sources::{MeasurementSources, tracked_hierarchies},
 };
 use crate::{
     cgroupfs::{
@@ -31,33 +33,30 @@ use crate::{
     },
     clock::unix_now,
     config::{Config, SourceChoice},
-    events::Lookout,
-    kernel::{KernelError, KernelHalf, KernelOptions},
-    store::{
-        Store,
-        published::{AgentRow, Verdict},
-        views::Views,
-    },
+    kernel::{EbpfPrograms, KernelError, KernelOptions},
+    model::{AgentRow, Verdict},
+    store::Store,
+    views::CurrentView,
 };
 
-/// Why nothing can be sampled.
+/// Why the sampler cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No hierarchy.
+    /// No cgroup hierarchy was found.
     #[error(transparent)]
     Mounts(#[from] MountsError),
-    /// The hierarchies cannot be opened.
+    /// A hierarchy cannot be opened.
     #[error(transparent)]
     Files(#[from] ReadError),
 }
 
 impl Sampler {
-    /// Prepares everything, and says in the log what will be measured how. A kernel half that cannot run is no error:
-    /// files serve instead.
+    /// Creates a sampler and logs the source of each measurement. If the eBPF programs cannot run, cgroup files are read
+    /// instead.
     ///
     /// # Errors
-    /// When there are no cgroups to read.
-    pub fn start(config: Config, views: Arc<Views>) -> Result<Self, StartError> {
+    /// When no cgroup hierarchy can be found or opened.
+    pub fn start(config: Config, views: Arc<CurrentView>) -> Result<Self, StartError> {
         Self::start_with(config, views, None)
     }
 
@@ -67,74 +66,72 @@ impl Sampler {
     /// As [`Self::start`].
     pub fn start_with(
         config: Config,
-        views: Arc<Views>,
+        views: Arc<CurrentView>,
         adjust_offsets: Option<fn(&mut Offsets)>,
     ) -> Result<Self, StartError> {
         let hierarchies = Hierarchies::find(&config.proc_root, config.cgroup_root.as_deref())?;
-        let files = Files::new(&hierarchies)?;
-        let chosen = followed(&hierarchies);
+        let files = FileSampler::new(&hierarchies)?;
+        let chosen = tracked_hierarchies(&hierarchies);
         let numbers: Vec<u32> = chosen.iter().map(hierarchy_number).collect();
         let loaded = match config.source {
-            SourceChoice::Files => {
-                Err(Verdict::Unsupported("the configuration asks for cgroup files".to_owned()))
-            }
+            SourceChoice::Files => Err(Verdict::Unsupported("source is set to files".to_owned())),
             SourceChoice::Auto | SourceChoice::Kernel => {
                 let unified = hierarchies.unified.as_ref().map(|one| one.mount.clone());
                 load(&config, &numbers, unified, adjust_offsets)
             }
         };
-        let mut followed: Vec<Followed> = chosen
+        let mut tracked: Vec<TrackedHierarchy> = chosen
             .iter()
             .zip(numbers)
-            .map(|(hierarchy, number)| Followed::new(hierarchy.clone(), number))
+            .map(|(hierarchy, number)| TrackedHierarchy::new(hierarchy.clone(), number))
             .collect();
         let reason = loaded.as_ref().err().map_or("", Verdict::reason);
-        let mut origins = Origins::files(&hierarchies, &chosen, reason);
+        let mut sources = MeasurementSources::files(&hierarchies, &chosen, reason);
         if let Ok(kernel) = &loaded {
             if let Some(one) = chosen.first()
-                && let Err(error) = kernel.learn_cpus(&one.mount)
+                && let Err(error) = kernel.learn_cpu_offsets(&one.mount)
             {
-                tracing::info!(%error, "the last moments of CPU time of a container that is removed at once may be lost");
+                tracing::info!(%error, "final records lack CPU time that was not flushed yet");
             }
-            let walks: Vec<Result<(), String>> = followed
+            let walks: Vec<Result<(), String>> = tracked
                 .iter_mut()
                 .enumerate()
-                .map(|(index, one)| {
+                .map(|(index, tracked)| {
                     let walk = kernel
-                        .iterate(&one.hierarchy.mount, Some(index))
+                        .iterate(&tracked.hierarchy.mount, Some(index))
                         .map_err(|error| error.to_string())?;
-                    one.walk = Some(walk);
+                    tracked.walk = Some(walk);
                     Ok(())
                 })
                 .collect();
             let walked = |index: usize| walks.get(index).cloned().unwrap_or_else(|| Err(String::new()));
             let compare = config.source == SourceChoice::Auto;
-            origins.use_kernel(&chosen, walked, kernel.missing_fields(), compare);
+            sources.use_kernel(&chosen, walked, kernel.missing_fields(), compare);
         }
         let (kernel, kernel_absent) = match loaded {
             Ok(kernel) => (Some(kernel), None),
             Err(verdict) => (None, Some(verdict)),
         };
-        announce(kernel.as_ref(), kernel_absent.as_ref(), &origins);
+        announce(kernel.as_ref(), kernel_absent.as_ref(), &sources);
         let heartbeat = config.data_dir.as_deref().and_then(|directory| {
-            Heartbeat::begin(directory, &config.proc_root)
-                .inspect_err(|error| tracing::warn!(%error, "no sign of life is kept"))
+            Heartbeat::start(directory, &config.proc_root)
+                .inspect_err(|error| tracing::warn!(%error, "no heartbeat is written"))
                 .ok()
         });
         let now = Instant::now();
         let mut sampler = Self {
             agent: AgentRow {
                 node: node_name(&config).into(),
-                map_bytes: kernel.as_ref().map_or(0, KernelHalf::map_bytes),
+                map_bytes: kernel.as_ref().map_or(0, EbpfPrograms::map_bytes),
                 started_unix: unix_now(),
-                away_seconds: heartbeat.as_ref().map_or(0.0, |heartbeat| heartbeat.away_seconds),
+                downtime_seconds: heartbeat.as_ref().map_or(0.0, |heartbeat| heartbeat.downtime_seconds),
                 starts: heartbeat.as_ref().map_or(1, |heartbeat| heartbeat.starts),
                 ..AgentRow::default()
             },
-            due: Due {
-                second: now,
-                listing: vec![now; followed.len()],
-                listing_pause: vec![super::LISTING; followed.len()],
+            schedule: Schedule {
+                full_round: now,
+                listing: vec![now; tracked.len()],
+                listing_pause: vec![super::MIN_LISTING_PAUSE; tracked.len()],
                 compare: now,
                 heartbeat: now,
             },
@@ -144,30 +141,30 @@ impl Sampler {
             }),
             naming: Naming::new(config.pods_file.clone(), config.proc_root.clone(), config.run_root.clone()),
             watched: None,
-            interfaces: Interfaces::new(config.proc_root.clone()),
+            interfaces: InterfaceSampler::new(config.proc_root.clone()),
             processes: config.process_metrics.then(|| ProcessSampler::new(config.proc_root.clone())),
             host: Host::new(config.proc_root.clone(), "/sys".into(), now),
             store: Store::new(config.max_workloads as usize),
             compare_pause: Duration::from_secs(1),
             skipped: HashMap::new(),
             first_round: true,
-            said_full: false,
+            capacity_error_logged: false,
             config,
             kernel,
             kernel_absent,
-            followed,
-            origins,
+            hierarchies: tracked,
+            sources,
             files,
             heartbeat,
             evidence: None,
-            lookout: Lookout::default(),
-            untold: Untold::default(),
+            detectors: EventDetectors::default(),
+            pending: PendingSamples::default(),
             views,
         };
-        for index in 0..sampler.followed.len() {
-            sampler.list(index, now);
+        for index in 0..sampler.hierarchies.len() {
+            sampler.list_directories(index, now);
         }
-        sampler.follow_living();
+        sampler.track_existing_inits();
         Ok(sampler)
     }
 }
@@ -177,7 +174,7 @@ fn load(
     numbers: &[u32],
     unified: Option<PathBuf>,
     adjust_offsets: Option<fn(&mut Offsets)>,
-) -> Result<KernelHalf, Verdict> {
+) -> Result<EbpfPrograms, Verdict> {
     let mut hierarchies = [u32::MAX; 4];
     for (place, number) in hierarchies.iter_mut().zip(numbers) {
         *place = *number;
@@ -191,13 +188,13 @@ fn load(
         stats: config.ebpf_stats,
         adjust_offsets,
     };
-    KernelHalf::load(&options).map_err(|error| match error {
+    EbpfPrograms::load(&options).map_err(|error| match error {
         KernelError::Offsets(_) | KernelError::NotBuilt => Verdict::Unsupported(error.to_string()),
         _ => Verdict::Failed(error.to_string()),
     })
 }
 
-/// The configured name of the node, else the host's.
+/// The configured name of the node, else the host name.
 pub fn node_name(config: &Config) -> String {
     config.node_name.clone().unwrap_or_else(|| {
         let name = fs::read_to_string(config.proc_root.join("sys/kernel/hostname")).unwrap_or_default();
@@ -205,7 +202,7 @@ pub fn node_name(config: &Config) -> String {
     })
 }
 
-/// The kernel's number for a hierarchy: 0 for v2, else what /proc/cgroups says of its controllers.
+/// The kernel's id of a hierarchy: 0 for cgroup v2, else from `/proc/cgroups`; `u32::MAX` if it is not known.
 fn hierarchy_number(hierarchy: &Hierarchy) -> u32 {
     if hierarchy.version == Version::V2 {
         return 0;
@@ -218,13 +215,13 @@ fn hierarchy_number(hierarchy: &Hierarchy) -> u32 {
         .map_or(u32::MAX, |controller| controller.hierarchy)
 }
 
-/// One line for the programs and one for each source that is not the usual one.
-fn announce(kernel: Option<&KernelHalf>, absent: Option<&Verdict>, origins: &Origins) {
+/// Logs the verdict of each program and the measurements that come from files, with the reason.
+fn announce(kernel: Option<&EbpfPrograms>, absent: Option<&Verdict>, sources: &MeasurementSources) {
     if let Some(verdict) = absent {
         tracing::warn!(
             verdict = verdict.as_str(),
             reason = verdict.reason(),
-            "the kernel half is not used; measuring by cgroup files, once a second"
+            "eBPF is not used; reading cgroup files once a second"
         );
     }
     if let Some(kernel) = kernel {
@@ -242,10 +239,10 @@ fn announce(kernel: Option<&KernelHalf>, absent: Option<&Verdict>, origins: &Ori
         return;
     }
     let mut by_files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for origin in origins.iter().filter(|origin| !origin.reason.is_empty()) {
-        by_files.entry(&origin.reason).or_default().push(origin.measurement.as_str());
+    for entry in sources.iter().filter(|entry| !entry.reason.is_empty()) {
+        by_files.entry(&entry.reason).or_default().push(entry.measurement.as_str());
     }
     for (reason, measurements) in by_files {
-        tracing::info!(measurements = measurements.join(", "), reason, "not measured by the kernel half");
+        tracing::info!(measurements = measurements.join(", "), reason, "not measured with eBPF");
     }
 }

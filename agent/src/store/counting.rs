@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Key, Store, WorkloadKey};
+use super::{Key, Store};
+use crate::model::WorkloadKey;
 
 impl Store {
     /// Brings the workloads' counters up to date.
@@ -31,7 +32,7 @@ impl Store {
             // Once counted under a name, always under this one: its counters must not go back.
             entry.workload = WorkloadKey::of(&entry.identity).map(|workload| self.workloads.admit(workload));
             let first = entry.workload.is_some() && !entry.contribution.was_there();
-            entry.contribution.restarted = first && self.ends.is_restart(&entry.identity);
+            entry.contribution.restarted = first && self.terminated.is_restart(&entry.identity);
         }
         if let Some(workload) = &entry.workload {
             self.workloads.count(workload, &mut entry.contribution, &entry.values);

@@ -1,16 +1,15 @@
-//! The store: one writer (the sampling thread), one published view.
+//! The store: one writer (the sampling thread), one view for readers.
 //!
 //! The key is the cgroup. Names are attributes that may come later. A cgroup that has ended leaves the view at once;
 //! what it did stays in its workload's counters. Between the two it may be *leaving*: gone from the view, but with a
 //! final record of another hierarchy still on its way.
 
 mod counting;
-pub mod ends;
 mod monotone;
-mod publication;
-pub mod published;
-mod told;
-pub mod views;
+mod recorder;
+mod reported;
+pub mod terminations;
+mod view;
 mod workloads;
 
 use std::{
@@ -21,19 +20,21 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-pub(crate) use self::publication::Stamp;
-pub use self::workloads::WorkloadKey;
+pub use self::recorder::MAX_EVENTS;
+pub(crate) use self::view::Stamp;
 use self::{
-    ends::{EndRow, Ends, Exit, Init, Life, OomKill, Reason},
-    publication::Living,
-    published::{CgroupRow, WorkloadRow},
-    told::Told,
+    recorder::Recorder,
+    reported::ReportedTerminations,
+    terminations::{Life, RecentTerminations},
+    view::Living,
     workloads::{Contribution, Workloads},
 };
 use crate::{
     clock::unix_now,
-    events::{Recorder, Subject, Termination, What},
-    identity::{Identity, Level, Names, PathIdentity},
+    model::{
+        CgroupRow, EventDetails, Exit, Identity, Init, Level, Names, OomKill, PathIdentity, Subject,
+        TerminatedContainer, TerminationReason, WorkloadKey, WorkloadRow,
+    },
     values::{Cpu, Values},
 };
 
@@ -109,9 +110,9 @@ pub struct Store {
     next: u64,
     workloads: Workloads,
     rows: Arc<[WorkloadRow]>,
-    ends: Ends,
-    end_rows: Arc<[Arc<EndRow>]>,
-    told: Told,
+    terminated: RecentTerminations,
+    terminated_rows: Arc<[Arc<TerminatedContainer>]>,
+    reported: ReportedTerminations,
     /// Exit codes that were not taken yet.
     exits: Vec<(Key, u8)>,
     events: Recorder,
@@ -143,9 +144,9 @@ impl Store {
             next: 0,
             workloads: Workloads::new(max_workloads),
             rows: Arc::new([]),
-            ends: Ends::default(),
-            end_rows: Arc::new([]),
-            told: Told::default(),
+            terminated: RecentTerminations::default(),
+            terminated_rows: Arc::new([]),
+            reported: ReportedTerminations::default(),
             exits: Vec::new(),
             events: Recorder::default(),
             spare: (Vec::new(), Vec::new()),
@@ -246,9 +247,9 @@ impl Store {
         }
     }
 
-    /// Whether [`Self::oom_killed`] will be called for every OOM kill.
+    /// Whether [`Self::oom_killed`] is called for every OOM kill, so that their number is known.
     pub const fn tell_oom_kills(&mut self, told: bool) {
-        self.workloads.oom_kills_told = told;
+        self.workloads.oom_kills_reported = told;
     }
 
     /// The living cgroup that a path lies in, or at.
@@ -281,19 +282,20 @@ impl Store {
         self.terminated(key, ended);
     }
 
-    fn terminated(&mut self, key: Key, ended: Option<(Reason, u8)>) {
+    fn terminated(&mut self, key: Key, ended: Option<(TerminationReason, u8)>) {
         let (Some(ended), Some(entry)) = (ended, self.entries.get_mut(&key)) else { return };
         let of_path = &entry.identity.of_path;
         // Every sandbox is killed when its pod goes, which is nothing to alert on.
-        if of_path.level != Level::Sandbox || ended.0 == Reason::OomKilled {
+        if of_path.level != Level::Sandbox || ended.0 == TerminationReason::OomKilled {
             entry.contribution.terminations.push(ended);
             self.exits.push((key, ended.1));
-            if let Some((exit, reason)) = &entry.life.exit {
-                let what = What::Termination(Termination::seen(exit, *reason));
-                self.events.record(Subject::of(&entry.identity), what, exit.ended_unix, Instant::now());
+            if let Some(termination) = &entry.life.termination {
+                let at_unix = termination.ended_unix;
+                let details = EventDetails::Termination(termination.clone());
+                self.events.record(Subject::new(&entry.identity), details, at_unix, Instant::now());
             }
         }
-        self.told.account(&of_path.id);
+        self.reported.account(&of_path.id);
         self.count(key);
     }
 
@@ -301,8 +303,8 @@ impl Store {
     pub fn oom_killed(&mut self, key: Key, kill: OomKill) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.contribution.oom_kills.push(kill.scope);
-        let (subject, at_unix) = (Subject::of(&entry.identity), kill.at_unix);
-        self.events.record(subject, What::OomKill(kill.clone()), at_unix, Instant::now());
+        let (subject, at_unix) = (Subject::new(&entry.identity), kill.at_unix);
+        self.events.record(subject, EventDetails::OomKill(kill.clone()), at_unix, Instant::now());
         entry.life.kill(kill);
         self.count(key);
     }
@@ -312,9 +314,9 @@ impl Store {
         std::mem::take(&mut self.exits)
     }
 
-    /// Something else has happened that the store does not see.
-    pub fn happened(&mut self, subject: Subject, what: What, at_unix: f64, now: Instant) {
-        self.events.record(subject, what, at_unix, now);
+    /// Records an event that the store itself cannot see.
+    pub fn record(&mut self, subject: Subject, details: EventDetails, at_unix: f64, now: Instant) {
+        self.events.record(subject, details, at_unix, now);
     }
 
     /// The last values of a cgroup.
@@ -322,7 +324,7 @@ impl Store {
         self.entries.get(&key).map(|entry| &entry.values)
     }
 
-    /// Another with each change of what is known of a cgroup.
+    /// Version: changes whenever the cgroup's state does.
     pub(crate) fn stamp(&self, key: Key) -> Option<Stamp> {
         self.entries.get(&key).map(|entry| entry.stamp)
     }
@@ -399,20 +401,20 @@ impl Store {
                     }
                 };
                 self.workloads.ended(&workload);
-                let Life { init, exit, last_oom_kill, oom_kills, .. } = entry.life;
-                self.ends.push(EndRow {
+                let Life { init, termination, last_oom_kill, oom_kills, .. } = entry.life;
+                self.terminated.push(TerminatedContainer {
                     identity: entry.identity,
                     created_unix: entry.created_unix,
                     removed_unix: entry.removed_unix,
                     init,
-                    exit,
+                    termination,
                     last_oom_kill,
                     oom_kills,
                     values: entry.values,
                 });
             }
         }
-        self.end_rows = self.ends.rows();
+        self.terminated_rows = self.terminated.rows();
         settled
     }
 
@@ -432,7 +434,7 @@ impl Store {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.leaving_since = Some(now);
         entry.removed_unix = unix_now();
-        self.ends.remember(&entry.identity);
+        self.terminated.remember(&entry.identity);
         self.leaving += 1;
         let path = &entry.identity.path;
         self.leaving_by_path.insert(path.clone(), key);

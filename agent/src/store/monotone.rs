@@ -16,7 +16,7 @@ pub(super) fn advance(old: &mut Values, new: Values) -> Advanced {
     let Values {
         cpu,
         cpu_windows,
-        cpu_ladder,
+        quota_what_if,
         runqueue,
         cpu_split,
         throttling,
@@ -45,7 +45,7 @@ pub(super) fn advance(old: &mut Values, new: Values) -> Advanced {
     advanced.shared(&mut old.runqueue, runqueue, |_, _, _| {});
     advanced.shared(&mut old.round_trips, round_trips, |_, _, _| {});
     advanced.shared(&mut old.cpu_windows, cpu_windows, |_, _, _| {});
-    advanced.shared(&mut old.cpu_ladder, cpu_ladder, |_, _, _| {});
+    advanced.shared(&mut old.quota_what_if, quota_what_if, |_, _, _| {});
     advanced.subject(&mut old.cpu_split, cpu_split, |advanced, old: &CpuSplit, new| {
         advanced.counter(old.user_ns, &mut new.user_ns);
         advanced.counter(old.system_ns, &mut new.system_ns);

@@ -1,11 +1,8 @@
 use proptest::prelude::*;
 
-use super::{
-    published::{AgentRow, Published},
-    *,
-};
+use super::*;
 use crate::{
-    identity::{ContainerKind, Qos, Runtime},
+    model::{AgentRow, ContainerKind, Qos, Runtime, View},
     values::{Cpu, MemoryEvents, MemoryStat},
 };
 
@@ -198,7 +195,7 @@ fn rows_are_sorted_and_unnamed_ones_counted() {
     assert_eq!(store.publish(AgentRow::default(), now).agent.unnamed_containers, 1);
 }
 
-fn shown(view: &Published) -> Vec<(Arc<str>, f64, Values)> {
+fn shown(view: &View) -> Vec<(Arc<str>, f64, Values)> {
     let row = |row: &CgroupRow| (row.identity.path.clone(), row.created_unix, row.values.clone());
     view.cgroups.iter().map(row).collect()
 }

@@ -2,83 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{
-    ends::{OomScope, Reason, Terminations},
-    published::WorkloadRow,
-};
 use crate::{
-    identity::{Identity, Level, Names, workload::unit_workload},
+    model::{OomScope, TerminationCounts, TerminationReason, WorkloadKey, WorkloadRow},
     values::{MemoryEvents, Network, Tcp, Values},
 };
-
-/// What a workload's row is found by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WorkloadKey {
-    namespace: Arc<str>,
-    kind: Arc<str>,
-    name: Arc<str>,
-    container: Arc<str>,
-}
-
-impl WorkloadKey {
-    /// Whose work a cgroup does; `None` while that is not known: a pod's container without names, or with those that
-    /// its runtime gives, which does not know owners.
-    pub fn of(identity: &Identity) -> Option<Self> {
-        if let Some(names) = &identity.names {
-            if names.workload.is_empty() {
-                return None;
-            }
-            return Some(Self::named(names));
-        }
-        let of_path = &identity.of_path;
-        let (kind, name) = match of_path.level {
-            Level::Unit => {
-                let unit = unit_workload(&of_path.id);
-                (unit.kind.as_str().into(), unit.name.as_str().into())
-            }
-            Level::Container | Level::Sandbox if of_path.pod_uid.is_some() => return None,
-            Level::Container | Level::Sandbox => ("Container".into(), of_path.id.as_str().into()),
-            // Plain cgroups are counted by what they hang under, or short-lived ones would be workloads without end.
-            _ => ("Cgroup".into(), identity.path.split('/').nth(1).unwrap_or_default().into()),
-        };
-        Some(Self { namespace: "".into(), kind, name, container: "".into() })
-    }
-
-    /// Of a container of a known workload.
-    pub fn named(names: &Names) -> Self {
-        Self {
-            namespace: names.namespace.as_str().into(),
-            kind: names.workload_kind.as_str().into(),
-            name: names.workload.as_str().into(),
-            container: names.container.as_str().into(),
-        }
-    }
-
-    /// Namespace, kind and name of the workload, and the name of the container.
-    pub fn parts(&self) -> (&str, &str, &str, &str) {
-        (&self.namespace, &self.kind, &self.name, &self.container)
-    }
-
-    /// Where a container goes that ended before its workload was known: to its pod, if that was.
-    pub(super) fn without_workload(identity: &Identity) -> Self {
-        identity.names.as_deref().map_or_else(Self::unnamed, |names| Self {
-            namespace: names.namespace.as_str().into(),
-            kind: "Pod".into(),
-            name: names.pod.as_str().into(),
-            container: names.container.as_str().into(),
-        })
-    }
-
-    fn unnamed() -> Self {
-        let empty: Arc<str> = "".into();
-        Self { namespace: empty.clone(), kind: "Unknown".into(), name: empty.clone(), container: empty }
-    }
-
-    /// Where workloads go when there are too many.
-    fn folded() -> Self {
-        Self { name: "_folded".into(), ..Self::unnamed() }
-    }
-}
 
 /// Counters that a cgroup has from its creation.
 const FROM_CREATION: usize = 9;
@@ -131,7 +58,7 @@ pub(super) struct Contribution {
     /// Whether it is another run of one that ended.
     pub(super) restarted: bool,
     /// Ends of its init process that are still to be counted: reason and exit code.
-    pub(super) terminations: Vec<(Reason, u8)>,
+    pub(super) terminations: Vec<(TerminationReason, u8)>,
     /// OOM kills that are still to be counted.
     pub(super) oom_kills: Vec<OomScope>,
 }
@@ -181,7 +108,7 @@ struct Totals {
     started: u64,
     ended: u64,
     restarts: u64,
-    terminations: Terminations,
+    terminations: TerminationCounts,
     oom_kills: [u64; OomScope::ALL.len()],
     has_network: bool,
 }
@@ -193,13 +120,13 @@ pub(super) struct Workloads {
     most: usize,
     pub(super) folded: u64,
     /// Whether OOM kills are told by events.
-    pub(super) oom_kills_told: bool,
+    pub(super) oom_kills_reported: bool,
 }
 
 impl Workloads {
     /// Keeps at most `most` rows; what comes later is counted in one more.
     pub(super) fn new(most: usize) -> Self {
-        Self { totals: HashMap::new(), most, folded: 0, oom_kills_told: false }
+        Self { totals: HashMap::new(), most, folded: 0, oom_kills_reported: false }
     }
 
     /// Adds what a cgroup did since it was last counted.
@@ -239,7 +166,13 @@ impl Workloads {
     }
 
     /// Counts an end that only a status tells of, and the start after it.
-    pub(super) fn told(&mut self, key: &WorkloadKey, reason: Reason, code: u8, restarted: bool) {
+    pub(super) fn reported(
+        &mut self,
+        key: &WorkloadKey,
+        reason: TerminationReason,
+        code: u8,
+        restarted: bool,
+    ) {
         let totals = self.totals_of(key);
         totals.terminations.count(reason, code);
         totals.restarts += u64::from(restarted);
@@ -254,7 +187,7 @@ impl Workloads {
     pub(super) fn rows(&self) -> Arc<[WorkloadRow]> {
         let mut keys: Vec<_> = self.totals.iter().collect();
         keys.sort_unstable_by_key(|(key, _)| *key);
-        keys.into_iter().map(|(key, totals)| row(key, totals, self.oom_kills_told)).collect()
+        keys.into_iter().map(|(key, totals)| row(key, totals, self.oom_kills_reported)).collect()
     }
 
     /// The row that `key` is counted in: its own, or the one for what is too many.
@@ -272,7 +205,7 @@ impl Workloads {
     }
 }
 
-fn row(key: &WorkloadKey, totals: &Totals, oom_kills_told: bool) -> WorkloadRow {
+fn row(key: &WorkloadKey, totals: &Totals, oom_kills_reported: bool) -> WorkloadRow {
     let mut counters = totals.counters.0.into_iter();
     let mut next = || counters.next().unwrap_or(0);
     let [cpu_ns, periods, throttled_periods, throttled_ns] = std::array::from_fn(|_| next());
@@ -295,7 +228,7 @@ fn row(key: &WorkloadKey, totals: &Totals, oom_kills_told: bool) -> WorkloadRow 
         containers_ended: totals.ended,
         restarts: totals.restarts,
         terminations: totals.terminations.clone(),
-        oom_kills: oom_kills_told.then_some(totals.oom_kills),
+        oom_kills: oom_kills_reported.then_some(totals.oom_kills),
         network: totals.has_network.then_some(network),
         tcp: totals.has_network.then_some(tcp),
     }

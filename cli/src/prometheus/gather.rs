@@ -9,7 +9,7 @@ use snug_sizing::{
     workload::{Container, Resources, Workload, WorkloadKind},
 };
 
-use super::{Labels, Prometheus, PrometheusError, windows::Windows};
+use super::{BY, ContainerKey, Prometheus, PrometheusError, container_key, windows::Windows};
 use crate::evidence::Snapshot;
 
 const DAY: u64 = 24 * HOUR;
@@ -21,18 +21,9 @@ const MAX_POINTS: u64 = 10_000;
 const MAX_KILLS: usize = 20;
 const CPU: &str = "container_cpu_usage_seconds_total";
 const MEMORY: &str = "container_memory_working_set_bytes";
-pub(super) const BY: &str = "namespace, pod, container";
-
-/// A container: namespace, pod, name.
-pub(super) type ContainerKey = (String, String, String);
 
 /// Kind and name of the owner, by namespace and pod.
 type Owners = BTreeMap<(String, String), (String, String)>;
-
-pub(super) fn container_key(labels: &Labels) -> ContainerKey {
-    let label = |name| labels.get(name).cloned().unwrap_or_default();
-    (label("namespace"), label("pod"), label("container"))
-}
 
 impl Prometheus {
     /// Reads the evidence of the last `since`.
@@ -235,7 +226,7 @@ impl EvidenceBuilder {
         let Some(seen) = self.by_container.get_mut(container_key) else { return };
         let Some(limit) = seen.current.memory_limit else { return };
         for (at, kills) in values {
-            let kill = OomKill { at: (*at).min(now), limit, pod: container_key.1.clone() };
+            let kill = OomKill { at: (*at).min(now), limit, pod: container_key.1.clone(), of_pod: false };
             let times = (kills.round() as usize).min(MAX_KILLS);
             let record = seen.evidence.hours.entry(hour_before(*at)).or_default();
             record.kills.extend(std::iter::repeat_n(kill, times));

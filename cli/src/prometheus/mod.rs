@@ -78,6 +78,17 @@ pub type Labels = BTreeMap<String, String>;
 /// Points of a series: time in seconds and value.
 type Points = Vec<(u64, f64)>;
 
+/// Labels that identify a container in queries.
+const BY: &str = "namespace, pod, container";
+
+/// A container: namespace, pod, name.
+type ContainerKey = (String, String, String);
+
+fn container_key(labels: &Labels) -> ContainerKey {
+    let label = |name| labels.get(name).cloned().unwrap_or_default();
+    (label("namespace"), label("pod"), label("container"))
+}
+
 /// A series of a query result; times are in seconds.
 #[derive(Clone, Debug, Deserialize)]
 struct Series {

@@ -8,10 +8,7 @@ use snug_sizing::{
     histogram::Histogram,
 };
 
-use super::{
-    NativeHistogram, Prometheus, PrometheusError,
-    gather::{BY, ContainerKey, container_key},
-};
+use super::{BY, ContainerKey, NativeHistogram, Prometheus, PrometheusError, container_key};
 
 const WINDOWS: &str = "snug_container_cpu_window_cores";
 /// Counters by quota, in the order of the fields of [`QuotaOutcome`].

@@ -1,8 +1,7 @@
 //! Checks recommendations against the constraints of the cluster.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
-use serde::Serialize;
 use snug_sizing::{
     constraints::{self as rules, Headroom, Violation},
     hpa,
@@ -10,83 +9,30 @@ use snug_sizing::{
     workload::{Resources, Role},
 };
 
-use super::report::{Entry, Quantities};
+use super::report::{Entry, Quantities, Report, Warning, WarningKind};
 use crate::{
     cluster::{Autoscaler, ClusterConstraints},
-    renamed,
+    evidence::Snapshot,
 };
 
-/// A warning before a recommendation is applied, as a sentence and as data.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Warning {
-    /// The sentence.
-    pub text: String,
-    /// The data.
-    #[serde(flatten, serialize_with = "renamed::violation")]
-    pub kind: WarningKind,
-}
-
-/// The cause of a warning.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", untagged)]
-pub enum WarningKind {
-    /// The cluster would reject the recommendation, or cannot apply it.
-    Violation(Violation),
-    /// A HorizontalPodAutoscaler scales on the utilization of the request, so its target must change with the request.
-    Autoscaled {
-        /// Name of the HorizontalPodAutoscaler.
-        autoscaler: String,
-        /// `cpu` or `memory`.
-        resource: &'static str,
-        /// Current `averageUtilization`, percent.
-        target_now: u32,
-        /// `averageUtilization` for the recommended request, percent.
-        target: u32,
-        /// Whether the request was raised because the target would otherwise be too high.
-        raised: bool,
-    },
-    /// Another object changes requests or replicas of the workload.
-    Managed {
-        /// Kind of the object.
-        kind: &'static str,
-        /// Name of the object.
-        name: String,
-    },
-}
-
-impl fmt::Display for WarningKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Violation(violation) => violation.fmt(f),
-            Self::Autoscaled { autoscaler, resource, target_now, target, raised } => {
-                write!(
-                    f,
-                    "the HorizontalPodAutoscaler {autoscaler} scales on {resource} utilization: change its target from {target_now} % to \
-                     {target} % together with the request, to keep scaling at the same load"
-                )?;
-                if *raised {
-                    f.write_str("; the request was raised to keep the target at or below 90 %")
-                } else {
-                    Ok(())
-                }
-            }
-            Self::Managed { kind: kind @ "VerticalPodAutoscaler", name } => {
-                write!(f, "the {kind} {name} also sets requests of this workload: use only one of the two")
-            }
-            Self::Managed { kind, name } => write!(f, "the {kind} {name} scales this workload"),
+impl Report {
+    /// Checks all recommendations against the constraints of the cluster.
+    pub fn check(&mut self, snapshot: &Snapshot, constraints: &ClusterConstraints) {
+        for entries in self.recommendations.chunk_by_mut(Entry::is_of_one_workload) {
+            let Some(Entry { namespace, owner, workload, .. }) = entries.first() else { continue };
+            let of_workload = snapshot.evidence().filter(|evidence| {
+                let it = &evidence.workload;
+                (&it.namespace, &it.owner, &it.name) == (namespace, owner, workload)
+            });
+            let pods = of_workload.flat_map(|evidence| evidence.pods.keys().map(String::as_str)).collect();
+            check(entries, &pods, constraints);
         }
-    }
-}
-
-impl From<WarningKind> for Warning {
-    fn from(kind: WarningKind) -> Self {
-        Self { text: kind.to_string(), kind }
     }
 }
 
 /// Checks the containers of one workload against the constraints: adjusts requests to autoscalers and adds warnings. `pods` are
 /// the names of the workload's pods.
-pub(super) fn check(entries: &mut [Entry], pods: &BTreeSet<&str>, constraints: &ClusterConstraints) {
+fn check(entries: &mut [Entry], pods: &BTreeSet<&str>, constraints: &ClusterConstraints) {
     let Some(first) = entries.first() else { return };
     let (namespace, owner, workload) = (first.namespace.clone(), first.owner.clone(), first.workload.clone());
     let is_workload = |target: &(String, String)| (&target.0, &target.1) == (&owner, &workload);

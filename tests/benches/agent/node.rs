@@ -128,8 +128,10 @@ fn phase(agent: &mut Agent, scraped: Scraped, time: Duration) -> Result<Phase> {
 fn seconds_elsewhere(agent: &Agent) -> Result<f64> {
     let metrics = agent.client().metrics()?;
     let of = |series: &str| metrics.sum(&format!("snug_agent_program_run_seconds_total{series}"));
-    let own: f64 =
-        ["snapshot", "look", "revisit"].map(|name| of(&format!("{{program=\"{name}\"}}"))).iter().sum();
+    let own: f64 = ["snapshot", "sample_active", "resample"]
+        .map(|name| of(&format!("{{program=\"{name}\"}}")))
+        .iter()
+        .sum();
     Ok(of("") - own)
 }
 

@@ -10,10 +10,10 @@ use snug_agent::{
         mounts::{Hierarchies, Hierarchy, Version},
         reader::CgroupReader,
     },
-    kernel::{CgroupIterator, KernelHalf, KernelOptions, Pass},
+    kernel::{CgroupIterator, EbpfPrograms, KernelOptions, Pass},
     values::Measurement,
 };
-use snug_ebpf::abi::snapshot::PassEnd;
+use snug_ebpf::abi::snapshot::PassStats;
 
 use crate::{
     cgroups::{Container, Tree},
@@ -88,7 +88,7 @@ pub(crate) fn run(sizes: &[usize], rounds: usize) -> Result<Section> {
         adjust_offsets: None,
         unified: None,
     };
-    let mut kernel = KernelHalf::load(&options)?;
+    let mut kernel = EbpfPrograms::load(&options)?;
     let hierarchies = Hierarchies::find(Path::new("/proc"), None)?;
     let rows = sizes
         .iter()
@@ -100,7 +100,7 @@ pub(crate) fn run(sizes: &[usize], rounds: usize) -> Result<Section> {
     Ok(report(&hierarchies, &rows, rounds))
 }
 
-fn measure(kernel: &mut KernelHalf, size: usize, rounds: usize) -> Result<Row> {
+fn measure(kernel: &mut EbpfPrograms, size: usize, rounds: usize) -> Result<Row> {
     let tree = Tree::new("pass")?;
     let hierarchies = tree.hierarchies();
     let containers = tree.containers(size, 1)?;
@@ -115,7 +115,7 @@ fn measure(kernel: &mut KernelHalf, size: usize, rounds: usize) -> Result<Row> {
             walk.measured = walk.measured.with(measurement);
         } else {
             let (iterator, measured) =
-                (kernel.iterate(&below(hierarchy), Some(walks.len()))?, Measurements::of(&[measurement]));
+                (kernel.iterate(&below(hierarchy), Some(walks.len()))?, Measurements::new(&[measurement]));
             walks.push(Walk { hierarchy, iterator, measured, walks: vec![], revisits: vec![], held: vec![] });
         }
     }
@@ -155,8 +155,9 @@ fn measure(kernel: &mut KernelHalf, size: usize, rounds: usize) -> Result<Row> {
         flushed?;
         let mut passing = Duration::ZERO;
         for (index, walk) in walks.iter_mut().enumerate() {
-            let (time, end) =
-                cpu_time(|| kernel.revisit(index, walk.measured).map(|seen| seen.map(|pass| through(&pass))));
+            let (time, end) = cpu_time(|| {
+                kernel.resample(index, walk.measured).map(|seen| seen.map(|pass| through(&pass)))
+            });
             let end = whole_pass(end?.context("a revisit found its walk out of date")?, size)?;
             passing += time;
             if round > 0 {
@@ -206,15 +207,15 @@ fn measure(kernel: &mut KernelHalf, size: usize, rounds: usize) -> Result<Row> {
 }
 
 /// Takes a pass's records, as the agent would.
-fn through(pass: &Pass<'_>) -> PassEnd {
+fn through(pass: &Pass<'_>) -> PassStats {
     pass.records().for_each(|record| {
         black_box(record);
     });
-    pass.end
+    pass.stats
 }
 
 /// A pass that met every container, and their pod.
-fn whole_pass(end: PassEnd, size: usize) -> Result<PassEnd> {
+fn whole_pass(end: PassStats, size: usize) -> Result<PassStats> {
     ensure!(
         end.cgroups == size as u64 + 1 && end.lost + end.unreadable == 0,
         "a pass over {size} containers and their pod gave {end:?}"

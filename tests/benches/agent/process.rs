@@ -176,7 +176,7 @@ impl Agent {
 
     /// CPU time of the process so far, as its cgroup counts it: exact, not in ticks.
     pub(crate) fn cpu(&mut self) -> Result<Duration> {
-        let reading = self.reader.read(&self.path, Measurements::of(&[Measurement::Cpu]))?;
+        let reading = self.reader.read(&self.path, Measurements::new(&[Measurement::Cpu]))?;
         let cpu = reading.values.cpu.context("no hierarchy counts the agent's CPU time")?;
         Ok(Duration::from_nanos(cpu.usage_ns))
     }
@@ -187,7 +187,7 @@ impl Agent {
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
             line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
         };
-        let reading = self.reader.read(&self.path, Measurements::of(&[Measurement::Memory]))?;
+        let reading = self.reader.read(&self.path, Measurements::new(&[Measurement::Memory]))?;
         Ok(Memory {
             resident: row("VmRSS").context("no VmRSS")?,
             anonymous: row("RssAnon").context("no RssAnon")?,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use snug_agent::kernel::{KernelHalf, KernelOptions};
+use snug_agent::kernel::{EbpfPrograms, KernelOptions};
 
 use crate::measure::{Section, median};
 
@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<Section> {
         adjust_offsets: None,
         unified: None,
     };
-    let mut kernel = KernelHalf::load(&options)?;
+    let mut kernel = EbpfPrograms::load(&options)?;
     let mut section = Section::new("runqueue");
     section.paragraph(&format!(
         "Two threads hand a byte back and forth: two wake-ups and two switches each time, or more; and stress-ng has two processes do nothing \

@@ -137,5 +137,5 @@ fn what_ends_while_the_agent_is_away_is_counted_when_it_is_back() {
         })
         .unwrap();
     assert_eq!(page.value("snug_workload_restarts_total", &of).unwrap(), 1.0);
-    assert!(page.value("snug_agent_away_seconds", &[]).unwrap() > 0.0);
+    assert!(page.value("snug_agent_downtime_seconds", &[]).unwrap() > 0.0);
 }

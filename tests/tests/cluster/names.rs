@@ -115,9 +115,9 @@ fn sixty_pods_come_and_go() {
 
 /// The ends of a workload's containers whose pod had more than one.
 fn more_than_once(node: &Node, workload: &str) -> Vec<Value> {
-    let ends: Value = serde_json::from_str(&node.text("/api/v1/ends").unwrap()).unwrap();
+    let ends: Value = serde_json::from_str(&node.text("/api/v1/terminations").unwrap()).unwrap();
     let of_workload = |end: &&Value| end["workload"] == workload && end["container"] != "";
-    let ends: Vec<&Value> = ends["ends"].as_array().unwrap().iter().filter(of_workload).collect();
+    let ends: Vec<&Value> = ends["terminations"].as_array().unwrap().iter().filter(of_workload).collect();
     let twice = |end: &&&Value| ends.iter().filter(|other| other["pod"] == end["pod"]).count() > 1;
     ends.iter().filter(twice).map(|end| (*end).clone()).collect()
 }

@@ -1,4 +1,4 @@
-//! A cgroup in which everything that is measured is not 0, and which is quiet now.
+//! An idle cgroup in which no measured value is 0.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use snug_tests::{
 
 const MIB: u64 = 1 << 20;
 
-/// The cgroup, and a worker in it that waits.
+/// The cgroup with an idle worker.
 pub(crate) struct Busy {
     pub(crate) cgroup: Cgroup,
     _worker: Worker,
@@ -19,7 +19,7 @@ pub(crate) struct Busy {
 }
 
 impl Busy {
-    /// Makes it and waits until the work is done.
+    /// Creates the cgroup and waits until the work is done.
     pub(crate) fn new(host: &Host, name: &str) -> Option<Self> {
         let cached = required(cache_file())?;
         let cgroup = Cgroup::new(host, name);

@@ -1,4 +1,4 @@
-//! Thousands of cgroups that come and go while the agent runs.
+//! Thousands of cgroups that are created and removed while the agent runs.
 
 use std::{
     thread,
@@ -13,14 +13,15 @@ use snug_tests::{
 use crate::driver::{Running, below, host, lost, workload_of};
 
 const CGROUPS: u64 = 2_000;
-/// Made before the first of them is removed.
+/// Number of cgroups that exist at the same time.
 const AT_ONCE: u64 = 50;
-/// A leak of 128 bytes per cgroup grows by so much in every round; a backlog that is larger than any before, once.
+/// With a leak of 128 bytes per cgroup, resident memory grows by this much in every round; a larger backlog of events lets it
+/// grow once.
 const LEAK: u64 = 128 * CGROUPS;
-/// Rounds after which a leak is believed.
+/// Growth in this many rounds is a leak.
 const ROUNDS: usize = 6;
 
-/// Makes and removes [`CGROUPS`] cgroups, under the same names each time.
+/// Creates and removes [`CGROUPS`] cgroups, with the same names each time.
 fn churn(parent: &Cgroup) {
     for first in (0..CGROUPS).step_by(AT_ONCE as usize) {
         let some: Vec<_> =
@@ -31,9 +32,9 @@ fn churn(parent: &Cgroup) {
     }
 }
 
-/// All that were made have been counted, except for events that were lost; nothing is left of them but the one that stays.
+/// All created cgroups are counted, except for lost events, and only the permanent one is still shown.
 fn all_are_counted(running: &Running, parent: &Cgroup, made: u64) {
-    // What is not told by an event is settled a second later; workloads are counted once a second.
+    // A removal without an event is settled a second later; workloads are counted once a second.
     let settled = until("all are counted", Duration::from_secs(30), || {
         let published = running.published();
         let workload = workload_of(&published, parent.path());
@@ -49,7 +50,7 @@ fn all_are_counted(running: &Running, parent: &Cgroup, made: u64) {
 
 fn run(host: &Host) -> Option<()> {
     let parent = Cgroup::new(host, "churn");
-    // So that it is a slice from the beginning and no container.
+    // With a child from the start it is a slice, not a container.
     let _always = parent.child("always");
     let running = Running::start(&["--source", "kernel"])?;
     let mut resident: Vec<u64> = Vec::new();
@@ -71,7 +72,7 @@ fn run(host: &Host) -> Option<()> {
 }
 
 #[test]
-fn two_thousand_made_and_removed_are_all_counted() {
+fn two_thousand_created_and_removed_cgroups_are_all_counted() {
     let Some(host) = host() else { return };
     let _ = run(&host);
 }

@@ -1,6 +1,6 @@
 //! CPU time.
 
-use snug_agent::values::{Measurement, Source};
+use snug_agent::values::{Measurement, SourceKind};
 use snug_tests::{
     cgroup::{Cgroup, row},
     worker::{Job, Worker},
@@ -8,7 +8,7 @@ use snug_tests::{
 
 use crate::driver::{Driver, host, source_of, values_of};
 
-/// Works in a cgroup of its own and compares what is published with the kernel's file and the worker's own clock.
+/// Uses CPU time in a cgroup and compares the published CPU time with the cgroup file and with the worker's own measurement.
 fn measure(name: &str, threads: u64) {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
@@ -17,26 +17,26 @@ fn measure(name: &str, threads: u64) {
     cgroup.add(worker.pid());
     let mut spin = |cpu_ms| {
         let before = row(&cgroup.cpu_stat(), "usage_usec") * 1_000;
-        let by_its_clock = worker.run(&Job::Spin { cpu_ms, threads }).unwrap();
+        let by_worker = worker.run(&Job::Spin { cpu_ms, threads }).unwrap();
         let usage = values_of(&driver.round(), cgroup.path()).cpu.unwrap().usage_ns;
-        (usage - before, by_its_clock)
+        (usage - before, by_worker)
     };
-    // Taking the order and answering costs some, too, and under emulation a lot.
-    let (little, by_its_clock) = spin(1);
-    let overhead = little.saturating_sub(by_its_clock);
-    let (used, by_its_clock) = spin(1_000);
-    let allowed = by_its_clock / 100 + 3 * overhead + 1_000_000;
+    // Receiving the job and answering takes CPU time, too; under emulation a lot.
+    let (little, by_worker) = spin(1);
+    let overhead = little.saturating_sub(by_worker);
+    let (used, by_worker) = spin(1_000);
+    let allowed = by_worker / 100 + 3 * overhead + 1_000_000;
     assert!(
-        used.abs_diff(by_its_clock) < allowed,
-        "{used} ns published, {by_its_clock} ns used, {allowed} allowed"
+        used.abs_diff(by_worker) < allowed,
+        "{used} ns published, {by_worker} ns used, {allowed} allowed"
     );
 
     worker.kill();
     let published = driver.round();
-    assert_eq!(source_of(&published, Measurement::Cpu).source, Source::Kernel);
+    assert_eq!(source_of(&published, Measurement::Cpu).source, SourceKind::Kernel);
     let usage = values_of(&published, cgroup.path()).cpu.unwrap().usage_ns;
     let file = row(&cgroup.cpu_stat(), "usage_usec");
-    assert_eq!(usage / 1_000, file, "nobody works any more: equal to the microsecond");
+    assert_eq!(usage / 1_000, file, "idle: equal to the microsecond");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Samplers under the test's control, and what they and the cgroup files say of a cgroup.
+//! Samplers under the test's control, and access to published values and cgroup files.
 
 use std::{
     ffi::OsString,
@@ -13,23 +13,20 @@ use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
     config::{self, Config, Request},
     history::Sink,
+    model::{CgroupRow, SourceRow, TerminatedContainer, TerminationReason, Verdict, View, WorkloadRow},
     samplers::Sampler,
-    store::{
-        ends::{EndRow, Reason},
-        published::{CgroupRow, Published, SourceRow, Verdict, WorkloadRow},
-        views::Views,
-    },
     values::{Measurement, Stall, Values},
+    views::CurrentView,
 };
 use snug_ebpf::abi::offsets::Offsets;
 use snug_tests::{cannot_run, cgroup::Host, required};
 
-/// The host, if kernel tests can run on it.
+/// The host, if kernel tests can run here.
 pub(crate) fn host() -> Option<Host> {
     required(Host::find())
 }
 
-/// A configuration as the command line gives it.
+/// A configuration from command-line options.
 pub(crate) fn configured(options: &[&str]) -> Config {
     let line = ["snug-agent"].iter().chain(options).map(OsString::from);
     let request = config::load(line, [], |_| Err(io::ErrorKind::NotFound.into())).unwrap();
@@ -37,50 +34,50 @@ pub(crate) fn configured(options: &[&str]) -> Config {
     loaded.config
 }
 
-/// A sampler whose rounds the test starts. In every round all that is due once a second is due, unless the test says how often.
+/// A sampler whose rounds the test starts. Every round is a full one, unless the test sets `--working-set-interval`.
 pub(crate) struct Driver {
     pub(crate) sampler: Sampler,
-    views: Arc<Views>,
+    views: Arc<CurrentView>,
 }
 
 impl Driver {
-    /// With the kernel half, which is believed.
+    /// With `--source kernel`: eBPF without verification.
     pub(crate) fn kernel(options: &[&str]) -> Option<Self> {
         Self::start(&[&["--source", "kernel"], options].concat(), None)
     }
 
-    /// With this command line. `None` if the kernel half is asked for and does not run here.
+    /// With these options. `None` if they need the eBPF programs and these do not run here.
     pub(crate) fn start(options: &[&str], adjust_offsets: Option<fn(&mut Offsets)>) -> Option<Self> {
         let mut config = configured(options);
         if !options.contains(&"--working-set-interval") {
             config.working_set_interval = Duration::ZERO;
         }
-        let views = Arc::new(Views::default());
+        let views = Arc::new(CurrentView::default());
         let sampler = Sampler::start_with(config, Arc::clone(&views), adjust_offsets).unwrap();
         let mut driver = Self { sampler, views };
         let first = driver.round();
         (options.contains(&"files") || programs_run(&first)).then_some(driver)
     }
 
-    /// Gathers evidence from now on.
-    pub(crate) fn gathering(self, sink: Sink) -> Self {
-        Self { sampler: self.sampler.gathering(sink), ..self }
+    /// Collects usage history from now on.
+    pub(crate) fn with_history(self, sink: Sink) -> Self {
+        Self { sampler: self.sampler.with_history(sink), ..self }
     }
 
-    /// One round more, and the end: all that was gathered is handed over.
+    /// One more round, then stops the sampler, which hands all usage to the history.
     pub(crate) fn end(self) {
         let (_, stopped) = UnixStream::pair().unwrap();
         self.sampler.run(&stopped).unwrap();
     }
 
-    /// One round, and what is known after it.
-    pub(crate) fn round(&mut self) -> Arc<Published> {
+    /// Runs a round and returns the view after it.
+    pub(crate) fn round(&mut self) -> Arc<View> {
         self.sampler.round(Instant::now());
-        self.sampler.tell();
+        self.sampler.publish_now();
         self.views.last().unwrap()
     }
 
-    /// What is published of a cgroup after a round between two equal readings of its files; first the files' values.
+    /// Values of the files, and published values, of a cgroup in a round during which the files did not change.
     pub(crate) fn quiet(
         &mut self,
         reader: &mut CgroupReader,
@@ -98,13 +95,13 @@ impl Driver {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        panic!("the files of {path} do not come to rest");
+        panic!("the files of {path} keep changing");
     }
 }
 
-/// A sampler that samples on its own, as in the agent.
+/// A sampler in a thread of its own, as in the agent.
 pub(crate) struct Running {
-    views: Arc<Views>,
+    views: Arc<CurrentView>,
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -114,13 +111,13 @@ impl Running {
         Self::start_with(options, |sampler| sampler)
     }
 
-    /// As [`Self::start`], and gathers evidence.
-    pub(crate) fn gathering(options: &[&str], sink: Sink) -> Option<Self> {
-        Self::start_with(options, |sampler| sampler.gathering(sink))
+    /// As [`Self::start`], and collects usage history.
+    pub(crate) fn with_history(options: &[&str], sink: Sink) -> Option<Self> {
+        Self::start_with(options, |sampler| sampler.with_history(sink))
     }
 
     fn start_with(options: &[&str], change: impl FnOnce(Sampler) -> Sampler) -> Option<Self> {
-        let views = Arc::new(Views::default());
+        let views = Arc::new(CurrentView::default());
         let sampler = change(Sampler::start(configured(options), Arc::clone(&views)).unwrap());
         let (stop, stopped) = UnixStream::pair().unwrap();
         let thread = Some(thread::spawn(move || sampler.run(&stopped)));
@@ -128,9 +125,9 @@ impl Running {
         programs_run(&running.published()).then_some(running)
     }
 
-    /// What is published now.
-    pub(crate) fn published(&self) -> Arc<Published> {
-        snug_tests::wait::until("a first publication", Duration::from_secs(20), || self.views.last())
+    /// The current view.
+    pub(crate) fn published(&self) -> Arc<View> {
+        snug_tests::wait::until("the first view", Duration::from_secs(20), || self.views.last())
     }
 }
 
@@ -143,8 +140,8 @@ impl Drop for Running {
     }
 }
 
-/// Whether all kernel programs run; says why not.
-fn programs_run(published: &Published) -> bool {
+/// Whether all eBPF programs run; if not, prints why.
+fn programs_run(published: &View) -> bool {
     for program in &published.agent.programs {
         if program.verdict != Verdict::Running {
             cannot_run(&format!("{}: {}", program.name, program.verdict.reason()));
@@ -154,23 +151,23 @@ fn programs_run(published: &Published) -> bool {
     !published.agent.programs.is_empty()
 }
 
-pub(crate) fn row_of<'a>(published: &'a Published, path: &str) -> Option<&'a CgroupRow> {
+pub(crate) fn row_of<'a>(published: &'a View, path: &str) -> Option<&'a CgroupRow> {
     published.cgroups.iter().find(|row| &*row.identity.path == path)
 }
 
 /// The row's values.
-pub(crate) fn values_of(published: &Published, path: &str) -> Values {
+pub(crate) fn values_of(published: &View, path: &str) -> Values {
     row_of(published, path).unwrap_or_else(|| panic!("{path} is not published")).values.clone()
 }
 
 /// Rows of cgroups below a path.
-pub(crate) fn below<'a>(published: &'a Published, path: &str) -> Vec<&'a CgroupRow> {
+pub(crate) fn below<'a>(published: &'a View, path: &str) -> Vec<&'a CgroupRow> {
     let prefix = format!("{path}/");
     published.cgroups.iter().filter(|row| row.identity.path.starts_with(&prefix)).collect()
 }
 
-/// The workload that plain cgroups below the top-level cgroup `path` are counted in.
-pub(crate) fn workload_of(published: &Published, path: &str) -> WorkloadRow {
+/// The workload of cgroups without a container id below the top-level cgroup `path`.
+pub(crate) fn workload_of(published: &View, path: &str) -> WorkloadRow {
     let name = path.split('/').nth(1).unwrap();
     published
         .workloads
@@ -180,56 +177,56 @@ pub(crate) fn workload_of(published: &Published, path: &str) -> WorkloadRow {
         .unwrap_or_default()
 }
 
-/// Ends of a workload's init processes by reason and exit code.
-pub(crate) fn terminations(workload: &WorkloadRow) -> Vec<(Reason, Option<u8>, u64)> {
+/// Terminations of a workload's init processes by reason and exit code.
+pub(crate) fn terminations(workload: &WorkloadRow) -> Vec<(TerminationReason, Option<u8>, u64)> {
     workload.terminations.iter().collect()
 }
 
 /// The final record of the cgroup at a path.
-pub(crate) fn end_of(published: &Published, path: &str) -> Option<Arc<EndRow>> {
-    published.ends.iter().find(|end| &*end.identity.path == path).cloned()
+pub(crate) fn end_of(published: &View, path: &str) -> Option<Arc<TerminatedContainer>> {
+    published.terminated.iter().find(|end| &*end.identity.path == path).cloned()
 }
 
-pub(crate) fn source_of(published: &Published, measurement: Measurement) -> SourceRow {
+pub(crate) fn source_of(published: &View, measurement: Measurement) -> SourceRow {
     let mut rows = published.agent.sources.iter();
     rows.find(|row| row.measurement == measurement).unwrap().clone()
 }
 
-/// Events of a kind that were lost.
-pub(crate) fn lost(published: &Published, kind: &str) -> u64 {
+/// Number of lost events of a kind.
+pub(crate) fn lost(published: &View, kind: &str) -> u64 {
     published.agent.lost_events.iter().find(|(name, _)| *name == kind).unwrap().1
 }
 
-pub(crate) fn skipped(published: &Published, what: &str) -> u64 {
+pub(crate) fn skipped(published: &View, what: &str) -> u64 {
     published.agent.skipped.iter().find(|(kind, _)| *kind == what).map_or(0, |(_, count)| *count)
 }
 
-/// What the kernel half and the files of both cgroup versions have alike: nanoseconds become the microseconds of the
-/// files, and the memory events that v1 has in no file are left out.
+/// Reduces values to those that eBPF and the files of both cgroup versions have: nanoseconds are rounded to the microseconds
+/// of the files, and memory events that v1 has in no file are left out.
 pub(crate) fn comparable(mut values: Values, unified: bool) -> Values {
-    let grain = |ns: &mut u64| *ns -= *ns % 1_000;
+    let round = |ns: &mut u64| *ns -= *ns % 1_000;
     if let Some(cpu) = &mut values.cpu {
-        grain(&mut cpu.usage_ns);
+        round(&mut cpu.usage_ns);
     }
     if let Some(throttling) = &mut values.throttling {
-        grain(&mut throttling.throttled_ns);
-        grain(&mut throttling.burst_ns);
+        round(&mut throttling.throttled_ns);
+        round(&mut throttling.burst_ns);
     }
     if let Some(pressure) = &mut values.pressure {
         for Stall { some_ns, full_ns } in [&mut pressure.cpu, &mut pressure.memory, &mut pressure.io] {
-            grain(some_ns);
-            grain(full_ns);
+            round(some_ns);
+            round(full_ns);
         }
     }
     if let Some(events) = values.memory_events.as_mut().filter(|_| !unified) {
         (events.low, events.high, events.oom) = (0, 0, 0);
     }
-    // Counted by the kernel half alone.
+    // Only eBPF has these.
     (values.network, values.tcp) = (None, None);
-    // Always from files, at their own pace.
+    // Always from files, and read less often.
     (values.cpu_split, values.memory_stat, values.io, values.spec) = (None, None, None, None);
     values
 }
 
-/// All that can come from the kernel half.
+/// All measurements that the eBPF programs have.
 pub(crate) const FAST: Measurements = Measurements::ALL.minus(Measurements::ONLY_IN_FILES);

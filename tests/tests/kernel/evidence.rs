@@ -1,4 +1,4 @@
-//! Evidence: windows of CPU time bucket by bucket, and what quotas would have done against what they do.
+//! Usage history: CPU windows bucket by bucket, the quota simulation against real quotas, and memory peaks.
 
 use std::{
     thread,
@@ -27,7 +27,7 @@ fn history() -> History {
     History::start(None, Retention { hours: 24, hours_by_minute: 24, bytes: 1 << 20 }).unwrap()
 }
 
-/// A container by its path, in a parent of its own.
+/// A cgroup whose path is that of a container, with its parents.
 fn container(host: &Host, name: &str) -> [Cgroup; 3] {
     let top = Cgroup::new(host, name);
     let docker = top.child("docker");
@@ -35,16 +35,16 @@ fn container(host: &Host, name: &str) -> [Cgroup; 3] {
     [container, docker, top]
 }
 
-/// What the history has of the only container of this process, all hours together.
+/// The usage history of this process's only container, all hours together.
 fn evidence(history: History) -> Evidence {
     let store = history.store();
     drop(history);
-    let hours = store.hours().unwrap();
+    let hours = store.hours();
     let own = format!("{:064x}", std::process::id());
-    let (subject, of_subject) =
+    let (_, records) =
         hours.subjects(Hour(0)).unwrap().into_iter().find(|(subject, _)| subject.contains(&own)).unwrap();
-    let mut evidence = hours.evidence(&subject, &of_subject).unwrap().0.unwrap();
-    evidence.minutes = hours.minutes(&subject, &of_subject).unwrap();
+    let mut evidence = hours.evidence(&records).unwrap().0.unwrap();
+    evidence.minutes = hours.minutes(&records).unwrap();
     evidence
 }
 
@@ -54,34 +54,35 @@ fn cpu_ns(host: &Host, cgroup: &Cgroup) -> u64 {
 }
 
 #[test]
-fn windows_of_passes_are_those_of_an_independent_reader_bucket_by_bucket() {
-    windows_are_those_of_an_independent_reader(&[], Duration::ZERO);
+fn windows_from_passes_equal_those_of_an_independent_reader() {
+    windows_equal_those_of_an_independent_reader(&[], Duration::ZERO);
 }
 
 #[test]
-fn windows_of_looks_are_those_of_an_independent_reader_bucket_by_bucket() {
+fn windows_from_samples_equal_those_of_an_independent_reader() {
     let second = Duration::from_secs(1);
     let begun = Instant::now();
-    let Some(passes) = windows_are_those_of_an_independent_reader(&["--working-set-interval", "1s"], second)
+    let Some(passes) =
+        windows_equal_those_of_an_independent_reader(&["--working-set-interval", "1s"], second)
     else {
         return;
     };
     let seconds = begun.elapsed().as_secs() + 3;
-    assert!(passes <= seconds, "between two seconds looks do: {passes} passes in {seconds} s");
+    assert!(passes <= seconds, "between full rounds there are samples only: {passes} passes in {seconds} s");
 }
 
-/// `interval`: between two rounds in which all is due. Returns how many passes there were.
-fn windows_are_those_of_an_independent_reader(options: &[&str], interval: Duration) -> Option<u64> {
+/// `interval`: time between two full rounds. Returns the number of passes.
+fn windows_equal_those_of_an_independent_reader(options: &[&str], interval: Duration) -> Option<u64> {
     let host = host()?;
     let driver = Driver::kernel(options)?;
     let history = history();
-    let mut driver = driver.gathering(history.sink());
+    let mut driver = driver.with_history(history.sink());
     let cgroups = container(&host, "windows");
     let container = &cgroups[0];
     thread::sleep(interval);
     driver.round();
 
-    // Between two rounds the worker works, and is at rest when they are made: a reader of the file sees what the round sees.
+    // The worker works between rounds and is idle during rounds, so the file has the CPU time that the round samples.
     let mut seen: Vec<(u64, f64, Duration)> = Vec::new();
     let mut before = (cpu_ns(&host, container), Instant::now(), Instant::now());
     driver.round();
@@ -93,14 +94,14 @@ fn windows_are_those_of_an_independent_reader(options: &[&str], interval: Durati
             threads: 1 + window % 2,
         };
         worker.run(&job).unwrap();
-        // Whole windows: what is between two lengths would be a matter of luck.
+        // Whole windows: otherwise the number of windows would depend on rounding.
         let since = before.2.elapsed().as_secs_f64() / WINDOW.as_secs_f64();
         thread::sleep(WINDOW.mul_f64(since.ceil() - since));
         let used = cpu_ns(&host, container);
         let begun = Instant::now();
         driver.round();
         let ended = Instant::now();
-        // The round looked at some moment between its beginning and its end.
+        // The round sampled at some moment between its start and its end.
         let [shortest, longest] = [begun - before.2, ended - before.1];
         seen.push((used - before.0, shortest.as_secs_f64(), longest));
         before = (used, begun, ended);
@@ -111,15 +112,15 @@ fn windows_are_those_of_an_independent_reader(options: &[&str], interval: Durati
     let mut windows: Histogram = evidence.hours.values().next().unwrap().cpu_start.clone();
     evidence.hours.values().skip(1).for_each(|hour| windows.merge(&hour.cpu_start));
 
-    let [mut least, mut most] = [Histogram::default(), Histogram::default()];
+    let [mut low, mut high] = [Histogram::default(), Histogram::default()];
     let mut unclear = 0;
     for (used, shortest, longest) in &seen {
         let times = |elapsed: f64| (elapsed / WINDOW.as_secs_f64()).round() as u64;
         let longest = longest.as_secs_f64();
         unclear += times(longest).abs_diff(times(*shortest));
         // The file has microseconds.
-        least.record(used.saturating_sub(1000) as f64 / 1e9 / longest, times(longest));
-        most.record((used + 1000) as f64 / 1e9 / shortest, times(longest));
+        low.record(used.saturating_sub(1000) as f64 / 1e9 / longest, times(longest));
+        high.record((used + 1000) as f64 / 1e9 / shortest, times(longest));
     }
     let above = |histogram: &Histogram, bound: f64| -> u64 {
         histogram.buckets().filter(|(_, lower, _)| *lower >= bound).map(|(count, ..)| count).sum()
@@ -127,16 +128,16 @@ fn windows_are_those_of_an_independent_reader(options: &[&str], interval: Durati
     let bounds: Vec<f64> =
         windows.buckets().map(|(_, lower, _)| lower).filter(|lower| *lower > 0.002).collect();
     println!("{} buckets of {} windows, {unclear} unclear", bounds.len(), windows.count());
-    // The jobs are of eight sizes (120 ms are two windows of 60); what disturbs them makes more.
+    // The jobs have eight sizes (120 ms are two windows of 60); disturbances add more.
     assert!(bounds.len() >= 8, "{windows:?}");
     for bound in bounds {
-        let (low, found, high) = (above(&least, bound), above(&windows, bound), above(&most, bound));
+        let (low, found, high) = (above(&low, bound), above(&windows, bound), above(&high, bound));
         assert!(low <= found + unclear && found <= high + unclear, "above {bound}: {low} {found} {high}");
     }
     Some(passes)
 }
 
-/// Half-second bursts of 60 ms of work on each of two threads, at ever other phases of the period. Returns when they are over.
+/// Bursts of 60 ms of CPU time on each of two threads, every half second, at varying phases of the CFS period.
 fn bursts(worker: &mut Worker, times: u64) {
     for number in 0..times {
         let begun = Instant::now();
@@ -147,21 +148,21 @@ fn bursts(worker: &mut Worker, times: u64) {
 }
 
 #[test]
-fn what_quotas_would_have_done_is_what_they_do() {
+fn the_quota_simulation_matches_real_quotas() {
     const TIMES: u64 = 20;
-    /// How far the shares may be apart. Threads take quota in slices of 5 ms and the periods of both have their own phases, so that
-    /// of 20 bursts a few fall on the other side.
+    /// Allowed difference of the shares. Threads take quota in slices of 5 ms, and the phases of the simulated and the real
+    /// periods differ, so a few of 20 bursts are throttled in one but not in the other.
     const BAND: f64 = 0.15;
     let Some(host) = host() else { return };
     let history = history();
-    let cgroups = container(&host, "ladder");
+    let cgroups = container(&host, "quota-simulation");
     let container = &cgroups[0];
-    let Some(running) = Running::gathering(&["--source", "kernel"], history.sink()) else { return };
+    let Some(running) = Running::with_history(&["--source", "kernel"], history.sink()) else { return };
     let mut worker = Worker::start_in(container);
     bursts(&mut worker, TIMES);
     thread::sleep(Duration::from_secs(1));
     drop(running);
-    let QuotaWhatIf(rungs) = evidence(history).quota_what_if().unwrap();
+    let QuotaWhatIf(outcomes) = evidence(history).quota_what_if().unwrap();
 
     for quota in [600, 1200] {
         container.limit_cpu(quota * 100, 100_000, 0);
@@ -171,38 +172,38 @@ fn what_quotas_would_have_done_is_what_they_do() {
         let after = container.bandwidth_stat();
         let counted = |name| (row(&after, name) - row(&before, name)) as f64;
         let (periods, throttled) = (counted("nr_periods"), counted("nr_throttled"));
-        let (found, real) = (rungs[&quota].share(), throttled / periods);
+        let (found, real) = (outcomes[&quota].share(), throttled / periods);
         println!(
-            "{quota} m: {found:.3} of {} periods foretold, {real:.3} of {periods}",
-            rungs[&quota].periods
+            "{quota} m: {found:.3} of {} periods simulated, {real:.3} of {periods} real",
+            outcomes[&quota].periods
         );
         assert!(
             (found - real).abs() <= BAND,
-            "{quota} m: {:?}, and really {throttled} of {periods}",
-            rungs[&quota]
+            "{quota} m: simulated {:?}, real {throttled} of {periods}",
+            outcomes[&quota]
         );
     }
 }
 
 const MIB: u64 = 1 << 20;
 
-/// Whether the kernel sets `memory.peak` back for one reader: cgroup v2 on Linux 6.12.
-fn sets_peaks_back(host: &Host) -> bool {
+/// Whether `memory.peak` can be reset per open file: cgroup v2 on Linux 6.12.
+fn can_reset_peaks(host: &Host) -> bool {
     let version = procfs::sys::kernel::Version::current().unwrap();
     host.unified() && (version.major, version.minor) >= (6, 12)
 }
 
 #[test]
-fn a_memory_peak_between_two_looks_is_told_by_the_kernel_where_it_can() {
+fn a_memory_peak_between_two_samples_comes_from_the_kernel_if_possible() {
     let Some(host) = host() else { return };
     let cgroups = container(&host, "peaks");
     let container = &cgroups[0];
     let mut worker = Worker::start_in(container);
-    // Its watermark is above all that follows, and of a time that nobody saw.
+    // The watermark is higher than all that follows, and from before the agent.
     worker.run(&Job::Flap { bytes: 64 * MIB, for_ms: 1 }).unwrap();
     let Some(driver) = Driver::kernel(&[]) else { return };
     let history = history();
-    let mut driver = driver.gathering(history.sink());
+    let mut driver = driver.with_history(history.sink());
     driver.round();
     driver.round();
     worker.run(&Job::Flap { bytes: 24 * MIB, for_ms: 1 }).unwrap();
@@ -213,23 +214,26 @@ fn a_memory_peak_between_two_looks_is_told_by_the_kernel_where_it_can() {
     let highest = evidence.hours.values().filter_map(|hour| hour.highest()).map(|peak| peak.bytes).max();
     let by_minute = evidence.minutes.values().map(|minute| minute.memory_peak).max();
     assert_eq!(highest, by_minute);
-    if sets_peaks_back(&host) {
+    if can_reset_peaks(&host) {
         assert_eq!(peak.source, PeakSource::PeakFile);
         assert!((24 * MIB..64 * MIB).contains(&peak.bytes), "{peak:?}");
         assert!((24 * MIB..64 * MIB).contains(&highest.unwrap()), "{highest:?}");
         let file = container.memory_file("memory.peak", "");
-        assert!(file.trim().parse::<u64>().unwrap() >= 64 * MIB, "others see the peak of its life: {file}");
+        assert!(
+            file.trim().parse::<u64>().unwrap() >= 64 * MIB,
+            "other readers see the peak since the creation: {file}"
+        );
     } else {
         assert_eq!(peak.source, PeakSource::Watermark);
-        assert!(peak.bytes < 24 * MIB && highest.unwrap() < 24 * MIB, "nobody can have seen it: {peak:?}");
+        assert!(peak.bytes < 24 * MIB && highest.unwrap() < 24 * MIB, "it cannot be seen: {peak:?}");
     }
 }
 
 #[test]
-fn a_memory_peak_of_a_third_of_a_second_is_seen_where_one_pass_sees_cpu_and_memory() {
+fn a_memory_peak_of_a_third_of_a_second_is_sampled_with_cpu_time() {
     let Some(host) = host() else { return };
     if !host.unified() {
-        eprintln!("skipped: memory is in another hierarchy than CPU time here, and looked at once a second");
+        eprintln!("skipped: memory is in another hierarchy than CPU time here, and sampled once a second");
         return;
     }
     let cgroups = container(&host, "moments");
@@ -237,7 +241,7 @@ fn a_memory_peak_of_a_third_of_a_second_is_seen_where_one_pass_sees_cpu_and_memo
     let mut worker = Worker::start_in(container);
     worker.run(&Job::Flap { bytes: 64 * MIB, for_ms: 1 }).unwrap();
     let history = history();
-    let Some(running) = Running::gathering(&["--source", "kernel"], history.sink()) else { return };
+    let Some(running) = Running::with_history(&["--source", "kernel"], history.sink()) else { return };
     let shown = || {
         let values = running
             .published()
@@ -250,7 +254,7 @@ fn a_memory_peak_of_a_third_of_a_second_is_seen_where_one_pass_sees_cpu_and_memo
     };
     snug_tests::wait::until("the container's memory", Duration::from_secs(10), shown);
     thread::sleep(Duration::from_millis(1100));
-    // Held, not taken again and again: in a slow guest each time is as long as a window.
+    // Allocated once and held: in a slow guest each allocation takes as long as a window.
     let mut moment = Worker::start_in(container);
     moment.run(&Job::Touch { bytes: 24 * MIB }).unwrap();
     thread::sleep(Duration::from_millis(300));

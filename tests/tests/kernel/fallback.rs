@@ -1,8 +1,8 @@
-//! The file fallback says the same as the kernel half.
+//! Cgroup files give the same values as eBPF.
 
 use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
-    values::{Measurement, Source},
+    values::{Measurement, SourceKind},
 };
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn files_and_kernel_half_give_the_same_numbers() {
+fn files_and_ebpf_give_the_same_values() {
     let Some(host) = host() else { return };
     let Some(busy) = Busy::new(&host, "both") else { return };
     let Some(mut kernel) = Driver::kernel(&[]) else { return };
@@ -29,7 +29,7 @@ fn files_and_kernel_half_give_the_same_numbers() {
     assert_eq!(by_kernel.memory_events, by_files.memory_events);
     assert_eq!((by_kernel.swap, by_kernel.pids), (by_files.swap, by_files.pids));
 
-    // Zeros would prove little.
+    // Equal zeros would verify little.
     assert!(read.cpu.unwrap().usage_ns > 300_000_000, "{read:?}");
     let throttling = read.throttling.unwrap();
     assert!(throttling.throttled_ns > 0 && throttling.burst_limit_ns > 0, "{throttling:?}");
@@ -40,10 +40,10 @@ fn files_and_kernel_half_give_the_same_numbers() {
 
     let (kernel, files) = (kernel.round(), files.round());
     for measurement in Measurement::ALL {
-        assert_eq!(source_of(&files, measurement).source, Source::Files);
+        assert_eq!(source_of(&files, measurement).source, SourceKind::Files);
         let by_kernel = source_of(&kernel, measurement).source;
         assert_eq!(
-            by_kernel == Source::Kernel,
+            by_kernel == SourceKind::Kernel,
             !Measurements::ONLY_IN_FILES.contains(measurement),
             "{measurement:?}"
         );

@@ -1,9 +1,9 @@
-//! What happens when the kernel half's maps and its ring are full: it is counted, and ends come first.
+//! Full maps and a full ring buffer: losses are counted, and final events have precedence.
 
 use std::{fs, time::Duration};
 
 use snug_ebpf::abi::{
-    events::{RING_BYTES, RING_BYTES_FOR_ALL},
+    events::{RING_BYTES, RING_BYTES_BEFORE_RESERVE},
     lifecycle::{FinalRecord, LifecycleEvent},
 };
 use snug_tests::{
@@ -14,11 +14,11 @@ use snug_tests::{
 
 use crate::driver::{Driver, below, host, lost, terminations, workload_of};
 
-/// What the ring adds to each entry.
+/// `BPF_RINGBUF_HDR_SZ`: header of each entry in the ring buffer, bytes.
 const ENTRY_HEADER: u64 = 8;
 
 #[test]
-fn packets_without_room_are_counted_as_lost() {
+fn packets_are_counted_as_lost_if_the_map_is_full() {
     const ROOM: u64 = 64;
     const CGROUPS: u64 = ROOM + 16;
     let Some(host) = host() else { return };
@@ -40,12 +40,12 @@ fn packets_without_room_are_counted_as_lost() {
     }
     let lost = lost(&published, "network_counters");
     assert!(counted <= 2 * ROOM && lost >= 2 * (CGROUPS - ROOM), "{counted} counted, {lost} lost");
-    // Others of the host may lose some, too.
+    // Other cgroups of the host may lose packets, too.
     assert!(counted + lost >= 2 * CGROUPS, "{counted} counted, {lost} lost");
 }
 
 #[test]
-fn a_ring_that_is_nearly_full_still_takes_ends() {
+fn a_ring_buffer_that_is_nearly_full_accepts_final_events() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let parent = Cgroup::new(&host, "ring-full");
@@ -56,9 +56,9 @@ fn a_ring_that_is_nearly_full_still_takes_ends() {
 
     let made = size_of::<LifecycleEvent>() as u64 + ENTRY_HEADER;
     let removed = size_of::<FinalRecord>() as u64 + ENTRY_HEADER;
-    let until_only_ends = RING_BYTES_FOR_ALL / (made + removed);
-    let left_for_ends = (u64::from(RING_BYTES) - RING_BYTES_FOR_ALL) / removed;
-    let pairs = until_only_ends + left_for_ends / 2;
+    let before_reserve = RING_BYTES_BEFORE_RESERVE / (made + removed);
+    let reserved = (u64::from(RING_BYTES) - RING_BYTES_BEFORE_RESERVE) / removed;
+    let pairs = before_reserve + reserved / 2;
     let directory = parent.directory(host.hierarchies.cpu_time().unwrap());
     for number in 0..pairs {
         let cgroup = directory.join(format!("c{number}"));
@@ -70,13 +70,13 @@ fn a_ring_that_is_nearly_full_still_takes_ends() {
 
     let published = driver.round();
     let lost_made = lost(&published, "cgroup_made");
-    assert!(lost_made >= left_for_ends / 4 && lost_made < pairs, "{lost_made} of {pairs}");
+    assert!(lost_made >= reserved / 4 && lost_made < pairs, "{lost_made} of {pairs}");
     assert_eq!((lost(&published, "cgroup_removed"), lost(&published, "process_exited")), (0, 0));
     let after = workload_of(&published, parent.path());
-    assert_eq!(after.containers_started - before.containers_started, pairs, "all are counted all the same");
+    assert_eq!(after.containers_started - before.containers_started, pairs, "all are counted nevertheless");
     assert_eq!(after.containers_ended - before.containers_ended, pairs);
-    // Its start found no room, its end did; that nothing was left in the cgroup did not.
-    let exits = until("the end is counted", Duration::from_secs(10), || {
+    // The events of the start and of the empty cgroup were lost, that of the exit was not.
+    let exits = until("the exit is counted", Duration::from_secs(10), || {
         let exits = terminations(&workload_of(&driver.round(), ending.path()));
         (!exits.is_empty()).then_some(exits)
     });

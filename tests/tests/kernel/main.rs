@@ -1,31 +1,31 @@
-//! The kernel half and the samplers against the kernel that runs: real cgroups, real work, nothing simulated.
+//! Tests of the eBPF programs and the samplers on the running kernel, with real cgroups and real work.
 //!
-//! The same binary runs on a host and in virtual machines with other kernels. It needs root; what cannot run says so,
-//! and fails under CI.
+//! The same binary runs on a host and in virtual machines with other kernels. It requires root. A test that cannot run prints
+//! why, and fails under CI.
 #![cfg(test)]
 
 mod busy;
 mod churn;
 mod cpu;
 mod driver;
-mod ends;
 mod evidence;
 mod fallback;
 mod full;
-mod look;
 mod memory;
 mod names;
 mod network;
 mod pressure;
 mod processes;
-mod proving;
 mod restart;
 mod runc;
 mod runqueue;
+mod sample;
 mod scale;
 mod short_lived;
 mod sources;
+mod terminations;
 mod throttling;
+mod verification;
 
 /// The body of workers: see [`snug_tests::worker`].
 #[test]

@@ -1,6 +1,6 @@
 //! Memory, swap and tasks.
 
-use snug_agent::values::{Measurement, Source};
+use snug_agent::values::{Measurement, SourceKind};
 use snug_tests::{
     cgroup::{Cgroup, row},
     required,
@@ -26,10 +26,10 @@ fn usage_peak_limit_and_working_set_equal_the_files() {
     cgroup.add(worker.pid());
     worker.run(&Job::Touch { bytes: 8 * MIB }).unwrap();
     worker.run(&Job::Cache { file: cached.path.clone(), bytes: 16 * MIB }).unwrap();
-    // Takes and gives back: the peak is above the usage.
+    // Allocates and frees: the peak is above the usage.
     worker.run(&Job::Flap { bytes: 24 * MIB, for_ms: 1 }).unwrap();
 
-    // The worker waits: what the kernel does to its memory on the side comes to rest soon.
+    // The worker is idle, and the kernel's own changes to its memory end soon.
     let usage = || number(&cgroup.memory_file("memory.current", "memory.usage_in_bytes"));
     let inactive = || row(&cgroup.memory_file("memory.stat", "memory.stat"), inactive_file(host.unified()));
     for tries in 1.. {
@@ -39,7 +39,7 @@ fn usage_peak_limit_and_working_set_equal_the_files() {
             continue;
         }
         for measurement in [Measurement::Memory, Measurement::WorkingSet] {
-            assert_eq!(source_of(&published, measurement).source, Source::Kernel);
+            assert_eq!(source_of(&published, measurement).source, SourceKind::Kernel);
         }
         let values = values_of(&published, cgroup.path());
         let memory = values.memory.unwrap();
@@ -50,7 +50,7 @@ fn usage_peak_limit_and_working_set_equal_the_files() {
         assert_eq!(working_set.inactive_file_bytes, before.1);
         assert_eq!(working_set.bytes, before.0 - before.1);
         assert!(before.1 >= 15 * MIB, "the cached file is inactive file cache: {}", before.1);
-        assert!(working_set.bytes >= 8 * MIB, "what the worker keeps is none: {working_set:?}");
+        assert!(working_set.bytes >= 8 * MIB, "memory of the worker is not file cache: {working_set:?}");
         assert!(peak >= memory.usage_bytes + 8 * MIB, "{memory:?}");
         return;
     }
@@ -65,7 +65,7 @@ fn a_real_out_of_memory_kill_is_counted() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let cgroup = Cgroup::new(&host, "oom");
-    // With room for swap, or on v1 it would be the limit of both together that is hit.
+    // With swap allowed: otherwise on v1 the limit of memory and swap together is reached first.
     cgroup.limit_memory(24 * MIB, 256 * MIB);
     let quiet = values_of(&driver.round(), cgroup.path()).memory_events.unwrap();
     assert_eq!((quiet.max, quiet.oom, quiet.oom_kill), (0, 0, 0));
@@ -76,7 +76,7 @@ fn a_real_out_of_memory_kill_is_counted() {
         worker.kill();
         let published = driver.round();
         let events = values_of(&published, cgroup.path()).memory_events.unwrap();
-        assert_eq!(source_of(&published, Measurement::MemoryEvents).source, Source::Kernel);
+        assert_eq!(source_of(&published, Measurement::MemoryEvents).source, SourceKind::Kernel);
         assert_eq!(events.oom_kill, kills);
         let (file, max) = if host.unified() {
             let file = cgroup.memory_file("memory.events", "");
@@ -93,7 +93,7 @@ fn a_real_out_of_memory_kill_is_counted() {
 }
 
 #[test]
-fn swap_is_what_the_files_say() {
+fn swap_equals_the_files() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let cgroup = Cgroup::new(&host, "swap");
@@ -104,7 +104,7 @@ fn swap_is_what_the_files_say() {
     cgroup.add(worker.pid());
     worker.run(&Job::Touch { bytes: 8 * MIB }).unwrap();
     let published = driver.round();
-    assert_eq!(source_of(&published, Measurement::Swap).source, Source::Kernel);
+    assert_eq!(source_of(&published, Measurement::Swap).source, SourceKind::Kernel);
     let swap = values_of(&published, cgroup.path()).swap.unwrap();
     let limit = if host.unified() { 8 * MIB } else { 72 * MIB };
     assert_eq!(swap.limit_bytes, Some(limit));
@@ -127,7 +127,7 @@ fn tasks_and_their_limit() {
         cgroup.add(worker.pid());
     }
     let published = driver.round();
-    assert_eq!(source_of(&published, Measurement::Pids).source, Source::Kernel);
+    assert_eq!(source_of(&published, Measurement::Pids).source, SourceKind::Kernel);
     let pids = values_of(&published, cgroup.path()).pids.unwrap();
     assert_eq!(pids.limit, Some(77));
     assert_eq!(pids.current, number(&cgroup.pids_file("pids.current")));

@@ -1,11 +1,11 @@
-//! Names of pods and containers, also when they come late.
+//! Names of pods and containers, also if they are known late.
 
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use snug_agent::{
     identity::{ContainerKind, Identity, Level, Qos},
-    store::published::{Published, WorkloadRow},
+    model::{View, WorkloadRow},
 };
 use snug_tests::{
     cgroup::{Cgroup, Host},
@@ -56,11 +56,11 @@ pub(crate) fn write(file: &Path, pods: &[Value]) {
     fs::rename(beside, file).unwrap();
 }
 
-/// Cgroups as runc makes them with the cgroupfs driver, below a cgroup of the test's own.
+/// Cgroups as runc creates them with the cgroupfs driver, below a cgroup of the test.
 struct Pods {
     containers: [Cgroup; 3],
     pods: [Cgroup; 3],
-    _classes: [Cgroup; 2],
+    _parents: [Cgroup; 2],
     _top: Cgroup,
 }
 
@@ -75,21 +75,21 @@ impl Pods {
             kubepods.child(&format!("pod{CONFIG_HASH}")),
         ];
         let containers = [pods[0].child(&id('a')), pods[1].child(&id('b')), pods[2].child(&id('c'))];
-        Self { containers, pods, _classes: [burstable, kubepods], _top: top }
+        Self { containers, pods, _parents: [burstable, kubepods], _top: top }
     }
 }
 
-fn identity(published: &Published, cgroup: &Cgroup) -> Identity {
+fn identity(published: &View, cgroup: &Cgroup) -> Identity {
     Identity::clone(&row_of(published, cgroup.path()).unwrap().identity)
 }
 
-fn workload(published: &Published, kind: &str, name: &str) -> Option<WorkloadRow> {
+fn workload(published: &View, kind: &str, name: &str) -> Option<WorkloadRow> {
     let mut rows = published.workloads.iter();
     rows.find(|row| (&*row.workload_kind, &*row.workload) == (kind, name)).cloned()
 }
 
 #[test]
-fn names_arrive_also_when_they_come_late() {
+fn names_that_are_known_late_are_used() {
     let Some(host) = host() else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pods.json");
@@ -123,7 +123,7 @@ fn names_arrive_also_when_they_come_late() {
     let names = by_hash.names.unwrap();
     assert_eq!((&*names.pod, &*names.workload_kind, &*names.workload), ("api-node-a", "StaticPod", "api"));
 
-    // The third is not in the file yet: it is measured all the same, and counted when its names are known.
+    // The third one is not in the file yet: it is sampled, and counted in its workload once its names are known.
     assert_eq!(identity(&published, late).names, None);
     assert!(published.agent.unnamed_containers >= 1, "the container");
     assert!(values_of(&published, late.path()).cpu.unwrap().usage_ns >= used);
@@ -137,7 +137,7 @@ fn names_arrive_also_when_they_come_late() {
     assert!(counted.cpu_ns >= used, "nothing from before is lost: {} of {used} ns", counted.cpu_ns);
     assert_eq!((counted.containers_started, counted.containers_ended), (1, 0));
 
-    // A file that cannot be used leaves the names as they are.
+    // If the file cannot be read, names stay as they are.
     fs::write(&file, "{").unwrap();
     let published = driver.round();
     assert_eq!(identity(&published, late).names.unwrap().pod, "ledger-0");

@@ -1,5 +1,4 @@
-//! What sockets send, to the byte, whatever network namespace they are in, and what becomes of connections on a network
-//! that loses packets.
+//! Traffic of sockets to the byte, in any network namespace, and outcomes of connections on a network that loses packets.
 
 use std::{
     collections::HashMap,
@@ -10,7 +9,7 @@ use std::{
 };
 
 use snug_agent::{
-    store::published::Published,
+    model::View,
     values::{IpTraffic, Network, Tcp},
 };
 use snug_tests::{
@@ -24,19 +23,19 @@ use crate::driver::{Driver, host, values_of};
 
 const MIB: u64 = 1 << 20;
 
-/// Longer than any test here.
+/// A timeout longer than any test here.
 const PATIENT_MS: u64 = 60_000;
 
 /// A container in a network namespace.
 struct Container {
     cgroup: Cgroup,
     init: Worker,
-    /// The thread by which others find the namespace.
+    /// Id of the thread that is in the namespace.
     thread: u64,
 }
 
 impl Container {
-    /// In a namespace of its own or that of another one.
+    /// In a namespace of its own, or in that of another container.
     fn new(host: &Host, name: &str, beside: Option<&Container>) -> Self {
         let cgroup = Cgroup::new(host, name);
         let mut init = Worker::start_in(&cgroup);
@@ -46,9 +45,9 @@ impl Container {
         container
     }
 
-    /// Sets up interfaces of its namespace.
+    /// Runs `ip` in its namespace.
     fn ip(&mut self, arguments: &str) {
-        // Its `ip` is on every machine of the tests.
+        // busybox is on every test machine.
         let busybox = env::var(ROOT_FILE_SYSTEM).unwrap() + "/bin/busybox";
         let script = format!("{busybox} ip {arguments}");
         assert_eq!(self.init.run(&Job::Shell { script: script.clone() }), Some(0), "{script}");
@@ -68,15 +67,15 @@ impl Container {
         self.socket(SocketJob::Connect { address: to, port, timeout_ms, deaf: true })
     }
 
-    fn network(&self, published: &Published) -> Network {
+    fn network(&self, published: &View) -> Network {
         values_of(published, self.cgroup.path()).network.unwrap()
     }
 
-    fn tcp(&self, published: &Published) -> Tcp {
+    fn tcp(&self, published: &View) -> Tcp {
         values_of(published, self.cgroup.path()).tcp.unwrap()
     }
 
-    /// Counters of its namespace, by their names in `/proc/net/<file>`: pairs of lines, or a pair in each line.
+    /// Counters of its namespace from `/proc/net/<file>`: a line of names and a line of values, or a name and a value per line.
     fn counters(&self, file: &str) -> HashMap<String, u64> {
         let text = fs::read_to_string(format!("/proc/{}/net/{file}", self.thread)).unwrap();
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -116,7 +115,7 @@ impl Container {
     }
 }
 
-/// The test's needs; says why they are not met.
+/// Host and driver; prints why if the test cannot run.
 fn prepared() -> Option<(Host, Driver)> {
     if env::var_os(ROOT_FILE_SYSTEM).is_none() {
         cannot_run("no busybox in $SNUG_TEST_ROOTFS; `cargo xtask test --only kernel` sets it");
@@ -125,27 +124,27 @@ fn prepared() -> Option<(Host, Driver)> {
     Some((host()?, Driver::kernel(&[])?))
 }
 
-/// Sends over a new connection and takes a reply. Both sides stay connected.
+/// Sends data over a new connection and receives a reply. The connection stays open.
 fn exchange(client: &mut Container, server: &mut Container, to: IpAddr, bytes: u64, reply: u64) {
     let port = server.socket(SocketJob::Listen { ipv6: to.is_ipv6() });
     assert_eq!(client.connect(to, port, PATIENT_MS), 1);
     server.init.begin(&Job::Socket(SocketJob::Receive { bytes, reply }));
     assert_eq!(client.socket(SocketJob::Send { bytes, reply }), reply);
     assert_eq!(server.init.end(), Some(bytes));
-    // The last acknowledgement may be held back for up to 40 ms (TCP_DELACK_MIN), for 200 ms at most.
+    // The last ACK may be delayed by 40 ms (TCP_DELACK_MIN), at most by 200 ms.
     thread::sleep(Duration::from_millis(500));
 }
 
-/// Bytes of packets that carried this payload over one connection, its beginning included: the headers of IP and of TCP
-/// with its time stamps (RFC 7323), and the options of the first packet, which has 8 bytes more.
+/// Bytes of the packets of one connection with this payload: with the headers of IP and of TCP with time stamps (RFC 7323), and
+/// 8 bytes more of options in the first packet.
 fn with_headers(payload: u64, packets: u64, ipv6: bool) -> u64 {
     payload + packets * (if ipv6 { 40 } else { 20 } + 32) + 8
 }
 
-/// Whether the packets of both directions are those of a connection that sent and received so much.
+/// Whether the traffic in both directions is that of a connection that sent and received these payloads.
 fn carried(traffic: IpTraffic, sent: u64, received: u64, ipv6: bool) -> bool {
     let sent = with_headers(sent, traffic.transmit_packets, ipv6);
-    // Packets of more than 64 KiB, which only IPv6 has, are sent with an option of 8 bytes (RFC 2675).
+    // Packets of more than 64 KiB, which only IPv6 has, have an option of 8 bytes (RFC 2675).
     let of_large = traffic.transmit_bytes.saturating_sub(sent);
     traffic.transmit_bytes >= sent
         && if ipv6 {
@@ -160,17 +159,17 @@ fn oldest_kernel() -> bool {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().starts_with("6.1.")
 }
 
-/// Tries until nothing was sent again, which only a busy machine makes happen here, and `attempt` is therefore true.
+/// Repeats `attempt` until it returns true: until it had no retransmissions, which happen on a busy machine only.
 fn undisturbed(mut attempt: impl FnMut(u32) -> bool) {
-    assert!((0..5).any(&mut attempt), "something was sent again in every attempt");
+    assert!((0..5).any(&mut attempt), "every attempt had retransmissions");
 }
 
-fn sent_again(container: &Container) -> u64 {
+fn retransmitted(container: &Container) -> u64 {
     container.counters("snmp")["TcpRetransSegs"]
 }
 
 #[test]
-fn containers_of_one_pod_are_told_apart_and_add_up_to_the_pod_to_the_byte() {
+fn traffic_of_a_pods_containers_adds_up_to_the_pods_to_the_byte() {
     let Some((host, mut driver)) = prepared() else { return };
     undisturbed(|attempt| one_pod(&host, &mut driver, attempt));
 }
@@ -186,7 +185,7 @@ fn one_pod(host: &Host, driver: &mut Driver, attempt: u32) -> bool {
     let (all_ipv4, all_ipv6) = (client.all_traffic(false), client.all_traffic(true));
     let sent_by_ipv6 = of_client.ipv6.transmit_packets + of_sidecar.ipv6.transmit_packets;
     if all_ipv6.transmit_packets == sent_by_ipv6 + 1 {
-        // Linux 6.1 shows no program the packet by which IPv6 accepts a connection.
+        // Linux 6.1 runs no cgroup_skb program for IPv6's SYN-ACK.
         assert!(oldest_kernel(), "{of_client:?} {of_sidecar:?} {all_ipv6:?}");
         of_sidecar.ipv6.transmit_packets += 1;
         of_sidecar.ipv6.transmit_bytes += with_headers(0, 1, true);
@@ -196,7 +195,7 @@ fn one_pod(host: &Host, driver: &mut Driver, attempt: u32) -> bool {
     assert_eq!(both, Network { ipv4: all_ipv4, ipv6: all_ipv6 });
     assert_eq!(idle.network(&published), Network::default());
     idle.init.kill();
-    if sent_again(&client) > 0 {
+    if retransmitted(&client) > 0 {
         return false;
     }
     for (ipv6, one, other, bytes, reply) in [
@@ -204,14 +203,14 @@ fn one_pod(host: &Host, driver: &mut Driver, attempt: u32) -> bool {
         (true, of_client.ipv6, of_sidecar.ipv6, 3 * MIB, 1),
     ] {
         assert!(carried(one, bytes, reply, ipv6) && carried(other, reply, bytes, ipv6), "{one:?} {other:?}");
-        // Segments are cut later.
+        // Packets are counted before segmentation.
         assert!(one.transmit_packets < bytes / 1_500, "{one:?}");
     }
     true
 }
 
 #[test]
-fn what_leaves_one_network_namespace_arrives_in_the_other() {
+fn traffic_between_network_namespaces_is_counted_on_both_sides() {
     let Some((host, mut driver)) = prepared() else { return };
     undisturbed(|attempt| two_pods(&host, &mut driver, attempt));
 }
@@ -231,7 +230,7 @@ fn two_pods(host: &Host, driver: &mut Driver, attempt: u32) -> bool {
     let published = driver.round();
     let (one, other) = (client.network(&published).ipv4, server.network(&published).ipv4);
     assert_eq!((one, other), (client.all_traffic(false), server.all_traffic(false)));
-    if sent_again(&client) + sent_again(&server) > 0 {
+    if retransmitted(&client) + retransmitted(&server) > 0 {
         return false;
     }
     assert!(
@@ -242,7 +241,7 @@ fn two_pods(host: &Host, driver: &mut Driver, attempt: u32) -> bool {
 }
 
 #[test]
-fn connections_that_time_out_are_counted_and_so_is_what_was_sent_again() {
+fn timeouts_and_retransmissions_are_counted() {
     let Some((host, mut driver)) = prepared() else { return };
     let mut client = Container::new(&host, "lossy-client", None);
     let mut server = Container::new(&host, "lossy-server", Some(&client));
@@ -258,26 +257,26 @@ fn connections_that_time_out_are_counted_and_so_is_what_was_sent_again() {
     deaf.socket(SocketJob::Deafen);
     assert_eq!(client.connect(to, port, 2_500), 0, "the attempt should have timed out");
 
-    // The listener hears, but is not heard: it answers again and again.
+    // The listener receives the SYN, but its SYN-ACKs are dropped, so it retransmits them.
     let mut unheard = Container::new(&host, "lossy-unheard", Some(&client));
     let port = unheard.socket(SocketJob::Listen { ipv6: false });
     assert_eq!(client.connect_deaf(to, port, 2_500), 0, "the attempt should have timed out");
 
-    // It may answer for the last time while the round goes on.
+    // The last SYN-ACK may be sent during the round.
     let (published, all) = (0..50)
         .find_map(|_| {
-            let before = sent_again(&client);
+            let before = retransmitted(&client);
             let published = driver.round();
-            (sent_again(&client) == before).then_some((published, before))
+            (retransmitted(&client) == before).then_some((published, before))
         })
-        .expect("something is sent again all the time");
+        .expect("retransmissions do not end");
     let tcp = client.tcp(&published);
     assert_eq!((tcp.opened, tcp.timed_out, tcp.refused, tcp.reset, tcp.failed), (1, 3, 0, 0, 0), "{tcp:?}");
     // At least one of the connection and one of each attempt, after a second.
     assert!(tcp.retransmits >= 3, "{tcp:?}");
     let answers = unheard.tcp(&published).retransmits;
     assert!(answers >= 1, "{answers}");
-    // A machine that stands still for a second may make the first listener answer twice.
+    // If the machine stalls for a second, the first listener may send its SYN-ACK twice.
     let others = server.tcp(&published).retransmits + deaf.tcp(&published).retransmits;
     assert_eq!(tcp.retransmits + answers + others, all);
 }

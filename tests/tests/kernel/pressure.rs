@@ -1,6 +1,6 @@
 //! Pressure stall information.
 
-use snug_agent::values::{Measurement, Source, Stall};
+use snug_agent::values::{Measurement, SourceKind, Stall};
 use snug_tests::{
     cgroup::Cgroup,
     worker::{Job, Worker},
@@ -8,7 +8,7 @@ use snug_tests::{
 
 use crate::driver::{Driver, host, source_of, values_of};
 
-/// The totals of a pressure file, microseconds. The kernel has refreshed them for this.
+/// The totals of a pressure file, microseconds. The kernel updates them when the file is read.
 fn totals(text: &str) -> (u64, u64) {
     let total = |kind: &str| {
         let line = text.lines().find(|line| line.starts_with(kind)).unwrap_or_else(|| panic!("{text:?}"));
@@ -28,12 +28,12 @@ fn stalls_equal_the_refreshed_files() {
     worker.run(&Job::Spin { cpu_ms: 200, threads: 6 }).unwrap();
 
     let files = || ["cpu", "memory", "io"].map(|resource| totals(&cgroup.pressure_file(resource)));
-    // The kernel refreshes the averages every two seconds, the totals with them.
+    // The kernel updates the averages every two seconds, and the totals with them.
     for tries in 1.. {
         let before = files();
         let published = driver.round();
         let after = files();
-        assert_eq!(source_of(&published, Measurement::Pressure).source, Source::Kernel);
+        assert_eq!(source_of(&published, Measurement::Pressure).source, SourceKind::Kernel);
         let pressure = values_of(&published, cgroup.path()).pressure.unwrap();
         let sampled = [pressure.cpu, pressure.memory, pressure.io]
             .map(|Stall { some_ns, full_ns }| (some_ns / 1_000, full_ns / 1_000));
@@ -43,10 +43,10 @@ fn stalls_equal_the_refreshed_files() {
         }
         if before == after && sampled[0].0 > 0 {
             assert_eq!(sampled, before);
-            assert!(sampled[0].0 > 50_000, "six threads on less than one CPU stall each other: {sampled:?}");
+            assert!(sampled[0].0 > 50_000, "six threads with less than one CPU stall: {sampled:?}");
             return;
         }
-        assert!(tries < 500, "no stall is seen: {sampled:?}");
+        assert!(tries < 500, "no stalls: {sampled:?}");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }

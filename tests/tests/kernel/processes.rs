@@ -1,4 +1,4 @@
-//! Init processes that are hard to tell: with threads, with another's pid, by the thousand.
+//! Init processes in special cases: with threads, with a reused pid, by the thousand.
 
 use std::{
     env, fs,
@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use snug_agent::store::ends::{MOST_ENDS, OomScope, Reason};
+use snug_agent::{
+    model::{OomScope, TerminationReason},
+    store::terminations::MAX_TERMINATED,
+};
 use snug_tests::{
     cannot_run,
     cgroup::Cgroup,
@@ -19,11 +22,11 @@ use snug_tests::{
 
 use crate::driver::{Driver, Running, end_of, host, lost, terminations, values_of, workload_of};
 
-/// `fork` takes the number after it.
+/// The next `fork` uses the pid after this one.
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
 
 #[test]
-fn threads_that_end_are_no_ends_and_any_of_them_may_end_or_replace_the_process() {
+fn exits_of_threads_are_no_terminations_and_any_thread_may_exit_or_exec() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     for (name, last, code) in [
@@ -36,12 +39,12 @@ fn threads_that_end_are_no_ends_and_any_of_them_may_end_or_replace_the_process()
         assert_eq!(
             terminations(&workload_of(&driver.round(), cgroup.path())),
             [],
-            "its threads have ended, it has not"
+            "only its threads have exited"
         );
         init.begin(&last);
         assert_eq!(init.wait().code(), Some(code));
         let ended = workload_of(&driver.round(), cgroup.path());
-        assert_eq!(terminations(&ended), [(Reason::Error, Some(code as u8), 1)], "{name}");
+        assert_eq!(terminations(&ended), [(TerminationReason::Error, Some(code as u8), 1)], "{name}");
     }
 }
 
@@ -54,10 +57,10 @@ fn start_with_pid(cgroup: &Cgroup, pid: u32) -> Option<Worker> {
 }
 
 #[test]
-fn a_pid_that_is_used_again_is_another_process() {
+fn a_reused_pid_is_another_process() {
     let Some(host) = host() else { return };
     if !fs::exists(LAST_PID).unwrap() {
-        return cannot_run("this kernel does not let pids be chosen (CONFIG_CHECKPOINT_RESTORE)");
+        return cannot_run("pids cannot be chosen on this kernel (CONFIG_CHECKPOINT_RESTORE)");
     }
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let (first, second) = (Cgroup::new(&host, "pid-first"), Cgroup::new(&host, "pid-second"));
@@ -67,18 +70,21 @@ fn a_pid_that_is_used_again_is_another_process() {
     let Some(mut again) = start_with_pid(&second, pid) else {
         return cannot_run(&format!("pid {pid} is always taken by others"));
     };
-    // Both in one round: nothing but their events tells them apart.
+    // Both in one round: only their events distinguish them.
     assert_eq!(again.exit(22).0.code(), Some(22));
     let published = driver.round();
-    assert_eq!(terminations(&workload_of(&published, first.path())), [(Reason::Error, Some(21), 1)]);
-    // Those that did not get the pid were init processes of the same cgroup, and were killed.
+    assert_eq!(
+        terminations(&workload_of(&published, first.path())),
+        [(TerminationReason::Error, Some(21), 1)]
+    );
+    // The workers with other pids were init processes of the same cgroup, and were killed.
     let of_second = terminations(&workload_of(&published, second.path()));
-    assert!(of_second.contains(&(Reason::Error, Some(22), 1)), "{of_second:?}");
+    assert!(of_second.contains(&(TerminationReason::Error, Some(22), 1)), "{of_second:?}");
     assert!(of_second.iter().all(|(_, code, _)| matches!(code, Some(22 | 137))), "{of_second:?}");
 }
 
 #[test]
-fn a_renamed_cgroup_goes_on_under_its_first_name() {
+fn a_renamed_cgroup_keeps_its_first_name() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let cgroup = Cgroup::new(&host, "renamed");
@@ -89,7 +95,7 @@ fn a_renamed_cgroup_goes_on_under_its_first_name() {
     let renamed = directory.with_extension("new");
     if host.unified() {
         let refused = fs::rename(&directory, &renamed);
-        assert!(refused.is_err(), "cgroup v2 has come to rename: what becomes of values must be tested");
+        assert!(refused.is_err(), "this kernel can rename cgroups of v2: a test of their values is missing");
         return;
     }
     fs::rename(&directory, &renamed).unwrap();
@@ -103,11 +109,11 @@ fn a_renamed_cgroup_goes_on_under_its_first_name() {
 }
 
 const CONTAINERS: u64 = 10_000;
-/// An emulated processor makes fewer.
-const AT_MOST: Duration = Duration::from_secs(40);
+/// Time limit, for emulated processors.
+const TIME_LIMIT: Duration = Duration::from_secs(40);
 const MAKERS: u64 = 2;
 
-/// Makes a container whose process ends at once, and removes it.
+/// Creates a container whose process exits at once, and removes it.
 fn live_briefly(directory: &Path) {
     fs::create_dir(directory).unwrap();
     let script = format!("echo $$ >{}/cgroup.procs; exec sh -c 'exit 3'", directory.display());
@@ -117,7 +123,7 @@ fn live_briefly(directory: &Path) {
 }
 
 #[test]
-fn short_containers_made_as_fast_as_can_be_are_all_accounted_for() {
+fn short_containers_created_in_a_loop_are_all_counted() {
     let Some(host) = host() else { return };
     let parent = Cgroup::new(&host, "ten-thousand");
     let _always = parent.child("always");
@@ -128,7 +134,7 @@ fn short_containers_made_as_fast_as_can_be_are_all_accounted_for() {
         let makers = (0..MAKERS).map(|maker| {
             let directory = &directory;
             scope.spawn(move || {
-                let mine = (0..CONTAINERS / MAKERS).take_while(|_| began.elapsed() < AT_MOST);
+                let mine = (0..CONTAINERS / MAKERS).take_while(|_| began.elapsed() < TIME_LIMIT);
                 mine.map(|number| live_briefly(&directory.join(format!("c{maker}-{number}")))).count() as u64
             })
         });
@@ -140,25 +146,25 @@ fn short_containers_made_as_fast_as_can_be_are_all_accounted_for() {
         (workload.containers_ended >= made).then_some(workload)
     });
     assert_eq!((workload.containers_started, workload.containers_ended), (made, made));
-    assert_eq!(terminations(&workload), [(Reason::Error, Some(3), made)]);
+    assert_eq!(terminations(&workload), [(TerminationReason::Error, Some(3), made)]);
     let published = running.published();
     for kind in ["cgroup_removed", "process_exited", "process_inits"] {
         assert_eq!(lost(&published, kind), 0, "{kind}");
     }
     assert!(
-        !published.ends.is_empty() && published.ends.len() <= MOST_ENDS,
-        "{} recent ends",
-        published.ends.len()
+        !published.terminated.is_empty() && published.terminated.len() <= MAX_TERMINATED,
+        "{} recent terminations",
+        published.terminated.len()
     );
 }
 
-/// Set where the kernel is the test's own.
+/// Set if the machine is for the test only.
 const OWN_MACHINE: &str = "SNUG_TEST_OWN_MACHINE";
 
 #[test]
-fn an_oom_kill_of_the_node_is_no_containers_limit() {
+fn an_oom_kill_of_the_node_has_the_scope_node() {
     if env::var_os(OWN_MACHINE).is_none() {
-        println!("a node is run out of memory in virtual machines only");
+        println!("skipped: the node runs out of memory, so in virtual machines only");
         return;
     }
     let Some(host) = host() else { return };
@@ -168,7 +174,7 @@ fn an_oom_kill_of_the_node_is_no_containers_limit() {
     let mut init = Worker::start_in(&cgroup);
     init.run(&Job::Touch { bytes: 32 << 20 }).unwrap();
     fs::write(format!("/proc/{}/oom_score_adj", init.pid()), "1000").unwrap();
-    // The kernel's way to have the OOM killer work on behalf of the whole machine: Documentation/admin-guide/sysrq.rst.
+    // Runs the OOM killer for the whole machine: Documentation/admin-guide/sysrq.rst.
     fs::write("/proc/sysrq-trigger", "f").unwrap();
     assert_eq!(init.wait().signal(), Some(9));
     cgroup.remove();
@@ -177,7 +183,7 @@ fn an_oom_kill_of_the_node_is_no_containers_limit() {
     let end = end_of(&published, cgroup.path()).unwrap();
     let kill = end.last_oom_kill.clone().unwrap();
     assert_eq!((kill.scope, kill.pid), (OomScope::Node, init.pid()), "{kill:?}");
-    assert_eq!(end.exit.as_ref().unwrap().1, Reason::OomKilled);
+    assert_eq!(end.termination.as_ref().unwrap().reason, TerminationReason::OomKilled);
     let node = OomScope::ALL.map(|scope| u64::from(scope == OomScope::Node));
     assert_eq!(workload_of(&published, cgroup.path()).oom_kills, Some(node));
 }

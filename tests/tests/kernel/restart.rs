@@ -1,4 +1,4 @@
-//! An agent that is killed and started again.
+//! An agent that is killed and restarted.
 
 use std::{
     collections::BTreeSet,
@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use snug_agent::{
-    samplers::Sampler,
-    store::{published::Published, views::Views},
-};
+use snug_agent::{model::View, samplers::Sampler, views::CurrentView};
 use snug_tests::{
     cgroup::Cgroup,
     wait::until,
@@ -23,10 +20,10 @@ use snug_tests::{
 
 use crate::driver::{configured, host, row_of, workload_of};
 
-/// Set for an agent of [`entry`]: its data directory.
+/// Environment variable for [`entry`]: the data directory of the agent.
 const VARIABLE: &str = "SNUG_TEST_AGENT";
 
-/// What the agent says when asked about a cgroup.
+/// The agent's answer about a cgroup.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Report {
     starts: u64,
@@ -39,12 +36,12 @@ struct Report {
 }
 
 impl Report {
-    fn of(published: &Published, path: &str) -> Self {
+    fn of(published: &View, path: &str) -> Self {
         let workload = workload_of(published, path);
         let cpu = row_of(published, path).and_then(|row| row.values.cpu);
         Self {
             starts: published.agent.starts,
-            away_seconds: published.agent.away_seconds,
+            away_seconds: published.agent.downtime_seconds,
             started_unix: published.agent.started_unix,
             row_cpu_ns: cpu.map(|cpu| cpu.usage_ns),
             workload_cpu_ns: workload.cpu_ns,
@@ -54,16 +51,16 @@ impl Report {
     }
 }
 
-/// Samples like the agent and answers questions, if this process was started for that; else returns at once.
+/// If [`VARIABLE`] is set: samples as the agent does and answers questions. Else returns at once.
 pub(crate) fn entry() {
     let Ok(data_dir) = env::var(VARIABLE) else { return };
-    let views = Arc::new(Views::default());
+    let views = Arc::new(CurrentView::default());
     let config = configured(&["--source", "kernel", "--data-dir", &data_dir, "--sample-interval", "50ms"]);
     let sampler = Sampler::start(config, Arc::clone(&views)).unwrap();
     let (_stop, stopped) = UnixStream::pair().unwrap();
     thread::spawn(move || sampler.run(&stopped));
     for path in io::stdin().lines() {
-        let view: Arc<Published> = until("a publication", Duration::from_secs(20), || views.last());
+        let view: Arc<View> = until("a view", Duration::from_secs(20), || views.last());
         answer(serde_json::to_string(&Report::of(&view, &path.unwrap())).unwrap());
     }
     std::process::exit(0);
@@ -81,8 +78,8 @@ impl Agent {
         serde_json::from_str(&self.0.answer().unwrap()).unwrap()
     }
 
-    /// The ids of its kernel programs and links, by its file descriptors.
-    fn in_the_kernel(&self) -> (BTreeSet<u32>, BTreeSet<u32>) {
+    /// The ids of its eBPF programs and links, from its file descriptors.
+    fn programs_and_links(&self) -> (BTreeSet<u32>, BTreeSet<u32>) {
         let (mut programs, mut links) = (BTreeSet::new(), BTreeSet::new());
         for info in fs::read_dir(format!("/proc/{}/fdinfo", self.0.pid())).unwrap().flatten() {
             let Ok(mut file) = fs::File::open(info.path()) else { continue };
@@ -106,7 +103,7 @@ fn loaded_links() -> BTreeSet<u32> {
 }
 
 #[test]
-fn a_killed_agent_leaves_nothing_and_the_next_one_goes_on() {
+fn a_killed_agent_leaves_no_programs_and_the_next_one_continues() {
     let Some(host) = host() else { return };
     let data = tempfile::tempdir().unwrap();
     let cgroup = Cgroup::new(&host, "restart");
@@ -118,17 +115,17 @@ fn a_killed_agent_leaves_nothing_and_the_next_one_goes_on() {
     let mut first = Agent::start(data.path());
     let begun = first.ask(cgroup.path());
     assert_eq!((begun.starts, begun.away_seconds, begun.containers_started), (1, 0.0, 0));
-    assert!(begun.workload_cpu_ns < 50_000_000, "what was before is not counted: {begun:?}");
+    assert!(begun.workload_cpu_ns < 50_000_000, "CPU time from before the agent is not counted: {begun:?}");
     let used = spin();
     let at_kill = until("the work is counted", Duration::from_secs(10), || {
         let report = first.ask(cgroup.path());
         (report.workload_cpu_ns >= used).then_some(report)
     });
-    let (programs, links) = first.in_the_kernel();
+    let (programs, links) = first.programs_and_links();
     assert!(programs.len() >= 4 && links.len() >= 4, "{programs:?} {links:?}");
     assert!(loaded_programs().is_superset(&programs) && loaded_links().is_superset(&links));
     first.0.kill();
-    until("nothing is left in the kernel", Duration::from_secs(20), || {
+    until("no programs and links are left", Duration::from_secs(20), || {
         (loaded_programs().is_disjoint(&programs) && loaded_links().is_disjoint(&links)).then_some(())
     });
 
@@ -145,8 +142,8 @@ fn a_killed_agent_leaves_nothing_and_the_next_one_goes_on() {
     let gap = again.started_unix - last_alive;
     assert!((again.away_seconds - gap).abs() < 1.0, "{again:?}, last alive {last_alive}");
     let row = again.row_cpu_ns.unwrap();
-    assert!(row >= at_kill.row_cpu_ns.unwrap() + used / 2, "the kernel counted on: {again:?}");
-    assert!(again.workload_cpu_ns < 50_000_000, "no agent was there for it: {again:?}");
+    assert!(row >= at_kill.row_cpu_ns.unwrap() + used / 2, "the kernel went on counting: {again:?}");
+    assert!(again.workload_cpu_ns < 50_000_000, "no agent ran meanwhile: {again:?}");
     let used = spin();
     let end = until("the work is counted", Duration::from_secs(10), || {
         let report = second.ask(cgroup.path());

@@ -1,4 +1,4 @@
-//! Containers of a real runtime: which process is init, how it ends, and that it is started again.
+//! Containers of runc: their init process, its exit status, and restarts.
 
 use std::{
     sync::Arc,
@@ -6,10 +6,7 @@ use std::{
 };
 
 use serde_json::json;
-use snug_agent::store::{
-    ends::{EndRow, ExitStatus, Reason},
-    published::Published,
-};
+use snug_agent::model::{TerminatedContainer, TerminationReason, View};
 use snug_tests::{
     cgroup::{Cgroup, Host},
     required,
@@ -25,8 +22,8 @@ use crate::{
 const MIB: u64 = 1 << 20;
 const UID: &str = "4d1e7c0f-5a2b-4c3d-8e9f-0123456789ab";
 
-/// Waits for a line and ends.
-const UNTIL_TOLD: [&str; 3] = ["sh", "-c", "read -r line; exit 5"];
+/// Waits for a line of input and exits.
+const WAIT_FOR_LINE: [&str; 3] = ["sh", "-c", "read -r line; exit 5"];
 
 fn runc(host: &Host, name: &str) -> Option<(Cgroup, Runc)> {
     let top = Cgroup::new(host, name);
@@ -46,12 +43,12 @@ fn now_unix() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-fn ends(published: &Published, path: &str) -> Vec<Arc<EndRow>> {
-    published.ends.iter().filter(|end| &*end.identity.path == path).cloned().collect()
+fn terminations_of(published: &View, path: &str) -> Vec<Arc<TerminatedContainer>> {
+    published.terminated.iter().filter(|end| &*end.identity.path == path).cloned().collect()
 }
 
 #[test]
-fn the_init_process_is_told_from_what_is_run_in_the_container_whatever_its_pid_namespace() {
+fn the_init_process_is_found_in_any_pid_namespace() {
     let Some(host) = host() else { return };
     let Some((_top, runc)) = runc(&host, "runc-init") else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
@@ -60,34 +57,45 @@ fn the_init_process_is_told_from_what_is_run_in_the_container_whatever_its_pid_n
         [(2, PidNamespace::Own), (3, PidNamespace::Host), (4, PidNamespace::Of(sandbox.pid))]
     {
         let before = now_unix();
-        let mut container = runc.start(&pod_cgroup(), &id(number), namespace, &UNTIL_TOLD);
+        let mut container = runc.start(&pod_cgroup(), &id(number), namespace, &WAIT_FOR_LINE);
         let running = now_unix();
         assert_eq!(container.exec(&["sh", "-c", "exit 9"]).code(), Some(9));
         container.exec_detached(&["sleep", "1000"]);
         let init = driver.round().cgroups.iter().find(|row| *row.identity.path == container.path).cloned();
-        assert!(init.is_some() && ends(&driver.round(), &container.path).is_empty(), "{namespace:?}");
-        let told = now_unix();
+        assert!(
+            init.is_some() && terminations_of(&driver.round(), &container.path).is_empty(),
+            "{namespace:?}"
+        );
+        let fed = now_unix();
         container.feed("now\n");
         assert_eq!(container.wait(), Some(5), "{namespace:?}");
         let after = now_unix();
 
-        let end = until("its end is recorded", Duration::from_secs(10), || {
-            ends(&driver.round(), &container.path).first().cloned()
+        let end = until("its termination is recorded", Duration::from_secs(10), || {
+            terminations_of(&driver.round(), &container.path).first().cloned()
         });
-        let (exit, reason) = end.exit.clone().unwrap();
-        assert_eq!((exit.status, reason), (ExitStatus::Code(5), Reason::Error), "{namespace:?}");
-        assert_eq!((exit.init.pid, &*exit.init.comm), (container.pid, "sh"), "{namespace:?}");
-        // The clocks of processes and of the wall differ by a little.
+        let ended = end.termination.clone().unwrap();
+        assert_eq!(
+            (ended.exit_code, ended.signal, ended.reason),
+            (5, None, TerminationReason::Error),
+            "{namespace:?}"
+        );
+        let process = ended.init.as_ref().unwrap();
+        assert_eq!((process.pid, &*process.comm), (container.pid, "sh"), "{namespace:?}");
+        // CLOCK_MONOTONIC and CLOCK_REALTIME drift slightly.
         let slack = 0.05;
-        let started = exit.init.started_unix;
+        let started = process.started_unix;
         assert!(before - slack < started && started < running + slack, "{before} {started} {running}");
-        assert!(told - slack < exit.ended_unix && exit.ended_unix < after + slack, "{told} {exit:?} {after}");
+        assert!(
+            fed - slack < ended.ended_unix && ended.ended_unix < after + slack,
+            "{fed} {ended:?} {after}"
+        );
     }
-    assert!(ends(&driver.round(), &sandbox.path).is_empty(), "the sandbox goes on");
+    assert!(terminations_of(&driver.round(), &sandbox.path).is_empty(), "the sandbox is still running");
 }
 
 #[test]
-fn a_signal_is_told_from_an_exit_code() {
+fn signals_are_distinguished_from_exit_codes() {
     let Some(host) = host() else { return };
     let Some((_top, runc)) = runc(&host, "runc-signal") else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
@@ -95,16 +103,16 @@ fn a_signal_is_told_from_an_exit_code() {
     driver.round();
     let pid = rustix::process::Pid::from_raw(container.pid.cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    assert_eq!(container.wait(), Some(128 + 9), "as runc tells it");
-    let end = until("its end is recorded", Duration::from_secs(10), || {
-        ends(&driver.round(), &container.path).first().cloned()
+    assert_eq!(container.wait(), Some(128 + 9), "runc's exit code");
+    let end = until("its termination is recorded", Duration::from_secs(10), || {
+        terminations_of(&driver.round(), &container.path).first().cloned()
     });
-    let (exit, reason) = end.exit.clone().unwrap();
-    assert_eq!((exit.status, reason), (ExitStatus::Signal(9), Reason::Error));
+    let ended = end.termination.clone().unwrap();
+    assert_eq!((ended.exit_code, ended.signal, ended.reason), (128 + 9, Some(9), TerminationReason::Error));
 }
 
 #[test]
-fn restarts_are_seen_without_anyone_telling() {
+fn restarts_are_seen_from_cgroups_and_processes_alone() {
     let Some(host) = host() else { return };
     let Some((_top, runc)) = runc(&host, "runc-restarts") else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -116,12 +124,12 @@ fn restarts_are_seen_without_anyone_telling() {
     let Some(mut driver) = Driver::kernel(&["--pods-file", file.to_str().unwrap()]) else { return };
     for number in 1..=3_u32 {
         named(number);
-        let mut container = runc.start(&pod_cgroup(), &id(number), PidNamespace::Own, &UNTIL_TOLD);
+        let mut container = runc.start(&pod_cgroup(), &id(number), PidNamespace::Own, &WAIT_FOR_LINE);
         driver.round();
         driver.round();
         container.feed("now\n");
         assert_eq!(container.wait(), Some(5));
-        let workload = until("the end is counted", Duration::from_secs(10), || {
+        let workload = until("the termination is counted", Duration::from_secs(10), || {
             let published = driver.round();
             let mut rows = published.workloads.iter();
             let row = rows.find(|row| &*row.workload == "ledger").cloned()?;
@@ -130,13 +138,13 @@ fn restarts_are_seen_without_anyone_telling() {
         assert_eq!(workload.restarts, u64::from(number) - 1);
         assert_eq!(
             workload.terminations.iter().collect::<Vec<_>>(),
-            [(Reason::Error, Some(5), u64::from(number))]
+            [(TerminationReason::Error, Some(5), u64::from(number))]
         );
     }
 }
 
 #[test]
-fn a_container_of_fifty_milliseconds_has_all_in_its_final_record() {
+fn a_container_of_fifty_milliseconds_has_a_complete_final_record() {
     let Some(host) = host() else { return };
     let Some((_top, runc)) = runc(&host, "runc-brief") else { return };
     let Some(running) = Running::start(&["--source", "kernel"]) else { return };
@@ -147,14 +155,14 @@ fn a_container_of_fifty_milliseconds_has_all_in_its_final_record() {
     container.feed("spin 20 1\ntouch 5242880\ndatagrams 5 100 0\ndatagrams 5 100 1\npulse 1 0 50\nexit 7\n");
     assert_eq!(container.wait(), Some(7));
     let lived = began.elapsed();
-    let end = until("its end is recorded", Duration::from_secs(10), || {
-        ends(&running.published(), &container.path).first().cloned()
+    let end = until("its termination is recorded", Duration::from_secs(10), || {
+        terminations_of(&running.published(), &container.path).first().cloned()
     });
     let values = &end.values;
     let network = values.network.unwrap();
     println!("{lived:?}: {:?} {:?} {network:?}", values.cpu, values.memory);
     let cpu = Duration::from_nanos(values.cpu.unwrap().usage_ns);
-    // What runc does in the container's cgroup before the program is the container's, too.
+    // CPU time that runc itself uses in the container's cgroup counts, too.
     assert!(cpu >= Duration::from_millis(20) && cpu <= 2 * lived, "{cpu:?} in {lived:?}");
     assert!(values.memory.unwrap().peak_bytes.unwrap() >= 5 * MIB);
     for (traffic, headers) in [(network.ipv4, 20 + 8), (network.ipv6, 40 + 8)] {
@@ -164,8 +172,8 @@ fn a_container_of_fifty_milliseconds_has_all_in_its_final_record() {
             (5 * (100 + headers), 5 * (100 + headers))
         );
     }
-    let (exit, reason) = end.exit.clone().unwrap();
-    assert_eq!((exit.status, reason), (ExitStatus::Code(7), Reason::Error));
-    let lifetime = exit.ended_unix - exit.init.started_unix;
+    let ended = end.termination.clone().unwrap();
+    assert_eq!((ended.exit_code, ended.signal, ended.reason), (7, None, TerminationReason::Error));
+    let lifetime = ended.run_seconds().unwrap();
     assert!(lifetime >= 0.05 && lifetime <= lived.as_secs_f64() + 0.05, "{lifetime} s in {lived:?}");
 }

@@ -1,14 +1,14 @@
-//! Many cgroups in one pass, and more than fit.
+//! Many cgroups in one pass, and more cgroups than `max-cgroups`.
 
 use std::{fs, sync::Arc, time::Instant};
 
-use snug_agent::store::published::Published;
+use snug_agent::model::View;
 use snug_tests::cgroup::{Cgroup, Host};
 
 use crate::driver::{Driver, below, host, skipped};
 
-/// Makes cgroups numbered like this, each with its number as its limit of tasks: so that a record taken for another
-/// cgroup's shows.
+/// Creates numbered cgroups, each with a limit of tasks that depends on its number: so a record of another cgroup would be
+/// noticed.
 fn make(parent: &Cgroup, numbers: std::ops::Range<u64>) -> Vec<Cgroup> {
     numbers
         .map(|number| {
@@ -19,8 +19,8 @@ fn make(parent: &Cgroup, numbers: std::ops::Range<u64>) -> Vec<Cgroup> {
         .collect()
 }
 
-/// A round finds all of them by one pass per hierarchy, at most two rounds after they were made.
-fn all_are_there(driver: &mut Driver, host: &Host, parent: &Cgroup, count: u64) -> Arc<Published> {
+/// Checks that the second round after the creation has all cgroups.
+fn all_are_there(driver: &mut Driver, host: &Host, parent: &Cgroup, count: u64) -> Arc<View> {
     let started = Instant::now();
     driver.round();
     let published = driver.round();
@@ -53,7 +53,7 @@ fn all_are_there(driver: &mut Driver, host: &Host, parent: &Cgroup, count: u64) 
 fn two_thousand_cgroups_in_one_pass() {
     let Some(host) = host() else { return };
     let parent = Cgroup::new(&host, "many");
-    // The first were there before the agent and are found by listing, the others by their events.
+    // Cgroups from before the agent are found by listing, the others by their events.
     let mut cgroups = make(&parent, 0..300);
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     all_are_there(&mut driver, &host, &parent, 300);
@@ -74,7 +74,7 @@ fn two_thousand_cgroups_in_one_pass() {
 }
 
 #[test]
-fn more_cgroups_than_fit_are_counted_and_the_others_right() {
+fn cgroups_beyond_the_maximum_are_counted_and_the_others_correct() {
     const ROOM: u64 = 64;
     let Some(host) = host() else { return };
     let parent = Cgroup::new(&host, "too-many");
@@ -87,11 +87,11 @@ fn more_cgroups_than_fit_are_counted_and_the_others_right() {
     let before = skipped(&driver.round(), "cgroup_records_without_room");
     let published = driver.round();
     let lost = skipped(&published, "cgroup_records_without_room") - before;
-    // Other cgroups of the host may come and go meanwhile.
+    // Other cgroups of the host may be created and removed meanwhile.
     let fullest = published.agent.pass_cgroups;
     assert!(fullest > 150 && lost >= 150 - ROOM, "{lost} lost in a pass over {fullest}");
     let records = published.agent.maps.iter().find(|map| map.name == "records").unwrap();
-    assert_eq!((records.capacity, records.used), (ROOM, fullest), "a full map shows");
+    assert_eq!((records.capacity, records.used), (ROOM, fullest), "the metrics show a full map");
 
     let rows = below(&published, parent.path());
     assert_eq!(rows.len(), 150, "all are known, by listing");
@@ -104,7 +104,7 @@ fn more_cgroups_than_fit_are_counted_and_the_others_right() {
         }
     }
     assert!(measured <= ROOM, "{measured} were measured");
-    // How many exactly depends on what else the host has, which may come before them.
+    // The exact number depends on the host's other cgroups, which may precede them.
     if cgroups_then == 1 && top_level() == 1 {
         assert_eq!(measured, ROOM - 2, "all but the root and the parent");
     }
@@ -112,7 +112,7 @@ fn more_cgroups_than_fit_are_counted_and_the_others_right() {
     drop(cgroups);
     let published = driver.round();
     let rows = below(&published, parent.path()).len();
-    assert_eq!(rows, 0, "removals are seen by their events, whatever the passes can hold");
+    assert_eq!(rows, 0, "removals are seen by their events, independent of passes");
     let records = published.agent.maps.iter().find(|map| map.name == "records").unwrap();
     assert!(records.used < fullest);
 }

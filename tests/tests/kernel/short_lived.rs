@@ -1,4 +1,4 @@
-//! Cgroups that end: what they did is counted, and their rows are gone.
+//! Removed cgroups: their usage stays counted in the workload, their rows are gone.
 
 use std::{
     thread,
@@ -23,7 +23,7 @@ fn a_removed_cgroup_is_gone_after_one_round() {
     assert!(row_of(&driver.round(), cgroup.path()).is_some());
     cgroup.remove();
     assert!(row_of(&driver.round(), cgroup.path()).is_none());
-    // Made again under its name it is another: nothing is left of the former.
+    // A cgroup created again under the same name is another one.
     let again = Cgroup::new(&host, "removed");
     let published = driver.round();
     assert_eq!(values_of(&published, again.path()).cpu.unwrap().usage_ns, 0);
@@ -55,11 +55,11 @@ fn fifty_milliseconds_of_work_are_counted() {
     cgroup.add(worker.pid());
     let used = worker.run(&Job::Spin { cpu_ms: 50, threads: 1 }).unwrap();
     worker.kill();
-    // The last task's leaving has the agent bring CPU time up to date.
+    // When the last task exits, the agent flushes CPU time.
     thread::sleep(Duration::from_millis(80));
     cgroup.remove();
     let lived = began.elapsed();
-    let workload = until("its end is counted", Duration::from_secs(10), || {
+    let workload = until("its removal is counted", Duration::from_secs(10), || {
         let workload = workload_of(&running.published(), cgroup.path());
         (workload.containers_ended == 1).then_some(workload)
     });
@@ -69,9 +69,9 @@ fn fifty_milliseconds_of_work_are_counted() {
     assert!(workload.cpu_ns < 2 * used + 50_000_000, "{} of {used} ns", workload.cpu_ns);
 }
 
-/// No pass has ever met it: what is known is what its final records say.
+/// No pass has sampled the cgroup: its values come from the final records.
 #[test]
-fn a_life_between_two_rounds_is_counted_from_the_final_records() {
+fn a_cgroup_that_lived_between_two_rounds_is_counted_from_its_final_records() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let cgroup = Cgroup::new(&host, "between");
@@ -93,10 +93,10 @@ fn a_life_between_two_rounds_is_counted_from_the_final_records() {
 }
 
 #[test]
-fn the_end_is_counted_when_all_hierarchies_have_told_theirs() {
+fn a_removal_is_counted_after_the_final_records_of_all_hierarchies() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
-    let cgroup = Cgroup::new(&host, "all-told");
+    let cgroup = Cgroup::new(&host, "all-hierarchies");
     driver.round();
     let mut worker = Worker::start();
     cgroup.add(worker.pid());
@@ -109,7 +109,7 @@ fn the_end_is_counted_when_all_hierarchies_have_told_theirs() {
     };
     let (last, others) =
         host.sampled().into_iter().rev().fold((None, Vec::new()), |(last, mut others), one| {
-            // The first hierarchy is removed first, the one with the memory last.
+            // Removed from the memory hierarchy last.
             if host.hierarchies.memory() == Some(one) {
                 (Some(one), others)
             } else {
@@ -122,10 +122,10 @@ fn the_end_is_counted_when_all_hierarchies_have_told_theirs() {
     }
     if !others.is_empty() {
         let waiting = ended(&mut driver);
-        assert_eq!(waiting.containers_ended, 0, "the memory hierarchy has yet to tell");
+        assert_eq!(waiting.containers_ended, 0, "the final record of the memory hierarchy is missing");
     }
     cgroup.remove_from(last.unwrap());
-    let told = ended(&mut driver);
-    assert_eq!((told.containers_started, told.containers_ended), (1, 1));
-    assert!(told.memory_peak_bytes >= 16 * MIB, "{told:?}");
+    let counted = ended(&mut driver);
+    assert_eq!((counted.containers_started, counted.containers_ended), (1, 1));
+    assert!(counted.memory_peak_bytes >= 16 * MIB, "{counted:?}");
 }

@@ -1,14 +1,14 @@
-//! Which hierarchy and which source each measurement has, on hosts of each kind.
+//! The hierarchy and the source of each measurement, on hosts with cgroup v2 and hybrid hosts.
 
 use snug_agent::{
     cgroupfs::{Measurements, mounts::Version},
-    values::{Measurement, Source},
+    values::{Measurement, SourceKind},
 };
 
 use crate::driver::{Driver, host, source_of};
 
 #[test]
-fn each_measurement_has_the_source_that_the_host_allows() {
+fn each_measurement_has_the_expected_source() {
     let Some(host) = host() else { return };
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let published = driver.round();
@@ -27,7 +27,7 @@ fn each_measurement_has_the_source_that_the_host_allows() {
 }
 
 #[test]
-fn the_root_stays_although_no_record_has_its_values() {
+fn the_root_has_values_although_it_has_no_records() {
     if host().is_none() {
         return;
     }
@@ -44,19 +44,19 @@ fn the_root_stays_although_no_record_has_its_values() {
 
 struct SourceOf {
     hierarchy: Version,
-    source: Source,
+    source: SourceKind,
 }
 
-/// On a hybrid host the controllers are v1's, but CPU time and pressure are v2's: v1 keeps CPU time for each CPU apart
-/// and has no pressure at all.
+/// On a hybrid host the controllers are in v1, but CPU time and pressure come from v2: v1 has CPU time in per-CPU counters only,
+/// and no pressure.
 fn expected(measurement: Measurement, pure: bool) -> SourceOf {
     let of_v2 = matches!(measurement, Measurement::Cpu | Measurement::Pressure | Measurement::SlowRows);
     SourceOf {
         hierarchy: if pure || of_v2 { Version::V2 } else { Version::V1 },
         source: if Measurements::ONLY_IN_FILES.contains(measurement) {
-            Source::Files
+            SourceKind::Files
         } else {
-            Source::Kernel
+            SourceKind::Kernel
         },
     }
 }

@@ -1,6 +1,6 @@
 //! CFS bandwidth: limits, throttling and bursts.
 
-use snug_agent::values::{Measurement, Source, Throttling};
+use snug_agent::values::{Measurement, SourceKind, Throttling};
 use snug_tests::{
     cgroup::{Cgroup, Host, row},
     worker::{Job, Worker},
@@ -10,16 +10,16 @@ use crate::driver::{Driver, host, source_of, values_of};
 
 const MS: u64 = 1_000_000;
 
-/// What is published, after it was found equal to the file. No worker may be at work.
+/// The published values, checked against the file. The cgroup must be idle.
 fn throttling(driver: &mut Driver, host: &Host, cgroup: &Cgroup) -> Throttling {
-    // The period's timer counts on for a period or two after the last work.
+    // The period timer runs for one or two more periods after the last work.
     for tries in 1.. {
         let before = cgroup.bandwidth_stat();
         let published = driver.round();
         if before != cgroup.bandwidth_stat() && tries < 100 {
             continue;
         }
-        assert_eq!(source_of(&published, Measurement::Throttling).source, Source::Kernel);
+        assert_eq!(source_of(&published, Measurement::Throttling).source, SourceKind::Kernel);
         let throttling = values_of(&published, cgroup.path()).throttling.unwrap();
         assert_eq!(throttling.periods, row(&before, "nr_periods"));
         assert_eq!(throttling.throttled_periods, row(&before, "nr_throttled"));
@@ -63,7 +63,7 @@ fn bursts_and_other_limits() {
     cgroup.limit_cpu(10_000, 120_000, 10_000);
     let mut worker = Worker::start();
     cgroup.add(worker.pid());
-    // On a busy machine the work may be cut by the ends of periods.
+    // On a busy machine the work may extend over several periods.
     for tries in 1.. {
         worker.run(&Job::Pulse { times: 2, cpu_ms: 18, sleep_ms: 300 }).unwrap();
         let burst = throttling(&mut driver, &host, &cgroup);

@@ -76,7 +76,7 @@ fn the_next_agent_knows_how_long_none_was_there() -> Result<()> {
     let arguments = ["--data-dir", data.to_str().context("the folder's name is UTF-8")?];
     let first = Agent::start(arguments)?;
     let page = first.scrape("/metrics")?;
-    assert_eq!(page.value("snug_agent_away_seconds", &[])?, 0.0);
+    assert_eq!(page.value("snug_agent_downtime_seconds", &[])?, 0.0);
     assert_eq!(page.value("snug_agent_starts_total", &[])?, 1.0);
 
     assert!(first.end_by(Signal::TERM)?.status.success());
@@ -85,7 +85,7 @@ fn the_next_agent_knows_how_long_none_was_there() -> Result<()> {
     let second = Agent::start(arguments)?;
     let most = ended.elapsed().as_secs_f64() + 0.5;
     let page = second.scrape("/metrics")?;
-    let away = page.value("snug_agent_away_seconds", &[])?;
+    let away = page.value("snug_agent_downtime_seconds", &[])?;
     assert!((pause.as_secs_f64()..most).contains(&away), "away {away} s, really {pause:?} to {most} s");
     assert_eq!(page.value("snug_agent_starts_total", &[])?, 2.0);
 
@@ -94,7 +94,7 @@ fn the_next_agent_knows_how_long_none_was_there() -> Result<()> {
     let killed = Instant::now();
     let third = Agent::start(arguments)?;
     let page = third.scrape("/metrics")?;
-    let away = page.value("snug_agent_away_seconds", &[])?;
+    let away = page.value("snug_agent_downtime_seconds", &[])?;
     let most = killed.elapsed().as_secs_f64() + 6.0;
     assert!(away > 0.0 && away < most, "away {away} s, at most {most} s");
     assert_eq!(page.value("snug_agent_starts_total", &[])?, 3.0);

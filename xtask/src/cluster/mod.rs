@@ -13,7 +13,8 @@ use clap::{Parser, ValueEnum};
 pub(crate) use self::binaries::Binaries;
 use self::node::Node;
 use crate::{
-    build, build_ebpf, command, host,
+    build::{self, Built, Kind},
+    build_ebpf, command, host,
     image::{self, Contents, File},
     manifests,
     setup::{self, Need},
@@ -57,24 +58,28 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     setup::ensure_all(&[Need::Ebpf, Need::Manifests, Need::Cluster])?;
     if options.action == Action::Up {
-        let node = up()?;
+        let node = up(&build_all()?)?;
         println!("cluster: up; use {}", node.kubectl_script().display());
         println!("cluster: `{} apply -k deploy/base` installs Snug", node.kubectl_script().display());
         println!("cluster: `cargo xtask cluster down` ends it");
         node.leave();
         return Ok(());
     }
-    test(&build_ebpf::build_default()?, options.filter.as_deref())
+    test(&build_all()?, options.filter.as_deref())
+}
+
+fn build_all() -> Result<Built> {
+    build::build_all(&build_ebpf::build_default()?)
 }
 
 /// Brings a node up, runs the tests of `tests/tests/cluster` on it, takes it down.
-pub(crate) fn test(object: &std::path::Path, filter: Option<&str>) -> Result<()> {
-    let tests = build::build_test("cluster", object)?;
-    let node = up()?;
+pub(crate) fn test(built: &Built, filter: Option<&str>) -> Result<()> {
+    let tests = built.find(Kind::Test, "cluster")?;
+    let node = up(built)?;
     let mut run = node.inside(&tests);
     run.arg("--test-threads=1").args(filter);
     run.env(CLUSTER_VARIABLE, folder());
-    run.env(CLI_VARIABLE, build::build()?.cli).env(KUBECONFIG_VARIABLE, node.kubeconfig());
+    run.env(CLI_VARIABLE, built.programs()?.cli).env(KUBECONFIG_VARIABLE, node.kubeconfig());
     run.env(manifests::VARIABLE, manifests::folder()?);
     let tested = command::run(&mut run);
     if tested.is_err() {
@@ -88,13 +93,13 @@ fn folder() -> PathBuf {
     workspace::target_dir().join("cluster")
 }
 
-fn up() -> Result<Node> {
+fn up(built: &Built) -> Result<Node> {
     ensure!(host::is_root(), "a node needs root: namespaces, cgroups and containers are made");
     let folder = folder();
     teardown::down(&folder)?;
     teardown::ensure_no_pods()?;
     let started = Instant::now();
-    let images = images(&folder)?;
+    let images = images(&folder, built)?;
     let node = Node::up(&folder, &Binaries::cached()?, PAUSE_IMAGE, &images)?;
     println!(
         "cluster: Kubernetes {} is up ({:.1} s)",
@@ -105,8 +110,8 @@ fn up() -> Result<Node> {
 }
 
 /// The images that the node has: Snug's own, and those that pods of tests run.
-fn images(folder: &std::path::Path) -> Result<Vec<PathBuf>> {
-    let made = image::make(image::REFERENCE, image::Arch::host())?;
+fn images(folder: &std::path::Path, built: &Built) -> Result<Vec<PathBuf>> {
+    let made = image::pack(image::REFERENCE, image::Arch::host(), &built.programs()?)?;
     let images = folder.join("images");
     std::fs::create_dir_all(&images).with_context(|| format!("cannot make {}", images.display()))?;
     let read = |path: &std::path::Path| {
@@ -117,10 +122,10 @@ fn images(folder: &std::path::Path) -> Result<Vec<PathBuf>> {
     let mut files = vec![File::program("bin/busybox", read(busybox)?)];
     let names = applets.lines().filter(|name| *name != "busybox");
     files.extend(names.map(|name| File::link(&format!("bin/{name}"), "busybox")));
-    let workload = build::build_workload("snug-workload")?;
+    let workload = built.find(Kind::Bin, "snug-workload")?;
     files.push(File::program("bin/snug-workload", read(&workload)?));
     files.extend(["tmp/.keep", "etc/passwd"].map(|path| File::text(path, Vec::new())));
-    let pause = build::build_workload("pause")?;
+    let pause = built.find(Kind::Bin, "pause")?;
     let pause = vec![File::program("pause", read(&pause)?)];
     let mut archives = vec![made.archive];
     for (reference, files, entrypoint) in

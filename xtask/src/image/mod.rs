@@ -12,7 +12,10 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 
 pub(crate) use self::archive::{Contents, File};
-use crate::{build, workspace};
+use crate::{
+    build::{self, Programs},
+    workspace,
+};
 
 /// The reference of the image unless another is asked for; deploy/ names the same.
 pub(crate) const REFERENCE: &str = "snug.example/snug-agent:0.1.0";
@@ -62,7 +65,8 @@ pub(crate) struct Options {
 
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let made = make(&options.reference, options.arch.unwrap_or_else(Arch::host))?;
+    let arch = options.arch.unwrap_or_else(Arch::host);
+    let made = pack(&options.reference, arch, &build::build_for(arch.of_rust())?)?;
     println!(
         "image: {} ({} KiB), {}",
         made.archive.display(),
@@ -81,9 +85,8 @@ pub(crate) struct Made {
     digest: String,
 }
 
-/// Builds the programs and packs them.
-pub(crate) fn make(reference: &str, arch: Arch) -> Result<Made> {
-    let programs = build::build_for(arch.of_rust())?;
+/// Packs the programs, which were built for that machine.
+pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<Made> {
     let bill = sbom::of_workspace(arch.of_rust())?;
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let root = workspace::root();

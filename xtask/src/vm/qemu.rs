@@ -67,12 +67,12 @@ impl Qemu {
 
     /// The first line of what it says about itself.
     pub(crate) fn version(&self) -> Result<String> {
-        let printed = command::capture(self.command().arg("--version"))?;
+        let printed = command::capture(self.command()?.arg("--version"))?;
         Ok(printed.lines().next().unwrap_or_default().to_owned())
     }
 
-    fn command(&self) -> Command {
-        let mut command = command::new(&self.program);
+    fn command(&self) -> Result<Command> {
+        let mut command = command::ending_with_us(&self.program)?;
         if let Some(root) = &self.unpacked {
             let libraries: Vec<String> =
                 LIBRARIES.iter().map(|folder| root.join(folder).display().to_string()).collect();
@@ -81,13 +81,13 @@ impl Qemu {
                 command.arg("-L").arg(root.join(folder));
             }
         }
-        command
+        Ok(command)
     }
 
     /// Boots a kernel and waits for it to power off, at most this long. The serial console goes to `log`.
     pub(crate) fn boot(&self, boot: &Boot<'_>, log: &Path, timeout: Duration) -> Result<End> {
         fs::write(log, "").with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = self.command();
+        let mut command = self.command()?;
         // The acceleration of nested hosts is often there and broken: emulation works everywhere.
         let threads = if boot.in_turn { "tcg,thread=single" } else { "tcg,thread=multi" };
         command.args(["-accel", threads, "-cpu", "max"]);

@@ -10,7 +10,7 @@ pub struct CpuStat {
     pub usage_ns: u64,
     /// `user_usec` and `system_usec`.
     pub split: CpuSplit,
-    /// The rows that are there when the cpu controller is on for the cgroup.
+    /// The rows that exist if the cpu controller is enabled for the cgroup.
     pub bandwidth: Option<BandwidthStat>,
 }
 
@@ -117,15 +117,15 @@ pub fn cfs_quota_v1(text: &[u8]) -> Result<Option<u64>, ParseError> {
     }
 }
 
-/// A file that holds microseconds (`cpu.max.burst`, `cpu.cfs_period_us`, `cpu.cfs_burst_us`), in nanoseconds.
+/// A file with microseconds (`cpu.max.burst`, `cpu.cfs_period_us`, `cpu.cfs_burst_us`), as nanoseconds.
 pub fn microseconds(text: &[u8]) -> Result<u64, ParseError> {
     only_line(text)?.number_of(NS_PER_US)
 }
 
 /// v1 `cpuacct.stat`, which counts in ticks of `tick_ns` nanoseconds (`USER_HZ`).
 ///
-/// Since Linux 5.17 the kernel scales these to add up to `cpuacct.usage`. `cpuacct.usage_user` and `usage_sys` have
-/// the finer unit, but guest time is in the wrong one of them before that release and nothing is scaled after it.
+/// Since Linux 5.17 the kernel scales the two to add up to `cpuacct.usage`. `cpuacct.usage_user` and `usage_sys` have a finer
+/// unit, but before 5.17 guest time is in the wrong one, and since then they are not scaled.
 pub fn cpuacct_stat(text: &[u8], tick_ns: u64) -> Result<CpuSplit, ParseError> {
     let (mut user, mut system) = (None, None);
     for row in rows(text) {

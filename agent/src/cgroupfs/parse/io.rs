@@ -8,7 +8,7 @@ use crate::values::IoDevice;
 pub struct IoStat {
     /// Devices with I/O, sorted by device number.
     pub devices: Vec<IoDevice>,
-    /// Lines that name no device (`(unknown)` and the like) and therefore count for nothing.
+    /// Number of lines without a device (such as `(unknown)`), which are ignored.
     pub skipped: u64,
 }
 
@@ -23,7 +23,7 @@ pub struct BlkioRow {
     pub write: u64,
 }
 
-/// `8:0`, or `None` if it is something else.
+/// Parses a device number such as `8:0`.
 fn device_number(word: &[u8]) -> Option<(u32, u32)> {
     let (major, minor) = std::str::from_utf8(word).ok()?.split_once(':')?;
     let digits =
@@ -33,8 +33,8 @@ fn device_number(word: &[u8]) -> Option<(u32, u32)> {
 
 /// v2 `io.stat`: `8:0 rbytes=… wbytes=… rios=… wios=… dbytes=… dios=…`.
 ///
-/// Some kernels name a device without I/O and put the next one on the same line, some name `(unknown)`: figures belong
-/// to the device that was named last, and those without a device are skipped.
+/// Some kernels print a device without I/O and the next device on the same line, some print `(unknown)`. Numbers belong to the
+/// last device before them; those without a device are ignored.
 pub fn io_stat(text: &[u8]) -> Result<IoStat, ParseError> {
     let mut stat = IoStat::default();
     for line in lines(text) {
@@ -56,7 +56,7 @@ pub fn io_stat(text: &[u8]) -> Result<IoStat, ParseError> {
     Ok(stat)
 }
 
-/// Puts one figure of `io.stat` where it belongs. Figures other than the four are ignored.
+/// Sets a field from `key=value`. Unknown keys are ignored.
 fn add(
     devices: &mut Vec<IoDevice>,
     device: Option<(u32, u32)>,
@@ -104,14 +104,14 @@ pub fn blkio_throttle(text: &[u8]) -> Result<(Vec<BlkioRow>, u64), ParseError> {
         match (operation.text, rows.last_mut()) {
             (b"Read", Some(row)) => row.read = number,
             (b"Write", Some(row)) => row.write = number,
-            // Sync, Async, Discard and Total are the same I/O counted again or none of the two.
+            // Sync, Async and Total repeat the same I/O; Discard is neither read nor write.
             _ => {}
         }
     }
     Ok((rows, skipped))
 }
 
-/// Bytes and operations of v1 put together, sorted by device number.
+/// Combines bytes and operations of v1, sorted by device number.
 pub fn merge_blkio(bytes: &[BlkioRow], operations: &[BlkioRow]) -> Vec<IoDevice> {
     let mut devices: Vec<(u32, u32)> = bytes.iter().chain(operations).map(|row| row.device).collect();
     devices.sort_unstable();

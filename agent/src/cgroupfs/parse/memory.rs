@@ -6,9 +6,9 @@ use crate::values::{MemoryEvents, MemoryStat};
 /// v1 `memory.oom_control`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OomControl {
-    /// Tasks of this very cgroup (not of those below) killed by the OOM killer.
+    /// Tasks killed by the OOM killer in the cgroup, without its descendants.
     pub oom_kill: u64,
-    /// The cgroup is out of memory now and its tasks wait.
+    /// The cgroup is out of memory and its tasks are stopped.
     pub under_oom: bool,
 }
 
@@ -54,17 +54,17 @@ pub fn oom_control(text: &[u8]) -> Result<OomControl, ParseError> {
 /// v1 `memory.limit_in_bytes` and `memory.memsw.limit_in_bytes`; `None` = no limit.
 ///
 /// No limit is the kernel's `PAGE_COUNTER_MAX` pages: `i64::MAX` rounded down to whole pages, above 2^62 for every page
-/// size. No machine has 2^62 bytes, so that whatever is above it limits nothing.
+/// size. No machine has 2^62 bytes, so larger limits mean no limit.
 pub fn limit_v1(text: &[u8]) -> Result<Option<u64>, ParseError> {
     number(text).map(|bytes| (bytes <= 1 << 62).then_some(bytes))
 }
 
-/// `inactive_file` of v2 `memory.stat`, without looking at the other rows.
+/// `inactive_file` of v2 `memory.stat`; other rows are not parsed.
 pub fn inactive_file(text: &[u8]) -> Result<u64, ParseError> {
     one_row(text, "inactive_file")
 }
 
-/// `total_inactive_file` of v1 `memory.stat`, without looking at the other rows.
+/// `total_inactive_file` of v1 `memory.stat`; other rows are not parsed.
 pub fn inactive_file_v1(text: &[u8]) -> Result<u64, ParseError> {
     one_row(text, "total_inactive_file")
 }
@@ -74,7 +74,7 @@ fn one_row(text: &[u8], name: &'static str) -> Result<u64, ParseError> {
     required(row, name, text)?.number()
 }
 
-/// What `memory.stat` said, row by row.
+/// The rows of `memory.stat`.
 #[derive(Default)]
 struct Found {
     anon: Option<u64>,
@@ -152,7 +152,7 @@ pub fn memory_stat(text: &[u8]) -> Result<MemoryStat, ParseError> {
     })
 }
 
-/// The `total_*` rows of v1 `memory.stat`; `kernel_bytes` is what `memory.kmem.usage_in_bytes` said.
+/// The `total_*` rows of v1 `memory.stat`; `kernel_bytes` comes from `memory.kmem.usage_in_bytes`.
 pub fn memory_stat_v1(text: &[u8], kernel_bytes: Option<u64>) -> Result<MemoryStat, ParseError> {
     let mut found = Found::default();
     for row in rows(text) {

@@ -1,8 +1,7 @@
 //! Parsers of the cgroup files of v1 and v2: text in, numbers out, no I/O.
 //!
 //! Formats: Linux `Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/*.rst` and `Documentation/accounting/psi.rst`.
-//! Rows that are not known are ignored, since every kernel adds some; a row that must be there and is not, or that
-//! holds something else than it should, is an error.
+//! Unknown rows are ignored, because new kernels add some. A missing or malformed row that is required is an error.
 
 mod cpu;
 mod io;
@@ -24,40 +23,40 @@ pub use self::{
     pressure::stall,
 };
 
-/// Why a file could not be understood.
+/// Why a file could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct ParseError {
-    /// The line, counted from 1; for a row that is missing the number of lines that there are.
+    /// The line, counted from 1; for a missing row the number of lines.
     pub line: usize,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: Problem,
 }
 
-/// What is wrong with a line.
+/// The problem of a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// Something else where a number should be.
+    /// Not a number.
     #[error("{0} is not a number")]
     NotANumber(Excerpt),
-    /// A number that does not fit once it is in Snug's unit.
+    /// A number that is too large after conversion to Snug's unit.
     #[error("{0} is too large")]
     TooLarge(Excerpt),
-    /// A row without a value, or a value too few.
+    /// A row without a value, or with too few values.
     #[error("{0} has no value")]
     NoValue(Excerpt),
-    /// The file ends without this row.
+    /// A required row is missing.
     #[error("the row {0} is missing")]
     MissingRow(&'static str),
     /// The file is empty.
     #[error("the file is empty")]
     Empty,
-    /// More text than the format has.
-    #[error("{0} follows where the file should end")]
+    /// Unexpected text at the end.
+    #[error("unexpected text after the end: {0}")]
     Trailing(Excerpt),
 }
 
-/// The first bytes of what was found, quoted and escaped, for a message.
+/// The first bytes of the text, quoted and escaped, for a message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Excerpt(Box<[u8]>);
 
@@ -81,18 +80,18 @@ impl fmt::Debug for Excerpt {
     }
 }
 
-/// A file that holds one number and nothing else.
+/// A file with a single number.
 pub fn number(text: &[u8]) -> Result<u64, ParseError> {
     only_line(text)?.number()
 }
 
-/// A file that holds one number or `max`, which stands for no limit.
+/// A file with a single number or `max`, which means no limit (`None`).
 pub fn number_or_max(text: &[u8]) -> Result<Option<u64>, ParseError> {
     let line = only_line(text)?;
     if line.text == b"max" { Ok(None) } else { line.number().map(Some) }
 }
 
-/// A piece of text and where it stands.
+/// A piece of text and its line.
 #[derive(Clone, Copy)]
 struct Field<'a> {
     line: usize,
@@ -114,12 +113,12 @@ impl<'a> Field<'a> {
             .ok_or_else(|| self.error(Problem::TooLarge))
     }
 
-    /// A number of `unit`s: nanoseconds from microseconds or ticks, say.
+    /// A number times `unit`, for example microseconds as nanoseconds.
     fn number_of(self, unit: u64) -> Result<u64, ParseError> {
         self.number()?.checked_mul(unit).ok_or_else(|| self.error(Problem::TooLarge))
     }
 
-    /// What stands between spaces.
+    /// The words between white space.
     fn words(self) -> impl Iterator<Item = Self> {
         let Self { line, text } = self;
         text.split(u8::is_ascii_whitespace)
@@ -127,7 +126,7 @@ impl<'a> Field<'a> {
             .map(move |text| Self { line, text })
     }
 
-    /// `key=value`, or `None` where there is no `=`.
+    /// Splits `key=value`; `None` without `=`.
     fn assignment(self) -> Option<(&'a [u8], Self)> {
         let equals = self.text.iter().position(|&byte| byte == b'=')?;
         let (key, value) = self.text.split_at_checked(equals)?;
@@ -158,7 +157,7 @@ struct Row<'a> {
     value: Field<'a>,
 }
 
-/// The rows of a flat-keyed file. Values are not looked at, so that unknown rows may hold anything.
+/// The rows of a flat-keyed file. Values are not parsed, so unknown rows can contain anything.
 fn rows(text: &[u8]) -> impl Iterator<Item = Row<'_>> {
     lines(text).map(|line| {
         let space = line.text.iter().position(u8::is_ascii_whitespace).unwrap_or(line.text.len());
@@ -183,7 +182,7 @@ impl Row<'_> {
     }
 }
 
-/// The value of a row that must be there.
+/// The value of a required row.
 fn required<T>(value: Option<T>, row: &'static str, text: &[u8]) -> Result<T, ParseError> {
     value.ok_or_else(|| ParseError {
         line: text.trim_ascii_end().split(|&byte| byte == b'\n').count(),
@@ -221,7 +220,7 @@ mod tests {
         assert_eq!(say(number(b"-1\n")), "line 1: \"-1\" is not a number");
         assert_eq!(say(number(b"max\n")), "line 1: \"max\" is not a number");
         assert_eq!(say(number(b"18446744073709551616\n")), "line 1: \"18446744073709551616\" is too large");
-        assert_eq!(say(number(b"1\n\nx\xff\n")), "line 3: \"x\\xff\" follows where the file should end");
+        assert_eq!(say(number(b"1\n\nx\xff\n")), "line 3: unexpected text after the end: \"x\\xff\"");
         assert_eq!(
             number(&[b'a'; 1000]).unwrap_err().to_string().len(),
             "line 1: \"\" is not a number".len() + 40
@@ -235,7 +234,7 @@ mod tests {
             prop_assert_eq!(number_or_max(format!("{value}\n").as_bytes()), Ok(Some(value)));
         }
 
-        /// Bytes that look like cgroup files more often than noise does, into every parser there is.
+        /// All parsers on random bytes that resemble cgroup files.
         #[test]
         fn no_parser_panics(
             text in prop_oneof![

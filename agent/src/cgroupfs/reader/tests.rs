@@ -22,7 +22,7 @@ fn read_all(reader: &mut CgroupReader) -> Reading {
     reading
 }
 
-/// What all samples say on 6.1 and later.
+/// The values of all sample files of Linux 6.1 and later.
 fn expected() -> Values {
     Values {
         cpu: Some(Cpu { usage_ns: 5_131_000_000 }),
@@ -92,7 +92,7 @@ fn expected() -> Values {
     }
 }
 
-/// What the samples say on 5.10.
+/// The values of the sample files of Linux 5.10.
 fn expected_5_10() -> Values {
     let mut values = expected();
     let throttling = values.throttling.unwrap();
@@ -143,7 +143,7 @@ fn v1_says_the_same_as_far_as_it_goes() {
         ),
         ..v2
     };
-    // One of the recursive files is there, of the other only the cgroup's own.
+    // One file is recursive, the other one is of the cgroup alone.
     let own = root.path().join("blkio/pod/box/blkio.throttle.io_serviced");
     fs::rename(own.with_file_name("blkio.throttle.io_serviced_recursive"), own).unwrap();
     assert_eq!(read_all(&mut reader).values, expected);
@@ -172,10 +172,10 @@ fn hybrid_takes_cpu_time_from_cpuacct_where_v2_lacks_the_cgroup() {
 }
 
 #[test]
-fn only_what_was_asked_for() {
+fn only_requested_values() {
     let (root, mut reader) = v2(&[V2_5_10, V2_6_1]);
     let one = |reader: &mut CgroupReader, which| {
-        reader.read("/pod/box", Measurements::of(&[which])).unwrap().values
+        reader.read("/pod/box", Measurements::new(&[which])).unwrap().values
     };
     let all = expected();
     let none = Values::default();
@@ -204,7 +204,7 @@ fn weights_become_the_shares_that_a_kubelet_shows() {
     for (weight, shares) in [("1", 2), ("79", 2046), ("100", 2597), ("10000", 262_144)] {
         fs::write(root.path().join("pod/box/cpu.weight"), weight).unwrap();
         fs::write(root.path().join("pod/box/memory.min"), "4096\n").unwrap();
-        let values = reader.read("/pod/box", Measurements::of(&[Measurement::Spec])).unwrap().values;
+        let values = reader.read("/pod/box", Measurements::new(&[Measurement::Spec])).unwrap().values;
         let expected = Spec { cpu_shares: Some(shares), memory_reservation_bytes: Some(4096) };
         assert_eq!(values.spec, Some(expected), "{weight}");
     }
@@ -219,7 +219,7 @@ fn the_roots_memory_is_what_its_statistics_say() {
     let values = reader.read("/", Measurements::ALL).unwrap().values;
     assert_eq!(values.memory, Some(Memory { usage_bytes: 39_000_000, peak_bytes: None, limit_bytes: None }));
     assert_eq!(values.working_set, Some(WorkingSet { inactive_file_bytes: 8_000_000, bytes: 31_000_000 }));
-    // In a cgroup namespace the root has what every cgroup has.
+    // In a cgroup namespace the root has the files of any cgroup.
     for file in ["memory.current", "memory.max"] {
         fs::copy(root.path().join("pod/box").join(file), root.path().join(file)).unwrap();
     }
@@ -264,7 +264,7 @@ fn gone_and_bad_paths() {
     for bad in ["", "pod/box", "/pod//box", "/pod/../pod/box", "/./pod", "//", "/pod/"] {
         assert!(matches!(read(bad).unwrap_err(), ReadError::BadPath { .. }), "{bad}");
     }
-    assert!(read("/pod/\0").unwrap().problems.len() == 1, "refused by the system, and said");
+    assert!(read("/pod/\0").unwrap().problems.len() == 1, "the error is a problem");
     // A directory without cgroup.procs is a cgroup that is being removed.
     fs::remove_file(root.path().join("pod/box/cgroup.procs")).unwrap();
     fs::remove_file(root.path().join("pod/box/pids.max")).unwrap();
@@ -272,7 +272,7 @@ fn gone_and_bad_paths() {
 }
 
 #[test]
-fn one_bad_file_spoils_only_its_subject() {
+fn one_bad_file_affects_only_its_own_values() {
     let (root, mut reader) = v2(&[V2_5_10, V2_6_1, &[("memory.events", "low 0\nhigh x\n")]]);
     let reading = reader.read("/pod/box", Measurements::ALL).unwrap();
     assert_eq!(reading.values, Values { memory_events: None, ..expected() });
@@ -282,7 +282,7 @@ fn one_bad_file_spoils_only_its_subject() {
     assert_eq!(*file, root.path().join("pod/box/memory.events"));
     assert_eq!(source.to_string(), "line 2: \"x\" is not a number");
 
-    // Half a subject would be a wrong one: no limit is not the same as a limit that cannot be read.
+    // No partial values: no limit is not the same as a limit that cannot be read.
     lay_out(root.path(), &[V2_6_1, &[("memory.max", "\n"), ("cpu.max.burst", "max\n")]]);
     let reading = reader.read("/pod/box", Measurements::ALL).unwrap();
     assert_eq!(reading.values, Values { memory: None, throttling: None, ..expected() });
@@ -290,7 +290,7 @@ fn one_bad_file_spoils_only_its_subject() {
 
     fs::remove_file(root.path().join("pod/box/pids.max")).unwrap();
     fs::create_dir(root.path().join("pod/box/pids.max")).unwrap();
-    let reading = reader.read("/pod/box", Measurements::of(&[Measurement::Pids])).unwrap();
+    let reading = reader.read("/pod/box", Measurements::new(&[Measurement::Pids])).unwrap();
     assert!(matches!(reading.problems.as_slice(), [ReadError::Unreadable { .. }]), "{:?}", reading.problems);
     assert_eq!(reading.values.pids, None);
 }
@@ -302,7 +302,7 @@ fn files_longer_than_the_buffer_are_read_whole() {
         (0..2000).map(|minor| format!("8:{minor} rbytes={minor} wbytes=2 rios=3 wios=4\n")).collect();
     assert!(text.len() > 3 * FIRST_SIZE);
     fs::write(root.path().join("pod/box/io.stat"), &text).unwrap();
-    let io = reader.read("/pod/box", Measurements::of(&[Measurement::SlowRows])).unwrap().values.io.unwrap();
+    let io = reader.read("/pod/box", Measurements::new(&[Measurement::SlowRows])).unwrap().values.io.unwrap();
     assert_eq!(io.len(), 2000);
     assert_eq!(io[1999].read_bytes, 1999);
 }

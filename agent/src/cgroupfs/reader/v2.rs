@@ -1,8 +1,8 @@
-//! The subjects of a cgroup v2 hierarchy.
+//! Files of a cgroup v2 hierarchy.
 
 use std::sync::Arc;
 
-use super::{Pass, Subject};
+use super::{CgroupRead, Subject};
 use crate::{
     cgroupfs::{
         Measurements,
@@ -11,18 +11,18 @@ use crate::{
     values::{Cpu, IoDevice, Measurement, Memory, Pids, Pressure, Swap, Throttling, Values},
 };
 
-/// What several subjects share: `cpu.stat` is read once, since each read of it takes the kernel's lock.
+/// Files that several measurements share: `cpu.stat` is read once, because each read takes the kernel's rstat lock.
 #[derive(Default)]
 pub(super) struct Subjects {
     cpu_stat: Option<(usize, Option<CpuStat>)>,
 }
 
 impl Subjects {
-    fn cpu_stat(&mut self, pass: &mut Pass<'_>, at: usize) -> Subject<CpuStat> {
+    fn cpu_stat(&mut self, cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<CpuStat> {
         match self.cpu_stat {
             Some((same, stat)) if same == at => Ok(stat),
             _ => {
-                let stat = pass.parse(at, "cpu.stat", parse::cpu_stat);
+                let stat = cgroup.parse(at, "cpu.stat", parse::cpu_stat);
                 self.cpu_stat = Some((at, *stat.as_ref().unwrap_or(&None)));
                 stat
             }
@@ -31,102 +31,110 @@ impl Subjects {
 
     pub(super) fn cpu_time(
         &mut self,
-        pass: &mut Pass<'_>,
+        cgroup: &mut CgroupRead<'_>,
         at: usize,
-        which: Measurements,
+        measurements: Measurements,
         values: &mut Values,
     ) {
-        let stat = self.cpu_stat(pass, at).unwrap_or(None);
-        if which.contains(Measurement::Cpu) {
+        let stat = self.cpu_stat(cgroup, at).unwrap_or(None);
+        if measurements.contains(Measurement::Cpu) {
             values.cpu = stat.map(|stat| Cpu { usage_ns: stat.usage_ns });
         }
-        if which.contains(Measurement::SlowRows) {
+        if measurements.contains(Measurement::SlowRows) {
             values.cpu_split = stat.map(|stat| stat.split);
         }
     }
 
-    pub(super) fn throttling(&mut self, pass: &mut Pass<'_>, at: usize) -> Subject<Throttling> {
-        let Some(stat) = self.cpu_stat(pass, at)?.and_then(|stat| stat.bandwidth) else { return Ok(None) };
-        let Some(max) = pass.parse(at, "cpu.max", parse::cpu_max)? else { return Ok(None) };
-        let burst_limit_ns = pass.parse(at, "cpu.max.burst", parse::microseconds)?.unwrap_or(0);
+    pub(super) fn throttling(&mut self, cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Throttling> {
+        let Some(stat) = self.cpu_stat(cgroup, at)?.and_then(|stat| stat.bandwidth) else { return Ok(None) };
+        let Some(max) = cgroup.parse(at, "cpu.max", parse::cpu_max)? else { return Ok(None) };
+        let burst_limit_ns = cgroup.parse(at, "cpu.max.burst", parse::microseconds)?.unwrap_or(0);
         Ok(Some(super::throttling_of(stat, max, burst_limit_ns)))
     }
 }
 
-pub(super) fn pressure(pass: &mut Pass<'_>, at: usize) -> Subject<Pressure> {
-    let Some(cpu) = pass.parse(at, "cpu.pressure", parse::stall)? else { return Ok(None) };
-    let Some(memory) = pass.parse(at, "memory.pressure", parse::stall)? else { return Ok(None) };
-    let Some(io) = pass.parse(at, "io.pressure", parse::stall)? else { return Ok(None) };
+pub(super) fn pressure(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Pressure> {
+    let Some(cpu) = cgroup.parse(at, "cpu.pressure", parse::stall)? else { return Ok(None) };
+    let Some(memory) = cgroup.parse(at, "memory.pressure", parse::stall)? else { return Ok(None) };
+    let Some(io) = cgroup.parse(at, "io.pressure", parse::stall)? else { return Ok(None) };
     Ok(Some(Pressure { cpu, memory, io }))
 }
 
-/// The root has no `memory.current`; the kubelet takes anonymous memory and file cache for its usage, and so does Snug.
-pub(super) fn memory(pass: &mut Pass<'_>, at: usize, which: Measurements, values: &mut Values) {
+/// The root has no `memory.current`. As the kubelet does, its usage is anonymous memory plus file cache.
+pub(super) fn memory(
+    cgroup: &mut CgroupRead<'_>,
+    at: usize,
+    measurements: Measurements,
+    values: &mut Values,
+) {
     let mut usage = None;
-    let by_usage = which.contains(Measurement::Memory) || which.contains(Measurement::WorkingSet);
+    let by_usage =
+        measurements.contains(Measurement::Memory) || measurements.contains(Measurement::WorkingSet);
     if by_usage {
-        usage = pass.parse(at, "memory.current", parse::number).unwrap_or(None);
+        usage = cgroup.parse(at, "memory.current", parse::number).unwrap_or(None);
     }
     let (mut inactive_file, mut limited) = (None, true);
-    if which.contains(Measurement::SlowRows) || (pass.is_root() && by_usage) {
-        let stat = pass.parse(at, "memory.stat", parse::memory_stat).unwrap_or(None);
+    if measurements.contains(Measurement::SlowRows) || (cgroup.is_root() && by_usage) {
+        let stat = cgroup.parse(at, "memory.stat", parse::memory_stat).unwrap_or(None);
         inactive_file = stat.as_ref().map(|stat| stat.inactive_file_bytes);
-        if pass.is_root() && usage.is_none() {
+        if cgroup.is_root() && usage.is_none() {
             usage = stat.as_ref().map(|stat| stat.anon_bytes.saturating_add(stat.file_bytes));
             limited = false;
         }
         values.memory_stat = stat.map(Arc::new);
-    } else if which.contains(Measurement::WorkingSet) {
-        inactive_file = pass.parse(at, "memory.stat", parse::inactive_file).unwrap_or(None);
+    } else if measurements.contains(Measurement::WorkingSet) {
+        inactive_file = cgroup.parse(at, "memory.stat", parse::inactive_file).unwrap_or(None);
     }
-    if which.contains(Measurement::WorkingSet) {
+    if measurements.contains(Measurement::WorkingSet) {
         values.working_set = usage.zip(inactive_file).map(super::working_set_of);
     }
-    if which.contains(Measurement::Memory) {
+    if measurements.contains(Measurement::Memory) {
         values.memory = usage.and_then(|usage_bytes| {
             let unlimited = Memory { usage_bytes, ..Memory::default() };
-            if limited { usage_and_limit(pass, at, usage_bytes).unwrap_or(None) } else { Some(unlimited) }
+            if limited { usage_and_limit(cgroup, at, usage_bytes).unwrap_or(None) } else { Some(unlimited) }
         });
     }
-    if which.contains(Measurement::MemoryEvents) {
-        values.memory_events = pass.parse(at, "memory.events", parse::memory_events).unwrap_or(None);
+    if measurements.contains(Measurement::MemoryEvents) {
+        values.memory_events = cgroup.parse(at, "memory.events", parse::memory_events).unwrap_or(None);
     }
-    if which.contains(Measurement::Swap) {
-        values.swap = swap(pass, at).unwrap_or(None);
+    if measurements.contains(Measurement::Swap) {
+        values.swap = swap(cgroup, at).unwrap_or(None);
     }
 }
 
-fn usage_and_limit(pass: &mut Pass<'_>, at: usize, usage_bytes: u64) -> Subject<Memory> {
-    let Some(limit_bytes) = pass.parse(at, "memory.max", parse::number_or_max)? else { return Ok(None) };
-    let peak_bytes = pass.parse(at, "memory.peak", parse::number)?;
+fn usage_and_limit(cgroup: &mut CgroupRead<'_>, at: usize, usage_bytes: u64) -> Subject<Memory> {
+    let Some(limit_bytes) = cgroup.parse(at, "memory.max", parse::number_or_max)? else { return Ok(None) };
+    let peak_bytes = cgroup.parse(at, "memory.peak", parse::number)?;
     Ok(Some(Memory { usage_bytes, peak_bytes, limit_bytes }))
 }
 
-fn swap(pass: &mut Pass<'_>, at: usize) -> Subject<Swap> {
-    let Some(usage_bytes) = pass.parse(at, "memory.swap.current", parse::number)? else { return Ok(None) };
-    let Some(limit_bytes) = pass.parse(at, "memory.swap.max", parse::number_or_max)? else { return Ok(None) };
+fn swap(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Swap> {
+    let Some(usage_bytes) = cgroup.parse(at, "memory.swap.current", parse::number)? else { return Ok(None) };
+    let Some(limit_bytes) = cgroup.parse(at, "memory.swap.max", parse::number_or_max)? else {
+        return Ok(None);
+    };
     Ok(Some(Swap { usage_bytes, limit_bytes }))
 }
 
-/// By the kubelet's formula, which turns [1, 10000] into [2, 262144]:
+/// Converts `cpu.weight` (1 to 10000) to shares (2 to 262144) with the kubelet's formula:
 /// <https://github.com/kubernetes/enhancements/tree/master/keps/sig-node/2254-cgroup-v2#phase-1-convert-from-cgroups-v1-settings-to-v2>
-pub(super) fn cpu_shares(pass: &mut Pass<'_>, at: usize) -> Subject<u64> {
-    let weight = pass.parse(at, "cpu.weight", parse::number)?;
+pub(super) fn cpu_shares(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<u64> {
+    let weight = cgroup.parse(at, "cpu.weight", parse::number)?;
     Ok(weight.map(|weight| 2 + weight.saturating_sub(1).saturating_mul(262_142) / 9_999))
 }
 
-pub(super) fn memory_reservation(pass: &mut Pass<'_>, at: usize) -> Subject<u64> {
-    Ok(pass.parse(at, "memory.min", parse::number_or_max)?.map(|min| min.unwrap_or(0)))
+pub(super) fn memory_reservation(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<u64> {
+    Ok(cgroup.parse(at, "memory.min", parse::number_or_max)?.map(|min| min.unwrap_or(0)))
 }
 
-pub(super) fn pids(pass: &mut Pass<'_>, at: usize) -> Subject<Pids> {
-    let Some(current) = pass.parse(at, "pids.current", parse::number)? else { return Ok(None) };
-    let Some(limit) = pass.parse(at, "pids.max", parse::number_or_max)? else { return Ok(None) };
+pub(super) fn pids(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Pids> {
+    let Some(current) = cgroup.parse(at, "pids.current", parse::number)? else { return Ok(None) };
+    let Some(limit) = cgroup.parse(at, "pids.max", parse::number_or_max)? else { return Ok(None) };
     Ok(Some(Pids { current, limit }))
 }
 
-pub(super) fn io(pass: &mut Pass<'_>, at: usize) -> Subject<Arc<[IoDevice]>> {
-    let Some(stat) = pass.parse(at, "io.stat", parse::io_stat)? else { return Ok(None) };
-    pass.reading.skipped_lines += stat.skipped;
+pub(super) fn io(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Arc<[IoDevice]>> {
+    let Some(stat) = cgroup.parse(at, "io.stat", parse::io_stat)? else { return Ok(None) };
+    cgroup.reading.skipped_lines += stat.skipped;
     Ok(Some(stat.devices.into()))
 }

@@ -3,11 +3,9 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{RowQuery, Traffic, VERSION, Who, is_wanted, page, seconds};
-use crate::{
-    identity::{ContainerKind, Names},
-    store::published::{CgroupRow, Published},
-};
+use super::{RowQuery, Traffic, VERSION, Who, page, seconds};
+use crate::exporters::query::is_wanted;
+use crate::model::{CgroupRow, ContainerKind, Names, View};
 
 /// Containers, units and plain cgroups that exist now.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -64,7 +62,7 @@ struct Container<'a> {
 
 impl<'a> Containers<'a> {
     /// Of what was published last.
-    pub(super) fn of(published: &'a Published, asked: &RowQuery) -> Self {
+    pub(super) fn of(published: &'a View, asked: &RowQuery) -> Self {
         let rows = published.cgroups.iter().filter(|row| wanted(row, asked)).map(Container::of);
         let (containers, next) = page(rows, asked.limit, |row| row.id.to_owned());
         Self { version: VERSION, node: &published.agent.node, containers, next }

@@ -3,11 +3,9 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{EventQuery, VERSION, Who, is_wanted};
-use crate::{
-    events::{Event, Kind, Throttled, What},
-    store::published::Published,
-};
+use super::{EventQuery, OomKill, VERSION, Who};
+use crate::exporters::query::is_wanted;
+use crate::model::{Event, EventDetails, EventKind, Throttled, View};
 
 /// The last events that were asked for.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -48,16 +46,6 @@ struct Row<'a> {
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct OomKill<'a> {
-    /// Whose limit: `container`, `pod`, `ancestor` or `node`.
-    limit: &'static str,
-    usage_bytes: u64,
-    limit_bytes: Option<u64>,
-    victim_pid: u32,
-    victim: &'a str,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
 struct Termination<'a> {
     exit_code: u8,
     signal: Option<u8>,
@@ -76,16 +64,16 @@ struct Throttling {
 /// Whether there are such events.
 pub(super) fn check(asked: &EventQuery) -> Result<(), String> {
     let Some(kind) = &asked.kind else { return Ok(()) };
-    if Kind::ALL.iter().any(|one| one.as_str() == kind) {
+    if EventKind::ALL.iter().any(|one| one.as_str() == kind) {
         return Ok(());
     }
-    let kinds = Kind::ALL.map(Kind::as_str).join(", ");
+    let kinds = EventKind::ALL.map(EventKind::as_str).join(", ");
     Err(format!("there is no kind {kind:?} of events; there are {kinds}"))
 }
 
 impl<'a> Events<'a> {
     /// Of what was published last.
-    pub(super) fn of(published: &'a Published, asked: &EventQuery) -> Self {
+    pub(super) fn of(published: &'a View, asked: &EventQuery) -> Self {
         let wanted = |event: &&Event| {
             let names = event.subject.names.as_deref();
             event.sequence > asked.after
@@ -118,28 +106,22 @@ impl<'a> Row<'a> {
             who: Who::of(event.subject.names.as_deref()),
             pod_uid: &event.subject.pod_uid,
             container_id: &event.subject.id,
-            oom_kill: match &event.what {
-                What::OomKill(kill) => Some(OomKill {
-                    limit: kill.scope.as_str(),
-                    usage_bytes: kill.usage_bytes,
-                    limit_bytes: kill.limit_bytes,
-                    victim_pid: kill.pid,
-                    victim: &kill.comm,
-                }),
+            oom_kill: match &event.details {
+                EventDetails::OomKill(kill) => Some(OomKill::new(kill)),
                 _ => None,
             },
-            termination: match &event.what {
-                What::Termination(ended) => Some(Termination {
+            termination: match &event.details {
+                EventDetails::Termination(ended) => Some(Termination {
                     exit_code: ended.exit_code,
                     signal: ended.signal,
-                    pid: ended.process.as_ref().map(|(pid, _)| *pid),
-                    name: ended.process.as_ref().map(|(_, name)| &**name),
-                    run_seconds: ended.run_seconds,
+                    pid: ended.init.as_ref().map(|init| init.pid),
+                    name: ended.init.as_ref().map(|init| init.comm.as_str()),
+                    run_seconds: ended.run_seconds(),
                 }),
                 _ => None,
             },
-            throttling: match &event.what {
-                What::ThrottlingStart(throttled) | What::ThrottlingEnd(throttled) => {
+            throttling: match &event.details {
+                EventDetails::ThrottlingStart(throttled) | EventDetails::ThrottlingEnd(throttled) => {
                     Some(throttling(throttled))
                 }
                 _ => None,

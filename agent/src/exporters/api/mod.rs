@@ -3,9 +3,9 @@
 //! Answers are bounded: what has more rows than `limit` says after which row to go on.
 
 mod containers;
-mod ends;
 mod events;
 mod node;
+mod terminations;
 mod workloads;
 
 use std::io::{self, Write};
@@ -13,12 +13,15 @@ use std::io::{self, Write};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{identity::Names, store::published::Published, values::Network};
+use crate::{
+    model::{self, Names, View},
+    values::Network,
+};
 
 const VERSION: &str = "v1";
 /// Rows of an answer: by default, and at most.
 const USUAL_ROWS: u32 = 1000;
-const MOST_ROWS: u32 = 10_000;
+const MAX_ROWS: u32 = 10_000;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,9 @@ pub enum Resource {
     Workloads,
     /// What happened.
     Events,
-    /// Containers that ended last.
+    /// Containers that terminated last.
+    Terminations,
+    /// The same under its former name, for one version.
     Ends,
     /// The form of all of these.
     Schema,
@@ -39,8 +44,15 @@ pub enum Resource {
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Node, Self::Containers, Self::Workloads, Self::Events, Self::Ends, Self::Schema];
+    pub const ALL: [Self; 7] = [
+        Self::Node,
+        Self::Containers,
+        Self::Workloads,
+        Self::Events,
+        Self::Terminations,
+        Self::Ends,
+        Self::Schema,
+    ];
 
     /// Where it is served.
     pub const fn path(self) -> &'static str {
@@ -49,6 +61,7 @@ impl Resource {
             Self::Containers => "/api/v1/containers",
             Self::Workloads => "/api/v1/workloads",
             Self::Events => "/api/v1/events",
+            Self::Terminations => "/api/v1/terminations",
             Self::Ends => "/api/v1/ends",
             Self::Schema => "/api/v1/schema",
         }
@@ -66,7 +79,8 @@ impl Resource {
             Self::Containers => "containers that exist now",
             Self::Workloads => "what workloads did since the agent started",
             Self::Events => "what happened: OOM kills, terminations, throttling, evictions, missing images",
-            Self::Ends => "containers that ended last",
+            Self::Terminations => "containers that terminated last",
+            Self::Ends => "deprecated: the same as /api/v1/terminations",
             Self::Schema => "JSON Schema of these answers",
         }
     }
@@ -82,7 +96,7 @@ pub struct QueryError {
 
 /// A resource, and what of it is asked for.
 #[derive(Clone, Debug)]
-pub enum Asked {
+pub enum Query {
     /// [`Resource::Node`].
     Node,
     /// [`Resource::Containers`].
@@ -91,6 +105,8 @@ pub enum Asked {
     Workloads(RowQuery),
     /// [`Resource::Events`].
     Events(EventQuery),
+    /// [`Resource::Terminations`].
+    Terminations,
     /// [`Resource::Ends`].
     Ends,
     /// [`Resource::Schema`].
@@ -137,11 +153,11 @@ impl TryFrom<u32> for Limit {
     type Error = String;
 
     fn try_from(rows: u32) -> Result<Self, String> {
-        let allowed = 1..=MOST_ROWS;
+        let allowed = 1..=MAX_ROWS;
         if allowed.contains(&rows) {
             Ok(Self(rows))
         } else {
-            Err(format!("limit is from 1 to {MOST_ROWS}, not {rows}"))
+            Err(format!("limit is from 1 to {MAX_ROWS}, not {rows}"))
         }
     }
 }
@@ -157,7 +173,7 @@ impl Limit {
 #[serde(deny_unknown_fields)]
 struct NoQuery {}
 
-impl Asked {
+impl Query {
     /// What a URL asks for.
     ///
     /// # Errors
@@ -184,6 +200,7 @@ impl Asked {
                 events::check(&asked).map_err(|what| QueryError { path: resource.path(), what })?;
                 Ok(Self::Events(asked))
             }
+            Resource::Terminations => no_query().map(|()| Self::Terminations),
             Resource::Ends => no_query().map(|()| Self::Ends),
             Resource::Schema => no_query().map(|()| Self::Schema),
         }
@@ -193,13 +210,14 @@ impl Asked {
     ///
     /// # Errors
     /// When nobody reads it.
-    pub fn write(&self, published: &Published, out: &mut impl Write) -> io::Result<()> {
+    pub fn write(&self, published: &View, out: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Node => to_json(out, &node::Node::of(published)),
             Self::Containers(asked) => to_json(out, &containers::Containers::of(published, asked)),
             Self::Workloads(asked) => to_json(out, &workloads::Workloads::of(published, asked)),
             Self::Events(asked) => to_json(out, &events::Events::of(published, asked)),
-            Self::Ends => to_json(out, &ends::Ends::of(published)),
+            Self::Terminations => to_json(out, &terminations::Terminations::new(published)),
+            Self::Ends => to_json(out, &terminations::Ends::new(published)),
             Self::Schema => to_json(out, &schema()),
         }
     }
@@ -222,7 +240,8 @@ pub fn schema() -> Schema {
     add(Resource::Containers, SchemaGenerator::subschema_for::<containers::Containers<'_>>);
     add(Resource::Workloads, SchemaGenerator::subschema_for::<workloads::Workloads<'_>>);
     add(Resource::Events, SchemaGenerator::subschema_for::<events::Events<'_>>);
-    add(Resource::Ends, SchemaGenerator::subschema_for::<ends::Ends<'_>>);
+    add(Resource::Terminations, SchemaGenerator::subschema_for::<terminations::Terminations<'_>>);
+    add(Resource::Ends, SchemaGenerator::subschema_for::<terminations::Ends<'_>>);
     schemars::json_schema!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Answers of snug-agent below /api/v1/",
@@ -257,6 +276,29 @@ impl<'a> Who<'a> {
     }
 }
 
+/// An OOM kill.
+#[derive(Debug, Serialize, JsonSchema)]
+struct OomKill<'a> {
+    /// Whose limit: `container`, `pod`, `ancestor` or `node`.
+    limit: &'static str,
+    usage_bytes: u64,
+    limit_bytes: Option<u64>,
+    victim_pid: u32,
+    victim: &'a str,
+}
+
+impl<'a> OomKill<'a> {
+    fn new(kill: &'a model::OomKill) -> Self {
+        Self {
+            limit: kill.scope.as_str(),
+            usage_bytes: kill.usage_bytes,
+            limit_bytes: kill.limit_bytes,
+            victim_pid: kill.pid,
+            victim: &kill.comm,
+        }
+    }
+}
+
 /// What went through sockets, both versions of IP together.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Traffic {
@@ -276,11 +318,6 @@ impl Traffic {
             transmit_packets: four.transmit_packets + six.transmit_packets,
         }
     }
-}
-
-/// Whether a name is the one asked for, if one is.
-pub(super) fn is_wanted(wanted: &Option<String>, name: Option<&str>) -> bool {
-    wanted.is_none() || wanted.as_deref() == name
 }
 
 fn seconds(nanos: u64) -> f64 {

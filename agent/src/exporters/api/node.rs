@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::VERSION;
-use crate::{identity::Level, store::published::Published};
+use crate::model::{Level, View};
 
 /// The node. What the host does not say is `null` or empty.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -71,7 +71,7 @@ struct Program<'a> {
 
 impl<'a> Node<'a> {
     /// Of what was published last.
-    pub(super) fn of(published: &'a Published) -> Self {
+    pub(super) fn of(published: &'a View) -> Self {
         let (agent, machine) = (&published.agent, &published.host.machine);
         let levels = published.cgroups.iter().map(|row| row.identity.of_path.level);
         let sources = agent.sources.iter().map(|row| Source {

@@ -7,7 +7,7 @@ use crate::exporters::fixture;
 
 /// What is answered, checked against what is said of it.
 fn answer(resource: Resource, query: &str) -> Value {
-    let asked = Asked::parse(resource, Some(query)).unwrap();
+    let asked = Query::parse(resource, Some(query)).unwrap();
     let mut text = Vec::new();
     asked.write(&fixture::published(), &mut text).unwrap();
     let answer: Value = serde_json::from_slice(&text).unwrap();
@@ -29,7 +29,7 @@ fn answer(resource: Resource, query: &str) -> Value {
 }
 
 fn refusal(resource: Resource, query: &str) -> String {
-    Asked::parse(resource, Some(query)).unwrap_err().to_string()
+    Query::parse(resource, Some(query)).unwrap_err().to_string()
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn what_is_not_known_is_null() {
         row.identity = Arc::new(nameless);
     }
     let mut text = Vec::new();
-    Asked::parse(Resource::Containers, None).unwrap().write(&published, &mut text).unwrap();
+    Query::parse(Resource::Containers, None).unwrap().write(&published, &mut text).unwrap();
     let answer: Value = serde_json::from_slice(&text).unwrap();
     let row = &answer["containers"][0];
     assert_eq!((&row["pod"], &row["cpu_seconds"], &row["network"]), (&json!(""), &Value::Null, &Value::Null));

@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{RowQuery, Traffic, VERSION, is_wanted, page, seconds};
-use crate::store::{
-    ends::OomScope,
-    published::{Published, WorkloadRow},
-};
+use super::{RowQuery, Traffic, VERSION, page, seconds};
+use crate::exporters::query::is_wanted;
+use crate::model::{OomScope, View, WorkloadRow};
 
 /// Containers of workloads, ended ones included.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -60,7 +58,7 @@ struct Termination {
 
 impl<'a> Workloads<'a> {
     /// Of what was published last.
-    pub(super) fn of(published: &'a Published, asked: &RowQuery) -> Self {
+    pub(super) fn of(published: &'a View, asked: &RowQuery) -> Self {
         let mut rows: Vec<Workload<'a>> = published
             .workloads
             .iter()

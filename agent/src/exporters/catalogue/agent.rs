@@ -9,21 +9,9 @@ use super::{
     Value, seconds,
 };
 use crate::{
-    exporters::{
-        limits::SeriesCounts,
-        otlp::{Progress, Signal},
-    },
-    store::published::{AgentRow, KubernetesRow},
+    exporters::series::{EndpointSeries, Progress, Signal},
+    model::{AgentRow, KubernetesRow},
 };
-
-/// What an endpoint's last scrape held.
-#[derive(Clone, Copy, Debug)]
-pub struct EndpointSeries {
-    /// Path of the endpoint.
-    pub endpoint: &'static str,
-    /// Its series.
-    pub counts: SeriesCounts,
-}
 
 /// The agent's row, and what only the moment of the export tells.
 #[derive(Clone, Copy, Debug)]
@@ -226,10 +214,16 @@ pub(super) static FAMILIES: &[Family] = &[
         Agent(|view, emit| emit(&[], Value::Float(view.row.started_unix))),
     ),
     Family::gauge(
-        "snug_agent_away_seconds",
-        "Time between the last sign of life of the previous agent on this boot and this one's start; 0 = none known",
+        "snug_agent_downtime_seconds",
+        "Time without an agent on this boot: from the last heartbeat of the previous one to the start of this one; 0 = none known",
         Seconds,
-        Agent(|view, emit| emit(&[], Value::Float(view.row.away_seconds))),
+        Agent(|view, emit| emit(&[], Value::Float(view.row.downtime_seconds))),
+    ),
+    Family::gauge(
+        "snug_agent_away_seconds",
+        "Deprecated: the same as snug_agent_downtime_seconds, which replaces it in the next version",
+        Seconds,
+        Agent(|view, emit| emit(&[], Value::Float(view.row.downtime_seconds))),
     ),
     Family::counter(
         "snug_agent_starts",
@@ -293,7 +287,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_agent_history_bytes",
-        "Size of the history's records when last looked at, once an hour",
+        "Size of the history's files when last looked at, once an hour",
         Bytes,
         Agent(|view, emit| {
             if let Some(history) = view.row.history {
@@ -318,6 +312,26 @@ pub(super) static FAMILIES: &[Family] = &[
         Agent(|view, emit| {
             if let Some(history) = view.row.history {
                 emit(&[], Value::Int(history.lost));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_agent_history_damaged_records",
+        "Records of the history that failed their checksum and are left out; where a whole piece of a file is damaged, at least one for each piece",
+        None,
+        Agent(|view, emit| {
+            if let Some(history) = view.row.history {
+                emit(&[], Value::Int(history.damaged));
+            }
+        }),
+    ),
+    Family::counter(
+        "snug_agent_history_files_moved_aside",
+        "Damaged files of the history that were kept under another name (.unusable-…) in the data directory",
+        None,
+        Agent(|view, emit| {
+            if let Some(history) = view.row.history {
+                emit(&[], Value::Int(history.moved_aside));
             }
         }),
     ),

@@ -3,7 +3,7 @@
 //! A family's rows are pods; the labels are those of kube-state-metrics 2, in its order but for the first three.
 
 use super::{Emit, Family, Samples::KubeState, Unit::None, Value, cores};
-use crate::identity::{
+use crate::model::{
     ContainerKind,
     pod::{KnownContainer, KnownPod, State},
 };

@@ -7,28 +7,29 @@ mod agent;
 mod container;
 mod kube_state;
 mod pod;
+mod rows;
 mod status;
 mod workload;
 
 use crate::{
-    identity::{
-        Level,
+    model::{
+        CgroupRow, WorkloadRow,
         pod::{KnownContainer, KnownPod},
     },
-    store::published::{CgroupRow, WorkloadRow},
     values::Distribution,
 };
 
-pub use agent::{AgentView, EndpointSeries};
+pub use self::{
+    agent::AgentView,
+    rows::{Entity, Row, cgroups, rows},
+};
 
 /// The unit of a family: the last part of its name, before `_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// A plain number.
     None,
-    /// Seconds.
     Seconds,
-    /// Bytes.
     Bytes,
     /// CPU cores.
     Cores,
@@ -109,7 +110,6 @@ pub enum Samples {
     Status(fn(&KnownContainer, &mut Emit<'_>)),
     /// One row per known pod, in the form of kube-state-metrics.
     KubeState(fn(&KnownPod, &mut Emit<'_>)),
-    /// The agent itself.
     Agent(fn(&AgentView<'_>, &mut Emit<'_>)),
 }
 
@@ -167,7 +167,6 @@ pub struct Family {
     pub name: &'static str,
     /// One sentence for users, without a full stop.
     pub help: &'static str,
-    /// Unit.
     pub unit: Unit,
     /// Counter or gauge.
     pub kind: Kind,
@@ -251,52 +250,6 @@ pub const STATUS_LABELS: [&str; 6] = ["namespace", "pod", "container", "kind", "
 
 /// Labels that all series in the form of kube-state-metrics carry.
 pub const KUBE_STATE_LABELS: [&str; 3] = ["namespace", "pod", "uid"];
-
-/// Values of [`STATUS_LABELS`].
-pub fn status_labels(container: &KnownContainer) -> [&str; 6] {
-    let names = &*container.names;
-    let kind = names.kind.map_or("", |kind| kind.as_str());
-    [&names.namespace, &names.pod, &names.container, kind, &names.workload_kind, &names.workload]
-}
-
-/// Values of [`KUBE_STATE_LABELS`].
-pub fn kube_state_labels(pod: &KnownPod) -> [&str; 3] {
-    [&pod.names.namespace, &pod.names.pod, &pod.uid]
-}
-
-/// Values of [`CONTAINER_LABELS`]; names that are not known yet are empty.
-pub fn container_labels(row: &CgroupRow) -> [&str; 7] {
-    let level = row.identity.of_path.level.as_str();
-    let id = &*row.identity.path;
-    row.identity.names.as_deref().map_or(["", "", "", "", "", id, level], |n| {
-        let kind = n.kind.map_or(level, |kind| kind.as_str());
-        [&n.namespace, &n.pod, &n.container, &n.workload_kind, &n.workload, id, kind]
-    })
-}
-
-/// Values of [`POD_LABELS`]; names that are not known yet are empty.
-pub fn pod_labels(row: &CgroupRow) -> [&str; 5] {
-    let id = &*row.identity.path;
-    row.identity
-        .names
-        .as_deref()
-        .map_or(["", "", "", "", id], |n| [&n.namespace, &n.pod, &n.workload_kind, &n.workload, id])
-}
-
-/// Values of [`WORKLOAD_LABELS`].
-pub fn workload_labels(row: &WorkloadRow) -> [&str; 4] {
-    [&row.namespace, &row.workload_kind, &row.workload, &row.container]
-}
-
-/// Whether a cgroup has rows in the scope.
-pub fn in_scope(row: &CgroupRow, scope: Scope) -> bool {
-    let level = row.identity.of_path.level;
-    match scope {
-        Scope::Container => level.is_container(),
-        Scope::Pod => level == Level::Pod,
-        Scope::Workload | Scope::Status | Scope::KubeState | Scope::Agent => false,
-    }
-}
 
 pub(super) const fn seconds(nanoseconds: u64) -> Value<'static> {
     #[expect(

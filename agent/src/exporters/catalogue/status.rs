@@ -8,7 +8,7 @@ use super::{
     Unit::{Bytes, Cores, None},
     Value, cores,
 };
-use crate::identity::pod::{KnownContainer, State};
+use crate::model::pod::{KnownContainer, State};
 
 pub(super) static FAMILIES: &[Family] = &[
     Family::gauge(

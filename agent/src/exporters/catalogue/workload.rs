@@ -7,7 +7,7 @@ use super::{
     Value, connections, memory_events, seconds,
 };
 use crate::{
-    store::{ends::OomScope, published::WorkloadRow},
+    model::{OomScope, WorkloadRow},
     values::IpTraffic,
 };
 

@@ -13,7 +13,7 @@ use std::{
     future::Future,
     io,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,11 +26,10 @@ use rustix::io::Errno;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use super::{
-    catalogue::EndpointSeries,
-    limits::{SeriesCounts, SeriesLimits},
-    otlp::Exporter,
+    limits::SeriesLimits,
+    series::{Push, Scrapes},
 };
-use crate::{history, store::views::Views};
+use crate::{history, views::CurrentView};
 
 /// How much clients may ask of the server.
 #[derive(Clone, Debug)]
@@ -72,7 +71,7 @@ impl Default for ServerLimits {
 #[derive(Debug)]
 pub struct ServerState {
     /// What the store publishes.
-    pub views: Arc<Views>,
+    pub views: Arc<CurrentView>,
     /// What the metric endpoints leave out.
     pub limits: Arc<SeriesLimits>,
     /// Whether `/metrics/cadvisor` is served. Off where the kubelet's own endpoint is scraped, else all would double.
@@ -85,8 +84,8 @@ pub struct ServerState {
     pub history: Option<Arc<history::Store>>,
     /// Whether histograms have buckets with fixed bounds, too.
     pub classic_histograms: bool,
-    /// The push by OTLP; `None` where there is none.
-    pub otlp: Option<Arc<Exporter>>,
+    /// What pushes to others; `None` where there is none.
+    pub push: Option<Arc<dyn Push>>,
     /// What each endpoint last held.
     pub(crate) scrapes: Arc<Scrapes>,
     expositions: Arc<Semaphore>,
@@ -94,7 +93,7 @@ pub struct ServerState {
 
 impl ServerState {
     /// A state with nothing scraped yet, started now.
-    pub fn new(views: Arc<Views>, limits: SeriesLimits, kubelet: bool, server: ServerLimits) -> Self {
+    pub fn new(views: Arc<CurrentView>, limits: SeriesLimits, kubelet: bool, server: ServerLimits) -> Self {
         let expositions = Arc::new(Semaphore::new(server.expositions.max(1)));
         let (limits, started) = (Arc::new(limits), Instant::now());
         Self {
@@ -105,29 +104,10 @@ impl ServerState {
             server,
             history: None,
             classic_histograms: false,
-            otlp: None,
+            push: None,
             scrapes: Arc::default(),
             expositions,
         }
-    }
-}
-
-/// What each endpoint's last complete scrape held.
-#[derive(Debug, Default)]
-pub(crate) struct Scrapes(Mutex<Vec<EndpointSeries>>);
-
-impl Scrapes {
-    pub(crate) fn record(&self, endpoint: &'static str, counts: SeriesCounts) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.iter_mut().find(|series| series.endpoint == endpoint) {
-            Some(series) => series.counts = counts,
-            None => all.push(EndpointSeries { endpoint, counts }),
-        }
-    }
-
-    pub(crate) fn others(&self, endpoint: &str) -> Vec<EndpointSeries> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter(|series| series.endpoint != endpoint).copied().collect()
     }
 }
 

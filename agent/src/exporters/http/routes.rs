@@ -16,11 +16,11 @@ use super::{ServerState, negotiate};
 use crate::{
     exporters::{
         api, evidence, kubelet,
-        limits::SeriesCounts,
         prometheus::{self, Format},
-        stream::{self, Output, ResponseBody, Turn},
+        series::SeriesCounts,
+        stream::{self, EncodePermit, Output, ResponseBody},
     },
-    store::published::Published,
+    model::View,
 };
 
 const METRICS: &str = "/metrics";
@@ -76,7 +76,7 @@ fn list(state: &ServerState) -> String {
     };
     let of_api: String = api::Resource::ALL
         .iter()
-        .map(|resource| format!("{:<18} {}, in JSON\n", resource.path(), resource.description()))
+        .map(|resource| format!("{:<21} {}, in JSON\n", resource.path(), resource.description()))
         .collect();
     format!(
         "/metrics           everything measured\n{of_kubelet}\
@@ -93,7 +93,7 @@ async fn answer<B: Body>(
     state: &Arc<ServerState>,
     resource: api::Resource,
 ) -> Response<ResponseBody> {
-    match api::Asked::parse(resource, request.uri().query()) {
+    match api::Query::parse(resource, request.uri().query()) {
         Ok(asked) => {
             exposition(request, state, "application/json", move |published, _, out| {
                 asked.write(&published, out)
@@ -109,7 +109,7 @@ async fn evidence_of<B: Body>(request: &Request<B>, state: &Arc<ServerState>) ->
     let Some(history) = state.history.clone() else {
         return plain(StatusCode::NOT_FOUND, "this agent keeps no history\n".into());
     };
-    let asked = match evidence::Asked::parse(request.uri().query()) {
+    let asked = match evidence::EvidenceQuery::parse(request.uri().query()) {
         Ok(asked) => asked,
         Err(error) => return plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
     };
@@ -171,7 +171,7 @@ async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Res
             endpoint: METRICS,
             others: state.scrapes.others(METRICS),
             classic_histograms: state.classic_histograms,
-            otlp: state.otlp.as_ref().map(|exporter| exporter.progress()).unwrap_or_default(),
+            otlp: state.push.as_ref().map(|push| push.progress()).unwrap_or_default(),
         };
         let counts = scrape.encode(out, format)?;
         state.scrapes.record(METRICS, counts);
@@ -200,7 +200,7 @@ async fn exposition<B: Body>(
     request: &Request<B>,
     state: &Arc<ServerState>,
     content_type: &'static str,
-    encode: impl FnOnce(Arc<Published>, &ServerState, &mut Output) -> io::Result<()> + Send + 'static,
+    encode: impl FnOnce(Arc<View>, &ServerState, &mut Output) -> io::Result<()> + Send + 'static,
 ) -> Response<ResponseBody> {
     if state.views.last().is_none() {
         return not_published();
@@ -209,7 +209,7 @@ async fn exposition<B: Body>(
     let body = if request.method() == Method::HEAD {
         ResponseBody::Whole(None)
     } else {
-        let Some(turn) = Turn::wait_for(&state.expositions).await else { return not_published() };
+        let Some(turn) = EncodePermit::wait_for(&state.expositions).await else { return not_published() };
         // Only now: whoever waited long gets what is new, and holds nothing old while waiting.
         let Some(published) = state.views.newest().await else { return not_published() };
         let (pieces, body) = stream::channel(state.server.body_within);

@@ -11,22 +11,21 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    config::Pattern,
     exporters::fixture,
-    identity::{ContainerKind, Level},
-    store::published::Published,
+    model::{ContainerKind, Level, View},
+    patterns::Pattern,
 };
 
 struct Server {
     address: SocketAddr,
-    views: Arc<Views>,
+    views: Arc<CurrentView>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<(), ServeError>>>,
 }
 
 impl Server {
-    fn start(published: Option<Published>, change: impl FnOnce(&mut ServerState)) -> Self {
-        let views = Arc::new(Views::of(published));
+    fn start(published: Option<View>, change: impl FnOnce(&mut ServerState)) -> Self {
+        let views = Arc::new(CurrentView::of(published));
         let quick = ServerLimits {
             head_within: Duration::from_millis(300),
             stall: Duration::from_millis(400),
@@ -135,11 +134,11 @@ fn unchunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
 }
 
 /// More than sockets and channels hold for a client that does not read, some 30 MB, in few series.
-fn large() -> Published {
+fn large() -> View {
     with_paths_of(2500)
 }
 
-fn with_paths_of(length: usize) -> Published {
+fn with_paths_of(length: usize) -> View {
     let mut published = fixture::published();
     let long = "x".repeat(length);
     for n in 0..120 {

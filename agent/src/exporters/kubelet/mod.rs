@@ -8,7 +8,7 @@
 mod families;
 mod left_out;
 pub mod resource;
-pub(super) mod text;
+mod text;
 
 use std::{
     io::{self, Write},
@@ -16,22 +16,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use text::{FamilyWriter, Header, Line, label, render};
+use text::{FamilyWriter, Header, Line};
 
 use super::{
-    catalogue::Value,
-    limits::{SeriesCounts, SeriesLimits},
+    catalogue::{self, Value},
+    limits::SeriesLimits,
+    series::SeriesCounts,
+    text::render,
 };
 use crate::{
     clock::since_epoch,
-    identity::{Level, Runtime},
-    store::published::{CgroupRow, Machine, Published},
+    model::{CgroupRow, Level, Machine, Runtime, View},
 };
 
 pub use families::{Family, Samples, families};
 pub use left_out::LEFT_OUT;
 
-/// Published values older than this are an error.
+/// View values older than this are an error.
 const STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// The image of a sandbox whose runtime does not note it, as containerd before 2.0.
@@ -44,7 +45,7 @@ pub type Emit<'a> = dyn FnMut(&str, Value<'_>) + 'a;
 #[derive(Clone, Copy, Debug)]
 pub struct Scrape<'a> {
     /// What to export.
-    pub published: &'a Published,
+    pub published: &'a View,
     /// What to leave out.
     pub limits: &'a SeriesLimits,
     /// The moment of the scrape.
@@ -55,7 +56,7 @@ pub struct Scrape<'a> {
 
 impl<'a> Scrape<'a> {
     /// A scrape at this moment.
-    pub fn now(published: &'a Published, limits: &'a SeriesLimits) -> Self {
+    pub fn now(published: &'a View, limits: &'a SeriesLimits) -> Self {
         Self { published, limits, now: Instant::now(), now_unix: since_epoch() }
     }
 
@@ -114,17 +115,14 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(published: &'a Published, limits: &SeriesLimits) -> Self {
+    fn new(published: &'a View, limits: &SeriesLimits) -> Self {
         let mut labels = String::new();
-        let shown = |row: &&CgroupRow| row.identity.of_path.level != Level::Cgroup;
-        let rows = published
-            .cgroups
-            .iter()
-            .filter(shown)
-            .map(|row| {
+        let rows = catalogue::cgroups(published, limits)
+            .filter(|(row, _)| row.identity.of_path.level != Level::Cgroup)
+            .map(|(row, admitted)| {
                 let start = labels.len();
                 row_labels(row, limits, &mut labels);
-                Row { row, admitted: limits.cgroup(row), labels: start..labels.len() }
+                Row { row, admitted, labels: start..labels.len() }
             })
             .collect();
         let Machine { boot_id, machine_id, system_uuid, .. } = &published.host.machine;

@@ -10,18 +10,19 @@ use std::io::{self, Write};
 
 use super::{
     Scrape,
-    text::{FamilyWriter, Header, Line, render},
+    text::{FamilyWriter, Header, Line},
 };
 use crate::{
     exporters::{
         catalogue::{
             Kind::{self, Counter, Gauge},
-            Value, seconds,
+            Value, cgroups, seconds,
         },
-        limits::{SeriesCounts, SeriesLimits},
+        limits::SeriesLimits,
+        series::SeriesCounts,
+        text::render,
     },
-    identity::Level,
-    store::published::{CgroupRow, Published},
+    model::{CgroupRow, Level, View},
     values::Measurement,
 };
 
@@ -158,8 +159,9 @@ struct Row<'a> {
 
 /// The rows that a kubelet shows here. Of a container that was restarted the old cgroup may still be there: only the
 /// newer one counts, or the exposition would have a series twice.
-fn rows<'a>(published: &'a Published, limits: &SeriesLimits) -> Vec<Row<'a>> {
-    let mut rows: Vec<Row<'_>> = published.cgroups.iter().filter_map(|one| row(one, limits)).collect();
+fn rows<'a>(published: &'a View, limits: &SeriesLimits) -> Vec<Row<'a>> {
+    let mut rows: Vec<Row<'_>> =
+        cgroups(published, limits).filter_map(|(one, admitted)| row(one, admitted)).collect();
     rows.sort_by(|one, other| {
         let newest_first = other.row.created_unix.total_cmp(&one.row.created_unix);
         (one.level, one.names).cmp(&(other.level, other.names)).then(newest_first)
@@ -168,7 +170,7 @@ fn rows<'a>(published: &'a Published, limits: &SeriesLimits) -> Vec<Row<'a>> {
     rows
 }
 
-fn row<'a>(row: &'a CgroupRow, limits: &SeriesLimits) -> Option<Row<'a>> {
+fn row(row: &CgroupRow, admitted: bool) -> Option<Row<'_>> {
     let level = row.identity.of_path.level;
     let of_pod = || row.identity.names.as_deref().filter(|names| !names.pod.is_empty());
     let names = match level {
@@ -182,7 +184,7 @@ fn row<'a>(row: &'a CgroupRow, limits: &SeriesLimits) -> Option<Row<'a>> {
     let mut labels = String::new();
     let all = LABELS.into_iter().zip(names);
     render(all.filter(|(_, name)| !name.is_empty()), &mut labels);
-    Some(Row { row, admitted: limits.cgroup(row), level, names, labels })
+    Some(Row { row, admitted, level, names, labels })
 }
 
 impl Scrape<'_> {

@@ -4,12 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::Pattern,
-    exporters::{
-        fixture::{self, Exposition},
-        limits::DroppableLabel,
-    },
-    identity::{ContainerKind, Identity},
+    exporters::fixture::{self, Exposition},
+    model::{ContainerKind, Identity},
+    patterns::{DroppableLabel, Pattern},
 };
 
 const SAMPLES: [(&str, &str); 3] = [
@@ -21,7 +18,7 @@ const SAMPLES: [(&str, &str); 3] = [
     ("1.20", include_str!("../../../../tests/fixtures/kubelet-1.20/metrics-cadvisor.txt")),
 ];
 
-fn encode(published: &Published, limits: &SeriesLimits) -> (Exposition, SeriesCounts) {
+fn encode(published: &View, limits: &SeriesLimits) -> (Exposition, SeriesCounts) {
     let mut out = Vec::new();
     let counts = Scrape::now(published, limits).encode(&mut out).unwrap();
     let text = String::from_utf8(out).unwrap();

@@ -34,7 +34,7 @@ impl<'a> FamilyWriter<'a> {
         Self { out, line, header, milliseconds, headed: false, result: Ok(()) }
     }
 
-    /// Writes a sample; `labels` as [`render`] leaves them, `own` behind them.
+    /// Writes a sample; `labels` as [`render`](crate::exporters::text::render) leaves them, `own` behind them.
     pub(super) fn write(&mut self, labels: &str, own: &str, value: Value<'_>) {
         let Header { name, kind, help } = self.header;
         if self.result.is_ok() && !self.headed {
@@ -47,44 +47,12 @@ impl<'a> FamilyWriter<'a> {
     }
 }
 
-/// Writes labels behind an opening brace, which the line closes.
-pub(super) fn render<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mut String) {
-    let mut separator = '{';
-    for (name, value) in labels {
-        out.push(separator);
-        separator = ',';
-        push_label(name, value, out);
-    }
-}
-
-/// A label, rendered.
-pub(in crate::exporters) fn label(name: &str, value: &str) -> String {
-    let mut label = String::with_capacity(name.len() + value.len() + 3);
-    push_label(name, value, &mut label);
-    label
-}
-
-/// Writes a label: of its value backslash, quote and newline are all that the format reserves.
-fn push_label(name: &str, value: &str, out: &mut String) {
-    out.push_str(name);
-    out.push_str("=\"");
-    for c in value.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
 /// A sample, written in one piece.
 #[derive(Default)]
 pub(super) struct Line(Vec<u8>);
 
 impl Line {
-    /// Writes the sample; `labels` as [`render`] leaves them, `milliseconds` since the Unix epoch.
+    /// Writes the sample; `labels` as [`render`](crate::exporters::text::render) leaves them, `milliseconds` since the Unix epoch.
     pub(super) fn write(
         &mut self,
         out: &mut dyn Write,

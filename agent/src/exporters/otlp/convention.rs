@@ -243,7 +243,7 @@ mod tests {
         for attribute in attributes.chain(of_events.filter(|name| !name.starts_with("snug."))) {
             assert!(model.attributes.iter().any(|name| name == attribute), "{attribute}");
         }
-        for attribute in super::super::resources::CONVENTIONAL {
+        for attribute in crate::exporters::resource::CONVENTIONAL {
             assert!(model.attributes.iter().any(|name| name == attribute), "{attribute}");
         }
     }

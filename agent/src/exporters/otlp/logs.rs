@@ -15,17 +15,18 @@ use super::{
     convention::SCHEMA_URL,
     own_log::OwnLog,
     queue::Batch,
-    resources::{Common, attribute, scope},
+    resources::{attribute, resource, scope},
     sender::Sender,
 };
 use crate::{
     clock,
-    events::{Event, Follower, Severity},
     exporters::{
         events::{Field, attributes},
         limits::SeriesLimits,
+        resource::Common,
     },
-    store::{published::Published, views::Views},
+    model::{Event, EventCursor, Severity, View},
+    views::CurrentView,
 };
 
 /// Between two looks for new events: as long as OpenTelemetry's own processors wait by default
@@ -43,14 +44,14 @@ pub(super) struct Logged {
 pub(super) async fn export(
     sender: &Sender,
     logged: &Logged,
-    views: &Views,
+    views: &CurrentView,
     limits: &SeriesLimits,
     stop: impl Future<Output = ()>,
 ) {
     let settings = sender.settings();
     tracing::info!(endpoint = settings.endpoint, "sending log records by OTLP");
     let common = Common { given: settings.resource_attributes.clone() };
-    let mut follower = Follower::default();
+    let mut follower = EventCursor::default();
     let mut queue_new = || {
         let Some(published) = views.last() else { return };
         let (new, missed) = follower.new_events(&published.events);
@@ -83,9 +84,9 @@ pub(super) async fn export(
     sender.finish().await;
 }
 
-fn batch(events: &[&Event], common: &Common, published: &Published) -> Batch {
+fn batch(events: &[&Event], common: &Common, published: &View) -> Batch {
     let of_one = |event: &&Event| ResourceLogs {
-        resource: Some(common.subject(&event.subject, published)),
+        resource: Some(resource(common.subject(&event.subject, published))),
         scope_logs: vec![ScopeLogs {
             scope: Some(scope()),
             log_records: vec![record(event)],
@@ -97,8 +98,8 @@ fn batch(events: &[&Event], common: &Common, published: &Published) -> Batch {
 }
 
 /// What the agent itself has logged.
-fn own_batch(scope_logs: Vec<ScopeLogs>, common: &Common, published: &Published) -> Batch {
-    let resource = Some(common.agent(published));
+fn own_batch(scope_logs: Vec<ScopeLogs>, common: &Common, published: &View) -> Batch {
+    let resource = Some(resource(common.agent(published)));
     let of_agent = ResourceLogs { resource, scope_logs, schema_url: SCHEMA_URL.to_owned() };
     request(vec![of_agent])
 }

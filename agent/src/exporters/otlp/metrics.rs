@@ -22,15 +22,17 @@ use super::{
     convention::{self, Called, Instrument, SCHEMA_URL},
     delta::{Deltas, OfRow, Sum},
     queue::Batch,
-    resources::{Common, attribute, scope},
+    resources::{self, attribute, scope},
 };
 use crate::{
     config::Temporality,
     exporters::{
-        catalogue::{self, AgentView, EndpointSeries, Family, Samples, Scope, Value},
-        limits::{SeriesCounts, SeriesLimits},
+        catalogue::{self, AgentView, Entity, Family, Row, Scope, Value},
+        limits::SeriesLimits,
+        resource::{Attributes, Common},
+        series::{EndpointSeries, Progress, SeriesCounts, Signal},
     },
-    store::published::Published,
+    model::View,
     values::Distribution,
 };
 
@@ -40,14 +42,14 @@ const RESOURCES: usize = 64;
 /// What an export is about.
 #[derive(Debug)]
 pub(super) struct Export<'a> {
-    pub(super) published: &'a Published,
+    pub(super) published: &'a View,
     /// The moment of the export, by both clocks.
     pub(super) now: Instant,
     pub(super) now_unix: Duration,
     /// What the metric endpoints held when last scraped.
     pub(super) endpoints: Vec<EndpointSeries>,
     /// How the exporter fares.
-    pub(super) progress: Vec<(super::Signal, super::Progress)>,
+    pub(super) progress: Vec<(Signal, Progress)>,
 }
 
 /// Builds requests; knows what was exported before.
@@ -83,12 +85,7 @@ impl Builder {
         let counts = Cell::new(SeriesCounts::default());
         let mut request = Request::default();
         let Self { common, limits, deltas } = self;
-        let mut row = |scope: Scope,
-                       name: String,
-                       start: u64,
-                       admitted: bool,
-                       samples: Each<'_>,
-                       who: &dyn Fn() -> Resource| {
+        let mut add = |row: &Row<'_>, name: String, start: u64, resource: &dyn Fn() -> Attributes| {
             let mut writer = RowWriter {
                 metrics: Vec::new(),
                 points: 0,
@@ -98,14 +95,14 @@ impl Builder {
                 time,
             };
             // The agent's own are never cut.
-            let limits = (scope != Scope::Agent).then_some(&**limits);
-            for family in scope.families() {
+            let limits = (row.scope != Scope::Agent).then_some(&**limits);
+            for family in row.scope.families() {
                 let family_admitted =
                     limits.is_none_or(|limits| limits.family(&[family.name, &family.series_name()]));
-                samples(family, &mut |own, value| {
+                row.samples(family, &mut |own, value| {
                     let admitted = |limits: &SeriesLimits| {
                         let mut so_far = counts.get();
-                        let admitted = so_far.admit(limits, family_admitted, admitted);
+                        let admitted = so_far.admit(limits, family_admitted, row.admitted);
                         counts.set(so_far);
                         admitted
                     };
@@ -116,48 +113,30 @@ impl Builder {
                 });
             }
             if !writer.metrics.is_empty() {
-                request.add(who(), writer);
+                request.add(resources::resource(resource()), writer);
                 if request.resources.len() >= RESOURCES {
                     take(std::mem::take(&mut request).into_batch());
                 }
             }
         };
 
-        for cgroup in &published.cgroups {
-            for scope in [Scope::Container, Scope::Pod] {
-                if catalogue::in_scope(cgroup, scope) {
+        for row in catalogue::rows(published, limits) {
+            match row.entity {
+                Entity::Cgroup(cgroup) => {
                     let created = Duration::try_from_secs_f64(cgroup.created_unix).unwrap_or_default();
                     let name = format!("{} {}", cgroup.identity.path, created.as_nanos());
-                    let samples: Each<'_> = &|family, emit| match family.samples {
-                        Samples::Container(samples) | Samples::Pod(samples) => samples(cgroup, emit),
-                        _ => {}
-                    };
-                    let who = || common.cgroup(cgroup, published);
-                    row(scope, name, nanos(created), limits.cgroup(cgroup), samples, &who);
+                    add(&row, name, nanos(created), &|| common.cgroup(cgroup, published));
                 }
-            }
-        }
-        for workload in published.workloads.iter() {
-            let name = catalogue::workload_labels(workload).join("\n");
-            let samples: Each<'_> = &|family, emit| {
-                if let Samples::Workload(samples) = family.samples {
-                    samples(workload, emit);
+                Entity::Workload(workload) => {
+                    let name: Vec<&str> = row.labels().map(|(_, value)| value).collect();
+                    add(&row, name.join("\n"), started, &|| common.workload(workload, published));
                 }
-            };
-            let who = || common.workload(workload, published);
-            row(Scope::Workload, name, started, limits.workload(workload), samples, &who);
-        }
-        for pod in published.pods.iter() {
-            let admitted = limits.namespace(&pod.names.namespace);
-            for container in &pod.containers {
-                let name = format!("{} {}", pod.uid, container.names.container);
-                let samples: Each<'_> = &|family, emit| {
-                    if let Samples::Status(samples) = family.samples {
-                        samples(container, emit);
-                    }
-                };
-                let who = || common.status(container, &pod.uid, published);
-                row(Scope::Status, name, started, admitted, samples, &who);
+                Entity::Status(pod, container) => {
+                    let name = format!("{} {}", pod.uid, container.names.container);
+                    add(&row, name, started, &|| common.status(container, &pod.uid, published));
+                }
+                // The form of kube-state-metrics is for Prometheus alone; the agent comes last.
+                Entity::KubeState(_) | Entity::Agent(_) => {}
             }
         }
         // The agent comes last, so that it can say what this very export left out.
@@ -169,12 +148,7 @@ impl Builder {
             endpoints: &endpoints,
             otlp: &export.progress,
         };
-        let samples: Each<'_> = &|family, emit| {
-            if let Samples::Agent(samples) = family.samples {
-                samples(&view, emit);
-            }
-        };
-        row(Scope::Agent, "agent".to_owned(), started, true, samples, &|| common.agent(published));
+        add(&Row::agent(&view), "agent".to_owned(), started, &|| common.agent(published));
         if !request.resources.is_empty() {
             take(request.into_batch());
         }
@@ -184,9 +158,6 @@ impl Builder {
         counts.get()
     }
 }
-
-/// Gives the samples that a family has of a row.
-type Each<'a> = &'a dyn Fn(&Family, &mut catalogue::Emit<'_>);
 
 /// The metrics of one row.
 struct RowWriter<'a> {

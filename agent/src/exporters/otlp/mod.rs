@@ -24,61 +24,26 @@ use std::{
 use futures_util::FutureExt as _;
 use tokio::time::MissedTickBehavior;
 
-pub use self::sender::Progress;
 use self::{
     logs::Logged,
     metrics::{Builder, Export},
     own_log::OwnLog,
     sender::Sender,
 };
-use super::{http::Scrapes, limits::SeriesLimits};
+use super::{
+    limits::SeriesLimits,
+    series::{Progress, Push, Scrapes, Signal},
+};
 use crate::{
     clock,
     config::{Config, LogLayer, OtlpCompression, OtlpProtocol, Temporality},
-    events::Subject,
-    store::{published::Published, views::Views},
+    model::View,
     tls::TlsFiles,
+    views::CurrentView,
 };
 
 /// What stands for an endpoint's path in metrics about series.
 const ENDPOINT: &str = "otlp";
-
-/// The attributes of the resource that a subject is, by their names, in JSON.
-pub(super) fn resource_of(
-    subject: &Subject,
-    published: &Published,
-) -> impl Iterator<Item = (String, serde_json::Value)> {
-    let common = resources::Common { given: Vec::new() };
-    let attributes = common.subject(subject, published).attributes.into_iter();
-    attributes.map(|pair| (pair.key, pair.value.map_or(serde_json::Value::Null, resources::json)))
-}
-
-/// What is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// What `/metrics` serves.
-    Metrics,
-    /// Events, as log records.
-    Logs,
-}
-
-impl Signal {
-    /// The name in labels, and at the end of a receiver's URLs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Metrics => "metrics",
-            Self::Logs => "logs",
-        }
-    }
-
-    /// What is said of it.
-    fn own<T: Clone>(self, metrics: &T, logs: &T) -> T {
-        match self {
-            Self::Metrics => metrics.clone(),
-            Self::Logs => logs.clone(),
-        }
-    }
-}
 
 /// Where and how to send.
 #[derive(Clone, Debug)]
@@ -171,16 +136,10 @@ impl Exporter {
         self.logs.as_ref().and(self.logged.own_log.as_ref()).map(OwnLog::layer)
     }
 
-    /// How each signal fares.
-    pub fn progress(&self) -> Vec<(Signal, Progress)> {
-        let senders = [&self.metrics, &self.logs].into_iter().flatten();
-        senders.map(|sender| (sender.settings().signal, sender.progress())).collect()
-    }
-
     /// Exports until `stop` is done, then once more.
     pub(crate) async fn run(
         self: Arc<Self>,
-        views: Arc<Views>,
+        views: Arc<CurrentView>,
         limits: Arc<SeriesLimits>,
         scrapes: Arc<Scrapes>,
         stop: impl Future<Output = ()>,
@@ -202,7 +161,7 @@ impl Exporter {
     async fn metrics(
         self: &Arc<Self>,
         sender: &Arc<Sender>,
-        views: &Views,
+        views: &CurrentView,
         limits: Arc<SeriesLimits>,
         scrapes: &Arc<Scrapes>,
         stop: impl Future<Output = ()>,
@@ -238,7 +197,7 @@ impl Exporter {
         self: &Arc<Self>,
         sender: &Arc<Sender>,
         mut builder: Builder,
-        published: Arc<Published>,
+        published: Arc<View>,
         scrapes: &Arc<Scrapes>,
     ) -> Builder {
         let (this, sender, scrapes) = (Arc::clone(self), Arc::clone(sender), Arc::clone(scrapes));
@@ -258,6 +217,13 @@ impl Exporter {
             Ok(builder) => builder,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
+    }
+}
+
+impl Push for Exporter {
+    fn progress(&self) -> Vec<(Signal, Progress)> {
+        let senders = [&self.metrics, &self.logs].into_iter().flatten();
+        senders.map(|sender| (sender.settings().signal, sender.progress())).collect()
     }
 }
 

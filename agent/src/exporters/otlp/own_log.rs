@@ -20,7 +20,7 @@ use tracing_subscriber::{Layer as _, filter::filter_fn};
 use crate::config::LogLayer;
 
 /// Records that may wait for the next look.
-const MOST_WAITING: usize = 1024;
+const MAX_WAITING: usize = 1024;
 /// What sending logs of itself would be sent for ever.
 const SENDING: &[&str] =
     &["h2", "hyper", "hyper_util", "opentelemetry", "opentelemetry_sdk", "rustls", "tonic", "tower"];
@@ -68,7 +68,7 @@ impl LogExporter for OwnLog {
                 record.time_unix_nano = record.observed_time_unix_nano;
             }
             let records = scope.log_records.len();
-            if waiting.records + records > MOST_WAITING {
+            if waiting.records + records > MAX_WAITING {
                 waiting.given_up += records as u64;
                 continue;
             }
@@ -124,12 +124,12 @@ mod tests {
     fn what_is_too_much_is_counted() {
         let own = OwnLog::default();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(own.layer()), || {
-            for number in 0..MOST_WAITING + 7 {
+            for number in 0..MAX_WAITING + 7 {
                 tracing::info!(number, "again");
             }
         });
         let (scopes, given_up) = own.take();
         let records: usize = scopes.iter().map(|scope| scope.log_records.len()).sum();
-        assert_eq!((records, given_up), (MOST_WAITING, 7));
+        assert_eq!((records, given_up), (MAX_WAITING, 7));
     }
 }

@@ -10,30 +10,15 @@ use super::{
     queue::{Batch, Queue},
     transport::{Answer, Transport, TransportError},
 };
-use crate::clock;
+use crate::{clock, exporters::series::Progress};
 
 /// Bytes that wait at most: half an hour of a full node at an export a minute.
 const BUFFER: usize = 16 << 20;
 /// Between two attempts: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Time for what is left when the agent stops.
 const LAST_WITHIN: Duration = Duration::from_secs(3);
-
-/// How the export of a signal fares.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Data points or log records that the receiver took.
-    pub sent: u64,
-    /// Those that it would not take.
-    pub rejected: u64,
-    /// Those that were given up because the buffer was full.
-    pub dropped: u64,
-    /// Requests that failed, those that succeeded later included.
-    pub failures: u64,
-    /// Bytes that wait to be sent.
-    pub waiting_bytes: u64,
-}
 
 /// Sends the batches of one signal.
 #[derive(Debug)]
@@ -109,8 +94,8 @@ impl Sender {
                 }
                 Sent::Later(after) => after,
             };
-            tokio::time::sleep(after.unwrap_or(pause).min(LONGEST_PAUSE).mul_f64(jitter())).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(after.unwrap_or(pause).min(MAX_PAUSE).mul_f64(jitter())).await;
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 

@@ -27,9 +27,10 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-use super::{Settings, Signal};
+use super::Settings;
 use crate::{
     config::{OtlpCompression, OtlpProtocol},
+    exporters::series::Signal,
     tls::TlsError,
 };
 

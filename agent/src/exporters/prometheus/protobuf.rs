@@ -15,7 +15,7 @@ use super::{
 use crate::{
     exporters::{
         catalogue::{Kind, Value},
-        limits::SeriesCounts,
+        series::SeriesCounts,
     },
     values::Distribution,
 };

@@ -6,16 +6,15 @@ use prost::Message as _;
 
 use super::{protobuf::MetricFamily, *};
 use crate::{
-    config::Pattern,
     exporters::{
         catalogue::families,
         fixture::{self, Exposition, PROGRESS},
-        limits::DroppableLabel,
     },
-    identity::{Identity, Level},
+    model::{Identity, Level},
+    patterns::{DroppableLabel, Pattern},
 };
 
-fn scrape(published: Published, limits: SeriesLimits) -> Scrape {
+fn scrape(published: View, limits: SeriesLimits) -> Scrape {
     Scrape {
         published: Arc::new(published),
         limits: Arc::new(limits),
@@ -27,13 +26,13 @@ fn scrape(published: Published, limits: SeriesLimits) -> Scrape {
     }
 }
 
-fn encode(published: Published, limits: SeriesLimits, format: Format) -> (String, SeriesCounts) {
+fn encode(published: View, limits: SeriesLimits, format: Format) -> (String, SeriesCounts) {
     let mut out = Vec::new();
     let counts = scrape(published, limits).encode(&mut out, format).unwrap();
     (String::from_utf8(out).unwrap(), counts)
 }
 
-fn text(published: Published, limits: SeriesLimits) -> (Exposition, SeriesCounts) {
+fn text(published: View, limits: SeriesLimits) -> (Exposition, SeriesCounts) {
     let (text, counts) = encode(published, limits, Format::Text);
     (fixture::parse(&text).unwrap_or_else(|e| panic!("{e}")), counts)
 }
@@ -262,7 +261,7 @@ fn dropping_every_label_that_can_be_dropped_makes_no_duplicates() {
     let mut published = fixture::published();
     let row = published.workloads[0].clone();
     // Two workloads that differ in their kind only.
-    let other = crate::store::published::WorkloadRow { workload_kind: "Deployment".into(), ..row.clone() };
+    let other = crate::model::WorkloadRow { workload_kind: "Deployment".into(), ..row.clone() };
     published.workloads = Arc::from([other, row]);
     let (all, _) = text(published.clone(), SeriesLimits::default());
     // The reader refuses duplicates.

@@ -21,9 +21,9 @@ use super::{
 use crate::{
     exporters::{
         catalogue::{Family, Kind, Unit, Value},
-        kubelet::text::label,
-        limits::SeriesCounts,
+        series::SeriesCounts,
         stream::PIECE,
+        text::label,
     },
     values::Distribution,
 };

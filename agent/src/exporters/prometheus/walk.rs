@@ -4,35 +4,20 @@ use std::cell::{OnceCell, RefCell};
 
 use super::Scrape;
 use crate::exporters::{
-    catalogue::{
-        self, AgentView, CONTAINER_LABELS, Emit, EndpointSeries, Family, KUBE_STATE_LABELS, POD_LABELS,
-        STATUS_LABELS, Samples, Scope, Value, WORKLOAD_LABELS,
-    },
-    limits::{SeriesCounts, SeriesLimits},
+    catalogue::{self, AgentView, Family, Scope, Value},
+    limits::SeriesLimits,
+    series::{EndpointSeries, SeriesCounts},
 };
 
 /// What the families of a scope have samples of, with the labels that these share.
 #[derive(Default)]
 pub(super) struct Row<'a> {
-    admitted: bool,
     /// Names and values of the labels that are not dropped.
     pub(super) labels: Vec<(&'static str, &'a str)>,
     /// Their text up to the last one's value; made when it is first asked for.
     pub(super) key: OnceCell<String>,
     /// Them as a part of a protobuf message; made when it is first asked for.
     pub(super) message: OnceCell<Vec<u8>>,
-}
-
-impl<'a> Row<'a> {
-    fn new<const N: usize>(
-        admitted: bool,
-        names: &[&'static str; N],
-        values: [&'a str; N],
-        dropped: impl Fn(&str) -> bool,
-    ) -> Self {
-        let labels = names.iter().copied().zip(values).filter(|(name, _)| !dropped(name)).collect();
-        Self { admitted, labels, ..Self::default() }
-    }
 }
 
 /// A sample that is exported.
@@ -74,75 +59,29 @@ pub(super) fn walk<E>(
     let Scrape { published, limits, now, endpoint, others, otlp, .. } = scrape;
     let counts = RefCell::new(SeriesCounts::default());
 
+    let all: Vec<catalogue::Row<'_>> = catalogue::rows(published, limits).collect();
     let scopes = [Scope::Container, Scope::Pod, Scope::Workload, Scope::Status, Scope::KubeState];
     for scope in scopes.into_iter().filter(|scope| *scope != Scope::KubeState || limits.kube_state) {
-        let dropped = |name: &str| is_droppable(scope) && limits.drops(name);
-        let cgroups = || published.cgroups.iter().filter(|cgroup| catalogue::in_scope(cgroup, scope));
-        let containers = || published.pods.iter().flat_map(|pod| &pod.containers);
+        let is_kept = |name: &str| !(is_droppable(scope) && limits.drops(name));
         // The families of a scope have the same rows.
-        let rows: Vec<Row<'_>> = match scope {
-            Scope::Container => cgroups()
-                .map(|one| {
-                    let values = catalogue::container_labels(one);
-                    Row::new(limits.cgroup(one), &CONTAINER_LABELS, values, dropped)
-                })
-                .collect(),
-            Scope::Pod => cgroups()
-                .map(|one| Row::new(limits.cgroup(one), &POD_LABELS, catalogue::pod_labels(one), dropped))
-                .collect(),
-            Scope::Workload => published
-                .workloads
-                .iter()
-                .map(|one| {
-                    let values = catalogue::workload_labels(one);
-                    Row::new(limits.workload(one), &WORKLOAD_LABELS, values, dropped)
-                })
-                .collect(),
-            Scope::Status => containers()
-                .map(|one| {
-                    let admitted = limits.namespace(&one.names.namespace);
-                    Row::new(admitted, &STATUS_LABELS, catalogue::status_labels(one), dropped)
-                })
-                .collect(),
-            Scope::KubeState => published
-                .pods
-                .iter()
-                .map(|pod| {
-                    let admitted = limits.namespace(&pod.names.namespace);
-                    Row::new(admitted, &KUBE_STATE_LABELS, catalogue::kube_state_labels(pod), dropped)
-                })
-                .collect(),
-            Scope::Agent => Vec::new(),
-        };
+        let rows: Vec<(&catalogue::Row<'_>, Row<'_>)> = all
+            .iter()
+            .filter(|row| row.scope == scope)
+            .map(|row| {
+                let labels = row.labels().filter(|(name, _)| is_kept(name)).collect();
+                (row, Row { labels, ..Row::default() })
+            })
+            .collect();
         for family in scope.families() {
             let family_admitted = limits.family(&[family.name, &family.series_name()]);
             each(family, &|take| {
-                let mut take_row = |row: &Row<'_>, samples: &dyn Fn(&mut Emit<'_>)| {
-                    samples(&mut |own, value| {
+                for (of, row) in &rows {
+                    of.samples(family, &mut |own, value| {
                         let is_value = value.is_finite();
-                        if is_value && counts.borrow_mut().admit(limits, family_admitted, row.admitted) {
+                        if is_value && counts.borrow_mut().admit(limits, family_admitted, of.admitted) {
                             take(Sample { family, row, own, limits, value });
                         }
                     });
-                };
-                match family.samples {
-                    Samples::Container(samples) | Samples::Pod(samples) => {
-                        cgroups().zip(&rows).for_each(|(one, row)| take_row(row, &|emit| samples(one, emit)));
-                    }
-                    Samples::Workload(samples) => {
-                        let workloads = published.workloads.iter().zip(&rows);
-                        workloads.for_each(|(one, row)| take_row(row, &|emit| samples(one, emit)));
-                    }
-                    Samples::Status(samples) => {
-                        containers()
-                            .zip(&rows)
-                            .for_each(|(one, row)| take_row(row, &|emit| samples(one, emit)));
-                    }
-                    Samples::KubeState(samples) => {
-                        let pods = published.pods.iter().zip(&rows);
-                        pods.for_each(|(one, row)| take_row(row, &|emit| samples(one, emit)));
-                    }
-                    Samples::Agent(_) => {}
                 }
             })?;
         }
@@ -156,13 +95,11 @@ pub(super) fn walk<E>(
     let view = AgentView { row: &published.agent, now: *now, endpoints: &endpoints, otlp };
     for family in Scope::Agent.families() {
         each(family, &|take| {
-            if let Samples::Agent(samples) = family.samples {
-                samples(&view, &mut |own, value| {
-                    if value.is_finite() {
-                        take(Sample { family, row: &row, own, limits, value });
-                    }
-                });
-            }
+            catalogue::Row::agent(&view).samples(family, &mut |own, value| {
+                if value.is_finite() {
+                    take(Sample { family, row: &row, own, limits, value });
+                }
+            });
         })?;
     }
     Ok(counts)

@@ -2,11 +2,13 @@ use std::io::Write as _;
 
 use snug_sizing::{
     evidence::PodTotals,
-    minutes::{Minute, MinuteRecord},
+    minutes::{Minute, MinuteRecord, Minutes},
     workload::{Container, Workload},
 };
 
 use super::*;
+
+pub(in crate::history) mod damage;
 
 /// An hour of a container in which so many windows were counted.
 fn evidence(workload: &str, hour: u32, windows: u64) -> Evidence {
@@ -21,10 +23,10 @@ fn evidence(workload: &str, hour: u32, windows: u64) -> Evidence {
 
 /// Windows of each hour of the only subject.
 fn windows(store: &Store, since: u32) -> Vec<(u32, u64)> {
-    let hours = store.hours().unwrap();
+    let hours = store.hours();
     let subjects = hours.subjects(Hour(since)).unwrap();
     assert!(subjects.len() <= 1, "{subjects:?}");
-    let all = subjects.iter().map(|(subject, of_subject)| hours.evidence(subject, of_subject).unwrap());
+    let all = subjects.values().map(|records| hours.evidence(records).unwrap());
     let all = all.flat_map(|(evidence, skipped)| {
         assert_eq!(skipped, 0);
         evidence.unwrap().hours
@@ -32,11 +34,23 @@ fn windows(store: &Store, since: u32) -> Vec<(u32, u64)> {
     all.map(|(hour, record)| (hour.0, record.cpu.count())).collect()
 }
 
-/// Changes what is in the database behind the store's back.
-fn change(store: &Store, change: impl FnOnce(&redb::WriteTransaction)) {
-    let transaction = store.database.read().unwrap().as_ref().unwrap().begin_write().unwrap();
-    change(&transaction);
-    transaction.commit().unwrap();
+/// The only container's evidence and minutes.
+fn only(store: &Store) -> (Evidence, Minutes) {
+    let hours = store.hours();
+    let subjects = hours.subjects(Hour(0)).unwrap();
+    let records: Vec<_> = subjects.values().collect();
+    let [records] = records[..] else { panic!("{subjects:?}") };
+    let (evidence, skipped) = hours.evidence(records).unwrap();
+    assert_eq!(skipped, 0);
+    (evidence.unwrap(), hours.minutes(records).unwrap())
+}
+
+/// The files of days.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(folder.join(DIRECTORY)).unwrap().map(|entry| entry.unwrap().path());
+    let mut days: Vec<PathBuf> = all.filter(|path| path.extension().is_none()).collect();
+    days.sort();
+    days
 }
 
 #[test]
@@ -44,52 +58,54 @@ fn what_is_added_adds_up_and_stays() {
     let folder = tempfile::tempdir().unwrap();
     {
         let (store, aside) = Store::open(folder.path()).unwrap();
-        assert_eq!(aside, None);
+        assert!(aside.is_empty(), "{aside:?}");
         store.add(&[evidence("web", 7, 10), evidence("web", 8, 20)]).unwrap();
         store.add(&[evidence("web", 8, 5)]).unwrap();
         assert_eq!(windows(&store, 0), [(7, 10), (8, 25)]);
         let locked = Store::open(folder.path()).unwrap_err();
-        assert!(locked.to_string().contains("history.redb"), "{locked}");
+        assert!(matches!(locked, HistoryError::Locked { .. }), "{locked:?}");
+        assert!(locked.to_string().contains("/history is in use by another agent"), "{locked}");
     }
     let (store, aside) = Store::open(folder.path()).unwrap();
-    assert_eq!((windows(&store, 8), aside), (vec![(8, 25)], None));
+    assert_eq!((windows(&store, 8), aside), (vec![(8, 25)], vec![]));
 }
 
 #[test]
 fn replicas_are_those_that_were_seen_last() {
-    let store = Store::in_memory().unwrap();
+    let store = Store::in_memory();
     for (hour, replicas) in [(7, 3), (8, 5), (8, 2)] {
         let mut one = evidence("web", hour, 1);
         one.workload.replicas = replicas;
         store.add(&[one]).unwrap();
     }
-    let subject = subject(&evidence("web", 7, 1));
-    let (sum, _) = store.hours().unwrap().evidence(&subject, &[Hour(7), Hour(8)]).unwrap();
-    let sum = sum.unwrap();
+    let (sum, _) = only(&store);
     assert_eq!((sum.workload.replicas, sum.hours.len()), (2, 2));
+    store.seal_all().unwrap();
+    assert_eq!(only(&store).0, sum);
 }
 
 #[test]
 fn who_is_not_the_same_is_not_added_up() {
-    let store = Store::in_memory().unwrap();
+    let store = Store::in_memory();
     let longer = Evidence { window_millis: 1000, ..evidence("web", 7, 10) };
     let mut of_another = evidence("web", 7, 10);
     of_another.workload.owner = "StatefulSet".to_owned();
     store.add(&[evidence("web", 7, 10), longer, of_another]).unwrap();
-    assert_eq!(store.hours().unwrap().subjects(Hour(0)).unwrap().len(), 3);
+    assert_eq!(store.hours().subjects(Hour(0)).unwrap().len(), 3);
 }
 
 #[test]
 fn age_and_size_are_bounded_and_the_newest_stays() {
-    let store = Store::in_memory().unwrap();
+    let store = Store::in_memory();
     for hour in 0..50 {
         let all: Vec<Evidence> = (0..40).map(|number| evidence(&format!("web-{number}"), hour, 1)).collect();
         store.add(&all).unwrap();
     }
     let hours = |store: &Store| -> Vec<u32> {
-        let hours = store.hours().unwrap();
+        let hours = store.hours();
         let subjects = hours.subjects(Hour(0)).unwrap();
-        subjects[&subject(&evidence("web-0", 0, 1))].iter().map(|hour| hour.0).collect()
+        let records = subjects.iter().find(|(subject, _)| subject.contains("web-0\0"));
+        records.unwrap().1.hours().iter().map(|hour| hour.0).collect()
     };
     let all = store.prune(Hour(0), Hour(10), u64::MAX).unwrap();
     assert_eq!(hours(&store), (10..50).collect::<Vec<_>>());
@@ -99,44 +115,73 @@ fn age_and_size_are_bounded_and_the_newest_stays() {
     assert_eq!(left, (left[0]..50).collect::<Vec<_>>(), "the oldest go");
     assert!((10..30).contains(&left.len()), "{left:?}");
     store.prune(Hour(0), Hour(100), u64::MAX).unwrap();
-    assert!(store.hours().unwrap().subjects(Hour(0)).unwrap().is_empty());
+    assert!(store.hours().subjects(Hour(0)).unwrap().is_empty());
 }
 
 #[test]
 fn what_is_no_history_is_moved_aside_and_not_deleted() {
     for (what, bytes) in
-        [("text", b"not a database, but long enough to look like one".repeat(200)), ("cut", vec![])]
+        [("text", b"no history, but long enough".repeat(200)), ("cut", vec![]), ("empty", vec![])]
     {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE);
-        if what == "cut" {
-            let (store, _) = Store::open(folder.path()).unwrap();
-            store.add(&[evidence("web", 7, 10)]).unwrap();
-            drop(store);
-            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-            file.set_len(5000).unwrap();
-        } else {
-            fs::File::create(&path).unwrap().write_all(&bytes).unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        store.add(&[evidence("web", 7, 10)]).unwrap();
+        store.seal_all().unwrap();
+        drop(store);
+        let path = folder.path().join("history/day-0");
+        match what {
+            "cut" => File::options().write(true).open(&path).unwrap().set_len(100).unwrap(),
+            _ => fs::write(&path, &bytes).unwrap(),
         }
         let before = fs::read(&path).unwrap();
         let (store, aside) = Store::open(folder.path()).unwrap();
+        assert_eq!((windows(&store, 0), aside.len()), (vec![], 1), "{what}");
+        assert_eq!((store.health().row().damaged, store.health().row().moved_aside), (1, 1), "{what}");
         store.add(&[evidence("web", 7, 10)]).unwrap();
         assert_eq!(windows(&store, 0), [(7, 10)], "{what}");
-        assert!(fs::read(aside.unwrap()).unwrap() == before, "{what}");
+        assert!(fs::read(&aside[0]).unwrap() == before, "{what}");
+        // It goes with the days that are too old.
+        store.prune(Hour(0), Hour(24), u64::MAX).unwrap();
+        assert!(!aside[0].exists() && files(folder.path()).is_empty());
     }
 }
 
 #[test]
-fn another_version_is_moved_aside() {
+fn a_file_of_another_form_is_moved_aside() {
     let folder = tempfile::tempdir().unwrap();
-    {
-        let (store, _) = Store::open(folder.path()).unwrap();
-        change(&store, |transaction| {
-            transaction.open_table(ABOUT).unwrap().insert("schema", SCHEMA + 1).unwrap();
-        });
-    }
-    let (_, aside) = Store::open(folder.path()).unwrap();
-    assert!(aside.is_some());
+    let (store, _) = Store::open(folder.path()).unwrap();
+    store.add(&[evidence("web", 7, 10)]).unwrap();
+    drop(store);
+    let path = folder.path().join("history/day-0");
+    let newer = crate::history::segment::header_of_form(0, 2);
+    File::options().write(true).open(&path).unwrap().write_all(&newer).unwrap();
+    let (store, aside) = Store::open(folder.path()).unwrap();
+    assert_eq!((aside.len(), store.health().row().damaged), (1, 0));
+}
+
+#[test]
+fn damaged_records_are_left_out_and_the_file_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(folder.path()).unwrap();
+    store.add(&[evidence("web", 7, 10)]).unwrap();
+    store.add(&[evidence("web", 8, 20)]).unwrap();
+    drop(store);
+    let path = folder.path().join("history/day-0");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() * 2 / 3 - 40;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let (store, aside) = Store::open(folder.path()).unwrap();
+    assert_eq!((windows(&store, 0), aside), (vec![(8, 20)], vec![]));
+    let row = store.health().row();
+    assert_eq!((row.damaged, row.moved_aside), (1, 1));
+    let mut all: Vec<PathBuf> =
+        fs::read_dir(folder.path().join(DIRECTORY)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.retain(|path| path.to_string_lossy().contains("day-0.unusable-"));
+    assert!(fs::read(&all[0]).unwrap() == bytes);
+    drop(store);
+    let (store, _) = Store::open(folder.path()).unwrap();
+    assert_eq!((windows(&store, 0), store.health().row().damaged), (vec![(8, 20)], 0));
 }
 
 #[test]
@@ -148,20 +193,26 @@ fn a_directory_that_is_none_is_named() {
 
 #[test]
 fn a_record_that_is_none_is_left_out_and_counted() {
-    let store = Store::in_memory().unwrap();
+    let store = Store::in_memory();
     store.add(&[evidence("web", 7, 10), evidence("web", 8, 10)]).unwrap();
-    let subject = subject(&evidence("web", 7, 1));
-    change(&store, |transaction| {
-        transaction.open_table(HOURS).unwrap().insert((7, &*subject), [0xff_u8; 30].as_slice()).unwrap();
-    });
-    let hours = store.hours().unwrap();
-    let (evidence, skipped) = hours.evidence(&subject, &[Hour(7), Hour(8)]).unwrap();
-    assert_eq!((evidence.unwrap().hours.len(), skipped), (1, 1));
+    let key = record::key(&evidence("web", 7, 1));
+    let segment = store.segment(0).unwrap();
+    let value = vec![0xff; 30];
+    let length = segment.append(&[Record { kind: Kind::HOUR, hour: Hour(9), key, value }]).unwrap();
+    segment.publish(length);
+    for _ in 0..2 {
+        let hours = store.hours();
+        let subjects = hours.subjects(Hour(0)).unwrap();
+        let (evidence, skipped) = hours.evidence(subjects.values().next().unwrap()).unwrap();
+        assert_eq!((evidence.unwrap().hours.len(), skipped), (2, 1));
+        // It is copied, for a version that understands it.
+        store.seal_all().unwrap();
+    }
 }
 
 #[test]
 fn minutes_add_up_and_only_the_last_hours_have_them() {
-    let store = Store::in_memory().unwrap();
+    let store = Store::in_memory();
     let one = |hour: u32, minute: u32, peak: u64| {
         let mut one = evidence("web", hour, 1);
         let record = MinuteRecord {
@@ -175,13 +226,10 @@ fn minutes_add_up_and_only_the_last_hours_have_them() {
     };
     store.add(&[one(7, 59, 1), one(8, 0, 5), one(8, 1, 5)]).unwrap();
     store.add(&[one(8, 0, 3)]).unwrap();
-    let subject = subject(&evidence("web", 7, 1));
     let known = |store: &Store| {
-        let hours = store.hours().unwrap();
-        let (sum, _) = hours.evidence(&subject, &[Hour(7), Hour(8)]).unwrap();
-        let sum = sum.unwrap();
+        let (sum, minutes) = only(store);
         assert!(sum.minutes.is_empty(), "they are no part of the hours' records");
-        (sum.hours.len(), hours.minutes(&subject, &[Hour(7), Hour(8)]).unwrap())
+        (sum.hours.len(), minutes)
     };
     let (hours, minutes) = known(&store);
     assert_eq!((hours, minutes.keys().map(|minute| minute.0).collect::<Vec<_>>()), (2, vec![479, 480, 481]));
@@ -191,54 +239,71 @@ fn minutes_add_up_and_only_the_last_hours_have_them() {
     let (hours, minutes) = known(&store);
     assert_eq!((hours, minutes.len()), (2, 2));
     store.prune(Hour(8), Hour(9), u64::MAX).unwrap();
-    assert!(
-        store.hours().unwrap().minutes(&subject, &[Hour(8)]).unwrap().is_empty(),
-        "no longer than the hours"
-    );
+    assert!(store.hours().subjects(Hour(0)).unwrap().is_empty(), "no longer than the hours");
 }
 
 #[test]
-fn a_history_of_an_older_form_is_brought_up_to_date() {
-    for (version, record) in [(1, &include_bytes!("v1.postcard")[..]), (2, include_bytes!("v2.postcard"))] {
-        let folder = tempfile::tempdir().unwrap();
-        {
-            let database = builder().create(folder.path().join(FILE)).unwrap();
-            let transaction = database.begin_write().unwrap();
-            {
-                transaction.open_table(ABOUT).unwrap().insert("schema", version).unwrap();
-                let mut hours = transaction.open_table(HOURS).unwrap();
-                hours.insert((7, "shop\0Deployment\0web\0app\x00100"), record).unwrap();
-                hours.insert((8, "shop\0Deployment\0bad\0app\x00100"), &[0xff; 3][..]).unwrap();
-            }
-            transaction.commit().unwrap();
-        }
-        for _ in 0..2 {
-            let (store, aside) = Store::open(folder.path()).unwrap();
-            assert_eq!(aside, None);
-            is_brought_up_to_date(&store, version);
-        }
+fn who_reads_sees_what_there_was_when_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(folder.path()).unwrap();
+    store.add(&[evidence("web", 7, 10)]).unwrap();
+    let hours = store.hours();
+    store.add(&[evidence("web", 7, 5)]).unwrap();
+    store.seal_all().unwrap();
+    store.prune(Hour(0), Hour(100), u64::MAX).unwrap();
+    assert!(files(folder.path()).is_empty() && windows(&store, 0).is_empty());
+    let subjects = hours.subjects(Hour(0)).unwrap();
+    let (evidence, skipped) = hours.evidence(subjects.values().next().unwrap()).unwrap();
+    assert_eq!((evidence.unwrap().hours[&Hour(7)].cpu.count(), skipped), (10, 0));
+    assert_eq!(store.health().row().damaged, 0);
+}
+
+#[test]
+fn what_is_appended_often_is_added_up_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(folder.path()).unwrap();
+    let mut last = 0;
+    let mut shrank = 0;
+    for _ in 0..40 {
+        let batch: Vec<Evidence> =
+            (0..100).map(|number| crate::history::samples::sample(number, 500_000)).collect();
+        store.add(&batch).unwrap();
+        let length = fs::metadata(&files(folder.path())[0]).unwrap().len();
+        shrank += u32::from(length < last);
+        last = length;
+    }
+    assert!(shrank > 2 && last < 3 << 20, "{shrank} times, {last} bytes");
+    let hours = store.hours();
+    let subjects = hours.subjects(Hour(0)).unwrap();
+    assert_eq!(subjects.len(), 100);
+    for records in subjects.values() {
+        let (evidence, _) = hours.evidence(records).unwrap();
+        assert_eq!(evidence.unwrap().hours[&Hour(500_000)].observed, 40 * 7200);
     }
 }
 
-fn is_brought_up_to_date(store: &Store, version: u32) {
-    let hours = store.hours().unwrap();
-    let subjects = hours.subjects(Hour(0)).unwrap();
-    assert_eq!(subjects.len(), 1, "what cannot be understood is left out");
-    let (subject, of_subject) = subjects.first_key_value().unwrap();
-    let (evidence, skipped) = hours.evidence(subject, of_subject).unwrap();
-    let evidence = evidence.unwrap();
-    let hour = &evidence.hours[&Hour(7)];
-    assert_eq!(
-        (skipped, hour.cpu.count(), hour.minutes.count(), hour.working_set.count()),
-        (0, 10, 60, 3600)
-    );
-    assert_eq!((hour.periods, hour.throttled, hour.starts, hour.kills.len()), (100, 7, 2, 1));
-    assert_eq!(hour.peak.as_ref().map(|peak| peak.bytes), Some(9_000_000));
-    assert!(hour.quota_what_if.is_some());
-    // What the first form did not have.
-    let second = version == 2;
-    assert_eq!(hour.exits.get(&137), second.then_some(&4));
-    assert_eq!((hour.waits.count(), hour.stalled.refaults), if second { (9, 4) } else { (0, 0) });
-    assert_eq!((evidence.workload.replicas, evidence.container.current.cpu_request), (3, Some(250)));
-    assert_eq!(evidence.pods.len(), 1);
+#[test]
+fn what_cannot_be_written_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(folder.path()).unwrap();
+    store.add(&[evidence("web", 7, 10)]).unwrap();
+    // The next day's file cannot be made, so this day's record must not stay.
+    let obstacle = folder.path().join("history/day-1.new");
+    fs::create_dir(&obstacle).unwrap();
+    let both = [evidence("web", 7, 5), evidence("web", 30, 5)];
+    assert!(matches!(store.add(&both), Err(HistoryError::Write(_))));
+    assert_eq!(windows(&store, 0), [(7, 10)]);
+    fs::remove_dir(&obstacle).unwrap();
+    store.add(&both).unwrap();
+    drop(store);
+    let (store, _) = Store::open(folder.path()).unwrap();
+    assert_eq!(windows(&store, 0), [(7, 15), (30, 5)]);
+    assert_eq!(store.health().row().damaged, 0);
+}
+
+#[test]
+fn a_name_that_would_end_a_part_of_the_key_does_not() {
+    let store = Store::in_memory();
+    store.add(&[evidence("web\0app", 7, 10)]).unwrap();
+    assert_eq!(only(&store).0.workload.name, "web\u{fffd}app");
 }

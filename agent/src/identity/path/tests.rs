@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::parse;
-use crate::identity::{Level, PathIdentity, Qos, Runtime};
+use crate::model::{Level, PathIdentity, Qos, Runtime};
 
 const C1: &str = "8038cc8f5b470b80d0b9e81ae1c41dac53012bace753d5a82e344fdaaf7aba6f";
 const C2: &str = "20692e509e35c21546b1a91d68f73f21a89c3c21d6a77da93e3aead749b65168";

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use super::{Loaded, Pods, PodsError};
 use snug_sizing::workload::Resources;
 
-use crate::identity::{ContainerKind, Level, Names, PathIdentity, Runtime, path};
+use crate::{
+    identity::path,
+    model::{ContainerKind, Level, Names, PathIdentity, Runtime},
+};
 
 /// What a real kubelet, its API server and its runtime said of one node, and the cgroups on it at about that time.
 struct Capture {

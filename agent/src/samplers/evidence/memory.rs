@@ -1,4 +1,4 @@
-//! How one container uses memory over time.
+//! Memory usage of one container over time: peaks, growth and histograms.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -6,39 +6,39 @@ use snug_sizing::minutes::{MINUTE, Minute};
 
 use crate::values::{MemoryHistograms, MemoryStat, PeakSource, Values, WindowPeak};
 
-/// Minutes that growth is taken from, at most and at least.
+/// Maximum and minimum number of minutes from which growth is computed.
 const GROWTH_MINUTES: (usize, usize) = (60, 10);
-/// Seconds of a half of the window of [`WindowPeak`]: so much at least, and twice so much at most, is looked back at.
+/// Half of the window of [`WindowPeak`], seconds. The window covers between one and two halves.
 const HALF_WINDOW: u64 = 60;
 
-/// What is kept of one container's memory.
+/// Memory usage of one container.
 #[derive(Debug)]
-pub(super) struct MemoryWatch {
-    /// The kernel's watermark of the whole life when last seen, bytes.
+pub(super) struct ContainerMemory {
+    /// `memory.peak` since the cgroup was created, as of the last observation, bytes.
     watermark: Option<u64>,
-    /// Working set when last seen, bytes.
+    /// Working set at the last observation, bytes.
     working_set: Option<u64>,
-    /// Inactive file cache when last seen, bytes.
+    /// Inactive file cache at the last observation, bytes.
     inactive_file: u64,
-    /// Highest usage that was seen since the last second, bytes.
+    /// Highest usage in the samples since the last observation, bytes.
     sampled: u64,
     halves: Halves,
     growth: Growth,
-    /// Since it was first seen; where that is asked for.
+    /// Histograms since the first observation, if enabled.
     histograms: Option<Box<MemoryHistograms>>,
 }
 
-/// Memory use of one second.
+/// Memory usage between two observations, usually one second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MemorySecond {
-    /// Working set at its end, bytes.
+    /// Working set at the end, bytes.
     pub(super) working_set: u64,
-    /// Highest use, without the file cache that can be given back, bytes.
+    /// Highest usage without reclaimable file cache, bytes.
     pub(super) highest: u64,
 }
 
-impl MemoryWatch {
-    /// `is_new`: it was made while the agent ran, so that its watermark is of what was seen.
+impl ContainerMemory {
+    /// `is_new`: the container was created while the agent ran, so its watermark is not from before.
     pub(super) fn new(is_new: bool, histograms: bool) -> Self {
         Self {
             watermark: is_new.then_some(0),
@@ -51,15 +51,17 @@ impl MemoryWatch {
         }
     }
 
-    /// Usage between two seconds, bytes.
+    /// Usage in a sample between two observations, bytes.
     pub(super) fn sample(&mut self, usage_bytes: u64) {
         self.sampled = self.sampled.max(usage_bytes);
     }
 
-    /// Once a second. `peak`: the kernel's own highest usage since the last time, where it says it.
+    /// An observation, once a second. `peak`: highest usage since the last observation, if the kernel reports it. `steady`:
+    /// the container is past its start-up, so growth counts.
     ///
-    /// The highest use is the working set at the second's end; or the highest usage in it, less the file cache that could be given back,
-    /// of which there was as much as at one of its ends: a cache that is dropped in it is no use.
+    /// The highest usage is the working set at the end, or the peak of the usage less the inactive file cache, whichever is
+    /// larger. The cache counts as at the start or the end, whichever is larger: file cache that was dropped meanwhile is not
+    /// usage.
     pub(super) fn second(
         &mut self,
         values: &Values,
@@ -94,8 +96,8 @@ impl MemoryWatch {
         Some(MemorySecond { working_set: working_set.bytes, highest })
     }
 
-    /// So many seconds in which nothing changed. Returns the working set in them, bytes.
-    pub(super) fn rest(&mut self, seconds: u64) -> Option<u64> {
+    /// Counts seconds in which nothing changed. Returns the working set, bytes.
+    pub(super) fn add_idle_seconds(&mut self, seconds: u64) -> Option<u64> {
         let working_set = self.working_set?;
         if let Some(histograms) = &mut self.histograms {
             histograms.working_set.record(working_set as f64, seconds);
@@ -103,7 +105,7 @@ impl MemoryWatch {
         Some(working_set)
     }
 
-    /// Memory that cannot be given back, each time that it is read; bytes.
+    /// Unreclaimable memory of a new reading of `memory.stat`, bytes: anonymous, shared and unreclaimable slab.
     pub(super) fn unreclaimable(&mut self, stat: &MemoryStat) -> u64 {
         let slab = stat.slab_unreclaimable_bytes.unwrap_or(0);
         let bytes = stat.anon_bytes.saturating_add(stat.shmem_bytes).saturating_add(slab);
@@ -113,15 +115,15 @@ impl MemoryWatch {
         bytes
     }
 
-    /// What is shown of it.
-    pub(super) fn show(&self, values: &mut Values) {
+    /// Sets the values that the store shows.
+    pub(super) fn fill_values(&self, values: &mut Values) {
         values.window_peak = self.halves.peak();
         values.memory_growth = self.growth.slope;
         values.memory_histograms = self.histograms.as_deref().map(|histograms| Arc::new(histograms.clone()));
     }
 }
 
-/// Highest usage in this half of the window and in the one before.
+/// Highest usage in the current and the previous half of the window.
 #[derive(Debug, Default)]
 struct Halves {
     number: u64,
@@ -134,7 +136,7 @@ impl Halves {
         let number = at / HALF_WINDOW;
         if number != self.number {
             let this = self.this.take();
-            // After a stall, or a step of the clock, what was seen last is old.
+            // After a stall or a step of the clock the last half is not the previous one.
             self.before = this.filter(|_| number == self.number + 1);
             self.number = number;
         }
@@ -149,13 +151,13 @@ impl Halves {
     }
 }
 
-/// Growth of what is never given back: the lowest working set of each minute.
+/// Growth of memory that is never freed: the trend of the lowest working set of each minute.
 #[derive(Debug, Default)]
 struct Growth {
     minute: Minute,
     lowest: Option<u64>,
     ended: VecDeque<(Minute, u64)>,
-    /// Bytes a second, as the last minute left it.
+    /// Bytes per second, as of the last complete minute.
     slope: Option<f64>,
 }
 
@@ -166,19 +168,19 @@ impl Growth {
                 self.ended.push_back((self.minute, lowest));
             }
             self.minute = minute;
-            let (most, _) = GROWTH_MINUTES;
-            // A clock that was set back makes them later than now.
-            self.ended.retain(|(old, _)| minute.0.checked_sub(old.0).is_some_and(|age| age as usize <= most));
+            let (max, _) = GROWTH_MINUTES;
+            // Also drops minutes in the future, after the clock was set back.
+            self.ended.retain(|(old, _)| minute.0.checked_sub(old.0).is_some_and(|age| age as usize <= max));
             self.slope = slope(&self.ended);
         }
         self.lowest = Some(self.lowest.map_or(bytes, |lowest| lowest.min(bytes)));
     }
 }
 
-/// Slope of the line of least squares, bytes a second; `None` of too few minutes.
+/// Slope by least squares, bytes per second; `None` if there are too few minutes.
 fn slope(ended: &VecDeque<(Minute, u64)>) -> Option<f64> {
-    let (_, least) = GROWTH_MINUTES;
-    let (first, _) = ended.front().filter(|_| ended.len() >= least)?;
+    let (_, min) = GROWTH_MINUTES;
+    let (first, _) = ended.front().filter(|_| ended.len() >= min)?;
     let at = |minute: Minute| f64::from(minute.0.saturating_sub(first.0)) * MINUTE as f64;
     let points = || ended.iter().map(|(minute, bytes)| (at(*minute), *bytes as f64));
     let count = ended.len() as f64;
@@ -211,20 +213,20 @@ mod tests {
         }
     }
 
-    fn highest(watch: &mut MemoryWatch, values: &Values, peak: Option<u64>, at: f64) -> u64 {
+    fn highest(watch: &mut ContainerMemory, values: &Values, peak: Option<u64>, at: f64) -> u64 {
         watch.second(values, peak.map(|peak| peak * MIB), at, true).unwrap().highest / MIB
     }
 
-    fn window_peak(watch: &MemoryWatch) -> (u64, &'static str) {
+    fn window_peak(watch: &ContainerMemory) -> (u64, &'static str) {
         let mut shown = Values::default();
-        watch.show(&mut shown);
+        watch.fill_values(&mut shown);
         let WindowPeak { bytes, source } = shown.window_peak.unwrap();
         (bytes / MIB, source.as_str())
     }
 
     #[test]
-    fn what_was_used_between_two_seconds_counts() {
-        let mut watch = MemoryWatch::new(false, false);
+    fn usage_between_two_observations_counts() {
+        let mut watch = ContainerMemory::new(false, false);
         assert_eq!(highest(&mut watch, &values(10, 2, Some(90)), None, 1.0), 8, "it was as high before");
         assert_eq!(highest(&mut watch, &values(10, 2, Some(99)), None, 2.0), 97, "the watermark has risen");
         watch.sample(40 * MIB);
@@ -234,8 +236,8 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cache_that_is_dropped_is_no_use() {
-        let mut watch = MemoryWatch::new(true, false);
+    fn dropped_file_cache_is_no_usage() {
+        let mut watch = ContainerMemory::new(true, false);
         assert_eq!(highest(&mut watch, &values(100, 90, Some(100)), Some(100), 1.0), 10);
         assert_eq!(highest(&mut watch, &values(10, 0, Some(100)), Some(100), 2.0), 10);
         assert_eq!(
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_window_is_a_minute_to_two() {
-        let mut watch = MemoryWatch::new(false, false);
+        let mut watch = ContainerMemory::new(false, false);
         let quiet = values(10, 0, Some(99));
         for (at, peak, expected) in [
             (60, Some(70), 70),
@@ -266,29 +268,29 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_of_what_stays() {
-        let mut watch = MemoryWatch::new(false, false);
-        let growth = |watch: &MemoryWatch| {
+    fn growth_is_of_memory_that_is_not_freed() {
+        let mut watch = ContainerMemory::new(false, false);
+        let growth = |watch: &ContainerMemory| {
             let mut shown = Values::default();
-            watch.show(&mut shown);
+            watch.fill_values(&mut shown);
             shown.memory_growth
         };
         for second in 0..3600_u32 {
-            // A saw of 40 MiB on what grows by a MiB a minute.
+            // A sawtooth on a baseline that grows by a MiB per minute.
             let usage = 100 + u64::from(second / 60) + u64::from(second % 30);
             let _ = highest(&mut watch, &values(usage, 0, None), None, f64::from(second));
             assert!(second >= 600 || growth(&watch).is_none(), "{second}");
         }
         let by_minute = growth(&watch).unwrap() * 60.0 / MIB as f64;
         assert!((by_minute - 1.0).abs() < 1e-9, "{by_minute}");
-        // Set back, and an hour later: nothing of before counts.
+        // The clock is set back by an hour: earlier minutes do not count.
         let _ = highest(&mut watch, &values(100, 0, None), None, 60.0);
         assert_eq!(growth(&watch), None);
     }
 
     #[test]
     fn start_up_is_no_growth() {
-        let mut watch = MemoryWatch::new(true, false);
+        let mut watch = ContainerMemory::new(true, false);
         for minute in 0..30_u32 {
             let _ = watch.second(&values(u64::from(minute), 0, None), None, f64::from(minute * 60), false);
         }
@@ -296,9 +298,9 @@ mod tests {
     }
 
     #[test]
-    fn histograms_are_kept_where_they_are_wanted() {
-        for wanted in [false, true] {
-            let mut watch = MemoryWatch::new(true, wanted);
+    fn histograms_are_kept_if_enabled() {
+        for enabled in [false, true] {
+            let mut watch = ContainerMemory::new(true, enabled);
             let _ = highest(&mut watch, &values(10, 2, None), None, 1.0);
             let stat = MemoryStat {
                 anon_bytes: 3,
@@ -308,9 +310,9 @@ mod tests {
             };
             assert_eq!(watch.unreclaimable(&stat), 6);
             let mut shown = Values::default();
-            watch.show(&mut shown);
+            watch.fill_values(&mut shown);
             let sums = shown.memory_histograms.map(|both| (both.working_set.sum, both.unreclaimable.sum));
-            assert_eq!(sums, wanted.then_some(((8 * MIB) as f64, 6.0)));
+            assert_eq!(sums, enabled.then_some(((8 * MIB) as f64, 6.0)));
         }
     }
 }

@@ -18,7 +18,7 @@ const WINDOW: Duration = Duration::from_millis(100);
 
 struct Node {
     store: Store,
-    gatherer: Gatherer,
+    collector: UsageCollector,
     taken: std::sync::mpsc::Receiver<Batch>,
     begun: Instant,
 }
@@ -26,11 +26,11 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let (sink, taken) = Sink::for_tests();
-        let gatherer = Gatherer::new(sink, 100, Wanted::default(), START);
-        Self { store: Store::new(100), gatherer, taken, begun: Instant::now() }
+        let collector = UsageCollector::new(sink, 100, EvidenceOptions::default(), START);
+        Self { store: Store::new(100), collector, taken, begun: Instant::now() }
     }
 
-    /// A container of a pod that is named by one character, made at a time.
+    /// A container whose id repeats one character, created at a time.
     fn container(&mut self, id: char, created_unix: f64) -> Key {
         let id: String = std::iter::repeat_n(id, 64).collect();
         let path = format!("/kubepods/besteffort/pod11111111-2222-3333-4444-555555555555/{id}");
@@ -54,22 +54,22 @@ impl Node {
         self.store.name(key, Arc::new(names), Level::Container);
     }
 
-    /// CPU time in milliseconds, so many seconds after the start.
+    /// Samples CPU time in milliseconds, `seconds` after the start.
     fn cpu(&mut self, key: Key, millis: u64, seconds: f64) {
-        self.look(seconds);
-        let _ = self.told(key, millis, seconds);
+        self.tick(seconds);
+        let _ = self.report(key, millis, seconds);
     }
 
-    fn look(&mut self, seconds: f64) {
+    fn tick(&mut self, seconds: f64) {
         let at = self.begun + Duration::from_secs_f64(seconds);
-        if self.gatherer.looks.now.is_none_or(|now| now.at != at) {
-            self.gatherer.look(at);
+        if self.collector.clock.now.is_none_or(|now| now.at != at) {
+            self.collector.tick(at);
         }
     }
 
-    /// Returns whether it may be passed over while it uses nothing.
-    fn told(&mut self, key: Key, millis: u64, seconds: f64) -> bool {
-        self.gatherer.cpu(key, Cpu { usage_ns: millis * 1_000_000 }, START + seconds)
+    /// Returns whether samples may leave the container out while it is idle.
+    fn report(&mut self, key: Key, millis: u64, seconds: f64) -> bool {
+        self.collector.cpu(key, Cpu { usage_ns: millis * 1_000_000 }, START + seconds)
     }
 
     fn memory(&mut self, key: Key, usage: u64, inactive: u64, peak: u64) {
@@ -82,22 +82,22 @@ impl Node {
     }
 
     fn second(&mut self, seconds: f64) {
-        self.gatherer.observe(&self.store, None, START + seconds);
+        self.collector.observe(&self.store, None, START + seconds);
     }
 
     fn finish(mut self, seconds: f64) -> Vec<Evidence> {
-        self.gatherer.finish(&self.store, START + seconds);
+        self.collector.finish(&self.store, START + seconds);
         self.taken.try_iter().flat_map(Batch::into_values).collect()
     }
 }
 
-/// Count and highest value of each bucket.
+/// Count and upper bound of each bucket.
 fn buckets(histogram: &snug_sizing::histogram::Histogram) -> Vec<(u64, f64)> {
     histogram.buckets().map(|(count, _, upper)| (count, upper)).collect()
 }
 
 #[test]
-fn each_window_is_one_value_and_a_stall_is_as_many_as_it_was_long() {
+fn a_window_is_one_value_and_a_stall_as_many_as_windows_fit() {
     let mut node = Node::new();
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
@@ -119,31 +119,31 @@ fn each_window_is_one_value_and_a_stall_is_as_many_as_it_was_long() {
     assert_eq!(*hour, Hour::from_seconds(START as u64));
     assert_eq!(buckets(&record.cpu), [(1, 0.0), (5, 0.25), (1, 0.5), (1, 2.0)]);
     assert_eq!((record.cpu_start.is_empty(), record.starts), (true, 0), "it was there before the agent");
-    // The watermark of before the agent says nothing about this hour.
+    // The watermark from before the agent does not count for this hour.
     assert_eq!(record.peak.as_ref().map(|peak| (peak.bytes, &*peak.pod)), Some((8 * MIB, "web-1")));
     assert_eq!(one.pods["web-1"].cpu_millis, 375);
 }
 
 proptest::proptest! {
     #[test]
-    fn a_container_at_rest_may_be_passed_over(
+    fn idle_containers_may_be_left_out_of_samples(
         windows in proptest::collection::vec((proptest::sample::select(vec![0_u64, 0, 0, 0, 0, 30, 150, 390]), 1_u32..4), 1..200),
     ) {
-        let [told, passed_over] = [false, true].map(|pass_over| {
+        let [reported, skipped] = [false, true].map(|skip_idle| {
             let mut node = Node::new();
             let key = node.container('a', START - 10_000.0);
             node.name(key, "web-1");
             node.memory(key, 8 * MIB, 0, 9 * MIB);
             node.second(0.0);
-            let (mut millis, mut tenths, mut rests, mut second) = (7000, 0_u32, false, 0);
+            let (mut millis, mut tenths, mut may_skip, mut second) = (7000, 0_u32, false, 0);
             for (used, length) in &windows {
                 millis += used;
                 tenths += length;
                 let seconds = f64::from(tenths) / 10.0;
-                node.look(seconds);
+                node.tick(seconds);
                 let whole_round = tenths / 10 > second;
-                if whole_round || !(pass_over && rests && *used == 0) {
-                    rests = node.told(key, millis, seconds);
+                if whole_round || !(skip_idle && may_skip && *used == 0) {
+                    may_skip = node.report(key, millis, seconds);
                 }
                 if whole_round {
                     second = tenths / 10;
@@ -152,12 +152,12 @@ proptest::proptest! {
             }
             node.finish(f64::from(tenths) / 10.0)
         });
-        proptest::prop_assert_eq!(told, passed_over);
+        proptest::prop_assert_eq!(reported, skipped);
     }
 }
 
 #[test]
-fn a_minute_is_what_was_used_in_it_and_a_short_life_one_of_its_own() {
+fn minutes_are_averages_and_a_short_life_is_one_minute() {
     let mut node = Node::new();
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
@@ -169,7 +169,7 @@ fn a_minute_is_what_was_used_in_it_and_a_short_life_one_of_its_own() {
     }
     node.store.depart(key, 0, true, false, node.begun);
     let gone = node.store.settle(node.begun + Duration::from_secs(20));
-    node.gatherer.end(&gone, START + 70.0);
+    node.collector.end(&gone, START + 70.0);
     let evidence = node.finish(71.0);
     let record = evidence[0].hours.first_key_value().unwrap().1;
     assert_eq!(buckets(&record.minutes), [(1, 0.25), (1, 2.0)]);
@@ -177,21 +177,21 @@ fn a_minute_is_what_was_used_in_it_and_a_short_life_one_of_its_own() {
 }
 
 #[test]
-fn a_short_life_is_spread_over_its_time() {
+fn cpu_time_of_a_short_life_is_spread_evenly() {
     let mut node = Node::new();
     let key = node.container('a', START + 10.0);
     node.name(key, "web-1");
     node.memory(key, 2 * MIB, MIB, 30 * MIB);
     node.store.update(key, Values { cpu: Some(Cpu { usage_ns: 90_000_000 }), ..Values::default() });
     node.store.depart(key, 0, true, false, node.begun);
-    // It is killed before anybody has looked at it, and looked at twice after its end.
-    node.gatherer.oom_killed(&node.store, key, START + 10.2, 32 * MIB);
+    // The container is killed before its first sample, and observed twice after its removal.
+    node.collector.oom_killed(&node.store, key, START + 10.2, 32 * MIB);
     for seconds in [10.3, 10.4] {
         let at = node.begun + Duration::from_secs_f64(seconds);
-        node.gatherer.observe_leaving(&node.store, at, START + seconds);
+        node.collector.observe_leaving(&node.store, at, START + seconds);
     }
     let gone = node.store.settle(node.begun + Duration::from_secs(20));
-    node.gatherer.end(&gone, START + 10.4);
+    node.collector.end(&gone, START + 10.4);
     let evidence = node.finish(11.0);
     let record = evidence[0].hours.first_key_value().unwrap().1;
     // 90 ms in 300 ms.
@@ -199,14 +199,14 @@ fn a_short_life_is_spread_over_its_time() {
     assert!(upper > 0.3 && upper < 0.33, "{upper}");
     assert_eq!((record.starts, record.cpu.is_empty()), (1, true));
     assert_eq!(record.kills.iter().map(|kill| kill.limit).collect::<Vec<_>>(), [32 * MIB]);
-    // What the kernel saw between two seconds, less the cache.
+    // The kernel's watermark less the file cache.
     assert_eq!(record.start_peak.as_ref().map(|peak| peak.bytes), Some(29 * MIB));
 }
 
 #[test]
-fn who_comes_and_goes_without_end_costs_no_more_than_a_bound() {
+fn pending_usage_of_containers_created_without_end_is_bounded() {
     let mut node = Node::new();
-    for number in 0..=MOST_WAITING {
+    for number in 0..=MAX_PENDING_SUBJECTS {
         let path = format!("/docker/{number:064x}");
         let of_path = path::parse(&path).unwrap();
         let created_unix = if number == 0 { START } else { START - 1000.0 };
@@ -214,23 +214,23 @@ fn who_comes_and_goes_without_end_costs_no_more_than_a_bound() {
         let key = node.store.appear(appearance, 0, node.begun);
         node.memory(key, 2 * MIB, MIB, 2 * MIB);
         node.store.depart(key, 0, true, false, node.begun);
-        node.gatherer.observe_leaving(&node.store, node.begun, START + 30.0);
+        node.collector.observe_leaving(&node.store, node.begun, START + 30.0);
         let gone = node.store.settle(node.begun + Duration::from_secs(20));
-        node.gatherer.end(&gone, START + 30.0);
-        // The first lived too short to be anybody's.
-        assert_eq!(node.gatherer.waiting.len(), number.min(MOST_WAITING));
+        node.collector.end(&gone, START + 30.0);
+        // The first one lived too short to be counted.
+        assert_eq!(node.collector.pending.len(), number.min(MAX_PENDING_SUBJECTS));
     }
     let one_more = node.container('a', START - 1000.0);
     node.name(one_more, "web-1");
     node.memory(one_more, 2 * MIB, MIB, 2 * MIB);
     node.second(1.0);
-    assert_eq!(node.gatherer.history().lost, 0);
-    node.gatherer.collect(&node.store, START + 2.0);
-    assert_eq!(node.gatherer.history().lost, 1);
+    assert_eq!(node.collector.history().lost, 0);
+    node.collector.collect(&node.store, START + 2.0);
+    assert_eq!(node.collector.history().lost, 1);
 }
 
 #[test]
-fn what_has_no_name_yet_waits_and_a_sandbox_has_no_size() {
+fn containers_without_names_wait_and_sandboxes_are_not_sized() {
     let mut node = Node::new();
     let (late, never) = (node.container('a', START - 10_000.0), node.container('b', START - 10_000.0));
     node.second(0.0);
@@ -248,7 +248,7 @@ fn what_has_no_name_yet_waits_and_a_sandbox_has_no_size() {
 }
 
 #[test]
-fn an_hour_ends_where_the_next_begins_and_replicas_are_one() {
+fn hours_do_not_overlap_and_replicas_are_counted_once() {
     let mut node = Node::new();
     let before_the_hour = 3600.0 - START % 3600.0;
     for id in ['a', 'b'] {
@@ -257,15 +257,15 @@ fn an_hour_ends_where_the_next_begins_and_replicas_are_one() {
         node.memory(key, 8 * MIB, 0, 8 * MIB);
     }
     node.second(before_the_hour - 2.0);
-    let keys: Vec<Key> = node.gatherer.watched.keys().copied().collect();
+    let keys: Vec<Key> = node.collector.containers.keys().copied().collect();
     for (number, seconds) in [-2.0, -1.0, 1.0].into_iter().enumerate() {
-        // What ends within the second after an hour's end may count in the one before.
+        // A container that is removed within the second after the full hour may count in the hour before.
         node.second(before_the_hour + seconds);
         for key in &keys {
             node.cpu(*key, number as u64 * 100, before_the_hour + seconds);
         }
     }
-    node.gatherer.oom_killed(&node.store, keys[0], START + before_the_hour + 1.0, 64 * MIB);
+    node.collector.oom_killed(&node.store, keys[0], START + before_the_hour + 1.0, 64 * MIB);
     let evidence = node.finish(before_the_hour + 2.0);
     assert!(
         evidence.iter().all(|one| one.workload.replicas == 2 && one.pods.len() == 2 && one.hours.len() == 1)
@@ -278,7 +278,7 @@ fn an_hour_ends_where_the_next_begins_and_replicas_are_one() {
 }
 
 #[test]
-fn nothing_is_lost_while_nobody_takes_it() {
+fn usage_waits_while_the_history_does_not_accept_it() {
     let mut node = Node::new();
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
@@ -291,7 +291,7 @@ fn nothing_is_lost_while_nobody_takes_it() {
         windows += (WINDOW.as_secs_f64().recip() * 31.0) as u64;
         node.second(seconds);
     }
-    // As many batches as the channel holds; the rest waits.
+    // As many batches as the channel holds; the others wait.
     let before: Vec<Evidence> = node.taken.try_iter().flat_map(Batch::into_values).collect();
     assert!(before.len() < 20, "{}", before.len());
     let after = node.finish(700.0);
@@ -302,7 +302,7 @@ fn nothing_is_lost_while_nobody_takes_it() {
 }
 
 #[test]
-fn ends_waits_and_stalls_are_of_the_hour_and_counted_once() {
+fn exits_waits_and_stalls_are_counted_once_in_their_hour() {
     let mut node = Node::new();
     let key = node.container('a', START + 1.0);
     node.name(key, "web-1");
@@ -327,11 +327,11 @@ fn ends_waits_and_stalls_are_of_the_hour_and_counted_once() {
         };
         node.store.update(key, values);
         node.second(second);
-        // Nothing new.
+        // No change.
         node.second(second + 0.5);
     }
     for code in [0, 137, 137] {
-        node.gatherer.exited(&node.store, key, code, START + 5.0);
+        node.collector.exited(&node.store, key, code, START + 5.0);
     }
     let all = node.finish(6.0);
     let [evidence] = all.as_slice() else { panic!("{all:?}") };
@@ -349,9 +349,9 @@ fn ends_waits_and_stalls_are_of_the_hour_and_counted_once() {
 }
 
 #[test]
-fn what_quotas_would_have_done_is_told_since_the_beginning_whatever_was_handed_over() {
+fn the_quota_simulation_covers_all_time_also_after_flushes() {
     let mut node = Node::new();
-    node.gatherer.wanted.ladders = true;
+    node.collector.options.quota_what_if = true;
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
     node.second(0.0);
@@ -359,27 +359,27 @@ fn what_quotas_would_have_done_is_told_since_the_beginning_whatever_was_handed_o
     for round in 0..3_u64 {
         for window in 0..10 {
             let number = round * 10 + window;
-            // Half a core, always.
+            // Half a core all the time.
             node.cpu(key, 1000 + number * 50, number as f64 / 10.0 + 0.1);
         }
         node.second(round as f64 + 1.05);
-        let (_, shown, _) = node.gatherer.new_values().next().unwrap();
-        let ladder = shown.cpu_ladder.unwrap();
+        let (_, shown, _) = node.collector.new_values().next().unwrap();
+        let ladder = shown.quota_what_if.unwrap();
         periods.push((ladder.0[&400].periods, ladder.0[&400].throttled, ladder.0[&800].throttled));
-        node.gatherer.collect(&node.store, START + round as f64 + 1.05);
+        node.collector.collect(&node.store, START + round as f64 + 1.05);
     }
-    // The first look is no window.
+    // The first sample is no window.
     assert_eq!(periods, [(9, 9, 0), (19, 19, 0), (29, 29, 0)]);
-    assert!(node.gatherer.new_values().next().is_none());
+    assert!(node.collector.new_values().next().is_none());
 }
 
 #[test]
-fn minutes_have_what_was_used_in_them_and_nothing_is_lost_or_counted_twice() {
+fn minutes_have_their_own_usage_counted_exactly_once() {
     let mut node = Node::new();
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
     node.second(0.0);
-    // A quarter of a core in the first minute, one in the second; a memory peak in the third second of it, between two looks.
+    // A quarter of a core in the first minute, one in the second; a memory peak in the third second of it, between two samples.
     let mut millis = 0;
     for second in 0..=110_u64 {
         node.memory(key, 10 * MIB, 2 * MIB, if second < 63 { 20 * MIB } else { 30 * MIB });
@@ -399,35 +399,35 @@ fn minutes_have_what_was_used_in_them_and_nothing_is_lost_or_counted_twice() {
 }
 
 #[test]
-fn what_asks_for_each_window_is_told_of_those_in_which_it_used_nothing() {
+fn containers_that_need_every_window_get_idle_ones() {
     let ladder = |tells_all: bool| {
         let mut node = Node::new();
-        node.gatherer.wanted.ladders = true;
+        node.collector.options.quota_what_if = true;
         let key = node.container('a', START - 10_000.0);
         node.name(key, "web-1");
         node.second(0.0);
         node.cpu(key, 1000, 0.1);
         for window in 2..=20_u64 {
             let seconds = window as f64 / 10.0;
-            node.look(seconds);
-            // Two cores for a moment, of which 0.4 would have had to work for long.
+            node.tick(seconds);
+            // Two cores for a moment: with a quota of 0.4 cores this CPU time would have been delayed for long.
             if tells_all || window == 2 {
-                let _ = node.told(key, 1200, seconds);
+                let _ = node.report(key, 1200, seconds);
             }
-            node.gatherer.cpu_of_restless(START + seconds);
+            node.collector.record_idle_cpu(START + seconds);
         }
         node.second(2.0);
-        let (_, shown, _) = node.gatherer.new_values().next().unwrap();
-        (shown.cpu_ladder.unwrap(), shown.cpu_windows.unwrap())
+        let (_, shown, _) = node.collector.new_values().next().unwrap();
+        (shown.quota_what_if.unwrap(), shown.cpu_windows.unwrap())
     };
-    let (told, untold) = (ladder(true), ladder(false));
-    assert_eq!(told, untold);
-    let rung = &told.0.0[&400];
-    assert!(rung.throttled > 2, "{rung:?}");
+    let (sampled, left_out) = (ladder(true), ladder(false));
+    assert_eq!(sampled, left_out);
+    let outcome = &sampled.0.0[&400];
+    assert!(outcome.throttled > 2, "{outcome:?}");
 }
 
 #[test]
-fn seconds_at_rest_are_passed_over_and_counted_later() {
+fn idle_seconds_are_left_out_and_counted_later() {
     let mut node = Node::new();
     let key = node.container('a', START - 10_000.0);
     node.name(key, "web-1");
@@ -439,7 +439,7 @@ fn seconds_at_rest_are_passed_over_and_counted_later() {
             node.memory(key, 10 * MIB, 0, 10 * MIB);
         }
         node.second(f64::from(second));
-        for (key, values, seen) in node.gatherer.new_values() {
+        for (key, values, seen) in node.collector.new_values() {
             node.store.update(key, values);
             *seen = node.store.stamp(key).unwrap();
             shown.push(second);

@@ -34,7 +34,7 @@ fn a_line_has_both_directions() {
 }
 
 #[test]
-fn what_a_kubelet_ignores_is_ignored() {
+fn interfaces_that_the_kubelet_ignores_are_ignored() {
     let names = ["lo", "veth12ab", "docker0", "Docker1", "nerdctl0", "eth0", "ifb0", "xlo"];
     let text: String = names.iter().map(|name| line(name, 1)).collect();
     let found = parse(format!("{HEAD}{text}").as_bytes());
@@ -42,7 +42,7 @@ fn what_a_kubelet_ignores_is_ignored() {
 }
 
 #[test]
-fn lines_that_make_no_sense_are_skipped_and_counted() {
+fn malformed_lines_are_skipped_and_counted() {
     let mut text = format!("{HEAD}{}", line("eth0", 1)).into_bytes();
     text.extend_from_slice(
         b"  eth1: 1 2 3\n  eth2: 1 2 x 4 5 6 7 8 9 10 11 12 13 14 15 16\n nothing\n: 1\n\n",
@@ -57,15 +57,15 @@ fn lines_that_make_no_sense_are_skipped_and_counted() {
 }
 
 /// A proc file system and a cgroup hierarchy of files.
-struct Stage {
+struct Fixture {
     folder: tempfile::TempDir,
-    files: Files,
+    files: FileSampler,
     store: Store,
-    interfaces: Interfaces,
+    interfaces: InterfaceSampler,
     now: Instant,
 }
 
-impl Stage {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mount = folder.path().join("cgroup");
@@ -76,12 +76,12 @@ impl Stage {
             controllers: Vec::new(),
             root_in_hierarchy: "/".to_owned(),
         };
-        let files = Files::new(&Hierarchies { unified: Some(unified), v1: Vec::new() }).unwrap();
-        let interfaces = Interfaces::new(folder.path().join("proc"));
-        let mut stage = Self { folder, files, store: Store::new(16), interfaces, now: Instant::now() };
-        stage.process(1, "eth0", 1000);
-        stage.cgroup("/", &[], 0.0);
-        stage
+        let files = FileSampler::new(&Hierarchies { unified: Some(unified), v1: Vec::new() }).unwrap();
+        let interfaces = InterfaceSampler::new(folder.path().join("proc"));
+        let mut fixture = Self { folder, files, store: Store::new(16), interfaces, now: Instant::now() };
+        fixture.process(1, "eth0", 1000);
+        fixture.cgroup("/", &[], 0.0);
+        fixture
     }
 
     /// A process in a namespace of its own with one interface.
@@ -91,7 +91,7 @@ impl Stage {
         fs::write(net.join("dev"), format!("{HEAD}{}{}", line("lo", 5), line(name, bytes))).unwrap();
     }
 
-    /// A process in the namespace of another.
+    /// A process in the network namespace of another one.
     fn neighbour(&self, pid: u32, of: u32) {
         let net = |pid| self.folder.path().join(format!("proc/{pid}/net"));
         fs::create_dir_all(net(pid)).unwrap();
@@ -112,8 +112,8 @@ impl Stage {
         self.cgroup(&format!("{POD}/{}", letter.to_string().repeat(64)), pids, created)
     }
 
-    /// Two turns, so that one of them is whole.
-    fn turn(&mut self) -> HashMap<&'static str, u64> {
+    /// Two intervals, so that every target is due at least once.
+    fn interval(&mut self) -> HashMap<&'static str, u64> {
         let mut skipped = HashMap::new();
         let interval = Duration::from_secs(1);
         for _ in 0..2 {
@@ -125,7 +125,7 @@ impl Stage {
         skipped
     }
 
-    /// What a row shows, by name, with the bytes received.
+    /// The interfaces of a row, by name, with the bytes received.
     fn shown(&self, key: Key) -> Vec<(String, u64)> {
         let interfaces = self.store.values(key).and_then(|values| values.interfaces.clone());
         interfaces
@@ -142,107 +142,110 @@ fn eth0(bytes: u64) -> Vec<(String, u64)> {
 
 #[test]
 fn a_pod_shows_its_interfaces_once_on_the_sandbox_as_soon_as_that_is_known() {
-    let mut stage = Stage::new();
-    stage.process(20, "eth0", 20);
-    stage.neighbour(21, 20);
-    let sandbox = stage.container('a', &[20], 1.0);
-    let app = stage.container('b', &[21], 2.0);
-    // Nothing is known: the oldest is most likely the sandbox.
-    assert_eq!(stage.turn(), HashMap::new());
-    assert_eq!((stage.shown(sandbox), stage.shown(app)), (eth0(20), vec![]));
-    // Named series are what sums by pod find.
-    stage.store.name(app, Arc::new(Names::default()), Level::Container);
-    stage.turn();
-    assert_eq!((stage.shown(sandbox), stage.shown(app)), (vec![], eth0(20)));
-    stage.store.name(sandbox, Arc::new(Names::default()), Level::Sandbox);
-    stage.turn();
-    assert_eq!((stage.shown(sandbox), stage.shown(app)), (eth0(20), vec![]));
-    let root = stage.store.at("/").unwrap();
-    assert_eq!(stage.shown(root), eth0(1000));
+    let mut fixture = Fixture::new();
+    fixture.process(20, "eth0", 20);
+    fixture.neighbour(21, 20);
+    let sandbox = fixture.container('a', &[20], 1.0);
+    let app = fixture.container('b', &[21], 2.0);
+    // Without names, the oldest is most likely the sandbox.
+    assert_eq!(fixture.interval(), HashMap::new());
+    assert_eq!((fixture.shown(sandbox), fixture.shown(app)), (eth0(20), vec![]));
+    // Sums by pod need series with names.
+    fixture.store.name(app, Arc::new(Names::default()), Level::Container);
+    fixture.interval();
+    assert_eq!((fixture.shown(sandbox), fixture.shown(app)), (vec![], eth0(20)));
+    fixture.store.name(sandbox, Arc::new(Names::default()), Level::Sandbox);
+    fixture.interval();
+    assert_eq!((fixture.shown(sandbox), fixture.shown(app)), (eth0(20), vec![]));
+    let root = fixture.store.at("/").unwrap();
+    assert_eq!(fixture.shown(root), eth0(1000));
 }
 
 #[test]
-fn a_process_that_has_gone_makes_way_for_the_next() {
-    let mut stage = Stage::new();
-    stage.process(20, "eth0", 20);
-    let sandbox = stage.container('a', &[], 1.0);
-    let app = stage.container('b', &[0, 999_999, 20], 2.0);
-    assert_eq!(stage.turn(), HashMap::new());
-    assert_eq!((stage.shown(sandbox), stage.shown(app)), (eth0(20), vec![]));
-    // Nobody is left: what was seen last stays.
-    fs::remove_dir_all(stage.folder.path().join("proc/20")).unwrap();
-    assert_eq!(stage.turn(), HashMap::new());
-    assert_eq!(stage.shown(sandbox), eth0(20));
+fn the_next_process_is_read_if_the_first_has_exited() {
+    let mut fixture = Fixture::new();
+    fixture.process(20, "eth0", 20);
+    let sandbox = fixture.container('a', &[], 1.0);
+    let app = fixture.container('b', &[0, 999_999, 20], 2.0);
+    assert_eq!(fixture.interval(), HashMap::new());
+    assert_eq!((fixture.shown(sandbox), fixture.shown(app)), (eth0(20), vec![]));
+    // No process is left: the row keeps its interfaces.
+    fs::remove_dir_all(fixture.folder.path().join("proc/20")).unwrap();
+    assert_eq!(fixture.interval(), HashMap::new());
+    assert_eq!(fixture.shown(sandbox), eth0(20));
 }
 
 #[test]
-fn the_hosts_namespace_is_the_roots_alone() {
-    let mut stage = Stage::new();
-    stage.neighbour(20, 1);
-    let pod = stage.container('a', &[20], 1.0);
-    assert_eq!(stage.turn(), HashMap::new());
-    assert_eq!(stage.shown(pod), []);
-    assert!(stage.store.values(pod).unwrap().interfaces.is_none());
-    let root = stage.store.at("/").unwrap();
-    assert_eq!(stage.shown(root), eth0(1000));
+fn the_hosts_namespace_is_shown_on_the_root_only() {
+    let mut fixture = Fixture::new();
+    fixture.neighbour(20, 1);
+    let pod = fixture.container('a', &[20], 1.0);
+    assert_eq!(fixture.interval(), HashMap::new());
+    assert_eq!(fixture.shown(pod), []);
+    assert!(fixture.store.values(pod).unwrap().interfaces.is_none());
+    let root = fixture.store.at("/").unwrap();
+    assert_eq!(fixture.shown(root), eth0(1000));
 }
 
 #[test]
-fn without_the_hosts_namespace_nothing_can_be_told() {
-    let mut stage = Stage::new();
-    stage.process(20, "eth0", 20);
-    fs::remove_dir_all(stage.folder.path().join("proc/1")).unwrap();
-    let pod = stage.container('a', &[20], 1.0);
-    let skipped = stage.turn();
+fn without_the_hosts_namespace_no_pod_is_read() {
+    let mut fixture = Fixture::new();
+    fixture.process(20, "eth0", 20);
+    fs::remove_dir_all(fixture.folder.path().join("proc/1")).unwrap();
+    let pod = fixture.container('a', &[20], 1.0);
+    let skipped = fixture.interval();
     assert!(
         skipped.contains_key("interfaces_without_the_hosts") && skipped.contains_key("interfaces"),
         "{skipped:?}"
     );
-    assert_eq!(stage.shown(pod), []);
-    stage.process(1, "eth0", 1000);
-    stage.turn();
-    assert_eq!(stage.shown(pod), eth0(20));
+    assert_eq!(fixture.shown(pod), []);
+    fixture.process(1, "eth0", 1000);
+    fixture.interval();
+    assert_eq!(fixture.shown(pod), eth0(20));
 }
 
 #[test]
 fn counters_are_held_while_the_interface_is_there() {
-    let mut stage = Stage::new();
-    stage.process(20, "eth0", 20);
-    let pod = stage.container('a', &[20], 1.0);
-    stage.turn();
-    stage.process(20, "eth0", 10);
-    stage.turn();
-    assert_eq!(stage.shown(pod), eth0(20));
+    let mut fixture = Fixture::new();
+    fixture.process(20, "eth0", 20);
+    let pod = fixture.container('a', &[20], 1.0);
+    fixture.interval();
+    fixture.process(20, "eth0", 10);
+    fixture.interval();
+    assert_eq!(fixture.shown(pod), eth0(20));
 }
 
 #[test]
 fn containers_that_share_a_namespace_show_it_once() {
-    let mut stage = Stage::new();
-    stage.process(20, "eth0", 20);
-    stage.neighbour(21, 20);
-    let younger = stage.cgroup(&format!("/docker/{}", "a".repeat(64)), &[21], 9.0);
-    let older = stage.cgroup(&format!("/docker/{}", "b".repeat(64)), &[20], 8.0);
+    let mut fixture = Fixture::new();
+    fixture.process(20, "eth0", 20);
+    fixture.neighbour(21, 20);
+    let younger = fixture.cgroup(&format!("/docker/{}", "a".repeat(64)), &[21], 9.0);
+    let older = fixture.cgroup(&format!("/docker/{}", "b".repeat(64)), &[20], 8.0);
     for _ in 0..3 {
-        assert_eq!(stage.turn(), HashMap::new());
-        assert_eq!((stage.shown(older), stage.shown(younger)), (eth0(20), vec![]));
+        assert_eq!(fixture.interval(), HashMap::new());
+        assert_eq!((fixture.shown(older), fixture.shown(younger)), (eth0(20), vec![]));
     }
-    // A pod goes before both.
-    stage.neighbour(22, 20);
-    let pod = stage.container('c', &[22], 10.0);
-    stage.turn();
-    assert_eq!((stage.shown(pod), stage.shown(older), stage.shown(younger)), (eth0(20), vec![], vec![]));
+    // A pod takes precedence over both.
+    fixture.neighbour(22, 20);
+    let pod = fixture.container('c', &[22], 10.0);
+    fixture.interval();
+    assert_eq!(
+        (fixture.shown(pod), fixture.shown(older), fixture.shown(younger)),
+        (eth0(20), vec![], vec![])
+    );
 }
 
 #[test]
-fn processes_out_of_sight_are_counted() {
-    let mut stage = Stage::new();
-    let pod = stage.container('a', &[0, 0], 1.0);
-    assert_eq!(stage.turn(), HashMap::from([("interfaces_of_processes_out_of_sight", 2)]));
-    assert_eq!(stage.shown(pod), []);
+fn processes_outside_the_pid_namespace_are_counted() {
+    let mut fixture = Fixture::new();
+    let pod = fixture.container('a', &[0, 0], 1.0);
+    assert_eq!(fixture.interval(), HashMap::from([("interfaces_of_processes_out_of_sight", 2)]));
+    assert_eq!(fixture.shown(pod), []);
 }
 
 #[test]
-fn this_process_is_seen_as_the_kernel_shows_it() {
+fn the_interfaces_of_this_process_are_those_of_proc_net_dev() {
     let own = read(Path::new("/proc"), process::id()).unwrap();
     assert_eq!(own.skipped, 0);
     assert_eq!(own.namespace, fs::metadata("/proc/self/net/dev").unwrap().ino());

@@ -4,8 +4,7 @@ use snug_sizing::cpu_quota::QuotaOutcome;
 
 use crate::{
     exporters::catalogue::{Emit, Value, seconds},
-    identity::Qos,
-    store::published::CgroupRow,
+    model::{CgroupRow, Qos},
     values::{IoDevice, IpTraffic, MemoryStat, Stall, Throttling},
 };
 
@@ -99,7 +98,7 @@ pub(super) fn network(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&IpTraffic
 
 /// What each quota would have done.
 pub(super) fn quotas(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&QuotaOutcome) -> Value<'static>) {
-    for (millicores, rung) in row.values.cpu_ladder.iter().flat_map(|ladder| &ladder.0) {
+    for (millicores, rung) in row.values.quota_what_if.iter().flat_map(|ladder| &ladder.0) {
         emit(&[&(*millicores as f64 / 1000.0).to_string()], value(rung));
     }
 }

@@ -4,9 +4,10 @@ use super::{Family, Kind::Counter, family};
 use crate::{
     exporters::{
         catalogue::Value,
-        kubelet::{Emit, Scrape, label},
+        kubelet::{Emit, Scrape},
+        text::label,
     },
-    store::published::CgroupRow,
+    model::CgroupRow,
     values::IoDevice,
 };
 

@@ -9,7 +9,7 @@ mod processes;
 use super::{Emit, Scrape};
 use crate::{
     exporters::catalogue::{Kind, Value, seconds},
-    store::published::{CgroupRow, HostRow},
+    model::{CgroupRow, HostRow},
 };
 
 /// What the rows of a family are, and how its samples come out of one.

@@ -2,11 +2,8 @@
 
 use super::{Family, Kind::Counter, family};
 use crate::{
-    exporters::{
-        catalogue::Value,
-        kubelet::{Emit, label},
-    },
-    store::published::CgroupRow,
+    exporters::{catalogue::Value, kubelet::Emit, text::label},
+    model::CgroupRow,
     values::Interface,
 };
 

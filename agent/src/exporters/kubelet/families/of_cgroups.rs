@@ -10,8 +10,7 @@ use crate::{
         catalogue::Value,
         kubelet::{Emit, Scrape},
     },
-    identity::Level,
-    store::published::CgroupRow,
+    model::{CgroupRow, Level},
     values::{Memory, MemoryEvents, MemoryStat, Pressure, Throttling},
 };
 

@@ -15,13 +15,13 @@ const SAMPLES: [(&str, &str); 3] = [
     ("1.20", include_str!("../../../../../tests/fixtures/kubelet-1.20/metrics-resource.txt")),
 ];
 
-fn text(published: &Published, limits: &SeriesLimits) -> String {
+fn text(published: &View, limits: &SeriesLimits) -> String {
     let mut out = Vec::new();
     Scrape::now(published, limits).encode_resource(&mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-fn encode(published: &Published) -> Exposition {
+fn encode(published: &View) -> Exposition {
     fixture::parse(&text(published, &SeriesLimits::default())).unwrap()
 }
 
@@ -131,8 +131,8 @@ fn what_has_no_names_is_left_out_and_limits_cut() {
     let e = encode(&published);
     assert_eq!(e.types.len(), 4, "the node's and the error: {:?}", e.types);
     let limits = SeriesLimits {
-        deny_namespaces: vec![crate::config::Pattern::new("default")],
-        deny_families: vec![crate::config::Pattern::new("node_swap_*")],
+        deny_namespaces: vec![crate::patterns::Pattern::new("default")],
+        deny_families: vec![crate::patterns::Pattern::new("node_swap_*")],
         ..SeriesLimits::default()
     };
     let mut out = Vec::new();

@@ -5,11 +5,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::Pattern,
     exporters::{
         fixture::{self, PROGRESS},
         prometheus::{Format, Scrape},
     },
+    model::CgroupRow,
+    patterns::Pattern,
 };
 
 /// A point with who and what it is about; of a distribution its count.
@@ -94,12 +95,7 @@ fn points(batches: &[Batch]) -> Vec<Point> {
     all
 }
 
-fn build(
-    builder: &mut Builder,
-    published: &Published,
-    now: Instant,
-    now_unix: u64,
-) -> (Vec<Point>, SeriesCounts) {
+fn build(builder: &mut Builder, published: &View, now: Instant, now_unix: u64) -> (Vec<Point>, SeriesCounts) {
     let export = Export {
         published,
         now,
@@ -117,8 +113,8 @@ fn builder(limits: SeriesLimits, temporality: Temporality, started: u64) -> Buil
 }
 
 /// A container with everything.
-fn container(published: &Published) -> crate::store::published::CgroupRow {
-    let is_it = |row: &&_| catalogue::in_scope(row, Scope::Container);
+fn container(published: &View) -> CgroupRow {
+    let is_it = |row: &&CgroupRow| row.identity.of_path.level.is_container();
     published.cgroups.iter().find(is_it).unwrap().clone()
 }
 

@@ -1,0 +1,146 @@
+//! The rows of a view: what the families of each scope have samples of, in the order in which every exporter has them.
+
+use super::{
+    AgentView, CONTAINER_LABELS, Emit, Family, KUBE_STATE_LABELS, POD_LABELS, STATUS_LABELS, Samples, Scope,
+    WORKLOAD_LABELS,
+};
+use crate::{
+    exporters::limits::SeriesLimits,
+    model::{
+        CgroupRow, Level, View, WorkloadRow,
+        pod::{KnownContainer, KnownPod},
+    },
+};
+
+/// What a row is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Entity<'a> {
+    /// A cgroup that exists: a container or a pod.
+    Cgroup(&'a CgroupRow),
+    /// A workload's containers of one name.
+    Workload(&'a WorkloadRow),
+    /// A container of a known pod, whether it runs or not.
+    Status(&'a KnownPod, &'a KnownContainer),
+    /// A known pod.
+    KubeState(&'a KnownPod),
+    /// The agent.
+    Agent(&'a AgentView<'a>),
+}
+
+/// A row of a scope.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Whose families have samples of it.
+    pub scope: Scope,
+    /// What it is about.
+    pub entity: Entity<'a>,
+    /// Whether limits by namespace let it through.
+    pub admitted: bool,
+}
+
+/// All cgroups of a view, by their paths, and whether limits by namespace let them through.
+pub fn cgroups<'a>(view: &'a View, limits: &SeriesLimits) -> impl Iterator<Item = (&'a CgroupRow, bool)> {
+    view.cgroups.iter().map(|row| (row, limits.cgroup(row)))
+}
+
+/// All rows of a view but the agent's: cgroups by their paths, workloads by their names, pods' containers as their statuses have them,
+/// pods in the form of kube-state-metrics where that is asked for.
+pub fn rows<'a>(view: &'a View, limits: &'a SeriesLimits) -> impl Iterator<Item = Row<'a>> {
+    let cgroups = cgroups(view, limits).filter_map(|(row, admitted)| {
+        Some(Row { scope: scope_of(row.identity.of_path.level)?, entity: Entity::Cgroup(row), admitted })
+    });
+    let workloads = view.workloads.iter().map(|row| Row {
+        scope: Scope::Workload,
+        entity: Entity::Workload(row),
+        admitted: limits.workload(row),
+    });
+    let statuses = view.pods.iter().flat_map(|pod| {
+        let admitted = limits.namespace(&pod.names.namespace);
+        let row =
+            move |container| Row { scope: Scope::Status, entity: Entity::Status(pod, container), admitted };
+        pod.containers.iter().map(row)
+    });
+    let pods = view.pods.iter().filter(|_| limits.kube_state).map(|pod| Row {
+        scope: Scope::KubeState,
+        entity: Entity::KubeState(pod),
+        admitted: limits.namespace(&pod.names.namespace),
+    });
+    cgroups.chain(workloads).chain(statuses).chain(pods)
+}
+
+/// The scope whose rows cgroups of a level are, if they are any.
+const fn scope_of(level: Level) -> Option<Scope> {
+    match level {
+        Level::Pod => Some(Scope::Pod),
+        level if level.is_container() => Some(Scope::Container),
+        _ => None,
+    }
+}
+
+impl<'a> Row<'a> {
+    /// The agent's own row, which no limit cuts.
+    pub const fn agent(view: &'a AgentView<'a>) -> Self {
+        Self { scope: Scope::Agent, entity: Entity::Agent(view), admitted: true }
+    }
+
+    /// Gives the samples that a family has of the row.
+    pub fn samples(&self, family: &Family, emit: &mut Emit<'_>) {
+        match (family.samples, self.entity) {
+            (Samples::Container(samples) | Samples::Pod(samples), Entity::Cgroup(row)) => samples(row, emit),
+            (Samples::Workload(samples), Entity::Workload(row)) => samples(row, emit),
+            (Samples::Status(samples), Entity::Status(_, container)) => samples(container, emit),
+            (Samples::KubeState(samples), Entity::KubeState(pod)) => samples(pod, emit),
+            (Samples::Agent(samples), Entity::Agent(view)) => samples(view, emit),
+            _ => {}
+        }
+    }
+
+    /// Names and values of the labels that tell rows of the scope apart; names that are not known yet are empty.
+    pub fn labels(&self) -> impl Iterator<Item = (&'static str, &'a str)> + use<'a> {
+        let values = match (self.entity, self.scope) {
+            (Entity::Cgroup(row), Scope::Pod) => pod_labels(row).to_vec(),
+            (Entity::Cgroup(row), _) => container_labels(row).to_vec(),
+            (Entity::Workload(row), _) => workload_labels(row).to_vec(),
+            (Entity::Status(_, container), _) => status_labels(container).to_vec(),
+            (Entity::KubeState(pod), _) => kube_state_labels(pod).to_vec(),
+            (Entity::Agent(_), _) => Vec::new(),
+        };
+        self.scope.label_names().iter().copied().zip(values)
+    }
+}
+
+/// Values of [`STATUS_LABELS`].
+fn status_labels(container: &KnownContainer) -> [&str; STATUS_LABELS.len()] {
+    let names = &*container.names;
+    let kind = names.kind.map_or("", |kind| kind.as_str());
+    [&names.namespace, &names.pod, &names.container, kind, &names.workload_kind, &names.workload]
+}
+
+/// Values of [`KUBE_STATE_LABELS`].
+fn kube_state_labels(pod: &KnownPod) -> [&str; KUBE_STATE_LABELS.len()] {
+    [&pod.names.namespace, &pod.names.pod, &pod.uid]
+}
+
+/// Values of [`CONTAINER_LABELS`]; names that are not known yet are empty.
+fn container_labels(row: &CgroupRow) -> [&str; CONTAINER_LABELS.len()] {
+    let level = row.identity.of_path.level.as_str();
+    let id = &*row.identity.path;
+    row.identity.names.as_deref().map_or(["", "", "", "", "", id, level], |n| {
+        let kind = n.kind.map_or(level, |kind| kind.as_str());
+        [&n.namespace, &n.pod, &n.container, &n.workload_kind, &n.workload, id, kind]
+    })
+}
+
+/// Values of [`POD_LABELS`]; names that are not known yet are empty.
+fn pod_labels(row: &CgroupRow) -> [&str; POD_LABELS.len()] {
+    let id = &*row.identity.path;
+    row.identity
+        .names
+        .as_deref()
+        .map_or(["", "", "", "", id], |n| [&n.namespace, &n.pod, &n.workload_kind, &n.workload, id])
+}
+
+/// Values of [`WORKLOAD_LABELS`].
+fn workload_labels(row: &WorkloadRow) -> [&str; WORKLOAD_LABELS.len()] {
+    [&row.namespace, &row.workload_kind, &row.workload, &row.container]
+}

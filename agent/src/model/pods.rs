@@ -1,0 +1,98 @@
+//! Pods, arranged so that a cgroup finds its names at once.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Level, Names, PathIdentity, pod::KnownPod};
+
+/// The pods that are known, by uid and by container id.
+#[derive(Clone, Debug, Default)]
+pub struct Pods {
+    pods: Vec<Arc<KnownPod>>,
+    /// By `metadata.uid` and, for a static pod, by the hash of its manifest, which its cgroups carry instead.
+    by_uid: HashMap<Box<str>, usize>,
+    /// Places of the pod and of the container in it.
+    by_container: HashMap<Box<str>, (usize, usize)>,
+}
+
+impl Pods {
+    /// The pods.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<KnownPod>> {
+        self.pods.iter()
+    }
+
+    /// How many pods are known.
+    pub fn len(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.pods.is_empty()
+    }
+
+    /// The names of a pod, of a container by its id, or of a sandbox already known to be one.
+    ///
+    /// `None` for a container that no status mentions, even if its pod is known: see [`Pods::sandbox_names`].
+    /// The container's id decides; a path that puts it into another known pod is not believed.
+    pub fn names(&self, of_path: &PathIdentity) -> Option<Arc<Names>> {
+        match of_path.level {
+            Level::Pod => Some(Arc::clone(&self.pod(of_path)?.names)),
+            Level::Sandbox => self.sandbox_names(of_path),
+            Level::Container => {
+                let (pod, place) = *self.by_container.get(of_path.id.as_str())?;
+                let of_uid = of_path.pod_uid.as_deref().and_then(|uid| self.by_uid.get(uid));
+                let container = self.pods.get(pod)?.containers.get(place)?;
+                of_uid.is_none_or(|of_uid| *of_uid == pod).then(|| Arc::clone(&container.names))
+            }
+            Level::Root | Level::Slice | Level::Unit | Level::Cgroup => None,
+        }
+    }
+
+    /// Names for a cgroup in a known pod which the caller knows to be the pod's sandbox, from its process (`pause`)
+    /// or from the runtime. No pod status mentions sandboxes, so a container id that is not in the statuses can be
+    /// - the sandbox,
+    /// - a container that started after the list was made,
+    /// - an incarnation older than the last one but one: statuses keep the current id and the one before.
+    ///
+    /// [`Pods::started_all`] rules out a container that had no id yet. `None` if the id is a container's.
+    pub fn sandbox_names(&self, of_path: &PathIdentity) -> Option<Arc<Names>> {
+        if !matches!(of_path.level, Level::Sandbox | Level::Container)
+            || self.by_container.contains_key(of_path.id.as_str())
+        {
+            return None;
+        }
+        Some(Arc::clone(&self.pod(of_path)?.sandbox))
+    }
+
+    /// Whether every container of the pod's spec had an id when the list was made. An unmentioned container that is
+    /// older than the list can then only be the sandbox or a former incarnation; a newer one may be a restart.
+    pub fn started_all(&self, of_path: &PathIdentity) -> bool {
+        self.pod(of_path).is_some_and(|pod| pod.all_started)
+    }
+
+    /// The pod that a cgroup belongs to, by its path.
+    pub fn pod(&self, of_path: &PathIdentity) -> Option<&Arc<KnownPod>> {
+        self.pods.get(*self.by_uid.get(of_path.pod_uid.as_deref()?)?)
+    }
+}
+
+impl FromIterator<Arc<KnownPod>> for Pods {
+    fn from_iter<I: IntoIterator<Item = Arc<KnownPod>>>(pods: I) -> Self {
+        let pods: Vec<Arc<KnownPod>> = pods.into_iter().collect();
+        let mut by_uid = HashMap::with_capacity(pods.len());
+        let mut by_container = HashMap::new();
+        for (place, pod) in pods.iter().enumerate() {
+            by_uid.insert(pod.uid.clone(), place);
+            for (container, known) in pod.containers.iter().enumerate() {
+                by_container.extend(known.ids.iter().map(|id| (id.clone(), (place, container))));
+            }
+        }
+        // Anybody may annotate a pod: a hash never takes the place of a real uid.
+        for (place, pod) in pods.iter().enumerate() {
+            for hash in &pod.hashes {
+                by_uid.entry(hash.clone()).or_insert(place);
+            }
+        }
+        Self { pods, by_uid, by_container }
+    }
+}

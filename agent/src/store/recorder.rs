@@ -1,0 +1,169 @@
+//! Numbers events and keeps the last ones.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::model::{Event, EventCounts, EventDetails, Identity, Subject};
+
+/// Events that are kept.
+pub const MAX_EVENTS: usize = 1024;
+/// How long an event waits for the names of its pod, which may come after the first that happens to it.
+const NAMES_WITHIN: Duration = Duration::from_secs(5);
+
+/// An event that waits for names.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    at_unix: f64,
+    subject: Subject,
+    details: EventDetails,
+}
+
+/// Numbers events and keeps the last [`MAX_EVENTS`].
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    recent: VecDeque<Arc<Event>>,
+    waiting: VecDeque<Waiting>,
+    last: u64,
+    counts: EventCounts,
+    /// [`Self::recent`] for readers; `None` after a change.
+    shown: Option<Arc<[Arc<Event>]>>,
+}
+
+impl Recorder {
+    /// Something happened to a subject. If its names may still come, the event is told when they have, or soon without.
+    pub(super) fn record(&mut self, subject: Subject, details: EventDetails, at_unix: f64, now: Instant) {
+        if subject.lacks_names() && self.waiting.len() < MAX_EVENTS {
+            self.waiting.push_back(Waiting { since: now, at_unix, subject, details });
+        } else {
+            self.tell(subject, details, at_unix);
+        }
+    }
+
+    /// A cgroup has got its names, and the level that only they tell: so have the events that wait for them.
+    pub(super) fn named(&mut self, identity: &Identity) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        for one in self.waiting.iter_mut().filter(|one| one.subject.path == identity.path) {
+            one.subject = Subject::new(identity);
+        }
+        self.release(|one| !one.subject.lacks_names());
+    }
+
+    /// Tells the events whose names have not come in time.
+    pub(super) fn settle(&mut self, now: Instant) {
+        self.release(|one| now.saturating_duration_since(one.since) >= NAMES_WITHIN);
+    }
+
+    /// The last events, newest last.
+    pub(super) fn rows(&mut self) -> Arc<[Arc<Event>]> {
+        let recent = &self.recent;
+        Arc::clone(self.shown.get_or_insert_with(|| recent.iter().cloned().collect()))
+    }
+
+    /// Events so far, by kind.
+    pub(super) const fn counts(&self) -> EventCounts {
+        self.counts
+    }
+
+    fn release(&mut self, due: impl Fn(&Waiting) -> bool) {
+        for _ in 0..self.waiting.len() {
+            let Some(one) = self.waiting.pop_front() else { return };
+            if due(&one) {
+                self.tell(one.subject, one.details, one.at_unix);
+            } else {
+                self.waiting.push_back(one);
+            }
+        }
+    }
+
+    fn tell(&mut self, subject: Subject, details: EventDetails, at_unix: f64) {
+        self.last += 1;
+        let event = Event { sequence: self.last, at_unix, subject, details };
+        self.counts.add(event.kind());
+        if self.recent.len() == MAX_EVENTS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Arc::new(event));
+        self.shown = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EventCursor, EventKind, Level, Names, PathIdentity, Runtime};
+
+    fn identity(path: &str, pod_uid: Option<&str>, names: Option<Names>) -> Identity {
+        let of_path = PathIdentity {
+            level: Level::Container,
+            runtime: Runtime::Containerd,
+            pod_uid: pod_uid.map(str::to_owned),
+            qos: None,
+            id: "a".to_owned(),
+        };
+        Identity { path: path.into(), of_path, names: names.map(Arc::new) }
+    }
+
+    fn eviction() -> EventDetails {
+        EventDetails::Eviction("".into())
+    }
+
+    #[test]
+    fn an_event_waits_for_names_and_not_for_ever() {
+        let (mut recorder, now) = (Recorder::default(), Instant::now());
+        for path in ["/late", "/never"] {
+            recorder.record(Subject::new(&identity(path, Some("u"), None)), eviction(), 1.0, now);
+        }
+        recorder.record(Subject::new(&identity("/unit", None, None)), eviction(), 2.0, now);
+        assert_eq!(recorder.rows().len(), 1, "outside of pods there are no names to come");
+        let names = Names { namespace: "shop".to_owned(), pod: "web".to_owned(), ..Names::default() };
+        recorder.named(&identity("/late", Some("u"), Some(names)));
+        recorder.settle(now + NAMES_WITHIN / 2);
+        assert_eq!(recorder.rows().last().unwrap().subject.to_string(), "shop/web");
+        assert_eq!(recorder.rows().len(), 2);
+        recorder.settle(now + NAMES_WITHIN);
+        let rows = recorder.rows();
+        assert_eq!(rows.last().unwrap().subject.to_string(), "/never");
+        assert_eq!(rows.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(recorder.counts().iter().any(|count| count == (EventKind::Eviction, 3)));
+    }
+
+    #[test]
+    fn only_the_last_are_kept_and_their_numbers_show_what_went() {
+        let (mut recorder, now) = (Recorder::default(), Instant::now());
+        for _ in 0..MAX_EVENTS + 5 {
+            recorder.record(Subject::new(&identity("/a", None, None)), eviction(), 1.0, now);
+        }
+        let rows = recorder.rows();
+        assert_eq!((rows.len(), rows.first().unwrap().sequence), (MAX_EVENTS, 6));
+        assert!(Arc::ptr_eq(&rows, &recorder.rows()), "nothing new, so nothing is copied");
+    }
+
+    #[test]
+    fn a_cursor_takes_each_event_once_and_counts_what_it_missed() {
+        let mut recorder = Recorder::default();
+        let names = Arc::new(Names { pod: "web".to_owned(), ..Names::default() });
+        let mut happen = |times: usize| {
+            for _ in 0..times {
+                let details = EventDetails::Eviction("".into());
+                recorder.record(Subject::from_status(&names, "u", ""), details, 1.0, Instant::now());
+            }
+            recorder.rows()
+        };
+        let mut cursor = EventCursor::default();
+        let mut follow = |rows: Arc<[Arc<Event>]>| {
+            let (new, missed) = cursor.new_events(&rows);
+            (new.iter().map(|event| event.sequence).collect::<Vec<_>>(), missed)
+        };
+        assert_eq!(follow(happen(0)), (vec![], 0));
+        assert_eq!(follow(happen(2)), (vec![1, 2], 0));
+        assert_eq!(follow(happen(0)), (vec![], 0));
+        let (new, missed) = follow(happen(MAX_EVENTS + 3));
+        assert_eq!((new.len(), new.first(), missed), (MAX_EVENTS, Some(&6), 3));
+    }
+}

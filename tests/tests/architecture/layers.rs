@@ -1,0 +1,200 @@
+//! The layers of each crate, and what breaks them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::arrows::{Crate, Module};
+
+/// A row of a table: the children of one module, each with the siblings that it may use. Whoever is used stands above whoever uses it.
+pub(crate) type Layers = &'static [(&'static str, &'static [&'static str])];
+
+/// The agent, from facts to the process.
+pub(crate) const AGENT: Layers = &[
+    ("clock", &[]),
+    ("patterns", &[]),
+    ("tls", &[]),
+    ("values", &[]),
+    ("model", &["values"]),
+    // Where facts come from.
+    ("cgroupfs", &["values"]),
+    ("kernel", &["model", "values"]),
+    ("identity", &["model"]),
+    ("cri", &["identity"]),
+    ("kubernetes", &["identity", "model"]),
+    // Where facts are kept.
+    ("store", &["clock", "model", "values"]),
+    ("history", &["clock", "model"]),
+    // Where who samples and who exports meet.
+    ("views", &["model"]),
+    ("config", &["patterns"]),
+    (
+        "samplers",
+        &[
+            "cgroupfs",
+            "clock",
+            "config",
+            "cri",
+            "history",
+            "identity",
+            "kernel",
+            "kubernetes",
+            "model",
+            "store",
+            "values",
+            "views",
+        ],
+    ),
+    ("exporters", &["clock", "config", "history", "model", "patterns", "tls", "values", "views"]),
+    ("supervisor", &["config", "cri", "exporters", "history", "kubernetes", "samplers", "views"]),
+];
+
+/// The exporters: what they share, then each for itself, then who serves them.
+pub(crate) const EXPORTERS: Layers = &[
+    ("limits", &[]),
+    ("series", &["limits"]),
+    ("catalogue", &["limits", "series"]),
+    // Encoding.
+    ("events", &[]),
+    ("query", &[]),
+    ("resource", &[]),
+    ("stream", &[]),
+    ("text", &[]),
+    // One exporter knows no other.
+    ("api", &["query"]),
+    ("ecs", &["events", "limits", "resource"]),
+    ("evidence", &["query"]),
+    ("kubelet", &["catalogue", "limits", "series", "text"]),
+    ("otlp", &["catalogue", "events", "limits", "resource", "series"]),
+    ("prometheus", &["catalogue", "limits", "series", "stream", "text"]),
+    ("http", &["api", "evidence", "kubelet", "limits", "prometheus", "series", "stream"]),
+];
+
+/// The programs in the kernel: what they share stands above them.
+pub(crate) const EBPF: Layers = &[
+    // Records that the agent shares; they are a library of their own.
+    ("abi", &[]),
+    ("events", &[]),
+    ("maps", &[]),
+    ("read", &[]),
+    ("counters", &["events"]),
+    ("look", &["maps", "read"]),
+    ("snapshot", &["look", "maps", "read"]),
+    ("cpus", &["read", "snapshot"]),
+    ("network", &["counters", "read"]),
+    ("process", &["events", "read"]),
+    ("oom", &["events", "process", "read"]),
+    ("runqueue", &["counters", "read"]),
+    ("lifecycle", &["cpus", "events", "look", "process", "read"]),
+];
+
+/// The command.
+pub(crate) const CLI: Layers = &[
+    ("price", &[]),
+    ("recording", &[]),
+    ("risk", &[]),
+    ("units", &[]),
+    ("columns", &["units"]),
+    ("policy", &["risk"]),
+    ("cluster", &["policy", "recording"]),
+    ("prometheus", &["recording"]),
+    ("source", &["cluster", "prometheus", "recording"]),
+    ("snapshot", &["source"]),
+    ("recommend", &["cluster", "columns", "policy", "price", "recording", "risk", "source", "units"]),
+    ("explain", &["columns", "recommend", "source", "units"]),
+    ("simulate", &["columns", "explain", "recommend", "units"]),
+    ("top", &["columns", "recording", "units"]),
+    ("backtest", &["recording", "risk", "source"]),
+];
+
+/// Each arrow between children of `parent` that the table does not allow, as a sentence.
+pub(crate) fn forbidden(read: &Crate, parent: &str, layers: &[(&str, &[&str])]) -> Vec<String> {
+    let parent = Module::new(parent);
+    let mut found = Vec::new();
+    for (name, _) in layers {
+        if !read.modules.iter().any(|module| child(module, &parent) == Some(name)) {
+            found.push(format!("{name} is a layer without a module"));
+        }
+    }
+    for module in
+        read.modules.iter().filter(|module| child(module, &parent) == module.0.last().map(|it| &**it))
+    {
+        if let Some(name) = child(module, &parent)
+            && !layers.iter().any(|(layer, _)| *layer == name)
+        {
+            found.push(format!("{module} is in no layer"));
+        }
+    }
+    for ((from, to), used) in &read.arrows {
+        let (Some(user), Some(layer)) = (child(from, &parent), child(to, &parent)) else { continue };
+        let is_allowed = layers.iter().any(|(name, allowed)| *name == user && allowed.contains(&layer));
+        if user != layer && !is_allowed {
+            found.push(format!("{from} must not use {to} ({used})"));
+        }
+    }
+    found
+}
+
+/// Names of a table that stand below who may use them, or nowhere.
+pub(crate) fn disorder(layers: &[(&str, &[&str])]) -> Vec<String> {
+    let mut above = BTreeSet::new();
+    let mut found = Vec::new();
+    for (name, allowed) in layers {
+        found.extend(allowed.iter().filter(|one| !above.contains(*one)).map(|one| format!("{name}: {one}")));
+        above.insert(*name);
+    }
+    found
+}
+
+/// Each circle between the children of one module, at every level: between folders, between files of different folders, and between two
+/// siblings. A child may take its parent's types, and a parent is made of its children: such arrows make no circle.
+pub(crate) fn circles(read: &Crate) -> Vec<String> {
+    let parents: BTreeSet<Module> = read
+        .modules
+        .iter()
+        .flat_map(|module| (0..module.0.len()).map(|n| Module(module.0[..n].to_vec())))
+        .collect();
+    parents.iter().flat_map(|parent| circles_below(read, parent)).collect()
+}
+
+fn circles_below(read: &Crate, parent: &Module) -> Vec<String> {
+    let mut uses: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (from, to) in read.arrows.keys() {
+        if let (Some(from), Some(to)) = (child(from, parent), child(to, parent))
+            && from != to
+        {
+            uses.entry(from).or_default().insert(to);
+        }
+    }
+    let reaches = |from: &str, to: &str| {
+        let mut seen = BTreeSet::new();
+        let mut next = vec![from];
+        while let Some(one) = next.pop() {
+            for used in uses.get(one).into_iter().flatten() {
+                if *used == to {
+                    return true;
+                }
+                if seen.insert(*used) {
+                    next.push(used);
+                }
+            }
+        }
+        false
+    };
+    // All that reach one another are one circle, told once.
+    let mut told = BTreeSet::new();
+    let mut found = Vec::new();
+    for one in uses.keys().filter(|one| reaches(one, one)) {
+        if told.contains(one) {
+            continue;
+        }
+        let circle: Vec<&str> =
+            uses.keys().copied().filter(|other| reaches(one, other) && reaches(other, one)).collect();
+        told.extend(circle.iter().copied());
+        found.push(format!("in {parent}: {} use each other", circle.join(", ")));
+    }
+    found
+}
+
+/// The child of `parent` that a module is, or lies in.
+fn child<'a>(module: &'a Module, parent: &Module) -> Option<&'a str> {
+    module.is_within(parent).then(|| module.0.get(parent.0.len()).map(String::as_str))?
+}

@@ -1,0 +1,200 @@
+//! What each stage runs.
+
+use std::{
+    cell::OnceCell,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use clap::ValueEnum as _;
+
+use super::Stage;
+use crate::{
+    build::{self, Built, Kind, OBJECT_VARIABLE},
+    build_ebpf::{self, Toolchain},
+    cluster, command, containers, elf, manifests, otlp, setup, toolchain, vm, workspace,
+};
+
+/// Test targets that have a stage of their own.
+const WHOLE_SYSTEM: [&str; 4] = ["kernel", "system", "manifests", "cluster"];
+
+/// What several stages use.
+#[derive(Default)]
+pub(super) struct Products {
+    object: OnceCell<Result<PathBuf, String>>,
+    built: OnceCell<Built>,
+}
+
+impl Products {
+    /// Those of an earlier build.
+    pub(super) fn of(built: Built) -> Self {
+        Self { object: OnceCell::new(), built: OnceCell::from(built) }
+    }
+
+    /// Builds all programs and tests, and keeps the report for stages that run in a process of their own.
+    pub(super) fn build(&mut self) -> Result<()> {
+        let built = build::build_all(self.object()?)?;
+        built.save(&self.saved()?)?;
+        self.built = OnceCell::from(built);
+        Ok(())
+    }
+
+    /// Where the report of the build is kept.
+    pub(super) fn saved(&self) -> Result<PathBuf> {
+        let folder = workspace::target_dir().join("test");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder.join("built.json"))
+    }
+
+    /// Runs a stage.
+    pub(super) fn run(&self, stage: Stage) -> Result<()> {
+        match stage {
+            Stage::Fmt => command::run(command::cargo().args(["fmt", "--all", "--check"])),
+            Stage::Clippy => {
+                // What is shipped builds for the other architecture, too. No code is for one alone, so one look at it is enough.
+                let mut lint = self.for_other_architecture("clippy")?;
+                command::run(lint.args(["--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+                build_ebpf::clippy()
+            }
+            Stage::Docs => {
+                // The same target as the lints': both need the same of every dependency.
+                let mut doc = self.for_other_architecture("doc")?;
+                doc.args(["--no-deps", "--workspace", "--document-private-items"]);
+                command::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
+            }
+            Stage::Unit => self.unit(),
+            Stage::Toolchain => compare_toolchains(),
+            Stage::Kernel => self.kernel_on_host(),
+            Stage::Vm => self.kernel_in_machines(),
+            Stage::System => self.system(),
+            Stage::Manifests => {
+                let mut tests = command::new(self.test("manifests")?);
+                command::run(tests.env(manifests::VARIABLE, manifests::folder()?))
+            }
+            Stage::Cluster => cluster::test(self.built()?, None),
+        }
+    }
+
+    fn for_other_architecture(&self, subcommand: &str) -> Result<Command> {
+        let target = toolchain::target_of(toolchain::OTHER_ARCHITECTURE);
+        let mut cargo = build::cargo_for(&target, subcommand);
+        cargo.env(OBJECT_VARIABLE, self.object()?);
+        Ok(cargo)
+    }
+
+    fn unit(&self) -> Result<()> {
+        let mut chosen = vec!["--lib".to_owned(), "--bins".to_owned()];
+        for name in workspace::test_targets()? {
+            if !WHOLE_SYSTEM.contains(&name.as_str()) {
+                chosen.extend(["--test".to_owned(), name]);
+            }
+        }
+        let tests = || Ok::<_, anyhow::Error>(build::tests_of_all(self.object()?));
+        command::run(tests()?.args(chosen))?;
+        command::run(tests()?.arg("--doc"))
+    }
+
+    /// The object to embed: the same for all stages, so that none rebuilds what another built.
+    fn object(&self) -> Result<&Path> {
+        match self.object.get_or_init(|| build_ebpf::build_default().map_err(|error| format!("{error:#}"))) {
+            Ok(path) => Ok(path),
+            Err(error) => Err(anyhow!("{error}")),
+        }
+    }
+
+    fn built(&self) -> Result<&Built> {
+        self.built.get().context("nothing was built")
+    }
+
+    fn test(&self, name: &str) -> Result<PathBuf> {
+        self.built()?.find(Kind::Test, name)
+    }
+
+    fn kernel_on_host(&self) -> Result<()> {
+        let mut tests = command::new(self.test("kernel")?);
+        tests.arg("--test-threads=1");
+        tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
+        command::run(&mut tests)
+    }
+
+    fn kernel_in_machines(&self) -> Result<()> {
+        let mut guest = vm::Guest::new(&self.test("kernel")?, &["--test-threads=1".to_owned()])?;
+        // Ten minutes on an emulated processor of a slow machine, and more beside other work.
+        guest.timeout = Duration::from_secs(1800);
+        guest.add_containers()?;
+        guest.env("SNUG_TEST_OWN_MACHINE", "1")?;
+        for name in ["CI", "RUST_BACKTRACE"] {
+            if let Ok(value) = std::env::var(name) {
+                guest.env(name, &value)?;
+            }
+        }
+        guest.run_on_each(vm::Series::value_variants())
+    }
+
+    fn system(&self) -> Result<()> {
+        let programs = self.built()?.programs()?;
+        let folder =
+            setup::prometheus_folder()?.context("no promtool: run `cargo xtask setup prometheus`")?;
+        let mut tests = command::new(self.test("system")?);
+        tests.arg("--test-threads=1");
+        tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
+        tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
+        tests.env("PATH", path_with(&folder)?).env(otlp::VARIABLE, otlp::python()?);
+        command::run(&mut tests)
+    }
+}
+
+fn path_with(folder: &Path) -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).with_context(|| format!("{} cannot be on the PATH", folder.display()))
+}
+
+/// Builds the eBPF programs in both ways and compares what the loader would find.
+fn compare_toolchains() -> Result<()> {
+    let mut objects = Vec::new();
+    for (toolchain, name) in [(Toolchain::Prebuilt, "prebuilt"), (Toolchain::BuildStd, "build-std")] {
+        let out = workspace::target_dir().join(format!("ebpf/{name}.o"));
+        build_ebpf::build(Some(toolchain), std::env::consts::ARCH, &out)?;
+        let object = elf::inspect_bpf(&out)?;
+        ensure!(!object.programs.is_empty(), "the {name} object has no program in it");
+        ensure!(object.has_btf, "the {name} object has no BTF");
+        objects.push(object);
+    }
+    let [prebuilt, build_std] = objects.as_slice() else { bail!("two objects were expected") };
+    ensure!(
+        prebuilt.programs == build_std.programs,
+        "the two ways build different programs: prebuilt {:?}, build-std {:?}",
+        prebuilt.programs,
+        build_std.programs,
+    );
+    for program in &prebuilt.programs {
+        println!("  {program}");
+    }
+    println!("both ways build the same {} programs, with BTF", prebuilt.programs.len());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_of_whole_systems_are_targets() {
+        let targets = workspace::test_targets().unwrap();
+        assert!(WHOLE_SYSTEM.iter().all(|name| targets.iter().any(|target| target == name)), "{targets:?}");
+        assert!(targets.iter().any(|target| target == "architecture"), "{targets:?}");
+    }
+
+    #[test]
+    fn a_product_is_built_once_even_if_it_fails() {
+        let products = Products::default();
+        products.object.set(Err("broken".to_owned())).unwrap();
+        assert_eq!(products.object().unwrap_err().to_string(), "broken");
+        assert_eq!(products.object().unwrap_err().to_string(), "broken");
+    }
+}
