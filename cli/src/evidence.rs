@@ -29,25 +29,20 @@ pub enum SnapshotError {
         "cannot read {what} after line {line}: {source}; the file may have been cut off while it was written"
     )]
     Read {
-        /// The file or address.
         what: String,
         /// Number of lines read before.
         line: usize,
-        /// The I/O error.
         source: io::Error,
     },
     /// The input has no lines.
     #[error("{what} is empty; use a file written by `snug snapshot`")]
     Empty {
-        /// The file or address.
         what: String,
     },
     /// The first line is not a header.
     #[error("{what} is not a snapshot: {source}; use a file written by `snug snapshot`")]
     Header {
-        /// The file or address.
         what: String,
-        /// The error in the first line.
         source: serde_json::Error,
     },
     /// The schema is of another version.
@@ -55,9 +50,7 @@ pub enum SnapshotError {
         "{what} has the schema {found:?}, but this version reads {SCHEMA:?}; use the version of snug that wrote the snapshot"
     )]
     Schema {
-        /// The file or address.
         what: String,
-        /// The schema of the snapshot.
         found: String,
     },
     /// A line is not the evidence of a container.
@@ -65,21 +58,16 @@ pub enum SnapshotError {
         "line {line} of {what} is not the evidence of a container: {source}; delete the line, or write the snapshot again"
     )]
     Line {
-        /// The file or address.
         what: String,
         /// Line number, from 1.
         line: usize,
-        /// The error in the line.
         source: serde_json::Error,
     },
     /// The snapshot is larger than the upper bounds.
     #[error("{what} has more than {max} {unit}; use a smaller part of the history with --since")]
     TooLarge {
-        /// The file or address.
         what: String,
-        /// The bounded quantity.
         unit: &'static str,
-        /// The upper bound.
         max: u64,
     },
 }

@@ -33,11 +33,8 @@ pub struct Policies {
 /// The policy annotation of a pod, not parsed yet.
 #[derive(Clone, Debug)]
 pub struct PolicyAnnotation {
-    /// Namespace of the pod.
     pub namespace: String,
-    /// Its name.
     pub pod: String,
-    /// The annotation's value.
     pub text: String,
 }
 
@@ -47,17 +44,13 @@ pub enum PolicyError {
     /// The file cannot be read.
     #[error("cannot read the policy file {file}; check its path and permissions")]
     Read {
-        /// Its path.
         file: String,
-        /// The reason.
         source: io::Error,
     },
     /// The file is not a valid policy.
     #[error("the policy file {file} is invalid: {source}")]
     Content {
-        /// Its path.
         file: String,
-        /// The error and its position.
         source: Box<serde_saphyr::Error>,
     },
 }

@@ -54,12 +54,10 @@ enum Output {
     Json,
 }
 
-/// Millicores.
 fn cpu(text: &str) -> Result<u64, String> {
     positive(text, Quantity::millis)
 }
 
-/// Bytes.
 fn memory(text: &str) -> Result<u64, String> {
     positive(text, |quantity| quantity.value().into())
 }

@@ -79,7 +79,6 @@ const LOCAL: &str = "http://127.0.0.1:9750";
 pub struct OpenedSource {
     /// The evidence of all selected containers.
     pub snapshot: Snapshot,
-    /// The cluster of the agents.
     pub cluster: Option<Cluster>,
 }
 

@@ -40,9 +40,7 @@ pub enum AgentError {
         "cannot reach the agent at {url}: {source}; is snug-agent running there, and does its `listen` address take connections from here?"
     )]
     Unreachable {
-        /// The requested address.
         url: String,
-        /// The error of the client.
         source: Box<ureq::Error>,
     },
     /// An unexpected HTTP status.
@@ -50,23 +48,18 @@ pub enum AgentError {
         "{url} responds with status {status}; --agent takes the agent's address without a path, such as http://127.0.0.1:9750"
     )]
     Status {
-        /// The requested address.
         url: String,
-        /// The HTTP status.
         status: u16,
     },
     /// The server has no `/api/v1/evidence`.
     #[error("{url} does not exist: is the server a snug-agent, and at least as new as this command?")]
     NoHistory {
-        /// The requested address.
         url: String,
     },
     /// A response that is not in the text format.
     #[error("{url} is not a page of metrics: {source}; is the server a snug-agent?")]
     Format {
-        /// The requested address.
         url: String,
-        /// The line and the error.
         source: exposition::ParseError,
     },
     /// Metrics of another program.
@@ -74,7 +67,6 @@ pub enum AgentError {
         "{url} has no snug_… metrics; is the server a snug-agent, and do its options `metrics-allow` and `metrics-deny` allow them?"
     )]
     NotSnug {
-        /// The requested address.
         url: String,
     },
 }

@@ -22,7 +22,6 @@ pub struct Report {
     schema_version: u32,
     /// The replayed history.
     pub history: Span,
-    /// The engine's risk.
     pub risk: Risk,
     /// Figures of the open loop, in which decisions do not change usage. A pod-day is a day of all pods of one container.
     pub open: Vec<Figures>,

@@ -64,7 +64,6 @@ pub struct Report {
     schema_version: u32,
     /// The replayed traces.
     pub traces: Traces,
-    /// The engine's risk.
     pub risk: Risk,
     /// Open loop: decisions do not change usage.
     pub open: Vec<Figures>,
@@ -81,28 +80,21 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Traces {
-    /// Containers.
     pub containers: usize,
-    /// Workloads.
     pub workloads: usize,
-    /// Minutes.
     pub minutes: usize,
 }
 
 /// Figures of one policy in the closed loop.
 #[derive(Debug, Serialize)]
 pub struct Closed {
-    /// Name of the policy.
     pub policy: String,
-    /// Memory.
     #[serde(flatten)]
     pub memory: closed::Figures,
 }
 
-/// The curve of one policy.
 #[derive(Debug, Serialize)]
 pub struct Curve {
-    /// Name of the policy.
     pub policy: String,
     /// Points by factor.
     pub points: Vec<Point>,
@@ -111,11 +103,8 @@ pub struct Curve {
 /// One point of a curve.
 #[derive(Debug, Serialize)]
 pub struct Point {
-    /// The factor.
     pub factor: f64,
-    /// Memory.
     pub memory: score::Memory,
-    /// CPU.
     pub cpu: score::Cpu,
 }
 

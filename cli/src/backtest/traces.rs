@@ -27,15 +27,12 @@ pub enum Error {
     /// The file cannot be opened or read to the end.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// The I/O error.
         source: io::Error,
     },
     /// The content of the file is invalid.
     #[error("{}, line {line}: {what}", path.display())]
     Content {
-        /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: u64,

@@ -42,22 +42,16 @@ pub struct ClusterConstraints {
 /// `hard` minus `used` of a `ResourceQuota` for requests; `None` if it does not limit a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuotaHeadroom {
-    /// Namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// Millicores.
     pub cpu_left: Option<u64>,
-    /// Bytes.
     pub memory_left: Option<u64>,
 }
 
 /// A `HorizontalPodAutoscaler` with a target for the utilization of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Autoscaler {
-    /// Namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// Kind and name of `scaleTargetRef`.
     pub target: (String, String),
@@ -70,7 +64,6 @@ pub struct Autoscaler {
 /// A `PodDisruptionBudget`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DisruptionBudget {
-    /// Namespace.
     pub namespace: String,
     /// `disruptionsAllowed`.
     pub allowed: u64,
@@ -81,7 +74,6 @@ pub struct DisruptionBudget {
 /// A workload that a VerticalPodAutoscaler sizes or KEDA scales.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagedWorkload {
-    /// Namespace.
     pub namespace: String,
     /// Kind and name of the workload.
     pub target: (String, String),

@@ -83,9 +83,7 @@ pub enum ClusterError {
     /// Any other error.
     #[error("the request for {what} to the API server failed")]
     Failed {
-        /// The requested resource.
         what: String,
-        /// The error of the client.
         source: Box<kube::Error>,
     },
     /// The cluster has no agents.

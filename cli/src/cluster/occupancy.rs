@@ -50,7 +50,6 @@ pub struct Occupancy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct EmptiedNodes {
-    /// All nodes.
     pub nodes: usize,
     /// With current requests; `None` if the packing fails.
     pub now: Option<usize>,

@@ -35,9 +35,7 @@ pub enum PrometheusError {
         "cannot reach Prometheus at {base}: {source}; is the address right, and can it be reached from here?"
     )]
     Unreachable {
-        /// The server.
         base: String,
-        /// The error of the client.
         source: Box<ureq::Error>,
     },
     /// An unexpected HTTP status.
@@ -45,9 +43,7 @@ pub enum PrometheusError {
         "{base} responds to a query with status {status}: {text}; --prometheus takes the address without /api/v1, --header sets authentication"
     )]
     Status {
-        /// The server.
         base: String,
-        /// The HTTP status.
         status: u16,
         /// The beginning of the response.
         text: String,
@@ -55,9 +51,7 @@ pub enum PrometheusError {
     /// A response that is not a query result.
     #[error("the response of {base} is not that of a Prometheus query API: {source}")]
     Response {
-        /// The server.
         base: String,
-        /// The parse error.
         source: serde_json::Error,
     },
     /// The necessary metrics are missing.
@@ -65,9 +59,7 @@ pub enum PrometheusError {
         "{base} has no {metric} of containers in the last ten minutes; scrape /metrics/cadvisor of the kubelets or of the agents"
     )]
     NoContainers {
-        /// The server.
         base: String,
-        /// The missing metric.
         metric: &'static str,
     },
 }

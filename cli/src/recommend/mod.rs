@@ -134,7 +134,6 @@ pub struct WorkloadSelector {
     /// Only this container
     #[arg(long, value_name = "NAME")]
     container: Option<String>,
-    /// The source of evidence.
     #[command(flatten)]
     pub source: EvidenceSource,
 }

@@ -30,7 +30,6 @@ pub const SCHEMA: &str = "snug.recommendations/1";
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Report {
-    /// [`SCHEMA`].
     pub schema: &'static str,
     /// The period and nodes of the evidence.
     pub window: Window,
@@ -81,7 +80,6 @@ pub struct Entry {
     pub namespace: String,
     /// Kind of the owner.
     pub owner: String,
-    /// Name of the owner.
     pub workload: String,
     /// Name of the container; empty for a systemd unit.
     pub container: String,
@@ -99,7 +97,6 @@ pub struct Entry {
     pub oom_kills_per_pod_day: Option<Change>,
     /// Share of CPU time above the request; `None` without CPU usage.
     pub cpu_work_above_request: Option<Change>,
-    /// The accepted risk.
     pub risk: Risk,
     /// How much usage history there is.
     pub confidence: Confidence,
@@ -115,19 +112,15 @@ pub struct Entry {
 /// Requests and limits as Kubernetes quantities, without unset ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Quantities {
-    /// `resources.requests`.
     pub requests: Pair,
-    /// `resources.limits`.
     pub limits: Pair,
 }
 
 /// CPU and memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pair {
-    /// CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
-    /// Memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
 }
@@ -155,9 +148,7 @@ pub struct Change {
 /// A reason as a sentence and as data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReasonText {
-    /// The sentence.
     pub text: String,
-    /// The data.
     #[serde(flatten)]
     pub reason: Reason,
 }
@@ -165,9 +156,7 @@ pub struct ReasonText {
 /// A warning before a recommendation is applied, as a sentence and as data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Warning {
-    /// The sentence.
     pub text: String,
-    /// The data.
     #[serde(flatten, serialize_with = "renamed::violation")]
     pub kind: WarningKind,
 }
@@ -180,7 +169,6 @@ pub enum WarningKind {
     Violation(Violation),
     /// A HorizontalPodAutoscaler scales on the utilization of the request, so its target must change with the request.
     Autoscaled {
-        /// Name of the HorizontalPodAutoscaler.
         autoscaler: String,
         /// `cpu` or `memory`.
         resource: &'static str,
@@ -193,9 +181,7 @@ pub enum WarningKind {
     },
     /// Another object changes requests or replicas of the workload.
     Managed {
-        /// Kind of the object.
         kind: &'static str,
-        /// Name of the object.
         name: String,
     },
 }
@@ -234,13 +220,9 @@ impl From<WarningKind> for Warning {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Skipped {
-    /// Namespace.
     pub namespace: String,
-    /// Name of the owner.
     pub workload: String,
-    /// Name of the container.
     pub container: String,
-    /// The cause.
     pub why: String,
 }
 
