@@ -19,11 +19,7 @@ use std::{
 use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use snug_sizing::evidence::Evidence;
 
-use super::{
-    health::Health,
-    medium::aside,
-    store::{HistoryError, Store},
-};
+use super::{error::HistoryError, health::Health, medium::aside, store::Store};
 
 /// Name of the file in the data directory.
 const FILE: &str = "history.redb";

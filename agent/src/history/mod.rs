@@ -2,10 +2,12 @@
 //!
 //! The sampling thread hands evidence over and never waits; one thread writes it; readers see what was written last.
 
+mod error;
 mod frame;
 mod health;
 mod medium;
 mod migration;
+mod open;
 mod record;
 #[cfg(test)]
 mod samples;
@@ -27,8 +29,9 @@ use snug_sizing::evidence::{Evidence, Hour};
 
 use self::health::Health;
 pub use self::{
+    error::HistoryError,
     migration::convert_if_asked,
-    store::{DIRECTORY, HistoryError, Store},
+    store::{DIRECTORY, Store},
     view::{Hours, Records},
 };
 use crate::{

@@ -5,10 +5,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
-    process::Command,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,10 +15,10 @@ use arc_swap::ArcSwap;
 use snug_sizing::evidence::{Evidence, Hour};
 
 use super::{
+    error::HistoryError,
     frame::{Frame, Kind},
     health::Health,
     medium::{Medium, aside},
-    migration,
     record::{self, Record, Sum},
     segment::{Entry, Index, Opened, Segment, Writing, day_of},
     view::Hours,
@@ -27,45 +26,6 @@ use super::{
 
 /// Name of the directory in the data directory.
 pub const DIRECTORY: &str = "history";
-/// Name of the file in the data directory that is locked by whoever writes.
-const LOCK: &str = "history.lock";
-
-/// What went wrong with the history.
-#[derive(Debug, thiserror::Error)]
-pub enum HistoryError {
-    /// A file or directory cannot be opened or made.
-    #[error("cannot open the history {}: {source}; free the path or give --data-dir another directory", path.display())]
-    Open {
-        /// The file or directory.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
-    /// Another agent writes it.
-    #[error("the history {} is in use by another agent; give --data-dir another directory", path.display())]
-    Locked {
-        /// The directory, or the file of an older version.
-        path: PathBuf,
-    },
-    /// It cannot be written.
-    #[error("cannot write the history: {0}; is the disk full?")]
-    Write(#[source] io::Error),
-    /// It cannot be read.
-    #[error("cannot read the history: {0}")]
-    Read(#[source] io::Error),
-    /// There is no thread to write it.
-    #[error("cannot start the thread that writes the history")]
-    Thread(#[source] io::Error),
-    /// A file that could not be used cannot be moved out of the way.
-    #[error("cannot move the unusable history {} aside: {source}", path.display())]
-    Aside {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
-}
-
 /// The files.
 #[derive(Debug)]
 pub struct Store {
@@ -95,41 +55,6 @@ impl Store {
             health,
             _lock: lock,
         }
-    }
-
-    /// The one in a data directory, made where there is none, with the records of an older version's file. A file that cannot be used is
-    /// moved aside and never deleted: what it is called now is in the second value. One with damaged records is written anew without them,
-    /// and kept in the same way.
-    ///
-    /// # Errors
-    /// When the directory can be neither used nor made: another agent uses it, it is read-only, or the disk is full.
-    pub fn open(data: &Path) -> Result<(Self, Vec<PathBuf>), HistoryError> {
-        Self::open_with(data, migration::this_program)
-    }
-
-    /// As [`Self::open`], with the program that reads an older version's file.
-    pub(super) fn open_with(
-        data: &Path,
-        converter: fn(&Path, &Path) -> Command,
-    ) -> Result<(Self, Vec<PathBuf>), HistoryError> {
-        let directory = data.join(DIRECTORY);
-        let open = |path: &Path| {
-            let path = path.to_owned();
-            move |source| HistoryError::Open { path, source }
-        };
-        fs::create_dir_all(data).map_err(open(data))?;
-        let lock_path = data.join(LOCK);
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(open(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(HistoryError::Locked { path: directory }),
-            Err(TryLockError::Error(error)) => return Err(open(&lock_path)(error)),
-        }
-        let health = Arc::new(Health::default());
-        let mut moved = migration::take_over(data, &directory, converter, &health)?;
-        let store = Self::at(&directory, health, Some(lock), &mut moved)?;
-        Ok((store, moved))
     }
 
     /// The one in a directory of its own.

@@ -8,11 +8,11 @@ use snug_sizing::{
 };
 
 use super::{
+    error::HistoryError,
     frame::Kind,
     health::Health,
     record::Sum,
     segment::{Entry, Index, Segment, day_of},
-    store::HistoryError,
 };
 
 /// A view of the records: as they are when it is made, whatever is written later.

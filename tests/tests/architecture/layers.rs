@@ -76,33 +76,33 @@ pub(crate) const EBPF: Layers = &[
     ("maps", &[]),
     ("read", &[]),
     ("counters", &["events"]),
-    ("look", &["maps", "read"]),
-    ("snapshot", &["look", "maps", "read"]),
+    ("sample", &["maps", "read"]),
+    ("snapshot", &["maps", "read", "sample"]),
     ("cpus", &["read", "snapshot"]),
     ("network", &["counters", "read"]),
     ("process", &["events", "read"]),
     ("oom", &["events", "process", "read"]),
     ("runqueue", &["counters", "read"]),
-    ("lifecycle", &["cpus", "events", "look", "process", "read"]),
+    ("lifecycle", &["cpus", "events", "process", "read", "sample"]),
 ];
 
 /// The command.
 pub(crate) const CLI: Layers = &[
     ("price", &[]),
-    ("recording", &[]),
+    ("evidence", &[]),
     ("risk", &[]),
     ("units", &[]),
     ("columns", &["units"]),
     ("policy", &["risk"]),
-    ("cluster", &["policy", "recording"]),
-    ("prometheus", &["recording"]),
-    ("source", &["cluster", "prometheus", "recording"]),
+    ("cluster", &["policy", "evidence"]),
+    ("prometheus", &["evidence"]),
+    ("source", &["cluster", "prometheus", "evidence"]),
     ("snapshot", &["source"]),
-    ("recommend", &["cluster", "columns", "policy", "price", "recording", "risk", "source", "units"]),
+    ("recommend", &["cluster", "columns", "policy", "price", "evidence", "risk", "source", "units"]),
     ("explain", &["columns", "recommend", "source", "units"]),
     ("simulate", &["columns", "explain", "recommend", "units"]),
-    ("top", &["columns", "recording", "units"]),
-    ("backtest", &["recording", "risk", "source"]),
+    ("top", &["columns", "evidence", "units"]),
+    ("backtest", &["evidence", "risk", "source"]),
 ];
 
 /// Each arrow between children of `parent` that the table does not allow, as a sentence.
