@@ -36,23 +36,15 @@ pub enum SnapshotError {
     },
     /// The input has no lines.
     #[error("{what} is empty; use a file written by `snug snapshot`")]
-    Empty {
-        what: String,
-    },
+    Empty { what: String },
     /// The first line is not a header.
     #[error("{what} is not a snapshot: {source}; use a file written by `snug snapshot`")]
-    Header {
-        what: String,
-        source: serde_json::Error,
-    },
+    Header { what: String, source: serde_json::Error },
     /// The schema is of another version.
     #[error(
         "{what} has the schema {found:?}, but this version reads {SCHEMA:?}; use the version of snug that wrote the snapshot"
     )]
-    Schema {
-        what: String,
-        found: String,
-    },
+    Schema { what: String, found: String },
     /// A line is not the evidence of a container.
     #[error(
         "line {line} of {what} is not the evidence of a container: {source}; delete the line, or write the snapshot again"
@@ -65,11 +57,7 @@ pub enum SnapshotError {
     },
     /// The snapshot is larger than the upper bounds.
     #[error("{what} has more than {max} {unit}; use a smaller part of the history with --since")]
-    TooLarge {
-        what: String,
-        unit: &'static str,
-        max: u64,
-    },
+    TooLarge { what: String, unit: &'static str, max: u64 },
 }
 
 /// Merges the responses of several agents.

@@ -43,16 +43,10 @@ pub struct PolicyAnnotation {
 pub enum PolicyError {
     /// The file cannot be read.
     #[error("cannot read the policy file {file}; check its path and permissions")]
-    Read {
-        file: String,
-        source: io::Error,
-    },
+    Read { file: String, source: io::Error },
     /// The file is not a valid policy.
     #[error("the policy file {file} is invalid: {source}")]
-    Content {
-        file: String,
-        source: Box<serde_saphyr::Error>,
-    },
+    Content { file: String, source: Box<serde_saphyr::Error> },
 }
 
 #[derive(Deserialize)]

@@ -39,36 +39,23 @@ pub enum AgentError {
     #[error(
         "cannot reach the agent at {url}: {source}; is snug-agent running there, and does its `listen` address take connections from here?"
     )]
-    Unreachable {
-        url: String,
-        source: Box<ureq::Error>,
-    },
+    Unreachable { url: String, source: Box<ureq::Error> },
     /// An unexpected HTTP status.
     #[error(
         "{url} responds with status {status}; --agent takes the agent's address without a path, such as http://127.0.0.1:9750"
     )]
-    Status {
-        url: String,
-        status: u16,
-    },
+    Status { url: String, status: u16 },
     /// The server has no `/api/v1/evidence`.
     #[error("{url} does not exist: is the server a snug-agent, and at least as new as this command?")]
-    NoHistory {
-        url: String,
-    },
+    NoHistory { url: String },
     /// A response that is not in the text format.
     #[error("{url} is not a page of metrics: {source}; is the server a snug-agent?")]
-    Format {
-        url: String,
-        source: exposition::ParseError,
-    },
+    Format { url: String, source: exposition::ParseError },
     /// Metrics of another program.
     #[error(
         "{url} has no snug_… metrics; is the server a snug-agent, and do its options `metrics-allow` and `metrics-deny` allow them?"
     )]
-    NotSnug {
-        url: String,
-    },
+    NotSnug { url: String },
 }
 
 /// Parses `--agent`: an HTTP address, or an HTTPS address if a proxy before the agent terminates TLS.

@@ -26,10 +26,7 @@ const MAX_SAMPLE: f64 = 9_007_199_254_740_992.0;
 pub enum Error {
     /// The file cannot be opened or read to the end.
     #[error("cannot read {}: {source}", path.display())]
-    Read {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// The content of the file is invalid.
     #[error("{}, line {line}: {what}", path.display())]
     Content {

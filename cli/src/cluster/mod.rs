@@ -82,10 +82,7 @@ pub enum ClusterError {
     },
     /// Any other error.
     #[error("the request for {what} to the API server failed")]
-    Failed {
-        what: String,
-        source: Box<kube::Error>,
-    },
+    Failed { what: String, source: Box<kube::Error> },
     /// The cluster has no agents.
     #[error(
         "no running pod has the label {AGENTS}; install the agent (`kubectl apply -k deploy/base`), or use --agent"

@@ -34,10 +34,7 @@ pub enum PrometheusError {
     #[error(
         "cannot reach Prometheus at {base}: {source}; is the address right, and can it be reached from here?"
     )]
-    Unreachable {
-        base: String,
-        source: Box<ureq::Error>,
-    },
+    Unreachable { base: String, source: Box<ureq::Error> },
     /// An unexpected HTTP status.
     #[error(
         "{base} responds to a query with status {status}: {text}; --prometheus takes the address without /api/v1, --header sets authentication"
@@ -50,18 +47,12 @@ pub enum PrometheusError {
     },
     /// A response that is not a query result.
     #[error("the response of {base} is not that of a Prometheus query API: {source}")]
-    Response {
-        base: String,
-        source: serde_json::Error,
-    },
+    Response { base: String, source: serde_json::Error },
     /// The necessary metrics are missing.
     #[error(
         "{base} has no {metric} of containers in the last ten minutes; scrape /metrics/cadvisor of the kubelets or of the agents"
     )]
-    NoContainers {
-        base: String,
-        metric: &'static str,
-    },
+    NoContainers { base: String, metric: &'static str },
 }
 
 /// Labels of a series.

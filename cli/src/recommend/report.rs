@@ -180,10 +180,7 @@ pub enum WarningKind {
         raised: bool,
     },
     /// Another object changes requests or replicas of the workload.
-    Managed {
-        kind: &'static str,
-        name: String,
-    },
+    Managed { kind: &'static str, name: String },
 }
 
 impl fmt::Display for WarningKind {

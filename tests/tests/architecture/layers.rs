@@ -91,6 +91,7 @@ pub(crate) const CLI: Layers = &[
     ("price", &[]),
     ("evidence", &[]),
     ("risk", &[]),
+    ("renamed", &[]),
     ("units", &[]),
     ("columns", &["units"]),
     ("policy", &["risk"]),
@@ -98,10 +99,13 @@ pub(crate) const CLI: Layers = &[
     ("prometheus", &["evidence"]),
     ("source", &["cluster", "prometheus", "evidence"]),
     ("snapshot", &["source"]),
-    ("recommend", &["cluster", "columns", "policy", "price", "evidence", "risk", "source", "units"]),
+    (
+        "recommend",
+        &["cluster", "columns", "policy", "price", "evidence", "renamed", "risk", "source", "units"],
+    ),
     ("explain", &["columns", "recommend", "source", "units"]),
     ("simulate", &["columns", "explain", "recommend", "units"]),
-    ("top", &["columns", "evidence", "units"]),
+    ("top", &["columns", "evidence", "renamed", "units"]),
     ("backtest", &["evidence", "risk", "source"]),
 ];
 
