@@ -7,7 +7,7 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::Array};
 use snug_ebpf::abi::{
     sample::{NOT_CACHED, WalkRequest},
-    snapshot::{HAS_ALL, SnapshotRecord},
+    snapshot::{HAS_ALL, PassStats},
 };
 
 use crate::{

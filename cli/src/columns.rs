@@ -1,15 +1,15 @@
 //! Tables of text.
 
-/// Where a column's text stands.
+/// Alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// Words.
+    /// For words.
     Left,
-    /// Numbers.
+    /// For numbers.
     Right,
 }
 
-/// Rows under their headings, in columns two spaces apart.
+/// Renders rows under headings, in columns separated by two spaces.
 pub fn render(headings: &[(&str, Align)], rows: &[impl AsRef<[String]>]) -> String {
     let headings_row: Vec<String> = headings.iter().map(|(heading, _)| (*heading).to_owned()).collect();
     let all = || std::iter::once(headings_row.as_slice()).chain(rows.iter().map(AsRef::as_ref));
@@ -30,7 +30,7 @@ pub fn render(headings: &[(&str, Align)], rows: &[impl AsRef<[String]>]) -> Stri
     all().map(line).collect()
 }
 
-/// A name without what a terminal would obey; what is empty is shown as missing.
+/// A text without control characters, so that names cannot control the terminal; `-` if it is empty.
 pub fn plain(text: &str) -> String {
     let text: String = text.chars().filter(|c| !c.is_control()).collect();
     if text.is_empty() { crate::units::NONE.to_owned() } else { text }

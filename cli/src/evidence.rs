@@ -1,4 +1,4 @@
-//! Recordings of evidence: what agents answer and what files hold.
+//! Snapshots of evidence: reading them from agents and files, merging and writing them.
 
 use std::{
     collections::BTreeMap,
@@ -13,124 +13,102 @@ use snug_sizing::{
     workload::{self, QosClass},
 };
 
-/// Bytes of a line: a container's evidence of a year has some megabytes.
+/// Upper bound of a line: a year of one container has a few megabytes.
 const MAX_LINE_BYTES: u64 = 64 << 20;
-/// Containers that one snapshot may have.
+/// Upper bound of containers in one snapshot.
 const MAX_CONTAINERS: usize = 1_000_000;
-/// Bytes of lines that are understood at a time.
-const PIECE: usize = 16 << 20;
+/// Bytes of lines that are parsed in one parallel batch.
+const BATCH_BYTES: usize = 16 << 20;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Why a snapshot cannot be read. `what` is its file or address.
+/// Why a snapshot cannot be read. `what` is the file or the address of the agent.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// It cannot be read to its end.
-    #[error("{what} cannot be read after line {line}: {source}; was it cut off while it was written?")]
+    /// The input ended early or failed.
+    #[error(
+        "cannot read {what} after line {line}: {source}; the file may have been cut off while it was written"
+    )]
     Read {
-        /// KubeContext.
         what: String,
-        /// Lines read before.
+        /// Number of lines read before.
         line: usize,
-        /// The reason.
         source: io::Error,
     },
-    /// Nothing in it.
-    #[error("{what} is empty; `snug snapshot` writes snapshots")]
-    Empty {
-        /// KubeContext.
-        what: String,
-    },
-    /// Something else.
-    #[error("{what} is no snapshot of evidence: {source}; `snug snapshot` writes snapshots")]
-    Header {
-        /// KubeContext.
-        what: String,
-        /// What is wrong with its first line.
-        source: serde_json::Error,
-    },
-    /// Of a version that this one does not know.
+    /// The input has no lines.
+    #[error("{what} is empty; use a file written by `snug snapshot`")]
+    Empty { what: String },
+    /// The first line is not a header.
+    #[error("{what} is not a snapshot: {source}; use a file written by `snug snapshot`")]
+    Header { what: String, source: serde_json::Error },
+    /// The schema is of another version.
     #[error(
-        "{what} is of the form {found:?}, and this version reads {SCHEMA:?}; use the version of snug that wrote it"
+        "{what} has the schema {found:?}, but this version reads {SCHEMA:?}; use the version of snug that wrote the snapshot"
     )]
-    Schema {
-        /// KubeContext.
-        what: String,
-        /// Its form.
-        found: String,
-    },
-    /// A line that is none.
+    Schema { what: String, found: String },
+    /// A line is not the evidence of a container.
     #[error(
-        "line {line} of {what} is not the evidence of a container: {source}; delete the line, or make the snapshot anew"
+        "line {line} of {what} is not the evidence of a container: {source}; delete the line, or write the snapshot again"
     )]
     Line {
-        /// KubeContext.
         what: String,
-        /// The line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// More than there can be.
-    #[error("{what} has more than {most} {of}; restrict it with --since")]
-    TooMuch {
-        /// KubeContext.
-        what: String,
-        /// What of.
-        of: &'static str,
-        /// How many.
-        most: u64,
-    },
+    /// The snapshot is larger than the upper bounds.
+    #[error("{what} has more than {max} {unit}; use a smaller part of the history with --since")]
+    TooLarge { what: String, unit: &'static str, max: u64 },
 }
 
-/// The answers of agents, put together as they come.
+/// Merges the responses of several agents.
 #[derive(Debug)]
 pub(crate) struct AgentResponses {
     snapshot: Snapshot,
-    asked: usize,
+    requested: usize,
     failed: usize,
 }
 
 impl AgentResponses {
-    /// Of so many agents that are asked.
-    pub(crate) fn new(asked: usize) -> Self {
-        Self { snapshot: Snapshot::default(), asked, failed: 0 }
+    /// For a number of requested agents.
+    pub(crate) fn new(requested: usize) -> Self {
+        Self { snapshot: Snapshot::default(), requested, failed: 0 }
     }
 
-    /// Takes an answer. One that could not be had is told on standard error; it is an error if nobody else was asked.
-    pub(crate) fn take(&mut self, answer: Result<Snapshot>) -> Result<()> {
-        match answer {
-            Ok(answer) => self.snapshot.merge(answer),
-            Err(error) if self.asked == 1 => return Err(error),
+    /// Adds a response. A failed request is reported on standard error; it is an error if no other agent was requested.
+    pub(crate) fn add(&mut self, response: Result<Snapshot>) -> Result<()> {
+        match response {
+            Ok(response) => self.snapshot.merge(response),
+            Err(error) if self.requested == 1 => return Err(error),
             Err(error) => {
                 self.failed += 1;
-                eprintln!("snug: {error:#}; its containers are missing");
+                eprintln!("snug: {error:#}; the containers of this agent are missing");
             }
         }
         Ok(())
     }
 
-    /// All of it; an error if none answered.
+    /// The merged snapshot; an error if no agent responded.
     pub(crate) fn finish(self) -> Result<Snapshot> {
-        ensure!(self.failed < self.asked, "none of {} agents answers", self.failed);
+        ensure!(self.failed < self.requested, "none of {} agents responded", self.failed);
         Ok(self.snapshot)
     }
 }
 
-/// What tells containers apart: namespace, name and kind of the owner, name of the container, length of a window.
+/// Identifies a container: namespace, name and kind of the owner, name of the container, length of a window.
 type ContainerKey = (String, String, String, String, u64);
 
-/// Evidence of any number of snapshots, put together.
+/// Evidence of all containers, merged from any number of agents and files.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     evidence: BTreeMap<ContainerKey, Evidence>,
-    /// Nodes, as far as their snapshots name them, sorted.
+    /// Names of the nodes in the headers, sorted.
     pub nodes: Vec<String>,
-    /// When the newest was written, seconds.
+    /// Time of the newest header, seconds.
     pub at: u64,
 }
 
 impl Snapshot {
-    /// A snapshot alone: what somebody said before breaking off must not count.
+    /// Reads one snapshot. A partly read snapshot is dropped on error.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -140,10 +118,10 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// Adds a snapshot, gzip or not; `what` names it in errors.
+    /// Reads and merges another snapshot, compressed by gzip or not; `what` names it in errors.
     ///
     /// # Errors
-    /// When it is none, or not all of it is there. What was read before stays.
+    /// When the input is not a complete snapshot. Lines read before the error stay merged.
     pub fn read(&mut self, what: &str, input: impl Read) -> Result<(), SnapshotError> {
         let mut input = BufReader::new(input);
         let read = |line, source| SnapshotError::Read { what: what.to_owned(), line, source };
@@ -156,7 +134,7 @@ impl Snapshot {
     }
 
     fn read_lines(&mut self, what: &str, mut input: impl BufRead) -> Result<(), SnapshotError> {
-        let mut pieces = Vec::new();
+        let mut batch = Vec::new();
         let mut bytes = 0;
         let mut line = 0;
         loop {
@@ -167,7 +145,7 @@ impl Snapshot {
             if read == 0 {
                 break;
             }
-            let too_much = |of, most| SnapshotError::TooMuch { what: what.to_owned(), of, most };
+            let too_much = |unit, max| SnapshotError::TooLarge { what: what.to_owned(), unit, max };
             if buffer.len() as u64 > MAX_LINE_BYTES {
                 return Err(too_much("bytes in a line", MAX_LINE_BYTES));
             }
@@ -179,27 +157,27 @@ impl Snapshot {
                 self.take_header(what, &buffer)?;
             } else if !buffer.trim_ascii().is_empty() {
                 bytes += buffer.len();
-                pieces.push((line, buffer));
-                if bytes >= PIECE {
-                    self.take_evidence(what, &std::mem::take(&mut pieces))?;
+                batch.push((line, buffer));
+                if bytes >= BATCH_BYTES {
+                    self.take_evidence(what, &std::mem::take(&mut batch))?;
                     bytes = 0;
                 }
             }
         }
-        self.take_evidence(what, &pieces)?;
+        self.take_evidence(what, &batch)?;
         if line == 0 { Err(SnapshotError::Empty { what: what.to_owned() }) } else { Ok(()) }
     }
 
-    /// Takes lines, each with its number: understood on all CPUs, put together in their order.
+    /// Parses numbered lines on all CPUs and merges them in their order.
     fn take_evidence(&mut self, what: &str, lines: &[(usize, Vec<u8>)]) -> Result<(), SnapshotError> {
-        let understood = |(line, text): &(usize, Vec<u8>)| {
+        let parse = |(line, text): &(usize, Vec<u8>)| {
             serde_json::from_slice::<Evidence>(text).map_err(|source| SnapshotError::Line {
                 what: what.to_owned(),
                 line: *line,
                 source,
             })
         };
-        let all: Vec<Result<Evidence, SnapshotError>> = lines.par_iter().map(understood).collect();
+        let all: Vec<Result<Evidence, SnapshotError>> = lines.par_iter().map(parse).collect();
         all.into_iter().try_for_each(|evidence| evidence.map(|evidence| self.insert(evidence)))
     }
 
@@ -218,24 +196,24 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Adds the evidence of a container.
+    /// Merges the evidence of a container.
     pub fn insert(&mut self, evidence: Evidence) {
         let workload = &evidence.workload;
-        let subject = (
+        let key = (
             workload.namespace.clone(),
             workload.name.clone(),
             workload.owner.clone(),
             evidence.container.name.clone(),
             evidence.window_millis,
         );
-        match self.evidence.get_mut(&subject) {
-            // Both are of one subject.
+        match self.evidence.get_mut(&key) {
+            // Equal keys mean the same container and window, so merging does not fail.
             Some(known) => drop(known.merge(&evidence)),
-            None => drop(self.evidence.insert(subject, evidence)),
+            None => drop(self.evidence.insert(key, evidence)),
         }
     }
 
-    /// Takes another snapshot to this one.
+    /// Merges another snapshot into this one.
     pub fn merge(&mut self, other: Self) {
         self.at = self.at.max(other.at);
         self.nodes.extend(other.nodes);
@@ -244,7 +222,7 @@ impl Snapshot {
         other.evidence.into_values().for_each(|evidence| self.insert(evidence));
     }
 
-    /// Forgets what was seen before a time, in seconds.
+    /// Drops the hours before a time in seconds.
     pub fn since(&mut self, seconds: u64) {
         let first = Hour::from_seconds(seconds);
         for evidence in self.evidence.values_mut() {
@@ -253,28 +231,28 @@ impl Snapshot {
         self.evidence.retain(|_, evidence| !evidence.hours.is_empty());
     }
 
-    /// Keeps some of it.
+    /// Keeps only evidence for which `keep` is true.
     pub fn retain(&mut self, keep: impl Fn(&Evidence) -> bool) {
         self.evidence.retain(|_, evidence| keep(evidence));
     }
 
-    /// All evidence: by namespace, workload and container.
+    /// All evidence, sorted by namespace, workload and container.
     pub fn evidence(&self) -> impl Iterator<Item = &Evidence> + Clone {
         self.evidence.values()
     }
 
-    /// All evidence, each with the class of its pods; `None` where it is not known what is in force.
+    /// All evidence with the QoS class of its pods; `None` if requests and limits are unknown.
     pub fn with_qos(&self) -> Vec<(&Evidence, Option<QosClass>)> {
         let all: Vec<&Evidence> = self.evidence().collect();
         let workloads = all.chunk_by(|one, other| one.workload.is(&other.workload));
-        let with_class = |of_one: &[_]| {
-            let class = workload::pod_qos(of_one.iter().map(|evidence: &&Evidence| &evidence.container));
-            of_one.iter().map(move |evidence| (*evidence, class)).collect::<Vec<_>>()
+        let with_qos_class = |containers: &[_]| {
+            let qos = workload::pod_qos(containers.iter().map(|evidence: &&Evidence| &evidence.container));
+            containers.iter().map(move |evidence| (*evidence, qos)).collect::<Vec<_>>()
         };
-        workloads.flat_map(with_class).collect()
+        workloads.flat_map(with_qos_class).collect()
     }
 
-    /// Writes it as one snapshot.
+    /// Writes the snapshot.
     ///
     /// # Errors
     /// When it cannot be written.

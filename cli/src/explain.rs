@@ -1,4 +1,4 @@
-//! `snug explain`: what a recommendation is made of, so that it can be checked by hand.
+//! `snug explain`: the usage history behind a recommendation and its reasons, so that it can be checked by hand.
 
 use std::{fmt::Write as _, io::Write, time::Duration};
 
@@ -27,43 +27,43 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
-    chosen: WorkloadSelector,
+    selected: WorkloadSelector,
     #[command(flatten)]
-    wanted: SizingOptions,
+    sizing: SizingOptions,
 }
 
 /// Runs `snug explain`.
 ///
 /// # Errors
-/// When there is no evidence to be had, or nobody takes the output.
+/// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
-    let Options { chosen, wanted } = options;
-    let OpenedSource { snapshot, cluster } = chosen.source.open()?;
-    let policies = wanted.policies(cluster.as_ref())?;
+    let Options { selected, sizing } = options;
+    let OpenedSource { snapshot, cluster } = selected.source.open()?;
+    let policies = sizing.policies(cluster.as_ref())?;
     let pool = report::pool(&snapshot, &policies);
     let mut outcome = Outcome::NotEnoughData;
-    let all = snapshot.with_qos().into_iter().filter(|(evidence, _)| chosen.is(evidence));
+    let all = snapshot.with_qos().into_iter().filter(|(evidence, _)| selected.is(evidence));
     for (number, (evidence, qos)) in all.enumerate() {
-        let Some(policy) = policies.of(evidence) else {
-            writeln!(out, "{}\n  excluded by its policy", title(evidence))
+        let Some(policy) = policies.for_container(evidence) else {
+            writeln!(out, "{}\n  excluded by a policy", title(evidence))
                 .context("cannot write the explanation")?;
             continue;
         };
         let context = Context { pool, qos, previous: None };
         let text = match engine::recommend(evidence, &policy, context) {
-            Ok(said) => {
+            Ok(recommendation) => {
                 outcome = Outcome::Success;
-                explain(evidence, &said, &policy, context)
+                explain(evidence, &recommendation, &policy, context)
             }
-            Err(refusal) => format!("{}\n  {refusal}\n", title(evidence)),
+            Err(error) => format!("{}\n  {error}\n", title(evidence)),
         };
         let gap = if number > 0 { "\n" } else { "" };
         out.write_all(format!("{gap}{text}").as_bytes()).context("cannot write the explanation")?;
     }
     if outcome == Outcome::NotEnoughData {
-        let (known, workload) = (snapshot.evidence().count(), &chosen.workload);
+        let (known, workload) = (snapshot.evidence().count(), &selected.workload);
         eprintln!(
-            "snug: nothing to explain: of {known} containers none is of {workload:?} with enough evidence"
+            "snug: nothing to explain: none of {known} containers belongs to {workload:?} and has enough usage history"
         );
     }
     Ok(outcome)
@@ -80,24 +80,29 @@ pub(crate) fn title(evidence: &Evidence) -> String {
     format!("{kind}{namespace}{}{container}", plain(&evidence.workload.name))
 }
 
-fn explain(evidence: &Evidence, said: &Recommendation, policy: &Policy, context: Context) -> String {
+fn explain(
+    evidence: &Evidence,
+    recommendation: &Recommendation,
+    policy: &Policy,
+    context: Context,
+) -> String {
     let mut text = format!("{}\n", title(evidence));
     text += &format!(
-        "  seen: {}, {} of the hours from first to last, {} of 7 days of the week, {} pods\n\n",
+        "  usage history: {} of {}; {} of hours and {} of 7 weekdays observed\n\n",
         engine::span(evidence.pod_days()),
+        units::count(evidence.pods.len(), "pod"),
         units::percent(evidence.coverage()),
-        evidence.weekdays(),
-        evidence.pods.len()
+        evidence.weekdays()
     );
-    text += &values(evidence.container.current, said.values);
+    text += &values(evidence.container.current, recommendation.values);
     text += "\nCPU\n";
-    text += &cpu_use(evidence, said);
-    text += &quota_what_if(evidence);
+    text += &cpu_use(evidence, recommendation);
+    text += &quota_simulation(evidence);
     text += "\nMemory\n";
-    text += &memory_use(evidence, said, policy, context);
-    text += &suffered(evidence);
-    text += "\nWhy\n";
-    for reason in &said.reasons {
+    text += &memory_use(evidence, recommendation, policy, context);
+    text += &contention(evidence);
+    text += "\nReasons\n";
+    for reason in &recommendation.reasons {
         let _ = writeln!(text, "  {}", plain(&reason.to_string()));
     }
     text
@@ -114,25 +119,28 @@ fn values(now: Resources, then: Resources) -> String {
         row("memory request", now.requests.memory, then.requests.memory),
         row("memory limit", now.limits.memory, then.limits.memory),
     ];
-    let headings = [("", Align::Left), ("NOW", Align::Right), ("RECOMMENDED", Align::Right)];
+    let headings = [("", Align::Left), ("CURRENT", Align::Right), ("RECOMMENDED", Align::Right)];
     columns::render(&headings, &rows)
 }
 
-/// How use is spread: a line for each doubling, and the request among them.
-fn cpu_use(evidence: &Evidence, said: &Recommendation) -> String {
+/// The distribution of CPU usage, a line per power of two, with quantiles, and the CPU requests beside it.
+fn cpu_use(evidence: &Evidence, recommendation: &Recommendation) -> String {
     const WIDTH: f64 = 40.0;
     let (windows, start_up) = cpu::windows(evidence);
     if windows.is_empty() {
-        return "  no use was seen\n".to_owned();
+        return "  no usage observed
+"
+        .to_owned();
     }
-    let during = if start_up { " of the first hour of pods" } else { "" };
-    let mut text = format!("  {} windows of {} ms{during}\n", windows.count(), evidence.window_millis);
+    let during = if start_up { " during the first hour of pods" } else { "" };
+    let mut text =
+        format!("  usage in {} windows of {} ms{during}\n", windows.count(), evidence.window_millis);
     let rows = doublings(&windows);
     let most = rows.iter().map(|(_, share)| *share).fold(0.0, f64::max);
     let cores: Vec<String> = rows.iter().map(|(upper, _)| units::cores(*upper)).collect();
     let width = cores.iter().map(String::len).max().unwrap_or(0);
     for ((_, share), upper) in rows.iter().zip(cores) {
-        // A window that was seen is seen.
+        // Every bucket with a window gets a bar.
         let bar = "█".repeat(((share / most * WIDTH).round() as usize).max(usize::from(*share > 0.0)));
         let line = format!("    up to {upper:>width$}  {:>6}  {bar}", percent(*share));
         let _ = writeln!(text, "{}", line.trim_end());
@@ -140,7 +148,7 @@ fn cpu_use(evidence: &Evidence, said: &Recommendation) -> String {
     let quantile = |share| windows.quantile(share).map_or_else(String::new, units::cores);
     let _ = writeln!(
         text,
-        "  half of them up to {}, 90 % up to {}, 99 % up to {}, 99.9 % up to {}, all up to {}",
+        "  quantiles: 50 % {}, 90 % {}, 99 % {}, 99.9 % {}, highest {}",
         quantile(0.5),
         quantile(0.9),
         quantile(0.99),
@@ -148,16 +156,21 @@ fn cpu_use(evidence: &Evidence, said: &Recommendation) -> String {
         quantile(1.0)
     );
     let (of_request, millis, _) = cpu::request_windows(evidence);
-    let by =
-        if millis == evidence.window_millis { String::new() } else { format!(", by the {}", length(millis)) };
-    let requests =
-        [("now", evidence.container.current.cpu_request), ("recommended", said.values.cpu_request)];
+    let by = if millis == evidence.window_millis {
+        String::new()
+    } else {
+        format!(" (usage per {})", length(millis))
+    };
+    let requests = [
+        ("current", evidence.container.current.cpu_request),
+        ("recommended", recommendation.values.cpu_request),
+    ];
     for (name, request) in requests {
         if let Some(request) = request {
             let cores = request as f64 / 1000.0;
             let _ = writeln!(
                 text,
-                "  request {name}, {}: use is above it {} of the time, with {} of the work{by}",
+                "  {name} request {}: exceeded {} of the time, by {} of all CPU time{by}",
                 Quantity::from_millicores(request),
                 percent(of_request.share_above(cores)),
                 percent(of_request.work_above(cores))
@@ -167,13 +180,13 @@ fn cpu_use(evidence: &Evidence, said: &Recommendation) -> String {
     text
 }
 
-/// Upper bound and share of the windows, by powers of two; between the lowest and the highest none is left out.
+/// Upper bound and share of windows, by powers of two, without gaps between the lowest and the highest.
 fn doublings(windows: &Histogram) -> Vec<(f64, f64)> {
     let all = windows.count() as f64;
     let mut rows: Vec<(f64, f64)> = Vec::new();
     for (count, _, upper) in windows.buckets() {
         let bound = if upper > 0.0 { upper.log2().ceil().exp2() } else { 0.0 };
-        // What is below a millicore is one line.
+        // All usage below a millicore is one line.
         let bound = if bound > 0.0 { bound.max(1.0 / 1024.0) } else { 0.0 };
         while let Some((last, _)) = rows.last().copied().filter(|(last, _)| *last > 0.0 && *last < bound) {
             rows.push((last * 2.0, 0.0));
@@ -186,9 +199,9 @@ fn doublings(windows: &Histogram) -> Vec<(f64, f64)> {
     rows
 }
 
-fn quota_what_if(evidence: &Evidence) -> String {
+fn quota_simulation(evidence: &Evidence) -> String {
     let Some(QuotaWhatIf(outcomes)) = evidence.quota_what_if() else { return String::new() };
-    // From the last quota that would have held up nearly all to the first that holds up nothing.
+    // Without quotas that would have throttled nearly all periods, up to the first that would have throttled none.
     let rows: Vec<[String; 3]> = outcomes
         .iter()
         .filter(|(_, outcome)| outcome.share() < 0.995)
@@ -205,27 +218,39 @@ fn quota_what_if(evidence: &Evidence) -> String {
         })
         .collect();
     let headings = [
-        ("  IF THE CPU LIMIT WERE", Align::Left),
+        ("  SIMULATED CPU LIMIT", Align::Left),
         ("THROTTLED PERIODS", Align::Right),
-        ("WORK PUT OFF", Align::Right),
+        ("DELAYED CPU TIME", Align::Right),
     ];
     columns::render(&headings, &rows)
 }
 
-fn memory_use(evidence: &Evidence, said: &Recommendation, policy: &Policy, context: Context) -> String {
-    let Some(memory) = &said.memory else { return "  no use was seen\n".to_owned() };
+fn memory_use(
+    evidence: &Evidence,
+    recommendation: &Recommendation,
+    policy: &Policy,
+    context: Context,
+) -> String {
+    let Some(memory) = &recommendation.memory else {
+        return "  no usage observed
+"
+        .to_owned();
+    };
     let peak = &memory.basis.peak;
     let mut text = format!(
-        "  highest use {} in {} at {}; {} of it count\n",
+        "  highest usage {} in {} at {}",
         units::bytes(peak.bytes as f64),
         plain(&peak.pod),
-        units::time(peak.at),
-        units::bytes(memory.basis.bytes)
+        units::time(peak.at)
     );
+    if memory.basis.bytes < peak.bytes as f64 {
+        text += &format!("; older peaks weigh less: {} counted", units::bytes(memory.basis.bytes));
+    }
+    text.push('\n');
     for kill in evidence.kills() {
         let _ = writeln!(
             text,
-            "  OOM kill at a limit of {} in {} at {}",
+            "  OOM kill at a memory limit of {} in {} at {}",
             units::bytes(kill.limit as f64),
             plain(&kill.pod),
             units::time(kill.at)
@@ -245,21 +270,21 @@ fn memory_use(evidence: &Evidence, said: &Recommendation, policy: &Policy, conte
         })
         .collect();
     text += &columns::render(
-        &[("  PROFILE", Align::Left), ("OOM KILLS", Align::Left), ("LIMIT", Align::Right)],
+        &[("  RISK PROFILE", Align::Left), ("OOM KILLS", Align::Left), ("MEMORY LIMIT", Align::Right)],
         &rows,
     );
     text
 }
 
-/// What it had to wait for, and how it ended; nothing where nothing of it is known.
-fn suffered(evidence: &Evidence) -> String {
+/// Waits, stalls, unreclaimable memory and terminations, as far as they are known.
+fn contention(evidence: &Evidence) -> String {
     let mut sum = HourRecord::default();
     evidence.hours.values().for_each(|hour| sum.merge(hour));
     let mut lines = Vec::new();
     if let (Some(most), Some(all)) = (sum.waits.quantile(0.99), sum.waits.quantile(1.0)) {
         let [most, all] = [most, all].map(seconds);
         lines.push(format!(
-            "tasks waited for a CPU {} times, 99 % of them up to {most}, all up to {all}",
+            "tasks waited for a CPU {} times: 99 % of waits up to {most}, all up to {all}",
             sum.waits.count()
         ));
     }
@@ -267,30 +292,32 @@ fn suffered(evidence: &Evidence) -> String {
     if (cpu_millis, memory_millis, io_millis) != (0, 0, 0) {
         let share = |millis: u64| percent(millis as f64 / 1000.0 / sum.observed.max(1) as f64);
         lines.push(format!(
-            "some task was stalled {} of the time for a CPU, {} for memory, {} for I/O",
+            "some task was stalled (PSI) on CPU {} of the time, on memory {}, on I/O {}",
             share(cpu_millis),
             share(memory_millis),
             share(io_millis)
         ));
     }
     if refaults > 0 {
-        lines.push(format!("{refaults} pages were read again soon after they had been reclaimed"));
+        lines.push(format!("{refaults} refaults: pages that were needed again soon after reclaim"));
     }
     if let (Some(half), Some(all)) = (sum.unreclaimable.quantile(0.5), sum.unreclaimable.quantile(1.0)) {
         let [half, all] = [half, all].map(units::bytes);
-        lines.push(format!(
-            "memory that cannot be given back: half of the time up to {half}, always up to {all}"
-        ));
+        lines.push(format!("unreclaimable memory: half of the time up to {half}, always up to {all}"));
     }
     let exits: Vec<String> =
         sum.exits.iter().map(|(code, count)| format!("{code} ({count} times)")).collect();
     if !exits.is_empty() {
-        lines.push(format!("containers ended with exit code {}", exits.join(", ")));
+        lines.push(format!("terminations by exit code: {}", exits.join(", ")));
     }
-    if lines.is_empty() { String::new() } else { format!("\nSuffered\n  {}\n", lines.join("\n  ")) }
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!("\nContention and terminations\n  {}\n", lines.join("\n  "))
+    }
 }
 
-/// A short time with two digits that mean something.
+/// A short time with about two significant digits.
 fn seconds(seconds: f64) -> String {
     match seconds {
         s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
@@ -299,7 +326,7 @@ fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A window's length in words.
+/// The length of a window in words.
 fn length(millis: u64) -> String {
     if millis == 60_000 {
         "minute".to_owned()
@@ -308,7 +335,7 @@ fn length(millis: u64) -> String {
     }
 }
 
-/// A share of windows or of work; what is not nothing is not shown as nothing.
+/// A share as a percentage; a small share is not shown as zero.
 pub(crate) fn percent(share: f64) -> String {
     if share > 0.0 && share < 0.0005 { "<0.1%".to_owned() } else { units::percent(share) }
 }

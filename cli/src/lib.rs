@@ -1,4 +1,4 @@
-//! What the `snug` command is made of: commands, where evidence comes from, and numbers as people read them.
+//! The library behind the `snug` command: its subcommands, the sources of evidence, and the formatting of numbers.
 
 pub mod backtest;
 pub mod cluster;

@@ -13,13 +13,13 @@ use snug::{
     simulate, snapshot, top,
 };
 
-/// What containers really need.
+/// Show and recommend CPU and memory requests and limits of containers
 #[derive(Debug, Parser)]
 #[command(
     name = "snug",
     version,
     max_term_width = 110,
-    after_help = "Exit codes: 0 done, 1 an error, 2 something is beyond --fail-on, 3 not enough evidence"
+    after_help = "Exit codes: 0 success, 1 error, 2 --fail-on exceeded, 3 not enough usage history"
 )]
 struct Options {
     #[command(subcommand)]
@@ -28,39 +28,39 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show what the containers of one node use, are allowed and suffer.
+    /// Show usage, limits, throttling and OOM kills on a node
     Top(top::Options),
-    /// Say what requests and limits of containers should be, and why.
+    /// Recommend requests and limits, with reasons
     Recommend(recommend::Options),
-    /// Show what a recommendation is made of.
+    /// Explain the recommendation for one workload
     Explain(explain::Options),
-    /// Say what would have come of other values, by what was seen.
+    /// Simulate other requests and limits against recorded usage
     Simulate(simulate::Options),
-    /// Write what agents know to a file, for --file.
+    /// Save the usage history of agents to a file, for --file
     Snapshot(snapshot::Options),
-    /// Write what has a shell complete this command, such as `source <(snug completions bash)`.
+    /// Print shell completions, such as `source <(snug completions bash)`
     Completions {
-        /// KubeContext shell.
+        /// The shell
         shell: Shell,
     },
-    /// Write the manual page, such as `snug man | man -l -`.
+    /// Print the manual page, such as `snug man | man -l -`
     Man,
-    /// Replay recorded use: what each policy would have said, and what would have come of it.
+    /// Back-test the recommendations of Snug and of other tools on recorded usage
     Backtest(backtest::Options),
 }
 
-/// Exit codes: done; it went wrong, the command line included; something is beyond `--fail-on`; not enough evidence.
-const FINE: u8 = 0;
+/// Exit codes; they are documented in `after_help`.
+const SUCCESS: u8 = 0;
 const ERROR: u8 = 1;
-const FINDINGS: u8 = 2;
-const NOT_ENOUGH: u8 = 3;
+const ABOVE_THRESHOLD: u8 = 2;
+const NOT_ENOUGH_DATA: u8 = 3;
 
 fn main() -> ExitCode {
     let Options { command } = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => {
-            // Help and version are no errors.
-            let code = if error.use_stderr() { ERROR } else { FINE };
+            // Help and version are printed to standard output and are not errors.
+            let code = if error.use_stderr() { ERROR } else { SUCCESS };
             let _ = error.print();
             return code.into();
         }
@@ -80,10 +80,10 @@ fn main() -> ExitCode {
         Command::Backtest(options) => backtest::run(&options, out).map(|()| Outcome::Success),
     };
     let code = match result {
-        Ok(Outcome::Success) => FINE,
-        Ok(Outcome::AboveThreshold) => FINDINGS,
-        Ok(Outcome::NotEnoughData) => NOT_ENOUGH,
-        Err(error) if is_broken_pipe(&error) => FINE,
+        Ok(Outcome::Success) => SUCCESS,
+        Ok(Outcome::AboveThreshold) => ABOVE_THRESHOLD,
+        Ok(Outcome::NotEnoughData) => NOT_ENOUGH_DATA,
+        Err(error) if is_broken_pipe(&error) => SUCCESS,
         Err(error) => {
             eprintln!("snug: {}", message(&error));
             ERROR
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     code.into()
 }
 
-/// The manual: of the command, and of each of its commands.
+/// Writes the manual page of the command and of each subcommand.
 fn man(out: &mut impl Write) -> anyhow::Result<()> {
     let mut command = Options::command();
     command.build();
@@ -104,16 +104,17 @@ fn man(out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The error with its causes, but for those that it names itself.
+/// The message of an error with its causes, without causes that the message already includes.
 fn message(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+    error.chain().map(ToString::to_string).fold(String::new(), |message, cause| match message.as_str() {
         "" => cause,
-        known if known.contains(&cause) => said,
-        _ => format!("{said}: {cause}"),
+        known if known.contains(&cause) => message,
+        _ => format!("{message}: {cause}"),
     })
 }
 
-/// Whether the reader of our output went away, as `head` does. An agent that goes away is no such end, and its error is one of ours.
+/// Whether the reader of standard output has closed the pipe, as `head` does. A broken connection to an agent is another error
+/// type and stays an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_reader_that_goes_away_is_a_normal_end() {
+    fn only_a_closed_pipe_is_success() {
         let pipe = || io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(is_broken_pipe(&anyhow::Error::new(pipe()).context("cannot write the table")));
         let agent = SnapshotError::Read { what: "http://node:9750".to_owned(), line: 3, source: pipe() };

@@ -1,4 +1,4 @@
-//! What is wanted for some workloads: in a file (`--policy`), or in an annotation of their pods.
+//! Policies: settings for some workloads, from a file (`--policy`) or from annotations of pods.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +18,10 @@ use wildmatch::WildMatch;
 
 use crate::risk;
 
-/// The annotation of pods that says what is wanted for them, as an entry of a policy file does.
+/// The pod annotation with the same fields as an entry of a policy file.
 pub const ANNOTATION: &str = "snug/policy";
 
-/// What is wanted for each workload: the command line's wishes, what pods are annotated with, and what a file has to say of some.
+/// Settings of all workloads: the command line's defaults, overridden by annotations, overridden by a policy file.
 #[derive(Clone, Debug)]
 pub struct Policies {
     default: Policy,
@@ -30,36 +30,23 @@ pub struct Policies {
     overrides: Vec<PolicyOverride>,
 }
 
-/// An annotation as it was found.
+/// The policy annotation of a pod, not parsed yet.
 #[derive(Clone, Debug)]
 pub struct PolicyAnnotation {
-    /// Namespace of the pod.
     pub namespace: String,
-    /// Its name.
     pub pod: String,
-    /// The annotation's value.
     pub text: String,
 }
 
-/// Why a policy file cannot be used.
+/// An error of a policy file.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// It cannot be read.
-    #[error("the policy file {file} cannot be read; check that it exists and that you may read it")]
-    Read {
-        /// Its path.
-        file: String,
-        /// The reason.
-        source: io::Error,
-    },
-    /// It is no policy.
-    #[error("the policy file {file} cannot be used: {source}")]
-    Content {
-        /// Its path.
-        file: String,
-        /// What is wrong and where.
-        source: Box<serde_saphyr::Error>,
-    },
+    /// The file cannot be read.
+    #[error("cannot read the policy file {file}; check its path and permissions")]
+    Read { file: String, source: io::Error },
+    /// The file is not a valid policy.
+    #[error("the policy file {file} is invalid: {source}")]
+    Content { file: String, source: Box<serde_saphyr::Error> },
 }
 
 #[derive(Deserialize)]
@@ -68,7 +55,7 @@ struct File {
     policies: Vec<PolicyOverride>,
 }
 
-/// What is wanted for the workloads that it matches. What is absent is as usual, or as an earlier one says.
+/// Settings for the workloads that `match` selects. Absent fields keep the default or the value of an earlier override.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct PolicyOverride {
@@ -83,7 +70,7 @@ struct PolicyOverride {
     max: Bounds,
 }
 
-/// Names, with `*` for anything; what is absent matches everything.
+/// Patterns of names with `*` as a wildcard. An absent pattern matches everything.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Match {
@@ -96,9 +83,9 @@ struct Match {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum CpuLimitOption {
-    /// None.
+    /// No CPU limit
     None,
-    /// The smallest that keeps throttling rare.
+    /// The smallest CPU limit that keeps throttling within the risk
     ByRisk,
 }
 
@@ -118,7 +105,7 @@ enum Qos {
     Free,
 }
 
-/// Of requests and limits alike.
+/// Bounds of requests and of limits.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Bounds {
@@ -134,7 +121,7 @@ fn some_risk<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option
 }
 
 fn quantity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Quantity, D::Error> {
-    /// YAML has numbers where people write `cpu: 2`.
+    /// YAML parses `cpu: 2` as a number.
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Written {
@@ -150,12 +137,12 @@ fn quantity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Quantit
 
 fn millicores<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let amount = quantity(deserializer)?.millis();
-    u64::try_from(amount).map(Some).map_err(|_| D::Error::custom("an amount below nothing"))
+    u64::try_from(amount).map(Some).map_err(|_| D::Error::custom("the quantity is negative"))
 }
 
 fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let amount = quantity(deserializer)?.value();
-    u64::try_from(amount).map(Some).map_err(|_| D::Error::custom("an amount below nothing"))
+    u64::try_from(amount).map(Some).map_err(|_| D::Error::custom("the quantity is negative"))
 }
 
 impl Match {
@@ -170,20 +157,20 @@ impl Match {
 }
 
 impl Policies {
-    /// The same for all workloads.
+    /// The same settings for all workloads.
     pub const fn new(default: Policy) -> Self {
         Self { default, annotated: BTreeMap::new(), overrides: Vec::new() }
     }
 
-    /// What holds where nothing else is said.
+    /// The settings of workloads without overrides.
     pub const fn default_policy(&self) -> &Policy {
         &self.default
     }
 
-    /// With what a file has to say.
+    /// Adds the overrides of a policy file.
     ///
     /// # Errors
-    /// When it cannot be read, or is no policy.
+    /// When the file cannot be read, or is invalid.
     pub fn with_file(self, path: &Path) -> Result<Self, PolicyError> {
         let file = path.display().to_string();
         let text =
@@ -193,11 +180,10 @@ impl Policies {
         Ok(Self { overrides: parsed.policies, ..self })
     }
 
-    /// With what pods are annotated with; and what is wrong with those annotations that cannot be used, once for each wording in a
-    /// namespace.
+    /// Adds the overrides of annotations. Also returns the errors of invalid annotations, once per namespace and text.
     pub fn with_annotations(self, all: impl IntoIterator<Item = PolicyAnnotation>) -> (Self, Vec<String>) {
         let (mut annotated, mut wrong) = (BTreeMap::new(), BTreeSet::new());
-        let mut said = Vec::new();
+        let mut errors = Vec::new();
         for PolicyAnnotation { namespace, pod, text } in all {
             match serde_saphyr::from_str::<PolicyOverride>(&text) {
                 Ok(overrides) => drop(annotated.insert((namespace, pod), overrides)),
@@ -205,22 +191,22 @@ impl Policies {
                     if wrong.insert((namespace.clone(), text)) {
                         let why = error.to_string();
                         let why = why.lines().next().unwrap_or_default();
-                        said.push(format!(
-                            "the annotation {ANNOTATION} of the pod {namespace}/{pod} cannot be used: {why}"
+                        errors.push(format!(
+                            "the annotation {ANNOTATION} of the pod {namespace}/{pod} is invalid: {why}"
                         ));
                     }
                 }
             }
         }
-        (Self { annotated, ..self }, said)
+        (Self { annotated, ..self }, errors)
     }
 
-    /// What is wanted for a container; `None` for one that is to be left alone. Of several that match, later ones win, field by field:
-    /// annotations, then the file from top to bottom.
-    pub fn of(&self, evidence: &Evidence) -> Option<Policy> {
+    /// The settings of a container; `None` if it is excluded. Of several matching overrides, later ones win field by field:
+    /// first annotations, then the file from top to bottom.
+    pub fn for_container(&self, evidence: &Evidence) -> Option<Policy> {
         let (mut policy, mut excluded) = (self.default.clone(), false);
         let namespace = &evidence.workload.namespace;
-        // Pods differ during a rollout only.
+        // The pods of a workload have different annotations only during a rollout.
         let annotated = if self.annotated.is_empty() {
             None
         } else {
@@ -278,11 +264,11 @@ mod tests {
         let workload =
             Workload { namespace: namespace.to_owned(), name: name.to_owned(), ..Workload::default() };
         let container = Container { name: "app".to_owned(), ..Container::default() };
-        policies.of(&Evidence::new(workload, container, 100))
+        policies.for_container(&Evidence::new(workload, container, 100))
     }
 
     #[test]
-    fn later_ones_win_field_by_field() {
+    fn later_overrides_win_field_by_field() {
         let policies = read(
             "policies:\n\
              - match: {namespace: shop}\n  risk: critical\n  min: {cpu: 50m, memory: 64Mi}\n\
@@ -306,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_hold_for_their_pods_and_the_file_has_the_last_word() {
+    fn annotations_apply_to_their_pods_and_the_file_overrides_them() {
         let annotated = |pod: &str, text: &str| PolicyAnnotation {
             namespace: "shop".to_owned(),
             pod: pod.to_owned(),
@@ -327,11 +313,11 @@ mod tests {
             let container = Container { name: "app".to_owned(), ..Container::default() };
             let mut evidence = Evidence::new(workload, container, 100);
             evidence.pods.insert(pod.to_owned(), snug_sizing::evidence::PodTotals::default());
-            policies.of(&evidence)
+            policies.for_container(&evidence)
         };
         let web = of("shop", "web-1").unwrap();
         assert_eq!((web.risk, web.min.cpu_request), (Profile::Critical.risk(), Some(50)));
-        assert_eq!(web.max.cpu_request, Some(2000), "the file has the last word");
+        assert_eq!(web.max.cpu_request, Some(2000), "the file overrides annotations");
         assert!(of("shop", "job-1").is_none());
         assert!(of("shop", "bad-1").is_some() && of("shop", "side-1").is_some());
         assert_eq!(
@@ -342,17 +328,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_policies_are_errors() {
         for (text, why) in [
             ("policies:\n- risk: high\n", "\"high\" is neither a profile"),
             ("policies:\n- min: {cpu: lots}\n", "lots"),
-            ("policies:\n- max: {memory: -1}\n", "below nothing"),
+            ("policies:\n- max: {memory: -1}\n", "is negative"),
             ("policies:\n- limits: {}\n", "limits"),
             ("rules: []\n", "rules"),
         ] {
             let error = read(text).unwrap_err();
-            let said = format!("{:#}", anyhow::Error::from(error));
-            assert!(said.contains(why), "{text}: {said}");
+            let errors = format!("{:#}", anyhow::Error::from(error));
+            assert!(errors.contains(why), "{text}: {errors}");
         }
         let missing = Policies::new(Policy::new(Profile::Standard.risk())).with_file(Path::new("/absent"));
         assert!(missing.unwrap_err().to_string().contains("/absent"));

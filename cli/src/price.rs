@@ -1,13 +1,13 @@
-//! `--price`.
+//! Parses `--price`.
 
 use snug_sizing::cost::Prices;
 
-/// `cpu=NUMBER,memory=NUMBER`: of a core and of a GiB for an hour; what is not given is free.
+/// Parses `cpu=NUMBER,memory=NUMBER`: hourly prices of a core and of a GiB. A price that is not given is 0.
 pub fn parse(text: &str) -> Result<Prices, String> {
     let mut prices = Prices { core_hour: 0.0, gib_hour: 0.0 };
     for part in text.split(',') {
         let wrong =
-            || format!("{part:?} is neither cpu=PRICE (of a core-hour) nor memory=PRICE (of a GiB-hour)");
+            || format!("{part:?} is neither cpu=PRICE (per core-hour) nor memory=PRICE (per GiB-hour)");
         let (name, number) = part.split_once('=').ok_or_else(wrong)?;
         let price: f64 =
             number.parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0).ok_or_else(wrong)?;

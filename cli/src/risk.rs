@@ -1,8 +1,8 @@
-//! `--risk`.
+//! Parses `--risk`.
 
 use snug_sizing::engine::{Profile, Risk};
 
-/// A profile's name, or `oom=NUMBER` and `cpu=NUMBER`; what is not given is as in the default profile.
+/// Parses a profile's name, or `oom=NUMBER` and `cpu=NUMBER`. A number that is not given is that of the default profile.
 pub fn parse(text: &str) -> Result<Risk, String> {
     if let Some(profile) = Profile::ALL.into_iter().find(|profile| profile.as_str() == text) {
         return Ok(profile.risk());

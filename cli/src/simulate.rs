@@ -1,4 +1,4 @@
-//! `snug simulate`: what would have come of other values, by what was seen.
+//! `snug simulate`: simulates other requests and limits against recorded usage.
 
 use std::{fmt::Write as _, io::Write, time::Duration};
 
@@ -18,32 +18,32 @@ use crate::{
     units,
 };
 
-/// Form of the report. Within the number after the slash fields are only added.
+/// Schema of the JSON output. Within the number after the slash, fields are only added.
 const SCHEMA: &str = "snug.simulation/1";
 
 /// The options of `snug simulate`.
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
-    chosen: WorkloadSelector,
+    selected: WorkloadSelector,
     #[command(flatten)]
     values: Values,
-    /// Form of the output.
+    /// Output format
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
-/// What is tried.
+/// The values to simulate.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct Values {
-    /// A CPU limit, such as 500m.
+    /// CPU limit to simulate, such as 500m
     #[arg(long, value_name = "QUANTITY", value_parser = cpu)]
     cpu_limit: Option<u64>,
-    /// A CPU request.
+    /// CPU request to simulate
     #[arg(long, value_name = "QUANTITY", value_parser = cpu)]
     cpu_request: Option<u64>,
-    /// A memory limit, such as 256Mi.
+    /// Memory limit to simulate, such as 256Mi
     #[arg(long, value_name = "QUANTITY", value_parser = memory)]
     memory_limit: Option<u64>,
 }
@@ -54,12 +54,10 @@ enum Output {
     Json,
 }
 
-/// Millicores.
 fn cpu(text: &str) -> Result<u64, String> {
     positive(text, Quantity::millis)
 }
 
-/// Bytes.
 fn memory(text: &str) -> Result<u64, String> {
     positive(text, |quantity| quantity.value().into())
 }
@@ -67,24 +65,24 @@ fn memory(text: &str) -> Result<u64, String> {
 fn positive(text: &str, amount: impl Fn(Quantity) -> i128) -> Result<u64, String> {
     let quantity: Quantity = text.parse().map_err(|error| format!("{error}"))?;
     let amount = u64::try_from(amount(quantity)).unwrap_or(0);
-    if amount > 0 { Ok(amount) } else { Err("it has to be more than nothing".to_owned()) }
+    if amount > 0 { Ok(amount) } else { Err("the quantity must be above zero".to_owned()) }
 }
 
-/// All that was simulated.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 struct Report {
     schema: &'static str,
     simulations: Vec<Simulation>,
 }
 
-/// One container. What cannot be told is `null`.
+/// Simulations of one container; `null` without the necessary usage history.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 struct Simulation {
     namespace: String,
     workload: String,
     container: String,
-    /// Days of watched containers.
+    /// Container-days observed.
     container_days: f64,
     cpu_limit: Option<CpuLimit>,
     cpu_request: Option<CpuRequest>,
@@ -94,11 +92,11 @@ struct Simulation {
 /// Runs `snug simulate`.
 ///
 /// # Errors
-/// When there is no evidence to be had, or nobody takes the output.
+/// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
-    let Options { chosen, values, output } = options;
-    let snapshot = chosen.source.read()?;
-    let all: Vec<&Evidence> = snapshot.evidence().filter(|evidence| chosen.is(evidence)).collect();
+    let Options { selected, values, output } = options;
+    let snapshot = selected.source.read()?;
+    let all: Vec<&Evidence> = snapshot.evidence().filter(|evidence| selected.is(evidence)).collect();
     let simulations: Vec<Simulation> = all.iter().map(|evidence| simulation(evidence, values)).collect();
     let text = match output {
         Output::Json => {
@@ -113,8 +111,8 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     };
     out.write_all(text.as_bytes()).context("cannot write the simulation")?;
     if all.is_empty() {
-        let (known, workload) = (snapshot.evidence().count(), &chosen.workload);
-        eprintln!("snug: none of {known} containers is of a workload {workload:?}");
+        let (known, workload) = (snapshot.evidence().count(), &selected.workload);
+        eprintln!("snug: none of {known} containers belongs to a workload {workload:?}");
         return Ok(Outcome::NotEnoughData);
     }
     Ok(Outcome::Success)
@@ -133,24 +131,25 @@ fn simulation(evidence: &Evidence, values: &Values) -> Simulation {
 }
 
 fn text(evidence: &Evidence, found: &Simulation, values: &Values) -> String {
-    let mut text = format!("{}: {:.1} days of containers\n", explain::title(evidence), found.container_days);
+    let mut text = format!(
+        "{}: {:.1} container-days of usage history\n",
+        explain::title(evidence),
+        found.container_days
+    );
     if let Some(limit) = values.cpu_limit {
         let _ = write!(text, "  CPU limit {}: ", Quantity::from_millicores(limit));
         text += &found.cpu_limit.as_ref().map_or_else(
-            || {
-                "nobody watched what quotas would have done; it takes an agent with its kernel half\n"
-                    .to_owned()
-            },
+            || "no throttling data: quota simulation needs an agent with eBPF\n".to_owned(),
             throttling,
         );
     }
     if let Some(request) = values.cpu_request {
         let _ = write!(text, "  CPU request {}: ", Quantity::from_millicores(request));
         text += &found.cpu_request.map_or_else(
-            || "no CPU use was seen\n".to_owned(),
+            || "no CPU usage observed\n".to_owned(),
             |found| {
                 format!(
-                    "use would have been above it {} of the time, with {} of the work\n",
+                    "exceeded {} of the time, by {} of all CPU time\n",
                     explain::percent(found.time_above),
                     explain::percent(found.work_above)
                 )
@@ -159,7 +158,7 @@ fn text(evidence: &Evidence, found: &Simulation, values: &Values) -> String {
     }
     if let Some(limit) = values.memory_limit {
         let _ = write!(text, "  memory limit {}: ", Quantity::from_bytes(limit));
-        text += &found.memory_limit.as_ref().map_or_else(|| "no memory use was seen\n".to_owned(), kills);
+        text += &found.memory_limit.as_ref().map_or_else(|| "no memory usage observed\n".to_owned(), kills);
     }
     text
 }
@@ -167,35 +166,36 @@ fn text(evidence: &Evidence, found: &Simulation, values: &Values) -> String {
 fn throttling(found: &CpuLimit) -> String {
     let one = |at: &Throttled| {
         let delayed = humantime::format_duration(Duration::from_millis(at.delayed_millis));
-        format!("{} of the CFS periods throttled, {delayed} of work put off", explain::percent(at.periods))
+        format!("{} of CFS periods throttled, {delayed} of CPU time delayed", explain::percent(at.periods))
     };
     let quota = |at: &Throttled| Quantity::from_millicores(at.quota);
     match (&found.at_most, &found.at_least) {
-        (Some(most), Some(least)) if most.quota == least.quota => format!("{}\n", one(most)),
-        (Some(most), Some(least)) => format!(
-            "between\n    {} (at {})\n    {} (at {})\n",
-            one(least),
-            quota(least),
-            one(most),
-            quota(most)
+        (Some(upper), Some(lower)) if upper.quota == lower.quota => format!("{}\n", one(upper)),
+        (Some(upper), Some(lower)) => format!(
+            "between two simulated limits\n    {}: {}\n    {}: {}\n",
+            quota(upper),
+            one(upper),
+            quota(lower),
+            one(lower)
         ),
-        (Some(most), None) => format!("at most {} (at {})\n", one(most), quota(most)),
-        (None, Some(least)) => format!("at least {} (at {})\n", one(least), quota(least)),
-        (None, None) => "nothing was watched\n".to_owned(),
+        (Some(upper), None) => format!("at most {}, as simulated at {}\n", one(upper), quota(upper)),
+        (None, Some(lower)) => format!("at least {}, as simulated at {}\n", one(lower), quota(lower)),
+        (None, None) => "no quota was simulated\n".to_owned(),
     }
 }
 
 fn kills(found: &MemoryLimit) -> String {
     let seen = match found.kills_seen {
         0 => String::new(),
-        seen => format!("; {seen} OOM kills were seen at limits that were not lower"),
+        seen => format!("; {} recorded at this limit or a higher one", units::count(seen, "OOM kill")),
     };
     let highest = found.highest.as_ref().map_or(0, |peak| peak.bytes);
     let highest = units::bytes(highest as f64);
     match &found.first {
-        None => format!("no use above it in {} hours, the highest was {highest}{seen}\n", found.hours),
+        None => format!("usage never above it in {} hours; highest usage {highest}{seen}\n", found.hours),
         Some(first) => format!(
-            "at least {} OOM kills, in so many of {} hours; the first at {} in {}; the highest use was {highest}{seen}\n",
+            "at least {}: usage above it in {} of {} hours, first at {} in {}; highest usage {highest}{seen}\n",
+            units::count(found.hours_above, "OOM kill"),
             found.hours_above,
             found.hours,
             units::time(first.at),

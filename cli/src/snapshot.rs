@@ -1,4 +1,4 @@
-//! `snug snapshot`: what agents know now, in a file.
+//! `snug snapshot`: writes the usage history of agents to a file.
 
 use std::{
     fs::File,
@@ -17,15 +17,15 @@ use crate::source::EvidenceSource;
 pub struct Options {
     #[command(flatten)]
     source: EvidenceSource,
-    /// The file to write, packed with gzip if its name ends in .gz; standard output without it. One that is there is replaced.
+    /// File to write, compressed by gzip if its name ends in .gz; an existing file is replaced [default: standard output]
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-/// Runs `snug snapshot`. The same evidence is the same bytes.
+/// Runs `snug snapshot`. Equal evidence gives equal bytes.
 ///
 /// # Errors
-/// When there is no evidence to be had, or the file cannot be written.
+/// When the evidence cannot be read, or the file cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     let snapshot = options.source.read()?;
     let Some(path) = &options.output else {
@@ -34,7 +34,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     let write = || -> std::io::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
         if path.extension().is_some_and(|extension| extension == "gz") {
-            // Without name and time, which are not of the evidence.
+            // Without name and time, so that equal evidence gives equal bytes.
             let mut packed = GzBuilder::new().write(file, Compression::default());
             snapshot.write(&mut packed)?;
             packed.finish()?.flush()

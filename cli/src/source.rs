@@ -1,4 +1,4 @@
-//! Where evidence comes from.
+//! The options that select the source of usage history, and reading from it.
 
 use std::{
     collections::BTreeSet,
@@ -21,91 +21,90 @@ use crate::{
     prometheus::{self, Prometheus},
 };
 
-/// As much as tells the days of a week apart.
-const OF_PROMETHEUS: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The default `--since` with Prometheus: every weekday once.
+const PROMETHEUS_SINCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Where from, and which part of it.
+/// Options for the source of usage history, and for the part of it that is used.
 #[derive(Debug, Args)]
 pub struct EvidenceSource {
-    /// Where from, if no address or file says so. Without it: the agents of the cluster if there is a kubeconfig or a service account,
-    /// else the agent on this host.
-    #[arg(long = "source", value_enum)]
+    /// Source of usage history without --agent, --prometheus and --file [default: cluster with a kubeconfig or service
+    /// account, else agent]
+    #[arg(long = "source", value_name = "SOURCE", value_enum)]
     origin: Option<DefaultSource>,
     #[command(flatten)]
     cluster: KubeContext,
-    /// Address of an agent, instead of those of a cluster; may be given several times, and what they know is put together.
+    /// Address of an agent; repeat the option to merge the histories of several agents
     #[arg(long, value_name = "URL", value_parser = agent::parse_address)]
     agent: Vec<String>,
-    /// Address of a Prometheus, or of what speaks its query API, that scrapes the kubelets' /metrics/cadvisor or the agents'; instead of
-    /// agents. With kube-state-metrics it also knows requests and owners.
+    /// Address of a Prometheus-compatible server that scrapes /metrics/cadvisor of the kubelets or of the agents; requests
+    /// and owners need kube-state-metrics
     #[arg(long, value_name = "URL", conflicts_with_all = ["agent", "file"], value_parser = prometheus::parse_address)]
     prometheus: Option<String>,
-    /// A header for that Prometheus, such as 'Authorization: Bearer …' or 'X-Scope-OrgID: …'; may be given several times.
+    /// HTTP header for --prometheus, such as 'Authorization: Bearer …' or 'X-Scope-OrgID: …'; can be repeated
     #[arg(long, value_name = "NAME: VALUE", requires = "prometheus", value_parser = prometheus::parse_header)]
     header: Vec<prometheus::Header>,
-    /// Certificates, in PEM, that those of https:// addresses must be signed by. Without it: whom this system trusts.
+    /// Root certificates (PEM) for https:// addresses [default: the system's trust store]
     #[arg(long, value_name = "FILE", value_parser = http::parse_root_certificates, conflicts_with = "file")]
     certificate_authority: Option<RootCertificates>,
-    /// A snapshot that `snug snapshot` wrote, instead of agents; - is standard input.
+    /// Snapshot file, written by `snug snapshot`; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "agent")]
     file: Option<PathBuf>,
-    /// Only what was seen since so long ago, such as 7d. Without it: all, and of a Prometheus 7 days.
+    /// Use only the last part of the history, such as 7d [default: all; 7d with --prometheus]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     since: Option<Duration>,
-    /// Only these namespaces, separated by commas.
+    /// Only these namespaces, separated by commas [default: all]
     #[arg(short = 'n', long, value_name = "NAMESPACE,…", value_delimiter = ',')]
     namespace: Vec<String>,
-    /// All namespaces, which is what happens anyway.
+    /// All namespaces (default)
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     all_namespaces: bool,
-    /// Only workloads with pods of these labels. Takes a cluster.
+    /// Only workloads with pods that match this label selector; needs a cluster
     #[arg(short = 'l', long, value_name = "LABELS", conflicts_with_all = ["agent", "prometheus", "file"])]
     selector: Option<String>,
 }
 
-/// Where evidence comes from if nothing more is said.
+/// Values of `--source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum DefaultSource {
-    /// The agents of the cluster.
+    /// The agents of the cluster
     Cluster,
-    /// The agent on this host.
+    /// The agent on this host
     Agent,
 }
 
-/// The agent on this host.
+/// Address of the agent on this host.
 const LOCAL: &str = "http://127.0.0.1:9750";
 
-/// Evidence, and the cluster that it is from.
+/// Evidence and, if the source is a cluster, the connection to it.
 pub struct OpenedSource {
-    /// The evidence.
+    /// The evidence of all selected containers.
     pub snapshot: Snapshot,
-    /// Where it is from the agents of one.
     pub cluster: Option<Cluster>,
 }
 
 impl EvidenceSource {
-    /// Reads all of it. An agent that does not answer is told on standard error, and is an error if none does.
+    /// Reads the evidence. An agent that does not respond is reported on standard error; if none responds, that is an error.
     ///
     /// # Errors
-    /// When there is nothing to be had, or not what is asked for.
+    /// When the source cannot be read.
     pub fn read(&self) -> Result<Snapshot> {
         Ok(self.open()?.snapshot)
     }
 
-    /// As [`Self::read`], with the cluster, to be asked for more.
+    /// Reads the evidence and keeps the connection to the cluster for further requests.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn open(&self) -> Result<OpenedSource> {
-        if !self.is_of_cluster() {
+        if !self.is_cluster() {
             if self.selector.is_some() {
-                bail!("--selector takes a cluster, and there is no kubeconfig; name one by --kubeconfig");
+                bail!("--selector needs a cluster, and there is no kubeconfig; set --kubeconfig");
             }
             return Ok(OpenedSource { snapshot: self.read_without_cluster()?, cluster: None });
         }
         let cluster = Cluster::connect(&self.cluster)?;
-        let mut snapshot = cluster.evidence(self.first_second())?;
-        self.choose(&mut snapshot);
+        let mut snapshot = cluster.evidence(self.since_seconds())?;
+        self.filter(&mut snapshot);
         if let Some(selector) = &self.selector {
             let pods: BTreeSet<(String, String)> = cluster.pods(selector)?.into_iter().collect();
             snapshot.retain(|evidence| {
@@ -116,24 +115,24 @@ impl EvidenceSource {
         Ok(OpenedSource { snapshot, cluster: Some(cluster) })
     }
 
-    fn is_of_cluster(&self) -> bool {
+    fn is_cluster(&self) -> bool {
         let named = !self.agent.is_empty() || self.prometheus.is_some() || self.file.is_some();
         match self.origin {
             Some(origin) => origin == DefaultSource::Cluster,
-            None => self.cluster.is_named() || (!named && KubeContext::is_there()),
+            None => self.cluster.is_named() || (!named && KubeContext::is_available()),
         }
     }
 
-    fn trust(&self) -> RootCertificates {
+    fn root_certificates(&self) -> RootCertificates {
         self.certificate_authority.clone().unwrap_or_default()
     }
 
-    fn first_second(&self) -> Option<u64> {
+    fn since_seconds(&self) -> Option<u64> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.since.map(|since| now.saturating_sub(since.as_secs()))
     }
 
-    fn choose(&self, snapshot: &mut Snapshot) {
+    fn filter(&self, snapshot: &mut Snapshot) {
         if let Some(since) = self.since {
             snapshot.since(snapshot.at.saturating_sub(since.as_secs()));
         }
@@ -145,10 +144,9 @@ impl EvidenceSource {
     fn read_without_cluster(&self) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         if let Some(address) = &self.prometheus {
-            let since = self.since.unwrap_or(OF_PROMETHEUS);
-            return Ok(
-                Prometheus::new(address, &self.header, &self.trust()).evidence(since, &self.namespace)?
-            );
+            let since = self.since.unwrap_or(PROMETHEUS_SINCE);
+            return Ok(Prometheus::new(address, &self.header, &self.root_certificates())
+                .evidence(since, &self.namespace)?);
         }
         match &self.file {
             Some(file) if file.as_os_str() == "-" => snapshot.read("standard input", io::stdin().lock())?,
@@ -157,21 +155,22 @@ impl EvidenceSource {
                 let open = File::open(file).with_context(|| format!("cannot open {name}"))?;
                 snapshot.read(&name, open)?;
             }
-            None => snapshot = self.ask()?,
+            None => snapshot = self.read_agents()?,
         }
-        self.choose(&mut snapshot);
+        self.filter(&mut snapshot);
         Ok(snapshot)
     }
 
-    fn ask(&self) -> Result<Snapshot> {
-        let since = self.first_second();
+    fn read_agents(&self) -> Result<Snapshot> {
+        let since = self.since_seconds();
         let local = [LOCAL.to_owned()];
         let addresses = if self.agent.is_empty() { &local } else { self.agent.as_slice() };
-        let mut answers = AgentResponses::new(addresses.len());
+        let mut responses = AgentResponses::new(addresses.len());
         for address in addresses {
-            let answer = Agent::new(address, &self.trust()).evidence(since).map_err(anyhow::Error::from);
-            answers.take(answer.and_then(|body| Snapshot::from_reader(address, body)))?;
+            let response =
+                Agent::new(address, &self.root_certificates()).evidence(since).map_err(anyhow::Error::from);
+            responses.add(response.and_then(|body| Snapshot::from_reader(address, body)))?;
         }
-        answers.finish()
+        responses.finish()
     }
 }

@@ -1,8 +1,8 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Shown where nothing was measured or there is no limit.
+/// Placeholder for a value that was not measured, or a limit that is not set.
 pub const NONE: &str = "-";
 
 /// Cores: thousandths below one (`250m`), two digits above (`1.50`).
@@ -16,7 +16,7 @@ pub fn bytes(bytes: f64) -> String {
     let mut value = bytes;
     let mut unit = UNITS[0];
     for larger in &UNITS[1..] {
-        // What would be shown as 1024 of a unit is 1 of the next.
+        // A value that would be shown as 1024 of a unit is shown as 1 of the next unit.
         if value.abs() < 1023.5 {
             break;
         }
@@ -34,10 +34,15 @@ pub fn bytes(bytes: f64) -> String {
     format!("{text}{unit}")
 }
 
-/// A moment, from seconds since the Unix epoch; what is beyond the year 9999 is shown as its end.
+/// A time from seconds since the Unix epoch, capped at the end of the year 9999.
 pub fn time(seconds: u64) -> String {
     const LAST: u64 = 253_402_300_799;
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST))).to_string()
+}
+
+/// A count with its noun: `1 pod`, `2 pods`.
+pub fn count(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A share as a percentage.
@@ -84,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_shown_whatever_they_are() {
+    fn times_are_capped_at_the_year_9999() {
         assert_eq!(time(1_800_000_000), "2027-01-15T08:00:00Z");
         assert_eq!(time(u64::MAX), "9999-12-31T23:59:59Z");
     }

@@ -1,5 +1,5 @@
-//! The back-test on recordings of real containers, against what an independent scorer printed for them, and the engine against the
-//! policies that it is to beat. Skipped, loudly, where the recordings are not there; `SNUG_TRACES` says where they are.
+//! Back-test on traces of real containers: compares the figures with those of an independent scorer, and the engine with the other
+//! policies. Needs the traces in the directory `SNUG_TRACES`; without them the test prints that it is skipped.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use snug_sizing::{
     engine::{Profile, Rule},
 };
 
-/// Pod-days; violations %, footprint, slack %, changes a day.
+/// Pod-days; violations %, footprint, slack %, changes per day.
 const MEMORY: [(&str, u64, &str); 4] = [
     ("krr-simple", 6118, "0.262 1.6115 56.46 0.0261"),
     ("krr-simple-nofloor", 6118, "0.360 1.5163 29.44 0.0381"),
@@ -22,7 +22,7 @@ const MEMORY: [(&str, u64, &str); 4] = [
     ("vpa-nofloor", 6118, "0.621 1.5200 34.63 0.0582"),
 ];
 
-/// Pod-days; unserved %, exceeded %, footprint, slack %, changes a day.
+/// Pod-days; unserved %, exceeded %, footprint, slack %, changes per day.
 const CPU: [(&str, u64, &str); 4] = [
     ("krr-simple", 6120, "0.903 0.575 3.7391 73.42 0.0522"),
     ("krr-simple-nofloor", 6120, "0.911 0.750 3.5419 52.54 0.0863"),
@@ -30,10 +30,10 @@ const CPU: [(&str, u64, &str); 4] = [
     ("vpa-nofloor", 6120, "2.153 0.680 2.6381 73.46 0.1185"),
 ];
 
-/// The recordings that the figures are of.
-fn recordings() -> Option<Trace> {
+/// The traces that the figures belong to.
+fn traces() -> Option<Trace> {
     let Some(folder) = std::env::var_os("SNUG_TRACES").map(PathBuf::from) else {
-        eprintln!("SKIPPED: set SNUG_TRACES to the folder of the recordings that docs/backtest.md names");
+        eprintln!("SKIPPED: set SNUG_TRACES to the directory of the traces that docs/backtest.md names");
         return None;
     };
     Some(traces::read(&folder).unwrap())
@@ -56,11 +56,11 @@ fn outcomes(trace: &Trace, choices: &[PolicyChoice]) -> Vec<Outcome> {
 
 #[test]
 fn figures_are_those_of_the_reference_scorer_and_the_engine_is_better() {
-    let Some(trace) = recordings() else { return };
+    let Some(trace) = traces() else { return };
     let containers: usize = trace.groups.iter().map(|group| group.rows.len()).sum();
     if (containers, trace.minutes) != (740, 6301) {
         eprintln!(
-            "SKIPPED: {containers} containers over {} minutes are not the recordings that the figures are of",
+            "SKIPPED: {containers} containers over {} minutes are not the traces that the figures belong to",
             trace.minutes
         );
         return;
@@ -90,7 +90,7 @@ fn figures_are_those_of_the_reference_scorer_and_the_engine_is_better() {
         assert_eq!((it.pod_days, found.as_str()), (*pod_days, *wanted), "CPU, {name}");
     }
 
-    // Fewer failures than both tools as they are shipped, for a tenth less.
+    // Fewer violations than both tools with their defaults, with a footprint 10 % below the smaller one.
     let snug = sums.last().unwrap();
     let shipped =
         |name: &str| sums.get(MEMORY.iter().position(|(other, ..)| *other == name).unwrap()).unwrap();
@@ -101,7 +101,7 @@ fn figures_are_those_of_the_reference_scorer_and_the_engine_is_better() {
             <= krr_memory.violation_pod_days_pct.min(vpa_memory.violation_pod_days_pct)
     );
     assert!(mine.footprint_ratio <= 0.9 * krr_memory.footprint_ratio.min(vpa_memory.footprint_ratio));
-    // Less for CPU than the cheaper of both, with less than half of its unserved work.
+    // A smaller CPU footprint than the cheaper of both, with less than half of its unserved CPU time.
     let (mine, vpa) = (snug.cpu.cpu(), vpa.cpu.cpu());
     assert!(
         mine.footprint_ratio < vpa.footprint_ratio && mine.unserved_work_pct < 0.5 * vpa.unserved_work_pct

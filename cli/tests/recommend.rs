@@ -1,4 +1,4 @@
-//! `snug recommend`, `explain` and `snapshot` as processes, on recordings and on a small HTTP server.
+//! `snug recommend`, `explain`, `simulate` and `snapshot` as processes, on snapshots and on a small HTTP server.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
 mod server;
@@ -49,7 +49,7 @@ fn evidence(
     evidence
 }
 
-/// An hour of windows with so much CPU time each, milliseconds, and a peak.
+/// An hour of windows, given as CPU time in milliseconds and number of windows, and a peak.
 fn hour(pod: &str, windows: &[(u64, u64)], mib: u64, at: u32) -> HourRecord {
     let mut record = HourRecord { observed: HOUR, ..HourRecord::default() };
     let mut quota_what_if = TokenBuckets::default();
@@ -73,7 +73,7 @@ fn hour(pod: &str, windows: &[(u64, u64)], mib: u64, at: u32) -> HourRecord {
     record
 }
 
-/// A service with too much, one that is killed, one that is young, and a unit of which nothing is known.
+/// An oversized service, one with an OOM kill, one with little history, and a systemd unit without usage.
 fn shop() -> Vec<Evidence> {
     let set = |cpu_request, cpu_limit, memory_request: u64, memory_limit: u64| Resources {
         cpu_request: Some(cpu_request),
@@ -144,7 +144,7 @@ fn error(output: &Output) -> String {
 }
 
 #[test]
-fn every_form_is_as_it_was() {
+fn every_output_equals_its_golden_file() {
     let file = written(&snapshot(&shop()));
     for (name, arguments) in [
         ("table.txt", &["recommend"][..]),
@@ -191,7 +191,7 @@ fn every_form_is_as_it_was() {
 }
 
 #[test]
-fn a_patch_is_one_that_kubectl_takes() {
+fn patches_are_valid_and_quoted() {
     let file = written(&snapshot(&shop()));
     let patch = text(&on(file.path(), &["recommend", "-o", "patch"]));
     let web = patch.lines().find(|line| line.contains("deployment/web")).unwrap();
@@ -228,12 +228,12 @@ fn exit_codes() {
     assert_eq!(snug(&["--help"]).status.code(), Some(0));
     assert!(
         error(&on(file.path(), &["recommend", "nobody"]))
-            .contains("none of 5 containers is of a workload \"nobody\"")
+            .contains("none of 5 containers belongs to a workload \"nobody\"")
     );
 }
 
 #[test]
-fn what_is_no_recording_is_refused_with_its_line() {
+fn invalid_snapshots_are_errors_with_line() {
     let good = snapshot(&shop());
     let packed = |text: &str| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -244,7 +244,7 @@ fn what_is_no_recording_is_refused_with_its_line() {
     let huge = good.replacen("\"first\":", "\"first\":-2000000000,\"was\":", 1);
     for (bytes, why) in [
         (b"".to_vec(), "is empty"),
-        (b"hello\n".to_vec(), "is no snapshot"),
+        (b"hello\n".to_vec(), "is not a snapshot"),
         (good.replacen("evidence/1", "evidence/9", 1).into_bytes(), "\"snug.evidence/9\""),
         ((good.clone() + "{\"workload\": 3}\n").into_bytes(), "line 7 of"),
         (good.as_bytes()[..good.len() - 9].to_vec(), "line 6 of"),
@@ -266,7 +266,7 @@ fn what_is_no_recording_is_refused_with_its_line() {
 }
 
 #[test]
-fn several_agents_are_one_and_a_missing_one_is_told() {
+fn several_agents_are_merged_and_a_missing_one_is_reported() {
     let all = shop();
     let first = Server::start("200 OK", vec![snapshot(&all[..2])]);
     let second = Server::start("200 OK", vec![snapshot(&all[2..])]);
@@ -279,7 +279,7 @@ fn several_agents_are_one_and_a_missing_one_is_told() {
     let nobody = "http://127.0.0.1:1";
     let output = snug(&["recommend", "--agent", &first.url(), "--agent", nobody]);
     assert!(
-        output.status.success() && error(&output).contains("its containers are missing"),
+        output.status.success() && error(&output).contains("the containers of this agent are missing"),
         "{}",
         error(&output)
     );
@@ -287,11 +287,11 @@ fn several_agents_are_one_and_a_missing_one_is_told() {
     assert_eq!(output.status.code(), Some(1));
     assert!(error(&output).contains("is snug-agent running there"), "{}", error(&output));
     let old = Server::start("404 Not Found", vec![String::new()]);
-    assert!(error(&snug(&["recommend", "--agent", &old.url()])).contains("older than this command"));
+    assert!(error(&snug(&["recommend", "--agent", &old.url()])).contains("at least as new as this command"));
 }
 
 #[test]
-fn a_snapshot_says_the_same_and_is_the_same_twice() {
+fn a_snapshot_gives_equal_results_and_equal_bytes() {
     let file = written(&snapshot(&shop()));
     let folder = tempfile::tempdir().unwrap();
     let [plain, packed] = ["a.jsonl", "a.jsonl.gz"].map(|name| folder.path().join(name));
@@ -312,7 +312,7 @@ fn a_snapshot_says_the_same_and_is_the_same_twice() {
 }
 
 #[test]
-fn a_policy_file_has_its_say() {
+fn a_policy_file_overrides_settings() {
     let file = written(&snapshot(&shop()));
     let policy = written(
         "policies:\n- match: {workload: web, container: app}\n  min: {memory: 1Gi}\n- match: {workload: ledger}\n  exclude: true\n",
@@ -329,14 +329,14 @@ fn a_policy_file_has_its_say() {
     let ledger =
         said["skipped"].as_array().unwrap().iter().find(|entry| entry["workload"] == "ledger").unwrap();
     assert_eq!(said["withheld"], said["skipped"], "the old name, for one version");
-    assert_eq!(ledger["why"], "excluded by its policy");
+    assert_eq!(ledger["why"], "excluded by a policy");
     let output = on(file.path(), &["recommend", "--policy", "/absent"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(error(&output).contains("/absent cannot be read"), "{}", error(&output));
+    assert!(error(&output).contains("cannot read the policy file /absent"), "{}", error(&output));
 }
 
 #[test]
-fn the_class_is_that_of_the_whole_pod() {
+fn the_qos_class_is_that_of_the_whole_pod() {
     let same = |amount| Resources {
         cpu_request: Some(amount),
         cpu_limit: Some(amount),
@@ -364,7 +364,7 @@ fn the_class_is_that_of_the_whole_pod() {
 }
 
 #[test]
-fn each_of_many_workloads_is_answered() {
+fn many_workloads_each_get_a_recommendation() {
     let mut all = shop();
     let web = all.remove(0);
     all.clear();
@@ -388,14 +388,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_is_read_nothing_breaks(cut in 0..20_000_usize, at in 0..20_000_usize, byte in any::<u8>()) {
+    fn arbitrary_input_never_panics(cut in 0..20_000_usize, at in 0..20_000_usize, byte in any::<u8>()) {
         let mut all = shop();
         all.iter_mut().for_each(|one| one.hours = std::mem::take(&mut one.hours).into_iter().take(2).collect());
         let mut bytes = snapshot(&all).into_bytes();
         let (at, cut) = (at % bytes.len(), cut % bytes.len());
         bytes[at] = byte;
         if let Ok(snapshot) = read(&bytes) {
-            // Numbers may be any now.
+            // The numbers in the input are arbitrary here.
             let policy = snug_sizing::engine::Policy::new(snug_sizing::engine::Profile::Standard.risk());
             let policies = snug::policy::Policies::new(policy);
             snug::recommend::report::Report::make(&snapshot, &policies, |_| true);
@@ -417,7 +417,7 @@ proptest! {
 }
 
 #[test]
-fn shells_and_readers_of_manuals_know_every_command() {
+fn completions_and_manual_have_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let output = snug(&["completions", shell]);
         let text = text(&output);
@@ -434,26 +434,26 @@ fn shells_and_readers_of_manuals_know_every_command() {
 }
 
 #[test]
-fn ladders_of_the_fixture_are_whole() {
+fn the_fixture_simulates_every_quota() {
     let QuotaWhatIf(outcomes) = shop()[0].hours.values().next().unwrap().quota_what_if.clone().unwrap();
     assert_eq!(outcomes.len(), snug_sizing::cpu_quota::QUOTAS.len());
 }
 
 #[test]
-fn a_history_too_short_to_be_judged_says_so() {
+fn a_short_history_is_an_error() {
     let young = written(&snapshot(&shop()[3..]));
     let output = on(young.path(), &["backtest", "--history"]);
     let said = error(&output);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("of 2 containers over 1 hours none has a day of history"), "{said}");
+    assert!(said.contains("none of 2 containers over 1 hours has a day of history"), "{said}");
     let output = snug(&["backtest"]);
     assert!(output.status.code() == Some(1) && error(&output).contains("--traces"), "{}", error(&output));
     let output = on(young.path(), &["backtest", "--history", "--policy", "vpa"]);
-    assert!(error(&output).contains("there are all, snug, as-is, oracle"), "{}", error(&output));
+    assert!(error(&output).contains("use all, snug, as-is, oracle"), "{}", error(&output));
 }
 
 #[test]
-fn a_hundred_thousand_containers_are_no_trouble() {
+fn a_hundred_thousand_containers_are_processed() {
     const CONTAINERS: usize = 100_000;
     let mut file = GzEncoder::new(tempfile::NamedTempFile::new().unwrap(), Compression::fast());
     file.write_all(snapshot(&[]).as_bytes()).unwrap();

@@ -94,7 +94,7 @@ fn json_has_the_rate_over_the_interval_measured() {
 }
 
 #[test]
-fn so_many_tables_as_asked() {
+fn count_limits_the_number_of_tables() {
     let server = two_pages();
     let output = snug(&["top", "--agent", &server.url(), "--interval", "100ms", "-n", "3", "-o", "json"]);
     assert_eq!(stdout(&output).lines().count(), 3);
@@ -102,7 +102,7 @@ fn so_many_tables_as_asked() {
 }
 
 #[test]
-fn an_empty_result_is_no_failure_and_says_why() {
+fn an_empty_table_is_success_with_a_reason() {
     let server = two_pages();
     let output =
         snug(&["top", "--agent", &server.url(), "--interval", "100ms", "--once", "--namespace", "none"]);
@@ -116,7 +116,7 @@ fn an_empty_result_is_no_failure_and_says_why() {
 }
 
 #[test]
-fn an_unreachable_agent_is_told_with_the_remedy() {
+fn an_unreachable_agent_is_an_error_with_a_remedy() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let output = snug(&["top", "--agent", &format!("http://{free}"), "--once"]);
     assert_eq!(output.status.code(), Some(1));
@@ -125,9 +125,9 @@ fn an_unreachable_agent_is_told_with_the_remedy() {
 }
 
 #[test]
-fn another_server_is_told_apart() {
+fn other_servers_are_errors() {
     for (status, body, expected) in [
-        ("404 Not Found", "no", "answers 404"),
+        ("404 Not Found", "no", "responds with status 404"),
         ("200 OK", "<html></html>", "line 1 is not Prometheus text format"),
         ("200 OK", "up 1\n", "has no snug_"),
     ] {
@@ -154,7 +154,7 @@ fn a_wrong_command_line_is_an_error() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_a_normal_end() {
+fn a_closed_pipe_is_success() {
     let server = two_pages();
     let mut child = Command::new(env!("CARGO_BIN_EXE_snug"))
         .args(["top", "--agent", &server.url(), "--interval", "100ms", "-n", "1000", "-o", "json"])

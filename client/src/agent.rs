@@ -1,4 +1,4 @@
-//! Talks to an agent.
+//! The client of an agent's HTTP API.
 
 use std::{
     io::Read,
@@ -10,111 +10,90 @@ use crate::{
     http::{self, RootCertificates},
 };
 
-/// The text format that Prometheus has read since 2016, and the only one asked for.
+/// The text format of Prometheus, the only one that this client requests.
 const ACCEPT: &str = "text/plain;version=0.0.4";
-/// Far above the largest page that an agent serves by default (200,000 series).
+/// Upper bound of a response, far above the largest page that an agent serves by default (200,000 series).
 const MAX_PAGE_BYTES: u64 = 256 << 20;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where an agent is and how to ask it.
+/// An agent and its HTTP client.
 #[derive(Debug)]
 pub struct Agent {
     address: String,
     client: ureq::Agent,
 }
 
-/// One look at the metrics.
+/// One scrape of an agent's metrics.
 #[derive(Debug)]
 pub struct Scrape {
-    /// When the answer began.
+    /// When the response began.
     pub at: Instant,
-    /// Every line with a value.
+    /// The samples of the page.
     pub samples: Vec<Sample>,
 }
 
-/// Why an agent's metrics could not be had.
+/// Why a request to an agent failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// No answer.
+    /// No response.
     #[error(
         "cannot reach the agent at {url}: {source}; is snug-agent running there, and does its `listen` address take connections from here?"
     )]
-    Unreachable {
-        /// The address that was asked.
-        url: String,
-        /// What failed.
-        source: Box<ureq::Error>,
-    },
-    /// Not the metrics' address.
+    Unreachable { url: String, source: Box<ureq::Error> },
+    /// An unexpected HTTP status.
     #[error(
-        "{url} answers {status}; --agent takes the agent's address without a path, such as http://127.0.0.1:9750"
+        "{url} responds with status {status}; --agent takes the agent's address without a path, such as http://127.0.0.1:9750"
     )]
-    Status {
-        /// The address that was asked.
-        url: String,
-        /// The status of its answer.
-        status: u16,
-    },
-    /// An agent without a history, or another server.
-    #[error("{url} is not there: is it a snug-agent, and not older than this command?")]
-    NoHistory {
-        /// The address that was asked.
-        url: String,
-    },
-    /// Not the text format.
-    #[error("{url}: {source}; is it a snug-agent?")]
-    Format {
-        /// The address that was asked.
-        url: String,
-        /// The line.
-        source: exposition::ParseError,
-    },
-    /// Somebody else's metrics.
+    Status { url: String, status: u16 },
+    /// The server has no `/api/v1/evidence`.
+    #[error("{url} does not exist: is the server a snug-agent, and at least as new as this command?")]
+    NoHistory { url: String },
+    /// A response that is not in the text format.
+    #[error("{url} is not a page of metrics: {source}; is the server a snug-agent?")]
+    Format { url: String, source: exposition::ParseError },
+    /// Metrics of another program.
     #[error(
-        "{url} has no snug_… metrics; is it a snug-agent, and do its `metrics-allow` and `metrics-deny` let them through?"
+        "{url} has no snug_… metrics; is the server a snug-agent, and do its options `metrics-allow` and `metrics-deny` allow them?"
     )]
-    NotSnug {
-        /// The address that was asked.
-        url: String,
-    },
+    NotSnug { url: String },
 }
 
-/// Checks `--agent`: an address of HTTP, or of HTTPS where something before the agent speaks it.
+/// Parses `--agent`: an HTTP address, or an HTTPS address if a proxy before the agent terminates TLS.
 ///
 /// # Errors
-/// With what is wrong and what is allowed.
+/// A text that says what is wrong and what is allowed.
 pub fn parse_address(text: &str) -> Result<String, String> {
-    const WANTED: &str = "allowed is http[s]://HOST:PORT, such as http://127.0.0.1:9750";
-    let (uri, address) = http::parse_address(text, WANTED)?;
+    const ALLOWED: &str = "allowed is http[s]://HOST:PORT, such as http://127.0.0.1:9750";
+    let (uri, address) = http::parse_address(text, ALLOWED)?;
     if uri.path() != "/" {
-        return Err(format!("it has a path; {WANTED}"));
+        return Err(format!("a path is not allowed; {ALLOWED}"));
     }
     Ok(address)
 }
 
 impl Agent {
-    /// Of an address that [`parse_address`] has let through.
+    /// From an address that [`parse_address`] has returned.
     pub fn new(address: &str, trust: &RootCertificates) -> Self {
         Self { address: address.to_owned(), client: http::client(TIMEOUT, trust) }
     }
 
-    /// Asks for its evidence, of all hours or since a time in seconds.
+    /// Requests the usage history, of all hours or since a time in seconds since the Unix epoch.
     ///
     /// # Errors
-    /// When there is no answer, or not the answer of an agent.
+    /// When there is no response, or not the response of an agent.
     pub fn evidence(&self, since: Option<u64>) -> Result<impl Read + use<>, AgentError> {
-        self.ask_evidence(&since.map(|since| format!("?since={since}")).unwrap_or_default())
+        self.request_evidence(&since.map(|since| format!("?since={since}")).unwrap_or_default())
     }
 
-    /// Asks for its evidence since a time in seconds, with the course of the last hours minute by minute.
+    /// Requests the usage history since a time in seconds, with the last hours minute by minute.
     ///
     /// # Errors
     /// As [`Self::evidence`].
     pub fn minutes(&self, since: u64) -> Result<impl Read + use<>, AgentError> {
-        self.ask_evidence(&format!("?since={since}&minutes=true"))
+        self.request_evidence(&format!("?since={since}&minutes=true"))
     }
 
-    fn ask_evidence(&self, query: &str) -> Result<impl Read + use<>, AgentError> {
+    fn request_evidence(&self, query: &str) -> Result<impl Read + use<>, AgentError> {
         let url = format!("{}/api/v1/evidence{query}", self.address);
         let response = self
             .client
@@ -128,10 +107,10 @@ impl Agent {
         }
     }
 
-    /// Asks for its metrics.
+    /// Scrapes the metrics.
     ///
     /// # Errors
-    /// When there is no answer, or not the answer of an agent.
+    /// When there is no response, or not the response of an agent.
     pub fn scrape(&self) -> Result<Scrape, AgentError> {
         let Self { address, client } = self;
         let url = &format!("{address}/metrics");
@@ -163,7 +142,7 @@ mod tests {
         for (bad, why) in [
             ("127.0.0.1:9750", "allowed is"),
             ("ftp://node:9750", "ftp is not supported"),
-            ("http://node:9750/metrics", "has a path"),
+            ("http://node:9750/metrics", "a path is not allowed"),
             ("", "allowed is"),
         ] {
             assert!(parse_address(bad).unwrap_err().contains(why), "{bad}");

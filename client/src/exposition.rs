@@ -1,41 +1,41 @@
 //! Reads Prometheus's text format 0.0.4.
 //!
-//! Own code, because the crates that read it take label values apart with expressions that `}` or `,` in a value
-//! break, or pass over lines that they do not understand. The format:
+//! A parser of our own, because the available crates either fail on `}` or `,` in a label value, or skip lines that they do
+//! not understand. The format:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
-/// One line with a value.
+/// One sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// The metric's name.
     pub name: String,
-    /// Names and values, as they stand on the line.
+    /// Label names and values, in the order of the line.
     pub labels: Vec<(String, String)>,
     /// The value, in the unit that the name ends in.
     pub value: f64,
 }
 
 impl Sample {
-    /// A label's value; empty when it is absent, which is the same to Prometheus.
+    /// The value of a label; empty if the label is absent, which Prometheus treats the same.
     pub fn label(&self, name: &str) -> &str {
         self.labels.iter().find(|(label, _)| label == name).map_or("", |(_, value)| value)
     }
 }
 
-/// A line that is not of the format.
+/// A line that does not follow the format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} is not Prometheus text format: {why}")]
 pub struct ParseError {
-    /// Its number, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// What is wrong with the line.
     pub why: &'static str,
 }
 
-/// Reads a page. Comments, types and timestamps are passed over.
+/// Parses a page. Comments, types and timestamps are ignored.
 ///
 /// # Errors
-/// When a line is not of the format.
+/// When a line does not follow the format.
 pub fn parse(page: &str) -> Result<Vec<Sample>, ParseError> {
     let mut samples = Vec::new();
     for (at, line) in page.lines().enumerate() {
@@ -49,24 +49,24 @@ pub fn parse(page: &str) -> Result<Vec<Sample>, ParseError> {
 }
 
 fn sample(line: &str) -> Result<Sample, &'static str> {
-    let (name, rest) = name(line, true).ok_or("it does not begin with a metric's name")?;
+    let (name, rest) = name(line, true).ok_or("the line does not begin with a metric name")?;
     let (labels, rest) = match rest.trim_start().strip_prefix('{') {
         Some(rest) => labels(rest)?,
         None => (Vec::new(), rest),
     };
     let mut fields = rest.split_ascii_whitespace();
-    let value = fields.next().ok_or("it has no value")?;
-    let value = value.parse().map_err(|_| "its value is not a number")?;
+    let value = fields.next().ok_or("the sample has no value")?;
+    let value = value.parse().map_err(|_| "the value is not a number")?;
     if fields.next().is_some_and(|timestamp| timestamp.parse::<i64>().is_err()) {
-        return Err("its timestamp is not a whole number");
+        return Err("the timestamp is not a whole number");
     }
     if fields.next().is_some() {
-        return Err("something follows its timestamp");
+        return Err("there is text after the timestamp");
     }
     Ok(Sample { name: name.to_owned(), labels, value })
 }
 
-/// Splits a name off: of a metric, or of a label, which has no colons.
+/// Splits off the name of a metric, or of a label, which has no colons.
 fn name(text: &str, colons: bool) -> Option<(&str, &str)> {
     let inside = |c: char| c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':');
     let end = text.find(|c| !inside(c)).unwrap_or(text.len());
@@ -84,16 +84,16 @@ fn labels(mut rest: &str) -> Result<Labels<'_>, &'static str> {
         if let Some(rest) = rest.strip_prefix('}') {
             return Ok((labels, rest));
         }
-        let (label, after) = name(rest, false).ok_or("a label's name is missing")?;
+        let (label, after) = name(rest, false).ok_or("a label name is missing")?;
         let after = after.trim_start().strip_prefix('=').ok_or("a label has no value")?;
-        let after = after.trim_start().strip_prefix('"').ok_or("a label's value is not in quotes")?;
+        let after = after.trim_start().strip_prefix('"').ok_or("a label value is not in quotes")?;
         let (value, after) = quoted(after)?;
         labels.push((label.to_owned(), value));
         rest = after.trim_start();
         match rest.strip_prefix(',') {
             Some(after) => rest = after,
             None if rest.starts_with('}') => {}
-            None => return Err("labels are not separated by a comma"),
+            None => return Err("labels are not separated by commas"),
         }
     }
 }
@@ -103,12 +103,12 @@ fn quoted(text: &str) -> Result<(String, &str), &'static str> {
     let mut value = String::new();
     let mut chars = text.chars();
     loop {
-        match chars.next().ok_or("a label's value has no end")? {
+        match chars.next().ok_or("a label value has no closing quote")? {
             '"' => return Ok((value, chars.as_str())),
             '\\' => value.push(match chars.next() {
                 Some('n') => '\n',
                 Some(c @ ('"' | '\\')) => c,
-                _ => return Err("a label's value has an unknown escape"),
+                _ => return Err("a label value has an unknown escape"),
             }),
             c => value.push(c),
         }
@@ -138,21 +138,21 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_refused_by_number() {
+    fn invalid_lines_are_errors_with_number() {
         for (line, why) in [
-            ("<html>", "it does not begin with a metric's name"),
-            ("9lives 1", "it does not begin with a metric's name"),
-            ("up", "it has no value"),
-            ("up one", "its value is not a number"),
-            ("up 1 soon", "its timestamp is not a whole number"),
-            ("up 1 2 3", "something follows its timestamp"),
+            ("<html>", "the line does not begin with a metric name"),
+            ("9lives 1", "the line does not begin with a metric name"),
+            ("up", "the sample has no value"),
+            ("up one", "the value is not a number"),
+            ("up 1 soon", "the timestamp is not a whole number"),
+            ("up 1 2 3", "there is text after the timestamp"),
             ("up{a} 1", "a label has no value"),
-            ("up{a=b} 1", "a label's value is not in quotes"),
-            ("up{a=\"b} 1", "a label's value has no end"),
-            ("up{a=\"\\t\"} 1", "a label's value has an unknown escape"),
-            ("up{a=\"b\" c=\"d\"} 1", "labels are not separated by a comma"),
-            ("up{,} 1", "a label's name is missing"),
-            ("up{", "a label's name is missing"),
+            ("up{a=b} 1", "a label value is not in quotes"),
+            ("up{a=\"b} 1", "a label value has no closing quote"),
+            ("up{a=\"\\t\"} 1", "a label value has an unknown escape"),
+            ("up{a=\"b\" c=\"d\"} 1", "labels are not separated by commas"),
+            ("up{,} 1", "a label name is missing"),
+            ("up{", "a label name is missing"),
         ] {
             assert_eq!(
                 parse(&format!("# comment\n{line}\n")).unwrap_err(),

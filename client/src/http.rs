@@ -1,4 +1,4 @@
-//! What asking an agent and asking a Prometheus have in common.
+//! The HTTP client that requests to agents and to Prometheus share.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -7,30 +7,30 @@ use ureq::{
     tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
-/// Whose certificates are trusted.
+/// Root certificates of a TLS client; the default is the system's trust store.
 #[derive(Clone, Debug, Default)]
 pub struct RootCertificates(Option<Arc<Vec<Certificate<'static>>>>);
 
 /// Reads `--certificate-authority`: a file of certificates in PEM.
 ///
 /// # Errors
-/// With what is wrong.
+/// A text that says what is wrong with the file.
 pub fn parse_root_certificates(file: &str) -> Result<RootCertificates, String> {
-    let pem = fs::read(file).map_err(|error| format!("cannot read it: {error}"))?;
+    let pem = fs::read(file).map_err(|error| format!("cannot read the file: {error}"))?;
     let mut certificates = Vec::new();
     for item in parse_pem(&pem) {
         match item.map_err(|error| error.to_string())? {
             PemItem::Certificate(certificate) => certificates.push(certificate),
-            _ => return Err("it has something else than certificates".to_owned()),
+            _ => return Err("the file has PEM items that are not certificates".to_owned()),
         }
     }
     if certificates.is_empty() {
-        return Err("there is no certificate in it; it has to be PEM".to_owned());
+        return Err("the file has no certificate in PEM".to_owned());
     }
     Ok(RootCertificates(Some(Arc::new(certificates))))
 }
 
-/// A client that leaves statuses to its user and asks no proxy.
+/// A client that returns responses of any status and uses no proxy.
 pub fn client(timeout: Duration, trust: &RootCertificates) -> ureq::Agent {
     let roots = trust.0.clone().map_or(RootCerts::PlatformVerifier, RootCerts::Specific);
     ureq::Agent::config_builder()
@@ -42,17 +42,17 @@ pub fn client(timeout: Duration, trust: &RootCertificates) -> ureq::Agent {
         .into()
 }
 
-/// Checks an address: HTTP or HTTPS without a query; `wanted` says what is allowed. Without its last slash.
+/// Parses an HTTP or HTTPS address without a query, and removes its last slash. `allowed` describes valid addresses.
 ///
 /// # Errors
-/// With what is wrong and what is allowed.
-pub fn parse_address(text: &str, wanted: &str) -> Result<(Uri, String), String> {
-    let uri: Uri = text.parse().map_err(|error| format!("{error}; {wanted}"))?;
+/// A text that says what is wrong and what is allowed.
+pub fn parse_address(text: &str, allowed: &str) -> Result<(Uri, String), String> {
+    let uri: Uri = text.parse().map_err(|error| format!("{error}; {allowed}"))?;
     match uri.scheme_str() {
         Some("http" | "https") if uri.query().is_none() => {}
-        Some("http" | "https") => return Err(format!("it has a query; {wanted}")),
-        Some(scheme) => return Err(format!("{scheme} is not supported; {wanted}")),
-        None => return Err(format!("it has neither http:// nor https://; {wanted}")),
+        Some("http" | "https") => return Err(format!("a query is not allowed; {allowed}")),
+        Some(scheme) => return Err(format!("the scheme {scheme} is not supported; {allowed}")),
+        None => return Err(format!("http:// or https:// is missing; {allowed}")),
     }
     Ok((uri, text.trim_end_matches('/').to_owned()))
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_authority_is_named() {
+    fn files_without_certificates_are_errors() {
         let read = |text: &str| {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(text.as_bytes()).unwrap();
@@ -72,7 +72,8 @@ mod tests {
         };
         assert!(read("").contains("no certificate"));
         assert!(
-            read("-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n").contains("something else")
+            read("-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n")
+                .contains("not certificates")
         );
         assert!(parse_root_certificates("/absent").unwrap_err().contains("cannot read"));
     }

@@ -1,4 +1,4 @@
-//! Asking an agent or a Prometheus-compatible server over HTTP, and reading what it says.
+//! HTTP client of agents and of Prometheus-compatible servers.
 
 pub mod agent;
 pub mod exposition;

@@ -1,4 +1,4 @@
-//! What a cluster would refuse, or could not do, before anything is proposed.
+//! Checks of recommended values against the rules and the headroom of a cluster.
 
 use std::fmt;
 
@@ -6,83 +6,83 @@ use serde::Serialize;
 
 use crate::{pod::PodRequests, quantity::Quantity, workload::Resources};
 
-/// A `LimitRange` of type Container. Millicores and bytes; `None` is no rule.
+/// A `LimitRange` of type Container. Each pair is CPU (millicores) and memory (bytes); `None` is no rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LimitRange {
-    /// `min`: of requests, and of limits.
+    /// `min`: applies to requests and to limits.
     pub min: (Option<u64>, Option<u64>),
-    /// `max`: of limits, which must then be set, and of requests.
+    /// `max`: applies to requests and to limits, and requires a limit.
     pub max: (Option<u64>, Option<u64>),
     /// `maxLimitRequestRatio`.
     pub ratio: (Option<f64>, Option<f64>),
 }
 
-/// What there is room for.
+/// What a cluster can still hold. Each `None` is an unknown or absent bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Headroom {
-    /// The allocatable of the largest node, less what DaemonSets take of it; `None` if not known.
+    /// Allocatable of the largest schedulable node.
     pub largest_node: Option<PodRequests>,
-    /// What a `ResourceQuota` leaves for requests; `None` without one.
+    /// `hard` minus `used` of the namespace's `ResourceQuota`.
     pub quota_left: Option<PodRequests>,
-    /// Pods that a `PodDisruptionBudget` lets go at once; `None` without one.
+    /// `disruptionsAllowed` of the `PodDisruptionBudget` that selects the pods.
     pub disruptions_allowed: Option<u64>,
 }
 
-/// One thing that stands against a change.
+/// Why the cluster would reject a recommendation, or could not apply it. Values are millicores or bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "violation")]
 pub enum Violation {
-    /// Below a `LimitRange`'s `min`.
+    /// A request or limit is below the `min` of a `LimitRange`.
     BelowMin {
         /// `cpu` or `memory`.
         resource: &'static str,
-        /// Millicores or bytes.
+        /// The lowest of request and limit.
         value: u64,
-        /// Millicores or bytes.
+        /// `min` of the LimitRange.
         min: u64,
     },
-    /// Above a `LimitRange`'s `max`.
+    /// A request or limit is above the `max` of a `LimitRange`.
     AboveMax {
         /// `cpu` or `memory`.
         resource: &'static str,
-        /// Millicores or bytes.
+        /// The highest of request and limit.
         value: u64,
-        /// Millicores or bytes.
+        /// `max` of the LimitRange.
         max: u64,
     },
-    /// A `LimitRange` with a `max` or a ratio requires a limit.
+    /// A `LimitRange` with a `max` or a `maxLimitRequestRatio` requires a limit.
     LimitMissing {
         /// `cpu` or `memory`.
         resource: &'static str,
     },
-    /// Limit and request are too far apart for a `LimitRange`.
+    /// Limit ÷ request is above the `maxLimitRequestRatio` of a `LimitRange`.
     Ratio {
         /// `cpu` or `memory`.
         resource: &'static str,
         /// Limit ÷ request.
         ratio: f64,
-        /// What is allowed.
+        /// `maxLimitRequestRatio`.
         max_ratio: f64,
     },
-    /// No node can ever hold the pod.
+    /// The pod requests more than the largest node has.
     NoNode {
         /// `cpu` or `memory`.
         resource: &'static str,
-        /// Millicores or bytes.
+        /// The pod's effective request.
         value: u64,
-        /// Of the largest node.
+        /// Allocatable of the largest node.
         largest: u64,
     },
-    /// The namespace's quota does not have that much left.
+    /// All replicas together need more than the `ResourceQuota` has left.
     Quota {
         /// `cpu` or `memory`.
         resource: &'static str,
-        /// What all replicas would take more than now.
+        /// Increase over all replicas.
         more: u64,
-        /// What is left.
+        /// `hard` minus `used`.
         left: u64,
     },
-    /// No pod may be restarted at the moment.
+    /// The `PodDisruptionBudget` allows no disruption now.
     NoDisruption,
 }
 
@@ -96,7 +96,7 @@ impl fmt::Display for Violation {
             Self::BelowMin { resource, value, min } => {
                 write!(
                     f,
-                    "{resource} of {} is below the LimitRange's min of {}",
+                    "{resource} {} is below the LimitRange min {}",
                     amount(resource, *value),
                     amount(resource, *min)
                 )
@@ -104,36 +104,36 @@ impl fmt::Display for Violation {
             Self::AboveMax { resource, value, max } => {
                 write!(
                     f,
-                    "{resource} of {} is above the LimitRange's max of {}",
+                    "{resource} {} is above the LimitRange max {}",
                     amount(resource, *value),
                     amount(resource, *max)
                 )
             }
-            Self::LimitMissing { resource } => write!(f, "the LimitRange demands a {resource} limit"),
+            Self::LimitMissing { resource } => write!(f, "the LimitRange requires a {resource} limit"),
             Self::Ratio { resource, ratio, max_ratio } => {
                 write!(
                     f,
-                    "the {resource} limit is {ratio:.2} times the request, the LimitRange allows {max_ratio:.2}"
+                    "the {resource} limit is {ratio:.2} times the request, above the LimitRange maxLimitRequestRatio {max_ratio:.2}"
                 )
             }
             Self::NoNode { resource, value, largest } => write!(
                 f,
-                "the pod's {resource} of {} fits no node: the largest has {}",
+                "the pod's {resource} request {} fits no node: the largest has {} allocatable",
                 amount(resource, *value),
                 amount(resource, *largest)
             ),
             Self::Quota { resource, more, left } => write!(
                 f,
-                "all replicas need {} more {resource}, the ResourceQuota has {} left",
+                "all replicas together request {} more {resource} than now, but the ResourceQuota has {} left",
                 amount(resource, *more),
                 amount(resource, *left)
             ),
-            Self::NoDisruption => f.write_str("the PodDisruptionBudget lets no pod go at the moment"),
+            Self::NoDisruption => f.write_str("the PodDisruptionBudget allows no disruption now"),
         }
     }
 }
 
-/// What a `LimitRange` has against a container's values.
+/// The violations of a `LimitRange` by the values of one container.
 pub fn limit_range(values: &Resources, range: &LimitRange) -> Vec<Violation> {
     let Resources { cpu_request, cpu_limit, memory_request, memory_limit } = *values;
     let LimitRange { min, max, ratio } = *range;
@@ -167,7 +167,7 @@ pub fn limit_range(values: &Resources, range: &LimitRange) -> Vec<Violation> {
     found
 }
 
-/// What a cluster has against pods that ask for `then` instead of `now` (effective requests of one pod).
+/// The violations of a change of one pod's effective requests from `now` to `then`, for all its replicas.
 pub fn headroom(now: PodRequests, then: PodRequests, replicas: u64, headroom: &Headroom) -> Vec<Violation> {
     let mut found = Vec::new();
     let each = |it: PodRequests| [("cpu", it.cpu), ("memory", it.memory)];
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_limit_range_refuses() {
+    fn violations_of_a_limit_range() {
         let range = LimitRange { min: (Some(50), None), max: (None, Some(1000)), ratio: (None, Some(2.0)) };
         let good = Resources {
             cpu_request: Some(50),
@@ -217,9 +217,9 @@ mod tests {
         assert_eq!(
             found,
             [
-                "cpu of 10m is below the LimitRange's min of 50m",
-                "memory of 1001 is above the LimitRange's max of 1k",
-                "the memory limit is 10.01 times the request, the LimitRange allows 2.00",
+                "cpu 10m is below the LimitRange min 50m",
+                "memory 1001 is above the LimitRange max 1k",
+                "the memory limit is 10.01 times the request, above the LimitRange maxLimitRequestRatio 2.00",
             ]
         );
         let open = Resources { cpu_request: Some(50), memory_request: Some(500), ..Resources::default() };
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_room_for() {
+    fn violations_of_headroom() {
         let asked = |cpu, memory| PodRequests { cpu, memory };
         let limits = Headroom {
             largest_node: Some(asked(4000, 8000)),

@@ -1,37 +1,39 @@
-//! Money: at list prices, and what could really be empty_nodes.
+//! The cost of requests at list prices, and the number of nodes that would become empty.
 
 use crate::pod::PodRequests;
 
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 
-/// List prices, in whatever currency.
+/// List prices, in any one currency.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prices {
-    /// Of a core for an hour.
+    /// Price of one core for an hour.
     pub core_hour: f64,
-    /// Of a GiB for an hour.
+    /// Price of one GiB of memory for an hour.
     pub gib_hour: f64,
 }
 
 impl Prices {
-    /// What requests cost in an hour.
+    /// Cost of requests for an hour.
     pub fn hourly_cost(&self, requests: PodRequests) -> f64 {
         requests.cpu as f64 / 1000.0 * self.core_hour + requests.memory as f64 / GIB * self.gib_hour
     }
 }
 
-/// What a node has room for.
+/// What a node can still hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeHeadroom {
-    /// Allocatable, less what the node runs anyway.
+    /// Allocatable minus the requests of DaemonSets and static pods.
     pub requests: PodRequests,
-    /// Pods, likewise.
+    /// Allocatable pods minus those of DaemonSets and static pods.
     pub pods: u64,
 }
 
-/// Nodes that are empty when pods are packed onto as few as can be found by *first fit decreasing*: pods by the greater of their two
-/// shares of a whole cluster, the greatest first, each onto the first node with room, the nodes in the order given. `None` where a pod fits
-/// nowhere. A heuristic: a better packing may free more.
+/// Counts the nodes that stay empty when pods are packed by *first fit decreasing*.
+///
+/// Pods are sorted by their dominant share: the greater of their CPU and memory shares of the whole cluster. The largest
+/// pod comes first, and each pod goes to the first node, in the given order, that can hold it. `None` where a pod fits no
+/// node. This is a heuristic: a better packing may leave more nodes empty.
 pub fn empty_nodes(nodes: &[NodeHeadroom], pods: &[PodRequests]) -> Option<usize> {
     let all = nodes.iter().fold((1.0, 1.0), |sum: (f64, f64), NodeHeadroom { requests, .. }| {
         (sum.0 + requests.cpu as f64, sum.1 + requests.memory as f64)
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_freed_whole_or_not_at_all() {
+    fn only_whole_nodes_become_empty() {
         let nodes = [room(4000, 16); 3];
         assert_eq!(empty_nodes(&nodes, &[requests(2500, 1); 3]), Some(0));
         // A third less of each: two on a node.

@@ -1,25 +1,26 @@
-//! Quota simulation: what each of several CPU quotas would have done to a container.
+//! Quota simulation: how much each of 16 CPU quotas would have throttled a container.
 //!
-//! A distribution of windows has no order, and throttling depends on order: what one period could not finish, the next has to. So
-//! the agent feeds a token bucket per quota with every window and counts; the counts add up over time, replicas and nodes.
+//! A histogram of CPU usage does not tell how much a quota would throttle, because throttling depends on the order of
+//! periods: CPU time that does not fit into one period is delayed into the next. So the agent feeds the CPU time of every
+//! window to one token bucket per quota and counts. The counts add up over time, replicas and nodes.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The quotas that are tried, millicores.
+/// The simulated quotas, millicores.
 pub const QUOTAS: [u64; 16] =
     [50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3200, 4800, 8000, 16_000];
 
-/// What one quota would have done. Written as its three numbers: a recording has millions of them.
+/// The outcome of one simulated quota. Serialized as three numbers, because a snapshot has millions of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(u64, u64, u64)", into = "(u64, u64, u64)")]
 pub struct QuotaOutcome {
-    /// Periods in which the container wanted CPU time.
+    /// CFS periods in which the container was runnable.
     pub periods: u64,
-    /// Of these, periods in which the quota would have held it up.
+    /// Of these, periods that the quota would have throttled.
     pub throttled: u64,
-    /// CPU time put off, milliseconds.
+    /// CPU time that the quota would have delayed, milliseconds.
     pub delayed_millis: u64,
 }
 
@@ -36,13 +37,13 @@ impl From<QuotaOutcome> for (u64, u64, u64) {
 }
 
 impl QuotaOutcome {
-    /// Share of periods held up, 0..=1; 0 without periods.
+    /// Share of periods that would have been throttled, 0..=1; 0 without periods.
     pub fn share(self) -> f64 {
         if self.periods == 0 { 0.0 } else { (self.throttled as f64 / self.periods as f64).min(1.0) }
     }
 }
 
-/// Quotas in millicores, each with what it would have done.
+/// Outcomes by quota in millicores.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuotaWhatIf(pub BTreeMap<u64, QuotaOutcome>);
 
@@ -58,7 +59,7 @@ impl QuotaWhatIf {
         }
     }
 
-    /// The smallest quota (millicores, at least `from`) that holds up no more than a share of the periods, with its outcome.
+    /// The smallest quota (millicores, at least `from`) that would have throttled no more than `share` of the periods.
     pub fn smallest(&self, share: f64, from: u64) -> Option<(u64, QuotaOutcome)> {
         let outcomes = self.0.iter().map(|(quota, outcome)| (*quota, *outcome));
         outcomes
@@ -67,22 +68,23 @@ impl QuotaWhatIf {
     }
 }
 
-/// One container's token buckets, a bucket for each of [`QUOTAS`].
+/// The token buckets of one container, one for each of [`QUOTAS`].
 ///
-/// A window stands for a CFS period: what was wanted in it, with what is left over from before, is served up to the quota, and the
-/// rest is put off. Like the kernel's (`do_sched_cfs_period_timer`), the periods counted are those with something to do and the idle one
-/// after it. The windows have to be as long as a period, and come from a container that is not throttled: what a quota in force has
-/// put off already is seen when it is done.
+/// A window stands for a CFS period. The CPU time used in the window, plus the backlog of the window before, is served up
+/// to the quota; the rest becomes the new backlog. As in the kernel (`do_sched_cfs_period_timer`), the periods counted are
+/// those with CPU time to serve and the idle period after them. Windows must be as long as a period. The result is exact
+/// only for a container without a CPU limit: CPU time that a real quota has delayed is counted in the window in which it
+/// ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenBuckets {
-    /// Nanoseconds of CPU time put off, by quota.
+    /// Delayed CPU time, nanoseconds, by quota.
     backlog: [u64; QUOTAS.len()],
-    /// Whether there was something to do in the last window, by quota.
+    /// Whether there was CPU time to serve in the last window, by quota.
     active: [bool; QUOTAS.len()],
     outcomes: [Counts; QUOTAS.len()],
-    /// Periods in which the smallest quota was enough, and so all were: most are.
+    /// Periods for which the smallest quota was enough, and so every quota was. Most periods are of this kind.
     enough: u64,
-    /// Whether any is active: else an idle window changes nothing.
+    /// Whether any bucket is active. If none is, an idle window changes nothing.
     any_active: bool,
 }
 
@@ -94,12 +96,12 @@ struct Counts {
 }
 
 impl TokenBuckets {
-    /// Feeds a window: CPU time that was used in it, and its length, nanoseconds.
+    /// Feeds one window: the CPU time used in it and its length, nanoseconds.
     pub fn feed(&mut self, used_ns: u64, elapsed_ns: u64) {
         if used_ns == 0 && !self.any_active {
             return;
         }
-        // The smaller the quota, the more is put off and the longer it is active.
+        // The smallest quota has the largest backlog and stays active longest.
         let ([backlog, ..], [.., active], [smallest, ..]) = (self.backlog, self.active, QUOTAS);
         let has_ended = used_ns == 0 && active;
         if backlog == 0 && (has_ended || used_ns > 0 && used_ns <= elapsed_ns.saturating_mul(smallest) / 1000)
@@ -126,22 +128,22 @@ impl TokenBuckets {
         self.any_active = self.active.contains(&true);
     }
 
-    /// Whether an idle window would change anything.
+    /// Whether an idle window would change the counts.
     pub const fn is_active(&self) -> bool {
         self.any_active
     }
 
-    /// What was counted since the last time, and stays; `None` if nothing was.
+    /// The counts since the last [`Self::take`], without resetting them; `None` if there are none.
     pub fn counted(mut self) -> Option<QuotaWhatIf> {
         self.take()
     }
 
-    /// What was counted since the last time; `None` if nothing was. What is put off stays so.
+    /// Returns and resets the counts since the last call; `None` if there are none. The backlog is kept.
     pub fn take(&mut self) -> Option<QuotaWhatIf> {
         let outcomes = std::mem::take(&mut self.outcomes);
         let enough = std::mem::take(&mut self.enough);
         let all = QUOTAS.iter().zip(&outcomes).zip(&mut self.outcomes).map(|((quota, counts), rest)| {
-            // What is less than a millisecond is for the next time.
+            // Less than a millisecond is carried over to the next call.
             rest.delayed_ns = counts.delayed_ns % 1_000_000;
             let Counts { periods, throttled, delayed_ns } = *counts;
             let periods = periods.saturating_add(enough);
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_quota_that_keeps_the_risk() {
+    fn the_smallest_quota_within_the_risk() {
         let quota_what_if = quota_what_if(&[(100, 400), (200, 50), (400, 10), (800, 0)]);
         assert_eq!(quota_what_if.smallest(0.05, 0).map(|(quota, _)| quota), Some(200));
         assert_eq!(quota_what_if.smallest(0.05, 300).map(|(quota, _)| quota), Some(400));
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_that_was_watched_in_part_is_not_taken() {
+    fn a_partly_simulated_quota_is_dropped() {
         let mut whole = quota_what_if(&[(100, 400), (200, 0)]);
         whole.merge(&quota_what_if(&[(200, 0), (150, 0)]));
         assert_eq!(whole.smallest(0.01, 0).map(|(quota, _)| quota), Some(200));
@@ -183,7 +185,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     #[test]
-    fn what_a_period_cannot_serve_the_next_one_has_to() {
+    fn backlog_moves_to_the_next_period() {
         let mut buckets = TokenBuckets::default();
         for used in [120, 0, 0, 0, 30, 0] {
             buckets.feed(used * MS, 100 * MS);
@@ -195,7 +197,7 @@ mod tests {
         assert_eq!(outcome(600), QuotaOutcome { periods: 5, throttled: 1, delayed_millis: 60 });
         assert_eq!(outcome(1200), QuotaOutcome { periods: 4, throttled: 0, delayed_millis: 0 });
         assert_eq!(buckets.take(), None);
-        // 50 m: 135 of 150 ms are still put off.
+        // 50 m: 135 of 150 ms are still delayed.
         buckets.feed(0, 100 * MS);
         assert_eq!(
             buckets.take().unwrap().0[&50],
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_idle_have_no_periods() {
+    fn idle_containers_have_no_periods() {
         let mut buckets = TokenBuckets::default();
         for _ in 0..10 {
             buckets.feed(0, 100 * MS);
@@ -212,7 +214,7 @@ mod tests {
         assert_eq!(buckets.take(), None);
     }
 
-    /// Periods, throttled periods and time put off at one quota, by the rule and nothing else.
+    /// Periods, throttled periods and delayed time at one quota, computed directly from the definition.
     fn by_the_rule(quota: u64, windows: &[(u64, u64)]) -> (u64, u64, u64) {
         let (mut backlog, mut was_active, mut counts) = (0, false, (0, 0, 0));
         for (used, elapsed) in windows {
@@ -228,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_quota_is_counted_by_the_rule(
+        fn every_quota_equals_a_direct_simulation(
             windows in prop::collection::vec((prop_oneof![Just(0), 1..10 * MS, 0..400 * MS], 50 * MS..200 * MS), 0..50),
             taken in 0..50_usize,
         ) {

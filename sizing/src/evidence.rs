@@ -1,7 +1,8 @@
-//! What is known of one container of one workload: mergeable records by the hour.
+//! Evidence: the usage history of one container of one workload, by the hour.
 //!
-//! Evidence of different agents, replicas and times is put together by [`Evidence::merge`], which is associative and commutative:
-//! the order in which agents answer changes nothing. Sizes are bytes, CPU is in cores, times are seconds since the Unix epoch.
+//! [`Evidence::merge`] adds up the histories of several agents, replicas and times. It is associative and commutative, so
+//! the order in which agents answer does not matter. Sizes are bytes, CPU is in cores, times are seconds since the Unix
+//! epoch.
 
 use std::collections::BTreeMap;
 
@@ -15,28 +16,28 @@ use crate::{
     workload::{Container, Workload},
 };
 
-/// What [`Header::schema`] is today. Another number after the slash is a form that this version cannot read.
+/// The value of [`Header::schema`]. This version cannot read data with another number after the slash.
 pub const SCHEMA: &str = "snug.evidence/1";
 
-/// The first line of a recording. Each further line is the [`Evidence`] of one container, as JSON.
+/// The first line of a snapshot. Each further line is the [`Evidence`] of one container, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// [`SCHEMA`].
     pub schema: String,
-    /// The node whose agent wrote it; empty where several were put together.
+    /// The node of the agent; the names of several nodes are separated by commas.
     pub node: String,
-    /// When it was written, seconds.
+    /// Time of writing, seconds.
     pub at: u64,
 }
 
 impl Header {
-    /// The header of what this version writes.
+    /// A header with the schema of this version.
     pub fn new(node: &str, at: u64) -> Self {
         Self { schema: SCHEMA.to_owned(), node: node.to_owned(), at }
     }
 }
 
-/// A pod's first seconds, which are start-up and not steady state: one hour, because evidence is kept by the hour.
+/// Seconds of a pod's life that count as start-up: one hour, because evidence is kept by the hour.
 pub const START_UP: u64 = HOUR;
 
 /// An hour, counted from the Unix epoch.
@@ -44,7 +45,7 @@ pub const START_UP: u64 = HOUR;
 pub struct Hour(pub u32);
 
 impl Hour {
-    /// The hour that a second lies in. Times beyond the year 491,000 are in the last one.
+    /// The hour of a time in seconds. Times beyond the year 491,000 are in the last hour.
     pub fn from_seconds(seconds: u64) -> Self {
         Self(u32::try_from(seconds / HOUR).unwrap_or(u32::MAX))
     }
@@ -55,23 +56,23 @@ impl Hour {
     }
 }
 
-/// A highest value, with its time and place.
+/// The highest memory usage, with its time and pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Peak {
     /// Bytes.
     pub bytes: u64,
-    /// When it was seen, seconds.
+    /// Time, seconds.
     pub at: u64,
     /// Name of the pod.
     pub pod: String,
 }
 
-/// A container killed because its own limit could not be kept.
+/// An OOM kill by the container's own memory limit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OomKill {
-    /// When, seconds.
+    /// Time, seconds.
     pub at: u64,
-    /// The limit that failed, bytes.
+    /// The limit that was hit, bytes.
     pub limit: u64,
     /// Name of the pod.
     pub pod: String,
@@ -80,16 +81,16 @@ pub struct OomKill {
     pub of_pod: bool,
 }
 
-/// What one hour of all replicas showed.
+/// Usage of all replicas in one hour.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HourRecord {
-    /// Seconds of watched containers: 3600 for each that ran all the hour.
+    /// Container-seconds observed: 3600 for each container that ran for the whole hour.
     pub observed: u64,
     /// Cores used per window, after start-up.
     pub cpu: Histogram,
     /// Cores used per window, in start-up.
     pub cpu_start: Histogram,
-    /// Cores used per minute, after start-up; empty where windows are as long themselves.
+    /// Cores used per minute, after start-up; empty where a window is a minute.
     pub minutes: Histogram,
     /// Cores used per minute, in start-up.
     pub minutes_start: Histogram,
@@ -97,14 +98,14 @@ pub struct HourRecord {
     pub peak: Option<Peak>,
     /// Highest memory use in start-up.
     pub start_peak: Option<Peak>,
-    /// Working set in bytes, by time.
+    /// Working set in bytes, sampled over time.
     pub working_set: Histogram,
     /// OOM kills, sorted.
     pub kills: Vec<OomKill>,
-    /// What quotas would have done.
+    /// The quota simulation; `None` without the eBPF programs.
     #[serde(alias = "ladder")]
     pub quota_what_if: Option<QuotaWhatIf>,
-    /// CFS periods in which the container was runnable, under the limit in force.
+    /// CFS periods in which the container was runnable, under its current limit.
     pub periods: u64,
     /// Of these, periods in which it was throttled.
     pub throttled: u64,
@@ -113,27 +114,27 @@ pub struct HourRecord {
     /// Containers that ended, by exit code.
     #[serde(default)]
     pub exits: BTreeMap<u8, u64>,
-    /// How long tasks waited for a CPU each time, seconds; empty where the run queue is not traced.
+    /// Run-queue waits of tasks, seconds; empty unless the run queue is traced.
     #[serde(default)]
     pub waits: Histogram,
-    /// Memory that cannot be given back (anonymous, shared, and the kernel's unreclaimable), bytes, by time.
+    /// Unreclaimable memory (anonymous, shared, and unreclaimable kernel memory), bytes, sampled over time.
     #[serde(default)]
     pub unreclaimable: Histogram,
-    /// The price of too little.
+    /// Stalls and refaults.
     #[serde(default)]
     pub stalled: Stalled,
 }
 
-/// Time in which some task was stalled (PSI), and what reclaim took away and had to be read again.
+/// Time in which some task was stalled (PSI), and refaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stalled {
-    /// For want of a CPU, milliseconds.
+    /// Stalled on CPU, milliseconds.
     pub cpu_millis: u64,
-    /// For want of memory, milliseconds.
+    /// Stalled on memory, milliseconds.
     pub memory_millis: u64,
-    /// For I/O, milliseconds.
+    /// Stalled on I/O, milliseconds.
     pub io_millis: u64,
-    /// Pages that were read again soon after they had been reclaimed, anonymous and of files.
+    /// Refaults: anonymous and file pages that were needed again soon after they were reclaimed.
     pub refaults: u64,
 }
 
@@ -157,7 +158,7 @@ impl HourRecord {
         self.peak.iter().chain(&self.start_peak).max()
     }
 
-    /// Adds what another source saw in the same hour, or another hour.
+    /// Adds another record, of the same hour or of another one.
     pub fn merge(&mut self, other: &Self) {
         let Self { observed, cpu, cpu_start, minutes, minutes_start, peak, start_peak, .. } = self;
         minutes.merge(&other.minutes);
@@ -195,33 +196,33 @@ fn higher(mine: &mut Option<Peak>, theirs: &Option<Peak>) {
     }
 }
 
-/// What one pod did in the whole window: for skew between replicas.
+/// Totals of one pod over the whole history, for [`crate::skew`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodTotals {
-    /// Seconds it was watched.
+    /// Seconds observed.
     pub observed: u64,
     /// CPU time used, milliseconds.
     pub cpu_millis: u64,
     /// Highest memory use, bytes.
     pub peak: u64,
-    /// Class of its node, as the user groups nodes; empty where there is none.
+    /// Name of the user's group of nodes that the pod ran on; empty if unknown.
     pub node_class: String,
 }
 
-/// Everything known of one container of one workload.
+/// The usage history of one container of one workload, over all replicas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// Whose evidence it is.
+    /// The workload.
     pub workload: Workload,
-    /// The container, its kind and what is in force.
+    /// The container with its current requests and limits.
     pub container: Container,
-    /// Length of one CPU window in milliseconds. Evidence with windows of different lengths is not merged.
+    /// Length of a CPU window in milliseconds. Histories with different windows are not merged.
     pub window_millis: u64,
     /// By hour.
     pub hours: BTreeMap<Hour, HourRecord>,
     /// By pod.
     pub pods: BTreeMap<String, PodTotals>,
-    /// The last hours minute by minute, where that was asked for.
+    /// The last hours minute by minute, if requested from the agent.
     #[serde(default)]
     pub minutes: Minutes,
     /// The kernel's watermark of memory usage from before the container was observed, page cache included; `None` if all of the
@@ -233,19 +234,19 @@ pub struct Evidence {
     pub images: BTreeMap<String, u64>,
 }
 
-/// Why two pieces of evidence cannot be put together.
+/// Why two histories cannot be merged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
-    /// They are of different containers.
-    #[error("evidence of {0} and of {1} cannot be merged: they are not the same container")]
+    /// The histories are of different containers.
+    #[error("the usage histories of {0} and {1} cannot be merged: these are different containers")]
     Container(String, String),
-    /// Short windows show bursts that long ones hide: the two are not comparable.
-    #[error("CPU windows of {0} ms and of {1} ms cannot be merged: ask both sources for the same length")]
+    /// Short windows show bursts that long windows hide, so their usage is not comparable.
+    #[error("CPU windows of {0} ms and {1} ms cannot be merged: use sources with the same window length")]
     Window(u64, u64),
 }
 
 impl Evidence {
-    /// Nothing known yet.
+    /// An empty history.
     pub fn new(workload: Workload, container: Container, window_millis: u64) -> Self {
         Self {
             workload,
@@ -259,12 +260,12 @@ impl Evidence {
         }
     }
 
-    /// The record of an hour, made where it is not there yet.
+    /// The record of an hour, created if missing.
     pub fn hour(&mut self, hour: Hour) -> &mut HourRecord {
         self.hours.entry(hour).or_default()
     }
 
-    /// Adds what another source knows. Of what is in force the newer is kept.
+    /// Adds another history of the same container. The newer current requests and limits are kept.
     pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
         if !self.workload.is(&other.workload) || self.container.name != other.container.name {
             return Err(MergeError::Container(self.title(), other.title()));
@@ -299,13 +300,13 @@ impl Evidence {
         format!("{}/{}", self.workload.key(), self.container.name)
     }
 
-    /// Days of watched containers: two replicas for twelve hours are one.
+    /// Pod-days observed: two replicas for twelve hours are one pod-day.
     pub fn pod_days(&self) -> f64 {
         let seconds: f64 = self.hours.values().map(|hour| hour.observed as f64).sum();
         seconds / (24 * HOUR) as f64
     }
 
-    /// Days of the week of which at least an hour was seen, 0..=7.
+    /// Weekdays with at least one observed hour, 0..=7.
     pub fn weekdays(&self) -> u32 {
         self.hours
             .iter()
@@ -319,14 +320,14 @@ impl Evidence {
         Some((*self.hours.first_key_value()?.0, *self.hours.last_key_value()?.0))
     }
 
-    /// Share of the hours from the first to the last that were watched at all, 0..=1.
+    /// Share of the hours from the first to the last that were observed at all, 0..=1.
     pub fn coverage(&self) -> f64 {
         let Some((first, last)) = self.span() else { return 0.0 };
         let seen = self.hours.values().filter(|record| record.observed > 0).count();
         seen as f64 / (f64::from(last.0 - first.0) + 1.0)
     }
 
-    /// What quotas would have done in all hours; `None` where nobody watched.
+    /// The quota simulation over all hours; `None` without one.
     pub fn quota_what_if(&self) -> Option<QuotaWhatIf> {
         let mut quota_what_ifs = self.hours.values().filter_map(|hour| hour.quota_what_if.as_ref());
         let first = quota_what_ifs.next()?.clone();
@@ -419,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_comparable_is_not_merged() {
+    fn different_containers_and_windows_are_not_merged() {
         let mut evidence = Evidence::new(workload("web"), container("app"), 100);
         let other = Evidence::new(workload("web"), container("app"), 60_000);
         assert_eq!(evidence.merge(&other), Err(MergeError::Window(100, 60_000)));

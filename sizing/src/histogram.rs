@@ -1,33 +1,33 @@
-//! Distributions of usage: base-2 exponential histograms of schema 3, as Prometheus native histograms and OTLP's exponential
-//! histograms have them.
+//! Distributions of usage: base-2 exponential histograms of schema 3, like Prometheus native histograms and OTLP exponential
+//! histograms.
 //!
-//! Bucket `i` holds values in `(2^(i/8), 2^((i+1)/8)]`: OTLP's numbering, one less than Prometheus's for the same bucket. A
-//! value in the geometric middle of its bucket is off by 4.4 % at most. Counts are whole numbers, so that merging is exact, and
-//! hence associative and commutative.
+//! Bucket `i` holds values in `(2^(i/8), 2^((i+1)/8)]`. This is OTLP's numbering; Prometheus numbers the same bucket `i + 1`.
+//! The geometric middle of a bucket differs from each of its values by at most 4.4 %. Counts are whole numbers, so merging is
+//! exact, associative and commutative.
 
 use serde::{Deserialize, Serialize};
 
 /// Buckets per doubling: 2^schema with schema 3.
 pub const PER_DOUBLING: i32 = 8;
-/// Lowest bucket: what is smaller is counted as zero. 2⁻³⁰ of a core is a nanosecond of CPU time per second.
+/// Lowest bucket; smaller values count as zero. 2⁻³⁰ of a core is a nanosecond of CPU time per second.
 const MIN_BUCKET: i32 = -30 * PER_DOUBLING;
-/// What is not larger is counted as zero.
+/// Values up to this one count as zero.
 pub const ZERO_THRESHOLD: f64 = 1.0 / (1_u32 << 30) as f64;
-/// Highest bucket: what is larger is counted there. 2⁶² bytes are four exbibytes.
+/// Highest bucket; larger values are counted in it. 2⁶² bytes are four exbibytes.
 const MAX_BUCKET: i32 = 62 * PER_DOUBLING - 1;
 
-/// How often values of each size were seen. What a value means (cores, bytes) is up to the owner.
+/// A histogram of values such as cores or bytes; the owner defines the unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Histogram {
     zero: u64,
     /// Bucket of `counts[0]`.
     first: i32,
-    /// Without zeros at both ends, so that equal contents are equal values.
+    /// Without empty buckets at both ends, so that equal contents compare equal.
     counts: Vec<u64>,
 }
 
-/// As somebody wrote it.
+/// A histogram as read, with buckets not checked yet.
 #[derive(Deserialize)]
 struct Unchecked {
     zero: u64,
@@ -35,7 +35,7 @@ struct Unchecked {
     counts: Vec<u64>,
 }
 
-/// Buckets that there are not.
+/// Buckets outside the valid range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a histogram has {count} buckets from {first} on; they must lie in {MIN_BUCKET}..={MAX_BUCKET}")]
 pub struct BucketsError {
@@ -73,7 +73,7 @@ fn upper(index: i32) -> f64 {
 }
 
 impl Histogram {
-    /// Counts a value `times` times. What is no number, negative or infinite is refused: `false`.
+    /// Counts a value `times` times. Negative numbers, NaN and infinity are not counted: `false`.
     pub fn record(&mut self, value: f64, times: u64) -> bool {
         if !value.is_finite() || value < 0.0 {
             return false;
@@ -91,7 +91,7 @@ impl Histogram {
         true
     }
 
-    /// The count of a bucket, made where it is not there yet.
+    /// The count of a bucket, created if missing.
     fn slot(&mut self, index: i32) -> &mut u64 {
         if self.counts.is_empty() {
             self.first = index;
@@ -108,11 +108,11 @@ impl Histogram {
         &mut self.counts[at]
     }
 
-    /// Adds what another histogram has counted.
+    /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Self) {
         self.zero = self.zero.saturating_add(other.zero);
         let Some(last) = other.counts.len().checked_sub(1) else { return };
-        // Both ends first, so that there is one move at most.
+        // Create both ends first, so that buckets move at most once.
         self.slot(other.first);
         self.slot(other.first + last as i32);
         let offset = (other.first - self.first) as usize;
@@ -121,25 +121,25 @@ impl Histogram {
         }
     }
 
-    /// Values counted.
+    /// Number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().fold(self.zero, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Values counted as zero, the index of the first bucket, and the counts of the buckets from there on: OTLP's numbering.
+    /// The zero count, the index of the first bucket in OTLP's numbering, and the counts from that bucket on.
     pub fn exponential(&self) -> (u64, i32, &[u64]) {
         (self.zero, self.first, &self.counts)
     }
 
-    /// The opposite of [`Self::exponential`].
+    /// The inverse of [`Self::exponential`].
     ///
     /// # Errors
-    /// When there are no such buckets.
+    /// When buckets are outside the valid range.
     pub fn from_exponential(zero: u64, first: i32, counts: Vec<u64>) -> Result<Self, BucketsError> {
         Self::try_from(Unchecked { zero, first, counts })
     }
 
-    /// What was counted since `before`, an earlier state of this histogram; `None` if it is no earlier state.
+    /// The counts since `before`, an earlier state of this histogram; `None` if `before` is not an earlier state.
     pub fn since(&self, before: &Self) -> Option<Self> {
         let zero = self.zero.checked_sub(before.zero)?;
         if before.counts.is_empty() {
@@ -154,7 +154,7 @@ impl Histogram {
         Self::try_from(Unchecked { zero, first: self.first, counts }).ok()
     }
 
-    /// Whether nothing was counted.
+    /// Whether the histogram has no values.
     pub fn is_empty(&self) -> bool {
         self.count() == 0
     }
@@ -166,7 +166,7 @@ impl Histogram {
         zero.into_iter().chain(rest.map(|(count, index)| (*count, upper(index - 1), upper(index))))
     }
 
-    /// The value that a share of all values does not exceed, `share` in 0..=1, linear inside the bucket. `None` when empty.
+    /// The `share` quantile (0..=1), interpolated linearly inside its bucket. `None` when empty.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let wanted = share.clamp(0.0, 1.0) * self.count() as f64;
         let mut below = 0.0;
@@ -179,11 +179,11 @@ impl Histogram {
             below += count;
             highest = Some(upper);
         }
-        // The sum of counts as floats may fall short of the float of their sum.
+        // The sum of counts as floats may be less than the float of their sum.
         highest
     }
 
-    /// Share of the values above a bound, 0..=1; values are taken as spread evenly in their bucket. 0 when empty.
+    /// Share of values above a bound, 0..=1, with values spread evenly in each bucket. 0 when empty.
     pub fn share_above(&self, bound: f64) -> f64 {
         let all = self.count() as f64;
         let above =
@@ -191,19 +191,19 @@ impl Histogram {
         if all > 0.0 { (above.sum::<f64>() / all).clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    /// Sum of all values, of each the middle of its bucket.
+    /// Sum of all values, each taken as the middle of its bucket.
     pub fn sum(&self) -> f64 {
         self.buckets().map(|(count, lower, upper)| count as f64 * (lower + upper) / 2.0).sum()
     }
 
-    /// Σ max(0, value − bound) ÷ Σ value, 0..=1: for CPU the share of work above a request. 0 when there was no work.
+    /// Σ max(0, value − bound) ÷ Σ value, 0..=1: for CPU, the share of CPU time above a request. 0 when all values are 0.
     pub fn work_above(&self, bound: f64) -> f64 {
         let work = self.sum();
         let above: f64 = self
             .buckets()
             .map(|(count, lower, upper)| {
                 let from = lower.max(bound);
-                // The middle of what lies above, as far above the bound as it is, times the part that lies there.
+                // Mean excess of the values above the bound, times their share of the bucket.
                 count as f64 * part_above(lower, upper, bound) * ((from + upper) / 2.0 - bound).max(0.0)
             })
             .sum();
@@ -211,7 +211,7 @@ impl Histogram {
     }
 }
 
-/// Which part of a bucket lies above a bound.
+/// The share of a bucket that lies above a bound.
 fn part_above(lower: f64, upper: f64, bound: f64) -> f64 {
     if bound >= upper {
         0.0
@@ -245,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_came_since_is_what_was_merged(
+        fn since_is_the_inverse_of_merge(
             before in prop::collection::vec(0.0_f64..300.0, 0..20),
             after in prop::collection::vec(0.0_f64..300.0, 0..20),
         ) {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_measurement_is_refused() {
+    fn invalid_values_are_not_counted() {
         let mut histogram = Histogram::default();
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
             assert!(!histogram.record(bad, 1));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_and_nothing_else() {
+    fn serialized_histograms_are_validated() {
         let read = |text: &str| serde_json::from_str::<Histogram>(text);
         let histogram = of(&[0.0, 0.5, 2.0, 2.0]);
         assert_eq!(read(&serde_json::to_string(&histogram).unwrap()).unwrap(), histogram);

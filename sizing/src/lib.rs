@@ -1,7 +1,8 @@
-//! Sizing: evidence in, recommendation out. Pure: no I/O, no async.
+//! Sizing: recommends requests and limits from usage history. Pure: no I/O, no async.
 //!
-//! [`evidence`] is what is known of a container, and merges; [`engine`] makes recommendations of it; [`baselines`] is what other
-//! tools would say; [`backtest`] replays them all on recorded use and counts what would have gone wrong.
+//! [`evidence`] is the usage history of a container; [`engine`] makes a recommendation from it; [`simulate`] applies other
+//! values to it. [`baselines`] are the algorithms of other tools. [`backtest`] replays engine and baselines on recorded
+//! usage and counts violations.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

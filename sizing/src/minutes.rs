@@ -1,4 +1,4 @@
-//! The last hours minute by minute: what is shown and plotted, where an hour's distribution has no order.
+//! The last hours minute by minute, for plots: the histograms of an hour have no order in time.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub struct Minute(pub u32);
 pub const MINUTE: u64 = 60;
 
 impl Minute {
-    /// The minute that a second lies in. Times beyond the year 10,136 are in the last one.
+    /// The minute of a time in seconds. Times beyond the year 10,136 are in the last minute.
     pub fn from_seconds(seconds: u64) -> Self {
         Self(u32::try_from(seconds / MINUTE).unwrap_or(u32::MAX))
     }
@@ -23,23 +23,23 @@ impl Minute {
     }
 }
 
-/// What one minute of all replicas showed.
+/// Usage of all replicas in one minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MinuteRecord {
-    /// Milliseconds of watched containers: 60,000 for each that ran all the minute.
+    /// Container-milliseconds observed: 60,000 for each container that ran for the whole minute.
     pub observed_millis: u64,
     /// CPU time used, milliseconds.
     pub cpu_millis: u64,
     /// Highest memory use of any replica, bytes.
     pub memory_peak: u64,
-    /// CFS periods in which the container was runnable, under the limit in force.
+    /// CFS periods in which the container was runnable, under its current limit.
     pub periods: u64,
     /// Of these, periods in which it was throttled.
     pub throttled: u64,
 }
 
 impl MinuteRecord {
-    /// Adds what another source saw in the same minute.
+    /// Adds another record of the same minute.
     pub fn merge(&mut self, other: &Self) {
         let Self { observed_millis, cpu_millis, memory_peak, periods, throttled } = other;
         for (mine, theirs) in [
@@ -53,16 +53,16 @@ impl MinuteRecord {
         self.memory_peak = self.memory_peak.max(*memory_peak);
     }
 
-    /// Cores that a replica used on average; `None` where none was watched.
+    /// Mean cores used per replica; `None` if no replica was observed.
     pub fn cores(&self) -> Option<f64> {
         (self.observed_millis > 0).then(|| self.cpu_millis as f64 / self.observed_millis as f64)
     }
 }
 
-/// Minutes in order; those in which nothing was watched are not there.
+/// Records by minute, without minutes in which nothing was observed.
 pub type Minutes = BTreeMap<Minute, MinuteRecord>;
 
-/// Adds what another source saw.
+/// Adds other records.
 pub fn merge(mine: &mut Minutes, theirs: &Minutes) {
     for (minute, record) in theirs {
         mine.entry(*minute).or_default().merge(record);

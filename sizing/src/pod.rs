@@ -1,8 +1,8 @@
-//! What a pod asks for in all, as the scheduler counts it.
+//! The effective requests of a pod, as the scheduler counts them.
 
 use crate::workload::{Resources, Role};
 
-/// CPU in millicores and memory in bytes.
+/// Requested CPU and memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PodRequests {
     /// Millicores.
@@ -23,29 +23,29 @@ impl From<&Resources> for PodRequests {
 }
 
 impl PodRequests {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self { cpu: self.cpu.saturating_add(other.cpu), memory: self.memory.saturating_add(other.memory) }
     }
 
-    /// What is left of it without another; not below nothing.
+    /// The difference, at least zero.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self { cpu: self.cpu.saturating_sub(other.cpu), memory: self.memory.saturating_sub(other.memory) }
     }
 
-    /// The greater of both, of each resource on its own.
+    /// The maximum of each resource.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self { cpu: self.cpu.max(other.cpu), memory: self.memory.max(other.memory) }
     }
 }
 
-/// The pod's effective request: init containers run one after the other, each beside the sidecars that were started before it; then
-/// all others run together
+/// The effective requests of a pod. Init containers run one after the other, each beside the sidecars started before it; then
+/// sidecars and app containers run together
 /// ([Kubernetes' rule](https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers)).
-/// Containers are in the order of the pod's specification, init containers first.
+/// `containers` are in the order of the pod spec, init containers first.
 pub fn effective_requests(containers: &[(Role, Resources)]) -> PodRequests {
     let mut starting = PodRequests::default();
     let mut sidecars = PodRequests::default();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn sidecars_run_beside_what_comes_after_them() {
+    fn sidecars_add_to_later_containers() {
         let before = [asking(Role::Sidecar, 100), asking(Role::Init, 700), asking(Role::App, 500)];
         let after = [asking(Role::Init, 700), asking(Role::Sidecar, 100), asking(Role::App, 500)];
         assert_eq!((effective_requests(&before).cpu, effective_requests(&after).cpu), (800, 700));

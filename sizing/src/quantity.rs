@@ -1,21 +1,21 @@
 //! Kubernetes quantities: `100m`, `1.5`, `2e3`, `64Mi`, `128974848`.
 //!
 //! The rules are those of [`resource.Quantity`](https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity):
-//! what is finer than a billionth is rounded away from zero, what is beyond ±(2⁶³ − 1) is capped there, and every
-//! number has one canonical form in each format.
+//! numbers finer than a billionth are rounded away from zero, numbers beyond ±(2⁶³ − 1) are capped, and every number has one
+//! canonical form in each format.
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
 /// Billionths in one.
 const ONE: i128 = 1_000_000_000;
-/// The greatest magnitude, in billionths.
+/// The highest magnitude, in billionths.
 const MAX: i128 = i64::MAX as i128 * ONE;
-/// Characters that a quantity may have. The API sets no bound; no sensible one comes near this.
+/// Highest number of characters of a quantity. The API sets no bound; no sensible quantity is this long.
 const MAX_LEN: usize = 64;
-/// Digits beyond which a number is surely capped or rounded, whatever its suffix: 10^30 exceeds [`MAX`] in billionths.
+/// A number with more digits than this is capped or rounded with any suffix: 10^30 exceeds [`MAX`] in billionths.
 const MAX_DIGITS: u32 = 30;
 
-/// How a quantity was written, and is written again.
+/// The notation of a quantity, which is kept when it is written again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Powers of ten with `n`, `u`, `m`, none, `k`, `M`, `G`, `T`, `P`, `E`.
@@ -26,43 +26,43 @@ pub enum Format {
     DecimalExponent,
 }
 
-/// An exact number with a format. Compares by its number alone.
+/// An exact number with a format. Comparisons ignore the format.
 #[derive(Clone, Copy, Debug)]
 pub struct Quantity {
     nanos: i128,
     format: Format,
 }
 
-/// Why a text is no quantity.
+/// A text that is not a quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{value:?} is no quantity: {why}; allowed is a number with one of the suffixes n, u, m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei \
-     or an exponent, such as 100m, 1.5, 2e3 or 64Mi"
+    "{value:?} is not a quantity: {why}; use a number with an exponent or one of the suffixes n, u, m, k, M, G, T, P, E, Ki, Mi, \
+     Gi, Ti, Pi, Ei, such as 100m, 1.5, 2e3 or 64Mi"
 )]
 pub struct ParseQuantityError {
-    /// The text, cut short where it is long.
+    /// The text, cut off if it is too long.
     pub value: String,
-    /// What is wrong with it.
+    /// What is wrong with the text.
     pub why: Why,
 }
 
 /// What is wrong with the text of a quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Why {
-    /// Nothing there.
-    #[error("it is empty")]
+    /// The text is empty.
+    #[error("the text is empty")]
     Empty,
-    /// More characters than any sensible quantity.
-    #[error("it is longer than {MAX_LEN} characters")]
+    /// The text is too long.
+    #[error("the text is longer than {MAX_LEN} characters")]
     TooLong,
-    /// No digits.
-    #[error("it does not begin with a number")]
+    /// The text does not begin with a number.
+    #[error("the text does not begin with a number")]
     NoNumber,
-    /// No such suffix.
-    #[error("what follows the number is no suffix")]
+    /// The suffix is unknown.
+    #[error("the suffix after the number is unknown")]
     Suffix,
-    /// No such exponent.
-    #[error("its exponent is no whole number")]
+    /// The exponent is not a whole number.
+    #[error("the exponent is not a whole number")]
     Exponent,
 }
 
@@ -70,7 +70,7 @@ impl Quantity {
     /// Zero.
     pub const ZERO: Self = Self { nanos: 0, format: Format::DecimalSi };
 
-    /// A number of bytes, written in powers of 1024.
+    /// Bytes, written in powers of 1024.
     pub const fn from_bytes(bytes: u64) -> Self {
         Self { nanos: cap(bytes as i128 * ONE), format: Format::BinarySi }
     }
@@ -97,11 +97,11 @@ impl Quantity {
 
     /// The number, rounded away from zero.
     pub const fn value(self) -> i64 {
-        // Capped at ±i64::MAX from the beginning, so nothing is cut off.
+        // Numbers are capped at ±i64::MAX, so the cast is lossless.
         div_away(self.nanos, ONE) as i64
     }
 
-    /// The format it is written in.
+    /// The format.
     pub const fn format(self) -> Format {
         self.format
     }
@@ -147,7 +147,7 @@ impl Ord for Quantity {
     }
 }
 
-/// What a suffix multiplies by.
+/// The factor of a suffix: a power of ten or of two.
 enum Scale {
     Ten(i64),
     Two(u32),
@@ -179,7 +179,7 @@ fn parse(text: &str) -> Result<Quantity, Why> {
     }
     let (scale, format) = scale(suffix)?;
     let magnitude = magnitude(whole, fraction, &scale).min(MAX);
-    // Below one, powers of 1024 would hide what is there.
+    // Numbers below one cannot be written in powers of 1024.
     let format = if format == Format::BinarySi && magnitude > 0 && magnitude < ONE {
         Format::DecimalSi
     } else {
@@ -236,7 +236,7 @@ fn magnitude(whole: &str, fraction: &str, scale: &Scale) -> i128 {
         Scale::Two(power) => {
             let factor = 1_i128 << power;
             let whole = decimal(whole, 9).checked_mul(factor).unwrap_or(i128::MAX);
-            // Horner's scheme from the last digit. A remainder at any step means that the sum is no whole number.
+            // Horner's scheme from the last digit. A remainder at any step means that the sum is not a whole number.
             let (part, inexact) = fraction.bytes().rev().fold((0_i128, false), |(sum, inexact), digit| {
                 let sum = sum + i128::from(digit - b'0') * factor * ONE;
                 (sum / 10, inexact || sum % 10 != 0)
@@ -246,7 +246,7 @@ fn magnitude(whole: &str, fraction: &str, scale: &Scale) -> i128 {
     }
 }
 
-/// Digits times ten to a power, rounded up; [`i128::MAX`] when it has more digits than matter.
+/// Digits times ten to a power, rounded up; [`i128::MAX`] when the number is beyond the cap.
 fn decimal(digits: &str, power: i64) -> i128 {
     let digits = digits.trim_start_matches('0');
     if digits.is_empty() {

@@ -1,4 +1,4 @@
-//! What would have come of other values: the past, replayed under them.
+//! Simulates other requests and limits against recorded usage.
 
 use serde::Serialize;
 
@@ -8,27 +8,27 @@ use crate::{
     evidence::{Evidence, Peak},
 };
 
-/// What a CPU limit would have done. Of quotas between two that were watched, the truth lies between what is told of both.
+/// The outcome of a CPU limit. Throttling at a limit between two simulated quotas lies between their outcomes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct CpuLimit {
     /// Millicores.
     pub limit: u64,
-    /// At the next lower quota that was watched, or this one: not less than what would have come.
+    /// Outcome of the nearest simulated quota at or below the limit: an upper bound of throttling.
     pub at_most: Option<Throttled>,
-    /// At the next higher quota that was watched, or this one: not more than what would have come.
+    /// Outcome of the nearest simulated quota at or above the limit: a lower bound of throttling.
     pub at_least: Option<Throttled>,
 }
 
-/// What one quota would have done.
+/// The outcome of one simulated quota.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Throttled {
     /// Millicores.
     pub quota: u64,
-    /// Share of the CFS periods with something to do that would have been throttled.
+    /// Share of CFS periods that would have been throttled, of those in which the container was runnable.
     pub periods: f64,
-    /// CPU time put off, milliseconds.
+    /// Delayed CPU time, milliseconds.
     pub delayed_millis: u64,
 }
 
@@ -38,39 +38,39 @@ impl Throttled {
     }
 }
 
-/// What a memory limit would have done.
+/// The outcome of a memory limit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct MemoryLimit {
     /// Bytes.
     pub limit: u64,
-    /// Hours in which some pod used more: at least one OOM kill each.
+    /// Hours in which some pod used more than the limit: at least one OOM kill each.
     pub hours_above: usize,
-    /// Hours in which memory use was seen.
+    /// Hours with memory usage.
     pub hours: usize,
-    /// The first time.
+    /// The first peak above the limit.
     pub first: Option<Peak>,
-    /// The highest use of all.
+    /// The highest peak.
     pub highest: Option<Peak>,
-    /// OOM kills that were seen at a limit that was not lower: they would have come, too.
+    /// Recorded OOM kills at this limit or a higher one. They would have happened at this limit as well.
     pub kills_seen: usize,
 }
 
-/// How often a CPU request would have been exceeded.
+/// How often usage would have exceeded a CPU request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct CpuRequest {
     /// Millicores.
     pub request: u64,
-    /// Length of a window that use is looked at by, milliseconds.
+    /// Length of a window of usage, milliseconds.
     pub window_millis: u64,
-    /// Share of the windows with more use.
+    /// Share of windows with usage above the request.
     pub time_above: f64,
-    /// Share of the work that was above it.
+    /// Share of all CPU time that was above the request.
     pub work_above: f64,
 }
 
-/// The past under a CPU limit in millicores; `None` where nobody watched what quotas would have done.
+/// Simulates a CPU limit in millicores; `None` without a quota simulation.
 pub fn cpu_limit(evidence: &Evidence, limit: u64) -> Option<CpuLimit> {
     let QuotaWhatIf(outcomes) = evidence
         .quota_what_if()
@@ -80,7 +80,7 @@ pub fn cpu_limit(evidence: &Evidence, limit: u64) -> Option<CpuLimit> {
     Some(CpuLimit { limit, at_most, at_least })
 }
 
-/// The past under a memory limit in bytes; `None` where no use was seen.
+/// Simulates a memory limit in bytes; `None` without memory usage.
 pub fn memory_limit(evidence: &Evidence, limit: u64) -> Option<MemoryLimit> {
     let peaks = || evidence.hours.values().filter_map(|hour| hour.highest());
     let above = || peaks().filter(|peak| peak.bytes > limit);
@@ -95,7 +95,7 @@ pub fn memory_limit(evidence: &Evidence, limit: u64) -> Option<MemoryLimit> {
     })
 }
 
-/// The past under a CPU request in millicores; `None` where no use was seen.
+/// Simulates a CPU request in millicores; `None` without CPU usage.
 pub fn cpu_request(evidence: &Evidence, request: u64) -> Option<CpuRequest> {
     let (windows, window_millis, _) = cpu::request_windows(evidence);
     let cores = request as f64 / 1000.0;
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_lies_between_two_that_were_watched() {
+    fn a_limit_lies_between_two_simulated_quotas() {
         let found = cpu_limit(&evidence(), 500).unwrap();
         let (most, least) = (found.at_most.unwrap(), found.at_least.unwrap());
         assert!(most.quota <= 500 && least.quota >= 500 && most.quota < least.quota);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_below_peaks_would_have_killed() {
+    fn a_limit_below_peaks_gives_oom_kills() {
         let found = memory_limit(&evidence(), 150 * MIB).unwrap();
         assert_eq!((found.hours_above, found.hours, found.kills_seen), (2, 3, 1));
         assert_eq!((found.first.unwrap().at, found.highest.unwrap().bytes), (2, 300 * MIB));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_exceeded_by_time_and_by_work() {
+    fn a_request_is_exceeded_by_time_and_by_cpu_time() {
         let found = cpu_request(&evidence(), 300).unwrap();
         assert!((found.time_above - 0.25).abs() < 0.01 && (found.work_above - 0.5).abs() < 0.05, "{found:?}");
         assert!(cpu_request(&evidence(), 700).unwrap().time_above.abs() < 1e-9);

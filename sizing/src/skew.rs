@@ -1,4 +1,4 @@
-//! Replicas that are not alike: one size for all of them is too much for most, or too little for some.
+//! Skew between replicas: some need much more than others, so one size is too much for most or too little for some.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,30 +6,30 @@ use serde::Serialize;
 
 use crate::evidence::{Evidence, HOUR, PodTotals};
 
-/// Seconds for which a pod has to be watched to be compared.
+/// Seconds for which a pod must be observed to be compared.
 const MIN_OBSERVED: u64 = HOUR;
-/// Fewer pods have no middle to be compared with.
+/// Fewer pods have no meaningful median.
 const MIN_PODS: usize = 3;
-/// How many times the median the highest has to be.
+/// A pod is an outlier at this multiple of the median.
 const FACTOR: f64 = 2.0;
 
-/// One resource of which some pods need much more than most.
+/// A resource of which some pods use at least twice the median.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Skew {
     /// `cpu` or `memory`.
     pub resource: &'static str,
-    /// Pods above twice the median.
+    /// Pods at or above twice the median.
     pub above: usize,
     /// Pods compared.
     pub pods: usize,
-    /// Share of the sum that they use, 0..=1.
+    /// Share of the total that these pods use, 0..=1.
     pub share: f64,
-    /// How many times the median the highest is.
+    /// Usage of the highest pod, in multiples of the median.
     pub highest: f64,
-    /// The pod that is.
+    /// Name of the highest pod.
     pub pod: String,
-    /// Whether classes of nodes explain it: within each, no pod is above twice the median of the class.
+    /// Whether node classes explain the skew: no pod reaches twice the median of its own node class.
     pub by_node_class: bool,
 }
 
@@ -38,14 +38,18 @@ impl fmt::Display for Skew {
         let Self { resource, above, pods, share, highest, pod, by_node_class } = self;
         write!(
             f,
-            "{above} of {pods} pods use {:.0} % of the {resource}; {pod} {highest:.1} times the median",
+            "{above} of {pods} pods use {:.0} % of all {resource}; {pod} uses {highest:.1} times the median",
             share * 100.0
         )?;
-        if *by_node_class { f.write_str("; one workload per class of nodes would fit") } else { Ok(()) }
+        if *by_node_class {
+            f.write_str("; pods are alike within each node class: one workload per node class would fit")
+        } else {
+            Ok(())
+        }
     }
 }
 
-/// What is skewed: CPU by mean use, memory by peak.
+/// Finds skewed resources: CPU by mean usage, memory by peak.
 pub fn find(evidence: &Evidence) -> Vec<Skew> {
     let cpu = |pod: &PodTotals| pod.cpu_millis as f64 / 1000.0 / pod.observed as f64;
     let memory = |pod: &PodTotals| pod.peak as f64;
@@ -84,7 +88,7 @@ fn skew(evidence: &Evidence, resource: &'static str, value: impl Fn(&PodTotals) 
     })
 }
 
-/// The lower of the two middle ones.
+/// The lower median.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len().checked_sub(1)? / 2).copied()
@@ -110,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_among_followers() {
+    fn one_pod_above_the_others_is_skewed() {
         let found = find(&pods(&[(8000, ""), (1000, ""), (1000, ""), (2000, "")]));
         let [skew] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((skew.above, skew.pods, skew.highest, skew.by_node_class), (2, 4, 8.0, false));
@@ -118,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_of_nodes_explain_some() {
+    fn node_classes_can_explain_skew() {
         let found = find(&pods(&[
             (8000, "large"),
             (1000, "small"),

@@ -1,4 +1,4 @@
-//! Whose resources are sized: workloads, their containers, and what is in force.
+//! Workloads and containers with their current requests and limits.
 
 use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::HOUR;
 
-/// How the pods of a workload come and go.
+/// How the pods of a workload start and end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkloadKind {
-    /// Pods that run until they are replaced: Deployments, StatefulSets, and whatever owner is not known.
+    /// Pods that run until they are replaced: Deployments, StatefulSets and unknown owners.
     #[default]
     Service,
     /// One pod per node.
     DaemonSet,
-    /// Pods that end by themselves: Jobs and CronJobs, sized by run.
+    /// Pods that run to completion: Jobs and CronJobs.
     Job,
 }
 
 impl WorkloadKind {
-    /// Of the kind of the owner as Kubernetes names it.
+    /// From the `kind` of the owner in Kubernetes.
     pub fn from_owner(owner: &str) -> Self {
         match owner {
             "DaemonSet" => Self::DaemonSet,
@@ -30,16 +30,16 @@ impl WorkloadKind {
     }
 }
 
-/// What a container is to its pod.
+/// Role of a container in its pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// One of the containers that the pod is for.
+    /// A regular container.
     #[default]
     App,
-    /// Ends before the pod's containers start.
+    /// An init container, which ends before the regular containers start.
     Init,
-    /// An init container that keeps running (`restartPolicy: Always`).
+    /// A sidecar: an init container with `restartPolicy: Always`.
     Sidecar,
 }
 
@@ -57,20 +57,20 @@ pub struct Resources {
     pub memory_limit: Option<u64>,
 }
 
-/// Quality of service that Kubernetes gives to a pod.
+/// QoS class of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum QosClass {
     /// Requests equal limits for CPU and memory in every container.
     Guaranteed,
-    /// Something is set.
+    /// Any other requests or limits.
     Burstable,
-    /// Nothing is set.
+    /// No requests and limits.
     BestEffort,
 }
 
 impl QosClass {
-    /// The class of a pod with these containers: of
-    /// [Kubernetes' rules](https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/), with a missing request taken from its limit.
+    /// The QoS class of a pod with these containers, by
+    /// [Kubernetes' rules](https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/). A missing request defaults to the limit.
     pub fn from_containers(containers: &[Resources]) -> Self {
         let guaranteed = |it: &Resources| {
             let same =
@@ -87,27 +87,29 @@ impl QosClass {
     }
 }
 
-/// The class of a workload's pods, of what was in force for its containers within an hour of the newest: others may be there no more,
-/// and an init container that ran long ago can only have made it lower. `None` where it was seen of none.
+/// The QoS class of a workload's pods. `None` if the requests and limits of no container are known.
+///
+/// Only containers seen within an hour of the newest count: older ones may have been removed from the pod spec. An init
+/// container that ran long ago and is left out can only lower the class, not raise it.
 pub fn pod_qos<'c>(containers: impl Iterator<Item = &'c Container> + Clone) -> Option<QosClass> {
     let newest = containers.clone().map(|container| container.seen).max().filter(|seen| *seen > 0)?;
     let now = containers.filter(|container| container.seen > 0 && newest - container.seen <= HOUR);
     Some(QosClass::from_containers(&now.map(|container| container.current).collect::<Vec<_>>()))
 }
 
-/// A workload: what owns the pods.
+/// A workload: the owner of pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Workload {
     /// Namespace.
     pub namespace: String,
     /// Name of the owner.
     pub name: String,
-    /// WorkloadKind of the owner as Kubernetes names it (`Deployment`); empty where it is not known.
+    /// `kind` of the owner in Kubernetes, such as `Deployment`; empty if unknown.
     #[serde(default)]
     pub owner: String,
-    /// How its pods come and go.
+    /// How the pods start and end.
     pub kind: WorkloadKind,
-    /// Pods that run now.
+    /// Running pods.
     pub replicas: u64,
 }
 
@@ -117,28 +119,28 @@ impl Workload {
         format!("{}/{}", self.namespace, self.name)
     }
 
-    /// Whether both are the same: what a Deployment and a StatefulSet of one name use is not added up.
+    /// Whether both are the same workload. A Deployment and a StatefulSet of the same name are two.
     pub fn is(&self, other: &Self) -> bool {
         (&self.namespace, &self.name, &self.owner) == (&other.namespace, &other.name, &other.owner)
     }
 
-    /// Takes what another source sees at the same time: an agent sees its own node's pods only.
+    /// Adds the replicas of another node: an agent sees only the pods of its own node.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.replicas = self.replicas.saturating_add(other.replicas);
         self.kind = self.kind.max(other.kind);
     }
 }
 
-/// A container, and what is in force for it.
+/// A container with its current requests and limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Container {
     /// Name.
     pub name: String,
-    /// What it is to its pod.
+    /// Role in the pod.
     pub role: Role,
-    /// When `current` was seen, seconds since the Unix epoch.
+    /// When `current` was read, seconds since the Unix epoch; 0 if never.
     pub seen: u64,
-    /// Requests and limits.
+    /// Current requests and limits.
     #[serde(alias = "in_force")]
     pub current: Resources,
     /// Requests and limits of the pod as a whole (`spec.resources` of Kubernetes 1.34), as far as they are set.
@@ -161,7 +163,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// Takes over what is in force from whoever saw it last; of two at the same time, the greater.
+    /// Keeps the newer requests and limits; of two at the same time, the higher ones.
     pub(crate) fn merge(&mut self, other: &Self) {
         if self.seen.cmp(&other.seen).then_with(|| self.cmp_values(other)).is_lt() {
             self.clone_from(other);
@@ -192,7 +194,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn classes_of_service() {
+    fn qos_classes() {
         let set = |cpu_request, cpu_limit, memory_request, memory_limit| Resources {
             cpu_request,
             cpu_limit,
@@ -208,7 +210,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_pod_has_the_class_of_the_containers_that_it_has_now() {
+    fn only_recent_containers_count_for_the_qos_class() {
         let full = Resources {
             cpu_request: Some(1),
             cpu_limit: Some(1),
@@ -218,7 +220,7 @@ pub(crate) mod tests {
         let at = |seen, current| Container { seen, current, ..container("it") };
         let class = |containers: &[Container]| pod_qos(containers.iter());
         assert_eq!(class(&[]), None);
-        assert_eq!(class(&[at(0, full)]), None, "nobody has seen what is in force");
+        assert_eq!(class(&[at(0, full)]), None, "requests and limits were never read");
         let unset = Resources::default();
         assert_eq!(class(&[at(9_000, full), at(0, unset)]), Some(QosClass::Guaranteed));
         assert_eq!(class(&[at(9_000, full), at(8_970, unset)]), Some(QosClass::Burstable));

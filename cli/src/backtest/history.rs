@@ -1,4 +1,4 @@
-//! `--history`: the past of live agents, or a snapshot of it.
+//! `--history`: the back-test on the usage history of agents, or on a snapshot of it.
 
 use serde::Serialize;
 use snug_sizing::{
@@ -12,34 +12,33 @@ use snug_sizing::{
 
 use crate::evidence::Snapshot;
 
-/// Number of the form; within it fields are only added.
+/// Version of the JSON output; within a version, fields are only added.
 const SCHEMA_VERSION: u32 = 1;
 
-/// What became of the past.
+/// The result of the back-test.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Report {
     schema_version: u32,
-    /// What was replayed.
+    /// The replayed history.
     pub history: Span,
-    /// The engine's risk.
     pub risk: Risk,
-    /// What policies say changes nothing in what follows. A pod-day is here a day of all pods of a workload's container.
+    /// Figures of the open loop, in which decisions do not change usage. A pod-day is a day of all pods of one container.
     pub open: Vec<Figures>,
 }
 
-/// What was replayed.
+/// The replayed history.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Span {
-    /// Containers of workloads.
+    /// Containers of workloads, over all pods.
     pub containers: usize,
     /// Hours from the first to the last.
     pub hours: u32,
 }
 
 impl Report {
-    /// Of all evidence of a snapshot.
+    /// Replays all evidence of a snapshot.
     pub(super) fn make(snapshot: &Snapshot, risk: Risk, chosen: &[(String, HistoryPolicy)]) -> Self {
         let all: Vec<&Evidence> = snapshot.evidence().collect();
         let spans = || all.iter().filter_map(|evidence| evidence.span());
@@ -50,19 +49,19 @@ impl Report {
         Self { schema_version: SCHEMA_VERSION, history, risk, open: replay(&all, chosen) }
     }
 
-    /// What it is about.
+    /// The title of the tables.
     pub(super) fn title(&self) -> String {
         let Span { containers, hours } = self.history;
         format!(
-            "{containers} containers of workloads over {:.1} days; snug at {:.2} % pod-days with an OOM kill, {:.2} % of work above the request. \
-             A pod-day is a day of all pods of a workload's container",
+            "{containers} containers of workloads over {:.1} days; accepted risk of snug: {:.2} % of pod-days with an OOM kill, \
+             {:.2} % of CPU time above the request. A pod-day is a day of all pods of one container",
             f64::from(hours) / 24.0,
             100.0 * self.risk.oom_kills,
             100.0 * self.risk.cpu_work
         )
     }
 
-    /// Whether anything could be judged.
+    /// Whether there was too little history for any decision.
     pub(super) fn is_empty(&self) -> bool {
         self.open.iter().all(|figures| figures.memory.pod_days == 0 && figures.cpu.pod_days == 0)
     }

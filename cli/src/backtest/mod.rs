@@ -1,4 +1,4 @@
-//! `snug backtest`: what each policy would have said of recorded use, and what would have come of it.
+//! `snug backtest`: replays policies on recorded usage and reports their violations and footprint.
 
 pub mod history;
 pub mod plot;
@@ -25,26 +25,26 @@ const SNUG: &str = "snug";
 /// The options of `snug backtest`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Folder with the recordings cpu_millicores.csv.gz and memory_kib.csv.gz.
+    /// Directory with the traces cpu_millicores.csv.gz and memory_kib.csv.gz
     #[arg(long, value_name = "DIR", required_unless_present = "history")]
     traces: Option<PathBuf>,
-    /// Replay what agents have seen instead, by the hour: more than a day of it. Policies are then snug, as-is (what is in force now) and
-    /// oracle.
+    /// Back-test on the usage history of agents, of more than a day; policies are snug, as-is (current requests and limits)
+    /// and oracle
     #[arg(long, conflicts_with_all = ["traces", "validate"])]
     history: bool,
     #[command(flatten)]
     source: EvidenceSource,
-    /// KubeContext policies, separated by commas; all but the engine are what other tools do.
+    /// Policies to compare, separated by commas: snug and the algorithms of other tools
     #[arg(long, value_name = "all|NAME,…", default_value = "all", value_delimiter = ',')]
     policy: Vec<String>,
-    /// The engine's risk: a profile (critical, standard, batch), or numbers such as oom=0.001,cpu=0.01, which are OOM kills per
-    /// pod-day and the share of work above the request.
+    /// Accepted risk of snug: a profile (critical, standard, batch), or numbers such as oom=0.001,cpu=0.01: OOM kills per pod-day
+    /// and share of CPU time above the request
     #[arg(long, value_name = "RISK", default_value = "standard", value_parser = risk::parse)]
     risk: Risk,
-    /// Cross-validate the engine's fitted constants in so many folds: each workload is judged by constants chosen without it.
+    /// Cross-validate the fitted constants in this number of folds: each workload is judged with constants fitted without it
     #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u64).range(2..=20))]
     validate: Option<u64>,
-    /// Form of the output.
+    /// Output format
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -56,14 +56,14 @@ enum Output {
     Html,
 }
 
-/// The policies asked for, with the engine at a risk.
-fn choose(names: &[String], wanted: &EngineUnderTest) -> Result<Vec<(String, PolicyChoice)>> {
-    let snug = (SNUG, wanted.choice());
-    choose_of(names, &std::iter::once(snug).chain(PolicyChoice::BASELINES).collect::<Vec<_>>())
+/// The policies with these names, with the engine at its risk.
+fn choose(names: &[String], engine: &EngineUnderTest) -> Result<Vec<(String, PolicyChoice)>> {
+    let snug = (SNUG, engine.choice());
+    choose_by_name(names, &std::iter::once(snug).chain(PolicyChoice::BASELINES).collect::<Vec<_>>())
 }
 
-/// Those of these names.
-fn choose_of<C: Copy>(names: &[String], all: &[(&str, C)]) -> Result<Vec<(String, C)>> {
+/// Selects choices by name.
+fn choose_by_name<C: Copy>(names: &[String], all: &[(&str, C)]) -> Result<Vec<(String, C)>> {
     let mut chosen: Vec<(String, C)> = Vec::new();
     for name in names {
         let before = chosen.len();
@@ -72,7 +72,7 @@ fn choose_of<C: Copy>(names: &[String], all: &[(&str, C)]) -> Result<Vec<(String
         chosen.extend(new.into_iter().map(|(name, choice)| ((*name).to_owned(), *choice)));
         if chosen.len() == before && !all.iter().any(|(other, _)| name == other) && name != "all" {
             let known: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-            bail!("there is no policy {name:?}; there are all, {}", known.join(", "));
+            bail!("unknown policy {name:?}; use all, {}", known.join(", "));
         }
     }
     Ok(chosen)
@@ -81,18 +81,18 @@ fn choose_of<C: Copy>(names: &[String], all: &[(&str, C)]) -> Result<Vec<(String
 /// Runs `snug backtest`.
 ///
 /// # Errors
-/// When the recordings cannot be read, a policy has no such name, or nobody takes the output.
+/// When the traces or the evidence cannot be read, a policy is unknown, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     let Options { traces, source, policy, risk, validate, output, .. } = options;
     let Some(traces) = traces else { return run_history(source, policy, *risk, *output, out) };
-    let wanted = EngineUnderTest::new(*risk);
-    let chosen = choose(policy, &wanted)?;
+    let engine = EngineUnderTest::new(*risk);
+    let chosen = choose(policy, &engine)?;
     let trace = traces::read(traces)?;
-    let report = Report::make(&trace, &wanted, &chosen, *validate);
+    let report = Report::make(&trace, &engine, &chosen, *validate);
     write(*output, &report, || table::render(&report), || table::html(&report), out)
 }
 
-/// Writes a report in the form asked for.
+/// Writes a report in an output format.
 fn write(
     output: Output,
     report: &impl Serialize,
@@ -110,7 +110,7 @@ fn write(
     out.write_all(text.as_bytes()).context("cannot write the report")
 }
 
-/// The same with evidence.
+/// The back-test on evidence.
 fn run_history(
     source: &EvidenceSource,
     policy: &[String],
@@ -119,11 +119,11 @@ fn run_history(
     out: &mut impl Write,
 ) -> Result<()> {
     let chosen =
-        choose_of(policy, &[&[(SNUG, HistoryPolicy::Snug(risk))][..], &HistoryPolicy::OTHERS].concat())?;
+        choose_by_name(policy, &[&[(SNUG, HistoryPolicy::Snug(risk))][..], &HistoryPolicy::OTHERS].concat())?;
     let report = history::Report::make(&source.read()?, risk, &chosen);
     if report.is_empty() {
         bail!(
-            "there is nothing to judge: of {} containers over {} hours none has a day of history and six hours after it; come back later",
+            "not enough usage history: none of {} containers over {} hours has a day of history followed by six hours; try again later",
             report.history.containers,
             report.history.hours
         );
@@ -138,10 +138,10 @@ mod tests {
 
     #[test]
     fn policies_by_name() {
-        let wanted = EngineUnderTest::new(snug_sizing::engine::Profile::Standard.risk());
+        let engine = EngineUnderTest::new(snug_sizing::engine::Profile::Standard.risk());
         let names = |text: &str| -> Result<Vec<String>> {
             let asked: Vec<String> = text.split(',').map(str::to_owned).collect();
-            Ok(choose(&asked, &wanted)?.into_iter().map(|(name, _)| name).collect())
+            Ok(choose(&asked, &engine)?.into_iter().map(|(name, _)| name).collect())
         };
         assert_eq!(names("vpa,snug,vpa").unwrap(), ["vpa", "snug"]);
         assert_eq!(names("all").unwrap().len(), 1 + PolicyChoice::BASELINES.len());
@@ -149,7 +149,7 @@ mod tests {
             names("krr")
                 .unwrap_err()
                 .to_string()
-                .starts_with("there is no policy \"krr\"; there are all, snug, krr-simple,")
+                .starts_with("unknown policy \"krr\"; use all, snug, krr-simple,")
         );
     }
 }

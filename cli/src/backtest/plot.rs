@@ -1,17 +1,17 @@
-//! Curves of risk against footprint, as SVG.
+//! Plots of violations against footprint, as SVG.
 
 use super::report::{Curve, Point};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 460.0;
-/// Room for the axes: left, right, top, bottom.
+/// Margins for the axes: left, right, top, bottom.
 const MARGINS: [f64; 4] = [70.0, 190.0, 40.0, 50.0];
-/// As many as there are policies.
+/// One colour per policy.
 const COLOURS: [&str; 12] = [
     "#d62728", "#1f77b4", "#17becf", "#2ca02c", "#98df8a", "#9467bd", "#8c564b", "#7f7f7f", "#ff7f0e",
     "#393b79", "#e377c2", "#000000",
 ];
-/// What nearly never fails is drawn here, in percent: the axis is logarithmic.
+/// Lower end of the logarithmic axis, percent; lower values are drawn here.
 const MIN_PERCENT: f64 = 0.02;
 
 /// Pod-days with a violation against the footprint of memory.
@@ -20,10 +20,10 @@ pub fn memory(curves: &[Curve]) -> String {
     draw("Memory: pod-days above the limit, %", curves, &point)
 }
 
-/// Work above the request against the footprint of CPU.
+/// CPU time above the request against the footprint of CPU.
 pub fn cpu(curves: &[Curve]) -> String {
     let point = |point: &Point| (point.cpu.footprint_ratio, point.cpu.unserved_work_pct);
-    draw("CPU: work above the request, %", curves, &point)
+    draw("CPU: time above the request, %", curves, &point)
 }
 
 fn draw(title: &str, curves: &[Curve], point: &dyn Fn(&Point) -> (f64, f64)) -> String {

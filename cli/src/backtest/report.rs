@@ -1,4 +1,4 @@
-//! What a back-test has found.
+//! The report of a back-test on traces.
 
 use std::fmt::Write as _;
 
@@ -15,14 +15,14 @@ use snug_sizing::{
     engine::{Risk, Rule},
 };
 
-/// Grows when a field changes its meaning or goes away.
+/// Version of the JSON output; increased when a field changes its meaning or is removed.
 const SCHEMA_VERSION: u32 = 1;
-/// Factors on the engine's risk for its curve, and on the time that the oracle's requests are exceeded.
+/// Factors on the engine's risk, and on the oracle's share of time above the request, for the curves.
 const RISKS: [f64; 9] = [0.125, 0.25, 0.5, 0.71, 1.0, 1.41, 2.0, 4.0, 8.0];
-/// Factors on what other policies say for theirs.
+/// Factors on the values of other policies, for the curves.
 const FACTORS: [f64; 7] = [0.8, 0.87, 0.93, 1.0, 1.1, 1.25, 1.5];
 
-/// The engine as it is to be tested.
+/// The engine with its risk and constants.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineUnderTest {
     risk: Risk,
@@ -30,17 +30,17 @@ pub struct EngineUnderTest {
 }
 
 impl EngineUnderTest {
-    /// With the constants that are used.
+    /// The engine at a risk, with the fitted constants.
     pub fn new(risk: Risk) -> Self {
         Self { risk, rule: Rule::FITTED }
     }
 
-    /// It as a policy.
+    /// The engine as a policy.
     pub fn choice(&self) -> PolicyChoice {
         PolicyChoice::Snug(self.risk, self.rule)
     }
 
-    /// A policy with its margin swept by a factor: the risk of the engine, the values of others.
+    /// The runs of a policy's curve: factors on the risk of the engine, or on the values of other policies.
     fn swept(&self, choice: PolicyChoice) -> Vec<(f64, Run)> {
         match choice {
             PolicyChoice::Oracle { exceeded } => {
@@ -57,65 +57,54 @@ impl EngineUnderTest {
     }
 }
 
-/// All of it.
+/// The report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Report {
     schema_version: u32,
-    /// What was replayed.
+    /// The replayed traces.
     pub traces: Traces,
-    /// The engine's risk.
     pub risk: Risk,
-    /// Open loop: what policies say changes nothing in what follows.
+    /// Open loop: decisions do not change usage.
     pub open: Vec<Figures>,
-    /// Closed loop: use above the limit is an OOM kill that the policy is told.
+    /// Closed loop: usage above the limit is an OOM kill, which the policy gets to know.
     pub closed: Vec<Closed>,
-    /// Open loop, with margins swept.
+    /// Open loop, with a sweep of each policy's margin.
     pub curves: Vec<Curve>,
-    /// Open loop, each workload judged by constants chosen without it.
+    /// Open loop, each workload judged with constants fitted without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
 }
 
-/// What was replayed.
+/// The size of the replayed traces.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Traces {
-    /// Containers.
     pub containers: usize,
-    /// Workloads.
     pub workloads: usize,
-    /// Minutes.
     pub minutes: usize,
 }
 
-/// Figures of one policy with feedback.
+/// Figures of one policy in the closed loop.
 #[derive(Debug, Serialize)]
 pub struct Closed {
-    /// Its name.
     pub policy: String,
-    /// Memory.
     #[serde(flatten)]
     pub memory: closed::Figures,
 }
 
-/// One policy with its margin swept.
 #[derive(Debug, Serialize)]
 pub struct Curve {
-    /// Its name.
     pub policy: String,
-    /// By factor: on the risk of the engine, on the values of others.
+    /// Points by factor.
     pub points: Vec<Point>,
 }
 
 /// One point of a curve.
 #[derive(Debug, Serialize)]
 pub struct Point {
-    /// The factor.
     pub factor: f64,
-    /// Memory.
     pub memory: score::Memory,
-    /// CPU.
     pub cpu: score::Cpu,
 }
 
@@ -130,16 +119,16 @@ fn sum(outcomes: &[Vec<Outcome>]) -> Vec<(score::Memory, score::Cpu)> {
 }
 
 impl Report {
-    /// Replays the policies; with folds, cross-validates the engine's constants beside them.
+    /// Replays the policies. With `folds`, also cross-validates the engine's constants.
     pub fn make(
         trace: &Trace,
-        wanted: &EngineUnderTest,
+        engine: &EngineUnderTest,
         chosen: &[(String, PolicyChoice)],
         folds: Option<u64>,
     ) -> Self {
-        let replay = Replay::new(trace, wanted.rule);
-        // All runs at once, since what a policy needs of a workload is made once.
-        let swept: Vec<Vec<(f64, Run)>> = chosen.iter().map(|(_, choice)| wanted.swept(*choice)).collect();
+        let replay = Replay::new(trace, engine.rule);
+        // All runs at once, because the preparation of a workload is shared.
+        let swept: Vec<Vec<(f64, Run)>> = chosen.iter().map(|(_, choice)| engine.swept(*choice)).collect();
         let plain = chosen.iter().map(|(_, choice)| Run::from(*choice));
         let runs: Vec<Run> = plain.chain(swept.iter().flatten().map(|(_, run)| *run)).collect();
         let mut figures = sum(&replay.open(&runs)).into_iter();
@@ -171,11 +160,11 @@ impl Report {
         let traces = Traces { containers, workloads: trace.groups.len(), minutes: trace.minutes };
         let others: Vec<_> =
             chosen.iter().filter(|(_, choice)| !matches!(choice, PolicyChoice::Snug(..))).cloned().collect();
-        let validation = folds.map(|folds| cross_validate(trace, wanted.risk, folds, &others));
-        Self { schema_version: SCHEMA_VERSION, traces, risk: wanted.risk, open, closed, curves, validation }
+        let validation = folds.map(|folds| cross_validate(trace, engine.risk, folds, &others));
+        Self { schema_version: SCHEMA_VERSION, traces, risk: engine.risk, open, closed, curves, validation }
     }
 
-    /// One line on what was replayed.
+    /// The title of the tables.
     pub(crate) fn title(&self) -> String {
         let Traces { containers, workloads, minutes } = self.traces;
         let mut text = format!(
@@ -186,7 +175,7 @@ impl Report {
         // Writing to a string does not fail.
         let _: Result<(), std::fmt::Error> = write!(
             text,
-            "; snug at {:.2} % pod-days with an OOM kill, {:.2} % of work above the request",
+            "; accepted risk of snug: {:.2} % of pod-days with an OOM kill, {:.2} % of CPU time above the request",
             oom_kills * 100.0,
             cpu_work * 100.0
         );

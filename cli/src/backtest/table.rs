@@ -1,4 +1,4 @@
-//! The report as text and as a page.
+//! The report as text and as HTML.
 
 use snug_sizing::{
     backtest::{
@@ -10,7 +10,7 @@ use snug_sizing::{
 
 use super::report::Report;
 
-/// Columns of a table, all but the first to the right.
+/// A table; all columns but the first are aligned to the right.
 pub(super) struct Table {
     heading: &'static str,
     columns: &'static [&'static str],
@@ -33,7 +33,7 @@ const FOLDS: [&str; 10] = [
     "UNSERVED %",
     "FOOTPRINT",
 ];
-/// Policies shown fold by fold: the engine and those that it is to beat.
+/// Policies shown for each fold.
 const RIVALS: [&str; 3] = ["snug", "krr-simple", "vpa"];
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -60,7 +60,7 @@ fn cpu(policy: &str, figures: &score::Cpu) -> Vec<String> {
     ]
 }
 
-/// The tables of what was judged in the open loop.
+/// The tables of the open loop.
 pub(super) fn open(figures: &[Figures]) -> Vec<Table> {
     vec![
         Table {
@@ -122,7 +122,7 @@ fn held_out(validation: &Validation) -> [Table; 3] {
     let all = &validation.held_out;
     [
         Table {
-            heading: "Memory limits, held out: each workload judged by constants chosen without it",
+            heading: "Memory limits, held out: each workload judged with constants fitted without it",
             columns: &MEMORY,
             rows: all.iter().map(|it| memory(&it.policy, &it.memory)).collect(),
         },
@@ -132,19 +132,19 @@ fn held_out(validation: &Validation) -> [Table; 3] {
             rows: all.iter().map(|it| cpu(&it.policy, &it.cpu)).collect(),
         },
         Table {
-            heading: "Fold by fold: constants chosen on the other folds, then memory, then CPU",
+            heading: "By fold: constants fitted on the other folds, then memory, then CPU",
             columns: &FOLDS,
             rows: validation.folds.iter().enumerate().flat_map(fold).collect(),
         },
     ]
 }
 
-/// As text.
+/// The report as text.
 pub(crate) fn render(report: &Report) -> String {
     text(&report.title(), &tables(report))
 }
 
-/// Tables under a title.
+/// Tables under a title, as text.
 pub(super) fn text(title: &str, tables: &[Table]) -> String {
     let mut text = format!("{title}\n");
     for Table { heading, columns, rows } in tables {
@@ -168,13 +168,13 @@ pub(super) fn text(title: &str, tables: &[Table]) -> String {
     text
 }
 
-/// As a page without scripts and without anything from elsewhere.
+/// The report as one HTML page without scripts and external resources.
 pub(crate) fn html(report: &Report) -> String {
     let plots = super::plot::memory(&report.curves) + &super::plot::cpu(&report.curves);
     page(&report.title(), &tables(report), &plots)
 }
 
-/// Tables under a title, and what comes below them.
+/// Tables under a title as HTML, followed by `below`.
 pub(super) fn page(title: &str, tables: &[Table], below: &str) -> String {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>snug backtest</title>\n<style>body{font-family:sans-serif}table{border-collapse:collapse}\

@@ -1,4 +1,4 @@
-//! Recordings as files: `cpu_millicores.csv.gz` and `memory_kib.csv.gz`.
+//! Reads traces: `cpu_millicores.csv.gz` and `memory_kib.csv.gz`.
 //!
 //! One row per container: `namespace,pod,container,node`, then one column per minute; an empty cell means no sample. Both files
 //! have the same rows in the same order.
@@ -18,24 +18,18 @@ const CPU: &str = "cpu_millicores.csv.gz";
 const MEMORY: &str = "memory_kib.csv.gz";
 /// The columns before the minutes.
 const KEYS: [&str; 4] = ["namespace", "pod", "container", "node"];
-/// Greatest sample: 2⁵³, up to which floats count exactly. In KiB that is 8 EiB.
+/// Highest sample: 2⁵³, up to which floats are exact integers. In KiB that is 8 EiB.
 const MAX_SAMPLE: f64 = 9_007_199_254_740_992.0;
 
-/// Why a recording cannot be read.
+/// Why traces cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file cannot be opened or read to its end.
+    /// The file cannot be opened or read to the end.
     #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Something in it is not as it should be.
+    Read { path: PathBuf, source: io::Error },
+    /// The content of the file is invalid.
     #[error("{}, line {line}: {what}", path.display())]
     Content {
-        /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: u64,
@@ -44,7 +38,7 @@ pub enum Error {
     },
 }
 
-/// One file, row by row.
+/// A reader of one file, row by row.
 struct Rows {
     path: PathBuf,
     reader: csv::Reader<Box<dyn Read>>,
@@ -80,7 +74,7 @@ impl Rows {
         Error::Content { path: self.path.clone(), line, what: what.to_owned() }
     }
 
-    /// Goes on to the next row; `false` after the last.
+    /// Reads the next row; `false` after the last.
     fn next(&mut self) -> Result<bool, Error> {
         self.reader.read_byte_record(&mut self.record).map_err(|error| {
             let line = error.position().map_or(1, csv::Position::line);
@@ -96,8 +90,9 @@ impl Rows {
     fn keys(&self) -> Result<[String; 4], Error> {
         let mut keys = KEYS.map(|_| String::new());
         for ((key, field), name) in keys.iter_mut().zip(&self.record).zip(KEYS) {
-            *key =
-                str::from_utf8(field).map_err(|_| self.wrong(&format!("the {name} is no UTF-8")))?.to_owned();
+            *key = str::from_utf8(field)
+                .map_err(|_| self.wrong(&format!("the {name} is not UTF-8")))?
+                .to_owned();
         }
         Ok(keys)
     }
@@ -117,21 +112,22 @@ impl Rows {
             Some(value) if (0.0..=MAX_SAMPLE).contains(&value) => Ok(value),
             _ => {
                 let cell: String = String::from_utf8_lossy(cell).chars().take(40).collect();
-                Err(self.wrong(&format!("minute {minute} has {cell:?}, which is no amount: plain numbers from 0 are, or nothing for no sample")))
+                Err(self.wrong(&format!("minute {minute} has {cell:?}, which is not a number from 0 up; leave the cell empty for no sample")))
             }
         }
     }
 }
 
-/// Reads a recording.
+/// Reads the traces in a directory.
 ///
 /// # Errors
-/// When a file is missing, cut short or not as described, naming the file and the line.
+/// When a file is missing, cut off or invalid; the error names the file and the line.
 pub fn read(folder: &Path) -> Result<Trace, Error> {
     let mut cpu = Rows::open(folder.join(CPU))?;
     let mut memory = Rows::open(folder.join(MEMORY))?;
     if cpu.minutes != memory.minutes {
-        let what = format!("the heading has {} minutes, that of {CPU} {}", memory.minutes, cpu.minutes);
+        let what =
+            format!("the heading has {} minutes, but that of {CPU} has {}", memory.minutes, cpu.minutes);
         return Err(memory.wrong(&what));
     }
     let mut rows = Vec::new();
@@ -140,24 +136,26 @@ pub fn read(folder: &Path) -> Result<Trace, Error> {
         let (more, same) = (cpu.next()?, memory.next()?);
         if more != same {
             let shorter = if more { &memory } else { &cpu };
-            return Err(shorter.wrong("the file ends here, the other one has more rows"));
+            return Err(shorter.wrong("the file ends here, but the other file has more rows"));
         }
         if !more {
             break;
         }
         let keys = cpu.keys()?;
         if keys != memory.keys()? {
-            return Err(memory
-                .wrong(&format!("the row is not that of {}, as in the same line of {CPU}", keys.join("/"))));
+            return Err(memory.wrong(&format!(
+                "the row is not that of {}, unlike the same line of {CPU}",
+                keys.join("/")
+            )));
         }
         if !known.insert(keys.clone()) {
-            return Err(cpu.wrong(&format!("{} is there twice", keys.join("/"))));
+            return Err(cpu.wrong(&format!("{} has two rows", keys.join("/"))));
         }
         let [namespace, pod, container, _] = keys;
         rows.push(ContainerTrace { namespace, pod, container, cpu: cpu.series()?, memory: memory.series()? });
     }
     if rows.is_empty() {
-        return Err(cpu.wrong("there is a heading and no row"));
+        return Err(cpu.wrong("the file has a heading but no rows"));
     }
     Ok(Trace::new(cpu.minutes, rows))
 }

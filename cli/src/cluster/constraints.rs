@@ -1,4 +1,4 @@
-//! What a proposal has to get along with: rules and room of namespaces, nodes, and whatever else changes the same workloads.
+//! The objects of a cluster that constrain recommendations: rules and headroom of namespaces, nodes, and autoscalers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,46 +20,40 @@ use kube::{
 use serde::de::DeserializeOwned;
 use snug_sizing::{constraints::LimitRange, pod::PodRequests, quantity::Quantity};
 
-/// What is around the workloads of a cluster. What could not be asked for is empty, and said in `missing`.
+/// The constraints of a cluster. A list that could not be read is empty, and `missing` has the reason.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterConstraints {
     /// `LimitRange`s of containers, by namespace.
     pub limit_ranges: Vec<(String, LimitRange)>,
-    /// `ResourceQuota`s.
+    /// Headroom of `ResourceQuota`s.
     pub quotas: Vec<QuotaHeadroom>,
-    /// `HorizontalPodAutoscaler`s that go by a share of a request.
+    /// `HorizontalPodAutoscaler`s that scale on the utilization of a request.
     pub autoscalers: Vec<Autoscaler>,
-    /// `PodDisruptionBudget`s, with the pods that they hold.
+    /// `PodDisruptionBudget`s, with the pods that they select.
     pub budgets: Vec<DisruptionBudget>,
-    /// Workloads that something else sizes or scales.
+    /// Workloads that a VerticalPodAutoscaler sizes or KEDA scales.
     pub managed: Vec<ManagedWorkload>,
     /// Allocatable of the largest node, of each resource on its own.
     pub largest_node: Option<PodRequests>,
-    /// What could not be asked for, and why.
+    /// Errors of lists that could not be read.
     pub missing: Vec<String>,
 }
 
-/// What a `ResourceQuota` leaves for requests; `None` where it says nothing of a resource.
+/// `hard` minus `used` of a `ResourceQuota` for requests; `None` if it does not limit a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuotaHeadroom {
-    /// Namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// Millicores.
     pub cpu_left: Option<u64>,
-    /// Bytes.
     pub memory_left: Option<u64>,
 }
 
-/// A `HorizontalPodAutoscaler` that goes by the use of a resource as a share of its request.
+/// A `HorizontalPodAutoscaler` with a target for the utilization of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Autoscaler {
-    /// Namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// Kind and name of what it scales.
+    /// Kind and name of `scaleTargetRef`.
     pub target: (String, String),
     /// `averageUtilization` of CPU, percent.
     pub cpu: Option<u32>,
@@ -70,26 +64,25 @@ pub struct Autoscaler {
 /// A `PodDisruptionBudget`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DisruptionBudget {
-    /// Namespace.
     pub namespace: String,
-    /// Pods that may go now.
+    /// `disruptionsAllowed`.
     pub allowed: u64,
-    /// Names of the pods that it holds.
+    /// Names of the pods that it selects.
     pub pods: BTreeSet<String>,
 }
 
-/// A workload that something else sizes or scales.
+/// A workload that a VerticalPodAutoscaler sizes or KEDA scales.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagedWorkload {
-    /// Namespace.
     pub namespace: String,
     /// Kind and name of the workload.
     pub target: (String, String),
-    /// Kind and name of what does it.
+    /// Kind and name of that object.
     pub by: (&'static str, String),
 }
 
-/// Asks for everything at once. What is denied is said; what a cluster does not have (an old version, no such custom resource) is not there.
+/// Lists all constraints concurrently. Missing permissions are reported in `missing`; kinds that the cluster does not have are
+/// treated as empty.
 pub(super) async fn gather(client: &Client) -> ClusterConstraints {
     let (ranges, quotas, autoscalers, nodes, verticals, scaled) = join!(
         list::<LimitRangeObject>(client, "limitranges"),
@@ -118,23 +111,23 @@ pub(super) async fn gather(client: &Client) -> ClusterConstraints {
         limit_ranges: ranges.0.iter().flat_map(limit_ranges).collect(),
         quotas: quotas.0.iter().filter_map(quota).collect(),
         autoscalers: autoscalers.0.iter().filter_map(autoscaler).collect(),
-        budgets: budgets.0.iter().map(|budget| holds(budget, &pods.0)).collect(),
+        budgets: budgets.0.iter().map(|budget| disruption_budget(budget, &pods.0)).collect(),
         managed: managed.chain(scaled).collect(),
         largest_node: largest(&nodes.0),
         missing,
     }
 }
 
-/// What there is, or why it is not known.
+/// Items, and an error if they could not be listed.
 type Listed<T> = (Vec<T>, Option<String>);
 
-fn listed<T>(what: &str, answer: Result<Vec<T>, kube::Error>) -> Listed<T> {
-    match answer {
+fn listed<T>(what: &str, response: Result<Vec<T>, kube::Error>) -> Listed<T> {
+    match response {
         Ok(items) => (items, None),
         // A cluster without that kind has none of it.
         Err(kube::Error::Api(status)) if status.code == 404 => (Vec::new(), None),
         Err(kube::Error::Api(status)) if status.code == 403 => {
-            (Vec::new(), Some(format!("you may not list {what} in all namespaces")))
+            (Vec::new(), Some(format!("no permission to list {what} in all namespaces")))
         }
         Err(error) => (Vec::new(), Some(format!("{what}: {error}"))),
     }
@@ -147,26 +140,27 @@ where
         + DeserializeOwned
         + std::fmt::Debug,
 {
-    let answer = Api::<K>::all(client.clone()).list(&ListParams::default()).await;
-    listed(what, answer.map(|list| list.items))
+    let response = Api::<K>::all(client.clone()).list(&ListParams::default()).await;
+    listed(what, response.map(|list| list.items))
 }
 
 async fn list_nodes(client: &Client) -> Listed<Node> {
-    let answer = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
-    listed("nodes", answer.map(|list| list.items))
+    let response = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
+    listed("nodes", response.map(|list| list.items))
 }
 
 async fn list_custom(client: &Client, group: &str, version: &str, kind: &str) -> Listed<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    let answer = Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await;
-    listed(&resource.plural, answer.map(|list| list.items))
+    let response =
+        Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await;
+    listed(&resource.plural, response.map(|list| list.items))
 }
 
-/// A pod as far as budgets go: namespace, name, labels.
+/// Namespace, name and labels of a pod.
 type Labelled = (String, String, BTreeMap<String, String>);
 
 async fn pod_labels(client: &Client) -> Listed<Labelled> {
-    let answer = Api::<Pod>::all(client.clone()).list_metadata(&ListParams::default()).await;
+    let response = Api::<Pod>::all(client.clone()).list_metadata(&ListParams::default()).await;
     let of_pod = |metadata: kube::core::ObjectMeta| {
         (
             metadata.namespace.unwrap_or_default(),
@@ -174,7 +168,7 @@ async fn pod_labels(client: &Client) -> Listed<Labelled> {
             metadata.labels.unwrap_or_default(),
         )
     };
-    listed("pods", answer.map(|list| list.items.into_iter().map(|pod| of_pod(pod.metadata)).collect()))
+    listed("pods", response.map(|list| list.items.into_iter().map(|pod| of_pod(pod.metadata)).collect()))
 }
 
 type Amounts = Option<BTreeMap<String, Amount>>;
@@ -214,7 +208,7 @@ fn limit_ranges(object: &LimitRangeObject) -> Vec<(String, LimitRange)> {
 
 fn quota(object: &ResourceQuota) -> Option<QuotaHeadroom> {
     let status = object.status.as_ref()?;
-    // Both spellings mean requests.
+    // `cpu` and `requests.cpu` mean the same; so do the names of memory.
     let left = |names: [&str; 2], of: fn(&Amounts, &str) -> Option<u64>| {
         let each = names.into_iter().filter_map(|name| {
             Some(of(&status.hard, name)?.saturating_sub(of(&status.used, name).unwrap_or(0)))
@@ -249,15 +243,15 @@ fn autoscaler(object: &HorizontalPodAutoscaler) -> Option<Autoscaler> {
     (autoscaler.cpu.is_some() || autoscaler.memory.is_some()).then_some(autoscaler)
 }
 
-fn holds(object: &PodDisruptionBudget, pods: &[Labelled]) -> DisruptionBudget {
+fn disruption_budget(object: &PodDisruptionBudget, pods: &[Labelled]) -> DisruptionBudget {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let allowed = object.status.as_ref().map_or(0, |status| status.disruptions_allowed);
     let selector = object.spec.as_ref().and_then(|spec| spec.selector.clone());
     let selector: Option<Selector> = selector.and_then(|selector| selector.try_into().ok());
-    let held = |(of, _, labels): &&Labelled| {
+    let is_selected = |(of, _, labels): &&Labelled| {
         *of == namespace && selector.as_ref().is_some_and(|selector| selector.matches(labels))
     };
-    let pods = pods.iter().filter(held).map(|(_, name, _)| name.clone()).collect();
+    let pods = pods.iter().filter(is_selected).map(|(_, name, _)| name.clone()).collect();
     DisruptionBudget { pods, allowed: u64::try_from(allowed).unwrap_or(0), namespace }
 }
 
@@ -276,7 +270,7 @@ fn managed_by_keda(object: &DynamicObject) -> Option<ManagedWorkload> {
     managed(object, "ScaledObject", "scaleTargetRef")
 }
 
-/// What pods of a node can ask for.
+/// Allocatable CPU and memory of a node.
 pub(super) fn allocatable(node: &Node) -> Option<PodRequests> {
     let amounts = &node.status.as_ref()?.allocatable;
     Some(PodRequests { cpu: millicores(amounts, "cpu")?, memory: bytes(amounts, "memory")? })
@@ -319,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_leaves_the_least_of_what_it_says() {
+    fn quota_headroom_is_the_lowest_of_both_spellings() {
         let status = json!({
             "hard": { "requests.cpu": "4", "cpu": "3", "pods": "10" }, "used": { "requests.cpu": "1500m", "cpu": "1500m" },
         });
@@ -337,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn autoscalers_are_those_that_go_by_a_share_of_a_request() {
+    fn autoscalers_need_a_utilization_target() {
         let with = |metrics: Value| {
             autoscaler(&object(json!({
                 "metadata": { "name": "web", "namespace": "shop" },
@@ -356,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn budgets_hold_the_pods_that_their_selector_finds() {
+    fn disruption_budgets_select_pods() {
         let budget = object(json!({
             "metadata": { "name": "b", "namespace": "shop" },
             "spec": { "selector": {
@@ -374,12 +368,12 @@ mod tests {
             pod("shop", "canary", &[("app", "web"), ("track", "canary")]),
             pod("other", "elsewhere", &[("app", "web")]),
         ];
-        let held = holds(&budget, &pods);
+        let held = disruption_budget(&budget, &pods);
         assert_eq!((held.allowed, held.pods), (0, BTreeSet::from(["held".to_owned()])));
     }
 
     #[test]
-    fn what_scales_or_sizes_names_its_target() {
+    fn managed_workloads_have_a_target() {
         let vertical: DynamicObject = object(json!({
             "apiVersion": "autoscaling.k8s.io/v1", "kind": "VerticalPodAutoscaler",
             "metadata": { "name": "v", "namespace": "shop" },
@@ -395,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_node_takes_pods() {
+    fn the_largest_node_is_schedulable() {
         let node = |cpu: &str, memory: &str, unschedulable: bool| -> Node {
             object(json!({
                 "spec": { "unschedulable": unschedulable },

@@ -1,4 +1,4 @@
-//! Talks to a cluster: to its agents through the API server's proxy of pods, and about what is around their workloads.
+//! Access to a cluster: to agents through the pod proxy of the API server, and to the objects that constrain workloads.
 
 mod constraints;
 mod occupancy;
@@ -24,78 +24,72 @@ use crate::{
     policy::PolicyAnnotation,
 };
 
-/// What agents go by.
+/// Label selector of the agents' pods.
 const AGENTS: &str = "app.kubernetes.io/name=snug-agent";
-/// Where `deploy/` puts them.
+/// Namespace of the agents in `deploy/`.
 const NAMESPACE: &str = "snug";
-/// Their port, if a pod does not name one `metrics`.
+/// Port of an agent whose pod has no port named `metrics`.
 const PORT: i32 = 9750;
-/// Agents that are asked at the same time.
+/// Number of concurrent requests to agents.
 const AT_ONCE: usize = 8;
 
-/// KubeContext cluster, as kubectl has it.
+/// Options that select a cluster, as in kubectl.
 #[derive(Clone, Debug, Default, Args)]
 pub struct KubeContext {
-    /// The kubeconfig file. Without it: $KUBECONFIG, else ~/.kube/config, else the pod's service account.
+    /// Kubeconfig file [default: $KUBECONFIG, else ~/.kube/config, else the pod's service account]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "prometheus", "file"])]
     kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig. Without it: its current one.
+    /// Context of the kubeconfig [default: the current context]
     #[arg(long, value_name = "NAME", conflicts_with_all = ["agent", "prometheus", "file"])]
     context: Option<String>,
 }
 
 impl KubeContext {
-    /// Whether the user named one.
+    /// Whether the user set one of the options.
     pub const fn is_named(&self) -> bool {
         self.kubeconfig.is_some() || self.context.is_some()
     }
 
-    /// Whether there is one to be had without a word of the user's.
-    pub fn is_there() -> bool {
-        let of_user = || std::env::home_dir().is_some_and(|home| home.join(".kube/config").is_file());
+    /// Whether a kubeconfig or service account is available without these options.
+    pub fn is_available() -> bool {
+        let has_default_file =
+            || std::env::home_dir().is_some_and(|home| home.join(".kube/config").is_file());
         std::env::var_os("KUBECONFIG").is_some_and(|files| !files.is_empty())
             || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
-            || of_user()
+            || has_default_file()
     }
 }
 
-/// Why a cluster does not say what is asked of it.
+/// Why a request to the cluster failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// No usable kubeconfig.
-    #[error(
-        "the kubeconfig cannot be used; name one by --kubeconfig or $KUBECONFIG, a context of it by --context"
-    )]
+    #[error("cannot use the kubeconfig; check --kubeconfig, $KUBECONFIG and --context")]
     Kubeconfig(#[source] Box<KubeconfigError>),
     /// Neither a kubeconfig nor a service account.
-    #[error("there is no kubeconfig, and this is no pod with a service account; name a file by --kubeconfig")]
+    #[error("no kubeconfig and no service account found; set --kubeconfig")]
     Inferred(#[source] Box<kube::config::InferConfigError>),
-    /// A configuration that makes no client.
-    #[error("the kubeconfig makes no client")]
+    /// No client can be created from the kubeconfig.
+    #[error("cannot create a client from the kubeconfig; check its certificates and addresses")]
     Client(#[source] Box<kube::Error>),
-    /// A right is missing.
-    #[error("the API server does not let you {verb} {what}; ask for the right to, or name agents by --agent")]
+    /// An RBAC permission is missing.
+    #[error("no permission to {verb} {what}; ask for an RBAC role, or use --agent")]
     Denied {
         /// `list` or `get`.
         verb: &'static str,
         /// Resource and namespace.
         what: String,
     },
-    /// Anything else that it says, or that it says nothing.
-    #[error("the API server does not answer the question for {what}")]
-    Failed {
-        /// The question.
-        what: String,
-        /// What came of it.
-        source: Box<kube::Error>,
-    },
-    /// Nobody to ask.
+    /// Any other error.
+    #[error("the request for {what} to the API server failed")]
+    Failed { what: String, source: Box<kube::Error> },
+    /// The cluster has no agents.
     #[error(
-        "no pod of the cluster has the label {AGENTS}; install the agent (`kubectl apply -k deploy/base`), or name agents by --agent"
+        "no running pod has the label {AGENTS}; install the agent (`kubectl apply -k deploy/base`), or use --agent"
     )]
     NoAgents,
-    /// No thread to wait with.
-    #[error("no runtime can be had")]
+    /// The async runtime cannot start.
+    #[error("cannot start the async runtime")]
     Runtime(#[source] std::io::Error),
 }
 
@@ -106,47 +100,48 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Reads the kubeconfig; asks nothing yet.
+    /// Reads the kubeconfig, without sending a request.
     ///
     /// # Errors
-    /// When there is none, or it cannot be used.
-    pub fn connect(which: &KubeContext) -> Result<Self, ClusterError> {
+    /// When the kubeconfig is missing or cannot be used.
+    pub fn connect(context: &KubeContext) -> Result<Self, ClusterError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(ClusterError::Runtime)?;
         let client = runtime.block_on(async {
-            let config = configuration(which).await?;
+            let config = configuration(context).await?;
             Client::try_from(config).map_err(|error| ClusterError::Client(Box::new(error)))
         })?;
         Ok(Self { client, runtime })
     }
 
-    /// What all agents know since a time in seconds, put together. One that does not answer is told on standard error.
+    /// Merges the evidence of all agents since a time in seconds. An agent that does not respond is reported on standard error.
     ///
     /// # Errors
-    /// When there are no agents, none answers, or rights are missing.
+    /// When there are no agents, none responds, or permissions are missing.
     pub fn evidence(&self, since: Option<u64>) -> Result<Snapshot> {
         self.runtime.block_on(async {
             let agents = agents(&self.client).await?;
-            let mut answers = AgentResponses::new(agents.len());
-            let asked = stream::iter(agents).map(|agent| self.ask(agent, since)).buffer_unordered(AT_ONCE);
-            let mut asked = std::pin::pin!(asked);
-            while let Some((agent, answer)) = asked.next().await {
-                let answer =
-                    answer.map_err(Error::from).and_then(|body| Snapshot::from_reader(&agent, &*body));
-                answers.take(answer.context(agent))?;
+            let mut responses = AgentResponses::new(agents.len());
+            let pending =
+                stream::iter(agents).map(|agent| self.request(agent, since)).buffer_unordered(AT_ONCE);
+            let mut pending = std::pin::pin!(pending);
+            while let Some((agent, response)) = pending.next().await {
+                let response =
+                    response.map_err(Error::from).and_then(|body| Snapshot::from_reader(&agent, &*body));
+                responses.add(response.context(agent))?;
             }
-            answers.finish()
+            responses.finish()
         })
     }
 
-    /// What is around the workloads.
+    /// Lists the objects that constrain workloads.
     pub fn constraints(&self) -> ClusterConstraints {
         self.runtime.block_on(constraints::gather(&self.client))
     }
 
-    /// Nodes, and what their pods ask for.
+    /// Lists nodes and the requests of their pods.
     ///
     /// # Errors
     /// When nodes or pods cannot be listed.
@@ -154,10 +149,10 @@ impl Cluster {
         self.runtime.block_on(Occupancy::gather(&self.client))
     }
 
-    /// Names of the pods with these labels.
+    /// Namespaces and names of the pods that match a label selector.
     ///
     /// # Errors
-    /// When the selector is none, or pods cannot be listed.
+    /// When the selector is invalid, or pods cannot be listed.
     pub fn pods(&self, selector: &str) -> Result<Vec<(String, String)>, ClusterError> {
         let names = self
             .list_pods(&ListParams::default().labels(selector))?
@@ -166,7 +161,7 @@ impl Cluster {
         Ok(names.collect())
     }
 
-    /// What pods are annotated with.
+    /// The values of an annotation of pods.
     ///
     /// # Errors
     /// When pods cannot be listed.
@@ -182,21 +177,21 @@ impl Cluster {
         Ok(annotated.collect())
     }
 
-    fn list_pods(&self, which: &ListParams) -> Result<Vec<ObjectMeta>, ClusterError> {
+    fn list_pods(&self, parameters: &ListParams) -> Result<Vec<ObjectMeta>, ClusterError> {
         let pods = Api::<Pod>::all(self.client.clone());
-        let listed = self.runtime.block_on(pods.list_metadata(which));
+        let listed = self.runtime.block_on(pods.list_metadata(parameters));
         let listed = listed.map_err(|error| failed("list", "pods in all namespaces", error))?;
         Ok(listed.items.into_iter().map(|pod| pod.metadata).collect())
     }
 
-    async fn ask(&self, agent: AgentPod, since: Option<u64>) -> (String, Result<Vec<u8>, ClusterError>) {
+    async fn request(&self, agent: AgentPod, since: Option<u64>) -> (String, Result<Vec<u8>, ClusterError>) {
         let AgentPod { namespace, name, port } = agent;
         let query = since.map(|since| format!("?since={since}")).unwrap_or_default();
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/api/v1/evidence{query}");
         let what = format!("the evidence of {namespace}/{name}");
-        let answer = async {
+        let response = async {
             let request = http::Request::get(path)
-                // A snapshot tells by its first bytes whether it is packed.
+                // The reader detects gzip by the first bytes.
                 .header(http::header::ACCEPT_ENCODING, "gzip")
                 .body(Vec::new())
                 .map_err(kube::Error::HttpError)?;
@@ -205,30 +200,30 @@ impl Cluster {
             stream.read_to_end(&mut body).await.map_err(kube::Error::ReadEvents)?;
             Ok(body)
         };
-        let answer = answer.await.map_err(|error| match error {
+        let response = response.await.map_err(|error| match error {
             kube::Error::Api(status) if status.code == 403 => {
                 ClusterError::Denied { verb: "get", what: format!("pods/proxy in the namespace {namespace}") }
             }
             error => ClusterError::Failed { what, source: Box::new(error) },
         });
-        (format!("{namespace}/{name}"), answer)
+        (format!("{namespace}/{name}"), response)
     }
 }
 
-async fn configuration(which: &KubeContext) -> Result<Config, ClusterError> {
+async fn configuration(context: &KubeContext) -> Result<Config, ClusterError> {
     let unusable = |error| ClusterError::Kubeconfig(Box::new(error));
-    let options = KubeConfigOptions { context: which.context.clone(), ..KubeConfigOptions::default() };
-    match &which.kubeconfig {
+    let options = KubeConfigOptions { context: context.context.clone(), ..KubeConfigOptions::default() };
+    match &context.kubeconfig {
         Some(file) => {
             let file = Kubeconfig::read_from(file).map_err(unusable)?;
             Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)
         }
-        None if which.context.is_some() => Config::from_kubeconfig(&options).await.map_err(unusable),
+        None if context.context.is_some() => Config::from_kubeconfig(&options).await.map_err(unusable),
         None => Config::infer().await.map_err(|error| ClusterError::Inferred(Box::new(error))),
     }
 }
 
-/// An agent's pod that runs.
+/// A running pod of an agent.
 #[derive(Debug, PartialEq, Eq)]
 struct AgentPod {
     namespace: String,
@@ -236,7 +231,7 @@ struct AgentPod {
     port: i32,
 }
 
-/// All agents; where pods may not be listed everywhere, those of the namespace that `deploy/` uses.
+/// All agents. Without permission to list pods in all namespaces, those in the namespace of `deploy/`.
 async fn agents(client: &Client) -> Result<Vec<AgentPod>, ClusterError> {
     let labels = ListParams::default().labels(AGENTS);
     let everywhere = Api::<Pod>::all(client.clone()).list(&labels).await;
@@ -252,11 +247,11 @@ async fn agents(client: &Client) -> Result<Vec<AgentPod>, ClusterError> {
 }
 
 fn agent(pod: Pod) -> Option<AgentPod> {
-    let runs = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+    let is_running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
     let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|one| one.ports.iter().flatten());
     let port = ports.filter(|port| port.name.as_deref() == Some("metrics")).map(|port| port.container_port);
     let (namespace, name) = (pod.metadata.namespace?, pod.metadata.name?);
-    runs.then_some(AgentPod { namespace, name, port: port.take(1).next().unwrap_or(PORT) })
+    is_running.then_some(AgentPod { namespace, name, port: port.take(1).next().unwrap_or(PORT) })
 }
 
 fn failed(verb: &'static str, what: &str, error: kube::Error) -> ClusterError {

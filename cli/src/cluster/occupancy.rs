@@ -1,4 +1,4 @@
-//! What nodes have, and what their pods ask for: how many nodes could go.
+//! Nodes and the requests of their pods, to count nodes that could be emptied.
 
 use std::collections::BTreeMap;
 
@@ -17,23 +17,23 @@ use super::{
     failed,
 };
 
-/// Pods that are asked for at a time.
+/// Pods per page of a list.
 const PAGE: u32 = 500;
-/// Pods of a node that does not say how many it takes: the kubelet's default.
-const USUAL_PODS: u64 = 110;
+/// Allocatable pods of a node without that field: the kubelet's default.
+const DEFAULT_PODS: u64 = 110;
 
-/// A container of a pod, as it is specified.
+/// Name, role and resources of a container in a pod spec.
 type Specified = (String, Role, Resources);
 
-/// A pod that has not ended.
+/// A pod that has not terminated.
 #[derive(Clone, Debug, PartialEq)]
 struct PlacedPod {
     namespace: String,
     name: String,
-    /// Empty while it waits for one.
+    /// Name of the node; empty while the pod is pending.
     node: String,
-    /// Whether it comes and goes with its node: of a DaemonSet, or the kubelet's own.
-    is_of_node: bool,
+    /// Whether the pod is bound to its node: a pod of a DaemonSet, or a static pod.
+    is_bound_to_node: bool,
     containers: Vec<Specified>,
     overhead: PodRequests,
 }
@@ -45,41 +45,42 @@ pub struct Occupancy {
     pods: Vec<PlacedPod>,
 }
 
-/// Nodes that nothing would run on, if pods were packed onto as few as can be found. Only CPU, memory and the number of pods are looked at:
-/// taints, affinities and disks may keep more.
+/// Number of nodes that packing could empty. Only CPU, memory and the number of pods are considered: taints, affinities and
+/// volumes may keep more nodes in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct EmptiedNodes {
-    /// All nodes.
     pub nodes: usize,
-    /// With what pods ask for now; `None` where the packing finds no room for one.
+    /// With current requests; `None` if the packing fails.
     pub now: Option<usize>,
-    /// With what is recommended.
+    /// With recommended requests; `None` if the packing fails.
     pub then: Option<usize>,
 }
 
 impl Occupancy {
-    /// Asks for all nodes and pods.
+    /// Lists all nodes and pods.
     pub(super) async fn gather(client: &Client) -> Result<Self, ClusterError> {
         let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
         let nodes = nodes.map_err(|error| failed("list", "nodes", error))?;
         let pods = Api::<Pod>::all(client.clone());
-        let mut which =
+        let mut parameters =
             ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed").limit(PAGE);
         let mut placed = Vec::new();
         loop {
-            let page =
-                pods.list(&which).await.map_err(|error| failed("list", "pods in all namespaces", error))?;
-            placed.extend(page.items.iter().map(place));
+            let page = pods
+                .list(&parameters)
+                .await
+                .map_err(|error| failed("list", "pods in all namespaces", error))?;
+            placed.extend(page.items.iter().map(placed_pod));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => which = which.continue_token(&token),
+                Some(token) => parameters = parameters.continue_token(&token),
                 None => break,
             }
         }
-        Ok(Self { nodes: nodes.items.iter().filter_map(room).collect(), pods: placed })
+        Ok(Self { nodes: nodes.items.iter().filter_map(headroom).collect(), pods: placed })
     }
 
-    /// Nodes that could go; `recommended` has requests by namespace, pod and container, where there are other ones.
+    /// Counts the nodes that packing could empty. `recommended` has requests by namespace, pod and container.
     pub fn emptied(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> EmptiedNodes {
         let none = BTreeMap::new();
         let [now, then] = [&none, recommended].map(|recommended| self.pack(recommended));
@@ -87,39 +88,39 @@ impl Occupancy {
     }
 
     fn pack(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> Option<usize> {
-        let mut rooms: BTreeMap<&str, NodeHeadroom> =
-            self.nodes.iter().map(|(name, room)| (name.as_str(), *room)).collect();
+        let mut headrooms: BTreeMap<&str, NodeHeadroom> =
+            self.nodes.iter().map(|(name, headroom)| (name.as_str(), *headroom)).collect();
         let mut pods = Vec::new();
         for pod in &self.pods {
-            let asked = pod.asked(recommended);
-            if !pod.is_of_node {
-                pods.push(asked);
-            } else if let Some(room) = rooms.get_mut(pod.node.as_str()) {
-                room.requests = room.requests.minus(asked);
-                room.pods = room.pods.saturating_sub(1);
+            let requests = pod.requests(recommended);
+            if !pod.is_bound_to_node {
+                pods.push(requests);
+            } else if let Some(headroom) = headrooms.get_mut(pod.node.as_str()) {
+                headroom.requests = headroom.requests.minus(requests);
+                headroom.pods = headroom.pods.saturating_sub(1);
             }
         }
-        empty_nodes(&rooms.into_values().collect::<Vec<_>>(), &pods)
+        empty_nodes(&headrooms.into_values().collect::<Vec<_>>(), &pods)
     }
 }
 
 impl PlacedPod {
-    fn asked(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> PodRequests {
+    fn requests(&self, recommended: &BTreeMap<(&str, &str, &str), Resources>) -> PodRequests {
         let containers: Vec<(Role, Resources)> = self
             .containers
             .iter()
             .map(|(container, role, specified)| {
                 let other =
                     recommended.get(&(self.namespace.as_str(), self.name.as_str(), container.as_str()));
-                (*role, other.map_or(*specified, |other| requests_of(*other, *specified)))
+                (*role, other.map_or(*specified, |other| or_specified(*other, *specified)))
             })
             .collect();
         effective_requests(&containers).plus(self.overhead)
     }
 }
 
-/// What is recommended; where nothing is, what is specified.
-fn requests_of(recommended: Resources, specified: Resources) -> Resources {
+/// Recommended requests, or the requests of the spec where there is no recommendation.
+fn or_specified(recommended: Resources, specified: Resources) -> Resources {
     Resources {
         cpu_request: recommended.cpu_request.or(specified.cpu_request),
         memory_request: recommended.memory_request.or(specified.memory_request),
@@ -127,15 +128,15 @@ fn requests_of(recommended: Resources, specified: Resources) -> Resources {
     }
 }
 
-fn room(node: &Node) -> Option<(String, NodeHeadroom)> {
+fn headroom(node: &Node) -> Option<(String, NodeHeadroom)> {
     let requests = allocatable(node)?;
-    let pods = bytes(&node.status.as_ref()?.allocatable, "pods").unwrap_or(USUAL_PODS);
+    let pods = bytes(&node.status.as_ref()?.allocatable, "pods").unwrap_or(DEFAULT_PODS);
     Some((node.name_any(), NodeHeadroom { requests, pods }))
 }
 
-fn place(pod: &Pod) -> PlacedPod {
+fn placed_pod(pod: &Pod) -> PlacedPod {
     let spec = pod.spec.clone().unwrap_or_default();
-    let is_of_node =
+    let is_bound_to_node =
         pod.owner_references().iter().any(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "Node"));
     let init = spec.init_containers.iter().flatten().map(|container| {
         let is_sidecar = container.restart_policy.as_deref() == Some("Always");
@@ -150,7 +151,7 @@ fn place(pod: &Pod) -> PlacedPod {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
         node: spec.node_name.clone().unwrap_or_default(),
-        is_of_node,
+        is_bound_to_node,
         containers: init.chain(apps).collect(),
         overhead,
     }
@@ -185,7 +186,7 @@ mod tests {
 
     fn pod(name: &str, node: &str, owner: &str, cpu: &str) -> PlacedPod {
         let owner = json!({ "apiVersion": "apps/v1", "kind": owner, "name": "owner", "uid": "1" });
-        place(&object(json!({
+        placed_pod(&object(json!({
             "metadata": { "namespace": "shop", "name": name, "ownerReferences": [owner] },
             "spec": {
                 "nodeName": node,
@@ -200,22 +201,26 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_asks_as_the_scheduler_counts() {
+    fn effective_requests_of_a_pod() {
         let none = BTreeMap::new();
         assert_eq!(
-            pod("web-1", "a", "ReplicaSet", "400m").asked(&none),
+            pod("web-1", "a", "ReplicaSet", "400m").requests(&none),
             PodRequests { cpu: 550, memory: 1 << 30 }
         );
-        assert_eq!(pod("web-1", "a", "ReplicaSet", "10m").asked(&none).cpu, 300, "its start asks for more");
+        assert_eq!(
+            pod("web-1", "a", "ReplicaSet", "10m").requests(&none).cpu,
+            300,
+            "its start asks for more"
+        );
         let less = Resources { cpu_request: Some(200), ..Resources::default() };
         let recommended = BTreeMap::from([(("shop", "web-1", "app"), less)]);
-        let asked = pod("web-1", "a", "ReplicaSet", "400m").asked(&recommended);
-        assert_eq!(asked, PodRequests { cpu: 350, memory: 1 << 30 }, "what is not recommended stays");
+        let requests = pod("web-1", "a", "ReplicaSet", "400m").requests(&recommended);
+        assert_eq!(requests, PodRequests { cpu: 350, memory: 1 << 30 }, "what is not recommended stays");
     }
 
     #[test]
-    fn what_is_of_a_node_goes_with_it() {
-        let nodes: Vec<_> = ["a", "b"].iter().filter_map(|name| room(&node(name))).collect();
+    fn daemon_set_pods_stay_on_their_node() {
+        let nodes: Vec<_> = ["a", "b"].iter().filter_map(|name| headroom(&node(name))).collect();
         assert_eq!(
             nodes[0].1,
             NodeHeadroom { requests: PodRequests { cpu: 2000, memory: 4 << 30 }, pods: 10 }

@@ -1,4 +1,4 @@
-//! Evidence out of series: what the kubelets' metrics tell alone, with kube-state-metrics and Snug's own where they are.
+//! Evidence from metrics: those of the kubelets, and those of kube-state-metrics and Snug where they exist.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,63 +15,63 @@ use crate::evidence::Snapshot;
 const DAY: u64 = 24 * HOUR;
 /// Length of Snug's windows, milliseconds.
 const WINDOW_MILLIS: u64 = 100;
-/// Values of a series that Prometheus gives in one answer are 11,000.
+/// Points per series and query. The limit of Prometheus is 11,000.
 const MAX_POINTS: u64 = 10_000;
-/// Kills of one container in an hour that are told apart.
+/// Upper bound of OOM kills of one container in an hour.
 const MAX_KILLS: usize = 20;
 const CPU: &str = "container_cpu_usage_seconds_total";
 const MEMORY: &str = "container_memory_working_set_bytes";
 
-/// WorkloadKind and name of the owner, by namespace and pod.
+/// Kind and name of the owner, by namespace and pod.
 type Owners = BTreeMap<(String, String), (String, String)>;
 
 impl Prometheus {
-    /// The evidence of the time before now.
+    /// Reads the evidence of the last `since`.
     ///
     /// # Errors
-    /// When a query is not answered, or there are no metrics of containers.
+    /// When a query fails, or there are no metrics of containers.
     pub fn evidence(&self, since: Duration, namespaces: &[String]) -> Result<Snapshot, PrometheusError> {
         let selector = selector(namespaces);
         let now = self.instant("vector(time())")?.first().map_or(0, |(_, now)| *now as u64);
         let has_windows = self.has_windows(&selector)?;
-        // Beside windows rates are what minutes are in evidence.
-        let least = if has_windows { MINUTE } else { 0 };
-        let window = (4 * self.scrape_interval(&selector)?).max(least);
+        // With native histograms of windows, rates become the minutes of the evidence.
+        let min_window = if has_windows { MINUTE } else { 0 };
+        let window = (4 * self.scrape_interval(&selector)?).max(min_window);
         let from = now.saturating_sub(since.as_secs()) / HOUR * HOUR;
-        let mut gathered = EvidenceBuilder { has_windows, ..EvidenceBuilder::default() };
+        let mut builder = EvidenceBuilder { has_windows, ..EvidenceBuilder::default() };
         let cpu = format!("sum by ({BY}) (rate({CPU}{{{selector},cpu=~\"|total\"}}[{window}s]))");
-        // A day a query at most, so that no answer grows with the time asked for.
+        // At most a day per query, so that responses do not grow with `since`.
         let part = (DAY.min(window * MAX_POINTS) / window).max(1) * window;
-        // The last window ends now, so that what has been scraped for less than a window shows, too.
+        // The last window ends now, so that containers scraped for less than a window are included.
         let first = from + (now - from) % window;
         for begin in (first..now).step_by(part as usize) {
             let end = (begin + part - 1).min(now);
             for (labels, values) in self.range(&cpu, begin + window, end + 1, window)? {
-                gathered.cpu(container_key(&labels), &values, window);
+                builder.cpu(container_key(&labels), &values, window);
             }
         }
         if has_windows {
             for begin in (from..now).step_by(DAY as usize) {
                 let end = (begin + DAY).min(now);
-                gathered.windows(self.windows(&selector, end, end - begin)?, end);
+                builder.windows(self.windows(&selector, end, end - begin)?, end);
             }
         }
-        // The values of an hour are those at its end, which may be still to come.
+        // The values of an hour are those at its end, which may be in the future.
         let until = now.div_ceil(HOUR) * HOUR;
         let memory = format!("max by ({BY}) (max_over_time({MEMORY}{{{selector}}}[1h]))");
         for (labels, values) in self.range(&memory, from + HOUR, until, HOUR)? {
-            gathered.memory(&container_key(&labels), &values, now);
+            builder.memory(&container_key(&labels), &values, now);
         }
-        self.current(&selector, &mut gathered)?;
+        self.requests_and_limits(&selector, &mut builder)?;
         let kills = format!("sum by ({BY}) (increase(container_oom_events_total{{{selector}}}[1h])) > 0.5");
         for (labels, values) in self.range(&kills, from + HOUR, until, HOUR)? {
-            gathered.kills(&container_key(&labels), &values, now);
+            builder.kills(&container_key(&labels), &values, now);
         }
         let owners = self.owners()?;
-        Ok(gathered.snapshot(&owners, window, now))
+        Ok(builder.snapshot(&owners, window, now))
     }
 
-    /// Seconds between scrapes of the kubelets, from how many there were in ten minutes.
+    /// Scrape interval of the kubelets in seconds, from the number of scrapes in ten minutes.
     fn scrape_interval(&self, selector: &str) -> Result<u64, PrometheusError> {
         let spans = format!(
             "quantile(0.5, (max_over_time(timestamp({CPU}{{{selector}}})[10m:15s]) - min_over_time(timestamp({CPU}{{{selector}}})[10m:15s])) \
@@ -83,8 +83,12 @@ impl Prometheus {
         Ok((seconds.round() as u64).max(1))
     }
 
-    fn current(&self, selector: &str, gathered: &mut EvidenceBuilder) -> Result<(), PrometheusError> {
-        // What kube-state-metrics says comes last and wins.
+    fn requests_and_limits(
+        &self,
+        selector: &str,
+        builder: &mut EvidenceBuilder,
+    ) -> Result<(), PrometheusError> {
+        // Values of kube-state-metrics come last and override the others.
         let memory = format!("max by ({BY}) (container_spec_memory_limit_bytes{{{selector}}}) > 0");
         let cpu = format!(
             "max by ({BY}) (container_spec_cpu_quota{{{selector}}} / container_spec_cpu_period{{{selector}}}) > 0"
@@ -105,7 +109,7 @@ impl Prometheus {
         ];
         for (query, set) in queries {
             for (labels, value) in self.instant(&query)? {
-                if let Some(seen) = gathered.by_container.get_mut(&container_key(&labels)) {
+                if let Some(seen) = builder.by_container.get_mut(&container_key(&labels)) {
                     set(&mut seen.current, value);
                 }
             }
@@ -113,7 +117,7 @@ impl Prometheus {
         Ok(())
     }
 
-    /// WorkloadKind and name of each pod's owner by namespace and pod, a Deployment in the container_key of its ReplicaSet.
+    /// Kind and name of each pod's owner by namespace and pod; the owner of a ReplicaSet replaces the ReplicaSet.
     fn owners(&self) -> Result<Owners, PrometheusError> {
         let mut sets = BTreeMap::new();
         for (labels, _) in self.instant("kube_replicaset_owner{owner_kind!=\"<none>\"}")? {
@@ -135,7 +139,7 @@ impl Prometheus {
     }
 }
 
-/// What the queries ask of.
+/// The label selector of all queries.
 fn selector(namespaces: &[String]) -> String {
     let quoted = |name: &String| {
         let special =
@@ -150,7 +154,7 @@ fn selector(namespaces: &[String]) -> String {
     format!("{of_all},namespace=~\"{}\"", names.join("|"))
 }
 
-/// What was seen of a container.
+/// Evidence of one container of one pod, with its current requests and limits and the time of the last sample.
 #[derive(Debug)]
 struct ObservedContainer {
     evidence: Evidence,
@@ -161,7 +165,7 @@ struct ObservedContainer {
 #[derive(Debug, Default)]
 struct EvidenceBuilder {
     by_container: BTreeMap<ContainerKey, ObservedContainer>,
-    /// Whether there are Snug's windows.
+    /// Whether Snug's windows are available as native histograms.
     has_windows: bool,
 }
 
@@ -189,7 +193,7 @@ impl EvidenceBuilder {
         }
     }
 
-    /// What Snug counted until a time: of containers that the rates are of, too.
+    /// Adds Snug's windows and quota simulation until a time, for containers with CPU rates.
     fn windows(&mut self, counted: Windows, until: u64) {
         let Windows { windows, quota_what_ifs } = counted;
         for (container_key, histogram) in windows {
@@ -217,7 +221,7 @@ impl EvidenceBuilder {
         }
     }
 
-    /// At which limit is not recorded: it is taken to be the one in force.
+    /// Adds OOM kills. Their limit is not recorded; the current limit is used instead.
     fn kills(&mut self, container_key: &ContainerKey, values: &[(u64, f64)], now: u64) {
         let Some(seen) = self.by_container.get_mut(container_key) else { return };
         let Some(limit) = seen.current.memory_limit else { return };
@@ -230,7 +234,7 @@ impl EvidenceBuilder {
     }
 
     fn snapshot(self, owners: &Owners, window: u64, now: u64) -> Snapshot {
-        // A pod that has gone belongs to whom its name says; of what kind that is, its successors tell.
+        // The owner of a deleted pod is derived from its name; the kind of that owner comes from pods that still exist.
         let kinds: BTreeMap<(&str, &str), &str> = owners
             .iter()
             .map(|((namespace, _), (kind, name))| ((namespace.as_str(), name.as_str()), kind.as_str()))
@@ -255,7 +259,7 @@ impl EvidenceBuilder {
     }
 }
 
-/// The hour that ends at a time, or that it lies in.
+/// The hour that ends at a time, or that contains it.
 fn hour_before(at: u64) -> Hour {
     Hour::from_seconds(at.saturating_sub(1))
 }
@@ -265,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn namespaces_are_no_expressions() {
+    fn namespaces_are_escaped_in_selectors() {
         assert_eq!(selector(&[]), "container!=\"\",container!=\"POD\"");
         let hostile = selector(&["shop".to_owned(), "a.*\"} or vector(1)".to_owned()]);
         assert!(
@@ -275,16 +279,16 @@ mod tests {
     }
 
     #[test]
-    fn who_has_gone_belongs_to_whom_its_name_says() {
-        let mut gathered = EvidenceBuilder::default();
+    fn deleted_pods_belong_to_the_owner_in_their_name() {
+        let mut builder = EvidenceBuilder::default();
         let container_key = |pod: &str| ("shop".to_owned(), pod.to_owned(), "app".to_owned());
         for (pod, last) in [("web-5d4f8c7b9c-x7k2p", 7200), ("web-5d4f8c7b9c-gone1", 3600), ("db-0", 7200)] {
-            gathered.cpu(container_key(pod), &[(last - 60, 0.5), (last, f64::from(1))], 60);
-            gathered.memory(&container_key(pod), &[(last, 1e6)], last);
+            builder.cpu(container_key(pod), &[(last - 60, 0.5), (last, f64::from(1))], 60);
+            builder.memory(&container_key(pod), &[(last, 1e6)], last);
         }
         let owner = ("Deployment".to_owned(), "web".to_owned());
         let owners = [(("shop".to_owned(), "web-5d4f8c7b9c-x7k2p".to_owned()), owner)].into();
-        let snapshot = gathered.snapshot(&owners, 60, 7200);
+        let snapshot = builder.snapshot(&owners, 60, 7200);
         let said: Vec<_> = snapshot
             .evidence()
             .map(|it| {

@@ -1,4 +1,4 @@
-//! Asks a Prometheus, or what speaks its query API: Thanos, Mimir, VictoriaMetrics.
+//! The client of a Prometheus-compatible query API: Prometheus, Thanos, Mimir, VictoriaMetrics.
 
 mod gather;
 mod windows;
@@ -8,11 +8,11 @@ use std::{collections::BTreeMap, io::Read as _, time::Duration};
 use serde::Deserialize;
 use snug_client::http::{self, RootCertificates};
 
-/// Far above the answer to a day of a thousand containers.
+/// Upper bound of a response, far above a day of a thousand containers.
 const MAX_RESPONSE_BYTES: u64 = 1 << 30;
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A server and how to ask it.
+/// A Prometheus-compatible server and its HTTP client.
 #[derive(Debug)]
 pub struct Prometheus {
     base: String,
@@ -20,65 +20,48 @@ pub struct Prometheus {
     client: ureq::Agent,
 }
 
-/// A header of requests, for authentication or a tenant.
+/// An HTTP header of requests, for authentication or a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     name: String,
     value: String,
 }
 
-/// Why there is no answer.
+/// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PrometheusError {
-    /// No connection, or it broke.
+    /// The connection failed or broke.
     #[error(
         "cannot reach Prometheus at {base}: {source}; is the address right, and can it be reached from here?"
     )]
-    Unreachable {
-        /// The server.
-        base: String,
-        /// What failed.
-        source: Box<ureq::Error>,
-    },
-    /// Not the answer of its query API.
+    Unreachable { base: String, source: Box<ureq::Error> },
+    /// An unexpected HTTP status.
     #[error(
-        "{base} answers {status} to a query: {text}; --prometheus takes the address before /api/v1, and --header what it wants for authentication"
+        "{base} responds to a query with status {status}: {text}; --prometheus takes the address without /api/v1, --header sets authentication"
     )]
     Status {
-        /// The server.
         base: String,
-        /// The status.
         status: u16,
-        /// The beginning of what it says.
+        /// The beginning of the response.
         text: String,
     },
-    /// Something else than a result.
-    #[error("{base} does not answer as Prometheus does: {source}")]
-    Answer {
-        /// The server.
-        base: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// It does not scrape what is needed.
+    /// A response that is not a query result.
+    #[error("the response of {base} is not that of a Prometheus query API: {source}")]
+    Response { base: String, source: serde_json::Error },
+    /// The necessary metrics are missing.
     #[error(
-        "{base} has no {metric} of containers in the last ten minutes; let it scrape the kubelets' /metrics/cadvisor or the agents'"
+        "{base} has no {metric} of containers in the last ten minutes; scrape /metrics/cadvisor of the kubelets or of the agents"
     )]
-    NoContainers {
-        /// The server.
-        base: String,
-        /// What it lacks.
-        metric: &'static str,
-    },
+    NoContainers { base: String, metric: &'static str },
 }
 
 /// Labels of a series.
 pub type Labels = BTreeMap<String, String>;
 
-/// Times in seconds, and values.
+/// Points of a series: time in seconds and value.
 type Points = Vec<(u64, f64)>;
 
-/// Labels by which series of one container are found.
+/// Labels that identify a container in queries.
 const BY: &str = "namespace, pod, container";
 
 /// A container: namespace, pod, name.
@@ -89,27 +72,27 @@ fn container_key(labels: &Labels) -> ContainerKey {
     (label("namespace"), label("pod"), label("container"))
 }
 
-/// A series, with its times in seconds and values.
+/// A series of a query result; times are in seconds.
 #[derive(Clone, Debug, Deserialize)]
 struct Series {
     metric: Labels,
     #[serde(default)]
     values: Vec<(f64, String)>,
     value: Option<(f64, String)>,
-    /// In the container_key of a value.
+    /// Set instead of `value` for native histograms.
     histogram: Option<(f64, NativeHistogram)>,
 }
 
-/// A native histogram as the query API writes it.
+/// A native histogram of the query API.
 #[derive(Clone, Debug, Deserialize)]
 struct NativeHistogram {
-    /// KubeContext bounds belong to it, lower and upper bound, and count.
+    /// Boundary rule, lower bound, upper bound and count of each bucket.
     #[serde(default)]
     buckets: Vec<(u8, String, String, String)>,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct QueryResponse {
     data: Data,
 }
 
@@ -118,19 +101,19 @@ struct Data {
     result: Vec<Series>,
 }
 
-/// Checks `--prometheus`: an address of HTTP or HTTPS, with a path where the server has one before `/api/v1`.
+/// Parses `--prometheus`: an HTTP or HTTPS address, with a path if the server has one before `/api/v1`.
 ///
 /// # Errors
-/// With what is wrong and what is allowed.
+/// A text that says what is wrong and what is allowed.
 pub fn parse_address(text: &str) -> Result<String, String> {
-    const WANTED: &str = "allowed is http[s]://HOST:PORT[/PATH], such as http://127.0.0.1:9090";
-    Ok(http::parse_address(text, WANTED)?.1)
+    const ALLOWED: &str = "allowed is http[s]://HOST:PORT[/PATH], such as http://127.0.0.1:9090";
+    Ok(http::parse_address(text, ALLOWED)?.1)
 }
 
-/// Checks `--header`.
+/// Parses `--header`.
 ///
 /// # Errors
-/// With what is wrong.
+/// A text that says what is wrong.
 pub fn parse_header(text: &str) -> Result<Header, String> {
     let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
     let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
@@ -142,7 +125,7 @@ pub fn parse_header(text: &str) -> Result<Header, String> {
 }
 
 impl Prometheus {
-    /// Of an address that [`parse_address`] has let through.
+    /// From an address that [`parse_address`] has returned.
     pub fn new(base: &str, headers: &[Header], trust: &RootCertificates) -> Self {
         Self { base: base.to_owned(), headers: headers.to_vec(), client: http::client(TIMEOUT, trust) }
     }
@@ -160,29 +143,29 @@ impl Prometheus {
         let body = response.into_body().into_with_config().limit(MAX_RESPONSE_BYTES).reader();
         if status != 200 {
             let mut text = String::new();
-            // What cannot be read says nothing.
+            // An unreadable body is left out of the message.
             let _ = body.take(300).read_to_string(&mut text);
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
             return Err(PrometheusError::Status { base: base(), status, text });
         }
-        let answer: Answer = serde_json::from_reader(std::io::BufReader::new(body))
-            .map_err(|source| PrometheusError::Answer { base: base(), source })?;
-        Ok(answer.data.result)
+        let response: QueryResponse = serde_json::from_reader(std::io::BufReader::new(body))
+            .map_err(|source| PrometheusError::Response { base: base(), source })?;
+        Ok(response.data.result)
     }
 
-    /// Values now; what is no number is left out.
+    /// Current values, without NaN and infinity.
     fn instant(&self, query: &str) -> Result<Vec<(Labels, f64)>, PrometheusError> {
         let series = self.get("query", &[("query", query)])?;
         let finite = |it: Series| Some((it.metric, number(&it.value?.1)?));
         Ok(series.into_iter().filter_map(finite).collect())
     }
 
-    /// Series as they were at a time in seconds.
+    /// The result of an instant query at a time in seconds.
     fn instant_at(&self, query: &str, at: u64) -> Result<Vec<Series>, PrometheusError> {
         self.get("query", &[("query", query), ("time", &at.to_string())])
     }
 
-    /// Values at `from`, a step later and so on until `to`, all in seconds; what is no number is left out.
+    /// Values from `from` to `to` in steps, all in seconds, without NaN and infinity.
     fn range(
         &self,
         query: &str,
@@ -223,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_none() {
+    fn nan_and_infinity_are_no_values() {
         assert_eq!(["1.5", "NaN", "+Inf", "x"].map(number), [Some(1.5), None, None, None]);
     }
 }

@@ -1,5 +1,5 @@
-//! Snug's own series, where a Prometheus scrapes the agents: how CPU use is spread over windows of 100 ms, and what each CPU quota would
-//! have done. The kubelets' metrics tell neither.
+//! Snug's own series, if Prometheus scrapes the agents: CPU usage in windows of 100 ms, and the quota simulation. The kubelets
+//! have neither.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use snug_sizing::{
 use super::{BY, ContainerKey, NativeHistogram, Prometheus, PrometheusError, container_key};
 
 const WINDOWS: &str = "snug_container_cpu_window_cores";
-/// Counters by quota: of a [`QuotaOutcome`].
+/// Counters by quota, in the order of the fields of [`QuotaOutcome`].
 const QUOTAS: [&str; 3] = [
     "snug_container_cpu_quota_periods_total",
     "snug_container_cpu_quota_throttled_periods_total",
@@ -19,22 +19,22 @@ const QUOTAS: [&str; 3] = [
 ];
 const MILLIS: f64 = 1000.0;
 
-/// What Snug's series say of a span of time.
+/// Snug's series over a period.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
-    /// CPU use by window.
+    /// CPU usage per window.
     pub(super) windows: BTreeMap<ContainerKey, Histogram>,
-    /// What quotas would have done; where the agents export it.
+    /// The quota simulation, if the agents export it.
     pub(super) quota_what_ifs: BTreeMap<ContainerKey, QuotaWhatIf>,
 }
 
 impl Prometheus {
-    /// Whether there are windows as native histograms: without them there are sums alone, which say nothing that rates do not.
+    /// Whether Prometheus has windows as native histograms. Without them there are only sums, which add nothing to rates.
     pub(super) fn has_windows(&self, selector: &str) -> Result<bool, PrometheusError> {
         Ok(!self.instant(&format!("count({WINDOWS}{{{selector}}})"))?.is_empty())
     }
 
-    /// What was counted in so many seconds before a time.
+    /// The increase over a number of seconds before a time.
     pub(super) fn windows(&self, selector: &str, at: u64, seconds: u64) -> Result<Windows, PrometheusError> {
         let increase = |metric: &str, by: &str| {
             format!("sum by ({BY}{by}) (increase({metric}{{{selector}}}[{seconds}s]))")
@@ -55,7 +55,7 @@ impl Prometheus {
                 };
                 let QuotaWhatIf(outcomes) =
                     all.quota_what_ifs.entry(container_key(&series.metric)).or_default();
-                // `as` saturates, and takes nothing for what is below nothing.
+                // `as` saturates; negative numbers become 0.
                 let QuotaOutcome { periods, throttled, delayed_millis } =
                     outcomes.entry((cores * MILLIS).round() as u64).or_default();
                 match number {
@@ -70,8 +70,8 @@ impl Prometheus {
 }
 
 impl NativeHistogram {
-    /// The same, of whole counts; what an increase has extrapolated is rounded. A bucket of a coarser histogram goes to where its middle
-    /// lies.
+    /// Converts to whole counts: extrapolated increases are rounded. A bucket of a coarser histogram is counted at its geometric
+    /// middle.
     fn to_histogram(&self) -> Histogram {
         let mut histogram = Histogram::default();
         for (_, lower, upper, count) in &self.buckets {

@@ -1,4 +1,4 @@
-//! The formats that put recommendations in force.
+//! Output formats that apply recommendations: patches and values.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use snug_sizing::workload::Role;
 use super::report::{Entry, Report};
 use crate::columns::plain;
 
-/// Commands, one a workload, for a shell.
+/// A kubectl command per workload, for a shell.
 pub(super) fn patch(report: &Report) -> String {
     let command = |entries: &[Entry]| {
         let first = entries.first()?;
@@ -20,16 +20,16 @@ pub(super) fn patch(report: &Report) -> String {
             json!({ "spec": spec }),
         ))
     };
-    workloads(report).map(|entries| command(entries).unwrap_or_else(|| remark(entries))).collect()
+    workloads(report).map(|entries| command(entries).unwrap_or_else(|| not_patchable(entries))).collect()
 }
 
-/// A component of kustomize: a patch for each workload.
+/// A kustomize component with a patch per workload.
 pub(super) fn kustomize(report: &Report) -> Result<String> {
     let mut patches = Vec::new();
-    let mut remarks = String::new();
+    let mut comments = String::new();
     for entries in workloads(report) {
         let (Some(first), Some(spec)) = (entries.first(), patchable(entries)) else {
-            remarks += &remark(entries);
+            comments += &not_patchable(entries);
             continue;
         };
         let Entry { owner, workload, namespace, .. } = first;
@@ -46,12 +46,12 @@ pub(super) fn kustomize(report: &Report) -> Result<String> {
         "apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component", "patches": patches,
     });
     Ok(format!(
-        "# A component for kustomize: name its folder under `components` of a kustomization.\n{remarks}{}",
+        "# A kustomize component: list its directory under `components` of a kustomization.\n{comments}{}",
         yaml(&component)?
     ))
 }
 
-/// Values for charts, a document a workload: `resources` as most charts call them, by container where there are several.
+/// Values for Helm charts, a YAML document per workload: `resources`, or one `resources` per container if there are several.
 pub(super) fn helm(report: &Report) -> Result<String> {
     let mut text = String::new();
     for entries in workloads(report) {
@@ -69,22 +69,28 @@ pub(super) fn helm(report: &Report) -> Result<String> {
     Ok(text)
 }
 
-/// Anything as YAML.
+/// Serializes a value as YAML.
 pub(super) fn yaml(value: &impl serde::Serialize) -> Result<String> {
     serde_saphyr::to_string(value).context("cannot write YAML")
 }
 
-/// The containers of each workload.
+/// The entries of each workload.
 fn workloads(report: &Report) -> impl Iterator<Item = &[Entry]> {
     report.recommendations.chunk_by(Entry::is_of_one_workload)
 }
 
-fn remark(entries: &[Entry]) -> String {
+fn not_patchable(entries: &[Entry]) -> String {
     let Some(first) = entries.first() else { return String::new() };
-    format!("# {}: {} is nothing that can be patched\n", plain(&first.title()), plain(&first.owner))
+    let why = match first.owner.as_str() {
+        "Pod" => "bare pod".to_owned(),
+        "" => "unknown owner".to_owned(),
+        owner if has_pod_template(owner) => "invalid name".to_owned(),
+        owner => format!("kind {}", plain(owner)),
+    };
+    format!("# {}: cannot be patched: {why}\n", plain(&first.title()))
 }
 
-/// `resources` of a container. A CPU limit that is no longer wanted is null, or it would stay.
+/// `resources` of a container. A CPU limit that is to be removed is null, because an absent field would keep it.
 fn resources(entry: &Entry) -> Value {
     let mut value = json!(entry.quantities);
     if entry.current.cpu_limit.is_some() && entry.recommended.cpu_limit.is_none() {
@@ -93,7 +99,7 @@ fn resources(entry: &Entry) -> Value {
     value
 }
 
-/// The `spec` of a patch; `None` for what has no template of pods, and for names that Kubernetes would not have.
+/// The `spec` of a patch; `None` if the workload has no pod template, or a name is invalid in Kubernetes.
 fn patchable(entries: &[Entry]) -> Option<Value> {
     let first = entries.first()?;
     let names = entries.iter().flat_map(|entry| [&entry.namespace, &entry.workload, &entry.container]);
@@ -116,8 +122,12 @@ fn patchable(entries: &[Entry]) -> Option<Value> {
     }
     let template = json!({ "template": { "spec": pod } });
     match first.owner.as_str() {
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" => Some(template),
         "CronJob" => Some(json!({ "jobTemplate": { "spec": template } })),
-        _ => None,
+        owner => has_pod_template(owner).then_some(template),
     }
+}
+
+/// Whether a patch of the pod template of this kind changes its pods.
+fn has_pod_template(owner: &str) -> bool {
+    matches!(owner, "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "CronJob")
 }

@@ -1,9 +1,9 @@
-//! Proposals against what is around their workloads in the cluster.
+//! Checks recommendations against the constraints of the cluster.
 
 use std::collections::BTreeSet;
 
 use snug_sizing::{
-    constraints::{self, Headroom, Violation},
+    constraints::{self as rules, Headroom, Violation},
     hpa,
     pod::{PodRequests, effective_requests},
     workload::{Resources, Role},
@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Report {
-    /// Fits all proposals into what is around their workloads.
-    pub fn check(&mut self, snapshot: &Snapshot, around: &ClusterConstraints) {
+    /// Checks all recommendations against the constraints of the cluster.
+    pub fn check(&mut self, snapshot: &Snapshot, constraints: &ClusterConstraints) {
         for entries in self.recommendations.chunk_by_mut(Entry::is_of_one_workload) {
             let Some(Entry { namespace, owner, workload, .. }) = entries.first() else { continue };
             let of_workload = snapshot.evidence().filter(|evidence| {
@@ -25,53 +25,57 @@ impl Report {
                 (&it.namespace, &it.owner, &it.name) == (namespace, owner, workload)
             });
             let pods = of_workload.flat_map(|evidence| evidence.pods.keys().map(String::as_str)).collect();
-            check(entries, &pods, around);
+            check(entries, &pods, constraints);
         }
     }
 }
 
-/// Fits the containers of one pod into what is around their workload: requests under an autoscaler are changed, all else is told.
-/// `pods` are the names of the workload's pods.
-fn check(entries: &mut [Entry], pods: &BTreeSet<&str>, around: &ClusterConstraints) {
+/// Checks the containers of one workload against the constraints: adjusts requests to autoscalers and adds warnings. `pods` are
+/// the names of the workload's pods.
+fn check(entries: &mut [Entry], pods: &BTreeSet<&str>, constraints: &ClusterConstraints) {
     let Some(first) = entries.first() else { return };
     let (namespace, owner, workload) = (first.namespace.clone(), first.owner.clone(), first.workload.clone());
-    let is_it = |target: &(String, String)| (&target.0, &target.1) == (&owner, &workload);
-    let mut of_pod: Vec<WarningKind> = Vec::new();
+    let is_workload = |target: &(String, String)| (&target.0, &target.1) == (&owner, &workload);
+    let mut pod_warnings: Vec<WarningKind> = Vec::new();
     let autoscalers =
-        around.autoscalers.iter().filter(|one| one.namespace == namespace && is_it(&one.target));
+        constraints.autoscalers.iter().filter(|one| one.namespace == namespace && is_workload(&one.target));
     for autoscaler in autoscalers {
-        of_pod.extend(scale(entries, autoscaler));
+        pod_warnings.extend(scale(entries, autoscaler));
     }
-    let managed = around.managed.iter().filter(|one| one.namespace == namespace && is_it(&one.target));
-    of_pod.extend(managed.map(|one| WarningKind::Managed { kind: one.by.0, name: one.by.1.clone() }));
-    of_pod.extend(room(entries, &namespace, pods, around).into_iter().map(WarningKind::Violation));
+    let managed =
+        constraints.managed.iter().filter(|one| one.namespace == namespace && is_workload(&one.target));
+    pod_warnings.extend(managed.map(|one| WarningKind::Managed { kind: one.by.0, name: one.by.1.clone() }));
+    pod_warnings
+        .extend(headroom(entries, &namespace, pods, constraints).into_iter().map(WarningKind::Violation));
     for entry in &mut *entries {
-        let ranges = around.limit_ranges.iter().filter(|(of, _)| *of == namespace);
+        let ranges = constraints.limit_ranges.iter().filter(|(of, _)| *of == namespace);
         let found: Vec<Violation> =
-            ranges.flat_map(|(_, range)| constraints::limit_range(&entry.recommended, range)).collect();
+            ranges.flat_map(|(_, range)| rules::limit_range(&entry.recommended, range)).collect();
         entry.warnings.extend(found.into_iter().map(WarningKind::Violation).map(Warning::from));
     }
     if let Some(first) = entries.first_mut() {
-        first.warnings.extend(of_pod.into_iter().map(Warning::from));
+        first.warnings.extend(pod_warnings.into_iter().map(Warning::from));
     }
 }
 
-/// Changes requests so that they go with the autoscaler, whose targets are shares of the sum of the pod's containers.
+/// Adjusts requests to an autoscaler, whose targets are shares of the requests of all containers of the pod.
 fn scale(entries: &mut [Entry], autoscaler: &Autoscaler) -> Vec<WarningKind> {
     type Field = fn(&mut Resources) -> &mut Option<u64>;
     let resources: [(&'static str, Option<u32>, Field); 2] = [
         ("cpu", autoscaler.cpu, |values| &mut values.cpu_request),
         ("memory", autoscaler.memory, |values| &mut values.memory_request),
     ];
-    let mut told = Vec::new();
+    let mut found = Vec::new();
     for (resource, target, field) in resources {
         let apps = || entries.iter().filter(|entry| entry.role != Role::Init);
         let sum = |pick: fn(&Entry) -> Resources| {
             apps().map(|entry| field(&mut pick(entry)).unwrap_or(0)).fold(0_u64, u64::saturating_add)
         };
-        let (now, wanted) = (sum(|entry| entry.current), sum(|entry| entry.recommended));
-        let Some(joint) = target.and_then(|target| hpa::adjust(now, target, wanted)) else { continue };
-        let more = joint.request.saturating_sub(wanted);
+        let (now, recommended) = (sum(|entry| entry.current), sum(|entry| entry.recommended));
+        let Some(adjusted) = target.and_then(|target| hpa::adjust(now, target, recommended)) else {
+            continue;
+        };
+        let more = adjusted.request.saturating_sub(recommended);
         let largest = entries
             .iter_mut()
             .filter(|entry| entry.role != Role::Init)
@@ -83,33 +87,33 @@ fn scale(entries: &mut [Entry], autoscaler: &Autoscaler) -> Vec<WarningKind> {
             largest.quantities = Quantities::from(largest.recommended);
         }
         let target_now = target.unwrap_or_default();
-        if joint.target != target_now || more > 0 {
-            told.push(WarningKind::Autoscaled {
+        if adjusted.target != target_now || more > 0 {
+            found.push(WarningKind::Autoscaled {
                 autoscaler: autoscaler.name.clone(),
                 resource,
                 target_now,
-                target: joint.target,
+                target: adjusted.target,
                 raised: more > 0,
             });
         }
     }
-    told
+    found
 }
 
-fn room(
+fn headroom(
     entries: &[Entry],
     namespace: &str,
     pods: &BTreeSet<&str>,
-    around: &ClusterConstraints,
+    constraints: &ClusterConstraints,
 ) -> Vec<Violation> {
-    let asked = |pick: fn(&Entry) -> Resources| {
+    let requests = |pick: fn(&Entry) -> Resources| {
         let mut all: Vec<(Role, Resources)> = entries.iter().map(|entry| (entry.role, pick(entry))).collect();
         all.sort_by_key(|(role, _)| *role == Role::App);
         effective_requests(&all)
     };
-    let (now, then) = (asked(|entry| entry.current), asked(|entry| entry.recommended));
+    let (now, then) = (requests(|entry| entry.current), requests(|entry| entry.recommended));
     let replicas = entries.iter().map(|entry| entry.replicas).max().unwrap_or(0);
-    let quotas = around.quotas.iter().filter(|quota| quota.namespace == namespace);
+    let quotas = constraints.quotas.iter().filter(|quota| quota.namespace == namespace);
     let quota_left = quotas
         .map(|quota| PodRequests {
             cpu: quota.cpu_left.unwrap_or(u64::MAX),
@@ -119,14 +123,14 @@ fn room(
             cpu: one.cpu.min(other.cpu),
             memory: one.memory.min(other.memory),
         });
-    let budgets = around.budgets.iter().filter(|budget| budget.namespace == namespace);
+    let budgets = constraints.budgets.iter().filter(|budget| budget.namespace == namespace);
     let held = budgets.filter(|budget| budget.pods.iter().any(|pod| pods.contains(pod.as_str())));
     let disruptions_allowed = held.map(|budget| budget.allowed).min();
-    constraints::headroom(
+    rules::headroom(
         now,
         then,
         replicas,
-        &Headroom { largest_node: around.largest_node, quota_left, disruptions_allowed },
+        &Headroom { largest_node: constraints.largest_node, quota_left, disruptions_allowed },
     )
 }
 
@@ -172,9 +176,9 @@ mod tests {
         ("Deployment".to_owned(), "web".to_owned())
     }
 
-    /// What is told of the entries, by container.
-    fn told(entries: &mut [Entry], around: &ClusterConstraints) -> Vec<String> {
-        check(entries, &BTreeSet::from(["web-1"]), around);
+    /// What is found of the entries, by container.
+    fn warnings(entries: &mut [Entry], constraints: &ClusterConstraints) -> Vec<String> {
+        check(entries, &BTreeSet::from(["web-1"]), constraints);
         let texts = |entry: &Entry| -> Vec<String> {
             entry.warnings.iter().map(|warning| format!("{}: {}", entry.container, warning.text)).collect()
         };
@@ -193,25 +197,25 @@ mod tests {
     }
 
     #[test]
-    fn a_request_under_an_autoscaler_goes_with_its_target() {
+    fn request_and_target_of_an_autoscaler_change_together() {
         // 80 % of 1000 are 800: at a target of 90 % the pod asks for 889, of which the larger container takes what is missing.
         let mut entries = [entry("app", (900, MIB), (600, MIB)), entry("proxy", (100, MIB), (100, MIB))];
-        let told_of = told(&mut entries, &autoscaled(80));
-        assert_eq!(told_of.len(), 1);
-        assert!(told_of[0].starts_with(
-            "app: the HorizontalPodAutoscaler web goes by cpu: set its target from 80 % to 90 %"
+        let texts = warnings(&mut entries, &autoscaled(80));
+        assert_eq!(texts.len(), 1);
+        assert!(texts[0].starts_with(
+            "app: the HorizontalPodAutoscaler web scales on cpu utilization: change its target from 80 % to 90 %"
         ));
         let requests = entries.each_ref().map(|entry| entry.recommended.cpu_request);
         assert_eq!(requests, [Some(789), Some(100)]);
         assert_eq!(entries[0].quantities.requests.cpu.as_deref(), Some("789m"));
         let mut other = [entry("app", (900, MIB), (900, MIB))];
-        assert_eq!(told(&mut other, &autoscaled(80)), [""; 0], "nothing changes");
+        assert_eq!(warnings(&mut other, &autoscaled(80)), [""; 0], "nothing changes");
         let mut other = [Entry { workload: "api".to_owned(), ..entry("app", (900, MIB), (600, MIB)) }];
-        assert_eq!(told(&mut other, &autoscaled(80)), [""; 0], "it scales another");
+        assert_eq!(warnings(&mut other, &autoscaled(80)), [""; 0], "it scales another");
     }
 
     #[test]
-    fn rules_and_room_are_told_by_name() {
+    fn violations_of_rules_and_headroom_are_named() {
         let shop = || "shop".to_owned();
         let range = LimitRange { min: (Some(50), None), ..LimitRange::default() };
         let quota = QuotaHeadroom {
@@ -220,7 +224,7 @@ mod tests {
             cpu_left: None,
             memory_left: Some(2 * MIB),
         };
-        let around = ClusterConstraints {
+        let constraints = ClusterConstraints {
             limit_ranges: vec![
                 (shop(), range),
                 ("other".to_owned(), LimitRange { min: (Some(900), None), ..range }),
@@ -248,13 +252,13 @@ mod tests {
         };
         let mut entries = [entry("app", (100, MIB), (20, 4 * MIB)), entry("proxy", (100, 0), (60, 0))];
         assert_eq!(
-            told(&mut entries, &around),
+            warnings(&mut entries, &constraints),
             [
-                "app: cpu of 20m is below the LimitRange's min of 50m",
-                "app: the VerticalPodAutoscaler vpa sets requests of this workload, too: let one of both do it",
-                "app: the pod's memory of 4Mi fits no node: the largest has 3Mi",
-                "app: all replicas need 9Mi more memory, the ResourceQuota has 2Mi left",
-                "app: the PodDisruptionBudget lets no pod go at the moment",
+                "app: cpu 20m is below the LimitRange min 50m",
+                "app: the VerticalPodAutoscaler vpa also sets requests of this workload: use only one of the two",
+                "app: the pod's memory request 4Mi fits no node: the largest has 3Mi allocatable",
+                "app: all replicas together request 9Mi more memory than now, but the ResourceQuota has 2Mi left",
+                "app: the PodDisruptionBudget allows no disruption now",
             ]
         );
         let json = serde_json::to_value(&entries[0].warnings[0]).unwrap();

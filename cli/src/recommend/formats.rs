@@ -1,4 +1,4 @@
-//! The formats of a report but JSON.
+//! The output formats for people, and CSV.
 
 use anyhow::{Context as _, Result};
 use snug_sizing::workload::Resources;
@@ -10,7 +10,7 @@ use crate::{
     units::{self, NONE},
 };
 
-/// Columns of a table, with how they stand.
+/// Headings and alignments of the table.
 const HEADINGS: [(&str, Align); 10] = [
     ("WORKLOAD", Align::Left),
     ("CONTAINER", Align::Left),
@@ -19,9 +19,9 @@ const HEADINGS: [(&str, Align); 10] = [
     ("CPU LIMIT", Align::Right),
     ("MEM REQUEST", Align::Right),
     ("MEM LIMIT", Align::Right),
-    ("OOM KILLS/DAY", Align::Right),
+    ("OOM KILLS/POD-DAY", Align::Right),
     ("CONFIDENCE", Align::Left),
-    ("WHY", Align::Left),
+    ("REASON", Align::Left),
 ];
 
 fn cells(entry: &Entry) -> [String; 10] {
@@ -36,11 +36,11 @@ fn cells(entry: &Entry) -> [String; 10] {
         change(now.limits.memory.as_deref(), then.limits.memory.as_deref()),
         entry.oom_kills_per_pod_day.map_or_else(|| NONE.to_owned(), risk),
         entry.confidence.as_str().to_owned(),
-        entry.reasons.first().map(|said| plain(&said.text)).unwrap_or_default(),
+        entry.reasons.first().map(|reason| plain(&reason.text)).unwrap_or_default(),
     ]
 }
 
-/// `old → new`, or one of them where nothing changes.
+/// `current → recommended`, or one value if both are equal.
 fn change(now: Option<&str>, then: Option<&str>) -> String {
     let [now, then] = [now, then].map(|value| value.unwrap_or(NONE));
     if now == then { now.to_owned() } else { format!("{now} → {then}") }
@@ -51,12 +51,12 @@ fn risk(change: Change) -> String {
     change.now.map_or_else(|| then.clone(), |now| format!("{} → {then}", rate(now)))
 }
 
-/// A rate with two digits that mean something.
+/// A rate with about two significant digits.
 fn rate(rate: f64) -> String {
     if rate >= 0.0995 { format!("{rate:.1}") } else { format!("{rate:.4}") }
 }
 
-/// What was looked at, in a line or two.
+/// The period, the nodes and the accepted risk.
 fn head(report: &Report) -> String {
     let window = &report.window;
     let time = |seconds: Option<u64>| units::time(seconds.unwrap_or(0));
@@ -67,7 +67,7 @@ fn head(report: &Report) -> String {
     };
     let risk = report.risk;
     format!(
-        "{} to {}{nodes}: {:.1} days of containers\nRisk, on average: one OOM kill in {:.0} pod-days, {} of the CPU work above the request\n\n",
+        "{} to {}{nodes}: {:.1} container-days of usage history\nAccepted risk, on average: one OOM kill in {:.0} pod-days, {} of CPU time above the request\n\n",
         time(window.from),
         time(window.to),
         window.container_days,
@@ -76,36 +76,36 @@ fn head(report: &Report) -> String {
     )
 }
 
-/// Requests of all pods, now and then.
+/// Sums over all pods: requests, cost and nodes, current and recommended.
 fn sum(report: &Report) -> String {
     let [cpu, memory] = report.requested();
     let mut text = String::new();
     if cpu.0 > 0 {
         text += &format!(
-            "\nCPU requested: {} → {}\n",
+            "\nCPU requests of all pods: {} → {}\n",
             units::cores(cpu.0 as f64 / 1000.0),
             units::cores(cpu.1 as f64 / 1000.0)
         );
     }
     if memory.0 > 0 {
         text += &format!(
-            "Memory requested: {} → {}\n",
+            "Memory requests of all pods: {} → {}\n",
             units::bytes(memory.0 as f64),
             units::bytes(memory.1 as f64)
         );
     }
     if let Some(cost) = report.cost {
         text += &format!(
-            "At list prices, a month: {:.2} → {:.2}; it is saved when nodes go\n",
+            "Monthly cost of requests at list prices: {:.2} → {:.2} (saved only when nodes are removed)\n",
             cost.month_now, cost.month_then
         );
     }
     if let Some(EmptiedNodes { nodes, now, then }) = report.emptied {
-        let said = |count: Option<usize>| count.map_or_else(|| NONE.to_owned(), |count| count.to_string());
+        let number = |count: Option<usize>| count.map_or_else(|| NONE.to_owned(), |count| count.to_string());
         text += &format!(
-            "Of {nodes} nodes packing could empty: {} → {}, as far as CPU, memory and the number of pods go\n",
-            said(now),
-            said(then)
+            "Nodes that packing could empty: {} → {} of {nodes} (by CPU, memory and number of pods alone)\n",
+            number(now),
+            number(then)
         );
     }
     text
@@ -118,7 +118,7 @@ fn title(skipped: &Skipped) -> String {
     parts.join("/")
 }
 
-/// The table; wide has every reason, one a line.
+/// The table; `wide` adds all reasons, one per line.
 pub(super) fn table(report: &Report, wide: bool) -> String {
     let mut text = head(report);
     if !report.recommendations.is_empty() {
@@ -132,7 +132,7 @@ pub(super) fn table(report: &Report, wide: bool) -> String {
         .flat_map(|entry| entry.warnings.iter().map(move |warning| (entry, warning.text.as_str())))
         .collect();
     if !warnings.is_empty() {
-        text += "\nBefore you apply:\n";
+        text += "\nWarnings:\n";
         for (entry, warning) in warnings {
             text += &format!("  {} {}: {}\n", plain(&entry.title()), plain(&entry.container), plain(warning));
         }
@@ -140,7 +140,7 @@ pub(super) fn table(report: &Report, wide: bool) -> String {
     if wide {
         for entry in &report.recommendations {
             text += &format!("\n{} {}\n", plain(&entry.title()), plain(&entry.container));
-            entry.reasons.iter().for_each(|said| text += &format!("  {}\n", plain(&said.text)));
+            entry.reasons.iter().for_each(|reason| text += &format!("  {}\n", plain(&reason.text)));
         }
     }
     if !report.skipped.is_empty() {
@@ -152,7 +152,7 @@ pub(super) fn table(report: &Report, wide: bool) -> String {
     text
 }
 
-/// A table that can be put into an issue or a wiki.
+/// The table as Markdown.
 pub(super) fn markdown(report: &Report) -> String {
     let cell = |text: &str| text.replace('\\', "\\\\").replace('|', "\\|");
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
@@ -164,7 +164,7 @@ pub(super) fn markdown(report: &Report) -> String {
     text
 }
 
-/// One line per container, with exact numbers: millicores and bytes.
+/// One line per container, in millicores and bytes.
 pub(super) fn csv(report: &Report) -> Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record([
@@ -205,7 +205,7 @@ pub(super) fn csv(report: &Report) -> Result<String> {
             number(memory_limit),
             entry.oom_kills_per_pod_day.map(|it| it.then.to_string()).unwrap_or_default(),
             entry.confidence.as_str().to_owned(),
-            entry.reasons.first().map(|said| said.text.clone()).unwrap_or_default(),
+            entry.reasons.first().map(|reason| reason.text.clone()).unwrap_or_default(),
         ])?;
     }
     let bytes = writer.into_inner().context("cannot write CSV")?;

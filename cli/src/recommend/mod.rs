@@ -1,4 +1,4 @@
-//! `snug recommend`: what requests and limits should be.
+//! `snug recommend`: recommends requests and limits.
 
 mod apply;
 mod checks;
@@ -23,42 +23,42 @@ use crate::{
     source::{EvidenceSource, OpenedSource},
 };
 
-/// What sizing is asked for, whatever is done with it.
+/// Options of the sizing engine, shared by `recommend` and `explain`.
 #[derive(Debug, Args)]
 pub struct SizingOptions {
-    /// How much may go wrong: a profile (critical, standard, batch), or numbers such as oom=0.001,cpu=0.01, which are OOM kills per
-    /// pod-day and the share of work above the request.
+    /// Accepted risk: a profile (critical, standard, batch), or numbers such as oom=0.001,cpu=0.01: OOM kills per pod-day and
+    /// share of CPU time above the request
     #[arg(long, value_name = "RISK", default_value = "standard", value_parser = risk::parse)]
     risk: Risk,
-    /// Whether a CPU limit is recommended: none, or the smallest that keeps throttling rare (by-risk).
+    /// Whether to recommend a CPU limit
     #[arg(long, value_enum, default_value_t = CpuLimitOption::None)]
     cpu_limit: CpuLimitOption,
-    /// A file with what is wanted for some workloads: risk, bounds, CPU limits, or to be left alone. It has the last word over annotations
-    /// (snug/policy) of a cluster's pods.
+    /// Policy file with settings for some workloads: risk, bounds, CPU limit, exclusion; overrides the pod annotation
+    /// snug/policy
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 }
 
 impl SizingOptions {
-    /// What is wanted for each workload. What is wrong with the annotations of a cluster's pods is told on standard error.
+    /// The settings of all workloads. Invalid annotations of pods are reported on standard error.
     ///
     /// # Errors
-    /// When the policy file cannot be used.
+    /// When the policy file is invalid.
     pub fn policies(&self, cluster: Option<&Cluster>) -> Result<Policies, PolicyError> {
-        let mut policies = Policies::new(self.usual());
+        let mut policies = Policies::new(self.default_policy());
         if let Some(cluster) = cluster {
             let annotated = cluster.annotated(ANNOTATION).unwrap_or_else(|error| {
-                eprintln!("snug: {error}; annotations are not read");
+                eprintln!("snug: {error}; pod annotations are ignored");
                 Vec::new()
             });
             let wrong;
             (policies, wrong) = policies.with_annotations(annotated);
-            wrong.iter().for_each(|wrong| eprintln!("snug: {wrong}; it counts for nothing"));
+            wrong.iter().for_each(|wrong| eprintln!("snug: {wrong}; the annotation is ignored"));
         }
         self.policy.as_ref().map_or_else(|| Ok(policies.clone()), |file| policies.clone().with_file(file))
     }
 
-    fn usual(&self) -> Policy {
+    fn default_policy(&self) -> Policy {
         Policy { cpu_limit: self.cpu_limit.into(), ..Policy::new(self.risk) }
     }
 }
@@ -66,74 +66,82 @@ impl SizingOptions {
 /// The options of `snug recommend`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Only this workload: NAME or NAMESPACE/NAME.
+    /// Only this workload: NAME or NAMESPACE/NAME
     workload: Option<String>,
     #[command(flatten)]
     source: EvidenceSource,
     #[command(flatten)]
-    wanted: SizingOptions,
-    /// Form of the output. patch is one kubectl command a workload, for a shell; kustomize a component with a patch for each workload; helm
-    /// values for charts.
+    sizing: SizingOptions,
+    /// Output format
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
     output: Output,
-    /// List prices of a core and of a GiB of memory for an hour, such as cpu=0.03,memory=0.004: what requests cost is told, now and then.
+    /// Hourly list prices of a core and of a GiB of memory, such as cpu=0.03,memory=0.004: adds the monthly cost of current
+    /// and recommended requests
     #[arg(long, value_name = "PRICES", value_parser = price::parse)]
     price: Option<Prices>,
-    /// End with code 2 if, with what is in force, a container has to expect more OOM kills per pod-day than this.
+    /// Exit with code 2 if the expected OOM kills per pod-day of a container, at its current memory limit, exceed this number
     #[arg(long, value_name = "OOM-KILLS")]
     fail_on: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
+    /// Table for people
     Table,
+    /// Table with all reasons
     Wide,
+    /// Everything as JSON
     Json,
+    /// Table as CSV
     Csv,
+    /// Table as Markdown
     Markdown,
+    /// Everything as YAML
     Yaml,
+    /// Shell commands: kubectl patch for each workload
     Patch,
+    /// Kustomize component with a patch for each workload
     Kustomize,
+    /// Values for Helm charts
     Helm,
 }
 
-/// How it went, beyond errors.
+/// The result of a command that had no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// There are recommendations.
+    /// There is output.
     Success,
-    /// Something is beyond `--fail-on`.
+    /// A container exceeds `--fail-on`.
     AboveThreshold,
-    /// There is not enough evidence for any.
+    /// There is not enough usage history for any output.
     NotEnoughData,
 }
 
-/// Whether evidence is of the workload asked for.
-fn is_of(evidence: &Evidence, asked: &str) -> bool {
+/// Whether evidence is of the workload `NAME` or `NAMESPACE/NAME`.
+fn is_workload(evidence: &Evidence, name: &str) -> bool {
     let workload = &evidence.workload;
-    match asked.split_once('/') {
+    match name.split_once('/') {
         Some((namespace, name)) => workload.namespace == namespace && workload.name == name,
-        None => workload.name == asked,
+        None => workload.name == name,
     }
 }
 
-/// One workload's containers, and where their evidence comes from.
+/// Options that select one workload and the source of its evidence.
 #[derive(Debug, Args)]
 pub struct WorkloadSelector {
-    /// The workload: NAME or NAMESPACE/NAME.
+    /// The workload: NAME or NAMESPACE/NAME
     pub workload: String,
-    /// Only this container.
+    /// Only this container
     #[arg(long, value_name = "NAME")]
     container: Option<String>,
-    /// Where from.
     #[command(flatten)]
     pub source: EvidenceSource,
 }
 
 impl WorkloadSelector {
-    /// Whether evidence is of them.
+    /// Whether evidence is of a selected container.
     pub fn is(&self, evidence: &Evidence) -> bool {
-        is_of(evidence, &self.workload)
+        is_workload(evidence, &self.workload)
             && self.container.as_ref().is_none_or(|name| evidence.container.name == *name)
     }
 }
@@ -141,24 +149,24 @@ impl WorkloadSelector {
 /// Runs `snug recommend`.
 ///
 /// # Errors
-/// When there is no evidence to be had, or nobody takes the output.
+/// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
-    let Options { workload, source, wanted, output, price, fail_on } = options;
+    let Options { workload, source, sizing, output, price, fail_on } = options;
     let OpenedSource { snapshot, cluster } = source.open()?;
-    let policies = wanted.policies(cluster.as_ref())?;
-    let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|asked| is_of(evidence, asked));
+    let policies = sizing.policies(cluster.as_ref())?;
+    let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
     let mut report = Report::make(&snapshot, &policies, chosen);
     if let Some(cluster) = cluster {
-        let around = cluster.constraints();
-        around
+        let constraints = cluster.constraints();
+        constraints
             .missing
             .iter()
-            .for_each(|missing| eprintln!("snug: {missing}; proposals are not checked against them"));
-        report.check(&snapshot, &around);
+            .for_each(|missing| eprintln!("snug: {missing}; recommendations are not checked against them"));
+        report.check(&snapshot, &constraints);
         if price.is_some() {
             match cluster.occupancy() {
                 Ok(occupancy) => report.emptied = Some(report.emptied(&snapshot, &occupancy)),
-                Err(error) => eprintln!("snug: {error}; how many nodes could go is not known"),
+                Err(error) => eprintln!("snug: {error}; the number of nodes to empty is unknown"),
             }
         }
     }
@@ -177,18 +185,18 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     out.write_all(text.as_bytes()).context("cannot write the recommendations")?;
     if report.recommendations.is_empty() {
         let known = snapshot.evidence().count();
-        eprintln!("snug: {}", nothing(workload.as_deref(), known, report.skipped.len()));
+        eprintln!("snug: {}", empty_message(workload.as_deref(), known, report.skipped.len()));
         return Ok(Outcome::NotEnoughData);
     }
     let now = report.recommendations.iter().filter_map(|entry| entry.oom_kills_per_pod_day?.now);
-    let beyond = fail_on.is_some_and(|most| now.into_iter().any(|now| now > most));
-    Ok(if beyond { Outcome::AboveThreshold } else { Outcome::Success })
+    let above = fail_on.is_some_and(|max| now.into_iter().any(|now| now > max));
+    Ok(if above { Outcome::AboveThreshold } else { Outcome::Success })
 }
 
-fn nothing(workload: Option<&str>, known: usize, skipped: usize) -> String {
+fn empty_message(workload: Option<&str>, known: usize, skipped: usize) -> String {
     match workload {
-        _ if skipped > 0 => "too little was seen for a recommendation yet".to_owned(),
-        Some(name) if known > 0 => format!("none of {known} containers is of a workload {name:?}"),
-        _ => "no container was seen; agents hand over what they saw once in half a minute".to_owned(),
+        _ if skipped > 0 => "not enough usage history for a recommendation yet".to_owned(),
+        Some(name) if known > 0 => format!("none of {known} containers belongs to a workload {name:?}"),
+        _ => "no containers found; agents update their history every 30 s".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! What `snug recommend` says, before it has a form.
+//! The report of `snug recommend`, independent of the output format.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -23,110 +23,104 @@ use crate::{
 
 /// Hours of a month: a twelfth of a year.
 const MONTH_HOURS: f64 = 730.0;
-/// Form of the report. Within the number after the slash fields are only added.
+/// Schema of the report. Within the number after the slash, fields are only added.
 pub const SCHEMA: &str = "snug.recommendations/1";
 
-/// Recommendations for all containers of a snapshot.
+/// Recommendations for the selected containers of a snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Report {
-    /// [`SCHEMA`].
     pub schema: &'static str,
-    /// What the evidence covers.
+    /// The period and nodes of the evidence.
     pub window: Window,
-    /// The risk that values were chosen for.
+    /// The accepted risk of workloads without their own policy.
     pub risk: Risk,
-    /// By namespace, workload and container.
+    /// Recommendations, sorted by namespace, workload and container.
     pub recommendations: Vec<Entry>,
-    /// Containers without one.
+    /// Containers without a recommendation.
     #[serde(flatten, serialize_with = "renamed::skipped")]
     pub skipped: Vec<Skipped>,
-    /// What requests cost, where there are prices.
+    /// Cost of requests; `None` without prices.
     pub cost: Option<Cost>,
-    /// Nodes that could go, where a cluster was asked and there are prices.
+    /// Nodes that packing could empty; `None` without prices or without a cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emptied: Option<EmptiedNodes>,
 }
 
-/// What the requests of all pods cost in a month of 730 hours at list prices, of containers where both are known.
+/// Cost of the requests of all pods for a month of 730 hours at list prices. Containers without a current or a recommended
+/// request are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Cost {
-    /// With what is in force.
+    /// Cost of current requests.
     pub month_now: f64,
-    /// With what is recommended. Money is saved only when nodes go.
+    /// Cost of recommended requests. Money is saved only when nodes are removed.
     pub month_then: f64,
 }
 
-/// What the evidence covers.
+/// The period and nodes of the evidence.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Window {
-    /// Nodes whose agents were asked.
+    /// Nodes with evidence.
     pub nodes: Vec<String>,
-    /// Beginning of the first hour seen, seconds since the Unix epoch.
+    /// Beginning of the first hour, seconds since the Unix epoch.
     pub from: Option<u64>,
-    /// End of the last hour seen, or when the snapshot was made if that is earlier.
+    /// End of the last hour, or the time of the snapshot if that is earlier.
     pub to: Option<u64>,
-    /// Days of watched containers.
+    /// Container-days observed.
     pub container_days: f64,
 }
 
-/// A container of a workload.
+/// The recommendation for one container of a workload.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Entry {
-    /// Namespace; empty on a host.
+    /// Namespace; empty on a host without Kubernetes.
     pub namespace: String,
     /// Kind of the owner.
     pub owner: String,
-    /// Name of the owner.
     pub workload: String,
-    /// Name of the container; empty for a unit.
+    /// Name of the container; empty for a systemd unit.
     pub container: String,
-    /// What it is to its pod.
+    /// Role of the container in its pod.
     pub role: Role,
-    /// Pods that run now.
+    /// Running pods.
     pub replicas: u64,
-    /// In force: millicores and bytes.
+    /// Current requests and limits, millicores and bytes.
     pub current: Resources,
-    /// Recommended: millicores and bytes.
+    /// Recommended requests and limits, millicores and bytes.
     pub recommended: Resources,
-    /// The same as Kubernetes writes quantities.
+    /// Recommended requests and limits as Kubernetes quantities.
     pub quantities: Quantities,
-    /// OOM kills per pod-day to expect; `None` where no memory use is known.
+    /// Expected OOM kills per pod-day; `None` without memory usage.
     pub oom_kills_per_pod_day: Option<Change>,
-    /// Share of the CPU work above the request; `None` where no CPU use is known.
+    /// Share of CPU time above the request; `None` without CPU usage.
     pub cpu_work_above_request: Option<Change>,
-    /// The risk that its values were chosen for.
     pub risk: Risk,
-    /// How much it is to be trusted.
+    /// How much usage history there is.
     pub confidence: Confidence,
-    /// Days of watched containers.
+    /// Container-days observed.
     pub container_days: f64,
-    /// What decided, the most important first.
+    /// Reasons, the most important first.
     pub reasons: Vec<ReasonText>,
-    /// What to know before it is applied, where the cluster could be asked. What is about the whole pod stands by its first container.
+    /// Warnings, if the source is a cluster. Warnings about the whole pod are those of its first container.
     #[serde(flatten, serialize_with = "renamed::warnings")]
     pub warnings: Vec<Warning>,
 }
 
-/// Quantities as Kubernetes writes them; what is not set is left out.
+/// Requests and limits as Kubernetes quantities, without unset ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Quantities {
-    /// Of `resources.requests`.
     pub requests: Pair,
-    /// Of `resources.limits`.
     pub limits: Pair,
 }
 
 /// CPU and memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pair {
-    /// CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
-    /// Memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
 }
@@ -142,81 +136,71 @@ impl From<Resources> for Quantities {
     }
 }
 
-/// Before and after. `now` is `None` where nothing is in force: without a limit there is no kill at it.
+/// A number with the current value and with the recommended one. `now` is `None` if no limit or request is set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Change {
-    /// With what is in force.
+    /// With the current value.
     pub now: Option<f64>,
-    /// With what is recommended.
+    /// With the recommended value.
     pub then: f64,
 }
 
-/// A reason, with its words.
+/// A reason as a sentence and as data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReasonText {
-    /// The sentence.
     pub text: String,
-    /// What it is made of.
     #[serde(flatten)]
     pub reason: Reason,
 }
 
-/// Something to know before a proposal is applied, with its words.
+/// A warning before a recommendation is applied, as a sentence and as data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Warning {
-    /// The sentence.
     pub text: String,
-    /// What it is made of.
     #[serde(flatten, serialize_with = "renamed::violation")]
-    pub about: WarningKind,
+    pub kind: WarningKind,
 }
 
-/// What a warning is about.
+/// The cause of a warning.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", untagged)]
 pub enum WarningKind {
-    /// The cluster would refuse it, or cannot do it.
+    /// The cluster would reject the recommendation, or cannot apply it.
     Violation(Violation),
-    /// A HorizontalPodAutoscaler goes by the request: its target is to be changed with it.
+    /// A HorizontalPodAutoscaler scales on the utilization of the request, so its target must change with the request.
     Autoscaled {
-        /// Name of the HorizontalPodAutoscaler.
         autoscaler: String,
         /// `cpu` or `memory`.
         resource: &'static str,
-        /// `averageUtilization` now, percent.
+        /// Current `averageUtilization`, percent.
         target_now: u32,
-        /// The one that belongs to the request recommended here.
+        /// `averageUtilization` for the recommended request, percent.
         target: u32,
-        /// Whether the request is higher than use alone would have it, or it would be lowered again and again.
+        /// Whether the request was raised because the target would otherwise be too high.
         raised: bool,
     },
-    /// Something else changes requests or replicas of the workload.
-    Managed {
-        /// Its kind.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
+    /// Another object changes requests or replicas of the workload.
+    Managed { kind: &'static str, name: String },
 }
 
 impl fmt::Display for WarningKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Violation(objection) => objection.fmt(f),
+            Self::Violation(violation) => violation.fmt(f),
             Self::Autoscaled { autoscaler, resource, target_now, target, raised } => {
                 write!(
                     f,
-                    "the HorizontalPodAutoscaler {autoscaler} goes by {resource}: set its target from {target_now} % to {target} % together \
-                     with the request, or it will scale at another load"
+                    "the HorizontalPodAutoscaler {autoscaler} scales on {resource} utilization: change its target from {target_now} % to \
+                     {target} % together with the request, to keep scaling at the same load"
                 )?;
                 if *raised {
-                    f.write_str("; the request is as low as a target below 90 % allows")
+                    f.write_str("; the request was raised to keep the target at or below 90 %")
                 } else {
                     Ok(())
                 }
             }
             Self::Managed { kind: kind @ "VerticalPodAutoscaler", name } => {
-                write!(f, "the {kind} {name} sets requests of this workload, too: let one of both do it")
+                write!(f, "the {kind} {name} also sets requests of this workload: use only one of the two")
             }
             Self::Managed { kind, name } => write!(f, "the {kind} {name} scales this workload"),
         }
@@ -224,8 +208,8 @@ impl fmt::Display for WarningKind {
 }
 
 impl From<WarningKind> for Warning {
-    fn from(about: WarningKind) -> Self {
-        Self { text: about.to_string(), about }
+    fn from(kind: WarningKind) -> Self {
+        Self { text: kind.to_string(), kind }
     }
 }
 
@@ -233,19 +217,15 @@ impl From<WarningKind> for Warning {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Skipped {
-    /// Namespace.
     pub namespace: String,
-    /// Name of the owner.
     pub workload: String,
-    /// Name of the container.
     pub container: String,
-    /// Why.
     pub why: String,
 }
 
 impl Report {
-    /// Of all evidence; `chosen` says of which containers there shall be recommendations. The others are in the pool.
-    pub fn make(snapshot: &Snapshot, policies: &Policies, chosen: impl Fn(&Evidence) -> bool) -> Self {
+    /// Makes recommendations for the containers that `select` selects. All other containers count for the calibration.
+    pub fn make(snapshot: &Snapshot, policies: &Policies, select: impl Fn(&Evidence) -> bool) -> Self {
         let pool = pool(snapshot, policies);
         let mut report = Self {
             schema: SCHEMA,
@@ -256,19 +236,20 @@ impl Report {
             cost: None,
             emptied: None,
         };
-        let mut of_chosen = snapshot.with_qos();
-        of_chosen.retain(|(evidence, _)| chosen(evidence));
-        let of_one = |(evidence, qos): &(&Evidence, _)| match policies.of(evidence) {
+        let mut selected = snapshot.with_qos();
+        selected.retain(|(evidence, _)| select(evidence));
+        let recommend = |(evidence, qos): &(&Evidence, _)| match policies.for_container(evidence) {
             Some(policy) => {
                 let context = Context { pool, qos: *qos, previous: None };
-                engine::recommend(evidence, &policy, context).map_err(|refusal| refusal.to_string())
+                engine::recommend(evidence, &policy, context).map_err(|error| error.to_string())
             }
-            None => Err("excluded by its policy".to_owned()),
+            None => Err("excluded by a policy".to_owned()),
         };
-        let said: Vec<Result<Recommendation, String>> = of_chosen.par_iter().map(of_one).collect();
-        for ((evidence, _), said) in of_chosen.into_iter().zip(said) {
-            match said {
-                Ok(said) => report.recommendations.push(Entry::new(evidence, &said)),
+        let recommendation: Vec<Result<Recommendation, String>> =
+            selected.par_iter().map(recommend).collect();
+        for ((evidence, _), recommendation) in selected.into_iter().zip(recommendation) {
+            match recommendation {
+                Ok(recommendation) => report.recommendations.push(Entry::new(evidence, &recommendation)),
                 Err(why) => report.skipped.push(Skipped {
                     namespace: evidence.workload.namespace.clone(),
                     workload: evidence.workload.name.clone(),
@@ -280,14 +261,14 @@ impl Report {
         report
     }
 
-    /// What the requests cost.
+    /// Cost of requests at list prices.
     pub fn cost_at(&self, prices: Prices) -> Cost {
         let [cpu, memory] = self.requested();
         let month = |cpu, memory| prices.hourly_cost(PodRequests { cpu, memory }) * MONTH_HOURS;
         Cost { month_now: month(cpu.0, memory.0), month_then: month(cpu.1, memory.1) }
     }
 
-    /// Nodes that could go with what is recommended.
+    /// Nodes that packing could empty.
     pub fn emptied(&self, snapshot: &Snapshot, occupancy: &Occupancy) -> EmptiedNodes {
         let key = |workload: (&str, &str, &str), container: &str| {
             [workload.0, workload.1, workload.2, container].map(str::to_owned)
@@ -311,7 +292,8 @@ impl Report {
         occupancy.emptied(&by_pod)
     }
 
-    /// Requests of all pods, now and then, of containers where both are known: millicores and bytes.
+    /// Sums of current and of recommended requests over all pods: millicores and bytes. Containers without one of the two are left
+    /// out.
     pub fn requested(&self) -> [(u64, u64); 2] {
         let sum = |pick: fn(&Resources) -> Option<u64>| {
             let all = self.recommendations.iter().filter_map(|entry| {
@@ -324,13 +306,13 @@ impl Report {
     }
 }
 
-/// What the past of all workloads says of the rule.
+/// Calibration by the history of all workloads.
 pub fn pool(snapshot: &Snapshot, policies: &Policies) -> Pool {
     let rule = policies.default_policy().rule;
     let all: Vec<&Evidence> = snapshot.evidence().collect();
     let tallies: Vec<engine::Tally> =
         all.par_iter().map(|evidence| engine::memory::tally(evidence, rule)).collect();
-    // In their order: sums of fractions depend on it.
+    // Merged in a fixed order, so that the result does not depend on threads.
     tallies.into_iter().fold(Pool::default(), |mut pool, tally| {
         pool.memory.merge(tally);
         pool
@@ -351,10 +333,10 @@ impl Window {
 }
 
 impl Entry {
-    fn new(evidence: &Evidence, said: &Recommendation) -> Self {
-        let force = evidence.container.current;
+    fn new(evidence: &Evidence, recommendation: &Recommendation) -> Self {
+        let current = evidence.container.current;
         let change = |(now, then): (f64, f64), set: bool| Change { now: set.then_some(now), then };
-        let mut reasons: Vec<&Reason> = said.reasons.iter().collect();
+        let mut reasons: Vec<&Reason> = recommendation.reasons.iter().collect();
         reasons.sort_by_key(|reason| rank(reason));
         Self {
             namespace: evidence.workload.namespace.clone(),
@@ -363,13 +345,17 @@ impl Entry {
             container: evidence.container.name.clone(),
             role: evidence.container.role,
             replicas: evidence.workload.replicas,
-            current: force,
-            recommended: said.values,
-            quantities: Quantities::from(said.values),
-            oom_kills_per_pod_day: said.oom_risk.map(|it| change(it, force.memory_limit.is_some())),
-            cpu_work_above_request: said.cpu_work_above.map(|it| change(it, force.cpu_request.is_some())),
-            risk: said.risk,
-            confidence: said.confidence,
+            current,
+            recommended: recommendation.values,
+            quantities: Quantities::from(recommendation.values),
+            oom_kills_per_pod_day: recommendation
+                .oom_risk
+                .map(|it| change(it, current.memory_limit.is_some())),
+            cpu_work_above_request: recommendation
+                .cpu_work_above
+                .map(|it| change(it, current.cpu_request.is_some())),
+            risk: recommendation.risk,
+            confidence: recommendation.confidence,
             container_days: evidence.pod_days(),
             reasons: reasons
                 .into_iter()
@@ -394,7 +380,7 @@ impl Entry {
     }
 }
 
-/// What one would tell first.
+/// Position of a reason in the report: the most important is 0.
 const fn rank(reason: &Reason) -> u8 {
     match reason {
         Reason::OomKill { .. } => 0,

@@ -1,4 +1,4 @@
-//! `snug top`: what the containers of one node use between two scrapes.
+//! `snug top`: usage of the containers of one node between two scrapes.
 
 mod rows;
 mod table;
@@ -23,48 +23,48 @@ use self::{rows::ContainerRow, usage_history::UsageHistory};
 
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_INTERVAL: Duration = Duration::from_secs(3600);
-/// What can be plotted: an agent keeps minutes for a week at most.
+/// Range of `--last`: an agent keeps minutes for a week at most.
 const PLOT_RANGE: RangeInclusive<Duration> = Duration::from_secs(120)..=Duration::from_secs(7 * 24 * 3600);
-/// Between two looks at what is plotted.
+/// Time between two requests for the usage history.
 const PLOT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The options of `snug top`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Address of the agent.
+    /// Address of the agent
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9750", value_parser = agent::parse_address)]
     agent: String,
-    /// Time between two scrapes, over which rates are taken.
+    /// Time between two scrapes, over which rates are computed
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_interval)]
     interval: Duration,
-    /// What to sort by, the most first.
+    /// Column to sort by, highest first
     #[arg(long, value_enum, default_value_t = Sort::Cpu)]
     sort: Sort,
-    /// End after so many tables. Without it: one where standard output is not a terminal, else no end.
+    /// Number of tables to print [default: no limit on a terminal, else 1]
     #[arg(short = 'n', long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// The same as -n 1.
+    /// Print one table, like -n 1
     #[arg(long, conflicts_with = "count")]
     once: bool,
-    /// Plot CPU use over so long a time, too, such as 1h: of a replica of the container's workload on this node, as far as the agent's
-    /// history has it minute by minute.
+    /// Add a plot of CPU usage over this time, such as 1h: mean usage per replica of the workload on this node, as far
+    /// back as the agent's history has minutes
     #[arg(long, value_name = "DURATION", value_parser = parse_last)]
     last: Option<Duration>,
-    /// Form of the output; json is one object a line.
+    /// Output format; json prints one object per line
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
     output: Output,
-    /// Only this namespace.
+    /// Only containers of this namespace
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Sort {
-    /// Cores in use.
+    /// CPU usage
     Cpu,
-    /// Memory working set.
+    /// Memory working set
     Memory,
-    /// Share of CFS periods that were throttled.
+    /// Share of CFS periods that were throttled
     Throttled,
 }
 
@@ -89,10 +89,10 @@ fn within(duration: Duration, allowed: &RangeInclusive<Duration>) -> Result<Dura
         return Ok(duration);
     }
     let [low, high] = [*allowed.start(), *allowed.end()].map(humantime::format_duration);
-    Err(format!("allowed is from {low} to {high}"))
+    Err(format!("must be from {low} to {high}"))
 }
 
-/// What `-o json` writes.
+/// The object of `-o json`.
 #[derive(Serialize)]
 struct Report<'a> {
     /// Seconds between the two scrapes.
@@ -100,10 +100,10 @@ struct Report<'a> {
     containers: &'a [ContainerRow],
 }
 
-/// Runs `snug top` until its tables are written.
+/// Runs `snug top` until all tables are printed.
 ///
 /// # Errors
-/// When the agent does not answer, or nobody takes the output.
+/// When the agent does not respond, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     let Options { agent, interval, sort, count, once, last, output, namespace } = options;
     let live = io::stdout().is_terminal();
@@ -137,7 +137,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
         }
         write(out, *output, clear, seconds, &rows).context("cannot write the table")?;
         if rows.is_empty() && *output == Output::Table {
-            eprintln!("snug: {}", nothing(namespace.as_deref(), known));
+            eprintln!("snug: {}", empty_message(namespace.as_deref(), known));
         }
         before = after;
         left = left.map(|left| left - 1);
@@ -145,14 +145,14 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn nothing(namespace: Option<&str>, known: usize) -> String {
+fn empty_message(namespace: Option<&str>, known: usize) -> String {
     match namespace {
         Some(name) if known > 0 => {
             format!(
-                "none of the agent's {known} containers is in namespace {name:?}; leave --namespace out to see them all"
+                "none of the agent's {known} containers is in namespace {name:?}; without --namespace all are shown"
             )
         }
-        _ => "the agent knows no container; see its `namespaces-allow`, `namespaces-deny` and `cgroup-root`"
+        _ => "the agent has no containers; check its options `namespaces-allow`, `namespaces-deny` and `cgroup-root`"
             .to_owned(),
     }
 }
@@ -167,7 +167,7 @@ fn write(
     match output {
         Output::Table => {
             if clear {
-                // Home, then erase to the end of the screen and what scrolled off it.
+                // Cursor home, then clear the screen and the scrollback buffer.
                 out.write_all(b"\x1b[H\x1b[2J\x1b[3J")?;
             }
             if !rows.is_empty() {
@@ -197,8 +197,8 @@ mod tests {
 
     #[test]
     fn an_empty_table_names_the_reason() {
-        assert!(nothing(Some("web"), 3).contains("none of the agent's 3 containers"));
-        assert!(nothing(Some("web"), 0).contains("knows no container"));
-        assert!(nothing(None, 0).contains("cgroup-root"));
+        assert!(empty_message(Some("web"), 3).contains("none of the agent's 3 containers"));
+        assert!(empty_message(Some("web"), 0).contains("has no containers"));
+        assert!(empty_message(None, 0).contains("cgroup-root"));
     }
 }

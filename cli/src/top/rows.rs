@@ -1,4 +1,4 @@
-//! From two scrapes to one row per container.
+//! Turns two scrapes into one row per container.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
@@ -8,7 +8,7 @@ use snug_client::exposition::Sample;
 use super::Sort;
 use crate::renamed;
 
-/// What one container did between two scrapes, and how it stands at the second. `None`: not measured, or no limit.
+/// Rates of one container between two scrapes, and its gauges at the second. `None`: not measured, or no limit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct ContainerRow {
     pub(crate) namespace: String,
@@ -18,22 +18,22 @@ pub(crate) struct ContainerRow {
     pub(crate) workload_kind: String,
     pub(crate) workload: String,
     pub(crate) id: String,
-    /// Cores in use over the interval.
+    /// Mean cores used over the interval.
     pub(crate) cpu_cores: Option<f64>,
     pub(crate) cpu_limit_cores: Option<f64>,
-    /// Throttled CFS periods over periods, from 0 to 1; `None` where no period ended in the interval.
+    /// Throttled CFS periods ÷ periods, 0..=1; `None` if no period ended in the interval.
     pub(crate) throttled_share: Option<f64>,
     pub(crate) memory_working_set_bytes: Option<f64>,
     pub(crate) memory_peak_bytes: Option<f64>,
     pub(crate) memory_limit_bytes: Option<f64>,
-    /// Since the container was made, not over the interval.
+    /// Since the container was created, not over the interval.
     pub(crate) oom_kills: Option<f64>,
-    /// Cores that a replica of its workload used on average, in equal parts of the time asked for; where it is asked for.
+    /// Mean cores per replica of the workload, in equal parts of the `--last` time; `None` without `--last`.
     #[serde(flatten, serialize_with = "renamed::cpu_history_cores", skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_history_cores: Option<Vec<Option<f64>>>,
 }
 
-/// The raw values of one container in one scrape.
+/// Values of one container in one scrape.
 #[derive(Clone, Debug, Default)]
 struct RawSample {
     row: ContainerRow,
@@ -42,7 +42,7 @@ struct RawSample {
     throttled_periods: Option<f64>,
 }
 
-/// A container's id is enough; names may arrive between the scrapes. Without one, names must do.
+/// Identifies a container: by its id, because names may be added between the scrapes; by names if there is no id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ContainerKey {
     Id(String),
@@ -87,13 +87,13 @@ fn collect(samples: &[Sample]) -> BTreeMap<ContainerKey, RawSample> {
     all
 }
 
-/// What a counter gained; `None` where it was not there before, or went back because the container was made anew.
+/// The increase of a counter; `None` if it is new, or was reset because the container was recreated.
 fn gain(before: Option<f64>, after: Option<f64>) -> Option<f64> {
     let gained = after? - before?;
     (gained >= 0.0).then_some(gained)
 }
 
-/// The containers of the second scrape.
+/// The rows of the second scrape's containers.
 pub(crate) fn between(before: &[Sample], after: &[Sample], seconds: f64) -> Vec<ContainerRow> {
     let before = collect(before);
     let rows = collect(after).into_iter().map(|(key, now)| {
@@ -112,7 +112,7 @@ pub(crate) fn between(before: &[Sample], after: &[Sample], seconds: f64) -> Vec<
     rows.collect()
 }
 
-/// Sorts by the most; what was not measured comes last, equals go by name.
+/// Sorts by the highest value; rows without a value come last, equal rows are sorted by name.
 pub(crate) fn sort(rows: &mut [ContainerRow], sort: Sort) {
     let value = |row: &ContainerRow| match sort {
         Sort::Cpu => row.cpu_cores,
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_comes_first_and_the_unmeasured_last() {
+    fn the_highest_comes_first_and_missing_values_last() {
         let row = |id: &str, cpu_cores| ContainerRow { id: id.into(), cpu_cores, ..ContainerRow::default() };
         let mut rows = [row("none", None), row("b", Some(1.0)), row("a", Some(1.0)), row("top", Some(2.0))];
         sort(&mut rows, Sort::Cpu);

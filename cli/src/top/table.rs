@@ -19,10 +19,10 @@ const HEADINGS: [(&str, Align); 11] = [
     ("OOM KILLS", Align::Right),
     ("WORKLOAD", Align::Left),
 ];
-/// Characters of an id that tell containers apart.
+/// Characters of a container id that are shown.
 const SHORT_ID: usize = 12;
 
-/// Renders rows with aligned columns. Control characters of names do not reach the terminal.
+/// Renders rows with aligned columns, without control characters.
 pub(crate) fn render(rows: &[ContainerRow]) -> String {
     let cells: Vec<_> = rows.iter().map(cells).collect();
     if rows.iter().all(|row| row.cpu_history_cores.is_none()) {
@@ -44,7 +44,7 @@ fn cells(row: &ContainerRow) -> [String; 11] {
         }
         _ => &row.id,
     };
-    // Without a pod it is a unit or a container that goes by its id.
+    // A row without a pod is a systemd unit, or a container that is known by its id alone.
     let pod = if row.pod.is_empty() { id } else { &row.pod };
     let container = match (row.container.as_str(), row.kind.as_str()) {
         ("", "") if !row.pod.is_empty() => id.to_owned(),
@@ -109,7 +109,7 @@ shop       web-7c9f-x2x  web        1.25       2.00       3.1%    64Mi  128Mi   
     }
 
     #[test]
-    fn what_was_used_before_is_a_column_where_it_is_asked_for() {
+    fn cpu_history_is_a_column_with_last() {
         let rows = [
             ContainerRow {
                 pod: "a".into(),

@@ -1,4 +1,4 @@
-//! What the workloads of a node used over the last hours, as its agent's history has it minute by minute.
+//! CPU usage of a node's workloads over the last hours, minute by minute, from the agent's history.
 
 use std::{
     collections::BTreeMap,
@@ -12,27 +12,27 @@ use snug_sizing::minutes::{MINUTE, Minute, MinuteRecord, Minutes};
 use super::ContainerRow;
 use crate::evidence::Snapshot;
 
-/// Columns of a plot, at most.
+/// Highest number of columns in a plot.
 const MAX_COLUMNS: u64 = 30;
 
-/// The minutes of each container of a workload, all its pods on the node together.
+/// Minutes by container of a workload, over all its pods on the node.
 #[derive(Debug, Default)]
 pub(crate) struct UsageHistory {
-    /// By namespace, kind and name of the workload, and name of the container.
+    /// Keys are namespace, kind and name of the workload, and name of the container.
     by_container: BTreeMap<[String; 4], Minutes>,
     /// The first minute of the plot.
     first: Minute,
-    /// Minutes of one column.
-    of_column: u32,
+    /// Minutes per column.
+    minutes_per_column: u32,
     columns: u32,
 }
 
 impl UsageHistory {
-    /// Asks for the last so long.
+    /// Requests the history of the last `last`.
     pub(crate) fn ask(agent: &Agent, last: Duration) -> Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let since = now.saturating_sub(last.as_secs());
-        let snapshot = Snapshot::from_reader("the agent's answer", agent.minutes(since)?)?;
+        let snapshot = Snapshot::from_reader("the agent's response", agent.minutes(since)?)?;
         let evidence = snapshot.evidence().map(|evidence| {
             let workload = &evidence.workload;
             let names = [&workload.namespace, &workload.owner, &workload.name, &evidence.container.name];
@@ -43,38 +43,46 @@ impl UsageHistory {
 
     fn new(by_container: BTreeMap<[String; 4], Minutes>, now: u64, last: Duration) -> Self {
         let minutes = last.as_secs() / MINUTE;
-        let of_column = minutes.div_ceil(MAX_COLUMNS).max(1);
-        let columns = minutes.div_ceil(of_column).max(1);
+        let minutes_per_column = minutes.div_ceil(MAX_COLUMNS).max(1);
+        let columns = minutes.div_ceil(minutes_per_column).max(1);
         let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        // The minute that has begun is the last one of the last column.
-        let first = Minute::from_seconds(now).0.saturating_add(1).saturating_sub(narrow(columns * of_column));
-        Self { by_container, first: Minute(first), of_column: narrow(of_column), columns: narrow(columns) }
+        // The current minute is the last one of the last column.
+        let first = Minute::from_seconds(now)
+            .0
+            .saturating_add(1)
+            .saturating_sub(narrow(columns * minutes_per_column));
+        Self {
+            by_container,
+            first: Minute(first),
+            minutes_per_column: narrow(minutes_per_column),
+            columns: narrow(columns),
+        }
     }
 
-    /// Cores that a replica of a row's container used on average, a column each; `None` where none was watched.
+    /// Mean cores per replica of a row's container, by column; `None` if no replica was observed.
     pub(crate) fn cores(&self, row: &ContainerRow) -> Vec<Option<f64>> {
         let names = [&row.namespace, &row.workload_kind, &row.workload, &row.container].map(Clone::clone);
         let minutes = self.by_container.get(&names);
         let column = |number: u32| {
-            let begin = self.first.0.saturating_add(number * self.of_column);
+            let begin = self.first.0.saturating_add(number * self.minutes_per_column);
             let mut sum = MinuteRecord::default();
-            let of_column = Minute(begin)..Minute(begin.saturating_add(self.of_column));
-            minutes?.range(of_column).for_each(|(_, minute)| sum.merge(minute));
+            let column = Minute(begin)..Minute(begin.saturating_add(self.minutes_per_column));
+            minutes?.range(column).for_each(|(_, minute)| sum.merge(minute));
             sum.cores()
         };
         (0..self.columns).map(column).collect()
     }
 }
 
-/// Bars of an eighth to a whole, the largest value being a whole; a dot is nothing used, a space nothing known.
+/// A bar per value, scaled to the largest value. A dot is no usage, a space is no data.
 pub(crate) fn bars(values: &[Option<f64>]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let most = values.iter().flatten().copied().fold(0.0, f64::max);
+    let highest = values.iter().flatten().copied().fold(0.0, f64::max);
     let bar = |value: &Option<f64>| match *value {
         None => ' ',
         Some(value) if value <= 0.0 => '·',
         Some(value) => {
-            let eighths = (value / most * BARS.len() as f64).ceil() as usize;
+            let eighths = (value / highest * BARS.len() as f64).ceil() as usize;
             BARS[eighths.clamp(1, BARS.len()) - 1]
         }
     };
@@ -120,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_of_the_largest() {
+    fn bars_are_scaled_to_the_largest() {
         let values = [None, Some(0.0), Some(0.001), Some(0.5), Some(1.0), Some(0.51)];
         assert_eq!(bars(&values), " ·▁▄█▅");
         assert_eq!(bars(&[Some(0.0), None]), "· ");

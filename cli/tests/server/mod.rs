@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-/// Serves pages in turn, the last one for ever, and keeps what was asked.
+/// Serves pages one after the other, repeats the last one, and records requests.
 pub(crate) struct Server {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
@@ -42,7 +42,7 @@ impl Server {
                     "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
                     body.len()
                 );
-                // The client may have gone away, as in the test of the broken pipe.
+                // The client may have closed the connection, as in the test of the broken pipe.
                 let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
             }
         });
@@ -53,7 +53,7 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! The closed loop: use above the limit is an OOM kill, and the policy is told.
+//! The closed loop: usage above the limit is an OOM kill, which the policy gets to know.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use super::{
     trace::{Group, Series},
 };
 
-/// Kills that a policy may get from one decision to the next: what does not react would be killed each minute for hours.
+/// Upper bound of OOM kills between two decisions: a policy that does not react would get one each minute for hours.
 const MAX_KILLS: usize = 20;
 const DAY: f64 = 1440.0;
 
@@ -28,11 +28,11 @@ pub struct Sums {
 /// Figures of the closed loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Figures {
-    /// Days of containers, by the minutes that they were in force.
+    /// Container-days with a decision.
     pub pod_days: f64,
-    /// Kills per pod-day.
+    /// OOM kills per pod-day.
     pub oom_kills_per_pod_day: f64,
-    /// Quarters of a day of one container without a kill, percent.
+    /// Quarters of a day of one container without an OOM kill, percent.
     pub oom_free_quarters_pct: f64,
     /// Σ limit ÷ Σ maximum over quarters of a day of each container.
     pub footprint_ratio: f64,
@@ -64,18 +64,18 @@ impl Sums {
 }
 
 impl Replay<'_> {
-    /// What became of each workload under each policy, with feedback.
+    /// Sums of each workload under each policy, with feedback.
     pub fn closed(&self, choices: &[PolicyChoice]) -> Vec<Vec<Sums>> {
         let minutes = self.trace.minutes;
         let one = |group: &Group| {
-            let ready = PreparedGroup::new(group, minutes);
-            choices.iter().map(|choice| self.feed_back(&ready, *choice)).collect()
+            let prepared = PreparedGroup::new(group, minutes);
+            choices.iter().map(|choice| self.feed_back(&prepared, *choice)).collect()
         };
         self.trace.groups.iter().map(one).collect()
     }
 
-    fn feed_back(&self, ready: &PreparedGroup<'_>, choice: PolicyChoice) -> Sums {
-        let PreparedGroup { group, cpu, decided } = ready;
+    fn feed_back(&self, prepared: &PreparedGroup<'_>, choice: PolicyChoice) -> Sums {
+        let PreparedGroup { group, cpu, decided } = prepared;
         let minutes = self.trace.minutes;
         let mut sums = Sums::default();
         let mut policy = choice.policy(group);
@@ -84,7 +84,7 @@ impl Replay<'_> {
         for (place, (number, now)) in decided.iter().enumerate() {
             let end = decided.get(place + 1).map_or(minutes, |(_, next)| *next);
             let pool = self.pools.get(*number).copied().unwrap_or_default();
-            let mut ask = |now: usize, memory: &[Series], kills: &[Kill]| {
+            let mut decide = |now: usize, memory: &[Series], kills: &[Kill]| {
                 policy.decide(&PolicyInput {
                     key: &group.key,
                     rows: &group.rows,
@@ -97,10 +97,10 @@ impl Replay<'_> {
                     pool,
                 })
             };
-            let Some(Values { memory: mut limit, .. }) = ask(*now, &seen, &kills) else { continue };
+            let Some(Values { memory: mut limit, .. }) = decide(*now, &seen, &kills) else { continue };
             let mut from = *now;
             let mut killed = vec![false; group.rows.len()];
-            let mut force = Vec::new();
+            let mut limits = Vec::new();
             let before = kills.len();
             while let Some(at) = first_above(group, limit, from, end) {
                 let rows = group
@@ -114,17 +114,17 @@ impl Replay<'_> {
                         *killed = true;
                     }
                 }
-                force.push((from, at + 1, limit));
+                limits.push((from, at + 1, limit));
                 cap(&mut seen, from, at + 1, limit);
                 from = at + 1;
                 if kills.len() - before >= MAX_KILLS {
                     break;
                 }
-                if let Some(values) = ask(from, &seen, &kills) {
+                if let Some(values) = decide(from, &seen, &kills) {
                     limit = values.memory;
                 }
             }
-            force.push((from, end, limit));
+            limits.push((from, end, limit));
             cap(&mut seen, from, end, limit);
             sums.kills += (kills.len() - before) as u64;
             sums.killed += killed.iter().filter(|killed| **killed).count() as u64;
@@ -133,8 +133,8 @@ impl Replay<'_> {
                 sums.units += 1;
                 sums.minutes += row.memory.range(*now, end).count() as u64;
                 sums.used += highest;
-                let current: f64 = force.iter().map(|(from, to, limit)| limit * (to - from) as f64).sum();
-                sums.limit += current / (end - now) as f64;
+                let weighted: f64 = limits.iter().map(|(from, to, limit)| limit * (to - from) as f64).sum();
+                sums.limit += weighted / (end - now) as f64;
             }
         }
         sums

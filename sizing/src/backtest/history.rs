@@ -1,8 +1,9 @@
-//! The past of a live agent, replayed: evidence by the hour, where a trace has samples by the minute.
+//! Back-test of the history of live agents, which is by the hour instead of by the minute.
 //!
-//! Decisions are made after the first day and then every six hours, from the hours before alone, and judged by the day that follows, as with
-//! traces. What evidence does not keep apart is judged together: all pods of a workload's container are one unit, its memory is that of the
-//! highest of them, and its CPU samples are what requests are read off ([`cpu::request_windows`]).
+//! As with traces, decisions are made after the first day and then every six hours, from the hours before, and judged on the
+//! day that follows. All pods of a workload's container are judged as one unit, because the history does not keep them
+//! apart: memory is that of the highest pod, and CPU samples are those that requests are chosen from
+//! ([`cpu::request_windows`]).
 
 use super::{HORIZON, STEP, score::Sums, validate::Figures};
 use crate::{
@@ -11,44 +12,44 @@ use crate::{
     workload::Resources,
 };
 
-/// Hours before the first decision, between decisions, and for which one is judged.
+/// Hours before the first decision, between decisions, and of the horizon.
 const FIRST_HOURS: u32 = (super::FIRST / 60) as u32;
 const STEP_HOURS: u32 = (STEP / 60) as u32;
 const HORIZON_HOURS: u32 = (HORIZON / 60) as u32;
-/// The oracle's requests are exceeded for so much of the time, as with traces.
+/// Share of the time in which usage exceeds the oracle's requests, as with traces.
 const ORACLE_EXCEEDED: f64 = 0.02;
 
-/// Who decides.
+/// A policy that can be replayed on the history of agents.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum HistoryPolicy {
     /// The engine.
     Snug(Risk),
-    /// Nobody: what is in force now has always been. What is not set is not judged.
+    /// The current requests and limits, for the whole history. Unset values are not judged.
     AsIs,
-    /// Knows the day that follows: the highest use of memory, and the CPU request that is exceeded for 2 % of it.
+    /// Knows the day that follows: sets the highest memory usage, and the CPU request that usage exceeds 2 % of the time.
     Oracle,
 }
 
 impl HistoryPolicy {
-    /// All but the engine, with their names.
+    /// All policies but the engine, with their names.
     pub const OTHERS: [(&'static str, Self); 2] = [("as-is", Self::AsIs), ("oracle", Self::Oracle)];
 }
 
-/// A request in cores and a limit in bytes; `None` where nothing is set.
+/// A CPU request in cores and a memory limit in bytes; `None` is unset.
 type RequestAndLimit = (Option<f64>, Option<f64>);
 
-/// A container of a workload while it is replayed.
+/// State of the replay of one container of a workload.
 struct WorkloadReplay<'e> {
     whole: &'e Evidence,
-    /// What was seen before the decision. Of what is in force nothing: in the past it may have been something else.
+    /// The history before the decision, without current requests and limits: these may have been others in the past.
     past: Evidence,
-    /// Set by the engine last.
+    /// The last recommendation of the engine.
     set: Option<Resources>,
-    /// By choice: what was said last, and sums of memory and CPU.
+    /// By policy: the last decision, and sums of memory and CPU.
     sums: Vec<(RequestAndLimit, Sums, Sums)>,
 }
 
-/// What became of the past under each choice. Decisions are those of the whole recording, so that all evidence before one is in its pool.
+/// Figures of each policy. All workloads are decided at the same times, so that the pool has all history before a decision.
 pub fn replay(all: &[&Evidence], choices: &[(String, HistoryPolicy)]) -> Vec<Figures> {
     let spans = || all.iter().filter_map(|evidence| evidence.span());
     let first = spans().map(|(first, _)| first.0).min().unwrap_or_default();
@@ -63,9 +64,9 @@ pub fn replay(all: &[&Evidence], choices: &[(String, HistoryPolicy)]) -> Vec<Fig
         for one in replayed.iter_mut().filter(|one| one.is_decided()) {
             let next = one.next(Hour(now));
             for (place, (_, choice)) in choices.iter().enumerate() {
-                let said = one.decide(*choice, pool, &next);
+                let decision = one.decide(*choice, pool, &next);
                 if let Some(sums) = one.sums.get_mut(place) {
-                    judge(said, &next, sums);
+                    judge(decision, &next, sums);
                 }
             }
         }
@@ -89,14 +90,14 @@ impl<'e> WorkloadReplay<'e> {
         Self { whole, past, set: None, sums: vec![((None, None), Sums::default(), Sums::default()); choices] }
     }
 
-    /// Takes in what was seen before a decision.
+    /// Adds the hours before a decision to the past.
     fn advance(&mut self, now: Hour) {
         let known = self.past.hours.last_key_value().map_or(Hour(0), |(last, _)| Hour(last.0 + 1));
         let new = self.whole.hours.range(known..now).map(|(hour, record)| (*hour, record.clone()));
         self.past.hours.extend(new);
     }
 
-    /// Whether an hour was seen, as with traces.
+    /// Whether there is enough history for a decision: one container-hour, as with traces.
     fn is_decided(&self) -> bool {
         self.past.hours.values().map(|hour| hour.observed).sum::<u64>() >= HOUR
     }
@@ -123,27 +124,27 @@ impl<'e> WorkloadReplay<'e> {
             }
             HistoryPolicy::Snug(risk) => {
                 let policy = engine::Policy::new(risk);
-                let Ok(said) =
+                let Ok(decision) =
                     engine::recommend(&self.past, &policy, Context { pool, previous: self.set, qos: None })
                 else {
                     return (None, None);
                 };
-                self.set = Some(said.values);
-                of(said.values)
+                self.set = Some(decision.values);
+                of(decision.values)
             }
         }
     }
 }
 
-/// Highest use of memory, bytes.
+/// Highest memory usage, bytes.
 fn highest(evidence: &Evidence) -> Option<f64> {
     evidence.hours.values().filter_map(HourRecord::highest).map(|peak| peak.bytes as f64).reduce(f64::max)
 }
 
-/// Judges what was said by the day that followed.
-fn judge(said: RequestAndLimit, next: &Evidence, sums: &mut (RequestAndLimit, Sums, Sums)) {
+/// Judges a decision on the day that followed.
+fn judge(decision: RequestAndLimit, next: &Evidence, sums: &mut (RequestAndLimit, Sums, Sums)) {
     let (before, of_memory, of_cpu) = sums;
-    let (request, limit) = said;
+    let (request, limit) = decision;
     if let (Some(limit), Some(highest)) = (limit, highest(next)) {
         let working_set =
             next.hours.values().fold(crate::histogram::Histogram::default(), |mut sum, hour| {
@@ -156,7 +157,7 @@ fn judge(said: RequestAndLimit, next: &Evidence, sums: &mut (RequestAndLimit, Su
     if let (Some(request), false) = (request, windows.is_empty()) {
         of_cpu.judge_cpu(request, &windows, before.0);
     }
-    *before = said;
+    *before = decision;
 }
 
 #[cfg(test)]
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_day_nothing_can_be_judged() {
+    fn one_day_of_history_has_no_decision() {
         for figures in figures(1) {
             assert_eq!((figures.memory.pod_days, figures.cpu.pod_days), (0, 0));
         }

@@ -1,16 +1,17 @@
-//! Replays recorded use: what would each policy have said, and what would have come of it?
+//! Back-tests: replays recorded usage, lets each policy choose requests and limits, and counts violations.
 //!
-//! The rules, *open loop* (what a policy says changes nothing in what follows):
+//! *Open loop*: decisions do not change the recorded usage.
 //!
-//! - A workload is (namespace, owner, container); the owner is found in the pod's name ([`trace::owner`]).
-//! - Decisions are made at minute 1440, 1800, 2160, … while at least 360 minutes follow. What is decided at `t` is judged on the
+//! - A workload is (namespace, owner, container). The owner is derived from the pod name ([`trace::owner`]).
+//! - Policies decide at minute 1440, 1800, 2160, … while at least 360 minutes follow. A decision at `t` is judged on the
 //!   horizon `[t, t + 1440)`, cut at the end of the trace.
-//! - A workload is decided if its pods have at least 60 samples of memory and 60 of CPU before. Judged are its pods with a
-//!   sample in the horizon, one *pod-day* each (they overlap), for CPU and memory apart.
+//! - Policies decide for a workload once its pods have at least 60 samples of memory and 60 of CPU. Each pod with a sample in
+//!   the horizon is judged as one *pod-day*, for CPU and memory separately. Pod-days overlap.
 //! - [`score`] has the figures.
 //!
-//! *Closed loop*: each decision is in force until the next one. Use above the memory limit is an OOM kill: the policy is told the
-//! limit that failed, and decides anew from the next minute on; in what it sees of the past, use ends at the limit that was in force.
+//! *Closed loop*: each decision stays set until the next one. Usage above the memory limit is an OOM kill: the policy gets
+//! the limit that was hit and decides again for the next minute. The usage that the policy sees later is capped at the limit
+//! of that time.
 
 pub mod closed;
 pub mod history;
@@ -28,10 +29,10 @@ pub const FIRST: usize = 1440;
 pub const STEP: usize = 360;
 /// Minutes for which a decision is judged.
 pub const HORIZON: usize = 1440;
-/// Samples of each resource without which a workload is not decided.
+/// Samples of each resource without which policies do not decide for a workload.
 pub const MIN_SAMPLES: usize = 60;
 
-/// Minutes at which decisions are made, in a trace of so many minutes.
+/// The minutes of the decisions in a trace of `minutes` minutes.
 pub fn decisions(minutes: usize) -> impl Iterator<Item = usize> {
     (FIRST..).step_by(STEP).take_while(move |at| at + STEP <= minutes)
 }

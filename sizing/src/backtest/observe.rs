@@ -1,4 +1,4 @@
-//! Evidence from a recording, as an agent would have gathered it.
+//! Turns a trace into evidence, as an agent would have recorded it.
 
 use super::trace::{Group, Series};
 use crate::{
@@ -6,24 +6,24 @@ use crate::{
     workload::{Container, Workload, WorkloadKind},
 };
 
-/// A container whose first sample comes later than this after the beginning of the recording, in minutes, has started then.
+/// A container whose first sample is later in the trace than this, in minutes, started with that sample.
 const KNOWN_START: usize = 5;
 /// Seconds in a minute, and milliseconds of a window.
 const MINUTE: u64 = 60;
 const WINDOW_MILLIS: u64 = 60_000;
 const KIB: f64 = 1024.0;
 
-/// Gathers evidence minute by minute.
+/// Builds the evidence of one workload, minute by minute.
 #[derive(Debug)]
 pub struct Observer {
     evidence: Evidence,
     until: usize,
-    /// Minute until which each container is in start-up.
+    /// The minute at which the start-up of each container ends.
     started: Vec<usize>,
 }
 
 impl Observer {
-    /// Nothing seen yet of a workload.
+    /// An observer of a workload, with nothing observed yet.
     pub fn new(group: &Group) -> Self {
         let workload = Workload {
             namespace: group.key.namespace.clone(),
@@ -45,10 +45,11 @@ impl Observer {
         }
     }
 
-    /// What was seen before a minute, which never is an earlier one than the time before. `memory` is what there was to be seen of it, KiB.
+    /// The evidence before the minute `now`, which must not decrease between calls. `memory` is the observable memory, KiB:
+    /// capped at limits in the closed loop.
     pub fn advance(&mut self, group: &Group, memory: &[Series], now: usize) -> &mut Evidence {
         for ((row, memory), started) in group.rows.iter().zip(memory).zip(&self.started) {
-            // ContainerTrace by row and then hour by hour, so that there is one look-up per hour.
+            // Row by row and then hour by hour, so that each hour is looked up once.
             let mut from = self.until;
             while from < now {
                 let to = now.min((from / 60 + 1) * 60);
@@ -61,7 +62,7 @@ impl Observer {
     }
 }
 
-/// Minutes `from..to` of one container, all in one hour.
+/// Adds the minutes `from..to` of one container, all in one hour.
 fn observe(
     evidence: &mut Evidence,
     row: &super::trace::ContainerTrace,
@@ -97,7 +98,7 @@ mod tests {
     use crate::backtest::trace::{ContainerTrace, Trace};
 
     #[test]
-    fn start_up_is_apart_where_the_start_was_seen() {
+    fn start_up_is_separate_after_a_known_start() {
         let minutes = |from: usize, value: f64| {
             Series::new(&(0..180).map(|at| if at < from { f64::NAN } else { value }).collect::<Vec<_>>())
         };

@@ -1,4 +1,4 @@
-//! The open loop.
+//! The open loop: decisions do not change the recorded usage.
 
 use super::{
     HORIZON, MIN_SAMPLES, decisions,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::engine::{Pool, Rule, memory};
 
-/// Sums of one workload, by policy in the order asked for.
+/// Sums of one workload under one policy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// Memory.
@@ -26,20 +26,20 @@ impl std::ops::AddAssign<&Self> for Outcome {
     }
 }
 
-/// A trace made ready for replays.
+/// A trace with the calibration pools of its decisions.
 #[derive(Debug)]
 pub struct Replay<'t> {
     /// The trace.
     pub trace: &'t Trace,
-    /// How the engine's rule did on all workloads before each decision.
+    /// Calibration of the engine's rule on all workloads before each decision.
     pub pools: Vec<Pool>,
 }
 
-/// One workload made ready.
+/// One workload prepared for replays.
 pub(super) struct PreparedGroup<'t> {
     pub(super) group: &'t Group,
     pub(super) cpu: Vec<CpuSample>,
-    /// Minutes at which it is decided, with the number of the decision.
+    /// Number and minute of each decision for this workload.
     pub(super) decided: Vec<(usize, usize)>,
 }
 
@@ -51,14 +51,14 @@ impl<'t> PreparedGroup<'t> {
         let enough = |now| {
             samples(|row| &row.memory, now) >= MIN_SAMPLES && samples(|row| &row.cpu, now) >= MIN_SAMPLES
         };
-        // Once there is enough there always is.
+        // The number of samples only grows.
         let decided = decisions(minutes).enumerate().skip_while(|(_, now)| !enough(*now)).collect();
         Self { group, cpu: sorted_cpu(&group.rows), decided }
     }
 }
 
 impl<'t> Replay<'t> {
-    /// Replays the engine's rule on the past of each decision, for the pool.
+    /// Replays the engine's rule on the past of each decision, to fill the pools.
     pub fn new(trace: &'t Trace, rule: Rule) -> Self {
         let mut pools = vec![Pool::default(); decisions(trace.minutes).count()];
         for group in &trace.groups {
@@ -71,17 +71,17 @@ impl<'t> Replay<'t> {
         Self { trace, pools }
     }
 
-    /// What became of each workload under each policy.
+    /// Sums of each workload under each policy.
     pub fn open(&self, runs: &[Run]) -> Vec<Vec<Outcome>> {
         self.trace.groups.iter().map(|group| self.one(group, runs)).collect()
     }
 
     fn one(&self, group: &Group, runs: &[Run]) -> Vec<Outcome> {
         let minutes = self.trace.minutes;
-        let ready = PreparedGroup::new(group, minutes);
+        let prepared = PreparedGroup::new(group, minutes);
         let memory: Vec<Series> = group.rows.iter().map(|row| row.memory.clone()).collect();
         let mut observer = Observer::new(group);
-        // What is said does not depend on the factor, so each choice is asked once.
+        // A decision does not depend on the factor, so each policy decides once.
         let mut policies: Vec<(PolicyChoice, Box<dyn Policy + '_>)> = Vec::new();
         for run in runs {
             if policies.iter().all(|(choice, _)| *choice != run.choice) {
@@ -90,13 +90,13 @@ impl<'t> Replay<'t> {
         }
         let mut outcomes = vec![Outcome::default(); runs.len()];
         let mut before: Vec<Option<Values>> = vec![None; runs.len()];
-        for (number, now) in &ready.decided {
+        for (number, now) in &prepared.decided {
             let horizon = Horizon::new(&group.rows, *now, (now + HORIZON).min(minutes));
             let view = PolicyInput {
                 key: &group.key,
                 rows: &group.rows,
                 memory: &memory,
-                cpu: &ready.cpu,
+                cpu: &prepared.cpu,
                 now: *now,
                 minutes,
                 kills: &[],
@@ -104,14 +104,15 @@ impl<'t> Replay<'t> {
                 pool: self.pools.get(*number).copied().unwrap_or_default(),
             };
             for (choice, policy) in &mut policies {
-                let Some(said) = policy.decide(&view) else { continue };
-                let mine = runs
+                let Some(decision) = policy.decide(&view) else { continue };
+                let runs_of_policy = runs
                     .iter()
                     .zip(&mut outcomes)
                     .zip(&mut before)
                     .filter(|((run, _), _)| run.choice == *choice);
-                for ((run, outcome), before) in mine {
-                    let values = Values { cpu: said.cpu * run.factor, memory: said.memory * run.factor };
+                for ((run, outcome), before) in runs_of_policy {
+                    let values =
+                        Values { cpu: decision.cpu * run.factor, memory: decision.memory * run.factor };
                     horizon.judge(values, *before, &mut outcome.memory, &mut outcome.cpu);
                     *before = Some(values);
                 }

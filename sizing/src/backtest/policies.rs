@@ -18,43 +18,43 @@ const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * KIB;
 const DAY: usize = 1440;
 
-/// Which policy.
+/// A policy to replay on a trace.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PolicyChoice {
     /// The engine, at a risk.
     Snug(Risk, Rule),
     /// KRR `simple`, with its floors or without.
     Krr {
-        /// Whether its least values are kept.
+        /// Whether its minimum values apply.
         floors: bool,
         /// `--use-oomkill-data`.
         kills: bool,
     },
     /// KRR `simple_limit`.
     KrrLimit,
-    /// VPA's target as the rules of the reference scorer have it: no cut-off to whole amounts, days of peaks counted back from the
+    /// VPA's target, simplified: amounts are not rounded down, and the days of memory peaks are counted back from the
     /// decision.
     Vpa {
-        /// Whether its least values are kept.
+        /// Whether its minimum values apply.
         floors: bool,
     },
     /// VPA's recommender itself, fed minute by minute.
     VpaRecommender(VpaBound),
     /// Autopilot's moving window.
     Autopilot,
-    /// Knows what comes.
+    /// Knows the horizon.
     Oracle {
-        /// Share of the time in which its CPU request is exceeded.
+        /// Share of the time in which usage exceeds the CPU request.
         exceeded: f64,
     },
 }
 
-/// One policy, with all that it says times a factor: the sweep of a policy's margin.
+/// One policy with its values times a factor, for a sweep of its margin.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
-    /// Which.
+    /// The policy.
     pub choice: PolicyChoice,
-    /// Factor.
+    /// Factor on its values.
     pub factor: f64,
 }
 
@@ -64,10 +64,10 @@ impl From<PolicyChoice> for Run {
     }
 }
 
-/// Which of VPA's three values.
+/// One of VPA's three values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VpaBound {
-    /// `target`, what pods get.
+    /// `target`, which pods get.
     Target,
     /// `lowerBound`: Goldilocks' burstable requests.
     Lower,
@@ -76,7 +76,7 @@ pub enum VpaBound {
 }
 
 impl PolicyChoice {
-    /// All but the engine, with their names.
+    /// All policies but the engine, with their names.
     pub const BASELINES: [(&'static str, Self); 11] = [
         ("krr-simple", Self::Krr { floors: true, kills: false }),
         ("krr-simple-nofloor", Self::Krr { floors: false, kills: false }),
@@ -129,11 +129,11 @@ impl fmt::Debug for Snug<'_> {
 }
 
 impl Snug<'_> {
-    /// What is to be seen, with the kills that it was told.
+    /// The evidence, with the OOM kills of the closed loop.
     fn observe(&mut self, view: &PolicyInput<'_>) -> &Evidence {
         let evidence = self.observer.advance(self.group, view.memory, view.now);
-        let told = evidence.kills().count();
-        for kill in view.kills.iter().skip(told) {
+        let known = evidence.kills().count();
+        for kill in view.kills.iter().skip(known) {
             let at = kill.at as u64 * 60;
             let pod = view.rows.get(kill.row).map(|row| row.pod.clone()).unwrap_or_default();
             evidence.hour(Hour::from_seconds(at)).kills.push(OomKill {
@@ -151,11 +151,11 @@ impl Policy for Snug<'_> {
     fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
         let (policy, set) = (self.policy.clone(), self.set);
         let evidence = view.evidence.unwrap_or_else(|| self.observe(view));
-        let said =
+        let recommendation =
             engine::recommend(evidence, &policy, Context { pool: view.pool, previous: set, qos: None })
                 .ok()?;
-        self.set = Some(said.values);
-        let Resources { cpu_request, memory_limit, .. } = said.values;
+        self.set = Some(recommendation.values);
+        let Resources { cpu_request, memory_limit, .. } = recommendation.values;
         Some(Values { cpu: cpu_request? as f64, memory: memory_limit? as f64 / KIB })
     }
 }
@@ -166,7 +166,7 @@ struct Krr {
     kills: bool,
 }
 
-/// Samples of CPU by pod, each ascending.
+/// CPU samples by pod, each ascending.
 fn by_pod(view: &PolicyInput<'_>) -> Vec<Vec<f64>> {
     let mut pods = vec![Vec::new(); view.rows.len()];
     for sample in view.past_cpu() {
@@ -187,7 +187,7 @@ impl Policy for Krr {
     }
 }
 
-/// KRR `simple_limit`; of CPU its request.
+/// KRR `simple_limit`, with its CPU request.
 struct KrrLimit;
 
 impl Policy for KrrLimit {
@@ -198,12 +198,12 @@ impl Policy for KrrLimit {
     }
 }
 
-/// VPA's target by the reference scorer's rules.
+/// VPA's target, simplified.
 struct Vpa {
     floors: bool,
 }
 
-/// Target percentile, as a share, and what is put on top.
+/// Target percentile as a share, safety margin, and growth of the buckets.
 const VPA_SHARE: f64 = 0.9;
 const VPA_MARGIN: f64 = 1.15;
 const VPA_RATIO: f64 = 1.05;
@@ -237,28 +237,28 @@ fn weighted(values: impl Iterator<Item = (f64, f64)> + Clone, share: f64) -> Opt
     last
 }
 
-/// Weight of what is so many minutes old: half after a day.
-fn fade(age: usize) -> f64 {
+/// Weight of a sample that is `age` minutes old, with a half-life of a day.
+fn weight_at_age(age: usize) -> f64 {
     0.5_f64.powf(age as f64 / DAY as f64)
 }
 
 impl Policy for Vpa {
     fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
         let now = view.now;
-        let faded: Vec<f64> = (0..=now).map(fade).collect();
-        let weight = |at: u32| faded.get(now - at as usize).copied().unwrap_or(0.0);
+        let weights: Vec<f64> = (0..=now).map(weight_at_age).collect();
+        let weight = |at: u32| weights.get(now - at as usize).copied().unwrap_or(0.0);
         let cpu = weighted(view.past_cpu().map(|sample| (sample.value, weight(sample.at))), VPA_SHARE)?;
         let mut peaks = Vec::new();
         let mut end = now;
         while end > 0 {
             let from = end.saturating_sub(DAY);
             let highest = view.memory.iter().filter_map(|series| series.highest(from, end));
-            peaks.extend(highest.map(|peak| (peak, fade(now - end))));
+            peaks.extend(highest.map(|peak| (peak, weight_at_age(now - end))));
             end = from;
         }
         for kill in view.kills {
             let needed = (kill.limit + 100.0 * KIB).max(kill.limit * 1.2);
-            peaks.push((needed, fade(now.saturating_sub(kill.at))));
+            peaks.push((needed, weight_at_age(now.saturating_sub(kill.at))));
         }
         peaks.sort_by(|a, b| a.0.total_cmp(&b.0));
         let memory = weighted(peaks.iter().copied(), VPA_SHARE)?;
@@ -296,7 +296,7 @@ impl Policy for VpaRecommender {
         self.until = view.now;
         for kill in view.kills.iter().skip(self.kills) {
             if let Some(container) = self.memory.get_mut(kill.row) {
-                // VPA drops what is too old, too.
+                // VPA ignores an OOM kill that is too old.
                 container.oom(kill.limit * KIB, seconds(kill.at), &mut self.aggregate).unwrap_or_default();
             }
         }
@@ -335,13 +335,13 @@ impl Policy for Autopilot {
     }
 }
 
-/// Knows the horizon: memory is its maximum; CPU is exceeded for a share of it, the same for all, which leaves the least work above the
-/// requests that any requests of the same sum can leave.
+/// Knows the horizon. The memory limit is its maximum. Usage exceeds the CPU request for the same share of the time in every
+/// workload; no other requests of the same sum leave less CPU time above them.
 struct Oracle {
     exceeded: f64,
 }
 
-/// As the engine wants to be at its default.
+/// The share that the engine aims at by default.
 const ORACLE_EXCEEDED: f64 = 0.02;
 
 impl Policy for Oracle {

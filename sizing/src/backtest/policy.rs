@@ -1,9 +1,9 @@
-//! What is asked of a policy, and what it may know.
+//! The interface of a policy: its input and its values.
 
 use super::trace::{ContainerTrace, GroupKey, Series};
 use crate::{engine::Pool, evidence::Evidence};
 
-/// What a policy says of a workload.
+/// The values that a policy chooses for a workload.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Values {
     /// CPU request, millicores.
@@ -17,33 +17,33 @@ pub struct Values {
 pub struct Kill {
     /// Minute.
     pub at: usize,
-    /// The limit that failed, KiB.
+    /// The limit that was hit, KiB.
     pub limit: f64,
-    /// Index of the container among the workload's rows.
+    /// Index of the container in the workload's rows.
     pub row: usize,
 }
 
-/// A sample of CPU use.
+/// A sample of CPU usage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CpuSample {
     /// Millicores.
     pub value: f64,
     /// Minute.
     pub at: u32,
-    /// Index of the container among the workload's rows.
+    /// Index of the container in the workload's rows.
     pub row: u32,
 }
 
-/// A workload at one minute of its life. Everything before `now` is known to a policy; what follows only to the oracle.
+/// A workload at the time of a decision. Policies use samples before `now`; only the oracle uses those after.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyInput<'t> {
-    /// Which workload.
+    /// The workload.
     pub key: &'t GroupKey,
     /// Its containers.
     pub rows: &'t [ContainerTrace],
-    /// Their memory, KiB, as it could have been seen: cut off at the limits that were in force.
+    /// Their observable memory, KiB: capped at the limits in the closed loop.
     pub memory: &'t [Series],
-    /// All samples of CPU of the whole trace, ascending by value.
+    /// All CPU samples of the whole trace, ascending by value.
     pub cpu: &'t [CpuSample],
     /// Minute of the decision.
     pub now: usize,
@@ -51,32 +51,32 @@ pub struct PolicyInput<'t> {
     pub minutes: usize,
     /// OOM kills before now.
     pub kills: &'t [Kill],
-    /// What an agent would have gathered; `None` where the policy has to see for itself, as it then sees less.
+    /// Evidence as an agent would have recorded it; `None` in the closed loop, where each policy observes its own usage.
     pub evidence: Option<&'t Evidence>,
-    /// How the engine's rule did on all workloads before now.
+    /// Calibration of the engine's rule on all workloads before now.
     pub pool: Pool,
 }
 
 impl PolicyInput<'_> {
-    /// Samples of CPU before now, ascending by value.
+    /// CPU samples before now, ascending by value.
     pub fn past_cpu(&self) -> impl Iterator<Item = &CpuSample> + Clone {
         let now = self.now;
         self.cpu.iter().filter(move |sample| (sample.at as usize) < now)
     }
 
-    /// The highest memory use before now, KiB.
+    /// The highest memory usage before now, KiB.
     pub fn highest(&self) -> Option<f64> {
         self.memory.iter().filter_map(|series| series.highest(0, self.now)).reduce(f64::max)
     }
 }
 
-/// A way to choose values. One is made for each workload, and asked in order of time.
+/// A method of choosing values. There is one instance per workload; it decides in order of time.
 pub trait Policy {
-    /// The values from now on. Only asked where both resources have samples.
+    /// Chooses the values from now on. Called only when both resources have samples.
     fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values>;
 }
 
-/// Samples of CPU of all rows, ascending by value; of equal ones by row and time.
+/// CPU samples of all rows, ascending by value, then by row and time.
 pub fn sorted_cpu(rows: &[ContainerTrace]) -> Vec<CpuSample> {
     let samples = |(row, it): (usize, &ContainerTrace)| {
         let all: Vec<_> = it

@@ -1,4 +1,4 @@
-//! The figures.
+//! Figures of a back-test: violations, footprint, slack and changes.
 
 use serde::Serialize;
 
@@ -8,14 +8,14 @@ use super::{
 };
 use crate::{baselines::krr::percentile, histogram::Histogram};
 
-/// A value differs from the one before if by more than this part of it.
+/// A change counts from this share of the value before.
 const CHANGE: f64 = 0.1;
 /// Decisions a day.
 const PER_DAY: f64 = (1440 / super::STEP) as f64;
-/// Slack is counted from this percentile of the horizon, as a share.
+/// Slack is measured from this quantile of the horizon.
 const SLACK_SHARE: f64 = 0.95;
 
-/// Sums of one resource.
+/// Sums over units (pod-days) of one resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
     units: u64,
@@ -54,7 +54,7 @@ pub struct Memory {
     pub pod_days: u64,
     /// Units whose maximum exceeds the limit, percent.
     pub violation_pod_days_pct: f64,
-    /// The other units, percent.
+    /// Units without violation, percent.
     pub oom_free_pod_days_pct: f64,
     /// Σ limit ÷ Σ maximum over the units.
     pub footprint_ratio: f64,
@@ -81,13 +81,13 @@ pub struct Cpu {
     pub changes_per_day: f64,
 }
 
-/// A part of a whole, 0 of nothing.
+/// A share, 0 if the whole is 0.
 pub(super) fn part(value: f64, whole: f64) -> f64 {
     if whole > 0.0 { value / whole } else { 0.0 }
 }
 
 impl Sums {
-    /// The figures, taken as memory's.
+    /// The figures, if these are sums of memory.
     pub fn memory(&self) -> Memory {
         let violated = 100.0 * part(self.bad as f64, self.units as f64);
         Memory {
@@ -100,7 +100,7 @@ impl Sums {
         }
     }
 
-    /// The figures, taken as CPU's.
+    /// The figures, if these are sums of CPU.
     pub fn cpu(&self) -> Cpu {
         Cpu {
             pod_days: self.units,
@@ -112,7 +112,7 @@ impl Sums {
         }
     }
 
-    /// Judges a memory limit by what one unit used: its highest, and how it was spread.
+    /// Judges a memory limit on one unit, with its highest usage and its distribution.
     pub(super) fn judge_memory(&mut self, limit: f64, highest: f64, used: &Histogram, before: Option<f64>) {
         self.units += 1;
         self.bad += u64::from(highest > limit);
@@ -122,7 +122,7 @@ impl Sums {
         self.decided(limit, before);
     }
 
-    /// Judges a CPU request by what one unit used.
+    /// Judges a CPU request on the usage of one unit.
     pub(super) fn judge_cpu(&mut self, request: f64, used: &Histogram, before: Option<f64>) {
         let (samples, work) = (used.count(), used.sum());
         self.units += 1;
@@ -147,27 +147,27 @@ impl Sums {
     }
 }
 
-/// What followed a decision, made ready to judge any number of values by it.
+/// The usage that follows a decision, prepared to judge many values.
 #[derive(Clone, Debug, Default)]
 pub struct Horizon {
     /// Highest and 95th percentile of each unit's memory.
     memory: Vec<(f64, f64)>,
     /// 95th percentile of each unit's CPU.
     cpu: Vec<f64>,
-    /// All units' samples of CPU, ascending.
+    /// CPU samples of all units, ascending.
     samples: Vec<f64>,
-    /// Sums of the samples from each on; one more than there are samples.
+    /// Sums of the samples from each index on; one element more than `samples`.
     work: Vec<f64>,
 }
 
-/// Percentile of slack of samples that are put in order for it.
+/// Sorts samples and returns the quantile for slack.
 fn high(samples: &mut [f64]) -> f64 {
     samples.sort_by(f64::total_cmp);
     percentile(samples, SLACK_SHARE).unwrap_or(0.0)
 }
 
 impl Horizon {
-    /// The minutes `from..to`.
+    /// Prepares the minutes `from..to`.
     pub fn new(rows: &[ContainerTrace], from: usize, to: usize) -> Self {
         let units = |pick: fn(&ContainerTrace) -> &Series| {
             let unit = move |row: &ContainerTrace| {
@@ -196,7 +196,7 @@ impl Horizon {
         Self { memory: memory.collect(), cpu: high, samples, work }
     }
 
-    /// Judges values; `before` are those of the decision before.
+    /// Judges values; `before` are those of the previous decision.
     pub fn judge(&self, values: Values, before: Option<Values>, memory: &mut Sums, cpu: &mut Sums) {
         for (highest, high) in &self.memory {
             memory.units += 1;
@@ -217,7 +217,7 @@ impl Horizon {
         cpu.recommended += values.cpu * self.samples.len() as f64;
         cpu.used += self.work.first().copied().unwrap_or(0.0);
         cpu.unserved += (above - values.cpu * exceeded as f64).max(0.0);
-        // A decision counts where there is anything to judge it by.
+        // A decision counts only if the horizon has samples.
         if !self.memory.is_empty() {
             memory.decided(values.memory, before.map(|before| before.memory));
         }

@@ -1,8 +1,8 @@
-//! Recorded use of containers, a sample a minute.
+//! Traces: recorded usage of containers, one sample per minute.
 
 use std::collections::BTreeMap;
 
-/// Samples of one container, from its first to its last; NaN is a minute without one.
+/// Samples of one container, from the first to the last; NaN is a minute without a sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     first: usize,
@@ -10,7 +10,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// Of one value a minute; NaN is none.
+    /// From one value per minute; NaN is no sample.
     pub fn new(minutes: &[f64]) -> Self {
         let seen = |value: &f64| !value.is_nan();
         let Some(first) = minutes.iter().position(seen) else { return Self::default() };
@@ -18,7 +18,7 @@ impl Series {
         Self { first, values: minutes.get(first..=last).unwrap_or_default().to_vec() }
     }
 
-    /// Minute of the first sample; `None` without any.
+    /// Minute of the first sample; `None` without samples.
     pub fn start(&self) -> Option<usize> {
         (!self.values.is_empty()).then_some(self.first)
     }
@@ -46,17 +46,17 @@ impl Series {
         self.range(from, to).map(|(_, value)| value).reduce(f64::max)
     }
 
-    /// Cuts the samples of the minutes `from..to` off at a value.
-    pub fn cap(&mut self, from: usize, to: usize, most: f64) {
+    /// Caps the samples of the minutes `from..to` at a value.
+    pub fn cap(&mut self, from: usize, to: usize, max: f64) {
         for minute in from.max(self.first)..to.min(self.first + self.values.len()) {
-            if let Some(value) = self.values.get_mut(minute - self.first).filter(|value| **value > most) {
-                *value = most;
+            if let Some(value) = self.values.get_mut(minute - self.first).filter(|value| **value > max) {
+                *value = max;
             }
         }
     }
 }
 
-/// One container's record.
+/// The trace of one container: one row of the trace files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerTrace {
     /// Namespace.
@@ -71,37 +71,37 @@ pub struct ContainerTrace {
     pub memory: Series,
 }
 
-/// Whose pods are pooled.
+/// Identifies a workload's container: its pods are grouped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
     /// Namespace.
     pub namespace: String,
-    /// Owner of the pods.
+    /// Owner of the pods, from [`owner`].
     pub owner: String,
     /// Container.
     pub container: String,
 }
 
-/// A workload's containers.
+/// The rows of one workload's container, one per pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// Which.
+    /// The workload's container.
     pub key: GroupKey,
-    /// Their records.
+    /// Its rows.
     pub rows: Vec<ContainerTrace>,
 }
 
-/// A recording.
+/// A trace of a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
     /// Minutes.
     pub minutes: usize,
-    /// Workloads in order of their keys.
+    /// Groups, sorted by key.
     pub groups: Vec<Group>,
 }
 
 impl Trace {
-    /// Pools records by workload.
+    /// Groups rows by workload.
     pub fn new(minutes: usize, rows: impl IntoIterator<Item = ContainerTrace>) -> Self {
         let mut groups = BTreeMap::<GroupKey, Vec<ContainerTrace>>::new();
         for row in rows {
@@ -149,8 +149,8 @@ fn without_uuids(pod: &str) -> String {
     text
 }
 
-/// What owns a pod, by its name: without `-<8..10 hex>-<5 alphanumeric>` (ReplicaSet), else without `-<5 alphanumeric>`
-/// (DaemonSet), else without `-<digits>` (StatefulSet), after every UUID in it has been replaced by `*`.
+/// The owner of a pod, derived from the pod's name. First every UUID in the name is replaced by `*`. Then a suffix is removed:
+/// `-<8..10 hex>-<5 alphanumeric>` (ReplicaSet), else `-<5 alphanumeric>` (DaemonSet), else `-<digits>` (StatefulSet).
 pub fn owner(pod: &str) -> String {
     let pod = without_uuids(pod);
     let random = |text: &str| {

@@ -1,8 +1,8 @@
-//! Whether constants that fit some workloads fit others: cross-validation.
+//! Cross-validation: whether constants that fit some workloads fit others.
 //!
-//! Workloads are dealt into folds by a hash of namespace and container name, so that what is run several times stays together. For
-//! each fold the constants are chosen on all other folds, and judged on this one. Every workload is thus judged once, by constants
-//! chosen without it.
+//! A hash of namespace and container name assigns workloads to folds, so that several instances of the same application stay
+//! together. For each fold, the constants are fitted on all other folds and judged on this one. So every workload is judged
+//! once, with constants that were fitted without it.
 
 use serde::Serialize;
 
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::engine::{Risk, Rule};
 
-/// Values to choose from. One constant for each resource: with two for memory the choice fits the noise of the few failures that
-/// there are, and fails nearly twice as often on workloads that it has not seen.
+/// Candidate values: one constant per resource. Two constants for memory fit the noise of the few failures, and fail nearly
+/// twice as often on held-out workloads.
 const ABSOLUTE_MIB: [f64; 6] = [8.0, 16.0, 24.0, 32.0, 48.0, 64.0];
 const EXCESS: [f64; 5] = [0.3, 0.4, 0.5, 0.65, 0.8];
 const MIB: f64 = 1024.0 * 1024.0;
@@ -36,20 +36,20 @@ pub struct Figures {
 pub struct Fold {
     /// Workloads in it.
     pub workloads: usize,
-    /// What was chosen on the others.
+    /// The constants fitted on the other folds.
     pub rule: Rule,
     /// The engine first, then the other policies.
     pub figures: Vec<Figures>,
 }
 
-/// What cross-validation has found.
+/// The result of cross-validation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Validation {
-    /// Each fold.
+    /// Figures by fold.
     pub folds: Vec<Fold>,
-    /// All folds together: each workload judged by constants chosen without it.
+    /// All folds together: each workload judged with constants fitted without it.
     pub held_out: Vec<Figures>,
-    /// What would be chosen on all workloads.
+    /// The constants fitted on all workloads.
     pub overall: Rule,
 }
 
@@ -60,7 +60,7 @@ fn hash(key: &GroupKey) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Sums of run `run` over the workloads that a test takes.
+/// Sums of the run with index `run` over the workloads that `take` selects.
 fn sum(outcomes: &[Vec<Outcome>], run: usize, take: impl Fn(usize) -> bool) -> Outcome {
     let mut sum = Outcome::default();
     for (_, outcome) in outcomes.iter().enumerate().filter(|(workload, _)| take(*workload)) {
@@ -71,13 +71,13 @@ fn sum(outcomes: &[Vec<Outcome>], run: usize, take: impl Fn(usize) -> bool) -> O
     sum
 }
 
-/// One candidate: its rule, and what came of each workload.
+/// A candidate rule with the outcome of each workload.
 struct Candidate {
     rule: Rule,
     outcomes: Vec<Vec<Outcome>>,
 }
 
-/// The cheapest candidate that keeps the risk on the workloads that a test takes; of those that do not, the one nearest to it.
+/// The candidate with the smallest footprint among those within the risk; if none is, the one nearest to the risk.
 fn cheapest(
     candidates: &[Candidate],
     risk: f64,
@@ -90,7 +90,7 @@ fn cheapest(
     candidates.iter().min_by(|a, b| cost(a).partial_cmp(&cost(b)).unwrap_or(std::cmp::Ordering::Equal))
 }
 
-/// Cross-validates the engine's constants at a risk, beside other policies.
+/// Cross-validates the engine's constants at a risk, and judges other policies on the same folds.
 pub fn cross_validate(
     trace: &Trace,
     risk: Risk,
@@ -109,7 +109,7 @@ pub fn cross_validate(
     let baselines: Vec<Run> = others.iter().map(|(_, choice)| Run::from(*choice)).collect();
     let baselines = Replay::new(trace, Rule::FITTED).open(&baselines);
 
-    // Memory's constants and CPU's do not touch each other, so they are chosen apart.
+    // The constants of memory and CPU are independent, so they are fitted separately.
     let choose = |take: &dyn Fn(usize) -> bool| {
         let by_memory = cheapest(&memory, risk.oom_kills, |it| {
             let figures = sum(&it.outcomes, 0, take).memory.memory();

@@ -1,17 +1,17 @@
 //! The moving-window recommender of [Autopilot](https://dl.acm.org/doi/10.1145/3342195.3387524) (Rzadca et al., EuroSys 2020).
 //!
-//! Histograms of five minutes, of all replicas together; CPU in cores, memory in bytes. The paper leaves two things open, which are written down here:
-//! [`PEAK_SAMPLES`] and [`MARGIN`].
+//! One histogram of all replicas per five minutes; CPU in cores, memory in bytes. The paper does not specify
+//! [`PEAK_SAMPLES`] and [`MARGIN`]; the values here are choices.
 
-/// Samples of five minutes in the maximum of memory, "the last N samples": two days, which is memory's half-life.
+/// Number of five-minute samples of the memory maximum ("the last N samples"): two days, the half-life of memory.
 pub const PEAK_SAMPLES: usize = 2 * 24 * 12;
-/// "10–15 %": the middle.
+/// Safety margin: the middle of "10–15 %".
 pub const MARGIN: f64 = 0.125;
 /// Half-life of CPU, in samples of five minutes: 12 hours.
 const HALF_LIFE: f64 = 12.0 * 12.0;
-/// Percentile of a job that serves, as a share.
+/// Quantile for serving jobs.
 const SERVING: f64 = 0.95;
-/// Recommendations of the last hour, of which the highest counts.
+/// Number of recommendations in the last hour, of which the highest is used.
 const LAST_HOUR: usize = 12;
 /// "About 400" buckets; the paper does not say how they are spaced. Geometric ones from a tenth of a millicore, 4 % wide, reach 650 cores.
 const BUCKETS: usize = 400;
@@ -19,7 +19,7 @@ const FIRST: f64 = 0.0001;
 const RATIO: f64 = 1.04;
 
 fn bucket(cores: f64) -> usize {
-    // `as` saturates: what is smaller is in the first.
+    // `as` saturates: smaller values are in the first bucket.
     (((cores / FIRST).ln() / RATIO.ln()).floor() + 1.0).clamp(0.0, BUCKETS as f64 - 1.0) as usize
 }
 
@@ -33,7 +33,7 @@ pub struct Window {
     /// Decayed counts by bucket.
     cpu: Vec<f64>,
     peaks: std::collections::VecDeque<f64>,
-    said: std::collections::VecDeque<(f64, f64)>,
+    recommended: std::collections::VecDeque<(f64, f64)>,
 }
 
 impl Default for Window {
@@ -41,17 +41,17 @@ impl Default for Window {
         Self {
             cpu: vec![0.0; BUCKETS],
             peaks: std::collections::VecDeque::new(),
-            said: std::collections::VecDeque::new(),
+            recommended: std::collections::VecDeque::new(),
         }
     }
 }
 
 impl Window {
-    /// Takes one sample of five minutes: CPU use of all replicas at each time in it, and the highest memory use.
+    /// Adds five minutes: the CPU samples of all replicas, and the highest memory usage.
     pub fn add(&mut self, cpu: impl Iterator<Item = f64>, peak: Option<f64>) {
-        let fade = (-1.0 / HALF_LIFE).exp2();
+        let decay = (-1.0 / HALF_LIFE).exp2();
         for count in &mut self.cpu {
-            *count *= fade;
+            *count *= decay;
         }
         for cores in cpu.filter(|cores| cores.is_finite()) {
             if let Some(count) = self.cpu.get_mut(bucket(cores)) {
@@ -62,13 +62,14 @@ impl Window {
         if self.peaks.len() > PEAK_SAMPLES {
             self.peaks.pop_front();
         }
-        self.said.push_back((self.load_adjusted(SERVING), self.peaks.iter().copied().fold(0.0, f64::max)));
-        if self.said.len() > LAST_HOUR {
-            self.said.pop_front();
+        self.recommended
+            .push_back((self.load_adjusted(SERVING), self.peaks.iter().copied().fold(0.0, f64::max)));
+        if self.recommended.len() > LAST_HOUR {
+            self.recommended.pop_front();
         }
     }
 
-    /// `S_pj`: the percentile of the work done, not of the time, since each bucket is weighted by its own load.
+    /// `S_pj`: the quantile of load instead of time: each bucket is weighted by its load.
     fn load_adjusted(&self, share: f64) -> f64 {
         let load =
             || self.cpu.iter().enumerate().map(|(bucket, count)| (upper(bucket), upper(bucket) * count));
@@ -81,9 +82,10 @@ impl Window {
         reached.map_or(0.0, |(upper, _)| upper)
     }
 
-    /// CPU (`S_p95`, cores) and memory (`S_max`, bytes) with the margin: the highest of the last hour. `None` before the first sample.
+    /// CPU (`S_p95`, cores) and memory (`S_max`, bytes) with the margin, as the highest of the last hour. `None` before the
+    /// first sample.
     pub fn recommend(&self) -> Option<(f64, f64)> {
-        let highest = self.said.iter().copied().reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))?;
+        let highest = self.recommended.iter().copied().reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))?;
         Some((highest.0 * (1.0 + MARGIN), highest.1 * (1.0 + MARGIN)))
     }
 }
@@ -93,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_of_work_not_of_time() {
+    fn the_quantile_is_weighted_by_load() {
         let mut window = Window::default();
         // 90 windows of 0.1 cores and ten of one: half of the work is in a tenth of the time.
         window.add(std::iter::repeat_n(0.1, 90).chain(std::iter::repeat_n(1.0, 10)), Some(100.0));
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn peaks_are_forgotten_after_the_window_and_an_hour() {
+    fn peaks_expire_after_the_window_and_an_hour() {
         let mut window = Window::default();
         window.add(std::iter::empty(), Some(1000.0));
         for _ in 0..PEAK_SAMPLES + LAST_HOUR - 2 {
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn use_of_days_ago_fades() {
+    fn old_usage_decays() {
         let mut window = Window::default();
         window.add(std::iter::repeat_n(4.0, 5), None);
         for _ in 0..12 * 24 * 4 {

@@ -20,32 +20,32 @@ const MEMORY_BUFFER: f64 = 1.15;
 const OOM_BUFFER: f64 = 1.25;
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// A percentile as numpy and Prometheus's `quantile_over_time` compute it, of values in ascending order: linear between the two
-/// nearest ranks. `None` of nothing.
+/// A quantile of sorted values, as computed by numpy and by Prometheus `quantile_over_time`: linear between the two nearest
+/// ranks. `None` without values.
 pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let at = last as f64 * share.clamp(0.0, 1.0);
     let below = *sorted.get(at as usize)?;
     let above = *sorted.get((at as usize + 1).min(last))?;
     let part = at - at.floor();
-    // numpy's own two branches: they differ in the last bit.
+    // numpy has the same two branches; they differ in the last bit.
     Some(if part < 0.5 { below + (above - below) * part } else { above - (above - below) * (1.0 - part) })
 }
 
-/// `simple`'s CPU request: the highest of the pods' percentiles, in whole millicores; `floor` is [`CPU_FLOOR`] or 0.
+/// CPU request of `simple`: the highest quantile of any pod, in whole millicores; `floor` is [`CPU_FLOOR`] or 0.
 pub fn cpu_request(pods: &[Vec<f64>], floor: f64) -> Option<f64> {
     let highest = pods.iter().filter_map(|sorted| percentile(sorted, CPU_SHARE)).reduce(f64::max)?;
     Some(highest.ceil().max(floor))
 }
 
-/// `simple_limit`'s CPU request and limit: percentiles of all pods' samples together, in whole millicores.
+/// CPU request and limit of `simple_limit`: quantiles of the samples of all pods together, in whole millicores.
 pub fn cpu_request_and_limit(sorted: &[f64], floor: f64) -> Option<(f64, f64)> {
     let whole = |share| percentile(sorted, share).map(|value| value.ceil().max(floor));
     whole(LIMIT_REQUEST_SHARE).zip(whole(LIMIT_LIMIT_SHARE))
 }
 
-/// The memory request and limit of both: the highest sample and 15 %, in whole MiB; `failed` is the highest limit that an OOM kill
-/// was seen at, with `--use-oomkill-data`; `floor` is [`MEMORY_FLOOR`] or 0.
+/// Memory request and limit of both: the highest sample plus 15 %, in whole MiB. `failed` is the highest limit with an OOM kill,
+/// for `--use-oomkill-data`; `floor` is [`MEMORY_FLOOR`] or 0.
 pub fn memory(highest: f64, failed: Option<f64>, floor: f64) -> f64 {
     let wanted = (highest * MEMORY_BUFFER).max(failed.unwrap_or(0.0) * OOM_BUFFER);
     ((wanted / MIB).ceil() * MIB).max(floor)

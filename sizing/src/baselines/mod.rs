@@ -1,6 +1,7 @@
-//! What others recommend, to the constant: for the back-test, and for who asks what another tool would say.
+//! The algorithms of other tools with their constants, for back-tests.
 //!
-//! Each is written after the sources or the paper of the tool, and proved by its own tests' known answers where it has them.
+//! Each follows the source code or the paper of the tool. Where the tool has tests with known results, the tests here use the
+//! same results.
 
 pub mod autopilot;
 pub mod krr;

@@ -1,26 +1,27 @@
-//! How often the rule was wrong where it could be checked: replays on the past, of one workload and of all similar ones.
+//! Calibration: corrects the rule by how often it would have failed in the past, on one workload and on all similar ones.
 //!
-//! The rule says how many failures to expect. A replay counts how many there were. Both together correct the rule, by the mean of
-//! the Gamma–Poisson model: with a prior of mean one and strength `c` failures, the true rate is `(seen + c) / (expected + c)` times
-//! the expected one ([conjugate prior](https://en.wikipedia.org/wiki/Gamma_distribution#Bayesian_inference)). Little evidence leaves
-//! the rule as it is; much evidence overrules it.
+//! The rule predicts a number of failures. A replay of the past counts the failures that would have happened. Their ratio
+//! corrects the rule by the mean of the Gamma–Poisson model: with a prior of mean one and a strength of `c` failures, the
+//! true rate is `(seen + c) / (expected + c)` times the expected rate
+//! ([conjugate prior](https://en.wikipedia.org/wiki/Gamma_distribution#Bayesian_inference)). With few failures the rule
+//! hardly changes; with many they outweigh the prior.
 
 use serde::{Deserialize, Serialize};
 
-/// Parts of one: tallies are whole numbers, so that their sum does not depend on the order.
+/// Tallies count millionths as whole numbers, so that their sum does not depend on the order of addition.
 const MILLIONTH: f64 = 1e6;
 
-/// Failures that were expected, and seen.
+/// Expected failures and observed failures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Millionths of a failure.
+    /// Observed, in millionths of a failure.
     seen: u64,
-    /// Millionths of a failure.
+    /// Expected, in millionths of a failure.
     expected: u64,
 }
 
 impl Tally {
-    /// Counts one trial. What is negative or no number counts as nothing.
+    /// Counts one trial. Negative values and NaN count as zero.
     pub fn add(&mut self, seen: f64, expected: f64) {
         // `as` saturates and takes NaN for 0.
         self.seen = self.seen.saturating_add((seen * MILLIONTH) as u64);
@@ -33,26 +34,26 @@ impl Tally {
         self.expected = self.expected.saturating_add(other.expected);
     }
 
-    /// Failures seen.
+    /// Observed failures.
     pub fn seen(self) -> f64 {
         self.seen as f64 / MILLIONTH
     }
 
-    /// Failures expected.
+    /// Expected failures.
     pub fn expected(self) -> f64 {
         self.expected as f64 / MILLIONTH
     }
 
-    /// By how much the true rate is above the expected one, with a prior worth `strength` failures.
+    /// Estimated true failure rate ÷ expected rate, with a prior worth `strength` failures.
     pub fn factor(self, strength: f64) -> f64 {
         (self.seen() + strength) / (self.expected() + strength)
     }
 }
 
-/// What replays on all similar workloads have shown. Which are similar is up to the caller, such as all of a cluster.
+/// Tallies of all similar workloads together. The caller decides which are similar, such as all workloads of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
-    /// OOM kills, in pod-days with one.
+    /// Pod-days with an OOM kill.
     pub memory: Tally,
 }
 

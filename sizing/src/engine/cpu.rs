@@ -1,14 +1,16 @@
-//! How much CPU: a request by the share of time that it is exceeded, and a limit by what it would throttle.
+//! CPU: a request chosen by how often usage exceeds it, and a limit chosen by how often it would throttle.
 //!
 //! # The request
 //!
-//! A request that is a core higher costs a core all the time, and saves work from waiting only while use is above it. The cheapest
-//! requests that together leave a given amount of work above them are therefore exceeded during the same share `λ` of the time
-//! everywhere (the critical fractile of the [newsvendor problem](https://en.wikipedia.org/wiki/Newsvendor_model)): a quantile of the windows of all
-//! replicas, no multiple of it. A margin in percent would be too much for steady containers and too little for bursty ones.
+//! A request that is one core higher reserves one more core all the time, but helps only while usage is above the request.
+//! The cheapest set of requests with a given total of CPU time above them is therefore exceeded for the same share `λ` of
+//! the time in every container (the critical fractile of the
+//! [newsvendor problem](https://en.wikipedia.org/wiki/Newsvendor_model)). So a request is a quantile of CPU usage over all
+//! replicas, without a percentage added. A fixed percentage would be too much for steady containers and too little for
+//! bursty ones.
 //!
-//! How much work lies above that quantile is `λ` times the mean excess. On real containers the mean excess is about half the mean use
-//! ([`Rule::excess`]), so a share of work `ε` is kept by `λ = 2ε`.
+//! The CPU time above that quantile is `λ` times the mean excess. On real containers the mean excess is about half the mean
+//! usage ([`Rule::excess`]), so `λ = 2ε` keeps the share of CPU time above the request at `ε`.
 
 use serde::Serialize;
 
@@ -19,37 +21,39 @@ use crate::{
     histogram::Histogram,
 };
 
-/// Pod-days that history is taken to lack: with half a day of history the request is one that was exceeded half as often.
+/// Pod-days of the prior: with half a day of history, the request is one that usage exceeded half as often.
 const DOUBT: f64 = 0.5;
 /// Milliseconds in a minute.
 const MINUTE_MILLIS: u64 = 60_000;
 /// Milliseconds in a day.
 const DAY_MILLIS: f64 = 86_400_000.0;
 
-/// A request with all that went into it.
+/// A CPU request before rounding, with its inputs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CpuSize {
-    /// Cores, not rounded.
+    /// The request, cores.
     pub cores: f64,
-    /// Share of time in which use was above it.
+    /// Share of the time in which usage was above the request.
     pub exceeded: f64,
-    /// Share of the work that was above it.
+    /// Share of all CPU time that was above the request.
     pub work_above: f64,
-    /// Length of the windows, milliseconds.
+    /// Length of a window, milliseconds.
     pub window_millis: u64,
-    /// Pod-days of windows.
+    /// Pod-days of usage history.
     pub days: f64,
-    /// Whether nothing but start-up was seen.
+    /// Whether the history has start-up alone: no pod ran longer than an hour.
     pub start_up: bool,
 }
 
-/// All windows of the evidence, after start-up; those of start-up where there is nothing else, as in short jobs.
+/// All windows after start-up, or those of start-up where there are no others, as in short jobs.
 pub fn windows(evidence: &Evidence) -> (Histogram, bool) {
     steady_or_start(evidence, |hour| &hour.cpu, |hour| &hour.cpu_start)
 }
 
-/// What a request is read off, and the length of its windows in milliseconds: minutes where they are known, because the rule was fitted on
-/// them. In shorter windows bursts are higher, but work that waits for a moment is what limits are about.
+/// The CPU usage that a request is chosen from, the length of its windows in milliseconds, and whether it is start-up.
+///
+/// Minutes where they are known, because the rule was fitted on minutes. Shorter windows show higher bursts, but delays of
+/// less than a minute are a matter of limits, not of requests.
 pub fn request_windows(evidence: &Evidence) -> (Histogram, u64, bool) {
     let (minutes, start_up) = steady_or_start(evidence, |hour| &hour.minutes, |hour| &hour.minutes_start);
     if minutes.is_empty() {
@@ -72,7 +76,7 @@ fn steady_or_start(evidence: &Evidence, steady: Pick, start: Pick) -> (Histogram
     if steady.is_empty() { (sum(start), true) } else { (steady, false) }
 }
 
-/// The request for a risk. `None` without any window.
+/// The request for a risk. `None` without CPU usage.
 pub fn size(evidence: &Evidence, rule: Rule, risk: Risk) -> Option<CpuSize> {
     let (windows, window_millis, start_up) = request_windows(evidence);
     let days = windows.count() as f64 * window_millis as f64 / DAY_MILLIS;
@@ -81,12 +85,12 @@ pub fn size(evidence: &Evidence, rule: Rule, risk: Risk) -> Option<CpuSize> {
     Some(CpuSize { cores, exceeded, work_above: windows.work_above(cores), window_millis, days, start_up })
 }
 
-/// The share of time in which the request may be exceeded, for a risk and with so many pod-days of history.
+/// The share of the time in which usage may exceed the request, for a risk and a number of pod-days of history.
 fn exceeded(rule: Rule, risk: Risk, days: f64) -> f64 {
     (risk.cpu_work / rule.excess).min(1.0) * days / (days + DOUBT)
 }
 
-/// The smallest quota, in millicores and at least the request, that keeps the risk of being throttled.
+/// The smallest simulated quota, millicores and at least the request, whose throttling is within the risk.
 pub fn limit(evidence: &Evidence, risk: Risk, request: u64) -> Option<(u64, QuotaOutcome)> {
     evidence.quota_what_if()?.smallest(risk.throttled, request)
 }

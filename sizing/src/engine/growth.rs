@@ -1,32 +1,32 @@
-//! Memory that only grows: a leak, which no limit cures.
+//! Memory growth that does not stop: a leak, which no limit fixes.
 
 use serde::Serialize;
 
 use crate::evidence::Evidence;
 
-/// Hours of peaks without which nothing is said.
+/// Hours with a peak without which growth is not judged.
 const MIN_HOURS: usize = 24;
-/// Hours looked at: three days, so that what has settled since is forgotten.
+/// Only the last three days count, so that memory which has stopped growing is not reported.
 const WINDOW: usize = 72;
-/// Share of pairs of hours of which the later has the higher peak, less those of which it is the lower (Kendall's τ).
+/// Kendall's τ: the share of pairs of hours whose later peak is higher, minus the share whose later peak is lower.
 const MIN_TAU: f64 = 0.8;
-/// Growth over the hours looked at, as a part of where it began, below which it is noise.
+/// Less growth than this share of the first peak is noise.
 const MIN_GROWTH: f64 = 0.1;
-/// The later half grows at least this part of the earlier one's growth: a cache that fills slows down before.
+/// The later half must grow at least this share as fast as the earlier half. A cache that fills slows down earlier.
 const MIN_LATER_SLOPE: f64 = 0.5;
 
-/// Steady growth.
+/// Memory growth.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Growth {
     /// Bytes per day: the median of all slopes between two hours (Theil–Sen).
     pub bytes_per_day: f64,
-    /// Days until the limit is reached, 0 if it is; `None` without a limit.
+    /// Days until the limit is reached, 0 once it is; `None` without a limit.
     pub days_to_limit: Option<f64>,
-    /// Hours looked at.
+    /// Hours with a peak that were compared.
     pub hours: usize,
 }
 
-/// Growth that has been steady and is not slowing down, in the last three days; `limit` in bytes.
+/// Growth in the last three days that is steady and does not slow down; `limit` in bytes.
 pub fn steady(evidence: &Evidence, limit: Option<u64>) -> Option<Growth> {
     let peaks: Vec<(f64, f64)> = evidence
         .hours
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_leak() {
+    fn growth_that_is_not_a_leak() {
         let wave = |hour: u32| if hour % 24 < 12 { 1000 } else { 2000 };
         let cache = |hour: u32| 2000 - (1000.0 * (-f64::from(hour) / 8.0).exp()) as u64;
         let step = |hour: u32| if hour < 40 { 1000 } else { 2000 };

@@ -1,50 +1,52 @@
-//! How much memory: the highest use that still counts, and a margin that is spent where it is cheap.
+//! Memory: the highest usage, with older peaks weighted less, plus headroom where headroom is cheap.
 //!
-//! # The margin
+//! # Headroom
 //!
-//! Let `S` be the highest use seen and `n` the pod-days that it was the highest of. That the next pod-day exceeds it has a
-//! probability that falls like `1/(n + 1)` (of exchangeable days each is as likely to be the highest), and by how much it exceeds it has a heavy
-//! tail: on real containers the share of pod-days above a margin `m` falls about like `1/m` (`docs/backtest.md` has the curve). So the risk of a margin is
-//! `p(m) ≈ c ÷ (m·(n + 1))`, and its price is `S·m`. The cheapest margins that together keep a given number of failures have the same
-//! price of one failure less everywhere: `S = −λ·p′(m)`, hence
+//! Let `S` be the highest usage and `n` the pod-days of history. The probability that the next pod-day exceeds `S` falls
+//! like `1/(n + 1)`, because each of a number of exchangeable days is equally likely to be the highest. The amount by which
+//! it exceeds `S` has a heavy tail: on real containers, the share of pod-days above a headroom of `m·S` falls about like
+//! `1/m` (`docs/backtest.md` has the curve). So the risk is `p(m) ≈ c ÷ (m·(n + 1))`, and the cost is `S·m`. The cheapest
+//! headrooms for a given total of failures are those where avoiding one more failure costs the same in every container:
+//! `S = −λ·p′(m)`, hence
 //!
 //! ```text
 //! m ∝ 1 ÷ √(S·(n + 1))
 //! ```
 //!
-//! Small containers get a large margin, which costs little, and large ones a small one; a day's history needs more than a month's,
-//! and one replica more than many. No floor is needed. To it comes a share of `S` for what grows with it, and all of it is
-//! scaled by risk: half the failures for twice the margin, since `p ∝ 1/m`.
+//! Small containers get a large share of headroom, which costs little; large containers get a small share. A day of history
+//! needs more headroom than a month, and one replica more than many. No minimum value is needed. A fixed share of `S` is
+//! added for variation that grows with usage. The sum is scaled by the risk: half the failures cost twice the headroom,
+//! since `p ∝ 1/m`. In the code the share `m` is called the margin.
 
 use serde::Serialize;
 
 use super::{calibration::Tally, risk::Risk, rule::Rule};
 use crate::evidence::{Evidence, Hour, Peak};
 
-/// OOM kills per pod-day for which the margin is what the constants say: what replays have shown of them.
+/// OOM kills per pod-day at which the constants give the margin without scaling, as measured by back-tests.
 const REFERENCE_RISK: f64 = 0.0025;
-/// A margin is at most this many times the highest use.
+/// Upper bound of a margin, as a share of the highest usage.
 const MAX_MARGIN: f64 = 2.0;
-/// What a peak loses of its weight with each day that has passed since.
+/// Weight that a peak loses with each day of its age.
 const FADE_PER_DAY: f64 = 0.15;
-/// What it keeps at least, as long as it is in the window: the peak of last week may come again.
+/// Weight that a peak keeps while it is in the history: the peak of last week may come again.
 const FADE_TO: f64 = 0.6;
-/// Failures that the rule is trusted for against a workload's own past, and against the pool's.
+/// Strength of the prior in failures, for the workload's own history and for the pool ([`Tally::factor`]).
 const OWN_STRENGTH: f64 = 2.0;
 const POOL_STRENGTH: f64 = 20.0;
-/// Hours of history before a replay asks what would have been said, and hours between its questions.
+/// Hours of history before the first replayed decision, and hours between replayed decisions.
 const REPLAY_FROM: usize = 24;
 const REPLAY_STEP: usize = 6;
 const DAY: usize = 24;
 
-/// The use that a limit is built on.
+/// The usage that a limit is based on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Basis {
-    /// Bytes: the peak, less what time has taken of its weight.
+    /// The peak times the weight of its age, bytes.
     pub bytes: f64,
-    /// The peak that decided.
+    /// The peak with the highest weighted value.
     pub peak: Peak,
-    /// Whether it happened in start-up. Such a peak does not fade: the next start needs it again.
+    /// Whether the peak was in start-up. Such a peak keeps its weight: the next start needs the memory again.
     pub start_up: bool,
 }
 
@@ -57,7 +59,7 @@ pub struct PeakHistory<'e> {
 #[derive(Clone, Copy, Debug)]
 struct HourPeaks<'e> {
     hour: Hour,
-    /// Hours of watched containers.
+    /// Container-hours observed.
     pods: f64,
     steady: Option<&'e Peak>,
     start: Option<&'e Peak>,
@@ -70,7 +72,7 @@ impl HourPeaks<'_> {
 }
 
 impl<'e> PeakHistory<'e> {
-    /// The peaks that evidence has.
+    /// Takes the peaks of a usage history.
     pub fn new(evidence: &'e Evidence) -> Self {
         let hours = evidence
             .hours
@@ -86,7 +88,7 @@ impl<'e> PeakHistory<'e> {
         Self { hours }
     }
 
-    /// What a limit from the hours before `end` (an index) would be built on, as seen from the last of them.
+    /// The basis of a limit decided at the index `end`, from the hours before it.
     fn basis_at(&self, end: usize) -> Option<Basis> {
         let now = self.hours.get(end.checked_sub(1)?)?.hour;
         let faded = |it: &HourPeaks<'e>| {
@@ -96,7 +98,7 @@ impl<'e> PeakHistory<'e> {
             let start = it.start.map(|peak| (peak.bytes as f64, peak, true));
             steady.into_iter().chain(start)
         };
-        // Of equal ones the earlier, so that an explanation does not change from hour to hour.
+        // The earlier of equal peaks, so that an explanation does not change from hour to hour.
         let best = self
             .hours
             .iter()
@@ -107,20 +109,22 @@ impl<'e> PeakHistory<'e> {
         Some(Basis { bytes, peak: peak.clone(), start_up })
     }
 
-    /// What a limit is built on. `None` without any peak.
+    /// The basis of a limit. `None` without any peak.
     pub fn basis(&self) -> Option<Basis> {
         self.basis_at(self.hours.len())
     }
 
-    /// Pod-days before an index, less by the part of the week that was not seen.
+    /// Pod-days before the index `end`, times the share of the weekdays that were observed.
     fn trusted_days(&self, end: usize) -> f64 {
         let hours = self.hours.iter().take(end);
         let weekdays = hours.clone().fold(0_u32, |days, it| days | 1 << it.hour.weekday()).count_ones();
         hours.map(|it| it.pods).sum::<f64>() / DAY as f64 * f64::from(weekdays) / 7.0
     }
 
-    /// Asks every six hours of the past what the rule would have said then, and looks at the day after: failures seen, and those to be
-    /// expected. At one risk, whatever is asked for: else a lower risk, having failed less often in the past, might ask for less.
+    /// Replays the rule every six hours of the history and checks each limit against the day that followed.
+    ///
+    /// Always at the reference risk. At the risk of the user, a lower risk would fail less often in the replay, and the
+    /// calibration could then give it less headroom than a higher risk.
     pub fn tally(&self, rule: Rule) -> Tally {
         let risk = REFERENCE_RISK;
         let mut tally = Tally::default();
@@ -128,7 +132,7 @@ impl<'e> PeakHistory<'e> {
         while end + 1 < self.hours.len() {
             let next: Vec<_> = self.hours.iter().skip(end).take(DAY).collect();
             if let Some(basis) = self.basis_at(end) {
-                // Days overlap: each question is worth a quarter, and less where the day after is not over.
+                // The checked days overlap: each decision counts a quarter, and less where the day has not ended.
                 let weight = REPLAY_STEP as f64 / DAY as f64 * next.len() as f64 / DAY as f64;
                 let limit =
                     basis.bytes * (1.0 + margin(rule, basis.bytes, self.trusted_days(end), risk, 1.0));
@@ -143,13 +147,13 @@ impl<'e> PeakHistory<'e> {
     }
 }
 
-/// The margin at the reference risk, as a part of the use: `bytes` the use, `days` the pod-days of history.
+/// The margin at the reference risk, as a share of the usage `bytes`; `days` are the pod-days of history.
 fn shape(rule: Rule, bytes: f64, days: f64) -> f64 {
     rule.relative + (rule.absolute / (bytes * (1.0 + days))).sqrt()
 }
 
-/// The margin as a part of the use, 0..=2: `bytes` the use, `days` the pod-days of history, `risk` in OOM kills per pod-day, `factor` how much more often than
-/// expected the rule has failed.
+/// The margin as a share of the usage `bytes`, 0..=2; `days` are the pod-days of history, `risk` is in OOM kills per pod-day,
+/// and `factor` is the calibration ([`Tally::factor`]).
 pub fn margin(rule: Rule, bytes: f64, days: f64, risk: f64, factor: f64) -> f64 {
     if bytes <= 0.0 {
         return 0.0;
@@ -157,26 +161,26 @@ pub fn margin(rule: Rule, bytes: f64, days: f64, risk: f64, factor: f64) -> f64 
     (REFERENCE_RISK / risk * factor * shape(rule, bytes, days)).min(MAX_MARGIN)
 }
 
-/// A limit with all that went into it.
+/// A memory limit before rounding, with its inputs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MemorySize {
-    /// Bytes, not rounded.
+    /// The limit, bytes.
     pub bytes: f64,
-    /// The constants.
+    /// The fitted constants.
     pub rule: Rule,
-    /// What it is built on.
+    /// The usage that the limit is based on.
     pub basis: Basis,
-    /// The margin, as a part of the basis.
+    /// Headroom as a share of the basis.
     pub margin: f64,
     /// Pod-days of history.
     pub days: f64,
-    /// By how much replays have scaled the margin: the workload's own, and the pool's.
+    /// Calibration of the margin by the workload's own history.
     pub own_factor: f64,
-    /// See `own_factor`.
+    /// Calibration of the margin by the pool.
     pub pool_factor: f64,
 }
 
-/// Failures that the rule would have had in the past of this workload, and those to be expected: what a pool is made of.
+/// Failures of the rule in a replay of this workload's history: one part of a [`super::Pool`].
 pub fn tally(evidence: &Evidence, rule: Rule) -> Tally {
     PeakHistory::new(evidence).tally(rule)
 }
@@ -200,7 +204,7 @@ pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, pool: Tally) -> Option<
     })
 }
 
-/// OOM kills per pod-day to expect of a limit, by the same rule read backwards; at most 1.
+/// OOM kills per pod-day expected at a limit in bytes, at most 1: the inverse of [`margin`].
 pub fn risk_of(limit: f64, sized: &MemorySize) -> f64 {
     let spare = limit / sized.basis.bytes - 1.0;
     if spare.is_nan() || spare <= 0.0 {

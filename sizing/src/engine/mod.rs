@@ -1,4 +1,4 @@
-//! The engine: evidence in, recommendation out. Pure and deterministic.
+//! The engine: makes a recommendation from the usage history of a container. Pure and deterministic.
 
 pub mod calibration;
 pub mod cpu;

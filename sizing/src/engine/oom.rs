@@ -1,34 +1,34 @@
-//! What OOM kills say: the limit that failed was too low, by how much nobody knows.
+//! The lowest limit after OOM kills. A kill shows that the limit was too low, but not by how much.
 
 use serde::Serialize;
 
 use crate::evidence::{Evidence, OomKill};
 
-/// A limit that failed is raised by a fifth, as VPA does (`oom-bump-up-ratio`), and by a fifth more for each lower one that failed in
-/// the day before: who was far too low gets there in a few steps.
+/// A limit that was hit is raised by 20 %, as VPA does (`oom-bump-up-ratio`), and by 20 % more for each lower limit that was
+/// hit in the day before. So a limit that was far too low is high enough after a few steps.
 const STEP: f64 = 1.2;
-/// But at most by doubling.
+/// Upper bound of one raise: twice the limit that was hit.
 const MAX_STEP: f64 = 2.0;
-/// Seconds that a step counts for the next.
+/// Seconds for which a kill counts towards the next raise.
 const DAY: u64 = 24 * crate::evidence::HOUR;
-/// Beyond this multiple of the first limit that failed, five doublings, no kill raises it: what eats that much more has a leak, or no
-/// bound of its own.
+/// Upper bound of all raises together, relative to the first limit that was hit: five doublings. A container that needs more
+/// than that leaks memory or has no bound of its own.
 const MAX_RAISE: f64 = 32.0;
 
-/// What kills minimum_limit.
+/// The lowest limit that past OOM kills allow.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MinimumLimit {
-    /// The least limit, bytes.
+    /// The limit, bytes.
     pub bytes: f64,
-    /// The kill that decided: the highest limit that failed, the latest of equal ones.
+    /// The deciding kill: the one at the highest limit, the latest of equal ones.
     pub kill: OomKill,
-    /// Kills in the window.
+    /// OOM kills in the history.
     pub kills: usize,
-    /// Whether the bound keeps it from being more.
+    /// Whether the upper bound of all raises was reached.
     pub bounded: bool,
 }
 
-/// The least limit after the kills in the window; `None` without any.
+/// The lowest limit after the OOM kills in the history; `None` without any.
 pub fn minimum_limit(evidence: &Evidence) -> Option<MinimumLimit> {
     let kills = || evidence.kills().filter(|kill| kill.limit > 0);
     let kill = kills().max_by_key(|kill| (kill.limit, kill.at))?;
@@ -37,13 +37,13 @@ pub fn minimum_limit(evidence: &Evidence) -> Option<MinimumLimit> {
         .filter(|other| other.at.saturating_add(DAY) >= kill.at && other.at <= kill.at)
         .map(|other| other.limit);
     let steps = recent.collect::<std::collections::BTreeSet<u64>>().len();
-    let wanted = kill.limit as f64 * STEP.powi(steps.min(i32::MAX as usize) as i32).min(MAX_STEP);
-    let most = (first.limit as f64 * MAX_RAISE).max(kill.limit as f64);
+    let raised = kill.limit as f64 * STEP.powi(steps.min(i32::MAX as usize) as i32).min(MAX_STEP);
+    let max = (first.limit as f64 * MAX_RAISE).max(kill.limit as f64);
     Some(MinimumLimit {
-        bytes: wanted.min(most),
+        bytes: raised.min(max),
         kill: kill.clone(),
         kills: kills().count(),
-        bounded: wanted > most,
+        bounded: raised > max,
     })
 }
 
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn above_the_limit_that_failed() {
+    fn the_limit_is_raised_above_the_one_that_was_hit() {
         let minimum_limit = minimum_limit(&killed_at(&[1000, 1200, 1000])).unwrap();
         assert_eq!(
             (minimum_limit.bytes as u64, minimum_limit.kill.at, minimum_limit.kills, minimum_limit.bounded),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn faster_and_faster_but_not_without_end() {
+    fn repeated_kills_raise_faster_up_to_a_bound() {
         let mut limits = vec![1000];
         for _ in 0..8 {
             let next = minimum_limit(&killed_at(&limits)).unwrap().bytes as u64;

@@ -1,4 +1,4 @@
-//! Why a recommendation is what it is, in words that can be checked by hand.
+//! The reasons of a recommendation, as data and as sentences that can be checked by hand.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use serde::Serialize;
 
 use crate::quantity::Quantity;
 
-/// How much a recommendation is to be trusted.
+/// How much usage history a recommendation is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
-    /// Less than a day of one pod, or less than half of the hours.
+    /// Less than one pod-day, or less than half of the hours observed.
     Low,
-    /// More, but not every day of a week.
+    /// More than that, but not every weekday, or less than nine of ten hours.
     Medium,
-    /// Every day of a week, and at least nine of ten hours.
+    /// Every weekday, and at least nine of ten hours.
     High,
 }
 
 impl Confidence {
-    /// The name in output.
+    /// The name in output: `low`, `medium` or `high`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Low => "low",
@@ -28,7 +28,7 @@ impl Confidence {
         }
     }
 
-    /// From pod-days, days of the week (0..=7) and the share of hours that were seen.
+    /// From pod-days, weekdays observed (0..=7) and the share of hours observed (0..=1).
     pub fn from_coverage(days: f64, weekdays: u32, coverage: f64) -> Self {
         if days < 1.0 || coverage < 0.5 {
             Self::Low
@@ -40,119 +40,119 @@ impl Confidence {
     }
 }
 
-/// One thing that decided, or that should be known.
+/// One input or decision of a recommendation, or a remark on it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "reason")]
 pub enum Reason {
-    /// What a memory limit is built on.
+    /// The highest memory usage: the basis of the memory limit.
     MemoryBasis {
         /// The peak, bytes.
         peak: u64,
-        /// What of it still counts, bytes.
+        /// The peak times the weight of its age, bytes.
         counted: u64,
-        /// The pod.
+        /// The pod with the peak.
         pod: String,
         /// Seconds since the Unix epoch.
         at: u64,
-        /// Whether it happened in start-up.
+        /// Whether the peak was in the pod's first hour.
         start_up: bool,
     },
-    /// The margin on it.
+    /// The headroom above that usage.
     MemoryMargin {
-        /// As a part of the basis.
+        /// Headroom as a share of the counted usage.
         margin: f64,
-        /// Pod-days of history.
+        /// Pod-days of history times the share of weekdays observed.
         days: f64,
-        /// OOM kills per pod-day that are accepted.
+        /// Accepted OOM kills per pod-day.
         risk: f64,
     },
-    /// The rule has failed more or less often than expected, here or on similar workloads.
+    /// The headroom was adjusted, because replayed recommendations would have failed more or less often than expected.
     Calibrated {
-        /// Factor on the margin from the workload's own past.
+        /// Factor from the workload's own history.
         own: f64,
-        /// Factor from the pool.
+        /// Factor from all similar workloads.
         pool: f64,
     },
-    /// A kill demands more.
+    /// OOM kills require a higher limit.
     OomKill {
-        /// The limit that failed, bytes.
+        /// The highest limit that was hit, bytes.
         limit: u64,
-        /// The pod.
+        /// The pod of that kill.
         pod: String,
         /// Seconds since the Unix epoch.
         at: u64,
-        /// Kills in the window.
+        /// OOM kills in the history.
         kills: usize,
-        /// Whether the bound on raises was reached.
+        /// Whether the upper bound of raises was reached.
         bounded: bool,
     },
-    /// Memory grows without end.
+    /// Memory grows steadily.
     Leak {
         /// Bytes per day.
         bytes_per_day: f64,
         /// Days until the limit is reached.
         days_to_limit: Option<f64>,
     },
-    /// What the CPU request is built on.
+    /// How often usage exceeded the CPU request.
     CpuQuantile {
-        /// Share of time in which use was above it.
+        /// Share of the time in which usage was above the request.
         exceeded: f64,
-        /// Share of the work that was above it.
+        /// Share of all CPU time that was above the request.
         work_above: f64,
         /// Length of a window, milliseconds.
         window_millis: u64,
-        /// Pod-days of windows.
+        /// Pod-days of usage history.
         days: f64,
     },
-    /// Nothing but start-up was seen, as in short jobs.
+    /// The history has start-up alone, as in short jobs.
     OnlyStartUp,
-    /// The CPU limit comes from the quota simulation.
+    /// The CPU limit was chosen by the quota simulation.
     CpuLimit {
-        /// Share of periods that it would have throttled.
+        /// Share of CFS periods that the limit would have throttled.
         throttled: f64,
     },
-    /// No CPU limit: the default.
+    /// No CPU limit, which is the default.
     NoCpuLimit,
-    /// A limit was asked for, but no quota kept the risk, or none was watched.
+    /// A CPU limit was asked for, but there is no quota simulation, or no simulated quota is within the risk.
     NoQuota,
-    /// Request and limit are one, because the pod is in the class Guaranteed.
+    /// CPU request and limit are equal, because the pod's QoS class is Guaranteed.
     Guaranteed,
-    /// The pod had nothing set and is in the class BestEffort no longer.
+    /// The pod's QoS class will no longer be BestEffort.
     NoLongerBestEffort,
-    /// What was set before is kept.
+    /// The previously recommended value is kept.
     Kept {
         /// `cpu` or `memory`.
         resource: &'static str,
-        /// What would have been said without it: millicores or bytes.
+        /// The new value that was not worth a change: millicores or bytes.
         wanted: u64,
     },
-    /// The user's bounds decided.
+    /// The `min` or `max` of the policy changed the value.
     Bounded {
         /// `cpu` or `memory`.
         resource: &'static str,
-        /// Without them: millicores or bytes.
+        /// The value without them: millicores or bytes.
         wanted: u64,
     },
-    /// Days of the week that were not seen.
+    /// Some weekdays were not observed.
     Weekdays {
-        /// Days seen.
+        /// Weekdays observed.
         seen: u32,
     },
-    /// Hours that were not seen.
+    /// Some hours were not observed.
     Gaps {
-        /// Share of hours seen.
+        /// Share of hours observed.
         coverage: f64,
     },
-    /// Less than a day of one pod.
+    /// Less than one pod-day of history.
     Young {
         /// Pod-days.
         days: f64,
     },
-    /// A few replicas do most of the work.
+    /// A few replicas use most of a resource.
     Skew(crate::skew::Skew),
 }
 
-/// Bytes as people write them.
+/// Whole MiB from 10 MiB on, else an exact quantity.
 fn bytes(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
     if bytes >= 10 * MIB {
@@ -162,7 +162,7 @@ fn bytes(bytes: u64) -> String {
     }
 }
 
-/// Pod-days in words; where there is not one, what there is.
+/// Pod-days in words, in a smaller unit below one pod-day.
 pub fn span(days: f64) -> String {
     let minutes = days * 24.0 * 60.0;
     let plural =
@@ -188,39 +188,57 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MemoryBasis { peak, counted, pod, start_up, .. } => {
-                write!(f, "highest use {} in {pod}", bytes(*peak))?;
+                write!(f, "highest memory usage {} in {pod}", bytes(*peak))?;
                 if *start_up {
-                    f.write_str(" while starting")?;
+                    f.write_str(" during start-up")?;
                 }
-                if counted < peak { write!(f, ", of which {} still count", bytes(*counted)) } else { Ok(()) }
+                if counted < peak {
+                    write!(f, "; older peaks weigh less: {} counted", bytes(*counted))
+                } else {
+                    Ok(())
+                }
             }
             Self::MemoryMargin { margin, days, risk } => {
                 write!(
                     f,
-                    "{} on top for one OOM kill in {:.0} pod-days, after {} of history",
+                    "{} headroom, for at most one OOM kill in {:.0} pod-days; history × share of weekdays observed = {}",
                     percent(*margin),
                     1.0 / risk,
                     span(*days)
                 )
             }
             Self::Calibrated { own, pool } => {
-                write!(
-                    f,
-                    "margin × {own:.2} for how the rule did on this workload's past, × {pool:.2} for similar ones"
-                )
+                match often(*own) {
+                    Some(often) => write!(
+                        f,
+                        "headroom × {own:.2}: past recommendations for this workload would have failed {often} than expected"
+                    )?,
+                    None => f.write_str("headroom not adjusted by the history of this workload")?,
+                }
+                often(*pool).map_or(Ok(()), |often| {
+                    write!(f, "; headroom × {pool:.2}: those for all workloads would have failed {often}")
+                })
             }
             Self::OomKill { limit, pod, kills, bounded, .. } => {
-                let times = if *kills == 1 { "an OOM kill".to_owned() } else { format!("{kills} OOM kills") };
-                write!(f, "{times}, at a limit of {} in {pod}", bytes(*limit))?;
-                if *bounded { f.write_str("; not raised further, see whether it leaks") } else { Ok(()) }
+                let limit = bytes(*limit);
+                if *kills == 1 {
+                    write!(f, "OOM kill at a memory limit of {limit} in {pod}")?;
+                } else {
+                    write!(f, "{kills} OOM kills; the highest memory limit hit was {limit} in {pod}")?;
+                }
+                if *bounded {
+                    f.write_str("; limit not raised further: check for a memory leak")
+                } else {
+                    Ok(())
+                }
             }
             Self::Leak { bytes_per_day, days_to_limit } => {
-                write!(f, "memory grows by {} a day without slowing down", bytes(*bytes_per_day as u64))?;
-                days_to_limit.map_or(Ok(()), |days| write!(f, " and reaches the limit in {days:.1} days"))
+                write!(f, "memory grows steadily by {} a day", bytes(*bytes_per_day as u64))?;
+                days_to_limit.map_or(Ok(()), |days| write!(f, "; it reaches the limit in {days:.1} days"))
             }
             Self::CpuQuantile { exceeded, work_above, window_millis, days } => write!(
                 f,
-                "use was above it {} of the time with {} of the work, in windows of {} over {}",
+                "CPU request sized so that usage exceeded it {} of the time, by {} of all CPU time (windows of {} over {})",
                 percent(*exceeded),
                 percent(*work_above),
                 if window_millis % 1000 == 0 {
@@ -230,30 +248,46 @@ impl fmt::Display for Reason {
                 },
                 span(*days)
             ),
-            Self::OnlyStartUp => f.write_str("no pod lived past its first hour"),
+            Self::OnlyStartUp => {
+                f.write_str("no pod ran longer than an hour: usage during start-up was used")
+            }
             Self::CpuLimit { throttled } => write!(
                 f,
-                "the smallest quota that would have throttled {} of the periods",
+                "CPU limit: the smallest simulated quota within the risk; it would have throttled {} of CFS periods",
                 percent(*throttled)
             ),
             Self::NoCpuLimit => {
-                f.write_str("no CPU limit: the request is what is set aside, and idle CPU time is free")
+                f.write_str("no CPU limit: a request guarantees CPU under contention, a limit only throttles")
             }
-            Self::NoQuota => f.write_str("no CPU limit: no quota that was watched keeps the risk"),
-            Self::Guaranteed => f.write_str("requests equal limits, as the class Guaranteed needs"),
-            Self::NoLongerBestEffort => f.write_str("nothing was set: the pod's class becomes Burstable"),
+            Self::NoQuota => f.write_str(
+                "no CPU limit: there is no quota simulation, or no simulated quota is within the risk",
+            ),
+            Self::Guaranteed => f.write_str("CPU request equals the limit, to keep the QoS class Guaranteed"),
+            Self::NoLongerBestEffort => {
+                f.write_str("QoS class changes from BestEffort: the pod had no requests and limits")
+            }
             Self::Kept { resource, wanted } => {
-                write!(f, "{resource} stays: a change to {} is not worth it", amount(resource, *wanted))
+                write!(f, "{resource} unchanged: a change to {} is too small", amount(resource, *wanted))
             }
             Self::Bounded { resource, wanted } => {
-                write!(f, "{resource} would be {} without the policy's bounds", amount(resource, *wanted))
+                write!(
+                    f,
+                    "{resource} would be {} without the min and max of the policy",
+                    amount(resource, *wanted)
+                )
             }
-            Self::Weekdays { seen } => write!(f, "{seen} of 7 days of the week seen"),
-            Self::Gaps { coverage } => write!(f, "{} of the hours seen", percent(*coverage)),
+            Self::Weekdays { seen } => write!(f, "{seen} of 7 weekdays observed"),
+            Self::Gaps { coverage } => write!(f, "{} of the hours observed", percent(*coverage)),
             Self::Young { days } => write!(f, "only {} of history", span(*days)),
             Self::Skew(skew) => skew.fmt(f),
         }
     }
+}
+
+/// How often recommendations failed in the replay of a calibration factor; `None` if as often as expected.
+fn often(factor: f64) -> Option<&'static str> {
+    let is_adjusted = (factor - 1.0).abs() >= 0.005;
+    is_adjusted.then_some(if factor > 1.0 { "more often" } else { "less often" })
 }
 
 fn amount(resource: &str, value: u64) -> String {

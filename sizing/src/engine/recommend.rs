@@ -1,4 +1,4 @@
-//! All of it together, for one container.
+//! The recommendation for one container: memory, CPU request, CPU limit, policy and reasons together.
 
 use serde::Serialize;
 
@@ -19,54 +19,55 @@ use crate::{
     workload::{QosClass, Resources},
 };
 
-/// Memory is rounded up to this, bytes.
+/// Memory is rounded up to a multiple of this, bytes.
 const MEMORY_UNIT: f64 = 1024.0 * 1024.0;
-/// Seconds of watched containers without which nothing can be said. With little more it is said how little it is.
+/// Container-seconds observed without which there is no recommendation. Little more gives a low confidence.
 const MIN_SECONDS: u64 = 60;
 
-/// Whether a CPU limit is set.
+/// Whether a CPU limit is recommended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CpuLimit {
-    /// None.
+    /// No CPU limit.
     #[default]
     None,
-    /// The smallest that keeps the risk of being throttled.
+    /// The smallest simulated quota whose throttling is within the risk.
     ByRisk,
 }
 
-/// What becomes of the pod's QoS class.
+/// Whether a recommendation may change the pod's QoS class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QosRule {
-    /// Guaranteed stays Guaranteed, and no other becomes it. Where nothing is set something will be: that is what is asked for.
+    /// Guaranteed stays Guaranteed, and no other class becomes Guaranteed. BestEffort always becomes Burstable, because every
+    /// recommendation sets requests.
     #[default]
     Keep,
-    /// Whatever comes out.
+    /// The QoS class may change.
     Free,
 }
 
-/// What the user wants for a workload.
+/// The user's settings for a workload.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Policy {
-    /// How much may go wrong.
+    /// The accepted risk.
     pub risk: Risk,
-    /// Whether a CPU limit is set.
+    /// Whether a CPU limit is recommended.
     pub cpu_limit: CpuLimit,
-    /// What becomes of the QoS class.
+    /// Whether the QoS class may change.
     pub qos: QosRule,
-    /// Least values.
+    /// Lower bounds.
     pub min: Resources,
-    /// Greatest values.
+    /// Upper bounds.
     pub max: Resources,
-    /// Whether values are kept where a change is not worth it.
+    /// Whether previously recommended values are kept where a change is too small.
     pub steady: bool,
     /// The fitted constants.
     pub rule: Rule,
 }
 
 impl Policy {
-    /// The default for a risk.
+    /// The default settings for a risk.
     pub fn new(risk: Risk) -> Self {
         Self {
             risk,
@@ -80,54 +81,54 @@ impl Policy {
     }
 }
 
-/// What is known beside a container's own evidence.
+/// Inputs beside the container's own usage history.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Context {
-    /// What replays on similar workloads have shown.
+    /// Calibration by similar workloads.
     pub pool: Pool,
-    /// The QoS class of its pods; `None` where not all of it is known, and this container stands for its pod.
+    /// QoS class of the pod; `None` where it is unknown, and is then derived from this container alone.
     pub qos: Option<QosClass>,
-    /// What Snug has set before, if it is still in force.
+    /// Values that Snug recommended earlier and that are still set.
     pub previous: Option<Resources>,
 }
 
-/// What a container should have, and why.
+/// Recommended requests and limits of a container, with reasons.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Recommendation {
-    /// The values.
+    /// Recommended requests and limits.
     pub values: Resources,
-    /// What the CPU request is built on; `None` where no CPU use is known.
+    /// Inputs of the CPU request; `None` without CPU usage.
     pub cpu: Option<CpuSize>,
-    /// What the memory limit is built on; `None` where no memory use is known.
+    /// Inputs of the memory limit; `None` without memory usage.
     pub memory: Option<MemorySize>,
-    /// OOM kills per pod-day to expect of the limit in force, and of the one recommended.
+    /// Expected OOM kills per pod-day at the current memory limit and at the recommended one.
     pub oom_risk: Option<(f64, f64)>,
-    /// Share of the work above the request in force, and above the one recommended.
+    /// Share of all CPU time above the current CPU request and above the recommended one.
     pub cpu_work_above: Option<(f64, f64)>,
-    /// The risk that it was chosen for.
+    /// The accepted risk.
     pub risk: Risk,
-    /// How much it is to be trusted.
+    /// How much usage history there is.
     pub confidence: Confidence,
-    /// What decided, and what should be known.
+    /// Reasons, in the order in which they were found.
     pub reasons: Vec<Reason>,
 }
 
-/// Why there is no recommendation.
+/// Why there is no recommendation for a container.
 #[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
 pub enum NotEnoughData {
-    /// Nothing was seen.
-    #[error("no use of CPU or memory was seen")]
+    /// Neither CPU nor memory usage was observed.
+    #[error("no CPU or memory usage observed")]
     NoUsage,
-    /// Less than a minute of one pod.
-    #[error("only {seconds} seconds were seen; a minute is needed")]
+    /// Less than a minute was observed.
+    #[error("only {seconds} s observed; at least 60 s are needed")]
     TooShort {
-        /// Seconds of watched containers.
+        /// Container-seconds observed.
         seconds: u64,
     },
 }
 
-/// The recommendation for a container.
+/// Makes the recommendation for a container.
 pub fn recommend(
     evidence: &Evidence,
     policy: &Policy,
@@ -153,9 +154,9 @@ pub fn recommend(
     limit_cpu(evidence, policy, qos, &mut values, &mut reasons);
     bound(policy, &mut values, &mut reasons);
 
-    let force = evidence.container.current;
+    let current = evidence.container.current;
     let oom_risk = memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| {
-        let now = force
+        let now = current
             .memory_limit
             .map_or(0.0, |limit| memory::risk_of(limit as f64, sized).max(killed(evidence, limit)));
         (now, memory::risk_of(limit as f64, sized))
@@ -163,7 +164,7 @@ pub fn recommend(
     let windows = cpu::request_windows(evidence).0;
     let work_above = |millicores: u64| windows.work_above(millicores as f64 / 1000.0);
     let cpu_work_above =
-        values.cpu_request.map(|request| (work_above(force.cpu_request.unwrap_or(0)), work_above(request)));
+        values.cpu_request.map(|request| (work_above(current.cpu_request.unwrap_or(0)), work_above(request)));
     let confidence = confidence(evidence, &mut reasons);
     reasons.extend(skew::find(evidence).into_iter().map(Reason::Skew));
     Ok(Recommendation {
@@ -178,19 +179,19 @@ pub fn recommend(
     })
 }
 
-/// OOM kills per pod-day at a limit in bytes, or a higher one, that were seen; at most 1.
+/// OOM kills per pod-day that were observed at a limit in bytes or a higher one, at most 1.
 fn killed(evidence: &Evidence, limit: u64) -> f64 {
     let kills = evidence.kills().filter(|kill| kill.limit >= limit).count();
     if kills == 0 { 0.0 } else { (kills as f64 / evidence.pod_days()).min(1.0) }
 }
 
-/// Bytes up to the unit, at least one: a limit of nothing is none that a container can start with.
+/// Rounds up to the unit, and to at least one unit: no container starts with a memory limit of zero.
 fn round_memory(bytes: f64) -> u64 {
     // `as` saturates.
     ((bytes / MEMORY_UNIT).ceil().max(1.0) * MEMORY_UNIT) as u64
 }
 
-/// The memory limit, bytes, and why.
+/// The memory limit, bytes, with its reasons.
 fn memory_limit(
     evidence: &Evidence,
     policy: &Policy,
@@ -234,14 +235,14 @@ fn memory_limit(
     }
 }
 
-/// The CPU request, millicores, and why.
+/// The CPU request, millicores, with its reasons.
 fn cpu_request(sized: &CpuSize, previous: Resources, reasons: &mut Vec<Reason>) -> u64 {
     let CpuSize { cores, exceeded, work_above, window_millis, days, start_up } = *sized;
     reasons.push(Reason::CpuQuantile { exceeded, work_above, window_millis, days });
     if start_up {
         reasons.push(Reason::OnlyStartUp);
     }
-    // No request at all would put the pod into another QoS class.
+    // A request of zero would change the pod's QoS class.
     let wanted = ((cores * 1000.0).ceil() as u64).max(1);
     match previous.cpu_request {
         Some(set) if set != wanted && stability::keeps_cpu(set as f64, wanted as f64) => {
@@ -252,7 +253,7 @@ fn cpu_request(sized: &CpuSize, previous: Resources, reasons: &mut Vec<Reason>) 
     }
 }
 
-/// The CPU limit, by policy and QoS class.
+/// Sets the CPU limit by policy and QoS class.
 fn limit_cpu(
     evidence: &Evidence,
     policy: &Policy,
@@ -275,7 +276,7 @@ fn limit_cpu(
         (CpuLimit::None, _) => reasons.push(Reason::NoCpuLimit),
         (CpuLimit::ByRisk, None) => reasons.push(Reason::NoQuota),
         (CpuLimit::ByRisk, Some((quota, outcome))) => {
-            // Memory's request is its limit: with CPU's the same the pod would be Guaranteed, which it was not.
+            // The memory request equals the memory limit. If the CPU request did too, the pod would become Guaranteed.
             let min = if policy.qos == QosRule::Keep { request.saturating_add(1) } else { request };
             values.cpu_limit = Some(quota.max(min));
             reasons.push(Reason::CpuLimit { throttled: outcome.share() });
@@ -286,24 +287,24 @@ fn limit_cpu(
     }
 }
 
-/// The user's bounds; where they contradict each other the upper one wins.
+/// Applies the bounds of the policy. Where `min` is above `max`, `max` wins.
 fn bound(policy: &Policy, values: &mut Resources, reasons: &mut Vec<Reason>) {
     let within = |value: Option<u64>, min: Option<u64>, max: Option<u64>| {
         value.map(|value| value.max(min.unwrap_or(0)).min(max.unwrap_or(u64::MAX)))
     };
     let Policy { min, max, .. } = policy;
-    let wanted = *values;
-    values.cpu_limit = within(wanted.cpu_limit, min.cpu_limit, max.cpu_limit);
-    values.memory_limit = within(wanted.memory_limit, min.memory_limit, max.memory_limit);
-    // A request above its limit is refused by the API server.
+    let unbounded = *values;
+    values.cpu_limit = within(unbounded.cpu_limit, min.cpu_limit, max.cpu_limit);
+    values.memory_limit = within(unbounded.memory_limit, min.memory_limit, max.memory_limit);
+    // The API server rejects a request above its limit.
     let upper = |max: Option<u64>, limit: Option<u64>| max.into_iter().chain(limit).min();
     values.cpu_request =
-        within(wanted.cpu_request, min.cpu_request, upper(max.cpu_request, values.cpu_limit));
+        within(unbounded.cpu_request, min.cpu_request, upper(max.cpu_request, values.cpu_limit));
     values.memory_request =
-        within(wanted.memory_request, min.memory_request, upper(max.memory_request, values.memory_limit));
+        within(unbounded.memory_request, min.memory_request, upper(max.memory_request, values.memory_limit));
     for (resource, before, after) in [
-        ("cpu", wanted.cpu_request, values.cpu_request),
-        ("memory", wanted.memory_limit, values.memory_limit),
+        ("cpu", unbounded.cpu_request, values.cpu_request),
+        ("memory", unbounded.memory_limit, values.memory_limit),
     ] {
         if let Some(wanted) = before.filter(|_| before != after) {
             reasons.push(Reason::Bounded { resource, wanted });
@@ -311,7 +312,7 @@ fn bound(policy: &Policy, values: &mut Resources, reasons: &mut Vec<Reason>) {
     }
 }
 
-/// How much the evidence is worth, and what it lacks.
+/// The confidence, with reasons for gaps in the usage history.
 fn confidence(evidence: &Evidence, reasons: &mut Vec<Reason>) -> Confidence {
     let (days, weekdays, coverage) = (evidence.pod_days(), evidence.weekdays(), evidence.coverage());
     if days < 1.0 {

@@ -1,22 +1,22 @@
-//! What the user decides: how much may go wrong.
+//! The risk that the user accepts.
 
 use serde::{Deserialize, Serialize};
 
-/// Common choices of risk.
+/// Named risks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
-    /// What others depend on: an OOM kill in 2,000 pod-days, a quarter of a percent of the work above the request.
+    /// For workloads that others depend on: one OOM kill in 2,000 pod-days, 0.25 % of CPU time above the request.
     Critical,
-    /// An OOM kill in 400 pod-days, one percent of the work above the request.
+    /// One OOM kill in 400 pod-days, 1 % of CPU time above the request.
     #[default]
     Standard,
-    /// What may be run again: an OOM kill in 100 pod-days, four percent of the work above the request.
+    /// For work that can be repeated: one OOM kill in 100 pod-days, 4 % of CPU time above the request.
     Batch,
 }
 
 impl Profile {
-    /// All of them, the strictest first.
+    /// All profiles, the strictest first.
     pub const ALL: [Self; 3] = [Self::Critical, Self::Standard, Self::Batch];
 
     /// The name in options, annotations and output.
@@ -28,7 +28,7 @@ impl Profile {
         }
     }
 
-    /// The risk that it stands for.
+    /// The risk of the profile.
     pub const fn risk(self) -> Risk {
         match self {
             Self::Critical => Risk { oom_kills: 0.0005, cpu_work: 0.0025, throttled: 0.001 },
@@ -38,38 +38,38 @@ impl Profile {
     }
 }
 
-/// Risk in numbers, as an average over the workloads that are sized with it.
+/// Accepted risk in numbers, on average over all workloads with the same risk.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Risk {
     /// OOM kills per pod-day.
     pub oom_kills: f64,
-    /// Share of CPU work done above the request, 0..=1: what the scheduler has not set aside, and a busy node may hold up.
+    /// Share of all CPU time above the request, 0..=1: CPU time that no request guarantees, and that a busy node may delay.
     pub cpu_work: f64,
     /// Share of CFS periods that a CPU limit may throttle, 0..=1.
     pub throttled: f64,
 }
 
-/// Why a number is no risk.
+/// A number outside the range of a risk.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{name} of {value} is no risk: it must be above 0 and at max {max}")]
+#[error("{name} must be above 0 and at most {max}, not {value}")]
 pub struct RiskError {
-    /// Which of the numbers.
+    /// Name of the number.
     pub name: &'static str,
-    /// Its value.
+    /// The value.
     pub value: f64,
-    /// The greatest value allowed.
+    /// The highest allowed value.
     pub max: f64,
 }
 
 impl Risk {
-    /// The same risk, refused where a number is zero, negative, no number, or so large that it means nothing.
+    /// Checks the ranges. Zero, negative numbers, NaN and numbers above the maximum are errors.
     pub fn checked(self) -> Result<Self, RiskError> {
         let Self { oom_kills, cpu_work, throttled } = self;
         for (name, value, max) in [
             ("OOM kills per pod-day", oom_kills, 1.0),
-            ("work above the request", cpu_work, 0.5),
-            ("throttled periods", throttled, 1.0),
+            ("the share of CPU time above the request", cpu_work, 0.5),
+            ("the share of throttled periods", throttled, 1.0),
         ] {
             if !(value > 0.0 && value <= max) {
                 return Err(RiskError { name, value, max });
@@ -78,7 +78,7 @@ impl Risk {
         Ok(self)
     }
 
-    /// All three numbers times a factor, kept in their ranges.
+    /// Multiplies all three numbers by a factor, within their ranges.
     #[must_use]
     pub fn times(self, factor: f64) -> Self {
         let scale = |value: f64, max: f64| (value * factor).clamp(1e-9, max);
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn profiles_are_ordered_and_sound() {
+    fn profiles_are_ordered_and_valid() {
         let risks: Vec<Risk> = Profile::ALL.iter().map(|profile| profile.risk().checked().unwrap()).collect();
         assert!(
             risks
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_risk_is_refused() {
+    fn invalid_risks_are_errors() {
         let standard = Profile::Standard.risk();
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1.5] {
             assert!(Risk { oom_kills: bad, ..standard }.checked().is_err());
@@ -113,7 +113,7 @@ mod tests {
         }
         assert_eq!(
             Risk { cpu_work: 0.9, ..standard }.checked().unwrap_err().to_string(),
-            "work above the request of 0.9 is no risk: it must be above 0 and at max 0.5"
+            "the share of CPU time above the request must be above 0 and at most 0.5, not 0.9"
         );
     }
 }

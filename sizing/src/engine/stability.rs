@@ -1,33 +1,33 @@
-//! When a value that was set is changed, and when it is kept.
+//! When a previously recommended value is kept.
 //!
-//! A change of memory restarts pods, so it must be worth it. A value that Snug has set before is raised when it has proved too
-//! low, and not because the headroom that it was given is being used: for that it is there. It is lowered when what is saved is a large part
-//! of it: at least a quarter, and more of a small value, of which the same part is little.
+//! A change of memory restarts pods, so small changes are not worth it. A value is raised when usage or OOM kills show that
+//! it is too low, not because usage grows into the headroom: headroom is for that. A value is lowered when the saving is
+//! large: at least a quarter, and a larger share of small values.
 
-/// Least part that is saved by lowering.
+/// Smallest share that lowering must save.
 const MIN_SAVING: f64 = 0.25;
-/// Size of which 30 % has to be saved; of others as much more as the square root of their size is less, as with the margin.
+/// Usage at which lowering must save 30 %. The share falls with the square root of usage, as headroom does.
 const MEMORY_SIZE: f64 = 1024.0 * 1024.0 * 1024.0;
 const MEMORY_SAVING: f64 = 0.3;
-/// No value is so small that half of it would not be worth a change.
+/// Largest share that lowering must save: half of any value is worth a change.
 const MAX_SAVING: f64 = 0.5;
-/// Least part by which a CPU request is raised: less is within what the quantile moves by from day to day.
+/// Smallest share by which a CPU request is raised: the quantile moves by less than this from day to day.
 const CPU_RAISE: f64 = 0.1;
-/// For a core; of smaller requests as much more as the square root of their size is less.
+/// Smallest change of a request of one core. The share falls with the square root of the request.
 const CPU_CHANGE: f64 = 0.1;
 
-/// The part of `size` that lowering has to save.
+/// The share of `size` that lowering must save.
 fn saving(size: f64, unit: f64, share: f64) -> f64 {
     (share * (unit / size.max(1.0)).sqrt()).clamp(MIN_SAVING, MAX_SAVING)
 }
 
-/// Whether a memory limit that Snug has set is kept: `set` and `wanted` in bytes, `used` the use that still counts, `failed` the
-/// least limit that OOM kills demand.
+/// Whether the previous memory limit `set` is kept instead of `wanted`. All in bytes; `used` is the weighted highest usage,
+/// `failed` the lowest limit that OOM kills allow.
 pub fn keeps_memory(set: f64, wanted: f64, used: f64, failed: f64) -> bool {
     set >= used && set >= failed && wanted >= set * (1.0 - saving(used, MEMORY_SIZE, MEMORY_SAVING))
 }
 
-/// Whether a CPU request that Snug has set is kept: millicores.
+/// Whether the previous CPU request `set` is kept instead of `wanted`; millicores.
 pub fn keeps_cpu(set: f64, wanted: f64) -> bool {
     let change = CPU_CHANGE * (1000.0 / wanted.max(1.0)).sqrt();
     wanted <= set * (1.0 + change.clamp(CPU_RAISE, 2.0 * MAX_SAVING))
@@ -41,19 +41,19 @@ mod tests {
     const MIB: f64 = 1024.0 * 1024.0;
 
     #[test]
-    fn memory_is_raised_when_it_was_too_low_only() {
+    fn memory_is_raised_only_when_it_was_too_low() {
         assert!(keeps_memory(100.0 * MIB, 130.0 * MIB, 99.0 * MIB, 0.0));
         assert!(!keeps_memory(100.0 * MIB, 130.0 * MIB, 101.0 * MIB, 0.0));
         assert!(!keeps_memory(100.0 * MIB, 130.0 * MIB, 50.0 * MIB, 120.0 * MIB));
     }
 
     #[test]
-    fn the_smaller_the_more_has_to_be_saved() {
+    fn small_values_need_a_larger_saving() {
         // 30 % of a gibibyte, a quarter of eight, half of 64 mebibytes.
-        for (used, kept, given_up) in [(1024.0, 0.71, 0.69), (8192.0, 0.76, 0.74), (64.0, 0.51, 0.49)] {
+        for (used, kept, lowered) in [(1024.0, 0.71, 0.69), (8192.0, 0.76, 0.74), (64.0, 0.51, 0.49)] {
             let set = 1.5 * used * MIB;
             assert!(keeps_memory(set, kept * set, used * MIB, 0.0), "{used}");
-            assert!(!keeps_memory(set, given_up * set, used * MIB, 0.0), "{used}");
+            assert!(!keeps_memory(set, lowered * set, used * MIB, 0.0), "{used}");
         }
     }
 

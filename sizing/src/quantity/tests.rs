@@ -50,7 +50,7 @@ fn finer_than_a_billionth_rounds_away_from_zero() {
 }
 
 #[test]
-fn beyond_the_greatest_number_is_capped() {
+fn numbers_beyond_the_range_are_capped() {
     for text in [
         "9223372036854775807",
         "9223372036854775808",
@@ -103,7 +103,7 @@ fn each_number_has_one_form() {
 }
 
 #[test]
-fn coarser_views_round_away_from_zero() {
+fn millis_and_value_round_away_from_zero() {
     let q = quantity("1.0001");
     assert_eq!((q.value(), q.millis()), (2, 1001));
     let q = quantity("-1.0001");
@@ -112,7 +112,7 @@ fn coarser_views_round_away_from_zero() {
 }
 
 #[test]
-fn what_is_no_quantity_is_refused_by_name() {
+fn invalid_quantities_are_errors() {
     for (text, why) in [
         ("", Why::Empty),
         (".", Why::NoNumber),
@@ -135,7 +135,7 @@ fn what_is_no_quantity_is_refused_by_name() {
     ] {
         let error = text.parse::<Quantity>().unwrap_err();
         assert_eq!(error.why, why, "{text}");
-        assert!(error.to_string().starts_with(&format!("{text:?} is no quantity")), "{error}");
+        assert!(error.to_string().starts_with(&format!("{text:?} is not a quantity")), "{error}");
     }
     assert_eq!("1".repeat(65).parse::<Quantity>().unwrap_err().why, Why::TooLong);
 }

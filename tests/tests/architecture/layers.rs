@@ -93,6 +93,7 @@ pub(crate) const CLI: Layers = &[
     ("renamed", &[]),
     ("evidence", &[]),
     ("risk", &[]),
+    ("renamed", &[]),
     ("units", &[]),
     ("columns", &["units"]),
     ("policy", &["risk"]),

@@ -32,7 +32,7 @@ fn rows_become_workloads() {
 }
 
 #[test]
-fn what_is_broken_is_refused_with_its_place() {
+fn invalid_traces_are_errors_with_file_and_line() {
     assert_eq!(refused(""), ", line 1: the file is empty: a heading and one row per container are expected");
     assert_eq!(
         refused("a,b\n"),
@@ -42,7 +42,7 @@ fn what_is_broken_is_refused_with_its_place() {
     for bad in ["-1", "NaN", "inf", "1e300", "12Mi", "x"] {
         let text = GOOD.replace("1.5", bad);
         let wanted = format!(
-            ", line 2: minute 0 has {bad:?}, which is no amount: plain numbers from 0 are, or nothing for no sample"
+            ", line 2: minute 0 has {bad:?}, which is not a number from 0 up; leave the cell empty for no sample"
         );
         assert_eq!(refused(&text), wanted);
     }
@@ -51,21 +51,21 @@ fn what_is_broken_is_refused_with_its_place() {
     assert!(other.contains("line 3: the row is not that of shop/web-3/app/n"), "{other}");
     assert!(
         refused(GOOD.rsplit_once("shop").unwrap().0)
-            .ends_with("the file ends here, the other one has more rows")
+            .ends_with("the file ends here, but the other file has more rows")
     );
     let twice = GOOD.replace("web-2", "web-1");
     assert!(
         written(&packed(&twice), &packed(&twice))
             .unwrap_err()
             .to_string()
-            .contains("shop/web-1/app/n is there twice")
+            .contains("shop/web-1/app/n has two rows")
     );
     let heading = GOOD.split_inclusive('\n').next().unwrap();
-    assert!(written(&packed(heading), &packed(heading)).unwrap_err().to_string().contains("no row"));
+    assert!(written(&packed(heading), &packed(heading)).unwrap_err().to_string().contains("no rows"));
 }
 
 #[test]
-fn what_is_cut_short_is_refused() {
+fn truncated_traces_are_errors() {
     let whole = packed(GOOD);
     for length in [0, 5, whole.len() / 2, whole.len() - 1] {
         assert!(written(&whole[..length], &whole).is_err(), "{length} of {} bytes", whole.len());

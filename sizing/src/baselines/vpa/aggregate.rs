@@ -1,8 +1,8 @@
-//! `pkg/recommender/model`: samples of all replicas, and the peaks of memory by container.
+//! `pkg/recommender/model`: samples of all replicas, and memory peaks by container.
 
 use super::{Buckets, DAY, Decaying, estimate};
 
-/// `epsilon`: 0.001 of the least weight of a sample.
+/// `epsilon`: 0.001 of the lowest weight of a sample.
 const EPSILON: f64 = 0.0001;
 /// Weight of a CPU sample.
 const CPU_WEIGHT: f64 = 0.1;
@@ -35,7 +35,7 @@ impl Default for Aggregate {
 }
 
 impl Aggregate {
-    /// Adds a sample of CPU use: cores, at a time.
+    /// Adds a CPU sample in cores.
     pub fn add_cpu(&mut self, cores: f64, at: f64) {
         self.cpu.add(cores, CPU_WEIGHT, at);
         self.first = Some(self.first.map_or(at, |first| first.min(at)));
@@ -43,13 +43,13 @@ impl Aggregate {
         self.samples += 1;
     }
 
-    /// Days of history, by the samples of CPU.
+    /// Days of history, by the CPU samples.
     pub fn confidence(&self) -> f64 {
         estimate::confidence(self.first.unwrap_or(self.last), self.last, self.samples)
     }
 }
 
-/// An OOM kill more than a day before the last sample: VPA does not believe it.
+/// An OOM kill more than a day before the last sample, which VPA ignores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the OOM kill is more than a day older than the last memory sample")]
 pub struct OomTooOld;
@@ -64,7 +64,7 @@ pub struct ContainerMemory {
 }
 
 impl ContainerMemory {
-    /// Adds a sample: bytes, at a time.
+    /// Adds a memory sample in bytes.
     pub fn add(&mut self, bytes: f64, at: f64, to: &mut Aggregate) {
         self.put(bytes, at, false, to);
     }
@@ -93,7 +93,10 @@ impl ContainerMemory {
         *(if oom { &mut self.oom_peak } else { &mut self.peak }) = bytes;
     }
 
-    /// Adds an OOM kill: the request then, bytes, at a time.
+    /// Adds an OOM kill; `request` is the memory request at that time, bytes.
+    ///
+    /// # Errors
+    /// When the kill is more than a day before the last sample.
     pub fn oom(&mut self, request: f64, at: f64, to: &mut Aggregate) -> Result<(), OomTooOld> {
         if at < self.last - DAY {
             return Err(OomTooOld);
@@ -103,7 +106,7 @@ impl ContainerMemory {
         Ok(())
     }
 
-    /// The highest of the interval that the last sample lies in.
+    /// The highest usage of the interval of the last sample.
     #[cfg(test)]
     fn highest(&self) -> f64 {
         self.peak.max(self.oom_peak)

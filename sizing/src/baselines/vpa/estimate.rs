@@ -11,10 +11,10 @@ pub struct Amounts {
     pub memory: i64,
 }
 
-/// What VPA says of a container.
+/// VPA's recommendation for a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimates {
-    /// `target`: what pods get.
+    /// `target`, which pods get.
     pub target: Amounts,
     /// `lowerBound`.
     pub lower: Amounts,
@@ -31,28 +31,28 @@ const MARGIN: f64 = 0.15;
 const MINIMUM_CPU: f64 = 25.0;
 const MINIMUM_MEMORY: f64 = 250.0 * 1024.0 * 1024.0;
 
-/// How much history there is, in days: of time, or of samples at one a minute, whichever is less.
+/// Days of history: by time or by samples at one per minute, whichever is less.
 pub fn confidence(first: f64, last: f64, samples: u64) -> f64 {
     ((last - first) / DAY).min(samples as f64 / (24.0 * 60.0))
 }
 
-/// `(1 + multiplier/confidence)^exponent` times an amount; without confidence all or nothing.
+/// An amount times `(1 + multiplier/confidence)^exponent`; with a confidence of 0 the result is 0 or the maximum.
 pub(super) fn confident(value: i64, confidence: f64, multiplier: f64, exponent: f64) -> i64 {
     amount(value as f64 * (1.0 + multiplier / confidence).powf(exponent))
 }
 
-/// Adds a share of itself.
+/// Adds a margin, given as a share.
 pub(super) fn with_margin(value: i64, margin: f64) -> i64 {
     value + amount(value as f64 * margin)
 }
 
-/// The least that each of a pod's containers gets.
+/// Minimum of each container in a pod with `containers` containers.
 pub fn podwide_minimum(containers: usize) -> Amounts {
     let part = 1.0 / containers.max(1) as f64;
     Amounts { cpu: amount(MINIMUM_CPU * part), memory: amount(MINIMUM_MEMORY * part) }
 }
 
-/// Target and bounds; `minimum` is [`podwide_minimum`], or nothing for VPA without its floors.
+/// Target and bounds; `minimum` is [`podwide_minimum`], or zero for VPA without its floors.
 pub fn estimate(aggregate: &Aggregate, minimum: Amounts) -> Estimates {
     let confidence = aggregate.confidence();
     let each = |share: f64, multiplier: f64, exponent: f64| {

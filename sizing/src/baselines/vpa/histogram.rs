@@ -3,17 +3,17 @@
 /// Half-lives after which weights are scaled back.
 const MAX_HALF_LIVES: f64 = 100.0;
 
-/// Where buckets begin.
+/// A scheme of buckets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Buckets {
-    /// All of one width.
+    /// Buckets of equal width.
     Linear {
         /// Width.
         size: f64,
         /// Number of buckets.
         number: usize,
     },
-    /// Each wider than the one before by a ratio.
+    /// Each bucket is wider than the one before by a ratio.
     Exponential {
         /// Width of the first.
         first: f64,
@@ -26,34 +26,34 @@ pub enum Buckets {
 
 impl Buckets {
     /// `NewLinearHistogramOptions`.
-    pub fn linear(most: f64, size: f64) -> Self {
-        Self::Linear { size, number: (most / size).ceil() as usize + 1 }
+    pub fn linear(max: f64, size: f64) -> Self {
+        Self::Linear { size, number: (max / size).ceil() as usize + 1 }
     }
 
     /// `NewExponentialHistogramOptions`.
-    pub fn exponential(most: f64, first: f64, ratio: f64) -> Self {
-        let number = (most * (ratio - 1.0) / first + 1.0).log(ratio).ceil() as usize + 1;
+    pub fn exponential(max: f64, first: f64, ratio: f64) -> Self {
+        let number = (max * (ratio - 1.0) / first + 1.0).log(ratio).ceil() as usize + 1;
         Self::Exponential { first, ratio, number }
     }
 
-    /// Those of CPU: cores.
+    /// Buckets of CPU, cores.
     pub fn cpu() -> Self {
         Self::exponential(1000.0, 0.01, 1.05)
     }
 
-    /// Those of memory: bytes.
+    /// Buckets of memory, bytes.
     pub fn memory() -> Self {
         Self::exponential(1e12, 1e7, 1.05)
     }
 
-    /// How many there are.
+    /// Number of buckets.
     pub const fn number(self) -> usize {
         match self {
             Self::Linear { number, .. } | Self::Exponential { number, .. } => number,
         }
     }
 
-    /// Where a bucket begins.
+    /// Lower bound of a bucket.
     pub fn start(self, bucket: usize) -> f64 {
         match self {
             Self::Linear { size, .. } => size * bucket as f64,
@@ -79,7 +79,7 @@ impl Buckets {
     }
 }
 
-/// A histogram in which what is older weighs less.
+/// A histogram in which older values weigh less.
 #[derive(Clone, Debug)]
 pub struct Decaying {
     buckets: Buckets,
@@ -93,7 +93,7 @@ pub struct Decaying {
 }
 
 impl Decaying {
-    /// An empty one; `half_life` in seconds, `epsilon` the weight below which a bucket is empty.
+    /// An empty histogram; `half_life` in seconds. A bucket with a weight below `epsilon` is empty.
     pub fn new(buckets: Buckets, half_life: f64, epsilon: f64) -> Self {
         let number = buckets.number();
         let weights = vec![0.0; number];
@@ -133,7 +133,7 @@ impl Decaying {
         }
     }
 
-    /// Adds a value seen at a time.
+    /// Adds a value at a time.
     pub fn add(&mut self, value: f64, weight: f64, at: f64) {
         let weight = weight * self.factor(at);
         let bucket = self.buckets.find(value);
@@ -146,7 +146,7 @@ impl Decaying {
         }
     }
 
-    /// Takes a value away that was added with the same weight and time.
+    /// Removes a value that was added with the same weight and time.
     pub fn subtract(&mut self, value: f64, weight: f64, at: f64) {
         let weight = weight * self.factor(at);
         let bucket = self.buckets.find(value);
@@ -156,7 +156,7 @@ impl Decaying {
         self.drop_empty();
     }
 
-    /// The end of the bucket in which a share of the weight is reached; 0 when empty.
+    /// The upper bound of the bucket in which `share` of the weight is reached; 0 when empty.
     pub fn percentile(&self, share: f64) -> f64 {
         if self.weights.get(self.lowest).is_none_or(|weight| *weight < self.epsilon) {
             return 0.0;
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_away_is_gone() {
+    fn subtracted_values_are_removed() {
         let mut histogram = Decaying::new(Buckets::memory(), HOUR, 0.001);
         histogram.add(5e9, 1.0, START);
         histogram.subtract(5e9, 1.0, START);

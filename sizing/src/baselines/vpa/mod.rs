@@ -1,7 +1,7 @@
 //! The recommender of the [Vertical Pod Autoscaler](https://github.com/kubernetes/autoscaler/tree/55c37cd5/vertical-pod-autoscaler),
 //! at 55c37cd5.
 //!
-//! Amounts are whole: millicores and bytes, cut off after every step as VPA's `ResourceAmount` is. Times are seconds.
+//! Amounts are whole millicores and bytes, rounded down after every step like VPA's `ResourceAmount`. Times are seconds.
 
 mod aggregate;
 mod estimate;
@@ -13,12 +13,12 @@ pub use self::{
     histogram::{Buckets, Decaying},
 };
 
-/// Most that an amount can be: VPA's `MaxResourceAmount`.
+/// Upper bound of an amount: VPA's `MaxResourceAmount`.
 pub const MAX_AMOUNT: f64 = 1e14;
 /// A day, in seconds: half-lives, the interval of memory peaks and the unit of confidence.
 pub const DAY: f64 = 86_400.0;
 
-/// A float as VPA makes amounts of it: cut off, at least 0, at most [`MAX_AMOUNT`].
+/// Converts a float to an amount: rounded down, at least 0, at most [`MAX_AMOUNT`].
 fn amount(value: f64) -> i64 {
     if value.is_nan() { 0 } else { value.clamp(0.0, MAX_AMOUNT) as i64 }
 }

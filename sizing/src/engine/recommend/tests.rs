@@ -12,16 +12,16 @@ const MIB: u64 = 1 << 20;
 
 /// One hour of one pod: a peak in MiB, cores in each minute.
 #[derive(Clone, Debug)]
-struct Seen {
+struct PodHour {
     hour: u32,
     mib: u64,
     cores: f64,
     start: bool,
 }
 
-fn evidence(seen: &[Seen]) -> Evidence {
+fn evidence(seen: &[PodHour]) -> Evidence {
     let mut evidence = Evidence::new(workload("web"), container("app"), 60_000);
-    for Seen { hour, mib, cores, start } in seen {
+    for PodHour { hour, mib, cores, start } in seen {
         let record = evidence.hour(Hour(*hour));
         record.observed += HOUR;
         let peak = Some(Peak { bytes: mib * MIB, at: u64::from(*hour) * HOUR, pod: format!("web-{mib}") });
@@ -38,7 +38,8 @@ fn evidence(seen: &[Seen]) -> Evidence {
 
 /// Two weeks of one pod at 100 MiB and a tenth of a core.
 fn steady() -> Evidence {
-    let seen: Vec<Seen> = (0..336).map(|hour| Seen { hour, mib: 100, cores: 0.1, start: false }).collect();
+    let seen: Vec<PodHour> =
+        (0..336).map(|hour| PodHour { hour, mib: 100, cores: 0.1, start: false }).collect();
     evidence(&seen)
 }
 
@@ -54,7 +55,7 @@ fn values(evidence: &Evidence, policy: &Policy, set: Option<Resources>) -> Resou
 fn a_steady_container_by_hand() {
     let said = recommend(&steady(), &policy(), Context::default()).unwrap();
     let sized = said.memory.as_ref().unwrap();
-    // 14 pod-days and all weekdays: √(24 / (100 · 15)) = 12.6 %, and 5 %. Its own past had no failure where 0.03 were expected.
+    // 14 pod-days and all weekdays: √(24 / (100 · 15)) = 12.6 %, and 5 %. In the replay of its history there was no failure, while 0.03 were expected.
     let shape = 0.05 + (24.0_f64 / 1500.0).sqrt();
     assert!(
         (sized.margin / sized.own_factor - shape).abs() < 1e-9 && (0.97..1.0).contains(&sized.own_factor),
@@ -69,18 +70,18 @@ fn a_steady_container_by_hand() {
     assert_eq!(
         text,
         [
-            "highest use 100 MiB in web-100",
-            "17 % on top for one OOM kill in 400 pod-days, after 14.0 pod-days of history",
-            "margin × 0.98 for how the rule did on this workload's past, × 1.00 for similar ones",
-            "use was above it 1.9 % of the time with 0.00 % of the work, in windows of 60 s over 14.0 pod-days",
-            "no CPU limit: the request is what is set aside, and idle CPU time is free",
+            "highest memory usage 100 MiB in web-100",
+            "17 % headroom, for at most one OOM kill in 400 pod-days; history × share of weekdays observed = 14.0 pod-days",
+            "headroom × 0.98: past recommendations for this workload would have failed less often than expected",
+            "CPU request sized so that usage exceeded it 1.9 % of the time, by 0.00 % of all CPU time (windows of 60 s over 14.0 pod-days)",
+            "no CPU limit: a request guarantees CPU under contention, a limit only throttles",
         ]
     );
 }
 
 #[test]
-fn too_little_is_refused() {
-    let mut little = evidence(&[Seen { hour: 0, mib: 100, cores: 0.1, start: true }]);
+fn too_little_history_is_an_error() {
+    let mut little = evidence(&[PodHour { hour: 0, mib: 100, cores: 0.1, start: true }]);
     little.hour(Hour(0)).observed = 30;
     assert_eq!(
         recommend(&little, &policy(), Context::default()),
@@ -90,9 +91,9 @@ fn too_little_is_refused() {
 }
 
 #[test]
-fn who_uses_no_memory_gets_a_limit_that_it_can_start_with() {
+fn without_memory_usage_the_limit_is_one_unit() {
     let said = recommend(
-        &evidence(&[Seen { hour: 0, mib: 0, cores: 0.1, start: false }]),
+        &evidence(&[PodHour { hour: 0, mib: 0, cores: 0.1, start: false }]),
         &policy(),
         Context::default(),
     );
@@ -100,8 +101,8 @@ fn who_uses_no_memory_gets_a_limit_that_it_can_start_with() {
 }
 
 #[test]
-fn little_history_gets_more_and_says_so() {
-    let young = evidence(&[Seen { hour: 0, mib: 100, cores: 0.1, start: false }]);
+fn little_history_gets_more_headroom_and_low_confidence() {
+    let young = evidence(&[PodHour { hour: 0, mib: 100, cores: 0.1, start: false }]);
     let said = recommend(&young, &policy(), Context::default()).unwrap();
     assert!(said.values.memory_limit > values(&steady(), &policy(), None).memory_limit);
     assert_eq!(said.confidence, Confidence::Low);
@@ -112,7 +113,7 @@ fn little_history_gets_more_and_says_so() {
 }
 
 #[test]
-fn kills_raise_the_limit_above_the_one_that_failed() {
+fn kills_raise_the_limit_above_the_one_that_was_hit() {
     let mut evidence = steady();
     evidence.hour(Hour(300)).kills.push(OomKill {
         at: 300 * HOUR,
@@ -130,10 +131,10 @@ fn kills_raise_the_limit_above_the_one_that_failed() {
 }
 
 #[test]
-fn the_peak_of_a_start_does_not_fade() {
-    let mut seen: Vec<Seen> =
-        (0..240).map(|hour| Seen { hour, mib: 100, cores: 0.1, start: false }).collect();
-    seen.push(Seen { hour: 0, mib: 200, cores: 2.0, start: true });
+fn start_up_peaks_keep_their_weight() {
+    let mut seen: Vec<PodHour> =
+        (0..240).map(|hour| PodHour { hour, mib: 100, cores: 0.1, start: false }).collect();
+    seen.push(PodHour { hour: 0, mib: 200, cores: 2.0, start: true });
     let said = recommend(&evidence(&seen), &policy(), Context::default()).unwrap();
     assert_eq!(said.memory.unwrap().basis.bytes, 200.0 * MIB as f64);
     assert_eq!(said.values.cpu_request, Some(105), "its CPU is no need of the steady state");
@@ -143,7 +144,7 @@ fn the_peak_of_a_start_does_not_fade() {
 }
 
 #[test]
-fn a_pod_that_is_guaranteed_stays_so() {
+fn guaranteed_pods_stay_guaranteed() {
     let mut evidence = steady();
     let force = Resources {
         cpu_request: Some(500),
@@ -163,7 +164,7 @@ fn a_pod_that_is_guaranteed_stays_so() {
 }
 
 #[test]
-fn a_pod_becomes_neither_guaranteed_nor_another_for_what_its_other_containers_have() {
+fn the_qos_class_depends_on_all_containers_of_the_pod() {
     let mut evidence = steady();
     evidence.container.seen = 1;
     let of = |evidence: &Evidence, policy: &Policy, class| {
@@ -183,7 +184,7 @@ fn a_pod_becomes_neither_guaranteed_nor_another_for_what_its_other_containers_ha
 }
 
 #[test]
-fn a_cpu_limit_is_read_off_the_ladder() {
+fn the_cpu_limit_is_chosen_by_the_quota_simulation() {
     let mut evidence = steady();
     let outcome = |throttled| QuotaOutcome { periods: 1000, throttled, delayed_millis: 0 };
     evidence.hour(Hour(5)).quota_what_if =
@@ -208,23 +209,26 @@ fn bounds_hold_and_requests_stay_below_limits() {
 }
 
 #[test]
-fn what_was_set_is_kept_while_it_does() {
+fn previous_values_are_kept_if_the_change_is_small() {
     let set = Resources { memory_limit: Some(130 * MIB), cpu_request: Some(110), ..Resources::default() };
     let said =
         recommend(&steady(), &policy(), Context { previous: Some(set), ..Context::default() }).unwrap();
     assert_eq!((said.values.memory_limit, said.values.cpu_request), (Some(130 * MIB), Some(110)));
-    let restless = Policy { steady: false, ..policy() };
-    assert_eq!(values(&steady(), &restless, Some(set)).cpu_request, Some(105));
+    let not_steady = Policy { steady: false, ..policy() };
+    assert_eq!(values(&steady(), &not_steady, Some(set)).cpu_request, Some(105));
 }
 
-fn seen() -> impl Strategy<Value = Vec<Seen>> {
+fn seen() -> impl Strategy<Value = Vec<PodHour>> {
     let one = (0..400_u32, 0..5000_u64, prop_oneof![Just(0.0), 0.0..64.0_f64], any::<bool>());
-    prop::collection::vec(one.prop_map(|(hour, mib, cores, start)| Seen { hour, mib, cores, start }), 1..60)
+    prop::collection::vec(
+        one.prop_map(|(hour, mib, cores, start)| PodHour { hour, mib, cores, start }),
+        1..60,
+    )
 }
 
 proptest! {
     #[test]
-    fn less_risk_is_never_less_of_anything(seen in seen(), factor in 0.01..1.0_f64) {
+    fn lower_risk_never_lowers_a_value(seen in seen(), factor in 0.01..1.0_f64) {
         let evidence = evidence(&seen);
         let risk = Profile::Standard.risk();
         let (more, less) = (values(&evidence, &Policy::new(risk), None), values(&evidence, &Policy::new(risk.times(factor)), None));
@@ -239,7 +243,7 @@ proptest! {
     }
 
     #[test]
-    fn a_limit_covers_what_still_counts_and_every_kill(seen in seen(), kills in prop::collection::vec(1..5000_u64, 0..5)) {
+    fn a_limit_covers_weighted_peaks_and_every_kill(seen in seen(), kills in prop::collection::vec(1..5000_u64, 0..5)) {
         let mut evidence = evidence(&seen);
         for (at, limit) in kills.iter().enumerate() {
             let kill = OomKill { at: at as u64, limit: limit * MIB, pod: String::new(), of_pod: false };
@@ -249,13 +253,13 @@ proptest! {
         let limit = said.values.memory_limit.unwrap();
         prop_assert!(limit as f64 >= said.memory.unwrap().basis.bytes);
         prop_assert!(kills.iter().all(|kill| limit >= kill * MIB));
-        // The margin is at max twice the use, a kill at max doubles.
+        // Headroom is at most twice the usage, and a kill at most doubles the limit.
         let max = seen.iter().map(|seen| seen.mib * 3).chain(kills.iter().map(|kill| kill * 2)).max().unwrap_or(0);
         prop_assert!(limit <= (max + 1) * MIB);
     }
 
     #[test]
-    fn a_pool_that_failed_more_wants_more(seen in seen(), failed in 0.0..100.0_f64) {
+    fn a_pool_with_more_failures_gets_more_headroom(seen in seen(), failed in 0.0..100.0_f64) {
         let evidence = evidence(&seen);
         let mut tally = Tally::default();
         tally.add(failed, 1.0);
