@@ -95,7 +95,7 @@ fn build(work: &Path, into: &Path) -> Result<()> {
         "Debian's source is Kubernetes {version}, not {}: change KUBERNETES_VERSION",
         toolchain::KUBERNETES_VERSION,
     );
-    fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
+    fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
     let goroot = go.join(toolchain::GO_ROOT);
     let run = |program: PathBuf| -> Command {
         let mut command = Command::new(program);

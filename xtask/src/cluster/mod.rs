@@ -113,7 +113,7 @@ fn up(built: &Built) -> Result<Node> {
 fn images(folder: &std::path::Path, built: &Built) -> Result<Vec<PathBuf>> {
     let made = image::pack(image::REFERENCE, image::Arch::host(), &built.programs()?)?;
     let images = folder.join("images");
-    std::fs::create_dir_all(&images).with_context(|| format!("cannot make {}", images.display()))?;
+    std::fs::create_dir_all(&images).with_context(|| format!("cannot create {}", images.display()))?;
     let read = |path: &std::path::Path| {
         std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     };

@@ -66,7 +66,7 @@ impl Node {
     pub(super) fn up(folder: &Path, binaries: &Binaries, pause: &str, images: &[PathBuf]) -> Result<Self> {
         for name in ["", "log", "cni", "manifests"] {
             let folder = folder.join(name);
-            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
         let path = format!(
             "{}:{}:{}",

@@ -35,7 +35,7 @@ impl Pki {
         service: &str,
         server: &str,
     ) -> Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let pki = Self { folder: folder.to_owned() };
         let key = KeyPair::generate()?;
         let mut authority = CertificateParams::default();

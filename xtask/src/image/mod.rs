@@ -113,7 +113,7 @@ pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<M
         ],
     };
     let folder = workspace::target_dir().join("image");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let made = Made {
         archive: folder.join(format!("snug-agent-{}.tar", arch.of_rust())),
         bill: folder.join("sbom.cdx.json"),

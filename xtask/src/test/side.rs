@@ -27,7 +27,7 @@ pub(super) enum Job {
 impl Job {
     fn command(&self) -> Result<Command> {
         // Cargo replaces this program's file when it builds all programs: the running one is still to be had by this name.
-        let mut command = command::ending_with_us(format!("/proc/{}/exe", std::process::id()))?;
+        let mut command = command::new_killed_with_parent(format!("/proc/{}/exe", std::process::id()))?;
         match self {
             Self::Setup(need) => command.args(["setup", &need.name()]),
             Self::Stage(name, built) => command.args(["test", "--only", name, "--built"]).arg(built),
@@ -54,7 +54,7 @@ impl Side {
     /// Starts a job, which begins when those before it have ended.
     pub(super) fn start(&mut self, name: &str, job: &Job) -> Result<()> {
         let folder = workspace::target_dir().join("test");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let log = folder.join(format!("{}.log", name.replace(' ', "-")));
         println!("== {name}: beside what follows, output in {}", log.display());
         let turn = Arc::clone(&self.turn);
@@ -97,7 +97,7 @@ fn run(command: &mut Command, log: &PathBuf) -> Result<(Result<()>, Duration)> {
     let mut child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
     let used = child.wait4().with_context(|| format!("cannot wait for `{line}`"))?;
     let cpu = used.rusage.utime + used.rusage.stime;
-    host::leave_out_cpu_time(cpu);
+    host::exclude_cpu_time(cpu);
     let check = || {
         ensure!(used.status.success(), "`{line}` ended with {}", used.status);
         Ok(())

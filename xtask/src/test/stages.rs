@@ -46,7 +46,7 @@ impl Products {
     /// Where the report of the build is kept.
     pub(super) fn saved(&self) -> Result<PathBuf> {
         let folder = workspace::target_dir().join("test");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(folder.join("built.json"))
     }
 

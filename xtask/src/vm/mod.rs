@@ -177,7 +177,7 @@ impl Guest {
         let qemu = Qemu::ensure()?;
         let kernel = kernel::ensure(series)?;
         let folder = workspace::target_dir().join("vm");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let mut files = self.files.clone();
         files.file(Path::new("/etc/snug-command"), 0o644, self.script().into_bytes())?;
         for module in MODULES {

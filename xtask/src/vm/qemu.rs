@@ -72,7 +72,7 @@ impl Qemu {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = command::ending_with_us(&self.program)?;
+        let mut command = command::new_killed_with_parent(&self.program)?;
         if let Some(root) = &self.unpacked {
             let libraries: Vec<String> =
                 LIBRARIES.iter().map(|folder| root.join(folder).display().to_string()).collect();
