@@ -15,10 +15,10 @@ const BEGIN: &str = "<!-- backtest -->\n";
 const END: &str = "<!-- end: backtest -->";
 const FOLDS: &str = "5";
 
-/// Replay usage traces under each sizing policy, with 5-fold cross-validation of the constants.
+/// Replay usage traces under each sizing policy, with 5-fold cross-validation of the engine's constants.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Folder with the traces cpu_millicores.csv.gz and memory_kib.csv.gz.
+    /// Folder with the usage traces, cpu_millicores.csv.gz and memory_kib.csv.gz.
     #[arg(long, env = "SNUG_TRACES", value_name = "DIR")]
     traces: PathBuf,
     /// Write the tables to docs/backtest.md, and the plots to docs/backtest-*.svg.

@@ -206,7 +206,7 @@ fn llvm_pair(rustc: &[&str]) -> Result<String, String> {
 
 fn library_source() -> Result<String, String> {
     if toolchain::has_library_source(&[DEBIAN_RUSTC]) {
-        Ok(format!("beside {DEBIAN_RUSTC}"))
+        Ok(format!("installed for {DEBIAN_RUSTC}"))
     } else {
         Err(format!("no library source for {DEBIAN_RUSTC}"))
     }

@@ -10,15 +10,15 @@ use crate::{apt, cluster::Binaries, command, manifests, otlp, toolchain, vm, wor
 /// A group of tools that a task needs besides Rust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Need {
-    /// Build the eBPF programs: rustc for BPF and bpf-linker.
+    /// rustc for BPF and bpf-linker, to build the eBPF programs.
     Ebpf,
-    /// Lint the eBPF programs.
+    /// clippy for BPF.
     Lint,
-    /// Build for the other architecture: a C cross compiler, and the Rust target (from rustup).
+    /// C cross compiler and Rust target (from rustup) for the architecture that is not this host's.
     Cross,
-    /// Run containers: runc and busybox.
+    /// runc and busybox.
     Containers,
-    /// Run benches: stress-ng.
+    /// stress-ng, for `cargo xtask bench`.
     Bench,
     /// prometheus and promtool, unpacked into the cache. No service is installed.
     Prometheus,

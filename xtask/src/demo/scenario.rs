@@ -99,9 +99,9 @@ impl Scenario {
             Some(listed) => listed.clone_from(pod),
             None => self.pods.push(pod.clone()),
         }
-        let (path, beside) = (self.pods_file(), self.path("pods.json.new"));
-        fs::write(&beside, plan::pod_list(&self.pods).to_string())
-            .and_then(|()| fs::rename(&beside, &path))
+        let (path, temporary) = (self.pods_file(), self.path("pods.json.new"));
+        fs::write(&temporary, plan::pod_list(&self.pods).to_string())
+            .and_then(|()| fs::rename(&temporary, &path))
             .with_context(|| format!("cannot write {}", path.display()))
     }
 

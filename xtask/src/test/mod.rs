@@ -1,11 +1,11 @@
-//! `cargo xtask test`: everything that is checked, in stages.
+//! `cargo xtask test`: runs all checks, in stages.
 //!
-//! One build serves all stages. What takes long and measures nothing runs beside it: the programs of a Kubernetes node are built
-//! while the tests are, and the virtual machines run beside lints and unit tests. The stages that measure have the machine alone.
+//! All stages use one build. Long work without measurements runs in the background: building the programs of a Kubernetes
+//! node, and the virtual machines. Stages that measure start when the background work is done.
 
+mod background;
 mod changed;
 mod report;
-mod side;
 mod stages;
 
 use std::{collections::BTreeSet, path::PathBuf};
@@ -14,8 +14,8 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
 use self::{
+    background::{Background, Job},
     report::Report,
-    side::{Job, Side},
     stages::Products,
 };
 use crate::{
@@ -23,45 +23,45 @@ use crate::{
     setup::{self, Need},
 };
 
-/// Check everything: format, lints, documentation, and tests from units to whole systems.
+/// Run all checks: formatting, lints, documentation, and tests from units to a Kubernetes cluster.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Run these stages only.
+    /// Run only these stages.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Stage>,
-    /// Run the stages that a change can touch: what is not committed, and the commits since --base.
+    /// Run only the stages that uncommitted changes and the commits since --base can affect.
     #[arg(long, conflicts_with = "only")]
     changed: bool,
-    /// The commit that --changed compares with.
+    /// Commit that --changed compares with.
     #[arg(long, value_name = "COMMIT", default_value = "HEAD", requires = "changed")]
     base: String,
-    /// A stage beside others: what the run that started it has built.
+    /// For stages in the background: file with the messages of the build.
     #[arg(long, hide = true, requires = "only")]
     built: Option<PathBuf>,
 }
 
-/// One kind of check. They run in this order, but for the virtual machines, which run beside those before them.
+/// A kind of check. Stages run in this order, except for `Vm`, which runs in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Stage {
-    /// The code is formatted.
+    /// Check the formatting.
     Fmt,
-    /// No lint complains: neither about the eBPF programs nor about the rest, which is linted for the other architecture.
+    /// Lint all crates: the eBPF programs for BPF, the others for the architecture that is not this host's.
     Clippy,
-    /// The documentation builds without a warning.
+    /// Build the documentation without warnings.
     Docs,
-    /// Tests beside the code.
+    /// Run unit tests and doc tests.
     Unit,
-    /// The eBPF programs build in both ways, and are the same programs.
+    /// Build the eBPF programs with `build-ebpf --toolchain prebuilt` and `build-std`, and compare the results.
     Toolchain,
-    /// What installs it: kustomize and helm render the same, valid for many versions of Kubernetes.
+    /// Check that kustomize and Helm render the same objects, and validate them for Kubernetes 1.25 to 1.37.
     Manifests,
-    /// The eBPF programs on stock kernels in virtual machines.
+    /// Test the eBPF programs on stock kernels in virtual machines.
     Vm,
-    /// The eBPF programs on this host's kernel.
+    /// Test the eBPF programs on this host's kernel.
     Kernel,
-    /// The agent and what scrapes it.
+    /// Test the agent with containers, Prometheus and an OTLP receiver.
     System,
-    /// The agent on a real Kubernetes node.
+    /// Test the agent on a Kubernetes node.
     Cluster,
 }
 
@@ -76,7 +76,7 @@ impl Stage {
             Self::Clippy => &[Need::Ebpf, Need::Lint, Need::Cross],
             Self::Docs => &[Need::Ebpf, Need::Cross],
             Self::Toolchain => &[Need::Ebpf],
-            // A unit test packs a guest's files, busybox among them.
+            // A unit test packs busybox into a guest's initramfs.
             Self::Unit | Self::Kernel => &[Need::Ebpf, Need::Containers],
             Self::Vm => &[Need::Ebpf, Need::Containers, Need::Vm],
             Self::Manifests => &[Need::Ebpf, Need::Manifests],
@@ -85,17 +85,17 @@ impl Stage {
         }
     }
 
-    /// Whether the stage runs what the one build of programs and tests makes.
+    /// Whether the stage runs executables of the shared build.
     fn needs_build(self) -> bool {
         !matches!(self, Self::Fmt | Self::Clippy | Self::Docs | Self::Toolchain)
     }
 
-    /// Whether the stage may run while other work takes the machine's time.
-    fn runs_beside(self) -> bool {
+    /// Whether the stage may run in the background.
+    fn runs_in_background(self) -> bool {
         self == Self::Vm
     }
 
-    /// Whether the stage compares what it measures, and so must have the machine alone.
+    /// Whether the stage checks measurements, so that no other stage may run at the same time.
     fn measures(self) -> bool {
         matches!(self, Self::Kernel | Self::System | Self::Cluster)
     }
@@ -111,12 +111,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         options.only.iter().copied().collect()
     };
     if chosen.is_empty() {
-        println!("test: no stage can be touched by that change");
+        println!("test: the change affects no stage");
         return Ok(());
     }
     let mut report = Report::new();
     if let Some(path) = &options.built {
-        let products = Products::of(Built::load(path)?);
+        let products = Products::from_build(Built::load(path)?);
         for stage in chosen {
             report.run(&stage.name(), || products.run(stage));
         }
@@ -129,11 +129,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn run_all(chosen: &BTreeSet<Stage>, report: &mut Report) -> Result<()> {
     let mut needs: BTreeSet<Need> = chosen.iter().flat_map(|stage| stage.needs()).copied().collect();
-    let mut side = Side::default();
+    let mut background = Background::default();
     let ready = report.run("setup", || setup::install_packages(&needs));
-    // What others wait for is not made twice: the node's programs are made beside all that comes before the node.
+    // Build the programs of the node in the background, while the stages before `Cluster` run.
     if ready && needs.remove(&Need::Cluster) && chosen.len() > 1 {
-        side.start("cluster setup", &Job::Setup(Need::Cluster))?;
+        background.start("cluster setup", &Job::Setup(Need::Cluster))?;
     } else if chosen.contains(&Stage::Cluster) {
         needs.insert(Need::Cluster);
     }
@@ -146,25 +146,25 @@ fn run_all(chosen: &BTreeSet<Stage>, report: &mut Report) -> Result<()> {
     }
     for &stage in chosen {
         if !ready || stage.needs_build() && !built {
-            report.skip(&stage.name(), "what it needs is not there");
-        } else if stage.runs_beside() && chosen.len() > 1 {
+            report.skip(&stage.name(), "setup or build failed");
+        } else if stage.runs_in_background() && chosen.len() > 1 {
             let name = stage.name();
-            side.start(&name, &Job::Stage(name.clone(), products.saved()?))?;
+            background.start(&name, &Job::Stage(name.clone(), products.saved()?))?;
         }
     }
     if !ready {
         return Ok(());
     }
-    for &stage in chosen.iter().filter(|stage| !stage.runs_beside() || chosen.len() == 1) {
+    for &stage in chosen.iter().filter(|stage| !stage.runs_in_background() || chosen.len() == 1) {
         if stage.needs_build() && !built {
             continue;
         }
         if stage.measures() {
-            side.join(report);
+            background.join(report);
         }
         report.run(&stage.name(), || products.run(stage));
     }
-    side.join(report);
+    background.join(report);
     Ok(())
 }
 
@@ -181,11 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn what_measures_comes_after_all_that_runs_beside() {
+    fn measuring_stages_come_after_background_stages() {
         let stages = Stage::value_variants();
-        let last_beside = stages.iter().rposition(|stage| stage.runs_beside()).unwrap();
+        let last_background = stages.iter().rposition(|stage| stage.runs_in_background()).unwrap();
         let first_measuring = stages.iter().position(|stage| stage.measures()).unwrap();
-        assert!(last_beside < first_measuring);
-        assert!(stages.iter().all(|stage| !(stage.measures() && stage.runs_beside())));
+        assert!(last_background < first_measuring);
+        assert!(stages.iter().all(|stage| !(stage.measures() && stage.runs_in_background())));
     }
 }

@@ -1,4 +1,4 @@
-//! What runs beside the stages of the foreground: one job after another, each a process of this program with its output kept.
+//! Runs jobs in the background, one after another: each in a process of this program, with its output in a log file.
 
 use std::{
     fs::{self, File},
@@ -15,18 +15,18 @@ use wait4::Wait4 as _;
 use super::report::{Report, Took};
 use crate::{command, host, setup::Need, workspace};
 
-/// A part of a run that may be done beside others.
+/// A job for the background.
 #[derive(Clone, Debug)]
 pub(super) enum Job {
-    /// Making what a need names.
+    /// Installs a group of tools.
     Setup(Need),
-    /// Running a stage, with what the build reported in this file.
+    /// Runs a stage; the file has the messages of the build.
     Stage(String, PathBuf),
 }
 
 impl Job {
     fn command(&self) -> Result<Command> {
-        // Cargo replaces this program's file when it builds all programs: the running one is still to be had by this name.
+        // Cargo may replace this executable when it builds the workspace; /proc/PID/exe still opens the running one.
         let mut command = command::new_killed_with_parent(format!("/proc/{}/exe", std::process::id()))?;
         match self {
             Self::Setup(need) => command.args(["setup", &need.name()]),
@@ -36,47 +36,47 @@ impl Job {
     }
 }
 
-/// The jobs that were started and not yet waited for.
+/// Jobs that were started and not yet waited for.
 #[derive(Default)]
-pub(super) struct Side {
-    running: Vec<(String, JoinHandle<Done>)>,
-    /// Held by the job that runs, so that there is one at a time.
-    turn: Arc<Mutex<()>>,
+pub(super) struct Background {
+    running: Vec<(String, JoinHandle<JobResult>)>,
+    /// Held by the running job, so that one job runs at a time.
+    lock: Arc<Mutex<()>>,
 }
 
-struct Done {
+struct JobResult {
     outcome: Result<()>,
     took: Took,
     log: PathBuf,
 }
 
-impl Side {
-    /// Starts a job, which begins when those before it have ended.
+impl Background {
+    /// Queues a job. It starts when the jobs before it have finished.
     pub(super) fn start(&mut self, name: &str, job: &Job) -> Result<()> {
         let folder = workspace::target_dir().join("test");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let log = folder.join(format!("{}.log", name.replace(' ', "-")));
-        println!("== {name}: beside what follows, output in {}", log.display());
-        let turn = Arc::clone(&self.turn);
+        println!("== {name}: in the background, output in {}", log.display());
+        let lock = Arc::clone(&self.lock);
         let mut command = job.command()?;
         let run = move || {
-            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let _guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
             let started = Instant::now();
             let (outcome, cpu) = match run(&mut command, &log) {
                 Ok((outcome, cpu)) => (outcome, cpu),
                 Err(error) => (Err(error), Duration::ZERO),
             };
-            Done { outcome, took: Took { wall: started.elapsed(), cpu }, log }
+            JobResult { outcome, took: Took { wall: started.elapsed(), cpu }, log }
         };
         self.running.push((name.to_owned(), thread::spawn(run)));
         Ok(())
     }
 
-    /// Waits for all jobs, prints what each said, and keeps what came of them.
+    /// Waits for all jobs, prints their output, and adds their outcomes to the report.
     pub(super) fn join(&mut self, report: &mut Report) {
         for (name, job) in self.running.drain(..) {
-            let Ok(Done { outcome, took, log }) = job.join() else {
-                report.push(&name, Err(anyhow!("its thread panicked")), Took::default());
+            let Ok(JobResult { outcome, took, log }) = job.join() else {
+                report.push(&name, Err(anyhow!("the thread of the job panicked")), Took::default());
                 continue;
             };
             match fs::read_to_string(&log) {
@@ -88,7 +88,7 @@ impl Side {
     }
 }
 
-/// Runs a job to its end, and returns its CPU time.
+/// Runs a job, and returns its outcome and its CPU time.
 fn run(command: &mut Command, log: &PathBuf) -> Result<(Result<()>, Duration)> {
     let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let errors = output.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
