@@ -15,7 +15,7 @@ const BEGIN: &str = "<!-- backtest -->\n";
 const END: &str = "<!-- end: backtest -->";
 const FOLDS: &str = "5";
 
-/// Replay usage traces under each sizing policy, with 5-fold cross-validation of the engine's constants.
+/// Replay usage traces under each sizing policy, with 5-fold cross-validation of the constants in the algorithm.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
     /// Folder with the usage traces, cpu_millicores.csv.gz and memory_kib.csv.gz.

@@ -58,7 +58,7 @@ impl Need {
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
     /// Groups of tools to install [default: all].
-    #[arg(value_enum)]
+    #[arg(value_enum, value_name = "GROUP")]
     needs: Vec<Need>,
 }
 

@@ -114,7 +114,7 @@ fn up(built: &Built) -> Result<Node> {
 
 /// Archives of the images to load: Snug's, and those of test pods.
 fn images(folder: &std::path::Path, built: &Built) -> Result<Vec<PathBuf>> {
-    let made = image::pack(image::REFERENCE, image::Arch::host(), &built.programs()?)?;
+    let packed = image::pack(image::REFERENCE, image::Arch::host(), &built.programs()?)?;
     let images = folder.join("images");
     std::fs::create_dir_all(&images).with_context(|| format!("cannot create {}", images.display()))?;
     let read = |path: &std::path::Path| {
@@ -130,7 +130,7 @@ fn images(folder: &std::path::Path, built: &Built) -> Result<Vec<PathBuf>> {
     files.extend(["tmp/.keep", "etc/passwd"].map(|path| File::text(path, Vec::new())));
     let pause = built.find(Kind::Bin, "pause")?;
     let pause = vec![File::program("pause", read(&pause)?)];
-    let mut archives = vec![made.archive];
+    let mut archives = vec![packed.archive];
     for (reference, files, entrypoint) in
         [(BUSYBOX_IMAGE, files, vec![]), (PAUSE_IMAGE, pause, vec!["/pause".to_owned()])]
     {

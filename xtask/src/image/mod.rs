@@ -66,17 +66,17 @@ pub(crate) struct Options {
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let arch = options.arch.unwrap_or_else(Arch::host);
-    let made = pack(&options.reference, arch, &build::build_for(arch.rust_name())?)?;
+    let packed = pack(&options.reference, arch, &build::build_for(arch.rust_name())?)?;
     println!(
         "image: {} ({} KiB), {}",
-        made.archive.display(),
-        made.archive.metadata()?.len() / 1024,
-        made.digest
+        packed.archive.display(),
+        packed.archive.metadata()?.len() / 1024,
+        packed.digest
     );
-    println!("image: {}", made.bill.display());
+    println!("image: {}", packed.sbom.display());
     println!(
         "image: load with `ctr -n k8s.io images import {0}` or `podman load -i {0}`",
-        made.archive.display()
+        packed.archive.display()
     );
     Ok(())
 }
@@ -84,19 +84,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Paths of the image archive and its SBOM.
 pub(crate) struct PackedImage {
     pub(crate) archive: PathBuf,
-    bill: PathBuf,
+    sbom: PathBuf,
     digest: String,
 }
 
 /// Packs programs that were built for `arch` into an image.
 pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<PackedImage> {
-    let bill = sbom::workspace_sbom(arch.rust_name())?;
+    let sbom = sbom::workspace_sbom(arch.rust_name())?;
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let root = workspace::root();
     let mut files = vec![
         File::program("usr/bin/snug-agent", read(&programs.agent)?),
         File::program("usr/bin/snug", read(&programs.cli)?),
-        File::text("usr/share/doc/snug/sbom.cdx.json", bill.clone()),
+        File::text("usr/share/doc/snug/sbom.cdx.json", sbom.clone()),
     ];
     for license in ["LICENSE-APACHE", "LICENSE-MIT", "agent-ebpf/LICENSE-GPL-2.0"] {
         let name = license.rsplit('/').next().unwrap_or(license);
@@ -117,12 +117,12 @@ pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<P
     };
     let folder = workspace::target_dir().join("image");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let made = PackedImage {
+    let packed = PackedImage {
         archive: folder.join(format!("snug-agent-{}.tar", arch.rust_name())),
-        bill: folder.join("sbom.cdx.json"),
+        sbom: folder.join("sbom.cdx.json"),
         digest: String::new(),
     };
-    let digest = image.write(&made.archive)?;
-    fs::write(&made.bill, bill).with_context(|| format!("cannot write {}", made.bill.display()))?;
-    Ok(PackedImage { digest, ..made })
+    let digest = image.write(&packed.archive)?;
+    fs::write(&packed.sbom, sbom).with_context(|| format!("cannot write {}", packed.sbom.display()))?;
+    Ok(PackedImage { digest, ..packed })
 }

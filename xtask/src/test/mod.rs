@@ -26,7 +26,7 @@ use crate::{
 /// Run all checks: formatting, lints, documentation, and tests from units to a Kubernetes cluster.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Run only these stages.
+    /// Run only these stages, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Stage>,
     /// Run only the stages that uncommitted changes and the commits since --base can affect.
