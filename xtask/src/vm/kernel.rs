@@ -53,7 +53,7 @@ pub(crate) fn cached(series: Series) -> Result<Option<PathBuf>> {
     Ok(found.pop().map(|(_, image)| image))
 }
 
-/// Downloads the newest kernel of the series unless a kernel of the series is cached. `cargo xtask vm --refresh` downloads a newer one.
+/// Downloads the newest kernel of the series unless one is cached. `cargo xtask vm --refresh` updates the cache.
 pub(crate) fn ensure(series: Series) -> Result<PathBuf> {
     match cached(series)? {
         Some(image) => Ok(image),
