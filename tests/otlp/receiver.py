@@ -1,8 +1,8 @@
-"""A receiver of OTLP for tests, on the classes that Google's compiler makes of OpenTelemetry's own definitions.
+"""An OTLP receiver for tests. It decodes requests with the Python classes that protoc generates from OpenTelemetry's definitions.
 
-Says "listening PORT", then writes a JSON line to standard error for each request: its headers, and each data point or log
-record with what its resource, its metric and it say. `--answers` lists what the first requests with metrics are answered: a
-status of HTTP or a name of gRPC's, or `partial:N`; all others are taken.
+Prints "listening PORT", then writes a JSON line to standard error for each request: its headers, and each data point or log
+record with its resource and metric. `--answers` lists the responses to the first requests with metrics: an HTTP status, a gRPC
+status name, or `partial:N`. All other requests are accepted.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def value_of(value):
 
 def attributes_of(pairs):
     attributes = {pair.key: value_of(pair.value) for pair in pairs}
-    assert len(attributes) == len(pairs), f"an attribute is there twice: {pairs}"
+    assert len(attributes) == len(pairs), f"duplicate attribute: {pairs}"
     return attributes
 
 
@@ -43,7 +43,7 @@ def points_of(request):
         resource = attributes_of(resource_metrics.resource.attributes)
         for scope_metrics in resource_metrics.scope_metrics:
             names = [metric.name for metric in scope_metrics.metrics]
-            assert len(set(names)) == len(names), f"a metric is there twice: {names}"
+            assert len(set(names)) == len(names), f"duplicate metric: {names}"
             for metric in scope_metrics.metrics:
                 kind = metric.WhichOneof("data")
                 data = getattr(metric, kind)
@@ -106,7 +106,7 @@ class Receiver:
         self.answers = answers
 
     def take(self, protocol, headers, message):
-        """What to answer; the request is written down only if it is taken."""
+        """Returns the next response. Data points are recorded only if the request is accepted."""
         with LOCK:
             answer = self.answers.pop(0) if self.answers else "ok"
             taken = answer == "ok" or answer.startswith("partial:")
@@ -209,7 +209,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("protocol", choices=["grpc", "http"])
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--answers", default="", help="separated by commas")
+    parser.add_argument("--answers", default="", help="responses, separated by commas")
     parser.add_argument("--certificate")
     parser.add_argument("--key")
     parser.add_argument("--client-authority")

@@ -1,4 +1,4 @@
-//! Debian packages: what is there, what an installation would do, and unpacking without installing.
+//! Debian packages: which are installed, simulating an installation, and unpacking without installing.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{command, host};
 
-/// What `apt-get install --simulate` would do.
+/// Result of `apt-get install --simulate`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Simulation {
     pub(crate) install: Vec<String>,
@@ -36,14 +36,14 @@ fn parse_simulation(printed: &str) -> Simulation {
     simulation
 }
 
-/// Those of the packages that are not installed.
+/// The packages that are not installed.
 pub(crate) fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     if command::find("dpkg-query").is_none() {
         return Ok(packages.to_vec());
     }
     let mut query = command::new("dpkg-query");
     query.args(["-W", "-f", "${Package} ${db:Status-Abbrev}\n"]).args(packages);
-    // It fails when one is unknown, and still lists the others.
+    // dpkg-query exits with an error if a package is unknown, but still lists the others.
     let output = query.output().with_context(|| format!("cannot start `{}`", command::line(&query)))?;
     let printed = String::from_utf8_lossy(&output.stdout);
     Ok(packages.iter().copied().filter(|package| !is_installed(&printed, package)).collect())
@@ -56,18 +56,22 @@ fn is_installed(printed: &str, package: &str) -> bool {
     })
 }
 
-/// Installs the packages; refuses to if that would remove anything.
+/// Installs the packages.
+///
+/// # Errors
+///
+/// Fails without installing anything if apt would remove a package.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     if !host::is_root() {
-        bail!("installing packages needs root. Run: sudo apt-get install --no-install-recommends {list}");
+        bail!("installing packages requires root. Run: sudo apt-get install --no-install-recommends {list}");
     }
     let simulation = simulate(packages)?;
     if !simulation.remove.is_empty() {
         let remove = simulation.remove.join(", ");
-        bail!("installing {list} would remove {remove}: settle that by hand (`apt-get install {list}`)");
+        bail!("installing {list} would remove {remove}: install by hand (`apt-get install {list}`)");
     }
-    with_fresh_lists(|| {
+    with_updated_lists(|| {
         let mut install = apt_get();
         install.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);
         command::capture(&mut install)
@@ -75,19 +79,19 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// What installing the packages would do.
+/// Simulates installing the packages.
 pub(crate) fn simulate(packages: &[&str]) -> Result<Simulation> {
-    let printed = with_fresh_lists(|| {
+    let printed = with_updated_lists(|| {
         command::capture(apt_get().args(["install", "--simulate", "--no-install-recommends"]).args(packages))
     })?;
     Ok(parse_simulation(&printed))
 }
 
-/// The first package that a package depends on: what a kernel's meta package stands for.
+/// The first dependency of a package. That of a kernel's meta package is the newest kernel.
 pub(crate) fn first_dependency(package: &str) -> Result<String> {
-    with_fresh_lists(|| {
+    with_updated_lists(|| {
         let printed = command::capture(command::new("apt-cache").args(["depends", package]))?;
-        parse_first_dependency(&printed).with_context(|| format!("package {package} depends on nothing"))
+        parse_first_dependency(&printed).with_context(|| format!("package {package} has no dependencies"))
     })
 }
 
@@ -96,15 +100,15 @@ fn parse_first_dependency(printed: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// Downloads the packages and unpacks their files into a folder, all or nothing; installs nothing.
+/// Downloads the packages and unpacks their files into a folder, without installing. A failure leaves the folder unchanged.
 pub(crate) fn unpack(packages: &[&str], into: &Path) -> Result<()> {
     let partial = partial_folder(into)?;
     let downloads = partial.join("debs");
     let root = partial.join("root");
     for folder in [&downloads, &root] {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    with_fresh_lists(|| {
+    with_updated_lists(|| {
         let mut download = apt_get();
         // The unprivileged download user cannot write to a private folder.
         download.args(["download", "--quiet", "-o", "APT::Sandbox::User=root"]).args(packages);
@@ -120,10 +124,11 @@ pub(crate) fn unpack(packages: &[&str], into: &Path) -> Result<()> {
     fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))
 }
 
-/// Downloads a source package of Debian 12 and unpacks it; `scratch` holds lists of its own, since a machine's sources
-/// seldom name source packages.
+/// Downloads a source package of Debian 12 and unpacks it.
+///
+/// `scratch` holds separate package lists, because apt's sources rarely include `deb-src`.
 pub(crate) fn unpack_source(package: &str, scratch: &Path, into: &Path) -> Result<()> {
-    let mirror = with_fresh_lists(|| {
+    let mirror = with_updated_lists(|| {
         let mut targets = apt_get();
         targets.args([
             "indextargets",
@@ -133,11 +138,15 @@ pub(crate) fn unpack_source(package: &str, scratch: &Path, into: &Path) -> Resul
             "Codename: bookworm",
         ]);
         let printed = command::capture(&mut targets)?;
-        printed.lines().next().map(str::to_owned).context("apt knows no mirror of Debian 12 (bookworm)")
+        printed
+            .lines()
+            .next()
+            .map(str::to_owned)
+            .context("no mirror of Debian 12 (bookworm) in apt's sources")
     })?;
     for folder in ["lists/partial", "cache/archives/partial", "download"] {
         let folder = scratch.join(folder);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
     let sources = format!("deb-src [signed-by={keyring}] {mirror} bookworm main\n");
@@ -164,17 +173,17 @@ pub(crate) fn unpack_source(package: &str, scratch: &Path, into: &Path) -> Resul
     let description = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "dsc"))
-        .with_context(|| format!("the source package {package} has no description (.dsc)"))?;
-    // apt has checked its parts against the signed list.
+        .with_context(|| format!("the source package {package} has no .dsc file"))?;
+    // apt has verified the files against the signed list.
     let mut extract = command::new("dpkg-source");
     extract.args(["--no-check", "--extract"]).arg(description).arg(into);
     command::capture(&mut extract)?;
     Ok(())
 }
 
-/// A folder beside the wanted one, of this process alone, cleared of what an interrupted run left.
+/// A temporary folder next to `into`, with the process id in its name. Removes leftovers of an interrupted run.
 fn partial_folder(into: &Path) -> Result<PathBuf> {
-    let name = into.file_name().with_context(|| format!("{} has no name", into.display()))?;
+    let name = into.file_name().with_context(|| format!("{} has no file name", into.display()))?;
     let partial = into.with_file_name(format!("{}.partial-{}", name.display(), std::process::id()));
     if partial.exists() {
         fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
@@ -182,13 +191,13 @@ fn partial_folder(into: &Path) -> Result<PathBuf> {
     Ok(partial)
 }
 
-/// Tries at once; if that fails, fetches the package lists and tries again. The lists of a new machine are
-/// empty, and those of an old one name versions that are gone.
-fn with_fresh_lists<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+/// Runs `attempt`; if it fails, updates the package lists and runs it again. The lists may be empty on a new machine, or
+/// name versions that the mirror no longer has.
+fn with_updated_lists<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
     if command::find("apt-get").is_none() {
         bail!(
-            "there is no apt-get here: `cargo xtask setup` knows Debian 12. On another system install by hand \
-             what `cargo xtask doctor` calls missing"
+            "apt-get not found: `cargo xtask setup` supports Debian 12 only. On other systems, install by hand \
+             everything that `cargo xtask doctor` reports as missing"
         );
     }
     let first = match attempt() {
@@ -197,13 +206,14 @@ fn with_fresh_lists<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
     };
     if !host::is_root() {
         return Err(
-            first.context("the package lists may be old, and fetching them needs root (apt-get update)")
+            first.context("the package lists may be outdated; updating them requires root (apt-get update)")
         );
     }
-    println!("  fetching package lists (apt-get update)");
+    println!("  updating package lists (apt-get update)");
     command::capture(apt_get().args(["update", "--quiet"]))?;
-    attempt()
-        .context("failed with fresh package lists; are bookworm and bookworm-security among the sources?")
+    attempt().context(
+        "failed with updated package lists: apt's sources must include bookworm and bookworm-security",
+    )
 }
 
 fn apt_get() -> Command {
@@ -219,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_simulation_tells_new_upgraded_and_removed_apart() {
+    fn a_simulation_separates_new_upgraded_and_removed() {
         let printed = "Reading package lists...\n\
             The following packages will be REMOVED:\n  qemu-utils\n\
             Remv qemu-utils [1:10.0.2+ds-2]\n\

@@ -1,4 +1,4 @@
-//! `cargo xtask backtest`: how recommendations do on recorded use, and the document that says so.
+//! `cargo xtask backtest`: replays usage traces under each sizing policy, and writes the results to a document.
 
 use std::{fs, path::PathBuf};
 
@@ -7,21 +7,21 @@ use clap::Parser;
 
 use crate::{command, toolchain, workspace};
 
-/// Where the tables are kept, and the plots beside them.
+/// The document with the tables.
 const DOCUMENT: &str = "docs/backtest.md";
 const PLOTS: [&str; 2] = ["docs/backtest-memory.svg", "docs/backtest-cpu.svg"];
-/// Between these the tables are replaced.
+/// The tables are between these markers.
 const BEGIN: &str = "<!-- backtest -->\n";
 const END: &str = "<!-- end: backtest -->";
 const FOLDS: &str = "5";
 
-/// Replay recorded use under each policy, with the engine's constants cross-validated.
+/// Replay usage traces under each sizing policy, with 5-fold cross-validation of the constants in the algorithm.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Folder with cpu_millicores.csv.gz and memory_kib.csv.gz.
+    /// Folder with the usage traces, cpu_millicores.csv.gz and memory_kib.csv.gz.
     #[arg(long, env = "SNUG_TRACES", value_name = "DIR")]
     traces: PathBuf,
-    /// Put the tables into docs/backtest.md and the plots beside it.
+    /// Write the tables to docs/backtest.md, and the plots to docs/backtest-*.svg.
     #[arg(long)]
     write: bool,
 }
@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let document = workspace::root().join(DOCUMENT);
     let text = fs::read_to_string(&document).with_context(|| format!("cannot read {DOCUMENT}"))?;
     let (Some((before, _)), Some((_, after))) = (text.split_once(BEGIN), text.split_once(END)) else {
-        bail!("{DOCUMENT} has no {} and {END} to put the tables between", BEGIN.trim_end());
+        bail!("{DOCUMENT} lacks the markers {} and {END} around the tables", BEGIN.trim_end());
     };
     fs::write(&document, format!("{before}{BEGIN}```text\n{table}```\n{END}{after}"))
         .with_context(|| format!("cannot write {DOCUMENT}"))?;
@@ -52,11 +52,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for (plot, path) in plots(&page).zip(PLOTS) {
         fs::write(workspace::root().join(path), plot).with_context(|| format!("cannot write {path}"))?;
     }
-    println!("backtest: {DOCUMENT} written");
+    println!("backtest: wrote {DOCUMENT}");
     Ok(())
 }
 
-/// The plots of a page.
+/// The SVG plots in an HTML page.
 fn plots(page: &str) -> impl Iterator<Item = String> + '_ {
     const CLOSE: &str = "</svg>";
     page.split("<svg").skip(1).filter_map(|part| Some(format!("<svg{}{CLOSE}\n", part.split_once(CLOSE)?.0)))
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plots_are_cut_out_of_the_page() {
+    fn plots_are_extracted_from_the_page() {
         let found: Vec<String> = plots("<p><svg a>1</svg></p><svg b>2</svg>").collect();
         assert_eq!(found, ["<svg a>1</svg>\n", "<svg b>2</svg>\n"]);
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what the agent costs, measured on this machine.
+//! `cargo xtask bench`: measures what the agent costs on this machine.
 
 use std::{
     fs,
@@ -16,22 +16,22 @@ use crate::{
     workspace,
 };
 
-/// Where the tables are kept.
+/// The document with the tables.
 const DOCUMENT: &str = "docs/performance.md";
 
-/// Measure what the agent costs (as root): passes against files, a node with 250 containers, scrapes, growth, programs.
+/// Measure the CPU and memory usage of the agent. Needs root.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Measure these parts only: pass, node, scrape, growth, programs, runqueue, history, recommend.
+    /// Run only these parts: pass, node, scrape, growth, programs, runqueue, history, recommend.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Put the tables into docs/performance.md.
+    /// Write the tables to docs/performance.md.
     #[arg(long)]
     write: bool,
-    /// Fail if a budget is not met. Without it that is only said, because other work on the machine costs time too.
+    /// Fail if a budget is exceeded. Default: report it only, because other work on the machine affects the results.
     #[arg(long)]
     strict: bool,
-    /// More arguments for the bench (see `-- --help`).
+    /// Further arguments for the bench program (`-- --help` lists them).
     #[arg(last = true)]
     arguments: Vec<String>,
 }
@@ -54,13 +54,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let document = workspace::root().join(DOCUMENT);
         let text = fs::read_to_string(&document).with_context(|| format!("cannot read {DOCUMENT}"))?;
         write(&document, &replace_parts(&text, &output)?)?;
-        println!("bench: {DOCUMENT} written");
+        println!("bench: wrote {DOCUMENT}");
     }
     ensure!(succeeded, "`{}` failed", command::line(&measure));
     Ok(())
 }
 
-/// Runs to the end with the output on ours, and keeps it.
+/// Runs the command, prints its standard output, and returns the output and whether the command succeeded.
 fn run_and_copy(measure: &mut Command) -> Result<(String, bool)> {
     let spawned = measure.stdout(Stdio::piped()).spawn();
     let mut child = spawned.with_context(|| format!("cannot run `{}`", command::line(measure)))?;
@@ -80,12 +80,12 @@ fn write(document: &Path, text: &str) -> Result<()> {
     fs::write(document, text).with_context(|| format!("cannot write {}", document.display()))
 }
 
-/// The document with the parts that the output has, each from `<!-- bench: name -->` to `<!-- end: name -->`.
+/// Replaces the parts of the document that the output contains, each from `<!-- bench: name -->` to `<!-- end: name -->`.
 fn replace_parts(document: &str, output: &str) -> Result<String> {
     let mut text = document.to_owned();
     let mut rest = output;
     while let Some((_, after)) = rest.split_once("<!-- bench: ") {
-        let (name, _) = after.split_once(" -->").context("a marker of the output does not end")?;
+        let (name, _) = after.split_once(" -->").context("a marker in the output has no ` -->`")?;
         let (begin, end) = (format!("<!-- bench: {name} -->\n"), format!("<!-- end: {name} -->"));
         let Some((part, next)) = after.split_once(&end) else { bail!("the output has no `{end}`") };
         let part = part.split_once('\n').map_or("", |(_, body)| body);

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the agent with its eBPF programs, and the command-line tool, as static programs.
+//! `cargo xtask build`: builds static executables of the agent, with its eBPF programs, and of the command-line tool.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,14 +14,14 @@ use crate::{
     toolchain, workspace,
 };
 
-/// The variable by which the agent's build script learns what to embed.
+/// Environment variable that gives the agent's build script the path of the eBPF object to embed.
 pub(crate) const OBJECT_VARIABLE: &str = "SNUG_EBPF_OBJECT";
 
-/// Build agent and command-line tool in release, static, with the eBPF programs embedded.
+/// Build release executables of the agent and the command-line tool: static, with the eBPF programs embedded.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {}
 
-/// The programs of Snug.
+/// The executables of Snug.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
     /// `snug-agent`
@@ -33,9 +33,9 @@ pub(crate) struct Programs {
 /// A profile of `Cargo.toml` for programs that run outside of tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// What is shipped and measured.
+    /// For releases and measurements.
     Release,
-    /// As fast, but for optimisation across crates, which takes as long as all the rest of the build.
+    /// As `Release`, but without link-time optimisation, which takes half of the build time.
     Demo,
 }
 
@@ -57,12 +57,12 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds what is shipped, for this host's architecture, and returns where it is.
+/// Builds the release executables for this host's architecture, and returns their paths.
 pub(crate) fn build() -> Result<Programs> {
     build_for(std::env::consts::ARCH)
 }
 
-/// As [`build`], for another architecture too.
+/// As [`build`], for any supported architecture.
 pub(crate) fn build_for(arch: &str) -> Result<Programs> {
     let target = toolchain::target_of(arch);
     let [agent, cli] =
@@ -70,7 +70,7 @@ pub(crate) fn build_for(arch: &str) -> Result<Programs> {
     Ok(Programs { agent, cli })
 }
 
-/// Builds the agent and what runs in measured containers for a demonstration.
+/// Builds the agent and the workload program for the demo, and returns their paths.
 pub(crate) fn build_for_demo() -> Result<[PathBuf; 2]> {
     let names = ["snug-agent", "snug-workload"];
     build_packages(&toolchain::host_target(), Profile::Demo, names, names)
@@ -100,33 +100,33 @@ fn build_packages<const N: usize>(
     Ok(programs)
 }
 
-/// Builds a bench of `snug-tests`, optimised, and returns where it is.
+/// Builds a bench of `snug-tests` with optimisation, and returns its path.
 pub(crate) fn build_bench(name: &str, object: &Path) -> Result<PathBuf> {
     let mut cargo = cargo_for(&toolchain::host_target(), "bench");
     cargo.args(["--no-run", "--bench", name, "--package", "snug-tests"]).env(OBJECT_VARIABLE, object);
-    Built::by(&mut cargo)?.find(Kind::Bench, name)
+    Built::from_cargo(&mut cargo)?.find(Kind::Bench, name)
 }
 
 /// Builds all programs and tests of the workspace in one go, so that every dependency is built once, with one set of features.
 pub(crate) fn build_all(object: &Path) -> Result<Built> {
     let mut cargo = command::cargo();
     cargo.args(["build", "--workspace", "--lib", "--bins", "--tests"]).env(OBJECT_VARIABLE, object);
-    Built::by(&mut cargo)
+    Built::from_cargo(&mut cargo)
 }
 
-/// A cargo command that runs tests of what [`build_all`] has built.
+/// A cargo command that runs the tests that [`build_all`] has built.
 pub(crate) fn tests_of_all(object: &Path) -> Command {
     let mut cargo = command::cargo();
     cargo.args(["test", "--workspace"]).env(OBJECT_VARIABLE, object);
     cargo
 }
 
-/// A cargo command for a target that there is a C compiler for. `.cargo/config.toml` has it link the C library in.
+/// A cargo command for `target`, with its cross compiler if needed. `.cargo/config.toml` links the C library statically.
 pub(crate) fn cargo_for(target: &str, subcommand: &str) -> Command {
     let mut cargo = command::cargo();
     cargo.args([subcommand, "--target", target]);
     if target != toolchain::host_target() {
-        // Debian's cross compilers are called by the triple without a vendor.
+        // Debian names cross compilers by the target triple without the vendor.
         let gcc = format!("{}-gcc", target.replace("-unknown", ""));
         let variable = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
         cargo.env(variable, &gcc).env(format!("CC_{}", target.replace('-', "_")), &gcc);
@@ -134,7 +134,7 @@ pub(crate) fn cargo_for(target: &str, subcommand: &str) -> Command {
     cargo
 }
 
-/// What an executable was built from.
+/// Kind of a cargo target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A program.
@@ -145,41 +145,41 @@ pub(crate) enum Kind {
     Bench,
 }
 
-/// The executables that a build reported.
+/// Executables, from the messages of a cargo build.
 #[derive(Debug)]
 pub(crate) struct Built {
     messages: String,
 }
 
 impl Built {
-    /// Runs cargo, with its progress on our standard error.
-    fn by(cargo: &mut Command) -> Result<Self> {
+    /// Runs cargo. Its progress goes to standard error.
+    fn from_cargo(cargo: &mut Command) -> Result<Self> {
         cargo.args(["--message-format", "json-render-diagnostics"]);
         cargo.stderr(std::process::Stdio::inherit());
         Ok(Self { messages: command::capture(cargo)? })
     }
 
-    /// What an earlier build reported, as [`Self::save`] kept it.
+    /// Reads the messages of an earlier build, which [`Self::save`] wrote.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let messages =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self { messages })
     }
 
-    /// Keeps the report for another process.
+    /// Writes the messages to a file, for another process.
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
         std::fs::write(path, &self.messages).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The static executable of this kind and name.
+    /// Path of the static executable of this kind and name.
     pub(crate) fn find(&self, kind: Kind, name: &str) -> Result<PathBuf> {
         let program = executable_of(&self.messages, kind, name)
-            .with_context(|| format!("the build reported no {kind:?} {name}"))?;
+            .with_context(|| format!("the build produced no executable for {kind:?} {name}"))?;
         ensure_static(&program)?;
         Ok(program)
     }
 
-    /// The agent and the command, as tests run them.
+    /// The agent and the command-line tool.
     pub(crate) fn programs(&self) -> Result<Programs> {
         Ok(Programs { agent: self.find(Kind::Bin, "snug-agent")?, cli: self.find(Kind::Bin, "snug")? })
     }
@@ -187,11 +187,11 @@ impl Built {
 
 fn ensure_static(program: &Path) -> Result<()> {
     let needed = elf::needed_libraries(program)?;
-    ensure!(needed.is_empty(), "{} should be static, and needs {}", program.display(), needed.join(", "));
+    ensure!(needed.is_empty(), "{} must be static, but needs {}", program.display(), needed.join(", "));
     Ok(())
 }
 
-/// The program of a target of this kind in cargo's messages.
+/// Path of the executable of a target in cargo's messages.
 fn executable_of(messages: &str, kind: Kind, name: &str) -> Option<PathBuf> {
     let kind_name = match kind {
         Kind::Bin => "bin",
@@ -202,7 +202,7 @@ fn executable_of(messages: &str, kind: Kind, name: &str) -> Option<PathBuf> {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let target = message.get("target")?;
         let of_kind = target.get("kind")?.as_array()?.iter().any(|own| own == kind_name);
-        // The tests beside a program's code are an executable of the same kind and name.
+        // The unit tests of a program are an executable of the same kind and name.
         let tests_of_bin = kind == Kind::Bin && message["profile"]["test"] == true;
         let found = of_kind && !tests_of_bin && target.get("name")? == name;
         found.then(|| message.get("executable")?.as_str().map(PathBuf::from)).flatten()

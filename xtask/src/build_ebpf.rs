@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: compiles the kernel half into one object.
+//! `cargo xtask build-ebpf`: compiles the eBPF programs into one object file.
 
 use std::{
     ffi::OsString,
@@ -18,33 +18,33 @@ use crate::{
     workspace,
 };
 
-/// Build the kernel half for BPF.
+/// Build the eBPF programs.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Which compiler to take; the first that works if not given.
+    /// Toolchain to use [default: the first that works].
     #[arg(long, value_enum)]
     toolchain: Option<Toolchain>,
-    /// Architecture of the kernels that will load it, as Rust names it.
+    /// Architecture of the kernels that load the programs: x86_64 or aarch64.
     #[arg(long, default_value = std::env::consts::ARCH)]
     arch: String,
-    /// Where to put the object [default: snug-ebpf.o in cargo's target folder].
+    /// Path of the object file [default: snug-ebpf.o in cargo's target folder].
     #[arg(long)]
     out: Option<PathBuf>,
 }
 
-/// Where the `core` of the kernel half comes from.
+/// How to get `core` for the BPF target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Toolchain {
-    /// Debian's rustc with the `core` that is packaged for it.
+    /// Debian's rustc with its packaged `core`.
     Prebuilt,
-    /// A compiler with the library's source: rustup's nightly, else Debian's.
+    /// Build `core` from source, with rustup's nightly or Debian's rustc.
     BuildStd,
 }
 
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let out = match &options.out {
-        Some(out) => std::path::absolute(out).with_context(|| format!("{} is no path", out.display()))?,
+        Some(out) => std::path::absolute(out).with_context(|| format!("{} is not a path", out.display()))?,
         None => default_object(),
     };
     build(options.toolchain, &options.arch, &out)?;
@@ -52,22 +52,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Where the object lies unless another place is given.
+/// The default path of the object file.
 pub(crate) fn default_object() -> PathBuf {
     workspace::target_dir().join("snug-ebpf.o")
 }
 
-/// Builds the object for this host's architecture in its usual place.
+/// Builds the object file for this host's architecture at the default path.
 pub(crate) fn build_default() -> Result<PathBuf> {
     let out = default_object();
     build(None, std::env::consts::ARCH, &out)?;
     Ok(out)
 }
 
-/// Builds the object with this toolchain (the first that works if none is given) and puts it at `out`.
+/// Builds the object file `out` with this toolchain, or with the first that works.
 pub(crate) fn build(toolchain: Option<Toolchain>, arch: &str, out: &Path) -> Result<()> {
     let compiler = match toolchain {
-        Some(toolchain) => Compiler::of(toolchain)?,
+        Some(toolchain) => Compiler::from_toolchain(toolchain)?,
         None => Compiler::first_that_works()?,
     };
     println!("build-ebpf: {}", compiler.description());
@@ -78,7 +78,7 @@ pub(crate) fn build(toolchain: Option<Toolchain>, arch: &str, out: &Path) -> Res
     replace_if_different(&built, out)
 }
 
-/// Lints the kernel half for the target it is built for.
+/// Lints the eBPF programs for the BPF target.
 pub(crate) fn clippy() -> Result<()> {
     setup::ensure_all(&[Need::Ebpf, Need::Lint])?;
     let target_dir = workspace::target_dir().join("ebpf/clippy");
@@ -87,7 +87,7 @@ pub(crate) fn clippy() -> Result<()> {
     command::run(clippy.args(["--package", "snug-ebpf", "--", "-D", "warnings"]))
 }
 
-/// A compiler that can build for BPF, and how it comes by `core`.
+/// A compiler for BPF, and how it gets `core`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Compiler {
     DebianPrebuilt,
@@ -96,7 +96,7 @@ enum Compiler {
 }
 
 impl Compiler {
-    fn of(toolchain: Toolchain) -> Result<Self> {
+    fn from_toolchain(toolchain: Toolchain) -> Result<Self> {
         if toolchain == Toolchain::BuildStd && Self::RustupBuildStd.obstacle().is_none() {
             return Ok(Self::RustupBuildStd);
         }
@@ -124,7 +124,7 @@ impl Compiler {
         Ok(self)
     }
 
-    /// Why this compiler cannot be used here, if so.
+    /// The reason why this compiler cannot be used here, if any.
     fn obstacle(self) -> Option<String> {
         let rustc = self.rustc();
         let check = || -> Result<Option<String>> {
@@ -166,17 +166,17 @@ impl Compiler {
         }
     }
 
-    /// A release build or check of the kernel half: the cargo subcommand, set up for the BPF target.
+    /// A cargo command for the BPF target, in the release profile.
     fn cargo(self, subcommand: &[&str], arch: &str, target_dir: &Path) -> Result<Command> {
         let mut cargo = match self {
             Self::DebianPrebuilt | Self::DebianBuildStd => {
-                // The PATH's cargo-clippy belongs to another compiler.
+                // The cargo-clippy on the PATH belongs to another compiler.
                 let is_clippy = subcommand == ["clippy"];
                 command::new(if is_clippy { toolchain::DEBIAN_CARGO_CLIPPY } else { DEBIAN_CARGO })
             }
             Self::RustupBuildStd => command::new("rustup"),
         };
-        command::forget_cargo_settings(&mut cargo);
+        command::remove_cargo_variables(&mut cargo);
         match self {
             Self::DebianPrebuilt | Self::DebianBuildStd => {
                 cargo.env("CARGO", DEBIAN_CARGO).env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
@@ -196,7 +196,7 @@ impl Compiler {
     }
 }
 
-/// rustc's flags, separated as cargo wants them: a path may hold spaces.
+/// Flags of rustc in the form of `CARGO_ENCODED_RUSTFLAGS`, which allows spaces in paths.
 fn flags(arch: &str, linker: &Path) -> OsString {
     let mut flags = OsString::from(format!("--cfg=bpf_target_arch=\"{arch}\""));
     for flag in ["-Cdebuginfo=2", "-Clink-arg=--btf", "-Clinker="] {
@@ -207,14 +207,14 @@ fn flags(arch: &str, linker: &Path) -> OsString {
     flags
 }
 
-/// Copies the object unless it is the same: what embeds it is rebuilt only for a change.
+/// Copies the object file only if it has changed, so that cargo does not rebuild the agent without need.
 fn replace_if_different(built: &Path, out: &Path) -> Result<()> {
-    let object = fs::read(built).with_context(|| format!("the build left no {}", built.display()))?;
+    let object = fs::read(built).with_context(|| format!("the build did not produce {}", built.display()))?;
     if fs::read(out).is_ok_and(|present| present == object) {
         return Ok(());
     }
     if let Some(folder) = out.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     fs::write(out, object).with_context(|| format!("cannot write {}", out.display()))
 }

@@ -1,4 +1,4 @@
-//! Running other programs: every failure names the whole command line.
+//! Runs other programs. Every error contains the whole command line.
 
 use std::{
     collections::VecDeque,
@@ -13,29 +13,28 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::workspace;
 
-/// A command that runs in the workspace's root.
+/// A command with the workspace root as its working directory.
 pub(crate) fn new(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(workspace::root());
     command
 }
 
-/// A command that is ended when this process is, however that ends.
-pub(crate) fn ending_with_us(program: impl AsRef<OsStr>) -> Result<Command> {
-    let setpriv =
-        find("setpriv").context("there is no setpriv on the PATH, which Debian's util-linux has")?;
+/// A command that the kernel kills when this process exits for any reason.
+pub(crate) fn new_killed_with_parent(program: impl AsRef<OsStr>) -> Result<Command> {
+    let setpriv = find("setpriv").context("setpriv not found on the PATH: install util-linux")?;
     let mut command = new(setpriv);
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     Ok(command)
 }
 
-/// The cargo that runs this task (or the one on the PATH).
+/// The cargo that runs this task, else the one on the PATH.
 pub(crate) fn cargo() -> Command {
     new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Takes away what the calling cargo and user set for host builds and would leak into a build for BPF.
-pub(crate) fn forget_cargo_settings(command: &mut Command) -> &mut Command {
+/// Removes variables of the calling cargo and user that would affect a build for BPF.
+pub(crate) fn remove_cargo_variables(command: &mut Command) -> &mut Command {
     for name in [
         "CARGO",
         "CARGO_BUILD_TARGET",
@@ -54,13 +53,13 @@ pub(crate) fn forget_cargo_settings(command: &mut Command) -> &mut Command {
     command
 }
 
-/// Runs to the end, with its output on ours; fails unless it exits with 0.
+/// Runs the command with inherited output. Fails unless it exits with 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| cannot_start(command))?;
     check(command, status)
 }
 
-/// Runs to the end and returns its standard output; its messages stay silent unless it fails.
+/// Runs the command and returns its standard output. The error of a failed command contains its standard error.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| cannot_start(command))?;
     if !output.status.success() {
@@ -70,12 +69,12 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// How often a long command says how far it is.
+/// Interval between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// Lines of a command's messages that an error shows.
+/// Maximum number of lines of standard error in an error message.
 const LAST_LINES: usize = 20;
 
-/// Runs a command that writes one line to standard error for each thing done, and prints how many every ten seconds, behind `label`.
+/// Runs a command, counts its lines on standard error, and prints `label` and the count every ten seconds.
 pub(crate) fn run_counting(command: &mut Command, label: &str) -> Result<()> {
     let spawned = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.with_context(|| cannot_start(command))?;
@@ -84,7 +83,8 @@ pub(crate) fn run_counting(command: &mut Command, label: &str) -> Result<()> {
     let mut printed = Instant::now();
     if let Some(stderr) = child.stderr.take() {
         for message in BufReader::new(stderr).split(b'\n') {
-            let message = message.with_context(|| format!("cannot read what `{}` prints", line(command)))?;
+            let message =
+                message.with_context(|| format!("cannot read the output of `{}`", line(command)))?;
             done += 1;
             last.push_back(String::from_utf8_lossy(&message).into_owned());
             if last.len() > LAST_LINES {
@@ -100,10 +100,10 @@ pub(crate) fn run_counting(command: &mut Command, label: &str) -> Result<()> {
     check(command, status).with_context(|| Vec::from(last).join("\n"))
 }
 
-/// The command as one would type it, with the variables that were set for it.
+/// The command line for a shell, with the environment variables that were set.
 pub(crate) fn line(command: &Command) -> String {
     let set = command.get_envs().filter_map(|(name, value)| {
-        // Cargo separates encoded flags by this character, which no terminal shows.
+        // Cargo separates encoded flags by this unprintable character.
         let value = value?.to_string_lossy().replace('\x1f', " ");
         Some(format!("{}={}", name.to_string_lossy(), quote(&value)))
     });
@@ -111,7 +111,7 @@ pub(crate) fn line(command: &Command) -> String {
     set.chain(words.map(|word| quote(&word.to_string_lossy()))).collect::<Vec<_>>().join(" ")
 }
 
-/// The word as a POSIX shell reads it back.
+/// Quotes a word for a POSIX shell.
 pub(crate) fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -120,14 +120,14 @@ pub(crate) fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// Looks a program up on the PATH.
+/// Finds a program on the PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(program))
         .find(|path| is_executable(path))
 }
 
-/// Whether this is a file that may be run.
+/// Whether `path` is an executable file.
 pub(crate) fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)

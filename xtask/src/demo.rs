@@ -1,13 +1,13 @@
-//! `cargo xtask demo`: real containers whose use is known, the agent, and how far both are apart.
+//! `cargo xtask demo`: runs containers with known usage, and compares it with the agent's measurements.
 
 mod agent;
 mod bundle;
-mod cast;
 mod cgroups;
 mod plan;
 mod report;
-mod stage;
+mod scenario;
 mod table;
+mod workloads;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -26,37 +26,37 @@ use snug_client::agent::Scrape;
 
 use self::{
     agent::Agent,
-    cast::{Actor, Cast},
     plan::{BRIEF, BURSTY, GROWER, Workload},
     report::{Check, Page, Tolerance},
-    stage::Stage,
+    scenario::Scenario,
     table::Unit,
+    workloads::{Container, Workloads},
 };
 use crate::{
     build, command, host,
     setup::{self, Need},
 };
 
-/// How often the demo looks after its containers.
-const LOOK: Duration = Duration::from_millis(50);
-/// From one line of progress to the next, where no terminal shows a running one.
-const PROGRESS: Duration = Duration::from_secs(10);
-/// How long the workloads may take to come to rest.
-const REST: Duration = Duration::from_secs(20);
-/// From rest to the last look at the metrics: what the agent does once a second has then happened.
-const SETTLE: Duration = Duration::from_millis(2500);
+/// Interval between two checks of the containers.
+const SUPERVISE_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval between two lines of progress, if standard output is not a terminal.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the workloads may take to become idle.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time from idle workloads to the last scrape: enough for everything that the agent does once a second.
+const SETTLE_TIME: Duration = Duration::from_millis(2500);
 
-/// What runc does in a container's cgroup besides the container's own process, in seconds of CPU time at most.
-const RUNTIME_SECONDS: f64 = 0.02;
+/// Maximum CPU time, in seconds, that runc itself uses in a container's cgroup.
+const RUNC_CPU_SECONDS: f64 = 0.02;
 const MIB: f64 = 1_048_576.0;
 
-/// Run real containers whose use of CPU and memory is known, have the agent measure them, and compare. Needs root.
+/// Run containers with known CPU and memory usage, and compare it with the agent's measurements. Needs root.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// How long to measure, in seconds.
+    /// Length of the measurement, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(10..=3600))]
     seconds: u32,
-    /// Leave agent and containers running after the report, until Ctrl-C.
+    /// Keep the agent and the containers running after the report, until Ctrl-C.
     #[arg(long)]
     keep: bool,
 }
@@ -65,53 +65,63 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(
         host::is_root(),
-        "the demo makes containers and cgroups and loads eBPF programs: run it as root (sudo -E env \"PATH=$PATH\" \
+        "the demo creates containers and cgroups and loads eBPF programs: run it as root (sudo -E env \"PATH=$PATH\" \
          cargo xtask demo)"
     );
     setup::ensure_all(&[Need::Ebpf, Need::Containers])?;
     println!(
-        "demo: building the agent with its eBPF programs, and what the containers run (five minutes on two cores)"
+        "demo: building the agent with its eBPF programs, and the workload program (five minutes on two cores)"
     );
     let [agent, workload] = build::build_for_demo()?;
 
     let interrupt = Interrupt::listen()?;
-    let stage = Stage::set_up(&workload)?;
-    let mut agent = Agent::start(&agent, &stage)?;
-    let mut cast = Cast::start(stage)?;
-    let outcome = play(options, &agent, &mut cast, &interrupt);
-    agent.stop().and(cast.clear()).and(outcome)
+    let scenario = Scenario::set_up(&workload)?;
+    let mut agent = Agent::start(&agent, &scenario)?;
+    let mut workloads = Workloads::start(scenario)?;
+    let outcome = run_and_compare(options, &agent, &mut workloads, &interrupt);
+    agent.stop().and(workloads.clear()).and(outcome)
 }
 
-/// Everything between the start and the end of agent and containers.
-fn play(options: &Options, agent: &Agent, cast: &mut Cast, interrupt: &Interrupt) -> Result<()> {
-    if agent.is_elsewhere() {
-        println!("demo: port 9750 is taken, so the agent listens on another");
+/// Measures, prints the comparison, and fails if a measurement is outside of its tolerance.
+fn run_and_compare(
+    options: &Options,
+    agent: &Agent,
+    workloads: &mut Workloads,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    if agent.uses_other_port() {
+        println!("demo: port 9750 is taken, so the agent listens on another port");
     }
-    println!("demo: measuring for {} s: {} (Ctrl-C ends it)", options.seconds, agent.url());
-    let (first, last) = measure(options.seconds, agent, cast, interrupt)?;
-    let checks = checks(cast, Page(&last.samples));
+    println!("demo: measuring for {} s: {} (Ctrl-C stops the demo)", options.seconds, agent.url());
+    let (first, last) = measure(options.seconds, agent, workloads, interrupt)?;
+    let checks = checks(workloads, Page(&last.samples));
     println!("\n{}", heading(options.seconds)?);
     println!("\n{}", report::render(&checks));
     println!(
-        "Truth: the workloads' own clocks, what the demo started and saw end, and cpu.stat for throttling."
+        "TRUTH is from the workloads' own clocks, the containers that the demo started and saw exit, and cpu.stat for throttling."
     );
-    println!("{}", remark(Page(&last.samples), cast, options.seconds));
+    println!("{}", throttling_note(Page(&last.samples), workloads, options.seconds));
     let seconds = last.at.saturating_duration_since(first.at).as_secs_f64();
     println!("\nTHE AGENT ITSELF\n{}", report::cost(Page(&first.samples), Page(&last.samples), seconds));
     if options.keep {
-        cast.stage.hold(false)?;
-        println!("demo: agent and containers stay until Ctrl-C: {}", agent.url());
-        while interrupt.pause(LOOK).is_ok() {
-            cast.look(Duration::MAX)?;
+        workloads.scenario.set_paused(false)?;
+        println!("demo: the agent and the containers run until Ctrl-C: {}", agent.url());
+        while interrupt.pause(SUPERVISE_INTERVAL).is_ok() {
+            workloads.supervise(Duration::MAX)?;
         }
     }
     let failures = report::failures(&checks);
-    ensure!(failures.is_empty(), "Snug measured something else: {}", failures.join("; "));
+    ensure!(failures.is_empty(), "measurements are outside of their tolerance: {}", failures.join("; "));
     Ok(())
 }
 
-/// Lets the containers run, has them rest, and returns a page of metrics from the beginning and one from the end.
-fn measure(seconds: u32, agent: &Agent, cast: &mut Cast, interrupt: &Interrupt) -> Result<(Scrape, Scrape)> {
+/// Runs the containers, pauses them, and returns a scrape from the beginning and one from the end.
+fn measure(
+    seconds: u32,
+    agent: &Agent,
+    workloads: &mut Workloads,
+    interrupt: &Interrupt,
+) -> Result<(Scrape, Scrape)> {
     let first = agent.scrape()?;
     let length = Duration::from_secs(seconds.into());
     let mut progress = Progress::begin();
@@ -121,42 +131,43 @@ fn measure(seconds: u32, agent: &Agent, cast: &mut Cast, interrupt: &Interrupt) 
         if left.is_zero() {
             break;
         }
-        interrupt.pause(LOOK)?;
-        cast.look(left)?;
-        progress.show(elapsed, seconds, cast);
+        interrupt.pause(SUPERVISE_INTERVAL)?;
+        workloads.supervise(left)?;
+        progress.show(elapsed, seconds, workloads);
     }
     progress.end();
-    cast.stage.hold(true)?;
-    let resting = Instant::now();
+    workloads.scenario.set_paused(true)?;
+    let paused_at = Instant::now();
     loop {
-        let restless = cast.restless();
-        if restless.is_empty() {
+        let not_idle = workloads.not_idle();
+        if not_idle.is_empty() {
             break;
         }
         ensure!(
-            resting.elapsed() < REST,
-            "{} does not come to rest: is this machine overloaded?",
-            restless.join(", ")
+            paused_at.elapsed() < IDLE_TIMEOUT,
+            "{} did not become idle within {} s: this machine may be overloaded",
+            not_idle.join(", "),
+            IDLE_TIMEOUT.as_secs(),
         );
-        interrupt.pause(LOOK)?;
-        cast.look(Duration::ZERO)?;
+        interrupt.pause(SUPERVISE_INTERVAL)?;
+        workloads.supervise(Duration::ZERO)?;
     }
-    let settled = Instant::now() + SETTLE;
+    let settled = Instant::now() + SETTLE_TIME;
     while Instant::now() < settled {
-        interrupt.pause(LOOK)?;
-        // Nobody moves any more, and who should have stayed is still there.
-        cast.look(Duration::ZERO)?;
+        interrupt.pause(SUPERVISE_INTERVAL)?;
+        // All containers are idle. This fails if one of them has exited.
+        workloads.supervise(Duration::ZERO)?;
     }
     Ok((first, agent.scrape()?))
 }
 
-/// What was true against what the page says.
-fn checks(cast: &Cast, page: Page<'_>) -> Vec<Check> {
-    let Cast { stage, steady, bursty, idle, grower, .. } = cast;
-    let cpu = |what: &str, actor: &Actor| {
-        let measured = page.of_pod(&actor.pod, "snug_container_cpu_usage_seconds_total");
-        let truth = actor.truth(stage, "cpu_seconds");
-        check(actor.pod.workload, what, Unit::Seconds, truth, measured, cpu_tolerance(1.0))
+/// Compares the true values with the scraped ones.
+fn checks(workloads: &Workloads, page: Page<'_>) -> Vec<Check> {
+    let Workloads { scenario, steady, bursty, idle, grower, .. } = workloads;
+    let cpu = |what: &str, container: &Container| {
+        let measured = page.of_pod(&container.pod, "snug_container_cpu_usage_seconds_total");
+        let truth = container.truth(scenario, "cpu_seconds");
+        check(container.pod.workload, what, Unit::Seconds, truth, measured, cpu_tolerance(1.0))
     };
     let exact = |workload, what: &str, unit, truth: Option<f64>, measured| {
         check(workload, what, unit, truth, measured, Tolerance::EXACT)
@@ -168,13 +179,13 @@ fn checks(cast: &Cast, page: Page<'_>) -> Vec<Check> {
         steady.pod.workload,
         "memory, working set",
         Unit::Bytes,
-        steady.truth(stage, "anonymous_bytes"),
+        steady.truth(scenario, "anonymous_bytes"),
         page.of_pod(&steady.pod, "snug_container_memory_working_set_bytes"),
-        // Kernel memory and file cache of the process are no memory of its own.
+        // The working set includes kernel memory and page cache, which the workload does not count.
         Tolerance { absolute: 2.0 * MIB, relative: 0.0 },
     );
     let bursty_limit = BURSTY.cpu_limit.map(|millicores| f64::from(millicores) / 1000.0);
-    let throttling = stage.throttling(&bursty.pod);
+    let throttling = scenario.throttling(&bursty.pod);
     let of_grower = |metric, label| page.of_workload(grower.pod.workload, metric, label);
     let grower_peak = check(
         grower.pod.workload,
@@ -186,14 +197,14 @@ fn checks(cast: &Cast, page: Page<'_>) -> Vec<Check> {
     );
     let kills = of_grower("snug_workload_memory_events_total", Some(("event", "oom_kill")));
     let of_brief = |metric| page.of_workload(&BRIEF, metric, None);
-    let (briefs_started, briefs_over) = cast.briefs();
+    let (briefs_started, briefs_finished) = workloads.briefs();
     let brief_cpu = check(
         &BRIEF,
         "CPU time, all pods",
         Unit::Seconds,
-        Some(cast.brief_cpu_seconds),
+        Some(workloads.brief_cpu_seconds),
         of_brief("snug_workload_cpu_usage_seconds_total"),
-        cpu_tolerance(briefs_over as f64),
+        cpu_tolerance(briefs_finished as f64),
     );
     let started = "snug_workload_containers_started_total";
     let ended = "snug_workload_containers_ended_total";
@@ -222,39 +233,39 @@ fn checks(cast: &Cast, page: Page<'_>) -> Vec<Check> {
             throttling.map(|throttling| throttling.seconds),
             page.of_pod(&bursty.pod, "snug_container_cpu_cfs_throttled_seconds_total"),
         ),
-        count(grower.pod.workload, "OOM kills", cast.kills.into(), kills),
+        count(grower.pod.workload, "OOM kills", workloads.kills.into(), kills),
         count(
             grower.pod.workload,
             "killed at its own limit",
-            cast.kills.into(),
+            workloads.kills.into(),
             of_grower("snug_workload_oom_kills_total", Some(("limit", "container"))),
         ),
         count(
             grower.pod.workload,
             "exit code 137, OOMKilled",
-            cast.kills.into(),
+            workloads.kills.into(),
             of_grower("snug_workload_terminations_total", Some(("exit_code", "137"))),
         ),
         count(
             grower.pod.workload,
             "restarts",
-            (cast.growers_started() - 1).into(),
+            (workloads.growers_started() - 1).into(),
             of_grower("snug_workload_restarts_total", None),
         ),
         grower_peak,
         count(
             grower.pod.workload,
             "containers started",
-            cast.growers_started().into(),
+            workloads.growers_started().into(),
             of_grower(started, None),
         ),
-        count(grower.pod.workload, "containers ended", cast.kills.into(), of_grower(ended, None)),
+        count(grower.pod.workload, "containers ended", workloads.kills.into(), of_grower(ended, None)),
         count(&BRIEF, "containers started", briefs_started as f64, of_brief(started)),
-        count(&BRIEF, "containers ended", briefs_over as f64, of_brief(ended)),
+        count(&BRIEF, "containers ended", briefs_finished as f64, of_brief(ended)),
         count(
             &BRIEF,
             "exit code 0",
-            briefs_over as f64,
+            briefs_finished as f64,
             page.of_workload(&BRIEF, "snug_workload_terminations_total", Some(("exit_code", "0"))),
         ),
         brief_cpu,
@@ -263,7 +274,7 @@ fn checks(cast: &Cast, page: Page<'_>) -> Vec<Check> {
             idle.pod.workload,
             "sent over IPv4",
             Unit::Bytes,
-            idle.truth(stage, "sent_bytes"),
+            idle.truth(scenario, "sent_bytes"),
             page.of_workload(
                 idle.pod.workload,
                 "snug_workload_network_transmit_bytes_total",
@@ -275,7 +286,7 @@ fn checks(cast: &Cast, page: Page<'_>) -> Vec<Check> {
 }
 
 fn cpu_tolerance(containers: f64) -> Tolerance {
-    Tolerance { absolute: RUNTIME_SECONDS * containers, relative: 0.01 }
+    Tolerance { absolute: RUNC_CPU_SECONDS * containers, relative: 0.01 }
 }
 
 fn check(
@@ -289,25 +300,23 @@ fn check(
     Check { workload: workload.title(), what: what.to_owned(), unit, truth, measured, tolerance }
 }
 
-/// Why an average does not show what a quota does.
-fn remark(page: Page<'_>, cast: &Cast, seconds: u32) -> String {
-    let Cast { stage, bursty, .. } = cast;
+/// Shows that average usage hides throttling.
+fn throttling_note(page: Page<'_>, workloads: &Workloads, seconds: u32) -> String {
+    let Workloads { scenario, bursty, .. } = workloads;
     let measured = |metric| page.of_pod(&bursty.pod, metric).unwrap_or(f64::NAN);
     let average = measured("snug_container_cpu_usage_seconds_total") / f64::from(seconds);
     let limit = measured("snug_container_cpu_limit_cores");
     let throttled = measured("snug_container_cpu_cfs_throttled_periods_total");
     let share = throttled / measured("snug_container_cpu_cfs_periods_total");
-    let felt = |name| bursty.truth(stage, name).unwrap_or(f64::NAN);
-    let delay = felt("stalled_seconds") / felt("bursts");
+    let value = |name| bursty.truth(scenario, name).unwrap_or(f64::NAN);
+    let delay = value("stalled_seconds") / value("bursts");
     let title = bursty.pod.workload.title();
     if throttled == 0.0 {
-        return format!(
-            "This machine is too busy for {title} to reach its limit: there is no throttling to see."
-        );
+        return format!("{title} was not throttled: this machine is too busy for it to reach its limit.");
     }
     format!(
-        "{title} averages {} of its {}; yet {:.0} % of its periods are throttled,\n\
-         and what takes 100 ms of work takes {:.0} ms.",
+        "{title} uses {} of its {} on average, but {:.0} % of its CFS periods are throttled:\n\
+         a burst of 100 ms CPU time takes {:.0} ms.",
         Unit::Cores.show(average),
         Unit::Cores.show(limit),
         share * 100.0,
@@ -316,7 +325,7 @@ fn remark(page: Page<'_>, cast: &Cast, seconds: u32) -> String {
 }
 
 fn heading(seconds: u32) -> Result<String> {
-    let kernel = host::kernel_release().context("cannot read the kernel's release")?;
+    let kernel = host::kernel_release().context("cannot read the kernel release")?;
     let runc = command::capture(command::new("runc").arg("--version"))?;
     let runc = runc.lines().next().unwrap_or_default().replace(" version", "");
     let layout = match host::cgroup_layout() {
@@ -328,29 +337,33 @@ fn heading(seconds: u32) -> Result<String> {
     Ok(format!("{seconds} s on Linux {kernel}, {layout}, {runc}"))
 }
 
-/// Whether the demo was asked to end.
+/// Set by SIGINT, SIGTERM or SIGHUP.
 struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     fn listen() -> Result<Self> {
-        let asked = Arc::new(AtomicBool::new(false));
+        let requested = Arc::new(AtomicBool::new(false));
         for signal in [SIGHUP, SIGINT, SIGTERM] {
-            signal_hook::flag::register(signal, asked.clone()).context("cannot handle signals")?;
+            signal_hook::flag::register(signal, requested.clone()).context("cannot handle signals")?;
         }
-        Ok(Self(asked))
+        Ok(Self(requested))
     }
 
-    /// Sleeps; an error when the demo was asked to end.
+    /// Sleeps for `length`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a signal has arrived.
     fn pause(&self, length: Duration) -> Result<()> {
         if self.0.load(Ordering::Relaxed) {
-            bail!("interrupted; agent, containers and cgroups are removed");
+            bail!("interrupted: the agent, the containers and their cgroups are being removed");
         }
         thread::sleep(length);
         Ok(())
     }
 }
 
-/// One line that runs on a terminal, and a few lines elsewhere.
+/// Prints progress: one line that is updated on a terminal, separate lines otherwise.
 struct Progress {
     live: bool,
     next: Duration,
@@ -361,23 +374,23 @@ impl Progress {
         Self { live: io::stdout().is_terminal(), next: Duration::ZERO }
     }
 
-    fn show(&mut self, elapsed: Duration, seconds: u32, cast: &Cast) {
+    fn show(&mut self, elapsed: Duration, seconds: u32, workloads: &Workloads) {
         if elapsed < self.next {
             return;
         }
-        let (_, briefs) = cast.briefs();
+        let (_, briefs) = workloads.briefs();
         let line = format!(
-            "demo: {:>3} of {seconds} s, grower killed {} times, {briefs} short pods over",
+            "demo: {:>3} of {seconds} s, grower OOM-killed {} times, {briefs} short pods finished",
             elapsed.as_secs(),
-            cast.kills,
+            workloads.kills,
         );
         if self.live {
             self.next = elapsed + Duration::from_secs(1);
             print!("\r{line}");
-            // The line is a courtesy.
+            // A missing line of progress is not an error.
             let _ = io::stdout().flush();
         } else {
-            self.next = elapsed + PROGRESS;
+            self.next = elapsed + PROGRESS_INTERVAL;
             println!("{line}");
         }
     }

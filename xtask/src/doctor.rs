@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`: what is here, what is missing, and what to do about it.
+//! `cargo xtask doctor`: checks the prerequisites and prints a remedy for each missing one.
 
 use std::path::Path;
 
@@ -21,16 +21,16 @@ use crate::{
 /// The oldest kernel with the cgroup iterator.
 const OLDEST_KERNEL: Version = Version { major: 6, minor: 1, patch: 0 };
 
-/// Tell which prerequisites of building and testing are here. Exits with 1 if a needed one is missing.
+/// Check the prerequisites for building and testing. Exits with 1 if a required one is missing.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {}
 
 /// One prerequisite.
 struct Check {
-    what: &'static str,
-    /// What cannot be done without it.
+    name: &'static str,
+    /// Tasks and features that need it.
     needed_by: &'static str,
-    /// What was found, or what is wrong.
+    /// Version or path if found, else the problem.
     outcome: Result<String, String>,
     remedy: &'static str,
     required: bool,
@@ -38,12 +38,12 @@ struct Check {
 
 impl Check {
     fn new(
-        what: &'static str,
+        name: &'static str,
         needed_by: &'static str,
         outcome: Result<String, String>,
         remedy: &'static str,
     ) -> Self {
-        Self { what, needed_by, outcome, remedy, required: true }
+        Self { name, needed_by, outcome, remedy, required: true }
     }
 
     fn optional(self) -> Self {
@@ -56,12 +56,12 @@ impl Check {
 
     fn lines(&self) -> String {
         match &self.outcome {
-            Ok(found) => format!("ok       {:<18} {found}", self.what),
+            Ok(found) => format!("ok       {:<18} {found}", self.name),
             Err(wrong) => {
                 let state = if self.required { "MISSING" } else { "without" };
                 format!(
                     "{state}  {:<18} {wrong}\n         {:<18} needed by: {}; remedy: {}",
-                    self.what, "", self.needed_by, self.remedy
+                    self.name, "", self.needed_by, self.remedy
                 )
             }
         }
@@ -80,9 +80,9 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
         }
     }
     if obstacles > 0 {
-        bail!("{obstacles} of the prerequisites for building and testing are missing");
+        bail!("{obstacles} prerequisites for building and testing are missing");
     }
-    println!("Everything that builds and tests need is here.");
+    println!("All prerequisites for building and testing are present.");
     Ok(())
 }
 
@@ -104,13 +104,13 @@ fn tools() -> Vec<Check> {
         ),
         Check::new("rustc for BPF", "build-ebpf", debian_rustc(), setup_ebpf),
         Check::new("bpf-linker", "build-ebpf", linker(), setup_ebpf),
-        Check::new("LLVM of the two", "build-ebpf", llvm_pair(&[DEBIAN_RUSTC]), setup_ebpf),
-        Check::new("core's source", "build-ebpf --toolchain build-std", library_source(), setup_ebpf),
+        Check::new("LLVM versions", "build-ebpf", llvm_pair(&[DEBIAN_RUSTC]), setup_ebpf),
+        Check::new("core source", "build-ebpf --toolchain build-std", library_source(), setup_ebpf),
         Check::new(
             "nightly for BPF",
-            "build-ebpf --toolchain build-std with rustup alone (Debian's rustc takes its place)",
+            "build-ebpf --toolchain build-std with rustup (optional if Debian's rustc is installed)",
             nightly(),
-            "rustup toolchain install nightly --component rust-src, of an LLVM that bpf-linker reads",
+            "rustup toolchain install nightly --component rust-src; its LLVM must not be newer than bpf-linker's",
         )
         .optional(),
         Check::new(
@@ -125,7 +125,7 @@ fn tools() -> Vec<Check> {
             version_of("runc", "--version"),
             "cargo xtask setup containers",
         ),
-        Check::new("busybox", "containers and VMs of tests", busybox(), "cargo xtask setup containers"),
+        Check::new("busybox", "kernel, system and VM tests", busybox(), "cargo xtask setup containers"),
         Check::new("prometheus", "test --only system, demo", prometheus(), "cargo xtask setup prometheus"),
         Check::new("qemu", "vm, test --only vm", qemu(), "cargo xtask setup vm"),
         Check::new("kernels for VMs", "vm, test --only vm", kernels(), "cargo xtask setup vm"),
@@ -136,13 +136,13 @@ fn kernel() -> Vec<Check> {
     vec![
         Check::new(
             "version",
-            "the cgroup iterator (without it the agent reads files)",
+            "the cgroup iterator (without it the agent reads cgroup files)",
             kernel_version(),
-            "a kernel from 6.1 on; the kernel tests run in VMs all the same",
+            "Linux 6.1 or newer; the kernel tests can still run in VMs",
         ),
         Check::new(
             "BTF",
-            "the kernel half, which finds fields by name",
+            "the eBPF programs, to find fields of kernel structures",
             readable(Path::new("/sys/kernel/btf/vmlinux")),
             "a kernel with CONFIG_DEBUG_INFO_BTF",
         ),
@@ -156,7 +156,7 @@ fn kernel() -> Vec<Check> {
             "capabilities",
             "test --only kernel, demo",
             capabilities(),
-            "run as root, or in a container with --cap-add for each",
+            "run as root, or in a container with --cap-add for each capability",
         ),
         Check::new("cgroups", "everything the agent measures", cgroups(), "mount cgroup2 on /sys/fs/cgroup"),
         Check::new(
@@ -169,7 +169,7 @@ fn kernel() -> Vec<Check> {
     ]
 }
 
-/// The program's path and the first line of what it says about its version.
+/// The first line of the program's version output.
 fn version_of(program: &str, argument: &str) -> Result<String, String> {
     let path = if program.contains('/') {
         Some(program.into()).filter(|path: &std::path::PathBuf| command::is_executable(path))
@@ -199,16 +199,16 @@ fn llvm_pair(rustc: &[&str]) -> Result<String, String> {
     let rustc = toolchain::rustc_llvm(rustc).map_err(with_causes)?;
     let linker = toolchain::linker_llvm().map_err(with_causes)?;
     match llvm_mismatch(rustc, linker) {
-        None => Ok(format!("rustc {rustc}, bpf-linker {linker}: they fit")),
+        None => Ok(format!("rustc {rustc}, bpf-linker {linker}: compatible")),
         Some(mismatch) => Err(mismatch),
     }
 }
 
 fn library_source() -> Result<String, String> {
     if toolchain::has_library_source(&[DEBIAN_RUSTC]) {
-        Ok(format!("beside {DEBIAN_RUSTC}"))
+        Ok(format!("installed for {DEBIAN_RUSTC}"))
     } else {
-        Err(format!("none beside {DEBIAN_RUSTC}"))
+        Err(format!("no library source for {DEBIAN_RUSTC}"))
     }
 }
 
@@ -234,7 +234,7 @@ fn busybox() -> Result<String, String> {
 fn prometheus() -> Result<String, String> {
     match setup::prometheus_folder() {
         Ok(Some(folder)) => version_of(&folder.join("promtool").to_string_lossy(), "--version"),
-        Ok(None) => Err("no prometheus with promtool".to_owned()),
+        Ok(None) => Err("no prometheus and promtool".to_owned()),
         Err(error) => Err(with_causes(error)),
     }
 }
@@ -251,7 +251,7 @@ fn kernels() -> Result<String, String> {
     for series in vm::Series::value_variants() {
         match vm::cached_kernel(*series) {
             Ok(Some(image)) => found.push(image.display().to_string()),
-            Ok(None) => return Err(format!("no kernel of {}", series.name())),
+            Ok(None) => return Err(format!("no kernel of series {}", series.name())),
             Err(error) => return Err(with_causes(error)),
         }
     }
@@ -263,7 +263,7 @@ fn kernel_version() -> Result<String, String> {
     match host::kernel_version() {
         Some(version) if version >= OLDEST_KERNEL => Ok(release),
         Some(_) => Err(format!("{release} is older than {OLDEST_KERNEL}")),
-        None => Err(format!("{release} is no version")),
+        None => Err(format!("cannot parse the version {release}")),
     }
 }
 
@@ -283,9 +283,9 @@ fn bpf_syscall() -> Result<String, String> {
     let map = is_map_supported(aya::maps::MapType::RingBuf).map_err(with_causes)?;
     let program = is_program_supported(ProgramType::CgroupSkb).map_err(with_causes)?;
     match (map, program) {
-        (true, true) => Ok("ring buffers and cgroup_skb programs load".to_owned()),
-        (false, _) => Err("the kernel has no ring buffers".to_owned()),
-        (true, false) => Err("the kernel loads no cgroup_skb programs".to_owned()),
+        (true, true) => Ok("ring buffers and cgroup_skb programs are supported".to_owned()),
+        (false, _) => Err("the kernel does not support ring buffers".to_owned()),
+        (true, false) => Err("the kernel does not support cgroup_skb programs".to_owned()),
     }
 }
 
@@ -295,7 +295,7 @@ fn capabilities() -> Result<String, String> {
         let names: Vec<&str> = host::CAPABILITIES.iter().map(|(name, _)| *name).collect();
         Ok(names.join(", "))
     } else {
-        Err(format!("without {}", missing.join(", ")))
+        Err(format!("missing: {}", missing.join(", ")))
     }
 }
 
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_names_use_and_remedy() {
+    fn a_missing_prerequisite_is_printed_with_use_and_remedy() {
         let check = Check::new("runc", "demo", Err("no runc".into()), "cargo xtask setup containers");
         let lines = check.lines();
         for part in ["MISSING", "no runc", "needed by: demo", "remedy: cargo xtask setup containers"] {
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_is_not_there_is_named() {
+    fn a_missing_tool_is_named() {
         assert_eq!(version_of("snug-no-such-tool", "--version"), Err("no snug-no-such-tool".into()));
         assert_eq!(version_of("/nonexistent/tool", "--version"), Err("no /nonexistent/tool".into()));
         assert!(version_of("cargo", "--version").unwrap().starts_with("cargo 1."));

@@ -1,4 +1,4 @@
-//! What object files say about themselves.
+//! Reads ELF files: shared libraries of programs, and the programs of BPF objects.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -9,7 +9,7 @@ use object::{
     read::elf::{Dyn as _, ElfFile64, FileHeader as _},
 };
 
-/// The shared libraries that a program asks the loader for; none if it is static.
+/// The shared libraries that a program needs (`DT_NEEDED`); empty if it is static.
 pub(crate) fn needed_libraries(program: &Path) -> Result<Vec<String>> {
     let data = read(program)?;
     let parse = || -> object::Result<Vec<String>> {
@@ -21,33 +21,33 @@ pub(crate) fn needed_libraries(program: &Path) -> Result<Vec<String>> {
         let needed = entries.iter().filter(|entry| entry.tag(endian) == object::elf::DT_NEEDED);
         needed.map(|entry| Ok(String::from_utf8_lossy(entry.string(endian, strings)?).into_owned())).collect()
     };
-    parse().with_context(|| format!("{} is not a readable ELF program", program.display()))
+    parse().with_context(|| format!("{} is not a valid ELF executable", program.display()))
 }
 
-/// The programs of a BPF object, as `section:function`, and whether it carries BTF.
+/// The programs of a BPF object, as `section:function`, and whether it has BTF.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BpfObject {
     pub(crate) programs: BTreeSet<String>,
     pub(crate) has_btf: bool,
 }
 
-/// Lists what the loader would find in a BPF object.
+/// Lists the programs that a loader finds in a BPF object.
 pub(crate) fn inspect_bpf(path: &Path) -> Result<BpfObject> {
     let data = read(path)?;
-    inspect_bpf_bytes(&data).with_context(|| format!("{} is not a readable BPF object", path.display()))
+    inspect_bpf_bytes(&data).with_context(|| format!("{} is not a valid BPF object", path.display()))
 }
 
 fn inspect_bpf_bytes(data: &[u8]) -> Result<BpfObject> {
     let file = ElfFile64::<object::Endianness>::parse(data)?;
     anyhow::ensure!(
         file.elf_header().e_machine(file.endian()) == object::elf::EM_BPF,
-        "it is made for another machine than BPF"
+        "the ELF machine is not BPF"
     );
     let mut programs = BTreeSet::new();
     for symbol in file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_global()) {
         let Some(index) = symbol.section_index() else { continue };
         let section = file.section_by_index(index)?;
-        // Functions that programs call lie in .text; every program has a section of its own kind.
+        // .text has the functions that programs call; each program is in a section named after its type.
         if section.kind() == SectionKind::Text && section.name()? != ".text" {
             programs.insert(format!("{}:{}", section.name()?, symbol.name()?));
         }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dynamic_program_needs_the_c_library_and_this_test_program_none() {
+    fn a_dynamic_program_needs_the_c_library_and_this_static_test_none() {
         let me = std::env::current_exe().unwrap();
         assert!(needed_libraries(&me).unwrap().is_empty());
         let shell = Path::new("/bin/sh");
@@ -75,10 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bpf_object_is_refused_by_name() {
+    fn other_files_than_bpf_objects_are_rejected_by_name() {
         let me = std::env::current_exe().unwrap();
         let error = format!("{:#}", inspect_bpf(&me).unwrap_err());
-        assert!(error.contains(&me.display().to_string()) && error.contains("another machine"), "{error}");
+        assert!(error.contains(&me.display().to_string()) && error.contains("machine is not BPF"), "{error}");
         let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         assert!(inspect_bpf(&manifest).is_err());
         assert!(needed_libraries(&manifest).is_err());

@@ -1,4 +1,4 @@
-//! Facts about this machine, read from its files.
+//! Facts about this machine, from /proc and the kernel log.
 
 use std::{
     fs,
@@ -9,17 +9,17 @@ use std::{
 
 use crate::version::Version;
 
-/// The capabilities of the effective set, by name, that the agent and its tests ask for.
+/// Capabilities that the agent and its tests need: name and bit number.
 pub(crate) const CAPABILITIES: &[(&str, u32)] =
     &[("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
 
-/// Whether this process acts as root.
+/// Whether the effective user is root.
 pub(crate) fn is_root() -> bool {
     // Uid: real, effective, saved, file system.
     status_field("Uid").and_then(|ids| ids.split_whitespace().nth(1).map(|id| id == "0")).unwrap_or(false)
 }
 
-/// Those of [`CAPABILITIES`] that this process lacks.
+/// The [`CAPABILITIES`] that this process lacks.
 pub(crate) fn missing_capabilities() -> Vec<&'static str> {
     missing_in(&status_field("CapEff").unwrap_or_default())
 }
@@ -29,24 +29,24 @@ fn missing_in(effective: &str) -> Vec<&'static str> {
     CAPABILITIES.iter().filter(|(_, bit)| set & (1 << bit) == 0).map(|(name, _)| *name).collect()
 }
 
-/// CPU time of children whose own account is kept elsewhere, in nanoseconds.
-static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
+/// CPU time of children that is accounted separately, in nanoseconds.
+static EXCLUDED: AtomicU64 = AtomicU64::new(0);
 
-/// CPU time of all children that this process has waited for, and of theirs, less what was left out; to a hundredth of a second.
+/// CPU time of all descendants that were waited for, minus the excluded time. Resolution: 10 ms.
 pub(crate) fn cpu_time_of_children() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let left_out = Duration::from_nanos(LEFT_OUT.load(Ordering::Relaxed));
-    cpu_time_in(&stat).unwrap_or_default().saturating_sub(left_out)
+    let excluded = Duration::from_nanos(EXCLUDED.load(Ordering::Relaxed));
+    cpu_time_in(&stat).unwrap_or_default().saturating_sub(excluded)
 }
 
-/// Leaves the CPU time of a child that was waited for out of [`cpu_time_of_children`].
-pub(crate) fn leave_out_cpu_time(of_child: Duration) {
-    LEFT_OUT.fetch_add(u64::try_from(of_child.as_nanos()).unwrap_or(0), Ordering::Relaxed);
+/// Excludes the CPU time of a child from [`cpu_time_of_children`].
+pub(crate) fn exclude_cpu_time(of_child: Duration) {
+    EXCLUDED.fetch_add(u64::try_from(of_child.as_nanos()).unwrap_or(0), Ordering::Relaxed);
 }
 
-/// `cutime` and `cstime`, fields 16 and 17 of `/proc/PID/stat`, in the hundredths that Linux shows everywhere (proc_pid_stat(5)).
+/// `cutime` and `cstime`: fields 16 and 17 of `/proc/PID/stat`, in units of 10 ms (proc_pid_stat(5)).
 fn cpu_time_in(stat: &str) -> Option<Duration> {
-    // The name, in parentheses, may hold anything.
+    // The name is in parentheses and may contain any character.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
     Some(Duration::from_millis(10 * (ticks(13)? + ticks(14)?)))
@@ -61,30 +61,30 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-/// The running kernel's release, as it calls itself.
+/// Release of the running kernel, such as `6.1.0-56-amd64`.
 pub(crate) fn kernel_release() -> Option<String> {
     fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned())
 }
 
-/// The running kernel's version.
+/// Version of the running kernel.
 pub(crate) fn kernel_version() -> Option<Version> {
     Version::find(&kernel_release()?)
 }
 
-/// How the controllers are spread over cgroup v1 and v2.
+/// Which cgroup versions are mounted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CgroupLayout {
-    /// One v2 hierarchy with the controllers.
+    /// cgroup v2 only.
     Unified { root: String },
-    /// Controllers on v1, and a v2 hierarchy beside them.
+    /// Controllers on v1, and a v2 hierarchy next to them.
     Hybrid { v2_root: String },
-    /// v1 only.
+    /// cgroup v1 only.
     Legacy,
     /// No cgroup file system is mounted.
     Absent,
 }
 
-/// The layout that this process sees.
+/// The cgroup layout in the mount namespace of this process.
 pub(crate) fn cgroup_layout() -> CgroupLayout {
     layout_of(&fs::read_to_string("/proc/self/mounts").unwrap_or_default())
 }
@@ -107,13 +107,13 @@ fn layout_of(mounts: &str) -> CgroupLayout {
     }
 }
 
-/// The frequency of the time-stamp counter in kHz, if the kernel log still has it.
+/// Frequency of the time-stamp counter in kHz, from the kernel log.
 pub(crate) fn tsc_khz() -> Option<u64> {
     let output = std::process::Command::new("dmesg").output().ok()?;
     tsc_of(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// The last of `tsc: Detected 2500.014 MHz …` and `tsc: Refined TSC clocksource calibration: 2499.998 MHz`.
+/// From the last line `tsc: Detected 2500.014 MHz …` or `tsc: Refined TSC clocksource calibration: 2499.998 MHz`.
 fn tsc_of(log: &str) -> Option<u64> {
     let line = log.lines().rfind(|line| {
         line.contains("tsc: Refined TSC clocksource calibration:")
@@ -126,7 +126,7 @@ fn tsc_of(log: &str) -> Option<u64> {
     mhz.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(khz)
 }
 
-/// Whether a file of the kernel can be read.
+/// Whether this process can open the file for reading.
 pub(crate) fn is_readable(path: &Path) -> bool {
     fs::File::open(path).is_ok()
 }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_layouts_are_told_apart() {
+    fn all_cgroup_layouts_are_recognized() {
         let v1 = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n";
         let v2 = "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         let root = "/sys/fs/cgroup/unified".to_owned();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counter_s_frequency_is_the_last_one_measured() {
+    fn the_last_measured_tsc_frequency_is_used() {
         let log =
             "[    0.000025] tsc: Detected 2500.014 MHz processor\n[    1.2] TSC deadline timer available\n";
         assert_eq!(tsc_of(log), Some(2_500_014));

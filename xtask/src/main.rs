@@ -1,4 +1,4 @@
-//! The project's tasks: `cargo xtask <task>`.
+//! Development tasks: `cargo xtask <task>`.
 
 mod apt;
 mod backtest;
@@ -27,9 +27,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// The project's tasks.
+/// Development tasks of Snug: build, test, measure and package.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
     Setup(setup::Options),
     Doctor(doctor::Options),

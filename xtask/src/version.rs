@@ -1,8 +1,8 @@
-//! Versions of compilers and kernels, and which LLVM may read which.
+//! Versions of compilers and kernels, and compatibility of LLVM versions.
 
 use std::fmt;
 
-/// A dotted version; what is not given counts as zero when compared.
+/// A dotted version. Missing parts are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
     pub(crate) major: u32,
@@ -11,7 +11,7 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// The first word of `text` that begins like a version, with what trails it (`-rust-1.96`, `+deb12`) left out.
+    /// The first word of `text` that begins like a version, without a suffix (`-rust-1.96`, `+deb12`).
     pub(crate) fn find(text: &str) -> Option<Self> {
         text.split_whitespace().find_map(Self::parse)
     }
@@ -38,16 +38,16 @@ pub(crate) fn llvm_of_rustc(verbose_version: &str) -> Option<Version> {
     Version::find(line)
 }
 
-/// Why a linker with this LLVM cannot be used on the bitcode of that rustc, if so.
+/// The reason why a linker with this LLVM cannot read the bitcode of that rustc, if any.
 ///
-/// LLVM reads what an older patch of the same major version wrote. A newer patch's bitcode is refused
-/// ("Invalid record"), and a newer major reads it but is known to spoil the BTF.
+/// LLVM reads bitcode of older patch releases of the same major version. It rejects bitcode of a newer patch release
+/// ("Invalid record"). A newer major version reads it, but is known to write wrong BTF.
 pub(crate) fn llvm_mismatch(rustc: Version, linker: Version) -> Option<String> {
     if rustc.major != linker.major {
         return Some(format!("rustc writes LLVM {rustc} bitcode and bpf-linker reads LLVM {linker}"));
     }
     (rustc > linker).then(|| {
-        format!("rustc's LLVM {rustc} is newer than bpf-linker's {linker}, which refuses its bitcode")
+        format!("rustc's LLVM {rustc} is newer than bpf-linker's {linker}, which cannot read its bitcode")
     })
 }
 

@@ -1,4 +1,4 @@
-//! Cgroups to measure: made as a container runtime makes them, in every hierarchy, and removed with the guard.
+//! Creates cgroups as a container runtime does, in every hierarchy, and removes them on drop.
 
 use std::{
     fs, io,
@@ -10,31 +10,31 @@ use std::{
 use anyhow::{Context as _, Result};
 use snug_agent::cgroupfs::mounts::{Hierarchies, Hierarchy, Version};
 
-/// Begins the name of everything made here; the process id follows.
+/// Prefix of the names of all cgroups of the bench. The process id follows.
 const PREFIX: &str = "snug-bench-";
 
-/// Files of controllers that containers need on cgroup v2.
+/// Controllers that containers need on cgroup v2.
 const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 
-/// A top cgroup in every hierarchy. Dropped = removed with all below it; processes in it must have ended.
+/// A top cgroup in every hierarchy. Dropping it removes it with its descendants, which must have no processes.
 pub(crate) struct Tree {
     hierarchies: Hierarchies,
     name: String,
 }
 
-/// A container's place.
+/// The cgroup of a container.
 #[derive(Clone, Debug)]
 pub(crate) struct Container {
     /// Path in every hierarchy.
     pub(crate) path: String,
-    /// Number of its pod.
+    /// Index of its pod.
     pub(crate) pod: usize,
-    /// Its id: 64 hexadecimal digits.
+    /// Id of the container: 64 hexadecimal digits.
     pub(crate) id: String,
 }
 
 impl Tree {
-    /// Makes the top cgroup; also removes what a killed run has left.
+    /// Creates the top cgroup, and removes cgroups of killed runs.
     pub(crate) fn new(what: &str) -> Result<Self> {
         let hierarchies = Hierarchies::find(Path::new("/proc"), None)?;
         for hierarchy in all(&hierarchies) {
@@ -56,13 +56,13 @@ impl Tree {
         path.trim_end_matches('/').to_owned()
     }
 
-    /// Makes `relative` (its parent must be there) in every hierarchy.
+    /// Creates `relative` in every hierarchy. Its parent must exist.
     pub(crate) fn make(&self, relative: &str) -> Result<()> {
         for hierarchy in all(&self.hierarchies) {
             let directory = self.directory(hierarchy, relative);
             match fs::create_dir(&directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(error).with_context(|| format!("cannot make {}", directory.display()));
+                    return Err(error).with_context(|| format!("cannot create {}", directory.display()));
                 }
                 _ => {}
             }
@@ -70,11 +70,11 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes `relative` with cgroups below it to come: on v2 its children get controllers.
+    /// Creates `relative` as a parent of cgroups: on v2 it enables controllers for its children.
     pub(crate) fn make_parent(&self, relative: &str) -> Result<()> {
         self.make(relative)?;
         let Some(unified) = &self.hierarchies.unified else { return Ok(()) };
-        // The top cgroup first, if this is the first below it.
+        // Enable them in the top cgroup first.
         for path in ["", relative] {
             let directory = self.directory(unified, path);
             let available = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
@@ -96,7 +96,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes `count` containers in `pods` burstable pods, as the kubelet's cgroupfs driver places them.
+    /// Creates `count` containers in `pods` burstable pods, as the kubelet's cgroupfs driver places them.
     pub(crate) fn containers(&self, count: usize, pods: usize) -> Result<Vec<Container>> {
         self.make_parent("kubepods")?;
         self.make_parent("kubepods/burstable")?;
@@ -114,8 +114,8 @@ impl Tree {
             .collect()
     }
 
-    /// The directories of `path` (as [`Self::path`] gives it) that processes are put into. Not in cpuset, which takes
-    /// none before it has been given CPUs.
+    /// Directories of `path` (from [`Self::path`]) to put processes into. Without cpuset, which accepts no process before
+    /// its CPUs are set.
     pub(crate) fn homes(&self, path: &str) -> Vec<PathBuf> {
         all(&self.hierarchies)
             .filter(|hierarchy| hierarchy.version == Version::V2 || !hierarchy.has("cpuset"))
@@ -133,7 +133,7 @@ impl Drop for Tree {
         for hierarchy in all(&self.hierarchies) {
             let top = hierarchy.mount.join(&self.name);
             if let Err(error) = remove_tree(&top) {
-                eprintln!("bench: {} is left behind: {error}", top.display());
+                eprintln!("bench: cannot remove {}: {error}", top.display());
             }
         }
     }
@@ -152,7 +152,7 @@ fn all(hierarchies: &Hierarchies) -> impl Iterator<Item = &Hierarchy> {
     hierarchies.unified.iter().chain(&hierarchies.v1)
 }
 
-/// Removes what benches that are no more have left in a hierarchy.
+/// Removes cgroups of earlier benches whose process has exited.
 fn sweep(mount: &Path) {
     for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -163,7 +163,7 @@ fn sweep(mount: &Path) {
     }
 }
 
-/// Removes a cgroup and all below it. Processes that were just killed need a moment to leave.
+/// Removes a cgroup and its descendants. Retries, because killed processes stay in their cgroup for a moment.
 fn remove_tree(top: &Path) -> io::Result<()> {
     let children = match fs::read_dir(top) {
         Ok(children) => children,

@@ -1,32 +1,32 @@
-//! Scrapes as Prometheus makes them: over a connection that is kept, with its headers.
+//! Scrapes the agent as Prometheus does: with its headers, over a persistent connection.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// What Prometheus 3 asks for without native histograms.
+/// `Accept` header of Prometheus 3 without native histograms.
 pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
      application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
      text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-/// What it asks for with them.
+/// `Accept` header of Prometheus 3 with native histograms.
 const NATIVE: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
      application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
      application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,\
      text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
-/// What asks for text 0.0.4 only.
+/// `Accept` header for text 0.0.4 only.
 pub(crate) const TEXT: &str = "text/plain;version=0.0.4";
 
-/// A way to ask for something: `Accept`, and whether gzip is welcome.
+/// Format of a scrape: `Accept` header, and whether to accept gzip.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct ScrapeFormat {
     pub(crate) accept: &'static str,
     pub(crate) gzip: bool,
 }
 
-impl Wish {
-    /// As Prometheus asks.
+impl ScrapeFormat {
+    /// As Prometheus scrapes by default.
     pub(crate) const PROMETHEUS: Self = Self { accept: OPEN_METRICS, gzip: true };
-    /// As it asks where it reads native histograms.
+    /// As Prometheus scrapes with native histograms.
     pub(crate) const WITH_NATIVE: Self = Self { accept: NATIVE, gzip: true };
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Client {
     base: String,
 }
 
-/// What a scrape cost its client.
+/// Size and latency of a scrape.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scraped {
     pub(crate) took: Duration,
@@ -49,7 +49,7 @@ impl Client {
         Self { http: http.into(), base: format!("http://127.0.0.1:{port}") }
     }
 
-    /// The body of a successful response.
+    /// Requests `path` and returns the body.
     pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Vec<u8>> {
         let mut request = self.http.get(format!("{}{path}", self.base));
         for (name, value) in headers {
@@ -62,33 +62,33 @@ impl Client {
             .with_config()
             .limit(limit)
             .read_to_vec()
-            .with_context(|| format!("{path} was cut"))
+            .with_context(|| format!("the response for {path} is incomplete"))
     }
 
     /// One scrape.
-    pub(crate) fn scrape(&self, path: &str, wish: Wish) -> Result<Scraped> {
-        let encoding = if wish.gzip { "gzip" } else { "identity" };
+    pub(crate) fn scrape(&self, path: &str, format: ScrapeFormat) -> Result<Scraped> {
+        let encoding = if format.gzip { "gzip" } else { "identity" };
         let begun = Instant::now();
-        let body = self.get(path, &[("Accept", wish.accept), ("Accept-Encoding", encoding)])?;
+        let body = self.get(path, &[("Accept", format.accept), ("Accept-Encoding", encoding)])?;
         let took = begun.elapsed();
         ensure!(
-            wish.gzip == body.starts_with(&[0x1f, 0x8b]),
-            "{path} came in another encoding than asked for"
+            format.gzip == body.starts_with(&[0x1f, 0x8b]),
+            "the response for {path} has another encoding than requested"
         );
         Ok(Scraped { took, bytes: body.len() })
     }
 
-    /// What `/metrics` says now.
+    /// The current `/metrics` in text 0.0.4.
     pub(crate) fn metrics(&self) -> Result<Metrics> {
         Ok(Metrics(String::from_utf8(self.get("/metrics", &[("Accept", TEXT)])?)?))
     }
 }
 
-/// One exposition in text 0.0.4.
+/// A response in text 0.0.4.
 pub(crate) struct Metrics(String);
 
 impl Metrics {
-    /// The sum of the series whose name, or name and labels, are these; 0 if there are none.
+    /// Sum of the series with this name, or name and labels; 0 if there are none.
     pub(crate) fn sum(&self, series: &str) -> f64 {
         self.0
             .lines()

@@ -1,4 +1,4 @@
-//! Whether the agent grows, or loses events, while containers come and go.
+//! Memory growth and lost events while containers are created and removed.
 
 use std::{
     path::Path,
@@ -14,21 +14,21 @@ use crate::{
     process::{Agent, Memory},
 };
 
-/// Containers that are there all the time.
-const STANDING: usize = 50;
-/// Containers that are there at a time, on top.
+/// Containers that exist during the whole run.
+const PERMANENT: usize = 50;
+/// Additional containers that exist at the same time.
 const AT_ONCE: usize = 20;
-/// Containers made and removed before the first look, so that what the agent remembers of the last ones, at most 4096 of them and 1024
-/// events, has the size it needs.
+/// Containers created and removed before the first measurement, to fill the agent's buffers for the last 4096 terminated containers
+/// and the last 1024 events.
 const WARM_UP: usize = 5_000;
-/// The most that resident memory may differ: an allocator's pools are not a leak.
-const SLACK_MIB: f64 = 1.0;
+/// Maximum growth of resident memory, for memory that the allocator keeps.
+const MAX_GROWTH_MIB: f64 = 1.0;
 
-/// Makes and removes `count` containers beside a running agent.
+/// Creates and removes `count` containers while the agent runs.
 pub(crate) fn run(binary: &Path, count: usize) -> Result<Section> {
     let tree = Tree::new("growth")?;
-    let standing = tree.containers(STANDING, 10)?;
-    let mut agent = Agent::start(binary, &tree, &standing)?;
+    let permanent = tree.containers(PERMANENT, 10)?;
+    let mut agent = Agent::start(binary, &tree, &permanent)?;
     interrupt::sleep(Duration::from_secs(5))?;
     let (at_start, _) = settled(&mut agent)?;
     churn(&tree, 0, WARM_UP)?;
@@ -42,8 +42,8 @@ pub(crate) fn run(binary: &Path, count: usize) -> Result<Section> {
 
     let mut section = Section::new("growth");
     section.paragraph(&format!(
-        "{count} containers made and removed beside a running agent, {:.0} a second in every hierarchy of this host, after \
-         {WARM_UP} that filled what it remembers of the last ones. The agent took {:.1} % of one core meanwhile.",
+        "{count} containers created and removed while the agent runs, {:.0} per second in every hierarchy of this host. Before, \
+         {WARM_UP} containers filled the agent's buffers for terminated containers. The agent used {:.1} % of one core.",
         count as f64 / elapsed.as_secs_f64(),
         100.0 * cpu.as_secs_f64() / elapsed.as_secs_f64(),
     ));
@@ -52,23 +52,23 @@ pub(crate) fn run(binary: &Path, count: usize) -> Result<Section> {
         vec![name.to_owned(), cell(memory.resident), cell(memory.anonymous), cell(memory.charged)]
     };
     section.table(
-        &["", "resident", "of this anonymous", "own cgroup"],
+        &["", "resident", "anonymous", "cgroup"],
         &[row("at the start", at_start), row("before", before), row("after", after)],
     );
     let growth = mib(after.resident) - mib(before.resident);
     section.budgets = vec![
-        Budget::at_most("growth of resident memory", growth, SLACK_MIB, "MiB", 2),
+        Budget::at_most("growth of resident memory", growth, MAX_GROWTH_MIB, "MiB", 2),
         Budget::at_most("events lost", lost, 0.0, "", 0),
-        Budget::at_least("containers seen to end", ended - ended_before, count as f64, ""),
+        Budget::at_least("terminations counted", ended - ended_before, count as f64, ""),
     ];
     Ok(section.finish())
 }
 
-/// Memory, and containers that were seen to end, once the agent has counted what happened.
+/// Memory, and the number of terminated containers, after the agent has processed all events.
 fn settled(agent: &mut Agent) -> Result<(Memory, f64)> {
     interrupt::sleep(Duration::from_secs(3))?;
     let ended = agent.client().metrics()?.sum("snug_workload_containers_ended_total");
-    // The scrape's own buffers are given back first.
+    // Wait until the agent has freed the buffers of the scrape.
     interrupt::sleep(Duration::from_secs(1))?;
     Ok((agent.memory()?, ended))
 }

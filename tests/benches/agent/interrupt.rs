@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM become an error, so that guards clean up on the way out.
+//! Turns Ctrl-C and SIGTERM into an error, so that destructors clean up.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Watches for the signals from now on.
+/// Installs the signal handlers.
 pub(crate) fn watch() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (mut interrupt, mut terminate) = {
@@ -29,11 +29,11 @@ pub(crate) fn watch() -> Result<()> {
             });
             INTERRUPTED.store(true, Ordering::Relaxed);
         })
-        .context("cannot watch for signals")?;
+        .context("cannot handle signals")?;
     Ok(())
 }
 
-/// Fails once a signal has come.
+/// Fails if a signal has arrived.
 pub(crate) fn check() -> Result<()> {
     if INTERRUPTED.load(Ordering::Relaxed) {
         bail!("interrupted");
@@ -41,12 +41,12 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Sleeps, and fails early at a signal.
+/// Sleeps for this time. Fails early at a signal.
 pub(crate) fn sleep(duration: Duration) -> Result<()> {
     sleep_until(Instant::now() + duration)
 }
 
-/// The same until a moment.
+/// Sleeps until this time. Fails early at a signal.
 pub(crate) fn sleep_until(moment: Instant) -> Result<()> {
     loop {
         check()?;

@@ -1,5 +1,5 @@
-//! What the agent costs: ratios within one run, CPU time, and what the kernel counts. `cargo xtask bench` builds and
-//! runs it; it needs root and a kernel that the kernel half works on.
+//! Measures the cost of the agent. `cargo xtask bench` builds and runs this program. It needs root and a kernel that supports
+//! the eBPF programs.
 
 mod cgroups;
 mod client;
@@ -23,57 +23,57 @@ use clap::{Parser, ValueEnum};
 
 use crate::measure::Section;
 
-/// Measure what the agent costs.
+/// Measure the CPU and memory usage of the agent.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Measure this only.
+    /// Run only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// Fail if a budget is not met.
+    /// Fail if a budget is exceeded.
     #[arg(long)]
     strict: bool,
-    /// Numbers of containers to pass over.
+    /// Numbers of containers for the part `pass`.
     #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 500, 2_000])]
     sizes: Vec<usize>,
-    /// Rounds at each of these numbers.
+    /// Rounds for each number of containers.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
-    /// Seconds for each way of being scraped.
+    /// Seconds for each kind of scrapes in the part `node`.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Scrapes of each kind in a round.
+    /// Scrapes of each kind per round in the part `scrape`.
     #[arg(long, default_value_t = 20)]
     scrapes: u32,
-    /// Containers to make and remove.
+    /// Containers to create and remove in the part `growth`.
     #[arg(long, default_value_t = 10_000)]
     churn: usize,
-    /// What cargo hands to every bench; without a meaning here.
+    /// Ignored: cargo passes this flag to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Passes of the kernel half against files.
+    /// Passes of the eBPF programs, compared with reading cgroup files.
     Pass,
     /// The agent on a node with 250 containers.
     Node,
-    /// Scrapes at 500 containers.
+    /// Scrapes with 500 containers.
     Scrape,
-    /// 10,000 containers made and removed.
+    /// 10,000 containers that are created and removed.
     Growth,
-    /// Programs that run in the time of others.
+    /// eBPF programs that run in the context of other processes.
     Programs,
-    /// Tracing of the run queue.
+    /// Run-queue tracing.
     Runqueue,
-    /// What the history takes.
+    /// The history.
     History,
     /// `snug recommend` for a large cluster.
     Recommend,
 }
 
 fn main() -> ExitCode {
-    match process::play_part().and_then(|()| run(&Options::parse())) {
+    match process::run_as_child().and_then(|()| run(&Options::parse())) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -87,14 +87,13 @@ fn run(options: &Options) -> Result<ExitCode> {
     let parts = if options.only.is_empty() { Part::value_variants() } else { &options.only };
     let mut missed = Vec::new();
     for part in parts {
-        let load =
-            format!("load {} and a fixed computation {:.1} × its fastest", load(), measure::slowdown());
+        let load = format!("load average {}, slowdown {:.1}", load(), measure::slowdown());
         let section = measure(*part, options)?;
         print(&section, &load);
         missed.extend(section.budgets.into_iter().filter(|budget| !budget.met));
     }
     for budget in &missed {
-        eprintln!("bench: BUDGET NOT MET: {}: {} ({})", budget.what, budget.measured, budget.allowed);
+        eprintln!("bench: BUDGET NOT MET: {}: {} ({})", budget.name, budget.measured, budget.allowed);
     }
     if missed.is_empty() {
         eprintln!("bench: all budgets met");
@@ -115,7 +114,7 @@ fn measure(part: Part, options: &Options) -> Result<Section> {
     }
 }
 
-/// Prints a part between the markers by which it finds its place in the documentation.
+/// Prints a section between the markers that `cargo xtask bench --write` looks for.
 fn print(section: &Section, load: &str) {
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     println!("<!-- bench: {} -->", section.name);
@@ -134,7 +133,7 @@ fn machine() -> String {
     format!("{cores} × {}, Linux {}", model.unwrap_or("unknown processor"), kernel.trim())
 }
 
-/// The load average of the last minute: above the number of cores, others were working too.
+/// The load average of the last minute. A value above the number of cores means that other processes compete.
 fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().unwrap_or("unknown").to_owned()

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// CPU time that `work` took of this thread, in the kernel and outside. Other work on the machine does not count.
+/// Runs `work` and returns the CPU time of this thread, in user and kernel mode.
 pub(crate) fn cpu_time<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let before = thread_cpu();
     let result = work();
@@ -16,11 +16,10 @@ fn thread_cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// How many times longer a fixed computation takes than at its fastest, in CPU time: above 1 where other work shares the
-/// core's units or the machine below takes the processor away. What it takes of the caches comes on top.
+/// CPU time of a fixed computation divided by its minimum. A value above 1 means that other work shares the execution units of the
+/// core, or that the hypervisor takes the CPU away. Contention of caches is not included.
 ///
-/// It stays in registers: one that goes through memory takes twice its time after each sleep on some processors, with nobody
-/// else there.
+/// The computation uses registers only: on some processors, memory accesses are slower after each sleep.
 pub(crate) fn slowdown() -> f64 {
     let times: Vec<f64> = (0..400)
         .map(|_| {
@@ -37,7 +36,7 @@ pub(crate) fn slowdown() -> f64 {
     median(times) / fastest
 }
 
-/// The middle of the values, 0 of none.
+/// The median, 0 of no values.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let half = values.len() / 2;
@@ -51,42 +50,42 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// The largest value, 0 of none.
+/// The maximum, 0 of no values.
 pub(crate) fn largest(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }
 
-/// A promise and what was measured.
+/// A limit and the measured value.
 pub(crate) struct Budget {
-    pub(crate) what: String,
+    pub(crate) name: String,
     pub(crate) allowed: String,
     pub(crate) measured: String,
     pub(crate) met: bool,
 }
 
 impl Budget {
-    /// At most `most`, shown with so many decimals and the unit.
-    pub(crate) fn at_most(what: &str, measured: f64, most: f64, unit: &str, decimals: usize) -> Self {
+    /// A maximum. `measured` is printed with this number of decimals.
+    pub(crate) fn at_most(name: &str, measured: f64, max: f64, unit: &str, decimals: usize) -> Self {
         Self {
-            what: what.to_owned(),
-            allowed: format!("≤ {most} {unit}"),
+            name: name.to_owned(),
+            allowed: format!("≤ {max} {unit}"),
             measured: format!("{measured:.decimals$} {unit}"),
-            met: measured <= most,
+            met: measured <= max,
         }
     }
 
-    /// At least `least`.
-    pub(crate) fn at_least(what: &str, measured: f64, least: f64, unit: &str) -> Self {
+    /// A minimum.
+    pub(crate) fn at_least(name: &str, measured: f64, min: f64, unit: &str) -> Self {
         Self {
-            what: what.to_owned(),
-            allowed: format!("≥ {least} {unit}"),
+            name: name.to_owned(),
+            allowed: format!("≥ {min} {unit}"),
             measured: format!("{measured:.0} {unit}"),
-            met: measured >= least,
+            met: measured >= min,
         }
     }
 }
 
-/// What a part of the bench found out, as Markdown.
+/// Results of a part of the bench, as Markdown.
 pub(crate) struct Section {
     pub(crate) name: &'static str,
     pub(crate) text: String,
@@ -122,7 +121,7 @@ impl Section {
             .iter()
             .map(|budget| {
                 let verdict = if budget.met { "met" } else { "**NOT MET**" };
-                vec![budget.what.clone(), budget.allowed.clone(), budget.measured.clone(), verdict.to_owned()]
+                vec![budget.name.clone(), budget.allowed.clone(), budget.measured.clone(), verdict.to_owned()]
             })
             .collect();
         if !rows.is_empty() {

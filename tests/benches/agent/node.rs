@@ -1,4 +1,4 @@
-//! The agent as it runs on a node: 250 containers in 110 pods, ten samples a second, a scrape every 15 s.
+//! The agent on a node: 250 containers in 110 pods, ten samples per second, a scrape every 15 s.
 
 use std::{
     path::Path,
@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use crate::{
     cgroups::Tree,
-    client::Wish,
+    client::ScrapeFormat,
     interrupt,
     measure::{Budget, Section, mib},
     process::{Agent, Memory, Workers, layout},
@@ -20,32 +20,33 @@ const CONTAINERS: usize = 250;
 const PODS: usize = 110;
 /// Containers with a worker.
 const BUSY: usize = 50;
-/// As Prometheus does it by default in Kubernetes set-ups.
+/// Common scrape interval of Prometheus on Kubernetes.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(15);
 
 const METRICS: &str = "/metrics";
 const CADVISOR: &str = "/metrics/cadvisor";
 
-/// What is off by default and collects or exports evidence.
+/// Options that are off by default, and collect or export more data.
 const SWITCHES: [&str; 4] = ["runqueue", "classic-histograms", "cpu-ladder", "memory-histograms"];
 
-/// A way to be scraped.
+/// Endpoints and format of the scrapes.
 #[derive(Clone, Copy)]
 struct Scraped {
     name: &'static str,
     endpoints: &'static [&'static str],
-    wish: Wish,
+    format: ScrapeFormat,
 }
 
 impl Scraped {
     const fn by_text(name: &'static str, endpoints: &'static [&'static str]) -> Self {
-        Self { name, endpoints, wish: Wish::PROMETHEUS }
+        Self { name, endpoints, format: ScrapeFormat::PROMETHEUS }
     }
 }
 
 const NOT: Scraped = Scraped::by_text("not scraped", &[]);
 const BOTH: Scraped = Scraped::by_text("both endpoints", &[METRICS, CADVISOR]);
-const NATIVE: Scraped = Scraped { name: "both, native histograms", wish: Wish::WITH_NATIVE, ..BOTH };
+const NATIVE: Scraped =
+    Scraped { name: "both, native histograms", format: ScrapeFormat::WITH_NATIVE, ..BOTH };
 const BY_DEFAULT: [Scraped; 5] = [
     NOT,
     BOTH,
@@ -55,16 +56,17 @@ const BY_DEFAULT: [Scraped; 5] = [
 ];
 const ALL_ON: [Scraped; 3] = [NOT, BOTH, NATIVE];
 
-/// What an agent took while it was scraped in one way.
+/// CPU usage of the agent with one kind of scrapes.
 struct Phase {
     scraped: Scraped,
-    /// Shares of one core.
+    /// CPU usage of the process, as a share of one core.
     process: f64,
+    /// CPU usage of eBPF programs in the context of other processes, as a share of one core.
     elsewhere: f64,
     scrapes: u32,
 }
 
-/// One agent, from its start to its end.
+/// Results of one agent, from its start to its end.
 struct Life {
     options: &'static str,
     phases: Vec<Phase>,
@@ -72,7 +74,7 @@ struct Life {
     at_end: Memory,
 }
 
-/// Measures for `seconds` in each way of being scraped.
+/// Measures for `seconds` with each kind of scrapes.
 pub(crate) fn run(binary: &Path, seconds: u64) -> Result<Section> {
     let tree = Tree::new("node")?;
     let containers = tree.containers(CONTAINERS, PODS)?;
@@ -86,14 +88,14 @@ pub(crate) fn run(binary: &Path, seconds: u64) -> Result<Section> {
     let agent = Agent::start_with(binary, &tree, &containers, &given)?;
     let all_on = live(agent, "all on", &ALL_ON, time)?;
     let pushed = receiver.received();
-    ensure!(pushed > 0, "the agent pushed nothing by OTLP in {} s", ALL_ON.len() as u64 * seconds);
+    ensure!(pushed > 0, "the agent sent nothing by OTLP in {} s", ALL_ON.len() as u64 * seconds);
     Ok(report(&tree, workers.count(), seconds, &[by_default, all_on], pushed))
 }
 
 fn live(mut agent: Agent, options: &'static str, ways: &[Scraped], time: Duration) -> Result<Life> {
     interrupt::sleep(Duration::from_secs(12))?;
     let known = agent.client().metrics()?.sum("snug_container_info");
-    ensure!(known >= CONTAINERS as f64, "the agent knows {known} of {CONTAINERS} containers");
+    ensure!(known >= CONTAINERS as f64, "the agent reports {known} of {CONTAINERS} containers");
     let after_start = agent.memory()?;
     let mut phases = Vec::new();
     for way in ways {
@@ -112,7 +114,7 @@ fn phase(agent: &mut Agent, scraped: Scraped, time: Duration) -> Result<Phase> {
     while next < begun + time {
         interrupt::sleep_until(next)?;
         for endpoint in scraped.endpoints {
-            client.scrape(endpoint, scraped.wish)?;
+            client.scrape(endpoint, scraped.format)?;
             scrapes += 1;
         }
         next += SCRAPE_INTERVAL;
@@ -124,7 +126,7 @@ fn phase(agent: &mut Agent, scraped: Scraped, time: Duration) -> Result<Phase> {
     Ok(Phase { scraped, process, elsewhere: elsewhere / elapsed, scrapes })
 }
 
-/// Run time of the programs that run in others' time; these run in the agent's own.
+/// Run time of the eBPF programs in the context of other processes: all but those that the agent itself runs.
 fn seconds_elsewhere(agent: &Agent) -> Result<f64> {
     let metrics = agent.client().metrics()?;
     let of = |series: &str| metrics.sum(&format!("snug_agent_program_run_seconds_total{series}"));
@@ -138,16 +140,16 @@ fn seconds_elsewhere(agent: &Agent) -> Result<f64> {
 fn report(tree: &Tree, busy: usize, seconds: u64, lives: &[Life], pushed: u64) -> Section {
     let mut section = Section::new("node");
     section.paragraph(&format!(
-        "The agent's own program, as released, beside {CONTAINERS} containers in {PODS} pods ({}; {busy} of them with a \
-         process that works 0.1 % of the time). {seconds} s each; a scrape every {} s as Prometheus makes it, gzip included. \
-         CPU time is what the agent's own cgroup counts: it includes walks and looks, which run in the agent's time. Programs \
-         that run in the time of others (making and removing cgroups, the run queue) are counted by the kernel.",
+        "The release build of the agent, with {CONTAINERS} containers in {PODS} pods ({}; {busy} containers have a \
+         process that uses 0.1 % CPU). {seconds} s for each row; scrapes every {} s with the headers of Prometheus, gzip included. \
+         CPU time of the agent is from its cgroup, and includes the sampling of cgroups by eBPF. The CPU time of eBPF programs in the context of other \
+         processes (creating and removing cgroups, run queue) is from the kernel's statistics.",
         layout(tree.hierarchies()),
         SCRAPE_INTERVAL.as_secs(),
     ));
     section.paragraph(&format!(
-        "By default: every option as it is without a configuration, but the pods file that names the containers. All on: \
-         the same with {}, and with metrics, events and the agent's log pushed by OTLP over HTTP ({:.1} MiB meanwhile).",
+        "\"By default\": default options, and a pods file with the names of the containers. \"All on\": \
+         also {}, and metrics, events and the agent's log sent by OTLP over HTTP ({:.1} MiB in total).",
         SWITCHES.map(|switch| format!("`{switch}`")).join(", "),
         mib(pushed),
     ));
@@ -165,7 +167,7 @@ fn report(tree: &Tree, busy: usize, seconds: u64, lives: &[Life], pushed: u64) -
             ]
         })
         .collect();
-    let head = ["options", "scraped", "scrapes", "agent, of one core", "programs elsewhere", "together"];
+    let head = ["options", "scraped", "scrapes", "agent, share of one core", "in other processes", "total"];
     section.table(&head, &rows);
     let row = |options: &str, when: &str, memory: Memory| {
         let cell = |bytes| format!("{:.1} MiB", mib(bytes));
@@ -186,13 +188,12 @@ fn report(tree: &Tree, busy: usize, seconds: u64, lives: &[Life], pushed: u64) -
             ]
         })
         .collect();
-    section
-        .table(&["options", "memory", "resident", "of this anonymous", "own cgroup, with eBPF maps"], &rows);
+    section.table(&["options", "memory", "resident", "anonymous", "cgroup, with eBPF maps"], &rows);
     section.budgets = lives.iter().flat_map(budgets).collect();
     section.finish()
 }
 
-/// The same for whatever is switched on.
+/// The budgets, which are the same for all options.
 fn budgets(life: &Life) -> [Budget; 4] {
     let Life { options, phases, after_start, at_end } = life;
     let cpu = |native: bool| {
@@ -202,9 +203,15 @@ fn budgets(life: &Life) -> [Budget; 4] {
     let resident = mib(after_start.resident.max(at_end.resident));
     let charged = mib(after_start.charged.max(at_end.charged));
     [
-        Budget::at_most(&format!("CPU, {options}, scraped most, by text"), cpu(false), 1.0, "% of a core", 2),
+        Budget::at_most(
+            &format!("CPU, {options}, text format, most frequent scrapes"),
+            cpu(false),
+            1.0,
+            "% of a core",
+            2,
+        ),
         Budget::at_most(&format!("CPU, {options}, native histograms"), cpu(true), 1.0, "% of a core", 2),
         Budget::at_most(&format!("resident memory, {options}"), resident, 40.0, "MiB", 1),
-        Budget::at_most(&format!("memory of its own cgroup, {options}"), charged, 64.0, "MiB", 1),
+        Budget::at_most(&format!("memory of the cgroup, {options}"), charged, 64.0, "MiB", 1),
     ]
 }

@@ -1,4 +1,4 @@
-//! The kernel half's passes, by walks and by revisits, against reading the same values from files, in one run, round by round.
+//! Compares passes of the eBPF programs (walks and resamples) with reading the same values from cgroup files, in alternate rounds.
 
 use std::{fs::File, hint::black_box, os::unix::fs::FileExt as _, path::Path, time::Duration};
 
@@ -22,15 +22,15 @@ use crate::{
     process::{Workers, layout},
 };
 
-/// Every n-th container has a worker …
+/// Every n-th container has a worker, …
 const EVERY: usize = 4;
-/// … up to so many.
+/// … up to this number of workers.
 const MOST_WORKERS: usize = 64;
 
-/// Containers from which on the budgets are judged.
+/// Minimum number of containers for the budgets.
 const ENOUGH: usize = 100;
 
-/// What the kernel half measures where it can.
+/// All measurements of the eBPF programs.
 const OF_KERNEL: [Measurement; 8] = [
     Measurement::Cpu,
     Measurement::Throttling,
@@ -42,40 +42,40 @@ const OF_KERNEL: [Measurement; 8] = [
     Measurement::Pids,
 ];
 
-/// A hierarchy that is passed over.
+/// A hierarchy and its measurements.
 struct Walk<'a> {
     hierarchy: &'a Hierarchy,
     iterator: CgroupIterator,
-    /// What is taken from it.
+    /// Measurements that are read from it.
     measured: Measurements,
-    /// Nanoseconds of CPU time of each walk, copying the records out included, per cgroup.
+    /// CPU time of each walk, including copying of the records, in nanoseconds per cgroup.
     walks: Vec<f64>,
-    /// The same of each revisit.
-    revisits: Vec<f64>,
-    /// Nanoseconds that each walk held `cgroup_mutex`, as the program counted.
+    /// The same for each resample.
+    resamples: Vec<f64>,
+    /// Nanoseconds that each walk held `cgroup_mutex`, measured by the eBPF program.
     held: Vec<f64>,
 }
 
-/// A hierarchy's part in a row.
+/// Results of one hierarchy.
 struct OfHierarchy {
     name: String,
     walk: f64,
-    revisit: f64,
+    resample: f64,
     held: Vec<f64>,
 }
 
-/// Medians of one size, nanoseconds per container.
+/// Medians for one number of containers, in nanoseconds per container.
 struct Row {
     containers: usize,
     busy: usize,
-    /// Flushes and a revisit of each hierarchy.
+    /// Flushes and a resample of each hierarchy.
     kernel: f64,
     files: f64,
     kept_open: Option<f64>,
     hierarchies: Vec<OfHierarchy>,
 }
 
-/// Measures at all sizes.
+/// Measures with all numbers of containers.
 pub(crate) fn run(sizes: &[usize], rounds: usize) -> Result<Section> {
     raise_file_limit()?;
     let largest_size = sizes.iter().copied().max().unwrap_or(0);
@@ -93,7 +93,7 @@ pub(crate) fn run(sizes: &[usize], rounds: usize) -> Result<Section> {
     let rows = sizes
         .iter()
         .map(|size| {
-            eprintln!("bench: passes over {size} containers");
+            eprintln!("bench: passes with {size} containers");
             measure(&mut kernel, *size, rounds)
         })
         .collect::<Result<Vec<Row>>>()?;
@@ -116,10 +116,17 @@ fn measure(kernel: &mut EbpfPrograms, size: usize, rounds: usize) -> Result<Row>
         } else {
             let (iterator, measured) =
                 (kernel.iterate(&below(hierarchy), Some(walks.len()))?, Measurements::new(&[measurement]));
-            walks.push(Walk { hierarchy, iterator, measured, walks: vec![], revisits: vec![], held: vec![] });
+            walks.push(Walk {
+                hierarchy,
+                iterator,
+                measured,
+                walks: vec![],
+                resamples: vec![],
+                held: vec![],
+            });
         }
     }
-    // What the agent does before a pass, for this part of the tree.
+    // The agent does the same before a pass.
     let mut flush_points = Vec::new();
     if let Some(unified) = &hierarchies.unified {
         flush_points.push(open(&below(unified).join("cpu.stat"))?);
@@ -134,7 +141,7 @@ fn measure(kernel: &mut EbpfPrograms, size: usize, rounds: usize) -> Result<Row>
     let (mut whole, mut files, mut kept_open) = (Vec::new(), Vec::new(), Vec::new());
     let per_container = |time: Duration| time.as_nanos() as f64 / size as f64;
     for round in 0..=rounds {
-        // Nothing is made or removed meanwhile: what one walk met is what all revisits of the round see.
+        // No cgroup is created or removed during the round, so its resamples see the cgroups of the walk.
         for walk in &mut walks {
             let (time, end) =
                 cpu_time(|| kernel.pass(&walk.iterator, walk.measured).map(|pass| through(&pass)));
@@ -144,7 +151,7 @@ fn measure(kernel: &mut EbpfPrograms, size: usize, rounds: usize) -> Result<Row>
                 walk.held.push(end.held_ns as f64);
             }
         }
-        // So that every way finds counters to bring up to date.
+        // Each way of reading must find counters that have changed.
         interrupt::sleep(Duration::from_millis(120))?;
         let (flushing, flushed) = cpu_time(|| -> Result<()> {
             for file in &flush_points {
@@ -158,10 +165,10 @@ fn measure(kernel: &mut EbpfPrograms, size: usize, rounds: usize) -> Result<Row>
             let (time, end) = cpu_time(|| {
                 kernel.resample(index, walk.measured).map(|seen| seen.map(|pass| through(&pass)))
             });
-            let end = whole_pass(end?.context("a revisit found its walk out of date")?, size)?;
+            let end = whole_pass(end?.context("a resample found that its walk is outdated")?, size)?;
             passing += time;
             if round > 0 {
-                walk.revisits.push(time.as_nanos() as f64 / end.cgroups as f64);
+                walk.resamples.push(time.as_nanos() as f64 / end.cgroups as f64);
             }
         }
         interrupt::sleep(Duration::from_millis(120))?;
@@ -181,7 +188,7 @@ fn measure(kernel: &mut EbpfPrograms, size: usize, rounds: usize) -> Result<Row>
             Ok(())
         });
         read?;
-        // The first round warms caches.
+        // The first round fills caches and does not count.
         if round > 0 {
             whole.push(per_container(flushing + passing));
             files.push(per_container(by_files));
@@ -199,14 +206,14 @@ fn measure(kernel: &mut EbpfPrograms, size: usize, rounds: usize) -> Result<Row>
             .map(|walk| OfHierarchy {
                 name: name(walk.hierarchy),
                 walk: median(walk.walks),
-                revisit: median(walk.revisits),
+                resample: median(walk.resamples),
                 held: walk.held,
             })
             .collect(),
     })
 }
 
-/// Takes a pass's records, as the agent would.
+/// Reads the records of a pass, as the agent does.
 fn through(pass: &Pass<'_>) -> PassStats {
     pass.records().for_each(|record| {
         black_box(record);
@@ -214,11 +221,11 @@ fn through(pass: &Pass<'_>) -> PassStats {
     pass.stats
 }
 
-/// A pass that met every container, and their pod.
+/// Fails unless a pass found all containers and their pod.
 fn whole_pass(end: PassStats, size: usize) -> Result<PassStats> {
     ensure!(
         end.cgroups == size as u64 + 1 && end.lost + end.unreadable == 0,
-        "a pass over {size} containers and their pod gave {end:?}"
+        "a pass over {size} containers and their pod returned {end:?}"
     );
     Ok(end)
 }
@@ -234,12 +241,12 @@ fn name(hierarchy: &Hierarchy) -> String {
     }
 }
 
-/// The files that hold what the kernel half measures.
+/// The files with the measurements of the eBPF programs.
 fn files_of(measurement: Measurement, version: Version) -> &'static [&'static str] {
     match (measurement, version) {
         (Measurement::Cpu, Version::V2) => &["cpu.stat"],
         (Measurement::Cpu, Version::V1) => &["cpuacct.usage"],
-        // The rows of cpu.stat are read for the CPU time already.
+        // cpu.stat is already in the list, for CPU time.
         (Measurement::Throttling, Version::V2) => &["cpu.max", "cpu.max.burst"],
         (Measurement::Throttling, Version::V1) => {
             &["cpu.stat", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.cfs_burst_us"]
@@ -259,7 +266,7 @@ fn files_of(measurement: Measurement, version: Version) -> &'static [&'static st
     }
 }
 
-/// All these files of all containers, open; `None` where that is more than this process may open.
+/// Opens these files of all containers. `None` if that exceeds the file limit of this process.
 fn keep_open(hierarchies: &Hierarchies, containers: &[Container]) -> Option<Vec<File>> {
     let mut kept = Vec::new();
     for container in containers {
@@ -288,14 +295,14 @@ fn report(hierarchies: &Hierarchies, rows: &[Row], rounds: usize) -> Section {
     let mut section = Section::new("pass");
     let passes = rows.first().map_or(0, |row| row.hierarchies.len());
     section.paragraph(&format!(
-        "This host is {}: one look at everything takes {passes} {}, so a container's record is taken {passes} times. \
-         \"Kernel\" is both flushes, all passes and copying every record out; the passes are revisits, as nearly all of the \
-         agent's are: it walks once in 10 s, and after a cgroup was made or removed. \"Files\" is the agent's own reader for the \
-         same measurements, opening and closing each file; \"kept open\" is `pread` alone, on files that stay open, \
-         without parsing. Nanoseconds of CPU time of the reading thread per container; medians of {rounds} rounds in \
-         which the three take turns, 120 ms apart.",
+        "This host is {}: one sample of all measurements takes {passes} {}. \
+         \"eBPF\" includes both flushes, all passes, and copying all records. The passes are resamples of known cgroups, as almost all passes of the \
+         agent are: it walks the hierarchy every 10 s, and after a cgroup was created or removed. \"Files\" is the agent's reader for the \
+         same measurements, which opens and closes each file. \"Kept open\" is `pread` on open files, \
+         without parsing. CPU time of the reading thread in nanoseconds per container; medians of {rounds} rounds, \
+         which alternate between the three at intervals of 120 ms.",
         layout(hierarchies),
-        if passes == 1 { "pass" } else { "passes, one for each hierarchy" },
+        if passes == 1 { "pass" } else { "passes, one per hierarchy" },
     ));
     let table: Vec<Vec<String>> = rows
         .iter()
@@ -315,21 +322,13 @@ fn report(hierarchies: &Hierarchies, rows: &[Row], rounds: usize) -> Section {
         })
         .collect();
     section.table(
-        &[
-            "containers",
-            "of these busy",
-            "kernel",
-            "files",
-            "kept open",
-            "files ÷ kernel",
-            "kept open ÷ kernel",
-        ],
+        &["containers", "busy", "eBPF", "files", "kept open", "files ÷ eBPF", "kept open ÷ eBPF"],
         &table,
     );
 
     section.paragraph(
-        "Each pass by itself: CPU time per cgroup, and how long a walk held `cgroup_mutex`, as the program in the kernel \
-         measured it (wall time, so that interruptions count). A revisit does not take it.",
+        "Single passes: CPU time per cgroup, and the time that a walk held `cgroup_mutex`, measured by the eBPF program \
+         (wall time, including interruptions). A resample does not take the mutex.",
     );
     let table: Vec<Vec<String>> = rows
         .iter()
@@ -338,7 +337,7 @@ fn report(hierarchies: &Hierarchies, rows: &[Row], rounds: usize) -> Section {
                 vec![
                     row.containers.to_string(),
                     one.name.clone(),
-                    format!("{:.0} ns", one.revisit),
+                    format!("{:.0} ns", one.resample),
                     format!("{:.0} ns", one.walk),
                     format!("{:.0} µs", median(one.held.clone()) / 1e3),
                     format!("{:.0} µs", largest(&one.held) / 1e3),
@@ -349,27 +348,26 @@ fn report(hierarchies: &Hierarchies, rows: &[Row], rounds: usize) -> Section {
     let head = [
         "containers",
         "hierarchy",
-        "revisit, per cgroup",
+        "resample, per cgroup",
         "walk, per cgroup",
         "mutex held, median",
-        "longest",
+        "maximum",
     ];
     section.table(&head, &table);
 
-    // What a pass costs at all (a session with the kernel, the way there) is spread over its cgroups: with ten of them it
-    // says nothing about one.
+    // A pass has a fixed cost (system call, iterator session). With few cgroups it dominates the cost per cgroup.
     let judged = || {
         let many = rows.iter().filter(|row| row.containers >= ENOUGH);
         let few = rows.iter().filter(|_| rows.iter().all(|row| row.containers < ENOUGH));
         many.chain(few)
     };
-    let revisits = judged().flat_map(|row| row.hierarchies.iter().map(|one| one.revisit));
-    let pass = largest(&revisits.collect::<Vec<_>>());
+    let resamples = judged().flat_map(|row| row.hierarchies.iter().map(|one| one.resample));
+    let pass = largest(&resamples.collect::<Vec<_>>());
     let ratio = judged().map(|row| row.files / row.kernel).fold(f64::INFINITY, f64::min);
     section.budgets = vec![
-        Budget::at_most("one pass, per cgroup, in the worst hierarchy", pass / 1e3, 1.0, "µs", 2),
-        Budget::at_least("cheaper than files, all flushes and passes counted", ratio, 50.0, "×"),
+        Budget::at_most("one pass, per cgroup, slowest hierarchy", pass / 1e3, 1.0, "µs", 2),
+        Budget::at_least("files ÷ eBPF, including flushes", ratio, 50.0, "×"),
     ];
-    section.paragraph(&format!("Budgets hold from {ENOUGH} containers on, at the worst of these sizes."));
+    section.paragraph(&format!("The budgets apply to the worst result with at least {ENOUGH} containers."));
     section.finish()
 }

@@ -1,4 +1,4 @@
-//! Processes of the bench: workers that give containers something to do, and the agent under test.
+//! Processes of the bench: workers in containers, and the agent under test.
 
 use std::{
     fs, io,
@@ -24,18 +24,18 @@ use crate::{
     interrupt,
 };
 
-/// Argument by which the bench's program becomes a worker.
+/// Argument that makes the bench program a worker.
 const WORKER: &str = "worker";
-/// Argument by which it enters cgroups and becomes another program.
+/// Argument that makes the bench program enter cgroups and execute another program.
 const ENTER: &str = "enter";
 
 /// Time between two bursts of a worker.
 const PERIOD: Duration = Duration::from_millis(50);
-/// Length of a burst: with [`PERIOD`] a duty of about 0.1 %.
+/// Length of a burst: 0.1 % of [`PERIOD`].
 const BURST: Duration = Duration::from_micros(50);
 
-/// Plays another part if the arguments say so; returns if this is the bench itself.
-pub(crate) fn play_part() -> Result<()> {
+/// Runs as a worker or launcher if the arguments ask for it. Returns if this is the bench itself.
+pub(crate) fn run_as_child() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next() {
         Some(part) if part == WORKER => work(),
@@ -44,7 +44,7 @@ pub(crate) fn play_part() -> Result<()> {
                 let file = Path::new(&home).join("cgroup.procs");
                 fs::write(&file, "0").with_context(|| format!("cannot enter {}", file.display()))?;
             }
-            let program = arguments.next().context("nothing to run")?;
+            let program = arguments.next().context("no program given")?;
             let error = Command::new(&program).args(arguments).exec();
             Err(error).with_context(|| format!("cannot run {}", program.display()))
         }
@@ -52,7 +52,7 @@ pub(crate) fn play_part() -> Result<()> {
     }
 }
 
-/// Bursts until the bench closes the pipe, be it by dying.
+/// Runs bursts until the bench closes the pipe or exits.
 fn work() -> Result<()> {
     thread::spawn(|| {
         let _ = io::stdin().read(&mut [0]);
@@ -65,12 +65,12 @@ fn work() -> Result<()> {
     }
 }
 
-/// Workers in containers. Dropped = ended.
+/// Workers in containers. Dropping this value ends them.
 #[derive(Default)]
 pub(crate) struct Workers(Vec<Running>);
 
 impl Workers {
-    /// Puts a worker into every container of `homes`, each given by its directories.
+    /// Starts a worker in each container of `homes`; a container is given by its cgroup directories.
     pub(crate) fn start<'a>(tree: &Tree, containers: impl Iterator<Item = &'a Container>) -> Result<Self> {
         let mut workers = Self::default();
         let program = std::env::current_exe()?;
@@ -89,7 +89,7 @@ impl Workers {
     }
 }
 
-/// A child process. Dropped = killed and waited for.
+/// A child process. Dropping it kills the process and waits for it.
 struct Running(Child);
 
 impl Drop for Running {
@@ -99,7 +99,7 @@ impl Drop for Running {
     }
 }
 
-/// The agent under test, in cgroups of its own. Dropped = ended.
+/// The agent under test, in separate cgroups. Dropping it ends the agent.
 pub(crate) struct Agent {
     process: Running,
     port: u16,
@@ -108,24 +108,24 @@ pub(crate) struct Agent {
     _directory: tempfile::TempDir,
 }
 
-/// Memory of the agent, bytes.
+/// Memory of the agent in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {
     /// `VmRSS`.
     pub(crate) resident: u64,
-    /// Of this, what no file and no map backs: `RssAnon`.
+    /// Anonymous part of it: `RssAnon`.
     pub(crate) anonymous: u64,
-    /// What its own cgroup is charged: its pages, its eBPF maps, its kernel objects.
+    /// Memory charged to the agent's cgroup: pages, eBPF maps and kernel objects.
     pub(crate) charged: u64,
 }
 
 impl Agent {
-    /// Starts `binary` in cgroups of `tree`, with a pods file that names `containers`, and waits until it serves.
+    /// Starts `binary` in cgroups of `tree`, with a pods file that names `containers`, and waits until it serves metrics.
     pub(crate) fn start(binary: &Path, tree: &Tree, containers: &[Container]) -> Result<Self> {
         Self::start_with(binary, tree, containers, &[])
     }
 
-    /// The same with more options.
+    /// As [`Self::start`], with more options.
     pub(crate) fn start_with(
         binary: &Path,
         tree: &Tree,
@@ -160,10 +160,10 @@ impl Agent {
         let deadline = Instant::now() + Duration::from_secs(30);
         while client.get("/readyz", &[]).is_err() {
             if let Some(status) = self.process.0.try_wait()? {
-                bail!("the agent ended with {status}");
+                bail!("the agent exited with {status}");
             }
             if Instant::now() > deadline {
-                bail!("the agent does not serve after 30 s");
+                bail!("the agent serves no metrics after 30 s");
             }
             interrupt::sleep(Duration::from_millis(100))?;
         }
@@ -174,10 +174,10 @@ impl Agent {
         Client::new(self.port)
     }
 
-    /// CPU time of the process so far, as its cgroup counts it: exact, not in ticks.
+    /// CPU time of the process so far, from its cgroup, which is exact.
     pub(crate) fn cpu(&mut self) -> Result<Duration> {
         let reading = self.reader.read(&self.path, Measurements::new(&[Measurement::Cpu]))?;
-        let cpu = reading.values.cpu.context("no hierarchy counts the agent's CPU time")?;
+        let cpu = reading.values.cpu.context("no cgroup hierarchy has the agent's CPU time")?;
         Ok(Duration::from_nanos(cpu.usage_ns))
     }
 
@@ -191,20 +191,20 @@ impl Agent {
         Ok(Memory {
             resident: row("VmRSS").context("no VmRSS")?,
             anonymous: row("RssAnon").context("no RssAnon")?,
-            charged: reading.values.memory.context("no hierarchy counts the agent's memory")?.usage_bytes,
+            charged: reading.values.memory.context("no cgroup hierarchy has the agent's memory")?.usage_bytes,
         })
     }
 }
 
-/// The binary under test: `SNUG_AGENT_BIN`.
+/// Path of the agent under test, from `SNUG_AGENT_BIN`.
 pub(crate) fn agent_binary() -> Result<PathBuf> {
     let binary = std::env::var_os("SNUG_AGENT_BIN")
         .map(PathBuf::from)
-        .context("SNUG_AGENT_BIN does not say where the agent is; run this by `cargo xtask bench`")?;
-    binary.canonicalize().with_context(|| format!("{} is not there", binary.display()))
+        .context("SNUG_AGENT_BIN is not set: run `cargo xtask bench`")?;
+    binary.canonicalize().with_context(|| format!("cannot find {}", binary.display()))
 }
 
-/// A pod list as the API server would give it, so that series carry names as they do in a cluster.
+/// A pod list as of the API server, so that series have names as in a cluster.
 fn pods_file(containers: &[Container]) -> String {
     let pods = containers.iter().map(|container| container.pod + 1).max().unwrap_or(0);
     let items: Vec<serde_json::Value> = (0..pods)
@@ -235,7 +235,7 @@ fn pods_file(containers: &[Container]) -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
-/// What serves this host's hierarchies, in words: how many passes a container takes part in.
+/// Description of this host's cgroup hierarchies, which determine the number of passes.
 pub(crate) fn layout(hierarchies: &Hierarchies) -> &'static str {
     match (&hierarchies.unified, hierarchies.v1.is_empty()) {
         (Some(_), true) => "cgroup v2",

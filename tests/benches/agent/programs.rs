@@ -1,5 +1,5 @@
-//! What the programs that run in the time of others cost them: nanoseconds a run, as the kernel counts them, and what
-//! is left of the throughput of loopback.
+//! Cost of the eBPF programs that run in the context of other processes: run time from the kernel, and loopback throughput
+//! with and without the agent.
 
 use std::{
     io::{Read as _, Write as _},
@@ -20,33 +20,33 @@ use crate::{
     process::Agent,
 };
 
-/// Times that each load runs with and without the agent, taking turns.
+/// Rounds; each runs the loads without and with the agent.
 const ROUNDS: usize = 5;
-/// Length of a load.
+/// Duration of a load.
 const LOAD: Duration = Duration::from_millis(800);
-/// Payload of a datagram, bytes.
+/// Payload of a datagram in bytes.
 const DATAGRAM: usize = 1_000;
-/// What one write to a TCP connection takes, bytes.
+/// Size of one write to a TCP connection in bytes.
 const WRITE: usize = 64 << 10;
-/// Processes started and cgroups made and removed for their programs to run.
+/// Number of processes started, and of cgroups created and removed.
 const EVENTS: usize = 1_000;
 
-/// Programs and what each of their runs is about.
+/// eBPF programs and the event that each run handles.
 const PROGRAMS: [(&str, &str); 11] = [
     ("network_receive", "packet received"),
     ("network_transmit", "packet sent"),
     ("tcp_connection", "change of a TCP connection's state"),
-    ("tcp_retransmit", "TCP segment sent again"),
-    ("tcp_retransmit_synack", "answer to an attempt to connect sent again"),
-    ("tcp_round_trip", "TCP callback: connection made, round trip"),
+    ("tcp_retransmit", "TCP segment retransmitted"),
+    ("tcp_retransmit_synack", "SYN-ACK retransmitted"),
+    ("tcp_round_trip", "TCP callback: connection established, round trip"),
     ("process_started", "exec"),
-    ("process_exited", "end of a thread"),
+    ("process_exited", "thread exit"),
     ("cgroup_made", "cgroup made"),
-    ("cgroup_emptied", "cgroup filled or emptied"),
+    ("cgroup_emptied", "cgroup populated or emptied"),
     ("cgroup_removed", "cgroup removed"),
 ];
 
-/// Loads loopback with and without an agent, then starts processes and makes cgroups beside one.
+/// Loads loopback without and with the agent; then starts processes and creates cgroups while the agent runs.
 pub(crate) fn run(binary: &Path) -> Result<Section> {
     let tree = Tree::new("programs")?;
     let (mut udp, mut tcp) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
@@ -60,7 +60,7 @@ pub(crate) fn run(binary: &Path) -> Result<Section> {
         tcp[1].push(stream_bytes_per_second()?);
         if round + 1 == ROUNDS {
             events(&tree)?;
-            // The agent looks at its programs once a second.
+            // The agent reads the statistics of its programs once a second.
             interrupt::sleep(Duration::from_secs(2))?;
             counted = Some(agent.client().metrics()?);
         }
@@ -69,8 +69,8 @@ pub(crate) fn run(binary: &Path) -> Result<Section> {
 
     let mut section = Section::new("programs");
     section.paragraph(&format!(
-        "Run time and runs as the kernel counts them, which itself adds some tens of nanoseconds to a run, after {LOAD:?} \
-         each of datagrams and of a TCP stream over loopback, {EVENTS} processes, and {EVENTS} cgroups made and removed."
+        "Runs and run time from the kernel's statistics, which add some tens of nanoseconds to each run. The load is {LOAD:?} \
+         each of datagrams and of a TCP stream over loopback, {EVENTS} processes, and {EVENTS} cgroups created and removed."
     ));
     let mut rows = Vec::new();
     let mut packets = 0.0_f64;
@@ -82,15 +82,15 @@ pub(crate) fn run(binary: &Path) -> Result<Section> {
         let cell = if runs == 0.0 { "-".to_owned() } else { format!("{each:.0} ns") };
         rows.push(vec![format!("`{program}`"), about.to_owned(), format!("{runs:.0}"), cell]);
     }
-    section.table(&["program", "a run is a", "runs", "each"], &rows);
+    section.table(&["program", "event", "runs", "per run"], &rows);
     section.paragraph(&format!(
-        "Throughput of loopback by one sender, medians of {ROUNDS} turns without and with the agent."
+        "Loopback throughput of one sender. Medians of {ROUNDS} rounds without and with the agent."
     ));
-    let row = |what: &str, values: [Vec<f64>; 2], scale: f64, unit: &str| {
+    let row = |name: &str, values: [Vec<f64>; 2], scale: f64, unit: &str| {
         let [without, with] = values.map(median);
         let change = 100.0 * (with / without - 1.0);
         vec![
-            what.to_owned(),
+            name.to_owned(),
             format!("{:.2} {unit}", without / scale),
             format!("{:.2} {unit}", with / scale),
             format!("{change:+.1} %"),
@@ -99,15 +99,15 @@ pub(crate) fn run(binary: &Path) -> Result<Section> {
     section.table(
         &["load", "without", "with", "difference"],
         &[
-            row(&format!("UDP, {DATAGRAM} bytes a datagram"), udp, 1e6, "million a second"),
-            row(&format!("TCP, {WRITE} bytes a write"), tcp, 1e9, "GB/s"),
+            row(&format!("UDP, datagrams of {DATAGRAM} bytes"), udp, 1e6, "million/s"),
+            row(&format!("TCP, writes of {WRITE} bytes"), tcp, 1e9, "GB/s"),
         ],
     );
-    section.budgets = vec![Budget::at_most("a packet, in either direction", packets, 100.0, "ns", 0)];
+    section.budgets = vec![Budget::at_most("run time per packet, both directions", packets, 100.0, "ns", 0)];
     Ok(section.finish())
 }
 
-/// Runs of a program, and nanoseconds each took.
+/// Number of runs of a program, and nanoseconds per run.
 fn cost(metrics: &Metrics, program: &str) -> (f64, f64) {
     let of = |family: &str| metrics.sum(&format!("{family}{{program=\"{program}\"}}"));
     let runs = of("snug_agent_program_runs_total");
@@ -154,7 +154,7 @@ fn stream_bytes_per_second() -> Result<f64> {
     Ok(received as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Processes that start and end, and cgroups that come and go.
+/// Starts processes, and creates and removes cgroups.
 fn events(tree: &Tree) -> Result<()> {
     for _ in 0..EVENTS {
         interrupt::check()?;

@@ -1,4 +1,4 @@
-//! An OTLP receiver over HTTP that takes everything and counts it.
+//! An OTLP receiver over HTTP that accepts all requests and counts their bytes.
 
 use std::{
     convert::Infallible,
@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 
-/// The receiver, in a thread of the bench; it serves until the bench ends.
+/// The receiver, in a thread that runs until the bench exits.
 pub(crate) struct Receiver {
     port: u16,
     received: Arc<AtomicU64>,
@@ -35,7 +35,7 @@ impl Receiver {
                 let (stream, _) = listener.accept().await?;
                 let bytes = Arc::clone(&bytes);
                 let service = service_fn(move |request| take(request, Arc::clone(&bytes)));
-                // A client that goes away ends its connection and nothing else.
+                // A broken connection must not stop the receiver.
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         };
@@ -44,7 +44,7 @@ impl Receiver {
             .spawn(move || {
                 let ended: Result<Infallible> = runtime.block_on(serve);
                 let Err(error) = ended;
-                eprintln!("bench: the OTLP receiver ended: {error:#}");
+                eprintln!("bench: the OTLP receiver failed: {error:#}");
             })
             .context("cannot start the OTLP receiver")?;
         Ok(Self { port, received })
@@ -54,13 +54,13 @@ impl Receiver {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Bytes of requests so far.
+    /// Total size of the request bodies so far, in bytes.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 }
 
-/// An empty answer is one that takes everything.
+/// An empty response accepts all data.
 async fn take(
     request: Request<Incoming>,
     bytes: Arc<AtomicU64>,

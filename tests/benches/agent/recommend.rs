@@ -1,4 +1,4 @@
-//! What `snug recommend` takes for a large cluster's history.
+//! Run time of `snug recommend` for the usage history of a large cluster.
 
 use std::{
     fs::File,
@@ -22,17 +22,17 @@ const HOURS: u32 = 14 * 24;
 const FIRST_HOUR: u32 = 500_000;
 const RUNS: usize = 5;
 
-/// The command under test: `SNUG_CLI_BIN`.
+/// Path of the command under test, from `SNUG_CLI_BIN`.
 pub(crate) fn cli_binary() -> Result<PathBuf> {
     std::env::var_os("SNUG_CLI_BIN")
         .map(PathBuf::from)
-        .context("SNUG_CLI_BIN does not say where snug is; run this by `cargo xtask bench`")
+        .context("SNUG_CLI_BIN is not set: run `cargo xtask bench`")
 }
 
-/// Times the command on a recording.
+/// Measures the run time of the command on a snapshot.
 pub(crate) fn run(binary: &Path) -> Result<Section> {
-    let folder = tempfile::tempdir().context("no folder for a recording")?;
-    let file = folder.path().join("recording.jsonl");
+    let folder = tempfile::tempdir().context("cannot create a temporary folder for the snapshot")?;
+    let file = folder.path().join("snapshot.jsonl");
     write(&file)?;
     let bytes = file.metadata()?.len();
     let mut times = Vec::new();
@@ -41,14 +41,14 @@ pub(crate) fn run(binary: &Path) -> Result<Section> {
         let begun = Instant::now();
         let mut snug = Command::new(binary);
         snug.arg("recommend").arg("--file").arg(&file).stdout(Stdio::null());
-        ensure!(snug.status().context("cannot start snug")?.success(), "snug recommend");
+        ensure!(snug.status().context("cannot start snug")?.success(), "`snug recommend` failed");
         times.push(begun.elapsed().as_secs_f64());
     }
     let seconds = median(times);
     let mut section = Section::new("recommend");
     section.paragraph(&format!(
-        "`snug recommend` on a recording of {WORKLOADS} workloads over {} days ({:.0} MiB of JSON, in the page cache), from its start to its end; the median \
-         of {RUNS} runs. It uses all CPUs.",
+        "Run time of `snug recommend` on a snapshot of {WORKLOADS} workloads over {} days ({:.0} MiB of JSON in the page cache). Median \
+         of {RUNS} runs. The command uses all CPUs.",
         HOURS / 24,
         mib(bytes),
     ));
@@ -70,7 +70,7 @@ fn write(file: &Path) -> Result<()> {
             }
         }
         let mut evidence = evidence.context("no hours")?;
-        // As if the half minute had been all of the hour.
+        // The hour has only half a minute of usage.
         evidence.hours.values_mut().for_each(|record| record.observed = HOUR);
         out.write_all(b"\n")?;
         serde_json::to_writer(&mut out, &evidence)?;

@@ -1,4 +1,4 @@
-//! What tracing of the run queue costs: switches between two processes, with and without it, turn by turn.
+//! Cost of run-queue tracing: alternately measures context switches with and without it.
 
 use std::{
     io::{Read, Write},
@@ -14,15 +14,15 @@ use snug_agent::kernel::{EbpfPrograms, KernelOptions};
 
 use crate::measure::{Section, median};
 
-/// Turns without and with.
-const TURNS: usize = 7;
-/// How long each turn lasts.
-const TURN: Duration = Duration::from_secs(1);
-/// Runs of the programs in one time back and forth: a wake-up and a switch in each direction.
-const BOTH_WAYS: f64 = 4.0;
+/// Rounds; each measures without and with tracing.
+const ROUNDS: usize = 7;
+/// Length of each measurement.
+const LENGTH: Duration = Duration::from_secs(1);
+/// Runs of the eBPF programs in one round trip: a wake-up and a switch in each direction.
+const ROUND_TRIP: f64 = 4.0;
 const ONE_WAY: f64 = 2.0;
 
-/// Measures both ways of going back and forth.
+/// Measures round trips over sockets and TCP, and switches by stress-ng.
 pub(crate) fn run() -> Result<Section> {
     let options = KernelOptions {
         max_cgroups: 4_096,
@@ -36,25 +36,25 @@ pub(crate) fn run() -> Result<Section> {
     let mut kernel = EbpfPrograms::load(&options)?;
     let mut section = Section::new("runqueue");
     section.paragraph(&format!(
-        "Two threads hand a byte back and forth: two wake-ups and two switches each time, or more; and stress-ng has two processes do nothing \
-         but switch, by a pipe. Medians of {TURNS} turns without and with tracing; the last column is what the programs say they cost, by \
-         the runs that they time themselves."
+        "Two threads send a byte back and forth, with at least two wake-ups and two context switches per round trip. stress-ng switches between two \
+         processes with a pipe. Medians of {ROUNDS} rounds without and with tracing. \"Self-measured\" is the cost that the eBPF programs measure \
+         themselves, on a sample of their runs."
     ));
     let mut rows = Vec::new();
     for (name, runs, once) in [
-        ("back and forth over a pair of sockets", BOTH_WAYS, pair as fn() -> Result<f64>),
-        ("back and forth over TCP on loopback", BOTH_WAYS, connection),
-        ("a switch of `stress-ng --switch 1`", ONE_WAY, stress),
+        ("round trip over a pair of sockets", ROUND_TRIP, pair as fn() -> Result<f64>),
+        ("round trip over TCP on loopback", ROUND_TRIP, connection),
+        ("context switch of `stress-ng --switch 1`", ONE_WAY, stress),
     ] {
         let (mut without, mut with, mut own) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..TURNS {
+        for _ in 0..ROUNDS {
             kernel.trace_runqueue(false);
             without.push(once()?);
             kernel.trace_runqueue(true);
             let before = kernel.runqueue_cost_ns();
             let each = once()?;
             let cost = kernel.runqueue_cost_ns() - before;
-            own.push(cost as f64 / (TURN.as_secs_f64() * 1e9 / each));
+            own.push(cost as f64 / (LENGTH.as_secs_f64() * 1e9 / each));
             with.push(each);
         }
         let (without, with, own) = (median(without), median(with), median(own));
@@ -67,18 +67,18 @@ pub(crate) fn run() -> Result<Section> {
             format!("{:.0} ns", own / runs),
         ]);
     }
-    section.table(&["once", "without", "with", "difference", "a run", "by themselves"], &rows);
+    section.table(&["operation", "without", "with", "difference", "per run", "self-measured"], &rows);
     Ok(section.finish())
 }
 
-/// Nanoseconds of one time back and forth.
+/// Nanoseconds of one round trip.
 fn ping_pong(mut here: impl Read + Write, mut there: impl Read + Write + Send + 'static) -> Result<f64> {
     let echo = thread::spawn(move || {
         let mut byte = [0; 1];
         while there.read_exact(&mut byte).and_then(|()| there.write_all(&byte)).is_ok() {}
     });
     let (begun, mut times, mut byte) = (Instant::now(), 0_u32, [7; 1]);
-    while begun.elapsed() < TURN {
+    while begun.elapsed() < LENGTH {
         for _ in 0..64 {
             here.write_all(&byte)?;
             here.read_exact(&mut byte)?;
@@ -105,17 +105,17 @@ fn connection() -> Result<f64> {
     ping_pong(here, there)
 }
 
-/// Nanoseconds of a switch between two processes, as stress-ng measures them.
+/// Nanoseconds of a context switch, measured by stress-ng.
 fn stress() -> Result<f64> {
     let report = tempfile::NamedTempFile::new()?;
     let mut stress = Command::new("stress-ng");
-    // With `--quiet` it leaves the figure out.
+    // `--quiet` would suppress the result.
     stress.args(["--switch", "1", "--metrics", "--timeout"]).stdout(Stdio::null()).stderr(Stdio::null());
-    stress.arg(format!("{}s", TURN.as_secs())).arg("--yaml").arg(report.path());
+    stress.arg(format!("{}s", LENGTH.as_secs())).arg("--yaml").arg(report.path());
     let status = stress.status().context("cannot run stress-ng")?;
-    ensure!(status.success(), "stress-ng ended with {status}");
+    ensure!(status.success(), "stress-ng exited with {status}");
     let text = std::fs::read_to_string(report.path())?;
     let line =
         text.lines().find_map(|line| line.trim().strip_prefix("nanosecs-per-context-switch-pipe-method:"));
-    Ok(line.context("stress-ng does not say how long a switch took")?.trim().parse()?)
+    Ok(line.context("no duration of a switch in the output of stress-ng")?.trim().parse()?)
 }

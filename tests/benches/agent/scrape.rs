@@ -1,4 +1,4 @@
-//! What a scrape costs at 500 containers: CPU of the agent, and the time until the client has it all.
+//! Cost of a scrape with 500 containers: CPU time of the agent, and latency of the client.
 
 use std::{
     path::Path,
@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use crate::{
     cgroups::Tree,
-    client::{OPEN_METRICS, TEXT, Wish},
+    client::{OPEN_METRICS, ScrapeFormat, TEXT},
     interrupt,
     measure::{Budget, Section, largest, median},
     process::{Agent, Workers},
@@ -19,18 +19,18 @@ const CONTAINERS: usize = 500;
 const PODS: usize = 220;
 const BUSY: usize = 50;
 
-/// Rounds in which every kind of scrape and pure sampling take their turns.
+/// Rounds; each measures every kind of scrape, and sampling without scrapes.
 const ROUNDS: usize = 5;
 /// Time without scrapes in each round.
 const BASELINE: Duration = Duration::from_secs(4);
 
-const KINDS: [(&str, &str, Wish); 6] = [
-    ("`/metrics`, OpenMetrics", "/metrics", Wish { accept: OPEN_METRICS, gzip: false }),
-    ("`/metrics`, OpenMetrics, gzip", "/metrics", Wish { accept: OPEN_METRICS, gzip: true }),
-    ("`/metrics`, text 0.0.4", "/metrics", Wish { accept: TEXT, gzip: false }),
-    ("`/metrics`, text 0.0.4, gzip", "/metrics", Wish { accept: TEXT, gzip: true }),
-    (CADVISOR_PLAIN, "/metrics/cadvisor", Wish { accept: OPEN_METRICS, gzip: false }),
-    (CADVISOR_GZIP, "/metrics/cadvisor", Wish { accept: OPEN_METRICS, gzip: true }),
+const KINDS: [(&str, &str, ScrapeFormat); 6] = [
+    ("`/metrics`, OpenMetrics", "/metrics", ScrapeFormat { accept: OPEN_METRICS, gzip: false }),
+    ("`/metrics`, OpenMetrics, gzip", "/metrics", ScrapeFormat { accept: OPEN_METRICS, gzip: true }),
+    ("`/metrics`, text 0.0.4", "/metrics", ScrapeFormat { accept: TEXT, gzip: false }),
+    ("`/metrics`, text 0.0.4, gzip", "/metrics", ScrapeFormat { accept: TEXT, gzip: true }),
+    (CADVISOR_PLAIN, "/metrics/cadvisor", ScrapeFormat { accept: OPEN_METRICS, gzip: false }),
+    (CADVISOR_GZIP, "/metrics/cadvisor", ScrapeFormat { accept: OPEN_METRICS, gzip: true }),
 ];
 const CADVISOR_PLAIN: &str = "`/metrics/cadvisor`";
 const CADVISOR_GZIP: &str = "`/metrics/cadvisor`, gzip";
@@ -39,7 +39,7 @@ const CADVISOR_GZIP: &str = "`/metrics/cadvisor`, gzip";
 struct Cost {
     /// Milliseconds of the agent's CPU time per scrape, one value a round.
     cpu: Vec<f64>,
-    /// Milliseconds until the client had all.
+    /// Milliseconds until the client received the last byte.
     took: Vec<f64>,
     bytes: usize,
 }
@@ -54,7 +54,7 @@ pub(crate) fn run(binary: &Path, scrapes: u32) -> Result<Section> {
     let client = agent.client();
     let metrics = client.metrics()?;
     let known = metrics.sum("snug_container_info");
-    ensure!(known >= CONTAINERS as f64, "the agent knows {known} of {CONTAINERS} containers");
+    ensure!(known >= CONTAINERS as f64, "the agent reports {known} of {CONTAINERS} containers");
     let series = metrics.sum("snug_agent_series");
 
     let mut costs = vec![Cost::default(); KINDS.len()];
@@ -65,11 +65,11 @@ pub(crate) fn run(binary: &Path, scrapes: u32) -> Result<Section> {
         interrupt::sleep(BASELINE)?;
         let baseline = agent.cpu()?.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64();
         baselines.push(baseline);
-        for ((_, path, wish), cost) in KINDS.iter().zip(&mut costs) {
+        for ((_, path, format), cost) in KINDS.iter().zip(&mut costs) {
             let (begun, before) = (Instant::now(), agent.cpu()?);
             for _ in 0..scrapes {
                 interrupt::check()?;
-                let scraped = client.scrape(path, *wish)?;
+                let scraped = client.scrape(path, *format)?;
                 cost.took.push(scraped.took.as_secs_f64() * 1e3);
                 cost.bytes = scraped.bytes;
             }
@@ -84,9 +84,9 @@ pub(crate) fn run(binary: &Path, scrapes: u32) -> Result<Section> {
 fn report(costs: &[Cost], baseline: f64, series: f64, scrapes: u32) -> Section {
     let mut section = Section::new("scrape");
     section.paragraph(&format!(
-        "{CONTAINERS} containers in {PODS} named pods: {series:.0} series on both endpoints together. CPU time of the agent \
-         per scrape: what its cgroup counts over {scrapes} scrapes, less what sampling takes ({:.2} % of a core here); the \
-         median of {ROUNDS} rounds. Latency is the client's, over a kept connection, until the last byte.",
+        "{CONTAINERS} containers in {PODS} pods with names; {series:.0} series on both endpoints in total. \"CPU\" is the agent's CPU time \
+         per scrape: that of its cgroup during {scrapes} scrapes, minus sampling ({:.2} % of a core here); \
+         median of {ROUNDS} rounds. \"Latency\" is the time until the client has received the last byte, on a persistent connection.",
         baseline * 100.0,
     ));
     let rows: Vec<Vec<String>> = KINDS
@@ -102,7 +102,7 @@ fn report(costs: &[Cost], baseline: f64, series: f64, scrapes: u32) -> Section {
             ]
         })
         .collect();
-    section.table(&["scrape", "CPU", "latency, median", "longest", "size"], &rows);
+    section.table(&["scrape", "CPU", "latency, median", "maximum", "size"], &rows);
     let cpu_of = |name: &str| {
         KINDS
             .iter()
@@ -111,8 +111,8 @@ fn report(costs: &[Cost], baseline: f64, series: f64, scrapes: u32) -> Section {
             .map_or(f64::NAN, |(_, cost)| median(cost.cpu.clone()))
     };
     section.budgets = vec![
-        Budget::at_most("CPU of a scrape of `/metrics/cadvisor`", cpu_of(CADVISOR_PLAIN), 15.0, "ms", 1),
-        Budget::at_most("the same with gzip", cpu_of(CADVISOR_GZIP), 60.0, "ms", 1),
+        Budget::at_most("CPU per scrape of `/metrics/cadvisor`", cpu_of(CADVISOR_PLAIN), 15.0, "ms", 1),
+        Budget::at_most("CPU per scrape of `/metrics/cadvisor`, gzip", cpu_of(CADVISOR_GZIP), 60.0, "ms", 1),
     ];
     section.finish()
 }

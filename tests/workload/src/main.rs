@@ -1,7 +1,7 @@
-//! `snug-workload`: a program whose use of CPU and memory is known, to be measured from outside.
+//! `snug-workload`: a program that uses CPU and memory in a known way, for tests of measurements.
 //!
-//! It behaves as told until a file appears at `--hold`. Then it rests, keeping its memory, and writes to `--truth` what
-//! it has used by its own clock, so that both sides can be compared while nothing moves. When the file goes, it goes on.
+//! It runs until a file appears at `--hold`. Then it pauses, keeps its memory, and writes its own count of CPU time and
+//! memory to `--truth`, so that a test can compare both while nothing changes. When the file disappears, it resumes.
 
 use std::{
     fs,
@@ -16,12 +16,11 @@ use clap::{Parser, Subcommand};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
-/// How evenly work is spread.
+/// Interval between two pieces of work of `steady`.
 const SLICE: Duration = Duration::from_millis(10);
-/// How often a resting program looks whether it may go on.
-const REST: Duration = Duration::from_millis(100);
-/// A pause within work that is longer than this was not the program's own: other tasks had the CPU, or it was
-/// throttled.
+/// How often a paused program checks whether `--hold` still exists.
+const PAUSE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// A gap in busy work longer than this means that other tasks had the CPU, or that the program was throttled.
 const STALL: Duration = Duration::from_millis(4);
 const MIB: usize = 1 << 20;
 /// Bytes in a datagram.
@@ -32,10 +31,10 @@ const HEADERS: usize = 20 + 8;
 /// Use CPU and memory in a known way.
 #[derive(Debug, Parser)]
 struct Options {
-    /// File to write to what was used: at rest, at the end, and at each step of growing.
+    /// File to write the usage to: on pause, at exit, and before each allocation of `grow`.
     #[arg(long)]
     truth: PathBuf,
-    /// Rest while this file exists.
+    /// Pause while this file exists.
     #[arg(long)]
     hold: Option<PathBuf>,
     #[command(subcommand)]
@@ -44,40 +43,40 @@ struct Options {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum Behaviour {
-    /// Use a share of one core evenly, and keep memory resident.
+    /// Use a constant share of one core, and keep memory resident.
     Steady {
-        /// Thousandths of a core.
+        /// CPU usage in millicores.
         #[arg(long)]
         millicores: u32,
         /// Memory in MiB.
         #[arg(long)]
         memory: usize,
     },
-    /// Work without a pause, then sleep, again and again.
+    /// Alternate between bursts of CPU usage and sleep.
     Bursts {
         /// CPU time of a burst, in milliseconds.
         #[arg(long)]
         cpu_ms: u64,
-        /// Time from one burst to the next, in milliseconds.
+        /// Time between the starts of two bursts, in milliseconds.
         #[arg(long)]
         every_ms: u64,
     },
-    /// Take memory until the kernel kills.
+    /// Allocate memory until the OOM killer kills the process.
     Grow {
-        /// MiB a second.
+        /// Allocation rate in MiB per second.
         #[arg(long)]
         rate: u32,
     },
-    /// Work, sleep, and end.
+    /// Use CPU, sleep, and exit.
     Work {
-        /// CPU time in all, in milliseconds.
+        /// Total CPU time, in milliseconds.
         #[arg(long)]
         cpu_ms: u64,
-        /// Life, in milliseconds.
+        /// Time from start to exit, in milliseconds.
         #[arg(long)]
         life_ms: u64,
     },
-    /// Sleep, and send a datagram to itself now and then.
+    /// Sleep, and send a datagram to itself every 500 ms.
     Idle,
 }
 
@@ -87,62 +86,62 @@ fn main() -> Result<()> {
     if let Behaviour::Steady { memory, .. } = behaviour {
         work.take_memory(memory);
     }
-    let mut turn = Turn::begin();
+    let mut timeline = Timeline::begin();
     loop {
         if hold.as_deref().is_some_and(Path::exists) {
             work.write(&truth, true)?;
             while hold.as_deref().is_some_and(Path::exists) {
-                thread::sleep(REST);
+                thread::sleep(PAUSE_CHECK_INTERVAL);
             }
-            turn = Turn::begin();
+            timeline = Timeline::begin();
         }
         match behaviour {
             Behaviour::Steady { millicores, .. } => {
-                turn.next(SLICE);
-                let due = turn.since().mul_f64(f64::from(millicores) / 1000.0);
-                work.spin_until(turn.cpu + due);
+                timeline.next(SLICE);
+                let due = timeline.since().mul_f64(f64::from(millicores) / 1000.0);
+                work.spin_until(timeline.cpu + due);
             }
             Behaviour::Bursts { cpu_ms, every_ms } => {
-                turn.next(Duration::from_millis(every_ms));
+                timeline.next(Duration::from_millis(every_ms));
                 work.spin_until(cpu() + Duration::from_millis(cpu_ms));
                 work.bursts += 1;
             }
             Behaviour::Grow { rate } => {
-                turn.next(Duration::from_secs(1) / rate.max(1));
+                timeline.next(Duration::from_secs(1) / rate.max(1));
                 work.write(&truth, false)?;
                 work.take_memory(1);
             }
             Behaviour::Work { cpu_ms, life_ms } => {
-                work.spin_until(turn.cpu + Duration::from_millis(cpu_ms));
-                turn.next(Duration::from_millis(life_ms));
+                work.spin_until(timeline.cpu + Duration::from_millis(cpu_ms));
+                timeline.next(Duration::from_millis(life_ms));
                 return work.write(&truth, true);
             }
             Behaviour::Idle => {
-                turn.next(REST * 5);
+                timeline.next(PAUSE_CHECK_INTERVAL * 5);
                 work.send_datagram()?;
             }
         }
     }
 }
 
-/// CPU time of this process since it was forked: for a container's first process, what the runtime did in it before is
-/// included, as it is in its cgroup.
+/// CPU time of this process since it was forked. For a container's init process this includes the runtime's work before
+/// `exec`, as the cgroup's CPU time does.
 fn cpu() -> Duration {
     let now = clock_gettime(ClockId::ProcessCPUTime);
     let (seconds, nanoseconds) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
     Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
 }
 
-/// A time of undisturbed work.
-struct Turn {
+/// The time since start or since the last pause.
+struct Timeline {
     began: Instant,
-    /// [`cpu`] at its beginning.
+    /// [`cpu`] at the beginning.
     cpu: Duration,
     /// When the last step was due.
     due: Duration,
 }
 
-impl Turn {
+impl Timeline {
     fn begin() -> Self {
         Self { began: Instant::now(), cpu: cpu(), due: Duration::ZERO }
     }
@@ -151,28 +150,28 @@ impl Turn {
         self.began.elapsed()
     }
 
-    /// Sleeps until a step after the last one was due; steps that were missed are left out.
+    /// Sleeps until `step` after the last due time. Missed steps are skipped.
     fn next(&mut self, step: Duration) {
         self.due = (self.due + step).max(self.since().saturating_sub(step));
         thread::sleep(self.due.saturating_sub(self.since()));
     }
 }
 
-/// What was done.
+/// Usage so far.
 #[derive(Default)]
 struct Work {
     cpu_before_main: Duration,
     memory: Vec<Vec<u8>>,
-    /// Time within work in which it did not run.
+    /// Time within busy work in which the process did not run.
     stalled: Duration,
     bursts: u64,
     socket: Option<UdpSocket>,
-    /// Bytes of IPv4 packets.
+    /// Bytes sent, IPv4 headers included.
     sent_bytes: u64,
 }
 
 impl Work {
-    /// Sends a datagram over loopback to the socket that it comes from.
+    /// Sends a datagram over loopback to its own socket.
     fn send_datagram(&mut self) -> Result<()> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
@@ -185,7 +184,7 @@ impl Work {
         Ok(())
     }
 
-    /// Works until the process has used so much CPU time.
+    /// Spins until the process has used `goal` of CPU time.
     fn spin_until(&mut self, goal: Duration) {
         let (mut last, mut used) = (Instant::now(), cpu());
         while used < goal {
@@ -201,13 +200,13 @@ impl Work {
 
     fn take_memory(&mut self, mib: usize) {
         for _ in 0..mib {
-            // Pages count when they are written to, and zeros are not written.
+            // The kernel charges pages when they are written, and a zeroed vector writes none.
             self.memory.push(vec![1; MIB]);
         }
     }
 
-    /// Written beside and renamed: a reader finds the old or the new.
-    fn write(&self, path: &Path, at_rest: bool) -> Result<()> {
+    /// Writes a temporary file and renames it: readers see either the old or the new content.
+    fn write(&self, path: &Path, idle: bool) -> Result<()> {
         let memory: usize = self.memory.iter().map(Vec::len).sum();
         let truth = json!({
             "cpu_seconds": cpu().as_secs_f64(),
@@ -217,16 +216,16 @@ impl Work {
             "sent_bytes": self.sent_bytes,
             "memory_bytes": memory,
             "anonymous_bytes": anonymous_bytes(),
-            "at_rest": at_rest,
+            "idle": idle,
         });
-        let beside = path.with_extension("new");
-        fs::write(&beside, truth.to_string())
-            .and_then(|()| fs::rename(&beside, path))
+        let temporary = path.with_extension("new");
+        fs::write(&temporary, truth.to_string())
+            .and_then(|()| fs::rename(&temporary, path))
             .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
-/// Anonymous resident memory as the kernel accounts it to the process; absent without /proc.
+/// Anonymous resident memory (`RssAnon`) in bytes. `None` without /proc.
 fn anonymous_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
@@ -242,22 +241,22 @@ mod tests {
     }
 
     #[test]
-    fn work_takes_the_cpu_time_it_was_given() {
+    fn spinning_uses_the_requested_cpu_time() {
         let before = cpu();
         work().spin_until(before + Duration::from_millis(20));
         assert!(cpu() - before >= Duration::from_millis(20));
     }
 
     #[test]
-    fn missed_steps_are_left_out() {
-        let mut turn = Turn::begin();
+    fn missed_steps_are_skipped() {
+        let mut timeline = Timeline::begin();
         thread::sleep(Duration::from_millis(50));
-        turn.next(Duration::from_millis(1));
-        assert!(turn.due >= Duration::from_millis(49), "{:?}", turn.due);
+        timeline.next(Duration::from_millis(1));
+        assert!(timeline.due >= Duration::from_millis(49), "{:?}", timeline.due);
     }
 
     #[test]
-    fn the_truth_is_readable_at_every_moment() {
+    fn the_usage_file_is_always_complete() {
         let path = std::env::temp_dir().join(format!("snug-workload-test-{}.json", std::process::id()));
         let mut work = work();
         work.take_memory(3);
@@ -266,7 +265,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert_eq!(truth["memory_bytes"], 3 * MIB);
         assert!(truth["anonymous_bytes"].as_u64().unwrap() >= 3 * MIB as u64);
-        assert_eq!(truth["at_rest"], true);
+        assert_eq!(truth["idle"], true);
         assert!(!path.with_extension("new").exists());
     }
 }

@@ -1,4 +1,4 @@
-//! The programs of a Kubernetes node, from Debian's packages alone: those it does not ship are built from its sources.
+//! The programs of a Kubernetes node: from Debian's packages, else built from Debian's sources.
 
 use std::{
     fs,
@@ -11,12 +11,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{apt, command, toolchain, workspace};
 
-/// Built from Debian's source package `kubernetes`.
+/// Programs built from Debian's source package `kubernetes`.
 const BUILT: [&str; 4] = ["kubelet", "kube-apiserver", "kube-scheduler", "kube-controller-manager"];
-/// What no test needs is left out: clients of clouds, and Docker beside containerd.
-const LEFT_OUT: &str = "providerless,dockerless";
-/// Taken from packages, below the root that they are unpacked into.
-const TAKEN: [&str; 7] = [
+/// Build tags that leave out cloud providers and dockershim, which no test needs.
+const BUILD_TAGS: &str = "providerless,dockerless";
+/// Programs from packages, relative to the folder that these are unpacked into.
+const PACKAGED: [&str; 7] = [
     "usr/bin/etcd",
     "usr/bin/containerd",
     "usr/bin/containerd-shim-runc-v2",
@@ -26,43 +26,43 @@ const TAKEN: [&str; 7] = [
     "usr/lib/cni/bridge",
 ];
 
-/// Where the programs are.
+/// The programs in the cache.
 pub(crate) struct Binaries {
     folder: PathBuf,
 }
 
 impl Binaries {
-    /// Those in the cache, whether they are there or not.
+    /// Refers to the programs in the cache, which may not exist yet.
     pub(crate) fn cached() -> Result<Self> {
         let version = toolchain::KUBERNETES_VERSION;
         Ok(Self { folder: workspace::cache_dir()?.join(format!("kubernetes-{version}")) })
     }
 
-    /// A program that was built.
+    /// Path of a program built from source.
     pub(super) fn built(&self, name: &str) -> PathBuf {
         self.folder.join("bin").join(name)
     }
 
-    /// A file of a package.
+    /// Path of a file from a package.
     pub(super) fn packaged(&self, path: &str) -> PathBuf {
         self.folder.join("root").join(path)
     }
 
-    fn complete(&self) -> bool {
+    fn is_complete(&self) -> bool {
         BUILT
             .iter()
             .map(|name| self.built(name))
-            .chain(TAKEN.iter().map(|path| self.packaged(path)))
+            .chain(PACKAGED.iter().map(|path| self.packaged(path)))
             .all(|program| command::is_executable(&program))
     }
 
-    /// Unpacks and builds what is missing.
+    /// Unpacks and builds the programs unless they are in the cache.
     pub(crate) fn ensure(&self) -> Result<()> {
-        if self.complete() {
+        if self.is_complete() {
             return Ok(());
         }
         println!(
-            "setup: building Kubernetes {} from Debian's sources into {}, to test on a real node (three to six minutes; \
+            "setup: building Kubernetes {} from Debian's sources into {} for tests on a real node (three to six minutes; \
              nothing is installed)",
             toolchain::KUBERNETES_VERSION,
             self.folder.display(),
@@ -76,13 +76,13 @@ impl Binaries {
         }
         build(&work, &self.folder.join("bin"))?;
         fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
-        ensure!(self.complete(), "not all programs of a node are in {}", self.folder.display());
+        ensure!(self.is_complete(), "programs of a Kubernetes node are missing in {}", self.folder.display());
         println!("setup: Kubernetes built ({:.1} s)", started.elapsed().as_secs_f64());
         Ok(())
     }
 }
 
-/// Builds what the source package's own build makes, without its shell scripts, which fetch.
+/// Builds the programs without the source package's shell scripts, because these download files.
 fn build(work: &Path, into: &Path) -> Result<()> {
     let go = work.join("go");
     apt::unpack(toolchain::GO_PACKAGES, &go)?;
@@ -92,10 +92,10 @@ fn build(work: &Path, into: &Path) -> Result<()> {
     let version = source_version(&source)?;
     ensure!(
         version.starts_with(toolchain::KUBERNETES_VERSION),
-        "Debian's source is Kubernetes {version}, not {}: change KUBERNETES_VERSION",
+        "Debian's source package has Kubernetes {version}, not {}: change KUBERNETES_VERSION",
         toolchain::KUBERNETES_VERSION,
     );
-    fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
+    fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
     let goroot = go.join(toolchain::GO_ROOT);
     let run = |program: PathBuf| -> Command {
         let mut command = Command::new(program);
@@ -111,26 +111,26 @@ fn build(work: &Path, into: &Path) -> Result<()> {
         command::capture(&mut build).map(|_| ())
     };
 
-    // The API server serves its own schema, which is generated before it is built.
+    // The API server serves its OpenAPI schema: generate it first.
     let generator = work.join("openapi-gen");
     go(&generator, "k8s.io/kubernetes/vendor/k8s.io/kube-openapi/cmd/openapi-gen", &[])?;
     let mut generate = run(generator);
-    generate.args(["--logtostderr", "-i", &described(&source)?.join(",")]);
+    generate.args(["--logtostderr", "-i", &openapi_packages(&source)?.join(",")]);
     generate.args(["-p", "k8s.io/kubernetes/pkg/generated/openapi", "-O", "zz_generated.openapi"]);
     generate.args(["-h", "hack/boilerplate/boilerplate.generatego.txt", "-r", "/dev/null"]);
     command::capture(&mut generate)?;
 
     let package = "k8s.io/kubernetes/vendor/k8s.io/component-base/version";
-    let (major, minor) = version.split_once('.').context("a version without a dot")?;
+    let (major, minor) = version.split_once('.').context("the Kubernetes version has no dot")?;
     let minor = minor.split('.').next().unwrap_or(minor);
     let flags = format!(
         "-s -w -X {package}.gitMajor={major} -X {package}.gitMinor={minor} -X {package}.gitVersion=v{version}"
     );
-    // One call for all of them: what they share is compiled once, and one is linked while another is compiled.
+    // One call for all programs compiles shared packages once, and links while it compiles.
     let mut programs = run(goroot.join("bin/go"));
-    programs.args(["build", "-v", "-tags", LEFT_OUT, "-ldflags", &flags, "-o"]).arg(into);
+    programs.args(["build", "-v", "-tags", BUILD_TAGS, "-ldflags", &flags, "-o"]).arg(into);
     programs.args(BUILT.map(|program| format!("k8s.io/kubernetes/cmd/{program}")));
-    command::run_counting(&mut programs, "setup: packages of Kubernetes that are compiled")
+    command::run_counting(&mut programs, "setup: compiled packages of Kubernetes")
 }
 
 /// The upstream version in the first line of debian/changelog: `kubernetes (1.20.5+really1.20.2-1.1+deb12u1) …`.
@@ -148,8 +148,8 @@ fn parse_version(changelog: &str) -> Option<String> {
     Some(upstream.rsplit_once("really").map_or(upstream, |(_, really)| really).to_owned())
 }
 
-/// Packages with types that are part of the schema, as the marker in their sources says.
-fn described(source: &Path) -> Result<Vec<String>> {
+/// Packages whose types are part of the OpenAPI schema: their sources have the marker `+k8s:openapi-gen=`.
+fn openapi_packages(source: &Path) -> Result<Vec<String>> {
     const MARKER: &str = "+k8s:openapi-gen=";
     let mut found = Vec::new();
     let vendored = [
@@ -178,7 +178,7 @@ fn described(source: &Path) -> Result<Vec<String>> {
             let entry = entry?;
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
-            // Modules are vendored by symbolic links into the tree.
+            // Vendored modules are symbolic links into the source tree.
             if path.is_dir() {
                 folders.push(path);
             } else if name.ends_with(".go") && !name.ends_with("_test.go") && !marked {

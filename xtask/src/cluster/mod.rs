@@ -1,4 +1,4 @@
-//! `cargo xtask cluster`: a real Kubernetes node on this machine, in namespaces of its own, with Snug deployed on it.
+//! `cargo xtask cluster`: runs a Kubernetes node in separate namespaces on this machine, and tests Snug on it.
 
 mod binaries;
 mod node;
@@ -21,33 +21,33 @@ use crate::{
     toolchain, workspace,
 };
 
-/// The variable by which tests learn where the cluster's files are.
+/// Environment variable with the folder of the cluster's files, for tests.
 const CLUSTER_VARIABLE: &str = "SNUG_TEST_CLUSTER";
-/// The variables that name the `snug` command, and the kubeconfig of the cluster's administrator.
+/// Environment variables with the paths of the `snug` command and of the cluster administrator's kubeconfig.
 const CLI_VARIABLE: &str = "SNUG_CLI_BIN";
 const KUBECONFIG_VARIABLE: &str = "SNUG_TEST_KUBECONFIG";
-/// What pods of tests run; the sandbox's image beside it.
+/// Images of test pods, and of their sandboxes.
 const BUSYBOX_IMAGE: &str = "snug.example/busybox:1";
 const PAUSE_IMAGE: &str = "snug.example/pause:1";
 
-/// Bring a real Kubernetes node up on this machine, deploy Snug on it as a user would, and test it there. Needs root
+/// Run a Kubernetes node on this machine, deploy Snug on it, and test it. Needs root.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// What to do.
+    /// Action to run.
     #[arg(value_enum, default_value = "test")]
     action: Action,
-    /// Run only the tests with this in their names.
+    /// Run only tests whose names contain this text.
     #[arg(long)]
     filter: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Action {
-    /// Bring it up, test, take it down.
+    /// Start the node, run the tests, stop the node.
     Test,
-    /// Bring it up, with Snug's image loaded, and leave it.
+    /// Start the node with Snug's image loaded, and keep it running.
     Up,
-    /// Take down what was left.
+    /// Stop the node, and remove its files and cgroups.
     Down,
 }
 
@@ -59,10 +59,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure_all(&[Need::Ebpf, Need::Manifests, Need::Cluster])?;
     if options.action == Action::Up {
         let node = up(&build_all()?)?;
-        println!("cluster: up; use {}", node.kubectl_script().display());
-        println!("cluster: `{} apply -k deploy/base` installs Snug", node.kubectl_script().display());
-        println!("cluster: `cargo xtask cluster down` ends it");
-        node.leave();
+        println!("cluster: the node is up; kubectl: {}", node.kubectl_script().display());
+        println!("cluster: to install Snug, run `{} apply -k deploy/base`", node.kubectl_script().display());
+        println!("cluster: to stop the node, run `cargo xtask cluster down`");
+        node.keep_running();
         return Ok(());
     }
     test(&build_all()?, options.filter.as_deref())
@@ -72,7 +72,7 @@ fn build_all() -> Result<Built> {
     build::build_all(&build_ebpf::build_default()?)
 }
 
-/// Brings a node up, runs the tests of `tests/tests/cluster` on it, takes it down.
+/// Starts a node, runs the tests of `tests/tests/cluster` on it, and stops the node.
 pub(crate) fn test(built: &Built, filter: Option<&str>) -> Result<()> {
     let tests = built.find(Kind::Test, "cluster")?;
     let node = up(built)?;
@@ -83,7 +83,7 @@ pub(crate) fn test(built: &Built, filter: Option<&str>) -> Result<()> {
     run.env(manifests::VARIABLE, manifests::folder()?);
     let tested = command::run(&mut run);
     if tested.is_err() {
-        node.say_what_was_logged();
+        node.print_logs();
     }
     drop(node);
     tested
@@ -94,7 +94,10 @@ fn folder() -> PathBuf {
 }
 
 fn up(built: &Built) -> Result<Node> {
-    ensure!(host::is_root(), "a node needs root: namespaces, cgroups and containers are made");
+    ensure!(
+        host::is_root(),
+        "run this as root: a Kubernetes node creates namespaces, cgroups and containers"
+    );
     let folder = folder();
     teardown::down(&folder)?;
     teardown::ensure_no_pods()?;
@@ -109,11 +112,11 @@ fn up(built: &Built) -> Result<Node> {
     Ok(node)
 }
 
-/// The images that the node has: Snug's own, and those that pods of tests run.
+/// Archives of the images to load: Snug's, and those of test pods.
 fn images(folder: &std::path::Path, built: &Built) -> Result<Vec<PathBuf>> {
-    let made = image::pack(image::REFERENCE, image::Arch::host(), &built.programs()?)?;
+    let packed = image::pack(image::REFERENCE, image::Arch::host(), &built.programs()?)?;
     let images = folder.join("images");
-    std::fs::create_dir_all(&images).with_context(|| format!("cannot make {}", images.display()))?;
+    std::fs::create_dir_all(&images).with_context(|| format!("cannot create {}", images.display()))?;
     let read = |path: &std::path::Path| {
         std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     };
@@ -127,13 +130,13 @@ fn images(folder: &std::path::Path, built: &Built) -> Result<Vec<PathBuf>> {
     files.extend(["tmp/.keep", "etc/passwd"].map(|path| File::text(path, Vec::new())));
     let pause = built.find(Kind::Bin, "pause")?;
     let pause = vec![File::program("pause", read(&pause)?)];
-    let mut archives = vec![made.archive];
+    let mut archives = vec![packed.archive];
     for (reference, files, entrypoint) in
         [(BUSYBOX_IMAGE, files, vec![]), (PAUSE_IMAGE, pause, vec!["/pause".to_owned()])]
     {
         let name = reference.rsplit('/').next().unwrap_or(reference).replace(':', "-");
         let archive = images.join(format!("{name}.tar"));
-        let arch = image::Arch::host().of_oci();
+        let arch = image::Arch::host().to_oci();
         let labels = Vec::new();
         Contents { reference: reference.to_owned(), arch, files, entrypoint, labels }.write(&archive)?;
         archives.push(archive);

@@ -1,4 +1,4 @@
-//! The node: its namespaces, its processes, and the order in which they come up.
+//! The Kubernetes node: its namespaces, and its processes in the order of their start.
 
 use std::{
     fs::{self, OpenOptions},
@@ -18,13 +18,14 @@ use crate::command;
 
 const PKI: &str = "pki";
 const NODE: &str = "node1";
-/// The node's address on its own bridge, and the API server's as a service, for which `lo` stands in for kube-proxy.
+/// The node's address on its bridge, and the cluster IP of the API server. The latter is an address of `lo`, as there is no
+/// kube-proxy.
 const ADDRESS: &str = "10.200.0.1";
 const SERVICE: &str = "10.96.0.1";
 const PODS: &str = "10.244.0.0/24";
 
-/// Sets up what the node sees: file systems of its own where Kubernetes writes, settings of the kernel that the kubelet
-/// would change, and a network with nothing beyond it. Then it holds the namespaces.
+/// Script that sets up the namespaces of the node and keeps them open: tmpfs where Kubernetes writes, bind mounts over the
+/// sysctls that the kubelet changes, and a network without a connection to the outside.
 const HOLDER: &str = r#"
 set -eu
 mount --make-rshared /
@@ -51,22 +52,22 @@ touch "$FOLDER/ready"
 exec sleep 86400
 "#;
 
-/// A node that is up; dropping it takes it down.
+/// A running node. Dropping it stops the node.
 pub(super) struct Node {
     folder: PathBuf,
     holder: u32,
     path: String,
     kubectl: PathBuf,
-    /// Whether dropping it leaves it up.
-    left: bool,
+    /// Whether the node keeps running when this value is dropped.
+    keeps_running: bool,
 }
 
 impl Node {
-    /// Brings everything up, and waits until pods can be made.
+    /// Starts all processes, and waits until pods can be created.
     pub(super) fn up(folder: &Path, binaries: &Binaries, pause: &str, images: &[PathBuf]) -> Result<Self> {
         for name in ["", "log", "cni", "manifests"] {
             let folder = folder.join(name);
-            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
         let path = format!(
             "{}:{}:{}",
@@ -75,7 +76,7 @@ impl Node {
             std::env::var("PATH").unwrap_or_default(),
         );
         let kubectl = folder.join("kubectl");
-        let mut node = Self { folder: folder.to_owned(), holder: 0, path, kubectl, left: false };
+        let mut node = Self { folder: folder.to_owned(), holder: 0, path, kubectl, keeps_running: false };
         node.hold()?;
         let pki = Pki::make(&folder.join(PKI), NODE, ADDRESS, SERVICE, &format!("https://{ADDRESS}:443"))?;
         node.write_kubectl(&binaries.packaged("usr/bin/kubectl"), &pki)?;
@@ -116,22 +117,22 @@ impl Node {
         Ok(node)
     }
 
-    /// Leaves it up.
-    pub(super) fn leave(mut self) {
-        self.left = true;
+    /// Keeps the node running after this value is dropped.
+    pub(super) fn keep_running(mut self) {
+        self.keeps_running = true;
     }
 
-    /// A script that calls kubectl as the cluster's administrator, from anywhere.
+    /// Path of a script that runs kubectl as cluster administrator from outside of the namespaces.
     pub(super) fn kubectl_script(&self) -> &Path {
         &self.kubectl
     }
 
-    /// The kubeconfig of the cluster's administrator, for programs inside.
+    /// The cluster administrator's kubeconfig, for programs in the namespaces.
     pub(super) fn kubeconfig(&self) -> PathBuf {
         self.folder.join(PKI).join("admin.conf")
     }
 
-    /// A program that runs in the node's namespaces.
+    /// A command in the node's namespaces.
     pub(super) fn inside(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--mount", "--net", "--target", &self.holder.to_string(), "--"]).arg(program);
@@ -139,10 +140,10 @@ impl Node {
         command
     }
 
-    /// The last lines of each log, for finding out why a test failed.
-    pub(super) fn say_what_was_logged(&self) {
+    /// Prints the last lines of each log, to show why a test failed.
+    pub(super) fn print_logs(&self) {
         for name in ["kubelet", "containerd", "kube-apiserver"] {
-            eprintln!("== the end of {name}'s log\n{}", self.log_end(name, 15));
+            eprintln!("== last lines of the log of {name}\n{}", self.log_end(name, 15));
         }
     }
 
@@ -272,13 +273,13 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
             },
             "authorization": { "mode": "Webhook" },
             "makeIPTablesUtilChains": false,
-            // What a root without CAP_SYS_RESOURCE may do.
+            // Root without CAP_SYS_RESOURCE cannot set other values.
             "oomScoreAdj": 0,
             "maxOpenFiles": 20000,
             "resolvConf": "",
             "fileCheckFrequency": "1s",
             "nodeStatusUpdateFrequency": "1s",
-            // The disk is the developer's: pods of tests are not evicted for what else is on it.
+            // The disk is the developer's: other files on it must not cause evictions of test pods.
             "evictionHard": { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
@@ -299,26 +300,26 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
         Ok(path)
     }
 
-    /// Starts a process, with its output in a log, and notes it for the one who ends it.
+    /// Starts a process with its output in a log file, and records it for teardown.
     fn start(&self, name: &str, mut program: Command) -> Result<u32> {
         let log = self.folder.join("log").join(name);
         let log = fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        // A group of its own: Ctrl-C is for us, who then end it in order.
+        // A separate process group: Ctrl-C must reach this task only, which stops the processes in order.
         program.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = program.spawn().with_context(|| format!("cannot start {}", command::line(&program)))?;
         let note = self.folder.join(teardown::NOTES);
         let mut notes = OpenOptions::new().create(true).append(true).open(&note)?;
-        writeln!(notes, "{}", teardown::Process::of(name, child.id())?)?;
+        writeln!(notes, "{}", teardown::Process::from_pid(name, child.id())?)?;
         Ok(child.id())
     }
 
-    fn wait(&self, what: &str, seconds: u64, mut there: impl FnMut() -> bool) -> Result<()> {
+    fn wait(&self, name: &str, seconds: u64, mut is_ready: impl FnMut() -> bool) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(seconds);
-        while !there() {
+        while !is_ready() {
             if Instant::now() >= end {
-                self.say_what_was_logged();
+                self.print_logs();
                 bail!(
-                    "{what} did not come up within {seconds} s; logs are in {}",
+                    "{name} was not ready within {seconds} s; logs are in {}",
                     self.folder.join("log").display()
                 );
             }
@@ -330,10 +331,10 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if !self.left
+        if !self.keeps_running
             && let Err(error) = teardown::down(&self.folder)
         {
-            eprintln!("the node could not be taken down: {error:#}");
+            eprintln!("cannot stop the node: {error:#}");
         }
     }
 }

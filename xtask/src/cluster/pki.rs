@@ -1,4 +1,4 @@
-//! Keys and certificates of a test cluster, and the kubeconfigs that name them. Worth nothing outside it.
+//! Keys, certificates and kubeconfigs of a test cluster.
 
 use std::{
     fs,
@@ -12,22 +12,22 @@ use rcgen::{
 };
 use serde_json::json;
 
-/// The folder with all of them.
+/// The folder with all keys, certificates and kubeconfigs.
 pub(super) struct Pki {
     folder: PathBuf,
 }
 
-/// Who a certificate is for.
+/// Subject of a certificate.
 struct Subject<'a> {
     file: &'a str,
     name: &'a str,
     group: Option<&'a str>,
-    /// Names and addresses of a server; a client's certificate has none.
+    /// DNS names and addresses of a server; empty for a client.
     serves: &'a [&'a str],
 }
 
 impl Pki {
-    /// Makes everything anew.
+    /// Creates new keys, certificates and kubeconfigs.
     pub(super) fn make(
         folder: &Path,
         node: &str,
@@ -35,7 +35,7 @@ impl Pki {
         service: &str,
         server: &str,
     ) -> Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let pki = Self { folder: folder.to_owned() };
         let key = KeyPair::generate()?;
         let mut authority = CertificateParams::default();
@@ -72,7 +72,7 @@ impl Pki {
         Ok(pki)
     }
 
-    /// The path of one of the files.
+    /// Path of a file.
     pub(super) fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
     }

@@ -1,4 +1,4 @@
-//! Taking a node down: by the notes that were made of its processes, never by name.
+//! Stops a node: ends the processes that were recorded at their start, never others of the same name.
 
 use std::{
     fmt, fs,
@@ -11,13 +11,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The file with the node's processes.
+/// The file that records the node's processes.
 pub(super) const NOTES: &str = "processes";
-/// Where the kubelet hangs pods in every hierarchy.
+/// Parent cgroup of all pods, in every hierarchy.
 const PODS: &str = "kubepods";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// A process that was started, told from a later one with the same number by when it began.
+/// A process of the node. The start time tells it from a later process with the same id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Process {
     name: String,
@@ -26,9 +26,9 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// A process that runs now.
-    pub(super) fn of(name: &str, pid: u32) -> Result<Self> {
-        let began = began(pid).with_context(|| format!("{name} has ended at once"))?;
+    /// Records a running process.
+    pub(super) fn from_pid(name: &str, pid: u32) -> Result<Self> {
+        let began = began(pid).with_context(|| format!("{name} exited immediately"))?;
         Ok(Self { name: name.to_owned(), pid, began })
     }
 
@@ -48,15 +48,15 @@ impl FromStr for Process {
 
     fn from_str(line: &str) -> Result<Self> {
         let mut words = line.split(' ');
-        let mut next = || words.next().context("a note of a process is cut short");
+        let mut next = || words.next().context("the record of a process is incomplete");
         Ok(Self { name: next()?.to_owned(), pid: next()?.parse()?, began: next()?.parse()? })
     }
 }
 
-/// When a process began, in ticks since the machine did: field 22 of its stat. `None` if it has ended.
+/// Start time of a process in clock ticks since boot: field 22 of `/proc/PID/stat`. `None` if it has exited.
 fn began(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses and may have any character in it.
+    // The name is in parentheses and may contain any character.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     if matches!(fields.next()?, "Z" | "X") {
         return None;
@@ -64,7 +64,7 @@ fn began(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// Ends everything that was started in the folder, and removes what it left. Nothing to do is fine.
+/// Stops all recorded processes, and removes the pods, cgroups and files of the node. Does nothing without a record.
 pub(super) fn down(folder: &Path) -> Result<()> {
     let notes = folder.join(NOTES);
     let Ok(text) = fs::read_to_string(&notes) else { return Ok(()) };
@@ -73,10 +73,10 @@ pub(super) fn down(folder: &Path) -> Result<()> {
         .iter()
         .find(|process| process.name == "holder" && process.runs())
         .and_then(|holder| fs::read_link(format!("/proc/{}/ns/mnt", holder.pid)).ok());
-    // First who makes pods, then the pods, then who keeps them.
-    let makers = ["kubelet", "kube-controller-manager", "kube-scheduler"];
+    // Order: processes that create pods, then the pods, then the container runtime, API server and etcd.
+    let pod_creators = ["kubelet", "kube-controller-manager", "kube-scheduler"];
     let (first, last): (Vec<_>, Vec<_>) =
-        processes.into_iter().partition(|process| makers.contains(&process.name.as_str()));
+        processes.into_iter().partition(|process| pod_creators.contains(&process.name.as_str()));
     end(&first)?;
     if mounts.is_some() {
         for pid in pods()?.iter().flat_map(|cgroup| pids(cgroup)) {
@@ -84,7 +84,7 @@ pub(super) fn down(folder: &Path) -> Result<()> {
         }
     }
     end(&last.iter().filter(|process| process.name != "holder").cloned().collect::<Vec<_>>())?;
-    // Shims outlive containerd; they are in the holder's namespace.
+    // Shims outlive containerd. They are in the mount namespace of the holder.
     if let Some(mounts) = mounts {
         for pid in all_pids()? {
             if fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok_and(|its| its == mounts) {
@@ -97,8 +97,11 @@ pub(super) fn down(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
-/// Refuses where a kubelet runs or its pods do: it would be another's node. Pods' cgroups without a process are what is
-/// left of a node that was killed, its notes with it; the kernel keeps them for ever, so they are removed.
+/// Ensures that this machine is not the node of another cluster. Removes empty pod cgroups, which a killed node leaves.
+///
+/// # Errors
+///
+/// Fails if a kubelet runs here, or if a pod cgroup has processes.
 pub(super) fn ensure_no_pods() -> Result<()> {
     let pods = pods()?;
     let Some(first) = pods.first() else { return Ok(()) };
@@ -106,14 +109,14 @@ pub(super) fn ensure_no_pods() -> Result<()> {
     let kubelet = all_pids()?.into_iter().find(|pid| is_kubelet(*pid));
     ensure!(
         kubelet.is_none(),
-        "{first} is there and a kubelet runs: this machine is the node of another cluster"
+        "{first} exists and a kubelet runs: this machine is the node of another cluster"
     );
-    let inhabitant = pods.iter().flat_map(|cgroup| pids(cgroup)).next();
+    let process = pods.iter().flat_map(|cgroup| pids(cgroup)).next();
     ensure!(
-        inhabitant.is_none(),
-        "{first} is there and pods run in it: this machine is, or was, the node of another cluster"
+        process.is_none(),
+        "{first} exists and has processes: this machine is, or was, the node of another cluster"
     );
-    println!("cluster: removing the empty cgroups of a node that is no more, {first} and its like");
+    println!("cluster: removing empty pod cgroups of an earlier node, such as {first}");
     remove_cgroups()
 }
 
@@ -121,13 +124,13 @@ fn is_kubelet(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "kubelet")
 }
 
-/// SIGTERM, and SIGKILL after some seconds.
+/// Sends SIGTERM, then SIGKILL after five seconds.
 fn end(processes: &[Process]) -> Result<()> {
-    for (signal, patience) in [("TERM", 5), ("KILL", 5)] {
+    for (signal, timeout) in [("TERM", 5), ("KILL", 5)] {
         for process in processes.iter().filter(|process| process.runs()) {
             kill(signal, process.pid)?;
         }
-        let end = Instant::now() + Duration::from_secs(patience);
+        let end = Instant::now() + Duration::from_secs(timeout);
         while processes.iter().any(Process::runs) && Instant::now() < end {
             thread::sleep(Duration::from_millis(50));
         }
@@ -136,7 +139,7 @@ fn end(processes: &[Process]) -> Result<()> {
 }
 
 fn kill(signal: &str, pid: u32) -> Result<()> {
-    // It may have ended by now.
+    // The process may have exited already: ignore a failure of kill.
     let mut kill = Command::new("kill");
     kill.args(["-s", signal, &pid.to_string()]).stderr(std::process::Stdio::null());
     kill.status().context("cannot start `kill`").map(drop)
@@ -147,7 +150,7 @@ fn all_pids() -> Result<Vec<u32>> {
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// The pods' cgroup in each hierarchy that has one.
+/// Paths of the parent cgroup of all pods in each hierarchy that has one.
 fn pods() -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(CGROUPS).with_context(|| format!("cannot read {CGROUPS}"))?;
     let mounts = entries.filter_map(|entry| Some(entry.ok()?.path()));
@@ -177,7 +180,7 @@ fn children(folder: &Path) -> Vec<PathBuf> {
     entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect()
 }
 
-/// Removes the pods' cgroups, the deepest first; the kernel takes a moment to let go of those who were killed.
+/// Removes the pod cgroups, the deepest first. Retries, because killed processes stay in their cgroup for a moment.
 fn remove_cgroups() -> Result<()> {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
@@ -193,7 +196,7 @@ fn remove_cgroups() -> Result<()> {
             left.extend(all.into_iter().rev().filter(|folder| fs::remove_dir(folder).is_err()));
         }
         let Some(first) = left.first() else { return Ok(()) };
-        ensure!(Instant::now() < end, "the cgroup {} cannot be removed", first.display());
+        ensure!(Instant::now() < end, "cannot remove the cgroup {}", first.display());
         thread::sleep(Duration::from_millis(100));
     }
 }
@@ -205,14 +208,14 @@ mod tests {
     #[test]
     fn a_note_tells_a_process_from_a_later_one_of_the_same_number() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let process = Process::of("sleep", child.id()).unwrap();
+        let process = Process::from_pid("sleep", child.id()).unwrap();
         assert!(process.runs());
         assert_eq!(process.to_string().parse::<Process>().unwrap(), process);
         assert!(!Process { began: process.began + 1, ..process.clone() }.runs());
         end(std::slice::from_ref(&process)).unwrap();
         assert!(!process.runs());
         child.wait().unwrap();
-        assert!(Process::of("sleep", child.id()).is_err());
+        assert!(Process::from_pid("sleep", child.id()).is_err());
         assert!("sleep 1".parse::<Process>().is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The agent as the demo runs it.
+//! Starts and stops the agent of the demo.
 
 use std::{
     fs::{self, File},
@@ -13,17 +13,17 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use snug_client::agent::{Agent as Client, Scrape};
 
-use super::stage::{Stage, wait};
+use super::scenario::{Scenario, wait};
 use crate::command;
 
-/// Where an agent listens unless it is told otherwise.
-const USUAL: &str = "127.0.0.1:9750";
+/// The default of the option `listen`.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:9750";
 /// How long the agent may take to serve its first metrics.
-const START: Duration = Duration::from_secs(20);
-/// How long it may take to end.
-const END: Duration = Duration::from_secs(5);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the agent may take to exit.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A running agent. It ends with this value.
+/// A running agent. Dropping it stops the agent.
 #[derive(Debug)]
 pub(super) struct Agent {
     process: Child,
@@ -34,17 +34,17 @@ pub(super) struct Agent {
 
 impl Agent {
     /// Starts the agent and waits for its first metrics.
-    pub(super) fn start(program: &Path, stage: &Stage) -> Result<Self> {
-        let address = free_address()?;
-        // A file of its own, so that one of the host's does not count.
-        let config = stage.path("agent.toml");
+    pub(super) fn start(program: &Path, scenario: &Scenario) -> Result<Self> {
+        let address = available_address()?;
+        // An empty file, so that the agent does not read the host's configuration.
+        let config = scenario.path("agent.toml");
         fs::write(&config, "").with_context(|| format!("cannot write {}", config.display()))?;
-        let log = stage.path("logs/agent.log");
-        let output = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        let log = scenario.path("logs/agent.log");
+        let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut start = command::new(program);
         start.env_clear().arg("--config").arg(&config);
         start.arg("--listen").arg(address.to_string());
-        start.arg("--pods-file").arg(stage.pods_file()).arg("--data-dir").arg(stage.path("agent"));
+        start.arg("--pods-file").arg(scenario.pods_file()).arg("--data-dir").arg(scenario.path("agent"));
         start.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         start.process_group(0);
         let process = start.spawn().with_context(|| format!("cannot start `{}`", command::line(&start)))?;
@@ -56,7 +56,7 @@ impl Agent {
     }
 
     fn await_metrics(&mut self) -> Result<()> {
-        let give_up = Instant::now() + START;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let error = match self.client.scrape() {
                 Ok(_) => return Ok(()),
@@ -64,47 +64,47 @@ impl Agent {
             };
             let ended = self.process.try_wait().context("cannot wait for the agent")?;
             if let Some(status) = ended {
-                bail!("the agent ended with {status}: {}", self.said());
+                bail!("the agent exited with {status}: {}", self.log_tail());
             }
-            if Instant::now() >= give_up {
-                bail!("the agent serves no metrics: {error}; it said: {}", self.said());
+            if Instant::now() >= deadline {
+                bail!("the agent serves no metrics: {error}; its log: {}", self.log_tail());
             }
             thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// Where its metrics are.
+    /// URL of the metrics.
     pub(super) fn url(&self) -> String {
         format!("http://{}/metrics", self.address)
     }
 
-    /// Whether another program has the usual port.
-    pub(super) fn is_elsewhere(&self) -> bool {
-        self.address.to_string() != USUAL
+    /// Whether the agent listens on another port, because the default one is taken.
+    pub(super) fn uses_other_port(&self) -> bool {
+        self.address.to_string() != DEFAULT_ADDRESS
     }
 
-    /// Asks for its metrics.
+    /// Scrapes the agent.
     pub(super) fn scrape(&self) -> Result<Scrape> {
-        self.client.scrape().with_context(|| format!("the agent said: {}", self.said()))
+        self.client.scrape().with_context(|| format!("cannot scrape the agent; its log: {}", self.log_tail()))
     }
 
-    /// The end of its log.
-    fn said(&self) -> String {
+    /// The last ten lines of the log.
+    fn log_tail(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines.get(lines.len().saturating_sub(10)..).unwrap_or_default().join("\n")
     }
 
-    /// Asks it to end, as a kubelet does.
+    /// Stops the agent with SIGTERM, as a kubelet does.
     pub(super) fn stop(&mut self) -> Result<()> {
         if !matches!(self.process.try_wait(), Ok(None)) {
             return Ok(());
         }
         command::capture(command::new("kill").args(["-TERM", &self.process.id().to_string()]))?;
-        if wait(&mut self.process, END) {
+        if wait(&mut self.process, STOP_TIMEOUT) {
             return Ok(());
         }
-        bail!("the agent did not end within {} s of SIGTERM", END.as_secs())
+        bail!("the agent did not exit within {} s of SIGTERM", STOP_TIMEOUT.as_secs())
     }
 }
 
@@ -117,11 +117,11 @@ impl Drop for Agent {
     }
 }
 
-/// The usual address, or one with another port if that is taken.
-fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind(USUAL)
+/// The default address, or one with another port if that is taken.
+fn available_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind(DEFAULT_ADDRESS)
         .or_else(|_| TcpListener::bind("127.0.0.1:0"))
-        .context("no port of 127.0.0.1 can be had")?;
+        .context("no port of 127.0.0.1 is free")?;
     Ok(listener.local_addr()?)
 }
 
@@ -130,11 +130,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_is_gone_round() {
-        // Held by this test, or by whoever has it already.
-        let _held = TcpListener::bind(USUAL);
-        let address = free_address().unwrap();
-        assert_ne!(address.to_string(), USUAL);
+    fn another_port_replaces_a_taken_one() {
+        // If binding fails, another program already has the port: the test holds either way.
+        let _held = TcpListener::bind(DEFAULT_ADDRESS);
+        let address = available_address().unwrap();
+        assert_ne!(address.to_string(), DEFAULT_ADDRESS);
         assert_ne!(address.port(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What an OCI runtime is told of a container.
+//! OCI bundles: the `config.json` of each container.
 
 use std::path::Path;
 
@@ -8,26 +8,26 @@ use super::plan::Workload;
 
 /// The program, in the container's root file system.
 pub(super) const PROGRAM: &str = "/snug-workload";
-/// Where the container sees the folder that it shares with the demo.
+/// Mount point of the folder that containers share with the demo.
 pub(super) const SHARED: &str = "/shared";
-/// The folders of the root file system, for mounts.
+/// Mount points in the root file system.
 pub(super) const FOLDERS: &[&str] = &["dev", "proc", "shared"];
 
 /// Length of a CFS period in microseconds: the kernel's default, which Kubernetes keeps.
 const PERIOD_US: u32 = 100_000;
 
-/// Where the parts of a container are on the host.
+/// Host paths that a bundle refers to.
 #[derive(Debug)]
-pub(super) struct Places<'a> {
+pub(super) struct BundlePaths<'a> {
     pub(super) root: &'a Path,
     pub(super) shared: &'a Path,
     pub(super) cgroup: &'a str,
-    /// Whether memory limits must also keep the container from swapping.
+    /// Whether the host has swap: memory limits must then include swap.
     pub(super) host_swaps: bool,
 }
 
 /// `config.json` of a container (OCI runtime specification 1.0.2).
-pub(super) fn config(workload: &Workload, id: &str, places: &Places<'_>) -> Value {
+pub(super) fn config(workload: &Workload, id: &str, paths: &BundlePaths<'_>) -> Value {
     let truth = format!("{SHARED}/{id}.json");
     let hold = format!("{SHARED}/hold");
     let mut args = vec![PROGRAM, "--truth", &truth, "--hold", &hold];
@@ -42,22 +42,22 @@ pub(super) fn config(workload: &Workload, id: &str, places: &Places<'_>) -> Valu
             "cwd": "/",
             "noNewPrivileges": true,
         },
-        "root": { "path": places.root, "readonly": true },
+        "root": { "path": paths.root, "readonly": true },
         "mounts": [
             { "destination": "/proc", "type": "proc", "source": "proc" },
-            // Of its own: runtimes put devices into it, and all containers have one root file system.
+            // A separate mount, because the runtime creates devices in it and all containers share one root file system.
             { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"] },
             {
                 "destination": SHARED,
                 "type": "bind",
-                "source": places.shared,
+                "source": paths.shared,
                 "options": ["bind", "rw", "nosuid", "nodev", "noexec"],
             },
         ],
         "linux": {
-            "cgroupsPath": places.cgroup,
+            "cgroupsPath": paths.cgroup,
             "namespaces": namespaces,
-            "resources": resources(workload, places.host_swaps),
+            "resources": resources(workload, paths.host_swaps),
         },
     })
 }
@@ -71,7 +71,7 @@ fn resources(workload: &Workload, host_swaps: bool) -> Value {
         let bytes = u64::from(mib) << 20;
         resources["memory"] = json!({ "limit": bytes });
         if host_swaps {
-            // Memory and swap together.
+            // The sum of memory and swap.
             resources["memory"]["swap"] = bytes.into();
         }
     }
@@ -88,8 +88,8 @@ mod tests {
     use super::*;
     use crate::demo::plan::{BURSTY, GROWER, IDLE};
 
-    fn places(host_swaps: bool) -> Places<'static> {
-        Places {
+    fn paths(host_swaps: bool) -> BundlePaths<'static> {
+        BundlePaths {
             root: Path::new("/t/root"),
             shared: Path::new("/t/shared"),
             cgroup: "/demo/kubepods/podx/0a",
@@ -99,22 +99,22 @@ mod tests {
 
     #[test]
     fn limits_become_resources() {
-        let config = config(&BURSTY, "0a", &places(false));
+        let config = config(&BURSTY, "0a", &paths(false));
         let resources = &config["linux"]["resources"];
         assert_eq!(resources["cpu"], json!({ "quota": 30_000, "period": 100_000 }));
         assert_eq!(resources["memory"], json!({ "limit": 64 << 20 }));
-        assert_eq!(super::config(&IDLE, "0a", &places(true))["linux"]["resources"], json!({}));
+        assert_eq!(super::config(&IDLE, "0a", &paths(true))["linux"]["resources"], json!({}));
     }
 
     #[test]
     fn a_host_that_swaps_gets_no_way_around_the_limit() {
-        let config = config(&GROWER, "0a", &places(true));
+        let config = config(&GROWER, "0a", &paths(true));
         assert_eq!(config["linux"]["resources"]["memory"], json!({ "limit": 32 << 20, "swap": 32 << 20 }));
     }
 
     #[test]
-    fn the_program_is_told_where_to_write() {
-        let config = config(&IDLE, "0a", &places(false));
+    fn arguments_name_the_usage_file() {
+        let config = config(&IDLE, "0a", &paths(false));
         let args = json!(["/snug-workload", "--truth", "/shared/0a.json", "--hold", "/shared/hold", "idle"]);
         assert_eq!(config["process"]["args"], args);
         assert_eq!(config["linux"]["cgroupsPath"], "/demo/kubepods/podx/0a");

@@ -1,4 +1,4 @@
-//! The demo's own cgroups in all hierarchies: looked into, and removed in the end.
+//! Creates, reads and removes the demo's cgroups in all hierarchies.
 
 use std::{
     fs, io,
@@ -9,10 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// How long a cgroup may stay busy after its last process was killed.
+/// How long removing a cgroup may fail with EBUSY after its last process was killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where cgroup hierarchies are mounted.
+/// Mount points of the cgroup hierarchies.
 pub(super) fn mounts() -> Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
     Ok(mount_points(&mounts))
@@ -33,12 +33,12 @@ fn mount_points(mounts: &str) -> Vec<PathBuf> {
     points
 }
 
-/// Makes the cgroup at `path` in all hierarchies, with ten times the usual share of a busy CPU where that can be set:
-/// what else runs on this machine should not change what the workloads do.
+/// Creates the cgroup at `path` in all hierarchies, with ten times the default CPU weight where the controller is enabled:
+/// other processes on this machine should not slow the workloads down.
 pub(super) fn make(mounts: &[PathBuf], path: &str) -> Result<()> {
     for mount in mounts {
         let cgroup = mount.join(path.trim_start_matches('/'));
-        fs::create_dir(&cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
+        fs::create_dir(&cgroup).with_context(|| format!("cannot create {}", cgroup.display()))?;
         for (file, share) in [("cpu.shares", "10240"), ("cpu.weight", "1000")] {
             let file = cgroup.join(file);
             if file.exists() {
@@ -49,7 +49,7 @@ pub(super) fn make(mounts: &[PathBuf], path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes the cgroup at `path` below each of the mounts, with all below it. Nothing may run there any more.
+/// Removes the cgroup at `path` and its descendants in all hierarchies. They must have no processes.
 pub(super) fn remove(mounts: &[PathBuf], path: &str) -> Result<()> {
     for mount in mounts {
         let cgroup = mount.join(path.trim_start_matches('/'));
@@ -69,7 +69,7 @@ pub(super) fn remove(mounts: &[PathBuf], path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Directories only: a cgroup's files go with it.
+/// Removes directories only: the kernel removes a cgroup's files with it.
 fn remove_tree(cgroup: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(cgroup) {
         Ok(entries) => entries,
@@ -88,7 +88,7 @@ fn remove_tree(cgroup: &Path) -> io::Result<()> {
     }
 }
 
-/// How a cgroup was throttled, as the kernel's own file says.
+/// Throttling of a cgroup, from `cpu.stat`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Throttling {
     pub(super) periods: f64,
@@ -101,7 +101,7 @@ pub(super) fn throttling(mounts: &[PathBuf], path: &str) -> Option<Throttling> {
     files.filter_map(|file| fs::read_to_string(file).ok()).find_map(|stat| throttling_in(&stat))
 }
 
-/// v1 counts nanoseconds, v2 microseconds.
+/// Reads `throttled_time` (v1, nanoseconds) or `throttled_usec` (v2, microseconds).
 fn throttling_in(stat: &str) -> Option<Throttling> {
     let seconds = match (row(stat, "throttled_time"), row(stat, "throttled_usec")) {
         (Some(nanoseconds), _) => nanoseconds / 1e9,
@@ -134,7 +134,7 @@ mod tests {
         let v1 = "nr_periods 9\nnr_throttled 7\nthrottled_time 1500000000\n";
         let v2 = "usage_usec 1\nnr_periods 9\nnr_throttled 7\nthrottled_usec 1500000\nnr_bursts 0\n";
         assert_eq!((throttling_in(v1), throttling_in(v2)), (expected, expected));
-        // A hierarchy without the controller.
+        // A hierarchy without the cpu controller.
         assert_eq!(throttling_in("usage_usec 1\nuser_usec 1\n"), None);
         assert_eq!(throttling_in("nr_throttled_x 1\nthrottled_usec many\n"), None);
     }
@@ -147,13 +147,13 @@ mod tests {
             fs::create_dir_all(mount.join("other")).unwrap();
         }
         make(&mounts, "/demo").unwrap();
-        assert!(make(&mounts, "/demo").is_err(), "a cgroup of somebody else is no place for the demo");
+        assert!(make(&mounts, "/demo").is_err(), "the demo must not use an existing cgroup");
         fs::create_dir_all(mounts[0].join("demo/kubepods/pod1")).unwrap();
         remove(&mounts, "/demo").unwrap();
         assert!(mounts.iter().all(|mount| !mount.join("demo").exists()));
         assert!(mounts.iter().all(|mount| mount.join("other").exists()));
 
-        // A file that does not go with its directory: this is no cgroup.
+        // The directory has a regular file, so it is not a cgroup.
         fs::create_dir_all(mounts[1].join("demo")).unwrap();
         fs::write(mounts[1].join("demo/file"), "").unwrap();
         let error = format!("{:#}", remove(&mounts, "/demo").unwrap_err());

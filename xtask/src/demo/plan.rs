@@ -1,4 +1,4 @@
-//! What runs in the demo: workloads, their pods, and what names both.
+//! The workloads of the demo, and their pods as the API server would list them.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 pub(super) const NAMESPACE: &str = "shop";
 /// The name of every pod's only container.
 pub(super) const CONTAINER: &str = "app";
-/// The image that the pods claim; nothing is pulled.
+/// The image in the pod specs. Nothing is pulled.
 const IMAGE: &str = "registry.example/shop/workload:1";
 
-/// What owns a workload's pods.
+/// Kind of workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     Deployment,
@@ -34,15 +34,15 @@ impl Owner {
 pub(super) struct Workload {
     pub(super) name: &'static str,
     pub(super) owner: Owner,
-    /// Thousandths of a core.
+    /// Millicores.
     pub(super) cpu_limit: Option<u32>,
     /// MiB.
     pub(super) memory_limit: Option<u32>,
-    /// The behaviour, as `snug-workload` takes it.
+    /// Subcommand and arguments of `snug-workload`.
     pub(super) behaviour: &'static [&'static str],
 }
 
-/// Works evenly and keeps its memory.
+/// Uses a constant share of CPU and a constant amount of memory.
 pub(super) const STEADY: Workload = Workload {
     name: "steady",
     owner: Owner::Deployment,
@@ -50,7 +50,7 @@ pub(super) const STEADY: Workload = Workload {
     memory_limit: Some(64),
     behaviour: &["steady", "--millicores", "200", "--memory", "40"],
 };
-/// Works in bursts that need more than its quota, and on average a third of it.
+/// Uses CPU in bursts that exceed its quota; the average is a third of the quota.
 pub(super) const BURSTY: Workload = Workload {
     name: "bursty",
     owner: Owner::Deployment,
@@ -58,7 +58,7 @@ pub(super) const BURSTY: Workload = Workload {
     memory_limit: Some(64),
     behaviour: &["bursts", "--cpu-ms", "100", "--every-ms", "1000"],
 };
-/// Grows until it is killed, and is started again.
+/// Allocates memory until the OOM killer kills it, then restarts.
 pub(super) const GROWER: Workload = Workload {
     name: "grower",
     owner: Owner::Deployment,
@@ -66,7 +66,7 @@ pub(super) const GROWER: Workload = Workload {
     memory_limit: Some(32),
     behaviour: &["grow", "--rate", "10"],
 };
-/// Is there for a second, again and again in new pods.
+/// Runs for one second, in a new pod each time.
 pub(super) const BRIEF: Workload = Workload {
     name: "brief",
     owner: Owner::Job,
@@ -74,7 +74,7 @@ pub(super) const BRIEF: Workload = Workload {
     memory_limit: None,
     behaviour: &["work", "--cpu-ms", "300", "--life-ms", "1000"],
 };
-/// Does next to nothing.
+/// Is almost idle.
 pub(super) const IDLE: Workload = Workload {
     name: "idle",
     owner: Owner::DaemonSet,
@@ -84,12 +84,12 @@ pub(super) const IDLE: Workload = Workload {
 };
 
 impl Workload {
-    /// As the report calls it.
+    /// Kind and name: `Deployment/steady`.
     pub(super) fn title(&self) -> String {
         format!("{}/{}", self.owner.kind(), self.name)
     }
 
-    /// Pods with a limit ask for something, and are not best-effort.
+    /// Parent cgroup of the QoS class. A limit without a request sets the request, so the pod is not best-effort.
     fn qos_folder(&self) -> &'static str {
         let limited = self.cpu_limit.is_some() || self.memory_limit.is_some();
         if limited { "burstable" } else { "besteffort" }
@@ -104,9 +104,9 @@ pub(super) struct Pod {
     /// The hash in the names of a Deployment's ReplicaSet and pods.
     template_hash: String,
     uid: String,
-    /// The container's present incarnation.
+    /// Id of the current container.
     pub(super) container_id: String,
-    /// The one before.
+    /// Id of the previous container, which has ended.
     last_id: Option<String>,
     pub(super) restarts: u32,
 }
@@ -121,13 +121,13 @@ impl Pod {
         Self { workload, name, template_hash, uid: uuid(), container_id: hex(64), last_id: None, restarts: 0 }
     }
 
-    /// Gives the container a new incarnation, as a kubelet does when the last one has ended.
+    /// Gives the pod a new container id, as a restart by the kubelet does.
     pub(super) fn restart(&mut self) {
         self.last_id = Some(std::mem::replace(&mut self.container_id, hex(64)));
         self.restarts += 1;
     }
 
-    /// The pod's cgroup below the demo's, as a kubelet with the cgroupfs driver names it.
+    /// The pod's cgroup below `root`, as the kubelet's cgroupfs driver names it.
     pub(super) fn cgroup(&self, root: &str) -> String {
         format!("{root}/kubepods/{}/pod{}", self.workload.qos_folder(), self.uid)
     }
@@ -137,7 +137,7 @@ impl Pod {
         format!("{}/{}", self.cgroup(root), self.container_id)
     }
 
-    /// The pod as the API server shows it, as far as Snug looks.
+    /// The pod object, with the fields that Snug reads.
     fn json(&self) -> Value {
         let Workload { name, owner, .. } = *self.workload;
         let (owner_kind, owner_name) = match owner {
@@ -164,7 +164,7 @@ impl Pod {
                     "apiVersion": if owner == Owner::Job { "batch/v1" } else { "apps/v1" },
                     "kind": owner_kind,
                     "name": owner_name,
-                    // Owners are not part of a list of pods, and nobody looks this one up.
+                    // Any UID will do: the owner is not in the list of pods, and nothing looks it up.
                     "uid": self.uid,
                     "controller": true,
                 }],
@@ -187,7 +187,7 @@ impl Pod {
     }
 }
 
-/// The list of pods that the agent reads.
+/// The pod list that the agent reads.
 pub(super) fn pod_list<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Value {
     let items: Vec<Value> = pods.into_iter().map(Pod::json).collect();
     json!({ "apiVersion": "v1", "kind": "PodList", "items": items })
@@ -201,12 +201,12 @@ fn hex(digits: usize) -> String {
     random(digits, b"0123456789abcdef")
 }
 
-/// As Kubernetes makes names: without vowels and what looks like them.
+/// A random suffix from the alphabet of Kubernetes, which has no vowels and no digits that look like vowels.
 fn word(letters: usize) -> String {
     random(letters, b"bcdfghjklmnpqrstvwxz2456789")
 }
 
-/// Unique is enough: nothing here is a secret. The standard library's hash maps are seeded by chance.
+/// Random letters from the seeds of the standard library's hash maps: these need to be unique, not secret.
 fn random(length: usize, alphabet: &[u8]) -> String {
     let seed = RandomState::new();
     let letter = |at: usize| {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_is_told_by_its_replica_set_and_hash() {
+    fn a_deployment_s_pods_name_its_replica_set_and_hash() {
         let pods = [Pod::new(&BURSTY), Pod::new(&BRIEF)];
         let list = pod_list(&pods);
         assert_eq!(list["kind"], "PodList");

@@ -1,4 +1,4 @@
-//! What was true, what Snug measured, and whether they agree.
+//! Compares measurements of Snug with the true values.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use super::{
 /// cgroup v2 shows whole microseconds.
 const ROUNDING: f64 = 1e-6;
 
-/// How far a measurement may be from the truth.
+/// Allowed difference between a measurement and the true value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tolerance {
     /// In the measurement's unit.
     pub(super) absolute: f64,
-    /// As a share of the truth.
+    /// As a fraction of the true value.
     pub(super) relative: f64,
 }
 
 impl Tolerance {
-    /// None.
+    /// No difference is allowed.
     pub(super) const EXACT: Self = Self { absolute: 0.0, relative: 0.0 };
 
     fn allows(self, truth: f64, measured: f64) -> bool {
@@ -57,7 +57,7 @@ impl Check {
     fn difference(&self) -> String {
         let (Some(truth), Some(measured)) = (self.truth, self.measured) else { return "-".to_owned() };
         let difference = measured - truth;
-        // A share of next to nothing says nothing.
+        // A percentage of a value near zero would mislead.
         if self.tolerance.relative > 0.0 && truth >= 10.0 * self.tolerance.absolute {
             return format!("{:+.1} %", difference / truth * 100.0);
         }
@@ -89,14 +89,14 @@ pub(super) fn render(checks: &[Check]) -> String {
     let mut rows = vec![headings.map(str::to_owned)];
     let mut last = "";
     for check in checks {
-        // A workload is named once.
+        // Name each workload in its first row only.
         rows.push(check.cells(if check.workload == last { "" } else { &check.workload }));
         last = &check.workload;
     }
     table::render(&rows, [false, false, true, true, true, false, false])
 }
 
-/// What differed, in words.
+/// A sentence for each failed comparison.
 pub(super) fn failures(checks: &[Check]) -> Vec<String> {
     let failed = checks.iter().filter(|check| !check.passed());
     failed
@@ -105,12 +105,12 @@ pub(super) fn failures(checks: &[Check]) -> Vec<String> {
                 value.map_or_else(|| "nothing".to_owned(), |value| check.unit.show(value))
             };
             let (truth, measured) = (show(check.truth), show(check.measured));
-            format!("{} {}: {truth} is true, Snug says {measured}", check.workload, check.what)
+            format!("{} {}: expected {truth}, Snug measured {measured}", check.workload, check.what)
         })
         .collect()
 }
 
-/// A page of the agent's metrics.
+/// One scrape of the agent's metrics.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Page<'a>(pub(super) &'a [Sample]);
 
@@ -121,7 +121,7 @@ impl Page<'_> {
         self.only(metric, &labels)
     }
 
-    /// The value of a series of the workload, with one more label if there is one to tell by.
+    /// The value of a series of the workload, selected by one more label if the metric has one.
     pub(super) fn of_workload(
         self,
         workload: &Workload,
@@ -138,13 +138,13 @@ impl Page<'_> {
         self.only(metric, &labels)
     }
 
-    /// `None` unless exactly one series fits: two would mean that something is counted twice.
+    /// `None` unless exactly one series matches: two would mean that something is counted twice.
     fn only(self, metric: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let mut fitting = self.0.iter().filter(|sample| {
+        let mut matching = self.0.iter().filter(|sample| {
             sample.name == metric && labels.iter().all(|(name, value)| sample.label(name) == *value)
         });
-        let value = fitting.next()?.value;
-        fitting.next().is_none().then_some(value)
+        let value = matching.next()?.value;
+        matching.next().is_none().then_some(value)
     }
 
     /// The sum of all series of a metric.
@@ -153,7 +153,7 @@ impl Page<'_> {
     }
 }
 
-/// What the agent itself took between two pages, `seconds` apart.
+/// CPU time and memory of the agent itself between two scrapes, `seconds` apart.
 pub(super) fn cost(before: Page<'_>, after: Page<'_>, seconds: f64) -> String {
     let rise = |metric: &str| after.sum(metric) - before.sum(metric);
     let share = |of: f64| format!("{:.2} % of a core", of / seconds.max(1e-9) * 100.0);
@@ -175,7 +175,7 @@ pub(super) fn cost(before: Page<'_>, after: Page<'_>, seconds: f64) -> String {
         [
             "passes".to_owned(),
             format!(
-                "{passes:.0} over {:.0} cgroups, {} each; {} a second for the kernel's own summing up",
+                "{passes:.0} over {:.0} cgroups, {} each; plus {} a second for flushing cgroup statistics",
                 after.sum("snug_agent_pass_cgroups"),
                 table::short_time(pass),
                 table::short_time(flushing),
@@ -184,7 +184,7 @@ pub(super) fn cost(before: Page<'_>, after: Page<'_>, seconds: f64) -> String {
         [
             "programs".to_owned(),
             format!(
-                "{}, {} a run (an event, a cgroup or several)",
+                "{}, {} a run (an event, or one or more cgroups)",
                 share(programs),
                 table::short_time(programs / runs)
             ),
@@ -196,7 +196,7 @@ pub(super) fn cost(before: Page<'_>, after: Page<'_>, seconds: f64) -> String {
     table::render(&rows, [false, false])
 }
 
-/// Measurements by where they come from.
+/// Measurements by source: eBPF or files.
 fn sources(page: Page<'_>) -> BTreeMap<String, Vec<String>> {
     let mut sources: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for sample in page.0.iter().filter(|sample| sample.name == "snug_agent_measurement_source") {
@@ -236,7 +236,7 @@ mod tests {
         assert!(!check(None, Some(1.0), TWO_PERCENT).passed());
         assert!(!check(Some(1.0), Some(f64::NAN), TWO_PERCENT).passed());
         let failures = failures(&[check(Some(1.0), None, TWO_PERCENT)]);
-        assert_eq!(failures, ["Deployment/steady CPU time: 1.000 s is true, Snug says nothing"]);
+        assert_eq!(failures, ["Deployment/steady CPU time: expected 1.000 s, Snug measured nothing"]);
     }
 
     #[test]
@@ -265,7 +265,7 @@ Deployment/steady  CPU time   0.011 s  0.014 s    +0.003 s  ± 2 % + 0.050 s  ok
     }
 
     #[test]
-    fn a_series_is_found_by_its_labels_and_never_twice() {
+    fn exactly_one_series_matches_the_labels() {
         let pod = Pod::new(&STEADY);
         let of_pod = [("namespace", "shop"), ("pod", pod.name.as_str()), ("container", "app")];
         let of_job =
@@ -288,7 +288,7 @@ Deployment/steady  CPU time   0.011 s  0.014 s    +0.003 s  ± 2 % + 0.050 s  ok
     }
 
     #[test]
-    fn cost_is_what_was_added() {
+    fn cost_is_the_increase_between_two_scrapes() {
         let source = |measurement, source| {
             sample("snug_agent_measurement_source", &[("measurement", measurement), ("source", source)], 1.0)
         };

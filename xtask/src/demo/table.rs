@@ -1,15 +1,15 @@
-//! Tables and numbers for people.
+//! Formats tables and numbers for the terminal.
 
-/// How a number is written.
+/// Unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     /// Seconds.
     Seconds,
-    /// Cores, as thousandths.
+    /// Cores, printed as millicores.
     Cores,
     /// Bytes, in powers of 1024.
     Bytes,
-    /// A number of things.
+    /// A count without a unit.
     Count,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn short_time(seconds: f64) -> String {
     }
 }
 
-/// Lines with aligned columns, two spaces apart. `right`: columns of numbers.
+/// Aligns columns, two spaces apart. `right` marks the columns that are aligned to the right.
 pub(super) fn render<const N: usize>(rows: &[[String; N]], right: [bool; N]) -> String {
     let mut widths = [0; N];
     for row in rows {

@@ -1,6 +1,6 @@
-//! An image of one layer as an OCI archive: a tar of an OCI image layout, with the list that older `docker load` wants.
+//! Writes an image of one layer as an OCI archive: a tar of an OCI image layout, plus `manifest.json` for `docker load`.
 //!
-//! Nothing in it depends on when or where it was made: files are sorted, owned by root, and dated at the epoch.
+//! Archives are reproducible: files are sorted, owned by root, and dated at the epoch.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -19,10 +19,10 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 const EPOCH: &str = "1970-01-01T00:00:00Z";
-/// The name that containerd's import gives the image.
+/// Annotation with the image reference that containerd assigns on import.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// A file, or a symbolic link, of an image.
+/// A file or symbolic link in an image.
 pub(crate) struct File {
     path: String,
     mode: u32,
@@ -31,12 +31,12 @@ pub(crate) struct File {
 }
 
 impl File {
-    /// A file that may be run. `path` has no leading slash.
+    /// An executable file. `path` has no leading slash.
     pub(crate) fn program(path: &str, content: Vec<u8>) -> Self {
         Self { path: path.to_owned(), mode: 0o755, content, link: None }
     }
 
-    /// A file to read.
+    /// A file with mode 0644.
     pub(crate) fn text(path: &str, content: Vec<u8>) -> Self {
         Self { path: path.to_owned(), mode: 0o644, content, link: None }
     }
@@ -47,7 +47,7 @@ impl File {
     }
 }
 
-/// What an image has in it.
+/// The contents of an image.
 pub(crate) struct Contents {
     pub(crate) reference: String,
     pub(crate) arch: Arch,
@@ -77,7 +77,7 @@ impl Blob {
 
 fn sha256(bytes: &[u8]) -> Result<Sha256Digest> {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.parse().context("a digest is no digest")
+    hex.parse().context("cannot parse a digest")
 }
 
 impl Contents {
@@ -145,7 +145,7 @@ impl Contents {
         Ok(digest)
     }
 
-    /// The layer: folders before what is in them.
+    /// The layer as a tar; folders come before their files.
     fn layer(&self) -> Result<Vec<u8>> {
         let mut folders = BTreeSet::new();
         for file in &self.files {
@@ -187,7 +187,7 @@ fn header(mode: u32, size: u64) -> tar::Header {
     header
 }
 
-/// JSON with sorted keys: annotations and labels are in maps without an order.
+/// JSON with sorted keys, because annotations and labels are in hash maps.
 fn sorted(value: &impl serde::Serialize) -> Result<Vec<u8>> {
     let mut value = serde_json::to_value(value)?;
     value.sort_all_objects();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_index_names_is_there_by_its_digest() {
+    fn every_descriptor_has_a_blob_with_its_digest() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("image");
         let digest = contents().write(&path).unwrap();

@@ -1,4 +1,4 @@
-//! `cargo xtask image`: the container image, made from files alone: no daemon, no base image, the same bytes each time.
+//! `cargo xtask image`: builds the container image reproducibly, without a daemon or base image.
 
 mod archive;
 mod sbom;
@@ -17,10 +17,10 @@ use crate::{
     workspace,
 };
 
-/// The reference of the image unless another is asked for; deploy/ names the same.
+/// Default reference of the image, which deploy/ uses, too.
 pub(crate) const REFERENCE: &str = "snug.example/snug-agent:0.1.0";
 
-/// A machine that images are made for.
+/// Architecture of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Arch {
     /// x86-64
@@ -30,21 +30,21 @@ pub(crate) enum Arch {
 }
 
 impl Arch {
-    /// The one of this host.
+    /// Architecture of this host.
     pub(crate) fn host() -> Self {
         if std::env::consts::ARCH == "aarch64" { Self::Arm64 } else { Self::Amd64 }
     }
 
-    /// The name in image configurations.
-    pub(crate) fn of_oci(self) -> oci_spec::image::Arch {
+    /// The architecture in image configurations.
+    pub(crate) fn to_oci(self) -> oci_spec::image::Arch {
         match self {
             Self::Amd64 => oci_spec::image::Arch::Amd64,
             Self::Arm64 => oci_spec::image::Arch::ARM64,
         }
     }
 
-    /// The name in Rust's targets.
-    pub(crate) const fn of_rust(self) -> &'static str {
+    /// Name of the architecture in Rust's target triples.
+    pub(crate) const fn rust_name(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64",
             Self::Arm64 => "aarch64",
@@ -52,13 +52,13 @@ impl Arch {
     }
 }
 
-/// Make the container image as an OCI archive in target/image, with its bill of materials. Needs no daemon
+/// Build the container image as an OCI archive in target/image, with an SBOM. Needs no container daemon.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Name and tag that the image goes by when it is loaded.
+    /// Image reference: name and tag.
     #[arg(long, default_value = REFERENCE)]
     reference: String,
-    /// The machine it is for; this host's unless told. For another, what is missing to build for it is installed.
+    /// Architecture of the image [default: this host's]. Missing cross-compilation tools are installed.
     #[arg(long, value_enum)]
     arch: Option<Arch>,
 }
@@ -66,34 +66,37 @@ pub(crate) struct Options {
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let arch = options.arch.unwrap_or_else(Arch::host);
-    let made = pack(&options.reference, arch, &build::build_for(arch.of_rust())?)?;
+    let packed = pack(&options.reference, arch, &build::build_for(arch.rust_name())?)?;
     println!(
         "image: {} ({} KiB), {}",
-        made.archive.display(),
-        made.archive.metadata()?.len() / 1024,
-        made.digest
+        packed.archive.display(),
+        packed.archive.metadata()?.len() / 1024,
+        packed.digest
     );
-    println!("image: {}", made.bill.display());
-    println!("load it: `ctr -n k8s.io images import {0}`, `podman load -i {0}`", made.archive.display());
+    println!("image: {}", packed.sbom.display());
+    println!(
+        "image: load with `ctr -n k8s.io images import {0}` or `podman load -i {0}`",
+        packed.archive.display()
+    );
     Ok(())
 }
 
-/// What was made.
-pub(crate) struct Made {
+/// Paths of the image archive and its SBOM.
+pub(crate) struct PackedImage {
     pub(crate) archive: PathBuf,
-    bill: PathBuf,
+    sbom: PathBuf,
     digest: String,
 }
 
-/// Packs the programs, which were built for that machine.
-pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<Made> {
-    let bill = sbom::of_workspace(arch.of_rust())?;
+/// Packs programs that were built for `arch` into an image.
+pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<PackedImage> {
+    let sbom = sbom::workspace_sbom(arch.rust_name())?;
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let root = workspace::root();
     let mut files = vec![
         File::program("usr/bin/snug-agent", read(&programs.agent)?),
         File::program("usr/bin/snug", read(&programs.cli)?),
-        File::text("usr/share/doc/snug/sbom.cdx.json", bill.clone()),
+        File::text("usr/share/doc/snug/sbom.cdx.json", sbom.clone()),
     ];
     for license in ["LICENSE-APACHE", "LICENSE-MIT", "agent-ebpf/LICENSE-GPL-2.0"] {
         let name = license.rsplit('/').next().unwrap_or(license);
@@ -101,7 +104,7 @@ pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<M
     }
     let image = Contents {
         reference: reference.to_owned(),
-        arch: arch.of_oci(),
+        arch: arch.to_oci(),
         files,
         entrypoint: vec!["/usr/bin/snug-agent".to_owned()],
         labels: vec![
@@ -113,13 +116,13 @@ pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<M
         ],
     };
     let folder = workspace::target_dir().join("image");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let made = Made {
-        archive: folder.join(format!("snug-agent-{}.tar", arch.of_rust())),
-        bill: folder.join("sbom.cdx.json"),
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let packed = PackedImage {
+        archive: folder.join(format!("snug-agent-{}.tar", arch.rust_name())),
+        sbom: folder.join("sbom.cdx.json"),
         digest: String::new(),
     };
-    let digest = image.write(&made.archive)?;
-    fs::write(&made.bill, bill).with_context(|| format!("cannot write {}", made.bill.display()))?;
-    Ok(Made { digest, ..made })
+    let digest = image.write(&packed.archive)?;
+    fs::write(&packed.sbom, sbom).with_context(|| format!("cannot write {}", packed.sbom.display()))?;
+    Ok(PackedImage { digest, ..packed })
 }

@@ -1,4 +1,4 @@
-//! The bill of materials: every crate that is linked into the programs, as CycloneDX.
+//! Software bill of materials (SBOM) in CycloneDX: every crate that is linked into the programs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,11 +17,11 @@ use serde_json::Value;
 
 use crate::{toolchain, workspace};
 
-/// Crates of one platform: by id, their name, version and license.
+/// Crates of one platform: name, version and license by package id.
 type Crates = BTreeMap<String, (String, String, Option<String>)>;
 
-/// The bill for the programs of that architecture, as JSON.
-pub(super) fn of_workspace(arch: &str) -> Result<Vec<u8>> {
+/// The SBOM of the programs for `arch`, as JSON.
+pub(super) fn workspace_sbom(arch: &str) -> Result<Vec<u8>> {
     let host = format!("{arch}-unknown-linux-gnu");
     let metadata = |target: &str| workspace::metadata(&["--locked", "--filter-platform", target]);
     let mut crates = linked(&metadata(&host)?, &["snug-agent", "snug"])?;
@@ -44,18 +44,18 @@ pub(super) fn of_workspace(arch: &str) -> Result<Vec<u8>> {
     );
     whole.description = Some(NormalizedString::new("Snug's node agent and command-line tool"));
     let bom = Bom {
-        // Of random numbers and times there is none: the same sources make the same bill.
+        // No serial number and no time: the SBOM must be reproducible.
         serial_number: None,
         metadata: Some(Metadata { component: Some(whole), ..Metadata::default() }),
         components: Some(Components(components.collect())),
         ..Bom::default()
     };
     let mut json = Vec::new();
-    bom.output_as_json_v1_5(&mut json).context("the bill of materials cannot be written")?;
+    bom.output_as_json_v1_5(&mut json).context("cannot write the SBOM")?;
     Ok(json)
 }
 
-/// What the named members link, directly or not; neither build scripts' nor tests' crates.
+/// Crates that the named members link, directly or not. Build and dev dependencies are left out.
 fn linked(metadata: &Value, members: &[&str]) -> Result<Crates> {
     let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -76,7 +76,7 @@ fn linked(metadata: &Value, members: &[&str]) -> Result<Crates> {
         .filter(|(_, (name, ..))| members.contains(&name.as_str()))
         .map(|(id, _)| id.clone())
         .collect();
-    anyhow::ensure!(open.len() >= members.len(), "cargo metadata does not know all of {members:?}");
+    anyhow::ensure!(open.len() >= members.len(), "cargo metadata lacks some of {members:?}");
     let mut met = BTreeSet::new();
     while let Some(id) = open.pop() {
         if met.insert(id.clone()) {
@@ -92,8 +92,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bill_has_what_is_linked_and_nothing_of_tests() {
-        let json = of_workspace("x86_64").unwrap();
+    fn the_sbom_has_linked_crates_and_no_dev_dependencies() {
+        let json = workspace_sbom("x86_64").unwrap();
         let bill: Value = serde_json::from_slice(&json).unwrap();
         let names: Vec<&str> =
             bill["components"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! Which stages a change can touch.
+//! Selects the stages that a change can affect.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ use clap::ValueEnum as _;
 use super::Stage;
 use crate::command;
 
-/// What each place can touch. The first that fits counts; what fits none can touch everything.
-const PLACES: &[(&str, &[Stage])] = {
+/// Stages by path prefix. The first match counts; a path without a match affects all stages.
+const STAGES_BY_PATH: &[(&str, &[Stage])] = {
     use Stage::{Clippy, Cluster, Docs, Fmt, Kernel, Manifests, System, Toolchain, Unit, Vm};
     &[
         ("agent-ebpf/", &[Fmt, Clippy, Docs, Unit, Toolchain, Vm, Kernel, System, Cluster]),
@@ -40,30 +40,30 @@ const PLACES: &[(&str, &[Stage])] = {
     ]
 };
 
-/// The stages that what is not committed and the commits since `base` can touch.
+/// The stages that uncommitted changes and the commits since `base` can affect.
 pub(super) fn stages(base: &str) -> Result<BTreeSet<Stage>> {
     let listed = |arguments: &[&str]| command::capture(command::new("git").args(arguments));
     let since = listed(&["diff", "--name-only", "--no-renames", "-z", base, "--"])?;
     let untracked = listed(&["ls-files", "--others", "--exclude-standard", "-z"])?;
     let paths: Vec<&str> =
         since.split('\0').chain(untracked.split('\0')).filter(|path| !path.is_empty()).collect();
-    let stages = touched(&paths);
+    let stages = affected(&paths);
     let names: Vec<String> = stages.iter().map(|stage| stage.name()).collect();
-    println!("test: {} changed files can touch: {}", paths.len(), names.join(", "));
+    println!("test: {} changed files affect these stages: {}", paths.len(), names.join(", "));
     Ok(stages)
 }
 
-fn touched(paths: &[&str]) -> BTreeSet<Stage> {
-    let of = |path: &&str| -> &[Stage] {
-        let place = PLACES.iter().find(|(place, _)| path.starts_with(place));
-        match place {
+fn affected(paths: &[&str]) -> BTreeSet<Stage> {
+    let stages_of = |path: &&str| -> &[Stage] {
+        let entry = STAGES_BY_PATH.iter().find(|(prefix, _)| path.starts_with(prefix));
+        match entry {
             Some((_, stages)) => stages,
-            // Pages at the root, which tests read.
+            // Unit tests read the pages at the root.
             None if path.ends_with(".md") && !path.contains('/') => &[Stage::Unit],
             None => Stage::value_variants(),
         }
     };
-    paths.iter().flat_map(of).copied().collect()
+    paths.iter().flat_map(stages_of).copied().collect()
 }
 
 #[cfg(test)]
@@ -71,22 +71,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_runs_what_it_can_touch() {
+    fn a_change_selects_the_stages_it_can_affect() {
         let all = Stage::value_variants().len();
-        assert!(touched(&[]).is_empty());
-        assert_eq!(touched(&["README.md"]), BTreeSet::from([Stage::Unit]));
-        assert!(touched(&["cli/src/main.rs"]).contains(&Stage::Cluster));
-        assert!(!touched(&["cli/src/main.rs"]).contains(&Stage::Vm));
-        assert!(touched(&["agent/src/main.rs", "deploy/base/a.yaml"]).contains(&Stage::Manifests));
+        assert!(affected(&[]).is_empty());
+        assert_eq!(affected(&["README.md"]), BTreeSet::from([Stage::Unit]));
+        assert!(affected(&["cli/src/main.rs"]).contains(&Stage::Cluster));
+        assert!(!affected(&["cli/src/main.rs"]).contains(&Stage::Vm));
+        assert!(affected(&["agent/src/main.rs", "deploy/base/a.yaml"]).contains(&Stage::Manifests));
         for everything in ["Cargo.lock", "Cargo.toml", ".cargo/config.toml", "xtask/src/build.rs", "new/file"]
         {
-            assert_eq!(touched(&[everything]).len(), all, "{everything}");
+            assert_eq!(affected(&[everything]).len(), all, "{everything}");
         }
     }
 
     #[test]
-    fn every_place_is_there() {
-        for (place, _) in PLACES {
+    fn every_path_prefix_exists() {
+        for (place, _) in STAGES_BY_PATH {
             let path = crate::workspace::root().join(place);
             let folder = path.parent().unwrap();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();

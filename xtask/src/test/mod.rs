@@ -1,12 +1,12 @@
-//! `cargo xtask test`: everything that is checked, in stages.
+//! `cargo xtask test`: runs all checks, in stages.
 //!
-//! One build serves all stages. The programs of a Kubernetes node are built beside it. The tests of the eBPF programs compare values that
-//! change ten times a second, so they have the machine alone. The agent's tests on a node and beside Prometheus wait most of the time, so
-//! they run beside each other, and the virtual machines take what they leave.
+//! All stages use one build. The programs of a Kubernetes node are built in the background meanwhile. The tests of the eBPF programs
+//! compare values that change ten times a second, so no other stage runs at the same time. The tests on a node and with Prometheus
+//! wait most of the time: they run at the same time, and the virtual machines get the CPU time that they leave.
 
+mod background;
 mod changed;
 mod report;
-mod side;
 mod stages;
 
 use std::{collections::BTreeSet, path::PathBuf};
@@ -15,8 +15,8 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
 use self::{
+    background::{Background, Job},
     report::Report,
-    side::{Job, Side},
     stages::Products,
 };
 use crate::{
@@ -24,45 +24,45 @@ use crate::{
     setup::{self, Need},
 };
 
-/// Check everything: format, lints, documentation, and tests from units to whole systems.
+/// Run all checks: formatting, lints, documentation, and tests from units to a Kubernetes cluster.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Run these stages only.
+    /// Run only these stages, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Stage>,
-    /// Run the stages that a change can touch: what is not committed, and the commits since --base.
+    /// Run only the stages that uncommitted changes and the commits since --base can affect.
     #[arg(long, conflicts_with = "only")]
     changed: bool,
-    /// The commit that --changed compares with.
+    /// Commit that --changed compares with.
     #[arg(long, value_name = "COMMIT", default_value = "HEAD", requires = "changed")]
     base: String,
-    /// A stage beside others: what the run that started it has built.
+    /// For stages in the background: file with the messages of the build.
     #[arg(long, hide = true, requires = "only")]
     built: Option<PathBuf>,
 }
 
-/// One kind of check. They start in this order.
+/// A kind of check. Stages start in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Stage {
-    /// The code is formatted.
+    /// Check the formatting.
     Fmt,
-    /// No lint complains: neither about the eBPF programs nor about the rest, which is linted for the other architecture.
+    /// Lint all crates: the eBPF programs for BPF, the others for the architecture that is not this host's.
     Clippy,
-    /// The documentation builds without a warning.
+    /// Build the documentation without warnings.
     Docs,
-    /// Tests beside the code.
+    /// Run unit tests and doc tests.
     Unit,
-    /// The eBPF programs build in both ways, and are the same programs.
+    /// Build the eBPF programs with `build-ebpf --toolchain prebuilt` and `build-std`, and compare the results.
     Toolchain,
-    /// What installs it: kustomize and helm render the same, valid for many versions of Kubernetes.
+    /// Check that kustomize and Helm render the same objects, and validate them for Kubernetes 1.25 to 1.37.
     Manifests,
-    /// The eBPF programs on this host's kernel.
+    /// Test the eBPF programs on this host's kernel.
     Kernel,
-    /// The eBPF programs on stock kernels in virtual machines.
+    /// Test the eBPF programs on stock kernels in virtual machines.
     Vm,
-    /// The agent on a real Kubernetes node.
+    /// Test the agent on a Kubernetes node.
     Cluster,
-    /// The agent and what scrapes it.
+    /// Test the agent with containers, Prometheus and an OTLP receiver.
     System,
 }
 
@@ -77,7 +77,7 @@ impl Stage {
             Self::Clippy => &[Need::Ebpf, Need::Lint, Need::Cross],
             Self::Docs => &[Need::Ebpf, Need::Cross],
             Self::Toolchain => &[Need::Ebpf],
-            // A unit test packs a guest's files, busybox among them.
+            // A unit test packs busybox into a guest's initramfs.
             Self::Unit | Self::Kernel => &[Need::Ebpf, Need::Containers],
             Self::Vm => &[Need::Ebpf, Need::Containers, Need::Vm],
             Self::Manifests => &[Need::Ebpf, Need::Manifests],
@@ -86,18 +86,18 @@ impl Stage {
         }
     }
 
-    /// Whether the stage runs what the one build of programs and tests makes.
+    /// Whether the stage runs executables of the shared build.
     fn needs_build(self) -> bool {
         !matches!(self, Self::Fmt | Self::Clippy | Self::Docs | Self::Toolchain)
     }
 
-    /// Whether the stage has the machine alone.
-    fn is_alone(self) -> bool {
+    /// Whether no other stage may run at the same time.
+    fn runs_alone(self) -> bool {
         self == Self::Kernel
     }
 
-    /// Whether the stage runs beside those that start after it.
-    fn is_beside(self) -> bool {
+    /// Whether the stage runs in the background of the stages after it.
+    fn runs_in_background(self) -> bool {
         matches!(self, Self::Vm | Self::Cluster)
     }
 }
@@ -115,12 +115,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         options.only.iter().copied().collect()
     };
     if chosen.is_empty() {
-        println!("test: no stage can be touched by that change");
+        println!("test: the change affects no stage");
         return Ok(());
     }
     let mut report = Report::new();
     if let Some(path) = &options.built {
-        let products = Products::of(Built::load(path)?);
+        let products = Products::from_build(Built::load(path)?);
         for stage in chosen {
             report.run(&stage.name(), || products.run(stage));
         }
@@ -133,11 +133,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn run_all(chosen: &BTreeSet<Stage>, report: &mut Report) -> Result<()> {
     let mut needs: BTreeSet<Need> = chosen.iter().flat_map(|stage| stage.needs()).copied().collect();
-    let mut side = Side::default();
+    let mut background = Background::default();
     let ready = report.run("setup", || setup::install_packages(&needs));
-    // What others wait for is not made twice: the node's programs are made beside all that comes before the node.
+    // Build the programs of the node in the background, while the stages before `Cluster` run.
     if ready && needs.remove(&Need::Cluster) && chosen.len() > 1 {
-        side.start(NODE_PROGRAMS, &Job::Setup(Need::Cluster))?;
+        background.start(NODE_PROGRAMS, &Job::Setup(Need::Cluster))?;
     } else if chosen.contains(&Stage::Cluster) {
         needs.insert(Need::Cluster);
     }
@@ -151,21 +151,21 @@ fn run_all(chosen: &BTreeSet<Stage>, report: &mut Report) -> Result<()> {
     let last = chosen.last().copied();
     for &stage in chosen {
         if !ready || stage.needs_build() && !built {
-            report.skip(&stage.name(), "what it needs is not there");
+            report.skip(&stage.name(), "setup or build failed");
             continue;
         }
-        // The node's programs are there before the machine is to be quiet, and before a node needs them.
-        if stage.is_alone() || stage.is_beside() && side.has(NODE_PROGRAMS) {
-            side.join(report);
+        // The build of the node's programs must end before a stage that runs alone, and before the node needs them.
+        if stage.runs_alone() || stage.runs_in_background() && background.has(NODE_PROGRAMS) {
+            background.join(report);
         }
-        if stage.is_beside() && last != Some(stage) {
+        if stage.runs_in_background() && last != Some(stage) {
             let name = stage.name();
-            side.start(&name, &Job::Stage(name.clone(), products.saved()?))?;
+            background.start(&name, &Job::Stage(name.clone(), products.saved()?))?;
         } else {
             report.run(&stage.name(), || products.run(stage));
         }
     }
-    side.join(report);
+    background.join(report);
     Ok(())
 }
 
@@ -182,11 +182,11 @@ mod tests {
     }
 
     #[test]
-    fn what_has_the_machine_alone_comes_before_what_runs_beside() {
+    fn stages_that_run_alone_come_before_background_stages() {
         let stages = Stage::value_variants();
-        let alone = stages.iter().rposition(|stage| stage.is_alone()).unwrap();
-        let beside = stages.iter().position(|stage| stage.is_beside()).unwrap();
-        assert!(alone < beside);
-        assert!(!stages.last().unwrap().is_beside(), "the last one runs in the foreground");
+        let alone = stages.iter().rposition(|stage| stage.runs_alone()).unwrap();
+        let background = stages.iter().position(|stage| stage.runs_in_background()).unwrap();
+        assert!(alone < background);
+        assert!(!stages.last().unwrap().runs_in_background(), "the last one runs in the foreground");
     }
 }

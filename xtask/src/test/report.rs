@@ -1,4 +1,4 @@
-//! What came of the stages, and what each took.
+//! Outcomes of the stages, with the time that each took.
 
 use std::{
     fmt,
@@ -9,7 +9,7 @@ use anyhow::{Error, Result, bail};
 
 use crate::host;
 
-/// What came of a stage.
+/// Outcome of a stage.
 #[derive(Debug)]
 enum Outcome {
     Passed,
@@ -27,7 +27,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What a part took.
+/// Time that a part took.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Took {
     pub(super) wall: Duration,
@@ -55,7 +55,7 @@ impl Report {
         Self { rows: Vec::new(), started: Instant::now() }
     }
 
-    /// Runs a part in the foreground and keeps what came of it. Returns whether it passed.
+    /// Runs a part and adds its outcome to the report. Returns whether it passed.
     pub(super) fn run(&mut self, name: &str, part: impl FnOnce() -> Result<()>) -> bool {
         println!("== {name}");
         let (started, cpu) = (Instant::now(), host::cpu_time_of_children());
@@ -64,7 +64,7 @@ impl Report {
         self.push(name, outcome, Took { wall: started.elapsed(), cpu })
     }
 
-    /// Keeps what came of a part that has run. Returns whether it passed.
+    /// Adds the outcome of a part to the report. Returns whether it passed.
     pub(super) fn push(&mut self, name: &str, outcome: Result<()>, took: Took) -> bool {
         let outcome = outcome.map_or_else(Outcome::Failed, |()| Outcome::Passed);
         let passed = matches!(outcome, Outcome::Passed);
@@ -73,7 +73,7 @@ impl Report {
         passed
     }
 
-    /// Keeps that a part was not run, which fails the whole.
+    /// Adds a part that was not run, which makes the verdict a failure.
     pub(super) fn skip(&mut self, name: &str, why: &'static str) {
         self.rows.push(Row { name: name.to_owned(), outcome: Outcome::Skipped(why), took: Took::default() });
     }
@@ -91,7 +91,7 @@ impl Report {
         println!("{:<14} {}", "all", seconds(self.started.elapsed(), cpu));
     }
 
-    /// Fails with the names of the parts that failed.
+    /// Fails with the names of the parts that failed or were not run.
     pub(super) fn verdict(&self) -> Result<()> {
         let failed: Vec<&str> = self
             .rows

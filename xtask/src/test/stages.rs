@@ -1,4 +1,4 @@
-//! What each stage runs.
+//! Commands of each stage.
 
 use std::{
     cell::OnceCell,
@@ -19,10 +19,10 @@ use crate::{
     cluster, command, containers, elf, manifests, otlp, setup, toolchain, vm, workspace,
 };
 
-/// Test targets that have a stage of their own.
-const WHOLE_SYSTEM: [&str; 4] = ["kernel", "system", "manifests", "cluster"];
+/// Test targets with their own stage.
+const STAGE_TARGETS: [&str; 4] = ["kernel", "system", "manifests", "cluster"];
 
-/// What several stages use.
+/// Build results that several stages use.
 #[derive(Default)]
 pub(super) struct Products {
     object: OnceCell<Result<PathBuf, String>>,
@@ -30,12 +30,12 @@ pub(super) struct Products {
 }
 
 impl Products {
-    /// Those of an earlier build.
-    pub(super) fn of(built: Built) -> Self {
+    /// Uses the results of an earlier build.
+    pub(super) fn from_build(built: Built) -> Self {
         Self { object: OnceCell::new(), built: OnceCell::from(built) }
     }
 
-    /// Builds all programs and tests, and keeps the report for stages that run in a process of their own.
+    /// Builds all programs and tests, and saves the messages of the build for stages in the background.
     pub(super) fn build(&mut self) -> Result<()> {
         let built = build::build_all(self.object()?)?;
         built.save(&self.saved()?)?;
@@ -43,10 +43,10 @@ impl Products {
         Ok(())
     }
 
-    /// Where the report of the build is kept.
+    /// Path of the saved messages of the build.
     pub(super) fn saved(&self) -> Result<PathBuf> {
         let folder = workspace::target_dir().join("test");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(folder.join("built.json"))
     }
 
@@ -55,13 +55,13 @@ impl Products {
         match stage {
             Stage::Fmt => command::run(command::cargo().args(["fmt", "--all", "--check"])),
             Stage::Clippy => {
-                // What is shipped builds for the other architecture, too. No code is for one alone, so one look at it is enough.
+                // No code is specific to an architecture, so linting for one is enough. The other one also proves that it builds.
                 let mut lint = self.for_other_architecture("clippy")?;
                 command::run(lint.args(["--workspace", "--all-targets", "--", "-D", "warnings"]))?;
                 build_ebpf::clippy()
             }
             Stage::Docs => {
-                // The same target as the lints': both need the same of every dependency.
+                // The target of the clippy stage, so that both share the build of dependencies.
                 let mut doc = self.for_other_architecture("doc")?;
                 doc.args(["--no-deps", "--workspace", "--document-private-items"]);
                 command::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
@@ -69,7 +69,7 @@ impl Products {
             Stage::Unit => self.unit(),
             Stage::Toolchain => compare_toolchains(),
             Stage::Kernel => self.kernel_on_host(),
-            Stage::Vm => self.kernel_in_machines(),
+            Stage::Vm => self.kernel_in_vms(),
             Stage::System => self.system(),
             Stage::Manifests => {
                 let mut tests = command::new(self.test("manifests")?);
@@ -89,7 +89,7 @@ impl Products {
     fn unit(&self) -> Result<()> {
         let mut chosen = vec!["--lib".to_owned(), "--bins".to_owned()];
         for name in workspace::test_targets()? {
-            if !WHOLE_SYSTEM.contains(&name.as_str()) {
+            if !STAGE_TARGETS.contains(&name.as_str()) {
                 chosen.extend(["--test".to_owned(), name]);
             }
         }
@@ -98,7 +98,7 @@ impl Products {
         command::run(tests()?.arg("--doc"))
     }
 
-    /// The object to embed: the same for all stages, so that none rebuilds what another built.
+    /// Path of the eBPF object, which is built once for all stages.
     fn object(&self) -> Result<&Path> {
         match self.object.get_or_init(|| build_ebpf::build_default().map_err(|error| format!("{error:#}"))) {
             Ok(path) => Ok(path),
@@ -107,7 +107,7 @@ impl Products {
     }
 
     fn built(&self) -> Result<&Built> {
-        self.built.get().context("nothing was built")
+        self.built.get().context("the stage needs a build of the workspace")
     }
 
     fn test(&self, name: &str) -> Result<PathBuf> {
@@ -121,9 +121,9 @@ impl Products {
         command::run(&mut tests)
     }
 
-    fn kernel_in_machines(&self) -> Result<()> {
+    fn kernel_in_vms(&self) -> Result<()> {
         let mut guest = vm::Guest::new(&self.test("kernel")?, &["--test-threads=1".to_owned()])?;
-        // Ten minutes on an emulated processor of a slow machine, and more beside other work.
+        // The tests take ten minutes on a slow machine, and longer in the background.
         guest.timeout = Duration::from_secs(1800);
         guest.add_containers()?;
         guest.env("SNUG_TEST_OWN_MACHINE", "1")?;
@@ -138,7 +138,7 @@ impl Products {
     fn system(&self) -> Result<()> {
         let programs = self.built()?.programs()?;
         let folder =
-            setup::prometheus_folder()?.context("no promtool: run `cargo xtask setup prometheus`")?;
+            setup::prometheus_folder()?.context("promtool not found: run `cargo xtask setup prometheus`")?;
         let mut tests = command::new(self.test("system")?);
         tests.arg("--test-threads=1");
         tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
@@ -151,31 +151,31 @@ impl Products {
 fn path_with(folder: &Path) -> Result<OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
-    std::env::join_paths(folders).with_context(|| format!("{} cannot be on the PATH", folder.display()))
+    std::env::join_paths(folders).with_context(|| format!("cannot add {} to the PATH", folder.display()))
 }
 
-/// Builds the eBPF programs in both ways and compares what the loader would find.
+/// Builds the eBPF programs with both toolchains and compares their programs.
 fn compare_toolchains() -> Result<()> {
     let mut objects = Vec::new();
     for (toolchain, name) in [(Toolchain::Prebuilt, "prebuilt"), (Toolchain::BuildStd, "build-std")] {
         let out = workspace::target_dir().join(format!("ebpf/{name}.o"));
         build_ebpf::build(Some(toolchain), std::env::consts::ARCH, &out)?;
         let object = elf::inspect_bpf(&out)?;
-        ensure!(!object.programs.is_empty(), "the {name} object has no program in it");
+        ensure!(!object.programs.is_empty(), "the {name} object has no programs");
         ensure!(object.has_btf, "the {name} object has no BTF");
         objects.push(object);
     }
-    let [prebuilt, build_std] = objects.as_slice() else { bail!("two objects were expected") };
+    let [prebuilt, build_std] = objects.as_slice() else { bail!("expected two objects") };
     ensure!(
         prebuilt.programs == build_std.programs,
-        "the two ways build different programs: prebuilt {:?}, build-std {:?}",
+        "the toolchains build different programs: prebuilt {:?}, build-std {:?}",
         prebuilt.programs,
         build_std.programs,
     );
     for program in &prebuilt.programs {
         println!("  {program}");
     }
-    println!("both ways build the same {} programs, with BTF", prebuilt.programs.len());
+    println!("both toolchains build the same {} programs, with BTF", prebuilt.programs.len());
     Ok(())
 }
 
@@ -184,9 +184,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_of_whole_systems_are_targets() {
+    fn stage_targets_exist() {
         let targets = workspace::test_targets().unwrap();
-        assert!(WHOLE_SYSTEM.iter().all(|name| targets.iter().any(|target| target == name)), "{targets:?}");
+        assert!(STAGE_TARGETS.iter().all(|name| targets.iter().any(|target| target == name)), "{targets:?}");
         assert!(targets.iter().any(|target| target == "architecture"), "{targets:?}");
     }
 

@@ -17,7 +17,7 @@ fi
 /bin/busybox mount -t sysfs sysfs /sys
 /bin/busybox mount -t devtmpfs devtmpfs /dev
 exec </dev/null >/dev/console 2>&1
-# Programs that were given keep their name; busybox fills the gaps.
+# busybox adds its applets where no program of that name exists.
 /bin/busybox --install -s /bin 2>/dev/null
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts

@@ -1,4 +1,4 @@
-//! The guest's file system: entries by path, written as the archive that the kernel unpacks at boot.
+//! The guest's file system, written as an initramfs archive.
 
 use std::{
     collections::BTreeMap,
@@ -19,14 +19,14 @@ enum Entry {
     Symlink { target: String },
 }
 
-/// The files of a guest. Parents come before what they hold, for paths are ordered.
+/// Files of a guest, sorted by path, so that folders come before their contents.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Initramfs {
     entries: BTreeMap<PathBuf, Entry>,
 }
 
 impl Initramfs {
-    /// Adds a file with these permissions, and the folders above it. A later file replaces an earlier one.
+    /// Adds a file with these permissions, and its parent folders. Replaces an existing file.
     pub(crate) fn file(&mut self, guest: &Path, mode: u32, contents: Vec<u8>) -> Result<()> {
         self.insert(guest, Entry::File { mode, contents })
     }
@@ -36,12 +36,12 @@ impl Initramfs {
         self.insert(guest, Entry::Folder)
     }
 
-    /// Adds a program, and the libraries and loader it asks for if it is not static.
+    /// Adds a program, with its shared libraries and loader unless it is static.
     pub(crate) fn program(&mut self, host: &Path, guest: &Path) -> Result<()> {
         if !elf::needed_libraries(host)?.is_empty() {
             let printed = command::capture(command::new("ldd").arg(host))?;
             for library in parse_ldd(&printed)
-                .with_context(|| format!("{} lacks a library on this host", host.display()))?
+                .with_context(|| format!("a shared library of {} is missing on this host", host.display()))?
             {
                 self.copy(&library, &library)?;
             }
@@ -49,7 +49,7 @@ impl Initramfs {
         self.copy(host, guest)
     }
 
-    /// Adds a copy of a host's file or, with all it holds, folder.
+    /// Adds a copy of a file, or of a folder with its contents, of the host.
     pub(crate) fn tree(&mut self, host: &Path, guest: &Path) -> Result<()> {
         let metadata = fs::symlink_metadata(host).with_context(|| cannot_read(host))?;
         if metadata.is_symlink() {
@@ -59,7 +59,7 @@ impl Initramfs {
         if metadata.is_file() {
             return self.copy(host, guest);
         }
-        ensure!(metadata.is_dir(), "{} is neither file, folder nor symbolic link", host.display());
+        ensure!(metadata.is_dir(), "{} is not a file, folder or symbolic link", host.display());
         self.folder(guest)?;
         for entry in fs::read_dir(host).with_context(|| cannot_read(host))? {
             let entry = entry.with_context(|| cannot_read(host))?;
@@ -82,18 +82,19 @@ impl Initramfs {
                     self.entries.insert(parent.to_path_buf(), Entry::Folder);
                 }
                 Some(Entry::Folder) => {}
-                Some(_) => bail!("/{} is a file: /{} cannot lie in it", parent.display(), path.display()),
+                Some(_) => {
+                    bail!("/{} is a file: cannot create /{} below it", parent.display(), path.display())
+                }
             }
         }
         if entry != Entry::Folder && self.entries.get(&path) == Some(&Entry::Folder) {
-            bail!("/{} is a folder already", path.display());
+            bail!("/{} exists and is a folder", path.display());
         }
         self.entries.insert(path, entry);
         Ok(())
     }
 
-    /// Writes the archive as the kernel takes it: newc cpio, not compressed, for the emulated processor would
-    /// take longer to unpack it than the host to copy it.
+    /// Writes a cpio archive in newc format. It is not compressed, because unpacking is slow on an emulated processor.
     pub(crate) fn write(&self, out: &mut impl io::Write) -> Result<()> {
         for (number, (path, entry)) in (1..).zip(&self.entries) {
             let builder = Builder::new(&path.to_string_lossy()).ino(number).nlink(1);
@@ -108,8 +109,9 @@ impl Initramfs {
                     (builder.mode(0o777).set_mode_file_type(ModeFileType::Symlink), target.as_bytes())
                 }
             };
-            let size = u32::try_from(contents.len())
-                .with_context(|| format!("/{} has {} bytes: over 4 GiB", path.display(), contents.len()))?;
+            let size = u32::try_from(contents.len()).with_context(|| {
+                format!("/{} has {} bytes; the maximum is 4 GiB", path.display(), contents.len())
+            })?;
             let mut file = builder.write(&mut *out, size);
             io::Write::write_all(&mut file, contents)?;
             file.finish()?;
@@ -119,7 +121,11 @@ impl Initramfs {
     }
 }
 
-/// The path below the guest's root; one that leaves it is refused.
+/// The path relative to the guest's root.
+///
+/// # Errors
+///
+/// Fails for a path that leaves the root, and for the root itself.
 fn relative(guest: &Path) -> Result<PathBuf> {
     use std::path::Component;
     let mut path = PathBuf::new();
@@ -128,15 +134,15 @@ fn relative(guest: &Path) -> Result<PathBuf> {
             Component::RootDir | Component::CurDir => {}
             Component::Normal(name) => path.push(name),
             Component::ParentDir | Component::Prefix(_) => {
-                bail!("{} is no plain path in the guest", guest.display())
+                bail!("{} must be an absolute path without `..` in the guest", guest.display())
             }
         }
     }
-    ensure!(!path.as_os_str().is_empty(), "the guest's root cannot be replaced: give a path below it");
+    ensure!(!path.as_os_str().is_empty(), "cannot replace the guest's root: give a path below it");
     Ok(path)
 }
 
-/// The files in what `ldd` prints: `libc.so.6 => /lib/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+/// Paths of files in the output of `ldd`: `libc.so.6 => /lib/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`.
 fn parse_ldd(printed: &str) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for line in printed.lines().map(str::trim) {
@@ -144,7 +150,7 @@ fn parse_ldd(printed: &str) -> Result<Vec<PathBuf>> {
         if file.starts_with("not found") {
             bail!("{line}");
         }
-        // The kernel's own vdso has no file.
+        // The vdso has no file.
         if file.starts_with('/') {
             files.extend(file.split_whitespace().next().map(PathBuf::from));
         }

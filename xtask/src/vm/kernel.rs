@@ -1,4 +1,4 @@
-//! Stock Debian kernels, downloaded once and kept in the cache.
+//! Stock Debian kernels in the cache.
 
 use std::{
     fs,
@@ -10,19 +10,19 @@ use clap::ValueEnum;
 
 use crate::{apt, version::Version, workspace};
 
-/// A series of kernels that Debian 12 offers for virtual machines.
+/// A series of Debian 12 kernels for virtual machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Series {
-    /// Debian 12's own kernel, and the oldest with the cgroup iterator.
+    /// The default kernel of Debian 12, and the oldest with the cgroup iterator.
     #[value(name = "6.1")]
     V6_1,
-    /// The newer kernel that Debian 12 offers beside it.
+    /// The newer kernel in Debian 12.
     #[value(name = "6.12")]
     V6_12,
 }
 
 impl Series {
-    /// The series' name, as on the command line.
+    /// Name of the series on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::V6_1 => "6.1",
@@ -30,7 +30,7 @@ impl Series {
         }
     }
 
-    /// The package that depends on the newest kernel of the series.
+    /// The meta package that depends on the newest kernel of the series.
     fn meta_package(self) -> &'static str {
         match self {
             Self::V6_1 => "linux-image-cloud-amd64",
@@ -53,7 +53,7 @@ pub(crate) fn cached(series: Series) -> Result<Option<PathBuf>> {
     Ok(found.pop().map(|(_, image)| image))
 }
 
-/// Downloads the newest kernel of the series unless one is cached; `cargo xtask vm --refresh` looks for a newer one.
+/// Downloads the newest kernel of the series unless one is cached. `cargo xtask vm --refresh` updates the cache.
 pub(crate) fn ensure(series: Series) -> Result<PathBuf> {
     match cached(series)? {
         Some(image) => Ok(image),
@@ -68,16 +68,16 @@ pub(crate) fn download(series: Series) -> Result<PathBuf> {
     if let Some((_, image)) = image_in(&folder) {
         return Ok(image);
     }
-    println!("setup: unpacking {package} into {} to test on that kernel", folder.display());
+    println!("setup: unpacking {package} into {} for tests on that kernel", folder.display());
     apt::unpack(&[&package], &folder)?;
     let (_, image) =
-        image_in(&folder).with_context(|| format!("package {package} brought no boot/vmlinuz-<version>"))?;
+        image_in(&folder).with_context(|| format!("package {package} contains no boot/vmlinuz-<version>"))?;
     Ok(image)
 }
 
-/// A module of the kernel with this image, with its file's extension.
+/// Path and file name of a module of the kernel with this image.
 pub(crate) fn module(image: &Path, name: &str) -> Result<(PathBuf, String)> {
-    let package = image.ancestors().nth(2).context("an image lies in its package")?;
+    let package = image.ancestors().nth(2).context("a kernel image must be in the folder of its package")?;
     let found = find_module(&package.join("lib/modules"), &format!("{name}.ko"));
     found.with_context(|| format!("no module {name} in {}", package.display()))
 }
@@ -93,7 +93,7 @@ fn find_module(folder: &Path, prefix: &str) -> Option<(PathBuf, String)> {
     })
 }
 
-/// The image in an unpacked package, with its version. Folders of interrupted downloads have none there.
+/// The kernel image in an unpacked package, with its version. `None` for an incomplete download.
 fn image_in(package: &Path) -> Option<(Version, PathBuf)> {
     fs::read_dir(package.join("boot")).ok()?.flatten().find_map(|entry| {
         let version = version_of_image(&entry.file_name().to_string_lossy())?;
@@ -102,7 +102,7 @@ fn image_in(package: &Path) -> Option<(Version, PathBuf)> {
 }
 
 fn version_of_image(name: &str) -> Option<Version> {
-    // "6.1.0-56" is ABI 56 of 6.1: it orders the builds, where the patch is always 0.
+    // "6.1.0-56" is ABI 56 of 6.1. The patch is always 0 there, so the ABI orders the builds.
     let release = name.strip_prefix("vmlinuz-")?;
     let version = Version::find(release)?;
     let abi = release.split('-').nth(1).and_then(|abi| abi.parse().ok());

@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: runs programs on stock kernels in virtual machines.
+//! `cargo xtask vm`: runs a program on stock kernels in virtual machines.
 
 mod initramfs;
 mod kernel;
@@ -29,31 +29,31 @@ use crate::{
 
 const INIT: &str = include_str!("init.sh");
 
-/// Run a program in a virtual machine with a stock Debian kernel and full cgroup v2.
+/// Run a program in virtual machines with stock Debian kernels and cgroup v2.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// The kernel's series.
+    /// Kernel series to boot.
     #[arg(long, value_enum, default_value = "all")]
     kernel: Choice,
-    /// Look for a newer kernel of the series than the cached one.
+    /// Update the cached kernels first.
     #[arg(long)]
     refresh: bool,
-    /// Give the guest runc and a root file system for containers (`$SNUG_TEST_ROOTFS`).
+    /// Add runc and a root file system for containers (`$SNUG_TEST_ROOTFS`) to the guest.
     #[arg(long)]
     containers: bool,
-    /// A file or folder to copy into the guest.
+    /// Copy a file or folder into the guest.
     #[arg(long, value_name = "HOST:GUEST")]
     copy: Vec<String>,
-    /// A variable for the program.
+    /// Environment variable for the program.
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
-    /// How long the guest may take, in seconds.
+    /// Timeout of the guest, in seconds.
     #[arg(long, default_value_t = 300)]
     timeout: u64,
-    /// The guest's memory in MiB.
+    /// Memory of the guest, in MiB.
     #[arg(long, default_value_t = 2048)]
     memory: u32,
-    /// The program (its libraries come along if it is not static) and its arguments.
+    /// Program and arguments. Shared libraries of the program are copied, too.
     #[arg(last = true, required = true)]
     program: Vec<String>,
 }
@@ -109,7 +109,7 @@ fn guest_of(options: &Options) -> Result<Guest> {
     Ok(guest)
 }
 
-/// Makes sure that emulator and kernels are there.
+/// Installs qemu and downloads the kernels unless they are present.
 pub(crate) fn ensure() -> Result<()> {
     qemu::ensure_host_fits()?;
     Qemu::ensure()?;
@@ -119,27 +119,26 @@ pub(crate) fn ensure() -> Result<()> {
     Ok(())
 }
 
-/// What stock kernels keep in modules and tests need: pairs of network interfaces.
+/// Kernel modules for the tests: veth creates pairs of network interfaces.
 const MODULES: [&str; 1] = ["veth"];
 
-/// A machine to be booted: its files, and the command that it runs.
+/// A virtual machine: its files, and the command that it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Guest {
-    /// What it finds beside busybox and the program.
+    /// Files of the guest.
     pub(crate) files: Initramfs,
-    /// The longest the whole run may take.
+    /// Timeout of the run.
     pub(crate) timeout: Duration,
-    /// Its memory.
+    /// Memory of the guest, in MiB.
     pub(crate) memory_mib: u32,
     env: Vec<(String, String)>,
     command: Vec<String>,
 }
 
 impl Guest {
-    /// A guest that runs this program of the host, from /bin, and goes down.
+    /// A guest that copies `program` to /bin, runs it and powers off.
     pub(crate) fn new(program: &Path, args: &[String]) -> Result<Self> {
-        let name =
-            program.file_name().with_context(|| format!("{} is no program's path", program.display()))?;
+        let name = program.file_name().with_context(|| format!("{} has no file name", program.display()))?;
         let inside = Path::new("/bin").join(name);
         let mut files = Initramfs::default();
         files.program(program, &inside)?;
@@ -150,34 +149,34 @@ impl Guest {
         Ok(Self { files, timeout: Duration::from_secs(300), memory_mib: 2048, env: Vec::new(), command })
     }
 
-    /// Sets a variable for the program.
+    /// Sets an environment variable of the program.
     pub(crate) fn env(&mut self, name: &str, value: &str) -> Result<()> {
         let is_name = |name: &str| {
             name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         };
         if !is_name(name) {
-            bail!("{name:?} is no name of a variable: letters, digits and _ only");
+            bail!("{name:?} is not a valid variable name: use letters, digits and _");
         }
         self.env.push((name.to_owned(), value.to_owned()));
         Ok(())
     }
 
-    /// Gives the guest runc, and a root file system for its containers as `$SNUG_TEST_ROOTFS`.
+    /// Adds runc, and a root file system for containers (`$SNUG_TEST_ROOTFS`).
     pub(crate) fn add_containers(&mut self) -> Result<()> {
-        let runc = command::find("runc").context("there is no runc: run `cargo xtask setup containers`")?;
+        let runc = command::find("runc").context("runc not found: run `cargo xtask setup containers`")?;
         self.files.program(&runc, Path::new("/usr/bin/runc"))?;
         self.files.tree(&containers::root_file_system()?, Path::new("/rootfs"))?;
         self.env(containers::ROOTFS_VARIABLE, "/rootfs")
     }
 
-    /// Boots a kernel of the series and runs the command on it. The serial log is kept in `target/vm/<series>.log`.
-    fn boot(&self, series: Series, in_turn: bool) -> Result<Run> {
+    /// Boots a kernel of the series and runs the command on it. The serial log is in `target/vm/<series>.log`.
+    fn boot(&self, series: Series, single_thread: bool) -> Result<Run> {
         let started = Instant::now();
         let qemu = Qemu::ensure()?;
         let kernel = kernel::ensure(series)?;
         let folder = workspace::target_dir().join("vm");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let mut files = self.files.clone();
         files.file(Path::new("/etc/snug-command"), 0o644, self.script().into_bytes())?;
         for module in MODULES {
@@ -195,7 +194,7 @@ impl Guest {
             initramfs: &initramfs,
             cpus: 2,
             memory_mib: self.memory_mib,
-            in_turn,
+            single_thread,
         };
         let end = qemu.boot(&boot, &log_path, self.timeout)?;
         let log = fs::read(&log_path).with_context(|| format!("cannot read {}", log_path.display()))?;
@@ -204,19 +203,22 @@ impl Guest {
         Ok(Run { verdict, log, log_path, elapsed: started.elapsed() })
     }
 
-    /// Runs the command on each kernel, all at once, and prints what each said: its output, or on failure the whole log. Fails unless the
-    /// command exits with 0 on all of them.
+    /// Runs the command on all kernels at the same time. Prints the output of each, or the whole log of a failed run.
+    ///
+    /// # Errors
+    ///
+    /// Fails unless the command exits with 0 on every kernel.
     pub(crate) fn run_on_each(&self, series: &[Series]) -> Result<()> {
-        let mut said = vec![String::new(); series.len()];
+        let mut output = vec![String::new(); series.len()];
         let results: Vec<Result<()>> = thread::scope(|scope| {
-            let each = series.iter().zip(&mut said);
+            let each = series.iter().zip(&mut output);
             let runs: Vec<_> =
-                each.map(|(series, said)| scope.spawn(|| self.run_on(*series, said))).collect();
+                each.map(|(series, output)| scope.spawn(|| self.run_on(*series, output))).collect();
             let end =
                 |run: ScopedJoinHandle<'_, _>| run.join().unwrap_or_else(|_| bail!("a thread panicked"));
             runs.into_iter().map(end).collect()
         });
-        said.iter().for_each(|said| print!("{said}"));
+        output.iter().for_each(|output| print!("{output}"));
         let failures: Vec<String> =
             results.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
         ensure!(failures.is_empty(), "{}", failures.join("; "));
@@ -224,28 +226,28 @@ impl Guest {
     }
 
     /// Runs the command on one kernel.
-    fn run_on(&self, series: Series, said: &mut String) -> Result<()> {
+    fn run_on(&self, series: Series, output: &mut String) -> Result<()> {
         let name = series.name();
         let mut run = self.boot(series, false)?;
         if run.log.contains(STALE_BREAKPOINT) {
-            *said = format!(
-                "vm {name}: the emulator ran a breakpoint that the kernel had removed: once more, CPUs in turn\n"
+            *output = format!(
+                "vm {name}: qemu ran a breakpoint that the kernel had already removed; trying again with one thread\n"
             );
             run = self.boot(series, true)?;
         }
         let seconds = run.elapsed.as_secs_f64();
         if run.verdict == Verdict::Exited(0) {
-            verdict::output_of_command(&run.log).into_iter().for_each(|line| said.extend([line, "\n"]));
-            said.push_str(&format!("vm {name}: passed ({seconds:.1} s)\n"));
+            verdict::output_of_command(&run.log).into_iter().for_each(|line| output.extend([line, "\n"]));
+            output.push_str(&format!("vm {name}: passed ({seconds:.1} s)\n"));
             return Ok(());
         }
-        said.extend([&*run.log, "\n"]);
+        output.extend([&*run.log, "\n"]);
         let reason = match run.verdict {
             Verdict::Exited(code) => format!("the program exited with {code}"),
             Verdict::Panicked(line) => format!("the kernel panicked: {line}"),
-            Verdict::TimedOut => format!("no end after {} s", self.timeout.as_secs()),
+            Verdict::TimedOut => format!("timed out after {} s", self.timeout.as_secs()),
             Verdict::EmulatorFailed(code) => format!("qemu failed with {code:?}"),
-            Verdict::NoResult => "the guest went down without a result".to_owned(),
+            Verdict::NoResult => "the guest powered off without a result".to_owned(),
         };
         bail!("vm {name}: {reason} ({seconds:.1} s, log in {})", run.log_path.display())
     }
@@ -258,20 +260,20 @@ impl Guest {
     }
 }
 
-/// Linux patches its own code by way of breakpoints. When the emulator's CPUs run on threads of their own, one may still
-/// run a breakpoint that is in its translated code but no longer in the kernel's, which is an oops.
+/// Linux patches its code with temporary breakpoints. If qemu emulates each CPU on its own thread, a CPU may run a breakpoint
+/// from translated code after the kernel has removed it, which causes this oops.
 const STALE_BREAKPOINT: &str = "Oops: int3: ";
 
 /// One run of a guest.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// How it ended.
+    /// Outcome of the run.
     pub(crate) verdict: Verdict,
-    /// The serial console.
+    /// Log of the serial console.
     pub(crate) log: String,
-    /// Where the log is kept.
+    /// Path of the log.
     pub(crate) log_path: PathBuf,
-    /// From packing the files to power-off.
+    /// Time from packing the files to power-off.
     pub(crate) elapsed: Duration,
 }
 
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_init_script_prints_the_markers_that_are_looked_for() {
+    fn the_init_script_prints_the_expected_markers() {
         assert!(INIT.contains(&format!("echo \"{}\"", verdict::BEGIN)));
         assert!(INIT.contains(&format!("echo \"{} $status\"", verdict::RESULT)));
     }

@@ -1,4 +1,4 @@
-//! The emulator: where it is, and one run of it.
+//! Finds, installs and runs qemu.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::{apt, command, host, toolchain, workspace};
 const LIBRARIES: &[&str] = &["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 const FIRMWARE: &[&str] = &["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 
-/// An emulator that can be run: installed, or unpacked into the cache.
+/// An installed qemu, or one unpacked into the cache.
 #[derive(Debug)]
 pub(crate) struct Qemu {
     program: PathBuf,
@@ -25,7 +25,7 @@ pub(crate) struct Qemu {
 }
 
 impl Qemu {
-    /// The emulator, if there is one.
+    /// Finds qemu on the PATH or in the cache.
     pub(crate) fn find() -> Result<Option<Self>> {
         if let Some(program) = command::find(toolchain::QEMU_PROGRAM) {
             return Ok(Some(Self { program, unpacked: None }));
@@ -35,7 +35,7 @@ impl Qemu {
         Ok(command::is_executable(&program).then_some(Self { program, unpacked: Some(root) }))
     }
 
-    /// Installs the emulator if that removes nothing, else unpacks it into the cache.
+    /// Installs qemu if apt would neither remove nor upgrade a package, else unpacks it into the cache.
     pub(crate) fn ensure() -> Result<Self> {
         if let Some(qemu) = Self::find()? {
             return Ok(qemu);
@@ -47,7 +47,7 @@ impl Qemu {
         } else {
             let folder = workspace::cache_dir()?.join("qemu");
             let reason = match (simulation.remove.as_slice(), simulation.upgrade.as_slice()) {
-                ([], []) => "installing needs root".to_owned(),
+                ([], []) => "installing requires root".to_owned(),
                 ([], upgrade) => format!("installing would upgrade {}", upgrade.join(", ")),
                 (remove, _) => format!("installing would remove {}", remove.join(", ")),
             };
@@ -55,25 +55,25 @@ impl Qemu {
             let packages: Vec<&str> = simulation.install.iter().map(String::as_str).collect();
             apt::unpack(&packages, &folder)?;
         }
-        let qemu = Self::find()?.context("qemu was fetched, and still there is no program of it")?;
+        let qemu = Self::find()?.context("the qemu package contains no qemu-system-x86_64")?;
         qemu.version().context("the unpacked qemu does not run")?;
         Ok(qemu)
     }
 
-    /// The program's path.
+    /// Path of the executable.
     pub(crate) fn program(&self) -> &Path {
         &self.program
     }
 
-    /// The first line of what it says about itself.
+    /// First line of `--version`.
     pub(crate) fn version(&self) -> Result<String> {
         let printed = command::capture(self.command()?.arg("--version"))?;
         Ok(printed.lines().next().unwrap_or_default().to_owned())
     }
 
     fn command(&self) -> Result<Command> {
-        // Whatever else runs goes first: an emulated processor takes all time that there is.
-        let mut command = command::ending_with_us("nice")?;
+        // An emulated CPU uses all the time that it gets: other processes come first.
+        let mut command = command::new_killed_with_parent("nice")?;
         command.args(["-n", "10"]).arg(&self.program);
         if let Some(root) = &self.unpacked {
             let libraries: Vec<String> =
@@ -86,17 +86,17 @@ impl Qemu {
         Ok(command)
     }
 
-    /// Boots a kernel and waits for it to power off, at most this long. The serial console goes to `log`.
+    /// Boots a kernel and waits until it powers off, at most for `timeout`. The serial console goes to `log`.
     pub(crate) fn boot(&self, boot: &Boot<'_>, log: &Path, timeout: Duration) -> Result<End> {
         fs::write(log, "").with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = self.command()?;
-        // The acceleration of nested hosts is often there and broken: emulation works everywhere.
-        let threads = if boot.in_turn { "tcg,thread=single" } else { "tcg,thread=multi" };
+        // Emulation works everywhere; KVM is often present but broken on nested hosts.
+        let threads = if boot.single_thread { "tcg,thread=single" } else { "tcg,thread=multi" };
         command.args(["-accel", threads, "-cpu", "max"]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-smp").arg(boot.cpus.to_string()).arg("-m").arg(format!("{}M", boot.memory_mib));
         command.arg("-serial").arg(format!("file:{}", log.display()));
-        // A disk of zeros: without one a guest has no pages of files that its kernel could drop.
+        // A disk of zeros gives the guest a page cache that the kernel can reclaim.
         command
             .args(["-blockdev", "driver=null-co,node-name=zeros,size=268435456,read-zeroes=on,read-only=on"]);
         command.args(["-device", "nvme,drive=zeros,serial=zeros"]);
@@ -109,20 +109,20 @@ impl Qemu {
     }
 }
 
-/// What is booted, and on how large a machine.
+/// Kernel, initramfs and size of a virtual machine.
 #[derive(Debug)]
 pub(crate) struct Boot<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: &'a Path,
     pub(crate) cpus: u32,
     pub(crate) memory_mib: u32,
-    /// Emulate the CPUs in turn on one thread: slower, but none runs code that another has just changed.
-    pub(crate) in_turn: bool,
+    /// Emulate all CPUs on one thread: slower, but no CPU runs code that another one has just changed.
+    pub(crate) single_thread: bool,
 }
 
 fn kernel_arguments(tsc_khz: Option<u64>) -> String {
     let mut arguments = "console=ttyS0 quiet loglevel=4 oops=panic panic=-1 psi=1".to_owned();
-    // The emulator passes the host's counter on. A wrong frequency makes the guest's clock run wrong: better none.
+    // The guest reads the host's TSC. Without its exact frequency the guest's clock would be wrong.
     if let Some(khz) = tsc_khz {
         arguments.push_str(&format!(" tsc=reliable tsc_early_khz={khz}"));
     }
@@ -136,7 +136,7 @@ fn wait(child: &mut Child, timeout: Duration) -> Result<End> {
             return Ok(if status.success() { End::PoweredOff } else { End::Failed(status.code()) });
         }
         if Instant::now() >= deadline {
-            child.kill().context("cannot end qemu")?;
+            child.kill().context("cannot kill qemu")?;
             child.wait().context("cannot wait for qemu")?;
             return Ok(End::TimedOut);
         }
@@ -144,7 +144,7 @@ fn wait(child: &mut Child, timeout: Duration) -> Result<End> {
     }
 }
 
-/// Virtual machines run programs of this host, and the kernels are for x86-64.
+/// Fails unless the host is x86-64: guests run programs of the host, and the kernels are for x86-64.
 pub(crate) fn ensure_host_fits() -> Result<()> {
     ensure!(
         cfg!(target_arch = "x86_64"),
@@ -160,13 +160,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_counter_is_called_reliable_only_with_its_frequency() {
+    fn the_tsc_is_reliable_only_with_a_known_frequency() {
         assert!(kernel_arguments(Some(2_500_014)).ends_with("tsc=reliable tsc_early_khz=2500014"));
         assert!(!kernel_arguments(None).contains("tsc"));
     }
 
     #[test]
-    fn a_child_that_does_not_end_is_ended() {
+    fn a_child_that_exceeds_the_timeout_is_killed() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let started = Instant::now();
         assert_eq!(wait(&mut child, Duration::from_millis(100)).unwrap(), End::TimedOut);

@@ -1,43 +1,43 @@
-//! What the serial log says about a run.
+//! Derives the outcome of a run from the serial log.
 
-/// The guest prints this, then runs the command.
+/// Marker that the guest prints before it runs the command.
 pub(crate) const BEGIN: &str = "@@SNUG-BEGIN";
-/// The guest prints this and the command's exit status when it has ended.
+/// Marker that the guest prints, with the exit status, after the command.
 pub(crate) const RESULT: &str = "@@SNUG-RESULT";
 
-/// How the emulator ended.
+/// How qemu exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// By itself: the guest powered off, or its kernel panicked.
+    /// With success: the guest powered off, or its kernel panicked.
     PoweredOff,
-    /// With an error of its own.
+    /// With an error.
     Failed(Option<i32>),
-    /// It was ended after the time that was granted.
+    /// It was killed after the timeout.
     TimedOut,
 }
 
-/// How the run ended; everything but [`Verdict::Exited`] with 0 is a failure.
+/// Outcome of a run. Everything but [`Verdict::Exited`] with 0 is a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The command ran to its end.
+    /// The command exited with this status.
     Exited(i32),
-    /// The kernel panicked, or oopsed: this is the line.
+    /// The kernel panicked or oopsed, with this line of the log.
     Panicked(String),
-    /// The time was over first.
+    /// The run timed out.
     TimedOut,
-    /// The emulator failed.
+    /// qemu failed.
     EmulatorFailed(Option<i32>),
-    /// The guest went down without a result.
+    /// The guest powered off without a result.
     NoResult,
 }
 
-/// Reads the log of a run that has ended.
+/// Derives the outcome from the log and the exit of qemu.
 pub(crate) fn judge(log: &str, end: End) -> Verdict {
     if let Some(line) = log.lines().find(|line| is_panic(line)) {
         return Verdict::Panicked(line.trim().to_owned());
     }
     match (end, result(log)) {
-        // A guest that has its result and hangs on the way down is no success.
+        // A guest that hangs after the result has failed.
         (End::TimedOut, _) => Verdict::TimedOut,
         (End::Failed(code), _) => Verdict::EmulatorFailed(code),
         (End::PoweredOff, Some(code)) => Verdict::Exited(code),
@@ -45,7 +45,7 @@ pub(crate) fn judge(log: &str, end: End) -> Verdict {
     }
 }
 
-/// The last result: a line of the command's own output that looks like one comes before the guest's.
+/// The last result in the log: earlier ones may be output of the command.
 fn result(log: &str) -> Option<i32> {
     log.lines().rev().find_map(|line| line.trim_end().strip_prefix(RESULT)?.trim().parse().ok())
 }
@@ -56,14 +56,14 @@ fn is_panic(line: &str) -> bool {
         .any(|sign| line.contains(sign) && is_kernel_line(line))
 }
 
-/// Kernel messages carry a time stamp: `[    1.234567] …`.
+/// Kernel messages have a time stamp: `[    1.234567] …`.
 fn is_kernel_line(line: &str) -> bool {
     line.trim_start().strip_prefix('[').is_some_and(|rest| {
         rest.trim_start().split_once(']').is_some_and(|(stamp, _)| stamp.parse::<f64>().is_ok())
     })
 }
 
-/// What the command printed: between the two markers, or to the end of the log.
+/// Output of the command: the lines between the two markers, or to the end of the log.
 pub(crate) fn output_of_command(log: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = log
         .lines()
@@ -107,13 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn a_test_may_talk_of_panics() {
+    fn panics_in_command_output_are_ignored() {
         let log = "test survives_Oops: ok\n@@SNUG-RESULT 0\n";
         assert_eq!(judge(log, End::PoweredOff), Verdict::Exited(0));
     }
 
     #[test]
-    fn the_command_s_output_lies_between_the_markers() {
+    fn the_output_of_the_command_is_between_the_markers() {
         let log =
             "boot\r\n@@SNUG-BEGIN\r\none\r\ntwo\r\n\r\n@@SNUG-RESULT 0\r\n[ 3.0] reboot: Power down\r\n";
         assert_eq!(output_of_command(log), ["one", "two", ""]);

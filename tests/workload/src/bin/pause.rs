@@ -1,4 +1,4 @@
-//! What a pod's sandbox runs in tests: nothing, until it is killed.
+//! The pause program of pod sandboxes in tests: sleeps until it is killed.
 
 fn main() {
     loop {

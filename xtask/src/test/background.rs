@@ -1,4 +1,4 @@
-//! What runs beside the stages of the foreground: each job is a process of this program, with its output kept.
+//! Runs jobs in the background: each in a process of this program, with its output in a log file.
 
 use std::{
     fs::{self, File},
@@ -14,19 +14,19 @@ use wait4::Wait4 as _;
 use super::report::{Report, Took};
 use crate::{command, host, setup::Need, workspace};
 
-/// A part of a run that may be done beside others.
+/// A job for the background.
 #[derive(Clone, Debug)]
 pub(super) enum Job {
-    /// Making what a need names.
+    /// Installs a group of tools.
     Setup(Need),
-    /// Running a stage, with what the build reported in this file.
+    /// Runs a stage; the file has the messages of the build.
     Stage(String, PathBuf),
 }
 
 impl Job {
     fn command(&self) -> Result<Command> {
-        // Cargo replaces this program's file when it builds all programs: the running one is still to be had by this name.
-        let mut command = command::ending_with_us(format!("/proc/{}/exe", std::process::id()))?;
+        // Cargo may replace this executable when it builds the workspace; /proc/PID/exe still opens the running one.
+        let mut command = command::new_killed_with_parent(format!("/proc/{}/exe", std::process::id()))?;
         match self {
             Self::Setup(need) => command.args(["setup", &need.name()]),
             Self::Stage(name, built) => command.args(["test", "--only", name, "--built"]).arg(built),
@@ -35,19 +35,19 @@ impl Job {
     }
 }
 
-/// The jobs that were started and not yet waited for.
+/// Jobs that were started and not yet waited for.
 #[derive(Default)]
-pub(super) struct Side {
-    running: Vec<(String, JoinHandle<Done>)>,
+pub(super) struct Background {
+    running: Vec<(String, JoinHandle<JobResult>)>,
 }
 
-struct Done {
+struct JobResult {
     outcome: Result<()>,
     took: Took,
     log: PathBuf,
 }
 
-impl Side {
+impl Background {
     /// Whether a job of that name was started and not yet waited for.
     pub(super) fn has(&self, name: &str) -> bool {
         self.running.iter().any(|(running, _)| running == name)
@@ -56,9 +56,9 @@ impl Side {
     /// Starts a job.
     pub(super) fn start(&mut self, name: &str, job: &Job) -> Result<()> {
         let folder = workspace::target_dir().join("test");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let log = folder.join(format!("{}.log", name.replace(' ', "-")));
-        println!("== {name}: beside what follows, output in {}", log.display());
+        println!("== {name}: in the background, output in {}", log.display());
         let mut command = job.command()?;
         let run = move || {
             let started = Instant::now();
@@ -66,17 +66,17 @@ impl Side {
                 Ok((outcome, cpu)) => (outcome, cpu),
                 Err(error) => (Err(error), Duration::ZERO),
             };
-            Done { outcome, took: Took { wall: started.elapsed(), cpu }, log }
+            JobResult { outcome, took: Took { wall: started.elapsed(), cpu }, log }
         };
         self.running.push((name.to_owned(), thread::spawn(run)));
         Ok(())
     }
 
-    /// Waits for all jobs, prints what each said, and keeps what came of them.
+    /// Waits for all jobs, prints their output, and adds their outcomes to the report.
     pub(super) fn join(&mut self, report: &mut Report) {
         for (name, job) in self.running.drain(..) {
-            let Ok(Done { outcome, took, log }) = job.join() else {
-                report.push(&name, Err(anyhow!("its thread panicked")), Took::default());
+            let Ok(JobResult { outcome, took, log }) = job.join() else {
+                report.push(&name, Err(anyhow!("the thread of the job panicked")), Took::default());
                 continue;
             };
             match fs::read_to_string(&log) {
@@ -88,7 +88,7 @@ impl Side {
     }
 }
 
-/// Runs a job to its end, and returns its CPU time.
+/// Runs a job, and returns its outcome and its CPU time.
 fn run(command: &mut Command, log: &PathBuf) -> Result<(Result<()>, Duration)> {
     let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let errors = output.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
@@ -97,7 +97,7 @@ fn run(command: &mut Command, log: &PathBuf) -> Result<(Result<()>, Duration)> {
     let mut child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
     let used = child.wait4().with_context(|| format!("cannot wait for `{line}`"))?;
     let cpu = used.rusage.utime + used.rusage.stime;
-    host::leave_out_cpu_time(cpu);
+    host::exclude_cpu_time(cpu);
     let check = || {
         ensure!(used.status.success(), "`{line}` ended with {}", used.status);
         Ok(())
