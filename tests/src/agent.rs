@@ -110,12 +110,12 @@ pub fn run_to_end(mut command: Command) -> Result<Ended> {
 
 /// Output of a running process.
 #[derive(Debug)]
-struct Gathered {
+struct CollectedOutput {
     text: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
 }
 
-impl Gathered {
+impl CollectedOutput {
     fn so_far(&self) -> String {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -126,7 +126,7 @@ impl Gathered {
     }
 }
 
-fn collect(stream: impl Read + Send + 'static) -> Gathered {
+fn collect(stream: impl Read + Send + 'static) -> CollectedOutput {
     let text = Arc::new(Mutex::new(String::new()));
     let shared = Arc::clone(&text);
     let reader = thread::spawn(move || {
@@ -137,14 +137,14 @@ fn collect(stream: impl Read + Send + 'static) -> Gathered {
             line.clear();
         }
     });
-    Gathered { text, reader }
+    CollectedOutput { text, reader }
 }
 
 /// A process whose standard error is collected. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    log: Option<Gathered>,
+    log: Option<CollectedOutput>,
 }
 
 impl Process {
@@ -169,7 +169,7 @@ impl Process {
 
     /// What it wrote to standard error so far.
     pub fn log(&self) -> String {
-        self.log.as_ref().map(Gathered::so_far).unwrap_or_default()
+        self.log.as_ref().map(CollectedOutput::so_far).unwrap_or_default()
     }
 
     /// Exit status, if it has exited.
@@ -206,7 +206,7 @@ impl Process {
     }
 
     fn log_to_end(&mut self) -> String {
-        self.log.take().map(Gathered::into_text).unwrap_or_default()
+        self.log.take().map(CollectedOutput::into_text).unwrap_or_default()
     }
 }
 

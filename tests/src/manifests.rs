@@ -17,7 +17,7 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Those that the tests are told of; the error says how they come.
+    /// The tools of `SNUG_TEST_MANIFEST_TOOLS`; the error names the task that installs them.
     pub fn given() -> Result<Self, String> {
         let folder = env::var("SNUG_TEST_MANIFEST_TOOLS")
             .map_err(|_| "no helm and kustomize: run `cargo xtask test --only manifests`".to_owned())?;

@@ -1,4 +1,4 @@
-//! What only pods' statuses tell: evictions, and images that cannot be had.
+//! Events that only the status of a pod shows: evictions, and images that cannot be pulled.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -19,31 +19,30 @@ const IMAGE_REASONS: [&str; 7] = [
 ];
 const EVICTED: &str = "Evicted";
 
-/// Tells what is new in the statuses of pods.
+/// Detects new evictions and image pull failures.
 #[derive(Debug, Default)]
 pub(super) struct Statuses {
     seen: Option<Arc<Pods>>,
     /// Uids of evicted pods.
     evicted: HashSet<Box<str>>,
-    /// Pods' uids and containers' names whose image cannot be had.
+    /// Pod uids and container names whose image cannot be pulled.
     without_image: HashSet<(Box<str>, Box<str>)>,
 }
 
 impl Statuses {
-    /// What has happened since the pods were last looked at. Of the first pods there are nothing is told: it happened
-    /// before.
+    /// Events since the last call. The first pods cause no events: their status is older than the agent.
     pub(super) fn detect(&mut self, pods: &Arc<Pods>) -> Vec<(Subject, EventDetails)> {
         if self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, pods)) {
             return Vec::new();
         }
         let is_first = self.seen.as_ref().is_none_or(|seen| seen.is_empty());
         self.seen = Some(Arc::clone(pods));
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         let (mut evicted, mut without_image) = (HashSet::new(), HashSet::new());
         for pod in pods.iter() {
             if *pod.reason == *EVICTED {
                 if !self.evicted.contains(&pod.uid) {
-                    told.push((
+                    events.push((
                         Subject::from_status(&pod.names, &pod.uid, ""),
                         EventDetails::Eviction(pod.message.clone()),
                     ));
@@ -51,16 +50,16 @@ impl Statuses {
                 evicted.insert(pod.uid.clone());
             }
             for (container, reason) in images_missing(pod) {
-                let who = (pod.uid.clone(), container.names.container.as_str().into());
-                if !self.without_image.contains(&who) {
+                let container_key = (pod.uid.clone(), container.names.container.as_str().into());
+                if !self.without_image.contains(&container_key) {
                     let subject = Subject::from_status(&container.names, &pod.uid, "");
-                    told.push((subject, EventDetails::ImagePullFailure(reason.into())));
+                    events.push((subject, EventDetails::ImagePullFailure(reason.into())));
                 }
-                without_image.insert(who);
+                without_image.insert(container_key);
             }
         }
         (self.evicted, self.without_image) = (evicted, without_image);
-        if is_first { Vec::new() } else { told }
+        if is_first { Vec::new() } else { events }
     }
 }
 
@@ -93,34 +92,37 @@ mod tests {
         }] }))
     }
 
-    fn told(statuses: &mut Statuses, pods: &Arc<Pods>) -> Vec<String> {
+    fn detected(statuses: &mut Statuses, pods: &Arc<Pods>) -> Vec<String> {
         let kind = |(subject, details): (Subject, EventDetails)| format!("{subject} {details:?}");
         statuses.detect(pods).into_iter().map(kind).collect()
     }
 
     #[test]
-    fn a_missing_image_is_told_once_until_it_is_there() {
+    fn a_missing_image_is_reported_once_until_it_is_there() {
         let mut statuses = Statuses::default();
-        assert_eq!(told(&mut statuses, &waiting("ContainerCreating")), [""; 0]);
+        assert_eq!(detected(&mut statuses, &waiting("ContainerCreating")), [""; 0]);
         let failed = ["shop/web/main ImagePullFailure(\"ErrImagePull\")"];
-        assert_eq!(told(&mut statuses, &waiting("ErrImagePull")), failed);
-        assert_eq!(told(&mut statuses, &waiting("ImagePullBackOff")), [""; 0], "the same");
-        assert_eq!(told(&mut statuses, &waiting("ContainerCreating")), [""; 0]);
-        assert_eq!(told(&mut statuses, &waiting("ErrImagePull")), failed, "and again");
+        assert_eq!(detected(&mut statuses, &waiting("ErrImagePull")), failed);
+        assert_eq!(detected(&mut statuses, &waiting("ImagePullBackOff")), [""; 0], "the same");
+        assert_eq!(detected(&mut statuses, &waiting("ContainerCreating")), [""; 0]);
+        assert_eq!(detected(&mut statuses, &waiting("ErrImagePull")), failed, "and again");
     }
 
     #[test]
-    fn an_eviction_is_told_with_its_message_and_not_if_it_is_older_than_the_agent() {
+    fn an_eviction_is_reported_with_its_message_unless_it_is_older_than_the_agent() {
         let evicted = pods(&json!({
             "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory.",
         }));
         let mut statuses = Statuses::default();
-        assert_eq!(told(&mut statuses, &evicted), [""; 0]);
+        assert_eq!(detected(&mut statuses, &evicted), [""; 0]);
         let mut statuses = Statuses::default();
-        told(&mut statuses, &Arc::default());
-        told(&mut statuses, &waiting("ContainerCreating"));
+        detected(&mut statuses, &Arc::default());
+        detected(&mut statuses, &waiting("ContainerCreating"));
         let expected = ["shop/web Eviction(\"The node was low on resource: memory.\")"];
-        assert_eq!(told(&mut statuses, &evicted), expected);
-        assert_eq!(told(&mut statuses, &pods(&json!({ "reason": "Evicted", "phase": "Failed" }))), [""; 0]);
+        assert_eq!(detected(&mut statuses, &evicted), expected);
+        assert_eq!(
+            detected(&mut statuses, &pods(&json!({ "reason": "Evicted", "phase": "Failed" }))),
+            [""; 0]
+        );
     }
 }

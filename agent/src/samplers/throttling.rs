@@ -1,8 +1,8 @@
-//! When a container begins to be throttled much, and when that is over.
+//! Events for the begin and the end of heavy CPU throttling, from the counters of `cpu.stat`.
 //!
-//! It begins when a quarter of the CFS periods of ten seconds were throttled: the share at which the alert of the
-//! Kubernetes mixin (`CPUThrottlingHigh`) fires, over a time that a user would notice. It is over when for a minute less
-//! than a twentieth of them were, so that a load that comes and goes is told once.
+//! Throttling begins when a quarter of the CFS periods of ten seconds were throttled. This is the share of the alert
+//! `CPUThrottlingHigh` of the Kubernetes mixin, over a time that a user notices. It ends when fewer than a twentieth of the
+//! periods of a minute were throttled, so that a load that comes and goes causes one event.
 
 use std::time::{Duration, Instant};
 
@@ -14,16 +14,16 @@ use crate::{
     values::Throttling as Counters,
 };
 
-/// What a beginning is judged by.
-const STRETCH: Duration = Duration::from_secs(10);
+/// Time over which the begin is judged.
+const BEGIN_WINDOW: Duration = Duration::from_secs(10);
 const BEGIN_SHARE: f64 = 0.25;
-/// Fewer periods than a second has tell nothing.
+/// Minimum number of periods: those of one second.
 const MIN_PERIODS: u64 = 10;
-/// For how long it must be over.
+/// Time without heavy throttling until the end.
 const QUIET: Duration = Duration::from_secs(60);
 const QUIET_SHARE: f64 = 0.05;
 
-/// The counters at a time.
+/// The counters at one time.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     at: Instant,
@@ -43,19 +43,19 @@ impl Mark {
 
 /// A container with a quota.
 #[derive(Debug)]
-struct Watched {
-    /// Where the stretch or the quiet minute that is judged next began.
+struct QuotaState {
+    /// Begin of the window or the quiet minute that is judged next.
     from: Mark,
-    /// Where the throttling began, if it is throttled.
+    /// Begin of the throttling; `None` if the container is not throttled.
     since: Option<Mark>,
 }
 
-impl Watched {
-    fn see(&mut self, mark: Mark) -> Option<EventDetails> {
+impl QuotaState {
+    fn update(&mut self, mark: Mark) -> Option<EventDetails> {
         let seen = self.from.until(&mark);
         let long = mark.at.saturating_duration_since(self.from.at);
         match self.since {
-            None if long >= STRETCH => {
+            None if long >= BEGIN_WINDOW => {
                 let from = std::mem::replace(&mut self.from, mark);
                 let much = seen.periods >= MIN_PERIODS && seen.share() >= BEGIN_SHARE;
                 much.then(|| {
@@ -63,7 +63,7 @@ impl Watched {
                     EventDetails::ThrottlingStart(seen)
                 })
             }
-            // So the quiet has not begun yet.
+            // The quiet minute begins again.
             Some(_) if seen.share() > QUIET_SHARE => {
                 self.from = mark;
                 None
@@ -79,27 +79,27 @@ impl Watched {
     }
 }
 
-/// Watches all containers with a quota.
+/// The containers with a quota.
 #[derive(Debug, Default)]
-pub(super) struct Throttling(FxHashMap<Key, Watched>);
+pub(super) struct Throttling(FxHashMap<Key, QuotaState>);
 
 impl Throttling {
-    /// Looks at all living containers, once a second.
+    /// Compares the counters of all containers. Called once a second.
     pub(super) fn detect(&mut self, store: &Store, now: Instant) -> Vec<(Subject, EventDetails)> {
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         for (key, identity) in store.living() {
             // Without a quota there are no periods.
             let counters = store.values(key).and_then(|values| values.throttling);
             let counters = counters.filter(|counters| counters.periods > 0);
             let Some(counters) = counters.filter(|_| identity.of_path.level.is_container()) else { continue };
             let mark = Mark { at: now, counters };
-            let watched = self.0.entry(key).or_insert(Watched { from: mark, since: None });
-            told.extend(watched.see(mark).map(|details| (Subject::new(identity), details)));
+            let state = self.0.entry(key).or_insert(QuotaState { from: mark, since: None });
+            events.extend(state.update(mark).map(|details| (Subject::new(identity), details)));
         }
-        told
+        events
     }
 
-    /// Containers that are gone: their end says enough.
+    /// Removes containers that are gone. Their termination is an event of its own.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
             self.0.remove(key);
@@ -112,12 +112,12 @@ mod tests {
     use super::*;
 
     /// Sees one container for so many seconds, of which each has ten periods and so many of them throttled.
-    fn seconds(watched: &mut Watched, last: &mut Mark, count: u64, throttled: u64) -> Vec<EventDetails> {
+    fn seconds(watched: &mut QuotaState, last: &mut Mark, count: u64, throttled: u64) -> Vec<EventDetails> {
         let one = |_| {
             last.at += Duration::from_secs(1);
             last.counters.periods += 10;
             last.counters.throttled_periods += throttled;
-            watched.see(*last)
+            watched.update(*last)
         };
         (0..count).filter_map(one).collect()
     }
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn it_begins_once_and_ends_after_a_quiet_minute() {
         let mut last = Mark { at: Instant::now(), counters: Counters::default() };
-        let mut watched = Watched { from: last, since: None };
+        let mut watched = QuotaState { from: last, since: None };
         let watched = &mut watched;
         assert_eq!(seconds(watched, &mut last, 20, 2), [], "a fifth is not much");
         let begun = seconds(watched, &mut last, 30, 5);
@@ -143,10 +143,10 @@ mod tests {
     #[test]
     fn a_container_that_hardly_ran_is_not_throttled_much() {
         let mut last = Mark { at: Instant::now(), counters: Counters::default() };
-        let mut watched = Watched { from: last, since: None };
-        last.at += STRETCH;
+        let mut watched = QuotaState { from: last, since: None };
+        last.at += BEGIN_WINDOW;
         last.counters.periods = MIN_PERIODS - 1;
         last.counters.throttled_periods = MIN_PERIODS - 1;
-        assert_eq!(watched.see(last), None);
+        assert_eq!(watched.update(last), None);
     }
 }

@@ -127,14 +127,14 @@ pub(crate) fn half_a_minute(number: u64, hour: u32, random: &mut Random) -> Evid
     let pod = format!("workload-{number}-5d4f8c7b9c-x7k2p");
     let record = evidence.hour(Hour(hour));
     record.observed = WRITE_INTERVAL;
-    let mut ladder = TokenBuckets::default();
+    let mut what_if = TokenBuckets::default();
     let base = 0.005 * (1 + number % 40) as f64;
     for _ in 0..WRITE_INTERVAL * 10 {
         let cores = base * random.spread();
         record.cpu.record(cores, 1);
-        ladder.feed((cores * WINDOW_NS as f64) as u64, WINDOW_NS);
+        what_if.feed((cores * WINDOW_NS as f64) as u64, WINDOW_NS);
     }
-    record.quota_what_if = ladder.take();
+    record.quota_what_if = what_if.take();
     record.minutes.record(base * random.spread(), 1);
     let bytes = (8_u64 << 20) * (1 + number % 30);
     for _ in 0..WRITE_INTERVAL {

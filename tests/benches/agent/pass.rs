@@ -25,7 +25,7 @@ use crate::{
 /// Every n-th container has a worker, …
 const EVERY: usize = 4;
 /// … up to this number of workers.
-const MOST_WORKERS: usize = 64;
+const MAX_WORKERS: usize = 64;
 
 /// Minimum number of containers for the budgets.
 const ENOUGH: usize = 100;
@@ -65,7 +65,7 @@ struct OfHierarchy {
 }
 
 /// Medians for one number of containers, in nanoseconds per container.
-struct Row {
+struct PassFigures {
     containers: usize,
     busy: usize,
     /// Flushes and a resample of each hierarchy.
@@ -96,15 +96,15 @@ pub(crate) fn run(sizes: &[usize], rounds: usize) -> Result<Section> {
             eprintln!("bench: passes with {size} containers");
             measure(&mut kernel, *size, rounds)
         })
-        .collect::<Result<Vec<Row>>>()?;
+        .collect::<Result<Vec<PassFigures>>>()?;
     Ok(report(&hierarchies, &rows, rounds))
 }
 
-fn measure(kernel: &mut EbpfPrograms, size: usize, rounds: usize) -> Result<Row> {
+fn measure(kernel: &mut EbpfPrograms, size: usize, rounds: usize) -> Result<PassFigures> {
     let tree = Tree::new("pass")?;
     let hierarchies = tree.hierarchies();
     let containers = tree.containers(size, 1)?;
-    let workers = Workers::start(&tree, containers.iter().step_by(EVERY).take(MOST_WORKERS))?;
+    let workers = Workers::start(&tree, containers.iter().step_by(EVERY).take(MAX_WORKERS))?;
     let pod = containers.first().and_then(|one| one.path.rsplit_once('/')).context("no containers")?.0;
     let below = |hierarchy: &Hierarchy| hierarchy.mount.join(pod.trim_start_matches('/'));
 
@@ -195,7 +195,7 @@ fn measure(kernel: &mut EbpfPrograms, size: usize, rounds: usize) -> Result<Row>
             kept_open.push(per_container(by_kept));
         }
     }
-    Ok(Row {
+    Ok(PassFigures {
         containers: size,
         busy: workers.count(),
         kernel: median(whole),
@@ -291,7 +291,7 @@ fn raise_file_limit() -> Result<()> {
     Ok(())
 }
 
-fn report(hierarchies: &Hierarchies, rows: &[Row], rounds: usize) -> Section {
+fn report(hierarchies: &Hierarchies, rows: &[PassFigures], rounds: usize) -> Section {
     let mut section = Section::new("pass");
     let passes = rows.first().map_or(0, |row| row.hierarchies.len());
     section.paragraph(&format!(

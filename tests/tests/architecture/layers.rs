@@ -185,16 +185,16 @@ fn circles_below(read: &Crate, parent: &Module) -> Vec<String> {
         }
         false
     };
-    // All that reach one another are one circle, told once.
-    let mut told = BTreeSet::new();
+    // Modules that reach one another are one circle, reported once.
+    let mut reported = BTreeSet::new();
     let mut found = Vec::new();
     for one in uses.keys().filter(|one| reaches(one, one)) {
-        if told.contains(one) {
+        if reported.contains(one) {
             continue;
         }
         let circle: Vec<&str> =
             uses.keys().copied().filter(|other| reaches(one, other) && reaches(other, one)).collect();
-        told.extend(circle.iter().copied());
+        reported.extend(circle.iter().copied());
         found.push(format!("in {parent}: {} use each other", circle.join(", ")));
     }
     found

@@ -393,7 +393,7 @@ impl ContainerUsage {
         self.used_ns -= cpu_millis * 1_000_000;
         let mut record = std::mem::take(&mut *self.record);
         record.observed = observed;
-        record.quota_what_if = self.what_if.as_mut().and_then(|ladder| ladder.take());
+        record.quota_what_if = self.what_if.as_mut().and_then(|what_if| what_if.take());
         self.what_if_taken = sum(self.what_if_taken.take(), record.quota_what_if.clone());
         record.kills.sort();
         let peak = record.highest().map_or(0, |peak| peak.bytes);
@@ -406,8 +406,8 @@ impl ContainerUsage {
 
     /// Results of the quota simulation since the first observation.
     pub(super) fn quota_what_if(&self) -> Option<QuotaWhatIf> {
-        let counted = self.what_if.as_ref().and_then(|ladder| ladder.counted());
-        sum(self.what_if_taken.clone(), counted).map(|ladder| *ladder)
+        let counted = self.what_if.as_ref().and_then(|what_if| what_if.counted());
+        sum(self.what_if_taken.clone(), counted).map(|what_if| *what_if)
     }
 
     /// Current requests and limits: requests from the pod's spec, limits from the kernel.

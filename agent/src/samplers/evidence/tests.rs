@@ -364,8 +364,8 @@ fn the_quota_simulation_covers_all_time_also_after_flushes() {
         }
         node.second(round as f64 + 1.05);
         let (_, shown, _) = node.collector.new_values().next().unwrap();
-        let ladder = shown.quota_what_if.unwrap();
-        periods.push((ladder.0[&400].periods, ladder.0[&400].throttled, ladder.0[&800].throttled));
+        let what_if = shown.quota_what_if.unwrap();
+        periods.push((what_if.0[&400].periods, what_if.0[&400].throttled, what_if.0[&800].throttled));
         node.collector.collect(&node.store, START + round as f64 + 1.05);
     }
     // The first sample is no window.
@@ -400,7 +400,7 @@ fn minutes_have_their_own_usage_counted_exactly_once() {
 
 #[test]
 fn containers_that_need_every_window_get_idle_ones() {
-    let ladder = |tells_all: bool| {
+    let what_if = |tells_all: bool| {
         let mut node = Node::new();
         node.collector.options.quota_what_if = true;
         let key = node.container('a', START - 10_000.0);
@@ -420,7 +420,7 @@ fn containers_that_need_every_window_get_idle_ones() {
         let (_, shown, _) = node.collector.new_values().next().unwrap();
         (shown.quota_what_if.unwrap(), shown.cpu_windows.unwrap())
     };
-    let (sampled, left_out) = (ladder(true), ladder(false));
+    let (sampled, left_out) = (what_if(true), what_if(false));
     assert_eq!(sampled, left_out);
     let outcome = &sampled.0.0[&400];
     assert!(outcome.throttled > 2, "{outcome:?}");
