@@ -122,7 +122,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::histogram(
         "snug_container_memory_working_set_distribution_bytes",
-        "Working set, sampled every working-set-interval",
+        "Working set, one observation each second",
         Bytes,
         Container(|row, emit| {
             if let Some(histograms) = row.values.memory_histograms.as_deref() {
@@ -133,7 +133,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .since_agent(),
     Family::histogram(
         "snug_container_memory_unreclaimable_distribution_bytes",
-        "Unreclaimable memory (anonymous, shared, unreclaimable slab), sampled every slow-interval",
+        "Unreclaimable memory (anonymous, shared, unreclaimable slab), one observation each slow-interval",
         Bytes,
         Container(|row, emit| {
             if let Some(histograms) = row.values.memory_histograms.as_deref() {
