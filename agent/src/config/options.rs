@@ -257,7 +257,7 @@ options! {
         "data-dir" data_dir: Option<PathBuf> = "", "DIR", Optional(FilePath);
         /// How long the usage history keeps hourly records of each container.
         "history-age" history_age: Duration = "30days", "DURATION", DurationRange(ms(3_600_000)..=ms(31_536_000_000));
-        /// How long the usage history also keeps values by the minute.
+        /// How long the usage history keeps values by the minute, besides the hourly records.
         "history-minutes-age" history_minutes_age: Duration = "6h", "DURATION", DurationRange(ms(3_600_000)..=ms(604_800_000));
         /// Maximum size of the usage history on disk, in MiB. Above it the oldest hours are deleted. Without data-dir the history
         /// is in memory and at most 8 MiB large.
@@ -279,7 +279,7 @@ options! {
         /// Interval between samples of memory and the working set, throttling, pressure and tasks. Tasks are sampled at five times
         /// this interval where cgroup v1 has a separate pids hierarchy. Not shorter than sample-interval.
         "working-set-interval" working_set_interval: Duration = "1s", "DURATION", DurationRange(ms(500)..=ms(60_000));
-        /// Interval between reads of memory.stat, io.stat, and user and system CPU time. Idle cgroups, and CPU shares, are read at
+        /// Interval between reads of memory.stat, io.stat, and user and system CPU time. CPU shares and idle cgroups are read at
         /// four times this interval. Not shorter than working-set-interval.
         "slow-interval" slow_interval: Duration = "15s", "DURATION", DurationRange(ms(1000)..=ms(300_000));
         /// Maximum number of cgroups in the eBPF maps, for each hierarchy. Cgroups above it are not measured by eBPF, and are counted as lost.
@@ -306,7 +306,7 @@ options! {
         /// every slow-interval. Requires CAP_SYS_PTRACE.
         "process-metrics" process_metrics: bool = "off", "SWITCH", Switch;
         /// Also export pods, owners, requests, limits, restarts and reasons on /metrics under the names of kube-state-metrics, for
-        /// queries that join with them. Leave this off where kube-state-metrics is scraped, or its series are there twice.
+        /// queries that join with them. Keep this off if kube-state-metrics is scraped: joins would find every series twice.
         "kube-state-metrics" kube_state_metrics: bool = "off", "SWITCH", Switch;
         /// Add classic buckets to histograms, for a Prometheus that does not scrape native histograms: 20 series for each
         /// container. Off: the text formats have only the sum and count of a histogram.
@@ -327,11 +327,11 @@ options! {
         "drop-labels" drop_labels: Vec<DroppableLabel> = "", "LABELS", Labels;
         /// Maximum number of series in a scrape. Series above it are left out and counted. 0: no maximum.
         "max-series" max_series: u32 = "200000", "NUMBER", Count(0..=u32::MAX);
-        /// Maximum number of workload containers with counters of their own. Those above it share one set of counters.
+        /// Maximum number of rows in snug_workload_* metrics (a workload and a container name each). Those above it share one row.
         "max-workloads" max_workloads: u32 = "4096", "NUMBER", Count(1..=1_000_000);
     }
     "OpenTelemetry" {
-        /// Base URL of the OTLP receiver. Over HTTP the agent appends /v1/metrics and /v1/logs. None: nothing is sent.
+        /// Base URL of the OTLP receiver. Over HTTP the agent appends /v1/metrics and /v1/logs. None: only signals with an endpoint of their own are sent.
         "otlp-endpoint" otlp_endpoint: Option<String> = "", "URL", Optional(Url);
         /// Full URL for metrics, in place of the one derived from otlp-endpoint. Also works without otlp-endpoint.
         "otlp-metrics-endpoint" otlp_metrics_endpoint: Option<String> = "", "URL", Optional(Url);

@@ -127,13 +127,13 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_agent_unresolved_cgroups",
-        "Cgroups with unknown path",
+        "Cgroups whose path is not resolved yet",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.unresolved_cgroups))),
     ),
     Family::gauge(
         "snug_agent_unnamed_containers",
-        "Pod containers without metadata so far",
+        "Pod containers without metadata (names, workload) yet",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.unnamed_containers))),
     ),
@@ -233,13 +233,13 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_agent_regressions",
-        "Decreases of raw counters; the exported counter keeps its value",
+        "Raw counters that went backwards; the exported counter keeps its last value",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.counter_regressions))),
     ),
     Family::gauge(
         "snug_agent_workloads_folded",
-        "Workloads above max-workloads, which share one set of counters",
+        "Rows of snug_workload_* above max-workloads, which share one row",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.workloads_folded))),
     ),

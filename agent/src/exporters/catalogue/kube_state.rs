@@ -10,7 +10,7 @@ use crate::model::{
 
 pub(super) static FAMILIES: &[Family] =
     &[
-        Family::gauge("kube_pod_info", "Information about pod", None, KubeState(info)).labels(&[
+        Family::gauge("kube_pod_info", "Information about the pod", None, KubeState(info)).labels(&[
             "host_ip",
             "pod_ip",
             "node",

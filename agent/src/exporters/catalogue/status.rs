@@ -41,7 +41,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["stage"]),
     Family::counter(
         "snug_pod_container_restarts",
-        "Restarts counted by the kubelet, including those before the agent started; snug_workload_restarts_total counts those since",
+        "Restarts counted by the kubelet, including those before the agent started; snug_workload_restarts_total counts restarts since then",
         None,
         Status(|container, emit| {
             if let Some(status) = &container.status {
@@ -61,7 +61,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_pod_container_waiting",
-        "Always 1; reason of the kubelet why the container is waiting (CrashLoopBackOff, ImagePullBackOff, CreateContainerConfigError, …); absent otherwise",
+        "Always 1; reason for which the container is waiting, reported by the kubelet (CrashLoopBackOff, ImagePullBackOff, CreateContainerConfigError, …); absent if it is not waiting",
         None,
         Status(|container, emit| {
             if let Some(State::Waiting(reason)) = container.status.as_ref().map(|status| &status.state) {
