@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration.
+//! Errors in a configuration.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -12,11 +12,7 @@ pub enum Origin {
     /// An environment variable.
     Variable(String),
     /// A line of the configuration file, counted from 1.
-    File {
-        path: Arc<PathBuf>,
-        /// The line.
-        line: usize,
-    },
+    File { path: Arc<PathBuf>, line: usize },
 }
 
 impl fmt::Display for Origin {
@@ -30,10 +26,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One mistake.
+/// One error.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A value that its option does not allow.
+    /// A value that the option does not allow.
     #[error("{origin}: {key} = {value} is refused: {why}; allowed: {allowed}")]
     Value {
         /// Where it was given.
@@ -47,17 +43,17 @@ pub enum ConfigError {
         /// What is allowed.
         allowed: String,
     },
-    /// A key that no option has.
+    /// A key that is not an option.
     #[error("{origin}: there is no option {name:?}{}", nearest.as_ref().map_or(String::new(), |n| format!("; did you mean {n:?}?")))]
     Unknown {
         /// Where it was given.
         origin: Origin,
         /// The key as it was written.
         name: String,
-        /// The option that it is most like, written as it would be there.
+        /// The most similar option, as it would be written at this origin.
         nearest: Option<String>,
     },
-    /// An option with one value that was given twice in one place.
+    /// An option with one value that is given several times in one source.
     #[error("{origin}: given {times} times; give it once")]
     Repeated {
         /// Where.
@@ -73,14 +69,14 @@ pub enum ConfigError {
         /// The value, with what is not UTF-8 replaced.
         lossy: String,
     },
-    /// A command line that is wrong in itself.
+    /// A command line that cannot be parsed.
     #[error("command line: {0}; see --help")]
     CommandLine(String),
     /// A configuration file that cannot be read.
     #[error("{}: cannot be read: {source}; named by {named_by}", path.display())]
     Unreadable {
         path: PathBuf,
-        /// Who named it.
+        /// The flag or variable that names the file, or `default`.
         named_by: String,
         /// Why not.
         source: std::io::Error,
@@ -90,10 +86,10 @@ pub enum ConfigError {
     NotToml {
         /// Where.
         origin: Origin,
-        /// What the parser says.
+        /// The message of the parser.
         why: String,
     },
-    /// Two values that do not go together.
+    /// Two values that contradict each other.
     #[error(
         "{shorter} = {shorter_value:?} ({shorter_origin}) is refused: it must not be shorter than {longer} = {longer_value:?} ({longer_origin})"
     )]
@@ -113,26 +109,26 @@ pub enum ConfigError {
     },
 }
 
-/// Every mistake of a configuration, a line each.
+/// All errors in a configuration, one on each line.
 #[derive(Debug, thiserror::Error)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(mistakes) = self;
-        let plural = if mistakes.len() == 1 { "" } else { "s" };
-        write!(f, "{} mistake{plural} in the configuration:", mistakes.len())?;
-        for mistake in mistakes {
-            write!(f, "\n  {mistake}")?;
+        let Self(errors) = self;
+        let plural = if errors.len() == 1 { "" } else { "s" };
+        write!(f, "{} error{plural} in the configuration:", errors.len())?;
+        for error in errors {
+            write!(f, "\n  {error}")?;
         }
         Ok(())
     }
 }
 
-/// The candidate most like a name, if one is like it at all.
+/// The candidate most similar to a name, if one is similar enough.
 pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const ALIKE: f64 = 0.8;
+    const MIN_SIMILARITY: f64 = 0.8;
     let scored = candidates.into_iter().map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
     let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b));
-    best.filter(|(score, _)| *score >= ALIKE).map(|(_, candidate)| candidate)
+    best.filter(|(score, _)| *score >= MIN_SIMILARITY).map(|(_, candidate)| candidate)
 }

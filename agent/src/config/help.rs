@@ -1,4 +1,4 @@
-//! What is printed of the options: `--help`, the configuration in force, and the table of the documentation.
+//! Texts about the options: `--help`, the current configuration, and `docs/configuration.md`.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ pub(super) const PROGRAM: &str = "snug-agent";
 pub(super) const CONFIG: &str = "config";
 pub(super) const CHECK_CONFIG: &str = "check-config";
 
-/// The command line as clap knows it. clap takes it apart; what the values mean is not its business.
+/// The command line for clap, which splits it into flags and values. [`kinds`](super::kinds) parses the values.
 pub(super) fn command() -> Command {
     let file = Arg::new(CONFIG)
         .long(CONFIG)
@@ -28,11 +28,11 @@ pub(super) fn command() -> Command {
     let check = Arg::new(CHECK_CONFIG)
         .long(CHECK_CONFIG)
         .action(ArgAction::SetTrue)
-        .help("Print the configuration in force and where each value comes from, and end");
+        .help("Print the current configuration with the origin of each value, and exit");
     let command = Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Measures what the containers of this node really use, and serves it to Prometheus.")
-        .after_help("A flag wins over its environment variable, that over the file, that over the default.")
+        .about("Measures CPU, memory, I/O and network usage of the containers on this node, and serves metrics to Prometheus.")
+        .after_help("Precedence: flag, then environment variable, then file, then default.")
         .max_term_width(110)
         .args_override_self(false)
         .arg(file)
@@ -43,7 +43,7 @@ pub(super) fn command() -> Command {
             .value_name(spec.placeholder)
             .value_parser(OsStringValueParser::new())
             .action(ArgAction::Append)
-            // A number that is too small is told by its own message, not as a flag that does not exist.
+            // A negative number is reported as a value that is too small, not as an unknown flag.
             .allow_negative_numbers(true)
             .help_heading(spec.group)
             .help(format!(
@@ -56,9 +56,9 @@ pub(super) fn command() -> Command {
     }))
 }
 
-fn variables(spec: &OptionSpec, between: &str) -> String {
+fn variables(spec: &OptionSpec, separator: &str) -> String {
     let standard = spec.standard_variable().map(str::to_owned);
-    [spec.variable()].into_iter().chain(standard).collect::<Vec<_>>().join(between)
+    [spec.variable()].into_iter().chain(standard).collect::<Vec<_>>().join(separator)
 }
 
 fn default_shown(spec: &OptionSpec) -> &'static str {
@@ -69,7 +69,7 @@ fn default_shown(spec: &OptionSpec) -> &'static str {
     }
 }
 
-/// The configuration in force as a configuration file, with where each value comes from.
+/// The current configuration in the form of a configuration file, with the origin of each value.
 pub(super) fn effective(config: &Config, inputs: &Inputs) -> String {
     let lines: Vec<(String, Origin)> = config
         .shown()
@@ -95,12 +95,13 @@ pub fn markdown() -> String {
     let mut text = format!(
         "# Configuration of the agent\n\n\
          <!-- Generated from agent/src/config/options.rs: SNUG_BLESS=1 cargo test -p snug-agent config::help -->\n\n\
-         Every option is a flag (`--key value`), an environment variable and a key of a TOML file. A flag wins over the\n\
-         variable, that over the file, that over the default. The file is named by `--config` or `SNUG_CONFIG`;\n\
-         `{}` is read if it exists. Lists are arrays in the file, and elsewhere separated by commas.\n\n\
-         The agent refuses to start on any mistake, in whatever place, and tells all of them at once. A `SNUG_*` variable\n\
-         that is no option is a mistake too; those that the kubelet sets for a Service are passed over.\n\
-         `snug-agent --check-config` prints the configuration in force and where each value comes from.\n",
+         Every option is a flag (`--key value`), an environment variable and a key of a TOML file. Precedence:\n\
+         flag, then environment variable, then file, then default. `--config` or `SNUG_CONFIG` names the file; without them\n\
+         the agent reads `{}` if that file exists. Lists are arrays in the file, and comma-separated in flags and\n\
+         variables.\n\n\
+         The agent does not start with an error in the configuration, and reports all errors at once. A `SNUG_*` variable\n\
+         that is not an option is an error, too, unless the kubelet sets it for a Service.\n\
+         `snug-agent --check-config` prints the current configuration with the origin of each value.\n",
         super::DEFAULT_FILE
     );
     let mut group = "";
@@ -109,7 +110,7 @@ pub fn markdown() -> String {
             group = spec.group;
             let _ = write!(
                 text,
-                "\n## {group}\n\n| Key | Variable | Default | Allowed | What it does |\n|---|---|---|---|---|\n"
+                "\n## {group}\n\n| Key | Variable | Default | Allowed | Description |\n|---|---|---|---|---|\n"
             );
         }
         let default = match spec.default {

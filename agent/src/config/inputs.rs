@@ -1,4 +1,4 @@
-//! What was given for each option, place by place.
+//! The values given for each option, by source.
 
 use std::collections::BTreeMap;
 
@@ -7,41 +7,41 @@ use super::{
     kinds::{Kind, Raw},
 };
 
-/// What was given for one option in one place.
+/// A value given for one option in one source.
 #[derive(Clone, Debug)]
 struct Given {
     raw: Raw,
     origin: Origin,
 }
 
-/// Everything that was given, and what was wrong with it.
+/// All given values, and the errors in them.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
-    /// By key, the strongest place first.
+    /// By key, the source with the highest precedence first.
     given: BTreeMap<&'static str, Vec<Given>>,
-    /// Where each value that is in force comes from.
+    /// The origin of each current value.
     pub(super) origins: BTreeMap<&'static str, Origin>,
     pub(super) errors: Vec<ConfigError>,
 }
 
 impl Inputs {
-    /// Adds what a place gives for an option; the strongest place comes first.
+    /// Adds a value for an option. Sources must add theirs in the order of precedence.
     pub(super) fn give(&mut self, key: &'static str, raw: Raw, origin: Origin) {
         self.given.entry(key).or_default().push(Given { raw, origin });
     }
 
-    /// Reads one option from the strongest place. Weaker places are read too: a mistake there is still one.
+    /// Reads one option from the source with the highest precedence. Overridden values are parsed too: an error in them is reported.
     pub(super) fn read<K: Kind>(&mut self, key: &'static str, default: &str, kind: &K) -> Option<K::Value> {
-        let mut places = self.given.remove(key).unwrap_or_default();
-        if places.is_empty() {
-            places.push(Given { raw: Raw::Text(default.to_owned()), origin: Origin::Default });
+        let mut values = self.given.remove(key).unwrap_or_default();
+        if values.is_empty() {
+            values.push(Given { raw: Raw::Text(default.to_owned()), origin: Origin::Default });
         }
-        let mut strongest = None;
-        for (place, Given { raw, origin }) in places.into_iter().enumerate() {
+        let mut current = None;
+        for (rank, Given { raw, origin }) in values.into_iter().enumerate() {
             match kind.parse(&raw) {
-                Ok(value) if place == 0 => {
+                Ok(value) if rank == 0 => {
                     self.origins.insert(key, origin);
-                    strongest = Some(value);
+                    current = Some(value);
                 }
                 Ok(_) => {}
                 Err(why) => {
@@ -50,10 +50,10 @@ impl Inputs {
                 }
             }
         }
-        strongest
+        current
     }
 
-    /// Where the value in force comes from.
+    /// The origin of the current value.
     pub(super) fn origin(&self, key: &str) -> Origin {
         self.origins.get(key).cloned().unwrap_or(Origin::Default)
     }

@@ -1,4 +1,4 @@
-//! Kinds of values: what each allows, how it is read and how it is written.
+//! Kinds of values: their allowed values, parsers and display.
 
 use std::{fmt::Debug, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::patterns::{DroppableLabel, NotDroppable, Pattern};
 
-/// A value as a flag, a variable or the file gave it, before anyone knows what it means.
+/// An unparsed value from a flag, an environment variable or the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Raw {
     /// One text. A list is split at its commas.
@@ -17,7 +17,7 @@ pub(super) enum Raw {
 }
 
 impl Raw {
-    /// How a message shows it.
+    /// The value as error messages show it.
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Text(text) => format!("{text:?}"),
@@ -28,7 +28,7 @@ impl Raw {
     fn text(&self) -> Result<&str, String> {
         match self {
             Self::Text(text) => Ok(text.trim()),
-            Self::List(_) => Err("one value is wanted, not a list".to_owned()),
+            Self::List(_) => Err("expected one value, not a list".to_owned()),
         }
     }
 
@@ -44,19 +44,19 @@ impl Raw {
 
 /// A kind of value.
 pub(super) trait Kind {
-    /// What the configuration holds.
+    /// The parsed type.
     type Value;
 
     /// Whether it takes several values.
     const LIST: bool = false;
 
-    /// What is allowed, as a phrase.
+    /// The allowed values, as a phrase.
     fn allowed(&self) -> String;
 
-    /// Reads a value; the error says what is wrong with it.
+    /// Parses a value. The error is a reason, such as `too short`.
     fn parse(&self, raw: &Raw) -> Result<Self::Value, String>;
 
-    /// The value as the file would have it; `None` when it is not set.
+    /// The value in the form of the file; `None` when it is not set.
     fn show(&self, value: &Self::Value) -> Option<toml::Value>;
 }
 
@@ -79,7 +79,7 @@ impl Kind for Address {
     }
 }
 
-/// A path. Whether it exists is for its user to find out.
+/// A path. It need not exist.
 pub(super) struct FilePath;
 
 impl Kind for FilePath {
@@ -102,7 +102,7 @@ impl Kind for FilePath {
     }
 }
 
-/// A node's name: what Kubernetes calls a DNS-1123 subdomain.
+/// The name of a node. Kubernetes calls this format a DNS-1123 subdomain.
 pub(super) struct NodeName;
 
 impl Kind for NodeName {
@@ -198,7 +198,7 @@ impl Kind for Millis {
     }
 }
 
-/// Where a server is.
+/// An HTTP or HTTPS URL.
 pub(super) struct Url;
 
 impl Kind for Url {
@@ -213,7 +213,7 @@ impl Kind for Url {
         let url: hyper::Uri = text.parse().map_err(|error| format!("{error}"))?;
         match (url.scheme_str(), url.host()) {
             (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(text.to_owned()),
-            _ => Err("it must begin with http:// or https:// and name a host".to_owned()),
+            _ => Err("the URL must begin with http:// or https:// and name a host".to_owned()),
         }
     }
 
@@ -279,7 +279,7 @@ impl Kind for Count {
     }
 }
 
-/// One of a few words.
+/// One of several words.
 pub(super) struct Choice<T: 'static>(pub(super) &'static [(&'static str, T)]);
 
 impl<T: Copy + PartialEq + Debug> Kind for Choice<T> {
@@ -325,10 +325,10 @@ impl Kind for Switch {
 
 /// Patterns over a set of characters.
 pub(super) struct Patterns {
-    /// What the patterns are about, in the plural.
-    pub(super) of: &'static str,
-    /// Characters that such names have.
-    pub(super) has: fn(char) -> bool,
+    /// The things that the patterns match, in the plural.
+    pub(super) subject: &'static str,
+    /// Whether a character is allowed in such names.
+    pub(super) allows: fn(char) -> bool,
 }
 
 impl Kind for Patterns {
@@ -336,7 +336,7 @@ impl Kind for Patterns {
     const LIST: bool = true;
 
     fn allowed(&self) -> String {
-        format!("list of {}; * and ? are wildcards", self.of)
+        format!("list of {}; * and ? are wildcards", self.subject)
     }
 
     fn parse(&self, raw: &Raw) -> Result<Self::Value, String> {
@@ -344,10 +344,10 @@ impl Kind for Patterns {
             if item.is_empty() {
                 return Err("one item is empty".to_owned());
             }
-            match item.chars().find(|c| !matches!(c, '*' | '?') && !(self.has)(*c)) {
+            match item.chars().find(|c| !matches!(c, '*' | '?') && !(self.allows)(*c)) {
                 Some(bad) => Err(format!(
-                    "{item:?} has the character {bad:?}, so that it fits none of the {}",
-                    self.of
+                    "{item:?} has the character {bad:?}, which none of the {} can contain",
+                    self.subject
                 )),
                 None => Ok(Pattern::new(item)),
             }
@@ -397,11 +397,11 @@ impl Kind for Directives {
     fn parse(&self, raw: &Raw) -> Result<String, String> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
         let text = raw.text()?;
-        // EnvFilter takes any lone word for a target, so a misspelt level would silence everything else.
+        // EnvFilter takes any lone word as a target, so a misspelt level would silence all other targets.
         let lone =
             |item: &&str| !item.contains(['=', '[']) && !LEVELS.contains(&item.to_ascii_lowercase().as_str());
         if let Some(item) = text.split(',').map(str::trim).find(lone) {
-            return Err(format!("{item:?} is no level"));
+            return Err(format!("{item:?} is not a log level"));
         }
         EnvFilter::try_new(text).map_err(|error| error.to_string())?;
         Ok(text.to_owned())

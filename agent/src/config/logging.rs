@@ -1,4 +1,4 @@
-//! The agent's own log, to standard error.
+//! The log of the agent, to standard error.
 
 use std::io::{self, IsTerminal as _};
 
@@ -7,8 +7,8 @@ use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _
 
 use super::options::{Config, EbpfLog, LogFormat};
 
-/// What the kernel programs' messages go by: the crate that they are in.
-const KERNEL_HALF: &str = "snug_ebpf";
+/// The target of messages of the eBPF programs: the name of their crate.
+const EBPF_TARGET: &str = "snug_ebpf";
 
 /// Why the log cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -18,27 +18,27 @@ pub enum LoggingError {
     Directives {
         /// The directives.
         directives: String,
-        /// What is wrong with them.
+        /// The error of the parser.
         source: ParseError,
     },
-    /// Someone else has set up a log in this process.
+    /// Another logger is already installed in this process.
     #[error("a log is already set up in this process")]
     AlreadySet(#[from] TryInitError),
 }
 
-/// What else takes what is logged.
+/// An additional receiver of log messages.
 pub type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Sets up the log of this process as `log`, `log-format` and `ebpf-log` say. The kernel programs' messages come through
-/// the `log` crate, which the subscriber takes up. `beside` takes the same.
+/// Sets up the log of this process by the options `log`, `log-format` and `ebpf-log`. Messages of the eBPF programs arrive
+/// through the `log` crate, which the subscriber bridges. `extra` receives all messages too.
 ///
 /// # Errors
 ///
 /// When the directives are wrong, or a log is already set up.
-pub fn init(config: &Config, beside: Option<LogLayer>) -> Result<(), LoggingError> {
+pub fn init(config: &Config, extra: Option<LogLayer>) -> Result<(), LoggingError> {
     let filter = EnvFilter::try_new(directives(config))
         .map_err(|source| LoggingError::Directives { directives: config.log.clone(), source })?;
-    let registry = tracing_subscriber::registry().with(beside).with(filter);
+    let registry = tracing_subscriber::registry().with(extra).with(filter);
     match config.log_format {
         LogFormat::Text => {
             let ansi = io::stderr().is_terminal();
@@ -51,11 +51,11 @@ pub fn init(config: &Config, beside: Option<LogLayer>) -> Result<(), LoggingErro
     Ok(())
 }
 
-/// The client of the API server logs each failed attempt; the watch says once what is wrong.
+/// The client of the API server logs each failed attempt. The pod watch already logs a failure once.
 const QUIET: &str = "kube_client=off";
 
-/// `ebpf-log` alone suffices to see the kernel programs' messages; a directive of `log` about them, or about what is
-/// kept quiet, still wins.
+/// The directives of the log filter. `ebpf-log` alone enables messages of the eBPF programs. Directives in `log` come last,
+/// so they win over `ebpf-log` and over [`QUIET`].
 fn directives(config: &Config) -> String {
     let level = match config.ebpf_log {
         EbpfLog::Off => return format!("{QUIET},{}", config.log),
@@ -65,5 +65,5 @@ fn directives(config: &Config) -> String {
         EbpfLog::Debug => "debug",
         EbpfLog::Trace => "trace",
     };
-    format!("{QUIET},{KERNEL_HALF}={level},{}", config.log)
+    format!("{QUIET},{EBPF_TARGET}={level},{}", config.log)
 }

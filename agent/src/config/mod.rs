@@ -1,7 +1,7 @@
 //! Configuration: one table of options for flags, environment variables and a file.
 //!
-//! A flag wins over its variable, that over the file, that over the default. Whatever is wrong in any place is
-//! refused, all of it at once.
+//! Precedence: flag, then environment variable, then file, then default. All errors are reported at once, those in
+//! overridden values included.
 
 mod errors;
 mod help;
@@ -29,34 +29,34 @@ pub use self::{
     },
 };
 
-/// The file that is read if it exists and no other is named.
+/// The file that is read if it exists and neither `--config` nor `SNUG_CONFIG` is set.
 pub const DEFAULT_FILE: &str = "/etc/snug/agent.toml";
 
-/// A configuration and how it came about.
+/// A configuration and its origins.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Where each value comes from, by key.
+    /// The origin of each value, by key.
     pub origins: BTreeMap<&'static str, Origin>,
     /// The file that was read.
     pub file: Option<PathBuf>,
 }
 
-/// What the command line asks for.
+/// The action that the command line requests.
 #[derive(Clone, Debug)]
 pub enum Request {
     /// Run with this configuration.
     Run(Box<Loaded>),
-    /// Print this to standard output and end well: help, version, or the configuration in force.
+    /// Print this text to standard output and exit with status 0: help, version, or the current configuration.
     Print(String),
 }
 
-/// Loads the configuration. `args` begins with the program's name; `read` reads a file.
+/// Loads the configuration. The first of `args` is the name of the program; `read` reads a file.
 ///
 /// # Errors
 ///
-/// Every mistake there is.
+/// All errors in the configuration.
 pub fn load(
     args: impl IntoIterator<Item = OsString>,
     env: impl IntoIterator<Item = (OsString, OsString)>,
@@ -101,17 +101,17 @@ pub fn load(
     }
 }
 
-/// Each pace is at least as slow as the one before it: the slower rows are taken along with a faster pass.
+/// Checks that each interval is at least as long as the faster one: slower samples are taken in a pass of the faster ones.
 fn check_order(config: &Config, inputs: &mut Inputs) {
-    let paces = [
+    let intervals = [
         ("sample-interval", config.sample_interval),
         ("working-set-interval", config.working_set_interval),
         ("slow-interval", config.slow_interval),
     ];
-    for pair in paces.windows(2) {
+    for pair in intervals.windows(2) {
         let [(longer, longer_value), (shorter, shorter_value)] = pair else { continue };
         if shorter_value < longer_value {
-            let mistake = ConfigError::Order {
+            let error = ConfigError::Order {
                 shorter,
                 shorter_value: *shorter_value,
                 shorter_origin: inputs.origin(shorter),
@@ -119,7 +119,7 @@ fn check_order(config: &Config, inputs: &mut Inputs) {
                 longer_value: *longer_value,
                 longer_origin: inputs.origin(longer),
             };
-            inputs.errors.push(mistake);
+            inputs.errors.push(error);
         }
     }
 }

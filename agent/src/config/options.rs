@@ -14,15 +14,15 @@ use crate::patterns::{DroppableLabel, Pattern};
 /// Where measurements may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceChoice {
-    /// The kernel programs where they work, files for the rest.
+    /// eBPF programs where they work, cgroup files for the rest.
     Auto,
-    /// As auto, but the kernel programs are believed without a comparison with the files.
+    /// As auto, but without verifying the eBPF programs against the cgroup files.
     Kernel,
-    /// Only cgroup files; no kernel program is loaded.
+    /// Only cgroup files; no eBPF program is loaded.
     Files,
 }
 
-/// Whether to ask the API server.
+/// Whether to watch pods at the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KubernetesChoice {
     /// In a pod, unless there is a pods file; or with a kubeconfig.
@@ -33,7 +33,7 @@ pub enum KubernetesChoice {
     Off,
 }
 
-/// The least severe message of the kernel programs that is passed on.
+/// The lowest level at which messages of the eBPF programs are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EbpfLog {
     /// None.
@@ -53,7 +53,7 @@ pub enum EbpfLog {
 /// The form of the agent's own log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// A line for people.
+    /// Human-readable lines.
     Text,
     /// A JSON object on each line.
     Json,
@@ -68,7 +68,7 @@ pub enum EventLog {
     Stdout,
 }
 
-/// How OTLP is spoken.
+/// The OTLP transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtlpProtocol {
     /// gRPC.
@@ -77,7 +77,7 @@ pub enum OtlpProtocol {
     HttpProtobuf,
 }
 
-/// How what is sent by OTLP is compressed.
+/// The compression of OTLP requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtlpCompression {
     /// Not at all.
@@ -86,12 +86,12 @@ pub enum OtlpCompression {
     Gzip,
 }
 
-/// What a counter's value is counted from.
+/// The aggregation temporality of counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Temporality {
-    /// The counter's beginning.
+    /// Since the counter started.
     Cumulative,
-    /// The export before.
+    /// Since the previous export.
     Delta,
 }
 
@@ -118,7 +118,7 @@ const COMPRESSIONS: &[(&str, OtlpCompression)] =
 const TEMPORALITIES: &[(&str, Temporality)] =
     &[("cumulative", Temporality::Cumulative), ("delta", Temporality::Delta)];
 
-/// Variables of OpenTelemetry's specification that options have besides their own, which wins.
+/// Variables of the OpenTelemetry specification that also set an option. The option's own `SNUG_*` variable wins.
 const STANDARD_VARIABLES: &[(&str, &str)] = &[
     ("otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     ("otlp-metrics-endpoint", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
@@ -150,26 +150,26 @@ const STANDARD_VARIABLES: &[(&str, &str)] = &[
 ];
 
 const FAMILIES: Patterns =
-    Patterns { of: "metric families", has: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':') };
+    Patterns { subject: "metric families", allows: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':') };
 const NAMESPACES: Patterns =
-    Patterns { of: "namespaces", has: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' };
+    Patterns { subject: "namespaces", allows: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' };
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A row of the table, without its value's type.
+/// An option of the table, without the type of its value.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionSpec {
     /// The key: `--key` on the command line, `key = …` in the file.
     pub key: &'static str,
-    /// The heading it stands under.
+    /// The heading in `--help` and in the documentation.
     pub group: &'static str,
-    /// What stands for its value in `--help`.
+    /// The placeholder of the value in `--help`.
     pub placeholder: &'static str,
-    /// The default as a flag would give it.
+    /// The default, as the value of a flag.
     pub default: &'static str,
-    /// What it does.
+    /// The help text.
     pub help: &'static str,
     /// Whether it takes several values.
     pub list: bool,
@@ -182,12 +182,12 @@ impl OptionSpec {
         format!("SNUG_{}", self.key.replace('-', "_").to_ascii_uppercase())
     }
 
-    /// The variable of OpenTelemetry's specification that says the same.
+    /// The variable of the OpenTelemetry specification that sets the same option.
     pub fn standard_variable(&self) -> Option<&'static str> {
         STANDARD_VARIABLES.iter().find(|(key, _)| *key == self.key).map(|(_, variable)| *variable)
     }
 
-    /// What is allowed, as a phrase.
+    /// The allowed values, as a phrase.
     pub fn allowed(&self) -> String {
         (self.allowed)()
     }
@@ -201,7 +201,7 @@ macro_rules! options {
     ($($group:literal {
         $( $(#[doc = $help:literal])+ $key:literal $field:ident: $type:ty = $default:literal, $placeholder:literal, $kind:expr; )+
     })+) => {
-        /// The configuration that the agent runs with. There is no default but the table's.
+        /// The configuration that the agent runs with. Defaults are in the table alone.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config { $($( $(#[doc = $help])+ pub $field: $type, )+)+ }
 
@@ -217,13 +217,13 @@ macro_rules! options {
         }, )+)+];
 
         impl Config {
-            /// Reads every option; mistakes are left in the inputs.
+            /// Reads every option and adds errors to the inputs.
             pub(super) fn read(inputs: &mut Inputs) -> Option<Self> {
                 $($( let $field: Option<$type> = inputs.read($key, $default, &$kind); )+)+
                 Some(Self { $($( $field: $field?, )+)+ })
             }
 
-            /// Keys and values as the file would have them, in the table's order; `None` when not set.
+            /// Keys and values in the form of the file, in the order of the table; `None` when not set.
             pub(super) fn shown(&self) -> Vec<(&'static str, Option<toml::Value>)> {
                 let Self { $($( $field, )+)+ } = self;
                 vec![$($( ($key, $kind.show($field)), )+)+]
@@ -237,163 +237,168 @@ macro_rules! options {
 
 options! {
     "Node" {
-        /// Address that /metrics, /metrics/cadvisor, /metrics/resource, /api/v1, /healthz and /readyz are served on.
+        /// Address to serve /metrics, /metrics/cadvisor, /metrics/resource, /api/v1, /healthz and /readyz on.
         "listen" listen: SocketAddr = "127.0.0.1:9750", "ADDRESS", Address;
-        /// Name of this node in the metrics. None: the host's name.
+        /// Name of this node in the metrics. None: the host name.
         "node-name" node_name: Option<String> = "", "NAME", Optional(NodeName);
-        /// Whether to watch this node's pods at the API server. auto: in a pod, and without pods-file.
+        /// Whether to watch the pods of this node at the API server. auto: on with kubeconfig, and in a pod unless pods-file is set.
         "kubernetes" kubernetes: KubernetesChoice = "auto", "CHOICE", Choice(KUBERNETES);
-        /// Kubeconfig for reaching the API server from outside a pod, its current context. None: the pod's service account.
+        /// Kubeconfig with which to reach the API server from outside a pod. Its current context is used. None: the service
+        /// account of the pod.
         "kubeconfig" kubeconfig: Option<PathBuf> = "", "FILE", Optional(FilePath);
-        /// Ask the API server for owners that pods do not tell: the CronJob of a Job, the owner of a ReplicaSet whose name
-        /// does not tell. Takes the right to get jobs and replicasets; one read for each.
+        /// Look up owners at the API server that cannot be derived from pods: the CronJob of a Job, and the owner of a
+        /// ReplicaSet without a pod template hash in its name. Requires RBAC permission to get jobs and replicasets. Each owner
+        /// is read once.
         "owner-lookup" owner_lookup: bool = "off", "SWITCH", Switch;
-        /// File with the names of pods and containers, for hosts without a cluster. None: containers go by their id.
+        /// File with the names of pods and containers, for hosts without a cluster. None: containers are identified by their id.
         "pods-file" pods_file: Option<PathBuf> = "", "FILE", Optional(FilePath);
-        /// Directory for the history and for a sign of life, by which the next agent knows how long it was away. None:
-        /// the history ends with the agent, and that time is not reported.
+        /// Directory for the usage history and the heartbeat. From the heartbeat the agent computes its downtime after a
+        /// restart. None: the history is lost when the agent stops, and downtime is not reported.
         "data-dir" data_dir: Option<PathBuf> = "", "DIR", Optional(FilePath);
-        /// How long the history keeps what containers used, by the hour.
+        /// How long the usage history keeps hourly records of each container.
         "history-age" history_age: Duration = "30days", "DURATION", DurationRange(ms(3_600_000)..=ms(31_536_000_000));
-        /// How long it keeps the course of each hour, too, minute by minute.
+        /// How long the usage history keeps values by the minute, besides the hourly records.
         "history-minutes-age" history_minutes_age: Duration = "6h", "DURATION", DurationRange(ms(3_600_000)..=ms(604_800_000));
-        /// Size of the history's files, MiB; beyond it the oldest hours go. In memory, without data-dir, at most 8.
+        /// Maximum size of the usage history on disk, in MiB. Above it the oldest hours are deleted. Without data-dir the history
+        /// is in memory and at most 8 MiB large.
         "history-mebibytes" history_mebibytes: u32 = "256", "NUMBER", Count(1..=1_048_576);
-        /// Root of the cgroup hierarchies. None: wherever the mount table says.
+        /// Root of the cgroup hierarchies. None: the mount points in the mount table.
         "cgroup-root" cgroup_root: Option<PathBuf> = "", "DIR", Optional(FilePath);
-        /// The host's proc file system.
+        /// The proc file system of the host.
         "proc-root" proc_root: PathBuf = "/proc", "DIR", FilePath;
-        /// The host's /run, where container runtimes keep their bundles: these name containers before the API server does.
+        /// The /run directory of the host, where container runtimes keep their bundles. Bundles give the names of containers before
+        /// the API server does.
         "run-root" run_root: PathBuf = "/run", "DIR", FilePath;
-        /// The runtime's CRI socket, such as /run/containerd/containerd.sock: names containers that nothing else names.
-        /// Whoever can write to it is as good as root on the node. None: it is not used.
+        /// CRI socket of the container runtime, such as /run/containerd/containerd.sock. The agent asks it for containers whose
+        /// names no other source has. Write access to this socket is equivalent to root on the node. None: CRI is not used.
         "cri-socket" cri_socket: Option<PathBuf> = "", "FILE", Optional(FilePath);
     }
-    "Measuring" {
-        /// Time between snapshots of CPU time. 100ms is the kernel's default CFS period.
+    "Measurement" {
+        /// Interval between samples of CPU time. 100ms is the default CFS period of the kernel.
         "sample-interval" sample_interval: Duration = "100ms", "DURATION", DurationRange(ms(50)..=ms(1000));
-        /// Time between snapshots of all else: memory with its working set, throttling, pressure, tasks (five times
-        /// it where cgroup v1 keeps tasks in a hierarchy of their own). The kernel keeps their sums and peaks itself. Not shorter than sample-interval.
+        /// Interval between samples of memory and the working set, throttling, pressure and tasks. Tasks are sampled at five times
+        /// this interval where cgroup v1 has a separate pids hierarchy. Not shorter than sample-interval.
         "working-set-interval" working_set_interval: Duration = "1s", "DURATION", DurationRange(ms(500)..=ms(60_000));
-        /// Time between reads of memory.stat, io.stat and user and system CPU time; four times it of a cgroup at rest, and of shares. Not shorter than
-        /// working-set-interval.
+        /// Interval between reads of memory.stat, io.stat, and user and system CPU time. CPU shares and idle cgroups are read at
+        /// four times this interval. Not shorter than working-set-interval.
         "slow-interval" slow_interval: Duration = "15s", "DURATION", DurationRange(ms(1000)..=ms(300_000));
-        /// Cgroups of one hierarchy that fit into the kernel's table; those beyond are counted as lost.
+        /// Maximum number of cgroups in the eBPF maps, for each hierarchy. Cgroups above it are not measured by eBPF, and are counted as lost.
         "max-cgroups" max_cgroups: u32 = "8192", "NUMBER", Count(64..=65_536);
-        /// Where measurements come from. auto: kernel programs once they have proved equal to the cgroup files, and files
-        /// for what they cannot do here. kernel: the same without the proof. files: no kernel programs.
+        /// Source of measurements. auto: eBPF programs, after their values were verified against the cgroup files, and cgroup files
+        /// for measurements that eBPF cannot provide on this host. kernel: the same without the verification. files: no eBPF
+        /// programs.
         "source" source: SourceChoice = "auto", "SOURCE", Choice(SOURCES);
-        /// Trace how long tasks wait for a CPU, by container (Linux 6.12). Adds some hundred nanoseconds to each wake-up and
-        /// switch of tasks on the node.
+        /// Trace the run queue latency of tasks, by container. Requires Linux 6.12. Adds a few hundred nanoseconds to each wake-up
+        /// and context switch on the node.
         "runqueue" runqueue: bool = "off", "SWITCH", Switch;
-        /// CPU time that this may take, all CPUs together, in thousandths of one core. Beyond it tracing pauses for a minute, then longer.
+        /// CPU budget of runqueue, in millicores of all CPUs together. Above it tracing pauses, for a minute at first and then longer.
         "runqueue-millicores" runqueue_millicores: u32 = "20", "NUMBER", Count(1..=100_000);
-        /// Least severe message of the kernel programs to log.
+        /// Log level of the eBPF programs.
         "ebpf-log" ebpf_log: EbpfLog = "off", "LEVEL", Choice(EBPF_LOGS);
-        /// Let the kernel count runs and run time of eBPF programs. This holds for every program on the node and adds
-        /// some tens of nanoseconds to each run.
+        /// Let the kernel count runs and run time of eBPF programs. This switch holds for every eBPF program on the node, and adds
+        /// a few tens of nanoseconds to each run.
         "ebpf-stats" ebpf_stats: bool = "on", "SWITCH", Switch;
     }
     "Metrics" {
-        /// Serve the kubelet's container metrics on /metrics/cadvisor and /metrics/resource.
+        /// Serve container metrics under the names of the kubelet, on /metrics/cadvisor and /metrics/resource.
         "kubelet-metrics" kubelet_metrics: bool = "on", "SWITCH", Switch;
-        /// Count processes, their file descriptors and sockets for /metrics/cadvisor. Reads a directory of each process
-        /// on the host once in slow-interval, which takes the right to trace them (CAP_SYS_PTRACE).
+        /// Count processes, file descriptors and sockets for /metrics/cadvisor. Reads /proc/PID/fd of each process on the host once
+        /// every slow-interval. Requires CAP_SYS_PTRACE.
         "process-metrics" process_metrics: bool = "off", "SWITCH", Switch;
-        /// Export pods, owners, requests, limits, restarts and reasons on /metrics under kube-state-metrics' names too, so
-        /// that what joins with them needs Snug alone. Not beside a kube-state-metrics that is scraped.
+        /// Also export pods, owners, requests, limits, restarts and reasons on /metrics under the names of kube-state-metrics, for
+        /// queries that join with them. Keep this off if kube-state-metrics is scraped: joins would find every series twice.
         "kube-state-metrics" kube_state_metrics: bool = "off", "SWITCH", Switch;
-        /// Give histograms buckets with fixed bounds as well, for a Prometheus that scrapes no native histograms: 20 series
-        /// for each container. Without, text has their sum and count.
+        /// Add classic buckets to histograms, for a Prometheus that does not scrape native histograms: 20 series for each
+        /// container. Off: the text formats have only the sum and count of a histogram.
         "classic-histograms" classic_histograms: bool = "off", "SWITCH", Switch;
-        /// Export what each of 16 CPU quotas would have done: 48 series for each container.
+        /// Export a simulation of 16 CPU quotas (periods, throttled periods, delayed CPU time): 48 series for each container.
         "cpu-ladder" cpu_ladder: bool = "off", "SWITCH", Switch;
-        /// Export how each container's memory use is spread over time: 4 series for each container, as native histograms 2.
+        /// Export memory usage of each container as histograms: 2 series for each container as native histograms, 4 in text.
         "memory-histograms" memory_histograms: bool = "off", "SWITCH", Switch;
         /// Metric families to export. Empty: all.
         "metrics-allow" metrics_allow: Vec<Pattern> = "", "PATTERNS", FAMILIES;
         /// Metric families to leave out; wins over metrics-allow.
         "metrics-deny" metrics_deny: Vec<Pattern> = "", "PATTERNS", FAMILIES;
-        /// Namespaces to export. Empty: all. Cgroups without a namespace are exported whatever this says.
+        /// Namespaces to export. Empty: all. Cgroups without a namespace are always exported.
         "namespaces-allow" namespaces_allow: Vec<Pattern> = "", "PATTERNS", NAMESPACES;
         /// Namespaces to leave out; wins over namespaces-allow.
         "namespaces-deny" namespaces_deny: Vec<Pattern> = "", "PATTERNS", NAMESPACES;
-        /// Labels to leave out of every family that is about containers or pods.
+        /// Labels to leave out of all container and pod metrics.
         "drop-labels" drop_labels: Vec<DroppableLabel> = "", "LABELS", Labels;
-        /// Series that one scrape returns at most; those beyond are left out and counted. 0: no cap.
+        /// Maximum number of series in a scrape. Series above it are left out and counted. 0: no maximum.
         "max-series" max_series: u32 = "200000", "NUMBER", Count(0..=u32::MAX);
-        /// Workload containers with counters of their own; those beyond are folded into one.
+        /// Maximum number of rows in snug_workload_* metrics (a workload and a container name each). Those above it share one row.
         "max-workloads" max_workloads: u32 = "4096", "NUMBER", Count(1..=1_000_000);
     }
     "OpenTelemetry" {
-        /// Base URL of the OTLP receiver that metrics are sent to; over HTTP /v1/metrics is added. None: nothing is sent.
+        /// Base URL of the OTLP receiver. Over HTTP the agent appends /v1/metrics and /v1/logs. None: only signals with an endpoint of their own are sent.
         "otlp-endpoint" otlp_endpoint: Option<String> = "", "URL", Optional(Url);
-        /// Whole URL for metrics, where it is another. Also without otlp-endpoint.
+        /// Full URL for metrics, in place of the one derived from otlp-endpoint. Also works without otlp-endpoint.
         "otlp-metrics-endpoint" otlp_metrics_endpoint: Option<String> = "", "URL", Optional(Url);
-        /// Send events (OOM kills, terminations, throttling, evictions, missing images) as log records, too; over HTTP to
-        /// otlp-endpoint with /v1/logs. Off for a receiver that takes metrics alone, such as Prometheus.
+        /// Send events (OOM kills, terminations, throttling, evictions, image pull failures) as log records. Turn this off for a
+        /// receiver that accepts only metrics, such as Prometheus.
         "otlp-events" otlp_events: bool = "on", "SWITCH", Switch;
-        /// Send what the agent itself logs as log records, too.
+        /// Also send the log of the agent as log records.
         "otlp-log" otlp_log: bool = "off", "SWITCH", Switch;
-        /// Whole URL for log records, where it is another. Also without otlp-endpoint.
+        /// Full URL for log records, in place of the one derived from otlp-endpoint. Also works without otlp-endpoint.
         "otlp-logs-endpoint" otlp_logs_endpoint: Option<String> = "", "URL", Optional(Url);
-        /// How OTLP is spoken.
+        /// OTLP transport.
         "otlp-protocol" otlp_protocol: OtlpProtocol = "http/protobuf", "PROTOCOL", Choice(PROTOCOLS);
-        /// Headers to send along, such as a token.
+        /// Headers of OTLP requests, such as an access token.
         "otlp-headers" otlp_headers: Vec<(String, String)> = "", "PAIRS", Pairs;
-        /// How requests are compressed.
+        /// Compression of OTLP requests.
         "otlp-compression" otlp_compression: OtlpCompression = "none", "CHOICE", Choice(COMPRESSIONS);
-        /// Time in which the receiver must have answered a request.
+        /// Timeout of an OTLP request.
         "otlp-timeout" otlp_timeout: Duration = "10s", "DURATION", Millis(ms(10)..=ms(300_000));
-        /// Certificates, in PEM, that the receiver's must be signed by. None: the host's, else Mozilla's.
+        /// CA certificates with which to verify the receiver, in PEM. None: the trust store of the host, or else Mozilla's.
         "otlp-certificate" otlp_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
-        /// Certificate, in PEM, by which the agent shows who it is. Takes otlp-client-key.
+        /// Client certificate for mutual TLS, in PEM. Requires otlp-client-key.
         "otlp-client-certificate" otlp_client_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
-        /// The private key to it, in PEM.
+        /// Private key of otlp-client-certificate, in PEM.
         "otlp-client-key" otlp_client_key: Option<PathBuf> = "", "FILE", Optional(FilePath);
-        /// Whether counters are sent since their beginning or since the export before.
+        /// Aggregation temporality of counters: since they started, or since the previous export.
         "otlp-temporality" otlp_temporality: Temporality = "cumulative", "CHOICE", Choice(TEMPORALITIES);
-        /// Time between exports.
+        /// Interval between exports of metrics.
         "otlp-interval" otlp_interval: Duration = "60s", "DURATION", Millis(ms(1000)..=ms(3_600_000));
-        /// Attributes of all resources, such as k8s.cluster.name.
+        /// Additional attributes of all OpenTelemetry resources, such as k8s.cluster.name.
         "otlp-resource-attributes" otlp_resource_attributes: Vec<(String, String)> = "", "PAIRS", Pairs;
     }
-    "OpenTelemetry, where one signal is sent otherwise" {
-        /// How OTLP is spoken for metrics.
+    "OpenTelemetry, by signal" {
+        /// OTLP transport for metrics, in place of otlp-protocol.
         "otlp-metrics-protocol" otlp_metrics_protocol: Option<OtlpProtocol> = "", "PROTOCOL", Optional(Choice(PROTOCOLS));
-        /// Headers to send along with metrics, in place of otlp-headers.
+        /// Headers of requests with metrics, in place of otlp-headers.
         "otlp-metrics-headers" otlp_metrics_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Pairs);
-        /// How requests with metrics are compressed.
+        /// Compression of requests with metrics, in place of otlp-compression.
         "otlp-metrics-compression" otlp_metrics_compression: Option<OtlpCompression> = "", "CHOICE", Optional(Choice(COMPRESSIONS));
-        /// Time in which the receiver must have answered a request with metrics.
+        /// Timeout of a request with metrics, in place of otlp-timeout.
         "otlp-metrics-timeout" otlp_metrics_timeout: Option<Duration> = "", "DURATION", Optional(Millis(ms(10)..=ms(300_000)));
-        /// Certificates, in PEM, that those of the receiver of metrics must be signed by.
+        /// CA certificates with which to verify the receiver of metrics, in PEM, in place of otlp-certificate.
         "otlp-metrics-certificate" otlp_metrics_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
-        /// Certificate, in PEM, by which the agent shows who it is to the receiver of metrics.
+        /// Client certificate for the receiver of metrics, in PEM, in place of otlp-client-certificate.
         "otlp-metrics-client-certificate" otlp_metrics_client_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
-        /// The private key to it, in PEM.
+        /// Private key of otlp-metrics-client-certificate, in PEM.
         "otlp-metrics-client-key" otlp_metrics_client_key: Option<PathBuf> = "", "FILE", Optional(FilePath);
-        /// How OTLP is spoken for log records.
+        /// OTLP transport for log records, in place of otlp-protocol.
         "otlp-logs-protocol" otlp_logs_protocol: Option<OtlpProtocol> = "", "PROTOCOL", Optional(Choice(PROTOCOLS));
-        /// Headers to send along with log records, in place of otlp-headers.
+        /// Headers of requests with log records, in place of otlp-headers.
         "otlp-logs-headers" otlp_logs_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Pairs);
-        /// How requests with log records are compressed.
+        /// Compression of requests with log records, in place of otlp-compression.
         "otlp-logs-compression" otlp_logs_compression: Option<OtlpCompression> = "", "CHOICE", Optional(Choice(COMPRESSIONS));
-        /// Time in which the receiver must have answered a request with log records.
+        /// Timeout of a request with log records, in place of otlp-timeout.
         "otlp-logs-timeout" otlp_logs_timeout: Option<Duration> = "", "DURATION", Optional(Millis(ms(10)..=ms(300_000)));
-        /// Certificates, in PEM, that those of the receiver of log records must be signed by.
+        /// CA certificates with which to verify the receiver of log records, in PEM, in place of otlp-certificate.
         "otlp-logs-certificate" otlp_logs_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
-        /// Certificate, in PEM, by which the agent shows who it is to the receiver of log records.
+        /// Client certificate for the receiver of log records, in PEM, in place of otlp-client-certificate.
         "otlp-logs-client-certificate" otlp_logs_client_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
-        /// The private key to it, in PEM.
+        /// Private key of otlp-logs-client-certificate, in PEM.
         "otlp-logs-client-key" otlp_logs_client_key: Option<PathBuf> = "", "FILE", Optional(FilePath);
     }
     "Logging" {
-        /// What the agent logs to standard error.
+        /// Log level or tracing directives of the log of the agent, which goes to standard error.
         "log" log: String = "info", "DIRECTIVES", Directives;
-        /// Form of the log.
+        /// Format of the log.
         "log-format" log_format: LogFormat = "text", "FORMAT", Choice(LOG_FORMATS);
-        /// Where events are written, a line of JSON each with fields of the Elastic Common Schema and of OpenTelemetry.
+        /// Where to write events, as JSON lines with fields of the Elastic Common Schema and OpenTelemetry.
         "event-log" event_log: EventLog = "off", "CHOICE", Choice(EVENT_LOGS);
     }
 }

@@ -1,4 +1,4 @@
-//! The places that values come from: command line, environment, file.
+//! Readers of the sources of values: command line, environment and file.
 
 use std::{
     ffi::OsString,
@@ -17,10 +17,10 @@ use super::{
     options::{OPTIONS, OptionSpec},
 };
 
-/// Variables with the prefix that are no options: the file's name, and what builds and tests use.
+/// Variables with the prefix `SNUG_` that are not options: the name of the file, and variables of builds and tests.
 const OTHER_VARIABLES: &[&str] = &["SNUG_BLESS", "SNUG_CACHE_DIR", "SNUG_CONFIG", "SNUG_EBPF_OBJECT"];
 
-/// The option whose key is most like a name, whatever dashes and case it is written with.
+/// The option whose key is most similar to a name. Case, dashes and underscores do not count.
 fn nearest_key(name: &str, besides: &[&'static str]) -> Option<&'static str> {
     let plain = name.to_ascii_lowercase().replace('_', "-");
     nearest(&plain, OPTIONS.iter().map(|spec| spec.key).chain(besides.iter().copied()))
@@ -30,22 +30,22 @@ fn spec(key: &str) -> Option<&'static OptionSpec> {
     OPTIONS.iter().find(|spec| spec.key == key)
 }
 
-/// What the command line says besides the options.
+/// The arguments of the command line that are not in the table of options.
 #[derive(Debug, Default)]
 pub(super) struct CommandLine {
     pub(super) file: Option<PathBuf>,
     pub(super) check: bool,
-    /// Help or version: print it and end.
+    /// Help or version, to be printed before the program exits.
     pub(super) print: Option<String>,
 }
 
-/// Reads the command line, the program's name first.
+/// Reads the command line. The first argument is the name of the program.
 pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Inputs) -> CommandLine {
     let mut args: Vec<OsString> = args.into_iter().collect();
     if args.is_empty() {
         args.push(help::PROGRAM.into());
     }
-    // clap ends at the first mistake: note it, take it out and go on, so that all are told at once.
+    // clap stops at the first error. Record it, remove the argument and parse again, so that all errors are reported at once.
     let matches = loop {
         let error = match help::command().try_get_matches_from(&args) {
             Ok(matches) => break matches,
@@ -59,7 +59,7 @@ pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Input
             return CommandLine::default();
         };
         inputs.errors.push(explain(&error, &name));
-        if !take_out(&mut args, &name) {
+        if !remove_argument(&mut args, &name) {
             return CommandLine::default();
         }
     };
@@ -124,8 +124,8 @@ fn explain(error: &clap::Error, name: &str) -> ConfigError {
     }
 }
 
-/// Takes an argument out, and its value with it. `name` may be as clap shows it: `--listen <ADDRESS>`.
-fn take_out(args: &mut Vec<OsString>, name: &str) -> bool {
+/// Removes an argument and its value. `name` may have the form of clap's messages: `--listen <ADDRESS>`.
+fn remove_argument(args: &mut Vec<OsString>, name: &str) -> bool {
     let is_it = |arg: &OsString, name: &str| {
         let arg = arg.to_string_lossy();
         arg == name || arg.split_once('=').is_some_and(|(flag, _)| flag == name && flag.starts_with('-'))
@@ -133,7 +133,7 @@ fn take_out(args: &mut Vec<OsString>, name: &str) -> bool {
     let mut place = args.iter().skip(1).position(|arg| is_it(arg, name));
     if place.is_none() {
         let flag = name.split([' ', '=']).next().unwrap_or_default();
-        // Of a flag given several times it is the one without a value, or the last.
+        // If the flag is given several times, clap means the one without a value, or the last.
         place = args.iter().skip(1).rposition(|arg| is_it(arg, flag));
     }
     let Some(place) = place.map(|place| place + 1) else { return false };
@@ -145,22 +145,22 @@ fn take_out(args: &mut Vec<OsString>, name: &str) -> bool {
     true
 }
 
-/// Reads the environment; returns the file that it names.
+/// Reads the environment and returns the configuration file that it names.
 pub(super) fn variables(
     env: impl IntoIterator<Item = (OsString, OsString)>,
     inputs: &mut Inputs,
 ) -> Option<PathBuf> {
     let mut file = None;
-    let mut ours: Vec<(String, OsString)> = env
+    let mut variables: Vec<(String, OsString)> = env
         .into_iter()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
         .filter(|(name, value)| name.starts_with("SNUG_") || (standard(name).is_some() && !value.is_empty()))
         .collect();
-    // Our own are the stronger ones, and come first.
-    ours.sort_by(|(one, _), (other, _)| {
+    // `SNUG_*` variables win over those of OpenTelemetry, so they come first.
+    variables.sort_by(|(one, _), (other, _)| {
         other.starts_with("SNUG_").cmp(&one.starts_with("SNUG_")).then_with(|| one.cmp(other))
     });
-    for (name, value) in ours {
+    for (name, value) in variables {
         let own = || OPTIONS.iter().find(|spec| spec.variable() == name);
         if let Some(spec) = standard(&name).or_else(own) {
             let origin = Origin::Variable(name);
@@ -183,12 +183,12 @@ pub(super) fn variables(
     file
 }
 
-/// The option that a variable of OpenTelemetry's specification sets. An empty variable is as good as none there.
+/// The option that a variable of the OpenTelemetry specification sets. That specification treats an empty variable as unset.
 fn standard(name: &str) -> Option<&'static OptionSpec> {
     OPTIONS.iter().find(|spec| spec.standard_variable() == Some(name))
 }
 
-/// Whether a variable is one that the kubelet sets for a Service, here one whose name begins with "snug".
+/// Whether the kubelet sets this variable for a Service whose name begins with "snug".
 ///
 /// See "Discovering services: Environment variables" in the Kubernetes documentation.
 fn is_service_link(name: &str) -> bool {
@@ -249,20 +249,24 @@ fn raw(value: DeValue<'_>) -> Result<Raw, (String, String)> {
         DeValue::Array(items) => {
             let items = items.into_iter().map(|item| match item.into_inner() {
                 DeValue::String(text) => Ok(text.into_owned()),
-                other => Err(refused("an array with", &other)),
+                other => Err(rejected("an array with", &other)),
             });
             Ok(Raw::List(items.collect::<Result<_, _>>()?))
         }
-        other => Err(refused("", &other)),
+        other => Err(rejected("", &other)),
     }
 }
 
-fn refused(context: &str, value: &DeValue<'_>) -> (String, String) {
-    let of = value.type_str();
-    let article = if of.starts_with(['a', 'i', 'o']) { "an" } else { "a" };
-    let what =
-        if context.is_empty() { format!("{article} {of}") } else { format!("{context} {article} {of}") };
-    (format!("({what})"), format!("{what} is of no use here"))
+/// The value as error messages show it, and the reason.
+fn rejected(context: &str, value: &DeValue<'_>) -> (String, String) {
+    let kind = value.type_str();
+    let article = if kind.starts_with(['a', 'i', 'o']) { "an" } else { "a" };
+    let shown = if context.is_empty() {
+        format!("({article} {kind})")
+    } else {
+        format!("({context} {article} {kind})")
+    };
+    (shown, "expected a string, integer, boolean or array of strings".to_owned())
 }
 
 #[cfg(test)]
@@ -270,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn service_links_are_told_from_options() {
+    fn service_links_are_distinguished_from_options() {
         for link in [
             "SNUG_SERVICE_HOST",
             "SNUG_AGENT_SERVICE_PORT",

@@ -23,9 +23,9 @@ fn loaded(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Loaded {
     }
 }
 
-fn mistakes(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Vec<String> {
+fn errors(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Vec<String> {
     match load_from(args, env, file) {
-        Err(ConfigErrors(mistakes)) => mistakes.iter().map(ToString::to_string).collect(),
+        Err(ConfigErrors(errors)) => errors.iter().map(ToString::to_string).collect(),
         Ok(request) => panic!("taken: {request:?}"),
     }
 }
@@ -95,15 +95,15 @@ max-cgroups = 64
 }
 
 #[test]
-fn an_empty_text_unsets_what_may_be_absent() {
+fn an_empty_text_unsets_an_optional_value() {
     let config = loaded(&["--data-dir", ""], &[], Some("data-dir = \"/var/lib/snug\"\n")).config;
     assert_eq!(config.data_dir, None);
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_with_place_value_and_what_is_allowed() {
+fn all_errors_are_reported_at_once_with_origin_value_and_allowed_values() {
     let file = "listen = \"nowhere\"\nmax-cgroups = 1\nsampl-interval = \"1s\"\nslow-interval = 2.5\n";
-    let all = mistakes(
+    let all = errors(
         &["--sample-intervall", "50ms", "--log", "inof", "--working-set-interval", "1h"],
         &[("SNUG_SORCE", "files"), ("SNUG_MAX_SERIES", "-1")],
         Some(file),
@@ -115,7 +115,7 @@ fn all_mistakes_are_told_at_once_with_place_value_and_what_is_allowed() {
         );
     };
     expect(&["--sample-intervall: there is no option", "did you mean \"--sample-interval\"?"]);
-    expect(&["--log: log = \"inof\"", "is no level", "allowed: off, error"]);
+    expect(&["--log: log = \"inof\"", "is not a log level", "allowed: off, error"]);
     expect(&["--working-set-interval", "\"1h\"", "too long", "500ms to 1m"]);
     expect(&["SNUG_SORCE: there is no option", "SNUG_SOURCE"]);
     expect(&["SNUG_MAX_SERIES: max-series = \"-1\"", "whole number from 0"]);
@@ -127,8 +127,8 @@ fn all_mistakes_are_told_at_once_with_place_value_and_what_is_allowed() {
 }
 
 #[test]
-fn a_mistake_in_a_weaker_place_is_still_one() {
-    let all = mistakes(&["--source", "files"], &[("SNUG_SOURCE", "disk")], None);
+fn an_error_in_an_overridden_value_is_reported() {
+    let all = errors(&["--source", "files"], &[("SNUG_SOURCE", "disk")], None);
     assert_eq!(
         all,
         ["SNUG_SOURCE: source = \"disk\" is refused: no such choice; allowed: auto, kernel, files"]
@@ -136,8 +136,8 @@ fn a_mistake_in_a_weaker_place_is_still_one() {
 }
 
 #[test]
-fn a_wrong_command_line_is_told_and_the_rest_still_read() {
-    let all = mistakes(&["stray", "--listen", "--max-series", "x", "--log=info", "--log=warn"], &[], None);
+fn a_wrong_command_line_is_reported_and_the_rest_is_still_read() {
+    let all = errors(&["stray", "--listen", "--max-series", "x", "--log=info", "--log=warn"], &[], None);
     assert_eq!(all.len(), 4, "{all:#?}");
     assert!(all[0].contains("'stray'"), "{all:#?}");
     assert!(all[1].contains("--listen <ADDRESS>"), "{all:#?}");
@@ -147,22 +147,22 @@ fn a_wrong_command_line_is_told_and_the_rest_still_read() {
 
 #[test]
 fn a_negative_number_is_a_value_not_a_flag() {
-    let all = mistakes(&["--max-series", "-1"], &[], None);
+    let all = errors(&["--max-series", "-1"], &[], None);
     assert_eq!(all.len(), 1, "{all:#?}");
     assert!(all[0].starts_with("--max-series: max-series = \"-1\" is refused"), "{all:#?}");
 }
 
 #[test]
-fn paces_must_be_in_order() {
-    let all = mistakes(&["--sample-interval", "1s"], &[("SNUG_WORKING_SET_INTERVAL", "500ms")], None);
+fn intervals_must_be_in_order() {
+    let all = errors(&["--sample-interval", "1s"], &[("SNUG_WORKING_SET_INTERVAL", "500ms")], None);
     assert_eq!(all.len(), 1);
     assert!(all[0].contains("working-set-interval = 500ms (SNUG_WORKING_SET_INTERVAL)"), "{all:?}");
     assert!(all[0].contains("sample-interval = 1s (--sample-interval)"), "{all:?}");
 }
 
 #[test]
-fn a_broken_file_is_told_by_line() {
-    let all = mistakes(&[], &[], Some("log = \"info\"\nlisten = = 3\nlog = \"warn\"\n"));
+fn an_invalid_file_is_reported_by_line() {
+    let all = errors(&[], &[], Some("log = \"info\"\nlisten = = 3\nlog = \"warn\"\n"));
     assert!(all.iter().any(|line| line.starts_with("/etc/snug/agent.toml:2: not TOML:")), "{all:#?}");
     assert!(
         all.iter().any(|line| line.starts_with("/etc/snug/agent.toml:3: not TOML: duplicate key")),
@@ -176,18 +176,18 @@ fn a_named_file_must_exist() {
         (&["--config", "/x.toml"][..], &[][..], "--config"),
         (&[], &[("SNUG_CONFIG", "/x.toml")], "SNUG_CONFIG"),
     ] {
-        let all = mistakes(args, env, None);
+        let all = errors(args, env, None);
         assert_eq!(all.len(), 1);
         assert!(all[0].starts_with("/x.toml: cannot be read:") && all[0].ends_with(by), "{all:?}");
     }
 }
 
 #[test]
-fn variables_that_are_no_options() {
+fn variables_that_are_not_options() {
     let env =
         [("SNUG_CACHE_DIR", "/tmp"), ("SNUG_AGENT_SERVICE_HOST", "10.0.0.1"), ("SNUGGLE", "1"), ("PATH", "")];
     loaded(&[], &env, None);
-    let all = mistakes(&[], &[("SNUG_ZZZ", "1")], None);
+    let all = errors(&[], &[("SNUG_ZZZ", "1")], None);
     assert_eq!(all, ["SNUG_ZZZ: there is no option \"SNUG_ZZZ\""]);
 }
 
@@ -200,7 +200,7 @@ fn values_must_be_text() {
         load([name, "--log".into(), bad.clone()], [(OsString::from("SNUG_LISTEN"), bad)], not_found)
             .unwrap_err();
     assert_eq!(all.len(), 2);
-    assert!(all.iter().all(|mistake| matches!(mistake, ConfigError::NotText { .. })));
+    assert!(all.iter().all(|error| matches!(error, ConfigError::NotText { .. })));
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Events as lines of JSON that log stores take without a pipeline: the fields of the Elastic Common Schema, and those of
-//! OpenTelemetry's semantic conventions beside them, flat, with dots in their names.
+//! The event log: events as JSON lines that log stores accept without a pipeline. Each line has the fields of the Elastic Common
+//! Schema and of OpenTelemetry's semantic conventions, flat, with dotted names.
 //!
-//! Where one schema has a value at a name and the other an object (`container.runtime`, `process.executable`), Elastic's stays: an
-//! index cannot have both.
+//! Some names are a value in one schema and an object in the other (`container.runtime`, `process.executable`). An index cannot
+//! have both, so the field of the Elastic Common Schema is kept.
 
 use std::{
     io,
@@ -24,40 +24,43 @@ use crate::{
 
 /// The version of the Elastic Common Schema.
 const ECS_VERSION: &str = "9.0.0";
-/// Between two looks for new events.
-const PACE: Duration = Duration::from_secs(1);
-/// Names of the semantic conventions that cannot stand beside those of the Elastic Common Schema.
-const UNFIT: [&str; 2] = ["container.runtime.name", "process.executable.name"];
+/// Interval between checks for new events.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Names of the semantic conventions that conflict with the Elastic Common Schema.
+const CONFLICTING_NAMES: [&str; 2] = ["container.runtime.name", "process.executable.name"];
 
-/// Writes what happens, a line each, until `stop` is done or nobody reads any more.
+/// Writes events, one on each line, until `stop` completes or writing fails.
 pub(crate) async fn write_lines(
     views: &CurrentView,
     limits: &SeriesLimits,
     mut out: impl AsyncWrite + Unpin,
     stop: impl Future<Output = ()>,
 ) {
-    let mut follower = EventCursor::default();
+    let mut cursor = EventCursor::default();
     let mut stop = std::pin::pin!(stop);
-    let mut ticks = tokio::time::interval(PACE);
+    let mut ticks = tokio::time::interval(POLL_INTERVAL);
     loop {
         let stopped = tokio::select! {
             () = &mut stop => true,
             _ = ticks.tick() => false,
         };
-        let Some(published) = views.last() else {
+        let Some(view) = views.last() else {
             if stopped {
                 return;
             }
             continue;
         };
-        let (new, missed) = follower.new_events(&published.events);
+        let (new, missed) = cursor.new_events(&view.events);
         if missed > 0 {
-            tracing::warn!(missed, "more events at once than are kept: the oldest were not written");
+            tracing::warn!(
+                missed,
+                "more events at once than the agent keeps in memory: the oldest were not written"
+            );
         }
         let lines = new
             .iter()
             .filter(|event| limits.event(event))
-            .map(|event| line(event, &published))
+            .map(|event| line(event, &view))
             .collect::<io::Result<Vec<_>>>();
         let written = match lines {
             Ok(lines) if lines.is_empty() => Ok(()),
@@ -69,7 +72,7 @@ pub(crate) async fn write_lines(
             Err(error) => Err(error),
         };
         if let Err(error) = flushed {
-            tracing::error!(%error, "events are not written any more");
+            tracing::error!(%error, "cannot write the event log; no more events are written");
             return;
         }
         if stopped {
@@ -78,14 +81,14 @@ pub(crate) async fn write_lines(
     }
 }
 
-fn line(event: &Event, published: &View) -> io::Result<Vec<u8>> {
+fn line(event: &Event, view: &View) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    serde_json::to_writer(&mut line, &fields(event, published))?;
+    serde_json::to_writer(&mut line, &fields(event, view))?;
     line.push(b'\n');
     Ok(line)
 }
 
-fn fields(event: &Event, published: &View) -> Map<String, Value> {
+fn fields(event: &Event, view: &View) -> Map<String, Value> {
     let value = |field| match field {
         Field::Text(text) => Value::from(text),
         Field::Number(number) => Value::from(number),
@@ -95,11 +98,11 @@ fn fields(event: &Event, published: &View) -> Map<String, Value> {
         AttributeValue::Text(text) => Value::from(text),
         AttributeValue::Texts(texts) => Value::from(texts),
     };
-    let resource = Common::default().subject(&event.subject, published);
+    let resource = Common::default().subject(&event.subject, view);
     let mut line: Map<String, Value> =
         resource.into_iter().map(|(name, value)| (name, attribute(value))).collect();
     line.extend(attributes(event).into_iter().map(|(name, field)| (name.to_owned(), value(field))));
-    line.retain(|name, _| !UNFIT.contains(&name.as_str()));
+    line.retain(|name, _| !CONFLICTING_NAMES.contains(&name.as_str()));
     let mut set = |name: &str, value: Value| {
         let is_empty = value.is_null() || value.as_str() == Some("");
         if !is_empty {
@@ -112,7 +115,7 @@ fn fields(event: &Event, published: &View) -> Map<String, Value> {
     set("message", event.to_string().into());
     let severity = event.severity().as_str();
     set("log.level", severity.to_ascii_lowercase().into());
-    // By this name Datadog and Loki know it.
+    // The name that Datadog and Loki use.
     set("severity", severity.into());
     set("event.kind", "event".into());
     set("event.module", "snug".into());
@@ -146,7 +149,7 @@ fn fields(event: &Event, published: &View) -> Map<String, Value> {
     line
 }
 
-/// What the Elastic Common Schema allows for `event.type`.
+/// The value of `event.type`, one of those that the Elastic Common Schema allows.
 const fn kind_of_ecs(kind: EventKind) -> &'static str {
     match kind {
         EventKind::OomKill | EventKind::Termination | EventKind::Eviction => "end",
@@ -163,9 +166,9 @@ mod tests {
     use crate::{exporters::fixture, patterns::Pattern};
 
     fn lines() -> Vec<Value> {
-        let published = fixture::published();
-        let line = |event: &Arc<Event>| serde_json::from_slice(&line(event, &published).unwrap()).unwrap();
-        published.events.iter().map(line).collect()
+        let view = fixture::view();
+        let line = |event: &Arc<Event>| serde_json::from_slice(&line(event, &view).unwrap()).unwrap();
+        view.events.iter().map(line).collect()
     }
 
     #[test]
@@ -213,10 +216,10 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_written_once_and_the_last_at_the_stop() {
-        let views = CurrentView::of(Some(fixture::published()));
+        let views = CurrentView::of(Some(fixture::view()));
         let limits = SeriesLimits::default();
         let mut out = Vec::new();
-        write_lines(&views, &limits, &mut out, tokio::time::sleep(PACE * 2)).await;
+        write_lines(&views, &limits, &mut out, tokio::time::sleep(POLL_INTERVAL * 2)).await;
         assert_eq!(out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(), 6);
         let mut out = Vec::new();
         write_lines(&views, &limits, &mut out, std::future::ready(())).await;

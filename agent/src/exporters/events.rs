@@ -1,4 +1,4 @@
-//! Events for others: what their attributes are called, in log records and in lines of JSON.
+//! Attributes of events, for log records and the event log.
 
 use crate::model::{Event, EventDetails};
 
@@ -10,7 +10,8 @@ pub(super) enum Field {
     Seconds(f64),
 }
 
-/// What an event says beyond its subject: by the names of OpenTelemetry's semantic conventions where these have them.
+/// The attributes of an event, without those of its subject. Names are those of OpenTelemetry's semantic conventions where
+/// these define one.
 pub(super) fn attributes(event: &Event) -> Vec<(&'static str, Field)> {
     let text = |text: &str| Field::Text(text.to_owned());
     let mut fields = vec![("snug.event.sequence", Field::Number(event.sequence))];

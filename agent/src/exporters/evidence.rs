@@ -1,46 +1,46 @@
-//! `/api/v1/evidence`: what the history has of each container, as a recording that `snug` reads.
+//! `/api/v1/evidence`: the usage history of each container, as a snapshot that `snug` reads.
 
 use std::io::{self, Write};
 
 use serde::Deserialize;
 use snug_sizing::evidence::{Evidence, HOUR, Header, Hour};
 
-use super::query::is_wanted;
+use super::query::matches_filter;
 use crate::{clock::unix_seconds, history::Store};
 
-/// Where it is served.
+/// The path of the URL.
 pub const PATH: &str = "/api/v1/evidence";
-/// One JSON object a line.
+/// The media type: one JSON object on each line.
 pub const CONTENT_TYPE: &str = "application/x-ndjson";
 
-/// What is asked for. Absent: all.
+/// Filters of the usage history. Absent: all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvidenceQuery {
-    /// Seconds since the Unix epoch: hours that ended before are left out.
+    /// In seconds since the Unix epoch. Hours that ended earlier are left out.
     since: Option<u64>,
-    /// Seconds since the Unix epoch: hours that began at it or after are left out.
+    /// In seconds since the Unix epoch. Hours that began at this time or later are left out.
     until: Option<u64>,
-    /// Only containers of exactly this namespace.
+    /// Only containers in this namespace.
     namespace: Option<String>,
-    /// Only containers of workloads of exactly this name.
+    /// Only containers of workloads with this name.
     workload: Option<String>,
-    /// The course of the last hours, minute by minute, too.
+    /// Also include values by the minute of the last hours.
     minutes: bool,
 }
 
-/// What cannot be asked.
+/// An invalid query.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the query of {PATH} cannot be used: {0}; times are whole seconds since the Unix epoch, and minutes is true or false"
+    "invalid query of {PATH}: {0}; times are whole seconds since the Unix epoch, and minutes is true or false"
 )]
 pub struct EvidenceQueryError(String);
 
 impl EvidenceQuery {
-    /// From the query of a URL.
+    /// Parses the query of a URL.
     ///
     /// # Errors
-    /// When it has a parameter that there is not, or a time that is no number.
+    /// When the query has an unknown parameter or an invalid value.
     pub fn parse(query: Option<&str>) -> Result<Self, EvidenceQueryError> {
         serde_urlencoded::from_str(query.unwrap_or_default())
             .map_err(|error| EvidenceQueryError(error.to_string()))
@@ -51,31 +51,35 @@ impl EvidenceQuery {
     }
 
     fn is_of(&self, evidence: &Evidence) -> bool {
-        is_wanted(&self.namespace, Some(&evidence.workload.namespace))
-            && is_wanted(&self.workload, Some(&evidence.workload.name))
+        matches_filter(&self.namespace, Some(&evidence.workload.namespace))
+            && matches_filter(&self.workload, Some(&evidence.workload.name))
     }
 }
 
-/// Writes the recording: one container after the other, so that never more than one is in memory.
+/// Writes the snapshot, one container after the other, so that only one is in memory.
 ///
 /// # Errors
-/// When the history cannot be read or nobody reads the answer.
-pub fn write(history: &Store, node: &str, asked: &EvidenceQuery, out: &mut impl Write) -> io::Result<()> {
+/// When the history cannot be read, or when writing to `out` fails.
+pub fn write(history: &Store, node: &str, query: &EvidenceQuery, out: &mut impl Write) -> io::Result<()> {
     let now = unix_seconds();
     line(&Header::new(node, now), out)?;
     let hours = history.hours();
-    let since = asked.since.map_or(Hour(0), Hour::from_seconds);
+    let since = query.since.map_or(Hour(0), Hour::from_seconds);
     for (subject, mut records) in hours.subjects(since).map_err(io::Error::other)? {
-        records.retain(|hour| asked.has_begun(hour));
+        records.retain(|hour| query.has_begun(hour));
         let (evidence, skipped) = hours.evidence(&records).map_err(io::Error::other)?;
         if skipped > 0 {
-            tracing::warn!(subject, skipped, "records of the history cannot be understood and are left out");
+            tracing::warn!(
+                subject,
+                skipped,
+                "records of the usage history cannot be decoded and are left out"
+            );
         }
-        if let Some(mut evidence) = evidence.filter(|evidence| asked.is_of(evidence)) {
-            if asked.minutes {
+        if let Some(mut evidence) = evidence.filter(|evidence| query.is_of(evidence)) {
+            if query.minutes {
                 evidence.minutes = hours.minutes(&records).map_err(io::Error::other)?;
             }
-            // Who was not seen for an hour has no pods now.
+            // A container without samples for an hour has no pods now.
             if evidence.span().is_some_and(|(_, last)| last.0.saturating_add(1) < Hour::from_seconds(now).0) {
                 evidence.workload.replicas = 0;
             }
@@ -97,20 +101,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_asked() {
+    fn queries_are_parsed_and_checked() {
         assert_eq!(EvidenceQuery::parse(None), Ok(EvidenceQuery::default()));
-        let asked = EvidenceQuery::parse(Some("since=7205&until=10800&namespace=shop")).unwrap();
-        assert_eq!((asked.since, asked.namespace.as_deref()), (Some(7205), Some("shop")));
-        assert_eq!([1, 2, 3].map(|hour| asked.has_begun(Hour(hour))), [true, true, false]);
+        let query = EvidenceQuery::parse(Some("since=7205&until=10800&namespace=shop")).unwrap();
+        assert_eq!((query.since, query.namespace.as_deref()), (Some(7205), Some("shop")));
+        assert_eq!([1, 2, 3].map(|hour| query.has_begun(Hour(hour))), [true, true, false]);
         for (query, why) in [("since=1e9", "invalid digit"), ("from=1", "`from`"), ("until=", "cannot parse")]
         {
-            let said = EvidenceQuery::parse(Some(query)).unwrap_err().to_string();
-            assert!(said.contains(why) && said.contains(PATH), "{query}: {said}");
+            let message = EvidenceQuery::parse(Some(query)).unwrap_err().to_string();
+            assert!(message.contains(why) && message.contains(PATH), "{query}: {message}");
         }
     }
 
     #[test]
-    fn only_what_is_asked_for_is_written() {
+    fn only_containers_that_match_the_query_are_written() {
         let store = Store::in_memory();
         let one = |namespace: &str, name: &str, hour: u32| {
             let workload =

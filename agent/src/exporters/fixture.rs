@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// How the pushes by OTLP fare.
+/// Progress of the OTLP export.
 pub(super) const PROGRESS: [(Signal, Progress); 2] = [
     (Signal::Metrics, Progress { sent: 191, rejected: 192, dropped: 193, failures: 194, waiting_bytes: 195 }),
     (Signal::Logs, Progress { sent: 196, rejected: 197, dropped: 198, failures: 199, waiting_bytes: 200 }),
@@ -37,14 +37,14 @@ pub(super) fn windows() -> Distribution {
     windows
 }
 
-/// The same time again and again.
+/// A distribution of one repeated value.
 fn durations(seconds: f64, times: u64) -> Distribution {
     let mut durations = Distribution::default();
     durations.record(seconds, times);
     durations
 }
 
-/// Values in which no two subjects are the same.
+/// Values that are all different.
 pub(super) fn values() -> Values {
     Values {
         cpu: Some(Cpu { usage_ns: 1_500_000_000 }),
@@ -170,7 +170,7 @@ pub(super) fn names(namespace: &str, container: &str, image: &str, kind: Option<
 }
 
 /// A node with one pod of one container, a unit and a plain cgroup.
-pub(super) fn published() -> View {
+pub(super) fn view() -> View {
     let pod = "/kubepods/burstable/pod5ab13527-1e13-487f-b057-71e702b5f80e";
     let app = names("default", "app", "example/app:1", Some(ContainerKind::App));
     let sandbox = names("default", "", "example/pause:1", Some(ContainerKind::Sandbox));
@@ -218,7 +218,7 @@ pub(super) fn published() -> View {
     }
 }
 
-/// A pod in the midst of an in-place resize, and one whose image cannot be pulled.
+/// A pod during an in-place resize, and one whose image cannot be pulled.
 fn pods() -> Pods {
     let list = serde_json::json!({ "kind": "List", "items": [
         {

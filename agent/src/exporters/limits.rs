@@ -1,14 +1,14 @@
-//! What an endpoint leaves out: families, namespaces, labels, and everything beyond a number of series.
+//! Limits of the series that endpoints export: by family, namespace and label, and by number.
 //!
-//! Whatever is left out is counted and exported. The agent's own metrics are never left out. A series is never
-//! merged with another: labels that tell series apart cannot be dropped, so no limit can make a duplicate.
+//! Series that are left out are counted, and the counts exported. The agent's own metrics are never left out. Series are never
+//! merged: labels that identify a series cannot be dropped, so no limit creates a duplicate.
 
 use crate::{
     model::{CgroupRow, Event, Level, Names, Subject, WorkloadRow},
     patterns::{DroppableLabel, Pattern},
 };
 
-/// What endpoints leave out.
+/// Limits of the series that endpoints export.
 #[derive(Clone, Debug)]
 pub struct SeriesLimits {
     /// Only families that match one of these; empty = all.
@@ -21,10 +21,10 @@ pub struct SeriesLimits {
     pub deny_namespaces: Vec<Pattern>,
     /// Labels left out of every series that is about a container or pod.
     pub drop_labels: Vec<DroppableLabel>,
-    /// Whether pods are exported in the form of kube-state-metrics, too.
+    /// Whether pods are also exported under the names of kube-state-metrics.
     pub kube_state: bool,
-    /// At most this many series in one scrape of one endpoint, the agent's own not counted. Families come in the
-    /// order of the catalogue and rows in the order of their paths, so that it is the same series that are cut.
+    /// Maximum number of series in one scrape of one endpoint, without the agent's own. Families are in the order of
+    /// the catalogue and rows in the order of their paths, so each scrape cuts the same series.
     pub max_series: u64,
 }
 
@@ -53,14 +53,14 @@ impl SeriesLimits {
         allowed(&self.allow_namespaces, &self.deny_namespaces, |p| p.matches(namespace))
     }
 
-    /// Whether a cgroup is exported. The node's own cgroups are in no namespace and always are. A pod whose
-    /// namespace is not known yet is held back as soon as there is any rule, because it might break it.
+    /// Whether a cgroup is exported. Cgroups without a namespace always are. If there is any rule, pods whose
+    /// namespace is not known yet are left out.
     pub fn cgroup(&self, row: &CgroupRow) -> bool {
         let of_path = &row.identity.of_path;
         self.named(row.identity.names.as_deref(), of_path.pod_uid.is_some(), of_path.level)
     }
 
-    /// Whether an event is told on: as its subject is exported.
+    /// Whether an event is exported. The rules are those for its subject.
     pub fn event(&self, event: &Event) -> bool {
         let Subject { names, pod_uid, level, .. } = &event.subject;
         self.named(names.as_deref(), !pod_uid.is_empty(), *level)
@@ -76,7 +76,7 @@ impl SeriesLimits {
         }
     }
 
-    /// Whether a workload is exported. Workloads of a host without pods are in no namespace and always are.
+    /// Whether a workload is exported. Workloads without a namespace always are.
     pub fn workload(&self, row: &WorkloadRow) -> bool {
         row.namespace.is_empty() || self.namespace(&row.namespace)
     }

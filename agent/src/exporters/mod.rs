@@ -1,7 +1,7 @@
-//! What leaves the agent.
+//! Exporters: HTTP endpoints, OTLP and the event log.
 //!
 //! Everything here reads [`View`](crate::model::View) and nothing else: a scrape never touches
-//! the kernel, a file or the network, and costs the samplers nothing. Evidence alone comes from the history.
+//! the kernel, a file or the network, and costs the samplers nothing. Only `/api/v1/evidence` reads the usage history.
 
 pub mod api;
 pub mod catalogue;

@@ -1,5 +1,5 @@
 //! `/metrics`: the catalogue in OpenMetrics 1.0 text, in Prometheus text 0.0.4, and in Prometheus protobuf for clients that
-//! read native histograms, which no text can say.
+//! read native histograms, which the text formats do not have.
 
 mod protobuf;
 mod text;
@@ -24,7 +24,7 @@ pub enum Format {
     OpenMetrics,
     /// Prometheus text 0.0.4.
     Text,
-    /// Prometheus protobuf, its messages one after the other.
+    /// Prometheus protobuf, length-delimited.
     Protobuf,
 }
 
@@ -44,24 +44,24 @@ impl Format {
 /// One scrape.
 #[derive(Debug)]
 pub struct Scrape {
-    /// What to export.
-    pub published: Arc<View>,
-    /// What to leave out.
+    /// The view to export.
+    pub view: Arc<View>,
+    /// The limits.
     pub limits: Arc<SeriesLimits>,
-    /// The moment of the scrape.
+    /// The time of the scrape.
     pub now: Instant,
-    /// The path under which this is served, in the `endpoint` label.
+    /// The path of the endpoint, for the `endpoint` label.
     pub endpoint: &'static str,
-    /// What the other endpoints held when last scraped.
+    /// Series counts of the other endpoints at their last scrape.
     pub others: Vec<EndpointSeries>,
-    /// How the push by OTLP fares; `None` where there is none.
+    /// Progress of the OTLP export by signal; empty without OTLP.
     pub otlp: Vec<(Signal, Progress)>,
-    /// Whether histograms have buckets with fixed bounds, too.
+    /// Whether histograms also have classic buckets.
     pub classic_histograms: bool,
 }
 
 impl Scrape {
-    /// Writes the whole exposition and says what was in it.
+    /// Writes the exposition and returns the counts of its series.
     pub fn encode(self, out: &mut dyn Write, format: Format) -> io::Result<SeriesCounts> {
         match format {
             Format::OpenMetrics | Format::Text => text::encode(self, out, format),

@@ -1,6 +1,6 @@
-//! What queries of the API have in common.
+//! Filters in queries of the API.
 
-/// Whether a name is the one asked for, if one is.
-pub(super) fn is_wanted(wanted: &Option<String>, name: Option<&str>) -> bool {
-    wanted.is_none() || wanted.as_deref() == name
+/// Whether a name matches a filter. `None` matches every name.
+pub(super) fn matches_filter(filter: &Option<String>, name: Option<&str>) -> bool {
+    filter.is_none() || filter.as_deref() == name
 }

@@ -1,4 +1,4 @@
-//! Who rows are, by the attributes of OpenTelemetry's resources, in no format yet: OTLP and the event log each encode them.
+//! OpenTelemetry resources: the attributes that identify the subject of a row. OTLP and the event log each encode them.
 
 use crate::model::{CgroupRow, Level, Names, Subject, View, WorkloadRow, pod::KnownContainer};
 
@@ -36,7 +36,7 @@ pub(super) enum AttributeValue {
     Texts(Vec<String>),
 }
 
-/// The attributes of a resource. The first of a name stays; empty values are left out.
+/// The attributes of a resource. Of several values for a name the first one stays; empty values are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Attributes(Vec<(String, AttributeValue)>);
 
@@ -110,34 +110,34 @@ impl Attributes {
     }
 }
 
-/// What all resources share.
+/// Attributes that all resources have in common.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Common {
-    /// Attributes that the user gives; they win over those of the host, and not over those that tell rows apart.
+    /// Attributes from the configuration. They win over attributes of the host, but not over those that identify a row.
     pub(super) given: Vec<(String, String)>,
 }
 
 impl Common {
-    fn finish(&self, mut attributes: Attributes, published: &View) -> Attributes {
+    fn finish(&self, mut attributes: Attributes, view: &View) -> Attributes {
         for (name, value) in &self.given {
             attributes.text(name, value);
         }
-        attributes.text("host.name", &published.agent.node);
-        attributes.text("host.id", &published.host.machine.machine_id);
-        if published.agent.kubernetes.is_some() {
-            attributes.text("k8s.node.name", &published.agent.node);
+        attributes.text("host.name", &view.agent.node);
+        attributes.text("host.id", &view.host.machine.machine_id);
+        if view.agent.kubernetes.is_some() {
+            attributes.text("k8s.node.name", &view.agent.node);
         }
         attributes.text("os.type", "linux");
         attributes
     }
 
     /// A container, unit, other cgroup, or pod.
-    pub(super) fn cgroup(&self, row: &CgroupRow, published: &View) -> Attributes {
-        self.subject(&Subject::new(&row.identity), published)
+    pub(super) fn cgroup(&self, row: &CgroupRow, view: &View) -> Attributes {
+        self.subject(&Subject::new(&row.identity), view)
     }
 
-    /// Whom an event is about.
-    pub(super) fn subject(&self, subject: &Subject, published: &View) -> Attributes {
+    /// The subject of an event.
+    pub(super) fn subject(&self, subject: &Subject, view: &View) -> Attributes {
         let mut attributes = Attributes::default();
         if let Some(names) = &subject.names {
             attributes.names(names);
@@ -151,33 +151,33 @@ impl Common {
         }
         attributes.text("container.runtime.name", subject.runtime.as_str());
         attributes.text("snug.cgroup.path", &subject.path);
-        self.finish(attributes, published)
+        self.finish(attributes, view)
     }
 
-    /// A container of a known pod, whether it runs or not.
-    pub(super) fn status(&self, container: &KnownContainer, uid: &str, published: &View) -> Attributes {
+    /// A container of a known pod, running or not.
+    pub(super) fn status(&self, container: &KnownContainer, uid: &str, view: &View) -> Attributes {
         let mut attributes = Attributes::default();
         attributes.names(&container.names);
         attributes.text("k8s.pod.uid", uid);
-        self.finish(attributes, published)
+        self.finish(attributes, view)
     }
 
-    /// A workload's containers of one name.
-    pub(super) fn workload(&self, row: &WorkloadRow, published: &View) -> Attributes {
+    /// The containers of a workload with the same name.
+    pub(super) fn workload(&self, row: &WorkloadRow, view: &View) -> Attributes {
         let mut attributes = Attributes::default();
         attributes.text("k8s.namespace.name", &row.namespace);
         attributes.text("k8s.container.name", &row.container);
         attributes.workload(&row.workload_kind, &row.workload);
-        self.finish(attributes, published)
+        self.finish(attributes, view)
     }
 
     /// The agent.
-    pub(super) fn agent(&self, published: &View) -> Attributes {
+    pub(super) fn agent(&self, view: &View) -> Attributes {
         let mut attributes = Attributes::default();
         attributes.text("service.name", "snug-agent");
         attributes.text("service.version", env!("CARGO_PKG_VERSION"));
-        attributes.text("service.instance.id", &published.agent.node);
-        self.finish(attributes, published)
+        attributes.text("service.instance.id", &view.agent.node);
+        self.finish(attributes, view)
     }
 }
 
@@ -217,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_gives_wins_over_the_host_s_and_not_over_who_a_row_is() {
+    fn configured_attributes_win_over_those_of_the_host_but_not_of_the_row() {
         let given = [("host.name", "mine"), ("k8s.cluster.name", "c"), ("k8s.namespace.name", "no")];
         let common =
             Common { given: given.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec() };
-        let published = crate::exporters::fixture::published();
-        let row = published.workloads.iter().find(|row| !row.namespace.is_empty()).unwrap();
-        let resource = common.workload(row, &published);
+        let view = crate::exporters::fixture::view();
+        let row = view.workloads.iter().find(|row| !row.namespace.is_empty()).unwrap();
+        let resource = common.workload(row, &view);
         let get = |name: &str| {
             let all: Vec<_> = resource.clone().into_iter().filter(|(there, _)| there == name).collect();
             assert_eq!(all.len(), 1, "{name}");

@@ -1,4 +1,4 @@
-//! Accounts of what exporters did: series by endpoint, items by signal. The catalogue exports them as the agent's own metrics.
+//! Counters of exporters: series by endpoint, items by signal. The catalogue exports them as the agent's own metrics.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 use super::limits::SeriesLimits;
 
-/// What became of the series of one scrape.
+/// Counts of the series of one scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SeriesCounts {
     /// Exported.
@@ -16,18 +16,18 @@ pub struct SeriesCounts {
     pub cut_by_family: u64,
     /// Left out by namespace.
     pub cut_by_namespace: u64,
-    /// Left out beyond the number.
+    /// Left out above the maximum number.
     pub cut_by_cap: u64,
 }
 
 impl SeriesCounts {
-    /// Why series were left out, and how many.
+    /// Series that were left out, by reason.
     pub const fn cut(&self) -> [(&'static str, u64); 3] {
         let Self { written: _, cut_by_family, cut_by_namespace, cut_by_cap } = *self;
         [("family", cut_by_family), ("namespace", cut_by_namespace), ("cap", cut_by_cap)]
     }
 
-    /// Decides on one series and counts it.
+    /// Decides whether to export a series, and counts it.
     pub fn admit(&mut self, limits: &SeriesLimits, family: bool, namespace: bool) -> bool {
         if !family {
             self.cut_by_family += 1;
@@ -43,21 +43,21 @@ impl SeriesCounts {
     }
 }
 
-/// What an endpoint's last scrape held.
+/// Series counts of the last scrape of an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct EndpointSeries {
     /// Path of the endpoint.
     pub endpoint: &'static str,
-    /// Its series.
+    /// The counts.
     pub counts: SeriesCounts,
 }
 
-/// What each endpoint's last complete scrape held.
+/// Series counts of the last complete scrape of each endpoint.
 #[derive(Debug, Default)]
 pub struct Scrapes(Mutex<Vec<EndpointSeries>>);
 
 impl Scrapes {
-    /// Takes the counts of a complete scrape.
+    /// Records the counts of a complete scrape.
     pub fn record(&self, endpoint: &'static str, counts: SeriesCounts) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match all.iter_mut().find(|series| series.endpoint == endpoint) {
@@ -66,24 +66,24 @@ impl Scrapes {
         }
     }
 
-    /// What the other endpoints held.
+    /// The counts of the other endpoints.
     pub fn others(&self, endpoint: &str) -> Vec<EndpointSeries> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter(|series| series.endpoint != endpoint).copied().collect()
     }
 }
 
-/// What is pushed.
+/// A signal of OpenTelemetry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// What `/metrics` serves.
+    /// The metrics of the catalogue.
     Metrics,
     /// Events, as log records.
     Logs,
 }
 
 impl Signal {
-    /// The name in labels, and at the end of a receiver's URLs.
+    /// The name in labels and in the path of OTLP over HTTP.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Metrics => "metrics",
@@ -91,7 +91,7 @@ impl Signal {
         }
     }
 
-    /// Of two values, the one that is set for this signal.
+    /// The one of two values that belongs to this signal.
     pub(super) fn own<T: Clone>(self, metrics: &T, logs: &T) -> T {
         match self {
             Self::Metrics => metrics.clone(),
@@ -100,24 +100,24 @@ impl Signal {
     }
 }
 
-/// How the export of a signal fares.
+/// Progress of the export of a signal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Data points or log records that the receiver took.
+    /// Data points or log records that the receiver accepted.
     pub sent: u64,
-    /// Those that it would not take.
+    /// Data points or log records that the receiver rejected.
     pub rejected: u64,
-    /// Those that were given up because the buffer was full.
+    /// Data points or log records dropped because the buffer was full.
     pub dropped: u64,
-    /// Requests that failed, those that succeeded later included.
+    /// Failed requests, including those whose retry succeeded.
     pub failures: u64,
     /// Bytes that wait to be sent.
     pub waiting_bytes: u64,
 }
 
-/// What pushes signals.
+/// An exporter that pushes signals.
 pub trait Push: fmt::Debug + Send + Sync {
-    /// How each signal that is pushed fares.
+    /// The progress of each signal.
     fn progress(&self) -> Vec<(Signal, Progress)>;
 }
 

@@ -1,4 +1,4 @@
-//! A response body that is written while it is sent, so that a large exposition never lies in memory whole.
+//! A response body that is written while it is sent, so that a large exposition is never in memory as a whole.
 
 use std::{
     future::Future,
@@ -21,10 +21,10 @@ use tokio::{
 pub(super) const PIECE: usize = 32 * 1024;
 const PIECES: usize = 4;
 
-/// Why a body could not be sent whole. The client sees a broken connection, never a short exposition.
+/// Why a body was not sent completely. The client sees a broken connection, never a truncated exposition.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
-    /// The encoder gave up.
+    /// The encoder failed.
     #[error("the response was cut short, because it could not be encoded")]
     Truncated,
     /// The client took too long.
@@ -32,10 +32,11 @@ pub(super) enum BodyError {
     Slow(Duration),
 }
 
-/// How long one exposition may keep its turn while its client has to read first, all in all.
+/// How long in total one exposition may keep its permit while it waits for its client.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The right to encode, which few have at a time. Who waits for a slow client lends it to others meanwhile.
+/// The permit to encode. Only a few expositions have one at a time. An exposition that waits for a slow client lends its
+/// permit to others.
 pub(super) struct EncodePermit {
     turns: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
@@ -43,14 +44,14 @@ pub(super) struct EncodePermit {
 }
 
 impl EncodePermit {
-    /// Waits for a turn. `None` when there will be no more.
+    /// Waits for a permit. `None` after shutdown.
     pub(super) async fn wait_for(turns: &Arc<Semaphore>) -> Option<Self> {
         let turns = Arc::clone(turns);
         let held = Some(Arc::clone(&turns).acquire_owned().await.ok()?);
         Some(Self { turns, held, patience: PATIENCE })
     }
 
-    /// Waits for something that depends on the client.
+    /// Waits for a future that depends on the client.
     async fn while_waiting<T>(&mut self, wait: impl Future<Output = T>) -> T {
         let mut wait = std::pin::pin!(wait);
         let begun = Instant::now();
@@ -71,12 +72,12 @@ enum Piece {
     End,
 }
 
-/// The writing end: fills pieces and waits for room. Belongs on a thread that may block.
+/// The writing end. It fills pieces and waits for space. Use it on a thread that may block.
 pub(super) struct Output(Encoding);
 
 enum Encoding {
     Plain(PieceWriter),
-    // The compressor costs much per call and encoders write a few bytes at a time.
+    // Calls of the compressor are expensive, and encoders write a few bytes at a time.
     Gzip(Box<BufWriter<GzEncoder<PieceWriter>>>),
 }
 
@@ -95,7 +96,7 @@ impl PieceWriter {
             }
             result => result.is_ok(),
         };
-        if sent { Ok(()) } else { Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client went away")) }
+        if sent { Ok(()) } else { Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client disconnected")) }
     }
 
     fn send_buffer(&mut self) -> io::Result<()> {
@@ -122,7 +123,7 @@ impl Write for PieceWriter {
 }
 
 impl Output {
-    /// Make this on the thread that writes, one of the runtime's for what blocks: a compressor also writes when it is
+    /// Create this on the thread that writes, a blocking thread of the runtime: a compressor also writes when it is
     /// dropped.
     pub(super) fn new(pieces: Pieces, turn: EncodePermit, gzip: bool) -> Self {
         let writer = PieceWriter { pieces: pieces.0, turn, buffer: Vec::with_capacity(PIECE) };
@@ -134,7 +135,7 @@ impl Output {
         })
     }
 
-    /// Sends what is left and marks the body complete.
+    /// Sends the rest and marks the body complete.
     pub(super) fn finish(self) -> io::Result<()> {
         let mut writer = match self.0 {
             Encoding::Plain(writer) => writer,
@@ -163,10 +164,10 @@ impl Write for Output {
     }
 }
 
-/// Where an [`Output`] sends to.
+/// The channel from an [`Output`] to the body.
 pub(super) struct Pieces(mpsc::Sender<Piece>);
 
-/// A way to a body, and the body, which must be read within the time given.
+/// A channel and its body, which the client must read within the given time.
 pub(super) fn channel(within: Duration) -> (Pieces, ResponseBody) {
     let (pieces, receiver) = mpsc::channel(PIECES);
     let streamed = Streamed { receiver, deadline: Box::pin(tokio::time::sleep(within)), within };
@@ -175,9 +176,9 @@ pub(super) fn channel(within: Duration) -> (Pieces, ResponseBody) {
 
 /// The body of a response.
 pub(super) enum ResponseBody {
-    /// A short one; `None` once it is sent.
+    /// A complete body; `None` after it was sent.
     Whole(Option<Bytes>),
-    /// One that is still being written.
+    /// A body that is still being written.
     Streamed(Streamed),
 }
 

@@ -1,6 +1,6 @@
 //! Labels in the text formats of Prometheus, escaped.
 
-/// Writes labels behind an opening brace, which the line closes.
+/// Writes labels after an opening brace. The caller closes the brace.
 pub(super) fn render<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mut String) {
     let mut separator = '{';
     for (name, value) in labels {
@@ -17,7 +17,7 @@ pub(super) fn label(name: &str, value: &str) -> String {
     label
 }
 
-/// Writes a label: of its value backslash, quote and newline are all that the format reserves.
+/// Writes a label. The format reserves only backslash, quote and newline in its value.
 fn push_label(name: &str, value: &str, out: &mut String) {
     out.push_str(name);
     out.push_str("=\"");

@@ -40,7 +40,7 @@ fn a_wrong_value_is_refused_wherever_it_stands() -> Result<()> {
     assert_refused(
         &all,
         2,
-        &["3 mistakes", "\"bpf\"", "auto, kernel, files", "\"nowhere\"", "SNUG_LISTEN", allowed],
+        &["3 errors", "\"bpf\"", "auto, kernel, files", "\"nowhere\"", "SNUG_LISTEN", allowed],
     );
     Ok(())
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{RowQuery, Traffic, VERSION, Who, page, seconds};
-use crate::exporters::query::is_wanted;
+use crate::exporters::query::matches_filter;
 use crate::model::{CgroupRow, ContainerKind, Names, View};
 
 /// Containers, units and plain cgroups that exist now.
@@ -14,13 +14,13 @@ pub(super) struct Containers<'a> {
     version: &'static str,
     /// Name of the node.
     node: &'a str,
-    /// By `id`.
+    /// In the order of `id`.
     containers: Vec<Container<'a>>,
-    /// The row to go on after; `null` if these are all.
+    /// The row to continue after; `null` on the last page.
     next: Option<String>,
 }
 
-/// One of them. Counters count from its creation; what is not measured is `null`, and so is a limit that there is not.
+/// A container. Counters start at its creation. Values that are not measured, and absent limits, are `null`.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Container<'a> {
     /// The cgroup's path.
@@ -33,12 +33,12 @@ struct Container<'a> {
     who: Who<'a>,
     pod_uid: Option<&'a str>,
     container_id: &'a str,
-    /// `containerd`, `cri-o`, `docker` or `podman`; empty where it is not known.
+    /// `containerd`, `cri-o`, `docker` or `podman`; empty if unknown.
     runtime: &'static str,
     /// Seconds since the Unix epoch.
     created: f64,
     cpu_request_cores: Option<f64>,
-    /// As the pod has it; what the kernel enforces is `cpu_quota_cores`.
+    /// From the pod spec; the limit that the kernel enforces is `cpu_quota_cores`.
     cpu_limit_cores: Option<f64>,
     memory_request_bytes: Option<u64>,
     cpu_seconds: Option<f64>,
@@ -52,7 +52,7 @@ struct Container<'a> {
     memory_usage_bytes: Option<u64>,
     memory_working_set_bytes: Option<u64>,
     memory_peak_bytes: Option<u64>,
-    /// What the kernel enforces.
+    /// The limit that the kernel enforces.
     memory_limit_bytes: Option<u64>,
     oom_kills: Option<u64>,
     swap_usage_bytes: Option<u64>,
@@ -61,29 +61,28 @@ struct Container<'a> {
 }
 
 impl<'a> Containers<'a> {
-    /// Of what was published last.
-    pub(super) fn of(published: &'a View, asked: &RowQuery) -> Self {
-        let rows = published.cgroups.iter().filter(|row| wanted(row, asked)).map(Container::of);
-        let (containers, next) = page(rows, asked.limit, |row| row.id.to_owned());
-        Self { version: VERSION, node: &published.agent.node, containers, next }
+    pub(super) fn new(view: &'a View, query: &RowQuery) -> Self {
+        let rows = view.cgroups.iter().filter(|row| matches(row, query)).map(Container::new);
+        let (containers, next) = page(rows, query.limit, |row| row.id.to_owned());
+        Self { version: VERSION, node: &view.agent.node, containers, next }
     }
 }
 
-fn wanted(row: &CgroupRow, asked: &RowQuery) -> bool {
+fn matches(row: &CgroupRow, query: &RowQuery) -> bool {
     let names = row.identity.names.as_deref();
-    let is = |wanted: &Option<String>, name: fn(&Names) -> &String| {
-        is_wanted(wanted, names.map(|names| name(names).as_str()))
+    let is = |filter: &Option<String>, name: fn(&Names) -> &String| {
+        matches_filter(filter, names.map(|names| name(names).as_str()))
     };
     row.identity.of_path.level.is_container()
-        && asked.after.as_deref().is_none_or(|after| *row.identity.path > *after)
-        && is(&asked.namespace, |names| &names.namespace)
-        && is(&asked.workload, |names| &names.workload)
-        && is(&asked.pod, |names| &names.pod)
-        && is(&asked.container, |names| &names.container)
+        && query.after.as_deref().is_none_or(|after| *row.identity.path > *after)
+        && is(&query.namespace, |names| &names.namespace)
+        && is(&query.workload, |names| &names.workload)
+        && is(&query.pod, |names| &names.pod)
+        && is(&query.container, |names| &names.container)
 }
 
 impl<'a> Container<'a> {
-    fn of(row: &'a CgroupRow) -> Self {
+    fn new(row: &'a CgroupRow) -> Self {
         let (identity, values) = (&*row.identity, &row.values);
         let names = identity.names.as_deref();
         let resources = names.map(|names| names.resources).unwrap_or_default();
@@ -93,7 +92,7 @@ impl<'a> Container<'a> {
             id: &identity.path,
             level: identity.of_path.level.as_str(),
             kind: names.and_then(|names| names.kind).map(ContainerKind::as_str),
-            who: Who::of(names),
+            who: Who::new(names),
             pod_uid: identity.of_path.pod_uid.as_deref(),
             container_id: &identity.of_path.id,
             runtime: identity.of_path.runtime.as_str(),
@@ -118,7 +117,7 @@ impl<'a> Container<'a> {
             oom_kills: values.memory_events.map(|events| events.oom_kill),
             swap_usage_bytes: values.swap.map(|swap| swap.usage_bytes),
             tasks: values.pids.map(|pids| pids.current),
-            network: values.network.as_ref().map(Traffic::of),
+            network: values.network.as_ref().map(Traffic::new),
         }
     }
 }

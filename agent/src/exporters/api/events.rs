@@ -1,40 +1,40 @@
-//! What happened.
+//! The last events.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{EventQuery, OomKill, VERSION, Who};
-use crate::exporters::query::is_wanted;
+use crate::exporters::query::matches_filter;
 use crate::model::{Event, EventDetails, EventKind, Throttled, View};
 
-/// The last events that were asked for.
+/// The last events that match the query.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Events<'a> {
     /// `v1`.
     version: &'static str,
     /// Name of the node.
     node: &'a str,
-    /// When the agent started, seconds since the Unix epoch: with it the numbers begin anew.
+    /// The start of the agent, in seconds since the Unix epoch. Numbers of events restart with the agent.
     agent_started: f64,
     /// Oldest first.
     events: Vec<Row<'a>>,
-    /// The number to go on after; `null` if these are all. What was told after them comes by the same number.
+    /// The number to continue after; `null` on the last page. The last number also works for newer events.
     next: Option<u64>,
 }
 
-/// An event. Times are seconds since the Unix epoch; what is not known is `null`.
+/// An event. Times are seconds since the Unix epoch; unknown values are `null`.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Row<'a> {
-    /// Its number since the agent started.
+    /// The number of the event since the agent started.
     sequence: u64,
     at: f64,
     /// `oom_kill`, `termination`, `throttling_start`, `throttling_end`, `eviction` or `image_pull_failure`.
     kind: &'static str,
     /// `INFO`, `WARN` or `ERROR`.
     severity: &'static str,
-    /// Kubernetes' word.
+    /// The reason in the terms of Kubernetes, such as `OOMKilled`.
     reason: Option<&'a str>,
-    /// A sentence for people.
+    /// A human-readable message.
     message: String,
     #[serde(flatten)]
     who: Who<'a>,
@@ -61,36 +61,35 @@ struct Throttling {
     throttled_periods: u64,
 }
 
-/// Whether there are such events.
-pub(super) fn check(asked: &EventQuery) -> Result<(), String> {
-    let Some(kind) = &asked.kind else { return Ok(()) };
+/// Checks that the kind exists.
+pub(super) fn check(query: &EventQuery) -> Result<(), String> {
+    let Some(kind) = &query.kind else { return Ok(()) };
     if EventKind::ALL.iter().any(|one| one.as_str() == kind) {
         return Ok(());
     }
     let kinds = EventKind::ALL.map(EventKind::as_str).join(", ");
-    Err(format!("there is no kind {kind:?} of events; there are {kinds}"))
+    Err(format!("unknown kind of events {kind:?}; known kinds: {kinds}"))
 }
 
 impl<'a> Events<'a> {
-    /// Of what was published last.
-    pub(super) fn of(published: &'a View, asked: &EventQuery) -> Self {
-        let wanted = |event: &&Event| {
+    pub(super) fn new(view: &'a View, query: &EventQuery) -> Self {
+        let matches = |event: &&Event| {
             let names = event.subject.names.as_deref();
-            event.sequence > asked.after
-                && is_wanted(&asked.kind, Some(event.kind().as_str()))
-                && is_wanted(&asked.namespace, names.map(|names| names.namespace.as_str()))
-                && is_wanted(&asked.pod, names.map(|names| names.pod.as_str()))
+            event.sequence > query.after
+                && matches_filter(&query.kind, Some(event.kind().as_str()))
+                && matches_filter(&query.namespace, names.map(|names| names.namespace.as_str()))
+                && matches_filter(&query.pod, names.map(|names| names.pod.as_str()))
         };
-        let rows = published.events.iter().map(|event| &**event).filter(wanted).map(Row::of);
-        let (events, more) = super::page(rows, asked.limit, |row| row.sequence.to_string());
+        let rows = view.events.iter().map(|event| &**event).filter(matches).map(Row::new);
+        let (events, more) = super::page(rows, query.limit, |row| row.sequence.to_string());
         let next = more.and_then(|_| events.last()).map(|last| last.sequence);
-        let agent = &published.agent;
+        let agent = &view.agent;
         Self { version: VERSION, node: &agent.node, agent_started: agent.started_unix, events, next }
     }
 }
 
 impl<'a> Row<'a> {
-    fn of(event: &'a Event) -> Self {
+    fn new(event: &'a Event) -> Self {
         let throttling = |throttled: &Throttled| Throttling {
             seconds: throttled.seconds,
             periods: throttled.periods,
@@ -103,7 +102,7 @@ impl<'a> Row<'a> {
             severity: event.severity().as_str(),
             reason: event.reason(),
             message: event.to_string(),
-            who: Who::of(event.subject.names.as_deref()),
+            who: Who::new(event.subject.names.as_deref()),
             pod_uid: &event.subject.pod_uid,
             container_id: &event.subject.id,
             oom_kill: match &event.details {

@@ -1,6 +1,6 @@
-//! `/api/v1/…`: what a program asks that is no time series. JSON; within a version fields are only ever added.
+//! `/api/v1/…`: JSON for programs, for data that is not a time series. Within a version fields are only ever added.
 //!
-//! Answers are bounded: what has more rows than `limit` says after which row to go on.
+//! Responses are paged: a response with more rows than `limit` has the row to continue after in `next`.
 
 mod containers;
 mod events;
@@ -19,31 +19,31 @@ use crate::{
 };
 
 const VERSION: &str = "v1";
-/// Rows of an answer: by default, and at most.
+/// Rows in a response: the default and the maximum.
 const USUAL_ROWS: u32 = 1000;
 const MAX_ROWS: u32 = 10_000;
 
-/// What can be asked for.
+/// A resource of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// The node, and the agent on it.
     Node,
     /// Containers that exist now.
     Containers,
-    /// What workloads did since the agent started.
+    /// Counters of workloads since the agent started.
     Workloads,
-    /// What happened.
+    /// The last events.
     Events,
-    /// Containers that terminated last.
+    /// The containers that terminated last.
     Terminations,
-    /// The same under its former name, for one version.
+    /// The same under its previous name, for one version.
     Ends,
-    /// The form of all of these.
+    /// The JSON Schema of all responses.
     Schema,
 }
 
 impl Resource {
-    /// All of them.
+    /// All resources.
     pub const ALL: [Self; 7] = [
         Self::Node,
         Self::Containers,
@@ -54,7 +54,7 @@ impl Resource {
         Self::Schema,
     ];
 
-    /// Where it is served.
+    /// The path of the URL.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Node => "/api/v1/node",
@@ -67,34 +67,34 @@ impl Resource {
         }
     }
 
-    /// What is served at a path.
+    /// The resource at a path.
     pub fn at(path: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.path() == path)
     }
 
-    /// What it is, in a few words.
+    /// A short description.
     pub const fn description(self) -> &'static str {
         match self {
-            Self::Node => "the node and its agent",
+            Self::Node => "the node and the agent on it",
             Self::Containers => "containers that exist now",
-            Self::Workloads => "what workloads did since the agent started",
-            Self::Events => "what happened: OOM kills, terminations, throttling, evictions, missing images",
-            Self::Terminations => "containers that terminated last",
+            Self::Workloads => "counters of workloads since the agent started",
+            Self::Events => "events: OOM kills, terminations, throttling, evictions, image pull failures",
+            Self::Terminations => "the containers that terminated last",
             Self::Ends => "deprecated: the same as /api/v1/terminations",
-            Self::Schema => "JSON Schema of these answers",
+            Self::Schema => "JSON Schema of the responses",
         }
     }
 }
 
-/// Why a query is refused.
+/// Why a query is rejected.
 #[derive(Debug, thiserror::Error)]
-#[error("the query of {path} cannot be used: {what}")]
+#[error("invalid query of {path}: {what}")]
 pub struct QueryError {
     path: &'static str,
     what: String,
 }
 
-/// A resource, and what of it is asked for.
+/// A parsed request: the resource and its query.
 #[derive(Clone, Debug)]
 pub enum Query {
     /// [`Resource::Node`].
@@ -113,7 +113,7 @@ pub enum Query {
     Schema,
 }
 
-/// Which containers or workloads. Absent: all.
+/// Filters of containers or workloads. Absent: all.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RowQuery {
@@ -121,24 +121,24 @@ pub struct RowQuery {
     workload: Option<String>,
     pod: Option<String>,
     container: Option<String>,
-    /// The row to go on after: `next` of the answer before.
+    /// The row to continue after: `next` of the previous response.
     after: Option<String>,
     limit: Limit,
 }
 
-/// Which events. Absent: all that are remembered.
+/// Filters of events. Absent: all in memory.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventQuery {
     kind: Option<String>,
     namespace: Option<String>,
     pod: Option<String>,
-    /// The number of the last event that is known already.
+    /// The number of the last event that the client has.
     after: u64,
     limit: Limit,
 }
 
-/// Rows of one answer.
+/// The maximum number of rows in a response.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "u32")]
 struct Limit(u32);
@@ -157,7 +157,7 @@ impl TryFrom<u32> for Limit {
         if allowed.contains(&rows) {
             Ok(Self(rows))
         } else {
-            Err(format!("limit is from 1 to {MAX_ROWS}, not {rows}"))
+            Err(format!("limit must be from 1 to {MAX_ROWS}, not {rows}"))
         }
     }
 }
@@ -168,37 +168,37 @@ impl Limit {
     }
 }
 
-/// Nothing can be asked.
+/// A query without parameters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NoQuery {}
 
 impl Query {
-    /// What a URL asks for.
+    /// Parses the query of a URL.
     ///
     /// # Errors
-    /// When the query has a parameter that there is not, or a value that it cannot have.
+    /// When the query has an unknown parameter or an invalid value.
     pub fn parse(resource: Resource, query: Option<&str>) -> Result<Self, QueryError> {
-        fn of<Q: DeserializeOwned>(resource: Resource, query: Option<&str>) -> Result<Q, QueryError> {
+        fn parse<Q: DeserializeOwned>(resource: Resource, query: Option<&str>) -> Result<Q, QueryError> {
             serde_urlencoded::from_str(query.unwrap_or_default())
                 .map_err(|error| QueryError { path: resource.path(), what: error.to_string() })
         }
-        let no_query = || of(resource, query).map(|NoQuery {}| ());
+        let no_query = || parse(resource, query).map(|NoQuery {}| ());
         match resource {
             Resource::Node => no_query().map(|()| Self::Node),
-            Resource::Containers => of(resource, query).map(Self::Containers),
+            Resource::Containers => parse(resource, query).map(Self::Containers),
             Resource::Workloads => {
-                let asked: RowQuery = of(resource, query)?;
-                if asked.pod.is_some() {
-                    let what = "workloads have no pod; ask for containers".to_owned();
+                let query: RowQuery = parse(resource, query)?;
+                if query.pod.is_some() {
+                    let what = "workloads have no pod; use /api/v1/containers".to_owned();
                     return Err(QueryError { path: resource.path(), what });
                 }
-                Ok(Self::Workloads(asked))
+                Ok(Self::Workloads(query))
             }
             Resource::Events => {
-                let asked: EventQuery = of(resource, query)?;
-                events::check(&asked).map_err(|what| QueryError { path: resource.path(), what })?;
-                Ok(Self::Events(asked))
+                let query: EventQuery = parse(resource, query)?;
+                events::check(&query).map_err(|what| QueryError { path: resource.path(), what })?;
+                Ok(Self::Events(query))
             }
             Resource::Terminations => no_query().map(|()| Self::Terminations),
             Resource::Ends => no_query().map(|()| Self::Ends),
@@ -206,18 +206,18 @@ impl Query {
         }
     }
 
-    /// Writes the answer.
+    /// Writes the response.
     ///
     /// # Errors
-    /// When nobody reads it.
-    pub fn write(&self, published: &View, out: &mut impl Write) -> io::Result<()> {
+    /// When writing to `out` fails, for instance because the client disconnected.
+    pub fn write(&self, view: &View, out: &mut impl Write) -> io::Result<()> {
         match self {
-            Self::Node => to_json(out, &node::Node::of(published)),
-            Self::Containers(asked) => to_json(out, &containers::Containers::of(published, asked)),
-            Self::Workloads(asked) => to_json(out, &workloads::Workloads::of(published, asked)),
-            Self::Events(asked) => to_json(out, &events::Events::of(published, asked)),
-            Self::Terminations => to_json(out, &terminations::Terminations::new(published)),
-            Self::Ends => to_json(out, &terminations::Ends::new(published)),
+            Self::Node => to_json(out, &node::Node::new(view)),
+            Self::Containers(query) => to_json(out, &containers::Containers::new(view, query)),
+            Self::Workloads(query) => to_json(out, &workloads::Workloads::new(view, query)),
+            Self::Events(query) => to_json(out, &events::Events::new(view, query)),
+            Self::Terminations => to_json(out, &terminations::Terminations::new(view)),
+            Self::Ends => to_json(out, &terminations::Ends::new(view)),
             Self::Schema => to_json(out, &schema()),
         }
     }
@@ -228,13 +228,13 @@ fn to_json(out: &mut impl Write, answer: &impl Serialize) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// The schema of all answers: under `properties`, by the last part of the path.
+/// The schema of all responses, in `properties` by the last part of the path.
 pub fn schema() -> Schema {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let mut answers = serde_json::Map::new();
-    let mut add = |resource: Resource, of: fn(&mut SchemaGenerator) -> Schema| {
+    let mut add = |resource: Resource, subschema: fn(&mut SchemaGenerator) -> Schema| {
         let name = resource.path().rsplit('/').next().unwrap_or_default().to_owned();
-        answers.insert(name, of(&mut generator).to_value());
+        answers.insert(name, subschema(&mut generator).to_value());
     };
     add(Resource::Node, SchemaGenerator::subschema_for::<node::Node<'_>>);
     add(Resource::Containers, SchemaGenerator::subschema_for::<containers::Containers<'_>>);
@@ -244,14 +244,14 @@ pub fn schema() -> Schema {
     add(Resource::Ends, SchemaGenerator::subschema_for::<terminations::Ends<'_>>);
     schemars::json_schema!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Answers of snug-agent below /api/v1/",
+        "title": "Responses of snug-agent under /api/v1/",
         "type": "object",
         "properties": answers,
         "$defs": generator.take_definitions(true),
     })
 }
 
-/// What pod metadata tells; empty where nothing does.
+/// Names from pod metadata; empty if unknown.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Who<'a> {
     namespace: &'a str,
@@ -263,8 +263,8 @@ struct Who<'a> {
 }
 
 impl<'a> Who<'a> {
-    fn of(names: Option<&'a Names>) -> Self {
-        let name = |of: fn(&Names) -> &String| names.map_or("", |names| of(names));
+    fn new(names: Option<&'a Names>) -> Self {
+        let name = |field: fn(&Names) -> &String| names.map_or("", |names| field(names));
         Self {
             namespace: name(|names| &names.namespace),
             pod: name(|names| &names.pod),
@@ -279,7 +279,7 @@ impl<'a> Who<'a> {
 /// An OOM kill.
 #[derive(Debug, Serialize, JsonSchema)]
 struct OomKill<'a> {
-    /// Whose limit: `container`, `pod`, `ancestor` or `node`.
+    /// The cgroup whose limit was hit: `container`, `pod`, `ancestor` or `node`.
     limit: &'static str,
     usage_bytes: u64,
     limit_bytes: Option<u64>,
@@ -299,7 +299,7 @@ impl<'a> OomKill<'a> {
     }
 }
 
-/// What went through sockets, both versions of IP together.
+/// Traffic of sockets, IPv4 and IPv6 together.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Traffic {
     receive_bytes: u64,
@@ -309,7 +309,7 @@ struct Traffic {
 }
 
 impl Traffic {
-    const fn of(network: &Network) -> Self {
+    const fn new(network: &Network) -> Self {
         let (four, six) = (network.ipv4, network.ipv6);
         Self {
             receive_bytes: four.receive_bytes + six.receive_bytes,
@@ -324,7 +324,7 @@ fn seconds(nanos: u64) -> f64 {
     std::time::Duration::from_nanos(nanos).as_secs_f64()
 }
 
-/// The first rows, and after which to go on if there are more.
+/// The rows of a page, and the row to continue after if there are more.
 fn page<T>(
     rows: impl Iterator<Item = T>,
     limit: Limit,

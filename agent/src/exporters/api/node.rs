@@ -8,22 +8,22 @@ use serde::Serialize;
 use super::VERSION;
 use crate::model::{Level, View};
 
-/// The node. What the host does not say is `null` or empty.
+/// The node. Values that the host does not provide are `null` or empty.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Node<'a> {
     /// `v1`.
     version: &'static str,
-    /// Its name.
+    /// Name of the node.
     node: &'a str,
     machine_id: &'a str,
     boot_id: &'a str,
-    /// CPUs that are online.
+    /// Online CPUs.
     cpus: Option<u64>,
     memory_bytes: Option<u64>,
     swap_bytes: Option<u64>,
-    /// Containers that exist now, sandboxes not counted.
+    /// Containers that exist now, without sandboxes.
     containers: usize,
-    /// Pods that are known.
+    /// Known pods.
     pods: usize,
     agent: Agent<'a>,
 }
@@ -31,19 +31,19 @@ pub(super) struct Node<'a> {
 /// The agent.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Agent<'a> {
-    /// Its version.
+    /// Version of the agent.
     version: &'static str,
-    /// When it started, seconds since the Unix epoch.
+    /// The start of the agent, in seconds since the Unix epoch.
     started: f64,
     cpu_seconds: f64,
     resident_bytes: u64,
-    /// Where each measurement comes from.
+    /// The source of each measurement.
     sources: Vec<Source<'a>>,
-    /// How each kernel program fares.
+    /// The state of each eBPF program.
     programs: Vec<Program<'a>>,
-    /// Whether this node's pods were ever listed completely; `null` where they are not watched.
+    /// Whether the pods of this node were listed completely at least once; `null` if pods are not watched.
     pods_synced: Option<bool>,
-    /// Bytes of the history; `null` where none is kept.
+    /// Size of the usage history in bytes; `null` without one.
     history_bytes: Option<u64>,
     /// Events so far, by kind.
     events: BTreeMap<&'static str, u64>,
@@ -54,7 +54,7 @@ struct Source<'a> {
     measurement: &'static str,
     /// `kernel`, `files` or `none`.
     source: &'static str,
-    /// Why; empty for the usual one.
+    /// The reason for this source; empty for the preferred one.
     reason: &'a str,
 }
 
@@ -63,17 +63,16 @@ struct Program<'a> {
     name: &'static str,
     /// `running`, `unsupported` or `failed`.
     verdict: &'static str,
-    /// Why it does not run.
+    /// The reason if the program is not running.
     reason: &'a str,
     runs: u64,
     run_seconds: f64,
 }
 
 impl<'a> Node<'a> {
-    /// Of what was published last.
-    pub(super) fn of(published: &'a View) -> Self {
-        let (agent, machine) = (&published.agent, &published.host.machine);
-        let levels = published.cgroups.iter().map(|row| row.identity.of_path.level);
+    pub(super) fn new(view: &'a View) -> Self {
+        let (agent, machine) = (&view.agent, &view.host.machine);
+        let levels = view.cgroups.iter().map(|row| row.identity.of_path.level);
         let sources = agent.sources.iter().map(|row| Source {
             measurement: row.measurement.as_str(),
             source: row.source.as_str(),
@@ -95,7 +94,7 @@ impl<'a> Node<'a> {
             memory_bytes: machine.memory_bytes,
             swap_bytes: machine.swap_bytes,
             containers: levels.filter(|level| *level == Level::Container).count(),
-            pods: published.pods.len(),
+            pods: view.pods.len(),
             agent: Agent {
                 version: env!("CARGO_PKG_VERSION"),
                 started: agent.started_unix,

@@ -1,4 +1,4 @@
-//! Containers that terminated last.
+//! The containers that terminated last.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,22 +13,22 @@ pub(super) struct Terminations<'a> {
     version: &'static str,
     /// Name of the node.
     node: &'a str,
-    /// Newest first; as many as the agent remembers.
+    /// Newest first; the last ones that the agent keeps in memory.
     terminations: Vec<TerminatedContainer<'a>>,
 }
 
-/// The same as the answer of `/api/v1/terminations`, under the name that this had before.
+/// The response of `/api/v1/terminations` under its previous name.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Ends<'a> {
     /// `v1`.
     version: &'static str,
     /// Name of the node.
     node: &'a str,
-    /// Newest first; as many as the agent remembers.
+    /// Newest first; the last ones that the agent keeps in memory.
     ends: Vec<TerminatedContainer<'a>>,
 }
 
-/// The final record of a container. Times are seconds since the Unix epoch; what is not known is `null`.
+/// The final record of a container. Times are seconds since the Unix epoch; unknown values are `null`.
 #[derive(Debug, Serialize, JsonSchema)]
 struct TerminatedContainer<'a> {
     /// The cgroup's path.
@@ -63,7 +63,7 @@ struct Process<'a> {
     reason: Option<&'static str>,
 }
 
-/// The last OOM kill in it.
+/// The last OOM kill in the container.
 #[derive(Debug, Serialize, JsonSchema)]
 struct LastOomKill<'a> {
     at: f64,
@@ -72,19 +72,19 @@ struct LastOomKill<'a> {
 }
 
 impl<'a> Terminations<'a> {
-    pub(super) fn new(published: &'a View) -> Self {
-        Self { version: VERSION, node: &published.agent.node, terminations: rows(published) }
+    pub(super) fn new(view: &'a View) -> Self {
+        Self { version: VERSION, node: &view.agent.node, terminations: rows(view) }
     }
 }
 
 impl<'a> Ends<'a> {
-    pub(super) fn new(published: &'a View) -> Self {
-        Self { version: VERSION, node: &published.agent.node, ends: rows(published) }
+    pub(super) fn new(view: &'a View) -> Self {
+        Self { version: VERSION, node: &view.agent.node, ends: rows(view) }
     }
 }
 
-fn rows(published: &View) -> Vec<TerminatedContainer<'_>> {
-    published.terminated.iter().rev().map(|row| TerminatedContainer::new(row)).collect()
+fn rows(view: &View) -> Vec<TerminatedContainer<'_>> {
+    view.terminated.iter().rev().map(|row| TerminatedContainer::new(row)).collect()
 }
 
 impl<'a> TerminatedContainer<'a> {
@@ -92,7 +92,7 @@ impl<'a> TerminatedContainer<'a> {
         let values = &row.values;
         Self {
             id: &row.identity.path,
-            who: Who::of(row.identity.names.as_deref()),
+            who: Who::new(row.identity.names.as_deref()),
             pod_uid: row.identity.of_path.pod_uid.as_deref(),
             container_id: &row.identity.of_path.id,
             created: row.created_unix,
@@ -108,7 +108,7 @@ impl<'a> TerminatedContainer<'a> {
             throttled_periods: values.throttling.map(|throttling| throttling.throttled_periods),
             memory_peak_bytes: values.memory.and_then(|memory| memory.peak_bytes),
             memory_limit_bytes: values.memory.and_then(|memory| memory.limit_bytes),
-            network: values.network.as_ref().map(Traffic::of),
+            network: values.network.as_ref().map(Traffic::new),
         }
     }
 }

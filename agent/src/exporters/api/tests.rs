@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::exporters::fixture;
 
-/// What is answered, checked against what is said of it.
+/// The response, checked against the schema.
 fn answer(resource: Resource, query: &str) -> Value {
-    let asked = Query::parse(resource, Some(query)).unwrap();
+    let query = Query::parse(resource, Some(query)).unwrap();
     let mut text = Vec::new();
-    asked.write(&fixture::published(), &mut text).unwrap();
+    query.write(&fixture::view(), &mut text).unwrap();
     let answer: Value = serde_json::from_slice(&text).unwrap();
     let mut schema = schema().to_value();
     let name = resource.path().rsplit('/').next().unwrap();
@@ -47,7 +47,7 @@ fn every_answer_keeps_to_the_schema() {
 }
 
 #[test]
-fn the_schema_is_the_published_one() {
+fn the_documented_schema_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/api-v1.schema.json");
     let now = format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap());
     if std::env::var_os("SNUG_BLESS").is_some() {
@@ -99,28 +99,28 @@ fn events_are_followed_by_their_numbers() {
 #[test]
 fn a_wrong_query_is_refused_by_name() {
     let all = |resource, query, parts: &[&str]| {
-        let said = refusal(resource, query);
-        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        let message = refusal(resource, query);
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
     };
     all(Resource::Containers, "name=web", &["/api/v1/containers", "`name`", "`namespace`", "`limit`"]);
-    all(Resource::Containers, "limit=0", &["limit is from 1 to 10000, not 0"]);
+    all(Resource::Containers, "limit=0", &["limit must be from 1 to 10000, not 0"]);
     all(Resource::Containers, "limit=many", &["invalid digit"]);
     all(Resource::Workloads, "pod=web-1", &["workloads have no pod"]);
-    all(Resource::Events, "kind=oom", &["there is no kind \"oom\" of events", "oom_kill, termination"]);
+    all(Resource::Events, "kind=oom", &["unknown kind of events \"oom\"", "oom_kill, termination"]);
     all(Resource::Events, "after=-1", &["/api/v1/events", "invalid digit"]);
     all(Resource::Node, "a=b", &["/api/v1/node", "`a`"]);
 }
 
 #[test]
-fn what_is_not_known_is_null() {
-    let mut published = fixture::published();
-    for row in &mut published.cgroups {
+fn unknown_values_are_null() {
+    let mut view = fixture::view();
+    for row in &mut view.cgroups {
         row.values = crate::values::Values::default();
         let nameless = crate::identity::Identity { names: None, ..(*row.identity).clone() };
         row.identity = Arc::new(nameless);
     }
     let mut text = Vec::new();
-    Query::parse(Resource::Containers, None).unwrap().write(&published, &mut text).unwrap();
+    Query::parse(Resource::Containers, None).unwrap().write(&view, &mut text).unwrap();
     let answer: Value = serde_json::from_slice(&text).unwrap();
     let row = &answer["containers"][0];
     assert_eq!((&row["pod"], &row["cpu_seconds"], &row["network"]), (&json!(""), &Value::Null, &Value::Null));

@@ -1,4 +1,4 @@
-//! What workloads did since the agent started.
+//! Counters of workloads since the agent started.
 
 use std::collections::BTreeMap;
 
@@ -6,28 +6,28 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{RowQuery, Traffic, VERSION, page, seconds};
-use crate::exporters::query::is_wanted;
+use crate::exporters::query::matches_filter;
 use crate::model::{OomScope, View, WorkloadRow};
 
-/// Containers of workloads, ended ones included.
+/// Counters of workloads, including terminated containers.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Workloads<'a> {
     /// `v1`.
     version: &'static str,
     /// Name of the node.
     node: &'a str,
-    /// When the agent started, seconds since the Unix epoch: counters count from then.
+    /// The start of the agent, in seconds since the Unix epoch. Counters start then.
     agent_started: f64,
-    /// By `id`.
+    /// In the order of `id`.
     workloads: Vec<Workload<'a>>,
-    /// The row to go on after; `null` if these are all.
+    /// The row to continue after; `null` on the last page.
     next: Option<String>,
 }
 
-/// The containers of one name in the pods of one workload, all together. What is not measured is `null`.
+/// All containers of one name in the pods of one workload. Values that are not measured are `null`.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Workload<'a> {
-    /// Namespace, kind, name and container, with slashes between them.
+    /// Namespace, kind, name and container, separated by slashes.
     id: String,
     namespace: &'a str,
     workload_kind: &'a str,
@@ -42,43 +42,42 @@ struct Workload<'a> {
     containers_ended: u64,
     restarts: u64,
     terminations: Vec<Termination>,
-    /// By whose limit it was: `container`, `pod`, `ancestor` or `node`.
+    /// By the cgroup whose limit was hit: `container`, `pod`, `ancestor` or `node`.
     oom_kills: Option<BTreeMap<&'static str, u64>>,
     network: Option<Traffic>,
 }
 
-/// Ends of one kind.
+/// Terminations with the same reason and exit code.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Termination {
     reason: &'static str,
-    /// `null`: codes beyond the number that are told apart, together.
+    /// `null` for all codes after the first 16 of the workload.
     exit_code: Option<u8>,
     count: u64,
 }
 
 impl<'a> Workloads<'a> {
-    /// Of what was published last.
-    pub(super) fn of(published: &'a View, asked: &RowQuery) -> Self {
-        let mut rows: Vec<Workload<'a>> = published
+    pub(super) fn new(view: &'a View, query: &RowQuery) -> Self {
+        let mut rows: Vec<Workload<'a>> = view
             .workloads
             .iter()
             .filter(|row| {
-                is_wanted(&asked.namespace, Some(&row.namespace))
-                    && is_wanted(&asked.workload, Some(&row.workload))
-                    && is_wanted(&asked.container, Some(&row.container))
+                matches_filter(&query.namespace, Some(&row.namespace))
+                    && matches_filter(&query.workload, Some(&row.workload))
+                    && matches_filter(&query.container, Some(&row.container))
             })
-            .map(Workload::of)
-            .filter(|row| asked.after.as_ref().is_none_or(|after| row.id > *after))
+            .map(Workload::new)
+            .filter(|row| query.after.as_ref().is_none_or(|after| row.id > *after))
             .collect();
         rows.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-        let (workloads, next) = page(rows.into_iter(), asked.limit, |row| row.id.clone());
-        let agent = &published.agent;
+        let (workloads, next) = page(rows.into_iter(), query.limit, |row| row.id.clone());
+        let agent = &view.agent;
         Self { version: VERSION, node: &agent.node, agent_started: agent.started_unix, workloads, next }
     }
 }
 
 impl<'a> Workload<'a> {
-    fn of(row: &'a WorkloadRow) -> Self {
+    fn new(row: &'a WorkloadRow) -> Self {
         let WorkloadRow { namespace, workload_kind, workload, container, .. } = row;
         let terminations = row.terminations.iter().map(|(reason, exit_code, count)| Termination {
             reason: reason.as_str(),
@@ -102,7 +101,7 @@ impl<'a> Workload<'a> {
             restarts: row.restarts,
             terminations: terminations.collect(),
             oom_kills: row.oom_kills.map(|kills| scopes.into_iter().zip(kills).collect()),
-            network: row.network.as_ref().map(Traffic::of),
+            network: row.network.as_ref().map(Traffic::new),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `snug_agent_*`: what the agent says of itself. Never cut by limits.
+//! `snug_agent_*`: metrics of the agent itself. Series limits never cut them.
 
 use std::time::Instant;
 
@@ -13,23 +13,23 @@ use crate::{
     model::{AgentRow, KubernetesRow},
 };
 
-/// The agent's row, and what only the moment of the export tells.
+/// The agent's row, with values that are only known at the time of the export.
 #[derive(Clone, Copy, Debug)]
 pub struct AgentView<'a> {
-    /// What the store published.
+    /// The agent's row of the view.
     pub row: &'a AgentRow,
-    /// The moment of the export.
+    /// The time of the export.
     pub now: Instant,
-    /// Endpoints that were scraped.
+    /// Series counts of endpoints that were scraped.
     pub endpoints: &'a [EndpointSeries],
-    /// How the push by OTLP fares; `None` where there is none.
+    /// Progress of the OTLP export by signal; empty without OTLP.
     pub otlp: &'a [(Signal, Progress)],
 }
 
 pub(super) static FAMILIES: &[Family] = &[
     Family::gauge(
         "snug_agent_build_info",
-        "Always 1; version and architecture of the agent, name of its node",
+        "Always 1; version and architecture of the agent, and the name of the node",
         None,
         Agent(|view, emit| {
             let labels = [env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, &*view.row.node];
@@ -53,8 +53,8 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["measurement"]),
     Family::gauge(
         "snug_agent_measurement_source",
-        "Always 1; where a measurement comes from: the eBPF snapshot (kernel), cgroup files, or none, and why not from \
-         the first",
+        "Always 1; source of a measurement: eBPF programs (kernel), cgroup files (files), or none, with the reason for not \
+         using eBPF",
         None,
         Agent(|view, emit| {
             for source in &view.row.sources {
@@ -66,7 +66,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["measurement", "source", "reason"]),
     Family::counter(
         "snug_agent_lost_events",
-        "Events lost in the kernel half",
+        "Events that the eBPF programs lost",
         None,
         Agent(|view, emit| {
             for (kind, count) in &view.row.lost_events {
@@ -77,7 +77,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["kind"]),
     Family::counter(
         "snug_agent_skipped",
-        "Things skipped because they could not be used",
+        "Inputs that were skipped because they could not be read or used",
         None,
         Agent(|view, emit| {
             for (what, count) in &view.row.skipped {
@@ -88,7 +88,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["what"]),
     Family::counter(
         "snug_agent_events",
-        "Things that happened to containers and were told as events",
+        "Events of containers, by kind, such as OOM kills and terminations",
         None,
         Agent(|view, emit| {
             for (kind, count) in view.row.events.iter() {
@@ -99,7 +99,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["kind"]),
     Family::gauge(
         "snug_agent_map_used",
-        "Entries in use in an eBPF map (bytes for a ring buffer)",
+        "Used entries of an eBPF map (bytes for a ring buffer)",
         None,
         Agent(|view, emit| {
             for map in &view.row.maps {
@@ -110,7 +110,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["map"]),
     Family::gauge(
         "snug_agent_map_capacity",
-        "Entries that fit in an eBPF map (bytes for a ring buffer)",
+        "Capacity of an eBPF map in entries (bytes for a ring buffer)",
         None,
         Agent(|view, emit| {
             for map in &view.row.maps {
@@ -121,25 +121,25 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["map"]),
     Family::gauge(
         "snug_agent_map_bytes",
-        "Kernel memory of the agent's eBPF maps",
+        "Kernel memory that the eBPF maps of the agent use",
         Bytes,
         Agent(|view, emit| emit(&[], Value::Int(view.row.map_bytes))),
     ),
     Family::gauge(
         "snug_agent_unresolved_cgroups",
-        "Cgroups whose path is not known yet",
+        "Cgroups whose path is not resolved yet",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.unresolved_cgroups))),
     ),
     Family::gauge(
         "snug_agent_unnamed_containers",
-        "Pod containers for which no metadata has arrived yet",
+        "Pod containers without metadata (names, workload) yet",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.unnamed_containers))),
     ),
     Family::gauge(
         "snug_agent_program_info",
-        "Always 1; whether a kernel program runs, and why not if it does not",
+        "Always 1; whether an eBPF program is running, with the reason if it is not",
         None,
         Agent(|view, emit| {
             for program in &view.row.programs {
@@ -151,7 +151,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["program", "verdict", "reason"]),
     Family::counter(
         "snug_agent_program_run_seconds",
-        "Time the kernel spent in a program (0 where the kernel does not count it)",
+        "Run time of an eBPF program; 0 without kernel statistics for eBPF (ebpf-stats)",
         Seconds,
         Agent(|view, emit| {
             for program in &view.row.programs {
@@ -162,7 +162,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["program"]),
     Family::counter(
         "snug_agent_program_runs",
-        "Runs of a kernel program (0 where the kernel does not count them)",
+        "Runs of an eBPF program; 0 without kernel statistics for eBPF (ebpf-stats)",
         None,
         Agent(|view, emit| {
             for program in &view.row.programs {
@@ -173,7 +173,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["program"]),
     Family::counter(
         "snug_agent_passes",
-        "Passes over all cgroups, by walking them or by seeing again what a walk has met",
+        "Passes over all cgroups: full walks, and passes over the cgroups of the last walk",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.passes))),
     ),
@@ -185,25 +185,25 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_agent_flush_seconds",
-        "Time spent bringing the kernel's counters up to date",
+        "Time spent flushing cgroup statistics in the kernel (rstat flush)",
         Seconds,
         Agent(|view, emit| emit(&[], Value::Float(view.row.flush_seconds))),
     ),
     Family::gauge(
         "snug_agent_pass_cgroups",
-        "Cgroups in the last pass of the snapshot",
+        "Cgroups in the last pass over all cgroups",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.pass_cgroups))),
     ),
     Family::counter(
         "snug_agent_cpu_seconds",
-        "CPU time of the agent's process, user and system; its programs in the kernel are in snug_agent_program_run_seconds",
+        "CPU time of the agent process, user and system; snug_agent_program_run_seconds_total has the time of eBPF programs",
         Seconds,
         Agent(|view, emit| emit(&[], Value::Float(view.row.cpu_seconds))),
     ),
     Family::gauge(
         "snug_agent_resident_bytes",
-        "Resident memory of the agent itself",
+        "Resident memory of the agent process",
         Bytes,
         Agent(|view, emit| emit(&[], Value::Int(view.row.resident_bytes))),
     ),
@@ -215,7 +215,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_agent_downtime_seconds",
-        "Time without an agent on this boot: from the last heartbeat of the previous one to the start of this one; 0 = none known",
+        "Time without an agent since the node booted, from the last heartbeat of the previous agent to the start of this one; 0 if unknown",
         Seconds,
         Agent(|view, emit| emit(&[], Value::Float(view.row.downtime_seconds))),
     ),
@@ -227,67 +227,67 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_agent_starts",
-        "Times that an agent started with this data directory",
+        "Starts of an agent with this data directory",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.starts))),
     ),
     Family::counter(
         "snug_agent_regressions",
-        "Times that a raw value that must only grow went back and was held",
+        "Raw counters that went backwards; the exported counter keeps its last value",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.counter_regressions))),
     ),
     Family::gauge(
         "snug_agent_workloads_folded",
-        "Workloads folded into one because there were too many",
+        "Rows of snug_workload_* above max-workloads, which share one row",
         None,
         Agent(|view, emit| emit(&[], Value::Int(view.row.workloads_folded))),
     ),
     Family::gauge(
         "snug_agent_kubernetes_connected",
-        "Whether the API server answered when it was last asked: 1 or 0; absent where pods are not watched",
+        "Whether the last request to the API server succeeded: 1 or 0; absent if pods are not watched",
         None,
         Agent(|view, emit| watch(view, emit, |watch| u64::from(watch.connected))),
     ),
     Family::gauge(
         "snug_agent_kubernetes_synced",
-        "Whether this node's pods have ever been listed completely: 1 or 0",
+        "Whether the pods on this node were listed completely at least once: 1 or 0",
         None,
         Agent(|view, emit| watch(view, emit, |watch| u64::from(watch.synced))),
     ),
     Family::gauge(
         "snug_agent_kubernetes_pods",
-        "Pods of this node that are known",
+        "Known pods on this node",
         None,
         Agent(|view, emit| watch(view, emit, |watch| watch.pods)),
     ),
     Family::counter(
         "snug_agent_kubernetes_events",
-        "Events of the watch, the pods of lists included",
+        "Watch events of pods, including the pods of lists",
         None,
         Agent(|view, emit| watch(view, emit, |watch| watch.events)),
     ),
     Family::counter(
         "snug_agent_kubernetes_relists",
-        "Times that the pods were listed",
+        "Lists of the pods on this node",
         None,
         Agent(|view, emit| watch(view, emit, |watch| watch.relists)),
     ),
     Family::counter(
         "snug_agent_kubernetes_errors",
-        "Times that the API server could not be asked, or refused",
+        "Failed requests to the API server",
         None,
         Agent(|view, emit| watch(view, emit, |watch| watch.errors)),
     ),
     Family::counter(
         "snug_agent_kubernetes_owner_reads",
-        "Owners that were read because pods did not tell their workload",
+        "Owners read from the API server because pods do not name their workload",
         None,
         Agent(|view, emit| watch(view, emit, |watch| watch.owner_reads)),
     ),
     Family::gauge(
         "snug_agent_history_bytes",
-        "Size of the history's files when last looked at, once an hour",
+        "Size of the usage history on disk, updated once an hour",
         Bytes,
         Agent(|view, emit| {
             if let Some(history) = view.row.history {
@@ -297,7 +297,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_agent_history_failed_writes",
-        "Times that the history could not be written; what was to be written is tried again",
+        "Failed writes to the usage history; the agent retries them",
         None,
         Agent(|view, emit| {
             if let Some(history) = view.row.history {
@@ -307,7 +307,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_agent_history_records_lost",
-        "Records given up because the history could not be written for long",
+        "Records of the usage history dropped after repeated failures to write them",
         None,
         Agent(|view, emit| {
             if let Some(history) = view.row.history {
@@ -317,7 +317,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_agent_history_damaged_records",
-        "Records of the history that failed their checksum and are left out; where a whole piece of a file is damaged, at least one for each piece",
+        "Records of the usage history that are ignored because of a wrong checksum; a damaged section of a file counts at least once",
         None,
         Agent(|view, emit| {
             if let Some(history) = view.row.history {
@@ -327,7 +327,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_agent_history_files_moved_aside",
-        "Damaged files of the history that were kept under another name (.unusable-…) in the data directory",
+        "Damaged files of the usage history, renamed to .unusable-… in the data directory",
         None,
         Agent(|view, emit| {
             if let Some(history) = view.row.history {
@@ -337,7 +337,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_agent_runqueue_seconds",
-        "CPU time that tracing the run queue took inside of its programs, one run in 64 timed",
+        "CPU time of the eBPF programs that trace the run queue, estimated from one run in 64",
         Seconds,
         Agent(|view, emit| {
             if let Some(runqueue) = view.row.runqueue {
@@ -347,7 +347,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_agent_runqueue_paused",
-        "One while tracing of the run queue pauses because it costs more than runqueue-millicores",
+        "Whether run queue tracing is paused because its CPU time exceeds runqueue-millicores: 1 or 0",
         None,
         Agent(|view, emit| {
             if let Some(runqueue) = view.row.runqueue {
@@ -357,7 +357,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_agent_runqueue_pauses",
-        "Times that tracing of the run queue had to pause",
+        "Pauses of run queue tracing",
         None,
         Agent(|view, emit| {
             if let Some(runqueue) = view.row.runqueue {
@@ -367,7 +367,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_agent_otlp_items",
-        "Data points and log records pushed by OTLP: sent, rejected by the receiver, or dropped for want of room",
+        "Data points and log records of the OTLP export: sent, rejected by the receiver, or dropped because the buffer was full",
         None,
         Agent(|view, emit| {
             for (signal, Progress { sent, rejected, dropped, .. }) in view.otlp {
@@ -380,7 +380,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["signal", "outcome"]),
     Family::counter(
         "snug_agent_otlp_failures",
-        "OTLP requests that failed, those that succeeded when tried again included",
+        "Failed OTLP requests, including those whose retry succeeded",
         None,
         Agent(|view, emit| {
             for (signal, progress) in view.otlp {
@@ -391,7 +391,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["signal"]),
     Family::gauge(
         "snug_agent_otlp_waiting_bytes",
-        "What waits to be pushed by OTLP",
+        "Data that waits for OTLP export",
         Bytes,
         Agent(|view, emit| {
             for (signal, progress) in view.otlp {
@@ -402,7 +402,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["signal"]),
     Family::gauge(
         "snug_agent_series",
-        "Series in the last scrape of an endpoint, the agent's own not counted",
+        "Series in the last scrape of an endpoint, without snug_agent_*",
         None,
         Agent(|view, emit| {
             for endpoint in view.endpoints {
@@ -413,7 +413,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["endpoint"]),
     Family::gauge(
         "snug_agent_series_cut",
-        "Series that limits kept out of the last scrape of an endpoint",
+        "Series that limits left out of the last scrape of an endpoint",
         None,
         Agent(series_cut),
     )

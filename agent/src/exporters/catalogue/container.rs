@@ -23,7 +23,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::histogram(
         "snug_container_cpu_window_cores",
-        "CPU used in each window of sample-interval, in cores: how use is spread where an average over seconds shows nothing",
+        "CPU usage in each window of sample-interval, in cores; shows bursts that averages over seconds hide",
         Cores,
         Container(|row, emit| {
             if let Some(windows) = row.values.cpu_windows.as_deref() {
@@ -34,33 +34,33 @@ pub(super) static FAMILIES: &[Family] = &[
     .since_agent(),
     Family::counter(
         "snug_container_cpu_quota_periods",
-        "CFS periods with something to do, had the CPU limit been this quota in cores",
+        "Simulation of a CPU limit of `quota` cores: CFS periods in which the container was runnable",
         None,
-        Container(|row, emit| quotas(row, emit, |rung| Value::Int(rung.periods))),
+        Container(|row, emit| quotas(row, emit, |outcome| Value::Int(outcome.periods))),
     )
     .labels(&["quota"])
     .since_agent(),
     Family::counter(
         "snug_container_cpu_quota_throttled_periods",
-        "Of these, periods in which it would have been throttled",
+        "Simulation of a CPU limit of `quota` cores: CFS periods in which the container would have been throttled",
         None,
-        Container(|row, emit| quotas(row, emit, |rung| Value::Int(rung.throttled))),
+        Container(|row, emit| quotas(row, emit, |outcome| Value::Int(outcome.throttled))),
     )
     .labels(&["quota"])
     .since_agent(),
     Family::counter(
         "snug_container_cpu_quota_delayed_seconds",
-        "CPU time that this quota would have put off",
+        "Simulation of a CPU limit of `quota` cores: CPU time that the limit would have delayed",
         Seconds,
         Container(|row, emit| {
-            quotas(row, emit, |rung| Value::Float(rung.delayed_millis as f64 / 1000.0));
+            quotas(row, emit, |outcome| Value::Float(outcome.delayed_millis as f64 / 1000.0));
         }),
     )
     .labels(&["quota"])
     .since_agent(),
     Family::histogram(
         "snug_container_runqueue_wait_seconds",
-        "How long tasks that could run waited for a CPU, each time; time throttled included",
+        "Run queue latency: time from runnable to running, one observation for each wait of a task; includes throttled time",
         Seconds,
         Container(|row, emit| {
             if let Some(waits) = row.values.runqueue.as_deref() {
@@ -71,7 +71,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .since_agent(),
     Family::gauge(
         "snug_container_memory_working_set_bytes",
-        "Memory usage less inactive file cache: what the kubelet evicts by",
+        "Memory usage without inactive file cache; the kubelet evicts pods by this value",
         Bytes,
         Container(|row, emit| {
             if let Some(set) = row.values.working_set {
@@ -81,7 +81,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_container_memory_usage_bytes",
-        "Memory charged to the cgroup, file cache included",
+        "Memory charged to the cgroup, including file cache",
         Bytes,
         Container(|row, emit| {
             if let Some(memory) = row.values.memory {
@@ -91,7 +91,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_container_memory_peak_bytes",
-        "Highest memory usage since the cgroup was created, as the kernel itself recorded it",
+        "Highest memory usage since the cgroup was created, recorded by the kernel",
         Bytes,
         Container(|row, emit| {
             if let Some(peak) = row.values.memory.and_then(|m| m.peak_bytes) {
@@ -101,7 +101,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_container_memory_window_peak_bytes",
-        "Highest memory usage of the last minute or two; of what source tells it: the kernel for this very time (peak_file), its watermark and looks in between (watermark), looks alone (samples)",
+        "Highest memory usage of the last one to two minutes; source is a kernel peak for this time (peak_file), the kernel's watermark and samples (watermark), or samples alone (samples)",
         Bytes,
         Container(|row, emit| {
             if let Some(peak) = row.values.window_peak {
@@ -112,7 +112,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["source"]),
     Family::gauge(
         "snug_container_memory_growth_bytes_per_second",
-        "How fast the lowest working set of each minute has grown over the last hour, start-up left out; absent before ten minutes of it",
+        "Growth of the lowest working set of each minute over the last hour, without start-up; absent for the first ten minutes",
         BytesPerSecond,
         Container(|row, emit| {
             if let Some(growth) = row.values.memory_growth {
@@ -122,7 +122,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::histogram(
         "snug_container_memory_working_set_distribution_bytes",
-        "Working set, looked at once a second",
+        "Working set, one observation each second",
         Bytes,
         Container(|row, emit| {
             if let Some(histograms) = row.values.memory_histograms.as_deref() {
@@ -133,7 +133,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .since_agent(),
     Family::histogram(
         "snug_container_memory_unreclaimable_distribution_bytes",
-        "Memory that cannot be given back (anonymous, shared, unreclaimable slab), looked at once in slow-interval",
+        "Unreclaimable memory (anonymous, shared, unreclaimable slab), one observation each slow-interval",
         Bytes,
         Container(|row, emit| {
             if let Some(histograms) = row.values.memory_histograms.as_deref() {
@@ -144,7 +144,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .since_agent(),
     Family::gauge(
         "snug_container_memory_limit_bytes",
-        "Memory limit in force in the cgroup; absent without one",
+        "Memory limit of the cgroup; absent without a limit",
         Bytes,
         Container(|row, emit| {
             if let Some(limit) = row.values.memory.and_then(|m| m.limit_bytes) {
@@ -154,7 +154,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_container_memory_events",
-        "Events of memory.events: reclaimed below low, throttled above high, hit max, out of memory, tasks killed by the OOM killer",
+        "Counts of memory.events: reclaim below memory.low (low), throttling above memory.high (high), usage at memory.max (max), out of memory (oom), tasks killed by the OOM killer (oom_kill)",
         None,
         Container(|row, emit| {
             if let Some(events) = &row.values.memory_events {
@@ -165,43 +165,43 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["event"]),
     Family::gauge(
         "snug_container_cpu_limit_cores",
-        "CPU limit in force in the cgroup, quota divided by period; absent without one",
+        "CPU limit of the cgroup, quota divided by period; absent without a limit",
         Cores,
         Container(limit_cores),
     ),
     Family::counter(
         "snug_container_cpu_cfs_periods",
-        "CFS periods in which the container was runnable; absent where no limit ever applied",
+        "CFS periods in which the container was runnable; absent if it never had a CPU limit",
         None,
         Container(|row, emit| throttled(row, emit, |t| Value::Int(t.periods))),
     ),
     Family::counter(
         "snug_container_cpu_cfs_throttled_periods",
-        "CFS periods in which the container was throttled; absent where no limit ever applied",
+        "CFS periods in which the container was throttled; absent if it never had a CPU limit",
         None,
         Container(|row, emit| throttled(row, emit, |t| Value::Int(t.throttled_periods))),
     ),
     Family::counter(
         "snug_container_cpu_cfs_throttled_seconds",
-        "Time throttled, summed over CPUs; absent where no limit ever applied",
+        "Throttled time, summed over CPUs; absent if the container never had a CPU limit",
         Seconds,
         Container(|row, emit| throttled(row, emit, |t| seconds(t.throttled_ns))),
     ),
     Family::counter(
         "snug_container_cpu_cfs_burst_periods",
-        "CFS periods in which the container used more than its quota by bursting",
+        "CFS periods in which the container used more than its quota (CPU burst)",
         None,
         Container(|row, emit| throttled(row, emit, |t| Value::Int(t.burst_periods))),
     ),
     Family::counter(
         "snug_container_cpu_cfs_burst_seconds",
-        "CPU time used beyond the quota by bursting",
+        "CPU time used above the quota (CPU burst)",
         Seconds,
         Container(|row, emit| throttled(row, emit, |t| seconds(t.burst_ns))),
     ),
     Family::counter(
         "snug_container_pressure_stalled_seconds",
-        "Time in which some or all (full) tasks of the container were stalled on a resource (PSI)",
+        "Time in which some tasks (some) or all tasks (full) of the container were stalled on a resource (PSI)",
         Seconds,
         Container(pressure),
     )
@@ -218,7 +218,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_container_cpu_system_seconds",
-        "CPU time used in the kernel",
+        "CPU time used in kernel mode",
         Seconds,
         Container(|row, emit| {
             if let Some(split) = row.values.cpu_split {
@@ -228,13 +228,13 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_container_memory_stat_bytes",
-        "Rows of memory.stat that are sizes; some rows are parts of others",
+        "Memory by row of memory.stat; some rows are parts of others",
         Bytes,
         Container(memory_stat),
     )
     .labels(&["row"]),
     // Not split into minor and major: the kernel counts a major fault in one row before the other, so that their
-    // difference may go back, which is a reset to whoever computes a rate.
+    // difference may go back, which a rate() would take for a counter reset.
     Family::counter(
         "snug_container_page_faults",
         "Page faults, minor and major",
@@ -247,7 +247,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_container_major_page_faults",
-        "Page faults that had to wait for a disk",
+        "Page faults that waited for a disk read",
         None,
         Container(|row, emit| {
             if let Some(stat) = &row.values.memory_stat {
@@ -257,7 +257,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_container_refaults",
-        "Pages that had to be read again soon after they were reclaimed: memory is too small",
+        "Pages that were read again soon after reclaim (refaults); a sign of too little memory",
         None,
         Container(|row, emit| {
             let Some(stat) = &row.values.memory_stat else { return };
@@ -271,7 +271,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["row"]),
     Family::counter(
         "snug_container_page_scans",
-        "Pages that reclaim looked at",
+        "Pages scanned by reclaim",
         None,
         Container(|row, emit| {
             if let Some(scans) = row.values.memory_stat.as_ref().and_then(|s| s.page_scans) {
@@ -281,7 +281,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_container_page_steals",
-        "Pages that reclaim took away",
+        "Pages reclaimed",
         None,
         Container(|row, emit| {
             if let Some(steals) = row.values.memory_stat.as_ref().and_then(|s| s.page_steals) {
@@ -301,7 +301,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_container_swap_limit_bytes",
-        "Swap limit in force in the cgroup (memory and swap together on cgroup v1); absent without one",
+        "Swap limit of the cgroup (memory and swap together on cgroup v1); absent without a limit",
         Bytes,
         Container(|row, emit| {
             if let Some(limit) = row.values.swap.and_then(|s| s.limit_bytes) {
@@ -321,7 +321,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_container_tasks_limit",
-        "Limit of tasks in force in the cgroup; absent without one",
+        "Limit of tasks (pids.max) of the cgroup; absent without a limit",
         None,
         Container(|row, emit| {
             if let Some(limit) = row.values.pids.and_then(|p| p.limit) {
@@ -345,7 +345,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["device", "direction"]),
     Family::counter(
         "snug_container_network_receive_bytes",
-        "Bytes that the sockets made in the container received, by version of IP: L3, after packets were put together",
+        "Bytes received by sockets created in the container, by IP version; counted at L3, after packets are merged",
         Bytes,
         Container(|row, emit| network(row, emit, |traffic| traffic.receive_bytes)),
     )
@@ -353,7 +353,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["ip"]),
     Family::counter(
         "snug_container_network_receive_packets",
-        "Packets that the sockets made in the container received, by version of IP",
+        "Packets received by sockets created in the container, by IP version",
         None,
         Container(|row, emit| network(row, emit, |traffic| traffic.receive_packets)),
     )
@@ -361,7 +361,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["ip"]),
     Family::counter(
         "snug_container_network_transmit_bytes",
-        "Bytes that the sockets made in the container sent, by version of IP: L3, before packets are segmented",
+        "Bytes sent by sockets created in the container, by IP version; counted at L3, before packets are segmented",
         Bytes,
         Container(|row, emit| network(row, emit, |traffic| traffic.transmit_bytes)),
     )
@@ -369,7 +369,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["ip"]),
     Family::counter(
         "snug_container_network_transmit_packets",
-        "Packets that the sockets made in the container sent, by version of IP",
+        "Packets sent by sockets created in the container, by IP version",
         None,
         Container(|row, emit| network(row, emit, |traffic| traffic.transmit_packets)),
     )
@@ -377,8 +377,8 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["ip"]),
     Family::counter(
         "snug_container_tcp_connections",
-        "TCP connections and attempts by what became of them: opened from here, accepted here, refused or reset by the \
-         other side, timed out, failed otherwise",
+        "TCP connections and connection attempts by outcome: opened by the container, accepted by it, refused or reset by the \
+         peer, timed out, or failed for another reason",
         None,
         Container(|row, emit| {
             if let Some(tcp) = &row.values.tcp {
@@ -390,7 +390,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["outcome"]),
     Family::counter(
         "snug_container_tcp_retransmits",
-        "TCP segments sent again",
+        "TCP segments retransmitted",
         None,
         Container(|row, emit| {
             if let Some(tcp) = &row.values.tcp {
@@ -401,7 +401,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .since_agent(),
     Family::histogram(
         "snug_container_tcp_round_trip_seconds",
-        "Smoothed round-trip times of TCP connections that were made while the agent ran, one for each round trip measured",
+        "Smoothed round-trip time (srtt) of TCP connections opened while the agent runs, one observation for each measured round trip",
         Seconds,
         Container(|row, emit| {
             if let Some(round_trips) = row.values.round_trips.as_deref() {
@@ -418,7 +418,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_container_info",
-        "Always 1; says what the container's other series do not repeat",
+        "Always 1; attributes of the container that its other series do not carry",
         None,
         Container(info),
     )

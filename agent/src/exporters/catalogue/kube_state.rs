@@ -1,6 +1,6 @@
-//! `kube_*`: names, labels and values of kube-state-metrics, of this node's pods, for what joins with them.
+//! `kube_*`: names, labels and values of kube-state-metrics for the pods on this node, for queries that join with them.
 //!
-//! A family's rows are pods; the labels are those of kube-state-metrics 2, in its order but for the first three.
+//! Each family has one row per pod. Labels are those of kube-state-metrics 2, in the same order except for the first three.
 
 use super::{Emit, Family, Samples::KubeState, Unit::None, Value, cores};
 use crate::model::{
@@ -10,7 +10,7 @@ use crate::model::{
 
 pub(super) static FAMILIES: &[Family] =
     &[
-        Family::gauge("kube_pod_info", "Information about pod", None, KubeState(info)).labels(&[
+        Family::gauge("kube_pod_info", "Information about the pod", None, KubeState(info)).labels(&[
             "host_ip",
             "pod_ip",
             "node",
@@ -52,7 +52,7 @@ pub(super) static FAMILIES: &[Family] =
         .labels(&["container"]),
         Family::gauge(
             "kube_pod_container_status_waiting_reason",
-            "Why the container waits",
+            "Reason why the container is waiting",
             None,
             KubeState(|pod, emit| {
                 for (name, container) in app_containers(pod) {
@@ -68,7 +68,7 @@ pub(super) static FAMILIES: &[Family] =
         .labels(&["container", "reason"]),
         Family::gauge(
             "kube_pod_container_status_last_terminated_reason",
-            "Why the container's last run ended",
+            "Reason of the last termination of the container",
             None,
             KubeState(|pod, emit| {
                 for (name, container) in app_containers(pod) {
@@ -81,7 +81,7 @@ pub(super) static FAMILIES: &[Family] =
         .labels(&["container", "reason"]),
     ];
 
-/// Init containers and sidecars have families of their own there.
+/// App containers alone: kube-state-metrics has separate families for init containers and sidecars.
 fn app_containers(pod: &KnownPod) -> impl Iterator<Item = (&str, &KnownContainer)> {
     let app = pod.containers.iter().filter(|one| one.names.kind == Some(ContainerKind::App));
     app.map(|one| (one.names.container.as_str(), one))

@@ -1,7 +1,8 @@
-//! The metric catalogue: every `snug_*` family, defined once. Exporters loop over it and add only their format.
+//! The metric catalogue: every metric family of `/metrics` and OTLP, defined once. Exporters loop over it and add only their format.
 //!
-//! A family says what it is called, what it means and how to get its samples from a published row. The labels that
-//! tell rows apart belong to the scope ([`Scope::label_names`]); a family adds what splits one row's value further.
+//! A [`Family`] has a name, a help text, and a function that gets its samples from a row of the [view](crate::model::View).
+//! The labels that identify a row belong to the [`Scope`] ([`Scope::label_names`]). A family may add labels that split the
+//! value of one row.
 
 mod agent;
 mod container;
@@ -50,14 +51,14 @@ impl Unit {
     }
 }
 
-/// How a family's values behave.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows while its labels exist. Prometheus shows it with the suffix `_total`.
+    /// Only increases while its series exists. In Prometheus the name has the suffix `_total`.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
-    /// A distribution whose counts only grow.
+    /// A distribution whose counts only increase.
     Histogram,
 }
 
@@ -72,7 +73,7 @@ impl Kind {
     }
 }
 
-/// One value.
+/// The value of a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
     /// A count or a size.
@@ -94,10 +95,10 @@ impl Value<'_> {
     }
 }
 
-/// Takes the samples of a row: the values of the family's own labels, in the order of `Family::labels`, and the value.
+/// Receives the samples of a row: the values of the family's own labels, in the order of [`Family::labels`], and the value.
 pub type Emit<'a> = dyn FnMut(&[&str], Value<'_>) + 'a;
 
-/// What the rows of a family are, and how its samples come out of one.
+/// The rows of a family, with the function that emits the samples of one row.
 #[derive(Clone, Copy, Debug)]
 pub enum Samples {
     /// One row per cgroup whose level [is a container](Level::is_container).
@@ -106,14 +107,14 @@ pub enum Samples {
     Pod(fn(&CgroupRow, &mut Emit<'_>)),
     /// One row per workload and container name.
     Workload(fn(&WorkloadRow, &mut Emit<'_>)),
-    /// One row per container of a known pod, whether it runs or not.
+    /// One row per container of a known pod, running or not.
     Status(fn(&KnownContainer, &mut Emit<'_>)),
     /// One row per known pod, in the form of kube-state-metrics.
     KubeState(fn(&KnownPod, &mut Emit<'_>)),
     Agent(fn(&AgentView<'_>, &mut Emit<'_>)),
 }
 
-/// What kind of row a family is about.
+/// The kind of rows that a family has samples of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Containers, units and other leaf cgroups.
@@ -122,16 +123,16 @@ pub enum Scope {
     Pod,
     /// Workloads.
     Workload,
-    /// Containers as their pods' statuses have them.
+    /// Containers in the status of a pod.
     Status,
-    /// Pods in the form of kube-state-metrics; exported only where that is switched on.
+    /// Pods under the names of kube-state-metrics; exported only if `kube-state-metrics` is on.
     KubeState,
     /// The agent.
     Agent,
 }
 
 impl Scope {
-    /// All of them, in the order of the catalogue.
+    /// All scopes, in the order of the catalogue.
     pub const ALL: [Self; 6] =
         [Self::Container, Self::Pod, Self::Workload, Self::Status, Self::KubeState, Self::Agent];
 
@@ -168,18 +169,18 @@ pub struct Family {
     /// One sentence for users, without a full stop.
     pub help: &'static str,
     pub unit: Unit,
-    /// Counter or gauge.
+    /// Counter, gauge or histogram.
     pub kind: Kind,
-    /// Names of the labels that the family adds to those of its scope.
+    /// The labels that the family adds to those of its scope.
     pub labels: &'static [&'static str],
-    /// Whether a counter of a container counts since the agent started, where the container is older.
+    /// Whether its counters start with the agent for containers that are older than the agent.
     pub since_agent: bool,
-    /// How to get its samples.
+    /// The rows and the function that emits their samples.
     pub samples: Samples,
 }
 
 impl Family {
-    /// What its rows are.
+    /// The kind of its rows.
     pub const fn scope(&self) -> Scope {
         match self.samples {
             Samples::Container(_) => Scope::Container,
@@ -220,7 +221,7 @@ impl Family {
         Self { name, help, unit, kind: Kind::Histogram, labels: &[], since_agent: false, samples }
     }
 
-    /// Its counters count since the agent started, where their container is older.
+    /// Marks a family whose counters start with the agent for containers that are older than the agent.
     const fn since_agent(self) -> Self {
         Self { since_agent: true, ..self }
     }
@@ -235,7 +236,7 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
     Scope::ALL.into_iter().flat_map(Scope::families)
 }
 
-/// Labels of container series. A short one is the last: its value is escaped anew for every sample.
+/// Labels of container series. The last one should have short values: they are escaped again for every sample.
 pub const CONTAINER_LABELS: [&str; 7] =
     ["namespace", "pod", "container", "workload_kind", "workload", "id", "kind"];
 
@@ -245,10 +246,10 @@ pub const POD_LABELS: [&str; 5] = ["namespace", "pod", "workload_kind", "workloa
 /// Labels of workload series.
 pub const WORKLOAD_LABELS: [&str; 4] = ["namespace", "workload_kind", "workload", "container"];
 
-/// Labels of series from pods' statuses.
+/// Labels of series from the status of pods.
 pub const STATUS_LABELS: [&str; 6] = ["namespace", "pod", "container", "kind", "workload_kind", "workload"];
 
-/// Labels that all series in the form of kube-state-metrics carry.
+/// Labels of all series under the names of kube-state-metrics.
 pub const KUBE_STATE_LABELS: [&str; 3] = ["namespace", "pod", "uid"];
 
 pub(super) const fn seconds(nanoseconds: u64) -> Value<'static> {

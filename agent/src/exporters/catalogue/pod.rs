@@ -1,4 +1,5 @@
-//! `snug_pod_*`: one row per pod cgroup. It holds more than its containers' sum: the sandbox, and what ended.
+//! `snug_pod_*`: one row per pod cgroup. Its values include the sandbox and terminated containers, so they exceed the sum over
+//! the pod's containers.
 
 use super::{
     Family,
@@ -10,7 +11,7 @@ use super::{
 pub(super) static FAMILIES: &[Family] = &[
     Family::counter(
         "snug_pod_cpu_usage_seconds",
-        "CPU time used by the pod, containers that ended included",
+        "CPU time used by the pod, including terminated containers",
         Seconds,
         Pod(|row, emit| {
             if let Some(cpu) = row.values.cpu {
@@ -20,7 +21,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_pod_memory_working_set_bytes",
-        "Memory usage of the pod less inactive file cache",
+        "Memory usage of the pod without inactive file cache",
         Bytes,
         Pod(|row, emit| {
             if let Some(set) = row.values.working_set {
@@ -30,7 +31,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_pod_memory_usage_bytes",
-        "Memory charged to the pod, file cache and memory-backed volumes included",
+        "Memory charged to the pod, including file cache and memory-backed volumes",
         Bytes,
         Pod(|row, emit| {
             if let Some(memory) = row.values.memory {
@@ -40,13 +41,13 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_pod_cpu_limit_cores",
-        "CPU limit in force on the pod's cgroup; absent without one",
+        "CPU limit of the pod's cgroup; absent without a limit",
         Cores,
         Pod(limit_cores),
     ),
     Family::gauge(
         "snug_pod_memory_limit_bytes",
-        "Memory limit in force on the pod's cgroup; absent without one",
+        "Memory limit of the pod's cgroup; absent without a limit",
         Bytes,
         Pod(|row, emit| {
             if let Some(limit) = row.values.memory.and_then(|m| m.limit_bytes) {

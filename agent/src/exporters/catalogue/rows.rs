@@ -1,4 +1,4 @@
-//! The rows of a view: what the families of each scope have samples of, in the order in which every exporter has them.
+//! The rows of a view, by scope, in the order that every exporter uses.
 
 use super::{
     AgentView, CONTAINER_LABELS, Emit, Family, KUBE_STATE_LABELS, POD_LABELS, STATUS_LABELS, Samples, Scope,
@@ -12,14 +12,14 @@ use crate::{
     },
 };
 
-/// What a row is about.
+/// The subject of a row.
 #[derive(Clone, Copy, Debug)]
 pub enum Entity<'a> {
     /// A cgroup that exists: a container or a pod.
     Cgroup(&'a CgroupRow),
-    /// A workload's containers of one name.
+    /// The containers of a workload with the same name.
     Workload(&'a WorkloadRow),
-    /// A container of a known pod, whether it runs or not.
+    /// A container of a known pod, running or not.
     Status(&'a KnownPod, &'a KnownContainer),
     /// A known pod.
     KubeState(&'a KnownPod),
@@ -30,21 +30,21 @@ pub enum Entity<'a> {
 /// A row of a scope.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
-    /// Whose families have samples of it.
+    /// The scope whose families have samples of the row.
     pub scope: Scope,
-    /// What it is about.
+    /// The subject.
     pub entity: Entity<'a>,
-    /// Whether limits by namespace let it through.
+    /// Whether the limits by namespace admit the row.
     pub admitted: bool,
 }
 
-/// All cgroups of a view, by their paths, and whether limits by namespace let them through.
+/// All cgroups of a view in the order of their paths, and whether the limits by namespace admit them.
 pub fn cgroups<'a>(view: &'a View, limits: &SeriesLimits) -> impl Iterator<Item = (&'a CgroupRow, bool)> {
     view.cgroups.iter().map(|row| (row, limits.cgroup(row)))
 }
 
-/// All rows of a view but the agent's: cgroups by their paths, workloads by their names, pods' containers as their statuses have them,
-/// pods in the form of kube-state-metrics where that is asked for.
+/// All rows of a view except the agent's: cgroups in the order of their paths, workloads in the order of their names, containers
+/// in the status of pods, and pods for kube-state-metrics if that is on.
 pub fn rows<'a>(view: &'a View, limits: &'a SeriesLimits) -> impl Iterator<Item = Row<'a>> {
     let cgroups = cgroups(view, limits).filter_map(|(row, admitted)| {
         Some(Row { scope: scope_of(row.identity.of_path.level)?, entity: Entity::Cgroup(row), admitted })
@@ -68,7 +68,7 @@ pub fn rows<'a>(view: &'a View, limits: &'a SeriesLimits) -> impl Iterator<Item 
     cgroups.chain(workloads).chain(statuses).chain(pods)
 }
 
-/// The scope whose rows cgroups of a level are, if they are any.
+/// The scope of cgroups of a level; `None` if they are not exported.
 const fn scope_of(level: Level) -> Option<Scope> {
     match level {
         Level::Pod => Some(Scope::Pod),
@@ -78,12 +78,12 @@ const fn scope_of(level: Level) -> Option<Scope> {
 }
 
 impl<'a> Row<'a> {
-    /// The agent's own row, which no limit cuts.
+    /// The agent's own row. Limits do not apply to it.
     pub const fn agent(view: &'a AgentView<'a>) -> Self {
         Self { scope: Scope::Agent, entity: Entity::Agent(view), admitted: true }
     }
 
-    /// Gives the samples that a family has of the row.
+    /// Emits the samples of a family for this row.
     pub fn samples(&self, family: &Family, emit: &mut Emit<'_>) {
         match (family.samples, self.entity) {
             (Samples::Container(samples) | Samples::Pod(samples), Entity::Cgroup(row)) => samples(row, emit),
@@ -95,7 +95,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Names and values of the labels that tell rows of the scope apart; names that are not known yet are empty.
+    /// Names and values of the labels of the scope. Values that are not known yet are empty.
     pub fn labels(&self) -> impl Iterator<Item = (&'static str, &'a str)> + use<'a> {
         let values = match (self.entity, self.scope) {
             (Entity::Cgroup(row), Scope::Pod) => pod_labels(row).to_vec(),
@@ -121,7 +121,7 @@ fn kube_state_labels(pod: &KnownPod) -> [&str; KUBE_STATE_LABELS.len()] {
     [&pod.names.namespace, &pod.names.pod, &pod.uid]
 }
 
-/// Values of [`CONTAINER_LABELS`]; names that are not known yet are empty.
+/// Values of [`CONTAINER_LABELS`]. Names that are not known yet are empty.
 fn container_labels(row: &CgroupRow) -> [&str; CONTAINER_LABELS.len()] {
     let level = row.identity.of_path.level.as_str();
     let id = &*row.identity.path;

@@ -1,4 +1,4 @@
-//! `snug_pod_container_*`: what pods and their statuses say of containers, those included that do not run.
+//! `snug_pod_container_*`: spec and status of containers from the API, including containers that are not running.
 
 use snug_sizing::workload::Resources;
 
@@ -13,14 +13,14 @@ use crate::model::pod::{KnownContainer, State};
 pub(super) static FAMILIES: &[Family] = &[
     Family::gauge(
         "snug_pod_container_cpu_request_cores",
-        "CPU request by stage: desired in the spec, allocated by the node, applied by the kubelet; the three differ while an in-place resize is under way",
+        "CPU request by stage: desired in the spec, allocated by the node, applied by the kubelet; the stages differ during an in-place resize",
         Cores,
         Status(|container, emit| stages(container, emit, |of| of.cpu_request.map(cores))),
     )
     .labels(&["stage"]),
     Family::gauge(
         "snug_pod_container_cpu_limit_cores",
-        "CPU limit by stage; the limit in force in the cgroup is snug_container_cpu_limit_cores",
+        "CPU limit by stage; snug_container_cpu_limit_cores has the limit of the cgroup",
         Cores,
         Status(|container, emit| stages(container, emit, |of| of.cpu_limit.map(cores))),
     )
@@ -34,14 +34,14 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["stage"]),
     Family::gauge(
         "snug_pod_container_memory_limit_bytes",
-        "Memory limit by stage; the limit in force in the cgroup is snug_container_memory_limit_bytes",
+        "Memory limit by stage; snug_container_memory_limit_bytes has the limit of the cgroup",
         Bytes,
         Status(|container, emit| stages(container, emit, |of| of.memory_limit.map(Value::Int))),
     )
     .labels(&["stage"]),
     Family::counter(
         "snug_pod_container_restarts",
-        "Restarts as the kubelet counts them, those before the agent included; restarts that the agent saw are in snug_workload_restarts_total",
+        "Restarts counted by the kubelet, including those before the agent started; snug_workload_restarts_total counts restarts since then",
         None,
         Status(|container, emit| {
             if let Some(status) = &container.status {
@@ -61,7 +61,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "snug_pod_container_waiting",
-        "One while the container waits, with the kubelet's reason (CrashLoopBackOff, ImagePullBackOff, CreateContainerConfigError, …); absent otherwise",
+        "Always 1; reason for which the container is waiting, reported by the kubelet (CrashLoopBackOff, ImagePullBackOff, CreateContainerConfigError, …); absent if it is not waiting",
         None,
         Status(|container, emit| {
             if let Some(State::Waiting(reason)) = container.status.as_ref().map(|status| &status.state) {
@@ -72,7 +72,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["reason"]),
     Family::gauge(
         "snug_pod_container_last_termination",
-        "One, with the reason and exit code with which the container's last run ended, as the kubelet says; every end is in snug_workload_terminations_total",
+        "Always 1; reason and exit code of the last termination reported by the kubelet; snug_workload_terminations_total counts all terminations",
         None,
         Status(|container, emit| {
             if let Some(last) = container.status.as_ref().and_then(|status| status.terminations().last()) {

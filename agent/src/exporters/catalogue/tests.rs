@@ -96,8 +96,8 @@ fn document() -> String {
         "Containers",
         "Pods",
         "Workloads",
-        "Containers as pods' statuses have them",
-        "Under kube-state-metrics' names, where `kube-state-metrics` is on",
+        "Containers in the status of pods",
+        "Under the names of kube-state-metrics, if the option `kube-state-metrics` is on",
         "The agent itself",
     ];
     for (scope, title) in Scope::ALL.into_iter().zip(titles) {

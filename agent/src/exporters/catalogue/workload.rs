@@ -1,4 +1,4 @@
-//! `snug_workload_*`: one row per workload and container name, ended containers included, since the agent started.
+//! `snug_workload_*`: one row per workload and container name, including terminated containers, since the agent started.
 
 use super::{
     Emit, Family,
@@ -14,63 +14,63 @@ use crate::{
 pub(super) static FAMILIES: &[Family] = &[
     Family::counter(
         "snug_workload_cpu_usage_seconds",
-        "CPU time used on this node since the agent started, ended containers included",
+        "CPU time used on this node since the agent started, including terminated containers",
         Seconds,
         Workload(|row, emit| emit(&[], seconds(row.cpu_ns))),
     ),
     Family::counter(
         "snug_workload_cpu_cfs_periods",
-        "CFS periods since the agent started, ended containers included",
+        "CFS periods since the agent started, including terminated containers",
         None,
         Workload(|row, emit| emit(&[], Value::Int(row.periods))),
     ),
     Family::counter(
         "snug_workload_cpu_cfs_throttled_periods",
-        "Throttled CFS periods since the agent started, ended containers included",
+        "Throttled CFS periods since the agent started, including terminated containers",
         None,
         Workload(|row, emit| emit(&[], Value::Int(row.throttled_periods))),
     ),
     Family::counter(
         "snug_workload_cpu_cfs_throttled_seconds",
-        "Time throttled since the agent started, summed over CPUs, ended containers included",
+        "Throttled time since the agent started, summed over CPUs, including terminated containers",
         Seconds,
         Workload(|row, emit| emit(&[], seconds(row.throttled_ns))),
     ),
     Family::counter(
         "snug_workload_memory_events",
-        "Events of memory.events since the agent started, ended containers included: an OOM kill that ended a container stays counted here",
+        "Counts of memory.events since the agent started, including terminated containers and the OOM kills that terminated them",
         None,
         Workload(|row, emit| memory_events(&row.memory_events, emit)),
     )
     .labels(&["event"]),
     Family::gauge(
         "snug_workload_memory_peak_bytes",
-        "Highest memory peak of any container that was alive while the agent ran",
+        "Highest memory peak of the containers of the workload that existed while the agent ran",
         Bytes,
         Workload(|row, emit| emit(&[], Value::Int(row.memory_peak_bytes))),
     ),
     Family::counter(
         "snug_workload_containers_started",
-        "Containers that appeared since the agent started",
+        "Containers created since the agent started",
         None,
         Workload(|row, emit| emit(&[], Value::Int(row.containers_started))),
     ),
     Family::counter(
         "snug_workload_containers_ended",
-        "Containers that went away since the agent started",
+        "Containers removed since the agent started",
         None,
         Workload(|row, emit| emit(&[], Value::Int(row.containers_ended))),
     ),
     Family::counter(
         "snug_workload_restarts",
-        "Containers that appeared in the place of one that had ended: the same name in the same pod, or the same path",
+        "Restarts: containers created in place of a terminated one, with the same name in the same pod or with the same path",
         None,
         Workload(|row, emit| emit(&[], Value::Int(row.restarts))),
     ),
     Family::counter(
         "snug_workload_terminations",
-        "Ends of containers' init processes, and of those that could not start; the exit code of a signal is 128 and its \
-         number, and `other` stands for codes beyond 16 of one workload; sandboxes only where they run out of memory",
+        "Terminations of containers (their init process), including containers that failed to start; for signals exit_code is 128 \
+         plus the number, and `other` counts codes after the first 16 of a workload; sandboxes only for OOM kills",
         None,
         Workload(|row, emit| {
             for (reason, code, count) in row.terminations.iter() {
@@ -82,7 +82,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["reason", "exit_code"]),
     Family::counter(
         "snug_workload_oom_kills",
-        "OOM kills by whose limit was hit: the container's own, its pod's, another cgroup's above, or none because the \
+        "OOM kills by the limit that was hit: of the container, the pod, another ancestor cgroup, or none because the \
          node ran out of memory",
         None,
         Workload(|row, emit| {
@@ -94,35 +94,35 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["limit"]),
     Family::counter(
         "snug_workload_network_receive_bytes",
-        "Bytes received since the agent started, ended containers included, by version of IP",
+        "Bytes received since the agent started, including terminated containers, by IP version",
         Bytes,
         Workload(|row, emit| network(row, emit, |traffic| traffic.receive_bytes)),
     )
     .labels(&["ip"]),
     Family::counter(
         "snug_workload_network_receive_packets",
-        "Packets received since the agent started, ended containers included, by version of IP",
+        "Packets received since the agent started, including terminated containers, by IP version",
         None,
         Workload(|row, emit| network(row, emit, |traffic| traffic.receive_packets)),
     )
     .labels(&["ip"]),
     Family::counter(
         "snug_workload_network_transmit_bytes",
-        "Bytes sent since the agent started, ended containers included, by version of IP",
+        "Bytes sent since the agent started, including terminated containers, by IP version",
         Bytes,
         Workload(|row, emit| network(row, emit, |traffic| traffic.transmit_bytes)),
     )
     .labels(&["ip"]),
     Family::counter(
         "snug_workload_network_transmit_packets",
-        "Packets sent since the agent started, ended containers included, by version of IP",
+        "Packets sent since the agent started, including terminated containers, by IP version",
         None,
         Workload(|row, emit| network(row, emit, |traffic| traffic.transmit_packets)),
     )
     .labels(&["ip"]),
     Family::counter(
         "snug_workload_tcp_connections",
-        "TCP connections and attempts by what became of them, ended containers included",
+        "TCP connections and connection attempts by outcome, including terminated containers",
         None,
         Workload(|row, emit| {
             if let Some(tcp) = &row.tcp {
@@ -133,7 +133,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["outcome"]),
     Family::counter(
         "snug_workload_tcp_retransmits",
-        "TCP segments sent again, ended containers included",
+        "TCP segments retransmitted, including terminated containers",
         None,
         Workload(|row, emit| {
             if let Some(tcp) = row.tcp {

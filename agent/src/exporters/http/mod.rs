@@ -1,8 +1,8 @@
 //! The HTTP server: metrics and health.
 //!
-//! Everything is bounded: connections, header sizes, the time a client may take, and the number of expositions that
-//! are written at once. An exposition is written on a blocking thread while it is sent, so the runtime, which may
-//! have one thread only, stays free, and memory stays small however long the exposition is.
+//! Connections, header sizes, the time that a client may take and concurrent expositions are all bounded. An exposition is
+//! written on a blocking thread while it is sent. So the runtime, which may have only one thread, is not blocked, and memory
+//! does not grow with the size of the exposition.
 
 mod negotiate;
 mod routes;
@@ -31,24 +31,24 @@ use super::{
 };
 use crate::{history, views::CurrentView};
 
-/// How much clients may ask of the server.
+/// Limits of the server.
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
-    /// Connections at a time; more wait in the kernel's backlog.
+    /// Concurrent connections. Others wait in the kernel's backlog.
     pub connections: usize,
-    /// Expositions written at a time; more wait for their turn. One whose client keeps it waiting does not count.
+    /// Expositions that are encoded at the same time. Others wait. An exposition that waits for its client does not count.
     pub expositions: usize,
-    /// Time in which a client must send its request's head. Idle connections are closed after it, too.
+    /// Timeout of the request head, and of idle connections.
     pub head_within: Duration,
-    /// Time in which a client must read something.
+    /// Timeout of a write without progress.
     pub stall: Duration,
-    /// Time in which a client must have read a whole exposition.
+    /// Timeout of a whole exposition.
     pub body_within: Duration,
-    /// Time that open requests get when the server shuts down.
+    /// Time for open requests to finish at shutdown.
     pub shutdown_within: Duration,
-    /// Age of the last publication beyond which the agent is no longer healthy.
+    /// Maximum age of the view for the agent to be healthy.
     pub stale_after: Duration,
-    /// Time that the agent gets for its first publication before it is no longer healthy.
+    /// Maximum time from the start of the agent to the first view for the agent to be healthy.
     pub first_within: Duration,
 }
 
@@ -67,32 +67,32 @@ impl Default for ServerLimits {
     }
 }
 
-/// What the server serves.
+/// The data that the server serves.
 #[derive(Debug)]
 pub struct ServerState {
-    /// What the store publishes.
+    /// The current view.
     pub views: Arc<CurrentView>,
-    /// What the metric endpoints leave out.
+    /// Limits of the metric endpoints.
     pub limits: Arc<SeriesLimits>,
-    /// Whether `/metrics/cadvisor` is served. Off where the kubelet's own endpoint is scraped, else all would double.
+    /// Whether `/metrics/cadvisor` and `/metrics/resource` are served.
     pub kubelet: bool,
     /// When the agent started.
     pub started: Instant,
-    /// How much clients may ask.
+    /// Limits of the server.
     pub server: ServerLimits,
-    /// The history; `None` where there is none.
+    /// The usage history; `None` without one.
     pub history: Option<Arc<history::Store>>,
-    /// Whether histograms have buckets with fixed bounds, too.
+    /// Whether histograms also have classic buckets.
     pub classic_histograms: bool,
-    /// What pushes to others; `None` where there is none.
+    /// The OTLP exporter; `None` without one.
     pub push: Option<Arc<dyn Push>>,
-    /// What each endpoint last held.
+    /// Series counts of the last scrape of each endpoint.
     pub(crate) scrapes: Arc<Scrapes>,
     expositions: Arc<Semaphore>,
 }
 
 impl ServerState {
-    /// A state with nothing scraped yet, started now.
+    /// A state with the current time as the start of the agent.
     pub fn new(views: Arc<CurrentView>, limits: SeriesLimits, kubelet: bool, server: ServerLimits) -> Self {
         let expositions = Arc::new(Semaphore::new(server.expositions.max(1)));
         let (limits, started) = (Arc::new(limits), Instant::now());
@@ -111,20 +111,20 @@ impl ServerState {
     }
 }
 
-/// Why the server ended.
+/// Why the server stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The listening socket is of no use.
+    /// The listening socket does not accept connections.
     #[error("cannot accept connections on {address}; the address must be one of this host")]
     Accept {
-        /// Where it listened.
+        /// The address that the server listened on.
         address: String,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
 }
 
-/// Serves until `shutdown` is done, then lets open requests finish within [`ServerLimits::shutdown_within`].
+/// Serves until `shutdown` completes, then lets open requests finish within [`ServerLimits::shutdown_within`].
 ///
 /// Works on a runtime with one thread; it needs the I/O driver, the timer and blocking threads.
 pub async fn serve(
@@ -159,7 +159,7 @@ pub async fn serve(
                 return Err(ServeError::Accept { address, source });
             }
             Err(error) => {
-                // Mostly out of file descriptors: connections that end make room.
+                // Usually the process is out of file descriptors. Connections that close free some.
                 tracing::warn!(%error, "cannot accept a connection, trying again");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -174,7 +174,7 @@ pub async fn serve(
         let connection = graceful.watch(http.serve_connection(io, service));
         tasks.spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+                tracing::debug!(%error, "a connection closed early");
             }
             drop(permit);
         });
@@ -188,7 +188,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Whether accepting can never work again on this socket.
+/// Whether this socket can never accept a connection again.
 fn is_fatal(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

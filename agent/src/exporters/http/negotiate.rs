@@ -1,12 +1,12 @@
-//! Which format and which compression a client gets (RFC 9110, section 12).
+//! Content negotiation: the format and compression of a response (RFC 9110, section 12).
 
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName};
 
 use crate::exporters::prometheus::Format;
 
-/// The format that `Accept` prefers; text 0.0.4 where it does not say, as for a browser or curl.
+/// The format that `Accept` prefers; text 0.0.4 without a preference, as for a browser or curl.
 pub(super) fn format(headers: &HeaderMap) -> Format {
-    // On a tie the one that was asked for by name wins, then the first of these.
+    // On a tie the more specific media range wins, then the first of these.
     let mut formats =
         [Format::Text, Format::OpenMetrics, Format::Protobuf].map(|of| (of, Preference::default()));
     let [(_, text), (_, open_metrics), (_, protobuf)] = &mut formats;
@@ -61,7 +61,7 @@ pub(super) fn gzip(headers: &HeaderMap) -> bool {
     gzip.quality > 0
 }
 
-/// The quality of the most specific range that matched; the first of equals.
+/// The quality of the most specific media range that matched; of equals the first.
 #[derive(Clone, Copy, Default)]
 struct Preference {
     specific: u8,
@@ -102,16 +102,16 @@ impl<'a> Item<'a> {
     }
 }
 
-/// A q value in thousandths. One that is not a number counts as 0: it is no wish that could be followed.
+/// A q value in thousandths. An invalid one counts as 0.
 fn quality(text: &str) -> u16 {
     match text.parse::<f32>() {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1000")]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
         Ok(q) if (0.0..=1.0).contains(&q) => (q * 1000.0).round() as u16,
         _ => 0,
     }
 }
 
-/// The items of a list header; a line that is not text is passed over.
+/// The items of a list header; a line that is not text is ignored.
 fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Item<'a>> {
     headers
         .get_all(name)

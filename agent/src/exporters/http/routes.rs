@@ -1,4 +1,4 @@
-//! What each path answers.
+//! The response of each path.
 
 use std::{
     io::{self, Write},
@@ -35,7 +35,7 @@ pub(super) async fn respond<B: Body>(
     let of_api = api::Resource::at(path);
     let others = ["/", METRICS, CADVISOR, RESOURCE, evidence::PATH, "/healthz", "/readyz"];
     if of_api.is_none() && !others.contains(&path) {
-        let text = format!("nothing is served under this path; there are:\n{}", list(state));
+        let text = format!("unknown path; known paths:\n{}", list(state));
         return plain(StatusCode::NOT_FOUND, text);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -62,7 +62,7 @@ pub(super) async fn respond<B: Body>(
         "/healthz" => health(state),
         "/readyz" => match state.views.last() {
             Some(_) => plain(StatusCode::OK, "ready\n".into()),
-            None => not_published(),
+            None => no_view_yet(),
         },
         _ => plain(StatusCode::OK, format!("snug-agent {}\n{}", env!("CARGO_PKG_VERSION"), list(state))),
     }
@@ -70,7 +70,7 @@ pub(super) async fn respond<B: Body>(
 
 fn list(state: &ServerState) -> String {
     let of_kubelet = if state.kubelet {
-        "/metrics/cadvisor  the kubelet's families\n/metrics/resource  what metrics-server reads\n"
+        "/metrics/cadvisor  metrics under the names of the kubelet\n/metrics/resource  metrics for metrics-server\n"
     } else {
         ""
     };
@@ -79,76 +79,68 @@ fn list(state: &ServerState) -> String {
         .map(|resource| format!("{:<21} {}, in JSON\n", resource.path(), resource.description()))
         .collect();
     format!(
-        "/metrics           everything measured\n{of_kubelet}\
+        "/metrics           all metrics\n{of_kubelet}\
          {of_api}\
-         /api/v1/evidence   what containers used, by the hour, a JSON object a line\n\
-         /healthz           whether measurements are fresh\n\
-         /readyz            whether there are any\n"
+         /api/v1/evidence   usage history of containers by the hour, as JSON lines\n\
+         /healthz           200 if measurements are recent\n\
+         /readyz            200 after the first measurement\n"
     )
 }
 
-/// What a program asks that is no time series.
+/// A resource of `/api/v1`.
 async fn answer<B: Body>(
     request: &Request<B>,
     state: &Arc<ServerState>,
     resource: api::Resource,
 ) -> Response<ResponseBody> {
     match api::Query::parse(resource, request.uri().query()) {
-        Ok(asked) => {
-            exposition(request, state, "application/json", move |published, _, out| {
-                asked.write(&published, out)
-            })
-            .await
+        Ok(query) => {
+            exposition(request, state, "application/json", move |view, _, out| query.write(&view, out)).await
         }
         Err(error) => plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
     }
 }
 
-/// What the history has.
+/// The usage history.
 async fn evidence_of<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Response<ResponseBody> {
     let Some(history) = state.history.clone() else {
-        return plain(StatusCode::NOT_FOUND, "this agent keeps no history\n".into());
+        return plain(StatusCode::NOT_FOUND, "this agent has no usage history\n".into());
     };
-    let asked = match evidence::EvidenceQuery::parse(request.uri().query()) {
-        Ok(asked) => asked,
+    let query = match evidence::EvidenceQuery::parse(request.uri().query()) {
+        Ok(query) => query,
         Err(error) => return plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
     };
-    exposition(request, state, evidence::CONTENT_TYPE, move |published, _, out| {
-        evidence::write(&history, &published.agent.node, &asked, out)
+    exposition(request, state, evidence::CONTENT_TYPE, move |view, _, out| {
+        evidence::write(&history, &view.agent.node, &query, out)
     })
     .await
 }
 
-/// Alive, and so is the sampler.
+/// Liveness: whether the sampler still produces views.
 fn health(state: &ServerState) -> Response<ResponseBody> {
     let now = Instant::now();
     let limits = &state.server;
-    let (age, most, what) = match state.views.last() {
-        Some(published) => (
-            now.saturating_duration_since(published.at),
-            limits.stale_after,
-            "the last measurement was published",
-        ),
+    let (age, max_age, what) = match state.views.last() {
+        Some(view) => {
+            (now.saturating_duration_since(view.at), limits.stale_after, "the last measurement was made")
+        }
         None => (
             now.saturating_duration_since(state.started),
             limits.first_within,
-            "nothing was published yet, and the agent started",
+            "there is no measurement yet, and the agent started",
         ),
     };
-    if age <= most {
+    if age <= max_age {
         plain(StatusCode::OK, "ok\n".into())
     } else {
-        let text = format!(
-            "{what} {:.1} s ago; at most {:.1} s are healthy\n",
-            age.as_secs_f64(),
-            most.as_secs_f64()
-        );
+        let text =
+            format!("{what} {:.1} s ago; the maximum is {:.1} s\n", age.as_secs_f64(), max_age.as_secs_f64());
         plain(StatusCode::SERVICE_UNAVAILABLE, text)
     }
 }
 
-fn not_published() -> Response<ResponseBody> {
-    let text = "nothing has been measured yet; try again in a second\n".into();
+fn no_view_yet() -> Response<ResponseBody> {
+    let text = "there is no measurement yet; try again in a second\n".into();
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
@@ -163,9 +155,9 @@ fn plain(status: StatusCode, text: String) -> Response<ResponseBody> {
 
 async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Response<ResponseBody> {
     let format = negotiate::format(request.headers());
-    exposition(request, state, format.content_type(), move |published, state, out| {
+    exposition(request, state, format.content_type(), move |view, state, out| {
         let scrape = prometheus::Scrape {
-            published,
+            view,
             limits: Arc::clone(&state.limits),
             now: Instant::now(),
             endpoint: METRICS,
@@ -188,8 +180,8 @@ async fn of_kubelet<B: Body>(
     endpoint: &'static str,
     encode: Encode,
 ) -> Response<ResponseBody> {
-    exposition(request, state, Format::Text.content_type(), move |published, state, out| {
-        let counts = encode(&kubelet::Scrape::now(&published, &state.limits), out)?;
+    exposition(request, state, Format::Text.content_type(), move |view, state, out| {
+        let counts = encode(&kubelet::Scrape::now(&view, &state.limits), out)?;
         state.scrapes.record(endpoint, counts);
         Ok(())
     })
@@ -203,22 +195,22 @@ async fn exposition<B: Body>(
     encode: impl FnOnce(Arc<View>, &ServerState, &mut Output) -> io::Result<()> + Send + 'static,
 ) -> Response<ResponseBody> {
     if state.views.last().is_none() {
-        return not_published();
+        return no_view_yet();
     }
     let gzip = negotiate::gzip(request.headers());
     let body = if request.method() == Method::HEAD {
         ResponseBody::Whole(None)
     } else {
-        let Some(turn) = EncodePermit::wait_for(&state.expositions).await else { return not_published() };
-        // Only now: whoever waited long gets what is new, and holds nothing old while waiting.
-        let Some(published) = state.views.newest().await else { return not_published() };
+        let Some(permit) = EncodePermit::wait_for(&state.expositions).await else { return no_view_yet() };
+        // Take the view only now: a request that waited gets the newest view, and holds no old one while waiting.
+        let Some(view) = state.views.newest().await else { return no_view_yet() };
         let (pieces, body) = stream::channel(state.server.body_within);
         let state = Arc::clone(state);
         tokio::task::spawn_blocking(move || {
-            let mut out = Output::new(pieces, turn, gzip);
-            let result = encode(published, &state, &mut out).and_then(|()| out.finish());
+            let mut out = Output::new(pieces, permit, gzip);
+            let result = encode(view, &state, &mut out).and_then(|()| out.finish());
             if let Err(error) = result {
-                tracing::debug!(%error, "an exposition was not read to its end");
+                tracing::debug!(%error, "a client did not read a whole exposition");
             }
         });
         body

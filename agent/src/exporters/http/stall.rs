@@ -14,7 +14,7 @@ use tokio::{
     time::Sleep,
 };
 
-/// Fails a write that makes no progress for some time, so that a peer that stops reading frees what it holds.
+/// Fails a write that makes no progress for some time, so that a peer that stops reading does not hold resources.
 pub(super) struct StallGuard {
     stream: TcpStream,
     patience: Duration,

@@ -24,8 +24,8 @@ struct Server {
 }
 
 impl Server {
-    fn start(published: Option<View>, change: impl FnOnce(&mut ServerState)) -> Self {
-        let views = Arc::new(CurrentView::of(published));
+    fn start(view: Option<View>, change: impl FnOnce(&mut ServerState)) -> Self {
+        let views = Arc::new(CurrentView::of(view));
         let quick = ServerLimits {
             head_within: Duration::from_millis(300),
             stall: Duration::from_millis(400),
@@ -34,7 +34,7 @@ impl Server {
         };
         let mut state = ServerState::new(Arc::clone(&views), SeriesLimits::default(), true, quick);
         change(&mut state);
-        // What `change` set may be what the state was built from.
+        // `change` may set values that the state was built from.
         state.expositions = Arc::new(Semaphore::new(state.server.expositions));
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, address) = std::sync::mpsc::channel();
@@ -139,19 +139,19 @@ fn large() -> View {
 }
 
 fn with_paths_of(length: usize) -> View {
-    let mut published = fixture::published();
+    let mut view = fixture::view();
     let long = "x".repeat(length);
     for n in 0..120 {
         let names = fixture::names("default", "app", "image", Some(ContainerKind::App));
         let path = format!("/kubepods/burstable/{long}/{n:064}");
-        published.cgroups.push(fixture::cgroup(&path, Level::Container, &format!("{n:064}"), Some(names)));
+        view.cgroups.push(fixture::cgroup(&path, Level::Container, &format!("{n:064}"), Some(names)));
     }
-    published
+    view
 }
 
 #[test]
-fn metrics_in_the_format_that_is_asked_for() {
-    let server = Server::start(Some(fixture::published()), |_| {});
+fn metrics_have_the_format_of_the_accept_header() {
+    let server = Server::start(Some(fixture::view()), |_| {});
     let plain = server.get("/metrics", "");
     assert_eq!((plain.status, plain.complete), (200, true));
     assert_eq!(plain.header("content-type").unwrap(), "text/plain; version=0.0.4; charset=utf-8");
@@ -185,7 +185,7 @@ fn metrics_in_the_format_that_is_asked_for() {
 }
 
 #[test]
-fn compressed_it_is_the_same() {
+fn compression_does_not_change_the_content() {
     let server = Server::start(Some(with_paths_of(50)), |_| {});
     for path in ["/metrics", "/metrics/cadvisor"] {
         let plain = server.get(path, "");
@@ -205,7 +205,7 @@ fn compressed_it_is_the_same() {
 
 #[test]
 fn an_http_1_0_client_is_served() {
-    let server = Server::start(Some(fixture::published()), |_| {});
+    let server = Server::start(Some(fixture::view()), |_| {});
     let reply = server.send(b"GET /metrics HTTP/1.0\r\n\r\n");
     assert_eq!(reply.status, 200);
     assert_eq!(reply.header("transfer-encoding"), None);
@@ -214,7 +214,7 @@ fn an_http_1_0_client_is_served() {
 
 #[test]
 fn head_has_no_body() {
-    let server = Server::start(Some(fixture::published()), |_| {});
+    let server = Server::start(Some(fixture::view()), |_| {});
     for path in ["/", "/metrics", "/metrics/cadvisor", "/metrics/resource", "/healthz", "/readyz"] {
         let request =
             format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept-Encoding: gzip\r\n\r\n");
@@ -226,8 +226,8 @@ fn head_has_no_body() {
 }
 
 #[test]
-fn other_methods_and_paths_are_told_what_there_is() {
-    let server = Server::start(Some(fixture::published()), |state| state.kubelet = false);
+fn other_methods_and_paths_get_a_list_of_paths() {
+    let server = Server::start(Some(fixture::view()), |state| state.kubelet = false);
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
         let reply = server.send(
             format!(
@@ -252,36 +252,36 @@ fn other_methods_and_paths_are_told_what_there_is() {
 }
 
 #[test]
-fn health_and_readiness_follow_the_publications() {
+fn health_and_readiness_follow_the_views() {
     let server = Server::start(None, |state| state.server.stale_after = Duration::from_millis(200));
-    assert_eq!(server.get("/healthz", "").status, 200, "the first publication may take its time");
+    assert_eq!(server.get("/healthz", "").status, 200, "the first view may take some time");
     for path in ["/readyz", "/metrics", "/metrics/cadvisor"] {
         let reply = server.get(path, "");
         assert_eq!((reply.status, reply.header("retry-after").as_deref()), (503, Some("1")), "{path}");
     }
-    drop(server.views.publish(fixture::published()));
+    drop(server.views.publish(fixture::view()));
     for path in ["/readyz", "/healthz", "/metrics"] {
         assert_eq!(server.get(path, "").status, 200, "{path}");
     }
     thread::sleep(Duration::from_millis(300));
     let stale = server.get("/healthz", "");
     assert_eq!(stale.status, 503);
-    assert!(stale.text().contains("at most 0.2 s"), "{}", stale.text());
+    assert!(stale.text().contains("the maximum is 0.2 s"), "{}", stale.text());
     assert_eq!(server.get("/readyz", "").status, 200);
-    assert_eq!(server.get("/metrics", "").status, 200, "old values say how old they are");
+    assert_eq!(server.get("/metrics", "").status, 200, "the age of old values is a metric of its own");
 }
 
 #[test]
-fn without_a_first_publication_health_ends() {
+fn without_a_first_view_the_agent_becomes_unhealthy() {
     let server = Server::start(None, |state| state.server.first_within = Duration::ZERO);
     let reply = server.get("/healthz", "");
     assert_eq!(reply.status, 503);
-    assert!(reply.text().contains("nothing was published yet"), "{}", reply.text());
+    assert!(reply.text().contains("there is no measurement yet"), "{}", reply.text());
 }
 
 #[test]
-fn what_is_no_request_is_refused_and_harms_nobody() {
-    let server = Server::start(Some(fixture::published()), |_| {});
+fn invalid_requests_are_refused_and_do_no_harm() {
+    let server = Server::start(Some(fixture::view()), |_| {});
     let long_line = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(1000));
     let folded = "GET / HTTP/1.1\r\nHost: x\r\n y\r\n\r\n";
@@ -313,11 +313,11 @@ fn what_is_no_request_is_refused_and_harms_nobody() {
 
 #[test]
 fn a_client_that_sends_no_request_is_cut_off() {
-    let server = Server::start(Some(fixture::published()), |state| state.server.connections = 2);
+    let server = Server::start(Some(fixture::view()), |state| state.server.connections = 2);
     let started = Instant::now();
     let mut idle = [server.connect(), server.connect()];
     idle[1].write_all(b"GET / HT").unwrap();
-    // Every place is taken: this one waits until they are cut off.
+    // All permits are taken: this request waits until the others are cut off.
     assert_eq!(server.get("/readyz", "").status, 200);
     assert!(started.elapsed() >= Duration::from_millis(250), "{:?}", started.elapsed());
     for stream in &mut idle {
@@ -331,7 +331,7 @@ fn a_client_that_does_not_read_holds_up_nobody_and_is_cut_off() {
     let server = Server::start(Some(large()), |state| {
         state.server.expositions = 1;
         state.server.stall = Duration::from_secs(3);
-        // The other exposition is short, and takes no time worth mentioning.
+        // The other exposition is short and takes almost no time.
         let allow_families = vec![Pattern::new("snug_*"), Pattern::new("container_last_seen")];
         state.limits = Arc::new(SeriesLimits { allow_families, ..SeriesLimits::default() });
     });
@@ -339,12 +339,12 @@ fn a_client_that_does_not_read_holds_up_nobody_and_is_cut_off() {
     slow.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     thread::sleep(Duration::from_millis(100));
     let started = Instant::now();
-    assert_eq!(server.get("/readyz", "").status, 200, "what is not an exposition does not wait");
+    assert_eq!(server.get("/readyz", "").status, 200, "requests without an exposition do not wait");
     assert!(started.elapsed() < Duration::from_millis(300), "{:?}", started.elapsed());
     let reply = server.get("/metrics/cadvisor", "");
     assert_eq!((reply.status, reply.complete), (200, true));
     assert!(started.elapsed() < Duration::from_secs(2), "the only place was lent: {:?}", started.elapsed());
-    // It has read nothing for longer than a client may.
+    // It has read nothing for longer than the stall timeout.
     thread::sleep(Duration::from_millis(3_500).saturating_sub(started.elapsed()));
     let mut rest = Vec::new();
     let end = slow.read_to_end(&mut rest);
@@ -386,7 +386,7 @@ fn clients_at_once_all_get_everything() {
 
 #[test]
 fn one_connection_serves_many_requests() {
-    let server = Server::start(Some(fixture::published()), |_| {});
+    let server = Server::start(Some(fixture::view()), |_| {});
     let mut stream = server.connect();
     stream
         .write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -398,7 +398,7 @@ fn one_connection_serves_many_requests() {
 
 #[test]
 fn shutdown_waits_for_readers_and_not_for_sleepers() {
-    let mut server = Server::start(Some(fixture::published()), |state| {
+    let mut server = Server::start(Some(fixture::view()), |state| {
         state.server.head_within = Duration::from_secs(30);
     });
     let idle = server.connect();

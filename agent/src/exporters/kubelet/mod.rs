@@ -1,9 +1,8 @@
-//! The kubelet's endpoints, with its names, labels and units, so that what reads those keeps working: here
-//! `/metrics/cadvisor`, and `/metrics/resource` in [`resource`].
+//! The endpoints of the kubelet, with its names, labels and units, so that clients of the kubelet keep working. This module has
+//! `/metrics/cadvisor`, and [`resource`] has `/metrics/resource`.
 //!
-//! Text 0.0.4 by an own encoder, because there is much of it: a row's labels are rendered once per scrape and copied
-//! into each of its series. On `/metrics/cadvisor` no sample carries a timestamp; the kubelet's are older than the
-//! scrape by up to 15 s.
+//! The text 0.0.4 encoder is our own, for speed: the labels of a row are rendered once per scrape and copied into each of its
+//! series. On `/metrics/cadvisor` samples have no timestamps; those of the kubelet are up to 15 s older than the scrape.
 
 mod families;
 mod left_out;
@@ -32,43 +31,43 @@ use crate::{
 pub use families::{Family, Samples, families};
 pub use left_out::LEFT_OUT;
 
-/// View values older than this are an error.
+/// Values older than this count as a scrape error.
 const STALE_AFTER: Duration = Duration::from_secs(10);
 
-/// The image of a sandbox whose runtime does not note it, as containerd before 2.0.
-const UNTOLD_PAUSE: &str = "pause";
+/// The image of a sandbox whose runtime does not record it (containerd before 2.0).
+const DEFAULT_PAUSE_IMAGE: &str = "pause";
 
-/// Takes the samples of a row: rendered labels of the family's own (`cpu="total"`, or empty), and the value.
+/// Receives the samples of a row: rendered labels of the family's own (`cpu="total"`, or empty), and the value.
 pub type Emit<'a> = dyn FnMut(&str, Value<'_>) + 'a;
 
 /// One scrape.
 #[derive(Clone, Copy, Debug)]
 pub struct Scrape<'a> {
-    /// What to export.
-    pub published: &'a View,
-    /// What to leave out.
+    /// The view to export.
+    pub view: &'a View,
+    /// The limits.
     pub limits: &'a SeriesLimits,
-    /// The moment of the scrape.
+    /// The time of the scrape.
     pub now: Instant,
-    /// The same since the Unix epoch.
+    /// The time of the scrape since the Unix epoch.
     pub now_unix: Duration,
 }
 
 impl<'a> Scrape<'a> {
-    /// A scrape at this moment.
-    pub fn now(published: &'a View, limits: &'a SeriesLimits) -> Self {
-        Self { published, limits, now: Instant::now(), now_unix: since_epoch() }
+    /// A scrape at the current time.
+    pub fn now(view: &'a View, limits: &'a SeriesLimits) -> Self {
+        Self { view, limits, now: Instant::now(), now_unix: since_epoch() }
     }
 
-    /// Whether the values are so old that they are an error.
+    /// Whether the values are older than [`STALE_AFTER`].
     fn is_stale(&self) -> bool {
-        self.now.saturating_duration_since(self.published.at) > STALE_AFTER
+        self.now.saturating_duration_since(self.view.at) > STALE_AFTER
     }
 
-    /// Writes the whole exposition and says what was in it.
+    /// Writes the exposition and returns the counts of its series.
     pub fn encode(&self, out: &mut dyn Write) -> io::Result<SeriesCounts> {
         let mut counts = SeriesCounts::default();
-        let rows = Rows::new(self.published, self.limits);
+        let rows = Rows::new(self.view, self.limits);
         let mut line = Line::default();
         for family in families() {
             let admitted = self.limits.family(&[family.name]);
@@ -86,7 +85,7 @@ impl<'a> Scrape<'a> {
                     }
                 }
                 Samples::Machine(value) => {
-                    if let Some(value) = value(&self.published.host)
+                    if let Some(value) = value(&self.view.host)
                         && counts.admit(self.limits, admitted, true)
                     {
                         writer.write(&rows.machine, "", Value::Int(value));
@@ -106,18 +105,18 @@ struct Row<'a> {
     labels: Range<usize>,
 }
 
-/// The rows that a kubelet shows, and all their labels behind one another.
+/// The rows that a kubelet exports, with a buffer of all their labels.
 struct Rows<'a> {
     rows: Vec<Row<'a>>,
     labels: String,
-    /// The machine's.
+    /// The labels of `machine_*` series.
     machine: String,
 }
 
 impl<'a> Rows<'a> {
-    fn new(published: &'a View, limits: &SeriesLimits) -> Self {
+    fn new(view: &'a View, limits: &SeriesLimits) -> Self {
         let mut labels = String::new();
-        let rows = catalogue::cgroups(published, limits)
+        let rows = catalogue::cgroups(view, limits)
             .filter(|(row, _)| row.identity.of_path.level != Level::Cgroup)
             .map(|(row, admitted)| {
                 let start = labels.len();
@@ -125,7 +124,7 @@ impl<'a> Rows<'a> {
                 Row { row, admitted, labels: start..labels.len() }
             })
             .collect();
-        let Machine { boot_id, machine_id, system_uuid, .. } = &published.host.machine;
+        let Machine { boot_id, machine_id, system_uuid, .. } = &view.host.machine;
         let mut machine = String::new();
         let ids = [("boot_id", boot_id), ("machine_id", machine_id), ("system_uuid", system_uuid)];
         render(ids.map(|(label, id)| (label, id.as_str())), &mut machine);
@@ -143,9 +142,9 @@ fn row_labels(row: &CgroupRow, limits: &SeriesLimits, out: &mut String) {
         (Level::Container, _) => names.map_or("", |n| &n.container),
         _ => "",
     };
-    // Queries tell containers from pods and slices by a non-empty image.
+    // Queries select containers, as opposed to pods and slices, by a non-empty image.
     let image = match names.filter(|_| in_container).map_or("", |n| &n.image) {
-        "" if of_path.level == Level::Sandbox => UNTOLD_PAUSE,
+        "" if of_path.level == Level::Sandbox => DEFAULT_PAUSE_IMAGE,
         image => image,
     };
     let name = if in_container { &*of_path.id } else { "" };

@@ -1,10 +1,10 @@
-//! `/metrics/resource`: what metrics-server reads for `kubectl top` and the HorizontalPodAutoscaler.
+//! `/metrics/resource`, which metrics-server reads for `kubectl top` and the HorizontalPodAutoscaler.
 //!
-//! metrics-server takes the time of each sample from its timestamp and divides differences by it, so samples carry the
-//! moment at which they were measured. Of a node's and a container's samples it keeps the time of the last one that it
-//! reads; that is why all of one scrape have the same, the CPU's, of which a rate is made.
-//! It drops a pod of which any container has no CPU time or no memory yet, and so did every kubelet leave containers
-//! out that have ended: a cgroup without tasks is one.
+//! metrics-server computes rates from the timestamps of samples, so samples have the time at which they were measured. For a
+//! node or container it keeps only the timestamp of the last sample that it reads. Therefore all samples of a scrape have the
+//! same timestamp, the one of CPU time.
+//! metrics-server drops a pod if any container has no CPU time or memory. Therefore, like a kubelet, this endpoint leaves out
+//! terminated containers, whose cgroups have no tasks.
 
 use std::io::{self, Write};
 
@@ -33,17 +33,17 @@ pub struct Family {
     pub name: &'static str,
     /// Counter or gauge.
     pub kind: Kind,
-    /// What it means.
+    /// The help text.
     pub help: &'static str,
-    /// What has a sample of it: a container, a pod or the root, which is the node.
+    /// The level of cgroups that have a sample: containers, pods, or the root for the node.
     level: Level,
-    /// Whether its samples say when they were measured. The start does not, as at the kubelet.
+    /// Whether samples have a timestamp. As in a kubelet, the start time has none.
     timed: bool,
     value: fn(&CgroupRow) -> Option<Value<'static>>,
 }
 
 impl Family {
-    /// Names of its samples' labels.
+    /// Names of the labels.
     pub fn labels(&self) -> &'static [&'static str] {
         match self.level {
             Level::Container => &LABELS,
@@ -77,7 +77,7 @@ const fn family(
     Family { name, kind, help, level, timed: true, value }
 }
 
-/// All of them but `resource_scrape_error`, in the order in which they are served.
+/// All families except `resource_scrape_error`, in the order of the exposition.
 pub static FAMILIES: [Family; 11] = [
     family(
         "container_cpu_usage_seconds_total",
@@ -90,7 +90,7 @@ pub static FAMILIES: [Family; 11] = [
         "container_memory_working_set_bytes",
         Gauge,
         Level::Container,
-        "Memory usage of the container less inactive file cache, in bytes",
+        "Memory usage of the container without inactive file cache, in bytes",
         working_set,
     ),
     Family {
@@ -107,7 +107,7 @@ pub static FAMILIES: [Family; 11] = [
         "container_swap_limit_bytes",
         Gauge,
         Level::Container,
-        "Swap limit of the container, in bytes; with memory on cgroup v1; absent = none",
+        "Swap limit of the container, in bytes; on cgroup v1 of memory and swap together; absent without a limit",
         |row| row.values.swap.and_then(|swap| swap.limit_bytes).map(Value::Int),
     ),
     family(
@@ -128,7 +128,7 @@ pub static FAMILIES: [Family; 11] = [
         "node_memory_working_set_bytes",
         Gauge,
         Level::Root,
-        "Memory usage of the node less inactive file cache, in bytes",
+        "Memory usage of the node without inactive file cache, in bytes",
         working_set,
     ),
     family("node_swap_usage_bytes", Gauge, Level::Root, "Swap used on the node, in bytes", swap),
@@ -137,17 +137,17 @@ pub static FAMILIES: [Family; 11] = [
         "pod_memory_working_set_bytes",
         Gauge,
         Level::Pod,
-        "Memory usage of the pod less inactive file cache, in bytes",
+        "Memory usage of the pod without inactive file cache, in bytes",
         working_set,
     ),
     family("pod_swap_usage_bytes", Gauge, Level::Pod, "Swap used by the pod, in bytes", swap),
 ];
 
-/// Whether the last scrape of the values went well.
+/// Name and help text of the family that reports stale values.
 pub const SCRAPE_ERROR: (&str, &str) =
     ("resource_scrape_error", "1 if the values are older than 10 seconds, 0 otherwise");
 
-/// A row that has samples, and its labels.
+/// A row with its labels.
 struct Row<'a> {
     row: &'a CgroupRow,
     admitted: bool,
@@ -157,11 +157,11 @@ struct Row<'a> {
     labels: String,
 }
 
-/// The rows that a kubelet shows here. Of a container that was restarted the old cgroup may still be there: only the
-/// newer one counts, or the exposition would have a series twice.
-fn rows<'a>(published: &'a View, limits: &SeriesLimits) -> Vec<Row<'a>> {
+/// The rows that a kubelet exports. A restarted container may still have its old cgroup. Only the newer one is exported,
+/// because both have the same labels.
+fn rows<'a>(view: &'a View, limits: &SeriesLimits) -> Vec<Row<'a>> {
     let mut rows: Vec<Row<'_>> =
-        cgroups(published, limits).filter_map(|(one, admitted)| row(one, admitted)).collect();
+        cgroups(view, limits).filter_map(|(one, admitted)| row(one, admitted)).collect();
     rows.sort_by(|one, other| {
         let newest_first = other.row.created_unix.total_cmp(&one.row.created_unix);
         (one.level, one.names).cmp(&(other.level, other.names)).then(newest_first)
@@ -188,10 +188,10 @@ fn row(row: &CgroupRow, admitted: bool) -> Option<Row<'_>> {
 }
 
 impl Scrape<'_> {
-    /// Writes `/metrics/resource` and says what was in it.
+    /// Writes `/metrics/resource` and returns the counts of its series.
     pub fn encode_resource(&self, out: &mut dyn Write) -> io::Result<SeriesCounts> {
         let mut counts = SeriesCounts::default();
-        let rows = rows(self.published, self.limits);
+        let rows = rows(self.view, self.limits);
         let measured = self.measured_milliseconds();
         let mut line = Line::default();
         for &Family { name, kind, help, level, timed, value } in &FAMILIES {
@@ -216,9 +216,9 @@ impl Scrape<'_> {
 
     /// When CPU time was last read, in milliseconds since the Unix epoch.
     fn measured_milliseconds(&self) -> u64 {
-        let sources = &self.published.agent.sources;
+        let sources = &self.view.agent.sources;
         let cpu = sources.iter().find(|source| source.measurement == Measurement::Cpu);
-        let at = cpu.and_then(|source| source.sampled_at).unwrap_or(self.published.at);
+        let at = cpu.and_then(|source| source.sampled_at).unwrap_or(self.view.at);
         let unix = self.now_unix.saturating_sub(self.now.saturating_duration_since(at));
         u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
     }

@@ -18,9 +18,9 @@ const SAMPLES: [(&str, &str); 3] = [
     ("1.20", include_str!("../../../../tests/fixtures/kubelet-1.20/metrics-cadvisor.txt")),
 ];
 
-fn encode(published: &View, limits: &SeriesLimits) -> (Exposition, SeriesCounts) {
+fn encode(view: &View, limits: &SeriesLimits) -> (Exposition, SeriesCounts) {
     let mut out = Vec::new();
-    let counts = Scrape::now(published, limits).encode(&mut out).unwrap();
+    let counts = Scrape::now(view, limits).encode(&mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     (fixture::parse(&text).unwrap_or_else(|e| panic!("{e}")), counts)
 }
@@ -62,7 +62,7 @@ fn may_be_missing(version: &str, family: &str) -> bool {
 
 #[test]
 fn names_types_and_labels_are_those_of_real_kubelets() {
-    let (ours, _) = encode(&fixture::published(), &SeriesLimits::default());
+    let (ours, _) = encode(&fixture::view(), &SeriesLimits::default());
     for (version, sample) in SAMPLES {
         let theirs = fixture::parse(sample).unwrap_or_else(|e| panic!("{version}: {e}"));
         for (family, kind) in &ours.types {
@@ -91,7 +91,7 @@ fn assert_served_or_left_out(whose: &str, family: &str) {
 
 #[test]
 fn every_family_of_cadvisor_is_served_or_left_out_for_a_reason() {
-    let (ours, _) = encode(&fixture::published(), &SeriesLimits::default());
+    let (ours, _) = encode(&fixture::view(), &SeriesLimits::default());
     let mut names = BTreeSet::new();
     for line in CADVISOR.lines() {
         let mut words = line.split(' ');
@@ -115,7 +115,7 @@ fn every_family_of_cadvisor_is_served_or_left_out_for_a_reason() {
 }
 
 #[test]
-fn what_a_kubelet_has_and_we_have_not_is_left_out_for_a_reason() {
+fn families_that_only_a_kubelet_has_are_left_out_for_a_reason() {
     for (version, sample) in SAMPLES {
         let theirs = fixture::parse(sample).unwrap();
         for family in theirs.types.keys() {
@@ -127,7 +127,7 @@ fn what_a_kubelet_has_and_we_have_not_is_left_out_for_a_reason() {
 #[test]
 fn levels_have_the_labels_that_queries_tell_them_apart_by() {
     let real = fixture::parse(SAMPLES[0].1).unwrap();
-    let mut published = fixture::published();
+    let mut view = fixture::view();
     let pod = "/kubepods/burstable/pod5ab13527-1e13-487f-b057-71e702b5f80e";
     let mut docker = fixture::cgroup(
         &format!("{pod}/dddd"),
@@ -138,8 +138,8 @@ fn levels_have_the_labels_that_queries_tell_them_apart_by() {
     let mut identity = (*docker.identity).clone();
     identity.of_path.runtime = Runtime::Docker;
     docker.identity = Arc::new(identity);
-    published.cgroups.push(docker);
-    let (ours, _) = encode(&published, &SeriesLimits::default());
+    view.cgroups.push(docker);
+    let (ours, _) = encode(&view, &SeriesLimits::default());
     let usage = "container_memory_usage_bytes";
     let labels = |e: &Exposition, id: &str| -> [String; 5] {
         let (_, labels) = e.samples.keys().find(|(name, l)| name == usage && l["id"] == id).unwrap();
@@ -167,7 +167,7 @@ fn levels_have_the_labels_that_queries_tell_them_apart_by() {
 
 #[test]
 fn each_value_is_in_its_own_family_and_has_the_kubelets_units() {
-    let (e, _) = encode(&fixture::published(), &SeriesLimits::default());
+    let (e, _) = encode(&fixture::view(), &SeriesLimits::default());
     e.assert_golden("cadvisor.txt", |name, labels| {
         labels.get("container").is_none_or(|name| name == "app") && name != "container_last_seen"
     });
@@ -176,15 +176,15 @@ fn each_value_is_in_its_own_family_and_has_the_kubelets_units() {
 
 #[test]
 fn no_limit_is_zero_for_memory_and_nothing_for_cpu() {
-    let mut published = fixture::published();
-    for row in &mut published.cgroups {
+    let mut view = fixture::view();
+    for row in &mut view.cgroups {
         if let Some(throttling) = &mut row.values.throttling {
             throttling.quota_ns = None;
         }
         row.values.memory = Some(crate::values::Memory { usage_bytes: 1, ..Default::default() });
         row.values.pids = Some(crate::values::Pids { current: 1, limit: None });
     }
-    let (e, _) = encode(&published, &SeriesLimits::default());
+    let (e, _) = encode(&view, &SeriesLimits::default());
     assert!(!e.types.keys().any(|name| name.contains("_cfs_") || name.ends_with("_cpu_quota")));
     assert!(e.types.contains_key("container_spec_cpu_period"));
     assert_eq!(e.get("container_spec_memory_limit_bytes", &[("container", "app")]), [0.0]);
@@ -194,10 +194,10 @@ fn no_limit_is_zero_for_memory_and_nothing_for_cpu() {
 
 #[test]
 fn old_values_are_an_error() {
-    let published = fixture::published();
+    let view = fixture::view();
     let limits = SeriesLimits::default();
     for (age, error) in [(STALE_AFTER, "0"), (STALE_AFTER + Duration::from_millis(1), "1")] {
-        let scrape = Scrape { now: published.at + age, ..Scrape::now(&published, &limits) };
+        let scrape = Scrape { now: view.at + age, ..Scrape::now(&view, &limits) };
         let mut out = Vec::new();
         scrape.encode(&mut out).unwrap();
         assert!(String::from_utf8(out).unwrap().ends_with(&format!("\ncontainer_scrape_error {error}\n")));
@@ -206,9 +206,9 @@ fn old_values_are_an_error() {
 
 #[test]
 fn limits_cut_and_count() {
-    let published = fixture::published();
-    let (all, everything) = encode(&published, &SeriesLimits::default());
-    // No limit cuts the two that say whether the rest is good.
+    let view = fixture::view();
+    let (all, everything) = encode(&view, &SeriesLimits::default());
+    // Limits do not apply to the two series about the scrape itself.
     assert_eq!(everything.written as usize, all.samples.len() - 2);
     let limits = SeriesLimits {
         deny_families: vec![Pattern::new("container_pressure_*")],
@@ -217,7 +217,7 @@ fn limits_cut_and_count() {
         max_series: 100,
         ..SeriesLimits::default()
     };
-    let (e, counts) = encode(&published, &limits);
+    let (e, counts) = encode(&view, &limits);
     assert_eq!(counts.written, 100);
     assert_eq!(e.samples.len(), 102);
     assert_eq!(everything.written, counts.written + counts.cut().iter().map(|(_, n)| n).sum::<u64>());
@@ -242,14 +242,14 @@ fn numbers_that_are_none_are_written_as_the_format_wants() {
 proptest! {
     #[test]
     fn hostile_names_stay_inside_their_quotes(name in any::<String>(), path in "[\\PC\n\r\t\"\\\\{}#=, ]{0,20}") {
-        let mut published = fixture::published();
+        let mut view = fixture::view();
         let path = format!("/{path}");
         let mut row = fixture::cgroup(&path, Level::Container, &name, None);
         let names = fixture::names(&name, &name, &name, None);
         row.identity = Arc::new(Identity { names: Some(Arc::new(names)), ..(*row.identity).clone() });
-        published.cgroups = vec![row];
+        view.cgroups = vec![row];
         let mut out = Vec::new();
-        let counts = Scrape::now(&published, &SeriesLimits::default()).encode(&mut out).unwrap();
+        let counts = Scrape::now(&view, &SeriesLimits::default()).encode(&mut out).unwrap();
         let e = fixture::parse(&String::from_utf8(out).unwrap()).map_err(TestCaseError::fail)?;
         prop_assert_eq!(e.samples.len() as u64, counts.written + 2);
         let labels = [("id", &*path), ("name", &name), ("image", &name), ("namespace", &name), ("container", &name)];

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::exporters::catalogue::{Kind, Value};
 
-/// What stands before the samples of a family.
+/// The header of a family.
 #[derive(Clone, Copy)]
 pub(super) struct Header {
     pub(super) name: &'static str,
@@ -12,15 +12,15 @@ pub(super) struct Header {
     pub(super) help: &'static str,
 }
 
-/// Writes one family: its header before the first sample, so that an empty family leaves no trace.
+/// Writes a family. The header is written before the first sample, so a family without samples writes nothing.
 pub(super) struct FamilyWriter<'a> {
     out: &'a mut dyn Write,
     line: &'a mut Line,
     header: Header,
-    /// The time of its samples, since the Unix epoch; `None` for samples without one.
+    /// The timestamp of the samples, in milliseconds since the Unix epoch; `None` for samples without one.
     milliseconds: Option<u64>,
     headed: bool,
-    /// What the first write that failed said; there is none after it.
+    /// The first error. After it nothing is written.
     pub(super) result: io::Result<()>,
 }
 

@@ -1,37 +1,36 @@
-//! What families and labels are called in OpenTelemetry.
+//! Names of metrics and attributes in OpenTelemetry.
 //!
-//! Where the semantic conventions have a metric that is the same, it goes by their name, unit and instrument; everything
-//! else is `snug.<subject>.<rest>`, by rule. Units are not part of such names, so that a receiver that turns them into
-//! Prometheus' names gets those of `/metrics`.
+//! A family that the semantic conventions define has their name, unit and instrument. All others are `snug.<subject>.<rest>`.
+//! Names do not include the unit, so a receiver that translates them to Prometheus gets the names of `/metrics`.
 
 use crate::exporters::catalogue::{Family, Kind, Scope, Unit};
 
-/// The release of the semantic conventions that names are taken from.
+/// The release of the semantic conventions.
 pub(super) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
-/// How a metric's values behave.
+/// The instrument of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Instrument {
-    /// Only grows.
+    /// Only increases.
     Counter,
-    /// Goes up and down, and adds up over resources.
+    /// Increases and decreases; can be summed over resources.
     UpDownCounter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
     /// A distribution.
     Histogram,
 }
 
-/// A metric of the semantic conventions, and which samples are its points.
+/// A metric of the semantic conventions, with the samples that are its points.
 #[derive(Clone, Copy, Debug)]
 struct Convention {
     family: &'static str,
-    /// The value of the family's only label, where the metric stands for that value alone.
+    /// The value of the family's only label, if the metric has only samples with that value.
     only: Option<&'static str>,
     name: &'static str,
     unit: &'static str,
     instrument: Instrument,
-    /// What the family's name says and the metric's does not.
+    /// Attributes for information that only the family's name has.
     attribute: Option<(&'static str, &'static str)>,
 }
 
@@ -115,20 +114,20 @@ const ATTRIBUTES: &[(Scope, &str, &str)] = &[
     (Scope::Status, "reason", "k8s.container.status.reason"),
 ];
 
-/// What a sample is called.
+/// The OpenTelemetry name of a sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Called {
     /// Name of the metric.
     pub(super) name: String,
-    /// Unit in UCUM; empty for plain numbers, which "1" would make a ratio for receivers.
+    /// Unit in UCUM; empty for plain numbers, because receivers take "1" for a ratio.
     pub(super) unit: &'static str,
-    /// How its values behave.
+    /// The instrument.
     pub(super) instrument: Instrument,
     /// Attributes with their values.
     pub(super) attributes: Vec<(String, String)>,
 }
 
-/// What a family's sample with these values of its own labels is called.
+/// The OpenTelemetry name of a sample with these values of the family's own labels.
 pub(super) fn called(family: &Family, own: &[&str]) -> Called {
     let convention = CONVENTIONS.iter().find(|convention| {
         convention.family == family.name && convention.only.is_none_or(|only| own.first() == Some(&only))
@@ -192,7 +191,7 @@ mod tests {
     use super::*;
     use crate::exporters::{catalogue, events, fixture};
 
-    /// The published model's own words.
+    /// The model of the semantic conventions, as published.
     #[derive(serde::Deserialize)]
     struct Model {
         metrics: BTreeMap<String, Metric>,
@@ -236,9 +235,8 @@ mod tests {
                 convention.family
             );
         }
-        let published = fixture::published();
-        let of_events =
-            published.events.iter().flat_map(|event| events::attributes(event)).map(|(name, _)| name);
+        let view = fixture::view();
+        let of_events = view.events.iter().flat_map(|event| events::attributes(event)).map(|(name, _)| name);
         let attributes = ATTRIBUTES.iter().map(|(.., attribute)| *attribute);
         for attribute in attributes.chain(of_events.filter(|name| !name.starts_with("snug."))) {
             assert!(model.attributes.iter().any(|name| name == attribute), "{attribute}");

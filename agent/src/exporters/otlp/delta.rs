@@ -1,23 +1,23 @@
-//! What counters gained since the export before, for receivers that want that instead of sums.
+//! Delta temporality: the increase of counters since the previous export.
 
 use std::collections::HashMap;
 
 use crate::{exporters::catalogue::Value, values::Distribution};
 
-/// Nanoseconds by which a row may be older than the export before it and still count as new: cgroups are seen, and
-/// named, some moments after they were made.
+/// Nanoseconds by which a row may be older than the previous export and still count as new: cgroups are found and
+/// named a moment after their creation.
 const SLACK: u64 = 5_000_000_000;
 
-/// A row's counters when it was last exported.
+/// Counters of a row at its last export.
 #[derive(Debug, Default)]
 struct Row {
     /// By metric and attributes.
     values: HashMap<Box<str>, Sum>,
-    /// The export in which it was last seen.
+    /// The number of the last export with this row.
     seen: u64,
 }
 
-/// A counter's value, or a distribution.
+/// The value of a counter or histogram.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Sum {
     Int(u64),
@@ -26,8 +26,8 @@ pub(super) enum Sum {
 }
 
 impl Sum {
-    /// A copy of a value.
-    pub(super) fn of(value: Value<'_>) -> Self {
+    /// Copies a value.
+    pub(super) fn from_value(value: Value<'_>) -> Self {
         match value {
             Value::Int(value) => Self::Int(value),
             Value::Float(value) => Self::Float(value),
@@ -35,7 +35,7 @@ impl Sum {
         }
     }
 
-    /// What was added since an earlier sum; all of it where that was larger, because it has begun again.
+    /// The increase since an earlier sum. After a counter reset it is the whole sum.
     fn since(&self, before: &Self) -> Self {
         let added = match (self, before) {
             (Self::Int(now), Self::Int(before)) => now.checked_sub(*before).map(Self::Int),
@@ -55,12 +55,12 @@ impl Sum {
     }
 }
 
-/// Sums of the export before.
+/// Sums of the previous export.
 #[derive(Debug)]
 pub(super) struct Deltas {
     rows: HashMap<Box<str>, Row>,
     export: u64,
-    /// Nanoseconds since the Unix epoch: the export before, at first the agent's start.
+    /// The time of the previous export, at first the start of the agent, in nanoseconds since the Unix epoch.
     before: u64,
     now: u64,
 }
@@ -69,13 +69,13 @@ pub(super) struct Deltas {
 #[derive(Debug)]
 pub(super) struct OfRow<'a> {
     row: &'a mut Row,
-    /// Whether what it counted before now is nobody's: it was there before the agent, or was not exported.
+    /// Whether the value before this export must not be reported: the row is older than the agent, or was not exported.
     baseline: bool,
     since: u64,
 }
 
 impl Deltas {
-    /// Nothing was exported yet; nanoseconds since the Unix epoch.
+    /// The state before the first export. `started` is in nanoseconds since the Unix epoch.
     pub(super) fn since(started: u64) -> Self {
         Self { rows: HashMap::new(), export: 0, before: started, now: started }
     }
@@ -86,14 +86,14 @@ impl Deltas {
         self.now = now;
     }
 
-    /// Ends an export: what was not in it is forgotten.
+    /// Finishes an export: rows that were not in it are removed.
     pub(super) fn end(&mut self) {
         let export = self.export;
         self.rows.retain(|_, row| row.seen == export);
         self.before = self.now;
     }
 
-    /// The row of this name, whose counters began at `start`.
+    /// The row with this name, whose counters started at `start`.
     pub(super) fn row(&mut self, name: String, start: u64) -> OfRow<'_> {
         let row = self.rows.entry(name.into()).or_default();
         let is_new = row.seen == 0;
@@ -107,14 +107,14 @@ impl Deltas {
 }
 
 impl OfRow<'_> {
-    /// What a counter gained, and since when; `None` if it is only taken down for the next export.
+    /// The increase of a counter and the start of the interval. `None` if the value is only recorded for the next export.
     pub(super) fn gained(&mut self, name: String, value: Value<'_>) -> Option<(Sum, u64)> {
-        let now = Sum::of(value);
+        let now = Sum::from_value(value);
         let before = self.row.values.insert(name.into(), now.clone());
         if self.baseline {
             return None;
         }
-        // One that has just appeared began at 0.
+        // A new counter started at 0.
         Some((before.map_or_else(|| now.clone(), |before| now.since(&before)), self.since))
     }
 }
@@ -132,12 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_gained_since_the_export_before_is_told() {
+    fn only_the_increase_since_the_previous_export_is_reported() {
         let mut deltas = Deltas::since(s(100));
         deltas.begin(s(110));
-        // It was there before the agent: what it used then is not this agent's to tell.
+        // A row that is older than the agent: this agent does not report usage from before its start.
         assert_eq!(gained(&mut deltas, "old", s(10), 5_000), None);
-        // It was made while the agent ran.
+        // A row that was created while the agent ran.
         assert_eq!(gained(&mut deltas, "new", s(105), 7), Some((Sum::Int(7), s(105))));
         deltas.end();
         deltas.begin(s(120));
@@ -145,10 +145,10 @@ mod tests {
         assert_eq!(gained(&mut deltas, "new", s(105), 7), Some((Sum::Int(0), s(110))));
         deltas.end();
         deltas.begin(s(130));
-        // A counter that began again.
+        // A counter reset.
         assert_eq!(gained(&mut deltas, "old", s(10), 4), Some((Sum::Int(4), s(120))));
         deltas.end();
-        // Not exported for once, for instance because its name was not known: nothing is told twice.
+        // A row that was missing from one export, for instance because its name was not known: nothing is reported twice.
         deltas.begin(s(140));
         assert_eq!(gained(&mut deltas, "new", s(105), 9), None);
         assert_eq!(deltas.rows.len(), 2);

@@ -29,18 +29,18 @@ use crate::{
     views::CurrentView,
 };
 
-/// Between two looks for new events: as long as OpenTelemetry's own processors wait by default
+/// Interval between checks for new events: the default delay of OpenTelemetry's own processors
 /// (`OTEL_BLRP_SCHEDULE_DELAY`).
-const PACE: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is sent as log records.
+/// The sources of log records.
 #[derive(Debug)]
 pub(super) struct Logged {
     pub(super) events: bool,
     pub(super) own_log: Option<OwnLog>,
 }
 
-/// Sends what happens, soon after it is told, until `stop` is done.
+/// Sends events as log records until `stop` completes.
 pub(super) async fn export(
     sender: &Sender,
     logged: &Logged,
@@ -51,24 +51,24 @@ pub(super) async fn export(
     let settings = sender.settings();
     tracing::info!(endpoint = settings.endpoint, "sending log records by OTLP");
     let common = Common { given: settings.resource_attributes.clone() };
-    let mut follower = EventCursor::default();
+    let mut cursor = EventCursor::default();
     let mut queue_new = || {
-        let Some(published) = views.last() else { return };
-        let (new, missed) = follower.new_events(&published.events);
+        let Some(view) = views.last() else { return };
+        let (new, missed) = cursor.new_events(&view.events);
         sender.give_up(if logged.events { missed } else { 0 });
         let new: Vec<&Event> = new.iter().map(|event| &**event).filter(|event| limits.event(event)).collect();
         if logged.events && !new.is_empty() {
-            sender.add(batch(&new, &common, &published));
+            sender.add(batch(&new, &common, &view));
         }
         if let Some(own_log) = &logged.own_log {
             let (scopes, given_up) = own_log.take();
             sender.give_up(given_up);
             if !scopes.is_empty() {
-                sender.add(own_batch(scopes, &common, &published));
+                sender.add(own_batch(scopes, &common, &view));
             }
         }
     };
-    let mut ticks = tokio::time::interval(PACE);
+    let mut ticks = tokio::time::interval(POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut sending = pin!(sender.send_all());
     let mut stop = pin!(stop);
@@ -84,9 +84,9 @@ pub(super) async fn export(
     sender.finish().await;
 }
 
-fn batch(events: &[&Event], common: &Common, published: &View) -> Batch {
+fn batch(events: &[&Event], common: &Common, view: &View) -> Batch {
     let of_one = |event: &&Event| ResourceLogs {
-        resource: Some(resource(common.subject(&event.subject, published))),
+        resource: Some(resource(common.subject(&event.subject, view))),
         scope_logs: vec![ScopeLogs {
             scope: Some(scope()),
             log_records: vec![record(event)],
@@ -97,14 +97,14 @@ fn batch(events: &[&Event], common: &Common, published: &View) -> Batch {
     request(events.iter().map(of_one).collect())
 }
 
-/// What the agent itself has logged.
-fn own_batch(scope_logs: Vec<ScopeLogs>, common: &Common, published: &View) -> Batch {
-    let resource = Some(resource(common.agent(published)));
+/// A batch of the agent's own log.
+fn own_batch(scope_logs: Vec<ScopeLogs>, common: &Common, view: &View) -> Batch {
+    let resource = Some(resource(common.agent(view)));
     let of_agent = ResourceLogs { resource, scope_logs, schema_url: SCHEMA_URL.to_owned() };
     request(vec![of_agent])
 }
 
-/// A request with these, as it is sent.
+/// Encodes a request.
 fn request(resource_logs: Vec<ResourceLogs>) -> Batch {
     let scopes = resource_logs.iter().flat_map(|of_one| &of_one.scope_logs);
     let items = scopes.map(|scope| scope.log_records.len() as u64).sum();
@@ -145,8 +145,8 @@ mod tests {
 
     #[test]
     fn a_record_is_as_bad_as_its_event_and_says_when() {
-        let published = fixture::published();
-        let events = &published.events;
+        let view = fixture::view();
+        let events = &view.events;
         let record = record(&events[1]);
         assert_eq!((record.severity_number(), &*record.severity_text), (SeverityNumber::Error, "ERROR"));
         assert_eq!(
@@ -154,7 +154,7 @@ mod tests {
             (1_700_000_000_250_000_000, "snug.termination")
         );
         let all: Vec<&Event> = events.iter().map(|event| &**event).collect();
-        let batch = batch(&all, &Common { given: Vec::new() }, &published);
+        let batch = batch(&all, &Common { given: Vec::new() }, &view);
         let request = ExportLogsServiceRequest::decode(batch.bytes).unwrap();
         assert_eq!((batch.items, request.resource_logs.len()), (6, 6));
     }

@@ -36,23 +36,23 @@ use crate::{
     values::Distribution,
 };
 
-/// Resources in one request: some hundred kilobytes, far below the 4 MiB that gRPC servers take.
+/// Resources in one request: a few hundred kilobytes, far below the 4 MiB that gRPC servers accept.
 const RESOURCES: usize = 64;
 
-/// What an export is about.
+/// The input of an export.
 #[derive(Debug)]
 pub(super) struct Export<'a> {
-    pub(super) published: &'a View,
-    /// The moment of the export, by both clocks.
+    pub(super) view: &'a View,
+    /// The time of the export, by both clocks.
     pub(super) now: Instant,
     pub(super) now_unix: Duration,
-    /// What the metric endpoints held when last scraped.
+    /// Series counts of the metric endpoints at their last scrape.
     pub(super) endpoints: Vec<EndpointSeries>,
-    /// How the exporter fares.
+    /// Progress of the exporter by signal.
     pub(super) progress: Vec<(Signal, Progress)>,
 }
 
-/// Builds requests; knows what was exported before.
+/// Builds requests. With delta temporality it keeps the values of the previous export.
 #[derive(Debug)]
 pub(super) struct Builder {
     common: Common,
@@ -61,7 +61,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// One of an agent that started at this time since the Unix epoch.
+    /// A builder for an agent that started at `started` since the Unix epoch.
     pub(super) fn new(
         given: Vec<(String, String)>,
         limits: Arc<SeriesLimits>,
@@ -72,13 +72,13 @@ impl Builder {
         Self { common: Common { given }, limits, deltas }
     }
 
-    /// All rows, in batches; says how many series there were, the agent's own not counted.
+    /// Builds batches of all rows. Returns the counts of series, without the agent's own.
     pub(super) fn build(&mut self, export: &Export<'_>, mut take: impl FnMut(Batch)) -> SeriesCounts {
-        let published = export.published;
-        // What is told was so when it was published.
-        let age = export.now.saturating_duration_since(published.at);
+        let view = export.view;
+        // Points have the time of the view.
+        let age = export.now.saturating_duration_since(view.at);
         let time = nanos(export.now_unix.saturating_sub(age));
-        let started = nanos(Duration::try_from_secs_f64(published.agent.started_unix).unwrap_or_default());
+        let started = nanos(Duration::try_from_secs_f64(view.agent.started_unix).unwrap_or_default());
         if let Some(deltas) = &mut self.deltas {
             deltas.begin(time);
         }
@@ -94,7 +94,7 @@ impl Builder {
                 started,
                 time,
             };
-            // The agent's own are never cut.
+            // Limits do not apply to the agent's own series.
             let limits = (row.scope != Scope::Agent).then_some(&**limits);
             for family in row.scope.families() {
                 let family_admitted =
@@ -120,35 +120,31 @@ impl Builder {
             }
         };
 
-        for row in catalogue::rows(published, limits) {
+        for row in catalogue::rows(view, limits) {
             match row.entity {
                 Entity::Cgroup(cgroup) => {
                     let created = Duration::try_from_secs_f64(cgroup.created_unix).unwrap_or_default();
                     let name = format!("{} {}", cgroup.identity.path, created.as_nanos());
-                    add(&row, name, nanos(created), &|| common.cgroup(cgroup, published));
+                    add(&row, name, nanos(created), &|| common.cgroup(cgroup, view));
                 }
                 Entity::Workload(workload) => {
                     let name: Vec<&str> = row.labels().map(|(_, value)| value).collect();
-                    add(&row, name.join("\n"), started, &|| common.workload(workload, published));
+                    add(&row, name.join("\n"), started, &|| common.workload(workload, view));
                 }
                 Entity::Status(pod, container) => {
                     let name = format!("{} {}", pod.uid, container.names.container);
-                    add(&row, name, started, &|| common.status(container, &pod.uid, published));
+                    add(&row, name, started, &|| common.status(container, &pod.uid, view));
                 }
-                // The form of kube-state-metrics is for Prometheus alone; the agent comes last.
+                // Names of kube-state-metrics are for Prometheus only. The agent's row comes last.
                 Entity::KubeState(_) | Entity::Agent(_) => {}
             }
         }
-        // The agent comes last, so that it can say what this very export left out.
+        // The agent's row comes last, because it has the counts of this export.
         let mut endpoints = vec![EndpointSeries { endpoint: super::ENDPOINT, counts: counts.get() }];
         endpoints.extend_from_slice(&export.endpoints);
-        let view = AgentView {
-            row: &published.agent,
-            now: export.now,
-            endpoints: &endpoints,
-            otlp: &export.progress,
-        };
-        add(&Row::agent(&view), "agent".to_owned(), started, &|| common.agent(published));
+        let agent =
+            AgentView { row: &view.agent, now: export.now, endpoints: &endpoints, otlp: &export.progress };
+        add(&Row::agent(&agent), "agent".to_owned(), started, &|| common.agent(view));
         if !request.resources.is_empty() {
             take(request.into_batch());
         }
@@ -164,7 +160,7 @@ struct RowWriter<'a> {
     metrics: Vec<Metric>,
     points: u64,
     deltas: Option<OfRow<'a>>,
-    /// Nanoseconds since the Unix epoch: when the row's counters began, when the agent started, when they were read.
+    /// Nanoseconds since the Unix epoch: the start of the row's counters, the start of the agent, and the time of the values.
     start: u64,
     started: u64,
     time: u64,
@@ -182,7 +178,7 @@ impl RowWriter<'_> {
                     None => return,
                 }
             }
-            _ => (Sum::of(value), start),
+            _ => (Sum::from_value(value), start),
         };
         let Called { name, unit, instrument, attributes } = called;
         let attributes = attributes
@@ -238,7 +234,7 @@ fn data(instrument: Instrument, is_delta: bool) -> Data {
             aggregation_temporality: temporality(is_delta),
             is_monotonic: true,
         }),
-        // What goes up and down stays what it is.
+        // Gauges have no delta.
         Instrument::UpDownCounter => Data::Sum(proto::Sum {
             data_points: Vec::new(),
             aggregation_temporality: temporality(false),
@@ -287,7 +283,7 @@ fn number(value: &Sum) -> Option<number_data_point::Value> {
     }
 }
 
-/// A request in the making.
+/// A request under construction.
 #[derive(Default)]
 struct Request {
     resources: Vec<ResourceMetrics>,

@@ -1,8 +1,7 @@
-//! OTLP: what `/metrics` serves is pushed to a receiver, by gRPC or HTTP, and so are events.
+//! OTLP: pushes metrics and events to a receiver, by gRPC or HTTP.
 //!
-//! Metrics are built from the catalogue, like `/metrics`, and at the pace of `otlp-interval`; events go as log records, soon
-//! after they are told. What cannot be sent waits in a bounded
-//! buffer; nothing here ever waits for the samplers, nor they for it.
+//! Metrics come from the catalogue, like `/metrics`, and are sent every `otlp-interval`. Events are sent as log records within
+//! a second. Requests that cannot be sent wait in a bounded buffer. Neither the exporter nor the samplers wait for each other.
 
 mod convention;
 mod delta;
@@ -42,10 +41,10 @@ use crate::{
     views::CurrentView,
 };
 
-/// What stands for an endpoint's path in metrics about series.
+/// The value of the `endpoint` label in metrics about series.
 const ENDPOINT: &str = "otlp";
 
-/// Where and how to send.
+/// Settings of the export of one signal.
 #[derive(Clone, Debug)]
 struct Settings {
     signal: Signal,
@@ -61,12 +60,12 @@ struct Settings {
 }
 
 impl Settings {
-    /// `None` where no receiver is named for the signal.
-    fn of(config: &Config, signal: Signal) -> Option<Self> {
+    /// The settings of a signal; `None` if it has no receiver.
+    fn from_config(config: &Config, signal: Signal) -> Option<Self> {
         if signal == Signal::Logs && !config.otlp_events && !config.otlp_log {
             return None;
         }
-        // What is said of the signal alone wins.
+        // Options of the signal win over those for both signals.
         let protocol = signal
             .own(&config.otlp_metrics_protocol, &config.otlp_logs_protocol)
             .unwrap_or(config.otlp_protocol);
@@ -114,7 +113,7 @@ impl Settings {
     }
 }
 
-/// Sends what is published until it is told to stop.
+/// The OTLP exporter.
 #[derive(Debug)]
 pub struct Exporter {
     metrics: Option<Arc<Sender>>,
@@ -123,20 +122,20 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// One that has sent nothing yet; `None` where no receiver is named.
+    /// An exporter by the configuration; `None` if no signal has a receiver.
     pub fn new(config: &Config) -> Option<Self> {
-        let sender = |signal| Settings::of(config, signal).map(Sender::new).map(Arc::new);
+        let sender = |signal| Settings::from_config(config, signal).map(Sender::new).map(Arc::new);
         let [metrics, logs] = [Signal::Metrics, Signal::Logs].map(sender);
         let logged = Logged { events: config.otlp_events, own_log: config.otlp_log.then(OwnLog::default) };
         (metrics.is_some() || logs.is_some()).then_some(Self { metrics, logs, logged })
     }
 
-    /// What takes the agent's own log, where that is to be sent.
+    /// The layer that collects the agent's own log; `None` unless `otlp-log` is on.
     pub fn own_log(&self) -> Option<LogLayer> {
         self.logs.as_ref().and(self.logged.own_log.as_ref()).map(OwnLog::layer)
     }
 
-    /// Exports until `stop` is done, then once more.
+    /// Exports until `stop` completes, then once more.
     pub(crate) async fn run(
         self: Arc<Self>,
         views: Arc<CurrentView>,
@@ -179,31 +178,31 @@ impl Exporter {
                 () = &mut stop => break,
                 () = &mut sending => break,
                 _ = ticks.tick() => {
-                    if let Some(published) = views.newest().await {
-                        builder = self.build(sender, builder, published, scrapes).await;
+                    if let Some(view) = views.newest().await {
+                        builder = self.build(sender, builder, view, scrapes).await;
                     }
                 }
             }
         }
         sender.put_back();
-        if let Some(published) = views.last() {
-            self.build(sender, builder, published, scrapes).await;
+        if let Some(view) = views.last() {
+            self.build(sender, builder, view, scrapes).await;
         }
         sender.finish().await;
     }
 
-    /// Puts everything that is published into the queue, on a thread that may take its time.
+    /// Builds requests from the current view on a blocking thread, and adds them to the queue.
     async fn build(
         self: &Arc<Self>,
         sender: &Arc<Sender>,
         mut builder: Builder,
-        published: Arc<View>,
+        view: Arc<View>,
         scrapes: &Arc<Scrapes>,
     ) -> Builder {
         let (this, sender, scrapes) = (Arc::clone(self), Arc::clone(sender), Arc::clone(scrapes));
         let built = tokio::task::spawn_blocking(move || {
             let export = Export {
-                published: &published,
+                view: &view,
                 now: Instant::now(),
                 now_unix: clock::since_epoch(),
                 endpoints: scrapes.others(ENDPOINT),
@@ -239,11 +238,11 @@ mod tests {
         let request =
             config::load([OsString::from("snug-agent")], variables, |_| Err(io::ErrorKind::NotFound.into()));
         let Request::Run(loaded) = request.unwrap() else { panic!("not run") };
-        Settings::of(&loaded.config, signal)
+        Settings::from_config(&loaded.config, signal)
     }
 
     #[test]
-    fn what_is_said_of_one_signal_wins_for_it() {
+    fn options_of_one_signal_win_for_it() {
         let variables = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "tenant=a"),

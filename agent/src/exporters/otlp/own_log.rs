@@ -1,5 +1,5 @@
-//! The agent's own log as log records. `tracing` is bridged to OpenTelemetry's SDK, whose exporter this is: it keeps what is logged until
-//! it is sent with the events.
+//! The agent's own log as log records. A bridge passes messages of `tracing` to OpenTelemetry's SDK. This module is the exporter of
+//! the SDK: it keeps records until they are sent with the events.
 
 use std::{
     mem,
@@ -19,13 +19,13 @@ use tracing_subscriber::{Layer as _, filter::filter_fn};
 
 use crate::config::LogLayer;
 
-/// Records that may wait for the next look.
+/// Maximum number of records that wait to be sent.
 const MAX_WAITING: usize = 1024;
-/// What sending logs of itself would be sent for ever.
+/// Targets that the exporter itself logs to. Sending their messages would log new ones, forever.
 const SENDING: &[&str] =
     &["h2", "hyper", "hyper_util", "opentelemetry", "opentelemetry_sdk", "rustls", "tonic", "tower"];
 
-/// What is logged and not sent yet.
+/// Records that are not sent yet.
 #[derive(Debug, Default)]
 struct Waiting {
     scopes: Vec<ScopeLogs>,
@@ -38,7 +38,7 @@ struct Waiting {
 pub(super) struct OwnLog(Arc<Mutex<Waiting>>);
 
 impl OwnLog {
-    /// What takes it from `tracing`.
+    /// The layer that receives messages from `tracing`.
     pub(super) fn layer(&self) -> LogLayer {
         let provider = SdkLoggerProvider::builder().with_simple_exporter(self.clone()).build();
         let is_of_sending = |target: &str| SENDING.contains(&target.split("::").next().unwrap_or(target));
@@ -47,7 +47,7 @@ impl OwnLog {
             .boxed()
     }
 
-    /// What was logged since the last time, and how many records were too many.
+    /// The records since the last call, and the number of records that were dropped.
     pub(super) fn take(&self) -> (Vec<ScopeLogs>, u64) {
         let Waiting { scopes, given_up, .. } = mem::take(&mut *self.lock());
         (scopes, given_up)
@@ -64,7 +64,7 @@ impl LogExporter for OwnLog {
         let mut waiting = self.lock();
         for mut scope in logs.into_iter().flat_map(|logs| logs.scope_logs) {
             for record in &mut scope.log_records {
-                // `tracing` tells no time, so it is when it was seen.
+                // Messages of `tracing` have no time, so the time of observation is used.
                 record.time_unix_nano = record.observed_time_unix_nano;
             }
             let records = scope.log_records.len();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_logged_is_taken_once_and_sending_is_not_told_of() {
+    fn records_are_taken_once_and_messages_about_sending_are_left_out() {
         let own = OwnLog::default();
         let subscriber = tracing_subscriber::registry().with(own.layer());
         tracing::subscriber::with_default(subscriber, || {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_counted() {
+    fn records_above_the_maximum_are_counted() {
         let own = OwnLog::default();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(own.layer()), || {
             for number in 0..MAX_WAITING + 7 {

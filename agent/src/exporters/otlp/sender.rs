@@ -1,4 +1,4 @@
-//! Sending what waits, in its order, until it is taken or refused.
+//! Sends queued batches in order, and retries each until the receiver accepts or refuses it.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -12,13 +12,13 @@ use super::{
 };
 use crate::{clock, exporters::series::Progress};
 
-/// Bytes that wait at most: half an hour of a full node at an export a minute.
-const BUFFER: usize = 16 << 20;
-/// Between two attempts: at first, and at most.
+/// Maximum bytes in the queue: half an hour of a full node with one export each minute.
+const MAX_QUEUE_BYTES: usize = 16 << 20;
+/// The first and the maximum pause before a retry.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// Time for what is left when the agent stops.
-const LAST_WITHIN: Duration = Duration::from_secs(3);
+/// Timeout of the last export when the agent stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Sends the batches of one signal.
 #[derive(Debug)]
@@ -32,30 +32,30 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// One that has sent nothing yet.
+    /// A sender with an empty queue.
     pub(super) fn new(settings: Settings) -> Self {
         let [sent, rejected, dropped, failures] = [0; 4].map(AtomicU64::new);
-        Self { settings, queue: Queue::of(BUFFER), sent, rejected, dropped, failures }
+        Self { settings, queue: Queue::new(MAX_QUEUE_BYTES), sent, rejected, dropped, failures }
     }
 
-    /// Where and how it sends.
+    /// The settings.
     pub(super) const fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// How it fares.
+    /// The counters of the sender.
     pub(super) fn progress(&self) -> Progress {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Progress {
-            sent: of(&self.sent),
-            rejected: of(&self.rejected),
-            dropped: of(&self.dropped),
-            failures: of(&self.failures),
+            sent: load(&self.sent),
+            rejected: load(&self.rejected),
+            dropped: load(&self.dropped),
+            failures: load(&self.failures),
             waiting_bytes: self.queue.bytes() as u64,
         }
     }
 
-    /// Adds a batch to what waits.
+    /// Adds a batch to the queue.
     pub(super) fn add(&self, batch: Batch) {
         self.give_up(self.queue.add(batch));
     }
@@ -65,22 +65,22 @@ impl Sender {
         self.dropped.fetch_add(items, Ordering::Relaxed);
     }
 
-    /// What was being sent when sending was stopped waits again.
+    /// Returns the batch that was being sent to the queue, after sending was stopped.
     pub(super) fn put_back(&self) {
         self.give_up(self.queue.put_back());
     }
 
-    /// What is left when the agent stops.
+    /// Sends the rest of the queue when the agent stops.
     pub(super) async fn finish(&self) {
-        if tokio::time::timeout(LAST_WITHIN, self.send_last()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.send_last()).await.is_err() {
             tracing::warn!(
                 endpoint = self.settings.endpoint,
-                "otlp: the receiver does not answer; the last export is lost"
+                "otlp: the receiver does not respond; the last export is lost"
             );
         }
     }
 
-    /// Sends what is in the queue, for ever.
+    /// Sends batches from the queue, forever.
     pub(super) async fn send_all(&self) {
         let mut trouble = Trouble::default();
         let mut transport = None;
@@ -99,7 +99,7 @@ impl Sender {
         }
     }
 
-    /// Sends what is in the queue once.
+    /// Sends all batches in the queue once.
     async fn send_last(&self) {
         let (mut trouble, mut transport) = (Trouble::default(), None);
         while let Some(batch) = self.queue.take() {
@@ -112,7 +112,7 @@ impl Sender {
     async fn send(&self, transport: &mut Option<Transport>, batch: Batch, trouble: &mut Trouble) -> Sent {
         let answer = match self.transport(transport) {
             Ok(transport) => transport.send(batch.bytes).await,
-            Err(error) => Answer::Again { after: None, why: format!("{:#}", anyhow::Error::from(error)) },
+            Err(error) => Answer::Retry { after: None, why: format!("{:#}", anyhow::Error::from(error)) },
         };
         let add = |counter: &AtomicU64, count: u64| counter.fetch_add(count, Ordering::Relaxed);
         match answer {
@@ -135,10 +135,10 @@ impl Sender {
                 self.queue.done();
                 Sent::Done
             }
-            Answer::Again { after, why } => {
+            Answer::Retry { after, why } => {
                 add(&self.failures, 1);
-                trouble.is(&format!("{} cannot be reached: {why}; trying again", self.settings.endpoint));
-                // Certificates may have been renewed, and the receiver may have moved.
+                trouble.is(&format!("{} cannot be reached: {why}; retrying", self.settings.endpoint));
+                // Reconnect: certificates may have been renewed, and the receiver may have moved.
                 *transport = None;
                 self.put_back();
                 Sent::Later(after)
@@ -159,12 +159,12 @@ enum Sent {
     Later(Option<Duration>),
 }
 
-/// A pause is this share of what it should be, so that the agents of many nodes do not come back at once.
+/// A random factor for pauses, so that the agents of many nodes do not retry at the same time.
 fn jitter() -> f64 {
     0.75 + f64::from(clock::since_epoch().subsec_nanos() % 1_000) / 2_000.0
 }
 
-/// Says what is wrong once, not each time.
+/// Logs each problem once, not on each retry.
 #[derive(Debug, Default)]
 struct Trouble(Option<String>);
 
@@ -178,7 +178,7 @@ impl Trouble {
 
     fn is_over(&mut self) {
         if self.0.take().is_some() {
-            tracing::info!("otlp: the receiver takes everything again");
+            tracing::info!("otlp: the receiver accepts all items again");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How requests reach the receiver: gRPC, or protobuf in HTTP requests, with or without TLS.
+//! Transport to the receiver: gRPC or protobuf over HTTP, with or without TLS.
 
 use std::time::Duration;
 
@@ -34,38 +34,38 @@ use crate::{
     tls::TlsError,
 };
 
-/// What a receiver may answer at most, bytes.
+/// Maximum size of a response, in bytes.
 const ANSWER: usize = 64 << 10;
 
-/// Why nothing can be sent at all.
+/// Why the transport cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransportError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// No header can be called so.
-    #[error("otlp: {name} cannot be the name of a header")]
+    /// An invalid name of a header.
+    #[error("otlp: {name} is not a valid name of a header")]
     HeaderName { name: String, source: InvalidHeaderName },
-    /// No header can have this value.
-    #[error("otlp: the value of the header {name} has characters that no header can have")]
+    /// An invalid value of a header.
+    #[error("otlp: the value of the header {name} has characters that are not allowed in headers")]
     HeaderValue { name: String, source: InvalidHeaderValue },
-    /// The address with its path is none.
-    #[error("otlp: {0} is no address of a receiver")]
+    /// An invalid URL.
+    #[error("otlp: {0} is not a valid URL of a receiver")]
     Address(String),
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The receiver took it, all but so many of its items, and said why.
+    /// The receiver accepted the request, except for this many items, with a message.
     Taken { rejected: i64, message: String },
-    /// It may be sent again, not before this time has passed.
-    Again { after: Option<Duration>, why: String },
-    /// It will never be taken.
+    /// The request may be retried, after this time at the earliest.
+    Retry { after: Option<Duration>, why: String },
+    /// The receiver will never accept the request.
     Refused { why: String },
 }
 
-/// A way to a receiver.
+/// A connection to a receiver.
 #[derive(Debug)]
 pub(super) struct Transport {
     client: Client<HttpsConnector<HttpConnector>, Body>,
@@ -78,7 +78,7 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    /// Reads the certificates; connects only when something is sent.
+    /// Reads the certificates. The connection is opened by the first request.
     pub(super) fn open(settings: &Settings) -> Result<Self, TransportError> {
         let is_grpc = settings.protocol == OtlpProtocol::Grpc;
         let mut http = HttpConnector::new();
@@ -115,14 +115,14 @@ impl Transport {
                 OtlpProtocol::HttpProtobuf => self.by_http(message).await,
             }
         };
-        tokio::time::timeout(self.timeout, sent).await.unwrap_or_else(|_| Answer::Again {
+        tokio::time::timeout(self.timeout, sent).await.unwrap_or_else(|_| Answer::Retry {
             after: None,
-            why: format!("no answer within {}", humantime::format_duration(self.timeout)),
+            why: format!("no response within {}", humantime::format_duration(self.timeout)),
         })
     }
 
     async fn by_grpc(&self, message: Bytes) -> Answer {
-        let again = |error: &dyn std::error::Error| Answer::Again { after: None, why: chain(error) };
+        let again = |error: &dyn std::error::Error| Answer::Retry { after: None, why: chain(error) };
         let mut grpc = tonic::client::Grpc::with_origin(self.client.clone(), self.address.clone());
         if self.compression == OtlpCompression::Gzip {
             grpc =
@@ -149,7 +149,7 @@ impl Transport {
 
     async fn by_http(&self, message: Bytes) -> Answer {
         let refused = |error: &dyn std::error::Error| Answer::Refused { why: chain(error) };
-        let again = |error: &dyn std::error::Error| Answer::Again { after: None, why: chain(error) };
+        let again = |error: &dyn std::error::Error| Answer::Retry { after: None, why: chain(error) };
         let mut request = Request::post(self.address.clone()).header(CONTENT_TYPE, "application/x-protobuf");
         for (name, value) in &self.headers {
             request = request.header(name, value);
@@ -176,25 +176,26 @@ impl Transport {
         let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let body = match Limited::new(response.into_body(), ANSWER).collect().await {
             Ok(body) => body.to_bytes(),
-            Err(error) => return Answer::Again { after: None, why: error.to_string() },
+            Err(error) => return Answer::Retry { after: None, why: error.to_string() },
         };
         match status {
             StatusCode::OK => {
                 ExportMetricsServiceResponse::decode(body).map_or_else(|error| refused(&error), taken)
             }
-            // The four that the specification lets clients try again.
+            // The four status codes that the specification allows clients to retry.
             StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => {
-                Answer::Again { after: after.map(Duration::from_secs), why: format!("it answered {status}") }
-            }
-            _ => Answer::Refused { why: format!("it answered {status}{}", words(&body)) },
+            | StatusCode::GATEWAY_TIMEOUT => Answer::Retry {
+                after: after.map(Duration::from_secs),
+                why: format!("the receiver responded {status}"),
+            },
+            _ => Answer::Refused { why: format!("the receiver responded {status}{}", words(&body)) },
         }
     }
 }
 
-/// What a body says, if it is for people.
+/// The text of a body, if it is readable.
 fn words(body: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
     let is_text = !text.is_empty()
@@ -203,17 +204,17 @@ fn words(body: &[u8]) -> String {
     if is_text { format!(": {}", text.trim()) } else { String::new() }
 }
 
-/// Answers to logs have the same fields at the same places, so they are read as those to metrics.
+/// Decodes a response. Responses for logs have the same fields with the same numbers as those for metrics.
 fn taken(response: ExportMetricsServiceResponse) -> Answer {
     let partial = response.partial_success.unwrap_or_default();
     Answer::Taken { rejected: partial.rejected_data_points, message: partial.error_message }
 }
 
-/// As the specification of OTLP/gRPC sorts failures: a receiver that is out of something says by its details when it will not be.
+/// Classifies failures by the specification of OTLP/gRPC: `RESOURCE_EXHAUSTED` can be retried only if it has retry details.
 fn of_status(status: &Status) -> Answer {
     let why = match std::error::Error::source(status) {
         Some(cause) => chain(cause),
-        None => format!("it answered {:?}: {}", status.code(), status.message()),
+        None => format!("the receiver responded {:?}: {}", status.code(), status.message()),
     };
     let info = status.get_details_retry_info();
     let after = info.as_ref().and_then(|info| info.retry_delay);
@@ -223,10 +224,10 @@ fn of_status(status: &Status) -> Answer {
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unavailable
-        | Code::DataLoss => Answer::Again { after, why },
-        Code::ResourceExhausted if info.is_some() => Answer::Again { after, why },
-        // What hyper reports of a connection that broke has no code of its own.
-        Code::Unknown if std::error::Error::source(status).is_some() => Answer::Again { after: None, why },
+        | Code::DataLoss => Answer::Retry { after, why },
+        Code::ResourceExhausted if info.is_some() => Answer::Retry { after, why },
+        // Errors of hyper about a broken connection have no code of their own.
+        Code::Unknown if std::error::Error::source(status).is_some() => Answer::Retry { after: None, why },
         _ => Answer::Refused { why },
     }
 }
@@ -245,7 +246,7 @@ fn gzipped(message: &[u8]) -> std::io::Result<Bytes> {
     encoder.finish().map(Bytes::from)
 }
 
-/// Messages that are encoded already, and the receiver's answers.
+/// A codec for requests that are already encoded.
 struct Encoded;
 
 impl Codec for Encoded {
@@ -280,7 +281,7 @@ impl Decoder for Encoded {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
         ExportMetricsServiceResponse::decode(buffer)
             .map(Some)
-            .map_err(|error| Status::internal(format!("the answer cannot be read: {error}")))
+            .map_err(|error| Status::internal(format!("the response cannot be decoded: {error}")))
     }
 }
 
@@ -295,13 +296,13 @@ mod tests {
         let details =
             |code, delay| Status::with_error_details(code, "no", ErrorDetails::with_retry_info(delay));
         let after = |status: &Status| match of_status(status) {
-            Answer::Again { after, .. } => Some(after),
+            Answer::Retry { after, .. } => Some(after),
             _ => None,
         };
         let two = Duration::from_secs(2);
         assert_eq!(after(&details(Code::ResourceExhausted, Some(two))), Some(Some(two)));
         assert_eq!(after(&details(Code::ResourceExhausted, None)), Some(None));
-        assert_eq!(after(&Status::resource_exhausted("no")), None, "it does not say that it will recover");
+        assert_eq!(after(&Status::resource_exhausted("no")), None, "without retry details it is not retried");
         assert_eq!(after(&details(Code::Unavailable, Some(two))), Some(Some(two)));
         assert_eq!(after(&Status::unavailable("no")), Some(None));
         for code in [Code::InvalidArgument, Code::Unauthenticated, Code::Unimplemented, Code::Internal] {

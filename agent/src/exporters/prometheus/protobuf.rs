@@ -1,7 +1,7 @@
 //! Prometheus protobuf: the only format in which a native histogram can be scraped.
 //!
 //! The messages are those of `io/prometheus/client/metrics.proto` (prometheus/client_model), as far as they are used.
-//! prometheus-client can write them too, but its build takes `protoc` on every builder's machine.
+//! prometheus-client can write them too, but its build requires `protoc`.
 
 use std::io::{self, Write};
 
@@ -22,7 +22,7 @@ use crate::{
 
 /// log2 of the buckets per doubling.
 const SCHEMA: i32 = snug_sizing::histogram::PER_DOUBLING.ilog2() as i32;
-/// What stands before a [`MetricFamily::metric`]: its tag, and that its length follows.
+/// The key of the field [`MetricFamily::metric`]: its number, and the wire type for a length-delimited value.
 const METRIC_KEY: u8 = 4 << 3 | 2;
 
 #[derive(Clone, PartialEq, Message)]
@@ -143,8 +143,8 @@ pub(super) fn encode(scrape: &Scrape, out: &mut dyn Write) -> io::Result<SeriesC
     })
 }
 
-/// Writes one of a family's metrics, its row's labels first. A message may be written in parts, and most of an exposition
-/// is labels: those of a row are the same for all families.
+/// Writes a metric of a family, beginning with the labels of its row. These are the same for all families, so they are encoded
+/// once: a message may be written in parts, and most of an exposition is labels.
 fn write_metric(metric: &Metric, row: &Row<'_>, out: &mut Vec<u8>) -> Result<(), prost::EncodeError> {
     let labels = row.message.get_or_init(|| {
         let label = row.labels.iter().copied().filter_map(label_pair).collect();
@@ -156,7 +156,7 @@ fn write_metric(metric: &Metric, row: &Row<'_>, out: &mut Vec<u8>) -> Result<(),
     metric.encode(out)
 }
 
-/// An empty label is as good as none, and here it would be one.
+/// Leaves out empty labels. In Prometheus an empty label is the same as an absent one.
 fn label_pair((name, value): (&str, &str)) -> Option<LabelPair> {
     (!value.is_empty()).then(|| LabelPair { name: name.to_owned(), value: value.to_owned() })
 }

@@ -14,9 +14,9 @@ use crate::{
     patterns::{DroppableLabel, Pattern},
 };
 
-fn scrape(published: View, limits: SeriesLimits) -> Scrape {
+fn scrape(view: View, limits: SeriesLimits) -> Scrape {
     Scrape {
-        published: Arc::new(published),
+        view: Arc::new(view),
         limits: Arc::new(limits),
         now: Instant::now(),
         endpoint: "/metrics",
@@ -26,21 +26,21 @@ fn scrape(published: View, limits: SeriesLimits) -> Scrape {
     }
 }
 
-fn encode(published: View, limits: SeriesLimits, format: Format) -> (String, SeriesCounts) {
+fn encode(view: View, limits: SeriesLimits, format: Format) -> (String, SeriesCounts) {
     let mut out = Vec::new();
-    let counts = scrape(published, limits).encode(&mut out, format).unwrap();
+    let counts = scrape(view, limits).encode(&mut out, format).unwrap();
     (String::from_utf8(out).unwrap(), counts)
 }
 
-fn text(published: View, limits: SeriesLimits) -> (Exposition, SeriesCounts) {
-    let (text, counts) = encode(published, limits, Format::Text);
+fn text(view: View, limits: SeriesLimits) -> (Exposition, SeriesCounts) {
+    let (text, counts) = encode(view, limits, Format::Text);
     (fixture::parse(&text).unwrap_or_else(|e| panic!("{e}")), counts)
 }
 
 #[test]
 fn every_family_is_served_under_its_name_and_type() {
     let limits = SeriesLimits { kube_state: true, ..SeriesLimits::default() };
-    let (exposition, counts) = text(fixture::published(), limits);
+    let (exposition, counts) = text(fixture::view(), limits);
     for family in families() {
         let name = family.series_name();
         assert_eq!(exposition.types.get(&name).map(String::as_str), Some(family.kind.as_str()), "{name}");
@@ -57,7 +57,7 @@ fn every_family_is_served_under_its_name_and_type() {
 #[test]
 fn each_value_is_in_its_own_family_and_in_base_units() {
     let limits = SeriesLimits { kube_state: true, ..SeriesLimits::default() };
-    let (e, _) = text(fixture::published(), limits);
+    let (e, _) = text(fixture::view(), limits);
     let changing = ["snug_agent_build_info", "snug_agent_sample_age_seconds", "snug_agent_scrapes_total"];
     e.assert_golden("metrics.txt", |name, labels| {
         labels.get("kind").is_none_or(|kind| kind == "app") && !changing.contains(&name)
@@ -69,15 +69,15 @@ fn each_value_is_in_its_own_family_and_in_base_units() {
 }
 
 #[test]
-fn what_is_not_measured_has_no_series() {
-    let mut published = fixture::published();
-    for row in &mut published.cgroups {
+fn values_that_are_not_measured_have_no_series() {
+    let mut view = fixture::view();
+    for row in &mut view.cgroups {
         row.values = crate::values::Values::default();
         row.created_unix = f64::NAN;
     }
-    published.workloads = Arc::from([]);
-    published.pods = Arc::default();
-    let (e, counts) = text(published, SeriesLimits::default());
+    view.workloads = Arc::from([]);
+    view.pods = Arc::default();
+    let (e, counts) = text(view, SeriesLimits::default());
     let others: Vec<_> = e.types.keys().filter(|name| !name.starts_with("snug_agent_")).collect();
     assert_eq!(others, ["snug_container_info"]);
     assert_eq!(counts.written, 4);
@@ -85,14 +85,14 @@ fn what_is_not_measured_has_no_series() {
 
 #[test]
 fn without_a_limit_there_is_no_limit_and_no_throttling() {
-    let mut published = fixture::published();
-    for row in &mut published.cgroups {
+    let mut view = fixture::view();
+    for row in &mut view.cgroups {
         row.values.throttling =
             Some(crate::values::Throttling { period_ns: 100_000_000, ..Default::default() });
         row.values.memory =
             Some(crate::values::Memory { usage_bytes: 1, peak_bytes: None, limit_bytes: None });
     }
-    let (e, _) = text(published, SeriesLimits::default());
+    let (e, _) = text(view, SeriesLimits::default());
     let served = |name: &str| e.types.contains_key(name);
     assert!(!served("snug_container_cpu_limit_cores") && !served("snug_container_cpu_cfs_periods_total"));
     assert!(!served("snug_container_memory_limit_bytes") && !served("snug_container_memory_peak_bytes"));
@@ -101,8 +101,8 @@ fn without_a_limit_there_is_no_limit_and_no_throttling() {
 
 #[test]
 fn open_metrics_says_the_same_in_its_own_words() {
-    let (open, _) = encode(fixture::published(), SeriesLimits::default(), Format::OpenMetrics);
-    let (text, _) = encode(fixture::published(), SeriesLimits::default(), Format::Text);
+    let (open, _) = encode(fixture::view(), SeriesLimits::default(), Format::OpenMetrics);
+    let (text, _) = encode(fixture::view(), SeriesLimits::default(), Format::Text);
     assert!(open.ends_with("\n# EOF\n") && !text.contains("# EOF") && !text.contains("# UNIT"));
     let family = "# HELP snug_container_cpu_usage_seconds CPU time used\n\
                   # TYPE snug_container_cpu_usage_seconds counter\n\
@@ -135,8 +135,8 @@ fn messages(scrape: Scrape) -> BTreeMap<String, MetricFamily> {
 #[test]
 fn protobuf_says_the_same() {
     let limits = SeriesLimits { kube_state: true, ..SeriesLimits::default() };
-    let (exposition, _) = text(fixture::published(), limits.clone());
-    let families = messages(scrape(fixture::published(), limits));
+    let (exposition, _) = text(fixture::view(), limits.clone());
+    let families = messages(scrape(fixture::view(), limits));
     assert!(families.keys().eq(exposition.types.keys()));
     let mut series = 0;
     for (name, family) in &families {
@@ -167,9 +167,9 @@ fn protobuf_says_the_same() {
 }
 
 #[test]
-fn histograms_are_whole_in_protobuf_and_in_classic_buckets_when_asked_for() {
+fn histograms_are_complete_in_protobuf_and_optionally_in_classic_buckets() {
     const NAME: &str = "snug_container_cpu_window_cores";
-    let families = messages(scrape(fixture::published(), SeriesLimits::default()));
+    let families = messages(scrape(fixture::view(), SeriesLimits::default()));
     let histogram = families[NAME].metric[0].histogram.clone().unwrap();
     assert_eq!((histogram.schema, histogram.zero_count, histogram.sample_count), (3, 100, 125));
     assert!((histogram.sample_sum - 12.0).abs() < 1e-9);
@@ -183,7 +183,7 @@ fn histograms_are_whole_in_protobuf_and_in_classic_buckets_when_asked_for() {
     assert_eq!((counts[0], counts[34], counts.iter().sum::<i64>()), (20, 5, 25));
     assert!(histogram.bucket.is_empty());
 
-    let (plain, _) = text(fixture::published(), SeriesLimits::default());
+    let (plain, _) = text(fixture::view(), SeriesLimits::default());
     let buckets = |e: &Exposition| -> Vec<(f64, f64)> {
         let of = |((name, labels), count): (&fixture::Series, &f64)| {
             let ours = name == "snug_container_cpu_window_cores_bucket" && labels["kind"] == "app";
@@ -195,7 +195,7 @@ fn histograms_are_whole_in_protobuf_and_in_classic_buckets_when_asked_for() {
     };
     assert_eq!(buckets(&plain), [(f64::INFINITY, 125.0)]);
 
-    let mut classic = scrape(fixture::published(), SeriesLimits::default());
+    let mut classic = scrape(fixture::view(), SeriesLimits::default());
     classic.classic_histograms = true;
     let mut out = Vec::new();
     classic.encode(&mut out, Format::Text).unwrap();
@@ -205,7 +205,7 @@ fn histograms_are_whole_in_protobuf_and_in_classic_buckets_when_asked_for() {
     let at = |bound: f64| buckets.iter().find(|(le, _)| *le == bound).unwrap().1;
     assert_eq!((at(0.0625), at(0.125), at(1.0), at(2.0), at(256.0)), (100.0, 120.0, 120.0, 125.0, 125.0));
 
-    let mut classic = scrape(fixture::published(), SeriesLimits::default());
+    let mut classic = scrape(fixture::view(), SeriesLimits::default());
     classic.classic_histograms = true;
     let histogram = messages(classic)[NAME].metric[0].histogram.clone().unwrap();
     let cumulative: Vec<(f64, u64)> =
@@ -220,10 +220,10 @@ fn limits_cut_and_say_so() {
         deny_namespaces: vec![Pattern::new("def*")],
         ..SeriesLimits::default()
     };
-    let mut published = fixture::published();
-    published.cgroups.push(fixture::cgroup("/kubepods/podx/cccc", Level::Container, "cccc", None));
-    let (all, _) = text(published.clone(), SeriesLimits::default());
-    let (e, counts) = text(published, limits);
+    let mut view = fixture::view();
+    view.cgroups.push(fixture::cgroup("/kubepods/podx/cccc", Level::Container, "cccc", None));
+    let (all, _) = text(view.clone(), SeriesLimits::default());
+    let (e, counts) = text(view, limits);
     assert!(!e.types.contains_key("snug_container_cpu_usage_seconds_total"));
     assert!(e.types.contains_key("snug_container_memory_usage_bytes"));
     assert_eq!(e.get("snug_container_info", &[("namespace", "default")]), [0.0; 0]);
@@ -241,14 +241,14 @@ fn limits_cut_and_say_so() {
     });
     assert!(cut[0] > 0 && cut[1] > 0 && cut[2] == 0, "{cut:?}");
     assert_eq!(e.get("snug_agent_series", &[("endpoint", "/metrics")]), [counts.written as f64]);
-    assert_eq!(all.samples.len() - e.samples.len(), (cut[0] + cut[1]) as usize, "what is gone was counted");
+    assert_eq!(all.samples.len() - e.samples.len(), (cut[0] + cut[1]) as usize, "omitted series are counted");
 }
 
 #[test]
 fn the_cap_leaves_the_agent_alone() {
     let limits = SeriesLimits { max_series: 10, ..SeriesLimits::default() };
-    let (all, everything) = text(fixture::published(), SeriesLimits::default());
-    let (e, counts) = text(fixture::published(), limits);
+    let (all, everything) = text(fixture::view(), SeriesLimits::default());
+    let (e, counts) = text(fixture::view(), limits);
     assert_eq!((counts.written, counts.cut_by_cap), (10, everything.written - 10));
     let agents = |e: &Exposition| e.samples.keys().filter(|(n, _)| n.starts_with("snug_agent_")).count();
     assert_eq!(agents(&e), agents(&all));
@@ -258,14 +258,14 @@ fn the_cap_leaves_the_agent_alone() {
 #[test]
 fn dropping_every_label_that_can_be_dropped_makes_no_duplicates() {
     let limits = SeriesLimits { drop_labels: DroppableLabel::ALL.to_vec(), ..SeriesLimits::default() };
-    let mut published = fixture::published();
-    let row = published.workloads[0].clone();
+    let mut view = fixture::view();
+    let row = view.workloads[0].clone();
     // Two workloads that differ in their kind only.
     let other = crate::model::WorkloadRow { workload_kind: "Deployment".into(), ..row.clone() };
-    published.workloads = Arc::from([other, row]);
-    let (all, _) = text(published.clone(), SeriesLimits::default());
+    view.workloads = Arc::from([other, row]);
+    let (all, _) = text(view.clone(), SeriesLimits::default());
     // The reader refuses duplicates.
-    let (e, _) = text(published, limits);
+    let (e, _) = text(view, limits);
     assert_eq!(e.samples.len(), all.samples.len());
     let labels = e.label_names("snug_container_info");
     assert_eq!(labels.into_iter().collect::<Vec<_>>(), ["container", "id", "namespace", "pod"]);
@@ -275,15 +275,15 @@ fn dropping_every_label_that_can_be_dropped_makes_no_duplicates() {
 proptest! {
     #[test]
     fn hostile_names_stay_inside_their_quotes(name in any::<String>(), path in "[\\PC\n\r\t\"\\\\{}#]{0,20}") {
-        let mut published = fixture::published();
+        let mut view = fixture::view();
         let mut row = fixture::cgroup(&format!("/{path}"), Level::Container, &name, None);
         row.identity = Arc::new(Identity {
             names: Some(Arc::new(fixture::names(&name, &name, &name, None))),
             ..(*row.identity).clone()
         });
-        published.cgroups = vec![row];
+        view.cgroups = vec![row];
         for (format, end) in [(Format::Text, ""), (Format::OpenMetrics, "# EOF\n")] {
-            let (text, counts) = encode(published.clone(), SeriesLimits::default(), format);
+            let (text, counts) = encode(view.clone(), SeriesLimits::default(), format);
             let samples: BTreeMap<_, _> = if format == Format::Text {
                 let e = fixture::parse(&text).map_err(TestCaseError::fail)?;
                 let info = e.get("snug_container_info", &[("container", &name), ("image", &name)]);

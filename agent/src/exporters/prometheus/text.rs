@@ -1,4 +1,4 @@
-//! Text: prometheus-client encodes OpenMetrics; text 0.0.4 is the same stream with its header lines rewritten on the way.
+//! Text: prometheus-client encodes OpenMetrics; text 0.0.4 is the same stream with rewritten header lines.
 
 use std::{
     fmt,
@@ -28,10 +28,10 @@ use crate::{
     values::Distribution,
 };
 
-/// Bounds of classic buckets, as powers of two. Each is a bound of the native histogram, too, so that no count is estimated.
+/// Bounds of classic buckets, as powers of two. Each is also a bound of the native histogram, so counts are exact.
 pub(super) type Bounds = RangeInclusive<i32>;
 
-/// The bounds for values of a unit: a MiB to 256 GiB, of others about a thousandth to 256.
+/// The bounds for a unit: 1 MiB to 256 GiB for bytes, 2^-10 to 256 for others.
 pub(super) const fn classic_bounds(unit: Unit) -> Bounds {
     match unit {
         Unit::Bytes => 20..=38,
@@ -69,7 +69,7 @@ impl Collector for Catalogue {
     }
 }
 
-/// Writes one family: its header before the first sample, so that an empty family leaves no trace.
+/// Writes a family. The header is written before the first sample, so a family without samples writes nothing.
 fn write(
     family: &'static Family,
     rows: Rows<'_>,
@@ -133,7 +133,7 @@ fn encode_value(
     }
 }
 
-/// Upper bounds and counts of classic buckets; the last, which any histogram has, has no bound.
+/// Upper bounds and counts of classic buckets. The last bucket is `+Inf`.
 pub(super) fn classic_buckets(distribution: &Distribution, classic: Option<&Bounds>) -> Vec<(f64, u64)> {
     let bounds =
         classic.cloned().into_iter().flatten().map(|power| f64::from(power).exp2()).chain([f64::INFINITY]);
@@ -166,7 +166,7 @@ impl EncodeLabelSet for Labels<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
         let row = self.0.row;
         if let Some(((last, value), others)) = row.labels.split_last() {
-            // All before it are written as a part of its key, for all families once: most of an exposition is labels.
+            // All labels before the last are cached as a part of its key: most of an exposition is labels.
             let key = row.key.get_or_init(|| {
                 let others: String = others.iter().map(|(name, value)| label(name, value) + ",").collect();
                 others + last
@@ -188,8 +188,8 @@ fn write_label(encoder: &mut LabelSetEncoder<'_>, name: &str, value: &str) -> fm
     text.finish()
 }
 
-/// Lets prometheus-client write bytes, a few at a time as it does, and keeps the error that `fmt` cannot carry. It passes on
-/// no less than a response's encoder would collect, so that they are not collected twice.
+/// Adapts `io::Write` to prometheus-client, which writes a few bytes at a time, and keeps the error that `fmt` cannot carry. The
+/// buffer has the size of a piece of the response body, so that the body does not buffer again.
 struct IoSink<'a> {
     out: &'a mut dyn Write,
     buffer: Vec<u8>,
@@ -214,8 +214,8 @@ impl fmt::Write for IoSink<'_> {
     }
 }
 
-/// Turns OpenMetrics text into text 0.0.4 on the way: in that format `# HELP` and `# TYPE` of a counter name its
-/// series, `_total` included, and there is no `# UNIT` and no `# EOF`.
+/// Rewrites OpenMetrics text to text 0.0.4. In that format `# HELP` and `# TYPE` of a counter have the name of the series with
+/// `_total`, and there is no `# UNIT` and no `# EOF`.
 struct ToText<W> {
     out: W,
     line_start: bool,
@@ -232,7 +232,7 @@ impl<W: fmt::Write> ToText<W> {
     fn header_line(&mut self) -> fmt::Result {
         let mut parts = self.header.trim_end().splitn(4, ' ').skip(1);
         match (parts.next(), parts.next(), parts.next()) {
-            // HELP comes first, but only TYPE tells the name: the text waits for it.
+            // HELP comes first, but the name depends on TYPE, so the text is kept until then.
             (Some("HELP"), Some(_), help) => {
                 self.help.clear();
                 self.help.push_str(help.unwrap_or_default());
@@ -250,7 +250,7 @@ impl<W: fmt::Write> ToText<W> {
 
 impl<W: fmt::Write> fmt::Write for ToText<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // The many small writes within a sample; the encoder writes line ends by themselves.
+        // Fast path for the many small writes within a sample. The encoder writes line ends separately.
         if !self.line_start && !self.in_header {
             self.line_start = text.ends_with('\n');
             return self.out.write_str(text);

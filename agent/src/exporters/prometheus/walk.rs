@@ -1,4 +1,4 @@
-//! The samples of a scrape, family by family: what there is, less what limits leave out.
+//! The samples of a scrape, family by family, after limits.
 
 use std::cell::{OnceCell, RefCell};
 
@@ -9,14 +9,14 @@ use crate::exporters::{
     series::{EndpointSeries, SeriesCounts},
 };
 
-/// What the families of a scope have samples of, with the labels that these share.
+/// A row of a scope, with the labels that all its samples share.
 #[derive(Default)]
 pub(super) struct Row<'a> {
-    /// Names and values of the labels that are not dropped.
+    /// Names and values of the labels, without dropped ones.
     pub(super) labels: Vec<(&'static str, &'a str)>,
-    /// Their text up to the last one's value; made when it is first asked for.
+    /// The labels as text up to the value of the last one; rendered on first use.
     pub(super) key: OnceCell<String>,
-    /// Them as a part of a protobuf message; made when it is first asked for.
+    /// The labels as a part of a protobuf message; encoded on first use.
     pub(super) message: OnceCell<Vec<u8>>,
 }
 
@@ -30,12 +30,12 @@ pub(super) struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// Names and values of its labels.
+    /// Names and values of all labels.
     pub(super) fn labels(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
         self.row.labels.iter().copied().chain(self.own_labels())
     }
 
-    /// Of these, the ones that its row does not have.
+    /// Names and values of the labels that the family adds to those of its row.
     pub(super) fn own_labels(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
         let (family, limits) = (self.family, self.limits);
         let all = family.labels.iter().copied().zip(self.own.iter().copied());
@@ -43,23 +43,23 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// A workload is told apart by the very labels that may be dropped elsewhere.
+/// Whether labels can be dropped. Workloads are identified by the same labels that other scopes may drop.
 const fn is_droppable(scope: Scope) -> bool {
     !matches!(scope, Scope::Workload | Scope::Agent)
 }
 
-/// Gives the samples of a family.
+/// Calls a function with each sample of a family.
 pub(super) type Rows<'a> = &'a dyn Fn(&mut dyn FnMut(Sample<'_>));
 
-/// Calls `each` with every family, in the order of the catalogue, and says what was exported and what left out.
+/// Calls `each` with every family in the order of the catalogue, and returns the counts of exported and omitted series.
 pub(super) fn walk<E>(
     scrape: &Scrape,
     mut each: impl FnMut(&'static Family, Rows<'_>) -> Result<(), E>,
 ) -> Result<SeriesCounts, E> {
-    let Scrape { published, limits, now, endpoint, others, otlp, .. } = scrape;
+    let Scrape { view, limits, now, endpoint, others, otlp, .. } = scrape;
     let counts = RefCell::new(SeriesCounts::default());
 
-    let all: Vec<catalogue::Row<'_>> = catalogue::rows(published, limits).collect();
+    let all: Vec<catalogue::Row<'_>> = catalogue::rows(view, limits).collect();
     let scopes = [Scope::Container, Scope::Pod, Scope::Workload, Scope::Status, Scope::KubeState];
     for scope in scopes.into_iter().filter(|scope| *scope != Scope::KubeState || limits.kube_state) {
         let is_kept = |name: &str| !(is_droppable(scope) && limits.drops(name));
@@ -87,15 +87,15 @@ pub(super) fn walk<E>(
         }
     }
 
-    // The agent comes last, so that it can say what this very scrape left out. It is never cut.
+    // The agent's row comes last, because it has the counts of this scrape. Limits do not apply to it.
     let counts = counts.into_inner();
     let mut endpoints = vec![EndpointSeries { endpoint, counts }];
     endpoints.extend_from_slice(others);
     let row = Row::default();
-    let view = AgentView { row: &published.agent, now: *now, endpoints: &endpoints, otlp };
+    let agent = AgentView { row: &view.agent, now: *now, endpoints: &endpoints, otlp };
     for family in Scope::Agent.families() {
         each(family, &|take| {
-            catalogue::Row::agent(&view).samples(family, &mut |own, value| {
+            catalogue::Row::agent(&agent).samples(family, &mut |own, value| {
                 if value.is_finite() {
                     take(Sample { family, row: &row, own, limits, value });
                 }

@@ -229,7 +229,7 @@ fn what_cannot_be_sent_waits_and_what_is_refused_is_counted() -> Result<()> {
         assert!(otlp_points(&agent, "sent")? >= partial.points.len() as f64 - 3.0);
         let log = agent.log();
         assert!(log.contains("not these") && log.contains("refused a request"), "{log}");
-        assert!(log.contains("takes everything again"), "{log}");
+        assert!(log.contains("accepts all items again"), "{log}");
 
         // The receiver goes and comes back at the same place: nothing that was made in between is lost.
         let port = receiver.port.to_string();

@@ -1,4 +1,4 @@
-//! What a container's row has of each subject.
+//! Samples of a container's row, by subject.
 
 use snug_sizing::cpu_quota::QuotaOutcome;
 
@@ -8,7 +8,7 @@ use crate::{
     values::{IoDevice, IpTraffic, MemoryStat, Stall, Throttling},
 };
 
-/// Counters of bandwidth control stay after a limit was lifted, and are absent where there was none.
+/// Emits a counter of CFS bandwidth control. The counter stays after a limit is removed, and is absent if there never was one.
 pub(super) fn throttled(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Throttling) -> Value<'static>) {
     if let Some(t) = &row.values.throttling
         && (t.quota_ns.is_some() || t.periods > 0)
@@ -96,9 +96,9 @@ pub(super) fn network(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&IpTraffic
     }
 }
 
-/// What each quota would have done.
+/// Emits a result of the quota simulation for each quota.
 pub(super) fn quotas(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&QuotaOutcome) -> Value<'static>) {
-    for (millicores, rung) in row.values.quota_what_if.iter().flat_map(|ladder| &ladder.0) {
-        emit(&[&(*millicores as f64 / 1000.0).to_string()], value(rung));
+    for (millicores, outcome) in row.values.quota_what_if.iter().flat_map(|simulation| &simulation.0) {
+        emit(&[&(*millicores as f64 / 1000.0).to_string()], value(outcome));
     }
 }

@@ -11,12 +11,12 @@ use crate::{
     values::IoDevice,
 };
 
-/// The devices of a row whose names have been looked for.
+/// The devices of a row that were resolved to names.
 fn named<'a>(
     row: &'a CgroupRow,
     scrape: &'a Scrape<'_>,
 ) -> impl Iterator<Item = (&'a str, &'a IoDevice)> + Clone {
-    let names = &scrape.published.host.devices;
+    let names = &scrape.view.host.devices;
     row.values
         .io
         .iter()
@@ -24,7 +24,7 @@ fn named<'a>(
         .filter_map(|device| Some((names.get(&(device.major, device.minor))?.as_str(), device)))
 }
 
-/// One sample for each name: devices without one would be series of the same labels.
+/// Emits one sample for each name. Devices without a name have the same labels, so their values are added up.
 fn each(row: &CgroupRow, scrape: &Scrape<'_>, emit: &mut Emit<'_>, value: fn(&IoDevice) -> u64) {
     let devices = named(row, scrape);
     for (index, (name, _)) in devices.clone().enumerate() {
@@ -48,7 +48,7 @@ fn by_number(row: &CgroupRow, scrape: &Scrape<'_>, emit: &mut Emit<'_>) {
 }
 
 const OF_CGROUPS: &str =
-    "for the root, too, only what its cgroup counts: a kubelet adds mounted file systems with 0";
+    "for the root only devices of its cgroup; a kubelet adds mounted file systems with 0";
 
 pub(super) static FAMILIES: &[Family] = &[
     family(
@@ -81,5 +81,5 @@ pub(super) static FAMILIES: &[Family] = &[
         "Bytes read from and written to a block device",
         by_number,
     )
-    .differs("Read and Write alone, also on cgroup v1, whose further operations are the same bytes again"),
+    .differs("Read and Write only; the other operations on cgroup v1 count the same bytes again"),
 ];

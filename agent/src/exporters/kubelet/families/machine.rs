@@ -1,4 +1,4 @@
-//! Families about the machine, and whether the values are good.
+//! Families of the machine, and the scrape error.
 
 use super::{Family, HostRow, Kind::Gauge, Samples};
 
@@ -7,9 +7,9 @@ const fn machine(name: &'static str, help: &'static str, value: fn(&HostRow) -> 
 }
 
 pub(super) static FAMILIES: &[Family] = &[
-    machine("machine_cpu_cores", "CPUs that are online", |host| host.machine.cpus),
-    machine("machine_cpu_physical_cores", "Cores that the CPUs are threads of", |host| host.machine.cores),
-    machine("machine_cpu_sockets", "Sockets that the cores are in", |host| host.machine.sockets),
+    machine("machine_cpu_cores", "Online CPUs", |host| host.machine.cpus),
+    machine("machine_cpu_physical_cores", "Physical cores", |host| host.machine.cores),
+    machine("machine_cpu_sockets", "CPU sockets", |host| host.machine.sockets),
     machine("machine_memory_bytes", "Memory of the machine, in bytes", |host| host.machine.memory_bytes),
     machine("machine_swap_bytes", "Swap space of the machine, in bytes", |host| host.machine.swap_bytes),
     Family {
@@ -18,7 +18,7 @@ pub(super) static FAMILIES: &[Family] = &[
         help: "1 if something of the machine could not be read, 0 otherwise",
         differs: "",
         samples: Samples::Plain(|scrape| {
-            let machine = &scrape.published.host.machine;
+            let machine = &scrape.view.host.machine;
             let counts =
                 [machine.cpus, machine.cores, machine.sockets, machine.memory_bytes, machine.swap_bytes];
             u64::from(counts.iter().any(Option::is_none))
@@ -28,7 +28,7 @@ pub(super) static FAMILIES: &[Family] = &[
         name: "container_scrape_error",
         kind: Gauge,
         help: "1 if the values are older than 10 seconds, 0 otherwise",
-        differs: "says that values are old",
+        differs: "1 if values are stale",
         samples: Samples::Plain(|scrape| u64::from(scrape.is_stale())),
     },
 ];

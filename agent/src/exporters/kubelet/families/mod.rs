@@ -12,29 +12,29 @@ use crate::{
     model::{CgroupRow, HostRow},
 };
 
-/// What the rows of a family are, and how its samples come out of one.
+/// The rows of a family, with the function that emits the samples of one row.
 #[derive(Clone, Copy, Debug)]
 pub enum Samples {
-    /// One row per cgroup that a kubelet shows.
+    /// One row per cgroup that a kubelet exports.
     Cgroup(fn(&CgroupRow, &Scrape<'_>, &mut Emit<'_>)),
-    /// The machine, with its ids for labels.
+    /// The machine, with its ids as labels.
     Machine(fn(&HostRow) -> Option<u64>),
-    /// One sample without labels, which no limit cuts.
+    /// One sample without labels. Limits do not apply to it.
     Plain(fn(&Scrape<'_>) -> u64),
 }
 
-/// A family of the kubelet's.
+/// A family of the kubelet.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
     /// Full name.
     pub name: &'static str,
     /// Counter or gauge.
     pub kind: Kind,
-    /// What it means.
+    /// The help text.
     pub help: &'static str,
-    /// Where the value differs from the kubelet's, and why; empty where it is the same.
+    /// How the value differs from that of the kubelet; empty if it does not.
     pub differs: &'static str,
-    /// How to get its samples.
+    /// The rows and the function that emits their samples.
     pub samples: Samples,
 }
 
@@ -53,7 +53,7 @@ impl Family {
     }
 }
 
-/// All of them, in the order in which they are served.
+/// All families, in the order of the exposition.
 pub fn families() -> impl Iterator<Item = &'static Family> {
     let parts =
         [of_cgroups::FAMILIES, network::FAMILIES, disk::FAMILIES, processes::FAMILIES, machine::FAMILIES];

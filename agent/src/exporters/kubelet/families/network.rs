@@ -13,8 +13,7 @@ fn each(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Interface) -> u64) {
     }
 }
 
-const NOT_THE_HOSTS: &str =
-    "a pod on the host's network has none, where a kubelet shows the host's traffic again";
+const NOT_THE_HOSTS: &str = "absent for pods on the host network; a kubelet repeats the host's traffic there";
 
 pub(super) static FAMILIES: &[Family] = &[
     family("container_network_receive_bytes_total", Counter, "Bytes received", |row, _, emit| {

@@ -1,4 +1,4 @@
-//! Families about what a cgroup's own files count.
+//! Families of values from a cgroup's own files.
 
 use super::{
     Family,
@@ -30,7 +30,7 @@ fn pressure(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Pressure) -> u64) {
     time(emit, "", row.values.pressure.as_ref().map(value));
 }
 
-/// The kubelet shows bandwidth control only where there is a quota; alerts divide by the periods.
+/// As the kubelet does, emits CFS bandwidth control only if there is a quota: alerts divide by the number of periods.
 fn limited(row: &CgroupRow) -> Option<&Throttling> {
     row.values.throttling.as_ref().filter(|t| t.quota_ns.is_some())
 }
@@ -52,22 +52,22 @@ fn failures(row: &CgroupRow, _: &Scrape<'_>, emit: &mut Emit<'_>) {
     }
 }
 
-/// CPU, memory, pressure, limits and tasks: what is asked for most comes first.
+/// CPU, memory, pressure, limits and tasks. The families that queries use most come first.
 pub(super) static FAMILIES: &[Family] = &[
     family("container_cpu_usage_seconds_total", Counter, "CPU time used, in seconds", |row, _, emit| {
         time(emit, r#"cpu="total""#, row.values.cpu.map(|cpu| cpu.usage_ns));
     })
-    .differs("also served while 0, so that a rate begins at the start of the container"),
+    .differs("also exported while 0, so that a rate begins at the start of the container"),
     family(
         "container_memory_working_set_bytes",
         Gauge,
-        "Memory usage less inactive file cache, in bytes",
+        "Memory usage without inactive file cache, in bytes",
         |row, _, emit| int(emit, row.values.working_set.map(|set| set.bytes)),
     ),
     family(
         "container_memory_usage_bytes",
         Gauge,
-        "Memory usage, file cache included, in bytes",
+        "Memory usage including file cache, in bytes",
         |row, _, emit| {
             memory(row, emit, |m| Some(m.usage_bytes));
         },
@@ -89,7 +89,7 @@ pub(super) static FAMILIES: &[Family] = &[
             memory(row, emit, |m| m.peak_bytes);
         },
     )
-    .differs("absent, not 0, where the kernel does not record it"),
+    .differs("absent, not 0, if the kernel does not record it"),
     family("container_oom_events_total", Counter, "Tasks killed by the OOM killer", |row, _, emit| {
         events(row, emit, |e| e.oom_kill);
     })
@@ -97,7 +97,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family(
         "container_cpu_cfs_periods_total",
         Counter,
-        "CFS periods in which it was runnable",
+        "CFS periods in which the container was runnable",
         |row, _, emit| {
             int(emit, limited(row).map(|t| t.periods));
         },
@@ -188,7 +188,7 @@ pub(super) static FAMILIES: &[Family] = &[
     })
     .differs("max of memory.events; a kubelet shows 0 on cgroup v2"),
     family("container_memory_failures_total", Counter, "Page faults", failures)
-        .differs("both scopes hold the cgroup and all below it, as a kubelet shows it on cgroup v2"),
+        .differs("both scopes include all descendants of the cgroup, as in a kubelet on cgroup v2"),
     family(
         "container_memory_total_active_file_bytes",
         Gauge,
@@ -237,10 +237,10 @@ pub(super) static FAMILIES: &[Family] = &[
             stat(row, emit, |s| Some(s.file_writeback_bytes));
         },
     ),
-    family("container_memory_pgscan_total", Counter, "Pages that reclaim looked at", |row, _, emit| {
+    family("container_memory_pgscan_total", Counter, "Pages scanned by reclaim", |row, _, emit| {
         stat(row, emit, |s| s.page_scans);
     }),
-    family("container_memory_pgsteal_total", Counter, "Pages that reclaim took", |row, _, emit| {
+    family("container_memory_pgsteal_total", Counter, "Pages reclaimed", |row, _, emit| {
         stat(row, emit, |s| s.page_steals);
     }),
     family(
@@ -272,7 +272,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Memory limit, in bytes; 0 = none; the machine's memory for the root",
         |row, scrape, emit| {
             if row.identity.of_path.level == Level::Root {
-                int(emit, scrape.published.host.machine.memory_bytes);
+                int(emit, scrape.view.host.machine.memory_bytes);
             } else {
                 memory(row, emit, |m| Some(m.limit_bytes.unwrap_or(0)));
             }
@@ -309,7 +309,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "When the cgroup was created, in seconds since the Unix epoch",
         |row, _, emit| emit("", Value::Float(row.created_unix.trunc())),
     )
-    .differs("always the cgroup's creation, a moment before the runtime's own start time"),
+    .differs("the creation of the cgroup, slightly before the start time that the runtime reports"),
     family(
         "container_last_seen",
         Gauge,

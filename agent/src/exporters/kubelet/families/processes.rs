@@ -8,18 +8,23 @@ pub(super) static FAMILIES: &[Family] = &[
         int(emit, row.values.processes.map(|processes| processes.count));
     })
     .differs("with `process-metrics` on"),
-    family("container_file_descriptors", Gauge, "Open file descriptors of its processes", |row, _, emit| {
-        int(emit, row.values.processes.and_then(|p| p.descriptors).map(|descriptors| descriptors.all));
-    })
-    .differs("with `process-metrics` on; absent where the agent cannot look into every process"),
-    family("container_sockets", Gauge, "Open sockets of its processes", |row, _, emit| {
+    family(
+        "container_file_descriptors",
+        Gauge,
+        "Open file descriptors of the cgroup's processes",
+        |row, _, emit| {
+            int(emit, row.values.processes.and_then(|p| p.descriptors).map(|descriptors| descriptors.all));
+        },
+    )
+    .differs("with `process-metrics` on; absent if the agent may not read /proc of every process"),
+    family("container_sockets", Gauge, "Open sockets of the cgroup's processes", |row, _, emit| {
         int(emit, row.values.processes.and_then(|p| p.descriptors).map(|descriptors| descriptors.sockets));
     })
-    .differs("with `process-metrics` on; absent where the agent cannot look into every process"),
+    .differs("with `process-metrics` on; absent if the agent may not read /proc of every process"),
     family(
         "container_ulimits_soft",
         Gauge,
-        "Soft limit of open files of its first process; -1 = none",
+        "Soft limit of open files of the cgroup's first process; -1 = none",
         |row, _, emit| {
             if let Some(limit) = row.values.processes.and_then(|processes| processes.open_files_limit) {
                 let value = match limit {

@@ -15,14 +15,14 @@ const SAMPLES: [(&str, &str); 3] = [
     ("1.20", include_str!("../../../../../tests/fixtures/kubelet-1.20/metrics-resource.txt")),
 ];
 
-fn text(published: &View, limits: &SeriesLimits) -> String {
+fn text(view: &View, limits: &SeriesLimits) -> String {
     let mut out = Vec::new();
-    Scrape::now(published, limits).encode_resource(&mut out).unwrap();
+    Scrape::now(view, limits).encode_resource(&mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-fn encode(published: &View) -> Exposition {
-    fixture::parse(&text(published, &SeriesLimits::default())).unwrap()
+fn encode(view: &View) -> Exposition {
+    fixture::parse(&text(view, &SeriesLimits::default())).unwrap()
 }
 
 /// Names of families whose samples have a timestamp, and of those that have none.
@@ -39,9 +39,9 @@ fn by_timestamp(text: &str) -> BTreeMap<&str, bool> {
 
 #[test]
 fn names_types_labels_and_timestamps_are_those_of_real_kubelets() {
-    let published = fixture::published();
-    let ours = encode(&published);
-    let timed = text(&published, &SeriesLimits::default());
+    let view = fixture::view();
+    let ours = encode(&view);
+    let timed = text(&view, &SeriesLimits::default());
     for (version, sample) in SAMPLES {
         let theirs = fixture::parse(sample).unwrap_or_else(|e| panic!("{version}: {e}"));
         for (family, kind) in &theirs.types {
@@ -62,7 +62,7 @@ fn names_types_labels_and_timestamps_are_those_of_real_kubelets() {
 
 #[test]
 fn each_value_is_in_its_own_family() {
-    let e = encode(&fixture::published());
+    let e = encode(&fixture::view());
     let app = [("container", "app"), ("namespace", "default"), ("pod", "web-0")];
     for (family, value) in [
         ("container_cpu_usage_seconds_total", 1.5),
@@ -84,9 +84,9 @@ fn each_value_is_in_its_own_family() {
 
 #[test]
 fn samples_say_when_the_cpu_was_read() {
-    let mut published = fixture::published();
-    let read = published.at;
-    for source in &mut published.agent.sources {
+    let mut view = fixture::view();
+    let read = view.at;
+    for source in &mut view.agent.sources {
         source.measurement = Measurement::Cpu;
         source.sampled_at = Some(read);
     }
@@ -94,7 +94,7 @@ fn samples_say_when_the_cpu_was_read() {
     let scrape = Scrape {
         now: read + Duration::from_millis(1_500),
         now_unix: Duration::from_millis(1_795_340_010_750),
-        ..Scrape::now(&published, &limits)
+        ..Scrape::now(&view, &limits)
     };
     let mut out = Vec::new();
     scrape.encode_resource(&mut out).unwrap();
@@ -105,10 +105,10 @@ fn samples_say_when_the_cpu_was_read() {
 
 #[test]
 fn of_a_container_that_was_restarted_the_newer_counts_and_one_that_ended_does_not() {
-    let mut published = fixture::published();
-    let app = published.cgroups.iter().position(|row| row.identity.of_path.id == "aaaa").unwrap();
+    let mut view = fixture::view();
+    let app = view.cgroups.iter().position(|row| row.identity.of_path.id == "aaaa").unwrap();
     let again = |seconds: f64, bytes: u64| {
-        let mut row = published.cgroups[app].clone();
+        let mut row = view.cgroups[app].clone();
         row.created_unix += seconds;
         row.values.working_set = row.values.working_set.map(|set| crate::values::WorkingSet { bytes, ..set });
         row
@@ -116,19 +116,19 @@ fn of_a_container_that_was_restarted_the_newer_counts_and_one_that_ended_does_no
     let (older, newer) = (again(-10.0, 1), again(10.0, 2));
     let mut ended = again(20.0, 0);
     ended.values.pids = ended.values.pids.map(|pids| crate::values::Pids { current: 0, ..pids });
-    published.cgroups.extend([older, newer, ended]);
-    let e = encode(&published);
+    view.cgroups.extend([older, newer, ended]);
+    let e = encode(&view);
     assert_eq!(e.get("container_memory_working_set_bytes", &[("container", "app")]), [2.0]);
 }
 
 #[test]
-fn what_has_no_names_is_left_out_and_limits_cut() {
-    let mut published = fixture::published();
-    for row in &mut published.cgroups {
+fn containers_without_names_are_left_out_and_limits_apply() {
+    let mut view = fixture::view();
+    for row in &mut view.cgroups {
         let identity = crate::identity::Identity { names: None, ..(*row.identity).clone() };
         row.identity = Arc::new(identity);
     }
-    let e = encode(&published);
+    let e = encode(&view);
     assert_eq!(e.types.len(), 4, "the node's and the error: {:?}", e.types);
     let limits = SeriesLimits {
         deny_namespaces: vec![crate::patterns::Pattern::new("default")],
@@ -136,16 +136,16 @@ fn what_has_no_names_is_left_out_and_limits_cut() {
         ..SeriesLimits::default()
     };
     let mut out = Vec::new();
-    let published = fixture::published();
-    let counts = Scrape::now(&published, &limits).encode_resource(&mut out).unwrap();
+    let view = fixture::view();
+    let counts = Scrape::now(&view, &limits).encode_resource(&mut out).unwrap();
     assert_eq!((counts.written, counts.cut_by_namespace, counts.cut_by_family), (2, 8, 1));
 }
 
 #[test]
 fn old_values_are_an_error() {
-    let published = fixture::published();
+    let view = fixture::view();
     let limits = SeriesLimits::default();
-    let scrape = Scrape { now: published.at + Duration::from_secs(11), ..Scrape::now(&published, &limits) };
+    let scrape = Scrape { now: view.at + Duration::from_secs(11), ..Scrape::now(&view, &limits) };
     let mut out = Vec::new();
     scrape.encode_resource(&mut out).unwrap();
     assert!(String::from_utf8(out).unwrap().ends_with("\nresource_scrape_error 1\n"));

@@ -13,7 +13,7 @@ use crate::{
     patterns::Pattern,
 };
 
-/// A point with who and what it is about; of a distribution its count.
+/// A point with its resource and metric; the value of a histogram is its count.
 #[derive(Clone, Debug)]
 struct Point {
     resource: BTreeMap<String, String>,
@@ -95,9 +95,9 @@ fn points(batches: &[Batch]) -> Vec<Point> {
     all
 }
 
-fn build(builder: &mut Builder, published: &View, now: Instant, now_unix: u64) -> (Vec<Point>, SeriesCounts) {
+fn build(builder: &mut Builder, view: &View, now: Instant, now_unix: u64) -> (Vec<Point>, SeriesCounts) {
     let export = Export {
-        published,
+        view,
         now,
         now_unix: Duration::from_secs(now_unix),
         endpoints: Vec::new(),
@@ -112,20 +112,20 @@ fn builder(limits: SeriesLimits, temporality: Temporality, started: u64) -> Buil
     Builder::new(Vec::new(), Arc::new(limits), temporality, Duration::from_secs(started))
 }
 
-/// A container with everything.
-fn container(published: &View) -> CgroupRow {
+/// A container with all values.
+fn container(view: &View) -> CgroupRow {
     let is_it = |row: &&CgroupRow| row.identity.of_path.level.is_container();
-    published.cgroups.iter().find(is_it).unwrap().clone()
+    view.cgroups.iter().find(is_it).unwrap().clone()
 }
 
-/// Later than anything in the fixture was made.
+/// Later than all times in the fixture.
 const NOW: u64 = 1_795_350_000;
 
 #[test]
-fn it_says_what_prometheus_is_told() {
-    let (published, now) = (fixture::published(), Instant::now());
+fn values_are_those_of_prometheus() {
+    let (view, now) = (fixture::view(), Instant::now());
     let scrape = Scrape {
-        published: Arc::new(published.clone()),
+        view: Arc::new(view.clone()),
         limits: Arc::default(),
         now,
         endpoint: "otlp",
@@ -134,12 +134,12 @@ fn it_says_what_prometheus_is_told() {
         classic_histograms: false,
     };
     let mut text = Vec::new();
-    let told = scrape.encode(&mut text, Format::Text).unwrap();
+    let scraped = scrape.encode(&mut text, Format::Text).unwrap();
     let exposition = fixture::parse(std::str::from_utf8(&text).unwrap()).unwrap();
 
     let mut builder = builder(SeriesLimits::default(), Temporality::Cumulative, 0);
-    let (points, counts) = build(&mut builder, &published, now, NOW);
-    assert_eq!(counts, told);
+    let (points, counts) = build(&mut builder, &view, now, NOW);
+    assert_eq!(counts, scraped);
     assert_eq!(points.len(), exposition.samples.len());
 
     for ((series, labels), value) in &exposition.samples {
@@ -195,16 +195,16 @@ fn it_says_what_prometheus_is_told() {
 }
 
 #[test]
-fn points_have_the_time_of_the_publication_and_of_what_they_count_from() {
-    let mut published = fixture::published();
+fn points_have_the_time_of_the_view_and_the_start_of_their_counter() {
+    let mut view = fixture::view();
     let now = Instant::now();
-    published.at = now.checked_sub(Duration::from_millis(1_500)).unwrap();
-    let row = container(&published);
-    published.cgroups = vec![row];
-    published.cgroups[0].created_unix = 1_000.0;
-    published.agent.started_unix = 2_000.0;
+    view.at = now.checked_sub(Duration::from_millis(1_500)).unwrap();
+    let row = container(&view);
+    view.cgroups = vec![row];
+    view.cgroups[0].created_unix = 1_000.0;
+    view.agent.started_unix = 2_000.0;
     let (points, _) =
-        build(&mut builder(SeriesLimits::default(), Temporality::Cumulative, 2_000), &published, now, 3_000);
+        build(&mut builder(SeriesLimits::default(), Temporality::Cumulative, 2_000), &view, now, 3_000);
     assert!(points.iter().all(|point| point.time == 2_998_500_000_000));
     let start =
         |metric: &str| points.iter().find(|point| point.metric == metric).unwrap().start / 1_000_000_000;
@@ -212,28 +212,28 @@ fn points_have_the_time_of_the_publication_and_of_what_they_count_from() {
     // Packets are counted since the agent has seen them.
     assert_eq!(start("container.network.io"), 2_000);
     assert_eq!(start("snug.workload.restarts"), 2_000);
-    // A gauge is what it is.
+    // A gauge has no start.
     assert_eq!(start("snug.container.tasks"), 0);
 }
 
 #[test]
 fn deltas_add_up_to_the_sums() {
-    let mut published = fixture::published();
+    let mut view = fixture::view();
     let now = Instant::now();
-    let row = container(&published);
-    published.cgroups = vec![row];
-    let created = published.cgroups[0].created_unix as u64;
+    let row = container(&view);
+    view.cgroups = vec![row];
+    let created = view.cgroups[0].created_unix as u64;
     let mut builder = builder(SeriesLimits::default(), Temporality::Delta, created - 1);
-    let path = published.cgroups[0].identity.path.to_string();
+    let path = view.cgroups[0].identity.path.to_string();
     let mut gained = 0.0;
     let mut end = 0;
     for step in 0..4 {
-        let values = &mut published.cgroups[0].values;
+        let values = &mut view.cgroups[0].values;
         if let (Some(cpu), Some(windows)) = (&mut values.cpu, &mut values.cpu_windows) {
             cpu.usage_ns += step * 250_000_000;
             Arc::make_mut(windows).record(0.25, 3 * step);
         }
-        let (points, _) = build(&mut builder, &published, now, created + 100 + 10 * step);
+        let (points, _) = build(&mut builder, &view, now, created + 100 + 10 * step);
         let of = |metric: &str| {
             let mut of = points.iter().filter(|point| {
                 point.metric == metric && point.resource.get("snug.cgroup.path") == Some(&path)
@@ -250,7 +250,7 @@ fn deltas_add_up_to_the_sums() {
         assert_eq!((windows.sum, windows.value), (Some((true, true)), all + 3.0 * step as f64));
         assert_eq!(of("container.memory.usage").sum, Some((false, false)), "a size is no gain");
     }
-    let usage = published.cgroups[0].values.cpu.unwrap().usage_ns;
+    let usage = view.cgroups[0].values.cpu.unwrap().usage_ns;
     assert!((gained - usage as f64 / 1e9).abs() < 1e-9, "{gained}");
 }
 
@@ -258,9 +258,9 @@ proptest! {
     #[test]
     fn limits_are_those_of_prometheus(max in 0_u64..400, deny in prop::sample::select(vec!["snug_*cpu*", "none", "*"])) {
         let limits = SeriesLimits { deny_families: vec![Pattern::new(deny)], max_series: max, ..SeriesLimits::default() };
-        let published = fixture::published();
+        let view = fixture::view();
         let mut builder = builder(limits, Temporality::Cumulative, 0);
-        let (points, counts) = build(&mut builder, &published, Instant::now(), NOW);
+        let (points, counts) = build(&mut builder, &view, Instant::now(), NOW);
         let own = points.iter().filter(|point| point.resource.contains_key("service.name")).count();
         prop_assert_eq!(counts.written, (points.len() - own) as u64);
         prop_assert!(counts.written <= max);
