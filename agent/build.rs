@@ -1,6 +1,6 @@
-//! Embeds the kernel half, if it was built: `cargo xtask build-ebpf` builds it, this only copies the object.
+//! Embeds the eBPF programs. `cargo xtask build-ebpf` builds them; this script copies the object file.
 //!
-//! Without it (a plain `cargo check`, say) the agent still builds; it then says so and reads cgroup files.
+//! Without the object file (a plain `cargo check`) the agent still builds. It then logs that and reads cgroup files.
 
 use std::{env, fs, path::PathBuf};
 

@@ -90,12 +90,7 @@ fn shop() -> Vec<Evidence> {
     let ledger = evidence("ledger", "db", "StatefulSet", set(250, Some(250), 128, 128), 30, |at| {
         let mut record = hour("ledger-0", &[(10, 36_000)], 127, at);
         if at == 20 {
-            let kill = OomKill {
-                at: START + 20 * HOUR + 7,
-                limit: 128 * MIB,
-                pod: "ledger-0".to_owned(),
-                of_pod: false,
-            };
+            let kill = OomKill { at: START + 20 * HOUR + 7, limit: 128 * MIB, pod: "ledger-0".to_owned() };
             record.kills = vec![kill];
         }
         record

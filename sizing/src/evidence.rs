@@ -76,9 +76,6 @@ pub struct OomKill {
     pub limit: u64,
     /// Name of the pod.
     pub pod: String,
-    /// Whether the limit is the pod's, which all its containers share.
-    #[serde(default)]
-    pub of_pod: bool,
 }
 
 /// Usage of all replicas in one hour.
@@ -225,13 +222,6 @@ pub struct Evidence {
     /// The last hours minute by minute, if requested from the agent.
     #[serde(default)]
     pub minutes: Minutes,
-    /// The kernel's watermark of memory usage from before the container was observed, page cache included; `None` if all of the
-    /// container's life was observed.
-    #[serde(default)]
-    pub earlier_peak: Option<Peak>,
-    /// When each image was first seen, seconds since the Unix epoch.
-    #[serde(default)]
-    pub images: BTreeMap<String, u64>,
 }
 
 /// Why two histories cannot be merged.
@@ -255,8 +245,6 @@ impl Evidence {
             hours: BTreeMap::new(),
             pods: BTreeMap::new(),
             minutes: Minutes::new(),
-            earlier_peak: None,
-            images: BTreeMap::new(),
         }
     }
 
@@ -279,10 +267,6 @@ impl Evidence {
             self.hour(*hour).merge(record);
         }
         minutes::merge(&mut self.minutes, &other.minutes);
-        higher(&mut self.earlier_peak, &other.earlier_peak);
-        for (image, first) in &other.images {
-            self.images.entry(image.clone()).and_modify(|mine| *mine = (*mine).min(*first)).or_insert(*first);
-        }
         for (pod, totals) in &other.pods {
             let mine = self.pods.entry(pod.clone()).or_default();
             mine.observed = mine.observed.saturating_add(totals.observed);
@@ -366,9 +350,8 @@ mod tests {
                 } else {
                     record.peak = peak;
                 }
-                record.kills = (0..kills)
-                    .map(|at| OomKill { at, limit: bytes, pod: "pod".to_owned(), of_pod: false })
-                    .collect();
+                record.kills =
+                    (0..kills).map(|at| OomKill { at, limit: bytes, pod: "pod".to_owned() }).collect();
                 record
             })
     }

@@ -130,12 +130,7 @@ mod tests {
             record.quota_what_if = quota_what_if.take();
             record.peak = Some(Peak { bytes: mib * MIB, at: u64::from(hour), pod: "web-0".to_owned() });
         }
-        evidence.hour(Hour(3)).kills.push(OomKill {
-            at: 3,
-            limit: 250 * MIB,
-            pod: "web-0".to_owned(),
-            of_pod: false,
-        });
+        evidence.hour(Hour(3)).kills.push(OomKill { at: 3, limit: 250 * MIB, pod: "web-0".to_owned() });
         evidence
     }
 

@@ -1,6 +1,6 @@
 //! Workloads and containers with their current requests and limits.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -143,35 +143,14 @@ pub struct Container {
     /// Current requests and limits.
     #[serde(alias = "in_force")]
     pub current: Resources,
-    /// Requests and limits of the pod as a whole (`spec.resources` of Kubernetes 1.34), as far as they are set.
-    #[serde(default)]
-    pub pod_resources: Resources,
-    /// Image that runs, by digest where it is known; empty if unknown.
-    #[serde(default)]
-    pub image: String,
-    /// Settings of language runtimes, by the name of the variable or flag (`GOMEMLIMIT`, `-Xmx`), from the container's environment and
-    /// arguments. Only names that sizing knows are ever read, because environments hold secrets.
-    #[serde(default)]
-    pub settings: BTreeMap<String, String>,
-    /// Size limits of its memory-backed volumes (`emptyDir` with `medium: Memory`), bytes, added up; `u64::MAX` if one has none. Their
-    /// content counts as the container's memory.
-    #[serde(default)]
-    pub memory_volumes: u64,
-    /// Whether it requests hugepages, which no memory limit covers.
-    #[serde(default)]
-    pub hugepages: bool,
 }
 
 impl Container {
     /// Keeps the newer requests and limits; of two at the same time, the higher ones.
     pub(crate) fn merge(&mut self, other: &Self) {
-        if self.seen.cmp(&other.seen).then_with(|| self.cmp_values(other)).is_lt() {
+        if (self.seen, self.current, self.role) < (other.seen, other.current, other.role) {
             self.clone_from(other);
         }
-    }
-
-    fn cmp_values(&self, other: &Self) -> Ordering {
-        (self.current, self.role).cmp(&(other.current, other.role)).then_with(|| self.cmp(other))
     }
 }
 

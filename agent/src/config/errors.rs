@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum OptionOrigin {
     /// The table of options.
     Default,
     /// A flag, without its dashes.
@@ -15,7 +15,7 @@ pub enum Origin {
     File { path: Arc<PathBuf>, line: usize },
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for OptionOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -33,7 +33,7 @@ pub enum ConfigError {
     #[error("{origin}: {key} = {value} is refused: {why}; allowed: {allowed}")]
     Value {
         /// Where it was given.
-        origin: Origin,
+        origin: OptionOrigin,
         /// The option.
         key: &'static str,
         /// The value.
@@ -47,7 +47,7 @@ pub enum ConfigError {
     #[error("{origin}: there is no option {name:?}{}", nearest.as_ref().map_or(String::new(), |n| format!("; did you mean {n:?}?")))]
     Unknown {
         /// Where it was given.
-        origin: Origin,
+        origin: OptionOrigin,
         /// The key as it was written.
         name: String,
         /// The most similar option, as it would be written at this origin.
@@ -57,7 +57,7 @@ pub enum ConfigError {
     #[error("{origin}: given {times} times; give it once")]
     Repeated {
         /// Where.
-        origin: Origin,
+        origin: OptionOrigin,
         /// How often.
         times: usize,
     },
@@ -65,7 +65,7 @@ pub enum ConfigError {
     #[error("{origin}: the value {lossy:?} is not UTF-8")]
     NotText {
         /// Where it was given.
-        origin: Origin,
+        origin: OptionOrigin,
         /// The value, with what is not UTF-8 replaced.
         lossy: String,
     },
@@ -85,7 +85,7 @@ pub enum ConfigError {
     #[error("{origin}: not TOML: {why}")]
     NotToml {
         /// Where.
-        origin: Origin,
+        origin: OptionOrigin,
         /// The message of the parser.
         why: String,
     },
@@ -99,13 +99,13 @@ pub enum ConfigError {
         /// Its value.
         shorter_value: std::time::Duration,
         /// Where it comes from.
-        shorter_origin: Origin,
+        shorter_origin: OptionOrigin,
         /// The option it must reach.
         longer: &'static str,
         /// Its value.
         longer_value: std::time::Duration,
         /// Where that comes from.
-        longer_origin: Origin,
+        longer_origin: OptionOrigin,
     },
 }
 

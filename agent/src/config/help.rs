@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command, builder::OsStringValueParser};
 
 use super::{
-    errors::Origin,
+    errors::OptionOrigin,
     inputs::Inputs,
     options::{Config, OPTIONS, OptionSpec},
 };
@@ -71,7 +71,7 @@ fn default_shown(spec: &OptionSpec) -> &'static str {
 
 /// The current configuration in the form of a configuration file, with the origin of each value.
 pub(super) fn effective(config: &Config, inputs: &Inputs) -> String {
-    let lines: Vec<(String, Origin)> = config
+    let lines: Vec<(String, OptionOrigin)> = config
         .shown()
         .into_iter()
         .map(|(key, value)| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    errors::{ConfigError, Origin},
+    errors::{ConfigError, OptionOrigin},
     kinds::{Kind, Raw},
 };
 
@@ -11,7 +11,7 @@ use super::{
 #[derive(Clone, Debug)]
 struct Given {
     raw: Raw,
-    origin: Origin,
+    origin: OptionOrigin,
 }
 
 /// All given values, and the errors in them.
@@ -20,13 +20,13 @@ pub(super) struct Inputs {
     /// By key, the source with the highest precedence first.
     given: BTreeMap<&'static str, Vec<Given>>,
     /// The origin of each current value.
-    pub(super) origins: BTreeMap<&'static str, Origin>,
+    pub(super) origins: BTreeMap<&'static str, OptionOrigin>,
     pub(super) errors: Vec<ConfigError>,
 }
 
 impl Inputs {
     /// Adds a value for an option. Sources must add theirs in the order of precedence.
-    pub(super) fn give(&mut self, key: &'static str, raw: Raw, origin: Origin) {
+    pub(super) fn give(&mut self, key: &'static str, raw: Raw, origin: OptionOrigin) {
         self.given.entry(key).or_default().push(Given { raw, origin });
     }
 
@@ -34,7 +34,7 @@ impl Inputs {
     pub(super) fn read<K: Kind>(&mut self, key: &'static str, default: &str, kind: &K) -> Option<K::Value> {
         let mut values = self.given.remove(key).unwrap_or_default();
         if values.is_empty() {
-            values.push(Given { raw: Raw::Text(default.to_owned()), origin: Origin::Default });
+            values.push(Given { raw: Raw::Text(default.to_owned()), origin: OptionOrigin::Default });
         }
         let mut current = None;
         for (rank, Given { raw, origin }) in values.into_iter().enumerate() {
@@ -54,7 +54,7 @@ impl Inputs {
     }
 
     /// The origin of the current value.
-    pub(super) fn origin(&self, key: &str) -> Origin {
-        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    pub(super) fn origin(&self, key: &str) -> OptionOrigin {
+        self.origins.get(key).cloned().unwrap_or(OptionOrigin::Default)
     }
 }

@@ -20,7 +20,7 @@ use std::{
 
 use self::inputs::Inputs;
 pub use self::{
-    errors::{ConfigError, ConfigErrors, Origin},
+    errors::{ConfigError, ConfigErrors, OptionOrigin},
     help::markdown,
     logging::{LogLayer, LoggingError, init as init_logging},
     options::{
@@ -38,7 +38,7 @@ pub struct Loaded {
     /// The configuration.
     pub config: Config,
     /// The origin of each value, by key.
-    pub origins: BTreeMap<&'static str, Origin>,
+    pub origins: BTreeMap<&'static str, OptionOrigin>,
     /// The file that was read.
     pub file: Option<PathBuf>,
 }

@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    errors::{ConfigError, Origin, nearest},
+    errors::{ConfigError, OptionOrigin, nearest},
     help,
     inputs::Inputs,
     kinds::Raw,
@@ -66,7 +66,7 @@ pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Input
 
     for spec in OPTIONS {
         let Some(values) = matches.get_many::<OsString>(spec.key) else { continue };
-        let origin = Origin::Flag(spec.key.to_owned());
+        let origin = OptionOrigin::Flag(spec.key.to_owned());
         let texts: Vec<String> = values.filter_map(|value| text(value, &origin, inputs)).collect();
         match <[String; 1]>::try_from(texts) {
             Ok([one]) => inputs.give(spec.key, Raw::Text(one), origin),
@@ -81,7 +81,7 @@ pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Input
     let files: Vec<&OsString> =
         matches.get_many::<OsString>(help::CONFIG).map_or(Vec::new(), Iterator::collect);
     if files.len() > 1 {
-        let origin = Origin::Flag(help::CONFIG.to_owned());
+        let origin = OptionOrigin::Flag(help::CONFIG.to_owned());
         inputs.errors.push(ConfigError::Repeated { origin, times: files.len() });
     }
     CommandLine {
@@ -91,7 +91,7 @@ pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Input
     }
 }
 
-fn text(value: &OsString, origin: &Origin, inputs: &mut Inputs) -> Option<String> {
+fn text(value: &OsString, origin: &OptionOrigin, inputs: &mut Inputs) -> Option<String> {
     if let Some(text) = value.to_str() {
         return Some(text.to_owned());
     }
@@ -116,7 +116,7 @@ fn first_line(error: &clap::Error) -> String {
 fn explain(error: &clap::Error, name: &str) -> ConfigError {
     match (error.kind(), name.strip_prefix("--")) {
         (ErrorKind::UnknownArgument, Some(key)) => ConfigError::Unknown {
-            origin: Origin::Flag(key.to_owned()),
+            origin: OptionOrigin::Flag(key.to_owned()),
             name: key.to_owned(),
             nearest: nearest_key(key, &[help::CONFIG, help::CHECK_CONFIG]).map(|key| format!("--{key}")),
         },
@@ -163,7 +163,7 @@ pub(super) fn variables(
     for (name, value) in variables {
         let own = || OPTIONS.iter().find(|spec| spec.variable() == name);
         if let Some(spec) = standard(&name).or_else(own) {
-            let origin = Origin::Variable(name);
+            let origin = OptionOrigin::Variable(name);
             if let Some(text) = text(&value, &origin, inputs) {
                 inputs.give(spec.key, Raw::Text(text), origin);
             }
@@ -174,7 +174,7 @@ pub(super) fn variables(
             let nearest = nearest_key(plain, &[help::CONFIG]);
             let nearest = nearest.map(|key| format!("SNUG_{}", key.replace('-', "_").to_ascii_uppercase()));
             inputs.errors.push(ConfigError::Unknown {
-                origin: Origin::Variable(name.clone()),
+                origin: OptionOrigin::Variable(name.clone()),
                 name,
                 nearest,
             });
@@ -214,7 +214,7 @@ pub(super) fn file(path: &Path, content: &str, inputs: &mut Inputs) {
     let at = |offset: usize| {
         let before = content.as_bytes().get(..offset).unwrap_or(content.as_bytes());
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Origin::File { path: Arc::clone(&path), line }
+        OptionOrigin::File { path: Arc::clone(&path), line }
     };
     let (table, errors) = DeTable::parse_recoverable(content);
     for error in errors {

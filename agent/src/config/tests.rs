@@ -41,7 +41,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.source, SourceChoice::Auto);
     assert!(config.ebpf_stats && config.kubelet_metrics);
     assert!(config.metrics_allow.is_empty());
-    assert!(origins.values().all(|origin| *origin == Origin::Default));
+    assert!(origins.values().all(|origin| *origin == OptionOrigin::Default));
     assert_eq!((origins.len(), file), (OPTIONS.len(), None));
 }
 
@@ -53,8 +53,8 @@ fn flag_wins_over_variable_over_file_over_default() {
     assert_eq!(config.sample_interval, Duration::from_millis(200));
     assert_eq!(config.max_series, 8);
     assert_eq!(config.log, "warn");
-    assert_eq!(origins["sample-interval"], Origin::Flag("sample-interval".into()));
-    assert_eq!(origins["max-series"], Origin::Variable("SNUG_MAX_SERIES".into()));
+    assert_eq!(origins["sample-interval"], OptionOrigin::Flag("sample-interval".into()));
+    assert_eq!(origins["max-series"], OptionOrigin::Variable("SNUG_MAX_SERIES".into()));
     assert_eq!(origins["log"].to_string(), "/etc/snug/agent.toml:3");
 }
 

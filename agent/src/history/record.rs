@@ -65,10 +65,7 @@ pub(super) fn encode(evidence: &Evidence) -> Vec<Record> {
         let value = if records.is_empty() {
             encode_hour(evidence, record)
         } else {
-            encode_hour(
-                &Evidence { pods: BTreeMap::new(), images: BTreeMap::new(), ..evidence.clone() },
-                record,
-            )
+            encode_hour(&Evidence { pods: BTreeMap::new(), ..evidence.clone() }, record)
         };
         records.push(Record { kind: frame::Kind::HOUR, hour: *hour, key: key.clone(), value });
     }
@@ -142,7 +139,6 @@ fn of_key(key: &str) -> Result<Evidence, RecordError> {
 /// One hour of a container, with what its evidence says of all of them (requests, limits, pods).
 fn encode_hour(evidence: &Evidence, record: &evidence::HourRecord) -> Vec<u8> {
     let Resources { cpu_request, cpu_limit, memory_request, memory_limit } = evidence.container.current;
-    let pod_resources = evidence.container.pod_resources;
     let pod = |(name, totals): (&String, &evidence::PodTotals)| Pod {
         name: name.clone(),
         observed: totals.observed,
@@ -169,15 +165,6 @@ fn encode_hour(evidence: &Evidence, record: &evidence::HourRecord) -> Vec<u8> {
         memory_limit,
         record: Some(record.into()),
         pods: evidence.pods.iter().map(pod).collect(),
-        pod_resources: (pod_resources != Resources::default()).then(|| pod_resources.into()),
-        image: evidence.container.image.clone(),
-        setting_names: evidence.container.settings.keys().cloned().collect(),
-        setting_values: evidence.container.settings.values().cloned().collect(),
-        memory_volumes: evidence.container.memory_volumes,
-        hugepages: evidence.container.hugepages,
-        earlier_peak: evidence.earlier_peak.as_ref().map(Peak::from),
-        images: evidence.images.keys().cloned().collect(),
-        image_times: evidence.images.values().copied().collect(),
     };
     hour.encode_to_vec()
 }
@@ -213,29 +200,7 @@ fn decode_hour(key: &str, hour: Hour, bytes: &[u8]) -> Result<Evidence, RecordEr
         (name, evidence::PodTotals { observed, cpu_millis, peak, node_class })
     };
     evidence.pods = whole.pods.into_iter().map(pod).collect();
-    let container = &mut evidence.container;
-    container.pod_resources = whole.pod_resources.map(Resources::from).unwrap_or_default();
-    container.image = whole.image;
-    container.settings = whole.setting_names.into_iter().zip(whole.setting_values).collect();
-    container.memory_volumes = whole.memory_volumes;
-    container.hugepages = whole.hugepages;
-    evidence.earlier_peak = whole.earlier_peak.map(evidence::Peak::from);
-    evidence.images = whole.images.into_iter().zip(whole.image_times).collect();
     Ok(evidence)
-}
-
-impl From<Resources> for message::Resources {
-    fn from(resources: Resources) -> Self {
-        let Resources { cpu_request, cpu_limit, memory_request, memory_limit } = resources;
-        Self { cpu_request, cpu_limit, memory_request, memory_limit }
-    }
-}
-
-impl From<message::Resources> for Resources {
-    fn from(resources: message::Resources) -> Self {
-        let message::Resources { cpu_request, cpu_limit, memory_request, memory_limit } = resources;
-        Self { cpu_request, cpu_limit, memory_request, memory_limit }
-    }
 }
 
 impl From<&evidence::Peak> for Peak {
@@ -310,12 +275,8 @@ fn read(histogram: Option<Histogram>) -> Result<histogram::Histogram, BucketsErr
 
 impl From<&evidence::HourRecord> for HourRecord {
     fn from(record: &evidence::HourRecord) -> Self {
-        let kill = |kill: &evidence::OomKill| OomKill {
-            at: kill.at,
-            limit: kill.limit,
-            pod: kill.pod.clone(),
-            of_pod: kill.of_pod,
-        };
+        let kill =
+            |kill: &evidence::OomKill| OomKill { at: kill.at, limit: kill.limit, pod: kill.pod.clone() };
         let evidence::Stalled { cpu_millis, memory_millis, io_millis, refaults } = record.stalled;
         Self {
             observed: record.observed,
@@ -349,7 +310,7 @@ impl TryFrom<HourRecord> for evidence::HourRecord {
     type Error = RecordError;
 
     fn try_from(record: HourRecord) -> Result<Self, RecordError> {
-        let kill = |OomKill { at, limit, pod, of_pod }| evidence::OomKill { at, limit, pod, of_pod };
+        let kill = |OomKill { at, limit, pod }| evidence::OomKill { at, limit, pod };
         let codes = record.exit_codes.iter().enumerate();
         let exits = codes
             .filter_map(|(at, code)| Some((u8::try_from(*code).ok()?, at_or_zero(&record.exit_counts, at))));

@@ -48,8 +48,7 @@ pub(super) fn sample(number: u64, hour: u32) -> Evidence {
     record.unreclaimable.record(60e6, 3600);
     record.peak = Some(Peak { bytes: 100 << 20, at: u64::from(hour) * 3600 + 12, pod: pod.clone() });
     record.start_peak = Some(Peak { bytes: 70 << 20, at: u64::from(hour) * 3600 + 5, pod: pod.clone() });
-    record.kills =
-        vec![OomKill { at: u64::from(hour) * 3600 + 20, limit: 128 << 20, pod: pod.clone(), of_pod: false }];
+    record.kills = vec![OomKill { at: u64::from(hour) * 3600 + 20, limit: 128 << 20, pod: pod.clone() }];
     let outcome =
         |quota| QuotaOutcome { periods: 36_000, throttled: 10_000 / quota, delayed_millis: 90_000 / quota };
     record.quota_what_if = Some(QuotaWhatIf([50, 100, 400].map(|quota| (quota, outcome(quota))).into()));

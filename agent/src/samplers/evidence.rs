@@ -245,12 +245,7 @@ impl UsageCollector {
             self.observe_one(store, key, identity, None, at_unix);
         }
         if let Some(container) = self.containers.get_mut(&key) {
-            let kill = OomKill {
-                at: at_unix as u64,
-                limit,
-                pod: pod(&container.identity).to_owned(),
-                of_pod: false,
-            };
+            let kill = OomKill { at: at_unix as u64, limit, pod: pod(&container.identity).to_owned() };
             container.record.kills.push(kill);
         }
     }

@@ -226,7 +226,7 @@ impl EvidenceBuilder {
         let Some(seen) = self.by_container.get_mut(container_key) else { return };
         let Some(limit) = seen.current.memory_limit else { return };
         for (at, kills) in values {
-            let kill = OomKill { at: (*at).min(now), limit, pod: container_key.1.clone(), of_pod: false };
+            let kill = OomKill { at: (*at).min(now), limit, pod: container_key.1.clone() };
             let times = (kills.round() as usize).min(MAX_KILLS);
             let record = seen.evidence.hours.entry(hour_before(*at)).or_default();
             record.kills.extend(std::iter::repeat_n(kill, times));

@@ -140,7 +140,6 @@ impl Snug<'_> {
                 at,
                 limit: (kill.limit * KIB) as u64,
                 pod,
-                of_pod: false,
             });
         }
         evidence

@@ -58,8 +58,7 @@ mod tests {
     fn killed_at(limits: &[u64]) -> Evidence {
         let mut evidence = Evidence::new(workload("web"), container("app"), 100);
         for (at, limit) in limits.iter().enumerate() {
-            let kill =
-                OomKill { at: at as u64 * 3600, limit: *limit, pod: "web-1".to_owned(), of_pod: false };
+            let kill = OomKill { at: at as u64 * 3600, limit: *limit, pod: "web-1".to_owned() };
             evidence.hour(Hour(at as u32)).kills.push(kill);
         }
         evidence

@@ -38,12 +38,12 @@ pub(super) struct Took {
 /// The outcomes so far.
 #[derive(Debug)]
 pub(super) struct Report {
-    rows: Vec<Row>,
+    rows: Vec<StageResult>,
     started: Instant,
 }
 
 #[derive(Debug)]
-struct Row {
+struct StageResult {
     name: String,
     outcome: Outcome,
     took: Took,
@@ -69,13 +69,17 @@ impl Report {
         let outcome = outcome.map_or_else(Outcome::Failed, |()| Outcome::Passed);
         let passed = matches!(outcome, Outcome::Passed);
         println!("== {name} {outcome} ({:.1} s)", took.wall.as_secs_f64());
-        self.rows.push(Row { name: name.to_owned(), outcome, took });
+        self.rows.push(StageResult { name: name.to_owned(), outcome, took });
         passed
     }
 
     /// Adds a part that was not run, which makes the verdict a failure.
     pub(super) fn skip(&mut self, name: &str, why: &'static str) {
-        self.rows.push(Row { name: name.to_owned(), outcome: Outcome::Skipped(why), took: Took::default() });
+        self.rows.push(StageResult {
+            name: name.to_owned(),
+            outcome: Outcome::Skipped(why),
+            took: Took::default(),
+        });
     }
 
     /// Prints a line for each part: seconds of wall and of CPU time, and the outcome.
@@ -84,7 +88,7 @@ impl Report {
             |wall: Duration, cpu: Duration| format!("{:>8.1} {:>8.1}", wall.as_secs_f64(), cpu.as_secs_f64());
         println!("== summary");
         println!("{:<14} {:>8} {:>8}", "", "wall s", "CPU s");
-        for Row { name, outcome, took } in &self.rows {
+        for StageResult { name, outcome, took } in &self.rows {
             println!("{name:<14} {}  {outcome}", seconds(took.wall, took.cpu));
         }
         let cpu = self.rows.iter().map(|row| row.took.cpu).sum();

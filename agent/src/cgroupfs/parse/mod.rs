@@ -152,21 +152,21 @@ fn only_line(text: &[u8]) -> Result<Field<'_>, ParseError> {
 }
 
 /// A row of a flat-keyed file: `key value`.
-struct Row<'a> {
+struct FlatRow<'a> {
     key: &'a [u8],
     value: Field<'a>,
 }
 
 /// The rows of a flat-keyed file. Values are not parsed, so unknown rows can contain anything.
-fn rows(text: &[u8]) -> impl Iterator<Item = Row<'_>> {
+fn rows(text: &[u8]) -> impl Iterator<Item = FlatRow<'_>> {
     lines(text).map(|line| {
         let space = line.text.iter().position(u8::is_ascii_whitespace).unwrap_or(line.text.len());
         let (key, value) = line.text.split_at_checked(space).unwrap_or((line.text, b""));
-        Row { key, value: Field { line: line.line, text: value.trim_ascii() } }
+        FlatRow { key, value: Field { line: line.line, text: value.trim_ascii() } }
     })
 }
 
-impl Row<'_> {
+impl FlatRow<'_> {
     fn number(&self) -> Result<u64, ParseError> {
         self.number_of(1)
     }

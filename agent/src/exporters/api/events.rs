@@ -17,14 +17,14 @@ pub(super) struct Events<'a> {
     /// The start of the agent, in seconds since the Unix epoch. Numbers of events restart with the agent.
     agent_started: f64,
     /// Oldest first.
-    events: Vec<Row<'a>>,
+    events: Vec<EventRow<'a>>,
     /// The number to continue after; `null` on the last page. The last number also works for newer events.
     next: Option<u64>,
 }
 
 /// An event. Times are seconds since the Unix epoch; unknown values are `null`.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Row<'a> {
+struct EventRow<'a> {
     /// The number of the event since the agent started.
     sequence: u64,
     at: f64,
@@ -80,7 +80,7 @@ impl<'a> Events<'a> {
                 && matches_filter(&query.namespace, names.map(|names| names.namespace.as_str()))
                 && matches_filter(&query.pod, names.map(|names| names.pod.as_str()))
         };
-        let rows = view.events.iter().map(|event| &**event).filter(matches).map(Row::new);
+        let rows = view.events.iter().map(|event| &**event).filter(matches).map(EventRow::new);
         let (events, more) = super::page(rows, query.limit, |row| row.sequence.to_string());
         let next = more.and_then(|_| events.last()).map(|last| last.sequence);
         let agent = &view.agent;
@@ -88,7 +88,7 @@ impl<'a> Events<'a> {
     }
 }
 
-impl<'a> Row<'a> {
+impl<'a> EventRow<'a> {
     fn new(event: &'a Event) -> Self {
         let throttling = |throttled: &Throttled| Throttling {
             seconds: throttled.seconds,

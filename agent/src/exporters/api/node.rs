@@ -38,7 +38,7 @@ struct Agent<'a> {
     cpu_seconds: f64,
     resident_bytes: u64,
     /// The source of each measurement.
-    sources: Vec<Source<'a>>,
+    sources: Vec<MeasurementSource<'a>>,
     /// The state of each eBPF program.
     programs: Vec<Program<'a>>,
     /// Whether the pods of this node were listed completely at least once; `null` if pods are not watched.
@@ -50,7 +50,7 @@ struct Agent<'a> {
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct Source<'a> {
+struct MeasurementSource<'a> {
     measurement: &'static str,
     /// `kernel`, `files` or `none`.
     source: &'static str,
@@ -73,7 +73,7 @@ impl<'a> Node<'a> {
     pub(super) fn new(view: &'a View) -> Self {
         let (agent, machine) = (&view.agent, &view.host.machine);
         let levels = view.cgroups.iter().map(|row| row.identity.of_path.level);
-        let sources = agent.sources.iter().map(|row| Source {
+        let sources = agent.sources.iter().map(|row| MeasurementSource {
             measurement: row.measurement.as_str(),
             source: row.source.as_str(),
             reason: &row.reason,

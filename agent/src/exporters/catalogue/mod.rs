@@ -22,7 +22,7 @@ use crate::{
 
 pub use self::{
     agent::AgentView,
-    rows::{Entity, Row, cgroups, rows},
+    rows::{Entity, MetricRow, cgroups, rows},
 };
 
 /// The unit of a family: the last part of its name, before `_total`.

@@ -29,7 +29,7 @@ pub enum Entity<'a> {
 
 /// A row of a scope.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
+pub struct MetricRow<'a> {
     /// The scope whose families have samples of the row.
     pub scope: Scope,
     /// The subject.
@@ -45,22 +45,29 @@ pub fn cgroups<'a>(view: &'a View, limits: &SeriesLimits) -> impl Iterator<Item 
 
 /// All rows of a view except the agent's: cgroups in the order of their paths, workloads in the order of their names, containers
 /// in the status of pods, and pods for kube-state-metrics if that is on.
-pub fn rows<'a>(view: &'a View, limits: &'a SeriesLimits) -> impl Iterator<Item = Row<'a>> {
+pub fn rows<'a>(view: &'a View, limits: &'a SeriesLimits) -> impl Iterator<Item = MetricRow<'a>> {
     let cgroups = cgroups(view, limits).filter_map(|(row, admitted)| {
-        Some(Row { scope: scope_of(row.identity.of_path.level)?, entity: Entity::Cgroup(row), admitted })
+        Some(MetricRow {
+            scope: scope_of(row.identity.of_path.level)?,
+            entity: Entity::Cgroup(row),
+            admitted,
+        })
     });
-    let workloads = view.workloads.iter().map(|row| Row {
+    let workloads = view.workloads.iter().map(|row| MetricRow {
         scope: Scope::Workload,
         entity: Entity::Workload(row),
         admitted: limits.workload(row),
     });
     let statuses = view.pods.iter().flat_map(|pod| {
         let admitted = limits.namespace(&pod.names.namespace);
-        let row =
-            move |container| Row { scope: Scope::Status, entity: Entity::Status(pod, container), admitted };
+        let row = move |container| MetricRow {
+            scope: Scope::Status,
+            entity: Entity::Status(pod, container),
+            admitted,
+        };
         pod.containers.iter().map(row)
     });
-    let pods = view.pods.iter().filter(|_| limits.kube_state).map(|pod| Row {
+    let pods = view.pods.iter().filter(|_| limits.kube_state).map(|pod| MetricRow {
         scope: Scope::KubeState,
         entity: Entity::KubeState(pod),
         admitted: limits.namespace(&pod.names.namespace),
@@ -77,7 +84,7 @@ const fn scope_of(level: Level) -> Option<Scope> {
     }
 }
 
-impl<'a> Row<'a> {
+impl<'a> MetricRow<'a> {
     /// The agent's own row. Limits do not apply to it.
     pub const fn agent(view: &'a AgentView<'a>) -> Self {
         Self { scope: Scope::Agent, entity: Entity::Agent(view), admitted: true }

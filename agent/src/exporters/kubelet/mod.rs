@@ -99,7 +99,7 @@ impl<'a> Scrape<'a> {
     }
 }
 
-struct Row<'a> {
+struct KubeletRow<'a> {
     row: &'a CgroupRow,
     admitted: bool,
     labels: Range<usize>,
@@ -107,7 +107,7 @@ struct Row<'a> {
 
 /// The rows that a kubelet exports, with a buffer of all their labels.
 struct Rows<'a> {
-    rows: Vec<Row<'a>>,
+    rows: Vec<KubeletRow<'a>>,
     labels: String,
     /// The labels of `machine_*` series.
     machine: String,
@@ -121,7 +121,7 @@ impl<'a> Rows<'a> {
             .map(|(row, admitted)| {
                 let start = labels.len();
                 row_labels(row, limits, &mut labels);
-                Row { row, admitted, labels: start..labels.len() }
+                KubeletRow { row, admitted, labels: start..labels.len() }
             })
             .collect();
         let Machine { boot_id, machine_id, system_uuid, .. } = &view.host.machine;

@@ -148,7 +148,7 @@ pub const SCRAPE_ERROR: (&str, &str) =
     ("resource_scrape_error", "1 if the values are older than 10 seconds, 0 otherwise");
 
 /// A row with its labels.
-struct Row<'a> {
+struct ResourceRow<'a> {
     row: &'a CgroupRow,
     admitted: bool,
     level: Level,
@@ -159,8 +159,8 @@ struct Row<'a> {
 
 /// The rows that a kubelet exports. A restarted container may still have its old cgroup. Only the newer one is exported,
 /// because both have the same labels.
-fn rows<'a>(view: &'a View, limits: &SeriesLimits) -> Vec<Row<'a>> {
-    let mut rows: Vec<Row<'_>> =
+fn rows<'a>(view: &'a View, limits: &SeriesLimits) -> Vec<ResourceRow<'a>> {
+    let mut rows: Vec<ResourceRow<'_>> =
         cgroups(view, limits).filter_map(|(one, admitted)| row(one, admitted)).collect();
     rows.sort_by(|one, other| {
         let newest_first = other.row.created_unix.total_cmp(&one.row.created_unix);
@@ -170,7 +170,7 @@ fn rows<'a>(view: &'a View, limits: &SeriesLimits) -> Vec<Row<'a>> {
     rows
 }
 
-fn row(row: &CgroupRow, admitted: bool) -> Option<Row<'_>> {
+fn row(row: &CgroupRow, admitted: bool) -> Option<ResourceRow<'_>> {
     let level = row.identity.of_path.level;
     let of_pod = || row.identity.names.as_deref().filter(|names| !names.pod.is_empty());
     let names = match level {
@@ -184,7 +184,7 @@ fn row(row: &CgroupRow, admitted: bool) -> Option<Row<'_>> {
     let mut labels = String::new();
     let all = LABELS.into_iter().zip(names);
     render(all.filter(|(_, name)| !name.is_empty()), &mut labels);
-    Some(Row { row, admitted, level, names, labels })
+    Some(ResourceRow { row, admitted, level, names, labels })
 }
 
 impl Scrape<'_> {

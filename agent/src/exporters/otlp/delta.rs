@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use crate::{exporters::catalogue::Value, values::Distribution};
 
-/// Nanoseconds by which a row may be older than the previous export and still count as new: cgroups are found and
+/// Nanoseconds by which a row may be older than the previous export and count as new: cgroups are found and
 /// named a moment after their creation.
 const SLACK: u64 = 5_000_000_000;
 
 /// Counters of a row at its last export.
 #[derive(Debug, Default)]
-struct Row {
+struct LastExport {
     /// By metric and attributes.
     values: HashMap<Box<str>, Sum>,
     /// The number of the last export with this row.
@@ -58,7 +58,7 @@ impl Sum {
 /// Sums of the previous export.
 #[derive(Debug)]
 pub(super) struct Deltas {
-    rows: HashMap<Box<str>, Row>,
+    rows: HashMap<Box<str>, LastExport>,
     export: u64,
     /// The time of the previous export, at first the start of the agent, in nanoseconds since the Unix epoch.
     before: u64,
@@ -68,7 +68,7 @@ pub(super) struct Deltas {
 /// The row that is being exported.
 #[derive(Debug)]
 pub(super) struct OfRow<'a> {
-    row: &'a mut Row,
+    row: &'a mut LastExport,
     /// Whether the value before this export must not be reported: the row is older than the agent, or was not exported.
     baseline: bool,
     since: u64,

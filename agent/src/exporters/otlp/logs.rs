@@ -61,8 +61,8 @@ pub(super) async fn export(
             sender.add(batch(&new, &common, &view));
         }
         if let Some(own_log) = &logged.own_log {
-            let (scopes, given_up) = own_log.take();
-            sender.give_up(given_up);
+            let (scopes, discarded) = own_log.take();
+            sender.give_up(discarded);
             if !scopes.is_empty() {
                 sender.add(own_batch(scopes, &common, &view));
             }

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::Temporality,
     exporters::{
-        catalogue::{self, AgentView, Entity, Family, Row, Scope, Value},
+        catalogue::{self, AgentView, Entity, Family, MetricRow, Scope, Value},
         limits::SeriesLimits,
         resource::{Attributes, Common},
         series::{EndpointSeries, Progress, SeriesCounts, Signal},
@@ -85,7 +85,7 @@ impl Builder {
         let counts = Cell::new(SeriesCounts::default());
         let mut request = Request::default();
         let Self { common, limits, deltas } = self;
-        let mut add = |row: &Row<'_>, name: String, start: u64, resource: &dyn Fn() -> Attributes| {
+        let mut add = |row: &MetricRow<'_>, name: String, start: u64, resource: &dyn Fn() -> Attributes| {
             let mut writer = RowWriter {
                 metrics: Vec::new(),
                 points: 0,
@@ -144,7 +144,7 @@ impl Builder {
         endpoints.extend_from_slice(&export.endpoints);
         let agent =
             AgentView { row: &view.agent, now: export.now, endpoints: &endpoints, otlp: &export.progress };
-        add(&Row::agent(&agent), "agent".to_owned(), started, &|| common.agent(view));
+        add(&MetricRow::agent(&agent), "agent".to_owned(), started, &|| common.agent(view));
         if !request.resources.is_empty() {
             take(request.into_batch());
         }

@@ -30,7 +30,7 @@ const SENDING: &[&str] =
 struct Waiting {
     scopes: Vec<ScopeLogs>,
     records: usize,
-    given_up: u64,
+    discarded: u64,
 }
 
 /// The agent's own log.
@@ -49,8 +49,8 @@ impl OwnLog {
 
     /// The records since the last call, and the number of records that were dropped.
     pub(super) fn take(&self) -> (Vec<ScopeLogs>, u64) {
-        let Waiting { scopes, given_up, .. } = mem::take(&mut *self.lock());
-        (scopes, given_up)
+        let Waiting { scopes, discarded, .. } = mem::take(&mut *self.lock());
+        (scopes, discarded)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
@@ -69,7 +69,7 @@ impl LogExporter for OwnLog {
             }
             let records = scope.log_records.len();
             if waiting.records + records > MAX_WAITING {
-                waiting.given_up += records as u64;
+                waiting.discarded += records as u64;
                 continue;
             }
             waiting.records += records;
@@ -105,8 +105,8 @@ mod tests {
             tracing::error!(target: "hyper::client", "of itself");
             tracing::info!(target: "snug_agent::samplers", "more");
         });
-        let (scopes, given_up) = own.take();
-        assert_eq!((scopes.len(), given_up), (1, 0));
+        let (scopes, discarded) = own.take();
+        assert_eq!((scopes.len(), discarded), (1, 0));
         let scope = &scopes[0];
         assert_eq!(scope.scope.as_ref().unwrap().name, "snug_agent::samplers");
         let [first, second] = &scope.log_records[..] else { panic!("{scope:?}") };
@@ -128,8 +128,8 @@ mod tests {
                 tracing::info!(number, "again");
             }
         });
-        let (scopes, given_up) = own.take();
+        let (scopes, discarded) = own.take();
         let records: usize = scopes.iter().map(|scope| scope.log_records.len()).sum();
-        assert_eq!((records, given_up), (MAX_WAITING, 7));
+        assert_eq!((records, discarded), (MAX_WAITING, 7));
     }
 }

@@ -10,7 +10,7 @@ use prost::Message;
 use super::{
     Scrape,
     text::{Bounds, classic_bounds, classic_buckets},
-    walk::{Row, Sample, walk},
+    walk::{LabelledRow, Sample, walk},
 };
 use crate::{
     exporters::{
@@ -145,7 +145,7 @@ pub(super) fn encode(scrape: &Scrape, out: &mut dyn Write) -> io::Result<SeriesC
 
 /// Writes a metric of a family, beginning with the labels of its row. These are the same for all families, so they are encoded
 /// once: a message may be written in parts, and most of an exposition is labels.
-fn write_metric(metric: &Metric, row: &Row<'_>, out: &mut Vec<u8>) -> Result<(), prost::EncodeError> {
+fn write_metric(metric: &Metric, row: &LabelledRow<'_>, out: &mut Vec<u8>) -> Result<(), prost::EncodeError> {
     let labels = row.message.get_or_init(|| {
         let label = row.labels.iter().copied().filter_map(label_pair).collect();
         Metric { label, ..Metric::default() }.encode_to_vec()

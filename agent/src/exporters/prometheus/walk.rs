@@ -11,7 +11,7 @@ use crate::exporters::{
 
 /// A row of a scope, with the labels that all its samples share.
 #[derive(Default)]
-pub(super) struct Row<'a> {
+pub(super) struct LabelledRow<'a> {
     /// Names and values of the labels, without dropped ones.
     pub(super) labels: Vec<(&'static str, &'a str)>,
     /// The labels as text up to the value of the last one; rendered on first use.
@@ -23,7 +23,7 @@ pub(super) struct Row<'a> {
 /// A sample that is exported.
 pub(super) struct Sample<'a> {
     family: &'static Family,
-    pub(super) row: &'a Row<'a>,
+    pub(super) row: &'a LabelledRow<'a>,
     own: &'a [&'a str],
     limits: &'a SeriesLimits,
     pub(super) value: Value<'a>,
@@ -59,17 +59,17 @@ pub(super) fn walk<E>(
     let Scrape { view, limits, now, endpoint, others, otlp, .. } = scrape;
     let counts = RefCell::new(SeriesCounts::default());
 
-    let all: Vec<catalogue::Row<'_>> = catalogue::rows(view, limits).collect();
+    let all: Vec<catalogue::MetricRow<'_>> = catalogue::rows(view, limits).collect();
     let scopes = [Scope::Container, Scope::Pod, Scope::Workload, Scope::Status, Scope::KubeState];
     for scope in scopes.into_iter().filter(|scope| *scope != Scope::KubeState || limits.kube_state) {
         let is_kept = |name: &str| !(is_droppable(scope) && limits.drops(name));
         // The families of a scope have the same rows.
-        let rows: Vec<(&catalogue::Row<'_>, Row<'_>)> = all
+        let rows: Vec<(&catalogue::MetricRow<'_>, LabelledRow<'_>)> = all
             .iter()
             .filter(|row| row.scope == scope)
             .map(|row| {
                 let labels = row.labels().filter(|(name, _)| is_kept(name)).collect();
-                (row, Row { labels, ..Row::default() })
+                (row, LabelledRow { labels, ..LabelledRow::default() })
             })
             .collect();
         for family in scope.families() {
@@ -91,11 +91,11 @@ pub(super) fn walk<E>(
     let counts = counts.into_inner();
     let mut endpoints = vec![EndpointSeries { endpoint, counts }];
     endpoints.extend_from_slice(others);
-    let row = Row::default();
+    let row = LabelledRow::default();
     let agent = AgentView { row: &view.agent, now: *now, endpoints: &endpoints, otlp };
     for family in Scope::Agent.families() {
         each(family, &|take| {
-            catalogue::Row::agent(&agent).samples(family, &mut |own, value| {
+            catalogue::MetricRow::agent(&agent).samples(family, &mut |own, value| {
                 if value.is_finite() {
                     take(Sample { family, row: &row, own, limits, value });
                 }

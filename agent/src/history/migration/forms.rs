@@ -141,7 +141,7 @@ impl From<Peak> for evidence::Peak {
 
 impl From<OomKill> for evidence::OomKill {
     fn from(OomKill { at, limit, pod }: OomKill) -> Self {
-        Self { at, limit, pod, of_pod: false }
+        Self { at, limit, pod }
     }
 }
 

@@ -36,39 +36,6 @@ pub(super) struct ContainerHour {
     pub(super) record: Option<HourRecord>,
     #[prost(message, repeated, tag = "10")]
     pub(super) pods: Vec<Pod>,
-    #[prost(message, optional, tag = "11")]
-    pub(super) pod_resources: Option<Resources>,
-    #[prost(string, tag = "12")]
-    pub(super) image: String,
-    /// Names of runtime settings, and their values.
-    #[prost(string, repeated, tag = "13")]
-    pub(super) setting_names: Vec<String>,
-    #[prost(string, repeated, tag = "14")]
-    pub(super) setting_values: Vec<String>,
-    #[prost(uint64, tag = "15")]
-    pub(super) memory_volumes: u64,
-    #[prost(bool, tag = "16")]
-    pub(super) hugepages: bool,
-    #[prost(message, optional, tag = "17")]
-    pub(super) earlier_peak: Option<Peak>,
-    /// Images that were seen, and when first.
-    #[prost(string, repeated, tag = "18")]
-    pub(super) images: Vec<String>,
-    #[prost(uint64, repeated, tag = "19")]
-    pub(super) image_times: Vec<u64>,
-}
-
-/// Requests and limits.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Resources {
-    #[prost(uint64, optional, tag = "1")]
-    pub(super) cpu_request: Option<u64>,
-    #[prost(uint64, optional, tag = "2")]
-    pub(super) cpu_limit: Option<u64>,
-    #[prost(uint64, optional, tag = "3")]
-    pub(super) memory_request: Option<u64>,
-    #[prost(uint64, optional, tag = "4")]
-    pub(super) memory_limit: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -140,8 +107,6 @@ pub(super) struct OomKill {
     pub(super) limit: u64,
     #[prost(string, tag = "3")]
     pub(super) pod: String,
-    #[prost(bool, tag = "4")]
-    pub(super) of_pod: bool,
 }
 
 /// Packed fields of equal length, one value for each quota.

@@ -92,7 +92,7 @@ fn peak() -> impl Strategy<Value = Option<evidence::Peak>> {
 fn record() -> impl Strategy<Value = evidence::HourRecord> {
     let what_if = prop::collection::btree_map(any::<u64>(), any::<(u64, u64, u64)>(), 0..17);
     let exits = prop::collection::btree_map(any::<u8>(), any::<u64>(), 0..4);
-    let kills = prop::collection::vec((any::<u64>(), any::<u64>(), "[a-z]{0,9}", any::<bool>()), 0..3);
+    let kills = prop::collection::vec((any::<u64>(), any::<u64>(), "[a-z]{0,9}"), 0..3);
     let histograms = prop::collection::vec(histogram(), 7);
     (histograms, peak(), peak(), prop::option::of(what_if), exits, kills, any::<[u64; 8]>()).prop_map(
         |(mut histograms, peak, start_peak, what_if, exits, kills, numbers)| {
@@ -110,7 +110,7 @@ fn record() -> impl Strategy<Value = evidence::HourRecord> {
                 working_set: next(),
                 kills: kills
                     .into_iter()
-                    .map(|(at, limit, pod, of_pod)| evidence::OomKill { at, limit, pod, of_pod })
+                    .map(|(at, limit, pod)| evidence::OomKill { at, limit, pod })
                     .collect(),
                 quota_what_if: what_if.map(|what_if| {
                     let outcomes = what_if.into_iter().map(|(quota, outcome)| (quota, outcome.into()));
@@ -128,49 +128,19 @@ fn record() -> impl Strategy<Value = evidence::HourRecord> {
     )
 }
 
-type OfNewerAgents = (
-    [Option<u64>; 4],
-    String,
-    BTreeMap<String, String>,
-    BTreeMap<String, u64>,
-    Option<evidence::Peak>,
-    u64,
-    bool,
-);
-
-fn of_newer_agents() -> impl Strategy<Value = OfNewerAgents> {
-    let settings = prop::collection::btree_map("[A-Z_-]{1,9}", ".{0,9}", 0..3);
-    let images = prop::collection::btree_map("[a-z@:]{1,9}", any::<u64>(), 0..3);
-    (any::<[Option<u64>; 4]>(), "[a-z@:]{0,9}", settings, images, peak(), any::<u64>(), any::<bool>())
-}
-
 fn evidence_of_an_hour() -> impl Strategy<Value = Evidence> {
     let kind =
         prop_oneof![Just(WorkloadKind::Service), Just(WorkloadKind::DaemonSet), Just(WorkloadKind::Job)];
     let role = prop_oneof![Just(Role::App), Just(Role::Init), Just(Role::Sidecar)];
     let pods = prop::collection::btree_map("[a-z-]{0,9}", (any::<[u64; 3]>(), "[xy]?"), 0..4);
-    (kind, role, any::<(u64, u64)>(), any::<[Option<u64>; 4]>(), record(), pods, of_newer_agents()).prop_map(
-        |(kind, role, (replicas, seen), resources, record, pods, newer)| {
+    (kind, role, any::<(u64, u64)>(), any::<[Option<u64>; 4]>(), record(), pods).prop_map(
+        |(kind, role, (replicas, seen), resources, record, pods)| {
             let mut evidence = of_key(KEY).unwrap();
             (evidence.workload.kind, evidence.workload.replicas) = (kind, replicas);
             (evidence.container.role, evidence.container.seen) = (role, seen);
             let [cpu_request, cpu_limit, memory_request, memory_limit] = resources;
             evidence.container.current = Resources { cpu_request, cpu_limit, memory_request, memory_limit };
             evidence.hours.insert(HOUR, record);
-            let (
-                [cpu_request, cpu_limit, memory_request, memory_limit],
-                image,
-                settings,
-                images,
-                peak,
-                volumes,
-                huge,
-            ) = newer;
-            let container = &mut evidence.container;
-            container.pod_resources = Resources { cpu_request, cpu_limit, memory_request, memory_limit };
-            (container.image, container.settings) = (image, settings);
-            (container.memory_volumes, container.hugepages) = (volumes, huge);
-            (evidence.images, evidence.earlier_peak) = (images, peak);
             evidence.pods = pods
                 .into_iter()
                 .map(|(pod, ([observed, cpu_millis, peak], node_class))| {

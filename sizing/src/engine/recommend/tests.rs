@@ -119,7 +119,6 @@ fn kills_raise_the_limit_above_the_one_that_was_hit() {
         at: 300 * HOUR,
         limit: 110 * MIB,
         pod: "web-1".to_owned(),
-        of_pod: false,
     });
     assert_eq!(values(&evidence, &policy(), None).memory_limit, Some(132 * MIB));
     let set = Resources { memory_limit: Some(110 * MIB), ..Resources::default() };
@@ -246,7 +245,7 @@ proptest! {
     fn a_limit_covers_weighted_peaks_and_every_kill(seen in seen(), kills in prop::collection::vec(1..5000_u64, 0..5)) {
         let mut evidence = evidence(&seen);
         for (at, limit) in kills.iter().enumerate() {
-            let kill = OomKill { at: at as u64, limit: limit * MIB, pod: String::new(), of_pod: false };
+            let kill = OomKill { at: at as u64, limit: limit * MIB, pod: String::new() };
             evidence.hour(Hour(0)).kills.push(kill);
         }
         let said = recommend(&evidence, &policy(), Context::default()).unwrap();
