@@ -213,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_written_once_and_the_last_at_the_stop() {
-        let views = CurrentView::of(Some(fixture::published()));
+        let views = CurrentView::from_view(Some(fixture::published()));
         let limits = SeriesLimits::default();
         let mut out = Vec::new();
         write_lines(&views, &limits, &mut out, tokio::time::sleep(PACE * 2)).await;

@@ -343,7 +343,7 @@ impl UsageCollector {
 
     /// Moves the collected usage of a container to the pending usage of its workload. A container without a name keeps it.
     fn move_to_pending(&mut self, container: &mut ContainerUsage, lives: bool, now_unix: f64) {
-        let Some(key) = WorkloadKey::of(&container.identity) else { return };
+        let Some(key) = WorkloadKey::from_identity(&container.identity) else { return };
         let evidence = container.take(&key, self.hour, self.window_millis, lives, now_unix);
         if evidence.pods.is_empty() {
             return;

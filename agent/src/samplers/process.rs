@@ -49,7 +49,7 @@ impl Sampler {
     /// Registers the init processes of the containers that were running before the agent.
     pub(super) fn track_existing_inits(&mut self) {
         let Some(kernel) = &mut self.kernel else { return };
-        self.store.tell_oom_kills(kernel.is_running("oom_kill"));
+        self.store.set_oom_kills_reported(kernel.is_running("oom_kill"));
         if !kernel.is_running("process_exited") {
             return;
         }

@@ -135,7 +135,10 @@ fn events_are_followed_and_a_watch_that_is_too_old_is_begun_anew() -> Result<()>
     assert_eq!(page.value("snug_agent_kubernetes_relists_total", &[])?, 2.0);
     assert_eq!(cluster.server.asked(), (2, 0));
     let log = cluster.agent.log();
-    assert!(!log.contains("resource version") && !log.contains("tried again"), "it is no trouble: {log}");
+    assert!(
+        !log.contains("resource version") && !log.contains("will retry"),
+        "an expired watch is no failure: {log}"
+    );
     Ok(())
 }
 
@@ -168,7 +171,7 @@ fn an_eviction_and_a_missing_image_are_told_once() -> Result<()> {
     assert_eq!(
         said,
         [
-            "shop/two/main: the image a cannot be had: ErrImagePull",
+            "shop/two/main: the image a cannot be pulled: ErrImagePull",
             "shop/one: evicted: The node was low on resource: memory.",
         ]
     );

@@ -275,7 +275,7 @@ fn what_a_full_disk_does_not_take_is_written_when_there_is_room() -> Result<()> 
             let names = Names { workload: name.clone(), container: "app".to_owned(), ..Names::default() };
             let mut evidence = one_more();
             evidence.workload.name = name;
-            ((Hour(7), WorkloadKey::named(&names)), evidence)
+            ((Hour(7), WorkloadKey::from_names(&names)), evidence)
         };
         workloads.map(one).collect()
     };

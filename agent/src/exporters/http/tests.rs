@@ -25,7 +25,7 @@ struct Server {
 
 impl Server {
     fn start(published: Option<View>, change: impl FnOnce(&mut ServerState)) -> Self {
-        let views = Arc::new(CurrentView::of(published));
+        let views = Arc::new(CurrentView::from_view(published));
         let quick = ServerLimits {
             head_within: Duration::from_millis(300),
             stall: Duration::from_millis(400),

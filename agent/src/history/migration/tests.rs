@@ -218,7 +218,7 @@ fn a_file_that_an_older_agent_still_uses_is_left_alone() {
     fs::write(&path, unpacked(CLOSED)).unwrap();
     let in_use = Builder::new().open(&path).unwrap();
     let error = Store::open_with(folder.path(), this_test).unwrap_err();
-    assert!(error.to_string().contains("another agent uses it"), "{error}");
+    assert!(error.to_string().contains("another agent uses the file"), "{error}");
     drop(in_use);
     let (store, _) = Store::open_with(folder.path(), this_test).unwrap();
     assert!(all(&store) == expected());

@@ -281,13 +281,14 @@ fn busy_hour() -> Evidence {
         record.unreclaimable.record(150e6 + f64::from(second % 30) * 1e6, 1);
     }
     record.peak = Some(evidence::Peak { bytes: 228 << 20, at: 1_800_000_000, pod: "web-1-0".to_owned() });
-    let rung = |quota: u64| QuotaOutcome {
+    let outcome = |quota: u64| QuotaOutcome {
         periods: 70_000,
         throttled: 900_000 / quota,
         delayed_millis: 9_000_000 / quota,
     };
-    record.quota_what_if =
-        Some(cpu_quota::QuotaWhatIf(cpu_quota::QUOTAS.iter().map(|quota| (*quota, rung(*quota))).collect()));
+    record.quota_what_if = Some(cpu_quota::QuotaWhatIf(
+        cpu_quota::QUOTAS.iter().map(|quota| (*quota, outcome(*quota))).collect(),
+    ));
     record.stalled.cpu_millis = 2400;
     evidence
 }
