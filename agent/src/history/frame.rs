@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_refused() {
+    fn records_that_are_too_long_are_refused() {
         let mut out = Vec::new();
         let position = Position { day: DAY, offset: 0 };
         let long = "k".repeat(70_000);
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_did_not_end_is_told_from_damage() {
+    fn an_incomplete_write_is_distinguished_from_damage() {
         let whole = bytes(&[b"first".to_vec(), vec![7; 100]]);
         for (cut, frames) in [(whole.len() - 1, 1), (whole.len() - 110, 1), (whole.len() - 150, 0)] {
             let (_, scanned) = scanned(&whole[..cut]);
@@ -349,7 +349,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_overwritten_the_other_frames_are_found(
+        fn frames_outside_of_an_overwritten_range_are_found(
             values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..20),
             at in any::<prop::sample::Index>(),
             noise in prop::collection::vec(any::<u8>(), 1..50),
@@ -376,7 +376,7 @@ mod tests {
         }
 
         #[test]
-        fn noise_has_no_frames(noise in prop::collection::vec(any::<u8>(), 0..2000)) {
+        fn random_bytes_have_no_frames(noise in prop::collection::vec(any::<u8>(), 0..2000)) {
             let (all, scanned) = scanned(&noise);
             prop_assert!(all.is_empty());
             prop_assert_eq!(scanned.gaps, u64::from(!noise.is_empty()));

@@ -209,7 +209,7 @@ pub(super) fn migrate(
 enum Outcome {
     Done,
     NotNow,
-    #[expect(dead_code, reason = "what it says is for the log")]
+    #[expect(dead_code, reason = "the text is for the log")]
     Failed(String),
 }
 

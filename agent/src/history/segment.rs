@@ -408,7 +408,7 @@ impl<'m> Writing<'m> {
     }
 }
 
-/// The first frame of a file whose form is another.
+/// The first frame of a file with another format version.
 #[cfg(test)]
 pub(super) fn header_of_form(day: u32, form: u32) -> Vec<u8> {
     Header { form: Some(form), ..Header::new(0, 0, 0, 0) }.write(day).unwrap()

@@ -80,19 +80,19 @@ impl Owners {
         pods: impl Iterator<Item = &Arc<KnownPod>>,
     ) -> Option<u64> {
         let mut named = HashSet::new();
-        let mut asked: Vec<(Kind, Owner, String)> = Vec::new();
+        let mut unread: Vec<(Kind, Owner, String)> = Vec::new();
         for pod in pods {
             let Some((kind, owner)) = uncertain(pod) else { continue };
             if named.insert(owner.uid.clone()) && !self.found.contains_key(&owner.uid) {
-                asked.push((kind, owner.clone(), pod.names.namespace.clone()));
+                unread.push((kind, owner.clone(), pod.names.namespace.clone()));
             }
         }
         self.found.retain(|uid, _| named.contains(uid));
-        if asked.is_empty() {
+        if unread.is_empty() {
             return None;
         }
         let mut reads = 0;
-        for (kind, owner, namespace) in asked {
+        for (kind, owner, namespace) in unread {
             let resource = kind.resource();
             if self.refused.contains(resource) {
                 self.found.insert(owner.uid, None);

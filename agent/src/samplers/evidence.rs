@@ -335,7 +335,7 @@ impl UsageCollector {
         of_hour.for_each(|(_, evidence)| evidence.workload.replicas = 0);
         let mut containers = std::mem::take(&mut self.containers);
         for (key, container) in &mut containers {
-            let lives = store.at(&container.identity.path) == Some(*key);
+            let lives = store.get_by_path(&container.identity.path) == Some(*key);
             self.move_to_pending(container, lives, now_unix);
         }
         self.containers = containers;

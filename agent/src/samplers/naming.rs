@@ -127,7 +127,7 @@ impl Naming {
             .collect();
         for (key, identity) in to_name {
             if let Some((names, level)) = self.names(key, &identity, cgroup_mount) {
-                store.name(key, names, level);
+                store.set_names(key, names, level);
             }
         }
     }
@@ -151,7 +151,7 @@ impl Naming {
             let names =
                 self.pods.names(of_path).or_else(|| self.in_known_pod(identity.names.as_deref()?, of_path));
             if let Some(names) = names {
-                store.name(key, names, of_path.level);
+                store.set_names(key, names, of_path.level);
             }
         }
     }

@@ -17,7 +17,7 @@ impl Store {
             self.terminated(key, ended);
             self.count(key);
         }
-        self.rows = self.workloads.rows();
+        self.workload_rows = self.workloads.rows();
         self.events.settle(now);
     }
 

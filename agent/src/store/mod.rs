@@ -107,9 +107,9 @@ pub struct Store {
     leaving: usize,
     /// New cgroups that [`Store::next_appeared`] has not returned yet.
     appeared: VecDeque<Key>,
-    next: u64,
+    next_key: u64,
     workloads: Workloads,
-    rows: Arc<[WorkloadRow]>,
+    workload_rows: Arc<[WorkloadRow]>,
     terminated: RecentTerminations,
     terminated_rows: Arc<[Arc<TerminatedContainer>]>,
     reported: ReportedTerminations,
@@ -141,9 +141,9 @@ impl Store {
             parents: HashSet::new(),
             leaving: 0,
             appeared: VecDeque::new(),
-            next: 0,
+            next_key: 0,
             workloads: Workloads::new(max_workloads),
-            rows: Arc::new([]),
+            workload_rows: Arc::new([]),
             terminated: RecentTerminations::default(),
             terminated_rows: Arc::new([]),
             reported: ReportedTerminations::default(),
@@ -156,7 +156,7 @@ impl Store {
     }
 
     /// The living cgroup at a path.
-    pub fn at(&self, path: &str) -> Option<Key> {
+    pub fn get_by_path(&self, path: &str) -> Option<Key> {
         self.by_path.get(path).copied()
     }
 
@@ -171,7 +171,7 @@ impl Store {
     /// this hierarchy, the path was reused and the old cgroup was removed. A leaving cgroup may also join: it was removed
     /// before every hierarchy had reported its creation.
     pub fn appear(&mut self, appearance: Appearance, hierarchy: usize, now: Instant) -> Key {
-        if let Some(key) = self.at(&appearance.path) {
+        if let Some(key) = self.get_by_path(&appearance.path) {
             match self.entries.get_mut(&key) {
                 Some(entry) if entry.present_in & bit(hierarchy) == 0 => {
                     entry.join(hierarchy);
@@ -189,8 +189,8 @@ impl Store {
         }
         let Appearance { path, of_path, created_unix, present_at_start } = appearance;
         self.mark_parents(&path);
-        let key = Key(self.next);
-        self.next += 1;
+        let key = Key(self.next_key);
+        self.next_key += 1;
         let stamp = self.next_stamp();
         let entry = Entry {
             stamp,
@@ -249,7 +249,7 @@ impl Store {
         }
     }
 
-    /// Sets whether [`Self::oom_killed`] is called for every OOM kill. If not, workloads export no OOM kills.
+    /// Sets whether [`Self::record_oom_kill`] is called for every OOM kill. If not, workloads export no OOM kills.
     pub const fn set_oom_kills_reported(&mut self, reported: bool) {
         self.workloads.oom_kills_reported = reported;
     }
@@ -258,29 +258,29 @@ impl Store {
     pub fn enclosing(&self, path: &str) -> Option<Key> {
         let mut path = path;
         loop {
-            if let Some(key) = self.at(path) {
+            if let Some(key) = self.get_by_path(path) {
                 return Some(key);
             }
             path = &path[..path.rfind('/').filter(|slash| *slash > 0)?];
         }
     }
 
-    /// The init process of a container has started.
-    pub fn started(&mut self, key: Key, init: Init) {
+    /// Records the start of a container's init process.
+    pub fn record_start(&mut self, key: Key, init: Init) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.lifecycle.start(init, entry.identity.of_path.level);
     }
 
-    /// The init process of a container has exited. The termination counts at once, unless the process may have been one of
+    /// Records the exit of a container's init process. The termination counts at once, unless the process may have been one of
     /// the runtime's own.
-    pub fn exited(&mut self, key: Key, exit: Exit, now: Instant) {
+    pub fn record_exit(&mut self, key: Key, exit: Exit, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let ended = entry.lifecycle.exit(exit, entry.identity.of_path.level, now);
         self.terminated(key, ended);
     }
 
-    /// The last process of a cgroup has exited.
-    pub fn emptied(&mut self, key: Key) {
+    /// Records that a cgroup has no process any more.
+    pub fn record_empty(&mut self, key: Key) {
         let ended = self.entries.get_mut(&key).and_then(|entry| entry.lifecycle.confirm_exit());
         self.terminated(key, ended);
     }
@@ -302,8 +302,8 @@ impl Store {
         self.count(key);
     }
 
-    /// The OOM killer has chosen a victim in a container.
-    pub fn oom_killed(&mut self, key: Key, kill: OomKill) {
+    /// Records an OOM kill in a container.
+    pub fn record_oom_kill(&mut self, key: Key, kill: OomKill) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.contribution.oom_kills.push(kill.scope);
         let (subject, at_unix) = (Subject::new(&entry.identity), kill.at_unix);
@@ -343,7 +343,7 @@ impl Store {
     }
 
     /// Sets the names of a cgroup, and its level, which for a sandbox only the names reveal.
-    pub fn name(&mut self, key: Key, names: Arc<Names>, level: Level) {
+    pub fn set_names(&mut self, key: Key, names: Arc<Names>, level: Level) {
         let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.identity.names.as_deref() == Some(&*names) && entry.identity.of_path.level == level {
@@ -387,7 +387,7 @@ impl Store {
             .collect();
         self.leaving = self.leaving.saturating_sub(settled.len());
         for key in &settled {
-            self.emptied(*key);
+            self.record_empty(*key);
             self.count(*key);
             let Some(entry) = self.entries.remove(key) else { continue };
             if self.leaving_by_path.get(&entry.identity.path) == Some(key) {
@@ -456,7 +456,7 @@ impl Store {
             if !self.parents.insert(parent.into()) {
                 return;
             }
-            if let Some(key) = self.at(parent) {
+            if let Some(key) = self.get_by_path(parent) {
                 self.make_slice(key);
             }
         }

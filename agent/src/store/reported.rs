@@ -208,7 +208,7 @@ mod tests {
             let path: Arc<str> = "/pod/a".into();
             let appearance = Appearance { path, of_path, created_unix: AGENT_START, present_at_start: false };
             let key = store.appear(appearance, 0, Instant::now());
-            store.name(key, names, Level::Container);
+            store.set_names(key, names, Level::Container);
             key
         };
         let now = Instant::now();
@@ -219,7 +219,7 @@ mod tests {
             if status_first {
                 store.count_reported(&pods, AGENT_START, 0.0, now);
             }
-            store.exited(key, exit(), now);
+            store.record_exit(key, exit(), now);
             store.count_reported(&pods, AGENT_START, 0.0, now);
             store.count_reported(&pods, AGENT_START, 0.0, now + 2 * KERNEL_REPORT_TIMEOUT);
             let row = row(&mut store, now);

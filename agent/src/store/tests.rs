@@ -54,7 +54,7 @@ fn a_removed_container_leaves_the_view_and_stays_in_its_workload() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let key = store.appear(pod_container("/pod/a"), 0, now);
     store.appear(pod_container("/pod/a"), 1, now);
-    store.name(key, names("web"), Level::Container);
+    store.set_names(key, names("web"), Level::Container);
     store.update(key, cpu(100));
     store.depart(key, 0, true, false, now);
     assert_eq!(paths(&mut store), Vec::<String>::new());
@@ -84,9 +84,9 @@ fn late_names_lose_no_usage() {
     let key = store.appear(pod_container("/pod/a"), 0, now);
     store.update(key, cpu(100));
     assert_eq!(workload(&mut store, "web"), WorkloadRow::default());
-    store.name(key, names("web"), Level::Container);
+    store.set_names(key, names("web"), Level::Container);
     assert_eq!(workload(&mut store, "web").cpu_ns, 100);
-    store.name(key, names("other"), Level::Container);
+    store.set_names(key, names("other"), Level::Container);
     store.update(key, cpu(130));
     assert_eq!(workload(&mut store, "web").cpu_ns, 130, "what was counted under a name stays there");
 }

@@ -76,7 +76,7 @@ impl Store {
             at: now,
             cgroups,
             stamps,
-            workloads: self.rows.clone(),
+            workloads: self.workload_rows.clone(),
             terminated: self.terminated_rows.clone(),
             events: self.events.rows(),
             pods: Arc::default(),

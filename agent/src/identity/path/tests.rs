@@ -326,7 +326,7 @@ enum Driver {
     Systemd,
 }
 
-/// How a runtime names the container `id`, and the runtime that this tells.
+/// The cgroup name that a runtime gives the container `id`, and the runtime that the parser must find.
 fn container_name(driver: Driver, runtime: Runtime, id: &str) -> (String, Runtime) {
     let prefix = match runtime {
         Containerd => "cri-containerd",
