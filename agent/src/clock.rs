@@ -1,4 +1,4 @@
-//! What time it is for people. Durations are measured with `Instant`.
+//! Wall-clock time. Durations are measured with `Instant`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

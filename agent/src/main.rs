@@ -1,4 +1,4 @@
-//! `snug-agent`: reads its configuration and runs.
+//! `snug-agent`: loads the configuration and runs the agent.
 
 use std::{env, fs, process::ExitCode, sync::Arc};
 
@@ -8,7 +8,7 @@ use snug_agent::{
     history, supervisor,
 };
 
-/// Exit code for a configuration that is refused, as usual for wrong usage.
+/// Exit code for an invalid configuration or command line.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -20,8 +20,8 @@ fn main() -> ExitCode {
     let loaded = match request {
         Ok(Request::Run(loaded)) => loaded,
         Ok(Request::Print(text)) => return print(&text),
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
+        Err(errors) => {
+            eprintln!("{errors}");
             return ExitCode::from(USAGE);
         }
     };
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints to standard output; a reader that has gone is no error.
+/// Prints to standard output. A closed pipe is no error.
 fn print(text: &str) -> ExitCode {
     use std::io::{ErrorKind, Write};
     match std::io::stdout().write_all(text.as_bytes()) {

@@ -1,20 +1,20 @@
-//! What the configuration and the exporters both say of names: patterns of them, and the labels that may be dropped.
+//! Name patterns and droppable labels, which the configuration parses and the exporters apply.
 
 use std::str::FromStr;
 
 use wildmatch::WildMatch;
 
-/// A pattern of names: `*` stands for any characters, `?` for one.
+/// A pattern for names: `*` matches any characters, `?` matches one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pattern(WildMatch);
 
 impl Pattern {
-    /// A pattern; every text is one.
+    /// Parses a pattern. Every text is a valid pattern.
     pub fn new(text: &str) -> Self {
         Self(WildMatch::new(text))
     }
 
-    /// Whether the whole name fits.
+    /// Whether the pattern matches the whole name.
     pub fn matches(&self, name: &str) -> bool {
         self.0.matches(name)
     }
@@ -25,12 +25,12 @@ impl Pattern {
     }
 }
 
-/// A label that cannot be dropped: it tells series apart, or no series has it.
+/// A label that cannot be dropped: without it series would collide, or no series has it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("label `{0}` cannot be dropped, because series would collide or no series has it; these can: {names}", names = DroppableLabel::names())]
 pub struct NotDroppable(String);
 
-/// A label that may be dropped, because `id` or the workload's own labels still tell the series apart.
+/// A label that may be dropped, because `id` or the labels of the workload still distinguish the series.
 ///
 /// The namespace, pod and container labels stay too: one series without them breaks queries that join on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_that_tell_series_apart_cannot_be_dropped() {
+    fn labels_that_distinguish_series_cannot_be_dropped() {
         for label in ["id", "namespace", "pod", "container", "event", "device", "cpu", "", "Image"] {
             let error = label.parse::<DroppableLabel>().unwrap_err().to_string();
             assert!(error.contains(&format!("`{label}`")) && error.contains("workload_kind"), "{error}");

@@ -1,4 +1,4 @@
-//! Wiring: one thread samples, one serves; a signal ends both.
+//! Connects all parts: one thread samples, one serves, and a signal stops both.
 
 use std::{io, net::SocketAddr, os::unix::net::UnixStream, sync::Arc, thread, time::Duration};
 
@@ -13,7 +13,7 @@ use snug_sizing::evidence::HOUR;
 
 use crate::{
     config::{Config, EventLog, KubernetesChoice},
-    cri::{self, Runtime},
+    cri::{self, CriNames},
     exporters::{
         ecs,
         http::{self, ServeError, ServerLimits, ServerState},
@@ -27,37 +27,33 @@ use crate::{
     views::CurrentView,
 };
 
-/// Why the agent ended, other than by a signal.
+/// Why the agent stopped, other than by a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// The address is taken or not this host's.
+    /// The address is in use, or not an address of this host.
     #[error("cannot listen on {address}; give --listen another address")]
     Listen { address: SocketAddr, source: io::Error },
-    /// Nothing to measure.
+    /// The sampling thread cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The server gave up.
+    /// The server failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// A thread, pipe, signal handler or runtime could not be had.
+    /// A thread, pipe, signal handler or runtime cannot be created.
     #[error("cannot set up {what}")]
-    System {
-        /// What.
-        what: &'static str,
-        source: io::Error,
-    },
-    /// Nothing can be kept.
+    System { what: &'static str, source: io::Error },
+    /// The history cannot start.
     #[error(transparent)]
     History(#[from] HistoryError),
-    /// The sampling thread ended by itself.
+    /// The sampling thread failed.
     #[error("sampling ended")]
     Sampling(#[source] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT. `exporter` is that of the configuration, where it names a receiver.
+/// Runs until SIGTERM or SIGINT. `exporter` is the OTLP exporter, if the configuration names a receiver.
 ///
 /// # Errors
-/// When the agent cannot do its work at all; what it can do in part it does, and says what is missing.
+/// When the agent cannot work at all. If only a part cannot work, the agent logs it and runs without that part.
 pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentError> {
     let system = |what| move |source| AgentError::System { what, source };
     let runtime =
@@ -78,7 +74,7 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
         max_series: if config.max_series == 0 { u64::MAX } else { config.max_series.into() },
     };
     let mut server = ServerLimits::default();
-    // By files alone nothing is published in between.
+    // When measuring by files, there is no newer view between two intervals.
     server.stale_after = server.stale_after.max(config.working_set_interval * 3);
     let mut state = ServerState::new(Arc::clone(&views), limits, config.kubelet_metrics, server);
 
@@ -95,37 +91,37 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     state.push = exporter.clone().map(|exporter| exporter as Arc<dyn Push>);
     let state = Arc::new(state);
     let watch = watch_settings(&config);
-    let cri = config.cri_socket.clone().map(|socket| Arc::new(Runtime::at(socket)));
+    let cri = config.cri_socket.clone().map(|socket| Arc::new(CriNames::new(socket)));
     let mut sampler = Sampler::start(config, views)?.with_history(history.sink());
     if let Some(settings) = watch {
-        let watched = Arc::new(PodWatch::default());
-        sampler = sampler.with_pod_watch(Arc::clone(&watched));
-        runtime.spawn(kubernetes::follow(settings, watched));
+        let watch = Arc::new(PodWatch::default());
+        sampler = sampler.with_pod_watch(Arc::clone(&watch));
+        runtime.spawn(kubernetes::run(settings, watch));
     }
     if let Some(cri) = cri {
         sampler = sampler.with_runtime(Arc::clone(&cri));
-        runtime.spawn(cri::follow(cri));
+        runtime.spawn(cri::run(cri));
     }
-    let (stop_telling, telling_stopped) = oneshot::channel::<()>();
-    let telling_stopped = telling_stopped.map(|_| ()).shared();
+    let (stop_delivery, delivery_stopped) = oneshot::channel::<()>();
+    let delivery_stopped = delivery_stopped.map(|_| ()).shared();
     let pushing = exporter.map(|exporter| {
         let (limits, scrapes) = (Arc::clone(&state.limits), Arc::clone(&state.scrapes));
-        let (views, stop) = (Arc::clone(&state.views), telling_stopped.clone());
+        let (views, stop) = (Arc::clone(&state.views), delivery_stopped.clone());
         runtime.spawn(exporter.run(views, limits, scrapes, stop))
     });
     let logging = (event_log == EventLog::Stdout).then(|| {
         let (views, limits) = (Arc::clone(&state.views), Arc::clone(&state.limits));
         runtime.spawn(async move {
-            ecs::write_lines(&views, &limits, tokio::io::stdout(), telling_stopped).await;
+            ecs::write_lines(&views, &limits, tokio::io::stdout(), delivery_stopped).await;
         })
     });
     let (stop, stopped) = UnixStream::pair().map_err(system("the stop signal"))?;
-    let (ended, mut has_ended) = oneshot::channel();
+    let (exited, mut has_exited) = oneshot::channel();
     let sampling = thread::Builder::new()
         .name("sampler".to_owned())
         .spawn(move || {
             let result = sampler.run(&stopped);
-            let _ = ended.send(());
+            let _ = exited.send(());
             result
         })
         .map_err(system("the sampling thread"))?;
@@ -138,19 +134,19 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
             tokio::select! {
                 () = received(&mut terminate) => tracing::info!("SIGTERM: stopping"),
                 () = received(&mut interrupt) => tracing::info!("SIGINT: stopping"),
-                _ = &mut has_ended => {}
+                _ = &mut has_exited => {}
             }
         };
         http::serve(listener, state, shutdown).await.map_err(AgentError::from)
     });
-    // Closing this end is the signal.
+    // Closing this end of the pair stops the sampling thread.
     drop(stop);
     let sampled = sampling.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
     drop(history);
-    // The last round is published now.
-    drop(stop_telling);
-    for telling in [pushing, logging].into_iter().flatten() {
-        let _ = runtime.block_on(telling);
+    // The view of the last round is available now: the exporters deliver it and stop.
+    drop(stop_delivery);
+    for delivery in [pushing, logging].into_iter().flatten() {
+        let _ = runtime.block_on(delivery);
     }
     served?;
     sampled.map_err(AgentError::Sampling)
@@ -158,14 +154,14 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
 
 /// Whether and how to watch this node's pods.
 fn watch_settings(config: &Config) -> Option<kubernetes::Settings> {
-    let wanted = match config.kubernetes {
+    let is_enabled = match config.kubernetes {
         KubernetesChoice::Off => false,
         KubernetesChoice::On => true,
         KubernetesChoice::Auto => {
             config.kubeconfig.is_some() || (config.pods_file.is_none() && kubernetes::in_cluster())
         }
     };
-    wanted.then(|| kubernetes::Settings {
+    is_enabled.then(|| kubernetes::Settings {
         node: samplers::node_name(config),
         kubeconfig: config.kubeconfig.clone(),
         owner_lookup: config.owner_lookup,

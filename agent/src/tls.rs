@@ -1,4 +1,4 @@
-//! TLS of connections that the agent opens: whom it trusts, and how it shows who it is.
+//! TLS of connections that the agent opens: trusted certificate authorities and the client certificate.
 
 use std::{
     fs,
@@ -13,28 +13,24 @@ use rustls::{
 /// Files in PEM.
 #[derive(Clone, Debug, Default)]
 pub struct TlsFiles {
-    /// Certificates that the server's must be signed by; without, the host's, else Mozilla's.
+    /// Trusted certificate authorities. Default: those of the host, else Mozilla's.
     pub authorities: Option<PathBuf>,
-    /// The agent's own certificate.
+    /// The client certificate of the agent.
     pub certificate: Option<PathBuf>,
-    /// The private key to it.
+    /// The private key of the client certificate.
     pub key: Option<PathBuf>,
 }
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file is absent or not what it should be.
+    /// A file cannot be read, or holds no certificate or key.
     #[error("{} cannot be used: {why}", path.display())]
-    File {
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-    /// Only one of the two.
+    File { path: PathBuf, why: String },
+    /// Only one of certificate and key was given.
     #[error("a client's certificate and its key belong together; give both or neither")]
     Half,
-    /// Certificate and key do not belong together, or are of a kind that TLS will not have.
+    /// The TLS library refuses the certificate or the key.
     #[error("TLS cannot be set up")]
     Refused(#[from] rustls::Error),
 }
@@ -43,7 +39,7 @@ impl TlsFiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// When one cannot be used.
+    /// When a file cannot be used, or only one of certificate and key is given.
     pub fn client(&self) -> Result<ClientConfig, TlsError> {
         let mut roots = RootCertStore::empty();
         match &self.authorities {
@@ -80,7 +76,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let all = all.map_err(|error| not_pem(path, &error))?;
     if all.is_empty() {
-        let why = "there is no certificate in it".to_owned();
+        let why = "it contains no certificate".to_owned();
         return Err(TlsError::File { path: path.to_owned(), why });
     }
     Ok(all)
@@ -99,17 +95,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_said_of_the_file() {
+    fn errors_name_the_file_and_the_problem() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("some.pem");
         fs::write(&file, "no certificate").unwrap();
-        let of = |files: TlsFiles| files.client().unwrap_err().to_string();
-        let empty = of(TlsFiles { authorities: Some(file.clone()), ..TlsFiles::default() });
-        assert!(empty.contains("some.pem cannot be used: there is no certificate in it"), "{empty}");
-        let absent = of(TlsFiles { authorities: Some(folder.path().join("none")), ..TlsFiles::default() });
+        let error_of = |files: TlsFiles| files.client().unwrap_err().to_string();
+        let empty = error_of(TlsFiles { authorities: Some(file.clone()), ..TlsFiles::default() });
+        assert!(empty.contains("some.pem cannot be used: it contains no certificate"), "{empty}");
+        let absent =
+            error_of(TlsFiles { authorities: Some(folder.path().join("none")), ..TlsFiles::default() });
         assert!(absent.contains("none cannot be used: No such file"), "{absent}");
-        let half = of(TlsFiles { certificate: Some(file), ..TlsFiles::default() });
+        let half = error_of(TlsFiles { certificate: Some(file), ..TlsFiles::default() });
         assert!(half.contains("belong together"), "{half}");
-        assert!(TlsFiles::default().client().is_ok(), "without files it trusts whom the host trusts");
+        assert!(TlsFiles::default().client().is_ok(), "without files the host's authorities are trusted");
     }
 }

@@ -1,4 +1,4 @@
-//! The last view of the store, and how a reader asks for a newer one.
+//! Shares the last view of the store. Readers can request a newer one.
 
 use std::{
     io,
@@ -14,23 +14,23 @@ use tokio::sync::Notify;
 
 use crate::model::View;
 
-/// How long a reader waits for a newer view. The thread that writes them may be busy with files for some milliseconds.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a reader waits for a newer view. The sampling thread may be busy reading files for some milliseconds.
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Where the sampling thread leaves its views, and readers find them.
+/// The last view. The sampling thread replaces it, readers load it.
 #[derive(Debug, Default)]
 pub struct CurrentView {
     last: ArcSwapOption<View>,
-    /// Counts the requests for a newer view; there once the sampling thread listens.
+    /// An eventfd that counts requests for a newer view; set once the sampling thread listens.
     refresh_requests: OnceLock<OwnedFd>,
-    published: Notify,
+    replaced: Notify,
 }
 
 impl CurrentView {
-    /// With a view that no sampling thread will renew.
+    /// Starts with `view`, before any sampling thread listens.
     #[must_use]
-    pub fn of(published: Option<View>) -> Self {
-        Self { last: ArcSwapOption::from_pointee(published), ..Self::default() }
+    pub fn from_view(view: Option<View>) -> Self {
+        Self { last: ArcSwapOption::from_pointee(view), ..Self::default() }
     }
 
     /// The last view; `None` before the first. At most a second old while the agent samples.
@@ -38,43 +38,43 @@ impl CurrentView {
         self.last.load_full()
     }
 
-    /// A view that is published after this call, where a sampling thread listens; the last one if that takes too long.
+    /// A view that is newer than this call, if a sampling thread answers the request in time; else the last one.
     pub async fn newest(&self) -> Option<Arc<View>> {
         if let Some(refresh_requests) = self.refresh_requests.get() {
-            let mut published = pin!(self.published.notified());
-            // Before the request: its answer may come at once.
-            published.as_mut().enable();
+            let mut replaced = pin!(self.replaced.notified());
+            // Before the request: the new view may be there at once.
+            replaced.as_mut().enable();
             if rustix::io::write(refresh_requests, &1_u64.to_ne_bytes()).is_ok() {
-                let _ = tokio::time::timeout(PATIENCE, published).await;
+                let _ = tokio::time::timeout(REFRESH_TIMEOUT, replaced).await;
             }
         }
         self.last()
     }
 
-    /// Leaves a view. Returns the one before if nobody reads it any more.
+    /// Replaces the view. Returns the previous one if it has no readers.
     pub(crate) fn publish(&self, view: View) -> Option<View> {
         let before = self.last.swap(Some(Arc::new(view)));
-        self.published.notify_waiters();
+        self.replaced.notify_waiters();
         before.and_then(Arc::into_inner)
     }
 
-    /// Takes refresh requests from now on.
+    /// Starts accepting refresh requests.
     ///
     /// # Errors
-    /// When the system has no descriptor left.
+    /// When no file descriptor can be created.
     pub(crate) fn listen(&self) -> io::Result<()> {
         let refresh_requests = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        // Who listens already goes on.
+        // A second call changes nothing.
         let _ = self.refresh_requests.set(refresh_requests);
         Ok(())
     }
 
-    /// Becomes readable with a refresh request.
+    /// A descriptor that is readable while there are refresh requests.
     pub(crate) fn refresh_requests(&self) -> Option<BorrowedFd<'_>> {
         self.refresh_requests.get().map(OwnedFd::as_fd)
     }
 
-    /// Whether there were refresh requests since this was last called.
+    /// Whether there were refresh requests since the last call.
     pub(crate) fn take_refresh_requests(&self) -> bool {
         let mut count = [0; size_of::<u64>()];
         self.refresh_requests
@@ -93,11 +93,11 @@ mod tests {
     use crate::{model::AgentRow, store::Store};
 
     fn view(at: Instant) -> View {
-        Store::new(1).publish(AgentRow::default(), at)
+        Store::new(1).build_view(AgentRow::default(), at)
     }
 
     #[tokio::test]
-    async fn a_refresh_request_is_answered_with_a_view_published_after_it() {
+    async fn a_refresh_request_is_answered_with_a_newer_view() {
         let views = Arc::new(CurrentView::default());
         views.listen().unwrap();
         assert!(!views.take_refresh_requests());
@@ -118,9 +118,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_gets_no_answer_has_the_last_view() {
+    async fn without_an_answer_the_last_view_is_returned() {
         let at = Instant::now();
-        let views = CurrentView::of(Some(view(at)));
+        let views = CurrentView::from_view(Some(view(at)));
         assert_eq!(views.newest().await.unwrap().at, at, "nobody listens");
         views.listen().unwrap();
         assert_eq!(views.newest().await.unwrap().at, at, "nobody answers");
@@ -129,8 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn a_view_that_is_read_is_the_readers_to_drop() {
-        let views = CurrentView::of(Some(view(Instant::now())));
+    fn a_view_with_readers_is_not_returned_for_reuse() {
+        let views = CurrentView::from_view(Some(view(Instant::now())));
         let read = views.last();
         assert!(views.publish(view(Instant::now())).is_none());
         drop(read);

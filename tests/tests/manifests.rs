@@ -1,5 +1,5 @@
-//! `deploy/` as users apply it: kustomize and helm render the same objects, valid for many versions of Kubernetes, and what
-//! they set is what the agent knows. Monitors are of the Prometheus Operator, not of Kubernetes: their kinds have no schemas here.
+//! Tests of `deploy/`: kustomize and helm render the same objects, the objects are valid for many versions of Kubernetes, and
+//! the agent knows all options that they set. Monitors belong to the Prometheus Operator: their kinds have no schemas here.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -13,10 +13,10 @@ use snug_tests::{
     required,
 };
 
-/// The versions that there are schemas of. 1.20 is the node's of the cluster tests.
+/// The versions with schemas. 1.20 is the version of the node in the cluster tests.
 const VERSIONS: std::ops::RangeInclusive<u32> = 25..=37;
 
-/// A component, and the values that switch the same on in the chart.
+/// A kustomize component and the chart values that enable the same.
 const FEATURES: [(&str, &[&str]); 11] = [
     ("cri-socket", &["--set", "criSocket=/run/containerd/containerd.sock"]),
     ("owner-lookup", &["--set", "ownerLookup=true"]),
@@ -35,7 +35,7 @@ fn tools() -> Option<Tools> {
     required(Tools::given())
 }
 
-/// Objects by kind and name, with lists whose order means nothing sorted. The namespace is left out: helm makes it, not the chart.
+/// Objects by kind and name, with unordered lists sorted. The namespace is left out: helm creates it, not the chart.
 fn by_name(yaml: &str) -> BTreeMap<String, Value> {
     let named = objects(yaml).unwrap().into_iter().map(|mut object| {
         let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
@@ -64,7 +64,7 @@ fn assert_same(kustomize: &str, helm: &str) {
     }
 }
 
-/// Every feature alone, none, and all that go together.
+/// No feature, each feature alone, and all compatible features together.
 fn combinations() -> Vec<(Vec<&'static str>, Vec<&'static str>)> {
     let mut all = vec![(vec![], vec![])];
     all.extend(FEATURES.map(|(component, values)| (vec![component], values.to_vec())));
@@ -94,7 +94,7 @@ fn kustomize_and_helm_render_the_same() {
 }
 
 #[test]
-fn what_is_rendered_is_valid_in_every_version() {
+fn rendered_objects_are_valid_in_every_version() {
     let Some(tools) = tools() else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
@@ -123,7 +123,7 @@ fn what_is_rendered_is_valid_in_every_version() {
     assert!(!printed.contains("WARN"), "{printed}");
     assert!(passed >= files.len() * VERSIONS.count() * 7, "{passed} of {} files", files.len());
 
-    // That it would say so.
+    // The check must be able to fail.
     let wrong = tools.kustomize(&[]).unwrap().replace("hostPID", "hostPid");
     let file = folder.path().join("wrong.yaml");
     fs::write(&file, wrong).unwrap();
@@ -146,7 +146,7 @@ fn the_image_is_named_in_one_place() {
     let renamed = base
         .replace("newName: snug.example/snug-agent", "newName: registry.example/a/b")
         .replace("newTag: 0.1.0", "newTag: '7'");
-    // As released it is this version's.
+    // In a release, the tag of the image is this version.
     let released = concat!("snug.example/snug-agent:", env!("CARGO_PKG_VERSION"));
     assert_eq!(image(&tools.helm(&[]).unwrap()), released);
     assert_eq!(image(&tools.kustomize(&[]).unwrap()), released);
@@ -154,7 +154,7 @@ fn the_image_is_named_in_one_place() {
     assert_eq!(image(&tools.kustomize(&[]).unwrap()), "registry.example/a/b:7");
 }
 
-/// What the manifests set is read by the agent's own reader of its configuration, which refuses what it does not know.
+/// The variables of the manifests are loaded by the agent's configuration, which refuses unknown ones.
 #[test]
 fn the_agent_knows_every_variable() {
     let Some(tools) = tools() else { return };
@@ -179,7 +179,7 @@ fn the_agent_knows_every_variable() {
 }
 
 #[test]
-fn the_chart_refuses_what_it_does_not_know() {
+fn the_chart_refuses_unknown_values() {
     let Some(tools) = tools() else { return };
     for (value, named) in [
         ("confg.slow-interval=1s", "confg"),

@@ -129,7 +129,7 @@ fn read(reader: &mut CgroupReader, path: &str, which: &[Measurement]) -> Reading
 }
 
 #[test]
-fn a_given_root_finds_what_the_mount_table_finds() {
+fn a_given_root_has_the_same_hierarchies_as_the_mount_table() {
     let Some(found) = hierarchies() else { return };
     let Some(one) = found.unified.as_ref().or(found.v1.first()) else { return };
     let parent = match one.mount.parent() {

@@ -1,7 +1,7 @@
-//! Of CRI v1 (`runtime.v1.RuntimeService`) the two lists that name containers, and of their messages only the fields used:
+//! The two list calls of CRI v1 (`runtime.v1.RuntimeService`) that name containers, with only the fields that are used:
 //! <https://github.com/kubernetes/cri-api/blob/v0.36.0/pkg/apis/runtime/v1/api.proto>
 //!
-//! Written out, because generating all of it takes a `protoc` on every machine that builds the agent.
+//! Written by hand, because generating the code would require `protoc` on every machine that builds the agent.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ pub(super) const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContain
 /// The list of sandboxes.
 pub(super) const LIST_SANDBOXES: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
 
-/// Either request: all there are.
+/// The request of both calls, without a filter.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(super) struct All {}
 
@@ -26,7 +26,7 @@ pub(super) struct Container {
     pub(super) id: String,
     #[prost(message, optional, tag = "4")]
     pub(super) image: Option<Image>,
-    /// What the kubelet gives every container: its name, its pod's name and namespace.
+    /// Labels that the kubelet sets: the names of the container, its pod and its namespace.
     #[prost(map = "string, string", tag = "8")]
     pub(super) labels: HashMap<String, String>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Image {
     /// A reference or an id.
     #[prost(string, tag = "1")]
     pub(super) image: String,
-    /// As the pod has it; since Kubernetes 1.29.
+    /// The reference in the pod's spec; since Kubernetes 1.29.
     #[prost(string, tag = "18")]
     pub(super) user_specified_image: String,
 }

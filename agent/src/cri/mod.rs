@@ -1,7 +1,8 @@
-//! The runtime's own socket, where it is switched on: names for containers that neither the API server nor a bundle names.
+//! Container names from the runtime's CRI socket, if that is enabled: for containers that neither the API server nor a bundle
+//! names.
 //!
-//! Whoever may write to that socket can do all that the runtime can, which is as good as root; so it is off unless asked for.
-//! Only the two lists are ever called, and only when a container without a name has appeared.
+//! Access to the socket is equivalent to root on the host, so it is off by default. Only two list calls are made, and only
+//! when a container without a name appears.
 
 mod api;
 
@@ -29,94 +30,92 @@ use tonic_prost::ProstCodec;
 
 use crate::identity::bundle::Bundle;
 
-/// A runtime that has not answered after so long hangs.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
-/// Between two questions, at least.
+/// The timeout of both list calls together.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The minimum pause between two requests.
 const PAUSE: Duration = Duration::from_millis(500);
-/// After a question that failed.
+/// The pause after a failed request.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
-/// The largest answer that is read, bytes: some thousand containers.
-const LARGEST_ANSWER: usize = 16 << 20;
+/// The maximum size of a response, bytes: some thousand containers.
+const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
-/// Why the runtime named nobody.
+/// Why the runtime returned no names.
 #[derive(Debug, Error)]
 pub enum CriError {
-    /// There is no socket, or it may not be used.
-    #[error("nobody answers at the CRI socket {}; check cri-socket, and that it is mounted", path.display())]
+    /// The socket does not exist or refuses the connection.
+    #[error("cannot connect to the CRI socket {}; check cri-socket, and that it is mounted", path.display())]
     Connect {
         /// The socket.
         path: PathBuf,
-        /// What the transport says.
         source: tonic::transport::Error,
     },
-    /// It refused.
-    #[error("the runtime at {} refuses {method}; it has to speak CRI v1", path.display())]
+    /// The runtime returned an error.
+    #[error("the runtime at {} refuses {method}; CRI v1 is required", path.display())]
     Refused {
         /// The socket.
         path: PathBuf,
-        /// What was asked.
+        /// The gRPC method.
         method: &'static str,
-        /// Its answer.
         source: Box<Status>,
     },
-    /// It does not answer.
-    #[error("the runtime at {} has not answered for {} s", path.display(), ANSWERS_WITHIN.as_secs())]
+    /// The runtime does not answer in time.
+    #[error("the runtime at {} has not answered for {} s", path.display(), RESPONSE_TIMEOUT.as_secs())]
     Hangs {
         /// The socket.
         path: PathBuf,
     },
 }
 
-/// What the runtime knows. Shared by the task that asks it and the sampling thread, which never waits for it.
+/// Container names from the runtime. The task [`run`] updates them, and the sampling thread reads them without waiting.
 #[derive(Debug)]
-pub struct Runtime {
+pub struct CriNames {
     socket: PathBuf,
     named: ArcSwap<HashMap<String, Bundle>>,
-    wanted: Notify,
+    requested: Notify,
     failures: AtomicU64,
 }
 
-impl Runtime {
-    /// A runtime that is asked at this socket.
-    pub fn at(socket: PathBuf) -> Self {
-        Self { socket, named: ArcSwap::default(), wanted: Notify::new(), failures: AtomicU64::new(0) }
+impl CriNames {
+    /// No names yet, from the runtime at this socket.
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket, named: ArcSwap::default(), requested: Notify::new(), failures: AtomicU64::new(0) }
     }
 
-    /// What the runtime said of a container when it was last asked; if it said nothing, it is asked again.
+    /// The names of a container in the last response. If it is not there, a new request is made in the background.
     pub fn find(&self, id: &str) -> Option<Bundle> {
         let found = self.named.load().get(id).cloned();
         if found.is_none() {
-            self.wanted.notify_one();
+            self.requested.notify_one();
         }
         found
     }
 
-    /// Questions that had no answer, so far.
+    /// The number of failed requests.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 }
 
-/// Asks for ever, whenever a container wants a name. What fails is said once, counted, and tried again.
-pub async fn follow(runtime: Arc<Runtime>) {
-    let mut said = false;
+/// Requests names for ever, whenever [`CriNames::find`] misses one. A failure is logged once, counted, and retried.
+pub async fn run(runtime: Arc<CriNames>) {
+    let mut logged = false;
     loop {
-        runtime.wanted.notified().await;
-        match ask(&runtime.socket).await {
+        runtime.requested.notified().await;
+        match list_with_timeout(&runtime.socket).await {
             Ok(named) => {
                 runtime.named.store(Arc::new(named));
-                if std::mem::take(&mut said) {
+                if std::mem::take(&mut logged) {
                     tracing::info!("the runtime answers again");
                 }
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => {
                 runtime.failures.fetch_add(1, Ordering::Relaxed);
-                if !std::mem::replace(&mut said, true) {
+                if !std::mem::replace(&mut logged, true) {
                     let error = anyhow::Error::from(error);
                     tracing::warn!(
                         error = format!("{error:#}"),
-                        "the runtime names no container; tried again"
+                        "no container names from the runtime; will retry"
                     );
                 }
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
@@ -126,9 +125,9 @@ pub async fn follow(runtime: Arc<Runtime>) {
 }
 
 /// Containers and sandboxes by id.
-async fn ask(socket: &Path) -> Result<HashMap<String, Bundle>, CriError> {
+async fn list_with_timeout(socket: &Path) -> Result<HashMap<String, Bundle>, CriError> {
     let hangs = |_| CriError::Hangs { path: socket.to_owned() };
-    timeout(ANSWERS_WITHIN, list(socket)).await.map_err(hangs)?
+    timeout(RESPONSE_TIMEOUT, list(socket)).await.map_err(hangs)?
 }
 
 async fn list(socket: &Path) -> Result<HashMap<String, Bundle>, CriError> {
@@ -138,31 +137,31 @@ async fn list(socket: &Path) -> Result<HashMap<String, Bundle>, CriError> {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
-    // The name is not looked up; HTTP wants one.
+    // The host name is not resolved, but HTTP requires one.
     let endpoint = Endpoint::from_static("http://localhost");
     let channel = endpoint.connect_with_connector(connector).await.map_err(connect)?;
     let containers: api::Containers = call(channel.clone(), socket, api::LIST_CONTAINERS).await?;
     let sandboxes: api::Sandboxes = call(channel, socket, api::LIST_SANDBOXES).await?;
-    let containers = containers.containers.into_iter().filter_map(of_container);
-    Ok(containers.chain(sandboxes.items.into_iter().filter_map(of_sandbox)).collect())
+    let containers = containers.containers.into_iter().filter_map(container_bundle);
+    Ok(containers.chain(sandboxes.items.into_iter().filter_map(sandbox_bundle)).collect())
 }
 
-async fn call<Answer: prost::Message + Default + 'static>(
+async fn call<Response: prost::Message + Default + 'static>(
     channel: Channel,
     socket: &Path,
     method: &'static str,
-) -> Result<Answer, CriError> {
+) -> Result<Response, CriError> {
     let refused = |source| CriError::Refused { path: socket.to_owned(), method, source: Box::new(source) };
-    let mut client = Grpc::new(channel).max_decoding_message_size(LARGEST_ANSWER);
+    let mut client = Grpc::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
     client.ready().await.map_err(|source| CriError::Connect { path: socket.to_owned(), source })?;
-    let codec = ProstCodec::<api::All, Answer>::default();
+    let codec = ProstCodec::<api::All, Response>::default();
     let path = PathAndQuery::from_static(method);
     let answer = client.unary(tonic::Request::new(api::All {}), path, codec).await.map_err(refused)?;
     Ok(answer.into_inner())
 }
 
-/// `None` for a container that is in no pod.
-fn of_container(container: api::Container) -> Option<(String, Bundle)> {
+/// `None` for a container outside pods.
+fn container_bundle(container: api::Container) -> Option<(String, Bundle)> {
     let api::Container { id, image, mut labels } = container;
     let mut label = |name: &str| labels.remove(name).filter(|value| !value.is_empty());
     let bundle = Bundle {
@@ -177,7 +176,7 @@ fn of_container(container: api::Container) -> Option<(String, Bundle)> {
     Some((id, bundle))
 }
 
-fn of_sandbox(sandbox: api::Sandbox) -> Option<(String, Bundle)> {
+fn sandbox_bundle(sandbox: api::Sandbox) -> Option<(String, Bundle)> {
     let api::SandboxMetadata { name: pod, namespace } = sandbox.metadata?;
     Some((sandbox.id, Bundle { namespace, pod, container: None, image: String::new() }))
 }
@@ -190,21 +189,21 @@ mod tests {
 
     use super::*;
 
-    fn ask_once(socket: &Path) -> Result<HashMap<String, Bundle>, CriError> {
+    fn list_once(socket: &Path) -> Result<HashMap<String, Bundle>, CriError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(ask(socket))
+        runtime.block_on(list_with_timeout(socket))
     }
 
     #[test]
-    fn a_socket_that_is_absent_or_hangs_is_named() {
+    fn errors_name_a_socket_that_is_absent_or_hangs() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("cri.sock");
-        let absent = ask_once(&socket).unwrap_err();
+        let absent = list_once(&socket).unwrap_err();
         assert!(matches!(absent, CriError::Connect { .. }), "{absent}");
         assert!(absent.to_string().contains("cri.sock"), "{absent}");
-        // It takes connections and says nothing.
+        // This listener accepts connections and never answers.
         let _listener = UnixListener::bind(&socket).unwrap();
-        let hangs = ask_once(&socket).unwrap_err();
+        let hangs = list_once(&socket).unwrap_err();
         assert!(matches!(hangs, CriError::Hangs { .. }), "{hangs}");
     }
 
@@ -229,7 +228,7 @@ mod tests {
         containers.extend(container);
         containers.extend([0x0a, 3, 0x0a, 1, b'x']);
         let containers = api::Containers::decode(&containers[..]).unwrap();
-        let named: Vec<_> = containers.containers.into_iter().filter_map(of_container).collect();
+        let named: Vec<_> = containers.containers.into_iter().filter_map(container_bundle).collect();
         let main = Bundle {
             namespace: "shop".to_owned(),
             pod: "web-0".to_owned(),
@@ -240,7 +239,7 @@ mod tests {
 
         let sandboxes = b"\x0a\x0e\x0a\x01s\x12\x09\x0a\x01p\x12\x01u\x1a\x01n";
         let sandboxes = api::Sandboxes::decode(&sandboxes[..]).unwrap();
-        let (id, sandbox) = of_sandbox(sandboxes.items.into_iter().next().unwrap()).unwrap();
+        let (id, sandbox) = sandbox_bundle(sandboxes.items.into_iter().next().unwrap()).unwrap();
         assert_eq!((&*id, &*sandbox.namespace, &*sandbox.pod, sandbox.container), ("s", "n", "p", None));
     }
 }

@@ -216,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_written_once_and_the_last_at_the_stop() {
-        let views = CurrentView::of(Some(fixture::view()));
+        let views = CurrentView::from_view(Some(fixture::view()));
         let limits = SeriesLimits::default();
         let mut out = Vec::new();
         write_lines(&views, &limits, &mut out, tokio::time::sleep(POLL_INTERVAL * 2)).await;

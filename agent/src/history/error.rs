@@ -1,37 +1,35 @@
-//! What can go wrong with the history.
+//! Errors of the history.
 
 use std::{io, path::PathBuf};
 
-/// What went wrong with the history.
+/// An error of the history.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// A file or directory cannot be opened or made.
+    /// A file or directory cannot be opened or created.
     #[error("cannot open the history {}: {source}; free the path or give --data-dir another directory", path.display())]
     Open {
-        /// The file or directory.
         path: PathBuf,
         /// The reason.
         source: io::Error,
     },
-    /// Another agent writes it.
+    /// Another agent has locked the history.
     #[error("the history {} is in use by another agent; give --data-dir another directory", path.display())]
     Locked {
-        /// The directory, or the file of an older version.
+        /// The directory, or the database of version 0.1.
         path: PathBuf,
     },
-    /// It cannot be written.
+    /// The history cannot be written.
     #[error("cannot write the history: {0}; is the disk full?")]
     Write(#[source] io::Error),
-    /// It cannot be read.
+    /// The history cannot be read.
     #[error("cannot read the history: {0}")]
     Read(#[source] io::Error),
-    /// There is no thread to write it.
+    /// The writing thread cannot be started.
     #[error("cannot start the thread that writes the history")]
     Thread(#[source] io::Error),
-    /// A file that could not be used cannot be moved out of the way.
+    /// An unusable file cannot be moved aside.
     #[error("cannot move the unusable history {} aside: {source}", path.display())]
     Aside {
-        /// The file.
         path: PathBuf,
         /// The reason.
         source: io::Error,

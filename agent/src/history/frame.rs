@@ -1,9 +1,9 @@
-//! One record in a file: a frame with a checksum.
+//! The frame of one record in a file, with a checksum.
 //!
 //! | Bytes | Content |
 //! |---:|---|
-//! | 4 | [`MAGIC`], by which the next frame is found after a damaged one |
-//! | 4 | CRC-32 of the position (day and offset) and of all that follows |
+//! | 4 | [`MAGIC`], to find the next frame after a damaged one |
+//! | 4 | CRC-32 of the position (day and offset) and of the rest of the frame |
 //! | 1 | [`Kind`] |
 //! | 1 | 0 |
 //! | 2 | length of the key |
@@ -12,28 +12,28 @@
 //! | … | key, UTF-8 |
 //! | … | value |
 //!
-//! Numbers are little-endian. Because the checksum covers the position, a frame is valid only where it was written: blocks that were
-//! swapped or duplicated are damage, and no record is counted twice.
+//! Numbers are little-endian. The checksum covers the position, so a frame is valid only where it was written: swapped or
+//! duplicated blocks are damage, and no record counts twice.
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
 
 use snug_sizing::evidence::Hour;
 
-/// The first bytes of each frame. Another form of frame takes another.
+/// The first bytes of each frame. A new frame format needs a new magic.
 pub(super) const MAGIC: [u8; 4] = *b"SnH1";
-/// Bytes before the key.
+/// The size of the header, bytes.
 const HEADER: usize = 20;
-/// Bytes of a value at most. A damaged length must not make a reader take all memory.
+/// The maximum size of a value, bytes. A damaged length must not make a reader allocate all memory.
 const MAX_VALUE: usize = 4 << 20;
-/// Bytes that are read at once.
+/// The size of one read, bytes.
 const CHUNK: usize = 256 << 10;
 
-/// What a frame holds. Kinds that this version does not know are kept and not read.
+/// The kind of a frame. Unknown kinds are kept but not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Kind(pub(super) u8);
 
 impl Kind {
-    /// What is known of the file: see [`super::segment`].
+    /// The header of the file: see [`super::segment`].
     pub(super) const FILE: Self = Self(1);
     /// An hour of a container.
     pub(super) const HOUR: Self = Self(2);
@@ -44,26 +44,24 @@ impl Kind {
 /// A record with its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame<'b> {
-    /// What it holds.
     pub(super) kind: Kind,
-    /// Its hour.
     pub(super) hour: Hour,
-    /// Whose record it is.
+    /// The workload and container.
     pub(super) key: &'b str,
-    /// The record.
+    /// The encoded record.
     pub(super) value: &'b [u8],
 }
 
-/// Where a frame is: the day of its file, and the offset in it.
+/// The position of a frame: the day of its file and the offset.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Position {
     /// Days since the Unix epoch.
     pub(super) day: u32,
-    /// Bytes from the file's beginning.
+    /// Bytes from the start of the file.
     pub(super) offset: u64,
 }
 
-/// A record that no frame can hold.
+/// A record is too long for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record of {value} bytes with a key of {key} is too long for the history")]
 pub(super) struct TooLong {
@@ -72,7 +70,7 @@ pub(super) struct TooLong {
 }
 
 impl<'b> Frame<'b> {
-    /// Appends the frame to `out`, for this position.
+    /// Appends the frame to `out`. `position` is where it will be in the file.
     pub(super) fn write(&self, position: Position, out: &mut Vec<u8>) -> Result<(), TooLong> {
         let too_long = TooLong { key: self.key.len(), value: self.value.len() };
         let key_length = u16::try_from(self.key.len()).map_err(|_| too_long)?;
@@ -92,12 +90,12 @@ impl<'b> Frame<'b> {
         Ok(())
     }
 
-    /// Whether a frame can hold a record.
+    /// Whether a record fits into a frame.
     pub(super) fn fits(key: &str, value: &[u8]) -> bool {
         key.len() <= usize::from(u16::MAX) && value.len() <= MAX_VALUE
     }
 
-    /// The frame at the beginning of `bytes`; `None` if there is no valid one.
+    /// The frame at the start of `bytes`; `None` if it is not valid.
     pub(super) fn read(bytes: &'b [u8], position: Position) -> Option<Self> {
         let (key_length, length) = lengths(bytes)?;
         let frame = bytes.get(..length)?;
@@ -113,7 +111,7 @@ impl<'b> Frame<'b> {
         })
     }
 
-    /// Bytes of the frame.
+    /// The size of the frame, bytes.
     pub(super) fn length(&self) -> usize {
         HEADER + self.key.len() + self.value.len()
     }
@@ -123,7 +121,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)
 }
 
-/// Length of the key and of the whole frame that begins with `bytes`, as its header has them.
+/// Length of the key and of the whole frame, from the frame header in `bytes`.
 fn lengths(bytes: &[u8]) -> Option<(usize, usize)> {
     if !bytes.starts_with(&MAGIC) {
         return None;
@@ -141,23 +139,23 @@ fn checksum(position: Position, bytes: &[u8]) -> u32 {
     sum.finalize()
 }
 
-/// What a scan has met besides frames.
+/// The result of a scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scanned {
-    /// Valid frames.
+    /// The number of valid frames.
     pub(super) frames: u64,
-    /// Places where no valid frame was.
+    /// The number of gaps: ranges without a valid frame.
     pub(super) gaps: u64,
-    /// End of the last valid frame, else the beginning of the range.
+    /// End of the last valid frame, else start of the range.
     pub(super) end: u64,
-    /// The last of the gaps is a write that did not end: it reaches to the end of the range and has the beginning of a frame, or nothing.
+    /// Whether the last gap is an incomplete write: it extends to the end of the range and has the start of a frame, or zeros.
     pub(super) is_torn: bool,
 }
 
-/// Hands each valid frame of a range of a day's file to `found`, with its offset.
+/// Calls `found` for each valid frame in a range of a file, with the offset of the frame.
 ///
 /// # Errors
-/// When the file cannot be read. A file that is shorter than the range has a gap there.
+/// When the file cannot be read. A file that is shorter than the range is no error: it has a gap there.
 pub(super) fn scan(
     file: &File,
     day: u32,
@@ -186,18 +184,18 @@ pub(super) fn scan(
     Ok(scanned)
 }
 
-/// The part of a file that was read last.
+/// The part of a file that is in memory.
 struct Window<'f> {
     file: &'f File,
-    /// Where the range ends.
+    /// End of the range.
     end: u64,
-    /// Where `bytes` begin.
+    /// Offset of `bytes` in the file.
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl Window<'_> {
-    /// What follows `at`: so many bytes at least, as far as there are.
+    /// At least `length` bytes from `at` on; fewer at the end of the range.
     fn at(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
         let there = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);
         let needed = length.min(there);
@@ -212,14 +210,14 @@ impl Window<'_> {
         Ok(self.bytes.get(skip..).unwrap_or_default())
     }
 
-    /// The offset of the next [`MAGIC`] from `at` on, else the end.
+    /// The offset of the next [`MAGIC`] from `at` on, else the end of the range.
     fn next_magic(&mut self, mut at: u64) -> io::Result<u64> {
         loop {
             let bytes = self.at(at, CHUNK)?;
             if let Some(skip) = bytes.windows(MAGIC.len()).position(|window| window == MAGIC) {
                 return Ok(at + skip as u64);
             }
-            // The last bytes may be the beginning of one.
+            // The last bytes may be the start of a magic.
             let passed = (bytes.len() + 1).saturating_sub(MAGIC.len());
             if passed == 0 || at + bytes.len() as u64 >= self.end {
                 return Ok(self.end);
@@ -228,7 +226,7 @@ impl Window<'_> {
         }
     }
 
-    /// Whether what follows `at` is a frame that does not end, or was never written.
+    /// Whether the bytes from `at` on are an incomplete frame, or zeros.
     fn is_torn(&mut self, at: u64) -> io::Result<bool> {
         let end = self.end;
         let bytes = self.at(at, HEADER)?;
@@ -254,7 +252,7 @@ impl Window<'_> {
     }
 }
 
-/// Reads until `buffer` is full or the file ends; returns how much there was.
+/// Reads until `buffer` is full or the file ends. Returns the number of bytes.
 pub(super) fn read_at_most(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -321,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_refused() {
+    fn records_that_are_too_long_are_refused() {
         let mut out = Vec::new();
         let position = Position { day: DAY, offset: 0 };
         let long = "k".repeat(70_000);
@@ -333,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_did_not_end_is_told_from_damage() {
+    fn an_incomplete_write_is_distinguished_from_damage() {
         let whole = bytes(&[b"first".to_vec(), vec![7; 100]]);
         for (cut, frames) in [(whole.len() - 1, 1), (whole.len() - 110, 1), (whole.len() - 150, 0)] {
             let (_, scanned) = scanned(&whole[..cut]);
@@ -351,7 +349,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_overwritten_the_other_frames_are_found(
+        fn frames_outside_of_an_overwritten_range_are_found(
             values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..20),
             at in any::<prop::sample::Index>(),
             noise in prop::collection::vec(any::<u8>(), 1..50),
@@ -378,7 +376,7 @@ mod tests {
         }
 
         #[test]
-        fn noise_has_no_frames(noise in prop::collection::vec(any::<u8>(), 0..2000)) {
+        fn random_bytes_have_no_frames(noise in prop::collection::vec(any::<u8>(), 0..2000)) {
             let (all, scanned) = scanned(&noise);
             prop_assert!(all.is_empty());
             prop_assert_eq!(scanned.gaps, u64::from(!noise.is_empty()));

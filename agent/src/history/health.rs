@@ -1,4 +1,4 @@
-//! How the history fares, counted where it happens.
+//! Counters of the history's state.
 
 use std::{
     path::Path,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::model::HistoryRow;
 
-/// What becomes a [`HistoryRow`].
+/// The counters of a [`HistoryRow`].
 #[derive(Debug, Default)]
 pub(super) struct Health {
     bytes: AtomicU64,
@@ -18,30 +18,30 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// The size of the files is this now.
+    /// Sets the size of the files.
     pub(super) fn size(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// A write has failed.
+    /// Counts a failed write.
     pub(super) fn failed_write(&self) {
         self.failed_writes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many records were given up.
-    pub(super) fn give_up(&self, records: u64) {
+    /// Counts dropped records.
+    pub(super) fn drop_records(&self, records: u64) {
         self.lost.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// So many records are damaged that were not known to be.
+    /// Counts newly found damaged records.
     pub(super) fn damaged(&self, records: u64) {
         self.damaged.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// A file was kept under another name.
+    /// Counts and logs a file that was moved aside.
     pub(super) fn moved_aside(&self, path: &Path, moved_to: &Path) {
         self.moved_aside.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(path = %path.display(), moved_to = %moved_to.display(), "a file of the history that is damaged or cannot be used was moved aside");
+        tracing::error!(path = %path.display(), moved_to = %moved_to.display(), "a damaged or unusable file of the history was moved aside");
     }
 
     pub(super) fn row(&self) -> HistoryRow {

@@ -1,4 +1,4 @@
-//! Where the files of the history are, and what they are called.
+//! The place and the names of the history's files.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,17 +10,17 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::clock::unix_seconds;
 
-/// What the name of a file begins with; the day follows, in days since the Unix epoch.
+/// The prefix of a file's name. The day follows, in days since the Unix epoch.
 const PREFIX: &str = "day-";
-/// The extension of a file that is not whole yet.
+/// The extension of an incomplete file.
 const UNFINISHED: &str = "new";
 
-/// Where the files are.
+/// The place of the files.
 #[derive(Clone, Debug)]
 pub(super) enum Medium {
     /// In a directory.
     Directory(PathBuf),
-    /// In memory, until the agent ends.
+    /// In memory, until the agent stops.
     Memory,
 }
 
@@ -33,7 +33,7 @@ impl Medium {
         }
     }
 
-    /// A file that is not in its place yet.
+    /// Creates the new file of a day, which [`Self::put_in_place`] renames.
     pub(super) fn create(&self, day: u32) -> io::Result<File> {
         match self.path(day) {
             Some(path) => OpenOptions::new()
@@ -46,14 +46,14 @@ impl Medium {
         }
     }
 
-    /// Puts the file that was created last for a day in the place of the old one.
+    /// Replaces the file of a day by the new one.
     pub(super) fn put_in_place(&self, day: u32) -> io::Result<()> {
         let (Some(path), Self::Directory(directory)) = (self.path(day), self) else { return Ok(()) };
         fs::rename(path.with_extension(UNFINISHED), path)?;
         File::open(directory)?.sync_all()
     }
 
-    /// The days of which there is a file. What was not finished is removed.
+    /// The days that have a file. Removes incomplete files.
     pub(super) fn days(&self) -> io::Result<Vec<u32>> {
         let Self::Directory(directory) = self else { return Ok(Vec::new()) };
         let mut days = Vec::new();
@@ -71,7 +71,7 @@ impl Medium {
         Ok(days)
     }
 
-    /// Removes files that were moved aside, of days before this one.
+    /// Removes the files of days before `first` that were moved aside.
     pub(super) fn remove_aside_before(&self, first: u32) -> io::Result<()> {
         let Self::Directory(directory) = self else { return Ok(()) };
         for entry in fs::read_dir(directory)? {
@@ -87,7 +87,7 @@ impl Medium {
     }
 }
 
-/// Another name for a file that stays out of use.
+/// The name of an unusable file after it was moved aside.
 pub(super) fn aside(path: &Path) -> PathBuf {
     let name = |number: u32| {
         let mut name = path.as_os_str().to_owned();

@@ -1,8 +1,8 @@
-//! The history of versions up to 0.1: a redb database, taken over once.
+//! Converts the history of versions up to 0.1, a redb database, once.
 //!
-//! redb panics on some damages, and release builds abort on a panic. So the agent starts itself again to read the old file
-//! (`snug-agent convert-history OLD NEW`): whatever happens to that process, the agent goes on with what there is. This module and redb go
-//! with version 0.3.
+//! redb panics on some damaged files, and release builds abort on a panic. So the agent starts a second process of itself to
+//! convert the old file (`snug-agent convert-history OLD NEW`). If that process fails, the agent still starts. This module
+//! and redb will be removed in version 0.3.
 
 mod forms;
 
@@ -23,58 +23,58 @@ use super::{error::HistoryError, health::Health, medium::aside, store::Store};
 
 /// Name of the file in the data directory.
 const FILE: &str = "history.redb";
-/// What has the program convert a file instead of running.
+/// The argument that makes the program convert a file.
 const ARGUMENT: &str = "convert-history";
-/// Name of the file that says that the old one was read to its end, and how many records were not.
+/// Name of the file that marks a complete conversion. It contains the number of records that could not be converted.
 const CONVERTED: &str = "converted";
-/// Exit code for a file that cannot be had now: sysexits' `EX_TEMPFAIL`.
-const NOT_NOW: u8 = 75;
-/// How long converting may take. 256 MiB take some seconds.
+/// Exit code for a file that cannot be opened now: `EX_TEMPFAIL` of sysexits.
+const TEMPORARY_FAILURE: u8 = 75;
+/// The timeout of a conversion. 256 MiB take some seconds.
 const MAX_DURATION: Duration = Duration::from_secs(120);
-/// Bytes that redb may keep of the file in memory.
+/// The size of redb's cache, bytes.
 const CACHE: usize = 2 << 20;
-/// Records that are written at once.
+/// Records per write.
 const BATCH: usize = 1000;
 
 type Records = TableDefinition<'static, (u32, &'static str), &'static [u8]>;
-/// Evidence of one hour by hour and container.
+/// Usage history of one hour, by hour and container.
 const HOURS: Records = TableDefinition::new("hours");
 /// The minutes of an hour, under the same keys.
 const MINUTES: Records = TableDefinition::new("minutes");
-/// What is known of the file itself: the form of its records.
+/// Metadata of the file: the format of its records.
 const ABOUT: TableDefinition<'_, &str, u32> = TableDefinition::new("about");
 
 /// Why a file was not converted.
 #[derive(Debug, thiserror::Error)]
 enum ConvertError {
-    /// Another process has it, or the disk fails.
-    #[error("cannot open it now: {0}")]
+    /// Another process uses the file, or the disk failed.
+    #[error("the file cannot be opened now: {0}")]
     NotNow(#[source] redb::Error),
-    /// It will never be of use.
-    #[error("it cannot be used: {0}")]
+    /// The file is permanently unusable.
+    #[error("the file cannot be used: {0}")]
     Unusable(#[source] redb::Error),
-    /// Its checksums do not hold.
-    #[error("it is damaged")]
+    /// A checksum is wrong.
+    #[error("the file is damaged")]
     Damaged,
-    /// Records of no form that was ever written.
-    #[error("its records have the form {0:?}, which this version does not know")]
+    /// The records have an unknown format.
+    #[error("the records have the format {0:?}, which this version does not know")]
     Form(Option<u32>),
     /// The new files cannot be written.
     #[error(transparent)]
     New(#[from] HistoryError),
-    /// Neither can what is known of them.
+    /// The marker file cannot be written.
     #[error("cannot write {CONVERTED}: {0}")]
     Mark(#[source] io::Error),
 }
 
-/// What starts this program again, to convert a file.
+/// The command that converts a file in a second process of this program.
 pub(super) fn this_program(old: &Path, new: &Path) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg(ARGUMENT).arg(old).arg(new);
     command
 }
 
-/// Converts the history of an older version if the arguments of the program (its name first) say so; else `None`.
+/// Converts the history of an older version if the arguments of the program (its name first) request it; else `None`.
 pub fn convert_if_asked(arguments: &[impl AsRef<OsStr>]) -> Option<ExitCode> {
     let [_, argument, old, new] = arguments else { return None };
     if argument.as_ref() != ARGUMENT {
@@ -83,12 +83,12 @@ pub fn convert_if_asked(arguments: &[impl AsRef<OsStr>]) -> Option<ExitCode> {
     Some(exit_code(Path::new(old.as_ref()), Path::new(new.as_ref())).into())
 }
 
-/// Converts a file; what the process ends with.
+/// Converts a file. Returns the exit code.
 fn exit_code(old: &Path, new: &Path) -> u8 {
     let Err(error) = convert(old, new) else { return 0 };
     eprintln!("cannot convert the history {}: {error}", old.display());
     match error {
-        ConvertError::NotNow(_) | ConvertError::New(_) | ConvertError::Mark(_) => NOT_NOW,
+        ConvertError::NotNow(_) | ConvertError::New(_) | ConvertError::Mark(_) => TEMPORARY_FAILURE,
         ConvertError::Unusable(_) | ConvertError::Damaged | ConvertError::Form(_) => 1,
     }
 }
@@ -99,11 +99,11 @@ fn convert(old: &Path, new: &Path) -> Result<(), ConvertError> {
         DatabaseError::DatabaseAlreadyOpen => ConvertError::NotNow(error.into()),
         error => ConvertError::Unusable(error.into()),
     })?;
-    // A read does not look at checksums; this looks at all of them.
+    // Reads do not verify checksums. This call verifies all of them.
     if !database.check_integrity().map_err(unusable)? {
         return Err(ConvertError::Damaged);
     }
-    let store = Store::at(new, Arc::default(), None, &mut Vec::new())?;
+    let store = Store::open_at(new, Arc::default(), None, &mut Vec::new())?;
     let lost = copy(&database, &store)?;
     store.seal_all()?;
     fs::write(new.join(CONVERTED), lost.to_string()).map_err(ConvertError::Mark)
@@ -113,14 +113,14 @@ fn unusable(error: impl Into<redb::Error>) -> ConvertError {
     ConvertError::Unusable(error.into())
 }
 
-/// Copies all records. Returns how many cannot be understood.
+/// Copies all records. Returns the number of records that cannot be decoded.
 fn copy(database: &Database, store: &Store) -> Result<u64, ConvertError> {
     let transaction = database.begin_read().map_err(unusable)?;
     let about = transaction.open_table(ABOUT).map_err(unusable)?;
     let form = about.get("schema").map_err(unusable)?.map(|value| value.value());
     let form = form.filter(|form| forms::ALL.contains(form)).ok_or(ConvertError::Form(form))?;
     let hours = transaction.open_table(HOURS).map_err(unusable)?;
-    // The first forms had none.
+    // The first formats had no such table.
     let minutes = transaction.open_table(MINUTES).ok();
     let mut batch: Vec<Evidence> = Vec::new();
     let mut lost = 0;
@@ -147,11 +147,11 @@ fn copy(database: &Database, store: &Store) -> Result<u64, ConvertError> {
     Ok(lost)
 }
 
-/// Takes over the history of an older version, if there is one. Returns what was moved aside.
+/// Converts the history of an older version, if there is one. Returns the new paths of files that were moved aside.
 ///
-/// The new directory gets its name when it has everything; the old file goes after that, and then [`CONVERTED`]. So a kill at any moment
-/// costs nothing.
-pub(super) fn take_over(
+/// The new directory is renamed when it is complete. After that the old file is removed, then [`CONVERTED`]. So a kill at any
+/// moment loses nothing.
+pub(super) fn migrate(
     data: &Path,
     directory: &Path,
     converter: fn(&Path, &Path) -> Command,
@@ -170,12 +170,13 @@ pub(super) fn take_over(
         match run(converter(&old, &new)).map_err(open)? {
             Outcome::Done if new.join(CONVERTED).exists() => fs::rename(&new, directory).map_err(open)?,
             Outcome::NotNow => {
-                let source = io::Error::other("another agent uses it, or there is no room for its new form");
+                let source =
+                    io::Error::other("another agent uses the file, or there is no space for the new files");
                 return Err(HistoryError::Open { path: old, source });
             }
             outcome => {
                 tracing::error!(path = %old.display(), ?outcome, "the history of an older version cannot be read");
-                // What was read of it until then may be wrong.
+                // The records that were converted so far may be wrong.
                 match fs::remove_dir_all(&new) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(open(error)),
                     _ => {}
@@ -188,7 +189,7 @@ pub(super) fn take_over(
         let open = |source| HistoryError::Aside { path: old.clone(), source };
         if lost == Some(0) {
             fs::remove_file(&old).map_err(open)?;
-            tracing::info!(path = %old.display(), "the history of an older version was taken over");
+            tracing::info!(path = %old.display(), "the history of an older version was converted");
         } else {
             let moved_to = aside(&old);
             fs::rename(&old, &moved_to).map_err(open)?;
@@ -203,12 +204,12 @@ pub(super) fn take_over(
     Ok(moved)
 }
 
-/// How the process that converts has ended.
+/// The outcome of the converting process.
 #[derive(Debug)]
 enum Outcome {
     Done,
     NotNow,
-    #[expect(dead_code, reason = "what it says is for the log")]
+    #[expect(dead_code, reason = "the text is for the log")]
     Failed(String),
 }
 
@@ -228,7 +229,7 @@ fn run(mut command: Command) -> io::Result<Outcome> {
     };
     Ok(match status.code() {
         Some(0) => Outcome::Done,
-        Some(code) if code == i32::from(NOT_NOW) => Outcome::NotNow,
+        Some(code) if code == i32::from(TEMPORARY_FAILURE) => Outcome::NotNow,
         _ => Outcome::Failed(status.to_string()),
     })
 }

@@ -1,6 +1,7 @@
-//! The history: what the containers of each workload used, by the hour, kept across restarts of the agent.
+//! The usage history of the containers of each workload, by the hour, kept across restarts of the agent.
 //!
-//! The sampling thread hands evidence over and never waits; one thread writes it; readers see what was written last.
+//! The sampling thread hands usage history ([`Evidence`]) to a [`Sink`] and never waits. One thread writes it. Readers see
+//! the last write.
 
 mod error;
 mod frame;
@@ -39,28 +40,29 @@ use crate::{
     model::{HistoryRow, WorkloadKey},
 };
 
-/// Batches that may wait for the writing thread; with more, the sampling thread keeps what it has and merges.
+/// The maximum number of batches in the queue of the writing thread. If the queue is full, the sampling thread keeps its batch
+/// and merges later usage into it.
 const BATCHES: usize = 4;
-/// Records that wait for a disk that takes nothing, before the oldest are given up.
+/// The maximum number of records that wait while writes fail. Beyond it, the oldest are dropped.
 const MAX_WAITING: usize = 20_000;
-/// Bytes of records that are kept where there is no directory for them.
+/// The maximum size of a history in memory, bytes.
 const MAX_IN_MEMORY: u64 = 8 << 20;
 
-/// Evidence that is handed over: each piece is of one hour.
+/// Usage history of containers, each item of one hour.
 pub type Batch = BTreeMap<(Hour, WorkloadKey), Evidence>;
 
-/// What is kept.
+/// How much history is kept.
 #[derive(Clone, Debug)]
 pub struct Retention {
     /// Hours.
     pub hours: u32,
-    /// Hours whose minutes are kept, too.
+    /// Hours with minutes.
     pub hours_by_minute: u32,
     /// Bytes of records.
     pub bytes: u64,
 }
 
-/// The history, with the thread that writes it. Dropped, it writes what it was given and ends.
+/// The history and the thread that writes it. When dropped, it writes all queued batches and stops the thread.
 #[derive(Debug)]
 pub struct History {
     store: Arc<Store>,
@@ -68,7 +70,7 @@ pub struct History {
     writer: Option<JoinHandle<()>>,
 }
 
-/// Where evidence is handed over.
+/// The queue of the writing thread.
 #[derive(Clone, Debug)]
 pub struct Sink {
     batches: SyncSender<Batch>,
@@ -76,53 +78,53 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// One that a test takes from.
+    /// A sink whose batches a test receives.
     #[cfg(test)]
     pub(crate) fn for_tests() -> (Self, Receiver<Batch>) {
         let (batches, receiver) = mpsc::sync_channel(BATCHES);
         (Self { batches, health: Arc::default() }, receiver)
     }
 
-    /// Takes a batch, or gives it back while others wait to be written.
+    /// Queues a batch.
     ///
     /// # Errors
-    /// With the batch.
+    /// Returns the batch if the queue is full.
     pub fn take(&self, batch: Batch) -> Result<(), Batch> {
         match self.batches.try_send(batch) {
-            // Nobody writes any more: there is nothing to keep it for.
+            // Without a writing thread there is no reason to keep the batch.
             Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
             Err(TrySendError::Full(batch)) => Err(batch),
         }
     }
 
-    /// Counts records that were given up.
+    /// Counts dropped records.
     pub fn give_up(&self, records: u64) {
-        self.health.give_up(records);
+        self.health.drop_records(records);
     }
 
-    /// Takes the last batch, and waits for its turn.
+    /// Queues the last batch, and waits while the queue is full.
     pub fn take_last(&self, batch: Batch) {
-        // Nobody writes any more: there is nothing to wait for.
+        // Without a writing thread there is no reason to wait.
         let _ = self.batches.send(batch);
     }
 
-    /// How the history fares.
+    /// The state of the history.
     pub fn row(&self) -> HistoryRow {
         self.health.row()
     }
 }
 
 impl History {
-    /// Opens the history in a directory, else one in memory, and begins to write. What is wrong with the directory is logged: the agent
-    /// measures all the same.
+    /// Opens the history in `directory` and starts the writing thread. If the directory cannot be used, the error is logged and
+    /// the history is kept in memory.
     ///
     /// # Errors
-    /// When there is no thread to write it.
+    /// When the thread cannot be started.
     pub fn start(directory: Option<PathBuf>, retention: Retention) -> Result<Self, HistoryError> {
         let on_disk = directory.and_then(|directory| match Store::open(&directory) {
             Ok((store, _)) => Some(store),
             Err(error) => {
-                tracing::error!(%error, "the history is kept in memory and ends with this agent");
+                tracing::error!(%error, "the history is kept in memory and is lost when the agent stops");
                 None
             }
         });
@@ -141,7 +143,7 @@ impl History {
         Ok(Self { store, sink: Sink { batches, health }, writer: Some(writer) })
     }
 
-    /// Where evidence is handed over.
+    /// The queue of the writing thread.
     pub fn sink(&self) -> Sink {
         self.sink.clone()
     }
@@ -154,7 +156,7 @@ impl History {
 
 impl Drop for History {
     fn drop(&mut self) {
-        // The other sinks are gone by now; with this one the writer ends, when it has written all.
+        // The other sinks are dropped already. Without this one the writing thread stops after the last batch.
         self.sink.batches = mpsc::sync_channel(1).0;
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
@@ -166,46 +168,46 @@ struct Writer {
     store: Arc<Store>,
     health: Arc<Health>,
     retention: Retention,
-    /// The hour in which what is old was removed last.
+    /// The hour of the last pruning.
     pruned: Option<Hour>,
 }
 
 impl Writer {
     fn run(mut self, batches: &Receiver<Batch>) {
         let mut waiting: Vec<Evidence> = Vec::new();
-        let mut said = false;
+        let mut logged = false;
         while let Ok(batch) = batches.recv() {
             waiting.extend(batch.into_values());
             match self.store.add(&waiting) {
                 Ok(()) => {
                     waiting.clear();
-                    if std::mem::take(&mut said) {
+                    if std::mem::take(&mut logged) {
                         tracing::info!("the history is written again");
                     }
                 }
                 Err(error) => {
                     self.health.failed_write();
-                    if !std::mem::replace(&mut said, true) {
-                        tracing::error!(%error, "the agent goes on measuring and tries again");
+                    if !std::mem::replace(&mut logged, true) {
+                        tracing::error!(%error, "the history cannot be written; the agent continues to measure and will retry");
                     }
-                    self.give_up_oldest(&mut waiting);
+                    self.drop_oldest(&mut waiting);
                 }
             }
             self.prune();
         }
-        // A file that was sealed shows where it was cut.
+        // Only for a sealed file can a later truncation be detected.
         if let Err(error) = self.store.seal_all() {
-            tracing::debug!(%error, "the history is not written anew");
+            tracing::debug!(%error, "the files of the history are not rewritten");
         }
     }
 
-    fn give_up_oldest(&self, waiting: &mut Vec<Evidence>) {
+    fn drop_oldest(&self, waiting: &mut Vec<Evidence>) {
         let beyond = waiting.len().saturating_sub(MAX_WAITING);
         waiting.drain(..beyond);
-        self.health.give_up(beyond as u64);
+        self.health.drop_records(beyond as u64);
     }
 
-    /// Once an hour.
+    /// Removes old records, once an hour.
     fn prune(&mut self) {
         let now = Hour::from_seconds(unix_seconds());
         if self.pruned == Some(now) {
@@ -218,7 +220,7 @@ impl Writer {
                 self.health.size(bytes);
                 self.pruned = Some(now);
             }
-            Err(error) => tracing::debug!(%error, "what is old stays in the history for now"),
+            Err(error) => tracing::debug!(%error, "old records cannot be removed from the history yet"),
         }
     }
 }

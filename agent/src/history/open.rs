@@ -1,4 +1,4 @@
-//! Opening the history of a data directory: the lock, the files of an older version, the files.
+//! Opens the history of a data directory: takes the lock, converts the database of an older version, opens the files.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -16,24 +16,24 @@ use super::{
     store::{DIRECTORY, Store},
 };
 
-/// Name of the file in the data directory that is locked by whoever writes.
+/// Name of the lock file in the data directory.
 const LOCK: &str = "history.lock";
-/// How long the lock is waited for: an agent that was just stopped, or a process that it was starting, may hold it for a moment.
+/// How long to wait for the lock. An agent that was just stopped, or a process that it was starting, may still hold it.
 const MAX_LOCK_WAIT: Duration = Duration::from_millis(500);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 impl Store {
-    /// The one in a data directory, made where there is none, with the records of an older version's file. A file that cannot be used is
-    /// moved aside and never deleted: what it is called now is in the second value. One with damaged records is written anew without them,
-    /// and kept in the same way.
+    /// Opens or creates the history of a data directory, and converts the database of an older version. An unusable file is
+    /// moved aside and never deleted; the second value has its new path. A file with damaged records is rewritten without
+    /// them, and the damaged file is moved aside, too.
     ///
     /// # Errors
-    /// When the directory can be neither used nor made: another agent uses it, it is read-only, or the disk is full.
+    /// When the directory cannot be used or created: another agent uses it, it is read-only, or the disk is full.
     pub fn open(data: &Path) -> Result<(Self, Vec<PathBuf>), HistoryError> {
         Self::open_with(data, migration::this_program)
     }
 
-    /// As [`Self::open`], with the program that reads an older version's file.
+    /// Like [`Self::open`], with the command that converts the database of an older version.
     pub(super) fn open_with(
         data: &Path,
         converter: fn(&Path, &Path) -> Command,
@@ -57,8 +57,8 @@ impl Store {
             }
         }
         let health = Arc::new(Health::default());
-        let mut moved = migration::take_over(data, &directory, converter, &health)?;
-        let store = Self::at(&directory, health, Some(lock), &mut moved)?;
+        let mut moved = migration::migrate(data, &directory, converter, &health)?;
+        let store = Self::open_at(&directory, health, Some(lock), &mut moved)?;
         Ok((store, moved))
     }
 }

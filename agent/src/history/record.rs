@@ -1,9 +1,9 @@
-//! What a record holds, as protocol buffers: each field has a number, so that versions understand each other.
+//! Encodes records as protocol buffers: fields have numbers, so that different versions can read each other's records.
 //!
-//! [`message`] says how to add a field.
+//! [`message`] explains how to add a field.
 //!
-//! The names of workload and container are the key of the record and not repeated in it. The hour of a busy container takes 380 bytes
-//! with key and checksum, and its minutes 847: see the tests.
+//! The names of workload and container are in the key of the record only. The hour of a busy container takes 380 bytes with
+//! key and checksum, and its minutes 847: see the tests.
 
 mod message;
 
@@ -23,21 +23,21 @@ use self::message::{
 };
 use super::frame::{self, Frame};
 
-/// A record that cannot be understood, although its checksum is right.
+/// A record cannot be decoded although its checksum is right.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RecordError {
-    /// No protocol buffer of ours.
+    /// The record is not a valid protocol buffer.
     #[error("a record of the history cannot be decoded: {0}")]
     Decode(#[from] prost::DecodeError),
-    /// Buckets that there are not.
+    /// A histogram has invalid buckets.
     #[error("a record of the history cannot be used: {0}")]
     Buckets(#[from] BucketsError),
-    /// Not the parts that a key has.
+    /// The key has the wrong number of parts.
     #[error("a record of the history has the key {0:?}, which names no container")]
     Key(String),
 }
 
-/// Who a record is about, as a key. Windows of different lengths are not added up.
+/// The key of a record: workload, container and window length. Windows of different lengths are not summed.
 pub(super) fn key(evidence: &Evidence) -> String {
     let Evidence { workload, container, window_millis, .. } = evidence;
     let window = window_millis.to_string();
@@ -48,7 +48,7 @@ pub(super) fn key(evidence: &Evidence) -> String {
     parts.join("\0")
 }
 
-/// A record on its way to a file.
+/// An encoded record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) kind: frame::Kind,
@@ -57,7 +57,7 @@ pub(super) struct Record {
     pub(super) value: Vec<u8>,
 }
 
-/// The records of evidence: one for each hour. What is of no hour goes with the first.
+/// Encodes usage history as one record per hour. Fields that belong to no hour are in the first record.
 pub(super) fn encode(evidence: &Evidence) -> Vec<Record> {
     let key = key(evidence);
     let mut records = Vec::new();
@@ -76,16 +76,16 @@ pub(super) fn encode(evidence: &Evidence) -> Vec<Record> {
     records
 }
 
-/// The records of one container added up.
+/// The sum of the records of one container.
 #[derive(Debug, Default)]
 pub(super) struct Sum {
-    /// With as many replicas as the last record has.
+    /// Has the replicas of the last record.
     pub(super) evidence: Option<Evidence>,
     pub(super) minutes: Option<Minutes>,
 }
 
 impl Sum {
-    /// Adds a record; `false` if it cannot be understood.
+    /// Adds a record; `false` if it cannot be decoded.
     pub(super) fn add(&mut self, frame: &Frame<'_>) -> bool {
         match frame.kind {
             frame::Kind::HOUR => {
@@ -109,7 +109,7 @@ impl Sum {
         }
     }
 
-    /// What the sum is as a record of one hour.
+    /// The sum as a record of one hour.
     pub(super) fn record(&self) -> Option<(frame::Kind, Vec<u8>)> {
         if let Some(evidence) = &self.evidence {
             let (_, record) = evidence.hours.first_key_value()?;
@@ -119,7 +119,7 @@ impl Sum {
     }
 }
 
-/// Evidence of whom a key names, with nothing in it.
+/// Empty usage history for the container that a key names.
 fn of_key(key: &str) -> Result<Evidence, RecordError> {
     let parts: Vec<&str> = key.split('\0').collect();
     let [namespace, owner, name, container, window] = parts[..] else {
@@ -136,7 +136,7 @@ fn of_key(key: &str) -> Result<Evidence, RecordError> {
     Ok(Evidence::new(workload, container, window_millis))
 }
 
-/// One hour of a container, with what its evidence says of all of them (requests, limits, pods).
+/// One hour of a container, with the fields that belong to no hour (requests, limits, pods).
 fn encode_hour(evidence: &Evidence, record: &evidence::HourRecord) -> Vec<u8> {
     let Resources { cpu_request, cpu_limit, memory_request, memory_limit } = evidence.container.current;
     let pod = |(name, totals): (&String, &evidence::PodTotals)| Pod {
@@ -172,11 +172,11 @@ fn encode_hour(evidence: &Evidence, record: &evidence::HourRecord) -> Vec<u8> {
 /// The opposite of [`encode_hour`].
 ///
 /// # Errors
-/// When it is no such record, or one of a form that this version cannot use.
+/// When the record cannot be decoded.
 fn decode_hour(key: &str, hour: Hour, bytes: &[u8]) -> Result<Evidence, RecordError> {
     let whole = ContainerHour::decode(bytes)?;
     let mut evidence = of_key(key)?;
-    // What a newer agent calls otherwise is treated as what most are.
+    // Unknown names of a newer agent fall back to the most common value.
     evidence.workload.kind = match whole.workload_kind {
         1 => WorkloadKind::DaemonSet,
         2 => WorkloadKind::Job,
@@ -215,7 +215,7 @@ impl From<Peak> for evidence::Peak {
     }
 }
 
-/// Minutes, of an hour as a rule.
+/// Encodes minutes, usually those of one hour.
 fn encode_minutes(minutes: &Minutes) -> Vec<u8> {
     let mut message = ContainerMinutes::default();
     let mut before = 0;
@@ -239,7 +239,7 @@ fn encode_minutes(minutes: &Minutes) -> Vec<u8> {
 /// The opposite of [`encode_minutes`].
 ///
 /// # Errors
-/// When it is no such record.
+/// When the record cannot be decoded.
 fn decode_minutes(bytes: &[u8]) -> Result<Minutes, RecordError> {
     let message = ContainerMinutes::decode(bytes)?;
     let ContainerMinutes { steps, observed_millis, cpu_millis, memory_peak, periods, throttled } = message;

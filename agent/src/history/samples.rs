@@ -1,4 +1,4 @@
-//! Evidence for tests.
+//! Sample usage history for tests.
 
 use snug_sizing::{
     cpu_quota::{QuotaOutcome, QuotaWhatIf},
@@ -7,7 +7,7 @@ use snug_sizing::{
     workload::{Container, Resources, Role, Workload, WorkloadKind},
 };
 
-/// An hour of a container whose record has a value in each field. The fixtures of [`super::migration`] were made of them.
+/// One hour of a container with a value in each field. The fixtures of [`super::migration`] contain these samples.
 pub(super) fn sample(number: u64, hour: u32) -> Evidence {
     let workload = Workload {
         namespace: "shop".to_owned(),
@@ -71,13 +71,13 @@ pub(super) fn sample(number: u64, hour: u32) -> Evidence {
     evidence
 }
 
-/// A folder in memory where there is one: what is written often is not to wait for a disk.
+/// A temporary directory, in memory if possible, because syncing to a disk is slow.
 pub(super) fn scratch() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
-/// The same numbers on each machine.
+/// Pseudo-random numbers, the same on each machine.
 pub(super) struct Random(u64);
 
 impl Random {

@@ -1,8 +1,8 @@
-//! A day of the history: one file of frames.
+//! The file of one day of the history.
 //!
-//! It begins with what is known of the file, then come records that were put in order when the file was written anew ("sealed"), and
-//! then those that were appended since. Several records of the same container and hour are added up by who reads them. A file is
-//! replaced by rename; who reads the old one goes on reading it.
+//! The file is a sequence of frames: the header, then the records of the last rewrite ("sealed"), then the records that were
+//! appended since. A container may have several records of the same hour, which readers sum. A rewritten file replaces the old
+//! one by rename, and current readers of the old one are not affected.
 
 use std::{
     collections::BTreeMap,
@@ -25,29 +25,29 @@ use super::{
 
 /// Hours in a file.
 const HOURS: u32 = 24;
-/// The form of files. What a record holds may change without another number: see [`super::record`].
+/// The version of the file format. New fields of records do not change it: see [`super::record`].
 const FORM: u32 = 1;
 
-/// The day that an hour lies in.
+/// The day of an hour.
 pub(super) fn day_of(hour: Hour) -> u32 {
     hour.0 / HOURS
 }
 
-/// What the first frame says of the file. Each field is always there, so that the frame can be written last.
+/// The content of the first frame. All fields have a fixed size, so that the frame can be written last.
 #[derive(Clone, Copy, PartialEq, Message)]
 struct Header {
     #[prost(fixed32, optional, tag = "1")]
     form: Option<u32>,
-    /// Bytes that were written at once, this frame included.
+    /// Size of the sealed part, bytes, including this frame.
     #[prost(fixed64, optional, tag = "2")]
     sealed: Option<u64>,
-    /// Records in them.
+    /// Records in the sealed part.
     #[prost(fixed64, optional, tag = "3")]
     records: Option<u64>,
-    /// The first hour of which there is a record in them.
+    /// The first hour in the sealed part.
     #[prost(fixed32, optional, tag = "4")]
     first_hour: Option<u32>,
-    /// The first hour of which there are minutes in them, else the last that there is.
+    /// The first hour with minutes in the sealed part, else `u32::MAX`.
     #[prost(fixed32, optional, tag = "5")]
     first_minutes: Option<u32>,
 }
@@ -72,58 +72,58 @@ impl Header {
     }
 }
 
-/// Where a record is.
+/// The location of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
     pub(super) kind: Kind,
     pub(super) hour: Hour,
-    /// Which of the segments, by the owner's number.
+    /// Index of the segment in the view.
     pub(super) segment: u32,
     offset: u64,
     pub(super) length: u32,
 }
 
-/// Where the records of each key are.
+/// The locations of the records of each key.
 pub(super) type Index = BTreeMap<String, Vec<Entry>>;
 
-/// A day's file.
+/// The file of one day.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) day: u32,
     file: File,
     pub(super) path: Option<PathBuf>,
     header: Header,
-    /// Bytes that are read: what is beyond is not written yet.
+    /// The length that readers use. Bytes beyond it are not published.
     length: AtomicU64,
-    /// Something may be beyond, which has to go before anything is appended.
+    /// Whether there may be bytes beyond `length`, which must be removed before the next append.
     has_remainder: AtomicBool,
-    /// Damaged records that were counted.
+    /// The number of damaged records that were counted already.
     damaged: AtomicU64,
-    /// Damage was found beyond `length`, too.
-    lost_its_end: bool,
+    /// Whether there is damage beyond `length`.
+    has_damaged_tail: bool,
 }
 
-/// A file that was opened.
+/// The result of opening a file.
 #[derive(Debug)]
-pub(super) enum Opened {
-    /// It can be used as it is.
+pub(super) enum OpenedSegment {
+    /// The file has no damage.
     Whole(Segment),
-    /// It has damage, and should be written anew without.
+    /// The file has damage and must be rewritten.
     Damaged(Segment),
-    /// Nothing in it can be used.
+    /// The file has no usable record.
     Unusable,
 }
 
 impl Segment {
-    /// Opens the file of a day. Only what was appended is looked through, for the rest is when it is read.
-    pub(super) fn open(medium: &Medium, day: u32, health: &Health) -> io::Result<Opened> {
-        let Some(path) = medium.path(day) else { return Ok(Opened::Unusable) };
+    /// Opens the file of a day. Verifies only the appended part; the sealed part is verified when it is read.
+    pub(super) fn open(medium: &Medium, day: u32, health: &Health) -> io::Result<OpenedSegment> {
+        let Some(path) = medium.path(day) else { return Ok(OpenedSegment::Unusable) };
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let there = file.metadata()?.len();
         let empty = Header::new(0, 0, 0, 0);
         let header = read_header(&file, day)?;
         if header.is_some_and(|header| header.form != Some(FORM)) {
-            return Ok(Opened::Unusable);
+            return Ok(OpenedSegment::Unusable);
         }
         let whole = header.filter(|header| header.sealed.is_some_and(|sealed| sealed <= there));
         let mut segment = Self {
@@ -134,15 +134,15 @@ impl Segment {
             length: AtomicU64::new(there),
             has_remainder: AtomicBool::new(false),
             damaged: AtomicU64::new(0),
-            lost_its_end: false,
+            has_damaged_tail: false,
         };
         let scanned = match whole {
             Some(_) => scan(&segment.file, day, segment.sealed()..there, |_, _| ())?,
             None => {
-                let (scanned, damaged) = segment.look_through(there, |_, _| ())?;
+                let (scanned, damaged) = segment.scan_valid(there, |_, _| ())?;
                 if scanned.frames == u64::from(header.is_some()) {
                     health.damaged(damaged.max(1));
-                    return Ok(Opened::Unusable);
+                    return Ok(OpenedSegment::Unusable);
                 }
                 segment.count_damage(damaged.max(1), health);
                 scanned
@@ -150,13 +150,13 @@ impl Segment {
         };
         segment.length = AtomicU64::new(scanned.end);
         segment.has_remainder = AtomicBool::new(scanned.end < there);
-        segment.lost_its_end = scanned.end < there && !scanned.is_torn;
+        segment.has_damaged_tail = scanned.end < there && !scanned.is_torn;
         segment.count_damage(scanned.gaps, health);
         let is_damaged = whole.is_none() || scanned.gaps > u64::from(scanned.is_torn);
-        Ok(if is_damaged { Opened::Damaged(segment) } else { Opened::Whole(segment) })
+        Ok(if is_damaged { OpenedSegment::Damaged(segment) } else { OpenedSegment::Whole(segment) })
     }
 
-    /// An empty one.
+    /// Creates an empty file.
     pub(super) fn create(medium: &Medium, day: u32) -> io::Result<Self> {
         Writing::begin(medium, day)?.finish()
     }
@@ -165,17 +165,17 @@ impl Segment {
         self.header.sealed.unwrap_or_default()
     }
 
-    /// Bytes of the file that can be read now.
+    /// The length that readers use, bytes.
     pub(super) fn length(&self) -> u64 {
         self.length.load(Ordering::Acquire)
     }
 
-    /// Bytes that were appended since it was written.
+    /// Bytes that were appended since the last rewrite.
     pub(super) fn appended(&self) -> u64 {
         self.length().saturating_sub(self.sealed())
     }
 
-    /// Whether it is worth while to write it anew: for what was appended, or for what is too old.
+    /// Whether the file must be rewritten, because of appended or expired records.
     pub(super) fn should_be_sealed(&self, by_minute: Hour, oldest: Hour) -> bool {
         let first = |hour: Option<u32>| hour.unwrap_or_default();
         self.appended() > 0
@@ -183,18 +183,18 @@ impl Segment {
             || first(self.header.first_minutes) < by_minute.0
     }
 
-    /// Whether much of it was appended, for its size.
+    /// Whether the appended part is large in relation to the file.
     pub(super) fn has_much_appended(&self) -> bool {
         self.appended() > MAX_APPENDED.max(self.sealed() / 2)
     }
 
-    /// Whether all its hours are before this one.
+    /// Whether all its hours are before `oldest`.
     pub(super) fn is_before(&self, oldest: Hour) -> bool {
         self.day < day_of(oldest)
     }
 
-    /// Appends records, and waits until the disk has them. They are not read before [`Self::publish`], and are gone after
-    /// [`Self::take_back`].
+    /// Appends records and syncs the file. Returns the new length. Readers do not see the records before [`Self::publish`];
+    /// [`Self::discard_appended`] removes them.
     pub(super) fn append(&self, records: &[Record]) -> io::Result<u64> {
         let begin = self.length();
         if self.has_remainder.load(Ordering::Relaxed) {
@@ -212,22 +212,22 @@ impl Segment {
         Ok(begin + bytes.len() as u64)
     }
 
-    /// From now on the file is as long as [`Self::append`] has made it.
+    /// Makes appended records visible to readers. `length` comes from [`Self::append`].
     pub(super) fn publish(&self, length: u64) {
         self.length.store(length, Ordering::Release);
         self.has_remainder.store(false, Ordering::Relaxed);
     }
 
-    /// Removes what was appended and not published. What cannot be removed now is before the next append.
-    pub(super) fn take_back(&self) {
+    /// Removes records that were appended and not published. If that fails, the next append removes them.
+    pub(super) fn discard_appended(&self) {
         if self.file.set_len(self.length()).is_ok() {
             self.has_remainder.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Hands all valid records up to an offset to `found`. The second value is how many are damaged: at least so many as there are
-    /// damaged places, and as many as the header knows to be missing.
-    fn look_through(&self, end: u64, mut found: impl FnMut(u64, Frame<'_>)) -> io::Result<(Scanned, u64)> {
+    /// Calls `found` for all valid records up to the offset `end`. The second value is the number of damaged records: the number
+    /// of gaps, or of sealed records that are missing, whichever is larger.
+    fn scan_valid(&self, end: u64, mut found: impl FnMut(u64, Frame<'_>)) -> io::Result<(Scanned, u64)> {
         let sealed = self.sealed();
         let mut of_sealed = 0;
         let scanned = scan(&self.file, self.day, 0..end, |offset, frame| {
@@ -240,16 +240,16 @@ impl Segment {
         Ok((scanned, scanned.gaps.max(missing)))
     }
 
-    /// Adds where its records are that are wanted, up to an offset. Returns how many are damaged.
+    /// Adds the locations of the selected records up to an offset. Returns the number of damaged records.
     pub(super) fn index(
         &self,
         (segment, end): (u32, u64),
-        is_wanted: impl Fn(Kind, Hour) -> bool,
+        is_selected: impl Fn(Kind, Hour) -> bool,
         index: &mut Index,
         health: &Health,
     ) -> io::Result<u64> {
-        let (_, damaged) = self.look_through(end, |offset, frame| {
-            if !is_wanted(frame.kind, frame.hour) {
+        let (_, damaged) = self.scan_valid(end, |offset, frame| {
+            if !is_selected(frame.kind, frame.hour) {
                 return;
             }
             let Ok(length) = u32::try_from(frame.length()) else { return };
@@ -263,7 +263,7 @@ impl Segment {
         Ok(damaged)
     }
 
-    /// Reads a record; `None` if it has been damaged since it was found.
+    /// Reads a record; `None` if it was damaged after it was indexed.
     pub(super) fn read<'b>(
         &self,
         entry: &Entry,
@@ -280,7 +280,7 @@ impl Segment {
         Ok(frame)
     }
 
-    /// Counts damaged records, each once, and says so once.
+    /// Counts each damaged record once, and logs the first damage.
     fn count_damage(&self, damaged: u64, health: &Health) {
         let known = self.damaged.fetch_max(damaged, Ordering::Relaxed);
         if damaged > known {
@@ -292,12 +292,12 @@ impl Segment {
         }
     }
 
-    /// Whether the file has to be kept when it is replaced or removed.
+    /// Whether the file must be moved aside instead of deleted.
     fn is_damaged(&self, damaged: u64) -> bool {
-        damaged > 0 || self.lost_its_end
+        damaged > 0 || self.has_damaged_tail
     }
 
-    /// Removes the file, or moves it aside if it has damage.
+    /// Removes the file. A damaged file is moved aside instead.
     pub(super) fn remove(&self, damaged: u64, health: &Health) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         if self.is_damaged(damaged) {
@@ -309,7 +309,7 @@ impl Segment {
         fs::remove_file(path)
     }
 
-    /// Keeps the file under another name too, if it has damage.
+    /// Keeps a copy of a damaged file under another name.
     fn keep_if_damaged(&self, damaged: u64, health: &Health) -> io::Result<()> {
         let Some(path) = self.path.as_ref().filter(|_| self.is_damaged(damaged)) else { return Ok(()) };
         let kept = aside(path);
@@ -319,14 +319,14 @@ impl Segment {
         Ok(())
     }
 
-    /// Puts a file that was written anew in the place of this one, which is kept if it has damage.
+    /// Replaces the file by a rewritten one. A damaged file is kept under another name.
     pub(super) fn replace_by(&self, new: Writing<'_>, damaged: u64, health: &Health) -> io::Result<Self> {
         self.keep_if_damaged(damaged, health)?;
         new.finish()
     }
 }
 
-/// Bytes that are appended to a small file before it is written anew.
+/// The maximum size of the appended part of a small file, bytes.
 const MAX_APPENDED: u64 = 1 << 20;
 
 fn read_header(file: &File, day: u32) -> io::Result<Option<Header>> {
@@ -336,7 +336,7 @@ fn read_header(file: &File, day: u32) -> io::Result<Option<Header>> {
     Ok(frame.filter(|frame| frame.kind == Kind::FILE).and_then(|frame| Header::decode(frame.value).ok()))
 }
 
-/// A file that is being written.
+/// A new file that is being written.
 #[derive(Debug)]
 pub(super) struct Writing<'m> {
     medium: &'m Medium,
@@ -350,7 +350,7 @@ pub(super) struct Writing<'m> {
 }
 
 impl<'m> Writing<'m> {
-    /// Begins the file of a day.
+    /// Starts the file of a day.
     pub(super) fn begin(medium: &'m Medium, day: u32) -> io::Result<Self> {
         let mut file = BufWriter::new(medium.create(day)?);
         let header = Header::new(0, 0, 0, 0).write(day)?;
@@ -382,12 +382,12 @@ impl<'m> Writing<'m> {
         Ok(())
     }
 
-    /// Whether nothing was written.
+    /// Whether the file has no records.
     pub(super) fn is_empty(&self) -> bool {
         self.records == 0
     }
 
-    /// Waits until the disk has all, and puts the file in its place.
+    /// Syncs the file and puts it in its place.
     pub(super) fn finish(self) -> io::Result<Segment> {
         let Self { medium, day, file, length, records, first_hour, first_minutes, .. } = self;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -403,12 +403,12 @@ impl<'m> Writing<'m> {
             length: AtomicU64::new(length),
             has_remainder: AtomicBool::new(false),
             damaged: AtomicU64::new(0),
-            lost_its_end: false,
+            has_damaged_tail: false,
         })
     }
 }
 
-/// The first frame of a file whose form is another.
+/// The first frame of a file with another format version.
 #[cfg(test)]
 pub(super) fn header_of_form(day: u32, form: u32) -> Vec<u8> {
     Header { form: Some(form), ..Header::new(0, 0, 0, 0) }.write(day).unwrap()

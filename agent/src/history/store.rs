@@ -1,7 +1,7 @@
 //! The records of the history: one per hour, workload and container, in a file for each day.
 //!
-//! One thread writes: it appends what was gathered since the last time, and writes a file anew, with the records of an hour added up, when
-//! much was appended. Who reads takes the list of files as it is now and waits for nobody.
+//! One thread writes. It appends new records, and when a file has many appended records it rewrites the file with one record
+//! per container and hour. Readers take the current list of files and never wait.
 
 use std::{
     collections::BTreeMap,
@@ -20,34 +20,34 @@ use super::{
     health::Health,
     medium::{Medium, aside},
     record::{self, Record, Sum},
-    segment::{Entry, Index, Opened, Segment, Writing, day_of},
+    segment::{Entry, Index, OpenedSegment, Segment, Writing, day_of},
     view::Hours,
 };
 
 /// Name of the directory in the data directory.
 pub const DIRECTORY: &str = "history";
-/// The files.
+/// The files of the history.
 #[derive(Debug)]
 pub struct Store {
     medium: Medium,
-    /// By day, ascending.
+    /// Sorted by day.
     segments: ArcSwap<Vec<Arc<Segment>>>,
     writer: Mutex<()>,
     health: Arc<Health>,
-    /// Locked as long as it is open.
+    /// The lock file: locked as long as it is open.
     _lock: Option<File>,
 }
 
-/// What was appended to the file of a day, and how long the file is with it.
+/// The file of a day and its length after an append.
 type Appended = (Arc<Segment>, u64);
 
 impl Store {
-    /// One in memory, which ends with the agent.
+    /// An empty history in memory.
     pub fn in_memory() -> Self {
-        Self::of(Medium::Memory, Vec::new(), Arc::default(), None)
+        Self::new(Medium::Memory, Vec::new(), Arc::default(), None)
     }
 
-    fn of(medium: Medium, segments: Vec<Arc<Segment>>, health: Arc<Health>, lock: Option<File>) -> Self {
+    fn new(medium: Medium, segments: Vec<Arc<Segment>>, health: Arc<Health>, lock: Option<File>) -> Self {
         Self {
             medium,
             segments: ArcSwap::from_pointee(segments),
@@ -57,8 +57,8 @@ impl Store {
         }
     }
 
-    /// The one in a directory of its own.
-    pub(super) fn at(
+    /// Opens the files of a directory. Adds the new paths of files that were moved aside to `moved`.
+    pub(super) fn open_at(
         directory: &Path,
         health: Arc<Health>,
         lock: Option<File>,
@@ -70,16 +70,16 @@ impl Store {
         let mut segments = Vec::new();
         for day in medium.days().map_err(open)? {
             let segment = match Segment::open(&medium, day, &health).map_err(open)? {
-                Opened::Whole(segment) => Some(segment),
-                // If it cannot be written anew, it is used as it is.
-                Opened::Damaged(segment) => match seal(&medium, &segment, &health, |_, _| true) {
+                OpenedSegment::Whole(segment) => Some(segment),
+                // If the file cannot be rewritten, it is used as it is.
+                OpenedSegment::Damaged(segment) => match seal(&medium, &segment, &health, |_, _| true) {
                     Ok(sealed) => sealed,
                     Err(error) => {
-                        tracing::warn!(%error, day, "a damaged file of the history stays as it is");
+                        tracing::warn!(%error, day, "a damaged file of the history cannot be rewritten");
                         Some(segment)
                     }
                 },
-                Opened::Unusable => {
+                OpenedSegment::Unusable => {
                     let Some(path) = medium.path(day) else { continue };
                     let moved_to = aside(&path);
                     fs::rename(&path, &moved_to)
@@ -91,10 +91,10 @@ impl Store {
             };
             segments.extend(segment.map(Arc::new));
         }
-        Ok(Self::of(medium, segments, health, lock))
+        Ok(Self::new(medium, segments, health, lock))
     }
 
-    /// What is counted.
+    /// The counters of the history's state.
     pub(super) fn health(&self) -> Arc<Health> {
         self.health.clone()
     }
@@ -103,16 +103,16 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds evidence, whole or not at all. A record that is too long for any file is given up.
+    /// Adds a batch completely or not at all. Records that are too long are dropped and counted.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the files cannot be written. Then no record of the batch was added.
     pub fn add(&self, batch: &[Evidence]) -> Result<(), HistoryError> {
         let _writing = self.lock();
         let mut days: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
         for record in batch.iter().flat_map(record::encode) {
             if !Frame::fits(&record.key, &record.value) {
-                self.health.give_up(1);
+                self.health.drop_records(1);
                 continue;
             }
             days.entry(day_of(record.hour)).or_default().push(record);
@@ -126,7 +126,7 @@ impl Store {
             Ok(())
         });
         if let Err(error) = result {
-            appended.iter().for_each(|(segment, _)| segment.take_back());
+            appended.iter().for_each(|(segment, _)| segment.discard_appended());
             return Err(HistoryError::Write(error));
         }
         for (segment, length) in &appended {
@@ -134,13 +134,13 @@ impl Store {
             if segment.has_much_appended()
                 && let Err(error) = self.seal(segment, |_, _| true)
             {
-                tracing::debug!(%error, day = segment.day, "the history is not written anew for now");
+                tracing::debug!(%error, day = segment.day, "a file of the history cannot be rewritten yet");
             }
         }
         Ok(())
     }
 
-    /// The file of a day, made where there is none.
+    /// The file of a day, created if there is none.
     fn segment(&self, day: u32) -> io::Result<Arc<Segment>> {
         let segments = self.segments.load();
         match segments.binary_search_by_key(&day, |segment| segment.day) {
@@ -155,7 +155,7 @@ impl Store {
         }
     }
 
-    /// Writes a file anew with what is kept, each record once.
+    /// Rewrites a file with one record per container and hour, and only those that `keep` accepts.
     fn seal(&self, segment: &Segment, keep: impl Fn(Kind, Hour) -> bool) -> io::Result<()> {
         let sealed = seal(&self.medium, segment, &self.health, keep)?.map(Arc::new);
         let segments = self.segments.load();
@@ -166,7 +166,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes each file anew to which something was appended. A file is then known to be cut where it is.
+    /// Rewrites each file that has appended records. Only in a sealed file can a later truncation be detected.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -178,15 +178,15 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the minutes of hours before `by_minute` and hours before `oldest`, and then the oldest ones until files take no more
-    /// than `most` bytes. Returns what they take.
+    /// Removes minutes before `by_minute` and hours before `oldest`, then the oldest hours until the files have at most
+    /// `max_bytes` bytes. Returns the size of the files, bytes.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn prune(&self, by_minute: Hour, oldest: Hour, most: u64) -> Result<u64, HistoryError> {
+    pub fn prune(&self, by_minute: Hour, oldest: Hour, max_bytes: u64) -> Result<u64, HistoryError> {
         let _writing = self.lock();
         self.prune_age(by_minute, oldest).map_err(HistoryError::Write)?;
-        self.prune_size(most).map_err(HistoryError::Write)
+        self.prune_size(max_bytes).map_err(HistoryError::Write)
     }
 
     fn prune_age(&self, by_minute: Hour, oldest: Hour) -> io::Result<()> {
@@ -201,18 +201,18 @@ impl Store {
         self.medium.remove_aside_before(day_of(oldest))
     }
 
-    fn prune_size(&self, most: u64) -> io::Result<u64> {
+    fn prune_size(&self, max_bytes: u64) -> io::Result<u64> {
         loop {
             let segments = self.segments.load();
             let stored = segments.iter().map(|segment| segment.length()).sum();
-            let Some(segment) = segments.first().filter(|_| stored > most) else { return Ok(stored) };
+            let Some(segment) = segments.first().filter(|_| stored > max_bytes) else { return Ok(stored) };
             let mut index = Index::new();
             segment.index((0, segment.length()), |_, _| true, &mut index, &self.health)?;
             let mut hours: BTreeMap<Hour, u64> = BTreeMap::new();
             for entry in index.values().flatten() {
                 *hours.entry(entry.hour).or_default() += u64::from(entry.length);
             }
-            let mut excess = stored - most;
+            let mut excess = stored - max_bytes;
             let first_kept = hours.into_iter().find_map(|(hour, bytes)| {
                 let is_kept = excess == 0;
                 excess = excess.saturating_sub(bytes);
@@ -232,7 +232,7 @@ impl Store {
         Ok(())
     }
 
-    /// What there is now; later writes do not show in it.
+    /// A view of the current records. Later writes do not change it.
     pub fn hours(&self) -> Hours {
         let segments = self.segments.load();
         let segments = segments.iter().map(|segment| (segment.clone(), segment.length())).collect();
@@ -240,8 +240,8 @@ impl Store {
     }
 }
 
-/// Writes what is kept of a file anew, the records of each container and hour added up; `None` if nothing is left. Records that cannot be
-/// understood are copied: a newer version may.
+/// Rewrites a file with one record per container and hour; `None` if no record is left. Records that cannot be decoded are
+/// copied, because a newer version may decode them.
 fn seal(
     medium: &Medium,
     segment: &Segment,

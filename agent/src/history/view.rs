@@ -1,4 +1,4 @@
-//! What readers see of the history.
+//! A view of the history for readers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,27 +15,27 @@ use super::{
     segment::{Entry, Index, Segment, day_of},
 };
 
-/// A view of the records: as they are when it is made, whatever is written later.
+/// The records at one moment. Later writes do not change it.
 #[derive(Debug)]
 pub struct Hours {
-    /// Files, each with how much of it is read.
+    /// Files, each with the length that is read.
     segments: Vec<(Arc<Segment>, u64)>,
     health: Arc<Health>,
 }
 
-/// Where the records of one container are, oldest first.
+/// The locations of the records of one container, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct Records(Vec<Entry>);
 
 impl Records {
-    /// The hours of which there is a record.
+    /// The hours that have a record.
     pub fn hours(&self) -> Vec<Hour> {
         let mut hours: Vec<Hour> = self.of(Kind::HOUR).map(|entry| entry.hour).collect();
         hours.dedup();
         hours
     }
 
-    /// Leaves out the hours that do not fit.
+    /// Keeps the hours for which `fits` is true.
     pub fn retain(&mut self, fits: impl Fn(Hour) -> bool) {
         self.0.retain(|entry| fits(entry.hour));
     }
@@ -50,7 +50,7 @@ impl Hours {
         Self { segments, health }
     }
 
-    /// The records of each container, from `since` on. Damaged ones are not among them.
+    /// The records of each container from `since` on, without damaged ones.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -60,9 +60,9 @@ impl Hours {
             if segment.day < day_of(since) {
                 continue;
             }
-            let is_wanted = |kind, hour| hour >= since && (kind == Kind::HOUR || kind == Kind::MINUTES);
+            let is_selected = |kind, hour| hour >= since && (kind == Kind::HOUR || kind == Kind::MINUTES);
             segment
-                .index((number, *length), is_wanted, &mut index, &self.health)
+                .index((number, *length), is_selected, &mut index, &self.health)
                 .map_err(HistoryError::Read)?;
         }
         let subjects = index.into_iter().filter_map(|(subject, mut entries)| {
@@ -72,8 +72,8 @@ impl Hours {
         Ok(subjects.collect())
     }
 
-    /// The evidence of a container, put together; with as many replicas as the last record has. A record that cannot be understood is
-    /// left out and counted in the second value. `None` if nothing is left.
+    /// The usage history of a container, merged from its records, with the replicas of the last record. The second value is the
+    /// number of records that cannot be decoded. `None` if no record is usable.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -82,7 +82,7 @@ impl Hours {
         Ok((sum.evidence, skipped))
     }
 
-    /// The minutes of a container, as far as they are kept.
+    /// The minutes of a container that are kept.
     ///
     /// # Errors
     /// When a file cannot be read.

@@ -1,7 +1,7 @@
-//! What a container runtime's bundle on disk says of a container: the annotations of its `config.json`.
+//! Names of containers from the runtime's bundles on disk: the annotations in `config.json`.
 //!
-//! It is there before the container runs, while a pod's status tells the container's id a second or more later.
-//! Of the file only the annotations are kept; it also holds the container's environment.
+//! The bundle exists before the container runs, while the pod status has the container's id a second or more later. Only
+//! the annotations of the file are kept, because it also holds the environment of the container.
 
 use std::{
     fs::File,
@@ -12,19 +12,19 @@ use std::{
 use serde::Deserialize;
 use thiserror::Error;
 
-/// The largest `config.json` that is read, bytes.
+/// The maximum size of a `config.json`, bytes.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Where runtimes keep bundles below the host's `/run`: before and after the container's id.
+/// The paths of bundles below the host's `/run`: the parts before and after the container's id.
 ///
-/// containerd's shim v2 in CRI's namespace, the same of k3s and RKE2, and CRI-O's storage.
-const PLACES: [(&str, &str); 3] = [
+/// containerd's shim v2 in the CRI namespace, the same for k3s and RKE2, and CRI-O's storage.
+const BUNDLE_PATHS: [(&str, &str); 3] = [
     ("containerd/io.containerd.runtime.v2.task/k8s.io", "config.json"),
     ("k3s/containerd/io.containerd.runtime.v2.task/k8s.io", "config.json"),
     ("containers/storage/overlay-containers", "userdata/config.json"),
 ];
 
-/// A container or sandbox of a pod, as its runtime knows it.
+/// A container or sandbox of a pod, as its runtime names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
     /// Namespace of the pod.
@@ -33,38 +33,31 @@ pub struct Bundle {
     pub pod: String,
     /// Name of the container in the pod; `None` for the sandbox.
     pub container: Option<String>,
-    /// Image reference; empty where the runtime does not note it.
+    /// Image reference; empty if the runtime does not record it.
     pub image: String,
 }
 
 /// Why a bundle cannot be used.
 #[derive(Debug, Error)]
 pub enum BundleError {
-    /// The file is there and cannot be read.
+    /// The file exists but cannot be read.
     #[error("the bundle {} cannot be read", path.display())]
-    Read {
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// It is no runtime configuration.
-    #[error("the bundle {} is no runtime configuration", path.display())]
-    Json {
-        path: PathBuf,
-        /// What the parser met.
-        source: serde_json::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
+    /// The file is not a runtime configuration in JSON.
+    #[error("the bundle {} is not a runtime configuration", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
 }
 
-/// Looks for the bundle of a container below `run_root`, the host's `/run`. `None` if there is none, or none of a pod.
+/// Finds the bundle of a container below `run_root`, the host's `/run`. `None` if there is none, or if the container is not
+/// part of a pod.
 ///
 /// # Errors
-/// A file that is there and cannot be used.
+/// When the bundle exists but cannot be read or parsed.
 pub fn find(run_root: &Path, id: &str) -> Result<Option<Bundle>, BundleError> {
     if !is_id(id) {
         return Ok(None);
     }
-    for (before, after) in PLACES {
+    for (before, after) in BUNDLE_PATHS {
         let path = run_root.join(before).join(id).join(after);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -82,7 +75,7 @@ pub fn find(run_root: &Path, id: &str) -> Result<Option<Bundle>, BundleError> {
     Ok(None)
 }
 
-/// Ids become parts of paths: nothing but what runtimes make up is one.
+/// Whether `id` has the form of a container id. Ids become parts of paths, so nothing else is accepted.
 fn is_id(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -93,7 +86,7 @@ struct Config {
     annotations: Annotations,
 }
 
-/// containerd's annotations and, as other names of the same, CRI-O's.
+/// The annotations of containerd, with those of CRI-O as aliases.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Annotations {
@@ -122,7 +115,7 @@ fn parse(json: &[u8]) -> Result<Option<Bundle>, serde_json::Error> {
         _ => return Ok(None),
     };
     let (Some(namespace), Some(pod)) = (namespace, pod) else { return Ok(None) };
-    // A container that is not named must not pass for the sandbox.
+    // A container without a name must not be taken for the sandbox.
     if container.is_none() && kind.as_deref() != Some("sandbox") {
         return Ok(None);
     }
@@ -141,7 +134,7 @@ mod tests {
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn write(run_root: &Path, place: usize, content: &str) {
-        let (before, after) = PLACES[place];
+        let (before, after) = BUNDLE_PATHS[place];
         let path = run_root.join(before).join(ID).join(after);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
@@ -182,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pod_s_bundle_names_nobody() {
+    fn a_bundle_without_pod_annotations_gives_no_names() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(find(folder.path(), ID).unwrap(), None);
         assert_eq!(find(folder.path(), "../../etc").unwrap(), None);
@@ -199,11 +192,11 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_bundle_is_named() {
+    fn the_error_for_a_broken_bundle_names_it() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), 0, r#"{"annotations": {"#);
         let error = find(folder.path(), ID).unwrap_err().to_string();
-        assert!(error.contains(ID) && error.contains("no runtime configuration"), "{error}");
+        assert!(error.contains(ID) && error.contains("not a runtime configuration"), "{error}");
     }
 
     proptest! {

@@ -1,4 +1,7 @@
-//! Who a cgroup is: from its path alone, and by the pods that were made known.
+//! Identifies cgroups.
+//!
+//! [`path`] parses the path of a cgroup: its level, runtime, pod uid and container id. Names come from pods ([`pod`],
+//! [`pods`], [`pods_file`]) or from the runtime's files ([`bundle`]). [`workload`] derives the workload that owns a pod.
 
 pub mod bundle;
 pub mod path;

@@ -1,29 +1,28 @@
-//! Who a cgroup is, from its path alone.
+//! Identifies a cgroup from its path alone.
 //!
-//! The path is walked from the hierarchy's root, because what a name means depends on where it stands: 64 hex digits
-//! are a container in a pod or in `/docker`, and nobody's business inside a container. Kubernetes' own names
-//! (`kubepods`, pod slices) are looked for at every depth, so that the deepest match wins: a pod of a node that is
-//! itself a container (kind, minikube, k3s in a container) is a pod, and that node is a container.
+//! The path is parsed from the hierarchy's root, because the meaning of a name depends on its parents: 64 hex digits are
+//! a container in a pod or in `/docker`, and mean nothing inside a container. The names of Kubernetes (`kubepods`, pod
+//! slices) are recognised at every depth, and the deepest match wins: if a node is itself a container (kind, minikube, k3s
+//! in a container), its pods are pods and the node is a container.
 //!
-//! What has no identity of its own, and stays in the sum of the cgroup that it is in:
-//! - everything below a container, unless it is a Kubernetes node;
-//! - everything below a systemd unit, unless it is a container (rootless podman, `podman --cgroups=split`);
-//! - `conmon`, which podman and CRI-O start for each container: its cost is the host's or the pod's;
-//! - mount, automount, socket and swap units: nodes have hundreds, and next to none holds a process.
+//! Some cgroups have no identity of their own. Their usage is included in that of their parent:
+//! - everything below a container, unless the container is a Kubernetes node;
+//! - everything below a systemd unit, except containers (rootless podman, `podman --cgroups=split`);
+//! - `conmon`, which podman and CRI-O start for each container;
+//! - mount, automount, socket and swap units: nodes have hundreds, and almost none has a process.
 //!
-//! Who may make cgroups below a container may give them any name, so a privileged container can claim pods that it
-//! does not have. It can only do so below itself.
+//! A privileged container may create cgroups below itself with any name. So it can imitate pods, but only below itself.
 
 use crate::model::{Level, PathIdentity, Qos, Runtime};
 
-/// Who the cgroup at `path` is; `path` is below the hierarchy's root and begins with `/`.
+/// Identifies the cgroup at `path`, which is relative to the hierarchy's root and begins with `/`.
 ///
-/// `None` for a cgroup that belongs to the container or unit around it or is a runtime's helper (see the module), and
-/// for what is no path below the root: no leading `/`, or `..` in it, as the kernel shows cgroups outside a namespace.
+/// `None` for a cgroup without an identity of its own (see the module), and for an invalid path: without a leading `/`, or
+/// with `..`, as the kernel shows cgroups outside the cgroup namespace.
 ///
-/// `id` of the result is a container's 64 hex digits, a podman pod's id, a unit's name as systemd prints it, `/` for
-/// the root, and the last component for everything else. Podman's own pods are [`Level::Slice`]: no pod metadata will
-/// ever name them.
+/// `id` of the result is the 64 hex digits of a container, the id of a podman pod, the name of a unit as systemd prints
+/// it, `/` for the root, and the last component for everything else. Podman pods are [`Level::Slice`], because no pod
+/// metadata names them.
 pub fn parse(path: &str) -> Option<PathIdentity> {
     let mut walk = Walk { inside: Inside::Nothing, spot: Spot::Elsewhere, parent: "" };
     let mut found = Found::Root;
@@ -37,7 +36,7 @@ pub fn parse(path: &str) -> Option<PathIdentity> {
     found.identity()
 }
 
-/// What a cgroup's path goes through that gives the names below it another meaning.
+/// The innermost unit or container on the path, which changes the meaning of the names below it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {
     Nothing,
@@ -45,18 +44,18 @@ enum Inside {
     Container,
 }
 
-/// Where in Kubernetes' tree the walk is.
+/// The position in the cgroup tree of Kubernetes.
 #[derive(Clone, Copy)]
 enum Spot<'a> {
     Elsewhere,
-    /// In `kubepods` or one of its QoS directories: pods here have this class.
+    /// In `kubepods` or one of its QoS cgroups. Pods here have this QoS class.
     Kubepods(Qos),
     Pod(Pod<'a>),
 }
 
 #[derive(Clone, Copy)]
 struct Pod<'a> {
-    /// As the path has it: a pod slice has `_` for each `-`.
+    /// As in the path: a pod slice has `_` for each `-`.
     uid: &'a str,
     qos: Qos,
 }
@@ -76,7 +75,7 @@ enum Found<'a> {
     Container { id: &'a str, runtime: Runtime, pod: Option<Pod<'a>> },
     Unit(&'a str),
     Cgroup(&'a str),
-    PartOfOther,
+    PartOfParent,
 }
 
 impl<'a> Walk<'a> {
@@ -94,18 +93,18 @@ impl<'a> Walk<'a> {
         }
         self.spot = Spot::Elsewhere;
         if self.inside == Inside::Container {
-            return Found::PartOfOther;
+            return Found::PartOfParent;
         }
         match named_container(name) {
             Some((id, Named::Container(runtime))) => return self.container(id, runtime, None),
-            Some((_, Named::Conmon)) => return self.part_of_other(),
+            Some((_, Named::Conmon)) => return self.end_at_container(),
             None => {}
         }
         if let Some(id) = podman_pod_slice(name) {
             return Found::PodmanPod(id);
         }
         match (self.parent, name) {
-            ("libpod_parent", "conmon") => return self.part_of_other(),
+            ("libpod_parent", "conmon") => return self.end_at_container(),
             ("libpod_parent", id) if is_container_id(id) => return Found::PodmanPod(id),
             ("docker" | "moby", id) if is_container_id(id) => {
                 return self.container(id, Runtime::Docker, None);
@@ -119,7 +118,7 @@ impl<'a> Walk<'a> {
         self.on_host(name)
     }
 
-    /// Kubernetes' own directories and slices, at any depth.
+    /// Recognises the cgroups of Kubernetes, at any depth.
     fn kubernetes(&mut self, name: &'a str) -> Option<Found<'a>> {
         if let Some(pod) = pod_slice(name) {
             self.spot = Spot::Pod(pod);
@@ -130,13 +129,13 @@ impl<'a> Walk<'a> {
             return Some(Found::Slice(name));
         }
         let Spot::Kubepods(qos) = self.spot else { return None };
-        let class = match name {
+        let nested_qos = match name {
             "burstable" => Some(Qos::Burstable),
             "besteffort" => Some(Qos::BestEffort),
             _ => None,
         };
-        if let Some(class) = class {
-            self.spot = Spot::Kubepods(class);
+        if let Some(nested_qos) = nested_qos {
+            self.spot = Spot::Kubepods(nested_qos);
             return Some(Found::Slice(name));
         }
         let uid = name.strip_prefix("pod").filter(|uid| is_uid(uid))?;
@@ -149,30 +148,30 @@ impl<'a> Walk<'a> {
     fn in_pod(&mut self, name: &'a str, pod: Pod<'a>) -> Found<'a> {
         match named_container(name) {
             Some((id, Named::Container(runtime))) => return self.container(id, runtime, Some(pod)),
-            Some((_, Named::Conmon)) => return self.part_of_other(),
+            Some((_, Named::Conmon)) => return self.end_at_container(),
             None => {}
         }
         if is_container_id(name) {
             return self.container(name, Runtime::Unknown, Some(pod));
         }
         if let Some(id) = name.strip_prefix("kata_").filter(|id| is_container_id(id)) {
-            // Kata's virtual machine, all of the pod's containers in it, goes by the sandbox's id.
-            self.part_of_other();
+            // Kata runs all containers of a pod in one virtual machine, whose cgroup has the id of the sandbox.
+            self.end_at_container();
             return Found::Sandbox { id, pod };
         }
         let other_runtime = name.strip_suffix(".scope").and_then(|stem| stem.rsplit_once('-'));
         match other_runtime {
             Some((_, id)) if is_container_id(id) => self.container(id, Runtime::Unknown, Some(pod)),
-            _ => self.part_of_other(),
+            _ => self.end_at_container(),
         }
     }
 
-    /// Neither Kubernetes' nor by its name a container.
+    /// A cgroup that is neither of Kubernetes nor, by its name, a container.
     fn on_host(&mut self, name: &'a str) -> Found<'a> {
         if self.inside == Inside::Unit {
-            return Found::PartOfOther;
+            return Found::PartOfParent;
         }
-        // A runtime that was given a parent cgroup by hand (`docker run --cgroup-parent`, ECS).
+        // A container with a custom parent cgroup (`docker run --cgroup-parent`, ECS).
         if is_container_id(name) && kubepods(self.parent).is_none() && !is_qos_directory(self.parent) {
             return self.container(name, Runtime::Unknown, None);
         }
@@ -184,7 +183,7 @@ impl<'a> Walk<'a> {
             }
             Some(_) => {
                 self.inside = Inside::Unit;
-                Found::PartOfOther
+                Found::PartOfParent
             }
             None if matches!(name, "docker" | "k8s.io" | "libpod_parent") => Found::Slice(name),
             None => Found::Cgroup(name),
@@ -192,15 +191,15 @@ impl<'a> Walk<'a> {
     }
 
     fn container(&mut self, id: &'a str, runtime: Runtime, pod: Option<Pod<'a>>) -> Found<'a> {
-        self.part_of_other();
+        self.end_at_container();
         Found::Container { id, runtime, pod }
     }
 
-    /// What comes below belongs to this cgroup or to the one that this one belongs to.
-    fn part_of_other(&mut self) -> Found<'a> {
+    /// Cgroups below this one have no identity of their own.
+    fn end_at_container(&mut self) -> Found<'a> {
         self.inside = Inside::Container;
         self.spot = Spot::Elsewhere;
-        Found::PartOfOther
+        Found::PartOfParent
     }
 }
 
@@ -215,7 +214,7 @@ impl Found<'_> {
             Self::Container { id, runtime, pod } => (Level::Container, runtime, pod, id),
             Self::Unit(unit) => (Level::Unit, Runtime::Unknown, None, unit),
             Self::Cgroup(name) => (Level::Cgroup, Runtime::Unknown, None, name),
-            Self::PartOfOther => return None,
+            Self::PartOfParent => return None,
         };
         Some(PathIdentity {
             level,
@@ -229,7 +228,7 @@ impl Found<'_> {
 
 enum Named {
     Container(Runtime),
-    /// The process beside a container that holds its terminal and takes its exit code.
+    /// The helper process of a container that holds its terminal and collects its exit code.
     Conmon,
 }
 
@@ -245,7 +244,8 @@ fn named_container(name: &str) -> Option<(&str, Named)> {
     runtime_of_prefix(prefix).map(|runtime| (id, Named::Container(runtime)))
 }
 
-/// `<slice>:<runtime>:<id>`: a path for the systemd driver that a runtime set to cgroupfs took for a directory's name.
+/// `<slice>:<runtime>:<id>`: the notation of the systemd driver, which a runtime with the cgroupfs driver used as a
+/// directory name.
 fn colon_form(name: &str) -> Option<(&str, Runtime, Option<Pod<'_>>)> {
     let mut parts = name.rsplitn(3, ':');
     let (id, prefix, slice) = (parts.next()?, parts.next()?, parts.next()?);
@@ -263,24 +263,24 @@ fn runtime_of_prefix(prefix: &str) -> Option<Runtime> {
     }
 }
 
-/// `kubepods`, `kubepods.slice` and the QoS slices, also with the kubelet's `--cgroup-root` before them
-/// (`kubelet-kubepods.slice`). Says which class the pods have that stand right in it.
+/// `kubepods`, `kubepods.slice` and the QoS slices, also prefixed with the kubelet's `--cgroup-root`
+/// (`kubelet-kubepods.slice`). Returns the QoS class of the pods directly below.
 fn kubepods(name: &str) -> Option<Qos> {
     if name == "kubepods" {
         return Some(Qos::Guaranteed);
     }
-    let (stem, qos) = class_of_stem(name.strip_suffix(".slice")?);
+    let (stem, qos) = split_qos_class(name.strip_suffix(".slice")?);
     is_kubepods_stem(stem).then_some(qos)
 }
 
-/// `kubepods[-burstable|-besteffort]-pod<uid>.slice`, with or without a cgroup root before it.
+/// `kubepods[-burstable|-besteffort]-pod<uid>.slice`, with or without the prefix of a cgroup root.
 fn pod_slice(name: &str) -> Option<Pod<'_>> {
     let (parent, uid) = name.strip_suffix(".slice")?.rsplit_once("-pod")?;
-    let (stem, qos) = class_of_stem(parent);
+    let (stem, qos) = split_qos_class(parent);
     (is_kubepods_stem(stem) && is_uid(uid)).then_some(Pod { uid, qos })
 }
 
-fn class_of_stem(stem: &str) -> (&str, Qos) {
+fn split_qos_class(stem: &str) -> (&str, Qos) {
     if let Some(stem) = stem.strip_suffix("-burstable") {
         (stem, Qos::Burstable)
     } else if let Some(stem) = stem.strip_suffix("-besteffort") {
@@ -298,18 +298,18 @@ fn is_qos_directory(name: &str) -> bool {
     matches!(name, "burstable" | "besteffort")
 }
 
-/// `machine-libpod_pod_<id>.slice`, for a user `user-libpod_pod_<id>.slice`.
+/// `machine-libpod_pod_<id>.slice`; for rootless podman `user-libpod_pod_<id>.slice`.
 fn podman_pod_slice(name: &str) -> Option<&str> {
     let (_, id) = name.strip_suffix(".slice")?.rsplit_once("libpod_pod_")?;
     is_container_id(id).then_some(id)
 }
 
-/// Every runtime here names containers by 256 bits in lower-case hex.
+/// All supported runtimes name containers by 256 bits in lower-case hex.
 fn is_container_id(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A UUID, a static pod's hash, or what a static pod's manifest sets by hand, which nobody checks.
+/// A UUID, the hash of a static pod, or any uid that the manifest of a static pod sets.
 fn is_uid(uid: &str) -> bool {
     uid.len() <= 128
         && uid.bytes().any(|byte| byte.is_ascii_digit())
@@ -318,7 +318,7 @@ fn is_uid(uid: &str) -> bool {
 
 /// The name and the type of a systemd unit that can have a cgroup.
 ///
-/// systemd puts `_` before a name that the kernel could take for one of a cgroup's own files (`cpu.service`).
+/// systemd prefixes `_` to a name that could collide with a cgroup file (`cpu.service`).
 fn unit_type(name: &str) -> Option<(&str, &str)> {
     let unit = name.strip_prefix('_').unwrap_or(name);
     let (stem, unit_type) = unit.rsplit_once('.')?;

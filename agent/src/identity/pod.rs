@@ -1,4 +1,4 @@
-//! One pod, pruned to what Snug uses of it: names, requests and limits, and what its status says of its containers.
+//! Converts a pod of the Kubernetes API to the fields that Snug uses.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,15 +20,15 @@ use crate::model::{
     pod::{KnownContainer, KnownPod, Owner, Stages, State, Status, Terminated},
 };
 
-/// Characters of a status's message that are kept.
+/// The maximum length of a status message, in characters.
 const MAX_MESSAGE: usize = 512;
 
 impl KnownPod {
-    /// What Snug keeps of a pod, or why it cannot be used.
+    /// Converts a pod of the Kubernetes API.
     ///
     /// # Errors
-    /// A pod without name or uid.
-    pub fn of(pod: &Pod) -> Result<Self, &'static str> {
+    /// Names the field that is missing: `metadata.name` or `metadata.uid`.
+    pub fn from_api(pod: &Pod) -> Result<Self, &'static str> {
         let metadata = &pod.metadata;
         let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
         let name = named(&metadata.name).ok_or("it has no metadata.name")?;
@@ -74,7 +74,7 @@ impl KnownPod {
         })
     }
 
-    /// The same pod as part of another workload.
+    /// The same pod with another workload.
     pub fn with_workload(&self, workload: &Workload) -> Self {
         let renamed = |names: &Names| {
             let (workload_kind, workload) = (workload.kind.clone(), workload.name.clone());
@@ -102,7 +102,7 @@ impl From<&OwnerReference> for Owner {
     }
 }
 
-/// A container as the spec has it; of one that only a status mentions, nothing but its name and kind.
+/// A container of the spec. For a container that only a status has, name and kind are set.
 struct InSpec<'a> {
     name: &'a str,
     kind: ContainerKind,
@@ -110,7 +110,7 @@ struct InSpec<'a> {
     resources: Option<&'a ResourceRequirements>,
 }
 
-/// The containers of the spec, and those of the status that the spec does not have.
+/// The containers of the spec, then those that only a status has.
 fn containers(pod: &Pod, names: &Names) -> Vec<KnownContainer> {
     let spec = pod.spec.iter().flat_map(in_spec);
     let mut known: Vec<KnownContainer> = Vec::new();
@@ -179,7 +179,7 @@ fn container(one: &InSpec<'_>, status: Option<&ContainerStatus>, names: &Names) 
             container: one.name.to_owned(),
             image: image.unwrap_or(one.image).to_owned(),
             kind: Some(one.kind),
-            resources: stages.in_force(),
+            resources: stages.current(),
             ..names.clone()
         }),
         ids: status.map(container_ids).unwrap_or_default(),
@@ -196,7 +196,7 @@ impl From<&ContainerStatus> for Status {
         let state = match (&status.state, terminated(&status.state)) {
             (_, Some(terminated)) => State::Terminated(terminated),
             (Some(ContainerState { running: Some(_), .. }), None) => State::Running,
-            // The API's own default: a container without a state waits.
+            // As in the API, a container without a state is waiting.
             (state, None) => {
                 let waiting = state.as_ref().and_then(|state| state.waiting.as_ref());
                 State::Waiting(
@@ -226,7 +226,7 @@ impl From<&ContainerStateTerminated> for Terminated {
     }
 }
 
-/// Requests and limits; a request that is missing is its limit, as the API server has it. What is no quantity is not set.
+/// Requests and limits. A missing request equals the limit, as in the API server. An invalid quantity counts as not set.
 fn resources(requirements: &ResourceRequirements) -> Resources {
     let (cpu_limit, memory_limit) = cpu_and_memory(requirements.limits.as_ref());
     let (cpu_request, memory_request) = cpu_and_memory(requirements.requests.as_ref());
@@ -252,7 +252,7 @@ fn container_count(spec: &PodSpec) -> usize {
         + spec.ephemeral_containers.as_ref().map_or(0, Vec::len)
 }
 
-/// The ids of a container's present and last run.
+/// The ids of a container's current and previous run.
 fn container_ids(container: &ContainerStatus) -> Vec<Box<str>> {
     let ended = [&container.state, &container.last_state]
         .into_iter()

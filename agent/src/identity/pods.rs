@@ -1,4 +1,4 @@
-//! Pods as the API server or a kubelet lists them.
+//! Parses lists of pods, as the API server or a kubelet prints them.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -9,59 +9,48 @@ use thiserror::Error;
 
 use crate::model::{Pods, pod::KnownPod};
 
-/// A list that could be read, and what in it could not.
+/// A parsed list: the usable pods and the skipped items.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// The usable pods.
     pub pods: Pods,
-    /// Items of the list that were left out.
+    /// The items that were skipped.
     pub skipped: Vec<SkippedPod>,
 }
 
 /// An item of a pod list that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SkippedPod {
-    /// Its place in the list, from 0.
+    /// Its index in the list, from 0.
     pub index: usize,
     /// `namespace/name`, if it has a name.
     pub name: Option<String>,
-    /// What is wrong with it.
+    /// Why the item was skipped.
     pub reason: String,
 }
 
-/// Why a list of pods cannot be used at all.
+/// Why a list of pods cannot be used.
 #[derive(Debug, Error)]
 pub enum PodsError {
     /// Not JSON, cut short, or without `items`.
     #[error("not a list of pods in JSON; write it with `kubectl get pods -A -o json`")]
-    Json {
-        /// What the parser met, and where.
-        source: serde_json::Error,
-    },
+    Json { source: serde_json::Error },
     /// JSON of another kind.
     #[error("its kind is {found:?}, not List or PodList; write it with `kubectl get pods -A -o json`")]
     Kind {
-        /// The kind it says.
+        /// The `kind` in the JSON.
         found: String,
     },
-    /// The file's content cannot be used.
+    /// The content of the file is not a list of pods.
     #[error("the pods file {} cannot be used", path.display())]
-    Content {
-        path: PathBuf,
-        /// What is wrong with its content.
-        source: Box<PodsError>,
-    },
+    Content { path: PathBuf, source: Box<PodsError> },
     /// The file cannot be read.
     #[error("the pods file {} cannot be read; check that it exists and that the agent may read it", path.display())]
-    Read {
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     /// A directory, pipe or device.
     #[error("the pods file {} is not a regular file; write `kubectl get pods -A -o json` to one", path.display())]
     NotRegular { path: PathBuf },
-    /// More than the agent is willing to hold in memory.
+    /// The file exceeds the maximum size.
     #[error(
         "the pods file {} is larger than {limit} bytes; list this node's pods only, with \
          `--field-selector spec.nodeName=<node>`",
@@ -69,7 +58,7 @@ pub enum PodsError {
     )]
     TooLarge {
         path: PathBuf,
-        /// The most that is read, in bytes.
+        /// The maximum size, bytes.
         limit: u64,
     },
 }
@@ -90,7 +79,7 @@ struct KindOnly {
 impl Pods {
     /// Reads a `List` or `PodList` as `kubectl get pods -o json` and a kubelet's `/pods` print it.
     ///
-    /// An item that is no usable pod is left out and reported; of two pods with the same uid, the later one counts.
+    /// An unusable item is skipped and reported. Of two pods with the same uid, the later one counts.
     pub fn from_json(json: &[u8]) -> Result<Loaded, PodsError> {
         let list: RawList<'_> = match serde_json::from_slice(json) {
             Ok(list) => list,
@@ -108,7 +97,7 @@ impl Pods {
         let mut skipped = Vec::new();
         for (index, item) in list.items.unwrap_or_default().into_iter().enumerate() {
             let pod = serde_json::from_str::<Pod>(item.get()).map_err(|error| error.to_string());
-            match pod.and_then(|pod| KnownPod::of(&pod).map_err(str::to_owned)) {
+            match pod.and_then(|pod| KnownPod::from_api(&pod).map_err(str::to_owned)) {
                 Ok(pod) => pods.push(Arc::new(pod)),
                 Err(reason) => skipped.push(SkippedPod { index, name: name_of(item), reason }),
             }
@@ -121,7 +110,7 @@ fn is_list(kind: &str) -> bool {
     matches!(kind, "List" | "PodList")
 }
 
-/// The name of an item that is no usable pod, as far as it has one.
+/// The name of an unusable item, if it has one.
 fn name_of(item: &RawValue) -> Option<String> {
     #[derive(Deserialize)]
     struct Named {

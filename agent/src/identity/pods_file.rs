@@ -1,4 +1,4 @@
-//! A file with a list of pods, for hosts where no API server can be asked; read again whenever it changes.
+//! A file with a list of pods, for hosts without an API server. It is read again whenever it changes.
 
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -13,78 +13,77 @@ use crate::{
     model::Pods,
 };
 
-/// The largest pods file that is read, in bytes: tens of thousands of pods as `kubectl` prints them, at 4 KiB or more each.
+/// The maximum size of a pods file, bytes: tens of thousands of pods, which `kubectl` prints with 4 KiB or more each.
 pub const MAX_BYTES: u64 = 256 << 20;
 
-/// A pods file and what it said when it could last be read.
+/// A pods file and the pods of its last usable version.
 #[derive(Debug)]
 pub struct PodsFile {
     path: PathBuf,
     max_bytes: u64,
-    state: State,
+    state: FileState,
     pods: Arc<Pods>,
 }
 
-/// What of a pods file's change its reader should know; the pods are in [`PodsFile::pods`].
+/// The result of reading a pods file.
 #[derive(Clone, Debug)]
 pub struct Reloaded {
     /// The pods that the file lists now.
     pub pods: Arc<Pods>,
-    /// Items of the list that were left out.
+    /// The items that were skipped.
     pub skipped: Vec<SkippedPod>,
 }
 
-/// What the file looked like when it was last tried, so that each change is tried once.
+/// The state of the file at the last attempt, so that each change is read once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum FileState {
     NeverTried,
     Unreadable(io::ErrorKind),
     Seen { device: u64, inode: u64, bytes: u64, modified: (i64, i64), changed: (i64, i64) },
 }
 
-impl State {
-    fn of(metadata: &Metadata) -> Self {
+impl FileState {
+    fn new(metadata: &Metadata) -> Self {
         Self::Seen {
             device: metadata.dev(),
             inode: metadata.ino(),
             bytes: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
-            // Tells a new version within the clock's tick of the old one, and new permissions.
+            // Detects a change within one clock tick, and new permissions.
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
 
 impl PodsFile {
-    /// A file that need not exist yet; without pods until [`PodsFile::reload_if_changed`] has read it.
+    /// A file that may not exist yet. It has no pods until [`PodsFile::reload_if_changed`] has read it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), max_bytes: MAX_BYTES, state: State::NeverTried, pods: Arc::default() }
+        Self { path: path.into(), max_bytes: MAX_BYTES, state: FileState::NeverTried, pods: Arc::default() }
     }
 
-    /// Reads the file, which must be there and usable now.
+    /// Reads the file, which must exist and be usable.
     pub fn open(path: impl Into<PathBuf>) -> Result<(Self, Reloaded), PodsError> {
         let mut file = Self::new(path);
-        file.state = file.look();
+        file.state = file.stat();
         let reloaded = file.load()?;
         Ok((file, reloaded))
     }
 
-    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The pods of the last version that could be used.
+    /// The pods of the last usable version.
     pub fn pods(&self) -> &Arc<Pods> {
         &self.pods
     }
 
-    /// Reads the file again if it was changed or replaced since it was last tried; `None` if not.
+    /// Reads the file again if it changed since the last attempt; `None` if it did not.
     ///
-    /// On an error the pods of the last usable version stay, and the same broken version is not reported again.
-    /// Reading blocks for as long as the disk and the parser take.
+    /// After an error the pods of the last usable version stay, and the same version is not reported again. The call blocks
+    /// while it reads and parses the file.
     pub fn reload_if_changed(&mut self) -> Result<Option<Reloaded>, PodsError> {
-        let now = self.look();
+        let now = self.stat();
         if now == self.state {
             return Ok(None);
         }
@@ -92,10 +91,10 @@ impl PodsFile {
         self.load().map(Some)
     }
 
-    fn look(&self) -> State {
+    fn stat(&self) -> FileState {
         match std::fs::metadata(&self.path) {
-            Ok(metadata) => State::of(&metadata),
-            Err(error) => State::Unreadable(error.kind()),
+            Ok(metadata) => FileState::new(&metadata),
+            Err(error) => FileState::Unreadable(error.kind()),
         }
     }
 
@@ -109,15 +108,15 @@ impl PodsFile {
 
     fn read(&mut self) -> Result<Vec<u8>, PodsError> {
         let unreadable = |source| PodsError::Read { path: self.path.clone(), source };
-        // Opening a pipe that nobody writes to would otherwise wait for ever.
+        // Without O_NONBLOCK, opening a pipe without a writer would block for ever.
         let file: File = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
             .open(&self.path)
             .map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
-        // Taken before reading: what is written meanwhile is a change that the next call sees.
-        self.state = State::of(&metadata);
+        // Taken before reading, so that the next call detects a write that happens meanwhile.
+        self.state = FileState::new(&metadata);
         if !metadata.is_file() {
             return Err(PodsError::NotRegular { path: self.path.clone() });
         }

@@ -1,4 +1,4 @@
-//! Which workload a pod or a systemd unit belongs to, so that what its replicas and runs did can be added up.
+//! Derives the workload of a pod or a systemd unit, so that replicas and restarts can be summed.
 
 use k8s_openapi::{
     api::core::v1::Pod,
@@ -8,7 +8,7 @@ use k8s_openapi::{
 
 use crate::model::{Identity, Level, WorkloadKey};
 
-/// What owns a pod, as far up the chain as the pod itself tells for certain.
+/// The owner of a pod, as far up the chain of owners as the pod itself shows for certain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Workload {
     /// Deployment, StatefulSet, …, a custom owner's kind, Pod for a bare one, StaticPod, or Unit on a host.
@@ -25,13 +25,14 @@ impl Workload {
 
 /// The workload that owns `pod`.
 ///
-/// - A ReplicaSet stands for its Deployment (or Argo Rollout) only if its name ends in the hash that this controller
-///   put into the pod's labels; a ReplicationController for its DeploymentConfig only if the pod's annotation names it.
-/// - A Job stands for its CronJob only if the pod carries the schedule time as Kubernetes annotates it on Jobs, and the
-///   Job's name ends in that minute. The name alone proves nothing: others name Jobs by the minute too. Where pods do
-///   not carry it, which is the rule, every run is a workload of its own until the Job itself can be asked.
-/// - Static pods of all nodes are one workload: the name without the node's.
-/// - Custom owners are taken as they are. An owner that is not the controller counts if it is the only one.
+/// - A ReplicaSet is replaced by its Deployment (or Argo Rollout) only if its name ends in the hash that the controller
+///   sets in the pod's labels. A ReplicationController is replaced by its DeploymentConfig only if an annotation of the pod
+///   names it.
+/// - A Job is replaced by its CronJob only if the pod has the annotation with the scheduled time and the Job's name ends
+///   in that minute. The name alone is no proof, because others name Jobs by the minute too. Most pods lack the
+///   annotation: then each Job is a workload of its own, unless the Job itself is read (`owner-lookup`).
+/// - Static pods of all nodes are one workload: the node's name is removed from the pod's name.
+/// - Other owners are used as they are. An owner that is not the controller counts if it is the only one.
 pub fn of_pod(pod: &Pod) -> Workload {
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     let owner = controller(&pod.metadata);
@@ -48,21 +49,21 @@ pub fn of_pod(pod: &Pod) -> Workload {
     parent.unwrap_or_else(|| Workload::new(&owner.kind, &owner.name))
 }
 
-/// The workload of a systemd unit: instances of a template (`getty@tty1.service`) and transient units, which systemd
-/// and its clients number, are one workload, so that a host's workloads stay bounded however long it runs.
+/// The workload of a systemd unit. Instances of a template (`getty@tty1.service`) are one workload, and so are numbered
+/// transient units. This bounds the number of workloads on a long-running host.
 pub fn unit_workload(unit: &str) -> Workload {
     Workload::new("Unit", &bounded_unit_name(unit))
 }
 
 impl WorkloadKey {
-    /// Whose work a cgroup does; `None` while that is not known: a pod's container without names, or with those that
-    /// its runtime gives, which does not know owners.
-    pub fn of(identity: &Identity) -> Option<Self> {
+    /// The workload of a cgroup. `None` while it is not known: for a container of a pod without names, or with names from
+    /// the runtime, which does not know owners.
+    pub fn from_identity(identity: &Identity) -> Option<Self> {
         if let Some(names) = &identity.names {
             if names.workload.is_empty() {
                 return None;
             }
-            return Some(Self::named(names));
+            return Some(Self::from_names(names));
         }
         let of_path = &identity.of_path;
         let (kind, name) = match of_path.level {
@@ -72,15 +73,15 @@ impl WorkloadKey {
             }
             Level::Container | Level::Sandbox if of_path.pod_uid.is_some() => return None,
             Level::Container | Level::Sandbox => ("Container".into(), of_path.id.as_str().into()),
-            // Plain cgroups are counted by what they hang under, or short-lived ones would be workloads without end.
+            // Plain cgroups count under their top-level ancestor: otherwise short-lived ones would create ever new workloads.
             _ => ("Cgroup".into(), identity.path.split('/').nth(1).unwrap_or_default().into()),
         };
         Some(Self { namespace: "".into(), kind, name, container: "".into() })
     }
 }
 
-/// The owner that counts: the controller, or the only one. A Job that is made by hand from a CronJob
-/// (`kubectl create job --from`) is owned by it, but not controlled.
+/// The controller of an object, else its only owner. A Job that was created from a CronJob (`kubectl create job --from`)
+/// has the CronJob as owner but not as controller.
 pub(crate) fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
     let owners = metadata.owner_references.as_deref().unwrap_or_default();
     owners.iter().find(|owner| owner.controller == Some(true)).or(match owners {
@@ -93,7 +94,7 @@ fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-/// The API's mirror of a static pod is owned by its node; the kubelet's own list says where the manifest came from.
+/// In the API, a static pod is owned by its node. In the list of the kubelet, an annotation has the source of the manifest.
 fn is_static(pod: &Pod, owner: Option<&OwnerReference>) -> bool {
     match owner {
         Some(owner) => owner.kind == "Node",
@@ -129,7 +130,7 @@ fn cron_job(pod: &Pod, job: &str) -> Option<Workload> {
     Some(Workload::new("CronJob", name))
 }
 
-/// `name` without `-<suffix>`, if that leaves something.
+/// `name` without `-<suffix>`; `None` if nothing is left.
 fn strip_dashed_suffix<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
     let stem = name.strip_suffix(suffix)?.strip_suffix('-')?;
     (!stem.is_empty() && !suffix.is_empty()).then_some(stem)
@@ -150,14 +151,14 @@ fn bounded_unit_name(unit: &str) -> String {
     if unit_type != "scope" {
         return unit.to_owned();
     }
-    // No scope is configured: each is made for processes that already run, and most makers put a pid, a serial number
-    // or a UUID into the name. A dash of the name itself may be escaped (`machine-qemu\x2d3\x2dweb.scope`).
+    // Scopes are transient: they are created for running processes, and most names contain a pid, a serial number or a
+    // UUID. A dash of the name may be escaped (`machine-qemu\x2d3\x2dweb.scope`).
     let plain = stem.replace("\\x2d", "-");
     let kept: Vec<&str> = plain.split(['-', '.']).filter(|part| !is_serial_of_scope(part)).collect();
     if kept.is_empty() { "transient.scope".to_owned() } else { format!("{}.scope", kept.join("-")) }
 }
 
-/// `dbus-:1.2-org.example` without the connection's number, which grows by the restarts of the service.
+/// `dbus-:1.2-org.example` without the number of the connection, which grows with each restart of the service.
 fn without_bus_name(template: &str) -> String {
     let mut parts = template.splitn(3, '-');
     match (parts.next(), parts.next(), parts.next()) {
@@ -176,7 +177,7 @@ fn is_serial(part: &str) -> bool {
         || part.strip_prefix('r').is_some_and(|hex| is_hex(hex) && hex.len() >= 16)
 }
 
-/// A number, a part of a UUID, or a hash. A word in hex letters alone (`feed`, `cafe`) is none of them.
+/// A number, a part of a UUID, or a hash. A word of hex letters only (`feed`, `cafe`) is not a serial.
 fn is_serial_of_scope(part: &str) -> bool {
     part.is_empty()
         || is_number(part)

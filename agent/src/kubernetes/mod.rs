@@ -1,8 +1,9 @@
-//! What the API server says of this node's pods: a watch that survives the server, and what it knows at any moment.
+//! Watches the pods of this node through the API server. The watch reconnects after any failure, and the last known pods
+//! stay available.
 //!
 //! Everything here runs on the serving runtime. The sampling thread only loads [`PodWatch::pods`].
 
-mod known;
+mod cache;
 mod owners;
 mod watch;
 
@@ -24,49 +25,45 @@ use thiserror::Error;
 
 use crate::model::{KubernetesRow, Pods};
 
-/// Longer than the server lets a watch last, so that only a dead connection meets it.
+/// Longer than the maximum duration of a watch, so that only a dead connection times out.
 const READ_TIMEOUT: Duration = Duration::from_secs(330);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two attempts to read a configuration that cannot be used.
-const CONFIGURE_AGAIN: Duration = Duration::from_secs(15);
+/// The pause before an unusable configuration is read again.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(15);
 
-/// Whose pods to watch, and how to reach the API server.
+/// Which pods to watch, and how to reach the API server.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The node's name in the cluster.
     pub node: String,
-    /// A kubeconfig; without one, the service account of the pod that the agent runs in.
+    /// A kubeconfig. Default: the service account of the agent's pod.
     pub kubeconfig: Option<PathBuf>,
-    /// Whether to ask for owners that the pods do not tell for certain.
+    /// Whether to read owners that pods do not show for certain.
     pub owner_lookup: bool,
 }
 
-/// Why the API server cannot be asked at all.
+/// Why no client for the API server can be created.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// No kubeconfig, or none that can be used.
+    /// The kubeconfig is missing or invalid.
     #[error("the kubeconfig {} cannot be used", path.display())]
-    Kubeconfig {
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<KubeconfigError>,
-    },
-    /// Not in a pod, or in one without a service account's token.
+    Kubeconfig { path: PathBuf, source: Box<KubeconfigError> },
+    /// The agent runs outside a pod, or in a pod without a service account token.
     #[error(
         "there is no service account here; run the agent in a pod with automountServiceAccountToken, or give --kubeconfig"
     )]
     InCluster(#[source] Box<InClusterError>),
-    /// The configuration makes no client.
-    #[error("the configuration of the API server makes no client")]
+    /// The configuration is invalid.
+    #[error("no client for the API server can be created from the configuration")]
     Client(#[source] Box<kube::Error>),
 }
 
-/// Whether the agent runs in a pod: the kubelet tells every container of one where the API server is.
+/// Whether the agent runs in a pod: the kubelet sets the address of the API server in the environment of each container.
 pub fn in_cluster() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
-/// What the watch knows. Shared by the watch, which writes it, and the sampling thread.
+/// The state of the watch. The watch writes it, the sampling thread reads it.
 #[derive(Debug, Default)]
 pub struct PodWatch {
     pods: ArcSwap<Pods>,
@@ -80,22 +77,22 @@ pub struct PodWatch {
 }
 
 impl PodWatch {
-    /// The pods as they were last told; another [`Arc`] after each change.
+    /// The current pods. After each change this is another [`Arc`].
     pub fn pods(&self) -> Arc<Pods> {
         self.pods.load_full()
     }
 
-    /// Objects that could not be used, so far.
+    /// The number of invalid objects so far.
     pub fn skipped_pods(&self) -> u64 {
         self.skipped_pods.load(Ordering::Relaxed)
     }
 
-    /// How the watch fares, for one who has taken those pods up: what is counted is never ahead of what is shown.
-    pub fn row(&self, taken_up: &Pods) -> KubernetesRow {
+    /// The state for the view. `exported` are the pods of the same view, so that their number agrees with it.
+    pub fn row(&self, exported: &Pods) -> KubernetesRow {
         KubernetesRow {
             synced: self.synced.load(Ordering::Relaxed),
             connected: self.connected.load(Ordering::Relaxed),
-            pods: taken_up.len() as u64,
+            pods: exported.len() as u64,
             events: self.events.load(Ordering::Relaxed),
             relists: self.relists.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
@@ -112,26 +109,26 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Watches for ever. What fails is logged once, counted, and tried again.
-pub async fn follow(settings: Settings, watched: Arc<PodWatch>) {
-    let mut said = false;
+/// Watches for ever. A failure is logged once, counted, and retried.
+pub async fn run(settings: Settings, watch_state: Arc<PodWatch>) {
+    let mut logged = false;
     let client = loop {
         match connect(&settings).await {
             Ok(client) => break client,
             Err(error) => {
-                count(&watched.errors);
-                if !std::mem::replace(&mut said, true) {
+                count(&watch_state.errors);
+                if !std::mem::replace(&mut logged, true) {
                     let error = anyhow::Error::from(error);
                     tracing::error!(
                         error = format!("{error:#}"),
-                        "pods are not watched; containers go by what the runtime says; tried again"
+                        "pods are not watched; container names come from the runtime only; will retry"
                     );
                 }
-                tokio::time::sleep(CONFIGURE_AGAIN).await;
+                tokio::time::sleep(RECONNECT_PAUSE).await;
             }
         }
     };
-    watch::run(client, &settings, &watched).await;
+    watch::run(client, &settings, &watch_state).await;
 }
 
 async fn connect(settings: &Settings) -> Result<Client, ConnectError> {

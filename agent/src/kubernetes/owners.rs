@@ -1,6 +1,6 @@
-//! Owners that pods do not tell for certain: whose Job, and whose ReplicaSet if its name does not tell.
+//! Reads the owners that pods do not show for certain: the owner of a Job, and of a ReplicaSet whose name does not match.
 //!
-//! One read for each owner, of its metadata alone, remembered as long as a pod refers to it.
+//! Each owner is read once, its metadata only, and cached as long as a pod refers to it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,15 +19,15 @@ use crate::{
     model::pod::{KnownPod, Owner},
 };
 
-/// The longest that a read may take.
-const READ_WITHIN: Duration = Duration::from_secs(5);
+/// The timeout of a read.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was found out.
+/// The cached owners.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    /// By the owner's uid. `None`: it has no owner itself, or cannot be read.
+    /// The owner of each owner, by uid. `None`: it has no owner itself, or cannot be read.
     found: HashMap<Box<str>, Option<Workload>>,
-    /// Kinds that the API server refuses to show, as far as was said.
+    /// Kinds for which the API server denied access and the agent has logged it.
     refused: HashSet<&'static str>,
 }
 
@@ -47,10 +47,10 @@ impl Kind {
     }
 }
 
-/// The owner that has to be asked for: its kind, and the owner itself.
+/// The owner that must be read, with its kind; `None` if the pod shows its workload for certain.
 fn uncertain(pod: &KnownPod) -> Option<(Kind, &Owner)> {
     let owner = pod.owner.as_ref().filter(|owner| owner.controller)?;
-    // Where the pod tells, its workload is of another kind already.
+    // If the pod shows its workload, the workload is of another kind already.
     if *pod.names.workload_kind != *owner.kind {
         return None;
     }
@@ -63,7 +63,7 @@ fn uncertain(pod: &KnownPod) -> Option<(Kind, &Owner)> {
 }
 
 impl Owners {
-    /// The pod under its workload; without one while that is still to be found out, so that it is not counted twice.
+    /// The pod with its workload. While the owner is not read yet the pod has none, so that its usage is not counted twice.
     pub(super) fn rename(&self, pod: &Arc<KnownPod>) -> Arc<KnownPod> {
         let Some((_, owner)) = uncertain(pod) else { return Arc::clone(pod) };
         match self.found.get(&owner.uid) {
@@ -73,33 +73,33 @@ impl Owners {
         }
     }
 
-    /// Asks for the owners of the pods that are not known yet; returns how many reads that took, `None` if all are known.
+    /// Reads the owners that are not cached. Returns the number of reads; `None` if all owners were cached.
     pub(super) async fn resolve(
         &mut self,
         client: &Client,
         pods: impl Iterator<Item = &Arc<KnownPod>>,
     ) -> Option<u64> {
         let mut named = HashSet::new();
-        let mut asked: Vec<(Kind, Owner, String)> = Vec::new();
+        let mut unread: Vec<(Kind, Owner, String)> = Vec::new();
         for pod in pods {
             let Some((kind, owner)) = uncertain(pod) else { continue };
             if named.insert(owner.uid.clone()) && !self.found.contains_key(&owner.uid) {
-                asked.push((kind, owner.clone(), pod.names.namespace.clone()));
+                unread.push((kind, owner.clone(), pod.names.namespace.clone()));
             }
         }
         self.found.retain(|uid, _| named.contains(uid));
-        if asked.is_empty() {
+        if unread.is_empty() {
             return None;
         }
         let mut reads = 0;
-        for (kind, owner, namespace) in asked {
+        for (kind, owner, namespace) in unread {
             let resource = kind.resource();
             if self.refused.contains(resource) {
                 self.found.insert(owner.uid, None);
                 continue;
             }
             reads += 1;
-            let read = tokio::time::timeout(READ_WITHIN, read(client, kind, &namespace, &owner.name)).await;
+            let read = tokio::time::timeout(READ_TIMEOUT, read(client, kind, &namespace, &owner.name)).await;
             let workload = match read {
                 Ok(Ok(metadata)) => controller(&metadata)
                     .map(|owner| Workload { kind: owner.kind.clone(), name: owner.name.clone() }),
@@ -113,13 +113,13 @@ impl Owners {
                     self.refused.insert(resource);
                     None
                 }
-                // It may be gone already. Its pods go too, and nobody asks again.
+                // The owner may be deleted already. Its pods will be deleted too, so there is no retry.
                 Ok(Err(error)) => {
                     tracing::debug!(resource, namespace, name = %owner.name, %error, "an owner cannot be read");
                     None
                 }
                 Err(_) => {
-                    tracing::debug!(resource, namespace, name = %owner.name, "an owner was not told in time");
+                    tracing::debug!(resource, namespace, name = %owner.name, "reading an owner timed out");
                     None
                 }
             };

@@ -1,4 +1,4 @@
-//! The watch itself: list, watch, and again after whatever breaks it.
+//! The loop of the watch: list, watch, and start again after a failure.
 
 use std::{
     pin::pin,
@@ -19,17 +19,17 @@ use kube::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{PodWatch, Settings, count, known::PodCache, owners::Owners};
+use super::{PodWatch, Settings, cache::PodCache, count, owners::Owners};
 
-/// Changes of so long are published together.
-const TOGETHER: Duration = Duration::from_millis(100);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long changes are collected before they are published together.
+const PUBLISH_DELAY: Duration = Duration::from_millis(100);
+const MIN_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// A watch that has lasted so long begins anew with the shortest pause.
-const LASTED: Duration = Duration::from_secs(120);
+/// After a watch has lasted this long, the next failure starts with [`MIN_PAUSE`] again.
+const STABLE_AFTER: Duration = Duration::from_secs(120);
 
-/// Pauses between attempts: from [`SHORTEST_PAUSE`], doubling, up to [`MAX_PAUSE`], with a quarter by chance, so
-/// that a cluster's agents do not all come back at once. Short, because pods that start meanwhile go unnamed.
+/// Pauses between attempts: they double from [`MIN_PAUSE`] to [`MAX_PAUSE`], plus up to a quarter at random, so that the
+/// agents of a cluster do not all reconnect at once. They are short, because pods that start meanwhile have no names.
 #[derive(Debug, Default)]
 struct Pauses {
     attempt: u32,
@@ -39,7 +39,7 @@ impl Iterator for Pauses {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let pause = (SHORTEST_PAUSE * 2u32.saturating_pow(self.attempt.min(8))).min(MAX_PAUSE);
+        let pause = (MIN_PAUSE * 2u32.saturating_pow(self.attempt.min(8))).min(MAX_PAUSE);
         self.attempt = self.attempt.saturating_add(1);
         let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let by_chance = nanos.map_or(0, |since| since.subsec_nanos() % 1000);
@@ -56,11 +56,12 @@ impl Backoff for Pauses {
 pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch) {
     let pods: Api<DeserializeGuard<Pod>> = Api::all(client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", settings.node));
-    let mut events = pin!(watcher(pods, config).backoff(ResetTimerBackoff::new(Pauses::default(), LASTED)));
-    let mut known = PodCache::default();
+    let mut events =
+        pin!(watcher(pods, config).backoff(ResetTimerBackoff::new(Pauses::default(), STABLE_AFTER)));
+    let mut cache = PodCache::default();
     let mut owners = Owners::default();
     let mut publish_at: Option<Instant> = None;
-    let mut said: Option<String> = None;
+    let mut logged: Option<String> = None;
     loop {
         let event = match publish_at {
             None => events.next().await,
@@ -69,19 +70,19 @@ pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch)
                 Err(_) => {
                     publish_at = None;
                     if settings.owner_lookup {
-                        watched.publish(known.arranged(|pod| owners.rename(pod)));
-                        if let Some(reads) = owners.resolve(&client, known.pods()).await {
+                        watched.publish(cache.arranged(|pod| owners.rename(pod)));
+                        if let Some(reads) = owners.resolve(&client, cache.pods()).await {
                             watched.owner_reads.fetch_add(reads, Ordering::Relaxed);
-                            watched.publish(known.arranged(|pod| owners.rename(pod)));
+                            watched.publish(cache.arranged(|pod| owners.rename(pod)));
                         }
                     } else {
-                        watched.publish(known.arranged(Arc::clone));
+                        watched.publish(cache.arranged(Arc::clone));
                     }
                     continue;
                 }
             },
         };
-        // The watcher's stream has no end.
+        // The stream of the watcher does not end.
         let Some(event) = event else { return };
         let event = match event {
             Ok(event) => event,
@@ -89,9 +90,9 @@ pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch)
                 watched.connected.store(false, Ordering::Relaxed);
                 count(&watched.errors);
                 if is_gone(&error) {
-                    tracing::debug!("the watch has become too old; pods are listed again");
+                    tracing::debug!("the watch has expired; pods are listed again");
                 } else {
-                    complain(&error, &mut said);
+                    log_once(&error, &mut logged);
                 }
                 continue;
             }
@@ -101,19 +102,19 @@ pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch)
         } else {
             watched.connected.store(true, Ordering::Relaxed);
             count(&watched.events);
-            if said.take().is_some() {
+            if logged.take().is_some() {
                 tracing::info!("the API server answers again");
             }
         }
-        let change = known.take(event);
+        let change = cache.apply_event(event);
         if let Some((pod, why)) = change.skipped {
             count(&watched.skipped_pods);
-            tracing::warn!(pod, why, "a pod of the API server cannot be used and is skipped");
+            tracing::warn!(pod, why, "a pod from the API server is invalid and is skipped");
         }
         if change.synced {
             if !watched.synced.swap(true, Ordering::Relaxed) {
-                tracing::info!(pods = known.pods().count(), node = %settings.node, "pods are known");
-                if known.pods().next().is_none() {
+                tracing::info!(pods = cache.pods().count(), node = %settings.node, "pods are known");
+                if cache.pods().next().is_none() {
                     tracing::warn!(
                         node = %settings.node,
                         "the API server knows no pod on this node; is node-name the node's name in the cluster?"
@@ -122,7 +123,7 @@ pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch)
             }
             publish_at = Some(Instant::now());
         } else if change.pods && publish_at.is_none() {
-            publish_at = Some(Instant::now() + TOGETHER);
+            publish_at = Some(Instant::now() + PUBLISH_DELAY);
         }
     }
 }
@@ -131,16 +132,16 @@ fn is_gone(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchError(status) if status.code == 410)
 }
 
-/// Says what is wrong, once for each thing.
-fn complain(error: &watcher::Error, said: &mut Option<String>) {
+/// Logs an error with its remedy, unless the last logged remedy was the same.
+fn log_once(error: &watcher::Error, logged: &mut Option<String>) {
     let remedy = match refusal(error).map(|status| status.code) {
         Some(401) => "the API server does not accept the token: check the service account, or the kubeconfig",
         Some(403) => "the service account may not list and watch pods: apply deploy/base/rbac.yaml",
-        _ => "the API server cannot be asked; pods keep the names they have",
+        _ => "the API server cannot be reached; pods keep their current names",
     };
-    if said.as_deref() != Some(remedy) {
-        tracing::warn!(%error, "{remedy}; tried again");
-        *said = Some(remedy.to_owned());
+    if logged.as_deref() != Some(remedy) {
+        tracing::warn!(%error, "{remedy}; will retry");
+        *logged = Some(remedy.to_owned());
     }
 }
 

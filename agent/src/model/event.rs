@@ -1,44 +1,42 @@
-//! Events: what happened to containers that people act on.
+//! Events of containers and pods that people act on: OOM kills, terminations, throttling, evictions, failed image pulls.
 //!
-//! The store makes events of terminations and OOM kills, the samplers' detectors make the rest. The store numbers them and keeps the
-//! last ones in its view; readers find those that are new to them with an [`EventCursor`].
+//! The store creates events for terminations and OOM kills, the detectors of the samplers create the others. The store numbers
+//! events and keeps the last ones in its view. Readers find the events that are new to them with an [`EventCursor`].
 
 use std::{fmt, sync::Arc};
 
 use super::{Identity, Level, Names, OomKill, OomScope, Runtime, Termination, TerminationReason};
 
-/// Something that happened.
+/// One event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Its number: from 1 on since the agent started, without gaps, in the order in which events were recorded.
+    /// Its number: events are numbered from 1 since the agent started, without gaps, in the order of recording.
     pub sequence: u64,
     /// When it happened, seconds since the Unix epoch.
     pub at_unix: f64,
-    /// To whom.
     pub subject: Subject,
-    /// What happened.
     pub details: EventDetails,
 }
 
-/// Whom an event is about: a container, or a pod as a whole.
+/// The subject of an event: a container or a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// What pod metadata tells; `None` where nobody told in time.
+    /// Names from pod metadata; `None` if they did not arrive in time.
     pub names: Option<Arc<Names>>,
     /// The pod's uid; empty outside of pods.
     pub pod_uid: Box<str>,
-    /// The container's id, or the unit's name; empty where only a pod's status tells of it.
+    /// The id of the container, or the name of the unit; empty if only a pod status reports the event.
     pub id: Box<str>,
-    /// The runtime, where it is known.
+    /// The runtime, if known.
     pub runtime: Runtime,
-    /// What the cgroup stands for; a pod or a container where there is none.
+    /// The level of the cgroup; pod or container if only a pod status reports the event.
     pub level: Level,
-    /// The cgroup's path; empty where only a pod's status tells of it.
+    /// The path of the cgroup; empty if only a pod status reports the event.
     pub path: Arc<str>,
 }
 
 impl Subject {
-    /// The subject that a cgroup is.
+    /// A cgroup as subject.
     pub fn new(identity: &Identity) -> Self {
         let of_path = &identity.of_path;
         Self {
@@ -51,7 +49,7 @@ impl Subject {
         }
     }
 
-    /// One that only a pod's status mentions.
+    /// A subject that only a pod status reports.
     pub fn from_status(names: &Arc<Names>, pod_uid: &str, id: &str) -> Self {
         Self {
             names: Some(Arc::clone(names)),
@@ -63,7 +61,7 @@ impl Subject {
         }
     }
 
-    /// Whether names may still come.
+    /// Whether names may still arrive.
     pub(crate) fn lacks_names(&self) -> bool {
         self.names.is_none() && !self.pod_uid.is_empty()
     }
@@ -83,29 +81,29 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What happened, with what is known of it.
+/// The kind of an event with its details.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventDetails {
-    /// The OOM killer chose a victim in it.
+    /// The OOM killer killed a process of the container.
     OomKill(OomKill),
-    /// Its init process ended.
+    /// The init process of the container exited.
     Termination(Termination),
-    /// From now on it is throttled much.
+    /// The container started being throttled in many periods.
     ThrottlingStart(Throttled),
-    /// It is not throttled any more, after having been for so long.
+    /// The container is no longer throttled in many periods.
     ThrottlingEnd(Throttled),
-    /// The pod was evicted from the node; why, in the kubelet's words.
+    /// The pod was evicted from the node. Holds the message of the kubelet.
     Eviction(Box<str>),
-    /// Its image cannot be had; the kubelet's reason.
+    /// The image of the container cannot be pulled. Holds the reason of the kubelet.
     ImagePullFailure(Box<str>),
 }
 
-/// How much of a time was throttled.
+/// Throttling over a range of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Throttled {
-    /// Seconds that are looked back upon.
+    /// Length of the range, seconds.
     pub seconds: f64,
-    /// CFS periods in which it ran.
+    /// CFS periods in which the container ran.
     pub periods: u64,
     /// Of these, those in which it was throttled.
     pub throttled_periods: u64,
@@ -118,19 +116,16 @@ impl Throttled {
     }
 }
 
-/// How bad it is.
+/// The severity of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// As it should be.
     Info,
-    /// To be looked at.
     Warn,
-    /// Something was lost.
     Error,
 }
 
 impl Severity {
-    /// The word, as OpenTelemetry writes it.
+    /// The severity text of OpenTelemetry.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Info => "INFO",
@@ -140,15 +135,15 @@ impl Severity {
     }
 }
 
-/// Takes each event once from the views of the store.
+/// Returns each event once from successive views.
 #[derive(Debug, Default)]
 pub struct EventCursor {
-    /// The number of the last one.
+    /// The number of the last event that was returned.
     last: u64,
 }
 
 impl EventCursor {
-    /// The events that are new among those that are kept, and how many more were new and are not kept any more.
+    /// The events of `kept` that are new, and the number of new events that the view no longer has.
     pub fn new_events<'a>(&mut self, kept: &'a [Arc<Event>]) -> (&'a [Arc<Event>], u64) {
         let known = self.last;
         self.last = kept.last().map_or(known, |last| last.sequence);
@@ -208,14 +203,13 @@ impl EventCounts {
         counts.filter(|(one, _)| *one == kind).for_each(|(_, count)| *count += 1);
     }
 
-    /// Each kind with how many there were.
+    /// Each kind with its number of events.
     pub fn iter(&self) -> impl Iterator<Item = (EventKind, u64)> {
         EventKind::ALL.into_iter().zip(self.0)
     }
 }
 
 impl Event {
-    /// Its kind.
     pub const fn kind(&self) -> EventKind {
         match self.details {
             EventDetails::OomKill(_) => EventKind::OomKill,
@@ -227,7 +221,7 @@ impl Event {
         }
     }
 
-    /// How bad it is.
+    /// The severity of an event.
     pub fn severity(&self) -> Severity {
         match &self.details {
             EventDetails::OomKill(_) | EventDetails::Eviction(_) => Severity::Error,
@@ -242,7 +236,7 @@ impl Event {
         }
     }
 
-    /// The reason in Kubernetes' word, where there is one.
+    /// The reason as Kubernetes names it, if there is one.
     pub fn reason(&self) -> Option<&str> {
         match &self.details {
             EventDetails::OomKill(_) => Some(TerminationReason::OomKilled.as_str()),
@@ -254,7 +248,7 @@ impl Event {
     }
 }
 
-/// One sentence for people.
+/// Formats an event as a sentence.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.subject)?;
@@ -295,7 +289,7 @@ impl fmt::Display for Event {
             EventDetails::Eviction(why) => write!(f, "evicted: {why}"),
             EventDetails::ImagePullFailure(reason) => {
                 let image = self.subject.names.as_deref().map_or("", |names| names.image.as_str());
-                write!(f, "the image {image} cannot be had: {reason}")
+                write!(f, "the image {image} cannot be pulled: {reason}")
             }
         }
     }
@@ -316,7 +310,7 @@ mod tests {
                 "shop/web-1/main: throttled in 40 % of its CFS periods over 10 s",
                 "shop/web-1/main: no longer throttled; it was in 40 % of its CFS periods over 10 s",
                 "shop/web-1: evicted: The node was low on resource: memory.",
-                "shop/web-1/main: the image example/app:1 cannot be had: ErrImagePull",
+                "shop/web-1/main: the image example/app:1 cannot be pulled: ErrImagePull",
             ]
         );
     }

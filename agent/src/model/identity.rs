@@ -1,17 +1,17 @@
-//! Who a cgroup is: what its path tells, and the names that pod metadata gives it.
+//! Identity of a cgroup: from its path, and from pod metadata.
 
 use std::sync::Arc;
 
 use snug_sizing::workload::Resources;
 
-/// What a cgroup stands for.
+/// The kind of a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// The root of the hierarchy.
     Root,
     /// A group of groups: `kubepods`, a QoS class, a systemd slice, a plain cgroup with children.
     Slice,
-    /// A pod: the sum of its sandbox and containers.
+    /// A pod: its usage is the sum of its sandbox and containers.
     Pod,
     /// A pod's sandbox (pause container).
     Sandbox,
@@ -37,13 +37,13 @@ impl Level {
         }
     }
 
-    /// Whether it is a "container" of the host: what has `snug_container_*` series, without counting anything twice.
+    /// Whether cgroups of this level have `snug_container_*` series. No two of them overlap, so usage is not counted twice.
     pub const fn is_container(self) -> bool {
         matches!(self, Self::Sandbox | Self::Container | Self::Unit | Self::Cgroup)
     }
 }
 
-/// The container runtime, as far as the path tells it.
+/// The container runtime, if the path names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Runtime {
     /// containerd through CRI.
@@ -54,7 +54,7 @@ pub enum Runtime {
     Docker,
     /// podman (libpod).
     Podman,
-    /// The path does not tell (cgroupfs driver), or it is no container.
+    /// The path does not name the runtime (cgroupfs driver), or the cgroup is no container.
     #[default]
     Unknown,
 }
@@ -72,7 +72,7 @@ impl Runtime {
     }
 }
 
-/// A pod's quality of service class, as its cgroup path says.
+/// The QoS class of a pod, from its cgroup path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Qos {
     /// Requests equal limits.
@@ -99,7 +99,7 @@ impl Qos {
 pub enum ContainerKind {
     /// A regular container.
     App,
-    /// An init container that ends before the app containers start.
+    /// An init container, which terminates before the app containers start.
     Init,
     /// An init container with `restartPolicy: Always`.
     Sidecar,
@@ -122,12 +122,12 @@ impl ContainerKind {
     }
 }
 
-/// What a cgroup path tells, without asking anyone.
+/// The identity that a cgroup has by its path alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathIdentity {
-    /// What the cgroup stands for. Plain cgroups are [`Level::Cgroup`]; the store makes those with children slices.
+    /// The kind of the cgroup. Plain cgroups are [`Level::Cgroup`]; the store changes those with children to slices.
     pub level: Level,
-    /// The runtime, where the path names it.
+    /// The runtime, if the path names it.
     pub runtime: Runtime,
     /// The pod's uid with dashes, or a static pod's config hash, as the path has it.
     pub pod_uid: Option<String>,
@@ -137,7 +137,7 @@ pub struct PathIdentity {
     pub id: String,
 }
 
-/// Names that only pod metadata can tell. They may arrive after the first samples.
+/// Names from pod metadata. They may arrive after the first samples.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     /// Namespace of the pod.
@@ -154,17 +154,17 @@ pub struct Names {
     pub workload: String,
     /// Kind of the container.
     pub kind: Option<ContainerKind>,
-    /// The container's requests and limits, as the pod has them.
+    /// Requests and limits of the container.
     pub resources: Resources,
 }
 
-/// A cgroup and who it is. Immutable: a name that arrives later makes a new one.
+/// The identity of a cgroup. Immutable: when names arrive, the store creates a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The path below the hierarchy's root, beginning with `/`.
     pub path: Arc<str>,
-    /// What the path tells.
+    /// The identity from the path.
     pub of_path: PathIdentity,
-    /// What pod metadata tells; `None` until it is known.
+    /// Names from pod metadata; `None` until they arrive.
     pub names: Option<Arc<Names>>,
 }

@@ -1,7 +1,7 @@
-//! Facts: what is known of cgroups, containers, pods, workloads and the agent, without how it came to be known.
+//! Data types shared by all layers: cgroups, containers, pods, workloads, events and the agent's own metrics.
 //!
-//! Every other module may use these types, and this one uses none but [`values`](crate::values). Each fact is defined here once;
-//! samplers make it, the store keeps it, exporters encode it.
+//! Every other module may use these types. This module uses only [`values`](crate::values). Samplers create the data, the
+//! store keeps it, exporters encode it.
 
 mod event;
 mod identity;

@@ -1,15 +1,15 @@
 //! OOM kills.
 
-/// Whose limit an OOM kill was for.
+/// The limit that an OOM kill enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OomScope {
-    /// The container's own.
+    /// The limit of the container.
     Container,
-    /// Its pod's.
+    /// The limit of its pod.
     Pod,
-    /// Of another cgroup above it.
+    /// The limit of another ancestor.
     Ancestor,
-    /// None: the node ran out of memory.
+    /// No limit: the node ran out of memory.
     Node,
 }
 
@@ -30,16 +30,15 @@ impl OomScope {
 /// An OOM kill.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OomKill {
-    /// When, seconds since the Unix epoch.
+    /// Time of the kill, seconds since the Unix epoch.
     pub at_unix: f64,
-    /// Whose limit.
     pub scope: OomScope,
-    /// Memory charged to the cgroup whose limit it was (the victim's own for the node), bytes.
+    /// Memory charged to the cgroup with the limit (for [`OomScope::Node`], to the victim's cgroup), bytes.
     pub usage_bytes: u64,
-    /// That limit, bytes; `None` = none.
+    /// The limit, bytes; `None` if there is none.
     pub limit_bytes: Option<u64>,
     /// The victim's process id.
     pub pid: u32,
-    /// The victim's name.
+    /// The command name of the victim.
     pub comm: String,
 }

@@ -1,4 +1,4 @@
-//! One pod, pruned to what Snug uses of it: names, requests and limits, and what its status says of its containers.
+//! A pod, reduced to the fields that Snug uses: names, requests, limits and status.
 
 use std::sync::Arc;
 
@@ -11,37 +11,37 @@ use super::Names;
 pub struct KnownPod {
     /// `metadata.uid`.
     pub uid: Box<str>,
-    /// Hashes of a static pod's manifest, which its cgroups carry instead of the uid.
+    /// Hashes of a static pod's manifest, which its cgroup paths contain instead of the uid.
     pub(crate) hashes: Vec<Box<str>>,
-    /// Names of the pod itself: without a container.
+    /// Names of the pod itself, without a container.
     pub names: Arc<Names>,
     /// Names of its sandbox.
     pub sandbox: Arc<Names>,
     /// Its containers, of all kinds.
     pub containers: Vec<KnownContainer>,
-    /// Whether every container of the spec had an id.
+    /// Whether the status has an id for every container of the spec.
     pub(crate) all_started: bool,
-    /// The node it is bound to; empty while it is bound to none.
+    /// `spec.nodeName`; empty until the pod is scheduled.
     pub node: Box<str>,
     /// Pending, Running, Succeeded, Failed or Unknown; empty without a status.
     pub phase: Box<str>,
-    /// Why it is in that phase: Evicted and the like; empty if there is nothing to say.
+    /// `status.reason`, for example Evicted; empty if there is none.
     pub reason: Box<str>,
-    /// The same in a sentence, cut after some hundred characters; empty if there is nothing to say.
+    /// `status.message`, cut to some hundred characters; empty if there is none.
     pub message: Box<str>,
-    /// Its own address, and its node's; empty while it has none.
+    /// `status.podIP`; empty until the pod has an address.
     pub ip: Box<str>,
     /// The node's address.
     pub host_ip: Box<str>,
-    /// Whether it lives in the node's network namespace.
+    /// Whether the pod uses the node's network namespace.
     pub host_network: bool,
     /// Name of its priority class.
     pub priority_class: Box<str>,
-    /// Its owner: the controller if it has one.
+    /// The owner: the controller if the pod has one.
     pub owner: Option<Owner>,
 }
 
-/// What owns a pod, as the pod itself says.
+/// An owner reference of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// Group and version of its kind.
@@ -58,24 +58,24 @@ pub struct Owner {
 /// A container of a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownContainer {
-    /// Its names. Their requests and limits are those in force: applied where the status says so, else desired.
+    /// Its names. They include the current requests and limits: the applied ones if the status has them, else the desired ones.
     pub names: Arc<Names>,
-    /// Ids of its present and its last run, without the runtime's name.
+    /// Ids of its current and its previous run, without the runtime's name.
     pub ids: Vec<Box<str>>,
-    /// Its status, once there is one.
+    /// Its status, if it has one.
     pub status: Option<Status>,
-    /// Requests and limits by how far they have come.
+    /// Requests and limits by stage of a resize.
     pub resources: Stages,
 }
 
-/// Requests and limits on their way from the spec to the cgroup, as an in-place resize changes them one after another.
+/// Requests and limits in the three stages of an in-place resize.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stages {
-    /// `spec.containers[].resources`: what is asked for.
+    /// `spec.containers[].resources`.
     pub desired: Resources,
-    /// `status.containerStatuses[].allocatedResources`: what the node has set aside; requests alone.
+    /// `status.containerStatuses[].allocatedResources`: the requests that the node has reserved.
     pub allocated: Option<Resources>,
-    /// `status.containerStatuses[].resources`: what the kubelet has applied.
+    /// `status.containerStatuses[].resources`: the requests and limits that the kubelet has applied.
     pub applied: Option<Resources>,
 }
 
@@ -87,46 +87,44 @@ impl Stages {
         stages.into_iter().filter_map(|(name, resources)| Some((name, resources?)))
     }
 
-    /// What is current: applied where the status says so, else desired.
-    pub(crate) fn in_force(&self) -> Resources {
+    /// The current requests and limits: applied if the status has them, else desired.
+    pub(crate) fn current(&self) -> Resources {
         self.applied.unwrap_or(self.desired)
     }
 }
 
-/// What a pod's status says of a container.
+/// The status of a container in its pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// Times that the kubelet restarted it.
     pub restarts: u64,
     /// Whether it is ready.
     pub ready: bool,
-    /// What it does now.
+    /// The current state.
     pub state: State,
-    /// How its run before this one ended.
+    /// The termination of the previous run.
     pub last: Option<Terminated>,
 }
 
-/// What a container does.
+/// The state of a container.
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {
-    /// It waits; why.
+    /// Waiting, with the reason.
     Waiting(Box<str>),
-    /// It runs.
     Running,
-    /// It has ended.
     Terminated(Terminated),
 }
 
-/// How a run of a container ended, as the kubelet says (`ContainerStateTerminated`).
+/// The termination of a container as the kubelet reports it (`ContainerStateTerminated`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Terminated {
-    /// Why, in the runtime's or kubelet's word.
+    /// The reason that the runtime or the kubelet gives.
     pub reason: Box<str>,
-    /// The exit code; 128 and the signal's number for a signal.
+    /// The exit code; 128 plus the signal number for a signal.
     pub exit_code: i32,
-    /// When, seconds since the Unix epoch; 0 if it does not say.
+    /// Time of the termination, seconds since the Unix epoch; 0 if unknown.
     pub finished_unix: f64,
-    /// The container's id, without the runtime's name; empty if it does not say.
+    /// The id of the container, without the runtime's name; empty if unknown.
     pub id: Box<str>,
 }
 
@@ -138,7 +136,7 @@ impl KnownPod {
 }
 
 impl Status {
-    /// Ends that it tells of: of the run before this one, and of this one.
+    /// The terminations in the status: of the previous run and of the current one.
     pub fn terminations(&self) -> impl Iterator<Item = &Terminated> {
         let now = match &self.state {
             State::Terminated(termination) => Some(termination),

@@ -1,16 +1,16 @@
-//! Pods, arranged so that a cgroup finds its names at once.
+//! Pods, indexed by uid and by container id.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::{Level, Names, PathIdentity, pod::KnownPod};
 
-/// The pods that are known, by uid and by container id.
+/// The known pods, indexed by uid and by container id.
 #[derive(Clone, Debug, Default)]
 pub struct Pods {
     pods: Vec<Arc<KnownPod>>,
-    /// By `metadata.uid` and, for a static pod, by the hash of its manifest, which its cgroups carry instead.
+    /// Index by `metadata.uid` and, for a static pod, by the hash of its manifest, which its cgroup paths contain instead.
     by_uid: HashMap<Box<str>, usize>,
-    /// Places of the pod and of the container in it.
+    /// Index of the pod, and of the container in the pod.
     by_container: HashMap<Box<str>, (usize, usize)>,
 }
 
@@ -20,20 +20,18 @@ impl Pods {
         self.pods.iter()
     }
 
-    /// How many pods are known.
     pub fn len(&self) -> usize {
         self.pods.len()
     }
 
-    /// Whether none is known.
     pub fn is_empty(&self) -> bool {
         self.pods.is_empty()
     }
 
     /// The names of a pod, of a container by its id, or of a sandbox already known to be one.
     ///
-    /// `None` for a container that no status mentions, even if its pod is known: see [`Pods::sandbox_names`].
-    /// The container's id decides; a path that puts it into another known pod is not believed.
+    /// `None` for a container that is in no status, even if its pod is known: see [`Pods::sandbox_names`]. `None` also if the
+    /// path of the container names another known pod than its id does.
     pub fn names(&self, of_path: &PathIdentity) -> Option<Arc<Names>> {
         match of_path.level {
             Level::Pod => Some(Arc::clone(&self.pod(of_path)?.names)),
@@ -48,13 +46,13 @@ impl Pods {
         }
     }
 
-    /// Names for a cgroup in a known pod which the caller knows to be the pod's sandbox, from its process (`pause`)
-    /// or from the runtime. No pod status mentions sandboxes, so a container id that is not in the statuses can be
+    /// The names of a pod's sandbox. The caller must know that the cgroup is a sandbox, from its process (`pause`) or from the
+    /// runtime. Pod statuses do not contain sandboxes, so a container id that is in no status can be
     /// - the sandbox,
     /// - a container that started after the list was made,
-    /// - an incarnation older than the last one but one: statuses keep the current id and the one before.
+    /// - an older run of a container: statuses keep only the current and the previous id.
     ///
-    /// [`Pods::started_all`] rules out a container that had no id yet. `None` if the id is a container's.
+    /// [`Pods::started_all`] excludes the second case. `None` if the id belongs to a container.
     pub fn sandbox_names(&self, of_path: &PathIdentity) -> Option<Arc<Names>> {
         if !matches!(of_path.level, Level::Sandbox | Level::Container)
             || self.by_container.contains_key(of_path.id.as_str())
@@ -64,8 +62,8 @@ impl Pods {
         Some(Arc::clone(&self.pod(of_path)?.sandbox))
     }
 
-    /// Whether every container of the pod's spec had an id when the list was made. An unmentioned container that is
-    /// older than the list can then only be the sandbox or a former incarnation; a newer one may be a restart.
+    /// Whether every container of the pod's spec had an id when the list was made. If so, an unknown container older than the
+    /// list is the sandbox or an older run. A newer one may be a restart.
     pub fn started_all(&self, of_path: &PathIdentity) -> bool {
         self.pod(of_path).is_some_and(|pod| pod.all_started)
     }
@@ -87,7 +85,7 @@ impl FromIterator<Arc<KnownPod>> for Pods {
                 by_container.extend(known.ids.iter().map(|id| (id.clone(), (place, container))));
             }
         }
-        // Anybody may annotate a pod: a hash never takes the place of a real uid.
+        // Users can set the hash annotation: a hash must not replace a real uid.
         for (place, pod) in pods.iter().enumerate() {
             for hash in &pod.hashes {
                 by_uid.entry(hash.clone()).or_insert(place);

@@ -1,30 +1,30 @@
-//! How containers end.
+//! Terminations of containers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Identity, OomKill, pod::Terminated};
 use crate::values::Values;
 
-/// Different reasons and exit codes of one workload; more are counted together.
+/// The maximum number of pairs of reason and exit code per workload. Further codes are counted together.
 const MAX_REASONS: usize = 16;
 
-/// How a process ended.
+/// The exit status of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// By itself, with this code.
+    /// Exited with this code.
     Code(u8),
-    /// By this signal.
+    /// Killed by this signal.
     Signal(u8),
 }
 
 impl ExitStatus {
-    /// From what `wait(2)` reports.
+    /// From a status of `wait(2)`.
     pub const fn from_wait(status: u32) -> Self {
         let signal = (status & 0x7f) as u8;
         if signal == 0 { Self::Code((status >> 8) as u8) } else { Self::Signal(signal) }
     }
 
-    /// The exit code as container runtimes and Kubernetes report it: 128 and the signal's number for a signal.
+    /// The exit code as container runtimes and Kubernetes report it: 128 plus the signal number for a signal.
     pub const fn code(self) -> u8 {
         match self {
             Self::Code(code) => code,
@@ -41,18 +41,18 @@ impl ExitStatus {
     }
 }
 
-/// Why a container's init process ended, in the words of Kubernetes.
+/// The reason of a termination, as Kubernetes names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TerminationReason {
-    /// With exit code 0.
+    /// Exit code 0.
     Completed,
-    /// With another code, or by a signal.
+    /// Another exit code, or a signal.
     Error,
-    /// By the OOM killer.
+    /// Killed by the OOM killer.
     OomKilled,
-    /// Its program could not be started. Only a pod's status tells.
+    /// The program could not be started. Only pod statuses report this.
     StartError,
-    /// Something else that a pod's status gives for a reason.
+    /// Any other reason of a pod status.
     Other,
 }
 
@@ -67,7 +67,7 @@ impl TerminationReason {
         }
     }
 
-    /// From a status. Runtimes other than containerd and CRI-O say `ContainerCannotRun` for `StartError`.
+    /// From a status. Runtimes other than containerd and CRI-O report `ContainerCannotRun` for `StartError`.
     pub(crate) fn from_status(reason: &str) -> Self {
         match reason {
             "Completed" => Self::Completed,
@@ -84,49 +84,46 @@ impl TerminationReason {
 pub struct Init {
     /// Its process id.
     pub pid: u32,
-    /// Its name when last heard of.
+    /// Its last known command name.
     pub comm: String,
-    /// When it began to run its program, seconds since the Unix epoch.
+    /// When it executed its program, seconds since the Unix epoch.
     pub started_unix: f64,
-    /// Whether it had a mount namespace other than its parent's, as the program of a container has and what a runtime
-    /// runs of itself in the new cgroup has not.
+    /// Whether its mount namespace differs from its parent's. That is the case for the program of a container, and not for a
+    /// process that the runtime runs in the new cgroup.
     pub contained: bool,
 }
 
 /// The exit of an init process, as the kernel reports it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exit {
-    /// Who.
     pub init: Init,
-    /// When, seconds since the Unix epoch.
+    /// Time of the exit, seconds since the Unix epoch.
     pub ended_unix: f64,
-    /// How.
     pub status: ExitStatus,
 }
 
-/// How the init process of a container ended, and why.
+/// The termination of a container.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Termination {
-    /// Why.
     pub reason: TerminationReason,
-    /// Its exit code; 128 and the signal's number for a signal.
+    /// The exit code; 128 plus the signal number for a signal.
     pub exit_code: u8,
-    /// The signal, if one ended it and the kernel reported it.
+    /// The signal that killed the init process, if an eBPF program reported it.
     pub signal: Option<u8>,
-    /// When, seconds since the Unix epoch.
+    /// Time of the termination, seconds since the Unix epoch.
     pub ended_unix: f64,
-    /// The process, if the kernel reported it.
+    /// The init process, if an eBPF program reported it.
     pub init: Option<Init>,
 }
 
 impl Termination {
-    /// As the kernel reports it.
+    /// From an exit that an eBPF program reports.
     pub fn from_exit(exit: Exit, reason: TerminationReason) -> Self {
         let Exit { init, ended_unix, status } = exit;
         Self { reason, exit_code: status.code(), signal: status.signal(), ended_unix, init: Some(init) }
     }
 
-    /// As a pod's status reports it.
+    /// From a pod status.
     pub fn from_status(status: &Terminated) -> Self {
         Self {
             reason: TerminationReason::from_status(&status.reason),
@@ -137,34 +134,33 @@ impl Termination {
         }
     }
 
-    /// For how long the process ran, seconds, if the kernel reported it.
+    /// How long the init process ran, in seconds, if an eBPF program reported it.
     pub fn run_seconds(&self) -> Option<f64> {
         self.init.as_ref().map(|init| (self.ended_unix - init.started_unix).max(0.0))
     }
 }
 
-/// A container that has terminated: its final record.
+/// The final record of a terminated container.
 #[derive(Clone, Debug)]
 pub struct TerminatedContainer {
-    /// Who it was.
     pub identity: Arc<Identity>,
-    /// When its cgroup was made, seconds since the Unix epoch.
+    /// When its cgroup was created, seconds since the Unix epoch.
     pub created_unix: f64,
     /// When its cgroup was removed, seconds since the Unix epoch.
     pub removed_unix: f64,
-    /// Its init process, if its start or end was seen.
+    /// Its init process, if an eBPF program reported its start or exit.
     pub init: Option<Init>,
-    /// How that ended; `None` if nobody saw.
+    /// Its termination; `None` if no eBPF program reported it.
     pub termination: Option<Termination>,
-    /// The last OOM kill in it.
+    /// The last OOM kill in the container.
     pub last_oom_kill: Option<OomKill>,
-    /// OOM kills in it.
+    /// The number of OOM kills in the container.
     pub oom_kills: u64,
     /// Its last values.
     pub values: Values,
 }
 
-/// Ends of init processes by reason and exit code.
+/// Terminations by reason and exit code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TerminationCounts(BTreeMap<(TerminationReason, Option<u8>), u64>);
 
@@ -175,7 +171,7 @@ impl TerminationCounts {
         *self.0.entry(if has_room { key } else { (reason, None) }).or_default() += 1;
     }
 
-    /// Reason, exit code and number; the code is `None` for codes beyond the number that are told apart.
+    /// Reason, exit code and count. The code is `None` for the codes that are counted together.
     pub fn iter(&self) -> impl Iterator<Item = (TerminationReason, Option<u8>, u64)> {
         self.0.iter().map(|((reason, code), count)| (*reason, *code, *count))
     }

@@ -1,29 +1,28 @@
-//! The view: what the store knows at one moment, which exporters read without waiting for another thread.
+//! The view: a copy of the store at one moment. Exporters read it without waiting for another thread.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{Event, EventCounts, Identity, Pods, TerminatedContainer, WorkloadRow};
 use crate::values::{Measurement, SourceKind, Values};
 
-/// One cgroup that exists now.
+/// A cgroup that exists now.
 #[derive(Clone, Debug)]
 pub struct CgroupRow {
-    /// Who it is.
     pub identity: Arc<Identity>,
-    /// When the agent believes it was created, in seconds since the Unix epoch (the directory's birth).
+    /// When the cgroup was created (the birth time of its directory), seconds since the Unix epoch.
     pub created_unix: f64,
-    /// Its values. Counters never go back while the row exists.
+    /// Its values. Counters never decrease while the row exists.
     pub values: Values,
 }
 
-/// How a kernel program fares.
+/// Whether an eBPF program runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Loaded and attached.
     Running,
-    /// This kernel or host cannot do it; why.
+    /// This kernel or host does not support the program. Holds the reason.
     Unsupported(String),
-    /// It should have worked; what went wrong.
+    /// The program should run but does not. Holds the error.
     Failed(String),
 }
 
@@ -37,7 +36,7 @@ impl Verdict {
         }
     }
 
-    /// Why it does not run; empty when it does.
+    /// Why the program does not run; empty if it runs.
     pub fn reason(&self) -> &str {
         match self {
             Self::Running => "",
@@ -46,74 +45,71 @@ impl Verdict {
     }
 }
 
-/// A kernel program and what it cost so far.
+/// An eBPF program and its run time.
 #[derive(Clone, Debug)]
 pub struct ProgramRow {
-    /// Its name, the same in the kernel half.
+    /// Its name in `agent-ebpf`.
     pub name: &'static str,
-    /// How it fares.
     pub verdict: Verdict,
-    /// Nanoseconds that the kernel spent in it (0 where the kernel does not count).
+    /// CPU time of the program, nanoseconds; 0 if the kernel does not measure it.
     pub run_time_ns: u64,
     pub run_count: u64,
 }
 
-/// How full a kernel map is.
+/// How full an eBPF map is.
 #[derive(Clone, Debug)]
 pub struct MapRow {
-    /// Its name, the same in the kernel half.
+    /// Its name in `agent-ebpf`.
     pub name: &'static str,
-    /// Entries (bytes for a ring) in use when last looked at.
+    /// Entries (bytes for a ring buffer) in use at the last check.
     pub used: u64,
-    /// Entries (bytes for a ring) that fit.
+    /// Entries (bytes for a ring buffer) that fit.
     pub capacity: u64,
 }
 
-/// Where a measurement comes from, and why.
+/// The source of a measurement.
 #[derive(Clone, Debug)]
 pub struct SourceRow {
     pub measurement: Measurement,
     pub source: SourceKind,
-    /// Why this source; empty for the usual one.
+    /// Why this source is used; empty for the preferred one.
     pub reason: String,
     /// When it was last sampled.
     pub sampled_at: Option<Instant>,
 }
 
-/// What the agent says of itself.
+/// Metrics of the agent itself.
 #[derive(Clone, Debug, Default)]
 pub struct AgentRow {
     /// Name of the node.
     pub node: Arc<str>,
-    /// Kernel programs.
     pub programs: Vec<ProgramRow>,
-    /// Kernel maps.
     pub maps: Vec<MapRow>,
     /// Measurements and their sources.
     pub sources: Vec<SourceRow>,
-    /// Events lost in the kernel half, by kind.
+    /// Events that the eBPF programs lost, by kind.
     pub lost_events: Vec<(&'static str, u64)>,
-    /// Things skipped because they could not be used, by kind (unreadable cgroup files, bad pods, …).
+    /// Inputs that were skipped because they are unusable, by kind (cgroup files, pods, …).
     pub skipped: Vec<(&'static str, u64)>,
     /// Cgroups whose path is not known yet.
     pub unresolved_cgroups: u64,
     /// Pod containers without names (no metadata has arrived for them).
     pub unnamed_containers: u64,
-    /// Events so far, by kind.
+    /// Events since the start, by kind.
     pub events: EventCounts,
-    /// Times that a raw counter went back and was held.
+    /// How often a raw counter decreased and was held.
     pub counter_regressions: u64,
     /// Passes over all cgroups, all hierarchies together.
     pub passes: u64,
     /// Seconds spent in passes.
     pub pass_seconds: f64,
-    /// Seconds spent bringing the kernel's counters up to date.
+    /// Seconds spent flushing the kernel's counters.
     pub flush_seconds: f64,
     /// Cgroup records of the last pass.
     pub pass_cgroups: u64,
-    /// Seconds between the last heartbeat of the previous agent on this boot and this one's start; 0 = none known.
+    /// Seconds between the last heartbeat of the previous agent in this boot and the start of this one; 0 if there was none.
     pub downtime_seconds: f64,
-    /// Times that an agent started with this data directory, this one included.
+    /// How often an agent started with this data directory, including this one.
     pub starts: u64,
     /// Own CPU time in seconds.
     pub cpu_seconds: f64,
@@ -125,73 +121,72 @@ pub struct AgentRow {
     pub started_unix: f64,
     /// Workloads folded into one because there were too many.
     pub workloads_folded: u64,
-    /// How the watch of pods fares; `None` where there is none.
+    /// The watch of pods; `None` if there is none.
     pub kubernetes: Option<KubernetesRow>,
-    /// How the history fares; `None` where there is none.
+    /// The history; `None` if there is none.
     pub history: Option<HistoryRow>,
-    /// How the tracing of the run queue fares; `None` where it is off.
+    /// The tracing of the run queue; `None` if it is off.
     pub runqueue: Option<RunqueueRow>,
 }
 
-/// How the tracing of the run queue fares.
+/// State of the tracing of the run queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunqueueRow {
-    /// Time that it took, nanoseconds, all CPUs together.
+    /// CPU time of the tracing, nanoseconds, summed over all CPUs.
     pub cost_ns: u64,
-    /// Whether it pauses because it costs too much.
+    /// Whether tracing is paused because it costs too much.
     pub paused: bool,
-    /// Times that it had to pause.
+    /// How often tracing was paused.
     pub times_paused: u64,
 }
 
-/// How the watch of pods fares.
+/// State of the watch of pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KubernetesRow {
-    /// Whether the pods were ever listed completely.
+    /// Whether at least one list was complete.
     pub synced: bool,
-    /// Whether the API server answered when it was last asked.
+    /// Whether the last request to the API server succeeded.
     pub connected: bool,
-    /// Pods that are known.
     pub pods: u64,
-    /// Events of the watch, the pods of lists included.
+    /// Watch events, including the pods of lists.
     pub events: u64,
-    /// Times that the pods were listed.
+    /// How often the pods were listed.
     pub relists: u64,
-    /// Times that the API server could not be asked, or refused.
+    /// Failed requests to the API server.
     pub errors: u64,
-    /// Owners that were read.
+    /// Reads of owners.
     pub owner_reads: u64,
 }
 
-/// How the history fares.
+/// State of the history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistoryRow {
-    /// Bytes of its files, when last looked at.
+    /// Size of its files at the last check, bytes.
     pub bytes: u64,
-    /// Times that the history could not be written.
+    /// Failed writes.
     pub failed_writes: u64,
-    /// Records that were given up because it could not be written for long.
+    /// Records that were dropped because writes kept failing.
     pub lost: u64,
-    /// Records that failed their checksum and were left out.
+    /// Records that failed their checksum and were skipped.
     pub damaged: u64,
     /// Files that were moved aside.
     pub moved_aside: u64,
 }
 
-/// The machine. What the host does not say is empty or `None`.
+/// The machine. Unknown fields are empty or `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
     /// The kernel's id of this boot.
     pub boot_id: String,
     /// Content of `/etc/machine-id`.
     pub machine_id: String,
-    /// The firmware's id of the machine, else its `machine_id`.
+    /// The UUID that the firmware gives the machine, else its `machine_id`.
     pub system_uuid: String,
-    /// CPUs that are online.
+    /// Online CPUs.
     pub cpus: Option<u64>,
-    /// Cores that these CPUs are threads of.
+    /// Cores of the online CPUs.
     pub cores: Option<u64>,
-    /// Sockets that these cores are in.
+    /// Sockets of the online CPUs.
     pub sockets: Option<u64>,
     /// Memory, bytes.
     pub memory_bytes: Option<u64>,
@@ -199,30 +194,30 @@ pub struct Machine {
     pub swap_bytes: Option<u64>,
 }
 
-/// What is known of the host.
+/// The machine and its block devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostRow {
     pub machine: Machine,
-    /// Paths of block devices by major and minor number; empty for those that have none.
+    /// Paths of block devices by major and minor number; empty for devices without a path.
     pub devices: BTreeMap<(u32, u32), String>,
 }
 
-/// Everything that the store knows at one moment.
+/// A coherent copy of the store.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// When it was published.
+    /// When the view was built.
     pub at: Instant,
     /// Cgroups that exist, sorted by path.
     pub cgroups: Vec<CgroupRow>,
-    /// The state of its cgroup that each row shows; as many as there are rows, for the store that made them.
+    /// The stamp of each row, for the store that made the view: see [`crate::store::Store::recycle`].
     pub(crate) stamps: Vec<u64>,
     /// Workloads, sorted by namespace, kind, name and container.
     pub workloads: Arc<[WorkloadRow]>,
-    /// Containers that terminated last, newest last.
+    /// The last terminated containers, newest last.
     pub terminated: Arc<[Arc<TerminatedContainer>]>,
     /// The last events, newest last.
     pub events: Arc<[Arc<Event>]>,
-    /// Pods that are known: all of this node, or those of the pods file.
+    /// Pods of this node, or of the pods file.
     pub pods: Arc<Pods>,
     pub agent: AgentRow,
     pub host: Arc<HostRow>,

@@ -1,11 +1,11 @@
-//! Workloads: what replicas and restarts of the same containers add up to.
+//! Workloads: the sums over replicas and restarts of the same container.
 
 use std::sync::Arc;
 
 use super::{Identity, Names, OomScope, TerminationCounts};
 use crate::values::{MemoryEvents, Network, Tcp};
 
-/// What a workload's row is found by.
+/// Identifies a container of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkloadKey {
     pub(crate) namespace: Arc<str>,
@@ -15,8 +15,8 @@ pub struct WorkloadKey {
 }
 
 impl WorkloadKey {
-    /// Of a container of a known workload.
-    pub fn named(names: &Names) -> Self {
+    /// The key of a container whose workload is known.
+    pub fn from_names(names: &Names) -> Self {
         Self {
             namespace: names.namespace.as_str().into(),
             kind: names.workload_kind.as_str().into(),
@@ -30,7 +30,7 @@ impl WorkloadKey {
         (&self.namespace, &self.kind, &self.name, &self.container)
     }
 
-    /// Where a container goes that ended before its workload was known: to its pod, if that was.
+    /// The key for a container that was removed before its workload was known: its pod, if the names are known.
     pub(crate) fn without_workload(identity: &Identity) -> Self {
         identity.names.as_deref().map_or_else(Self::unnamed, |names| Self {
             namespace: names.namespace.as_str().into(),
@@ -45,16 +45,16 @@ impl WorkloadKey {
         Self { namespace: empty.clone(), kind: "Unknown".into(), name: empty.clone(), container: empty }
     }
 
-    /// Where workloads go when there are too many.
+    /// The key of the row that counts all workloads beyond the maximum.
     pub(crate) fn folded() -> Self {
         Self { name: "_folded".into(), ..Self::unnamed() }
     }
 }
 
-/// What the containers of one workload did since the agent started, ended ones included.
+/// Counters of one container of a workload since the agent started, summed over replicas and restarts.
 ///
-/// Containers that were running when the agent started count from that moment. Counters start at 0 with the agent,
-/// so that a restart of the agent is a counter reset like any other and `rate()` counts nothing twice.
+/// Containers that ran when the agent started count from that moment. Counters start at 0 with the agent: its restart is a
+/// counter reset like any other, and `rate()` counts nothing twice.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkloadRow {
     /// Namespace; empty on a host without pods.
@@ -67,7 +67,7 @@ pub struct WorkloadRow {
     pub container: Arc<str>,
     /// CPU time in nanoseconds.
     pub cpu_ns: u64,
-    /// CFS periods, throttled periods, throttled nanoseconds.
+    /// CFS periods.
     pub periods: u64,
     /// Throttled periods.
     pub throttled_periods: u64,
@@ -75,20 +75,20 @@ pub struct WorkloadRow {
     pub throttled_ns: u64,
     /// memory.events.
     pub memory_events: MemoryEvents,
-    /// The highest memory peak of any of its containers that was alive while the agent ran, bytes.
+    /// The highest memory peak of its containers while the agent ran, bytes.
     pub memory_peak_bytes: u64,
-    /// Containers that appeared (those present at the agent's start not included).
+    /// Containers that appeared after the agent started.
     pub containers_started: u64,
-    /// Containers that went away.
+    /// Containers that were removed.
     pub containers_ended: u64,
-    /// Containers that appeared in the place of one that had ended: the same name in the same pod, or the same path.
+    /// Containers that replaced a removed one: the same name in the same pod, or the same path.
     pub restarts: u64,
-    /// Ends of init processes.
+    /// Terminations by reason and exit code.
     pub terminations: TerminationCounts,
-    /// OOM kills, in the order of [`OomScope::ALL`]; `None` if nobody tells.
+    /// OOM kills, in the order of [`OomScope::ALL`]; `None` if no eBPF program reports them.
     pub oom_kills: Option<[u64; OomScope::ALL.len()]>,
-    /// What went through their sockets; `None` if that was never measured.
+    /// Traffic of their sockets; `None` if it was never measured.
     pub network: Option<Network>,
-    /// How their TCP connections fared; `None` if that was never measured.
+    /// Counters of their TCP connections; `None` if they were never measured.
     pub tcp: Option<Tcp>,
 }

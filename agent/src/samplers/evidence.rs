@@ -330,7 +330,7 @@ impl UsageCollector {
         of_hour.for_each(|(_, evidence)| evidence.workload.replicas = 0);
         let mut containers = std::mem::take(&mut self.containers);
         for (key, container) in &mut containers {
-            let lives = store.at(&container.identity.path) == Some(*key);
+            let lives = store.get_by_path(&container.identity.path) == Some(*key);
             self.move_to_pending(container, lives, now_unix);
         }
         self.containers = containers;
@@ -338,7 +338,7 @@ impl UsageCollector {
 
     /// Moves the collected usage of a container to the pending usage of its workload. A container without a name keeps it.
     fn move_to_pending(&mut self, container: &mut ContainerUsage, lives: bool, now_unix: f64) {
-        let Some(key) = WorkloadKey::of(&container.identity) else { return };
+        let Some(key) = WorkloadKey::from_identity(&container.identity) else { return };
         let evidence = container.take(&key, self.hour, self.window_millis, lives, now_unix);
         if evidence.pods.is_empty() {
             return;

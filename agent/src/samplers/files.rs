@@ -95,7 +95,7 @@ impl FileSampler {
         outside_primary: &[Key],
         skipped: &mut HashMap<&'static str, u64>,
     ) {
-        if let Some(root) = store.at("/") {
+        if let Some(root) = store.get_by_path("/") {
             self.read_into(store, root, "/", ROOT_MEASUREMENTS, skipped);
         }
         for key in outside_primary {

@@ -109,7 +109,7 @@ impl InterfaceSampler {
             Ok(seen) => {
                 self.host = Some(seen.namespace);
                 *skipped.entry("interface_lines").or_default() += seen.skipped;
-                if let Some(root) = store.at("/") {
+                if let Some(root) = store.get_by_path("/") {
                     set_interfaces(store, root, seen.interfaces);
                 }
             }

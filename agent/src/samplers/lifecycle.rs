@@ -67,7 +67,7 @@ impl Sampler {
         let known = self.hierarchies.get(index).and_then(|tracked| tracked.resolve(event.id));
         let Some(ResolvedCgroup::Cgroup(key)) = known else { return };
         if event.hierarchy == 0 {
-            self.store.emptied(key);
+            self.store.record_empty(key);
         }
         if index == 0
             && let Some(path) = self.path_of(index, path)

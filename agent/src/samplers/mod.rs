@@ -71,7 +71,7 @@ use crate::{
     },
     clock::unix_now,
     config::Config,
-    cri::Runtime,
+    cri::CriNames,
     identity::path,
     kernel::EbpfPrograms,
     kubernetes::PodWatch,
@@ -153,7 +153,7 @@ impl Sampler {
 
     /// Takes names of containers that have none otherwise from the container runtime (CRI).
     #[must_use]
-    pub fn with_runtime(mut self, runtime: Arc<Runtime>) -> Self {
+    pub fn with_runtime(mut self, runtime: Arc<CriNames>) -> Self {
         self.naming.ask(runtime);
         self
     }
@@ -344,7 +344,7 @@ impl Sampler {
         let NewCgroup { id, path, created_unix, present_at_start } = *found;
         let tracked = self.hierarchies.get_mut(index)?;
         let Some(of_path) = path::parse(path) else {
-            tracked.insert(id, ResolvedCgroup::Inner(self.store.around(path)));
+            tracked.insert(id, ResolvedCgroup::Inner(self.store.enclosing(path)));
             return None;
         };
         self.naming.appeared(&of_path);

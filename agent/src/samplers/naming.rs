@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    cri::Runtime,
+    cri::CriNames,
     identity::{
         ContainerKind, Identity, Level, Names, PathIdentity,
         bundle::{self, Bundle},
@@ -49,7 +49,7 @@ pub(super) struct Naming {
     attempts: HashMap<Key, u8>,
     bundle_error_logged: bool,
     /// The container runtime's socket, if configured.
-    runtime: Option<Arc<Runtime>>,
+    runtime: Option<Arc<CriNames>>,
     /// Number of pods in the file that could not be used.
     skipped_pods: u64,
     /// Number of times the file could not be read.
@@ -82,7 +82,7 @@ impl Naming {
     }
 
     /// Uses the CRI socket for containers that no other source names.
-    pub(super) fn ask(&mut self, runtime: Arc<Runtime>) {
+    pub(super) fn ask(&mut self, runtime: Arc<CriNames>) {
         self.runtime = Some(runtime);
     }
 
@@ -127,7 +127,7 @@ impl Naming {
             .collect();
         for (key, identity) in to_name {
             if let Some((names, level)) = self.names(key, &identity, cgroup_mount) {
-                store.name(key, names, level);
+                store.set_names(key, names, level);
             }
         }
     }
@@ -151,7 +151,7 @@ impl Naming {
             let names =
                 self.pods.names(of_path).or_else(|| self.in_known_pod(identity.names.as_deref()?, of_path));
             if let Some(names) = names {
-                store.name(key, names, of_path.level);
+                store.set_names(key, names, of_path.level);
             }
         }
     }
@@ -313,7 +313,7 @@ mod tests {
         store.settle(now);
         store.count_workloads(now);
 
-        let view = store.publish(Default::default(), now);
+        let view = store.build_view(Default::default(), now);
         let row = view.workloads.iter().find(|row| &*row.workload == "report-x2k4p").unwrap();
         assert_eq!((&*row.namespace, &*row.container, row.containers_ended), ("shop", "app", 1));
         // The reloaded pods are also for the present cgroups.

@@ -50,7 +50,7 @@ impl Sampler {
         {
             evidence.oom_killed(&self.store, victim, kill.at_unix, limit);
         }
-        self.store.oom_killed(victim, kill);
+        self.store.record_oom_kill(victim, kill);
     }
 
     /// The relation of the cgroup whose limit caused the kill to the victim's cgroup. `limiting` is `None` if that cgroup is

@@ -19,7 +19,7 @@ use crate::{
 impl Sampler {
     pub(super) fn init_started(&mut self, index: usize, event: &KernelEvent, init: &InitProcess) {
         if let Some(key) = self.container_of(index, event.id) {
-            self.store.started(key, known_init(init));
+            self.store.record_start(key, known_init(init));
         }
     }
 
@@ -34,7 +34,7 @@ impl Sampler {
         if let Some(key) = self.container_of(index, event.id) {
             let status = ExitStatus::from_wait(status);
             let exit = Exit { init: known_init(init), ended_unix: unix_of(event.at_ns), status };
-            self.store.exited(key, exit, now);
+            self.store.record_exit(key, exit, now);
         }
     }
 
@@ -49,7 +49,7 @@ impl Sampler {
     /// Registers the init processes of the containers that were running before the agent.
     pub(super) fn track_existing_inits(&mut self) {
         let Some(kernel) = &mut self.kernel else { return };
-        self.store.tell_oom_kills(kernel.is_running("oom_kill"));
+        self.store.set_oom_kills_reported(kernel.is_running("oom_kill"));
         if !kernel.is_running("process_exited") {
             return;
         }
@@ -74,7 +74,7 @@ impl Sampler {
             }
             let started_unix = unix_of(started_ns);
             let init = Init { pid: found.pid, comm: found.comm, started_unix, contained: true };
-            self.store.started(key, init);
+            self.store.record_start(key, init);
         }
     }
 }

@@ -56,7 +56,7 @@ impl Sampler {
 
     pub(super) fn publish(&mut self, now: Instant) {
         let agent = AgentRow { sources: self.sources.rows(), ..self.agent.clone() };
-        let mut view = self.store.publish(agent, now);
+        let mut view = self.store.build_view(agent, now);
         view.host = self.host.row();
         view.pods = Arc::clone(self.naming.pods());
         // The old view's memory is reused, unless a scrape still reads it.

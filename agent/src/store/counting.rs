@@ -1,4 +1,4 @@
-//! Bringing the counters of workloads up to date.
+//! Adds the usage of cgroups to the counters of their workloads.
 
 use std::time::Instant;
 
@@ -6,10 +6,10 @@ use super::{Key, Store};
 use crate::model::WorkloadKey;
 
 impl Store {
-    /// Brings the workloads' counters up to date.
+    /// Updates the counters of all workloads.
     pub fn count_workloads(&mut self, now: Instant) {
         let due = self.entries.iter_mut().filter_map(|(key, entry)| {
-            let ended = entry.life.nothing_followed(now);
+            let ended = entry.lifecycle.confirm_exit_if_due(now);
             (ended.is_some() || entry.counted != entry.stamp).then_some((*key, ended))
         });
         let due: Vec<_> = due.collect();
@@ -17,11 +17,11 @@ impl Store {
             self.terminated(key, ended);
             self.count(key);
         }
-        self.rows = self.workloads.rows();
+        self.workload_rows = self.workloads.rows();
         self.events.settle(now);
     }
 
-    /// Counts what a cgroup has done since it was last counted.
+    /// Adds the usage of a cgroup since the last call to its workload.
     pub(super) fn count(&mut self, key: Key) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.counted = entry.stamp;
@@ -29,9 +29,10 @@ impl Store {
             return;
         }
         if entry.workload.is_none() {
-            // Once counted under a name, always under this one: its counters must not go back.
-            entry.workload = WorkloadKey::of(&entry.identity).map(|workload| self.workloads.admit(workload));
-            let first = entry.workload.is_some() && !entry.contribution.was_there();
+            // The workload of a cgroup never changes: otherwise the old workload's counters would decrease.
+            entry.workload =
+                WorkloadKey::from_identity(&entry.identity).map(|workload| self.workloads.admit(workload));
+            let first = entry.workload.is_some() && !entry.contribution.is_present_at_start();
             entry.contribution.restarted = first && self.terminated.is_restart(&entry.identity);
         }
         if let Some(workload) = &entry.workload {

@@ -1,8 +1,8 @@
 //! The store: one writer (the sampling thread), one view for readers.
 //!
-//! The key is the cgroup. Names are attributes that may come later. A cgroup that has ended leaves the view at once;
-//! what it did stays in its workload's counters. Between the two it may be *leaving*: gone from the view, but with a
-//! final record of another hierarchy still on its way.
+//! Cgroups are the entries. Names are attributes of an entry and may arrive later. A removed cgroup leaves the view at
+//! once, and its usage stays in the counters of its workload. For up to a second the cgroup may be *leaving*: it is no
+//! longer in the view, but the final record of another hierarchy is still expected.
 
 mod counting;
 mod monotone;
@@ -25,7 +25,7 @@ pub(crate) use self::view::Stamp;
 use self::{
     recorder::Recorder,
     reported::ReportedTerminations,
-    terminations::{Life, RecentTerminations},
+    terminations::{InitLifecycle, RecentTerminations},
     view::Living,
     workloads::{Contribution, Workloads},
 };
@@ -38,36 +38,36 @@ use crate::{
     values::{Cpu, Values},
 };
 
-/// How long an ended cgroup waits for its final records before it is counted as it was last seen.
-const LEAVING: Duration = Duration::from_secs(1);
+/// How long a removed cgroup waits for its final records. After that its last values count.
+const FINAL_RECORD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A cgroup in the store. Never used for two cgroups.
+/// The id of a cgroup in the store. It is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(u64);
 
-/// The hierarchies that a cgroup is in, as bits of their numbers.
+/// A set of hierarchies: one bit for each.
 type Hierarchies = u8;
 
 #[derive(Debug)]
 struct Entry {
     stamp: Stamp,
-    /// The stamp that it had when it was last counted in its workload.
+    /// The stamp when the cgroup was last added to its workload.
     counted: Stamp,
-    /// Its place among the living; of another one if it does not live.
-    place: usize,
+    /// Its index in [`Living`]. Stale if the cgroup is leaving.
+    index: usize,
     identity: Arc<Identity>,
     created_unix: f64,
     values: Values,
     contribution: Contribution,
     workload: Option<WorkloadKey>,
     present_in: Hierarchies,
-    /// Those that it ever appeared in.
+    /// All hierarchies that the cgroup has ever been in.
     appeared_in: Hierarchies,
-    /// When it ended, if it has.
+    /// When the cgroup was removed, if it was.
     leaving_since: Option<Instant>,
-    /// When it ended, seconds since the Unix epoch.
+    /// When the cgroup was removed, seconds since the Unix epoch.
     removed_unix: f64,
-    life: Life,
+    lifecycle: InitLifecycle,
 }
 
 impl Entry {
@@ -80,16 +80,16 @@ impl Entry {
     }
 }
 
-/// What is known of a cgroup when it appears.
+/// A cgroup as it is when it is first seen.
 #[derive(Debug)]
 pub struct Appearance {
     /// Path below the hierarchy's root.
     pub path: Arc<str>,
-    /// Who it is.
+    /// The identity that its path gives it.
     pub of_path: PathIdentity,
     /// Seconds since the Unix epoch.
     pub created_unix: f64,
-    /// Whether it was there before the agent looked for the first time.
+    /// Whether the cgroup existed before the agent's first pass.
     pub present_at_start: bool,
 }
 
@@ -98,27 +98,27 @@ pub struct Appearance {
 pub struct Store {
     entries: FxHashMap<Key, Entry>,
     by_path: HashMap<Arc<str>, Key>,
-    /// The last one that is leaving, by path.
+    /// By path, the cgroup that started leaving last.
     leaving_by_path: HashMap<Arc<str>, Key>,
-    /// The living as they are shown; `None` after a change of who they are.
+    /// The living cgroups in the order of the view; `None` after a cgroup was added, removed or renamed.
     living: Option<Living>,
-    /// Paths with something below them.
+    /// Paths of cgroups with children.
     parents: HashSet<Box<str>>,
     leaving: usize,
-    /// Not yet taken by [`Store::next_appeared`].
+    /// New cgroups that [`Store::next_appeared`] has not returned yet.
     appeared: VecDeque<Key>,
-    next: u64,
+    next_key: u64,
     workloads: Workloads,
-    rows: Arc<[WorkloadRow]>,
+    workload_rows: Arc<[WorkloadRow]>,
     terminated: RecentTerminations,
     terminated_rows: Arc<[Arc<TerminatedContainer>]>,
     reported: ReportedTerminations,
-    /// Exit codes that were not taken yet.
+    /// Exit codes that [`Store::take_exits`] has not returned yet.
     exits: Vec<(Key, u8)>,
     events: Recorder,
-    /// Rows of an old view, to be written over, and what they show.
+    /// Rows of an old view, whose memory the next view reuses, and the stamps of these rows.
     spare: (Vec<CgroupRow>, Vec<Stamp>),
-    /// The last one that was given out.
+    /// The last stamp that was assigned.
     stamp: Stamp,
     regressions: u64,
 }
@@ -141,9 +141,9 @@ impl Store {
             parents: HashSet::new(),
             leaving: 0,
             appeared: VecDeque::new(),
-            next: 0,
+            next_key: 0,
             workloads: Workloads::new(max_workloads),
-            rows: Arc::new([]),
+            workload_rows: Arc::new([]),
             terminated: RecentTerminations::default(),
             terminated_rows: Arc::new([]),
             reported: ReportedTerminations::default(),
@@ -156,7 +156,7 @@ impl Store {
     }
 
     /// The living cgroup at a path.
-    pub fn at(&self, path: &str) -> Option<Key> {
+    pub fn get_by_path(&self, path: &str) -> Option<Key> {
         self.by_path.get(path).copied()
     }
 
@@ -165,11 +165,13 @@ impl Store {
         self.entries.get(&key).is_some_and(|entry| entry.present_in & bit(hierarchy) != 0)
     }
 
-    /// Adds a cgroup that appeared in `hierarchy`. One that still lives at the same path is joined if it is not yet
-    /// known in this hierarchy; else the path has been used again and the old one has ended. One that is leaving is
-    /// joined likewise: it was removed before its making was told by every hierarchy.
+    /// Adds a cgroup that appeared in `hierarchy`.
+    ///
+    /// If a cgroup exists at the same path and is not yet in this hierarchy, the two are one cgroup. If it is already in
+    /// this hierarchy, the path was reused and the old cgroup was removed. A leaving cgroup may also join: it was removed
+    /// before every hierarchy had reported its creation.
     pub fn appear(&mut self, appearance: Appearance, hierarchy: usize, now: Instant) -> Key {
-        if let Some(key) = self.at(&appearance.path) {
+        if let Some(key) = self.get_by_path(&appearance.path) {
             match self.entries.get_mut(&key) {
                 Some(entry) if entry.present_in & bit(hierarchy) == 0 => {
                     entry.join(hierarchy);
@@ -187,13 +189,13 @@ impl Store {
         }
         let Appearance { path, of_path, created_unix, present_at_start } = appearance;
         self.mark_parents(&path);
-        let key = Key(self.next);
-        self.next += 1;
+        let key = Key(self.next_key);
+        self.next_key += 1;
         let stamp = self.next_stamp();
         let entry = Entry {
             stamp,
             counted: 0,
-            place: 0,
+            index: 0,
             identity: Arc::new(Identity { path: path.clone(), of_path, names: None }),
             created_unix,
             values: Values::default(),
@@ -203,7 +205,7 @@ impl Store {
             appeared_in: bit(hierarchy),
             leaving_since: None,
             removed_unix: 0.0,
-            life: Life::default(),
+            lifecycle: InitLifecycle::default(),
         };
         let is_parent = self.parents.contains(&*path);
         self.entries.insert(key, entry);
@@ -216,12 +218,12 @@ impl Store {
         key
     }
 
-    /// The next cgroup, in the order in which they appeared: each is told once.
+    /// The next new cgroup, in the order of appearance. Each cgroup is returned once.
     pub fn next_appeared(&mut self) -> Option<Key> {
         self.appeared.pop_front()
     }
 
-    /// Takes over what was measured. Values of a cgroup that is leaving are taken too.
+    /// Merges new values. A leaving cgroup still accepts values.
     pub fn update(&mut self, key: Key, values: Values) {
         let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
@@ -229,11 +231,11 @@ impl Store {
         let advanced = monotone::advance(&mut entry.values, values);
         self.regressions += advanced.held;
         if advanced.changed {
-            entry.show_anew(key, stamp, &mut self.living);
+            entry.mark_changed(key, stamp, &mut self.living);
         }
     }
 
-    /// As [`Self::update`] of CPU time alone, which is what most updates are.
+    /// Like [`Self::update`] for CPU time alone, which most updates are.
     pub fn update_cpu(&mut self, key: Key, cpu: Cpu) {
         let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
@@ -241,55 +243,56 @@ impl Store {
             Some(old) if *old == cpu => {}
             Some(old) if old.usage_ns < cpu.usage_ns => {
                 *old = cpu;
-                entry.show_cpu_anew(key, stamp, &mut self.living);
+                entry.mark_cpu_changed(key, stamp, &mut self.living);
             }
             _ => self.update(key, Values { cpu: Some(cpu), ..Values::default() }),
         }
     }
 
-    /// Whether [`Self::oom_killed`] is called for every OOM kill, so that their number is known.
-    pub const fn tell_oom_kills(&mut self, told: bool) {
-        self.workloads.oom_kills_reported = told;
+    /// Sets whether [`Self::record_oom_kill`] is called for every OOM kill. If not, workloads export no OOM kills.
+    pub const fn set_oom_kills_reported(&mut self, reported: bool) {
+        self.workloads.oom_kills_reported = reported;
     }
 
-    /// The living cgroup that a path lies in, or at.
-    pub fn around(&self, path: &str) -> Option<Key> {
+    /// The living cgroup at a path, else its nearest ancestor.
+    pub fn enclosing(&self, path: &str) -> Option<Key> {
         let mut path = path;
         loop {
-            if let Some(key) = self.at(path) {
+            if let Some(key) = self.get_by_path(path) {
                 return Some(key);
             }
             path = &path[..path.rfind('/').filter(|slash| *slash > 0)?];
         }
     }
 
-    /// The init process of a container has started.
-    pub fn started(&mut self, key: Key, init: Init) {
+    /// Records the start of a container's init process.
+    pub fn record_start(&mut self, key: Key, init: Init) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        entry.life.start(init, entry.identity.of_path.level);
+        entry.lifecycle.start(init, entry.identity.of_path.level);
     }
 
-    /// The init process of a container has ended: counted at once, unless it may have been the runtime's own.
-    pub fn exited(&mut self, key: Key, exit: Exit, now: Instant) {
+    /// Records the exit of a container's init process. The termination counts at once, unless the process may have been one of
+    /// the runtime's own.
+    pub fn record_exit(&mut self, key: Key, exit: Exit, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        let ended = entry.life.end(exit, entry.identity.of_path.level, now);
+        let ended = entry.lifecycle.exit(exit, entry.identity.of_path.level, now);
         self.terminated(key, ended);
     }
 
-    /// The last process of a cgroup has ended.
-    pub fn emptied(&mut self, key: Key) {
-        let ended = self.entries.get_mut(&key).and_then(|entry| entry.life.nothing_follows());
+    /// Records that a cgroup has no process any more.
+    pub fn record_empty(&mut self, key: Key) {
+        let ended = self.entries.get_mut(&key).and_then(|entry| entry.lifecycle.confirm_exit());
         self.terminated(key, ended);
     }
 
     fn terminated(&mut self, key: Key, ended: Option<(TerminationReason, u8)>) {
         let (Some(ended), Some(entry)) = (ended, self.entries.get_mut(&key)) else { return };
         let of_path = &entry.identity.of_path;
-        // Every sandbox is killed when its pod goes, which is nothing to alert on.
+        // Every sandbox is killed when its pod is deleted. No one should be alerted about that.
         if of_path.level != Level::Sandbox || ended.0 == TerminationReason::OomKilled {
             entry.contribution.terminations.push(ended);
             self.exits.push((key, ended.1));
-            if let Some(termination) = &entry.life.termination {
+            if let Some(termination) = &entry.lifecycle.termination {
                 let at_unix = termination.ended_unix;
                 let details = EventDetails::Termination(termination.clone());
                 self.events.record(Subject::new(&entry.identity), details, at_unix, Instant::now());
@@ -299,22 +302,22 @@ impl Store {
         self.count(key);
     }
 
-    /// The OOM killer has chosen a victim in a container.
-    pub fn oom_killed(&mut self, key: Key, kill: OomKill) {
+    /// Records an OOM kill in a container.
+    pub fn record_oom_kill(&mut self, key: Key, kill: OomKill) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.contribution.oom_kills.push(kill.scope);
         let (subject, at_unix) = (Subject::new(&entry.identity), kill.at_unix);
         self.events.record(subject, EventDetails::OomKill(kill.clone()), at_unix, Instant::now());
-        entry.life.kill(kill);
+        entry.lifecycle.add_oom_kill(kill);
         self.count(key);
     }
 
-    /// Exit codes of the containers that have ended since this was last asked.
+    /// Exit codes of the containers that terminated since the last call.
     pub fn take_exits(&mut self) -> Vec<(Key, u8)> {
         std::mem::take(&mut self.exits)
     }
 
-    /// Records an event that the store itself cannot see.
+    /// Records an event that the store cannot derive itself.
     pub fn record(&mut self, subject: Subject, details: EventDetails, at_unix: f64, now: Instant) {
         self.events.record(subject, details, at_unix, now);
     }
@@ -334,13 +337,13 @@ impl Store {
         self.entries.get(&key).map(|entry| entry.created_unix)
     }
 
-    /// Who a cgroup is.
+    /// The identity of a cgroup.
     pub fn identity(&self, key: Key) -> Option<&Arc<Identity>> {
         self.entries.get(&key).map(|entry| &entry.identity)
     }
 
-    /// Gives names to a cgroup, and its level where only they tell (a sandbox).
-    pub fn name(&mut self, key: Key, names: Arc<Names>, level: Level) {
+    /// Sets the names of a cgroup, and its level, which for a sandbox only the names reveal.
+    pub fn set_names(&mut self, key: Key, names: Arc<Names>, level: Level) {
         let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.identity.names.as_deref() == Some(&*names) && entry.identity.of_path.level == level {
@@ -354,8 +357,8 @@ impl Store {
         self.events.named(&entry.identity);
     }
 
-    /// A cgroup is no longer in `hierarchy`. Out of the first one it was known in, or out of all: it has ended.
-    /// `final_values` is its last state, `awaited` whether final records of this hierarchy may still come.
+    /// A cgroup is no longer in `hierarchy`. The cgroup starts leaving when this is its primary hierarchy or its last one.
+    /// With `awaited`, a final record of this hierarchy may still arrive.
     pub fn depart(&mut self, key: Key, hierarchy: usize, primary: bool, awaited: bool, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if !awaited {
@@ -367,7 +370,7 @@ impl Store {
         }
     }
 
-    /// Counts the cgroups that have ended and for which nothing more is to come; returns them.
+    /// Counts and returns the leaving cgroups for which no final record is expected any more.
     pub fn settle(&mut self, now: Instant) -> Vec<Key> {
         if self.leaving == 0 {
             return Vec::new();
@@ -377,14 +380,14 @@ impl Store {
             .iter()
             .filter(|(_, entry)| {
                 entry.leaving_since.is_some_and(|since| {
-                    entry.present_in == 0 || now.saturating_duration_since(since) >= LEAVING
+                    entry.present_in == 0 || now.saturating_duration_since(since) >= FINAL_RECORD_TIMEOUT
                 })
             })
             .map(|(key, _)| *key)
             .collect();
         self.leaving = self.leaving.saturating_sub(settled.len());
         for key in &settled {
-            self.emptied(*key);
+            self.record_empty(*key);
             self.count(*key);
             let Some(entry) = self.entries.remove(key) else { continue };
             if self.leaving_by_path.get(&entry.identity.path) == Some(key) {
@@ -400,8 +403,8 @@ impl Store {
                         pod
                     }
                 };
-                self.workloads.ended(&workload);
-                let Life { init, termination, last_oom_kill, oom_kills, .. } = entry.life;
+                self.workloads.count_ended(&workload);
+                let InitLifecycle { init, termination, last_oom_kill, oom_kills, .. } = entry.lifecycle;
                 self.terminated.push(TerminatedContainer {
                     identity: entry.identity,
                     created_unix: entry.created_unix,
@@ -423,7 +426,7 @@ impl Store {
         self.by_path.values().filter_map(|key| self.entries.get(key).map(|entry| (*key, &entry.identity)))
     }
 
-    /// Cgroups that have ended and are not settled yet.
+    /// Removed cgroups that are not settled yet.
     pub fn leaving(&self) -> impl Iterator<Item = (Key, &Arc<Identity>)> {
         let any = self.leaving > 0;
         let ended = self.entries.iter().filter(|(_, entry)| entry.leaving_since.is_some());
@@ -453,15 +456,14 @@ impl Store {
             if !self.parents.insert(parent.into()) {
                 return;
             }
-            if let Some(key) = self.at(parent) {
+            if let Some(key) = self.get_by_path(parent) {
                 self.make_slice(key);
             }
         }
     }
 
-    /// What has other cgroups of the store below it is a sum and no container, or these would count twice: a plain
-    /// cgroup with children, a container or unit that runs containers itself (a kind node). It stays one, because its
-    /// counters hold theirs.
+    /// Turns a cgroup with children into a slice, for example a container that is a kind node. Its counters include those
+    /// of its children, so counting both would count usage twice. The cgroup stays a slice when the children are gone.
     fn make_slice(&mut self, key: Key) {
         let stamp = self.next_stamp();
         let Some(entry) = self.entries.get_mut(&key) else { return };

@@ -1,8 +1,8 @@
-//! Taking over new values without letting a counter go back.
+//! Merges new values so that no counter decreases.
 //!
-//! A counter of a living cgroup cannot shrink, but its sources can differ by a rounding (microseconds in files,
-//! nanoseconds in the kernel; user and system time are rescaled at each read). A step back would look like a restart to
-//! `rate()`, so the higher value is held until the raw one has caught up.
+//! A counter of a living cgroup cannot decrease, but its sources can differ by rounding: files have microseconds, the
+//! kernel nanoseconds, and user and system time are rescaled at each read. `rate()` would take a decrease for a counter
+//! reset. So the higher value is held until the raw value has caught up.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::values::{
     Traffic, Values,
 };
 
-/// Takes over every subject that `new` has.
+/// Merges every measurement that `new` has into `old`.
 pub(super) fn advance(old: &mut Values, new: Values) -> Advanced {
     let Values {
         cpu,
@@ -57,7 +57,7 @@ pub(super) fn advance(old: &mut Values, new: Values) -> Advanced {
         advanced.stall(old.io, &mut new.io);
     });
     advanced.subject(&mut old.memory, memory, |_, old, new| {
-        // The watermark can be reset through the file, on purpose: a gauge. But a source without it keeps the last.
+        // The watermark is a gauge: users may reset it through the file. A source without a watermark keeps the last one.
         if new.peak_bytes.is_none() {
             new.peak_bytes = old.peak_bytes;
         }
@@ -93,12 +93,12 @@ pub(super) fn advance(old: &mut Values, new: Values) -> Advanced {
     advanced
 }
 
-/// What came of it.
+/// The outcome of [`advance`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Advanced {
-    /// Counters that were held.
+    /// The number of counters that were held.
     pub(super) held: u64,
-    /// Whether anything is another than before. What is shared counts as another if it was made anew.
+    /// Whether any value changed. A shared value counts as changed if it is another allocation.
     pub(super) changed: bool,
 }
 
@@ -180,7 +180,7 @@ impl Advanced {
         self.optional(old.refaults_file, &mut new.refaults_file);
     }
 
-    /// A device that has left io.stat (no I/O since it was reset, or unplugged) keeps what it had.
+    /// A device that is missing from io.stat (unplugged, or no I/O since a reset) keeps its counters.
     fn devices(&mut self, old: &[IoDevice], new: &mut Arc<[IoDevice]>) {
         let number = |device: &IoDevice| (device.major, device.minor);
         let mut all = new.to_vec();
@@ -199,7 +199,7 @@ impl Advanced {
         *new = all.into();
     }
 
-    /// An interface that has vanished leaves: its namespace may outlive it.
+    /// An interface that no longer exists is dropped: its namespace may outlive it.
     fn interfaces(&mut self, old: &[Interface], new: &mut Arc<[Interface]>) {
         for now in Arc::make_mut(new) {
             if let Some(before) = old.iter().find(|before| before.name == now.name) {

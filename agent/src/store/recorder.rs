@@ -8,10 +8,10 @@ use std::{
 
 use crate::model::{Event, EventCounts, EventDetails, Identity, Subject};
 
-/// Events that are kept.
+/// The maximum number of events that are kept.
 pub const MAX_EVENTS: usize = 1024;
-/// How long an event waits for the names of its pod, which may come after the first that happens to it.
-const NAMES_WITHIN: Duration = Duration::from_secs(5);
+/// How long an event waits for the names of its pod, which may arrive after the pod's first event.
+const NAMES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An event that waits for names.
 #[derive(Debug)]
@@ -34,16 +34,16 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Something happened to a subject. If its names may still come, the event is told when they have, or soon without.
+    /// Records an event. If the names of its subject may still arrive, the event waits for them, at most [`NAMES_TIMEOUT`].
     pub(super) fn record(&mut self, subject: Subject, details: EventDetails, at_unix: f64, now: Instant) {
         if subject.lacks_names() && self.waiting.len() < MAX_EVENTS {
             self.waiting.push_back(Waiting { since: now, at_unix, subject, details });
         } else {
-            self.tell(subject, details, at_unix);
+            self.append(subject, details, at_unix);
         }
     }
 
-    /// A cgroup has got its names, and the level that only they tell: so have the events that wait for them.
+    /// Sets the names of a cgroup in the events that wait for them.
     pub(super) fn named(&mut self, identity: &Identity) {
         if self.waiting.is_empty() {
             return;
@@ -54,9 +54,9 @@ impl Recorder {
         self.release(|one| !one.subject.lacks_names());
     }
 
-    /// Tells the events whose names have not come in time.
+    /// Appends the events whose names have not arrived in time.
     pub(super) fn settle(&mut self, now: Instant) {
-        self.release(|one| now.saturating_duration_since(one.since) >= NAMES_WITHIN);
+        self.release(|one| now.saturating_duration_since(one.since) >= NAMES_TIMEOUT);
     }
 
     /// The last events, newest last.
@@ -74,14 +74,14 @@ impl Recorder {
         for _ in 0..self.waiting.len() {
             let Some(one) = self.waiting.pop_front() else { return };
             if due(&one) {
-                self.tell(one.subject, one.details, one.at_unix);
+                self.append(one.subject, one.details, one.at_unix);
             } else {
                 self.waiting.push_back(one);
             }
         }
     }
 
-    fn tell(&mut self, subject: Subject, details: EventDetails, at_unix: f64) {
+    fn append(&mut self, subject: Subject, details: EventDetails, at_unix: f64) {
         self.last += 1;
         let event = Event { sequence: self.last, at_unix, subject, details };
         self.counts.add(event.kind());
@@ -114,19 +114,19 @@ mod tests {
     }
 
     #[test]
-    fn an_event_waits_for_names_and_not_for_ever() {
+    fn an_event_waits_for_names_until_a_timeout() {
         let (mut recorder, now) = (Recorder::default(), Instant::now());
         for path in ["/late", "/never"] {
             recorder.record(Subject::new(&identity(path, Some("u"), None)), eviction(), 1.0, now);
         }
         recorder.record(Subject::new(&identity("/unit", None, None)), eviction(), 2.0, now);
-        assert_eq!(recorder.rows().len(), 1, "outside of pods there are no names to come");
+        assert_eq!(recorder.rows().len(), 1, "outside of pods no names are expected");
         let names = Names { namespace: "shop".to_owned(), pod: "web".to_owned(), ..Names::default() };
         recorder.named(&identity("/late", Some("u"), Some(names)));
-        recorder.settle(now + NAMES_WITHIN / 2);
+        recorder.settle(now + NAMES_TIMEOUT / 2);
         assert_eq!(recorder.rows().last().unwrap().subject.to_string(), "shop/web");
         assert_eq!(recorder.rows().len(), 2);
-        recorder.settle(now + NAMES_WITHIN);
+        recorder.settle(now + NAMES_TIMEOUT);
         let rows = recorder.rows();
         assert_eq!(rows.last().unwrap().subject.to_string(), "/never");
         assert_eq!(rows.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2, 3]);
@@ -134,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_are_kept_and_their_numbers_show_what_went() {
+    fn old_events_are_dropped_and_sequence_numbers_show_it() {
         let (mut recorder, now) = (Recorder::default(), Instant::now());
         for _ in 0..MAX_EVENTS + 5 {
             recorder.record(Subject::new(&identity("/a", None, None)), eviction(), 1.0, now);
         }
         let rows = recorder.rows();
         assert_eq!((rows.len(), rows.first().unwrap().sequence), (MAX_EVENTS, 6));
-        assert!(Arc::ptr_eq(&rows, &recorder.rows()), "nothing new, so nothing is copied");
+        assert!(Arc::ptr_eq(&rows, &recorder.rows()), "without new events nothing is copied");
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Terminations that only pods' statuses tell of: of containers whose program never began to run (`StartError`), of those that
-//! ended while the agent was away, and, where no kernel program tells of exits, of all.
+//! Terminations that only pod statuses report: of containers whose program never started (`StartError`), of containers
+//! that terminated while no agent ran, and of all containers where no eBPF program reports exits.
 //!
-//! A status and the kernel tell of the same end under the container's id, so no end counts twice: the kernel has its say
-//! first, and what it has counted is not counted again.
+//! Statuses and eBPF programs both report a termination with the container's id, so no termination counts twice. A
+//! status waits until the eBPF program has had time to report the same termination.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,34 +15,34 @@ use crate::model::{
     pod::{KnownContainer, State, Terminated},
 };
 
-/// How long a status waits for the kernel's own word: longer than an end can be in doubt.
-const GRACE: Duration = Duration::from_secs(10);
-/// Ids that no status mentions any more, or not yet, are forgotten beyond this many.
+/// How long a status waits for the eBPF program: longer than a termination can be unconfirmed.
+const KERNEL_REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The maximum number of counted ids. Beyond it, ids that no status mentions are dropped.
 const MAX_IDS: usize = 4096;
 
-/// Which ends are counted already.
+/// Which terminations are counted already.
 #[derive(Debug, Default)]
 pub(super) struct ReportedTerminations {
-    /// Ids of containers whose end has been counted, or is none to count.
+    /// Ids of containers whose termination is counted, or must not count.
     accounted: HashSet<Box<str>>,
-    /// Ids of ended containers that wait for the kernel's word, and since when.
+    /// Ids of terminated containers that wait for the eBPF program, and since when.
     waiting: HashMap<Box<str>, Instant>,
 }
 
 impl ReportedTerminations {
-    /// The end of a container is counted, and not to be counted again.
+    /// Marks the termination of a container as counted.
     pub(super) fn account(&mut self, id: &str) {
         self.waiting.remove(id);
         self.accounted.insert(id.into());
     }
 
-    /// Whether an end is to be counted now.
+    /// Whether a termination must be counted now.
     fn is_due(&mut self, id: &str, now: Instant) -> bool {
         if self.accounted.contains(id) {
             return false;
         }
         let since = *self.waiting.entry(id.into()).or_insert(now);
-        if now.saturating_duration_since(since) < GRACE {
+        if now.saturating_duration_since(since) < KERNEL_REPORT_TIMEOUT {
             return false;
         }
         self.account(id);
@@ -58,10 +58,10 @@ impl ReportedTerminations {
 }
 
 impl Store {
-    /// Counts the ends that statuses tell of and nobody else. `began_unix` is when the agent started, `downtime_seconds` for how
-    /// long there was none before: what ended earlier was counted by its predecessor, whose counters are gone.
+    /// Counts the terminations that only statuses report. `began_unix` is when the agent started, `downtime_seconds` how long
+    /// no agent ran before. The previous agent counted earlier terminations, and its counters are gone.
     pub fn count_reported(&mut self, pods: &Pods, began_unix: f64, downtime_seconds: f64, now: Instant) {
-        // Statuses have whole seconds.
+        // Times in statuses are whole seconds.
         let (began, since) = (began_unix.floor(), (began_unix - downtime_seconds).floor());
         let mut mentioned = HashSet::new();
         let containers = pods.iter().flat_map(|pod| pod.containers.iter().map(move |one| (pod, one)));
@@ -72,7 +72,7 @@ impl Store {
                 if ended.finished_unix >= since && self.reported.is_due(&ended.id, now) {
                     let again = !matches!(&status.state, State::Terminated(now) if now.id == ended.id);
                     let unseen = ended.finished_unix < began;
-                    self.count_end(container, ended, again && unseen);
+                    self.count_reported_termination(container, ended, again && unseen);
                     let (names, uid) = (&container.names, pod.uid.as_ref());
                     let details = EventDetails::Termination(Termination::from_status(ended));
                     let subject = Subject::from_status(names, uid, &ended.id);
@@ -83,15 +83,20 @@ impl Store {
         self.reported.forget(&mentioned);
     }
 
-    /// `restarted`: whether it runs again, and nobody saw it start.
-    fn count_end(&mut self, container: &KnownContainer, ended: &Terminated, restarted: bool) {
+    /// `restarted`: whether the container runs again and no agent saw its start.
+    fn count_reported_termination(
+        &mut self,
+        container: &KnownContainer,
+        ended: &Terminated,
+        restarted: bool,
+    ) {
         let names = &container.names;
         if names.workload.is_empty() {
             return;
         }
-        let key = self.workloads.admit(WorkloadKey::named(names));
+        let key = self.workloads.admit(WorkloadKey::from_names(names));
         let Termination { reason, exit_code, .. } = Termination::from_status(ended);
-        self.workloads.reported(&key, reason, exit_code, restarted);
+        self.workloads.count_termination(&key, reason, exit_code, restarted);
     }
 }
 
@@ -109,9 +114,9 @@ mod tests {
         store::Appearance,
     };
 
-    const BEGAN: f64 = 1_795_782_000.7;
-    const FOUND: &str = "2026-11-27T12:20:10Z";
-    const AWAY: &str = "2026-11-27T12:19:30Z";
+    const AGENT_START: f64 = 1_795_782_000.7;
+    const AFTER_START: &str = "2026-11-27T12:20:10Z";
+    const DURING_DOWNTIME: &str = "2026-11-27T12:19:30Z";
     const LONG_AGO: &str = "2026-11-27T11:00:00Z";
 
     fn pods(state: &serde_json::Value, last: &serde_json::Value) -> Pods {
@@ -133,46 +138,46 @@ mod tests {
     }
 
     fn running() -> serde_json::Value {
-        json!({ "running": { "startedAt": FOUND } })
+        json!({ "running": { "startedAt": AFTER_START } })
     }
 
     fn row(store: &mut Store, now: Instant) -> WorkloadRow {
         store.count_workloads(now);
-        let published = store.publish(AgentRow::default(), now);
-        published.workloads.iter().find(|row| &*row.workload == "job").cloned().unwrap_or_default()
+        let view = store.build_view(AgentRow::default(), now);
+        view.workloads.iter().find(|row| &*row.workload == "job").cloned().unwrap_or_default()
     }
 
-    /// Counts twice, before and after the grace.
+    /// Counts before and after the timeout.
     fn count(store: &mut Store, pods: &Pods) -> WorkloadRow {
         let now = Instant::now();
-        store.count_reported(pods, BEGAN, 60.0, now);
-        store.count_reported(pods, BEGAN, 60.0, now + GRACE / 2);
-        assert_eq!(row(store, now).terminations.iter().count(), 0, "the kernel has its say first");
+        store.count_reported(pods, AGENT_START, 60.0, now);
+        store.count_reported(pods, AGENT_START, 60.0, now + KERNEL_REPORT_TIMEOUT / 2);
+        assert_eq!(row(store, now).terminations.iter().count(), 0, "the kernel's report comes first");
         for _ in 0..2 {
-            store.count_reported(pods, BEGAN, 60.0, now + GRACE);
+            store.count_reported(pods, AGENT_START, 60.0, now + KERNEL_REPORT_TIMEOUT);
         }
         row(store, now)
     }
 
     #[test]
-    fn what_never_began_is_counted_once() {
+    fn a_container_that_never_started_is_counted_once() {
         let mut store = Store::new(10);
-        let pods = pods(&ended("a", "StartError", 128, FOUND), &json!({}));
+        let pods = pods(&ended("a", "StartError", 128, AFTER_START), &json!({}));
         let row = count(&mut store, &pods);
         assert_eq!(row.terminations, [(TerminationReason::StartError, 128)].into_iter().collect());
         assert_eq!((&*row.container, row.restarts), ("main", 0));
     }
 
     #[test]
-    fn what_ended_while_the_agent_was_away_is_counted_and_so_is_the_restart() {
+    fn a_termination_during_downtime_is_counted_with_its_restart() {
         let mut store = Store::new(10);
-        let row = count(&mut store, &pods(&running(), &ended("a", "OOMKilled", 137, AWAY)));
+        let row = count(&mut store, &pods(&running(), &ended("a", "OOMKilled", 137, DURING_DOWNTIME)));
         assert_eq!(row.terminations, [(TerminationReason::OomKilled, 137)].into_iter().collect());
         assert_eq!(row.restarts, 1);
     }
 
     #[test]
-    fn what_an_earlier_agent_counted_and_what_has_no_time_is_not() {
+    fn terminations_before_the_downtime_or_without_a_time_are_not_counted() {
         for last in [
             ended("a", "Error", 1, LONG_AGO),
             json!({ "terminated": {
@@ -185,10 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_counted_is_not_counted_again_whoever_comes_first() {
+    fn a_termination_that_the_kernel_reports_is_counted_once_in_either_order() {
         let exit = || Exit {
-            init: Init { pid: 5, comm: "main".to_owned(), started_unix: BEGAN, contained: true },
-            ended_unix: BEGAN + 1.0,
+            init: Init { pid: 5, comm: "main".to_owned(), started_unix: AGENT_START, contained: true },
+            ended_unix: AGENT_START + 1.0,
             status: ExitStatus::Code(3),
         };
         let appear = |store: &mut Store, pods: &Pods| {
@@ -201,22 +206,22 @@ mod tests {
             };
             let names = pods.names(&of_path).unwrap();
             let path: Arc<str> = "/pod/a".into();
-            let appearance = Appearance { path, of_path, created_unix: BEGAN, present_at_start: false };
+            let appearance = Appearance { path, of_path, created_unix: AGENT_START, present_at_start: false };
             let key = store.appear(appearance, 0, Instant::now());
-            store.name(key, names, Level::Container);
+            store.set_names(key, names, Level::Container);
             key
         };
         let now = Instant::now();
-        let pods = pods(&ended("a", "Error", 3, FOUND), &json!({}));
+        let pods = pods(&ended("a", "Error", 3, AFTER_START), &json!({}));
         for status_first in [false, true] {
             let mut store = Store::new(10);
             let key = appear(&mut store, &pods);
             if status_first {
-                store.count_reported(&pods, BEGAN, 0.0, now);
+                store.count_reported(&pods, AGENT_START, 0.0, now);
             }
-            store.exited(key, exit(), now);
-            store.count_reported(&pods, BEGAN, 0.0, now);
-            store.count_reported(&pods, BEGAN, 0.0, now + 2 * GRACE);
+            store.record_exit(key, exit(), now);
+            store.count_reported(&pods, AGENT_START, 0.0, now);
+            store.count_reported(&pods, AGENT_START, 0.0, now + 2 * KERNEL_REPORT_TIMEOUT);
             let row = row(&mut store, now);
             assert_eq!(
                 row.terminations,
@@ -227,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_forgotten_and_those_still_mentioned_are_not() {
-        let mut told = ReportedTerminations::default();
+    fn ids_that_no_status_mentions_are_dropped() {
+        let mut reported = ReportedTerminations::default();
         for id in 0..=MAX_IDS {
-            told.account(&id.to_string());
+            reported.account(&id.to_string());
         }
-        told.waiting.insert("gone".into(), Instant::now());
-        told.forget(&HashSet::from(["7", "8"]));
-        assert_eq!((told.accounted.len(), told.waiting.len()), (2, 0));
-        assert!(!told.is_due("7", Instant::now() + 2 * GRACE));
+        reported.waiting.insert("gone".into(), Instant::now());
+        reported.forget(&HashSet::from(["7", "8"]));
+        assert_eq!((reported.accounted.len(), reported.waiting.len()), (2, 0));
+        assert!(!reported.is_due("7", Instant::now() + 2 * KERNEL_REPORT_TIMEOUT));
     }
 }

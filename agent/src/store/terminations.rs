@@ -1,5 +1,5 @@
-//! How containers end: what is known of their init processes and OOM kills while they live, and a record of each when
-//! they are gone.
+//! Terminations of containers: the init process and the OOM kills of each living container, and the records of the last
+//! terminated ones.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -11,69 +11,70 @@ use crate::model::{
     Exit, ExitStatus, Identity, Init, Level, OomKill, TerminatedContainer, Termination, TerminationReason,
 };
 
-/// Ends that are remembered.
+/// The maximum number of terminated containers that are kept.
 pub const MAX_TERMINATED: usize = 256;
-/// Containers that are remembered for seeing that another is their restart.
-const MAX_REMEMBERED: usize = 4096;
-/// A kill by signal 9 so soon after an OOM kill in the cgroup is one: with `memory.oom.group` the init process need not
-/// be the victim that was chosen. Seconds.
-const OOM_WITHIN: f64 = 2.0;
+/// The maximum number of names of removed containers that are kept to recognise restarts.
+const MAX_RESTART_NAMES: usize = 4096;
+/// An exit by SIGKILL this close to an OOM kill in the cgroup, in seconds, counts as OOM-killed. With `memory.oom.group`
+/// the kernel kills the init process although another process is the victim.
+const MAX_OOM_KILL_DISTANCE: f64 = 2.0;
 const SIGKILL: u8 = 9;
-/// How long a runtime may take from its own last process in a new cgroup to the container's program.
-const BEFORE_PROGRAM: Duration = Duration::from_secs(5);
+/// How long a runtime may take from the exit of its own last process in a new cgroup to the start of the container's program.
+const PROGRAM_START_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is known of a container's processes.
+/// The init process and the OOM kills of a container.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Life {
+pub(super) struct InitLifecycle {
     pub(super) init: Option<Init>,
     pub(super) termination: Option<Termination>,
-    /// An end that may yet prove to be one of the runtime's own processes, and when it was told.
-    doubtful: Option<(Exit, Instant)>,
+    /// An exit that may be one of the runtime's own processes, and when it was reported.
+    unconfirmed: Option<(Exit, Instant)>,
     pub(super) last_oom_kill: Option<OomKill>,
     pub(super) oom_kills: u64,
 }
 
-impl Life {
-    /// An init process starts. In a container only the first is one: its cgroup is not used again, and what a runtime
-    /// still puts there was meant for the one that has ended. A unit's cgroup may stay from one run to the next.
+impl InitLifecycle {
+    /// An init process starts; `false` if it is ignored. A container has one init process, because its cgroup is not reused:
+    /// a later process of the runtime was meant for the exited one. The cgroup of a systemd unit may be reused by its next run.
     pub(super) fn start(&mut self, init: Init, level: Level) -> bool {
-        let ended = self.termination.is_some() || (self.doubtful.is_some() && !init.contained);
+        let ended = self.termination.is_some() || (self.unconfirmed.is_some() && !init.contained);
         if ended && level != Level::Unit {
             return false;
         }
         self.init = Some(init);
         self.termination = None;
-        self.doubtful = None;
+        self.unconfirmed = None;
         true
     }
 
-    /// The init process has ended; returns why, and its exit code. `None` if that is known already, or is in doubt.
-    pub(super) fn end(&mut self, exit: Exit, level: Level, now: Instant) -> Option<(TerminationReason, u8)> {
-        if self.termination.is_some() || self.doubtful.is_some() {
+    /// The init process has exited. Returns the reason and the exit code; `None` if a termination is known already or this one
+    /// is not confirmed.
+    pub(super) fn exit(&mut self, exit: Exit, level: Level, now: Instant) -> Option<(TerminationReason, u8)> {
+        if self.termination.is_some() || self.unconfirmed.is_some() {
             return None;
         }
         if exit.init.contained || level == Level::Unit {
             return Some(self.record(exit));
         }
-        self.doubtful = Some((exit, now));
+        self.unconfirmed = Some((exit, now));
         None
     }
 
-    /// No program will come any more: what was in doubt was the end.
-    pub(super) fn nothing_follows(&mut self) -> Option<(TerminationReason, u8)> {
-        let (exit, _) = self.doubtful.take()?;
+    /// No other program can start: an unconfirmed exit was the termination.
+    pub(super) fn confirm_exit(&mut self) -> Option<(TerminationReason, u8)> {
+        let (exit, _) = self.unconfirmed.take()?;
         Some(self.record(exit))
     }
 
-    /// As [`Self::nothing_follows`], if it would have come by now.
-    pub(super) fn nothing_followed(&mut self, now: Instant) -> Option<(TerminationReason, u8)> {
-        let (_, since) = self.doubtful.as_ref()?;
-        (now.saturating_duration_since(*since) >= BEFORE_PROGRAM).then(|| self.nothing_follows())?
+    /// Like [`Self::confirm_exit`], if another program would have started by now.
+    pub(super) fn confirm_exit_if_due(&mut self, now: Instant) -> Option<(TerminationReason, u8)> {
+        let (_, since) = self.unconfirmed.as_ref()?;
+        (now.saturating_duration_since(*since) >= PROGRAM_START_TIMEOUT).then(|| self.confirm_exit())?
     }
 
     fn record(&mut self, exit: Exit) -> (TerminationReason, u8) {
         let by_oom = self.last_oom_kill.as_ref().is_some_and(|kill| {
-            kill.pid == exit.init.pid || (exit.ended_unix - kill.at_unix).abs() <= OOM_WITHIN
+            kill.pid == exit.init.pid || (exit.ended_unix - kill.at_unix).abs() <= MAX_OOM_KILL_DISTANCE
         });
         let reason = match exit.status {
             ExitStatus::Signal(SIGKILL) if by_oom => TerminationReason::OomKilled,
@@ -86,13 +87,13 @@ impl Life {
         (reason, code)
     }
 
-    pub(super) fn kill(&mut self, kill: OomKill) {
+    pub(super) fn add_oom_kill(&mut self, kill: OomKill) {
         self.oom_kills += 1;
         self.last_oom_kill = Some(kill);
     }
 }
 
-/// The last ends, newest last, and who else has ended.
+/// The last terminated containers, newest last, and the names of more.
 #[derive(Debug, Default)]
 pub(super) struct RecentTerminations {
     recent: VecDeque<Arc<TerminatedContainer>>,
@@ -112,13 +113,13 @@ impl RecentTerminations {
         self.recent.iter().cloned().collect()
     }
 
-    /// Remembers who ended.
+    /// Keeps the names of a removed container.
     pub(super) fn remember(&mut self, identity: &Identity) {
         for name in names_across_restarts(identity) {
             if self.remembered.insert(name.clone()) {
                 self.order.push_back(name);
             }
-            if self.order.len() > MAX_REMEMBERED
+            if self.order.len() > MAX_RESTART_NAMES
                 && let Some(oldest) = self.order.pop_front()
             {
                 self.remembered.remove(&oldest);
@@ -126,13 +127,13 @@ impl RecentTerminations {
         }
     }
 
-    /// Whether the container is another run of one that ended.
+    /// Whether the container is a restart of a removed one.
     pub(super) fn is_restart(&self, identity: &Identity) -> bool {
         names_across_restarts(identity).any(|name| self.remembered.contains(&name))
     }
 }
 
-/// What a container and its restarts have in common: the path (Docker, podman, units), or the pod and the name in it.
+/// Names that a container shares with its restarts: its path (Docker, podman, units), or its pod and its name in the pod.
 fn names_across_restarts(identity: &Identity) -> impl Iterator<Item = Box<str>> {
     let of_path = &identity.of_path;
     let restartable = matches!(of_path.level, Level::Container | Level::Sandbox | Level::Unit);
@@ -162,11 +163,11 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_told_apart() {
+    fn exit_status_and_oom_kills_give_the_reason() {
         let reason = |status, kill: Option<OomKill>| {
-            let mut life = Life::default();
-            kill.into_iter().for_each(|kill| life.kill(kill));
-            life.end(exit(5, 100.0, status), Level::Container, Instant::now()).unwrap().0
+            let mut lifecycle = InitLifecycle::default();
+            kill.into_iter().for_each(|kill| lifecycle.add_oom_kill(kill));
+            lifecycle.exit(exit(5, 100.0, status), Level::Container, Instant::now()).unwrap().0
         };
         assert_eq!(reason(0, None), TerminationReason::Completed);
         assert_eq!(reason(3 << 8, None), TerminationReason::Error);
@@ -182,48 +183,51 @@ mod tests {
     }
 
     #[test]
-    fn a_container_ends_once_and_a_unit_runs_again() {
-        let mut life = Life::default();
+    fn a_container_terminates_once_and_a_unit_can_run_again() {
+        let mut lifecycle = InitLifecycle::default();
         let now = Instant::now();
-        assert!(life.start(exit(5, 0.0, 0).init, Level::Container));
-        assert!(life.end(exit(5, 1.0, 0), Level::Container, now).is_some());
-        assert!(life.end(exit(5, 1.0, 0), Level::Container, now).is_none());
-        assert!(!life.start(exit(6, 0.0, 0).init, Level::Container));
-        assert!(life.start(exit(6, 0.0, 0).init, Level::Unit));
-        assert!(life.end(exit(6, 2.0, 0), Level::Unit, now).is_some());
+        assert!(lifecycle.start(exit(5, 0.0, 0).init, Level::Container));
+        assert!(lifecycle.exit(exit(5, 1.0, 0), Level::Container, now).is_some());
+        assert!(lifecycle.exit(exit(5, 1.0, 0), Level::Container, now).is_none());
+        assert!(!lifecycle.start(exit(6, 0.0, 0).init, Level::Container));
+        assert!(lifecycle.start(exit(6, 0.0, 0).init, Level::Unit));
+        assert!(lifecycle.exit(exit(6, 2.0, 0), Level::Unit, now).is_some());
     }
 
     #[test]
-    fn what_the_runtime_runs_of_itself_gives_way_to_the_program() {
+    fn a_process_of_the_runtime_is_replaced_by_the_program() {
         let outside = |pid, status| {
             let exit = exit(pid, 1.0, status);
             Exit { init: Init { contained: false, ..exit.init }, ..exit }
         };
         let now = Instant::now();
         let before_program = || {
-            let mut life = Life::default();
-            assert!(life.start(outside(5, 0).init, Level::Container));
-            assert_eq!(life.end(outside(5, 0), Level::Container, now), None);
-            assert!(!life.start(outside(6, 0).init, Level::Container), "another process of the runtime");
-            assert_eq!(life.end(outside(6, 1), Level::Container, now), None);
-            life
+            let mut lifecycle = InitLifecycle::default();
+            assert!(lifecycle.start(outside(5, 0).init, Level::Container));
+            assert_eq!(lifecycle.exit(outside(5, 0), Level::Container, now), None);
+            assert!(!lifecycle.start(outside(6, 0).init, Level::Container), "another process of the runtime");
+            assert_eq!(lifecycle.exit(outside(6, 1), Level::Container, now), None);
+            lifecycle
         };
-        let mut life = before_program();
-        assert!(life.start(exit(7, 1.0, 0).init, Level::Container));
-        assert_eq!(life.nothing_follows(), None);
+        let mut lifecycle = before_program();
+        assert!(lifecycle.start(exit(7, 1.0, 0).init, Level::Container));
+        assert_eq!(lifecycle.confirm_exit(), None);
         assert_eq!(
-            life.end(exit(7, 2.0, 3 << 8), Level::Container, now),
+            lifecycle.exit(exit(7, 2.0, 3 << 8), Level::Container, now),
             Some((TerminationReason::Error, 3))
         );
 
-        let mut life = before_program();
-        assert_eq!(life.nothing_followed(now + BEFORE_PROGRAM / 2), None);
-        assert_eq!(life.nothing_followed(now + BEFORE_PROGRAM), Some((TerminationReason::Completed, 0)));
-        assert!(!life.start(exit(7, 1.0, 0).init, Level::Container), "too late");
-        assert_eq!(before_program().nothing_follows(), Some((TerminationReason::Completed, 0)));
-        let mut unit = Life::default();
+        let mut lifecycle = before_program();
+        assert_eq!(lifecycle.confirm_exit_if_due(now + PROGRAM_START_TIMEOUT / 2), None);
         assert_eq!(
-            unit.end(outside(5, 0), Level::Unit, now),
+            lifecycle.confirm_exit_if_due(now + PROGRAM_START_TIMEOUT),
+            Some((TerminationReason::Completed, 0))
+        );
+        assert!(!lifecycle.start(exit(7, 1.0, 0).init, Level::Container), "too late");
+        assert_eq!(before_program().confirm_exit(), Some((TerminationReason::Completed, 0)));
+        let mut unit = InitLifecycle::default();
+        assert_eq!(
+            unit.exit(outside(5, 0), Level::Unit, now),
             Some((TerminationReason::Completed, 0)),
             "no container"
         );

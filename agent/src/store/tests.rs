@@ -40,21 +40,21 @@ fn names(workload: &str) -> Arc<Names> {
 
 fn workload(store: &mut Store, name: &str) -> WorkloadRow {
     store.count_workloads(Instant::now());
-    let published = store.publish(AgentRow::default(), Instant::now());
-    published.workloads.iter().find(|row| &*row.workload == name).cloned().unwrap_or_default()
+    let view = store.build_view(AgentRow::default(), Instant::now());
+    view.workloads.iter().find(|row| &*row.workload == name).cloned().unwrap_or_default()
 }
 
 fn paths(store: &mut Store) -> Vec<String> {
-    let published = store.publish(AgentRow::default(), Instant::now());
-    published.cgroups.iter().map(|row| row.identity.path.to_string()).collect()
+    let view = store.build_view(AgentRow::default(), Instant::now());
+    view.cgroups.iter().map(|row| row.identity.path.to_string()).collect()
 }
 
 #[test]
-fn an_ended_container_leaves_at_once_and_stays_in_its_workload() {
+fn a_removed_container_leaves_the_view_and_stays_in_its_workload() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let key = store.appear(pod_container("/pod/a"), 0, now);
     store.appear(pod_container("/pod/a"), 1, now);
-    store.name(key, names("web"), Level::Container);
+    store.set_names(key, names("web"), Level::Container);
     store.update(key, cpu(100));
     store.depart(key, 0, true, false, now);
     assert_eq!(paths(&mut store), Vec::<String>::new());
@@ -69,30 +69,30 @@ fn an_ended_container_leaves_at_once_and_stays_in_its_workload() {
 }
 
 #[test]
-fn final_records_that_do_not_come_are_not_waited_for_forever() {
+fn a_missing_final_record_delays_settling_until_a_timeout() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let key = store.appear(appearance("/a", Level::Cgroup), 0, now);
     store.depart(key, 0, true, true, now);
     assert_eq!(store.settle(now), []);
-    assert_eq!(store.settle(now + LEAVING), [key]);
+    assert_eq!(store.settle(now + FINAL_RECORD_TIMEOUT), [key]);
     assert_eq!(workload(&mut store, "a").containers_ended, 1);
 }
 
 #[test]
-fn names_that_arrive_late_lose_nothing() {
+fn late_names_lose_no_usage() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let key = store.appear(pod_container("/pod/a"), 0, now);
     store.update(key, cpu(100));
     assert_eq!(workload(&mut store, "web"), WorkloadRow::default());
-    store.name(key, names("web"), Level::Container);
+    store.set_names(key, names("web"), Level::Container);
     assert_eq!(workload(&mut store, "web").cpu_ns, 100);
-    store.name(key, names("other"), Level::Container);
+    store.set_names(key, names("other"), Level::Container);
     store.update(key, cpu(130));
     assert_eq!(workload(&mut store, "web").cpu_ns, 130, "what was counted under a name stays there");
 }
 
 #[test]
-fn what_ends_without_a_name_is_counted_as_unknown() {
+fn an_unnamed_container_is_counted_as_unknown() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let key = store.appear(pod_container("/pod/a"), 0, now);
     store.update(key, cpu(100));
@@ -106,7 +106,7 @@ fn what_ends_without_a_name_is_counted_as_unknown() {
 }
 
 #[test]
-fn what_was_done_before_the_agent_came_does_not_count() {
+fn usage_before_the_agent_started_does_not_count() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let mut before = appearance("/a", Level::Cgroup);
     before.present_at_start = true;
@@ -118,7 +118,7 @@ fn what_was_done_before_the_agent_came_does_not_count() {
 }
 
 #[test]
-fn a_path_used_again_is_another_cgroup() {
+fn a_reused_path_is_another_cgroup() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let first = store.appear(appearance("/a", Level::Cgroup), 0, now);
     store.update(first, cpu(100));
@@ -126,14 +126,14 @@ fn a_path_used_again_is_another_cgroup() {
     assert_ne!(first, second);
     store.update(second, cpu(5));
     assert_eq!(store.values(second).unwrap().cpu, Some(Cpu { usage_ns: 5 }));
-    store.settle(now + LEAVING);
+    store.settle(now + FINAL_RECORD_TIMEOUT);
     let row = workload(&mut store, "a");
     assert_eq!((row.cpu_ns, row.containers_started, row.containers_ended), (105, 2, 1));
     assert_eq!(paths(&mut store), ["/a"]);
 }
 
 #[test]
-fn what_is_removed_before_all_hierarchies_told_of_its_making_is_one_cgroup() {
+fn a_cgroup_removed_before_all_hierarchies_reported_it_is_one_cgroup() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let key = store.appear(appearance("/a", Level::Cgroup), 0, now);
     store.depart(key, 0, true, true, now);
@@ -151,7 +151,7 @@ fn what_is_removed_before_all_hierarchies_told_of_its_making_is_one_cgroup() {
 }
 
 #[test]
-fn a_plain_cgroup_with_children_is_a_sum_and_not_counted_twice() {
+fn a_plain_cgroup_with_children_becomes_a_slice_and_is_not_counted_twice() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let child = store.appear(appearance("/a/b", Level::Cgroup), 0, now);
     let parent = store.appear(appearance("/a", Level::Cgroup), 0, now);
@@ -165,7 +165,7 @@ fn a_plain_cgroup_with_children_is_a_sum_and_not_counted_twice() {
 }
 
 #[test]
-fn a_container_that_runs_pods_is_a_sum() {
+fn a_container_that_runs_pods_becomes_a_slice() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let node = store.appear(appearance("/node", Level::Container), 0, now);
     assert_eq!(store.identity(node).unwrap().of_path.level, Level::Container);
@@ -181,7 +181,7 @@ fn too_many_workloads_are_folded_and_counted() {
         store.update(key, cpu(10));
     }
     assert_eq!(workload(&mut store, "_folded").cpu_ns, 30);
-    assert_eq!(store.publish(AgentRow::default(), now).agent.workloads_folded, 3);
+    assert_eq!(store.build_view(AgentRow::default(), now).agent.workloads_folded, 3);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn rows_are_sorted_and_unnamed_ones_counted() {
     }
     store.appear(pod_container("/p"), 0, now);
     assert_eq!(paths(&mut store), ["/a", "/b", "/c", "/p"]);
-    assert_eq!(store.publish(AgentRow::default(), now).agent.unnamed_containers, 1);
+    assert_eq!(store.build_view(AgentRow::default(), now).agent.unnamed_containers, 1);
 }
 
 fn shown(view: &View) -> Vec<(Arc<str>, f64, Values)> {
@@ -201,24 +201,24 @@ fn shown(view: &View) -> Vec<(Arc<str>, f64, Values)> {
 }
 
 #[test]
-fn a_view_written_over_an_old_one_is_like_a_new_one() {
+fn a_view_that_reuses_an_old_one_equals_a_new_one() {
     let (mut store, now) = (Store::new(10), Instant::now());
     let keys = ["/a", "/b", "/c"].map(|path| store.appear(appearance(path, Level::Cgroup), 0, now));
     let stat = |anon_bytes| Some(Arc::new(MemoryStat { anon_bytes, ..MemoryStat::default() }));
     for (key, anon_bytes) in keys.into_iter().zip([Some(1), Some(2), None]) {
         store.update(key, Values { memory_stat: anon_bytes.and_then(stat), ..cpu(7) });
     }
-    let old = store.publish(AgentRow::default(), now);
+    let old = store.build_view(AgentRow::default(), now);
 
-    // One goes, one gets new values and a name, one stays, one comes.
+    // One cgroup is removed, one gets new values, one gets its first ones, one is added.
     store.depart(keys[0], 0, true, false, now);
     store.settle(now);
     store.update(keys[1], Values { memory_stat: stat(20), ..cpu(8) });
     store.update(keys[2], Values { memory_stat: stat(30), ..Values::default() });
     store.appear(appearance("/d", Level::Cgroup), 0, now);
-    let new = store.publish(AgentRow::default(), now);
+    let new = store.build_view(AgentRow::default(), now);
     store.recycle(old);
-    let written_over = store.publish(AgentRow::default(), now);
+    let written_over = store.build_view(AgentRow::default(), now);
 
     assert_eq!(shown(&new), shown(&written_over));
     let paths: Vec<_> = written_over.cgroups.iter().map(|row| &*row.identity.path).collect();
@@ -231,7 +231,7 @@ fn a_view_written_over_an_old_one_is_like_a_new_one() {
 
 proptest! {
     #[test]
-    fn whatever_changes_is_shown(steps in prop::collection::vec((0..5_usize, 0..6_u8, 0..3_usize), 0..60)) {
+    fn every_change_is_in_the_view(steps in prop::collection::vec((0..5_usize, 0..6_u8, 0..3_usize), 0..60)) {
         let (mut store, now) = (Store::new(10), Instant::now());
         let mut keys = [const { None::<Key> }; 5];
         let mut views = VecDeque::new();
@@ -248,8 +248,8 @@ proptest! {
                 (_, Some(key)) => store.update_cpu(key, Cpu { usage_ns: count }),
                 (_, None) => keys[which] = Some(store.appear(appearance(path, Level::Cgroup), 0, now)),
             }
-            let written_over = store.publish(AgentRow::default(), now);
-            let new = store.publish(AgentRow::default(), now);
+            let written_over = store.build_view(AgentRow::default(), now);
+            let new = store.build_view(AgentRow::default(), now);
             prop_assert_eq!(shown(&written_over), shown(&new));
             views.extend([written_over, new]);
             while views.len() > lag {

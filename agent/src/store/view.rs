@@ -1,4 +1,4 @@
-//! The store's view for readers.
+//! Builds the view that exporters read.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -10,25 +10,25 @@ use crate::{
     values::Values,
 };
 
-/// Living cgroups as they are shown: by path.
+/// The living cgroups, in the order of the view: by path.
 #[derive(Debug, Default)]
 pub(super) struct Living {
     keys: Vec<Key>,
-    /// Of each, side by side: most do not change between two views.
+    /// The changes of each cgroup. They are contiguous because most cgroups do not change between two views.
     changes: Vec<Changes>,
-    /// Pods' containers without names.
+    /// The number of pod containers without names.
     unnamed: u64,
 }
 
-/// When what is shown of a cgroup has changed.
+/// When a cgroup last changed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Changes {
     last: Stamp,
-    /// The last one of something else than CPU time.
-    beside_cpu: Stamp,
+    /// The last change of anything but CPU time.
+    other_than_cpu: Stamp,
 }
 
-/// Another with each change of what is shown, and never that of another cgroup.
+/// A version: it increases with each change in the store, and no two cgroups share one.
 pub(crate) type Stamp = u64;
 
 impl Store {
@@ -37,28 +37,28 @@ impl Store {
         self.stamp
     }
 
-    /// A coherent view. `agent` is what the agent says of itself; what the store knows is filled in here.
-    pub fn publish(&mut self, mut agent: AgentRow, now: Instant) -> View {
-        let living = self.living.get_or_insert_with(|| Living::of(&self.by_path, &mut self.entries));
+    /// Builds a coherent view. `agent` has the metrics of the agent itself; this method adds those that the store counts.
+    pub fn build_view(&mut self, mut agent: AgentRow, now: Instant) -> View {
+        let living = self.living.get_or_insert_with(|| Living::new(&self.by_path, &mut self.entries));
         let (mut cgroups, mut stamps) = std::mem::take(&mut self.spare);
         cgroups.truncate(living.keys.len());
         stamps.truncate(living.keys.len());
-        for (place, (key, Changes { last, beside_cpu })) in
+        for (place, (key, Changes { last, other_than_cpu })) in
             living.keys.iter().zip(&living.changes).enumerate()
         {
             let shown = stamps.get_mut(place);
-            // Most are idle most of the time.
+            // Most cgroups are idle most of the time.
             if shown.as_ref().is_some_and(|shown| **shown == *last) {
                 continue;
             }
             let Some(entry) = self.entries.get(key) else { continue };
             match (cgroups.get_mut(place), shown) {
                 (Some(row), Some(shown)) => {
-                    // A row of the same cgroup: what it does not show yet is its CPU time.
-                    if *shown >= *beside_cpu && Arc::ptr_eq(&row.identity, &entry.identity) {
+                    // The row shows the same cgroup, and only its CPU time is old.
+                    if *shown >= *other_than_cpu && Arc::ptr_eq(&row.identity, &entry.identity) {
                         row.values.cpu = entry.values.cpu;
                     } else {
-                        entry.show_in(row);
+                        entry.update_row(row);
                     }
                     *shown = *last;
                 }
@@ -76,7 +76,7 @@ impl Store {
             at: now,
             cgroups,
             stamps,
-            workloads: self.rows.clone(),
+            workloads: self.workload_rows.clone(),
             terminated: self.terminated_rows.clone(),
             events: self.events.rows(),
             pods: Arc::default(),
@@ -85,25 +85,24 @@ impl Store {
         }
     }
 
-    /// Takes back a view that nobody reads any more: the next one is written over it, which saves making and dropping
-    /// all its parts ten times a second.
+    /// Takes back a view without readers. The next view reuses its memory, which saves many allocations each second.
     pub fn recycle(&mut self, view: View) {
         self.spare = (view.cgroups, view.stamps);
     }
 }
 
 impl Living {
-    fn of(by_path: &HashMap<Arc<str>, Key>, entries: &mut FxHashMap<Key, Entry>) -> Self {
+    fn new(by_path: &HashMap<Arc<str>, Key>, entries: &mut FxHashMap<Key, Entry>) -> Self {
         let mut paths: Vec<_> = by_path.iter().collect();
         paths.sort_unstable();
         let mut living = Self::default();
         for (_, key) in paths {
             let Some(entry) = entries.get_mut(key) else { continue };
-            entry.place = living.keys.len();
+            entry.index = living.keys.len();
             living.keys.push(*key);
-            living.changes.push(Changes { last: entry.stamp, beside_cpu: entry.stamp });
+            living.changes.push(Changes { last: entry.stamp, other_than_cpu: entry.stamp });
             let Identity { of_path, names, .. } = &*entry.identity;
-            // Not pods: their cgroups may stay, empty, in a hierarchy that nobody removes them from.
+            // Pods do not count: an empty cgroup of a pod may stay in a v1 hierarchy.
             let is_container = matches!(of_path.level, Level::Container | Level::Sandbox);
             living.unnamed += u64::from(is_container && of_path.pod_uid.is_some() && names.is_none());
         }
@@ -112,15 +111,15 @@ impl Living {
 }
 
 impl Entry {
-    /// What is shown of it has changed.
-    pub(super) fn show_anew(&mut self, key: Key, stamp: Stamp, living: &mut Option<Living>) {
-        if let Some(changes) = self.show_cpu_anew(key, stamp, living) {
-            changes.beside_cpu = stamp;
+    /// Something in the row of this cgroup has changed.
+    pub(super) fn mark_changed(&mut self, key: Key, stamp: Stamp, living: &mut Option<Living>) {
+        if let Some(changes) = self.mark_cpu_changed(key, stamp, living) {
+            changes.other_than_cpu = stamp;
         }
     }
 
-    /// Nothing that is shown of it but its CPU time has changed. Returns its changes if it lives.
-    pub(super) fn show_cpu_anew<'l>(
+    /// The CPU time of this cgroup has changed. Returns its changes if the cgroup is living.
+    pub(super) fn mark_cpu_changed<'l>(
         &mut self,
         key: Key,
         stamp: Stamp,
@@ -128,13 +127,13 @@ impl Entry {
     ) -> Option<&'l mut Changes> {
         self.stamp = stamp;
         let Living { keys, changes, .. } = living.as_mut()?;
-        let changes = changes.get_mut(self.place).filter(|_| keys.get(self.place) == Some(&key))?;
+        let changes = changes.get_mut(self.index).filter(|_| keys.get(self.index) == Some(&key))?;
         changes.last = stamp;
         Some(changes)
     }
 
-    /// Makes a row what [`Self::row`] would be, and touches no count of references that stay as they are.
-    pub(super) fn show_in(&self, row: &mut CgroupRow) {
+    /// Makes `row` equal to [`Self::row`] without touching the reference counts of unchanged values.
+    pub(super) fn update_row(&self, row: &mut CgroupRow) {
         if !Arc::ptr_eq(&row.identity, &self.identity) {
             row.identity.clone_from(&self.identity);
         }
@@ -166,33 +165,33 @@ impl Entry {
         } = &self.values;
         let shown = &mut row.values;
         shown.cpu = *cpu;
-        share(&mut shown.runqueue, runqueue.as_ref());
-        share(&mut shown.cpu_windows, cpu_windows.as_ref());
-        share(&mut shown.quota_what_if, quota_what_if.as_ref());
+        assign_shared(&mut shown.runqueue, runqueue.as_ref());
+        assign_shared(&mut shown.cpu_windows, cpu_windows.as_ref());
+        assign_shared(&mut shown.quota_what_if, quota_what_if.as_ref());
         shown.cpu_split = *cpu_split;
         shown.throttling = *throttling;
         shown.pressure = *pressure;
         shown.memory = *memory;
         shown.window_peak = *window_peak;
         shown.memory_growth = *memory_growth;
-        share(&mut shown.memory_histograms, memory_histograms.as_ref());
+        assign_shared(&mut shown.memory_histograms, memory_histograms.as_ref());
         shown.working_set = *working_set;
         shown.memory_events = *memory_events;
         shown.swap = *swap;
         shown.pids = *pids;
-        share(&mut shown.memory_stat, memory_stat.as_ref());
-        share(&mut shown.io, io.as_ref());
+        assign_shared(&mut shown.memory_stat, memory_stat.as_ref());
+        assign_shared(&mut shown.io, io.as_ref());
         shown.spec = *spec;
-        share(&mut shown.interfaces, interfaces.as_ref());
+        assign_shared(&mut shown.interfaces, interfaces.as_ref());
         shown.processes = *processes;
         shown.network = *network;
         shown.tcp = *tcp;
-        share(&mut shown.round_trips, round_trips.as_ref());
+        assign_shared(&mut shown.round_trips, round_trips.as_ref());
     }
 }
 
-/// Has `shown` be `current`.
-fn share<T: ?Sized>(shown: &mut Option<Arc<T>>, current: Option<&Arc<T>>) {
+/// Makes `shown` equal to `current`.
+fn assign_shared<T: ?Sized>(shown: &mut Option<Arc<T>>, current: Option<&Arc<T>>) {
     let same = match (&*shown, current) {
         (Some(shown), Some(current)) => Arc::ptr_eq(shown, current),
         (shown, current) => shown.is_none() && current.is_none(),

@@ -1,4 +1,4 @@
-//! Counters of workloads: what their containers did, the ended ones included.
+//! Counters of workloads: the sums over their containers, including terminated ones.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,12 +7,12 @@ use crate::{
     values::{MemoryEvents, Network, Tcp, Values},
 };
 
-/// Counters that a cgroup has from its creation.
+/// The number of counters that start at a cgroup's creation.
 const FROM_CREATION: usize = 9;
-/// Those, and the ones that begin with the agent: network and TCP.
+/// All counters: network and TCP counters start with the agent.
 const COUNTERS: usize = FROM_CREATION + 8 + 7;
 
-/// The counters that a cgroup contributes.
+/// The counters of one workload.
 #[derive(Clone, Copy, Debug)]
 struct Counters([u64; COUNTERS]);
 
@@ -22,50 +22,49 @@ impl Default for Counters {
     }
 }
 
-impl Counters {
-    fn of(values: &Values) -> [Option<u64>; COUNTERS] {
-        let throttling = values.throttling;
-        let events = values.memory_events;
-        let from_creation: [Option<u64>; FROM_CREATION] = [
-            values.cpu.map(|cpu| cpu.usage_ns),
-            throttling.map(|throttling| throttling.periods),
-            throttling.map(|throttling| throttling.throttled_periods),
-            throttling.map(|throttling| throttling.throttled_ns),
-            events.map(|events| events.low),
-            events.map(|events| events.high),
-            events.map(|events| events.max),
-            events.map(|events| events.oom),
-            events.map(|events| events.oom_kill),
-        ];
-        let (mut network, mut tcp) = (values.network.unwrap_or_default(), values.tcp.unwrap_or_default());
-        let network = network.counters_mut().map(|count| values.network.map(|_| *count));
-        let tcp = tcp.counters_mut().map(|count| values.tcp.map(|_| *count));
-        let mut all = [None; COUNTERS];
-        for (place, count) in all.iter_mut().zip(from_creation.into_iter().chain(network).chain(tcp)) {
-            *place = count;
-        }
-        all
+/// The counters of a cgroup; `None` where a counter was not measured.
+fn current_counters(values: &Values) -> [Option<u64>; COUNTERS] {
+    let throttling = values.throttling;
+    let events = values.memory_events;
+    let from_creation: [Option<u64>; FROM_CREATION] = [
+        values.cpu.map(|cpu| cpu.usage_ns),
+        throttling.map(|throttling| throttling.periods),
+        throttling.map(|throttling| throttling.throttled_periods),
+        throttling.map(|throttling| throttling.throttled_ns),
+        events.map(|events| events.low),
+        events.map(|events| events.high),
+        events.map(|events| events.max),
+        events.map(|events| events.oom),
+        events.map(|events| events.oom_kill),
+    ];
+    let (mut network, mut tcp) = (values.network.unwrap_or_default(), values.tcp.unwrap_or_default());
+    let network = network.counters_mut().map(|count| values.network.map(|_| *count));
+    let tcp = tcp.counters_mut().map(|count| values.tcp.map(|_| *count));
+    let mut all = [None; COUNTERS];
+    for (place, count) in all.iter_mut().zip(from_creation.into_iter().chain(network).chain(tcp)) {
+        *place = count;
     }
+    all
 }
 
-/// What of a cgroup has already been counted in its workload.
+/// The part of a cgroup's usage that its workload has counted already.
 #[derive(Clone, Debug)]
 pub(super) struct Contribution {
     counted: [Option<u64>; COUNTERS],
     peak_at_start: Option<u64>,
     present_at_start: bool,
     started_counted: bool,
-    /// Whether it is another run of one that ended.
+    /// Whether the cgroup is a restart of a removed container.
     pub(super) restarted: bool,
-    /// Ends of its init process that are still to be counted: reason and exit code.
+    /// Terminations that are not counted yet: reason and exit code.
     pub(super) terminations: Vec<(TerminationReason, u8)>,
-    /// OOM kills that are still to be counted.
+    /// OOM kills that are not counted yet.
     pub(super) oom_kills: Vec<OomScope>,
 }
 
 impl Contribution {
-    /// Of a cgroup that appeared while the agent ran: everything counts. Of one that was there before: what it did
-    /// until its first sample does not.
+    /// For a cgroup that appeared while the agent ran, all usage counts. For one that existed before, usage before its first
+    /// sample does not count.
     pub(super) fn new(present_at_start: bool) -> Self {
         let mut counted = [Some(0); COUNTERS];
         if present_at_start {
@@ -82,18 +81,18 @@ impl Contribution {
         }
     }
 
-    /// Whether it was there before the agent.
-    pub(super) const fn was_there(&self) -> bool {
+    /// Whether the cgroup existed before the agent started.
+    pub(super) const fn is_present_at_start(&self) -> bool {
         self.present_at_start
     }
 
-    /// Remembers the first values of a cgroup that was there before the agent.
+    /// Keeps the first values of a cgroup that existed before the agent started.
     pub(super) fn baseline(&mut self, values: &Values) {
         let known = self.peak_at_start.is_some() && self.counted.iter().all(Option::is_some);
         if !self.present_at_start || known {
             return;
         }
-        for (counted, now) in self.counted.iter_mut().zip(Counters::of(values)) {
+        for (counted, now) in self.counted.iter_mut().zip(current_counters(values)) {
             *counted = counted.or(now);
         }
         let peak = values.memory.and_then(|memory| memory.peak_bytes);
@@ -117,23 +116,23 @@ struct Totals {
 #[derive(Debug)]
 pub(super) struct Workloads {
     totals: HashMap<WorkloadKey, Totals>,
-    most: usize,
+    max_rows: usize,
     pub(super) folded: u64,
-    /// Whether OOM kills are told by events.
+    /// Whether an eBPF program reports OOM kills.
     pub(super) oom_kills_reported: bool,
 }
 
 impl Workloads {
-    /// Keeps at most `most` rows; what comes later is counted in one more.
-    pub(super) fn new(most: usize) -> Self {
-        Self { totals: HashMap::new(), most, folded: 0, oom_kills_reported: false }
+    /// Keeps at most `max_rows` rows. Further workloads are folded into one more row.
+    pub(super) fn new(max_rows: usize) -> Self {
+        Self { totals: HashMap::new(), max_rows, folded: 0, oom_kills_reported: false }
     }
 
-    /// Adds what a cgroup did since it was last counted.
+    /// Adds the usage of a cgroup since it was last counted.
     pub(super) fn count(&mut self, key: &WorkloadKey, contribution: &mut Contribution, values: &Values) {
         let totals = self.totals_of(key);
         for ((total, counted), now) in
-            totals.counters.0.iter_mut().zip(&mut contribution.counted).zip(Counters::of(values))
+            totals.counters.0.iter_mut().zip(&mut contribution.counted).zip(current_counters(values))
         {
             if let (Some(counted), Some(now)) = (counted, now) {
                 *total += now.saturating_sub(*counted);
@@ -143,7 +142,7 @@ impl Workloads {
         totals.has_network |= values.network.is_some();
         if let Some(memory) = values.memory {
             let peak = match (memory.peak_bytes, contribution.peak_at_start) {
-                // A watermark from before the agent may be from long ago: it counts once it has risen.
+                // A watermark from before the agent's start may be old. It counts once it has risen.
                 (Some(peak), Some(at_start)) if peak == at_start => memory.usage_bytes,
                 (Some(peak), _) => peak,
                 (None, _) => memory.usage_bytes,
@@ -165,8 +164,8 @@ impl Workloads {
         }
     }
 
-    /// Counts an end that only a status tells of, and the start after it.
-    pub(super) fn reported(
+    /// Counts a termination that only a status reports, and the restart after it.
+    pub(super) fn count_termination(
         &mut self,
         key: &WorkloadKey,
         reason: TerminationReason,
@@ -178,8 +177,8 @@ impl Workloads {
         totals.restarts += u64::from(restarted);
     }
 
-    /// Counts an end.
-    pub(super) fn ended(&mut self, key: &WorkloadKey) {
+    /// Counts a container that was removed.
+    pub(super) fn count_ended(&mut self, key: &WorkloadKey) {
         self.totals_of(key).ended += 1;
     }
 
@@ -190,9 +189,9 @@ impl Workloads {
         keys.into_iter().map(|(key, totals)| row(key, totals, self.oom_kills_reported)).collect()
     }
 
-    /// The row that `key` is counted in: its own, or the one for what is too many.
+    /// The key of the row that counts `key`: its own, or the folded one if there are too many.
     pub(super) fn admit(&mut self, key: WorkloadKey) -> WorkloadKey {
-        if self.totals.len() < self.most || self.totals.contains_key(&key) {
+        if self.totals.len() < self.max_rows || self.totals.contains_key(&key) {
             self.totals.entry(key.clone()).or_default();
             return key;
         }

@@ -1,4 +1,4 @@
-//! `snug` as its user runs it: with a kubeconfig, and nothing else said.
+//! `snug` with a kubeconfig and no other options.
 
 use std::{env, process::Command, time::Duration};
 
@@ -8,10 +8,10 @@ use snug_tests::agent::eventually;
 
 use crate::node::{container, node, spec};
 
-/// Agents hand over what they saw once in half a minute.
+/// Agents write their usage history once in half a minute.
 const SEEN: Duration = Duration::from_secs(90);
 
-/// How it ended, what it said, and what it complained about.
+/// Runs the command. Returns the exit code, standard output and standard error.
 fn snug(kubeconfig: &str, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     let cli = env::var("SNUG_CLI_BIN").context("SNUG_CLI_BIN")?;
     let output = Command::new(cli).args(arguments).env("KUBECONFIG", kubeconfig).output()?;
@@ -20,7 +20,7 @@ fn snug(kubeconfig: &str, arguments: &[&str]) -> Result<(Option<i32>, String, St
 }
 
 #[test]
-fn it_asks_all_agents_and_fits_proposals_into_the_cluster() {
+fn recommend_reads_all_agents_and_respects_the_constraints_of_the_cluster() {
     let Some(node) = node() else { return };
     let admin = env::var("SNUG_TEST_KUBECONFIG").unwrap();
     let mut main = container("main", "while :; do sleep 1; done");
@@ -50,17 +50,17 @@ fn it_asks_all_agents_and_fits_proposals_into_the_cluster() {
             }),
         ])
         .unwrap();
-    let said = eventually(SEEN, "a recommendation", || {
-        let (code, said, error) = snug(&admin, &["recommend", "-n", "sized", "-o", "json"])?;
+    let output = eventually(SEEN, "a recommendation", || {
+        let (code, output, error) = snug(&admin, &["recommend", "-n", "sized", "-o", "json"])?;
         assert!(matches!(code, Some(0 | 3)), "{error}");
-        let said: Value = serde_json::from_str(&said)?;
-        let of_both = said["recommendations"][0]["replicas"] == 2;
-        Ok(of_both.then_some((said, error)))
+        let output: Value = serde_json::from_str(&output)?;
+        let of_both = output["recommendations"][0]["replicas"] == 2;
+        Ok(of_both.then_some((output, error)))
     });
-    let (said, error) = said.unwrap();
+    let (output, error) = output.unwrap();
     assert_eq!(error, "", "nothing is missing");
-    assert_eq!(said["window"]["nodes"], json!(["node1"]));
-    let idle = &said["recommendations"][0];
+    assert_eq!(output["window"]["nodes"], json!(["node1"]));
+    let idle = &output["recommendations"][0];
     assert_eq!(
         (&idle["owner"], &idle["workload"], &idle["container"]),
         (&json!("Deployment"), &json!("idle"), &json!("main"))
@@ -71,17 +71,17 @@ fn it_asks_all_agents_and_fits_proposals_into_the_cluster() {
         idle["warnings"].as_array().unwrap().iter().filter_map(|warning| warning["text"].as_str()).collect();
     assert!(warnings.iter().any(|text| text.contains("is below the LimitRange min 200Mi")), "{warnings:?}");
 
-    let (_, said, error) =
+    let (_, output, error) =
         snug(&admin, &["recommend", "-n", "sized", "--price", "cpu=0.03,memory=0.004", "-o", "json"])
             .unwrap();
-    let priced: Value = serde_json::from_str(&said).unwrap();
+    let priced: Value = serde_json::from_str(&output).unwrap();
     assert_eq!(priced["emptied"], json!({ "nodes": 1, "now": 0, "then": 0 }), "{error}");
 
     let labelled = |labels: &str| snug(&admin, &["recommend", "-l", labels, "-o", "json"]).unwrap();
-    let (code, said, _) = labelled("app=idle");
-    let said: Value = serde_json::from_str(&said).unwrap();
+    let (code, output, _) = labelled("app=idle");
+    let output: Value = serde_json::from_str(&output).unwrap();
     let workloads: Vec<&Value> =
-        said["recommendations"].as_array().unwrap().iter().map(|entry| &entry["workload"]).collect();
+        output["recommendations"].as_array().unwrap().iter().map(|entry| &entry["workload"]).collect();
     assert_eq!((code, workloads), (Some(0), vec![&json!("idle")]));
     assert_eq!(labelled("app=none").0, Some(3));
 

@@ -30,11 +30,11 @@ fn every_program_runs_with_three_capabilities() {
     for set in ["CapEff", "CapPrm", "CapBnd"] {
         assert_eq!(u64::from_str_radix(&of(set), 16).unwrap(), CAPABILITIES, "{set}");
     }
-    assert_eq!(of("Seccomp"), "2", "a filter is in force");
+    assert_eq!(of("Seccomp"), "2", "a filter is active");
 }
 
 #[test]
-fn it_answers_through_the_api_server_s_proxy_and_prometheus_can_read_it() {
+fn the_agent_answers_through_the_api_server_proxy_and_to_prometheus() {
     let Some(node) = node() else { return };
     let agent = node.agent().unwrap();
     let name = agent["metadata"]["name"].as_str().unwrap();

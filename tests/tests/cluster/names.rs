@@ -1,4 +1,4 @@
-//! Pods of every kind have their names, and keep them.
+//! Names of all kinds of pods.
 
 use std::collections::BTreeSet;
 
@@ -58,7 +58,7 @@ fn every_kind_of_pod_has_its_names() {
         let sandboxes = [of.as_slice(), &[("container", ""), ("kind", "sandbox")]].concat();
         assert_eq!(page.all(USAGE, &sandboxes).len(), pods, "{workload}: one sandbox for each pod");
     }
-    // Containers that live for milliseconds are counted under their names.
+    // Containers that run for milliseconds are counted under their names, too.
     let of_job = [("workload_kind", "Job"), ("workload", "at-once"), ("container", "main")];
     let completed = [of_job.as_slice(), &[("reason", "Completed"), ("exit_code", "0")]].concat();
     let page = node
@@ -79,7 +79,7 @@ fn every_kind_of_pod_has_its_names() {
 }
 
 #[test]
-fn sixty_pods_come_and_go() {
+fn sixty_pods_are_counted_as_started_and_ended() {
     let Some(node) = node() else { return };
     let sleeps = spec(&[container("main", "exec sleep 1000")]);
     let many = controller("apps/v1", "Deployment", "many", &json!({ "replicas": 60 }), &sleeps);
@@ -90,8 +90,8 @@ fn sixty_pods_come_and_go() {
         Ok(named && page.all(USAGE, &of).len() == 60)
     })
     .unwrap();
-    // A kubelet that could not start one tries again, and that is another.
-    let runs = eventually(SOON * 4, "the kubelet has told of all of them", || {
+    // If the kubelet fails to start a container it tries again, which is another container.
+    let runs = eventually(SOON * 4, "the kubelet has reported all of them", || {
         let pods = node.json(&["get", "pods", "-l", "app=many"])?;
         let of_one = |pod: &Value| {
             let status = &pod["status"]["containerStatuses"][0];
@@ -104,7 +104,7 @@ fn sixty_pods_come_and_go() {
     .unwrap();
     drop(objects);
     node.metrics_until(SOON * 8, "no container", |page| Ok(page.all(USAGE, &of).is_empty())).unwrap();
-    // The last ones are settled a second after they have gone.
+    // Removed cgroups are counted after at most a second.
     std::thread::sleep(std::time::Duration::from_secs(3));
     let page = node.page("/metrics").unwrap();
     let counted = |name: &str| page.value(&format!("snug_workload_containers_{name}_total"), &of).unwrap();
@@ -113,13 +113,13 @@ fn sixty_pods_come_and_go() {
     assert_eq!(lost, 0.0);
 }
 
-/// The ends of a workload's containers whose pod had more than one.
+/// The terminations of a workload in pods with more than one.
 fn more_than_once(node: &Node, workload: &str) -> Vec<Value> {
-    let ends: Value = serde_json::from_str(&node.text("/api/v1/terminations").unwrap()).unwrap();
-    let of_workload = |end: &&Value| end["workload"] == workload && end["container"] != "";
-    let ends: Vec<&Value> = ends["terminations"].as_array().unwrap().iter().filter(of_workload).collect();
-    let twice = |end: &&&Value| ends.iter().filter(|other| other["pod"] == end["pod"]).count() > 1;
-    ends.iter().filter(twice).map(|end| (*end).clone()).collect()
+    let answer: Value = serde_json::from_str(&node.text("/api/v1/terminations").unwrap()).unwrap();
+    let of_workload = |one: &&Value| one["workload"] == workload && one["container"] != "";
+    let all: Vec<&Value> = answer["terminations"].as_array().unwrap().iter().filter(of_workload).collect();
+    let twice = |one: &&&Value| all.iter().filter(|other| other["pod"] == one["pod"]).count() > 1;
+    all.iter().filter(twice).map(|one| (*one).clone()).collect()
 }
 
 #[test]
@@ -147,13 +147,13 @@ fn a_rollout_stays_one_workload_and_restarts_nothing() {
 }
 
 #[test]
-fn with_owner_lookup_a_job_is_its_cron_job_s() {
+fn with_owner_lookup_jobs_belong_to_their_cron_job() {
     let Some(node) = node() else { return };
     node.install_with(&["owner-lookup"]).unwrap();
     let mut at_once = spec(&[container("main", "true")]);
     at_once["restartPolicy"] = json!("Never");
     let job = json!({ "template": { "spec": at_once } });
-    // Too far away to come by itself.
+    // A schedule that does not fire during the test.
     let cron = json!({
         "apiVersion": "batch/v1beta1", "kind": "CronJob", "metadata": { "name": "nightly" },
         "spec": { "schedule": "0 0 29 2 *", "jobTemplate": { "spec": job } },
@@ -175,7 +175,7 @@ fn with_owner_lookup_a_job_is_its_cron_job_s() {
         .unwrap();
     assert_eq!(page.value("snug_agent_kubernetes_owner_reads_total", &[]).unwrap(), 2.0);
 
-    // Without the right it says so, and each Job is a workload of its own.
+    // Without permission the agent logs it, and each Job is a workload of its own.
     node.kubectl(&["delete", "clusterrolebinding", "snug-agent-owner-lookup"]).unwrap();
     std::thread::sleep(SOON / 15);
     node.kubectl(&["create", "job", "nightly-3", "--from=cronjob/nightly"]).unwrap();
@@ -191,7 +191,7 @@ fn with_owner_lookup_a_job_is_its_cron_job_s() {
 }
 
 #[test]
-fn without_api_server_and_bundles_the_runtime_names_containers_where_it_may_be_asked() {
+fn without_api_server_and_bundles_the_cri_socket_provides_names() {
     let Some(node) = node() else { return };
     let _pod = node.apply(&[pod("asked", &spec(&[container("main", "exec sleep 1000")]))]).unwrap();
     node.install_with(&["cri-socket"]).unwrap();

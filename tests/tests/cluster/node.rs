@@ -1,4 +1,4 @@
-//! The node under test: kubectl as its administrator, and the agent as deployed.
+//! The node under test, with `kubectl` and the deployed agent.
 
 use std::{
     env, fs,
@@ -17,9 +17,9 @@ use snug_tests::{
     required,
 };
 
-/// What pods of tests run.
+/// The image of the test pods.
 pub(crate) const IMAGE: &str = "snug.example/busybox:1";
-/// Time in which pods must run and be known.
+/// How long it may take until a pod runs and the agent knows it.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// A node with Snug on it.
@@ -39,11 +39,11 @@ pub(crate) fn node() -> Option<Node> {
 }
 
 impl Node {
-    /// Installs Snug from `deploy/base`, or leaves it, and waits until it knows the node's pods.
+    /// Applies `deploy/base` and waits until the agent knows the pods of the node.
     pub(crate) fn install(&self) -> Result<()> {
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base").canonicalize()?;
         self.kubectl(&["apply", "-k", &base.display().to_string()])?;
-        // Else it may be the one to be replaced that answers.
+        // Otherwise the old agent may answer.
         self.rolled_out("snug", "daemonset/snug-agent")?;
         eventually(SOON, "the agent knows the node's pods", || {
             let synced =
@@ -52,7 +52,7 @@ impl Node {
         })
     }
 
-    /// Lets no node have an agent, until it is installed again.
+    /// Removes the agent from the node until it is installed again.
     pub(crate) fn remove_agent(&self) -> Result<()> {
         let nowhere = r#"{"spec":{"template":{"spec":{"nodeSelector":{"kubernetes.io/os":"none"}}}}}"#;
         self.kubectl(&["-n", "snug", "patch", "daemonset", "snug-agent", "-p", nowhere])?;
@@ -62,20 +62,20 @@ impl Node {
         })
     }
 
-    /// Installs the base with these components, as kustomize renders them, and waits until the agents are rolled out.
+    /// Applies the base with these kustomize components and waits for the rollout.
     pub(crate) fn install_with(&self, components: &[&str]) -> Result<()> {
         let manifests = Tools::given().map_err(anyhow::Error::msg)?.kustomize(components)?;
         self.send("apply", &manifests, &[])?;
         self.rolled_out("snug", "daemonset/snug-agent")
     }
 
-    /// Waits until every pod of an object is of its newest version.
+    /// Waits for the rollout of an object.
     pub(crate) fn rolled_out(&self, namespace: &str, object: &str) -> Result<()> {
         self.kubectl(&["-n", namespace, "rollout", "status", object, "--timeout=180s"])?;
         Ok(())
     }
 
-    /// Does something with objects, in JSON or YAML.
+    /// Runs `kubectl <verb>` on objects in JSON or YAML.
     fn send(&self, verb: &str, objects: &str, more: &[&str]) -> Result<()> {
         let mut kubectl = Command::new(self.folder.join("kubectl"));
         kubectl.args([verb, "-f", "-"]).args(more).stdin(Stdio::piped()).stdout(Stdio::null());
@@ -92,7 +92,7 @@ impl Node {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Makes objects; they go with the guard.
+    /// Creates objects. They are deleted when the guard is dropped.
     pub(crate) fn apply(&self, objects: &[Value]) -> Result<Objects<'_>> {
         let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string();
         self.send("apply", &list, &[])?;
@@ -113,18 +113,18 @@ impl Node {
         living.next().cloned().context("there is no pod of the agent")
     }
 
-    /// What the agent serves, asked by its address.
+    /// Scrapes the agent by its address.
     pub(crate) fn page(&self, path: &str) -> Result<Page> {
         exposition::parse(&self.text(path)?)
     }
 
-    /// The same as it came.
+    /// The body of a request to the agent.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
         let agent = self.agent()?;
         text_at(agent["status"]["podIP"].as_str().context("it has no address yet")?, path)
     }
 
-    /// Waits until a page of `/metrics` has what is looked for.
+    /// Scrapes `/metrics` until a condition holds. Returns that page.
     pub(crate) fn metrics_until(
         &self,
         within: Duration,
@@ -137,7 +137,7 @@ impl Node {
         })
     }
 
-    /// The process that runs in a container, by the container's id.
+    /// The pid of a process in a container, by the container's id.
     pub(crate) fn pid_of(&self, container: &str) -> Result<u32> {
         for process in procfs::process::all_processes()?.flatten() {
             let Ok(cgroups) = process.cgroups() else { continue };
@@ -158,7 +158,7 @@ impl Node {
         Ok(id.rsplit('/').next().unwrap_or(id).to_owned())
     }
 
-    /// A static pod; it goes with the guard.
+    /// Creates a static pod. It is deleted when the guard is dropped.
     pub(crate) fn static_pod(&self, pod: &Value) -> Result<StaticPod> {
         let name = pod["metadata"]["name"].as_str().context("it has no name")?;
         let file = self.folder.join("manifests").join(format!("{name}.json"));
@@ -166,7 +166,7 @@ impl Node {
         Ok(StaticPod(file))
     }
 
-    /// Stops the API server as if its machine had frozen; it goes on with the guard.
+    /// Stops the process of the API server. It continues when the guard is dropped.
     pub(crate) fn freeze_api_server(&self) -> Result<Frozen> {
         let notes = fs::read_to_string(self.folder.join("processes"))?;
         let pid = notes.lines().find_map(|line| line.strip_prefix("kube-apiserver ")?.split(' ').next());
@@ -176,7 +176,7 @@ impl Node {
     }
 }
 
-/// What an agent at this address serves.
+/// Scrapes the agent at an address.
 pub(crate) fn page_at(address: &str, path: &str) -> Result<Page> {
     exposition::parse(&text_at(address, path)?)
 }

@@ -1,4 +1,4 @@
-//! The kubelet's own numbers beside Snug's, of the same containers at about the same time.
+//! Compares Snug's values with those of the kubelet, for the same containers at about the same time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,10 +11,10 @@ use snug_tests::exposition::{self, Page};
 
 use crate::node::{Node, Objects, SOON, container, node, pod, spec};
 
-/// Works a few milliseconds a second.
+/// A script that uses a few milliseconds of CPU time per second.
 const BUSY: &str = "while true; do i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 1; done";
 
-/// A pod of two containers that the agent knows, after the kubelet's housekeeping has met it and the values have settled.
+/// Creates a pod of two containers, and waits until the agent and the kubelet's housekeeping know it and its values are stable.
 fn settled<'a>(node: &'a Node, name: &str, containers: &[Value; 2]) -> Objects<'a> {
     let objects = node.apply(&[pod(name, &spec(containers))]).unwrap();
     node.metrics_until(SOON, "the pod", |page| {
@@ -25,22 +25,22 @@ fn settled<'a>(node: &'a Node, name: &str, containers: &[Value; 2]) -> Objects<'
     objects
 }
 
-/// Whether a value is the kubelet's but for a share of it and a number.
+/// Whether two values differ by at most a share of the kubelet's plus a constant.
 fn is_near(our: f64, their: f64, share: f64, number: f64) -> bool {
     (our - their).abs() <= share * their + number
 }
 
-/// How a family of the kubelet's compares with Snug's.
+/// How a metric family of the kubelet must compare with Snug's.
 enum Rule {
-    /// The same but for a share of it and a number: what changed between two scrapes, and the kubelet's values are up to
-    /// 15 s old.
+    /// Equal within a share of the value plus a constant, because the scrapes differ in time and the kubelet's values are up
+    /// to 15 s old.
     Near(f64, f64),
-    /// Likewise, where both have the series: it comes with the first input or output, which may lie between the two scrapes, or
-    /// never come where the files are cached.
+    /// Like `Near`, if both have the series. The series appears with the first I/O, which may be between the two scrapes, or
+    /// never if the files are cached.
     NearOrNone(f64, f64),
-    /// The values differ; why.
+    /// The values differ, for this reason.
     Differs(&'static str),
-    /// Snug serves none here; why.
+    /// Snug does not serve the family, for this reason.
     Absent(&'static str),
 }
 
@@ -49,7 +49,7 @@ const BYTES: Rule = Rule::Near(0.1, 2e6);
 const FEW: Rule = Rule::Near(0.2, 200.0);
 const OPTIONAL: Rule = Rule::Absent("reads every process: `process-metrics` switches it on");
 
-/// Every family that Kubernetes 1.20's kubelet has of a pod.
+/// All families that the kubelet of Kubernetes 1.20 has for a pod.
 const FAMILIES: [(&str, Rule); 43] = [
     ("container_cpu_cfs_periods_total", FEW),
     ("container_cpu_cfs_throttled_periods_total", FEW),
@@ -99,8 +99,8 @@ const FAMILIES: [(&str, Rule); 43] = [
     ("container_ulimits_soft", OPTIONAL),
 ];
 
-/// The series of a family in the pod that is measured: all their labels, and the value. The image of a sandbox is left out:
-/// this containerd does not note it where Snug could read it.
+/// The series of a family in the measured pod: all labels and the value. The image of a sandbox is removed, because this
+/// containerd does not record it where Snug could read it.
 fn of_pod(page: &Page, family: &str) -> BTreeMap<String, f64> {
     let all = page.all(family, &[("namespace", "default"), ("pod", "measured")]);
     all.into_iter()
@@ -115,7 +115,7 @@ fn of_pod(page: &Page, family: &str) -> BTreeMap<String, f64> {
         .collect()
 }
 
-/// Of `/metrics/resource`, whose swap a kubelet tells since 1.31 only.
+/// The families of `/metrics/resource`, without swap, which kubelets report since 1.31 only.
 const RESOURCE_FAMILIES: [(&str, f64, f64); 7] = [
     ("container_cpu_usage_seconds_total", 0.05, 0.3),
     ("container_memory_working_set_bytes", 0.1, 1e6),
@@ -126,7 +126,7 @@ const RESOURCE_FAMILIES: [(&str, f64, f64); 7] = [
     ("resource_scrape_error", 0.0, 0.0),
 ];
 
-/// The kubelet gives each sample its time, in milliseconds; Snug's have none.
+/// Removes the timestamps of the kubelet's samples; Snug's samples have none.
 fn without_times(text: &str) -> String {
     let is_time = |word: &str| word.len() == 13 && word.bytes().all(|byte| byte.is_ascii_digit());
     let lines = text.lines().map(|line| match line.rsplit_once(' ') {
@@ -136,14 +136,14 @@ fn without_times(text: &str) -> String {
     lines.collect()
 }
 
-/// The time of a sample of `/metrics/resource`, in milliseconds; `None` if the series is not there.
+/// The timestamp of a sample of `/metrics/resource`, in milliseconds; `None` if there is no such series.
 fn time_of(text: &str, series: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.starts_with(series))?;
     line.rsplit_once(' ')?.1.parse().ok().filter(|time| *time > 1_000_000_000_000)
 }
 
 #[test]
-fn metrics_server_finds_what_it_finds_at_the_kubelet() {
+fn metrics_server_finds_the_same_series_as_at_the_kubelet() {
     let Some(node) = node() else { return };
     let idle = container("idle", "exec sleep 1000");
     let _pod = settled(&node, "topped", &[container("busy", BUSY), idle]);
@@ -152,7 +152,7 @@ fn metrics_server_finds_what_it_finds_at_the_kubelet() {
     let theirs = exposition::parse(&without_times(&of_kubelet)).unwrap();
     let ours = exposition::parse(&without_times(&first)).unwrap();
     for (family, share, number) in RESOURCE_FAMILIES {
-        // Kubernetes 1.29 gave it the name that it has now.
+        // Kubernetes 1.29 renamed this family.
         let at_kubelet = if family == "resource_scrape_error" { "scrape_error" } else { family };
         let of_pod = |page: &Page, family: &str| -> BTreeMap<String, f64> {
             let all = page.all(family, &[]).into_iter();
@@ -170,7 +170,7 @@ fn metrics_server_finds_what_it_finds_at_the_kubelet() {
             assert!(near, "{family} {series}: {our}, and the kubelet has {their}");
         }
     }
-    // It drops a node or a pod without CPU time or memory, and makes a rate of two scrapes by their timestamps.
+    // metrics-server drops a node or pod without CPU time or memory, and computes rates by the timestamps of two scrapes.
     thread::sleep(Duration::from_secs(3));
     let second = node.text("/metrics/resource").unwrap();
     let busy = r#"container_cpu_usage_seconds_total{container="busy",namespace="default",pod="topped"}"#;

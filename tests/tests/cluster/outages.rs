@@ -1,4 +1,4 @@
-//! The API server away, the right to ask it away, the agent away.
+//! Outages: the API server does not answer, or denies access.
 
 use std::{thread, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::node::{SOON, container, node, page_at, pod, spec};
 const USAGE: &str = "snug_container_cpu_usage_seconds_total";
 
 #[test]
-fn pods_that_start_while_the_api_server_is_away_for_a_minute_have_names_and_get_their_workload() {
+fn pods_that_start_during_an_outage_of_the_api_server_have_names_and_get_their_workload_later() {
     let Some(node) = node() else { return };
     let address = node.agent().unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
     let frozen = node.freeze_api_server().unwrap();
@@ -23,22 +23,22 @@ fn pods_that_start_while_the_api_server_is_away_for_a_minute_have_names_and_get_
     })
     .unwrap();
     let sample = page.all(USAGE, &named)[0].clone();
-    assert_eq!(sample.label("workload"), "", "nobody has told its owner");
+    assert_eq!(sample.label("workload"), "", "its owner is not known yet");
     thread::sleep(Duration::from_secs(60));
     let health = ureq::get(format!("http://{address}:9750/healthz")).call();
     assert_eq!(health.unwrap().status(), 200);
     drop(frozen);
     let owned = [named.as_slice(), &[("workload_kind", "StaticPod"), ("workload", "meanwhile")]].concat();
-    // The kubelet tells the API server of a static pod when it next looks at it, every minute or so.
+    // The kubelet reports a static pod to the API server at its next sync, about once a minute.
     node.metrics_until(SOON * 6, "its workload", |page| Ok(page.one(USAGE, &owned)?.is_some())).unwrap();
 }
 
 #[test]
-fn without_the_right_to_list_pods_it_says_so_once_and_goes_on() {
+fn without_permission_to_list_pods_the_agent_logs_it_once_and_measures() {
     let Some(node) = node() else { return };
     let _pod = node.apply(&[pod("nameless", &spec(&[container("main", "exec sleep 1000")]))]).unwrap();
     node.kubectl(&["delete", "clusterrolebinding", "snug-agent"]).unwrap();
-    // The API server's decisions are remembered for some seconds.
+    // The API server caches its authorization decisions for some seconds.
     thread::sleep(Duration::from_secs(2));
     let before = node.agent().unwrap()["metadata"]["name"].as_str().unwrap().to_owned();
     node.kubectl(&["-n", "snug", "delete", "pod", &before, "--grace-period=1"]).unwrap();
@@ -52,8 +52,8 @@ fn without_the_right_to_list_pods_it_says_so_once_and_goes_on() {
     .unwrap();
     let after = node.agent().unwrap()["metadata"]["name"].as_str().unwrap().to_owned();
     let log = node.kubectl(&["-n", "snug", "logs", &after]).unwrap();
-    let said = log.lines().filter(|line| line.contains("may not list and watch pods")).count();
-    assert_eq!(said, 1, "{log}");
+    let messages = log.lines().filter(|line| line.contains("may not list and watch pods")).count();
+    assert_eq!(messages, 1, "{log}");
 
     node.install().unwrap();
     let owned =
@@ -61,7 +61,7 @@ fn without_the_right_to_list_pods_it_says_so_once_and_goes_on() {
     let page =
         node.metrics_until(SOON, "its workload", |page| Ok(page.one(USAGE, &owned)?.is_some())).unwrap();
     assert_eq!(page.value("snug_agent_kubernetes_connected", &[]).unwrap(), 1.0);
-    // What was there before the agent counts from its start only, and no restart is made of that.
+    // A container that existed before the agent is not counted as started.
     let started = [("workload", "nameless"), ("container", "main")];
     assert_eq!(page.value("snug_workload_containers_started_total", &started).unwrap(), 0.0);
 }

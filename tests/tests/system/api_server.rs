@@ -1,5 +1,5 @@
-//! The watch of pods against an API server that does what a real one cannot be made to: lists of newer versions of Kubernetes,
-//! a watch that is too old, objects that are no pods, a token that changes.
+//! The watch of pods, with a simulated API server for cases that are hard to cause with a real one: lists of newer versions of
+//! Kubernetes, an expired watch, invalid objects, a new token.
 
 use std::{fs, time::Duration};
 
@@ -12,8 +12,8 @@ use snug_tests::{
 };
 use tempfile::TempDir;
 
-/// Time in which a change must be taken up.
-const TAKEN_UP: Duration = Duration::from_secs(15);
+/// How long the agent may take to show a change.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 const READY: &str = "snug_pod_container_ready";
 
 macro_rules! pods_of {
@@ -63,7 +63,7 @@ impl Cluster {
     }
 
     fn until_pods(&self, number: f64) -> Result<Page> {
-        self.until(TAKEN_UP, &format!("{number} pods"), |page| {
+        self.until(CHANGE_TIMEOUT, &format!("{number} pods"), |page| {
             Ok(page.one("snug_agent_kubernetes_pods", &[])? == Some(number)
                 && page.one("snug_agent_kubernetes_synced", &[])? == Some(1.0))
         })
@@ -91,7 +91,7 @@ fn pods_ready(page: &Page) -> Vec<String> {
 
 #[test]
 fn lists_of_kubernetes_1_32_and_1_36_are_understood() -> Result<()> {
-    // In-place resize came in between, and with it the stages of a resize.
+    // In-place resize and its stages were added between these versions.
     let staged = ["desired", "allocated", "applied"].as_slice();
     for (pods, stages) in [(pods_of!("1.32"), &staged[..1]), (pods_of!("1.36"), staged)] {
         let cluster = Cluster::start(pods)?;
@@ -106,14 +106,14 @@ fn lists_of_kubernetes_1_32_and_1_36_are_understood() -> Result<()> {
         }
         let requests = page
             .all("snug_pod_container_memory_request_bytes", &[("pod", "guaranteed"), ("container", "main")]);
-        let told: Vec<&str> = requests.iter().map(|sample| sample.label("stage")).collect();
-        assert_eq!(told, stages);
+        let reported: Vec<&str> = requests.iter().map(|sample| sample.label("stage")).collect();
+        assert_eq!(reported, stages);
     }
     Ok(())
 }
 
 #[test]
-fn events_are_followed_and_a_watch_that_is_too_old_is_begun_anew() -> Result<()> {
+fn watch_events_are_applied_and_an_expired_watch_is_restarted() -> Result<()> {
     let cluster = Cluster::start(vec![pod("one"), pod("two")])?;
     cluster.until_pods(2.0)?;
     let mut ephemeral = pod("one");
@@ -124,23 +124,27 @@ fn events_are_followed_and_a_watch_that_is_too_old_is_begun_anew() -> Result<()>
     cluster.server.send("MODIFIED", &ephemeral);
     cluster.server.send("ADDED", &pod("three"));
     cluster.server.send("DELETED", &pod("two"));
-    let page =
-        cluster.until(TAKEN_UP, "the events", |page| Ok(pods_ready(page) == ["one", "one", "three"]))?;
+    let page = cluster
+        .until(CHANGE_TIMEOUT, "the events", |page| Ok(pods_ready(page) == ["one", "one", "three"]))?;
     assert_eq!(page.all(READY, &[("pod", "one"), ("kind", "ephemeral")]).len(), 1);
     assert_eq!(page.value("snug_agent_kubernetes_relists_total", &[])?, 1.0);
 
-    // What went while nobody looked is gone, what came is there.
+    // Pods that were deleted while the watch was down are removed, and created ones are added.
     cluster.server.expire(vec![pod("one"), pod("four")]);
-    let page = cluster.until(TAKEN_UP, "the new list", |page| Ok(pods_ready(page) == ["four", "one"]))?;
+    let page =
+        cluster.until(CHANGE_TIMEOUT, "the new list", |page| Ok(pods_ready(page) == ["four", "one"]))?;
     assert_eq!(page.value("snug_agent_kubernetes_relists_total", &[])?, 2.0);
     assert_eq!(cluster.server.asked(), (2, 0));
     let log = cluster.agent.log();
-    assert!(!log.contains("resource version") && !log.contains("tried again"), "it is no trouble: {log}");
+    assert!(
+        !log.contains("resource version") && !log.contains("will retry"),
+        "an expired watch is no failure: {log}"
+    );
     Ok(())
 }
 
 #[test]
-fn an_eviction_and_a_missing_image_are_told_once() -> Result<()> {
+fn an_eviction_and_a_missing_image_are_one_event_each() -> Result<()> {
     let cluster = Cluster::start(vec![pod("one"), pod("two")])?;
     cluster.until_pods(2.0)?;
     let mut evicted = pod("one");
@@ -151,24 +155,24 @@ fn an_eviction_and_a_missing_image_are_told_once() -> Result<()> {
     for reason in ["ErrImagePull", "ImagePullBackOff"] {
         waiting["status"]["containerStatuses"][0]["state"] = json!({ "waiting": { "reason": reason } });
         cluster.server.send("MODIFIED", &waiting);
-        cluster.until(TAKEN_UP, reason, |page| {
+        cluster.until(CHANGE_TIMEOUT, reason, |page| {
             Ok(page.one("snug_pod_container_waiting", &[("reason", reason)])? == Some(1.0))
         })?;
     }
     cluster.server.send("MODIFIED", &evicted);
-    cluster.until(TAKEN_UP, "the eviction", |page| {
+    cluster.until(CHANGE_TIMEOUT, "the eviction", |page| {
         Ok(page.one("snug_agent_events_total", &[("kind", "eviction")])? == Some(1.0))
     })?;
     let events: Value = serde_json::from_str(&cluster.agent.text("/api/v1/events")?)?;
     let of_pods = events["events"].as_array().context("no events")?.iter();
-    let said: Vec<&str> = of_pods
+    let messages: Vec<&str> = of_pods
         .filter(|event| event["namespace"] == "shop")
         .filter_map(|event| event["message"].as_str())
         .collect();
     assert_eq!(
-        said,
+        messages,
         [
-            "shop/two/main: the image a cannot be had: ErrImagePull",
+            "shop/two/main: the image a cannot be pulled: ErrImagePull",
             "shop/one: evicted: The node was low on resource: memory.",
         ]
     );
@@ -176,7 +180,7 @@ fn an_eviction_and_a_missing_image_are_told_once() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_pod_is_skipped_and_said_once() -> Result<()> {
+fn invalid_pods_are_skipped_and_logged_once() -> Result<()> {
     let mut nameless = pod("x");
     nameless["metadata"]["name"] = Value::Null;
     let mut broken = pod("broken");
@@ -201,13 +205,13 @@ fn what_is_no_pod_is_skipped_and_said_once() -> Result<()> {
 }
 
 #[test]
-fn a_token_that_changes_is_taken_up() -> Result<()> {
+fn a_new_token_is_used() -> Result<()> {
     let cluster = Cluster::start(vec![pod("one")])?;
     cluster.until_pods(1.0)?;
-    // As the kubelet does: the new token is there before the old one ends.
+    // Like the kubelet, write the new token before the old one expires.
     fs::write(cluster.folder.path().join("token"), "second")?;
     cluster.server.rotate("second");
-    cluster.until(TAKEN_UP, "a refusal", |_| Ok(cluster.server.asked().1 > 0))?;
+    cluster.until(CHANGE_TIMEOUT, "a refusal", |_| Ok(cluster.server.asked().1 > 0))?;
     cluster.server.send("ADDED", &pod("two"));
     // The client reads the file again once a minute.
     let page = cluster.until(Duration::from_secs(90), "the pod that came after", |page| {

@@ -1,4 +1,4 @@
-//! What the agent says to a configuration or a host that it cannot work with.
+//! Errors of the agent for invalid configurations and unsuitable hosts.
 
 use std::{fs, net::TcpListener, path::Path};
 
@@ -21,7 +21,7 @@ fn assert_refused(ended: &Ended, code: i32, parts: &[&str]) {
 }
 
 #[test]
-fn a_wrong_value_is_refused_wherever_it_stands() -> Result<()> {
+fn an_invalid_value_is_refused_from_every_source() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("agent.toml");
     fs::write(&file, "log = \"info\"\nmax-cgroups = 3\n")?;
@@ -35,7 +35,7 @@ fn a_wrong_value_is_refused_wherever_it_stands() -> Result<()> {
     for in_file in [run(&["--config", &file], &[])?, run(&[], &[("SNUG_CONFIG", &file)])?] {
         assert_refused(&in_file, 2, &[&format!("{file}:2"), "max-cgroups", "\"3\"", allowed]);
     }
-    // All at once, not one after the other.
+    // All errors are reported at once.
     let all = run(&["--source", "bpf"], &[("SNUG_CONFIG", &*file), ("SNUG_LISTEN", "nowhere")])?;
     assert_refused(
         &all,
@@ -46,7 +46,7 @@ fn a_wrong_value_is_refused_wherever_it_stands() -> Result<()> {
 }
 
 #[test]
-fn an_unknown_key_is_refused_with_the_one_that_was_meant() -> Result<()> {
+fn an_unknown_key_is_refused_with_a_suggestion() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("agent.toml");
     fs::write(&file, "sample_interval = \"100ms\"\n")?;
@@ -58,7 +58,7 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() -> Result<()> {
 }
 
 #[test]
-fn check_config_shows_what_is_in_force_and_starts_nothing() -> Result<()> {
+fn check_config_prints_the_current_values_and_starts_nothing() -> Result<()> {
     let shown = run(&["--check-config", "--max-series", "7"], &[("SNUG_LISTEN", "127.0.0.1:1234")])?;
     assert!(shown.status.success(), "{}", shown.log);
     for (line, origin) in [
@@ -68,7 +68,7 @@ fn check_config_shows_what_is_in_force_and_starts_nothing() -> Result<()> {
     ] {
         assert!(shown.output.lines().any(|l| l.starts_with(line) && l.ends_with(origin)), "{}", shown.output);
     }
-    // It can be given back as a file.
+    // The output is a valid configuration file.
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("agent.toml");
     fs::write(&file, &shown.output)?;
@@ -80,17 +80,17 @@ fn check_config_shows_what_is_in_force_and_starts_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_taken_port_is_named_with_the_remedy() -> Result<()> {
+fn the_error_for_a_port_in_use_has_a_remedy() -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
     let ended = run(&["--listen", &address], &[])?;
     assert_refused(&ended, 1, &[&address, "--listen", "in use"]);
-    assert_eq!(ended.log.matches("in use").count(), 1, "said once: {}", ended.log);
+    assert_eq!(ended.log.matches("in use").count(), 1, "logged once: {}", ended.log);
     Ok(())
 }
 
 #[test]
-fn a_cgroup_root_without_cgroups_is_named_with_the_remedy() -> Result<()> {
+fn the_error_for_a_cgroup_root_without_cgroups_has_a_remedy() -> Result<()> {
     let empty = tempfile::tempdir()?;
     let missing = empty.path().join("missing");
     for root in [empty.path(), &missing, Path::new("/dev/null")] {
@@ -102,21 +102,21 @@ fn a_cgroup_root_without_cgroups_is_named_with_the_remedy() -> Result<()> {
 }
 
 #[test]
-fn a_proc_root_that_is_none_is_named_with_the_remedy() -> Result<()> {
+fn the_error_for_an_invalid_proc_root_has_a_remedy() -> Result<()> {
     let empty = tempfile::tempdir()?;
     let root = empty.path().to_string_lossy();
     let ended = run(&["--listen", "127.0.0.1:0", "--proc-root", &root], &[])?;
     assert_refused(&ended, 1, &[&format!("{root}/self/mountinfo"), "--proc-root"]);
 
     fs::create_dir(empty.path().join("self"))?;
-    for (table, said) in [
+    for (table, message) in [
         ("29 23 0:26 / /sys/fs/cgroup rw - cgroup2\n", &["line 1", "proc file system"][..]),
         ("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n", &["no cgroup file system", "--cgroup-root"]),
     ] {
         fs::write(empty.path().join("self/mountinfo"), table)?;
         let ended = run(&["--listen", "127.0.0.1:0", "--proc-root", &root], &[])?;
         assert_refused(&ended, 1, &[&format!("{root}/self/mountinfo")]);
-        assert_refused(&ended, 1, said);
+        assert_refused(&ended, 1, message);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A pod with one container, as far as cgroups go: made in every hierarchy that measures something, gone with its guard.
+//! The cgroups of a pod with one container, in every hierarchy with measurements. They are removed when the guard is dropped.
 
 use std::{
     fs,
@@ -15,10 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use snug_agent::cgroupfs::mounts::{Hierarchies, Version};
 
-/// Tells the pods of one run apart.
+/// Distinguishes the pods of one run.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
-/// v1 controllers whose hierarchies a container is made in; others want settings before they take a process.
+/// The v1 controllers whose hierarchies get a cgroup. Others require settings before they accept a process.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "pids", "blkio"];
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// Makes the cgroups of a pod with one container.
+    /// Creates the cgroups of a pod with one container.
     pub(crate) fn make() -> Result<Self> {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let uid = format!("5e57ab1e-0000-4000-8000-{:012x}", u64::from(id()) << 16 | u64::from(number));
@@ -48,7 +48,7 @@ impl Container {
             processes: Vec::new(),
             uid,
         };
-        // A node of its own in the tree, so that nothing is shared with real pods.
+        // A separate kubepods tree, so that no cgroup is shared with real pods.
         let parts = [
             format!("snug-system-{}-{number}", id()),
             "kubepods".to_owned(),
@@ -66,7 +66,7 @@ impl Container {
             for part in &parts {
                 if hierarchy.version == Version::V2 {
                     for controller in ["+cpu", "+memory", "+pids", "+io"] {
-                        // Controllers that v1 has are not to be had here.
+                        // Controllers of v1 hierarchies are not available here.
                         let _ = fs::write(directory.join("cgroup.subtree_control"), controller);
                     }
                 }
@@ -79,7 +79,7 @@ impl Container {
         Ok(container)
     }
 
-    /// Makes another cgroup in the pod, as a container or sandbox has it; returns its directories.
+    /// Creates the cgroups of another container or sandbox of the pod. Returns their directories.
     pub(crate) fn beside(&mut self, id: &str) -> Result<Vec<PathBuf>> {
         let directories: Vec<PathBuf> = self.leaves.iter().map(|leaf| leaf.with_file_name(id)).collect();
         for directory in &directories {
@@ -89,7 +89,7 @@ impl Container {
         Ok(directories)
     }
 
-    /// Runs a shell script in the container. It begins once it is in all hierarchies.
+    /// Runs a shell script in the container. The script starts once its process is in the cgroups of all hierarchies.
     pub(crate) fn run(&mut self, script: &str) -> Result<u32> {
         self.run_in(&self.leaves.clone(), script)
     }
@@ -112,24 +112,24 @@ impl Container {
         Ok(pid)
     }
 
-    /// Uses one CPU as far as the host lets it, from now on. It gets its share whatever else runs on the host.
+    /// Starts a busy loop on one CPU, with maximum CPU shares.
     pub(crate) fn be_busy(&mut self) -> Result<()> {
         for top in self
             .made
             .iter()
             .filter(|directory| directory.ends_with(self.path[1..].split('/').next().unwrap_or("")))
         {
-            for (file, most) in [("cpu.shares", "262144"), ("cpu.weight", "10000")] {
+            for (file, max) in [("cpu.shares", "262144"), ("cpu.weight", "10000")] {
                 let file = top.join(file);
                 if file.exists() {
-                    fs::write(&file, most).with_context(|| format!("cannot write {}", file.display()))?;
+                    fs::write(&file, max).with_context(|| format!("cannot write {}", file.display()))?;
                 }
             }
         }
         self.run("while :; do :; done").map(drop)
     }
 
-    /// CPU time that the container used, by the kernel's own file, in seconds.
+    /// CPU time of the container by its `cpu.stat`, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let leaf = self.leaves.first().context("no hierarchy")?;
         let stat = fs::read_to_string(leaf.join("cpu.stat"))?;
@@ -137,7 +137,7 @@ impl Container {
         Ok(row.context("no usage_usec in cpu.stat")?.parse::<f64>()? / 1e6)
     }
 
-    /// Ends the processes and removes the cgroups. Returns what [`Self::cpu_seconds`] said last.
+    /// Kills the processes and removes the cgroups. Returns the last [`Self::cpu_seconds`].
     pub(crate) fn remove(mut self) -> Result<f64> {
         self.end_processes();
         let used = self.cpu_seconds();
@@ -145,7 +145,7 @@ impl Container {
         used
     }
 
-    /// The container's file of that name, in the hierarchy that has it.
+    /// The path of a cgroup file, in the hierarchy that has it.
     pub(crate) fn file(&self, name: &str) -> Result<PathBuf> {
         let files = self.leaves.iter().map(|leaf| leaf.join(name));
         files
@@ -154,7 +154,7 @@ impl Container {
             .with_context(|| format!("{name} in none of {:?}", self.leaves))
     }
 
-    /// Sets what one of two files says, as v2 and v1 call it.
+    /// Writes a value to a cgroup file: its name and value in v2 and in v1.
     pub(crate) fn set(&self, v2: (&str, &str), v1: (&str, &str)) -> Result<()> {
         let (file, value) = match self.file(v2.0) {
             Ok(file) => (file, v2.1),
@@ -163,13 +163,13 @@ impl Container {
         fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// What one of two files says, as v2 and v1 call it.
+    /// Reads a cgroup file: its name in v2 and in v1.
     pub(crate) fn read(&self, v2: &str, v1: &str) -> Result<String> {
         let file = self.file(v2).or_else(|_| self.file(v1))?;
         fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
     }
 
-    /// The file of that name which has such a line, of the hierarchies that have the file.
+    /// Reads a cgroup file in the first hierarchy where it contains `line`.
     pub(crate) fn read_first_with(&self, name: &str, line: &str) -> Result<String> {
         let texts = self.leaves.iter().filter_map(|leaf| fs::read_to_string(leaf.join(name)).ok());
         let mut with_line = texts.filter(|text| text.lines().any(|other| other.starts_with(line)));
@@ -177,7 +177,7 @@ impl Container {
     }
 
     fn end_processes(&mut self) {
-        // What a script started outlives it.
+        // Processes that a script started outlive it.
         for leaf in &self.made {
             let procs = fs::read_to_string(leaf.join("cgroup.procs")).unwrap_or_default();
             for pid in procs.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
@@ -195,7 +195,7 @@ impl Container {
         let patience = Instant::now() + Duration::from_secs(2);
         while let Some(directory) = self.made.pop() {
             match fs::remove_dir(&directory) {
-                // The kernel lets go of a process a moment after its end.
+                // The kernel removes a process from its cgroup a moment after its exit.
                 Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < patience => {
                     self.made.push(directory);
                     thread::sleep(Duration::from_millis(10));
@@ -209,7 +209,7 @@ impl Container {
         Ok(())
     }
 
-    /// The pod as the API server would list it, of the Deployment `<name>`.
+    /// The pod of the Deployment `<name>`, as the API server would list it.
     pub(crate) fn pod(&self, namespace: &str, name: &str, container: &str) -> Value {
         let hash = "5d4f8c7b9c";
         json!({

@@ -1,4 +1,4 @@
-//! Events, on all the ways out: the API, lines of JSON, log records by OTLP.
+//! Events by all exporters: the API, lines of JSON, OTLP log records.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -13,10 +13,10 @@ use crate::{
     otlp::receiver::{Receiver, prepared},
 };
 
-/// Throttling is judged by ten seconds, and an end that may be the runtime's own by five.
-const TOLD: Duration = Duration::from_secs(45);
+/// How long an event may take. Throttling is detected over ten seconds, and an unconfirmed exit counts after five.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// The events of a pod, by the API.
+/// The events of a pod, from the API.
 fn events(agent: &Agent, pod: &str) -> Result<Vec<Value>> {
     let answer: Value = serde_json::from_str(&agent.text(&format!("/api/v1/events?pod={pod}"))?)?;
     Ok(answer["events"].as_array().context("no events")?.clone())
@@ -26,9 +26,9 @@ fn kinds(events: &[Value]) -> Vec<&str> {
     events.iter().filter_map(|event| event["kind"].as_str()).collect()
 }
 
-/// The kinds of a pod's events, once there are so many.
+/// Waits until a pod has this number of events. Returns them.
 fn awaited(agent: &Agent, pod: &str, number: usize) -> Result<Vec<Value>> {
-    eventually(TOLD, &format!("{number} events of {pod}"), || {
+    eventually(EVENT_TIMEOUT, &format!("{number} events of {pod}"), || {
         let events = events(agent, pod)?;
         Ok((events.len() >= number).then_some(events))
     })
@@ -39,7 +39,7 @@ fn pod_name(name: &str) -> String {
 }
 
 #[test]
-fn what_happens_is_told_once_on_every_way() -> Result<()> {
+fn every_exporter_reports_each_event_once() -> Result<()> {
     if !prepared() {
         return Ok(());
     }
@@ -88,10 +88,10 @@ fn what_happens_is_told_once_on_every_way() -> Result<()> {
     let count = |name: &str| throttling[name].as_f64().context("no number");
     assert!(count("throttled_periods")? >= 0.25 * count("periods")?, "{throttling}");
 
-    // The end of the agent brings what has not been told yet.
-    let told: Value = serde_json::from_str(&agent.text("/api/v1/events?namespace=shop")?)?;
-    let told = told["events"].as_array().context("no events")?.clone();
-    assert_eq!(told.len(), 4, "{told:?}");
+    // When the agent stops, it sends the remaining events.
+    let reported: Value = serde_json::from_str(&agent.text("/api/v1/events?namespace=shop")?)?;
+    let reported = reported["events"].as_array().context("no events")?.clone();
+    assert_eq!(reported.len(), 4, "{reported:?}");
     let stopped = agent.end_by(Signal::TERM)?;
     assert!(stopped.status.success(), "{}", stopped.log);
     let written: Vec<Value> = fs::read_to_string(&lines)?
@@ -103,7 +103,7 @@ fn what_happens_is_told_once_on_every_way() -> Result<()> {
         let of_events = records.iter().filter(|record| !record.event.is_empty()).count();
         Ok((of_events >= written.len()).then_some(records))
     })?;
-    // What the agent logs goes the same way, to its last word.
+    // The agent's own log is sent in the same way, up to the last message.
     let own: Vec<_> = records
         .iter()
         .filter(|record| record.resource.get("service.name") == Some(&"snug-agent".into()))
@@ -116,7 +116,7 @@ fn what_happens_is_told_once_on_every_way() -> Result<()> {
         assert_eq!((&*record.scope, &*record.severity), (scope, "INFO"));
         assert!(record.time > 0 && stopped.log.contains(message), "{record:?}");
     }
-    for event in &told {
+    for event in &reported {
         let sequence = &event["sequence"];
         let lines: Vec<&Value> = written.iter().filter(|line| line["event.sequence"] == *sequence).collect();
         let [line] = lines.as_slice() else { panic!("event {sequence} is written {} times", lines.len()) };

@@ -1,4 +1,4 @@
-//! Prometheus's own tools read what the agent serves.
+//! Checks the exposition with Prometheus's own tools.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use snug_tests::agent::{Agent, body};
 
 use crate::{cannot_run, container, container::pod_list, has_program, promtool};
 
-/// What promtool's lint says of names that the kubelet's contract fixes, by endpoint.
+/// The expected complaints of promtool, by endpoint: about names that must equal those of the kubelet.
 const EXPECTED_COMPLAINTS: [(&str, &[&str]); 2] = [
     ("/metrics", &[]),
     ("/metrics/cadvisor", &["container_memory_failcnt counter metrics should have \"_total\" suffix"]),

@@ -1,4 +1,4 @@
-//! The history: what the agent keeps of a container across its own restarts, and across being killed.
+//! The usage history across restarts and kills of the agent.
 
 use std::{
     fs,
@@ -25,10 +25,10 @@ use snug_tests::{
 use crate::{cannot_run, container, container::pod_list, recommend::snug};
 
 const EVIDENCE: &str = "/api/v1/evidence";
-/// What the agent loses at most when it is killed, and some more.
+/// Longer than the interval in which the agent writes its usage history.
 const HANDED_OVER: Duration = Duration::from_secs(45);
 
-/// The evidence that an agent has of the container `app` in the namespace `shop`.
+/// The usage history of the container `app` in the namespace `shop`, from an agent.
 fn evidence(agent: &Agent) -> Result<Option<Evidence>> {
     evidence_at(agent, EVIDENCE)
 }
@@ -43,7 +43,7 @@ fn evidence_at(agent: &Agent, path: &str) -> Result<Option<Evidence>> {
 }
 
 #[test]
-fn evidence_outlives_the_agent_and_is_what_the_cgroup_says() -> Result<()> {
+fn usage_history_survives_restarts_and_matches_the_cgroup() -> Result<()> {
     let mut container = match container() {
         Ok(container) => container,
         Err(why) => return cannot_run(why),
@@ -65,13 +65,13 @@ fn evidence_outlives_the_agent_and_is_what_the_cgroup_says() -> Result<()> {
     let agent = begin()?;
     let before = eventually(Duration::from_secs(5), "what the last agent saw is there", || evidence(&agent))?;
     let (_, record) = before.hours.first_key_value().context("no hour")?;
-    // It was made while the agent ran or just before: all of that is start-up.
+    // The container is younger than the start-up phase.
     let (windows, work) = (record.cpu_start.count(), record.cpu_start.sum() / 10.0);
     let (pod, totals) = before.pods.first_key_value().context("no pod")?;
     println!("{used} s used; {windows} windows with {work} s of work; {totals:?}");
     assert!(windows.abs_diff(10 * totals.observed) <= 15, "ten windows a second: {windows} in {totals:?}");
     assert!((work / (totals.cpu_millis as f64 / 1000.0) - 1.0).abs() < 0.06, "half a bucket: {work} s");
-    // The agent needs a moment to stop and the container goes on meanwhile.
+    // The container continues to use CPU time while the agent stops.
     assert!(totals.cpu_millis as f64 / 1000.0 > used - 1.0 && totals.cpu_millis as f64 / 1000.0 <= used);
     assert!(pod.starts_with("web-") && before.container.current.cpu_request == Some(250), "{before:?}");
     let peak = record.highest().context("no peak")?.bytes;
@@ -88,11 +88,11 @@ fn evidence_outlives_the_agent_and_is_what_the_cgroup_says() -> Result<()> {
     let report: serde_json::Value = serde_json::from_str(&text)?;
     let row =
         report["containers"].as_array().context("no rows")?.iter().find(|row| row["container"] == "app");
-    let course = row.context("no row")?["cpu_course_cores"].as_array().context("nothing to plot")?;
-    let most = course.iter().filter_map(serde_json::Value::as_f64).fold(0.0, f64::max);
-    assert!(course.len() == 10 && most > 0.3, "it never rested: {course:?}");
+    let history = row.context("no row")?["cpu_history_cores"].as_array().context("nothing to plot")?;
+    let most = history.iter().filter_map(serde_json::Value::as_f64).fold(0.0, f64::max);
+    assert!(history.len() == 10 && most > 0.3, "it never rested: {history:?}");
 
-    // Killed, it loses what was not handed over yet, and nothing else.
+    // A killed agent loses only the usage that it had not written yet.
     let later = eventually(HANDED_OVER, "more is handed over", || {
         Ok(evidence(&agent)?.filter(|now| now.pods[pod].observed >= totals.observed + 5))
     })?;
@@ -103,14 +103,14 @@ fn evidence_outlives_the_agent_and_is_what_the_cgroup_says() -> Result<()> {
     Ok(())
 }
 
-/// The minutes of the only pod that there was.
+/// Checks the minutes of the only pod.
 fn minutes_are_those_of(evidence: &Evidence, peak: u64) -> Result<()> {
     let all = evidence.minutes.values();
     let (observed, cpu) =
         all.clone().fold((0, 0), |sum, minute| (sum.0 + minute.observed_millis, sum.1 + minute.cpu_millis));
     let totals: Vec<_> = evidence.pods.values().collect();
     let [totals] = totals[..] else { bail!("more than one pod: {evidence:?}") };
-    // What is less than a second, or a millisecond, was left for the next time.
+    // Fractions of a second, or of a millisecond, are carried over to the next record.
     assert!((totals.observed..=totals.observed + 1).contains(&(observed / 1000)), "{observed} {totals:?}");
     assert!(cpu.abs_diff(totals.cpu_millis) <= 2, "{cpu} {totals:?}");
     assert_eq!(all.map(|minute| minute.memory_peak).max(), Some(peak));
@@ -118,7 +118,7 @@ fn minutes_are_those_of(evidence: &Evidence, peak: u64) -> Result<()> {
 }
 
 #[test]
-fn a_directory_that_takes_no_history_is_said_and_the_agent_measures() -> Result<()> {
+fn an_unusable_data_directory_is_logged_and_the_agent_measures() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("file");
     fs::write(&file, "no directory")?;
@@ -130,7 +130,7 @@ fn a_directory_that_takes_no_history_is_said_and_the_agent_measures() -> Result<
 }
 
 #[test]
-fn what_is_asked_wrongly_is_refused() -> Result<()> {
+fn invalid_queries_are_refused() -> Result<()> {
     let agent = Agent::start::<&str>([])?;
     for (query, why) in [("since=yesterday", "invalid digit"), ("from=3", "unknown field `from`")] {
         let mut response = agent.request(&format!("{EVIDENCE}?{query}"), &[])?;
@@ -141,10 +141,10 @@ fn what_is_asked_wrongly_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// The history of an agent of version 0.1: 30 hours of four containers.
+/// The database of version 0.1, with 30 hours of four containers.
 const OF_0_1: &[u8] = include_bytes!("../../../agent/src/history/migration/fixtures/closed.redb.gz");
 
-/// A data directory with the history of an older agent, of which a page is zeroed.
+/// A data directory with the database of version 0.1, with one page zeroed.
 fn old_history(zeroed: Option<usize>) -> Result<tempfile::TempDir> {
     let mut bytes = Vec::new();
     flate2::read::GzDecoder::new(OF_0_1).read_to_end(&mut bytes)?;
@@ -157,7 +157,7 @@ fn old_history(zeroed: Option<usize>) -> Result<tempfile::TempDir> {
 }
 
 #[test]
-fn the_history_of_an_older_agent_is_taken_over() -> Result<()> {
+fn the_history_of_an_older_agent_is_converted() -> Result<()> {
     let folder = old_history(None)?;
     let options = ["--data-dir", &*folder.path().to_string_lossy()];
     for _ in 0..2 {
@@ -225,7 +225,7 @@ fn a_damaged_file_costs_its_records_and_not_the_agent() -> Result<()> {
     Ok(())
 }
 
-/// A small disk, gone with its guard.
+/// A small file system, unmounted when the guard is dropped.
 struct Disk(tempfile::TempDir);
 
 impl Disk {
@@ -261,7 +261,7 @@ impl Drop for Disk {
 }
 
 #[test]
-fn what_a_full_disk_does_not_take_is_written_when_there_is_room() -> Result<()> {
+fn records_that_a_full_disk_refuses_are_written_when_there_is_space() -> Result<()> {
     let disk = match Disk::mount() {
         Ok(disk) => disk,
         Err(why) => return cannot_run(format!("{why:#}")),
@@ -275,7 +275,7 @@ fn what_a_full_disk_does_not_take_is_written_when_there_is_room() -> Result<()> 
             let names = Names { workload: name.clone(), container: "app".to_owned(), ..Names::default() };
             let mut evidence = one_more();
             evidence.workload.name = name;
-            ((Hour(7), WorkloadKey::named(&names)), evidence)
+            ((Hour(7), WorkloadKey::from_names(&names)), evidence)
         };
         workloads.map(one).collect()
     };
@@ -301,7 +301,7 @@ fn what_a_full_disk_does_not_take_is_written_when_there_is_room() -> Result<()> 
 
 const WRITER: &str = "SNUG_TEST_HISTORY_WRITER";
 
-/// Times that the writer is killed.
+/// How often the writer is killed.
 const KILLS: u64 = 200;
 
 fn one_more() -> Evidence {
@@ -323,7 +323,7 @@ fn counted(store: &Store) -> Result<u64> {
     Ok(count)
 }
 
-/// Not a test: what [`killed_at_any_moment_it_loses_nothing_that_was_written`] kills.
+/// Not a test: the process that [`a_kill_at_any_moment_loses_no_written_record`] kills.
 #[test]
 fn history_writer() -> Result<()> {
     let Some(folder) = std::env::var_os(WRITER) else { return Ok(()) };
@@ -338,31 +338,34 @@ fn history_writer() -> Result<()> {
 }
 
 #[test]
-fn killed_at_any_moment_it_loses_nothing_that_was_written() -> Result<()> {
+fn a_kill_at_any_moment_loses_no_written_record() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut told = 0;
+    let mut written = 0;
     for kill in 0..KILLS {
         let mut writer =
             Respawned::start("history::history_writer", WRITER, folder.path().to_str().context("path")?);
         let first: u64 = writer.answer().context("the writer has ended")?.parse()?;
         assert!(
-            first == told || first == told + 1,
-            "{told} were written, {first} are there after kill {kill}"
+            first == written || first == written + 1,
+            "{written} were written, {first} are there after kill {kill}"
         );
-        told = first;
-        // From the first write on, after 0 to 9 more.
+        written = first;
+        // Kill after 0 to 9 more writes.
         for _ in 0..kill % 10 {
-            told = writer.answer().context("the writer has ended")?.parse()?;
+            written = writer.answer().context("the writer has ended")?.parse()?;
         }
         std::thread::sleep(Duration::from_micros(kill * 37 % 3000));
         writer.kill();
         while let Some(answer) = writer.answer() {
-            told = answer.parse()?;
+            written = answer.parse()?;
         }
     }
     let (store, aside) = Store::open(folder.path())?;
     let count = counted(&store)?;
     println!("{count} records after {KILLS} kills");
-    assert!(aside.is_empty() && count >= told && count <= told + 1 && count > KILLS, "{told} {count}");
+    assert!(
+        aside.is_empty() && count >= written && count <= written + 1 && count > KILLS,
+        "{written} {count}"
+    );
     Ok(())
 }

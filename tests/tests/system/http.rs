@@ -1,4 +1,4 @@
-//! The HTTP server as its clients meet it.
+//! The HTTP server.
 
 use std::{
     fs,
@@ -60,7 +60,7 @@ fn gzip_holds_the_same_series() -> Result<()> {
     assert!(packed.len() * 3 < text.len(), "{} bytes of {}", packed.len(), text.len());
     let unpacked = exposition::parse(&text)?;
     let plain = agent.scrape("/metrics")?;
-    // The agent's own series differ by what was scraped before, and cgroups come and go: the families stay.
+    // The agent's own series depend on previous scrapes, and cgroups are created and removed, but the families are the same.
     let families = |page: &exposition::Page| -> std::collections::BTreeSet<String> {
         page.0.iter().map(|sample| sample.name.clone()).collect()
     };
@@ -70,7 +70,7 @@ fn gzip_holds_the_same_series() -> Result<()> {
 
 #[test]
 fn many_scrapes_at_once_are_all_answered_and_bounded() -> Result<()> {
-    // However many cgroups the host has.
+    // For any number of cgroups on the host.
     let agent = Agent::start(["--max-series", "2000"])?;
     agent.text("/metrics")?;
     let (before, peak) = (threads(&agent)?, memory_peak(&agent)?);
@@ -92,7 +92,7 @@ fn many_scrapes_at_once_are_all_answered_and_bounded() -> Result<()> {
         }
         Ok(most)
     })?;
-    // An exposition has a thread while it is written, and there are no more of them than connections are let in.
+    // Each exposition uses a thread while it is written. The limit of connections also limits these threads.
     assert!(most <= before + 64, "{most} threads at most, {before} before");
     let grown = memory_peak(&agent)?.saturating_sub(peak);
     assert!(grown < 64 << 20, "{grown} bytes for 100 scrapes");
@@ -104,7 +104,7 @@ fn threads(agent: &Agent) -> Result<usize> {
     Ok(fs::read_dir(format!("/proc/{}/task", agent.id()))?.count())
 }
 
-/// The most memory that the agent ever had resident, in bytes.
+/// The peak resident memory of the agent, in bytes.
 fn memory_peak(agent: &Agent) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.id()))?;
     let row = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
@@ -112,12 +112,12 @@ fn memory_peak(agent: &Agent) -> Result<u64> {
 }
 
 #[test]
-fn slow_clients_do_not_keep_others_waiting() -> Result<()> {
+fn slow_clients_do_not_block_others() -> Result<()> {
     let container = match container() {
         Ok(container) => container,
         Err(why) => return cannot_run(why),
     };
-    // With such a name in each series, an exposition is longer than what sockets hold for who does not read.
+    // With such a long name in each series, an exposition exceeds the socket buffers of a client that does not read.
     let long = "n".repeat(200_000);
     let folder = tempfile::tempdir()?;
     let pods = folder.path().join("pods.json");
@@ -129,7 +129,7 @@ fn slow_clients_do_not_keep_others_waiting() -> Result<()> {
     for number in 0..20 {
         let mut stream = TcpStream::connect(agent.address())?;
         match number % 2 {
-            // Half a request, and an answer that is never read.
+            // An incomplete request, and a response that is never read.
             0 => stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: ")?,
             _ => stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: agent\r\n\r\n")?,
         }
@@ -139,9 +139,9 @@ fn slow_clients_do_not_keep_others_waiting() -> Result<()> {
     for path in ["/healthz", "/metrics/cadvisor"] {
         agent.text(path)?;
     }
-    // A client that reads nothing is cut off after ten seconds.
+    // A client that does not read is disconnected after ten seconds.
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    // Nor do they keep the agent.
+    // Slow clients do not delay stopping the agent either.
     let ended = agent.end_by(Signal::TERM)?;
     assert!(ended.status.success() && ended.took < Duration::from_secs(5), "{:?}: {}", ended.took, ended.log);
     Ok(())

@@ -1,4 +1,4 @@
-//! Messages of the kernel programs.
+//! Log messages of the eBPF programs.
 
 use std::{thread, time::Duration};
 
@@ -7,7 +7,7 @@ use snug_tests::agent::{Agent, eventually};
 
 use crate::{cannot_run, container};
 
-/// What a program says of each event.
+/// The message that a program logs for each event.
 const MESSAGE: &str = "cgroup event";
 
 fn programs_run(agent: &Agent) -> Result<bool> {
@@ -16,12 +16,12 @@ fn programs_run(agent: &Agent) -> Result<bool> {
 }
 
 #[test]
-fn the_programs_speak_when_asked_and_only_then() -> Result<()> {
+fn ebpf_programs_log_at_level_debug_only() -> Result<()> {
     let silent = Agent::start::<&str>([])?;
     let speaking = Agent::start(["--ebpf-log", "debug"])?;
     let warning = Agent::start(["--ebpf-log", "warn"])?;
     if !programs_run(&silent)? {
-        return cannot_run(format!("no kernel program runs: {}", silent.log()));
+        return cannot_run(format!("no eBPF program runs: {}", silent.log()));
     }
     match container() {
         Ok(container) => container.remove().map(drop)?,
@@ -29,11 +29,11 @@ fn the_programs_speak_when_asked_and_only_then() -> Result<()> {
     }
     eventually(Duration::from_secs(5), "a message of the programs is logged", || {
         let log = speaking.log();
-        let said = |event: &str| {
+        let has_logged = |event: &str| {
             log.lines().any(|l| l.contains("DEBUG snug_ebpf") && l.contains(&format!("{MESSAGE} {event} ")))
         };
-        // Made and removed.
-        Ok((said("1") && said("3")).then_some(()))
+        // The cgroup was created and removed.
+        Ok((has_logged("1") && has_logged("3")).then_some(()))
     })
     .map_err(|error| error.context(speaking.log()))?;
     thread::sleep(Duration::from_millis(300));

@@ -1,4 +1,4 @@
-//! `/metrics/cadvisor` against what the kernel itself says: network, disks, processes, limits, the machine.
+//! Compares `/metrics/cadvisor` with the kernel's files: network, disks, processes, limits, the machine.
 
 use std::{
     collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path, process::Command, time::Duration,
@@ -16,18 +16,18 @@ use crate::{cannot_run, container, container::Container, container::pod_list, ha
 
 const PATH: &str = "/metrics/cadvisor";
 
-/// Time in which the slow rows must have come by.
+/// How long slow rows may take.
 const SLOW: Duration = Duration::from_secs(15);
 
-/// What an agent is started with: everything as quick as it can be.
+/// The options of the agent: the shortest intervals.
 pub(crate) const QUICK: [&str; 6] =
     ["--slow-interval", "1s", "--working-set-interval", "500ms", "--source", "auto"];
 
-/// Makes two interfaces in a network namespace, one of which sends.
+/// Creates two interfaces in a network namespace. One of them sends.
 pub(crate) const NETWORK: &str = "ip link add eth0 type veth peer name net1 && ip link set eth0 up && \
     ip link set net1 up && ip addr add 10.9.9.1/24 dev eth0 && ip neigh add 10.9.9.2 lladdr 02:00:00:00:00:01 dev eth0";
 
-/// A pod whose sandbox has a network namespace and whose container is in it.
+/// A pod with a network namespace, which its sandbox and its container share.
 pub(crate) fn pod_with_network(sending: &str) -> Result<(Container, String), String> {
     for program in ["unshare", "nsenter", "ip", "bash"] {
         if !has_program(program) {
@@ -46,7 +46,7 @@ pub(crate) fn pod_with_network(sending: &str) -> Result<(Container, String), Str
         let leaves = container.beside(&id)?;
         let pause = tempfile::tempdir()?;
         std::os::unix::fs::symlink("/bin/sleep", pause.path().join("pause"))?;
-        // A sandbox is told by its only process.
+        // A sandbox is recognised by its only process.
         let script =
             format!("exec unshare --net sh -c '{NETWORK} && exec {}/pause 1000'", pause.path().display());
         let pid = container.run_in(&leaves, &script)?;
@@ -62,7 +62,7 @@ pub(crate) fn pod_with_network(sending: &str) -> Result<(Container, String), Str
     Ok((container, id))
 }
 
-/// The interfaces that a process sees, by name: bytes, packets, errors and drops received, then the same sent.
+/// The interfaces of a process by name: received bytes, packets, errors and drops, then the same for sent ones.
 pub(crate) fn net_dev(pid: &str) -> Result<BTreeMap<String, [u64; 8]>> {
     let text = fs::read_to_string(format!("/proc/{pid}/net/dev"))?;
     let lines = text.lines().skip(2).map(|line| {
@@ -86,7 +86,7 @@ const NETWORK_FAMILIES: [&str; 8] = [
     "container_network_transmit_packets_dropped_total",
 ];
 
-/// The interfaces that the rows with these labels show.
+/// The interfaces in the series with these labels.
 fn shown(page: &Page, labels: &[(&str, &str)]) -> Result<BTreeMap<String, [u64; 8]>> {
     let mut all: BTreeMap<String, [u64; 8]> = BTreeMap::new();
     for (index, family) in NETWORK_FAMILIES.iter().enumerate() {
@@ -120,7 +120,7 @@ fn a_pods_interfaces_are_those_of_its_namespace_and_are_shown_once() -> Result<(
     let labels = [("namespace", "shop")];
     let page = eventually(SLOW, "the interfaces are what the kernel says", || {
         let (before, page, after) = (net_dev(pid)?, agent.scrape(PATH)?, net_dev(pid)?);
-        // Neighbours are looked for now and then.
+        // Neighbour discovery sends a packet from time to time.
         let without_lo =
             before.iter().filter(|(name, _)| *name != "lo").map(|(name, all)| (name.clone(), *all));
         Ok((before == after && shown(&page, &labels)? == without_lo.collect()).then_some(page))
@@ -142,7 +142,7 @@ fn the_root_shows_the_hosts(agent: &Agent) -> Result<()> {
         let root = shown(&page, &[("id", "/")])?;
         let names = before.keys().filter(|name| !ignored(name)).collect::<Vec<_>>();
         assert_eq!(root.keys().collect::<Vec<_>>(), names);
-        // A second may have gone by since the agent looked.
+        // The agent's last sample may be a second old.
         let sampled = root.iter().all(|(name, numbers)| {
             after.get(name).is_some_and(|after| numbers.iter().zip(after).all(|(one, most)| one <= most))
         });
@@ -168,13 +168,13 @@ fn a_pod_on_the_hosts_network_shows_nothing() -> Result<()> {
     Ok(())
 }
 
-/// The disk that a folder is on: its numbers and its path.
+/// The disk of a directory: its device numbers and its path.
 fn disk_of(folder: &Path) -> Result<(String, String)> {
     let device = fs::metadata(folder)?.dev();
     let numbers = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
     let mut entry = fs::canonicalize(Path::new("/sys/dev/block").join(&numbers))
         .with_context(|| format!("{} is on no disk: its device is {numbers}", folder.display()))?;
-    // I/O is counted of whole disks.
+    // I/O is counted per whole disk.
     if entry.join("partition").exists() {
         entry.pop();
     }
@@ -184,7 +184,7 @@ fn disk_of(folder: &Path) -> Result<(String, String)> {
     Ok((fs::read_to_string(entry.join("dev"))?.trim().to_owned(), format!("/dev/{name}")))
 }
 
-/// A container that has written and read a file on a disk past the cache.
+/// A container that has written and read a file on a disk with direct I/O.
 pub(crate) struct DiskUser {
     /// The disk's numbers.
     pub(crate) numbers: String,
@@ -194,12 +194,12 @@ pub(crate) struct DiskUser {
 }
 
 impl DiskUser {
-    /// Writes and reads 1 MiB in the container; the reason, if that is not to be had or not counted here.
+    /// Writes and reads 1 MiB in the container. The error is the reason if this host has no suitable disk or does not count.
     pub(crate) fn of(container: &mut Container) -> Result<Self> {
-        // Beside the build, which is on a disk; the folder for temporary files may be in memory.
+        // In the build directory, which is on a disk. The directory for temporary files may be in memory.
         let folder = tempfile::tempdir_in(std::env::current_exe()?.parent().context("no folder")?)?;
         let (numbers, device) = disk_of(folder.path())?;
-        // v1 counts only where some limit is set.
+        // v1 counts only if a limit is set.
         if let Ok(file) = container.file("blkio.throttle.write_bps_device") {
             fs::write(file, format!("{numbers} 10000000000"))?;
         }
@@ -217,7 +217,7 @@ impl DiskUser {
     }
 }
 
-/// Bytes read, bytes written, reads and writes of a device, by the container's own files.
+/// Bytes read, bytes written, reads and writes of a device, from the cgroup files of the container.
 pub(crate) fn disk_io(container: &Container, numbers: &str) -> Result<Option<[f64; 4]>> {
     let bytes = container.read("io.stat", "blkio.throttle.io_service_bytes_recursive")?;
     let operations = container.read("io.stat", "blkio.throttle.io_serviced_recursive")?;
@@ -241,7 +241,7 @@ pub(crate) fn disk_io(container: &Container, numbers: &str) -> Result<Option<[f6
 }
 
 #[test]
-fn disk_io_is_what_the_containers_own_files_say() -> Result<()> {
+fn disk_io_equals_the_containers_cgroup_files() -> Result<()> {
     let mut container = match container() {
         Ok(container) => container,
         Err(why) => return cannot_run(why),
@@ -278,7 +278,7 @@ fn disk_io_is_what_the_containers_own_files_say() -> Result<()> {
 }
 
 #[test]
-fn the_machine_is_what_proc_says() -> Result<()> {
+fn the_machine_metrics_equal_proc() -> Result<()> {
     let agent = Agent::start(QUICK)?;
     let page = agent.scrape(PATH)?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
@@ -298,7 +298,7 @@ fn the_machine_is_what_proc_says() -> Result<()> {
     Ok(())
 }
 
-/// Gives a container about half of the usual shares: returns how many.
+/// Sets the CPU shares of a container to about half the default. Returns the shares.
 fn set_shares(container: &Container) -> Result<f64> {
     if let Ok(weight) = container.file("cpu.weight") {
         fs::write(weight, "20")?;
@@ -330,7 +330,7 @@ fn shares_and_reservation_are_those_of_the_cgroup() -> Result<()> {
 }
 
 #[test]
-fn shares_that_a_runtime_sets_after_a_cgroup_was_seen_come_with_its_next_turn() -> Result<()> {
+fn shares_that_are_set_after_the_first_sample_are_read_in_the_next_one() -> Result<()> {
     let agent = Agent::start(["--slow-interval", "5s"])?;
     let (mut one, mut other) = match container().and_then(|one| Ok((one, container()?))) {
         Ok(containers) => containers,
@@ -350,7 +350,7 @@ fn shares_that_a_runtime_sets_after_a_cgroup_was_seen_come_with_its_next_turn() 
 }
 
 #[test]
-fn processes_are_counted_where_they_are_asked_for() -> Result<()> {
+fn processes_are_counted_only_if_enabled() -> Result<()> {
     let mut container = match container() {
         Ok(container) => container,
         Err(why) => return cannot_run(why),

@@ -1,4 +1,4 @@
-//! What limits leave out is counted.
+//! Series that limits drop are counted.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use snug_tests::{agent::Agent, exposition::Page};
 
 use crate::{cannot_run, container, container::pod_list};
 
-/// The page of the second scrape of an endpoint, which counts what the first left out.
+/// The second scrape of an endpoint, which counts the series that the first one dropped.
 fn cut(agent: &Agent, endpoint: &str, reason: &str) -> Result<f64> {
     agent.text(endpoint)?;
     agent.scrape("/metrics")?.value("snug_agent_series_cut", &[("endpoint", endpoint), ("reason", reason)])
@@ -18,7 +18,7 @@ fn of_things(page: &Page) -> usize {
 }
 
 #[test]
-fn families_and_namespaces_and_labels_are_left_out() -> Result<()> {
+fn denied_families_namespaces_and_labels_are_dropped() -> Result<()> {
     let (shop, secret) = match (container(), container()) {
         (Ok(shop), Ok(secret)) => (shop, secret),
         (Err(why), _) | (_, Err(why)) => return cannot_run(why),
@@ -79,7 +79,7 @@ fn no_scrape_holds_more_series_than_allowed() -> Result<()> {
         let cut = cut(&agent, endpoint, "cap")?;
         assert!(cut > 0.0, "{endpoint}: {cut}");
         let page = agent.scrape(endpoint)?;
-        // What says whether the rest is good comes on top.
+        // Series about the health of the scrape come on top.
         let on_top = ["container_scrape_error", "machine_scrape_error"];
         let on_top: usize = on_top.iter().map(|family| page.all(family, &[]).len()).sum();
         let series = of_things(&page) - on_top;

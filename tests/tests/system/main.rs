@@ -1,6 +1,6 @@
-//! The agent as it is run: real processes, real cgroups, a real Prometheus.
+//! Tests of the agent as a process, with real cgroups and a real Prometheus.
 //!
-//! Tests print why they cannot run on a host and pass; with `CI` set they fail instead.
+//! A test that cannot run on a host prints the reason and passes; with `CI` set it fails.
 
 mod api_server;
 mod configuration;
@@ -31,18 +31,18 @@ use anyhow::{Context as _, Result, bail};
 
 use self::container::Container;
 
-/// Ends a test that cannot run here; under CI it fails.
+/// Ends a test that cannot run on this host; with `CI` set it fails.
 fn cannot_run(why: impl Display) -> Result<()> {
     snug_tests::cannot_run(&why.to_string());
     Ok(())
 }
 
-/// A container, or the reason why this host gives none.
+/// Creates a container; the error is the reason why this host does not allow it.
 fn container() -> Result<Container, String> {
-    Container::make().map_err(|error| format!("no cgroups can be made: {error:#}"))
+    Container::make().map_err(|error| format!("no cgroups can be created: {error:#}"))
 }
 
-/// Whether a program of the host can be started.
+/// Whether a program is installed on the host.
 fn has_program(name: &str) -> bool {
     let started = Command::new(name)
         .arg("--version")
@@ -53,7 +53,7 @@ fn has_program(name: &str) -> bool {
     !started.is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
-/// What `promtool check metrics` complains about, line by line.
+/// The complaints of `promtool check metrics`, line by line.
 fn promtool(exposition: &str) -> Result<Vec<String>> {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])

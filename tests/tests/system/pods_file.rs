@@ -1,4 +1,4 @@
-//! Names from a file: a broken file, a broken pod, and names that nobody should give.
+//! Names from a pods file: an invalid file, an invalid pod, hostile names.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -11,23 +11,23 @@ use snug_tests::{
 
 use crate::{cannot_run, container, container::pod_list, has_program, promtool};
 
-/// Time in which a change of the file must be taken up.
-const TAKEN_UP: Duration = Duration::from_secs(10);
+/// How long the agent may take to show a change of the file.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn start(file: &Path) -> Result<Agent> {
     Agent::start(["--pods-file", &file.to_string_lossy()])
 }
 
-/// Waits until something has been skipped so many times.
+/// Waits until a counter of skipped inputs has this value.
 fn skipped(agent: &Agent, what: &str, times: f64) -> Result<()> {
-    eventually(TAKEN_UP, &format!("{what} skipped {times} times"), || {
+    eventually(CHANGE_TIMEOUT, &format!("{what} skipped {times} times"), || {
         let page = agent.scrape("/metrics")?;
         Ok((page.value("snug_agent_skipped_total", &[("what", what)])? == times).then_some(()))
     })
 }
 
 #[test]
-fn a_broken_file_is_said_and_counted_and_names_stay() -> Result<()> {
+fn an_invalid_file_is_logged_and_counted_and_names_stay() -> Result<()> {
     let container = match container() {
         Ok(container) => container,
         Err(why) => return cannot_run(why),
@@ -38,7 +38,7 @@ fn a_broken_file_is_said_and_counted_and_names_stay() -> Result<()> {
     let agent = start(&file)?;
     skipped(&agent, "pods_file_reloads", 1.0)?;
     let named = |name: &str| {
-        eventually(TAKEN_UP, &format!("the container is called {name:?}"), || {
+        eventually(CHANGE_TIMEOUT, &format!("the container is called {name:?}"), || {
             let page = agent.scrape("/metrics")?;
             let labels = [("id", container.path.as_str()), ("container", name)];
             Ok((page.all("snug_container_tasks", &labels).len() == 1).then_some(()))
@@ -64,7 +64,7 @@ fn a_broken_file_is_said_and_counted_and_names_stay() -> Result<()> {
 }
 
 #[test]
-fn a_bad_pod_is_skipped_and_the_others_are_not() -> Result<()> {
+fn only_the_invalid_pod_is_skipped() -> Result<()> {
     let container = match container() {
         Ok(container) => container,
         Err(why) => return cannot_run(why),
@@ -120,13 +120,13 @@ fn hostile_names_cannot_break_the_exposition() -> Result<()> {
             }
         }
         fs::write(&file, pod_list(&[pod]))?;
-        eventually(TAKEN_UP, &format!("the container is called {name:?}"), || {
+        eventually(CHANGE_TIMEOUT, &format!("the container is called {name:?}"), || {
             let page = agent.scrape("/metrics")?;
             let labels = [("namespace", name), ("pod", name), ("container", name), ("id", &container.path)];
             Ok((page.all("snug_container_tasks", &labels).len() == 1).then_some(()))
         })?;
         for path in ["/metrics", "/metrics/cadvisor"] {
-            // Strict about lines, escapes and duplicates.
+            // The parser is strict about lines, escapes and duplicates.
             let page = agent.scrape(path)?;
             assert!(!page.has("snug_forged"), "{name:?}");
         }

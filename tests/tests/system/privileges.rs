@@ -1,4 +1,4 @@
-//! An agent that may not use eBPF measures by files and says what it lacks.
+//! Without permission for eBPF, the agent measures by files and logs what is missing.
 
 use std::{process::Command, time::Duration};
 
@@ -18,7 +18,7 @@ fn start_without(capabilities: &str) -> Result<Agent> {
 }
 
 #[test]
-fn what_is_missing_is_named_and_files_serve() -> Result<()> {
+fn missing_capabilities_are_logged_and_files_are_used() -> Result<()> {
     if !has_program("setpriv") {
         return cannot_run("there is no setpriv");
     }

@@ -1,4 +1,4 @@
-//! A real Prometheus scrapes the agent.
+//! The agent with a real Prometheus.
 
 use std::{
     collections::BTreeMap,
@@ -16,28 +16,28 @@ use tempfile::TempDir;
 
 use crate::{cannot_run, container, container::pod_list, has_program};
 
-/// Series that Prometheus adds to each target's own.
+/// Series that Prometheus adds for each target.
 const SYNTHETIC: usize = 5;
-/// Time between scrapes, which a busy host with many cgroups manages, too.
+/// The scrape interval, long enough for a busy host with many cgroups.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// What `rate` looks back over.
+/// The range of `rate`.
 pub(crate) const WINDOW: Duration = Duration::from_secs(12);
 
 pub(crate) struct Prometheus {
     process: Process,
     address: SocketAddr,
-    /// Targets that it scrapes.
+    /// The number of targets.
     targets: usize,
     _folder: TempDir,
 }
 
 impl Prometheus {
-    /// Scrapes both endpoints of an agent, and others under the name of a job.
+    /// Starts a Prometheus that scrapes both endpoints of an agent, and other targets as another job.
     pub(crate) fn scraping(agent: SocketAddr, others: &[(&str, SocketAddr)]) -> Result<Self> {
         Self::with(&[], agent, others)
     }
 
-    /// The same with further flags.
+    /// Like [`Self::start`], with further flags.
     pub(crate) fn with(flags: &[&str], agent: SocketAddr, others: &[(&str, SocketAddr)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("prometheus.yml");
@@ -81,7 +81,7 @@ impl Prometheus {
         Ok(prometheus)
     }
 
-    /// Where it answers.
+    /// Its address.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -113,7 +113,7 @@ impl Prometheus {
             .collect()
     }
 
-    /// The value of a query with one sample at most.
+    /// The value of a query with at most one sample.
     pub(crate) fn value(&self, query: &str, at: Option<f64>) -> Result<Option<f64>> {
         match self.query(query, at)?.as_slice() {
             [] => Ok(None),
@@ -122,7 +122,7 @@ impl Prometheus {
         }
     }
 
-    /// Waits until everything that was measured before now has been scraped.
+    /// Waits until all current measurements have been scraped.
     pub(crate) fn catch_up(&self) -> Result<()> {
         let now = unix_now();
         eventually(Duration::from_secs(20), "Prometheus scrapes on", || {
@@ -131,7 +131,7 @@ impl Prometheus {
         })
     }
 
-    /// Lines of its log that tell of trouble.
+    /// Warnings and errors in its log.
     fn complaints(&self) -> Vec<String> {
         let log = self.process.log();
         log.lines().filter(|line| !line.contains("level=info")).map(str::to_owned).collect()
@@ -193,7 +193,7 @@ fn prometheus_reads_native_histograms() -> Result<()> {
         })?;
         assert!(scraped <= read(part)?, "{part}: {scraped}");
     }
-    // Every window is somewhere: half a core is above most of them and below few.
+    // Every window is in a bucket: most are below half a core, few above.
     let share = |from: f64, to: f64| {
         let query = format!("histogram_fraction({from}, {to}, rate({of}[{}s]))", WINDOW.as_secs());
         prometheus.value(&query, None)?.with_context(|| format!("{query} is empty"))
@@ -219,12 +219,12 @@ fn prometheus_reads_native_histograms() -> Result<()> {
     Ok(())
 }
 
-/// Watches until Prometheus has missed no scrape in a window, as it does where the host is too busy. Returns the cores
-/// that the container really used in it, and its end.
+/// Waits for a window without a missed scrape; on a busy host Prometheus misses some. Returns the cores that the container used
+/// in the window, and the end of the window.
 pub(crate) fn watch(prometheus: &Prometheus, container: &container::Container) -> Result<(f64, f64)> {
     let scrapes = WINDOW.as_secs() / INTERVAL.as_secs();
     let regular = format!("sum_over_time(up[{}s]) == {scrapes}", WINDOW.as_secs());
-    // What the kernel's file says meanwhile.
+    // The values of the kernel's file in the same time.
     let mut curve = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < 4 * WINDOW {
@@ -254,14 +254,14 @@ fn rates_are_right(prometheus: &Prometheus, container: &container::Container) ->
         let labels = if name.starts_with("snug_pod") { "namespace='shop'" } else { labels };
         let query = format!("rate({name}{{{labels}{more}}}[{}s])", WINDOW.as_secs());
         let rate = prometheus.value(&query, Some(end))?.with_context(|| format!("{query} is empty"))?;
-        // Workloads are counted once a second, so that a window can be off by that much.
+        // Workload counters are updated once a second, so a window may be off by one second.
         let steps = if name.starts_with("snug_workload") { 1.0 / WINDOW.as_secs_f64() } else { 0.0 };
         assert!((rate - cores).abs() < (0.05 + steps) * cores, "{query} is {rate}, really {cores}");
     }
     Ok(())
 }
 
-/// The value of a curve at a moment.
+/// The interpolated value of a curve at a time.
 fn at(curve: &[(f64, f64)], moment: f64) -> Result<f64> {
     let pairs = curve.windows(2).filter_map(|pair| <[_; 2]>::try_from(pair).ok());
     pairs
@@ -273,18 +273,18 @@ fn at(curve: &[(f64, f64)], moment: f64) -> Result<f64> {
 
 fn nothing_is_lost_or_twice(agent: &Agent, prometheus: &Prometheus) -> Result<()> {
     for (job, path) in [("snug", "/metrics"), ("cadvisor", "/metrics/cadvisor")] {
-        // Cgroups of the host come and go between one scrape and the next.
+        // Cgroups of the host are created and removed between two scrapes.
         eventually(Duration::from_secs(30), "Prometheus got as many samples as are served", || {
             let served = agent.scrape(path)?.0.len() as f64;
             let scraped = prometheus.value(&format!("scrape_samples_scraped{{job='{job}'}}"), None)?;
             Ok((scraped == Some(served)).then_some(()))
         })?;
-        // Of one scrape, each sample is a series: none fell together with another.
+        // In one scrape, the samples are as many as the series: no two samples collided.
         let lost =
             format!("scrape_samples_scraped{{job='{job}'}} - on() (count({{job='{job}'}}) - {SYNTHETIC})");
         assert_eq!(prometheus.value(&lost, None)?, Some(0.0), "{path}");
     }
-    // A family is named without its suffix in OpenMetrics only.
+    // Only OpenMetrics names a family without the suffix.
     let asked_for = |metric| prometheus.get("/api/v1/targets/metadata", &[("metric", metric)]);
     let open_metrics = asked_for("snug_agent_passes")?;
     assert_eq!(open_metrics[0]["type"], "counter", "Prometheus negotiates OpenMetrics: {open_metrics}");
@@ -312,7 +312,7 @@ fn a_removed_container_goes_stale_at_once(
     }
     let of_workload = |what: &str| prometheus.value(&format!("snug_workload_{what}{{workload='web'}}"), None);
     let kept = of_workload("cpu_usage_seconds_total")?.context("the workload's counter has gone")?;
-    // By files, the time since the last second's sample is not known.
+    // When measuring by files, usage after the last sample is not known.
     let exact =
         prometheus.query("snug_agent_measurement_source{measurement='cpu',source='kernel'}", None)?.len()
             == 1

@@ -1,5 +1,5 @@
-//! What dashboards, alerts and recommenders ask a Prometheus that scrapes `/metrics/cadvisor` instead of a kubelet's: one
-//! series for each container or pod, with the labels that they need, and the kernel's numbers.
+//! Queries of dashboards, alerts and recommenders, with a Prometheus that scrapes `/metrics/cadvisor` of the agent instead of
+//! the kubelet's: each query returns one series per container or pod, with the required labels and the kernel's values.
 
 use std::{
     collections::BTreeMap,
@@ -21,16 +21,16 @@ use crate::{
     prometheus::{Prometheus, WINDOW, watch},
 };
 
-/// Memory that the container holds.
+/// Memory that the container allocates, in bytes.
 const HELD: f64 = 33_554_432.0;
-/// What its helpers may take and give back meanwhile.
+/// The maximum memory of its helper processes, in bytes.
 const SLACK: f64 = 6_291_456.0;
 
-/// Holds memory, then uses a CPU as far as it may, and sends a packet now and then.
+/// A script that allocates memory, then uses as much CPU as allowed, and sends packets.
 const WORK: &str = "x=$(head -c 33554432 /dev/zero | tr \"\\0\" x); \
     while :; do echo hello > /dev/udp/10.9.9.2/9; i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done; done";
 
-/// Serves the same exposition to whoever asks, as long as the test runs.
+/// Serves a constant exposition while the test runs.
 fn serve(exposition: String) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -49,7 +49,7 @@ fn serve(exposition: String) -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// What kube-state-metrics says of the pod.
+/// The series of kube-state-metrics for the pod.
 fn state_of(pod: &str) -> String {
     format!(
         "# TYPE kube_pod_info gauge\n\
@@ -68,20 +68,20 @@ fn limit_cpu(container: &Container, quota_us: u64) -> Result<()> {
     Ok(())
 }
 
-/// A row of a file of rows.
+/// A row of a flat-keyed file.
 fn row(text: &str, name: &str) -> Result<f64> {
     let row = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Ok(row.with_context(|| format!("no {name} in {text}"))?.parse()?)
 }
 
-/// A row of memory.stat by its name in v2 and in v1.
+/// A row of memory.stat, by its name in v2 and in v1.
 fn memory_stat(container: &Container, v2: &str, v1: &str) -> Result<f64> {
     let text = container.read("memory.stat", "memory.stat")?;
     row(&text, v1).or_else(|_| row(&text, v2))
 }
 
 #[test]
-fn dashboards_alerts_and_recommenders_get_one_series_each_with_the_kernels_numbers() -> Result<()> {
+fn known_queries_return_one_series_each_with_the_kernels_values() -> Result<()> {
     if !has_program("prometheus") {
         return cannot_run("there is no prometheus");
     }
@@ -99,7 +99,7 @@ fn dashboards_alerts_and_recommenders_get_one_series_each_with_the_kernels_numbe
     let agent = Agent::start(QUICK.into_iter().chain(["--pods-file", &pods.to_string_lossy()]))?;
     let prometheus =
         Prometheus::scraping(agent.address(), &[("kube-state-metrics", serve(state_of(&name))?)])?;
-    let asked = Asked { prometheus, container, pod: name };
+    let asked = TestQuery { prometheus, container, pod: name };
     let (cores, end) = watch(&asked.prometheus, &asked.container)?;
     asked.cpu(cores, end)?;
     asked.throttling()?;
@@ -112,15 +112,15 @@ fn dashboards_alerts_and_recommenders_get_one_series_each_with_the_kernels_numbe
     }
 }
 
-struct Asked {
+struct TestQuery {
     prometheus: Prometheus,
     container: Container,
     pod: String,
 }
 
-impl Asked {
-    /// The value of the one series that a query returns, which has these labels and no others. Where it groups by container,
-    /// the sandbox is a group without a container's name, at a kubelet too: it has an image.
+impl TestQuery {
+    /// The value of the only series that a query returns. The series must have exactly these labels. A query that groups by
+    /// container also returns a group without a container name for the sandbox, as with a kubelet.
     fn one(&self, query: &str, labels: &[(&str, &str)], at: Option<f64>) -> Result<f64> {
         let mut found = self.prometheus.query(query, at)?;
         if labels.iter().any(|(name, _)| *name == "container") {
@@ -147,7 +147,7 @@ impl Asked {
 
     fn cpu(&self, cores: f64, end: f64) -> Result<()> {
         assert!((0.2..0.4).contains(&cores), "the container got {cores} cores of 0.3");
-        // Measured by files, a scrape can be as far behind the kernel as two samples are apart.
+        // When measuring by files, a scrape may lag behind the kernel by one sample interval.
         let behind = 0.5 / WINDOW.as_secs_f64();
         let near = |value: f64, what: &str| {
             assert!((value - cores).abs() < (0.05 + behind) * cores, "{what} is {value}, really {cores}");
@@ -165,11 +165,11 @@ impl Asked {
             if rate == "rate" {
                 near(value, &query);
             } else {
-                // Between two scrapes alone, each of which can be that far behind.
+                // Between two scrapes, each of which may lag by that much.
                 assert!((0.1..0.5).contains(&value), "{query} is {value}");
             }
         }
-        // The same package's dashboard of pods, and the share of a limit that another job knows.
+        // The pod dashboard of the same package, and the share of a limit from another job.
         let query = format!(
             "sum by (container) (rate({usage}{{namespace='shop',pod='{}',container!=''}}[{window}s]))",
             self.pod
@@ -238,7 +238,7 @@ impl Asked {
         Ok(())
     }
 
-    /// The dashboard of pods sums without selecting a container: a pod's traffic must be there once.
+    /// The pod dashboard sums without selecting a container, so the traffic of a pod must be exported once.
     fn network(&self) -> Result<()> {
         let of_pod = [("namespace", "shop"), ("pod", &*self.pod)];
         let procs = fs::read_to_string(self.container.file("cgroup.procs")?)?;
@@ -278,13 +278,13 @@ impl Asked {
                 format!("container_fs_{family}_total{{job='cadvisor',container!='',namespace='shop'}}");
             let by = "by (namespace, pod, container)";
             assert_eq!(self.one(&format!("sum {by} ({family})"), &self.names(), None)?, really, "{family}");
-            // The dashboard's rate: it is long ago.
+            // The rate of the dashboard: the traffic was long ago.
             assert_eq!(self.one(&format!("sum {by} (rate({family}[5s]))"), &self.names(), None)?, 0.0);
         }
         Ok(())
     }
 
-    /// The history loader of the vertical pod autoscaler gives up on the first series without a name.
+    /// The history loader of the vertical pod autoscaler fails at the first series without a name.
     fn every_series_of_a_recommender_has_its_names(&self) -> Result<()> {
         let selector = "{job='cadvisor',pod=~'.+',container!='POD',container!=''}";
         for query in [

@@ -1,4 +1,4 @@
-//! `snug recommend` on a real agent that watched real containers.
+//! `snug recommend` with a real agent and real containers.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use crate::{
     prometheus::Prometheus,
 };
 
-/// Names the command to test. Without it: the debug build beside the agent.
+/// The variable with the path of the command. Default: the debug build beside the agent.
 const CLI: &str = "SNUG_CLI_BIN";
 const REPLICAS: u64 = 4;
 
@@ -41,11 +41,11 @@ fn run_snug(arguments: &[&str]) -> Result<Output> {
         .with_context(|| format!("{} does not run: build it with `cargo build -p snug`", cli.display()))
 }
 
-/// A tenth of a second of sleep after 20 MB were filled, again and again.
+/// A script that repeatedly fills 20 MB and sleeps for a tenth of a second.
 const SCRIPT: &str = "x=$(head -c 20000000 /dev/zero | tr '\\0' a); while :; do i=0; \
                       while [ $i -lt 2000 ]; do i=$((i+1)); done; sleep 0.1; done";
 
-/// Containers of a Deployment `shop/web`, and the file that names them.
+/// Containers of a Deployment `shop/web`, and their pods file.
 fn replicas(folder: &Path) -> Result<Result<(Vec<Container>, String), String>> {
     let mut containers = Vec::new();
     for _ in 0..REPLICAS {
@@ -65,7 +65,7 @@ fn replicas(folder: &Path) -> Result<Result<(Vec<Container>, String), String>> {
     Ok(Ok((containers, file.to_string_lossy().into_owned())))
 }
 
-/// What is recommended for `shop/web` fits what the cgroups say.
+/// Checks the recommendation for `shop/web` against the cgroup files.
 fn assert_fits(web: &Value, containers: &[Container]) -> Result<()> {
     assert_eq!(
         (&web["workload"], &web["container"], &web["replicas"]),
@@ -84,7 +84,7 @@ fn assert_fits(web: &Value, containers: &[Container]) -> Result<()> {
 }
 
 #[test]
-fn a_first_table_comes_within_a_minute() -> Result<()> {
+fn the_first_table_is_available_within_a_minute() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (mut containers, pods) = match replicas(folder.path())? {
         Ok(made) => made,
@@ -114,7 +114,7 @@ fn a_first_table_comes_within_a_minute() -> Result<()> {
     Ok(())
 }
 
-/// Replicas at work, an agent that watches them, and a Prometheus that has scraped it for a while.
+/// Busy replicas, an agent, and a Prometheus that has scraped the agent for some time.
 struct Scraped {
     prometheus: Prometheus,
     agent: Agent,
@@ -122,7 +122,7 @@ struct Scraped {
     _folder: TempDir,
 }
 
-/// With further flags of the agent and of Prometheus; `None` where that cannot run.
+/// The same with further flags of the agent and of Prometheus; `None` if this host cannot run it.
 fn scraped(of_agent: &[&str], of_prometheus: &[&str]) -> Result<Option<Scraped>> {
     if !has_program("prometheus") {
         return cannot_run("there is no prometheus: cargo xtask setup prometheus").map(|()| None);
@@ -139,7 +139,7 @@ fn scraped(of_agent: &[&str], of_prometheus: &[&str]) -> Result<Option<Scraped>>
     Ok(Some(Scraped { prometheus, agent, containers, _folder: folder }))
 }
 
-/// What a Prometheus tells of the only workload in the namespace `shop`.
+/// The usage history of the only workload in the namespace `shop`, from a Prometheus.
 fn snapshot(url: &str) -> Result<Evidence> {
     let (_, recording) = snug(&["snapshot", "--prometheus", url, "--since", "1h", "-n", "shop"])?;
     Ok(serde_json::from_str(recording.lines().nth(1).context("no evidence")?)?)
@@ -156,7 +156,7 @@ fn a_prometheus_with_the_kubelets_metrics_is_enough() -> Result<()> {
     let report: Value = serde_json::from_str(&text)?;
     println!("{}", snug(&["explain", "web", "--prometheus", &url, "--since", "1h"])?.1);
     assert_fits(&report["recommendations"][0], containers)?;
-    // The work that Prometheus saw is what the cgroups say, as far as it was watched.
+    // The CPU time in Prometheus equals that of the cgroups, for the observed time.
     let evidence = snapshot(&url)?;
     let (seconds, millis) =
         evidence.pods.values().fold((0, 0), |sum, pod| (sum.0 + pod.observed, sum.1 + pod.cpu_millis));
@@ -171,7 +171,7 @@ fn a_prometheus_with_the_kubelets_metrics_is_enough() -> Result<()> {
 }
 
 #[test]
-fn a_prometheus_with_snug_s_histograms_tells_windows_and_what_quotas_would_have_done() -> Result<()> {
+fn a_prometheus_with_snugs_histograms_has_windows_and_quota_simulations() -> Result<()> {
     let flags = (&["--cpu-ladder", "on"], &["--enable-feature=native-histograms"]);
     let Some(all) = scraped(flags.0, flags.1)? else { return Ok(()) };
     let Scraped { agent, prometheus, .. } = &all;
@@ -192,7 +192,7 @@ fn a_prometheus_with_snug_s_histograms_tells_windows_and_what_quotas_would_have_
         windows.sum() / windows.count() as f64,
         sum / count
     );
-    // What was counted before the first scrape is not in an increase, and it is extrapolated a little.
+    // `increase` lacks the counts before the first scrape, and extrapolates slightly.
     assert!((0.5 * count..1.1 * count).contains(&(windows.count() as f64)));
     assert!((windows.sum() / windows.count() as f64 / (sum / count) - 1.0).abs() < 0.25);
 
@@ -216,7 +216,7 @@ fn a_prometheus_with_snug_s_histograms_tells_windows_and_what_quotas_would_have_
 }
 
 #[test]
-fn a_prometheus_behind_tls_is_asked_if_its_authority_is_trusted() -> Result<()> {
+fn a_prometheus_with_tls_requires_a_trusted_certificate_authority() -> Result<()> {
     if !has_program("prometheus") {
         return cannot_run("there is no prometheus: cargo xtask setup prometheus");
     }
@@ -247,17 +247,17 @@ fn a_prometheus_behind_tls_is_asked_if_its_authority_is_trusted() -> Result<()> 
         assert_eq!(output.status.code(), Some(1));
         Ok(String::from_utf8(output.stderr)?)
     };
-    let said = eventually(Duration::from_secs(30), "it answers", || {
-        let said = asked(&ours)?;
-        // It refuses queries until its log is replayed.
-        Ok((!said.contains("503")).then_some(said))
+    let output = eventually(Duration::from_secs(30), "it answers", || {
+        let output = asked(&ours)?;
+        // Prometheus refuses queries until its write-ahead log is replayed.
+        Ok((!output.contains("503")).then_some(output))
     })?;
     assert!(
-        said.contains("container_cpu_usage_seconds_total"),
-        "it has no containers: {said}\n{}",
+        output.contains("container_cpu_usage_seconds_total"),
+        "it has no containers: {output}\n{}",
         prometheus.log()
     );
-    let said = asked(&others)?;
-    assert!(said.contains("certificate"), "{said}");
+    let output = asked(&others)?;
+    assert!(output.contains("certificate"), "{output}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Kernel programs and cgroup files tell the same.
+//! eBPF programs and cgroup files give the same series.
 
 use std::{collections::BTreeMap, fs};
 
@@ -7,7 +7,7 @@ use snug_tests::agent::Agent;
 
 use crate::{cannot_run, container, container::pod_list};
 
-/// The families of a container and their labels' names.
+/// The families of a container and the names of their labels.
 fn shape(agent: &Agent, id: &str) -> Result<BTreeMap<String, Vec<String>>> {
     let page = agent.scrape("/metrics")?;
     let of_container = page.0.into_iter().filter(|sample| sample.label("id") == id);
@@ -15,7 +15,7 @@ fn shape(agent: &Agent, id: &str) -> Result<BTreeMap<String, Vec<String>>> {
 }
 
 #[test]
-fn by_files_there_are_the_same_families() -> Result<()> {
+fn measuring_by_files_gives_the_same_families() -> Result<()> {
     let mut container = match container() {
         Ok(container) => container,
         Err(why) => return cannot_run(why),
@@ -41,7 +41,7 @@ fn by_files_there_are_the_same_families() -> Result<()> {
     }
     let mut by_kernel = shape(&kernel, &container.path)?;
     assert!(by_kernel.contains_key("snug_container_cpu_usage_seconds_total"), "{by_kernel:?}");
-    // No file has what sockets do.
+    // No file has the counters of sockets.
     let of_sockets = |name: &String| {
         name.starts_with("snug_container_network_") || name.starts_with("snug_container_tcp_")
     };

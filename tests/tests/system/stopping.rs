@@ -1,4 +1,4 @@
-//! Ending the agent, gently and not, and what it leaves.
+//! Stopping and killing the agent.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use snug_tests::agent::{Agent, Signal, eventually};
 
 use crate::cannot_run;
 
-/// Ids of the kernel's objects that a process holds, by the name of the line in its fdinfo.
+/// Ids of the kernel objects that a process has open, by the name of the line in fdinfo.
 fn held(pid: u32, line: &str) -> Result<BTreeSet<u32>> {
     let mut ids = BTreeSet::new();
     for fd in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
@@ -28,7 +28,7 @@ fn held(pid: u32, line: &str) -> Result<BTreeSet<u32>> {
     Ok(ids)
 }
 
-/// Which of these programs and links are still in the kernel.
+/// The programs and links that are still in the kernel.
 fn left(programs: &BTreeSet<u32>, links: &BTreeSet<u32>) -> Result<(Vec<u32>, Vec<u32>)> {
     let mut left = (Vec::new(), Vec::new());
     for program in loaded_programs() {
@@ -41,7 +41,7 @@ fn left(programs: &BTreeSet<u32>, links: &BTreeSet<u32>) -> Result<(Vec<u32>, Ve
 }
 
 #[test]
-fn the_kernel_is_left_as_it_was_whatever_ends_the_agent() -> Result<()> {
+fn no_program_or_link_remains_after_the_agent_stops_or_is_killed() -> Result<()> {
     for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
         let agent = Agent::start::<&str>([])?;
         let (programs, links) = (held(agent.id(), "prog_id")?, held(agent.id(), "link_id")?);
@@ -49,7 +49,7 @@ fn the_kernel_is_left_as_it_was_whatever_ends_the_agent() -> Result<()> {
             return cannot_run(format!("no kernel program runs: {}", agent.log()));
         }
         assert_eq!(left(&programs, &links)?.0.len(), programs.len());
-        // Connections that clients keep open do not keep the agent.
+        // Open connections do not delay stopping.
         let mut idle = TcpStream::connect(agent.address())?;
         idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: agent\r\n\r\n")?;
         idle.read_exact(&mut [0; 12])?;
@@ -61,7 +61,7 @@ fn the_kernel_is_left_as_it_was_whatever_ends_the_agent() -> Result<()> {
         } else {
             assert_eq!(ended.status.code(), Some(0), "{signal:?}: {}", ended.log);
         }
-        // The kernel frees programs when no CPU runs them any more.
+        // The kernel frees programs once no CPU runs them.
         eventually(Duration::from_secs(5), "the kernel has freed programs and links", || {
             Ok((left(&programs, &links)? == (Vec::new(), Vec::new())).then_some(()))
         })?;
@@ -70,7 +70,7 @@ fn the_kernel_is_left_as_it_was_whatever_ends_the_agent() -> Result<()> {
 }
 
 #[test]
-fn the_next_agent_knows_how_long_none_was_there() -> Result<()> {
+fn the_next_agent_reports_the_downtime() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
     let arguments = ["--data-dir", data.to_str().context("the folder's name is UTF-8")?];
@@ -89,7 +89,7 @@ fn the_next_agent_knows_how_long_none_was_there() -> Result<()> {
     assert!((pause.as_secs_f64()..most).contains(&away), "away {away} s, really {pause:?} to {most} s");
     assert_eq!(page.value("snug_agent_starts_total", &[])?, 2.0);
 
-    // Killed, it leaves its last sign of life, at most five seconds old, and a third agent takes it up.
+    // A killed agent leaves its last heartbeat, at most five seconds old, and a third agent reads it.
     assert!(!second.end_by(Signal::KILL)?.status.success());
     let killed = Instant::now();
     let third = Agent::start(arguments)?;

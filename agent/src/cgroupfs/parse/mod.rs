@@ -63,7 +63,7 @@ pub struct Excerpt(Box<[u8]>);
 impl Excerpt {
     const LENGTH: usize = 40;
 
-    fn of(text: &[u8]) -> Self {
+    fn new(text: &[u8]) -> Self {
         Self(text.iter().copied().take(Self::LENGTH).collect())
     }
 }
@@ -100,7 +100,7 @@ struct Field<'a> {
 
 impl<'a> Field<'a> {
     fn error(self, problem: impl FnOnce(Excerpt) -> Problem) -> ParseError {
-        ParseError { line: self.line, problem: problem(Excerpt::of(self.text)) }
+        ParseError { line: self.line, problem: problem(Excerpt::new(self.text)) }
     }
 
     fn number(self) -> Result<u64, ParseError> {
@@ -175,7 +175,7 @@ impl FlatRow<'_> {
         if self.value.text.is_empty() {
             return Err(ParseError {
                 line: self.value.line,
-                problem: Problem::NoValue(Excerpt::of(self.key)),
+                problem: Problem::NoValue(Excerpt::new(self.key)),
             });
         }
         self.value.number_of(unit)

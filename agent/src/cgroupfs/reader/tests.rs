@@ -211,7 +211,7 @@ fn weights_become_the_shares_that_a_kubelet_shows() {
 }
 
 #[test]
-fn the_roots_memory_is_what_its_statistics_say() {
+fn the_roots_memory_comes_from_its_statistics() {
     let (root, mut reader) = v2(&[V2_5_10]);
     for file in ["cgroup.procs", "memory.stat"] {
         fs::copy(root.path().join("pod/box").join(file), root.path().join(file)).unwrap();

@@ -25,7 +25,7 @@ struct Server {
 
 impl Server {
     fn start(view: Option<View>, change: impl FnOnce(&mut ServerState)) -> Self {
-        let views = Arc::new(CurrentView::of(view));
+        let views = Arc::new(CurrentView::from_view(view));
         let quick = ServerLimits {
             head_within: Duration::from_millis(300),
             stall: Duration::from_millis(400),

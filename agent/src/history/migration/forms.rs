@@ -1,7 +1,7 @@
-//! The forms that records had in redb.
+//! The record formats of the redb database.
 //!
-//! Postcard does not say what a record is made of, so each form is kept here as it was. `Histogram` and `QuotaWhatIf` are those of today: they
-//! say themselves how they are written, and the fixtures of the tests would not be read if that changed.
+//! Postcard does not describe its data, so each format is defined here. `Histogram` and `QuotaWhatIf` are the current types,
+//! because their serialization is unchanged; the fixtures of the tests verify it.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
@@ -14,7 +14,7 @@ use snug_sizing::{
     workload::{self, Resources, Role, WorkloadKind},
 };
 
-/// The forms that there were.
+/// The formats.
 pub(super) const ALL: RangeInclusive<u32> = 1..=3;
 
 #[derive(Debug, Deserialize)]
@@ -31,11 +31,11 @@ struct Container {
     name: String,
     role: Role,
     seen: u64,
-    in_force: InForce,
+    current: CurrentResources,
 }
 
 #[derive(Debug, Deserialize)]
-struct InForce {
+struct CurrentResources {
     cpu_request: Option<u64>,
     cpu_limit: Option<u64>,
     memory_request: Option<u64>,
@@ -64,7 +64,7 @@ struct PodTotals {
     node_class: String,
 }
 
-/// The fields that each form has. Form 3 has minutes after them, which were always empty.
+/// The fields of all formats. In format 3 minutes follow, which were always empty.
 #[derive(Debug, Deserialize)]
 struct Record<H> {
     workload: Workload,
@@ -74,7 +74,7 @@ struct Record<H> {
     pods: BTreeMap<String, PodTotals>,
 }
 
-/// An hour of form 1: no exits, waits and stalls.
+/// An hour of format 1: without exits, waits and stalls.
 #[derive(Debug, Deserialize)]
 struct Hour1 {
     observed: u64,
@@ -86,7 +86,7 @@ struct Hour1 {
     start_peak: Option<Peak>,
     working_set: Histogram,
     kills: Vec<OomKill>,
-    ladder: Option<QuotaWhatIf>,
+    quota_what_if: Option<QuotaWhatIf>,
     periods: u64,
     throttled: u64,
     /// Always 0.
@@ -94,7 +94,7 @@ struct Hour1 {
     starts: u64,
 }
 
-/// An hour of forms 2 and 3.
+/// An hour of formats 2 and 3.
 #[derive(Debug, Deserialize)]
 struct Hour2 {
     observed: u64,
@@ -106,7 +106,7 @@ struct Hour2 {
     start_peak: Option<Peak>,
     working_set: Histogram,
     kills: Vec<OomKill>,
-    ladder: Option<QuotaWhatIf>,
+    quota_what_if: Option<QuotaWhatIf>,
     periods: u64,
     throttled: u64,
     starts: u64,
@@ -148,7 +148,7 @@ impl From<OomKill> for evidence::OomKill {
 impl From<Hour1> for evidence::HourRecord {
     fn from(old: Hour1) -> Self {
         let Hour1 { observed, cpu, cpu_start, minutes, minutes_start, peak, start_peak, .. } = old;
-        let Hour1 { working_set, kills, ladder, periods, throttled, starts, .. } = old;
+        let Hour1 { working_set, kills, quota_what_if, periods, throttled, starts, .. } = old;
         Self {
             observed,
             cpu,
@@ -159,7 +159,7 @@ impl From<Hour1> for evidence::HourRecord {
             start_peak: start_peak.map(Into::into),
             working_set,
             kills: kills.into_iter().map(Into::into).collect(),
-            quota_what_if: ladder,
+            quota_what_if,
             periods,
             throttled,
             starts,
@@ -171,7 +171,7 @@ impl From<Hour1> for evidence::HourRecord {
 impl From<Hour2> for evidence::HourRecord {
     fn from(old: Hour2) -> Self {
         let Hour2 { observed, cpu, cpu_start, minutes, minutes_start, peak, start_peak, .. } = old;
-        let Hour2 { working_set, kills, ladder, periods, throttled, starts, .. } = old;
+        let Hour2 { working_set, kills, quota_what_if, periods, throttled, starts, .. } = old;
         let Hour2 { exits, waits, unreclaimable, stalled, .. } = old;
         let Stalled { cpu_millis, memory_millis, io_millis, refaults } = stalled;
         Self {
@@ -184,7 +184,7 @@ impl From<Hour2> for evidence::HourRecord {
             start_peak: start_peak.map(Into::into),
             working_set,
             kills: kills.into_iter().map(Into::into).collect(),
-            quota_what_if: ladder,
+            quota_what_if,
             periods,
             throttled,
             starts,
@@ -201,8 +201,8 @@ impl<H: Into<evidence::HourRecord>> From<Record<H>> for Evidence {
         let Record { workload, container, window_millis, hours, pods } = old;
         let Workload { namespace, name, owner, kind, replicas } = workload;
         let workload = workload::Workload { namespace, name, owner, kind, replicas };
-        let Container { name, role, seen, in_force } = container;
-        let InForce { cpu_request, cpu_limit, memory_request, memory_limit } = in_force;
+        let Container { name, role, seen, current } = container;
+        let CurrentResources { cpu_request, cpu_limit, memory_request, memory_limit } = current;
         let current = Resources { cpu_request, cpu_limit, memory_request, memory_limit };
         let container = workload::Container { name, role, seen, current, ..workload::Container::default() };
         let totals = |PodTotals { observed, cpu_millis, peak, node_class }| evidence::PodTotals {
@@ -219,10 +219,10 @@ impl<H: Into<evidence::HourRecord>> From<Record<H>> for Evidence {
     }
 }
 
-/// A record of an hour.
+/// Decodes a record of an hour.
 ///
 /// # Errors
-/// When it has not that form.
+/// When the record does not have that format.
 pub(super) fn evidence(form: u32, bytes: &[u8]) -> Result<Evidence, postcard::Error> {
     match form {
         1 => postcard::from_bytes::<Record<Hour1>>(bytes).map(Evidence::from),
@@ -230,10 +230,10 @@ pub(super) fn evidence(form: u32, bytes: &[u8]) -> Result<Evidence, postcard::Er
     }
 }
 
-/// The minutes of an hour, of form 3.
+/// Decodes the minutes of an hour, in format 3.
 ///
 /// # Errors
-/// When they have not that form.
+/// When the record does not have that format.
 pub(super) fn minutes(bytes: &[u8]) -> Result<minutes::Minutes, postcard::Error> {
     let old: BTreeMap<u32, MinuteRecord> = postcard::from_bytes(bytes)?;
     let record = |MinuteRecord { observed_millis, cpu_millis, memory_peak, periods, throttled }| {

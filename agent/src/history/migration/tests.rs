@@ -1,5 +1,5 @@
-//! The fixtures were made by version 0.1: 30 hours of four containers, of [`sample`]. `closed` was ended and `killed` was not. `v1` and `v2`
-//! are records of the two forms before.
+//! The fixtures were written by version 0.1: 30 hours of four containers, from [`sample`]. `closed` is from an agent that stopped,
+//! `killed` from a killed one. `v1` and `v2` have records of the two older formats.
 
 use std::{collections::BTreeMap, env, io::Read as _};
 
@@ -22,7 +22,7 @@ const PAGE: usize = 4096;
 const OLD: &str = "SNUG_TEST_CONVERT_OLD";
 const NEW: &str = "SNUG_TEST_CONVERT_NEW";
 
-/// Runs [`converter`] in a process of its own, as the agent runs itself.
+/// Runs [`converter`] in a separate process, as the agent does.
 fn this_test(old: &Path, new: &Path) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "history::migration::tests::converter", "--nocapture"]);
@@ -30,7 +30,7 @@ fn this_test(old: &Path, new: &Path) -> Command {
     command
 }
 
-/// Not a test: the process that converts.
+/// Not a test: the converting process.
 #[test]
 fn converter() {
     if let (Some(old), Some(new)) = (env::var_os(OLD), env::var_os(NEW)) {
@@ -67,7 +67,7 @@ fn expected() -> BTreeMap<(String, u32), Evidence> {
     samples.map(|(hour, sample)| ((crate::history::record::key(&sample), hour), sample)).collect()
 }
 
-/// What is in a folder beside the lock.
+/// The names in a directory, without the lock file.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -77,7 +77,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn all_records_of_the_last_version_are_taken_over() {
+fn all_records_of_the_last_version_are_converted() {
     for fixture in [CLOSED, KILLED] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(FILE), unpacked(fixture)).unwrap();
@@ -93,7 +93,7 @@ fn all_records_of_the_last_version_are_taken_over() {
 }
 
 #[test]
-fn records_of_all_forms_are_taken_over() {
+fn records_of_all_formats_are_converted() {
     let records =
         [(1, &include_bytes!("fixtures/v1.postcard")[..]), (2, include_bytes!("fixtures/v2.postcard"))];
     for (version, record) in records {
@@ -131,7 +131,7 @@ fn is_taken_over(store: &Store, version: u32) {
     assert_eq!((hour.periods, hour.throttled, hour.starts, hour.kills.len()), (100, 7, 2, 1));
     assert_eq!(hour.peak.as_ref().map(|peak| peak.bytes), Some(9_000_000));
     assert!(hour.quota_what_if.is_some());
-    // What the first form did not have.
+    // Fields that the first format did not have.
     let second = version == 2;
     assert_eq!(hour.exits.get(&137), second.then_some(&4));
     assert_eq!((hour.waits.count(), hour.stalled.refaults), if second { (9, 4) } else { (0, 0) });
@@ -140,7 +140,7 @@ fn is_taken_over(store: &Store, version: u32) {
 }
 
 #[test]
-fn a_form_that_never_was_is_moved_aside() {
+fn a_file_of_an_unknown_format_is_moved_aside() {
     let folder = tempfile::tempdir().unwrap();
     {
         let database = Builder::new().create(folder.path().join(FILE)).unwrap();
@@ -152,8 +152,9 @@ fn a_form_that_never_was_is_moved_aside() {
     assert_eq!(aside.len(), 1);
 }
 
-/// The file is converted whole, or moved aside and counted; and then the agent writes. Returns whether it had all records. What was killed
-/// may be without its last commit: redb goes back to the one before if the last cannot be used, as if the kill had been earlier.
+/// Checks that the file is converted completely, or moved aside and counted, and that the agent then writes. Returns whether the
+/// new history has all records. The file of a killed agent may lack its last commit: if redb cannot use the last commit, it
+/// falls back to the previous one.
 fn survives(bytes: &[u8], is_closed: bool, what: &str) -> bool {
     let expected = expected();
     let folder = scratch();
@@ -176,7 +177,7 @@ fn survives(bytes: &[u8], is_closed: bool, what: &str) -> bool {
 }
 
 #[test]
-fn a_damaged_file_of_the_last_version_ends_the_converter_at_most() {
+fn damage_to_a_file_of_the_last_version_fails_only_the_converter() {
     let mut whole = 0;
     for (fixture, is_closed, seeds) in [(CLOSED, true, 1..31), (KILLED, false, 31..61)] {
         let bytes = unpacked(fixture);
@@ -196,7 +197,7 @@ fn a_damaged_file_of_the_last_version_ends_the_converter_at_most() {
 }
 
 #[test]
-fn a_converter_that_dies_costs_the_old_file_and_nothing_else() {
+fn a_failing_converter_loses_only_the_old_file() {
     let dies = |_: &Path, new: &Path| {
         let mut command = Command::new("sh");
         command.args(["-c", "mkdir \"$1\" && echo noise > \"$1/day-7\" && kill -ABRT $$", "sh"]).arg(new);
@@ -212,24 +213,24 @@ fn a_converter_that_dies_costs_the_old_file_and_nothing_else() {
 }
 
 #[test]
-fn a_file_that_an_older_agent_still_uses_is_left_alone() {
+fn a_file_in_use_by_an_older_agent_is_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     fs::write(&path, unpacked(CLOSED)).unwrap();
     let in_use = Builder::new().open(&path).unwrap();
     let error = Store::open_with(folder.path(), this_test).unwrap_err();
-    assert!(error.to_string().contains("another agent uses it"), "{error}");
+    assert!(error.to_string().contains("another agent uses the file"), "{error}");
     drop(in_use);
     let (store, _) = Store::open_with(folder.path(), this_test).unwrap();
     assert!(all(&store) == expected());
 }
 
 #[test]
-fn a_kill_between_two_steps_costs_nothing() {
+fn a_kill_between_two_steps_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let old = folder.path().join(FILE);
     fs::write(&old, unpacked(CLOSED)).unwrap();
-    // Killed while it converted.
+    // Killed during the conversion.
     fs::create_dir(folder.path().join("history.new")).unwrap();
     fs::write(folder.path().join("history.new/day-1"), "half").unwrap();
     drop(Store::open_with(folder.path(), this_test).unwrap());
@@ -240,14 +241,14 @@ fn a_kill_between_two_steps_costs_nothing() {
     assert!(all(&store) == expected() && aside.is_empty());
     assert_eq!(names(folder.path()), [DIRECTORY]);
     drop(store);
-    // An older agent ran in between: what it wrote is not taken over, and not deleted.
+    // An older agent ran in between: its file is neither converted nor deleted.
     fs::write(&old, unpacked(CLOSED)).unwrap();
     let (store, aside) = Store::open_with(folder.path(), this_test).unwrap();
     assert!(all(&store) == expected() && aside.len() == 1);
 }
 
 #[test]
-fn only_its_own_arguments_have_a_program_convert() {
+fn only_the_exact_arguments_start_a_conversion() {
     for arguments in [&["snug-agent"][..], &["snug-agent", ARGUMENT], &["snug-agent", "--listen", "a", "b"]] {
         assert!(convert_if_asked(arguments).is_none());
     }

@@ -1,15 +1,15 @@
-//! The messages of the history's files.
+//! The protocol buffer messages of the history.
 //!
-//! An older agent skips the fields that it does not know, and a newer one takes the default for those that are missing. To add a field:
+//! An older agent skips unknown fields, and a newer one uses the default for missing ones. To add a field:
 //!
 //! 1. Give it the next free number in its message, and never a number that another field had. A field that is no longer written keeps
 //!    its number, in a comment.
-//! 2. Its default (0, empty, `None`) must mean "not measured": that is what records of older agents say.
-//! 3. Take it over in both directions: `From<&…>` writes, `TryFrom` and `From<…>` read.
+//! 2. Its default (0, empty, `None`) must mean "not measured", because records of older agents lack the field.
+//! 3. Convert it in both directions: `From<&…>` writes, `TryFrom` and `From<…>` read.
 //! 4. Many numbers of one kind are one packed field. Values that belong together are packed fields of equal length, so that one more
 //!    of them is one more field; one that is missing or shorter reads as zeros.
 //!
-//! Who merges two records of a newer agent loses the fields that it does not know; who only copies them does not.
+//! Merging two records of a newer agent loses the unknown fields. Copying a record keeps them.
 
 use prost::Message;
 

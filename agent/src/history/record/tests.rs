@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::history::samples::sample;
 
-/// [`HourRecord`] and [`ContainerHour`] as a newer agent may have them.
+/// [`HourRecord`] and [`ContainerHour`] with additional fields, as a newer agent may write them.
 #[derive(Clone, PartialEq, Message)]
 struct NewerContainerHour {
     #[prost(uint64, tag = "2")]
@@ -44,7 +44,7 @@ struct NewerPod {
     node: String,
 }
 
-/// As an older agent had it.
+/// The message without the newer fields, as an older agent wrote it.
 #[derive(Clone, PartialEq, Message)]
 struct OlderContainerHour {
     #[prost(uint64, tag = "2")]
@@ -163,7 +163,7 @@ fn minutes() -> impl Strategy<Value = Minutes> {
 
 proptest! {
     #[test]
-    fn what_was_written_is_read(evidence in evidence_of_an_hour(), minutes in minutes()) {
+    fn encoded_records_are_decoded_unchanged(evidence in evidence_of_an_hour(), minutes in minutes()) {
         let bytes = encode_hour(&evidence, &evidence.hours[&HOUR]);
         prop_assert_eq!(decode_hour(KEY, HOUR, &bytes).unwrap(), evidence);
         prop_assert_eq!(decode_minutes(&encode_minutes(&minutes)).unwrap(), minutes);
@@ -195,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn a_newer_agent_and_an_older_one_read_what_this_one_writes(evidence in evidence_of_an_hour(), minutes in minutes()) {
+    fn newer_and_older_agents_decode_records_of_this_one(evidence in evidence_of_an_hour(), minutes in minutes()) {
         let record = &evidence.hours[&HOUR];
         let bytes = encode_hour(&evidence, record);
         let newer = NewerContainerHour::decode(&*bytes).unwrap();
@@ -213,7 +213,7 @@ proptest! {
     }
 
     #[test]
-    fn what_an_older_agent_did_not_write_is_the_default((replicas, observed) in any::<(u64, u64)>(), cpu in histogram(), count in 0..60_u32) {
+    fn fields_that_an_older_agent_did_not_write_are_the_default((replicas, observed) in any::<(u64, u64)>(), cpu in histogram(), count in 0..60_u32) {
         let record = OlderHourRecord { observed, cpu: written(&cpu) };
         let older = OlderContainerHour { replicas, record: Some(record) };
         let evidence = decode_hour(KEY, HOUR, &older.encode_to_vec()).unwrap();
@@ -228,7 +228,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_an_error_and_nothing_worse(key in "[a-z\\x00]{0,12}", noise in any::<Vec<u8>>()) {
+    fn random_bytes_are_an_error_and_no_panic(key in "[a-z\\x00]{0,12}", noise in any::<Vec<u8>>()) {
         let _ = decode_hour(&key, HOUR, &noise);
         let _ = decode_hour(KEY, HOUR, &noise);
         let _ = decode_minutes(&noise);
@@ -251,19 +251,20 @@ fn busy_hour() -> Evidence {
         record.unreclaimable.record(150e6 + f64::from(second % 30) * 1e6, 1);
     }
     record.peak = Some(evidence::Peak { bytes: 228 << 20, at: 1_800_000_000, pod: "web-1-0".to_owned() });
-    let rung = |quota: u64| QuotaOutcome {
+    let outcome = |quota: u64| QuotaOutcome {
         periods: 70_000,
         throttled: 900_000 / quota,
         delayed_millis: 9_000_000 / quota,
     };
-    record.quota_what_if =
-        Some(cpu_quota::QuotaWhatIf(cpu_quota::QUOTAS.iter().map(|quota| (*quota, rung(*quota))).collect()));
+    record.quota_what_if = Some(cpu_quota::QuotaWhatIf(
+        cpu_quota::QUOTAS.iter().map(|quota| (*quota, outcome(*quota))).collect(),
+    ));
     record.stalled.cpu_millis = 2400;
     evidence
 }
 
 #[test]
-fn records_are_hardly_longer_than_without_numbers_of_fields() {
+fn records_are_hardly_longer_than_with_postcard() {
     for evidence in [sample(1, HOUR.0), busy_hour()] {
         let [hour, minutes] = &encode(&evidence)[..] else { panic!("an hour and its minutes") };
         let length = |record: &Record| {
@@ -271,7 +272,7 @@ fn records_are_hardly_longer_than_without_numbers_of_fields() {
             Frame { kind: *kind, hour: *hour, key, value }.length()
         };
         let without_minutes = Evidence { minutes: Minutes::new(), ..evidence.clone() };
-        // The key, with its hour, was beside the record, too.
+        // With postcard, the key and the hour were stored beside the record, too.
         let key = 4 + key(&evidence).len();
         let before = [
             key + postcard::to_stdvec(&without_minutes).unwrap().len(),

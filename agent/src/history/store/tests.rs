@@ -10,7 +10,7 @@ use super::*;
 
 pub(in crate::history) mod damage;
 
-/// An hour of a container in which so many windows were counted.
+/// One hour of a container with this number of windows.
 fn evidence(workload: &str, hour: u32, windows: u64) -> Evidence {
     let workload =
         Workload { namespace: "shop".to_owned(), name: workload.to_owned(), ..Workload::default() };
@@ -21,7 +21,7 @@ fn evidence(workload: &str, hour: u32, windows: u64) -> Evidence {
     evidence
 }
 
-/// Windows of each hour of the only subject.
+/// The windows of each hour of the only container.
 fn windows(store: &Store, since: u32) -> Vec<(u32, u64)> {
     let hours = store.hours();
     let subjects = hours.subjects(Hour(since)).unwrap();
@@ -34,7 +34,7 @@ fn windows(store: &Store, since: u32) -> Vec<(u32, u64)> {
     all.map(|(hour, record)| (hour.0, record.cpu.count())).collect()
 }
 
-/// The only container's evidence and minutes.
+/// The usage history and the minutes of the only container.
 fn only(store: &Store) -> (Evidence, Minutes) {
     let hours = store.hours();
     let subjects = hours.subjects(Hour(0)).unwrap();
@@ -45,7 +45,7 @@ fn only(store: &Store) -> (Evidence, Minutes) {
     (evidence.unwrap(), hours.minutes(records).unwrap())
 }
 
-/// The files of days.
+/// The names of the files.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(folder.join(DIRECTORY)).unwrap().map(|entry| entry.unwrap().path());
     let mut days: Vec<PathBuf> = all.filter(|path| path.extension().is_none()).collect();
@@ -54,7 +54,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_is_added_adds_up_and_stays() {
+fn added_records_are_summed_and_persist() {
     let folder = tempfile::tempdir().unwrap();
     {
         let (store, aside) = Store::open(folder.path()).unwrap();
@@ -71,7 +71,7 @@ fn what_is_added_adds_up_and_stays() {
 }
 
 #[test]
-fn replicas_are_those_that_were_seen_last() {
+fn replicas_are_those_of_the_last_record() {
     let store = Store::in_memory();
     for (hour, replicas) in [(7, 3), (8, 5), (8, 2)] {
         let mut one = evidence("web", hour, 1);
@@ -85,7 +85,7 @@ fn replicas_are_those_that_were_seen_last() {
 }
 
 #[test]
-fn who_is_not_the_same_is_not_added_up() {
+fn records_of_different_containers_are_not_summed() {
     let store = Store::in_memory();
     let longer = Evidence { window_millis: 1000, ..evidence("web", 7, 10) };
     let mut of_another = evidence("web", 7, 10);
@@ -95,7 +95,7 @@ fn who_is_not_the_same_is_not_added_up() {
 }
 
 #[test]
-fn age_and_size_are_bounded_and_the_newest_stays() {
+fn age_and_size_are_bounded_and_the_newest_file_stays() {
     let store = Store::in_memory();
     for hour in 0..50 {
         let all: Vec<Evidence> = (0..40).map(|number| evidence(&format!("web-{number}"), hour, 1)).collect();
@@ -119,7 +119,7 @@ fn age_and_size_are_bounded_and_the_newest_stays() {
 }
 
 #[test]
-fn what_is_no_history_is_moved_aside_and_not_deleted() {
+fn a_file_that_is_no_history_is_moved_aside_and_not_deleted() {
     for (what, bytes) in
         [("text", b"no history, but long enough".repeat(200)), ("cut", vec![]), ("empty", vec![])]
     {
@@ -140,14 +140,14 @@ fn what_is_no_history_is_moved_aside_and_not_deleted() {
         store.add(&[evidence("web", 7, 10)]).unwrap();
         assert_eq!(windows(&store, 0), [(7, 10)], "{what}");
         assert!(fs::read(&aside[0]).unwrap() == before, "{what}");
-        // It goes with the days that are too old.
+        // The file is removed with the expired days.
         store.prune(Hour(0), Hour(24), u64::MAX).unwrap();
         assert!(!aside[0].exists() && files(folder.path()).is_empty());
     }
 }
 
 #[test]
-fn a_file_of_another_form_is_moved_aside() {
+fn a_file_of_another_format_is_moved_aside() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(folder.path()).unwrap();
     store.add(&[evidence("web", 7, 10)]).unwrap();
@@ -185,14 +185,14 @@ fn damaged_records_are_left_out_and_the_file_is_kept() {
 }
 
 #[test]
-fn a_directory_that_is_none_is_named() {
+fn the_error_for_an_unusable_directory_names_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = Store::open(file.path()).unwrap_err().to_string();
     assert!(error.contains(&*file.path().display().to_string()) && error.contains("--data-dir"), "{error}");
 }
 
 #[test]
-fn a_record_that_is_none_is_left_out_and_counted() {
+fn a_record_that_cannot_be_decoded_is_skipped_and_counted() {
     let store = Store::in_memory();
     store.add(&[evidence("web", 7, 10), evidence("web", 8, 10)]).unwrap();
     let key = record::key(&evidence("web", 7, 1));
@@ -205,7 +205,7 @@ fn a_record_that_is_none_is_left_out_and_counted() {
         let subjects = hours.subjects(Hour(0)).unwrap();
         let (evidence, skipped) = hours.evidence(subjects.values().next().unwrap()).unwrap();
         assert_eq!((evidence.unwrap().hours.len(), skipped), (2, 1));
-        // It is copied, for a version that understands it.
+        // The record is copied, for a version that can decode it.
         store.seal_all().unwrap();
     }
 }
@@ -243,7 +243,7 @@ fn minutes_add_up_and_only_the_last_hours_have_them() {
 }
 
 #[test]
-fn who_reads_sees_what_there_was_when_it_began() {
+fn later_writes_do_not_change_a_view() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(folder.path()).unwrap();
     store.add(&[evidence("web", 7, 10)]).unwrap();
@@ -259,7 +259,7 @@ fn who_reads_sees_what_there_was_when_it_began() {
 }
 
 #[test]
-fn what_is_appended_often_is_added_up_in_the_file() {
+fn a_file_with_many_appended_records_is_rewritten_with_their_sums() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(folder.path()).unwrap();
     let mut last = 0;
@@ -283,11 +283,11 @@ fn what_is_appended_often_is_added_up_in_the_file() {
 }
 
 #[test]
-fn what_cannot_be_written_is_taken_back() {
+fn a_failed_batch_is_removed_completely() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(folder.path()).unwrap();
     store.add(&[evidence("web", 7, 10)]).unwrap();
-    // The next day's file cannot be made, so this day's record must not stay.
+    // The file of the next day cannot be created, so the record of this day must not stay.
     let obstacle = folder.path().join("history/day-1.new");
     fs::create_dir(&obstacle).unwrap();
     let both = [evidence("web", 7, 5), evidence("web", 30, 5)];
@@ -302,7 +302,7 @@ fn what_cannot_be_written_is_taken_back() {
 }
 
 #[test]
-fn a_name_that_would_end_a_part_of_the_key_does_not() {
+fn a_name_with_the_separator_of_keys_is_escaped() {
     let store = Store::in_memory();
     store.add(&[evidence("web\0app", 7, 10)]).unwrap();
     assert_eq!(only(&store).0.workload.name, "web\u{fffd}app");

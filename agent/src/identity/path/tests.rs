@@ -326,7 +326,7 @@ enum Driver {
     Systemd,
 }
 
-/// How a runtime names the container `id`, and the runtime that this tells.
+/// The cgroup name that a runtime gives the container `id`, and the runtime that the parser must find.
 fn container_name(driver: Driver, runtime: Runtime, id: &str) -> (String, Runtime) {
     let prefix = match runtime {
         Containerd => "cri-containerd",
@@ -401,11 +401,11 @@ proptest! {
         prop_assert_eq!(identity.pod_uid.as_deref(), Some(uid.as_str()));
         prop_assert_eq!(identity.qos, Some(qos));
 
-        let (name, told) = container_name(driver, runtime, &id);
+        let (name, expected_runtime) = container_name(driver, runtime, &id);
         let path = format!("{pod}/{name}");
         let expected = PathIdentity {
             level: Level::Container,
-            runtime: told,
+            runtime: expected_runtime,
             pod_uid: Some(uid.clone()),
             qos: Some(qos),
             id: id.clone(),

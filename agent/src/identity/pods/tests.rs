@@ -11,12 +11,12 @@ use crate::{
     model::{ContainerKind, Level, Names, PathIdentity, Runtime},
 };
 
-/// What a real kubelet, its API server and its runtime said of one node, and the cgroups on it at about that time.
+/// Recorded output of a kubelet, its API server and its runtime for one node, and its cgroups at about the same time.
 struct Capture {
     cgroups: &'static str,
     of_api: &'static [u8],
     of_kubelet: &'static [u8],
-    /// Sandboxes and containers as containerd knows them, by the first 13 digits of their ids.
+    /// Sandboxes and containers of containerd, by the first 13 digits of their ids.
     sandboxes: &'static str,
     containers: &'static str,
 }
@@ -93,8 +93,8 @@ fn every_cgroup_of_a_real_node_finds_the_names_that_its_runtime_gives() {
                     assert_eq!(pods.sandbox_names(&identity), None);
                     *kinds.entry(names.kind.unwrap().as_str()).or_insert(0) += 1;
                 } else {
-                    // The container that is OOM-killed again and again, in an incarnation that the runtime's table
-                    // does not have and only the newest of the pod lists may have.
+                    // The container that is OOM-killed repeatedly: a run that is missing in the runtime's table, and
+                    // that only the newest pod list may have.
                     let names = names.or_else(|| pods.sandbox_names(&identity)).unwrap();
                     assert_eq!(names.pod, "oom");
                     *kinds.entry("restarting").or_insert(0) += 1;
@@ -198,7 +198,7 @@ fn kinds_images_and_runtimes() {
         workload_kind: "Pod".to_owned(),
         workload: "p".to_owned(),
         kind: Some(ContainerKind::App),
-        // A limit without a request is one; what is no quantity is not set.
+        // A limit without a request is the request, too. An invalid quantity counts as not set.
         resources: Resources {
             cpu_request: Some(1500),
             cpu_limit: Some(1500),
@@ -243,7 +243,7 @@ fn containers_are_found_by_id_but_not_in_another_pod() {
     assert_eq!((pods.len(), skipped.len()), (2, 0));
     let container = |uid| pods.names(&identity(Level::Container, uid, &id('a')));
     assert!(container(Some("u1")).is_some());
-    // Without a pod in its path (cgroupsPerQOS: false), or with a uid that the list does not say.
+    // Without a pod in its path (cgroupsPerQOS: false), or with a uid that is not in the list.
     assert!(container(None).is_some());
     assert!(container(Some("unknown")).is_some());
     assert_eq!(container(Some("u2")), None);
@@ -270,7 +270,7 @@ fn an_annotation_cannot_take_another_pods_uid() {
 }
 
 #[test]
-fn bad_items_are_skipped_with_their_place_and_reason() {
+fn bad_items_are_skipped_with_their_index_and_reason() {
     let mut list = all_kinds();
     let items = list["items"].as_array_mut().unwrap();
     items.insert(0, json!({"metadata": {"name": "x", "namespace": "n", "uid": 7}}));
@@ -298,7 +298,7 @@ fn bad_items_are_skipped_with_their_place_and_reason() {
 }
 
 #[test]
-fn what_is_no_list_of_pods_is_refused() {
+fn content_that_is_not_a_list_of_pods_is_refused() {
     let error = |json: &[u8]| Pods::from_json(json).unwrap_err();
     for json in [
         &b""[..],

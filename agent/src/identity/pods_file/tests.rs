@@ -9,7 +9,7 @@ fn list(pods: &[&str]) -> String {
     serde_json::json!({"kind": "List", "items": items}).to_string()
 }
 
-/// As a careful writer does it.
+/// Replaces the file atomically.
 fn replace(path: &Path, content: &str) {
     let new = path.with_extension("new");
     fs::write(&new, content).unwrap();
@@ -77,7 +77,7 @@ fn a_file_may_come_later() {
 }
 
 #[test]
-fn what_is_no_regular_file_or_too_large_is_refused() {
+fn irregular_and_too_large_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(PodsFile::open(dir.path()), Err(PodsError::NotRegular { .. })));
     assert!(matches!(PodsFile::open("/dev/null"), Err(PodsError::NotRegular { .. })));

@@ -51,7 +51,7 @@ impl Node {
             resources: Resources { cpu_request: Some(250), ..Resources::default() },
             ..Names::default()
         };
-        self.store.name(key, Arc::new(names), Level::Container);
+        self.store.set_names(key, Arc::new(names), Level::Container);
     }
 
     /// Samples CPU time in milliseconds, `seconds` after the start.
@@ -240,7 +240,7 @@ fn containers_without_names_wait_and_sandboxes_are_not_sized() {
     assert!(node.taken.try_recv().is_err());
     node.name(late, "web-1");
     let sandbox = Names { kind: Some(ContainerKind::Sandbox), ..Names::default() };
-    node.store.name(never, Arc::new(sandbox), Level::Sandbox);
+    node.store.set_names(never, Arc::new(sandbox), Level::Sandbox);
     node.second(62.0);
     let taken: Vec<Evidence> = node.taken.try_recv().unwrap().into_values().collect();
     assert_eq!(taken.len(), 1);

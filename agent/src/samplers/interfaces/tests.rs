@@ -151,13 +151,13 @@ fn a_pod_shows_its_interfaces_once_on_the_sandbox_as_soon_as_that_is_known() {
     assert_eq!(fixture.interval(), HashMap::new());
     assert_eq!((fixture.shown(sandbox), fixture.shown(app)), (eth0(20), vec![]));
     // Sums by pod need series with names.
-    fixture.store.name(app, Arc::new(Names::default()), Level::Container);
+    fixture.store.set_names(app, Arc::new(Names::default()), Level::Container);
     fixture.interval();
     assert_eq!((fixture.shown(sandbox), fixture.shown(app)), (vec![], eth0(20)));
-    fixture.store.name(sandbox, Arc::new(Names::default()), Level::Sandbox);
+    fixture.store.set_names(sandbox, Arc::new(Names::default()), Level::Sandbox);
     fixture.interval();
     assert_eq!((fixture.shown(sandbox), fixture.shown(app)), (eth0(20), vec![]));
-    let root = fixture.store.at("/").unwrap();
+    let root = fixture.store.get_by_path("/").unwrap();
     assert_eq!(fixture.shown(root), eth0(1000));
 }
 
@@ -183,7 +183,7 @@ fn the_hosts_namespace_is_shown_on_the_root_only() {
     assert_eq!(fixture.interval(), HashMap::new());
     assert_eq!(fixture.shown(pod), []);
     assert!(fixture.store.values(pod).unwrap().interfaces.is_none());
-    let root = fixture.store.at("/").unwrap();
+    let root = fixture.store.get_by_path("/").unwrap();
     assert_eq!(fixture.shown(root), eth0(1000));
 }
 

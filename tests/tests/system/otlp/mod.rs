@@ -1,4 +1,4 @@
-//! The push by OTLP, to a receiver that is built on OpenTelemetry's own definitions and shares no code with the agent.
+//! The OTLP export, with a receiver that is built on OpenTelemetry's own definitions and shares no code with the agent.
 
 pub(crate) mod receiver;
 
@@ -27,7 +27,7 @@ fn otlp_points(agent: &Agent, outcome: &str) -> Result<f64> {
 }
 
 #[test]
-fn by_grpc_and_by_http_it_says_what_prometheus_is_told() -> Result<()> {
+fn grpc_and_http_exports_have_the_same_values_as_prometheus() -> Result<()> {
     if !prepared() {
         return Ok(());
     }
@@ -72,7 +72,7 @@ fn by_grpc_and_by_http_it_says_what_prometheus_is_told() -> Result<()> {
             Ok(time.map(|time| named.into_iter().filter(|point| point.time == time).collect()))
         };
         let part = |name: &str| name.ends_with("_bucket") || name.ends_with("_sum");
-        // Some values come later than others, so that it takes an export and a scrape of the same state.
+        // Some values arrive later than others: wait until an export and a scrape show the same state.
         let (points, until) =
             eventually(ARRIVES, "an export has as many points as there are series", || {
                 let Some(points) = sent(&receiver)? else { return Ok(None) };
@@ -111,7 +111,7 @@ fn by_grpc_and_by_http_it_says_what_prometheus_is_told() -> Result<()> {
         let histogram = windows.histogram.clone().context("no histogram")?;
         let counted = histogram.zero_count + histogram.buckets.iter().sum::<u64>();
         assert_eq!((histogram.scale, counted as f64), (3, windows.value), "{histogram:?}");
-        // Each value lies in its bucket, so the sum lies between the buckets' bounds.
+        // Each value is in its bucket, so the sum is between the sums of the bounds.
         let bound = |index: i32| (f64::from(index) / 8.0).exp2();
         let sum_of = |upper: i32| -> f64 {
             let indices = (histogram.offset + upper)..;
@@ -143,7 +143,7 @@ fn by_grpc_and_by_http_it_says_what_prometheus_is_told() -> Result<()> {
             .collect();
         assert_eq!(ips.len(), 4, "{ips:?}");
 
-        // What is left goes when the agent stops.
+        // The agent sends the rest when it stops.
         let before = receiver.requests()?.len();
         let ended = agent.end_by(Signal::TERM)?;
         assert!(ended.status.success(), "{}", ended.log);
@@ -153,7 +153,7 @@ fn by_grpc_and_by_http_it_says_what_prometheus_is_told() -> Result<()> {
 }
 
 #[test]
-fn deltas_add_up_to_what_prometheus_is_told() -> Result<()> {
+fn the_sum_of_deltas_equals_the_counter_in_prometheus() -> Result<()> {
     if !prepared() {
         return Ok(());
     }
@@ -179,12 +179,12 @@ fn deltas_add_up_to_what_prometheus_is_told() -> Result<()> {
         ("snug_agent_passes_total", &[], "snug.agent.passes", &[]),
     ] {
         let read = || agent.scrape("/metrics")?.value(series, labels);
-        let told = eventually(ARRIVES, "something to tell", || Ok(read().ok().filter(|value| *value > 0.2)))?;
+        let reported = eventually(ARRIVES, "a value", || Ok(read().ok().filter(|value| *value > 0.2)))?;
         let points = eventually(ARRIVES, "the deltas reach the sum", || {
             let all = receiver.points()?.into_iter();
             let points: Vec<Point> = all.filter(|point| point.is(metric, resource)).collect();
             let sum: f64 = points.iter().map(|point| point.value).sum();
-            Ok((sum >= told).then_some(points))
+            Ok((sum >= reported).then_some(points))
         })?;
         let sum: f64 = points.iter().map(|point| point.value).sum();
         assert!(sum <= read()? + 1e-6, "{metric}: {sum} of {}", read()?);
@@ -198,7 +198,7 @@ fn deltas_add_up_to_what_prometheus_is_told() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_sent_waits_and_what_is_refused_is_counted() -> Result<()> {
+fn failed_requests_are_retried_and_refused_ones_are_counted() -> Result<()> {
     if !prepared() {
         return Ok(());
     }
@@ -231,7 +231,7 @@ fn what_cannot_be_sent_waits_and_what_is_refused_is_counted() -> Result<()> {
         assert!(log.contains("not these") && log.contains("refused a request"), "{log}");
         assert!(log.contains("accepts all items again"), "{log}");
 
-        // The receiver goes and comes back at the same place: nothing that was made in between is lost.
+        // The receiver stops and restarts at the same address: no record from between is lost.
         let port = receiver.port.to_string();
         drop(receiver);
         eventually(ARRIVES, "something waits", || {
@@ -251,7 +251,7 @@ fn what_cannot_be_sent_waits_and_what_is_refused_is_counted() -> Result<()> {
     Ok(())
 }
 
-/// Files with a key and a certificate that an authority has signed for `localhost`.
+/// Files with a key and a certificate for `localhost` that an authority has signed.
 pub(crate) fn signed(folder: &Path, name: &str, issuer: &Issuer<'_, KeyPair>) -> Result<(String, String)> {
     let key = KeyPair::generate()?;
     let mut parameters = CertificateParams::new(vec!["localhost".to_owned()])?;
@@ -276,7 +276,7 @@ pub(crate) fn authority(folder: &Path, name: &str) -> Result<(String, Issuer<'st
 }
 
 #[test]
-fn both_sides_can_be_made_to_show_who_they_are() -> Result<()> {
+fn mutual_tls_authenticates_both_sides() -> Result<()> {
     if !prepared() {
         return Ok(());
     }
@@ -321,14 +321,14 @@ fn both_sides_can_be_made_to_show_who_they_are() -> Result<()> {
 }
 
 #[test]
-fn wrong_variables_are_refused_by_their_names() -> Result<()> {
+fn the_error_for_an_invalid_variable_names_it() -> Result<()> {
     let mut command = command(["--listen", "127.0.0.1:0"])?;
     for (name, value) in [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "token"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "often"),
-        // An empty one is as good as none.
+        // An empty variable counts as unset.
         ("OTEL_EXPORTER_OTLP_COMPRESSION", ""),
     ] {
         command.env(name, value);

@@ -1,4 +1,4 @@
-//! A receiver of OTLP that shares no code with the agent, and an agent that sends to it.
+//! An OTLP receiver that shares no code with the agent, and an agent that sends to it.
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +13,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use snug_tests::agent::{Agent, Process, command, eventually};
 
-/// The variable that names a Python with the definitions.
+/// The variable with the path of a Python interpreter that has the definitions.
 const PYTHON: &str = "SNUG_TEST_OTLP_PYTHON";
-/// Time in which something that is sent each second must have arrived.
+/// How long data that is sent each second may take to arrive.
 pub(crate) const ARRIVES: Duration = Duration::from_secs(30);
 
-/// A data point as the receiver took it apart.
+/// A data point, as the receiver decoded it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Point {
     pub(crate) resource: BTreeMap<String, Value>,
@@ -32,7 +32,7 @@ pub(crate) struct Point {
     pub(crate) attributes: BTreeMap<String, Value>,
     pub(crate) start: u64,
     pub(crate) time: u64,
-    /// Of a histogram its count.
+    /// For a histogram, its count.
     #[serde(alias = "count")]
     pub(crate) value: f64,
     #[serde(flatten)]
@@ -53,13 +53,13 @@ impl Point {
         self.metric == metric && resource.iter().all(|(name, value)| self.of(name) == *value)
     }
 
-    /// What its resource says.
+    /// The attributes of its resource.
     pub(crate) fn of(&self, name: &str) -> &str {
         self.resource.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 }
 
-/// A request as the receiver took it apart.
+/// A request, as the receiver decoded it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Request {
     pub(crate) protocol: String,
@@ -69,7 +69,7 @@ pub(crate) struct Request {
     records: Vec<Record>,
 }
 
-/// A log record as the receiver took it apart.
+/// A log record, as the receiver decoded it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Record {
     pub(crate) resource: BTreeMap<String, Value>,
@@ -106,12 +106,12 @@ impl Receiver {
         Ok(Self { process, port })
     }
 
-    /// The requests with metrics that it received so far.
+    /// The requests with metrics so far.
     pub(crate) fn requests(&self) -> Result<Vec<Request>> {
         Ok(self.all()?.into_iter().filter(|request| request.records.is_empty()).collect())
     }
 
-    /// The log records that it received so far.
+    /// The log records so far.
     pub(crate) fn records(&self) -> Result<Vec<Record>> {
         Ok(self.all()?.into_iter().flat_map(|request| request.records).collect())
     }
@@ -122,7 +122,7 @@ impl Receiver {
         if let Some(wrong) = whole.lines().find(|line| line.starts_with("AssertionError")) {
             bail!("the receiver found: {wrong}");
         }
-        // gRPC's own messages are there, too.
+        // The output also has messages of gRPC.
         let lines = whole.lines().filter(|line| line.starts_with('{'));
         lines
             .map(|line| serde_json::from_str(line).with_context(|| format!("the receiver said: {line}")))
@@ -138,7 +138,7 @@ impl Receiver {
     }
 }
 
-/// Whether there is a receiver; says why not.
+/// Whether a receiver can run; the error is the reason why not.
 pub(crate) fn prepared() -> bool {
     let there = env::var_os(PYTHON).is_some_and(|python| PathBuf::from(python).exists());
     if !there {

@@ -1,4 +1,4 @@
-//! Whatever happens to a file, it is read without a panic, nothing is served that was not written, and what is missing is counted.
+//! Any damage to a file causes no panic, no record is served that was not written, and missing records are counted.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ const DAMAGES: u64 = 1000;
 /// Kind, hour, key and value of a record.
 type Raw = (u8, u32, String, Vec<u8>);
 
-/// All that a view has.
+/// All records of a view.
 fn raw(store: &Store) -> BTreeSet<Raw> {
     let mut all = BTreeSet::new();
     let mut buffer = Vec::new();
@@ -29,7 +29,7 @@ fn raw(store: &Store) -> BTreeSet<Raw> {
     all
 }
 
-/// Reads all as `/api/v1/evidence` does; how many hours there are.
+/// Reads all records as `/api/v1/evidence` does. Returns the number of hours.
 fn read_all(store: &Store) -> usize {
     let hours = store.hours();
     let subjects = hours.subjects(Hour(0)).unwrap();
@@ -42,7 +42,7 @@ fn read_all(store: &Store) -> usize {
     read.sum()
 }
 
-/// A file as an agent leaves it that ends, or is killed; what it has, and where its last frames begin that were appended.
+/// A file as a stopped or killed agent leaves it, with its records and the offsets of the last appended frames.
 struct Whole {
     bytes: Vec<u8>,
     has: BTreeSet<Raw>,
@@ -69,7 +69,7 @@ impl Whole {
         Self { bytes: fs::read(&files(folder.path())[0]).unwrap(), has, is_closed }
     }
 
-    /// Opens what has become of the file, reads all, and goes on writing.
+    /// Opens the damaged file, reads all records, and continues to write.
     fn survives(&self, folder: &Path, damaged: &[u8], what: &str) {
         let path = folder.join(DIRECTORY).join(format!("day-{}", FIRST / 24));
         let _ = fs::remove_dir_all(folder.join(DIRECTORY));
@@ -80,9 +80,9 @@ impl Whole {
         read_all(&store);
         assert!(found.is_subset(&self.has), "{what}: something was served that was not written");
         let row = store.health().row();
-        // A file that an agent was killed at may end anywhere after what was sealed.
+        // The file of a killed agent may end anywhere after its sealed part.
         let is_shorter = !self.is_closed && self.bytes.starts_with(damaged);
-        assert!(row.damaged > 0 || damaged == self.bytes || is_shorter, "{what}: nobody was told");
+        assert!(row.damaged > 0 || damaged == self.bytes || is_shorter, "{what}: the damage was not counted");
         assert!(row.damaged > 0 || is_shorter || found == self.has, "{what}: something is missing");
         assert!(row.damaged as usize <= self.has.len() + 1, "{what}: {row:?}");
 
@@ -91,7 +91,7 @@ impl Whole {
         assert_eq!(raw(&store).difference(&found).count(), 4, "{what}");
         store.seal_all().unwrap();
         assert_eq!(raw(&store).len(), found.len() + 4, "{what}");
-        // What was damaged is still there, under another name; but for a write that did not end.
+        // The damaged file is kept under another name, except after an incomplete write.
         let is_kept = fs::read_dir(folder.join(DIRECTORY)).unwrap().any(|entry| {
             let path = entry.unwrap().path();
             path.to_string_lossy().contains(".unusable-") && fs::read(&path).unwrap().starts_with(damaged)
@@ -105,7 +105,7 @@ impl Whole {
     }
 }
 
-/// Whether only the last frames are missing, or zeros.
+/// Whether only the last frames are missing or zeroed.
 fn is_torn(whole: &[u8], damaged: &[u8]) -> bool {
     let same = whole.iter().zip(damaged).take_while(|(a, b)| a == b).count();
     let Some(rest) = damaged.get(same..) else { return true };
@@ -113,7 +113,7 @@ fn is_torn(whole: &[u8], damaged: &[u8]) -> bool {
 }
 
 #[test]
-fn each_page_may_be_lost() {
+fn each_page_can_be_zeroed() {
     for is_closed in [true, false] {
         let whole = Whole::make(is_closed);
         let folder = scratch();
@@ -128,7 +128,7 @@ fn each_page_may_be_lost() {
 }
 
 #[test]
-fn a_thousand_random_damages_are_survived() {
+fn a_thousand_random_damages_cause_no_panic() {
     for is_closed in [true, false] {
         let whole = Whole::make(is_closed);
         let folder = scratch();
@@ -140,7 +140,7 @@ fn a_thousand_random_damages_are_survived() {
     }
 }
 
-/// Damages a file in one of several ways.
+/// Damages a file in a random way.
 pub(in crate::history) fn damage(bytes: &mut Vec<u8>, random: &mut Random) -> &'static str {
     let length = bytes.len();
     let at = random.below(length);

@@ -1,4 +1,4 @@
-//! The pods that a watch has told of: what each of its events changes.
+//! The pods of this node, updated by the events of the watch.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,17 +10,17 @@ use kube::{Resource as _, core::DeserializeGuard, runtime::watcher::Event};
 
 use crate::model::{Pods, pod::KnownPod};
 
-/// A pod as the watch has it: not every object is one.
+/// An object of the watch, which may not be a valid pod.
 pub(super) type Object = DeserializeGuard<Pod>;
 
-/// What an event has changed.
+/// The changes that an event caused.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
-    /// Whether other pods are known than before.
+    /// Whether a pod was added, changed or removed.
     pub(super) pods: bool,
-    /// Whether a list is complete.
+    /// Whether a list was completed.
     pub(super) synced: bool,
-    /// An object that cannot be used: its name, and why. Told once for each object.
+    /// An invalid object: its name and the error. Reported once for each object.
     pub(super) skipped: Option<(String, String)>,
 }
 
@@ -28,9 +28,9 @@ pub(super) struct Change {
 #[derive(Debug, Default)]
 pub(super) struct PodCache {
     pods: HashMap<Box<str>, Arc<KnownPod>>,
-    /// While a list is read: what it has had so far. What it does not have is gone when it is complete.
+    /// While a list is received: its pods so far. Pods that are not in the complete list are removed.
     listed: Option<HashMap<Box<str>, Arc<KnownPod>>>,
-    /// Names of objects that cannot be used.
+    /// Names of the invalid objects.
     bad: HashSet<String>,
 }
 
@@ -39,7 +39,7 @@ impl PodCache {
         self.pods.values()
     }
 
-    /// All of them, arranged; `rename` may give a pod another workload.
+    /// The pods, indexed. `rename` may change the workload of a pod.
     pub(super) fn arranged(&self, rename: impl Fn(&Arc<KnownPod>) -> Arc<KnownPod>) -> Pods {
         let mut pods: Vec<_> = self.pods.values().map(rename).collect();
         pods.sort_unstable_by(|one, other| {
@@ -52,8 +52,8 @@ impl PodCache {
         pods.into_iter().collect()
     }
 
-    /// Takes an event over. An object that cannot be used leaves what was known of it as it was.
-    pub(super) fn take(&mut self, event: Event<Object>) -> Change {
+    /// Applies an event. For an invalid object, the last valid version of the pod stays.
+    pub(super) fn apply_event(&mut self, event: Event<Object>) -> Change {
         match event {
             Event::Init => {
                 self.listed = Some(HashMap::new());
@@ -68,9 +68,9 @@ impl PodCache {
             }
             Event::Apply(object) => self.apply(&object, false),
             Event::Delete(object) => {
-                let known = object.meta().uid.as_deref().and_then(|uid| self.pods.remove(uid));
+                let removed = object.meta().uid.as_deref().and_then(|uid| self.pods.remove(uid));
                 self.bad.remove(&name_of(&object));
-                Change { pods: known.is_some(), ..Change::default() }
+                Change { pods: removed.is_some(), ..Change::default() }
             }
         }
     }
@@ -78,7 +78,7 @@ impl PodCache {
     fn apply(&mut self, object: &Object, listed: bool) -> Change {
         let name = name_of(object);
         let pod = match &object.0 {
-            Ok(pod) => KnownPod::of(pod).map_err(str::to_owned),
+            Ok(pod) => KnownPod::from_api(pod).map_err(str::to_owned),
             Err(invalid) => Err(invalid.error.clone()),
         };
         let pod = match pod {
@@ -97,11 +97,11 @@ impl PodCache {
             _ => &mut self.pods,
         };
         let before = into.insert(pod.uid.clone(), Arc::clone(&pod));
-        // Kubelets write statuses in which nothing has changed that is kept here.
+        // Many status updates change no field that is kept here.
         Change { pods: !listed && before.is_none_or(|before| before != pod), ..Change::default() }
     }
 
-    /// A list has an object that cannot be used: the pod is still there.
+    /// Keeps the last valid version of a pod whose object in the list is invalid.
     fn keep(&mut self, object: &Object) {
         let Err(invalid) = &object.0 else { return };
         if let (Some(list), Some(uid)) = (&mut self.listed, invalid.metadata.uid.as_deref())
@@ -140,61 +140,61 @@ mod tests {
         object(uid, &json!(["no phase"]))
     }
 
-    fn uids(known: &PodCache) -> Vec<String> {
-        known.arranged(Arc::clone).iter().map(|pod| pod.uid.to_string()).collect()
+    fn uids(cache: &PodCache) -> Vec<String> {
+        cache.arranged(Arc::clone).iter().map(|pod| pod.uid.to_string()).collect()
     }
 
     #[test]
-    fn what_a_new_list_does_not_have_is_gone_and_only_when_it_is_complete() {
-        let mut known = PodCache::default();
+    fn a_complete_list_removes_the_pods_that_it_lacks() {
+        let mut cache = PodCache::default();
         for event in [Event::Init, Event::InitApply(good("a")), Event::InitApply(good("b"))] {
-            assert_eq!(known.take(event), Change::default());
+            assert_eq!(cache.apply_event(event), Change::default());
         }
-        assert!(uids(&known).is_empty());
+        assert!(uids(&cache).is_empty());
         let synced = Change { pods: true, synced: true, skipped: None };
-        assert_eq!(known.take(Event::InitDone), synced);
-        assert_eq!(uids(&known), ["a", "b"]);
+        assert_eq!(cache.apply_event(Event::InitDone), synced);
+        assert_eq!(uids(&cache), ["a", "b"]);
         // Deleted while the watch was down.
-        known.take(Event::Init);
-        known.take(Event::InitApply(good("b")));
-        assert_eq!(uids(&known), ["a", "b"]);
-        known.take(Event::InitDone);
-        assert_eq!(uids(&known), ["b"]);
-        // A list that breaks off changes nothing.
-        known.take(Event::Init);
-        known.take(Event::Init);
-        known.take(Event::InitApply(good("b")));
-        known.take(Event::InitDone);
-        assert_eq!(uids(&known), ["b"]);
+        cache.apply_event(Event::Init);
+        cache.apply_event(Event::InitApply(good("b")));
+        assert_eq!(uids(&cache), ["a", "b"]);
+        cache.apply_event(Event::InitDone);
+        assert_eq!(uids(&cache), ["b"]);
+        // An incomplete list changes nothing.
+        cache.apply_event(Event::Init);
+        cache.apply_event(Event::Init);
+        cache.apply_event(Event::InitApply(good("b")));
+        cache.apply_event(Event::InitDone);
+        assert_eq!(uids(&cache), ["b"]);
     }
 
     #[test]
-    fn changes_are_told_and_repetitions_are_not() {
-        let mut known = PodCache::default();
-        assert!(known.take(Event::Apply(good("a"))).pods);
-        assert!(!known.take(Event::Apply(good("a"))).pods);
-        assert!(known.take(Event::Apply(object("a", &json!("Failed")))).pods);
-        assert!(known.take(Event::Delete(good("a"))).pods);
-        assert!(!known.take(Event::Delete(good("a"))).pods);
-        assert!(uids(&known).is_empty());
+    fn only_changes_are_reported() {
+        let mut cache = PodCache::default();
+        assert!(cache.apply_event(Event::Apply(good("a"))).pods);
+        assert!(!cache.apply_event(Event::Apply(good("a"))).pods);
+        assert!(cache.apply_event(Event::Apply(object("a", &json!("Failed")))).pods);
+        assert!(cache.apply_event(Event::Delete(good("a"))).pods);
+        assert!(!cache.apply_event(Event::Delete(good("a"))).pods);
+        assert!(uids(&cache).is_empty());
     }
 
     #[test]
-    fn an_object_that_is_no_pod_is_told_once_and_takes_nothing_away() {
-        let mut known = PodCache::default();
-        known.take(Event::Apply(good("a")));
-        let change = known.take(Event::Apply(bad("a")));
+    fn an_invalid_object_is_reported_once_and_removes_no_pod() {
+        let mut cache = PodCache::default();
+        cache.apply_event(Event::Apply(good("a")));
+        let change = cache.apply_event(Event::Apply(bad("a")));
         let (name, why) = change.skipped.unwrap();
         assert_eq!((name.as_str(), change.pods), ("shop/web-a", false));
         assert!(!why.is_empty());
-        assert_eq!(known.take(Event::Apply(bad("a"))), Change::default());
-        assert_eq!(uids(&known), ["a"]);
-        // In a list too: it is still there.
-        known.take(Event::Init);
-        known.take(Event::InitApply(bad("a")));
-        known.take(Event::InitDone);
-        assert_eq!(uids(&known), ["a"]);
-        assert!(known.take(Event::Delete(bad("a"))).pods);
-        assert!(uids(&known).is_empty());
+        assert_eq!(cache.apply_event(Event::Apply(bad("a"))), Change::default());
+        assert_eq!(uids(&cache), ["a"]);
+        // In a list, too, the pod stays.
+        cache.apply_event(Event::Init);
+        cache.apply_event(Event::InitApply(bad("a")));
+        cache.apply_event(Event::InitDone);
+        assert_eq!(uids(&cache), ["a"]);
+        assert!(cache.apply_event(Event::Delete(bad("a"))).pods);
+        assert!(uids(&cache).is_empty());
     }
 }

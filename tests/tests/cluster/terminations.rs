@@ -1,4 +1,4 @@
-//! Restarts, ends and their reasons, seen by the kernel half and told by the kubelet.
+//! Restarts, terminations and their reasons, as eBPF programs and the kubelet report them.
 
 use std::{thread, time::Duration};
 
@@ -7,7 +7,7 @@ use snug_tests::{agent::eventually, exposition::Page};
 
 use crate::node::{Node, Objects, SOON, container, node, pod, signal, spec};
 
-/// A container `main` that sleeps in a pod of this name, known to the agent, and its id.
+/// A pod with a sleeping container `main` that the agent knows, and the container's id.
 fn sleeper<'a>(node: &'a Node, name: &str) -> (Objects<'a>, String) {
     let objects = node.apply(&[pod(name, &spec(&[container("main", "exec sleep 1000")]))]).unwrap();
     let of = [("namespace", "default"), ("workload", name), ("container", "main")];
@@ -20,7 +20,7 @@ fn sleeper<'a>(node: &'a Node, name: &str) -> (Objects<'a>, String) {
 }
 
 #[test]
-fn a_killed_container_is_counted_once_by_both() {
+fn a_killed_container_is_counted_once_although_ebpf_and_kubelet_report_it() {
     let Some(node) = node() else { return };
     let (_pod, id) = sleeper(&node, "victim");
     let of = [("namespace", "default"), ("workload", "victim"), ("container", "main")];
@@ -30,16 +30,16 @@ fn a_killed_container_is_counted_once_by_both() {
             Ok(page.one("snug_pod_container_restarts_total", &of)? == Some(1.0))
         })
         .unwrap();
-    let ends = page.all("snug_workload_terminations_total", &of);
-    let [end] = ends.as_slice() else { panic!("one end: {ends:?}") };
-    assert_eq!((end.label("reason"), end.label("exit_code"), end.value), ("Error", "137", 1.0));
+    let terminations = page.all("snug_workload_terminations_total", &of);
+    let [one] = terminations.as_slice() else { panic!("one termination: {terminations:?}") };
+    assert_eq!((one.label("reason"), one.label("exit_code"), one.value), ("Error", "137", 1.0));
     assert_eq!(page.value("snug_workload_restarts_total", &of).unwrap(), 1.0);
     let last = [of.as_slice(), &[("reason", "Error"), ("exit_code", "137")]].concat();
     assert_eq!(page.value("snug_pod_container_last_termination", &last).unwrap(), 1.0);
 }
 
 #[test]
-fn out_of_memory_again_and_again_is_counted_as_often_as_the_kubelet_does() {
+fn repeated_oom_kills_are_counted_as_often_as_by_the_kubelet() {
     let Some(node) = node() else { return };
     let mut eater = container("eater", "sleep 1; exec awk 'BEGIN { s = \"x\"; while (1) s = s s }'");
     eater["resources"] = json!({ "limits": { "memory": "32Mi" } });
@@ -54,7 +54,7 @@ fn out_of_memory_again_and_again_is_counted_as_often_as_the_kubelet_does() {
         })
         .unwrap();
     assert_eq!(page.value("snug_workload_terminations_total", &killed).unwrap(), 3.0);
-    // The pod's limit is the sum of its containers', and its sandbox uses some of it: mostly it is the pod's that is hit.
+    // The pod's limit is the sum of its containers' limits, and the sandbox uses some of it, so mostly the pod's limit is hit.
     let kills = page.all("snug_workload_oom_kills_total", &of);
     let of_limits = kills.iter().filter(|kills| ["container", "pod"].contains(&kills.label("limit")));
     assert_eq!(of_limits.map(|kills| kills.value).sum::<f64>(), 3.0, "{kills:?}");
@@ -62,7 +62,7 @@ fn out_of_memory_again_and_again_is_counted_as_often_as_the_kubelet_does() {
 }
 
 #[test]
-fn what_does_not_run_says_why() {
+fn a_container_that_does_not_run_has_a_reason() {
     let Some(node) = node() else { return };
     let mut absent = container("main", "true");
     absent["image"] = json!("snug.example/absent:1");
@@ -98,7 +98,7 @@ fn what_does_not_run_says_why() {
 }
 
 #[test]
-fn what_cannot_start_is_counted_once_though_no_program_ever_ran() {
+fn a_container_that_cannot_start_is_counted_once() {
     let Some(node) = node() else { return };
     let mut main = container("main", "");
     main["command"] = json!(["/absent"]);
@@ -108,16 +108,16 @@ fn what_cannot_start_is_counted_once_though_no_program_ever_ran() {
     let of = [("workload", "unstartable"), ("container", "main")];
     let failed = [of.as_slice(), &[("reason", "StartError"), ("exit_code", "128")]].concat();
     let count = |page: &Page| page.one("snug_workload_terminations_total", &failed);
-    node.metrics_until(SOON, "its end", |page| Ok(count(page)? == Some(1.0))).unwrap();
+    node.metrics_until(SOON, "its termination", |page| Ok(count(page)? == Some(1.0))).unwrap();
     thread::sleep(Duration::from_secs(3));
     let page = node.page("/metrics").unwrap();
-    let ends = page.all("snug_workload_terminations_total", &of);
-    assert_eq!(ends.iter().map(|end| end.value).sum::<f64>(), 1.0, "{ends:?}");
+    let terminations = page.all("snug_workload_terminations_total", &of);
+    assert_eq!(terminations.iter().map(|one| one.value).sum::<f64>(), 1.0, "{terminations:?}");
     assert_eq!(page.value("snug_pod_container_last_termination", &failed).unwrap(), 1.0);
 }
 
 #[test]
-fn what_ends_while_the_agent_is_away_is_counted_when_it_is_back() {
+fn a_termination_during_downtime_is_counted_by_the_next_agent() {
     let Some(node) = node() else { return };
     let (_pod, id) = sleeper(&node, "absentee");
     let of = [("namespace", "default"), ("workload", "absentee"), ("container", "main")];
@@ -132,7 +132,7 @@ fn what_ends_while_the_agent_is_away_is_counted_when_it_is_back() {
     node.install().unwrap();
     let killed = [of.as_slice(), &[("reason", "Error"), ("exit_code", "137")]].concat();
     let page = node
-        .metrics_until(SOON, "the end in the counter", |page| {
+        .metrics_until(SOON, "the termination in the counter", |page| {
             Ok(page.one("snug_workload_terminations_total", &killed)? == Some(1.0))
         })
         .unwrap();
