@@ -95,13 +95,13 @@ impl Value<'_> {
     }
 }
 
-/// Receives the samples of a row: the values of the family's own labels, in the order of [`Family::labels`], and the value.
+/// Receives the samples of a row: the values of the family's own labels, in the order of `Family::labels`, and the value.
 pub type Emit<'a> = dyn FnMut(&[&str], Value<'_>) + 'a;
 
 /// The rows of a family, with the function that emits the samples of one row.
 #[derive(Clone, Copy, Debug)]
 pub enum Samples {
-    /// One row per cgroup whose level [is a container](Level::is_container).
+    /// One row per cgroup whose level is a container (`Level::is_container`).
     Container(fn(&CgroupRow, &mut Emit<'_>)),
     /// One row per pod cgroup.
     Pod(fn(&CgroupRow, &mut Emit<'_>)),
