@@ -94,7 +94,7 @@ impl Stage {
 
     /// Whether no other stage may run at the same time.
     fn runs_alone(self) -> bool {
-        self == Self::Kernel
+        matches!(self, Self::Kernel | Self::Cluster | Self::System)
     }
 
     /// Whether the stage runs in the background of the stages after it.
