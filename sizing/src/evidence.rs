@@ -78,6 +78,17 @@ pub struct OomKill {
     pub pod: String,
 }
 
+/// The highest memory usage of a container that ran before the agent did: the kernel's watermark when the agent first read it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EarlierPeak {
+    /// Bytes, with page cache.
+    pub bytes: u64,
+    /// When the agent first read it, seconds. The peak itself is older.
+    pub at: u64,
+    /// Name of the pod.
+    pub pod: String,
+}
+
 /// Usage of all replicas in one hour.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HourRecord {
@@ -187,7 +198,7 @@ impl HourRecord {
     }
 }
 
-fn higher(mine: &mut Option<Peak>, theirs: &Option<Peak>) {
+fn higher<P: Clone + Ord>(mine: &mut Option<P>, theirs: &Option<P>) {
     if *mine < *theirs {
         mine.clone_from(theirs);
     }
@@ -222,6 +233,12 @@ pub struct Evidence {
     /// The last hours minute by minute, if requested from the agent.
     #[serde(default)]
     pub minutes: Minutes,
+    /// The highest memory usage from before the agent; `None` if the agent saw all containers start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier_peak: Option<EarlierPeak>,
+    /// When each image was first seen, seconds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, u64>,
 }
 
 /// Why two histories cannot be merged.
@@ -245,6 +262,8 @@ impl Evidence {
             hours: BTreeMap::new(),
             pods: BTreeMap::new(),
             minutes: Minutes::new(),
+            earlier_peak: None,
+            images: BTreeMap::new(),
         }
     }
 
@@ -267,6 +286,11 @@ impl Evidence {
             self.hour(*hour).merge(record);
         }
         minutes::merge(&mut self.minutes, &other.minutes);
+        higher(&mut self.earlier_peak, &other.earlier_peak);
+        for (image, first) in &other.images {
+            let mine = self.images.entry(image.clone()).or_insert(*first);
+            *mine = (*mine).min(*first);
+        }
         for (pod, totals) in &other.pods {
             let mine = self.pods.entry(pod.clone()).or_default();
             mine.observed = mine.observed.saturating_add(totals.observed);
@@ -360,23 +384,33 @@ mod tests {
         let pods = prop::collection::btree_map("[ab]", (0..9_u64, 0..9_u64, "[xy]?"), 0..3);
         let minutes = prop::collection::btree_map(0..5_u32, (0..60_000_u64, 0..9_u64), 0..4);
         let hours = prop::collection::btree_map(0..5_u32, record(), 0..4);
-        (hours, pods, minutes).prop_map(|(hours, pods, minutes)| {
-            let mut evidence = Evidence::new(workload("web"), container("app"), 60_000);
-            evidence.hours = hours.into_iter().map(|(hour, record)| (Hour(hour), record)).collect();
-            evidence.minutes = minutes
-                .into_iter()
-                .map(|(minute, (observed_millis, memory_peak))| {
-                    (Minute(minute), MinuteRecord { observed_millis, memory_peak, ..MinuteRecord::default() })
-                })
-                .collect();
-            evidence.pods = pods
-                .into_iter()
-                .map(|(pod, (observed, peak, node_class))| {
-                    (pod, PodTotals { observed, cpu_millis: peak, peak, node_class })
-                })
-                .collect();
-            evidence
-        })
+        let earlier_peak = prop::option::of((0..9_u64, 0..9_u64));
+        let images = prop::collection::btree_map("[ab]", 0..9_u64, 0..3);
+        (hours, pods, minutes, earlier_peak, images).prop_map(
+            |(hours, pods, minutes, earlier_peak, images)| {
+                let mut evidence = Evidence::new(workload("web"), container("app"), 60_000);
+                evidence.hours = hours.into_iter().map(|(hour, record)| (Hour(hour), record)).collect();
+                evidence.minutes = minutes
+                    .into_iter()
+                    .map(|(minute, (observed_millis, memory_peak))| {
+                        (
+                            Minute(minute),
+                            MinuteRecord { observed_millis, memory_peak, ..MinuteRecord::default() },
+                        )
+                    })
+                    .collect();
+                evidence.earlier_peak =
+                    earlier_peak.map(|(bytes, at)| EarlierPeak { bytes, at, pod: "pod".to_owned() });
+                evidence.images = images;
+                evidence.pods = pods
+                    .into_iter()
+                    .map(|(pod, (observed, peak, node_class))| {
+                        (pod, PodTotals { observed, cpu_millis: peak, peak, node_class })
+                    })
+                    .collect();
+                evidence
+            },
+        )
     }
 
     fn merged(a: &Evidence, b: &Evidence) -> Evidence {

@@ -9,6 +9,8 @@
 /// Seconds in an hour.
 pub const HOUR: u64 = 3600;
 
+mod rules;
+
 pub mod quantity;
 
 pub mod cpu_quota;

@@ -1,6 +1,6 @@
 //! Workloads and containers with their current requests and limits.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -143,10 +143,30 @@ pub struct Container {
     /// Current requests and limits.
     #[serde(alias = "in_force")]
     pub current: Resources,
+    /// Requests and limits of the whole pod (`spec.resources`); `None` without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_resources: Option<Resources>,
+    /// Image as the pod names it; empty if unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// Settings of the language runtime in the pod's arguments and environment, such as `-Xmx`; only known names, because
+    /// environments hold secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// Size limits of the mounted `emptyDir` volumes in memory, bytes: their files count as memory of the container.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub memory_volumes: u64,
+    /// Limits of huge pages, bytes: they are not part of the memory limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hugepages: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Container {
-    /// Keeps the newer requests and limits; of two at the same time, the higher ones.
+    /// Keeps the newer fields; of two at the same time, those with the higher requests and limits.
     pub(crate) fn merge(&mut self, other: &Self) {
         if (self.seen, self.current, self.role) < (other.seen, other.current, other.role) {
             self.clone_from(other);

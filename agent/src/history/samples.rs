@@ -22,8 +22,13 @@ pub(super) fn sample(number: u64, hour: u32) -> Evidence {
         memory_request: Some(64 << 20),
         memory_limit: number.is_multiple_of(2).then_some(128 << 20),
     };
-    let container =
-        Container { name: "app".to_owned(), role: Role::Sidecar, seen: u64::from(hour) * 3600, current };
+    let container = Container {
+        name: "app".to_owned(),
+        role: Role::Sidecar,
+        seen: u64::from(hour) * 3600,
+        current,
+        ..Container::default()
+    };
     let mut evidence = Evidence::new(workload, container, 100);
     let pod = format!("web-{number}-0");
     let record = evidence.hour(Hour(hour));

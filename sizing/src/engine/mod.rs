@@ -1,5 +1,6 @@
 //! The engine: makes a recommendation from the usage history of a container. Pure and deterministic.
 
+pub mod advice;
 pub mod calibration;
 pub mod cpu;
 pub mod growth;

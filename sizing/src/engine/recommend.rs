@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{
+    advice::AdviceRule,
     calibration::Pool,
     cpu::{self, CpuSize},
     growth,
@@ -21,6 +22,8 @@ use crate::{
 
 /// Memory is rounded up to a multiple of this, bytes.
 const MEMORY_UNIT: f64 = 1024.0 * 1024.0;
+/// Memory that a container runtime needs to start a container, bytes. `docs/recommendations.md` has the measurements.
+const RUNTIME_MINIMUM: u64 = 10 << 20;
 /// Container-seconds observed without which there is no recommendation. Little more gives a low confidence.
 const MIN_SECONDS: u64 = 60;
 
@@ -185,10 +188,11 @@ fn killed(evidence: &Evidence, limit: u64) -> f64 {
     if kills == 0 { 0.0 } else { (kills as f64 / evidence.pod_days()).min(1.0) }
 }
 
-/// Rounds up to the unit, and to at least one unit: no container starts with a memory limit of zero.
+/// Rounds up to the unit, and to what a container needs to start.
 fn round_memory(bytes: f64) -> u64 {
     // `as` saturates.
-    ((bytes / MEMORY_UNIT).ceil().max(1.0) * MEMORY_UNIT) as u64
+    let rounded = ((bytes / MEMORY_UNIT).ceil().max(1.0) * MEMORY_UNIT) as u64;
+    if AdviceRule::RuntimeMinimum.is_on() { rounded.max(RUNTIME_MINIMUM) } else { rounded }
 }
 
 /// The memory limit, bytes, with its reasons.

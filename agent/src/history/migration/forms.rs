@@ -204,7 +204,7 @@ impl<H: Into<evidence::HourRecord>> From<Record<H>> for Evidence {
         let Container { name, role, seen, current } = container;
         let CurrentResources { cpu_request, cpu_limit, memory_request, memory_limit } = current;
         let current = Resources { cpu_request, cpu_limit, memory_request, memory_limit };
-        let container = workload::Container { name, role, seen, current };
+        let container = workload::Container { name, role, seen, current, ..workload::Container::default() };
         let totals = |PodTotals { observed, cpu_millis, peak, node_class }| evidence::PodTotals {
             observed,
             cpu_millis,

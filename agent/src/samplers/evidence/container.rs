@@ -380,6 +380,7 @@ impl ContainerUsage {
             role: names.and_then(|names| names.kind).map_or(Role::App, role_of),
             seen: now_unix as u64,
             current: self.current_resources(),
+            ..Container::default()
         };
         let mut evidence = Evidence::new(workload, container, window_millis);
         // A remainder of less than a second stays for the next call.

@@ -91,13 +91,30 @@ fn too_little_history_is_an_error() {
 }
 
 #[test]
-fn without_memory_usage_the_limit_is_one_unit() {
+fn without_memory_usage_the_limit_is_what_a_container_needs_to_start() {
     let said = recommend(
         &evidence(&[PodHour { hour: 0, mib: 0, cores: 0.1, start: false }]),
         &policy(),
         Context::default(),
     );
-    assert_eq!(said.unwrap().values.memory_limit, Some(MIB));
+    assert_eq!(said.unwrap().values.memory_limit, Some(10 * MIB));
+}
+
+#[test]
+fn no_memory_limit_is_below_what_a_container_needs_to_start() {
+    let hours = prop::collection::vec((0..72_u32, 0..12_u64, 0.0..0.1_f64), 1..20);
+    AdviceRule::RuntimeMinimum.prove(
+        &hours,
+        |hours| hours.iter().all(|(_, mib, _)| *mib < 8),
+        |hours| {
+            let seen: Vec<PodHour> = hours
+                .iter()
+                .map(|(hour, mib, cores)| PodHour { hour: *hour, mib: *mib, cores: *cores, start: false })
+                .collect();
+            let limit = values(&evidence(&seen), &policy(), None).memory_limit;
+            if limit >= Some(10 * MIB) { Ok(()) } else { Err(format!("{limit:?}")) }
+        },
+    );
 }
 
 #[test]
