@@ -1,14 +1,13 @@
 //! The recommendation for one container: memory, CPU request, CPU limit, policy and reasons together.
 
+mod memory;
+
 use serde::Serialize;
 
 use super::{
-    advice::AdviceRule,
     calibration::Pool,
     cpu::{self, CpuSize},
-    growth,
-    memory::{self, MemorySize},
-    oom,
+    memory::MemorySize,
     reason::{Confidence, Reason},
     risk::Risk,
     rule::Rule,
@@ -22,8 +21,6 @@ use crate::{
 
 /// Memory is rounded up to a multiple of this, bytes.
 const MEMORY_UNIT: f64 = 1024.0 * 1024.0;
-/// Memory that a container runtime needs to start a container, bytes. `docs/recommendations.md` has the measurements.
-const RUNTIME_MINIMUM: u64 = 10 << 20;
 /// Container-seconds observed without which there is no recommendation. Little more gives a low confidence.
 const MIN_SECONDS: u64 = 60;
 
@@ -140,7 +137,7 @@ pub fn recommend(
     let Context { pool, qos, previous } = context;
     let observed: u64 = evidence.hours.values().fold(0, |sum, hour| sum.saturating_add(hour.observed));
     let cpu = cpu::size(evidence, policy.rule, policy.risk);
-    let memory = memory::size(evidence, policy.rule, policy.risk, pool.memory);
+    let memory = super::memory::size(evidence, policy.rule, policy.risk, pool.memory);
     if cpu.is_none() && memory.is_none() {
         return Err(NotEnoughData::NoUsage);
     }
@@ -150,7 +147,7 @@ pub fn recommend(
     let mut reasons = Vec::new();
     let previous = previous.filter(|_| policy.steady).unwrap_or_default();
     let memory_limit =
-        memory.as_ref().map(|sized| memory_limit(evidence, policy, sized, previous, &mut reasons));
+        memory.as_ref().map(|sized| memory::limit(evidence, policy, sized, previous, &mut reasons));
     let cpu_request = cpu.as_ref().map(|sized| cpu_request(sized, previous, &mut reasons));
     let mut values = Resources { cpu_request, cpu_limit: None, memory_request: memory_limit, memory_limit };
     let qos = qos.unwrap_or_else(|| QosClass::from_containers(&[evidence.container.current]));
@@ -158,12 +155,8 @@ pub fn recommend(
     bound(policy, &mut values, &mut reasons);
 
     let current = evidence.container.current;
-    let oom_risk = memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| {
-        let now = current
-            .memory_limit
-            .map_or(0.0, |limit| memory::risk_of(limit as f64, sized).max(killed(evidence, limit)));
-        (now, memory::risk_of(limit as f64, sized))
-    });
+    let oom_risk =
+        memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| memory::risk(evidence, sized, limit));
     let windows = cpu::request_windows(evidence).0;
     let work_above = |millicores: u64| windows.work_above(millicores as f64 / 1000.0);
     let cpu_work_above =
@@ -182,61 +175,10 @@ pub fn recommend(
     })
 }
 
-/// OOM kills per pod-day that were observed at a limit in bytes or a higher one, at most 1.
-fn killed(evidence: &Evidence, limit: u64) -> f64 {
-    let kills = evidence.kills().filter(|kill| kill.limit >= limit).count();
-    if kills == 0 { 0.0 } else { (kills as f64 / evidence.pod_days()).min(1.0) }
-}
-
-/// Rounds up to the unit, and to what a container needs to start.
+/// Rounds up to the unit.
 fn round_memory(bytes: f64) -> u64 {
     // `as` saturates.
-    let rounded = ((bytes / MEMORY_UNIT).ceil().max(1.0) * MEMORY_UNIT) as u64;
-    if AdviceRule::RuntimeMinimum.is_on() { rounded.max(RUNTIME_MINIMUM) } else { rounded }
-}
-
-/// The memory limit, bytes, with its reasons.
-fn memory_limit(
-    evidence: &Evidence,
-    policy: &Policy,
-    sized: &MemorySize,
-    previous: Resources,
-    reasons: &mut Vec<Reason>,
-) -> u64 {
-    let memory::Basis { bytes, peak, start_up } = &sized.basis;
-    reasons.push(Reason::MemoryBasis {
-        peak: peak.bytes,
-        counted: *bytes as u64,
-        pod: peak.pod.clone(),
-        at: peak.at,
-        start_up: *start_up,
-    });
-    reasons.push(Reason::MemoryMargin {
-        margin: sized.margin,
-        days: sized.days,
-        risk: policy.risk.oom_kills,
-    });
-    let (own, pool) = (sized.own_factor, sized.pool_factor);
-    if (own * pool - 1.0).abs() >= 0.01 {
-        reasons.push(Reason::Calibrated { own, pool });
-    }
-    let demand = oom::minimum_limit(evidence);
-    let failed = demand.as_ref().map_or(0.0, |demand| demand.bytes);
-    if let Some(oom::MinimumLimit { kill, kills, bounded, .. }) = demand {
-        reasons.push(Reason::OomKill { limit: kill.limit, pod: kill.pod, at: kill.at, kills, bounded });
-    }
-    if let Some(growth) = growth::steady(evidence, evidence.container.current.memory_limit) {
-        reasons
-            .push(Reason::Leak { bytes_per_day: growth.bytes_per_day, days_to_limit: growth.days_to_limit });
-    }
-    let wanted = round_memory(sized.bytes.max(failed));
-    match previous.memory_limit {
-        Some(set) if set != wanted && stability::keeps_memory(set as f64, wanted as f64, *bytes, failed) => {
-            reasons.push(Reason::Kept { resource: "memory", wanted });
-            set
-        }
-        _ => wanted,
-    }
+    ((bytes / MEMORY_UNIT).ceil().max(1.0) * MEMORY_UNIT) as u64
 }
 
 /// The CPU request, millicores, with its reasons.
