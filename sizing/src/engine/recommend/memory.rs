@@ -1,6 +1,6 @@
 //! The recommended memory limit, with its reasons.
 
-use super::{Policy, round_memory};
+use super::Policy;
 use crate::{
     engine::{
         advice::AdviceRule,
@@ -8,7 +8,7 @@ use crate::{
         memory::{Basis, MemorySize, risk_of},
         oom,
         reason::Reason,
-        stability,
+        stability, steps,
     },
     evidence::Evidence,
     workload::Resources,
@@ -52,7 +52,7 @@ pub(super) fn limit(
             .push(Reason::Leak { bytes_per_day: growth.bytes_per_day, days_to_limit: growth.days_to_limit });
     }
     let minimum = if AdviceRule::RuntimeMinimum.is_on() { RUNTIME_MINIMUM } else { 0.0 };
-    let wanted = round_memory(sized.bytes.max(failed).max(minimum));
+    let wanted = steps::memory(sized.bytes.max(failed).max(minimum));
     match previous.memory_limit {
         Some(set) if set != wanted && stability::keeps_memory(set as f64, wanted as f64, *bytes, failed) => {
             reasons.push(Reason::Kept { resource: "memory", wanted });
