@@ -11,6 +11,7 @@ mod recommend;
 pub mod risk;
 pub mod rule;
 pub mod stability;
+pub mod steps;
 
 pub use self::{
     calibration::{Pool, Tally},

@@ -1,18 +1,17 @@
 //! The recommendation for one container: memory, CPU request, CPU limit, policy and reasons together.
 
+mod cpu;
+mod memory;
+
 use serde::Serialize;
 
 use super::{
-    advice::AdviceRule,
     calibration::Pool,
-    cpu::{self, CpuSize},
-    growth,
-    memory::{self, MemorySize},
-    oom,
+    cpu::CpuSize,
+    memory::MemorySize,
     reason::{Confidence, Reason},
     risk::Risk,
     rule::Rule,
-    stability,
 };
 use crate::{
     evidence::Evidence,
@@ -20,10 +19,6 @@ use crate::{
     workload::{QosClass, Resources},
 };
 
-/// Memory is rounded up to a multiple of this, bytes.
-const MEMORY_UNIT: f64 = 1024.0 * 1024.0;
-/// Memory that a container runtime needs to start a container, bytes. `docs/recommendations.md` has the measurements.
-const RUNTIME_MINIMUM: u64 = 10 << 20;
 /// Container-seconds observed without which there is no recommendation. Little more gives a low confidence.
 const MIN_SECONDS: u64 = 60;
 
@@ -139,8 +134,8 @@ pub fn recommend(
 ) -> Result<Recommendation, NotEnoughData> {
     let Context { pool, qos, previous } = context;
     let observed: u64 = evidence.hours.values().fold(0, |sum, hour| sum.saturating_add(hour.observed));
-    let cpu = cpu::size(evidence, policy.rule, policy.risk);
-    let memory = memory::size(evidence, policy.rule, policy.risk, pool.memory);
+    let cpu = super::cpu::size(evidence, policy.rule, policy.risk);
+    let memory = super::memory::size(evidence, policy.rule, policy.risk, pool.memory);
     if cpu.is_none() && memory.is_none() {
         return Err(NotEnoughData::NoUsage);
     }
@@ -150,24 +145,16 @@ pub fn recommend(
     let mut reasons = Vec::new();
     let previous = previous.filter(|_| policy.steady).unwrap_or_default();
     let memory_limit =
-        memory.as_ref().map(|sized| memory_limit(evidence, policy, sized, previous, &mut reasons));
-    let cpu_request = cpu.as_ref().map(|sized| cpu_request(sized, previous, &mut reasons));
+        memory.as_ref().map(|sized| memory::limit(evidence, policy, sized, previous, &mut reasons));
+    let cpu_request = cpu.as_ref().map(|sized| cpu::request(sized, previous, &mut reasons));
     let mut values = Resources { cpu_request, cpu_limit: None, memory_request: memory_limit, memory_limit };
     let qos = qos.unwrap_or_else(|| QosClass::from_containers(&[evidence.container.current]));
-    limit_cpu(evidence, policy, qos, &mut values, &mut reasons);
+    cpu::limit(evidence, policy, qos, &mut values, &mut reasons);
     bound(policy, &mut values, &mut reasons);
 
-    let current = evidence.container.current;
-    let oom_risk = memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| {
-        let now = current
-            .memory_limit
-            .map_or(0.0, |limit| memory::risk_of(limit as f64, sized).max(killed(evidence, limit)));
-        (now, memory::risk_of(limit as f64, sized))
-    });
-    let windows = cpu::request_windows(evidence).0;
-    let work_above = |millicores: u64| windows.work_above(millicores as f64 / 1000.0);
-    let cpu_work_above =
-        values.cpu_request.map(|request| (work_above(current.cpu_request.unwrap_or(0)), work_above(request)));
+    let oom_risk =
+        memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| memory::risk(evidence, sized, limit));
+    let cpu_work_above = values.cpu_request.map(|request| cpu::work_above(evidence, request));
     let confidence = confidence(evidence, &mut reasons);
     reasons.extend(skew::find(evidence).into_iter().map(Reason::Skew));
     Ok(Recommendation {
@@ -180,115 +167,6 @@ pub fn recommend(
         confidence,
         reasons,
     })
-}
-
-/// OOM kills per pod-day that were observed at a limit in bytes or a higher one, at most 1.
-fn killed(evidence: &Evidence, limit: u64) -> f64 {
-    let kills = evidence.kills().filter(|kill| kill.limit >= limit).count();
-    if kills == 0 { 0.0 } else { (kills as f64 / evidence.pod_days()).min(1.0) }
-}
-
-/// Rounds up to the unit, and to what a container needs to start.
-fn round_memory(bytes: f64) -> u64 {
-    // `as` saturates.
-    let rounded = ((bytes / MEMORY_UNIT).ceil().max(1.0) * MEMORY_UNIT) as u64;
-    if AdviceRule::RuntimeMinimum.is_on() { rounded.max(RUNTIME_MINIMUM) } else { rounded }
-}
-
-/// The memory limit, bytes, with its reasons.
-fn memory_limit(
-    evidence: &Evidence,
-    policy: &Policy,
-    sized: &MemorySize,
-    previous: Resources,
-    reasons: &mut Vec<Reason>,
-) -> u64 {
-    let memory::Basis { bytes, peak, start_up } = &sized.basis;
-    reasons.push(Reason::MemoryBasis {
-        peak: peak.bytes,
-        counted: *bytes as u64,
-        pod: peak.pod.clone(),
-        at: peak.at,
-        start_up: *start_up,
-    });
-    reasons.push(Reason::MemoryMargin {
-        margin: sized.margin,
-        days: sized.days,
-        risk: policy.risk.oom_kills,
-    });
-    let (own, pool) = (sized.own_factor, sized.pool_factor);
-    if (own * pool - 1.0).abs() >= 0.01 {
-        reasons.push(Reason::Calibrated { own, pool });
-    }
-    let demand = oom::minimum_limit(evidence);
-    let failed = demand.as_ref().map_or(0.0, |demand| demand.bytes);
-    if let Some(oom::MinimumLimit { kill, kills, bounded, .. }) = demand {
-        reasons.push(Reason::OomKill { limit: kill.limit, pod: kill.pod, at: kill.at, kills, bounded });
-    }
-    if let Some(growth) = growth::steady(evidence, evidence.container.current.memory_limit) {
-        reasons
-            .push(Reason::Leak { bytes_per_day: growth.bytes_per_day, days_to_limit: growth.days_to_limit });
-    }
-    let wanted = round_memory(sized.bytes.max(failed));
-    match previous.memory_limit {
-        Some(set) if set != wanted && stability::keeps_memory(set as f64, wanted as f64, *bytes, failed) => {
-            reasons.push(Reason::Kept { resource: "memory", wanted });
-            set
-        }
-        _ => wanted,
-    }
-}
-
-/// The CPU request, millicores, with its reasons.
-fn cpu_request(sized: &CpuSize, previous: Resources, reasons: &mut Vec<Reason>) -> u64 {
-    let CpuSize { cores, exceeded, work_above, window_millis, days, start_up } = *sized;
-    reasons.push(Reason::CpuQuantile { exceeded, work_above, window_millis, days });
-    if start_up {
-        reasons.push(Reason::OnlyStartUp);
-    }
-    // A request of zero would change the pod's QoS class.
-    let wanted = ((cores * 1000.0).ceil() as u64).max(1);
-    match previous.cpu_request {
-        Some(set) if set != wanted && stability::keeps_cpu(set as f64, wanted as f64) => {
-            reasons.push(Reason::Kept { resource: "cpu", wanted });
-            set
-        }
-        _ => wanted,
-    }
-}
-
-/// Sets the CPU limit by policy and QoS class.
-fn limit_cpu(
-    evidence: &Evidence,
-    policy: &Policy,
-    qos: QosClass,
-    values: &mut Resources,
-    reasons: &mut Vec<Reason>,
-) {
-    let Some(request) = values.cpu_request else { return };
-    let quota = cpu::limit(evidence, policy.risk, request);
-    if qos == QosClass::Guaranteed && policy.qos == QosRule::Keep {
-        // Without a quota simulation the limit must be one that is never hit.
-        let highest =
-            || cpu::windows(evidence).0.quantile(1.0).map_or(request, |cores| (cores * 1000.0).ceil() as u64);
-        let both = quota.map_or_else(highest, |(quota, _)| quota).max(request);
-        (values.cpu_request, values.cpu_limit) = (Some(both), Some(both));
-        reasons.push(Reason::Guaranteed);
-        return;
-    }
-    match (policy.cpu_limit, quota) {
-        (CpuLimit::None, _) => reasons.push(Reason::NoCpuLimit),
-        (CpuLimit::ByRisk, None) => reasons.push(Reason::NoQuota),
-        (CpuLimit::ByRisk, Some((quota, outcome))) => {
-            // The memory request equals the memory limit. If the CPU request did too, the pod would become Guaranteed.
-            let min = if policy.qos == QosRule::Keep { request.saturating_add(1) } else { request };
-            values.cpu_limit = Some(quota.max(min));
-            reasons.push(Reason::CpuLimit { throttled: outcome.share() });
-        }
-    }
-    if qos == QosClass::BestEffort && evidence.container.seen > 0 {
-        reasons.push(Reason::NoLongerBestEffort);
-    }
 }
 
 /// Applies the bounds of the policy. Where `min` is above `max`, `max` wins.

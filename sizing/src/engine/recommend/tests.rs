@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     cpu_quota::{QuotaOutcome, QuotaWhatIf},
-    engine::{Profile, Tally},
+    engine::{Profile, Tally, advice::AdviceRule},
     evidence::{HOUR, Hour, OomKill, Peak},
     workload::tests::{container, workload},
 };
