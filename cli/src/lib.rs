@@ -1,5 +1,6 @@
 //! The library behind the `snug` command: its subcommands, the sources of evidence, and the formatting of numbers.
 
+pub mod advice;
 pub mod backtest;
 pub mod cluster;
 pub mod columns;

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::HOUR;
 
+pub mod names;
+
 /// How the pods of a workload start and end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,6 +6,8 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
+use snug_sizing::workload::names::{self, strip_dashed_suffix};
+
 use crate::model::{Identity, Level, WorkloadKey};
 
 /// The owner of a pod, as far up the chain of owners as the pod itself shows for certain.
@@ -104,9 +106,7 @@ fn is_static(pod: &Pod, owner: Option<&OwnerReference>) -> bool {
 
 fn static_pod(pod: &Pod, pod_name: &str) -> Workload {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-    // The kubelet appends the node's name in lower case.
-    let name = node.and_then(|node| strip_dashed_suffix(pod_name, &node.to_ascii_lowercase()));
-    Workload::new("StaticPod", name.unwrap_or(pod_name))
+    Workload::new("StaticPod", node.map_or(pod_name, |node| names::static_pod(pod_name, node)))
 }
 
 fn deployment(pod: &Pod, replica_set: &str) -> Option<Workload> {
@@ -128,12 +128,6 @@ fn cron_job(pod: &Pod, job: &str) -> Option<Workload> {
     // Since Kubernetes 1.21 the name ends in the minutes since the epoch.
     let name = strip_dashed_suffix(job, &scheduled.as_second().div_euclid(60).to_string())?;
     Some(Workload::new("CronJob", name))
-}
-
-/// `name` without `-<suffix>`; `None` if nothing is left.
-fn strip_dashed_suffix<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
-    let stem = name.strip_suffix(suffix)?.strip_suffix('-')?;
-    (!stem.is_empty() && !suffix.is_empty()).then_some(stem)
 }
 
 fn bounded_unit_name(unit: &str) -> String {
