@@ -12,6 +12,7 @@ pub const HOUR: u64 = 3600;
 mod rules;
 
 pub mod quantity;
+pub mod settings;
 
 pub mod cpu_quota;
 pub mod evidence;
