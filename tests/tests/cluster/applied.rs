@@ -15,7 +15,9 @@ use crate::node::{Node, container, node, spec};
 
 const NAMESPACE: &str = "applied";
 /// Usage history before the recommendation. The agent writes it every half minute, and a minute is the least that advice needs.
-const HISTORY: Duration = Duration::from_secs(120);
+const HISTORY: Duration = Duration::from_secs(75);
+/// How long it may take until all pods run.
+const SOON_FOR_ALL: Duration = Duration::from_secs(120);
 /// Minutes for which pods run with the recommended values, if not the default of one: `SNUG_TEST_APPLIED_MINUTES=10`.
 const MINUTES: &str = "SNUG_TEST_APPLIED_MINUTES";
 /// Seconds between two peaks of the container `peaks`.
@@ -39,7 +41,7 @@ fn sized(mut container: Value, requests: &Value, limits: &Value) -> Value {
 
 /// Loads of several shapes: idle, steady, bursts of CPU usage, peaks of memory, start-up that needs most memory, files in memory.
 fn workloads() -> Vec<Value> {
-    let large = json!({ "cpu": "300m", "memory": "192Mi" });
+    let large = json!({ "cpu": "120m", "memory": "192Mi" });
     let limit = json!({ "memory": "384Mi" });
     let workload = |arguments: &str| format!("exec snug-workload --truth /tmp/usage {arguments}");
     let idle = container("main", "while :; do sleep 1; done");
@@ -54,7 +56,7 @@ fn workloads() -> Vec<Value> {
     let mut of_files = spec(&[sized(files, &large, &limit)]);
     of_files["volumes"] =
         json!([{ "name": "cache", "emptyDir": { "medium": "Memory", "sizeLimit": "32Mi" } }]);
-    let guaranteed = json!({ "cpu": "300m", "memory": "128Mi" });
+    let guaranteed = json!({ "cpu": "200m", "memory": "128Mi" });
     let mut several = spec(&[
         sized(steady.clone(), &large, &limit),
         sized(container("second", "while :; do sleep 1; done"), &large, &limit),
@@ -113,9 +115,14 @@ fn faults(pod: &Value) -> Vec<String> {
     faults
 }
 
-fn all_run(node: &Node, count: usize) -> Result<Option<()>> {
-    let pods = pods(node)?;
-    Ok((pods.len() == count && pods.iter().all(|pod| faults(pod).is_empty())).then_some(()))
+/// Waits until all pods run, and says what is wrong with them if they do not.
+fn wait_until_all_run(node: &Node, count: usize) -> Result<()> {
+    let all_run = || {
+        let pods = pods(node)?;
+        Ok((pods.len() == count && pods.iter().all(|pod| faults(pod).is_empty())).then_some(()))
+    };
+    let faults = || pods(node).map(|pods| pods.iter().flat_map(faults).collect::<Vec<_>>());
+    eventually(SOON_FOR_ALL, "all pods run", all_run).with_context(|| format!("{:?}", faults()))
 }
 
 #[test]
@@ -126,8 +133,7 @@ fn recommended_patches_are_applied_without_harm() {
     let count: u64 = workloads.iter().map(|object| object["spec"]["replicas"].as_u64().unwrap()).sum();
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
     let _objects = node.apply(&[vec![namespace], workloads.clone()].concat()).unwrap();
-    let soon = Duration::from_secs(120);
-    eventually(soon, "all pods run", || all_run(&node, count as usize)).unwrap();
+    wait_until_all_run(&node, count as usize).unwrap();
     thread::sleep(HISTORY);
 
     let all_patched = |lines: &[String]| {
@@ -136,7 +142,7 @@ fn recommended_patches_are_applied_without_harm() {
             lines.iter().any(|line| line.contains(&name))
         })
     };
-    let patches = eventually(soon, "a patch for each workload", || {
+    let patches = eventually(SOON_FOR_ALL, "a patch for each workload", || {
         let lines = patches()?;
         Ok(all_patched(&lines).then_some(lines))
     })
@@ -150,7 +156,7 @@ fn recommended_patches_are_applied_without_harm() {
         workloads.iter().filter_map(|object| object["metadata"]["name"].as_str()).collect();
     let settled = || {
         names.iter().try_for_each(|name| node.rolled_out(NAMESPACE, &format!("deployment/{name}"))).unwrap();
-        eventually(soon, "all pods run", || all_run(&node, count as usize)).unwrap();
+        wait_until_all_run(&node, count as usize).unwrap();
     };
     settled();
     let begun = Instant::now();
