@@ -30,13 +30,13 @@ impl WorkloadKey {
         (&self.namespace, &self.kind, &self.name, &self.container)
     }
 
-    /// The key for a container that was removed before its workload was known: its pod, if the names are known.
+    /// The key for a container whose workload was never known: the names that the runtime gave it. Its pod is no workload,
+    /// because a pod mostly has an owner.
     pub(crate) fn without_workload(identity: &Identity) -> Self {
         identity.names.as_deref().map_or_else(Self::unnamed, |names| Self {
             namespace: names.namespace.as_str().into(),
-            kind: "Pod".into(),
-            name: names.pod.as_str().into(),
             container: names.container.as_str().into(),
+            ..Self::unnamed()
         })
     }
 

@@ -82,6 +82,9 @@ impl Sampler {
         if !settled.is_empty() {
             evidence.end(settled, unix_now());
         }
+        for (key, identity) in self.store.take_finished() {
+            evidence.finish_one(key, &identity, unix_now());
+        }
     }
 }
 
@@ -219,23 +222,24 @@ impl UsageCollector {
         }
     }
 
-    /// Finishes settled containers: they get no further values.
-    pub(super) fn end(&mut self, gone: &[Key], now_unix: f64) {
-        for key in gone {
+    /// Settled containers get no further values.
+    pub(super) fn end(&mut self, settled: &[Key], now_unix: f64) {
+        for key in settled {
             if let Some(peaks) = &mut self.peaks {
                 peaks.forget(*key);
             }
-            if let Some(mut container) = self.containers.remove(key) {
-                if container.is_unowned(now_unix) {
-                    continue;
-                }
-                if container.minute_ns > 0 {
-                    // An incomplete minute counts, too: the container may have lived less than one.
-                    let start_up = container.in_start_up(now_unix);
-                    container.end_minute(start_up);
-                }
-                self.move_to_pending(&mut container, false, now_unix);
+            if let Some(container) = self.containers.get_mut(key) {
+                container.end(now_unix);
             }
+        }
+    }
+
+    /// The name of an ended container is known, or will not be.
+    pub(super) fn finish_one(&mut self, key: Key, identity: &Arc<Identity>, now_unix: f64) {
+        let Some(mut container) = self.containers.remove(&key) else { return };
+        container.identity = identity.clone();
+        if is_sized(identity) && !container.is_unowned(now_unix) {
+            self.move_to_pending(&mut container, false, now_unix);
         }
     }
 

@@ -241,7 +241,7 @@ impl Sampler {
         if full {
             self.host.refresh(&self.store, now);
         }
-        self.naming.name_leaving(&mut self.store);
+        self.naming.name_ended(&mut self.store, now);
         self.collect_usage(now, full);
         let settled = self.store.settle(now);
         self.collect_exits(&settled);

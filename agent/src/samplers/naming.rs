@@ -9,6 +9,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use crate::{
@@ -20,9 +21,11 @@ use crate::{
     },
     kubernetes::PodWatch,
     model::Pods,
-    store::{Key, Store},
+    store::{Key, Store, Unnamed},
 };
 
+/// The program of a sandbox.
+const SANDBOX_PROGRAM: &str = "pause";
 /// How often the runtime's state of a container without a name is read, and whether the container is a sandbox.
 const MAX_ATTEMPTS: u8 = 5;
 
@@ -132,28 +135,40 @@ impl Naming {
         }
     }
 
-    /// Names removed cgroups that have no name yet, before they are counted.
-    pub(super) fn name_leaving(&mut self, store: &mut Store) {
-        let unnamed: Vec<(Key, Arc<Identity>)> = store
-            .leaving()
-            .filter(|(_, identity)| {
-                let known = identity.names.as_deref().is_some_and(|names| !names.workload.is_empty());
-                identity.of_path.pod_uid.is_some() && !known
-            })
-            .map(|(key, identity)| (key, identity.clone()))
-            .collect();
+    /// Names removed containers whose workload is not known yet, before they are counted.
+    pub(super) fn name_ended(&mut self, store: &mut Store, now: Instant) {
+        store.expect_names(!matches!(self.source, PodSource::None));
+        let unnamed = store.unnamed(now);
         if unnamed.is_empty() {
             return;
         }
         self.reload();
-        for (key, identity) in unnamed {
-            let of_path = &identity.of_path;
-            let names =
-                self.pods.names(of_path).or_else(|| self.in_known_pod(identity.names.as_deref()?, of_path));
-            if let Some(names) = names {
-                store.set_names(key, names, of_path.level);
+        for ended in unnamed {
+            if let Some((names, level)) = self.names_of_ended(&ended) {
+                store.set_names(ended.key, names, level);
             }
         }
+    }
+
+    /// Statuses have the id of a container, or its runtime named it. Of the earlier runs of a crash loop neither may be left:
+    /// then the only container of its pod is meant, unless the program is that of a sandbox.
+    fn names_of_ended(&self, ended: &Unnamed) -> Option<(Arc<Names>, Level)> {
+        let of_path = &ended.identity.of_path;
+        let names = self.pods.names(of_path).or_else(|| match &ended.identity.names {
+            Some(names) => self.in_known_pod(names, of_path),
+            None => None,
+        });
+        if let Some(names) = names {
+            return Some((names, of_path.level));
+        }
+        let init = ended.init.as_ref().filter(|init| init.contained && ended.identity.names.is_none())?;
+        if init.comm != SANDBOX_PROGRAM {
+            let [only] = self.pods.pod(of_path)?.containers.as_slice() else { return None };
+            return Some((Arc::clone(&only.names), of_path.level));
+        }
+        // A container may run this program, too: then a status has its id sooner or later.
+        let names = ended.is_last_attempt.then(|| self.pods.sandbox_names(of_path))??;
+        Some((names, Level::Sandbox))
     }
 
     /// Drops the state of settled cgroups.
@@ -274,49 +289,169 @@ fn is_pause(mount: &Path, cgroup: &str, proc_root: &Path) -> bool {
     let mut pids = procs.split_whitespace();
     let (Some(pid), None) = (pids.next(), pids.next()) else { return false };
     // If the agent has a PID namespace of its own, processes outside it have pid 0.
-    fs::read_to_string(proc_root.join(pid).join("comm")).is_ok_and(|comm| comm.trim_end() == "pause")
+    fs::read_to_string(proc_root.join(pid).join("comm")).is_ok_and(|comm| comm.trim_end() == SANDBOX_PROGRAM)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::Duration;
+
+    use serde_json::json;
 
     use super::*;
-    use crate::{identity::path, store::Appearance};
+    use crate::{
+        identity::path,
+        model::{Exit, ExitStatus, Init},
+        store::Appearance,
+    };
+
+    /// Kind, name, container, ended containers, terminations and restarts of a workload.
+    type Counted = (String, String, String, u64, usize, u64);
+
+    const UID: &str = "11111111-2222-3333-4444-555555555555";
+
+    fn id(digit: char) -> String {
+        digit.to_string().repeat(64)
+    }
+
+    /// A node with one pod of a Deployment, and a pods file that does not exist yet.
+    struct Fixture {
+        folder: tempfile::TempDir,
+        naming: Naming,
+        store: Store,
+        now: Instant,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().to_owned();
+            let naming = Naming::new(Some(root.join("pods.json")), root.clone(), root);
+            Self { folder, naming, store: Store::new(16), now: Instant::now() }
+        }
+
+        /// Writes the pods file: the containers, and the id of the current run of each.
+        fn know(&self, containers: &[(&str, String)]) {
+            let specs: Vec<_> = containers.iter().map(|(name, _)| json!({ "name": name })).collect();
+            let statuses: Vec<_> = containers
+                .iter()
+                .map(|(name, id)| {
+                    json!({
+                        "name": name, "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                        "containerID": format!("containerd://{id}"),
+                    })
+                })
+                .collect();
+            let owner = json!({
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "report-6fb966c98f", "uid": "o",
+                "controller": true,
+            });
+            let pod = json!({
+                "metadata": {
+                    "name": "report-6fb966c98f-kf8lz", "namespace": "shop", "uid": UID, "ownerReferences": [owner],
+                    "labels": { "pod-template-hash": "6fb966c98f" },
+                },
+                "spec": { "containers": specs },
+                "status": { "containerStatuses": statuses },
+            });
+            let list = json!({ "kind": "PodList", "items": [pod] });
+            fs::write(self.folder.path().join("pods.json"), list.to_string()).unwrap();
+        }
+
+        /// A container runs `program`, fails and is removed.
+        fn run(&mut self, id: &str, program: &str) -> Key {
+            let path = format!("/kubepods/besteffort/pod{UID}/{id}");
+            let of_path = path::parse(&path).unwrap();
+            let appearance = Appearance {
+                path: path.as_str().into(),
+                of_path,
+                created_unix: 0.0,
+                present_at_start: false,
+            };
+            let key = self.store.appear(appearance, 0, self.now);
+            let init = Init { pid: 5, comm: program.to_owned(), started_unix: 0.0, contained: true };
+            self.store.record_start(key, init.clone());
+            let exit = Exit { init, ended_unix: 1.0, status: ExitStatus::Code(3) };
+            self.store.record_exit(key, exit, self.now);
+            self.store.depart(key, 0, true, false, self.now);
+            self.round(Duration::ZERO);
+            key
+        }
+
+        fn round(&mut self, after: Duration) {
+            let now = self.now + after;
+            self.naming.name_ended(&mut self.store, now);
+            self.store.settle(now);
+            self.store.count_workloads(now);
+        }
+
+        fn counted(&mut self) -> Vec<Counted> {
+            let view = self.store.build_view(Default::default(), self.now);
+            let rows = view.workloads.iter().map(|row| {
+                let (kind, name) = (row.workload_kind.to_string(), row.workload.to_string());
+                let ended = row.terminations.iter().map(|(_, _, count)| count as usize).sum();
+                (kind, name, row.container.to_string(), row.containers_ended, ended, row.restarts)
+            });
+            rows.collect()
+        }
+    }
+
+    fn deployment(container: &str, ended: u64, terminations: usize, restarts: u64) -> Counted {
+        ("Deployment".into(), "report".into(), container.into(), ended, terminations, restarts)
+    }
 
     #[test]
-    fn cgroups_removed_before_they_are_named_are_counted_under_their_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let pods_file = folder.path().join("pods.json");
-        let id = "0123456789abcdef".repeat(4);
-        let pod = serde_json::json!({
-            "metadata": { "name": "report-x2k4p", "namespace": "shop", "uid": "11111111-2222-3333-4444-555555555555" },
-            "status": { "containerStatuses": [{
-                "name": "app", "image": "", "imageID": "", "ready": true, "restartCount": 0,
-                "containerID": format!("containerd://{id}"),
-            }] },
-        });
-        let list = serde_json::json!({ "kind": "PodList", "items": [pod] });
-        let mut naming =
-            Naming::new(Some(pods_file.clone()), folder.path().to_owned(), folder.path().to_owned());
-        let mut store = Store::new(16);
-        let now = Instant::now();
-
-        let path = format!("/kubepods/besteffort/pod11111111-2222-3333-4444-555555555555/{id}");
-        let of_path = path::parse(&path).unwrap();
-        let appearance =
-            Appearance { path: path.as_str().into(), of_path, created_unix: 0.0, present_at_start: false };
-        let key = store.appear(appearance, 0, now);
-        fs::write(&pods_file, list.to_string()).unwrap();
-        store.depart(key, 0, true, false, now);
-        naming.name_leaving(&mut store);
-        store.settle(now);
-        store.count_workloads(now);
-
-        let view = store.build_view(Default::default(), now);
-        let row = view.workloads.iter().find(|row| &*row.workload == "report-x2k4p").unwrap();
-        assert_eq!((&*row.namespace, &*row.container, row.containers_ended), ("shop", "app", 1));
+    fn a_container_that_ends_before_its_pod_is_known_waits_for_its_name() {
+        let mut fixture = Fixture::new();
+        fixture.run(&id('a'), "app");
+        assert_eq!(fixture.counted(), [], "it waits");
+        fixture.know(&[("app", id('a')), ("proxy", id('b'))]);
+        fixture.round(Duration::from_secs(100));
+        assert_eq!(fixture.counted(), [deployment("app", 1, 1, 0)]);
+        assert_eq!(fixture.store.take_finished().len(), 1);
         // The reloaded pods are also for the present cgroups.
-        assert!(naming.pods_changed);
+        assert!(fixture.naming.pods_changed);
+    }
+
+    #[test]
+    fn of_a_crash_loop_all_runs_count_even_those_that_no_status_mentions() {
+        let mut fixture = Fixture::new();
+        fixture.run(&id('a'), "app");
+        fixture.run(&id('b'), "app");
+        fixture.run(&id('c'), "pause");
+        fixture.know(&[("app", id('b'))]);
+        fixture.round(Duration::from_secs(1));
+        assert_eq!(fixture.counted(), [deployment("app", 2, 2, 1)], "the sandbox waits");
+        fixture.round(Duration::from_secs(301));
+        assert_eq!(fixture.counted(), [deployment("", 1, 0, 0), deployment("app", 2, 2, 1)]);
+        assert_eq!(fixture.store.never_named(), 0);
+    }
+
+    #[test]
+    fn without_a_workload_in_time_a_container_counts_under_none() {
+        let mut fixture = Fixture::new();
+        fixture.know(&[("app", id('a')), ("proxy", id('b'))]);
+        let key = fixture.run(&id('c'), "app");
+        let names =
+            Names { namespace: "shop".into(), pod: "gone".into(), container: "x".into(), ..Names::default() };
+        let other = fixture.run(&id('d'), "app");
+        fixture.store.set_names(other, Arc::new(names), Level::Container);
+        fixture.round(Duration::from_secs(299));
+        assert_eq!(fixture.counted(), [], "which of two containers it was is not known");
+        fixture.round(Duration::from_secs(300));
+        let unknown = |container: &str| ("Unknown".into(), String::new(), container.into(), 1, 1, 0);
+        assert_eq!(fixture.counted(), [unknown(""), unknown("x")]);
+        assert_eq!(fixture.store.never_named(), 2);
+        assert!(fixture.store.identity(key).is_none());
+    }
+
+    #[test]
+    fn no_more_than_a_thousand_containers_wait() {
+        let mut fixture = Fixture::new();
+        for number in 0..1030 {
+            fixture.run(&format!("{number:064x}"), "app");
+        }
+        assert_eq!(fixture.store.never_named(), 6);
+        assert_eq!(fixture.counted().iter().map(|row| row.3).sum::<u64>(), 6);
     }
 }

@@ -50,6 +50,7 @@ impl Sampler {
     fn skipped_rows(&self) -> Vec<(&'static str, u64)> {
         let mut rows: Vec<_> = self.skipped.iter().map(|(what, count)| (*what, *count)).collect();
         rows.extend(self.naming.skipped());
+        rows.push(("containers_never_named", self.store.never_named()));
         rows.sort_unstable();
         rows
     }

@@ -32,8 +32,12 @@ impl Store {
             // The workload of a cgroup never changes: otherwise the old workload's counters would decrease.
             entry.workload =
                 WorkloadKey::from_identity(&entry.identity).map(|workload| self.workloads.admit(workload));
-            let first = entry.workload.is_some() && !entry.contribution.is_present_at_start();
-            entry.contribution.restarted = first && self.terminated.is_restart(&entry.identity);
+            if entry.workload.is_some() {
+                // In any order: of several runs under one name, the name of the first may arrive last.
+                let is_restart = self.terminated.is_restart(&entry.identity);
+                entry.contribution.restarted = is_restart && !entry.contribution.is_present_at_start();
+                self.terminated.remember(&entry.identity);
+            }
         }
         if let Some(workload) = &entry.workload {
             self.workloads.count(workload, &mut entry.contribution, &entry.values);

@@ -2,9 +2,11 @@
 //!
 //! Cgroups are the entries. Names are attributes of an entry and may arrive later. A removed cgroup leaves the view at
 //! once, and its usage stays in the counters of its workload. For up to a second the cgroup may be *leaving*: it is no
-//! longer in the view, but the final record of another hierarchy is still expected.
+//! longer in the view, but the final record of another hierarchy is still expected. A container of a pod that ends before its
+//! workload is known waits for its name, and is counted when it has one (see [`ended`]).
 
 mod counting;
+mod ended;
 mod monotone;
 mod recorder;
 mod reported;
@@ -15,31 +17,28 @@ mod workloads;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustc_hash::FxHashMap;
 
-pub use self::recorder::MAX_EVENTS;
 pub(crate) use self::view::Stamp;
 use self::{
+    ended::EndedContainers,
     recorder::Recorder,
     reported::ReportedTerminations,
     terminations::{InitLifecycle, RecentTerminations},
     view::Living,
     workloads::{Contribution, Workloads},
 };
+pub use self::{ended::Unnamed, recorder::MAX_EVENTS};
 use crate::{
-    clock::unix_now,
     model::{
         CgroupRow, EventDetails, Exit, Identity, Init, Level, Names, OomKill, PathIdentity, Subject,
         TerminatedContainer, TerminationReason, WorkloadKey, WorkloadRow,
     },
     values::{Cpu, Values},
 };
-
-/// How long a removed cgroup waits for its final records. After that its last values count.
-const FINAL_RECORD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The id of a cgroup in the store. It is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +64,8 @@ struct Entry {
     appeared_in: Hierarchies,
     /// When the cgroup was removed, if it was.
     leaving_since: Option<Instant>,
+    /// Since when the settled cgroup waits for its name, if it does.
+    unnamed_since: Option<Instant>,
     /// When the cgroup was removed, seconds since the Unix epoch.
     removed_unix: f64,
     lifecycle: InitLifecycle,
@@ -105,6 +106,7 @@ pub struct Store {
     /// Paths of cgroups with children.
     parents: HashSet<Box<str>>,
     leaving: usize,
+    ended: EndedContainers,
     /// New cgroups that [`Store::next_appeared`] has not returned yet.
     appeared: VecDeque<Key>,
     next_key: u64,
@@ -140,6 +142,7 @@ impl Store {
             living: None,
             parents: HashSet::new(),
             leaving: 0,
+            ended: EndedContainers::default(),
             appeared: VecDeque::new(),
             next_key: 0,
             workloads: Workloads::new(max_workloads),
@@ -204,6 +207,7 @@ impl Store {
             present_in: bit(hierarchy),
             appeared_in: bit(hierarchy),
             leaving_since: None,
+            unnamed_since: None,
             removed_unix: 0.0,
             lifecycle: InitLifecycle::default(),
         };
@@ -349,6 +353,10 @@ impl Store {
         if entry.identity.names.as_deref() == Some(&*names) && entry.identity.of_path.level == level {
             return;
         }
+        if level == Level::Sandbox {
+            // It was not known to be one when it ended: see `terminated`.
+            entry.contribution.terminations.retain(|(reason, _)| *reason == TerminationReason::OomKilled);
+        }
         let of_path = PathIdentity { level, ..entry.identity.of_path.clone() };
         entry.identity =
             Arc::new(Identity { path: entry.identity.path.clone(), of_path, names: Some(names) });
@@ -370,82 +378,9 @@ impl Store {
         }
     }
 
-    /// Counts and returns the leaving cgroups for which no final record is expected any more.
-    pub fn settle(&mut self, now: Instant) -> Vec<Key> {
-        if self.leaving == 0 {
-            return Vec::new();
-        }
-        let settled: Vec<Key> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| {
-                entry.leaving_since.is_some_and(|since| {
-                    entry.present_in == 0 || now.saturating_duration_since(since) >= FINAL_RECORD_TIMEOUT
-                })
-            })
-            .map(|(key, _)| *key)
-            .collect();
-        self.leaving = self.leaving.saturating_sub(settled.len());
-        for key in &settled {
-            self.record_empty(*key);
-            self.count(*key);
-            let Some(entry) = self.entries.remove(key) else { continue };
-            if self.leaving_by_path.get(&entry.identity.path) == Some(key) {
-                self.leaving_by_path.remove(&entry.identity.path);
-            }
-            if entry.identity.of_path.level.is_container() {
-                let workload = match entry.workload {
-                    Some(workload) => workload,
-                    None => {
-                        let pod = self.workloads.admit(WorkloadKey::without_workload(&entry.identity));
-                        let mut contribution = entry.contribution;
-                        self.workloads.count(&pod, &mut contribution, &entry.values);
-                        pod
-                    }
-                };
-                self.workloads.count_ended(&workload);
-                let InitLifecycle { init, termination, last_oom_kill, oom_kills, .. } = entry.lifecycle;
-                self.terminated.push(TerminatedContainer {
-                    identity: entry.identity,
-                    created_unix: entry.created_unix,
-                    removed_unix: entry.removed_unix,
-                    init,
-                    termination,
-                    last_oom_kill,
-                    oom_kills,
-                    values: entry.values,
-                });
-            }
-        }
-        self.terminated_rows = self.terminated.rows();
-        settled
-    }
-
     /// Living cgroups.
     pub fn living(&self) -> impl Iterator<Item = (Key, &Arc<Identity>)> {
         self.by_path.values().filter_map(|key| self.entries.get(key).map(|entry| (*key, &entry.identity)))
-    }
-
-    /// Removed cgroups that are not settled yet.
-    pub fn leaving(&self) -> impl Iterator<Item = (Key, &Arc<Identity>)> {
-        let any = self.leaving > 0;
-        let ended = self.entries.iter().filter(|(_, entry)| entry.leaving_since.is_some());
-        any.then_some(ended).into_iter().flatten().map(|(key, entry)| (*key, &entry.identity))
-    }
-
-    fn leave(&mut self, key: Key, now: Instant) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        entry.leaving_since = Some(now);
-        entry.removed_unix = unix_now();
-        self.terminated.remember(&entry.identity);
-        self.leaving += 1;
-        let path = &entry.identity.path;
-        self.leaving_by_path.insert(path.clone(), key);
-        if self.by_path.get(path) == Some(&key) {
-            self.by_path.remove(path);
-            self.parents.remove(&**path);
-            self.living = None;
-        }
     }
 
     fn mark_parents(&mut self, path: &str) {

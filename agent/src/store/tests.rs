@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use super::{ended::FINAL_RECORD_TIMEOUT, *};
 use crate::{
     model::{AgentRow, ContainerKind, Qos, Runtime, View},
     values::{Cpu, MemoryEvents, MemoryStat},

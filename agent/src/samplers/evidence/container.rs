@@ -45,7 +45,7 @@ pub(super) struct ContainerUsage {
     is_new: bool,
     limits: Resources,
     /// Observed time of the current minute of `record.minutes`, nanoseconds, and CPU time used in it.
-    pub(super) minute_ns: u64,
+    minute_ns: u64,
     minute_used_ns: u64,
     /// Observed time, nanoseconds, and CPU time used in it.
     observed_ns: u64,
@@ -115,9 +115,17 @@ impl ContainerUsage {
         }
     }
 
+    /// Whether the container is ignored: it had no name and soon ended. An OOM kill is never ignored.
     pub(super) fn is_unowned(&self, now_unix: f64) -> bool {
         let unnamed = self.identity.names.is_none() && self.identity.of_path.level == Level::Container;
-        unnamed && now_unix - self.created_unix < MIN_LIFETIME_SECONDS
+        unnamed && self.record.kills.is_empty() && now_unix - self.created_unix < MIN_LIFETIME_SECONDS
+    }
+
+    /// The container has ended. An incomplete minute counts, too: the container may have lived less than one.
+    pub(super) fn end(&mut self, now_unix: f64) {
+        if self.minute_ns > 0 {
+            self.end_minute(self.in_start_up(now_unix));
+        }
     }
 
     pub(super) fn in_start_up(&self, now_unix: f64) -> bool {
@@ -220,7 +228,7 @@ impl ContainerUsage {
     }
 
     /// Completes a minute of `record.minutes`. After a stall it counts as several minutes with the same usage.
-    pub(super) fn end_minute(&mut self, start_up: bool) {
+    fn end_minute(&mut self, start_up: bool) {
         let (elapsed, used) = (std::mem::take(&mut self.minute_ns), std::mem::take(&mut self.minute_used_ns));
         let times = (elapsed + MINUTE_NS / 2) / MINUTE_NS;
         let record = &mut self.record;
@@ -395,10 +403,16 @@ impl ContainerUsage {
         record.observed = observed;
         record.quota_what_if = self.what_if.as_mut().and_then(|what_if| what_if.take());
         self.what_if_taken = sum(self.what_if_taken.take(), record.quota_what_if.clone());
+        // The name of the pod may be newer than the record.
+        let pod = pod(&self.identity);
+        record.kills.iter_mut().for_each(|kill| pod.clone_into(&mut kill.pod));
         record.kills.sort();
+        for peak in record.peak.iter_mut().chain(&mut record.start_peak) {
+            pod.clone_into(&mut peak.pod);
+        }
         let peak = record.highest().map_or(0, |peak| peak.bytes);
         let totals = PodTotals { observed, cpu_millis, peak, node_class: String::new() };
-        evidence.pods.insert(pod(&self.identity).to_owned(), totals);
+        evidence.pods.insert(pod.to_owned(), totals);
         evidence.hours.insert(hour, record);
         evidence.minutes = std::mem::take(&mut self.minutes);
         evidence

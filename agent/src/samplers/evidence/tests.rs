@@ -85,6 +85,15 @@ impl Node {
         self.collector.observe(&self.store, None, START + seconds);
     }
 
+    /// Settles and finishes removed containers.
+    fn settle(&mut self, seconds: f64) {
+        let settled = self.store.settle(self.begun + Duration::from_secs(20));
+        self.collector.end(&settled, START + seconds);
+        for (key, identity) in self.store.take_finished() {
+            self.collector.finish_one(key, &identity, START + seconds);
+        }
+    }
+
     fn finish(mut self, seconds: f64) -> Vec<Evidence> {
         self.collector.finish(&self.store, START + seconds);
         self.taken.try_iter().flat_map(Batch::into_values).collect()
@@ -168,8 +177,7 @@ fn minutes_are_averages_and_a_short_life_is_one_minute() {
         node.cpu(key, millis, seconds);
     }
     node.store.depart(key, 0, true, false, node.begun);
-    let gone = node.store.settle(node.begun + Duration::from_secs(20));
-    node.collector.end(&gone, START + 70.0);
+    node.settle(70.0);
     let evidence = node.finish(71.0);
     let record = evidence[0].hours.first_key_value().unwrap().1;
     assert_eq!(buckets(&record.minutes), [(1, 0.25), (1, 2.0)]);
@@ -190,8 +198,7 @@ fn cpu_time_of_a_short_life_is_spread_evenly() {
         let at = node.begun + Duration::from_secs_f64(seconds);
         node.collector.observe_leaving(&node.store, at, START + seconds);
     }
-    let gone = node.store.settle(node.begun + Duration::from_secs(20));
-    node.collector.end(&gone, START + 10.4);
+    node.settle(10.4);
     let evidence = node.finish(11.0);
     let record = evidence[0].hours.first_key_value().unwrap().1;
     // 90 ms in 300 ms.
@@ -201,6 +208,25 @@ fn cpu_time_of_a_short_life_is_spread_evenly() {
     assert_eq!(record.kills.iter().map(|kill| kill.limit).collect::<Vec<_>>(), [32 * MIB]);
     // The kernel's watermark less the file cache.
     assert_eq!(record.start_peak.as_ref().map(|peak| peak.bytes), Some(29 * MIB));
+}
+
+#[test]
+fn usage_and_kills_of_a_container_that_is_named_after_its_end_are_kept() {
+    let mut node = Node::new();
+    node.store.expect_names(true);
+    let key = node.container('a', START + 10.0);
+    node.memory(key, 2 * MIB, MIB, 30 * MIB);
+    node.collector.oom_killed(&node.store, key, START + 10.2, 32 * MIB);
+    node.store.depart(key, 0, true, false, node.begun);
+    node.settle(10.4);
+    node.name(key, "web-1");
+    node.settle(40.0);
+    let evidence = node.finish(41.0);
+    let [one] = &evidence[..] else { panic!("{evidence:?}") };
+    assert_eq!(one.title(), "shop/web/app");
+    let record = one.hours.first_key_value().unwrap().1;
+    let kill = OomKill { at: (START + 10.2) as u64, limit: 32 * MIB, pod: "web-1".to_owned() };
+    assert_eq!((record.starts, &*record.kills), (1, &[kill][..]));
 }
 
 #[test]
@@ -215,8 +241,7 @@ fn pending_usage_of_containers_created_without_end_is_bounded() {
         node.memory(key, 2 * MIB, MIB, 2 * MIB);
         node.store.depart(key, 0, true, false, node.begun);
         node.collector.observe_leaving(&node.store, node.begun, START + 30.0);
-        let gone = node.store.settle(node.begun + Duration::from_secs(20));
-        node.collector.end(&gone, START + 30.0);
+        node.settle(30.0);
         // The first one lived too short to be counted.
         assert_eq!(node.collector.pending.len(), number.min(MAX_PENDING_SUBJECTS));
     }
