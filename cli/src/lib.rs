@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod columns;
 pub mod evidence;
 pub mod explain;
+pub mod horizon;
 pub mod policy;
 pub mod price;
 pub mod prometheus;

@@ -16,7 +16,7 @@ use snug_sizing::{
 };
 use wildmatch::WildMatch;
 
-use crate::risk;
+use crate::{horizon::Horizon, risk};
 
 /// The pod annotation with the same fields as an entry of a policy file.
 pub const ANNOTATION: &str = "snug/policy";
@@ -66,6 +66,7 @@ struct PolicyOverride {
     risk: Option<Risk>,
     cpu_limit: Option<CpuLimitOption>,
     qos: Option<Qos>,
+    horizon: Option<Horizon>,
     min: Bounds,
     max: Bounds,
 }
@@ -222,6 +223,7 @@ impl Policies {
                 Some(Qos::Free) => QosRule::Free,
                 None => policy.qos,
             };
+            policy.horizon_days = overrides.horizon.map_or(policy.horizon_days, Horizon::days);
             overrides.min.bound(&mut policy.min);
             overrides.max.bound(&mut policy.max);
         }
@@ -271,7 +273,7 @@ mod tests {
     fn later_overrides_win_field_by_field() {
         let policies = read(
             "policies:\n\
-             - match: {namespace: shop}\n  risk: critical\n  min: {cpu: 50m, memory: 64Mi}\n\
+             - match: {namespace: shop}\n  risk: critical\n  horizon: 30d\n  min: {cpu: 50m, memory: 64Mi}\n\
              - match: {workload: 'batch-*'}\n  risk: oom=0.1,cpu=0.2\n  cpuLimit: by-risk\n  max: {cpu: 2}\n\
              - match: {namespace: kube-system}\n  exclude: true\n\
              - match: {namespace: kube-system, workload: mine}\n  exclude: false\n  qos: free\n",
@@ -279,6 +281,7 @@ mod tests {
         .unwrap();
         let web = of(&policies, "shop", "web").unwrap();
         assert_eq!((web.risk, web.cpu_limit), (Profile::Critical.risk(), CpuLimit::None));
+        assert_eq!((web.horizon_days, policies.default_policy().horizon_days), (30.0, 7.0));
         assert_eq!(
             (web.min.cpu_request, web.min.memory_limit, web.max.cpu_limit),
             (Some(50), Some(64 << 20), None)
@@ -334,6 +337,7 @@ mod tests {
             ("policies:\n- min: {cpu: lots}\n", "lots"),
             ("policies:\n- max: {memory: -1}\n", "is negative"),
             ("policies:\n- limits: {}\n", "limits"),
+            ("policies:\n- horizon: 1h\n", "from 1d to 365d"),
             ("rules: []\n", "rules"),
         ] {
             let error = read(text).unwrap_err();

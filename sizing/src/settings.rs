@@ -105,6 +105,31 @@ pub enum Meaning {
     Unknown,
 }
 
+/// Words in the names of images that show the runtime. Whole words of the path only, so that `node-exporter` is not Node.js.
+const IMAGES: [(&str, Runtime); 14] = [
+    ("amazoncorretto", Runtime::Jvm),
+    ("aspnet", Runtime::DotNet),
+    ("cassandra", Runtime::Jvm),
+    ("eclipse-temurin", Runtime::Jvm),
+    ("elasticsearch", Runtime::Jvm),
+    ("ibmjava", Runtime::Jvm),
+    ("jenkins", Runtime::Jvm),
+    ("jetty", Runtime::Jvm),
+    ("kafka", Runtime::Jvm),
+    ("keycloak", Runtime::Jvm),
+    ("logstash", Runtime::Jvm),
+    ("node", Runtime::Node),
+    ("openjdk", Runtime::Jvm),
+    ("tomcat", Runtime::Jvm),
+];
+
+/// The runtime that the name of an image suggests.
+pub fn runtime_of_image(image: &str) -> Option<Runtime> {
+    let name = |part: &str| part.split(['@', ':']).next().unwrap_or_default().to_owned();
+    let has = |word: &str| image.split('/').any(|part| name(part) == word);
+    IMAGES.iter().find(|(word, _)| has(word)).map(|(_, runtime)| *runtime)
+}
+
 /// The name of the argument or variable itself, without the variable that holds the argument.
 fn own_name(name: &str) -> &str {
     name.rsplit(' ').next().unwrap_or(name)

@@ -18,6 +18,7 @@ use snug_sizing::{
 use self::report::Report;
 use crate::{
     cluster::Cluster,
+    horizon::{self, Horizon},
     policy::{ANNOTATION, CpuLimitOption, Policies, PolicyError},
     price, risk,
     source::{EvidenceSource, OpenedSource},
@@ -37,6 +38,9 @@ pub struct SizingOptions {
     /// snug/policy
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// For how long the memory limit of a growing container must last
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = horizon::parse)]
+    horizon: Horizon,
 }
 
 impl SizingOptions {
@@ -59,7 +63,11 @@ impl SizingOptions {
     }
 
     fn default_policy(&self) -> Policy {
-        Policy { cpu_limit: self.cpu_limit.into(), ..Policy::new(self.risk) }
+        Policy {
+            cpu_limit: self.cpu_limit.into(),
+            horizon_days: self.horizon.days(),
+            ..Policy::new(self.risk)
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Report {
     pub window: Window,
     /// The accepted risk of workloads without their own policy.
     pub risk: Risk,
+    /// Days for which the memory limit of a growing container must last, for workloads without their own policy.
+    pub horizon_days: f64,
     /// Recommendations, sorted by namespace, workload and container.
     pub recommendations: Vec<Entry>,
     /// Containers without a recommendation.
@@ -231,6 +233,7 @@ impl Report {
             schema: SCHEMA,
             window: Window::new(snapshot),
             risk: policies.default_policy().risk,
+            horizon_days: policies.default_policy().horizon_days,
             recommendations: Vec::new(),
             skipped: Vec::new(),
             cost: None,
@@ -350,7 +353,8 @@ impl Entry {
             quantities: Quantities::from(recommendation.values),
             oom_kills_per_pod_day: recommendation
                 .oom_risk
-                .map(|it| change(it, current.memory_limit.is_some())),
+                // OOM kills count even where the limit that was hit is not known.
+                .map(|it| change(it, current.memory_limit.is_some() || it.0 > 0.0)),
             cpu_work_above_request: recommendation
                 .cpu_work_above
                 .map(|it| change(it, current.cpu_request.is_some())),
@@ -385,12 +389,15 @@ const fn rank(reason: &Reason) -> u8 {
     match reason {
         Reason::OomKill { .. } => 0,
         Reason::Leak { .. } => 1,
+        Reason::Memory(note) if note.decides() => 2,
+        Reason::Setting(note) if note.decides() => 2,
         Reason::Bounded { .. } => 2,
         Reason::Kept { .. } => 3,
         Reason::Skew(_) => 4,
         Reason::MemoryBasis { .. } => 5,
         Reason::MemoryMargin { .. } => 6,
         Reason::CpuQuantile { .. } => 7,
-        _ => 8,
+        Reason::Memory(_) | Reason::Setting(_) => 8,
+        _ => 9,
     }
 }

@@ -5,5 +5,31 @@ crate::rules! {
     pub AdviceRule {
         /// No memory limit is below what a container runtime needs to start a container.
         RuntimeMinimum,
+        /// No memory limit is below the peak of memory that could not be reclaimed.
+        UnreclaimablePeak,
+        /// Until enough days are seen, nothing is lowered below the highest usage from before the agent.
+        EarlierPeak,
+        /// Page cache that filled the limit is no need.
+        PageCache,
+        /// Without memory usage there is no recommendation, and without CPU usage none for CPU.
+        NoUse,
+        /// OOM kills count, however short the history is.
+        ShortHistory,
+        /// After an OOM kill, no limit is at or below the one that was hit.
+        KillRaises,
+        /// A value is lowered by a part at a time.
+        LargestStep,
+        /// A growing container gets a limit that lasts, or no change.
+        Growth,
+        /// No memory limit is below a configured heap and its overhead.
+        ConfiguredHeap,
+        /// Where the heap is a share of the limit, the limit is not lowered below usage divided by that share.
+        HeapShare,
+        /// The memory limit is not lowered below usage and what volumes in memory may hold.
+        MemoryVolumes,
+        /// Usage of earlier images does not make a recommendation sure.
+        NewImage,
+        /// A recommendation names the settings and circumstances that its numbers do not show.
+        Warnings,
     }
 }

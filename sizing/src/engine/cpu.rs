@@ -63,6 +63,14 @@ pub fn request_windows(evidence: &Evidence) -> (Histogram, u64, bool) {
     (minutes, MINUTE_MILLIS, start_up)
 }
 
+/// Whether any CPU time was used.
+pub fn is_used(evidence: &Evidence) -> bool {
+    let all = |hour: &HourRecord| {
+        [&hour.cpu, &hour.cpu_start, &hour.minutes, &hour.minutes_start].map(|windows| windows.sum() > 0.0)
+    };
+    evidence.hours.values().any(|hour| all(hour).contains(&true))
+}
+
 type Pick = fn(&HourRecord) -> &Histogram;
 
 fn steady_or_start(evidence: &Evidence, steady: Pick, start: Pick) -> (Histogram, bool) {

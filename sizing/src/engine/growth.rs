@@ -5,7 +5,9 @@ use serde::Serialize;
 use crate::evidence::Evidence;
 
 /// Hours with a peak without which growth is not judged.
-const MIN_HOURS: usize = 24;
+const MIN_HOURS: usize = 6;
+/// Hours with a peak from which growth is more than the rising half of a day.
+const SURE_HOURS: usize = 24;
 /// Only the last three days count, so that memory which has stopped growing is not reported.
 const WINDOW: usize = 72;
 /// Kendall's τ: the share of pairs of hours whose later peak is higher, minus the share whose later peak is lower.
@@ -24,10 +26,27 @@ pub struct Growth {
     pub days_to_limit: Option<f64>,
     /// Hours with a peak that were compared.
     pub hours: usize,
+    /// The highest peak in these hours, bytes.
+    pub highest: f64,
 }
 
-/// Growth in the last three days that is steady and does not slow down; `limit` in bytes.
+impl Growth {
+    /// Usage after a number of days of this growth, bytes.
+    pub fn after(&self, days: f64) -> f64 {
+        self.highest + self.bytes_per_day * days
+    }
+
+    /// Whether there is enough history to tell growth from the rising half of a day.
+    pub const fn is_sure(&self) -> bool {
+        self.hours >= SURE_HOURS
+    }
+}
+
+/// Growth in the last three days that is steady and does not slow down; `limit` in bytes. Growth of page cache alone is none.
 pub fn steady(evidence: &Evidence, limit: Option<u64>) -> Option<Growth> {
+    if is_page_cache(evidence) {
+        return None;
+    }
     let peaks: Vec<(f64, f64)> = evidence
         .hours
         .iter()
@@ -60,7 +79,22 @@ pub fn steady(evidence: &Evidence, limit: Option<u64>) -> Option<Growth> {
     let (_, per_hour, _) = slopes.select_nth_unstable_by(at, f64::total_cmp);
     let bytes_per_day = *per_hour * 24.0;
     let days_to_limit = limit.map(|limit| ((limit as f64 - newest.1) / bytes_per_day).max(0.0));
-    Some(Growth { bytes_per_day, days_to_limit, hours: peaks.len() })
+    let highest = peaks.iter().map(|(_, bytes)| *bytes).fold(0.0, f64::max);
+    Some(Growth { bytes_per_day, days_to_limit, hours: peaks.len(), highest })
+}
+
+/// Whether unreclaimable memory, where it is known, did not grow over the same hours.
+fn is_page_cache(evidence: &Evidence) -> bool {
+    let mut known = evidence
+        .hours
+        .values()
+        .rev()
+        .take(WINDOW)
+        .filter(|record| record.peak.is_some())
+        .map(|record| record.unreclaimable.quantile(1.0));
+    let newest = known.next().flatten();
+    let oldest = known.next_back().flatten();
+    newest.zip(oldest).is_some_and(|(newest, oldest)| newest <= oldest)
 }
 
 #[cfg(test)]
@@ -97,7 +131,8 @@ mod tests {
         assert_eq!(steady(&peaks(wave, 72), None), None);
         assert_eq!(steady(&peaks(cache, 48), None), None);
         assert_eq!(steady(&peaks(step, 48), None), None);
-        assert_eq!(steady(&peaks(|hour| 1000 + u64::from(hour) * 10, 12), None), None);
+        assert_eq!(steady(&peaks(|hour| 1000 + u64::from(hour) * 100, 5), None), None);
+        assert!(!steady(&peaks(|hour| 1000 + u64::from(hour) * 10, 12), None).unwrap().is_sure());
         assert_eq!(steady(&peaks(|_| 0, 48), Some(0)), None);
         assert_eq!(steady(&peaks(|_| 0, 0), None), None);
     }

@@ -20,8 +20,8 @@
 
 use serde::Serialize;
 
-use super::{calibration::Tally, risk::Risk, rule::Rule};
-use crate::evidence::{Evidence, Hour, Peak};
+use super::{advice::AdviceRule, calibration::Tally, oom, risk::Risk, rule::Rule};
+use crate::evidence::{Evidence, Hour, HourRecord, Peak};
 
 /// OOM kills per pod-day at which the constants give the margin without scaling, as measured by back-tests.
 const REFERENCE_RISK: f64 = 0.0025;
@@ -38,16 +38,24 @@ const POOL_STRENGTH: f64 = 20.0;
 const REPLAY_FROM: usize = 24;
 const REPLAY_STEP: usize = 6;
 const DAY: usize = 24;
+/// A peak above this share of the memory limit was bounded by the limit.
+const AT_LIMIT: f64 = 0.95;
+/// Above this share of the time stalled on memory, page cache is needed: without it, the container waits for its files.
+const MAX_STALLED: f64 = 0.01;
+/// Less memory than any task has, bytes: its kernel stack alone is larger.
+const NO_TASK: u64 = 16 << 10;
 
 /// The usage that a limit is based on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Basis {
     /// The peak times the weight of its age, bytes.
     pub bytes: f64,
-    /// The peak with the highest weighted value.
+    /// The peak with the highest weighted value. Where page cache filled the limit, without it.
     pub peak: Peak,
     /// Whether the peak was in start-up. Such a peak keeps its weight: the next start needs the memory again.
     pub start_up: bool,
+    /// Whether page cache that filled the limit was left out of a peak.
+    pub without_cache: bool,
 }
 
 /// Peaks by hour, oldest first.
@@ -61,28 +69,67 @@ struct HourPeaks<'e> {
     hour: Hour,
     /// Container-hours observed.
     pods: f64,
-    steady: Option<&'e Peak>,
-    start: Option<&'e Peak>,
+    steady: Option<Need<'e>>,
+    start: Option<Need<'e>>,
+}
+
+/// A peak with the part of it that is a need.
+#[derive(Clone, Copy, Debug)]
+struct Need<'e> {
+    /// Bytes.
+    bytes: u64,
+    peak: &'e Peak,
+}
+
+impl<'e> Need<'e> {
+    /// The need behind a peak. Page cache grows until it meets the limit. So of a peak at the limit, only unreclaimable memory is a
+    /// need, unless there was an OOM kill or the container waited for memory.
+    fn new(peak: &'e Peak, record: &HourRecord, limit: Option<u64>) -> Self {
+        let stalled = record.stalled.memory_millis as f64 / 1000.0;
+        let is_at_limit = limit.is_some_and(|limit| peak.bytes as f64 >= limit as f64 * AT_LIMIT);
+        let is_cache =
+            is_at_limit && record.kills.is_empty() && stalled <= MAX_STALLED * record.observed as f64;
+        let unreclaimable = unreclaimable_peak(record).filter(|_| is_cache && AdviceRule::PageCache.is_on());
+        Self { bytes: unreclaimable.map_or(peak.bytes, |bytes| bytes.min(peak.bytes)), peak }
+    }
+}
+
+/// The highest unreclaimable memory of an hour, bytes; at most the highest usage, which is exact, while this is a bound of a bucket.
+/// `None` if it is not known.
+pub fn unreclaimable_peak(record: &HourRecord) -> Option<u64> {
+    let bytes = record.unreclaimable.quantile(1.0)? as u64;
+    Some(record.highest().map_or(bytes, |peak| bytes.min(peak.bytes)))
+}
+
+/// Whether memory was observed, but no more than a cgroup without tasks has: a sandboxed runtime keeps it elsewhere.
+pub fn is_unused(evidence: &Evidence) -> bool {
+    let mut peaks = evidence.hours.values().filter_map(HourRecord::highest).peekable();
+    peaks.peek().is_some() && peaks.all(|peak| peak.bytes < NO_TASK)
 }
 
 impl HourPeaks<'_> {
     fn highest(&self) -> f64 {
-        self.steady.max(self.start).map_or(0.0, |peak| peak.bytes as f64)
+        let bytes = |need: Option<Need<'_>>| need.map_or(0, |need| need.bytes);
+        bytes(self.steady).max(bytes(self.start)) as f64
     }
 }
 
 impl<'e> PeakHistory<'e> {
     /// Takes the peaks of a usage history.
     pub fn new(evidence: &'e Evidence) -> Self {
+        let limit = evidence.container.current.memory_limit;
         let hours = evidence
             .hours
             .iter()
             .filter(|(_, record)| record.observed > 0)
-            .map(|(hour, record)| HourPeaks {
-                hour: *hour,
-                pods: record.observed as f64 / crate::evidence::HOUR as f64,
-                steady: record.peak.as_ref(),
-                start: record.start_peak.as_ref(),
+            .map(|(hour, record)| {
+                let need = |peak: &'e Option<Peak>| peak.as_ref().map(|peak| Need::new(peak, record, limit));
+                HourPeaks {
+                    hour: *hour,
+                    pods: record.observed as f64 / crate::evidence::HOUR as f64,
+                    steady: need(&record.peak),
+                    start: need(&record.start_peak),
+                }
             })
             .collect();
         Self { hours }
@@ -94,8 +141,8 @@ impl<'e> PeakHistory<'e> {
         let faded = |it: &HourPeaks<'e>| {
             let days = f64::from(now.0 - it.hour.0) / DAY as f64;
             let weight = (1.0 - FADE_PER_DAY * days).max(FADE_TO);
-            let steady = it.steady.map(|peak| (peak.bytes as f64 * weight, peak, false));
-            let start = it.start.map(|peak| (peak.bytes as f64, peak, true));
+            let steady = it.steady.map(|need| (need.bytes as f64 * weight, need, false));
+            let start = it.start.map(|need| (need.bytes as f64, need, true));
             steady.into_iter().chain(start)
         };
         // The earlier of equal peaks, so that an explanation does not change from hour to hour.
@@ -105,13 +152,16 @@ impl<'e> PeakHistory<'e> {
             .take(end)
             .flat_map(faded)
             .reduce(|best, it| if it.0 > best.0 { it } else { best })?;
-        let (bytes, peak, start_up) = best;
-        Some(Basis { bytes, peak: peak.clone(), start_up })
+        let (bytes, need, start_up) = best;
+        let peak = Peak { bytes: need.bytes, ..need.peak.clone() };
+        Some(Basis { bytes, peak, start_up, without_cache: false })
     }
 
     /// The basis of a limit. `None` without any peak.
     pub fn basis(&self) -> Option<Basis> {
-        self.basis_at(self.hours.len())
+        let mut needs = self.hours.iter().flat_map(|it| it.steady.into_iter().chain(it.start));
+        let without_cache = needs.any(|need| need.bytes < need.peak.bytes);
+        Some(Basis { without_cache, ..self.basis_at(self.hours.len())? })
     }
 
     /// Pod-days before the index `end`, times the share of the weekdays that were observed.
@@ -185,10 +235,18 @@ pub fn tally(evidence: &Evidence, rule: Rule) -> Tally {
     PeakHistory::new(evidence).tally(rule)
 }
 
+/// The basis without any usage: an OOM kill shows that usage reached the limit.
+fn killed_basis(evidence: &Evidence) -> Option<Basis> {
+    let kill = oom::minimum_limit(evidence)?.kill;
+    let peak = Peak { bytes: kill.limit, at: kill.at, pod: kill.pod };
+    Some(Basis { bytes: kill.limit as f64, peak, start_up: true, without_cache: false })
+}
+
 /// The limit for a risk. `None` without any peak.
 pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, pool: Tally) -> Option<MemorySize> {
     let history = PeakHistory::new(evidence);
-    let basis = history.basis()?;
+    let basis = history.basis().filter(|basis| basis.bytes > 0.0);
+    let basis = basis.or_else(|| killed_basis(evidence)).or_else(|| history.basis())?;
     let days = history.trusted_days(history.hours.len());
     let own_factor = history.tally(rule).factor(OWN_STRENGTH);
     let pool_factor = pool.factor(POOL_STRENGTH);

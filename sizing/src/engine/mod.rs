@@ -5,6 +5,7 @@ pub mod calibration;
 pub mod cpu;
 pub mod growth;
 pub mod memory;
+pub mod note;
 pub mod oom;
 pub mod reason;
 mod recommend;
@@ -12,11 +13,15 @@ pub mod risk;
 pub mod rule;
 pub mod stability;
 pub mod steps;
+mod text;
 
 pub use self::{
     calibration::{Pool, Tally},
+    note::{MemoryNote, SettingNote},
     reason::{Confidence, Reason, span},
-    recommend::{Context, CpuLimit, NotEnoughData, Policy, QosRule, Recommendation, recommend},
+    recommend::{
+        Context, CpuLimit, DEFAULT_HORIZON_DAYS, NotEnoughData, Policy, QosRule, Recommendation, recommend,
+    },
     risk::{Profile, Risk, RiskError},
     rule::Rule,
 };

@@ -1,8 +1,10 @@
 //! The lowest limit after OOM kills. A kill shows that the limit was too low, but not by how much.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use crate::evidence::{Evidence, OomKill};
+use crate::evidence::{Evidence, HOUR, OomKill};
 
 /// A limit that was hit is raised by 20 %, as VPA does (`oom-bump-up-ratio`), and by 20 % more for each lower limit that was
 /// hit in the day before. So a limit that was far too low is high enough after a few steps.
@@ -10,10 +12,12 @@ const STEP: f64 = 1.2;
 /// Upper bound of one raise: twice the limit that was hit.
 const MAX_STEP: f64 = 2.0;
 /// Seconds for which a kill counts towards the next raise.
-const DAY: u64 = 24 * crate::evidence::HOUR;
-/// Upper bound of all raises together, relative to the first limit that was hit: five doublings. A container that needs more
-/// than that leaks memory or has no bound of its own.
+const DAY: u64 = 24 * HOUR;
+/// Bound of all doublings together, relative to the first limit that was hit: five. A container that needs more than that leaks
+/// memory or has no bound of its own, and gets one step of 20 % for each further kill.
 const MAX_RAISE: f64 = 32.0;
+/// Limits from here on are none: what the kernel reports without a limit, less the rounding of pages.
+const UNLIMITED: u64 = 1 << 62;
 
 /// The lowest limit that past OOM kills allow.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,22 +33,56 @@ pub struct MinimumLimit {
 }
 
 /// The lowest limit after the OOM kills in the history; `None` without any.
+///
+/// A kill whose limit is not known was at the current limit if it happened in the last day of the history. An older one keeps the
+/// current limit from being lowered: since then, the limit may have been raised enough.
 pub fn minimum_limit(evidence: &Evidence) -> Option<MinimumLimit> {
-    let kills = || evidence.kills().filter(|kill| kill.limit > 0);
-    let kill = kills().max_by_key(|kill| (kill.limit, kill.at))?;
-    let first = kills().min_by_key(|kill| (kill.at, kill.limit))?;
-    let recent = kills()
-        .filter(|other| other.at.saturating_add(DAY) >= kill.at && other.at <= kill.at)
-        .map(|other| other.limit);
-    let steps = recent.collect::<std::collections::BTreeSet<u64>>().len();
-    let raised = kill.limit as f64 * STEP.powi(steps.min(i32::MAX as usize) as i32).min(MAX_STEP);
-    let max = (first.limit as f64 * MAX_RAISE).max(kill.limit as f64);
+    let all = kills(evidence);
+    let end = evidence.span().map(|(_, last)| (u64::from(last.0) + 1) * HOUR);
+    let until = all.iter().map(|(kill, _)| kill.at).chain(end).max()?;
+    let is_recent = |kill: &OomKill, at: u64| kill.at.saturating_add(DAY) >= at && kill.at <= at;
+    let (raising, holding): (Vec<_>, Vec<_>) =
+        all.iter().partition(|(kill, is_known)| *is_known || is_recent(kill, until));
+    let highest = |kills: &[&(OomKill, bool)]| {
+        kills.iter().map(|(kill, _)| kill).max_by_key(|kill| (kill.limit, kill.at)).cloned()
+    };
+    let Some(kill) = highest(&raising) else {
+        let kill = highest(&holding)?;
+        return Some(MinimumLimit { bytes: kill.limit as f64, kill, kills: all.len(), bounded: false });
+    };
+    let first = raising.iter().map(|(kill, _)| kill).min_by_key(|kill| (kill.at, kill.limit))?;
+    let recent = raising.iter().filter(|(other, _)| is_recent(other, kill.at)).map(|(other, _)| other.limit);
+    let steps = recent.collect::<BTreeSet<u64>>().len();
+    let limit = kill.limit as f64;
+    let raised = limit * STEP.powi(steps.min(i32::MAX as usize) as i32).min(MAX_STEP);
+    // Beyond the bound of all raises, each kill still raises the limit that was hit by one step.
+    let max = (first.limit as f64 * MAX_RAISE).max(limit * STEP);
+    let held = highest(&holding).map_or(0.0, |kill| kill.limit as f64);
     Some(MinimumLimit {
-        bytes: raised.min(max),
-        kill: kill.clone(),
-        kills: kills().count(),
-        bounded: raised > max,
+        bytes: raised.min(max).max(held),
+        kill,
+        kills: all.len(),
+        bounded: raised > max || limit * STEP > first.limit as f64 * MAX_RAISE,
     })
+}
+
+/// All OOM kills with the limit that was hit, and whether the kernel reported that limit. Where it did not, the limit is the current
+/// one of the container or of its pod, or the highest usage.
+fn kills(evidence: &Evidence) -> Vec<(OomKill, bool)> {
+    let container = &evidence.container;
+    let substitute = container
+        .current
+        .memory_limit
+        .or_else(|| container.pod_resources.and_then(|pod| pod.memory_limit))
+        .or_else(|| evidence.hours.values().filter_map(|hour| hour.highest()).map(|peak| peak.bytes).max());
+    evidence
+        .kills()
+        .filter_map(|kill| {
+            let is_known = (1..UNLIMITED).contains(&kill.limit);
+            let limit = if is_known { kill.limit } else { substitute.filter(|limit| *limit > 0)? };
+            Some((OomKill { limit, ..kill.clone() }, is_known))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -84,6 +122,22 @@ mod tests {
     }
 
     #[test]
+    fn a_kill_at_an_unknown_limit_was_at_the_current_one() {
+        let mut evidence = killed_at(&[0]);
+        assert_eq!(minimum_limit(&evidence), None, "nothing is known");
+        evidence.container.current.memory_limit = Some(1000);
+        assert_eq!(minimum_limit(&evidence).unwrap().bytes, 1200.0);
+        // Two days later the limit may have been raised since.
+        evidence.hour(Hour(48)).observed = 1;
+        assert_eq!(minimum_limit(&evidence).unwrap().bytes, 1000.0);
+        evidence.hour(Hour(48)).kills.push(OomKill { at: 48 * HOUR, limit: 900, pod: String::new() });
+        assert_eq!(minimum_limit(&evidence).unwrap().bytes, 1080.0);
+        let unlimited = OomKill { at: 48 * HOUR, limit: u64::MAX - 4095, pod: String::new() };
+        evidence.hour(Hour(48)).kills = vec![unlimited];
+        assert_eq!(minimum_limit(&evidence).unwrap().bytes, 1200.0);
+    }
+
+    #[test]
     fn kills_at_one_limit_do_not_add_up() {
         assert_eq!(minimum_limit(&killed_at(&[100; 50])).unwrap().bytes, 120.0);
     }
@@ -95,7 +149,7 @@ mod tests {
             let next = minimum_limit(&killed_at(&limits)).unwrap().bytes as u64;
             limits.push(next);
         }
-        assert_eq!(limits, [1000, 1200, 1728, 2985, 5970, 11940, 23880, 32000, 32000]);
+        assert_eq!(limits, [1000, 1200, 1728, 2985, 5970, 11940, 23880, 32000, 38400]);
         assert!(minimum_limit(&killed_at(&limits)).unwrap().bounded);
         assert_eq!(minimum_limit(&killed_at(&[])), None);
     }

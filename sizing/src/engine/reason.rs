@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::quantity::Quantity;
+use super::{
+    note::{MemoryNote, SettingNote},
+    text::{bytes, percent},
+};
 
 /// How much usage history a recommendation is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -90,8 +93,21 @@ pub enum Reason {
     Leak {
         /// Bytes per day.
         bytes_per_day: f64,
-        /// Days until the limit is reached.
+        /// Days until the current limit is reached.
         days_to_limit: Option<f64>,
+        /// Days for which a limit must last.
+        horizon_days: f64,
+        /// Whether the recommended limit lasts that long. Otherwise memory is not changed.
+        covered: bool,
+    },
+    /// What a rule did to the memory limit, or what to mind about memory.
+    Memory(MemoryNote),
+    /// A setting of the language runtime that belongs to the values.
+    Setting(SettingNote),
+    /// No usage of a resource was observed, so its values are not changed.
+    NoUse {
+        /// `cpu`.
+        resource: &'static str,
     },
     /// How often usage exceeded the CPU request.
     CpuQuantile {
@@ -152,16 +168,6 @@ pub enum Reason {
     Skew(crate::skew::Skew),
 }
 
-/// Whole MiB from 10 MiB on, else an exact quantity.
-fn bytes(bytes: u64) -> String {
-    const MIB: u64 = 1 << 20;
-    if bytes >= 10 * MIB {
-        format!("{} MiB", bytes.div_ceil(MIB))
-    } else {
-        Quantity::from_bytes(bytes).to_string()
-    }
-}
-
 /// Pod-days in words, in a smaller unit below one pod-day.
 pub fn span(days: f64) -> String {
     let minutes = days * 24.0 * 60.0;
@@ -176,12 +182,6 @@ pub fn span(days: f64) -> String {
     } else {
         plural(minutes * 60.0, "second")
     }
-}
-
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    let digits = usize::from(percent < 10.0) + usize::from(percent < 1.0);
-    format!("{percent:.digits$} %")
 }
 
 impl fmt::Display for Reason {
@@ -232,9 +232,25 @@ impl fmt::Display for Reason {
                     Ok(())
                 }
             }
-            Self::Leak { bytes_per_day, days_to_limit } => {
+            Self::Leak { bytes_per_day, days_to_limit, horizon_days, covered } => {
                 write!(f, "memory grows steadily by {} a day", bytes(*bytes_per_day as u64))?;
-                days_to_limit.map_or(Ok(()), |days| write!(f, "; it reaches the limit in {days:.1} days"))
+                if let Some(days) = days_to_limit {
+                    write!(f, "; it reaches the current limit in {days:.1} days")?;
+                }
+                if *covered {
+                    write!(f, "; the recommended limit lasts {horizon_days:.1} days")
+                } else {
+                    write!(
+                        f,
+                        "; memory is not changed: a limit for {horizon_days:.1} days of growth would be out of proportion, \
+                         or there is less than a day to judge by; check for a memory leak"
+                    )
+                }
+            }
+            Self::Memory(note) => note.fmt(f),
+            Self::Setting(note) => note.fmt(f),
+            Self::NoUse { resource } => {
+                write!(f, "{resource} unchanged: no usage of this resource was observed")
             }
             Self::CpuQuantile { exceeded, work_above, window_millis, days } => write!(
                 f,

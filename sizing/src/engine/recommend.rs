@@ -2,25 +2,30 @@
 
 mod cpu;
 mod memory;
+mod settings;
 
 use serde::Serialize;
 
 use super::{
+    advice::AdviceRule,
     calibration::Pool,
     cpu::CpuSize,
     memory::MemorySize,
+    note::MemoryNote,
     reason::{Confidence, Reason},
     risk::Risk,
     rule::Rule,
 };
 use crate::{
-    evidence::Evidence,
+    evidence::{Evidence, HOUR, Hour},
     skew,
     workload::{QosClass, Resources},
 };
 
 /// Container-seconds observed without which there is no recommendation. Little more gives a low confidence.
 const MIN_SECONDS: u64 = 60;
+/// Days for which the limit of a growing container lasts, by default.
+pub const DEFAULT_HORIZON_DAYS: f64 = 7.0;
 
 /// Whether a CPU limit is recommended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -60,6 +65,8 @@ pub struct Policy {
     pub max: Resources,
     /// Whether previously recommended values are kept where a change is too small.
     pub steady: bool,
+    /// Days for which the memory limit of a growing container must last.
+    pub horizon_days: f64,
     /// The fitted constants.
     pub rule: Rule,
 }
@@ -74,6 +81,7 @@ impl Policy {
             min: Resources::default(),
             max: Resources::default(),
             steady: true,
+            horizon_days: DEFAULT_HORIZON_DAYS,
             rule: Rule::FITTED,
         }
     }
@@ -118,6 +126,12 @@ pub enum NotEnoughData {
     /// Neither CPU nor memory usage was observed.
     #[error("no CPU or memory usage observed")]
     NoUsage,
+    /// Memory was observed, but none was in use.
+    #[error(
+        "no memory in use was observed: either no task ran in the container's cgroup, or its runtime accounts to another one \
+         (gVisor, Kata)"
+    )]
+    NoMemoryUse,
     /// Less than a minute was observed.
     #[error("only {seconds} s observed; at least 60 s are needed")]
     TooShort {
@@ -139,23 +153,44 @@ pub fn recommend(
     if cpu.is_none() && memory.is_none() {
         return Err(NotEnoughData::NoUsage);
     }
-    if observed < MIN_SECONDS {
+    let is_killed = AdviceRule::ShortHistory.is_on() && evidence.kills().next().is_some();
+    if observed < MIN_SECONDS && !is_killed {
         return Err(NotEnoughData::TooShort { seconds: observed });
     }
-    let mut reasons = Vec::new();
+    if AdviceRule::NoUse.is_on() && !is_killed && super::memory::is_unused(evidence) {
+        return Err(NotEnoughData::NoMemoryUse);
+    }
+    let is_used = observed >= MIN_SECONDS && super::cpu::is_used(evidence);
+    let cpu = cpu.filter(|_| is_used || !AdviceRule::NoUse.is_on());
+    let (mut reasons, mut of_history) = (Vec::new(), Vec::new());
+    let confidence = confidence(evidence, &mut of_history);
+    let current = evidence.container.current;
     let previous = previous.filter(|_| policy.steady).unwrap_or_default();
-    let memory_limit =
-        memory.as_ref().map(|sized| memory::limit(evidence, policy, sized, previous, &mut reasons));
-    let cpu_request = cpu.as_ref().map(|sized| cpu::request(sized, previous, &mut reasons));
-    let mut values = Resources { cpu_request, cpu_limit: None, memory_request: memory_limit, memory_limit };
-    let qos = qos.unwrap_or_else(|| QosClass::from_containers(&[evidence.container.current]));
-    cpu::limit(evidence, policy, qos, &mut values, &mut reasons);
+    let qos = qos.unwrap_or_else(|| QosClass::from_containers(&[current]));
+    let is_guaranteed = qos == QosClass::Guaranteed && policy.qos == QosRule::Keep;
+    let mut values = Resources::default();
+    if let Some(sized) = &memory {
+        let input = memory::Input { evidence, policy, sized, confidence, is_guaranteed, previous };
+        let memory::Values { request, limit, .. } = memory::values(&input, &mut reasons);
+        (values.memory_request, values.memory_limit) = (request, limit);
+    }
+    match &cpu {
+        Some(sized) => {
+            values.cpu_request = Some(cpu::request(sized, previous, &mut reasons));
+            cpu::limit(evidence, policy, qos, &mut values, &mut reasons);
+        }
+        None => {
+            (values.cpu_request, values.cpu_limit) = (current.cpu_request, current.cpu_limit);
+            reasons.push(Reason::NoUse { resource: "cpu" });
+        }
+    }
     bound(policy, &mut values, &mut reasons);
 
     let oom_risk =
         memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| memory::risk(evidence, sized, limit));
     let cpu_work_above = values.cpu_request.map(|request| cpu::work_above(evidence, request));
-    let confidence = confidence(evidence, &mut reasons);
+    reasons.extend(of_history);
+    reasons.extend(settings::notes(&evidence.container, &values));
     reasons.extend(skew::find(evidence).into_iter().map(Reason::Skew));
     Ok(Recommendation {
         values,
@@ -206,7 +241,24 @@ fn confidence(evidence: &Evidence, reasons: &mut Vec<Reason>) -> Confidence {
     if coverage < 0.9 {
         reasons.push(Reason::Gaps { coverage });
     }
-    Confidence::from_coverage(days, weekdays, coverage)
+    let confidence = Confidence::from_coverage(days, weekdays, coverage);
+    let Some((image, days)) = new_image(evidence).filter(|_| AdviceRule::NewImage.is_on()) else {
+        return confidence;
+    };
+    reasons.push(Reason::Memory(MemoryNote::NewImage { image: image.to_owned(), days }));
+    confidence.min(if days < 1.0 { Confidence::Low } else { Confidence::Medium })
+}
+
+/// The image in use and its age in days, if it is less than a week old and the history has usage from before.
+fn new_image(evidence: &Evidence) -> Option<(&str, f64)> {
+    const WEEK: f64 = 7.0;
+    let image = &evidence.container.image;
+    let newest = || evidence.images.iter().max_by_key(|(_, first)| **first);
+    let (image, first) = evidence.images.get_key_value(image).or_else(newest)?;
+    let (from, to) = evidence.span()?;
+    let is_within = Hour::from_seconds(*first) > from;
+    let days = ((u64::from(to.0) + 1) * HOUR).saturating_sub(*first) as f64 / (24 * HOUR) as f64;
+    (is_within && days < WEEK).then_some((image, days))
 }
 
 #[cfg(test)]

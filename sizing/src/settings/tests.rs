@@ -85,6 +85,20 @@ fn meanings() {
     }
 }
 
+#[test]
+fn images_suggest_runtimes() {
+    for (image, runtime) in [
+        ("node", Some(Runtime::Node)),
+        ("registry:5000/library/node:22@sha256:00", Some(Runtime::Node)),
+        ("eclipse-temurin:21-jre", Some(Runtime::Jvm)),
+        ("mcr.microsoft.com/dotnet/aspnet:8.0", Some(Runtime::DotNet)),
+        ("quay.io/prometheus/node-exporter", None),
+        ("", None),
+    ] {
+        assert_eq!(runtime_of_image(image), runtime, "{image}");
+    }
+}
+
 /// Arguments and variables in which settings are likely.
 fn environment() -> impl Strategy<Value = (Vec<String>, Vec<(String, Option<String>)>)> {
     let name = prop_oneof![

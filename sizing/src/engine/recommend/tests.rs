@@ -3,12 +3,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     cpu_quota::{QuotaOutcome, QuotaWhatIf},
-    engine::{Profile, Tally, advice::AdviceRule},
-    evidence::{HOUR, Hour, OomKill, Peak},
+    engine::{Profile, Tally},
+    evidence::{HourRecord, OomKill, Peak},
     workload::tests::{container, workload},
 };
 
 const MIB: u64 = 1 << 20;
+
+mod memory;
+mod settings;
 
 /// One hour of one pod: a peak in MiB, cores in each minute.
 #[derive(Clone, Debug)]
@@ -88,33 +91,6 @@ fn too_little_history_is_an_error() {
         Err(NotEnoughData::TooShort { seconds: 30 })
     );
     assert_eq!(recommend(&evidence(&[]), &policy(), Context::default()), Err(NotEnoughData::NoUsage));
-}
-
-#[test]
-fn without_memory_usage_the_limit_is_what_a_container_needs_to_start() {
-    let said = recommend(
-        &evidence(&[PodHour { hour: 0, mib: 0, cores: 0.1, start: false }]),
-        &policy(),
-        Context::default(),
-    );
-    assert_eq!(said.unwrap().values.memory_limit, Some(10 * MIB));
-}
-
-#[test]
-fn no_memory_limit_is_below_what_a_container_needs_to_start() {
-    let hours = prop::collection::vec((0..72_u32, 0..12_u64, 0.0..0.1_f64), 1..20);
-    AdviceRule::RuntimeMinimum.prove(
-        &hours,
-        |hours| hours.iter().all(|(_, mib, _)| *mib < 8),
-        |hours| {
-            let seen: Vec<PodHour> = hours
-                .iter()
-                .map(|(hour, mib, cores)| PodHour { hour: *hour, mib: *mib, cores: *cores, start: false })
-                .collect();
-            let limit = values(&evidence(&seen), &policy(), None).memory_limit;
-            if limit >= Some(10 * MIB) { Ok(()) } else { Err(format!("{limit:?}")) }
-        },
-    );
 }
 
 #[test]
@@ -235,7 +211,7 @@ fn previous_values_are_kept_if_the_change_is_small() {
 }
 
 fn seen() -> impl Strategy<Value = Vec<PodHour>> {
-    let one = (0..400_u32, 0..5000_u64, prop_oneof![Just(0.0), 0.0..64.0_f64], any::<bool>());
+    let one = (0..400_u32, 1..5000_u64, prop_oneof![Just(0.0), 0.0..64.0_f64], any::<bool>());
     prop::collection::vec(
         one.prop_map(|(hour, mib, cores, start)| PodHour { hour, mib, cores, start }),
         1..60,
