@@ -9,6 +9,8 @@ snug_sizing::rules! {
         NoLimit,
         /// Init containers and native sidecars are recorded as such.
         Roles,
+        /// Static pods whose names differ only by their node's are one workload.
+        StaticPods,
         /// Ephemeral containers are not recorded: they can have no requests and limits.
         Ephemeral,
         /// An image is as old as the oldest container that runs it.
