@@ -152,10 +152,11 @@ pub struct Container {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub image: String,
     /// Settings of the language runtime in the pod's arguments and environment, such as `-Xmx`; only known names, because
-    /// environments hold secrets.
+    /// environments hold secrets. The value is empty where it comes from another object (`valueFrom`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
-    /// Size limits of the mounted `emptyDir` volumes in memory, bytes: their files count as memory of the container.
+    /// Size limits of the mounted `emptyDir` volumes in memory, bytes: their files count as memory of the container. `u64::MAX` if
+    /// one has no limit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub memory_volumes: u64,
     /// Limits of huge pages, bytes: they are not part of the memory limit.
@@ -168,9 +169,10 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Container {
-    /// Keeps the newer fields; of two at the same time, those with the higher requests and limits.
+    /// Keeps the newer fields; of two at the same time, those with the higher requests and limits. The other fields decide last, so
+    /// that the order of merging does not matter.
     pub(crate) fn merge(&mut self, other: &Self) {
-        if (self.seen, self.current, self.role) < (other.seen, other.current, other.role) {
+        if (self.seen, self.current, self.role, &*self) < (other.seen, other.current, other.role, other) {
             self.clone_from(other);
         }
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
+use snug_sizing::quantity::Quantity;
 use snug_tests::{
     manifests::{Tools, deploy, objects},
     required,
@@ -91,6 +92,71 @@ fn kustomize_and_helm_render_the_same() {
         println!("{components:?}");
         assert_same(&tools.kustomize(&components).unwrap(), &tools.helm(&values).unwrap());
     }
+}
+
+/// Fields that the API server keeps also when they are `false` or 0: pointers in Kubernetes' Go types.
+const KEPT: [&str; 2] = ["allowPrivilegeEscalation", "runAsUser"];
+
+/// Paths of fields that the API server returns in another form: it drops `false`, 0, empty texts, lists and objects, and writes
+/// quantities in their canonical form. `kubectl apply` would find a difference each time.
+fn not_as_returned(value: &Value, path: &str, found: &mut Vec<String>) {
+    let is_dropped = |value: &Value| match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    };
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = format!("{path}.{name}");
+                if is_dropped(value) && !KEPT.contains(&name.as_str()) {
+                    found.push(path);
+                } else if let ("requests" | "limits", Value::Object(quantities)) = (name.as_str(), value) {
+                    let is_canonical = |text: &Value| {
+                        let text = text.as_str()?;
+                        Some(text.parse::<Quantity>().ok()?.to_string() == text)
+                    };
+                    let others = quantities.iter().filter(|(_, text)| is_canonical(text) != Some(true));
+                    found.extend(others.map(|(name, text)| format!("{path}.{name}={text}")));
+                } else {
+                    not_as_returned(value, &path, found);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| not_as_returned(item, path, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn applied_twice_nothing_changes() {
+    let Some(tools) = tools() else { return };
+    let check = |yaml: &str| {
+        let mut found = Vec::new();
+        for object in objects(yaml).unwrap() {
+            not_as_returned(&object, object["kind"].as_str().unwrap(), &mut found);
+        }
+        found
+    };
+    for (components, values) in combinations() {
+        println!("{components:?}");
+        assert_eq!(check(&tools.kustomize(&components).unwrap()), [""; 0]);
+        assert_eq!(check(&tools.helm(&values).unwrap()), [""; 0]);
+    }
+    // The check must be able to fail.
+    let wrong = tools
+        .kustomize(&[])
+        .unwrap()
+        .replace("hostPID: true", "hostPID: false")
+        .replace("cpu: 30m", "cpu: '0.03'")
+        .replace("description: Node agents of Snug", "globalDefault: false");
+    let dropped = ["PriorityClass.globalDefault", "DaemonSet.spec.template.spec.hostPID"];
+    let quantity = "DaemonSet.spec.template.spec.containers.resources.requests.cpu=\"0.03\"";
+    let found: BTreeSet<String> = check(&wrong).into_iter().collect();
+    assert_eq!(found, [dropped[0], dropped[1], quantity].map(str::to_owned).into());
 }
 
 #[test]

@@ -6,13 +6,16 @@ pub(super) use self::reader::{Exposition, Series, parse};
 
 use std::{sync::Arc, time::Instant};
 
-use snug_sizing::cpu_quota::{QuotaOutcome, QuotaWhatIf};
+use snug_sizing::{
+    cpu_quota::{QuotaOutcome, QuotaWhatIf},
+    workload::Resources,
+};
 
 use super::series::{Progress, Signal};
 use crate::{
     model::{
-        AgentRow, CgroupRow, ContainerKind, HistoryRow, HostRow, Identity, KubernetesRow, Level, Machine,
-        MapRow, Names, PathIdentity, Pods, ProgramRow, Qos, RunqueueRow, Runtime, SourceRow,
+        AgentRow, CgroupRow, ContainerKind, ContainerSpec, HistoryRow, HostRow, Identity, KubernetesRow,
+        Level, Machine, MapRow, Names, PathIdentity, Pods, ProgramRow, Qos, RunqueueRow, Runtime, SourceRow,
         TerminationReason, Verdict, View, WorkloadRow,
     },
     values::{
@@ -172,12 +175,20 @@ pub(super) fn names(namespace: &str, container: &str, image: &str, kind: Option<
 /// A node with one pod of one container, a unit and a plain cgroup.
 pub(super) fn view() -> View {
     let pod = "/kubepods/burstable/pod5ab13527-1e13-487f-b057-71e702b5f80e";
-    let app = names("default", "app", "example/app:1", Some(ContainerKind::App));
+    let of_pod = Resources {
+        cpu_request: Some(221),
+        cpu_limit: Some(222),
+        memory_request: Some(223),
+        memory_limit: Some(224),
+    };
+    let spec = ContainerSpec { pod_resources: Some(of_pod), ..ContainerSpec::default() };
+    let app =
+        Names { spec: Arc::new(spec), ..names("default", "app", "example/app:1", Some(ContainerKind::App)) };
     let sandbox = names("default", "", "example/pause:1", Some(ContainerKind::Sandbox));
     let cgroups = vec![
         cgroup("/", Level::Root, "", None),
         cgroup("/kubepods", Level::Slice, "kubepods", None),
-        cgroup(pod, Level::Pod, "", Some(names("default", "", "", None))),
+        cgroup(pod, Level::Pod, "", Some(Names { resources: of_pod, ..names("default", "", "", None) })),
         cgroup(&format!("{pod}/aaaa"), Level::Container, "aaaa", Some(app)),
         cgroup(&format!("{pod}/bbbb"), Level::Sandbox, "bbbb", Some(sandbox)),
         cgroup("/plain", Level::Cgroup, "plain", None),

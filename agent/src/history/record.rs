@@ -5,6 +5,7 @@
 //! The names of workload and container are in the key of the record only. The hour of a busy container takes 380 bytes with
 //! key and checksum, and its minutes 847: see the tests.
 
+mod facts;
 mod message;
 
 use std::collections::BTreeMap;
@@ -165,6 +166,7 @@ fn encode_hour(evidence: &Evidence, record: &evidence::HourRecord) -> Vec<u8> {
         memory_limit,
         record: Some(record.into()),
         pods: evidence.pods.iter().map(pod).collect(),
+        ..facts::encode(evidence)
     };
     hour.encode_to_vec()
 }
@@ -189,6 +191,7 @@ fn decode_hour(key: &str, hour: Hour, bytes: &[u8]) -> Result<Evidence, RecordEr
         _ => Role::App,
     };
     evidence.container.seen = whole.seen;
+    facts::decode(&whole, &mut evidence);
     evidence.container.current = Resources {
         cpu_request: whole.cpu_request,
         cpu_limit: whole.cpu_limit,

@@ -1,22 +1,22 @@
 //! Converts a pod of the Kubernetes API to the fields that Snug uses.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod spec;
+
+use std::sync::Arc;
 
 use k8s_openapi::{
     api::core::v1::{
-        Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodSpec,
+        ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodSpec, PodStatus,
         ResourceRequirements,
     },
-    apimachinery::pkg::{
-        api::resource as k8s,
-        apis::meta::v1::{OwnerReference, Time},
-    },
+    apimachinery::pkg::apis::meta::v1::{OwnerReference, Time},
 };
-use snug_sizing::{quantity::Quantity, workload::Resources};
+use snug_sizing::workload::Resources;
 
+use self::spec::{Shared, is_sidecar, requests, resources};
 use super::workload::{self, Workload};
 use crate::model::{
-    ContainerKind, Names,
+    ContainerKind, ContainerSpec, Names,
     pod::{KnownContainer, KnownPod, Owner, Stages, State, Status, Terminated},
 };
 
@@ -43,7 +43,8 @@ impl KnownPod {
         };
         let spec = pod.spec.as_ref();
         let status = pod.status.as_ref();
-        let containers = containers(pod, &names);
+        let resources = pod_resources(spec, status);
+        let containers = containers(pod, &names, resources);
         let started = containers.iter().filter(|one| !one.ids.is_empty()).count();
         let in_spec = spec.map_or(0, container_count);
         let text = |text: Option<&String>| text.map(String::as_str).unwrap_or_default().into();
@@ -55,7 +56,7 @@ impl KnownPod {
                 .map(|hash| hash.as_str().into())
                 .collect(),
             sandbox: Arc::new(Names { kind: Some(ContainerKind::Sandbox), ..names.clone() }),
-            names: Arc::new(names),
+            names: Arc::new(Names { resources: resources.unwrap_or_default(), ..names }),
             all_started: started > 0 && started >= in_spec,
             containers,
             node: text(spec.and_then(|spec| spec.node_name.as_ref())),
@@ -102,52 +103,62 @@ impl From<&OwnerReference> for Owner {
     }
 }
 
+/// Current requests and limits of the whole pod; `None` without `spec.resources`. The status of other pods has them, too, as the sum
+/// over the containers, but nobody set them.
+fn pod_resources(spec: Option<&PodSpec>, status: Option<&PodStatus>) -> Option<Resources> {
+    let is_set = |of: &Resources| *of != Resources::default();
+    let desired = Some(resources(spec?.resources.as_ref()?)).filter(is_set)?;
+    let applied = status.and_then(|status| status.resources.as_ref()).map(resources);
+    Some(applied.filter(is_set).unwrap_or(desired))
+}
+
 /// A container of the spec. For a container that only a status has, name and kind are set.
 struct InSpec<'a> {
     name: &'a str,
     kind: ContainerKind,
-    image: &'a str,
     resources: Option<&'a ResourceRequirements>,
+    spec: ContainerSpec,
 }
 
 /// The containers of the spec, then those that only a status has.
-fn containers(pod: &Pod, names: &Names) -> Vec<KnownContainer> {
-    let spec = pod.spec.iter().flat_map(in_spec);
+fn containers(pod: &Pod, names: &Names, pod_resources: Option<Resources>) -> Vec<KnownContainer> {
+    let spec = pod.spec.iter().flat_map(|spec| in_spec(spec, pod_resources));
     let mut known: Vec<KnownContainer> = Vec::new();
     let mut statuses = statuses(pod);
     for one in spec {
         let place = statuses.iter().position(|(status, _)| status.name == one.name);
         let status = place.map(|place| statuses.swap_remove(place).0);
-        known.push(container(&one, status, names));
+        known.push(container(one, status, names));
     }
     for (status, kind) in statuses {
-        let one = InSpec { name: &status.name, kind, image: "", resources: None };
-        known.push(container(&one, Some(status), names));
+        let one = InSpec { name: &status.name, kind, resources: None, spec: ContainerSpec::default() };
+        known.push(container(one, Some(status), names));
     }
     known
 }
 
-fn in_spec(spec: &PodSpec) -> impl Iterator<Item = InSpec<'_>> {
-    fn of(container: &Container, kind: ContainerKind) -> InSpec<'_> {
-        InSpec {
-            name: &container.name,
-            kind,
-            image: container.image.as_deref().unwrap_or_default(),
-            resources: container.resources.as_ref(),
-        }
-    }
-    let app = spec.containers.iter().map(|container| of(container, ContainerKind::App));
+fn in_spec(spec: &PodSpec, pod_resources: Option<Resources>) -> impl Iterator<Item = InSpec<'_>> {
+    let shared = Shared::new(spec, pod_resources);
+    let app = spec.containers.iter().map(|container| (container, ContainerKind::App));
     let init = spec.init_containers.iter().flatten().map(|container| {
-        let stays = container.restart_policy.as_deref() == Some("Always");
-        of(container, if stays { ContainerKind::Sidecar } else { ContainerKind::Init })
+        (container, if is_sidecar(container) { ContainerKind::Sidecar } else { ContainerKind::Init })
+    });
+    let of_spec = app.chain(init).map(move |(container, kind)| InSpec {
+        name: &container.name,
+        kind,
+        resources: container.resources.as_ref(),
+        spec: shared.container(container),
     });
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| InSpec {
         name: &container.name,
         kind: ContainerKind::Ephemeral,
-        image: container.image.as_deref().unwrap_or_default(),
         resources: None,
+        spec: ContainerSpec {
+            image: container.image.clone().unwrap_or_default(),
+            ..ContainerSpec::default()
+        },
     });
-    app.chain(init).chain(ephemeral)
+    of_spec.chain(ephemeral)
 }
 
 fn statuses(pod: &Pod) -> Vec<(&ContainerStatus, ContainerKind)> {
@@ -164,22 +175,20 @@ fn statuses(pod: &Pod) -> Vec<(&ContainerStatus, ContainerKind)> {
     all
 }
 
-fn container(one: &InSpec<'_>, status: Option<&ContainerStatus>, names: &Names) -> KnownContainer {
+fn container(one: InSpec<'_>, status: Option<&ContainerStatus>, names: &Names) -> KnownContainer {
     let image = status.map(|status| status.image.as_str()).filter(|image| !image.is_empty());
     let stages = Stages {
         desired: one.resources.map(resources).unwrap_or_default(),
-        allocated: status.and_then(|status| status.allocated_resources.as_ref()).map(|requests| {
-            let (cpu_request, memory_request) = cpu_and_memory(Some(requests));
-            Resources { cpu_request, memory_request, ..Resources::default() }
-        }),
+        allocated: status.and_then(|status| status.allocated_resources.as_ref()).map(requests),
         applied: status.and_then(|status| status.resources.as_ref()).map(resources),
     };
     KnownContainer {
         names: Arc::new(Names {
             container: one.name.to_owned(),
-            image: image.unwrap_or(one.image).to_owned(),
+            image: image.unwrap_or(&one.spec.image).to_owned(),
             kind: Some(one.kind),
             resources: stages.current(),
+            spec: Arc::new(one.spec),
             ..names.clone()
         }),
         ids: status.map(container_ids).unwrap_or_default(),
@@ -224,26 +233,6 @@ impl From<&ContainerStateTerminated> for Terminated {
             id: bare_id(ended.container_id.as_deref()).unwrap_or_default().into(),
         }
     }
-}
-
-/// Requests and limits. A missing request equals the limit, as in the API server. An invalid quantity counts as not set.
-fn resources(requirements: &ResourceRequirements) -> Resources {
-    let (cpu_limit, memory_limit) = cpu_and_memory(requirements.limits.as_ref());
-    let (cpu_request, memory_request) = cpu_and_memory(requirements.requests.as_ref());
-    Resources {
-        cpu_request: cpu_request.or(cpu_limit),
-        cpu_limit,
-        memory_request: memory_request.or(memory_limit),
-        memory_limit,
-    }
-}
-
-/// Millicores and bytes.
-fn cpu_and_memory(list: Option<&BTreeMap<String, k8s::Quantity>>) -> (Option<u64>, Option<u64>) {
-    let quantity = |name: &str| -> Option<Quantity> { list?.get(name)?.0.parse().ok() };
-    let millicores = quantity("cpu").and_then(|cpu| u64::try_from(cpu.millis()).ok());
-    let bytes = quantity("memory").and_then(|memory| u64::try_from(memory.value()).ok());
-    (millicores, bytes)
 }
 
 fn container_count(spec: &PodSpec) -> usize {

@@ -96,7 +96,8 @@ impl Pods {
         let mut pods = Vec::new();
         let mut skipped = Vec::new();
         for (index, item) in list.items.unwrap_or_default().into_iter().enumerate() {
-            let pod = serde_json::from_str::<Pod>(item.get()).map_err(|error| error.to_string());
+            let pod =
+                serde_json::from_str::<Pod>(item.get()).map_err(|error| without_value(&error.to_string()));
             match pod.and_then(|pod| KnownPod::from_api(&pod).map_err(str::to_owned)) {
                 Ok(pod) => pods.push(Arc::new(pod)),
                 Err(reason) => skipped.push(SkippedPod { index, name: name_of(item), reason }),
@@ -104,6 +105,18 @@ impl Pods {
         }
         Ok(Loaded { pods: pods.into_iter().collect(), skipped })
     }
+}
+
+/// The message of a failed conversion without the value that has the wrong type: it may be a secret of the pod's environment.
+pub(crate) fn without_value(message: &str) -> String {
+    const WRONG_TYPE: &str = "invalid type: ";
+    let parts = message.split_once(WRONG_TYPE).and_then(|(before, rest)| {
+        // The value may contain the separator. What is expected does not.
+        let (found, expected) = rest.rsplit_once(", expected ")?;
+        let kind = found.split(['`', '"']).next()?.trim_end();
+        Some(format!("{before}{WRONG_TYPE}{kind}, expected {expected}"))
+    });
+    parts.unwrap_or_else(|| message.to_owned())
 }
 
 fn is_list(kind: &str) -> bool {

@@ -8,7 +8,7 @@ use k8s_openapi::{
 
 use snug_sizing::workload::names::{self, strip_dashed_suffix};
 
-use crate::model::{Identity, Level, WorkloadKey};
+use crate::model::{AgentRule, Identity, Level, WorkloadKey};
 
 /// The owner of a pod, as far up the chain of owners as the pod itself shows for certain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +106,7 @@ fn is_static(pod: &Pod, owner: Option<&OwnerReference>) -> bool {
 
 fn static_pod(pod: &Pod, pod_name: &str) -> Workload {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let node = node.filter(|_| AgentRule::StaticPods.is_on());
     Workload::new("StaticPod", node.map_or(pod_name, |node| names::static_pod(pod_name, node)))
 }
 

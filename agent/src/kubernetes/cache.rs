@@ -8,7 +8,10 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource as _, core::DeserializeGuard, runtime::watcher::Event};
 
-use crate::model::{Pods, pod::KnownPod};
+use crate::{
+    identity::pods::without_value,
+    model::{Pods, pod::KnownPod},
+};
 
 /// An object of the watch, which may not be a valid pod.
 pub(super) type Object = DeserializeGuard<Pod>;
@@ -79,7 +82,7 @@ impl PodCache {
         let name = name_of(object);
         let pod = match &object.0 {
             Ok(pod) => KnownPod::from_api(pod).map_err(str::to_owned),
-            Err(invalid) => Err(invalid.error.clone()),
+            Err(invalid) => Err(without_value(&invalid.error)),
         };
         let pod = match pod {
             Ok(pod) => Arc::new(pod),

@@ -1,6 +1,6 @@
 //! Identity of a cgroup: from its path, and from pod metadata.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use snug_sizing::workload::Resources;
 
@@ -154,8 +154,25 @@ pub struct Names {
     pub workload: String,
     /// Kind of the container.
     pub kind: Option<ContainerKind>,
-    /// Requests and limits of the container.
+    /// Requests and limits of the container; for the pod itself those of the whole pod (`spec.resources`).
     pub resources: Resources,
+    /// What else the pod's spec says of the container.
+    pub spec: Arc<ContainerSpec>,
+}
+
+/// What the pod's spec says of a container, beside its names, requests and limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// Image as the spec names it; empty if unknown.
+    pub image: String,
+    /// Requests and limits of the whole pod (`spec.resources`); `None` without them.
+    pub pod_resources: Option<Resources>,
+    /// Settings of language runtimes in arguments and environment; see [`snug_sizing::settings`].
+    pub settings: BTreeMap<String, String>,
+    /// Size limits of the mounted `emptyDir` volumes in memory, bytes; `u64::MAX` if one has no limit.
+    pub memory_volumes: u64,
+    /// Limits of huge pages, bytes.
+    pub hugepages: u64,
 }
 
 /// The identity of a cgroup. Immutable: when names arrive, the store creates a new one.

@@ -3,6 +3,7 @@
 //! Every other module may use these types. This module uses only [`values`](crate::values). Samplers create the data, the
 //! store keeps it, exporters encode it.
 
+mod advice;
 mod event;
 mod identity;
 mod oom;
@@ -14,9 +15,10 @@ mod termination;
 mod view;
 mod workload;
 
+pub(crate) use self::advice::AgentRule;
 pub use self::{
     event::{Event, EventCounts, EventCursor, EventDetails, EventKind, Severity, Subject, Throttled},
-    identity::{ContainerKind, Identity, Level, Names, PathIdentity, Qos, Runtime},
+    identity::{ContainerKind, ContainerSpec, Identity, Level, Names, PathIdentity, Qos, Runtime},
     oom::{OomKill, OomScope},
     pods::Pods,
     termination::{

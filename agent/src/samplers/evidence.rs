@@ -25,7 +25,7 @@ use crate::{
     clock::unix_now,
     history::{Batch, Sink},
     identity::{ContainerKind, Identity, Level},
-    model::{HistoryRow, WorkloadKey},
+    model::{AgentRule, HistoryRow, WorkloadKey},
     store::{Key, Stamp, Store},
     values::{Cpu, Measurement, SourceKind, Values},
 };
@@ -372,10 +372,15 @@ fn hour(unix: f64) -> Hour {
     Hour::from_seconds(unix as u64)
 }
 
-/// Whether requests and limits can be set for the cgroup.
+/// Whether requests and limits can be set for the cgroup. Ephemeral containers have none.
 fn is_sized(identity: &Identity) -> bool {
     let kind = identity.names.as_ref().and_then(|names| names.kind);
-    matches!(identity.of_path.level, Level::Container | Level::Unit) && kind != Some(ContainerKind::Sandbox)
+    let is_left_out = match kind {
+        Some(ContainerKind::Sandbox) => true,
+        Some(ContainerKind::Ephemeral) => AgentRule::Ephemeral.is_on(),
+        _ => false,
+    };
+    matches!(identity.of_path.level, Level::Container | Level::Unit) && !is_left_out
 }
 
 /// Name of the pod; without names, the container's or unit's own id.
@@ -383,10 +388,10 @@ fn pod(identity: &Identity) -> &str {
     identity.names.as_ref().map_or(&identity.of_path.id, |names| &names.pod)
 }
 
-const fn role_of(kind: ContainerKind) -> Role {
+fn role_of(kind: ContainerKind) -> Role {
     match kind {
-        ContainerKind::Init => Role::Init,
-        ContainerKind::Sidecar => Role::Sidecar,
+        ContainerKind::Init if AgentRule::Roles.is_on() => Role::Init,
+        ContainerKind::Sidecar if AgentRule::Roles.is_on() => Role::Sidecar,
         _ => Role::App,
     }
 }

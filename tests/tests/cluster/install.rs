@@ -1,6 +1,6 @@
 //! The documented installation.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use crate::node::node;
 
@@ -31,6 +31,15 @@ fn every_program_runs_with_three_capabilities() {
         assert_eq!(u64::from_str_radix(&of(set), 16).unwrap(), CAPABILITIES, "{set}");
     }
     assert_eq!(of("Seccomp"), "2", "a filter is active");
+}
+
+#[test]
+fn applied_again_nothing_changes() {
+    let Some(node) = node() else { return };
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base");
+    let printed = node.kubectl(&["apply", "-k", &base.display().to_string()]).unwrap();
+    let changed: Vec<&str> = printed.lines().filter(|line| !line.ends_with(" unchanged")).collect();
+    assert!(changed.is_empty() && printed.lines().count() >= 6, "{printed}");
 }
 
 #[test]

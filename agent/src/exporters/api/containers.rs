@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use snug_sizing::workload::Resources;
 
 use super::{RowQuery, Traffic, VERSION, Who, page, seconds};
 use crate::exporters::query::matches_filter;
@@ -41,6 +42,9 @@ struct Container<'a> {
     /// From the pod spec; the limit that the kernel enforces is `cpu_quota_cores`.
     cpu_limit_cores: Option<f64>,
     memory_request_bytes: Option<u64>,
+    /// Requests and limits of the whole pod (`spec.resources`), which its containers share; `null` without them. The cgroup of a
+    /// container without a limit may have the pod's.
+    pod_resources: Option<PodResources>,
     cpu_seconds: Option<f64>,
     cpu_quota_cores: Option<f64>,
     cfs_periods: Option<u64>,
@@ -58,6 +62,15 @@ struct Container<'a> {
     swap_usage_bytes: Option<u64>,
     tasks: Option<u64>,
     network: Option<Traffic>,
+}
+
+/// Requests and limits of a whole pod.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PodResources {
+    cpu_request_cores: Option<f64>,
+    cpu_limit_cores: Option<f64>,
+    memory_request_bytes: Option<u64>,
+    memory_limit_bytes: Option<u64>,
 }
 
 impl<'a> Containers<'a> {
@@ -87,6 +100,12 @@ impl<'a> Container<'a> {
         let names = identity.names.as_deref();
         let resources = names.map(|names| names.resources).unwrap_or_default();
         let cores = |millicores: Option<u64>| millicores.map(|millicores| millicores as f64 / 1000.0);
+        let of_pod = |of: Resources| PodResources {
+            cpu_request_cores: cores(of.cpu_request),
+            cpu_limit_cores: cores(of.cpu_limit),
+            memory_request_bytes: of.memory_request,
+            memory_limit_bytes: of.memory_limit,
+        };
         let (memory, throttling, pressure) = (values.memory, values.throttling, values.pressure);
         Self {
             id: &identity.path,
@@ -100,6 +119,7 @@ impl<'a> Container<'a> {
             cpu_request_cores: cores(resources.cpu_request),
             cpu_limit_cores: cores(resources.cpu_limit),
             memory_request_bytes: resources.memory_request,
+            pod_resources: names.and_then(|names| names.spec.pod_resources).map(of_pod),
             cpu_seconds: values.cpu.map(|cpu| seconds(cpu.usage_ns)),
             cpu_quota_cores: throttling
                 .filter(|throttling| throttling.period_ns > 0)

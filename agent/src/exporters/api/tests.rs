@@ -77,6 +77,10 @@ fn containers_are_chosen_and_paged() {
     let chosen = answer(Resource::Containers, "namespace=default&container=app");
     let [row] = chosen["containers"].as_array().unwrap().as_slice() else { panic!("{chosen}") };
     assert_eq!((&row["container_id"], &row["cpu_seconds"]), (&json!("aaaa"), &json!(1.5)));
+    let of_pod = json!({
+        "cpu_request_cores": 0.221, "cpu_limit_cores": 0.222, "memory_request_bytes": 223, "memory_limit_bytes": 224,
+    });
+    assert_eq!((&row["pod_resources"], &row["cpu_limit_cores"]), (&of_pod, &Value::Null));
     assert_eq!(ids(&answer(Resource::Containers, "namespace=none")), [""; 0]);
     let workloads = answer(Resource::Workloads, "workload=web&limit=1");
     assert_eq!(workloads["workloads"][0]["id"], "default/StatefulSet/web/app");

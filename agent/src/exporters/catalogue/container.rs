@@ -144,7 +144,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .since_agent(),
     Family::gauge(
         "snug_container_memory_limit_bytes",
-        "Memory limit of the cgroup; absent without a limit",
+        "Memory limit of the cgroup, which may be that of its pod (spec.resources) if the container has none; absent without a limit",
         Bytes,
         Container(|row, emit| {
             if let Some(limit) = row.values.memory.and_then(|m| m.limit_bytes) {
@@ -165,7 +165,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["event"]),
     Family::gauge(
         "snug_container_cpu_limit_cores",
-        "CPU limit of the cgroup, quota divided by period; absent without a limit",
+        "CPU limit of the cgroup, quota divided by period, which may be that of its pod (spec.resources) if the container has none; absent without a limit",
         Cores,
         Container(limit_cores),
     ),

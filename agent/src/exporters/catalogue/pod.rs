@@ -1,12 +1,15 @@
 //! `snug_pod_*`: one row per pod cgroup. Its values include the sandbox and terminated containers, so they exceed the sum over
 //! the pod's containers.
 
+use snug_sizing::workload::Resources;
+
 use super::{
     Family,
     Samples::Pod,
     Unit::{Bytes, Cores, Seconds},
-    Value, limit_cores, seconds,
+    Value, cores, limit_cores, seconds,
 };
+use crate::model::CgroupRow;
 
 pub(super) static FAMILIES: &[Family] = &[
     Family::counter(
@@ -40,14 +43,34 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     ),
     Family::gauge(
+        "snug_pod_cpu_request_cores",
+        "CPU request of the pod as a whole (spec.resources), which its containers share; absent without one",
+        Cores,
+        Pod(|row, emit| {
+            if let Some(millicores) = own_resources(row).cpu_request {
+                emit(&[], cores(millicores));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_pod_memory_request_bytes",
+        "Memory request of the pod as a whole (spec.resources), which its containers share; absent without one",
+        Bytes,
+        Pod(|row, emit| {
+            if let Some(request) = own_resources(row).memory_request {
+                emit(&[], Value::Int(request));
+            }
+        }),
+    ),
+    Family::gauge(
         "snug_pod_cpu_limit_cores",
-        "CPU limit of the pod's cgroup; absent without a limit",
+        "CPU limit of the pod's cgroup: its own (spec.resources), or the sum if each container has one; absent without a limit",
         Cores,
         Pod(limit_cores),
     ),
     Family::gauge(
         "snug_pod_memory_limit_bytes",
-        "Memory limit of the pod's cgroup; absent without a limit",
+        "Memory limit of the pod's cgroup: its own (spec.resources), or the sum if each container has one; absent without a limit",
         Bytes,
         Pod(|row, emit| {
             if let Some(limit) = row.values.memory.and_then(|m| m.limit_bytes) {
@@ -56,3 +79,8 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     ),
 ];
+
+/// Requests and limits of the whole pod.
+fn own_resources(row: &CgroupRow) -> Resources {
+    row.identity.names.as_deref().map(|names| names.resources).unwrap_or_default()
+}

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use prost::Message as _;
+use snug_sizing::workload::Resources;
 
 use super::{protobuf::MetricFamily, *};
 use crate::{
@@ -74,6 +75,9 @@ fn values_that_are_not_measured_have_no_series() {
     for row in &mut view.cgroups {
         row.values = crate::values::Values::default();
         row.created_unix = f64::NAN;
+        if let Some(names) = &mut Arc::make_mut(&mut row.identity).names {
+            Arc::make_mut(names).resources = Resources::default();
+        }
     }
     view.workloads = Arc::from([]);
     view.pods = Arc::default();

@@ -36,6 +36,35 @@ pub(super) struct ContainerHour {
     pub(super) record: Option<HourRecord>,
     #[prost(message, repeated, tag = "10")]
     pub(super) pods: Vec<Pod>,
+    #[prost(message, optional, tag = "11")]
+    pub(super) pod_resources: Option<Resources>,
+    #[prost(string, tag = "12")]
+    pub(super) image: String,
+    #[prost(string, repeated, tag = "13")]
+    pub(super) setting_names: Vec<String>,
+    #[prost(string, repeated, tag = "14")]
+    pub(super) setting_values: Vec<String>,
+    #[prost(uint64, tag = "15")]
+    pub(super) memory_volumes: u64,
+    #[prost(uint64, tag = "16")]
+    pub(super) hugepages: u64,
+    /// An empty name stands for `image`, so that the usual record has it once.
+    #[prost(string, repeated, tag = "17")]
+    pub(super) images: Vec<String>,
+    #[prost(uint64, repeated, tag = "18")]
+    pub(super) images_first_seen: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Resources {
+    #[prost(uint64, optional, tag = "1")]
+    pub(super) cpu_request: Option<u64>,
+    #[prost(uint64, optional, tag = "2")]
+    pub(super) cpu_limit: Option<u64>,
+    #[prost(uint64, optional, tag = "3")]
+    pub(super) memory_request: Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub(super) memory_limit: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -128,18 +128,49 @@ fn record() -> impl Strategy<Value = evidence::HourRecord> {
     )
 }
 
+/// What the pod's spec says of a container.
+fn facts() -> impl Strategy<Value = (workload::Container, BTreeMap<String, u64>)> {
+    let images = prop::collection::btree_map("[a-z]{1,9}", any::<u64>(), 0..3);
+    let settings = prop::collection::btree_map(".{0,9}", ".{0,9}", 0..4);
+    let pod_resources = prop::option::of(any::<[Option<u64>; 4]>());
+    ("[a-z]{0,9}", settings, pod_resources, any::<[u64; 2]>(), images, any::<Option<u64>>()).prop_map(
+        |(image, settings, pod_resources, [memory_volumes, hugepages], mut images, first)| {
+            if let (Some(first), false) = (first, image.is_empty()) {
+                images.insert(image.clone(), first);
+            }
+            let pod_resources = pod_resources.map(resources);
+            let container = of_key(KEY).unwrap().container;
+            (
+                workload::Container {
+                    image,
+                    settings,
+                    pod_resources,
+                    memory_volumes,
+                    hugepages,
+                    ..container
+                },
+                images,
+            )
+        },
+    )
+}
+
+fn resources([cpu_request, cpu_limit, memory_request, memory_limit]: [Option<u64>; 4]) -> Resources {
+    Resources { cpu_request, cpu_limit, memory_request, memory_limit }
+}
+
 fn evidence_of_an_hour() -> impl Strategy<Value = Evidence> {
     let kind =
         prop_oneof![Just(WorkloadKind::Service), Just(WorkloadKind::DaemonSet), Just(WorkloadKind::Job)];
     let role = prop_oneof![Just(Role::App), Just(Role::Init), Just(Role::Sidecar)];
     let pods = prop::collection::btree_map("[a-z-]{0,9}", (any::<[u64; 3]>(), "[xy]?"), 0..4);
-    (kind, role, any::<(u64, u64)>(), any::<[Option<u64>; 4]>(), record(), pods).prop_map(
-        |(kind, role, (replicas, seen), resources, record, pods)| {
+    (kind, role, any::<(u64, u64)>(), any::<[Option<u64>; 4]>(), record(), pods, facts()).prop_map(
+        |(kind, role, (replicas, seen), current, record, pods, (container, images))| {
             let mut evidence = of_key(KEY).unwrap();
+            (evidence.container, evidence.images) = (container, images);
             (evidence.workload.kind, evidence.workload.replicas) = (kind, replicas);
             (evidence.container.role, evidence.container.seen) = (role, seen);
-            let [cpu_request, cpu_limit, memory_request, memory_limit] = resources;
-            evidence.container.current = Resources { cpu_request, cpu_limit, memory_request, memory_limit };
+            evidence.container.current = resources(current);
             evidence.hours.insert(HOUR, record);
             evidence.pods = pods
                 .into_iter()
@@ -233,6 +264,35 @@ proptest! {
         let _ = decode_hour(KEY, HOUR, &noise);
         let _ = decode_minutes(&noise);
     }
+}
+
+#[test]
+fn lists_of_unequal_length_lose_no_other_field() {
+    let whole = ContainerHour {
+        image: "app:2".to_owned(),
+        setting_names: vec!["-Xmx".to_owned(), "GOMAXPROCS".to_owned()],
+        setting_values: vec!["1g".to_owned()],
+        images: vec!["app:1".to_owned(), String::new(), "app:3".to_owned()],
+        images_first_seen: vec![7, 8],
+        ..ContainerHour::default()
+    };
+    let evidence = decode_hour(KEY, HOUR, &whole.encode_to_vec()).unwrap();
+    let settings =
+        [("-Xmx", "1g"), ("GOMAXPROCS", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(evidence.container.settings, settings.into());
+    assert_eq!(evidence.images, [("app:1".to_owned(), 7), ("app:2".to_owned(), 8)].into());
+}
+
+#[test]
+fn the_usual_record_has_its_image_once() {
+    let image = "registry.example/shop/web:1.25";
+    let mut evidence = sample(1, HOUR.0);
+    let length = |evidence: &Evidence| encode_hour(evidence, &evidence.hours[&HOUR]).len();
+    let before = length(&evidence);
+    evidence.container.image = image.to_owned();
+    evidence.images.insert(image.to_owned(), 1_800_000_000);
+    let more = length(&evidence) - before;
+    assert!(more <= image.len() + 16, "{more} bytes");
 }
 
 /// An hour as `cargo xtask bench` has it: windows over some twenty buckets, two replicas, all quotas.

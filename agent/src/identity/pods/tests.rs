@@ -8,7 +8,7 @@ use snug_sizing::workload::Resources;
 
 use crate::{
     identity::path,
-    model::{ContainerKind, Level, Names, PathIdentity, Runtime},
+    model::{ContainerKind, ContainerSpec, Level, Names, PathIdentity, Runtime},
 };
 
 /// Recorded output of a kubelet, its API server and its runtime for one node, and its cgroups at about the same time.
@@ -205,6 +205,7 @@ fn kinds_images_and_runtimes() {
             memory_request: Some(64 << 20),
             memory_limit: None,
         },
+        spec: ContainerSpec { image: "of-spec".to_owned(), ..ContainerSpec::default() }.into(),
     };
     assert_eq!(*names('a'), app);
     let kinds = ['b', 'c', 'd'].map(|digit| (names(digit).container.clone(), names(digit).kind));
@@ -294,6 +295,24 @@ fn bad_items_are_skipped_with_their_index_and_reason() {
     for (skipped, (index, name, reason)) in skipped.iter().zip(expected) {
         assert_eq!((skipped.index, skipped.name.as_deref()), (index, name));
         assert!(skipped.reason.contains(reason), "{skipped:?}");
+    }
+}
+
+#[test]
+fn a_reason_does_not_show_a_value() {
+    for secret in
+        [json!("s3cret, expected \"nothing\""), json!(73_731), json!(7.3731), json!({"a": "s3cret"})]
+    {
+        let mut list = all_kinds();
+        list["items"][0]["spec"]["containers"][0]["env"] = json!([{"name": "TOKEN", "value": secret}]);
+        if secret.is_string() {
+            list["items"][0]["spec"]["containers"][0]["env"] = secret.clone();
+        }
+        let Loaded { pods, skipped } = load_value(&list);
+        assert!(pods.is_empty());
+        let reason = &skipped[0].reason;
+        assert!(reason.starts_with("invalid type: ") && reason.contains(", expected "), "{reason}");
+        assert!(!["s3cret", "73731", "7.3731"].iter().any(|value| reason.contains(value)), "{reason}");
     }
 }
 

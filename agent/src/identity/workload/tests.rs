@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{of_pod, unit_workload};
+use crate::model::AgentRule;
 
 fn workload(pod: Value) -> (String, String) {
     let workload = of_pod(&serde_json::from_value(pod).unwrap());
@@ -90,6 +91,29 @@ fn static_pods_of_all_nodes_are_one_workload() {
     is(&workload(of_kubelet("file")), "StaticPod", "etcd");
     is(&workload(of_kubelet("http")), "StaticPod", "etcd");
     is(&workload(of_kubelet("api")), "Pod", "etcd-node1");
+}
+
+#[test]
+fn static_pods_that_differ_by_their_node_only_are_one_workload() {
+    let node = || "[a-zA-Z0-9]{1,9}([.-][a-z0-9]{1,6}){0,3}";
+    AgentRule::StaticPods.prove(&("[a-z]{1,9}(-[a-z0-9]{1,5})?", [node(), node()], any::<bool>()), |_| true, |(name, nodes, in_api)| {
+        for node in nodes {
+            let annotations = json!({ "kubernetes.io/config.source": "file" });
+            let owners = json!([{ "apiVersion": "v1", "kind": "Node", "name": node, "uid": "u", "controller": true }]);
+            let mut pod = json!({
+                "metadata": { "name": format!("{name}-{}", node.to_lowercase()), "annotations": annotations },
+                "spec": { "containers": [], "nodeName": node },
+            });
+            if *in_api {
+                pod["metadata"]["ownerReferences"] = owners;
+            }
+            let found = workload(pod);
+            if found != ("StaticPod".to_owned(), name.clone()) {
+                return Err(format!("{found:?} on {node}"));
+            }
+        }
+        Ok(())
+    });
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     identity::{Identity, Level},
-    model::WorkloadKey,
+    model::{AgentRule, WorkloadKey},
     store::Stamp,
     values::{Cpu, Distribution, MemoryStat, Pressure, Throttling, Values},
 };
@@ -383,13 +383,20 @@ impl ContainerUsage {
             kind: WorkloadKind::from_owner(owner),
             replicas: lives.into(),
         };
-        let container = Container {
+        let mut container = Container {
             name: container.to_owned(),
             role: names.and_then(|names| names.kind).map_or(Role::App, role_of),
             seen: now_unix as u64,
             current: self.current_resources(),
             ..Container::default()
         };
+        if let Some(spec) = names.map(|names| &*names.spec) {
+            container.pod_resources = spec.pod_resources;
+            container.image.clone_from(&spec.image);
+            container.settings.clone_from(&spec.settings);
+            container.memory_volumes = spec.memory_volumes;
+            container.hugepages = spec.hugepages;
+        }
         let mut evidence = Evidence::new(workload, container, window_millis);
         // A remainder of less than a second stays for the next call.
         let observed = self.observed_ns / 1_000_000_000;
@@ -413,6 +420,10 @@ impl ContainerUsage {
         let peak = record.highest().map_or(0, |peak| peak.bytes);
         let totals = PodTotals { observed, cpu_millis, peak, node_class: String::new() };
         evidence.pods.insert(pod.to_owned(), totals);
+        if !evidence.container.image.is_empty() {
+            let first_seen = if AgentRule::ImageAge.is_on() { self.created_unix } else { now_unix };
+            evidence.images.insert(evidence.container.image.clone(), first_seen as u64);
+        }
         evidence.hours.insert(hour, record);
         evidence.minutes = std::mem::take(&mut self.minutes);
         evidence
@@ -424,9 +435,15 @@ impl ContainerUsage {
         sum(self.what_if_taken.clone(), counted).map(|what_if| *what_if)
     }
 
-    /// Current requests and limits: requests from the pod's spec, limits from the kernel.
+    /// Current requests and limits: requests from the pod's spec, limits from the kernel. In a pod with requests and limits of its
+    /// own all are from the spec, because there the cgroup of a container without a limit has the pod's.
     fn current_resources(&self) -> Resources {
-        let of_pod = self.identity.names.as_ref().map(|names| names.resources).unwrap_or_default();
+        let names = self.identity.names.as_deref();
+        let of_pod = names.map(|names| names.resources).unwrap_or_default();
+        let has_pod_resources = names.is_some_and(|names| names.spec.pod_resources.is_some());
+        if has_pod_resources && AgentRule::PodResources.is_on() {
+            return of_pod;
+        }
         Resources { cpu_limit: self.limits.cpu_limit, memory_limit: self.limits.memory_limit, ..of_pod }
     }
 }

@@ -1,3 +1,5 @@
+mod pod_spec;
+
 use std::time::Duration;
 
 use snug_sizing::{
