@@ -1,45 +1,28 @@
 //! The HTTP client that requests to agents and to Prometheus share.
 
-use std::{fs, sync::Arc, time::Duration};
+#[cfg(feature = "tls")]
+mod roots;
 
-use ureq::{
-    http::Uri,
-    tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
-};
+use std::time::Duration;
 
-/// Root certificates of a TLS client; the default is the system's trust store.
+use ureq::http::Uri;
+
+#[cfg(feature = "tls")]
+pub use self::roots::{RootCertificates, parse_root_certificates};
+
+/// Without TLS there are none.
+#[cfg(not(feature = "tls"))]
 #[derive(Clone, Debug, Default)]
-pub struct RootCertificates(Option<Arc<Vec<Certificate<'static>>>>);
-
-/// Reads `--certificate-authority`: a file of certificates in PEM.
-///
-/// # Errors
-/// A text that says what is wrong with the file.
-pub fn parse_root_certificates(file: &str) -> Result<RootCertificates, String> {
-    let pem = fs::read(file).map_err(|error| format!("cannot read the file: {error}"))?;
-    let mut certificates = Vec::new();
-    for item in parse_pem(&pem) {
-        match item.map_err(|error| error.to_string())? {
-            PemItem::Certificate(certificate) => certificates.push(certificate),
-            _ => return Err("the file has PEM items that are not certificates".to_owned()),
-        }
-    }
-    if certificates.is_empty() {
-        return Err("the file has no certificate in PEM".to_owned());
-    }
-    Ok(RootCertificates(Some(Arc::new(certificates))))
-}
+pub struct RootCertificates;
 
 /// A client that returns responses of any status and uses no proxy.
 pub fn client(timeout: Duration, trust: &RootCertificates) -> ureq::Agent {
-    let roots = trust.0.clone().map_or(RootCerts::PlatformVerifier, RootCerts::Specific);
-    ureq::Agent::config_builder()
-        .tls_config(TlsConfig::builder().root_certs(roots).build())
-        .timeout_global(Some(timeout))
-        .http_status_as_error(false)
-        .proxy(None)
-        .build()
-        .into()
+    let config = ureq::Agent::config_builder();
+    #[cfg(feature = "tls")]
+    let config = config.tls_config(trust.config());
+    #[cfg(not(feature = "tls"))]
+    let RootCertificates = trust;
+    config.timeout_global(Some(timeout)).http_status_as_error(false).proxy(None).build().into()
 }
 
 /// Parses an HTTP or HTTPS address without a query, and removes its last slash. `allowed` describes valid addresses.
@@ -57,7 +40,7 @@ pub fn parse_address(text: &str, allowed: &str) -> Result<(Uri, String), String>
     Ok((uri, text.trim_end_matches('/').to_owned()))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tls"))]
 mod tests {
     use std::io::Write as _;
 

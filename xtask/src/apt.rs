@@ -71,6 +71,9 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
         let remove = simulation.remove.join(", ");
         bail!("installing {list} would remove {remove}: install by hand (`apt-get install {list}`)");
     }
+    // An installation that was cut off is finished first; until then apt refuses to work.
+    let mut finish = command::new("dpkg");
+    command::capture(finish.env("DEBIAN_FRONTEND", "noninteractive").args(["--configure", "--pending"]))?;
     with_updated_lists(|| {
         let mut install = apt_get();
         install.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);

@@ -1,12 +1,8 @@
 //! `cargo xtask doctor`: checks the prerequisites and prints a remedy for each missing one.
 
-use std::path::Path;
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Result, bail};
-use aya::{
-    programs::ProgramType,
-    sys::{is_map_supported, is_program_supported},
-};
 use clap::{Parser, ValueEnum as _};
 
 use crate::{
@@ -147,10 +143,10 @@ fn kernel() -> Vec<Check> {
             "a kernel with CONFIG_DEBUG_INFO_BTF",
         ),
         Check::new(
-            "bpf syscall",
+            "eBPF",
             "test --only kernel, demo",
-            bpf_syscall(),
-            "run as root, with CONFIG_BPF_SYSCALL and no seccomp filter on bpf(2)",
+            bpf_support(),
+            "a kernel with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF",
         ),
         Check::new(
             "capabilities",
@@ -279,14 +275,25 @@ fn with_causes(error: impl Into<anyhow::Error>) -> String {
     format!("{:#}", error.into())
 }
 
-fn bpf_syscall() -> Result<String, String> {
-    let map = is_map_supported(aya::maps::MapType::RingBuf).map_err(with_causes)?;
-    let program = is_program_supported(ProgramType::CgroupSkb).map_err(with_causes)?;
-    match (map, program) {
-        (true, true) => Ok("ring buffers and cgroup_skb programs are supported".to_owned()),
-        (false, _) => Err("the kernel does not support ring buffers".to_owned()),
-        (true, false) => Err("the kernel does not support cgroup_skb programs".to_owned()),
+/// Functions of the kernel behind what the eBPF programs use, by what it is.
+const KERNEL_FUNCTIONS: [(&str, &str); 2] =
+    [("ring buffers", "ringbuf_map_alloc"), ("cgroup_skb programs", "__cgroup_bpf_run_filter_skb")];
+
+fn bpf_support() -> Result<String, String> {
+    let path = Path::new("/proc/kallsyms");
+    let symbols =
+        fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    has_functions(&symbols)
+}
+
+fn has_functions(symbols: &str) -> Result<String, String> {
+    let names: BTreeSet<&str> = symbols.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    for (what, function) in KERNEL_FUNCTIONS {
+        if !names.contains(function) {
+            return Err(format!("the kernel does not support {what}"));
+        }
     }
+    Ok("ring buffers and cgroup_skb programs are supported".to_owned())
 }
 
 fn capabilities() -> Result<String, String> {
@@ -329,6 +336,13 @@ mod tests {
         for part in ["MISSING", "no runc", "needed by: demo", "remedy: cargo xtask setup containers"] {
             assert!(lines.contains(part), "{lines}");
         }
+    }
+
+    #[test]
+    fn a_kernel_without_ring_buffers_is_found() {
+        let skb = "0000000000000000 T __cgroup_bpf_run_filter_skb\n";
+        assert!(has_functions(skb).unwrap_err().contains("ring buffers"));
+        assert!(has_functions(&format!("{skb}0000000000000000 t ringbuf_map_alloc\n")).is_ok());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
@@ -19,19 +20,38 @@ use snug_tests::{
 
 /// The image of the test pods.
 pub(crate) const IMAGE: &str = "snug.example/busybox:1";
-/// How long it may take until a pod runs and the agent knows it.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// How long it may take until a pod runs and the agent knows it, while other tests and virtual machines run.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// Tests that change the agent or the API server run alone; the others at the same time, as they wait most of it.
+static CHANGES: RwLock<()> = RwLock::new(());
 
 /// A node with Snug on it.
 pub(crate) struct Node {
     folder: PathBuf,
+    _lock: Lock,
 }
 
-/// The node with the agent installed and ready; `None` if there is no node.
+#[expect(dead_code, reason = "held until the end of the test")]
+enum Lock {
+    WithOthers(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+/// The node with the agent installed and ready; `None` if there is no node. Other tests may use it, too.
 pub(crate) fn node() -> Option<Node> {
+    node_at(|| Lock::WithOthers(CHANGES.read().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// As [`node`], for one test alone.
+pub(crate) fn node_alone() -> Option<Node> {
+    node_at(|| Lock::Alone(CHANGES.write().unwrap_or_else(PoisonError::into_inner)))
+}
+
+fn node_at(lock: impl FnOnce() -> Lock) -> Option<Node> {
     required(env::var("SNUG_TEST_CLUSTER").map_err(|_| "no cluster: run `cargo xtask cluster`")).map(
         |folder| {
-            let node = Node { folder: folder.into() };
+            let node = Node { folder: folder.into(), _lock: lock() };
             node.install().unwrap();
             node
         },

@@ -77,7 +77,8 @@ pub(crate) fn test(built: &Built, filter: Option<&str>) -> Result<()> {
     let tests = built.find(Kind::Test, "cluster")?;
     let node = up(built)?;
     let mut run = node.inside(&tests);
-    run.arg("--test-threads=1").args(filter);
+    // The tests wait most of their time; those that need the node for themselves take turns.
+    run.arg("--test-threads=4").args(filter);
     run.env(CLUSTER_VARIABLE, folder());
     run.env(CLI_VARIABLE, built.programs()?.cli).env(KUBECONFIG_VARIABLE, node.kubeconfig());
     run.env(manifests::VARIABLE, manifests::folder()?);
@@ -103,7 +104,8 @@ fn up(built: &Built) -> Result<Node> {
     teardown::ensure_no_pods()?;
     let started = Instant::now();
     let images = images(&folder, built)?;
-    let node = Node::up(&folder, &Binaries::cached()?, PAUSE_IMAGE, &images)?;
+    let pki_maker = built.find(Kind::Bin, "snug-test-pki")?;
+    let node = Node::up(&folder, &Binaries::cached()?, &pki_maker, PAUSE_IMAGE, &images)?;
     println!(
         "cluster: Kubernetes {} is up ({:.1} s)",
         toolchain::KUBERNETES_VERSION,
@@ -136,7 +138,7 @@ fn images(folder: &std::path::Path, built: &Built) -> Result<Vec<PathBuf>> {
     {
         let name = reference.rsplit('/').next().unwrap_or(reference).replace(':', "-");
         let archive = images.join(format!("{name}.tar"));
-        let arch = image::Arch::host().to_oci();
+        let arch = image::Arch::host().oci_name();
         let labels = Vec::new();
         Contents { reference: reference.to_owned(), arch, files, entrypoint, labels }.write(&archive)?;
         archives.push(archive);

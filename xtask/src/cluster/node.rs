@@ -64,7 +64,13 @@ pub(super) struct Node {
 
 impl Node {
     /// Starts all processes, and waits until pods can be created.
-    pub(super) fn up(folder: &Path, binaries: &Binaries, pause: &str, images: &[PathBuf]) -> Result<Self> {
+    pub(super) fn up(
+        folder: &Path,
+        binaries: &Binaries,
+        pki_maker: &Path,
+        pause: &str,
+        images: &[PathBuf],
+    ) -> Result<Self> {
         for name in ["", "log", "cni", "manifests"] {
             let folder = folder.join(name);
             fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -78,7 +84,8 @@ impl Node {
         let kubectl = folder.join("kubectl");
         let mut node = Self { folder: folder.to_owned(), holder: 0, path, kubectl, keeps_running: false };
         node.hold()?;
-        let pki = Pki::make(&folder.join(PKI), NODE, ADDRESS, SERVICE, &format!("https://{ADDRESS}:443"))?;
+        let server = format!("https://{ADDRESS}:443");
+        let pki = Pki::make(pki_maker, &folder.join(PKI), NODE, [ADDRESS, SERVICE], &server)?;
         node.write_kubectl(&binaries.packaged("usr/bin/kubectl"), &pki)?;
 
         node.start_etcd(binaries)?;
@@ -279,6 +286,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
             "resolvConf": "",
             "fileCheckFrequency": "1s",
             "nodeStatusUpdateFrequency": "1s",
+            // After an outage a static pod is reported at the next sync.
+            "syncFrequency": "10s",
             // The disk is the developer's: other files on it must not cause evictions of test pods.
             "evictionHard": { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
             "imageGCHighThresholdPercent": 100,

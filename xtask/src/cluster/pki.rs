@@ -1,120 +1,31 @@
 //! Keys, certificates and kubeconfigs of a test cluster.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose,
-};
-use serde_json::json;
+use anyhow::Result;
+
+use crate::command;
 
 /// The folder with all keys, certificates and kubeconfigs.
 pub(super) struct Pki {
     folder: PathBuf,
 }
 
-/// Subject of a certificate.
-struct Subject<'a> {
-    file: &'a str,
-    name: &'a str,
-    group: Option<&'a str>,
-    /// DNS names and addresses of a server; empty for a client.
-    serves: &'a [&'a str],
-}
-
 impl Pki {
-    /// Creates new keys, certificates and kubeconfigs.
+    /// Creates new keys, certificates and kubeconfigs with the program `maker` of the tests. `server` is the URL of the API server.
     pub(super) fn make(
+        maker: &Path,
         folder: &Path,
         node: &str,
-        address: &str,
-        service: &str,
+        addresses: [&str; 2],
         server: &str,
     ) -> Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let pki = Self { folder: folder.to_owned() };
-        let key = KeyPair::generate()?;
-        let mut authority = CertificateParams::default();
-        authority.distinguished_name.push(DnType::CommonName, "snug-test-cluster");
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let certificate = authority.self_signed(&key)?;
-        pki.write("ca.crt", &certificate.pem())?;
-        pki.write("ca.key", &key.serialize_pem())?;
-        let issuer = Issuer::new(authority, key);
-
-        let accounts = KeyPair::generate()?;
-        pki.write("accounts.key", &accounts.serialize_pem())?;
-        pki.write("accounts.pub", &accounts.public_key_pem())?;
-
-        let client = |file, name, group| Subject { file, name, group, serves: &[] };
-        let node_name = format!("system:node:{node}");
-        let of_server = ["localhost", "kubernetes", "kubernetes.default.svc", "127.0.0.1", service, address];
-        let of_kubelet = [node, address, "127.0.0.1"];
-        for subject in [
-            Subject { file: "apiserver", name: "kube-apiserver", group: None, serves: &of_server },
-            Subject { file: "kubelet-server", name: node, group: None, serves: &of_kubelet },
-            client("apiserver-client", "apiserver-kubelet-client", Some("system:masters")),
-            client("admin", "admin", Some("system:masters")),
-            client("node", &node_name, Some("system:nodes")),
-            client("kube-controller-manager", "system:kube-controller-manager", None),
-            client("kube-scheduler", "system:kube-scheduler", None),
-        ] {
-            pki.issue(&subject, &issuer)?;
-        }
-        for user in ["admin", "node", "kube-controller-manager", "kube-scheduler"] {
-            pki.kubeconfig(user, server)?;
-        }
-        Ok(pki)
+        command::run(command::new(maker).arg(folder).arg(node).args(addresses).arg(server))?;
+        Ok(Self { folder: folder.to_owned() })
     }
 
     /// Path of a file.
     pub(super) fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
-    }
-
-    fn issue(&self, subject: &Subject<'_>, issuer: &Issuer<'_, KeyPair>) -> Result<()> {
-        let names: Vec<String> = subject.serves.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names)?;
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, subject.name);
-        if let Some(group) = subject.group {
-            params.distinguished_name.push(DnType::OrganizationName, group);
-        }
-        params.extended_key_usages = vec![if subject.serves.is_empty() {
-            ExtendedKeyUsagePurpose::ClientAuth
-        } else {
-            ExtendedKeyUsagePurpose::ServerAuth
-        }];
-        let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, issuer)?;
-        self.write(&format!("{}.crt", subject.file), &certificate.pem())?;
-        self.write(&format!("{}.key", subject.file), &key.serialize_pem())
-    }
-
-    fn kubeconfig(&self, user: &str, server: &str) -> Result<()> {
-        let config = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{ "name": "test", "cluster": {
-                "server": server, "certificate-authority": self.path("ca.crt"),
-            } }],
-            "users": [{ "name": user, "user": {
-                "client-certificate": self.path(&format!("{user}.crt")),
-                "client-key": self.path(&format!("{user}.key")),
-            } }],
-            "contexts": [{ "name": "test", "context": { "cluster": "test", "user": user } }],
-            "current-context": "test",
-        });
-        self.write(&format!("{user}.conf"), &config.to_string())
-    }
-
-    fn write(&self, file: &str, content: &str) -> Result<()> {
-        let path = self.path(file);
-        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
     }
 }

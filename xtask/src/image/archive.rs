@@ -3,22 +3,19 @@
 //! Archives are reproducible: files are sorted, owned by root, and dated at the epoch.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     path::Path,
 };
 
 use anyhow::{Context as _, Result};
 use flate2::{Compression, GzBuilder};
-use oci_spec::image::{
-    ANNOTATION_REF_NAME, Arch, ConfigBuilder, Descriptor, Digest, ImageConfigurationBuilder,
-    ImageIndexBuilder, ImageManifestBuilder, MediaType, Os, PlatformBuilder, RootFsBuilder, SCHEMA_VERSION,
-    Sha256Digest,
-};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 const EPOCH: &str = "1970-01-01T00:00:00Z";
+/// Annotation with the tag of the image.
+const TAG: &str = "org.opencontainers.image.ref.name";
 /// Annotation with the image reference that containerd assigns on import.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
@@ -50,34 +47,40 @@ impl File {
 /// The contents of an image.
 pub(crate) struct Contents {
     pub(crate) reference: String,
-    pub(crate) arch: Arch,
+    /// The architecture in image configurations.
+    pub(crate) arch: &'static str,
     pub(crate) files: Vec<File>,
     pub(crate) entrypoint: Vec<String>,
     pub(crate) labels: Vec<(&'static str, &'static str)>,
 }
 
 struct Blob {
-    digest: Sha256Digest,
+    /// SHA-256 in hexadecimal digits.
+    digest: String,
     bytes: Vec<u8>,
 }
 
 impl Blob {
-    fn new(bytes: Vec<u8>) -> Result<Self> {
-        Ok(Self { digest: sha256(&bytes)?, bytes })
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { digest: sha256(&bytes), bytes }
     }
 
     fn path(&self) -> String {
-        format!("blobs/sha256/{}", self.digest.digest())
+        format!("blobs/sha256/{}", self.digest)
     }
 
-    fn descriptor(&self, media_type: MediaType) -> Descriptor {
-        Descriptor::new(media_type, self.bytes.len() as u64, Digest::from(self.digest.clone()))
+    /// The descriptor of a blob of this media type below `application/vnd.oci.image.`.
+    fn descriptor(&self, media_type: &str) -> Value {
+        json!({
+            "mediaType": format!("application/vnd.oci.image.{media_type}"),
+            "digest": format!("sha256:{}", self.digest),
+            "size": self.bytes.len(),
+        })
     }
 }
 
-fn sha256(bytes: &[u8]) -> Result<Sha256Digest> {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.parse().context("cannot parse a digest")
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Contents {
@@ -86,55 +89,44 @@ impl Contents {
         let plain = self.layer()?;
         let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
         gzip.write_all(&plain)?;
-        let layer = Blob::new(gzip.finish()?)?;
+        let layer = Blob::new(gzip.finish()?);
 
-        let labels: HashMap<String, String> =
-            self.labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut config = ConfigBuilder::default().labels(labels).env(vec!["PATH=/usr/bin:/bin".to_owned()]);
+        let labels: BTreeMap<&str, &str> = self.labels.iter().copied().collect();
+        let mut config = json!({ "Labels": labels, "Env": ["PATH=/usr/bin:/bin"] });
         if !self.entrypoint.is_empty() {
-            config = config.entrypoint(self.entrypoint.clone());
+            config["Entrypoint"] = json!(self.entrypoint);
         }
-        let rootfs = RootFsBuilder::default().typ("layers").diff_ids(vec![sha256_name(&plain)?]);
-        let configuration = ImageConfigurationBuilder::default()
-            .created(EPOCH)
-            .architecture(self.arch.clone())
-            .os(Os::Linux)
-            .config(config.build()?)
-            .rootfs(rootfs.build()?)
-            .build()?;
-        let configuration = Blob::new(sorted(&configuration)?)?;
-
-        let manifest = ImageManifestBuilder::default()
-            .schema_version(SCHEMA_VERSION)
-            .media_type(MediaType::ImageManifest)
-            .config(configuration.descriptor(MediaType::ImageConfig))
-            .layers(vec![layer.descriptor(MediaType::ImageLayerGzip)])
-            .build()?;
-        let manifest = Blob::new(sorted(&manifest)?)?;
+        let configuration = Blob::new(serde_json::to_vec(&json!({
+            "created": EPOCH,
+            "architecture": self.arch,
+            "os": "linux",
+            "config": config,
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&plain))] },
+        }))?);
+        let manifest = Blob::new(serde_json::to_vec(&json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": configuration.descriptor("config.v1+json"),
+            "layers": [layer.descriptor("layer.v1.tar+gzip")],
+        }))?);
 
         let tag = self.reference.rsplit_once(':').map_or("latest", |(_, tag)| tag);
-        let names = HashMap::from([
-            (ANNOTATION_REF_NAME.to_owned(), tag.to_owned()),
-            (CONTAINERD_NAME.to_owned(), self.reference.clone()),
-        ]);
-        let mut descriptor = manifest.descriptor(MediaType::ImageManifest);
-        descriptor.set_annotations(Some(names));
-        descriptor.set_platform(Some(
-            PlatformBuilder::default().architecture(self.arch.clone()).os(Os::Linux).build()?,
-        ));
-        let index = ImageIndexBuilder::default()
-            .schema_version(SCHEMA_VERSION)
-            .media_type(MediaType::ImageIndex)
-            .manifests(vec![descriptor])
-            .build()?;
+        let mut descriptor = manifest.descriptor("manifest.v1+json");
+        descriptor["annotations"] = json!({ TAG: tag, CONTAINERD_NAME: self.reference });
+        descriptor["platform"] = json!({ "architecture": self.arch, "os": "linux" });
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [descriptor],
+        });
         let for_docker = json!([{ "Config": configuration.path(), "RepoTags": [self.reference], "Layers": [layer.path()] }]);
 
         let mut entries = BTreeMap::from([
             ("oci-layout".to_owned(), json!({ "imageLayoutVersion": "1.0.0" }).to_string().into_bytes()),
-            ("index.json".to_owned(), sorted(&index)?),
+            ("index.json".to_owned(), serde_json::to_vec(&index)?),
             ("manifest.json".to_owned(), for_docker.to_string().into_bytes()),
         ]);
-        let digest = format!("sha256:{}", manifest.digest.digest());
+        let digest = format!("sha256:{}", manifest.digest);
         entries.extend([layer, configuration, manifest].map(|blob| (blob.path(), blob.bytes)));
         let mut archive = tar::Builder::new(Vec::new());
         for (path, bytes) in &entries {
@@ -173,10 +165,6 @@ impl Contents {
     }
 }
 
-fn sha256_name(bytes: &[u8]) -> Result<String> {
-    Ok(format!("sha256:{}", sha256(bytes)?.digest()))
-}
-
 fn header(mode: u32, size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_mode(mode);
@@ -185,13 +173,6 @@ fn header(mode: u32, size: u64) -> tar::Header {
     header.set_uid(0);
     header.set_gid(0);
     header
-}
-
-/// JSON with sorted keys, because annotations and labels are in hash maps.
-fn sorted(value: &impl serde::Serialize) -> Result<Vec<u8>> {
-    let mut value = serde_json::to_value(value)?;
-    value.sort_all_objects();
-    Ok(serde_json::to_vec(&value)?)
 }
 
 #[cfg(test)]
@@ -203,7 +184,7 @@ mod tests {
     fn contents() -> Contents {
         Contents {
             reference: "snug.example/test:1".to_owned(),
-            arch: Arch::Amd64,
+            arch: "amd64",
             files: vec![
                 File::program("usr/bin/b", b"two".to_vec()),
                 File::text("usr/bin/a", b"one".to_vec()),
@@ -241,21 +222,21 @@ mod tests {
         let path = folder.path().join("image");
         let digest = contents().write(&path).unwrap();
         let entries = entries(&std::fs::read(path).unwrap());
-        let json = |name: &str| -> serde_json::Value { serde_json::from_slice(&entries[name]).unwrap() };
-        let blob = |descriptor: &serde_json::Value| {
+        let json = |name: &str| -> Value { serde_json::from_slice(&entries[name]).unwrap() };
+        let blob = |descriptor: &Value| {
             let (_, hex) = descriptor["digest"].as_str().unwrap().split_once(':').unwrap();
             let bytes = &entries[&format!("blobs/sha256/{hex}")];
-            assert_eq!(sha256(bytes).unwrap().digest(), hex);
+            assert_eq!(sha256(bytes), hex);
             assert_eq!(descriptor["size"], bytes.len());
             bytes.clone()
         };
         let index = json("index.json");
         assert_eq!(index["manifests"][0]["digest"], digest);
-        let manifest: serde_json::Value = serde_json::from_slice(&blob(&index["manifests"][0])).unwrap();
-        let config: serde_json::Value = serde_json::from_slice(&blob(&manifest["config"])).unwrap();
+        let manifest: Value = serde_json::from_slice(&blob(&index["manifests"][0])).unwrap();
+        let config: Value = serde_json::from_slice(&blob(&manifest["config"])).unwrap();
         let mut layer = Vec::new();
         flate2::read::GzDecoder::new(&*blob(&manifest["layers"][0])).read_to_end(&mut layer).unwrap();
-        assert_eq!(config["rootfs"]["diff_ids"][0], sha256_name(&layer).unwrap());
+        assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", sha256(&layer)));
         let files: Vec<String> = self::entries(&layer).into_keys().collect();
         assert_eq!(files, ["bin", "usr", "usr/bin", "usr/bin/a", "usr/bin/b"]);
         assert_eq!(json("manifest.json")[0]["RepoTags"][0], "snug.example/test:1");

@@ -36,10 +36,10 @@ impl Arch {
     }
 
     /// The architecture in image configurations.
-    pub(crate) fn to_oci(self) -> oci_spec::image::Arch {
+    pub(crate) const fn oci_name(self) -> &'static str {
         match self {
-            Self::Amd64 => oci_spec::image::Arch::Amd64,
-            Self::Arm64 => oci_spec::image::Arch::ARM64,
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
         }
     }
 
@@ -104,7 +104,7 @@ pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<P
     }
     let image = Contents {
         reference: reference.to_owned(),
-        arch: arch.to_oci(),
+        arch: arch.oci_name(),
         files,
         entrypoint: vec!["/usr/bin/snug-agent".to_owned()],
         labels: vec![

@@ -3,17 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use cyclonedx_bom::{
-    external_models::{normalized_string::NormalizedString, spdx::SpdxExpression},
-    models::{
-        bom::Bom,
-        component::{Classification, Component, Components},
-        license::{LicenseChoice, Licenses},
-        metadata::Metadata,
-    },
-    prelude::Purl,
-};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{toolchain, workspace};
 
@@ -26,33 +16,35 @@ pub(super) fn workspace_sbom(arch: &str) -> Result<Vec<u8>> {
     let metadata = |target: &str| workspace::metadata(&["--locked", "--filter-platform", target]);
     let mut crates = linked(&metadata(&host)?, &["snug-agent", "snug"])?;
     crates.extend(linked(&metadata(toolchain::BPF_TARGET)?, &["snug-ebpf"])?);
-    let components = crates.into_values().map(|(name, version, license)| {
-        let purl = Purl::new("cargo", &name, &version).ok();
-        let id = purl.as_ref().map(ToString::to_string);
-        let mut component = Component::new(Classification::Library, &name, &version, id);
-        component.purl = purl;
-        component.licenses = license
-            .and_then(|license| SpdxExpression::try_from(license.replace('/', " OR ")).ok())
-            .map(|license| Licenses(vec![LicenseChoice::Expression(license)]));
-        component
+    let components: Vec<Value> = crates.into_values().map(component).collect();
+    // No serial number and no time: the SBOM must be reproducible.
+    let bill = json!({
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": { "component": {
+            "type": "container",
+            "bom-ref": "snug-agent-image",
+            "name": "snug-agent",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Snug's node agent and command-line tool",
+        } },
+        "components": components,
     });
-    let mut whole = Component::new(
-        Classification::Container,
-        "snug-agent",
-        env!("CARGO_PKG_VERSION"),
-        Some("snug-agent-image".to_owned()),
-    );
-    whole.description = Some(NormalizedString::new("Snug's node agent and command-line tool"));
-    let bom = Bom {
-        // No serial number and no time: the SBOM must be reproducible.
-        serial_number: None,
-        metadata: Some(Metadata { component: Some(whole), ..Metadata::default() }),
-        components: Some(Components(components.collect())),
-        ..Bom::default()
-    };
-    let mut json = Vec::new();
-    bom.output_as_json_v1_5(&mut json).context("cannot write the SBOM")?;
-    Ok(json)
+    serde_json::to_vec_pretty(&bill).context("cannot write the SBOM")
+}
+
+/// The entry of a crate: name, version and license.
+fn component((name, version, license): (String, String, Option<String>)) -> Value {
+    // A plus sign, before build metadata, is encoded in package URLs.
+    let url = format!("pkg:cargo/{name}@{}", version.replace('+', "%2B"));
+    let mut component =
+        json!({ "type": "library", "bom-ref": url, "name": name, "version": version, "purl": url });
+    if let Some(license) = license {
+        // Old crates separate alternatives by a slash, which SPDX expressions do not have.
+        component["licenses"] = json!([{ "expression": license.replace('/', " OR ") }]);
+    }
+    component
 }
 
 /// Crates that the named members link, directly or not. Build and dev dependencies are left out.
@@ -106,5 +98,13 @@ mod tests {
         let tokio = bill["components"].as_array().unwrap().iter().find(|one| one["name"] == "tokio").unwrap();
         assert_eq!(tokio["licenses"][0]["expression"], "MIT");
         assert!(tokio["purl"].as_str().unwrap().starts_with("pkg:cargo/tokio@"));
+    }
+
+    #[test]
+    fn urls_and_licenses_have_the_form_of_their_standards() {
+        let entry = component(("wasi".to_owned(), "0.1.0+one".to_owned(), Some("MIT/Apache-2.0".to_owned())));
+        assert_eq!(entry["purl"], "pkg:cargo/wasi@0.1.0%2Bone");
+        assert_eq!(entry["licenses"], json!([{ "expression": "MIT OR Apache-2.0" }]));
+        assert_eq!(component(("a".to_owned(), "1".to_owned(), None))["licenses"], Value::Null);
     }
 }

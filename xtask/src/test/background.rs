@@ -48,11 +48,6 @@ struct JobResult {
 }
 
 impl Background {
-    /// Whether a job of that name was started and not yet waited for.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.running.iter().any(|(running, _)| running == name)
-    }
-
     /// Starts a job.
     pub(super) fn start(&mut self, name: &str, job: &Job) -> Result<()> {
         let folder = workspace::target_dir().join("test");
@@ -74,7 +69,16 @@ impl Background {
 
     /// Waits for all jobs, prints their output, and adds their outcomes to the report.
     pub(super) fn join(&mut self, report: &mut Report) {
-        for (name, job) in self.running.drain(..) {
+        self.join_if(|_| true, report);
+    }
+
+    /// As [`Self::join`], for the job of a name, if it was started.
+    pub(super) fn join_one(&mut self, name: &str, report: &mut Report) {
+        self.join_if(|running| running == name, report);
+    }
+
+    fn join_if(&mut self, chosen: impl Fn(&str) -> bool, report: &mut Report) {
+        for (name, job) in self.running.extract_if(.., |(name, _)| chosen(name)) {
             let Ok(JobResult { outcome, took, log }) = job.join() else {
                 report.push(&name, Err(anyhow!("the thread of the job panicked")), Took::default());
                 continue;
