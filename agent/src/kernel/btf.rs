@@ -58,12 +58,16 @@ pub(super) struct Btf<'a> {
     strings: &'a [u8],
     /// Offset in `types` of each type, by type id; id 0 is void.
     starts: Vec<u32>,
+    /// Ids of all structures with members, of all 32-bit enumerations, and of all typedefs: a kernel has a hundred thousand types,
+    /// and each name is searched for among its kind.
+    structures: Vec<usize>,
+    enumerations: Vec<usize>,
+    typedefs: Vec<usize>,
 }
 
 /// `struct btf_type`.
 #[derive(Clone, Copy)]
 struct TypeHeader {
-    name: u32,
     kind: u8,
     bit_fields: bool,
     members: u32,
@@ -88,24 +92,43 @@ impl<'a> Btf<'a> {
         let types = section(word(8)?, word(12)?).ok_or(ParseBtfError("the type section is truncated"))?;
         let strings =
             section(word(16)?, word(20)?).ok_or(ParseBtfError("the string section is truncated"))?;
-        let mut btf = Self { types, strings, starts: vec![0] };
+        let mut btf = Self {
+            types,
+            strings,
+            starts: vec![0],
+            structures: Vec::new(),
+            enumerations: Vec::new(),
+            typedefs: Vec::new(),
+        };
         let mut at = 0;
         while at < types.len() {
-            let length = btf.length(at).ok_or(ParseBtfError("a type is truncated or of an unknown kind"))?;
+            let end = btf.add(at).ok_or(ParseBtfError("a type is truncated or of an unknown kind"))?;
             btf.starts.push(u32::try_from(at).map_err(|_| ParseBtfError("the file is too large"))?);
-            at += length;
+            at = end;
         }
         Ok(btf)
     }
 
+    /// Adds the next type, which starts at the offset `at`, to the ids of its kind. Returns the offset of its end; `None` if the type
+    /// exceeds the section.
+    fn add(&mut self, at: usize) -> Option<usize> {
+        let (kind, members) = kind_and_members(u32_at(self.types, at.checked_add(4)?)?);
+        let id = self.starts.len();
+        match kind {
+            STRUCT if members > 0 => self.structures.push(id),
+            ENUM => self.enumerations.push(id),
+            TYPEDEF => self.typedefs.push(id),
+            _ => {}
+        }
+        let end = at.checked_add(length(kind, members as usize)?)?;
+        (end <= self.types.len()).then_some(end)
+    }
+
     /// Finds the field `path` of a structure. `path` may name fields of nested structures ("a.b") and of unnamed members.
     pub(super) fn field(&self, structure: &str, path: &str) -> Option<Field> {
-        let whole = (1..self.starts.len()).find(|id| {
-            self.head(*id).is_some_and(|head| {
-                head.kind == STRUCT && head.members > 0 && self.name(head.name) == structure.as_bytes()
-            })
-        })?;
-        let (mut offset, mut id) = (0u32, whole);
+        let mut structures = self.structures.iter();
+        let whole = structures.find(|id| self.is_named(**id, structure.as_bytes()))?;
+        let (mut offset, mut id) = (0u32, *whole);
         for name in path.split('.') {
             let (inner, refers_to) = self.member(id, name.as_bytes(), MAX_DEPTH)?;
             offset = offset.checked_add(inner)?;
@@ -121,13 +144,10 @@ impl<'a> Btf<'a> {
 
     /// The value of an enumerator of a 32-bit enumeration.
     pub(super) fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
-        (1..self.starts.len()).find_map(|id| {
-            let head = self.head(id)?;
-            if head.kind != ENUM || self.name(head.name) != enumeration.as_bytes() {
-                return None;
-            }
-            let first = self.start(id)? + 12;
-            (0..head.members as usize).find_map(|index| {
+        let mut named = self.enumerations.iter().filter(|id| self.is_named(**id, enumeration.as_bytes()));
+        named.find_map(|id| {
+            let first = self.start(*id)? + 12;
+            (0..self.head(*id)?.members as usize).find_map(|index| {
                 let at = first + 8 * index;
                 let own = self.name(u32_at(self.types, at)?);
                 (own == name.as_bytes()).then(|| u32_at(self.types, at + 4))?
@@ -138,10 +158,8 @@ impl<'a> Btf<'a> {
     /// Whether argument `index` of a tracepoint is a pointer. The kernel has a type `btf_trace_<name>` for each tracepoint.
     pub(super) fn tracepoint_argument_is_pointer(&self, tracepoint: &str, index: usize) -> Option<bool> {
         let name = format!("btf_trace_{tracepoint}");
-        let function = (1..self.starts.len()).find(|id| {
-            self.head(*id).is_some_and(|head| head.kind == TYPEDEF && self.name(head.name) == name.as_bytes())
-        })?;
-        let pointer = self.head(self.strip_modifiers(function)?).filter(|head| head.kind == PTR)?;
+        let function = self.typedefs.iter().find(|id| self.is_named(**id, name.as_bytes()))?;
+        let pointer = self.head(self.strip_modifiers(*function)?).filter(|head| head.kind == PTR)?;
         let prototype = pointer.refers_to as usize;
         let head = self.head(prototype).filter(|head| head.kind == FUNC_PROTO)?;
         // The first parameter of the prototype is the tracepoint's private data.
@@ -197,35 +215,22 @@ impl<'a> Btf<'a> {
     }
 
     fn head(&self, id: usize) -> Option<TypeHeader> {
-        self.head_at(self.start(id)?)
-    }
-
-    fn head_at(&self, at: usize) -> Option<TypeHeader> {
+        let at = self.start(id)?;
         let info = u32_at(self.types, at.checked_add(4)?)?;
+        let (kind, members) = kind_and_members(info);
         Some(TypeHeader {
-            name: u32_at(self.types, at)?,
-            kind: ((info >> 24) & 0x1f) as u8,
+            kind,
             bit_fields: info >> 31 == 1,
-            members: info & 0xffff,
+            members,
             refers_to: u32_at(self.types, at + 8)?,
         })
     }
 
-    /// Size of the type at the offset `at`, bytes; `None` if the type exceeds the section.
-    fn length(&self, at: usize) -> Option<usize> {
-        let head = self.head_at(at)?;
-        let members = head.members as usize;
-        let extra = match head.kind {
-            0 => return None,
-            INT | VAR | DECL_TAG => 4,
-            ARRAY => 12,
-            STRUCT | UNION | DATASEC | ENUM64 => 12 * members,
-            ENUM | FUNC_PROTO => 8 * members,
-            kind if kind <= LAST_KIND => 0,
-            _ => return None,
-        };
-        let length = 12 + extra;
-        (at.checked_add(length)? <= self.types.len()).then_some(length)
+    fn is_named(&self, id: usize, name: &[u8]) -> bool {
+        let own = || self.strings.get(u32_at(self.types, self.start(id)?)? as usize..);
+        own()
+            .and_then(|own| own.strip_prefix(name))
+            .is_some_and(|rest| matches!(rest.first(), None | Some(0)))
     }
 
     fn name(&self, offset: u32) -> &[u8] {
@@ -234,9 +239,28 @@ impl<'a> Btf<'a> {
     }
 }
 
+/// The kind of a type and its number of members, from `info` of `struct btf_type`.
+const fn kind_and_members(info: u32) -> (u8, u32) {
+    (((info >> 24) & 0x1f) as u8, info & 0xffff)
+}
+
+/// Size of a type, bytes; `None` if the kind is unknown.
+const fn length(kind: u8, members: usize) -> Option<usize> {
+    let extra = match kind {
+        0 => return None,
+        INT | VAR | DECL_TAG => 4,
+        ARRAY => 12,
+        STRUCT | UNION | DATASEC | ENUM64 => 12 * members,
+        ENUM | FUNC_PROTO => 8 * members,
+        kind if kind <= LAST_KIND => 0,
+        _ => return None,
+    };
+    Some(12 + extra)
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let word = bytes.get(at..at.checked_add(4)?)?;
-    word.try_into().ok().map(u32::from_ne_bytes)
+    let word = bytes.get(at..)?.first_chunk()?;
+    Some(u32::from_ne_bytes(*word))
 }
 
 #[cfg(test)]
