@@ -261,11 +261,29 @@ fn pods() -> Pods {
         },
         {
             "metadata": { "namespace": "shop", "name": "broken", "uid": "uid-2" },
-            "spec": { "nodeName": "node1", "containers": [{ "name": "app", "image": "none:1" }] },
-            "status": { "phase": "Pending", "containerStatuses": [{
-                "name": "app", "image": "none:1", "imageID": "", "ready": false, "restartCount": 0,
-                "state": { "waiting": { "reason": "ImagePullBackOff" } },
-            }] },
+            "spec": {
+                "nodeName": "node1",
+                "containers": [{ "name": "app", "image": "none:1" }],
+                "initContainers": [
+                    { "name": "setup", "image": "setup:1" },
+                    {
+                        "name": "proxy", "image": "proxy:1", "restartPolicy": "Always",
+                        "resources": { "requests": { "cpu": "231m" }, "limits": { "memory": "232Mi" } },
+                    },
+                ],
+            },
+            "status": {
+                "phase": "Pending",
+                "containerStatuses": [{
+                    "name": "app", "image": "none:1", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": { "waiting": { "reason": "ImagePullBackOff" } },
+                }],
+                "initContainerStatuses": [{
+                    "name": "proxy", "image": "example/proxy:1", "imageID": "", "ready": false, "restartCount": 233,
+                    "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+                    "lastState": { "terminated": { "exitCode": 137, "reason": "OOMKilled" } },
+                }],
+            },
         },
     ] });
     Pods::from_json(list.to_string().as_bytes()).expect("a list of pods").pods

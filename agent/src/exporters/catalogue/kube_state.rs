@@ -2,6 +2,9 @@
 //!
 //! Each family has one row per pod. Labels are those of kube-state-metrics 2, in the same order except for the first three.
 
+use snug_sizing::workload::Resources;
+
+use self::Section::{App, Init};
 use super::{Emit, Family, Samples::KubeState, Unit::None, Value, cores};
 use crate::model::{
     ContainerKind,
@@ -27,64 +30,138 @@ pub(super) static FAMILIES: &[Family] =
             "kube_pod_container_resource_requests",
             "Requests of the container, in cores and bytes",
             None,
-            KubeState(|pod, emit| resources(pod, emit, true)),
+            KubeState(|pod, emit| requests(pod, App, emit)),
         )
-        .labels(&["container", "node", "resource", "unit"]),
+        .labels(&RESOURCE_LABELS),
         Family::gauge(
             "kube_pod_container_resource_limits",
             "Limits of the container, in cores and bytes",
             None,
-            KubeState(|pod, emit| resources(pod, emit, false)),
+            KubeState(|pod, emit| limits(pod, App, emit)),
         )
-        .labels(&["container", "node", "resource", "unit"]),
+        .labels(&RESOURCE_LABELS),
         Family::counter(
             "kube_pod_container_status_restarts",
             "Restarts of the container",
             None,
-            KubeState(|pod, emit| {
-                for (name, container) in app_containers(pod) {
-                    if let Some(status) = &container.status {
-                        emit(&[name], Value::Int(status.restarts));
-                    }
-                }
-            }),
+            KubeState(|pod, emit| restarts(pod, App, emit)),
         )
         .labels(&["container"]),
         Family::gauge(
             "kube_pod_container_status_waiting_reason",
             "Reason why the container is waiting",
             None,
-            KubeState(|pod, emit| {
-                for (name, container) in app_containers(pod) {
-                    if let Some(State::Waiting(reason)) =
-                        container.status.as_ref().map(|status| &status.state)
-                        && !reason.is_empty()
-                    {
-                        emit(&[name, reason], Value::Int(1));
-                    }
-                }
-            }),
+            KubeState(|pod, emit| waiting_reason(pod, App, emit)),
         )
         .labels(&["container", "reason"]),
         Family::gauge(
             "kube_pod_container_status_last_terminated_reason",
             "Reason of the last termination of the container",
             None,
-            KubeState(|pod, emit| {
-                for (name, container) in app_containers(pod) {
-                    if let Some(last) = container.status.as_ref().and_then(|status| status.last.as_ref()) {
-                        emit(&[name, &last.reason], Value::Int(1));
-                    }
-                }
-            }),
+            KubeState(|pod, emit| last_terminated_reason(pod, App, emit)),
+        )
+        .labels(&["container", "reason"]),
+        Family::gauge(
+            "kube_pod_init_container_info",
+            "Information about the init container; the restart policy of a sidecar is Always",
+            None,
+            KubeState(init_info),
+        )
+        .labels(&["container", "image_spec", "image", "restart_policy"]),
+        Family::gauge(
+            "kube_pod_init_container_resource_requests",
+            "Requests of the init container, in cores and bytes",
+            None,
+            KubeState(|pod, emit| requests(pod, Init, emit)),
+        )
+        .labels(&RESOURCE_LABELS),
+        Family::gauge(
+            "kube_pod_init_container_resource_limits",
+            "Limits of the init container, in cores and bytes",
+            None,
+            KubeState(|pod, emit| limits(pod, Init, emit)),
+        )
+        .labels(&RESOURCE_LABELS),
+        Family::counter(
+            "kube_pod_init_container_status_restarts",
+            "Restarts of the init container",
+            None,
+            KubeState(|pod, emit| restarts(pod, Init, emit)),
+        )
+        .labels(&["container"]),
+        Family::gauge(
+            "kube_pod_init_container_status_waiting_reason",
+            "Reason why the init container is waiting",
+            None,
+            KubeState(|pod, emit| waiting_reason(pod, Init, emit)),
+        )
+        .labels(&["container", "reason"]),
+        Family::gauge(
+            "kube_pod_init_container_status_last_terminated_reason",
+            "Reason of the last termination of the init container",
+            None,
+            KubeState(|pod, emit| last_terminated_reason(pod, Init, emit)),
         )
         .labels(&["container", "reason"]),
     ];
 
-/// App containers alone: kube-state-metrics has separate families for init containers and sidecars.
-fn app_containers(pod: &KnownPod) -> impl Iterator<Item = (&str, &KnownContainer)> {
-    let app = pod.containers.iter().filter(|one| one.names.kind == Some(ContainerKind::App));
-    app.map(|one| (one.names.container.as_str(), one))
+const RESOURCE_LABELS: [&str; 4] = ["container", "node", "resource", "unit"];
+
+/// The section of a pod's spec; kube-state-metrics has families for each. Sidecars are init containers.
+#[derive(Clone, Copy)]
+enum Section {
+    App,
+    Init,
+}
+
+impl Section {
+    const fn has(self, kind: ContainerKind) -> bool {
+        match self {
+            App => matches!(kind, ContainerKind::App),
+            Init => matches!(kind, ContainerKind::Init | ContainerKind::Sidecar),
+        }
+    }
+}
+
+/// The containers of a section, with their names.
+fn containers(pod: &KnownPod, section: Section) -> impl Iterator<Item = (&str, &KnownContainer)> {
+    let of_section =
+        pod.containers.iter().filter(move |one| one.names.kind.is_some_and(|kind| section.has(kind)));
+    of_section.map(|one| (one.names.container.as_str(), one))
+}
+
+fn init_info(pod: &KnownPod, emit: &mut Emit<'_>) {
+    for (name, container) in containers(pod, Init) {
+        let names = &container.names;
+        let restart_policy = if names.kind == Some(ContainerKind::Sidecar) { "Always" } else { "" };
+        emit(&[name, &names.spec.image, &names.image, restart_policy], Value::Int(1));
+    }
+}
+
+fn restarts(pod: &KnownPod, section: Section, emit: &mut Emit<'_>) {
+    for (name, container) in containers(pod, section) {
+        if let Some(status) = &container.status {
+            emit(&[name], Value::Int(status.restarts));
+        }
+    }
+}
+
+fn waiting_reason(pod: &KnownPod, section: Section, emit: &mut Emit<'_>) {
+    for (name, container) in containers(pod, section) {
+        if let Some(State::Waiting(reason)) = container.status.as_ref().map(|status| &status.state)
+            && !reason.is_empty()
+        {
+            emit(&[name, reason], Value::Int(1));
+        }
+    }
+}
+
+fn last_terminated_reason(pod: &KnownPod, section: Section, emit: &mut Emit<'_>) {
+    for (name, container) in containers(pod, section) {
+        if let Some(last) = container.status.as_ref().and_then(|status| status.last.as_ref()) {
+            emit(&[name, &last.reason], Value::Int(1));
+        }
+    }
 }
 
 fn info(pod: &KnownPod, emit: &mut Emit<'_>) {
@@ -112,11 +189,22 @@ fn phase(pod: &KnownPod, emit: &mut Emit<'_>) {
     }
 }
 
-fn resources(pod: &KnownPod, emit: &mut Emit<'_>, requests: bool) {
-    for (name, container) in app_containers(pod) {
-        let of = container.resources.desired;
-        let (cpu, memory) =
-            if requests { (of.cpu_request, of.memory_request) } else { (of.cpu_limit, of.memory_limit) };
+fn requests(pod: &KnownPod, section: Section, emit: &mut Emit<'_>) {
+    resources(pod, section, emit, |of| (of.cpu_request, of.memory_request));
+}
+
+fn limits(pod: &KnownPod, section: Section, emit: &mut Emit<'_>) {
+    resources(pod, section, emit, |of| (of.cpu_limit, of.memory_limit));
+}
+
+fn resources(
+    pod: &KnownPod,
+    section: Section,
+    emit: &mut Emit<'_>,
+    values: impl Fn(Resources) -> (Option<u64>, Option<u64>),
+) {
+    for (name, container) in containers(pod, section) {
+        let (cpu, memory) = values(container.resources.desired);
         if let Some(millicores) = cpu {
             emit(&[name, &pod.node, "cpu", "core"], cores(millicores));
         }
