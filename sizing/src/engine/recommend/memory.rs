@@ -19,9 +19,9 @@ use crate::{
 const RUNTIME_MINIMUM: f64 = 10.0 * 1024.0 * 1024.0;
 /// Days after which usage from before the agent no longer counts: every weekday was seen once.
 const EARLIER_PEAK_DAYS: f64 = 7.0;
-/// The largest share by which a value is lowered at once, and with a low confidence or after an OOM kill.
-const LARGEST_STEP: f64 = 0.5;
-const LARGEST_UNSURE_STEP: f64 = 0.25;
+/// The largest share by which a value is lowered at once, with a low confidence or OOM kills in the history, with a medium and with a
+/// high confidence.
+const LARGEST_STEPS: [f64; 3] = [0.25, 0.5, 0.75];
 /// A limit that would have to be more than this many times as high to last for the horizon is not raised for growth.
 const MAX_GROWTH: f64 = 2.0;
 
@@ -223,8 +223,13 @@ fn request_or_limit_floors(input: &Input<'_>, value: Option<u64>, wanted: f64) -
         floors.extend(earlier_peak(input.evidence));
     }
     if let Some(value) = value.filter(|_| AdviceRule::LargestStep.is_on()) {
-        let is_unsure = input.confidence == Confidence::Low || input.evidence.kills().next().is_some();
-        let share = if is_unsure { LARGEST_UNSURE_STEP } else { LARGEST_STEP };
+        let [low, medium, high] = LARGEST_STEPS;
+        let share = match input.confidence {
+            _ if input.evidence.kills().next().is_some() => low,
+            Confidence::Low => low,
+            Confidence::Medium => medium,
+            Confidence::High => high,
+        };
         let note = MemoryNote::LargestStep { wanted: steps::memory(wanted), share };
         floors.push(Floor { bytes: value as f64 * (1.0 - share), note: Some(note) });
     }

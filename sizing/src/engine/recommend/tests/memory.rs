@@ -305,14 +305,18 @@ fn after_a_kill_no_limit_is_at_or_below_the_one_that_was_hit() {
 }
 
 #[test]
-fn values_are_lowered_by_at_most_half_at_once_and_by_a_quarter_if_unsure() {
+fn values_are_lowered_by_a_part_at_a_time_and_by_less_with_less_confidence() {
     AdviceRule::LargestStep.prove(
         &containers(),
         |evidence| evidence.container.current.memory_limit.is_some(),
         |evidence| {
             let Recommendation { values, confidence, .. } = advised(evidence);
-            let is_unsure = confidence == Confidence::Low || evidence.kills().next().is_some();
-            let share = if is_unsure { 0.75 } else { 0.5 };
+            let share = match confidence {
+                _ if evidence.kills().next().is_some() => 0.75,
+                Confidence::Low => 0.75,
+                Confidence::Medium => 0.5,
+                Confidence::High => 0.25,
+            };
             let current = evidence.container.current;
             at_least(values.memory_limit, current.memory_limit.unwrap() as f64 * share)?;
             let request = current.memory_request.unwrap() as f64 * share;
@@ -327,7 +331,7 @@ fn a_limit_that_is_lowered_step_by_step_does_not_raise_the_request() {
     evidence.container.current.memory_request = Some(128 * MIB);
     evidence.container.current.memory_limit = Some(1024 * MIB);
     let values = advised(&evidence).values;
-    assert_eq!((values.memory_request, values.memory_limit), (Some(118 * MIB), Some(512 * MIB)));
+    assert_eq!((values.memory_request, values.memory_limit), (Some(118 * MIB), Some(256 * MIB)));
     evidence.container.current.cpu_request = Some(100);
     evidence.container.current.cpu_limit = Some(100);
     evidence.container.current.memory_request = Some(1024 * MIB);
