@@ -207,6 +207,22 @@ fn patches_are_valid_and_quoted() {
 }
 
 #[test]
+fn a_crash_loop_of_seconds_exceeds_the_threshold() {
+    let limit = Resources { memory_limit: Some(256 * MIB), ..Resources::default() };
+    let looping = evidence("batcher", "app", "Deployment", limit, 1, |_| {
+        let kill = |at| OomKill { at: START + at, limit: 256 * MIB, pod: "batcher-0".to_owned() };
+        HourRecord { observed: 36, kills: (0..12).map(kill).collect(), ..HourRecord::default() }
+    });
+    let file = written(&snapshot(&[looping]));
+    let output = on(file.path(), &["recommend", "--fail-on", "0.5", "--horizon", "3d", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", error(&output));
+    let said: serde_json::Value = serde_json::from_str(&text(&output)).unwrap();
+    let batcher = &said["recommendations"][0];
+    assert!(batcher["recommended"]["memory_limit"].as_u64() > Some(300 * MIB), "{batcher}");
+    assert_eq!((&batcher["confidence"], &said["horizon_days"]), (&"low".into(), &3.0.into()));
+}
+
+#[test]
 fn exit_codes() {
     let file = written(&snapshot(&shop()));
     let code = |arguments: &[&str]| on(file.path(), arguments).status.code();

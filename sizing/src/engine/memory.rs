@@ -83,12 +83,11 @@ struct Need<'e> {
 
 impl<'e> Need<'e> {
     /// The need behind a peak. Page cache grows until it meets the limit. So of a peak at the limit, only unreclaimable memory is a
-    /// need, unless there was an OOM kill or the container waited for memory.
-    fn new(peak: &'e Peak, record: &HourRecord, limit: Option<u64>) -> Self {
+    /// need, unless the container waited for memory. `cache_limit` is the limit; `None` if a limit was hit by an OOM kill.
+    fn new(peak: &'e Peak, record: &HourRecord, cache_limit: Option<u64>) -> Self {
         let stalled = record.stalled.memory_millis as f64 / 1000.0;
-        let is_at_limit = limit.is_some_and(|limit| peak.bytes as f64 >= limit as f64 * AT_LIMIT);
-        let is_cache =
-            is_at_limit && record.kills.is_empty() && stalled <= MAX_STALLED * record.observed as f64;
+        let is_at_limit = cache_limit.is_some_and(|limit| peak.bytes as f64 >= limit as f64 * AT_LIMIT);
+        let is_cache = is_at_limit && stalled <= MAX_STALLED * record.observed as f64;
         let unreclaimable = unreclaimable_peak(record).filter(|_| is_cache && AdviceRule::PageCache.is_on());
         Self { bytes: unreclaimable.map_or(peak.bytes, |bytes| bytes.min(peak.bytes)), peak }
     }
@@ -117,7 +116,8 @@ impl HourPeaks<'_> {
 impl<'e> PeakHistory<'e> {
     /// Takes the peaks of a usage history.
     pub fn new(evidence: &'e Evidence) -> Self {
-        let limit = evidence.container.current.memory_limit;
+        let is_killed = evidence.kills().next().is_some();
+        let limit = evidence.container.current.memory_limit.filter(|_| !is_killed);
         let hours = evidence
             .hours
             .iter()

@@ -165,12 +165,19 @@ pub fn recommend(
     let (mut reasons, mut of_history) = (Vec::new(), Vec::new());
     let confidence = confidence(evidence, &mut of_history);
     let current = evidence.container.current;
+    // Values that are still set are the current ones, whatever the history was recorded with.
+    let in_use = previous.map_or(current, |set| Resources {
+        memory_request: set.memory_request.or(current.memory_request),
+        memory_limit: set.memory_limit.or(current.memory_limit),
+        ..current
+    });
     let previous = previous.filter(|_| policy.steady).unwrap_or_default();
     let qos = qos.unwrap_or_else(|| QosClass::from_containers(&[current]));
     let is_guaranteed = qos == QosClass::Guaranteed && policy.qos == QosRule::Keep;
     let mut values = Resources::default();
     if let Some(sized) = &memory {
-        let input = memory::Input { evidence, policy, sized, confidence, is_guaranteed, previous };
+        let input =
+            memory::Input { evidence, policy, sized, confidence, is_guaranteed, current: in_use, previous };
         let memory::Values { request, limit, .. } = memory::values(&input, &mut reasons);
         (values.memory_request, values.memory_limit) = (request, limit);
     }

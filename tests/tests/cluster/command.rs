@@ -42,7 +42,7 @@ fn recommend_reads_all_agents_and_respects_the_constraints_of_the_cluster() {
                     "template": {
                         "metadata": {
                             "labels": { "app": "idle" },
-                            "annotations": { "snug/policy": "{min: {memory: 150Mi}}" },
+                            "annotations": { "snug/policy": "{max: {memory: 150Mi}}" },
                         },
                         "spec": pod,
                     },

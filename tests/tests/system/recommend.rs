@@ -57,7 +57,7 @@ fn replicas(folder: &Path) -> Result<Result<(Vec<Container>, String), String>> {
     let pods = containers.iter().enumerate().map(|(number, container)| {
         let mut pod = container.pod("shop", "web", "app");
         pod["metadata"]["name"] = json!(format!("web-5d4f8c7b9c-x7k2{number}"));
-        pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "2", "memory": "1Gi"}});
+        pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "2", "memory": "64Mi"}});
         pod
     });
     let file = folder.join("pods.json");
@@ -108,7 +108,7 @@ fn the_first_table_is_available_within_a_minute() -> Result<()> {
     let web = &report["recommendations"][0];
     assert_fits(web, &containers)?;
     assert_eq!((&web["owner"], &web["current"]["cpu_request"]), (&json!("Deployment"), &json!(2000)));
-    assert_eq!(web["current"]["memory_request"], 1_u64 << 30);
+    assert_eq!(web["current"]["memory_request"], 64 << 20);
     let (code, patch) = snug(&["recommend", "web", "--agent", &url, "-o", "patch"])?;
     assert!(code == Some(0) && patch.starts_with("kubectl -n shop patch deployment/web "), "{patch}");
     Ok(())

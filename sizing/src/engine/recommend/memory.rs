@@ -34,6 +34,8 @@ pub(super) struct Input<'i> {
     pub(super) confidence: Confidence,
     /// Whether request and limit must be equal.
     pub(super) is_guaranteed: bool,
+    /// Requests and limits that are set now.
+    pub(super) current: Resources,
     pub(super) previous: Resources,
 }
 
@@ -64,8 +66,7 @@ fn highest(floors: impl IntoIterator<Item = Floor>, base: f64, reasons: &mut Vec
 
 /// The memory request and limit, bytes, with their reasons.
 pub(super) fn values(input: &Input<'_>, reasons: &mut Vec<Reason>) -> Values {
-    let Input { evidence, sized, is_guaranteed, previous, .. } = *input;
-    let current = evidence.container.current;
+    let Input { evidence, sized, is_guaranteed, current, previous, .. } = *input;
     explain(input, reasons);
     let failed = failed(evidence, reasons);
     let minimum = minimum(evidence);
@@ -168,8 +169,8 @@ enum Growing {
 
 /// Whether a container grows, with the reason.
 fn growth(input: &Input<'_>, need: f64, reasons: &mut Vec<Reason>) -> Growing {
-    let Input { evidence, policy, sized, .. } = *input;
-    let limit = evidence.container.current.memory_limit;
+    let Input { evidence, policy, sized, current, .. } = *input;
+    let limit = current.memory_limit;
     let Some(growth) = growth::steady(evidence, limit) else { return Growing::No };
     let horizon_days = policy.horizon_days;
     let until = growth.after(horizon_days) * (1.0 + sized.rule.relative);
@@ -186,11 +187,11 @@ fn growth(input: &Input<'_>, need: f64, reasons: &mut Vec<Reason>) -> Growing {
 
 /// What the limit is not lowered below. `wanted` is the limit without these.
 fn limit_floors(input: &Input<'_>, wanted: f64) -> Vec<Floor> {
-    let Input { evidence, sized, .. } = *input;
+    let Input { evidence, sized, current, .. } = *input;
     let container = &evidence.container;
-    let limit = container.current.memory_limit;
+    let limit = current.memory_limit;
     // Where there is no limit, the request is what someone declared as the need.
-    let declared = limit.or(container.current.memory_request);
+    let declared = limit.or(current.memory_request);
     let mut floors = request_or_limit_floors(input, declared, wanted);
     // A limit where there is none could end a container whose volume has no bound.
     let volumes =
@@ -206,7 +207,7 @@ fn limit_floors(input: &Input<'_>, wanted: f64) -> Vec<Floor> {
 
 /// What the request is not lowered below.
 fn request_floors(input: &Input<'_>, wanted: f64) -> Vec<Floor> {
-    let request = input.evidence.container.current.memory_request;
+    let request = input.current.memory_request;
     capped(request_or_limit_floors(input, request, wanted), request)
 }
 
