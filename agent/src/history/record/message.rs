@@ -36,6 +36,9 @@ pub(super) struct ContainerHour {
     pub(super) record: Option<HourRecord>,
     #[prost(message, repeated, tag = "10")]
     pub(super) pods: Vec<Pod>,
+    /// The kernel's watermark from before the agent.
+    #[prost(message, optional, tag = "19")]
+    pub(super) earlier_peak: Option<Peak>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -133,9 +133,11 @@ fn evidence_of_an_hour() -> impl Strategy<Value = Evidence> {
         prop_oneof![Just(WorkloadKind::Service), Just(WorkloadKind::DaemonSet), Just(WorkloadKind::Job)];
     let role = prop_oneof![Just(Role::App), Just(Role::Init), Just(Role::Sidecar)];
     let pods = prop::collection::btree_map("[a-z-]{0,9}", (any::<[u64; 3]>(), "[xy]?"), 0..4);
-    (kind, role, any::<(u64, u64)>(), any::<[Option<u64>; 4]>(), record(), pods).prop_map(
-        |(kind, role, (replicas, seen), resources, record, pods)| {
+    (kind, role, any::<(u64, u64)>(), any::<[Option<u64>; 4]>(), record(), pods, peak()).prop_map(
+        |(kind, role, (replicas, seen), resources, record, pods, earlier)| {
             let mut evidence = of_key(KEY).unwrap();
+            evidence.earlier_peak =
+                earlier.map(|evidence::Peak { bytes, at, pod }| evidence::EarlierPeak { bytes, at, pod });
             (evidence.workload.kind, evidence.workload.replicas) = (kind, replicas);
             (evidence.container.role, evidence.container.seen) = (role, seen);
             let [cpu_request, cpu_limit, memory_request, memory_limit] = resources;
