@@ -3,10 +3,14 @@
 //! The tracepoint `mark_victim` does not name the cgroup whose limit was reached. But such a cgroup increments its own
 //! `memory_events_local[MEMCG_OOM]` before the OOM killer runs. So the cgroup is the lowest one, from the victim's cgroup
 //! upwards, whose counter has increased since it was last read here. If none has, the node ran out of memory.
+//!
+//! With `memory.oom.group`, which the kubelet sets for containers, the kernel kills all processes of the cgroup after the victim, and
+//! the tracepoint reports each of them. They belong to one OOM kill: the same task kills them within one call. Tasks that wait
+//! for the OOM killer meanwhile increase the counter, too, so the counter does not tell these kills apart.
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::bpf_get_current_task,
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
     macros::{btf_tracepoint, map},
     maps::LruHashMap,
     programs::BtfTracePointContext,
@@ -22,6 +26,22 @@ use crate::{
 /// `memory_events_local[MEMCG_OOM]` as last read here, by the cgroup's kernfs id.
 #[map]
 static LAST_OOM_COUNTS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8192, 0);
+
+/// The last kill of all processes of a cgroup with `memory.oom.group`, by the cgroup's kernfs id.
+#[map]
+static GROUP_KILLS: LruHashMap<u64, GroupKill> = LruHashMap::with_max_entries(1024, 0);
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct GroupKill {
+    /// Time of the first kill.
+    at_ns: u64,
+    /// Process and thread id of the task that runs the OOM killer.
+    killer: u64,
+}
+
+/// Kills of one group by one task belong to one OOM kill for this long.
+const GROUP_KILL_NS: u64 = 5_000_000_000;
 
 /// At most this many cgroups, from the victim's upwards, are checked.
 const MAX_ANCESTORS: u32 = 12;
@@ -45,7 +65,13 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
     let pid = if argument_is_task { field(task, offset!(task_tgid))? } else { argument as u32 };
     let css = pointer(pointer(task, offset!(task_cgroups))?, offset!(css_set_memory))?;
     let (hierarchy, mut id) = cgroup_of_css(css)?;
-    let limiting_css = limiting_css(css);
+    let Ancestors { limiting_css, group, killed_before } = ancestors(css);
+    if killed_before {
+        return None;
+    }
+    if let Some(group) = group {
+        let _ = GROUP_KILLS.insert(group, this_kill(), BPF_ANY.into());
+    }
     if !argument_is_task {
         // `task` is the current one, which triggered the OOM kill and need not be the victim. At a cgroup's limit it is in
         // that cgroup or a descendant. If the node ran out of memory it can be any task: then the victim's cgroup is not
@@ -76,12 +102,30 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
     Some(())
 }
 
-/// The lowest cgroup, from `css` upwards, whose counter of OOM events has increased since it was last read. A memory
-/// controller's `cgroup_subsys_state` is the first member of its `mem_cgroup`, so `css` is used as both.
+/// What the cgroups from the victim's upwards say about a kill.
+struct Ancestors {
+    /// The lowest cgroup whose counter of OOM events has increased since it was last read.
+    limiting_css: Option<*const u8>,
+    /// The highest cgroup with `memory.oom.group` that is not above the limiting one: all of its processes are killed.
+    group: Option<u64>,
+    /// Whether the victim belongs to a group that this task is killing already.
+    killed_before: bool,
+}
+
 #[inline(always)]
-fn limiting_css(css: *const u8) -> Option<*const u8> {
+fn this_kill() -> GroupKill {
+    // SAFETY: the helper has no precondition.
+    GroupKill { at_ns: unsafe { bpf_ktime_get_ns() }, killer: bpf_get_current_pid_tgid() }
+}
+
+/// Reads the cgroups from `css` upwards. A memory controller's `cgroup_subsys_state` is the first member of its `mem_cgroup`,
+/// so `css` is used as both.
+#[inline(always)]
+fn ancestors(css: *const u8) -> Ancestors {
     let mut memcg = css;
     let mut found = None;
+    let (mut group, mut killed_before) = (None, false);
+    let this = this_kill();
     for _ in 0..MAX_ANCESTORS {
         let (Some((_, id)), Some(ooms)) =
             (cgroup_of_css(memcg), field::<u64>(memcg, offset!(memory_local_ooms)))
@@ -94,6 +138,16 @@ fn limiting_css(css: *const u8) -> Option<*const u8> {
             Some(last) => ooms > last,
             None => ooms > 0 && is_at_limit(memcg),
         };
+        if field::<u8>(memcg, offset!(memory_oom_group)).is_some_and(|flag| flag != 0) {
+            if found.is_none() {
+                group = Some(id);
+            }
+            // SAFETY: the value is copied at once.
+            let before = unsafe { GROUP_KILLS.get(id) }.copied();
+            killed_before |= before.is_some_and(|before| {
+                before.killer == this.killer && this.at_ns.wrapping_sub(before.at_ns) < GROUP_KILL_NS
+            });
+        }
         if increased && found.is_none() {
             found = Some(memcg);
         }
@@ -105,7 +159,7 @@ fn limiting_css(css: *const u8) -> Option<*const u8> {
             None => break,
         }
     }
-    found
+    Ancestors { limiting_css: found, group, killed_before }
 }
 
 #[inline(always)]

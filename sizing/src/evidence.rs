@@ -4,7 +4,7 @@
 //! the order in which agents answer does not matter. Sizes are bytes, CPU is in cores, times are seconds since the Unix
 //! epoch.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -286,7 +286,13 @@ impl Evidence {
             self.hour(*hour).merge(record);
         }
         minutes::merge(&mut self.minutes, &other.minutes);
-        higher(&mut self.earlier_peak, &other.earlier_peak);
+        // The same peak is read again when the agent starts again: the first time counts.
+        let rank = |peak: &Option<EarlierPeak>| {
+            peak.as_ref().map(|EarlierPeak { bytes, at, pod }| (*bytes, Reverse((*at, pod.clone()))))
+        };
+        if rank(&self.earlier_peak) < rank(&other.earlier_peak) {
+            self.earlier_peak.clone_from(&other.earlier_peak);
+        }
         for (image, first) in &other.images {
             let mine = self.images.entry(image.clone()).or_insert(*first);
             *mine = (*mine).min(*first);
@@ -434,6 +440,19 @@ mod tests {
             }
             prop_assert!(sum.pod_days() >= a.pod_days() && sum.weekdays() >= a.weekdays());
         }
+    }
+
+    #[test]
+    fn of_earlier_peaks_the_highest_counts_since_it_was_first_read() {
+        let read = |bytes, at| {
+            let mut evidence = Evidence::new(workload("web"), container("app"), 100);
+            evidence.earlier_peak = Some(EarlierPeak { bytes, at, pod: "pod".to_owned() });
+            evidence
+        };
+        let sum = [read(7, 1), read(8, 3), read(8, 2)]
+            .iter()
+            .fold(Evidence::new(workload("web"), container("app"), 100), |sum, one| merged(&sum, one));
+        assert_eq!(sum.earlier_peak, read(8, 2).earlier_peak);
     }
 
     #[test]

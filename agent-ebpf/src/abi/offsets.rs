@@ -129,6 +129,8 @@ offsets! {
     mount_namespace,
     /// `cgroup_subsys_state.parent`: the same controller's state of the parent cgroup.
     css_parent,
+    /// `mem_cgroup.oom_group`, a `bool`: `memory.oom.group` of cgroup v2.
+    memory_oom_group,
     /// `mem_cgroup.memory_events_local[MEMCG_OOM]`: OOM events caused by this cgroup's own limit.
     memory_local_ooms,
     /// 0: the argument of the tracepoint `mark_victim` is the victim's `task_struct *` (Linux 6.9), not its pid.

@@ -1,4 +1,5 @@
-//! Events of the `oom` program: the OOM killer has chosen a victim.
+//! Events of the `oom` program: the OOM killer has chosen a victim. One that takes all processes of a cgroup with it
+//! (`memory.oom.group`) is one event.
 
 use super::{events::Header, process::COMM_BYTES};
 

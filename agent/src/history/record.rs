@@ -66,7 +66,8 @@ pub(super) fn encode(evidence: &Evidence) -> Vec<Record> {
         let value = if records.is_empty() {
             encode_hour(evidence, record)
         } else {
-            encode_hour(&Evidence { pods: BTreeMap::new(), ..evidence.clone() }, record)
+            let rest = Evidence { pods: BTreeMap::new(), earlier_peak: None, ..evidence.clone() };
+            encode_hour(&rest, record)
         };
         records.push(Record { kind: frame::Kind::HOUR, hour: *hour, key: key.clone(), value });
     }
@@ -166,6 +167,7 @@ fn encode_hour(evidence: &Evidence, record: &evidence::HourRecord) -> Vec<u8> {
         memory_limit,
         record: Some(record.into()),
         pods: evidence.pods.iter().map(pod).collect(),
+        earlier_peak: evidence.earlier_peak.as_ref().map(Peak::from),
         ..facts::encode(evidence)
     };
     hour.encode_to_vec()
@@ -203,6 +205,7 @@ fn decode_hour(key: &str, hour: Hour, bytes: &[u8]) -> Result<Evidence, RecordEr
         (name, evidence::PodTotals { observed, cpu_millis, peak, node_class })
     };
     evidence.pods = whole.pods.into_iter().map(pod).collect();
+    evidence.earlier_peak = whole.earlier_peak.map(evidence::EarlierPeak::from);
     Ok(evidence)
 }
 
@@ -213,6 +216,18 @@ impl From<&evidence::Peak> for Peak {
 }
 
 impl From<Peak> for evidence::Peak {
+    fn from(Peak { bytes, at, pod }: Peak) -> Self {
+        Self { bytes, at, pod }
+    }
+}
+
+impl From<&evidence::EarlierPeak> for Peak {
+    fn from(peak: &evidence::EarlierPeak) -> Self {
+        Self { bytes: peak.bytes, at: peak.at, pod: peak.pod.clone() }
+    }
+}
+
+impl From<Peak> for evidence::EarlierPeak {
     fn from(Peak { bytes, at, pod }: Peak) -> Self {
         Self { bytes, at, pod }
     }

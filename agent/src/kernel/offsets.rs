@@ -80,6 +80,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
         swap_usage: at("mem_cgroup", "swap.usage", "mem_cgroup.swap.usage"),
         swap_limit: at("mem_cgroup", "swap.max", "mem_cgroup.swap.max"),
         memory_events: at("mem_cgroup", "memory_events", "mem_cgroup.memory_events"),
+        memory_oom_group: at("mem_cgroup", "oom_group", "mem_cgroup.oom_group"),
         memory_vmstats: at("mem_cgroup", "vmstats", "mem_cgroup.vmstats"),
         pids_counter: at("pids_cgroup", "counter", "pids_cgroup.counter"),
         pids_limit: at("pids_cgroup", "limit", "pids_cgroup.limit"),

@@ -14,6 +14,7 @@ mod full;
 mod memory;
 mod names;
 mod network;
+mod oom;
 mod pressure;
 mod processes;
 mod restart;

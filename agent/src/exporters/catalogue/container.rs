@@ -154,7 +154,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_container_memory_events",
-        "Counts of memory.events: reclaim below memory.low (low), throttling above memory.high (high), usage at memory.max (max), out of memory (oom), tasks killed by the OOM killer (oom_kill)",
+        "Counts of memory.events: reclaim below memory.low (low), throttling above memory.high (high), usage at memory.max (max), out of memory (oom), processes killed by the OOM killer (oom_kill): with memory.oom.group, which the kubelet sets on cgroup v2, one OOM kills all processes of the container",
         None,
         Container(|row, emit| {
             if let Some(events) = &row.values.memory_events {

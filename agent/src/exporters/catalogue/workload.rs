@@ -38,7 +38,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     Family::counter(
         "snug_workload_memory_events",
-        "Counts of memory.events since the agent started, including terminated containers and the OOM kills that terminated them",
+        "Counts of memory.events since the agent started, as in snug_container_memory_events_total, including terminated containers and the OOM kills that terminated them",
         None,
         Workload(|row, emit| memory_events(&row.memory_events, emit)),
     )
@@ -82,7 +82,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["reason", "exit_code"]),
     Family::counter(
         "snug_workload_oom_kills",
-        "OOM kills by the limit that was hit: of the container, the pod, another ancestor cgroup, or none because the \
+        "OOM kills, one each time a limit was hit even if all processes of the container were killed, by that limit: of the container, the pod, another ancestor cgroup, or none because the \
          node ran out of memory",
         None,
         Workload(|row, emit| {

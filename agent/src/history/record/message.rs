@@ -53,6 +53,9 @@ pub(super) struct ContainerHour {
     pub(super) images: Vec<String>,
     #[prost(uint64, repeated, tag = "18")]
     pub(super) images_first_seen: Vec<u64>,
+    /// The kernel's watermark from before the agent.
+    #[prost(message, optional, tag = "19")]
+    pub(super) earlier_peak: Option<Peak>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -164,10 +164,12 @@ fn evidence_of_an_hour() -> impl Strategy<Value = Evidence> {
         prop_oneof![Just(WorkloadKind::Service), Just(WorkloadKind::DaemonSet), Just(WorkloadKind::Job)];
     let role = prop_oneof![Just(Role::App), Just(Role::Init), Just(Role::Sidecar)];
     let pods = prop::collection::btree_map("[a-z-]{0,9}", (any::<[u64; 3]>(), "[xy]?"), 0..4);
-    (kind, role, any::<(u64, u64)>(), any::<[Option<u64>; 4]>(), record(), pods, facts()).prop_map(
-        |(kind, role, (replicas, seen), current, record, pods, (container, images))| {
+    (kind, role, any::<(u64, u64)>(), any::<[Option<u64>; 4]>(), record(), pods, facts(), peak()).prop_map(
+        |(kind, role, (replicas, seen), current, record, pods, (container, images), earlier)| {
             let mut evidence = of_key(KEY).unwrap();
             (evidence.container, evidence.images) = (container, images);
+            evidence.earlier_peak =
+                earlier.map(|evidence::Peak { bytes, at, pod }| evidence::EarlierPeak { bytes, at, pod });
             (evidence.workload.kind, evidence.workload.replicas) = (kind, replicas);
             (evidence.container.role, evidence.container.seen) = (role, seen);
             evidence.container.current = resources(current);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use snug_sizing::{
     cpu_quota::{QuotaWhatIf, TokenBuckets},
-    evidence::{Evidence, Hour, HourRecord, Peak, PodTotals, START_UP},
+    evidence::{EarlierPeak, Evidence, Hour, HourRecord, Peak, PodTotals, START_UP},
     histogram::ZERO_THRESHOLD,
     minutes::{Minute, Minutes},
     workload::{Container, Resources, Role, Workload, WorkloadKind},
@@ -43,6 +43,7 @@ pub(super) struct ContainerUsage {
     runqueue: Option<Arc<Distribution>>,
     /// Whether the container was created while the agent ran.
     is_new: bool,
+    ended: bool,
     limits: Resources,
     /// Observed time of the current minute of `record.minutes`, nanoseconds, and CPU time used in it.
     minute_ns: u64,
@@ -94,6 +95,7 @@ impl ContainerUsage {
             memory_stat: None,
             runqueue: None,
             is_new,
+            ended: false,
             limits: Resources::default(),
             minute_ns: 0,
             minute_used_ns: 0,
@@ -123,6 +125,7 @@ impl ContainerUsage {
 
     /// The container has ended. An incomplete minute counts, too: the container may have lived less than one.
     pub(super) fn end(&mut self, now_unix: f64) {
+        self.ended = true;
         if self.minute_ns > 0 {
             self.end_minute(self.in_start_up(now_unix));
         }
@@ -353,7 +356,9 @@ impl ContainerUsage {
         let start_up = self.in_start_up(now_unix);
         let Some(second) = self.memory.second(values, peak, now_unix, !start_up) else { return };
         let bytes = second.highest;
-        self.record.working_set.record(second.working_set as f64, 1);
+        if let Some(working_set) = second.working_set {
+            self.record.working_set.record(working_set as f64, 1);
+        }
         let minute = self.minutes.entry(Minute::from_seconds(now_unix as u64)).or_default();
         minute.memory_peak = minute.memory_peak.max(bytes);
         let highest = if start_up { &mut self.record.start_peak } else { &mut self.record.peak };
@@ -398,12 +403,13 @@ impl ContainerUsage {
             container.hugepages = spec.hugepages;
         }
         let mut evidence = Evidence::new(workload, container, window_millis);
-        // A remainder of less than a second stays for the next call.
-        let observed = self.observed_ns / 1_000_000_000;
+        // A remainder of less than a second stays for the next call. There is none after the end: then a run counts at least a second.
+        let whole = |ns: u64| if self.ended { ns.div_ceil(1_000_000_000) } else { ns / 1_000_000_000 };
+        let observed = whole(self.observed_ns);
         if observed == 0 && *self.record == HourRecord::default() {
             return evidence;
         }
-        self.observed_ns -= observed * 1_000_000_000;
+        self.observed_ns = self.observed_ns.saturating_sub(observed * 1_000_000_000);
         let cpu_millis = self.used_ns / 1_000_000;
         self.used_ns -= cpu_millis * 1_000_000;
         let mut record = std::mem::take(&mut *self.record);
@@ -426,6 +432,9 @@ impl ContainerUsage {
         }
         evidence.hours.insert(hour, record);
         evidence.minutes = std::mem::take(&mut self.minutes);
+        let earlier_peak = self.memory.take_earlier_peak();
+        evidence.earlier_peak =
+            earlier_peak.map(|(bytes, at)| EarlierPeak { bytes, at, pod: pod.to_owned() });
         evidence
     }
 

@@ -16,6 +16,8 @@ const HALF_WINDOW: u64 = 60;
 pub(super) struct ContainerMemory {
     /// `memory.peak` since the cgroup was created, as of the last observation, bytes.
     watermark: Option<u64>,
+    /// The watermark at the first observation of a container that is older than the agent, bytes, and the time; until it is taken.
+    earlier_peak: Option<(u64, u64)>,
     /// Working set at the last observation, bytes.
     working_set: Option<u64>,
     /// Inactive file cache at the last observation, bytes.
@@ -31,8 +33,8 @@ pub(super) struct ContainerMemory {
 /// Memory usage between two observations, usually one second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MemorySecond {
-    /// Working set at the end, bytes.
-    pub(super) working_set: u64,
+    /// Working set at the end, bytes; `None` for a container that ended before it was measured.
+    pub(super) working_set: Option<u64>,
     /// Highest usage without reclaimable file cache, bytes.
     pub(super) highest: u64,
 }
@@ -42,6 +44,7 @@ impl ContainerMemory {
     pub(super) fn new(is_new: bool, histograms: bool) -> Self {
         Self {
             watermark: is_new.then_some(0),
+            earlier_peak: None,
             working_set: None,
             inactive_file: 0,
             sampled: 0,
@@ -69,10 +72,16 @@ impl ContainerMemory {
         now_unix: f64,
         steady: bool,
     ) -> Option<MemorySecond> {
-        let working_set = values.working_set?;
-        self.working_set = Some(working_set.bytes);
         let watermark = values.memory.and_then(|memory| memory.peak_bytes);
         let risen = watermark.filter(|peak| self.watermark.is_some_and(|before| *peak > before));
+        let Some(working_set) = values.working_set else {
+            // The final record has the watermark. How much of it was file cache is not known.
+            return self.watermark.and(watermark).map(|highest| MemorySecond { working_set: None, highest });
+        };
+        self.working_set = Some(working_set.bytes);
+        if let (None, Some(peak)) = (self.watermark, watermark) {
+            self.earlier_peak = Some((peak, now_unix as u64));
+        }
         self.watermark = watermark.or(self.watermark);
         let sampled = std::mem::take(&mut self.sampled);
         let usage = values.memory.map_or(0, |memory| memory.usage_bytes);
@@ -93,7 +102,12 @@ impl ContainerMemory {
         let before = std::mem::replace(&mut self.inactive_file, working_set.inactive_file_bytes);
         let cache = before.max(working_set.inactive_file_bytes);
         let highest = working_set.bytes.max(between.saturating_sub(cache));
-        Some(MemorySecond { working_set: working_set.bytes, highest })
+        Some(MemorySecond { working_set: Some(working_set.bytes), highest })
+    }
+
+    /// The watermark from before the agent, bytes, and when it was first read, seconds; returned once.
+    pub(super) fn take_earlier_peak(&mut self) -> Option<(u64, u64)> {
+        self.earlier_peak.take()
     }
 
     /// Counts seconds in which nothing changed. Returns the working set, bytes.
@@ -233,6 +247,25 @@ mod tests {
         assert_eq!(highest(&mut watch, &values(10, 2, Some(99)), None, 3.0), 38, "seen in between");
         assert_eq!(highest(&mut watch, &values(10, 2, Some(99)), Some(50), 4.0), 48, "the kernel says");
         assert_eq!(highest(&mut watch, &values(10, 2, Some(99)), Some(10), 5.0), 8);
+    }
+
+    #[test]
+    fn a_watermark_from_before_the_agent_is_kept_apart() {
+        let mut watch = ContainerMemory::new(false, false);
+        assert_eq!(highest(&mut watch, &values(10, 2, Some(90)), None, 7.0), 8);
+        let _ = highest(&mut watch, &values(10, 2, Some(99)), None, 8.0);
+        assert_eq!((watch.take_earlier_peak(), watch.take_earlier_peak()), (Some((90 * MIB, 7)), None));
+        let mut new = ContainerMemory::new(true, false);
+        let _ = highest(&mut new, &values(10, 2, Some(90)), None, 7.0);
+        assert_eq!(new.take_earlier_peak(), None);
+    }
+
+    #[test]
+    fn a_container_that_ended_before_its_working_set_was_measured_has_its_watermark() {
+        let unmeasured = Values { working_set: None, ..values(0, 0, Some(90)) };
+        let second = ContainerMemory::new(true, false).second(&unmeasured, None, 1.0, false);
+        assert_eq!(second, Some(MemorySecond { working_set: None, highest: 90 * MIB }));
+        assert_eq!(ContainerMemory::new(false, false).second(&unmeasured, None, 1.0, false), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 mod pod_spec;
+mod runs;
 
 use std::time::Duration;
 
@@ -130,6 +131,8 @@ fn a_window_is_one_value_and_a_stall_as_many_as_windows_fit() {
     assert_eq!(*hour, Hour::from_seconds(START as u64));
     assert_eq!(buckets(&record.cpu), [(1, 0.0), (5, 0.25), (1, 0.5), (1, 2.0)]);
     assert_eq!((record.cpu_start.is_empty(), record.starts), (true, 0), "it was there before the agent");
+    let earlier = one.earlier_peak.as_ref().map(|peak| (peak.bytes, peak.at, &*peak.pod));
+    assert_eq!(earlier, Some((9 * MIB, START as u64, "web-1")));
     // The watermark from before the agent does not count for this hour.
     assert_eq!(record.peak.as_ref().map(|peak| (peak.bytes, &*peak.pod)), Some((8 * MIB, "web-1")));
     assert_eq!(one.pods["web-1"].cpu_millis, 375);
@@ -210,25 +213,6 @@ fn cpu_time_of_a_short_life_is_spread_evenly() {
     assert_eq!(record.kills.iter().map(|kill| kill.limit).collect::<Vec<_>>(), [32 * MIB]);
     // The kernel's watermark less the file cache.
     assert_eq!(record.start_peak.as_ref().map(|peak| peak.bytes), Some(29 * MIB));
-}
-
-#[test]
-fn usage_and_kills_of_a_container_that_is_named_after_its_end_are_kept() {
-    let mut node = Node::new();
-    node.store.expect_names(true);
-    let key = node.container('a', START + 10.0);
-    node.memory(key, 2 * MIB, MIB, 30 * MIB);
-    node.collector.oom_killed(&node.store, key, START + 10.2, 32 * MIB);
-    node.store.depart(key, 0, true, false, node.begun);
-    node.settle(10.4);
-    node.name(key, "web-1");
-    node.settle(40.0);
-    let evidence = node.finish(41.0);
-    let [one] = &evidence[..] else { panic!("{evidence:?}") };
-    assert_eq!(one.title(), "shop/web/app");
-    let record = one.hours.first_key_value().unwrap().1;
-    let kill = OomKill { at: (START + 10.2) as u64, limit: 32 * MIB, pod: "web-1".to_owned() };
-    assert_eq!((record.starts, &*record.kills), (1, &[kill][..]));
 }
 
 #[test]

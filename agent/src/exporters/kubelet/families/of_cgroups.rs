@@ -90,10 +90,10 @@ pub(super) static FAMILIES: &[Family] = &[
         },
     )
     .differs("absent, not 0, if the kernel does not record it"),
-    family("container_oom_events_total", Counter, "Tasks killed by the OOM killer", |row, _, emit| {
+    family("container_oom_events_total", Counter, "Processes killed by the OOM killer", |row, _, emit| {
         events(row, emit, |e| e.oom_kill);
     })
-    .differs("oom_kill of memory.events; a kubelet shows 0 although containers were killed"),
+    .differs("oom_kill of memory.events, which counts processes: one OOM with memory.oom.group kills all of a container. snug_workload_oom_kills_total counts OOMs. A kubelet shows 0 although containers were killed"),
     family(
         "container_cpu_cfs_periods_total",
         Counter,
