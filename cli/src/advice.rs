@@ -21,5 +21,7 @@ snug_sizing::rules! {
         Resize,
         /// Names cannot break an output.
         PlainNames,
+        /// An answer does not depend on which workloads were selected.
+        AnySelection,
     }
 }

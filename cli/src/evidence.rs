@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use flate2::read::MultiGzDecoder;
 use rayon::prelude::*;
 use snug_sizing::{
+    engine::{self, Pool, Rule},
     evidence::{Evidence, Header, Hour, SCHEMA},
     workload::{self, QosClass},
 };
@@ -229,6 +230,24 @@ impl Snapshot {
             evidence.hours = evidence.hours.split_off(&first);
         }
         self.evidence.retain(|_, evidence| !evidence.hours.is_empty());
+    }
+
+    /// Takes the hours that are not complete out of all evidence.
+    pub fn settle(&mut self) {
+        let now = self.at;
+        self.evidence.values_mut().for_each(|evidence| engine::settle(evidence, now));
+    }
+
+    /// Calibration by the history of all containers.
+    pub fn pool(&self) -> Pool {
+        let all: Vec<&Evidence> = self.evidence().collect();
+        let tally = |evidence: &&Evidence| engine::memory::tally(evidence, Rule::FITTED);
+        let tallies: Vec<engine::Tally> = all.par_iter().map(tally).collect();
+        // Merged in a fixed order, so that the result does not depend on threads.
+        tallies.into_iter().fold(Pool::default(), |mut pool, tally| {
+            pool.memory.merge(tally);
+            pool
+        })
     }
 
     /// Keeps only evidence for which `keep` is true.

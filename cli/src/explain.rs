@@ -10,15 +10,13 @@ use snug_sizing::{
     evidence::{Evidence, HourRecord, Stalled},
     histogram::Histogram,
     quantity::Quantity,
+    simulate::{self, CurrentLimit},
     workload::Resources,
 };
 
 use crate::{
     columns::{self, Align, plain},
-    recommend::{
-        Outcome, SizingOptions, WorkloadSelector,
-        report::{self, Quantities},
-    },
+    recommend::{Outcome, SizingOptions, WorkloadSelector, report::Quantities},
     source::OpenedSource,
     units,
 };
@@ -38,9 +36,8 @@ pub struct Options {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { selected, sizing } = options;
-    let OpenedSource { snapshot, cluster } = selected.source.open()?;
+    let OpenedSource { snapshot, pool, cluster } = selected.source.open()?;
     let policies = sizing.policies(cluster.as_ref())?;
-    let pool = report::pool(&snapshot, &policies);
     let mut outcome = Outcome::NotEnoughData;
     let all = snapshot.with_qos().into_iter().filter(|(evidence, _)| selected.is(evidence));
     for (number, (evidence, qos)) in all.enumerate() {
@@ -97,6 +94,14 @@ fn explain(
     text += &values(evidence.container.current, recommendation.values);
     text += "\nCPU\n";
     text += &cpu_use(evidence, recommendation);
+    if let Some(CurrentLimit { limit, periods }) = simulate::current_limit(evidence) {
+        let limit = Quantity::from_millicores(limit);
+        let _ = writeln!(
+            text,
+            "  current limit {limit}: throttled {} of CFS periods in the last day",
+            percent(periods)
+        );
+    }
     text += &quota_simulation(evidence);
     text += "\nMemory\n";
     text += &memory_use(evidence, recommendation, policy, context);

@@ -95,7 +95,7 @@ struct Simulation {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { selected, values, output } = options;
-    let snapshot = selected.source.read()?;
+    let snapshot = selected.source.whole_hours()?;
     let all: Vec<&Evidence> = snapshot.evidence().filter(|evidence| selected.is(evidence)).collect();
     let simulations: Vec<Simulation> = all.iter().map(|evidence| simulation(evidence, values)).collect();
     let text = match output {
@@ -169,7 +169,7 @@ fn throttling(found: &CpuLimit) -> String {
         format!("{} of CFS periods throttled, {delayed} of CPU time delayed", explain::percent(at.periods))
     };
     let quota = |at: &Throttled| Quantity::from_millicores(at.quota);
-    match (&found.at_most, &found.at_least) {
+    let simulated = match (&found.at_most, &found.at_least) {
         (Some(upper), Some(lower)) if upper.quota == lower.quota => format!("{}\n", one(upper)),
         (Some(upper), Some(lower)) => format!(
             "between two simulated limits\n    {}: {}\n    {}: {}\n",
@@ -181,7 +181,17 @@ fn throttling(found: &CpuLimit) -> String {
         (Some(upper), None) => format!("at most {}, as simulated at {}\n", one(upper), quota(upper)),
         (None, Some(lower)) => format!("at least {}, as simulated at {}\n", one(lower), quota(lower)),
         (None, None) => "no quota was simulated\n".to_owned(),
-    }
+    };
+    // Below the current limit the simulation knows all CPU time.
+    let current = found.current.filter(|current| current.periods > 0.0 && found.limit >= current.limit);
+    let current = current.map_or_else(String::new, |current| {
+        format!(
+            "    the current limit {} throttled {} of CFS periods: CPU time that it delayed is not in the simulation\n",
+            Quantity::from_millicores(current.limit),
+            explain::percent(current.periods)
+        )
+    });
+    simulated + &current
 }
 
 fn kills(found: &MemoryLimit) -> String {

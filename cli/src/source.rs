@@ -15,7 +15,13 @@ use snug_client::{
     http::{self, RootCertificates},
 };
 
+use snug_sizing::{
+    engine::Pool,
+    evidence::{Evidence, HOUR, Hour},
+};
+
 use crate::{
+    advice::CommandRule,
     cluster::{Cluster, KubeContext},
     evidence::{AgentResponses, Snapshot},
     prometheus::{self, Prometheus},
@@ -77,42 +83,96 @@ const LOCAL: &str = "http://127.0.0.1:9750";
 
 /// Evidence and, if the source is a cluster, the connection to it.
 pub struct OpenedSource {
-    /// The evidence of all selected containers.
+    /// The evidence of all selected containers, in whole hours.
     pub snapshot: Snapshot,
+    /// Calibration by all containers of the source, whichever are selected.
+    pub pool: Pool,
     pub cluster: Option<Cluster>,
 }
 
+/// The first second of the last `since` before the hours that are not complete at a time in seconds. So the first hour changes
+/// together with the last one.
+fn first_second(now: u64, since: Duration) -> u64 {
+    (u64::from(Hour::first_unfinished(now).0) * HOUR).saturating_sub(since.as_secs())
+}
+
+/// The calibration by all evidence of a source; then keeps the selected evidence.
+///
+/// A narrowed source reads the selected evidence only, as queries of Prometheus do. What others used must not count in one
+/// answer and be unknown in the next, so there it never counts.
+fn calibrate(snapshot: &mut Snapshot, is_narrowed: bool, select: impl Fn(&Evidence) -> bool) -> Pool {
+    if !CommandRule::AnySelection.is_on() {
+        snapshot.retain(select);
+        return snapshot.pool();
+    }
+    let pool = if is_narrowed { Pool::default() } else { snapshot.pool() };
+    snapshot.retain(select);
+    pool
+}
+
 impl EvidenceSource {
-    /// Reads the evidence. An agent that does not respond is reported on standard error; if none responds, that is an error.
+    /// Reads the evidence as it is, for a copy. An agent that does not respond is reported on standard error; if none responds,
+    /// that is an error.
     ///
     /// # Errors
     /// When the source cannot be read.
     pub fn read(&self) -> Result<Snapshot> {
-        Ok(self.open()?.snapshot)
+        let (mut snapshot, cluster) = self.load()?;
+        snapshot.retain(self.selection(cluster.as_ref())?);
+        Ok(snapshot)
     }
 
-    /// Reads the evidence and keeps the connection to the cluster for further requests.
+    /// Reads the evidence in whole hours.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn whole_hours(&self) -> Result<Snapshot> {
+        let mut snapshot = self.read()?;
+        snapshot.settle();
+        Ok(snapshot)
+    }
+
+    /// Reads the evidence in whole hours with its calibration, and keeps the connection to the cluster for further requests.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn open(&self) -> Result<OpenedSource> {
-        if !self.is_cluster() {
-            if self.selector.is_some() {
-                bail!("--selector needs a cluster, and there is no kubeconfig; set --kubeconfig");
-            }
-            return Ok(OpenedSource { snapshot: self.read_without_cluster()?, cluster: None });
+        let (mut snapshot, cluster) = self.load()?;
+        snapshot.settle();
+        let pool = calibrate(&mut snapshot, self.prometheus.is_some(), self.selection(cluster.as_ref())?);
+        Ok(OpenedSource { snapshot, pool, cluster })
+    }
+
+    /// Reads the evidence of all containers.
+    fn load(&self) -> Result<(Snapshot, Option<Cluster>)> {
+        let (mut snapshot, cluster) = if self.is_cluster() {
+            let cluster = Cluster::connect(&self.cluster)?;
+            (cluster.evidence(self.since_seconds())?, Some(cluster))
+        } else if self.selector.is_some() {
+            bail!("--selector needs a cluster, and there is no kubeconfig; set --kubeconfig");
+        } else {
+            (self.read_without_cluster()?, None)
+        };
+        if let Some(since) = self.since {
+            snapshot.since(first_second(snapshot.at, since));
         }
-        let cluster = Cluster::connect(&self.cluster)?;
-        let mut snapshot = cluster.evidence(self.since_seconds())?;
-        self.filter(&mut snapshot);
-        if let Some(selector) = &self.selector {
-            let pods: BTreeSet<(String, String)> = cluster.pods(selector)?.into_iter().collect();
-            snapshot.retain(|evidence| {
-                let namespace = &evidence.workload.namespace;
+        Ok((snapshot, cluster))
+    }
+
+    /// Whether evidence is of a selected container.
+    fn selection(&self, cluster: Option<&Cluster>) -> Result<impl Fn(&Evidence) -> bool> {
+        let pods: Option<BTreeSet<(String, String)>> = match (&self.selector, cluster) {
+            (Some(selector), Some(cluster)) => Some(cluster.pods(selector)?.into_iter().collect()),
+            _ => None,
+        };
+        Ok(move |evidence: &Evidence| {
+            let namespace = &evidence.workload.namespace;
+            let has_pod = |pods: &BTreeSet<(String, String)>| {
                 evidence.pods.keys().any(|pod| pods.contains(&(namespace.clone(), pod.clone())))
-            });
-        }
-        Ok(OpenedSource { snapshot, cluster: Some(cluster) })
+            };
+            (self.namespace.is_empty() || self.namespace.contains(namespace))
+                && pods.as_ref().is_none_or(has_pod)
+        })
     }
 
     fn is_cluster(&self) -> bool {
@@ -129,16 +189,7 @@ impl EvidenceSource {
 
     fn since_seconds(&self) -> Option<u64> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.since.map(|since| now.saturating_sub(since.as_secs()))
-    }
-
-    fn filter(&self, snapshot: &mut Snapshot) {
-        if let Some(since) = self.since {
-            snapshot.since(snapshot.at.saturating_sub(since.as_secs()));
-        }
-        if !self.namespace.is_empty() {
-            snapshot.retain(|evidence| self.namespace.contains(&evidence.workload.namespace));
-        }
+        self.since.map(|since| first_second(now, since))
     }
 
     fn read_without_cluster(&self) -> Result<Snapshot> {
@@ -157,7 +208,6 @@ impl EvidenceSource {
             }
             None => snapshot = self.read_agents()?,
         }
-        self.filter(&mut snapshot);
         Ok(snapshot)
     }
 
@@ -172,5 +222,62 @@ impl EvidenceSource {
             responses.add(response.and_then(|body| Snapshot::from_reader(address, body)))?;
         }
         responses.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use snug_sizing::{
+        engine::{Policy, Profile},
+        evidence::Peak,
+        workload::{Container, Workload},
+    };
+
+    use super::*;
+    use crate::{policy::Policies, recommend::report::Report};
+
+    /// Peaks in MiB by the hour, of the workload with this number. Even numbers are in the namespace `shop`.
+    fn snapshot(workloads: &[Vec<u64>]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for (number, peaks) in workloads.iter().enumerate() {
+            let namespace = if number % 2 == 0 { "shop" } else { "ops" }.to_owned();
+            let workload = Workload { namespace, name: format!("w{number}"), ..Workload::default() };
+            let mut evidence = Evidence::new(workload, Container::default(), 60_000);
+            for (hour, mib) in peaks.iter().enumerate() {
+                let at = hour as u64 * HOUR;
+                let record = evidence.hour(Hour::from_seconds(at));
+                record.observed = HOUR;
+                record.cpu.record(0.1, 60);
+                record.peak = Some(Peak { bytes: mib << 20, at, pod: "pod".to_owned() });
+            }
+            snapshot.insert(evidence);
+        }
+        snapshot
+    }
+
+    #[test]
+    fn an_answer_does_not_depend_on_the_selection() {
+        // Some workloads double their usage every few days, so calibration by the pool matters.
+        let workload = (64..4096_u64, 1..96_usize).prop_map(|(mib, period)| {
+            (0..240_usize).map(|hour| if hour % period == 0 { mib * 2 } else { mib }).collect::<Vec<u64>>()
+        });
+        let in_shop = |evidence: &Evidence| evidence.workload.namespace == "shop";
+        let advice = |workloads: &[Vec<u64>], is_narrowed, select: &dyn Fn(&Evidence) -> bool| {
+            let mut snapshot = snapshot(workloads);
+            let pool = calibrate(&mut snapshot, is_narrowed, select);
+            let policies = Policies::new(Policy::new(Profile::Standard.risk()));
+            let all = Report::make(&snapshot, pool, &policies, in_shop).recommendations;
+            all.into_iter().map(|entry| entry.recommended).collect::<Vec<_>>()
+        };
+        CommandRule::AnySelection.prove(
+            &(prop::collection::vec(workload, 2..6), any::<bool>()),
+            |_| true,
+            |(workloads, is_narrowed)| {
+                let [all, some] = [&(|_: &Evidence| true) as &dyn Fn(&Evidence) -> bool, &in_shop]
+                    .map(|select| advice(workloads, *is_narrowed, select));
+                if all == some { Ok(()) } else { Err(format!("{all:?} of all, {some:?} of a selection")) }
+            },
+        );
     }
 }

@@ -50,6 +50,15 @@ impl Hour {
         Self(u32::try_from(seconds / HOUR).unwrap_or(u32::MAX))
     }
 
+    /// The first hour that is not complete in a history read at a time in seconds.
+    ///
+    /// An hour is complete two minutes after its end: agents write their history every 30 seconds, and Prometheus often scrapes
+    /// once a minute.
+    pub fn first_unfinished(now: u64) -> Self {
+        const LATE: u64 = 120;
+        Self::from_seconds(now.saturating_sub(LATE))
+    }
+
     /// Day of the week in UTC, 0..7, from Thursday, 1970-01-01.
     pub fn weekday(self) -> u32 {
         self.0 / 24 % 7
@@ -228,6 +237,9 @@ pub struct Evidence {
     pub window_millis: u64,
     /// By hour.
     pub hours: BTreeMap<Hour, HourRecord>,
+    /// Hours that were taken out of `hours` because they are not complete ([`crate::engine::settle`]).
+    #[serde(skip)]
+    pub unfinished: BTreeMap<Hour, HourRecord>,
     /// By pod.
     pub pods: BTreeMap<String, PodTotals>,
     /// The last hours minute by minute, if requested from the agent.
@@ -260,6 +272,7 @@ impl Evidence {
             container,
             window_millis,
             hours: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
             pods: BTreeMap::new(),
             minutes: Minutes::new(),
             earlier_peak: None,
@@ -284,6 +297,9 @@ impl Evidence {
         self.container.merge(&other.container);
         for (hour, record) in &other.hours {
             self.hour(*hour).merge(record);
+        }
+        for (hour, record) in &other.unfinished {
+            self.unfinished.entry(*hour).or_default().merge(record);
         }
         minutes::merge(&mut self.minutes, &other.minutes);
         // The same peak is read again when the agent starts again: the first time counts.
@@ -351,9 +367,9 @@ impl Evidence {
         }))
     }
 
-    /// OOM kills in order of time.
+    /// OOM kills in order of time, also those of unfinished hours.
     pub fn kills(&self) -> impl Iterator<Item = &OomKill> {
-        self.hours.values().flat_map(|hour| &hour.kills)
+        self.hours.values().chain(self.unfinished.values()).flat_map(|hour| &hour.kills)
     }
 }
 

@@ -18,6 +18,25 @@ pub struct CpuLimit {
     pub at_most: Option<Throttled>,
     /// Outcome of the nearest simulated quota at or above the limit: a lower bound of throttling.
     pub at_least: Option<Throttled>,
+    /// What the current CPU limit did in the last day; `None` without a limit or its counters. CPU time that it delayed is
+    /// unknown to the simulation, so limits near it and above look better than they are.
+    pub current: Option<CurrentLimit>,
+}
+
+/// Throttling by the current CPU limit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct CurrentLimit {
+    /// Millicores.
+    pub limit: u64,
+    /// Share of CFS periods that were throttled, of those in which the container was runnable.
+    pub periods: f64,
+}
+
+/// Throttling by the current CPU limit; `None` without a limit or its counters.
+pub fn current_limit(evidence: &Evidence) -> Option<CurrentLimit> {
+    let limit = evidence.container.current.cpu_limit?;
+    Some(CurrentLimit { limit, periods: cpu::throttled(evidence)? })
 }
 
 /// The outcome of one simulated quota.
@@ -77,7 +96,7 @@ pub fn cpu_limit(evidence: &Evidence, limit: u64) -> Option<CpuLimit> {
         .filter(|QuotaWhatIf(outcomes)| outcomes.values().any(|outcome| outcome.periods > 0))?;
     let at_most = outcomes.range(..=limit).next_back().map(Throttled::new);
     let at_least = outcomes.range(limit..).next().map(Throttled::new);
-    Some(CpuLimit { limit, at_most, at_least })
+    Some(CpuLimit { limit, at_most, at_least, current: current_limit(evidence) })
 }
 
 /// Simulates a memory limit in bytes; `None` without memory usage.
@@ -143,6 +162,12 @@ mod tests {
         let exact = cpu_limit(&evidence(), most.quota).unwrap();
         assert_eq!(exact.at_most, exact.at_least);
         assert_eq!(cpu_limit(&evidence(), 1).unwrap().at_most, None);
+        assert_eq!(found.current, None);
+        let mut limited = evidence();
+        limited.container.current.cpu_limit = Some(500);
+        (limited.hour(Hour(3)).periods, limited.hour(Hour(3)).throttled) = (100, 25);
+        let current = Some(CurrentLimit { limit: 500, periods: 0.25 });
+        assert_eq!(cpu_limit(&limited, 700).unwrap().current, current);
         assert_eq!(cpu_limit(&Evidence::new(workload("web"), container("app"), 100), 500), None);
     }
 

@@ -67,7 +67,7 @@ fn head(report: &Report) -> String {
     };
     let risk = report.risk;
     format!(
-        "{} to {}{nodes}: {:.1} container-days of usage history\nAccepted risk, on average: one OOM kill in {:.0} pod-days, {} of CPU time above the request\n\n",
+        "{} to {}{nodes}: {:.1} container-days of usage history\nAsked risk, on average over all workloads: one OOM kill in {:.0} pod-days, {} of CPU time above the request\n\n",
         time(window.from),
         time(window.to),
         window.container_days,

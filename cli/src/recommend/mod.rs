@@ -160,10 +160,10 @@ impl WorkloadSelector {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { workload, source, sizing, output, price, fail_on } = options;
-    let OpenedSource { snapshot, cluster } = source.open()?;
+    let OpenedSource { snapshot, pool, cluster } = source.open()?;
     let policies = sizing.policies(cluster.as_ref())?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
-    let mut report = Report::make(&snapshot, &policies, chosen);
+    let mut report = Report::make(&snapshot, pool, &policies, chosen);
     if let Some(cluster) = cluster {
         let constraints = cluster.constraints();
         constraints

@@ -99,7 +99,14 @@ pub struct Entry {
     pub oom_kills_per_pod_day: Option<Change>,
     /// Share of CPU time above the request; `None` without CPU usage.
     pub cpu_work_above_request: Option<Change>,
+    /// The same as `asked_risk`.
     pub risk: Risk,
+    /// The risk that the user accepts, on average over all workloads with the same risk.
+    pub asked_risk: Risk,
+    /// OOM kills per pod-day that are expected of this container with the recommended values; `None` without memory usage.
+    pub expected_oom_kills_per_pod_day: Option<f64>,
+    /// Share of this container's CPU time that is expected above the recommended request; `None` without CPU usage.
+    pub expected_cpu_work_above: Option<f64>,
     /// How much usage history there is.
     pub confidence: Confidence,
     /// Container-days observed.
@@ -226,9 +233,13 @@ pub struct Skipped {
 }
 
 impl Report {
-    /// Makes recommendations for the containers that `select` selects. All other containers count for the calibration.
-    pub fn make(snapshot: &Snapshot, policies: &Policies, select: impl Fn(&Evidence) -> bool) -> Self {
-        let pool = pool(snapshot, policies);
+    /// Makes recommendations for the containers that `select` selects, calibrated by a pool.
+    pub fn make(
+        snapshot: &Snapshot,
+        pool: Pool,
+        policies: &Policies,
+        select: impl Fn(&Evidence) -> bool,
+    ) -> Self {
         let mut report = Self {
             schema: SCHEMA,
             window: Window::new(snapshot),
@@ -309,19 +320,6 @@ impl Report {
     }
 }
 
-/// Calibration by the history of all workloads.
-pub fn pool(snapshot: &Snapshot, policies: &Policies) -> Pool {
-    let rule = policies.default_policy().rule;
-    let all: Vec<&Evidence> = snapshot.evidence().collect();
-    let tallies: Vec<engine::Tally> =
-        all.par_iter().map(|evidence| engine::memory::tally(evidence, rule)).collect();
-    // Merged in a fixed order, so that the result does not depend on threads.
-    tallies.into_iter().fold(Pool::default(), |mut pool, tally| {
-        pool.memory.merge(tally);
-        pool
-    })
-}
-
 impl Window {
     fn new(snapshot: &Snapshot) -> Self {
         let spans = || snapshot.evidence().filter_map(Evidence::span);
@@ -359,6 +357,9 @@ impl Entry {
                 .cpu_work_above
                 .map(|it| change(it, current.cpu_request.is_some())),
             risk: recommendation.risk,
+            asked_risk: recommendation.risk,
+            expected_oom_kills_per_pod_day: recommendation.oom_risk.map(|(_, expected)| expected),
+            expected_cpu_work_above: recommendation.cpu_work_above.map(|(_, expected)| expected),
             confidence: recommendation.confidence,
             container_days: evidence.pod_days(),
             reasons: reasons
@@ -392,12 +393,14 @@ const fn rank(reason: &Reason) -> u8 {
         Reason::Memory(note) if note.decides() => 2,
         Reason::Setting(note) if note.decides() => 2,
         Reason::Bounded { .. } => 2,
-        Reason::Kept { .. } => 3,
-        Reason::Skew(_) => 4,
-        Reason::MemoryBasis { .. } => 5,
-        Reason::MemoryMargin { .. } => 6,
-        Reason::CpuQuantile { .. } => 7,
-        Reason::Memory(_) | Reason::Setting(_) => 8,
-        _ => 9,
+        Reason::ExpectedRisk { .. } => 3,
+        Reason::Throttled { .. } | Reason::CpuLimitKept { .. } => 4,
+        Reason::Kept { .. } => 5,
+        Reason::Skew(_) => 6,
+        Reason::MemoryBasis { .. } => 7,
+        Reason::MemoryMargin { .. } => 8,
+        Reason::CpuQuantile { .. } => 9,
+        Reason::Memory(_) | Reason::Setting(_) => 10,
+        _ => 11,
     }
 }

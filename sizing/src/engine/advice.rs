@@ -31,5 +31,25 @@ crate::rules! {
         NewImage,
         /// A recommendation names the settings and circumstances that its numbers do not show.
         Warnings,
+        /// A CPU limit comes from CFS periods: from the quota simulation, or else the current one stays.
+        PeriodsCarryLimits,
+        /// After throttling above the risk, no CPU limit is at or below the current one.
+        ThrottledLimitRises,
+        /// A CPU limit is lowered only after a day of history.
+        LimitFallsAfterADay,
+        /// A Guaranteed pod stays Guaranteed: the CPU request follows the limit.
+        RequestFollowsLimit,
+        /// Pinned cores stay whole.
+        WholeCores,
+        /// Values are rounded up to steps that a person would choose.
+        Steps,
+        /// A current value stays where the change would be too small.
+        MinimalChange,
+        /// Hours that are not complete change nothing.
+        WholeHours,
+        /// An unfinished hour counts where its memory usage is above the recommended limit.
+        UnfinishedPeak,
+        /// A row whose expected risk is far above the asked one says so.
+        ExpectedRisk,
     }
 }

@@ -28,6 +28,9 @@ const MINUTE_MILLIS: u64 = 60_000;
 /// Milliseconds in a day.
 const DAY_MILLIS: f64 = 86_400_000.0;
 
+/// Hours with CFS periods that count for the current limit.
+const HOURS_OF_LIMIT: usize = 24;
+
 /// A CPU request before rounding, with its inputs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CpuSize {
@@ -88,7 +91,8 @@ fn steady_or_start(evidence: &Evidence, steady: Pick, start: Pick) -> (Histogram
 pub fn size(evidence: &Evidence, rule: Rule, risk: Risk) -> Option<CpuSize> {
     let (windows, window_millis, start_up) = request_windows(evidence);
     let days = windows.count() as f64 * window_millis as f64 / DAY_MILLIS;
-    let exceeded = exceeded(rule, risk, days);
+    // Whole pod-hours, so that the share does not change from minute to minute.
+    let exceeded = exceeded(rule, risk, (days * 24.0).floor() / 24.0);
     let cores = windows.quantile(1.0 - exceeded)?;
     Some(CpuSize { cores, exceeded, work_above: windows.work_above(cores), window_millis, days, start_up })
 }
@@ -101,4 +105,28 @@ fn exceeded(rule: Rule, risk: Risk, days: f64) -> f64 {
 /// The smallest simulated quota, millicores and at least the request, whose throttling is within the risk.
 pub fn limit(evidence: &Evidence, risk: Risk, request: u64) -> Option<(u64, QuotaOutcome)> {
     evidence.quota_what_if()?.smallest(risk.throttled, request)
+}
+
+/// The share of CFS periods that the current CPU limit throttled in the last day of the history, 0..=1; `None` without
+/// periods. Earlier periods may be those of another limit.
+pub fn throttled(evidence: &Evidence) -> Option<f64> {
+    let with_periods = evidence.hours.values().rev().filter(|hour| hour.periods > 0);
+    share(with_periods.take(HOURS_OF_LIMIT))
+}
+
+/// The share of CFS periods that CPU limits throttled in the whole history, 0..=1; `None` without periods.
+pub fn throttled_ever(evidence: &Evidence) -> Option<f64> {
+    share(evidence.hours.values())
+}
+
+fn share<'e>(hours: impl Iterator<Item = &'e HourRecord>) -> Option<f64> {
+    let (periods, throttled) = hours.fold((0_u64, 0_u64), |sum, hour| {
+        (sum.0.saturating_add(hour.periods), sum.1.saturating_add(hour.throttled))
+    });
+    (periods > 0).then(|| (throttled as f64 / periods as f64).min(1.0))
+}
+
+/// Hours with usage.
+pub fn hours(evidence: &Evidence) -> usize {
+    evidence.hours.values().filter(|hour| hour.observed > 0).count()
 }

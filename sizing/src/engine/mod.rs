@@ -14,14 +14,16 @@ pub mod rule;
 pub mod stability;
 pub mod steps;
 mod text;
+mod whole_hours;
 
 pub use self::{
     calibration::{Pool, Tally},
     note::{MemoryNote, SettingNote},
-    reason::{Confidence, Reason, span},
+    reason::{Confidence, LimitKept, Reason, span},
     recommend::{
         Context, CpuLimit, DEFAULT_HORIZON_DAYS, NotEnoughData, Policy, QosRule, Recommendation, recommend,
     },
     risk::{Profile, Risk, RiskError},
     rule::Rule,
+    whole_hours::settle,
 };

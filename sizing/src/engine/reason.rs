@@ -127,17 +127,35 @@ pub enum Reason {
         /// Share of CFS periods that the limit would have throttled.
         throttled: f64,
     },
+    /// The current CPU limit stays, because CFS periods show no other one.
+    CpuLimitKept {
+        /// The current limit, millicores.
+        limit: u64,
+        /// Share of CFS periods that it throttled in the last day; `None` without throttling counters.
+        throttled: Option<f64>,
+        /// Why it stays.
+        why: LimitKept,
+    },
+    /// The current CPU limit throttled more than the risk allows, so it is raised.
+    Throttled {
+        /// The current limit, millicores.
+        limit: u64,
+        /// Share of CFS periods that it throttled in the last day.
+        throttled: f64,
+    },
     /// No CPU limit, which is the default.
     NoCpuLimit,
     /// A CPU limit was asked for, but there is no quota simulation, or no simulated quota is within the risk.
     NoQuota,
     /// CPU request and limit are equal, because the pod's QoS class is Guaranteed.
     Guaranteed,
+    /// CPU request and limit are whole cores, because the current ones are.
+    WholeCores,
     /// The pod's QoS class will no longer be BestEffort.
     NoLongerBestEffort,
     /// The previously recommended value is kept.
     Kept {
-        /// `cpu` or `memory`.
+        /// `cpu` (the request), `cpu limit` or `memory`.
         resource: &'static str,
         /// The new value that was not worth a change: millicores or bytes.
         wanted: u64,
@@ -148,6 +166,15 @@ pub enum Reason {
         resource: &'static str,
         /// The value without them: millicores or bytes.
         wanted: u64,
+    },
+    /// The expected risk of this container is far above the asked one, which is an average over all workloads.
+    ExpectedRisk {
+        /// `cpu` or `memory`.
+        resource: &'static str,
+        /// The asked risk: the share of CPU time above the request, or OOM kills per pod-day.
+        asked: f64,
+        /// The same number for this container with the recommended values.
+        expected: f64,
     },
     /// Some weekdays were not observed.
     Weekdays {
@@ -166,6 +193,22 @@ pub enum Reason {
     },
     /// A few replicas use most of a resource.
     Skew(crate::skew::Skew),
+}
+
+/// Why a current CPU limit stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitKept {
+    /// There is neither a quota simulation nor a throttling counter.
+    NotMeasured,
+    /// It throttled no more than the risk allows, and nothing shows what a lower one would.
+    WithinRisk,
+    /// It throttled more than the risk allows, but nothing shows which higher one is enough.
+    AboveRisk,
+    /// No simulated quota is within the risk.
+    BeyondSimulation,
+    /// A lower one is within the risk, but there is less than a day of history.
+    ShortHistory,
 }
 
 /// Pod-days in words, in a smaller unit below one pod-day.
@@ -272,6 +315,29 @@ impl fmt::Display for Reason {
                 "CPU limit: the smallest simulated quota within the risk; it would have throttled {} of CFS periods",
                 percent(*throttled)
             ),
+            Self::CpuLimitKept { limit, throttled, why } => {
+                write!(f, "CPU limit unchanged at {}: ", amount("cpu", *limit))?;
+                if let Some(share) = throttled {
+                    write!(f, "it throttled {} of CFS periods; ", percent(*share))?;
+                }
+                f.write_str(match why {
+                    LimitKept::NotMeasured => {
+                        "there are no throttling counters, and mean usage does not show what a limit throttles"
+                    }
+                    LimitKept::WithinRisk => "without a quota simulation a lower limit is not known to be enough",
+                    LimitKept::AboveRisk => {
+                        "that is above the risk: raise it; a quota simulation (an agent with eBPF) shows how far"
+                    }
+                    LimitKept::BeyondSimulation => "no simulated quota is within the risk",
+                    LimitKept::ShortHistory => "it is lowered only after a day of history",
+                })
+            }
+            Self::Throttled { limit, throttled } => write!(
+                f,
+                "the CPU limit of {} throttled {} of CFS periods, above the risk",
+                amount("cpu", *limit),
+                percent(*throttled)
+            ),
             Self::NoCpuLimit => {
                 f.write_str("no CPU limit: a request guarantees CPU under contention, a limit only throttles")
             }
@@ -279,6 +345,7 @@ impl fmt::Display for Reason {
                 "no CPU limit: there is no quota simulation, or no simulated quota is within the risk",
             ),
             Self::Guaranteed => f.write_str("CPU request equals the limit, to keep the QoS class Guaranteed"),
+            Self::WholeCores => f.write_str("whole cores: the kubelet may have pinned the current ones"),
             Self::NoLongerBestEffort => {
                 f.write_str("QoS class changes from BestEffort: the pod had no requests and limits")
             }
@@ -290,6 +357,18 @@ impl fmt::Display for Reason {
                     f,
                     "{resource} would be {} without the min and max of the policy",
                     amount(resource, *wanted)
+                )
+            }
+            Self::ExpectedRisk { resource: "cpu", asked, expected } => write!(
+                f,
+                "expected: {} of CPU time above the CPU request, because usage comes in bursts; the asked {} is an average over all workloads",
+                percent(*expected),
+                percent(*asked)
+            ),
+            Self::ExpectedRisk { asked, expected, .. } => {
+                write!(
+                    f,
+                    "expected: {expected:.3} OOM kills per pod-day at this memory limit, more than the asked {asked}"
                 )
             }
             Self::Weekdays { seen } => write!(f, "{seen} of 7 weekdays observed"),
@@ -307,5 +386,5 @@ fn often(factor: f64) -> Option<&'static str> {
 }
 
 fn amount(resource: &str, value: u64) -> String {
-    if resource == "cpu" { format!("{value}m") } else { bytes(value) }
+    if resource.starts_with("cpu") { format!("{value}m") } else { bytes(value) }
 }

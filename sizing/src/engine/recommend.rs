@@ -15,6 +15,7 @@ use super::{
     reason::{Confidence, Reason},
     risk::Risk,
     rule::Rule,
+    stability, whole_hours,
 };
 use crate::{
     evidence::{Evidence, HOUR, Hour},
@@ -26,6 +27,8 @@ use crate::{
 const MIN_SECONDS: u64 = 60;
 /// Days for which the limit of a growing container lasts, by default.
 pub const DEFAULT_HORIZON_DAYS: f64 = 7.0;
+/// A row whose expected risk is this many times the asked one says so. The asked risk is an average over all workloads.
+const FAR_ABOVE: f64 = 2.0;
 
 /// Whether a CPU limit is recommended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -141,7 +144,27 @@ pub enum NotEnoughData {
 }
 
 /// Makes the recommendation for a container.
+///
+/// Unfinished hours count only where whole hours show too little: memory usage above the limit, or no usage at all.
 pub fn recommend(
+    evidence: &Evidence,
+    policy: &Policy,
+    context: Context,
+) -> Result<Recommendation, NotEnoughData> {
+    let recommendation = from_hours(evidence, policy, context);
+    match &recommendation {
+        Ok(found) if whole_hours::exceed(evidence, found) => {
+            from_hours(&whole_hours::with_peaks(evidence), policy, context)
+        }
+        Err(_) if !evidence.unfinished.is_empty() => {
+            from_hours(&whole_hours::with_unfinished(evidence), policy, context)
+        }
+        _ => recommendation,
+    }
+}
+
+/// Makes the recommendation from the hours of the history.
+fn from_hours(
     evidence: &Evidence,
     policy: &Policy,
     context: Context,
@@ -178,13 +201,21 @@ pub fn recommend(
     if let Some(sized) = &memory {
         let input =
             memory::Input { evidence, policy, sized, confidence, is_guaranteed, current: in_use, previous };
-        let memory::Values { request, limit, .. } = memory::values(&input, &mut reasons);
+        let memory::Values { request, limit, floor } = memory::values(&input, &mut reasons);
         (values.memory_request, values.memory_limit) = (request, limit);
+        if policy.steady {
+            keep_memory(current, floor, is_guaranteed, &mut values, &mut reasons);
+        }
     }
     match &cpu {
         Some(sized) => {
-            values.cpu_request = Some(cpu::request(sized, previous, &mut reasons));
-            cpu::limit(evidence, policy, qos, &mut values, &mut reasons);
+            let wanted = cpu::request(sized, previous, &mut reasons);
+            values.cpu_request =
+                Some(if policy.steady { keep_cpu(current, wanted, &mut reasons) } else { wanted });
+            cpu::limit(evidence, policy, is_guaranteed, &mut values, &mut reasons);
+            if qos == QosClass::BestEffort && evidence.container.seen > 0 {
+                reasons.push(Reason::NoLongerBestEffort);
+            }
         }
         None => {
             (values.cpu_request, values.cpu_limit) = (current.cpu_request, current.cpu_limit);
@@ -192,12 +223,24 @@ pub fn recommend(
         }
     }
     bound(policy, &mut values, &mut reasons);
+    if is_guaranteed {
+        cpu::align(evidence, policy, &mut values);
+    }
 
     let oom_risk =
         memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| memory::risk(evidence, sized, limit));
     let cpu_work_above = values.cpu_request.map(|request| cpu::work_above(evidence, request));
     reasons.extend(of_history);
     reasons.extend(settings::notes(&evidence.container, &values));
+    let expected = [
+        ("memory", policy.risk.oom_kills, oom_risk.map(|(_, expected)| expected)),
+        ("cpu", policy.risk.cpu_work, cpu_work_above.map(|(_, expected)| expected)),
+    ];
+    for (resource, asked, expected) in expected {
+        let far_above =
+            expected.filter(|expected| *expected > FAR_ABOVE * asked && AdviceRule::ExpectedRisk.is_on());
+        reasons.extend(far_above.map(|expected| Reason::ExpectedRisk { resource, asked, expected }));
+    }
     reasons.extend(skew::find(evidence).into_iter().map(Reason::Skew));
     Ok(Recommendation {
         values,
@@ -209,6 +252,42 @@ pub fn recommend(
         confidence,
         reasons,
     })
+}
+
+/// Keeps the current memory request and limit where a change would be too small. A limit below `floor`, bytes, is raised.
+fn keep_memory(
+    current: Resources,
+    floor: f64,
+    is_guaranteed: bool,
+    values: &mut Resources,
+    reasons: &mut Vec<Reason>,
+) {
+    let kept = |now: Option<u64>, wanted: Option<u64>| {
+        let (now, wanted) = now.zip(wanted)?;
+        let is_small = AdviceRule::MinimalChange.is_on() && stability::is_small_memory_change(now, wanted);
+        (now != wanted && is_small).then_some(now)
+    };
+    if let Some(now) = kept(current.memory_limit, values.memory_limit).filter(|now| *now as f64 >= floor) {
+        reasons.extend(values.memory_limit.map(|wanted| Reason::Kept { resource: "memory", wanted }));
+        values.memory_limit = Some(now);
+    }
+    let request = kept(current.memory_request, values.memory_request).or(values.memory_request);
+    // The API server rejects a request above its limit.
+    values.memory_request = match values.memory_limit {
+        Some(limit) if is_guaranteed => Some(limit),
+        limit => request.map(|request| request.min(limit.unwrap_or(u64::MAX))),
+    };
+}
+
+/// Keeps the current CPU request where a change would be too small; millicores.
+fn keep_cpu(current: Resources, wanted: u64, reasons: &mut Vec<Reason>) -> u64 {
+    match current.cpu_request {
+        Some(now) if now != wanted && cpu::is_small(now, wanted) => {
+            reasons.push(Reason::Kept { resource: "cpu", wanted });
+            now
+        }
+        _ => wanted,
+    }
 }
 
 /// Applies the bounds of the policy. Where `min` is above `max`, `max` wins.

@@ -1,4 +1,4 @@
-//! When a previously recommended value is kept.
+//! When a previously recommended value, or a current one, is kept.
 //!
 //! A change of memory restarts pods, so small changes are not worth it. A value is raised when usage or OOM kills show that
 //! it is too low, not because usage grows into the headroom: headroom is for that. A value is lowered when the saving is
@@ -34,6 +34,30 @@ pub fn keeps_cpu(set: f64, wanted: f64) -> bool {
         && wanted >= set * (1.0 - change.clamp(MIN_SAVING, MAX_SAVING))
 }
 
+/// Smallest change of a current value, as a share of it. A smaller one is not worth a restart.
+const MIN_CHANGE: f64 = 0.1;
+/// Smallest raise of a current memory limit. Smaller than a reduction, because a limit that is too low kills.
+const MIN_MEMORY_RAISE: f64 = 0.03;
+/// Smallest reductions of current values: millicores and bytes.
+const MIN_CPU_SAVING: u64 = 5;
+const MIN_MEMORY_SAVING: u64 = 4 << 20;
+
+/// Whether a current CPU request or limit stays, because `wanted` differs too little; millicores.
+pub fn is_small_cpu_change(current: u64, wanted: u64) -> bool {
+    is_small(current, wanted, MIN_CHANGE, MIN_CPU_SAVING)
+}
+
+/// Whether a current memory request or limit stays, because `wanted` differs too little; bytes.
+pub fn is_small_memory_change(current: u64, wanted: u64) -> bool {
+    is_small(current, wanted, MIN_MEMORY_RAISE, MIN_MEMORY_SAVING)
+}
+
+fn is_small(current: u64, wanted: u64, raise: f64, saving: u64) -> bool {
+    let change = current.abs_diff(wanted);
+    let share = if wanted > current { raise } else { MIN_CHANGE };
+    (change as f64) < share * current as f64 || wanted < current && change < saving
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +89,22 @@ mod tests {
         assert!(
             keeps_cpu(10.0, 17.0) && !keeps_cpu(10.0, 21.0) && keeps_cpu(10.0, 6.0) && !keeps_cpu(10.0, 4.0)
         );
+    }
+
+    #[test]
+    fn small_changes_of_current_values() {
+        let mib = |mib: u64| mib << 20;
+        assert!(
+            is_small_cpu_change(1000, 1090) && is_small_cpu_change(1000, 910) && is_small_cpu_change(5, 1)
+        );
+        assert!(
+            !is_small_cpu_change(1000, 1100) && !is_small_cpu_change(1000, 900) && !is_small_cpu_change(1, 5)
+        );
+        assert!(is_small_memory_change(mib(1024), mib(1040)) && is_small_memory_change(mib(1024), mib(928)));
+        assert!(
+            !is_small_memory_change(mib(1024), mib(1056)) && !is_small_memory_change(mib(1024), mib(896))
+        );
+        assert!(is_small_memory_change(mib(12), mib(10)) && !is_small_memory_change(mib(10), mib(12)));
+        assert!(is_small_cpu_change(7, 7) && !is_small_cpu_change(0, 5));
     }
 }

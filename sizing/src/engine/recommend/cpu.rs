@@ -3,13 +3,19 @@
 use super::{CpuLimit, Policy, QosRule};
 use crate::{
     engine::{
+        advice::AdviceRule,
         cpu::{self as usage, CpuSize},
-        reason::Reason,
+        reason::{LimitKept, Reason},
         stability, steps,
     },
     evidence::Evidence,
-    workload::{QosClass, Resources},
+    workload::Resources,
 };
+
+/// Millicores of a core.
+const CORE: u64 = 1000;
+/// Hours of history without which a CPU limit is not lowered: load often depends on the time of day.
+const DAY: usize = 24;
 
 /// The CPU request, millicores, with its reasons.
 pub(super) fn request(sized: &CpuSize, previous: Resources, reasons: &mut Vec<Reason>) -> u64 {
@@ -28,39 +34,123 @@ pub(super) fn request(sized: &CpuSize, previous: Resources, reasons: &mut Vec<Re
     }
 }
 
-/// Sets the CPU limit by policy and QoS class.
+/// Sets the CPU limit by policy and QoS class, and the request where it follows the limit.
 pub(super) fn limit(
     evidence: &Evidence,
     policy: &Policy,
-    qos: QosClass,
+    is_guaranteed: bool,
     values: &mut Resources,
     reasons: &mut Vec<Reason>,
 ) {
     let Some(request) = values.cpu_request else { return };
-    let quota = usage::limit(evidence, policy.risk, request);
-    if qos == QosClass::Guaranteed && policy.qos == QosRule::Keep {
-        // Without a quota simulation the limit must be one that is never hit.
-        let highest = || {
-            usage::windows(evidence).0.quantile(1.0).map_or(request, |cores| (cores * 1000.0).ceil() as u64)
-        };
-        let both = quota.map_or_else(highest, |(quota, _)| quota).max(request);
-        (values.cpu_request, values.cpu_limit) = (Some(both), Some(both));
+    if is_guaranteed && AdviceRule::RequestFollowsLimit.is_on() {
+        let pinned = is_pinned(evidence);
+        let Some(limit) = by_periods(evidence, policy, request, request, reasons) else { return };
+        let limit = if pinned { whole_cores(limit) } else { limit };
+        (values.cpu_request, values.cpu_limit) = (Some(limit), Some(limit));
         reasons.push(Reason::Guaranteed);
-        return;
-    }
-    match (policy.cpu_limit, quota) {
-        (CpuLimit::None, _) => reasons.push(Reason::NoCpuLimit),
-        (CpuLimit::ByRisk, None) => reasons.push(Reason::NoQuota),
-        (CpuLimit::ByRisk, Some((quota, outcome))) => {
-            // The memory request equals the memory limit. If the CPU request did too, the pod would become Guaranteed.
-            let min = if policy.qos == QosRule::Keep { request.saturating_add(1) } else { request };
-            values.cpu_limit = Some(quota.max(min));
-            reasons.push(Reason::CpuLimit { throttled: outcome.share() });
+        reasons.extend(pinned.then_some(Reason::WholeCores));
+    } else if policy.cpu_limit == CpuLimit::ByRisk {
+        // The memory request may equal the memory limit. If the CPU request did too, the pod would become Guaranteed.
+        let apart = policy.qos == QosRule::Keep;
+        let min = request.saturating_add(u64::from(apart));
+        values.cpu_limit = by_periods(evidence, policy, request, min, reasons);
+        if let Some(limit) = values.cpu_limit.filter(|limit| *limit < min) {
+            values.cpu_request = Some(if apart { steps::cpu_below(limit) } else { limit });
         }
+    } else {
+        reasons.push(Reason::NoCpuLimit);
     }
-    if qos == QosClass::BestEffort && evidence.container.seen > 0 {
-        reasons.push(Reason::NoLongerBestEffort);
+}
+
+/// Keeps the request at the limit, and whole cores whole, within the bounds of the policy.
+pub(super) fn align(evidence: &Evidence, policy: &Policy, values: &mut Resources) {
+    let Some(limit) = values.cpu_limit.filter(|_| AdviceRule::RequestFollowsLimit.is_on()) else { return };
+    let Policy { min, max, .. } = policy;
+    let is_within = |limit: &u64| {
+        *limit >= min.cpu_limit.unwrap_or(1).max(1) && *limit <= max.cpu_limit.unwrap_or(u64::MAX)
+    };
+    let whole = [whole_cores(limit), limit / CORE * CORE].into_iter().find(is_within);
+    let both = whole.filter(|_| is_pinned(evidence)).unwrap_or(limit);
+    (values.cpu_request, values.cpu_limit) = (Some(both), Some(both));
+}
+
+/// Whether a container of a Guaranteed pod has whole cores, which the kubelet's static CPU manager pins.
+fn is_pinned(evidence: &Evidence) -> bool {
+    let limit = evidence.container.current.cpu_limit;
+    AdviceRule::WholeCores.is_on() && limit.is_some_and(|limit| limit > 0 && limit.is_multiple_of(CORE))
+}
+
+/// Rounds millicores up to whole cores.
+const fn whole_cores(millicores: u64) -> u64 {
+    match millicores.checked_next_multiple_of(CORE) {
+        Some(whole) => whole,
+        None => millicores,
     }
+}
+
+/// The CPU limit that CFS periods show, millicores; else the current one. A simulated quota is at least the request, and the
+/// limit at least `min`.
+fn by_periods(
+    evidence: &Evidence,
+    policy: &Policy,
+    request: u64,
+    min: u64,
+    reasons: &mut Vec<Reason>,
+) -> Option<u64> {
+    let current = evidence.container.current.cpu_limit;
+    // A real limit delays CPU time, so the simulation is too favourable to limits near it and above.
+    let throttled = current.and_then(|_| usage::throttled(evidence));
+    let is_above = throttled.is_some_and(|share| share > policy.risk.throttled);
+    let failed = current.filter(|_| is_above && AdviceRule::ThrottledLimitRises.is_on());
+    let from = failed.map_or(request, |limit| request.max(limit.saturating_add(1)));
+    let Some((quota, outcome)) = usage::limit(evidence, policy.risk, from) else {
+        let Some(limit) = current else {
+            reasons.push(Reason::NoQuota);
+            return None;
+        };
+        if !AdviceRule::PeriodsCarryLimits.is_on() {
+            return Some(steps::cpu(min as f64));
+        }
+        let why = match throttled {
+            _ if evidence.quota_what_if().is_some() => LimitKept::BeyondSimulation,
+            None => LimitKept::NotMeasured,
+            Some(_) if is_above => LimitKept::AboveRisk,
+            Some(_) => LimitKept::WithinRisk,
+        };
+        reasons.push(Reason::CpuLimitKept { limit, throttled, why });
+        return Some(limit);
+    };
+    let wanted = steps::cpu(quota.max(min) as f64);
+    let is_short = usage::hours(evidence) < DAY && AdviceRule::LimitFallsAfterADay.is_on();
+    let is_enough = |limit| limit >= min && usage::throttled_ever(evidence) <= Some(policy.risk.throttled);
+    let why = match current {
+        Some(limit) if wanted < limit && is_short => Some(LimitKept::ShortHistory),
+        // Counters show what the current limit does; a simulated quota is only near it.
+        Some(limit) if wanted > limit && !is_above && throttled.is_some() && is_enough(limit) => {
+            Some(LimitKept::WithinRisk)
+        }
+        _ => None,
+    };
+    if let (Some(limit), Some(why)) = (current, why) {
+        reasons.push(Reason::CpuLimitKept { limit, throttled, why });
+        return Some(limit);
+    }
+    let is_kept = |limit: &u64| *limit >= min && failed.is_none() && is_small(*limit, wanted);
+    if let Some(limit) = current.filter(|limit| policy.steady && is_kept(limit)) {
+        if limit != wanted {
+            reasons.push(Reason::Kept { resource: "cpu limit", wanted });
+        }
+        return Some(limit);
+    }
+    reasons.extend(failed.zip(throttled).map(|(limit, throttled)| Reason::Throttled { limit, throttled }));
+    reasons.push(Reason::CpuLimit { throttled: outcome.share() });
+    Some(wanted)
+}
+
+/// Whether a current CPU value stays because `wanted` differs too little; millicores.
+pub(super) fn is_small(current: u64, wanted: u64) -> bool {
+    AdviceRule::MinimalChange.is_on() && stability::is_small_cpu_change(current, wanted)
 }
 
 /// Share of all CPU time above the current CPU request and above a recommended one, in millicores.
@@ -69,3 +159,6 @@ pub(super) fn work_above(evidence: &Evidence, request: u64) -> (f64, f64) {
     let above = |millicores: u64| windows.work_above(millicores as f64 / 1000.0);
     (above(evidence.container.current.cpu_request.unwrap_or(0)), above(request))
 }
+
+#[cfg(test)]
+mod tests;

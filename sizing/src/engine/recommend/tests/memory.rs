@@ -154,9 +154,9 @@ fn nothing_is_lowered_below_the_highest_usage_from_before_the_agent_for_a_week()
 fn a_peak_from_before_the_agent_does_not_hold_a_limit_up_for_ever() {
     let mut evidence = steady();
     evidence.container.current.memory_limit = Some(200 * MIB);
-    let earlier = |at| Some(EarlierPeak { bytes: 190 * MIB, at, pod: "web-0".to_owned() });
+    let earlier = |at| Some(EarlierPeak { bytes: 160 * MIB, at, pod: "web-0".to_owned() });
     evidence.earlier_peak = earlier(335 * HOUR);
-    assert_eq!(memory_limit(&evidence), Some(190 * MIB));
+    assert_eq!(memory_limit(&evidence), Some(160 * MIB));
     evidence.earlier_peak = earlier(100 * HOUR);
     assert_eq!(memory_limit(&evidence), Some(118 * MIB));
 }
@@ -328,7 +328,7 @@ fn values_are_lowered_by_a_part_at_a_time_and_by_less_with_less_confidence() {
 #[test]
 fn a_limit_that_is_lowered_step_by_step_does_not_raise_the_request() {
     let mut evidence = steady();
-    evidence.container.current.memory_request = Some(128 * MIB);
+    evidence.container.current.memory_request = Some(140 * MIB);
     evidence.container.current.memory_limit = Some(1024 * MIB);
     let values = advised(&evidence).values;
     assert_eq!((values.memory_request, values.memory_limit), (Some(118 * MIB), Some(256 * MIB)));
