@@ -161,6 +161,16 @@ fn a_peak_from_before_the_agent_does_not_hold_a_limit_up_for_ever() {
     assert_eq!(memory_limit(&evidence), Some(118 * MIB));
 }
 
+#[test]
+fn a_peak_from_before_the_agent_raises_no_request() {
+    // Without a limit, page cache may have filled the node.
+    let mut evidence = steady();
+    evidence.earlier_peak =
+        Some(EarlierPeak { bytes: 50_000 * MIB, at: 335 * HOUR, pod: "web-0".to_owned() });
+    let values = advised(&evidence).values;
+    assert_eq!((values.memory_request, values.memory_limit), (Some(118 * MIB), Some(50_000 * MIB)));
+}
+
 /// Containers whose page cache fills the limit.
 fn caching() -> impl Strategy<Value = Evidence> {
     (200..2000_u64, prop::collection::vec((0..200_u32, 0.01..0.25_f64), 1..20)).prop_map(|(limit, hours)| {
