@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     cpu_quota::{QuotaOutcome, QuotaWhatIf},
-    engine::cpu,
+    engine::{cpu, memory::PeakHistory},
     evidence::{Evidence, Peak},
 };
 
@@ -101,14 +101,15 @@ pub fn cpu_limit(evidence: &Evidence, limit: u64) -> Option<CpuLimit> {
 
 /// Simulates a memory limit in bytes; `None` without memory usage.
 pub fn memory_limit(evidence: &Evidence, limit: u64) -> Option<MemoryLimit> {
-    let peaks = || evidence.hours.values().filter_map(|hour| hour.highest());
-    let above = || peaks().filter(|peak| peak.bytes > limit);
-    let highest = peaks().max()?.clone();
+    // Page cache that fills the current limit is no need: a lower limit means less of it.
+    let history = PeakHistory::new(evidence);
+    let above = || history.highest().filter(|peak| peak.bytes > limit);
+    let highest = history.highest().max()?;
     Some(MemoryLimit {
         limit,
         hours_above: above().count(),
-        hours: peaks().count(),
-        first: above().min_by_key(|peak| peak.at).cloned(),
+        hours: history.highest().count(),
+        first: above().min_by_key(|peak| peak.at),
         highest: Some(highest),
         kills_seen: evidence.kills().filter(|kill| kill.limit >= limit).count(),
     })
@@ -141,6 +142,7 @@ mod tests {
         let mut evidence = Evidence::new(workload("web"), container("app"), 100);
         for (hour, mib) in [(1, 100), (2, 300), (3, 200)] {
             let record = evidence.hour(Hour(hour));
+            record.observed = 3600;
             let mut quota_what_if = TokenBuckets::default();
             for used in [0, 60, 0, 0] {
                 quota_what_if.feed(used * 1_000_000, 100_000_000);

@@ -135,6 +135,14 @@ impl<'e> PeakHistory<'e> {
         Self { hours }
     }
 
+    /// The highest usage of each hour, without page cache that filled the limit.
+    pub fn highest(&self) -> impl Iterator<Item = Peak> {
+        self.hours.iter().filter_map(|it| {
+            let highest = it.steady.into_iter().chain(it.start).max_by_key(|need| need.bytes)?;
+            Some(Peak { bytes: highest.bytes, ..highest.peak.clone() })
+        })
+    }
+
     /// The basis of a limit decided at the index `end`, from the hours before it.
     fn basis_at(&self, end: usize) -> Option<Basis> {
         let now = self.hours.get(end.checked_sub(1)?)?.hour;

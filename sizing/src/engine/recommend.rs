@@ -180,11 +180,12 @@ fn from_hours(
     if observed < MIN_SECONDS && !is_killed {
         return Err(NotEnoughData::TooShort { seconds: observed });
     }
-    if AdviceRule::NoUse.is_on() && !is_killed && super::memory::is_unused(evidence) {
+    let is_cpu_used = super::cpu::is_used(evidence);
+    let is_unused = super::memory::is_unused(evidence) || (memory.is_none() && !is_cpu_used);
+    if AdviceRule::NoUse.is_on() && !is_killed && is_unused {
         return Err(NotEnoughData::NoMemoryUse);
     }
-    let is_used = observed >= MIN_SECONDS && super::cpu::is_used(evidence);
-    let cpu = cpu.filter(|_| is_used || !AdviceRule::NoUse.is_on());
+    let cpu = cpu.filter(|_| observed >= MIN_SECONDS && (is_cpu_used || !AdviceRule::NoUse.is_on()));
     let (mut reasons, mut of_history) = (Vec::new(), Vec::new());
     let confidence = confidence(evidence, &mut of_history);
     let current = evidence.container.current;

@@ -208,6 +208,9 @@ fn limit_floors(input: &Input<'_>, wanted: f64) -> Vec<Floor> {
 /// What the request is not lowered below.
 fn request_floors(input: &Input<'_>, wanted: f64) -> Vec<Floor> {
     let request = input.current.memory_request;
+    if request.is_none() {
+        return Vec::new();
+    }
     capped(request_or_limit_floors(input, request, wanted), request)
 }
 

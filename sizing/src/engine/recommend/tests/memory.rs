@@ -161,6 +161,16 @@ fn a_peak_from_before_the_agent_does_not_hold_a_limit_up_for_ever() {
     assert_eq!(memory_limit(&evidence), Some(118 * MIB));
 }
 
+#[test]
+fn a_peak_from_before_the_agent_raises_no_request() {
+    // Without a limit, page cache may have filled the node.
+    let mut evidence = steady();
+    evidence.earlier_peak =
+        Some(EarlierPeak { bytes: 50_000 * MIB, at: 335 * HOUR, pod: "web-0".to_owned() });
+    let values = advised(&evidence).values;
+    assert_eq!((values.memory_request, values.memory_limit), (Some(118 * MIB), Some(50_000 * MIB)));
+}
+
 /// Containers whose page cache fills the limit.
 fn caching() -> impl Strategy<Value = Evidence> {
     (200..2000_u64, prop::collection::vec((0..200_u32, 0.01..0.25_f64), 1..20)).prop_map(|(limit, hours)| {
@@ -236,6 +246,25 @@ fn a_sandboxed_container_is_refused_with_the_reason() {
     evidence.container.current.memory_limit = Some(4096 * MIB);
     let refused = recommend(&evidence, &policy(), Context::default()).unwrap_err().to_string();
     assert!(refused.contains("no task ran") && refused.contains("gVisor, Kata"), "{refused}");
+    evidence.hours.values_mut().for_each(|hour| hour.peak = None);
+    let refused = recommend(&evidence, &policy(), Context::default());
+    assert_eq!(
+        refused,
+        Err(NotEnoughData::NoMemoryUse),
+        "there are samples of CPU time alone, and all are 0"
+    );
+}
+
+#[test]
+fn tiny_containers_get_what_they_need_to_start() {
+    for (name, bytes) in [("sleeper", 160_418), ("nanny", 427_619), ("pgbouncer", 1_710_856)] {
+        let seen: Vec<PodHour> =
+            (0..168).map(|hour| PodHour { hour, mib: 1, cores: 0.001, start: false }).collect();
+        let mut evidence = evidence(&seen);
+        evidence.hours.values_mut().for_each(|hour| hour.peak.as_mut().unwrap().bytes = bytes);
+        evidence.container.current.memory_limit = Some(32 * MIB);
+        assert_eq!(memory_limit(&evidence), Some(10 * MIB), "{name}");
+    }
 }
 
 #[test]
