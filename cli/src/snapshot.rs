@@ -27,7 +27,7 @@ pub struct Options {
 /// # Errors
 /// When the evidence cannot be read, or the file cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
-    let snapshot = options.source.read()?;
+    let snapshot = options.source.read_as_recorded()?;
     let Some(path) = &options.output else {
         return snapshot.write(out).context("cannot write the snapshot");
     };

@@ -83,7 +83,8 @@ pub struct OpenedSource {
 }
 
 impl EvidenceSource {
-    /// Reads the evidence. An agent that does not respond is reported on standard error; if none responds, that is an error.
+    /// Reads the evidence, with one history for each container. An agent that does not respond is reported on standard error;
+    /// if none responds, that is an error.
     ///
     /// # Errors
     /// When the source cannot be read.
@@ -96,6 +97,19 @@ impl EvidenceSource {
     /// # Errors
     /// As [`Self::read`].
     pub fn open(&self) -> Result<OpenedSource> {
+        let OpenedSource { snapshot, cluster } = self.open_as_recorded()?;
+        Ok(OpenedSource { snapshot: snapshot.unified(), cluster })
+    }
+
+    /// Reads the evidence as the agents recorded it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_as_recorded(&self) -> Result<Snapshot> {
+        Ok(self.open_as_recorded()?.snapshot)
+    }
+
+    fn open_as_recorded(&self) -> Result<OpenedSource> {
         if !self.is_cluster() {
             if self.selector.is_some() {
                 bail!("--selector needs a cluster, and there is no kubeconfig; set --kubeconfig");
@@ -133,6 +147,7 @@ impl EvidenceSource {
     }
 
     fn filter(&self, snapshot: &mut Snapshot) {
+        snapshot.remember_last_seen();
         if let Some(since) = self.since {
             snapshot.since(snapshot.at.saturating_sub(since.as_secs()));
         }
@@ -145,8 +160,11 @@ impl EvidenceSource {
         let mut snapshot = Snapshot::default();
         if let Some(address) = &self.prometheus {
             let since = self.since.unwrap_or(PROMETHEUS_SINCE);
-            return Ok(Prometheus::new(address, &self.header, &self.root_certificates())
-                .evidence(since, &self.namespace)?);
+            let prometheus = Prometheus::new(address, &self.header, &self.root_certificates());
+            let mut snapshot = prometheus.evidence(since, &self.namespace)?;
+            // Only the selected namespaces were read, and the server's clock says what is old.
+            snapshot.last_seen = snapshot.at;
+            return Ok(snapshot);
         }
         match &self.file {
             Some(file) if file.as_os_str() == "-" => snapshot.read("standard input", io::stdin().lock())?,

@@ -2,7 +2,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{of_pod, unit_workload};
-use crate::model::AgentRule;
+use crate::{
+    identity::path,
+    model::{AgentRule, Identity, WorkloadKey},
+};
 
 fn workload(pod: Value) -> (String, String) {
     let workload = of_pod(&serde_json::from_value(pod).unwrap());
@@ -121,6 +124,8 @@ fn units_stay_bounded() {
     let table = [
         ("ssh.service", "ssh.service"),
         ("getty@tty1.service", "getty@.service"),
+        ("systemd-nspawn@web.service", "systemd-nspawn@web.service"),
+        ("container@db.service", "container@db.service"),
         ("user@1000.service", "user@.service"),
         (r"systemd-fsck@dev-disk-by\x2duuid-a.service", "systemd-fsck@.service"),
         ("dbus-:1.12-org.example.Thing@3.service", "dbus-org.example.Thing@.service"),
@@ -162,5 +167,40 @@ proptest! {
     fn any_unit_name_gives_a_stable_workload(unit in "\\PC{0,40}(\\.scope|\\.service)?") {
         let once = unit_workload(&unit).name;
         prop_assert_eq!(&unit_workload(&once).name, &once);
+    }
+}
+
+fn workload_of(path: &str) -> String {
+    let of_path = path::parse(path).unwrap();
+    let identity = Identity { path: path.into(), of_path, names: None };
+    WorkloadKey::from_identity(&identity).unwrap().parts().2.to_owned()
+}
+
+#[test]
+fn units_of_guests_are_workloads_of_their_own() {
+    for (path, expected) in [
+        ("/system.slice/nginx.service", "nginx.service"),
+        ("/lxc/101/ns/system.slice/nginx.service", "101/nginx.service"),
+        ("/lxc/102/ns/system.slice/nginx.service", "102/nginx.service"),
+        ("/lxc.payload.web/system.slice/nginx.service", "web/nginx.service"),
+        ("/lxc.payload/web/system.slice/nginx.service", "web/nginx.service"),
+        ("/lxc.payload.user-1_db/system.slice/getty@tty1.service", "user-1_db/getty@.service"),
+        ("/lxc.payload.a/lxc.payload.b/init.scope", "a/b/init.scope"),
+        ("/machine.slice/systemd-nspawn@web.service", "systemd-nspawn@web.service"),
+        ("/machine.slice/systemd-nspawn@db.service", "systemd-nspawn@db.service"),
+    ] {
+        assert_eq!(workload_of(path), expected, "{path}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn guests_never_share_a_workload(a in "[a-z0-9-]{1,12}", b in "[a-z0-9-]{1,12}", unit in "[a-z]{1,8}(@[a-z]{1,4})?\\.service") {
+        for place in ["/lxc/#/ns/system.slice/", "/lxc.payload.#/system.slice/", "/lxc.payload/#/system.slice/"] {
+            let [of_a, of_b, of_host] = [&a, &b, ""]
+                .map(|guest| if guest.is_empty() { "/system.slice/".to_owned() } else { place.replace('#', guest) })
+                .map(|slice| workload_of(&format!("{slice}{unit}")));
+            prop_assert!(of_a != of_host && of_b != of_host && (of_a == of_b) == (a == b), "{of_a} {of_b} {of_host}");
+        }
     }
 }

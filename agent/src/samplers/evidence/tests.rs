@@ -289,6 +289,20 @@ fn hours_do_not_overlap_and_replicas_are_counted_once() {
 }
 
 #[test]
+fn instances_of_one_pod_are_one_replica() {
+    let mut node = Node::new();
+    for id in ['a', 'b'] {
+        let key = node.container(id, START - 10_000.0);
+        node.name(key, "web-0");
+        node.memory(key, 8 * MIB, 0, 8 * MIB);
+    }
+    node.second(0.0);
+    node.second(1.0);
+    let evidence = node.finish(2.0);
+    assert_eq!(evidence.iter().map(|one| one.workload.replicas).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
 fn usage_waits_while_the_history_does_not_accept_it() {
     let mut node = Node::new();
     let key = node.container('a', START - 10_000.0);
