@@ -72,7 +72,8 @@ impl WorkloadKey {
             Level::Unit => {
                 let unit = unit_workload(&of_path.id);
                 // Guests have units of the same names as the host and as each other.
-                let guests = guests(&identity.path);
+                let guests =
+                    if AgentRule::GuestsApart.is_on() { guests(&identity.path) } else { String::new() };
                 (unit.kind.as_str().into(), format!("{guests}{}", unit.name).as_str().into())
             }
             Level::Container | Level::Sandbox if of_path.pod_uid.is_some() => return None,
@@ -159,7 +160,7 @@ const MACHINES: [&str; 4] = ["container", "lxc", "systemd-nspawn", "systemd-vmsp
 fn bounded_unit_name(unit: &str) -> String {
     let Some((stem, unit_type)) = unit.rsplit_once('.') else { return unit.to_owned() };
     if let Some((template, _)) = stem.split_once('@') {
-        if MACHINES.contains(&template) {
+        if MACHINES.contains(&template) && AgentRule::GuestsApart.is_on() {
             return unit.to_owned();
         }
         return format!("{}@.{unit_type}", without_bus_name(template));

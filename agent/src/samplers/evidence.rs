@@ -338,8 +338,10 @@ impl UsageCollector {
             // A runtime may keep the cgroup of an earlier instance: without tasks, or beside the one that runs now.
             let lives = store.get_by_path(&container.identity.path) == Some(*key)
                 && store.values(*key).and_then(|values| values.pids).is_none_or(|pids| pids.current > 0)
-                && WorkloadKey::from_identity(&container.identity)
-                    .is_some_and(|workload| counted.insert((workload, pod(&container.identity).to_owned())));
+                && WorkloadKey::from_identity(&container.identity).is_some_and(|workload| {
+                    counted.insert((workload, pod(&container.identity).to_owned()))
+                        || !AgentRule::OneReplicaPerPod.is_on()
+                });
             self.move_to_pending(container, lives, now_unix);
         }
         self.containers = containers;

@@ -193,14 +193,28 @@ fn units_of_guests_are_workloads_of_their_own() {
     }
 }
 
-proptest! {
-    #[test]
-    fn guests_never_share_a_workload(a in "[a-z0-9-]{1,12}", b in "[a-z0-9-]{1,12}", unit in "[a-z]{1,8}(@[a-z]{1,4})?\\.service") {
-        for place in ["/lxc/#/ns/system.slice/", "/lxc.payload.#/system.slice/", "/lxc.payload/#/system.slice/"] {
-            let [of_a, of_b, of_host] = [&a, &b, ""]
-                .map(|guest| if guest.is_empty() { "/system.slice/".to_owned() } else { place.replace('#', guest) })
-                .map(|slice| workload_of(&format!("{slice}{unit}")));
-            prop_assert!(of_a != of_host && of_b != of_host && (of_a == of_b) == (a == b), "{of_a} {of_b} {of_host}");
-        }
-    }
+#[test]
+fn guests_never_share_a_workload() {
+    let guest = || "[a-z0-9][a-z0-9-]{0,8}";
+    let places = vec![
+        "/lxc/#/ns/system.slice/%",
+        "/lxc.payload.#/system.slice/%",
+        "/lxc.payload/#/system.slice/%",
+        "/machine.slice/systemd-nspawn@#.service",
+    ];
+    let cases = (guest(), guest(), "[a-z]{1,8}(@[a-z]{1,4})?\\.service", prop::sample::select(places));
+    AgentRule::GuestsApart.prove(
+        &cases,
+        |(a, b, ..)| a != b,
+        |(a, b, unit, place)| {
+            let of = |guest: &str| {
+                let (before, after) = place.split_once('#').unwrap();
+                workload_of(&format!("{before}{guest}{}", after.replace('%', unit)))
+            };
+            let [of_a, of_b] = [a, b].map(|guest| of(guest));
+            let of_host = workload_of(&format!("/system.slice/{unit}"));
+            let apart = of_a != of_b && of_a != of_host && of_b != of_host;
+            if apart { Ok(()) } else { Err(format!("{of_a}, {of_b}, {of_host}")) }
+        },
+    );
 }

@@ -1,4 +1,5 @@
 mod pod_spec;
+mod replicas;
 mod runs;
 
 use std::time::Duration;
@@ -286,20 +287,6 @@ fn hours_do_not_overlap_and_replicas_are_counted_once() {
     let hours: Vec<_> = sum.hours.iter().map(|(hour, it)| (hour.0, it.observed, it.kills.len())).collect();
     let first = Hour::from_seconds(START as u64).0;
     assert_eq!(hours, [(first, 2, 0), (first + 1, 4, 1)]);
-}
-
-#[test]
-fn instances_of_one_pod_are_one_replica() {
-    let mut node = Node::new();
-    for id in ['a', 'b'] {
-        let key = node.container(id, START - 10_000.0);
-        node.name(key, "web-0");
-        node.memory(key, 8 * MIB, 0, 8 * MIB);
-    }
-    node.second(0.0);
-    node.second(1.0);
-    let evidence = node.finish(2.0);
-    assert_eq!(evidence.iter().map(|one| one.workload.replicas).collect::<Vec<_>>(), [1]);
 }
 
 #[test]

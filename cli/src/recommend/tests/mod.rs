@@ -44,6 +44,7 @@ fn report(recommendations: Vec<Entry>) -> Report {
         schema: SCHEMA,
         window: Window::default(),
         risk: Profile::Standard.risk(),
+        horizon_days: 7.0,
         recommendations,
         skipped: Vec::new(),
         cost: None,
