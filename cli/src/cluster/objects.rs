@@ -107,14 +107,8 @@ pub(super) async fn gather(client: &Client, query: &ObjectsQuery) -> WorkloadObj
             Err(error) => objects.missing.push(reason(&resource.plural, &error)),
         }
     }
-    // `status.phase` is one of the few fields that pods can be selected by.
-    let running = ListParams::default().fields("status.phase=Running");
-    match Api::<Pod>::all(client.clone()).list_metadata(&running).await {
-        Ok(list) => {
-            let name =
-                |pod: kube::core::PartialObjectMeta<Pod>| Some((pod.metadata.namespace?, pod.metadata.name?));
-            objects.running = Some(list.items.into_iter().filter_map(name).collect());
-        }
+    match list_running(client).await {
+        Ok(running) => objects.running = running,
         Err(error) => objects.missing.push(reason("pods", &error)),
     }
     if !query.bare_pods.is_empty() {
@@ -127,6 +121,24 @@ pub(super) async fn gather(client: &Client, query: &ObjectsQuery) -> WorkloadObj
             stream::iter(pods).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
     }
     objects
+}
+
+/// Namespaces and names of all pods that run; `None` if there are too many.
+async fn list_running(client: &Client) -> Result<Option<BTreeSet<(String, String)>>, kube::Error> {
+    // `status.phase` is one of the few fields that pods can be selected by.
+    let mut parameters = ListParams::default().fields("status.phase=Running").limit(PAGE);
+    let mut running = BTreeSet::new();
+    for _ in 0..MAX_PAGES {
+        let page = Api::<Pod>::all(client.clone()).list_metadata(&parameters).await?;
+        let name =
+            |pod: kube::core::PartialObjectMeta<Pod>| Some((pod.metadata.namespace?, pod.metadata.name?));
+        running.extend(page.items.into_iter().filter_map(name));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(Some(running)),
+        }
+    }
+    Ok(None)
 }
 
 /// Lists all objects of a kind; `false` if there are too many.
