@@ -96,12 +96,13 @@ impl ApiServer {
                 let target = request.split(' ').nth(1).unwrap().to_owned();
                 kept.lock().unwrap().push(target.clone());
                 let path = target.split('?').next().unwrap();
-                let of_agents = target.contains("snug-agent").then(|| list("v1", "PodList", json!([agent])));
+                let of_agents = target.contains("snug-agent").then(|| list("v1", "PodList", &json!([agent])));
                 let (status, body) = match answers.get(path) {
                     _ if path.ends_with("/evidence") => ("200 OK", evidence.clone()),
                     answer if path == "/api/v1/pods" => {
-                        let mut pods =
-                            of_agents.or(answer.cloned()).unwrap_or_else(|| list("v1", "PodList", json!([])));
+                        let mut pods = of_agents
+                            .or(answer.cloned())
+                            .unwrap_or_else(|| list("v1", "PodList", &json!([])));
                         if is_metadata {
                             pods["kind"] = "PartialObjectMetadataList".into();
                             pods["apiVersion"] = "meta.k8s.io/v1".into();
@@ -146,15 +147,15 @@ fn version(minor: &str) -> Value {
     version
 }
 
-fn list(api: &str, kind: &str, items: Value) -> Value {
+fn list(api: &str, kind: &str, items: &Value) -> Value {
     json!({ "apiVersion": api, "kind": kind, "metadata": { "resourceVersion": "1" }, "items": items })
 }
 
-fn deployments(items: Value) -> (&'static str, Value) {
+fn deployments(items: &Value) -> (&'static str, Value) {
     ("/apis/apps/v1/deployments", list("apps/v1", "DeploymentList", items))
 }
 
-fn deployment(name: &str, metadata: Value, init: &[&str], containers: &[&str]) -> Value {
+fn deployment(name: &str, metadata: &Value, init: &[&str], containers: &[&str]) -> Value {
     let named = |names: &[&str]| -> Value {
         names.iter().map(|name| json!({ "name": name, "image": "example/app:1" })).collect()
     };
@@ -252,16 +253,16 @@ fn templates_managers_and_absent_workloads_are_read_from_the_cluster() {
         container("Deployment", "gateway", "istio-proxy", 0),
     ];
     let items = json!([
-        deployment("web", json!({}), &["mesh"], &["app"]),
+        deployment("web", &json!({}), &["mesh"], &["app"]),
         deployment(
             "argo",
-            json!({ "annotations": { "argocd.argoproj.io/tracking-id": "store:apps/Deployment:shop/argo" } }),
+            &json!({ "annotations": { "argocd.argoproj.io/tracking-id": "store:apps/Deployment:shop/argo" } }),
             &[],
             &["app"]
         ),
-        deployment("gateway", json!({}), &[], &["istio-proxy"]),
+        deployment("gateway", &json!({}), &[], &["istio-proxy"]),
     ]);
-    let server = ApiServer::start(&all, [deployments(items)].into());
+    let server = ApiServer::start(&all, [deployments(&items)].into());
     let script = server.text(&["-o", "patch"]);
     assert_eq!(patched(&script, "deployment/web"), ["mesh", "app"]);
     assert!(script.contains("# shop/web extra: the pod template does not have this container"), "{script}");

@@ -102,7 +102,7 @@ pub(super) async fn gather(client: &Client, query: &ObjectsQuery) -> WorkloadObj
         match list(&api, &mut objects.templates, kind).await {
             Ok(true) => drop(objects.listed.insert(kind.to_owned())),
             Ok(false) => {
-                objects.missing.push(format!("more than {} {}", MAX_PAGES * PAGE as usize, resource.plural))
+                objects.missing.push(format!("more than {} {}", MAX_PAGES * PAGE as usize, resource.plural));
             }
             Err(error) => objects.missing.push(reason(&resource.plural, &error)),
         }

@@ -95,7 +95,7 @@ fn by_workload(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
     for entry in entries {
         match groups.last_mut() {
             Some(group) if group.last().is_some_and(|last| last.is_of_one_workload(&entry)) => {
-                group.push(entry)
+                group.push(entry);
             }
             _ => groups.push(vec![entry]),
         }

@@ -45,7 +45,10 @@ fn rows(snapshot: &Snapshot) -> Vec<(String, String, String, u64)> {
     snapshot.evidence().map(row).collect()
 }
 
-fn hours() -> impl Strategy<Value = Vec<(u64, u64)>> {
+/// Hours before now, with observed seconds.
+type Hours = Vec<(u64, u64)>;
+
+fn hours() -> impl Strategy<Value = Hours> {
     prop::collection::vec((1..200_u64, 1..3600_u64), 1..8)
 }
 
@@ -57,9 +60,8 @@ fn holds(condition: bool, why: impl FnOnce() -> String) -> Result<(), String> {
 fn a_container_is_one_row_whatever_the_lengths_of_its_windows() {
     let windows = prop::sample::subsequence(vec![100, 200, 1_000, 60_000, 240_000_u64], 1..4);
     let cases = (windows, prop::collection::vec(hours(), 3));
-    let histories = |(windows, hours): &(Vec<u64>, Vec<Vec<(u64, u64)>>)| -> Vec<Evidence> {
-        let one =
-            |(window, hours): (&u64, &Vec<(u64, u64)>)| history("Deployment", "web", "app", *window, hours);
+    let histories = |(windows, hours): &(Vec<u64>, Vec<Hours>)| -> Vec<Evidence> {
+        let one = |(window, hours): (&u64, &Hours)| history("Deployment", "web", "app", *window, hours);
         windows.iter().zip(hours).map(one).collect()
     };
     CommandRule::OneRow.prove(

@@ -23,7 +23,7 @@ use crate::{
 
 /// Where a container of the pods comes from.
 #[derive(Clone, Debug, PartialEq)]
-enum Origin {
+enum ContainerSource {
     /// The template, with this role.
     Template(Role),
     /// A webhook or an earlier template.
@@ -34,7 +34,7 @@ enum Origin {
 struct Workloads {
     kind: &'static str,
     /// By name.
-    containers: BTreeMap<String, (Origin, Resources, Resources)>,
+    containers: BTreeMap<String, (ContainerSource, Resources, Resources)>,
     manager: Option<Manager>,
     exists: bool,
     /// Whether each pod runs.
@@ -57,10 +57,10 @@ fn workload() -> impl Strategy<Value = Workloads> {
     let known = prop::sample::select(Injector::all_containers()).prop_map(str::to_owned);
     let name = prop_oneof![3 => "[a-d]".prop_map(String::from), 1 => known];
     let origin = prop_oneof![
-        3 => Just(Origin::Template(Role::App)),
-        1 => Just(Origin::Template(Role::Init)),
-        1 => Just(Origin::Template(Role::Sidecar)),
-        2 => Just(Origin::Elsewhere),
+        3 => Just(ContainerSource::Template(Role::App)),
+        1 => Just(ContainerSource::Template(Role::Init)),
+        1 => Just(ContainerSource::Template(Role::Sidecar)),
+        2 => Just(ContainerSource::Elsewhere),
     ];
     let containers = prop::collection::btree_map(name, (origin, resources(), recommended()), 1..5);
     let pods = prop::collection::vec(any::<bool>(), 1..5);
@@ -94,8 +94,8 @@ fn placed(of: &Workloads, is_connected: bool) -> Report {
     }
     if is_connected && of.exists {
         let in_template = of.containers.iter().filter_map(|(name, (origin, ..))| match origin {
-            Origin::Template(role) => Some((name.clone(), *role)),
-            Origin::Elsewhere => None,
+            ContainerSource::Template(role) => Some((name.clone(), *role)),
+            ContainerSource::Elsewhere => None,
         });
         let template = Template { containers: in_template.collect(), manager: of.manager.clone() };
         objects.templates.insert(["shop", of.kind, "web"].map(str::to_owned), template);
@@ -119,9 +119,9 @@ fn sections(patch: &Value) -> BTreeSet<(String, String)> {
 
 fn expected(of: &Workloads) -> BTreeSet<(String, String)> {
     let in_template = of.containers.iter().filter_map(|(name, (origin, ..))| match origin {
-        Origin::Template(Role::App) => Some(("containers".to_owned(), name.clone())),
-        Origin::Template(_) => Some(("initContainers".to_owned(), name.clone())),
-        Origin::Elsewhere => None,
+        ContainerSource::Template(Role::App) => Some(("containers".to_owned(), name.clone())),
+        ContainerSource::Template(_) => Some(("initContainers".to_owned(), name.clone())),
+        ContainerSource::Elsewhere => None,
     });
     in_template.collect()
 }
@@ -129,7 +129,7 @@ fn expected(of: &Workloads) -> BTreeSet<(String, String)> {
 #[test]
 fn a_patch_has_the_containers_of_the_template_each_in_its_section() {
     let has = |of: &Workloads, wanted: bool| {
-        of.containers.values().any(|(origin, ..)| (*origin == Origin::Elsewhere) == wanted)
+        of.containers.values().any(|(origin, ..)| (*origin == ContainerSource::Elsewhere) == wanted)
     };
     CommandRule::TemplateOnly.prove(
         &workload(),
@@ -154,7 +154,7 @@ fn a_patch_has_the_containers_of_the_template_each_in_its_section() {
                 let is_said = entry
                     .is_some_and(|entry| entry.warnings.iter().any(|it| it.text.contains("this container")));
                 let is_comment = script.lines().any(|line| line.starts_with(&format!("# shop/web {name}: ")));
-                holds((*origin == Origin::Elsewhere) == (is_said && is_comment), || {
+                holds((*origin == ContainerSource::Elsewhere) == (is_said && is_comment), || {
                     format!("{name}: {script}")
                 })?;
             }

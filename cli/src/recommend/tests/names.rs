@@ -141,7 +141,7 @@ fn csv(report: &Report) -> Result<(), String> {
         for (cell, name) in cells {
             holds(!cell.starts_with(['=', '+', '-', '@', '\t', '\r']), || format!("a formula: {cell:?}"))?;
             let name: String = name.chars().filter(|c| !c.is_control()).collect();
-            let read = if cell.starts_with('\'') { &cell[1..] } else { cell };
+            let read = cell.strip_prefix('\'').unwrap_or(cell);
             holds(read == name, || format!("{cell:?} of {name:?}"))?;
         }
     }

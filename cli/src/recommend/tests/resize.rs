@@ -38,7 +38,7 @@ fn pod((containers, is_fixed, has_pod_resources, _): &Case) -> BarePod {
 
 fn quantity(value: &Value) -> Option<i128> {
     let text = value.as_str()?;
-    Some(text.parse::<snug_sizing::quantity::Quantity>().ok()?.millis().into())
+    Some(text.parse::<snug_sizing::quantity::Quantity>().ok()?.millis())
 }
 
 /// The rules of `ValidatePodResize` (kubernetes/pkg/apis/core/validation, v1.33 to v1.36), for CPU and memory.
