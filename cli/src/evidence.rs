@@ -1,5 +1,7 @@
 //! Snapshots of evidence: reading them from agents and files, merging and writing them.
 
+mod workloads;
+
 use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader, Read, Write},
@@ -13,6 +15,8 @@ use snug_sizing::{
     evidence::{Evidence, Header, Hour, SCHEMA},
     workload::{self, QosClass},
 };
+
+pub use self::workloads::{Gone, GoneFor, last_seen};
 
 /// Upper bound of a line: a year of one container has a few megabytes.
 const MAX_LINE_BYTES: u64 = 64 << 20;
@@ -102,10 +106,14 @@ type ContainerKey = (String, String, String, String, u64);
 #[derive(Debug, Default)]
 pub struct Snapshot {
     evidence: BTreeMap<ContainerKey, Evidence>,
+    /// Lengths of CPU windows that [`Snapshot::unified`] left out.
+    other_windows: BTreeMap<workloads::Subject, Vec<u64>>,
     /// Names of the nodes in the headers, sorted.
     pub nodes: Vec<String>,
     /// Time of the newest header, seconds.
     pub at: u64,
+    /// When any container was last seen, whether it was selected or not, seconds; 0 if that is unknown.
+    pub last_seen: u64,
 }
 
 impl Snapshot {

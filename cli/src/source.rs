@@ -122,12 +122,12 @@ impl EvidenceSource {
         Ok(snapshot)
     }
 
-    /// Reads the evidence in whole hours.
+    /// Reads the evidence in whole hours, with one history for each container.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn whole_hours(&self) -> Result<Snapshot> {
-        let mut snapshot = self.read()?;
+        let mut snapshot = self.read()?.unified();
         snapshot.settle();
         Ok(snapshot)
     }
@@ -137,7 +137,8 @@ impl EvidenceSource {
     /// # Errors
     /// As [`Self::read`].
     pub fn open(&self) -> Result<OpenedSource> {
-        let (mut snapshot, cluster) = self.load()?;
+        let (snapshot, cluster) = self.load()?;
+        let mut snapshot = snapshot.unified();
         snapshot.settle();
         let pool = calibrate(&mut snapshot, self.prometheus.is_some(), self.selection(cluster.as_ref())?);
         Ok(OpenedSource { snapshot, pool, cluster })
@@ -153,6 +154,7 @@ impl EvidenceSource {
         } else {
             (self.read_without_cluster()?, None)
         };
+        snapshot.remember_last_seen();
         if let Some(since) = self.since {
             snapshot.since(first_second(snapshot.at, since));
         }
@@ -196,8 +198,11 @@ impl EvidenceSource {
         let mut snapshot = Snapshot::default();
         if let Some(address) = &self.prometheus {
             let since = self.since.unwrap_or(PROMETHEUS_SINCE);
-            return Ok(Prometheus::new(address, &self.header, &self.root_certificates())
-                .evidence(since, &self.namespace)?);
+            let prometheus = Prometheus::new(address, &self.header, &self.root_certificates());
+            let mut snapshot = prometheus.evidence(since, &self.namespace)?;
+            // Only the selected namespaces were read, and the server's clock says what is old.
+            snapshot.last_seen = snapshot.at;
+            return Ok(snapshot);
         }
         match &self.file {
             Some(file) if file.as_os_str() == "-" => snapshot.read("standard input", io::stdin().lock())?,

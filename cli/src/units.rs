@@ -45,6 +45,12 @@ pub fn count(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// A duration in hours, or in days from two days on.
+pub fn hours(seconds: u64) -> String {
+    let hours = seconds.saturating_add(1800) / 3600;
+    if hours < 48 { format!("{hours} h") } else { format!("{} days", hours.saturating_add(12) / 24) }
+}
+
 /// A share as a percentage.
 pub fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)

@@ -46,6 +46,7 @@ fn evidence(
     }
     let totals = PodTotals { observed: u64::from(hours) * HOUR, ..PodTotals::default() };
     evidence.pods.insert(format!("{name}-0"), totals);
+    evidence.pods.insert(format!("{name}-1"), PodTotals::default());
     evidence
 }
 

@@ -51,8 +51,8 @@ pub fn of_pod(pod: &Pod) -> Workload {
     parent.unwrap_or_else(|| Workload::new(&owner.kind, &owner.name))
 }
 
-/// The workload of a systemd unit. Instances of a template (`getty@tty1.service`) are one workload, and so are numbered
-/// transient units. This bounds the number of workloads on a long-running host.
+/// The workload of a systemd unit. Instances of a template (`getty@tty1.service`) are one workload, unless they are machines,
+/// and so are numbered transient units. This bounds the number of workloads on a long-running host.
 pub fn unit_workload(unit: &str) -> Workload {
     Workload::new("Unit", &bounded_unit_name(unit))
 }
@@ -71,7 +71,10 @@ impl WorkloadKey {
         let (kind, name) = match of_path.level {
             Level::Unit => {
                 let unit = unit_workload(&of_path.id);
-                (unit.kind.as_str().into(), unit.name.as_str().into())
+                // Guests have units of the same names as the host and as each other.
+                let guests =
+                    if AgentRule::GuestsApart.is_on() { guests(&identity.path) } else { String::new() };
+                (unit.kind.as_str().into(), format!("{guests}{}", unit.name).as_str().into())
             }
             Level::Container | Level::Sandbox if of_path.pod_uid.is_some() => return None,
             Level::Container | Level::Sandbox => ("Container".into(), of_path.id.as_str().into()),
@@ -131,9 +134,35 @@ fn cron_job(pod: &Pod, job: &str) -> Option<Workload> {
     Some(Workload::new("CronJob", name))
 }
 
+/// The guests on the way to a cgroup, each with a slash after its name; empty on the host itself.
+///
+/// LXC, LXD and Incus put a guest into `lxc.payload.<name>` or `lxc.payload/<name>`, Proxmox and LXC before 4.0 into
+/// `lxc/<name>`. The guest of `systemd-nspawn` is part of the unit that runs it.
+fn guests(path: &str) -> String {
+    let mut guests = String::new();
+    let mut names = path.split('/').filter(|name| !name.is_empty());
+    while let Some(name) = names.next() {
+        let guest = match name {
+            "lxc" | "lxc.payload" => names.next(),
+            name => name.strip_prefix("lxc.payload.").filter(|guest| !guest.is_empty()),
+        };
+        if let Some(guest) = guest {
+            guests += guest;
+            guests.push('/');
+        }
+    }
+    guests
+}
+
+/// Templates of units whose instances are machines and containers, each with a workload of its own.
+const MACHINES: [&str; 4] = ["container", "lxc", "systemd-nspawn", "systemd-vmspawn"];
+
 fn bounded_unit_name(unit: &str) -> String {
     let Some((stem, unit_type)) = unit.rsplit_once('.') else { return unit.to_owned() };
     if let Some((template, _)) = stem.split_once('@') {
+        if MACHINES.contains(&template) && AgentRule::GuestsApart.is_on() {
+            return unit.to_owned();
+        }
         return format!("{}@.{unit_type}", without_bus_name(template));
     }
     // Made by systemd-run (`run-u12.service`, `run-r<hex>.scope`) and by logind (`session-12.scope`, `session-c1.scope`).

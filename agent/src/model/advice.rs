@@ -17,5 +17,9 @@ snug_sizing::rules! {
         ImageAge,
         /// Volumes in memory are recorded with the size that they can reach.
         MemoryVolumes,
+        /// Units of different guests, and of the host, are never one workload.
+        GuestsApart,
+        /// Instances of a container in one pod are one replica.
+        OneReplicaPerPod,
     }
 }

@@ -12,7 +12,7 @@ mod sample_clock;
 
 use std::{collections::btree_map::Entry, sync::Arc, time::Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use snug_sizing::{
     evidence::{Hour, OomKill},
     minutes::Minute,
@@ -333,8 +333,15 @@ impl UsageCollector {
         let of_hour = self.pending.iter_mut().filter(|((hour, _), _)| *hour == self.hour);
         of_hour.for_each(|(_, evidence)| evidence.workload.replicas = 0);
         let mut containers = std::mem::take(&mut self.containers);
+        let mut counted = FxHashSet::default();
         for (key, container) in &mut containers {
-            let lives = store.get_by_path(&container.identity.path) == Some(*key);
+            // A runtime may keep the cgroup of an earlier instance: without tasks, or beside the one that runs now.
+            let lives = store.get_by_path(&container.identity.path) == Some(*key)
+                && store.values(*key).and_then(|values| values.pids).is_none_or(|pids| pids.current > 0)
+                && WorkloadKey::from_identity(&container.identity).is_some_and(|workload| {
+                    counted.insert((workload, pod(&container.identity).to_owned()))
+                        || !AgentRule::OneReplicaPerPod.is_on()
+                });
             self.move_to_pending(container, lives, now_unix);
         }
         self.containers = containers;

@@ -1,6 +1,8 @@
 //! Access to a cluster: to agents through the pod proxy of the API server, and to the objects that constrain workloads.
 
 mod constraints;
+mod managers;
+mod objects;
 mod occupancy;
 
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ use kube::{
 pub use self::constraints::{
     Autoscaler, ClusterConstraints, DisruptionBudget, ManagedWorkload, QuotaHeadroom,
 };
+pub use self::managers::Manager;
+pub use self::objects::{BarePod, ObjectsQuery, PodContainer, TEMPLATED, Template, WorkloadObjects};
 pub use self::occupancy::{EmptiedNodes, Occupancy};
 use crate::{
     evidence::{AgentResponses, Snapshot},
@@ -139,6 +143,11 @@ impl Cluster {
     /// Lists the objects that constrain workloads.
     pub fn constraints(&self) -> ClusterConstraints {
         self.runtime.block_on(constraints::gather(&self.client))
+    }
+
+    /// Reads the objects that recommendations are applied to.
+    pub fn objects(&self, query: &ObjectsQuery) -> WorkloadObjects {
+        self.runtime.block_on(objects::gather(&self.client, query))
     }
 
     /// Lists nodes and the requests of their pods.

@@ -5,6 +5,7 @@ use snug_sizing::workload::Resources;
 
 use super::report::{Change, Entry, Quantities, Report, Skipped};
 use crate::{
+    advice::CommandRule,
     cluster::EmptiedNodes,
     columns::{self, Align, plain},
     units::{self, NONE},
@@ -143,10 +144,13 @@ pub(super) fn table(report: &Report, wide: bool) -> String {
             entry.reasons.iter().for_each(|reason| text += &format!("  {}\n", plain(&reason.text)));
         }
     }
+    if report.recommendations.iter().any(|entry| entry.namespace.is_empty()) {
+        text += "\nPlain cgroups and pod sandboxes, which snug top shows, have no requests or limits to recommend.\n";
+    }
     if !report.skipped.is_empty() {
         text += "\nNo recommendation:\n";
         for skipped in &report.skipped {
-            text += &format!("  {}: {}\n", title(skipped), skipped.why);
+            text += &format!("  {}: {}\n", title(skipped), plain(&skipped.why));
         }
     }
     text
@@ -154,7 +158,14 @@ pub(super) fn table(report: &Report, wide: bool) -> String {
 
 /// The table as Markdown.
 pub(super) fn markdown(report: &Report) -> String {
-    let cell = |text: &str| text.replace('\\', "\\\\").replace('|', "\\|");
+    // What would end a cell, or be read as HTML, a link or code.
+    let cell = |text: &str| {
+        let special = |c| matches!(c, '\\' | '|' | '<' | '[' | '`' | '*');
+        let is_on = CommandRule::PlainNames.is_on();
+        text.chars()
+            .flat_map(|c| (is_on && special(c)).then_some('\\').into_iter().chain([c]))
+            .collect::<String>()
+    };
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut text = line(&HEADINGS.map(|(heading, _)| heading.to_lowercase()));
     text += &line(&HEADINGS.map(|(_, align)| if align == Align::Right { "---:" } else { "---" }.to_owned()));
@@ -162,6 +173,14 @@ pub(super) fn markdown(report: &Report) -> String {
         text += &line(&cells(entry).map(|text| cell(&text)));
     }
     text
+}
+
+/// A text as a cell of a CSV file. Spreadsheets take some first characters for a formula; an apostrophe before them makes it a
+/// text (OWASP, "CSV Injection").
+fn text(text: &str) -> String {
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\'']) && CommandRule::PlainNames.is_on();
+    if is_formula { format!("'{text}") } else { text }
 }
 
 /// One line per container, in millicores and bytes.
@@ -190,10 +209,10 @@ pub(super) fn csv(report: &Report) -> Result<String> {
         let Resources { cpu_request, cpu_limit, memory_request, memory_limit } = entry.recommended;
         let now = entry.current;
         writer.write_record([
-            entry.namespace.clone(),
-            entry.owner.clone(),
-            entry.workload.clone(),
-            entry.container.clone(),
+            text(&entry.namespace),
+            text(&entry.owner),
+            text(&entry.workload),
+            text(&entry.container),
             entry.replicas.to_string(),
             number(now.cpu_request),
             number(cpu_request),
@@ -205,7 +224,7 @@ pub(super) fn csv(report: &Report) -> Result<String> {
             number(memory_limit),
             entry.oom_kills_per_pod_day.map(|it| it.then.to_string()).unwrap_or_default(),
             entry.confidence.as_str().to_owned(),
-            entry.reasons.first().map(|reason| reason.text.clone()).unwrap_or_default(),
+            entry.reasons.first().map(|reason| text(&reason.text)).unwrap_or_default(),
         ])?;
     }
     let bytes = writer.into_inner().context("cannot write CSV")?;

@@ -3,7 +3,12 @@
 mod apply;
 mod checks;
 mod formats;
+mod injectors;
+mod place;
+mod placement;
 pub mod report;
+#[cfg(test)]
+mod tests;
 
 use std::{io::Write, path::PathBuf};
 
@@ -17,7 +22,7 @@ use snug_sizing::{
 
 use self::report::Report;
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, WorkloadObjects},
     horizon::{self, Horizon},
     policy::{ANNOTATION, CpuLimitOption, Policies, PolicyError},
     price, risk,
@@ -128,10 +133,11 @@ pub enum Outcome {
 /// Whether evidence is of the workload `NAME` or `NAMESPACE/NAME`.
 fn is_workload(evidence: &Evidence, name: &str) -> bool {
     let workload = &evidence.workload;
-    match name.split_once('/') {
-        Some((namespace, name)) => workload.namespace == namespace && workload.name == name,
-        None => workload.name == name,
-    }
+    // A unit of a guest has a slash in its own name.
+    workload.name == name
+        || name
+            .split_once('/')
+            .is_some_and(|(namespace, name)| workload.namespace == namespace && workload.name == name)
 }
 
 /// Options that select one workload and the source of its evidence.
@@ -164,18 +170,23 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let policies = sizing.policies(cluster.as_ref())?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
     let mut report = Report::make(&snapshot, pool, &policies, chosen);
-    if let Some(cluster) = cluster {
+    let mut objects = WorkloadObjects::default();
+    if let Some(cluster) = &cluster {
         let constraints = cluster.constraints();
         constraints
             .missing
             .iter()
             .for_each(|missing| eprintln!("snug: {missing}; recommendations are not checked against them"));
         report.check(&snapshot, &constraints);
-        if price.is_some() {
-            match cluster.occupancy() {
-                Ok(occupancy) => report.emptied = Some(report.emptied(&snapshot, &occupancy)),
-                Err(error) => eprintln!("snug: {error}; the number of nodes to empty is unknown"),
-            }
+        objects = cluster.objects(&report.objects_query());
+        let missing = objects.missing.iter();
+        missing.for_each(|missing| eprintln!("snug: {missing}; recommendations are not compared with them"));
+    }
+    report.place(&snapshot, objects);
+    if let (Some(cluster), Some(_)) = (&cluster, price) {
+        match cluster.occupancy() {
+            Ok(occupancy) => report.emptied = Some(report.emptied(&snapshot, &occupancy)),
+            Err(error) => eprintln!("snug: {error}; the number of nodes to empty is unknown"),
         }
     }
     report.cost = price.map(|prices| report.cost_at(prices));

@@ -14,9 +14,10 @@ use snug_sizing::{
     workload::{Resources, Role},
 };
 
+use super::placement::{Placement, why_gone};
 use crate::{
-    cluster::{EmptiedNodes, Occupancy},
-    evidence::Snapshot,
+    cluster::{EmptiedNodes, Occupancy, WorkloadObjects},
+    evidence::{Gone, Snapshot},
     policy::Policies,
     renamed,
 };
@@ -47,6 +48,9 @@ pub struct Report {
     /// Nodes that packing could empty; `None` without prices or without a cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emptied: Option<EmptiedNodes>,
+    /// The objects that the recommendations are applied to; empty without a cluster.
+    #[serde(skip)]
+    pub objects: WorkloadObjects,
 }
 
 /// Cost of the requests of all pods for a month of 730 hours at list prices. Containers without a current or a recommended
@@ -113,7 +117,7 @@ pub struct Entry {
     pub container_days: f64,
     /// Reasons, the most important first.
     pub reasons: Vec<ReasonText>,
-    /// Warnings, if the source is a cluster. Warnings about the whole pod are those of its first container.
+    /// Warnings before the recommendation is applied. Warnings about the whole pod are those of its first container.
     #[serde(flatten, serialize_with = "renamed::warnings")]
     pub warnings: Vec<Warning>,
 }
@@ -190,6 +194,8 @@ pub enum WarningKind {
     },
     /// Another object changes requests or replicas of the workload.
     Managed { kind: &'static str, name: String },
+    /// Something stands between the recommendation and the object that it is for.
+    Placement(Placement),
 }
 
 impl fmt::Display for WarningKind {
@@ -212,6 +218,7 @@ impl fmt::Display for WarningKind {
                 write!(f, "the {kind} {name} also sets requests of this workload: use only one of the two")
             }
             Self::Managed { kind, name } => write!(f, "the {kind} {name} scales this workload"),
+            Self::Placement(placement) => placement.fmt(f),
         }
     }
 }
@@ -249,14 +256,19 @@ impl Report {
             skipped: Vec::new(),
             cost: None,
             emptied: None,
+            objects: WorkloadObjects::default(),
         };
+        let gone = Gone::new(snapshot);
         let mut selected = snapshot.with_qos();
         selected.retain(|(evidence, _)| select(evidence));
         let recommend = |(evidence, qos): &(&Evidence, _)| match policies.for_container(evidence) {
-            Some(policy) => {
-                let context = Context { pool, qos: *qos, previous: None };
-                engine::recommend(evidence, &policy, context).map_err(|error| error.to_string())
-            }
+            Some(policy) => match gone.since(evidence) {
+                Some(gone) => Err(why_gone(gone)),
+                None => {
+                    let context = Context { pool, qos: *qos, previous: None };
+                    engine::recommend(evidence, &policy, context).map_err(|error| error.to_string())
+                }
+            },
             None => Err("excluded by a policy".to_owned()),
         };
         let recommendation: Vec<Result<Recommendation, String>> =
@@ -373,6 +385,11 @@ impl Entry {
     /// Whether both are containers of one workload.
     pub fn is_of_one_workload(&self, other: &Self) -> bool {
         (&self.namespace, &self.owner, &self.workload) == (&other.namespace, &other.owner, &other.workload)
+    }
+
+    /// Namespace, kind and name of the owner, and name of the container.
+    pub fn subject(&self) -> [&str; 4] {
+        [&self.namespace, &self.owner, &self.workload, &self.container]
     }
 
     /// `namespace/workload`, or the workload alone on a host.

@@ -97,7 +97,7 @@ pub(crate) const CLI: Layers = &[
     ("risk", &[]),
     ("renamed", &[]),
     ("units", &[]),
-    ("columns", &["units"]),
+    ("columns", &["advice", "units"]),
     ("policy", &["horizon", "risk"]),
     ("cluster", &["advice", "policy", "evidence"]),
     ("prometheus", &["advice", "evidence"]),

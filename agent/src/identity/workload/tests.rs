@@ -2,7 +2,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{of_pod, unit_workload};
-use crate::model::AgentRule;
+use crate::{
+    identity::path,
+    model::{AgentRule, Identity, WorkloadKey},
+};
 
 fn workload(pod: Value) -> (String, String) {
     let workload = of_pod(&serde_json::from_value(pod).unwrap());
@@ -121,6 +124,8 @@ fn units_stay_bounded() {
     let table = [
         ("ssh.service", "ssh.service"),
         ("getty@tty1.service", "getty@.service"),
+        ("systemd-nspawn@web.service", "systemd-nspawn@web.service"),
+        ("container@db.service", "container@db.service"),
         ("user@1000.service", "user@.service"),
         (r"systemd-fsck@dev-disk-by\x2duuid-a.service", "systemd-fsck@.service"),
         ("dbus-:1.12-org.example.Thing@3.service", "dbus-org.example.Thing@.service"),
@@ -163,4 +168,53 @@ proptest! {
         let once = unit_workload(&unit).name;
         prop_assert_eq!(&unit_workload(&once).name, &once);
     }
+}
+
+fn workload_of(path: &str) -> String {
+    let of_path = path::parse(path).unwrap();
+    let identity = Identity { path: path.into(), of_path, names: None };
+    WorkloadKey::from_identity(&identity).unwrap().parts().2.to_owned()
+}
+
+#[test]
+fn units_of_guests_are_workloads_of_their_own() {
+    for (path, expected) in [
+        ("/system.slice/nginx.service", "nginx.service"),
+        ("/lxc/101/ns/system.slice/nginx.service", "101/nginx.service"),
+        ("/lxc/102/ns/system.slice/nginx.service", "102/nginx.service"),
+        ("/lxc.payload.web/system.slice/nginx.service", "web/nginx.service"),
+        ("/lxc.payload/web/system.slice/nginx.service", "web/nginx.service"),
+        ("/lxc.payload.user-1_db/system.slice/getty@tty1.service", "user-1_db/getty@.service"),
+        ("/lxc.payload.a/lxc.payload.b/init.scope", "a/b/init.scope"),
+        ("/machine.slice/systemd-nspawn@web.service", "systemd-nspawn@web.service"),
+        ("/machine.slice/systemd-nspawn@db.service", "systemd-nspawn@db.service"),
+    ] {
+        assert_eq!(workload_of(path), expected, "{path}");
+    }
+}
+
+#[test]
+fn guests_never_share_a_workload() {
+    let guest = || "[a-z0-9][a-z0-9-]{0,8}";
+    let places = vec![
+        "/lxc/#/ns/system.slice/%",
+        "/lxc.payload.#/system.slice/%",
+        "/lxc.payload/#/system.slice/%",
+        "/machine.slice/systemd-nspawn@#.service",
+    ];
+    let cases = (guest(), guest(), "[a-z]{1,8}(@[a-z]{1,4})?\\.service", prop::sample::select(places));
+    AgentRule::GuestsApart.prove(
+        &cases,
+        |(a, b, ..)| a != b,
+        |(a, b, unit, place)| {
+            let of = |guest: &str| {
+                let (before, after) = place.split_once('#').unwrap();
+                workload_of(&format!("{before}{guest}{}", after.replace('%', unit)))
+            };
+            let [of_a, of_b] = [a, b].map(|guest| of(guest));
+            let of_host = workload_of(&format!("/system.slice/{unit}"));
+            let apart = of_a != of_b && of_a != of_host && of_b != of_host;
+            if apart { Ok(()) } else { Err(format!("{of_a}, {of_b}, {of_host}")) }
+        },
+    );
 }

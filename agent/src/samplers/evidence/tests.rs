@@ -1,4 +1,5 @@
 mod pod_spec;
+mod replicas;
 mod runs;
 
 use std::time::Duration;

@@ -1,0 +1,285 @@
+//! The objects that recommendations are applied to: pod templates, who manages them, bare pods, and which pods run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
+};
+use snug_sizing::workload::{QosClass, Resources, Role};
+
+use super::{
+    constraints::{bytes, millicores},
+    managers::Manager,
+};
+
+/// Objects per page of a list.
+const PAGE: u32 = 500;
+/// Pages per kind: 100,000 objects.
+const MAX_PAGES: usize = 200;
+/// Bare pods that are read, each with a request of its own.
+const MAX_BARE_PODS: usize = 500;
+/// Concurrent requests for bare pods.
+const AT_ONCE: usize = 8;
+
+/// Kinds with a pod template, with their API groups.
+pub const TEMPLATED: [(&str, &str); 5] = [
+    ("Deployment", "apps"),
+    ("StatefulSet", "apps"),
+    ("DaemonSet", "apps"),
+    ("ReplicaSet", "apps"),
+    ("CronJob", "batch"),
+];
+
+/// Namespace, kind and name of a workload.
+pub(super) type WorkloadName = [String; 3];
+
+/// The objects of the workloads that have recommendations. What could not be read is absent, and `missing` has the reason.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkloadObjects {
+    /// Objects with a pod template.
+    pub templates: BTreeMap<WorkloadName, Template>,
+    /// Kinds of which all objects are in `templates`.
+    pub listed: BTreeSet<String>,
+    /// Namespaces and names of pods that run; `None` if they are unknown.
+    pub running: Option<BTreeSet<(String, String)>>,
+    /// Bare pods by namespace and name.
+    pub bare_pods: BTreeMap<(String, String), BarePod>,
+    /// Major and minor version of the API server, if bare pods were read.
+    pub version: Option<(u32, u32)>,
+    /// Errors of lists that could not be read.
+    pub missing: Vec<String>,
+}
+
+/// A pod template.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    /// Roles of its containers.
+    pub containers: BTreeMap<String, Role>,
+    /// Who would revert a change of the object.
+    pub manager: Option<Manager>,
+}
+
+/// A pod without a controller, which only a resize can change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BarePod {
+    /// Its containers by name.
+    pub containers: BTreeMap<String, PodContainer>,
+    /// The class in its status.
+    pub qos: Option<QosClass>,
+    /// Whether `spec.resources` is set.
+    pub has_pod_resources: bool,
+    /// Whether the kubelet made it from a file or the operating system is Windows: neither is resized.
+    pub is_fixed: bool,
+}
+
+/// A container in a pod spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodContainer {
+    pub role: Role,
+    pub resources: Resources,
+    /// Whether a change of the memory restarts the container (`resizePolicy`).
+    pub restarts_for_memory: bool,
+}
+
+/// What recommendations need to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectsQuery {
+    /// Kinds of the workloads.
+    pub kinds: BTreeSet<String>,
+    /// Namespaces and names of bare pods.
+    pub bare_pods: BTreeSet<(String, String)>,
+}
+
+/// Reads what a query needs.
+pub(super) async fn gather(client: &Client, query: &ObjectsQuery) -> WorkloadObjects {
+    let mut objects = WorkloadObjects::default();
+    for (kind, group) in TEMPLATED.into_iter().filter(|(kind, _)| query.kinds.contains(*kind)) {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+        match list(&api, &mut objects.templates, kind).await {
+            Ok(true) => drop(objects.listed.insert(kind.to_owned())),
+            Ok(false) => {
+                objects.missing.push(format!("more than {} {}", MAX_PAGES * PAGE as usize, resource.plural));
+            }
+            Err(error) => objects.missing.push(reason(&resource.plural, &error)),
+        }
+    }
+    match list_running(client).await {
+        Ok(running) => objects.running = running,
+        Err(error) => objects.missing.push(reason("pods", &error)),
+    }
+    if !query.bare_pods.is_empty() {
+        objects.version = client.apiserver_version().await.ok().and_then(|it| version(&it.major, &it.minor));
+        let pods = query.bare_pods.iter().take(MAX_BARE_PODS).map(|(namespace, name)| async move {
+            let pod = Api::<Pod>::namespaced(client.clone(), namespace).get_opt(name).await.ok().flatten();
+            Some(((namespace.clone(), name.clone()), bare_pod(&pod?)))
+        });
+        objects.bare_pods =
+            stream::iter(pods).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+    }
+    objects
+}
+
+/// Namespaces and names of all pods that run; `None` if there are too many.
+async fn list_running(client: &Client) -> Result<Option<BTreeSet<(String, String)>>, kube::Error> {
+    // `status.phase` is one of the few fields that pods can be selected by.
+    let mut parameters = ListParams::default().fields("status.phase=Running").limit(PAGE);
+    let mut running = BTreeSet::new();
+    for _ in 0..MAX_PAGES {
+        let page = Api::<Pod>::all(client.clone()).list_metadata(&parameters).await?;
+        let name =
+            |pod: kube::core::PartialObjectMeta<Pod>| Some((pod.metadata.namespace?, pod.metadata.name?));
+        running.extend(page.items.into_iter().filter_map(name));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(Some(running)),
+        }
+    }
+    Ok(None)
+}
+
+/// Lists all objects of a kind; `false` if there are too many.
+async fn list(
+    api: &Api<DynamicObject>,
+    into: &mut BTreeMap<WorkloadName, Template>,
+    kind: &str,
+) -> Result<bool, kube::Error> {
+    let mut parameters = ListParams::default().limit(PAGE);
+    for _ in 0..MAX_PAGES {
+        let page = api.list(&parameters).await?;
+        into.extend(page.items.iter().filter_map(|object| template(object, kind)));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(true),
+        }
+    }
+    Ok(false)
+}
+
+fn reason(what: &str, error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            format!("no permission to list {what} in all namespaces")
+        }
+        error => format!("cannot list {what}: {error}"),
+    }
+}
+
+/// `1.33` and `1.33+` of some providers.
+fn version(major: &str, minor: &str) -> Option<(u32, u32)> {
+    let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok();
+    Some((number(major)?, number(minor)?))
+}
+
+/// The template of an object that has one; `None` without names, or for what a Deployment made.
+fn template(object: &DynamicObject, kind: &str) -> Option<(WorkloadName, Template)> {
+    let template = match kind {
+        "CronJob" => &object.data["spec"]["jobTemplate"]["spec"]["template"],
+        _ => &object.data["spec"]["template"],
+    };
+    let spec: PodSpec = serde_json::from_value(template["spec"].clone()).ok()?;
+    let containers = containers(&spec).map(|(container, role)| (container.name.clone(), role)).collect();
+    let name = [object.namespace().unwrap_or_default(), kind.to_owned(), object.name_any()];
+    Some((name, Template { containers, manager: Manager::of(&object.metadata) }))
+}
+
+fn containers(spec: &PodSpec) -> impl Iterator<Item = (&Container, Role)> {
+    let init = spec.init_containers.iter().flatten().map(|container| {
+        let is_sidecar = container.restart_policy.as_deref() == Some("Always");
+        (container, if is_sidecar { Role::Sidecar } else { Role::Init })
+    });
+    init.chain(spec.containers.iter().map(|container| (container, Role::App)))
+}
+
+fn bare_pod(pod: &Pod) -> BarePod {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let qos = match pod.status.as_ref().and_then(|status| status.qos_class.as_deref()) {
+        Some("Guaranteed") => Some(QosClass::Guaranteed),
+        Some("Burstable") => Some(QosClass::Burstable),
+        Some("BestEffort") => Some(QosClass::BestEffort),
+        _ => None,
+    };
+    let in_spec = |(container, role): (&Container, Role)| {
+        let of = container.resources.clone().unwrap_or_default();
+        let resources = Resources {
+            cpu_request: millicores(&of.requests, "cpu"),
+            cpu_limit: millicores(&of.limits, "cpu"),
+            memory_request: bytes(&of.requests, "memory"),
+            memory_limit: bytes(&of.limits, "memory"),
+        };
+        let mut policies = container.resize_policy.iter().flatten();
+        let restarts_for_memory = policies
+            .any(|policy| policy.resource_name == "memory" && policy.restart_policy == "RestartContainer");
+        (container.name.clone(), PodContainer { role, resources, restarts_for_memory })
+    };
+    let is_mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
+    let is_windows = spec.os.as_ref().is_some_and(|os| os.name == "windows");
+    BarePod {
+        containers: containers(&spec).map(in_spec).collect(),
+        qos,
+        has_pod_resources: spec.resources.is_some(),
+        is_fixed: is_mirror || is_windows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn templates_have_the_sections_of_their_containers() {
+        let spec = json!({
+            "initContainers": [{ "name": "migrate" }, { "name": "mesh", "restartPolicy": "Always" }],
+            "containers": [{ "name": "app", "image": "example/app:1" }],
+        });
+        let object = |kind: &str, spec: serde_json::Value| -> DynamicObject {
+            let metadata = json!({ "namespace": "shop", "name": "web" });
+            serde_json::from_value(
+                json!({ "apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec }),
+            )
+            .unwrap()
+        };
+        let of_pods = json!({ "template": { "spec": spec } });
+        let (name, found) = template(&object("Deployment", of_pods.clone()), "Deployment").unwrap();
+        assert_eq!(name, ["shop", "Deployment", "web"]);
+        let roles = [("app", Role::App), ("mesh", Role::Sidecar), ("migrate", Role::Init)];
+        assert_eq!(found.containers, roles.map(|(name, role)| (name.to_owned(), role)).into());
+        let of_jobs = json!({ "jobTemplate": { "spec": of_pods } });
+        assert_eq!(template(&object("CronJob", of_jobs), "CronJob").unwrap().1, found);
+        assert_eq!(template(&object("Deployment", json!({})), "Deployment"), None);
+    }
+
+    #[test]
+    fn bare_pods_have_what_a_resize_depends_on() {
+        let pod = serde_json::from_value(json!({
+            "metadata": { "namespace": "shop", "name": "tool" },
+            "spec": { "containers": [{
+                "name": "app",
+                "resources": { "requests": { "cpu": "250m" }, "limits": { "memory": "64Mi" } },
+                "resizePolicy": [{ "resourceName": "memory", "restartPolicy": "RestartContainer" }],
+            }] },
+            "status": { "qosClass": "Burstable" },
+        }));
+        let found = bare_pod(&pod.unwrap());
+        let app = &found.containers["app"];
+        assert_eq!(
+            (found.qos, found.is_fixed, found.has_pod_resources),
+            (Some(QosClass::Burstable), false, false)
+        );
+        assert_eq!((app.resources.cpu_request, app.resources.memory_limit), (Some(250), Some(64 << 20)));
+        assert!(app.restarts_for_memory);
+    }
+
+    #[test]
+    fn versions_of_providers_are_understood() {
+        assert_eq!(
+            (version("1", "33"), version("1", "30+"), version("", "x")),
+            (Some((1, 33)), Some((1, 30)), None)
+        );
+    }
+}

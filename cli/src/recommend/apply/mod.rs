@@ -1,0 +1,233 @@
+//! Output formats that apply recommendations: patches, values, and commands for hosts.
+
+mod host;
+mod resize;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Map, Value, json};
+use snug_sizing::workload::Role;
+
+use super::{
+    placement::Placement,
+    report::{Entry, Report, WarningKind},
+};
+use crate::{advice::CommandRule, columns::plain};
+
+/// A command per workload, for a shell: kubectl in a cluster, systemctl and docker on a host. What cannot or should not be
+/// patched is a comment.
+pub(super) fn patch(report: &Report) -> String {
+    let mut text = String::new();
+    for entries in workloads(report) {
+        let Some(first) = entries.first() else { continue };
+        let Patched { entries, comments, in_manifests } = Patched::new(entries);
+        text += &comments;
+        if first.namespace.is_empty() {
+            text += &host::commands(&entries);
+        } else if first.owner == "Pod" {
+            text += &resize_command(report, first, &entries);
+        } else if let Some(spec) = patchable(&entries) {
+            let (kind, patch) = (first.owner.to_lowercase(), json!({ "spec": spec }));
+            let command = format!(
+                "kubectl -n {} patch {kind}/{} --type strategic --patch '{patch}'\n",
+                first.namespace, first.workload,
+            );
+            text += &if in_manifests.is_some() { format!("# {command}") } else { command };
+        } else {
+            text += &not_patchable(&entries);
+        }
+    }
+    text
+}
+
+/// A kustomize component with a patch per workload.
+pub(super) fn kustomize(report: &Report) -> Result<String> {
+    let mut patches = Vec::new();
+    let mut comments = String::new();
+    for entries in workloads(report) {
+        let Patched { entries, comments: reasons, in_manifests } = Patched::new(entries);
+        comments += &reasons;
+        let (Some(first), Some(spec)) = (entries.first(), patchable(&entries)) else {
+            comments += &not_patchable(&entries);
+            continue;
+        };
+        if in_manifests == Some(false) {
+            // No manifest has the object.
+            continue;
+        }
+        let Entry { owner, workload, namespace, .. } = first;
+        let api = if owner == "CronJob" { "batch/v1" } else { "apps/v1" };
+        let patch = json!({
+            "apiVersion": api, "kind": owner, "metadata": { "name": workload, "namespace": namespace }, "spec": spec,
+        });
+        patches.push(json!({
+            "target": { "kind": owner, "name": workload, "namespace": namespace },
+            "patch": yaml(&patch)?,
+        }));
+    }
+    let component = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component", "patches": patches,
+    });
+    Ok(format!(
+        "# A kustomize component: list its directory under `components` of a kustomization.\n{comments}{}",
+        yaml(&component)?
+    ))
+}
+
+/// Values for Helm charts, a YAML document per workload: `resources`, or one `resources` per container if there are several.
+pub(super) fn helm(report: &Report) -> Result<String> {
+    let mut text = String::new();
+    for entries in workloads(report) {
+        let Patched { entries, comments, in_manifests } = Patched::new(entries);
+        text += &comments;
+        let Some(first) = entries.first().filter(|_| in_manifests != Some(false)) else { continue };
+        if first.namespace.is_empty() {
+            text += &not_patchable(&entries);
+            continue;
+        }
+        let values = match entries.as_slice() {
+            [only] => json!({ "resources": resources(only) }),
+            several => {
+                let of_one =
+                    |entry: &&Entry| (entry.container.clone(), json!({ "resources": resources(entry) }));
+                Value::Object(several.iter().map(of_one).collect())
+            }
+        };
+        text += &format!("---\n# {} {}\n{}", plain(&first.owner), plain(&first.title()), yaml(&values)?);
+    }
+    Ok(text)
+}
+
+/// Serializes a value as YAML.
+pub(super) fn yaml(value: &impl serde::Serialize) -> Result<String> {
+    serde_saphyr::to_string(value).context("cannot write YAML")
+}
+
+/// The entries of each workload.
+fn workloads(report: &Report) -> impl Iterator<Item = &[Entry]> {
+    report.recommendations.chunk_by(Entry::is_of_one_workload)
+}
+
+/// What can be applied to a workload.
+struct Patched<'e> {
+    /// The containers that its template has.
+    entries: Vec<&'e Entry>,
+    /// Comments about the other containers, and about who manages the object.
+    comments: String,
+    /// Whether manifests or values have a managed workload; `None` if nobody is known to manage it.
+    in_manifests: Option<bool>,
+}
+
+impl<'e> Patched<'e> {
+    fn new(all: &'e [Entry]) -> Self {
+        let mut patched = Self { entries: Vec::new(), comments: String::new(), in_manifests: None };
+        for entry in all {
+            let mut is_in_template = true;
+            for warning in &entry.warnings {
+                let mut about = plain(&entry.title());
+                match &warning.kind {
+                    WarningKind::Placement(Placement::ManagedObject { in_manifests, .. }) => {
+                        patched.in_manifests = Some(*in_manifests);
+                    }
+                    WarningKind::Placement(Placement::NotInTemplate { .. }) => {
+                        is_in_template = false;
+                        about = format!("{about} {}", plain(&entry.container));
+                    }
+                    _ => continue,
+                }
+                patched.comments += &format!("# {about}: {}\n", plain(&warning.text));
+            }
+            if is_in_template {
+                patched.entries.push(entry);
+            }
+        }
+        patched
+    }
+}
+
+fn resize_command(report: &Report, first: &Entry, entries: &[&Entry]) -> String {
+    let title = plain(&first.title());
+    let objects = &report.objects;
+    let pod = objects.bare_pods.get(&(first.namespace.clone(), first.workload.clone()));
+    let resized = match pod {
+        _ if !are_names(entries) => return not_patchable(entries),
+        None => Err(vec![
+            "Kubernetes 1.33 and later can resize it in place: use a kubeconfig for a command".to_owned(),
+        ]),
+        Some(pod) => resize::resize(entries, pod, objects.version),
+    };
+    match resized {
+        Ok(resize::Resize { spec, notes }) => {
+            let notes: String = notes.iter().map(|note| format!("# {title}: {}\n", plain(note))).collect();
+            let patch = json!({ "spec": spec });
+            let (namespace, pod) = (&first.namespace, &first.workload);
+            format!(
+                "{notes}kubectl -n {namespace} patch pod/{pod} --subresource resize --type strategic --patch '{patch}'\n"
+            )
+        }
+        Err(reasons) => {
+            format!("# {title}: cannot be patched: bare pod; {}\n", plain(&reasons.join("; ")))
+        }
+    }
+}
+
+fn not_patchable(entries: &[&Entry]) -> String {
+    let Some(first) = entries.first() else { return String::new() };
+    let why = match first.owner.as_str() {
+        "" => "unknown owner".to_owned(),
+        "Pod" if are_names(entries) => "bare pod".to_owned(),
+        owner if has_pod_template(owner) || owner == "Pod" => "invalid name".to_owned(),
+        owner => format!("kind {}", plain(owner)),
+    };
+    format!("# {}: cannot be patched: {why}\n", plain(&first.title()))
+}
+
+/// `resources` of a container. A CPU limit that is to be removed is null, because an absent field would keep it.
+fn resources(entry: &Entry) -> Value {
+    let mut value = json!(entry.quantities);
+    if entry.current.cpu_limit.is_some() && entry.recommended.cpu_limit.is_none() {
+        value["limits"]["cpu"] = Value::Null;
+    }
+    value
+}
+
+/// Whether all names are valid in Kubernetes. Such names need no quotes and are no options.
+fn are_names(entries: &[&Entry]) -> bool {
+    let names = entries.iter().flat_map(|entry| [&entry.namespace, &entry.workload, &entry.container]);
+    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let is_outer = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let is_name = |name: &str| {
+        name.len() <= 253
+            && name.chars().all(is_inner)
+            && is_outer(name.chars().next())
+            && is_outer(name.chars().next_back())
+    };
+    !CommandRule::PlainNames.is_on() || names.into_iter().all(|name| is_name(name))
+}
+
+/// The `spec` of a patch; `None` if there is nothing to patch, the workload has no pod template, or a name is invalid.
+fn patchable(entries: &[&Entry]) -> Option<Value> {
+    let first = entries.first()?;
+    if !are_names(entries) {
+        return None;
+    }
+    let list = |init: bool| -> Vec<Value> {
+        let of_kind = entries.iter().filter(|entry| (entry.role != Role::App) == init);
+        of_kind.map(|entry| json!({ "name": entry.container, "resources": resources(entry) })).collect()
+    };
+    let mut pod = Map::new();
+    for (field, containers) in [("initContainers", list(true)), ("containers", list(false))] {
+        if !containers.is_empty() {
+            pod.insert(field.to_owned(), containers.into());
+        }
+    }
+    let template = json!({ "template": { "spec": pod } });
+    match first.owner.as_str() {
+        "CronJob" => Some(json!({ "jobTemplate": { "spec": template } })),
+        owner => has_pod_template(owner).then_some(template),
+    }
+}
+
+/// Whether a patch of the pod template of this kind changes its pods.
+fn has_pod_template(owner: &str) -> bool {
+    matches!(owner, "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "CronJob")
+}

@@ -1,0 +1,72 @@
+//! What stands between a recommendation and the object that it is for.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use crate::{evidence::GoneFor, units};
+
+/// A warning about the object that a recommendation is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", untagged)]
+pub enum Placement {
+    /// Somebody applies the workload from a source of their own, and would revert a patch.
+    ManagedObject {
+        /// Who that is.
+        manager: String,
+        /// Where the change belongs.
+        change: String,
+        /// Whether manifests or values have the workload. An operator makes it from another object instead.
+        in_manifests: bool,
+    },
+    /// The pod template does not have the container.
+    NotInTemplate {
+        /// The webhook that adds it, if it is known.
+        injector: Option<&'static str>,
+        /// Annotations of the pod template that give it the recommended values.
+        annotations: BTreeMap<String, String>,
+        /// What sizes it if annotations do not; empty if that is unknown.
+        #[serde(skip_serializing_if = "str::is_empty")]
+        setting: &'static str,
+    },
+    /// CPU usage was also recorded in windows of other lengths, which are not comparable.
+    OtherWindows { left_out_millis: Vec<u64> },
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ManagedObject { manager, change, .. } => {
+                write!(f, "{manager} manages this workload and would revert a patch: change it {change}")
+            }
+            Self::NotInTemplate { injector: Some(injector), annotations, setting } => {
+                write!(f, "{injector} adds this container to the pods, so a patch of the template cannot size it: ")?;
+                if annotations.is_empty() {
+                    return write!(f, "change {setting}");
+                }
+                let annotations: Vec<String> =
+                    annotations.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+                write!(f, "set the annotations {} on the pod template", annotations.join(", "))
+            }
+            Self::NotInTemplate { injector: None, .. } => f.write_str(
+                "the pod template does not have this container: a webhook adds it to the pods, or it was removed",
+            ),
+            Self::OtherWindows { left_out_millis } => {
+                let lengths: Vec<String> =
+                    left_out_millis.iter().map(|millis| format!("{millis} ms")).collect();
+                let lengths = lengths.join(" and ");
+                write!(f, "CPU usage in windows of {lengths} is not counted: windows of several lengths are not comparable")
+            }
+        }
+    }
+}
+
+/// Why a container that is gone gets no recommendation.
+pub(super) fn why_gone(gone: GoneFor) -> String {
+    match gone {
+        GoneFor::Workload(seconds) => format!("no pod for {}: the workload is gone", units::hours(seconds)),
+        GoneFor::Container(seconds) => {
+            format!("not seen for {} while its workload ran: the container is gone", units::hours(seconds))
+        }
+    }
+}

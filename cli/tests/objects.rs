@@ -1,0 +1,352 @@
+//! What `snug recommend` makes of the objects of a cluster: templates, managers, bare pods, and what is gone.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
+    path::Path,
+    process::{Command, Output},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use serde_json::{Value, json};
+use snug_sizing::{
+    evidence::{Evidence, HOUR, Header, Hour, HourRecord, Peak, PodTotals},
+    workload::{Container, Resources, Role, Workload, WorkloadKind},
+};
+
+const MIB: u64 = 1 << 20;
+const NOW: u64 = 1_800_000_000 / HOUR * HOUR;
+
+/// Thirty hours of a container, the last of which ended some hours ago.
+fn container(owner: &str, name: &str, container: &str, ago: u64) -> Evidence {
+    let workload = Workload {
+        namespace: if owner == "Unit" { "" } else { "shop" }.to_owned(),
+        name: name.to_owned(),
+        owner: owner.to_owned(),
+        kind: WorkloadKind::from_owner(owner),
+        replicas: u64::from(ago == 0),
+    };
+    let current = Resources {
+        cpu_request: Some(500),
+        cpu_limit: None,
+        memory_request: Some(512 * MIB),
+        memory_limit: Some(512 * MIB),
+    };
+    let of =
+        Container { name: container.to_owned(), seen: NOW - ago * HOUR, current, ..Container::default() };
+    let mut evidence = Evidence::new(workload, of, 100);
+    for hour in 1..=30 {
+        let at = NOW - (ago + hour) * HOUR;
+        let mut record = HourRecord { observed: HOUR, ..HourRecord::default() };
+        record.cpu.record(0.1, 36_000);
+        record.minutes.record(0.1, 60);
+        record.working_set.record(60.0 * MIB as f64, 360);
+        record.unreclaimable.record(60.0 * MIB as f64, 360);
+        record.peak = Some(Peak { bytes: 60 * MIB, at, pod: format!("{name}-0") });
+        evidence.hours.insert(Hour::from_seconds(at), record);
+    }
+    let totals = PodTotals { observed: 30 * HOUR, ..PodTotals::default() };
+    evidence.pods.insert(if owner == "Pod" { name.to_owned() } else { format!("{name}-0") }, totals);
+    evidence
+}
+
+fn snapshot(all: &[Evidence]) -> String {
+    let mut text = serde_json::to_string(&Header::new("node-1", NOW)).unwrap() + "\n";
+    all.iter().for_each(|one| text += &(serde_json::to_string(one).unwrap() + "\n"));
+    text
+}
+
+/// An API server with these answers by path, and 404 for the rest. Answers the agent's evidence too.
+struct ApiServer {
+    folder: tempfile::TempDir,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl ApiServer {
+    fn start(all: &[Evidence], mut answers: BTreeMap<&'static str, Value>) -> Self {
+        let agent = json!({
+            "metadata": { "namespace": "snug", "name": "agent" }, "spec": { "containers": [{ "name": "agent" }] },
+            "status": { "phase": "Running" },
+        });
+        let evidence = snapshot(all);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let cluster = json!({ "server": format!("http://{}", listener.local_addr().unwrap()) });
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "t", "users": [{ "name": "t", "user": {} }],
+            "clusters": [{ "name": "t", "cluster": cluster }],
+            "contexts": [{ "name": "t", "context": { "cluster": "t", "user": "t" } }],
+        });
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&requests);
+        answers.entry("/version").or_insert_with(|| version("33"));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut lines = BufReader::new(&stream).lines();
+                let request = lines.next().unwrap().unwrap();
+                let is_metadata = lines
+                    .map_while(|line| line.ok().filter(|line| !line.is_empty()))
+                    .any(|line| line.contains("PartialObjectMetadata"));
+                let target = request.split(' ').nth(1).unwrap().to_owned();
+                kept.lock().unwrap().push(target.clone());
+                let path = target.split('?').next().unwrap();
+                let of_agents = target.contains("snug-agent").then(|| list("v1", "PodList", &json!([agent])));
+                let (status, body) = match answers.get(path) {
+                    _ if path.ends_with("/evidence") => ("200 OK", evidence.clone()),
+                    answer if path == "/api/v1/pods" => {
+                        let mut pods = of_agents
+                            .or(answer.cloned())
+                            .unwrap_or_else(|| list("v1", "PodList", &json!([])));
+                        if is_metadata {
+                            pods["kind"] = "PartialObjectMetadataList".into();
+                            pods["apiVersion"] = "meta.k8s.io/v1".into();
+                        }
+                        ("200 OK", pods.to_string())
+                    }
+                    Some(answer) => ("200 OK", answer.to_string()),
+                    None => (
+                        "404 Not Found",
+                        json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404 })
+                            .to_string(),
+                    ),
+                };
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+                );
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+            }
+        });
+        Self { folder, requests }
+    }
+
+    fn recommend(&self, arguments: &[&str]) -> Output {
+        let kubeconfig = self.folder.path().join("kubeconfig");
+        let output =
+            snug(&[&["recommend", "--kubeconfig", kubeconfig.to_str().unwrap()], arguments].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    fn text(&self, arguments: &[&str]) -> String {
+        String::from_utf8(self.recommend(arguments).stdout).unwrap()
+    }
+}
+
+fn version(minor: &str) -> Value {
+    let fields =
+        ["gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
+    let mut version: Value = fields.map(|field| (field.to_owned(), Value::from("x"))).into_iter().collect();
+    (version["major"], version["minor"]) = ("1".into(), minor.into());
+    version
+}
+
+fn list(api: &str, kind: &str, items: &Value) -> Value {
+    json!({ "apiVersion": api, "kind": kind, "metadata": { "resourceVersion": "1" }, "items": items })
+}
+
+fn deployments(items: &Value) -> (&'static str, Value) {
+    ("/apis/apps/v1/deployments", list("apps/v1", "DeploymentList", items))
+}
+
+fn deployment(name: &str, metadata: &Value, init: &[&str], containers: &[&str]) -> Value {
+    let named = |names: &[&str]| -> Value {
+        names.iter().map(|name| json!({ "name": name, "image": "example/app:1" })).collect()
+    };
+    let mut init: Value = named(init);
+    init.as_array_mut().unwrap().iter_mut().for_each(|one| one["restartPolicy"] = "Always".into());
+    let mut object = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "namespace": "shop", "name": name },
+        "spec": { "template": { "spec": { "initContainers": init, "containers": named(containers) } } },
+    });
+    object["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+    object
+}
+
+fn snug(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_snug"));
+    command.args(arguments).env_remove("KUBECONFIG").output().unwrap()
+}
+
+fn on_file(all: &[Evidence], arguments: &[&str]) -> String {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(snapshot(all).as_bytes()).unwrap();
+    let output = snug(&[&["recommend", "--file", file.path().to_str().unwrap()], arguments].concat());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The container names of the patch of a workload, in the order of sections and names.
+fn patched(script: &str, workload: &str) -> Vec<String> {
+    let command = script.lines().find(|line| line.starts_with("kubectl") && line.contains(workload));
+    let json = command.and_then(|command| command.split('\'').nth(1)).unwrap_or("null");
+    let patch: Value = serde_json::from_str(json).unwrap();
+    let pod = &patch["spec"]["template"]["spec"];
+    let all =
+        ["initContainers", "containers"].map(|section| pod[section].as_array().cloned().unwrap_or_default());
+    all.concat().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn one_container_in_two_window_lengths_is_one_row() {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/advice/two-window-lengths.ndjson");
+    let output = |format: &str| {
+        let output = snug(&["recommend", "--file", file.to_str().unwrap(), "-o", format]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(patched(&output("patch"), "deployment/web"), ["app"]);
+    let said: Value = serde_json::from_str(&output("json")).unwrap();
+    let rows = said["recommendations"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["replicas"]), (1, &json!(2)));
+    assert!(
+        rows[0]["warnings"].to_string().contains("windows of several lengths are not comparable"),
+        "{rows:?}"
+    );
+    // Twice the request of one pod.
+    let table = output("table");
+    assert!(
+        table.contains("CPU requests of all pods: 2.00 → ")
+            && table.contains("Memory requests of all pods: 2Gi → "),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_container_that_is_gone_is_not_in_the_patch() {
+    let all = [container("StatefulSet", "web", "app", 0), container("StatefulSet", "web", "old-logger", 10)];
+    assert_eq!(patched(&on_file(&all, &["-o", "patch"]), "statefulset/web"), ["app"]);
+    let table = on_file(&all, &[]);
+    assert!(
+        table
+            .contains("shop/web/old-logger: not seen for 10 h while its workload ran: the container is gone"),
+        "{table}"
+    );
+}
+
+#[test]
+fn an_injected_container_is_not_in_the_patch_and_its_row_names_the_annotations() {
+    let all = [container("Deployment", "mesh", "app", 0), container("Deployment", "mesh", "istio-proxy", 0)];
+    let script = on_file(&all, &["-o", "patch"]);
+    assert_eq!(patched(&script, "deployment/mesh"), ["app"]);
+    assert!(script.contains("# shop/mesh istio-proxy: Istio adds this container"), "{script}");
+    let said: Value = serde_json::from_str(&on_file(&all, &["-o", "json"])).unwrap();
+    let row = &said["recommendations"][1];
+    let annotations = row["warnings"][0]["annotations"].as_object().unwrap();
+    assert_eq!(annotations["sidecar.istio.io/proxyMemoryLimit"], row["quantities"]["limits"]["memory"]);
+    assert_eq!(annotations["sidecar.istio.io/proxyCPU"], row["quantities"]["requests"]["cpu"]);
+}
+
+#[test]
+fn templates_managers_and_absent_workloads_are_read_from_the_cluster() {
+    let all = [
+        container("Deployment", "web", "app", 0),
+        container("Deployment", "web", "mesh", 0),
+        container("Deployment", "web", "extra", 0),
+        container("Deployment", "gone", "app", 0),
+        container("Deployment", "argo", "app", 0),
+        container("Deployment", "gateway", "istio-proxy", 0),
+    ];
+    let items = json!([
+        deployment("web", &json!({}), &["mesh"], &["app"]),
+        deployment(
+            "argo",
+            &json!({ "annotations": { "argocd.argoproj.io/tracking-id": "store:apps/Deployment:shop/argo" } }),
+            &[],
+            &["app"]
+        ),
+        deployment("gateway", &json!({}), &[], &["istio-proxy"]),
+    ]);
+    let server = ApiServer::start(&all, [deployments(&items)].into());
+    let script = server.text(&["-o", "patch"]);
+    assert_eq!(patched(&script, "deployment/web"), ["mesh", "app"]);
+    assert!(script.contains("# shop/web extra: the pod template does not have this container"), "{script}");
+    assert_eq!(patched(&script, "deployment/gateway"), ["istio-proxy"], "its template has it");
+    assert!(
+        !script.contains("deployment/gone") && script.contains("\n# kubectl -n shop patch deployment/argo"),
+        "{script}"
+    );
+    assert!(script.contains("change it in the source of the Argo CD application store"), "{script}");
+    let table = server.text(&[]);
+    assert!(table.contains("shop/gone/app: the cluster has no Deployment of this name now"), "{table}");
+    assert!(table.contains("shop/argo app: Argo CD (application store) manages this workload"), "{table}");
+    let requests = server.requests.lock().unwrap().clone();
+    let lists = |path: &str| requests.iter().filter(|request| request.starts_with(path)).count();
+    assert_eq!(
+        (lists("/apis/apps/v1/deployments"), lists("/apis/apps/v1/statefulsets")),
+        (2, 0),
+        "{requests:?}"
+    );
+}
+
+#[test]
+fn an_unreadable_list_is_no_list_without_objects() {
+    let server = ApiServer::start(&[container("Deployment", "web", "app", 0)], BTreeMap::new());
+    let output = server.recommend(&["-o", "patch"]);
+    assert_eq!(patched(&String::from_utf8(output.stdout).unwrap(), "deployment/web"), ["app"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("cannot list deployments"), "{error}");
+}
+
+#[test]
+fn a_bare_pod_is_resized_where_the_version_can() {
+    let all = [container("Pod", "tool", "app", 0)];
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "namespace": "shop", "name": "tool" },
+        "spec": { "containers": [{ "name": "app", "resources": {
+            "requests": { "cpu": "500m", "memory": "512Mi" }, "limits": { "memory": "512Mi" },
+        } }] },
+        "status": { "qosClass": "Burstable" },
+    });
+    for (minor, expected) in [
+        ("32", "# shop/tool: cannot be patched: bare pod; Kubernetes 1.32 cannot resize pods"),
+        ("33", "# shop/tool: app: the memory limit stays"),
+        (
+            "34+",
+            "kubectl -n shop patch pod/tool --subresource resize --type strategic --patch '{\"spec\":{\"containers\":[{\"name\":\"app\"",
+        ),
+    ] {
+        let answers = [("/api/v1/namespaces/shop/pods/tool", pod.clone()), ("/version", version(minor))];
+        let script = ApiServer::start(&all, answers.into()).text(&["-o", "patch"]);
+        assert!(script.starts_with(expected), "{minor}: {script}");
+        assert_eq!(script.contains("--subresource resize"), minor != "32", "{script}");
+    }
+}
+
+#[test]
+fn runs_of_a_cron_job_are_one_row() {
+    let run = |ago: u64| {
+        let mut run = container("Job", &format!("backup-{}", (NOW - ago * HOUR) / 60), "app", 0);
+        run.hours = run
+            .hours
+            .into_iter()
+            .rev()
+            .take(1)
+            .map(|(_, record)| (Hour::from_seconds(NOW - ago * HOUR), record))
+            .collect();
+        run
+    };
+    let all = [1, 25, 49].map(run);
+    let said: Value = serde_json::from_str(&on_file(&all, &["-o", "json"])).unwrap();
+    let rows = said["recommendations"].as_array().unwrap();
+    assert_eq!(
+        (rows.len(), &rows[0]["owner"], &rows[0]["workload"]),
+        (1, &json!("CronJob"), &json!("backup"))
+    );
+    assert!(on_file(&all, &["-o", "patch"]).contains("patch cronjob/backup"));
+}
+
+#[test]
+fn init_containers_stay_in_their_section() {
+    let mut init = container("Deployment", "web", "migrate", 20);
+    init.container.role = Role::Init;
+    let all = [container("Deployment", "web", "app", 0), init];
+    let script = on_file(&all, &["-o", "patch"]);
+    assert_eq!(patched(&script, "deployment/web"), ["migrate", "app"]);
+    assert!(script.contains("\"initContainers\":[{\"name\":\"migrate\""), "{script}");
+}
