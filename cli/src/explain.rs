@@ -38,7 +38,7 @@ pub struct Options {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { selected, sizing } = options;
-    let OpenedSource { snapshot, cluster } = selected.source.open()?;
+    let OpenedSource { snapshot, cluster, .. } = selected.source.open()?;
     let policies = sizing.policies(cluster.as_ref())?;
     let pool = report::pool(&snapshot, &policies);
     let mut outcome = Outcome::NotEnoughData;

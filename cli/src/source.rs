@@ -16,9 +16,9 @@ use snug_client::{
 };
 
 use crate::{
-    cluster::{Cluster, KubeContext},
+    cluster::{Cluster, ClusterConstraints, KubeContext},
     evidence::{AgentResponses, Snapshot},
-    prometheus::{self, Prometheus},
+    prometheus::{self, Prometheus, PrometheusError, PrometheusHistory},
 };
 
 /// The default `--since` with Prometheus: every weekday once.
@@ -43,6 +43,13 @@ pub struct EvidenceSource {
     /// HTTP header for --prometheus, such as 'Authorization: Bearer …' or 'X-Scope-OrgID: …'; can be repeated
     #[arg(long, value_name = "NAME: VALUE", requires = "prometheus", value_parser = prometheus::parse_header)]
     header: Vec<prometheus::Header>,
+    /// Read only series with these labels from --prometheus: Prometheus matchers, such as cluster=prod or
+    /// 'cluster=~"prod-.*",region!=us'; can be repeated
+    #[arg(long = "match", value_name = "MATCHERS", requires = "prometheus", value_parser = prometheus::parse_matchers)]
+    matchers: Vec<prometheus::Matchers>,
+    /// Use results that --prometheus calls partial, with a warning, instead of an error
+    #[arg(long, requires = "prometheus")]
+    allow_partial: bool,
     /// Root certificates (PEM) for https:// addresses [default: the system's trust store]
     #[arg(long, value_name = "FILE", value_parser = http::parse_root_certificates, conflicts_with = "file")]
     certificate_authority: Option<RootCertificates>,
@@ -80,6 +87,8 @@ pub struct OpenedSource {
     /// The evidence of all selected containers.
     pub snapshot: Snapshot,
     pub cluster: Option<Cluster>,
+    /// Constraints that the source itself knows: the autoscalers that a Prometheus has metrics of.
+    pub constraints: Option<ClusterConstraints>,
 }
 
 impl EvidenceSource {
@@ -100,7 +109,14 @@ impl EvidenceSource {
             if self.selector.is_some() {
                 bail!("--selector needs a cluster, and there is no kubeconfig; set --kubeconfig");
             }
-            return Ok(OpenedSource { snapshot: self.read_without_cluster()?, cluster: None });
+            if let Some(address) = &self.prometheus {
+                return Ok(self.read_prometheus(address)?);
+            }
+            return Ok(OpenedSource {
+                snapshot: self.read_without_cluster()?,
+                cluster: None,
+                constraints: None,
+            });
         }
         let cluster = Cluster::connect(&self.cluster)?;
         let mut snapshot = cluster.evidence(self.since_seconds())?;
@@ -112,7 +128,7 @@ impl EvidenceSource {
                 evidence.pods.keys().any(|pod| pods.contains(&(namespace.clone(), pod.clone())))
             });
         }
-        Ok(OpenedSource { snapshot, cluster: Some(cluster) })
+        Ok(OpenedSource { snapshot, cluster: Some(cluster), constraints: None })
     }
 
     fn is_cluster(&self) -> bool {
@@ -141,13 +157,19 @@ impl EvidenceSource {
         }
     }
 
+    fn read_prometheus(&self, address: &str) -> Result<OpenedSource, PrometheusError> {
+        let since = self.since.unwrap_or(PROMETHEUS_SINCE);
+        let prometheus =
+            Prometheus::new(address, &self.header, &self.root_certificates(), self.allow_partial)
+                .selecting(&self.matchers, &self.namespace);
+        let PrometheusHistory { snapshot, autoscalers, missing } = prometheus.history(since)?;
+        missing.iter().for_each(|missing| eprintln!("snug: {missing}"));
+        let constraints = ClusterConstraints { autoscalers, ..ClusterConstraints::default() };
+        Ok(OpenedSource { snapshot, cluster: None, constraints: Some(constraints) })
+    }
+
     fn read_without_cluster(&self) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        if let Some(address) = &self.prometheus {
-            let since = self.since.unwrap_or(PROMETHEUS_SINCE);
-            return Ok(Prometheus::new(address, &self.header, &self.root_certificates())
-                .evidence(since, &self.namespace)?);
-        }
         match &self.file {
             Some(file) if file.as_os_str() == "-" => snapshot.read("standard input", io::stdin().lock())?,
             Some(file) => {

@@ -99,7 +99,7 @@ pub(crate) const CLI: Layers = &[
     ("columns", &["units"]),
     ("policy", &["risk"]),
     ("cluster", &["advice", "policy", "evidence"]),
-    ("prometheus", &["advice", "evidence"]),
+    ("prometheus", &["advice", "cluster", "evidence"]),
     ("source", &["cluster", "prometheus", "evidence"]),
     ("snapshot", &["source"]),
     (
