@@ -166,7 +166,7 @@ impl WorkloadSelector {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { workload, source, sizing, output, price, fail_on } = options;
-    let OpenedSource { snapshot, pool, cluster } = source.open()?;
+    let OpenedSource { snapshot, pool, cluster, constraints } = source.open()?;
     let policies = sizing.policies(cluster.as_ref())?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
     let mut report = Report::make(&snapshot, pool, &policies, chosen);
@@ -188,6 +188,9 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
             Ok(occupancy) => report.emptied = Some(report.emptied(&snapshot, &occupancy)),
             Err(error) => eprintln!("snug: {error}; the number of nodes to empty is unknown"),
         }
+    }
+    if let Some(constraints) = constraints {
+        report.check(&snapshot, &constraints);
     }
     report.cost = price.map(|prices| report.cost_at(prices));
     let text = match output {
