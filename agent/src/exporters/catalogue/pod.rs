@@ -78,6 +78,26 @@ pub(super) static FAMILIES: &[Family] = &[
             }
         }),
     ),
+    Family::gauge(
+        "snug_pod_spec_cpu_limit_cores",
+        "CPU limit of the pod as a whole (spec.resources), which its containers share; absent without one; snug_pod_cpu_limit_cores has the limit of the cgroup",
+        Cores,
+        Pod(|row, emit| {
+            if let Some(millicores) = own_resources(row).cpu_limit {
+                emit(&[], cores(millicores));
+            }
+        }),
+    ),
+    Family::gauge(
+        "snug_pod_spec_memory_limit_bytes",
+        "Memory limit of the pod as a whole (spec.resources), which its containers share; absent without one; snug_pod_memory_limit_bytes has the limit of the cgroup",
+        Bytes,
+        Pod(|row, emit| {
+            if let Some(limit) = own_resources(row).memory_limit {
+                emit(&[], Value::Int(limit));
+            }
+        }),
+    ),
 ];
 
 /// Requests and limits of the whole pod.

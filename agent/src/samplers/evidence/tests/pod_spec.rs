@@ -215,7 +215,11 @@ fn an_image_is_as_old_as_the_oldest_container_that_runs_it() {
 fn a_secret_of_the_environment_reaches_neither_history_nor_api() {
     let id = "a".repeat(64);
     let list = json!({ "kind": "List", "items": [{
-        "metadata": { "namespace": "shop", "name": "web-1", "uid": "11111111-2222-3333-4444-555555555555" },
+        "metadata": {
+            "namespace": "shop", "name": "web-1", "uid": "11111111-2222-3333-4444-555555555555",
+            // kubectl writes the whole manifest here.
+            "annotations": { "kubectl.kubernetes.io/last-applied-configuration": "{\"value\":\"S3CRET\"}" },
+        },
         "spec": { "containers": [{
             "name": "app", "image": "app:1",
             "command": ["java", "-Xmx512m", "-Dtoken=S3CRET", "--password", "S3CRET"],
