@@ -279,8 +279,9 @@ options! {
         /// Interval between samples of memory and the working set, throttling, pressure and tasks. Tasks are sampled at five times
         /// this interval where cgroup v1 has a separate pids hierarchy. Not shorter than sample-interval.
         "working-set-interval" working_set_interval: Duration = "1s", "DURATION", DurationRange(ms(500)..=ms(60_000));
-        /// Interval between reads of memory.stat, io.stat, and user and system CPU time. CPU shares and idle cgroups are read at
-        /// four times this interval. Not shorter than working-set-interval.
+        /// Interval between reads of memory.stat, io.stat, and user and system CPU time. Scrapes have them read, too, at most three
+        /// times per interval. CPU shares and idle cgroups are read in every fourth of these reads. Not shorter than
+        /// working-set-interval.
         "slow-interval" slow_interval: Duration = "15s", "DURATION", DurationRange(ms(1000)..=ms(300_000));
         /// Maximum number of cgroups in the eBPF maps, for each hierarchy. Cgroups above it are not measured by eBPF, and are counted as lost.
         "max-cgroups" max_cgroups: u32 = "8192", "NUMBER", Count(64..=65_536);

@@ -1,7 +1,7 @@
 //! Reads cgroup files: measurements that do not come from the eBPF programs, and flushing the kernel's counters.
 //!
-//! Files, every full round: those of the measurements whose source is `files`, and those of the root cgroup. Files, once per
-//! `slow-interval`: `cpu.stat`, `memory.stat`, `io.stat`, `cpu.weight`, `memory.min` (cgroup v1: their counterparts).
+//! Files, every full round: those of the measurements whose source is `files`, and those of the root cgroup. Files, for a scrape and
+//! at least once per `slow-interval`: `cpu.stat`, `memory.stat`, `io.stat`, `cpu.weight`, `memory.min` (cgroup v1: their counterparts).
 //! Metrics only from here: `snug_container_cpu_user_seconds_total`, `_cpu_system_seconds_total`, `_memory_stat_bytes`,
 //! `_page_faults_total`, `_refaults_total`, `_page_scans_total`, `_io_bytes_total`, `_io_operations_total`.
 
@@ -42,6 +42,11 @@ const CPU: Measurements = Measurements::new(&[Measurement::Cpu]);
 /// The slow files are read once per interval; those that rarely change, and those of idle cgroups, only every fourth time.
 const COMPLETE_READ_EVERY: u8 = 4;
 
+/// Readers have the slow files of all cgroups read at most this many times per interval.
+const MAX_READINGS_TOGETHER: u32 = 3;
+/// How late the reader may be that asks once per interval. Files that it had read are not read in between.
+const READING_TOGETHER_MARGIN: Duration = Duration::from_secs(1);
+
 /// Maximum number of new cgroups per round whose slow files are read at once, before their turn.
 const MAX_NEW_PER_ROUND: usize = 20;
 
@@ -55,6 +60,10 @@ struct LastRead {
     activity: Option<Activity>,
     /// Readings until all files are read again.
     readings_until_complete: u8,
+    /// Time of the reading.
+    at: Instant,
+    /// Time of the last reading of all files.
+    complete_at: Instant,
 }
 
 /// Values that change when a cgroup is active. If they have not changed, the cgroup used no CPU time and its memory is the
@@ -72,6 +81,8 @@ pub(super) struct FileSampler {
     /// The cgroups in the order in which their slow files are read.
     queue: RoundRobin<Key>,
     last_reads: FxHashMap<Key, LastRead>,
+    /// When the slow files of all cgroups were last read together.
+    read_together: Option<Instant>,
     logged: u64,
 }
 
@@ -82,6 +93,7 @@ impl FileSampler {
             flusher: Flusher::new(hierarchies)?,
             queue: RoundRobin::default(),
             last_reads: FxHashMap::default(),
+            read_together: None,
             logged: 0,
         })
     }
@@ -112,7 +124,35 @@ impl FileSampler {
         }
     }
 
-    /// Reads the slow files of the cgroups that are due, so that each is read once per `interval`.
+    /// Reads the slow files of all cgroups now, for a reader: what one scrape shows belongs to one moment. `rate()` of values
+    /// whose age differs from scrape to scrape would jitter. Not more often than three times per `interval`.
+    pub(super) fn read_slow_files_together(
+        &mut self,
+        store: &mut Store,
+        now: Instant,
+        interval: Duration,
+        skipped: &mut HashMap<&'static str, u64>,
+    ) {
+        let age = self.read_together.map(|at| now.saturating_duration_since(at));
+        if age.is_some_and(|age| age < interval / MAX_READINGS_TOGETHER) {
+            return;
+        }
+        self.read_together = Some(now);
+        let all: Vec<Key> = store.living().map(|(key, _)| key).collect();
+        for key in all {
+            self.read_slow_files(store, key, now, skipped);
+        }
+        self.queue.restart(now);
+    }
+
+    /// The times of the oldest value that a reading of slow files gave, and of the oldest one that only complete readings give.
+    pub(super) fn oldest_slow_reading(&self) -> Option<(Instant, Instant)> {
+        let oldest = self.last_reads.values().map(|read| read.at).min()?;
+        Some((oldest, self.last_reads.values().map(|read| read.complete_at).min()?))
+    }
+
+    /// Reads the slow files of the cgroups that are due, so that each is read once per `interval`, unless readers had all of
+    /// them read within it.
     pub(super) fn sample_slow_files(
         &mut self,
         store: &mut Store,
@@ -120,9 +160,14 @@ impl FileSampler {
         interval: Duration,
         skipped: &mut HashMap<&'static str, u64>,
     ) {
-        let due = self.queue.due(now, interval, || store.living().map(|(key, _)| key).collect());
-        for key in due {
-            self.read_slow_files(store, key, skipped);
+        let read_lately = self
+            .read_together
+            .is_some_and(|at| now.saturating_duration_since(at) < interval + READING_TOGETHER_MARGIN);
+        if !read_lately {
+            let due = self.queue.due(now, interval, || store.living().map(|(key, _)| key).collect());
+            for key in due {
+                self.read_slow_files(store, key, now, skipped);
+            }
         }
         let mut left = MAX_NEW_PER_ROUND;
         while left > 0
@@ -132,22 +177,35 @@ impl FileSampler {
                 .values(key)
                 .is_some_and(|values| values.cpu_split.is_none() && values.memory_stat.is_none())
             {
-                self.read_slow_files(store, key, skipped);
+                self.read_slow_files(store, key, now, skipped);
                 left -= 1;
             }
         }
     }
 
-    fn read_slow_files(&mut self, store: &mut Store, key: Key, skipped: &mut HashMap<&'static str, u64>) {
+    fn read_slow_files(
+        &mut self,
+        store: &mut Store,
+        key: Key,
+        now: Instant,
+        skipped: &mut HashMap<&'static str, u64>,
+    ) {
         let (Some(values), Some(identity)) = (store.values(key), store.identity(key)) else { return };
         let (activity, path) = (activity(values), identity.path.clone());
-        let mut measurements = Measurements::ONLY_IN_FILES;
+        // With the CPU time of the same moment: user and system time are parts of it.
+        let mut measurements = Measurements::ONLY_IN_FILES.with(Measurement::Cpu);
         match self.last_reads.entry(key) {
             // The container runtime creates a cgroup first and sets limits afterwards: the next reading is complete, too.
-            Entry::Vacant(place) => drop(place.insert(LastRead { activity, readings_until_complete: 0 })),
+            Entry::Vacant(place) => drop(place.insert(LastRead {
+                activity,
+                readings_until_complete: 0,
+                at: now,
+                complete_at: now,
+            })),
             Entry::Occupied(read) => {
                 let read = read.into_mut();
                 let before = std::mem::replace(&mut read.activity, activity);
+                read.at = now;
                 if let Some(left) = read.readings_until_complete.checked_sub(1) {
                     read.readings_until_complete = left;
                     if activity.is_some() && activity == before {
@@ -158,6 +216,7 @@ impl FileSampler {
                     measurements = measurements.without(Measurement::Spec);
                 } else {
                     read.readings_until_complete = COMPLETE_READ_EVERY - 1;
+                    read.complete_at = now;
                 }
             }
         }
@@ -189,7 +248,11 @@ impl FileSampler {
             self.problem(problem, skipped);
         }
         *skipped.entry("io_lines_without_device").or_default() += reading.skipped_lines;
-        store.update(key, reading.values);
+        let mut values = reading.values;
+        // Files have microseconds: a lower value is the same one, rounded.
+        let known = store.values(key).and_then(|values| values.cpu);
+        values.cpu = values.cpu.filter(|cpu| known.is_none_or(|known| known.usage_ns < cpu.usage_ns));
+        store.update(key, values);
     }
 
     fn problem(&mut self, error: &ReadError, skipped: &mut HashMap<&'static str, u64>) {

@@ -77,7 +77,7 @@ use crate::{
     kubernetes::PodWatch,
     model::{AgentRow, Verdict},
     store::{Appearance, Key, Store},
-    values::SourceKind,
+    values::{Measurement, SourceKind},
     views::CurrentView,
 };
 
@@ -178,7 +178,7 @@ impl Sampler {
                 let stopped = self.wait(stop, left)?;
                 self.take_events();
                 if self.views.take_refresh_requests() {
-                    self.publish_now();
+                    self.publish_for_reader();
                 }
                 if stopped {
                     self.write_heartbeat();
@@ -268,6 +268,16 @@ impl Sampler {
             self.refresh_agent(now);
         }
         self.first_round = false;
+        self.publish(now);
+    }
+
+    /// Publishes a view whose values, also those that are read slowly, are of this moment.
+    pub fn publish_for_reader(&mut self) {
+        self.flush_pending();
+        let now = Instant::now();
+        let Self { store, files, skipped, .. } = self;
+        files.read_slow_files_together(store, now, self.config.slow_interval, skipped);
+        self.note_slow_readings();
         self.publish(now);
     }
 
@@ -378,12 +388,21 @@ impl Sampler {
         self.sources.sampled(by_files, now);
     }
 
+    /// Sets the age of what is read slowly: that of the oldest value.
+    fn note_slow_readings(&mut self) {
+        if let Some((oldest, complete)) = self.files.oldest_slow_reading() {
+            self.sources.sampled(Measurements::ONLY_IN_FILES, oldest);
+            self.sources.sampled(Measurements::NONE.with(Measurement::Spec), complete);
+        }
+    }
+
     /// Samples what is read of a few cgroups in each round, so that all are read once per `slow-interval`.
     fn sample_slowly(&mut self, now: Instant) {
-        let Self { store, files, skipped, interfaces, .. } = self;
+        let Self { store, files, skipped, .. } = self;
         let interval = self.config.slow_interval;
         files.sample_slow_files(store, now, interval, skipped);
-        self.sources.sampled(Measurements::ONLY_IN_FILES, now);
+        self.note_slow_readings();
+        let Self { store, files, skipped, interfaces, .. } = self;
         if self.config.kubelet_metrics {
             interfaces.sample(store, files, now, interval, skipped);
             if let Some(processes) = &mut self.processes {

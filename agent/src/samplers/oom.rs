@@ -17,23 +17,28 @@ use crate::{
     kernel::{KernelEvent, task_name},
     model::{OomKill, OomScope},
     store::Key,
-    values::Measurement,
+    values::{Measurement, Memory},
 };
 
 const MEMORY: Measurements = Measurements::new(&[Measurement::Memory]);
 
 /// The limit that was too low for a container that was killed at its pod's limit, bytes. `own`: its own limit; `others`: those of the pod's
-/// other containers; `usage`: its usage as last sampled.
+/// other containers; `highest`: its highest usage.
 ///
 /// A pod without other containers has one limit, whoever enforces it. If the limits of all containers fit into the pod's, the pod
 /// reaches its limit only when each container reaches its own. Otherwise the pod is too small for all of them, and what is known of the
-/// container is that its usage was not enough.
-fn exceeded_in_pod(own: Option<u64>, others: &[Option<u64>], of_pod: u64, usage: Option<u64>) -> Option<u64> {
+/// container is that its highest usage was not enough.
+fn exceeded_in_pod(
+    own: Option<u64>,
+    others: &[Option<u64>],
+    of_pod: u64,
+    highest: Option<u64>,
+) -> Option<u64> {
     if others.is_empty() {
         return Some(own.map_or(of_pod, |own| own.min(of_pod)));
     }
     let sum = others.iter().try_fold(own, |sum, limit| Some(Some(sum?.saturating_add((*limit)?)))).flatten();
-    if sum.is_some_and(|sum| sum <= of_pod) { own } else { usage.or(own) }
+    if sum.is_some_and(|sum| sum <= of_pod) { own } else { highest.or(own) }
 }
 
 /// `PAGE_COUNTER_MAX` in bytes: no limit.
@@ -80,37 +85,44 @@ impl Sampler {
         match kill.scope {
             OomScope::Container => kill.limit_bytes,
             OomScope::Pod => {
-                let own = self.limit_of(victim);
-                let siblings = self.siblings(victim);
-                let others: Vec<Option<u64>> = siblings.into_iter().map(|key| self.limit_of(key)).collect();
-                let usage = self.store.values(victim).and_then(|values| values.memory);
-                exceeded_in_pod(own, &others, kill.limit_bytes?, usage.map(|memory| memory.usage_bytes))
+                let of_victim = self.memory_of(victim);
+                let mut others = Vec::new();
+                for (key, is_named) in self.siblings(victim) {
+                    let limit = self.memory_of(key).and_then(|memory| memory.limit_bytes);
+                    // Without a name and a limit it is the sandbox.
+                    if is_named || limit.is_some() {
+                        others.push(limit);
+                    }
+                }
+                let own = of_victim.and_then(|memory| memory.limit_bytes);
+                let highest = of_victim.map(|memory| memory.peak_bytes.unwrap_or(memory.usage_bytes));
+                let highest = highest.filter(|bytes| *bytes > 0);
+                exceeded_in_pod(own, &others, kill.limit_bytes?, highest)
             }
             OomScope::Ancestor | OomScope::Node => None,
         }
     }
 
-    /// The other containers of the pod.
-    fn siblings(&self, victim: Key) -> Vec<Key> {
+    /// The other containers of the pod, and whether each has a name.
+    fn siblings(&self, victim: Key) -> Vec<(Key, bool)> {
         let Some(identity) = self.store.identity(victim) else { return Vec::new() };
         let Some((pod, _)) = identity.path.rsplit_once('/') else { return Vec::new() };
         let living = self.store.living().filter(|(key, other)| {
             let of_pod = other.path.strip_prefix(pod).is_some_and(|rest| rest.rfind('/') == Some(0));
             *key != victim && of_pod && other.of_path.level == Level::Container
         });
-        living.map(|(key, _)| key).collect()
+        living.map(|(key, other)| (key, other.names.is_some())).collect()
     }
 
-    /// The memory limit of a container, bytes. A container that is killed in its first second was not sampled yet.
-    fn limit_of(&mut self, key: Key) -> Option<u64> {
-        if let Some(memory) = self.store.values(key)?.memory {
-            return memory.limit_bytes;
-        }
+    /// Memory and limit of a container now. The last sample is from before the kill, and a container that is killed in its first
+    /// second has none. If the cgroup is gone, the sample, else the limit in the pod's spec.
+    fn memory_of(&mut self, key: Key) -> Option<Memory> {
         let identity = Arc::clone(self.store.identity(key)?);
-        match self.files.read(&identity.path, MEMORY).and_then(|values| values.memory) {
-            Some(memory) => memory.limit_bytes,
-            None => identity.names.as_ref()?.resources.memory_limit,
-        }
+        let now = self.files.read(&identity.path, MEMORY).and_then(|values| values.memory);
+        now.or_else(|| self.store.values(key)?.memory).or_else(|| {
+            let limit_bytes = Some(identity.names.as_ref()?.resources.memory_limit?);
+            Some(Memory { limit_bytes, ..Memory::default() })
+        })
     }
 
     /// The relation of the cgroup whose limit caused the kill to the victim's cgroup. `limiting` is `None` if that cgroup is

@@ -23,6 +23,13 @@ impl<T> Default for RoundRobin<T> {
 }
 
 impl<T> RoundRobin<T> {
+    /// All items were just taken: begins a new cycle.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.queue.clear();
+        self.last = Some(now);
+        self.owed = 0.0;
+    }
+
     /// The items that are due now; all of them in the first call. `all` lists the items of a new cycle.
     pub(super) fn due(
         &mut self,
@@ -74,6 +81,19 @@ mod tests {
         assert!((499..=500).contains(&taken.len()), "{}", taken.len());
         assert_eq!(taken[..50], all()[..]);
         assert_eq!(taken[50..100], all()[..]);
+    }
+
+    #[test]
+    fn after_a_restart_all_items_are_due_within_an_interval() {
+        let mut queue = RoundRobin::default();
+        let begun = Instant::now();
+        let all = || (0..10).collect::<Vec<u32>>();
+        queue.due(begun, INTERVAL, all);
+        queue.due(begun + INTERVAL / 2, INTERVAL, all);
+        let again = begun + INTERVAL * 3 / 4;
+        queue.restart(again);
+        assert!(queue.due(again, INTERVAL, all).is_empty());
+        assert_eq!(queue.due(again + INTERVAL, INTERVAL, all), all());
     }
 
     #[test]

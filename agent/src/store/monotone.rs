@@ -3,6 +3,9 @@
 //! A counter of a living cgroup cannot decrease, but its sources can differ by rounding: files have microseconds, the
 //! kernel nanoseconds, and user and system time are rescaled at each read. `rate()` would take a decrease for a counter
 //! reset. So the higher value is held until the raw value has caught up.
+//!
+//! User and system time are parts of the CPU time, so their sum never exceeds it. On cgroup v1 the kernel counts them in ticks, and
+//! the CPU time exactly.
 
 use std::sync::Arc;
 
@@ -39,6 +42,7 @@ pub(super) fn advance(old: &mut Values, new: Values) -> Advanced {
         round_trips,
     } = new;
     let mut advanced = Advanced::default();
+    let split_before = old.cpu_split;
     advanced.subject(&mut old.cpu, cpu, |advanced, old: &Cpu, new| {
         advanced.counter(old.usage_ns, &mut new.usage_ns);
     });
@@ -50,6 +54,9 @@ pub(super) fn advance(old: &mut Values, new: Values) -> Advanced {
         advanced.counter(old.user_ns, &mut new.user_ns);
         advanced.counter(old.system_ns, &mut new.system_ns);
     });
+    if let (Some(split), Some(cpu)) = (&mut old.cpu_split, old.cpu) {
+        *split = within(*split, split_before.unwrap_or_default(), cpu.usage_ns);
+    }
     advanced.subject(&mut old.throttling, throttling, Advanced::throttling);
     advanced.subject(&mut old.pressure, pressure, |advanced, old: &Pressure, new| {
         advanced.stall(old.cpu, &mut new.cpu);
@@ -91,6 +98,24 @@ pub(super) fn advance(old: &mut Values, new: Values) -> Advanced {
         advanced.counters(old.counters_mut(), new.counters_mut());
     });
     advanced
+}
+
+/// User and system time whose sum is at most `usage_ns`, in the same proportion as far as neither falls below its value `before`. This
+/// is what the kernel does for a process (`cputime_adjust`).
+fn within(split: CpuSplit, before: CpuSplit, usage_ns: u64) -> CpuSplit {
+    let CpuSplit { user_ns, system_ns } = split;
+    let sum = u128::from(user_ns) + u128::from(system_ns);
+    if sum <= u128::from(usage_ns) {
+        return split;
+    }
+    let share = u128::from(system_ns) * u128::from(usage_ns) / sum;
+    let mut system_ns = u64::try_from(share).unwrap_or(usage_ns).max(before.system_ns);
+    let mut user_ns = usage_ns.saturating_sub(system_ns);
+    if user_ns < before.user_ns {
+        user_ns = before.user_ns;
+        system_ns = usage_ns.saturating_sub(user_ns).max(before.system_ns);
+    }
+    CpuSplit { user_ns, system_ns }
 }
 
 /// The outcome of [`advance`].
@@ -276,6 +301,33 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn user_and_system_time_never_exceed_the_cpu_time(
+            steps in proptest::collection::vec((0..1000_u64, 0..1000_u64, 0..1000_u64, any::<[bool; 2]>()), 1..40),
+        ) {
+            let (mut values, mut raw) = (Values::default(), [0_u64; 3]);
+            let mut before = CpuSplit::default();
+            for (usage, user, system, [has_cpu, has_split]) in steps {
+                raw = [raw[0] + usage, raw[1] + user, raw[2] + system];
+                let [usage_ns, user_ns, system_ns] = raw;
+                let first = values.cpu.is_none();
+                let sample = Values {
+                    cpu: (has_cpu || first).then_some(Cpu { usage_ns }),
+                    cpu_split: has_split.then_some(CpuSplit { user_ns, system_ns }),
+                    ..Values::default()
+                };
+                prop_assert_eq!(advance(&mut values, sample).held, 0);
+                let (cpu, split) = (values.cpu.unwrap(), values.cpu_split.unwrap_or_default());
+                prop_assert!(split.user_ns + split.system_ns <= cpu.usage_ns, "{split:?} of {cpu:?}");
+                prop_assert!(split.user_ns >= before.user_ns && split.system_ns >= before.system_ns);
+                // Nothing is taken away that fits.
+                let fits = user_ns + system_ns <= usage_ns;
+                let whole = CpuSplit { user_ns, system_ns };
+                prop_assert!(!(has_split && has_cpu && fits) || split == whole);
+                before = split;
+            }
+        }
+
         #[test]
         fn counters_never_go_back(raw in proptest::collection::vec(any::<[u64; 3]>(), 1..40)) {
             let mut values = Values::default();

@@ -1,5 +1,10 @@
 //! CPU time.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use snug_agent::values::{Measurement, SourceKind};
 use snug_tests::{
     cgroup::{Cgroup, row},
@@ -68,9 +73,57 @@ fn while_the_work_goes_on() {
             "{usage} ns, {before} to {after} µs in the file"
         );
         usages.push(usage);
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     assert!(usages.windows(2).all(|pair| pair[0] <= pair[1]), "{usages:?}");
     assert!(usages.first() < usages.last(), "{usages:?}");
     worker.end().unwrap();
+}
+
+#[test]
+fn a_reader_gets_user_and_system_time_of_the_same_moment_as_cpu_time() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&["--slow-interval", "1s"]) else { return };
+    let cgroup = Cgroup::new(&host, "split");
+    let mut worker = Worker::start();
+    cgroup.add(worker.pid());
+    worker.begin(&Job::Spin { cpu_ms: 4_000, threads: 2 });
+    let of_file =
+        || ["user_usec", "system_usec"].map(|name| row(&cgroup.cpu_stat(), name)).iter().sum::<u64>();
+    for _ in 0..6 {
+        // Readers have the files read at most three times per interval.
+        thread::sleep(Duration::from_millis(400));
+        driver.round();
+        let before = of_file();
+        let values = values_of(&driver.for_reader(), cgroup.path());
+        let after = of_file();
+        let (usage, split) = (values.cpu.unwrap().usage_ns, values.cpu_split.unwrap());
+        let parts = split.user_ns + split.system_ns;
+        assert!(parts <= usage, "{split:?} of {usage}");
+        // Each is cut to microseconds, and the file is read in two parts.
+        assert!(
+            (before.saturating_sub(2)..=after).contains(&(parts / 1_000)),
+            "{before} to {after} µs: {split:?}"
+        );
+    }
+    worker.kill();
+}
+
+#[test]
+fn the_age_of_values_that_are_read_slowly_is_that_of_the_oldest() {
+    let Some(host) = host() else { return };
+    let _cgroup = Cgroup::new(&host, "age");
+    let begun = Instant::now();
+    let Some(mut driver) = Driver::kernel(&["--slow-interval", "1m"]) else { return };
+    let read_by = Instant::now();
+    thread::sleep(Duration::from_millis(700));
+    let published = driver.round();
+    let slow = source_of(&published, Measurement::SlowRows).sampled_at.unwrap();
+    assert!(begun <= slow && slow <= read_by, "in the first round");
+    assert!(source_of(&published, Measurement::Memory).sampled_at.unwrap() > read_by);
+    let published = driver.for_reader();
+    assert!(
+        source_of(&published, Measurement::SlowRows).sampled_at.unwrap() > read_by,
+        "all were read for the reader"
+    );
 }

@@ -77,6 +77,12 @@ impl Driver {
         self.views.last().unwrap()
     }
 
+    /// The view for a reader that requests a newer one.
+    pub(crate) fn for_reader(&mut self) -> Arc<View> {
+        self.sampler.publish_for_reader();
+        self.views.last().unwrap()
+    }
+
     /// Values of the files, and published values, of a cgroup in a round during which the files did not change.
     pub(crate) fn quiet(
         &mut self,

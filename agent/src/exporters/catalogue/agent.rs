@@ -39,7 +39,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["version", "arch", "node"]),
     Family::gauge(
         "snug_agent_sample_age_seconds",
-        "Age of the newest sample of a measurement; absent until there is one",
+        "Age of the values of a measurement: of the oldest one, where cgroups are read at different times; absent until there are any",
         Seconds,
         Agent(|view, emit| {
             for source in &view.row.sources {
