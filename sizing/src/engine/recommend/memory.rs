@@ -78,7 +78,7 @@ pub(super) fn values(input: &Input<'_>, reasons: &mut Vec<Reason>) -> Values {
         Growing::No | Growing::NotLowered => need,
     };
     let heap = settings::heap_floor(&evidence.container).unwrap_or(0.0);
-    let held = |value: Option<u64>, floors: Vec<Floor>, reasons: &mut Vec<Reason>| {
+    let held = |used: f64, value: Option<u64>, floors: Vec<Floor>, reasons: &mut Vec<Reason>| {
         let base = used.max(if growth == Growing::No { 0.0 } else { value.unwrap_or(0) as f64 });
         highest(floors, base, reasons)
     };
@@ -86,7 +86,7 @@ pub(super) fn values(input: &Input<'_>, reasons: &mut Vec<Reason>) -> Values {
     let rounded = |need: f64, held: f64, value: Option<u64>| {
         steps::memory(need).max(steps::memory(held).min(value.unwrap_or(u64::MAX)))
     };
-    let of_limit = held(current.memory_limit, limit_floors(input, used.max(heap)), reasons);
+    let of_limit = held(used, current.memory_limit, limit_floors(input, used.max(heap)), reasons);
     let mut limit = Some(rounded(used.max(heap), of_limit, current.memory_limit));
     if growth == Growing::NotLowered && current.memory_limit.is_none() {
         limit = None;
@@ -99,8 +99,9 @@ pub(super) fn values(input: &Input<'_>, reasons: &mut Vec<Reason>) -> Values {
         reasons.push(Reason::Kept { resource: "memory", wanted });
         limit = Some(set);
     }
-    let of_request = held(current.memory_request, request_floors(input, used), &mut Vec::new());
-    let request = rounded(used, of_request, current.memory_request);
+    // A request is reserved on the node, so it is for the usage of today, not for that of a growing container in some days.
+    let of_request = held(need, current.memory_request, request_floors(input, need), &mut Vec::new());
+    let request = rounded(need, of_request, current.memory_request);
     let request = limit.map_or(request, |limit| if is_guaranteed { limit } else { request.min(limit) });
     let values = Values { request: Some(request), limit, floor };
     if AdviceRule::Warnings.is_on() {
