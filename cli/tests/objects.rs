@@ -298,7 +298,7 @@ fn a_bare_pod_is_resized_where_the_version_can() {
     let all = [container("Pod", "tool", "app", 0)];
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "namespace": "shop", "name": "tool" },
-        "spec": { "containers": [{ "name": "app", "resources": {
+        "spec": { "nodeName": "n1", "containers": [{ "name": "app", "resources": {
             "requests": { "cpu": "500m", "memory": "512Mi" }, "limits": { "memory": "512Mi" },
         } }] },
         "status": { "qosClass": "Burstable" },
@@ -311,7 +311,26 @@ fn a_bare_pod_is_resized_where_the_version_can() {
             "kubectl -n shop patch pod/tool --subresource resize --type strategic --patch '{\"spec\":{\"containers\":[{\"name\":\"app\"",
         ),
     ] {
-        let answers = [("/api/v1/namespaces/shop/pods/tool", pod.clone()), ("/version", version(minor))];
+        // The kubelet is older than the API server.
+        let info = [
+            "machineID",
+            "systemUUID",
+            "bootID",
+            "kernelVersion",
+            "osImage",
+            "containerRuntimeVersion",
+            "kubeProxyVersion",
+            "operatingSystem",
+            "architecture",
+        ];
+        let mut info: Value = info.map(|field| (field.to_owned(), Value::from("x"))).into_iter().collect();
+        info["kubeletVersion"] = format!("v1.{}.1", minor.trim_end_matches('+')).into();
+        let node = json!({ "metadata": { "name": "n1" }, "status": { "nodeInfo": info } });
+        let answers = [
+            ("/api/v1/namespaces/shop/pods", list("v1", "PodList", &json!([pod]))),
+            ("/api/v1/nodes", list("v1", "NodeList", &json!([node]))),
+            ("/version", version("35")),
+        ];
         let script = ApiServer::start(&all, answers.into()).text(&["-o", "patch"]);
         assert!(script.starts_with(expected), "{minor}: {script}");
         assert_eq!(script.contains("--subresource resize"), minor != "32", "{script}");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, stream};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
@@ -47,8 +47,6 @@ pub struct WorkloadObjects {
     pub running: Option<BTreeSet<(String, String)>>,
     /// Bare pods by namespace and name.
     pub bare_pods: BTreeMap<(String, String), BarePod>,
-    /// Major and minor version of the API server, if bare pods were read.
-    pub version: Option<(u32, u32)>,
     /// Errors of lists that could not be read.
     pub missing: Vec<String>,
 }
@@ -67,6 +65,8 @@ pub struct Template {
 pub struct BarePod {
     /// Its containers by name.
     pub containers: BTreeMap<String, PodContainer>,
+    /// The older one of the API server's version and the kubelet's, major and minor; `None` if both are unknown.
+    pub version: Option<(u32, u32)>,
     /// The class in its status.
     pub qos: Option<QosClass>,
     /// Whether `spec.resources` is set.
@@ -112,13 +112,25 @@ pub(super) async fn gather(client: &Client, query: &ObjectsQuery) -> WorkloadObj
         Err(error) => objects.missing.push(reason("pods", &error)),
     }
     if !query.bare_pods.is_empty() {
-        objects.version = client.apiserver_version().await.ok().and_then(|it| version(&it.major, &it.minor));
+        let server = client.apiserver_version().await.ok().and_then(|it| version(&it.major, &it.minor));
+        let kubelets = kubelets(client).await;
         let pods = query.bare_pods.iter().take(MAX_BARE_PODS).map(|(namespace, name)| async move {
-            let pod = Api::<Pod>::namespaced(client.clone(), namespace).get_opt(name).await.ok().flatten();
-            Some(((namespace.clone(), name.clone()), bare_pod(&pod?)))
+            let named = ListParams::default().fields(&format!("metadata.name={name}"));
+            let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&named).await.ok()?;
+            pods.items.into_iter().find(|pod| {
+                pod.metadata.name.as_ref() == Some(name) && pod.metadata.namespace.as_ref() == Some(namespace)
+            })
         });
-        objects.bare_pods =
+        let pods: Vec<Pod> =
             stream::iter(pods).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+        let with_version = |pod: &Pod| {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+            let kubelet = node.and_then(|node| kubelets.get(node)).copied();
+            // Both take part in a resize; kubelets may be older.
+            let version = server.into_iter().chain(kubelet).min();
+            ((pod.namespace().unwrap_or_default(), pod.name_any()), BarePod { version, ..bare_pod(pod) })
+        };
+        objects.bare_pods = pods.iter().map(with_version).collect();
     }
     objects
 }
@@ -139,6 +151,18 @@ async fn list_running(client: &Client) -> Result<Option<BTreeSet<(String, String
         }
     }
     Ok(None)
+}
+
+/// Versions of the kubelets by node; empty if nodes cannot be listed.
+async fn kubelets(client: &Client) -> BTreeMap<String, (u32, u32)> {
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
+    let version_of = |node: Node| {
+        let name = node.name_any();
+        let text = node.status?.node_info?.kubelet_version;
+        let mut parts = text.trim_start_matches('v').split('.');
+        Some((name, version(parts.next()?, parts.next()?)?))
+    };
+    nodes.map(|nodes| nodes.items.into_iter().filter_map(version_of).collect()).unwrap_or_default()
 }
 
 /// Lists all objects of a kind; `false` if there are too many.
@@ -218,6 +242,7 @@ fn bare_pod(pod: &Pod) -> BarePod {
     let is_mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
     let is_windows = spec.os.as_ref().is_some_and(|os| os.name == "windows");
     BarePod {
+        version: None,
         containers: containers(&spec).map(in_spec).collect(),
         qos,
         has_pod_resources: spec.resources.is_some(),

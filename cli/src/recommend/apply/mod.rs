@@ -146,22 +146,23 @@ impl<'e> Patched<'e> {
 
 fn resize_command(report: &Report, first: &Entry, entries: &[&Entry]) -> String {
     let title = plain(&first.title());
-    let objects = &report.objects;
-    let pod = objects.bare_pods.get(&(first.namespace.clone(), first.workload.clone()));
+    let pod = report.objects.bare_pods.get(&(first.namespace.clone(), first.workload.clone()));
     let resized = match pod {
         _ if !are_names(entries) => return not_patchable(entries),
         None => Err(vec![
             "Kubernetes 1.33 and later can resize it in place: use a kubeconfig for a command".to_owned(),
         ]),
-        Some(pod) => resize::resize(entries, pod, objects.version),
+        Some(pod) => resize::resize(entries, pod),
     };
     match resized {
         Ok(resize::Resize { spec, notes }) => {
             let notes: String = notes.iter().map(|note| format!("# {title}: {}\n", plain(note))).collect();
             let patch = json!({ "spec": spec });
+            let is_known = pod.is_some_and(|pod| pod.version.is_some());
+            let condition = if is_known { "" } else { "# on Kubernetes 1.33 and later: " };
             let (namespace, pod) = (&first.namespace, &first.workload);
             format!(
-                "{notes}kubectl -n {namespace} patch pod/{pod} --subresource resize --type strategic --patch '{patch}'\n"
+                "{notes}{condition}kubectl -n {namespace} patch pod/{pod} --subresource resize --type strategic --patch '{patch}'\n"
             )
         }
         Err(reasons) => {

@@ -30,13 +30,10 @@ pub(super) struct Resize {
 ///
 /// # Errors
 /// The reasons if the pod cannot be resized, or would change its QoS class.
-pub(super) fn resize(
-    entries: &[&Entry],
-    pod: &BarePod,
-    version: Option<(u32, u32)>,
-) -> Result<Resize, Vec<String>> {
+pub(super) fn resize(entries: &[&Entry], pod: &BarePod) -> Result<Resize, Vec<String>> {
     let is_on = CommandRule::Resize.is_on();
-    let Some(version) = version else { return Err(vec!["the version of the cluster is unknown".to_owned()]) };
+    // Where the version is unknown, what the first one accepts.
+    let version = pod.version.unwrap_or(FIRST);
     let (major, minor) = version;
     let refused = [
         (version < FIRST, format!("Kubernetes {major}.{minor} cannot resize pods; 1.33 and later can")),

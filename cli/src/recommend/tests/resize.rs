@@ -23,7 +23,7 @@ fn cases() -> impl Strategy<Value = Case> {
     (containers, rarely(), rarely(), (Just(1), 31..37_u32))
 }
 
-fn pod((containers, is_fixed, has_pod_resources, _): &Case) -> BarePod {
+fn pod((containers, is_fixed, has_pod_resources, version): &Case) -> BarePod {
     let of = |(name, (role, restarts, current, _)): (&String, &(Role, bool, Resources, Resources))| {
         (name.clone(), PodContainer { role: *role, resources: *current, restarts_for_memory: *restarts })
     };
@@ -33,6 +33,7 @@ fn pod((containers, is_fixed, has_pod_resources, _): &Case) -> BarePod {
         qos: Some(QosClass::from_containers(&all)),
         is_fixed: *is_fixed,
         has_pod_resources: *has_pod_resources,
+        version: Some(*version),
     }
 }
 
@@ -112,7 +113,6 @@ fn a_resize_of_a_bare_pod_is_accepted_or_its_reason_given() {
                 entry
             });
             let mut report = report(entries.collect());
-            report.objects.version = Some(*version);
             report.objects.bare_pods = [(("shop".to_owned(), "tool".to_owned()), pod.clone())].into();
             let script = apply::patch(&report);
             let patches = shell::patches(&script)?;
@@ -127,6 +127,22 @@ fn a_resize_of_a_bare_pod_is_accepted_or_its_reason_given() {
     );
     println!("{} accepted, {} refused", accepted.get(), refused.get());
     assert!(accepted.get() > 300 && refused.get() > 300);
+}
+
+#[test]
+fn without_a_version_the_command_is_a_comment() {
+    let values = |mib: u64| Resources { memory_request: Some(mib << 20), ..Resources::default() };
+    let mut report = report(vec![entry(["shop", "Pod", "tool", "app"], values(64), values(96))]);
+    let container = PodContainer { resources: values(64), ..PodContainer::default() };
+    let pod = BarePod { containers: [("app".to_owned(), container)].into(), ..BarePod::default() };
+    report.objects.bare_pods = [(("shop".to_owned(), "tool".to_owned()), pod)].into();
+    let script = apply::patch(&report);
+    assert!(
+        script.starts_with(
+            "# on Kubernetes 1.33 and later: kubectl -n shop patch pod/tool --subresource resize"
+        ),
+        "{script}"
+    );
 }
 
 #[test]
