@@ -23,5 +23,27 @@ snug_sizing::rules! {
         PlainNames,
         /// An answer does not depend on which workloads were selected.
         AnySelection,
+        /// Metrics of several clusters are never added up.
+        OneCluster,
+        /// Where labels do not tell containers of one name apart, there is no advice.
+        NothingAmbiguous,
+        /// A container that is scraped several times counts once.
+        ScrapedTwice,
+        /// A series' own labels count, not those of what was scraped.
+        ExportedLabels,
+        /// A restart after an OOM kill is an OOM kill, whatever the kubelet counts.
+        KillsFromState,
+        /// The largest numbers of cgroups are no limits.
+        Unlimited,
+        /// Init containers and sidecars are what kube-state-metrics says they are.
+        RolesFromState,
+        /// A workload is found without the metric of its owner, by the names that controllers make.
+        OwnersByName,
+        /// Windows of usage begin and end with the clock.
+        AlignedWindows,
+        /// A partial result is not taken for a complete one.
+        Complete,
+        /// A query that is too large is cut into smaller parts.
+        SmallerParts,
     }
 }

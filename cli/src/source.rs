@@ -22,9 +22,9 @@ use snug_sizing::{
 
 use crate::{
     advice::CommandRule,
-    cluster::{Cluster, KubeContext},
+    cluster::{Cluster, ClusterConstraints, KubeContext},
     evidence::{AgentResponses, Snapshot},
-    prometheus::{self, Prometheus},
+    prometheus::{self, Prometheus, PrometheusError, PrometheusHistory},
 };
 
 /// The default `--since` with Prometheus: every weekday once.
@@ -49,6 +49,13 @@ pub struct EvidenceSource {
     /// HTTP header for --prometheus, such as 'Authorization: Bearer …' or 'X-Scope-OrgID: …'; can be repeated
     #[arg(long, value_name = "NAME: VALUE", requires = "prometheus", value_parser = prometheus::parse_header)]
     header: Vec<prometheus::Header>,
+    /// Read only series with these labels from --prometheus: Prometheus matchers, such as cluster=prod or
+    /// 'cluster=~"prod-.*",region!=us'; can be repeated
+    #[arg(long = "match", value_name = "MATCHERS", requires = "prometheus", value_parser = prometheus::parse_matchers)]
+    matchers: Vec<prometheus::Matchers>,
+    /// Use results that --prometheus calls partial, with a warning, instead of an error
+    #[arg(long, requires = "prometheus")]
+    allow_partial: bool,
     /// Root certificates (PEM) for https:// addresses [default: the system's trust store]
     #[arg(long, value_name = "FILE", value_parser = http::parse_root_certificates, conflicts_with = "file")]
     certificate_authority: Option<RootCertificates>,
@@ -88,6 +95,15 @@ pub struct OpenedSource {
     /// Calibration by all containers of the source, whichever are selected.
     pub pool: Pool,
     pub cluster: Option<Cluster>,
+    /// Constraints that the source itself knows: the autoscalers that a Prometheus has metrics of.
+    pub constraints: Option<ClusterConstraints>,
+}
+
+/// A source as it is, with the fields of [`OpenedSource`].
+struct LoadedSource {
+    snapshot: Snapshot,
+    cluster: Option<Cluster>,
+    constraints: Option<ClusterConstraints>,
 }
 
 /// The first second of the last `since` before the hours that are not complete at a time in seconds. So the first hour changes
@@ -117,7 +133,7 @@ impl EvidenceSource {
     /// # Errors
     /// When the source cannot be read.
     pub fn read(&self) -> Result<Snapshot> {
-        let (mut snapshot, cluster) = self.load()?;
+        let LoadedSource { mut snapshot, cluster, .. } = self.load()?;
         snapshot.retain(self.selection(cluster.as_ref())?);
         Ok(snapshot)
     }
@@ -137,28 +153,31 @@ impl EvidenceSource {
     /// # Errors
     /// As [`Self::read`].
     pub fn open(&self) -> Result<OpenedSource> {
-        let (snapshot, cluster) = self.load()?;
+        let LoadedSource { snapshot, cluster, constraints } = self.load()?;
         let mut snapshot = snapshot.unified();
         snapshot.settle();
         let pool = calibrate(&mut snapshot, self.prometheus.is_some(), self.selection(cluster.as_ref())?);
-        Ok(OpenedSource { snapshot, pool, cluster })
+        Ok(OpenedSource { snapshot, pool, cluster, constraints })
     }
 
     /// Reads the evidence of all containers.
-    fn load(&self) -> Result<(Snapshot, Option<Cluster>)> {
-        let (mut snapshot, cluster) = if self.is_cluster() {
+    fn load(&self) -> Result<LoadedSource> {
+        let mut loaded = if self.is_cluster() {
             let cluster = Cluster::connect(&self.cluster)?;
-            (cluster.evidence(self.since_seconds())?, Some(cluster))
+            let snapshot = cluster.evidence(self.since_seconds())?;
+            LoadedSource { snapshot, cluster: Some(cluster), constraints: None }
         } else if self.selector.is_some() {
             bail!("--selector needs a cluster, and there is no kubeconfig; set --kubeconfig");
+        } else if let Some(address) = &self.prometheus {
+            self.read_prometheus(address)?
         } else {
-            (self.read_without_cluster()?, None)
+            LoadedSource { snapshot: self.read_without_cluster()?, cluster: None, constraints: None }
         };
-        snapshot.remember_last_seen();
+        loaded.snapshot.remember_last_seen();
         if let Some(since) = self.since {
-            snapshot.since(first_second(snapshot.at, since));
+            loaded.snapshot.since(first_second(loaded.snapshot.at, since));
         }
-        Ok((snapshot, cluster))
+        Ok(loaded)
     }
 
     /// Whether evidence is of a selected container.
@@ -194,16 +213,21 @@ impl EvidenceSource {
         self.since.map(|since| first_second(now, since))
     }
 
+    fn read_prometheus(&self, address: &str) -> Result<LoadedSource, PrometheusError> {
+        let since = self.since.unwrap_or(PROMETHEUS_SINCE);
+        let prometheus =
+            Prometheus::new(address, &self.header, &self.root_certificates(), self.allow_partial)
+                .selecting(&self.matchers, &self.namespace);
+        let PrometheusHistory { mut snapshot, autoscalers, missing } = prometheus.history(since)?;
+        // Only the selected namespaces were read, and the server's clock says what is old.
+        snapshot.last_seen = snapshot.at;
+        missing.iter().for_each(|missing| eprintln!("snug: {missing}"));
+        let constraints = ClusterConstraints { autoscalers, ..ClusterConstraints::default() };
+        Ok(LoadedSource { snapshot, cluster: None, constraints: Some(constraints) })
+    }
+
     fn read_without_cluster(&self) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        if let Some(address) = &self.prometheus {
-            let since = self.since.unwrap_or(PROMETHEUS_SINCE);
-            let prometheus = Prometheus::new(address, &self.header, &self.root_certificates());
-            let mut snapshot = prometheus.evidence(since, &self.namespace)?;
-            // Only the selected namespaces were read, and the server's clock says what is old.
-            snapshot.last_seen = snapshot.at;
-            return Ok(snapshot);
-        }
         match &self.file {
             Some(file) if file.as_os_str() == "-" => snapshot.read("standard input", io::stdin().lock())?,
             Some(file) => {

@@ -8,14 +8,22 @@ use snug_sizing::{
     histogram::Histogram,
 };
 
-use super::{BY, ContainerKey, NativeHistogram, Prometheus, PrometheusError, container_key};
+use super::{
+    error::PrometheusError,
+    matcher::Selection,
+    query::{
+        Aggregate, At, ContainerKey, Function, KEY, Labels, NativeHistogram, Query, RUN, Series, containers,
+        finite,
+    },
+    reader::Reader,
+};
 
-const WINDOWS: &str = "snug_container_cpu_window_cores";
+const WINDOWS: [&str; 1] = ["snug_container_cpu_window_cores"];
 /// Counters by quota, in the order of the fields of [`QuotaOutcome`].
-const QUOTAS: [&str; 3] = [
-    "snug_container_cpu_quota_periods_total",
-    "snug_container_cpu_quota_throttled_periods_total",
-    "snug_container_cpu_quota_delayed_seconds_total",
+const QUOTAS: [[&str; 1]; 3] = [
+    ["snug_container_cpu_quota_periods_total"],
+    ["snug_container_cpu_quota_throttled_periods_total"],
+    ["snug_container_cpu_quota_delayed_seconds_total"],
 ];
 const MILLIS: f64 = 1000.0;
 
@@ -28,45 +36,69 @@ pub(super) struct Windows {
     pub(super) quota_what_ifs: BTreeMap<ContainerKey, QuotaWhatIf>,
 }
 
-impl Prometheus {
-    /// Whether Prometheus has windows as native histograms. Without them there are only sums, which add nothing to rates.
-    pub(super) fn has_windows(&self, selector: &str) -> Result<bool, PrometheusError> {
-        Ok(!self.instant(&format!("count({WINDOWS}{{{selector}}})"))?.is_empty())
-    }
+/// Whether there are windows as native histograms. Without them there are only sums, which add nothing to rates.
+///
+/// # Errors
+/// When the query fails.
+pub(super) fn exist(reader: &Reader<'_>, selection: &Selection, end: u64) -> Result<bool, PrometheusError> {
+    reader.begin("CPU windows");
+    let query = Query::of_containers(&WINDOWS, selection).by(Aggregate::Count, &[""; 0]);
+    Ok(!reader.query(&query, At::Time(end))?.is_empty())
+}
 
-    /// The increase over a number of seconds before a time.
-    pub(super) fn windows(&self, selector: &str, at: u64, seconds: u64) -> Result<Windows, PrometheusError> {
-        let increase = |metric: &str, by: &str| {
-            format!("sum by ({BY}{by}) (increase({metric}{{{selector}}}[{seconds}s]))")
-        };
-        let mut all = Windows::default();
-        for series in self.instant_at(&increase(WINDOWS, ""), at)? {
-            if let Some((_, native)) = &series.histogram {
-                all.windows.insert(container_key(&series.metric), native.to_histogram());
-            }
+/// The increase over a number of seconds before a time. Of several scrapes of the same container, the highest counts.
+///
+/// # Errors
+/// When a query fails.
+pub(super) fn read(
+    reader: &Reader<'_>,
+    selection: &Selection,
+    at: u64,
+    seconds: u64,
+) -> Result<Windows, PrometheusError> {
+    let increase = |metric| Query::of_containers(metric, selection).over(Function::Increase, seconds);
+    let series = |query: &Query| -> Result<Vec<(Labels, Series)>, PrometheusError> {
+        Ok(reader
+            .query(query, At::Time(at))?
+            .into_iter()
+            .map(|series| (series.metric.clone(), series))
+            .collect())
+    };
+    // By container, then by run: the cgroup.
+    let mut runs = BTreeMap::<ContainerKey, BTreeMap<String, Histogram>>::new();
+    for (key, labels, series) in containers(series(&increase(&WINDOWS))?) {
+        let Some((_, native)) = &series.histogram else { continue };
+        let run = labels.get("id").cloned().unwrap_or_default();
+        let known = runs.entry(key).or_default().entry(run).or_default();
+        let histogram = native.to_histogram();
+        if known.count() < histogram.count() {
+            *known = histogram;
         }
-        for (number, metric) in QUOTAS.into_iter().enumerate() {
-            for series in self.instant_at(&increase(metric, ", quota"), at)? {
-                let quota = series.metric.get("quota").and_then(|quota| quota.parse::<f64>().ok());
-                let (Some(cores), Some(value)) =
-                    (quota, series.value.as_ref().and_then(|it| super::number(&it.1)))
-                else {
-                    continue;
-                };
-                let QuotaWhatIf(outcomes) =
-                    all.quota_what_ifs.entry(container_key(&series.metric)).or_default();
-                // `as` saturates; negative numbers become 0.
-                let QuotaOutcome { periods, throttled, delayed_millis } =
-                    outcomes.entry((cores * MILLIS).round() as u64).or_default();
-                match number {
-                    0 => *periods = value.round() as u64,
-                    1 => *throttled = value.round() as u64,
-                    _ => *delayed_millis = (value * MILLIS).round() as u64,
-                }
-            }
-        }
-        Ok(all)
     }
+    let mut all = Windows::default();
+    for (key, of_runs) in runs {
+        let sum = all.windows.entry(key).or_default();
+        of_runs.values().for_each(|histogram| sum.merge(histogram));
+    }
+    for (number, metric) in QUOTAS.iter().enumerate() {
+        let by: Vec<&str> = KEY.into_iter().chain(["quota"]).collect();
+        let once: Vec<&str> = RUN.into_iter().chain(["quota"]).collect();
+        let query = increase(metric).once_by(&once).by(Aggregate::Sum, &by);
+        for (key, labels, series) in containers(series(&query)?) {
+            let quota = labels.get("quota").and_then(|quota| quota.parse::<f64>().ok());
+            let (Some(cores), Some((_, value))) = (quota, series.points().first().copied()) else { continue };
+            let QuotaWhatIf(outcomes) = all.quota_what_ifs.entry(key).or_default();
+            // `as` saturates; negative numbers become 0.
+            let QuotaOutcome { periods, throttled, delayed_millis } =
+                outcomes.entry((cores * MILLIS).round() as u64).or_default();
+            match number {
+                0 => *periods = value.round() as u64,
+                1 => *throttled = value.round() as u64,
+                _ => *delayed_millis = (value * MILLIS).round() as u64,
+            }
+        }
+    }
+    Ok(all)
 }
 
 impl NativeHistogram {
@@ -75,7 +107,7 @@ impl NativeHistogram {
     fn to_histogram(&self) -> Histogram {
         let mut histogram = Histogram::default();
         for (_, lower, upper, count) in &self.buckets {
-            let parsed = [lower, upper, count].map(|text| super::number(text));
+            let parsed = [lower, upper, count].map(|text| finite(text));
             let [Some(lower), Some(upper), Some(count)] = parsed else { continue };
             let middle = if lower > 0.0 { (lower * upper).sqrt() } else { 0.0 };
             histogram.record(middle, count.round() as u64);

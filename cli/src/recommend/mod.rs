@@ -166,7 +166,7 @@ impl WorkloadSelector {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { workload, source, sizing, output, price, fail_on } = options;
-    let OpenedSource { snapshot, pool, cluster } = source.open()?;
+    let OpenedSource { snapshot, pool, cluster, constraints } = source.open()?;
     let policies = sizing.policies(cluster.as_ref())?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
     let mut report = Report::make(&snapshot, pool, &policies, chosen);
@@ -181,6 +181,9 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
         objects = cluster.objects(&report.objects_query());
         let missing = objects.missing.iter();
         missing.for_each(|missing| eprintln!("snug: {missing}; recommendations are not compared with them"));
+    }
+    if let Some(constraints) = constraints {
+        report.check(&snapshot, &constraints);
     }
     report.place(&snapshot, objects);
     if let (Some(cluster), Some(_)) = (&cluster, price) {

@@ -100,7 +100,7 @@ pub(crate) const CLI: Layers = &[
     ("columns", &["advice", "units"]),
     ("policy", &["horizon", "risk"]),
     ("cluster", &["advice", "policy", "evidence"]),
-    ("prometheus", &["advice", "evidence"]),
+    ("prometheus", &["advice", "cluster", "evidence"]),
     ("source", &["cluster", "prometheus", "evidence"]),
     ("snapshot", &["source"]),
     (
