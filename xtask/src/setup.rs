@@ -1,6 +1,11 @@
 //! `cargo xtask setup`: installs the tools for building and testing.
 
-use std::{collections::BTreeSet, fs, path::Path, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -20,7 +25,7 @@ pub(crate) enum Need {
     Containers,
     /// stress-ng, for `cargo xtask bench`.
     Bench,
-    /// prometheus and promtool, unpacked into the cache. No service is installed.
+    /// prometheus, promtool and victoria-metrics, unpacked into the cache. No service is installed.
     Prometheus,
     /// helm, kustomize and Kubernetes schemas, downloaded into the cache. Nothing is installed.
     Manifests,
@@ -158,25 +163,41 @@ fn ensure_cross_target() -> Result<()> {
 }
 
 /// Folder of `prometheus` and `promtool`: from the PATH, else in the cache.
-pub(crate) fn prometheus_folder() -> Result<Option<std::path::PathBuf>> {
-    let complete = |folder: &Path| {
-        ["prometheus", "promtool"].iter().all(|program| command::is_executable(&folder.join(program)))
-    };
-    let installed = command::find("promtool").and_then(|tool| tool.parent().map(Path::to_path_buf));
-    let cached = workspace::cache_dir()?.join("prometheus/usr/bin");
+pub(crate) fn prometheus_folder() -> Result<Option<PathBuf>> {
+    folder_of(&["promtool", "prometheus"], toolchain::PROMETHEUS_PACKAGE)
+}
+
+/// Folder of `victoria-metrics`: from the PATH, else in the cache.
+pub(crate) fn victoria_metrics_folder() -> Result<Option<PathBuf>> {
+    folder_of(&["victoria-metrics"], toolchain::VICTORIA_METRICS_PACKAGE)
+}
+
+fn folder_of(programs: &[&str], package: &str) -> Result<Option<PathBuf>> {
+    let complete =
+        |folder: &Path| programs.iter().all(|program| command::is_executable(&folder.join(program)));
+    let first = programs.first().and_then(|program| command::find(program));
+    let installed = first.and_then(|tool| tool.parent().map(Path::to_path_buf));
+    let cached = workspace::cache_dir()?.join(package).join("usr/bin");
     Ok(installed.into_iter().chain([cached]).find(|folder| complete(folder)))
 }
 
 fn ensure_prometheus() -> Result<()> {
-    if prometheus_folder()?.is_some() {
-        return Ok(());
+    type Find = fn() -> Result<Option<PathBuf>>;
+    let packages: [(&str, Find); 2] = [
+        (toolchain::PROMETHEUS_PACKAGE, prometheus_folder),
+        (toolchain::VICTORIA_METRICS_PACKAGE, victoria_metrics_folder),
+    ];
+    for (package, find) in packages {
+        if find()?.is_some() {
+            continue;
+        }
+        let folder = workspace::cache_dir()?.join(package);
+        println!(
+            "setup: unpacking {package} into {} for tests of metrics (not installed: no service starts)",
+            folder.display(),
+        );
+        apt::unpack(&[package], &folder)?;
+        find()?.with_context(|| format!("the package {package} lacks its programs"))?;
     }
-    let folder = workspace::cache_dir()?.join("prometheus");
-    println!(
-        "setup: unpacking prometheus into {} for tests of scrapes (not installed: no service starts)",
-        folder.display(),
-    );
-    apt::unpack(&[toolchain::PROMETHEUS_PACKAGE], &folder)?;
-    prometheus_folder()?.context("the prometheus package contains no prometheus and promtool")?;
     Ok(())
 }

@@ -58,6 +58,8 @@ pub(crate) const BENCH_PACKAGES: &[&str] = &["stress-ng"];
 pub(crate) const GUEST_PACKAGES: &[&str] = &["busybox-static"];
 /// The Prometheus package. Unpacked, not installed, because installing starts its service.
 pub(crate) const PROMETHEUS_PACKAGE: &str = "prometheus";
+/// The VictoriaMetrics package, unpacked for the same reason.
+pub(crate) const VICTORIA_METRICS_PACKAGE: &str = "victoria-metrics";
 /// Version of Kubernetes on the test node: that of Debian 12's source package.
 pub(crate) const KUBERNETES_VERSION: &str = "1.20.2";
 /// Packages with the other programs of a node. Unpacked, not installed.

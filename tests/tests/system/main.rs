@@ -12,6 +12,7 @@ mod http;
 mod kernel_log;
 mod kubelet;
 mod limits;
+mod metrics_servers;
 mod otlp;
 mod pods_file;
 mod privileges;

@@ -32,7 +32,7 @@ pub(crate) fn snug(arguments: &[&str]) -> Result<(Option<i32>, String)> {
     Ok((output.status.code(), String::from_utf8(output.stdout)?))
 }
 
-fn run_snug(arguments: &[&str]) -> Result<Output> {
+pub(crate) fn run_snug(arguments: &[&str]) -> Result<Output> {
     let beside = || agent::binary().map(|agent| agent.with_file_name("snug"));
     let cli = std::env::var_os(CLI).map(PathBuf::from).map_or_else(beside, Ok)?;
     Command::new(&cli)

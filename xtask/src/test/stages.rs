@@ -142,14 +142,17 @@ impl Products {
 
     fn system(&self) -> Result<()> {
         let programs = self.built()?.programs()?;
-        let folder =
-            setup::prometheus_folder()?.context("promtool not found: run `cargo xtask setup prometheus`")?;
+        let missing = "promtool or victoria-metrics not found: run `cargo xtask setup prometheus`";
+        let folders = [
+            setup::prometheus_folder()?.context(missing)?,
+            setup::victoria_metrics_folder()?.context(missing)?,
+        ];
         let tests = || -> Result<Command> {
             let mut tests = command::new(self.test("system")?);
             tests.arg("--test-threads=1");
             tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
             tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
-            tests.env("PATH", path_with(&folder)?).env(otlp::VARIABLE, otlp::python()?);
+            tests.env("PATH", path_with(&folders)?).env(otlp::VARIABLE, otlp::python()?);
             Ok(tests)
         };
         let (mut waiting, mut others) = (tests()?, tests()?);
@@ -164,10 +167,10 @@ impl Products {
     }
 }
 
-fn path_with(folder: &Path) -> Result<OsString> {
+fn path_with(folders: &[PathBuf]) -> Result<OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
-    std::env::join_paths(folders).with_context(|| format!("cannot add {} to the PATH", folder.display()))
+    let all = folders.iter().cloned().chain(std::env::split_paths(&path));
+    std::env::join_paths(all).with_context(|| format!("cannot add {folders:?} to the PATH"))
 }
 
 /// Builds the eBPF programs with both toolchains and compares their programs.
