@@ -55,6 +55,12 @@ impl Period {
         let from = (now / HOUR * HOUR).saturating_sub(since) / unit * unit;
         Self { from, hours_end: (now / HOUR * HOUR).max(from), end: aligned(window).max(from), window }
     }
+
+    /// The last windows before `now`, for metrics that begin now.
+    pub(super) fn of_first_windows(self, now: u64) -> Self {
+        let from = now.saturating_sub(2 * self.window);
+        Self { from, hours_end: from, end: now, window: self.window }
+    }
 }
 
 /// The smallest length of at least `seconds` of which an hour is a multiple; else whole hours.
@@ -136,6 +142,9 @@ impl<'a> Reader<'a> {
         mut each: impl FnMut(Vec<(Labels, Points)>),
     ) -> Result<(), PrometheusError> {
         self.parts((from, to), step, |begin, end| {
+            if end < begin + step {
+                return Ok(());
+            }
             let at = At::Range { from: begin + step, to: end, step };
             let series = self.query(query, at)?;
             each(
@@ -166,7 +175,10 @@ impl<'a> Reader<'a> {
 
     /// Calls `run` with the beginning and end of each part. A part that the server refuses as too large is halved, down to an
     /// hour or one step.
-    fn parts(
+    ///
+    /// # Errors
+    /// Those of `run`.
+    pub(super) fn parts(
         &self,
         (from, to): (u64, u64),
         step: u64,
@@ -270,6 +282,3 @@ impl Drop for Progress {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
