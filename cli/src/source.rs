@@ -99,8 +99,8 @@ pub struct OpenedSource {
     pub constraints: Option<ClusterConstraints>,
 }
 
-/// The evidence of a source, as it was recorded.
-struct Loaded {
+/// A source as it is, with the fields of [`OpenedSource`].
+struct LoadedSource {
     snapshot: Snapshot,
     cluster: Option<Cluster>,
     constraints: Option<ClusterConstraints>,
@@ -133,7 +133,7 @@ impl EvidenceSource {
     /// # Errors
     /// When the source cannot be read.
     pub fn read(&self) -> Result<Snapshot> {
-        let Loaded { mut snapshot, cluster, .. } = self.load()?;
+        let LoadedSource { mut snapshot, cluster, .. } = self.load()?;
         snapshot.retain(self.selection(cluster.as_ref())?);
         Ok(snapshot)
     }
@@ -153,7 +153,7 @@ impl EvidenceSource {
     /// # Errors
     /// As [`Self::read`].
     pub fn open(&self) -> Result<OpenedSource> {
-        let Loaded { snapshot, cluster, constraints } = self.load()?;
+        let LoadedSource { snapshot, cluster, constraints } = self.load()?;
         let mut snapshot = snapshot.unified();
         snapshot.settle();
         let pool = calibrate(&mut snapshot, self.prometheus.is_some(), self.selection(cluster.as_ref())?);
@@ -161,22 +161,21 @@ impl EvidenceSource {
     }
 
     /// Reads the evidence of all containers.
-    fn load(&self) -> Result<Loaded> {
+    fn load(&self) -> Result<LoadedSource> {
         let mut loaded = if self.is_cluster() {
             let cluster = Cluster::connect(&self.cluster)?;
             let snapshot = cluster.evidence(self.since_seconds())?;
-            Loaded { snapshot, cluster: Some(cluster), constraints: None }
+            LoadedSource { snapshot, cluster: Some(cluster), constraints: None }
         } else if self.selector.is_some() {
             bail!("--selector needs a cluster, and there is no kubeconfig; set --kubeconfig");
         } else if let Some(address) = &self.prometheus {
             self.read_prometheus(address)?
         } else {
-            Loaded { snapshot: self.read_without_cluster()?, cluster: None, constraints: None }
+            LoadedSource { snapshot: self.read_without_cluster()?, cluster: None, constraints: None }
         };
-        let snapshot = &mut loaded.snapshot;
-        snapshot.remember_last_seen();
+        loaded.snapshot.remember_last_seen();
         if let Some(since) = self.since {
-            snapshot.since(first_second(snapshot.at, since));
+            loaded.snapshot.since(first_second(loaded.snapshot.at, since));
         }
         Ok(loaded)
     }
@@ -214,7 +213,7 @@ impl EvidenceSource {
         self.since.map(|since| first_second(now, since))
     }
 
-    fn read_prometheus(&self, address: &str) -> Result<Loaded, PrometheusError> {
+    fn read_prometheus(&self, address: &str) -> Result<LoadedSource, PrometheusError> {
         let since = self.since.unwrap_or(PROMETHEUS_SINCE);
         let prometheus =
             Prometheus::new(address, &self.header, &self.root_certificates(), self.allow_partial)
@@ -224,7 +223,7 @@ impl EvidenceSource {
         snapshot.last_seen = snapshot.at;
         missing.iter().for_each(|missing| eprintln!("snug: {missing}"));
         let constraints = ClusterConstraints { autoscalers, ..ClusterConstraints::default() };
-        Ok(Loaded { snapshot, cluster: None, constraints: Some(constraints) })
+        Ok(LoadedSource { snapshot, cluster: None, constraints: Some(constraints) })
     }
 
     fn read_without_cluster(&self) -> Result<Snapshot> {

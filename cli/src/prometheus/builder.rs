@@ -48,6 +48,11 @@ impl EvidenceBuilder {
         Self { by_container: BTreeMap::new(), period, has_windows }
     }
 
+    /// Whether there is no CPU usage.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_container.is_empty()
+    }
+
     /// When the first container was seen.
     pub(super) fn begin(&self) -> u64 {
         self.by_container.values().map(|seen| seen.first).min().unwrap_or(self.period.from)

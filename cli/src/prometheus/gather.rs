@@ -52,25 +52,13 @@ pub(super) fn read(
     let has_windows = windows::exist(reader, selection, now)?;
     // With native histograms of windows, rates become the minutes of the evidence.
     let min_window = (SAMPLES * discovered.interval).max(if has_windows { MINUTE } else { 0 });
-    let period = Period::new(now, since, min_window);
+    let mut period = Period::new(now, since, min_window);
     duplicates::check(reader, selection, period, &discovered)?;
-    let mut builder = EvidenceBuilder::new(period, has_windows);
-
-    reader.begin("CPU usage");
-    let rate = cpu_series(selection).over(Function::Rate, period.window).once().by(Aggregate::Sum, &KEY);
-    reader.steps(&rate, (period.from, period.end), period.window, |series| {
-        for (key, points) in by_container(series) {
-            builder.cpu(key, &points);
-        }
-    })?;
-    if has_windows {
-        reader.begin("CPU windows");
-        // The hour that is not over counts only if there is little else.
-        let end = if period.hours_end >= period.from + DAY { period.hours_end } else { period.end };
-        for begin in (period.from..end).step_by(DAY as usize) {
-            let until = (begin + DAY).min(end);
-            builder.windows(windows::read(reader, selection, until, until - begin)?, until);
-        }
+    let mut builder = cpu_usage(reader, selection, period, has_windows)?;
+    if builder.is_empty() {
+        // No window is over yet.
+        period = period.of_first_windows(now);
+        builder = cpu_usage(reader, selection, period, has_windows)?;
     }
     reader.begin("memory usage");
     let memory = |seconds| {
@@ -112,6 +100,35 @@ pub(super) fn read(
         return Err(PrometheusError::NoContainers { base, metric, matching: selection.with_matchers() });
     }
     Ok(PrometheusHistory { snapshot, autoscalers: state.autoscalers, missing })
+}
+
+/// Reads CPU usage: rates in windows of the period, and Snug's windows if there are any.
+fn cpu_usage(
+    reader: &Reader<'_>,
+    selection: &Selection,
+    period: Period,
+    has_windows: bool,
+) -> Result<EvidenceBuilder, PrometheusError> {
+    let mut builder = EvidenceBuilder::new(period, has_windows);
+    reader.begin("CPU usage");
+    let rate = cpu_series(selection).over(Function::Rate, period.window).once().by(Aggregate::Sum, &KEY);
+    reader.steps(&rate, (period.from, period.end), period.window, |series| {
+        for (key, points) in by_container(series) {
+            builder.cpu(key, &points);
+        }
+    })?;
+    if has_windows {
+        reader.begin("CPU windows");
+        // The hour that is not over counts only if there is little else.
+        let end = if period.hours_end >= period.from + DAY { period.hours_end } else { period.end };
+        for begin in (period.from..end).step_by(DAY as usize) {
+            reader.parts((begin, (begin + DAY).min(end)), HOUR, |begin, end| {
+                builder.windows(windows::read(reader, selection, end, end - begin)?, end);
+                Ok(())
+            })?;
+        }
+    }
+    Ok(builder)
 }
 
 /// Reads values by the hour, and for the hour that is not over. `query` makes the query for a number of seconds.

@@ -46,13 +46,20 @@ pub(super) struct Period {
 }
 
 impl Period {
-    /// The last `since` seconds before `now`, in windows of at least `min_window` seconds.
+    /// The last `since` seconds of whole hours before `now`, and the hour that is not over, in windows of at least `min_window` seconds.
     pub(super) fn new(now: u64, since: u64, min_window: u64) -> Self {
         let window = whole_part_of_an_hour(min_window);
         let aligned = |to: u64| if CommandRule::AlignedWindows.is_on() { now / to * to } else { now };
         let unit = window.max(HOUR);
-        let from = now.saturating_sub(since) / unit * unit;
+        // The first hour changes together with the last one.
+        let from = (now / HOUR * HOUR).saturating_sub(since) / unit * unit;
         Self { from, hours_end: (now / HOUR * HOUR).max(from), end: aligned(window).max(from), window }
+    }
+
+    /// The last windows before `now`, for metrics that begin now.
+    pub(super) fn of_first_windows(self, now: u64) -> Self {
+        let from = now.saturating_sub(2 * self.window);
+        Self { from, hours_end: from, end: now, window: self.window }
     }
 }
 
@@ -135,6 +142,9 @@ impl<'a> Reader<'a> {
         mut each: impl FnMut(Vec<(Labels, Points)>),
     ) -> Result<(), PrometheusError> {
         self.parts((from, to), step, |begin, end| {
+            if end < begin + step {
+                return Ok(());
+            }
             let at = At::Range { from: begin + step, to: end, step };
             let series = self.query(query, at)?;
             each(
@@ -165,7 +175,10 @@ impl<'a> Reader<'a> {
 
     /// Calls `run` with the beginning and end of each part. A part that the server refuses as too large is halved, down to an
     /// hour or one step.
-    fn parts(
+    ///
+    /// # Errors
+    /// Those of `run`.
+    pub(super) fn parts(
         &self,
         (from, to): (u64, u64),
         step: u64,
@@ -269,6 +282,3 @@ impl Drop for Progress {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -223,6 +223,19 @@ fn a_cluster_is_read_as_it_is() {
 }
 
 #[test]
+fn metrics_that_began_a_moment_ago_are_read() {
+    let models = [Model { namespace: "shop", workload: 1, cores: 0.5, memory: 100.0, limit: 256.0 }];
+    let mut series = cluster(&models, "", HOUR);
+    series.series.iter_mut().for_each(|(_, samples)| samples.retain(|it| it.0 > (NOW - 130) as f64));
+    // In the middle of a window.
+    let all = evidence(&read(&series, "", HOUR).unwrap());
+    let one = &all["shop/web1/app"];
+    let peak = one.hours.values().filter_map(|hour| Some(hour.highest()?.bytes)).max();
+    assert_eq!((one.workload.replicas, peak), (1, Some(100 << 20)));
+    assert!(one.pods.values().any(|pod| pod.observed > 0 && pod.cpu_millis > 0));
+}
+
+#[test]
 fn without_kube_state_metrics_that_is_reported() {
     let mut series = SeriesInMemory::at(NOW);
     let models = [Model { namespace: "shop", workload: 1, cores: 0.5, memory: 100.0, limit: 256.0 }];

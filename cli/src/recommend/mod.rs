@@ -182,6 +182,9 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
         let missing = objects.missing.iter();
         missing.for_each(|missing| eprintln!("snug: {missing}; recommendations are not compared with them"));
     }
+    if let Some(constraints) = constraints {
+        report.check(&snapshot, &constraints);
+    }
     report.place(&snapshot, objects);
     if let (Some(cluster), Some(_)) = (&cluster, price) {
         match cluster.occupancy() {

@@ -90,7 +90,8 @@ fn free_address() -> Result<SocketAddr> {
 
 /// Reads the usage histories of all containers by `namespace/workload/container`.
 fn evidence(url: &str, more: &[&str]) -> Result<BTreeMap<String, Evidence>> {
-    let output = run_snug(&[&["snapshot", "--prometheus", url, "--since", SINCE], more].concat())?;
+    let since: &[&str] = if more.contains(&"--since") { &[] } else { &["--since", SINCE] };
+    let output = run_snug(&[&["snapshot", "--prometheus", url], since, more].concat())?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{errors}");
     let text = String::from_utf8(output.stdout)?;
