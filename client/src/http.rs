@@ -13,7 +13,7 @@ pub use self::roots::{RootCertificates, parse_root_certificates};
 /// Without TLS there are none.
 #[cfg(not(feature = "tls"))]
 #[derive(Clone, Debug, Default)]
-pub struct RootCertificates;
+pub struct RootCertificates(());
 
 /// A client that returns responses of any status and uses no proxy.
 pub fn client(timeout: Duration, trust: &RootCertificates) -> ureq::Agent {
@@ -21,7 +21,7 @@ pub fn client(timeout: Duration, trust: &RootCertificates) -> ureq::Agent {
     #[cfg(feature = "tls")]
     let config = config.tls_config(trust.config());
     #[cfg(not(feature = "tls"))]
-    let RootCertificates = trust;
+    let RootCertificates(()) = trust;
     config.timeout_global(Some(timeout)).http_status_as_error(false).proxy(None).build().into()
 }
 

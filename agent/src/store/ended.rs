@@ -19,7 +19,7 @@ use crate::{
 /// How long a removed cgroup waits for its final records. After that its last values count.
 pub(super) const FINAL_RECORD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an ended container waits for its name: a kubelet with many new pods reports some of them minutes late.
-pub(super) const NAME_TIMEOUT: Duration = Duration::from_mins(5);
+pub(super) const NAME_TIMEOUT: Duration = Duration::from_secs(300);
 /// The maximum number of ended containers that wait for a name. With one more, the first of them is counted without.
 pub(super) const MAX_UNNAMED: usize = 1024;
 

@@ -80,7 +80,7 @@ fn every_kind_of_pod_has_its_names() {
 
 #[test]
 fn sixty_pods_are_counted_as_started_and_ended() {
-    let Some(node) = node_alone() else { return };
+    let Some(node) = node() else { return };
     let sleeps = spec(&[container("main", "exec sleep 1000")]);
     let many = controller("apps/v1", "Deployment", "many", &json!({ "replicas": 60 }), &sleeps);
     let objects = node.apply(&[many]).unwrap();

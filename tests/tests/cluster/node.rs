@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,37 +21,74 @@ use snug_tests::{
 /// The image of the test pods.
 pub(crate) const IMAGE: &str = "snug.example/busybox:1";
 /// How long it may take until a pod runs and the agent knows it, while other tests and virtual machines run.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 
-/// Tests that change the agent or the API server run alone; the others at the same time, as they wait most of it.
-static CHANGES: RwLock<()> = RwLock::new(());
+/// Tests that use the node now. Those that change the agent or the API server run alone, when no other test runs; the others run at
+/// the same time, as they wait most of it.
+static USERS: Mutex<Users> = Mutex::new(Users::Several(0));
+static CHANGED: Condvar = Condvar::new();
+
+enum Users {
+    Several(usize),
+    One,
+}
 
 /// A node with Snug on it.
 pub(crate) struct Node {
     folder: PathBuf,
-    _lock: Lock,
+    _user: User,
 }
 
-#[expect(dead_code, reason = "held until the end of the test")]
-enum Lock {
-    WithOthers(RwLockReadGuard<'static, ()>),
-    Alone(RwLockWriteGuard<'static, ()>),
+/// The use of the node by a test.
+struct User;
+
+impl User {
+    fn beside_others() -> Self {
+        let is_used_alone = |users: &mut Users| matches!(users, Users::One);
+        let mut users = CHANGED.wait_while(users(), is_used_alone).unwrap_or_else(PoisonError::into_inner);
+        if let Users::Several(number) = &mut *users {
+            *number += 1;
+        }
+        Self
+    }
+
+    fn alone() -> Self {
+        let is_used = |users: &mut Users| !matches!(users, Users::Several(0));
+        let mut users = CHANGED.wait_while(users(), is_used).unwrap_or_else(PoisonError::into_inner);
+        *users = Users::One;
+        Self
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let mut users = users();
+        *users = match *users {
+            Users::Several(number) => Users::Several(number.saturating_sub(1)),
+            Users::One => Users::Several(0),
+        };
+        CHANGED.notify_all();
+    }
+}
+
+fn users() -> MutexGuard<'static, Users> {
+    USERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The node with the agent installed and ready; `None` if there is no node. Other tests may use it, too.
 pub(crate) fn node() -> Option<Node> {
-    node_at(|| Lock::WithOthers(CHANGES.read().unwrap_or_else(PoisonError::into_inner)))
+    node_for(User::beside_others)
 }
 
 /// As [`node`], for one test alone.
 pub(crate) fn node_alone() -> Option<Node> {
-    node_at(|| Lock::Alone(CHANGES.write().unwrap_or_else(PoisonError::into_inner)))
+    node_for(User::alone)
 }
 
-fn node_at(lock: impl FnOnce() -> Lock) -> Option<Node> {
+fn node_for(user: impl FnOnce() -> User) -> Option<Node> {
     required(env::var("SNUG_TEST_CLUSTER").map_err(|_| "no cluster: run `cargo xtask cluster`")).map(
         |folder| {
-            let node = Node { folder: folder.into(), _lock: lock() };
+            let node = Node { folder: folder.into(), _user: user() };
             node.install().unwrap();
             node
         },
