@@ -4,6 +4,7 @@
 mod arrows;
 mod layers;
 mod planted;
+mod rules;
 
 use std::{
     fs,
