@@ -192,9 +192,6 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
             Err(error) => eprintln!("snug: {error}; the number of nodes to empty is unknown"),
         }
     }
-    if let Some(constraints) = constraints {
-        report.check(&snapshot, &constraints);
-    }
     report.cost = price.map(|prices| report.cost_at(prices));
     let text = match output {
         Output::Table => formats::table(&report, false),

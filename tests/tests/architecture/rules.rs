@@ -42,7 +42,7 @@ fn missing(Rules { name, rules }: &Rules, code: &str, documentation: &str) -> Ve
 fn each_rule_of_advice_has_code_a_proof_and_a_paragraph() {
     let documentation = std::fs::read_to_string(crate::root().join("docs/recommendations.md")).unwrap();
     let mut lacks = Vec::new();
-    for folder in ["agent/src", "cli/src", "sizing/src"] {
+    for (folder, enums) in [("agent/src", 1), ("cli/src", 1), ("sizing/src", 1)] {
         let sources = crate::sources(folder);
         let code: String = sources.iter().map(|(_, text)| text.as_str()).collect();
         let blocks: Vec<Rules> = sources
@@ -50,7 +50,8 @@ fn each_rule_of_advice_has_code_a_proof_and_a_paragraph() {
             .filter(|(path, _)| !path.ends_with("sizing/src/rules.rs"))
             .filter_map(|(_, text)| block(text))
             .collect();
-        assert!(!blocks.is_empty() && blocks.iter().all(|one| !one.rules.is_empty()), "{folder}: {blocks:?}");
+        assert_eq!(blocks.len(), enums, "{folder}: {blocks:?}");
+        assert!(blocks.iter().all(|rules| !rules.rules.is_empty()), "{blocks:?}");
         lacks.extend(blocks.iter().flat_map(|rules| missing(rules, &code, &documentation)));
     }
     assert!(lacks.is_empty(), "{}", lacks.join("\n"));
