@@ -153,7 +153,7 @@ pub fn recommend(
 ) -> Result<Recommendation, NotEnoughData> {
     let recommendation = from_hours(evidence, policy, context);
     match &recommendation {
-        Ok(found) if whole_hours::exceed(evidence, found) => {
+        Ok(found) if whole_hours::exceed(evidence, found.values.memory_limit) => {
             from_hours(&whole_hours::with_peaks(evidence), policy, context)
         }
         Err(_) if !evidence.unfinished.is_empty() => {

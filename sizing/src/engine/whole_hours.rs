@@ -1,7 +1,7 @@
 //! Whole hours: usage of the hour that is not over changes no recommendation, so that the same question soon after has the same
 //! answer.
 
-use super::{advice::AdviceRule, recommend::Recommendation};
+use super::advice::AdviceRule;
 use crate::evidence::{Evidence, HOUR, Hour, HourRecord};
 
 /// Container-seconds in whole hours without which the unfinished hours count as well: a younger history has too little else.
@@ -21,11 +21,11 @@ pub fn settle(evidence: &mut Evidence, now: u64) {
     }
 }
 
-/// Whether the unfinished hours show what whole hours do not: memory usage above the recommended limit.
-pub(super) fn exceed(evidence: &Evidence, recommendation: &Recommendation) -> bool {
+/// Whether the unfinished hours show what whole hours do not: memory usage above the recommended limit, bytes.
+pub(super) fn exceed(evidence: &Evidence, memory_limit: Option<u64>) -> bool {
     let highest = evidence.unfinished.values().filter_map(HourRecord::highest).map(|peak| peak.bytes).max();
     AdviceRule::UnfinishedPeak.is_on()
-        && highest.is_some_and(|bytes| recommendation.values.memory_limit.is_none_or(|limit| bytes > limit))
+        && highest.is_some_and(|bytes| memory_limit.is_none_or(|limit| bytes > limit))
 }
 
 /// The history with its unfinished hours.

@@ -101,7 +101,7 @@ pub(crate) const CLI: Layers = &[
     ("policy", &["horizon", "risk"]),
     ("cluster", &["advice", "policy", "evidence"]),
     ("prometheus", &["advice", "cluster", "evidence"]),
-    ("source", &["cluster", "prometheus", "evidence"]),
+    ("source", &["advice", "cluster", "prometheus", "evidence"]),
     ("snapshot", &["source"]),
     (
         "recommend",
