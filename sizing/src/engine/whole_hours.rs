@@ -22,9 +22,10 @@ pub fn settle(evidence: &mut Evidence, now: u64) {
 }
 
 /// Whether the unfinished hours show what whole hours do not: memory usage above the recommended limit, bytes.
-pub(super) fn exceed(evidence: &Evidence, limit: Option<u64>) -> bool {
+pub(super) fn exceed(evidence: &Evidence, memory_limit: Option<u64>) -> bool {
     let highest = evidence.unfinished.values().filter_map(HourRecord::highest).map(|peak| peak.bytes).max();
-    AdviceRule::UnfinishedPeak.is_on() && highest.is_some_and(|bytes| limit.is_none_or(|limit| bytes > limit))
+    AdviceRule::UnfinishedPeak.is_on()
+        && highest.is_some_and(|bytes| memory_limit.is_none_or(|limit| bytes > limit))
 }
 
 /// The history with its unfinished hours.
