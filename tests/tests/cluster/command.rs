@@ -2,11 +2,9 @@
 
 use std::{env, process::Command, time::Duration};
 
+use crate::node::{container, eventually, node, spec};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use snug_tests::agent::eventually;
-
-use crate::node::{container, node, spec};
 
 /// Agents write their usage history once in half a minute.
 const SEEN: Duration = Duration::from_secs(90);
@@ -38,10 +36,10 @@ fn recommend_reads_all_agents_and_respects_the_constraints_of_the_cluster() {
             json!({
                 "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata("idle"),
                 "spec": {
-                    "replicas": 2, "selector": { "matchLabels": { "app": "idle" } },
+                    "replicas": 2, "selector": { "matchLabels": { "app": "sized" } },
                     "template": {
                         "metadata": {
-                            "labels": { "app": "idle" },
+                            "labels": { "app": "sized" },
                             "annotations": { "snug/policy": "{max: {memory: 150Mi}}" },
                         },
                         "spec": pod,
@@ -78,7 +76,7 @@ fn recommend_reads_all_agents_and_respects_the_constraints_of_the_cluster() {
     assert_eq!(priced["emptied"], json!({ "nodes": 1, "now": 0, "then": 0 }), "{error}");
 
     let labelled = |labels: &str| snug(&admin, &["recommend", "-l", labels, "-o", "json"]).unwrap();
-    let (code, output, _) = labelled("app=idle");
+    let (code, output, _) = labelled("app=sized");
     let output: Value = serde_json::from_str(&output).unwrap();
     let workloads: Vec<&Value> =
         output["recommendations"].as_array().unwrap().iter().map(|entry| &entry["workload"]).collect();

@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
-use snug_tests::{agent::eventually, exposition::Page};
+use snug_tests::exposition::Page;
 
-use crate::node::{Node, SOON, container, controller, node, node_alone, pod, spec};
+use crate::node::{Node, SOON, container, controller, eventually, node, node_alone, pod, spec};
 
 const USAGE: &str = "snug_container_cpu_usage_seconds_total";
 

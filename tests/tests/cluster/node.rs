@@ -6,13 +6,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use snug_tests::{
-    agent::eventually,
+    agent,
     exposition::{self, Page},
     manifests::Tools,
     required,
@@ -93,6 +94,24 @@ fn node_for(user: impl FnOnce() -> User) -> Option<Node> {
             node
         },
     )
+}
+
+/// Time between two attempts: each runs `kubectl`, and several tests wait at the same time.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Repeats the attempt until it has a result.
+pub(crate) fn eventually<T>(
+    within: Duration,
+    what: &str,
+    mut attempt: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    agent::eventually(within, what, || {
+        let result = attempt()?;
+        if result.is_none() {
+            thread::sleep(PAUSE);
+        }
+        Ok(result)
+    })
 }
 
 impl Node {

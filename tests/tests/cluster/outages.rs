@@ -2,9 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use snug_tests::agent::eventually;
-
-use crate::node::{SOON, container, node_alone, page_at, pod, spec};
+use crate::node::{SOON, container, eventually, node_alone, page_at, pod, spec};
 
 const USAGE: &str = "snug_container_cpu_usage_seconds_total";
 

@@ -3,9 +3,9 @@
 use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
-use snug_tests::{agent::eventually, exposition::Page};
+use snug_tests::exposition::Page;
 
-use crate::node::{Node, Objects, SOON, container, node, node_alone, pod, signal, spec};
+use crate::node::{Node, Objects, SOON, container, eventually, node, node_alone, pod, signal, spec};
 
 /// A pod with a sleeping container `main` that the agent knows, and the container's id.
 fn sleeper<'a>(node: &'a Node, name: &str) -> (Objects<'a>, String) {
