@@ -51,6 +51,8 @@ const WRAPPERS: [&str; 9] =
     ["ash", "bash", "dash", "dumb-init", "env", "exec", "sh", "tini", "docker-entrypoint.sh"];
 /// Words of a container's arguments or of one variable that are read at most.
 const MAX_WORDS: usize = 1000;
+/// Heaps from here on are no bound, bytes: Go's default is 2^63 - 1.
+const UNLIMITED: u64 = 1 << 50;
 /// Settings of a container at most.
 const MAX_SETTINGS: usize = 32;
 
@@ -145,9 +147,12 @@ pub fn meaning(name: &str, value: &str) -> Meaning {
 
 /// The meaning of a value; `None` if the value is not a number of the expected form.
 fn known(name: &str, value: &str) -> Option<Meaning> {
+    let heap = |runtime: Runtime, bytes: Option<u64>| {
+        bytes.filter(|bytes| *bytes < UNLIMITED).map(|bytes| Meaning::Heap(runtime, bytes))
+    };
     let share = |percent: f64| (percent > 0.0 && percent <= 100.0).then_some(percent / 100.0);
     match own_name(name) {
-        "-Xmx" | "-XX:MaxHeapSize" => Some(Meaning::Heap(Runtime::Jvm, jvm_size(value)?)),
+        "-Xmx" | "-XX:MaxHeapSize" => heap(Runtime::Jvm, jvm_size(value)),
         "-XX:MaxRAMPercentage" => {
             share(value.parse().ok()?).map(|share| Meaning::HeapShare(Runtime::Jvm, share))
         }
@@ -155,13 +160,9 @@ fn known(name: &str, value: &str) -> Option<Meaning> {
             let fraction: u32 = value.parse().ok().filter(|fraction| *fraction > 0)?;
             Some(Meaning::HeapShare(Runtime::Jvm, 1.0 / f64::from(fraction)))
         }
-        "--max-old-space-size" => {
-            Some(Meaning::Heap(Runtime::Node, value.parse::<u64>().ok()?.checked_mul(1 << 20)?))
-        }
-        "GOMEMLIMIT" => Some(Meaning::Heap(Runtime::Go, go_size(value)?)),
-        "DOTNET_GCHeapHardLimit" | "COMPlus_GCHeapHardLimit" => {
-            Some(Meaning::Heap(Runtime::DotNet, hexadecimal(value)?))
-        }
+        "--max-old-space-size" => heap(Runtime::Node, value.parse::<u64>().ok()?.checked_mul(1 << 20)),
+        "GOMEMLIMIT" => heap(Runtime::Go, go_size(value)),
+        "DOTNET_GCHeapHardLimit" | "COMPlus_GCHeapHardLimit" => heap(Runtime::DotNet, hexadecimal(value)),
         "DOTNET_GCHeapHardLimitPercent" | "COMPlus_GCHeapHardLimitPercent" => {
             share(hexadecimal(value)? as f64).map(|share| Meaning::HeapShare(Runtime::DotNet, share))
         }

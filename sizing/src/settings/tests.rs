@@ -73,6 +73,7 @@ fn meanings() {
         ("--max-old-space-size", "1536", Meaning::Heap(Runtime::Node, 1536 * MIB)),
         ("GOMEMLIMIT", "1800MiB", Meaning::Heap(Runtime::Go, 1800 * MIB)),
         ("GOMEMLIMIT", "1800m", Meaning::Unknown),
+        ("GOMEMLIMIT", "9223372036854775807", Meaning::Unknown),
         ("DOTNET_GCHeapHardLimit", "C800000", Meaning::Heap(Runtime::DotNet, 200 * MIB)),
         ("COMPlus_GCHeapHardLimit", "0xC800000", Meaning::Heap(Runtime::DotNet, 200 * MIB)),
         ("DOTNET_GCHeapHardLimitPercent", "32", Meaning::HeapShare(Runtime::DotNet, 0.5)),
