@@ -10,7 +10,7 @@ pub mod report;
 #[cfg(test)]
 mod tests;
 
-use std::{io::Write, path::PathBuf};
+use std::{collections::BTreeSet, io::Write, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
@@ -207,7 +207,8 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     out.write_all(text.as_bytes()).context("cannot write the recommendations")?;
     if report.recommendations.is_empty() {
         let known = snapshot.evidence().count();
-        eprintln!("snug: {}", empty_message(workload.as_deref(), known, report.skipped.len()));
+        let reasons: BTreeSet<&str> = report.skipped.iter().map(|skipped| skipped.why.as_str()).collect();
+        eprintln!("snug: {}", empty_message(workload.as_deref(), known, &reasons));
         return Ok(Outcome::NotEnoughData);
     }
     let now = report.recommendations.iter().filter_map(|entry| entry.oom_kills_per_pod_day?.now);
@@ -215,9 +216,12 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     Ok(if above { Outcome::AboveThreshold } else { Outcome::Success })
 }
 
-fn empty_message(workload: Option<&str>, known: usize, skipped: usize) -> String {
+fn empty_message(workload: Option<&str>, known: usize, skipped: &BTreeSet<&str>) -> String {
+    /// Distinct reasons that are named.
+    const NAMED: usize = 3;
+    let reasons: Vec<&str> = skipped.iter().copied().take(NAMED).collect();
     match workload {
-        _ if skipped > 0 => "not enough usage history for a recommendation yet".to_owned(),
+        _ if !reasons.is_empty() => format!("no recommendation yet: {}", reasons.join("; ")),
         Some(name) if known > 0 => format!("none of {known} containers belongs to a workload {name:?}"),
         _ => "no containers found; agents update their history every 30 s".to_owned(),
     }
