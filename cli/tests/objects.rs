@@ -361,6 +361,20 @@ fn runs_of_a_cron_job_are_one_row() {
 }
 
 #[test]
+fn a_native_sidecar_that_only_metrics_show_stays_in_its_section() {
+    let with_image = |image: &str| {
+        let mut sidecar = container("StatefulSet", "web", "istio-proxy", 0);
+        sidecar.container.role = Role::Sidecar;
+        image.clone_into(&mut sidecar.container.image);
+        on_file(&[container("StatefulSet", "web", "app", 0), sidecar], &["-o", "patch"])
+    };
+    let script = with_image("");
+    assert_eq!(patched(&script, "statefulset/web"), ["istio-proxy", "app"]);
+    assert!(script.contains("# shop/web istio-proxy: if Istio adds this container"), "{script}");
+    assert_eq!(patched(&with_image("example/proxy:1"), "statefulset/web"), ["app"], "an agent saw the pods");
+}
+
+#[test]
 fn init_containers_stay_in_their_section() {
     let mut init = container("Deployment", "web", "migrate", 20);
     init.container.role = Role::Init;

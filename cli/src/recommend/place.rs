@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use snug_sizing::workload::Role;
+
 use super::{
     injectors::Injector,
     placement::Placement,
@@ -27,9 +29,15 @@ impl Report {
     /// Places the recommendations in the objects of the cluster, or without a cluster by what is known of names.
     pub fn place(&mut self, snapshot: &Snapshot, objects: WorkloadObjects) {
         let mut pods: BTreeMap<[&str; 3], BTreeSet<&str>> = BTreeMap::new();
+        // Containers of pods that the source saw: their images are known.
+        let mut seen: BTreeSet<[&str; 4]> = BTreeSet::new();
         for evidence in snapshot.evidence() {
             let workload = &evidence.workload;
             let names = [&*workload.namespace, &*workload.owner, &*workload.name];
+            if !evidence.container.image.is_empty() {
+                let [namespace, owner, name] = names;
+                seen.insert([namespace, owner, name, &*evidence.container.name]);
+            }
             pods.entry(names).or_default().extend(evidence.pods.keys().map(String::as_str));
         }
         let mut placed = Vec::new();
@@ -49,7 +57,8 @@ impl Report {
                 if let Some(Some(role)) = role {
                     entry.role = role;
                 }
-                if let Some(kind) = not_in_template(entry, role.map(|role| role.is_some())) {
+                let is_seen = seen.contains(&entry.subject());
+                if let Some(kind) = not_in_template(entry, role.map(|role| role.is_some()), is_seen) {
                     entry.warnings.push(warning(kind));
                 }
                 let left_out = snapshot.other_windows_of(entry.subject());
@@ -121,16 +130,21 @@ fn running(entry: &Entry, pods: &BTreeSet<&str>, objects: &WorkloadObjects) -> O
     Some(pods.iter().filter(is_running).count() as u64).filter(|running| *running > 0)
 }
 
-/// Why a patch of the pod template cannot have the container. `in_template` is `None` where the template is unknown.
-fn not_in_template(entry: &Entry, in_template: Option<bool>) -> Option<Placement> {
+/// Why a patch of the pod template cannot have the container. `in_template` is `None` where the template is unknown, and
+/// `is_seen` whether the source saw the container's pods.
+fn not_in_template(entry: &Entry, in_template: Option<bool>, is_seen: bool) -> Option<Placement> {
     let injector = Injector::of(&entry.container).filter(|_| !entry.namespace.is_empty());
+    let annotations = injector.map(|injector| injector.annotations(&entry.quantities)).unwrap_or_default();
+    let setting = injector.map_or("", Injector::setting);
     let is_absent = match in_template {
         Some(in_template) => CommandRule::TemplateOnly.is_on() && !in_template,
-        None => CommandRule::Injected.is_on() && injector.is_some(),
+        None if !CommandRule::Injected.is_on() => false,
+        // Metrics show that it is a native sidecar, which templates and webhooks both have.
+        None if entry.role == Role::Sidecar && !is_seen => {
+            let injector = injector?.name;
+            return Some(Placement::PerhapsInjected { injector, annotations, setting });
+        }
+        None => injector.is_some(),
     };
-    is_absent.then(|| Placement::NotInTemplate {
-        injector: injector.map(|injector| injector.name),
-        annotations: injector.map(|injector| injector.annotations(&entry.quantities)).unwrap_or_default(),
-        setting: injector.map_or("", Injector::setting),
-    })
+    is_absent.then(|| Placement::NotInTemplate { injector: injector.map(|it| it.name), annotations, setting })
 }

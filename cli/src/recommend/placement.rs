@@ -29,6 +29,17 @@ pub enum Placement {
         #[serde(skip_serializing_if = "str::is_empty")]
         setting: &'static str,
     },
+    /// The container has the name of one that a webhook adds, but the source of the history does not show the pods: it may be in
+    /// the template.
+    PerhapsInjected {
+        /// The webhook.
+        injector: &'static str,
+        /// As in `NotInTemplate`.
+        annotations: BTreeMap<String, String>,
+        /// As in `NotInTemplate`.
+        #[serde(skip_serializing_if = "str::is_empty")]
+        setting: &'static str,
+    },
     /// CPU usage was also recorded in windows of other lengths, which are not comparable.
     OtherWindows { left_out_millis: Vec<u64> },
 }
@@ -40,13 +51,12 @@ impl fmt::Display for Placement {
                 write!(f, "{manager} manages this workload and would revert a patch: change it {change}")
             }
             Self::NotInTemplate { injector: Some(injector), annotations, setting } => {
-                write!(f, "{injector} adds this container to the pods, so a patch of the template cannot size it: ")?;
-                if annotations.is_empty() {
-                    return write!(f, "change {setting}");
-                }
-                let annotations: Vec<String> =
-                    annotations.iter().map(|(key, value)| format!("{key}: {value}")).collect();
-                write!(f, "set the annotations {} on the pod template", annotations.join(", "))
+                let remedy = remedy(annotations, setting);
+                write!(f, "{injector} adds this container to the pods, so a patch of the template cannot size it: {remedy}")
+            }
+            Self::PerhapsInjected { injector, annotations, setting } => {
+                let remedy = remedy(annotations, setting);
+                write!(f, "if {injector} adds this container to the pods, take it out of the patch, which would be refused: {remedy}")
             }
             Self::NotInTemplate { injector: None, .. } => f.write_str(
                 "the pod template does not have this container: a webhook adds it to the pods, or it was removed",
@@ -59,6 +69,14 @@ impl fmt::Display for Placement {
             }
         }
     }
+}
+
+fn remedy(annotations: &BTreeMap<String, String>, setting: &str) -> String {
+    if annotations.is_empty() {
+        return format!("change {setting}");
+    }
+    let annotations: Vec<String> = annotations.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    format!("set the annotations {} on the pod template", annotations.join(", "))
 }
 
 /// Why a container that is gone gets no recommendation.

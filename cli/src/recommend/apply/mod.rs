@@ -132,6 +132,9 @@ impl<'e> Patched<'e> {
                         is_in_template = false;
                         about = format!("{about} {}", plain(&entry.container));
                     }
+                    WarningKind::Placement(Placement::PerhapsInjected { .. }) => {
+                        about = format!("{about} {}", plain(&entry.container));
+                    }
                     _ => continue,
                 }
                 patched.comments += &format!("# {about}: {}\n", plain(&warning.text));
