@@ -61,9 +61,9 @@ fn model() -> impl Strategy<Value = Model> {
     )
 }
 
-/// One to three containers of different names.
+/// One or two containers of different names.
 fn models() -> impl Strategy<Value = Vec<Model>> {
-    prop::collection::vec(model(), 1..4).prop_map(|mut all| {
+    prop::collection::vec(model(), 1..3).prop_map(|mut all| {
         all.sort_by_key(Model::key);
         all.dedup_by_key(|model| model.key());
         all
