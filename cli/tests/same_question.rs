@@ -1,4 +1,5 @@
 //! The same question twice: `snug recommend` on snapshots that were taken soon after each other, and with other selections.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
 use std::{io::Write as _, process::Command};
 
@@ -38,7 +39,7 @@ fn evidence(number: u64, now: u64) -> Evidence {
         if at.is_multiple_of(60) {
             record.minutes.record(0.1 * share, 1);
         }
-        let bytes = ((100 << number) as f64 * share) as u64 * 1024;
+        let bytes = (f64::from(100 << number) * share) as u64 * 1024;
         record.peak =
             record.peak.take().max(Some(Peak { bytes: bytes * 10, at, pod: format!("web-{number}-1") }));
     }
