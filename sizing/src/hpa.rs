@@ -31,10 +31,23 @@ pub fn adjust(now: u64, target: u32, recommended: u64) -> Option<RequestAndTarge
     // A current target above the highest target is kept.
     let highest = MAX_TARGET.max(f64::from(target));
     let request = (recommended as f64).max(adds_at * 100.0 / highest).ceil();
-    // `as` saturates; at least 1, as the API server demands.
-    let target_now = ((adds_at * 100.0 / request).round() as u32).max(1);
+    // `as` saturates.
+    let request = request as u64;
     let loops = recommended < now && recommended as f64 >= adds_at * (1.0 - NEAR);
-    Some(RequestAndTarget { request: request as u64, target: target_now, loops })
+    Some(RequestAndTarget { request, target: self::target(now, target, request)?, loops })
+}
+
+/// The target at which replicas are added at the same usage as today, when a request of `now` becomes `request`. `None` if any
+/// input is zero.
+pub fn target(now: u64, target: u32, request: u64) -> Option<u32> {
+    if now == 0 || target == 0 || request == 0 {
+        return None;
+    }
+    if now == request {
+        return Some(target);
+    }
+    // `as` saturates; at least 1, as the API server demands.
+    Some(((now as f64 * f64::from(target) / request as f64).round() as u32).max(1))
 }
 
 #[cfg(test)]

@@ -47,18 +47,24 @@ impl PodRequests {
 /// ([Kubernetes' rule](https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers)).
 /// `containers` are in the order of the pod spec, init containers first.
 pub fn effective_requests(containers: &[(Role, Resources)]) -> PodRequests {
-    let mut starting = PodRequests::default();
-    let mut sidecars = PodRequests::default();
-    let mut apps = PodRequests::default();
-    for (role, resources) in containers {
-        let requests = PodRequests::from(resources);
+    let requests = containers.iter().map(|(role, resources)| (*role, PodRequests::from(resources)));
+    PodRequests {
+        cpu: effective(requests.clone().map(|(role, requests)| (role, requests.cpu))),
+        memory: effective(requests.map(|(role, requests)| (role, requests.memory))),
+    }
+}
+
+/// The effective sum of one value over the containers of a pod, in the same order.
+pub(crate) fn effective(containers: impl Iterator<Item = (Role, u64)>) -> u64 {
+    let (mut starting, mut sidecars, mut apps) = (0_u64, 0_u64, 0_u64);
+    for (role, value) in containers {
         match role {
-            Role::Init => starting = starting.max(sidecars.plus(requests)),
-            Role::Sidecar => sidecars = sidecars.plus(requests),
-            Role::App => apps = apps.plus(requests),
+            Role::Init => starting = starting.max(sidecars.saturating_add(value)),
+            Role::Sidecar => sidecars = sidecars.saturating_add(value),
+            Role::App => apps = apps.saturating_add(value),
         }
     }
-    starting.max(sidecars.plus(apps))
+    starting.max(sidecars.saturating_add(apps))
 }
 
 #[cfg(test)]

@@ -96,6 +96,10 @@ impl QosClass {
 pub fn pod_qos<'c>(containers: impl Iterator<Item = &'c Container> + Clone) -> Option<QosClass> {
     let newest = containers.clone().map(|container| container.seen).max().filter(|seen| *seen > 0)?;
     let now = containers.filter(|container| container.seen > 0 && newest - container.seen <= HOUR);
+    // The requests and limits of the pod as a whole decide, if it has any.
+    if let Some(own) = now.clone().find_map(|container| container.pod_resources) {
+        return Some(QosClass::from_containers(&[own]));
+    }
     Some(QosClass::from_containers(&now.map(|container| container.current).collect::<Vec<_>>()))
 }
 
@@ -233,5 +237,7 @@ pub(crate) mod tests {
             "it was taken out"
         );
         assert_eq!(class(&[at(9_000, unset)]), Some(QosClass::BestEffort));
+        let of_pod = Container { pod_resources: Some(full), ..at(9_000, unset) };
+        assert_eq!(class(&[of_pod]), Some(QosClass::Guaranteed), "the pod's own resources decide");
     }
 }

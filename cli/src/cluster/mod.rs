@@ -18,7 +18,7 @@ use kube::{
 };
 
 pub use self::constraints::{
-    Autoscaler, ClusterConstraints, DisruptionBudget, ManagedWorkload, QuotaHeadroom,
+    Autoscaler, ClusterConstraints, DisruptionBudget, LivePod, ManagedWorkload, NodeSpace,
 };
 pub use self::managers::Manager;
 pub use self::objects::{BarePod, ObjectsQuery, PodContainer, TEMPLATED, Template, WorkloadObjects};

@@ -13,7 +13,7 @@ use snug_sizing::{
 
 use super::{
     ClusterError,
-    constraints::{allocatable, bytes, millicores},
+    constraints::{allocatable, bytes, millicores, resources},
     failed,
 };
 
@@ -35,6 +35,8 @@ struct PlacedPod {
     /// Whether the pod is bound to its node: a pod of a DaemonSet, or a static pod.
     is_bound_to_node: bool,
     containers: Vec<Specified>,
+    /// Requests of the whole pod (`spec.resources`).
+    own: Resources,
     overhead: PodRequests,
 }
 
@@ -115,7 +117,13 @@ impl PlacedPod {
                 (*role, other.map_or(*specified, |other| or_specified(*other, *specified)))
             })
             .collect();
-        effective_requests(&containers).plus(self.overhead)
+        let of_containers = effective_requests(&containers);
+        // A recommendation raises the pod's own requests to those of its containers, and never lowers them.
+        let own = PodRequests {
+            cpu: self.own.cpu_request.unwrap_or(0),
+            memory: self.own.memory_request.unwrap_or(0),
+        };
+        of_containers.max(own).plus(self.overhead)
     }
 }
 
@@ -153,19 +161,13 @@ fn placed_pod(pod: &Pod) -> PlacedPod {
         node: spec.node_name.clone().unwrap_or_default(),
         is_bound_to_node,
         containers: init.chain(apps).collect(),
+        own: resources(spec.resources.as_ref()),
         overhead,
     }
 }
 
 fn specified(container: &Container, role: Role) -> Specified {
-    let resources = container.resources.clone().unwrap_or_default();
-    let values = Resources {
-        cpu_request: millicores(&resources.requests, "cpu"),
-        cpu_limit: millicores(&resources.limits, "cpu"),
-        memory_request: bytes(&resources.requests, "memory"),
-        memory_limit: bytes(&resources.limits, "memory"),
-    };
-    (container.name.clone(), role, values)
+    (container.name.clone(), role, resources(container.resources.as_ref()))
 }
 
 #[cfg(test)]

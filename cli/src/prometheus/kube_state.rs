@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use snug_sizing::workload::{Resources, Role, names};
+use snug_sizing::{
+    constraints::{Resource, UtilizationTarget},
+    workload::{Resources, Role, names},
+};
 
 use super::{
     error::PrometheusError,
@@ -251,23 +254,24 @@ fn autoscalers(
     let mut all = BTreeMap::<Name, Autoscaler>::new();
     for (labels, _) in read(&HPA_INFO, &["scaletargetref_kind", "scaletargetref_name"])? {
         let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
-        let (namespace, autoscaler) = name(&labels);
+        let key = name(&labels);
         let target = (label("scaletargetref_kind"), label("scaletargetref_name"));
-        let key = (namespace.clone(), autoscaler.clone());
-        all.insert(key, Autoscaler { namespace, name: autoscaler, target, cpu: None, memory: None });
+        let namespace = key.0.clone();
+        all.insert(key, Autoscaler { namespace, target, targets: Vec::new() });
     }
     if all.is_empty() {
         return Ok(Vec::new());
     }
     for (labels, percent) in read(&HPA_TARGET, &["metric_name", "metric_target_type"])? {
         let label = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
-        let Some(autoscaler) = all.get_mut(&name(&labels)) else { continue };
-        // `as` saturates.
-        match (label("metric_name"), label("metric_target_type")) {
-            ("cpu", "utilization") => autoscaler.cpu = Some(percent as u32),
-            ("memory", "utilization") => autoscaler.memory = Some(percent as u32),
-            _ => {}
+        let key = name(&labels);
+        let Some(known) = all.get_mut(&key) else { continue };
+        let resource = Resource::ALL.into_iter().find(|it| it.to_string() == label("metric_name"));
+        if let (Some(resource), "utilization") = (resource, label("metric_target_type")) {
+            // `as` saturates.
+            let percent = percent as u32;
+            known.targets.push(UtilizationTarget { autoscaler: key.1, container: None, resource, percent });
         }
     }
-    Ok(all.into_values().filter(|it| it.cpu.is_some() || it.memory.is_some()).collect())
+    Ok(all.into_values().filter(|it| !it.targets.is_empty()).collect())
 }

@@ -1,5 +1,7 @@
 //! `snug recommend`: recommends requests and limits.
 
+#[cfg(test)]
+mod api_server;
 mod apply;
 mod checks;
 mod formats;
@@ -170,20 +172,18 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let policies = sizing.policies(cluster.as_ref())?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
     let mut report = Report::make(&snapshot, pool, &policies, chosen);
+    // Without any, the pods' own requests and limits are the only known constraint.
+    let constraints = cluster.as_ref().map(Cluster::constraints).or(constraints).unwrap_or_default();
+    constraints
+        .missing
+        .iter()
+        .for_each(|missing| eprintln!("snug: {missing}; recommendations are not checked against them"));
+    report.check(&snapshot, &constraints);
     let mut objects = WorkloadObjects::default();
     if let Some(cluster) = &cluster {
-        let constraints = cluster.constraints();
-        constraints
-            .missing
-            .iter()
-            .for_each(|missing| eprintln!("snug: {missing}; recommendations are not checked against them"));
-        report.check(&snapshot, &constraints);
         objects = cluster.objects(&report.objects_query());
         let missing = objects.missing.iter();
         missing.for_each(|missing| eprintln!("snug: {missing}; recommendations are not compared with them"));
-    }
-    if let Some(constraints) = constraints {
-        report.check(&snapshot, &constraints);
     }
     report.place(&snapshot, objects);
     if let (Some(cluster), Some(_)) = (&cluster, price) {

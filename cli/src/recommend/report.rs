@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use rayon::prelude::*;
 use serde::Serialize;
 use snug_sizing::{
-    constraints::Violation,
+    constraints::{Adjusted, Resource, Scaled, Violation},
     cost::Prices,
     engine::{self, Confidence, Context, Pool, Reason, Recommendation, Risk},
     evidence::{Evidence, HOUR},
@@ -99,6 +99,9 @@ pub struct Entry {
     pub recommended: Resources,
     /// Recommended requests and limits as Kubernetes quantities.
     pub quantities: Quantities,
+    /// Requests and limits of the whole pod, which its containers share; `None` without them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_resources: Option<PodResources>,
     /// Expected OOM kills per pod-day; `None` without memory usage.
     pub oom_kills_per_pod_day: Option<Change>,
     /// Share of CPU time above the request; `None` without CPU usage.
@@ -120,6 +123,23 @@ pub struct Entry {
     /// Warnings before the recommendation is applied. Warnings about the whole pod are those of its first container.
     #[serde(flatten, serialize_with = "renamed::warnings")]
     pub warnings: Vec<Warning>,
+}
+
+/// Requests and limits of a whole pod (`spec.resources`), millicores and bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct PodResources {
+    pub current: Resources,
+    /// Higher than the current ones where the containers would not fit.
+    pub recommended: Resources,
+    /// The recommended ones as Kubernetes quantities.
+    pub quantities: Quantities,
+}
+
+impl PodResources {
+    pub fn new(current: Resources, recommended: Resources) -> Self {
+        Self { current, recommended, quantities: Quantities::from(recommended) }
+    }
 }
 
 /// Requests and limits as Kubernetes quantities, without unset ones.
@@ -170,6 +190,9 @@ pub struct ReasonText {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Warning {
     pub text: String,
+    /// The container, if it is one without a recommendation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     #[serde(flatten, serialize_with = "renamed::violation")]
     pub kind: WarningKind,
 }
@@ -180,38 +203,41 @@ pub struct Warning {
 pub enum WarningKind {
     /// The cluster would reject the recommendation, or cannot apply it.
     Violation(Violation),
+    /// A value was changed so that the cluster accepts the recommendation.
+    Adjusted(Adjusted),
     /// A HorizontalPodAutoscaler scales on the utilization of the request, so its target must change with the request.
-    Autoscaled {
-        autoscaler: String,
-        /// `cpu` or `memory`.
-        resource: &'static str,
-        /// Current `averageUtilization`, percent.
-        target_now: u32,
-        /// `averageUtilization` for the recommended request, percent.
-        target: u32,
-        /// Whether the request was raised because the target would otherwise be too high.
-        raised: bool,
-    },
+    Autoscaled(Scaled),
     /// Another object changes requests or replicas of the workload.
     Managed { kind: &'static str, name: String },
     /// Something stands between the recommendation and the object that it is for.
     Placement(Placement),
 }
 
+impl WarningKind {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Violation(violation) if violation.is_refusal())
+    }
+}
+
 impl fmt::Display for WarningKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Violation(violation) => violation.fmt(f),
-            Self::Autoscaled { autoscaler, resource, target_now, target, raised } => {
+            Self::Adjusted(adjusted) => adjusted.fmt(f),
+            Self::Autoscaled(Scaled { autoscaler, container, resource, target_now, target, raised }) => {
+                write!(f, "the HorizontalPodAutoscaler {autoscaler} scales on {resource} utilization")?;
+                if let Some(container) = container {
+                    write!(f, " of the container {container}")?;
+                }
                 write!(
                     f,
-                    "the HorizontalPodAutoscaler {autoscaler} scales on {resource} utilization: change its target from {target_now} % to \
-                     {target} % together with the request, to keep scaling at the same load"
+                    ": change its target from {target_now} % to {target} % together with the request, to keep scaling at the same load"
                 )?;
-                if *raised {
-                    f.write_str("; the request was raised to keep the target at or below 90 %")
-                } else {
-                    Ok(())
+                match (raised, target) {
+                    (true, ..=90) => {
+                        f.write_str("; the request was raised to keep the target at or below 90 %")
+                    }
+                    _ => Ok(()),
                 }
             }
             Self::Managed { kind: kind @ "VerticalPodAutoscaler", name } => {
@@ -223,9 +249,16 @@ impl fmt::Display for WarningKind {
     }
 }
 
+impl Warning {
+    /// A warning about a container that has no recommendation, and so no entry of its own.
+    pub fn about(container: &str, kind: WarningKind) -> Self {
+        Self { text: format!("container {container}: {kind}"), container: Some(container.to_owned()), kind }
+    }
+}
+
 impl From<WarningKind> for Warning {
     fn from(kind: WarningKind) -> Self {
-        Self { text: kind.to_string(), kind }
+        Self { text: kind.to_string(), container: None, kind }
     }
 }
 
@@ -319,16 +352,29 @@ impl Report {
     }
 
     /// Sums of current and of recommended requests over all pods: millicores and bytes. Containers without one of the two are left
-    /// out.
+    /// out. Pods with requests of their own count with those.
     pub fn requested(&self) -> [(u64, u64); 2] {
-        let sum = |pick: fn(&Resources) -> Option<u64>| {
-            let all = self.recommendations.iter().filter_map(|entry| {
-                let [now, then] = [pick(&entry.current)?, pick(&entry.recommended)?];
-                Some((now.saturating_mul(entry.replicas), then.saturating_mul(entry.replicas)))
+        let of_workload = |resource: Resource, entries: &[Entry]| {
+            let own = entries.iter().find_map(|entry| {
+                let own = entry.pod_resources.as_ref()?;
+                let both = resource.request(&own.current).zip(resource.request(&own.recommended))?;
+                Some((both, entries.iter().map(|entry| entry.replicas).max()?))
             });
-            all.fold((0_u64, 0_u64), |sum, it| (sum.0.saturating_add(it.0), sum.1.saturating_add(it.1)))
+            let each = entries.iter().filter_map(move |entry| {
+                let both = resource.request(&entry.current).zip(resource.request(&entry.recommended))?;
+                Some((both, entry.replicas))
+            });
+            own.map_or_else(|| each.collect(), |own| vec![own])
         };
-        [sum(|values| values.cpu_request), sum(|values| values.memory_request)]
+        let sum = |resource| {
+            let workloads = self.recommendations.chunk_by(Entry::is_of_one_workload);
+            let all = workloads.flat_map(|entries| of_workload(resource, entries));
+            all.fold((0_u64, 0_u64), |sum, ((now, then), replicas)| {
+                let add = |sum: u64, each: u64| sum.saturating_add(each.saturating_mul(replicas));
+                (add(sum.0, now), add(sum.1, then))
+            })
+        };
+        [sum(Resource::Cpu), sum(Resource::Memory)]
     }
 }
 
@@ -361,6 +407,7 @@ impl Entry {
             current,
             recommended: recommendation.values,
             quantities: Quantities::from(recommendation.values),
+            pod_resources: evidence.container.pod_resources.map(|own| PodResources::new(own, own)),
             oom_kills_per_pod_day: recommendation
                 .oom_risk
                 // OOM kills count even where the limit that was hit is not known.
@@ -390,6 +437,12 @@ impl Entry {
     /// Namespace, kind and name of the owner, and name of the container.
     pub fn subject(&self) -> [&str; 4] {
         [&self.namespace, &self.owner, &self.workload, &self.container]
+    }
+
+    /// Why the API server would refuse the pods of a patched workload; `None` if it would not.
+    pub fn refusal(entries: &[Self]) -> Option<&str> {
+        let mut warnings = entries.iter().flat_map(|entry| &entry.warnings);
+        warnings.find(|warning| warning.kind.is_refusal()).map(|warning| warning.text.as_str())
     }
 
     /// `namespace/workload`, or the workload alone on a host.

@@ -42,7 +42,7 @@ fn missing(Rules { name, rules }: &Rules, code: &str, documentation: &str) -> Ve
 fn each_rule_of_advice_has_code_a_proof_and_a_paragraph() {
     let documentation = std::fs::read_to_string(crate::root().join("docs/recommendations.md")).unwrap();
     let mut lacks = Vec::new();
-    for (folder, enums) in [("agent/src", 1), ("cli/src", 1), ("sizing/src", 1)] {
+    for (folder, enums) in [("agent/src", 1), ("cli/src", 1), ("sizing/src", 2)] {
         let sources = crate::sources(folder);
         let code: String = sources.iter().map(|(_, text)| text.as_str()).collect();
         let blocks: Vec<Rules> = sources

@@ -64,10 +64,17 @@ fn recommend_reads_all_agents_and_respects_the_constraints_of_the_cluster() {
         (&json!("Deployment"), &json!("idle"), &json!("main"))
     );
     assert_eq!(idle["current"]["memory_request"], 256 << 20);
-    assert_eq!(idle["recommended"]["memory_request"], 150 << 20, "as its pods are annotated: {idle}");
+    assert_eq!(
+        idle["recommended"]["memory_request"],
+        200 << 20,
+        "the min of the LimitRange is above that of the annotation: {idle}"
+    );
     let warnings: Vec<&str> =
         idle["warnings"].as_array().unwrap().iter().filter_map(|warning| warning["text"].as_str()).collect();
-    assert!(warnings.iter().any(|text| text.contains("is below the LimitRange min 200Mi")), "{warnings:?}");
+    assert!(
+        warnings.iter().any(|text| text.starts_with("memory 150Mi is below the LimitRange min 200Mi")),
+        "{warnings:?}"
+    );
 
     let (_, output, error) =
         snug(&admin, &["recommend", "-n", "sized", "--price", "cpu=0.03,memory=0.004", "-o", "json"])

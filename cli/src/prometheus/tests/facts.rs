@@ -1,6 +1,6 @@
 //! Rules about what is known of containers: OOM kills, limits, roles, owners, throttling and autoscalers.
 
-use snug_sizing::workload::Role;
+use snug_sizing::{constraints::Resource, workload::Role};
 
 use super::*;
 use crate::{advice::CommandRule, prometheus::oom::STEP};
@@ -248,5 +248,6 @@ fn throttling_and_autoscalers_are_read() {
         "{hour:?}"
     );
     let [autoscaler] = history.autoscalers.as_slice() else { panic!("{:?}", history.autoscalers) };
-    assert_eq!((autoscaler.cpu, autoscaler.memory, &*autoscaler.target.1), (Some(80), None, "web1"));
+    let targets: Vec<_> = autoscaler.targets.iter().map(|it| (it.resource, it.percent)).collect();
+    assert_eq!((targets, &*autoscaler.target.1), (vec![(Resource::Cpu, 80)], "web1"));
 }

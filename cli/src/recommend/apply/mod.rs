@@ -9,7 +9,7 @@ use snug_sizing::workload::Role;
 
 use super::{
     placement::Placement,
-    report::{Entry, Report, WarningKind},
+    report::{Entry, Quantities, Report, WarningKind},
 };
 use crate::{advice::CommandRule, columns::plain};
 
@@ -19,21 +19,21 @@ pub(super) fn patch(report: &Report) -> String {
     let mut text = String::new();
     for entries in workloads(report) {
         let Some(first) = entries.first() else { continue };
-        let Patched { entries, comments, in_manifests } = Patched::new(entries);
-        text += &comments;
+        let patched = Patched::new(entries);
+        text += &patched.comments;
         if first.namespace.is_empty() {
-            text += &host::commands(&entries);
+            text += &host::commands(&patched.entries);
         } else if first.owner == "Pod" {
-            text += &resize_command(report, first, &entries);
-        } else if let Some(spec) = patchable(&entries) {
+            text += &resize_command(report, first, &patched);
+        } else if let Some(spec) = patchable(&patched) {
             let (kind, patch) = (first.owner.to_lowercase(), json!({ "spec": spec }));
             let command = format!(
                 "kubectl -n {} patch {kind}/{} --type strategic --patch '{patch}'\n",
                 first.namespace, first.workload,
             );
-            text += &if in_manifests.is_some() { format!("# {command}") } else { command };
+            text += &if patched.in_manifests.is_some() { format!("# {command}") } else { command };
         } else {
-            text += &not_patchable(&entries);
+            text += &not_patchable(&patched);
         }
     }
     text
@@ -44,13 +44,13 @@ pub(super) fn kustomize(report: &Report) -> Result<String> {
     let mut patches = Vec::new();
     let mut comments = String::new();
     for entries in workloads(report) {
-        let Patched { entries, comments: reasons, in_manifests } = Patched::new(entries);
-        comments += &reasons;
-        let (Some(first), Some(spec)) = (entries.first(), patchable(&entries)) else {
-            comments += &not_patchable(&entries);
+        let patched = Patched::new(entries);
+        comments += &patched.comments;
+        let (Some(first), Some(spec)) = (patched.entries.first(), patchable(&patched)) else {
+            comments += &not_patchable(&patched);
             continue;
         };
-        if in_manifests == Some(false) {
+        if patched.in_manifests == Some(false) {
             // No manifest has the object.
             continue;
         }
@@ -77,14 +77,15 @@ pub(super) fn kustomize(report: &Report) -> Result<String> {
 pub(super) fn helm(report: &Report) -> Result<String> {
     let mut text = String::new();
     for entries in workloads(report) {
-        let Patched { entries, comments, in_manifests } = Patched::new(entries);
-        text += &comments;
-        let Some(first) = entries.first().filter(|_| in_manifests != Some(false)) else { continue };
-        if first.namespace.is_empty() {
-            text += &not_patchable(&entries);
+        let patched = Patched::new(entries);
+        text += &patched.comments;
+        let is_in_values = patched.in_manifests != Some(false);
+        let Some(first) = patched.entries.first().filter(|_| is_in_values) else { continue };
+        if first.namespace.is_empty() || patched.refusal.is_some() {
+            text += &not_patchable(&patched);
             continue;
         }
-        let values = match entries.as_slice() {
+        let values = match patched.entries.as_slice() {
             [only] => json!({ "resources": resources(only) }),
             several => {
                 let of_one =
@@ -115,11 +116,22 @@ struct Patched<'e> {
     comments: String,
     /// Whether manifests or values have a managed workload; `None` if nobody is known to manage it.
     in_manifests: Option<bool>,
+    /// Requests and limits of the whole pod, if they must change.
+    pod_resources: Option<&'e Quantities>,
+    /// Why the cluster would refuse the pods.
+    refusal: Option<&'e str>,
 }
 
 impl<'e> Patched<'e> {
     fn new(all: &'e [Entry]) -> Self {
-        let mut patched = Self { entries: Vec::new(), comments: String::new(), in_manifests: None };
+        let own = all.iter().find_map(|entry| entry.pod_resources.as_ref());
+        let mut patched = Self {
+            entries: Vec::new(),
+            comments: String::new(),
+            in_manifests: None,
+            pod_resources: own.filter(|own| own.recommended != own.current).map(|own| &own.quantities),
+            refusal: Entry::refusal(all),
+        };
         for entry in all {
             let mut is_in_template = true;
             for warning in &entry.warnings {
@@ -145,13 +157,35 @@ impl<'e> Patched<'e> {
         }
         patched
     }
+
+    /// What a patch changes of the pod template.
+    fn pod_spec(&self) -> Map<String, Value> {
+        let list = |init: bool| -> Vec<Value> {
+            let of_kind = self.entries.iter().filter(|entry| (entry.role != Role::App) == init);
+            of_kind.map(|entry| json!({ "name": entry.container, "resources": resources(entry) })).collect()
+        };
+        let mut pod = Map::new();
+        for (field, containers) in [("initContainers", list(true)), ("containers", list(false))] {
+            if !containers.is_empty() {
+                pod.insert(field.to_owned(), containers.into());
+            }
+        }
+        if let Some(own) = self.pod_resources {
+            pod.insert("resources".to_owned(), json!(own));
+        }
+        pod
+    }
 }
 
-fn resize_command(report: &Report, first: &Entry, entries: &[&Entry]) -> String {
+fn resize_command(report: &Report, first: &Entry, patched: &Patched<'_>) -> String {
+    let entries = &patched.entries;
     let title = plain(&first.title());
     let pod = report.objects.bare_pods.get(&(first.namespace.clone(), first.workload.clone()));
     let resized = match pod {
-        _ if !are_names(entries) => return not_patchable(entries),
+        _ if !are_names(entries) || patched.refusal.is_some() => return not_patchable(patched),
+        _ if patched.pod_resources.is_some() => {
+            Err(vec!["its containers do not fit spec.resources, which a resize cannot change".to_owned()])
+        }
         None => Err(vec![
             "Kubernetes 1.33 and later can resize it in place: use a kubeconfig for a command".to_owned(),
         ]),
@@ -174,8 +208,13 @@ fn resize_command(report: &Report, first: &Entry, entries: &[&Entry]) -> String 
     }
 }
 
-fn not_patchable(entries: &[&Entry]) -> String {
+fn not_patchable(patched: &Patched<'_>) -> String {
+    let entries = &patched.entries;
     let Some(first) = entries.first() else { return String::new() };
+    if let Some(refusal) = patched.refusal {
+        let (title, refusal) = (plain(&first.title()), plain(refusal));
+        return format!("# {title}: cannot be patched: the cluster would refuse its pods: {refusal}\n");
+    }
     let why = match first.owner.as_str() {
         "" => "unknown owner".to_owned(),
         "Pod" if are_names(entries) => "bare pod".to_owned(),
@@ -208,23 +247,14 @@ fn are_names(entries: &[&Entry]) -> bool {
     !CommandRule::PlainNames.is_on() || names.into_iter().all(|name| is_name(name))
 }
 
-/// The `spec` of a patch; `None` if there is nothing to patch, the workload has no pod template, or a name is invalid.
-fn patchable(entries: &[&Entry]) -> Option<Value> {
-    let first = entries.first()?;
-    if !are_names(entries) {
+/// The `spec` of a patch; `None` if there is nothing to patch, the workload has no pod template, a name is invalid, or the
+/// cluster would refuse the pods.
+fn patchable(patched: &Patched<'_>) -> Option<Value> {
+    let first = patched.entries.first()?;
+    if !are_names(&patched.entries) || patched.refusal.is_some() {
         return None;
     }
-    let list = |init: bool| -> Vec<Value> {
-        let of_kind = entries.iter().filter(|entry| (entry.role != Role::App) == init);
-        of_kind.map(|entry| json!({ "name": entry.container, "resources": resources(entry) })).collect()
-    };
-    let mut pod = Map::new();
-    for (field, containers) in [("initContainers", list(true)), ("containers", list(false))] {
-        if !containers.is_empty() {
-            pod.insert(field.to_owned(), containers.into());
-        }
-    }
-    let template = json!({ "template": { "spec": pod } });
+    let template = json!({ "template": { "spec": patched.pod_spec() } });
     match first.owner.as_str() {
         "CronJob" => Some(json!({ "jobTemplate": { "spec": template } })),
         owner => has_pod_template(owner).then_some(template),
@@ -234,4 +264,10 @@ fn patchable(entries: &[&Entry]) -> Option<Value> {
 /// Whether a patch of the pod template of this kind changes its pods.
 fn has_pod_template(owner: &str) -> bool {
     matches!(owner, "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "CronJob")
+}
+
+/// What a patch of these containers changes of the pod template.
+#[cfg(test)]
+pub(super) fn pod_spec(entries: &[Entry]) -> Map<String, Value> {
+    Patched::new(entries).pod_spec()
 }

@@ -29,6 +29,7 @@ fn entry(names: [&str; 4], current: Resources, recommended: Resources) -> Entry 
         current,
         recommended,
         quantities: Quantities::from(recommended),
+        pod_resources: None,
         oom_kills_per_pod_day: None,
         cpu_work_above_request: None,
         risk: Profile::Standard.risk(),

@@ -1,0 +1,77 @@
+//! Nodes, and what they have beside the pods that are bound to them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
+use kube::ResourceExt as _;
+use snug_sizing::pod::PodRequests;
+
+use super::{
+    amounts::{bytes, millicores},
+    pods::LivePod,
+};
+
+/// A schedulable node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeSpace {
+    pub labels: BTreeMap<String, String>,
+    /// Taints that keep pods from being scheduled.
+    pub taints: Vec<Taint>,
+    pub allocatable: PodRequests,
+    /// Requests of the pods that are bound to the node, each with its namespace and the kind and name of its controller.
+    pub bound: Vec<(String, (String, String), PodRequests)>,
+}
+
+impl NodeSpace {
+    /// What the node has for the pods of a workload, beside what is bound to the node.
+    pub fn left_for(&self, namespace: &str, owner: &(String, String)) -> PodRequests {
+        let others = self.bound.iter().filter(|(of, by, _)| of != namespace || by != owner);
+        others.fold(self.allocatable, |left, (_, _, requests)| left.minus(*requests))
+    }
+
+    /// Whether the scheduler may choose the node for a pod, as far as labels and taints go.
+    pub fn accepts(&self, pod: &LivePod) -> bool {
+        let has_label = |(key, value): (&String, &String)| self.labels.get(key) == Some(value);
+        let is_tolerated = |taint: &Taint| pod.tolerations.iter().any(|it| tolerates(it, taint));
+        pod.node_selector.iter().all(has_label) && self.taints.iter().all(is_tolerated)
+    }
+}
+
+/// [`ToleratesTaint`](https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/api/core/v1/toleration.go): an
+/// empty effect or key matches all.
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let is_or_empty =
+        |of: &Option<String>, wanted: &str| of.as_deref().is_none_or(|of| of.is_empty() || of == wanted);
+    let value = |value: &Option<String>| value.clone().unwrap_or_default();
+    is_or_empty(&toleration.effect, &taint.effect)
+        && is_or_empty(&toleration.key, &taint.key)
+        && (toleration.operator.as_deref() == Some("Exists")
+            || value(&toleration.value) == value(&taint.value))
+}
+
+/// Allocatable CPU and memory of a node.
+pub(in crate::cluster) fn allocatable(node: &Node) -> Option<PodRequests> {
+    let amounts = &node.status.as_ref()?.allocatable;
+    Some(PodRequests { cpu: millicores(amounts, "cpu")?, memory: bytes(amounts, "memory")? })
+}
+
+/// The schedulable nodes with the pods that are bound to them.
+pub(super) fn spaces(nodes: &[Node], pods: &[LivePod]) -> Vec<NodeSpace> {
+    let mut spaces = BTreeMap::new();
+    for node in nodes {
+        let spec = node.spec.clone().unwrap_or_default();
+        let Some(allocatable) = allocatable(node).filter(|_| spec.unschedulable != Some(true)) else {
+            continue;
+        };
+        let mut taints = spec.taints.unwrap_or_default();
+        taints.retain(|taint| taint.effect != "PreferNoSchedule");
+        let labels = node.labels().clone();
+        spaces.insert(node.name_any(), NodeSpace { labels, taints, allocatable, bound: Vec::new() });
+    }
+    for pod in pods {
+        if let (Some(by), Some(space)) = (&pod.bound_by, spaces.get_mut(&pod.node)) {
+            space.bound.push((pod.namespace.clone(), by.clone(), pod.requests()));
+        }
+    }
+    spaces.into_values().collect()
+}

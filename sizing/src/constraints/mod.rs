@@ -1,0 +1,28 @@
+//! Fits recommended values to what a cluster allows, and finds what it would refuse.
+//!
+//! [`fit`] moves the proposed values of a pod into the range that LimitRanges and the pod's own resources allow, where that
+//! harms nobody. What remains is a [`Violation`]. `docs/recommendations.md` has the rules.
+
+mod admission;
+mod advice;
+mod fit;
+mod limit_range;
+mod pod_level;
+mod pod_spec;
+mod quota;
+mod resource;
+mod scale;
+mod violation;
+
+pub use self::{
+    fit::{ClusterLimits, Finding, FindingKind, fit},
+    limit_range::{LimitBounds, LimitRange, LimitType},
+    pod_spec::{PodContainer, PodSpec},
+    quota::{PriorityClasses, Quota, QuotaField, Scope},
+    resource::Resource,
+    scale::{Scaled, UtilizationTarget},
+    violation::{Adjusted, Violation},
+};
+
+#[cfg(test)]
+mod tests;
