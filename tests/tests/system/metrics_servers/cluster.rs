@@ -253,9 +253,10 @@ impl Cluster {
         self.add("kube_pod_owner", &owner, pod.from, pod.to, |_| 1.0);
     }
 
-    fn is(&mut self, title: &str, cores: f64, bytes: u64, truth: Truth) {
-        let (cores, peak) = (cores * self.size, (bytes as f64 * self.size).round() as u64);
-        self.truth.insert(title.to_owned(), Truth { cores, peak, ..truth });
+    fn is(&mut self, title: &str, cores: f64, bytes: u64, mut truth: Truth) {
+        truth.cores = cores * self.size;
+        truth.peak = (bytes as f64 * self.size).round() as u64;
+        self.truth.insert(title.to_owned(), truth);
     }
 }
 

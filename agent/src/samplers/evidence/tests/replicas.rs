@@ -11,7 +11,7 @@ fn instances_of_one_pod_are_one_replica() {
         |instances| instances.contains(&2),
         |instances| {
             let mut node = Node::new();
-            let mut ids = 'a'..'z';
+            let mut ids = 'a'..='z';
             for (pod, count) in instances.iter().enumerate() {
                 for id in ids.by_ref().take(*count) {
                     let key = node.container(id, START - 10_000.0);
