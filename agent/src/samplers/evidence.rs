@@ -74,7 +74,8 @@ impl Sampler {
 impl Sampler {
     /// Records exit codes of containers, and finishes the settled ones.
     pub(super) fn collect_exits(&mut self, settled: &[Key]) {
-        let exits = self.store.take_exits();
+        // Taken even if nothing records them, so that they do not accumulate.
+        let (exits, finished) = (self.store.take_exits(), self.store.take_finished());
         let Some(evidence) = &mut self.evidence else { return };
         for (key, code) in exits {
             evidence.exited(&self.store, key, code, unix_now());
@@ -82,7 +83,7 @@ impl Sampler {
         if !settled.is_empty() {
             evidence.end(settled, unix_now());
         }
-        for (key, identity) in self.store.take_finished() {
+        for (key, identity) in finished {
             evidence.finish_one(key, &identity, unix_now());
         }
     }
