@@ -3,7 +3,7 @@
 //! Cgroups are the entries. Names are attributes of an entry and may arrive later. A removed cgroup leaves the view at
 //! once, and its usage stays in the counters of its workload. For up to a second the cgroup may be *leaving*: it is no
 //! longer in the view, but the final record of another hierarchy is still expected. A container of a pod that ends before its
-//! workload is known waits for its name, and is counted when it has one (see [`ended`]).
+//! workload is known waits for its name, and is counted when it has one (see `ended`).
 
 mod counting;
 mod ended;

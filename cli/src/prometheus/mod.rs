@@ -1,7 +1,7 @@
 //! Usage history from a Prometheus-compatible server: Prometheus, Thanos, Mimir, VictoriaMetrics.
 //!
-//! [`client`] sends queries, [`reader`] cuts the period into parts that are not too large, and [`gather`] reads what
-//! there is: [`discover`] and [`duplicates`] find out of what containers, the others read one kind of metric each.
+//! `client` sends queries, `reader` cuts the period into parts that are not too large, and `gather` reads what
+//! there is: `discover` and `duplicates` find out of what containers, the others read one kind of metric each.
 
 mod builder;
 mod client;

@@ -155,8 +155,10 @@ fn an_eviction_and_a_missing_image_are_one_event_each() -> Result<()> {
     for reason in ["ErrImagePull", "ImagePullBackOff"] {
         waiting["status"]["containerStatuses"][0]["state"] = json!({ "waiting": { "reason": reason } });
         cluster.server.send("MODIFIED", &waiting);
+        // Events come from a later round than the state.
         cluster.until(CHANGE_TIMEOUT, reason, |page| {
-            Ok(page.one("snug_pod_container_waiting", &[("reason", reason)])? == Some(1.0))
+            let waits = page.one("snug_pod_container_waiting", &[("reason", reason)])? == Some(1.0);
+            Ok(waits && page.one("snug_agent_events_total", &[("kind", "image_pull_failure")])? == Some(1.0))
         })?;
     }
     cluster.server.send("MODIFIED", &evicted);
