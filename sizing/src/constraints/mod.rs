@@ -1,6 +1,6 @@
 //! Fits recommended values to what a cluster allows, and finds what it would refuse.
 //!
-//! [`fit`] moves the proposed values of a pod into the range that LimitRanges and the pod's own resources allow, where that
+//! [`fit()`] moves the proposed values of a pod into the range that LimitRanges and the pod's own resources allow, where that
 //! harms nobody. What remains is a [`Violation`]. `docs/recommendations.md` has the rules.
 
 mod admission;
