@@ -21,5 +21,25 @@ snug_sizing::rules! {
         GuestsApart,
         /// Instances of a container in one pod are one replica.
         OneReplicaPerPod,
+        /// What is read slowly is read for a reader, all at one moment.
+        OneMoment,
+        /// User and system time never exceed the CPU time.
+        PartsOfCpuTime,
+        /// An OOM kill has the limit that was too low for the container, or none.
+        ExceededLimit,
+        /// A run has at least one second.
+        ShortRuns,
+        /// A run that ended before its first full sample has the peak of its final record.
+        FinalPeak,
+        /// A short run of a container without a pod and a name counts only if it was OOM-killed.
+        ShortUnnamedRuns,
+        /// A watermark from before the agent is no usage of the hour in which it is read.
+        WatermarkBeforeAgent,
+        /// A container that ended before its workload was known waits for its name.
+        LateNames,
+        /// A run that no status has belongs to the only container of its pod.
+        OnlyContainer,
+        /// Of environments and arguments only settings are kept.
+        SettingsOnly,
     }
 }

@@ -35,7 +35,7 @@ const FLUSH_SECONDS: u64 = 30;
 /// Maximum number of subjects (hour and workload) pending for the history. Bounds memory if containers are created without
 /// end.
 const MAX_PENDING_SUBJECTS: usize = 4096;
-/// A container without a name is ignored if it lived less than this many seconds.
+/// A container without a name is ignored until it has lived this many seconds.
 const MIN_LIFETIME_SECONDS: f64 = 60.0;
 /// The CFS period that container runtimes set by default.
 const CFS_PERIOD_MILLIS: u64 = 100;
@@ -186,7 +186,7 @@ impl UsageCollector {
     pub(super) fn observe(&mut self, store: &Store, cpu_at: Option<Instant>, now_unix: f64) {
         let hour = hour(now_unix);
         if hour != self.hour {
-            self.collect(store, now_unix);
+            self.collect(store, false, now_unix);
             self.hour = hour;
         }
         if let Some(now) = cpu_at {
@@ -204,7 +204,7 @@ impl UsageCollector {
             self.peaks = None;
         }
         if (now_unix as u64).abs_diff(self.flushed_at) >= FLUSH_SECONDS {
-            self.collect(store, now_unix);
+            self.collect(store, false, now_unix);
             self.flush();
             self.flushed_at = now_unix as u64;
         }
@@ -270,7 +270,7 @@ impl UsageCollector {
         if let Some(now) = self.clock.now {
             self.containers.values_mut().for_each(|container| container.count_idle_until(now));
         }
-        self.collect(store, now_unix);
+        self.collect(store, true, now_unix);
         self.sink.take_last(std::mem::take(&mut self.pending));
     }
 
@@ -328,14 +328,17 @@ impl UsageCollector {
         self.sink.row()
     }
 
-    /// Moves the collected usage of all containers to the pending usage of their workloads.
-    fn collect(&mut self, store: &Store, now_unix: f64) {
+    /// Moves the collected usage of all containers to the pending usage of their workloads. `is_last`: the agent ends.
+    fn collect(&mut self, store: &Store, is_last: bool, now_unix: f64) {
         // Replicas are counted again: the pending number is that of the last collection.
         let of_hour = self.pending.iter_mut().filter(|((hour, _), _)| *hour == self.hour);
         of_hour.for_each(|(_, evidence)| evidence.workload.replicas = 0);
         let mut containers = std::mem::take(&mut self.containers);
         let mut counted = FxHashSet::default();
         for (key, container) in &mut containers {
+            if !is_last && container.is_unowned(now_unix) {
+                continue;
+            }
             // A runtime may keep the cgroup of an earlier instance: without tasks, or beside the one that runs now.
             let lives = store.get_by_path(&container.identity.path) == Some(*key)
                 && store.values(*key).and_then(|values| values.pids).is_none_or(|pids| pids.current > 0)

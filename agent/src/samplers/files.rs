@@ -22,6 +22,7 @@ use crate::{
         reader::{CgroupReader, ReadError},
     },
     identity::Level,
+    model::AgentRule,
     store::{Key, Store},
     values::{Cpu, Measurement, Memory, Values, WorkingSet},
 };
@@ -134,7 +135,8 @@ impl FileSampler {
         skipped: &mut HashMap<&'static str, u64>,
     ) {
         let age = self.read_together.map(|at| now.saturating_duration_since(at));
-        if age.is_some_and(|age| age < interval / MAX_READINGS_TOGETHER) {
+        let is_fresh = age.is_some_and(|age| age < interval / MAX_READINGS_TOGETHER);
+        if is_fresh || !AgentRule::OneMoment.is_on() {
             return;
         }
         self.read_together = Some(now);
@@ -318,4 +320,105 @@ fn living(store: &Store) -> Vec<(Key, Arc<str>)> {
         .filter(|(_, identity)| identity.of_path.level != Level::Root)
         .map(|(key, identity)| (key, identity.path.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::FileExt as _, path::Path};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        cgroupfs::mounts::{Hierarchy, Version},
+        identity::path,
+        store::Appearance,
+    };
+
+    const INTERVAL: Duration = Duration::from_secs(30);
+
+    /// Some cgroups with one `cpu.stat`.
+    struct Fixture {
+        files: FileSampler,
+        store: Store,
+        cgroups: Vec<Key>,
+    }
+
+    impl Fixture {
+        fn new(mount: &Path, cgroups: usize, now: Instant) -> Self {
+            let unified = Hierarchy {
+                mount: mount.to_owned(),
+                version: Version::V2,
+                controllers: Vec::new(),
+                root_in_hierarchy: "/".to_owned(),
+            };
+            let files = FileSampler::new(&Hierarchies { unified: Some(unified), v1: Vec::new() }).unwrap();
+            let mut store = Store::new(16);
+            let add = |number: usize| {
+                let path = format!("/{number}");
+                let appearance = Appearance {
+                    path: path.as_str().into(),
+                    of_path: path::parse(&path).unwrap(),
+                    created_unix: 0.0,
+                    present_at_start: true,
+                };
+                store.appear(appearance, 0, now)
+            };
+            let cgroups = (0..cgroups).map(add).collect();
+            Self { files, store, cgroups }
+        }
+
+        /// CPU time and user time of each cgroup, seconds.
+        fn shown(&self) -> Vec<Option<[u64; 2]>> {
+            let of = |key: &Key| {
+                let values = self.store.values(*key)?;
+                Some([values.cpu?.usage_ns, values.cpu_split?.user_ns].map(|ns| ns / 1_000_000_000))
+            };
+            self.cgroups.iter().map(of).collect()
+        }
+    }
+
+    #[test]
+    fn a_reader_gets_what_is_read_slowly_as_of_one_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let stat = fs::File::create(folder.path().join("cpu.stat")).unwrap();
+        for number in 0..3 {
+            let cgroup = folder.path().join(number.to_string());
+            fs::create_dir(&cgroup).unwrap();
+            fs::hard_link(folder.path().join("cpu.stat"), cgroup.join("cpu.stat")).unwrap();
+        }
+        // Seconds since the last step, and whether a reader asks, not the next round.
+        let steps = prop::collection::vec((1..25_u64, any::<bool>()), 1..6);
+        let applies = |(_, steps): &(usize, Vec<(u64, bool)>)| steps.iter().any(|(_, is_reader)| *is_reader);
+        AgentRule::OneMoment.prove(&(1..4_usize, steps), applies, |(cgroups, steps)| {
+            let (begun, mut skipped) = (Instant::now(), HashMap::new());
+            let mut fixture = Fixture::new(folder.path(), *cgroups, begun);
+            // Always three digits, so that the file is written over.
+            let (mut seconds, mut read_at) = (100, None);
+            for (passed, is_reader) in steps {
+                seconds += passed;
+                let micros = seconds * 1_000_000;
+                let text = format!("usage_usec {micros}\nuser_usec {micros}\nsystem_usec 0\n");
+                stat.write_all_at(text.as_bytes(), 0).unwrap();
+                let now = begun + Duration::from_secs(seconds);
+                let Fixture { files, store, .. } = &mut fixture;
+                if !is_reader {
+                    files.sample_slow_files(store, now, INTERVAL, &mut skipped);
+                    continue;
+                }
+                files.read_slow_files_together(store, now, INTERVAL, &mut skipped);
+                if read_at.is_none_or(|at| seconds - at >= INTERVAL.as_secs() / 3) {
+                    read_at = Some(seconds);
+                }
+                let at = read_at.unwrap_or_default();
+                let (shown, oldest) = (fixture.shown(), fixture.files.oldest_slow_reading());
+                let is_of_one_moment = shown == vec![Some([at; 2]); *cgroups]
+                    && oldest.is_some_and(|(oldest, _)| oldest == begun + Duration::from_secs(at));
+                if !is_of_one_moment {
+                    return Err(format!("{shown:?} at {seconds} s, read at {at} s"));
+                }
+            }
+            Ok(())
+        });
+    }
 }

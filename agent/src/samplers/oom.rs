@@ -15,30 +15,50 @@ use crate::{
     cgroupfs::Measurements,
     identity::Level,
     kernel::{KernelEvent, task_name},
-    model::{OomKill, OomScope},
+    model::{AgentRule, OomKill, OomScope},
     store::Key,
     values::{Measurement, Memory},
 };
 
 const MEMORY: Measurements = Measurements::new(&[Measurement::Memory]);
 
-/// The limit that was too low for a container that was killed at its pod's limit, bytes. `own`: its own limit; `others`: those of the pod's
-/// other containers; `highest`: its highest usage.
-///
-/// A pod without other containers has one limit, whoever enforces it. If the limits of all containers fit into the pod's, the pod
-/// reaches its limit only when each container reaches its own. Otherwise the pod is too small for all of them, and what is known of the
-/// container is that its highest usage was not enough.
-fn exceeded_in_pod(
+/// Limits and usage in the pod of a victim, bytes.
+#[derive(Clone, Debug, Default)]
+struct InPod {
+    /// The victim's own limit.
     own: Option<u64>,
-    others: &[Option<u64>],
-    of_pod: u64,
+    /// The limits of the pod's other containers.
+    others: Vec<Option<u64>>,
+    /// The victim's highest usage.
     highest: Option<u64>,
-) -> Option<u64> {
-    if others.is_empty() {
-        return Some(own.map_or(of_pod, |own| own.min(of_pod)));
+}
+
+impl InPod {
+    /// The limit that was too low for a container that was killed at the limit `of_pod`.
+    ///
+    /// A pod without other containers has one limit, whoever enforces it. If the limits of all containers fit into the pod's, the
+    /// pod reaches its limit only when each container reaches its own. Otherwise the pod is too small for all of them, and what is
+    /// known of the container is that its highest usage was not enough.
+    fn exceeded(&self, of_pod: u64) -> Option<u64> {
+        let Self { own, others, highest } = self;
+        if others.is_empty() {
+            return Some(own.map_or(of_pod, |own| own.min(of_pod)));
+        }
+        let sum =
+            others.iter().try_fold(*own, |sum, limit| Some(Some(sum?.saturating_add((*limit)?)))).flatten();
+        if sum.is_some_and(|sum| sum <= of_pod) { *own } else { highest.or(*own) }
     }
-    let sum = others.iter().try_fold(own, |sum, limit| Some(Some(sum?.saturating_add((*limit)?)))).flatten();
-    if sum.is_some_and(|sum| sum <= of_pod) { own } else { highest.or(own) }
+}
+
+/// The memory limit that was too low for the victim's container, bytes, after a kill at a `limit`; `None` if another cgroup was too
+/// large or the node too small.
+fn exceeded_limit(scope: OomScope, limit: Option<u64>, pod: impl FnOnce() -> InPod) -> Option<u64> {
+    match scope {
+        OomScope::Container => limit,
+        _ if !AgentRule::ExceededLimit.is_on() => limit,
+        OomScope::Pod => pod().exceeded(limit?),
+        OomScope::Ancestor | OomScope::Node => None,
+    }
 }
 
 /// `PAGE_COUNTER_MAX` in bytes: no limit.
@@ -73,33 +93,28 @@ impl Sampler {
             limit_bytes = kill.limit_bytes,
             "OOM kill"
         );
-        if let (Some(limit), Some(evidence)) = (self.exceeded_limit(victim, &kill), self.evidence.as_mut()) {
+        let exceeded = exceeded_limit(kill.scope, kill.limit_bytes, || self.in_pod(victim));
+        if let (Some(limit), Some(evidence)) = (exceeded, self.evidence.as_mut()) {
             evidence.oom_killed(&self.store, victim, kill.at_unix, limit);
         }
         self.store.record_oom_kill(victim, kill);
     }
 
-    /// The memory limit that was too low for the victim's container, bytes; `None` if another cgroup was too large or the node too
-    /// small.
-    fn exceeded_limit(&mut self, victim: Key, kill: &OomKill) -> Option<u64> {
-        match kill.scope {
-            OomScope::Container => kill.limit_bytes,
-            OomScope::Pod => {
-                let of_victim = self.memory_of(victim);
-                let mut others = Vec::new();
-                for (key, is_named) in self.siblings(victim) {
-                    let limit = self.memory_of(key).and_then(|memory| memory.limit_bytes);
-                    // Without a name and a limit it is the sandbox.
-                    if is_named || limit.is_some() {
-                        others.push(limit);
-                    }
-                }
-                let own = of_victim.and_then(|memory| memory.limit_bytes);
-                let highest = of_victim.map(|memory| memory.peak_bytes.unwrap_or(memory.usage_bytes));
-                let highest = highest.filter(|bytes| *bytes > 0);
-                exceeded_in_pod(own, &others, kill.limit_bytes?, highest)
+    fn in_pod(&mut self, victim: Key) -> InPod {
+        let of_victim = self.memory_of(victim);
+        let mut others = Vec::new();
+        for (key, is_named) in self.siblings(victim) {
+            let limit = self.memory_of(key).and_then(|memory| memory.limit_bytes);
+            // Without a name and a limit it is the sandbox.
+            if is_named || limit.is_some() {
+                others.push(limit);
             }
-            OomScope::Ancestor | OomScope::Node => None,
+        }
+        let highest = of_victim.map(|memory| memory.peak_bytes.unwrap_or(memory.usage_bytes));
+        InPod {
+            own: of_victim.and_then(|memory| memory.limit_bytes),
+            others,
+            highest: highest.filter(|bytes| *bytes > 0),
         }
     }
 
@@ -142,14 +157,10 @@ mod tests {
 
     use super::*;
 
-    const MIB: u64 = 1 << 20;
-
     #[test]
     fn a_kill_at_the_pods_limit_counts_for_the_container_that_was_too_small() {
-        let exceeded = |own: Option<u64>, others: &[Option<u64>], of_pod, usage: Option<u64>| {
-            let bytes = |mib: Option<u64>| mib.map(|mib| mib * MIB);
-            let others: Vec<_> = others.iter().map(|other| bytes(*other)).collect();
-            exceeded_in_pod(bytes(own), &others, of_pod * MIB, bytes(usage)).map(|limit| limit / MIB)
+        let exceeded = |own: Option<u64>, others: &[Option<u64>], of_pod, highest| {
+            InPod { own, others: others.to_vec(), highest }.exceeded(of_pod)
         };
         assert_eq!(
             exceeded(Some(64), &[], 64, Some(60)),
@@ -169,19 +180,42 @@ mod tests {
         assert_eq!(exceeded(None, &[None], 96, None), None, "nothing is known");
     }
 
-    proptest! {
-        #[test]
-        fn no_limit_above_the_pods_is_reported(
-            own in prop::option::of(1..100_u64),
-            others in prop::collection::vec(prop::option::of(1..100_u64), 0..3),
-            of_pod in 1..200_u64,
-            usage in prop::option::of(1..100_u64),
-        ) {
-            // Usage of a container is at most its own limit and the pod's.
-            let usage = usage.map(|usage| usage.min(own.unwrap_or(u64::MAX)).min(of_pod));
-            let exceeded = exceeded_in_pod(own, &others, of_pod, usage);
-            prop_assert!(exceeded.is_none_or(|limit| limit <= own.unwrap_or(u64::MAX)));
-            prop_assert!(exceeded.is_none_or(|limit| limit <= of_pod || usage.is_none()));
-        }
+    #[test]
+    fn a_kill_has_the_limit_that_was_too_low_for_the_container_whoever_enforced_it() {
+        let bytes = |max: u64| prop::option::of(1..max);
+        let others = prop::collection::vec(bytes(100), 0..3);
+        let scope = prop::sample::select(OomScope::ALL.to_vec());
+        let cases = (scope, bytes(100), others, 1..200_u64, bytes(100)).prop_map(
+            |(scope, own, others, limit, highest)| {
+                // A container uses at most its own limit and the pod's.
+                let highest = highest.map(|bytes| bytes.min(own.unwrap_or(u64::MAX)).min(limit));
+                (scope, limit, InPod { own, others, highest })
+            },
+        );
+        AgentRule::ExceededLimit.prove(
+            &cases,
+            |(scope, ..)| *scope != OomScope::Container,
+            |(scope, limit, pod)| {
+                let found = exceeded_limit(*scope, Some(*limit), || pod.clone());
+                let InPod { own, others, highest } = pod;
+                let all = others.iter().chain([own]).copied();
+                let sum: Option<u64> = all.collect::<Option<Vec<u64>>>().map(|limits| limits.iter().sum());
+                let is_right = match scope {
+                    OomScope::Container => found == Some(*limit),
+                    OomScope::Ancestor | OomScope::Node => found.is_none(),
+                    OomScope::Pod if others.is_empty() => {
+                        found == [*own, Some(*limit)].into_iter().flatten().min()
+                    }
+                    OomScope::Pod if sum.is_some_and(|sum| sum <= *limit) => found == *own,
+                    // Never less than what was not enough, and never more than the container could have.
+                    OomScope::Pod => {
+                        found.is_some() == (own.is_some() || highest.is_some())
+                            && found.is_none_or(|bytes| bytes <= own.unwrap_or(u64::MAX))
+                            && highest.is_none_or(|highest| found == Some(highest))
+                    }
+                };
+                if is_right { Ok(()) } else { Err(format!("{found:?}")) }
+            },
+        );
     }
 }

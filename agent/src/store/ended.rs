@@ -13,7 +13,7 @@ use std::{
 use super::{Entry, Key, Store, terminations::InitLifecycle};
 use crate::{
     clock::unix_now,
-    model::{Identity, Init, TerminatedContainer, WorkloadKey},
+    model::{AgentRule, Identity, Init, TerminatedContainer, WorkloadKey},
 };
 
 /// How long a removed cgroup waits for its final records. After that its last values count.
@@ -140,7 +140,7 @@ impl Store {
             if self.leaving_by_path.get(&entry.identity.path) == Some(key) {
                 self.leaving_by_path.remove(&entry.identity.path);
             }
-            if self.ended.names_expected && entry.lacks_workload() {
+            if self.ended.names_expected && entry.lacks_workload() && AgentRule::LateNames.is_on() {
                 entry.unnamed_since = Some(now);
                 self.ended.unnamed.push_back(*key);
             } else {

@@ -1,8 +1,13 @@
+use std::{collections::BTreeMap, time::Duration};
+
 use proptest::prelude::*;
 
-use super::{ended::FINAL_RECORD_TIMEOUT, *};
+use super::{
+    ended::{FINAL_RECORD_TIMEOUT, NAME_TIMEOUT},
+    *,
+};
 use crate::{
-    model::{AgentRow, ContainerKind, Qos, Runtime, View},
+    model::{AgentRow, AgentRule, ContainerKind, OomScope, Qos, Runtime, View},
     values::{Cpu, MemoryEvents, MemoryStat},
 };
 
@@ -103,6 +108,85 @@ fn an_unnamed_container_is_counted_as_unknown() {
         (&*row.workload_kind, row.cpu_ns, row.containers_started, row.containers_ended),
         ("Unknown", 100, 1, 1)
     );
+}
+
+/// A short run of a container.
+#[derive(Clone, Debug)]
+struct Run {
+    workload: &'static str,
+    cpu_ns: u64,
+    is_killed: bool,
+    /// Whether the runtime names it, which does not know workloads.
+    is_named_by_runtime: bool,
+    /// When its workload gets known, seconds after its end; `None`: never.
+    known_after: Option<u64>,
+}
+
+fn run() -> impl Strategy<Value = Run> {
+    let workload = prop::sample::select(vec!["web", "report"]);
+    let known_after = prop::option::weighted(0.8, 0..=NAME_TIMEOUT.as_secs());
+    (workload, 0..1000_u64, any::<[bool; 2]>(), known_after).prop_map(
+        |(workload, cpu_ns, [is_killed, is_named_by_runtime], known_after)| Run {
+            workload,
+            cpu_ns,
+            is_killed,
+            is_named_by_runtime,
+            known_after,
+        },
+    )
+}
+
+#[test]
+fn a_container_that_ends_before_its_name_is_known_counts_under_its_own_workload_or_none() {
+    let is_late = |runs: &Vec<Run>| runs.iter().any(|run| run.known_after > Some(0));
+    AgentRule::LateNames.prove(&prop::collection::vec(run(), 1..6), is_late, |runs| {
+        let (mut store, begun) = (Store::new(10), Instant::now());
+        store.expect_names(true);
+        store.set_oom_kills_reported(true);
+        let mut expected = BTreeMap::<&str, (u64, u64, u64)>::new();
+        let mut keys = Vec::new();
+        for (number, run) in runs.iter().enumerate() {
+            let key = store.appear(pod_container(&format!("/pod/{number}")), 0, begun);
+            store.update(key, cpu(run.cpu_ns));
+            if run.is_named_by_runtime {
+                let names = Names { pod: "x".to_owned(), ..Names::default() };
+                store.set_names(key, Arc::new(names), Level::Container);
+            }
+            let of_limit = OomKill {
+                at_unix: 0.0,
+                scope: OomScope::Container,
+                usage_bytes: 1,
+                limit_bytes: Some(1),
+                pid: 1,
+                comm: String::new(),
+            };
+            if run.is_killed {
+                store.record_oom_kill(key, of_limit);
+            }
+            store.depart(key, 0, true, false, begun);
+            keys.push(key);
+            let of_workload = run.known_after.map_or("", |_| run.workload);
+            let (cpu_ns, ended, kills) = expected.entry(of_workload).or_default();
+            *cpu_ns += run.cpu_ns;
+            *ended += 1;
+            *kills += u64::from(run.is_killed);
+        }
+        for seconds in 0..=NAME_TIMEOUT.as_secs() {
+            for (run, key) in runs.iter().zip(&keys).filter(|(run, _)| run.known_after == Some(seconds)) {
+                store.set_names(*key, names(run.workload), Level::Container);
+            }
+            store.settle(begun + Duration::from_secs(seconds));
+        }
+        store.count_workloads(begun);
+        let view = store.build_view(AgentRow::default(), begun);
+        let sums = |row: &WorkloadRow| {
+            (row.cpu_ns, row.containers_ended, row.oom_kills.unwrap_or_default().iter().sum())
+        };
+        let found = view.workloads.iter().map(|row| (&*row.workload, sums(row))).collect();
+        let never_named = runs.iter().filter(|run| run.known_after.is_none()).count() as u64;
+        let is_right = expected == found && store.never_named() == never_named;
+        if is_right { Ok(()) } else { Err(format!("{found:?}, not {expected:?}")) }
+    });
 }
 
 #[test]

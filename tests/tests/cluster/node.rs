@@ -28,7 +28,6 @@ pub(crate) const SOON: Duration = Duration::from_secs(120);
 /// the same time, as they wait most of it.
 static USERS: Mutex<Users> = Mutex::new(Users::Several(0));
 static CHANGED: Condvar = Condvar::new();
-static INSTALLING: Mutex<()> = Mutex::new(());
 
 enum Users {
     Several(usize),
@@ -91,8 +90,6 @@ fn node_for(user: impl FnOnce() -> User) -> Option<Node> {
     required(env::var("SNUG_TEST_CLUSTER").map_err(|_| "no cluster: run `cargo xtask cluster`")).map(
         |folder| {
             let node = Node { folder: folder.into(), _user: user() };
-            // One at a time: what two create at the same time, one of them finds created.
-            let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
             node.install().unwrap();
             node
         },

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use snug_tests::exposition::{self, Page};
 
-use crate::node::{Node, Objects, SOON, container, node, node_alone, pod, spec};
+use crate::node::{Node, Objects, SOON, container, node, pod, spec};
 
 /// A script that uses a few milliseconds of CPU time per second.
 const BUSY: &str = "while true; do i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 1; done";
@@ -193,7 +193,7 @@ fn metrics_server_finds_the_same_series_as_at_the_kubelet() {
 
 #[test]
 fn every_family_has_the_kubelet_s_series_and_values() {
-    let Some(node) = node_alone() else { return };
+    let Some(node) = node() else { return };
     let holds = container("holds", "head -c 20000000 /dev/zero > /dev/shm/held; exec sleep 1000");
     let mut limited = container("busy", BUSY);
     limited["resources"] = json!({ "limits": { "cpu": "500m" } });

@@ -130,6 +130,10 @@ fn settings_of(container: &Container) -> BTreeMap<String, String> {
         let value = (!read_elsewhere).then(|| variable.value.as_deref().unwrap_or_default());
         (variable.name.as_str(), value)
     });
+    if !AgentRule::SettingsOnly.is_on() {
+        let all = environment.map(|(name, value)| (name.to_owned(), value.unwrap_or_default().to_owned()));
+        return all.collect();
+    }
     settings::pick(arguments, environment)
 }
 

@@ -117,10 +117,11 @@ impl ContainerUsage {
         }
     }
 
-    /// Whether the container is ignored: it had no name and soon ended. An OOM kill is never ignored.
+    /// Whether the container is ignored: it has no name and is new. An OOM kill is never ignored.
     pub(super) fn is_unowned(&self, now_unix: f64) -> bool {
         let unnamed = self.identity.names.is_none() && self.identity.of_path.level == Level::Container;
-        unnamed && self.record.kills.is_empty() && now_unix - self.created_unix < MIN_LIFETIME_SECONDS
+        let is_short = now_unix - self.created_unix < MIN_LIFETIME_SECONDS;
+        unnamed && is_short && self.record.kills.is_empty() && AgentRule::ShortUnnamedRuns.is_on()
     }
 
     /// The container has ended. An incomplete minute counts, too: the container may have lived less than one.
@@ -404,7 +405,8 @@ impl ContainerUsage {
         }
         let mut evidence = Evidence::new(workload, container, window_millis);
         // A remainder of less than a second stays for the next call. There is none after the end: then a run counts at least a second.
-        let whole = |ns: u64| if self.ended { ns.div_ceil(1_000_000_000) } else { ns / 1_000_000_000 };
+        let is_whole = self.ended && AgentRule::ShortRuns.is_on();
+        let whole = |ns: u64| if is_whole { ns.div_ceil(1_000_000_000) } else { ns / 1_000_000_000 };
         let observed = whole(self.observed_ns);
         if observed == 0 && *self.record == HourRecord::default() {
             return evidence;

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use snug_sizing::minutes::{MINUTE, Minute};
 
-use crate::values::{MemoryHistograms, MemoryStat, PeakSource, Values, WindowPeak};
+use crate::{
+    model::AgentRule,
+    values::{MemoryHistograms, MemoryStat, PeakSource, Values, WindowPeak},
+};
 
 /// Maximum and minimum number of minutes from which growth is computed.
 const GROWTH_MINUTES: (usize, usize) = (60, 10);
@@ -43,7 +46,7 @@ impl ContainerMemory {
     /// `is_new`: the container was created while the agent ran, so its watermark is not from before.
     pub(super) fn new(is_new: bool, histograms: bool) -> Self {
         Self {
-            watermark: is_new.then_some(0),
+            watermark: (is_new || !AgentRule::WatermarkBeforeAgent.is_on()).then_some(0),
             earlier_peak: None,
             working_set: None,
             inactive_file: 0,
@@ -76,7 +79,8 @@ impl ContainerMemory {
         let risen = watermark.filter(|peak| self.watermark.is_some_and(|before| *peak > before));
         let Some(working_set) = values.working_set else {
             // The final record has the watermark. How much of it was file cache is not known.
-            return self.watermark.and(watermark).map(|highest| MemorySecond { working_set: None, highest });
+            let highest = self.watermark.and(watermark).filter(|_| AgentRule::FinalPeak.is_on());
+            return highest.map(|highest| MemorySecond { working_set: None, highest });
         };
         self.working_set = Some(working_set.bytes);
         if let (None, Some(peak)) = (self.watermark, watermark) {

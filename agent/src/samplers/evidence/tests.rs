@@ -38,9 +38,12 @@ impl Node {
     fn container(&mut self, id: char, created_unix: f64) -> Key {
         let id: String = std::iter::repeat_n(id, 64).collect();
         let path = format!("/kubepods/besteffort/pod11111111-2222-3333-4444-555555555555/{id}");
-        let of_path = path::parse(&path).unwrap();
-        let appearance =
-            Appearance { path: path.as_str().into(), of_path, created_unix, present_at_start: false };
+        self.appear(&path, created_unix)
+    }
+
+    fn appear(&mut self, path: &str, created_unix: f64) -> Key {
+        let of_path = path::parse(path).unwrap();
+        let appearance = Appearance { path: path.into(), of_path, created_unix, present_at_start: false };
         self.store.appear(appearance, 0, self.begun)
     }
 
@@ -102,6 +105,10 @@ impl Node {
         self.collector.finish(&self.store, START + seconds);
         self.taken.try_iter().flat_map(Batch::into_values).collect()
     }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(found: &T, expected: &T) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{found:?} is not {expected:?}")) }
 }
 
 /// Count and upper bound of each bucket.
@@ -220,11 +227,8 @@ fn cpu_time_of_a_short_life_is_spread_evenly() {
 fn pending_usage_of_containers_created_without_end_is_bounded() {
     let mut node = Node::new();
     for number in 0..=MAX_PENDING_SUBJECTS {
-        let path = format!("/docker/{number:064x}");
-        let of_path = path::parse(&path).unwrap();
         let created_unix = if number == 0 { START } else { START - 1000.0 };
-        let appearance = Appearance { path: path.into(), of_path, created_unix, present_at_start: false };
-        let key = node.store.appear(appearance, 0, node.begun);
+        let key = node.appear(&format!("/docker/{number:064x}"), created_unix);
         node.memory(key, 2 * MIB, MIB, 2 * MIB);
         node.store.depart(key, 0, true, false, node.begun);
         node.collector.observe_leaving(&node.store, node.begun, START + 30.0);
@@ -237,7 +241,7 @@ fn pending_usage_of_containers_created_without_end_is_bounded() {
     node.memory(one_more, 2 * MIB, MIB, 2 * MIB);
     node.second(1.0);
     assert_eq!(node.collector.history().lost, 0);
-    node.collector.collect(&node.store, START + 2.0);
+    node.collector.collect(&node.store, false, START + 2.0);
     assert_eq!(node.collector.history().lost, 1);
 }
 
@@ -378,7 +382,7 @@ fn the_quota_simulation_covers_all_time_also_after_flushes() {
         let (_, shown, _) = node.collector.new_values().next().unwrap();
         let what_if = shown.quota_what_if.unwrap();
         periods.push((what_if.0[&400].periods, what_if.0[&400].throttled, what_if.0[&800].throttled));
-        node.collector.collect(&node.store, START + round as f64 + 1.05);
+        node.collector.collect(&node.store, false, START + round as f64 + 1.05);
     }
     // The first sample is no window.
     assert_eq!(periods, [(9, 9, 0), (19, 19, 0), (29, 29, 0)]);

@@ -141,10 +141,6 @@ impl Case {
     }
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(found: &T, expected: &T) -> Result<(), String> {
-    if found == expected { Ok(()) } else { Err(format!("{found:?} is not {expected:?}")) }
-}
-
 fn is_recorded(case: &Case) -> bool {
     case.section != "ephemeralContainers"
 }
