@@ -16,7 +16,7 @@ use super::{
     reader::Period,
     windows::Windows,
 };
-use crate::evidence::Snapshot;
+use crate::{advice::CommandRule, evidence::Snapshot};
 
 /// Containers that are first seen this soon after the first of all may be older than the metrics.
 const BEGINNING: u64 = 900;
@@ -62,7 +62,7 @@ impl EvidenceBuilder {
     pub(super) fn cpu(&mut self, key: ContainerKey, values: &Points) {
         let (pod, window) = (key.1.clone(), self.period.window);
         let Some((first, _)) = values.first() else { return };
-        let window_millis = if self.has_windows { WINDOW_MILLIS } else { window * 1000 };
+        let window_millis = self.window_millis();
         let seen = self.by_container.entry(key).or_insert_with(|| ObservedContainer {
             evidence: Evidence::new(Workload::default(), Container::default(), window_millis),
             first: *first,
@@ -135,6 +135,26 @@ impl EvidenceBuilder {
         }
     }
 
+    /// Adds containers that were OOM-killed before two scrapes saw them: a crash loop may have no usage at all.
+    fn add_unseen(&mut self, states: &BTreeMap<ContainerKey, States>) {
+        let window_millis = self.window_millis();
+        for (key, states) in states {
+            let killed = states.restarts(0).into_iter().filter(|it| it.kills > 0).map(|it| it.at);
+            if let (Some(last), true) = (killed.max(), CommandRule::KillsFromState.is_on()) {
+                let first = states.restarts.first().map_or(last, |(at, _)| *at);
+                self.by_container.entry(key.clone()).or_insert_with(|| ObservedContainer {
+                    evidence: Evidence::new(Workload::default(), Container::default(), window_millis),
+                    first,
+                    last,
+                });
+            }
+        }
+    }
+
+    fn window_millis(&self) -> u64 {
+        if self.has_windows { WINDOW_MILLIS } else { self.period.window * 1000 }
+    }
+
     /// Adds restarts and OOM kills: those of kube-state-metrics, and those of the counter of OOM events by hour, whichever are
     /// more. A kill has the memory limit of its pod, 0 if unknown.
     pub(super) fn kills(
@@ -144,6 +164,7 @@ impl EvidenceBuilder {
         state: &KubeState,
     ) {
         let begin = self.begin();
+        self.add_unseen(states);
         for (key, seen) in &mut self.by_container {
             let limit = state.resources.get(key).and_then(|it| it.memory_limit).unwrap_or(0);
             let mut kills = BTreeMap::<Hour, (u64, u64)>::new();

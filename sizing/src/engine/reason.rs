@@ -89,7 +89,7 @@ pub enum Reason {
         /// Whether the upper bound of raises was reached.
         bounded: bool,
     },
-    /// Memory grows steadily.
+    /// Memory grows.
     Leak {
         /// Bytes per day.
         bytes_per_day: f64,
@@ -97,7 +97,7 @@ pub enum Reason {
         days_to_limit: Option<f64>,
         /// Days for which a limit must last.
         horizon_days: f64,
-        /// Whether the recommended limit lasts that long. Otherwise memory is not changed.
+        /// Whether the recommended limit lasts that long. Otherwise growth changes nothing but that memory is not lowered.
         covered: bool,
     },
     /// What a rule did to the memory limit, or what to mind about memory.
@@ -276,7 +276,7 @@ impl fmt::Display for Reason {
                 }
             }
             Self::Leak { bytes_per_day, days_to_limit, horizon_days, covered } => {
-                write!(f, "memory grows steadily by {} a day", bytes(*bytes_per_day as u64))?;
+                write!(f, "memory grows by {} a day", bytes(*bytes_per_day as u64))?;
                 if let Some(days) = days_to_limit {
                     write!(f, "; it reaches the current limit in {days:.1} days")?;
                 }
@@ -285,8 +285,8 @@ impl fmt::Display for Reason {
                 } else {
                     write!(
                         f,
-                        "; memory is not changed: a limit for {horizon_days:.1} days of growth would be out of proportion, \
-                         or there is less than a day to judge by; check for a memory leak"
+                        "; memory is not lowered, and not raised for it: growth is too irregular, too fast or too recent for a limit that \
+                         lasts {horizon_days:.1} days; check for a memory leak"
                     )
                 }
             }

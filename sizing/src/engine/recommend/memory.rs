@@ -4,7 +4,7 @@ use super::{Policy, settings};
 use crate::{
     engine::{
         advice::AdviceRule,
-        growth::{self, Growth},
+        growth::{self, Growth, Shape},
         memory::{Basis, MemorySize, risk_of, unreclaimable_peak},
         note::MemoryNote,
         oom,
@@ -24,6 +24,9 @@ const EARLIER_PEAK_DAYS: f64 = 7.0;
 const LARGEST_STEPS: [f64; 3] = [0.25, 0.5, 0.75];
 /// A limit that would have to be more than this many times as high to last for the horizon is not raised for growth.
 const MAX_GROWTH: f64 = 2.0;
+
+/// Growth that no line describes is taken this many times as fast when the question is whether a lower limit lasts.
+const IRREGULAR: f64 = 1.5;
 
 /// What memory values are made from.
 #[derive(Clone, Copy, Debug)]
@@ -74,12 +77,13 @@ pub(super) fn values(input: &Input<'_>, reasons: &mut Vec<Reason>) -> Values {
     let need = highest(minimum, failed.max(sized.bytes), reasons);
     let growth = growth(input, need, reasons);
     let used = match growth {
-        Growing::Until(bytes) => need.max(bytes),
+        Growing::Until(bytes) | Growing::Slowly(bytes) => need.max(bytes),
         Growing::No | Growing::NotLowered => need,
     };
+    let may_fall = matches!(growth, Growing::No | Growing::Slowly(_));
     let heap = settings::heap_floor(&evidence.container).unwrap_or(0.0);
     let held = |used: f64, value: Option<u64>, floors: Vec<Floor>, reasons: &mut Vec<Reason>| {
-        let base = used.max(if growth == Growing::No { 0.0 } else { value.unwrap_or(0) as f64 });
+        let base = used.max(if may_fall { 0.0 } else { value.unwrap_or(0) as f64 });
         highest(floors, base, reasons)
     };
     // Rules that only keep a value from being lowered do not raise it above the current one, even by rounding.
@@ -91,7 +95,11 @@ pub(super) fn values(input: &Input<'_>, reasons: &mut Vec<Reason>) -> Values {
     if growth == Growing::NotLowered && current.memory_limit.is_none() {
         limit = None;
     }
-    let floor = hard.max(heap).max(if growth == Growing::No { 0.0 } else { of_limit.max(used) });
+    let floor = hard.max(heap).max(match growth {
+        Growing::No => 0.0,
+        Growing::Slowly(_) => used,
+        Growing::Until(_) | Growing::NotLowered => of_limit.max(used),
+    });
     if let (Some(set), Some(wanted)) = (previous.memory_limit, limit)
         && set != wanted
         && stability::keeps_memory(set as f64, wanted as f64, sized.basis.bytes, floor)
@@ -164,6 +172,8 @@ enum Growing {
     No,
     /// Values for this usage, bytes, and none lower than now.
     Until(f64),
+    /// Values for this usage, bytes. So little that values may be lower than now.
+    Slowly(f64),
     /// No value lower than now. A value for the whole horizon would be out of proportion, or growth is not sure.
     NotLowered,
 }
@@ -172,18 +182,23 @@ enum Growing {
 fn growth(input: &Input<'_>, need: f64, reasons: &mut Vec<Reason>) -> Growing {
     let Input { evidence, policy, sized, current, .. } = *input;
     let limit = current.memory_limit;
-    let Some(growth) = growth::steady(evidence, limit) else { return Growing::No };
+    let Some(growth) = growth::find(evidence, limit) else { return Growing::No };
     let horizon_days = policy.horizon_days;
     let until = growth.after(horizon_days) * (1.0 + sized.rule.relative);
     let proportionate = until <= MAX_GROWTH * need.max(limit.unwrap_or(0) as f64);
-    let covered = growth.is_sure() && proportionate;
+    // What the limit would be without growth.
+    let proposed = highest(limit_floors(input, need), need, &mut Vec::new());
+    // Growth that no line describes may well be faster.
+    let is_reached = until + (IRREGULAR - 1.0) * growth.bytes_per_day * horizon_days > proposed;
+    let (covered, growing) = match growth.shape {
+        Shape::Line if proportionate => (true, Growing::Until(until)),
+        Shape::FlatLine if proportionate && is_reached => (true, Growing::Slowly(until)),
+        Shape::FlatLine | Shape::ByDay if !is_reached => return Growing::No,
+        _ => (false, Growing::NotLowered),
+    };
     let Growth { bytes_per_day, days_to_limit, .. } = growth;
     reasons.push(Reason::Leak { bytes_per_day, days_to_limit, horizon_days, covered });
-    match covered {
-        _ if !AdviceRule::Growth.is_on() => Growing::No,
-        true => Growing::Until(until),
-        false => Growing::NotLowered,
-    }
+    if AdviceRule::Growth.is_on() { growing } else { Growing::No }
 }
 
 /// What the limit is not lowered below. `wanted` is the limit without these.

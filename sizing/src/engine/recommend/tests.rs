@@ -10,6 +10,7 @@ use crate::{
 
 const MIB: u64 = 1 << 20;
 
+mod growth;
 mod memory;
 mod settings;
 

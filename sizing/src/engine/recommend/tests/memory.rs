@@ -369,50 +369,6 @@ fn a_limit_that_is_lowered_step_by_step_does_not_raise_the_request() {
     assert_eq!(values.memory_request, values.memory_limit, "a Guaranteed pod stays one");
 }
 
-/// A container that grows, with the growth in bytes an hour.
-fn growing() -> impl Strategy<Value = (Evidence, u64)> {
-    (100..1000_u64, 0.005..0.2_f64, 8..72_u32, prop::option::of(1.0..4.0_f64), 0..4_u64).prop_map(
-        |(start, rate, hours, limit, noise)| {
-            let rate = (start as f64 * rate).max(4.0) as u64;
-            let mib =
-                |hour: u32| start + rate * u64::from(hour) + (u64::from(hour) * 7 % (noise + 1)) * rate / 8;
-            let seen: Vec<PodHour> =
-                (0..hours).map(|hour| PodHour { hour, mib: mib(hour), cores: 0.1, start: false }).collect();
-            let mut evidence = evidence(&seen);
-            let limit = limit.map(|factor| (mib(hours) as f64 * factor) as u64 * MIB);
-            evidence.container.current.memory_limit = limit;
-            evidence.container.current.memory_request = limit;
-            (evidence, rate * MIB)
-        },
-    )
-}
-
-#[test]
-fn the_limit_of_a_growing_container_lasts_or_is_not_lowered() {
-    let newest = |evidence: &Evidence| evidence.hours.values().last().unwrap().highest().unwrap().bytes;
-    let oldest = |evidence: &Evidence| evidence.hours.values().next().unwrap().highest().unwrap().bytes;
-    AdviceRule::Growth.prove(
-        &growing(),
-        |(evidence, _)| newest(evidence) as f64 > 1.2 * oldest(evidence) as f64,
-        |(evidence, per_hour)| {
-            let Recommendation { values, reasons, .. } = advised(evidence);
-            let current = evidence.container.current;
-            at_least(values.memory_limit, current.memory_limit.unwrap_or(0) as f64)?;
-            at_least(values.memory_request, current.memory_request.unwrap_or(0) as f64)?;
-            let covered = reasons.iter().find_map(|reason| match reason {
-                Reason::Leak { covered, .. } => Some(*covered),
-                _ => None,
-            });
-            let until = newest(evidence) + per_hour * 24 * 7;
-            match covered {
-                Some(true) => at_least(values.memory_limit, until as f64),
-                Some(false) if values.memory_limit.is_none() == current.memory_limit.is_none() => Ok(()),
-                other => Err(format!("{other:?}: {values:?}")),
-            }
-        },
-    );
-}
-
 #[test]
 fn a_limit_is_not_lowered_below_usage_and_what_volumes_in_memory_may_hold() {
     AdviceRule::MemoryVolumes.prove(
