@@ -37,10 +37,15 @@ pub fn render(headings: &[(&str, Align)], rows: &[impl AsRef<[String]>]) -> Stri
 /// Line and paragraph separators end a line (and a comment) in YAML 1.1; marks that turn the direction of text can make a line
 /// look like another one.
 pub fn plain(text: &str) -> String {
+    let text = visible(text);
+    if text.is_empty() { crate::units::NONE.to_owned() } else { text }
+}
+
+/// As [`plain`], but empty where nothing is left.
+pub fn visible(text: &str) -> String {
     let is_separator = |c| matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
     let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let is_left_out =
         |c: char| c.is_control() || (CommandRule::PlainNames.is_on() && (is_separator(c) || turns(c)));
-    let text: String = text.chars().filter(|c| !is_left_out(*c)).collect();
-    if text.is_empty() { crate::units::NONE.to_owned() } else { text }
+    text.chars().filter(|c| !is_left_out(*c)).collect()
 }

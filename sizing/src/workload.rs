@@ -59,6 +59,28 @@ pub struct Resources {
     pub memory_limit: Option<u64>,
 }
 
+/// Limits from here on are none: cgroups have the largest number for "unlimited", with or without the last bits of a page.
+const UNLIMITED: u64 = 1 << 62;
+
+impl Resources {
+    /// Without what sets nothing: numbers so large that they mean "unlimited", limits of 0, which kubelets take for none, and
+    /// requests of 0 without a limit. A request of 0 beside a limit stays, because without it the limit would be the request.
+    #[must_use]
+    pub fn effective(self) -> Self {
+        let limit = |value: Option<u64>| value.filter(|value| (1..UNLIMITED).contains(value));
+        let request = |value: Option<u64>, limit: Option<u64>| {
+            value.filter(|value| *value < UNLIMITED && (*value > 0 || limit.is_some()))
+        };
+        let (cpu_limit, memory_limit) = (limit(self.cpu_limit), limit(self.memory_limit));
+        Self {
+            cpu_request: request(self.cpu_request, cpu_limit),
+            cpu_limit,
+            memory_request: request(self.memory_request, memory_limit),
+            memory_limit,
+        }
+    }
+}
+
 /// QoS class of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum QosClass {

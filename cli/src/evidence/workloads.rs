@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use snug_sizing::{
     evidence::{Evidence, HOUR},
     histogram::Histogram,
-    workload::{Role, WorkloadKind, names},
+    workload::{Resources, Role, WorkloadKind, names},
 };
 
 use super::Snapshot;
@@ -31,12 +31,17 @@ pub fn last_seen(evidence: &Evidence) -> u64 {
 
 impl Snapshot {
     /// Makes one history of all that belongs to a container: runs of a CronJob, and CPU windows of several lengths. Pods that
-    /// ended are not counted as replicas.
+    /// ended are not counted as replicas, and limits that limit nothing are none.
     #[must_use]
     pub fn unified(mut self) -> Self {
         for mut evidence in std::mem::take(&mut self.evidence).into_values() {
             if CommandRule::RunsOfACronJob.is_on() {
                 join_run(&mut evidence);
+            }
+            if CommandRule::Unlimited.is_on() {
+                let container = &mut evidence.container;
+                container.current = container.current.effective();
+                container.pod_resources = container.pod_resources.map(Resources::effective);
             }
             self.insert(evidence);
         }

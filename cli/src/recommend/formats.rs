@@ -7,7 +7,7 @@ use super::report::{Change, Entry, Quantities, Report, Skipped};
 use crate::{
     advice::CommandRule,
     cluster::EmptiedNodes,
-    columns::{self, Align, plain},
+    columns::{self, Align, plain, visible},
     units::{self, NONE},
 };
 
@@ -178,7 +178,7 @@ pub(super) fn markdown(report: &Report) -> String {
 /// A text as a cell of a CSV file. Spreadsheets take some first characters for a formula; an apostrophe before them makes it a
 /// text (OWASP, "CSV Injection").
 fn text(text: &str) -> String {
-    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    let text = visible(text);
     let is_formula = text.starts_with(['=', '+', '-', '@', '\'']) && CommandRule::PlainNames.is_on();
     if is_formula { format!("'{text}") } else { text }
 }

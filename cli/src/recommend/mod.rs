@@ -212,7 +212,9 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
         return Ok(Outcome::NotEnoughData);
     }
     let now = report.recommendations.iter().filter_map(|entry| entry.oom_kills_per_pod_day?.now);
-    let above = fail_on.is_some_and(|max| now.into_iter().any(|now| now > max));
+    // Without any usage there is no rate, but there were kills.
+    let killed = report.skipped.iter().filter(|skipped| skipped.oom_kills > 0).map(|_| 1.0);
+    let above = fail_on.is_some_and(|max| now.into_iter().chain(killed).any(|now| now > max));
     Ok(if above { Outcome::AboveThreshold } else { Outcome::Success })
 }
 

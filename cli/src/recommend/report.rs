@@ -270,6 +270,13 @@ pub struct Skipped {
     pub workload: String,
     pub container: String,
     pub why: String,
+    /// OOM kills in the history, where nothing can be recommended for lack of any usage.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub oom_kills: usize,
+}
+
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Report {
@@ -296,20 +303,22 @@ impl Report {
         selected.retain(|(evidence, _)| select(evidence));
         let recommend = |(evidence, qos): &(&Evidence, _)| match policies.for_container(evidence) {
             Some(policy) => match gone.since(evidence) {
-                Some(gone) => Err(why_gone(gone)),
+                Some(gone) => Err((why_gone(gone), 0)),
                 None => {
                     let context = Context { pool, qos: *qos, previous: None };
-                    engine::recommend(evidence, &policy, context).map_err(|error| error.to_string())
+                    engine::recommend(evidence, &policy, context)
+                        .map_err(|error| (error.to_string(), evidence.kills().count()))
                 }
             },
-            None => Err("excluded by a policy".to_owned()),
+            None => Err(("excluded by a policy".to_owned(), 0)),
         };
-        let recommendation: Vec<Result<Recommendation, String>> =
+        let recommendation: Vec<Result<Recommendation, (String, usize)>> =
             selected.par_iter().map(recommend).collect();
         for ((evidence, _), recommendation) in selected.into_iter().zip(recommendation) {
             match recommendation {
                 Ok(recommendation) => report.recommendations.push(Entry::new(evidence, &recommendation)),
-                Err(why) => report.skipped.push(Skipped {
+                Err((why, oom_kills)) => report.skipped.push(Skipped {
+                    oom_kills,
                     namespace: evidence.workload.namespace.clone(),
                     workload: evidence.workload.name.clone(),
                     container: evidence.container.name.clone(),

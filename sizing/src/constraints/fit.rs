@@ -17,9 +17,6 @@ use super::{
     violation::{Adjusted, Violation},
 };
 
-/// Memory is raised to a multiple of this, bytes.
-const MEMORY_UNIT: u64 = 1 << 20;
-
 /// What a cluster allows the pods of one workload.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterLimits {
@@ -223,7 +220,7 @@ fn for_ratio(values: &Resources, resource: Resource, max_ratio: Option<f64>) -> 
     }
     // `as` saturates.
     let lowest = (limit as f64 / max_ratio).ceil() as u64;
-    let unit = if resource == Resource::Memory { MEMORY_UNIT } else { 1 };
+    let unit = resource.unit();
     let raised = lowest.div_ceil(unit).saturating_mul(unit);
     Some((ratio_of(request), max_ratio, raised.clamp(request, limit.max(request))))
 }

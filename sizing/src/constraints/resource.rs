@@ -36,6 +36,14 @@ impl Resource {
         }
     }
 
+    /// What amounts that were worked out are rounded to: a millicore, a mebibyte.
+    pub(super) const fn unit(self) -> u64 {
+        match self {
+            Self::Cpu => 1,
+            Self::Memory => 1 << 20,
+        }
+    }
+
     pub(super) const fn request_mut(self, values: &mut Resources) -> &mut Option<u64> {
         match self {
             Self::Cpu => &mut values.cpu_request,

@@ -99,7 +99,9 @@ fn raise_for(now: &PodSpec, then: &mut PodSpec, target: &UtilizationTarget) -> b
         .max_by_key(|container| resource.request(&container.values));
     let Some(largest) = largest.filter(|_| more > 0) else { return false };
     let request = resource.request_mut(&mut largest.values);
-    *request = request.map(|request| request.saturating_add(more));
+    // A whole MiB of memory, as a person would choose.
+    let unit = resource.unit();
+    *request = request.map(|request| request.saturating_add(more).div_ceil(unit).saturating_mul(unit));
     true
 }
 

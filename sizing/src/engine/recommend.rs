@@ -129,6 +129,16 @@ pub enum NotEnoughData {
     /// Neither CPU nor memory usage was observed.
     #[error("no CPU or memory usage observed")]
     NoUsage,
+    /// OOM kills, but neither a limit nor any usage.
+    #[error(
+        "{kills} OOM kill{}, but no usage was observed and no memory limit is known: set a memory limit well above what the program \
+         needs to start",
+        if *kills == 1 { "" } else { "s" }
+    )]
+    OnlyKills {
+        /// OOM kills in the history.
+        kills: usize,
+    },
     /// Memory was observed, but none was in use.
     #[error(
         "no memory in use was observed: either no task ran in the container's cgroup, or its runtime accounts to another one \
@@ -174,7 +184,9 @@ fn from_hours(
     let cpu = super::cpu::size(evidence, policy.rule, policy.risk);
     let memory = super::memory::size(evidence, policy.rule, policy.risk, pool.memory);
     if cpu.is_none() && memory.is_none() {
-        return Err(NotEnoughData::NoUsage);
+        let kills = evidence.kills().count();
+        let is_killed = kills > 0 && AdviceRule::ShortHistory.is_on();
+        return Err(if is_killed { NotEnoughData::OnlyKills { kills } } else { NotEnoughData::NoUsage });
     }
     let is_killed = AdviceRule::ShortHistory.is_on() && evidence.kills().next().is_some();
     if observed < MIN_SECONDS && !is_killed {

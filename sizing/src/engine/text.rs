@@ -1,14 +1,16 @@
 //! Numbers in the sentences of reasons.
 
-use crate::quantity::Quantity;
-
-/// Whole MiB from 10 MiB on, else an exact quantity.
+/// Whole MiB from 10 MiB on, with a digit below that, and KiB below one.
 pub(super) fn bytes(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
-    if bytes >= 10 * MIB {
-        format!("{} MiB", bytes.div_ceil(MIB))
-    } else {
-        Quantity::from_bytes(bytes).to_string()
+    if bytes < MIB {
+        return format!("{} KiB", bytes.div_ceil(KIB));
+    }
+    // Tenths, rounded up like the others.
+    match (bytes % MIB * 10).div_ceil(MIB) {
+        tenths @ 1..10 if bytes < 10 * MIB => format!("{}.{tenths} MiB", bytes / MIB),
+        _ => format!("{} MiB", bytes.div_ceil(MIB)),
     }
 }
 

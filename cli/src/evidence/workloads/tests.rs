@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use snug_sizing::{
     evidence::{Hour, HourRecord, PodTotals},
-    workload::{Container, Workload},
+    workload::{Container, QosClass, Workload},
 };
 
 use super::*;
@@ -188,5 +188,61 @@ fn rare_runs_are_not_gone() {
         let rare = daily(owner, ago);
         let snapshot = snapshot([history("Deployment", "other", "app", 100, &[(0, 3600)]), rare.clone()]);
         assert_eq!(Gone::new(&snapshot).since(&rare).is_some(), is_gone, "{owner} {ago}");
+    }
+}
+
+#[test]
+fn limits_that_limit_nothing_are_none_from_every_source() {
+    let number = || {
+        prop_oneof![
+            Just(None),
+            Just(Some(0)),
+            (1..1_u64 << 40).prop_map(Some),
+            (1_u64 << 62..=u64::MAX).prop_map(Some),
+        ]
+        .boxed()
+    };
+    let small = || prop_oneof![Just(None), Just(Some(0)), (1..1_u64 << 40).prop_map(Some)].boxed();
+    CommandRule::Unlimited.prove(
+        &[small(), number(), small(), number()],
+        |values| values.iter().flatten().any(|value| *value == 0 || *value >= 1 << 62),
+        |[cpu_request, cpu_limit, memory_request, memory_limit]| {
+            let set = Resources {
+                cpu_request: *cpu_request,
+                cpu_limit: *cpu_limit,
+                memory_request: *memory_request,
+                memory_limit: *memory_limit,
+            };
+            let mut one = history("Deployment", "web", "app", 100, &[(1, 3600)]);
+            one.container.current = set;
+            let unified = snapshot([one]).unified();
+            let now = unified.evidence().next().ok_or("it is gone")?.container.current;
+            let limit = |value: &Option<u64>| value.filter(|value| (1..1 << 62).contains(value));
+            let is_real = |value: Option<u64>, limit: Option<u64>| {
+                value.is_none_or(|value| value < 1 << 62 && (value > 0 || limit.is_some()))
+            };
+            let limits = now.cpu_limit == limit(cpu_limit) && now.memory_limit == limit(memory_limit);
+            let requests =
+                is_real(now.cpu_request, now.cpu_limit) && is_real(now.memory_request, now.memory_limit);
+            let same_class = QosClass::from_containers(&[now]) == class(set);
+            holds(limits && requests && same_class, || format!("{now:?}, {:?}", class(set)))
+        },
+    );
+}
+
+/// The QoS class as the kubelet has it: amounts of 0 do not count, and a request that is not set is the limit.
+fn class(set: Resources) -> QosClass {
+    let limited = |value: Option<u64>| value.filter(|value| (1..1 << 62).contains(value));
+    let both =
+        |request: Option<u64>, limit: Option<u64>| (limited(request.or(limited(limit))), limited(limit));
+    let pairs = [both(set.cpu_request, set.cpu_limit), both(set.memory_request, set.memory_limit)];
+    match pairs {
+        [(None, None), (None, None)] => QosClass::BestEffort,
+        [(Some(cpu), Some(max_cpu)), (Some(memory), Some(max_memory))]
+            if cpu == max_cpu && memory == max_memory =>
+        {
+            QosClass::Guaranteed
+        }
+        _ => QosClass::Burstable,
     }
 }

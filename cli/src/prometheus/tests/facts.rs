@@ -52,6 +52,35 @@ fn a_restart_after_an_oom_kill_is_an_oom_kill() {
 }
 
 #[test]
+fn kills_of_a_container_without_any_usage_count() {
+    let cases = (model(), 1..10_u64, any::<bool>());
+    CommandRule::KillsFromState.prove(
+        &cases,
+        |_| true,
+        |(model, kills, is_init)| {
+            // Usage of another container; this one ends before two scrapes see it.
+            let other = Model { workload: model.workload + 1, ..model.clone() };
+            let mut series = cluster(&[other], "", HOUR);
+            state(&mut series, std::slice::from_ref(model), &Scrape::new(""), HOUR);
+            let labels = Scrape::new("").labelled(model, "uid=u");
+            let kind = if *is_init { "init_container" } else { "container" };
+            let begin = (NOW - HOUR) / HOUR * HOUR + 120;
+            let count = |time: u64| (time.saturating_sub(begin) / STEP).min(*kills) as f64;
+            series.add(
+                &format!("kube_pod_{kind}_status_restarts_total"),
+                &labels,
+                (SPAN.0..SPAN.1).step_by(60).map(|time| (time, count(time))),
+            );
+            let reason = format!("kube_pod_{kind}_status_last_terminated_reason");
+            series.constant(&reason, &format!("{labels},reason=OOMKilled"), SPAN, 1.0);
+            let history = read(&series, "", HOUR).map_err(|error| error.to_string())?;
+            let found = evidence(&history).get(&model.title()).map_or(0, |one| one.kills().count());
+            if found as u64 == *kills { Ok(()) } else { Err(format!("{found} kills, not {kills}")) }
+        },
+    );
+}
+
+#[test]
 fn the_largest_numbers_of_cgroups_are_no_limits() {
     let numbers = prop::sample::select(vec![
         (1_u64 << 62) as f64,

@@ -140,7 +140,11 @@ fn csv(report: &Report) -> Result<(), String> {
         let cells = row.iter().zip([&entry.namespace, &entry.owner, &entry.workload, &entry.container]);
         for (cell, name) in cells {
             holds(!cell.starts_with(['=', '+', '-', '@', '\t', '\r']), || format!("a formula: {cell:?}"))?;
-            let name: String = name.chars().filter(|c| !c.is_control()).collect();
+            let is_left_out = |c: char| {
+                c.is_control()
+                    || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+            };
+            let name: String = name.chars().filter(|c| !is_left_out(*c)).collect();
             let read = cell.strip_prefix('\'').unwrap_or(cell);
             holds(read == name, || format!("{cell:?} of {name:?}"))?;
         }
