@@ -9,8 +9,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use snug_tests::agent::eventually;
 
-use crate::node::{Node, container, eventually, node, spec};
+use crate::node::{Node, container, node, spec};
 
 const NAMESPACE: &str = "applied";
 /// Usage history before the recommendation. The agent writes it every half minute, and a minute is the least that advice needs.

@@ -2,9 +2,11 @@
 
 use std::{env, process::Command, time::Duration};
 
-use crate::node::{container, eventually, node, spec};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use snug_tests::agent::eventually;
+
+use crate::node::{container, node, spec};
 
 /// Agents write their usage history once in half a minute.
 const SEEN: Duration = Duration::from_secs(90);

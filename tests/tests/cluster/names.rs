@@ -1,11 +1,11 @@
 //! Names of all kinds of pods.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use snug_tests::exposition::Page;
+use snug_tests::{agent::eventually, exposition::Page};
 
-use crate::node::{Node, SOON, container, controller, eventually, node, node_alone, pod, spec};
+use crate::node::{Node, SOON, container, controller, node, pod, spec};
 
 const USAGE: &str = "snug_container_cpu_usage_seconds_total";
 
@@ -105,7 +105,7 @@ fn sixty_pods_are_counted_as_started_and_ended() {
     drop(objects);
     node.metrics_until(SOON * 8, "no container", |page| Ok(page.all(USAGE, &of).is_empty())).unwrap();
     // Removed cgroups are counted after at most a second.
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(std::time::Duration::from_secs(3));
     let page = node.page("/metrics").unwrap();
     let counted = |name: &str| page.value(&format!("snug_workload_containers_{name}_total"), &of).unwrap();
     assert_eq!((counted("started"), counted("ended")), (runs, runs), "{:#?}", more_than_once(&node, "many"));
@@ -148,7 +148,7 @@ fn a_rollout_stays_one_workload_and_restarts_nothing() {
 
 #[test]
 fn with_owner_lookup_jobs_belong_to_their_cron_job() {
-    let Some(node) = node_alone() else { return };
+    let Some(node) = node() else { return };
     node.install_with(&["owner-lookup"]).unwrap();
     let mut at_once = spec(&[container("main", "true")]);
     at_once["restartPolicy"] = json!("Never");
@@ -177,7 +177,7 @@ fn with_owner_lookup_jobs_belong_to_their_cron_job() {
 
     // Without permission the agent logs it, and each Job is a workload of its own.
     node.kubectl(&["delete", "clusterrolebinding", "snug-agent-owner-lookup"]).unwrap();
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(std::time::Duration::from_secs(2));
     node.kubectl(&["create", "job", "nightly-3", "--from=cronjob/nightly"]).unwrap();
     let alone = [("workload_kind", "Job"), ("workload", "nightly-3"), ("container", "main")];
     node.metrics_until(SOON, "a run by itself", |page| {
@@ -192,7 +192,7 @@ fn with_owner_lookup_jobs_belong_to_their_cron_job() {
 
 #[test]
 fn without_api_server_and_bundles_the_cri_socket_provides_names() {
-    let Some(node) = node_alone() else { return };
+    let Some(node) = node() else { return };
     let _pod = node.apply(&[pod("asked", &spec(&[container("main", "exec sleep 1000")]))]).unwrap();
     node.install_with(&["cri-socket"]).unwrap();
     let env = |variables: [&str; 2]| {

@@ -5,15 +5,13 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use snug_tests::{
-    agent,
+    agent::eventually,
     exposition::{self, Page},
     manifests::Tools,
     required,
@@ -21,97 +19,23 @@ use snug_tests::{
 
 /// The image of the test pods.
 pub(crate) const IMAGE: &str = "snug.example/busybox:1";
-/// How long it may take until a pod runs and the agent knows it, while other tests and virtual machines run.
+/// How long it may take until a pod runs and the agent knows it, also where the kubelet reports a container late.
 pub(crate) const SOON: Duration = Duration::from_secs(120);
-
-/// Tests that use the node now. Those that change the agent or the API server run alone, when no other test runs; the others run at
-/// the same time, as they wait most of it.
-static USERS: Mutex<Users> = Mutex::new(Users::Several(0));
-static CHANGED: Condvar = Condvar::new();
-
-enum Users {
-    Several(usize),
-    One,
-}
 
 /// A node with Snug on it.
 pub(crate) struct Node {
     folder: PathBuf,
-    _user: User,
 }
 
-/// The use of the node by a test.
-struct User;
-
-impl User {
-    fn beside_others() -> Self {
-        let is_used_alone = |users: &mut Users| matches!(users, Users::One);
-        let mut users = CHANGED.wait_while(users(), is_used_alone).unwrap_or_else(PoisonError::into_inner);
-        if let Users::Several(number) = &mut *users {
-            *number += 1;
-        }
-        Self
-    }
-
-    fn alone() -> Self {
-        let is_used = |users: &mut Users| !matches!(users, Users::Several(0));
-        let mut users = CHANGED.wait_while(users(), is_used).unwrap_or_else(PoisonError::into_inner);
-        *users = Users::One;
-        Self
-    }
-}
-
-impl Drop for User {
-    fn drop(&mut self) {
-        let mut users = users();
-        *users = match *users {
-            Users::Several(number) => Users::Several(number.saturating_sub(1)),
-            Users::One => Users::Several(0),
-        };
-        CHANGED.notify_all();
-    }
-}
-
-fn users() -> MutexGuard<'static, Users> {
-    USERS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The node with the agent installed and ready; `None` if there is no node. Other tests may use it, too.
+/// The node with the agent installed and ready; `None` if there is no node.
 pub(crate) fn node() -> Option<Node> {
-    node_for(User::beside_others)
-}
-
-/// As [`node`], for one test alone.
-pub(crate) fn node_alone() -> Option<Node> {
-    node_for(User::alone)
-}
-
-fn node_for(user: impl FnOnce() -> User) -> Option<Node> {
     required(env::var("SNUG_TEST_CLUSTER").map_err(|_| "no cluster: run `cargo xtask cluster`")).map(
         |folder| {
-            let node = Node { folder: folder.into(), _user: user() };
+            let node = Node { folder: folder.into() };
             node.install().unwrap();
             node
         },
     )
-}
-
-/// Time between two attempts: each runs `kubectl`, and several tests wait at the same time.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// Repeats the attempt until it has a result.
-pub(crate) fn eventually<T>(
-    within: Duration,
-    what: &str,
-    mut attempt: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
-    agent::eventually(within, what, || {
-        let result = attempt()?;
-        if result.is_none() {
-            thread::sleep(PAUSE);
-        }
-        Ok(result)
-    })
 }
 
 impl Node {

@@ -14,9 +14,6 @@ use crate::node::{Node, Objects, SOON, container, node, pod, spec};
 /// A script that uses a few milliseconds of CPU time per second.
 const BUSY: &str = "while true; do i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 1; done";
 
-/// How long it takes until the kubelet's housekeeping has read a new container twice.
-const HOUSEKEEPING: Duration = Duration::from_secs(30);
-
 /// Creates a pod of two containers, and waits until the agent and the kubelet's housekeeping know it and its values are stable.
 fn settled<'a>(node: &'a Node, name: &str, containers: &[Value; 2]) -> Objects<'a> {
     let objects = node.apply(&[pod(name, &spec(containers))]).unwrap();
@@ -24,7 +21,8 @@ fn settled<'a>(node: &'a Node, name: &str, containers: &[Value; 2]) -> Objects<'
         Ok(page.all("snug_container_memory_usage_bytes", &[("pod", name), ("kind", "app")]).len() == 2)
     })
     .unwrap();
-    thread::sleep(HOUSEKEEPING);
+    // The kubelet's housekeeping has read the containers twice by then.
+    thread::sleep(Duration::from_secs(30));
     objects
 }
 

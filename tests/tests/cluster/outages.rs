@@ -2,13 +2,15 @@
 
 use std::{thread, time::Duration};
 
-use crate::node::{SOON, container, eventually, node_alone, page_at, pod, spec};
+use snug_tests::agent::eventually;
+
+use crate::node::{SOON, container, node, page_at, pod, spec};
 
 const USAGE: &str = "snug_container_cpu_usage_seconds_total";
 
 #[test]
 fn pods_that_start_during_an_outage_of_the_api_server_have_names_and_get_their_workload_later() {
-    let Some(node) = node_alone() else { return };
+    let Some(node) = node() else { return };
     let address = node.agent().unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
     let frozen = node.freeze_api_server().unwrap();
     let meanwhile = pod("meanwhile", &spec(&[container("main", "exec sleep 1000")]));
@@ -33,7 +35,7 @@ fn pods_that_start_during_an_outage_of_the_api_server_have_names_and_get_their_w
 
 #[test]
 fn without_permission_to_list_pods_the_agent_logs_it_once_and_measures() {
-    let Some(node) = node_alone() else { return };
+    let Some(node) = node() else { return };
     let _pod = node.apply(&[pod("nameless", &spec(&[container("main", "exec sleep 1000")]))]).unwrap();
     node.kubectl(&["delete", "clusterrolebinding", "snug-agent"]).unwrap();
     // The API server caches its authorization decisions for some seconds.

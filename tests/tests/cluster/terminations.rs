@@ -3,9 +3,9 @@
 use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
-use snug_tests::exposition::Page;
+use snug_tests::{agent::eventually, exposition::Page};
 
-use crate::node::{Node, Objects, SOON, container, eventually, node, node_alone, pod, signal, spec};
+use crate::node::{Node, Objects, SOON, container, node, pod, signal, spec};
 
 /// A pod with a sleeping container `main` that the agent knows, and the container's id.
 fn sleeper<'a>(node: &'a Node, name: &str) -> (Objects<'a>, String) {
@@ -118,7 +118,7 @@ fn a_container_that_cannot_start_is_counted_once() {
 
 #[test]
 fn a_termination_during_downtime_is_counted_by_the_next_agent() {
-    let Some(node) = node_alone() else { return };
+    let Some(node) = node() else { return };
     let (_pod, id) = sleeper(&node, "absentee");
     let of = [("namespace", "default"), ("workload", "absentee"), ("container", "main")];
     node.remove_agent().unwrap();

@@ -77,8 +77,7 @@ pub(crate) fn test(built: &Built, filter: Option<&str>) -> Result<()> {
     let tests = built.find(Kind::Test, "cluster")?;
     let node = up(built)?;
     let mut run = node.inside(&tests);
-    // The tests wait most of their time. Those that need the node for themselves wait for the others, each in a thread.
-    run.arg("--test-threads=10").args(filter);
+    run.arg("--test-threads=1").args(filter);
     run.env(CLUSTER_VARIABLE, folder());
     run.env(CLI_VARIABLE, built.programs()?.cli).env(KUBECONFIG_VARIABLE, node.kubeconfig());
     run.env(manifests::VARIABLE, manifests::folder()?);

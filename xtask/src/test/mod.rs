@@ -2,8 +2,8 @@
 //!
 //! All stages use one build. The programs of a Kubernetes node are built in the background meanwhile. The tests of the eBPF programs
 //! compare values that change ten times a second, and those of the agent's processes compare rates, so no other stage runs at the same
-//! time. The virtual machines need as much CPU time as all the others: they run in the background of the lints, which do not measure,
-//! and of the node, which waits most of its time.
+//! time. The pods of the node's tests have small CPU shares, so nothing runs beside them either. The virtual machines need as much CPU
+//! time as all the others: they run in the background of the lints, which do not measure.
 
 mod background;
 mod changed;
@@ -94,7 +94,7 @@ impl Stage {
 
     /// Whether no other stage may run at the same time.
     fn runs_alone(self) -> bool {
-        matches!(self, Self::Kernel | Self::System)
+        matches!(self, Self::Kernel | Self::Cluster | Self::System)
     }
 
     /// Whether the stage runs in the background of the stages after it.
@@ -158,8 +158,8 @@ fn run_all(chosen: &BTreeSet<Stage>, report: &mut Report) -> Result<()> {
         if stage.runs_alone() {
             background.join(report);
         }
-        // The node needs them, and two jobs in the background are too much for the stages in front of them.
-        if stage == Stage::Cluster || stage.runs_in_background() {
+        // Two jobs in the background are too much for the stages in front of them.
+        if stage.runs_in_background() {
             background.join_one(NODE_PROGRAMS, report);
         }
         if stage.runs_in_background() && last != Some(stage) {
