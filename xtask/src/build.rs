@@ -30,20 +30,38 @@ pub(crate) struct Programs {
     pub(crate) cli: PathBuf,
 }
 
-/// A profile of `Cargo.toml` for programs that run outside of tests.
+/// How programs that run outside of tests are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Profile {
+enum Profile {
     /// For releases and measurements.
     Release,
-    /// As `Release`, but without link-time optimisation, which takes half of the build time.
+    /// For the demo: dependencies as in tests, some of which the tasks have built. Only the agent, whose cost the demo shows, is
+    /// optimised: for all dependencies that would take longer than everything else.
     Demo,
 }
 
+/// Settings of cargo for [`Profile::Demo`].
+const DEMO_SETTINGS: &[&str] = &[
+    "profile.dev.incremental=false",
+    "profile.dev.package.snug-agent.codegen-units=16",
+    "profile.dev.package.snug-agent.debug-assertions=false",
+    "profile.dev.package.snug-agent.opt-level=2",
+    "profile.dev.package.snug-agent.overflow-checks=false",
+];
+
 impl Profile {
-    const fn name(self) -> &'static str {
+    fn apply(self, cargo: &mut Command) -> &mut Command {
+        match self {
+            Self::Release => cargo.arg("--release"),
+            Self::Demo => cargo.args(DEMO_SETTINGS.iter().flat_map(|setting| ["--config", setting])),
+        }
+    }
+
+    /// Name of the folder of the programs.
+    const fn folder(self) -> &'static str {
         match self {
             Self::Release => "release",
-            Self::Demo => "demo",
+            Self::Demo => "debug",
         }
     }
 }
@@ -92,9 +110,9 @@ fn build_packages<const N: usize>(
         object
     };
     let mut cargo = cargo_for(target, "build");
-    cargo.args(["--profile", profile.name()]).args(packages.iter().flat_map(|name| ["--package", name]));
+    profile.apply(&mut cargo).args(packages.iter().flat_map(|name| ["--package", name]));
     command::run(cargo.env(OBJECT_VARIABLE, &object))?;
-    let folder = workspace::target_dir().join(target).join(profile.name());
+    let folder = workspace::target_dir().join(target).join(profile.folder());
     let programs = programs.map(|name| folder.join(name));
     programs.iter().try_for_each(|program| ensure_static(program))?;
     Ok(programs)

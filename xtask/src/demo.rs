@@ -70,7 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     setup::ensure_all(&[Need::Ebpf, Need::Containers])?;
     println!(
-        "demo: building the agent with its eBPF programs, and the workload program (five minutes on two cores)"
+        "demo: building the agent with its eBPF programs, and the workload program (three minutes on two cores)"
     );
     let [agent, workload] = build::build_for_demo()?;
 

@@ -3,13 +3,13 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    process::Command,
     str::FromStr,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The file that records the node's processes.
 pub(super) const NOTES: &str = "processes";
@@ -77,22 +77,22 @@ pub(super) fn down(folder: &Path) -> Result<()> {
     let pod_creators = ["kubelet", "kube-controller-manager", "kube-scheduler"];
     let (first, last): (Vec<_>, Vec<_>) =
         processes.into_iter().partition(|process| pod_creators.contains(&process.name.as_str()));
-    end(&first)?;
+    end(&first);
     if mounts.is_some() {
         for pid in pods()?.iter().flat_map(|cgroup| pids(cgroup)) {
-            kill("KILL", pid)?;
+            kill(Signal::KILL, pid);
         }
     }
-    end(&last.iter().filter(|process| process.name != "holder").cloned().collect::<Vec<_>>())?;
+    end(&last.iter().filter(|process| process.name != "holder").cloned().collect::<Vec<_>>());
     // Shims outlive containerd. They are in the mount namespace of the holder.
     if let Some(mounts) = mounts {
         for pid in all_pids()? {
             if fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok_and(|its| its == mounts) {
-                kill("KILL", pid)?;
+                kill(Signal::KILL, pid);
             }
         }
     }
-    end(&last)?;
+    end(&last);
     remove_cgroups()?;
     fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
@@ -125,24 +125,23 @@ fn is_kubelet(pid: u32) -> bool {
 }
 
 /// Sends SIGTERM, then SIGKILL after five seconds.
-fn end(processes: &[Process]) -> Result<()> {
-    for (signal, timeout) in [("TERM", 5), ("KILL", 5)] {
+fn end(processes: &[Process]) {
+    for (signal, timeout) in [(Signal::TERM, 5), (Signal::KILL, 5)] {
         for process in processes.iter().filter(|process| process.runs()) {
-            kill(signal, process.pid)?;
+            kill(signal, process.pid);
         }
         let end = Instant::now() + Duration::from_secs(timeout);
         while processes.iter().any(Process::runs) && Instant::now() < end {
             thread::sleep(Duration::from_millis(50));
         }
     }
-    Ok(())
 }
 
-fn kill(signal: &str, pid: u32) -> Result<()> {
-    // The process may have exited already: ignore a failure of kill.
-    let mut kill = Command::new("kill");
-    kill.args(["-s", signal, &pid.to_string()]).stderr(std::process::Stdio::null());
-    kill.status().context("cannot start `kill`").map(drop)
+fn kill(signal: Signal, pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // The process may have exited already.
+        let _ = kill_process(pid, signal);
+    }
 }
 
 fn all_pids() -> Result<Vec<u32>> {
@@ -207,12 +206,12 @@ mod tests {
 
     #[test]
     fn a_note_tells_a_process_from_a_later_one_of_the_same_number() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::from_pid("sleep", child.id()).unwrap();
         assert!(process.runs());
         assert_eq!(process.to_string().parse::<Process>().unwrap(), process);
         assert!(!Process { began: process.began + 1, ..process.clone() }.runs());
-        end(std::slice::from_ref(&process)).unwrap();
+        end(std::slice::from_ref(&process));
         assert!(!process.runs());
         child.wait().unwrap();
         assert!(Process::from_pid("sleep", child.id()).is_err());

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use snug_client::agent::{Agent as Client, Scrape};
 
 use super::scenario::{Scenario, wait};
@@ -100,7 +101,7 @@ impl Agent {
         if !matches!(self.process.try_wait(), Ok(None)) {
             return Ok(());
         }
-        command::capture(command::new("kill").args(["-TERM", &self.process.id().to_string()]))?;
+        kill_process(Pid::from_child(&self.process), Signal::TERM).context("cannot end the agent")?;
         if wait(&mut self.process, STOP_TIMEOUT) {
             return Ok(());
         }
