@@ -59,14 +59,6 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     check(command, status)
 }
 
-/// Runs the command and prints its output when it has ended. Fails unless it exits with 0.
-pub(crate) fn run_and_print(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| cannot_start(command))?;
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    check(command, output.status)
-}
-
 /// Runs the command and returns its standard output. The error of a failed command contains its standard error.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| cannot_start(command))?;

@@ -216,10 +216,10 @@ fn a_new_token_is_used() -> Result<()> {
     cluster.until(CHANGE_TIMEOUT, "a refusal", |_| Ok(cluster.server.asked().1 > 0))?;
     cluster.server.send("ADDED", &pod("two"));
     // The client reads the file again once a minute.
-    let page = cluster.until(Duration::from_secs(90), "the pod that came after", |page| {
-        Ok(pods_ready(page) == ["one", "two"])
+    cluster.until(Duration::from_secs(90), "the pod that came after", |page| {
+        let connected = page.value("snug_agent_kubernetes_connected", &[])? == 1.0;
+        Ok(connected && pods_ready(page) == ["one", "two"])
     })?;
-    assert_eq!(page.value("snug_agent_kubernetes_connected", &[])?, 1.0);
     let log = cluster.agent.log();
     assert_eq!(log.matches("does not accept the token").count(), 1, "{log}");
     assert!(log.contains("the API server answers again"), "{log}");

@@ -6,7 +6,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    thread,
     time::Duration,
 };
 
@@ -22,10 +21,6 @@ use crate::{
 
 /// Test targets with their own stage.
 const STAGE_TARGETS: [&str; 4] = ["kernel", "system", "manifests", "cluster"];
-
-/// Modules of the system tests that wait most of their time, for half of that stage's, and compare nothing that other tests change.
-/// They run beside the others.
-const WAITING_TESTS: [&str; 3] = ["api_server::", "otlp::", "recommend::"];
 
 /// Build results that several stages use.
 #[derive(Default)]
@@ -147,23 +142,12 @@ impl Products {
             setup::prometheus_folder()?.context(missing)?,
             setup::victoria_metrics_folder()?.context(missing)?,
         ];
-        let tests = || -> Result<Command> {
-            let mut tests = command::new(self.test("system")?);
-            tests.arg("--test-threads=1");
-            tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
-            tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
-            tests.env("PATH", path_with(&folders)?).env(otlp::VARIABLE, otlp::python()?);
-            Ok(tests)
-        };
-        let (mut waiting, mut others) = (tests()?, tests()?);
-        waiting.args(WAITING_TESTS);
-        others.args(WAITING_TESTS.iter().flat_map(|module| ["--skip", module]));
-        thread::scope(|scope| {
-            let waiting = scope.spawn(|| command::run_and_print(&mut waiting));
-            let others = command::run(&mut others);
-            let waiting = waiting.join().unwrap_or_else(|_| bail!("a thread panicked"));
-            others.and(waiting)
-        })
+        let mut tests = command::new(self.test("system")?);
+        tests.arg("--test-threads=1");
+        tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
+        tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
+        tests.env("PATH", path_with(&folders)?).env(otlp::VARIABLE, otlp::python()?);
+        command::run(&mut tests)
     }
 }
 
