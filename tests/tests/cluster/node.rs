@@ -188,7 +188,9 @@ fn text_at(address: &str, path: &str) -> Result<String> {
 }
 
 pub(crate) fn signal(signal: &str, pid: &str) -> Result<()> {
-    ensure!(Command::new("kill").args(["-s", signal, pid]).status()?.success(), "kill -s {signal} {pid}");
+    // The shell's own `kill`: a minimal system has no such program.
+    let line = format!("kill -s {signal} {pid}");
+    ensure!(Command::new("sh").args(["-c", &line]).status()?.success(), "{line}");
     Ok(())
 }
 
