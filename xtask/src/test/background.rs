@@ -69,16 +69,7 @@ impl Background {
 
     /// Waits for all jobs, prints their output, and adds their outcomes to the report.
     pub(super) fn join(&mut self, report: &mut Report) {
-        self.join_if(|_| true, report);
-    }
-
-    /// As [`Self::join`], for the job of a name, if it was started.
-    pub(super) fn join_one(&mut self, name: &str, report: &mut Report) {
-        self.join_if(|running| running == name, report);
-    }
-
-    fn join_if(&mut self, chosen: impl Fn(&str) -> bool, report: &mut Report) {
-        for (name, job) in self.running.extract_if(.., |(name, _)| chosen(name)) {
+        for (name, job) in self.running.drain(..) {
             let Ok(JobResult { outcome, took, log }) = job.join() else {
                 report.push(&name, Err(anyhow!("the thread of the job panicked")), Took::default());
                 continue;

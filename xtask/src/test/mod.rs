@@ -155,12 +155,9 @@ fn run_all(chosen: &BTreeSet<Stage>, report: &mut Report) -> Result<()> {
             report.skip(&stage.name(), "setup or build failed");
             continue;
         }
-        if stage.runs_alone() {
-            background.join(report);
-        }
         // Two jobs in the background are too much for the stages in front of them.
-        if stage.runs_in_background() {
-            background.join_one(NODE_PROGRAMS, report);
+        if stage.runs_alone() || stage.runs_in_background() {
+            background.join(report);
         }
         if stage.runs_in_background() && last != Some(stage) {
             let name = stage.name();

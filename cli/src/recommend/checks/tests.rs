@@ -1,13 +1,12 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use snug_sizing::{
-    engine::{Confidence, Profile},
     evidence::PodTotals,
     workload::{Container, Workload},
 };
 
 use super::{
-    super::{api_server, apply},
+    super::{api_server, apply, tests},
     *,
 };
 
@@ -19,28 +18,8 @@ fn entry(container: &str, now: (u64, u64), then: (u64, u64)) -> Entry {
         memory_request: Some(memory),
         ..Resources::default()
     };
-    Entry {
-        namespace: "shop".to_owned(),
-        owner: "Deployment".to_owned(),
-        workload: "web".to_owned(),
-        container: container.to_owned(),
-        role: Role::App,
-        replicas: 3,
-        current: requests(now),
-        recommended: requests(then),
-        quantities: Quantities::from(requests(then)),
-        pod_resources: None,
-        oom_kills_per_pod_day: None,
-        cpu_work_above_request: None,
-        risk: Profile::Standard.risk(),
-        asked_risk: Profile::Standard.risk(),
-        expected_oom_kills_per_pod_day: None,
-        expected_cpu_work_above: None,
-        confidence: Confidence::High,
-        container_days: 1.0,
-        reasons: Vec::new(),
-        warnings: Vec::new(),
-    }
+    let entry = tests::entry(["shop", "Deployment", "web", container], requests(now), requests(then));
+    Entry { replicas: 3, ..entry }
 }
 
 /// The usage history of a container of the pod `web-1`.

@@ -17,7 +17,7 @@ use crate::cluster::WorkloadObjects;
 const MIB: u64 = 1 << 20;
 
 /// The recommendation for the container of a workload: namespace, owner, name, container.
-fn entry(names: [&str; 4], current: Resources, recommended: Resources) -> Entry {
+pub(super) fn entry(names: [&str; 4], current: Resources, recommended: Resources) -> Entry {
     let [namespace, owner, workload, container] = names.map(str::to_owned);
     Entry {
         namespace,
