@@ -13,6 +13,7 @@ mod doctor;
 mod elf;
 mod host;
 mod image;
+mod libtest;
 mod manifests;
 mod otlp;
 mod python;

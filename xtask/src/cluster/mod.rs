@@ -16,7 +16,7 @@ use crate::{
     build::{self, Built, Kind},
     build_ebpf, command, host,
     image::{self, Contents, File},
-    manifests,
+    libtest, manifests,
     setup::{self, Need},
     toolchain, workspace,
 };
@@ -76,12 +76,14 @@ fn build_all() -> Result<Built> {
 pub(crate) fn test(built: &Built, filter: Option<&str>) -> Result<()> {
     let tests = built.find(Kind::Test, "cluster")?;
     let node = up(built)?;
-    let mut run = node.inside(&tests);
-    run.arg("--test-threads=1").args(filter);
-    run.env(CLUSTER_VARIABLE, folder());
-    run.env(CLI_VARIABLE, built.programs()?.cli).env(KUBECONFIG_VARIABLE, node.kubeconfig());
-    run.env(manifests::VARIABLE, manifests::folder()?);
-    let tested = command::run(&mut run);
+    let (cli, manifests) = (built.programs()?.cli, manifests::folder()?);
+    let tested = libtest::run_with_second_chance("cluster", |arguments| {
+        let mut run = node.inside(&tests);
+        run.arg("--test-threads=1").args(if arguments.is_empty() { filter } else { None }).args(arguments);
+        run.env(CLUSTER_VARIABLE, folder()).env(manifests::VARIABLE, &manifests);
+        run.env(CLI_VARIABLE, &cli).env(KUBECONFIG_VARIABLE, node.kubeconfig());
+        libtest::run(&mut run)
+    });
     if tested.is_err() {
         node.print_logs();
     }

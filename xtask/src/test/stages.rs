@@ -16,7 +16,7 @@ use super::Stage;
 use crate::{
     build::{self, Built, Kind, OBJECT_VARIABLE},
     build_ebpf::{self, Toolchain},
-    cluster, command, containers, elf, manifests, otlp, setup, toolchain, vm, workspace,
+    cluster, command, containers, elf, libtest, manifests, otlp, setup, toolchain, vm, workspace,
 };
 
 /// Test targets with their own stage.
@@ -115,10 +115,12 @@ impl Products {
     }
 
     fn kernel_on_host(&self) -> Result<()> {
-        let mut tests = command::new(self.test("kernel")?);
-        tests.arg("--test-threads=1");
-        tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
-        command::run(&mut tests)
+        let (program, root) = (self.test("kernel")?, containers::root_file_system()?);
+        libtest::run_with_second_chance("kernel", |arguments| {
+            let mut tests = command::new(&program);
+            tests.arg("--test-threads=1").args(arguments).env(containers::ROOTFS_VARIABLE, &root);
+            libtest::run(&mut tests)
+        })
     }
 
     fn kernel_in_vms(&self) -> Result<()> {
@@ -132,7 +134,7 @@ impl Products {
                 guest.env(name, &value)?;
             }
         }
-        guest.run_on_each(vm::Series::value_variants())
+        guest.run_tests_on_each("vm", vm::Series::value_variants())
     }
 
     fn system(&self) -> Result<()> {
@@ -142,12 +144,16 @@ impl Products {
             setup::prometheus_folder()?.context(missing)?,
             setup::victoria_metrics_folder()?.context(missing)?,
         ];
-        let mut tests = command::new(self.test("system")?);
-        tests.arg("--test-threads=1");
-        tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
-        tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
-        tests.env("PATH", path_with(&folders)?).env(otlp::VARIABLE, otlp::python()?);
-        command::run(&mut tests)
+        let (program, root) = (self.test("system")?, containers::root_file_system()?);
+        let (path, decoder) = (path_with(&folders)?, otlp::python()?);
+        libtest::run_with_second_chance("system", |arguments| {
+            let mut tests = command::new(&program);
+            tests.arg("--test-threads=1").args(arguments);
+            tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
+            tests.env(containers::ROOTFS_VARIABLE, &root);
+            tests.env("PATH", &path).env(otlp::VARIABLE, &decoder);
+            libtest::run(&mut tests)
+        })
     }
 }
 
