@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::{command, workspace};
 
@@ -21,6 +21,47 @@ use crate::{command, workspace};
 const MOST: usize = 3;
 /// How long processes that a test binary left behind may keep its standard output open.
 const OUTPUT_STAYS_OPEN: Duration = Duration::from_secs(5);
+
+/// Which tests of a binary run at the same time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Groups {
+    /// Parts of the names of tests that wait most of their time and neither measure nor disturb others.
+    pub(crate) together: &'static [&'static str],
+    /// How many of those run at the same time. The other tests run one after the other.
+    pub(crate) threads: usize,
+}
+
+impl Groups {
+    /// Arguments for a run of the tests of either kind. Both runs together have each test once.
+    fn arguments(&self) -> [Vec<String>; 2] {
+        let threads = |number: usize| format!("--test-threads={number}");
+        let together = self.together.iter().map(|part| (*part).to_owned());
+        let others = self.together.iter().flat_map(|part| ["--skip".to_owned(), (*part).to_owned()]);
+        [
+            std::iter::once(threads(self.threads)).chain(together).collect(),
+            std::iter::once(threads(1)).chain(others).collect(),
+        ]
+    }
+
+    /// Runs all tests as [`run_with_second_chance`] does.
+    pub(crate) fn run(&self, stage: &str, run: impl Fn(&[&str]) -> Result<Run>) -> Result<()> {
+        let outcomes = self.arguments().map(|of_all| {
+            run_with_second_chance(stage, |single| {
+                let of_all = of_all.iter().map(String::as_str);
+                let arguments: Vec<&str> = if single.is_empty() {
+                    of_all.collect()
+                } else {
+                    [&["--test-threads=1"], single].concat()
+                };
+                run(&arguments)
+            })
+        });
+        let failures: Vec<String> =
+            outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+        ensure!(failures.is_empty(), "{}", failures.join("; "));
+        Ok(())
+    }
+}
 
 /// One run of a test binary.
 #[derive(Debug)]
@@ -248,6 +289,29 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
         assert_eq!(calls.len(), 3);
         assert!(second(|_| (true, "test result: ok. 0 passed; 0 failed\n")).0.is_err());
         assert!(second(|_| (false, OK)).0.is_err(), "the exit status counts");
+    }
+
+    #[test]
+    fn each_test_is_in_one_group_and_a_failed_one_runs_alone() {
+        let groups = Groups { together: &["net::", "c"], threads: 3 };
+        let calls = std::cell::RefCell::new(Vec::new());
+        let result = groups.run("stage", |arguments| {
+            calls.borrow_mut().push(arguments.join(" "));
+            let fails = arguments == ["--test-threads=1", "--skip", "net::", "--skip", "c"];
+            let output =
+                if fails { "failures:\n    x\n\ntest result: FAILED. 4 passed; 1 failed\n" } else { "" };
+            Ok(Run {
+                outcome: if output.is_empty() { Ok(()) } else { Err(anyhow!("it failed")) },
+                output: output.to_owned(),
+            })
+        });
+        assert_eq!(format!("{:#}", result.unwrap_err()), "x failed twice: it failed");
+        let expected = [
+            "--test-threads=3 net:: c",
+            "--test-threads=1 --skip net:: --skip c",
+            "--test-threads=1 --exact x",
+        ];
+        assert_eq!(calls.into_inner(), expected);
     }
 
     #[test]

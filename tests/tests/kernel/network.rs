@@ -246,7 +246,10 @@ fn two_pods(host: &Host, driver: &mut Driver, attempt: u32) -> bool {
 #[test]
 fn timeouts_and_retransmissions_are_counted() {
     let Some((host, mut driver)) = prepared() else { return };
-    assert!((0..5).any(|attempt| lossy(&host, &mut driver, attempt)), "something is missing in every attempt");
+    assert!(
+        (0..5).any(|attempt| lossy(&host, &mut driver, attempt)),
+        "something is missing in every attempt"
+    );
 }
 
 /// Returns whether each timeout and retransmission was counted.

@@ -16,7 +16,8 @@ use crate::{
     build::{self, Built, Kind},
     build_ebpf, command, host,
     image::{self, Contents, File},
-    libtest, manifests,
+    libtest::{self, Groups},
+    manifests,
     setup::{self, Need},
     toolchain, workspace,
 };
@@ -26,6 +27,21 @@ const CLUSTER_VARIABLE: &str = "SNUG_TEST_CLUSTER";
 /// Environment variables with the paths of the `snug` command and of the cluster administrator's kubeconfig.
 const CLI_VARIABLE: &str = "SNUG_CLI_BIN";
 const KUBECONFIG_VARIABLE: &str = "SNUG_TEST_KUBECONFIG";
+/// Tests with pods of their own that leave the agent and the API server alone. Most of their time they wait for the kubelet. Their
+/// pods request less CPU time than a node with two CPUs has.
+const GROUPS: Groups = Groups {
+    together: &[
+        "applied::",
+        "command::",
+        "names::a_rollout",
+        "names::every_kind",
+        "numbers::",
+        "terminations::a_container",
+        "terminations::a_killed",
+        "terminations::repeated",
+    ],
+    threads: 3,
+};
 /// Images of test pods, and of their sandboxes.
 const BUSYBOX_IMAGE: &str = "snug.example/busybox:1";
 const PAUSE_IMAGE: &str = "snug.example/pause:1";
@@ -77,13 +93,16 @@ pub(crate) fn test(built: &Built, filter: Option<&str>) -> Result<()> {
     let tests = built.find(Kind::Test, "cluster")?;
     let node = up(built)?;
     let (cli, manifests) = (built.programs()?.cli, manifests::folder()?);
-    let tested = libtest::run_with_second_chance("cluster", |arguments| {
+    let run = |arguments: &[&str]| {
         let mut run = node.inside(&tests);
-        run.arg("--test-threads=1").args(if arguments.is_empty() { filter } else { None }).args(arguments);
-        run.env(CLUSTER_VARIABLE, folder()).env(manifests::VARIABLE, &manifests);
+        run.args(arguments).env(CLUSTER_VARIABLE, folder()).env(manifests::VARIABLE, &manifests);
         run.env(CLI_VARIABLE, &cli).env(KUBECONFIG_VARIABLE, node.kubeconfig());
         libtest::run(&mut run)
-    });
+    };
+    let tested = match filter {
+        Some(filter) => run(&["--test-threads=1", filter]).and_then(|run| run.outcome),
+        None => GROUPS.run("cluster", run),
+    };
     if tested.is_err() {
         node.print_logs();
     }

@@ -16,11 +16,27 @@ use super::Stage;
 use crate::{
     build::{self, Built, Kind, OBJECT_VARIABLE},
     build_ebpf::{self, Toolchain},
-    cluster, command, containers, elf, libtest, manifests, otlp, setup, toolchain, vm, workspace,
+    cluster, command, containers, elf,
+    libtest::{self, Groups},
+    manifests, otlp, setup, toolchain, vm, workspace,
 };
 
 /// Test targets with their own stage.
 const STAGE_TARGETS: [&str; 4] = ["kernel", "system", "manifests", "cluster"];
+
+/// Tests of the agent as a process that compare no rates and no counts of windows.
+const SYSTEM_GROUPS: Groups = Groups {
+    together: &[
+        "api_server::",
+        "events::",
+        "history::a_",
+        "metrics_servers::",
+        "otlp::",
+        "pods_file::",
+        "recommend::",
+    ],
+    threads: 3,
+};
 
 /// Build results that several stages use.
 #[derive(Default)]
@@ -146,9 +162,9 @@ impl Products {
         ];
         let (program, root) = (self.test("system")?, containers::root_file_system()?);
         let (path, decoder) = (path_with(&folders)?, otlp::python()?);
-        libtest::run_with_second_chance("system", |arguments| {
+        SYSTEM_GROUPS.run("system", |arguments| {
             let mut tests = command::new(&program);
-            tests.arg("--test-threads=1").args(arguments);
+            tests.args(arguments);
             tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
             tests.env(containers::ROOTFS_VARIABLE, &root);
             tests.env("PATH", &path).env(otlp::VARIABLE, &decoder);
