@@ -1,11 +1,11 @@
 //! OOM kills that no eBPF program reports: those that the counters of cgroups show, and those that only pod statuses show.
 //!
-//! Files: `memory.events`; on v1 `memory.oom_control` and `memory.failcnt`. Such kills are in the usage history. They are not in
+//! Files: `memory.events`; on v1 `memory.oom_control` and `memory.max_usage_in_bytes`. Such kills are in the usage history. They are not in
 //! `snug_workload_oom_kills_total`, which has the limit that the kernel enforced.
 
 use std::{sync::Arc, time::Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Sampler,
@@ -19,7 +19,7 @@ use crate::{
         pod::{KnownContainer, KnownPod},
     },
     store::{Key, ReportedKill, Store},
-    values::MemoryEvents,
+    values::{Memory, MemoryEvents},
 };
 
 /// Counters of OOM kills as of the last full round.
@@ -28,60 +28,58 @@ pub(super) struct KillCounters {
     seen: FxHashMap<Key, MemoryEvents>,
 }
 
-/// What the counters of a cgroup show since the last full round.
-#[derive(Clone, Copy, Debug, Default)]
-struct Increase {
-    /// A task was killed.
-    kill: bool,
-    /// The cgroup ran out of memory at its own limit, or one below it did.
-    limit: bool,
+/// Whether usage ever met the limit. The kernel charges memory in advance, by CPU, so the highest usage can be a bit lower.
+fn met_limit(memory: Memory) -> bool {
+    let Memory { peak_bytes, limit_bytes, .. } = memory;
+    let charged_ahead = |limit: u64| (limit / 64).max(1 << 20);
+    limit_bytes
+        .zip(peak_bytes)
+        .is_some_and(|(limit, peak)| peak >= limit.saturating_sub(charged_ahead(limit)))
 }
 
 impl KillCounters {
     /// Containers in which tasks were killed since the last call, and whose limit caused that. `began_unix` is when the agent started:
-    /// the counters of older cgroups have kills from before. `has_oom`: whether the kernel counts that a cgroup ran out of memory. On
-    /// v1 it does not, and only counts that usage met the limit.
+    /// the counters of older cgroups have kills from before. `has_oom`: whether the kernel counts that a cgroup ran out of memory, as
+    /// v2 does. On v1 the highest usage shows which limit was ever met.
     ///
     /// All kills of a container between two calls are one: with `memory.oom.group` one OOM kills all processes.
     fn kills(&mut self, store: &Store, began_unix: f64, has_oom: bool) -> Vec<(Key, OomScope)> {
         if !AgentRule::CountedKills.is_on() {
             return Vec::new();
         }
-        let mut increases: FxHashMap<Key, Increase> = FxHashMap::default();
+        let mut out_of_memory: FxHashSet<Key> = FxHashSet::default();
         let mut killed = Vec::new();
         for (key, identity) in store.living().chain(store.leaving()) {
             let level = identity.of_path.level;
             if !level.is_container() && level != Level::Pod {
                 continue;
             }
-            let Some(events) = store.values(key).and_then(|values| values.memory_events) else { continue };
+            let Some(values) = store.values(key) else { continue };
+            let Some(events) = values.memory_events else { continue };
             let is_new = store.created(key).is_some_and(|created| created >= began_unix);
-            let increase = self.look(key, events, is_new, has_oom);
-            if increase.limit {
-                increases.insert(key, increase);
+            let before = self.seen.insert(key, events).or(is_new.then(MemoryEvents::default));
+            let Some(before) = before else { continue };
+            let at_limit =
+                if has_oom { events.oom > before.oom } else { values.memory.is_some_and(met_limit) };
+            if at_limit {
+                out_of_memory.insert(key);
             }
-            if increase.kill && level.is_container() {
-                killed.push((key, identity.path.clone(), increase.limit));
+            if events.oom_kill > before.oom_kill && level.is_container() {
+                killed.push((key, identity.path.clone()));
             }
         }
-        let scope = |path: &str, own: bool| {
+        let scope = |key: &Key, path: &str| {
             let pod = path.rsplit_once('/').and_then(|(pod, _)| store.get_by_path(pod));
-            match pod.filter(|pod| increases.contains_key(pod)) {
-                _ if own => OomScope::Container,
-                Some(pod) if store.identity(pod).is_some_and(|pod| pod.of_path.level == Level::Pod) => {
-                    OomScope::Pod
-                }
-                _ => OomScope::Ancestor,
+            let is_pod = |pod: &Key| store.identity(*pod).is_some_and(|pod| pod.of_path.level == Level::Pod);
+            if out_of_memory.contains(key) {
+                OomScope::Container
+            } else if pod.filter(is_pod).is_some_and(|pod| out_of_memory.contains(&pod)) {
+                OomScope::Pod
+            } else {
+                OomScope::Ancestor
             }
         };
-        killed.into_iter().map(|(key, path, own)| (key, scope(&path, own))).collect()
-    }
-
-    fn look(&mut self, key: Key, events: MemoryEvents, is_new: bool, has_oom: bool) -> Increase {
-        let before = self.seen.insert(key, events).or(is_new.then(MemoryEvents::default));
-        let Some(before) = before else { return Increase::default() };
-        let limit = if has_oom { events.oom > before.oom } else { events.max > before.max };
-        Increase { kill: events.oom_kill > before.oom_kill, limit }
+        killed.into_iter().map(|(key, path)| (key, scope(&key, &path))).collect()
     }
 
     /// Drops the counters of removed cgroups.

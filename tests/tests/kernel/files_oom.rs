@@ -19,6 +19,13 @@ const MIB: u64 = 1 << 20;
 const UID: &str = "6f1a2b3c-4d5e-4f60-8a7b-8c9d0e1f2a3b";
 /// Longer than a status waits for the eBPF program.
 const KERNEL_REPORT_TIMEOUT: Duration = Duration::from_secs(11);
+/// Longer than the time between two full rounds, and between two listings of cgroups.
+const NEXT_ROUND: Duration = Duration::from_millis(1_500);
+
+fn full_round(driver: &mut Driver) {
+    thread::sleep(NEXT_ROUND);
+    driver.round();
+}
 
 /// The pod, whose container runs with `id` after its run `before` was OOM-killed.
 fn after_a_kill(id: &str, before: &str, at: &str) -> Value {
@@ -33,7 +40,7 @@ fn after_a_kill(id: &str, before: &str, at: &str) -> Value {
     pod
 }
 
-fn now() -> String {
+fn now_utc() -> String {
     let output = std::process::Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -46,7 +53,8 @@ fn oom_kills_reach_the_history_once_without_ebpf() {
     let [first, second, third] = ['1', '2', '3'].map(|digit| digit.to_string().repeat(64));
     let owner = Some(("ReplicaSet", "looping-5d4f8b7c9"));
     write(&file, &[pod("looping-5d4f8b7c9-x2k4p", UID, owner, &json!({}), &first)]);
-    let options = ["--source", "files", "--pods-file", file.to_str().unwrap()];
+    let options =
+        ["--source", "files", "--working-set-interval", "1s", "--pods-file", file.to_str().unwrap()];
     let Some(driver) = Driver::start(&options, None) else { return };
     let history = History::start(None, Retention { hours: 24, hours_by_minute: 24, bytes: 1 << 20 }).unwrap();
     let mut driver = driver.with_history(history.sink());
@@ -56,24 +64,19 @@ fn oom_kills_reach_the_history_once_without_ebpf() {
     let container = of_pod.child(&first);
     container.limit_memory(32 * MIB, 0);
     let _init = Worker::start_in(&container);
-    // New cgroups are found once a second.
-    thread::sleep(Duration::from_secs(2));
-    driver.round();
-    driver.round();
+    full_round(&mut driver);
+    full_round(&mut driver);
     // A process beside the init process: the container goes on, and only counters show the kill.
     let mut beside = Worker::start_in(&container);
     assert_eq!(beside.run(&Job::Touch { bytes: 96 * MIB }), None, "it should have been killed");
-    driver.round();
-    // The same kill in a status, and that of a run that was never seen.
-    write(&file, &[after_a_kill(&second, &first, &now())]);
-    driver.round();
-    thread::sleep(KERNEL_REPORT_TIMEOUT);
-    driver.round();
-    let at = now();
-    write(&file, &[after_a_kill(&third, &second, &at)]);
-    driver.round();
-    thread::sleep(KERNEL_REPORT_TIMEOUT);
-    driver.round();
+    full_round(&mut driver);
+    // The same kill in a status, then that of a run that was never seen.
+    for (now, before) in [(&second, &first), (&third, &second)] {
+        write(&file, &[after_a_kill(now, before, &now_utc())]);
+        full_round(&mut driver);
+        thread::sleep(KERNEL_REPORT_TIMEOUT);
+        full_round(&mut driver);
+    }
     driver.end();
     let store = history.store();
     drop(history);

@@ -34,36 +34,40 @@ fn cases() -> impl Strategy<Value = Case> {
         .prop_map(|(has_oom, before, seconds)| Case { has_oom, before, seconds })
 }
 
-/// The counters of a container and its pod, as the kernel keeps them: on v2 those of the pod include the container's, and a limit that is
-/// met is counted also if reclaim is enough; v1 counts for the cgroup alone, and no OOM.
-fn count(oom: Oom, has_oom: bool, container: &mut MemoryEvents, pod: &mut MemoryEvents) {
-    match oom {
-        Oom::None if has_oom => {
-            container.max += 1;
-            pod.max += 1;
+/// Memory of a cgroup, and its counters.
+#[derive(Clone, Copy)]
+struct Charged {
+    memory: Memory,
+    events: MemoryEvents,
+}
+
+/// Lets a container run out of memory as the kernel counts it. On v2 the counters of the pod include the container's, and a limit that is
+/// met is counted also if reclaim is enough. v1 counts kills for the cgroup alone, and no OOM, but the highest usage is at the limit.
+fn count(oom: Oom, has_oom: bool, container: &mut Charged, pod: &mut Charged) {
+    let Oom::At(scope, tasks) = oom else {
+        if has_oom {
+            container.events.max += 1;
+            pod.events.max += 1;
         }
-        Oom::None => {}
-        Oom::At(scope, tasks) => {
-            container.oom_kill += tasks;
-            let at = |events: &mut MemoryEvents| {
-                events.max += 3;
-                // Several tasks may run out of memory before one is dead.
-                events.oom += if has_oom { tasks } else { 0 };
-            };
-            match scope {
-                OomScope::Container => {
-                    at(container);
-                    if has_oom {
-                        at(pod);
-                    }
-                }
-                OomScope::Pod => at(pod),
-                OomScope::Ancestor | OomScope::Node => {}
-            }
-            if has_oom {
-                pod.oom_kill += tasks;
-            }
+        return;
+    };
+    container.events.oom_kill += tasks;
+    let at = |charged: &mut Charged| {
+        charged.memory.peak_bytes = charged.memory.limit_bytes;
+        // Several tasks may run out of memory before one is dead.
+        charged.events.oom += if has_oom { tasks } else { 0 };
+    };
+    if has_oom {
+        pod.events.oom_kill += tasks;
+    }
+    match scope {
+        OomScope::Container if has_oom => {
+            at(container);
+            pod.events.oom += tasks;
         }
+        OomScope::Container => at(container),
+        OomScope::Pod => at(pod),
+        OomScope::Ancestor | OomScope::Node => {}
     }
 }
 
@@ -85,23 +89,35 @@ fn an_oom_kill_that_only_counters_show_is_counted_once_with_its_limit() {
             let pod = appear(pod_path);
             let container = appear(&format!("{pod_path}/{}", "a".repeat(64)));
             let before = case.before.unwrap_or(0);
-            let before = MemoryEvents { max: before, oom_kill: before, ..MemoryEvents::default() };
-            let mut events = [before, before];
+            let events = MemoryEvents { max: before, oom_kill: before, ..MemoryEvents::default() };
+            let charged = |limit: u64| {
+                let memory =
+                    Memory { usage_bytes: MIB, peak_bytes: Some(limit / 2), limit_bytes: Some(limit) };
+                Charged { memory, events }
+            };
+            let (mut of_container, mut of_pod) = (charged(64 * MIB), charged(96 * MIB));
             let mut counters = KillCounters::default();
             let mut found = Vec::new();
             for second in std::iter::once(&Oom::None).chain(&case.seconds) {
-                let [of_container, of_pod] = &mut events;
-                count(*second, case.has_oom, of_container, of_pod);
-                for (key, events) in [(container, *of_container), (pod, *of_pod)] {
-                    store.update(key, Values { memory_events: Some(events), ..Values::default() });
+                count(*second, case.has_oom, &mut of_container, &mut of_pod);
+                for (key, Charged { memory, events }) in [(container, of_container), (pod, of_pod)] {
+                    let (memory, memory_events) = (Some(memory), Some(events));
+                    store.update(key, Values { memory, memory_events, ..Values::default() });
                 }
                 found.extend(counters.kills(&store, BEGAN, case.has_oom));
             }
-            let kill = |oom: &Oom| match oom {
+            let scopes = case.seconds.iter().filter_map(|oom| match oom {
                 Oom::None => None,
-                Oom::At(scope, _) => Some((container, *scope)),
-            };
-            let expected: Vec<_> = case.seconds.iter().filter_map(kill).collect();
+                Oom::At(scope, _) => Some(*scope),
+            });
+            // On v1 a limit counts as met from the first time on, the container's before the pod's.
+            let mut nearest = OomScope::Ancestor;
+            let expected: Vec<_> = scopes
+                .map(|scope| {
+                    nearest = if case.has_oom { scope } else { nearest.min(scope) };
+                    (container, nearest)
+                })
+                .collect();
             if found == expected { Ok(()) } else { Err(format!("{found:?}, not {expected:?}")) }
         },
     );
