@@ -13,6 +13,7 @@ mod hierarchy;
 mod histograms;
 mod host;
 mod interfaces;
+mod kills;
 mod lifecycle;
 mod naming;
 mod network;
@@ -53,6 +54,7 @@ use self::{
     hierarchy::{ResolvedCgroup, TrackedHierarchy},
     host::Host,
     interfaces::InterfaceSampler,
+    kills::KillCounters,
     naming::Naming,
     network::NetworkSampler,
     processes::ProcessSampler,
@@ -76,7 +78,7 @@ use crate::{
     kernel::EbpfPrograms,
     kubernetes::PodWatch,
     model::{AgentRow, Verdict},
-    store::{Appearance, Key, Store},
+    store::{Appearance, KERNEL_REPORT_TIMEOUT, Key, Store},
     values::{Measurement, SourceKind},
     views::CurrentView,
 };
@@ -108,6 +110,7 @@ pub struct Sampler {
     /// If there is a history.
     evidence: Option<UsageCollector>,
     detectors: EventDetectors,
+    kill_counters: KillCounters,
     store: Store,
     /// Samples that are not in the store yet.
     pending: PendingSamples,
@@ -182,6 +185,8 @@ impl Sampler {
                 }
                 if stopped {
                     self.write_heartbeat();
+                    // What is not counted now is too old for the next agent.
+                    self.count_unreported_kills(Instant::now() + KERNEL_REPORT_TIMEOUT);
                     self.publish_now();
                     if let Some(evidence) = &mut self.evidence {
                         evidence.finish(&self.store, unix_now());
@@ -242,6 +247,9 @@ impl Sampler {
             self.host.refresh(&self.store, now);
         }
         self.naming.name_ended(&mut self.store, now);
+        if full {
+            self.count_unreported_kills(now);
+        }
         self.collect_usage(now, full);
         let settled = self.store.settle(now);
         self.collect_exits(&settled);
@@ -250,6 +258,7 @@ impl Sampler {
             self.files.forget(&settled);
             self.network.forget(&settled);
             self.detectors.forget(&settled);
+            self.kill_counters.forget(&settled);
             if let Some(runqueue) = &mut self.runqueue {
                 runqueue.forget(&settled);
             }

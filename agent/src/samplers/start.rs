@@ -19,6 +19,7 @@ use super::{
     hierarchy::TrackedHierarchy,
     host::Host,
     interfaces::InterfaceSampler,
+    kills::KillCounters,
     naming::Naming,
     network::NetworkSampler,
     processes::ProcessSampler,
@@ -158,6 +159,7 @@ impl Sampler {
             heartbeat,
             evidence: None,
             detectors: EventDetectors::default(),
+            kill_counters: KillCounters::default(),
             pending: PendingSamples::default(),
             views,
         };

@@ -10,6 +10,7 @@ mod cpu;
 mod driver;
 mod evidence;
 mod fallback;
+mod files_oom;
 mod full;
 mod memory;
 mod names;

@@ -15,8 +15,8 @@ use crate::{
     workload::Resources,
 };
 
-/// Memory that a container runtime needs to start a container, bytes. `docs/recommendations.md` has the measurements.
-const RUNTIME_MINIMUM: f64 = 10.0 * 1024.0 * 1024.0;
+/// Memory that every container runtime needs at most to start a container, bytes. `docs/recommendations.md` has the measurements.
+const RUNTIME_MINIMUM: f64 = 16.0 * 1024.0 * 1024.0;
 /// Days after which usage from before the agent no longer counts: every weekday was seen once.
 const EARLIER_PEAK_DAYS: f64 = 7.0;
 /// The largest share by which a value is lowered at once, with a low confidence or OOM kills in the history, with a medium and with a

@@ -116,7 +116,7 @@ fn no_memory_limit_is_below_what_a_container_needs_to_start() {
     AdviceRule::RuntimeMinimum.prove(
         &small,
         |evidence| evidence.hours.values().all(|hour| hour.highest().unwrap().bytes < 8 * MIB),
-        |evidence| at_least(memory_limit(evidence), 10.0 * MIB as f64),
+        |evidence| at_least(memory_limit(evidence), 16.0 * MIB as f64),
     );
 }
 
