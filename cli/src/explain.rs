@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use snug_sizing::{
     cpu_quota::QuotaWhatIf,
-    engine::{self, Context, Policy, Profile, Recommendation, cpu},
+    engine::{self, Context, Policy, Profile, Recommendation, cpu, oom},
     evidence::{Evidence, HourRecord, Stalled},
     histogram::Histogram,
     quantity::Quantity,
@@ -253,13 +253,13 @@ fn memory_use(
     }
     text.push('\n');
     for kill in evidence.kills() {
-        let _ = writeln!(
-            text,
-            "  OOM kill at a memory limit of {} in {} at {}",
-            units::bytes(kill.limit as f64),
-            plain(&kill.pod),
-            units::time(kill.at)
-        );
+        let limit = if oom::is_known(kill) {
+            format!("a memory limit of {}", units::bytes(kill.limit as f64))
+        } else {
+            "an unknown memory limit".to_owned()
+        };
+        let _ =
+            writeln!(text, "  OOM kill at {limit} in {} at {}", plain(&kill.pod), units::time(kill.at));
     }
     let rows: Vec<[String; 3]> = Profile::ALL
         .into_iter()

@@ -84,6 +84,13 @@ pub enum ClusterError {
         /// Resource and namespace.
         what: String,
     },
+    /// Another status.
+    #[error("the request for {what} failed: {text}")]
+    Status {
+        what: String,
+        /// The status in the API server's own words.
+        text: String,
+    },
     /// Any other error.
     #[error("the request for {what} to the API server failed")]
     Failed { what: String, source: Box<kube::Error> },
@@ -213,6 +220,7 @@ impl Cluster {
             kube::Error::Api(status) if status.code == 403 => {
                 ClusterError::Denied { verb: "get", what: format!("pods/proxy in the namespace {namespace}") }
             }
+            error @ kube::Error::Api(_) => ClusterError::Status { what, text: api_error(&error) },
             error => ClusterError::Failed { what, source: Box::new(error) },
         });
         (format!("{namespace}/{name}"), response)
@@ -263,10 +271,24 @@ fn agent(pod: Pod) -> Option<AgentPod> {
     is_running.then_some(AgentPod { namespace, name, port: port.take(1).next().unwrap_or(PORT) })
 }
 
+/// An error of the API server in its own words. The message of [`kube::Error`] has the status in debug form.
+fn api_error(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => {
+            let text = if status.message.is_empty() { &status.reason } else { &status.message };
+            format!("the API server responds with status {}: {}", status.code, text.trim())
+        }
+        error => error.to_string(),
+    }
+}
+
 fn failed(verb: &'static str, what: &str, error: kube::Error) -> ClusterError {
     match error {
         kube::Error::Api(status) if status.code == 403 => {
             ClusterError::Denied { verb, what: what.to_owned() }
+        }
+        error @ kube::Error::Api(_) => {
+            ClusterError::Status { what: what.to_owned(), text: api_error(&error) }
         }
         error => ClusterError::Failed { what: what.to_owned(), source: Box::new(error) },
     }

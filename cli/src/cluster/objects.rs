@@ -11,6 +11,7 @@ use kube::{
 use snug_sizing::workload::{QosClass, Resources, Role};
 
 use super::{
+    api_error,
     constraints::{bytes, millicores},
     managers::Manager,
 };
@@ -188,7 +189,7 @@ fn reason(what: &str, error: &kube::Error) -> String {
         kube::Error::Api(status) if status.code == 403 => {
             format!("no permission to list {what} in all namespaces")
         }
-        error => format!("cannot list {what}: {error}"),
+        error => format!("cannot list {what}: {}", api_error(error)),
     }
 }
 

@@ -26,7 +26,7 @@ crate::rules! {
         /// Where the heap is a share of the limit, the limit is not lowered below usage divided by that share.
         HeapShare,
         /// The memory limit is not lowered below usage and what volumes in memory may hold.
-        MemoryVolumes,
+        VolumesFit,
         /// Usage of earlier images does not make a recommendation sure.
         NewImage,
         /// A recommendation names the settings and circumstances that its numbers do not show.

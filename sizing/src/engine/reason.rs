@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     note::{MemoryNote, SettingNote},
+    oom::AssumedLimit,
     text::{bytes, percent},
 };
 
@@ -80,6 +81,9 @@ pub enum Reason {
     OomKill {
         /// The highest limit that was hit, bytes.
         limit: u64,
+        /// What stands for that limit where it is not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        assumed: Option<AssumedLimit>,
         /// The pod of that kill.
         pod: String,
         /// Seconds since the Unix epoch.
@@ -262,12 +266,25 @@ impl fmt::Display for Reason {
                     write!(f, "; headroom × {pool:.2}: those for all workloads would have failed {often}")
                 })
             }
-            Self::OomKill { limit, pod, kills, bounded, .. } => {
+            Self::OomKill { limit, assumed, pod, kills, bounded, .. } => {
                 let limit = bytes(*limit);
-                if *kills == 1 {
-                    write!(f, "OOM kill at a memory limit of {limit} in {pod}")?;
-                } else {
-                    write!(f, "{kills} OOM kills; the highest memory limit hit was {limit} in {pod}")?;
+                let instead = assumed.map(|assumed| match assumed {
+                    AssumedLimit::CurrentLimit => "the current limit",
+                    AssumedLimit::PodLimit => "the current limit of the pod",
+                    AssumedLimit::HighestUsage => "the highest usage",
+                });
+                match (instead, *kills) {
+                    (None, 1) => write!(f, "OOM kill at a memory limit of {limit} in {pod}")?,
+                    (None, _) => {
+                        write!(f, "{kills} OOM kills; the highest memory limit hit was {limit} in {pod}")?;
+                    }
+                    (Some(instead), 1) => {
+                        write!(f, "OOM kill in {pod} at an unknown memory limit: {instead} of {limit} counts as hit")?;
+                    }
+                    (Some(instead), _) => write!(
+                        f,
+                        "{kills} OOM kills, the last of them in {pod}, at an unknown memory limit: {instead} of {limit} counts as hit"
+                    )?,
                 }
                 if *bounded {
                     f.write_str("; limit not raised further: check for a memory leak")

@@ -38,6 +38,8 @@ pub use self::{
     rules::Autoscaler,
 };
 
+use super::api_error;
+
 /// Objects per page of a list.
 const PAGE: u32 = 500;
 
@@ -172,7 +174,7 @@ fn listed<T>(what: &str, response: Result<Vec<T>, kube::Error>) -> Listed<T> {
         Err(kube::Error::Api(status)) if status.code == 403 => {
             (Vec::new(), Some(format!("no permission to list {what} in all namespaces")))
         }
-        Err(error) => (Vec::new(), Some(format!("{what}: {error}"))),
+        Err(error) => (Vec::new(), Some(format!("cannot list {what}: {}", api_error(&error)))),
     }
 }
 

@@ -146,8 +146,8 @@ fn explain(input: &Input<'_>, reasons: &mut Vec<Reason>) {
 /// The lowest limit after OOM kills; 0 without any.
 fn failed(evidence: &Evidence, reasons: &mut Vec<Reason>) -> f64 {
     let found = oom::minimum_limit(evidence).filter(|_| AdviceRule::KillRaises.is_on());
-    let Some(oom::MinimumLimit { bytes, kill, kills, bounded }) = found else { return 0.0 };
-    reasons.push(Reason::OomKill { limit: kill.limit, pod: kill.pod, at: kill.at, kills, bounded });
+    let Some(oom::MinimumLimit { bytes, kill, kills, bounded, assumed }) = found else { return 0.0 };
+    reasons.push(Reason::OomKill { limit: kill.limit, assumed, pod: kill.pod, at: kill.at, kills, bounded });
     bytes
 }
 
@@ -212,7 +212,7 @@ fn limit_floors(input: &Input<'_>, wanted: f64) -> Vec<Floor> {
     // A limit where there is none could end a container whose volume has no bound.
     let volumes =
         Some(container.memory_volumes).filter(|size| *size > 0 && (*size < u64::MAX || limit.is_some()));
-    if let Some(size) = volumes.filter(|_| AdviceRule::MemoryVolumes.is_on()) {
+    if let Some(size) = volumes.filter(|_| AdviceRule::VolumesFit.is_on()) {
         floors.push(Floor { bytes: sized.basis.bytes + size as f64, note: None });
     }
     if let Some(share) = settings::heap_share(container).filter(|_| AdviceRule::HeapShare.is_on()) {
