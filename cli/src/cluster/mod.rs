@@ -1,16 +1,17 @@
 //! Access to a cluster: to agents through the pod proxy of the API server, and to the objects that constrain workloads.
 
 mod constraints;
+mod listed;
 mod managers;
 mod objects;
 mod occupancy;
 
-use std::path::PathBuf;
+use std::{cell::OnceCell, path::PathBuf};
 
 use anyhow::{Context as _, Error, Result};
 use clap::Args;
 use futures_util::{StreamExt as _, io::AsyncReadExt as _, stream};
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Config,
     api::ListParams,
@@ -23,6 +24,7 @@ pub use self::constraints::{
 pub use self::managers::Manager;
 pub use self::objects::{BarePod, ObjectsQuery, PodContainer, TEMPLATED, Template, WorkloadObjects};
 pub use self::occupancy::{EmptiedNodes, Occupancy};
+use self::listed::{ListedNode, ListedPods};
 use crate::{
     evidence::{AgentResponses, Snapshot},
     policy::PolicyAnnotation,
@@ -34,6 +36,8 @@ const AGENTS: &str = "app.kubernetes.io/name=snug-agent";
 const NAMESPACE: &str = "snug";
 /// Port of an agent whose pod has no port named `metrics`.
 const PORT: i32 = 9750;
+/// What a list of pods is called in messages.
+const PODS: &str = "pods in all namespaces";
 /// Number of concurrent requests to agents.
 const AT_ONCE: usize = 8;
 
@@ -108,6 +112,9 @@ pub enum ClusterError {
 pub struct Cluster {
     client: Client,
     runtime: tokio::runtime::Runtime,
+    /// All pods and all nodes, each listed when they are first needed.
+    pods: OnceCell<Result<ListedPods, ClusterError>>,
+    nodes: OnceCell<Result<Vec<ListedNode>, ClusterError>>,
 }
 
 impl Cluster {
@@ -124,7 +131,7 @@ impl Cluster {
             let config = configuration(context).await?;
             Client::try_from(config).map_err(|error| ClusterError::Client(Box::new(error)))
         })?;
-        Ok(Self { client, runtime })
+        Ok(Self { client, runtime, pods: OnceCell::new(), nodes: OnceCell::new() })
     }
 
     /// Merges the evidence of all agents since a time in seconds. An agent that does not respond is reported on standard error.
@@ -147,22 +154,25 @@ impl Cluster {
         })
     }
 
-    /// Lists the objects that constrain workloads.
+    /// The objects that constrain workloads.
     pub fn constraints(&self) -> ClusterConstraints {
-        self.runtime.block_on(constraints::gather(&self.client))
+        let (pods, nodes) = (self.listed_pods(), self.listed_nodes());
+        self.runtime.block_on(constraints::gather(&self.client, pods, nodes))
     }
 
     /// Reads the objects that recommendations are applied to.
     pub fn objects(&self, query: &ObjectsQuery) -> WorkloadObjects {
-        self.runtime.block_on(objects::gather(&self.client, query))
+        let pods = self.listed_pods();
+        let nodes = if query.bare_pods.is_empty() { &[] } else { self.listed_nodes().unwrap_or_default() };
+        self.runtime.block_on(objects::gather(&self.client, query, pods, nodes))
     }
 
-    /// Lists nodes and the requests of their pods.
+    /// Nodes and the requests of their pods.
     ///
     /// # Errors
     /// When nodes or pods cannot be listed.
-    pub fn occupancy(&self) -> Result<Occupancy, ClusterError> {
-        self.runtime.block_on(Occupancy::gather(&self.client))
+    pub fn occupancy(&self) -> Result<Occupancy, &ClusterError> {
+        Ok(Occupancy::new(self.listed_nodes()?, &self.listed_pods()?.live))
     }
 
     /// Namespaces and names of the pods that match a label selector.
@@ -170,34 +180,33 @@ impl Cluster {
     /// # Errors
     /// When the selector is invalid, or pods cannot be listed.
     pub fn pods(&self, selector: &str) -> Result<Vec<(String, String)>, ClusterError> {
-        let names = self
-            .list_pods(&ListParams::default().labels(selector))?
-            .into_iter()
-            .map(|metadata| (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default()));
+        let pods = Api::<Pod>::all(self.client.clone());
+        let parameters = ListParams::default().labels(selector);
+        let listed = self.runtime.block_on(pods.list_metadata(&parameters));
+        let listed = listed.map_err(|error| failed("list", PODS, error))?;
+        let names = listed.items.into_iter().map(|pod| pod.metadata);
+        let names =
+            names.map(|it| (it.namespace.unwrap_or_default(), it.name.unwrap_or_default()));
         Ok(names.collect())
     }
 
-    /// The values of an annotation of pods.
+    /// The policies in annotations of pods.
     ///
     /// # Errors
     /// When pods cannot be listed.
-    pub fn annotated(&self, annotation: &str) -> Result<Vec<PolicyAnnotation>, ClusterError> {
-        let annotated = self.list_pods(&ListParams::default())?.into_iter().filter_map(|metadata| {
-            let text = metadata.annotations?.remove(annotation)?;
-            Some(PolicyAnnotation {
-                namespace: metadata.namespace.unwrap_or_default(),
-                pod: metadata.name.unwrap_or_default(),
-                text,
-            })
-        });
-        Ok(annotated.collect())
+    pub fn policies(&self) -> Result<Vec<PolicyAnnotation>, &ClusterError> {
+        Ok(self.listed_pods()?.policies.clone())
     }
 
-    fn list_pods(&self, parameters: &ListParams) -> Result<Vec<ObjectMeta>, ClusterError> {
-        let pods = Api::<Pod>::all(self.client.clone());
-        let listed = self.runtime.block_on(pods.list_metadata(parameters));
-        let listed = listed.map_err(|error| failed("list", "pods in all namespaces", error))?;
-        Ok(listed.items.into_iter().map(|pod| pod.metadata).collect())
+    fn listed_pods(&self) -> Result<&ListedPods, &ClusterError> {
+        let list = || self.runtime.block_on(ListedPods::list(&self.client));
+        self.pods.get_or_init(|| list().map_err(|error| failed("list", PODS, error))).as_ref()
+    }
+
+    fn listed_nodes(&self) -> Result<&[ListedNode], &ClusterError> {
+        let list = || self.runtime.block_on(listed::list_nodes(&self.client));
+        let nodes = self.nodes.get_or_init(|| list().map_err(|error| failed("list", "nodes", error)));
+        nodes.as_ref().map(Vec::as_slice)
     }
 
     async fn request(&self, agent: AgentPod, since: Option<u64>) -> (String, Result<Vec<u8>, ClusterError>) {
@@ -257,7 +266,7 @@ async fn agents(client: &Client) -> Result<Vec<AgentPod>, ClusterError> {
             let own = Api::<Pod>::namespaced(client.clone(), NAMESPACE).list(&labels).await;
             own.map_err(|error| failed("list", &format!("pods in the namespace {NAMESPACE}"), error))?
         }
-        listed => listed.map_err(|error| failed("list", "pods in all namespaces", error))?,
+        listed => listed.map_err(|error| failed("list", PODS, error))?,
     };
     let agents: Vec<AgentPod> = listed.items.into_iter().filter_map(agent).collect();
     if agents.is_empty() { Err(ClusterError::NoAgents) } else { Ok(agents) }

@@ -26,7 +26,7 @@ use self::report::Report;
 use crate::{
     cluster::{Cluster, WorkloadObjects},
     horizon::{self, Horizon},
-    policy::{ANNOTATION, CpuLimitOption, Policies, PolicyError},
+    policy::{CpuLimitOption, Policies, PolicyError},
     price, risk,
     source::{EvidenceSource, OpenedSource},
 };
@@ -58,7 +58,7 @@ impl SizingOptions {
     pub fn policies(&self, cluster: Option<&Cluster>) -> Result<Policies, PolicyError> {
         let mut policies = Policies::new(self.default_policy());
         if let Some(cluster) = cluster {
-            let annotated = cluster.annotated(ANNOTATION).unwrap_or_else(|error| {
+            let annotated = cluster.policies().unwrap_or_else(|error| {
                 eprintln!("snug: {error}; pod annotations are ignored");
                 Vec::new()
             });

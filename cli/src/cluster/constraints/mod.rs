@@ -13,7 +13,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         autoscaling::v2::HorizontalPodAutoscaler,
-        core::v1::{LimitRange as LimitRangeObject, Node, Pod, ResourceQuota},
+        core::v1::{LimitRange as LimitRangeObject, ResourceQuota},
         policy::v1::PodDisruptionBudget,
     },
 };
@@ -30,6 +30,7 @@ use snug_sizing::{
 pub(super) use self::{
     amounts::{bytes, millicores, resources},
     nodes::allocatable,
+    pods::live_pod,
 };
 pub use self::{
     managed::ManagedWorkload,
@@ -38,10 +39,10 @@ pub use self::{
     rules::Autoscaler,
 };
 
-use super::api_error;
-
-/// Objects per page of a list.
-const PAGE: u32 = 500;
+use super::{
+    ClusterError, api_error,
+    listed::{ListedNode, ListedPods},
+};
 
 /// The constraints of a cluster. A list that could not be read is empty, and `missing` has the reason.
 #[derive(Clone, Debug, Default)]
@@ -105,17 +106,20 @@ impl ClusterConstraints {
 
 /// Lists all constraints concurrently. Missing permissions are reported in `missing`; kinds that the cluster does not have are
 /// treated as empty.
-pub(super) async fn gather(client: &Client) -> ClusterConstraints {
-    let (ranges, quotas, autoscalers, nodes, verticals, scaled) = join!(
+pub(super) async fn gather(
+    client: &Client,
+    pods: Result<&ListedPods, &ClusterError>,
+    nodes: Result<&[ListedNode], &ClusterError>,
+) -> ClusterConstraints {
+    let (ranges, quotas, autoscalers, verticals, scaled, budgets) = join!(
         list::<LimitRangeObject>(client, "limitranges"),
         list::<ResourceQuota>(client, "resourcequotas"),
         list::<HorizontalPodAutoscaler>(client, "horizontalpodautoscalers"),
-        list_nodes(client),
         list_custom(client, "autoscaling.k8s.io", "v1", "VerticalPodAutoscaler"),
         list_custom(client, "keda.sh", "v1alpha1", "ScaledObject"),
+        list::<PodDisruptionBudget>(client, "poddisruptionbudgets"),
     );
-    let (budgets, pods) =
-        join!(list::<PodDisruptionBudget>(client, "poddisruptionbudgets"), live_pods(client));
+    let (pods, nodes) = (known(pods.map(|pods| pods.live.as_slice())), known(nodes));
     let errors = [ranges.1, quotas.1, autoscalers.1, nodes.1, verticals.1, scaled.1, budgets.1, pods.1];
     let objects = Objects {
         ranges: ranges.0,
@@ -135,7 +139,7 @@ struct Objects {
     ranges: Vec<LimitRangeObject>,
     quotas: Vec<ResourceQuota>,
     autoscalers: Vec<HorizontalPodAutoscaler>,
-    nodes: Vec<Node>,
+    nodes: Vec<ListedNode>,
     verticals: Vec<DynamicObject>,
     scaled: Vec<DynamicObject>,
     budgets: Vec<PodDisruptionBudget>,
@@ -160,6 +164,14 @@ impl From<Objects> for ClusterConstraints {
             pods,
             missing: Vec::new(),
         }
+    }
+}
+
+/// What was listed before.
+fn known<T: Clone>(listed: Result<&[T], &ClusterError>) -> Listed<T> {
+    match listed {
+        Ok(items) => (items.to_vec(), None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
     }
 }
 
@@ -189,35 +201,11 @@ where
     listed(what, response.map(|list| list.items))
 }
 
-async fn list_nodes(client: &Client) -> Listed<Node> {
-    let response = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
-    listed("nodes", response.map(|list| list.items))
-}
-
 async fn list_custom(client: &Client, group: &str, version: &str, kind: &str) -> Listed<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
     let response =
         Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await;
     listed(&resource.plural, response.map(|list| list.items))
-}
-
-/// All pods, in pages, each cut down to what is needed.
-async fn live_pods(client: &Client) -> Listed<LivePod> {
-    let api = Api::<Pod>::all(client.clone());
-    let mut parameters = ListParams::default().limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        match api.list(&parameters).await {
-            Ok(page) => {
-                found.extend(page.items.into_iter().filter_map(pods::live_pod));
-                match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                    Some(token) => parameters = parameters.continue_token(&token),
-                    None => return (found, None),
-                }
-            }
-            Err(error) => return listed("pods", Err(error)),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
-use kube::ResourceExt as _;
 use snug_sizing::pod::PodRequests;
 
 use super::{
     amounts::{bytes, millicores},
     pods::LivePod,
 };
+use crate::cluster::listed::ListedNode;
 
 /// A schedulable node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,17 +56,13 @@ pub(in crate::cluster) fn allocatable(node: &Node) -> Option<PodRequests> {
 }
 
 /// The schedulable nodes with the pods that are bound to them.
-pub(super) fn spaces(nodes: &[Node], pods: &[LivePod]) -> Vec<NodeSpace> {
+pub(super) fn spaces(nodes: &[ListedNode], pods: &[LivePod]) -> Vec<NodeSpace> {
     let mut spaces = BTreeMap::new();
     for node in nodes {
-        let spec = node.spec.clone().unwrap_or_default();
-        let Some(allocatable) = allocatable(node).filter(|_| spec.unschedulable != Some(true)) else {
-            continue;
-        };
-        let mut taints = spec.taints.unwrap_or_default();
-        taints.retain(|taint| taint.effect != "PreferNoSchedule");
-        let labels = node.labels().clone();
-        spaces.insert(node.name_any(), NodeSpace { labels, taints, allocatable, bound: Vec::new() });
+        let ListedNode { name, labels, taints, .. } = node.clone();
+        let Some(allocatable) = node.allocatable.filter(|_| !node.is_unschedulable) else { continue };
+        let taints = taints.into_iter().filter(|taint| taint.effect != "PreferNoSchedule").collect();
+        spaces.insert(name, NodeSpace { labels, taints, allocatable, bound: Vec::new() });
     }
     for pod in pods {
         if let (Some(by), Some(space)) = (&pod.bound_by, spaces.get_mut(&pod.node)) {

@@ -1,3 +1,4 @@
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 use snug_sizing::constraints::{
     LimitBounds, LimitType, PriorityClasses, QuotaField, Resource as Amount, Scope,
@@ -15,16 +16,18 @@ impl ClusterConstraints {
         fn list<K: DeserializeOwned>(objects: &Value, kind: &str) -> Vec<K> {
             objects[kind].as_array().into_iter().flatten().cloned().map(object).collect()
         }
-        let pods: Vec<Pod> = list(objects, "pods");
+        let mut pods = ListedPods::default();
+        list::<Pod>(objects, "pods").into_iter().for_each(|pod| pods.add(pod));
+        let nodes = list::<Node>(objects, "nodes").into_iter().map(ListedNode::from);
         Objects {
             ranges: list(objects, "limitranges"),
             quotas: list(objects, "resourcequotas"),
             autoscalers: list(objects, "horizontalpodautoscalers"),
-            nodes: list(objects, "nodes"),
+            nodes: nodes.collect(),
             verticals: list(objects, "verticalpodautoscalers"),
             scaled: list(objects, "scaledobjects"),
             budgets: list(objects, "poddisruptionbudgets"),
-            pods: pods.into_iter().filter_map(pods::live_pod).collect(),
+            pods: pods.live,
         }
         .into()
     }
