@@ -15,6 +15,8 @@ snug_sizing::rules! {
         TemplateOnly,
         /// Containers that a known injector adds are never patched.
         Injected,
+        /// Containers that a patch cannot size get no more for an autoscaler or the pod as a whole.
+        InjectedStays,
         /// A change of an object that others manage is not a command, but a word on where it belongs.
         Managed,
         /// A resize of a running pod has what the API server accepts.

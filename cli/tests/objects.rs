@@ -383,3 +383,32 @@ fn init_containers_stay_in_their_section() {
     assert_eq!(patched(&script, "deployment/web"), ["migrate", "app"]);
     assert!(script.contains("\"initContainers\":[{\"name\":\"migrate\""), "{script}");
 }
+
+#[test]
+fn one_run_lists_pods_and_nodes_once() {
+    let bare = container("Pod", "tool", "app", 0);
+    let pods = json!([
+        { "metadata": { "namespace": "shop", "name": "web-0", "annotations": { "snug/policy": "exclude: true" } } },
+        { "metadata": { "namespace": "shop", "name": "tool" }, "status": { "phase": "Running" }, "spec": { "nodeName": "n", "containers": [
+            { "name": "app", "resources": { "requests": { "memory": "512Mi" }, "limits": { "memory": "512Mi" } } },
+        ] } },
+    ]);
+    let node = json!([{ "metadata": { "name": "n" }, "status": { "allocatable": { "cpu": "4", "memory": "8Gi" } } }]);
+    let answers = [
+        ("/api/v1/pods", list("v1", "PodList", &pods)),
+        ("/api/v1/nodes", list("v1", "NodeList", &node)),
+        deployments(&json!([deployment("web", &json!({}), &[], &["app"])])),
+    ];
+    let server = ApiServer::start(&[container("Deployment", "web", "app", 0), bare], answers.into());
+    let text = server.text(&["--price", "cpu=0.03,memory=0.004"]);
+    assert!(text.contains("excluded by a policy") && text.contains("Nodes that packing could empty"), "{text}");
+    let patch = server.text(&["-o", "patch"]);
+    assert!(patch.contains("kubectl -n shop patch pod/tool --subresource resize"), "{patch}");
+    let requests = server.requests.lock().unwrap();
+    let lists = |path: &str| {
+        let all = requests.iter().filter(|it| it.split('?').next() == Some(path) && !it.contains("snug-agent"));
+        all.count()
+    };
+    // Two runs.
+    assert_eq!((lists("/api/v1/pods"), lists("/api/v1/nodes")), (2, 2), "{requests:?}");
+}

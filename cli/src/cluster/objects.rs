@@ -271,7 +271,7 @@ mod tests {
             "initContainers": [{ "name": "migrate" }, { "name": "mesh", "restartPolicy": "Always" }],
             "containers": [{ "name": "app", "image": "example/app:1" }],
         });
-        let object = |kind: &str, spec: serde_json::Value| -> DynamicObject {
+        let object = |kind: &str, spec: Value| -> DynamicObject {
             let metadata = json!({ "namespace": "shop", "name": "web" });
             serde_json::from_value(
                 json!({ "apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec }),
@@ -311,16 +311,16 @@ mod tests {
 
     #[test]
     fn rollouts_as_the_controllers_compute_them() {
-        let of = |kind: &str, spec: serde_json::Value| {
+        let of = |kind: &str, spec: Value| {
             let Rollout { surge, unavailable, .. } =
                 rollout(&json!({ "spec": spec, "status": { "desiredNumberScheduled": 10 } }), kind);
             (surge, unavailable)
         };
-        let deployment = |replicas: u64, surge: serde_json::Value, unavailable: serde_json::Value| {
+        let deployment = |replicas: u64, surge: Value, unavailable: Value| {
             let update = json!({ "maxSurge": surge, "maxUnavailable": unavailable });
             of("Deployment", json!({ "replicas": replicas, "strategy": { "rollingUpdate": update } }))
         };
-        let default = serde_json::Value::Null;
+        let default = Value::Null;
         assert_eq!(deployment(3, default.clone(), default.clone()), (1, 0), "25 %, rounded up and down");
         assert_eq!(deployment(4, default.clone(), default.clone()), (1, 1));
         assert_eq!(deployment(3, json!(0), json!("10%")), (0, 1), "something has to move");

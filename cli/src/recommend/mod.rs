@@ -178,7 +178,6 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
         .missing
         .iter()
         .for_each(|missing| eprintln!("snug: {missing}; recommendations are not checked against them"));
-    report.check(&snapshot, &constraints);
     let mut objects = WorkloadObjects::default();
     if let Some(cluster) = &cluster {
         objects = cluster.objects(&report.objects_query());
@@ -186,6 +185,8 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
         missing.for_each(|missing| eprintln!("snug: {missing}; recommendations are not compared with them"));
     }
     report.place(&snapshot, objects);
+    report.check(&snapshot, &constraints);
+    report.remark(&snapshot);
     if let (Some(cluster), Some(_)) = (&cluster, price) {
         match cluster.occupancy() {
             Ok(occupancy) => report.emptied = Some(report.emptied(&snapshot, &occupancy)),

@@ -120,9 +120,24 @@ pub struct Entry {
     pub container_days: f64,
     /// Reasons, the most important first.
     pub reasons: Vec<ReasonText>,
+    /// Whether the pod template has the container; decided by [`Report::place`].
+    #[serde(skip)]
+    pub in_template: InTemplate,
     /// Warnings before the recommendation is applied. Warnings about the whole pod are those of its first container.
     #[serde(flatten, serialize_with = "renamed::warnings")]
     pub warnings: Vec<Warning>,
+}
+
+/// Whether a pod template has a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InTemplate {
+    /// As far as it is known.
+    #[default]
+    Yes,
+    /// The container has the name of one that a webhook adds, but the source of the history does not show the pods.
+    Perhaps,
+    /// A patch of the template cannot size the container.
+    No,
 }
 
 /// Requests and limits of a whole pod (`spec.resources`), millicores and bytes.
@@ -203,6 +218,8 @@ pub struct Warning {
 pub enum WarningKind {
     /// The cluster would reject the recommendation, or cannot apply it.
     Violation(Violation),
+    /// The cluster would reject the values that annotations give to a container which a patch cannot size.
+    OfAnnotations(Violation),
     /// A value was changed so that the cluster accepts the recommendation.
     Adjusted(Adjusted),
     /// A HorizontalPodAutoscaler scales on the utilization of the request, so its target must change with the request.
@@ -223,6 +240,7 @@ impl fmt::Display for WarningKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Violation(violation) => violation.fmt(f),
+            Self::OfAnnotations(violation) => write!(f, "with these annotations: {violation}"),
             Self::Adjusted(adjusted) => adjusted.fmt(f),
             Self::Autoscaled(Scaled { autoscaler, container, resource, target_now, target, raised }) => {
                 write!(f, "the HorizontalPodAutoscaler {autoscaler} scales on {resource} utilization")?;
@@ -434,6 +452,7 @@ impl Entry {
                 .into_iter()
                 .map(|it| ReasonText { text: it.to_string(), reason: it.clone() })
                 .collect(),
+            in_template: InTemplate::default(),
             warnings: Vec::new(),
         }
     }
@@ -441,6 +460,11 @@ impl Entry {
     /// Whether both are containers of one workload.
     pub fn is_of_one_workload(&self, other: &Self) -> bool {
         (&self.namespace, &self.owner, &self.workload) == (&other.namespace, &other.owner, &other.workload)
+    }
+
+    /// Namespace, kind and name of the owner.
+    pub fn workload_names(&self) -> [&str; 3] {
+        [&self.namespace, &self.owner, &self.workload]
     }
 
     /// Namespace, kind and name of the owner, and name of the container.

@@ -41,6 +41,10 @@ crate::rules! {
         RequestFollowsLimit,
         /// Pinned cores stay whole.
         WholeCores,
+        /// No cores are pinned that are not pinned today.
+        NotPinned,
+        /// A CPU request or limit is lowered by a part at a time.
+        LargestCpuStep,
         /// Values are rounded up to steps that a person would choose.
         Steps,
         /// A current value stays where the change would be too small.

@@ -155,6 +155,18 @@ pub enum Reason {
     Guaranteed,
     /// CPU request and limit are whole cores, because the current ones are.
     WholeCores,
+    /// CPU request and limit are a little above whole cores, because the kubelet would pin those and the current ones are not
+    /// pinned.
+    NotPinned,
+    /// A CPU value is lowered by a part at a time.
+    LargestCpuStep {
+        /// `cpu` (the request) or `cpu limit`.
+        resource: &'static str,
+        /// The value without this rule, millicores.
+        wanted: u64,
+        /// The largest share by which the current value is lowered at once.
+        share: f64,
+    },
     /// The pod's QoS class will no longer be BestEffort.
     NoLongerBestEffort,
     /// The previously recommended value is kept.
@@ -363,6 +375,15 @@ impl fmt::Display for Reason {
             ),
             Self::Guaranteed => f.write_str("CPU request equals the limit, to keep the QoS class Guaranteed"),
             Self::WholeCores => f.write_str("whole cores: the kubelet may have pinned the current ones"),
+            Self::NotPinned => f.write_str(
+                "a little above whole cores: the kubelet may pin those (static CPU manager), and the current ones are not pinned",
+            ),
+            Self::LargestCpuStep { resource, wanted, share } => write!(
+                f,
+                "{resource} lowered by {} at once: without that it would be {}",
+                percent(*share),
+                amount(resource, *wanted)
+            ),
             Self::NoLongerBestEffort => {
                 f.write_str("QoS class changes from BestEffort: the pod had no requests and limits")
             }

@@ -223,9 +223,10 @@ fn from_hours(
     match &cpu {
         Some(sized) => {
             let wanted = cpu::request(sized, previous, &mut reasons);
+            let wanted = cpu::by_a_part("cpu", current.cpu_request, wanted, confidence, &mut reasons);
             values.cpu_request =
                 Some(if policy.steady { keep_cpu(current, wanted, &mut reasons) } else { wanted });
-            cpu::limit(evidence, policy, is_guaranteed, &mut values, &mut reasons);
+            cpu::limit(&cpu::Input { evidence, policy, confidence }, is_guaranteed, &mut values, &mut reasons);
             if qos == QosClass::BestEffort && evidence.container.seen > 0 {
                 reasons.push(Reason::NoLongerBestEffort);
             }

@@ -23,12 +23,12 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use snug_sizing::{
-    constraints::{ClusterLimits, LimitRange, Quota},
+    constraints::{ClusterLimits, LimitRange, Quota, Rollout},
     pod::PodRequests,
 };
 
 pub(super) use self::{
-    amounts::{bytes, millicores, resources},
+    amounts::{bytes, millicores},
     nodes::allocatable,
     pods::live_pod,
 };
@@ -79,7 +79,7 @@ impl ClusterConstraints {
         namespace: &str,
         owner: &(String, String),
         pods: &BTreeSet<&str>,
-        replicas: u64,
+        (replicas, rollout): (u64, Rollout),
     ) -> ClusterLimits {
         let own = |(of, item): &(String, LimitRange)| (of == namespace).then(|| item.clone());
         let own_quota = |(of, item): &(String, Quota)| (of == namespace).then(|| item.clone());
@@ -91,8 +91,12 @@ impl ClusterConstraints {
         };
         let pod = self.newest_pod(namespace, pods);
         let accepts = |node: &&NodeSpace| pod.is_none_or(|pod| node.accepts(pod));
-        let left: Vec<PodRequests> =
-            self.nodes.iter().filter(accepts).map(|node| node.left_for(namespace, owner)).collect();
+        let accepting = || self.nodes.iter().filter(accepts);
+        let left: Vec<PodRequests> = accepting().map(|node| node.left_for(namespace, owner)).collect();
+        // Without the list of pods, what they leave is unknown.
+        let is_known = !self.pods.is_empty();
+        let is_asked = |node: &&NodeSpace| !rollout.on_every_node || node.has_pod_of(namespace, owner);
+        let room = accepting().filter(|node| is_known && is_asked(node)).map(|node| node.free).collect();
         ClusterLimits {
             ranges: self.limit_ranges.iter().filter_map(own).collect(),
             quotas: self.quotas.iter().filter_map(own_quota).collect(),
@@ -100,6 +104,8 @@ impl ClusterConstraints {
             nodes: left,
             exhausted_budgets: self.budgets.iter().filter(holds).map(|budget| budget.name.clone()).collect(),
             replicas,
+            rollout,
+            room,
         }
     }
 }

@@ -11,7 +11,7 @@ use snug_sizing::{
     workload::{Resources, Role},
 };
 
-use super::report::{Entry, Quantities, Report, SCHEMA, Window};
+use super::report::{Entry, InTemplate, Quantities, Report, SCHEMA, Window};
 use crate::cluster::WorkloadObjects;
 
 const MIB: u64 = 1 << 20;
@@ -39,6 +39,7 @@ pub(super) fn entry(names: [&str; 4], current: Resources, recommended: Resources
         confidence: Confidence::High,
         container_days: 1.0,
         reasons: Vec::new(),
+        in_template: InTemplate::default(),
         warnings: Vec::new(),
     }
 }

@@ -19,9 +19,6 @@ use crate::{
 const RUNTIME_MINIMUM: f64 = 10.0 * 1024.0 * 1024.0;
 /// Days after which usage from before the agent no longer counts: every weekday was seen once.
 const EARLIER_PEAK_DAYS: f64 = 7.0;
-/// The largest share by which a value is lowered at once, with a low confidence or OOM kills in the history, with a medium and with a
-/// high confidence.
-const LARGEST_STEPS: [f64; 3] = [0.25, 0.5, 0.75];
 /// A limit that would have to be more than this many times as high to last for the horizon is not raised for growth.
 const MAX_GROWTH: f64 = 2.0;
 
@@ -243,13 +240,8 @@ fn request_or_limit_floors(input: &Input<'_>, value: Option<u64>, wanted: f64) -
         floors.extend(earlier_peak(input.evidence));
     }
     if let Some(value) = value.filter(|_| AdviceRule::LargestStep.is_on()) {
-        let [low, medium, high] = LARGEST_STEPS;
-        let share = match input.confidence {
-            _ if input.evidence.kills().next().is_some() => low,
-            Confidence::Low => low,
-            Confidence::Medium => medium,
-            Confidence::High => high,
-        };
+        let is_killed = input.evidence.kills().next().is_some();
+        let share = stability::largest_step(if is_killed { Confidence::Low } else { input.confidence });
         let note = MemoryNote::LargestStep { wanted: steps::memory(wanted), share };
         floors.push(Floor { bytes: value as f64 * (1.0 - share), note: Some(note) });
     }
