@@ -41,6 +41,10 @@ snug_sizing::rules! {
         RolesFromState,
         /// A workload is found without the metric of its owner, by the names that controllers make.
         OwnersByName,
+        /// The CPU usage of a short run is that of its counter, not of rates.
+        RunsByCounter,
+        /// A row from a partial result says so, with a low confidence.
+        PartialRows,
         /// Windows of usage begin and end with the clock.
         AlignedWindows,
         /// A partial result is not taken for a complete one.

@@ -21,10 +21,10 @@ use kube::{
 pub use self::constraints::{
     Autoscaler, ClusterConstraints, DisruptionBudget, LivePod, ManagedWorkload, NodeSpace,
 };
+use self::listed::{ListedNode, ListedPods};
 pub use self::managers::Manager;
 pub use self::objects::{BarePod, ObjectsQuery, PodContainer, TEMPLATED, Template, WorkloadObjects};
 pub use self::occupancy::{EmptiedNodes, Occupancy};
-use self::listed::{ListedNode, ListedPods};
 use crate::{
     evidence::{AgentResponses, Snapshot},
     policy::PolicyAnnotation,
@@ -185,8 +185,7 @@ impl Cluster {
         let listed = self.runtime.block_on(pods.list_metadata(&parameters));
         let listed = listed.map_err(|error| failed("list", PODS, error))?;
         let names = listed.items.into_iter().map(|pod| pod.metadata);
-        let names =
-            names.map(|it| (it.namespace.unwrap_or_default(), it.name.unwrap_or_default()));
+        let names = names.map(|it| (it.namespace.unwrap_or_default(), it.name.unwrap_or_default()));
         Ok(names.collect())
     }
 

@@ -72,8 +72,7 @@ fn requests(pod: &LivePod, recommended: &BTreeMap<(&str, &str, &str), Resources>
     let of_containers = effective_requests(&containers);
     // A recommendation raises the pod's own requests to those of its containers, and never lowers them.
     let own = pod.spec.pod.unwrap_or_default();
-    let own =
-        PodRequests { cpu: own.cpu_request.unwrap_or(0), memory: own.memory_request.unwrap_or(0) };
+    let own = PodRequests { cpu: own.cpu_request.unwrap_or(0), memory: own.memory_request.unwrap_or(0) };
     of_containers.max(own).plus(pod.spec.overhead)
 }
 

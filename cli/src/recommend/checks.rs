@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use snug_sizing::{
     HOUR,
-    constraints::{
-        ClusterLimits, Finding, FindingKind, LimitType, PodContainer, PodSpec, Rollout, fit,
-    },
+    constraints::{ClusterLimits, Finding, FindingKind, LimitType, PodContainer, PodSpec, Rollout, fit},
     evidence::Evidence,
     workload::{Resources, Role},
 };
@@ -38,12 +36,7 @@ impl Report {
 }
 
 /// Fits the containers of one workload. `evidence` is that of all its containers, `rollout` how its pods are replaced.
-fn check(
-    entries: &mut [Entry],
-    evidence: &[&Evidence],
-    constraints: &ClusterConstraints,
-    rollout: Rollout,
-) {
+fn check(entries: &mut [Entry], evidence: &[&Evidence], constraints: &ClusterConstraints, rollout: Rollout) {
     let Some(first) = entries.first() else { return };
     let namespace = first.namespace.clone();
     let owner = (first.owner.clone(), first.workload.clone());

@@ -99,7 +99,7 @@ fn warning(placement: Placement) -> Warning {
 
 fn skipped(entry: &Entry, why: &str) -> Skipped {
     let Entry { namespace, workload, container, .. } = entry.clone();
-    Skipped { namespace, workload, container, why: why.to_owned(), oom_kills: 0 }
+    Skipped { cluster: String::new(), namespace, workload, container, why: why.to_owned(), oom_kills: 0 }
 }
 
 fn names(skipped: &Skipped) -> [&str; 3] {

@@ -32,6 +32,9 @@ pub const SCHEMA: &str = "snug.recommendations/1";
 #[serde(rename_all = "snake_case")]
 pub struct Report {
     pub schema: &'static str,
+    /// Each cluster on its own, if the source has several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<OfCluster>,
     /// The period and nodes of the evidence.
     pub window: Window,
     /// The accepted risk of workloads without their own policy.
@@ -64,6 +67,18 @@ pub struct Cost {
     pub month_then: f64,
 }
 
+/// One of several clusters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct OfCluster {
+    /// The value of the label that names it.
+    pub cluster: String,
+    /// The period and nodes of its evidence.
+    pub window: Window,
+    /// Cost of its requests; `None` without prices.
+    pub cost: Option<Cost>,
+}
+
 /// The period and nodes of the evidence.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,6 +97,9 @@ pub struct Window {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Entry {
+    /// The cluster, if the source has several.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
     /// Namespace; empty on a host without Kubernetes.
     pub namespace: String,
     /// Kind of the owner.
@@ -284,6 +302,9 @@ impl From<WarningKind> for Warning {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Skipped {
+    /// The cluster, if the source has several.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
     pub namespace: String,
     pub workload: String,
     pub container: String,
@@ -307,6 +328,7 @@ impl Report {
     ) -> Self {
         let mut report = Self {
             schema: SCHEMA,
+            clusters: Vec::new(),
             window: Window::new(snapshot),
             risk: policies.default_policy().risk,
             horizon_days: policies.default_policy().horizon_days,
@@ -336,6 +358,7 @@ impl Report {
             match recommendation {
                 Ok(recommendation) => report.recommendations.push(Entry::new(evidence, &recommendation)),
                 Err((why, oom_kills)) => report.skipped.push(Skipped {
+                    cluster: String::new(),
                     oom_kills,
                     namespace: evidence.workload.namespace.clone(),
                     workload: evidence.workload.name.clone(),
@@ -345,6 +368,30 @@ impl Report {
             }
         }
         report
+    }
+
+    /// One report of several clusters, each with its name. Rows keep their cluster, and nothing of one is counted for another; the
+    /// cost is that of all.
+    pub fn join(reports: Vec<(String, Self)>) -> Option<Self> {
+        let mut all = reports.into_iter().map(|(name, mut report)| {
+            let (window, cost) = (report.window.clone(), report.cost);
+            report.recommendations.iter_mut().for_each(|entry| entry.cluster.clone_from(&name));
+            report.skipped.iter_mut().for_each(|skipped| skipped.cluster.clone_from(&name));
+            report.clusters = vec![OfCluster { cluster: name, window, cost }];
+            report
+        });
+        let first = all.next()?;
+        Some(all.fold(first, |mut joined, other| {
+            joined.window.join(other.window);
+            joined.clusters.extend(other.clusters);
+            joined.recommendations.extend(other.recommendations);
+            joined.skipped.extend(other.skipped);
+            joined.cost = joined.cost.zip(other.cost).map(|(one, other)| Cost {
+                month_now: one.month_now + other.month_now,
+                month_then: one.month_then + other.month_then,
+            });
+            joined
+        }))
     }
 
     /// Cost of requests at list prices.
@@ -406,6 +453,14 @@ impl Report {
 }
 
 impl Window {
+    /// Extends it by the window of another cluster.
+    fn join(&mut self, other: Self) {
+        self.nodes.extend(other.nodes);
+        self.from = self.from.into_iter().chain(other.from).min();
+        self.to = self.to.max(other.to);
+        self.container_days += other.container_days;
+    }
+
     fn new(snapshot: &Snapshot) -> Self {
         let spans = || snapshot.evidence().filter_map(Evidence::span);
         let end = |last: u32| (u64::from(last) + 1) * HOUR;
@@ -425,6 +480,7 @@ impl Entry {
         let mut reasons: Vec<&Reason> = recommendation.reasons.iter().collect();
         reasons.sort_by_key(|reason| rank(reason));
         Self {
+            cluster: String::new(),
             namespace: evidence.workload.namespace.clone(),
             owner: evidence.workload.owner.clone(),
             workload: evidence.workload.name.clone(),
@@ -459,7 +515,7 @@ impl Entry {
 
     /// Whether both are containers of one workload.
     pub fn is_of_one_workload(&self, other: &Self) -> bool {
-        (&self.namespace, &self.owner, &self.workload) == (&other.namespace, &other.owner, &other.workload)
+        (&self.cluster, self.workload_names()) == (&other.cluster, other.workload_names())
     }
 
     /// Namespace, kind and name of the owner.
@@ -492,7 +548,7 @@ impl Entry {
 const fn rank(reason: &Reason) -> u8 {
     match reason {
         Reason::OomKill { .. } => 0,
-        Reason::Leak { .. } => 1,
+        Reason::Leak { .. } | Reason::Partial { .. } => 1,
         Reason::Memory(note) if note.decides() => 2,
         Reason::Setting(note) if note.decides() => 2,
         Reason::Bounded { .. } => 2,

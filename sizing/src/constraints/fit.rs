@@ -9,9 +9,8 @@ use super::{
     admission::admitted,
     advice::ConstraintRule,
     limit_range::{self, LimitRange, LimitType, of_type, pod_totals},
-    pod_level,
+    pinned, pod_level,
     pod_spec::{PodContainer, PodSpec},
-    pinned,
     quota::{self, Quota},
     resource::Resource,
     rollout::{self, Rollout},
@@ -90,10 +89,9 @@ pub fn fit(now: &PodSpec, then: &mut PodSpec, limits: &ClusterLimits) -> Vec<Fin
     let of_pod = |adjusted| Finding { container: None, kind: FindingKind::Adjusted(adjusted) };
     found.extend(within_pod_range(then, &limits.ranges).into_iter().map(of_pod));
     let kept = pinned::keep(now, then, &limits.ranges).into_iter();
-    found.extend(kept.map(|(at, adjusted)| Finding {
-        container: Some(at),
-        kind: FindingKind::Adjusted(adjusted),
-    }));
+    found.extend(
+        kept.map(|(at, adjusted)| Finding { container: Some(at), kind: FindingKind::Adjusted(adjusted) }),
+    );
     found.extend(pod_level::fit(then, &limits.ranges).into_iter().map(of_pod));
     let scaled = scale::changed_targets(now, then, &limits.targets, &raised);
     found.extend(scaled.into_iter().map(|scaled| {

@@ -2,7 +2,9 @@
 
 use crate::pod::PodRequests;
 
-use super::{advice::ConstraintRule, pod_spec::PodSpec, quota::Quota, resource::Resource, violation::Violation};
+use super::{
+    advice::ConstraintRule, pod_spec::PodSpec, quota::Quota, resource::Resource, violation::Violation,
+};
 
 /// How the pods of a workload are replaced, in pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

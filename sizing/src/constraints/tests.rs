@@ -341,7 +341,8 @@ fn a_pod_that_a_rollout_adds_counts_against_quotas() {
     let stuck = |case: &Case, then: &PodSpec| {
         let case = (case.0.clone(), then.clone(), case.2.clone());
         let fields = case.2.quotas.iter().flat_map(|quota| &quota.fields);
-        let stuck = fields.filter(|field| is_stuck(&case, |pod| usage(field, pod), field.left.unwrap_or(u64::MAX)));
+        let stuck =
+            fields.filter(|field| is_stuck(&case, |pod| usage(field, pod), field.left.unwrap_or(u64::MAX)));
         stuck.map(QuotaField::name).collect::<std::collections::BTreeSet<_>>()
     };
     let needs_surge = |(now, then, limits): &Case| {
@@ -402,10 +403,16 @@ fn what_a_cluster_demands_neither_pins_cores_nor_ends_pinning() {
             let is_whole = cpu.is_multiple_of(2);
             let shaped = |cpu: u64| {
                 let cpu = if is_whole { cpu.next_multiple_of(1000).max(1000) } else { cpu | 1 };
-                Resources { cpu_request: Some(cpu), cpu_limit: Some(cpu), memory_request: memory, memory_limit: memory }
+                Resources {
+                    cpu_request: Some(cpu),
+                    cpu_limit: Some(cpu),
+                    memory_request: memory,
+                    memory_limit: memory,
+                }
             };
             before.values = shaped(cpu);
-            after.values = if after.is_advised { shaped(after.values.cpu_request.unwrap_or(1)) } else { before.values };
+            after.values =
+                if after.is_advised { shaped(after.values.cpu_request.unwrap_or(1)) } else { before.values };
         }
         limits.ranges.iter_mut().for_each(|range| {
             // Bounds that people choose are often whole cores.

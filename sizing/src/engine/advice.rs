@@ -29,6 +29,8 @@ crate::rules! {
         VolumesFit,
         /// Usage of earlier images does not make a recommendation sure.
         NewImage,
+        /// A history with missing parts makes no recommendation sure.
+        PartialHistory,
         /// A recommendation names the settings and circumstances that its numbers do not show.
         Warnings,
         /// A CPU limit comes from CFS periods: from the quota simulation, or else the current one stays.

@@ -202,6 +202,11 @@ pub enum Reason {
         /// Share of hours observed.
         coverage: f64,
     },
+    /// The source says that a part of the history is missing.
+    Partial {
+        /// In the words of the source.
+        why: String,
+    },
     /// Less than one pod-day of history.
     Young {
         /// Pod-days.
@@ -411,6 +416,9 @@ impl fmt::Display for Reason {
             }
             Self::Weekdays { seen } => write!(f, "{seen} of 7 weekdays observed"),
             Self::Gaps { coverage } => write!(f, "{} of the hours observed", percent(*coverage)),
+            Self::Partial { why } => {
+                write!(f, "a part of the usage history is missing, so values may be too low: {why}")
+            }
             Self::Young { days } => write!(f, "only {} of history", span(*days)),
             Self::Skew(skew) => skew.fmt(f),
         }

@@ -238,7 +238,8 @@ fn not_patchable(patched: &Patched<'_>) -> String {
 
 /// The values of containers, to be set by hand.
 fn values(entries: &[&Entry]) -> String {
-    let each = entries.iter().map(|entry| format!("{}: {}", plain(&entry.container), json!(entry.quantities)));
+    let each =
+        entries.iter().map(|entry| format!("{}: {}", plain(&entry.container), json!(entry.quantities)));
     each.collect::<Vec<_>>().join("; ")
 }
 

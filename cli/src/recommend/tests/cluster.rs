@@ -98,7 +98,11 @@ fn placed(of: &Workloads, is_connected: bool) -> Report {
             ContainerSource::Template(role) => Some((name.clone(), *role)),
             ContainerSource::Elsewhere => None,
         });
-        let template = Template { containers: in_template.collect(), manager: of.manager.clone(), rollout: Rollout::default() };
+        let template = Template {
+            containers: in_template.collect(),
+            manager: of.manager.clone(),
+            rollout: Rollout::default(),
+        };
         objects.templates.insert(["shop", of.kind, "web"].map(str::to_owned), template);
     }
     let mut report = report(entries);

@@ -120,7 +120,8 @@ fn is_pinned(evidence: &Evidence) -> bool {
 
 /// Whether a container of a Guaranteed pod shares its cores with others today.
 fn is_not_pinned(evidence: &Evidence) -> bool {
-    AdviceRule::NotPinned.is_on() && evidence.container.current.cpu_limit.is_some_and(|limit| !is_whole(limit))
+    AdviceRule::NotPinned.is_on()
+        && evidence.container.current.cpu_limit.is_some_and(|limit| !is_whole(limit))
 }
 
 const fn is_whole(millicores: u64) -> bool {

@@ -29,10 +29,14 @@ fn what_the_pod_lacks_is_for_containers_that_a_patch_can_size() {
         },
         |([app, proxy], is_autoscaled)| {
             let objects = if *is_autoscaled { by_cpu() } else { of_pods(app.0 + proxy.0) };
-            let mut entries = [entry("app", (app.0, MIB), (app.1, MIB)), entry("istio-proxy", (proxy.0, MIB), (proxy.1, MIB))];
+            let mut entries = [
+                entry("app", (app.0, MIB), (app.1, MIB)),
+                entry("istio-proxy", (proxy.0, MIB), (proxy.1, MIB)),
+            ];
             entries[1].in_template = InTemplate::No;
             warnings(&mut entries, &objects);
-            let [of_app, of_proxy] = entries.each_ref().map(|entry| entry.recommended.cpu_request.unwrap_or(0));
+            let [of_app, of_proxy] =
+                entries.each_ref().map(|entry| entry.recommended.cpu_request.unwrap_or(0));
             if of_proxy != proxy.1 {
                 return Err(format!("the injected container gets {of_proxy}m instead of {}m", proxy.1));
             }
@@ -50,7 +54,8 @@ fn annotations_have_values_that_limit_ranges_allow() {
     let objects = json!({ "limitranges": [{ "metadata": metadata, "spec": { "limits": limits } }] });
     let mut entries = [entry("app", (100, MIB), (60, MIB)), entry("istio-proxy", (100, MIB), (20, 3 * MIB))];
     entries.iter_mut().for_each(|it| {
-        (it.current.memory_limit, it.recommended.memory_limit) = (it.current.memory_request, it.recommended.memory_request);
+        (it.current.memory_limit, it.recommended.memory_limit) =
+            (it.current.memory_request, it.recommended.memory_request);
     });
     entries[1].in_template = InTemplate::No;
     let texts = warnings(&mut entries, &objects);

@@ -285,15 +285,11 @@ fn cpu_values_are_lowered_by_a_part_at_a_time() {
     let applies = |case: &Case| case.cores.1 * 1000.0 < case.limit as f64 / 4.0;
     AdviceRule::LargestCpuStep.prove(&cases(), applies, |case| {
         let said = case.said(&policy());
-        let lowest = |now: Option<u64>| {
-            now.unwrap_or(0) as f64 * (1.0 - stability::largest_step(said.confidence))
-        };
+        let lowest =
+            |now: Option<u64>| now.unwrap_or(0) as f64 * (1.0 - stability::largest_step(said.confidence));
         let (now, then) = (case.evidence().container.current, said.values);
         let is_high = |now: Option<u64>, then: Option<u64>| then.is_some_and(|it| it as f64 >= lowest(now));
-        check(
-            is_high(now.cpu_request, then.cpu_request) && is_high(now.cpu_limit, then.cpu_limit),
-            &said,
-        )
+        check(is_high(now.cpu_request, then.cpu_request) && is_high(now.cpu_limit, then.cpu_limit), &said)
     });
 }
 
@@ -310,7 +306,11 @@ fn limits_by_hand() {
     };
     assert_eq!(limit(&postgres()), (4000, None), "3200 of the simulation, in whole cores");
     assert_eq!(limit(&Case { limit: 4500, ..postgres() }), (3200, None));
-    assert_eq!(limit(&Case { limit: 4500, quotas: Some((4000, 4000)), ..postgres() }), (4100, None), "not pinned");
+    assert_eq!(
+        limit(&Case { limit: 4500, quotas: Some((4000, 4000)), ..postgres() }),
+        (4100, None),
+        "not pinned"
+    );
     let unsimulated = Case { quotas: None, ..postgres() };
     assert_eq!(limit(&unsimulated), (4000, Some(LimitKept::WithinRisk)));
     assert_eq!(
