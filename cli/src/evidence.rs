@@ -231,6 +231,11 @@ impl Snapshot {
         other.evidence.into_values().for_each(|evidence| self.insert(evidence));
     }
 
+    /// Marks all evidence as that of a source which lacks a part, and says why.
+    pub(crate) fn set_partial(&mut self, why: &str) {
+        self.evidence.values_mut().for_each(|evidence| why.clone_into(&mut evidence.partial));
+    }
+
     /// Drops the hours before a time in seconds.
     pub fn since(&mut self, seconds: u64) {
         let first = Hour::from_seconds(seconds);

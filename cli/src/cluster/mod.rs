@@ -1,16 +1,17 @@
 //! Access to a cluster: to agents through the pod proxy of the API server, and to the objects that constrain workloads.
 
 mod constraints;
+mod listed;
 mod managers;
 mod objects;
 mod occupancy;
 
-use std::path::PathBuf;
+use std::{cell::OnceCell, path::PathBuf};
 
 use anyhow::{Context as _, Error, Result};
 use clap::Args;
 use futures_util::{StreamExt as _, io::AsyncReadExt as _, stream};
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Config,
     api::ListParams,
@@ -20,6 +21,7 @@ use kube::{
 pub use self::constraints::{
     Autoscaler, ClusterConstraints, DisruptionBudget, LivePod, ManagedWorkload, NodeSpace,
 };
+use self::listed::{ListedNode, ListedPods};
 pub use self::managers::Manager;
 pub use self::objects::{BarePod, ObjectsQuery, PodContainer, TEMPLATED, Template, WorkloadObjects};
 pub use self::occupancy::{EmptiedNodes, Occupancy};
@@ -34,6 +36,8 @@ const AGENTS: &str = "app.kubernetes.io/name=snug-agent";
 const NAMESPACE: &str = "snug";
 /// Port of an agent whose pod has no port named `metrics`.
 const PORT: i32 = 9750;
+/// What a list of pods is called in messages.
+const PODS: &str = "pods in all namespaces";
 /// Number of concurrent requests to agents.
 const AT_ONCE: usize = 8;
 
@@ -84,6 +88,13 @@ pub enum ClusterError {
         /// Resource and namespace.
         what: String,
     },
+    /// Another status.
+    #[error("the request for {what} failed: {text}")]
+    Status {
+        what: String,
+        /// The status in the API server's own words.
+        text: String,
+    },
     /// Any other error.
     #[error("the request for {what} to the API server failed")]
     Failed { what: String, source: Box<kube::Error> },
@@ -101,6 +112,9 @@ pub enum ClusterError {
 pub struct Cluster {
     client: Client,
     runtime: tokio::runtime::Runtime,
+    /// All pods and all nodes, each listed when they are first needed.
+    pods: OnceCell<Result<ListedPods, ClusterError>>,
+    nodes: OnceCell<Result<Vec<ListedNode>, ClusterError>>,
 }
 
 impl Cluster {
@@ -117,7 +131,7 @@ impl Cluster {
             let config = configuration(context).await?;
             Client::try_from(config).map_err(|error| ClusterError::Client(Box::new(error)))
         })?;
-        Ok(Self { client, runtime })
+        Ok(Self { client, runtime, pods: OnceCell::new(), nodes: OnceCell::new() })
     }
 
     /// Merges the evidence of all agents since a time in seconds. An agent that does not respond is reported on standard error.
@@ -140,22 +154,25 @@ impl Cluster {
         })
     }
 
-    /// Lists the objects that constrain workloads.
+    /// The objects that constrain workloads.
     pub fn constraints(&self) -> ClusterConstraints {
-        self.runtime.block_on(constraints::gather(&self.client))
+        let (pods, nodes) = (self.listed_pods(), self.listed_nodes());
+        self.runtime.block_on(constraints::gather(&self.client, pods, nodes))
     }
 
     /// Reads the objects that recommendations are applied to.
     pub fn objects(&self, query: &ObjectsQuery) -> WorkloadObjects {
-        self.runtime.block_on(objects::gather(&self.client, query))
+        let pods = self.listed_pods();
+        let nodes = if query.bare_pods.is_empty() { &[] } else { self.listed_nodes().unwrap_or_default() };
+        self.runtime.block_on(objects::gather(&self.client, query, pods, nodes))
     }
 
-    /// Lists nodes and the requests of their pods.
+    /// Nodes and the requests of their pods.
     ///
     /// # Errors
     /// When nodes or pods cannot be listed.
-    pub fn occupancy(&self) -> Result<Occupancy, ClusterError> {
-        self.runtime.block_on(Occupancy::gather(&self.client))
+    pub fn occupancy(&self) -> Result<Occupancy, &ClusterError> {
+        Ok(Occupancy::new(self.listed_nodes()?, &self.listed_pods()?.live))
     }
 
     /// Namespaces and names of the pods that match a label selector.
@@ -163,34 +180,32 @@ impl Cluster {
     /// # Errors
     /// When the selector is invalid, or pods cannot be listed.
     pub fn pods(&self, selector: &str) -> Result<Vec<(String, String)>, ClusterError> {
-        let names = self
-            .list_pods(&ListParams::default().labels(selector))?
-            .into_iter()
-            .map(|metadata| (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default()));
+        let pods = Api::<Pod>::all(self.client.clone());
+        let parameters = ListParams::default().labels(selector);
+        let listed = self.runtime.block_on(pods.list_metadata(&parameters));
+        let listed = listed.map_err(|error| failed("list", PODS, error))?;
+        let names = listed.items.into_iter().map(|pod| pod.metadata);
+        let names = names.map(|it| (it.namespace.unwrap_or_default(), it.name.unwrap_or_default()));
         Ok(names.collect())
     }
 
-    /// The values of an annotation of pods.
+    /// The policies in annotations of pods.
     ///
     /// # Errors
     /// When pods cannot be listed.
-    pub fn annotated(&self, annotation: &str) -> Result<Vec<PolicyAnnotation>, ClusterError> {
-        let annotated = self.list_pods(&ListParams::default())?.into_iter().filter_map(|metadata| {
-            let text = metadata.annotations?.remove(annotation)?;
-            Some(PolicyAnnotation {
-                namespace: metadata.namespace.unwrap_or_default(),
-                pod: metadata.name.unwrap_or_default(),
-                text,
-            })
-        });
-        Ok(annotated.collect())
+    pub fn policies(&self) -> Result<Vec<PolicyAnnotation>, &ClusterError> {
+        Ok(self.listed_pods()?.policies.clone())
     }
 
-    fn list_pods(&self, parameters: &ListParams) -> Result<Vec<ObjectMeta>, ClusterError> {
-        let pods = Api::<Pod>::all(self.client.clone());
-        let listed = self.runtime.block_on(pods.list_metadata(parameters));
-        let listed = listed.map_err(|error| failed("list", "pods in all namespaces", error))?;
-        Ok(listed.items.into_iter().map(|pod| pod.metadata).collect())
+    fn listed_pods(&self) -> Result<&ListedPods, &ClusterError> {
+        let list = || self.runtime.block_on(ListedPods::list(&self.client));
+        self.pods.get_or_init(|| list().map_err(|error| failed("list", PODS, error))).as_ref()
+    }
+
+    fn listed_nodes(&self) -> Result<&[ListedNode], &ClusterError> {
+        let list = || self.runtime.block_on(listed::list_nodes(&self.client));
+        let nodes = self.nodes.get_or_init(|| list().map_err(|error| failed("list", "nodes", error)));
+        nodes.as_ref().map(Vec::as_slice)
     }
 
     async fn request(&self, agent: AgentPod, since: Option<u64>) -> (String, Result<Vec<u8>, ClusterError>) {
@@ -213,6 +228,7 @@ impl Cluster {
             kube::Error::Api(status) if status.code == 403 => {
                 ClusterError::Denied { verb: "get", what: format!("pods/proxy in the namespace {namespace}") }
             }
+            error @ kube::Error::Api(_) => ClusterError::Status { what, text: api_error(&error) },
             error => ClusterError::Failed { what, source: Box::new(error) },
         });
         (format!("{namespace}/{name}"), response)
@@ -249,7 +265,7 @@ async fn agents(client: &Client) -> Result<Vec<AgentPod>, ClusterError> {
             let own = Api::<Pod>::namespaced(client.clone(), NAMESPACE).list(&labels).await;
             own.map_err(|error| failed("list", &format!("pods in the namespace {NAMESPACE}"), error))?
         }
-        listed => listed.map_err(|error| failed("list", "pods in all namespaces", error))?,
+        listed => listed.map_err(|error| failed("list", PODS, error))?,
     };
     let agents: Vec<AgentPod> = listed.items.into_iter().filter_map(agent).collect();
     if agents.is_empty() { Err(ClusterError::NoAgents) } else { Ok(agents) }
@@ -263,10 +279,24 @@ fn agent(pod: Pod) -> Option<AgentPod> {
     is_running.then_some(AgentPod { namespace, name, port: port.take(1).next().unwrap_or(PORT) })
 }
 
+/// An error of the API server in its own words. The message of [`kube::Error`] has the status in debug form.
+fn api_error(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => {
+            let text = if status.message.is_empty() { &status.reason } else { &status.message };
+            format!("the API server responds with status {}: {}", status.code, text.trim())
+        }
+        error => error.to_string(),
+    }
+}
+
 fn failed(verb: &'static str, what: &str, error: kube::Error) -> ClusterError {
     match error {
         kube::Error::Api(status) if status.code == 403 => {
             ClusterError::Denied { verb, what: what.to_owned() }
+        }
+        error @ kube::Error::Api(_) => {
+            ClusterError::Status { what: what.to_owned(), text: api_error(&error) }
         }
         error => ClusterError::Failed { what: what.to_owned(), source: Box::new(error) },
     }

@@ -76,6 +76,8 @@ pub(super) struct Client {
     answered: Cell<bool>,
     /// What was reported already.
     reported: RefCell<BTreeSet<String>>,
+    /// What the last partial result lacks, until it is asked for.
+    partial: RefCell<Option<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -118,6 +120,7 @@ impl Client {
             paused: Cell::default(),
             answered: Cell::default(),
             reported: RefCell::default(),
+            partial: RefCell::default(),
         }
     }
 
@@ -193,6 +196,9 @@ impl Client {
     /// The series of a response, if they are all that there are.
     fn complete(&self, response: QueryResponse) -> Result<Vec<Series>, PrometheusError> {
         let why = missing(response.is_partial, &response.warnings);
+        if self.allow_partial && why.is_some() {
+            self.partial.borrow_mut().clone_from(&why);
+        }
         match why {
             Some(why) if !self.allow_partial => {
                 return Err(PrometheusError::Partial { base: self.base.clone(), why });
@@ -292,6 +298,10 @@ fn title(page: &str) -> String {
 }
 
 impl QueryApi for Client {
+    fn take_partial(&self) -> Option<String> {
+        self.partial.take()
+    }
+
     fn base(&self) -> &str {
         &self.base
     }

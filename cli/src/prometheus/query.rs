@@ -84,6 +84,15 @@ pub(super) enum Function {
     MaxOverTime,
     LastOverTime,
     CountOverTime,
+    /// When the last sample was taken. The series is looked at once in this many seconds, so the last sample of a series that
+    /// ends is seen if they are no more than the scrape interval.
+    LastSampleTime {
+        step: u64,
+    },
+    /// The highest of the samples that `LastSampleTime` sees.
+    HighestSample {
+        step: u64,
+    },
     /// The samples themselves.
     Samples,
 }
@@ -190,13 +199,19 @@ impl fmt::Display for Query {
             match self.function {
                 None => series,
                 Some((Function::Samples, seconds)) => format!("{series}[{seconds}s]"),
+                Some((Function::LastSampleTime { step }, seconds)) => {
+                    format!("max_over_time(timestamp({series})[{seconds}s:{step}s])")
+                }
+                Some((Function::HighestSample { step }, seconds)) => {
+                    format!("max_over_time({series}[{seconds}s:{step}s])")
+                }
                 Some((function, seconds)) => {
                     let name = match function {
                         Function::Rate => "rate",
                         Function::Increase => "increase",
                         Function::MaxOverTime => "max_over_time",
                         Function::LastOverTime => "last_over_time",
-                        Function::CountOverTime | Function::Samples => "count_over_time",
+                        _ => "count_over_time",
                     };
                     format!("{name}({series}[{seconds}s])")
                 }
@@ -253,6 +268,9 @@ pub(super) trait QueryApi {
     /// # Errors
     /// When the query fails. [`PrometheusError::TooLarge`] asks for a shorter part.
     fn query(&self, query: &Query, at: At) -> Result<Vec<Series>, PrometheusError>;
+
+    /// What the server said of results that were partial and used all the same, since the last call; `None` if all were complete.
+    fn take_partial(&self) -> Option<String>;
 }
 
 /// A series of a query result; times are in seconds.

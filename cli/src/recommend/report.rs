@@ -32,6 +32,9 @@ pub const SCHEMA: &str = "snug.recommendations/1";
 #[serde(rename_all = "snake_case")]
 pub struct Report {
     pub schema: &'static str,
+    /// Each cluster on its own, if the source has several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<OfCluster>,
     /// The period and nodes of the evidence.
     pub window: Window,
     /// The accepted risk of workloads without their own policy.
@@ -64,6 +67,18 @@ pub struct Cost {
     pub month_then: f64,
 }
 
+/// One of several clusters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct OfCluster {
+    /// The value of the label that names it.
+    pub cluster: String,
+    /// The period and nodes of its evidence.
+    pub window: Window,
+    /// Cost of its requests; `None` without prices.
+    pub cost: Option<Cost>,
+}
+
 /// The period and nodes of the evidence.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,6 +97,9 @@ pub struct Window {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Entry {
+    /// The cluster, if the source has several.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
     /// Namespace; empty on a host without Kubernetes.
     pub namespace: String,
     /// Kind of the owner.
@@ -120,9 +138,24 @@ pub struct Entry {
     pub container_days: f64,
     /// Reasons, the most important first.
     pub reasons: Vec<ReasonText>,
+    /// Whether the pod template has the container; decided by [`Report::place`].
+    #[serde(skip)]
+    pub in_template: InTemplate,
     /// Warnings before the recommendation is applied. Warnings about the whole pod are those of its first container.
     #[serde(flatten, serialize_with = "renamed::warnings")]
     pub warnings: Vec<Warning>,
+}
+
+/// Whether a pod template has a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InTemplate {
+    /// As far as it is known.
+    #[default]
+    Yes,
+    /// The container has the name of one that a webhook adds, but the source of the history does not show the pods.
+    Perhaps,
+    /// A patch of the template cannot size the container.
+    No,
 }
 
 /// Requests and limits of a whole pod (`spec.resources`), millicores and bytes.
@@ -203,6 +236,8 @@ pub struct Warning {
 pub enum WarningKind {
     /// The cluster would reject the recommendation, or cannot apply it.
     Violation(Violation),
+    /// The cluster would reject the values that annotations give to a container which a patch cannot size.
+    OfAnnotations(Violation),
     /// A value was changed so that the cluster accepts the recommendation.
     Adjusted(Adjusted),
     /// A HorizontalPodAutoscaler scales on the utilization of the request, so its target must change with the request.
@@ -223,6 +258,7 @@ impl fmt::Display for WarningKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Violation(violation) => violation.fmt(f),
+            Self::OfAnnotations(violation) => write!(f, "with these annotations: {violation}"),
             Self::Adjusted(adjusted) => adjusted.fmt(f),
             Self::Autoscaled(Scaled { autoscaler, container, resource, target_now, target, raised }) => {
                 write!(f, "the HorizontalPodAutoscaler {autoscaler} scales on {resource} utilization")?;
@@ -266,6 +302,9 @@ impl From<WarningKind> for Warning {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Skipped {
+    /// The cluster, if the source has several.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
     pub namespace: String,
     pub workload: String,
     pub container: String,
@@ -289,6 +328,7 @@ impl Report {
     ) -> Self {
         let mut report = Self {
             schema: SCHEMA,
+            clusters: Vec::new(),
             window: Window::new(snapshot),
             risk: policies.default_policy().risk,
             horizon_days: policies.default_policy().horizon_days,
@@ -318,6 +358,7 @@ impl Report {
             match recommendation {
                 Ok(recommendation) => report.recommendations.push(Entry::new(evidence, &recommendation)),
                 Err((why, oom_kills)) => report.skipped.push(Skipped {
+                    cluster: String::new(),
                     oom_kills,
                     namespace: evidence.workload.namespace.clone(),
                     workload: evidence.workload.name.clone(),
@@ -327,6 +368,30 @@ impl Report {
             }
         }
         report
+    }
+
+    /// One report of several clusters, each with its name. Rows keep their cluster, and nothing of one is counted for another; the
+    /// cost is that of all.
+    pub fn join(reports: Vec<(String, Self)>) -> Option<Self> {
+        let mut all = reports.into_iter().map(|(name, mut report)| {
+            let (window, cost) = (report.window.clone(), report.cost);
+            report.recommendations.iter_mut().for_each(|entry| entry.cluster.clone_from(&name));
+            report.skipped.iter_mut().for_each(|skipped| skipped.cluster.clone_from(&name));
+            report.clusters = vec![OfCluster { cluster: name, window, cost }];
+            report
+        });
+        let first = all.next()?;
+        Some(all.fold(first, |mut joined, other| {
+            joined.window.join(other.window);
+            joined.clusters.extend(other.clusters);
+            joined.recommendations.extend(other.recommendations);
+            joined.skipped.extend(other.skipped);
+            joined.cost = joined.cost.zip(other.cost).map(|(one, other)| Cost {
+                month_now: one.month_now + other.month_now,
+                month_then: one.month_then + other.month_then,
+            });
+            joined
+        }))
     }
 
     /// Cost of requests at list prices.
@@ -388,6 +453,14 @@ impl Report {
 }
 
 impl Window {
+    /// Extends it by the window of another cluster.
+    fn join(&mut self, other: Self) {
+        self.nodes.extend(other.nodes);
+        self.from = self.from.into_iter().chain(other.from).min();
+        self.to = self.to.max(other.to);
+        self.container_days += other.container_days;
+    }
+
     fn new(snapshot: &Snapshot) -> Self {
         let spans = || snapshot.evidence().filter_map(Evidence::span);
         let end = |last: u32| (u64::from(last) + 1) * HOUR;
@@ -407,6 +480,7 @@ impl Entry {
         let mut reasons: Vec<&Reason> = recommendation.reasons.iter().collect();
         reasons.sort_by_key(|reason| rank(reason));
         Self {
+            cluster: String::new(),
             namespace: evidence.workload.namespace.clone(),
             owner: evidence.workload.owner.clone(),
             workload: evidence.workload.name.clone(),
@@ -434,13 +508,19 @@ impl Entry {
                 .into_iter()
                 .map(|it| ReasonText { text: it.to_string(), reason: it.clone() })
                 .collect(),
+            in_template: InTemplate::default(),
             warnings: Vec::new(),
         }
     }
 
     /// Whether both are containers of one workload.
     pub fn is_of_one_workload(&self, other: &Self) -> bool {
-        (&self.namespace, &self.owner, &self.workload) == (&other.namespace, &other.owner, &other.workload)
+        (&self.cluster, self.workload_names()) == (&other.cluster, other.workload_names())
+    }
+
+    /// Namespace, kind and name of the owner.
+    pub fn workload_names(&self) -> [&str; 3] {
+        [&self.namespace, &self.owner, &self.workload]
     }
 
     /// Namespace, kind and name of the owner, and name of the container.
@@ -468,7 +548,7 @@ impl Entry {
 const fn rank(reason: &Reason) -> u8 {
     match reason {
         Reason::OomKill { .. } => 0,
-        Reason::Leak { .. } => 1,
+        Reason::Leak { .. } | Reason::Partial { .. } => 1,
         Reason::Memory(note) if note.decides() => 2,
         Reason::Setting(note) if note.decides() => 2,
         Reason::Bounded { .. } => 2,

@@ -13,7 +13,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         autoscaling::v2::HorizontalPodAutoscaler,
-        core::v1::{LimitRange as LimitRangeObject, Node, Pod, ResourceQuota},
+        core::v1::{LimitRange as LimitRangeObject, ResourceQuota},
         policy::v1::PodDisruptionBudget,
     },
 };
@@ -23,13 +23,14 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use snug_sizing::{
-    constraints::{ClusterLimits, LimitRange, Quota},
+    constraints::{ClusterLimits, LimitRange, Quota, Rollout},
     pod::PodRequests,
 };
 
 pub(super) use self::{
-    amounts::{bytes, millicores, resources},
+    amounts::{bytes, millicores},
     nodes::allocatable,
+    pods::live_pod,
 };
 pub use self::{
     managed::ManagedWorkload,
@@ -38,8 +39,10 @@ pub use self::{
     rules::Autoscaler,
 };
 
-/// Objects per page of a list.
-const PAGE: u32 = 500;
+use super::{
+    ClusterError, api_error,
+    listed::{ListedNode, ListedPods},
+};
 
 /// The constraints of a cluster. A list that could not be read is empty, and `missing` has the reason.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +79,7 @@ impl ClusterConstraints {
         namespace: &str,
         owner: &(String, String),
         pods: &BTreeSet<&str>,
-        replicas: u64,
+        (replicas, rollout): (u64, Rollout),
     ) -> ClusterLimits {
         let own = |(of, item): &(String, LimitRange)| (of == namespace).then(|| item.clone());
         let own_quota = |(of, item): &(String, Quota)| (of == namespace).then(|| item.clone());
@@ -88,8 +91,12 @@ impl ClusterConstraints {
         };
         let pod = self.newest_pod(namespace, pods);
         let accepts = |node: &&NodeSpace| pod.is_none_or(|pod| node.accepts(pod));
-        let left: Vec<PodRequests> =
-            self.nodes.iter().filter(accepts).map(|node| node.left_for(namespace, owner)).collect();
+        let accepting = || self.nodes.iter().filter(accepts);
+        let left: Vec<PodRequests> = accepting().map(|node| node.left_for(namespace, owner)).collect();
+        // Without the list of pods, what they leave is unknown.
+        let is_known = !self.pods.is_empty();
+        let is_asked = |node: &&NodeSpace| !rollout.on_every_node || node.has_pod_of(namespace, owner);
+        let room = accepting().filter(|node| is_known && is_asked(node)).map(|node| node.free).collect();
         ClusterLimits {
             ranges: self.limit_ranges.iter().filter_map(own).collect(),
             quotas: self.quotas.iter().filter_map(own_quota).collect(),
@@ -97,23 +104,28 @@ impl ClusterConstraints {
             nodes: left,
             exhausted_budgets: self.budgets.iter().filter(holds).map(|budget| budget.name.clone()).collect(),
             replicas,
+            rollout,
+            room,
         }
     }
 }
 
 /// Lists all constraints concurrently. Missing permissions are reported in `missing`; kinds that the cluster does not have are
 /// treated as empty.
-pub(super) async fn gather(client: &Client) -> ClusterConstraints {
-    let (ranges, quotas, autoscalers, nodes, verticals, scaled) = join!(
+pub(super) async fn gather(
+    client: &Client,
+    pods: Result<&ListedPods, &ClusterError>,
+    nodes: Result<&[ListedNode], &ClusterError>,
+) -> ClusterConstraints {
+    let (ranges, quotas, autoscalers, verticals, scaled, budgets) = join!(
         list::<LimitRangeObject>(client, "limitranges"),
         list::<ResourceQuota>(client, "resourcequotas"),
         list::<HorizontalPodAutoscaler>(client, "horizontalpodautoscalers"),
-        list_nodes(client),
         list_custom(client, "autoscaling.k8s.io", "v1", "VerticalPodAutoscaler"),
         list_custom(client, "keda.sh", "v1alpha1", "ScaledObject"),
+        list::<PodDisruptionBudget>(client, "poddisruptionbudgets"),
     );
-    let (budgets, pods) =
-        join!(list::<PodDisruptionBudget>(client, "poddisruptionbudgets"), live_pods(client));
+    let (pods, nodes) = (known(pods.map(|pods| pods.live.as_slice())), known(nodes));
     let errors = [ranges.1, quotas.1, autoscalers.1, nodes.1, verticals.1, scaled.1, budgets.1, pods.1];
     let objects = Objects {
         ranges: ranges.0,
@@ -133,7 +145,7 @@ struct Objects {
     ranges: Vec<LimitRangeObject>,
     quotas: Vec<ResourceQuota>,
     autoscalers: Vec<HorizontalPodAutoscaler>,
-    nodes: Vec<Node>,
+    nodes: Vec<ListedNode>,
     verticals: Vec<DynamicObject>,
     scaled: Vec<DynamicObject>,
     budgets: Vec<PodDisruptionBudget>,
@@ -161,6 +173,14 @@ impl From<Objects> for ClusterConstraints {
     }
 }
 
+/// What was listed before.
+fn known<T: Clone>(listed: Result<&[T], &ClusterError>) -> Listed<T> {
+    match listed {
+        Ok(items) => (items.to_vec(), None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    }
+}
+
 /// Items, and an error if they could not be listed.
 type Listed<T> = (Vec<T>, Option<String>);
 
@@ -172,7 +192,7 @@ fn listed<T>(what: &str, response: Result<Vec<T>, kube::Error>) -> Listed<T> {
         Err(kube::Error::Api(status)) if status.code == 403 => {
             (Vec::new(), Some(format!("no permission to list {what} in all namespaces")))
         }
-        Err(error) => (Vec::new(), Some(format!("{what}: {error}"))),
+        Err(error) => (Vec::new(), Some(format!("cannot list {what}: {}", api_error(&error)))),
     }
 }
 
@@ -187,35 +207,11 @@ where
     listed(what, response.map(|list| list.items))
 }
 
-async fn list_nodes(client: &Client) -> Listed<Node> {
-    let response = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
-    listed("nodes", response.map(|list| list.items))
-}
-
 async fn list_custom(client: &Client, group: &str, version: &str, kind: &str) -> Listed<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
     let response =
         Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await;
     listed(&resource.plural, response.map(|list| list.items))
-}
-
-/// All pods, in pages, each cut down to what is needed.
-async fn live_pods(client: &Client) -> Listed<LivePod> {
-    let api = Api::<Pod>::all(client.clone());
-    let mut parameters = ListParams::default().limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        match api.list(&parameters).await {
-            Ok(page) => {
-                found.extend(page.items.into_iter().filter_map(pods::live_pod));
-                match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                    Some(token) => parameters = parameters.continue_token(&token),
-                    None => return (found, None),
-                }
-            }
-            Err(error) => return listed("pods", Err(error)),
-        }
-    }
 }
 
 #[cfg(test)]

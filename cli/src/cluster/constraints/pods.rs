@@ -62,19 +62,15 @@ impl LivePod {
     }
 }
 
-/// A pod; `None` if it has terminated.
-pub(super) fn live_pod(pod: Pod) -> Option<LivePod> {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Succeeded" | "Failed")) {
-        return None;
-    }
+/// A pod that has not terminated.
+pub(in crate::cluster) fn live_pod(pod: Pod) -> LivePod {
     let owner =
         pod.owner_references().iter().find(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "Node"));
     let bound_by = owner.map(|owner| (owner.kind.clone(), owner.name.clone()));
     let created = pod.metadata.creation_timestamp.as_ref();
     let created = created.map_or(0, |time| time.0.as_second());
     let spec = pod.spec.unwrap_or_default();
-    Some(LivePod {
+    LivePod {
         namespace: pod.metadata.namespace.unwrap_or_default(),
         name: pod.metadata.name.unwrap_or_default(),
         created,
@@ -84,7 +80,7 @@ pub(super) fn live_pod(pod: Pod) -> Option<LivePod> {
         spec: pod_spec(&spec),
         node_selector: spec.node_selector.unwrap_or_default(),
         tolerations: spec.tolerations.unwrap_or_default(),
-    })
+    }
 }
 
 fn pod_spec(spec: &PodObjectSpec) -> PodSpec {

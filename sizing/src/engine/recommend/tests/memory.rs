@@ -371,7 +371,7 @@ fn a_limit_that_is_lowered_step_by_step_does_not_raise_the_request() {
 
 #[test]
 fn a_limit_is_not_lowered_below_usage_and_what_volumes_in_memory_may_hold() {
-    AdviceRule::MemoryVolumes.prove(
+    AdviceRule::VolumesFit.prove(
         &containers(),
         |evidence| evidence.container.memory_volumes > 0 && evidence.container.current.memory_limit.is_some(),
         |evidence| {
