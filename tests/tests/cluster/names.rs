@@ -76,7 +76,8 @@ fn every_kind_of_pod_has_its_names() {
     // The files of a new cgroup are read after its counters.
     let page = node
         .metrics_until(SOON, "the limits of the cgroup", |page| {
-            Ok(page.one("snug_container_cpu_limit_cores", &enforced)?.is_some())
+            Ok(page.one("snug_container_cpu_limit_cores", &enforced)?.is_some()
+                && page.one("snug_container_memory_limit_bytes", &enforced)?.is_some())
         })
         .unwrap();
     assert_eq!(page.value("snug_pod_container_cpu_limit_cores", &limits).unwrap(), 0.1);

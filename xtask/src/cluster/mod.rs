@@ -1,6 +1,5 @@
 //! `cargo xtask cluster`: runs a Kubernetes node in separate namespaces on this machine, and tests Snug on it.
 
-mod binaries;
 mod node;
 mod pki;
 mod teardown;
@@ -10,12 +9,12 @@ use std::{path::PathBuf, process::Command, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 
-pub(crate) use self::binaries::Binaries;
 use self::node::Node;
 use crate::{
     build::{self, Built, Kind},
     build_ebpf, command, host,
     image::{self, Contents, File},
+    kubernetes::Binaries,
     libtest::{self, Groups},
     manifests,
     setup::{self, Need},

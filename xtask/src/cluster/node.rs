@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::{binaries::Binaries, pki::Pki, teardown};
-use crate::command;
+use super::{pki::Pki, teardown};
+use crate::{command, kubernetes::Binaries};
 
 const PKI: &str = "pki";
 const NODE: &str = "node1";

@@ -16,9 +16,9 @@ use super::Stage;
 use crate::{
     build::{self, Built, Kind, OBJECT_VARIABLE},
     build_ebpf::{self, Toolchain},
-    cluster, command, containers, elf,
+    cluster, command, containers, elf, emulator,
     libtest::{self, Groups},
-    manifests, otlp, setup, toolchain, vm, workspace,
+    manifests, metadata, otlp, setup, toolchain, vm, workspace,
 };
 
 /// Test targets with their own stage.
@@ -104,7 +104,7 @@ impl Products {
 
     fn unit(&self) -> Result<()> {
         let mut chosen = vec!["--lib".to_owned(), "--bins".to_owned()];
-        for name in workspace::test_targets()? {
+        for name in metadata::test_targets()? {
             if !STAGE_TARGETS.contains(&name.as_str()) {
                 chosen.extend(["--test".to_owned(), name]);
             }
@@ -150,7 +150,7 @@ impl Products {
                 guest.env(name, &value)?;
             }
         }
-        guest.run_tests_on_each("vm", vm::Series::value_variants())
+        guest.run_tests_on_each("vm", emulator::Series::value_variants())
     }
 
     fn system(&self) -> Result<()> {
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn stage_targets_exist() {
-        let targets = workspace::test_targets().unwrap();
+        let targets = metadata::test_targets().unwrap();
         assert!(STAGE_TARGETS.iter().all(|name| targets.iter().any(|target| target == name)), "{targets:?}");
         assert!(targets.iter().any(|target| target == "architecture"), "{targets:?}");
     }

@@ -1,8 +1,6 @@
 //! `cargo xtask vm`: runs a program on stock kernels in virtual machines.
 
 mod initramfs;
-mod kernel;
-mod qemu;
 mod verdict;
 
 use std::{
@@ -15,14 +13,12 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::{Parser, ValueEnum};
 
-pub(crate) use self::{
-    initramfs::Initramfs,
-    kernel::{Series, cached as cached_kernel},
-    qemu::Qemu,
-    verdict::Verdict,
-};
+pub(crate) use self::initramfs::Initramfs;
+use self::verdict::Verdict;
 use crate::{
-    command, containers, libtest,
+    command, containers,
+    emulator::{self, Boot, Qemu, Series},
+    libtest,
     setup::{self, Need},
     toolchain, workspace,
 };
@@ -82,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let guest = guest_of(options)?;
     if options.refresh {
         for series in series {
-            kernel::download(*series)?;
+            emulator::download(*series)?;
         }
     }
     guest.run_on_each(series)
@@ -107,16 +103,6 @@ fn guest_of(options: &Options) -> Result<Guest> {
         guest.add_containers()?;
     }
     Ok(guest)
-}
-
-/// Installs qemu and downloads the kernels unless they are present.
-pub(crate) fn ensure() -> Result<()> {
-    qemu::ensure_host_fits()?;
-    Qemu::ensure()?;
-    for series in Series::value_variants() {
-        kernel::ensure(*series)?;
-    }
-    Ok(())
 }
 
 /// Kernel modules for the tests: veth creates pairs of network interfaces.
@@ -174,13 +160,13 @@ impl Guest {
     fn boot(&self, series: Series, single_thread: bool) -> Result<Run> {
         let started = Instant::now();
         let qemu = Qemu::ensure()?;
-        let kernel = kernel::ensure(series)?;
+        let kernel = emulator::ensure_kernel(series)?;
         let folder = workspace::target_dir().join("vm");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let mut files = self.files.clone();
         files.file(Path::new("/etc/snug-command"), 0o644, self.script().into_bytes())?;
         for module in MODULES {
-            let (path, name) = kernel::module(&kernel, module)?;
+            let (path, name) = emulator::module(&kernel, module)?;
             let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             files.file(&Path::new("/modules").join(name), 0o644, content)?;
         }
@@ -189,7 +175,7 @@ impl Guest {
         files.write(&mut archive)?;
         fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
         let log_path = folder.join(format!("{}.log", series.name()));
-        let boot = qemu::Boot {
+        let boot = Boot {
             kernel: &kernel,
             initramfs: &initramfs,
             cpus: 2,
