@@ -139,7 +139,7 @@ impl Sampler {
 
     fn count_reported_kill(&mut self, kill: &ReportedKill) {
         let Some(container) = kill.pod.container(&kill.container) else { return };
-        let Some(limit) = limit_in_force(&kill.pod, container) else { return };
+        let Some(limit) = reached_limit(&kill.pod, container) else { return };
         tracing::info!(
             namespace = container.names.namespace,
             pod = container.names.pod,
@@ -155,7 +155,7 @@ impl Sampler {
 
 /// The memory limit that a container reached if it was killed, bytes. `None` if neither it nor its pod has one: then the node was
 /// too small. 0 if it was the pod's, of which nobody knows what this container used.
-fn limit_in_force(pod: &KnownPod, container: &KnownContainer) -> Option<u64> {
+fn reached_limit(pod: &KnownPod, container: &KnownContainer) -> Option<u64> {
     let own = container.names.resources.memory_limit;
     let Some(of_pod) = pod.names.resources.memory_limit else { return own };
     let runs_beside = |other: &&KnownContainer| {

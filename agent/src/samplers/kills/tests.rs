@@ -124,7 +124,7 @@ fn an_oom_kill_that_only_counters_show_is_counted_once_with_its_limit() {
 }
 
 #[test]
-fn a_reported_kill_has_the_limit_that_was_in_force() {
+fn a_reported_kill_has_the_limit_that_it_reached() {
     let limit = |own: &serde_json::Value, second: Option<&serde_json::Value>, of_pod: &serde_json::Value| {
         let container = |name: &str, limits: &serde_json::Value| json!({ "name": name, "image": "a", "resources": { "limits": limits } });
         let both = [Some(("main", own)), second.map(|limits| ("second", limits))].into_iter().flatten();
@@ -136,7 +136,7 @@ fn a_reported_kill_has_the_limit_that_was_in_force() {
         }] });
         let pods = Pods::from_json(list.to_string().as_bytes()).unwrap().pods;
         let pod = pods.iter().next().unwrap();
-        limit_in_force(pod, pod.container("main").unwrap())
+        reached_limit(pod, pod.container("main").unwrap())
     };
     let (none, of_64, of_96) = (json!({}), json!({ "memory": "64Mi" }), json!({ "memory": "96Mi" }));
     assert_eq!(limit(&of_64, None, &none), Some(64 * MIB));

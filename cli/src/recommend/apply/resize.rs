@@ -118,7 +118,9 @@ fn allowed(
     // The API server takes a new limit for a lower one: without a limit it is the highest.
     if !allows_less_memory && current.memory_limit.is_none() && values.memory_limit.is_some() {
         values.memory_limit = None;
-        kept.push("no memory limit is added, because Kubernetes 1.33 adds one only with a restart (resizePolicy)");
+        kept.push(
+            "no memory limit is added, because Kubernetes 1.33 adds one only with a restart (resizePolicy)",
+        );
     }
     if values.memory_limit < current.memory_limit && !allows_less_memory {
         let followed = values.memory_request == values.memory_limit;

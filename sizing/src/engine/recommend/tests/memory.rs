@@ -264,7 +264,7 @@ fn tiny_containers_get_what_they_need_to_start() {
         let mut evidence = evidence(&seen);
         evidence.hours.values_mut().for_each(|hour| hour.peak.as_mut().unwrap().bytes = bytes);
         evidence.container.current.memory_limit = Some(32 * MIB);
-        assert_eq!(memory_limit(&evidence), Some(10 * MIB), "{name}");
+        assert_eq!(memory_limit(&evidence), Some(16 * MIB), "{name}");
     }
 }
 
