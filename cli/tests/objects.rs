@@ -327,7 +327,7 @@ fn a_bare_pod_is_resized_where_the_version_can() {
         info["kubeletVersion"] = format!("v1.{}.1", minor.trim_end_matches('+')).into();
         let node = json!({ "metadata": { "name": "n1" }, "status": { "nodeInfo": info } });
         let answers = [
-            ("/api/v1/namespaces/shop/pods", list("v1", "PodList", &json!([pod]))),
+            ("/api/v1/pods", list("v1", "PodList", &json!([pod]))),
             ("/api/v1/nodes", list("v1", "NodeList", &json!([node]))),
             ("/version", version("35")),
         ];

@@ -7,8 +7,9 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use snug_sizing::pod::PodRequests;
 
 use super::{
-    constraints::{LivePod, allocatable, bytes, live_pod},
-    objects::{BarePod, bare_pod, version},
+    amounts::{bytes, millicores},
+    bare_pod::{BarePod, bare_pod, version},
+    live_pod::{LivePod, live_pod},
 };
 use crate::policy::{ANNOTATION, PolicyAnnotation};
 
@@ -102,6 +103,12 @@ impl From<Node> for ListedNode {
             version,
         }
     }
+}
+
+/// Allocatable CPU and memory of a node.
+fn allocatable(node: &Node) -> Option<PodRequests> {
+    let amounts = &node.status.as_ref()?.allocatable;
+    Some(PodRequests { cpu: millicores(amounts, "cpu")?, memory: bytes(amounts, "memory")? })
 }
 
 /// Lists all nodes, in pages.

@@ -1,7 +1,10 @@
 //! Access to a cluster: to agents through the pod proxy of the API server, and to the objects that constrain workloads.
 
+mod amounts;
+mod bare_pod;
 mod constraints;
 mod listed;
+mod live_pod;
 mod managers;
 mod objects;
 mod occupancy;
@@ -18,13 +21,15 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-pub use self::constraints::{
-    Autoscaler, ClusterConstraints, DisruptionBudget, LivePod, ManagedWorkload, NodeSpace,
-};
 use self::listed::{ListedNode, ListedPods};
-pub use self::managers::Manager;
-pub use self::objects::{BarePod, ObjectsQuery, PodContainer, TEMPLATED, Template, WorkloadObjects};
-pub use self::occupancy::{EmptiedNodes, Occupancy};
+pub use self::{
+    bare_pod::{BarePod, PodContainer},
+    constraints::{Autoscaler, ClusterConstraints, DisruptionBudget, ManagedWorkload, NodeSpace},
+    live_pod::LivePod,
+    managers::Manager,
+    objects::{ObjectsQuery, TEMPLATED, Template, WorkloadObjects},
+    occupancy::{EmptiedNodes, Occupancy},
+};
 use crate::{
     evidence::{AgentResponses, Snapshot},
     policy::PolicyAnnotation,

@@ -10,7 +10,7 @@ use snug_sizing::{
     workload::{Resources, Role},
 };
 
-use super::{constraints::LivePod, listed::ListedNode};
+use super::{listed::ListedNode, live_pod::LivePod};
 
 /// Nodes and their pods.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +97,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cluster::constraints::live_pod;
+    use crate::cluster::live_pod::live_pod;
 
     fn object<K: DeserializeOwned>(value: Value) -> K {
         serde_json::from_value(value).unwrap()

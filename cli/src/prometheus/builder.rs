@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use snug_sizing::{
     backtest::trace::owner as owner_by_name,
     evidence::{Evidence, Hour, HourRecord, OomKill, Peak, PodTotals},
-    histogram::Histogram,
     minutes::MINUTE,
     workload::{Container, Role, Workload, WorkloadKind},
 };
@@ -58,7 +57,7 @@ impl EvidenceBuilder {
     fn add_short_runs(&mut self) {
         let window_millis = self.window_millis();
         let (window, has_windows) = (self.period.window, self.has_windows);
-        for (key, runs) in &self.short_runs.by_container {
+        for (key, runs) in &self.short_runs {
             let first = runs.iter().map(|run| run.from as u64).min().unwrap_or(0);
             let seen = self.by_container.entry(key.clone()).or_insert_with(|| ObservedContainer {
                 evidence: Evidence::new(Workload::default(), Container::default(), window_millis),
@@ -88,7 +87,7 @@ impl EvidenceBuilder {
     /// Whether a short run of a container is in the window that ends at a time.
     fn has_short_run(&self, key: &ContainerKey, at: u64) -> bool {
         let (from, to) = (at.saturating_sub(self.period.window) as f64, at as f64);
-        let runs = self.short_runs.by_container.get(key);
+        let runs = self.short_runs.get(key);
         runs.is_some_and(|runs| runs.iter().any(|run| run.from < to && run.to > from))
     }
 
@@ -247,7 +246,6 @@ impl EvidenceBuilder {
 
     /// The evidence of all workloads.
     pub(super) fn snapshot(self, state: &KubeState) -> Snapshot {
-        let are_runs_known = self.short_runs.are_known;
         let Self { by_container, period, .. } = self;
         // The workload of a pod of which nothing else is known is in its name; its kind and roles are those of pods with owners.
         let kinds = state.workloads();
@@ -267,12 +265,6 @@ impl EvidenceBuilder {
             let kind = WorkloadKind::from_owner(&owner);
             let replicas = u64::from(last + 2 * period.window >= period.end);
             let current = state.resources.get(&key).copied().unwrap_or_default();
-            if kind == WorkloadKind::Job && !are_runs_known && CommandRule::RunsByCounter.is_on() {
-                // Rates show a part of the usage of runs that may be short.
-                for hour in evidence.hours.values_mut() {
-                    (hour.cpu, hour.minutes) = (Histogram::default(), Histogram::default());
-                }
-            }
             evidence.workload = Workload { namespace: namespace.clone(), name, owner, kind, replicas };
             evidence.container =
                 Container { name: container.clone(), seen: last, current, ..Container::default() };

@@ -161,6 +161,8 @@ fn evaluate(function: Option<(Function, u64)>, samples: &[(f64, f64)], at: f64) 
         Some((Function::Rate, seconds)) => Some(increase()? / seconds as f64),
         Some((Function::Increase, _)) => increase(),
         Some((Function::LastSampleTime { .. }, _)) => Some(last_at),
+        Some((Function::FirstSampleTime { .. }, _)) => Some(within[0].0),
+        Some((Function::LowestSample { .. }, _)) => within.iter().map(|it| it.1).reduce(f64::min),
         Some((Function::MaxOverTime | Function::HighestSample { .. }, _)) => {
             within.iter().map(|it| it.1).reduce(f64::max)
         }
@@ -205,6 +207,7 @@ impl Groups {
             *known = Some(match aggregate {
                 Aggregate::Sum => known.unwrap_or(0.0) + value,
                 Aggregate::Count => known.unwrap_or(0.0) + 1.0,
+                Aggregate::Min => known.map_or(value, |known| known.min(value)),
                 Aggregate::Max | Aggregate::Top => known.map_or(value, |known| known.max(value)),
             });
         }

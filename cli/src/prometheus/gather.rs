@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use snug_sizing::{evidence::HOUR, minutes::MINUTE, workload::WorkloadKind};
+use snug_sizing::{evidence::HOUR, minutes::MINUTE};
 
 use super::{
     builder::EvidenceBuilder,
@@ -88,12 +88,11 @@ pub(super) fn read(
     let mut period = Period::new(now, since, min_window);
     duplicates::check(reader, selection, period, &discovered)?;
     let runs = short_runs::read(reader, selection, period, discovered.interval)?;
-    let are_runs_known = runs.are_known;
     let mut builder = cpu_usage(reader, selection, period, EvidenceBuilder::new(period, has_windows, runs))?;
     if builder.is_empty() {
         // No window is over yet.
         period = period.of_first_windows(now);
-        let runs = ShortRuns { are_known: are_runs_known, ..ShortRuns::default() };
+        let runs = ShortRuns::new();
         builder = cpu_usage(reader, selection, period, EvidenceBuilder::new(period, has_windows, runs))?;
     }
     reader.begin("memory usage");
@@ -131,13 +130,6 @@ pub(super) fn read(
         ));
     }
     let mut snapshot = builder.snapshot(&state);
-    let jobs = snapshot.evidence().filter(|it| it.workload.kind == WorkloadKind::Job).count();
-    if jobs > 0 && !are_runs_known {
-        missing.push(format!(
-            "there is no container_start_time_seconds: CPU usage of {jobs} containers of jobs is unknown, because rates show a part of that of \
-             short runs; their CPU values stay"
-        ));
-    }
     if let Some(why) = reader.api().take_partial().filter(|_| CommandRule::PartialRows.is_on()) {
         snapshot.set_partial(&format!("{} says that its result is partial: {why}", reader.api().base()));
     }

@@ -89,8 +89,15 @@ pub(super) enum Function {
     LastSampleTime {
         step: u64,
     },
-    /// The highest of the samples that `LastSampleTime` sees.
+    /// When the first sample was taken.
+    FirstSampleTime {
+        step: u64,
+    },
+    /// The highest and the lowest of the samples that `LastSampleTime` sees.
     HighestSample {
+        step: u64,
+    },
+    LowestSample {
         step: u64,
     },
     /// The samples themselves.
@@ -102,6 +109,7 @@ pub(super) enum Function {
 pub(super) enum Aggregate {
     Sum,
     Max,
+    Min,
     Count,
     /// The series with the highest value.
     Top,
@@ -202,8 +210,14 @@ impl fmt::Display for Query {
                 Some((Function::LastSampleTime { step }, seconds)) => {
                     format!("max_over_time(timestamp({series})[{seconds}s:{step}s])")
                 }
+                Some((Function::FirstSampleTime { step }, seconds)) => {
+                    format!("min_over_time(timestamp({series})[{seconds}s:{step}s])")
+                }
                 Some((Function::HighestSample { step }, seconds)) => {
                     format!("max_over_time({series}[{seconds}s:{step}s])")
+                }
+                Some((Function::LowestSample { step }, seconds)) => {
+                    format!("min_over_time({series}[{seconds}s:{step}s])")
                 }
                 Some((function, seconds)) => {
                     let name = match function {
@@ -233,6 +247,7 @@ impl fmt::Display for Query {
             let labels = labels.join(",");
             text = match aggregate {
                 Aggregate::Sum => format!("sum by ({labels}) ({text})"),
+                Aggregate::Min => format!("min by ({labels}) ({text})"),
                 Aggregate::Max => format!("max by ({labels}) ({text})"),
                 Aggregate::Count => format!("count by ({labels}) ({text})"),
                 Aggregate::Top => format!("topk by ({labels}) (1, {text})"),
@@ -354,6 +369,8 @@ mod tests {
         );
         let samples = Query::new(&["a"], &all).matching(Matcher::new("id", Comparison::Equal, "/x\"y"));
         assert_eq!(samples.clone().over(Function::Samples, 9).to_string(), "a{id=\"/x\\\"y\"}[9s]");
+        let last = samples.clone().over(Function::LastSampleTime { step: 15 }, 60);
+        assert_eq!(last.to_string(), "max_over_time(timestamp(a{id=\"/x\\\"y\"})[60s:15s])");
         assert_eq!(samples.by(Aggregate::Top, &["job"]).to_string(), "topk by (job) (1, a{id=\"/x\\\"y\"})");
     }
 

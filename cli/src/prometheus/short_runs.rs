@@ -1,6 +1,7 @@
-//! Runs of containers that are too short for rates: jobs of a minute, and crash loops. A rate needs two samples and divides by its
-//! whole window, so it shows a part of their usage, or nothing. The counter at the last sample, divided by the age of the container
-//! then, is the mean of the run, and one sample is enough for it.
+//! Runs of containers that are too short for rates: jobs of a minute, and crash loops. A rate divides by its whole window, so it
+//! shows a part of their usage, or nothing. The counter at the last sample, divided by the age of the container then, is the mean of
+//! the run, and one sample is enough for it. Where nothing shows when containers started, it is the increase between the first and
+//! the last sample, divided by the time between.
 
 use std::collections::BTreeMap;
 
@@ -23,28 +24,30 @@ const HOURS: usize = 2;
 /// A short run of a container.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ShortRun {
-    /// When the container started, and its last sample, seconds.
+    /// When the container started or its first sample was taken, and its last one, seconds.
     pub(super) from: f64,
     pub(super) to: f64,
-    /// CPU time until then, seconds.
+    /// CPU time between, seconds.
     pub(super) cpu: f64,
 }
 
 /// The short runs of all containers.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ShortRuns {
-    pub(super) by_container: BTreeMap<ContainerKey, Vec<ShortRun>>,
-    /// Whether the server knows when containers started. Without that, short runs cannot be told from others.
-    pub(super) are_known: bool,
-}
+pub(super) type ShortRuns = BTreeMap<ContainerKey, Vec<ShortRun>>;
 
-/// What is known of a run so far.
-#[derive(Clone, Copy, Debug, Default)]
+/// What is known of a run so far: times, CPU time at these, and hours in which it was seen.
+#[derive(Clone, Copy, Debug)]
 struct Run {
     from: f64,
     to: f64,
-    cpu: f64,
+    first: f64,
+    last: f64,
     hours: usize,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { from: f64::INFINITY, to: 0.0, first: f64::INFINITY, last: 0.0, hours: 0 }
+    }
 }
 
 /// Reads the short runs of a period.
@@ -57,36 +60,50 @@ pub(super) fn read(
     period: Period,
     interval: u64,
 ) -> Result<ShortRuns, PrometheusError> {
+    if !CommandRule::RunsByCounter.is_on() {
+        return Ok(ShortRuns::new());
+    }
     reader.begin("start times");
     let mut runs = BTreeMap::<(ContainerKey, String), Run>::new();
     let start = |seconds| Query::of_containers(&START, selection).over(Function::MaxOverTime, seconds);
-    by_run(reader, start, period, |run, from| {
+    by_run(reader, (&start, Aggregate::Max), period, |run, from| {
         let known = runs.entry(run).or_default();
-        (known.from, known.hours) = (known.from.max(from), known.hours + 1);
+        (known.from, known.first, known.hours) = (from.min(known.from), 0.0, known.hours + 1);
     })?;
-    let are_known = !runs.is_empty();
-    let shortest = (WINDOWS * period.window) as f64;
-    // Those that may be short.
-    runs.retain(|_, run| run.from >= period.from as f64 && run.hours <= HOURS);
-    if runs.is_empty() || !CommandRule::RunsByCounter.is_on() {
-        return Ok(ShortRuns { are_known, ..ShortRuns::default() });
+    let step = interval.max(1);
+    let has_starts = !runs.is_empty();
+    if has_starts {
+        // Those that may be short.
+        runs.retain(|_, run| run.from >= period.from as f64 && run.hours <= HOURS);
+        if runs.is_empty() {
+            return Ok(ShortRuns::new());
+        }
     }
     reader.begin("short runs");
-    let step = interval.max(1);
-    let last = |seconds| cpu_series(selection).over(Function::LastSampleTime { step }, seconds);
-    by_run(reader, last, period, |run, at| {
-        runs.entry(run).and_modify(|run| run.to = run.to.max(at));
-    })?;
-    let counter = |seconds| cpu_series(selection).over(Function::HighestSample { step }, seconds);
-    by_run(reader, counter, period, |run, cpu| {
-        runs.entry(run).and_modify(|run| run.cpu = run.cpu.max(cpu));
-    })?;
-    let mut found = ShortRuns { are_known, ..ShortRuns::default() };
-    // A run that goes on is no short one.
-    let end = period.end.saturating_sub(period.window) as f64;
-    for ((key, _), Run { from, to, cpu, .. }) in runs {
-        if to > from && to < end && to - from < shortest {
-            found.by_container.entry(key).or_default().push(ShortRun { from, to, cpu });
+    let of_cpu = |function: Function| move |seconds| cpu_series(selection).over(function, seconds);
+    let mut update = |function, aggregate, add: fn(&mut Run, f64)| {
+        by_run(reader, (&of_cpu(function), aggregate), period, |run, value| {
+            if has_starts {
+                runs.entry(run).and_modify(|run| add(run, value));
+            } else {
+                add(runs.entry(run).or_default(), value);
+            }
+        })
+    };
+    update(Function::LastSampleTime { step }, Aggregate::Max, |run, at| run.to = run.to.max(at))?;
+    update(Function::HighestSample { step }, Aggregate::Max, |run, cpu| run.last = run.last.max(cpu))?;
+    if !has_starts {
+        update(Function::FirstSampleTime { step }, Aggregate::Min, |run, at| run.from = run.from.min(at))?;
+        update(Function::LowestSample { step }, Aggregate::Min, |run, cpu| run.first = run.first.min(cpu))?;
+    }
+    let shortest = (WINDOWS * period.window) as f64;
+    // What began before the period is cut off by it, and a run that goes on is no short one.
+    let (begin, end) = (period.from + 2 * step, period.end.saturating_sub(period.window));
+    let mut found = ShortRuns::new();
+    for ((key, _), Run { from, to, first, last, .. }) in runs {
+        let is_whole = (has_starts || from > begin as f64) && to < end as f64;
+        if is_whole && to > from && to - from < shortest {
+            found.entry(key).or_default().push(ShortRun { from, to, cpu: (last - first).max(0.0) });
         }
     }
     Ok(found)
@@ -95,7 +112,7 @@ pub(super) fn read(
 /// Values by run of a container, for each hour and for the one that is not over.
 fn by_run(
     reader: &Reader<'_>,
-    query: impl Fn(u64) -> Query,
+    (query, aggregate): (&dyn Fn(u64) -> Query, Aggregate),
     period: Period,
     mut each: impl FnMut((ContainerKey, String), f64),
 ) -> Result<(), PrometheusError> {
@@ -107,7 +124,7 @@ fn by_run(
             }
         }
     };
-    let query = |seconds| query(seconds).by(Aggregate::Max, &RUN);
+    let query = |seconds| query(seconds).by(aggregate, &RUN);
     reader.steps(&query(HOUR), (period.from, period.hours_end), HOUR, |series| {
         for (labels, points) in series {
             add(points.into_iter().map(|(_, value)| (labels.clone(), value)).collect());

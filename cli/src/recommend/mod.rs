@@ -6,8 +6,10 @@ mod apply;
 mod checks;
 mod formats;
 mod injectors;
+mod joined;
 mod place;
 mod placement;
+mod quantities;
 pub mod report;
 #[cfg(test)]
 mod tests;

@@ -124,6 +124,11 @@ fn absent(entry: &Entry, objects: &WorkloadObjects) -> Option<String> {
     if !CommandRule::Gone.is_on() {
         return None;
     }
+    if entry.owner == "Pod" {
+        let name = (entry.namespace.clone(), entry.workload.clone());
+        let is_gone = objects.running.is_some() && !objects.bare_pods.contains_key(&name);
+        return is_gone.then(|| "the cluster has no pod of this name now".to_owned());
+    }
     let is_listed = objects.listed.contains(&entry.owner);
     let name = [&entry.namespace, &entry.owner, &entry.workload].map(Clone::clone);
     (is_listed && !objects.templates.contains_key(&name))

@@ -10,11 +10,11 @@ use snug_sizing::{
     engine::{self, Confidence, Context, Pool, Reason, Recommendation, Risk},
     evidence::{Evidence, HOUR},
     pod::PodRequests,
-    quantity::Quantity,
     workload::{Resources, Role},
 };
 
 use super::placement::{Placement, why_gone};
+pub use super::quantities::{Pair, PodResources, Quantities};
 use crate::{
     cluster::{EmptiedNodes, Occupancy, WorkloadObjects},
     evidence::{Gone, Snapshot},
@@ -156,50 +156,6 @@ pub enum InTemplate {
     Perhaps,
     /// A patch of the template cannot size the container.
     No,
-}
-
-/// Requests and limits of a whole pod (`spec.resources`), millicores and bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub struct PodResources {
-    pub current: Resources,
-    /// Higher than the current ones where the containers would not fit.
-    pub recommended: Resources,
-    /// The recommended ones as Kubernetes quantities.
-    pub quantities: Quantities,
-}
-
-impl PodResources {
-    pub fn new(current: Resources, recommended: Resources) -> Self {
-        Self { current, recommended, quantities: Quantities::from(recommended) }
-    }
-}
-
-/// Requests and limits as Kubernetes quantities, without unset ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Quantities {
-    pub requests: Pair,
-    pub limits: Pair,
-}
-
-/// CPU and memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Pair {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<String>,
-}
-
-impl From<Resources> for Quantities {
-    fn from(values: Resources) -> Self {
-        let cpu = |value: Option<u64>| value.map(|value| Quantity::from_millicores(value).to_string());
-        let memory = |value: Option<u64>| value.map(|value| Quantity::from_bytes(value).to_string());
-        Self {
-            requests: Pair { cpu: cpu(values.cpu_request), memory: memory(values.memory_request) },
-            limits: Pair { cpu: cpu(values.cpu_limit), memory: memory(values.memory_limit) },
-        }
-    }
 }
 
 /// A number with the current value and with the recommended one. `now` is `None` if no limit or request is set.
@@ -370,30 +326,6 @@ impl Report {
         report
     }
 
-    /// One report of several clusters, each with its name. Rows keep their cluster, and nothing of one is counted for another; the
-    /// cost is that of all.
-    pub fn join(reports: Vec<(String, Self)>) -> Option<Self> {
-        let mut all = reports.into_iter().map(|(name, mut report)| {
-            let (window, cost) = (report.window.clone(), report.cost);
-            report.recommendations.iter_mut().for_each(|entry| entry.cluster.clone_from(&name));
-            report.skipped.iter_mut().for_each(|skipped| skipped.cluster.clone_from(&name));
-            report.clusters = vec![OfCluster { cluster: name, window, cost }];
-            report
-        });
-        let first = all.next()?;
-        Some(all.fold(first, |mut joined, other| {
-            joined.window.join(other.window);
-            joined.clusters.extend(other.clusters);
-            joined.recommendations.extend(other.recommendations);
-            joined.skipped.extend(other.skipped);
-            joined.cost = joined.cost.zip(other.cost).map(|(one, other)| Cost {
-                month_now: one.month_now + other.month_now,
-                month_then: one.month_then + other.month_then,
-            });
-            joined
-        }))
-    }
-
     /// Cost of requests at list prices.
     pub fn cost_at(&self, prices: Prices) -> Cost {
         let [cpu, memory] = self.requested();
@@ -453,14 +385,6 @@ impl Report {
 }
 
 impl Window {
-    /// Extends it by the window of another cluster.
-    fn join(&mut self, other: Self) {
-        self.nodes.extend(other.nodes);
-        self.from = self.from.into_iter().chain(other.from).min();
-        self.to = self.to.max(other.to);
-        self.container_days += other.container_days;
-    }
-
     fn new(snapshot: &Snapshot) -> Self {
         let spans = || snapshot.evidence().filter_map(Evidence::span);
         let end = |last: u32| (u64::from(last) + 1) * HOUR;

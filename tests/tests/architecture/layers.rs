@@ -101,7 +101,7 @@ pub(crate) const CLI: Layers = &[
     ("policy", &["horizon", "risk"]),
     ("cluster", &["advice", "policy", "evidence"]),
     ("prometheus", &["advice", "cluster", "evidence"]),
-    ("source", &["advice", "cluster", "prometheus", "evidence"]),
+    ("source", &["advice", "cluster", "columns", "prometheus", "evidence"]),
     ("snapshot", &["source"]),
     (
         "recommend",
@@ -111,7 +111,7 @@ pub(crate) const CLI: Layers = &[
         ],
     ),
     ("explain", &["columns", "recommend", "source", "units"]),
-    ("simulate", &["columns", "explain", "recommend", "units"]),
+    ("simulate", &["columns", "explain", "recommend", "source", "units"]),
     ("top", &["columns", "evidence", "renamed", "units"]),
     ("backtest", &["evidence", "risk", "source"]),
 ];

@@ -1,9 +1,8 @@
 //! The objects of a cluster that constrain recommendations: rules and headroom of namespaces, nodes, and autoscalers.
 
-mod amounts;
+mod budgets;
 mod managed;
 mod nodes;
-mod pods;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -27,21 +26,11 @@ use snug_sizing::{
     pod::PodRequests,
 };
 
-pub(super) use self::{
-    amounts::{bytes, millicores},
-    nodes::allocatable,
-    pods::live_pod,
-};
-pub use self::{
-    managed::ManagedWorkload,
-    nodes::NodeSpace,
-    pods::{DisruptionBudget, LivePod},
-    rules::Autoscaler,
-};
-
+pub use self::{budgets::DisruptionBudget, managed::ManagedWorkload, nodes::NodeSpace, rules::Autoscaler};
 use super::{
     ClusterError, api_error,
     listed::{ListedNode, ListedPods},
+    live_pod::LivePod,
 };
 
 /// The constraints of a cluster. A list that could not be read is empty, and `missing` has the reason.
@@ -164,7 +153,7 @@ impl From<Objects> for ClusterConstraints {
             limit_ranges,
             quotas: quotas.iter().filter_map(rules::quota).collect(),
             autoscalers: autoscalers.iter().filter_map(rules::autoscaler).collect(),
-            budgets: budgets.iter().map(|budget| pods::disruption_budget(budget, &pods)).collect(),
+            budgets: budgets.iter().map(|budget| budgets::disruption_budget(budget, &pods)).collect(),
             managed: managed.chain(scaled.iter().filter_map(managed::by_keda)).collect(),
             nodes: nodes::spaces(&nodes, &pods),
             pods,

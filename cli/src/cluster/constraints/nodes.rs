@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Taint, Toleration};
 use snug_sizing::pod::PodRequests;
 
-use super::{
-    amounts::{bytes, millicores},
-    pods::LivePod,
-};
-use crate::cluster::listed::ListedNode;
+use crate::cluster::{listed::ListedNode, live_pod::LivePod};
 
 /// A schedulable node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,12 +50,6 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         && is_or_empty(&toleration.key, &taint.key)
         && (toleration.operator.as_deref() == Some("Exists")
             || value(&toleration.value) == value(&taint.value))
-}
-
-/// Allocatable CPU and memory of a node.
-pub(in crate::cluster) fn allocatable(node: &Node) -> Option<PodRequests> {
-    let amounts = &node.status.as_ref()?.allocatable;
-    Some(PodRequests { cpu: millicores(amounts, "cpu")?, memory: bytes(amounts, "memory")? })
 }
 
 /// The schedulable nodes with the pods that are bound to them.

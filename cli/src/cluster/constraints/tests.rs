@@ -241,7 +241,7 @@ fn a_node_has_what_its_daemon_sets_leave() {
 
 #[test]
 fn a_pod_has_what_constraints_apply_to() {
-    let pod = live_pod(object(json!({
+    let pod = crate::cluster::live_pod::live_pod(object(json!({
         "metadata": { "name": "p", "namespace": "shop", "creationTimestamp": "2026-11-30T00:00:00Z" },
         "spec": {
             "priorityClassName": "batch", "activeDeadlineSeconds": 60, "overhead": { "cpu": "50m" },

@@ -216,6 +216,9 @@ fn not_patchable(patched: &Patched<'_>) -> String {
         return format!("# {title}: cannot be patched: the cluster would refuse its pods: {refusal}\n");
     }
     let why = match first.owner.as_str() {
+        _ if first.namespace.is_empty() => {
+            "no object of Kubernetes; -o patch has commands for hosts".to_owned()
+        }
         "" => "unknown owner".to_owned(),
         "Pod" if are_names(entries) => "bare pod".to_owned(),
         owner if has_pod_template(owner) || owner == "Pod" => "invalid name".to_owned(),

@@ -306,11 +306,8 @@ fn limits_by_hand() {
     };
     assert_eq!(limit(&postgres()), (4000, None), "3200 of the simulation, in whole cores");
     assert_eq!(limit(&Case { limit: 4500, ..postgres() }), (3200, None));
-    assert_eq!(
-        limit(&Case { limit: 4500, quotas: Some((4000, 4000)), ..postgres() }),
-        (4100, None),
-        "not pinned"
-    );
+    let eight = Case { quotas: Some((8000, 8000)), throttled: Some(0.2), limit: 4500, ..postgres() };
+    assert_eq!(limit(&eight), (8100, None), "whole cores would be pinned");
     let unsimulated = Case { quotas: None, ..postgres() };
     assert_eq!(limit(&unsimulated), (4000, Some(LimitKept::WithinRisk)));
     assert_eq!(
