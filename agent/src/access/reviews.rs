@@ -20,14 +20,12 @@ use crate::kubernetes::{ReviewError, TokenReviewer, Verdict};
 
 /// Timeout of a review. Prometheus waits ten seconds for a scrape.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// After a review that failed, no other is tried for this time.
-const PAUSE: Duration = Duration::from_secs(5);
 /// Reviews at the same time.
 const AT_ONCE: usize = 4;
 /// Reviews in a burst and in a second, of tokens that were allowed lately and of all others. The two have limits of their own, so
 /// whoever sends made-up tokens cannot keep known clients from being reviewed.
-const BURST: f64 = 10.0;
-const PER_SECOND: f64 = 2.0;
+pub(super) const BURST: f64 = 10.0;
+pub(super) const PER_SECOND: f64 = 2.0;
 
 /// A limit of a rate: a bucket of tokens that fills up again.
 #[derive(Debug)]
@@ -142,7 +140,8 @@ impl Reviews {
 
     fn may_review(&self, was_allowed: bool, now: Instant) -> bool {
         let mut state = self.state();
-        let pauses = state.failed.is_some_and(|failed| now.saturating_duration_since(failed) < PAUSE);
+        let pauses =
+            state.failed.is_some_and(|failed| now.saturating_duration_since(failed) < state.cache.ages.retry);
         let limit = if was_allowed { &mut state.known } else { &mut state.others };
         !pauses && limit.take(now)
     }

@@ -18,6 +18,9 @@ use crate::{
 /// How often certificates and tokens are read again. The kubelet replaces those of a Secret about once a minute.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
+/// After a review of a token that failed, none is tried for this time, so that scrapes do not wait for an API server that hangs.
+const REVIEW_RETRY: Duration = Duration::from_secs(5);
+
 /// The files that are read again while the agent runs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AccessFiles {
@@ -127,6 +130,7 @@ fn gate(config: &Config) -> Gate {
             allowed: config.token_allowed_age,
             denied: config.token_denied_age,
             outage: config.token_outage_age,
+            retry: REVIEW_RETRY,
         };
         Reviews::new(reviewer, ages)
     });
