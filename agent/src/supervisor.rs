@@ -142,6 +142,9 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
                 _ = &mut has_exited => {}
             }
         };
+        for (bound, what) in listeners.addresses() {
+            tracing::info!(bound = bound.map(tracing::field::display), "serving {what}");
+        }
         tokio::spawn(listeners.files.clone().keep_reading());
         listeners.serve(state, shutdown).await
     });

@@ -7,6 +7,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{IsTerminal as _, Write},
+    net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -26,7 +27,7 @@ pub struct Options {
     #[arg(short = 'n', long, default_value = "snug", value_name = "NAMESPACE")]
     namespace: String,
     /// Further DNS name or IP address under which clients connect to agents; can be repeated
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_host)]
     host: Vec<String>,
     /// How many days the certificates are valid
     #[arg(long, default_value_t = 1095, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36500))]
@@ -34,6 +35,20 @@ pub struct Options {
     /// Write files to this folder, for hosts without a cluster, instead of printing Secrets
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
+}
+
+/// A DNS name, also with a wildcard for its first label, or an IP address.
+fn parse_host(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        let is_inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        !label.is_empty() && label.len() <= 63 && label.chars().all(is_inner)
+    };
+    let is_name = text.len() <= 253 && text.strip_prefix("*.").unwrap_or(text).split('.').all(is_label);
+    if is_name || text.parse::<IpAddr>().is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err("neither a DNS name nor an IP address".to_owned())
+    }
 }
 
 /// A certificate with its key, in PEM.
@@ -126,8 +141,14 @@ impl Certificates {
             ("client.key", &self.client.key, 0o600),
         ] {
             let path = folder.join(file);
-            let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
-            written.and_then(|mut file| file.write_all(content.as_bytes())).with_context(|| {
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+            #[cfg(not(unix))]
+            let _: u32 = mode;
+            let written = options.open(&path).and_then(|mut file| file.write_all(content.as_bytes()));
+            written.with_context(|| {
                 format!("cannot write {}; files that exist are not replaced", path.display())
             })?;
         }

@@ -103,6 +103,16 @@ impl Listeners {
         Ok(Self { sockets, files })
     }
 
+    /// The address of each socket, and what is served there.
+    pub(super) fn addresses(&self) -> Vec<(Option<SocketAddr>, &'static str)> {
+        let what = |door: &Door| match door {
+            Door::Loopback | Door::Open => "/metrics",
+            Door::Tls(..) => "/metrics over TLS",
+            Door::Probes => "probes",
+        };
+        self.sockets.iter().map(|(listener, door)| (listener.local_addr().ok(), what(door))).collect()
+    }
+
     /// Serves all sockets until `shutdown` completes.
     pub(super) async fn serve(
         self,
@@ -114,10 +124,9 @@ impl Listeners {
             .sockets
             .into_iter()
             .map(|(listener, door)| http::serve(listener, door, Arc::clone(&state), shutdown.clone()));
-        // Without any socket there is still somebody who receives signals.
-        let all = try_join_all(served);
-        let (_, result) = tokio::join!(shutdown.clone(), all);
-        result?;
+        try_join_all(served).await?;
+        // Without any socket nobody has waited for it.
+        shutdown.await;
         Ok(())
     }
 }
@@ -141,6 +150,5 @@ async fn bind(option: &'static str, address: SocketAddr) -> Result<(TcpListener,
     let failed = |source| AgentError::Listen { option, address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    tracing::info!(%bound, "serving on the address of {option}");
     Ok((listener, bound))
 }
