@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Door, ServerState, door::Peer};
+use super::{AccessPolicy, ServerState, policy::Peer};
 
 /// Why a connection has ended early.
 #[derive(Debug, thiserror::Error)]
@@ -33,15 +33,15 @@ enum ConnectionError {
 pub(super) async fn serve<S>(
     stream: S,
     http: &http1::Builder,
-    door: &Door,
+    policy: &AccessPolicy,
     state: &Arc<ServerState>,
     watcher: Watcher,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let served = match door {
-        Door::Tls(tls, _) => over_tls(stream, tls.current(), http, door, state, watcher).await,
-        _ => requests(stream, Peer { has_certificate: false }, http, door, state, watcher).await,
+    let served = match policy {
+        AccessPolicy::Tls(tls, _) => over_tls(stream, tls.current(), http, policy, state, watcher).await,
+        _ => requests(stream, Peer { has_certificate: false }, http, policy, state, watcher).await,
     };
     if let Err(error) = served {
         tracing::debug!(error = format!("{:#}", anyhow::Error::from(error)), "a connection closed early");
@@ -52,7 +52,7 @@ async fn over_tls<S>(
     stream: S,
     config: Option<Arc<rustls::ServerConfig>>,
     http: &http1::Builder,
-    door: &Door,
+    policy: &AccessPolicy,
     state: &Arc<ServerState>,
     watcher: Watcher,
 ) -> Result<(), ConnectionError>
@@ -66,14 +66,14 @@ where
         .map_err(|_| ConnectionError::SlowHandshake)?
         .map_err(ConnectionError::Handshake)?;
     let has_certificate = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
-    requests(stream, Peer { has_certificate }, http, door, state, watcher).await
+    requests(stream, Peer { has_certificate }, http, policy, state, watcher).await
 }
 
 async fn requests<S>(
     stream: S,
     peer: Peer,
     http: &http1::Builder,
-    door: &Door,
+    policy: &AccessPolicy,
     state: &Arc<ServerState>,
     watcher: Watcher,
 ) -> Result<(), ConnectionError>
@@ -82,7 +82,7 @@ where
 {
     let since = Instant::now();
     let service = service_fn(|request| async move {
-        let mut response = door.respond(&request, peer, state).await;
+        let mut response = policy.respond(&request, peer, state).await;
         // A new connection needs a certificate that is still valid, of an authority that is still trusted.
         if since.elapsed() >= state.server.connection_age {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
