@@ -1,6 +1,8 @@
 //! TLS: of connections that the agent opens here, with trusted certificate authorities and the client certificate; of those that
 //! it accepts in `server`.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod server;
 
 use std::{

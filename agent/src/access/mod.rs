@@ -50,7 +50,7 @@ pub struct Authorizer {
 }
 
 impl Authorizer {
-    /// A authorizer for these tokens. A client with a certificate that TLS has verified always passes.
+    /// An authorizer for these tokens. A client with a certificate that TLS has verified always passes.
     pub fn new(tokens: Option<TokenFile>, reviews: Option<Reviews>) -> Self {
         Self { tokens, reviews, ..Self::default() }
     }

@@ -145,7 +145,7 @@ impl ApiServer {
     }
 }
 
-/// A authorizer with reviews by a server, and the folder of its kubeconfig.
+/// An authorizer with reviews by a server, and the folder of its kubeconfig.
 struct Fixture {
     server: ApiServer,
     authorizer: Authorizer,
@@ -155,7 +155,7 @@ struct Fixture {
 const SHORT: ReviewAges = ReviewAges {
     allowed: Duration::from_millis(300),
     denied: Duration::from_millis(300),
-    outage: Duration::from_millis(1500),
+    outage: Duration::from_secs(4),
     retry: Duration::from_millis(50),
 };
 const LONG: ReviewAges = ReviewAges {

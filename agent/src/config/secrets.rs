@@ -67,7 +67,9 @@ impl Kind for Headers {
                 ));
             }
             if HeaderValue::try_from(value).is_err() {
-                return Err(format!("the value of {name} has characters that are not allowed in headers"));
+                return Err(format!(
+                    "the value of item {number} has characters that are not allowed in headers"
+                ));
             }
         }
         Ok(pairs)

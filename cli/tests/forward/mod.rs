@@ -6,7 +6,9 @@ use tungstenite::{Message, WebSocket, handshake::derive_accept_key, protocol::Ro
 
 /// Whether a request is for a forwarded port.
 pub(crate) fn is_asked(head: &str) -> bool {
-    head.split(' ').nth(1).is_some_and(|target| target.contains("/portforward?ports=9750"))
+    head.split(' ')
+        .nth(1)
+        .is_some_and(|target| target.contains("/portforward?") && target.contains("ports=9750"))
 }
 
 /// Forwards one request. `respond` makes the body of the response of the agent from the head of the request; `None` refuses the

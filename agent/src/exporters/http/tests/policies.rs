@@ -1,72 +1,18 @@
-//! Who is let in at each policy.
+//! Who is let in by each policy.
 
-use std::{fs, path::Path};
-
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    date_time_ymd,
-};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
-};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, pki_types::ServerName};
 
 use super::*;
 use crate::{
     access::{Authorizer, TokenFile},
-    tls::{ServerFiles, ServerTls},
+    tls::{
+        ServerFiles, ServerTls,
+        fixture::{Authority, Identity, write},
+    },
 };
 
 const TOKEN: &str = "a-token-of-the-file-0123";
-
-/// An authority for certificates.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: rcgen::Certificate,
-}
-
-/// What a client presents.
-#[derive(Clone)]
-struct Identity(CertificateDer<'static>, Arc<PrivateKeyDer<'static>>);
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).unwrap();
-        Self { issuer: Issuer::new(params, key), certificate }
-    }
-
-    fn issue(
-        &self,
-        usage: ExtendedKeyUsagePurpose,
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> (String, String, Identity) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(["snug-agent".to_owned()]).unwrap();
-        params.extended_key_usages = vec![usage];
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let identity = Identity(
-            certificate.der().clone(),
-            Arc::new(PrivateKeyDer::try_from(key.serialize_der()).unwrap()),
-        );
-        (certificate.pem(), key.serialize_pem(), identity)
-    }
-
-    fn client(&self) -> Identity {
-        self.issue(ExtendedKeyUsagePurpose::ClientAuth, |_| {}).2
-    }
-
-    fn serve_from(&self, folder: &Path) {
-        let (certificate, key, _) = self.issue(ExtendedKeyUsagePurpose::ServerAuth, |_| {});
-        fs::write(folder.join("tls.crt"), certificate).unwrap();
-        fs::write(folder.join("tls.key"), key).unwrap();
-        fs::write(folder.join("ca.crt"), self.certificate.pem()).unwrap();
-    }
-}
 
 struct TlsServer {
     server: Server,
@@ -80,7 +26,7 @@ impl TlsServer {
         let folder = tempfile::tempdir().unwrap();
         authority.serve_from(folder.path());
         let path = |file| folder.path().join(file);
-        fs::write(path("tokens"), TOKEN).unwrap();
+        write(folder.path(), "tokens", TOKEN);
         let files = ServerFiles {
             certificate: path("tls.crt"),
             key: path("tls.key"),
@@ -239,7 +185,7 @@ fn on_loopback_the_host_must_be_this_host() {
 
 #[test]
 fn probes_say_nothing_but_healthy_or_ready() {
-    let change = |state: &mut ServerState| state.server.stale_after = Duration::from_millis(200);
+    let change = |state: &mut ServerState| state.server.stale_after = Duration::from_secs(1);
     let server = Server::start_at(AccessPolicy::Probes, None, change);
     let of = |path: &str| {
         let reply = server.get(path, "");
@@ -249,7 +195,7 @@ fn probes_say_nothing_but_healthy_or_ready() {
     assert_eq!((of("/healthz"), of("/readyz")), (ok.clone(), not.clone()));
     server.views.publish(fixture::view());
     assert_eq!((of("/healthz"), of("/readyz")), (ok.clone(), ok.clone()));
-    thread::sleep(Duration::from_millis(250));
+    thread::sleep(Duration::from_millis(1100));
     assert_eq!((of("/healthz"), of("/readyz")), (not, ok));
     for path in ["/", "/metrics", "/metrics/cadvisor", "/api/v1/evidence", "/api/v1/containers", "/healthz/"]
     {
