@@ -206,7 +206,8 @@ impl Cluster {
     async fn request(&self, agent: AgentPod, since: Option<u64>) -> (String, Result<Vec<u8>, ClusterError>) {
         let query = since.map(|since| format!("?since={since}")).unwrap_or_default();
         let response = forward::get(&self.client, &agent, &format!("/api/v1/evidence{query}")).await;
-        (format!("{}/{}", agent.namespace, agent.name), response)
+        let AgentPod { namespace, name, .. } = agent;
+        (format!("{namespace}/{name}"), response)
     }
 }
 
