@@ -8,7 +8,7 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use snug::{
-    backtest, explain,
+    backtest, certificates, explain,
     recommend::{self, Outcome},
     simulate, snapshot, top,
 };
@@ -38,6 +38,8 @@ enum Command {
     Simulate(simulate::Options),
     /// Save the usage history of agents to a file, for --file
     Snapshot(snapshot::Options),
+    /// Make certificates for agents and for Prometheus, such as `snug certificates | kubectl apply -f -`
+    Certificates(certificates::Options),
     /// Print shell completions, such as `source <(snug completions bash)`
     Completions {
         /// The shell
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options, out),
         Command::Simulate(options) => simulate::run(&options, out),
         Command::Snapshot(options) => snapshot::run(&options, out).map(|()| Outcome::Success),
+        Command::Certificates(options) => certificates::run(&options, out).map(|()| Outcome::Success),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Options::command(), "snug", out);
             Ok(Outcome::Success)

@@ -20,6 +20,8 @@ pub(crate) const AGENT: Layers = &[
     ("identity", &["model"]),
     ("cri", &["identity"]),
     ("kubernetes", &["identity", "model"]),
+    // Who may read.
+    ("access", &["kubernetes"]),
     // Where facts are kept.
     ("store", &["clock", "model", "values"]),
     ("history", &["clock", "model"]),
@@ -43,8 +45,22 @@ pub(crate) const AGENT: Layers = &[
             "views",
         ],
     ),
-    ("exporters", &["clock", "config", "history", "model", "patterns", "tls", "values", "views"]),
-    ("supervisor", &["config", "cri", "exporters", "history", "kubernetes", "samplers", "views"]),
+    ("exporters", &["access", "clock", "config", "history", "model", "patterns", "tls", "values", "views"]),
+    (
+        "supervisor",
+        &[
+            "access",
+            "config",
+            "cri",
+            "exporters",
+            "history",
+            "kernel",
+            "kubernetes",
+            "samplers",
+            "tls",
+            "views",
+        ],
+    ),
 ];
 
 /// The exporters: what they share, then each for itself, then who serves them.
@@ -89,6 +105,7 @@ pub(crate) const EBPF: Layers = &[
 /// The command.
 pub(crate) const CLI: Layers = &[
     ("price", &[]),
+    ("certificates", &[]),
     // Old names of fields, which stand in for one version.
     ("renamed", &[]),
     ("advice", &[]),

@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.action == Action::Down {
         return teardown::down(&folder());
     }
-    setup::ensure_all(&[Need::Ebpf, Need::Manifests, Need::Cluster])?;
+    setup::ensure_all(&[Need::Ebpf, Need::Manifests, Need::Cluster, Need::Prometheus])?;
     if options.action == Action::Up {
         let node = up(&build_all()?)?;
         println!("cluster: the node is up; kubectl: {}", node.kubectl_script().display());
@@ -91,11 +91,14 @@ fn build_all() -> Result<Built> {
 pub(crate) fn test(built: &Built, filter: Option<&str>) -> Result<()> {
     let tests = built.find(Kind::Test, "cluster")?;
     let node = up(built)?;
+    let prometheus =
+        setup::prometheus_folder()?.context("no prometheus: run `cargo xtask setup prometheus`")?;
+    let path = node.path_with(&prometheus);
     let (cli, manifests) = (built.programs()?.cli, manifests::folder()?);
     let run = |arguments: &[&str]| {
         let mut run = node.inside(&tests);
         run.args(arguments).env(CLUSTER_VARIABLE, folder()).env(manifests::VARIABLE, &manifests);
-        run.env(CLI_VARIABLE, &cli).env(KUBECONFIG_VARIABLE, node.kubeconfig());
+        run.env(CLI_VARIABLE, &cli).env(KUBECONFIG_VARIABLE, node.kubeconfig()).env("PATH", &path);
         libtest::run(&mut run)
     };
     let tested = match filter {
