@@ -153,6 +153,7 @@ const FAMILIES: Patterns =
     Patterns { subject: "metric families", allows: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':') };
 const NAMESPACES: Patterns =
     Patterns { subject: "namespaces", allows: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' };
+const CGROUPS: Patterns = Patterns { subject: "cgroup paths", allows: |c| !c.is_control() && c != ',' };
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -264,6 +265,10 @@ options! {
         "history-mebibytes" history_mebibytes: u32 = "256", "NUMBER", Count(1..=1_048_576);
         /// Root of the cgroup hierarchies. None: the mount points in the mount table.
         "cgroup-root" cgroup_root: Option<PathBuf> = "", "DIR", Optional(FilePath);
+        /// Paths of the containers, systemd units and LXC containers in which a Kubernetes node of its own runs (kind, k3s in
+        /// Docker, systemd-nspawn), such as /docker/*. * does not match a slash. Whoever may create cgroups there can pass for any
+        /// pod. Empty: what a container creates belongs to the container.
+        "nested-nodes" nested_nodes: Vec<Pattern> = "", "PATHS", CGROUPS;
         /// The proc file system of the host.
         "proc-root" proc_root: PathBuf = "/proc", "DIR", FilePath;
         /// The /run directory of the host, where container runtimes keep their bundles. Bundles give the names of containers before

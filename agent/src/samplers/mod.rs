@@ -72,7 +72,7 @@ use crate::{
     clock::unix_now,
     config::Config,
     cri::CriNames,
-    identity::path,
+    identity::path::{self, NestedNodes},
     kernel::EbpfPrograms,
     kubernetes::PodWatch,
     model::{AgentRow, Verdict},
@@ -95,6 +95,7 @@ pub struct Sampler {
     hierarchies: Vec<TrackedHierarchy>,
     sources: MeasurementSources,
     files: FileSampler,
+    nested_nodes: NestedNodes,
     naming: Naming,
     /// The watch of pods, if enabled.
     watched: Option<Arc<PodWatch>>,
@@ -353,7 +354,7 @@ impl Sampler {
     fn add_cgroup(&mut self, index: usize, found: &NewCgroup<'_>, now: Instant) -> Option<Key> {
         let NewCgroup { id, path, created_unix, present_at_start } = *found;
         let tracked = self.hierarchies.get_mut(index)?;
-        let Some(of_path) = path::parse(path) else {
+        let Some(of_path) = path::parse_with(path, &self.nested_nodes) else {
             tracked.insert(id, ResolvedCgroup::Inner(self.store.enclosing(path)));
             return None;
         };

@@ -33,6 +33,7 @@ use crate::{
     },
     clock::unix_now,
     config::{Config, SourceChoice},
+    identity::path::NestedNodes,
     kernel::{EbpfPrograms, KernelError, KernelOptions},
     model::{AgentRow, Verdict},
     store::Store,
@@ -139,6 +140,7 @@ impl Sampler {
             runqueue: config.runqueue.then(|| {
                 RunqueueSampler::new(f64::from(config.runqueue_millicores) / 1000.0, Instant::now())
             }),
+            nested_nodes: NestedNodes::new(&config.nested_nodes),
             naming: Naming::new(config.pods_file.clone(), config.proc_root.clone(), config.run_root.clone()),
             watched: None,
             interfaces: InterfaceSampler::new(config.proc_root.clone()),

@@ -17,7 +17,7 @@ pub(crate) const AGENT: Layers = &[
     // Where facts come from.
     ("cgroupfs", &["values"]),
     ("kernel", &["model", "values"]),
-    ("identity", &["model"]),
+    ("identity", &["model", "patterns"]),
     ("cri", &["identity"]),
     ("kubernetes", &["identity", "model"]),
     // Where facts are kept.
