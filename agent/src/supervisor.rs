@@ -1,22 +1,24 @@
 //! Connects all parts: one thread samples, one serves, and a signal stops both.
 
+mod listeners;
+
 use std::{io, net::SocketAddr, os::unix::net::UnixStream, sync::Arc, thread, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::{
-    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
 
 use snug_sizing::evidence::HOUR;
 
+use self::listeners::Listeners;
 use crate::{
     config::{Config, EventLog, KubernetesChoice},
     cri::{self, CriNames},
     exporters::{
         ecs,
-        http::{self, ServeError, ServerLimits, ServerState},
+        http::{ServeError, ServerLimits, ServerState},
         limits::SeriesLimits,
         otlp::Exporter,
         series::Push,
@@ -31,8 +33,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// The address is in use, or not an address of this host.
-    #[error("cannot listen on {address}; give --listen another address")]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {address}; give --{option} another address")]
+    Listen { option: &'static str, address: SocketAddr, source: io::Error },
     /// The sampling thread cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -58,10 +60,7 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     let system = |what| move |source| AgentError::System { what, source };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("the runtime"))?;
-    let address = config.listen;
-    let listen = |source| AgentError::Listen { address, source };
-    let listener = runtime.block_on(TcpListener::bind(address)).map_err(listen)?;
-    let bound = listener.local_addr().map_err(listen)?;
+    let listeners = runtime.block_on(Listeners::open(&config))?;
 
     let views = Arc::new(CurrentView::default());
     let limits = SeriesLimits {
@@ -129,7 +128,6 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     let served = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("the handler of SIGTERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("the handler of SIGINT"))?;
-        tracing::info!(%bound, "serving /metrics");
         let shutdown = async {
             tokio::select! {
                 () = received(&mut terminate) => tracing::info!("SIGTERM: stopping"),
@@ -137,7 +135,8 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
                 _ = &mut has_exited => {}
             }
         };
-        http::serve(listener, state, shutdown).await.map_err(AgentError::from)
+        tokio::spawn(listeners.files.clone().keep_reading());
+        listeners.serve(state, shutdown).await
     });
     // Closing this end of the pair stops the sampling thread.
     drop(stop);

@@ -5,7 +5,10 @@ use std::io::{self, IsTerminal as _};
 use tracing_subscriber::{EnvFilter, Layer, Registry, filter::ParseError, fmt, util::TryInitError};
 use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use super::options::{Config, EbpfLog, LogFormat};
+use super::{
+    choices::{EbpfLog, LogFormat},
+    options::Config,
+};
 
 /// The target of messages of the eBPF programs: the name of their crate.
 const EBPF_TARGET: &str = "snug_ebpf";

@@ -3,120 +3,19 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
+    choices::{
+        COMPRESSIONS, EBPF_LOGS, EVENT_LOGS, EbpfLog, EventLog, KUBERNETES, KubernetesChoice, LOG_FORMATS,
+        LogFormat, OtlpCompression, OtlpProtocol, PROTOCOLS, SOURCES, SourceChoice, TEMPORALITIES,
+        Temporality,
+    },
     inputs::Inputs,
     kinds::{
         Address, Choice, Count, Directives, DurationRange, FilePath, Kind, Labels, Millis, NodeName,
-        Optional, Pairs, Patterns, Switch, Url,
+        Optional, OrOff, Pairs, Patterns, Switch, Words,
     },
+    secrets::{Headers, Url},
 };
 use crate::patterns::{DroppableLabel, Pattern};
-
-/// Where measurements may come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourceChoice {
-    /// eBPF programs where they work, cgroup files for the rest.
-    Auto,
-    /// As auto, but without verifying the eBPF programs against the cgroup files.
-    Kernel,
-    /// Only cgroup files; no eBPF program is loaded.
-    Files,
-}
-
-/// Whether to watch pods at the API server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KubernetesChoice {
-    /// In a pod, unless there is a pods file; or with a kubeconfig.
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
-}
-
-/// The lowest level at which messages of the eBPF programs are logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EbpfLog {
-    /// None.
-    Off,
-    /// Errors.
-    Error,
-    /// Warnings and above.
-    Warn,
-    /// Information and above.
-    Info,
-    /// Debugging and above.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// The form of the agent's own log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human-readable lines.
-    Text,
-    /// A JSON object on each line.
-    Json,
-}
-
-/// Where events are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventLog {
-    /// Nowhere.
-    Off,
-    /// To standard output.
-    Stdout,
-}
-
-/// The OTLP transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtlpProtocol {
-    /// gRPC.
-    Grpc,
-    /// Protobuf in HTTP requests.
-    HttpProtobuf,
-}
-
-/// The compression of OTLP requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtlpCompression {
-    /// Not at all.
-    None,
-    /// gzip.
-    Gzip,
-}
-
-/// The aggregation temporality of counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Temporality {
-    /// Since the counter started.
-    Cumulative,
-    /// Since the previous export.
-    Delta,
-}
-
-const SOURCES: &[(&str, SourceChoice)] =
-    &[("auto", SourceChoice::Auto), ("kernel", SourceChoice::Kernel), ("files", SourceChoice::Files)];
-const KUBERNETES: &[(&str, KubernetesChoice)] =
-    &[("auto", KubernetesChoice::Auto), ("on", KubernetesChoice::On), ("off", KubernetesChoice::Off)];
-const EBPF_LOGS: &[(&str, EbpfLog)] = &[
-    ("off", EbpfLog::Off),
-    ("error", EbpfLog::Error),
-    ("warn", EbpfLog::Warn),
-    ("info", EbpfLog::Info),
-    ("debug", EbpfLog::Debug),
-    ("trace", EbpfLog::Trace),
-];
-const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
-
-const EVENT_LOGS: &[(&str, EventLog)] = &[("off", EventLog::Off), ("stdout", EventLog::Stdout)];
-
-const PROTOCOLS: &[(&str, OtlpProtocol)] =
-    &[("http/protobuf", OtlpProtocol::HttpProtobuf), ("grpc", OtlpProtocol::Grpc)];
-const COMPRESSIONS: &[(&str, OtlpCompression)] =
-    &[("none", OtlpCompression::None), ("gzip", OtlpCompression::Gzip)];
-const TEMPORALITIES: &[(&str, Temporality)] =
-    &[("cumulative", Temporality::Cumulative), ("delta", Temporality::Delta)];
 
 /// Variables of the OpenTelemetry specification that also set an option. The option's own `SNUG_*` variable wins.
 const STANDARD_VARIABLES: &[(&str, &str)] = &[
@@ -238,8 +137,6 @@ macro_rules! options {
 
 options! {
     "Node" {
-        /// Address to serve /metrics, /metrics/cadvisor, /metrics/resource, /api/v1, /healthz and /readyz on.
-        "listen" listen: SocketAddr = "127.0.0.1:9750", "ADDRESS", Address;
         /// Name of this node in the metrics. None: the host name.
         "node-name" node_name: Option<String> = "", "NAME", Optional(NodeName);
         /// Whether to watch the pods of this node at the API server. auto: on with kubeconfig, and in a pod unless pods-file is set.
@@ -277,6 +174,41 @@ options! {
         /// CRI socket of the container runtime, such as /run/containerd/containerd.sock. The agent asks it for containers whose
         /// names no other source has. Write access to this socket is equivalent to root on the node. None: CRI is not used.
         "cri-socket" cri_socket: Option<PathBuf> = "", "FILE", Optional(FilePath);
+    }
+    "Access" {
+        /// Loopback address to serve /metrics, /metrics/cadvisor, /metrics/resource, /api/v1, /healthz and /readyz on, without TLS, to
+        /// everyone on this host. In a pod: to whoever may forward a port to the pod.
+        "listen" listen: Option<SocketAddr> = "127.0.0.1:9750", "ADDRESS", OrOff(Address);
+        /// Allow listen to be another address than a loopback address. Everyone who can connect to it can then read everything.
+        "listen-insecure" listen_insecure: bool = "off", "SWITCH", Switch;
+        /// Address to serve the same on over TLS, to clients with a certificate or a token. Requires tls-certificate, tls-key, and at
+        /// least one of tls-client-ca, bearer-token-file and token-review.
+        "tls-listen" tls_listen: Option<SocketAddr> = "", "ADDRESS", Optional(Address);
+        /// Address to serve /healthz and /readyz on, and nothing else, to everyone who can connect.
+        "probe-listen" probe_listen: Option<SocketAddr> = "", "ADDRESS", Optional(Address);
+        /// Certificate of tls-listen in PEM, followed by those of intermediate authorities. This file and those of the next three
+        /// options are read again when they change.
+        "tls-certificate" tls_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Private key of tls-certificate, in PEM.
+        "tls-key" tls_key: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Certificate authorities in PEM: every client with a certificate of one of them may read, also while the API server is down.
+        "tls-client-ca" tls_client_ca: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// File with the bearer tokens of clients that may read, also while the API server is down: one on each line, of at least 16
+        /// characters.
+        "bearer-token-file" bearer_token_file: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Let the API server review bearer tokens: whose they are (TokenReview), and whether the owner may get nodes/metrics of this
+        /// node (SubjectAccessReview). Requires RBAC permission to create tokenreviews and subjectaccessreviews.
+        "token-review" token_review: bool = "off", "SWITCH", Switch;
+        /// Audiences of which a reviewed token must have one. Empty: those of the API server, so that each client hands the agent a
+        /// token that the API server itself accepts.
+        "token-audiences" token_audiences: Vec<String> = "snug-agent", "AUDIENCES", Words { subject: "audiences" };
+        /// How long a review that allows a token holds.
+        "token-allowed-age" token_allowed_age: Duration = "2m", "DURATION", DurationRange(ms(1000)..=ms(3_600_000));
+        /// How long a review that denies a token holds.
+        "token-denied-age" token_denied_age: Duration = "10s", "DURATION", DurationRange(ms(1000)..=ms(300_000));
+        /// How long a review that allows a token holds while the API server does not answer. Afterwards the token is refused. Not shorter
+        /// than token-allowed-age.
+        "token-outage-age" token_outage_age: Duration = "10m", "DURATION", DurationRange(ms(1000)..=ms(86_400_000));
     }
     "Measurement" {
         /// Interval between samples of CPU time. 100ms is the default CFS period of the kernel.
@@ -351,7 +283,7 @@ options! {
         /// OTLP transport.
         "otlp-protocol" otlp_protocol: OtlpProtocol = "http/protobuf", "PROTOCOL", Choice(PROTOCOLS);
         /// Headers of OTLP requests, such as an access token.
-        "otlp-headers" otlp_headers: Vec<(String, String)> = "", "PAIRS", Pairs;
+        "otlp-headers" otlp_headers: Vec<(String, String)> = "", "PAIRS", Headers;
         /// Compression of OTLP requests.
         "otlp-compression" otlp_compression: OtlpCompression = "none", "CHOICE", Choice(COMPRESSIONS);
         /// Timeout of an OTLP request.
@@ -373,7 +305,7 @@ options! {
         /// OTLP transport for metrics, in place of otlp-protocol.
         "otlp-metrics-protocol" otlp_metrics_protocol: Option<OtlpProtocol> = "", "PROTOCOL", Optional(Choice(PROTOCOLS));
         /// Headers of requests with metrics, in place of otlp-headers.
-        "otlp-metrics-headers" otlp_metrics_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Pairs);
+        "otlp-metrics-headers" otlp_metrics_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Headers);
         /// Compression of requests with metrics, in place of otlp-compression.
         "otlp-metrics-compression" otlp_metrics_compression: Option<OtlpCompression> = "", "CHOICE", Optional(Choice(COMPRESSIONS));
         /// Timeout of a request with metrics, in place of otlp-timeout.
@@ -387,7 +319,7 @@ options! {
         /// OTLP transport for log records, in place of otlp-protocol.
         "otlp-logs-protocol" otlp_logs_protocol: Option<OtlpProtocol> = "", "PROTOCOL", Optional(Choice(PROTOCOLS));
         /// Headers of requests with log records, in place of otlp-headers.
-        "otlp-logs-headers" otlp_logs_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Pairs);
+        "otlp-logs-headers" otlp_logs_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Headers);
         /// Compression of requests with log records, in place of otlp-compression.
         "otlp-logs-compression" otlp_logs_compression: Option<OtlpCompression> = "", "CHOICE", Optional(Choice(COMPRESSIONS));
         /// Timeout of a request with log records, in place of otlp-timeout.

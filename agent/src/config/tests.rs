@@ -33,7 +33,7 @@ fn errors(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Vec<String
 #[test]
 fn defaults_are_those_of_the_table() {
     let Loaded { config, origins, file } = loaded(&[], &[], None);
-    assert_eq!(config.listen.to_string(), "127.0.0.1:9750");
+    assert_eq!(config.listen, Some("127.0.0.1:9750".parse().unwrap()));
     assert_eq!(config.proc_root, Path::new("/proc"));
     assert_eq!(config.data_dir, None);
     assert_eq!(config.sample_interval, Duration::from_millis(100));
@@ -61,7 +61,7 @@ fn flag_wins_over_variable_over_file_over_default() {
 #[test]
 fn every_kind_of_value_is_read_from_every_place() {
     let file = r#"
-listen = "[::]:9750"
+listen = "[::1]:9750"
 ebpf-stats = false
 kubelet-metrics = "off"
 metrics-deny = ["snug_io_*", "container_fs_*"]
@@ -77,7 +77,7 @@ max-cgroups = 64
         Some(file),
     )
     .config;
-    assert_eq!(config.listen.to_string(), "[::]:9750");
+    assert_eq!(config.listen, Some("[::1]:9750".parse().unwrap()));
     assert!(!config.ebpf_stats && !config.kubelet_metrics);
     let texts = |patterns: &[Pattern]| patterns.iter().map(Pattern::as_text).collect::<Vec<_>>();
     assert_eq!(texts(&config.metrics_allow), ["snug_*", "up", "down"]);

@@ -1,14 +1,15 @@
-//! Watches the pods of this node through the API server. The watch reconnects after any failure, and the last known pods
-//! stay available.
+//! Watches the pods of this node through the API server, and has tokens of clients reviewed by it. The watch reconnects after any
+//! failure, and the last known pods stay available.
 //!
 //! Everything here runs on the serving runtime. The sampling thread only loads [`PodWatch::pods`].
 
 mod cache;
 mod owners;
+mod reviews;
 mod watch;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,6 +24,7 @@ use kube::{
 };
 use thiserror::Error;
 
+pub use self::reviews::{ReviewError, TokenReviewer, Verdict};
 use crate::model::{KubernetesRow, Pods};
 
 /// Longer than the maximum duration of a watch, so that only a dead connection times out.
@@ -113,7 +115,7 @@ fn count(counter: &AtomicU64) {
 pub async fn run(settings: Settings, watch_state: Arc<PodWatch>) {
     let mut logged = false;
     let client = loop {
-        match connect(&settings).await {
+        match connect(settings.kubeconfig.as_deref(), READ_TIMEOUT).await {
             Ok(client) => break client,
             Err(error) => {
                 count(&watch_state.errors);
@@ -131,16 +133,17 @@ pub async fn run(settings: Settings, watch_state: Arc<PodWatch>) {
     watch::run(client, &settings, &watch_state).await;
 }
 
-async fn connect(settings: &Settings) -> Result<Client, ConnectError> {
-    let mut config = match &settings.kubeconfig {
+async fn connect(kubeconfig: Option<&Path>, read_timeout: Duration) -> Result<Client, ConnectError> {
+    let mut config = match kubeconfig {
         Some(path) => {
-            let unusable = |source| ConnectError::Kubeconfig { path: path.clone(), source: Box::new(source) };
+            let unusable =
+                |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
             let file = Kubeconfig::read_from(path).map_err(unusable)?;
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(unusable)?
         }
         None => Config::incluster().map_err(|error| ConnectError::InCluster(Box::new(error)))?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
+    config.read_timeout = Some(read_timeout);
     Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
 }

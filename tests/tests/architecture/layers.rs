@@ -20,6 +20,8 @@ pub(crate) const AGENT: Layers = &[
     ("identity", &["model", "patterns"]),
     ("cri", &["identity"]),
     ("kubernetes", &["identity", "model"]),
+    // Who may read.
+    ("access", &["kubernetes"]),
     // Where facts are kept.
     ("store", &["clock", "model", "values"]),
     ("history", &["clock", "model"]),
@@ -43,8 +45,11 @@ pub(crate) const AGENT: Layers = &[
             "views",
         ],
     ),
-    ("exporters", &["clock", "config", "history", "model", "patterns", "tls", "values", "views"]),
-    ("supervisor", &["config", "cri", "exporters", "history", "kubernetes", "samplers", "views"]),
+    ("exporters", &["access", "clock", "config", "history", "model", "patterns", "tls", "values", "views"]),
+    (
+        "supervisor",
+        &["access", "config", "cri", "exporters", "history", "kubernetes", "samplers", "tls", "views"],
+    ),
 ];
 
 /// The exporters: what they share, then each for itself, then who serves them.

@@ -1,15 +1,16 @@
 //! The HTTP server: metrics and health.
 //!
-//! Connections, header sizes, the time that a client may take and concurrent expositions are all bounded. An exposition is
+//! Each listener has a [`Door`]: who may read, and whether over TLS. Connections, header sizes, the time that a client may take and concurrent expositions are all bounded. An exposition is
 //! written on a blocking thread while it is sent. So the runtime, which may have only one thread, is not blocked, and memory
 //! does not grow with the size of the exposition.
 
+mod connection;
+mod door;
 mod negotiate;
 mod routes;
 mod stall;
 
 use std::{
-    convert::Infallible,
     future::Future,
     io,
     pin::pin,
@@ -17,14 +18,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioTimer, server::graceful::GracefulShutdown};
 use rustix::io::Errno;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
+pub use self::door::Door;
 use super::{
     limits::SeriesLimits,
     series::{Push, Scrapes},
@@ -38,8 +37,10 @@ pub struct ServerLimits {
     pub connections: usize,
     /// Expositions that are encoded at the same time. Others wait. An exposition that waits for its client does not count.
     pub expositions: usize,
-    /// Timeout of the request head, and of idle connections.
+    /// Timeout of the TLS handshake, of the request head, and of idle connections.
     pub head_within: Duration,
+    /// The age from which a connection is closed after a response.
+    pub connection_age: Duration,
     /// Timeout of a write without progress.
     pub stall: Duration,
     /// Timeout of a whole exposition.
@@ -58,6 +59,7 @@ impl Default for ServerLimits {
             connections: 64,
             expositions: 2,
             head_within: Duration::from_secs(30),
+            connection_age: Duration::from_secs(600),
             stall: Duration::from_secs(10),
             body_within: Duration::from_secs(60),
             shutdown_within: Duration::from_secs(3),
@@ -124,11 +126,12 @@ pub enum ServeError {
     },
 }
 
-/// Serves until `shutdown` completes, then lets open requests finish within [`ServerLimits::shutdown_within`].
+/// Serves whoever the door lets in until `shutdown` completes, then lets open requests finish within [`ServerLimits::shutdown_within`].
 ///
 /// Works on a runtime with one thread; it needs the I/O driver, the timer and blocking threads.
 pub async fn serve(
     listener: TcpListener,
+    door: Door,
     state: Arc<ServerState>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -165,17 +168,11 @@ pub async fn serve(
                 continue;
             }
         };
-        let io = TokioIo::new(stall::StallGuard::new(stream, state.server.stall));
-        let state = Arc::clone(&state);
-        let service = service_fn(move |request| {
-            let state = Arc::clone(&state);
-            async move { Ok::<_, Infallible>(routes::respond(&request, &state).await) }
-        });
-        let connection = graceful.watch(http.serve_connection(io, service));
+        let stream = stall::StallGuard::new(stream, state.server.stall);
+        let (state, door, http) = (Arc::clone(&state), door.clone(), http.clone());
+        let watcher = graceful.watcher();
         tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection closed early");
-            }
+            connection::serve(stream, &http, &door, &state, watcher).await;
             drop(permit);
         });
     }
