@@ -38,6 +38,12 @@ static NETWORK: PerCpuHashMap<u64, NetworkRecord> = PerCpuHashMap::with_max_entr
 static ROUND_TRIPS: PerCpuHashMap<u64, HistogramRecord> =
     PerCpuHashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
+/// Whether there are counters of a cgroup.
+#[inline(always)]
+pub(crate) fn has_sockets(id: u64) -> bool {
+    NETWORK.get_ptr(&id).is_some() || ROUND_TRIPS.get_ptr(&id).is_some()
+}
+
 // Statics, not temporaries: a temporary would be initialised for each packet, but is needed for the first one only.
 static EMPTY_NETWORK: NetworkRecord = NetworkRecord::EMPTY;
 static EMPTY_HISTOGRAM: HistogramRecord = HistogramRecord::EMPTY;

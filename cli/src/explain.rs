@@ -59,8 +59,8 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     }
     if outcome == Outcome::NotEnoughData {
         let (known, workload) = (snapshot.evidence().count(), &selected.workload);
-        eprintln!(
-            "snug: nothing to explain: none of {known} containers belongs to {workload:?} and has enough usage history"
+        crate::remark!(
+            "nothing to explain: none of {known} containers belongs to {workload:?} and has enough usage history"
         );
     }
     Ok(outcome)

@@ -112,7 +112,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     out.write_all(text.as_bytes()).context("cannot write the simulation")?;
     if all.is_empty() {
         let (known, workload) = (snapshot.evidence().count(), &selected.workload);
-        eprintln!("snug: none of {known} containers belongs to a workload {workload:?}");
+        crate::remark!("none of {known} containers belongs to a workload {workload:?}");
         return Ok(Outcome::NotEnoughData);
     }
     Ok(Outcome::Success)

@@ -10,3 +10,4 @@ pub mod process;
 pub mod runqueue;
 pub mod sample;
 pub mod snapshot;
+pub mod subtree;

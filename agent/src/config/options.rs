@@ -123,6 +123,13 @@ macro_rules! options {
                 Some(Self { $($( $field: $field?, )+)+ })
             }
 
+            /// The keys of the options that differ.
+            pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+                let mut keys = Vec::new();
+                $($( if self.$field != other.$field { keys.push($key); } )+)+
+                keys
+            }
+
             /// Keys and values in the form of the file, in the order of the table; `None` when not set.
             pub(super) fn shown(&self) -> Vec<(&'static str, Option<toml::Value>)> {
                 let Self { $($( $field, )+)+ } = self;

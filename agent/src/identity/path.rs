@@ -47,9 +47,18 @@ impl NestedNodes {
         Self(patterns.iter().map(|pattern| names(&pattern.as_text()).map(Pattern::new).collect()).collect())
     }
 
+    /// Whether the cgroup at `path` is a nested node, or may have one below itself.
+    pub(crate) fn is_around(&self, path: &str) -> bool {
+        let depth = names(path).count();
+        let matches =
+            |parts: &[Pattern]| parts.iter().zip(names(path)).all(|(part, name)| part.matches(name));
+        self.0.iter().any(|parts| parts.len() >= depth && matches(parts))
+    }
+
     /// Whether the first `depth` names of a path are those of a nested node.
     fn contain(&self, path: &str, depth: usize) -> bool {
-        let matches = |parts: &[Pattern]| parts.iter().zip(names(path)).all(|(part, name)| part.matches(name));
+        let matches =
+            |parts: &[Pattern]| parts.iter().zip(names(path)).all(|(part, name)| part.matches(name));
         self.0.iter().any(|parts| parts.len() == depth && matches(parts))
     }
 }

@@ -18,6 +18,7 @@ mod pass;
 mod programs;
 mod runqueue;
 mod sample;
+mod subtrees;
 
 pub use btf::ParseBtfError;
 pub use error::KernelError;

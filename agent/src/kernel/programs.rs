@@ -43,6 +43,7 @@ use super::{
     pass::Pass,
     runqueue::{self, RunqueueCosts},
     sample::{CgroupCache, SampleKind},
+    subtrees::Subtrees,
 };
 use crate::{
     model::{MapRow, ProgramRow, Verdict},
@@ -96,6 +97,8 @@ pub struct EbpfPrograms {
     links: HashMap<&'static str, BtfTracePointLinkId>,
     /// The init processes whose exit is reported.
     pub inits: Inits,
+    /// Cgroups whose descendants walks leave out.
+    pub subtrees: Subtrees,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     verdicts: Vec<(&'static str, Verdict)>,
     missing_fields: Vec<&'static str>,
@@ -159,7 +162,8 @@ impl EbpfPrograms {
             .override_global("CPUS", &cpus, true)
             .override_global("MAX_CGROUPS", &options.max_cgroups, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
-            .map_max_entries("RECORDS", options.max_cgroups)
+            .map_max_entries("RECORDS", options.max_cgroups + 1)
+            .map_max_entries("SUBTREES", options.max_cgroups * MAX_HIERARCHIES as u32)
             .map_max_entries("CACHED_CGROUPS", options.max_cgroups * MAX_HIERARCHIES as u32)
             .map_max_entries("NETWORK", options.max_cgroups)
             .map_max_entries("RUNQUEUE", options.max_cgroups)
@@ -194,6 +198,9 @@ impl EbpfPrograms {
             .map_err(|error| unusable("RUNQUEUE_COST", &error))?;
         let inits = Inits::new(take_map(&mut ebpf, "INITS")?, take_map(&mut ebpf, "INIT_TASKS")?)
             .map_err(|error| unusable("INITS", &error))?;
+
+        let subtrees =
+            Subtrees::new(take_map(&mut ebpf, "SUBTREES")?).map_err(|error| unusable("SUBTREES", &error))?;
 
         let unified = options.unified.as_deref().and_then(|directory| File::open(directory).ok());
         let (mut verdicts, mut links) = (Vec::new(), HashMap::new());
@@ -238,6 +245,7 @@ impl EbpfPrograms {
             runqueue_costs,
             links,
             inits,
+            subtrees,
             log,
             verdicts,
             missing_fields,

@@ -127,6 +127,8 @@ pub struct AgentRow {
     pub history: Option<HistoryRow>,
     /// The tracing of the run queue; `None` if it is off.
     pub runqueue: Option<RunqueueRow>,
+    /// The factor by which the interval between samples is longer than configured; 0 before the first round.
+    pub slowdown: u32,
 }
 
 /// State of the tracing of the run queue.

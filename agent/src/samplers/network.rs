@@ -24,6 +24,8 @@ use crate::{
 
 /// Counters of an unknown cgroup are deleted after this many full rounds.
 const UNKNOWN_ROUNDS: u8 = 60;
+/// As [`UNKNOWN_ROUNDS`], if the map is half full.
+const CROWDED_ROUNDS: u8 = 3;
 
 /// State between rounds.
 #[derive(Debug, Default)]
@@ -63,16 +65,24 @@ impl Sampler {
     }
 
     /// Reads the counters of all cgroups.
-    pub(super) fn sample_network(&mut self) {
+    pub(super) fn sample_network(&mut self, now: Instant) {
         let Some(kernel) = &mut self.kernel else { return };
         if !kernel.is_running("network_receive") && !kernel.is_running("tcp_connection") {
             return;
         }
         let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
         let mut sums: FxHashMap<Key, (Network, Tcp)> = FxHashMap::default();
-        let sorted = self.network.unknown.sort(kernel.network.ids(), unified, UNKNOWN_ROUNDS);
+        let ids = kernel.network.ids();
+        // Whoever makes cgroups below a container, each with a socket, must not take the room of others.
+        let is_crowded = ids.len() > self.config.max_cgroups as usize / 2;
+        let rounds = if is_crowded { CROWDED_ROUNDS } else { UNKNOWN_ROUNDS };
+        let sorted = self.network.unknown.sort(ids, unified, rounds);
         for (id, key) in sorted.known {
-            if let Some(counted) = kernel.network.get(id) {
+            let Some(counted) = kernel.network.get(id) else { continue };
+            if is_crowded && unified.resolve(id) != Some(ResolvedCgroup::Cgroup(key)) {
+                kernel.network.remove(id);
+                add(self.network.ended.entry(key).or_default(), &counted);
+            } else {
                 add(sums.entry(key).or_default(), &counted);
             }
         }
@@ -93,6 +103,11 @@ impl Sampler {
             if self.store.values(key).is_some_and(|values| values.network != network || values.tcp != tcp) {
                 self.store.update(key, Values { network, tcp, ..Values::default() });
             }
+        }
+        if sorted.some_unknown
+            && let Some(index) = self.hierarchies.iter().position(|tracked| tracked.id == 0)
+        {
+            self.list_directories(index, now);
         }
     }
 

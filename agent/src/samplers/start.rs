@@ -136,6 +136,7 @@ impl Sampler {
                 compare: now,
                 heartbeat: now,
             },
+            pacing: Pacing::new(now),
             network: NetworkSampler::default(),
             runqueue: config.runqueue.then(|| {
                 RunqueueSampler::new(f64::from(config.runqueue_millicores) / 1000.0, Instant::now())

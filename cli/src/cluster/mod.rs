@@ -24,7 +24,7 @@ pub use self::managers::Manager;
 pub use self::objects::{BarePod, ObjectsQuery, PodContainer, TEMPLATED, Template, WorkloadObjects};
 pub use self::occupancy::{EmptiedNodes, Occupancy};
 use crate::{
-    evidence::{AgentResponses, Snapshot},
+    evidence::{AgentResponses, MAX_RESPONSE_BYTES, Snapshot},
     policy::PolicyAnnotation,
 };
 
@@ -205,7 +205,8 @@ impl Cluster {
                 .body(Vec::new())
                 .map_err(kube::Error::HttpError)?;
             let mut body = Vec::new();
-            let mut stream = std::pin::pin!(self.client.request_stream(request).await?);
+            let stream = self.client.request_stream(request).await?;
+            let mut stream = std::pin::pin!(stream.take(MAX_RESPONSE_BYTES));
             stream.read_to_end(&mut body).await.map_err(kube::Error::ReadEvents)?;
             Ok(body)
         };

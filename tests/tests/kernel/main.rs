@@ -13,6 +13,7 @@ mod fallback;
 mod full;
 mod memory;
 mod names;
+mod nested;
 mod network;
 mod oom;
 mod pressure;

@@ -9,7 +9,7 @@ use super::{
     Value, seconds,
 };
 use crate::{
-    exporters::series::{EndpointSeries, Progress, Signal},
+    exporters::series::{EndpointSeries, LimitedCounts, Progress, Signal},
     model::{AgentRow, KubernetesRow},
 };
 
@@ -24,6 +24,8 @@ pub struct AgentView<'a> {
     pub endpoints: &'a [EndpointSeries],
     /// Progress of the OTLP export by signal; empty without OTLP.
     pub otlp: &'a [(Signal, Progress)],
+    /// What the limits of the server refused.
+    pub limited: LimitedCounts,
 }
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -64,6 +66,12 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     )
     .labels(&["measurement", "source", "reason"]),
+    Family::gauge(
+        "snug_agent_sampling_slowdown",
+        "Factor by which the interval between samples is longer than configured, because rounds took too much of the time",
+        None,
+        Agent(|view, emit| emit(&[], Value::Int(view.row.slowdown.max(1).into()))),
+    ),
     Family::counter(
         "snug_agent_lost_events",
         "Events that the eBPF programs lost",
@@ -400,6 +408,17 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     )
     .labels(&["signal"]),
+    Family::counter(
+        "snug_agent_http_limited",
+        "Connections closed, requests refused and responses cut off by limits of the HTTP server, by reason",
+        None,
+        Agent(|view, emit| {
+            for (reason, count) in view.limited {
+                emit(&[reason.as_str()], Value::Int(count));
+            }
+        }),
+    )
+    .labels(&["reason"]),
     Family::gauge(
         "snug_agent_series",
         "Series in the last scrape of an endpoint, without snug_agent_*",

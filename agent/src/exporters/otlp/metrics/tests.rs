@@ -131,6 +131,7 @@ fn values_are_those_of_prometheus() {
         endpoint: "otlp",
         others: Vec::new(),
         otlp: PROGRESS.to_vec(),
+        limited: Scrapes::default().limited(),
         classic_histograms: false,
     };
     let mut text = Vec::new();
