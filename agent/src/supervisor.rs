@@ -23,6 +23,7 @@ use crate::{
         series::Push,
     },
     history::{History, HistoryError, Retention},
+    kernel,
     kubernetes::{self, PodWatch},
     samplers::{self, Sampler, StartError},
     views::CurrentView,
@@ -86,16 +87,22 @@ pub fn run(
         hours_by_minute: hours(config.history_minutes_age),
         bytes: u64::from(config.history_mebibytes) << 20,
     };
-    let history = History::start(config.data_dir.clone(), retention)?;
-    state.history = Some(history.store());
     let event_log = config.event_log;
     state.classic_histograms = config.classic_histograms;
     state.push = exporter.clone().map(|exporter| exporter as Arc<dyn Push>);
-    let state = Arc::new(state);
     let watch = watch_settings(&config);
     let cri = config.cri_socket.clone().map(|socket| Arc::new(CriNames::new(socket)));
     let current = config.clone();
-    let mut sampler = Sampler::start(config, views)?.with_history(history.sink());
+    let data_dir = config.data_dir.clone();
+    let sampler = Sampler::start(config, views)?;
+    // Before there are other threads: capabilities belong to threads, and new ones inherit them.
+    if let Err(error) = kernel::drop_net_admin() {
+        tracing::warn!(%error, "CAP_NET_ADMIN cannot be dropped");
+    }
+    let history = History::start(data_dir, retention)?;
+    let mut sampler = sampler.with_history(history.sink());
+    state.history = Some(history.store());
+    let state = Arc::new(state);
     if let Some(settings) = watch {
         let watch = Arc::new(PodWatch::default());
         sampler = sampler.with_pod_watch(Arc::clone(&watch));
@@ -137,6 +144,9 @@ pub fn run(
             }
         };
         tokio::spawn(hangup.reload(current, listeners.files.clone(), reload));
+        for (bound, what) in listeners.addresses() {
+            tracing::info!(bound = bound.map(tracing::field::display), "serving {what}");
+        }
         tokio::spawn(listeners.files.clone().keep_reading());
         listeners.serve(state, shutdown).await
     });

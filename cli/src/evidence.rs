@@ -26,8 +26,8 @@ pub use self::workloads::{Gone, GoneFor, last_seen};
 const MAX_LINE_BYTES: u64 = 64 << 20;
 /// Upper bound of containers in one snapshot.
 const MAX_CONTAINERS: usize = 200_000;
-/// Upper bound of what one agent sends, packed or not. An agent keeps 256 MiB by default.
-pub const MAX_RESPONSE_BYTES: u64 = 1 << 30;
+/// Upper bound of a packed response of an agent, which keeps 256 MiB by default. It is in memory.
+pub const MAX_RESPONSE_BYTES: u64 = 256 << 20;
 /// Upper bound of a snapshot, not packed.
 const MAX_BYTES: u64 = 8 << 30;
 /// Upper bound of the factor by which gzip packs a snapshot, which is 10 to 30, and bytes to which it does not apply.

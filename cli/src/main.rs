@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use snug::{
-    backtest, columns, explain,
+    backtest, certificates, columns, explain,
     recommend::{self, Outcome},
     simulate, snapshot, top,
 };
@@ -39,6 +39,8 @@ enum Command {
     Simulate(simulate::Options),
     /// Save the usage history of agents to a file, for --file
     Snapshot(snapshot::Options),
+    /// Make certificates for agents and for Prometheus, such as `snug certificates | kubectl apply -f -`
+    Certificates(certificates::Options),
     /// Print shell completions, such as `source <(snug completions bash)`
     Completions {
         /// The shell
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options, out),
         Command::Simulate(options) => simulate::run(&options, out),
         Command::Snapshot(options) => snapshot::run(&options, out).map(|()| Outcome::Success),
+        Command::Certificates(options) => certificates::run(&options, out).map(|()| Outcome::Success),
         Command::Completions { shell } => {
             // Into memory first: the generator has no errors, so it would panic.
             let mut script = Vec::new();

@@ -96,10 +96,11 @@ impl Agent {
     }
 
     fn request_evidence(&self, query: &str) -> Result<impl Read + use<>, AgentError> {
-        let url = format!("{}/api/v1/evidence{query}", self.address);
+        let path = format!("/api/v1/evidence{query}");
+        let url = http::without_password(&self.address) + &path;
         let response = self
             .client
-            .get(&url)
+            .get(self.address.clone() + &path)
             .call()
             .map_err(|source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) })?;
         match response.status().as_u16() {
@@ -115,9 +116,10 @@ impl Agent {
     /// When there is no response, or not the response of an agent.
     pub fn scrape(&self) -> Result<Scrape, AgentError> {
         let Self { address, client } = self;
-        let url = &format!("{address}/metrics");
+        let url = &(http::without_password(address) + "/metrics");
         let unreachable = |source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) };
-        let mut response = client.get(url).header("Accept", ACCEPT).call().map_err(unreachable)?;
+        let mut response =
+            client.get(format!("{address}/metrics")).header("Accept", ACCEPT).call().map_err(unreachable)?;
         let at = Instant::now();
         if response.status() != 200 {
             return Err(AgentError::Status { url: url.clone(), status: response.status().as_u16() });

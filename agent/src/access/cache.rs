@@ -20,6 +20,8 @@ pub struct ReviewAges {
     pub denied: Duration,
     /// Verdicts that allow, while the API server does not answer. Not shorter than `allowed`.
     pub outage: Duration,
+    /// After a review that failed, no other is tried for this time.
+    pub retry: Duration,
 }
 
 #[derive(Debug)]
@@ -43,7 +45,7 @@ pub(super) enum Cached {
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    ages: ReviewAges,
+    pub(super) ages: ReviewAges,
     entries: HashMap<TokenDigest, Entry>,
 }
 
@@ -90,6 +92,7 @@ mod tests {
         allowed: Duration::from_secs(120),
         denied: Duration::from_secs(10),
         outage: Duration::from_secs(600),
+        retry: Duration::from_secs(5),
     };
 
     fn token(number: usize) -> Token {

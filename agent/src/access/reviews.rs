@@ -20,14 +20,11 @@ use crate::kubernetes::{ReviewError, TokenReviewer, Verdict};
 
 /// Timeout of a review. Prometheus waits ten seconds for a scrape.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// After a review that failed, no other is tried for this time.
-const PAUSE: Duration = Duration::from_secs(5);
-/// Reviews at the same time.
+/// Reviews at the same time, and in a burst and in a second: of tokens that were allowed lately, and of all others. The two have limits of
+/// their own, so whoever sends made-up tokens cannot keep known clients from being reviewed.
 const AT_ONCE: usize = 4;
-/// Reviews in a burst and in a second, of tokens that were allowed lately and of all others. The two have limits of their own, so
-/// whoever sends made-up tokens cannot keep known clients from being reviewed.
-const BURST: f64 = 10.0;
-const PER_SECOND: f64 = 2.0;
+pub(super) const BURST: f64 = 10.0;
+pub(super) const PER_SECOND: f64 = 2.0;
 
 /// A limit of a rate: a bucket of tokens that fills up again.
 #[derive(Debug)]
@@ -63,7 +60,8 @@ struct State {
 pub struct Reviews {
     reviewer: TokenReviewer,
     state: Mutex<State>,
-    at_once: Semaphore,
+    known_at_once: Semaphore,
+    others_at_once: Semaphore,
     has_logged: AtomicBool,
     made: AtomicU64,
     failures: AtomicU64,
@@ -77,7 +75,8 @@ impl Reviews {
         Self {
             reviewer,
             state: Mutex::new(state),
-            at_once: Semaphore::new(AT_ONCE),
+            known_at_once: Semaphore::new(AT_ONCE),
+            others_at_once: Semaphore::new(AT_ONCE),
             has_logged: AtomicBool::new(false),
             made: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -92,20 +91,20 @@ impl Reviews {
     pub(super) async fn admit(&self, token: &Token) -> Result<(), Refusal> {
         let digest = token.digest();
         let cached = |now| self.state().cache.get(&digest, now, SystemTime::now());
-        if let Cached::Fresh(verdict) = cached(Instant::now()) {
-            return answer(verdict);
-        }
-        let Ok(_permit) = self.at_once.acquire().await else { return Err(Refusal::Unavailable) };
-        // While this request waited, another may have had the same token reviewed.
         let now = Instant::now();
         let before = cached(now);
         if let Cached::Fresh(verdict) = before {
             return answer(verdict);
         }
         let was_allowed = before == Cached::WasAllowed;
-        let otherwise = if was_allowed { Ok(()) } else { Err(Refusal::Unavailable) };
         if !self.may_review(was_allowed, now) {
-            return otherwise;
+            return if was_allowed { Ok(()) } else { Err(Refusal::Unavailable) };
+        }
+        let at_once = if was_allowed { &self.known_at_once } else { &self.others_at_once };
+        let Ok(_permit) = at_once.acquire().await else { return Err(Refusal::Unavailable) };
+        // While this request waited, another may have had the same token reviewed.
+        if let Cached::Fresh(verdict) = cached(Instant::now()) {
+            return answer(verdict);
         }
         self.made.fetch_add(1, Ordering::Relaxed);
         let reviewed = tokio::time::timeout(TIMEOUT, self.reviewer.review(token.as_str())).await;
@@ -142,7 +141,8 @@ impl Reviews {
 
     fn may_review(&self, was_allowed: bool, now: Instant) -> bool {
         let mut state = self.state();
-        let pauses = state.failed.is_some_and(|failed| now.saturating_duration_since(failed) < PAUSE);
+        let pauses =
+            state.failed.is_some_and(|failed| now.saturating_duration_since(failed) < state.cache.ages.retry);
         let limit = if was_allowed { &mut state.known } else { &mut state.others };
         !pauses && limit.take(now)
     }

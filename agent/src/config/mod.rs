@@ -31,6 +31,7 @@ pub use self::{
     help::markdown,
     logging::{LogDirectives, LogLayer, LoggingError, init as init_logging},
     options::{Config, OPTIONS, OptionSpec},
+    secrets::without_secrets,
 };
 
 /// The file that is read if it exists and neither `--config` nor `SNUG_CONFIG` is set.

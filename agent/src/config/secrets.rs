@@ -38,7 +38,7 @@ impl Kind for Url {
 }
 
 /// A URL, or what was meant to be one, without its user, password and query.
-fn without_secrets(url: &str) -> String {
+pub fn without_secrets(url: &str) -> String {
     let (url, query) = url.split_once('?').map_or((url, ""), |(url, _)| (url, "?***"));
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let separator = if scheme.is_empty() { "" } else { "://" };

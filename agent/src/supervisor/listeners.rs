@@ -18,6 +18,9 @@ use crate::{
 /// How often certificates and tokens are read again. The kubelet replaces those of a Secret about once a minute.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
+/// After a review of a token that failed, none is tried for this time, so that scrapes do not wait for an API server that hangs.
+const REVIEW_RETRY: Duration = Duration::from_secs(5);
+
 /// The files that are read again while the agent runs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AccessFiles {
@@ -100,6 +103,16 @@ impl Listeners {
         Ok(Self { sockets, files })
     }
 
+    /// The address of each socket, and what is served there.
+    pub(super) fn addresses(&self) -> Vec<(Option<SocketAddr>, &'static str)> {
+        let what = |door: &Door| match door {
+            Door::Loopback | Door::Open => "/metrics",
+            Door::Tls(..) => "/metrics over TLS",
+            Door::Probes => "probes",
+        };
+        self.sockets.iter().map(|(listener, door)| (listener.local_addr().ok(), what(door))).collect()
+    }
+
     /// Serves all sockets until `shutdown` completes.
     pub(super) async fn serve(
         self,
@@ -111,10 +124,9 @@ impl Listeners {
             .sockets
             .into_iter()
             .map(|(listener, door)| http::serve(listener, door, Arc::clone(&state), shutdown.clone()));
-        // Without any socket there is still somebody who receives signals.
-        let all = try_join_all(served);
-        let (_, result) = tokio::join!(shutdown.clone(), all);
-        result?;
+        try_join_all(served).await?;
+        // Without any socket nobody has waited for it.
+        shutdown.await;
         Ok(())
     }
 }
@@ -127,6 +139,7 @@ fn gate(config: &Config) -> Gate {
             allowed: config.token_allowed_age,
             denied: config.token_denied_age,
             outage: config.token_outage_age,
+            retry: REVIEW_RETRY,
         };
         Reviews::new(reviewer, ages)
     });
@@ -137,6 +150,5 @@ async fn bind(option: &'static str, address: SocketAddr) -> Result<(TcpListener,
     let failed = |source| AgentError::Listen { option, address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    tracing::info!(%bound, "serving on the address of {option}");
     Ok((listener, bound))
 }

@@ -1,6 +1,7 @@
-//! Access to a cluster: to agents through the pod proxy of the API server, and to the objects that constrain workloads.
+//! Access to a cluster: to agents through ports that the API server forwards, and to the objects that constrain workloads.
 
 mod constraints;
+mod forward;
 mod managers;
 mod objects;
 mod occupancy;
@@ -9,8 +10,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Error, Result};
 use clap::Args;
-use futures_util::{StreamExt as _, io::AsyncReadExt as _, stream};
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use futures_util::{StreamExt as _, stream};
+use k8s_openapi::{
+    api::core::v1::{ContainerPort, Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client, Config,
     api::ListParams,
@@ -20,11 +24,12 @@ use kube::{
 pub use self::constraints::{
     Autoscaler, ClusterConstraints, DisruptionBudget, LivePod, ManagedWorkload, NodeSpace,
 };
+pub use self::forward::ForwardError;
 pub use self::managers::Manager;
 pub use self::objects::{BarePod, ObjectsQuery, PodContainer, TEMPLATED, Template, WorkloadObjects};
 pub use self::occupancy::{EmptiedNodes, Occupancy};
 use crate::{
-    evidence::{AgentResponses, MAX_RESPONSE_BYTES, Snapshot},
+    evidence::{AgentResponses, Snapshot},
     policy::PolicyAnnotation,
 };
 
@@ -32,8 +37,10 @@ use crate::{
 const AGENTS: &str = "app.kubernetes.io/name=snug-agent";
 /// Namespace of the agents in `deploy/`.
 const NAMESPACE: &str = "snug";
-/// Port of an agent whose pod has no port named `metrics`.
-const PORT: i32 = 9750;
+/// Name of the port of an agent's pod that only the pod itself can connect to.
+const PORT_NAME: &str = "local";
+/// The port of an agent whose pod has no port with that name.
+const PORT: u16 = 9750;
 /// Number of concurrent requests to agents.
 const AT_ONCE: usize = 8;
 
@@ -79,7 +86,7 @@ pub enum ClusterError {
     /// An RBAC permission is missing.
     #[error("no permission to {verb} {what}; ask for an RBAC role, or use --agent")]
     Denied {
-        /// `list` or `get`.
+        /// Such as `list`.
         verb: &'static str,
         /// Resource and namespace.
         what: String,
@@ -87,6 +94,9 @@ pub enum ClusterError {
     /// Any other error.
     #[error("the request for {what} to the API server failed")]
     Failed { what: String, source: Box<kube::Error> },
+    /// The API server forwards the port, and the agent does not respond.
+    #[error("the request to {what} failed")]
+    Agent { what: String, source: ForwardError },
     /// The cluster has no agents.
     #[error(
         "no running pod has the label {AGENTS}; install the agent (`kubectl apply -k deploy/base`), or use --agent"
@@ -194,29 +204,9 @@ impl Cluster {
     }
 
     async fn request(&self, agent: AgentPod, since: Option<u64>) -> (String, Result<Vec<u8>, ClusterError>) {
-        let AgentPod { namespace, name, port } = agent;
         let query = since.map(|since| format!("?since={since}")).unwrap_or_default();
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/api/v1/evidence{query}");
-        let what = format!("the evidence of {namespace}/{name}");
-        let response = async {
-            let request = http::Request::get(path)
-                // The reader detects gzip by the first bytes.
-                .header(http::header::ACCEPT_ENCODING, "gzip")
-                .body(Vec::new())
-                .map_err(kube::Error::HttpError)?;
-            let mut body = Vec::new();
-            let stream = self.client.request_stream(request).await?;
-            let mut stream = std::pin::pin!(stream.take(MAX_RESPONSE_BYTES));
-            stream.read_to_end(&mut body).await.map_err(kube::Error::ReadEvents)?;
-            Ok(body)
-        };
-        let response = response.await.map_err(|error| match error {
-            kube::Error::Api(status) if status.code == 403 => {
-                ClusterError::Denied { verb: "get", what: format!("pods/proxy in the namespace {namespace}") }
-            }
-            error => ClusterError::Failed { what, source: Box::new(error) },
-        });
-        (format!("{namespace}/{name}"), response)
+        let response = forward::get(&self.client, &agent, &format!("/api/v1/evidence{query}")).await;
+        (format!("{}/{}", agent.namespace, agent.name), response)
     }
 }
 
@@ -238,7 +228,7 @@ async fn configuration(context: &KubeContext) -> Result<Config, ClusterError> {
 struct AgentPod {
     namespace: String,
     name: String,
-    port: i32,
+    port: u16,
 }
 
 /// All agents. Without permission to list pods in all namespaces, those in the namespace of `deploy/`.
@@ -259,9 +249,10 @@ async fn agents(client: &Client) -> Result<Vec<AgentPod>, ClusterError> {
 fn agent(pod: Pod) -> Option<AgentPod> {
     let is_running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
     let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|one| one.ports.iter().flatten());
-    let port = ports.filter(|port| port.name.as_deref() == Some("metrics")).map(|port| port.container_port);
+    let local = |port: &ContainerPort| port.name.as_deref() == Some(PORT_NAME);
+    let port = ports.filter(|port| local(port)).find_map(|port| u16::try_from(port.container_port).ok());
     let (namespace, name) = (pod.metadata.namespace?, pod.metadata.name?);
-    is_running.then_some(AgentPod { namespace, name, port: port.take(1).next().unwrap_or(PORT) })
+    is_running.then_some(AgentPod { namespace, name, port: port.unwrap_or(PORT) })
 }
 
 fn failed(verb: &'static str, what: &str, error: kube::Error) -> ClusterError {

@@ -65,6 +65,9 @@ pub fn parse_header(text: &str) -> Result<Header, String> {
 /// A server with the query API.
 #[derive(Debug)]
 pub(super) struct Client {
+    /// The address for requests.
+    address: String,
+    /// The address for messages.
     base: String,
     headers: Vec<Header>,
     agent: ureq::Agent,
@@ -110,7 +113,8 @@ impl Client {
     /// From an address that [`parse_address`] has returned.
     pub(super) fn new(base: &str, headers: &[Header], trust: &RootCertificates, allow_partial: bool) -> Self {
         Self {
-            base: base.to_owned(),
+            address: base.to_owned(),
+            base: http::without_password(base),
             headers: headers.to_vec(),
             agent: http::client(TIMEOUT, trust),
             allow_partial,
@@ -147,7 +151,7 @@ impl Client {
     fn try_get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Vec<Series>, Failure> {
         let base = || self.base.clone();
         // A redirection is reported: it usually leads to a login page, and headers would not be sent there.
-        let url = format!("{}/api/v1/{path}", self.base);
+        let url = format!("{}/api/v1/{path}", self.address);
         let mut request = self.agent.get(url).config().max_redirects(0).build();
         for Header { name, value } in &self.headers {
             request = request.header(name, value);

@@ -49,7 +49,18 @@ pub(crate) const AGENT: Layers = &[
     ("exporters", &["access", "clock", "config", "history", "model", "patterns", "tls", "values", "views"]),
     (
         "supervisor",
-        &["access", "config", "cri", "exporters", "history", "kubernetes", "samplers", "tls", "views"],
+        &[
+            "access",
+            "config",
+            "cri",
+            "exporters",
+            "history",
+            "kernel",
+            "kubernetes",
+            "samplers",
+            "tls",
+            "views",
+        ],
     ),
 ];
 
@@ -95,6 +106,7 @@ pub(crate) const EBPF: Layers = &[
 /// The command.
 pub(crate) const CLI: Layers = &[
     ("price", &[]),
+    ("certificates", &[]),
     // Old names of fields, which stand in for one version.
     ("renamed", &[]),
     ("advice", &[]),

@@ -71,21 +71,23 @@ fn no_program_or_link_remains_after_the_agent_stops_or_is_killed() -> Result<()>
 
 #[test]
 fn a_signal_during_the_start_stops_the_agent_in_order() -> Result<()> {
-    // At the first line of the log, and while programs are loaded.
-    for pause in [Duration::ZERO, Duration::from_millis(100)] {
-        let mut agent = Process::spawn(&mut command(["--listen", "127.0.0.1:0"])?)?;
-        eventually(
-            Duration::from_secs(20),
-            "the log begins",
-            || Ok((!agent.log().is_empty()).then_some(())),
-        )?;
-        thread::sleep(pause);
-        agent.signal(Signal::TERM)?;
-        let status = agent.wait(Duration::from_secs(30))?;
-        assert_eq!((status.code(), status.signal()), (Some(0), None), "{}", agent.log());
-        assert!(agent.log().contains("SIGTERM"), "{}", agent.log());
-    }
+    let mut agent = Process::spawn(&mut command(["--listen", "127.0.0.1:0"])?)?;
+    eventually(Duration::from_secs(20), "SIGTERM is handled", || {
+        Ok(handles(agent.id(), Signal::TERM)?.then_some(()))
+    })?;
+    assert!(!agent.log().contains("running"), "before anything else: {}", agent.log());
+    agent.signal(Signal::TERM)?;
+    let status = agent.wait(Duration::from_secs(30))?;
+    assert_eq!((status.code(), status.signal()), (Some(0), None), "{}", agent.log());
+    assert!(agent.log().contains("SIGTERM"), "{}", agent.log());
     Ok(())
+}
+
+/// Whether a process has a handler for a signal.
+fn handles(pid: u32, signal: Signal) -> Result<bool> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).context("no SigCgt")?;
+    Ok(u64::from_str_radix(caught.trim(), 16)? & (1 << (signal.as_raw() - 1)) != 0)
 }
 
 #[test]

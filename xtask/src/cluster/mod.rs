@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.action == Action::Down {
         return teardown::down(&folder());
     }
-    setup::ensure_all(&[Need::Ebpf, Need::Manifests, Need::Cluster])?;
+    setup::ensure_all(&[Need::Ebpf, Need::Manifests, Need::Cluster, Need::Prometheus])?;
     if options.action == Action::Up {
         let node = up(&build_all()?)?;
         println!("cluster: the node is up; kubectl: {}", node.kubectl_script().display());
@@ -81,6 +81,9 @@ pub(crate) fn test(built: &Built, filter: Option<&str>) -> Result<()> {
     run.env(CLUSTER_VARIABLE, folder());
     run.env(CLI_VARIABLE, built.programs()?.cli).env(KUBECONFIG_VARIABLE, node.kubeconfig());
     run.env(manifests::VARIABLE, manifests::folder()?);
+    let prometheus =
+        setup::prometheus_folder()?.context("no prometheus: run `cargo xtask setup prometheus`")?;
+    run.env("PATH", node.path_with(&prometheus));
     let tested = command::run(&mut run);
     if tested.is_err() {
         node.print_logs();

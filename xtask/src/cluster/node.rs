@@ -147,6 +147,11 @@ impl Node {
         command
     }
 
+    /// The node's `PATH`, before it another folder.
+    pub(super) fn path_with(&self, folder: &Path) -> String {
+        format!("{}:{}", folder.display(), self.path)
+    }
+
     /// Prints the last lines of each log, to show why a test failed.
     pub(super) fn print_logs(&self) {
         for name in ["kubelet", "containerd", "kube-apiserver"] {

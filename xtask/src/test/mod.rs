@@ -82,7 +82,7 @@ impl Stage {
             Self::Unit | Self::Kernel => &[Need::Ebpf, Need::Containers],
             Self::Vm => &[Need::Ebpf, Need::Containers, Need::Vm],
             Self::Manifests => &[Need::Ebpf, Need::Manifests],
-            Self::Cluster => &[Need::Ebpf, Need::Manifests, Need::Cluster],
+            Self::Cluster => &[Need::Ebpf, Need::Manifests, Need::Cluster, Need::Prometheus],
             Self::System => &[Need::Ebpf, Need::Containers, Need::Prometheus, Need::Otlp],
         }
     }

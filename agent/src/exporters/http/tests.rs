@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod crowd;
+mod doors;
 
 struct Server {
     address: SocketAddr,
@@ -28,6 +29,10 @@ struct Server {
 
 impl Server {
     fn start(view: Option<View>, change: impl FnOnce(&mut ServerState)) -> Self {
+        Self::start_at(Door::Loopback, view, change)
+    }
+
+    fn start_at(door: Door, view: Option<View>, change: impl FnOnce(&mut ServerState)) -> Self {
         let views = Arc::new(CurrentView::from_view(view));
         let quick = ServerLimits {
             head_within: Duration::from_millis(300),
@@ -48,7 +53,7 @@ impl Server {
             runtime.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 ready.send(listener.local_addr().unwrap()).unwrap();
-                serve(listener, Door::Loopback, Arc::new(state), async { drop(stopped.await) }).await
+                serve(listener, door, Arc::new(state), async { drop(stopped.await) }).await
             })
         });
         Self { address: address.recv().unwrap(), views, scrapes, stop: Some(stop), thread: Some(thread) }
