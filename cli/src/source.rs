@@ -221,7 +221,7 @@ impl EvidenceSource {
         let PrometheusHistory { mut snapshot, autoscalers, missing } = prometheus.history(since)?;
         // Only the selected namespaces were read, and the server's clock says what is old.
         snapshot.last_seen = snapshot.at;
-        missing.iter().for_each(|missing| crate::columns::remark(missing));
+        missing.iter().for_each(crate::columns::remark);
         let constraints = ClusterConstraints { autoscalers, ..ClusterConstraints::default() };
         Ok(LoadedSource { snapshot, cluster: None, constraints: Some(constraints) })
     }

@@ -1,5 +1,6 @@
 //! Layout of the maps and events, one module per subject, named like the file of its programs and its sampler.
 
+pub mod cost;
 pub mod events;
 pub mod histogram;
 pub mod lifecycle;

@@ -152,6 +152,8 @@ mod tests {
 
     use super::*;
 
+    const LINE: &str = "[a-z\u{1b}\u{202e}\u{7f}ä]{0,12000}";
+
     proptest! {
         #[test]
         fn no_place_writes_more_than_its_lines(pauses in prop::collection::vec(0..30_000_u64, 0..400)) {
@@ -175,7 +177,7 @@ mod tests {
         }
 
         #[test]
-        fn a_line_is_bounded_and_plain(line in "[a-z\u{1b}\u{202e}\u{7f}ä]{0,12000}") {
+        fn a_line_is_bounded_and_plain(line in LINE) {
             for format in [LineFormat::Text, LineFormat::Json] {
                 let line = match format {
                     LineFormat::Json => format!("{}\n", serde_json::json!({ "message": line })),

@@ -238,6 +238,9 @@ options! {
         "runqueue" runqueue: bool = "off", "SWITCH", Switch;
         /// CPU budget of runqueue, in millicores of all CPUs together. Above it tracing pauses, for a minute at first and then longer.
         "runqueue-millicores" runqueue_millicores: u32 = "20", "NUMBER", Count(1..=100_000);
+        /// CPU budget of counting packets, in millicores of all CPUs together. Above it counting pauses, for a minute at first and then
+        /// longer.
+        "network-millicores" network_millicores: u32 = "500", "NUMBER", Count(1..=100_000);
         /// Log level of the eBPF programs.
         "ebpf-log" ebpf_log: EbpfLog = "off", "LEVEL", Choice(EBPF_LOGS);
         /// Let the kernel count runs and run time of eBPF programs. This switch holds for every eBPF program on the node, and adds

@@ -38,10 +38,10 @@ use super::{
     inits::Inits,
     iterator::{CgroupIterator, Order},
     mapped::{MappedArray, map_array},
-    network::NetworkCounters,
+    network::{NetworkCounters, PacketCounting},
     offsets::{self, OffsetsError},
     pass::Pass,
-    runqueue::{self, RunqueueCosts},
+    runqueue::{self, ProgramCosts},
     sample::{CgroupCache, SampleKind},
     subtrees::Subtrees,
 };
@@ -88,11 +88,13 @@ pub struct EbpfPrograms {
     lost: PerCpuArray<MapData, u64>,
     /// Traffic and TCP connections by cgroup.
     pub network: NetworkCounters,
+    /// The counting of packets.
+    pub packets: PacketCounting,
     /// Run queue latency by cgroup.
     pub runqueue: HistogramCounters,
     /// Round-trip times of TCP connections, by cgroup.
     pub round_trips: HistogramCounters,
-    runqueue_costs: RunqueueCosts,
+    runqueue_costs: ProgramCosts,
     /// Links of the attached tracepoint programs, by program name.
     links: HashMap<&'static str, BtfTracePointLinkId>,
     /// The init processes whose exit is reported.
@@ -191,10 +193,13 @@ impl EbpfPrograms {
 
         let network = NetworkCounters::new(take_map(&mut ebpf, "NETWORK")?)
             .map_err(|error| unusable("NETWORK", &error))?;
+        let packets =
+            PacketCounting::new(take_map(&mut ebpf, "PACKET_COST")?, take_map(&mut ebpf, "PAUSED")?)
+                .map_err(|error| unusable("PAUSED", &error))?;
         let [waits, round_trips] = ["RUNQUEUE", "ROUND_TRIPS"].map(|name| {
             HistogramCounters::new(take_map(&mut ebpf, name)?).map_err(|error| unusable(name, &error))
         });
-        let runqueue_costs = RunqueueCosts::new(take_map(&mut ebpf, "RUNQUEUE_COST")?)
+        let runqueue_costs = ProgramCosts::new(take_map(&mut ebpf, "RUNQUEUE_COST")?)
             .map_err(|error| unusable("RUNQUEUE_COST", &error))?;
         let inits = Inits::new(take_map(&mut ebpf, "INITS")?, take_map(&mut ebpf, "INIT_TASKS")?)
             .map_err(|error| unusable("INITS", &error))?;
@@ -240,6 +245,7 @@ impl EbpfPrograms {
             events,
             lost,
             network,
+            packets,
             runqueue: waits?,
             round_trips: round_trips?,
             runqueue_costs,

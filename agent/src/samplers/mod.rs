@@ -5,6 +5,7 @@
 //! Events of the eBPF programs are handled between rounds.
 
 mod agent;
+mod budget;
 mod compare;
 mod detectors;
 mod evidence;

@@ -4,6 +4,8 @@
 //! `tcp_retransmit` (`tcp_retransmit_skb`), `tcp_retransmit_synack`, `tcp_round_trip` (`sock_ops`). Metrics:
 //! `snug_container_network_*`, `snug_container_tcp_*`, `snug_workload_network_*`, `snug_workload_tcp_*`.
 //!
+//! Counting packets pauses when it takes more CPU time than `network-millicores`: `snug_agent_network_paused`.
+//!
 //! The programs count by the cgroup in which a socket was created. It may be a cgroup inside a container, so counters are
 //! summed by container.
 
@@ -13,11 +15,14 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Sampler,
+    budget::CpuBudget,
     hierarchy::ResolvedCgroup,
     histograms::{CgroupHistograms, READ_INTERVAL},
     unknown_cgroups::UnknownCgroups,
 };
 use crate::{
+    kernel::EbpfPrograms,
+    model::BudgetRow,
     store::Key,
     values::{Network, Tcp, Values},
 };
@@ -28,8 +33,9 @@ const UNKNOWN_ROUNDS: u8 = 60;
 const CROWDED_ROUNDS: u8 = 3;
 
 /// State between rounds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct NetworkSampler {
+    budget: CpuBudget,
     /// Counters of removed cgroups inside each container.
     ended: HashMap<Key, (Network, Tcp)>,
     unknown: UnknownCgroups,
@@ -39,6 +45,21 @@ pub(super) struct NetworkSampler {
 }
 
 impl NetworkSampler {
+    pub(super) fn new(max_millicores: u32, now: Instant) -> Self {
+        Self {
+            budget: CpuBudget::new("counting of packets", "network-millicores", max_millicores, now),
+            ended: HashMap::new(),
+            unknown: UnknownCgroups::default(),
+            round_trips: CgroupHistograms::default(),
+            next: None,
+        }
+    }
+
+    /// State of the counting of packets, for the agent's metrics.
+    pub(super) fn row(&self, kernel: &EbpfPrograms) -> BudgetRow {
+        self.budget.row(kernel.packets.cost_ns())
+    }
+
     /// Drops the state of settled cgroups.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
@@ -69,6 +90,9 @@ impl Sampler {
         let Some(kernel) = &mut self.kernel else { return };
         if !kernel.is_running("network_receive") && !kernel.is_running("tcp_connection") {
             return;
+        }
+        if let Some(on) = self.network.budget.check(kernel.packets.cost_ns(), now) {
+            kernel.packets.count(on);
         }
         let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
         let mut sums: FxHashMap<Key, (Network, Tcp)> = FxHashMap::default();

@@ -21,6 +21,7 @@ use super::{
     interfaces::InterfaceSampler,
     naming::Naming,
     network::NetworkSampler,
+    pacing::Pacing,
     processes::ProcessSampler,
     runqueue::RunqueueSampler,
     sample::PendingSamples,
@@ -137,10 +138,10 @@ impl Sampler {
                 heartbeat: now,
             },
             pacing: Pacing::new(now),
-            network: NetworkSampler::default(),
-            runqueue: config.runqueue.then(|| {
-                RunqueueSampler::new(f64::from(config.runqueue_millicores) / 1000.0, Instant::now())
-            }),
+            network: NetworkSampler::new(config.network_millicores, now),
+            runqueue: config
+                .runqueue
+                .then(|| RunqueueSampler::new(config.runqueue_millicores, Instant::now())),
             nested_nodes: NestedNodes::new(&config.nested_nodes),
             naming: Naming::new(config.pods_file.clone(), config.proc_root.clone(), config.run_root.clone()),
             watched: None,

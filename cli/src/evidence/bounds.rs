@@ -68,7 +68,7 @@ fn a_packed_file_does_not_grow_without_end() {
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
     packed.write_all(header(AT).as_bytes()).unwrap();
     // A gigabyte of empty lines, which take a megabyte.
-    std::io::copy(&mut repeat(b'\n').take(1 << 30), &mut packed).unwrap();
+    io::copy(&mut repeat(b'\n').take(1 << 30), &mut packed).unwrap();
     let packed = packed.finish().unwrap();
     assert!(packed.len() < 2 << 20, "{}", packed.len());
     // Empty lines count as containers, whose number is bounded, too.
@@ -78,7 +78,7 @@ fn a_packed_file_does_not_grow_without_end() {
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
     packed.write_all(header(AT).as_bytes()).unwrap();
     for _ in 0..20 {
-        std::io::copy(&mut repeat(b' ').take(32 << 20), &mut packed).unwrap();
+        io::copy(&mut repeat(b' ').take(32 << 20), &mut packed).unwrap();
         packed.write_all(b"\n").unwrap();
     }
     let error = read(&packed.finish().unwrap()).unwrap_err();

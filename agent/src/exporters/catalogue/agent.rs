@@ -374,6 +374,24 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     ),
     Family::counter(
+        "snug_agent_network_seconds",
+        "CPU time of the eBPF programs that count packets, estimated from one run in 64",
+        Seconds,
+        Agent(|view, emit| view.row.network.iter().for_each(|row| emit(&[], seconds(row.cost_ns)))),
+    ),
+    Family::gauge(
+        "snug_agent_network_paused",
+        "Whether counting packets is paused because its CPU time exceeds network-millicores: 1 or 0",
+        None,
+        Agent(|view, emit| view.row.network.iter().for_each(|row| emit(&[], Value::Int(row.paused.into())))),
+    ),
+    Family::counter(
+        "snug_agent_network_pauses",
+        "Pauses of counting packets",
+        None,
+        Agent(|view, emit| view.row.network.iter().for_each(|row| emit(&[], Value::Int(row.times_paused)))),
+    ),
+    Family::counter(
         "snug_agent_otlp_items",
         "Data points and log records of the OTLP export: sent, rejected by the receiver, or dropped because the buffer was full",
         None,
