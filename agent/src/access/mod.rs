@@ -16,7 +16,7 @@ pub use self::{
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Denial {
     /// No known identity: no certificate and no token, or a token that nobody knows.
     Unauthenticated,
     /// A known identity without the permission.
@@ -25,7 +25,7 @@ pub enum Refusal {
     Unavailable,
 }
 
-impl Refusal {
+impl Denial {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Unauthenticated, Self::Forbidden, Self::Unavailable];
 
@@ -41,16 +41,16 @@ impl Refusal {
 
 /// Decides about each request.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct Authorizer {
     /// Tokens from a file.
     pub tokens: Option<TokenFile>,
     /// Tokens that the API server reviews.
     pub reviews: Option<Reviews>,
-    refused: [AtomicU64; Refusal::ALL.len()],
+    refused: [AtomicU64; Denial::ALL.len()],
 }
 
-impl Gate {
-    /// A gate for these tokens. A client with a certificate that TLS has verified always passes.
+impl Authorizer {
+    /// A authorizer for these tokens. A client with a certificate that TLS has verified always passes.
     pub fn new(tokens: Option<TokenFile>, reviews: Option<Reviews>) -> Self {
         Self { tokens, reviews, ..Self::default() }
     }
@@ -59,31 +59,31 @@ impl Gate {
     ///
     /// # Errors
     /// The reason why not.
-    pub async fn admit(&self, has_certificate: bool, authorization: Option<&[u8]>) -> Result<(), Refusal> {
+    pub async fn authorize(&self, has_certificate: bool, authorization: Option<&[u8]>) -> Result<(), Denial> {
         let verdict = self.decide(has_certificate, authorization).await;
-        if let Err(refusal) = verdict {
-            self.refused[refusal as usize].fetch_add(1, Ordering::Relaxed);
+        if let Err(denial) = verdict {
+            self.refused[denial as usize].fetch_add(1, Ordering::Relaxed);
         }
         verdict
     }
 
-    async fn decide(&self, has_certificate: bool, authorization: Option<&[u8]>) -> Result<(), Refusal> {
+    async fn decide(&self, has_certificate: bool, authorization: Option<&[u8]>) -> Result<(), Denial> {
         if has_certificate {
             return Ok(());
         }
-        let token = authorization.and_then(Token::from_header).ok_or(Refusal::Unauthenticated)?;
+        let token = authorization.and_then(Token::from_header).ok_or(Denial::Unauthenticated)?;
         if self.tokens.as_ref().is_some_and(|tokens| tokens.contains(&token)) {
             return Ok(());
         }
         match &self.reviews {
-            Some(reviews) => reviews.admit(&token).await,
-            None => Err(Refusal::Unauthenticated),
+            Some(reviews) => reviews.authorize(&token).await,
+            None => Err(Denial::Unauthenticated),
         }
     }
 
     /// Requests that were refused, by reason.
-    pub fn refused(&self) -> [(Refusal, u64); Refusal::ALL.len()] {
-        Refusal::ALL.map(|refusal| (refusal, self.refused[refusal as usize].load(Ordering::Relaxed)))
+    pub fn refused(&self) -> [(Denial, u64); Denial::ALL.len()] {
+        Denial::ALL.map(|denial| (denial, self.refused[denial as usize].load(Ordering::Relaxed)))
     }
 }
 

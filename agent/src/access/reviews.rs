@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 pub use super::cache::ReviewAges;
 use super::{
-    Refusal,
+    Denial,
     cache::{Cache, Cached},
     token::Token,
 };
@@ -88,7 +88,7 @@ impl Reviews {
         (self.made.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
     }
 
-    pub(super) async fn admit(&self, token: &Token) -> Result<(), Refusal> {
+    pub(super) async fn authorize(&self, token: &Token) -> Result<(), Denial> {
         let digest = token.digest();
         let cached = |now| self.state().cache.get(&digest, now, SystemTime::now());
         let now = Instant::now();
@@ -98,10 +98,10 @@ impl Reviews {
         }
         let was_allowed = before == Cached::WasAllowed;
         if !self.may_review(was_allowed, now) {
-            return if was_allowed { Ok(()) } else { Err(Refusal::Unavailable) };
+            return if was_allowed { Ok(()) } else { Err(Denial::Unavailable) };
         }
         let at_once = if was_allowed { &self.known_at_once } else { &self.others_at_once };
-        let Ok(_permit) = at_once.acquire().await else { return Err(Refusal::Unavailable) };
+        let Ok(_permit) = at_once.acquire().await else { return Err(Denial::Unavailable) };
         // While this request waited, another may have had the same token reviewed.
         if let Cached::Fresh(verdict) = cached(Instant::now()) {
             return answer(verdict);
@@ -133,7 +133,7 @@ impl Reviews {
                 if was_allowed && cached(Instant::now()) == Cached::WasAllowed {
                     Ok(())
                 } else {
-                    Err(Refusal::Unavailable)
+                    Err(Denial::Unavailable)
                 }
             }
         }
@@ -152,10 +152,10 @@ impl Reviews {
     }
 }
 
-const fn answer(verdict: Verdict) -> Result<(), Refusal> {
+const fn answer(verdict: Verdict) -> Result<(), Denial> {
     match verdict {
         Verdict::Allowed => Ok(()),
-        Verdict::Forbidden => Err(Refusal::Forbidden),
-        Verdict::Unknown => Err(Refusal::Unauthenticated),
+        Verdict::Forbidden => Err(Denial::Forbidden),
+        Verdict::Unknown => Err(Denial::Unauthenticated),
     }
 }

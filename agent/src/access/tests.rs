@@ -145,10 +145,10 @@ impl ApiServer {
     }
 }
 
-/// A gate with reviews by a server, and the folder of its kubeconfig.
+/// A authorizer with reviews by a server, and the folder of its kubeconfig.
 struct Fixture {
     server: ApiServer,
-    gate: Gate,
+    authorizer: Authorizer,
     _folder: tempfile::TempDir,
 }
 
@@ -178,18 +178,18 @@ fn fixture(ages: ReviewAges, audiences: &[&str]) -> Fixture {
     fs::write(&path, kubeconfig.to_string()).unwrap();
     let audiences = audiences.iter().map(|audience| (*audience).to_owned()).collect();
     let reviewer = TokenReviewer::new("node1".to_owned(), audiences, Some(path));
-    Fixture { server, gate: Gate::new(None, Some(Reviews::new(reviewer, ages))), _folder: folder }
+    Fixture { server, authorizer: Authorizer::new(None, Some(Reviews::new(reviewer, ages))), _folder: folder }
 }
 
 impl Fixture {
-    async fn admit(&self, token: &str) -> Result<(), Refusal> {
-        self.gate.admit(false, Some(format!("Bearer {token}").as_bytes())).await
+    async fn authorize(&self, token: &str) -> Result<(), Denial> {
+        self.authorizer.authorize(false, Some(format!("Bearer {token}").as_bytes())).await
     }
 
     /// Repeats the request until it has this result.
-    async fn until(&self, token: &str, expected: Result<(), Refusal>) {
+    async fn until(&self, token: &str, expected: Result<(), Denial>) {
         let started = Instant::now();
-        while self.admit(token).await != expected {
+        while self.authorize(token).await != expected {
             assert!(started.elapsed() < Duration::from_secs(20), "never {expected:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -203,37 +203,37 @@ impl Fixture {
 #[tokio::test]
 async fn the_api_server_decides_by_token_audience_and_permission() {
     let fixture = fixture(LONG, &["snug-agent"]);
-    assert_eq!(fixture.admit("scraper-token").await, Ok(()));
-    assert_eq!(fixture.admit("other-token").await, Err(Refusal::Forbidden));
-    assert_eq!(fixture.admit("expired-token").await, Err(Refusal::Unauthenticated));
-    assert_eq!(fixture.admit("api-token").await, Err(Refusal::Unauthenticated), "for another audience");
-    assert_eq!(fixture.gate.admit(false, None).await, Err(Refusal::Unauthenticated));
-    assert_eq!(fixture.gate.admit(true, None).await, Ok(()), "a certificate needs no token");
+    assert_eq!(fixture.authorize("scraper-token").await, Ok(()));
+    assert_eq!(fixture.authorize("other-token").await, Err(Denial::Forbidden));
+    assert_eq!(fixture.authorize("expired-token").await, Err(Denial::Unauthenticated));
+    assert_eq!(fixture.authorize("api-token").await, Err(Denial::Unauthenticated), "for another audience");
+    assert_eq!(fixture.authorizer.authorize(false, None).await, Err(Denial::Unauthenticated));
+    assert_eq!(fixture.authorizer.authorize(true, None).await, Ok(()), "a certificate needs no token");
     assert_eq!(fixture.reviews(), 4);
-    let counts = fixture.gate.refused().map(|(_, count)| count);
+    let counts = fixture.authorizer.refused().map(|(_, count)| count);
     assert_eq!(counts, [3, 1, 0]);
 }
 
 #[tokio::test]
 async fn without_audiences_a_token_for_the_api_server_is_enough() {
     let fixture = fixture(LONG, &[]);
-    assert_eq!(fixture.admit("api-token").await, Ok(()));
-    assert_eq!(fixture.admit("scraper-token").await, Err(Refusal::Unauthenticated));
+    assert_eq!(fixture.authorize("api-token").await, Ok(()));
+    assert_eq!(fixture.authorize("scraper-token").await, Err(Denial::Unauthenticated));
 }
 
 #[tokio::test]
 async fn an_api_server_that_ignores_audiences_admits_nobody() {
     let fixture = fixture(LONG, &["snug-agent"]);
     fixture.server.set(Mode::KnowsNoAudiences);
-    assert_eq!(fixture.admit("scraper-token").await, Err(Refusal::Unauthenticated));
+    assert_eq!(fixture.authorize("scraper-token").await, Err(Denial::Unauthenticated));
 }
 
 #[tokio::test]
 async fn verdicts_are_cached() {
     let fixture = fixture(LONG, &["snug-agent"]);
     for _ in 0..100 {
-        assert_eq!(fixture.admit("scraper-token").await, Ok(()));
-        assert_eq!(fixture.admit("made-up").await, Err(Refusal::Unauthenticated));
+        assert_eq!(fixture.authorize("scraper-token").await, Ok(()));
+        assert_eq!(fixture.authorize("made-up").await, Err(Denial::Unauthenticated));
     }
     assert_eq!(fixture.reviews(), 2);
 }
@@ -241,28 +241,36 @@ async fn verdicts_are_cached() {
 #[tokio::test]
 async fn a_revoked_token_and_a_revoked_permission_end_after_the_allowed_age() {
     let fixture = fixture(SHORT, &["snug-agent"]);
-    assert_eq!(fixture.admit("scraper-token").await, Ok(()));
+    assert_eq!(fixture.authorize("scraper-token").await, Ok(()));
     fixture.server.state().tokens.remove("scraper-token");
-    fixture.until("scraper-token", Err(Refusal::Unauthenticated)).await;
+    fixture.until("scraper-token", Err(Denial::Unauthenticated)).await;
     fixture.server.state().tokens.insert("scraper-token".to_owned(), ("scraper", "snug-agent"));
     fixture.until("scraper-token", Ok(())).await;
     fixture.server.state().readers.clear();
-    fixture.until("scraper-token", Err(Refusal::Forbidden)).await;
+    fixture.until("scraper-token", Err(Denial::Forbidden)).await;
 }
 
 #[tokio::test]
 async fn while_the_api_server_is_away_allowed_tokens_hold_for_a_time_and_then_nobody_is_admitted() {
     for mode in [Mode::IsGone, Mode::Refuses] {
         let fixture = fixture(SHORT, &["snug-agent"]);
-        assert_eq!(fixture.admit("scraper-token").await, Ok(()));
+        assert_eq!(fixture.authorize("scraper-token").await, Ok(()));
         fixture.server.set(mode);
         tokio::time::sleep(SHORT.allowed).await;
-        assert_eq!(fixture.admit("scraper-token").await, Ok(()), "{mode:?}: too old, but the last verdict");
-        assert_eq!(fixture.admit("other-token").await, Err(Refusal::Unavailable), "{mode:?}: never reviewed");
-        fixture.until("scraper-token", Err(Refusal::Unavailable)).await;
+        assert_eq!(
+            fixture.authorize("scraper-token").await,
+            Ok(()),
+            "{mode:?}: too old, but the last verdict"
+        );
+        assert_eq!(
+            fixture.authorize("other-token").await,
+            Err(Denial::Unavailable),
+            "{mode:?}: never reviewed"
+        );
+        fixture.until("scraper-token", Err(Denial::Unavailable)).await;
         fixture.server.set(Mode::Answers);
         fixture.until("scraper-token", Ok(())).await;
-        fixture.until("other-token", Err(Refusal::Forbidden)).await;
+        fixture.until("other-token", Err(Denial::Forbidden)).await;
     }
 }
 
@@ -270,30 +278,30 @@ async fn while_the_api_server_is_away_allowed_tokens_hold_for_a_time_and_then_no
 async fn a_hanging_api_server_delays_one_request_and_then_none() {
     let fixture = fixture(ReviewAges { retry: Duration::from_secs(600), ..LONG }, &["snug-agent"]);
     fixture.server.set(Mode::Hangs);
-    assert_eq!(fixture.admit("scraper-token").await, Err(Refusal::Unavailable));
+    assert_eq!(fixture.authorize("scraper-token").await, Err(Denial::Unavailable));
     for _ in 0..100 {
-        assert_eq!(fixture.admit("scraper-token").await, Err(Refusal::Unavailable));
+        assert_eq!(fixture.authorize("scraper-token").await, Err(Denial::Unavailable));
     }
-    let reviews = fixture.gate.reviews.as_ref().unwrap();
+    let reviews = fixture.authorizer.reviews.as_ref().unwrap();
     assert_eq!(reviews.counts(), (1, 1), "the others were answered without a review");
 }
 
 #[tokio::test]
 async fn made_up_tokens_cause_few_reviews_and_do_not_keep_a_known_client_out() {
     let fixture = fixture(SHORT, &["snug-agent"]);
-    assert_eq!(fixture.admit("scraper-token").await, Ok(()));
+    assert_eq!(fixture.authorize("scraper-token").await, Ok(()));
     let started = Instant::now();
     let mut admitted = 0;
     for number in 0..2000 {
-        let refused = fixture.admit(&format!("made-up-{number}")).await;
-        assert!(matches!(refused, Err(Refusal::Unauthenticated | Refusal::Unavailable)), "{refused:?}");
+        let refused = fixture.authorize(&format!("made-up-{number}")).await;
+        assert!(matches!(refused, Err(Denial::Unauthenticated | Denial::Unavailable)), "{refused:?}");
         if number % 100 == 0 {
-            assert_eq!(fixture.admit("scraper-token").await, Ok(()), "after {number}");
+            assert_eq!(fixture.authorize("scraper-token").await, Ok(()), "after {number}");
             admitted += 1;
         }
     }
     tokio::time::sleep(SHORT.allowed).await;
-    assert_eq!(fixture.admit("scraper-token").await, Ok(()), "its own limit is not used up");
+    assert_eq!(fixture.authorize("scraper-token").await, Ok(()), "its own limit is not used up");
     let limit = 2 * (reviews::BURST + reviews::PER_SECOND * started.elapsed().as_secs_f64()) as usize + 2;
     assert!(fixture.reviews() <= limit, "{} reviews, at most {limit}", fixture.reviews());
     assert_eq!(admitted, 20);

@@ -7,9 +7,9 @@ use tokio::net::TcpListener;
 
 use super::AgentError;
 use crate::{
-    access::{Gate, ReviewAges, Reviews, TokenFile},
+    access::{Authorizer, ReviewAges, Reviews, TokenFile},
     config::Config,
-    exporters::http::{self, Door, ServerState},
+    exporters::http::{self, AccessPolicy, ServerState},
     kubernetes::TokenReviewer,
     samplers,
     tls::{ServerFiles, ServerTls},
@@ -25,7 +25,7 @@ const REVIEW_RETRY: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default)]
 pub(super) struct AccessFiles {
     tls: Option<Arc<ServerTls>>,
-    gate: Option<Arc<Gate>>,
+    authorizer: Option<Arc<Authorizer>>,
     /// The last error, so that each is logged once.
     logged: Option<String>,
 }
@@ -34,7 +34,7 @@ impl AccessFiles {
     /// Reads the files again. Whatever cannot be used is logged, and what was read before stays.
     pub(super) fn reload(&mut self) {
         let tls = self.tls.as_ref().map(|tls| tls.reload().map_err(anyhow::Error::from));
-        let tokens = self.gate.as_ref().and_then(|gate| gate.tokens.as_ref());
+        let tokens = self.authorizer.as_ref().and_then(|authorizer| authorizer.tokens.as_ref());
         let tokens = tokens.map(|tokens| tokens.reload().map_err(anyhow::Error::from));
         let mut errors = Vec::new();
         for (what, result) in [("the certificate", tls), ("the tokens", tokens)] {
@@ -65,10 +65,10 @@ impl AccessFiles {
     }
 }
 
-/// The sockets, each with its door.
+/// The sockets, each with its policy.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    sockets: Vec<(TcpListener, Door)>,
+    sockets: Vec<(TcpListener, AccessPolicy)>,
     /// The files, which were read once.
     pub(super) files: AccessFiles,
 }
@@ -79,7 +79,7 @@ impl Listeners {
         let mut sockets = Vec::new();
         if let Some(address) = config.listen {
             let (listener, bound) = bind("listen", address).await?;
-            sockets.push((listener, Door::plain(bound)));
+            sockets.push((listener, AccessPolicy::plain(bound)));
         }
         let mut files = AccessFiles::default();
         if let (Some(address), Some(certificate), Some(key)) =
@@ -92,25 +92,29 @@ impl Listeners {
                 client_authorities: config.tls_client_ca.clone(),
                 requires_client_certificate: !has_tokens,
             }));
-            let gate = Arc::new(gate(config));
-            files = AccessFiles { tls: Some(Arc::clone(&tls)), gate: Some(Arc::clone(&gate)), logged: None };
+            let authorizer = Arc::new(authorizer(config));
+            files = AccessFiles {
+                tls: Some(Arc::clone(&tls)),
+                authorizer: Some(Arc::clone(&authorizer)),
+                logged: None,
+            };
             files.reload();
-            sockets.push((bind("tls-listen", address).await?.0, Door::Tls(tls, gate)));
+            sockets.push((bind("tls-listen", address).await?.0, AccessPolicy::Tls(tls, authorizer)));
         }
         if let Some(address) = config.probe_listen {
-            sockets.push((bind("probe-listen", address).await?.0, Door::Probes));
+            sockets.push((bind("probe-listen", address).await?.0, AccessPolicy::Probes));
         }
         Ok(Self { sockets, files })
     }
 
     /// The address of each socket, and what is served there.
     pub(super) fn addresses(&self) -> Vec<(Option<SocketAddr>, &'static str)> {
-        let what = |door: &Door| match door {
-            Door::Loopback | Door::Open => "/metrics",
-            Door::Tls(..) => "/metrics over TLS",
-            Door::Probes => "probes",
+        let what = |policy: &AccessPolicy| match policy {
+            AccessPolicy::Loopback | AccessPolicy::Open => "/metrics",
+            AccessPolicy::Tls(..) => "/metrics over TLS",
+            AccessPolicy::Probes => "probes",
         };
-        self.sockets.iter().map(|(listener, door)| (listener.local_addr().ok(), what(door))).collect()
+        self.sockets.iter().map(|(listener, policy)| (listener.local_addr().ok(), what(policy))).collect()
     }
 
     /// Serves all sockets until `shutdown` completes.
@@ -123,7 +127,7 @@ impl Listeners {
         let served = self
             .sockets
             .into_iter()
-            .map(|(listener, door)| http::serve(listener, door, Arc::clone(&state), shutdown.clone()));
+            .map(|(listener, policy)| http::serve(listener, policy, Arc::clone(&state), shutdown.clone()));
         try_join_all(served).await?;
         // Without any socket nobody has waited for it.
         shutdown.await;
@@ -131,7 +135,7 @@ impl Listeners {
     }
 }
 
-fn gate(config: &Config) -> Gate {
+fn authorizer(config: &Config) -> Authorizer {
     let reviews = config.token_review.then(|| {
         let node = samplers::node_name(config);
         let reviewer = TokenReviewer::new(node, config.token_audiences.clone(), config.kubeconfig.clone());
@@ -143,7 +147,7 @@ fn gate(config: &Config) -> Gate {
         };
         Reviews::new(reviewer, ages)
     });
-    Gate::new(config.bearer_token_file.as_deref().map(TokenFile::new), reviews)
+    Authorizer::new(config.bearer_token_file.as_deref().map(TokenFile::new), reviews)
 }
 
 async fn bind(option: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), AgentError> {

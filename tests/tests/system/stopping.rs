@@ -51,7 +51,7 @@ fn no_program_or_link_remains_after_the_agent_stops_or_is_killed() -> Result<()>
         assert_eq!(left(&programs, &links)?.0.len(), programs.len());
         // Open connections do not delay stopping.
         let mut idle = TcpStream::connect(agent.address())?;
-        idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: agent\r\n\r\n")?;
+        idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         idle.read_exact(&mut [0; 12])?;
 
         let ended = agent.end_by(signal)?;

@@ -23,9 +23,9 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Door, ServerState,
+    AccessPolicy, ServerState,
     clients::{Busy, Connection},
-    door::Peer,
+    policy::Peer,
     routes,
 };
 use crate::exporters::stream::{BodyError, ResponseBody};
@@ -47,7 +47,7 @@ enum ConnectionError {
 pub(super) async fn serve<S>(
     stream: S,
     http: &http1::Builder,
-    door: &Door,
+    policy: &AccessPolicy,
     state: &Arc<ServerState>,
     watcher: Watcher,
     client: &Arc<Connection>,
@@ -55,8 +55,10 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let served = match door {
-        Door::Tls(tls, _) => over_tls(stream, tls.current(), http, door, state, watcher, client).await,
-        _ => requests(stream, Peer { has_certificate: false }, http, door, state, watcher, client).await,
+        AccessPolicy::Tls(tls, _) => {
+            over_tls(stream, tls.current(), http, policy, state, watcher, client).await
+        }
+        _ => requests(stream, Peer { has_certificate: false }, http, policy, state, watcher, client).await,
     };
     if let Err(error) = served {
         tracing::debug!(error = format!("{:#}", anyhow::Error::from(error)), "a connection closed early");
@@ -67,7 +69,7 @@ async fn over_tls<S>(
     stream: S,
     config: Option<Arc<rustls::ServerConfig>>,
     http: &http1::Builder,
-    door: &Door,
+    policy: &AccessPolicy,
     state: &Arc<ServerState>,
     watcher: Watcher,
     client: &Arc<Connection>,
@@ -82,14 +84,14 @@ where
         .map_err(|_| ConnectionError::SlowHandshake)?
         .map_err(ConnectionError::Handshake)?;
     let has_certificate = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
-    requests(stream, Peer { has_certificate }, http, door, state, watcher, client).await
+    requests(stream, Peer { has_certificate }, http, policy, state, watcher, client).await
 }
 
 async fn requests<S>(
     stream: S,
     peer: Peer,
     http: &http1::Builder,
-    door: &Door,
+    policy: &AccessPolicy,
     state: &Arc<ServerState>,
     watcher: Watcher,
     client: &Arc<Connection>,
@@ -101,7 +103,7 @@ where
     let service = service_fn(|request| async move {
         let busy = client.request(Instant::now());
         let mut response = match busy {
-            Ok(_) => door.respond(&request, peer, state).await,
+            Ok(_) => policy.respond(&request, peer, state).await,
             Err(wait) => too_many_requests(wait),
         };
         // A new connection needs a certificate that is still valid, of an authority that is still trusted.

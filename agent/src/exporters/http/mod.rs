@@ -1,14 +1,14 @@
 //! The HTTP server: metrics and health.
 //!
-//! Each listener has a [`Door`]: who may read, and whether over TLS. Connections, header sizes, the time that a client may take and concurrent expositions are all bounded. An exposition is
+//! Each listener has a [`AccessPolicy`]: who may read, and whether over TLS. Connections, header sizes, the time that a client may take and concurrent expositions are all bounded. An exposition is
 //! written on a blocking thread while it is sent. So the runtime, which may have only one thread, is not blocked, and memory
 //! does not grow with the size of the exposition.
 
 mod clients;
 mod connection;
-mod door;
 mod negotiate;
 mod open;
+mod policy;
 mod routes;
 mod stall;
 
@@ -25,7 +25,7 @@ use hyper_util::{rt::TokioTimer, server::graceful::GracefulShutdown};
 use rustix::io::Errno;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
-pub use self::door::Door;
+pub use self::policy::AccessPolicy;
 use self::{clients::Clients, open::OpenResponses};
 use super::{
     limits::SeriesLimits,
@@ -139,12 +139,12 @@ pub enum ServeError {
     },
 }
 
-/// Serves whoever the door lets in until `shutdown` completes, then lets open requests finish within [`ServerLimits::shutdown_within`].
+/// Serves whoever the policy lets in until `shutdown` completes, then lets open requests finish within [`ServerLimits::shutdown_within`].
 ///
 /// Works on a runtime with one thread; it needs the I/O driver, the timer and blocking threads.
 pub async fn serve(
     listener: TcpListener,
-    door: Door,
+    policy: AccessPolicy,
     state: Arc<ServerState>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -184,11 +184,11 @@ pub async fn serve(
         };
         let Some(client) = clients.open(address.ip(), Instant::now()) else { continue };
         let stream = stall::StallGuard::new(stream, state.server.stall);
-        let (state, door, http) = (Arc::clone(&state), door.clone(), http.clone());
+        let (state, policy, http) = (Arc::clone(&state), policy.clone(), http.clone());
         let watcher = graceful.watcher();
         let connection = Arc::clone(&client);
         let task = tasks.spawn(async move {
-            connection::serve(stream, &http, &door, &state, watcher, &connection).await;
+            connection::serve(stream, &http, &policy, &state, watcher, &connection).await;
         });
         client.set_task(task);
     }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 mod crowd;
-mod doors;
+mod policies;
 
 struct Server {
     address: SocketAddr,
@@ -29,10 +29,10 @@ struct Server {
 
 impl Server {
     fn start(view: Option<View>, change: impl FnOnce(&mut ServerState)) -> Self {
-        Self::start_at(Door::Loopback, view, change)
+        Self::start_at(AccessPolicy::Loopback, view, change)
     }
 
-    fn start_at(door: Door, view: Option<View>, change: impl FnOnce(&mut ServerState)) -> Self {
+    fn start_at(policy: AccessPolicy, view: Option<View>, change: impl FnOnce(&mut ServerState)) -> Self {
         let views = Arc::new(CurrentView::from_view(view));
         let quick = ServerLimits {
             head_within: Duration::from_millis(300),
@@ -53,7 +53,7 @@ impl Server {
             runtime.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 ready.send(listener.local_addr().unwrap()).unwrap();
-                serve(listener, door, Arc::new(state), async { drop(stopped.await) }).await
+                serve(listener, policy, Arc::new(state), async { drop(stopped.await) }).await
             })
         });
         Self { address: address.recv().unwrap(), views, scrapes, stop: Some(stop), thread: Some(thread) }

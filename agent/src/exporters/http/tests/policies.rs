@@ -1,4 +1,4 @@
-//! Who is let in at each door.
+//! Who is let in at each policy.
 
 use std::{fs, path::Path};
 
@@ -13,7 +13,7 @@ use rustls::{
 
 use super::*;
 use crate::{
-    access::{Gate, TokenFile},
+    access::{Authorizer, TokenFile},
     tls::{ServerFiles, ServerTls},
 };
 
@@ -71,7 +71,7 @@ impl Authority {
 struct TlsServer {
     server: Server,
     tls: Arc<ServerTls>,
-    gate: Arc<Gate>,
+    authorizer: Arc<Authorizer>,
     folder: tempfile::TempDir,
 }
 
@@ -91,10 +91,10 @@ impl TlsServer {
         tls.reload().unwrap();
         let tokens = TokenFile::new(&path("tokens"));
         tokens.reload().unwrap();
-        let gate = Arc::new(Gate::new(Some(tokens), None));
-        let door = Door::Tls(Arc::clone(&tls), Arc::clone(&gate));
-        let server = Server::start_at(door, Some(fixture::view()), |_| {});
-        Self { server, tls, gate, folder }
+        let authorizer = Arc::new(Authorizer::new(Some(tokens), None));
+        let policy = AccessPolicy::Tls(Arc::clone(&tls), Arc::clone(&authorizer));
+        let server = Server::start_at(policy, Some(fixture::view()), |_| {});
+        Self { server, tls, authorizer, folder }
     }
 
     /// The reply over TLS; an error if the handshake fails.
@@ -139,7 +139,7 @@ fn a_certificate_or_a_token_is_required() {
         assert_eq!(status(&format!("Authorization: {wrong}\r\n")), 401, "{wrong}");
     }
     assert_eq!(server.status(&authority, Some(&authority.client()), ""), 200);
-    assert!(server.gate.refused()[0].1 >= 6);
+    assert!(server.authorizer.refused()[0].1 >= 6);
     // Whoever verifies the server does not talk to an impostor.
     assert!(server.get(&Authority::new(), None, "").is_err());
     // Plain HTTP gets no answer.
@@ -185,7 +185,8 @@ fn a_new_certificate_and_a_new_authority_hold_for_new_connections() {
 #[test]
 fn an_old_connection_is_closed_after_its_response() {
     let view = Some(fixture::view());
-    let server = Server::start_at(Door::Open, view, |state| state.server.connection_age = Duration::ZERO);
+    let server =
+        Server::start_at(AccessPolicy::Open, view, |state| state.server.connection_age = Duration::ZERO);
     let reply =
         server.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!((reply.status, reply.header("connection").as_deref()), (200, Some("close")));
@@ -203,11 +204,11 @@ fn a_server_without_a_usable_certificate_answers_nobody_and_takes_one_that_comes
         client_authorities: Some(path("ca.crt")),
         requires_client_certificate: true,
     };
-    let (tls, gate) = (Arc::new(ServerTls::new(files)), Arc::new(Gate::default()));
+    let (tls, authorizer) = (Arc::new(ServerTls::new(files)), Arc::new(Authorizer::default()));
     assert!(tls.reload().is_err());
-    let door = Door::Tls(Arc::clone(&tls), Arc::clone(&gate));
-    let server = Server::start_at(door, Some(fixture::view()), |_| {});
-    let server = TlsServer { server, tls, gate, folder };
+    let policy = AccessPolicy::Tls(Arc::clone(&tls), Arc::clone(&authorizer));
+    let server = Server::start_at(policy, Some(fixture::view()), |_| {});
+    let server = TlsServer { server, tls, authorizer, folder };
     assert!(server.get(&authority, Some(&authority.client()), "").is_err());
     authority.serve_from(server.folder.path());
     assert!(server.tls.reload().unwrap());
@@ -232,14 +233,14 @@ fn on_loopback_the_host_must_be_this_host() {
     let absolute = server
         .send(b"GET http://evil.example/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert_eq!(absolute.status, 421);
-    let open = Server::start_at(Door::Open, Some(fixture::view()), |_| {});
+    let open = Server::start_at(AccessPolicy::Open, Some(fixture::view()), |_| {});
     assert_eq!(open.get("/metrics", "").status, 200);
 }
 
 #[test]
 fn probes_say_nothing_but_healthy_or_ready() {
     let change = |state: &mut ServerState| state.server.stale_after = Duration::from_millis(200);
-    let server = Server::start_at(Door::Probes, None, change);
+    let server = Server::start_at(AccessPolicy::Probes, None, change);
     let of = |path: &str| {
         let reply = server.get(path, "");
         (reply.status, reply.text().to_owned())

@@ -13,21 +13,21 @@ use hyper::{
 
 use super::{ServerState, routes};
 use crate::{
-    access::{Gate, Refusal},
+    access::{Authorizer, Denial},
     exporters::stream::ResponseBody,
     tls::ServerTls,
 };
 
 /// A kind of listener.
 #[derive(Clone, Debug)]
-pub enum Door {
+pub enum AccessPolicy {
     /// Everyone on this host or, in a pod, whoever may forward a port to it. The header `Host` must name this host: a browser sends the
     /// name of the page that it shows, so no page can read the agent, whatever address its name resolves to (DNS rebinding).
     Loopback,
     /// Everyone who can connect.
     Open,
-    /// Whoever the gate admits, over TLS.
-    Tls(Arc<ServerTls>, Arc<Gate>),
+    /// Whoever the authorizer admits, over TLS.
+    Tls(Arc<ServerTls>, Arc<Authorizer>),
     /// Everyone, but only for the answers to probes.
     Probes,
 }
@@ -39,8 +39,8 @@ pub(super) struct Peer {
     pub(super) has_certificate: bool,
 }
 
-impl Door {
-    /// The door of a plain listener.
+impl AccessPolicy {
+    /// The policy of a plain listener.
     pub fn plain(address: SocketAddr) -> Self {
         if address.ip().to_canonical().is_loopback() { Self::Loopback } else { Self::Open }
     }
@@ -58,10 +58,10 @@ impl Door {
                 return routes::plain(StatusCode::MISDIRECTED_REQUEST, text.to_owned());
             }
             Self::Loopback | Self::Open => {}
-            Self::Tls(_, gate) => {
+            Self::Tls(_, authorizer) => {
                 let token = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-                if let Err(refusal) = gate.admit(peer.has_certificate, token).await {
-                    return refused(refusal);
+                if let Err(denial) = authorizer.authorize(peer.has_certificate, token).await {
+                    return refused(denial);
                 }
             }
             Self::Probes => return routes::probe(request, state),
@@ -70,22 +70,22 @@ impl Door {
     }
 }
 
-fn refused(refusal: Refusal) -> Response<ResponseBody> {
-    let (status, text) = match refusal {
-        Refusal::Unauthenticated => {
+fn refused(denial: Denial) -> Response<ResponseBody> {
+    let (status, text) = match denial {
+        Denial::Unauthenticated => {
             (StatusCode::UNAUTHORIZED, "a client certificate or a valid bearer token is required\n")
         }
-        Refusal::Forbidden => (StatusCode::FORBIDDEN, "the permission to get nodes/metrics is required\n"),
-        Refusal::Unavailable => {
+        Denial::Forbidden => (StatusCode::FORBIDDEN, "the permission to get nodes/metrics is required\n"),
+        Denial::Unavailable => {
             (StatusCode::SERVICE_UNAVAILABLE, "the token cannot be reviewed at the moment\n")
         }
     };
     let mut response = routes::plain(status, text.to_owned());
     let headers = response.headers_mut();
-    match refusal {
-        Refusal::Unauthenticated => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
-        Refusal::Forbidden => None,
-        Refusal::Unavailable => headers.insert(RETRY_AFTER, HeaderValue::from_static("5")),
+    match denial {
+        Denial::Unauthenticated => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        Denial::Forbidden => None,
+        Denial::Unavailable => headers.insert(RETRY_AFTER, HeaderValue::from_static("5")),
     };
     response
 }
