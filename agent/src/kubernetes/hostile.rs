@@ -126,7 +126,7 @@ fn lists_and_watches_keep_their_pace() {
     };
     // At the same time, because each takes its time.
     let watches: Vec<_> = [
-        ("expired", Box::new(expired) as Box<dyn Fn(&Server, &str, &mut TcpStream) -> _ + Send + Sync>),
+        ("expired", Box::new(expired) as Box<Answer>),
         ("closing", Box::new(closing)),
         ("429", Box::new(impatient)),
         ("503", Box::new(unavailable)),

@@ -1,6 +1,11 @@
 //! Cgroups that a container makes below itself: they take no room from others, and cannot pass for others.
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use snug_agent::model::{Level, View};
 use snug_tests::{
@@ -86,6 +91,8 @@ fn traffic_of_cgroups_inside_a_container_is_its_own_and_frees_the_map() {
     let container = parent.child(&id(3));
     driver.round();
     let inner: Vec<Cgroup> = (0..MADE).map(|number| container.child(&format!("n{number}"))).collect();
+    // The agent lists directories once a second.
+    thread::sleep(Duration::from_millis(1100));
     let mut worker = Worker::start();
     let mut sent = 0;
     for cgroup in &inner {

@@ -10,12 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::AbortHandle;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::exporters::series::{Limited, Scrapes};
 
 /// Requests that a client may send at once, then per second.
 const REQUESTS: (f64, f64) = (200.0, 20.0);
+/// Connections that may wait for room, for each one that is open.
+const MAX_WAITING: usize = 4;
+/// How often those that wait look again.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Clients whose requests are counted. Above it, those that are not connected are forgotten.
 const MAX_RATES: usize = 1024;
 
@@ -26,6 +30,8 @@ pub(super) struct Clients {
     max_per_client: usize,
     counts: Arc<Scrapes>,
     state: Mutex<State>,
+    /// Places for connections that wait for room.
+    waiting: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +47,7 @@ struct Open {
     /// Since when the connection has been waiting for a request; `None` while it has one.
     idle_since: Option<Instant>,
     since: Instant,
-    task: Option<AbortHandle>,
+    end: Arc<Notify>,
 }
 
 /// The requests that a client may send.
@@ -57,6 +63,7 @@ pub(super) struct Connection {
     clients: Arc<Clients>,
     number: u64,
     client: IpAddr,
+    end: Arc<Notify>,
 }
 
 /// A request of a connection, until its response is sent.
@@ -65,15 +72,39 @@ pub(super) struct Busy(Arc<Connection>);
 
 impl Clients {
     pub(super) fn new(max: usize, max_per_client: usize, counts: Arc<Scrapes>) -> Arc<Self> {
-        Arc::new(Self { max, max_per_client, counts, state: Mutex::default() })
+        let waiting = Semaphore::new(max * MAX_WAITING);
+        Arc::new(Self { max, max_per_client, counts, state: Mutex::default(), waiting })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a connection, and ends another one if there are too many. `None`: it has to be closed.
-    pub(super) fn open(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Arc<Connection>> {
+    /// Admits a connection, if need be after waiting for room. `None`: it has to be closed.
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        within: Duration,
+    ) -> Option<Arc<Connection>> {
+        let reason = match self.open(address, Instant::now()) {
+            Ok(connection) => return Some(connection),
+            Err(reason) => reason,
+        };
+        if let Ok(_place) = self.waiting.try_acquire() {
+            let end = Instant::now() + within;
+            while Instant::now() < end {
+                tokio::time::sleep(CHECK_INTERVAL).await;
+                if let Ok(connection) = self.open(address, Instant::now()) {
+                    return Some(connection);
+                }
+            }
+        }
+        self.counts.limit(reason);
+        None
+    }
+
+    /// Admits a connection, and ends an idle one if there are too many. The error is the reason why there is no room.
+    fn open(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Arc<Connection>, Limited> {
         let client = client_of(address);
         let mut state = self.state();
         let number_of = |client| state.open.values().filter(|one| one.client == client).count();
@@ -90,17 +121,15 @@ impl Clients {
             None
         };
         if let Some((reason, victim)) = victim {
+            let victim = victim.and_then(|victim| state.open.remove(&victim)).ok_or(reason)?;
             self.counts.limit(reason);
-            let victim = state.open.remove(&victim?)?;
-            if let Some(task) = victim.task {
-                task.abort();
-            }
+            victim.end.notify_one();
         }
         state.next += 1;
-        let number = state.next;
-        state.open.insert(number, Open { client, idle_since: Some(now), since: now, task: None });
+        let (number, end) = (state.next, Arc::new(Notify::new()));
+        state.open.insert(number, Open { client, idle_since: Some(now), since: now, end: Arc::clone(&end) });
         drop(state);
-        Some(Arc::new(Connection { clients: Arc::clone(self), number, client }))
+        Ok(Arc::new(Connection { clients: Arc::clone(self), number, client, end }))
     }
 }
 
@@ -119,13 +148,9 @@ impl State {
 }
 
 impl Connection {
-    /// Sets the task to abort when the connection has to end.
-    pub(super) fn set_task(&self, task: AbortHandle) {
-        match self.clients.state().open.get_mut(&self.number) {
-            Some(open) => open.task = Some(task),
-            // It has to end already.
-            None => task.abort(),
-        }
+    /// Completes when the connection has to end.
+    pub(super) async fn has_to_end(&self) {
+        self.end.notified().await;
     }
 
     /// A request begins; `None` if its client has sent too many. The error is the time until it may send one.
@@ -230,14 +255,14 @@ mod tests {
                 now += Duration::from_millis(1);
                 match what {
                     // Clients 0 to 2 open connections, and some have requests that never end.
-                    0 | 1 => if let Some(connection) = clients.open(client(who % 3), now) {
+                    0 | 1 => if let Ok(connection) = clients.open(client(who % 3), now) {
                         let busy = (what == 1).then(|| connection.request(now).ok()).flatten();
                         open.push((connection, busy));
                     },
                     _ => {
                         if !open.is_empty() { open.remove(usize::from(who) % open.len()); }
                         let newcomer = clients.open(client(100 + who), now);
-                        prop_assert!(newcomer.is_some());
+                        prop_assert!(newcomer.is_ok());
                     }
                 }
                 let state = clients.state();

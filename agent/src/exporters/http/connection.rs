@@ -54,7 +54,7 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let served = match door {
+    let served = match policy {
         AccessPolicy::Tls(tls, _) => {
             over_tls(stream, tls.current(), http, policy, state, watcher, client).await
         }

@@ -182,15 +182,16 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(client) = clients.open(address.ip(), Instant::now()) else { continue };
         let stream = stall::StallGuard::new(stream, state.server.stall);
         let (state, policy, http) = (Arc::clone(&state), policy.clone(), http.clone());
-        let watcher = graceful.watcher();
-        let connection = Arc::clone(&client);
-        let task = tasks.spawn(async move {
-            connection::serve(stream, &http, &policy, &state, watcher, &connection).await;
+        let (clients, watcher) = (Arc::clone(&clients), graceful.watcher());
+        tasks.spawn(async move {
+            let Some(client) = clients.admit(address.ip(), state.server.head_within).await else { return };
+            tokio::select! {
+                () = connection::serve(stream, &http, &policy, &state, watcher, &client) => {}
+                () = client.has_to_end() => {}
+            }
         });
-        client.set_task(task);
     }
 
     drop(listener);
