@@ -10,6 +10,7 @@ pub mod history;
 pub mod identity;
 pub mod kernel;
 pub mod kubernetes;
+mod messages;
 pub mod model;
 pub mod patterns;
 pub mod samplers;

@@ -1,18 +1,17 @@
 //! Connects all parts: one thread samples, one serves, and a signal stops both.
 
 mod listeners;
+mod signals;
 
 use std::{io, net::SocketAddr, os::unix::net::UnixStream, sync::Arc, thread, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::sync::oneshot;
 
 use snug_sizing::evidence::HOUR;
 
 use self::listeners::Listeners;
+pub use self::signals::{ReadConfig, Reload, Signals};
 use crate::{
     config::{Config, EventLog, KubernetesChoice},
     cri::{self, CriNames},
@@ -57,10 +56,14 @@ pub enum AgentError {
 ///
 /// # Errors
 /// When the agent cannot work at all. If only a part cannot work, the agent logs it and runs without that part.
-pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentError> {
+pub fn run(
+    config: Config,
+    exporter: Option<Arc<Exporter>>,
+    signals: Signals,
+    reload: Reload,
+) -> Result<(), AgentError> {
     let system = |what| move |source| AgentError::System { what, source };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("the runtime"))?;
+    let (runtime, mut stop_signal, hangup) = signals.split();
     let listeners = runtime.block_on(Listeners::open(&config))?;
 
     let views = Arc::new(CurrentView::default());
@@ -89,6 +92,7 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
     state.push = exporter.clone().map(|exporter| exporter as Arc<dyn Push>);
     let watch = watch_settings(&config);
     let cri = config.cri_socket.clone().map(|socket| Arc::new(CriNames::new(socket)));
+    let current = config.clone();
     let data_dir = config.data_dir.clone();
     let sampler = Sampler::start(config, views)?;
     // Before there are other threads: capabilities belong to threads, and new ones inherit them.
@@ -133,15 +137,13 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
         .map_err(system("the sampling thread"))?;
 
     let served = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(system("the handler of SIGTERM"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("the handler of SIGINT"))?;
         let shutdown = async {
             tokio::select! {
-                () = received(&mut terminate) => tracing::info!("SIGTERM: stopping"),
-                () = received(&mut interrupt) => tracing::info!("SIGINT: stopping"),
+                () = stop_signal.received() => {}
                 _ = &mut has_exited => {}
             }
         };
+        tokio::spawn(hangup.reload(current, listeners.files.clone(), reload));
         for (bound, what) in listeners.addresses() {
             tracing::info!(bound = bound.map(tracing::field::display), "serving {what}");
         }
@@ -175,8 +177,4 @@ fn watch_settings(config: &Config) -> Option<kubernetes::Settings> {
         kubeconfig: config.kubeconfig.clone(),
         owner_lookup: config.owner_lookup,
     })
-}
-
-async fn received(signal: &mut Signal) {
-    signal.recv().await;
 }

@@ -61,8 +61,8 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     out.write_all(texts.join("\n").as_bytes()).context("cannot write the explanation")?;
     if outcome == Outcome::NotEnoughData {
         let workload = &selected.workload;
-        eprintln!(
-            "snug: nothing to explain: none of {known} containers belongs to {workload:?} and has enough usage history"
+        crate::remark!(
+            "nothing to explain: none of {known} containers belongs to {workload:?} and has enough usage history"
         );
     }
     Ok(outcome)

@@ -124,7 +124,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     if all.is_empty() {
         let known: usize = sources.iter().map(|source| source.snapshot.evidence().count()).sum();
         let workload = &selected.workload;
-        eprintln!("snug: none of {known} containers belongs to a workload {workload:?}");
+        crate::remark!("none of {known} containers belongs to a workload {workload:?}");
         return Ok(Outcome::NotEnoughData);
     }
     Ok(Outcome::Success)

@@ -239,7 +239,7 @@ impl EvidenceSource {
             // Only the selected namespaces were read, and the server's clock says what is old.
             snapshot.last_seen = snapshot.at;
             let of = if name.is_empty() { String::new() } else { format!("cluster {}: ", plain(&name)) };
-            missing.iter().for_each(|missing| eprintln!("snug: {of}{missing}"));
+            missing.iter().for_each(|missing| crate::remark!("{of}{missing}"));
             let constraints = ClusterConstraints { autoscalers, ..ClusterConstraints::default() };
             LoadedSource { name, snapshot, cluster: None, constraints: Some(constraints) }
         };

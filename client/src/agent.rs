@@ -14,6 +14,8 @@ use crate::{
 const ACCEPT: &str = "text/plain;version=0.0.4";
 /// Upper bound of a response, far above the largest page that an agent serves by default (200,000 series).
 const MAX_PAGE_BYTES: u64 = 256 << 20;
+/// Upper bound of a usage history. An agent keeps 256 MiB by default.
+const MAX_HISTORY_BYTES: u64 = 1 << 30;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An agent and its HTTP client.
@@ -102,7 +104,7 @@ impl Agent {
             .call()
             .map_err(|source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) })?;
         match response.status().as_u16() {
-            200 => Ok(response.into_body().into_reader()),
+            200 => Ok(response.into_body().into_with_config().limit(MAX_HISTORY_BYTES).reader()),
             404 => Err(AgentError::NoHistory { url }),
             status => Err(AgentError::Status { url, status }),
         }

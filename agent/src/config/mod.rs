@@ -8,6 +8,7 @@ mod errors;
 mod help;
 mod inputs;
 mod kinds;
+mod log_limit;
 mod logging;
 mod options;
 mod secrets;
@@ -28,7 +29,7 @@ pub use self::{
     },
     errors::{ConfigError, ConfigErrors, OptionOrigin},
     help::markdown,
-    logging::{LogLayer, LoggingError, init as init_logging},
+    logging::{LogDirectives, LogLayer, LoggingError, init as init_logging},
     options::{Config, OPTIONS, OptionSpec},
     secrets::without_secrets,
 };

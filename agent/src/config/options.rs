@@ -52,6 +52,7 @@ const FAMILIES: Patterns =
     Patterns { subject: "metric families", allows: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':') };
 const NAMESPACES: Patterns =
     Patterns { subject: "namespaces", allows: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' };
+const CGROUPS: Patterns = Patterns { subject: "cgroup paths", allows: |c| !c.is_control() && c != ',' };
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -122,6 +123,13 @@ macro_rules! options {
                 Some(Self { $($( $field: $field?, )+)+ })
             }
 
+            /// The keys of the options that differ.
+            pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+                let mut keys = Vec::new();
+                $($( if self.$field != other.$field { keys.push($key); } )+)+
+                keys
+            }
+
             /// Keys and values in the form of the file, in the order of the table; `None` when not set.
             pub(super) fn shown(&self) -> Vec<(&'static str, Option<toml::Value>)> {
                 let Self { $($( $field, )+)+ } = self;
@@ -161,6 +169,10 @@ options! {
         "history-mebibytes" history_mebibytes: u32 = "256", "NUMBER", Count(1..=1_048_576);
         /// Root of the cgroup hierarchies. None: the mount points in the mount table.
         "cgroup-root" cgroup_root: Option<PathBuf> = "", "DIR", Optional(FilePath);
+        /// Paths of the containers, systemd units and LXC containers in which a Kubernetes node of its own runs (kind, k3s in
+        /// Docker, systemd-nspawn), such as /docker/*. * does not match a slash. Whoever may create cgroups there can pass for any
+        /// pod. Empty: what a container creates belongs to the container.
+        "nested-nodes" nested_nodes: Vec<Pattern> = "", "PATHS", CGROUPS;
         /// The proc file system of the host.
         "proc-root" proc_root: PathBuf = "/proc", "DIR", FilePath;
         /// The /run directory of the host, where container runtimes keep their bundles. Bundles give the names of containers before
@@ -226,6 +238,9 @@ options! {
         "runqueue" runqueue: bool = "off", "SWITCH", Switch;
         /// CPU budget of runqueue, in millicores of all CPUs together. Above it tracing pauses, for a minute at first and then longer.
         "runqueue-millicores" runqueue_millicores: u32 = "20", "NUMBER", Count(1..=100_000);
+        /// CPU budget of counting packets, in millicores of all CPUs together. Above it counting pauses, for a minute at first and then
+        /// longer.
+        "network-millicores" network_millicores: u32 = "500", "NUMBER", Count(1..=100_000);
         /// Log level of the eBPF programs.
         "ebpf-log" ebpf_log: EbpfLog = "off", "LEVEL", Choice(EBPF_LOGS);
         /// Let the kernel count runs and run time of eBPF programs. This switch holds for every eBPF program on the node, and adds

@@ -19,6 +19,7 @@ mod pass;
 mod programs;
 mod runqueue;
 mod sample;
+mod subtrees;
 
 pub use btf::ParseBtfError;
 pub use capabilities::drop_net_admin;

@@ -3,7 +3,10 @@
 //!
 //! Everything here runs on the serving runtime. The sampling thread only loads [`PodWatch::pods`].
 
+mod bounds;
 mod cache;
+#[cfg(test)]
+mod hostile;
 mod owners;
 mod reviews;
 mod watch;
@@ -20,12 +23,17 @@ use std::{
 use arc_swap::ArcSwap;
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use thiserror::Error;
 
+use self::bounds::Bounds;
 pub use self::reviews::{ReviewError, TokenReviewer, Verdict};
-use crate::model::{KubernetesRow, Pods};
+use crate::{
+    messages,
+    model::{KubernetesRow, Pods},
+};
 
 /// Longer than the maximum duration of a watch, so that only a dead connection times out.
 const READ_TIMEOUT: Duration = Duration::from_secs(330);
@@ -115,14 +123,15 @@ fn count(counter: &AtomicU64) {
 pub async fn run(settings: Settings, watch_state: Arc<PodWatch>) {
     let mut logged = false;
     let client = loop {
-        match connect(settings.kubeconfig.as_deref(), READ_TIMEOUT).await {
+        let connecting =
+            connect(settings.kubeconfig.as_deref(), READ_TIMEOUT, Some(Arc::clone(&watch_state)));
+        match connecting.await {
             Ok(client) => break client,
             Err(error) => {
                 count(&watch_state.errors);
                 if !std::mem::replace(&mut logged, true) {
-                    let error = anyhow::Error::from(error);
                     tracing::error!(
-                        error = format!("{error:#}"),
+                        error = messages::chain(&error),
                         "pods are not watched; container names come from the runtime only; will retry"
                     );
                 }
@@ -133,7 +142,12 @@ pub async fn run(settings: Settings, watch_state: Arc<PodWatch>) {
     watch::run(client, &settings, &watch_state).await;
 }
 
-async fn connect(kubeconfig: Option<&Path>, read_timeout: Duration) -> Result<Client, ConnectError> {
+/// A client with [`Bounds`]. `watch` learns that the API server responds: a watch without events has nothing else to show for it.
+async fn connect(
+    kubeconfig: Option<&Path>,
+    read_timeout: Duration,
+    watch: Option<Arc<PodWatch>>,
+) -> Result<Client, ConnectError> {
     let mut config = match kubeconfig {
         Some(path) => {
             let unusable =
@@ -145,5 +159,8 @@ async fn connect(kubeconfig: Option<&Path>, read_timeout: Duration) -> Result<Cl
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(read_timeout);
-    Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+    // Whoever asks has pauses of its own. The client would do what `Retry-After` says, also without any pause.
+    config.default_retry = false;
+    let client = ClientBuilder::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
+    Ok(client.with_layer(&Bounds { watch }).build())
 }

@@ -76,7 +76,7 @@ impl TokenReviewer {
     /// # Errors
     /// When the API server gives no verdict.
     pub async fn review(&self, token: &str) -> Result<Verdict, ReviewError> {
-        let connecting = || connect(self.kubeconfig.as_deref(), READ_TIMEOUT);
+        let connecting = || connect(self.kubeconfig.as_deref(), READ_TIMEOUT, None);
         let client = self.client.get_or_try_init(connecting).await?.clone();
         let audiences = (!self.audiences.is_empty()).then(|| self.audiences.clone());
         let spec = TokenReviewSpec { audiences, token: Some(token.to_owned()) };

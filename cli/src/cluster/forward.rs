@@ -17,6 +17,7 @@ use kube::{Api, Client, api::Portforwarder};
 use tokio::time::timeout;
 
 use super::{AgentPod, ClusterError};
+use crate::evidence::MAX_RESPONSE_BYTES;
 
 /// Timeout of each step: the connection, the head of the response, and each part of its body.
 const STEP: Duration = Duration::from_secs(30);
@@ -36,6 +37,9 @@ pub enum ForwardError {
     /// No progress.
     #[error("the agent sent nothing for {STEP:?}")]
     Timeout,
+    /// More than any agent has.
+    #[error("the response is larger than {MAX_RESPONSE_BYTES} bytes")]
+    TooLarge,
     /// An unexpected HTTP status.
     #[error("the agent responds with status {0}; is it at least as new as this command?")]
     Status(StatusCode),
@@ -99,6 +103,9 @@ async fn read(response: Response<Incoming>) -> Result<Vec<u8>, ForwardError> {
     while let Some(frame) = timeout(STEP, rest.frame()).await.map_err(|_| ForwardError::Timeout)? {
         if let Ok(data) = frame.map_err(ForwardError::Broken)?.into_data() {
             body.extend_from_slice(&data);
+            if body.len() as u64 > MAX_RESPONSE_BYTES {
+                return Err(ForwardError::TooLarge);
+            }
         }
     }
     Ok(body)

@@ -18,7 +18,7 @@ use super::{
 use crate::advice::CommandRule;
 
 /// Upper bound of a response, far above the largest part of a thousand containers.
-const MAX_RESPONSE_BYTES: u64 = 1 << 30;
+const MAX_RESPONSE_BYTES: u64 = 256 << 20;
 /// A query that takes longer is tried with a shorter part of the history.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// How often one query is tried.
@@ -208,8 +208,8 @@ impl Client {
                 return Err(PrometheusError::Partial { base: self.base.clone(), why });
             }
             Some(why) if self.reported.borrow_mut().insert(why.clone()) => {
-                eprintln!(
-                    "snug: WARNING: {} says that its result is partial: {why}; recommendations may be too low",
+                crate::remark!(
+                    "WARNING: {} says that its result is partial: {why}; recommendations may be too low",
                     self.base
                 );
             }

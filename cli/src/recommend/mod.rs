@@ -62,12 +62,12 @@ impl SizingOptions {
         let mut policies = Policies::new(self.default_policy());
         if let Some(cluster) = cluster {
             let annotated = cluster.policies().unwrap_or_else(|error| {
-                eprintln!("snug: {error}; pod annotations are ignored");
+                crate::remark!("{error}; pod annotations are ignored");
                 Vec::new()
             });
             let wrong;
             (policies, wrong) = policies.with_annotations(annotated);
-            wrong.iter().for_each(|wrong| eprintln!("snug: {wrong}; the annotation is ignored"));
+            wrong.iter().for_each(|wrong| crate::remark!("{wrong}; the annotation is ignored"));
         }
         self.policy.as_ref().map_or_else(|| Ok(policies.clone()), |file| policies.clone().with_file(file))
     }
@@ -187,7 +187,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     out.write_all(text.as_bytes()).context("cannot write the recommendations")?;
     if report.recommendations.is_empty() {
         let reasons: BTreeSet<&str> = report.skipped.iter().map(|skipped| skipped.why.as_str()).collect();
-        eprintln!("snug: {}", empty_message(workload.as_deref(), known, &reasons));
+        crate::columns::remark(empty_message(workload.as_deref(), known, &reasons));
         return Ok(Outcome::NotEnoughData);
     }
     let now = report.recommendations.iter().filter_map(|entry| entry.oom_kills_per_pod_day?.now);
@@ -209,12 +209,12 @@ fn report_of(options: &Options, opened: OpenedSource) -> Result<(String, Report)
     constraints
         .missing
         .iter()
-        .for_each(|missing| eprintln!("snug: {missing}; recommendations are not checked against them"));
+        .for_each(|missing| crate::remark!("{missing}; recommendations are not checked against them"));
     let mut objects = WorkloadObjects::default();
     if let Some(cluster) = &cluster {
         objects = cluster.objects(&report.objects_query());
         let missing = objects.missing.iter();
-        missing.for_each(|missing| eprintln!("snug: {missing}; recommendations are not compared with them"));
+        missing.for_each(|missing| crate::remark!("{missing}; recommendations are not compared with them"));
     }
     report.place(&snapshot, objects);
     report.check(&snapshot, &constraints);
@@ -222,7 +222,7 @@ fn report_of(options: &Options, opened: OpenedSource) -> Result<(String, Report)
     if let (Some(cluster), Some(_)) = (&cluster, price) {
         match cluster.occupancy() {
             Ok(occupancy) => report.emptied = Some(report.emptied(&snapshot, &occupancy)),
-            Err(error) => eprintln!("snug: {error}; the number of nodes to empty is unknown"),
+            Err(error) => crate::remark!("{error}; the number of nodes to empty is unknown"),
         }
     }
     report.cost = price.map(|prices| report.cost_at(prices));

@@ -10,6 +10,7 @@ pub(crate) type Layers = &'static [(&'static str, &'static [&'static str])];
 /// The agent, from facts to the process.
 pub(crate) const AGENT: Layers = &[
     ("clock", &[]),
+    ("messages", &[]),
     ("patterns", &[]),
     ("tls", &[]),
     ("values", &[]),
@@ -17,9 +18,9 @@ pub(crate) const AGENT: Layers = &[
     // Where facts come from.
     ("cgroupfs", &["values"]),
     ("kernel", &["model", "values"]),
-    ("identity", &["model"]),
+    ("identity", &["model", "patterns"]),
     ("cri", &["identity"]),
-    ("kubernetes", &["identity", "model"]),
+    ("kubernetes", &["identity", "messages", "model"]),
     // Who may read.
     ("access", &["kubernetes"]),
     // Where facts are kept.
@@ -27,7 +28,7 @@ pub(crate) const AGENT: Layers = &[
     ("history", &["clock", "model"]),
     // Where who samples and who exports meet.
     ("views", &["model"]),
-    ("config", &["patterns"]),
+    ("config", &["messages", "patterns"]),
     (
         "samplers",
         &[

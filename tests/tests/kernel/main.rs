@@ -14,6 +14,7 @@ mod files_oom;
 mod full;
 mod memory;
 mod names;
+mod nested;
 mod network;
 mod oom;
 mod pressure;

@@ -95,7 +95,7 @@ fn names_this_host<B>(request: &Request<B>) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next().map(|host| host.to_str().unwrap_or_default());
     // A target with a host of its own wins over the header (RFC 9112, section 3.2.2).
-    let host = request.uri().authority().map(|authority| authority.as_str()).or(host);
+    let host = request.uri().authority().map(hyper::http::uri::Authority::as_str).or(host);
     host.is_none_or(is_this_host) && hosts.next().is_none()
 }
 

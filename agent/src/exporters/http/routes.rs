@@ -179,6 +179,7 @@ async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Res
             endpoint: METRICS,
             others: state.scrapes.others(METRICS),
             classic_histograms: state.classic_histograms,
+            limited: state.scrapes.limited(),
             otlp: state.push.as_ref().map(|push| push.progress()).unwrap_or_default(),
         };
         let counts = scrape.encode(out, format)?;
@@ -217,10 +218,11 @@ async fn exposition<B: Body>(
     let body = if request.method() == Method::HEAD {
         ResponseBody::Whole(None)
     } else {
+        let open = state.open_responses.enter().await;
         let Some(permit) = EncodePermit::wait_for(&state.expositions).await else { return no_view_yet() };
         // Take the view only now: a request that waited gets the newest view, and holds no old one while waiting.
         let Some(view) = state.views.newest().await else { return no_view_yet() };
-        let (pieces, body) = stream::channel(state.server.body_within);
+        let (pieces, body) = stream::channel(state.server.body_within, open);
         let state = Arc::clone(state);
         tokio::task::spawn_blocking(move || {
             let mut out = Output::new(pieces, permit, gzip);
