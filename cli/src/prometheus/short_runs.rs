@@ -118,7 +118,7 @@ fn by_run(
 ) -> Result<(), PrometheusError> {
     let mut add = |series: Vec<(Labels, f64)>| {
         for (key, labels, value) in containers(series) {
-            // Without the path of its cgroup a run cannot be told from the next one.
+            // Without the path of its cgroup a run cannot be distinguished from the next one.
             if let Some(id) = labels.get("id").filter(|id| !id.is_empty()) {
                 each((key, id.clone()), value);
             }

@@ -385,9 +385,9 @@ impl fmt::Display for Reason {
             ),
             Self::LargestCpuStep { resource, wanted, share } => write!(
                 f,
-                "{resource} lowered by {} at once: without that it would be {}",
-                percent(*share),
-                amount(resource, *wanted)
+                "{resource} would be {}, but is lowered by at most {} at once: apply, observe and ask again",
+                amount(resource, *wanted),
+                percent(*share)
             ),
             Self::NoLongerBestEffort => {
                 f.write_str("QoS class changes from BestEffort: the pod had no requests and limits")
