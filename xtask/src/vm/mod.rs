@@ -222,11 +222,11 @@ impl Guest {
         let output: String = verdict::output_of_command(&run.log).join("\n") + "\n";
         let seconds = run.elapsed.as_secs_f64();
         if run.verdict == Verdict::Exited(0) {
-            print!("{printed}{output}vm {name}: passed ({seconds:.1} s)\n");
+            println!("{printed}{output}vm {name}: passed ({seconds:.1} s)");
             return Ok(libtest::Run { outcome: Ok(()), output });
         }
         // In one piece: other guests print at the same time.
-        print!("{printed}{}\n", run.log);
+        println!("{printed}{}", run.log);
         // After a panic the list of failures says nothing.
         let output = if matches!(run.verdict, Verdict::Exited(_)) { output } else { String::new() };
         let reason = match run.verdict {
