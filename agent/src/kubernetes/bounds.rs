@@ -110,15 +110,17 @@ where
             };
             let response =
                 timeout(HEAD_TIMEOUT, response).await.map_err(|_| BoundError::Hanging(HEAD_TIMEOUT))??;
-            let room = match (response.status().is_success(), is_watch) {
-                (false, _) => Room::of_whole("a response that reports a failure", MAX_FAILURE_BYTES),
-                (true, false) => Room::of_whole("a response", MAX_PAGE_BYTES),
-                (true, true) => Room { is_by_line: true, ..Room::of_whole("an event", MAX_EVENT_BYTES) },
+            let budget = match (response.status().is_success(), is_watch) {
+                (false, _) => ByteBudget::of_whole("a response that reports a failure", MAX_FAILURE_BYTES),
+                (true, false) => ByteBudget::of_whole("a response", MAX_PAGE_BYTES),
+                (true, true) => {
+                    ByteBudget { is_by_line: true, ..ByteBudget::of_whole("an event", MAX_EVENT_BYTES) }
+                }
             };
             if let (true, Some(watch)) = (response.status().is_success(), watch) {
                 watch.connected.store(true, Ordering::Relaxed);
             }
-            Ok(response.map(|body| BoundedBody { body, room }))
+            Ok(response.map(|body| BoundedBody { body, budget }))
         })
     }
 }
@@ -148,7 +150,7 @@ impl Pace {
 
 /// The bytes that a body may still have.
 #[derive(Clone, Copy, Debug)]
-struct Room {
+struct ByteBudget {
     what: &'static str,
     max: usize,
     /// Whether each line may have as much.
@@ -156,7 +158,7 @@ struct Room {
     used: usize,
 }
 
-impl Room {
+impl ByteBudget {
     const fn of_whole(what: &'static str, max: usize) -> Self {
         Self { what, max, is_by_line: false, used: 0 }
     }
@@ -178,12 +180,12 @@ impl Room {
 /// A body with bounds. After an error it has ended.
 pub(super) struct BoundedBody<R> {
     body: R,
-    room: Room,
+    budget: ByteBudget,
 }
 
 impl<R> fmt::Debug for BoundedBody<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BoundedBody").field("room", &self.room).finish_non_exhaustive()
+        f.debug_struct("BoundedBody").field("budget", &self.budget).finish_non_exhaustive()
     }
 }
 
@@ -198,13 +200,13 @@ where
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self { body, room } = self.get_mut();
+        let Self { body, budget } = self.get_mut();
         Pin::new(body).poll_frame(context).map(|frame| {
             let frame = match frame? {
                 Ok(frame) => frame,
                 Err(error) => return Some(Err(error.into())),
             };
-            let taken = frame.data_ref().map_or(Ok(()), |bytes| room.take(bytes));
+            let taken = frame.data_ref().map_or(Ok(()), |bytes| budget.take(bytes));
             Some(taken.map(|()| frame).map_err(BoxError::from))
         })
     }
@@ -231,8 +233,8 @@ mod tests {
             max in 1..60_usize,
             is_by_line: bool,
         ) {
-            let mut room = Room { is_by_line, ..Room::of_whole("a body", max) };
-            let passed = chunks.iter().take_while(|chunk| room.take(chunk).is_ok()).count();
+            let mut budget = ByteBudget { is_by_line, ..ByteBudget::of_whole("a body", max) };
+            let passed = chunks.iter().take_while(|chunk| budget.take(chunk).is_ok()).count();
             let all: Vec<u8> = chunks[..passed].concat();
             let one_more: Vec<u8> = chunks[..chunks.len().min(passed + 1)].concat();
             let longest = |bytes: &[u8]| match is_by_line {

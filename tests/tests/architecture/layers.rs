@@ -57,6 +57,7 @@ pub(crate) const AGENT: Layers = &[
             "history",
             "kernel",
             "kubernetes",
+            "messages",
             "samplers",
             "tls",
             "views",

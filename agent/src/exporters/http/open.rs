@@ -39,7 +39,7 @@ struct Slot {
 
 /// A place among the open responses.
 #[derive(Debug)]
-struct Place {
+struct OpenSlot {
     all: Arc<OpenResponses>,
     number: u64,
 }
@@ -81,7 +81,7 @@ impl OpenResponses {
         let number = open.iter().map(|slot| slot.number).max().map_or(0, |last| last + 1);
         let (cut_off, is_cut_off) = oneshot::channel();
         open.push(Slot { number, waited: Duration::ZERO, waiting_since: None, cut_off: Some(cut_off) });
-        let place = Arc::new(Place { all: Arc::clone(self), number });
+        let place = Arc::new(OpenSlot { all: Arc::clone(self), number });
         Some(OpenResponse { is_cut_off, place })
     }
 }
@@ -98,7 +98,7 @@ impl Slot {
     }
 }
 
-impl SendingPlace for Place {
+impl SendingPlace for OpenSlot {
     fn waits(&self, is_waiting: bool) {
         if let Some(slot) = self.all.open().iter_mut().find(|slot| slot.number == self.number) {
             slot.set_waiting(is_waiting, Instant::now());
@@ -106,7 +106,7 @@ impl SendingPlace for Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for OpenSlot {
     fn drop(&mut self) {
         self.all.open().retain(|slot| slot.number != self.number);
         self.all.closed.notify_waiters();

@@ -7,7 +7,7 @@ use tokio::net::TcpSocket;
 use super::*;
 use crate::exporters::series::Limited;
 
-/// A connection from an address of this host's own. Clients are told apart by their addresses.
+/// A connection from an address of this host's own. Clients are distinguished by their addresses.
 fn connect_from(server: &Server, last: u8) -> TcpStream {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let stream = runtime.block_on(async {
