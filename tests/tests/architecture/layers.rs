@@ -94,14 +94,15 @@ pub(crate) const EBPF: Layers = &[
     ("maps", &[]),
     ("read", &[]),
     ("counters", &["events"]),
+    ("subtree", &["read"]),
     ("sample", &["maps", "read"]),
-    ("snapshot", &["maps", "read", "sample"]),
+    ("snapshot", &["maps", "read", "sample", "subtree"]),
     ("cpus", &["read", "snapshot"]),
     ("network", &["counters", "read"]),
     ("process", &["events", "read"]),
-    ("oom", &["events", "process", "read"]),
     ("runqueue", &["counters", "read"]),
-    ("lifecycle", &["cpus", "events", "process", "read", "sample"]),
+    ("lifecycle", &["cpus", "events", "network", "process", "read", "sample", "subtree"]),
+    ("oom", &["events", "lifecycle", "process", "read", "subtree"]),
 ];
 
 /// The command.
