@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use crate::{command, workspace};
 
 /// If more tests fail, it is not the machine.
-const MAX_REPEATED: usize = 3;
+const MAX_FAILED: usize = 3;
 /// How long processes that a test binary left behind may keep its standard output open.
 const OUTPUT_STAYS_OPEN: Duration = Duration::from_secs(5);
 
@@ -92,7 +92,7 @@ fn passed_on_second_run(
 ) -> Result<Vec<(String, String)>> {
     let first = run(&[])?;
     let Err(failure) = first.outcome else { return Ok(Vec::new()) };
-    let Some(failed) = failed_tests(&first.output).filter(|failed| failed.len() <= MAX_REPEATED) else {
+    let Some(failed) = failed_tests(&first.output).filter(|failed| failed.len() <= MAX_FAILED) else {
         return Err(failure);
     };
     let mut passed = Vec::new();
@@ -316,10 +316,10 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
 
     #[test]
     fn what_is_not_the_failure_of_a_few_tests_is_not_repeated() {
-        let many = (0..=MAX_REPEATED).map(|number| format!("    t{number}\n")).collect::<String>();
-        let result = format!("test result: FAILED. 0 passed; {} failed; 0 ignored", MAX_REPEATED + 1);
+        let many = (0..=MAX_FAILED).map(|number| format!("    t{number}\n")).collect::<String>();
+        let result = format!("test result: FAILED. 0 passed; {} failed; 0 ignored", MAX_FAILED + 1);
         let many = format!("failures:\n{many}\n{result}\n");
-        assert_eq!(failed_tests(&many).unwrap().len(), MAX_REPEATED + 1);
+        assert_eq!(failed_tests(&many).unwrap().len(), MAX_FAILED + 1);
         for output in [many, "Segmentation fault\n".to_owned()] {
             let mut calls = 0;
             let result = passed_on_second_run("stage", |_| {
