@@ -20,14 +20,18 @@ fn id(first: u32) -> String {
     format!("{first:x}").repeat(64)
 }
 
+fn numbered(count: u64) -> Vec<String> {
+    (0..count).map(|number| format!("n{number}")).collect()
+}
+
 /// Directories below one, in all sampled hierarchies. Removed when dropped.
 struct Made(Vec<PathBuf>);
 
 impl Made {
-    fn below(host: &Host, container: &Cgroup, names: impl Iterator<Item = String> + Clone) -> Self {
+    fn below(host: &Host, container: &Cgroup, names: &[String]) -> Self {
         let mut made = Vec::new();
         for hierarchy in host.sampled() {
-            for name in names.clone() {
+            for name in names {
                 let directory = container.directory(hierarchy).join(name);
                 fs::create_dir(&directory).unwrap();
                 made.push(directory);
@@ -53,7 +57,7 @@ fn cgroups_inside_a_container_take_no_room_from_others() {
     let container = parent.child(&id(1));
     driver.round();
     let events_before = lost(&driver.round(), "cgroup_made");
-    let made = Made::below(&host, &container, (0..MADE).map(|number| format!("n{number}")));
+    let made = Made::below(&host, &container, &numbered(MADE));
     let later = parent.child(&id(2));
     later.limit_pids(77);
     let started = Instant::now();
@@ -72,7 +76,7 @@ fn cgroups_inside_a_container_take_no_room_from_others() {
     drop(made);
 
     // An agent that starts while they are there.
-    let _made = Made::below(&host, &container, (0..MADE).map(|number| format!("n{number}")));
+    let _made = Made::below(&host, &container, &numbered(MADE));
     let Some(mut driver) = Driver::kernel(&["--max-cgroups", "512"]) else { return };
     driver.round();
     let published = driver.round();
