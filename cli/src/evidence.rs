@@ -249,11 +249,14 @@ impl Snapshot {
     /// Calibration by the history of all containers.
     pub fn pool(&self) -> Pool {
         let all: Vec<&Evidence> = self.evidence().collect();
-        let tally = |evidence: &&Evidence| engine::memory::tally(evidence, Rule::FITTED);
-        let tallies: Vec<engine::Tally> = all.par_iter().map(tally).collect();
+        let one = |evidence: &&Evidence| Pool {
+            memory: engine::memory::tally(evidence, Rule::FITTED),
+            cpu: engine::cpu::Replayed::new(evidence),
+        };
+        let pools: Vec<Pool> = all.par_iter().map(one).collect();
         // Merged in a fixed order, so that the result does not depend on threads.
-        tallies.into_iter().fold(Pool::default(), |mut pool, tally| {
-            pool.memory.merge(tally);
+        pools.into_iter().fold(Pool::default(), |mut pool, one| {
+            pool.merge(one);
             pool
         })
     }

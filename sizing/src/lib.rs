@@ -19,6 +19,7 @@ pub mod evidence;
 pub mod histogram;
 pub mod minutes;
 pub mod skew;
+pub mod start_up;
 pub mod workload;
 
 pub mod constraints;

@@ -60,7 +60,10 @@ pub fn replay(all: &[&Evidence], choices: &[(String, HistoryPolicy)]) -> Vec<Fig
     for now in decisions.take_while(|now| now + STEP_HOURS <= end) {
         replayed.iter_mut().for_each(|one| one.advance(Hour(now)));
         let mut pool = Pool::default();
-        replayed.iter().for_each(|one| pool.memory.merge(memory::tally(&one.past, Rule::FITTED)));
+        for one in &replayed {
+            pool.memory.merge(memory::tally(&one.past, Rule::FITTED));
+            pool.cpu.merge(cpu::Replayed::new(&one.past));
+        }
         for one in replayed.iter_mut().filter(|one| one.is_decided()) {
             let next = one.next(Hour(now));
             for (place, (_, choice)) in choices.iter().enumerate() {

@@ -8,7 +8,7 @@ use super::{
     score::{Horizon, Sums},
     trace::{Group, Series, Trace},
 };
-use crate::engine::{Pool, Rule, memory};
+use crate::engine::{Pool, Rule, cpu::Replayed, memory};
 
 /// Sums of one workload under one policy.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,7 +65,9 @@ impl<'t> Replay<'t> {
             let memory: Vec<Series> = group.rows.iter().map(|row| row.memory.clone()).collect();
             let mut observer = Observer::new(group);
             for (pool, now) in pools.iter_mut().zip(decisions(trace.minutes)) {
-                pool.memory.merge(memory::tally(observer.advance(group, &memory, now), rule));
+                let evidence = observer.advance(group, &memory, now);
+                pool.memory.merge(memory::tally(evidence, rule));
+                pool.cpu.merge(Replayed::new(evidence));
             }
         }
         Self { trace, pools }

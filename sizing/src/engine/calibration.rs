@@ -8,6 +8,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cpu::Replayed;
+
 /// Tallies count millionths as whole numbers, so that their sum does not depend on the order of addition.
 const MILLIONTH: f64 = 1e6;
 
@@ -51,16 +53,19 @@ impl Tally {
 }
 
 /// Tallies of all similar workloads together. The caller decides which are similar, such as all workloads of a cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pool {
     /// Pod-days with an OOM kill.
     pub memory: Tally,
+    /// CPU time above the requests of past days.
+    pub cpu: Replayed,
 }
 
 impl Pool {
     /// Adds another pool.
     pub fn merge(&mut self, other: Self) {
         self.memory.merge(other.memory);
+        self.cpu.merge(other.cpu);
     }
 }
 

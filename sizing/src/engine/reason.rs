@@ -109,19 +109,36 @@ pub enum Reason {
         /// `cpu`.
         resource: &'static str,
     },
-    /// How often usage exceeded the CPU request.
+    /// How often usage exceeded the CPU request, and how often it will.
     CpuQuantile {
         /// Share of the time in which usage was above the request.
         exceeded: f64,
         /// Share of all CPU time that was above the request.
         work_above: f64,
+        /// Share of the next day's CPU time that is expected above it.
+        expected: f64,
+        /// Chance that the next day's usage is above all before.
+        rise: f64,
         /// Length of a window, milliseconds.
         window_millis: u64,
         /// Pod-days of usage history.
         days: f64,
     },
+    /// What CPU requests would have delivered on the past days of all workloads.
+    CpuDelivered {
+        /// The accepted share of CPU time above requests.
+        asked: f64,
+        /// The mean share over these days.
+        delivered: f64,
+        /// Days of workloads, each judged by the days before it.
+        days: u64,
+        /// Factor on the share of the time in which usage may exceed requests.
+        calibration: f64,
+    },
     /// The history has start-up alone, as in short jobs.
     OnlyStartUp,
+    /// Containers use more CPU than the request while they start.
+    StartUp(crate::start_up::StartUp),
     /// The CPU limit was chosen by the quota simulation.
     CpuLimit {
         /// Share of CFS periods that the limit would have throttled.
@@ -295,9 +312,12 @@ impl fmt::Display for Reason {
             Self::NoUse { resource } => {
                 write!(f, "{resource} unchanged: no usage of this resource was observed")
             }
-            Self::CpuQuantile { exceeded, work_above, window_millis, days } => write!(
+            Self::CpuQuantile { exceeded, work_above, expected, rise, window_millis, days } => write!(
                 f,
-                "CPU request sized so that usage exceeded it {} of the time, by {} of all CPU time (windows of {} over {})",
+                "CPU request: {} of the next day's CPU time is expected above it, with a chance of {} of usage above all before; so far \
+                 usage exceeded it {} of the time, by {} of all CPU time (windows of {} over {})",
+                percent(*expected),
+                percent(*rise),
                 percent(*exceeded),
                 percent(*work_above),
                 if window_millis % 1000 == 0 {
@@ -307,9 +327,27 @@ impl fmt::Display for Reason {
                 },
                 span(*days)
             ),
+            Self::CpuDelivered { asked, delivered, days, calibration } => {
+                write!(
+                    f,
+                    "asked: {} of CPU time above requests, as an average over workloads; on {days} past days of workloads here it would \
+                     have been {}",
+                    percent(*asked),
+                    percent(*delivered)
+                )?;
+                if calibration.mul_add(100.0, -100.0).abs() < 1.0 {
+                    return Ok(());
+                }
+                let direction = if *calibration < 1.0 { "higher" } else { "lower" };
+                write!(
+                    f,
+                    ", so requests are {direction}: usage may exceed them {calibration:.2} times as long"
+                )
+            }
             Self::OnlyStartUp => {
                 f.write_str("no pod ran longer than an hour: usage during start-up was used")
             }
+            Self::StartUp(start_up) => start_up.fmt(f),
             Self::CpuLimit { throttled } => write!(
                 f,
                 "CPU limit: the smallest simulated quota within the risk; it would have throttled {} of CFS periods",

@@ -17,5 +17,5 @@ pub struct Rule {
 
 impl Rule {
     /// The constants in use.
-    pub const FITTED: Self = Self { relative: 0.05, absolute: 24.0 * 1024.0 * 1024.0, excess: 0.5 };
+    pub const FITTED: Self = Self { relative: 0.05, absolute: 24.0 * 1024.0 * 1024.0, excess: 0.4 };
 }

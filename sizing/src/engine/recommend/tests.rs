@@ -259,9 +259,9 @@ proptest! {
         let evidence = evidence(&seen);
         let mut tally = Tally::default();
         tally.add(failed, 1.0);
-        let with = recommend(&evidence, &policy(), Context { pool: Pool { memory: tally }, ..Context::default() }).unwrap().values;
+        let with = recommend(&evidence, &policy(), Context { pool: Pool { memory: tally, ..Pool::default() }, ..Context::default() }).unwrap().values;
         tally.add(1.0, 0.0);
-        let worse = recommend(&evidence, &policy(), Context { pool: Pool { memory: tally }, ..Context::default() }).unwrap().values;
+        let worse = recommend(&evidence, &policy(), Context { pool: Pool { memory: tally, ..Pool::default() }, ..Context::default() }).unwrap().values;
         prop_assert!(worse.memory_limit >= with.memory_limit);
     }
 }
