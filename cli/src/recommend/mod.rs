@@ -168,10 +168,10 @@ impl WorkloadSelector {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { workload, source, sizing, output, price, fail_on } = options;
-    let OpenedSource { snapshot, pool, cluster, constraints } = source.open()?;
+    let OpenedSource { snapshot, pools, cluster, constraints } = source.open()?;
     let policies = sizing.policies(cluster.as_ref())?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
-    let mut report = Report::make(&snapshot, pool, &policies, chosen);
+    let mut report = Report::make(&snapshot, &pools, &policies, chosen);
     // Without any, the pods' own requests and limits are the only known constraint.
     let constraints = cluster.as_ref().map(Cluster::constraints).or(constraints).unwrap_or_default();
     constraints

@@ -7,7 +7,7 @@ use serde::Serialize;
 use snug_sizing::{
     constraints::{Adjusted, Resource, Scaled, Violation},
     cost::Prices,
-    engine::{self, Confidence, Context, Pool, Reason, Recommendation, Risk},
+    engine::{self, Confidence, Context, Pools, Reason, Recommendation, Risk},
     evidence::{Evidence, HOUR},
     pod::PodRequests,
     quantity::Quantity,
@@ -285,10 +285,10 @@ const fn is_zero(count: &usize) -> bool {
 }
 
 impl Report {
-    /// Makes recommendations for the containers that `select` selects, calibrated by a pool.
+    /// Makes recommendations for the containers that `select` selects, calibrated by the past of the cluster.
     pub fn make(
         snapshot: &Snapshot,
-        pool: Pool,
+        pools: &Pools,
         policies: &Policies,
         select: impl Fn(&Evidence) -> bool,
     ) -> Self {
@@ -310,7 +310,7 @@ impl Report {
             Some(policy) => match gone.since(evidence) {
                 Some(gone) => Err((why_gone(gone), 0)),
                 None => {
-                    let context = Context { pool, qos: *qos, previous: None };
+                    let context = Context { pool: pools.of(evidence), qos: *qos, previous: None };
                     engine::recommend(evidence, &policy, context)
                         .map_err(|error| (error.to_string(), evidence.kills().count()))
                 }

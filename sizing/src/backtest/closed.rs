@@ -83,7 +83,7 @@ impl Replay<'_> {
         let mut kills: Vec<Kill> = Vec::new();
         for (place, (number, now)) in decided.iter().enumerate() {
             let end = decided.get(place + 1).map_or(minutes, |(_, next)| *next);
-            let pool = self.pools.get(*number).copied().unwrap_or_default();
+            let pools = self.pools.get(*number);
             let mut decide = |now: usize, memory: &[Series], kills: &[Kill]| {
                 policy.decide(&PolicyInput {
                     key: &group.key,
@@ -94,7 +94,7 @@ impl Replay<'_> {
                     minutes,
                     kills,
                     evidence: None,
-                    pool,
+                    pools,
                 })
             };
             let Some(Values { memory: mut limit, .. }) = decide(*now, &seen, &kills) else { continue };

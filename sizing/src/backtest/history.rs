@@ -7,7 +7,7 @@
 
 use super::{HORIZON, STEP, score::Sums, validate::Figures};
 use crate::{
-    engine::{self, Context, Pool, Risk, Rule, cpu, memory},
+    engine::{self, Context, LikesScope, Member, Pool, Pools, Risk, Rule, cpu},
     evidence::{Evidence, HOUR, Hour, HourRecord},
     workload::Resources,
 };
@@ -56,18 +56,21 @@ pub fn replay(all: &[&Evidence], choices: &[(String, HistoryPolicy)]) -> Vec<Fig
     let end = spans().map(|(_, last)| last.0.saturating_add(1)).max().unwrap_or_default();
     let mut replayed: Vec<WorkloadReplay<'_>> =
         all.iter().map(|evidence| WorkloadReplay::new(evidence, choices.len())).collect();
-    let decisions = (first.saturating_add(FIRST_HOURS)..end).step_by(STEP_HOURS as usize);
+    let mut pools = Pools::empty(Rule::FITTED, LikesScope::default());
+    let from = first.next_multiple_of(STEP_HOURS);
+    let decisions = (from..end).step_by(STEP_HOURS as usize);
     for now in decisions.take_while(|now| now + STEP_HOURS <= end) {
         replayed.iter_mut().for_each(|one| one.advance(Hour(now)));
-        let mut pool = Pool::default();
-        for one in &replayed {
-            pool.memory.merge(memory::tally(&one.past, Rule::FITTED));
-            pool.cpu.merge(cpu::Replayed::new(&one.past));
+        let members: Vec<Member<'_>> =
+            replayed.iter().map(|one| Member::new(&one.past, LikesScope::default())).collect();
+        pools.advance(Hour(now), &members);
+        if now < first.saturating_add(FIRST_HOURS) {
+            continue;
         }
         for one in replayed.iter_mut().filter(|one| one.is_decided()) {
             let next = one.next(Hour(now));
             for (place, (_, choice)) in choices.iter().enumerate() {
-                let decision = one.decide(*choice, pool, &next);
+                let decision = one.decide(*choice, pools.of(&one.past), &next);
                 if let Some(sums) = one.sums.get_mut(place) {
                     judge(decision, &next, sums);
                 }

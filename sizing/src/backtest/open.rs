@@ -1,14 +1,17 @@
 //! The open loop: decisions do not change the recorded usage.
 
 use super::{
-    HORIZON, MIN_SAMPLES, decisions,
+    HORIZON, MIN_SAMPLES, STEP, decisions,
     observe::Observer,
     policies::{PolicyChoice, Run},
     policy::{CpuSample, Policy, PolicyInput, Values, sorted_cpu},
     score::{Horizon, Sums},
     trace::{Group, Series, Trace},
 };
-use crate::engine::{Pool, Rule, cpu::Replayed, memory};
+use crate::{
+    engine::{LikesScope, Member, Pools, Rule},
+    evidence::Hour,
+};
 
 /// Sums of one workload under one policy.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,7 +35,7 @@ pub struct Replay<'t> {
     /// The trace.
     pub trace: &'t Trace,
     /// Calibration of the engine's rule on all workloads before each decision.
-    pub pools: Vec<Pool>,
+    pub pools: Vec<Pools>,
 }
 
 /// One workload prepared for replays.
@@ -60,17 +63,28 @@ impl<'t> PreparedGroup<'t> {
 impl<'t> Replay<'t> {
     /// Replays the engine's rule on the past of each decision, to fill the pools.
     pub fn new(trace: &'t Trace, rule: Rule) -> Self {
-        let mut pools = vec![Pool::default(); decisions(trace.minutes).count()];
-        for group in &trace.groups {
-            let memory: Vec<Series> = group.rows.iter().map(|row| row.memory.clone()).collect();
-            let mut observer = Observer::new(group);
-            for (pool, now) in pools.iter_mut().zip(decisions(trace.minutes)) {
-                let evidence = observer.advance(group, &memory, now);
-                pool.memory.merge(memory::tally(evidence, rule));
-                pool.cpu.merge(Replayed::new(evidence));
+        let scope = LikesScope::default();
+        let memory: Vec<Vec<Series>> = trace
+            .groups
+            .iter()
+            .map(|group| group.rows.iter().map(|row| row.memory.clone()).collect())
+            .collect();
+        let mut observers: Vec<Observer> = trace.groups.iter().map(Observer::new).collect();
+        let mut pools = Pools::empty(rule, scope);
+        let before = (0..decisions(trace.minutes).next().unwrap_or(0)).step_by(STEP).map(|now| (now, false));
+        let steps = before.chain(decisions(trace.minutes).map(|now| (now, true)));
+        let mut of_decisions = Vec::new();
+        for (now, is_decision) in steps {
+            let members = trace.groups.iter().zip(&memory).zip(&mut observers);
+            let members: Vec<Member<'_>> = members
+                .map(|((group, memory), observer)| Member::new(observer.advance(group, memory, now), scope))
+                .collect();
+            pools.advance(Hour::from_seconds(now as u64 * 60), &members);
+            if is_decision {
+                of_decisions.push(pools.clone());
             }
         }
-        Self { trace, pools }
+        Self { trace, pools: of_decisions }
     }
 
     /// Sums of each workload under each policy.
@@ -103,7 +117,7 @@ impl<'t> Replay<'t> {
                 minutes,
                 kills: &[],
                 evidence: Some(observer.advance(group, &memory, *now)),
-                pool: self.pools.get(*number).copied().unwrap_or_default(),
+                pools: self.pools.get(*number),
             };
             for (choice, policy) in &mut policies {
                 let Some(decision) = policy.decide(&view) else { continue };

@@ -150,9 +150,9 @@ impl Policy for Snug<'_> {
     fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
         let (policy, set) = (self.policy.clone(), self.set);
         let evidence = view.evidence.unwrap_or_else(|| self.observe(view));
+        let pool = view.pools.map(|pools| pools.of(evidence)).unwrap_or_default();
         let recommendation =
-            engine::recommend(evidence, &policy, Context { pool: view.pool, previous: set, qos: None })
-                .ok()?;
+            engine::recommend(evidence, &policy, Context { pool, previous: set, qos: None }).ok()?;
         self.set = Some(recommendation.values);
         let Resources { cpu_request, memory_limit, .. } = recommendation.values;
         Some(Values { cpu: cpu_request? as f64, memory: memory_limit? as f64 / KIB })

@@ -1,7 +1,7 @@
 //! The interface of a policy: its input and its values.
 
 use super::trace::{ContainerTrace, GroupKey, Series};
-use crate::{engine::Pool, evidence::Evidence};
+use crate::{engine::Pools, evidence::Evidence};
 
 /// The values that a policy chooses for a workload.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,8 +53,8 @@ pub struct PolicyInput<'t> {
     pub kills: &'t [Kill],
     /// Evidence as an agent would have recorded it; `None` in the closed loop, where each policy observes its own usage.
     pub evidence: Option<&'t Evidence>,
-    /// Calibration of the engine's rule on all workloads before now.
-    pub pool: Pool,
+    /// What the past of all workloads before now says; `None` without any.
+    pub pools: Option<&'t Pools>,
 }
 
 impl PolicyInput<'_> {

@@ -135,7 +135,7 @@ fn sum(evidence: &Evidence, pick: Pick) -> Histogram {
 /// The request for a risk, with what the past days of all workloads show. `None` without CPU usage.
 pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, cluster: &Replayed) -> Option<CpuSize> {
     let (windows, window_millis, start_up) = request_windows(evidence);
-    let days = windows.count() as f64 * window_millis as f64 / DAY_MILLIS;
+    let days = pod_days(&windows, window_millis, evidence.pod_days());
     // Whole pod-hours, so that the request does not change from minute to minute.
     let forecast = Forecast::new(&windows, (days * 24.0).floor() / 24.0)?;
     let level = cluster.level(risk.cpu_work, rule);
@@ -156,10 +156,15 @@ pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, cluster: &Replayed) -> 
     })
 }
 
+/// Pod-days of history: those of the windows, or more where windows are samples of longer intervals.
+fn pod_days(windows: &Histogram, window_millis: u64, observed: f64) -> f64 {
+    (windows.count() as f64 * window_millis as f64 / DAY_MILLIS).max(observed)
+}
+
 /// The share of CPU time that is expected above a request in cores on the next day; 0 without usage.
 pub fn expected_above(evidence: &Evidence, cores: f64) -> f64 {
     let (windows, millis, _) = request_windows(evidence);
-    let days = windows.count() as f64 * millis as f64 / DAY_MILLIS;
+    let days = pod_days(&windows, millis, evidence.pod_days());
     Forecast::new(&windows, days).map_or(0.0, |forecast| forecast.work_above(cores))
 }
 

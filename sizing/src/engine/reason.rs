@@ -64,7 +64,7 @@ pub enum Reason {
     MemoryMargin {
         /// Headroom as a share of the counted usage.
         margin: f64,
-        /// Pod-days of history times the share of weekdays observed.
+        /// Pod-days of history.
         days: f64,
         /// Accepted OOM kills per pod-day.
         risk: f64,
@@ -73,8 +73,21 @@ pub enum Reason {
     Calibrated {
         /// Factor from the workload's own history.
         own: f64,
-        /// Factor from all similar workloads.
-        pool: f64,
+        /// Factor from its likes.
+        likes: f64,
+        /// Workload-days of likes.
+        likes_days: f64,
+    },
+    /// What past recommendations for this cluster would have delivered.
+    ClusterRecord {
+        /// The risk that they were made for, OOM kills per pod-day.
+        risk: f64,
+        /// Pod-days that may fail at that risk.
+        asked: f64,
+        /// Pod-days that failed.
+        seen: f64,
+        /// Pod-days judged.
+        pod_days: f64,
     },
     /// OOM kills require a higher limit.
     OomKill {
@@ -261,24 +274,38 @@ impl fmt::Display for Reason {
             Self::MemoryMargin { margin, days, risk } => {
                 write!(
                     f,
-                    "{} headroom, for at most one OOM kill in {:.0} pod-days; history × share of weekdays observed = {}",
+                    "{} headroom over {}, for at most one OOM kill in {:.0} pod-days",
                     percent(*margin),
-                    1.0 / risk,
-                    span(*days)
+                    span(*days),
+                    1.0 / risk
                 )
             }
-            Self::Calibrated { own, pool } => {
-                match often(*own) {
-                    Some(often) => write!(
+            Self::Calibrated { own, likes, likes_days } => {
+                let often = |factor: f64| if factor > 1.0 { "more often" } else { "less often" };
+                if is_adjusted(*own) {
+                    write!(
                         f,
-                        "headroom × {own:.2}: past recommendations for this workload would have failed {often} than expected"
-                    )?,
-                    None => f.write_str("headroom not adjusted by the history of this workload")?,
+                        "headroom × {own:.2}: usage of this workload rose above its past {} than that of its likes",
+                        often(*own)
+                    )?;
                 }
-                often(*pool).map_or(Ok(()), |often| {
-                    write!(f, "; headroom × {pool:.2}: those for all workloads would have failed {often}")
-                })
+                if is_adjusted(*likes) {
+                    let gap = if is_adjusted(*own) { "; " } else { "" };
+                    write!(
+                        f,
+                        "{gap}headroom × {likes:.2}: usage of its likes (the same container name, {likes_days:.0} days) rose {} than that \
+                         of all workloads",
+                        often(*likes)
+                    )?;
+                }
+                Ok(())
             }
+            Self::ClusterRecord { risk, asked, seen, pod_days } => write!(
+                f,
+                "past recommendations for this cluster at one OOM kill in {:.0} pod-days, replayed over {pod_days:.0} pod-days: {seen:.1} pod-days \
+                 above their limit, where {asked:.1} were accepted",
+                1.0 / risk
+            ),
             Self::OomKill { limit, pod, kills, bounded, .. } => {
                 let limit = bytes(*limit);
                 if *kills == 1 {
@@ -417,10 +444,9 @@ impl fmt::Display for Reason {
     }
 }
 
-/// How often recommendations failed in the replay of a calibration factor; `None` if as often as expected.
-fn often(factor: f64) -> Option<&'static str> {
-    let is_adjusted = (factor - 1.0).abs() >= 0.005;
-    is_adjusted.then_some(if factor > 1.0 { "more often" } else { "less often" })
+/// Whether a factor changes headroom by as much as is shown.
+fn is_adjusted(factor: f64) -> bool {
+    (factor - 1.0).abs() >= 0.005
 }
 
 fn amount(resource: &str, value: u64) -> String {

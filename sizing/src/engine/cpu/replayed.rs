@@ -9,7 +9,7 @@
 //! above the request, over the accepted share: 1,000 days at 1 %. So with few days the prior decides, and with twenty
 //! losses' worth of days mostly what was seen. The loss is a mean over days of workloads, each as important as any other.
 
-use super::{DAY_MILLIS, WindowsOfRequest, forecast::Forecast};
+use super::{WindowsOfRequest, forecast::Forecast, pod_days};
 use crate::{
     engine::rule::Rule,
     evidence::{Evidence, Hour},
@@ -27,9 +27,11 @@ const MOST: f64 = 4.0;
 const LEAST: f64 = 0.05;
 /// Losses are counted in millionths as whole numbers, so that their sum does not depend on the order of addition.
 const MILLIONTH: f64 = 1e6;
-/// Hours in a day, and windows of usage, milliseconds, without which a day is not judged and no request is made.
+/// Hours in a day, and seconds in an hour.
 const DAY: u32 = 24;
-const HOUR_MILLIS: u64 = 3_600_000;
+const HOUR_SECONDS: u32 = 3600;
+/// Pod-days without which a day is not judged and no request is made: an hour of one pod, nearly.
+const MIN_DAYS: f64 = 0.99 / 24.0;
 
 /// Losses of replayed days, summed over any number of workloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl Replayed {
     pub fn new(evidence: &Evidence) -> Self {
         let mut replayed = Self::default();
         let of_request = WindowsOfRequest::new(evidence);
-        let usage = || Usage { windows: Histogram::default(), window_millis: of_request.millis };
+        let usage = || Usage { windows: Histogram::default(), window_millis: of_request.millis, observed: 0 };
         let (mut past, mut day) = (usage(), usage());
         let mut number = None;
         let end = evidence.hours.last_key_value().map_or(0, |(last, _)| last.0.saturating_add(1));
@@ -66,10 +68,11 @@ impl Replayed {
             let this = hour / DAY;
             if number != Some(this) {
                 replayed.judge(&past, &day);
-                past.windows.merge(&std::mem::replace(&mut day, usage()).windows);
+                past.add(&std::mem::replace(&mut day, usage()));
                 number = Some(this);
             }
             of_request.picks.iter().for_each(|pick| day.windows.merge(pick(record)));
+            day.observed = day.observed.saturating_add(record.observed);
         }
         // The last day counts when it is over.
         if end % DAY == 0 {
@@ -80,7 +83,7 @@ impl Replayed {
 
     /// Judges requests made from the past on one day.
     fn judge(&mut self, past: &Usage, day: &Usage) {
-        if past.millis() < HOUR_MILLIS || day.millis() < HOUR_MILLIS {
+        if past.pod_days().min(day.pod_days()) < MIN_DAYS {
             return;
         }
         let Some(forecast) = past.forecast() else { return };
@@ -140,15 +143,22 @@ impl Replayed {
 struct Usage {
     windows: Histogram,
     window_millis: u64,
+    /// Container-seconds.
+    observed: u64,
 }
 
 impl Usage {
-    fn millis(&self) -> u64 {
-        self.windows.count().saturating_mul(self.window_millis)
+    fn add(&mut self, other: &Self) {
+        self.windows.merge(&other.windows);
+        self.observed = self.observed.saturating_add(other.observed);
+    }
+
+    fn pod_days(&self) -> f64 {
+        pod_days(&self.windows, self.window_millis, self.observed as f64 / f64::from(DAY * HOUR_SECONDS))
     }
 
     fn forecast(&self) -> Option<Forecast> {
-        Forecast::new(&self.windows, self.millis() as f64 / DAY_MILLIS)
+        Forecast::new(&self.windows, self.pod_days())
     }
 }
 
