@@ -92,10 +92,9 @@ impl UsageByAge {
 
     /// Mean usage by step, cores; without steps that were hardly observed.
     fn cores(&self) -> impl DoubleEndedIterator<Item = (usize, f64)> + '_ {
-        let both = self.observed_micros.iter().zip(&self.cpu_micros).enumerate();
-        let enough =
-            both.collect::<Vec<_>>().into_iter().filter(|(_, (observed, _))| **observed >= MIN_OBSERVED);
-        enough.map(|(step, (observed, used))| (step, *used as f64 / *observed as f64))
+        let both = self.observed_micros.iter().take(STEPS).zip(&self.cpu_micros).enumerate();
+        both.filter(|(_, (observed, _))| **observed >= MIN_OBSERVED)
+            .map(|(step, (observed, used))| (step, *used as f64 / *observed as f64))
     }
 
     /// Start-up above a CPU request in cores. `None` if usage by age is never above the request, or still is at the last age

@@ -38,7 +38,7 @@
 use serde::Serialize;
 
 use super::{
-    cpu::Replayed,
+    cpu::RequestReplay,
     curve::{Curve, Prior, Scores},
 };
 
@@ -254,5 +254,5 @@ pub struct Pool {
     /// Memory.
     pub memory: Calibration,
     /// CPU time above the requests of past days, of all workloads.
-    pub cpu: Replayed,
+    pub cpu: RequestReplay,
 }

@@ -15,7 +15,7 @@
 //!
 //! The CPU time above the quantile is `λ` times the mean excess. On real containers the mean excess is two fifths of the
 //! mean usage ([`Rule::excess`]), so `λ = 2.5ε` keeps the share of CPU time above the request at `ε`. Where the past days of
-//! the cluster show something else, [`replayed`] corrects `λ`.
+//! the cluster show something else, [`replay`] corrects `λ`.
 //!
 //! # What did not help
 //!
@@ -26,13 +26,13 @@
 //! weight changed less than 1 %.
 
 pub mod forecast;
-pub mod replayed;
+pub mod replay;
 
 use serde::Serialize;
 
 pub use self::{
     forecast::Forecast,
-    replayed::{Delivered, Replayed},
+    replay::{Delivered, RequestReplay},
 };
 use super::{risk::Risk, rule::Rule};
 use crate::{
@@ -133,7 +133,7 @@ fn sum(evidence: &Evidence, pick: Pick) -> Histogram {
 }
 
 /// The request for a risk, with what the past days of all workloads show. `None` without CPU usage.
-pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, cluster: &Replayed) -> Option<CpuSize> {
+pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, cluster: &RequestReplay) -> Option<CpuSize> {
     let (windows, window_millis, start_up) = request_windows(evidence);
     let days = pod_days(&windows, window_millis, evidence.pod_days());
     // Whole pod-hours, so that the request does not change from minute to minute.
@@ -148,7 +148,7 @@ pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, cluster: &Replayed) -> 
         accepted,
         expected: forecast.work_above(cores),
         rise: forecast.rise(),
-        calibration: level / Replayed::default().level(risk.cpu_work, rule),
+        calibration: level / RequestReplay::default().level(risk.cpu_work, rule),
         delivered: cluster.delivered(risk.cpu_work, rule),
         window_millis,
         days,

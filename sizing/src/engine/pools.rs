@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::{
     calibration::{ClusterPast, Exceeded, LADDER, Pool, STEPS},
-    cpu::Replayed,
+    cpu::RequestReplay,
     likes::{Like, LikesScope},
     memory::{PeakHistory, TRIAL_DAY, TRIAL_WEIGHT, Trial},
     rule::Rule,
@@ -20,7 +20,7 @@ pub struct Pools {
     rule: Rule,
     scope: LikesScope,
     memory: ClusterPast,
-    cpu: Replayed,
+    cpu: RequestReplay,
     likes: HashMap<Like, Exceeded>,
     own: HashMap<Key, Exceeded>,
     undecided: VecDeque<Step>,
@@ -59,7 +59,7 @@ pub struct Member<'e> {
     key: Key,
     like: Like,
     history: PeakHistory<'e>,
-    cpu: Replayed,
+    cpu: RequestReplay,
 }
 
 impl<'e> Member<'e> {
@@ -69,7 +69,7 @@ impl<'e> Member<'e> {
             key: Key::new(evidence),
             like: Like::new(evidence, scope),
             history: PeakHistory::new(evidence),
-            cpu: Replayed::new(evidence),
+            cpu: RequestReplay::new(evidence),
         }
     }
 }
@@ -95,7 +95,7 @@ impl Pools {
     pub fn advance(&mut self, now: Hour, members: &[Member<'_>]) {
         self.judge(now, members);
         // Each member has the whole days of its history.
-        self.cpu = members.iter().fold(Replayed::default(), |mut sum, member| {
+        self.cpu = members.iter().fold(RequestReplay::default(), |mut sum, member| {
             sum.merge(member.cpu);
             sum
         });

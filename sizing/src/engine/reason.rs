@@ -9,6 +9,9 @@ use super::{
     text::{bytes, percent},
 };
 
+/// A calibration of requests that differs by less from one is not worth a sentence.
+const SMALL_CALIBRATION: f64 = 0.05;
+
 /// How much usage history a recommendation is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -362,7 +365,7 @@ impl fmt::Display for Reason {
                     percent(*asked),
                     percent(*delivered)
                 )?;
-                if calibration.mul_add(100.0, -100.0).abs() < 1.0 {
+                if (calibration - 1.0).abs() < SMALL_CALIBRATION {
                     return Ok(());
                 }
                 let direction = if *calibration < 1.0 { "higher" } else { "lower" };

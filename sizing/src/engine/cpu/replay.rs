@@ -23,8 +23,8 @@ const HIGHEST: f64 = 0.5;
 const STRENGTH: f64 = 10.0;
 /// The level is at most so many times the prior's, and at least such a part of it. Above past usage the fifth root of the level
 /// counts, so a twentieth of the level raises a request by four fifths.
-const MOST: f64 = 4.0;
-const LEAST: f64 = 0.05;
+const MAX_CORRECTION: f64 = 4.0;
+const MIN_CORRECTION: f64 = 0.05;
 /// Losses are counted in millionths as whole numbers, so that their sum does not depend on the order of addition.
 const MILLIONTH: f64 = 1e6;
 /// Hours in a day, and seconds in an hour.
@@ -35,7 +35,7 @@ const MIN_DAYS: f64 = 0.99 / 24.0;
 
 /// Losses of replayed days, summed over any number of workloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Replayed {
+pub struct RequestReplay {
     /// Days of workloads.
     days: u64,
     /// Sum of the losses by level, millionths.
@@ -55,7 +55,7 @@ fn level_of(place: usize) -> f64 {
     HIGHEST / f64::from(1_u32 << place.min(LEVELS))
 }
 
-impl Replayed {
+impl RequestReplay {
     /// Replays the history of one container.
     pub fn new(evidence: &Evidence) -> Self {
         let mut replayed = Self::default();
@@ -121,7 +121,7 @@ impl Replayed {
         let within = |level: f64| {
             self.lost(level) + weight * rule.excess * level <= accepted * (self.days as f64 + weight)
         };
-        let (mut low, mut high) = (prior * LEAST, (prior * MOST).min(HIGHEST));
+        let (mut low, mut high) = (prior * MIN_CORRECTION, (prior * MAX_CORRECTION).min(HIGHEST));
         if self.days == 0 || within(high) {
             return if self.days == 0 { prior } else { high };
         }
@@ -186,26 +186,26 @@ mod tests {
 
     #[test]
     fn each_day_is_judged_by_the_days_before_it() {
-        let steady = Replayed::new(&evidence(&days(&[1.0; 5])));
+        let steady = RequestReplay::new(&evidence(&days(&[1.0; 5])));
         assert_eq!(steady.days, 4);
         assert_eq!(steady.delivered(0.01, RULE), Some(Delivered { work_above: 0.0, days: 4 }));
         // On the last day usage is ten times as high; the request was half as high again as usage at most.
-        let risen = Replayed::new(&evidence(&days(&[1.0, 1.0, 1.0, 1.0, 10.0])));
+        let risen = RequestReplay::new(&evidence(&days(&[1.0, 1.0, 1.0, 1.0, 10.0])));
         let lost = risen.delivered(0.01, RULE).unwrap().work_above * 4.0;
         assert!((0.8..0.9).contains(&lost), "{lost}");
         // A day that is not over is not judged, and the first one has no request.
-        assert_eq!(Replayed::new(&evidence(&days(&[1.0, 1.0])[..47])).days, 0);
-        assert_eq!(Replayed::new(&evidence(&[])), Replayed::default());
-        assert_eq!(Replayed::default().delivered(0.01, RULE), None);
+        assert_eq!(RequestReplay::new(&evidence(&days(&[1.0, 1.0])[..47])).days, 0);
+        assert_eq!(RequestReplay::new(&evidence(&[])), RequestReplay::default());
+        assert_eq!(RequestReplay::default().delivered(0.01, RULE), None);
     }
 
     #[test]
     fn without_days_the_prior_decides_and_with_many_what_was_seen() {
-        let prior = Replayed::default().level(0.01, RULE);
+        let prior = RequestReplay::default().level(0.01, RULE);
         assert!((prior - 0.025).abs() < 1e-12);
         // Each level loses twice what it should.
         let lost = |factor: f64, days: u64| {
-            let mut replayed = Replayed { days, ..Replayed::default() };
+            let mut replayed = RequestReplay { days, ..RequestReplay::default() };
             for (place, lost) in replayed.lost.iter_mut().enumerate() {
                 *lost = (factor * RULE.excess * level_of(place) * days as f64 * MILLIONTH) as u64;
             }
@@ -217,7 +217,10 @@ mod tests {
         assert!((level(2.0, 1000) - 1.0 / 1.5).abs() < 1e-3);
         assert!((level(2.0, 1_000_000) - 0.5).abs() < 1e-2 && (level(0.5, 1_000_000) - 2.0).abs() < 1e-2);
         // Never further than this.
-        assert!((level(1e3, 1_000_000) - LEAST).abs() < 1e-9 && (level(0.0, 1_000_000) - MOST).abs() < 1e-9);
+        assert!(
+            (level(1e3, 1_000_000) - MIN_CORRECTION).abs() < 1e-9
+                && (level(0.0, 1_000_000) - MAX_CORRECTION).abs() < 1e-9
+        );
     }
 
     /// With the level that the replay chooses, days of the same kind lose what was accepted.
@@ -234,13 +237,13 @@ mod tests {
             let mut one = || days(&(0..count).map(|_| chance().powf(-0.15)).collect::<Vec<_>>());
             (0..workloads).map(|_| evidence(&one())).collect()
         };
-        let mut replayed = Replayed::default();
-        of(400, 12).iter().for_each(|one| replayed.merge(Replayed::new(one)));
+        let mut replayed = RequestReplay::default();
+        of(400, 12).iter().for_each(|one| replayed.merge(RequestReplay::new(one)));
         for asked in [0.05, 0.02] {
             let level = replayed.level(asked, RULE);
             let (mut lost, mut judged) = (0.0, 0.0);
             for one in of(200, 12) {
-                let later = Replayed::new(&one);
+                let later = RequestReplay::new(&one);
                 lost += later.lost(level);
                 judged += later.days as f64;
             }
@@ -252,7 +255,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_higher_risk_has_no_lower_level(days in 0..100_000_u64, lost in prop::array::uniform13(0.0..1.0_f64), risk in 0.0005..0.5_f64, factor in 1.0..10.0_f64) {
-            let mut replayed = Replayed { days, ..Replayed::default() };
+            let mut replayed = RequestReplay { days, ..RequestReplay::default() };
             let mut sum = 0.0;
             for (mine, share) in replayed.lost.iter_mut().rev().zip(lost) {
                 sum += share * (1.0 - sum);
@@ -269,13 +272,13 @@ mod tests {
             let whole: Vec<f64> = hours.iter().chain(&later).copied().collect();
             let mut cut = evidence(&whole);
             cut.hours.split_off(&Hour(24_000 + hours.len() as u32));
-            prop_assert_eq!(Replayed::new(&cut), Replayed::new(&evidence(&hours)));
+            prop_assert_eq!(RequestReplay::new(&cut), RequestReplay::new(&evidence(&hours)));
         }
 
         #[test]
         fn a_sum_does_not_depend_on_the_order(one in prop::collection::vec(0.001..8.0_f64, 24..100), other in prop::collection::vec(0.001..8.0_f64, 24..100)) {
-            let [one, other] = [one, other].map(|hours| Replayed::new(&evidence(&hours)));
-            let sum = |mut first: Replayed, second| { first.merge(second); first };
+            let [one, other] = [one, other].map(|hours| RequestReplay::new(&evidence(&hours)));
+            let sum = |mut first: RequestReplay, second| { first.merge(second); first };
             prop_assert_eq!(sum(one, other), sum(other, one));
         }
     }
