@@ -100,7 +100,7 @@ impl Pools {
         let decided = trials.iter().map(|(member, trial)| {
             let own = self.own.get(&member.key).copied().unwrap_or_default();
             let calibration = of_all.with_likes(self.likes(&member.like, own));
-            let levels = LADDER.map(|risk| calibration.level(risk, trial.pods));
+            let levels = LADDER.map(|risk| calibration.level(risk));
             (member.key.clone(), Decided { trial: *trial, factor: calibration.factors(own).product(), levels })
         });
         let decided = decided.collect();
@@ -142,3 +142,6 @@ impl Pools {
         Pool { memory: self.memory.calibration(likes) }
     }
 }
+
+#[cfg(test)]
+mod tests;

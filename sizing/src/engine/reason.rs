@@ -257,10 +257,10 @@ impl fmt::Display for Reason {
             Self::MemoryMargin { margin, days, risk } => {
                 write!(
                     f,
-                    "{} headroom over {}, for at most one OOM kill in {:.0} pod-days",
+                    "{} headroom, for at most one OOM kill in {:.0} pod-days on average over the cluster; history of {}",
                     percent(*margin),
-                    span(*days),
-                    1.0 / risk
+                    1.0 / risk,
+                    span(*days)
                 )
             }
             Self::Calibrated { own, likes, likes_days } => {
