@@ -22,6 +22,8 @@ pub struct Pools {
     likes: HashMap<Like, Exceeded>,
     own: HashMap<Key, Exceeded>,
     undecided: VecDeque<Step>,
+    /// Part of a day that a trial counts as, since days overlap.
+    weight: f64,
 }
 
 /// Namespace, workload and container.
@@ -69,7 +71,13 @@ impl<'e> Member<'e> {
 impl Pools {
     /// No past yet.
     pub fn empty(rule: Rule, scope: LikesScope) -> Self {
-        Self { rule, scope, ..Self::default() }
+        Self { rule, scope, weight: TRIAL_WEIGHT, ..Self::default() }
+    }
+
+    /// For steps of so many hours.
+    #[must_use]
+    pub fn with_step(self, hours: Hour) -> Self {
+        Self { weight: (f64::from(hours.0) / f64::from(TRIAL_DAY)).min(1.0), ..self }
     }
 
     /// Replays the whole history of a cluster. It must have whole hours only.
@@ -119,7 +127,7 @@ impl Pools {
                 let Some(decided) = step.decided.get(&member.key) else { continue };
                 let Some(outcome) = member.history.outcome(step.at) else { continue };
                 let Decided { trial, factor, levels } = *decided;
-                let (past, weight) = (&mut self.memory, TRIAL_WEIGHT);
+                let (past, weight) = (&mut self.memory, self.weight);
                 past.scores.add(trial.score(&outcome, factor), weight);
                 past.pod_days += weight * outcome.pod_days;
                 for ((delivered, risk), level) in past.delivered.iter_mut().zip(LADDER).zip(levels) {
