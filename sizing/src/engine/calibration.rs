@@ -40,7 +40,7 @@ use serde::Serialize;
 use super::curve::{Curve, Prior, Scores};
 
 /// The curve before any trial.
-pub const PRIOR: Prior = Prior { first: 0.4, knee: 0.3, power: 1.7, trials: 10.0, steps: 10.0 };
+pub const PRIOR: Prior = Prior { first: 0.6, knee: 0.3, power: 1.7, trials: 10.0, steps: 10.0 };
 /// Risks for which past decisions are made again, in OOM kills per pod-day, descending.
 pub const LADDER: [f64; STEPS] = [0.1, 0.05, 0.02, 0.01, 0.005, 0.0025, 0.001, 0.0005];
 /// Number of these risks.

@@ -19,9 +19,9 @@
 //! of Kaplan and Meier, which is the case `s = 0`.
 
 /// Number of levels.
-const LEVELS: usize = 26;
+const LEVELS: usize = 32;
 /// The lowest level, and the factor from one level to the next.
-const LOWEST: f64 = 0.1;
+const LOWEST: f64 = 0.0125;
 const RATIO: f64 = std::f64::consts::SQRT_2;
 
 /// The shape of the curve before any trial: `first · ((1 + u/knee) ÷ (1 + lowest/knee))^−power`.
@@ -167,9 +167,9 @@ mod tests {
     #[test]
     fn without_trials_it_is_the_prior() {
         let curve = Scores::default().curve(PRIOR);
-        assert!((curve.share_above(0.1) - 0.5).abs() < 1e-12);
-        // (1 + 1.6/0.1) ÷ 2 = 8.5; 8.5^−1.35 = 0.0557.
-        assert!((curve.share_above(1.6) - 0.5 * 8.5_f64.powf(-1.35)).abs() < 1e-9);
+        assert!((curve.share_above(0.0125) - 0.5).abs() < 1e-12);
+        // (1 + 1.6/0.1) ÷ (1 + 0.0125/0.1) = 15.1; 15.1^−1.35 = 0.0256.
+        assert!((curve.share_above(1.6) - 0.5 * (17.0_f64 / 1.125).powf(-1.35)).abs() < 1e-9);
     }
 
     #[test]

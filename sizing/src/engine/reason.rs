@@ -395,7 +395,7 @@ impl fmt::Display for Reason {
             Self::ExpectedRisk { asked, expected, .. } => {
                 write!(
                     f,
-                    "expected: {expected:.3} OOM kills per pod-day at this memory limit, more than the asked {asked}"
+                    "expected: {expected:.3} OOM kills per pod-day at this memory limit; the asked {asked} is an average over all pods"
                 )
             }
             Self::Weekdays { seen } => write!(f, "{seen} of 7 weekdays observed"),
