@@ -247,9 +247,8 @@ impl Snapshot {
     }
 
     /// What the history of all containers says about each of them.
-    pub fn pools(&self) -> Pools {
+    pub fn pools(&self, scope: LikesScope) -> Pools {
         let all: Vec<&Evidence> = self.evidence().collect();
-        let scope = LikesScope::default();
         // In the order of the evidence, so that the result does not depend on threads.
         let members: Vec<Member<'_>> = all.par_iter().map(|evidence| Member::new(evidence, scope)).collect();
         Pools::new(&members, Rule::FITTED, scope)

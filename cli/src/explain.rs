@@ -36,7 +36,7 @@ pub struct Options {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { selected, sizing } = options;
-    let OpenedSource { snapshot, pools, cluster, .. } = selected.source.open()?;
+    let OpenedSource { snapshot, pools, cluster, .. } = selected.source.open(sizing.likes())?;
     let policies = sizing.policies(cluster.as_ref())?;
     let mut outcome = Outcome::NotEnoughData;
     let all = snapshot.with_qos().into_iter().filter(|(evidence, _)| selected.is(evidence));

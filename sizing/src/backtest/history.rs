@@ -57,8 +57,7 @@ pub fn replay(all: &[&Evidence], choices: &[(String, HistoryPolicy)]) -> Vec<Fig
     let mut replayed: Vec<WorkloadReplay<'_>> =
         all.iter().map(|evidence| WorkloadReplay::new(evidence, choices.len())).collect();
     let mut pools = Pools::empty(Rule::FITTED, LikesScope::default());
-    let from = first.next_multiple_of(STEP_HOURS);
-    let decisions = (from..end).step_by(STEP_HOURS as usize);
+    let decisions = (first..end).step_by(STEP_HOURS as usize);
     for now in decisions.take_while(|now| now + STEP_HOURS <= end) {
         replayed.iter_mut().for_each(|one| one.advance(Hour(now)));
         let members: Vec<Member<'_>> =
@@ -177,7 +176,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Days of half a core in one hour of four and a tenth else, with so much memory; it doubles at last.
+    /// Days of half a core in one hour of four and a tenth else, with so much memory; it is eight times as much at last.
     fn evidence(days: u32, mib: u64) -> Evidence {
         let mut evidence = Evidence::new(workload("web"), container("app"), 100);
         evidence.container.current =
@@ -186,7 +185,7 @@ mod tests {
             let record = evidence.hour(Hour(1000 + hour));
             record.observed = HOUR;
             record.minutes.record(if hour % 4 == 0 { 0.5 } else { 0.1 }, 60);
-            let bytes = if hour + 1 == days * 24 { 3 * mib * MIB } else { mib * MIB };
+            let bytes = if hour + 1 == days * 24 { 8 * mib * MIB } else { mib * MIB };
             record.working_set.record(bytes as f64, 3600);
             record.peak = Some(Peak { bytes, at: u64::from(hour) * HOUR, pod: "web-1".to_owned() });
         }

@@ -43,13 +43,15 @@ use super::{
 };
 
 /// The curve before any trial.
-pub const PRIOR: Prior = Prior { first: 0.5, knee: 0.1, power: 1.35, trials: 20.0, steps: 20.0 };
+pub const PRIOR: Prior = Prior { first: 0.6, knee: 0.3, power: 1.7, trials: 10.0, steps: 10.0 };
 /// Risks for which past decisions are made again, in OOM kills per pod-day, descending.
 pub const LADDER: [f64; STEPS] = [0.1, 0.05, 0.02, 0.01, 0.005, 0.0025, 0.001, 0.0005];
 /// Number of these risks.
 pub const STEPS: usize = 8;
 /// Strength of the prior of the feedback, in failures.
 const FEEDBACK: f64 = 5.0;
+/// Mean number of pods per workload where nothing of a cluster is known.
+const PODS: f64 = 3.0;
 /// Workload-days that the mean number of pods of today is worth beside that of the past.
 const PODS_TODAY: f64 = 30.0;
 /// The level at which likes and a workload's own past are compared.
@@ -116,9 +118,8 @@ impl ClusterPast {
     /// The calibration of a workload, whose likes exceeded the reference level so often; they do not include itself.
     pub fn calibration(&self, likes: Exceeded) -> Calibration {
         let days = self.scores.trials();
-        let pods = (self.pods_today > 0.0).then(|| {
-            ((self.pod_days + PODS_TODAY * self.pods_today) / (days + PODS_TODAY)).max(f64::MIN_POSITIVE)
-        });
+        let today = if self.pods_today > 0.0 { self.pods_today } else { PODS };
+        let pods = ((self.pod_days + PODS_TODAY * today) / (days + PODS_TODAY)).max(f64::MIN_POSITIVE);
         let prior = Scores::default().curve(PRIOR).share_above(REFERENCE_LEVEL);
         Calibration {
             curve: self.scores.curve(PRIOR),
@@ -135,7 +136,7 @@ impl ClusterPast {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Calibration {
     curve: Curve,
-    pods: Option<f64>,
+    pods: f64,
     reference: f64,
     likes: Exceeded,
     delivered: [Delivered; STEPS],
@@ -171,15 +172,14 @@ impl Calibration {
         Self { likes, ..self }
     }
 
-    /// The level for a risk per pod-day, of a workload with so many pods.
-    pub fn level(&self, risk: f64, pods: f64) -> f64 {
-        self.curve.level_for((self.corrected(risk) * self.pods.unwrap_or(pods)).min(1.0))
+    /// The level for a risk per pod-day.
+    pub fn level(&self, risk: f64) -> f64 {
+        self.curve.level_for((self.corrected(risk) * self.pods).min(1.0))
     }
 
     /// The risk per pod-day at a level, of a workload with so many pods; at most 1.
     pub fn risk(&self, level: f64, pods: f64) -> f64 {
-        let entering = self.curve.share_above(level) / self.pods.unwrap_or(pods).max(f64::MIN_POSITIVE);
-        let share = self.uncorrected(entering) * self.pods.unwrap_or(pods);
+        let share = self.uncorrected(self.curve.share_above(level) / self.pods) * self.pods;
         (share / pods.max(f64::MIN_POSITIVE)).min(1.0)
     }
 

@@ -19,9 +19,9 @@
 //! of Kaplan and Meier, which is the case `s = 0`.
 
 /// Number of levels.
-const LEVELS: usize = 26;
+const LEVELS: usize = 32;
 /// The lowest level, and the factor from one level to the next.
-const LOWEST: f64 = 0.1;
+const LOWEST: f64 = 0.0125;
 const RATIO: f64 = std::f64::consts::SQRT_2;
 
 /// The shape of the curve before any trial: `first · ((1 + u/knee) ÷ (1 + lowest/knee))^−power`.
@@ -100,8 +100,7 @@ impl Scores {
             *share = match before {
                 None => (over + prior.trials * expected) / (at_risk + prior.trials),
                 Some((last, last_expected)) => {
-                    last * ((over + prior.steps * expected / last_expected) / (at_risk + prior.steps))
-                        .min(1.0)
+                    last * ((over + prior.steps * expected / last_expected) / (at_risk + prior.steps)).min(1.0)
                 }
             };
             before = Some((*share, expected));
@@ -168,9 +167,9 @@ mod tests {
     #[test]
     fn without_trials_it_is_the_prior() {
         let curve = Scores::default().curve(PRIOR);
-        assert!((curve.share_above(0.1) - 0.5).abs() < 1e-12);
-        // (1 + 1.6/0.1) ÷ 2 = 8.5; 8.5^−1.35 = 0.0557.
-        assert!((curve.share_above(1.6) - 0.5 * 8.5_f64.powf(-1.35)).abs() < 1e-9);
+        assert!((curve.share_above(0.0125) - 0.5).abs() < 1e-12);
+        // (1 + 1.6/0.1) ÷ (1 + 0.0125/0.1) = 15.1; 15.1^−1.35 = 0.0256.
+        assert!((curve.share_above(1.6) - 0.5 * (17.0_f64 / 1.125).powf(-1.35)).abs() < 1e-9);
     }
 
     #[test]
@@ -193,22 +192,25 @@ mod tests {
             all.add(score(1.0), 1.0);
             cut_off.add(Score { level: 1.0, is_cut_off: true }, 1.0);
         }
-        assert!(cut_off.curve(PRIOR).share_above(4.0) > 10.0 * all.curve(PRIOR).share_above(4.0));
+        // Seventy trials, of which none was above the next level, or the twenty of the prior alone.
+        let times = cut_off.curve(PRIOR).share_above(4.0) / all.curve(PRIOR).share_above(4.0);
+        assert!((times - 70.0 / 20.0).abs() < 1e-9, "{times}");
         assert_eq!(cut_off.curve(PRIOR).share_above(0.5), all.curve(PRIOR).share_above(0.5));
     }
 
-    fn scores() -> impl Strategy<Value = Scores> {
-        prop::collection::vec((0.0..400.0_f64, any::<bool>(), 0.01..30.0_f64), 0..40).prop_map(|all| {
+    fn scores(are_cut_off: bool) -> impl Strategy<Value = Scores> {
+        prop::collection::vec((0.0..400.0_f64, any::<bool>(), 0.01..30.0_f64), 0..40).prop_map(move |all| {
             let mut scores = Scores::default();
-            all.into_iter()
-                .for_each(|(level, is_cut_off, weight)| scores.add(Score { level, is_cut_off }, weight));
+            all.into_iter().for_each(|(level, is_cut_off, weight)| {
+                scores.add(Score { level, is_cut_off: is_cut_off && are_cut_off }, weight);
+            });
             scores
         })
     }
 
     proptest! {
         #[test]
-        fn levels_and_shares_are_inverse_and_fall(scores in scores(), share in 1e-7..1.0_f64, less in 0.01..1.0_f64, level in 0.0..2000.0_f64, more in 0.0..100.0_f64) {
+        fn levels_and_shares_are_inverse_and_fall(scores in scores(true), share in 1e-7..1.0_f64, less in 0.01..1.0_f64, level in 0.0..2000.0_f64, more in 0.0..100.0_f64) {
             let curve = scores.curve(PRIOR);
             prop_assert!(curve.share_above(level + more) <= curve.share_above(level) * (1.0 + 1e-9));
             let chosen = curve.level_for(share);
@@ -217,7 +219,7 @@ mod tests {
         }
 
         #[test]
-        fn higher_scores_raise_the_curve(scores in scores(), low in 0.0..100.0_f64, more in 0.0..100.0_f64, wanted in 0.0..200.0_f64) {
+        fn higher_scores_raise_the_curve(scores in scores(false), low in 0.0..100.0_f64, more in 0.0..100.0_f64, wanted in 0.0..200.0_f64) {
             let (mut lower, mut higher) = (scores, scores);
             lower.add(score(low), 1.0);
             higher.add(score(low + more), 1.0);

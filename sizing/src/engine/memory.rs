@@ -312,7 +312,9 @@ impl Trial {
 
 /// The margin at level one, as a share of the usage `bytes`; `days` are the pod-days of history.
 fn shape(rule: Rule, bytes: f64, days: f64) -> f64 {
-    rule.relative + (rule.absolute / (bytes * (1.0 + days))).sqrt()
+    // Whole quarters of a day, so that the margin does not change from minute to minute.
+    let whole = (days * 4.0).floor() / 4.0;
+    rule.relative + (rule.absolute / (bytes * (1.0 + whole))).sqrt()
 }
 
 /// The margin as a share of the usage, at a level and with the factors of the calibration.
@@ -376,7 +378,7 @@ pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, calibration: Calibratio
     let (days, pods) = (history.pod_days(all), history.pods(all).max(MIN_PODS));
     let shape = if basis.bytes > 0.0 { shape(rule, basis.bytes, days) } else { 0.0 };
     let factors = calibration.factors(history.exceeded(rule));
-    let level = calibration.level(risk.oom_kills, pods);
+    let level = calibration.level(risk.oom_kills);
     let margin = margin(level, factors.product(), shape);
     let record = calibration.delivered(risk.oom_kills).map(|(risk, delivered)| ClusterRecord {
         risk,

@@ -24,6 +24,8 @@ pub struct Pools {
     likes: HashMap<Like, Exceeded>,
     own: HashMap<Key, Exceeded>,
     undecided: VecDeque<Step>,
+    /// Part of a day that a trial counts as, since days overlap.
+    weight: f64,
 }
 
 /// Namespace, workload and container.
@@ -77,7 +79,13 @@ impl<'e> Member<'e> {
 impl Pools {
     /// No past yet.
     pub fn empty(rule: Rule, scope: LikesScope) -> Self {
-        Self { rule, scope, ..Self::default() }
+        Self { rule, scope, weight: TRIAL_WEIGHT, ..Self::default() }
+    }
+
+    /// For steps of so many hours.
+    #[must_use]
+    pub fn with_step(self, hours: Hour) -> Self {
+        Self { weight: (f64::from(hours.0) / f64::from(TRIAL_DAY)).min(1.0), ..self }
     }
 
     /// Replays the whole history of a cluster. It must have whole hours only.
@@ -113,11 +121,8 @@ impl Pools {
         let decided = trials.iter().map(|(member, trial)| {
             let own = self.own.get(&member.key).copied().unwrap_or_default();
             let calibration = of_all.with_likes(self.likes(&member.like, own));
-            let levels = LADDER.map(|risk| calibration.level(risk, trial.pods));
-            (
-                member.key.clone(),
-                Decided { trial: *trial, factor: calibration.factors(own).product(), levels },
-            )
+            let levels = LADDER.map(|risk| calibration.level(risk));
+            (member.key.clone(), Decided { trial: *trial, factor: calibration.factors(own).product(), levels })
         });
         let decided = decided.collect();
         self.undecided.push_back(Step { at: now, decided });
@@ -135,7 +140,7 @@ impl Pools {
                 let Some(decided) = step.decided.get(&member.key) else { continue };
                 let Some(outcome) = member.history.outcome(step.at) else { continue };
                 let Decided { trial, factor, levels } = *decided;
-                let (past, weight) = (&mut self.memory, TRIAL_WEIGHT);
+                let (past, weight) = (&mut self.memory, self.weight);
                 past.scores.add(trial.score(&outcome, factor), weight);
                 past.pod_days += weight * outcome.pod_days;
                 for ((delivered, risk), level) in past.delivered.iter_mut().zip(LADDER).zip(levels) {
@@ -158,3 +163,6 @@ impl Pools {
         Pool { memory: self.memory.calibration(likes), cpu: self.cpu }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -277,10 +277,10 @@ impl fmt::Display for Reason {
             Self::MemoryMargin { margin, days, risk } => {
                 write!(
                     f,
-                    "{} headroom over {}, for at most one OOM kill in {:.0} pod-days",
+                    "{} headroom, for at most one OOM kill in {:.0} pod-days on average over the cluster; history of {}",
                     percent(*margin),
-                    span(*days),
-                    1.0 / risk
+                    1.0 / risk,
+                    span(*days)
                 )
             }
             Self::Calibrated { own, likes, likes_days } => {
@@ -436,7 +436,7 @@ impl fmt::Display for Reason {
             Self::ExpectedRisk { asked, expected, .. } => {
                 write!(
                     f,
-                    "expected: {expected:.3} OOM kills per pod-day at this memory limit, more than the asked {asked}"
+                    "expected: {expected:.3} OOM kills per pod-day at this memory limit; the asked {asked} is an average over all pods"
                 )
             }
             Self::Weekdays { seen } => write!(f, "{seen} of 7 weekdays observed"),
