@@ -37,7 +37,7 @@ pub struct Options {
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { selected, sizing } = options;
     let (mut texts, mut known, mut outcome) = (Vec::new(), 0, Outcome::NotEnoughData);
-    for OpenedSource { name, snapshot, pool, cluster, .. } in selected.source.open()? {
+    for OpenedSource { name, snapshot, pools, cluster, .. } in selected.source.open(sizing.likes())? {
         known += snapshot.evidence().count();
         let policies = sizing.policies(cluster.as_ref())?;
         let of_cluster = if name.is_empty() { name } else { format!("Cluster {}: ", plain(&name)) };
@@ -48,7 +48,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
                 texts.push(format!("{title}\n  excluded by a policy\n"));
                 continue;
             };
-            let context = Context { pool, qos, previous: None };
+            let context = Context { pool: pools.of(evidence), qos, previous: None };
             texts.push(match engine::recommend(evidence, &policy, context) {
                 Ok(recommendation) => {
                     outcome = Outcome::Success;

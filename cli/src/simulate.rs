@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use snug_sizing::{
+    engine::LikesScope,
     evidence::Evidence,
     quantity::Quantity,
     simulate::{self, CpuLimit, CpuRequest, MemoryLimit, Throttled},
@@ -99,7 +100,7 @@ struct Simulation {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { selected, values, output } = options;
-    let sources = selected.source.open()?;
+    let sources = selected.source.open(LikesScope::default())?;
     let mut all: Vec<(&str, &Evidence)> = Vec::new();
     for OpenedSource { name, snapshot, .. } in &sources {
         all.extend(snapshot.evidence().filter(|it| selected.is(it)).map(|it| (name.as_str(), it)));

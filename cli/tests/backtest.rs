@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use snug::backtest::traces;
 use snug_sizing::{
     backtest::{
-        open::{Outcome, Replay},
+        open::{Decisions, Outcome, Replay},
         policies::{PolicyChoice, Run},
         trace::Trace,
+        world::World,
     },
     engine::{Profile, Rule},
 };
@@ -45,13 +46,8 @@ fn baseline(name: &str) -> PolicyChoice {
 
 fn outcomes(trace: &Trace, choices: &[PolicyChoice]) -> Vec<Outcome> {
     let runs: Vec<Run> = choices.iter().map(|choice| Run::from(*choice)).collect();
-    let mut sums = vec![Outcome::default(); runs.len()];
-    for workload in Replay::new(trace, Rule::FITTED).open(&runs) {
-        for (sum, outcome) in sums.iter_mut().zip(workload) {
-            *sum += &outcome;
-        }
-    }
-    sums
+    let world = World::of_trace("traces", trace.clone());
+    Replay::new(&world, Profile::Standard.risk()).open(&runs).iter().map(Decisions::total).collect()
 }
 
 #[test]

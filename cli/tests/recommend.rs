@@ -337,7 +337,7 @@ fn a_policy_file_overrides_settings() {
         let entry = entries.iter().find(|entry| entry["container"] == name).unwrap();
         entry["quantities"]["limits"]["memory"].as_str().unwrap().to_owned()
     };
-    assert_eq!((memory("app"), memory("proxy")), ("1Gi".to_owned(), "31Mi".to_owned()));
+    assert_eq!((memory("app"), memory("proxy")), ("1Gi".to_owned(), "66Mi".to_owned()));
     let ledger =
         said["skipped"].as_array().unwrap().iter().find(|entry| entry["workload"] == "ledger").unwrap();
     assert_eq!(said["withheld"], said["skipped"], "the old name, for one version");
@@ -410,7 +410,7 @@ proptest! {
             // The numbers in the input are arbitrary here.
             let policy = snug_sizing::engine::Policy::new(snug_sizing::engine::Profile::Standard.risk());
             let policies = snug::policy::Policies::new(policy);
-            snug::recommend::report::Report::make(&snapshot, snapshot.pool(), &policies, |_| true);
+            snug::recommend::report::Report::make(&snapshot, &snapshot.pools(snug_sizing::engine::LikesScope::Namespace), &policies, |_| true);
         }
         let _ = read(&bytes[..cut]);
     }

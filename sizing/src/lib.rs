@@ -16,9 +16,12 @@ pub mod settings;
 
 pub mod cpu_quota;
 pub mod evidence;
+pub mod families;
 pub mod histogram;
 pub mod minutes;
+pub mod random;
 pub mod skew;
+pub mod start_up;
 pub mod workload;
 
 pub mod constraints;

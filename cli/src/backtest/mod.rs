@@ -3,20 +3,26 @@
 pub mod history;
 pub mod plot;
 pub mod report;
+mod streams;
+mod subject;
 mod table;
 pub mod traces;
+mod world_report;
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use snug_sizing::{
-    backtest::{history::HistoryPolicy, policies::PolicyChoice},
+    backtest::{history::HistoryPolicy, policies::PolicyChoice, world::World},
     engine::Risk,
 };
 
-use self::report::{EngineUnderTest, Report};
+use self::{report::Report, subject::EngineUnderTest};
 use crate::{risk, source::EvidenceSource};
 
 /// The name of the engine among policies.
@@ -25,12 +31,18 @@ const SNUG: &str = "snug";
 /// The options of `snug backtest`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Directory with the traces cpu_millicores.csv.gz and memory_kib.csv.gz
-    #[arg(long, value_name = "DIR", required_unless_present = "history")]
-    traces: Option<PathBuf>,
+    /// Directory with the traces cpu_millicores.csv.gz and memory_kib.csv.gz of one cluster; can be repeated
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["history", "world", "streams"])]
+    traces: Vec<PathBuf>,
+    /// Directories with traces of one cluster and the same time, under one name; can be repeated. They are replayed together
+    #[arg(long, value_name = "NAME=DIR,…", value_parser = named_world)]
+    world: Vec<NamedWorld>,
+    /// Also replay synthetic usage, whose true risk is known
+    #[arg(long)]
+    streams: bool,
     /// Back-test on the usage history of agents, of more than a day; policies are snug, as-is (current requests and limits)
     /// and oracle
-    #[arg(long, conflicts_with_all = ["traces", "validate"])]
+    #[arg(long, conflicts_with_all = ["traces", "world", "streams", "validate"])]
     history: bool,
     #[command(flatten)]
     source: EvidenceSource,
@@ -41,7 +53,7 @@ pub struct Options {
     /// and share of CPU time above the request
     #[arg(long, value_name = "RISK", default_value = "standard", value_parser = risk::parse)]
     risk: Risk,
-    /// Cross-validate the fitted constants in this number of folds: each workload is judged with constants fitted without it
+    /// Judge the engine with constants fitted on other workloads, in this number of folds, on earlier days, and on other worlds
     #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u64).range(2..=20))]
     validate: Option<u64>,
     /// Output format
@@ -83,13 +95,44 @@ fn choose_by_name<C: Copy>(names: &[String], all: &[(&str, C)]) -> Result<Vec<(S
 /// # Errors
 /// When the traces or the evidence cannot be read, a policy is unknown, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
-    let Options { traces, source, policy, risk, validate, output, .. } = options;
-    let Some(traces) = traces else { return run_history(source, policy, *risk, *output, out) };
+    let Options { traces, world, streams, history, source, policy, risk, validate, output } = options;
+    if *history {
+        return run_history(source, policy, *risk, *output, out);
+    }
     let engine = EngineUnderTest::new(*risk);
     let chosen = choose(policy, &engine)?;
-    let trace = traces::read(traces)?;
-    let report = Report::make(&trace, &engine, &chosen, *validate);
-    write(*output, &report, || table::render(&report), || table::html(&report), out)
+    let alone = traces.iter().map(|folder| (set_name(folder), vec![folder.clone()]));
+    let named = alone.chain(world.iter().map(|world| (world.name.clone(), world.folders.clone())));
+    let worlds: Vec<World> =
+        named.map(|(name, folders)| read_world(&name, &folders)).collect::<Result<_>>()?;
+    let report = Report::make(&worlds, &engine, &chosen, *validate, *streams);
+    write(*output, &report, || table::render(&report), || table::html(&report, &plot::all(&report)), out)
+}
+
+/// A world of the command line.
+#[derive(Clone, Debug)]
+struct NamedWorld {
+    name: String,
+    folders: Vec<PathBuf>,
+}
+
+fn named_world(text: &str) -> Result<NamedWorld, String> {
+    let parts = text.split_once('=').filter(|(name, folders)| !name.is_empty() && !folders.is_empty());
+    let (name, folders) =
+        parts.ok_or_else(|| "expected NAME=DIR,DIR, such as prod=traces,more-traces".to_owned())?;
+    Ok(NamedWorld { name: name.to_owned(), folders: folders.split(',').map(PathBuf::from).collect() })
+}
+
+/// The name of a set: that of its directory.
+fn set_name(folder: &Path) -> String {
+    folder
+        .file_name()
+        .map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn read_world(name: &str, folders: &[PathBuf]) -> Result<World> {
+    let set = |folder: &PathBuf| Ok((set_name(folder), traces::read(folder)?));
+    Ok(World::new(name, folders.iter().map(set).collect::<Result<_>>()?)?)
 }
 
 /// Writes a report in an output format.

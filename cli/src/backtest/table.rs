@@ -1,18 +1,27 @@
 //! The report as text and as HTML.
 
+use std::borrow::Cow;
+
 use snug_sizing::{
     backtest::{
+        bootstrap::Interval,
+        calibration::{Calibration, Verdict},
+        leaderboard::Entry,
         score,
-        validate::{Figures, Fold, Validation},
+        validate::{Figures, LeftOut, Split},
     },
     engine::Rule,
 };
 
-use super::report::Report;
+use super::{
+    report::Report,
+    streams::StreamsReport,
+    world_report::{Closed, Leaderboard, SetReport, WorldReport},
+};
 
 /// A table; all columns but the first are aligned to the right.
 pub(super) struct Table {
-    heading: &'static str,
+    heading: Cow<'static, str>,
     columns: &'static [&'static str],
     rows: Vec<Vec<String>>,
 }
@@ -20,21 +29,36 @@ pub(super) struct Table {
 const MEMORY: [&str; 6] = ["POLICY", "POD-DAYS", "VIOLATED %", "FOOTPRINT", "SLACK %", "CHANGES/DAY"];
 const CPU: [&str; 7] =
     ["POLICY", "POD-DAYS", "UNSERVED %", "EXCEEDED %", "FOOTPRINT", "SLACK %", "CHANGES/DAY"];
-const CLOSED: [&str; 5] = ["POLICY", "POD-DAYS", "KILLS/POD-DAY", "KILL-FREE QUARTERS %", "FOOTPRINT"];
-const FOLDS: [&str; 10] = [
-    "FOLD",
-    "WORKLOADS",
-    "RELATIVE",
-    "ABSOLUTE",
-    "EXCESS",
+const SET: [&str; 9] = [
     "POLICY",
     "VIOLATED %",
     "FOOTPRINT",
+    "BARE VIOLATED %",
+    "BARE FOOTPRINT",
     "UNSERVED %",
     "FOOTPRINT",
+    "BARE UNSERVED %",
+    "BARE FOOTPRINT",
 ];
-/// Policies shown for each fold.
-const RIVALS: [&str; 3] = ["snug", "krr-simple", "vpa"];
+const BOARD: [&str; 8] =
+    ["POLICY", "FAILED %", "FOOTPRINT", "SNUG AT IT", "LOSS %", "LOSS - SNUG'S, 95 %", "WITHIN %", "CHANGES"];
+const CALIBRATION: [&str; 9] = [
+    "ASKED %",
+    "MEMORY %",
+    "95 %",
+    "VIOLATIONS",
+    "FAMILIES",
+    "VERDICT",
+    "CPU MEAN %",
+    "CPU WITHIN %",
+    "CPU VERDICT",
+];
+const CLOSED: [&str; 6] =
+    ["POLICY", "POD-DAYS", "KILLS/POD-DAY", "KILL-FREE QUARTERS %", "FOOTPRINT", "RAISED IN 6 H %"];
+const LEFT_OUT: [&str; 7] =
+    ["LEFT OUT", "ABSOLUTE", "EXCESS", "VIOLATED %", "FOOTPRINT", "UNSERVED %", "FOOTPRINT"];
+const STREAMS: [&str; 8] =
+    ["KIND", "ASKED %", "MEMORY %", "RATIO", "COUNTED %", "FIRST DAYS %", "CPU %", "CPU RATIO"];
 const MIB: f64 = 1024.0 * 1024.0;
 
 fn memory(policy: &str, figures: &score::Memory) -> Vec<String> {
@@ -64,12 +88,12 @@ fn cpu(policy: &str, figures: &score::Cpu) -> Vec<String> {
 pub(super) fn open(figures: &[Figures]) -> Vec<Table> {
     vec![
         Table {
-            heading: "Memory limits",
+            heading: "Memory limits".into(),
             columns: &MEMORY,
             rows: figures.iter().map(|it| memory(&it.policy, &it.memory)).collect(),
         },
         Table {
-            heading: "CPU requests",
+            heading: "CPU requests".into(),
             columns: &CPU,
             rows: figures.iter().map(|it| cpu(&it.policy, &it.cpu)).collect(),
         },
@@ -77,7 +101,141 @@ pub(super) fn open(figures: &[Figures]) -> Vec<Table> {
 }
 
 fn tables(report: &Report) -> Vec<Table> {
-    let closed = report.closed.iter().map(|it| {
+    let mut tables = Vec::new();
+    tables.extend(report.worlds.iter().flat_map(|world| world.sets.iter().map(|set| of_set(world, set))));
+    for world in &report.worlds {
+        tables.extend(boards(&world.name, "as shipped", &world.shipped));
+        tables.extend(boards(&world.name, "bare", &world.without_floors));
+        tables.push(closed(
+            &format!("{}: memory limits with feedback from OOM kills", world.name),
+            &world.closed,
+        ));
+    }
+    for world in &report.worlds {
+        for calibrations in &world.calibration {
+            tables.push(calibration(
+                format!("{}: asked and delivered, bare", world.name),
+                &calibrations.without_floors,
+            ));
+            tables.push(calibration(
+                format!("{}: asked and delivered, as shipped", world.name),
+                &calibrations.shipped,
+            ));
+        }
+    }
+    if !report.left_out.is_empty() {
+        tables.push(left_out(&report.left_out));
+        tables.extend(report.left_out.iter().map(|it| {
+            calibration(
+                format!("{}: asked and delivered, bare, {}", it.world, without(it.split)),
+                &it.calibration,
+            )
+        }));
+    }
+    for streams in &report.streams {
+        tables.extend(of_streams(streams));
+    }
+    tables
+}
+
+const fn without(split: Split) -> &'static str {
+    match split {
+        Split::Families => "fitted without the judged families",
+        Split::Days => "fitted without the judged families, on earlier days",
+        Split::World => "fitted on the other worlds",
+    }
+}
+
+/// One set: each policy as it is shipped, and bare.
+fn of_set(world: &WorldReport, set: &SetReport) -> Table {
+    let row = |it: &Figures| {
+        let bare = set.without_floors.iter().find(|bare| bare.policy == it.policy);
+        let of_bare = |pick: fn(&Figures) -> String| bare.map_or_else(|| "-".to_owned(), pick);
+        vec![
+            it.policy.clone(),
+            format!("{:.3}", it.memory.violation_pod_days_pct),
+            format!("{:.4}", it.memory.footprint_ratio),
+            of_bare(|it| format!("{:.3}", it.memory.violation_pod_days_pct)),
+            of_bare(|it| format!("{:.4}", it.memory.footprint_ratio)),
+            format!("{:.3}", it.cpu.unserved_work_pct),
+            format!("{:.4}", it.cpu.footprint_ratio),
+            of_bare(|it| format!("{:.3}", it.cpu.unserved_work_pct)),
+            of_bare(|it| format!("{:.4}", it.cpu.footprint_ratio)),
+        ]
+    };
+    let SetReport { name, containers, workloads, minutes, shipped, .. } = set;
+    let days = *minutes as f64 / 1440.0;
+    let pod_days = shipped.iter().map(|it| it.memory.pod_days).max().unwrap_or(0);
+    Table {
+        heading: format!(
+            "{name} (world {}): {containers} containers of {workloads} workloads over {days:.1} days, {pod_days} pod-days; memory, then CPU",
+            world.name
+        )
+        .into(),
+        columns: &SET,
+        rows: shipped.iter().map(row).collect(),
+    }
+}
+
+fn boards(world: &str, form: &str, board: &Leaderboard) -> [Table; 2] {
+    let ratio = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+    let row = |it: &Entry| {
+        vec![
+            it.policy.clone(),
+            format!("{:.3}", it.failed_pct),
+            format!("{:.4}", it.footprint_ratio),
+            ratio(it.curve_ratio),
+            format!("{:.3}", it.loss_pct),
+            it.difference.map_or_else(|| "-".to_owned(), interval_of_difference),
+            format!("{:.1}", it.within_pct),
+            ratio(it.changes_ratio),
+        ]
+    };
+    [("memory limits", &board.memory), ("CPU requests", &board.cpu)].map(|(resource, entries)| Table {
+        heading: format!("{world}: leaderboard of {resource}, {form}").into(),
+        columns: &BOARD,
+        rows: entries.iter().map(row).collect(),
+    })
+}
+
+fn interval_of_difference(difference: Interval) -> String {
+    let Interval { value, low, high } = difference;
+    format!("{value:+.3} [{low:+.3}, {high:+.3}]")
+}
+
+const fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Kept => "kept",
+        Verdict::Below => "below",
+        Verdict::Above => "above",
+        Verdict::TooFew => "too few",
+    }
+}
+
+fn calibration(heading: String, all: &[Calibration]) -> Table {
+    let row = |it: &Calibration| {
+        vec![
+            format!("{:.2}", it.asked_pct),
+            format!("{:.3}", it.memory_pct.value),
+            format!("[{:.3}, {:.3}]", it.memory_pct.low, it.memory_pct.high),
+            it.violations.to_string(),
+            it.families.to_string(),
+            verdict(it.memory).to_owned(),
+            format!("{:.3}", it.cpu_mean_pct),
+            format!("{:.1}", it.cpu_within_pct),
+            verdict(it.cpu).to_owned(),
+        ]
+    };
+    let pod_days = all.first().map_or(0, |it| it.pod_days);
+    Table {
+        heading: format!("{heading}; {pod_days} pod-days").into(),
+        columns: &CALIBRATION,
+        rows: all.iter().map(row).collect(),
+    }
+}
+
+fn closed(heading: &str, all: &[Closed]) -> Table {
+    let row = |it: &Closed| {
         let figures = &it.memory;
         vec![
             it.policy.clone(),
@@ -85,57 +243,67 @@ fn tables(report: &Report) -> Vec<Table> {
             format!("{:.4}", figures.oom_kills_per_pod_day),
             format!("{:.3}", figures.oom_free_quarters_pct),
             format!("{:.4}", figures.footprint_ratio),
+            figures.raised_in_time_pct.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}")),
         ]
-    });
-    let mut tables = open(&report.open);
-    tables.push(Table {
-        heading: "Memory limits with feedback from OOM kills",
-        columns: &CLOSED,
-        rows: closed.collect(),
-    });
-    if let Some(validation) = &report.validation {
-        tables.extend(held_out(validation));
-    }
-    tables
+    };
+    Table { heading: heading.to_owned().into(), columns: &CLOSED, rows: all.iter().map(row).collect() }
 }
 
-fn held_out(validation: &Validation) -> [Table; 3] {
-    let fold = |(number, fold): (usize, &Fold)| {
-        let Rule { relative, absolute, excess } = fold.rule;
-        let shown = fold.figures.iter().filter(|it| RIVALS.contains(&it.policy.as_str()));
-        let row = |it: &Figures| {
-            vec![
-                (number + 1).to_string(),
-                fold.workloads.to_string(),
-                format!("{relative:.3}"),
-                format!("{:.0} MiB", absolute / MIB),
-                format!("{excess:.2}"),
-                it.policy.clone(),
-                format!("{:.3}", it.memory.violation_pod_days_pct),
-                format!("{:.4}", it.memory.footprint_ratio),
-                format!("{:.3}", it.cpu.unserved_work_pct),
-                format!("{:.4}", it.cpu.footprint_ratio),
-            ]
-        };
-        shown.map(row).collect::<Vec<_>>()
+fn left_out(all: &[LeftOut]) -> Table {
+    let span = |values: Vec<f64>, decimals: usize| {
+        let ends = values
+            .iter()
+            .fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(*value), high.max(*value)));
+        let (low, high) = ends;
+        if low == high {
+            format!("{low:.decimals$}")
+        } else {
+            format!("{low:.decimals$} to {high:.decimals$}")
+        }
     };
-    let all = &validation.held_out;
+    let row = |it: &LeftOut| {
+        let of = |pick: fn(&Rule) -> f64| it.rules.iter().map(pick).collect::<Vec<f64>>();
+        let figures = &it.shipped;
+        vec![
+            format!("{}: {}", it.world, without(it.split)),
+            format!("{} MiB", span(of(|rule| rule.absolute / MIB), 0)),
+            span(of(|rule| rule.excess), 2),
+            format!("{:.3}", figures.memory.violation_pod_days_pct),
+            format!("{:.4}", figures.memory.footprint_ratio),
+            format!("{:.3}", figures.cpu.unserved_work_pct),
+            format!("{:.4}", figures.cpu.footprint_ratio),
+        ]
+    };
+    Table {
+        heading: "Snug as shipped, with constants fitted without what is judged; memory, then CPU".into(),
+        columns: &LEFT_OUT,
+        rows: all.iter().map(row).collect(),
+    }
+}
+
+fn of_streams(streams: &StreamsReport) -> [Table; 2] {
+    let rows = streams.calibration.iter().map(|it| {
+        vec![
+            it.kind.clone(),
+            format!("{:.2}", it.asked_pct),
+            format!("{:.3}", it.memory_pct.1),
+            format!("{:.2}", it.memory_pct.1 / it.asked_pct),
+            format!("{:.3}", it.counted_pct),
+            format!("{:.3}", it.memory_pct.0),
+            format!("{:.3}", it.cpu_pct.1),
+            format!("{:.2}", it.cpu_pct.1 / it.asked_pct),
+        ]
+    });
+    let heading = format!(
+        "Synthetic usage, {} pod-days: asked, and delivered by the true probability once 20 ÷ risk pod-days are known, bare",
+        streams.pod_days
+    );
     [
-        Table {
-            heading: "Memory limits, held out: each workload judged with constants fitted without it",
-            columns: &MEMORY,
-            rows: all.iter().map(|it| memory(&it.policy, &it.memory)).collect(),
-        },
-        Table {
-            heading: "CPU requests, held out",
-            columns: &CPU,
-            rows: all.iter().map(|it| cpu(&it.policy, &it.cpu)).collect(),
-        },
-        Table {
-            heading: "By fold: constants fitted on the other folds, then memory, then CPU",
-            columns: &FOLDS,
-            rows: validation.folds.iter().enumerate().flat_map(fold).collect(),
-        },
+        Table { heading: heading.into(), columns: &STREAMS, rows: rows.collect() },
+        closed(
+            "Synthetic usage that the limit in force cuts off: memory limits with feedback",
+            &streams.closed,
+        ),
     ]
 }
 
@@ -168,10 +336,9 @@ pub(super) fn text(title: &str, tables: &[Table]) -> String {
     text
 }
 
-/// The report as one HTML page without scripts and external resources.
-pub(crate) fn html(report: &Report) -> String {
-    let plots = super::plot::memory(&report.curves) + &super::plot::cpu(&report.curves);
-    page(&report.title(), &tables(report), &plots)
+/// The report as one HTML page without scripts and external resources, with plots below the tables.
+pub(crate) fn html(report: &Report, plots: &str) -> String {
+    page(&report.title(), &tables(report), plots)
 }
 
 /// Tables under a title as HTML, followed by `below`.
@@ -186,7 +353,11 @@ pub(super) fn page(title: &str, tables: &[Table], below: &str) -> String {
             let cells: String = cells.map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect();
             format!("<tr>{cells}</tr>\n")
         };
-        page.push_str(&format!("<h2>{heading}</h2>\n<table>\n{}", row("th", &mut columns.iter().copied())));
+        page.push_str(&format!(
+            "<h2>{}</h2>\n<table>\n{}",
+            escaped(heading),
+            row("th", &mut columns.iter().copied())
+        ));
         for cells in rows {
             page.push_str(&row("td", &mut cells.iter().map(String::as_str)));
         }
@@ -197,6 +368,6 @@ pub(super) fn page(title: &str, tables: &[Table], below: &str) -> String {
     page
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -151,8 +151,9 @@ pub fn read(folder: &Path) -> Result<Trace, Error> {
         if !known.insert(keys.clone()) {
             return Err(cpu.wrong(&format!("{} has two rows", keys.join("/"))));
         }
-        let [namespace, pod, container, _] = keys;
-        rows.push(ContainerTrace { namespace, pod, container, cpu: cpu.series()?, memory: memory.series()? });
+        let [namespace, pod, container, node] = keys;
+        let (cpu, memory) = (cpu.series()?, memory.series()?);
+        rows.push(ContainerTrace { namespace, pod, container, node, cpu, memory });
     }
     if rows.is_empty() {
         return Err(cpu.wrong("the file has a heading but no rows"));

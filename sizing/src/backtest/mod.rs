@@ -13,15 +13,24 @@
 //! the limit that was hit and decides again for the next minute. The usage that the policy sees later is capped at the limit
 //! of that time.
 
+pub mod bootstrap;
+pub mod calibration;
 pub mod closed;
 pub mod history;
+mod laws;
+pub mod leaderboard;
 pub mod observe;
 pub mod open;
 pub mod policies;
 pub mod policy;
+pub mod pools;
+#[cfg(test)]
+mod prequential;
 pub mod score;
+pub mod streams;
 pub mod trace;
 pub mod validate;
+pub mod world;
 
 /// Minutes of history before the first decision.
 pub const FIRST: usize = 1440;
@@ -32,7 +41,7 @@ pub const HORIZON: usize = 1440;
 /// Samples of each resource without which policies do not decide for a workload.
 pub const MIN_SAMPLES: usize = 60;
 
-/// The minutes of the decisions in a trace of `minutes` minutes.
-pub fn decisions(minutes: usize) -> impl Iterator<Item = usize> {
-    (FIRST..).step_by(STEP).take_while(move |at| at + STEP <= minutes)
+/// The minutes of the decisions in a trace of `minutes` minutes, each `step` minutes.
+pub fn decisions(minutes: usize, step: usize) -> impl Iterator<Item = usize> {
+    (FIRST..).step_by(step.max(1)).take_while(move |at| at + STEP <= minutes)
 }

@@ -1,17 +1,19 @@
 //! The policies that are compared.
 
-use std::fmt;
+mod attune;
+#[cfg(test)]
+pub(super) mod cheat;
+mod kruize;
+mod snug;
 
 use super::{
-    observe::Observer,
     policy::{Policy, PolicyInput, Values},
     trace::Group,
+    world::World,
 };
 use crate::{
-    baselines::{autopilot, krr, vpa},
-    engine::{self, Context, Risk, Rule},
-    evidence::{Evidence, Hour, OomKill},
-    workload::Resources,
+    baselines::{autopilot, krr, kruize as kruize_models, vpa},
+    engine::{Risk, Rule},
 };
 
 const KIB: f64 = 1024.0;
@@ -21,12 +23,15 @@ const DAY: usize = 1440;
 /// A policy to replay on a trace.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PolicyChoice {
-    /// The engine, at a risk.
+    /// The engine, at a risk, as shipped.
     Snug(Risk, Rule),
-    /// KRR `simple`, with its floors or without.
+    /// What the engine finds is needed for the next day, at a risk: without the rules of advice (floors, steps, kept values,
+    /// growth to a longer horizon).
+    SnugNeed(Risk, Rule),
+    /// KRR `simple`.
     Krr {
         /// Whether its minimum values apply.
-        floors: bool,
+        floors: Floors,
         /// `--use-oomkill-data`.
         kills: bool,
     },
@@ -36,17 +41,47 @@ pub enum PolicyChoice {
     /// decision.
     Vpa {
         /// Whether its minimum values apply.
-        floors: bool,
+        floors: Floors,
     },
     /// VPA's recommender itself, fed minute by minute.
-    VpaRecommender(VpaBound),
+    VpaRecommender {
+        /// Which of its values.
+        bound: VpaBound,
+        /// Whether its minimum values apply.
+        floors: Floors,
+    },
     /// Autopilot's moving window.
     Autopilot,
+    /// Attune, without its change filter.
+    Attune {
+        /// Whether it is as confident as after seven days.
+        confident: bool,
+        /// Whether its minimum values apply.
+        floors: Floors,
+    },
+    /// A model of Kruize, approximately: its CPU percentile, as a share.
+    Kruize(f64),
     /// Knows the horizon.
     Oracle {
         /// Share of the time in which usage exceeds the CPU request.
         exceeded: f64,
+        /// Whether values are rounded up.
+        floors: Floors,
     },
+    /// A policy that uses what it cannot know, to prove that tests notice.
+    #[cfg(test)]
+    Cheat(cheat::Cheat),
+}
+
+/// The minimum values and the rounding of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Floors {
+    /// As the tool ships them.
+    Shipped,
+    /// Without minimum values, but rounded.
+    Rounded,
+    /// Neither.
+    Off,
 }
 
 /// One policy with its values times a factor, for a sweep of its margin.
@@ -77,91 +112,101 @@ pub enum VpaBound {
 
 impl PolicyChoice {
     /// All policies but the engine, with their names.
-    pub const BASELINES: [(&'static str, Self); 11] = [
-        ("krr-simple", Self::Krr { floors: true, kills: false }),
-        ("krr-simple-nofloor", Self::Krr { floors: false, kills: false }),
-        ("krr-simple-oomkills", Self::Krr { floors: true, kills: true }),
+    pub const BASELINES: [(&'static str, Self); 15] = [
+        ("krr-simple", Self::Krr { floors: Floors::Shipped, kills: false }),
+        ("krr-simple-nofloor", Self::Krr { floors: Floors::Rounded, kills: false }),
+        ("krr-simple-oomkills", Self::Krr { floors: Floors::Shipped, kills: true }),
         ("krr-simple-limit", Self::KrrLimit),
-        ("vpa", Self::Vpa { floors: true }),
-        ("vpa-nofloor", Self::Vpa { floors: false }),
-        ("vpa-recommender", Self::VpaRecommender(VpaBound::Target)),
-        ("goldilocks-request", Self::VpaRecommender(VpaBound::Lower)),
-        ("goldilocks-limit", Self::VpaRecommender(VpaBound::Upper)),
+        ("vpa", Self::Vpa { floors: Floors::Shipped }),
+        ("vpa-nofloor", Self::Vpa { floors: Floors::Rounded }),
+        ("vpa-recommender", Self::VpaRecommender { bound: VpaBound::Target, floors: Floors::Shipped }),
+        ("goldilocks-request", Self::VpaRecommender { bound: VpaBound::Lower, floors: Floors::Shipped }),
+        ("goldilocks-limit", Self::VpaRecommender { bound: VpaBound::Upper, floors: Floors::Shipped }),
         ("autopilot-window", Self::Autopilot),
-        ("oracle", Self::Oracle { exceeded: ORACLE_EXCEEDED }),
+        ("attune-nofilter", Self::Attune { confident: false, floors: Floors::Shipped }),
+        ("attune-nofilter-fullconf", Self::Attune { confident: true, floors: Floors::Shipped }),
+        ("kruize-approx-performance", Self::Kruize(kruize_models::PERFORMANCE)),
+        ("kruize-approx-cost", Self::Kruize(kruize_models::COST)),
+        ("oracle", Self::Oracle { exceeded: ORACLE_EXCEEDED, floors: Floors::Shipped }),
     ];
 
-    /// A policy for one workload.
-    pub fn policy(self, group: &Group) -> Box<dyn Policy + '_> {
+    /// The constants of the engine; `None` of other policies.
+    pub const fn rule(self) -> Option<Rule> {
         match self {
-            Self::Snug(risk, rule) => {
-                let policy = engine::Policy { rule, ..engine::Policy::new(risk) };
-                Box::new(Snug { group, observer: Observer::new(group), policy, set: None })
+            Self::Snug(_, rule) | Self::SnugNeed(_, rule) => Some(rule),
+            _ => None,
+        }
+    }
+
+    /// Whether the policy is told what its earlier decisions delivered.
+    pub(super) const fn learns(self) -> bool {
+        match self {
+            #[cfg(test)]
+            Self::Cheat(_) => true,
+            _ => self.rule().is_some(),
+        }
+    }
+
+    /// Minutes from a decision until its label is known: its whole horizon.
+    pub(super) const fn label_delay(self) -> usize {
+        match self {
+            #[cfg(test)]
+            Self::Cheat(cheat) => cheat.label_delay(),
+            _ => super::HORIZON,
+        }
+    }
+
+    /// The policy without minimum values and rounding. `None` where another policy is the same without them.
+    pub const fn without_floors(self) -> Option<Self> {
+        Some(match self {
+            Self::Snug(risk, rule) => Self::SnugNeed(risk, rule),
+            Self::Krr { floors: Floors::Shipped, kills: false } => {
+                Self::Krr { floors: Floors::Off, kills: false }
             }
+            Self::Vpa { floors: Floors::Shipped } => Self::Vpa { floors: Floors::Off },
+            Self::VpaRecommender { bound: VpaBound::Target, floors: Floors::Shipped } => {
+                Self::VpaRecommender { bound: VpaBound::Target, floors: Floors::Off }
+            }
+            Self::Attune { confident, floors: Floors::Shipped } => {
+                Self::Attune { confident, floors: Floors::Off }
+            }
+            Self::Oracle { exceeded, floors: Floors::Shipped } => {
+                Self::Oracle { exceeded, floors: Floors::Off }
+            }
+            Self::Autopilot | Self::Kruize(_) => self,
+            _ => return None,
+        })
+    }
+
+    /// A policy for one workload of a world.
+    pub fn policy<'w>(self, group: &'w Group, world: &World) -> Box<dyn Policy + 'w> {
+        match self {
+            Self::Snug(risk, rule) => Box::new(snug::Snug::new(group, world, risk, rule, true)),
+            Self::SnugNeed(risk, rule) => Box::new(snug::Snug::new(group, world, risk, rule, false)),
+            Self::Attune { confident, floors } => Box::new(attune::Attune::new(confident, floors)),
+            Self::Kruize(share) => Box::new(kruize::Kruize { share }),
+            #[cfg(test)]
+            Self::Cheat(cheat) => Box::new(cheat),
             Self::Krr { floors, kills } => Box::new(Krr { floors, kills }),
             Self::KrrLimit => Box::new(KrrLimit),
             Self::Vpa { floors } => Box::new(Vpa { floors }),
-            Self::VpaRecommender(bound) => Box::new(VpaRecommender {
+            Self::VpaRecommender { bound, floors } => Box::new(VpaRecommender {
                 bound,
+                floors,
                 aggregate: vpa::Aggregate::default(),
                 memory: vec![vpa::ContainerMemory::default(); group.rows.len()],
                 until: 0,
                 kills: 0,
             }),
             Self::Autopilot => Box::new(Autopilot { window: autopilot::Window::default(), until: 0 }),
-            Self::Oracle { exceeded } => Box::new(Oracle { exceeded }),
+            Self::Oracle { exceeded, floors } => Box::new(Oracle { exceeded, floors }),
         }
-    }
-}
-
-/// The engine.
-struct Snug<'g> {
-    group: &'g Group,
-    observer: Observer,
-    policy: engine::Policy,
-    set: Option<Resources>,
-}
-
-impl fmt::Debug for Snug<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snug").field("group", &self.group.key).finish_non_exhaustive()
-    }
-}
-
-impl Snug<'_> {
-    /// The evidence, with the OOM kills of the closed loop.
-    fn observe(&mut self, view: &PolicyInput<'_>) -> &Evidence {
-        let evidence = self.observer.advance(self.group, view.memory, view.now);
-        let known = evidence.kills().count();
-        for kill in view.kills.iter().skip(known) {
-            let at = kill.at as u64 * 60;
-            let pod = view.rows.get(kill.row).map(|row| row.pod.clone()).unwrap_or_default();
-            evidence.hour(Hour::from_seconds(at)).kills.push(OomKill {
-                at,
-                limit: (kill.limit * KIB) as u64,
-                pod,
-            });
-        }
-        evidence
-    }
-}
-
-impl Policy for Snug<'_> {
-    fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
-        let (policy, set) = (self.policy.clone(), self.set);
-        let evidence = view.evidence.unwrap_or_else(|| self.observe(view));
-        let recommendation =
-            engine::recommend(evidence, &policy, Context { pool: view.pool, previous: set, qos: None })
-                .ok()?;
-        self.set = Some(recommendation.values);
-        let Resources { cpu_request, memory_limit, .. } = recommendation.values;
-        Some(Values { cpu: cpu_request? as f64, memory: memory_limit? as f64 / KIB })
     }
 }
 
 /// KRR `simple`.
 struct Krr {
-    floors: bool,
+    floors: Floors,
     kills: bool,
 }
 
@@ -178,7 +223,13 @@ fn by_pod(view: &PolicyInput<'_>) -> Vec<Vec<f64>> {
 
 impl Policy for Krr {
     fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
-        let floor = |value: f64| if self.floors { value } else { 0.0 };
+        if self.floors == Floors::Off {
+            let pods = by_pod(view);
+            let cpu =
+                pods.iter().filter_map(|sorted| krr::percentile(sorted, krr::CPU_SHARE)).reduce(f64::max)?;
+            return Some(Values { cpu, memory: view.highest()? * krr::MEMORY_BUFFER });
+        }
+        let floor = |value: f64| if self.floors == Floors::Shipped { value } else { 0.0 };
         let failed = view.kills.iter().map(|kill| kill.limit * KIB).reduce(f64::max).filter(|_| self.kills);
         let cpu = krr::cpu_request(&by_pod(view), floor(krr::CPU_FLOOR))?;
         let memory = krr::memory(view.highest()? * KIB, failed, floor(krr::MEMORY_FLOOR)) / KIB;
@@ -199,7 +250,7 @@ impl Policy for KrrLimit {
 
 /// VPA's target, simplified.
 struct Vpa {
-    floors: bool,
+    floors: Floors,
 }
 
 /// Target percentile as a share, safety margin, and growth of the buckets.
@@ -261,7 +312,7 @@ impl Policy for Vpa {
         }
         peaks.sort_by(|a, b| a.0.total_cmp(&b.0));
         let memory = weighted(peaks.iter().copied(), VPA_SHARE)?;
-        let floor = |value: f64| if self.floors { value } else { 0.0 };
+        let floor = |value: f64| if self.floors == Floors::Shipped { value } else { 0.0 };
         Some(Values {
             cpu: (bucket_end(cpu, VPA_FIRST_CPU) * VPA_MARGIN).max(floor(VPA_MIN_CPU)),
             memory: (bucket_end(memory, VPA_FIRST_MEMORY) * VPA_MARGIN).max(floor(VPA_MIN_MEMORY)),
@@ -272,6 +323,7 @@ impl Policy for Vpa {
 /// VPA's recommender.
 struct VpaRecommender {
     bound: VpaBound,
+    floors: Floors,
     aggregate: vpa::Aggregate,
     memory: Vec<vpa::ContainerMemory>,
     until: usize,
@@ -300,7 +352,9 @@ impl Policy for VpaRecommender {
             }
         }
         self.kills = view.kills.len();
-        let estimates = vpa::estimate(&self.aggregate, vpa::podwide_minimum(1));
+        let is_floored = self.floors == Floors::Shipped;
+        let minimum = if is_floored { vpa::podwide_minimum(1) } else { vpa::Amounts::default() };
+        let estimates = vpa::estimate(&self.aggregate, minimum);
         let amounts = match self.bound {
             VpaBound::Target => estimates.target,
             VpaBound::Lower => estimates.lower,
@@ -338,6 +392,7 @@ impl Policy for Autopilot {
 /// workload; no other requests of the same sum leave less CPU time above them.
 struct Oracle {
     exceeded: f64,
+    floors: Floors,
 }
 
 /// The share that the engine aims at by default.
@@ -353,9 +408,13 @@ impl Policy for Oracle {
             .map(|sample| sample.value)
             .collect();
         let memory = view.rows.iter().filter_map(|row| row.memory.highest(from, to)).reduce(f64::max);
-        Some(Values {
-            cpu: krr::percentile(&next, 1.0 - self.exceeded).unwrap_or(0.0).ceil(),
-            memory: (memory.unwrap_or(0.0) * KIB / MIB).ceil() * KIB,
-        })
+        let exact = Values {
+            cpu: krr::percentile(&next, 1.0 - self.exceeded).unwrap_or(0.0),
+            memory: memory.unwrap_or(0.0),
+        };
+        if self.floors == Floors::Off {
+            return Some(exact);
+        }
+        Some(Values { cpu: exact.cpu.ceil(), memory: (exact.memory * KIB / MIB).ceil() * KIB })
     }
 }

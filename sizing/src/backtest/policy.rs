@@ -34,6 +34,21 @@ pub struct CpuSample {
     pub row: u32,
 }
 
+/// What a decision delivered. It is known when the day that it was made for is over, and not before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Label {
+    /// Minute of the decision.
+    pub at: usize,
+    /// Index of the workload in the trace.
+    pub group: usize,
+    /// The values.
+    pub values: Values,
+    /// Highest memory usage of each pod in the day, KiB.
+    pub highest: Vec<f64>,
+    /// CPU time above the request, and all CPU time: sums over samples, millicores.
+    pub work: (f64, f64),
+}
+
 /// A workload at the time of a decision. Policies use samples before `now`; only the oracle uses those after.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyInput<'t> {
@@ -53,8 +68,10 @@ pub struct PolicyInput<'t> {
     pub kills: &'t [Kill],
     /// Evidence as an agent would have recorded it; `None` in the closed loop, where each policy observes its own usage.
     pub evidence: Option<&'t Evidence>,
-    /// Calibration of the engine's rule on all workloads before now.
+    /// What the engine's rule learnt from all workloads before now.
     pub pool: Pool,
+    /// What earlier decisions of this policy delivered, for all workloads, in order of time: only those whose day is over.
+    pub labels: &'t [Label],
 }
 
 impl PolicyInput<'_> {

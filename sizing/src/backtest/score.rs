@@ -6,7 +6,7 @@ use super::{
     policy::Values,
     trace::{ContainerTrace, Series},
 };
-use crate::{baselines::krr::percentile, histogram::Histogram};
+use crate::{baselines::krr::percentile, engine::Risk, histogram::Histogram};
 
 /// A change counts from this share of the value before.
 const CHANGE: f64 = 0.1;
@@ -28,12 +28,35 @@ pub struct Sums {
     slack: f64,
     changes: u64,
     decisions: u64,
+    /// Pinball loss at the asked level, relative to past usage; and what it is divided by.
+    loss: f64,
+    judged: f64,
+    /// By the truth of synthetic usage: violated units, or CPU time above the request.
+    true_bad: f64,
+    /// By the truth: all units, or all CPU time.
+    true_all: f64,
 }
 
 impl std::ops::AddAssign for Sums {
     fn add_assign(&mut self, other: Self) {
-        let Self { units, bad, recommended, used, unserved, exceeded, samples, slack, changes, decisions } =
-            other;
+        let Self {
+            units,
+            bad,
+            recommended,
+            used,
+            unserved,
+            exceeded,
+            samples,
+            slack,
+            changes,
+            decisions,
+            ..
+        } = other;
+        let Self { loss, judged, true_bad, true_all, .. } = other;
+        self.loss += loss;
+        self.judged += judged;
+        self.true_bad += true_bad;
+        self.true_all += true_all;
         self.units += units;
         self.bad += bad;
         self.recommended += recommended;
@@ -86,7 +109,74 @@ pub(super) fn part(value: f64, whole: f64) -> f64 {
     if whole > 0.0 { value / whole } else { 0.0 }
 }
 
+/// The asked levels, and the usage before a decision: what losses are counted by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    /// The accepted risk.
+    pub asked: Risk,
+    /// Highest memory usage of the workload before the decision, KiB.
+    pub memory: f64,
+    /// Mean CPU usage of a pod before the decision, millicores.
+    pub cpu: f64,
+}
+
+/// Pinball loss of a quantile at a level, given what was above the value and what was left below it.
+fn pinball(level: f64, above: f64, below: f64) -> f64 {
+    level * above + (1.0 - level) * below
+}
+
 impl Sums {
+    /// Units judged.
+    pub fn units(&self) -> u64 {
+        self.units
+    }
+
+    /// Violated units.
+    pub fn violated(&self) -> u64 {
+        self.bad
+    }
+
+    /// Share of the units that are violated.
+    pub fn violated_share(&self) -> f64 {
+        part(self.bad as f64, self.units as f64)
+    }
+
+    /// Share of the CPU time that is above the request.
+    pub fn unserved_share(&self) -> f64 {
+        part(self.unserved, self.used)
+    }
+
+    /// CPU time above the request, and all CPU time.
+    pub fn work(&self) -> (f64, f64) {
+        (self.unserved, self.used)
+    }
+
+    /// Σ value and Σ usage: the footprint is their ratio.
+    pub fn footprint(&self) -> (f64, f64) {
+        (self.recommended, self.used)
+    }
+
+    /// Σ pinball loss, and what it is divided by.
+    pub fn loss(&self) -> (f64, f64) {
+        (self.loss, self.judged)
+    }
+
+    /// By the truth of synthetic usage: violated units and all units, or CPU time above the request and all CPU time.
+    pub fn truth(&self) -> (f64, f64) {
+        (self.true_bad, self.true_all)
+    }
+
+    /// Adds the truth of synthetic usage.
+    pub(super) fn add_truth(&mut self, bad: f64, all: f64) {
+        self.true_bad += bad;
+        self.true_all += all;
+    }
+
+    /// Changes of more than a tenth, and decisions.
+    pub fn changes(&self) -> (u64, u64) {
+        (self.changes, self.decisions)
+    }
+
     /// The figures, if these are sums of memory.
     pub fn memory(&self) -> Memory {
         let violated = 100.0 * part(self.bad as f64, self.units as f64);
@@ -196,9 +286,32 @@ impl Horizon {
         Self { memory: memory.collect(), cpu: high, samples, work }
     }
 
+    /// Highest memory usage of each unit, KiB.
+    pub fn highest(&self) -> impl Iterator<Item = f64> + '_ {
+        self.memory.iter().map(|(highest, _)| *highest)
+    }
+
+    /// CPU time above a request, and all CPU time: sums over samples, millicores.
+    pub fn work(&self, request: f64) -> (f64, f64) {
+        let served = self.samples.partition_point(|sample| *sample <= request);
+        let above = self.work.get(served).copied().unwrap_or(0.0);
+        let exceeded = (self.samples.len() - served) as f64;
+        ((above - request * exceeded).max(0.0), self.work.first().copied().unwrap_or(0.0))
+    }
+
     /// Judges values; `before` are those of the previous decision.
-    pub fn judge(&self, values: Values, before: Option<Values>, memory: &mut Sums, cpu: &mut Sums) {
+    pub fn judge(
+        &self,
+        values: Values,
+        before: Option<Values>,
+        scale: &Scale,
+        memory: &mut Sums,
+        cpu: &mut Sums,
+    ) {
         for (highest, high) in &self.memory {
+            let (above, below) = ((highest - values.memory).max(0.0), (values.memory - highest).max(0.0));
+            memory.loss += pinball(1.0 - scale.asked.oom_kills, above, below) / scale.memory.max(1.0);
+            memory.judged += 1.0;
             memory.units += 1;
             memory.bad += u64::from(*highest > values.memory);
             memory.recommended += values.memory;
@@ -210,13 +323,16 @@ impl Horizon {
             cpu.slack(values.cpu, *high);
         }
         let served = self.samples.partition_point(|sample| *sample <= values.cpu);
-        let exceeded = self.samples.len() - served;
-        let above = self.work.get(served).copied().unwrap_or(0.0);
+        let (unserved, used) = self.work(values.cpu);
         cpu.samples += self.samples.len() as u64;
-        cpu.exceeded += exceeded as u64;
+        cpu.exceeded += (self.samples.len() - served) as u64;
         cpu.recommended += values.cpu * self.samples.len() as f64;
-        cpu.used += self.work.first().copied().unwrap_or(0.0);
-        cpu.unserved += (above - values.cpu * exceeded as f64).max(0.0);
+        cpu.used += used;
+        cpu.unserved += unserved;
+        // Of the samples that are served, the request is above usage by this in all.
+        let below = values.cpu * self.samples.len() as f64 - used + unserved;
+        cpu.loss += pinball(1.0 - scale.asked.cpu_work, unserved, below.max(0.0)) / scale.cpu.max(1.0);
+        cpu.judged += self.samples.len() as f64;
         // A decision counts only if the horizon has samples.
         if !self.memory.is_empty() {
             memory.decided(values.memory, before.map(|before| before.memory));

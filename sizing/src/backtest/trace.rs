@@ -1,21 +1,46 @@
-//! Traces: recorded usage of containers, one sample per minute.
+//! Traces: recorded usage of containers, at most one sample per minute.
 
 use std::collections::BTreeMap;
 
-/// Samples of one container, from the first to the last; NaN is a minute without a sample.
-#[derive(Clone, Debug, Default, PartialEq)]
+use crate::families::{Family, blocks};
+
+/// Samples of one container, from the first to the last, at equal distances; NaN is a time without a sample.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     first: usize,
+    /// Minutes between values, at least 1.
+    step: usize,
     values: Vec<f64>,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self { first: 0, step: 1, values: Vec::new() }
+    }
+}
+
+/// The greatest common divisor; `gcd(0, b)` is `b`.
+fn gcd(a: usize, b: usize) -> usize {
+    if a == 0 { b } else { gcd(b % a, a) }
 }
 
 impl Series {
     /// From one value per minute; NaN is no sample.
     pub fn new(minutes: &[f64]) -> Self {
-        let seen = |value: &f64| !value.is_nan();
-        let Some(first) = minutes.iter().position(seen) else { return Self::default() };
-        let last = minutes.iter().rposition(seen).unwrap_or(first);
-        Self { first, values: minutes.get(first..=last).unwrap_or_default().to_vec() }
+        let seen = || minutes.iter().enumerate().filter(|(_, value)| !value.is_nan());
+        let Some((first, _)) = seen().next() else { return Self::default() };
+        let last = minutes.iter().rposition(|value| !value.is_nan()).unwrap_or(first);
+        let step = seen().fold(0, |step, (at, _)| gcd(step, at - first)).max(1);
+        Self {
+            first,
+            step,
+            values: minutes.get(first..=last).unwrap_or_default().iter().step_by(step).copied().collect(),
+        }
+    }
+
+    /// One value each `step` minutes, from minute 0 on; NaN is no sample.
+    pub fn with_step(step: usize, values: Vec<f64>) -> Self {
+        Self { first: 0, step: step.max(1), values }
     }
 
     /// Minute of the first sample; `None` without samples.
@@ -23,22 +48,36 @@ impl Series {
         (!self.values.is_empty()).then_some(self.first)
     }
 
+    /// Minutes between samples, if there are two.
+    fn step(&self) -> Option<usize> {
+        (self.values.len() > 1).then_some(self.step)
+    }
+
+    /// The place of the first value at a minute or later.
+    fn place(&self, minute: usize) -> usize {
+        minute.saturating_sub(self.first).div_ceil(self.step).min(self.values.len())
+    }
+
     /// The sample of a minute.
     pub fn at(&self, minute: usize) -> Option<f64> {
-        self.values.get(minute.checked_sub(self.first)?).copied().filter(|value| !value.is_nan())
+        let after = minute.checked_sub(self.first).filter(|after| after.is_multiple_of(self.step))?;
+        self.values.get(after / self.step).copied().filter(|value| !value.is_nan())
     }
 
     /// Samples of the minutes `from..to` with their minutes.
     pub fn range(&self, from: usize, to: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
-        let begin = from.saturating_sub(self.first).min(self.values.len());
-        let end = to.saturating_sub(self.first).clamp(begin, self.values.len());
-        let values = self.values.get(begin..end).unwrap_or_default();
-        let first = self.first + begin;
-        values
-            .iter()
-            .enumerate()
-            .filter(|(_, value)| !value.is_nan())
-            .map(move |(at, value)| (first + at, *value))
+        let begin = self.place(from);
+        let values = self.values.get(begin..self.place(to).max(begin)).unwrap_or_default();
+        let places = (begin..).zip(values).filter(|(_, value)| !value.is_nan());
+        places.map(|(place, value)| (self.first + place * self.step, *value))
+    }
+
+    /// The same series without the samples from a minute on.
+    #[must_use]
+    pub fn before(&self, minute: usize) -> Self {
+        let values: Vec<f64> = self.values.get(..self.place(minute)).unwrap_or_default().to_vec();
+        let known = values.iter().rposition(|value| !value.is_nan()).map_or(0, |last| last + 1);
+        Self { first: self.first, step: self.step, values: values.into_iter().take(known).collect() }
     }
 
     /// The highest sample of the minutes `from..to`.
@@ -48,8 +87,9 @@ impl Series {
 
     /// Caps the samples of the minutes `from..to` at a value.
     pub fn cap(&mut self, from: usize, to: usize, max: f64) {
-        for minute in from.max(self.first)..to.min(self.first + self.values.len()) {
-            if let Some(value) = self.values.get_mut(minute - self.first).filter(|value| **value > max) {
+        let (begin, end) = (self.place(from), self.place(to));
+        for value in self.values.get_mut(begin..end.max(begin)).into_iter().flatten() {
+            if *value > max {
                 *value = max;
             }
         }
@@ -65,6 +105,8 @@ pub struct ContainerTrace {
     pub pod: String,
     /// Container.
     pub container: String,
+    /// Node, empty if unknown.
+    pub node: String,
     /// Millicores.
     pub cpu: Series,
     /// KiB.
@@ -96,6 +138,8 @@ pub struct Group {
 pub struct Trace {
     /// Minutes.
     pub minutes: usize,
+    /// Minutes between samples: the greatest distance that all series have.
+    pub interval: usize,
     /// Groups, sorted by key.
     pub groups: Vec<Group>,
 }
@@ -104,7 +148,9 @@ impl Trace {
     /// Groups rows by workload.
     pub fn new(minutes: usize, rows: impl IntoIterator<Item = ContainerTrace>) -> Self {
         let mut groups = BTreeMap::<GroupKey, Vec<ContainerTrace>>::new();
+        let mut interval = 0;
         for row in rows {
+            interval = [&row.cpu, &row.memory].iter().filter_map(|series| series.step()).fold(interval, gcd);
             let key = GroupKey {
                 namespace: row.namespace.clone(),
                 owner: owner(&row.pod),
@@ -112,7 +158,38 @@ impl Trace {
             };
             groups.entry(key).or_default().push(row);
         }
-        Self { minutes, groups: groups.into_iter().map(|(key, rows)| Group { key, rows }).collect() }
+        let groups = groups.into_iter().map(|(key, rows)| Group { key, rows }).collect();
+        Self { minutes, interval: interval.max(1), groups }
+    }
+
+    /// The family of each group, and its block ([`blocks`]).
+    pub fn families(&self) -> (Vec<Family>, Vec<usize>) {
+        let family = |group: &Group| {
+            let node = group.rows.first().map_or("", |row| &row.node);
+            Family::new(&group.key.namespace, &group.key.owner, &group.key.container, node)
+        };
+        let families: Vec<Family> = self.groups.iter().map(family).collect();
+        let blocks = blocks(&families);
+        (families, blocks)
+    }
+
+    /// What was known at a minute: without later samples, and without pods that had none yet.
+    #[must_use]
+    pub fn before(&self, minute: usize) -> Self {
+        let known = |row: &ContainerTrace| {
+            let row = ContainerTrace {
+                cpu: row.cpu.before(minute),
+                memory: row.memory.before(minute),
+                ..row.clone()
+            };
+            (row.cpu.start().is_some() || row.memory.start().is_some()).then_some(row)
+        };
+        let groups = self.groups.iter().map(|group| {
+            let rows = group.rows.iter().filter_map(known).collect();
+            Group { key: group.key.clone(), rows }
+        });
+        let groups = groups.filter(|group| !group.rows.is_empty()).collect();
+        Self { minutes: self.minutes, interval: self.interval, groups }
     }
 }
 
@@ -213,6 +290,20 @@ mod tests {
             let series = Series::new(&minutes);
             let wanted: Vec<_> = minutes.iter().copied().enumerate().filter(|(at, value)| (from..to).contains(at) && !value.is_nan()).collect();
             prop_assert_eq!(series.range(from, to).collect::<Vec<_>>(), wanted);
+            for (at, value) in minutes.iter().enumerate() {
+                prop_assert_eq!(series.at(at), Some(*value).filter(|value| !value.is_nan()));
+                prop_assert_eq!(series.before(from).at(at), series.at(at).filter(|_| at < from));
+            }
+        }
+
+        #[test]
+        fn sparse_samples_are_the_same_as_dense_ones(step in 1..7_usize, values in prop::collection::vec(prop_oneof![Just(f64::NAN), 0.0..9.0_f64], 0..9), from in 0..60_usize, to in 0..60_usize, max in 0.0..9.0_f64) {
+            let minutes: Vec<f64> = values.iter().flat_map(|value| [*value].into_iter().chain(vec![f64::NAN; step - 1])).collect();
+            let (mut dense, mut sparse) = (Series::new(&minutes), Series::with_step(step, values));
+            prop_assert_eq!(dense.range(from, to).collect::<Vec<_>>(), sparse.range(from, to).collect::<Vec<_>>());
+            dense.cap(from, to, max);
+            sparse.cap(from, to, max);
+            prop_assert_eq!(dense.range(0, 99).collect::<Vec<_>>(), sparse.range(0, 99).collect::<Vec<_>>());
         }
 
         #[test]

@@ -14,8 +14,8 @@ pub const LIMIT_REQUEST_SHARE: f64 = 0.66;
 pub const LIMIT_LIMIT_SHARE: f64 = 0.96;
 /// `--points_required`, summed over pods.
 pub const POINTS: usize = 100;
-/// `--memory_buffer_percentage`.
-const MEMORY_BUFFER: f64 = 1.15;
+/// `--memory_buffer_percentage`, as a factor.
+pub const MEMORY_BUFFER: f64 = 1.15;
 /// `--oom_memory_buffer_percentage`, with `--use-oomkill-data`.
 const OOM_BUFFER: f64 = 1.25;
 const MIB: f64 = 1024.0 * 1024.0;

@@ -2,11 +2,15 @@
 
 pub mod advice;
 pub mod calibration;
+pub mod confidence;
 pub mod cpu;
+pub mod curve;
 pub mod growth;
+pub mod likes;
 pub mod memory;
 pub mod note;
 pub mod oom;
+pub mod pools;
 pub mod reason;
 mod recommend;
 pub mod risk;
@@ -17,9 +21,12 @@ mod text;
 mod whole_hours;
 
 pub use self::{
-    calibration::{Pool, Tally},
+    calibration::{Calibration, Pool},
+    confidence::Confidence,
+    likes::LikesScope,
     note::{MemoryNote, SettingNote},
-    reason::{Confidence, LimitKept, Reason, span},
+    pools::{Member, Pools},
+    reason::{LimitKept, Reason, span},
     recommend::{
         Context, CpuLimit, DEFAULT_HORIZON_DAYS, NotEnoughData, Policy, QosRule, Recommendation, recommend,
     },

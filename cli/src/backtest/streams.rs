@@ -1,0 +1,77 @@
+//! The report on synthetic usage.
+
+use rayon::prelude::*;
+use serde::Serialize;
+use snug_sizing::{
+    backtest::{
+        calibration::{LEVELS, StreamCalibration, at_level, judge_streams},
+        closed,
+        open::Replay,
+        policies::{Floors, PolicyChoice, Run},
+        streams::{Kind, Size, world},
+    },
+    engine::Risk,
+};
+
+use super::{subject::EngineUnderTest, world_report::Closed};
+
+/// The seed of the published figures.
+const SEED: u64 = 23;
+
+/// The engine on synthetic usage.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct StreamsReport {
+    /// All pod-days, of all kinds.
+    pub pod_days: usize,
+    /// Asked, and delivered by the truth, without the rules of advice.
+    pub calibration: Vec<StreamCalibration>,
+    /// The closed loop with usage that the limit in force cuts off.
+    pub closed: Vec<Closed>,
+}
+
+impl StreamsReport {
+    /// Replays the engine on all kinds of streams.
+    pub fn make(engine: &EngineUnderTest, size: Size) -> Self {
+        let of_kind = |kind: &Kind| {
+            let world = world(*kind, size, SEED);
+            let need = |level: &f64| PolicyChoice::SnugNeed(at_level(*level), engine.rule);
+            let runs: Vec<Run> = LEVELS.iter().map(|level| need(level).into()).collect();
+            let decisions = Replay::new(&world, engine.risk).open(&runs);
+            let judged = LEVELS.iter().zip(&decisions);
+            let judged: Vec<StreamCalibration> =
+                judged.map(|(level, decisions)| judge_streams(&world, decisions, *level)).collect();
+            let pods: usize = world.trace.groups.iter().map(|group| group.rows.len()).sum();
+            (pods * size.days, judged)
+        };
+        let found: Vec<(usize, Vec<StreamCalibration>)> = Kind::ALL.par_iter().map(of_kind).collect();
+        Self {
+            pod_days: found.iter().map(|(pod_days, _)| pod_days).sum(),
+            calibration: found.into_iter().flat_map(|(_, judged)| judged).collect(),
+            closed: closed_loop(engine, size),
+        }
+    }
+}
+
+/// Usage that the limit in force cuts off, at the asked risk.
+fn closed_loop(engine: &EngineUnderTest, size: Size) -> Vec<Closed> {
+    let EngineUnderTest { risk, rule } = *engine;
+    let world = world(Kind::Limited, size, SEED);
+    let ten_times = Risk { oom_kills: (10.0 * risk.oom_kills).min(1.0), ..risk };
+    let policies = [
+        ("snug", engine.choice()),
+        ("snug without floors", PolicyChoice::SnugNeed(risk, rule)),
+        ("snug without floors, 10 × risk", PolicyChoice::SnugNeed(ten_times, rule)),
+        ("krr-simple-oomkills", PolicyChoice::Krr { floors: Floors::Shipped, kills: true }),
+        ("vpa-nofloor", PolicyChoice::Vpa { floors: Floors::Rounded }),
+    ];
+    let mut sums = [closed::Sums::default(); 5];
+    for workload in Replay::new(&world, risk).closed(&policies.map(|(_, choice)| choice)) {
+        sums.iter_mut().zip(workload).for_each(|(sum, one)| *sum += one);
+    }
+    let figures = |((policy, _), sums): ((&str, PolicyChoice), closed::Sums)| Closed {
+        policy: policy.to_owned(),
+        memory: sums.figures(),
+    };
+    policies.into_iter().zip(sums).map(figures).collect()
+}

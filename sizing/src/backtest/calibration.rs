@@ -1,0 +1,219 @@
+//! Asked beside delivered: whether a policy keeps the risk that it was given.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+use super::{
+    bootstrap::{Interval, of_ratio},
+    open::{Decisions, Outcome},
+    score::part,
+    world::World,
+};
+use crate::engine::Risk;
+
+/// The asked levels: shares of pod-days, and of CPU time.
+pub const LEVELS: [f64; 5] = [0.05, 0.02, 0.01, 0.005, 0.0025];
+/// Below so many violations, or families with violations, nothing is said.
+pub const MIN_VIOLATIONS: u64 = 30;
+/// See [`MIN_VIOLATIONS`].
+pub const MIN_FAMILIES: usize = 10;
+/// Delivered ÷ asked that counts as kept.
+pub const KEPT: std::ops::RangeInclusive<f64> = 1.0 / 3.0..=1.3;
+/// Pod-days that have to be known, times the risk, until the risk has to be kept on streams.
+const KNOWN: f64 = 20.0;
+
+/// The risk with the same level for memory and CPU.
+pub const fn at_level(level: f64) -> Risk {
+    Risk { oom_kills: level, cpu_work: level, throttled: level }
+}
+
+/// What can be said about asked and delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Delivered is within [`KEPT`] of asked.
+    Kept,
+    /// Less than that.
+    Below,
+    /// More than that.
+    Above,
+    /// Too few violations, or in too few families.
+    TooFew,
+}
+
+/// One level, asked and delivered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Calibration {
+    /// Asked, percent.
+    pub asked_pct: f64,
+    /// Pod-days.
+    pub pod_days: u64,
+    /// Violated pod-days, percent, with the bootstrap interval over blocks.
+    pub memory_pct: Interval,
+    /// Violated pod-days.
+    pub violations: u64,
+    /// Families with violated pod-days.
+    pub families: usize,
+    /// Verdict on memory.
+    pub memory: Verdict,
+    /// Σ limit ÷ Σ maximum.
+    pub memory_footprint: f64,
+    /// CPU time above the request, percent of all, with the bootstrap interval.
+    pub cpu_pct: Interval,
+    /// The same, as the mean over workloads.
+    pub cpu_mean_pct: f64,
+    /// Workloads within what was asked, percent.
+    pub cpu_within_pct: f64,
+    /// Families with CPU time above the request.
+    pub cpu_families: usize,
+    /// Verdict on the mean of CPU.
+    pub cpu: Verdict,
+    /// Σ request ÷ Σ usage.
+    pub cpu_footprint: f64,
+}
+
+fn verdict(ratio: f64, enough: bool) -> Verdict {
+    match ratio {
+        _ if !enough => Verdict::TooFew,
+        ratio if ratio < *KEPT.start() => Verdict::Below,
+        ratio if ratio > *KEPT.end() => Verdict::Above,
+        _ => Verdict::Kept,
+    }
+}
+
+fn footprint(parts: (f64, f64)) -> f64 {
+    part(parts.0, parts.1)
+}
+
+/// The share of workloads that are within a share of their own, of those with any usage; percent.
+pub(super) fn within_pct(groups: &[Outcome], asked: f64, share: impl Fn(&Outcome) -> Option<f64>) -> f64 {
+    let shares: Vec<f64> = groups.iter().filter_map(share).collect();
+    100.0 * part(shares.iter().filter(|share| **share <= asked).count() as f64, shares.len() as f64)
+}
+
+/// The share of violated pod-days; `None` without pod-days.
+pub(super) fn violated(outcome: &Outcome) -> Option<f64> {
+    (outcome.memory.units() > 0).then(|| outcome.memory.violated_share())
+}
+
+/// The share of CPU time above the request; `None` without CPU time.
+pub(super) fn unserved(outcome: &Outcome) -> Option<f64> {
+    (outcome.cpu.work().1 > 0.0).then(|| outcome.cpu.unserved_share())
+}
+
+/// Judges decisions that were made with the same level for memory and CPU.
+pub fn judge(world: &World, decisions: &Decisions, asked: f64) -> Calibration {
+    let blocks = world.blocks.iter().max().map_or(0, |last| last + 1);
+    let by_block = decisions.by(&world.blocks, blocks);
+    let groups: Vec<usize> = (0..world.trace.groups.len()).collect();
+    let by_group = decisions.by(&groups, groups.len());
+    let families = |is_bad: &dyn Fn(&Outcome) -> bool| {
+        let bad = by_group.iter().zip(&world.families).filter(|(outcome, _)| is_bad(outcome));
+        bad.map(|(_, family)| family).collect::<HashSet<_>>().len()
+    };
+    let total = decisions.total();
+    let percent = |Interval { value, low, high }: Interval| Interval {
+        value: 100.0 * value,
+        low: 100.0 * low,
+        high: 100.0 * high,
+    };
+    let of = |pick: &dyn Fn(&Outcome) -> (f64, f64)| {
+        percent(of_ratio(&by_block.iter().map(pick).collect::<Vec<_>>()))
+    };
+    let violations = total.memory.violated();
+    let bad_families = families(&|outcome| outcome.memory.violated() > 0);
+    let cpu_families = families(&|outcome| outcome.cpu.work().0 > 0.0);
+    let shares: Vec<f64> = by_group.iter().filter_map(unserved).collect();
+    let mean = part(shares.iter().sum(), shares.len() as f64);
+    let is_enough = violations >= MIN_VIOLATIONS && bad_families >= MIN_FAMILIES;
+    Calibration {
+        asked_pct: 100.0 * asked,
+        pod_days: total.memory.units(),
+        memory_pct: of(&|outcome| (outcome.memory.violated() as f64, outcome.memory.units() as f64)),
+        violations,
+        families: bad_families,
+        memory: verdict(total.memory.violated_share() / asked, is_enough),
+        memory_footprint: footprint(total.memory.footprint()),
+        cpu_pct: of(&|outcome| outcome.cpu.work()),
+        cpu_mean_pct: 100.0 * mean,
+        cpu_within_pct: within_pct(&by_group, asked, unserved),
+        cpu_families,
+        cpu: verdict(mean / asked, cpu_families >= MIN_FAMILIES),
+        cpu_footprint: footprint(total.cpu.footprint()),
+    }
+}
+
+/// One level on synthetic streams of a kind, where the probability of a violation is known.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StreamCalibration {
+    /// The kind.
+    pub kind: String,
+    /// Asked, percent.
+    pub asked_pct: f64,
+    /// Pod-days of decisions made while fewer than 20 ÷ risk pod-days were known, and after.
+    pub pod_days: (f64, f64),
+    /// The mean probability of a violated pod-day, percent: before, and after.
+    pub memory_pct: (f64, f64),
+    /// Counted violations after that, percent.
+    pub counted_pct: f64,
+    /// Σ limit ÷ Σ maximum, after that.
+    pub memory_footprint: f64,
+    /// Expected CPU time above the request, percent of all: before, and after.
+    pub cpu_pct: (f64, f64),
+    /// Σ request ÷ Σ usage, after that.
+    pub cpu_footprint: f64,
+}
+
+/// Judges decisions for streams that were made with the same level for memory and CPU.
+pub fn judge_streams(world: &World, decisions: &Decisions, asked: f64) -> StreamCalibration {
+    let pods: usize = world.trace.groups.iter().map(|group| group.rows.len()).sum();
+    let enough = |at: usize| (pods * at) as f64 / 1440.0 >= KNOWN / asked;
+    let before = decisions.sum(|decision| !enough(decision.at));
+    let after = decisions.sum(|decision| enough(decision.at));
+    let percent = |parts: (f64, f64)| 100.0 * part(parts.0, parts.1);
+    StreamCalibration {
+        kind: world.name.clone(),
+        asked_pct: 100.0 * asked,
+        pod_days: (before.memory.units() as f64, after.memory.units() as f64),
+        memory_pct: (percent(before.memory.truth()), percent(after.memory.truth())),
+        counted_pct: 100.0 * after.memory.violated_share(),
+        memory_footprint: footprint(after.memory.footprint()),
+        cpu_pct: (percent(before.cpu.truth()), percent(after.cpu.truth())),
+        cpu_footprint: footprint(after.cpu.footprint()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backtest::{
+        open::Replay,
+        policies::{Floors, PolicyChoice},
+        streams::{Kind, Size, world},
+    };
+
+    #[test]
+    fn verdicts() {
+        let all = [0.3, 0.34, 1.0, 1.3, 1.31].map(|ratio| verdict(ratio, true));
+        assert_eq!(all, [Verdict::Below, Verdict::Kept, Verdict::Kept, Verdict::Kept, Verdict::Above]);
+        assert_eq!(verdict(1.0, false), Verdict::TooFew);
+    }
+
+    #[test]
+    fn counted_and_true_shares_agree() {
+        let world = world(Kind::Level, Size { workloads: 20, days: 60 }, 5);
+        let choice = PolicyChoice::Krr { floors: Floors::Off, kills: false };
+        let decisions = Replay::new(&world, at_level(0.05)).open(&[choice.into()]);
+        let found = judge_streams(&world, &decisions[0], 0.05);
+        // 64 pods; 400 pod-days are known after 6.25 days, so the days from the seventh on count.
+        assert_eq!(found.pod_days.1, 64.0 * 53.0);
+        let counted = judge(&world, &decisions[0], 0.05);
+        assert_eq!(counted.pod_days as f64, found.pod_days.0 + found.pod_days.1);
+        assert!((found.memory_pct.1 - found.counted_pct).abs() < 0.5, "{found:?}");
+        assert!(
+            counted.memory_pct.low <= counted.memory_pct.value
+                && counted.memory_pct.value <= counted.memory_pct.high
+        );
+    }
+}

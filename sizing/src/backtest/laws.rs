@@ -1,0 +1,273 @@
+//! The laws of synthetic usage, and the probabilities that follow from them.
+
+use crate::random::Random;
+
+/// Hours of a day.
+pub(super) const HOURS: usize = 24;
+const DAY: usize = 1440;
+
+/// What a stream does from day to day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Usage varies around a constant.
+    Level,
+    /// Usage grows or falls by a share a day, and each 20 days on average by another one.
+    Trend,
+    /// Usage follows the hour of the day and the day of the week.
+    Seasons,
+    /// Usage changes for good with a rollout, each 15 days on average, at any hour.
+    Rollouts,
+    /// Usage of all workloads of a family is higher on one day of 50.
+    Together,
+    /// Usage grows until a restart, each week on average, and is higher in the hour of the start.
+    Restarts,
+    /// Usage varies around a constant, and what exceeds the limit in force is killed and not seen: for the closed loop.
+    Limited,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Level,
+        Self::Trend,
+        Self::Seasons,
+        Self::Rollouts,
+        Self::Together,
+        Self::Restarts,
+        Self::Limited,
+    ];
+
+    /// The name in tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Level => "level",
+            Self::Trend => "trend",
+            Self::Seasons => "seasons",
+            Self::Rollouts => "rollouts",
+            Self::Together => "together",
+            Self::Restarts => "restarts",
+            Self::Limited => "limited",
+        }
+    }
+}
+
+/// Growth a day, as a logarithm, and how often it changes.
+const SLOPES: [f64; 4] = [-0.02, 0.0, 0.01, 0.03];
+const SLOPE_CHANGES: f64 = 1.0 / 20.0;
+/// Factors of a rollout, and how often there is one.
+const ROLLOUTS: [f64; 5] = [0.7, 0.9, 1.1, 1.3, 1.6];
+const ROLLOUT: f64 = 1.0 / 15.0;
+/// Factors of a day on which a family fails together, and how often there is one.
+const SHOCKS: [f64; 3] = [1.2, 1.5, 2.0];
+const SHOCK: f64 = 1.0 / 50.0;
+/// How often there is a restart, the factor of the hour of the start, and the longest growth in hours.
+const RESTART: f64 = 1.0 / 7.0;
+const START: f64 = 1.3;
+const LONGEST: f64 = 30.0 * 24.0;
+
+/// The noise of a resource: usage is `level · factor · e^z`, and `(z ÷ spread)^shape` is exponentially distributed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Noise {
+    /// KiB or millicores.
+    level: f64,
+    spread: f64,
+    /// 1: a heavy tail, that of a power law. 2: a light one.
+    shape: f64,
+}
+
+impl Noise {
+    pub(super) fn draw(&self, factor: f64, random: &mut Random) -> f64 {
+        self.level * factor * (self.spread * random.exponential().powf(1.0 / self.shape)).exp()
+    }
+
+    /// The probability that usage of an hour is at most `limit`.
+    fn within(&self, factor: f64, limit: f64) -> f64 {
+        let z = (limit / (self.level * factor)).ln() / self.spread;
+        if z > 0.0 { 1.0 - (-z.powf(self.shape)).exp() } else { 0.0 }
+    }
+
+    /// Expected usage above `request`, and expected usage, of an hour. For a shape of 1, where `e^z` has a power law with the
+    /// exponent `1 ÷ spread`; the spread is below 1.
+    fn work(&self, factor: f64, request: f64) -> (f64, f64) {
+        let (base, tail) = (self.level * factor, 1.0 / self.spread);
+        let all = base * tail / (tail - 1.0);
+        if request <= base {
+            return (all - request, all);
+        }
+        (base.powf(tail) * request.powf(1.0 - tail) / (tail - 1.0), all)
+    }
+}
+
+/// One workload.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Stream {
+    kind: Kind,
+    pub(super) memory: Noise,
+    pub(super) cpu: Noise,
+    /// Share by which usage is higher at the busiest hour, and on weekdays; growth of a leak a day.
+    amplitude: f64,
+    weekly: f64,
+    leak: f64,
+    /// The busiest hour.
+    busiest: f64,
+}
+
+/// What a stream remembers from day to day.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct State {
+    day: usize,
+    level: f64,
+    slope: f64,
+    /// Hours since the last restart.
+    since: f64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { day: 0, level: 1.0, slope: 0.0, since: 0.0 }
+    }
+}
+
+/// What can happen on a day.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Scenario {
+    pub(super) probability: f64,
+    /// By hour.
+    pub(super) factors: [f64; HOURS],
+    /// The state of the next day.
+    pub(super) next: State,
+}
+
+impl Stream {
+    /// A random stream: 16 MiB to 4 GiB, 5 millicores to 2 cores.
+    pub(super) fn new(kind: Kind, random: &mut Random) -> Self {
+        let mut log = |low: f64, high: f64| (random.between(low.ln(), high.ln())).exp();
+        let (memory, cpu) = (log(16.0 * 1024.0, 4.0 * 1024.0 * 1024.0), log(5.0, 2000.0));
+        let (spread, of_cpu, leak) = (log(0.01, 0.08), log(0.05, 0.4), log(0.01, 0.08));
+        let shape = random.pick(&[1.0, 2.0]).copied().unwrap_or(1.0);
+        Self {
+            kind,
+            memory: Noise { level: memory, spread, shape },
+            cpu: Noise { level: cpu, spread: of_cpu, shape: 1.0 },
+            amplitude: random.between(0.1, 1.0),
+            weekly: random.between(0.0, 0.5),
+            leak,
+            busiest: random.between(0.0, HOURS as f64),
+        }
+    }
+
+    /// All that can happen on the day that begins with a state; the probabilities add up to 1.
+    pub(super) fn scenarios(&self, state: State) -> Vec<Scenario> {
+        let next = State { day: state.day + 1, ..state };
+        let one = |probability: f64, next: State, factor: &dyn Fn(usize) -> f64| Scenario {
+            probability,
+            factors: std::array::from_fn(factor),
+            next,
+        };
+        match self.kind {
+            Kind::Level | Kind::Limited => vec![one(1.0, next, &|_| 1.0)],
+            Kind::Trend => {
+                let of = |probability: f64, slope: f64| {
+                    let factor =
+                        |hour: usize| state.level * (slope * (hour as f64 + 1.0) / HOURS as f64).exp();
+                    one(probability, State { level: state.level * slope.exp(), slope, ..next }, &factor)
+                };
+                let new = SLOPES.iter().map(|slope| of(SLOPE_CHANGES / SLOPES.len() as f64, *slope));
+                new.chain([of(1.0 - SLOPE_CHANGES, state.slope)]).collect()
+            }
+            Kind::Seasons => {
+                let weekday = if state.day % 7 < 5 { 1.0 + self.weekly } else { 1.0 };
+                let factor = |hour: usize| {
+                    let angle = (hour as f64 - self.busiest) / HOURS as f64 * std::f64::consts::TAU;
+                    weekday * (1.0 + self.amplitude * angle.cos().max(0.0))
+                };
+                vec![one(1.0, next, &factor)]
+            }
+            Kind::Rollouts => {
+                let mut all = vec![one(1.0 - ROLLOUT, next, &|_| state.level)];
+                for at in 0..HOURS {
+                    for factor in ROLLOUTS {
+                        let level = state.level * factor;
+                        let probability = ROLLOUT / (HOURS * ROLLOUTS.len()) as f64;
+                        let by_hour = |hour: usize| if hour < at { state.level } else { level };
+                        all.push(one(probability, State { level, ..next }, &by_hour));
+                    }
+                }
+                all
+            }
+            Kind::Together => {
+                let shock = |factor: &f64| one(SHOCK / SHOCKS.len() as f64, next, &|_| *factor);
+                let calm = one(1.0 - SHOCK, next, &|_| 1.0);
+                std::iter::once(calm).chain(SHOCKS.iter().map(shock)).collect()
+            }
+            Kind::Restarts => {
+                let grown = |hours: f64| 1.0 + self.leak * hours.min(LONGEST) / HOURS as f64;
+                let calm = |hour: usize| grown(state.since + hour as f64);
+                let since = (state.since + HOURS as f64).min(LONGEST);
+                let mut all = vec![one(1.0 - RESTART, State { since, ..next }, &calm)];
+                for at in 0..HOURS {
+                    let factor = |hour: usize| match hour.checked_sub(at) {
+                        None => calm(hour),
+                        Some(0) => START,
+                        Some(after) => grown(after as f64),
+                    };
+                    let since = (HOURS - at) as f64;
+                    all.push(one(RESTART / HOURS as f64, State { since, ..next }, &factor));
+                }
+                all
+            }
+        }
+    }
+}
+
+/// One workload of the truth: its stream, the state at the beginning of each day, and its pods.
+type Known = (Stream, Vec<State>, usize);
+
+/// The true probabilities of synthetic usage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Truth {
+    /// By workload.
+    streams: Vec<Known>,
+}
+
+impl Truth {
+    pub(super) fn new(streams: Vec<Known>) -> Self {
+        Self { streams }
+    }
+
+    fn at(&self, group: usize, now: usize) -> Option<(&Stream, Vec<Scenario>)> {
+        let (stream, states, _) = self.streams.get(group)?;
+        Some((stream, stream.scenarios(*states.get(now / DAY)?)))
+    }
+
+    /// The probability that a pod of a workload uses more memory than `limit`, KiB, on the day that begins at the minute `now`,
+    /// given all that was before. 0 of days beyond the end.
+    pub fn exceeded(&self, group: usize, now: usize, limit: f64) -> f64 {
+        let Some((stream, scenarios)) = self.at(group, now) else { return 0.0 };
+        let within = |scenario: &Scenario| {
+            scenario.factors.iter().map(|factor| stream.memory.within(*factor, limit)).product::<f64>()
+        };
+        // Summed up as complements, since 1 minus a sum near 1 would lose the digits that count.
+        scenarios.iter().map(|scenario| scenario.probability * (1.0 - within(scenario))).sum()
+    }
+
+    /// Expected CPU time above `request`, millicores, and expected CPU time, of a pod on the day that begins at the minute `now`:
+    /// sums over its hours, millicores.
+    pub fn work(&self, group: usize, now: usize, request: f64) -> (f64, f64) {
+        let Some((stream, scenarios)) = self.at(group, now) else { return (0.0, 0.0) };
+        let mut sum = (0.0, 0.0);
+        for scenario in &scenarios {
+            for factor in &scenario.factors {
+                let (above, all) = stream.cpu.work(*factor, request);
+                sum.0 += scenario.probability * above;
+                sum.1 += scenario.probability * all;
+            }
+        }
+        sum
+    }
+
+    /// The pods of a workload.
+    pub(super) fn pods(&self, group: usize) -> f64 {
+        self.streams.get(group).map_or(0, |(_, _, pods)| *pods) as f64
+    }
+}
