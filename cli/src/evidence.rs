@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use flate2::read::MultiGzDecoder;
 use rayon::prelude::*;
 use snug_sizing::{
-    engine::{self, Pool, Rule},
+    engine::{self, LikesScope, Member, Pools, Rule},
     evidence::{Evidence, Header, Hour, SCHEMA},
     workload::{self, QosClass},
 };
@@ -246,16 +246,12 @@ impl Snapshot {
         self.evidence.values_mut().for_each(|evidence| engine::settle(evidence, now));
     }
 
-    /// Calibration by the history of all containers.
-    pub fn pool(&self) -> Pool {
+    /// What the history of all containers says about each of them.
+    pub fn pools(&self, scope: LikesScope) -> Pools {
         let all: Vec<&Evidence> = self.evidence().collect();
-        let tally = |evidence: &&Evidence| engine::memory::tally(evidence, Rule::FITTED);
-        let tallies: Vec<engine::Tally> = all.par_iter().map(tally).collect();
-        // Merged in a fixed order, so that the result does not depend on threads.
-        tallies.into_iter().fold(Pool::default(), |mut pool, tally| {
-            pool.memory.merge(tally);
-            pool
-        })
+        // In the order of the evidence, so that the result does not depend on threads.
+        let members: Vec<Member<'_>> = all.par_iter().map(|evidence| Member::new(evidence, scope)).collect();
+        Pools::new(&members, Rule::FITTED, scope)
     }
 
     /// Keeps only evidence for which `keep` is true.

@@ -36,7 +36,7 @@ pub struct Options {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { selected, sizing } = options;
-    let OpenedSource { snapshot, pool, cluster, .. } = selected.source.open()?;
+    let OpenedSource { snapshot, pools, cluster, .. } = selected.source.open(sizing.likes())?;
     let policies = sizing.policies(cluster.as_ref())?;
     let mut outcome = Outcome::NotEnoughData;
     let all = snapshot.with_qos().into_iter().filter(|(evidence, _)| selected.is(evidence));
@@ -46,7 +46,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
                 .context("cannot write the explanation")?;
             continue;
         };
-        let context = Context { pool, qos, previous: None };
+        let context = Context { pool: pools.of(evidence), qos, previous: None };
         let text = match engine::recommend(evidence, &policy, context) {
             Ok(recommendation) => {
                 outcome = Outcome::Success;

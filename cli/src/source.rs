@@ -16,7 +16,7 @@ use snug_client::{
 };
 
 use snug_sizing::{
-    engine::Pool,
+    engine::{LikesScope, Pools},
     evidence::{Evidence, HOUR, Hour},
 };
 
@@ -92,8 +92,8 @@ const LOCAL: &str = "http://127.0.0.1:9750";
 pub struct OpenedSource {
     /// The evidence of all selected containers, in whole hours.
     pub snapshot: Snapshot,
-    /// Calibration by all containers of the source, whichever are selected.
-    pub pool: Pool,
+    /// What the past of all containers of the source says, whichever are selected.
+    pub pools: Pools,
     pub cluster: Option<Cluster>,
     /// Constraints that the source itself knows: the autoscalers that a Prometheus has metrics of.
     pub constraints: Option<ClusterConstraints>,
@@ -116,14 +116,19 @@ fn first_second(now: u64, since: Duration) -> u64 {
 ///
 /// A narrowed source reads the selected evidence only, as queries of Prometheus do. What others used must not count in one
 /// answer and be unknown in the next, so there it never counts.
-fn calibrate(snapshot: &mut Snapshot, is_narrowed: bool, select: impl Fn(&Evidence) -> bool) -> Pool {
+fn calibrate(
+    snapshot: &mut Snapshot,
+    is_narrowed: bool,
+    likes: LikesScope,
+    select: impl Fn(&Evidence) -> bool,
+) -> Pools {
     if !CommandRule::AnySelection.is_on() {
         snapshot.retain(select);
-        return snapshot.pool();
+        return snapshot.pools(likes);
     }
-    let pool = if is_narrowed { Pool::default() } else { snapshot.pool() };
+    let pools = if is_narrowed { Pools::default() } else { snapshot.pools(likes) };
     snapshot.retain(select);
-    pool
+    pools
 }
 
 impl EvidenceSource {
@@ -152,12 +157,13 @@ impl EvidenceSource {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn open(&self) -> Result<OpenedSource> {
+    pub fn open(&self, likes: LikesScope) -> Result<OpenedSource> {
         let LoadedSource { snapshot, cluster, constraints } = self.load()?;
         let mut snapshot = snapshot.unified();
         snapshot.settle();
-        let pool = calibrate(&mut snapshot, self.prometheus.is_some(), self.selection(cluster.as_ref())?);
-        Ok(OpenedSource { snapshot, pool, cluster, constraints })
+        let select = self.selection(cluster.as_ref())?;
+        let pools = calibrate(&mut snapshot, self.prometheus.is_some(), likes, select);
+        Ok(OpenedSource { snapshot, pools, cluster, constraints })
     }
 
     /// Reads the evidence of all containers.
@@ -294,9 +300,9 @@ mod tests {
         let in_shop = |evidence: &Evidence| evidence.workload.namespace == "shop";
         let advice = |workloads: &[Vec<u64>], is_narrowed, select: &dyn Fn(&Evidence) -> bool| {
             let mut snapshot = snapshot(workloads);
-            let pool = calibrate(&mut snapshot, is_narrowed, select);
+            let pools = calibrate(&mut snapshot, is_narrowed, LikesScope::default(), select);
             let policies = Policies::new(Policy::new(Profile::Standard.risk()));
-            let all = Report::make(&snapshot, pool, &policies, in_shop).recommendations;
+            let all = Report::make(&snapshot, &pools, &policies, in_shop).recommendations;
             all.into_iter().map(|entry| entry.recommended).collect::<Vec<_>>()
         };
         CommandRule::AnySelection.prove(

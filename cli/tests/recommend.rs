@@ -410,7 +410,7 @@ proptest! {
             // The numbers in the input are arbitrary here.
             let policy = snug_sizing::engine::Policy::new(snug_sizing::engine::Profile::Standard.risk());
             let policies = snug::policy::Policies::new(policy);
-            snug::recommend::report::Report::make(&snapshot, snapshot.pool(), &policies, |_| true);
+            snug::recommend::report::Report::make(&snapshot, &snapshot.pools(snug_sizing::engine::LikesScope::Namespace), &policies, |_| true);
         }
         let _ = read(&bytes[..cut]);
     }

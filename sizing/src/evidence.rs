@@ -13,6 +13,7 @@ use crate::{
     cpu_quota::QuotaWhatIf,
     histogram::Histogram,
     minutes::{self, Minutes},
+    start_up::UsageByAge,
     workload::{Container, Workload},
 };
 
@@ -140,6 +141,9 @@ pub struct HourRecord {
     /// Stalls and refaults.
     #[serde(default)]
     pub stalled: Stalled,
+    /// CPU usage by the age of containers in their first hour.
+    #[serde(default, skip_serializing_if = "UsageByAge::is_empty")]
+    pub by_age: UsageByAge,
 }
 
 /// Time in which some task was stalled (PSI), and refaults.
@@ -204,6 +208,7 @@ impl HourRecord {
         self.waits.merge(&other.waits);
         self.unreclaimable.merge(&other.unreclaimable);
         self.stalled.merge(&other.stalled);
+        self.by_age.merge(&other.by_age);
     }
 }
 
@@ -365,6 +370,14 @@ impl Evidence {
             sum.merge(quota_what_if);
             sum
         }))
+    }
+
+    /// CPU usage by the age of containers, over all hours.
+    pub fn by_age(&self) -> UsageByAge {
+        self.hours.values().fold(UsageByAge::default(), |mut sum, hour| {
+            sum.merge(&hour.by_age);
+            sum
+        })
     }
 
     /// OOM kills in order of time, also those of unfinished hours.

@@ -21,6 +21,7 @@ pub mod histogram;
 pub mod minutes;
 pub mod random;
 pub mod skew;
+pub mod start_up;
 pub mod workload;
 
 pub mod constraints;

@@ -31,16 +31,43 @@ pub struct Skew {
     pub pod: String,
     /// Whether node classes explain the skew: no pod reaches twice the median of its own node class.
     pub by_node_class: bool,
+    /// The pods by node class; empty where all are of one class.
+    pub classes: Vec<ClassSpread>,
+}
+
+/// Usage of the pods on one class of nodes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct ClassSpread {
+    /// Name of the class; empty for nodes without one.
+    pub node_class: String,
+    /// Pods compared.
+    pub pods: usize,
+    /// Usage of the median pod: mean cores, or the highest bytes.
+    pub median: f64,
+    /// Usage of the highest pod, likewise.
+    pub highest: f64,
 }
 
 impl fmt::Display for Skew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { resource, above, pods, share, highest, pod, by_node_class } = self;
+        let Self { resource, above, pods, share, highest, pod, by_node_class, classes } = self;
         write!(
             f,
             "{above} of {pods} pods use {:.0} % of all {resource}; {pod} uses {highest:.1} times the median",
             share * 100.0
         )?;
+        for (place, class) in classes.iter().enumerate() {
+            let ClassSpread { node_class, pods, median, highest } = class;
+            let name = if node_class.is_empty() { "no class" } else { node_class };
+            let amount = |value: f64| match *resource {
+                "cpu" => format!("{value:.2} cores"),
+                _ => format!("{:.0} MiB", value / f64::from(1_u32 << 20)),
+            };
+            let (before, plural) =
+                (if place == 0 { "; by node class: " } else { ", " }, if *pods == 1 { "" } else { "s" });
+            write!(f, "{before}{name} {} to {} ({pods} pod{plural})", amount(*median), amount(*highest))?;
+        }
         if *by_node_class {
             f.write_str("; pods are alike within each node class: one workload per node class would fit")
         } else {
@@ -77,6 +104,15 @@ fn skew(evidence: &Evidence, resource: &'static str, value: impl Fn(&PodTotals) 
         let highest = class.iter().copied().fold(0.0, f64::max);
         self::median(class.clone()).is_some_and(|median| highest < FACTOR * median)
     };
+    let spread = classes.iter().filter_map(|(class, values)| {
+        Some(ClassSpread {
+            node_class: (*class).to_owned(),
+            pods: values.len(),
+            median: self::median(values.clone())?,
+            highest: values.iter().copied().fold(0.0, f64::max),
+        })
+    });
+    let spread: Vec<ClassSpread> = spread.collect();
     Some(Skew {
         resource,
         above: above.len(),
@@ -85,6 +121,7 @@ fn skew(evidence: &Evidence, resource: &'static str, value: impl Fn(&PodTotals) 
         highest: highest.0 / median,
         pod: highest.1.clone(),
         by_node_class: classes.len() > 1 && classes.values().all(alike),
+        classes: if spread.len() > 1 { spread } else { Vec::new() },
     })
 }
 
@@ -131,6 +168,11 @@ mod tests {
             (1000, "small"),
         ]));
         assert!(found[0].by_node_class);
+        let spread: Vec<_> =
+            found[0].classes.iter().map(|it| (it.node_class.as_str(), it.pods, it.highest)).collect();
+        assert_eq!(spread, [("large", 2, 9000.0 / 7200.0 / 1000.0), ("small", 3, 1100.0 / 7200.0 / 1000.0)]);
+        let text = found[0].to_string();
+        assert!(text.contains("by node class: large") && text.contains("(3 pods)"), "{text}");
     }
 
     #[test]

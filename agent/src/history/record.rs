@@ -16,6 +16,7 @@ use snug_sizing::{
     evidence::{self, Evidence, Hour},
     histogram::{self, BucketsError},
     minutes::{self, Minute, MinuteRecord, Minutes},
+    start_up::UsageByAge,
     workload::{self, Resources, Role, WorkloadKind},
 };
 
@@ -320,6 +321,8 @@ impl From<&evidence::HourRecord> for HourRecord {
                 io_millis,
                 refaults,
             }),
+            age_observed_micros: record.by_age.observed_micros.clone(),
+            age_cpu_micros: record.by_age.cpu_micros.clone(),
         }
     }
 }
@@ -351,6 +354,10 @@ impl TryFrom<HourRecord> for evidence::HourRecord {
             waits: read(record.waits)?,
             unreclaimable: read(record.unreclaimable)?,
             stalled: evidence::Stalled { cpu_millis, memory_millis, io_millis, refaults },
+            by_age: UsageByAge {
+                observed_micros: record.age_observed_micros,
+                cpu_micros: record.age_cpu_micros,
+            },
         })
     }
 }

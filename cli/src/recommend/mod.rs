@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use snug_sizing::{
     cost::Prices,
-    engine::{Policy, Risk},
+    engine::{LikesScope, Policy, Risk},
     evidence::Evidence,
 };
 
@@ -48,9 +48,30 @@ pub struct SizingOptions {
     /// For how long the memory limit of a growing container must last
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = horizon::parse)]
     horizon: Horizon,
+    /// How far alike containers (the same container name, number and random parts aside) lend each other their past. With cluster,
+    /// advice for one tenant also depends on alike containers of others
+    #[arg(long, value_enum, default_value_t = LikesOption::Namespace)]
+    likes: LikesOption,
+}
+
+/// Values of `--likes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LikesOption {
+    /// Within a namespace
+    Namespace,
+    /// Within the cluster
+    Cluster,
 }
 
 impl SizingOptions {
+    /// How far alike containers lend each other their past.
+    pub fn likes(&self) -> LikesScope {
+        match self.likes {
+            LikesOption::Namespace => LikesScope::Namespace,
+            LikesOption::Cluster => LikesScope::Cluster,
+        }
+    }
+
     /// The settings of all workloads. Invalid annotations of pods are reported on standard error.
     ///
     /// # Errors
@@ -168,10 +189,10 @@ impl WorkloadSelector {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { workload, source, sizing, output, price, fail_on } = options;
-    let OpenedSource { snapshot, pool, cluster, constraints } = source.open()?;
+    let OpenedSource { snapshot, pools, cluster, constraints } = source.open(sizing.likes())?;
     let policies = sizing.policies(cluster.as_ref())?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
-    let mut report = Report::make(&snapshot, pool, &policies, chosen);
+    let mut report = Report::make(&snapshot, &pools, &policies, chosen);
     // Without any, the pods' own requests and limits are the only known constraint.
     let constraints = cluster.as_ref().map(Cluster::constraints).or(constraints).unwrap_or_default();
     constraints

@@ -7,10 +7,11 @@ use serde::Serialize;
 use snug_sizing::{
     constraints::{Adjusted, Resource, Scaled, Violation},
     cost::Prices,
-    engine::{self, Confidence, Context, Pool, Reason, Recommendation, Risk},
+    engine::{self, Confidence, Context, Pools, Reason, Recommendation, Risk},
     evidence::{Evidence, HOUR},
     pod::PodRequests,
     quantity::Quantity,
+    start_up::StartUp,
     workload::{Resources, Role},
 };
 
@@ -114,6 +115,10 @@ pub struct Entry {
     pub expected_oom_kills_per_pod_day: Option<f64>,
     /// Share of this container's CPU time that is expected above the recommended request; `None` without CPU usage.
     pub expected_cpu_work_above: Option<f64>,
+    /// CPU usage above the recommended request after starts, as `startupBoost` of a VerticalPodAutoscaler wants it: `factor` and
+    /// `seconds`; `None` without any, or where it is not measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_up: Option<StartUp>,
     /// How much usage history there is.
     pub confidence: Confidence,
     /// Container-days observed.
@@ -280,10 +285,10 @@ const fn is_zero(count: &usize) -> bool {
 }
 
 impl Report {
-    /// Makes recommendations for the containers that `select` selects, calibrated by a pool.
+    /// Makes recommendations for the containers that `select` selects, calibrated by the past of the cluster.
     pub fn make(
         snapshot: &Snapshot,
-        pool: Pool,
+        pools: &Pools,
         policies: &Policies,
         select: impl Fn(&Evidence) -> bool,
     ) -> Self {
@@ -305,7 +310,7 @@ impl Report {
             Some(policy) => match gone.since(evidence) {
                 Some(gone) => Err((why_gone(gone), 0)),
                 None => {
-                    let context = Context { pool, qos: *qos, previous: None };
+                    let context = Context { pool: pools.of(evidence), qos: *qos, previous: None };
                     engine::recommend(evidence, &policy, context)
                         .map_err(|error| (error.to_string(), evidence.kills().count()))
                 }
@@ -428,6 +433,7 @@ impl Entry {
             asked_risk: recommendation.risk,
             expected_oom_kills_per_pod_day: recommendation.oom_risk.map(|(_, expected)| expected),
             expected_cpu_work_above: recommendation.cpu_work_above.map(|(_, expected)| expected),
+            start_up: recommendation.start_up,
             confidence: recommendation.confidence,
             container_days: evidence.pod_days(),
             reasons: reasons
@@ -478,7 +484,7 @@ const fn rank(reason: &Reason) -> u8 {
         Reason::Skew(_) => 6,
         Reason::MemoryBasis { .. } => 7,
         Reason::MemoryMargin { .. } => 8,
-        Reason::CpuQuantile { .. } => 9,
+        Reason::CpuQuantile { .. } | Reason::CpuDelivered { .. } => 9,
         Reason::Memory(_) | Reason::Setting(_) => 10,
         _ => 11,
     }

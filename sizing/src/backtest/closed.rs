@@ -156,8 +156,14 @@ impl Loop<'_, '_> {
         std::mem::take(&mut self.unraised).end(minutes, &mut self.sums);
     }
 
+    /// The index of the workload.
+    fn place(&self) -> Option<usize> {
+        self.replay.world.trace.groups.iter().position(|other| std::ptr::eq(other, self.prepared.group))
+    }
+
     fn decide(&mut self, number: usize, now: usize) -> Option<f64> {
         let group = self.prepared.group;
+        let place = self.place();
         let Values { memory, .. } = self.policy.decide(&PolicyInput {
             key: &group.key,
             rows: &group.rows,
@@ -167,7 +173,7 @@ impl Loop<'_, '_> {
             minutes: self.replay.world.trace.minutes,
             kills: &self.kills,
             evidence: None,
-            pool: self.replay.pool(self.choice, number),
+            pool: place.map(|place| self.replay.pool(self.choice, number, place)).unwrap_or_default(),
             labels: &[],
         })?;
         self.unraised.set(now, memory, &mut self.sums);
@@ -178,7 +184,7 @@ impl Loop<'_, '_> {
     fn until(&mut self, number: usize, now: usize, end: usize) {
         let Some(mut limit) = self.decide(number, now) else { return };
         let group = self.prepared.group;
-        let place = self.replay.world.trace.groups.iter().position(|other| std::ptr::eq(other, group));
+        let place = self.place();
         if let Some((truth, place)) = self.replay.world.truth.as_ref().zip(place) {
             let pods = truth.pods(place);
             self.sums.true_bad += pods * truth.exceeded(place, now, limit);

@@ -7,7 +7,7 @@
 
 use super::{HORIZON, STEP, score::Sums, validate::Figures};
 use crate::{
-    engine::{self, Context, Pool, Risk, Rule, cpu, memory},
+    engine::{self, Context, LikesScope, Member, Pool, Pools, Risk, Rule, cpu},
     evidence::{Evidence, HOUR, Hour, HourRecord},
     workload::Resources,
 };
@@ -56,15 +56,20 @@ pub fn replay(all: &[&Evidence], choices: &[(String, HistoryPolicy)]) -> Vec<Fig
     let end = spans().map(|(_, last)| last.0.saturating_add(1)).max().unwrap_or_default();
     let mut replayed: Vec<WorkloadReplay<'_>> =
         all.iter().map(|evidence| WorkloadReplay::new(evidence, choices.len())).collect();
-    let decisions = (first.saturating_add(FIRST_HOURS)..end).step_by(STEP_HOURS as usize);
+    let mut pools = Pools::empty(Rule::FITTED, LikesScope::default());
+    let decisions = (first..end).step_by(STEP_HOURS as usize);
     for now in decisions.take_while(|now| now + STEP_HOURS <= end) {
         replayed.iter_mut().for_each(|one| one.advance(Hour(now)));
-        let mut pool = Pool::default();
-        replayed.iter().for_each(|one| pool.memory.merge(memory::tally(&one.past, Rule::FITTED)));
+        let members: Vec<Member<'_>> =
+            replayed.iter().map(|one| Member::new(&one.past, LikesScope::default())).collect();
+        pools.advance(Hour(now), &members);
+        if now < first.saturating_add(FIRST_HOURS) {
+            continue;
+        }
         for one in replayed.iter_mut().filter(|one| one.is_decided()) {
             let next = one.next(Hour(now));
             for (place, (_, choice)) in choices.iter().enumerate() {
-                let decision = one.decide(*choice, pool, &next);
+                let decision = one.decide(*choice, pools.of(&one.past), &next);
                 if let Some(sums) = one.sums.get_mut(place) {
                     judge(decision, &next, sums);
                 }
@@ -171,7 +176,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Days of half a core in one hour of four and a tenth else, with so much memory; it doubles at last.
+    /// Days of half a core in one hour of four and a tenth else, with so much memory; it is eight times as much at last.
     fn evidence(days: u32, mib: u64) -> Evidence {
         let mut evidence = Evidence::new(workload("web"), container("app"), 100);
         evidence.container.current =
@@ -180,7 +185,7 @@ mod tests {
             let record = evidence.hour(Hour(1000 + hour));
             record.observed = HOUR;
             record.minutes.record(if hour % 4 == 0 { 0.5 } else { 0.1 }, 60);
-            let bytes = if hour + 1 == days * 24 { 3 * mib * MIB } else { mib * MIB };
+            let bytes = if hour + 1 == days * 24 { 8 * mib * MIB } else { mib * MIB };
             record.working_set.record(bytes as f64, 3600);
             record.peak = Some(Peak { bytes, at: u64::from(hour) * HOUR, pod: "web-1".to_owned() });
         }

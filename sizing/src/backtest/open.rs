@@ -78,8 +78,8 @@ pub struct Replay<'w> {
     pub(super) world: &'w World,
     /// The levels of losses.
     asked: Risk,
-    /// The pools before each decision, by the rule of the engine.
-    pools: Vec<(Rule, Vec<Pool>)>,
+    /// The pools of each workload before each decision, by the rule of the engine.
+    pools: Vec<(Rule, Vec<Vec<Pool>>)>,
 }
 
 /// One workload prepared for replays.
@@ -174,10 +174,10 @@ impl<'w> Replay<'w> {
         }
     }
 
-    /// The pool of a policy before the decision with a number.
-    pub(super) fn pool(&self, choice: PolicyChoice, number: usize) -> Pool {
+    /// The pool of a policy before the decision with a number, for the workload with an index.
+    pub(super) fn pool(&self, choice: PolicyChoice, number: usize, group: usize) -> Pool {
         let of_rule = choice.rule().and_then(|rule| self.pools.iter().find(|(known, _)| *known == rule));
-        of_rule.and_then(|(_, pools)| pools.get(number)).copied().unwrap_or_default()
+        of_rule.and_then(|(_, pools)| pools.get(number)?.get(group)).copied().unwrap_or_default()
     }
 
     /// The decisions of each run.
@@ -248,7 +248,7 @@ impl<'w> Replay<'w> {
             minutes: self.world.trace.minutes,
             kills: &[],
             evidence: Some(one.observer.evidence()),
-            pool: self.pool(contestant.choice, number),
+            pool: self.pool(contestant.choice, number, group),
             labels: &contestant.labels,
         };
         let decision = contestant.policies.get_mut(group).and_then(|policy| policy.decide(&view));

@@ -3,10 +3,13 @@
 pub mod advice;
 pub mod calibration;
 pub mod cpu;
+pub mod curve;
 pub mod growth;
+pub mod likes;
 pub mod memory;
 pub mod note;
 pub mod oom;
+pub mod pools;
 pub mod reason;
 mod recommend;
 pub mod risk;
@@ -17,8 +20,10 @@ mod text;
 mod whole_hours;
 
 pub use self::{
-    calibration::{Pool, Tally},
+    calibration::{Calibration, Pool},
+    likes::LikesScope,
     note::{MemoryNote, SettingNote},
+    pools::{Member, Pools},
     reason::{Confidence, LimitKept, Reason, span},
     recommend::{
         Context, CpuLimit, DEFAULT_HORIZON_DAYS, NotEnoughData, Policy, QosRule, Recommendation, recommend,

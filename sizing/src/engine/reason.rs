@@ -9,6 +9,9 @@ use super::{
     text::{bytes, percent},
 };
 
+/// A calibration of requests that differs by less from one is not worth a sentence.
+const SMALL_CALIBRATION: f64 = 0.05;
+
 /// How much usage history a recommendation is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,7 +67,7 @@ pub enum Reason {
     MemoryMargin {
         /// Headroom as a share of the counted usage.
         margin: f64,
-        /// Pod-days of history times the share of weekdays observed.
+        /// Pod-days of history.
         days: f64,
         /// Accepted OOM kills per pod-day.
         risk: f64,
@@ -73,8 +76,21 @@ pub enum Reason {
     Calibrated {
         /// Factor from the workload's own history.
         own: f64,
-        /// Factor from all similar workloads.
-        pool: f64,
+        /// Factor from its likes.
+        likes: f64,
+        /// Workload-days of likes.
+        likes_days: f64,
+    },
+    /// What past recommendations for this cluster would have delivered.
+    ClusterRecord {
+        /// The risk that they were made for, OOM kills per pod-day.
+        risk: f64,
+        /// Pod-days that may fail at that risk.
+        asked: f64,
+        /// Pod-days that failed.
+        seen: f64,
+        /// Pod-days judged.
+        pod_days: f64,
     },
     /// OOM kills require a higher limit.
     OomKill {
@@ -109,19 +125,36 @@ pub enum Reason {
         /// `cpu`.
         resource: &'static str,
     },
-    /// How often usage exceeded the CPU request.
+    /// How often usage exceeded the CPU request, and how often it will.
     CpuQuantile {
         /// Share of the time in which usage was above the request.
         exceeded: f64,
         /// Share of all CPU time that was above the request.
         work_above: f64,
+        /// Share of the next day's CPU time that is expected above it.
+        expected: f64,
+        /// Chance that the next day's usage is above all before.
+        rise: f64,
         /// Length of a window, milliseconds.
         window_millis: u64,
         /// Pod-days of usage history.
         days: f64,
     },
+    /// What CPU requests would have delivered on the past days of all workloads.
+    CpuDelivered {
+        /// The accepted share of CPU time above requests.
+        asked: f64,
+        /// The mean share over these days.
+        delivered: f64,
+        /// Days of workloads, each judged by the days before it.
+        days: u64,
+        /// Factor on the share of the time in which usage may exceed requests.
+        calibration: f64,
+    },
     /// The history has start-up alone, as in short jobs.
     OnlyStartUp,
+    /// Containers use more CPU than the request while they start.
+    StartUp(crate::start_up::StartUp),
     /// The CPU limit was chosen by the quota simulation.
     CpuLimit {
         /// Share of CFS periods that the limit would have throttled.
@@ -244,24 +277,38 @@ impl fmt::Display for Reason {
             Self::MemoryMargin { margin, days, risk } => {
                 write!(
                     f,
-                    "{} headroom, for at most one OOM kill in {:.0} pod-days; history × share of weekdays observed = {}",
+                    "{} headroom, for at most one OOM kill in {:.0} pod-days on average over the cluster; history of {}",
                     percent(*margin),
                     1.0 / risk,
                     span(*days)
                 )
             }
-            Self::Calibrated { own, pool } => {
-                match often(*own) {
-                    Some(often) => write!(
+            Self::Calibrated { own, likes, likes_days } => {
+                let often = |factor: f64| if factor > 1.0 { "more often" } else { "less often" };
+                if is_adjusted(*own) {
+                    write!(
                         f,
-                        "headroom × {own:.2}: past recommendations for this workload would have failed {often} than expected"
-                    )?,
-                    None => f.write_str("headroom not adjusted by the history of this workload")?,
+                        "headroom × {own:.2}: usage of this workload rose above its past {} than that of its likes",
+                        often(*own)
+                    )?;
                 }
-                often(*pool).map_or(Ok(()), |often| {
-                    write!(f, "; headroom × {pool:.2}: those for all workloads would have failed {often}")
-                })
+                if is_adjusted(*likes) {
+                    let gap = if is_adjusted(*own) { "; " } else { "" };
+                    write!(
+                        f,
+                        "{gap}headroom × {likes:.2}: usage of its likes (the same container name, {likes_days:.0} days) rose {} than that \
+                         of all workloads",
+                        often(*likes)
+                    )?;
+                }
+                Ok(())
             }
+            Self::ClusterRecord { risk, asked, seen, pod_days } => write!(
+                f,
+                "past recommendations for this cluster at one OOM kill in {:.0} pod-days, replayed over {pod_days:.0} pod-days: {seen:.1} pod-days \
+                 above their limit, where {asked:.1} were accepted",
+                1.0 / risk
+            ),
             Self::OomKill { limit, pod, kills, bounded, .. } => {
                 let limit = bytes(*limit);
                 if *kills == 1 {
@@ -295,9 +342,12 @@ impl fmt::Display for Reason {
             Self::NoUse { resource } => {
                 write!(f, "{resource} unchanged: no usage of this resource was observed")
             }
-            Self::CpuQuantile { exceeded, work_above, window_millis, days } => write!(
+            Self::CpuQuantile { exceeded, work_above, expected, rise, window_millis, days } => write!(
                 f,
-                "CPU request sized so that usage exceeded it {} of the time, by {} of all CPU time (windows of {} over {})",
+                "CPU request: {} of the next day's CPU time is expected above it, with a chance of {} of usage above all before; so far \
+                 usage exceeded it {} of the time, by {} of all CPU time (windows of {} over {})",
+                percent(*expected),
+                percent(*rise),
                 percent(*exceeded),
                 percent(*work_above),
                 if window_millis % 1000 == 0 {
@@ -307,9 +357,27 @@ impl fmt::Display for Reason {
                 },
                 span(*days)
             ),
+            Self::CpuDelivered { asked, delivered, days, calibration } => {
+                write!(
+                    f,
+                    "asked: {} of CPU time above requests, as an average over workloads; on {days} past days of workloads here it would \
+                     have been {}",
+                    percent(*asked),
+                    percent(*delivered)
+                )?;
+                if (calibration - 1.0).abs() < SMALL_CALIBRATION {
+                    return Ok(());
+                }
+                let direction = if *calibration < 1.0 { "higher" } else { "lower" };
+                write!(
+                    f,
+                    ", so requests are {direction}: usage may exceed them {calibration:.2} times as long"
+                )
+            }
             Self::OnlyStartUp => {
                 f.write_str("no pod ran longer than an hour: usage during start-up was used")
             }
+            Self::StartUp(start_up) => start_up.fmt(f),
             Self::CpuLimit { throttled } => write!(
                 f,
                 "CPU limit: the smallest simulated quota within the risk; it would have throttled {} of CFS periods",
@@ -368,7 +436,7 @@ impl fmt::Display for Reason {
             Self::ExpectedRisk { asked, expected, .. } => {
                 write!(
                     f,
-                    "expected: {expected:.3} OOM kills per pod-day at this memory limit, more than the asked {asked}"
+                    "expected: {expected:.3} OOM kills per pod-day at this memory limit; the asked {asked} is an average over all pods"
                 )
             }
             Self::Weekdays { seen } => write!(f, "{seen} of 7 weekdays observed"),
@@ -379,10 +447,9 @@ impl fmt::Display for Reason {
     }
 }
 
-/// How often recommendations failed in the replay of a calibration factor; `None` if as often as expected.
-fn often(factor: f64) -> Option<&'static str> {
-    let is_adjusted = (factor - 1.0).abs() >= 0.005;
-    is_adjusted.then_some(if factor > 1.0 { "more often" } else { "less often" })
+/// Whether a factor changes headroom by as much as is shown.
+fn is_adjusted(factor: f64) -> bool {
+    (factor - 1.0).abs() >= 0.005
 }
 
 fn amount(resource: &str, value: u64) -> String {

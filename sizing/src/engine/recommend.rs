@@ -20,6 +20,7 @@ use super::{
 use crate::{
     evidence::{Evidence, HOUR, Hour},
     skew,
+    start_up::StartUp,
     workload::{QosClass, Resources},
 };
 
@@ -113,8 +114,10 @@ pub struct Recommendation {
     pub memory: Option<MemorySize>,
     /// Expected OOM kills per pod-day at the current memory limit and at the recommended one.
     pub oom_risk: Option<(f64, f64)>,
-    /// Share of all CPU time above the current CPU request and above the recommended one.
+    /// Share of the next day's CPU time that is expected above the current CPU request and above the recommended one.
     pub cpu_work_above: Option<(f64, f64)>,
+    /// CPU usage above the recommended request after starts; `None` without any, or where it is not measured.
+    pub start_up: Option<StartUp>,
     /// The accepted risk.
     pub risk: Risk,
     /// How much usage history there is.
@@ -181,7 +184,7 @@ fn from_hours(
 ) -> Result<Recommendation, NotEnoughData> {
     let Context { pool, qos, previous } = context;
     let observed: u64 = evidence.hours.values().fold(0, |sum, hour| sum.saturating_add(hour.observed));
-    let cpu = super::cpu::size(evidence, policy.rule, policy.risk);
+    let cpu = super::cpu::size(evidence, policy.rule, policy.risk, &pool.cpu);
     let memory = super::memory::size(evidence, policy.rule, policy.risk, pool.memory);
     if cpu.is_none() && memory.is_none() {
         let kills = evidence.kills().count();
@@ -222,7 +225,7 @@ fn from_hours(
     }
     match &cpu {
         Some(sized) => {
-            let wanted = cpu::request(sized, previous, &mut reasons);
+            let wanted = cpu::request(sized, policy.risk.cpu_work, previous, &mut reasons);
             values.cpu_request =
                 Some(if policy.steady { keep_cpu(current, wanted, &mut reasons) } else { wanted });
             cpu::limit(evidence, policy, is_guaranteed, &mut values, &mut reasons);
@@ -243,6 +246,8 @@ fn from_hours(
     let oom_risk =
         memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| memory::risk(evidence, sized, limit));
     let cpu_work_above = values.cpu_request.map(|request| cpu::work_above(evidence, request));
+    let start_up = values.cpu_request.and_then(|request| evidence.by_age().above(request as f64 / 1000.0));
+    reasons.extend(start_up.map(Reason::StartUp));
     reasons.extend(of_history);
     reasons.extend(settings::notes(&evidence.container, &values));
     let expected = [
@@ -261,6 +266,7 @@ fn from_hours(
         memory,
         oom_risk,
         cpu_work_above,
+        start_up,
         risk: policy.risk,
         confidence,
         reasons,

@@ -12,6 +12,7 @@ fn record() -> impl Strategy<Value = HourRecord> {
             let mut record = HourRecord { observed, starts: kills, ..HourRecord::default() };
             for value in cpu {
                 record.cpu.record(value, 1);
+                record.by_age.add(value * 100.0, bytes, observed);
             }
             let peak = Some(Peak { bytes, at: observed, pod: format!("pod-{kills}") });
             if start {

@@ -192,6 +192,7 @@ impl From<Hour2> for evidence::HourRecord {
             waits,
             unreclaimable,
             stalled: evidence::Stalled { cpu_millis, memory_millis, io_millis, refaults },
+            ..Self::default()
         }
     }
 }

@@ -108,6 +108,11 @@ pub(super) struct HourRecord {
     pub(super) unreclaimable: Option<Histogram>,
     #[prost(message, optional, tag = "18")]
     pub(super) stalled: Option<Stalled>,
+    /// By step of the age, as [`snug_sizing::start_up`] has them.
+    #[prost(uint64, repeated, tag = "19")]
+    pub(super) age_observed_micros: Vec<u64>,
+    #[prost(uint64, repeated, tag = "20")]
+    pub(super) age_cpu_micros: Vec<u64>,
 }
 
 /// As [`snug_sizing::histogram::Histogram::exponential`] has it. An empty one is not written.

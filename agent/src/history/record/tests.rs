@@ -94,8 +94,10 @@ fn record() -> impl Strategy<Value = evidence::HourRecord> {
     let exits = prop::collection::btree_map(any::<u8>(), any::<u64>(), 0..4);
     let kills = prop::collection::vec((any::<u64>(), any::<u64>(), "[a-z]{0,9}"), 0..3);
     let histograms = prop::collection::vec(histogram(), 7);
-    (histograms, peak(), peak(), prop::option::of(what_if), exits, kills, any::<[u64; 8]>()).prop_map(
-        |(mut histograms, peak, start_peak, what_if, exits, kills, numbers)| {
+    let by_age = prop::collection::vec(any::<(u64, u64)>(), 0..14);
+    (histograms, peak(), peak(), prop::option::of(what_if), exits, kills, any::<[u64; 8]>(), by_age).prop_map(
+        |(mut histograms, peak, start_peak, what_if, exits, kills, numbers, by_age)| {
+            let (observed_micros, cpu_micros) = by_age.into_iter().unzip();
             let mut next = || histograms.pop().unwrap_or_default();
             let [observed, periods, throttled, starts, cpu_millis, memory_millis, io_millis, refaults] =
                 numbers;
@@ -123,6 +125,7 @@ fn record() -> impl Strategy<Value = evidence::HourRecord> {
                 waits: next(),
                 unreclaimable: next(),
                 stalled: evidence::Stalled { cpu_millis, memory_millis, io_millis, refaults },
+                by_age: UsageByAge { observed_micros, cpu_micros },
             }
         },
     )

@@ -197,6 +197,11 @@ impl ContainerUsage {
     }
 
     fn count_time(&mut self, elapsed_ns: u64, used_ns: u64, now_unix: f64) {
+        // The age in the middle of the time that is counted.
+        let age = now_unix - self.created_unix - elapsed_ns as f64 / 2e9;
+        if age < START_UP as f64 {
+            self.record.by_age.add(age, elapsed_ns / 1000, used_ns / 1000);
+        }
         let (since_minute_ns, of_which_used) = &mut self.since_minute_ns;
         for (sum, more) in [
             (&mut self.observed_ns, elapsed_ns),

@@ -146,6 +146,27 @@ fn a_window_is_one_value_and_a_stall_as_many_as_windows_fit() {
     assert_eq!(one.pods["web-1"].cpu_millis, 375);
 }
 
+#[test]
+fn usage_of_the_first_hour_is_added_up_by_age() {
+    // Ten seconds old, and older than an hour.
+    for (age, by_age) in [(10.0, Some((800_000, 375_000))), (10_000.0, None)] {
+        let mut node = Node::new();
+        let key = node.container('a', START - age);
+        node.name(key, "web-1");
+        node.memory(key, 8 * MIB, 0, 9 * MIB);
+        node.second(0.0);
+        for (millis, seconds) in [(7000, 0.1), (7050, 0.2), (7050, 0.3), (7250, 0.4), (7375, 0.9)] {
+            node.cpu(key, millis, seconds);
+        }
+        let evidence = node.finish(1.5);
+        let found = evidence[0].by_age();
+        // From 8 to 16 s.
+        let step = |micros: &[u64]| micros.get(4).copied();
+        assert_eq!(step(&found.observed_micros).zip(step(&found.cpu_micros)), by_age, "{found:?}");
+        assert_eq!(found.is_empty(), by_age.is_none());
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn idle_containers_may_be_left_out_of_samples(

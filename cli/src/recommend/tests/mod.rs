@@ -36,6 +36,7 @@ pub(super) fn entry(names: [&str; 4], current: Resources, recommended: Resources
         asked_risk: Profile::Standard.risk(),
         expected_oom_kills_per_pod_day: None,
         expected_cpu_work_above: None,
+        start_up: None,
         confidence: Confidence::High,
         container_days: 1.0,
         reasons: Vec::new(),

@@ -4,7 +4,7 @@ use super::{CpuLimit, Policy, QosRule};
 use crate::{
     engine::{
         advice::AdviceRule,
-        cpu::{self as usage, CpuSize},
+        cpu::{self as usage, CpuSize, Delivered},
         reason::{LimitKept, Reason},
         stability, steps,
     },
@@ -17,10 +17,18 @@ const CORE: u64 = 1000;
 /// Hours of history without which a CPU limit is not lowered: load often depends on the time of day.
 const DAY: usize = 24;
 
-/// The CPU request, millicores, with its reasons.
-pub(super) fn request(sized: &CpuSize, previous: Resources, reasons: &mut Vec<Reason>) -> u64 {
-    let CpuSize { cores, exceeded, work_above, window_millis, days, start_up } = *sized;
-    reasons.push(Reason::CpuQuantile { exceeded, work_above, window_millis, days });
+/// The CPU request, millicores, with its reasons. `asked` is the accepted share of CPU time above requests.
+pub(super) fn request(sized: &CpuSize, asked: f64, previous: Resources, reasons: &mut Vec<Reason>) -> u64 {
+    let CpuSize { cores, exceeded, work_above, expected, rise, window_millis, days, start_up, .. } = *sized;
+    reasons.push(Reason::CpuQuantile { exceeded, work_above, expected, rise, window_millis, days });
+    if let Some(Delivered { work_above, days }) = sized.delivered {
+        reasons.push(Reason::CpuDelivered {
+            asked,
+            delivered: work_above,
+            days,
+            calibration: sized.calibration,
+        });
+    }
     if start_up {
         reasons.push(Reason::OnlyStartUp);
     }
@@ -153,10 +161,9 @@ pub(super) fn is_small(current: u64, wanted: u64) -> bool {
     AdviceRule::MinimalChange.is_on() && stability::is_small_cpu_change(current, wanted)
 }
 
-/// Share of all CPU time above the current CPU request and above a recommended one, in millicores.
+/// Share of the next day's CPU time that is expected above the current CPU request and above a recommended one, in millicores.
 pub(super) fn work_above(evidence: &Evidence, request: u64) -> (f64, f64) {
-    let windows = usage::request_windows(evidence).0;
-    let above = |millicores: u64| windows.work_above(millicores as f64 / 1000.0);
+    let above = |millicores: u64| usage::expected_above(evidence, millicores as f64 / 1000.0);
     (above(evidence.container.current.cpu_request.unwrap_or(0)), above(request))
 }
 

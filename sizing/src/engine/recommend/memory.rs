@@ -4,8 +4,9 @@ use super::{Policy, settings};
 use crate::{
     engine::{
         advice::AdviceRule,
+        calibration::Factors,
         growth::{self, Growth, Shape},
-        memory::{Basis, MemorySize, risk_of, unreclaimable_peak},
+        memory::{Basis, ClusterRecord, MemorySize, risk_of, unreclaimable_peak},
         note::MemoryNote,
         oom,
         reason::{Confidence, Reason},
@@ -25,6 +26,8 @@ const LARGEST_STEPS: [f64; 3] = [0.25, 0.5, 0.75];
 /// A limit that would have to be more than this many times as high to last for the horizon is not raised for growth.
 const MAX_GROWTH: f64 = 2.0;
 
+/// Headroom above the usage that a growing container reaches.
+const ABOVE_GROWTH: f64 = 0.05;
 /// Growth that no line describes is taken this many times as fast when the question is whether a lower limit lasts.
 const IRREGULAR: f64 = 1.5;
 
@@ -137,9 +140,12 @@ fn explain(input: &Input<'_>, reasons: &mut Vec<Reason>) {
         days: sized.days,
         risk: policy.risk.oom_kills,
     });
-    let (own, pool) = (sized.own_factor, sized.pool_factor);
-    if (own * pool - 1.0).abs() >= 0.01 {
-        reasons.push(Reason::Calibrated { own, pool });
+    let Factors { own, likes } = sized.factors;
+    if (own - 1.0).abs() >= 0.01 || (likes - 1.0).abs() >= 0.01 {
+        reasons.push(Reason::Calibrated { own, likes, likes_days: sized.likes_days });
+    }
+    if let Some(ClusterRecord { risk, delivered, pod_days }) = sized.record {
+        reasons.push(Reason::ClusterRecord { risk, asked: delivered.asked, seen: delivered.seen, pod_days });
     }
 }
 
@@ -180,11 +186,11 @@ enum Growing {
 
 /// Whether a container grows, with the reason.
 fn growth(input: &Input<'_>, need: f64, reasons: &mut Vec<Reason>) -> Growing {
-    let Input { evidence, policy, sized, current, .. } = *input;
+    let Input { evidence, policy, current, .. } = *input;
     let limit = current.memory_limit;
     let Some(growth) = growth::find(evidence, limit) else { return Growing::No };
     let horizon_days = policy.horizon_days;
-    let until = growth.after(horizon_days) * (1.0 + sized.rule.relative);
+    let until = growth.after(horizon_days) * (1.0 + ABOVE_GROWTH);
     let proportionate = until <= MAX_GROWTH * need.max(limit.unwrap_or(0) as f64);
     // What the limit would be without growth.
     let proposed = highest(limit_floors(input, need), need, &mut Vec::new());

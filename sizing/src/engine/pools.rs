@@ -1,0 +1,168 @@
+//! What a cluster's past says about each of its workloads, from a replay in time order.
+//!
+//! At each step, first the decisions of a day ago are judged, then all workloads are decided again. So each decision uses only
+//! outcomes that were known: nothing uses a day before it is over.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use super::{
+    calibration::{ClusterPast, Exceeded, LADDER, Pool, STEPS},
+    cpu::RequestReplay,
+    likes::{Like, LikesScope},
+    memory::{PeakHistory, TRIAL_DAY, TRIAL_WEIGHT, Trial},
+    rule::Rule,
+};
+use crate::evidence::{Evidence, Hour};
+
+/// The past of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Pools {
+    rule: Rule,
+    scope: LikesScope,
+    memory: ClusterPast,
+    cpu: RequestReplay,
+    likes: HashMap<Like, Exceeded>,
+    own: HashMap<Key, Exceeded>,
+    undecided: VecDeque<Step>,
+    /// Part of a day that a trial counts as, since days overlap.
+    weight: f64,
+}
+
+/// Namespace, workload and container.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key(String);
+
+/// The decisions of one time.
+#[derive(Clone, Debug)]
+struct Step {
+    at: Hour,
+    decided: HashMap<Key, Decided>,
+}
+
+/// A decision that is not judged yet.
+#[derive(Clone, Copy, Debug)]
+struct Decided {
+    trial: Trial,
+    /// Factor of the margin.
+    factor: f64,
+    /// By risk of [`LADDER`].
+    levels: [f64; STEPS],
+}
+
+impl Key {
+    fn new(evidence: &Evidence) -> Self {
+        Self(evidence.title())
+    }
+}
+
+/// A workload's container with its peaks, prepared once for all steps.
+#[derive(Debug)]
+pub struct Member<'e> {
+    key: Key,
+    like: Like,
+    history: PeakHistory<'e>,
+    cpu: RequestReplay,
+}
+
+impl<'e> Member<'e> {
+    /// Prepares a container.
+    pub fn new(evidence: &'e Evidence, scope: LikesScope) -> Self {
+        Self {
+            key: Key::new(evidence),
+            like: Like::new(evidence, scope),
+            history: PeakHistory::new(evidence),
+            cpu: RequestReplay::new(evidence),
+        }
+    }
+}
+
+impl Pools {
+    /// No past yet.
+    pub fn empty(rule: Rule, scope: LikesScope) -> Self {
+        Self { rule, scope, weight: TRIAL_WEIGHT, ..Self::default() }
+    }
+
+    /// For steps of so many hours.
+    #[must_use]
+    pub fn with_step(self, hours: Hour) -> Self {
+        Self { weight: (f64::from(hours.0) / f64::from(TRIAL_DAY)).min(1.0), ..self }
+    }
+
+    /// Replays the whole history of a cluster. It must have whole hours only.
+    pub fn new(members: &[Member<'_>], rule: Rule, scope: LikesScope) -> Self {
+        let mut pools = Self::empty(rule, scope);
+        let times: BTreeSet<Hour> = members.iter().flat_map(|member| member.history.trial_hours()).collect();
+        times.into_iter().for_each(|now| pools.advance(now, members));
+        if let Some(last) = members.iter().filter_map(|member| member.history.last()).max() {
+            pools.advance(Hour(last.0.saturating_add(1)), members);
+        }
+        pools
+    }
+
+    /// One step: judges the decisions whose day is over at the beginning of an hour, and decides again. Hours must not decrease.
+    pub fn advance(&mut self, now: Hour, members: &[Member<'_>]) {
+        self.judge(now, members);
+        // Each member has the whole days of its history.
+        self.cpu = members.iter().fold(RequestReplay::default(), |mut sum, member| {
+            sum.merge(member.cpu);
+            sum
+        });
+        self.memory.pods_today = 0.0;
+        let trials: Vec<(&Member<'_>, Trial)> = members
+            .iter()
+            .filter_map(|member| Some((member, member.history.trial(now, self.rule)?)))
+            .collect();
+        let running = || trials.iter().filter(|(_, trial)| trial.pods > 0.0);
+        let count = running().count();
+        if count > 0 {
+            self.memory.pods_today = running().map(|(_, trial)| trial.pods).sum::<f64>() / count as f64;
+        }
+        let of_all = self.memory.calibration(Exceeded::default());
+        let decided = trials.iter().map(|(member, trial)| {
+            let own = self.own.get(&member.key).copied().unwrap_or_default();
+            let calibration = of_all.with_likes(self.likes(&member.like, own));
+            let levels = LADDER.map(|risk| calibration.level(risk));
+            (member.key.clone(), Decided { trial: *trial, factor: calibration.factors(own).product(), levels })
+        });
+        let decided = decided.collect();
+        self.undecided.push_back(Step { at: now, decided });
+    }
+
+    /// How often likes exceeded the reference level, without the workload itself.
+    fn likes(&self, like: &Like, own: Exceeded) -> Exceeded {
+        self.likes.get(like).copied().unwrap_or_default().without(own)
+    }
+
+    fn judge(&mut self, now: Hour, members: &[Member<'_>]) {
+        while self.undecided.front().is_some_and(|step| step.at.0.saturating_add(TRIAL_DAY) <= now.0) {
+            let Some(step) = self.undecided.pop_front() else { return };
+            for member in members {
+                let Some(decided) = step.decided.get(&member.key) else { continue };
+                let Some(outcome) = member.history.outcome(step.at) else { continue };
+                let Decided { trial, factor, levels } = *decided;
+                let (past, weight) = (&mut self.memory, self.weight);
+                past.scores.add(trial.score(&outcome, factor), weight);
+                past.pod_days += weight * outcome.pod_days;
+                for ((delivered, risk), level) in past.delivered.iter_mut().zip(LADDER).zip(levels) {
+                    let Some(fails) = trial.fails(&outcome, level, factor) else { continue };
+                    delivered.asked += weight * outcome.pod_days * risk;
+                    delivered.seen += if fails { weight } else { 0.0 };
+                }
+                let is_above = trial.exceeds_reference(&outcome);
+                past.exceeded.add(is_above, weight);
+                self.own.entry(member.key.clone()).or_default().add(is_above, weight);
+                self.likes.entry(member.like.clone()).or_default().add(is_above, weight);
+            }
+        }
+    }
+
+    /// What the past says about one container, whether it is part of it or not.
+    pub fn of(&self, evidence: &Evidence) -> Pool {
+        let own = self.own.get(&Key::new(evidence)).copied().unwrap_or_default();
+        let likes = self.likes(&Like::new(evidence, self.scope), own);
+        Pool { memory: self.memory.calibration(likes), cpu: self.cpu }
+    }
+}
+
+#[cfg(test)]
+mod tests;

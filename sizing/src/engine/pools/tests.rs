@@ -1,0 +1,171 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    engine::{
+        calibration::Delivered,
+        memory::{self},
+        risk::Profile,
+    },
+    evidence::{HOUR, Peak},
+    random::Random,
+    workload::tests::{container, workload},
+};
+
+const MIB: u64 = 1 << 20;
+const SCOPE: LikesScope = LikesScope::Namespace;
+
+/// A container of a workload with one pod: hours and their peaks in MiB.
+fn evidence(name: &str, peaks: &[(u32, u64)]) -> Evidence {
+    let mut evidence = Evidence::new(workload(name), container("app"), 100);
+    for (hour, mib) in peaks {
+        let record = evidence.hour(Hour(*hour));
+        record.observed = HOUR;
+        record.peak =
+            Some(Peak { bytes: mib * MIB, at: u64::from(*hour) * HOUR, pod: format!("{name}-1") });
+    }
+    evidence
+}
+
+fn members(all: &[Evidence]) -> Vec<Member<'_>> {
+    all.iter().map(|evidence| Member::new(evidence, SCOPE)).collect()
+}
+
+fn limit(evidence: &Evidence, pools: &Pools, oom_kills: f64) -> f64 {
+    let risk = crate::engine::Risk { oom_kills, ..Profile::Standard.risk() };
+    memory::size(evidence, Rule::FITTED, risk, pools.of(evidence).memory).unwrap().bytes
+}
+
+fn cluster() -> impl Strategy<Value = Vec<Evidence>> {
+    let peaks = prop::collection::vec((0..240_u32, 1..2000_u64), 1..60);
+    prop::collection::vec(peaks, 1..5).prop_map(|all| {
+        all.iter().enumerate().map(|(number, peaks)| evidence(&format!("web{number}x"), peaks)).collect()
+    })
+}
+
+fn before(evidence: &Evidence, now: u32) -> Evidence {
+    let mut past = evidence.clone();
+    past.hours.retain(|hour, _| hour.0 < now);
+    past
+}
+
+proptest! {
+    #[test]
+    fn nothing_after_a_decision_changes_it(all in cluster(), steps in 4..40_u32) {
+        let now = steps * 6;
+        let past: Vec<Evidence> = all.iter().map(|evidence| before(evidence, now)).collect();
+        let (whole, past_only) = (members(&all), members(&past));
+        let mut with_future = Pools::empty(Rule::FITTED, SCOPE);
+        let mut without = Pools::empty(Rule::FITTED, SCOPE);
+        for at in (0..=now).step_by(6) {
+            with_future.advance(Hour(at), &whole);
+            without.advance(Hour(at), &past_only);
+        }
+        for evidence in &past {
+            prop_assert_eq!(with_future.of(evidence), without.of(evidence));
+        }
+    }
+
+    #[test]
+    fn steps_and_the_whole_history_agree(all in cluster()) {
+        let all_members = members(&all);
+        let whole = Pools::new(&all_members, Rule::FITTED, SCOPE);
+        let mut steps = Pools::empty(Rule::FITTED, SCOPE);
+        let end = all.iter().filter_map(Evidence::span).map(|(_, last)| last.0 + 1).max().unwrap();
+        (0..end).step_by(6).chain([end]).for_each(|at| steps.advance(Hour(at), &all_members));
+        for evidence in &all {
+            prop_assert_eq!(whole.of(evidence), steps.of(evidence));
+        }
+    }
+
+    #[test]
+    fn a_lower_risk_never_gets_a_lower_limit(all in cluster(), risk in 0.0001..0.5_f64, part in 0.01..1.0_f64) {
+        let pools = Pools::new(&members(&all), Rule::FITTED, SCOPE);
+        for evidence in &all {
+            prop_assert!(limit(evidence, &pools, risk * part) >= limit(evidence, &pools, risk));
+        }
+    }
+
+    #[test]
+    fn the_expected_risk_falls_with_the_limit(all in cluster(), bytes in 1.0..4e9_f64, more in 0.0..4e9_f64) {
+        let pools = Pools::new(&members(&all), Rule::FITTED, SCOPE);
+        for evidence in &all {
+            let sized = memory::size(evidence, Rule::FITTED, Profile::Standard.risk(), pools.of(evidence).memory).unwrap();
+            let (low, high) = (memory::risk_of(bytes, &sized), memory::risk_of(bytes + more, &sized));
+            prop_assert!((0.0..=1.0).contains(&low) && high <= low * (1.0 + 1e-9), "{low} {high}");
+        }
+    }
+}
+
+/// Workloads whose highest usage of each six hours has a heavy tail.
+fn noisy(workloads: usize, days: u32, tail: f64) -> Vec<Evidence> {
+    let mut random = Random::new(1);
+    (0..workloads)
+        .map(|number| {
+            let mib = 50.0 * 40.0_f64.powf(random.unit());
+            let peaks: Vec<(u32, u64)> = (0..days * 4)
+                .map(|quarter| (quarter * 6, (mib * (1.0 + 0.02 * ((1.0 - random.unit()).powf(-tail) - 1.0))) as u64))
+                .collect();
+            evidence(&format!("web{number}x"), &peaks)
+        })
+        .collect()
+}
+
+/// Seen ÷ asked from one day to another, by risk.
+fn delivered(all: &[Evidence], from: u32, to: u32) -> Vec<(f64, f64)> {
+    let members = members(all);
+    let mut pools = Pools::empty(Rule::FITTED, SCOPE);
+    let mut start = [Delivered::default(); STEPS];
+    for at in (0..=to * 24).step_by(6) {
+        pools.advance(Hour(at), &members);
+        if at == from * 24 {
+            start = pools.memory.delivered;
+        }
+    }
+    let ratio = |(now, start): (Delivered, Delivered)| (now.seen - start.seen) / (now.asked - start.asked);
+    LADDER.into_iter().zip(pools.memory.delivered.into_iter().zip(start).map(ratio)).collect()
+}
+
+#[test]
+fn delivers_what_was_asked_whatever_the_tail() {
+    // One hour in six is observed, so 800 workloads have 133 pod-days a day: 20 ÷ risk after two days at 10 % and after three at 5 %.
+    for tail in [0.1, 0.2, 0.5] {
+        let all = noisy(800, 30, tail);
+        for (risk, ratio) in delivered(&all, 12, 30).into_iter().take(2) {
+            assert!((0.7..1.3).contains(&ratio), "tail {tail}, asked {risk}: delivered {ratio} times as much");
+        }
+    }
+}
+
+#[test]
+fn own_past_outweighs_likes_with_time() {
+    let restless = |days: u32| {
+        let peaks: Vec<(u32, u64)> = (0..days * 4).map(|quarter| (quarter * 6, 100 * (1 + u64::from(quarter) / 4))).collect();
+        evidence("odd", &peaks)
+    };
+    let mut all = noisy(50, 40, 0.2);
+    all.push(restless(40));
+    let pools = Pools::new(&members(&all), Rule::FITTED, SCOPE);
+    let factor = |days: u32| {
+        let evidence = restless(days);
+        memory::size(&evidence, Rule::FITTED, Profile::Standard.risk(), pools.of(&evidence).memory).unwrap().factors.own
+    };
+    assert!(factor(2) < factor(5) && factor(5) < factor(40), "{} {} {}", factor(2), factor(5), factor(40));
+}
+
+#[test]
+fn likes_are_of_one_namespace_unless_asked() {
+    let mut other = noisy(30, 20, 0.9);
+    for evidence in &mut other {
+        evidence.workload.namespace = "other".to_owned();
+    }
+    let calm = evidence("calm", &(0..80).map(|quarter| (quarter * 6, 100)).collect::<Vec<_>>());
+    other.push(calm.clone());
+    let days = |scope| {
+        let members: Vec<Member<'_>> = other.iter().map(|evidence| Member::new(evidence, scope)).collect();
+        let pools = Pools::new(&members, Rule::FITTED, scope);
+        pools.of(&calm).memory.likes_days()
+    };
+    assert_eq!(days(LikesScope::Namespace), 0.0);
+    assert!(days(LikesScope::Cluster) > 500.0);
+}
