@@ -18,7 +18,10 @@ pub fn pools(world: &World, rule: Rule) -> Vec<Vec<Pool>> {
     let mut decisions = world.decisions().peekable();
     let first = decisions.peek().copied().unwrap_or_default();
     // As in a cluster, the engine learns from the first day, before it decides for the first time.
-    let before: Vec<usize> = (0..first).step_by(world.step.max(STEP)).filter(|now| (first - now) % world.step.max(STEP) == 0).collect();
+    let before: Vec<usize> = (0..first)
+        .step_by(world.step.max(STEP))
+        .filter(|now| (first - now) % world.step.max(STEP) == 0)
+        .collect();
     let mut at = |now: usize| {
         for ((observer, group), memory) in observers.iter_mut().zip(groups).zip(&memory) {
             observer.advance(group, memory, now);

@@ -100,7 +100,8 @@ impl Scores {
             *share = match before {
                 None => (over + prior.trials * expected) / (at_risk + prior.trials),
                 Some((last, last_expected)) => {
-                    last * ((over + prior.steps * expected / last_expected) / (at_risk + prior.steps)).min(1.0)
+                    last * ((over + prior.steps * expected / last_expected) / (at_risk + prior.steps))
+                        .min(1.0)
                 }
             };
             before = Some((*share, expected));

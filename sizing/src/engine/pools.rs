@@ -122,7 +122,10 @@ impl Pools {
             let own = self.own.get(&member.key).copied().unwrap_or_default();
             let calibration = of_all.with_likes(self.likes(&member.like, own));
             let levels = LADDER.map(|risk| calibration.level(risk));
-            (member.key.clone(), Decided { trial: *trial, factor: calibration.factors(own).product(), levels })
+            (
+                member.key.clone(),
+                Decided { trial: *trial, factor: calibration.factors(own).product(), levels },
+            )
         });
         let decided = decided.collect();
         self.undecided.push_back(Step { at: now, decided });

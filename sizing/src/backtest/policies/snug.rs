@@ -62,7 +62,7 @@ impl Policy for Snug<'_> {
         let evidence = view.evidence.unwrap_or_else(|| self.observe(view));
         if !shipped {
             let need = memory::size(evidence, policy.rule, policy.risk, view.pool.memory)?;
-            let cores = cpu::size(evidence, policy.rule, policy.risk)?.cores;
+            let cores = cpu::size(evidence, policy.rule, policy.risk, &view.pool.cpu)?.cores;
             return Some(Values { cpu: cores * 1000.0, memory: need.bytes / KIB });
         }
         let recommendation =

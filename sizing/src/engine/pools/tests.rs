@@ -21,8 +21,7 @@ fn evidence(name: &str, peaks: &[(u32, u64)]) -> Evidence {
     for (hour, mib) in peaks {
         let record = evidence.hour(Hour(*hour));
         record.observed = HOUR;
-        record.peak =
-            Some(Peak { bytes: mib * MIB, at: u64::from(*hour) * HOUR, pod: format!("{name}-1") });
+        record.peak = Some(Peak { bytes: mib * MIB, at: u64::from(*hour) * HOUR, pod: format!("{name}-1") });
     }
     evidence
 }
@@ -104,7 +103,9 @@ fn noisy(workloads: usize, days: u32, tail: f64) -> Vec<Evidence> {
         .map(|number| {
             let mib = 50.0 * 40.0_f64.powf(random.unit());
             let peaks: Vec<(u32, u64)> = (0..days * 4)
-                .map(|quarter| (quarter * 6, (mib * (1.0 + 0.02 * ((1.0 - random.unit()).powf(-tail) - 1.0))) as u64))
+                .map(|quarter| {
+                    (quarter * 6, (mib * (1.0 + 0.02 * ((1.0 - random.unit()).powf(-tail) - 1.0))) as u64)
+                })
                 .collect();
             evidence(&format!("web{number}x"), &peaks)
         })
@@ -132,7 +133,10 @@ fn delivers_what_was_asked_whatever_the_tail() {
     for tail in [0.1, 0.2, 0.5] {
         let all = noisy(800, 30, tail);
         for (risk, ratio) in delivered(&all, 12, 30).into_iter().take(2) {
-            assert!((0.7..1.3).contains(&ratio), "tail {tail}, asked {risk}: delivered {ratio} times as much");
+            assert!(
+                (0.7..1.3).contains(&ratio),
+                "tail {tail}, asked {risk}: delivered {ratio} times as much"
+            );
         }
     }
 }
@@ -140,7 +144,8 @@ fn delivers_what_was_asked_whatever_the_tail() {
 #[test]
 fn own_past_outweighs_likes_with_time() {
     let restless = |days: u32| {
-        let peaks: Vec<(u32, u64)> = (0..days * 4).map(|quarter| (quarter * 6, 100 * (1 + u64::from(quarter) / 4))).collect();
+        let peaks: Vec<(u32, u64)> =
+            (0..days * 4).map(|quarter| (quarter * 6, 100 * (1 + u64::from(quarter) / 4))).collect();
         evidence("odd", &peaks)
     };
     let mut all = noisy(50, 40, 0.2);
@@ -148,7 +153,10 @@ fn own_past_outweighs_likes_with_time() {
     let pools = Pools::new(&members(&all), Rule::FITTED, SCOPE);
     let factor = |days: u32| {
         let evidence = restless(days);
-        memory::size(&evidence, Rule::FITTED, Profile::Standard.risk(), pools.of(&evidence).memory).unwrap().factors.own
+        memory::size(&evidence, Rule::FITTED, Profile::Standard.risk(), pools.of(&evidence).memory)
+            .unwrap()
+            .factors
+            .own
     };
     assert!(factor(2) < factor(5) && factor(5) < factor(40), "{} {} {}", factor(2), factor(5), factor(40));
 }

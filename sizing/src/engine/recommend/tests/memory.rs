@@ -124,7 +124,12 @@ fn no_memory_limit_is_below_what_a_container_needs_to_start() {
 fn once_large() -> impl Strategy<Value = Evidence> {
     (20_000..60_000_u64, 0.95..1.0_f64, 150..250_u32).prop_map(|(mib, share, hours)| {
         let seen: Vec<PodHour> = (0..hours)
-            .map(|hour| PodHour { hour, mib: if hour == 0 { mib } else { mib / 4 }, cores: 0.1, start: false })
+            .map(|hour| PodHour {
+                hour,
+                mib: if hour == 0 { mib } else { mib / 4 },
+                cores: 0.1,
+                start: false,
+            })
             .collect();
         let mut evidence = evidence(&seen);
         evidence.hour(Hour(0)).unreclaimable.record(share * (mib * MIB) as f64, 1);
