@@ -1,11 +1,12 @@
 //! Families: containers of workloads that are alike by name.
 //!
 //! A *family* is a namespace, the stem of the owner's name and the stem of the container's name. A stem is the name without what
-//! differs between alike objects: the node of a static pod, UUIDs, hashes, numbers. Names that people choose (notebooks of
-//! users) cannot be told apart from others, so each of them is a family of its own.
+//! differs between alike objects: the node of a static pod, UUIDs, hashes, numbers. A name without anything else is its own stem.
+//! Names that people choose (notebooks of users) look like any others, so each of them is a family of its own.
 //!
 //! A *block* is made of families that may not be separated when something is fitted on some workloads and judged on others: those
-//! of one owner (containers of the same pods) and those of one container name, in one namespace.
+//! of one owner (containers of the same pods) and those of one container name, in one namespace. A container that is named after
+//! its owner has a name that adds nothing, so such names join no owners.
 
 use std::collections::HashMap;
 
@@ -37,7 +38,8 @@ impl Family {
     }
 }
 
-/// A name with `*` instead of each part between dashes that is a number or looks random: at least five characters, two of them digits.
+/// A name with `*` instead of each part between dashes that is a number or looks random: at least five characters, two of them
+/// digits. The name itself if nothing else is left.
 pub fn stem(name: &str) -> String {
     let is_random = |part: &str| {
         let digits = part.bytes().filter(u8::is_ascii_digit).count();
@@ -54,7 +56,8 @@ pub fn stem(name: &str) -> String {
             parts.push(part);
         }
     }
-    parts.join("-")
+    let is_name = parts.iter().any(|part| *part != "*");
+    if is_name { parts.join("-") } else { name.to_owned() }
 }
 
 /// The block of each family, numbered from 0 in the order of the first family of each.
@@ -63,7 +66,8 @@ pub fn blocks(families: &[Family]) -> Vec<usize> {
     let mut first = HashMap::new();
     for (place, family) in families.iter().enumerate() {
         let Family { namespace, owner, container } = family;
-        for key in [(namespace, owner, true), (namespace, container, false)] {
+        let of_container = (!owner.starts_with(container.as_str())).then_some((namespace, container, false));
+        for key in [(namespace, owner, true)].into_iter().chain(of_container) {
             blocks.join(place, *first.entry(key).or_insert(place));
         }
     }
@@ -109,10 +113,12 @@ mod tests {
             ("aicoe-pipelinerun-*-pr", "aicoe-pipelinerun-*-pr"),
             ("smart-village-view-44-build", "smart-village-view-*-build"),
             ("pr-514-1-x", "pr-*-x"),
-            ("job1218322450", "*"),
+            ("job1218322450", "job1218322450"),
+            ("*", "*"),
             ("driver-registrar", "driver-registrar"),
             ("influxdb2", "influxdb2"),
-            ("cs6620", "*"),
+            ("cs6620", "cs6620"),
+            ("seldon-cs6620", "seldon-*"),
             ("", ""),
         ] {
             assert_eq!(stem(name), wanted, "{name}");
@@ -133,8 +139,10 @@ mod tests {
             family("a", "web", "proxy"),
             family("a", "db", "postgres"),
             family("a", "cache", "proxy"),
+            family("a", "job1218322450", "job"),
+            family("a", "job1329653148", "job"),
         ];
-        assert_eq!(blocks(&all), [0, 1, 0, 2, 0]);
+        assert_eq!(blocks(&all), [0, 1, 0, 2, 0, 3, 4]);
     }
 
     proptest! {
@@ -145,7 +153,8 @@ mod tests {
             for (a, of_a) in all.iter().zip(&found) {
                 for (b, of_b) in all.iter().zip(&found) {
                     if a.namespace == b.namespace {
-                        prop_assert!((a.owner != b.owner && a.container != b.container) || of_a == of_b);
+                        let is_alike = a.container == b.container && a.container != a.owner && b.container != b.owner;
+                        prop_assert!((a.owner != b.owner && !is_alike) || of_a == of_b);
                     } else {
                         prop_assert_ne!(of_a, of_b);
                     }

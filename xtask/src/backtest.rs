@@ -1,26 +1,29 @@
-//! `cargo xtask backtest`: replays usage traces under each sizing policy, and writes the results to a document.
+//! `cargo xtask backtest`: replays usage traces and synthetic usage under each sizing policy, and writes the results to a document.
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 
 use crate::{command, toolchain, workspace};
 
-/// The document with the tables.
+/// The document with the tables, and the folder of the plots.
 const DOCUMENT: &str = "docs/backtest.md";
-const PLOTS: [&str; 2] = ["docs/backtest-memory.svg", "docs/backtest-cpu.svg"];
+const PLOTS: &str = "docs";
 /// The tables are between these markers.
 const BEGIN: &str = "<!-- backtest -->\n";
 const END: &str = "<!-- end: backtest -->";
 const FOLDS: &str = "5";
 
-/// Replay usage traces under each sizing policy, with 5-fold cross-validation of the constants in the algorithm.
+/// Replay usage traces and synthetic usage under each sizing policy, also with constants fitted on other workloads.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Folder with the usage traces, cpu_millicores.csv.gz and memory_kib.csv.gz.
-    #[arg(long, env = "SNUG_TRACES", value_name = "DIR")]
-    traces: PathBuf,
+    /// Folder with usage traces of one cluster, cpu_millicores.csv.gz and memory_kib.csv.gz; can be repeated.
+    #[arg(long, value_name = "DIR")]
+    traces: Vec<PathBuf>,
+    /// Folders with usage traces of one cluster and the same time; can be repeated.
+    #[arg(long, value_name = "NAME=DIR,…")]
+    world: Vec<String>,
     /// Write the tables to docs/backtest.md, and the plots to docs/backtest-*.svg.
     #[arg(long)]
     write: bool,
@@ -28,15 +31,22 @@ pub(crate) struct Options {
 
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let Options { traces, write } = options;
+    let Options { traces, world, write } = options;
+    ensure!(!traces.is_empty() || !world.is_empty(), "give --traces DIR or --world NAME=DIR,DIR");
     command::run(command::cargo().args(["build", "--release", "--package", "snug"]))?;
     let snug = workspace::target_dir().join(toolchain::host_target()).join("release/snug");
-    let report = |form: &str| {
-        let mut replay = command::new(&snug);
-        replay.args(["backtest", "--validate", FOLDS, "--output", form, "--traces"]).arg(traces);
-        command::capture(&mut replay)
-    };
-    let table = report("table")?;
+    let mut replay = command::new(&snug);
+    replay.args(["backtest", "--streams", "--validate", FOLDS]);
+    for folder in traces {
+        replay.arg("--traces").arg(folder);
+    }
+    for world in world {
+        replay.arg("--world").arg(world);
+    }
+    if *write {
+        replay.arg("--plots").arg(workspace::root().join(PLOTS));
+    }
+    let table = command::capture(&mut replay)?;
     print!("{table}");
     if !*write {
         return Ok(());
@@ -48,27 +58,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     fs::write(&document, format!("{before}{BEGIN}```text\n{table}```\n{END}{after}"))
         .with_context(|| format!("cannot write {DOCUMENT}"))?;
-    let page = report("html")?;
-    for (plot, path) in plots(&page).zip(PLOTS) {
-        fs::write(workspace::root().join(path), plot).with_context(|| format!("cannot write {path}"))?;
-    }
     println!("backtest: wrote {DOCUMENT}");
     Ok(())
-}
-
-/// The SVG plots in an HTML page.
-fn plots(page: &str) -> impl Iterator<Item = String> + '_ {
-    const CLOSE: &str = "</svg>";
-    page.split("<svg").skip(1).filter_map(|part| Some(format!("<svg{}{CLOSE}\n", part.split_once(CLOSE)?.0)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plots_are_extracted_from_the_page() {
-        let found: Vec<String> = plots("<p><svg a>1</svg></p><svg b>2</svg>").collect();
-        assert_eq!(found, ["<svg a>1</svg>\n", "<svg b>2</svg>\n"]);
-    }
 }

@@ -56,6 +56,9 @@ pub struct Options {
     /// Judge the engine with constants fitted on other workloads, in this number of folds, on earlier days, and on other worlds
     #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u64).range(2..=20))]
     validate: Option<u64>,
+    /// Also write the plots as SVG files, backtest-*.svg, to this directory
+    #[arg(long, value_name = "DIR", conflicts_with = "history")]
+    plots: Option<PathBuf>,
     /// Output format
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -95,7 +98,7 @@ fn choose_by_name<C: Copy>(names: &[String], all: &[(&str, C)]) -> Result<Vec<(S
 /// # Errors
 /// When the traces or the evidence cannot be read, a policy is unknown, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
-    let Options { traces, world, streams, history, source, policy, risk, validate, output } = options;
+    let Options { traces, world, streams, history, source, policy, risk, validate, plots, output } = options;
     if *history {
         return run_history(source, policy, *risk, *output, out);
     }
@@ -106,7 +109,15 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     let worlds: Vec<World> =
         named.map(|(name, folders)| read_world(&name, &folders)).collect::<Result<_>>()?;
     let report = Report::make(&worlds, &engine, &chosen, *validate, *streams);
-    write(*output, &report, || table::render(&report), || table::html(&report, &plot::all(&report)), out)
+    let drawn = plot::all(&report);
+    if let Some(folder) = plots {
+        for (id, svg) in &drawn {
+            let path = folder.join(format!("backtest-{id}.svg"));
+            std::fs::write(&path, svg).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    let below = || drawn.iter().map(|(_, svg)| svg.as_str()).collect::<String>();
+    write(*output, &report, || table::render(&report), || table::html(&report, &below()), out)
 }
 
 /// A world of the command line.

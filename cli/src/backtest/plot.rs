@@ -46,15 +46,15 @@ struct Plot {
     lines: Vec<Line>,
 }
 
-/// All plots of a report. Each has an id, which names its file in the documentation.
-pub(super) fn all(report: &Report) -> String {
-    let mut plots = String::new();
-    for world in &report.worlds {
-        plots.push_str(&memory(world).draw());
-        plots.push_str(&cpu(world).draw());
-    }
-    plots.push_str(&calibration(report).draw());
-    plots
+/// All plots of a report, with the names of their files.
+pub(super) fn all(report: &Report) -> Vec<(String, String)> {
+    let of_worlds = report.worlds.iter().flat_map(|world| [memory(world), cpu(world)]);
+    of_worlds.chain([calibration(report)]).map(|plot| (plot.id.clone(), plot.draw())).collect()
+}
+
+/// A name that can be a part of a file's name.
+fn file_name(name: &str) -> String {
+    name.chars().map(|it| if it.is_ascii_alphanumeric() { it } else { '-' }).collect()
 }
 
 fn lines(curves: &[Curve], point: &dyn Fn(&Point) -> (f64, f64)) -> Vec<Line> {
@@ -82,7 +82,7 @@ fn is_engine(curve: &Curve) -> bool {
 fn memory(world: &WorldReport) -> Plot {
     let point = |point: &Point| (point.memory.footprint_ratio, point.memory.violation_pod_days_pct);
     Plot {
-        id: format!("{}-memory", world.name),
+        id: file_name(&format!("{}-memory", world.name)),
         title: format!("{}: memory, pod-days above the limit, %", world.name),
         below: "footprint: limits ÷ maxima",
         logarithmic: false,
@@ -97,7 +97,7 @@ fn cpu(world: &WorldReport) -> Plot {
     let mut lines = lines(&world.curves, &point);
     lines.retain(|line| world.curves.iter().any(|curve| curve.policy == line.name && is_drawn(curve)));
     Plot {
-        id: format!("{}-cpu", world.name),
+        id: file_name(&format!("{}-cpu", world.name)),
         title: format!("{}: CPU, time above the request, %", world.name),
         below: "footprint: requests ÷ usage",
         logarithmic: false,
@@ -115,7 +115,7 @@ fn calibration(report: &Report) -> Plot {
     let mut add =
         |name: String, points: Vec<(f64, f64)>| lines.push(Line { name, dots: points.clone(), points });
     for world in &report.worlds {
-        for found in &world.calibration {
+        if let Some(found) = &world.calibration {
             let of = found.without_floors.iter();
             add(
                 format!("{} memory", world.name),
@@ -124,7 +124,7 @@ fn calibration(report: &Report) -> Plot {
             add(format!("{} CPU, mean", world.name), of.map(|it| (it.asked_pct, it.cpu_mean_pct)).collect());
         }
     }
-    for streams in &report.streams {
+    if let Some(streams) = &report.streams {
         let mut kinds: Vec<&str> = streams.calibration.iter().map(|it| it.kind.as_str()).collect();
         kinds.dedup();
         for kind in kinds {

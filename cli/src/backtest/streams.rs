@@ -26,7 +26,7 @@ pub struct StreamsReport {
     pub pod_days: usize,
     /// Asked, and delivered by the truth, without the rules of advice.
     pub calibration: Vec<StreamCalibration>,
-    /// The closed loop with usage that the limit in force cuts off.
+    /// The closed loop with usage that the current limit cuts off.
     pub closed: Vec<Closed>,
 }
 
@@ -53,7 +53,7 @@ impl StreamsReport {
     }
 }
 
-/// Usage that the limit in force cuts off, at the asked risk.
+/// Usage that the current limit cuts off, at the asked risk.
 fn closed_loop(engine: &EngineUnderTest, size: Size) -> Vec<Closed> {
     let EngineUnderTest { risk, rule } = *engine;
     let world = world(Kind::Limited, size, SEED);

@@ -112,7 +112,7 @@ fn tables(report: &Report) -> Vec<Table> {
         ));
     }
     for world in &report.worlds {
-        for calibrations in &world.calibration {
+        if let Some(calibrations) = &world.calibration {
             tables.push(calibration(
                 format!("{}: asked and delivered, bare", world.name),
                 &calibrations.without_floors,
@@ -132,7 +132,7 @@ fn tables(report: &Report) -> Vec<Table> {
             )
         }));
     }
-    for streams in &report.streams {
+    if let Some(streams) = &report.streams {
         tables.extend(of_streams(streams));
     }
     tables
@@ -301,7 +301,7 @@ fn of_streams(streams: &StreamsReport) -> [Table; 2] {
     [
         Table { heading: heading.into(), columns: &STREAMS, rows: rows.collect() },
         closed(
-            "Synthetic usage that the limit in force cuts off: memory limits with feedback",
+            "Synthetic usage that the current limit cuts off: memory limits with feedback",
             &streams.closed,
         ),
     ]

@@ -21,7 +21,7 @@ pub enum Kind {
     Together,
     /// Usage grows until a restart, each week on average, and is higher in the hour of the start.
     Restarts,
-    /// Usage varies around a constant, and what exceeds the limit in force is killed and not seen: for the closed loop.
+    /// Usage varies around a constant, and what exceeds the current limit is killed and not seen: for the closed loop.
     Limited,
 }
 
@@ -221,17 +221,17 @@ impl Stream {
 }
 
 /// One workload of the truth: its stream, the state at the beginning of each day, and its pods.
-type Known = (Stream, Vec<State>, usize);
+type Simulated = (Stream, Vec<State>, usize);
 
 /// The true probabilities of synthetic usage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Truth {
     /// By workload.
-    streams: Vec<Known>,
+    streams: Vec<Simulated>,
 }
 
 impl Truth {
-    pub(super) fn new(streams: Vec<Known>) -> Self {
+    pub(super) fn new(streams: Vec<Simulated>) -> Self {
         Self { streams }
     }
 

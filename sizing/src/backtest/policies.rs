@@ -138,7 +138,7 @@ impl PolicyChoice {
         }
     }
 
-    /// Whether the policy is told what its earlier decisions delivered.
+    /// Whether the policy gets what its earlier decisions delivered.
     pub(super) const fn learns(self) -> bool {
         match self {
             #[cfg(test)]

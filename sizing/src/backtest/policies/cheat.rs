@@ -12,9 +12,9 @@ pub enum Cheat {
     NextMinute,
     /// Knows how many pods there will be.
     PodsToCome,
-    /// Is told at once what a decision delivers.
+    /// Gets at once what a decision delivers.
     EarlyLabels,
-    /// Is told when it is over what a decision delivered: no cheat.
+    /// Gets what a decision delivered when its day is over: no cheat.
     LateLabels,
 }
 
