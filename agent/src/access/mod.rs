@@ -6,8 +6,6 @@ mod reviews;
 mod token;
 mod token_file;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use self::token::Token;
 pub use self::{
     reviews::{ReviewAges, Reviews},
@@ -25,20 +23,6 @@ pub enum Denial {
     Unavailable,
 }
 
-impl Denial {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Unauthenticated, Self::Forbidden, Self::Unavailable];
-
-    /// As a label value.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unauthenticated => "unauthenticated",
-            Self::Forbidden => "forbidden",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
 /// Decides about each request.
 #[derive(Debug, Default)]
 pub struct Authorizer {
@@ -46,13 +30,12 @@ pub struct Authorizer {
     pub tokens: Option<TokenFile>,
     /// Tokens that the API server reviews.
     pub reviews: Option<Reviews>,
-    refused: [AtomicU64; Denial::ALL.len()],
 }
 
 impl Authorizer {
     /// An authorizer for these tokens. A client with a certificate that TLS has verified always passes.
     pub fn new(tokens: Option<TokenFile>, reviews: Option<Reviews>) -> Self {
-        Self { tokens, reviews, ..Self::default() }
+        Self { tokens, reviews }
     }
 
     /// Whether a client may read. `authorization` is the header of that name.
@@ -60,14 +43,6 @@ impl Authorizer {
     /// # Errors
     /// The reason why not.
     pub async fn authorize(&self, has_certificate: bool, authorization: Option<&[u8]>) -> Result<(), Denial> {
-        let verdict = self.decide(has_certificate, authorization).await;
-        if let Err(denial) = verdict {
-            self.refused[denial as usize].fetch_add(1, Ordering::Relaxed);
-        }
-        verdict
-    }
-
-    async fn decide(&self, has_certificate: bool, authorization: Option<&[u8]>) -> Result<(), Denial> {
         if has_certificate {
             return Ok(());
         }
@@ -79,11 +54,6 @@ impl Authorizer {
             Some(reviews) => reviews.authorize(&token).await,
             None => Err(Denial::Unauthenticated),
         }
-    }
-
-    /// Requests that were refused, by reason.
-    pub fn refused(&self) -> [(Denial, u64); Denial::ALL.len()] {
-        Denial::ALL.map(|denial| (denial, self.refused[denial as usize].load(Ordering::Relaxed)))
     }
 }
 

@@ -66,11 +66,25 @@ pub enum Limited {
     Rate,
     /// Its client read slowly while others waited.
     SlowReader,
+    /// Its client has neither a certificate nor a valid token.
+    Unauthenticated,
+    /// The owner of its token lacks the permission.
+    Forbidden,
+    /// Its token cannot be reviewed at the moment.
+    Unavailable,
 }
 
 impl Limited {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 4] = [Self::PerClient, Self::Crowded, Self::Rate, Self::SlowReader];
+    pub const ALL: [Self; 7] = [
+        Self::PerClient,
+        Self::Crowded,
+        Self::Rate,
+        Self::SlowReader,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::Unavailable,
+    ];
 
     /// The reason in labels.
     pub const fn as_str(self) -> &'static str {
@@ -79,6 +93,9 @@ impl Limited {
             Self::Crowded => "connections",
             Self::Rate => "request_rate",
             Self::SlowReader => "slow_reader",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::Unavailable => "review_unavailable",
         }
     }
 }
@@ -103,10 +120,10 @@ impl Scrapes {
         }
     }
 
-    /// Counts and logs that a limit of the server has an effect.
+    /// Counts and logs that the server refuses a client or cuts it off.
     pub fn limit(&self, reason: Limited) {
         self.limited[reason as usize].fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(reason = reason.as_str(), "a client exceeds a limit of the server");
+        tracing::warn!(reason = reason.as_str(), "a client is refused or cut off");
     }
 
     /// What the limits of the server refused.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use snug_tests::{
     agent::{Process, eventually},
@@ -175,31 +175,4 @@ fn whoever_may_forward_ports_reads_the_agent_through_the_api_server() {
         node.kubectl(&["get", "--raw", &proxied]).is_err(),
         "the pod proxy connects to the pod's address"
     );
-}
-
-#[test]
-fn a_replaced_certificate_is_served_without_a_restart() {
-    let Some(node) = node() else { return };
-    let before = node.agent().unwrap();
-    let old = node.tls().unwrap();
-    let address = node.address(9751).unwrap();
-    let replaced = || -> Result<()> {
-        let new = node.renew_certificates()?;
-        // The kubelet replaces the files within a minute or two.
-        eventually(SOON * 2, "the agent has the new certificate", || {
-            Ok(new
-                .get(address, "/metrics", Identity::Certificate)
-                .is_ok_and(|(status, _)| status == 200)
-                .then_some(()))
-        })?;
-        ensure!(
-            old.get(address, "/metrics", Identity::Certificate).is_err(),
-            "the old one is not trusted any more"
-        );
-        Ok(())
-    };
-    replaced().unwrap();
-    let after = node.agent().unwrap();
-    assert_eq!(before["metadata"]["name"], after["metadata"]["name"]);
-    assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0);
 }

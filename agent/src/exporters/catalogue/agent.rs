@@ -428,7 +428,7 @@ pub(super) static FAMILIES: &[Family] = &[
     .labels(&["signal"]),
     Family::counter(
         "snug_agent_http_limited",
-        "Connections closed, requests refused and responses cut off by limits of the HTTP server, by reason",
+        "Connections closed, requests refused and responses cut off by the HTTP server, by reason",
         None,
         Agent(|view, emit| {
             for (reason, count) in view.limited {

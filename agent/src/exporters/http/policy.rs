@@ -14,7 +14,7 @@ use hyper::{
 use super::{ServerState, routes};
 use crate::{
     access::{Authorizer, Denial},
-    exporters::stream::ResponseBody,
+    exporters::{series::Limited, stream::ResponseBody},
     tls::ServerTls,
 };
 
@@ -61,6 +61,11 @@ impl AccessPolicy {
             Self::Tls(_, authorizer) => {
                 let token = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
                 if let Err(denial) = authorizer.authorize(peer.has_certificate, token).await {
+                    state.scrapes.limit(match denial {
+                        Denial::Unauthenticated => Limited::Unauthenticated,
+                        Denial::Forbidden => Limited::Forbidden,
+                        Denial::Unavailable => Limited::Unavailable,
+                    });
                     return refused(denial);
                 }
             }

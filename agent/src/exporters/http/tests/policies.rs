@@ -6,6 +6,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, pki_typ
 use super::*;
 use crate::{
     access::{Authorizer, TokenFile},
+    exporters::series::Limited,
     tls::{
         ServerFiles, ServerTls,
         fixture::{Authority, Identity, write},
@@ -17,7 +18,6 @@ const TOKEN: &str = "a-token-of-the-file-0123";
 struct TlsServer {
     server: Server,
     tls: Arc<ServerTls>,
-    authorizer: Arc<Authorizer>,
     folder: tempfile::TempDir,
 }
 
@@ -38,9 +38,9 @@ impl TlsServer {
         let tokens = TokenFile::new(&path("tokens"));
         tokens.reload().unwrap();
         let authorizer = Arc::new(Authorizer::new(Some(tokens), None));
-        let policy = AccessPolicy::Tls(Arc::clone(&tls), Arc::clone(&authorizer));
+        let policy = AccessPolicy::Tls(Arc::clone(&tls), authorizer);
         let server = Server::start_at(policy, Some(fixture::view()), |_| {});
-        Self { server, tls, authorizer, folder }
+        Self { server, tls, folder }
     }
 
     /// The reply over TLS; an error if the handshake fails.
@@ -85,7 +85,9 @@ fn a_certificate_or_a_token_is_required() {
         assert_eq!(status(&format!("Authorization: {wrong}\r\n")), 401, "{wrong}");
     }
     assert_eq!(server.status(&authority, Some(&authority.client()), ""), 200);
-    assert!(server.authorizer.refused()[0].1 >= 6);
+    let refused =
+        server.server.scrapes.limited().into_iter().find(|(reason, _)| *reason == Limited::Unauthenticated);
+    assert!(refused.unwrap().1 >= 6);
     // Whoever verifies the server does not talk to an impostor.
     assert!(server.get(&Authority::new(), None, "").is_err());
     // Plain HTTP gets no answer.
@@ -152,9 +154,9 @@ fn a_server_without_a_usable_certificate_answers_nobody_and_takes_one_that_comes
     };
     let (tls, authorizer) = (Arc::new(ServerTls::new(files)), Arc::new(Authorizer::default()));
     assert!(tls.reload().is_err());
-    let policy = AccessPolicy::Tls(Arc::clone(&tls), Arc::clone(&authorizer));
+    let policy = AccessPolicy::Tls(Arc::clone(&tls), authorizer);
     let server = Server::start_at(policy, Some(fixture::view()), |_| {});
-    let server = TlsServer { server, tls, authorizer, folder };
+    let server = TlsServer { server, tls, folder };
     assert!(server.get(&authority, Some(&authority.client()), "").is_err());
     authority.serve_from(server.folder.path());
     assert!(server.tls.reload().unwrap());
