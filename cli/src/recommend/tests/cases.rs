@@ -2,7 +2,7 @@
 //! made up.
 
 use serde_json::Value;
-use snug_sizing::engine::{Policy, Pool, Profile};
+use snug_sizing::engine::{Policy, Pools, Profile};
 
 use super::shell;
 use crate::{
@@ -139,7 +139,7 @@ impl Case {
             snapshot.settle();
             snapshot.last_seen = snapshot.at;
             let policies = Policies::new(Policy::new(Profile::Standard.risk()));
-            let mut report = Report::make(&snapshot, Pool::default(), &policies, |_| true);
+            let mut report = Report::make(&snapshot, &Pools::default(), &policies, |_| true);
             report.place(&snapshot, WorkloadObjects::default());
             report.check(&snapshot, &ClusterConstraints::default());
             report.remark(&snapshot);
