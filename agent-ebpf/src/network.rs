@@ -42,7 +42,7 @@ static ROUND_TRIPS: PerCpuHashMap<u64, HistogramRecord> =
 /// Whether there are counters of a cgroup.
 #[inline(always)]
 pub(crate) fn has_sockets(id: u64) -> bool {
-    NETWORK.get_ptr(&id).is_some() || ROUND_TRIPS.get_ptr(&id).is_some()
+    NETWORK.get_ptr(id).is_some() || ROUND_TRIPS.get_ptr(id).is_some()
 }
 
 // Statics, not temporaries: a temporary would be initialised for each packet, but is needed for the first one only.

@@ -38,7 +38,7 @@ pub(crate) struct WalkState {
 
 fn room_of(id: u64, hierarchy: u32) -> Option<u32> {
     // SAFETY: the value is copied at once; the agent may replace it, which is no tear of 32 bits.
-    unsafe { SUBTREES.get(&SubtreeKey { id, hierarchy, reserved: 0 }) }.copied()
+    unsafe { SUBTREES.get(SubtreeKey { id, hierarchy, reserved: 0 }) }.copied()
 }
 
 impl WalkState {

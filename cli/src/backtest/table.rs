@@ -114,11 +114,11 @@ fn tables(report: &Report) -> Vec<Table> {
     for world in &report.worlds {
         if let Some(calibrations) = &world.calibration {
             tables.push(calibration(
-                format!("{}: asked and delivered, bare", world.name),
+                &format!("{}: asked and delivered, bare", world.name),
                 &calibrations.without_floors,
             ));
             tables.push(calibration(
-                format!("{}: asked and delivered, as shipped", world.name),
+                &format!("{}: asked and delivered, as shipped", world.name),
                 &calibrations.shipped,
             ));
         }
@@ -127,7 +127,7 @@ fn tables(report: &Report) -> Vec<Table> {
         tables.push(left_out(&report.left_out));
         tables.extend(report.left_out.iter().map(|it| {
             calibration(
-                format!("{}: asked and delivered, bare, {}", it.world, without(it.split)),
+                &format!("{}: asked and delivered, bare, {}", it.world, without(it.split)),
                 &it.calibration,
             )
         }));
@@ -212,7 +212,7 @@ const fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-fn calibration(heading: String, all: &[Calibration]) -> Table {
+fn calibration(heading: &str, all: &[Calibration]) -> Table {
     let row = |it: &Calibration| {
         vec![
             format!("{:.2}", it.asked_pct),

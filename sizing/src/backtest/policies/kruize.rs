@@ -16,7 +16,7 @@ pub(super) struct Kruize {
 }
 
 /// The lowest and highest usage of each interval of the last days, or of all time if these have no usage.
-fn intervals<'s>(series: impl Iterator<Item = &'s Series> + Clone, now: usize) -> Vec<(f64, f64)> {
+fn intervals<'s>(series: &(impl Iterator<Item = &'s Series> + Clone), now: usize) -> Vec<(f64, f64)> {
     let since = |first: usize| {
         let mut intervals = vec![None; (now - first).div_ceil(INTERVAL)];
         for (minute, usage) in series.clone().flat_map(|series| series.range(first, now)) {
@@ -32,10 +32,10 @@ fn intervals<'s>(series: impl Iterator<Item = &'s Series> + Clone, now: usize) -
 
 impl Policy for Kruize {
     fn decide(&mut self, view: &PolicyInput<'_>) -> Option<Values> {
-        let highest = intervals(view.rows.iter().map(|row| &row.cpu), view.now);
+        let highest = intervals(&view.rows.iter().map(|row| &row.cpu), view.now);
         Some(Values {
             cpu: cpu(highest.into_iter().map(|(_, highest)| highest).collect(), self.share)?,
-            memory: memory(&intervals(view.memory.iter(), view.now))?,
+            memory: memory(&intervals(&view.memory.iter(), view.now))?,
         })
     }
 }

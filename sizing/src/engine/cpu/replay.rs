@@ -75,7 +75,7 @@ impl RequestReplay {
             day.observed = day.observed.saturating_add(record.observed);
         }
         // The last day counts when it is over.
-        if end % DAY == 0 {
+        if end.is_multiple_of(DAY) {
             replayed.judge(&past, &day);
         }
         replayed
