@@ -16,15 +16,15 @@
 //! r · (asked + c) ÷ (seen + c)
 //! ```
 //!
-//! with the pod-days asked for and seen so far; `c` is the strength of the prior. This is the mean of the Gamma–Poisson model, and does what
-//! adaptive conformal inference does ([Gibbs and Candès 2021](https://arxiv.org/abs/2106.00170)): in the long run it delivers what was asked
-//! even where the distribution moves, because every failure that was not asked for lowers the risk that enters, and the reverse. Results
-//! between those few risks are interpolated, and a lower risk never gets a lower level.
+//! with the pod-days asked for and seen so far; `c` is the strength of the prior. This is the mean of the Gamma–Poisson model. Like adaptive
+//! conformal inference ([Gibbs and Candès 2021](https://arxiv.org/abs/2106.00170)) it answers failures that were not asked for with a lower
+//! risk, but it does not sum them up without end, so it corrects in part: where the curve alone would deliver four times what was asked,
+//! twice as much remains. Results between those few risks are interpolated, and a lower risk never gets a lower level.
 //!
 //! # Likes and own past
 //!
 //! Of two workloads, the one that exceeded a reference level more often than all did will do so again, but less so: the ratio of both shares
-//! shrinks to one, with a strength in workload-days, first for the likes to the cluster, then for the workload to its likes. A margin
+//! shrinks to one, with the strength of one day above the level, first for the likes to the cluster, then for the workload to its likes. A margin
 //! of a workload with `k` times the risk is cheapest if `√k` times as large, for the reason given in [`super::memory`]. The trials above are
 //! judged with this factor, so that the curve knows it.
 //!
@@ -56,9 +56,9 @@ const PODS: f64 = 3.0;
 const PODS_TODAY: f64 = 30.0;
 /// The level at which likes and a workload's own past are compared.
 pub const REFERENCE_LEVEL: f64 = 0.8;
-/// Strengths of the priors of likes and of the own past, in workload-days.
-const LIKES: f64 = 20.0;
-const OWN: f64 = 15.0;
+/// Strength of the priors of likes and of the own past, in days above the reference level: where few are expected, few that were
+/// seen say little.
+const COMPARISON: f64 = 1.0;
 /// Bounds of the factor of a margin.
 const FACTORS: (f64, f64) = (0.5, 4.0);
 
@@ -82,6 +82,11 @@ impl Exceeded {
     #[must_use]
     pub fn without(self, part: Self) -> Self {
         Self { above: (self.above - part.above).max(0.0), days: (self.days - part.days).max(0.0) }
+    }
+
+    /// The share relative to an expected one, with a prior of [`COMPARISON`] days above.
+    fn relative_to(self, expected: f64) -> f64 {
+        (self.above + COMPARISON) / (self.days * expected + COMPARISON)
     }
 
     /// The share, with a prior of a strength in workload-days.
@@ -185,9 +190,9 @@ impl Calibration {
 
     /// Factors of the margin for a workload with such a past.
     pub fn factors(&self, own: Exceeded) -> Factors {
-        let of_likes = self.likes.share(self.reference, LIKES);
-        let of_own = own.share(of_likes, OWN);
-        let factor = |share: f64| (share / self.reference).sqrt().clamp(FACTORS.0, FACTORS.1);
+        let of_likes = self.likes.relative_to(self.reference);
+        let of_own = of_likes * own.relative_to(self.reference * of_likes);
+        let factor = |times: f64| times.sqrt().clamp(FACTORS.0, FACTORS.1);
         Factors { own: factor(of_own) / factor(of_likes), likes: factor(of_likes) }
     }
 
