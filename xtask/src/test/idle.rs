@@ -135,10 +135,9 @@ fn remove(directory: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Stdio;
+    use std::process::{Child, Stdio};
 
     use proptest::prelude::*;
-    use wait4::Wait4 as _;
 
     use super::*;
 
@@ -163,30 +162,42 @@ mod tests {
     #[test]
     fn a_process_inside_leaves_the_cpu_to_one_outside() {
         let Some(group) = group("share") else { return };
-        let work = |loops: u32| {
-            let script = format!("i=0; while [ $i -lt {loops} ]; do i=$((i+1)); done");
-            let mut command = command::new("taskset");
-            command.args(["-c", "0", "sh", "-c", &script]);
-            command
-        };
-        let mut inside = group.enclose(&work(u32::MAX)).spawn().unwrap();
+        // These tests may run in such a cgroup themselves, so what is outside has one without `cpu.idle`.
+        let Some(other) = self::group("other") else { return };
+        fs::write(other.directory.join("cpu.idle"), "0").unwrap();
         // Nanoseconds on a CPU, from Documentation/scheduler/sched-stats.rst.
         let used = |pid: u32| -> u64 {
             let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
             text.split(' ').next().unwrap().parse().unwrap()
         };
-        let is_inside =
-            || fs::read_to_string(group.directory.join("cgroup.procs")).unwrap().contains(char::is_numeric);
-        while !is_inside() || used(inside.id()) < 20_000_000 {
-            thread::sleep(Duration::from_millis(5));
+        let wait_for = |process: &Child, nanoseconds: u64| {
+            while used(process.id()) < nanoseconds {
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        let start_busy = |group: &IdleGroup| {
+            let mut command = command::new("taskset");
+            command.args(["-c", "0", "sh", "-c", "while :; do :; done"]);
+            let process = group.enclose(&command).spawn().unwrap();
+            while fs::read_to_string(group.directory.join("cgroup.procs")).unwrap().is_empty() {
+                thread::sleep(Duration::from_millis(5));
+            }
+            process
+        };
+        // On a busy machine it may never get the CPU.
+        let mut inside = start_busy(&group);
+        let mut outside = start_busy(&other);
+        // Until it is on its CPU.
+        wait_for(&outside, used(outside.id()) + 20_000_000);
+        let before = (used(inside.id()), used(outside.id()));
+        wait_for(&outside, before.1 + 50_000_000);
+        let (inside_used, outside_used) = (used(inside.id()) - before.0, used(outside.id()) - before.1);
+        for process in [&mut inside, &mut outside] {
+            process.kill().unwrap();
+            process.wait().unwrap();
         }
-        let before = used(inside.id());
-        let outside = work(300_000).spawn().unwrap().wait4().unwrap().rusage;
-        let meanwhile = Duration::from_nanos(used(inside.id()) - before);
-        inside.kill().unwrap();
-        inside.wait().unwrap();
-        println!("inside {meanwhile:?}, outside {:?}", outside.utime);
-        assert!(meanwhile * 3 < outside.utime, "inside {meanwhile:?}, outside {:?}", outside.utime);
+        println!("inside {inside_used} ns, outside {outside_used} ns");
+        assert!(inside_used * 3 < outside_used, "inside {inside_used} ns, outside {outside_used} ns");
         let directory = group.directory.clone();
         drop(group);
         assert!(!directory.exists());
