@@ -55,8 +55,6 @@ pub(super) fn sample(number: u64, hour: u32) -> Evidence {
     (record.periods, record.throttled, record.starts) = (36_000, 70, 2);
     record.exits = [(0, 1), (137, 1 + number)].into();
     record.stalled = Stalled { cpu_millis: 1, memory_millis: 20, io_millis: 300, refaults: 4000 };
-    record.by_age.add(0.5, 1_000_000, 800_000 + number);
-    record.by_age.add(3.0, 2_000_000, 100_000);
     let totals =
         PodTotals { observed: 7200, cpu_millis: 900_000, peak: 100 << 20, node_class: "spot".to_owned() };
     evidence.pods.insert(pod, totals);
