@@ -318,7 +318,7 @@ fn limits_by_hand() {
     assert_eq!(limit(&Case { throttled: Some(0.2), limit: 4500, ..postgres() }), (4800, None));
     let beyond = Case { quotas: Some((17_000, 17_000)), ..postgres() };
     assert_eq!(limit(&beyond), (4000, Some(LimitKept::BeyondSimulation)));
-    assert_eq!(limit(&Case { hours: 20, limit: 4500, ..postgres() }), (4500, Some(LimitKept::ShortHistory)));
+    assert_eq!(limit(&Case { hours: 20, limit: 9500, ..postgres() }), (9500, Some(LimitKept::ShortHistory)));
     // Between two simulated quotas, where the counters show that the current limit is enough.
     assert_eq!(limit(&Case { limit: 3100, ..postgres() }), (3100, Some(LimitKept::WithinRisk)));
 }
