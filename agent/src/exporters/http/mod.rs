@@ -40,8 +40,10 @@ pub struct ServerLimits {
     pub connections: usize,
     /// Concurrent connections of one client.
     pub connections_per_client: usize,
-    /// Responses that are sent at the same time. When others wait, the one that has been open for longest is cut off.
+    /// Responses that are sent at the same time. When others wait, the one with the slowest client is cut off.
     pub responses: usize,
+    /// How long a response may wait for its client even if others wait.
+    pub slow_after: Duration,
     /// Expositions that are encoded at the same time. Others wait. An exposition that waits for its client does not count.
     pub expositions: usize,
     /// Timeout of the TLS handshake, of the request head, and of idle connections.
@@ -66,6 +68,7 @@ impl Default for ServerLimits {
             connections: 64,
             connections_per_client: 16,
             responses: 8,
+            slow_after: Duration::from_secs(3),
             expositions: 2,
             head_within: Duration::from_secs(30),
             connection_age: Duration::from_secs(600),
@@ -109,7 +112,7 @@ impl ServerState {
         let expositions = Arc::new(Semaphore::new(server.expositions.max(1)));
         let (limits, started) = (Arc::new(limits), Instant::now());
         let scrapes = Arc::<Scrapes>::default();
-        let open_responses = OpenResponses::new(server.responses, Arc::clone(&scrapes));
+        let open_responses = OpenResponses::new(server.responses, server.slow_after, Arc::clone(&scrapes));
         Self {
             views,
             limits,

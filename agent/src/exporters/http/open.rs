@@ -14,8 +14,6 @@ use crate::exporters::{
     stream::{OpenResponse, SendingPlace},
 };
 
-/// How long a response may wait for its client even if others wait for a place.
-const GRACE: Duration = Duration::from_secs(1);
 /// How often those that wait look again.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -23,6 +21,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct OpenResponses {
     max: usize,
+    /// How long a response may wait for its client even if others wait for a place.
+    grace: Duration,
     counts: Arc<Scrapes>,
     open: Mutex<Vec<Slot>>,
     closed: Notify,
@@ -31,6 +31,7 @@ pub(super) struct OpenResponses {
 #[derive(Debug)]
 struct Slot {
     number: u64,
+    since: Instant,
     /// How long the response has waited for its client.
     waited: Duration,
     waiting_since: Option<Instant>,
@@ -45,8 +46,8 @@ struct OpenSlot {
 }
 
 impl OpenResponses {
-    pub(super) fn new(max: usize, counts: Arc<Scrapes>) -> Arc<Self> {
-        Arc::new(Self { max: max.max(1), counts, open: Mutex::default(), closed: Notify::new() })
+    pub(super) fn new(max: usize, grace: Duration, counts: Arc<Scrapes>) -> Arc<Self> {
+        Arc::new(Self { max: max.max(1), grace, counts, open: Mutex::default(), closed: Notify::new() })
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Slot>> {
@@ -70,7 +71,7 @@ impl OpenResponses {
             // One at a time: whoever has been cut off closes soon.
             let is_closing = open.iter().any(|slot| slot.cut_off.is_none());
             let slowest = open.iter_mut().max_by_key(|slot| slot.waited(now))?;
-            if !is_closing && slowest.waited(now) >= GRACE {
+            if !is_closing && slowest.is_slow(self.grace, now) {
                 self.counts.limit(Limited::SlowReader);
                 if let Some(cut_off) = slowest.cut_off.take() {
                     let _ = cut_off.send(());
@@ -80,7 +81,13 @@ impl OpenResponses {
         }
         let number = open.iter().map(|slot| slot.number).max().map_or(0, |last| last + 1);
         let (cut_off, is_cut_off) = oneshot::channel();
-        open.push(Slot { number, waited: Duration::ZERO, waiting_since: None, cut_off: Some(cut_off) });
+        open.push(Slot {
+            number,
+            since: now,
+            waited: Duration::ZERO,
+            waiting_since: None,
+            cut_off: Some(cut_off),
+        });
         let place = Arc::new(OpenSlot { all: Arc::clone(self), number });
         Some(OpenResponse { is_cut_off, place })
     }
@@ -90,6 +97,12 @@ impl Slot {
     fn waited(&self, now: Instant) -> Duration {
         let waiting = self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.waited + waiting
+    }
+
+    /// Whether the client is slow, and not only this host.
+    fn is_slow(&self, grace: Duration, now: Instant) -> bool {
+        let waited = self.waited(now);
+        waited >= grace && 2 * waited >= now.saturating_duration_since(self.since)
     }
 
     fn set_waiting(&mut self, is_waiting: bool, now: Instant) {
@@ -117,9 +130,11 @@ impl Drop for OpenSlot {
 mod tests {
     use super::*;
 
+    const GRACE: Duration = Duration::from_secs(1);
+
     #[test]
     fn the_slowest_reader_is_cut_off_after_its_grace() {
-        let all = OpenResponses::new(2, Arc::default());
+        let all = OpenResponses::new(2, GRACE, Arc::default());
         let start = Instant::now();
         let wait = |number: usize, is_waiting, at| all.open()[number].set_waiting(is_waiting, at);
         let mut first = all.try_enter(start).unwrap();

@@ -44,7 +44,8 @@ impl Server {
         change(&mut state);
         // `change` may set values that the state was built from.
         state.expositions = Arc::new(Semaphore::new(state.server.expositions));
-        state.open_responses = OpenResponses::new(state.server.responses, Arc::clone(&state.scrapes));
+        let ServerLimits { responses, slow_after, .. } = state.server;
+        state.open_responses = OpenResponses::new(responses, slow_after, Arc::clone(&state.scrapes));
         let scrapes = Arc::clone(&state.scrapes);
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, address) = std::sync::mpsc::channel();
