@@ -21,6 +21,12 @@
 //! risk, but it does not sum them up without end, so it corrects in part: where the curve alone would deliver four times what was asked,
 //! twice as much remains. Results between those few risks are interpolated, and a lower risk never gets a lower level.
 //!
+//! # Where it lags
+//!
+//! All past days count alike, however old. Where all workloads use nearly the same amount every day, their scores rise with their history,
+//! because shapes fall with it: in simulations up to twice as much was delivered as was asked at 10 and 5 %. Counting a day half after a week
+//! would halve the excess, and changes nothing on recorded usage of four and ten days.
+//!
 //! # Likes and own past
 //!
 //! Of two workloads, the one that exceeded a reference level more often than all did will do so again, but less so: the ratio of both shares
