@@ -158,7 +158,7 @@ fn own_past_outweighs_likes_with_time() {
             .factors
             .own
     };
-    assert!(factor(2) < factor(5) && factor(5) < factor(40), "{} {} {}", factor(2), factor(5), factor(40));
+    assert!(factor(2) <= factor(5) && factor(5) < factor(40), "{} {} {}", factor(2), factor(5), factor(40));
 }
 
 #[test]
