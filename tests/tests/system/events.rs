@@ -108,9 +108,10 @@ fn every_exporter_reports_each_event_once() -> Result<()> {
         .iter()
         .filter(|record| record.resource.get("service.name") == Some(&"snug-agent".into()))
         .collect();
-    for (message, scope) in
-        [("serving /metrics", "snug_agent::supervisor"), ("SIGTERM: stopping", "snug_agent::supervisor")]
-    {
+    for (message, scope) in [
+        ("serving /metrics", "snug_agent::supervisor"),
+        ("SIGTERM: stopping", "snug_agent::supervisor::signals"),
+    ] {
         let sent: Vec<_> = own.iter().filter(|record| record.body == message).collect();
         let [record] = sent.as_slice() else { panic!("{message:?} is sent {} times: {own:?}", sent.len()) };
         assert_eq!((&*record.scope, &*record.severity), (scope, "INFO"));
