@@ -26,15 +26,12 @@ const CLUSTER_VARIABLE: &str = "SNUG_TEST_CLUSTER";
 /// Environment variables with the paths of the `snug` command and of the cluster administrator's kubeconfig.
 const CLI_VARIABLE: &str = "SNUG_CLI_BIN";
 const KUBECONFIG_VARIABLE: &str = "SNUG_TEST_KUBECONFIG";
-/// Tests with pods of their own that leave the agent and the API server alone. Most of their time they wait for the kubelet. Their
-/// pods request less CPU time than a node with two CPUs has.
+/// Tests with pods of their own that leave the agent and the API server alone. Most of their time they wait for the kubelet. They need
+/// neither the node's free CPUs, as rollouts do, nor that no other pod starts or ends.
 const GROUPS: Groups = Groups {
     together: &[
-        "applied::",
-        "command::",
         "names::a_rollout",
         "names::every_kind",
-        "numbers::",
         "terminations::a_container",
         "terminations::a_killed",
         "terminations::repeated",
