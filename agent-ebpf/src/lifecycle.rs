@@ -16,9 +16,11 @@ use snug_ebpf::abi::{
 use crate::{
     cpus::unflushed_cpu_ns,
     events::{count_lost, header, reserve, reserve_final},
+    network::has_sockets,
     process::forget_init,
     read::{TypedPointer, cgroup_id, field, fill, identify, offset, pointer},
     sample::invalidate,
+    subtree::is_enclosed,
 };
 
 /// Ids of the hierarchies that the agent samples, the rest `u32::MAX`; events of others are ignored. Set before loading.
@@ -44,10 +46,19 @@ fn cgroup_removed(context: BtfTracePointContext) -> i32 {
     let cgroup: *const u8 = context.arg(0);
     let Some((index, hierarchy)) = sampled_hierarchy(cgroup) else { return 0 };
     invalidate(index);
+    let id = cgroup_id(cgroup).unwrap_or(0);
     if hierarchy == 0 {
-        forget_init(cgroup_id(cgroup).unwrap_or(0));
+        forget_init(id);
     }
-    let Some(mut entry) = reserve_final::<FinalRecord>(&context, REMOVED) else { return 0 };
+    // Of a cgroup below a container only the counters of its sockets are of interest, and they may not take the place of others.
+    let entry = if !is_enclosed(cgroup, index) {
+        reserve_final::<FinalRecord>(&context, REMOVED)
+    } else if hierarchy == 0 && has_sockets(id) {
+        reserve::<FinalRecord>(&context, REMOVED)
+    } else {
+        None
+    };
+    let Some(mut entry) = entry else { return 0 };
     let record = entry.as_mut_ptr();
     // SAFETY: the reservation is ours until it is submitted or discarded; `fill` writes all fields that `has` names.
     let identified = unsafe {
@@ -74,7 +85,11 @@ fn cgroup_removed(context: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn report(context: &BtfTracePointContext, kind: u32) {
-    let Some((index, hierarchy)) = sampled_hierarchy(context.arg(0)) else { return };
+    let cgroup = context.arg(0);
+    let Some((index, hierarchy)) = sampled_hierarchy(cgroup) else { return };
+    if is_enclosed(cgroup, index) {
+        return;
+    }
     if kind == MADE {
         invalidate(index);
     }
@@ -108,7 +123,13 @@ unsafe fn write_event(event: *mut LifecycleEvent, context: &BtfTracePointContext
 #[inline(always)]
 fn sampled_hierarchy(cgroup: *const u8) -> Option<(u32, u32)> {
     let id: u32 = field(pointer(cgroup, offset!(cgroup_root))?, offset!(root_hierarchy))?;
+    index_of(id).map(|index| (index, id))
+}
+
+/// Index of a hierarchy, if the agent samples it.
+#[inline(always)]
+pub(crate) fn index_of(id: u32) -> Option<u32> {
     // SAFETY: a reference to a static is valid for reads; volatile, because the agent sets it before loading.
     let sampled = unsafe { core::ptr::read_volatile(&raw const HIERARCHIES) };
-    (0..).zip(sampled).find(|(_, sampled)| *sampled == id)
+    (0..).zip(sampled).find(|(_, sampled)| *sampled == id).map(|(index, _)| index)
 }

@@ -31,6 +31,8 @@ mod runqueue;
 mod sample;
 #[cfg(target_arch = "bpf")]
 mod snapshot;
+#[cfg(target_arch = "bpf")]
+mod subtree;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {

@@ -13,12 +13,13 @@ use aya_ebpf::{
         BPF_F_NO_PREALLOC, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
         BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG,
     },
-    helpers::{bpf_skb_cgroup_id, bpf_skc_to_tcp_sock},
+    helpers::{bpf_ktime_get_ns, bpf_skb_cgroup_id, bpf_skc_to_tcp_sock},
     macros::{btf_tracepoint, cgroup_skb, map, sock_ops},
-    maps::PerCpuHashMap,
+    maps::{Array, PerCpuArray, PerCpuHashMap},
     programs::{BtfTracePointContext, SkBuffContext, SockOpsContext},
 };
 use snug_ebpf::abi::{
+    cost::{ProgramCost, TIMING_INTERVAL},
     events::LOST_NETWORK,
     histogram::{BUCKETS, HistogramRecord, bucket},
     network::{IPV4, IPV6, NetworkRecord},
@@ -37,6 +38,12 @@ static NETWORK: PerCpuHashMap<u64, NetworkRecord> = PerCpuHashMap::with_max_entr
 #[map]
 static ROUND_TRIPS: PerCpuHashMap<u64, HistogramRecord> =
     PerCpuHashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+/// Whether there are counters of a cgroup.
+#[inline(always)]
+pub(crate) fn has_sockets(id: u64) -> bool {
+    NETWORK.get_ptr(&id).is_some() || ROUND_TRIPS.get_ptr(&id).is_some()
+}
 
 // Statics, not temporaries: a temporary would be initialised for each packet, but is needed for the first one only.
 static EMPTY_NETWORK: NetworkRecord = NetworkRecord::EMPTY;
@@ -62,8 +69,51 @@ const ECONNRESET: i32 = 104;
 const ETIMEDOUT: i32 = 110;
 const ECONNREFUSED: i32 = 111;
 
+/// Run time of the programs that count packets.
+#[map]
+static PACKET_COST: PerCpuArray<ProgramCost> = PerCpuArray::with_max_entries(1, 0);
+
+/// 1: packets are not counted. Set by the agent: one entry.
+#[map]
+static PAUSED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Times one run in [`TIMING_INTERVAL`].
+struct RunTimer {
+    cost: *mut ProgramCost,
+    /// 0: this run is not timed.
+    began: u64,
+}
+
+impl RunTimer {
+    /// `None`: counting is paused.
+    #[inline(always)]
+    fn start() -> Option<Self> {
+        if PAUSED.get(0).copied() == Some(1) {
+            return None;
+        }
+        let cost = PACKET_COST.get_ptr_mut(0)?;
+        // SAFETY: the entry is this CPU's own. A packet in an interrupt may update it in between and be lost.
+        let is_timed = unsafe {
+            (*cost).runs += 1;
+            (*cost).runs % TIMING_INTERVAL == 0
+        };
+        // SAFETY: the helper has no precondition.
+        let began = if is_timed { unsafe { bpf_ktime_get_ns() } } else { 0 };
+        Some(Self { cost, began })
+    }
+
+    #[inline(always)]
+    fn stop(self) {
+        if self.began != 0 {
+            // SAFETY: as in `start`.
+            unsafe { (*self.cost).timed_ns += bpf_ktime_get_ns().wrapping_sub(self.began) };
+        }
+    }
+}
+
 #[cgroup_skb(ingress)]
 fn network_receive(context: SkBuffContext) -> i32 {
+    let Some(timer) = RunTimer::start() else { return 1 };
     if let Some((record, version)) = packet(&context) {
         // SAFETY: the record is this CPU's own and lives as long as the program runs.
         unsafe {
@@ -71,11 +121,13 @@ fn network_receive(context: SkBuffContext) -> i32 {
             add(&raw mut (*record).receive_packets[version], 1);
         }
     }
+    timer.stop();
     1
 }
 
 #[cgroup_skb(egress)]
 fn network_transmit(context: SkBuffContext) -> i32 {
+    let Some(timer) = RunTimer::start() else { return 1 };
     if let Some((record, version)) = packet(&context) {
         // SAFETY: the record is this CPU's own and lives as long as the program runs.
         unsafe {
@@ -83,6 +135,7 @@ fn network_transmit(context: SkBuffContext) -> i32 {
             add(&raw mut (*record).transmit_packets[version], 1);
         }
     }
+    timer.stop();
     1
 }
 

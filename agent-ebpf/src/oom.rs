@@ -19,8 +19,10 @@ use snug_ebpf::abi::{events::OOM_KILL, offsets::ABSENT, oom::OomEvent};
 
 use crate::{
     events::{header, reserve_final},
+    lifecycle::index_of,
     process::{comm, init_task},
     read::{field, offset, pointer},
+    subtree::container_around,
 };
 
 /// `memory_events_local[MEMCG_OOM]` as last read here, by the cgroup's kernfs id.
@@ -64,7 +66,8 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
     let task = if argument_is_task { argument } else { unsafe { bpf_get_current_task() } } as *const u8;
     let pid = if argument_is_task { field(task, offset!(task_tgid))? } else { argument as u32 };
     let css = pointer(pointer(task, offset!(task_cgroups))?, offset!(css_set_memory))?;
-    let (hierarchy, mut id) = cgroup_of_css(css)?;
+    let (hierarchy, own_id) = cgroup_of_css(css)?;
+    let mut id = own_id;
     let Ancestors { limiting_css, group, killed_before } = ancestors(css);
     if killed_before {
         return None;
@@ -82,12 +85,19 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
             _ => {}
         }
     }
+    // What a container makes below itself belongs to it.
+    let container = |css| container_around(css, index_of(hierarchy)?);
+    if id == own_id {
+        id = container(css).unwrap_or(id);
+    }
     let memcg = limiting_css.unwrap_or(css);
     let mut entry = reserve_final::<OomEvent>(context, OOM_KILL)?;
     let event = OomEvent {
         header: header(OOM_KILL, hierarchy, id),
         limit_id: match limiting_css {
-            Some(limiting_css) => cgroup_of_css(limiting_css).map_or(0, |(_, id)| id),
+            Some(limiting_css) => {
+                container(limiting_css).or_else(|| cgroup_of_css(limiting_css).map(|(_, id)| id)).unwrap_or(0)
+            }
             None => 0,
         },
         usage_pages: field(memcg, offset!(memory_usage)).unwrap_or(0),

@@ -14,9 +14,10 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use snug_ebpf::abi::{
+    cost::{ProgramCost, TIMING_INTERVAL},
     events::LOST_RUNQUEUE,
     histogram::{BUCKETS, HistogramRecord, bucket},
-    runqueue::{RunqueueCost, SLOTS, TIMING_INTERVAL, WaitingTask},
+    runqueue::{SLOTS, WaitingTask},
 };
 
 use crate::{
@@ -35,7 +36,7 @@ static WAITING: Array<WaitingTask> = Array::with_max_entries(SLOTS, 0);
 
 /// Run time of the programs.
 #[map]
-static RUNQUEUE_COST: PerCpuArray<RunqueueCost> = PerCpuArray::with_max_entries(1, 0);
+static RUNQUEUE_COST: PerCpuArray<ProgramCost> = PerCpuArray::with_max_entries(1, 0);
 
 /// kernfs id of the root of cgroup v2. Waits of tasks in the root, such as kernel threads, are not counted.
 const ROOT: u64 = 1;

@@ -35,9 +35,14 @@ static CACHE_STATE: Array<CacheState> = Array::with_max_entries(MAX_HIERARCHIES 
 #[unsafe(no_mangle)]
 static MAX_CGROUPS: u32 = 8192;
 
-fn cached(hierarchy: u32, index: u32) -> Option<*mut CgroupRef> {
+/// Maximum number of records, and of cached cgroups of a hierarchy.
+pub(crate) fn max_cgroups() -> u32 {
     // SAFETY: a reference to a static is valid for reads; volatile, because the agent sets it before loading.
-    let room = unsafe { core::ptr::read_volatile(&raw const MAX_CGROUPS) };
+    unsafe { core::ptr::read_volatile(&raw const MAX_CGROUPS) }
+}
+
+fn cached(hierarchy: u32, index: u32) -> Option<*mut CgroupRef> {
+    let room = max_cgroups();
     if index < room { CACHED_CGROUPS.get_ptr_mut(hierarchy * room + index) } else { None }
 }
 

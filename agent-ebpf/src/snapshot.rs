@@ -12,8 +12,9 @@ use snug_ebpf::abi::{
 
 use crate::{
     maps::{PASS_STATS, RECORDS},
-    read::{TypedPointer, fill, identify},
+    read::{TypedPointer, fill, identify, load, offset},
     sample,
+    subtree::WalkState,
 };
 
 /// Parameters of the next walk, set by the agent: one entry.
@@ -57,17 +58,29 @@ extern "C" fn snapshot(context: *const CgroupIterContext) -> i32 {
         *stats = PassStats { started_ns: unsafe { bpf_ktime_get_ns() }, ..PassStats::default() };
         sample::begin_walk(hierarchy);
     }
+    let Some(state) = WalkState::of_walk(first) else { return 0 };
+    let level = load(cgroup, offset!(cgroup_level)).unwrap_or(0);
+    if !state.admits(level) {
+        stats.enclosed += 1;
+        return 0;
+    }
     let stored = stats.cgroups - stats.lost - stats.unreadable;
     stats.cgroups += 1;
+    // The map has one more entry than records: if it is full, cgroups are identified there to find the containers among them.
     match u32::try_from(stored).ok().and_then(|index| RECORDS.get_ptr_mut(index)) {
         Some(record) => {
             // SAFETY: the entry lives as long as the map; nobody else writes it during the pass.
             let record = unsafe { &mut *record };
             match identify(record, cgroup) {
                 Some(()) => {
-                    (record.has, record.reserved) = (0, 0);
-                    fill::<TypedPointer>(record, cgroup, groups);
-                    sample::cache(hierarchy, cgroup, record);
+                    state.enter(record.id, level, hierarchy);
+                    if stored < u64::from(sample::max_cgroups()) {
+                        (record.has, record.reserved) = (0, 0);
+                        fill::<TypedPointer>(record, cgroup, groups);
+                        sample::cache(hierarchy, cgroup, record);
+                    } else {
+                        stats.lost += 1;
+                    }
                 }
                 None => stats.unreadable += 1,
             }

@@ -1,5 +1,6 @@
 //! The node agent of Snug: eBPF programs and cgroup files → samplers → store → view → exporters. ARCHITECTURE.md draws its layers.
 
+pub mod access;
 pub mod cgroupfs;
 mod clock;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod history;
 pub mod identity;
 pub mod kernel;
 pub mod kubernetes;
+mod messages;
 pub mod model;
 pub mod patterns;
 pub mod samplers;

@@ -5,7 +5,8 @@ use std::{env, fs, process::ExitCode, sync::Arc};
 use snug_agent::{
     config::{self, Request},
     exporters::otlp::Exporter,
-    history, supervisor,
+    history,
+    supervisor::{self, Reload, Signals},
 };
 
 /// Exit code for an invalid configuration or command line.
@@ -16,7 +17,15 @@ fn main() -> ExitCode {
     if let Some(code) = history::convert_if_asked(&arguments) {
         return code;
     }
-    let request = config::load(arguments, env::vars_os(), |path| fs::read_to_string(path));
+    let signals = match Signals::handle() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("error: {:#}", anyhow::Error::from(error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let load = move || config::load(arguments.clone(), env::vars_os(), |path| fs::read_to_string(path));
+    let request = load();
     let loaded = match request {
         Ok(Request::Run(loaded)) => loaded,
         Ok(Request::Print(text)) => return print(&text),
@@ -27,11 +36,20 @@ fn main() -> ExitCode {
     };
     let exporter = Exporter::new(&loaded.config).map(Arc::new);
     let own_log = exporter.as_ref().and_then(|exporter| exporter.own_log());
-    if let Err(error) = config::init_logging(&loaded.config, own_log) {
-        eprintln!("error: {error}");
-        return ExitCode::from(USAGE);
-    }
-    match supervisor::run(loaded.config, exporter) {
+    let log = match config::init_logging(&loaded.config, own_log) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let read = Box::new(move || match load() {
+        Ok(Request::Run(loaded)) => Ok(loaded.config),
+        // The arguments are those with which the agent was started.
+        Ok(Request::Print(_)) => Err("there is nothing to run".to_owned()),
+        Err(errors) => Err(errors.to_string()),
+    });
+    match supervisor::run(loaded.config, exporter, signals, Reload { read, log }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{:#}", anyhow::Error::from(error));

@@ -1,27 +1,29 @@
 //! Connects all parts: one thread samples, one serves, and a signal stops both.
 
+mod listeners;
+mod signals;
+
 use std::{io, net::SocketAddr, os::unix::net::UnixStream, sync::Arc, thread, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::sync::oneshot;
 
 use snug_sizing::evidence::HOUR;
 
+use self::listeners::Listeners;
+pub use self::signals::{ReadConfig, Reload, Signals};
 use crate::{
     config::{Config, EventLog, KubernetesChoice},
     cri::{self, CriNames},
     exporters::{
         ecs,
-        http::{self, ServeError, ServerLimits, ServerState},
+        http::{ServeError, ServerLimits, ServerState},
         limits::SeriesLimits,
         otlp::Exporter,
         series::Push,
     },
     history::{History, HistoryError, Retention},
+    kernel,
     kubernetes::{self, PodWatch},
     samplers::{self, Sampler, StartError},
     views::CurrentView,
@@ -31,8 +33,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// The address is in use, or not an address of this host.
-    #[error("cannot listen on {address}; give --listen another address")]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {address}; give --{option} another address")]
+    Listen { option: &'static str, address: SocketAddr, source: io::Error },
     /// The sampling thread cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -54,14 +56,15 @@ pub enum AgentError {
 ///
 /// # Errors
 /// When the agent cannot work at all. If only a part cannot work, the agent logs it and runs without that part.
-pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentError> {
+pub fn run(
+    config: Config,
+    exporter: Option<Arc<Exporter>>,
+    signals: Signals,
+    reload: Reload,
+) -> Result<(), AgentError> {
     let system = |what| move |source| AgentError::System { what, source };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("the runtime"))?;
-    let address = config.listen;
-    let listen = |source| AgentError::Listen { address, source };
-    let listener = runtime.block_on(TcpListener::bind(address)).map_err(listen)?;
-    let bound = listener.local_addr().map_err(listen)?;
+    let (runtime, mut stop_signal, hangup) = signals.split();
+    let listeners = runtime.block_on(Listeners::open(&config))?;
 
     let views = Arc::new(CurrentView::default());
     let limits = SeriesLimits {
@@ -84,15 +87,22 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
         hours_by_minute: hours(config.history_minutes_age),
         bytes: u64::from(config.history_mebibytes) << 20,
     };
-    let history = History::start(config.data_dir.clone(), retention)?;
-    state.history = Some(history.store());
     let event_log = config.event_log;
     state.classic_histograms = config.classic_histograms;
     state.push = exporter.clone().map(|exporter| exporter as Arc<dyn Push>);
-    let state = Arc::new(state);
     let watch = watch_settings(&config);
     let cri = config.cri_socket.clone().map(|socket| Arc::new(CriNames::new(socket)));
-    let mut sampler = Sampler::start(config, views)?.with_history(history.sink());
+    let current = config.clone();
+    let data_dir = config.data_dir.clone();
+    let sampler = Sampler::start(config, views)?;
+    // Before there are other threads: capabilities belong to threads, and new ones inherit them.
+    if let Err(error) = kernel::drop_net_admin() {
+        tracing::warn!(%error, "CAP_NET_ADMIN cannot be dropped");
+    }
+    let history = History::start(data_dir, retention)?;
+    let mut sampler = sampler.with_history(history.sink());
+    state.history = Some(history.store());
+    let state = Arc::new(state);
     if let Some(settings) = watch {
         let watch = Arc::new(PodWatch::default());
         sampler = sampler.with_pod_watch(Arc::clone(&watch));
@@ -127,17 +137,18 @@ pub fn run(config: Config, exporter: Option<Arc<Exporter>>) -> Result<(), AgentE
         .map_err(system("the sampling thread"))?;
 
     let served = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(system("the handler of SIGTERM"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("the handler of SIGINT"))?;
-        tracing::info!(%bound, "serving /metrics");
         let shutdown = async {
             tokio::select! {
-                () = received(&mut terminate) => tracing::info!("SIGTERM: stopping"),
-                () = received(&mut interrupt) => tracing::info!("SIGINT: stopping"),
+                () = stop_signal.received() => {}
                 _ = &mut has_exited => {}
             }
         };
-        http::serve(listener, state, shutdown).await.map_err(AgentError::from)
+        tokio::spawn(hangup.reload(current, listeners.files.clone(), reload));
+        for (bound, what) in listeners.addresses() {
+            tracing::info!(bound = bound.map(tracing::field::display), "serving {what}");
+        }
+        tokio::spawn(listeners.files.clone().keep_reading());
+        listeners.serve(state, shutdown).await
     });
     // Closing this end of the pair stops the sampling thread.
     drop(stop);
@@ -166,8 +177,4 @@ fn watch_settings(config: &Config) -> Option<kubernetes::Settings> {
         kubeconfig: config.kubeconfig.clone(),
         owner_lookup: config.owner_lookup,
     })
-}
-
-async fn received(signal: &mut Signal) {
-    signal.recv().await;
 }

@@ -1,4 +1,9 @@
-//! TLS of connections that the agent opens: trusted certificate authorities and the client certificate.
+//! TLS: of connections that the agent opens here, with trusted certificate authorities and the client certificate; of those that
+//! it accepts in `server`.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+mod server;
 
 use std::{
     fs,
@@ -9,6 +14,8 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
+
+pub use self::server::{ServerFiles, ServerTls};
 
 /// Files in PEM.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +51,7 @@ impl TlsFiles {
         let mut roots = RootCertStore::empty();
         match &self.authorities {
             Some(path) => {
-                for certificate in certificates(path)? {
+                for certificate in certificates(path, &read(path)?)? {
                     roots.add(certificate)?;
                 }
             }
@@ -64,16 +71,16 @@ impl TlsFiles {
             (Some(certificate), Some(path)) => {
                 let key =
                     PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| not_pem(path, &error))?;
-                Ok(config.with_client_auth_cert(certificates(certificate)?, key)?)
+                let chain = certificates(certificate, &read(certificate)?)?;
+                Ok(config.with_client_auth_cert(chain, key)?)
             }
             _ => Err(TlsError::Half),
         }
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(path)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let all = all.map_err(|error| not_pem(path, &error))?;
     if all.is_empty() {
         let why = "it contains no certificate".to_owned();

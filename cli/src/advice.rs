@@ -15,6 +15,8 @@ snug_sizing::rules! {
         TemplateOnly,
         /// Containers that a known injector adds are never patched.
         Injected,
+        /// Containers that a patch cannot size get no more for an autoscaler or the pod as a whole.
+        InjectedStays,
         /// A change of an object that others manage is not a command, but a word on where it belongs.
         Managed,
         /// A resize of a running pod has what the API server accepts.
@@ -39,6 +41,10 @@ snug_sizing::rules! {
         RolesFromState,
         /// A workload is found without the metric of its owner, by the names that controllers make.
         OwnersByName,
+        /// The CPU usage of a short run is that of its counter, not of rates.
+        RunsByCounter,
+        /// A row from a partial result says so, with a low confidence.
+        PartialRows,
         /// Windows of usage begin and end with the clock.
         AlignedWindows,
         /// A partial result is not taken for a complete one.

@@ -22,9 +22,13 @@ pub fn render(headings: &[(&str, Align)], rows: &[impl AsRef<[String]>]) -> Stri
         }
     }
     let line = |row: &[String]| {
-        let cells = row.iter().zip(&widths).zip(headings).map(|((cell, width), (_, align))| match align {
-            Align::Left => format!("{cell:<width$}"),
-            Align::Right => format!("{cell:>width$}"),
+        let cells = row.iter().zip(&widths).zip(headings).map(|((cell, width), (_, align))| {
+            // Not by the width of a format, which is at most 65,535.
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            match align {
+                Align::Left => format!("{cell}{padding}"),
+                Align::Right => format!("{padding}{cell}"),
+            }
         });
         let line = cells.collect::<Vec<_>>().join("  ");
         format!("{}\n", line.trim_end())
@@ -48,4 +52,59 @@ pub fn visible(text: &str) -> String {
     let is_left_out =
         |c: char| c.is_control() || (CommandRule::PlainNames.is_on() && (is_separator(c) || turns(c)));
     text.chars().filter(|c| !is_left_out(*c)).collect()
+}
+
+/// Prints a remark to standard error, after the name of the command. It may quote a server, a file or a name.
+pub fn remark(text: impl std::fmt::Display) {
+    eprintln!("snug: {}", one_line(&text.to_string()));
+}
+
+/// As [`remark`], with a format.
+#[macro_export]
+macro_rules! remark {
+    ($($text:tt)*) => { $crate::columns::remark(format_args!($($text)*)) };
+}
+
+/// Bytes of a remark or of an error message.
+const MAX_MESSAGE: usize = 4096;
+
+/// A text on one line, of a bounded length.
+pub fn one_line(text: &str) -> String {
+    let text: String = text.chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).collect();
+    let mut text = visible(&text);
+    if text.len() > MAX_MESSAGE {
+        let end = (0..=MAX_MESSAGE).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_cell_may_be_longer_than_the_width_of_a_format() {
+        let long = "x".repeat(70_000);
+        let rows = [vec![long.clone(), "1".to_owned()], vec!["y".to_owned(), "20".to_owned()]];
+        let table = render(&[("NAME", Align::Left), ("NUMBER", Align::Right)], &rows);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines.iter().all(|line| line.chars().count() == 70_000 + 2 + "NUMBER".len()));
+    }
+
+    const TEXT: &str = "(\\PC|[\u{0}-\u{20}\u{202e}\u{2028}\u{9b}]){0,5000}";
+
+    proptest! {
+        #[test]
+        fn a_remark_is_one_short_line(text in TEXT) {
+            let shown = one_line(&text);
+            prop_assert!(shown.len() <= MAX_MESSAGE + 4);
+            let is_plain = |c: char| !c.is_control() && c != '\u{202e}' && c != '\u{2028}';
+            prop_assert!(shown.chars().all(is_plain));
+        }
+    }
 }

@@ -1,10 +1,14 @@
 //! Snapshots of evidence: reading them from agents and files, merging and writing them.
 
+#[cfg(test)]
+mod bounds;
 mod workloads;
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     io::{self, BufRead, BufReader, Read, Write},
+    rc::Rc,
 };
 
 use anyhow::{Result, ensure};
@@ -21,7 +25,21 @@ pub use self::workloads::{Gone, GoneFor, last_seen};
 /// Upper bound of a line: a year of one container has a few megabytes.
 const MAX_LINE_BYTES: u64 = 64 << 20;
 /// Upper bound of containers in one snapshot.
-const MAX_CONTAINERS: usize = 1_000_000;
+const MAX_CONTAINERS: usize = 200_000;
+/// Upper bound of a packed response of an agent, which keeps 256 MiB by default. It is in memory.
+pub const MAX_RESPONSE_BYTES: u64 = 256 << 20;
+/// Upper bound of a snapshot, not packed.
+const MAX_BYTES: u64 = 8 << 30;
+/// Upper bound of the factor by which gzip packs a snapshot, which is 10 to 30, and bytes to which it does not apply.
+const MAX_PACKING: (u64, u64) = (200, 64 << 20);
+/// Upper bound of hours in one snapshot: 5,000 containers over a month have 3.6 million. An hour takes a kilobyte in memory.
+const MAX_HOURS: usize = 6_000_000;
+/// Agents keep at most a year. Hours outside of two years before the time of a snapshot and a day after it are of a wrong clock.
+const MAX_AGE_HOURS: u32 = 2 * 366 * 24;
+/// The year 2200. Times after it are of a wrong clock.
+const MAX_TIME: u64 = 7_258_118_400;
+/// Upper bound of a name. Kubernetes allows 253 bytes.
+const MAX_NAME_BYTES: usize = 1024;
 /// Bytes of lines that are parsed in one parallel batch.
 const BATCH_BYTES: usize = 16 << 20;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -60,6 +78,19 @@ pub enum SnapshotError {
         line: usize,
         source: serde_json::Error,
     },
+    /// The time of the snapshot is not one.
+    #[error("{what} is of the time {at}, after the year 2200; is the clock of its node right?")]
+    Time { what: String, at: u64 },
+    /// A name that no object of Kubernetes can have.
+    #[error("line {line} of {what} has a name of more than {MAX_NAME_BYTES} bytes")]
+    Name {
+        what: String,
+        /// Line number, from 1.
+        line: usize,
+    },
+    /// A packed file that grows without end.
+    #[error("{what} is packed more than {}-fold, as no snapshot is", MAX_PACKING.0)]
+    Packed { what: String },
     /// The snapshot is larger than the upper bounds.
     #[error("{what} has more than {max} {unit}; use a smaller part of the history with --since")]
     TooLarge { what: String, unit: &'static str, max: u64 },
@@ -86,7 +117,7 @@ impl AgentResponses {
             Err(error) if self.requested == 1 => return Err(error),
             Err(error) => {
                 self.failed += 1;
-                eprintln!("snug: {error:#}; the containers of this agent are missing");
+                crate::remark!("{error:#}; the containers of this agent are missing");
             }
         }
         Ok(())
@@ -108,6 +139,8 @@ pub struct Snapshot {
     evidence: BTreeMap<ContainerKey, Evidence>,
     /// Lengths of CPU windows that [`Snapshot::unified`] left out.
     other_windows: BTreeMap<workloads::Subject, Vec<u64>>,
+    /// Hours that were read so far.
+    hours: usize,
     /// Names of the nodes in the headers, sorted.
     pub nodes: Vec<String>,
     /// Time of the newest header, seconds.
@@ -136,15 +169,26 @@ impl Snapshot {
         let read = |line, source| SnapshotError::Read { what: what.to_owned(), line, source };
         let packed = input.fill_buf().map_err(|source| read(0, source))?.starts_with(&GZIP);
         if packed {
-            self.read_lines(what, BufReader::new(MultiGzDecoder::new(input)))
+            let counted = Counted { input, bytes: Rc::default() };
+            let packed_bytes = Rc::clone(&counted.bytes);
+            let unpacked = BufReader::new(MultiGzDecoder::new(counted));
+            self.read_lines(what, unpacked, || MAX_PACKING.1 + MAX_PACKING.0 * packed_bytes.get())
         } else {
-            self.read_lines(what, input)
+            self.read_lines(what, input, || u64::MAX)
         }
     }
 
-    fn read_lines(&mut self, what: &str, mut input: impl BufRead) -> Result<(), SnapshotError> {
+    /// `room`: how many bytes there may be so far.
+    fn read_lines(
+        &mut self,
+        what: &str,
+        mut input: impl BufRead,
+        room: impl Fn() -> u64,
+    ) -> Result<(), SnapshotError> {
         let mut batch = Vec::new();
         let mut bytes = 0;
+        let mut all_bytes = 0_u64;
+        let mut wrong_hours = 0;
         let mut line = 0;
         loop {
             let mut buffer = Vec::new();
@@ -158,6 +202,13 @@ impl Snapshot {
             if buffer.len() as u64 > MAX_LINE_BYTES {
                 return Err(too_much("bytes in a line", MAX_LINE_BYTES));
             }
+            all_bytes += read as u64;
+            if all_bytes > MAX_BYTES {
+                return Err(too_much("bytes", MAX_BYTES));
+            }
+            if all_bytes > room() {
+                return Err(SnapshotError::Packed { what: what.to_owned() });
+            }
             line += 1;
             if line > MAX_CONTAINERS {
                 return Err(too_much("containers", MAX_CONTAINERS as u64));
@@ -168,26 +219,48 @@ impl Snapshot {
                 bytes += buffer.len();
                 batch.push((line, buffer));
                 if bytes >= BATCH_BYTES {
-                    self.take_evidence(what, &std::mem::take(&mut batch))?;
+                    wrong_hours += self.take_evidence(what, &std::mem::take(&mut batch))?;
                     bytes = 0;
                 }
             }
         }
-        self.take_evidence(what, &batch)?;
+        wrong_hours += self.take_evidence(what, &batch)?;
+        if wrong_hours > 0 {
+            crate::remark!("{what}: {wrong_hours} hours of a wrong clock are left out");
+        }
         if line == 0 { Err(SnapshotError::Empty { what: what.to_owned() }) } else { Ok(()) }
     }
 
-    /// Parses numbered lines on all CPUs and merges them in their order.
-    fn take_evidence(&mut self, what: &str, lines: &[(usize, Vec<u8>)]) -> Result<(), SnapshotError> {
+    /// Parses numbered lines on all CPUs and merges them in their order. Returns the number of hours of a wrong clock, which are left
+    /// out.
+    fn take_evidence(&mut self, what: &str, lines: &[(usize, Vec<u8>)]) -> Result<usize, SnapshotError> {
+        let newest = Hour::from_seconds(self.at.saturating_add(24 * 3600));
+        let oldest = Hour(newest.0.saturating_sub(MAX_AGE_HOURS));
         let parse = |(line, text): &(usize, Vec<u8>)| {
-            serde_json::from_slice::<Evidence>(text).map_err(|source| SnapshotError::Line {
-                what: what.to_owned(),
-                line: *line,
-                source,
-            })
+            let what = || what.to_owned();
+            let mut evidence = serde_json::from_slice::<Evidence>(text)
+                .map_err(|source| SnapshotError::Line { what: what(), line: *line, source })?;
+            if names(&evidence).any(|name| name.len() > MAX_NAME_BYTES) {
+                return Err(SnapshotError::Name { what: what(), line: *line });
+            }
+            let all = evidence.hours.len();
+            evidence.hours.retain(|hour, _| (oldest..=newest).contains(hour));
+            let wrong_hours = all - evidence.hours.len();
+            Ok((evidence, wrong_hours))
         };
-        let all: Vec<Result<Evidence, SnapshotError>> = lines.par_iter().map(parse).collect();
-        all.into_iter().try_for_each(|evidence| evidence.map(|evidence| self.insert(evidence)))
+        let all: Vec<Result<(Evidence, usize), SnapshotError>> = lines.par_iter().map(parse).collect();
+        let mut wrong_hours = 0;
+        for evidence in all {
+            let (evidence, wrong) = evidence?;
+            self.hours += evidence.hours.len();
+            wrong_hours += wrong;
+            if self.hours > MAX_HOURS {
+                let (what, max) = (what.to_owned(), MAX_HOURS as u64);
+                return Err(SnapshotError::TooLarge { what, unit: "hours of containers", max });
+            }
+            self.insert(evidence);
+        }
+        Ok(wrong_hours)
     }
 
     fn take_header(&mut self, what: &str, line: &[u8]) -> Result<(), SnapshotError> {
@@ -195,6 +268,9 @@ impl Snapshot {
             .map_err(|source| SnapshotError::Header { what: what.to_owned(), source })?;
         if header.schema != SCHEMA {
             return Err(SnapshotError::Schema { what: what.to_owned(), found: header.schema });
+        }
+        if header.at > MAX_TIME {
+            return Err(SnapshotError::Time { what: what.to_owned(), at: header.at });
         }
         self.at = self.at.max(header.at);
         for node in header.node.split(',').filter(|node| !node.is_empty()) {
@@ -228,7 +304,13 @@ impl Snapshot {
         self.nodes.extend(other.nodes);
         self.nodes.sort_unstable();
         self.nodes.dedup();
+        self.hours += other.hours;
         other.evidence.into_values().for_each(|evidence| self.insert(evidence));
+    }
+
+    /// Marks all evidence as that of a source which lacks a part, and says why.
+    pub(crate) fn set_partial(&mut self, why: &str) {
+        self.evidence.values_mut().for_each(|evidence| why.clone_into(&mut evidence.partial));
     }
 
     /// Drops the hours before a time in seconds.
@@ -282,6 +364,26 @@ impl Snapshot {
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         write_line(&Header::new(&self.nodes.join(","), self.at), out)?;
         self.evidence().try_for_each(|evidence| write_line(evidence, out))
+    }
+}
+
+/// The names of a workload and its container.
+fn names(evidence: &Evidence) -> impl Iterator<Item = &String> {
+    let Evidence { workload, container, pods, .. } = evidence;
+    [&workload.namespace, &workload.name, &workload.owner, &container.name].into_iter().chain(pods.keys())
+}
+
+/// Counts the bytes that are read.
+struct Counted<R> {
+    input: R,
+    bytes: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.bytes.set(self.bytes.get() + read as u64);
+        Ok(read)
     }
 }
 

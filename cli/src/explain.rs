@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use snug_sizing::{
     cpu_quota::QuotaWhatIf,
-    engine::{self, Context, Policy, Profile, Recommendation, cpu},
+    engine::{self, Context, Policy, Profile, Recommendation, cpu, oom},
     evidence::{Evidence, HourRecord, Stalled},
     histogram::Histogram,
     quantity::Quantity,
@@ -36,31 +36,33 @@ pub struct Options {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { selected, sizing } = options;
-    let OpenedSource { snapshot, pools, cluster, .. } = selected.source.open(sizing.likes())?;
-    let policies = sizing.policies(cluster.as_ref())?;
-    let mut outcome = Outcome::NotEnoughData;
-    let all = snapshot.with_qos().into_iter().filter(|(evidence, _)| selected.is(evidence));
-    for (number, (evidence, qos)) in all.enumerate() {
-        let Some(policy) = policies.for_container(evidence) else {
-            writeln!(out, "{}\n  excluded by a policy", title(evidence))
-                .context("cannot write the explanation")?;
-            continue;
-        };
-        let context = Context { pool: pools.of(evidence), qos, previous: None };
-        let text = match engine::recommend(evidence, &policy, context) {
-            Ok(recommendation) => {
-                outcome = Outcome::Success;
-                explain(evidence, &recommendation, &policy, context)
-            }
-            Err(error) => format!("{}\n  {error}\n", title(evidence)),
-        };
-        let gap = if number > 0 { "\n" } else { "" };
-        out.write_all(format!("{gap}{text}").as_bytes()).context("cannot write the explanation")?;
+    let (mut texts, mut known, mut outcome) = (Vec::new(), 0, Outcome::NotEnoughData);
+    for OpenedSource { name, snapshot, pools, cluster, .. } in selected.source.open(sizing.likes())? {
+        known += snapshot.evidence().count();
+        let policies = sizing.policies(cluster.as_ref())?;
+        let of_cluster = if name.is_empty() { name } else { format!("Cluster {}: ", plain(&name)) };
+        let all = snapshot.with_qos().into_iter().filter(|(evidence, _)| selected.is(evidence));
+        for (evidence, qos) in all {
+            let title = format!("{of_cluster}{}", title(evidence));
+            let Some(policy) = policies.for_container(evidence) else {
+                texts.push(format!("{title}\n  excluded by a policy\n"));
+                continue;
+            };
+            let context = Context { pool: pools.of(evidence), qos, previous: None };
+            texts.push(match engine::recommend(evidence, &policy, context) {
+                Ok(recommendation) => {
+                    outcome = Outcome::Success;
+                    format!("{title}\n{}", explain(evidence, &recommendation, &policy, context))
+                }
+                Err(error) => format!("{title}\n  {error}\n"),
+            });
+        }
     }
+    out.write_all(texts.join("\n").as_bytes()).context("cannot write the explanation")?;
     if outcome == Outcome::NotEnoughData {
-        let (known, workload) = (snapshot.evidence().count(), &selected.workload);
-        eprintln!(
-            "snug: nothing to explain: none of {known} containers belongs to {workload:?} and has enough usage history"
+        let workload = &selected.workload;
+        crate::remark!(
+            "nothing to explain: none of {known} containers belongs to {workload:?} and has enough usage history"
         );
     }
     Ok(outcome)
@@ -83,8 +85,7 @@ fn explain(
     policy: &Policy,
     context: Context,
 ) -> String {
-    let mut text = format!("{}\n", title(evidence));
-    text += &format!(
+    let mut text = format!(
         "  usage history: {} of {}; {} of hours and {} of 7 weekdays observed\n\n",
         engine::span(evidence.pod_days()),
         units::count(evidence.pods.len(), "pod"),
@@ -253,13 +254,12 @@ fn memory_use(
     }
     text.push('\n');
     for kill in evidence.kills() {
-        let _ = writeln!(
-            text,
-            "  OOM kill at a memory limit of {} in {} at {}",
-            units::bytes(kill.limit as f64),
-            plain(&kill.pod),
-            units::time(kill.at)
-        );
+        let limit = if oom::is_known(kill) {
+            format!("a memory limit of {}", units::bytes(kill.limit as f64))
+        } else {
+            "an unknown memory limit".to_owned()
+        };
+        let _ = writeln!(text, "  OOM kill at {limit} in {} at {}", plain(&kill.pod), units::time(kill.at));
     }
     let rows: Vec<[String; 3]> = Profile::ALL
         .into_iter()

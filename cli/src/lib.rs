@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod backtest;
+pub mod certificates;
 pub mod cluster;
 pub mod columns;
 pub mod evidence;

@@ -5,10 +5,11 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use snug::{
-    backtest, explain,
+    backtest, certificates, columns, explain,
     recommend::{self, Outcome},
     simulate, snapshot, top,
 };
@@ -38,6 +39,8 @@ enum Command {
     Simulate(simulate::Options),
     /// Save the usage history of agents to a file, for --file
     Snapshot(snapshot::Options),
+    /// Make certificates for agents and for Prometheus, such as `snug certificates | kubectl apply -f -`
+    Certificates(certificates::Options),
     /// Print shell completions, such as `source <(snug completions bash)`
     Completions {
         /// The shell
@@ -72,20 +75,24 @@ fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options, out),
         Command::Simulate(options) => simulate::run(&options, out),
         Command::Snapshot(options) => snapshot::run(&options, out).map(|()| Outcome::Success),
+        Command::Certificates(options) => certificates::run(&options, out).map(|()| Outcome::Success),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Options::command(), "snug", out);
-            Ok(Outcome::Success)
+            // Into memory first: the generator has no errors, so it would panic.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Options::command(), "snug", &mut script);
+            out.write_all(&script).map(|()| Outcome::Success).context("cannot write the completions")
         }
         Command::Man => man(out).map(|()| Outcome::Success),
         Command::Backtest(options) => backtest::run(&options, out).map(|()| Outcome::Success),
     };
+    let result = result.and_then(|outcome| out.flush().map(|()| outcome).context("cannot write the output"));
     let code = match result {
         Ok(Outcome::Success) => SUCCESS,
         Ok(Outcome::AboveThreshold) => ABOVE_THRESHOLD,
         Ok(Outcome::NotEnoughData) => NOT_ENOUGH_DATA,
         Err(error) if is_broken_pipe(&error) => SUCCESS,
         Err(error) => {
-            eprintln!("snug: {}", message(&error));
+            columns::remark(message(&error));
             ERROR
         }
     };

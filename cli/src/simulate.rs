@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use snug_sizing::{
+    engine::LikesScope,
     evidence::Evidence,
     quantity::Quantity,
     simulate::{self, CpuLimit, CpuRequest, MemoryLimit, Throttled},
@@ -15,6 +16,7 @@ use crate::{
     columns::plain,
     explain,
     recommend::{Outcome, WorkloadSelector},
+    source::OpenedSource,
     units,
 };
 
@@ -79,6 +81,9 @@ struct Report {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 struct Simulation {
+    /// The cluster, if the source has several.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    cluster: String,
     namespace: String,
     workload: String,
     container: String,
@@ -95,31 +100,40 @@ struct Simulation {
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { selected, values, output } = options;
-    let snapshot = selected.source.whole_hours()?;
-    let all: Vec<&Evidence> = snapshot.evidence().filter(|evidence| selected.is(evidence)).collect();
-    let simulations: Vec<Simulation> = all.iter().map(|evidence| simulation(evidence, values)).collect();
+    let sources = selected.source.open(LikesScope::default())?;
+    let mut all: Vec<(&str, &Evidence)> = Vec::new();
+    for OpenedSource { name, snapshot, .. } in &sources {
+        all.extend(snapshot.evidence().filter(|it| selected.is(it)).map(|it| (name.as_str(), it)));
+    }
+    let simulations: Vec<Simulation> =
+        all.iter().map(|(cluster, evidence)| simulation(cluster, evidence, values)).collect();
     let text = match output {
         Output::Json => {
             let report = Report { schema: SCHEMA, simulations };
             serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n"
         }
         Output::Text => {
-            let texts: Vec<String> =
-                all.iter().zip(&simulations).map(|(evidence, one)| text(evidence, one, values)).collect();
+            let texts: Vec<String> = all
+                .iter()
+                .zip(&simulations)
+                .map(|((_, evidence), one)| text(evidence, one, values))
+                .collect();
             texts.join("\n")
         }
     };
     out.write_all(text.as_bytes()).context("cannot write the simulation")?;
     if all.is_empty() {
-        let (known, workload) = (snapshot.evidence().count(), &selected.workload);
-        eprintln!("snug: none of {known} containers belongs to a workload {workload:?}");
+        let known: usize = sources.iter().map(|source| source.snapshot.evidence().count()).sum();
+        let workload = &selected.workload;
+        crate::remark!("none of {known} containers belongs to a workload {workload:?}");
         return Ok(Outcome::NotEnoughData);
     }
     Ok(Outcome::Success)
 }
 
-fn simulation(evidence: &Evidence, values: &Values) -> Simulation {
+fn simulation(cluster: &str, evidence: &Evidence, values: &Values) -> Simulation {
     Simulation {
+        cluster: cluster.to_owned(),
         namespace: evidence.workload.namespace.clone(),
         workload: evidence.workload.name.clone(),
         container: evidence.container.name.clone(),
@@ -131,8 +145,10 @@ fn simulation(evidence: &Evidence, values: &Values) -> Simulation {
 }
 
 fn text(evidence: &Evidence, found: &Simulation, values: &Values) -> String {
+    let cluster = &found.cluster;
+    let of_cluster = if cluster.is_empty() { String::new() } else { format!("Cluster {}: ", plain(cluster)) };
     let mut text = format!(
-        "{}: {:.1} container-days of usage history\n",
+        "{of_cluster}{}: {:.1} container-days of usage history\n",
         explain::title(evidence),
         found.container_days
     );

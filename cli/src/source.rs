@@ -23,6 +23,7 @@ use snug_sizing::{
 use crate::{
     advice::CommandRule,
     cluster::{Cluster, ClusterConstraints, KubeContext},
+    columns::plain,
     evidence::{AgentResponses, Snapshot},
     prometheus::{self, Prometheus, PrometheusError, PrometheusHistory},
 };
@@ -53,7 +54,11 @@ pub struct EvidenceSource {
     /// 'cluster=~"prod-.*",region!=us'; can be repeated
     #[arg(long = "match", value_name = "MATCHERS", requires = "prometheus", value_parser = prometheus::parse_matchers)]
     matchers: Vec<prometheus::Matchers>,
-    /// Use results that --prometheus calls partial, with a warning, instead of an error
+    /// Label of the series of --prometheus that names clusters: each gets results of its own [default: a label such as cluster
+    /// or k8s_cluster, if all series have it]
+    #[arg(long, value_name = "LABEL", requires = "prometheus", value_parser = prometheus::parse_label)]
+    cluster_label: Option<String>,
+    /// Use results that --prometheus calls partial, with a warning and a low confidence, instead of an error
     #[arg(long, requires = "prometheus")]
     allow_partial: bool,
     /// Root certificates (PEM) for https:// addresses [default: the system's trust store]
@@ -88,8 +93,10 @@ enum DefaultSource {
 /// Address of the agent on this host.
 const LOCAL: &str = "http://127.0.0.1:9750";
 
-/// Evidence and, if the source is a cluster, the connection to it.
+/// Evidence of one cluster and, if the source is a cluster, the connection to it.
 pub struct OpenedSource {
+    /// The name of the cluster, if the source has several.
+    pub name: String,
     /// The evidence of all selected containers, in whole hours.
     pub snapshot: Snapshot,
     /// What the past of all containers of the source says, whichever are selected.
@@ -101,6 +108,7 @@ pub struct OpenedSource {
 
 /// A source as it is, with the fields of [`OpenedSource`].
 struct LoadedSource {
+    name: String,
     snapshot: Snapshot,
     cluster: Option<Cluster>,
     constraints: Option<ClusterConstraints>,
@@ -136,54 +144,62 @@ impl EvidenceSource {
     /// that is an error.
     ///
     /// # Errors
-    /// When the source cannot be read.
+    /// When the source cannot be read, or has several clusters.
     pub fn read(&self) -> Result<Snapshot> {
-        let LoadedSource { mut snapshot, cluster, .. } = self.load()?;
+        let mut loaded = self.load()?;
+        if loaded.len() > 1 {
+            let names = loaded.iter().map(|it| it.name.as_str());
+            bail!(
+                "a snapshot has one cluster; select one of {} with --match",
+                names.collect::<Vec<_>>().join(", ")
+            );
+        }
+        let Some(LoadedSource { mut snapshot, cluster, .. }) = loaded.pop() else {
+            return Ok(Snapshot::default());
+        };
         snapshot.retain(self.selection(cluster.as_ref())?);
         Ok(snapshot)
     }
 
-    /// Reads the evidence in whole hours, with one history for each container.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn whole_hours(&self) -> Result<Snapshot> {
-        let mut snapshot = self.read()?.unified();
-        snapshot.settle();
-        Ok(snapshot)
-    }
-
     /// Reads the evidence in whole hours with its calibration, and keeps the connection to the cluster for further requests.
+    /// There are several results if a Prometheus has several clusters, and one otherwise.
     ///
     /// # Errors
-    /// As [`Self::read`].
-    pub fn open(&self, likes: LikesScope) -> Result<OpenedSource> {
-        let LoadedSource { snapshot, cluster, constraints } = self.load()?;
-        let mut snapshot = snapshot.unified();
-        snapshot.settle();
-        let select = self.selection(cluster.as_ref())?;
-        let pools = calibrate(&mut snapshot, self.prometheus.is_some(), likes, select);
-        Ok(OpenedSource { snapshot, pools, cluster, constraints })
+    /// When the source cannot be read.
+    pub fn open(&self, likes: LikesScope) -> Result<Vec<OpenedSource>> {
+        let open = |loaded: LoadedSource| {
+            let LoadedSource { name, snapshot, cluster, constraints } = loaded;
+            let mut snapshot = snapshot.unified();
+            snapshot.settle();
+            let select = self.selection(cluster.as_ref())?;
+            let pools = calibrate(&mut snapshot, self.prometheus.is_some(), likes, select);
+            Ok(OpenedSource { name, snapshot, pools, cluster, constraints })
+        };
+        self.load()?.into_iter().map(open).collect()
     }
 
     /// Reads the evidence of all containers.
-    fn load(&self) -> Result<LoadedSource> {
-        let mut loaded = if self.is_cluster() {
+    fn load(&self) -> Result<Vec<LoadedSource>> {
+        let one = |snapshot, cluster| {
+            vec![LoadedSource { name: String::new(), snapshot, cluster, constraints: None }]
+        };
+        let mut all = if self.is_cluster() {
             let cluster = Cluster::connect(&self.cluster)?;
-            let snapshot = cluster.evidence(self.since_seconds())?;
-            LoadedSource { snapshot, cluster: Some(cluster), constraints: None }
+            one(cluster.evidence(self.since_seconds())?, Some(cluster))
         } else if self.selector.is_some() {
             bail!("--selector needs a cluster, and there is no kubeconfig; set --kubeconfig");
         } else if let Some(address) = &self.prometheus {
             self.read_prometheus(address)?
         } else {
-            LoadedSource { snapshot: self.read_without_cluster()?, cluster: None, constraints: None }
+            one(self.read_without_cluster()?, None)
         };
-        loaded.snapshot.remember_last_seen();
-        if let Some(since) = self.since {
-            loaded.snapshot.since(first_second(loaded.snapshot.at, since));
+        for loaded in &mut all {
+            loaded.snapshot.remember_last_seen();
+            if let Some(since) = self.since {
+                loaded.snapshot.since(first_second(loaded.snapshot.at, since));
+            }
         }
-        Ok(loaded)
+        Ok(all)
     }
 
     /// Whether evidence is of a selected container.
@@ -219,17 +235,22 @@ impl EvidenceSource {
         self.since.map(|since| first_second(now, since))
     }
 
-    fn read_prometheus(&self, address: &str) -> Result<LoadedSource, PrometheusError> {
+    fn read_prometheus(&self, address: &str) -> Result<Vec<LoadedSource>, PrometheusError> {
         let since = self.since.unwrap_or(PROMETHEUS_SINCE);
         let prometheus =
             Prometheus::new(address, &self.header, &self.root_certificates(), self.allow_partial)
                 .selecting(&self.matchers, &self.namespace);
-        let PrometheusHistory { mut snapshot, autoscalers, missing } = prometheus.history(since)?;
-        // Only the selected namespaces were read, and the server's clock says what is old.
-        snapshot.last_seen = snapshot.at;
-        missing.iter().for_each(|missing| eprintln!("snug: {missing}"));
-        let constraints = ClusterConstraints { autoscalers, ..ClusterConstraints::default() };
-        Ok(LoadedSource { snapshot, cluster: None, constraints: Some(constraints) })
+        let loaded = |history: PrometheusHistory| {
+            let PrometheusHistory { cluster: name, mut snapshot, autoscalers, missing } = history;
+            // Only the selected namespaces were read, and the server's clock says what is old.
+            snapshot.last_seen = snapshot.at;
+            let of = if name.is_empty() { String::new() } else { format!("cluster {}: ", plain(&name)) };
+            missing.iter().for_each(|missing| crate::remark!("{of}{missing}"));
+            let constraints = ClusterConstraints { autoscalers, ..ClusterConstraints::default() };
+            LoadedSource { name, snapshot, cluster: None, constraints: Some(constraints) }
+        };
+        let histories = prometheus.histories(since, self.cluster_label.as_deref())?;
+        Ok(histories.into_iter().map(loaded).collect())
     }
 
     fn read_without_cluster(&self) -> Result<Snapshot> {

@@ -1,6 +1,8 @@
 //! `snug recommend` as a process, with an API server that has objects around the workloads, and one agent.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
+mod forward;
+
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -30,12 +32,9 @@ fn fixture(name: &str) -> String {
 }
 
 /// What the API server answers: status, content type and body.
-fn answer(head: &str, objects: &Value, recording: &str) -> (&'static str, &'static str, String) {
+fn answer(head: &str, objects: &Value) -> (&'static str, &'static str, String) {
     let target = head.split(' ').nth(1).unwrap_or_default();
     let path = target.split('?').next().unwrap_or_default();
-    if path.ends_with("/proxy/api/v1/evidence") {
-        return ("200 OK", "application/x-ndjson", recording.to_owned());
-    }
     let kind = KINDS.iter().find(|(plural, ..)| path.ends_with(plural));
     let is_optional = |plural: &str| matches!(plural, "verticalpodautoscalers" | "scaledobjects");
     let Some((plural, version, kind)) =
@@ -67,7 +66,12 @@ fn serve(mut stream: TcpStream, objects: &Value, recording: &str) {
             _ => return,
         }
     }
-    let (status, kind, body) = answer(&String::from_utf8_lossy(&head), objects, recording);
+    let head = String::from_utf8_lossy(&head);
+    if forward::is_asked(&head) {
+        forward::serve(stream, &head, |_| Some(recording.to_owned()));
+        return;
+    }
+    let (status, kind, body) = answer(&head, objects);
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"

@@ -14,6 +14,8 @@ use crate::{
 const ACCEPT: &str = "text/plain;version=0.0.4";
 /// Upper bound of a response, far above the largest page that an agent serves by default (200,000 series).
 const MAX_PAGE_BYTES: u64 = 256 << 20;
+/// Upper bound of a usage history. An agent keeps 256 MiB by default.
+const MAX_HISTORY_BYTES: u64 = 1 << 30;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An agent and its HTTP client.
@@ -94,14 +96,15 @@ impl Agent {
     }
 
     fn request_evidence(&self, query: &str) -> Result<impl Read + use<>, AgentError> {
-        let url = format!("{}/api/v1/evidence{query}", self.address);
+        let path = format!("/api/v1/evidence{query}");
+        let url = http::without_password(&self.address) + &path;
         let response = self
             .client
-            .get(&url)
+            .get(self.address.clone() + &path)
             .call()
             .map_err(|source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) })?;
         match response.status().as_u16() {
-            200 => Ok(response.into_body().into_reader()),
+            200 => Ok(response.into_body().into_with_config().limit(MAX_HISTORY_BYTES).reader()),
             404 => Err(AgentError::NoHistory { url }),
             status => Err(AgentError::Status { url, status }),
         }
@@ -113,9 +116,10 @@ impl Agent {
     /// When there is no response, or not the response of an agent.
     pub fn scrape(&self) -> Result<Scrape, AgentError> {
         let Self { address, client } = self;
-        let url = &format!("{address}/metrics");
+        let url = &(http::without_password(address) + "/metrics");
         let unreachable = |source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) };
-        let mut response = client.get(url).header("Accept", ACCEPT).call().map_err(unreachable)?;
+        let mut response =
+            client.get(format!("{address}/metrics")).header("Accept", ACCEPT).call().map_err(unreachable)?;
         let at = Instant::now();
         if response.status() != 200 {
             return Err(AgentError::Status { url: url.clone(), status: response.status().as_u16() });

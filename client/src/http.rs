@@ -15,14 +15,20 @@ pub use self::roots::{RootCertificates, parse_root_certificates};
 #[derive(Clone, Debug, Default)]
 pub struct RootCertificates(());
 
-/// A client that returns responses of any status and uses no proxy.
+/// A client that returns responses of any status, redirections too, and uses no proxy.
 pub fn client(timeout: Duration, trust: &RootCertificates) -> ureq::Agent {
     let config = ureq::Agent::config_builder();
     #[cfg(feature = "tls")]
     let config = config.tls_config(trust.config());
     #[cfg(not(feature = "tls"))]
     let RootCertificates(()) = trust;
-    config.timeout_global(Some(timeout)).http_status_as_error(false).proxy(None).build().into()
+    config
+        .timeout_global(Some(timeout))
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .proxy(None)
+        .build()
+        .into()
 }
 
 /// Parses an HTTP or HTTPS address without a query, and removes its last slash. `allowed` describes valid addresses.
@@ -38,6 +44,30 @@ pub fn parse_address(text: &str, allowed: &str) -> Result<(Uri, String), String>
         None => return Err(format!("http:// or https:// is missing; {allowed}")),
     }
     Ok((uri, text.trim_end_matches('/').to_owned()))
+}
+
+/// An address as messages show it, without user and password.
+pub fn without_password(address: &str) -> String {
+    match (address.split_once("://"), address.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
+        _ => address.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod address_tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (address, shown) in [
+            ("http://a:9090/b", "http://a:9090/b"),
+            ("https://user:secret@a/b", "https://***@a/b"),
+            ("https://user:sec@ret@a", "https://***@a"),
+        ] {
+            assert_eq!(without_password(address), shown);
+        }
+    }
 }
 
 #[cfg(all(test, feature = "tls"))]

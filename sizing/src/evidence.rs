@@ -256,6 +256,9 @@ pub struct Evidence {
     /// When each image was first seen, seconds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, u64>,
+    /// Why a source says that a part of the history is missing; empty if it does not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub partial: String,
 }
 
 /// Why two histories cannot be merged.
@@ -282,6 +285,7 @@ impl Evidence {
             minutes: Minutes::new(),
             earlier_peak: None,
             images: BTreeMap::new(),
+            partial: String::new(),
         }
     }
 
@@ -313,6 +317,9 @@ impl Evidence {
         };
         if rank(&self.earlier_peak) < rank(&other.earlier_peak) {
             self.earlier_peak.clone_from(&other.earlier_peak);
+        }
+        if self.partial.is_empty() {
+            self.partial.clone_from(&other.partial);
         }
         for (image, first) in &other.images {
             let mine = self.images.entry(image.clone()).or_insert(*first);

@@ -273,6 +273,14 @@ impl Agent {
         self.process.id()
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// What it wrote to standard error so far.
     pub fn log(&self) -> String {
         self.process.log()

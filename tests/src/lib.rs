@@ -9,6 +9,7 @@ mod jobs;
 pub mod manifests;
 pub mod runc;
 mod sockets;
+pub mod tls;
 mod traffic;
 pub mod wait;
 pub mod worker;

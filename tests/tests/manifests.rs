@@ -5,9 +5,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    process::Command,
 };
 
 use serde_json::Value;
+use snug_agent::tls;
 use snug_sizing::quantity::Quantity;
 use snug_tests::{
     manifests::{Tools, deploy, objects},
@@ -17,8 +19,8 @@ use snug_tests::{
 /// The versions with schemas. 1.20 is the version of the node in the cluster tests.
 const VERSIONS: std::ops::RangeInclusive<u32> = 25..=37;
 
-/// A kustomize component and the chart values that enable the same.
-const FEATURES: [(&str, &[&str]); 11] = [
+/// A kustomize component and the chart values that enable the same. The last two exclude others.
+const FEATURES: [(&str, &[&str]); 13] = [
     ("cri-socket", &["--set", "criSocket=/run/containerd/containerd.sock"]),
     ("owner-lookup", &["--set", "ownerLookup=true"]),
     ("kube-state-metrics", &["--set", "kubeStateMetrics=true"]),
@@ -27,10 +29,15 @@ const FEATURES: [(&str, &[&str]); 11] = [
     ("metrics-server", &["--set", "hostNetwork=true"]),
     ("pod-monitor", &["--set", "podMonitor.enabled=true"]),
     ("service-monitor", &["--set", "serviceMonitor.enabled=true"]),
-    ("network-policy", &["--set", "networkPolicy.enabled=true"]),
+    ("token-reviews", &["--set", "tokenReviews=true"]),
+    ("cert-manager", &["--set", "certificates.source=cert-manager"]),
     ("runtime-cri-o", &["--set", "runtime=cri-o"]),
     ("runtime-k3s", &["--set", "runtime=k3s"]),
+    ("no-bundles", &["--set", "bundles=false"]),
 ];
+
+/// The base has no certificates; the chart makes some.
+const WITHOUT_CERTIFICATES: [&str; 2] = ["--set", "certificates.source=none"];
 
 fn tools() -> Option<Tools> {
     required(Tools::given())
@@ -69,11 +76,14 @@ fn assert_same(kustomize: &str, helm: &str) {
 fn combinations() -> Vec<(Vec<&'static str>, Vec<&'static str>)> {
     let mut all = vec![(vec![], vec![])];
     all.extend(FEATURES.map(|(component, values)| (vec![component], values.to_vec())));
-    let together = &FEATURES[..FEATURES.len() - 1];
+    let together = &FEATURES[..FEATURES.len() - 2];
     all.push((
         together.iter().map(|(component, _)| *component).collect(),
         together.iter().flat_map(|(_, values)| values.to_vec()).collect(),
     ));
+    for (_, values) in &mut all {
+        values.splice(0..0, WITHOUT_CERTIFICATES);
+    }
     all
 }
 
@@ -94,8 +104,8 @@ fn kustomize_and_helm_render_the_same() {
     }
 }
 
-/// Fields that the API server keeps also when they are `false` or 0: pointers in Kubernetes' Go types.
-const KEPT: [&str; 2] = ["allowPrivilegeEscalation", "runAsUser"];
+/// Fields that the API server keeps also when they are `false`, 0 or empty: pointers in Go types.
+const KEPT: [&str; 3] = ["allowPrivilegeEscalation", "runAsUser", "selfSigned"];
 
 /// Paths of fields that the API server returns in another form: it drops `false`, 0, empty texts, lists and objects, and writes
 /// quantities in their canonical form. `kubectl apply` would find a difference each time.
@@ -165,7 +175,9 @@ fn rendered_objects_are_valid_in_every_version() {
     let folder = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
     let mut write = |name: String, yaml: &str| {
-        let of_kubernetes = |object: &Value| object["apiVersion"] != "monitoring.coreos.com/v1";
+        let of_kubernetes = |object: &Value| {
+            !matches!(object["apiVersion"].as_str(), Some("monitoring.coreos.com/v1" | "cert-manager.io/v1"))
+        };
         let documents = objects(yaml).unwrap().into_iter().filter(of_kubernetes);
         let text: Vec<String> = documents.map(|object| object.to_string()).collect();
         let file = folder.path().join(name);
@@ -214,7 +226,7 @@ fn the_image_is_named_in_one_place() {
         .replace("newTag: 0.1.0", "newTag: '7'");
     // In a release, the tag of the image is this version.
     let released = concat!("snug.example/snug-agent:", env!("CARGO_PKG_VERSION"));
-    assert_eq!(image(&tools.helm(&[]).unwrap()), released);
+    assert_eq!(image(&tools.helm(&WITHOUT_CERTIFICATES).unwrap()), released);
     assert_eq!(image(&tools.kustomize(&[]).unwrap()), released);
     fs::write(&kustomization, renamed).unwrap();
     assert_eq!(image(&tools.kustomize(&[]).unwrap()), "registry.example/a/b:7");
@@ -232,7 +244,8 @@ fn the_agent_knows_every_variable() {
         .iter()
         .map(|one| {
             let name = one["name"].as_str().unwrap().to_owned();
-            (name, one["value"].as_str().unwrap_or("node1").to_owned())
+            let otherwise = if one["valueFrom"].is_null() { "" } else { "node1" };
+            (name, one["value"].as_str().unwrap_or(otherwise).to_owned())
         })
         .collect();
     assert!(pairs.len() >= 10, "{pairs:?}");
@@ -241,7 +254,57 @@ fn the_agent_knows_every_variable() {
     let request = snug_agent::config::load(["snug-agent".into()], given, missing).unwrap();
     let snug_agent::config::Request::Run(loaded) = request else { panic!("it would not run") };
     assert_eq!(loaded.config.slow_interval.as_secs(), 20);
+    assert!(loaded.config.tls_listen.is_some() && loaded.config.token_review, "who may read is configured");
+    assert_eq!(loaded.config.listen, None, "with hostNetwork, loopback is the node's");
     assert!(loaded.config.owner_lookup && loaded.config.kube_state_metrics && loaded.config.process_metrics);
+}
+
+/// The fields of a certificate that say for what it is, as OpenSSL prints them.
+fn described(pem: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("certificate");
+    fs::write(&file, pem).unwrap();
+    let printed =
+        Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(&file).output().unwrap();
+    assert!(printed.status.success());
+    String::from_utf8(printed.stdout).unwrap()
+}
+
+#[test]
+fn the_chart_makes_certificates_with_which_agents_and_clients_know_each_other() {
+    let Some(tools) = tools() else { return };
+    let rendered = by_name(&tools.helm(&["--set", "certificates.days=10"]).unwrap());
+    let data = |secret: &str, key: &str| {
+        let text = rendered[&format!("\"Secret\" \"{secret}\"")]["data"][key].as_str().unwrap().to_owned();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("base64");
+        fs::write(&file, text).unwrap();
+        String::from_utf8(Command::new("base64").arg("-d").arg(&file).output().unwrap().stdout).unwrap()
+    };
+    let agent = described(&data("snug-agent-tls", "tls.crt"));
+    assert!(agent.contains("DNS:snug-agent.snug.svc") && agent.contains("TLS Web Server"), "{agent}");
+    assert!(described(&data("snug-agent-client", "tls.crt")).contains("TLS Web Client"));
+    // The certificate of an agent must not pass as that of a client: the authorities differ.
+    assert_ne!(data("snug-agent-tls", "ca.crt"), data("snug-agent-client", "ca.crt"));
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: String| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    };
+    let server = tls::ServerTls::new(tls::ServerFiles {
+        certificate: write("tls.crt", data("snug-agent-tls", "tls.crt")),
+        key: write("tls.key", data("snug-agent-tls", "tls.key")),
+        client_authorities: Some(write("client-ca.crt", data("snug-agent-client", "ca.crt"))),
+        requires_client_certificate: true,
+    });
+    assert!(server.reload().unwrap(), "the agent can use them");
+    let client = tls::TlsFiles {
+        authorities: Some(write("ca.crt", data("snug-agent-tls", "ca.crt"))),
+        certificate: Some(write("client.crt", data("snug-agent-client", "tls.crt"))),
+        key: Some(write("client.key", data("snug-agent-client", "tls.key"))),
+    };
+    client.client().unwrap();
 }
 
 #[test]
@@ -255,6 +318,8 @@ fn the_chart_refuses_unknown_values() {
         ("ownerLookup=yes", "ownerLookup"),
         ("networkPolicy.namespaces=monitoring", "namespaces"),
         ("priorityClass.value=2000000000", "value"),
+        ("config.tls-listen=0.0.0.0:1", "tls-listen"),
+        ("certificates.source=mine", "source"),
     ] {
         let error = tools.helm(&["--set", value]).unwrap_err().to_string();
         assert!(error.contains(named) && error.contains("schema"), "{value}: {error}");

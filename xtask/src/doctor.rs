@@ -6,12 +6,11 @@ use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum as _};
 
 use crate::{
-    command,
+    command, emulator,
     host::{self, CgroupLayout},
     setup,
     toolchain::{self, DEBIAN_RUSTC},
     version::{Version, llvm_mismatch},
-    vm,
 };
 
 /// The oldest kernel with the cgroup iterator.
@@ -236,7 +235,7 @@ fn prometheus() -> Result<String, String> {
 }
 
 fn qemu() -> Result<String, String> {
-    let found = vm::Qemu::find().map_err(with_causes)?;
+    let found = emulator::Qemu::find().map_err(with_causes)?;
     let qemu = found.ok_or_else(|| format!("no {}", toolchain::QEMU_PROGRAM))?;
     let version = qemu.version().map_err(with_causes)?;
     Ok(format!("{version} ({})", qemu.program().display()))
@@ -244,8 +243,8 @@ fn qemu() -> Result<String, String> {
 
 fn kernels() -> Result<String, String> {
     let mut found = Vec::new();
-    for series in vm::Series::value_variants() {
-        match vm::cached_kernel(*series) {
+    for series in emulator::Series::value_variants() {
+        match emulator::cached_kernel(*series) {
             Ok(Some(image)) => found.push(image.display().to_string()),
             Ok(None) => return Err(format!("no kernel of series {}", series.name())),
             Err(error) => return Err(with_causes(error)),

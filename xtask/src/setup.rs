@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 
-use crate::{apt, cluster::Binaries, command, manifests, otlp, toolchain, vm, workspace};
+use crate::{apt, command, emulator, kubernetes::Binaries, manifests, otlp, toolchain, workspace};
 
 /// A group of tools that a task needs besides Rust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -88,7 +88,7 @@ pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
             Need::Manifests => manifests::ensure()?,
             Need::Otlp => otlp::ensure()?,
             Need::Cluster => Binaries::cached()?.ensure()?,
-            Need::Vm => vm::ensure()?,
+            Need::Vm => emulator::ensure()?,
             Need::Lint | Need::Containers | Need::Bench => {}
         }
     }

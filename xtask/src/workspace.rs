@@ -1,11 +1,8 @@
-//! Folders of the workspace, the build output and the cache; cargo metadata.
+//! Folders of the workspace, the build output and the cache.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
-
-use crate::command;
 
 /// Root of the workspace.
 pub(crate) fn root() -> &'static Path {
@@ -30,20 +27,4 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
     }
     let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
     Ok(home.context("set SNUG_CACHE_DIR or HOME, for the cache")?.join(".cache/snug"))
-}
-
-/// Runs `cargo metadata` with these arguments.
-pub(crate) fn metadata(arguments: &[&str]) -> Result<Value> {
-    let mut cargo = command::cargo();
-    cargo.args(["metadata", "--format-version", "1"]).args(arguments);
-    serde_json::from_str(&command::capture(&mut cargo)?).context("cannot parse the output of cargo metadata")
-}
-
-/// The names of all test targets.
-pub(crate) fn test_targets() -> Result<Vec<String>> {
-    let metadata = metadata(&["--no-deps"])?;
-    let packages = metadata["packages"].as_array().context("the output of cargo metadata has no packages")?;
-    let targets = packages.iter().flat_map(|package| package["targets"].as_array()).flatten();
-    let tests = targets.filter(|target| target["kind"][0] == "test");
-    Ok(tests.filter_map(|target| target["name"].as_str()).map(str::to_owned).collect())
 }

@@ -1,5 +1,6 @@
 //! Layout of the maps and events, one module per subject, named like the file of its programs and its sampler.
 
+pub mod cost;
 pub mod events;
 pub mod histogram;
 pub mod lifecycle;
@@ -10,3 +11,4 @@ pub mod process;
 pub mod runqueue;
 pub mod sample;
 pub mod snapshot;
+pub mod subtree;

@@ -1,4 +1,4 @@
-//! Maps of the `runqueue` programs: tasks waiting for a CPU, and the programs' own run time.
+//! Map of the `runqueue` programs: tasks waiting for a CPU.
 
 /// Slots for waiting tasks; a power of two. A task's slot is its pid modulo this.
 pub const SLOTS: u32 = 1 << 15;
@@ -13,17 +13,4 @@ pub struct WaitingTask {
     pub pid: u32,
     /// Padding; 0.
     pub reserved: u32,
-}
-
-/// One of this many runs of the programs is timed.
-pub const TIMING_INTERVAL: u64 = 64;
-
-/// Run time of the programs on one CPU.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RunqueueCost {
-    /// Number of runs.
-    pub runs: u64,
-    /// Total duration of the timed runs, nanoseconds.
-    pub timed_ns: u64,
 }

@@ -82,6 +82,8 @@ pub const PRESSURE_TOTALS: usize = 6;
 pub struct PassStats {
     /// Cgroups visited.
     pub cgroups: u64,
+    /// Cgroups below a container, or above the room of a unit ([`super::subtree`]). They have no record and are not in `cgroups`.
+    pub enclosed: u64,
     /// Cgroups without a record because the map `RECORDS` was full.
     pub lost: u64,
     /// Cgroups without a record because not even their id could be read.

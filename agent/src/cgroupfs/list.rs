@@ -34,6 +34,8 @@ pub struct Listing {
     pub skipped_names: u64,
     /// Cgroups left out because they exceed the maximum depth.
     pub too_deep: u64,
+    /// Cgroups left out because there are too many below one container or unit.
+    pub too_many: u64,
     /// Cgroups whose children could not be listed, except those that were removed meanwhile.
     pub unreadable: u64,
 }
@@ -48,22 +50,39 @@ pub struct ListError {
     pub source: io::Error,
 }
 
-/// Lists all cgroups of a hierarchy, down to `max_depth` levels below its root, without those removed meanwhile.
-pub fn list_cgroups(hierarchy: &Hierarchy, max_depth: usize) -> Result<Listing, ListError> {
-    list_directory_tree(&hierarchy.mount, max_depth)
+/// Lists all cgroups of a hierarchy, down to `max_depth` levels below its root, without those removed meanwhile. `room_below` a path:
+/// how many of the cgroups below it are listed; `None`: all.
+pub fn list_cgroups(
+    hierarchy: &Hierarchy,
+    max_depth: usize,
+    room_below: impl Fn(&str) -> Option<usize>,
+) -> Result<Listing, ListError> {
+    list_directory_tree(&hierarchy.mount, max_depth, room_below)
         .map_err(|source| ListError { path: hierarchy.mount.clone(), source })
 }
 
-fn list_directory_tree(mount: &Path, max_depth: usize) -> io::Result<Listing> {
+fn list_directory_tree(
+    mount: &Path,
+    max_depth: usize,
+    room_below: impl Fn(&str) -> Option<usize>,
+) -> io::Result<Listing> {
     let root = fs::metadata(mount)?;
     let mut listing = Listing::default();
     listing.cgroups.push(CgroupDir { path: "/".to_owned(), inode: root.ino(), created: created(&root) });
     // Paths below the mount (empty for the root) and their depths.
-    let mut to_list = vec![(String::new(), 0)];
-    while let Some((path, depth)) = to_list.pop() {
+    // The rooms of the cgroups around those that are listed.
+    let mut rooms: Vec<usize> = vec![usize::MAX];
+    let mut to_list = vec![(String::new(), 0, 0)];
+    while let Some((path, depth, around)) = to_list.pop() {
+        let room = room_below(&path).filter(|_| !path.is_empty());
+        let own = room.map_or(around, |room| {
+            rooms.push(room.min(rooms.get(around).copied().unwrap_or(0)));
+            rooms.len() - 1
+        });
         let directory = mount.join(path.trim_start_matches('/'));
-        match list(&directory, &path, depth < max_depth, &mut listing) {
-            Ok(parents) => to_list.extend(parents.into_iter().map(|child| (child, depth + 1))),
+        let left = rooms.get_mut(own);
+        match list(&directory, &path, depth < max_depth, left, &mut listing) {
+            Ok(parents) => to_list.extend(parents.into_iter().map(|child| (child, depth + 1, own))),
             Err(error) if path.is_empty() => return Err(error),
             Err(error) if vanished(&error) => {}
             Err(_) => listing.unreadable += 1,
@@ -73,8 +92,16 @@ fn list_directory_tree(mount: &Path, max_depth: usize) -> io::Result<Listing> {
 }
 
 /// Adds the children of a cgroup. Returns the paths of those that have children themselves.
-fn list(directory: &Path, path: &str, within_depth: bool, listing: &mut Listing) -> io::Result<Vec<String>> {
+fn list(
+    directory: &Path,
+    path: &str,
+    within_depth: bool,
+    left: Option<&mut usize>,
+    listing: &mut Listing,
+) -> io::Result<Vec<String>> {
     let mut parents = Vec::new();
+    let mut unlimited = usize::MAX;
+    let left = left.unwrap_or(&mut unlimited);
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         // The type comes from the directory entry: symbolic links are no directories, and no stat is needed for files.
@@ -85,6 +112,12 @@ fn list(directory: &Path, path: &str, within_depth: bool, listing: &mut Listing)
             listing.too_deep += 1;
             continue;
         }
+        if *left == 0 {
+            // There may be any number of them, so they are not even counted.
+            listing.too_many += 1;
+            break;
+        }
+        *left -= 1;
         let Ok(name) = entry.file_name().into_string() else {
             listing.skipped_names += 1;
             continue;
@@ -139,7 +172,7 @@ mod tests {
         std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
         std::os::unix::fs::symlink(root.path(), root.path().join("kubepods/loop")).unwrap();
 
-        let listing = list_directory_tree(root.path(), MAX_DEPTH).unwrap();
+        let listing = list_directory_tree(root.path(), MAX_DEPTH, |_| None).unwrap();
         let expected = ["/", "/kubepods", "/kubepods/burstable", "/kubepods/burstable/pod1", "/system.slice"];
         assert_eq!(paths(&listing), expected);
         assert_eq!((listing.skipped_names, listing.too_deep, listing.unreadable), (1, 0, 0));
@@ -155,7 +188,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("a/b/c/d")).unwrap();
         fs::create_dir_all(root.path().join("a/e")).unwrap();
-        let listing = list_directory_tree(root.path(), 2).unwrap();
+        let listing = list_directory_tree(root.path(), 2, |_| None).unwrap();
         assert_eq!(paths(&listing), ["/", "/a", "/a/b", "/a/e"]);
         assert_eq!(listing.too_deep, 1);
         for (index, cgroup) in listing.cgroups.iter().enumerate().skip(1) {
@@ -163,6 +196,24 @@ mod tests {
             let parent = if parent.is_empty() { "/" } else { parent };
             assert!(listing.cgroups[..index].iter().any(|before| before.path == parent), "{}", cgroup.path);
         }
+    }
+
+    #[test]
+    fn what_is_below_one_cgroup_is_bounded_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        for number in 0..50 {
+            fs::create_dir_all(root.path().join(format!("box/{number}/deep"))).unwrap();
+        }
+        for name in ["before", "box-2", "later/below"] {
+            fs::create_dir_all(root.path().join(name)).unwrap();
+        }
+        let room = |path: &str| (path == "/box").then_some(7);
+        let listing = list_directory_tree(root.path(), MAX_DEPTH, room).unwrap();
+        let inside = listing.cgroups.iter().filter(|cgroup| cgroup.path.starts_with("/box/")).count();
+        assert_eq!(inside, 7);
+        assert!(listing.too_many > 0);
+        let outside: Vec<_> = paths(&listing).into_iter().filter(|path| !path.starts_with("/box/")).collect();
+        assert_eq!(outside, ["/", "/before", "/box", "/box-2", "/later", "/later/below"]);
     }
 
     #[test]
@@ -174,6 +225,6 @@ mod tests {
             controllers: Vec::new(),
             root_in_hierarchy: "/".to_owned(),
         };
-        assert_eq!(list_cgroups(&hierarchy, 3).unwrap_err().path, mount);
+        assert_eq!(list_cgroups(&hierarchy, 3, |_| None).unwrap_err().path, mount);
     }
 }

@@ -157,7 +157,7 @@ fn every_cgroup_can_be_read() {
     let Some(found) = hierarchies() else { return };
     let mut reader = CgroupReader::new(&found).unwrap();
     for hierarchy in found.unified.iter().chain(&found.v1) {
-        for cgroup in list_cgroups(hierarchy, MAX_DEPTH).unwrap().cgroups {
+        for cgroup in list_cgroups(hierarchy, MAX_DEPTH, |_| None).unwrap().cgroups {
             match reader.read(&cgroup.path, Measurements::ALL) {
                 Ok(reading) => {
                     assert!(reading.problems.is_empty(), "{}: {:?}", cgroup.path, reading.problems);
@@ -291,7 +291,7 @@ fn a_walk_finds_own_cgroups() {
     for child in ["a", "a/b", "a/b/c", "d"] {
         fs::create_dir(own.directories[0].join(child)).unwrap();
     }
-    let listing = list_cgroups(found.memory().unwrap(), MAX_DEPTH).unwrap();
+    let listing = list_cgroups(found.memory().unwrap(), MAX_DEPTH, |_| None).unwrap();
     let mine: Vec<_> = listing.cgroups.iter().filter(|cgroup| cgroup.path.starts_with(&own.path)).collect();
     let mut paths: Vec<&str> = mine.iter().map(|cgroup| &cgroup.path[own.path.len()..]).collect();
     paths.sort_unstable();

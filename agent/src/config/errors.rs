@@ -62,12 +62,10 @@ pub enum ConfigError {
         times: usize,
     },
     /// A value that is not UTF-8.
-    #[error("{origin}: the value {lossy:?} is not UTF-8")]
+    #[error("{origin}: the value is not UTF-8")]
     NotText {
         /// Where it was given.
         origin: OptionOrigin,
-        /// The value, with what is not UTF-8 replaced.
-        lossy: String,
     },
     /// A command line that cannot be parsed.
     #[error("command line: {0}; see --help")]
@@ -88,6 +86,16 @@ pub enum ConfigError {
         origin: OptionOrigin,
         /// The message of the parser.
         why: String,
+    },
+    /// An address that does not fit the options that say who may read.
+    #[error("{key} ({origin}) {why}")]
+    Access {
+        /// The option.
+        key: &'static str,
+        /// Where it was given.
+        origin: OptionOrigin,
+        /// What is wrong.
+        why: &'static str,
     },
     /// Two values that contradict each other.
     #[error(

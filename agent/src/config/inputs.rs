@@ -46,7 +46,13 @@ impl Inputs {
                 Ok(_) => {}
                 Err(why) => {
                     let allowed = kind.allowed();
-                    self.errors.push(ConfigError::Value { origin, key, value: raw.shown(), why, allowed });
+                    self.errors.push(ConfigError::Value {
+                        origin,
+                        key,
+                        value: kind.refused(&raw),
+                        why,
+                        allowed,
+                    });
                 }
             }
         }

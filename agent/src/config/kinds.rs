@@ -25,7 +25,7 @@ impl Raw {
         }
     }
 
-    fn text(&self) -> Result<&str, String> {
+    pub(super) fn text(&self) -> Result<&str, String> {
         match self {
             Self::Text(text) => Ok(text.trim()),
             Self::List(_) => Err("expected one value, not a list".to_owned()),
@@ -33,7 +33,7 @@ impl Raw {
     }
 
     /// The items; an empty text is an empty list.
-    fn items(&self) -> Vec<&str> {
+    pub(super) fn items(&self) -> Vec<&str> {
         match self {
             Self::Text(text) if text.trim().is_empty() => Vec::new(),
             Self::Text(text) => text.split(',').map(str::trim).collect(),
@@ -56,8 +56,13 @@ pub(super) trait Kind {
     /// Parses a value. The error is a reason, such as `too short`.
     fn parse(&self, raw: &Raw) -> Result<Self::Value, String>;
 
-    /// The value in the form of the file; `None` when it is not set.
+    /// The value in the form of the file; `None` when it is not set. Without its secrets.
     fn show(&self, value: &Self::Value) -> Option<toml::Value>;
+
+    /// A refused value as error messages show it. Without its secrets.
+    fn refused(&self, raw: &Raw) -> String {
+        raw.shown()
+    }
 }
 
 /// An address to listen on.
@@ -148,6 +153,61 @@ impl<K: Kind> Kind for Optional<K> {
     fn show(&self, value: &Self::Value) -> Option<toml::Value> {
         value.as_ref().and_then(|value| self.0.show(value))
     }
+
+    fn refused(&self, raw: &Raw) -> String {
+        self.0.refused(raw)
+    }
+}
+
+/// A value, or the word `off`.
+pub(super) struct OrOff<K>(pub(super) K);
+
+impl<K: Kind> Kind for OrOff<K> {
+    type Value = Option<K::Value>;
+
+    fn allowed(&self) -> String {
+        format!("{}; or off", self.0.allowed())
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<Self::Value, String> {
+        if raw.text() == Ok("off") { Ok(None) } else { self.0.parse(raw).map(Some) }
+    }
+
+    fn show(&self, value: &Self::Value) -> Option<toml::Value> {
+        value.as_ref().map_or_else(|| Some("off".into()), |value| self.0.show(value))
+    }
+
+    fn refused(&self, raw: &Raw) -> String {
+        self.0.refused(raw)
+    }
+}
+
+/// Texts without white space.
+pub(super) struct Words {
+    /// What the texts are, in the plural.
+    pub(super) subject: &'static str,
+}
+
+impl Kind for Words {
+    type Value = Vec<String>;
+    const LIST: bool = true;
+
+    fn allowed(&self) -> String {
+        format!("list of {}", self.subject)
+    }
+
+    fn parse(&self, raw: &Raw) -> Result<Self::Value, String> {
+        let word = |item: &str| match item {
+            "" => Err("one item is empty".to_owned()),
+            item if item.contains(char::is_whitespace) => Err(format!("{item:?} has white space")),
+            item => Ok(item.to_owned()),
+        };
+        raw.items().into_iter().map(word).collect()
+    }
+
+    fn show(&self, value: &Self::Value) -> Option<toml::Value> {
+        Some(toml::Value::Array(value.iter().map(|word| word.as_str().into()).collect()))
+    }
 }
 
 /// A duration within bounds.
@@ -195,30 +255,6 @@ impl Kind for Millis {
 
     fn show(&self, value: &Duration) -> Option<toml::Value> {
         DurationRange(self.0.clone()).show(value)
-    }
-}
-
-/// An HTTP or HTTPS URL.
-pub(super) struct Url;
-
-impl Kind for Url {
-    type Value = String;
-
-    fn allowed(&self) -> String {
-        "URL, such as http://collector.monitoring:4318".to_owned()
-    }
-
-    fn parse(&self, raw: &Raw) -> Result<String, String> {
-        let text = raw.text()?;
-        let url: hyper::Uri = text.parse().map_err(|error| format!("{error}"))?;
-        match (url.scheme_str(), url.host()) {
-            (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(text.to_owned()),
-            _ => Err("the URL must begin with http:// or https:// and name a host".to_owned()),
-        }
-    }
-
-    fn show(&self, value: &String) -> Option<toml::Value> {
-        Some(value.clone().into())
     }
 }
 

@@ -3,12 +3,15 @@
 //! Precedence: flag, then environment variable, then file, then default. All errors are reported at once, those in
 //! overridden values included.
 
+mod choices;
 mod errors;
 mod help;
 mod inputs;
 mod kinds;
+mod log_limit;
 mod logging;
 mod options;
+mod secrets;
 mod sources;
 
 use std::{
@@ -20,13 +23,15 @@ use std::{
 
 use self::inputs::Inputs;
 pub use self::{
+    choices::{
+        EbpfLog, EventLog, KubernetesChoice, LogFormat, OtlpCompression, OtlpProtocol, SourceChoice,
+        Temporality,
+    },
     errors::{ConfigError, ConfigErrors, OptionOrigin},
     help::markdown,
-    logging::{LogLayer, LoggingError, init as init_logging},
-    options::{
-        Config, EbpfLog, EventLog, KubernetesChoice, LogFormat, OPTIONS, OptionSpec, OtlpCompression,
-        OtlpProtocol, SourceChoice, Temporality,
-    },
+    logging::{LogDirectives, LogLayer, LoggingError, init as init_logging},
+    options::{Config, OPTIONS, OptionSpec},
+    secrets::without_secrets,
 };
 
 /// The file that is read if it exists and neither `--config` nor `SNUG_CONFIG` is set.
@@ -89,6 +94,7 @@ pub fn load(
     let config = Config::read(&mut inputs);
     if let Some(config) = &config {
         check_order(config, &mut inputs);
+        check_access(config, &mut inputs);
     }
     match config {
         Some(config) if inputs.errors.is_empty() && line.check => {
@@ -101,14 +107,17 @@ pub fn load(
     }
 }
 
-/// Checks that each interval is at least as long as the faster one: slower samples are taken in a pass of the faster ones.
+/// Checks that each interval is at least as long as the faster one: slower samples are taken in a pass of the faster ones. And that
+/// an outage does not shorten how long a review holds.
 fn check_order(config: &Config, inputs: &mut Inputs) {
     let intervals = [
         ("sample-interval", config.sample_interval),
         ("working-set-interval", config.working_set_interval),
         ("slow-interval", config.slow_interval),
     ];
-    for pair in intervals.windows(2) {
+    let ages =
+        [("token-allowed-age", config.token_allowed_age), ("token-outage-age", config.token_outage_age)];
+    for pair in intervals.windows(2).chain(ages.windows(2)) {
         let [(longer, longer_value), (shorter, shorter_value)] = pair else { continue };
         if shorter_value < longer_value {
             let error = ConfigError::Order {
@@ -121,6 +130,32 @@ fn check_order(config: &Config, inputs: &mut Inputs) {
             };
             inputs.errors.push(error);
         }
+    }
+}
+
+/// Checks that nobody can read who was not allowed to, and that somebody can.
+fn check_access(config: &Config, inputs: &mut Inputs) {
+    let is_loopback = |address: &std::net::SocketAddr| address.ip().to_canonical().is_loopback();
+    let has_files = config.tls_certificate.is_some() && config.tls_key.is_some();
+    let has_clients =
+        config.tls_client_ca.is_some() || config.bearer_token_file.is_some() || config.token_review;
+    let has_tls = config.tls_listen.is_some();
+    let errors = [
+        (
+            !config.listen_insecure && config.listen.as_ref().is_some_and(|address| !is_loopback(address)),
+            "listen",
+            "is no loopback address, and everyone who can connect to it could read everything: use tls-listen, or set \
+             listen-insecure",
+        ),
+        (has_tls && !has_files, "tls-listen", "requires tls-certificate and tls-key"),
+        (
+            has_tls && !has_clients,
+            "tls-listen",
+            "admits nobody: set tls-client-ca, bearer-token-file or token-review",
+        ),
+    ];
+    for (_, key, why) in errors.into_iter().filter(|(is_wrong, ..)| *is_wrong) {
+        inputs.errors.push(ConfigError::Access { key, origin: inputs.origin(key), why });
     }
 }
 

@@ -3,120 +3,19 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
+    choices::{
+        COMPRESSIONS, EBPF_LOGS, EVENT_LOGS, EbpfLog, EventLog, KUBERNETES, KubernetesChoice, LOG_FORMATS,
+        LogFormat, OtlpCompression, OtlpProtocol, PROTOCOLS, SOURCES, SourceChoice, TEMPORALITIES,
+        Temporality,
+    },
     inputs::Inputs,
     kinds::{
         Address, Choice, Count, Directives, DurationRange, FilePath, Kind, Labels, Millis, NodeName,
-        Optional, Pairs, Patterns, Switch, Url,
+        Optional, OrOff, Pairs, Patterns, Switch, Words,
     },
+    secrets::{Headers, Url},
 };
 use crate::patterns::{DroppableLabel, Pattern};
-
-/// Where measurements may come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourceChoice {
-    /// eBPF programs where they work, cgroup files for the rest.
-    Auto,
-    /// As auto, but without verifying the eBPF programs against the cgroup files.
-    Kernel,
-    /// Only cgroup files; no eBPF program is loaded.
-    Files,
-}
-
-/// Whether to watch pods at the API server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KubernetesChoice {
-    /// In a pod, unless there is a pods file; or with a kubeconfig.
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
-}
-
-/// The lowest level at which messages of the eBPF programs are logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EbpfLog {
-    /// None.
-    Off,
-    /// Errors.
-    Error,
-    /// Warnings and above.
-    Warn,
-    /// Information and above.
-    Info,
-    /// Debugging and above.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// The form of the agent's own log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human-readable lines.
-    Text,
-    /// A JSON object on each line.
-    Json,
-}
-
-/// Where events are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventLog {
-    /// Nowhere.
-    Off,
-    /// To standard output.
-    Stdout,
-}
-
-/// The OTLP transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtlpProtocol {
-    /// gRPC.
-    Grpc,
-    /// Protobuf in HTTP requests.
-    HttpProtobuf,
-}
-
-/// The compression of OTLP requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtlpCompression {
-    /// Not at all.
-    None,
-    /// gzip.
-    Gzip,
-}
-
-/// The aggregation temporality of counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Temporality {
-    /// Since the counter started.
-    Cumulative,
-    /// Since the previous export.
-    Delta,
-}
-
-const SOURCES: &[(&str, SourceChoice)] =
-    &[("auto", SourceChoice::Auto), ("kernel", SourceChoice::Kernel), ("files", SourceChoice::Files)];
-const KUBERNETES: &[(&str, KubernetesChoice)] =
-    &[("auto", KubernetesChoice::Auto), ("on", KubernetesChoice::On), ("off", KubernetesChoice::Off)];
-const EBPF_LOGS: &[(&str, EbpfLog)] = &[
-    ("off", EbpfLog::Off),
-    ("error", EbpfLog::Error),
-    ("warn", EbpfLog::Warn),
-    ("info", EbpfLog::Info),
-    ("debug", EbpfLog::Debug),
-    ("trace", EbpfLog::Trace),
-];
-const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
-
-const EVENT_LOGS: &[(&str, EventLog)] = &[("off", EventLog::Off), ("stdout", EventLog::Stdout)];
-
-const PROTOCOLS: &[(&str, OtlpProtocol)] =
-    &[("http/protobuf", OtlpProtocol::HttpProtobuf), ("grpc", OtlpProtocol::Grpc)];
-const COMPRESSIONS: &[(&str, OtlpCompression)] =
-    &[("none", OtlpCompression::None), ("gzip", OtlpCompression::Gzip)];
-const TEMPORALITIES: &[(&str, Temporality)] =
-    &[("cumulative", Temporality::Cumulative), ("delta", Temporality::Delta)];
 
 /// Variables of the OpenTelemetry specification that also set an option. The option's own `SNUG_*` variable wins.
 const STANDARD_VARIABLES: &[(&str, &str)] = &[
@@ -153,6 +52,7 @@ const FAMILIES: Patterns =
     Patterns { subject: "metric families", allows: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':') };
 const NAMESPACES: Patterns =
     Patterns { subject: "namespaces", allows: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' };
+const CGROUPS: Patterns = Patterns { subject: "cgroup paths", allows: |c| !c.is_control() && c != ',' };
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -223,6 +123,13 @@ macro_rules! options {
                 Some(Self { $($( $field: $field?, )+)+ })
             }
 
+            /// The keys of the options that differ.
+            pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+                let mut keys = Vec::new();
+                $($( if self.$field != other.$field { keys.push($key); } )+)+
+                keys
+            }
+
             /// Keys and values in the form of the file, in the order of the table; `None` when not set.
             pub(super) fn shown(&self) -> Vec<(&'static str, Option<toml::Value>)> {
                 let Self { $($( $field, )+)+ } = self;
@@ -237,8 +144,6 @@ macro_rules! options {
 
 options! {
     "Node" {
-        /// Address to serve /metrics, /metrics/cadvisor, /metrics/resource, /api/v1, /healthz and /readyz on.
-        "listen" listen: SocketAddr = "127.0.0.1:9750", "ADDRESS", Address;
         /// Name of this node in the metrics. None: the host name.
         "node-name" node_name: Option<String> = "", "NAME", Optional(NodeName);
         /// Whether to watch the pods of this node at the API server. auto: on with kubeconfig, and in a pod unless pods-file is set.
@@ -264,6 +169,10 @@ options! {
         "history-mebibytes" history_mebibytes: u32 = "256", "NUMBER", Count(1..=1_048_576);
         /// Root of the cgroup hierarchies. None: the mount points in the mount table.
         "cgroup-root" cgroup_root: Option<PathBuf> = "", "DIR", Optional(FilePath);
+        /// Paths of the containers, systemd units and LXC containers in which a Kubernetes node of its own runs (kind, k3s in
+        /// Docker, systemd-nspawn), such as /docker/*. * does not match a slash. Whoever may create cgroups there can pass for any
+        /// pod. Empty: what a container creates belongs to the container.
+        "nested-nodes" nested_nodes: Vec<Pattern> = "", "PATHS", CGROUPS;
         /// The proc file system of the host.
         "proc-root" proc_root: PathBuf = "/proc", "DIR", FilePath;
         /// The /run directory of the host, where container runtimes keep their bundles. Bundles give the names of containers before
@@ -272,6 +181,41 @@ options! {
         /// CRI socket of the container runtime, such as /run/containerd/containerd.sock. The agent asks it for containers whose
         /// names no other source has. Write access to this socket is equivalent to root on the node. None: CRI is not used.
         "cri-socket" cri_socket: Option<PathBuf> = "", "FILE", Optional(FilePath);
+    }
+    "Access" {
+        /// Loopback address to serve /metrics, /metrics/cadvisor, /metrics/resource, /api/v1, /healthz and /readyz on, without TLS, to
+        /// everyone on this host. In a pod: to whoever may forward a port to the pod.
+        "listen" listen: Option<SocketAddr> = "127.0.0.1:9750", "ADDRESS", OrOff(Address);
+        /// Allow listen to be another address than a loopback address. Everyone who can connect to it can then read everything.
+        "listen-insecure" listen_insecure: bool = "off", "SWITCH", Switch;
+        /// Address to serve the same on over TLS, to clients with a certificate or a token. Requires tls-certificate, tls-key, and at
+        /// least one of tls-client-ca, bearer-token-file and token-review.
+        "tls-listen" tls_listen: Option<SocketAddr> = "", "ADDRESS", Optional(Address);
+        /// Address to serve /healthz and /readyz on, and nothing else, to everyone who can connect.
+        "probe-listen" probe_listen: Option<SocketAddr> = "", "ADDRESS", Optional(Address);
+        /// Certificate of tls-listen in PEM, followed by those of intermediate authorities. This file and those of the next three
+        /// options are read again when they change.
+        "tls-certificate" tls_certificate: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Private key of tls-certificate, in PEM.
+        "tls-key" tls_key: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Certificate authorities in PEM: every client with a certificate of one of them may read, also while the API server is down.
+        "tls-client-ca" tls_client_ca: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// File with the bearer tokens of clients that may read, also while the API server is down: one on each line, of at least 16
+        /// characters.
+        "bearer-token-file" bearer_token_file: Option<PathBuf> = "", "FILE", Optional(FilePath);
+        /// Let the API server review bearer tokens: whose they are (TokenReview), and whether the owner may get nodes/metrics of this
+        /// node (SubjectAccessReview). Requires RBAC permission to create tokenreviews and subjectaccessreviews.
+        "token-review" token_review: bool = "off", "SWITCH", Switch;
+        /// Audiences of which a reviewed token must have one. Empty: those of the API server, so that each client hands the agent a
+        /// token that the API server itself accepts.
+        "token-audiences" token_audiences: Vec<String> = "snug-agent", "AUDIENCES", Words { subject: "audiences" };
+        /// How long a review that allows a token holds.
+        "token-allowed-age" token_allowed_age: Duration = "2m", "DURATION", DurationRange(ms(1000)..=ms(3_600_000));
+        /// How long a review that denies a token holds.
+        "token-denied-age" token_denied_age: Duration = "10s", "DURATION", DurationRange(ms(1000)..=ms(300_000));
+        /// How long a review that allows a token holds while the API server does not answer. Afterwards the token is refused. Not shorter
+        /// than token-allowed-age.
+        "token-outage-age" token_outage_age: Duration = "10m", "DURATION", DurationRange(ms(1000)..=ms(86_400_000));
     }
     "Measurement" {
         /// Interval between samples of CPU time. 100ms is the default CFS period of the kernel.
@@ -294,6 +238,9 @@ options! {
         "runqueue" runqueue: bool = "off", "SWITCH", Switch;
         /// CPU budget of runqueue, in millicores of all CPUs together. Above it tracing pauses, for a minute at first and then longer.
         "runqueue-millicores" runqueue_millicores: u32 = "20", "NUMBER", Count(1..=100_000);
+        /// CPU budget of counting packets, in millicores of all CPUs together. Above it counting pauses, for a minute at first and then
+        /// longer.
+        "network-millicores" network_millicores: u32 = "500", "NUMBER", Count(1..=100_000);
         /// Log level of the eBPF programs.
         "ebpf-log" ebpf_log: EbpfLog = "off", "LEVEL", Choice(EBPF_LOGS);
         /// Let the kernel count runs and run time of eBPF programs. This switch holds for every eBPF program on the node, and adds
@@ -346,7 +293,7 @@ options! {
         /// OTLP transport.
         "otlp-protocol" otlp_protocol: OtlpProtocol = "http/protobuf", "PROTOCOL", Choice(PROTOCOLS);
         /// Headers of OTLP requests, such as an access token.
-        "otlp-headers" otlp_headers: Vec<(String, String)> = "", "PAIRS", Pairs;
+        "otlp-headers" otlp_headers: Vec<(String, String)> = "", "PAIRS", Headers;
         /// Compression of OTLP requests.
         "otlp-compression" otlp_compression: OtlpCompression = "none", "CHOICE", Choice(COMPRESSIONS);
         /// Timeout of an OTLP request.
@@ -368,7 +315,7 @@ options! {
         /// OTLP transport for metrics, in place of otlp-protocol.
         "otlp-metrics-protocol" otlp_metrics_protocol: Option<OtlpProtocol> = "", "PROTOCOL", Optional(Choice(PROTOCOLS));
         /// Headers of requests with metrics, in place of otlp-headers.
-        "otlp-metrics-headers" otlp_metrics_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Pairs);
+        "otlp-metrics-headers" otlp_metrics_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Headers);
         /// Compression of requests with metrics, in place of otlp-compression.
         "otlp-metrics-compression" otlp_metrics_compression: Option<OtlpCompression> = "", "CHOICE", Optional(Choice(COMPRESSIONS));
         /// Timeout of a request with metrics, in place of otlp-timeout.
@@ -382,7 +329,7 @@ options! {
         /// OTLP transport for log records, in place of otlp-protocol.
         "otlp-logs-protocol" otlp_logs_protocol: Option<OtlpProtocol> = "", "PROTOCOL", Optional(Choice(PROTOCOLS));
         /// Headers of requests with log records, in place of otlp-headers.
-        "otlp-logs-headers" otlp_logs_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Pairs);
+        "otlp-logs-headers" otlp_logs_headers: Option<Vec<(String, String)>> = "", "PAIRS", Optional(Headers);
         /// Compression of requests with log records, in place of otlp-compression.
         "otlp-logs-compression" otlp_logs_compression: Option<OtlpCompression> = "", "CHOICE", Optional(Choice(COMPRESSIONS));
         /// Timeout of a request with log records, in place of otlp-timeout.

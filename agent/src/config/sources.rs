@@ -95,8 +95,7 @@ fn text(value: &OsString, origin: &OptionOrigin, inputs: &mut Inputs) -> Option<
     if let Some(text) = value.to_str() {
         return Some(text.to_owned());
     }
-    let lossy = value.to_string_lossy().into_owned();
-    inputs.errors.push(ConfigError::NotText { origin: origin.clone(), lossy });
+    inputs.errors.push(ConfigError::NotText { origin: origin.clone() });
     None
 }
 

@@ -33,7 +33,7 @@ fn errors(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Vec<String
 #[test]
 fn defaults_are_those_of_the_table() {
     let Loaded { config, origins, file } = loaded(&[], &[], None);
-    assert_eq!(config.listen.to_string(), "127.0.0.1:9750");
+    assert_eq!(config.listen, Some("127.0.0.1:9750".parse().unwrap()));
     assert_eq!(config.proc_root, Path::new("/proc"));
     assert_eq!(config.data_dir, None);
     assert_eq!(config.sample_interval, Duration::from_millis(100));
@@ -61,7 +61,7 @@ fn flag_wins_over_variable_over_file_over_default() {
 #[test]
 fn every_kind_of_value_is_read_from_every_place() {
     let file = r#"
-listen = "[::]:9750"
+listen = "[::1]:9750"
 ebpf-stats = false
 kubelet-metrics = "off"
 metrics-deny = ["snug_io_*", "container_fs_*"]
@@ -77,7 +77,7 @@ max-cgroups = 64
         Some(file),
     )
     .config;
-    assert_eq!(config.listen.to_string(), "[::]:9750");
+    assert_eq!(config.listen, Some("[::1]:9750".parse().unwrap()));
     assert!(!config.ebpf_stats && !config.kubelet_metrics);
     let texts = |patterns: &[Pattern]| patterns.iter().map(Pattern::as_text).collect::<Vec<_>>();
     assert_eq!(texts(&config.metrics_allow), ["snug_*", "up", "down"]);
@@ -290,4 +290,62 @@ proptest! {
             other => prop_assert!(false, "{:?}", other),
         }
     }
+}
+
+#[test]
+fn only_loopback_is_served_without_an_identity() {
+    let config = loaded(&[], &[], None).config;
+    assert!(config.listen.is_some_and(|address| address.ip().is_loopback()));
+    assert_eq!((config.tls_listen, config.probe_listen), (None, None));
+    for address in ["0.0.0.0:9750", "[::]:9750", "10.0.0.1:9750", "[::ffff:10.0.0.1]:9750"] {
+        let all = errors(&["--listen", address], &[], None);
+        assert_eq!(all.len(), 1, "{all:#?}");
+        assert!(all[0].contains("listen (--listen) is no loopback address"), "{all:#?}");
+        assert!(all[0].contains("tls-listen") && all[0].contains("listen-insecure"), "{all:#?}");
+        loaded(&["--listen", address, "--listen-insecure", "on"], &[], None);
+    }
+    for address in ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        loaded(&["--listen", address], &[], None);
+    }
+    assert_eq!(loaded(&["--listen", "off"], &[], None).config.listen, None);
+}
+
+#[test]
+fn tls_needs_a_certificate_and_somebody_to_admit() {
+    let tls = ["--tls-listen", "0.0.0.0:9751"];
+    let files = ["--tls-certificate", "/c", "--tls-key", "/k"];
+    let all = errors(&tls, &[], None);
+    assert!(all[0].contains("requires tls-certificate and tls-key"), "{all:#?}");
+    assert!(all[1].contains("admits nobody"), "{all:#?}");
+    assert_eq!(errors(&[&tls[..], &files].concat(), &[], None).len(), 1);
+    for identity in [["--tls-client-ca", "/ca"], ["--bearer-token-file", "/t"], ["--token-review", "on"]] {
+        let config = loaded(&[&tls[..], &files, &identity].concat(), &[], None).config;
+        assert_eq!(config.token_audiences, ["snug-agent"], "a token is of use here alone");
+    }
+    let none = loaded(&["--token-audiences", ""], &[], None).config;
+    assert!(none.token_audiences.is_empty());
+    let all = errors(&["--token-allowed-age", "20m"], &[], None);
+    assert!(all[0].contains("token-outage-age = 600s") && all[0].contains("--token-allowed-age"), "{all:#?}");
+}
+
+#[test]
+fn neither_the_current_configuration_nor_errors_show_secrets() {
+    let secret = "s3cr3t";
+    let env = [
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20s3cr3t"),
+        ("SNUG_OTLP_LOGS_HEADERS", "x=s3cr3t"),
+        ("SNUG_OTLP_ENDPOINT", "https://user:s3cr3t@collector:4318/?key=s3cr3t"),
+    ];
+    let Ok(Request::Print(text)) = load_from(&["--check-config"], &env, None) else { panic!("not printed") };
+    assert!(text.contains("Authorization=***") && text.contains("https://***@collector:4318/"), "{text}");
+    assert!(!text.contains(secret), "{text}");
+    let file = "otlp-headers = [\"Authorization: s3cr3t\"]\notlp-logs-endpoint = \"ftp://a:s3cr3t@b\"\n";
+    let env = [
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Bearer s3cr3t"),
+        ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "Authorization: Bearer s3cr3t=="),
+        ("SNUG_OTLP_ENDPOINT", "user:s3cr3t@collector"),
+    ];
+    let all = errors(&["--otlp-headers", "s3cr3t"], &env, Some(file));
+    assert_eq!(all.len(), 6, "{all:#?}");
+    assert!(all.iter().all(|error| !error.contains(secret)), "{all:#?}");
 }

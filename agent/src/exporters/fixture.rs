@@ -14,9 +14,9 @@ use snug_sizing::{
 use super::series::{Progress, Signal};
 use crate::{
     model::{
-        AgentRow, CgroupRow, ContainerKind, ContainerSpec, HistoryRow, HostRow, Identity, KubernetesRow,
-        Level, Machine, MapRow, Names, PathIdentity, Pods, ProgramRow, Qos, RunqueueRow, Runtime, SourceRow,
-        TerminationReason, Verdict, View, WorkloadRow,
+        AgentRow, BudgetRow, CgroupRow, ContainerKind, ContainerSpec, HistoryRow, HostRow, Identity,
+        KubernetesRow, Level, Machine, MapRow, Names, PathIdentity, Pods, ProgramRow, Qos, Runtime,
+        SourceRow, TerminationReason, Verdict, View, WorkloadRow,
     },
     values::{
         Cpu, CpuSplit, Descriptors, Distribution, Interface, IoDevice, IpTraffic, Measurement, Memory,
@@ -347,7 +347,9 @@ fn agent() -> AgentRow {
             errors: 184,
             owner_reads: 185,
         }),
-        runqueue: Some(RunqueueRow { cost_ns: 201, paused: true, times_paused: 202 }),
+        runqueue: Some(BudgetRow { cost_ns: 201, paused: true, times_paused: 202 }),
+        network: Some(BudgetRow { cost_ns: 203, paused: false, times_paused: 204 }),
+        slowdown: 2,
         history: Some(HistoryRow {
             bytes: 171,
             failed_writes: 172,

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     limits::SeriesLimits,
-    series::{EndpointSeries, Progress, SeriesCounts, Signal},
+    series::{EndpointSeries, LimitedCounts, Progress, SeriesCounts, Signal},
 };
 use crate::model::View;
 
@@ -56,6 +56,8 @@ pub struct Scrape {
     pub others: Vec<EndpointSeries>,
     /// Progress of the OTLP export by signal; empty without OTLP.
     pub otlp: Vec<(Signal, Progress)>,
+    /// What the limits of the server refused.
+    pub limited: LimitedCounts,
     /// Whether histograms also have classic buckets.
     pub classic_histograms: bool,
 }

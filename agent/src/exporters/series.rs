@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::limits::SeriesLimits;
@@ -52,23 +55,85 @@ pub struct EndpointSeries {
     pub counts: SeriesCounts,
 }
 
-/// Series counts of the last complete scrape of each endpoint.
+/// Why the server closed a connection, refused a request or cut off a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// Its client has too many connections.
+    PerClient,
+    /// There are too many connections.
+    Crowded,
+    /// Its client sends too many requests.
+    Rate,
+    /// Its client read slowly while others waited.
+    SlowReader,
+    /// Its client has neither a certificate nor a valid token.
+    Unauthenticated,
+    /// The owner of its token lacks the permission.
+    Forbidden,
+    /// Its token cannot be reviewed at the moment.
+    Unavailable,
+}
+
+impl Limited {
+    /// All reasons, in the order of their declaration.
+    pub const ALL: [Self; 7] = [
+        Self::PerClient,
+        Self::Crowded,
+        Self::Rate,
+        Self::SlowReader,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::Unavailable,
+    ];
+
+    /// The reason in labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PerClient => "connections_of_client",
+            Self::Crowded => "connections",
+            Self::Rate => "request_rate",
+            Self::SlowReader => "slow_reader",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::Unavailable => "review_unavailable",
+        }
+    }
+}
+
+/// What the limits of the server refused, by reason.
+pub type LimitedCounts = [(Limited, u64); Limited::ALL.len()];
+
+/// Series counts of the last complete scrape of each endpoint, and what the server refused.
 #[derive(Debug, Default)]
-pub struct Scrapes(Mutex<Vec<EndpointSeries>>);
+pub struct Scrapes {
+    series: Mutex<Vec<EndpointSeries>>,
+    limited: [AtomicU64; Limited::ALL.len()],
+}
 
 impl Scrapes {
     /// Records the counts of a complete scrape.
     pub fn record(&self, endpoint: &'static str, counts: SeriesCounts) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         match all.iter_mut().find(|series| series.endpoint == endpoint) {
             Some(series) => series.counts = counts,
             None => all.push(EndpointSeries { endpoint, counts }),
         }
     }
 
+    /// Counts and logs that the server refuses a client or cuts it off.
+    pub fn limit(&self, reason: Limited) {
+        self.limited[reason as usize].fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(reason = reason.as_str(), "a client is refused or cut off");
+    }
+
+    /// What the limits of the server refused.
+    pub fn limited(&self) -> LimitedCounts {
+        Limited::ALL.map(|reason| (reason, self.limited[reason as usize].load(Ordering::Relaxed)))
+    }
+
     /// The counts of the other endpoints.
     pub fn others(&self, endpoint: &str) -> Vec<EndpointSeries> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter(|series| series.endpoint != endpoint).copied().collect()
     }
 }

@@ -13,7 +13,7 @@ use flate2::{Compression, write::GzEncoder};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError, oneshot},
     time::{Sleep, timeout},
 };
 
@@ -30,6 +30,23 @@ pub(super) enum BodyError {
     /// The client took too long.
     #[error("the client did not read the response within {0:?}")]
     Slow(Duration),
+    /// Others waited.
+    #[error("the client read slowly while others waited")]
+    CutOff,
+}
+
+/// The place of a response among those that are sent at the same time.
+pub(super) trait SendingPlace: Send + Sync {
+    /// The response begins or ends to wait for its client.
+    fn waits(&self, is_waiting: bool);
+}
+
+/// A place among the responses that are sent at the same time.
+pub(super) struct OpenResponse {
+    /// Completes when the response has to end.
+    pub(super) is_cut_off: oneshot::Receiver<()>,
+    /// Held by both ends: the writing end holds the view.
+    pub(super) place: Arc<dyn SendingPlace>,
 }
 
 /// How long in total one exposition may keep its permit while it waits for its client.
@@ -83,6 +100,7 @@ enum Encoding {
 
 struct PieceWriter {
     pieces: mpsc::Sender<Piece>,
+    place: Arc<dyn SendingPlace>,
     turn: EncodePermit,
     buffer: Vec<u8>,
 }
@@ -91,8 +109,11 @@ impl PieceWriter {
     fn send(&mut self, piece: Piece) -> io::Result<()> {
         let sent = match self.pieces.try_send(piece) {
             Err(TrySendError::Full(piece)) => {
-                let Self { pieces, turn, .. } = self;
-                Handle::current().block_on(turn.while_waiting(pieces.send(piece))).is_ok()
+                let Self { pieces, turn, place, .. } = self;
+                place.waits(true);
+                let sent = Handle::current().block_on(turn.while_waiting(pieces.send(piece))).is_ok();
+                place.waits(false);
+                sent
             }
             result => result.is_ok(),
         };
@@ -126,7 +147,8 @@ impl Output {
     /// Create this on the thread that writes, a blocking thread of the runtime: a compressor also writes when it is
     /// dropped.
     pub(super) fn new(pieces: Pieces, turn: EncodePermit, gzip: bool) -> Self {
-        let writer = PieceWriter { pieces: pieces.0, turn, buffer: Vec::with_capacity(PIECE) };
+        let Pieces { pieces, place } = pieces;
+        let writer = PieceWriter { pieces, place, turn, buffer: Vec::with_capacity(PIECE) };
         Self(if gzip {
             let packed = GzEncoder::new(writer, Compression::fast());
             Encoding::Gzip(Box::new(BufWriter::with_capacity(PIECE, packed)))
@@ -165,13 +187,18 @@ impl Write for Output {
 }
 
 /// The channel from an [`Output`] to the body.
-pub(super) struct Pieces(mpsc::Sender<Piece>);
+pub(super) struct Pieces {
+    pieces: mpsc::Sender<Piece>,
+    place: Arc<dyn SendingPlace>,
+}
 
 /// A channel and its body, which the client must read within the given time.
-pub(super) fn channel(within: Duration) -> (Pieces, ResponseBody) {
+pub(super) fn channel(within: Duration, open: OpenResponse) -> (Pieces, ResponseBody) {
     let (pieces, receiver) = mpsc::channel(PIECES);
-    let streamed = Streamed { receiver, deadline: Box::pin(tokio::time::sleep(within)), within };
-    (Pieces(pieces), ResponseBody::Streamed(streamed))
+    let OpenResponse { is_cut_off, place } = open;
+    let deadline = Box::pin(tokio::time::sleep(within));
+    let streamed = Streamed { receiver, deadline, within, is_cut_off, _place: Arc::clone(&place) };
+    (Pieces { pieces, place }, ResponseBody::Streamed(streamed))
 }
 
 /// The body of a response.
@@ -186,6 +213,8 @@ pub(super) struct Streamed {
     receiver: mpsc::Receiver<Piece>,
     deadline: Pin<Box<Sleep>>,
     within: Duration,
+    is_cut_off: oneshot::Receiver<()>,
+    _place: Arc<dyn SendingPlace>,
 }
 
 impl Body for ResponseBody {
@@ -198,7 +227,10 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed(Streamed { receiver, deadline, within }) => {
+            Self::Streamed(Streamed { receiver, deadline, within, is_cut_off, .. }) => {
+                if let Poll::Ready(Ok(())) = Pin::new(is_cut_off).poll(context) {
+                    return Poll::Ready(Some(Err(BodyError::CutOff)));
+                }
                 if deadline.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Some(Err(BodyError::Slow(*within))));
                 }

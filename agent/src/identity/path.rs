@@ -2,18 +2,71 @@
 //!
 //! The path is parsed from the hierarchy's root, because the meaning of a name depends on its parents: 64 hex digits are
 //! a container in a pod or in `/docker`, and mean nothing inside a container. The names of Kubernetes (`kubepods`, pod
-//! slices) are recognised at every depth, and the deepest match wins: if a node is itself a container (kind, minikube, k3s
-//! in a container), its pods are pods and the node is a container.
+//! slices) count only where the host's root makes the cgroups: below slices and plain directories, and in the services of
+//! container runtimes. A container, a systemd unit or an LXC container may be allowed to create cgroups below itself, with
+//! any name: if it imitated a pod, its usage would feed the workload of another team.
+//!
+//! A Kubernetes node that is itself a container, a unit or an LXC container of this host (kind, minikube, k3s in a container,
+//! systemd-nspawn) is an exception that [`NestedNodes`] names: its pods are pods. Below these pods the rule holds again.
 //!
 //! Some cgroups have no identity of their own. Their usage is included in that of their parent:
-//! - everything below a container, unless the container is a Kubernetes node;
+//! - everything below a container, unless the container is a nested node;
 //! - everything below a systemd unit, except containers (rootless podman, `podman --cgroups=split`);
 //! - `conmon`, which podman and CRI-O start for each container;
 //! - mount, automount, socket and swap units: nodes have hundreds, and almost none has a process.
-//!
-//! A privileged container may create cgroups below itself with any name. So it can imitate pods, but only below itself.
 
-use crate::model::{Level, PathIdentity, Qos, Runtime};
+use crate::{
+    model::{Level, PathIdentity, Qos, Runtime},
+    patterns::Pattern,
+};
+
+/// Services of container runtimes and of Kubernetes. A runtime with the cgroupfs driver under a kubelet with the systemd driver
+/// makes the cgroups of pods below its own.
+const RUNTIME_SERVICES: [&str; 12] = [
+    "containerd",
+    "cri-docker",
+    "crio",
+    "docker",
+    "k0scontroller",
+    "k0sworker",
+    "k3s",
+    "k3s-agent",
+    "kubelet",
+    "rke2-agent",
+    "rke2-server",
+    "snap.microk8s.daemon-containerd",
+];
+
+/// The containers, units and LXC containers of this host in which a Kubernetes node of its own runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NestedNodes(Vec<Vec<Pattern>>);
+
+impl NestedNodes {
+    /// The patterns of their paths. `*` does not match `/`, so that a pattern cannot include the containers of the node's pods.
+    pub fn new(patterns: &[Pattern]) -> Self {
+        Self(patterns.iter().map(|pattern| names(&pattern.as_text()).map(Pattern::new).collect()).collect())
+    }
+
+    /// Whether the cgroup at `path` is a nested node, or may have one below itself.
+    pub(crate) fn is_around(&self, path: &str) -> bool {
+        let depth = names(path).count();
+        let matches =
+            |parts: &[Pattern]| parts.iter().zip(names(path)).all(|(part, name)| part.matches(name));
+        self.0.iter().any(|parts| parts.len() >= depth && matches(parts))
+    }
+
+    /// Whether the first `depth` names of a path are those of a nested node.
+    fn contain(&self, path: &str, depth: usize) -> bool {
+        let matches =
+            |parts: &[Pattern]| parts.iter().zip(names(path)).all(|(part, name)| part.matches(name));
+        self.0.iter().any(|parts| parts.len() == depth && matches(parts))
+    }
+}
+
+/// Identifies the cgroup at `path` on a host without nested nodes.
+pub fn parse(path: &str) -> Option<PathIdentity> {
+    parse_with(path, &NestedNodes::default())
+}
 
 /// Identifies the cgroup at `path`, which is relative to the hierarchy's root and begins with `/`.
 ///
@@ -23,17 +76,22 @@ use crate::model::{Level, PathIdentity, Qos, Runtime};
 /// `id` of the result is the 64 hex digits of a container, the id of a podman pod, the name of a unit as systemd prints
 /// it, `/` for the root, and the last component for everything else. Podman pods are [`Level::Slice`], because no pod
 /// metadata names them.
-pub fn parse(path: &str) -> Option<PathIdentity> {
-    let mut walk = Walk { inside: Inside::Nothing, spot: Spot::Elsewhere, parent: "" };
+pub fn parse_with(path: &str, nested_nodes: &NestedNodes) -> Option<PathIdentity> {
+    let mut walk = Walk { inside: Inside::Nothing, of_host: true, spot: Spot::Elsewhere, parent: "" };
     let mut found = Found::Root;
-    for name in path.strip_prefix('/')?.split('/').filter(|name| !name.is_empty()) {
+    for (above, name) in names(path.strip_prefix('/')?).enumerate() {
         if name == "." || name == ".." {
             return None;
         }
         found = walk.step(name);
         walk.parent = name;
+        walk.of_host = walk.of_host || nested_nodes.contain(path, above + 1);
     }
     found.identity()
+}
+
+fn names(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|name| !name.is_empty())
 }
 
 /// The innermost unit or container on the path, which changes the meaning of the names below it.
@@ -62,6 +120,8 @@ struct Pod<'a> {
 
 struct Walk<'a> {
     inside: Inside,
+    /// Whether only the root user of this host, or of a nested node, makes cgroups here.
+    of_host: bool,
     spot: Spot<'a>,
     parent: &'a str,
 }
@@ -84,7 +144,7 @@ impl<'a> Walk<'a> {
             return found;
         }
         if let Some((id, runtime, pod)) = colon_form(name)
-            && (pod.is_some() || self.inside != Inside::Container)
+            && if pod.is_some() { self.of_host } else { self.inside != Inside::Container }
         {
             return self.container(id, runtime, pod);
         }
@@ -118,8 +178,11 @@ impl<'a> Walk<'a> {
         self.on_host(name)
     }
 
-    /// Recognises the cgroups of Kubernetes, at any depth.
+    /// Recognises the cgroups of Kubernetes, at any depth of what the host makes.
     fn kubernetes(&mut self, name: &'a str) -> Option<Found<'a>> {
+        if !self.of_host {
+            return None;
+        }
         if let Some(pod) = pod_slice(name) {
             self.spot = Spot::Pod(pod);
             return Some(Found::Pod { pod, name });
@@ -179,14 +242,19 @@ impl<'a> Walk<'a> {
             Some((_, "slice")) => Found::Slice(name),
             Some((unit, "service" | "scope")) => {
                 self.inside = Inside::Unit;
+                let stem = unit.strip_suffix(".service").filter(|_| self.parent == "system.slice");
+                self.of_host &= stem.is_some_and(|stem| RUNTIME_SERVICES.contains(&stem));
                 Found::Unit(unit)
             }
             Some(_) => {
-                self.inside = Inside::Unit;
+                (self.inside, self.of_host) = (Inside::Unit, false);
                 Found::PartOfParent
             }
             None if matches!(name, "docker" | "k8s.io" | "libpod_parent") => Found::Slice(name),
-            None => Found::Cgroup(name),
+            None => {
+                self.of_host &= self.parent != "lxc" && !name.starts_with("lxc.payload");
+                Found::Cgroup(name)
+            }
         }
     }
 
@@ -197,7 +265,7 @@ impl<'a> Walk<'a> {
 
     /// Cgroups below this one have no identity of their own.
     fn end_at_container(&mut self) -> Found<'a> {
-        self.inside = Inside::Container;
+        (self.inside, self.of_host) = (Inside::Container, false);
         self.spot = Spot::Elsewhere;
         Found::PartOfParent
     }

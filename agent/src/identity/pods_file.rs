@@ -13,8 +13,9 @@ use crate::{
     model::Pods,
 };
 
-/// The maximum size of a pods file, bytes: tens of thousands of pods, which `kubectl` prints with 4 KiB or more each.
-pub const MAX_BYTES: u64 = 256 << 20;
+/// The maximum size of a pods file, bytes: a thousand pods, which `kubectl` prints with 4 to 20 KiB each. The file is in memory while
+/// it is read, and must fit in the memory limit of the agent several times.
+pub const MAX_BYTES: u64 = 16 << 20;
 
 /// A pods file and the pods of its last usable version.
 #[derive(Debug)]

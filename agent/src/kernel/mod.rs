@@ -3,6 +3,7 @@
 
 mod attach;
 mod btf;
+mod capabilities;
 mod counters;
 mod error;
 mod events;
@@ -18,8 +19,10 @@ mod pass;
 mod programs;
 mod runqueue;
 mod sample;
+mod subtrees;
 
 pub use btf::ParseBtfError;
+pub use capabilities::drop_net_admin;
 pub use error::KernelError;
 pub use events::{InitProcess, KernelEvent, KernelEventKind, task_name};
 #[cfg(test)]

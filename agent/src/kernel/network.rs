@@ -1,9 +1,12 @@
 //! Traffic and TCP connections by cgroup, summed over CPUs.
 
-use aya::Pod;
+use aya::{
+    Pod,
+    maps::{Array, Map, MapData, MapError},
+};
 use snug_ebpf::abi::network::{IPV4, IPV6, NetworkRecord};
 
-use super::counters::CgroupCounters;
+use super::{counters::CgroupCounters, runqueue::ProgramCosts};
 use crate::values::{IpTraffic, Network, Tcp};
 
 /// [`NetworkRecord`] as a map's value.
@@ -27,6 +30,30 @@ impl NetworkCounters {
             sum.1.add(&tcp(record));
         }
         Some(sum)
+    }
+}
+
+/// The counting of packets, which can be paused: the programs stay attached.
+pub struct PacketCounting {
+    costs: ProgramCosts,
+    paused: Array<MapData, u32>,
+}
+
+impl PacketCounting {
+    pub(super) fn new(costs: Map, paused: Map) -> Result<Self, MapError> {
+        Ok(Self { costs: ProgramCosts::new(costs)?, paused: Array::try_from(paused)? })
+    }
+
+    /// Run time of the programs so far, summed over CPUs, nanoseconds.
+    pub fn cost_ns(&self) -> u64 {
+        self.costs.nanoseconds()
+    }
+
+    /// Counts packets from now on, or does not.
+    pub fn count(&mut self, on: bool) {
+        if let Err(error) = self.paused.set(0, u32::from(!on), 0) {
+            tracing::warn!(%error, on, "cannot switch the counting of packets");
+        }
     }
 }
 

@@ -38,11 +38,12 @@ use super::{
     inits::Inits,
     iterator::{CgroupIterator, Order},
     mapped::{MappedArray, map_array},
-    network::NetworkCounters,
+    network::{NetworkCounters, PacketCounting},
     offsets::{self, OffsetsError},
     pass::Pass,
-    runqueue::{self, RunqueueCosts},
+    runqueue::{self, ProgramCosts},
     sample::{CgroupCache, SampleKind},
+    subtrees::Subtrees,
 };
 use crate::{
     model::{MapRow, ProgramRow, Verdict},
@@ -87,15 +88,19 @@ pub struct EbpfPrograms {
     lost: PerCpuArray<MapData, u64>,
     /// Traffic and TCP connections by cgroup.
     pub network: NetworkCounters,
+    /// The counting of packets.
+    pub packets: PacketCounting,
     /// Run queue latency by cgroup.
     pub runqueue: HistogramCounters,
     /// Round-trip times of TCP connections, by cgroup.
     pub round_trips: HistogramCounters,
-    runqueue_costs: RunqueueCosts,
+    runqueue_costs: ProgramCosts,
     /// Links of the attached tracepoint programs, by program name.
     links: HashMap<&'static str, BtfTracePointLinkId>,
     /// The init processes whose exit is reported.
     pub inits: Inits,
+    /// Cgroups whose descendants walks leave out.
+    pub subtrees: Subtrees,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     verdicts: Vec<(&'static str, Verdict)>,
     missing_fields: Vec<&'static str>,
@@ -159,7 +164,8 @@ impl EbpfPrograms {
             .override_global("CPUS", &cpus, true)
             .override_global("MAX_CGROUPS", &options.max_cgroups, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
-            .map_max_entries("RECORDS", options.max_cgroups)
+            .map_max_entries("RECORDS", options.max_cgroups + 1)
+            .map_max_entries("SUBTREES", options.max_cgroups * MAX_HIERARCHIES as u32)
             .map_max_entries("CACHED_CGROUPS", options.max_cgroups * MAX_HIERARCHIES as u32)
             .map_max_entries("NETWORK", options.max_cgroups)
             .map_max_entries("RUNQUEUE", options.max_cgroups)
@@ -187,13 +193,19 @@ impl EbpfPrograms {
 
         let network = NetworkCounters::new(take_map(&mut ebpf, "NETWORK")?)
             .map_err(|error| unusable("NETWORK", &error))?;
+        let packets =
+            PacketCounting::new(take_map(&mut ebpf, "PACKET_COST")?, take_map(&mut ebpf, "PAUSED")?)
+                .map_err(|error| unusable("PAUSED", &error))?;
         let [waits, round_trips] = ["RUNQUEUE", "ROUND_TRIPS"].map(|name| {
             HistogramCounters::new(take_map(&mut ebpf, name)?).map_err(|error| unusable(name, &error))
         });
-        let runqueue_costs = RunqueueCosts::new(take_map(&mut ebpf, "RUNQUEUE_COST")?)
+        let runqueue_costs = ProgramCosts::new(take_map(&mut ebpf, "RUNQUEUE_COST")?)
             .map_err(|error| unusable("RUNQUEUE_COST", &error))?;
         let inits = Inits::new(take_map(&mut ebpf, "INITS")?, take_map(&mut ebpf, "INIT_TASKS")?)
             .map_err(|error| unusable("INITS", &error))?;
+
+        let subtrees =
+            Subtrees::new(take_map(&mut ebpf, "SUBTREES")?).map_err(|error| unusable("SUBTREES", &error))?;
 
         let unified = options.unified.as_deref().and_then(|directory| File::open(directory).ok());
         let (mut verdicts, mut links) = (Vec::new(), HashMap::new());
@@ -233,11 +245,13 @@ impl EbpfPrograms {
             events,
             lost,
             network,
+            packets,
             runqueue: waits?,
             round_trips: round_trips?,
             runqueue_costs,
             links,
             inits,
+            subtrees,
             log,
             verdicts,
             missing_fields,

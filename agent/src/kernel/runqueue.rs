@@ -1,24 +1,24 @@
-//! Run time of the run queue programs.
+//! Run time of the programs that time themselves.
 
 use aya::{
     Pod,
     maps::{Map, MapData, MapError, PerCpuArray},
 };
-use snug_ebpf::abi::runqueue::{RunqueueCost, TIMING_INTERVAL};
+use snug_ebpf::abi::cost::{ProgramCost, TIMING_INTERVAL};
 
 /// The programs that trace the run queue.
 pub(super) const PROGRAMS: [&str; 3] = ["runqueue_wakeup", "runqueue_wakeup_new", "runqueue_switch"];
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct CostValue(RunqueueCost);
+struct CostValue(ProgramCost);
 // SAFETY: integers without padding.
 unsafe impl Pod for CostValue {}
 
 /// Run time of the programs, estimated from the runs that they time themselves.
-pub(super) struct RunqueueCosts(PerCpuArray<MapData, CostValue>);
+pub(super) struct ProgramCosts(PerCpuArray<MapData, CostValue>);
 
-impl RunqueueCosts {
+impl ProgramCosts {
     pub(super) fn new(map: Map) -> Result<Self, MapError> {
         PerCpuArray::try_from(map).map(Self)
     }

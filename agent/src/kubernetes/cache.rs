@@ -16,6 +16,9 @@ use crate::{
 /// An object of the watch, which may not be a valid pod.
 pub(super) type Object = DeserializeGuard<Pod>;
 
+/// Pods that are kept. A node has at most some hundreds.
+const MAX_PODS: usize = 4096;
+
 /// The changes that an event caused.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
@@ -84,13 +87,22 @@ impl PodCache {
             Ok(pod) => KnownPod::from_api(pod).map_err(str::to_owned),
             Err(invalid) => Err(without_value(&invalid.error)),
         };
+        let (listing, kept) = (self.listed.as_ref().filter(|_| listed), &self.pods);
+        let pods = listing.unwrap_or(kept);
+        let pod = match pod {
+            Ok(pod) if pods.len() >= MAX_PODS && !pods.contains_key(&pod.uid) => {
+                Err(format!("the node has more than {MAX_PODS} pods"))
+            }
+            pod => pod,
+        };
         let pod = match pod {
             Ok(pod) => Arc::new(pod),
             Err(why) => {
                 if listed {
                     self.keep(object);
                 }
-                let skipped = self.bad.insert(name.clone()).then_some((name, why));
+                let is_new = self.bad.len() < MAX_PODS && self.bad.insert(name.clone());
+                let skipped = is_new.then_some((name, why));
                 return Change { skipped, ..Change::default() };
             }
         };

@@ -1,14 +1,18 @@
-//! Watches the pods of this node through the API server. The watch reconnects after any failure, and the last known pods
-//! stay available.
+//! Watches the pods of this node through the API server, and has tokens of clients reviewed by it. The watch reconnects after any
+//! failure, and the last known pods stay available.
 //!
 //! Everything here runs on the serving runtime. The sampling thread only loads [`PodWatch::pods`].
 
+mod bounds;
 mod cache;
+#[cfg(test)]
+mod hostile;
 mod owners;
+mod reviews;
 mod watch;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,11 +23,17 @@ use std::{
 use arc_swap::ArcSwap;
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use thiserror::Error;
 
-use crate::model::{KubernetesRow, Pods};
+use self::bounds::Bounds;
+pub use self::reviews::{ReviewError, TokenReviewer, Verdict};
+use crate::{
+    messages,
+    model::{KubernetesRow, Pods},
+};
 
 /// Longer than the maximum duration of a watch, so that only a dead connection times out.
 const READ_TIMEOUT: Duration = Duration::from_secs(330);
@@ -113,14 +123,15 @@ fn count(counter: &AtomicU64) {
 pub async fn run(settings: Settings, watch_state: Arc<PodWatch>) {
     let mut logged = false;
     let client = loop {
-        match connect(&settings).await {
+        let connecting =
+            connect(settings.kubeconfig.as_deref(), READ_TIMEOUT, Some(Arc::clone(&watch_state)));
+        match connecting.await {
             Ok(client) => break client,
             Err(error) => {
                 count(&watch_state.errors);
                 if !std::mem::replace(&mut logged, true) {
-                    let error = anyhow::Error::from(error);
                     tracing::error!(
-                        error = format!("{error:#}"),
+                        error = messages::chain(&error),
                         "pods are not watched; container names come from the runtime only; will retry"
                     );
                 }
@@ -131,16 +142,25 @@ pub async fn run(settings: Settings, watch_state: Arc<PodWatch>) {
     watch::run(client, &settings, &watch_state).await;
 }
 
-async fn connect(settings: &Settings) -> Result<Client, ConnectError> {
-    let mut config = match &settings.kubeconfig {
+/// A client with [`Bounds`]. `watch` learns that the API server responds: a watch without events has nothing else to show for it.
+async fn connect(
+    kubeconfig: Option<&Path>,
+    read_timeout: Duration,
+    watch: Option<Arc<PodWatch>>,
+) -> Result<Client, ConnectError> {
+    let mut config = match kubeconfig {
         Some(path) => {
-            let unusable = |source| ConnectError::Kubeconfig { path: path.clone(), source: Box::new(source) };
+            let unusable =
+                |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
             let file = Kubeconfig::read_from(path).map_err(unusable)?;
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(unusable)?
         }
         None => Config::incluster().map_err(|error| ConnectError::InCluster(Box::new(error)))?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+    config.read_timeout = Some(read_timeout);
+    // Whoever asks has pauses of its own. The client would do what `Retry-After` says, also without any pause.
+    config.default_retry = false;
+    let client = ClientBuilder::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
+    Ok(client.with_layer(&Bounds { watch }).build())
 }

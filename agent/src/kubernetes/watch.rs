@@ -19,7 +19,9 @@ use kube::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{PodWatch, Settings, cache::PodCache, count, owners::Owners};
+use crate::messages;
+
+use super::{PodWatch, Settings, bounds::PAGE_PODS, cache::PodCache, count, owners::Owners};
 
 /// How long changes are collected before they are published together.
 const PUBLISH_DELAY: Duration = Duration::from_millis(100);
@@ -55,7 +57,8 @@ impl Backoff for Pauses {
 
 pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch) {
     let pods: Api<DeserializeGuard<Pod>> = Api::all(client.clone());
-    let config = watcher::Config::default().fields(&format!("spec.nodeName={}", settings.node));
+    let config =
+        watcher::Config::default().page_size(PAGE_PODS).fields(&format!("spec.nodeName={}", settings.node));
     let mut events =
         pin!(watcher(pods, config).backoff(ResetTimerBackoff::new(Pauses::default(), STABLE_AFTER)));
     let mut cache = PodCache::default();
@@ -109,6 +112,7 @@ pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch)
         let change = cache.apply_event(event);
         if let Some((pod, why)) = change.skipped {
             count(&watched.skipped_pods);
+            let (pod, why) = (messages::excerpt(&pod), messages::excerpt(&why));
             tracing::warn!(pod, why, "a pod from the API server is invalid and is skipped");
         }
         if change.synced {
@@ -132,16 +136,18 @@ fn is_gone(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchError(status) if status.code == 410)
 }
 
-/// Logs an error with its remedy, unless the last logged remedy was the same.
+/// Logs an error with its remedy, unless the last logged error was the same.
 fn log_once(error: &watcher::Error, logged: &mut Option<String>) {
     let remedy = match refusal(error).map(|status| status.code) {
         Some(401) => "the API server does not accept the token: check the service account, or the kubeconfig",
         Some(403) => "the service account may not list and watch pods: apply deploy/base/rbac.yaml",
         _ => "the API server cannot be reached; pods keep their current names",
     };
-    if logged.as_deref() != Some(remedy) {
-        tracing::warn!(%error, "{remedy}; will retry");
-        *logged = Some(remedy.to_owned());
+    let error = messages::chain(error);
+    let line = format!("{remedy}: {error}");
+    if logged.as_ref() != Some(&line) {
+        tracing::warn!(error, "{remedy}; will retry");
+        *logged = Some(line);
     }
 }
 

@@ -27,6 +27,10 @@ snug_sizing::rules! {
         PartsOfCpuTime,
         /// An OOM kill has the limit that was too low for the container, or none.
         ExceededLimit,
+        /// An OOM kill that only counters show is counted, once.
+        CountedKills,
+        /// An OOM kill that only a pod status reports is counted, once.
+        ReportedKills,
         /// A run has at least one second.
         ShortRuns,
         /// A run that ended before its first full sample has the peak of its final record.

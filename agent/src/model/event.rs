@@ -49,6 +49,11 @@ impl Subject {
         }
     }
 
+    /// Whether events of both belong to the same pod or, outside of pods, to the same cgroup.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.pod_uid == other.pod_uid && (!self.pod_uid.is_empty() || self.path == other.path)
+    }
+
     /// A subject that only a pod status reports.
     pub fn from_status(names: &Arc<Names>, pod_uid: &str, id: &str) -> Self {
         Self {
@@ -148,7 +153,8 @@ impl EventCursor {
         let known = self.last;
         self.last = kept.last().map_or(known, |last| last.sequence);
         let (_, new) = kept.split_at(kept.partition_point(|event| event.sequence <= known));
-        let missed = new.first().map_or(0, |next| next.sequence - known - 1);
+        // Those of a subject that has too many are missing between others.
+        let missed = new.last().map_or(0, |last| last.sequence - known - new.len() as u64);
         (new, missed)
     }
 }

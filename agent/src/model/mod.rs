@@ -25,7 +25,7 @@ pub use self::{
         Exit, ExitStatus, Init, TerminatedContainer, Termination, TerminationCounts, TerminationReason,
     },
     view::{
-        AgentRow, CgroupRow, HistoryRow, HostRow, KubernetesRow, Machine, MapRow, ProgramRow, RunqueueRow,
+        AgentRow, BudgetRow, CgroupRow, HistoryRow, HostRow, KubernetesRow, Machine, MapRow, ProgramRow,
         SourceRow, Verdict, View,
     },
     workload::{WorkloadKey, WorkloadRow},

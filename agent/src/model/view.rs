@@ -126,17 +126,21 @@ pub struct AgentRow {
     /// The history; `None` if there is none.
     pub history: Option<HistoryRow>,
     /// The tracing of the run queue; `None` if it is off.
-    pub runqueue: Option<RunqueueRow>,
+    pub runqueue: Option<BudgetRow>,
+    /// The counting of packets; `None` without eBPF.
+    pub network: Option<BudgetRow>,
+    /// The factor by which the interval between samples is longer than configured; 0 before the first round.
+    pub slowdown: u32,
 }
 
-/// State of the tracing of the run queue.
+/// State of a part of the eBPF programs that has a budget of CPU time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RunqueueRow {
-    /// CPU time of the tracing, nanoseconds, summed over all CPUs.
+pub struct BudgetRow {
+    /// CPU time of the part, nanoseconds, summed over all CPUs.
     pub cost_ns: u64,
-    /// Whether tracing is paused because it costs too much.
+    /// Whether it is paused because it costs too much.
     pub paused: bool,
-    /// How often tracing was paused.
+    /// How often it was paused.
     pub times_paused: u64,
 }
 

@@ -255,6 +255,15 @@ impl UsageCollector {
         }
     }
 
+    /// Records an OOM kill that only a pod status reports. The run that was killed may never have been seen, and ended long ago: the
+    /// kill belongs to this hour, with its own time, because nothing else is known of that one.
+    pub(super) fn reported_kill(&mut self, identity: Arc<Identity>, at_unix: f64, limit: u64) {
+        if is_sized(&identity) {
+            let mut container = ContainerUsage::killed(identity, at_unix, limit);
+            self.move_to_pending(&mut container, false, at_unix);
+        }
+    }
+
     /// Records the exit code of a container's init process.
     fn exited(&mut self, store: &Store, key: Key, code: u8, now_unix: f64) {
         if let (false, Some(identity)) = (self.containers.contains_key(&key), store.identity(key)) {

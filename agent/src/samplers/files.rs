@@ -125,6 +125,22 @@ impl FileSampler {
         }
     }
 
+    /// Reads these measurements of some cgroups.
+    pub(super) fn sample_some(
+        &mut self,
+        store: &mut Store,
+        keys: &[Key],
+        measurements: Measurements,
+        skipped: &mut HashMap<&'static str, u64>,
+    ) {
+        for key in keys {
+            let path = store.identity(*key).map(|identity| identity.path.clone());
+            if let Some(path) = path {
+                self.read_into(store, *key, &path, measurements, skipped);
+            }
+        }
+    }
+
     /// Reads the slow files of all cgroups now, for a reader: what one scrape shows belongs to one moment. `rate()` of values
     /// whose age differs from scrape to scrape would jitter. Not more often than three times per `interval`.
     pub(super) fn read_slow_files_together(

@@ -2,11 +2,14 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use snug_ebpf::abi::snapshot::SnapshotRecord;
 
 use crate::{cgroupfs::mounts::Hierarchy, kernel::CgroupIterator, store::Key};
+
+/// Directories of a hierarchy that are kept, if containers make more below themselves.
+const MAX_DIRECTORIES: usize = 65_536;
 
 /// What a directory of the hierarchy stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,8 @@ pub(super) struct TrackedHierarchy {
     changed: bool,
     /// Directories that are gone, but whose final records may still come.
     departed: HashMap<u64, Key>,
+    /// Directories below which a walk makes few records or none.
+    subtrees: FxHashSet<u64>,
     pass: u64,
     /// Directories of the last pass whose path is not known.
     pub(super) unresolved: u64,
@@ -85,6 +90,7 @@ impl TrackedHierarchy {
             cursor: 0,
             changed: false,
             departed: HashMap::new(),
+            subtrees: FxHashSet::default(),
             pass: 0,
             unresolved: 0,
             failed_passes: 0,
@@ -147,17 +153,42 @@ impl TrackedHierarchy {
         present.find(|(_, present)| present.known == ResolvedCgroup::Cgroup(key)).map(|(id, _)| *id)
     }
 
-    /// Adds a directory.
+    /// Adds a directory. Of those inside containers only so many are kept.
     pub(super) fn insert(&mut self, id: u64, known: ResolvedCgroup) {
+        if matches!(known, ResolvedCgroup::Inner(_)) && self.present.len() >= MAX_DIRECTORIES {
+            return;
+        }
         if self.present.insert(id, PresentDir { known, seen: self.pass }).is_some() {
             self.forget_order(0);
         }
         self.changed = true;
     }
 
-    /// Ends a complete pass. Returns the cgroups that were not visited, which are gone. `expects_final_records`: their final
-    /// records may still come.
-    pub(super) fn end_pass(&mut self, expects_final_records: bool) -> Vec<Key> {
+    /// Below the directory, walks make few records or none.
+    pub(super) fn add_subtree(&mut self, id: u64) {
+        self.subtrees.insert(id);
+    }
+
+    /// Takes the subtrees whose directories are gone.
+    pub(super) fn take_gone_subtrees(&mut self) -> Vec<u64> {
+        let Self { subtrees, present, .. } = self;
+        subtrees.extract_if(|id| !present.contains_key(id)).collect()
+    }
+
+    /// The cgroups that the last pass did not visit, because it had no room.
+    pub(super) fn unvisited(&self) -> Vec<Key> {
+        let visited: FxHashSet<u64> = self.order.iter().take(self.cursor).map(|met| met.id).collect();
+        let rest = self.present.iter().filter(|(id, _)| !visited.contains(id));
+        rest.filter_map(|(_, present)| match present.known {
+            ResolvedCgroup::Cgroup(key) => Some(key),
+            ResolvedCgroup::Inner(_) => None,
+        })
+        .collect()
+    }
+
+    /// Ends a complete pass or listing. Returns the cgroups that were not visited, which are gone. `expects_final_records`: their
+    /// final records may still come. `is_walk`: directories inside containers were left out, so they may still be there.
+    pub(super) fn end_pass(&mut self, expects_final_records: bool, is_walk: bool) -> Vec<Key> {
         if !self.changed && self.cursor == self.order.len() {
             return Vec::new();
         }
@@ -172,7 +203,7 @@ impl TrackedHierarchy {
         let mut keys = Vec::new();
         let departed = &mut self.departed;
         self.present.retain(|id, present| {
-            if present.seen == pass {
+            if present.seen == pass || (is_walk && matches!(present.known, ResolvedCgroup::Inner(_))) {
                 return true;
             }
             if let ResolvedCgroup::Cgroup(key) = present.known {
@@ -237,7 +268,7 @@ mod tests {
         for id in ids {
             let _ = tracked.visit(*id);
         }
-        tracked.end_pass(true)
+        tracked.end_pass(true, true)
     }
 
     #[test]
@@ -272,7 +303,7 @@ mod tests {
         tracked.begin_pass();
         assert_eq!(tracked.visit(9), None);
         assert!(tracked.visit(1).is_some() && tracked.visit(2).is_some() && tracked.visit(3).is_some());
-        assert_eq!(tracked.end_pass(true), []);
+        assert_eq!(tracked.end_pass(true, true), []);
         assert_eq!(tracked.resolve(9), None);
     }
 
@@ -287,7 +318,7 @@ mod tests {
                 tracked.is_unchanged(&record(*id, *cpu))
             });
             let unchanged = unchanged.collect();
-            assert_eq!(tracked.end_pass(true), []);
+            assert_eq!(tracked.end_pass(true, true), []);
             unchanged
         };
         assert_eq!(compare(&mut tracked, &[(1, 7), (2, 7), (3, 7)]), [false; 3], "no records before");
@@ -317,6 +348,6 @@ mod tests {
         let _ = tracked.visit(1);
         assert_eq!(tracked.visit(2), None);
         let _ = tracked.visit(3);
-        assert_eq!(tracked.end_pass(true), [], "it was removed before");
+        assert_eq!(tracked.end_pass(true, true), [], "it was removed before");
     }
 }

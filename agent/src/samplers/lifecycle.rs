@@ -99,6 +99,9 @@ impl Sampler {
         let Some(tracked) = self.hierarchies.get_mut(index) else { return };
         tracked.remove(event.id);
         let format = record_format(tracked);
+        if let Some(kernel) = &mut self.kernel {
+            kernel.subtrees.remove(index, event.id);
+        }
         self.end_network(index, event.id, known);
         self.end_runqueue(index, event.id, known);
         let ResolvedCgroup::Cgroup(key) = known else { return };

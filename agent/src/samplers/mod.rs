@@ -5,6 +5,7 @@
 //! Events of the eBPF programs are handled between rounds.
 
 mod agent;
+mod budget;
 mod compare;
 mod detectors;
 mod evidence;
@@ -13,10 +14,12 @@ mod hierarchy;
 mod histograms;
 mod host;
 mod interfaces;
+mod kills;
 mod lifecycle;
 mod naming;
 mod network;
 mod oom;
+mod pacing;
 mod pass;
 mod process;
 mod processes;
@@ -53,8 +56,10 @@ use self::{
     hierarchy::{ResolvedCgroup, TrackedHierarchy},
     host::Host,
     interfaces::InterfaceSampler,
+    kills::KillCounters,
     naming::Naming,
     network::NetworkSampler,
+    pacing::Pacing,
     processes::ProcessSampler,
     runqueue::RunqueueSampler,
     sample::PendingSamples,
@@ -72,17 +77,24 @@ use crate::{
     clock::unix_now,
     config::Config,
     cri::CriNames,
-    identity::path,
+    identity::{
+        Level,
+        path::{self, NestedNodes},
+    },
     kernel::EbpfPrograms,
     kubernetes::PodWatch,
     model::{AgentRow, Verdict},
-    store::{Appearance, Key, Store},
+    store::{Appearance, KERNEL_REPORT_TIMEOUT, Key, Store},
     values::{Measurement, SourceKind},
     views::CurrentView,
 };
 
 /// Minimum time between two listings of a hierarchy's directories.
 const MIN_LISTING_PAUSE: Duration = Duration::from_secs(1);
+/// Directories that a listing takes below a container.
+const MAX_LISTED_IN_CONTAINER: usize = 256;
+/// Directories that a listing takes below a systemd unit, which may contain containers.
+const MAX_LISTED_IN_UNIT: usize = 4096;
 /// Maximum time between listings that find no new cgroup.
 const MAX_LISTING_PAUSE: Duration = Duration::from_secs(60);
 
@@ -95,6 +107,7 @@ pub struct Sampler {
     hierarchies: Vec<TrackedHierarchy>,
     sources: MeasurementSources,
     files: FileSampler,
+    nested_nodes: NestedNodes,
     naming: Naming,
     /// The watch of pods, if enabled.
     watched: Option<Arc<PodWatch>>,
@@ -108,6 +121,7 @@ pub struct Sampler {
     /// If there is a history.
     evidence: Option<UsageCollector>,
     detectors: EventDetectors,
+    kill_counters: KillCounters,
     store: Store,
     /// Samples that are not in the store yet.
     pending: PendingSamples,
@@ -115,6 +129,7 @@ pub struct Sampler {
     agent: AgentRow,
     skipped: HashMap<&'static str, u64>,
     schedule: Schedule,
+    pacing: Pacing,
     /// Pause until the next comparison; doubles each time.
     compare_pause: Duration,
     first_round: bool,
@@ -166,8 +181,12 @@ impl Sampler {
         self.views.listen()?;
         let mut next = Instant::now();
         loop {
-            self.round(Instant::now());
-            next += self.interval();
+            let begun = Instant::now();
+            self.round(begun);
+            let now = Instant::now();
+            self.pacing.record(now.saturating_duration_since(begun), now);
+            self.agent.slowdown = self.pacing.slowdown();
+            next += self.interval() * self.pacing.slowdown();
             // Missed rounds are skipped, for example after the machine was suspended.
             next = next.max(Instant::now());
             loop {
@@ -182,6 +201,8 @@ impl Sampler {
                 }
                 if stopped {
                     self.write_heartbeat();
+                    // What is not counted now is too old for the next agent.
+                    self.count_unreported_kills(Instant::now() + KERNEL_REPORT_TIMEOUT);
                     self.publish_now();
                     if let Some(evidence) = &mut self.evidence {
                         evidence.finish(&self.store, unix_now());
@@ -242,6 +263,9 @@ impl Sampler {
             self.host.refresh(&self.store, now);
         }
         self.naming.name_ended(&mut self.store, now);
+        if full {
+            self.count_unreported_kills(now);
+        }
         self.collect_usage(now, full);
         let settled = self.store.settle(now);
         self.collect_exits(&settled);
@@ -250,6 +274,7 @@ impl Sampler {
             self.files.forget(&settled);
             self.network.forget(&settled);
             self.detectors.forget(&settled);
+            self.kill_counters.forget(&settled);
             if let Some(runqueue) = &mut self.runqueue {
                 runqueue.forget(&settled);
             }
@@ -258,7 +283,7 @@ impl Sampler {
             }
         }
         if full {
-            self.sample_network();
+            self.sample_network(now);
             self.sample_round_trips(now);
             self.sample_runqueue(now);
             let AgentRow { started_unix, downtime_seconds, .. } = self.agent;
@@ -308,7 +333,16 @@ impl Sampler {
         if self.schedule.listing.get(index).is_none_or(|due| now < *due) {
             return;
         }
-        let listing = match list_cgroups(&tracked.hierarchy, MAX_DEPTH) {
+        let nested_nodes = &self.nested_nodes;
+        // Inside a container only so many directories are listed, for the counters of their sockets.
+        let room_below = |path: &str| match path::parse_with(path, nested_nodes).map(|of_path| of_path.level)
+        {
+            _ if nested_nodes.is_around(path) => None,
+            Some(Level::Container | Level::Sandbox) => Some(MAX_LISTED_IN_CONTAINER),
+            Some(Level::Unit) => Some(MAX_LISTED_IN_UNIT),
+            _ => None,
+        };
+        let listing = match list_cgroups(&tracked.hierarchy, MAX_DEPTH, room_below) {
             Ok(listing) => listing,
             Err(error) => {
                 let source = &error.source;
@@ -319,6 +353,7 @@ impl Sampler {
         };
         *self.skipped.entry("cgroup_names_not_utf8").or_default() += listing.skipped_names;
         *self.skipped.entry("cgroups_too_deep").or_default() += listing.too_deep;
+        *self.skipped.entry("cgroups_inside_containers").or_default() += listing.too_many;
         tracked.begin_pass();
         let new: Vec<_> = listing
             .cgroups
@@ -342,7 +377,7 @@ impl Sampler {
             self.add_cgroup(index, &NewCgroup { id: *id, path, created_unix, present_at_start }, now);
         }
         if listing.unreadable == 0 {
-            self.end_pass(index, now);
+            self.end_pass(index, now, false);
         }
         if index == 0 {
             self.refresh_flush_points();
@@ -353,14 +388,16 @@ impl Sampler {
     fn add_cgroup(&mut self, index: usize, found: &NewCgroup<'_>, now: Instant) -> Option<Key> {
         let NewCgroup { id, path, created_unix, present_at_start } = *found;
         let tracked = self.hierarchies.get_mut(index)?;
-        let Some(of_path) = path::parse(path) else {
+        let Some(of_path) = path::parse_with(path, &self.nested_nodes) else {
             tracked.insert(id, ResolvedCgroup::Inner(self.store.enclosing(path)));
             return None;
         };
         self.naming.appeared(&of_path);
+        let level = of_path.level;
         let appearance = Appearance { path: path.into(), of_path, created_unix, present_at_start };
         let key = self.store.appear(appearance, index, now);
         tracked.insert(id, ResolvedCgroup::Cgroup(key));
+        self.limit_subtree(index, id, path, level);
         Some(key)
     }
 

@@ -4,6 +4,8 @@
 //! `tcp_retransmit` (`tcp_retransmit_skb`), `tcp_retransmit_synack`, `tcp_round_trip` (`sock_ops`). Metrics:
 //! `snug_container_network_*`, `snug_container_tcp_*`, `snug_workload_network_*`, `snug_workload_tcp_*`.
 //!
+//! Counting packets pauses when it takes more CPU time than `network-millicores`: `snug_agent_network_paused`.
+//!
 //! The programs count by the cgroup in which a socket was created. It may be a cgroup inside a container, so counters are
 //! summed by container.
 
@@ -13,21 +15,27 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Sampler,
+    budget::CpuBudget,
     hierarchy::ResolvedCgroup,
     histograms::{CgroupHistograms, READ_INTERVAL},
     unknown_cgroups::UnknownCgroups,
 };
 use crate::{
+    kernel::EbpfPrograms,
+    model::BudgetRow,
     store::Key,
     values::{Network, Tcp, Values},
 };
 
 /// Counters of an unknown cgroup are deleted after this many full rounds.
 const UNKNOWN_ROUNDS: u8 = 60;
+/// As [`UNKNOWN_ROUNDS`], if the map is half full.
+const CROWDED_ROUNDS: u8 = 3;
 
 /// State between rounds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct NetworkSampler {
+    budget: CpuBudget,
     /// Counters of removed cgroups inside each container.
     ended: HashMap<Key, (Network, Tcp)>,
     unknown: UnknownCgroups,
@@ -37,6 +45,21 @@ pub(super) struct NetworkSampler {
 }
 
 impl NetworkSampler {
+    pub(super) fn new(max_millicores: u32, now: Instant) -> Self {
+        Self {
+            budget: CpuBudget::new("counting of packets", "network-millicores", max_millicores, now),
+            ended: HashMap::new(),
+            unknown: UnknownCgroups::default(),
+            round_trips: CgroupHistograms::default(),
+            next: None,
+        }
+    }
+
+    /// State of the counting of packets, for the agent's metrics.
+    pub(super) fn row(&self, kernel: &EbpfPrograms) -> BudgetRow {
+        self.budget.row(kernel.packets.cost_ns())
+    }
+
     /// Drops the state of settled cgroups.
     pub(super) fn forget(&mut self, gone: &[Key]) {
         for key in gone {
@@ -63,16 +86,27 @@ impl Sampler {
     }
 
     /// Reads the counters of all cgroups.
-    pub(super) fn sample_network(&mut self) {
+    pub(super) fn sample_network(&mut self, now: Instant) {
         let Some(kernel) = &mut self.kernel else { return };
         if !kernel.is_running("network_receive") && !kernel.is_running("tcp_connection") {
             return;
         }
+        if let Some(on) = self.network.budget.check(kernel.packets.cost_ns(), now) {
+            kernel.packets.count(on);
+        }
         let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
         let mut sums: FxHashMap<Key, (Network, Tcp)> = FxHashMap::default();
-        let sorted = self.network.unknown.sort(kernel.network.ids(), unified, UNKNOWN_ROUNDS);
+        let ids = kernel.network.ids();
+        // Whoever makes cgroups below a container, each with a socket, must not take the room of others.
+        let is_crowded = ids.len() > self.config.max_cgroups as usize / 2;
+        let rounds = if is_crowded { CROWDED_ROUNDS } else { UNKNOWN_ROUNDS };
+        let sorted = self.network.unknown.sort(ids, unified, rounds);
         for (id, key) in sorted.known {
-            if let Some(counted) = kernel.network.get(id) {
+            let Some(counted) = kernel.network.get(id) else { continue };
+            if is_crowded && unified.resolve(id) != Some(ResolvedCgroup::Cgroup(key)) {
+                kernel.network.remove(id);
+                add(self.network.ended.entry(key).or_default(), &counted);
+            } else {
                 add(sums.entry(key).or_default(), &counted);
             }
         }
@@ -93,6 +127,11 @@ impl Sampler {
             if self.store.values(key).is_some_and(|values| values.network != network || values.tcp != tcp) {
                 self.store.update(key, Values { network, tcp, ..Values::default() });
             }
+        }
+        if sorted.some_unknown
+            && let Some(index) = self.hierarchies.iter().position(|tracked| tracked.id == 0)
+        {
+            self.list_directories(index, now);
         }
     }
 

@@ -24,13 +24,13 @@ const MEMORY: Measurements = Measurements::new(&[Measurement::Memory]);
 
 /// Limits and usage in the pod of a victim, bytes.
 #[derive(Clone, Debug, Default)]
-struct InPod {
+pub(super) struct InPod {
     /// The victim's own limit.
-    own: Option<u64>,
+    pub(super) own: Option<u64>,
     /// The limits of the pod's other containers.
-    others: Vec<Option<u64>>,
+    pub(super) others: Vec<Option<u64>>,
     /// The victim's highest usage.
-    highest: Option<u64>,
+    pub(super) highest: Option<u64>,
 }
 
 impl InPod {
@@ -39,7 +39,7 @@ impl InPod {
     /// A pod without other containers has one limit, whoever enforces it. If the limits of all containers fit into the pod's, the
     /// pod reaches its limit only when each container reaches its own. Otherwise the pod is too small for all of them, and what is
     /// known of the container is that its highest usage was not enough.
-    fn exceeded(&self, of_pod: u64) -> Option<u64> {
+    pub(super) fn exceeded(&self, of_pod: u64) -> Option<u64> {
         let Self { own, others, highest } = self;
         if others.is_empty() {
             return Some(own.map_or(of_pod, |own| own.min(of_pod)));
@@ -52,7 +52,11 @@ impl InPod {
 
 /// The memory limit that was too low for the victim's container, bytes, after a kill at a `limit`; `None` if another cgroup was too
 /// large or the node too small.
-fn exceeded_limit(scope: OomScope, limit: Option<u64>, pod: impl FnOnce() -> InPod) -> Option<u64> {
+pub(super) fn exceeded_limit(
+    scope: OomScope,
+    limit: Option<u64>,
+    pod: impl FnOnce() -> InPod,
+) -> Option<u64> {
     match scope {
         OomScope::Container => limit,
         _ if !AgentRule::ExceededLimit.is_on() => limit,
@@ -100,7 +104,7 @@ impl Sampler {
         self.store.record_oom_kill(victim, kill);
     }
 
-    fn in_pod(&mut self, victim: Key) -> InPod {
+    pub(super) fn in_pod(&mut self, victim: Key) -> InPod {
         let of_victim = self.memory_of(victim);
         let mut others = Vec::new();
         for (key, is_named) in self.siblings(victim) {
@@ -131,7 +135,7 @@ impl Sampler {
 
     /// Memory and limit of a container now. The last sample is from before the kill, and a container that is killed in its first
     /// second has none. If the cgroup is gone, the sample, else the limit in the pod's spec.
-    fn memory_of(&mut self, key: Key) -> Option<Memory> {
+    pub(super) fn memory_of(&mut self, key: Key) -> Option<Memory> {
         let identity = Arc::clone(self.store.identity(key)?);
         let now = self.files.read(&identity.path, MEMORY).and_then(|values| values.memory);
         now.or_else(|| self.store.values(key)?.memory).or_else(|| {

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     cgroupfs::{Measurements, mounts::Version},
     clock::unix_now,
+    identity::Level,
     values::{Measurement, SourceKind},
 };
 
@@ -23,6 +24,9 @@ const MAX_FAILED_PASSES: u32 = 10;
 
 /// Maximum time between two walks. While no cgroup is created or removed, `resample` gives the same records for less.
 const MAX_WALK_AGE: Duration = Duration::from_secs(10);
+
+/// A systemd unit, which may contain containers, gets at most this part of the records for what is below it.
+const UNIT_SHARE: u32 = 4;
 
 const TASKS: Measurements = Measurements::new(&[Measurement::Pids]);
 /// A hierarchy that has only the number of tasks (cgroup v1's pids) is sampled in every fifth full round.
@@ -160,22 +164,52 @@ impl Sampler {
         *self.skipped.entry("cgroup_records_unreadable").or_default() += stats.unreadable;
         self.sources.sampled(measured, now);
         if complete {
-            self.end_pass(index, now);
+            self.end_pass(index, now, true);
+        } else if full && stats.lost > 0 {
+            self.sample_unvisited(index, measured);
         }
         if let Some(tracked) = self.hierarchies.get_mut(index) {
             tracked.unresolved = unresolved;
         }
-        if unresolved > 0 {
+        if unresolved > 0 || stats.lost > 0 {
             self.list_directories(index, now);
         }
     }
 
     /// Ends a complete pass or listing: cgroups that were not visited are gone.
-    pub(super) fn end_pass(&mut self, index: usize, now: Instant) {
+    pub(super) fn end_pass(&mut self, index: usize, now: Instant, is_walk: bool) {
         let expects_final_records = self.expects_final_records();
         let Some(tracked) = self.hierarchies.get_mut(index) else { return };
-        for key in tracked.end_pass(expects_final_records) {
+        let gone = tracked.end_pass(expects_final_records, is_walk);
+        if let (false, Some(kernel)) = (gone.is_empty(), &mut self.kernel) {
+            for id in tracked.take_gone_subtrees() {
+                kernel.subtrees.remove(index, id);
+            }
+        }
+        for key in gone {
             self.store.depart(key, index, index == 0, expects_final_records, now);
+        }
+    }
+
+    /// Reads the files of the cgroups for which a pass had no room.
+    fn sample_unvisited(&mut self, index: usize, measured: Measurements) {
+        let Some(tracked) = self.hierarchies.get(index) else { return };
+        let unvisited = tracked.unvisited();
+        self.files.sample_some(&mut self.store, &unvisited, measured, &mut self.skipped);
+    }
+
+    /// Limits the records below a new container or unit: what it makes below itself must not take the room of others.
+    pub(super) fn limit_subtree(&mut self, index: usize, id: u64, path: &str, level: Level) {
+        let room = match level {
+            Level::Container | Level::Sandbox => 0,
+            Level::Unit => self.config.max_cgroups / UNIT_SHARE,
+            _ => return,
+        };
+        let (Some(kernel), Some(tracked)) = (&mut self.kernel, self.hierarchies.get_mut(index)) else {
+            return;
+        };
+        if !self.nested_nodes.is_around(path) && kernel.subtrees.limit(index, id, room).is_ok() {
+            tracked.add_subtree(id);
         }
     }
 }

@@ -30,6 +30,7 @@ impl Sampler {
             resident_bytes,
             kubernetes: self.watched.as_ref().map(|watched| watched.row(self.naming.pods())),
             history: self.evidence.as_ref().map(UsageCollector::history),
+            network: kernel.map(|kernel| self.network.row(kernel)),
             runqueue: self.runqueue.as_ref().zip(kernel).map(|(runqueue, kernel)| runqueue.row(kernel)),
             ..std::mem::take(&mut self.agent)
         };

@@ -6,46 +6,30 @@
 //!
 //! Tracing pauses when the programs take more CPU time than `runqueue-millicores`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{
     Sampler,
+    budget::CpuBudget,
     hierarchy::ResolvedCgroup,
     histograms::{CgroupHistograms, READ_INTERVAL},
 };
-use crate::{kernel::EbpfPrograms, model::RunqueueRow, store::Key, values::Values};
-
-/// How long tracing pauses when it takes too much CPU time: the first pause. Each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(60);
-/// The longest pause.
-const MAX_PAUSE: Duration = Duration::from_secs(3600);
+use crate::{kernel::EbpfPrograms, model::BudgetRow, store::Key, values::Values};
 
 /// State between readings.
 #[derive(Debug)]
 pub(super) struct RunqueueSampler {
-    /// CPU that tracing may use, in cores.
-    max_share: f64,
+    budget: CpuBudget,
     waits: CgroupHistograms,
     next: Instant,
-    /// Run time of the programs at the last reading, nanoseconds, and the time of the reading.
-    cost: (u64, Instant),
-    pause: Duration,
-    /// When tracing resumes, if it is paused.
-    paused_until: Option<Instant>,
-    times_paused: u64,
 }
 
 impl RunqueueSampler {
-    pub(super) fn new(max_share: f64, now: Instant) -> Self {
+    pub(super) fn new(max_millicores: u32, now: Instant) -> Self {
         Self {
-            max_share,
+            budget: CpuBudget::new("tracing of the run queue", "runqueue-millicores", max_millicores, now),
             waits: CgroupHistograms::default(),
-            // Over a shorter time the share of CPU would be noise.
             next: now + READ_INTERVAL,
-            cost: (0, now),
-            pause: FIRST_PAUSE,
-            paused_until: None,
-            times_paused: 0,
         }
     }
 
@@ -55,42 +39,8 @@ impl RunqueueSampler {
     }
 
     /// State of tracing, for the agent's metrics.
-    pub(super) fn row(&self, kernel: &EbpfPrograms) -> RunqueueRow {
-        RunqueueRow {
-            cost_ns: kernel.runqueue_cost_ns(),
-            paused: self.paused_until.is_some(),
-            times_paused: self.times_paused,
-        }
-    }
-
-    /// Pauses tracing that takes too much CPU time, and resumes it later.
-    fn control(&mut self, kernel: &mut EbpfPrograms, now: Instant) {
-        if self.paused_until.is_some_and(|until| now < until) {
-            return;
-        }
-        let cost = kernel.runqueue_cost_ns();
-        let (before, at) = std::mem::replace(&mut self.cost, (cost, now));
-        if self.paused_until.take().is_some() {
-            kernel.trace_runqueue(true);
-            tracing::info!("tracing of the run queue resumes");
-            return;
-        }
-        let elapsed = now.saturating_duration_since(at).as_nanos() as f64;
-        let share = cost.saturating_sub(before) as f64 / elapsed.max(1.0);
-        if share > self.max_share {
-            kernel.trace_runqueue(false);
-            self.paused_until = Some(now + self.pause);
-            self.times_paused += 1;
-            tracing::warn!(
-                millicores = (share * 1000.0).round(),
-                max = (self.max_share * 1000.0).round(),
-                "tracing the run queue takes more CPU time than runqueue-millicores; paused for {}",
-                humantime::format_duration(self.pause)
-            );
-            self.pause = (self.pause * 2).min(MAX_PAUSE);
-        } else if share < self.max_share / 2.0 {
-            self.pause = FIRST_PAUSE;
-        }
+    pub(super) fn row(&self, kernel: &EbpfPrograms) -> BudgetRow {
+        self.budget.row(kernel.runqueue_cost_ns())
     }
 }
 
@@ -102,7 +52,9 @@ impl Sampler {
             return;
         }
         runqueue.next = now + READ_INTERVAL;
-        runqueue.control(kernel, now);
+        if let Some(on) = runqueue.budget.check(kernel.runqueue_cost_ns(), now) {
+            kernel.trace_runqueue(on);
+        }
         let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
         let expired = runqueue.waits.update(&mut kernel.runqueue, unified);
         *self.skipped.entry("runqueue_of_unknown_cgroups").or_default() += expired;

@@ -19,8 +19,10 @@ use super::{
     hierarchy::TrackedHierarchy,
     host::Host,
     interfaces::InterfaceSampler,
+    kills::KillCounters,
     naming::Naming,
     network::NetworkSampler,
+    pacing::Pacing,
     processes::ProcessSampler,
     runqueue::RunqueueSampler,
     sample::PendingSamples,
@@ -33,6 +35,7 @@ use crate::{
     },
     clock::unix_now,
     config::{Config, SourceChoice},
+    identity::path::NestedNodes,
     kernel::{EbpfPrograms, KernelError, KernelOptions},
     model::{AgentRow, Verdict},
     store::Store,
@@ -135,10 +138,12 @@ impl Sampler {
                 compare: now,
                 heartbeat: now,
             },
-            network: NetworkSampler::default(),
-            runqueue: config.runqueue.then(|| {
-                RunqueueSampler::new(f64::from(config.runqueue_millicores) / 1000.0, Instant::now())
-            }),
+            pacing: Pacing::new(now),
+            network: NetworkSampler::new(config.network_millicores, now),
+            runqueue: config
+                .runqueue
+                .then(|| RunqueueSampler::new(config.runqueue_millicores, Instant::now())),
+            nested_nodes: NestedNodes::new(&config.nested_nodes),
             naming: Naming::new(config.pods_file.clone(), config.proc_root.clone(), config.run_root.clone()),
             watched: None,
             interfaces: InterfaceSampler::new(config.proc_root.clone()),
@@ -158,6 +163,7 @@ impl Sampler {
             heartbeat,
             evidence: None,
             detectors: EventDetectors::default(),
+            kill_counters: KillCounters::default(),
             pending: PendingSamples::default(),
             views,
         };

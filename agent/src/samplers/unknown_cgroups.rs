@@ -20,6 +20,8 @@ pub(super) struct UnknownCgroups {
 pub(super) struct SortedIds {
     /// Cgroups that belong to one in the store.
     pub(super) known: Vec<(u64, Key)>,
+    /// Whether some are unknown.
+    pub(super) some_unknown: bool,
     /// Cgroups that were unknown for `max_rounds`: their counters are to be deleted.
     pub(super) expired: Vec<u64>,
 }
@@ -34,6 +36,7 @@ impl UnknownCgroups {
                 sorted.known.push((id, key));
                 continue;
             }
+            sorted.some_unknown = true;
             let seen = self.rounds.get(&id).map_or(1, |seen| seen + 1);
             if seen >= max_rounds {
                 sorted.expired.push(id);

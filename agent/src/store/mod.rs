@@ -26,12 +26,16 @@ pub(crate) use self::view::Stamp;
 use self::{
     ended::EndedContainers,
     recorder::Recorder,
-    reported::ReportedTerminations,
+    reported::Reported,
     terminations::{InitLifecycle, RecentTerminations},
     view::Living,
     workloads::{Contribution, Workloads},
 };
-pub use self::{ended::Unnamed, recorder::MAX_EVENTS};
+pub use self::{
+    ended::Unnamed,
+    recorder::MAX_EVENTS,
+    reported::{KERNEL_REPORT_TIMEOUT, ReportedKill},
+};
 use crate::{
     model::{
         CgroupRow, EventDetails, Exit, Identity, Init, Level, Names, OomKill, PathIdentity, Subject,
@@ -114,7 +118,8 @@ pub struct Store {
     workload_rows: Arc<[WorkloadRow]>,
     terminated: RecentTerminations,
     terminated_rows: Arc<[Arc<TerminatedContainer>]>,
-    reported: ReportedTerminations,
+    reported: Reported,
+    reported_kills: Reported,
     /// Exit codes that [`Store::take_exits`] has not returned yet.
     exits: Vec<(Key, u8)>,
     events: Recorder,
@@ -149,7 +154,8 @@ impl Store {
             workload_rows: Arc::new([]),
             terminated: RecentTerminations::default(),
             terminated_rows: Arc::new([]),
-            reported: ReportedTerminations::default(),
+            reported: Reported::default(),
+            reported_kills: Reported::default(),
             exits: Vec::new(),
             events: Recorder::default(),
             spare: (Vec::new(), Vec::new()),
@@ -313,6 +319,7 @@ impl Store {
         let (subject, at_unix) = (Subject::new(&entry.identity), kill.at_unix);
         self.events.record(subject, EventDetails::OomKill(kill.clone()), at_unix, Instant::now());
         entry.lifecycle.add_oom_kill(kill);
+        self.account_oom_kill(key);
         self.count(key);
     }
 

@@ -10,6 +10,8 @@ use crate::model::{Event, EventCounts, EventDetails, Identity, Subject};
 
 /// The maximum number of events that are kept.
 pub const MAX_EVENTS: usize = 1024;
+/// The maximum number of events of one subject. Whoever has more loses the oldest of its own, not those of others.
+const MAX_EVENTS_OF_SUBJECT: usize = MAX_EVENTS / 8;
 /// How long an event waits for the names of its pod, which may arrive after the pod's first event.
 const NAMES_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -85,8 +87,14 @@ impl Recorder {
         self.last += 1;
         let event = Event { sequence: self.last, at_unix, subject, details };
         self.counts.add(event.kind());
+        let is_of_subject = |other: &Arc<Event>| other.subject.is_same(&event.subject);
         if self.recent.len() == MAX_EVENTS {
             self.recent.pop_front();
+        } else if self.recent.len() > MAX_EVENTS_OF_SUBJECT
+            && self.recent.iter().filter(|other| is_of_subject(other)).count() >= MAX_EVENTS_OF_SUBJECT
+            && let Some(oldest) = self.recent.iter().position(is_of_subject)
+        {
+            self.recent.remove(oldest);
         }
         self.recent.push_back(Arc::new(event));
         self.shown = None;
@@ -136,8 +144,8 @@ mod tests {
     #[test]
     fn old_events_are_dropped_and_sequence_numbers_show_it() {
         let (mut recorder, now) = (Recorder::default(), Instant::now());
-        for _ in 0..MAX_EVENTS + 5 {
-            recorder.record(Subject::new(&identity("/a", None, None)), eviction(), 1.0, now);
+        for number in 0..MAX_EVENTS + 5 {
+            recorder.record(Subject::new(&identity(&format!("/{number}"), None, None)), eviction(), 1.0, now);
         }
         let rows = recorder.rows();
         assert_eq!((rows.len(), rows.first().unwrap().sequence), (MAX_EVENTS, 6));
@@ -145,13 +153,35 @@ mod tests {
     }
 
     #[test]
+    fn a_noisy_pod_keeps_no_room_of_others() {
+        let (mut recorder, now) = (Recorder::default(), Instant::now());
+        let mut record = |path: &str, pod| {
+            // Events of pods wait for names, but not any longer than that.
+            recorder.record(Subject::new(&identity(path, pod, Some(Names::default()))), eviction(), 1.0, now);
+        };
+        record("/quiet", None);
+        for number in 0..20 * MAX_EVENTS {
+            // In a crash loop each container is another one.
+            record(&format!("/noisy/{number}"), Some("noisy"));
+        }
+        record("/last", None);
+        recorder.settle(now + NAMES_TIMEOUT);
+        let rows = recorder.rows();
+        assert_eq!(rows.len(), MAX_EVENTS_OF_SUBJECT + 2);
+        assert_eq!(rows.first().unwrap().subject.to_string(), "/quiet");
+        let (new, missed) = EventCursor::default().new_events(&rows);
+        assert_eq!(missed as usize, 20 * MAX_EVENTS + 2 - new.len(), "the sequence shows what is missing");
+    }
+
+    #[test]
     fn a_cursor_takes_each_event_once_and_counts_what_it_missed() {
         let mut recorder = Recorder::default();
         let names = Arc::new(Names { pod: "web".to_owned(), ..Names::default() });
         let mut happen = |times: usize| {
-            for _ in 0..times {
+            for number in 0..times {
                 let details = EventDetails::Eviction("".into());
-                recorder.record(Subject::from_status(&names, "u", ""), details, 1.0, Instant::now());
+                let subject = Subject::from_status(&names, &format!("u{number}"), "");
+                recorder.record(subject, details, 1.0, Instant::now());
             }
             recorder.rows()
         };

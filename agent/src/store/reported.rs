@@ -1,42 +1,55 @@
-//! Terminations that only pod statuses report: of containers whose program never started (`StartError`), of containers
-//! that terminated while no agent ran, and of all containers where no eBPF program reports exits.
+//! Terminations and OOM kills that only pod statuses report: of containers whose program never started (`StartError`), of
+//! containers that terminated while no agent ran, and of all containers where no eBPF program reports exits and kills.
 //!
 //! Statuses and eBPF programs both report a termination with the container's id, so no termination counts twice. A
 //! status waits until the eBPF program has had time to report the same termination.
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::Store;
+use super::{Key, Store};
 use crate::model::{
-    EventDetails, Pods, Subject, Termination, WorkloadKey,
-    pod::{KnownContainer, State, Terminated},
+    AgentRule, EventDetails, Pods, Subject, Termination, TerminationReason, WorkloadKey,
+    pod::{KnownContainer, KnownPod, State, Terminated},
 };
 
 /// How long a status waits for the eBPF program: longer than a termination can be unconfirmed.
-const KERNEL_REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const KERNEL_REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of counted ids. Beyond it, ids that no status mentions are dropped.
 const MAX_IDS: usize = 4096;
 
-/// Which terminations are counted already.
+/// An OOM kill that only a pod status reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportedKill {
+    pub pod: Arc<KnownPod>,
+    /// Name of the container in the pod.
+    pub container: String,
+    /// The id of the run that was killed.
+    pub id: Box<str>,
+    /// Time of its end, seconds since the Unix epoch.
+    pub at_unix: f64,
+}
+
+/// Which terminations, or which OOM kills, are counted already.
 #[derive(Debug, Default)]
-pub(super) struct ReportedTerminations {
-    /// Ids of containers whose termination is counted, or must not count.
+pub(super) struct Reported {
+    /// Ids of containers whose termination or kill is counted, or must not count.
     accounted: HashSet<Box<str>>,
     /// Ids of terminated containers that wait for the eBPF program, and since when.
     waiting: HashMap<Box<str>, Instant>,
 }
 
-impl ReportedTerminations {
-    /// Marks the termination of a container as counted.
+impl Reported {
+    /// Marks the termination or the kill of a container as counted.
     pub(super) fn account(&mut self, id: &str) {
         self.waiting.remove(id);
         self.accounted.insert(id.into());
     }
 
-    /// Whether a termination must be counted now.
+    /// Whether a termination or a kill must be counted now.
     fn is_due(&mut self, id: &str, now: Instant) -> bool {
         if self.accounted.contains(id) {
             return false;
@@ -83,6 +96,43 @@ impl Store {
         self.reported.forget(&mentioned);
     }
 
+    /// OOM kills since `since_unix` that only statuses report, each once. A run of a container counts once, because its status has only
+    /// its end.
+    pub fn take_reported_kills(&mut self, pods: &Pods, since_unix: f64, now: Instant) -> Vec<ReportedKill> {
+        if !AgentRule::ReportedKills.is_on() {
+            return Vec::new();
+        }
+        // Times in statuses are whole seconds, and 0 if unknown.
+        let since = since_unix.floor().max(1.0);
+        let (mut mentioned, mut kills) = (HashSet::new(), Vec::new());
+        let containers = pods.iter().flat_map(|pod| pod.containers.iter().map(move |one| (pod, one)));
+        for (pod, container) in containers {
+            mentioned.extend(container.ids.iter().map(|id| &**id));
+            let Some(status) = &container.status else { continue };
+            for ended in status.terminations().filter(|ended| !ended.id.is_empty()) {
+                let is_kill = TerminationReason::from_status(&ended.reason) == TerminationReason::OomKilled;
+                mentioned.insert(&*ended.id);
+                if is_kill && ended.finished_unix >= since && self.reported_kills.is_due(&ended.id, now) {
+                    kills.push(ReportedKill {
+                        pod: Arc::clone(pod),
+                        container: container.names.container.clone(),
+                        id: ended.id.clone(),
+                        at_unix: ended.finished_unix,
+                    });
+                }
+            }
+        }
+        self.reported_kills.forget(&mentioned);
+        kills
+    }
+
+    /// An OOM kill in a container is counted: no status needs to report it.
+    pub fn account_oom_kill(&mut self, key: Key) {
+        if let Some(entry) = self.entries.get(&key) {
+            self.reported_kills.account(&entry.identity.of_path.id);
+        }
+    }
+
     /// `restarted`: whether the container runs again and no agent saw its start.
     fn count_reported_termination(
         &mut self,
@@ -102,8 +152,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -231,9 +280,75 @@ mod tests {
         }
     }
 
+    /// A run of a container: whether it was killed by the OOM killer, when the kernel reports a kill relative to the status, and
+    /// the seconds from the start of the agent to its end.
+    #[derive(Clone, Debug)]
+    struct Run {
+        is_killed: bool,
+        kernel_reports: Option<bool>,
+        ended: i32,
+    }
+
+    fn runs() -> impl Strategy<Value = Vec<Run>> {
+        let run = (any::<bool>(), prop::option::of(any::<bool>()), -90..90_i32);
+        let run = run.prop_map(|(is_killed, kernel_reports, ended)| Run { is_killed, kernel_reports, ended });
+        prop::collection::vec(run, 1..5)
+    }
+
+    #[test]
+    fn an_oom_kill_that_only_a_status_reports_is_counted_once() {
+        // What the agent before this one may have counted.
+        let since = AGENT_START - 60.0;
+        let is_missed = |run: &Run| run.is_killed && run.kernel_reports.is_none() && run.ended >= -60;
+        AgentRule::ReportedKills.prove(
+            &runs(),
+            |runs| runs.iter().any(is_missed),
+            |runs| {
+                let (mut store, begun) = (Store::new(10), Instant::now());
+                let (mut found, mut now) = (Vec::new(), begun);
+                for (number, run) in runs.iter().enumerate() {
+                    let id = format!("{number}");
+                    // The agent started at 20 minutes past the hour.
+                    let second = 20 * 60 + run.ended;
+                    let at = format!("2026-11-27T12:{:02}:{:02}Z", second / 60, second % 60);
+                    let reason = if run.is_killed { "OOMKilled" } else { "Error" };
+                    let pods = pods(&running(), &ended(&id, reason, 137, &at));
+                    let of_path = PathIdentity {
+                        level: Level::Container,
+                        runtime: Runtime::Containerd,
+                        pod_uid: Some("u".to_owned()),
+                        qos: None,
+                        id: id.clone(),
+                    };
+                    let path: Arc<str> = format!("/pod/{id}").into();
+                    let appearance =
+                        Appearance { path, of_path, created_unix: AGENT_START, present_at_start: false };
+                    let key = store.appear(appearance, 0, now);
+                    for kernel_is_first in [true, false] {
+                        if run.kernel_reports == Some(kernel_is_first) {
+                            store.account_oom_kill(key);
+                        }
+                        found.extend(store.take_reported_kills(&pods, since, now));
+                    }
+                    for _ in 0..3 {
+                        now += KERNEL_REPORT_TIMEOUT;
+                        found.extend(store.take_reported_kills(&pods, since, now));
+                    }
+                }
+                let found: Vec<(String, f64)> =
+                    found.into_iter().map(|kill| (kill.id.to_string(), kill.at_unix)).collect();
+                let missed = runs.iter().enumerate().filter(|(_, run)| is_missed(run));
+                let expected: Vec<(String, f64)> = missed
+                    .map(|(number, run)| (number.to_string(), AGENT_START.floor() + f64::from(run.ended)))
+                    .collect();
+                if found == expected { Ok(()) } else { Err(format!("{found:?}, not {expected:?}")) }
+            },
+        );
+    }
+
     #[test]
     fn ids_that_no_status_mentions_are_dropped() {
-        let mut reported = ReportedTerminations::default();
+        let mut reported = Reported::default();
         for id in 0..=MAX_IDS {
             reported.account(&id.to_string());
         }

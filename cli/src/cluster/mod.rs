@@ -1,28 +1,37 @@
-//! Access to a cluster: to agents through the pod proxy of the API server, and to the objects that constrain workloads.
+//! Access to a cluster: to agents through ports that the API server forwards, and to the objects that constrain workloads.
 
+mod amounts;
+mod bare_pod;
 mod constraints;
+mod forward;
+mod listed;
+mod live_pod;
 mod managers;
 mod objects;
 mod occupancy;
 
-use std::path::PathBuf;
+use std::{cell::OnceCell, path::PathBuf};
 
 use anyhow::{Context as _, Error, Result};
 use clap::Args;
-use futures_util::{StreamExt as _, io::AsyncReadExt as _, stream};
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use futures_util::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use kube::{
     Api, Client, Config,
     api::ListParams,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-pub use self::constraints::{
-    Autoscaler, ClusterConstraints, DisruptionBudget, LivePod, ManagedWorkload, NodeSpace,
+use self::listed::{ListedNode, ListedPods};
+pub use self::{
+    bare_pod::{BarePod, PodContainer},
+    constraints::{Autoscaler, ClusterConstraints, DisruptionBudget, ManagedWorkload, NodeSpace},
+    forward::ForwardError,
+    live_pod::LivePod,
+    managers::Manager,
+    objects::{ObjectsQuery, TEMPLATED, Template, WorkloadObjects},
+    occupancy::{EmptiedNodes, Occupancy},
 };
-pub use self::managers::Manager;
-pub use self::objects::{BarePod, ObjectsQuery, PodContainer, TEMPLATED, Template, WorkloadObjects};
-pub use self::occupancy::{EmptiedNodes, Occupancy};
 use crate::{
     evidence::{AgentResponses, Snapshot},
     policy::PolicyAnnotation,
@@ -32,8 +41,12 @@ use crate::{
 const AGENTS: &str = "app.kubernetes.io/name=snug-agent";
 /// Namespace of the agents in `deploy/`.
 const NAMESPACE: &str = "snug";
-/// Port of an agent whose pod has no port named `metrics`.
-const PORT: i32 = 9750;
+/// Name of the port of an agent's pod that only the pod itself can connect to.
+const PORT_NAME: &str = "local";
+/// The port of an agent whose pod has no port with that name.
+const PORT: u16 = 9750;
+/// What a list of pods is called in messages.
+const PODS: &str = "pods in all namespaces";
 /// Number of concurrent requests to agents.
 const AT_ONCE: usize = 8;
 
@@ -79,14 +92,24 @@ pub enum ClusterError {
     /// An RBAC permission is missing.
     #[error("no permission to {verb} {what}; ask for an RBAC role, or use --agent")]
     Denied {
-        /// `list` or `get`.
+        /// Such as `list`.
         verb: &'static str,
         /// Resource and namespace.
         what: String,
     },
+    /// Another status.
+    #[error("the request for {what} failed: {text}")]
+    Status {
+        what: String,
+        /// The status in the API server's own words.
+        text: String,
+    },
     /// Any other error.
     #[error("the request for {what} to the API server failed")]
     Failed { what: String, source: Box<kube::Error> },
+    /// The API server forwards the port, and the agent does not respond.
+    #[error("the request to {what} failed")]
+    Agent { what: String, source: ForwardError },
     /// The cluster has no agents.
     #[error(
         "no running pod has the label {AGENTS}; install the agent (`kubectl apply -k deploy/base`), or use --agent"
@@ -101,6 +124,9 @@ pub enum ClusterError {
 pub struct Cluster {
     client: Client,
     runtime: tokio::runtime::Runtime,
+    /// All pods and all nodes, each listed when they are first needed.
+    pods: OnceCell<Result<ListedPods, ClusterError>>,
+    nodes: OnceCell<Result<Vec<ListedNode>, ClusterError>>,
 }
 
 impl Cluster {
@@ -117,7 +143,7 @@ impl Cluster {
             let config = configuration(context).await?;
             Client::try_from(config).map_err(|error| ClusterError::Client(Box::new(error)))
         })?;
-        Ok(Self { client, runtime })
+        Ok(Self { client, runtime, pods: OnceCell::new(), nodes: OnceCell::new() })
     }
 
     /// Merges the evidence of all agents since a time in seconds. An agent that does not respond is reported on standard error.
@@ -140,22 +166,25 @@ impl Cluster {
         })
     }
 
-    /// Lists the objects that constrain workloads.
+    /// The objects that constrain workloads.
     pub fn constraints(&self) -> ClusterConstraints {
-        self.runtime.block_on(constraints::gather(&self.client))
+        let (pods, nodes) = (self.listed_pods(), self.listed_nodes());
+        self.runtime.block_on(constraints::gather(&self.client, pods, nodes))
     }
 
     /// Reads the objects that recommendations are applied to.
     pub fn objects(&self, query: &ObjectsQuery) -> WorkloadObjects {
-        self.runtime.block_on(objects::gather(&self.client, query))
+        let pods = self.listed_pods();
+        let nodes = if query.bare_pods.is_empty() { &[] } else { self.listed_nodes().unwrap_or_default() };
+        self.runtime.block_on(objects::gather(&self.client, query, pods, nodes))
     }
 
-    /// Lists nodes and the requests of their pods.
+    /// Nodes and the requests of their pods.
     ///
     /// # Errors
     /// When nodes or pods cannot be listed.
-    pub fn occupancy(&self) -> Result<Occupancy, ClusterError> {
-        self.runtime.block_on(Occupancy::gather(&self.client))
+    pub fn occupancy(&self) -> Result<Occupancy, &ClusterError> {
+        Ok(Occupancy::new(self.listed_nodes()?, &self.listed_pods()?.live))
     }
 
     /// Namespaces and names of the pods that match a label selector.
@@ -163,58 +192,38 @@ impl Cluster {
     /// # Errors
     /// When the selector is invalid, or pods cannot be listed.
     pub fn pods(&self, selector: &str) -> Result<Vec<(String, String)>, ClusterError> {
-        let names = self
-            .list_pods(&ListParams::default().labels(selector))?
-            .into_iter()
-            .map(|metadata| (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default()));
+        let pods = Api::<Pod>::all(self.client.clone());
+        let parameters = ListParams::default().labels(selector);
+        let listed = self.runtime.block_on(pods.list_metadata(&parameters));
+        let listed = listed.map_err(|error| failed("list", PODS, error))?;
+        let names = listed.items.into_iter().map(|pod| pod.metadata);
+        let names = names.map(|it| (it.namespace.unwrap_or_default(), it.name.unwrap_or_default()));
         Ok(names.collect())
     }
 
-    /// The values of an annotation of pods.
+    /// The policies in annotations of pods.
     ///
     /// # Errors
     /// When pods cannot be listed.
-    pub fn annotated(&self, annotation: &str) -> Result<Vec<PolicyAnnotation>, ClusterError> {
-        let annotated = self.list_pods(&ListParams::default())?.into_iter().filter_map(|metadata| {
-            let text = metadata.annotations?.remove(annotation)?;
-            Some(PolicyAnnotation {
-                namespace: metadata.namespace.unwrap_or_default(),
-                pod: metadata.name.unwrap_or_default(),
-                text,
-            })
-        });
-        Ok(annotated.collect())
+    pub fn policies(&self) -> Result<Vec<PolicyAnnotation>, &ClusterError> {
+        Ok(self.listed_pods()?.policies.clone())
     }
 
-    fn list_pods(&self, parameters: &ListParams) -> Result<Vec<ObjectMeta>, ClusterError> {
-        let pods = Api::<Pod>::all(self.client.clone());
-        let listed = self.runtime.block_on(pods.list_metadata(parameters));
-        let listed = listed.map_err(|error| failed("list", "pods in all namespaces", error))?;
-        Ok(listed.items.into_iter().map(|pod| pod.metadata).collect())
+    fn listed_pods(&self) -> Result<&ListedPods, &ClusterError> {
+        let list = || self.runtime.block_on(ListedPods::list(&self.client));
+        self.pods.get_or_init(|| list().map_err(|error| failed("list", PODS, error))).as_ref()
+    }
+
+    fn listed_nodes(&self) -> Result<&[ListedNode], &ClusterError> {
+        let list = || self.runtime.block_on(listed::list_nodes(&self.client));
+        let nodes = self.nodes.get_or_init(|| list().map_err(|error| failed("list", "nodes", error)));
+        nodes.as_ref().map(Vec::as_slice)
     }
 
     async fn request(&self, agent: AgentPod, since: Option<u64>) -> (String, Result<Vec<u8>, ClusterError>) {
-        let AgentPod { namespace, name, port } = agent;
         let query = since.map(|since| format!("?since={since}")).unwrap_or_default();
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/api/v1/evidence{query}");
-        let what = format!("the evidence of {namespace}/{name}");
-        let response = async {
-            let request = http::Request::get(path)
-                // The reader detects gzip by the first bytes.
-                .header(http::header::ACCEPT_ENCODING, "gzip")
-                .body(Vec::new())
-                .map_err(kube::Error::HttpError)?;
-            let mut body = Vec::new();
-            let mut stream = std::pin::pin!(self.client.request_stream(request).await?);
-            stream.read_to_end(&mut body).await.map_err(kube::Error::ReadEvents)?;
-            Ok(body)
-        };
-        let response = response.await.map_err(|error| match error {
-            kube::Error::Api(status) if status.code == 403 => {
-                ClusterError::Denied { verb: "get", what: format!("pods/proxy in the namespace {namespace}") }
-            }
-            error => ClusterError::Failed { what, source: Box::new(error) },
-        });
+        let response = forward::get(&self.client, &agent, &format!("/api/v1/evidence{query}")).await;
+        let AgentPod { namespace, name, .. } = agent;
         (format!("{namespace}/{name}"), response)
     }
 }
@@ -237,7 +246,7 @@ async fn configuration(context: &KubeContext) -> Result<Config, ClusterError> {
 struct AgentPod {
     namespace: String,
     name: String,
-    port: i32,
+    port: u16,
 }
 
 /// All agents. Without permission to list pods in all namespaces, those in the namespace of `deploy/`.
@@ -249,7 +258,7 @@ async fn agents(client: &Client) -> Result<Vec<AgentPod>, ClusterError> {
             let own = Api::<Pod>::namespaced(client.clone(), NAMESPACE).list(&labels).await;
             own.map_err(|error| failed("list", &format!("pods in the namespace {NAMESPACE}"), error))?
         }
-        listed => listed.map_err(|error| failed("list", "pods in all namespaces", error))?,
+        listed => listed.map_err(|error| failed("list", PODS, error))?,
     };
     let agents: Vec<AgentPod> = listed.items.into_iter().filter_map(agent).collect();
     if agents.is_empty() { Err(ClusterError::NoAgents) } else { Ok(agents) }
@@ -258,15 +267,30 @@ async fn agents(client: &Client) -> Result<Vec<AgentPod>, ClusterError> {
 fn agent(pod: Pod) -> Option<AgentPod> {
     let is_running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
     let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|one| one.ports.iter().flatten());
-    let port = ports.filter(|port| port.name.as_deref() == Some("metrics")).map(|port| port.container_port);
+    let local = |port: &ContainerPort| port.name.as_deref() == Some(PORT_NAME);
+    let port = ports.filter(|port| local(port)).find_map(|port| u16::try_from(port.container_port).ok());
     let (namespace, name) = (pod.metadata.namespace?, pod.metadata.name?);
-    is_running.then_some(AgentPod { namespace, name, port: port.take(1).next().unwrap_or(PORT) })
+    is_running.then_some(AgentPod { namespace, name, port: port.unwrap_or(PORT) })
+}
+
+/// An error of the API server in its own words. The message of [`kube::Error`] has the status in debug form.
+fn api_error(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => {
+            let text = if status.message.is_empty() { &status.reason } else { &status.message };
+            format!("the API server responds with status {}: {}", status.code, text.trim())
+        }
+        error => error.to_string(),
+    }
 }
 
 fn failed(verb: &'static str, what: &str, error: kube::Error) -> ClusterError {
     match error {
         kube::Error::Api(status) if status.code == 403 => {
             ClusterError::Denied { verb, what: what.to_owned() }
+        }
+        error @ kube::Error::Api(_) => {
+            ClusterError::Status { what: what.to_owned(), text: api_error(&error) }
         }
         error => ClusterError::Failed { what: what.to_owned(), source: Box::new(error) },
     }

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt as _, stream};
-use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec};
+use k8s_openapi::api::core::v1::PodSpec;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
 };
-use snug_sizing::workload::{QosClass, Resources, Role};
+use serde_json::Value;
+use snug_sizing::{constraints::Rollout, workload::Role};
 
 use super::{
-    constraints::{bytes, millicores},
+    ClusterError, api_error,
+    bare_pod::{BarePod, containers, version},
+    listed::{ListedNode, ListedPods},
     managers::Manager,
 };
 
@@ -19,10 +21,6 @@ use super::{
 const PAGE: u32 = 500;
 /// Pages per kind: 100,000 objects.
 const MAX_PAGES: usize = 200;
-/// Bare pods that are read, each with a request of its own.
-const MAX_BARE_PODS: usize = 500;
-/// Concurrent requests for bare pods.
-const AT_ONCE: usize = 8;
 
 /// Kinds with a pod template, with their API groups.
 pub const TEMPLATED: [(&str, &str); 5] = [
@@ -58,30 +56,8 @@ pub struct Template {
     pub containers: BTreeMap<String, Role>,
     /// Who would revert a change of the object.
     pub manager: Option<Manager>,
-}
-
-/// A pod without a controller, which only a resize can change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BarePod {
-    /// Its containers by name.
-    pub containers: BTreeMap<String, PodContainer>,
-    /// The older one of the API server's version and the kubelet's, major and minor; `None` if both are unknown.
-    pub version: Option<(u32, u32)>,
-    /// The class in its status.
-    pub qos: Option<QosClass>,
-    /// Whether `spec.resources` is set.
-    pub has_pod_resources: bool,
-    /// Whether the kubelet made it from a file or the operating system is Windows: neither is resized.
-    pub is_fixed: bool,
-}
-
-/// A container in a pod spec.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodContainer {
-    pub role: Role,
-    pub resources: Resources,
-    /// Whether a change of the memory restarts the container (`resizePolicy`).
-    pub restarts_for_memory: bool,
+    /// How its pods are replaced.
+    pub rollout: Rollout,
 }
 
 /// What recommendations need to know.
@@ -93,8 +69,13 @@ pub struct ObjectsQuery {
     pub bare_pods: BTreeSet<(String, String)>,
 }
 
-/// Reads what a query needs.
-pub(super) async fn gather(client: &Client, query: &ObjectsQuery) -> WorkloadObjects {
+/// Reads what a query needs, beside the pods and nodes that are listed already.
+pub(super) async fn gather(
+    client: &Client,
+    query: &ObjectsQuery,
+    pods: Result<&ListedPods, &ClusterError>,
+    nodes: &[ListedNode],
+) -> WorkloadObjects {
     let mut objects = WorkloadObjects::default();
     for (kind, group) in TEMPLATED.into_iter().filter(|(kind, _)| query.kinds.contains(*kind)) {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
@@ -107,62 +88,26 @@ pub(super) async fn gather(client: &Client, query: &ObjectsQuery) -> WorkloadObj
             Err(error) => objects.missing.push(reason(&resource.plural, &error)),
         }
     }
-    match list_running(client).await {
-        Ok(running) => objects.running = running,
-        Err(error) => objects.missing.push(reason("pods", &error)),
-    }
+    let pods = match pods {
+        Ok(pods) => pods,
+        Err(error) => {
+            objects.missing.push(error.to_string());
+            return objects;
+        }
+    };
+    objects.running = Some(pods.running.clone());
     if !query.bare_pods.is_empty() {
         let server = client.apiserver_version().await.ok().and_then(|it| version(&it.major, &it.minor));
-        let kubelets = kubelets(client).await;
-        let pods = query.bare_pods.iter().take(MAX_BARE_PODS).map(|(namespace, name)| async move {
-            let named = ListParams::default().fields(&format!("metadata.name={name}"));
-            let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&named).await.ok()?;
-            pods.items.into_iter().find(|pod| {
-                pod.metadata.name.as_ref() == Some(name) && pod.metadata.namespace.as_ref() == Some(namespace)
-            })
-        });
-        let pods: Vec<Pod> =
-            stream::iter(pods).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
-        let with_version = |pod: &Pod| {
-            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
-            let kubelet = node.and_then(|node| kubelets.get(node)).copied();
+        let with_version = |name: &(String, String)| {
+            let (node, pod) = pods.bare.get(name)?;
+            let kubelet = nodes.iter().find(|it| it.name == *node).and_then(|it| it.version);
             // Both take part in a resize; kubelets may be older.
             let version = server.into_iter().chain(kubelet).min();
-            ((pod.namespace().unwrap_or_default(), pod.name_any()), BarePod { version, ..bare_pod(pod) })
+            Some((name.clone(), BarePod { version, ..pod.clone() }))
         };
-        objects.bare_pods = pods.iter().map(with_version).collect();
+        objects.bare_pods = query.bare_pods.iter().filter_map(with_version).collect();
     }
     objects
-}
-
-/// Namespaces and names of all pods that run; `None` if there are too many.
-async fn list_running(client: &Client) -> Result<Option<BTreeSet<(String, String)>>, kube::Error> {
-    // `status.phase` is one of the few fields that pods can be selected by.
-    let mut parameters = ListParams::default().fields("status.phase=Running").limit(PAGE);
-    let mut running = BTreeSet::new();
-    for _ in 0..MAX_PAGES {
-        let page = Api::<Pod>::all(client.clone()).list_metadata(&parameters).await?;
-        let name =
-            |pod: kube::core::PartialObjectMeta<Pod>| Some((pod.metadata.namespace?, pod.metadata.name?));
-        running.extend(page.items.into_iter().filter_map(name));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => parameters = parameters.continue_token(&token),
-            None => return Ok(Some(running)),
-        }
-    }
-    Ok(None)
-}
-
-/// Versions of the kubelets by node; empty if nodes cannot be listed.
-async fn kubelets(client: &Client) -> BTreeMap<String, (u32, u32)> {
-    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
-    let version_of = |node: Node| {
-        let name = node.name_any();
-        let text = node.status?.node_info?.kubelet_version;
-        let mut parts = text.trim_start_matches('v').split('.');
-        Some((name, version(parts.next()?, parts.next()?)?))
-    };
-    nodes.map(|nodes| nodes.items.into_iter().filter_map(version_of).collect()).unwrap_or_default()
 }
 
 /// Lists all objects of a kind; `false` if there are too many.
@@ -188,14 +133,8 @@ fn reason(what: &str, error: &kube::Error) -> String {
         kube::Error::Api(status) if status.code == 403 => {
             format!("no permission to list {what} in all namespaces")
         }
-        error => format!("cannot list {what}: {error}"),
+        error => format!("cannot list {what}: {}", api_error(error)),
     }
-}
-
-/// `1.33` and `1.33+` of some providers.
-fn version(major: &str, minor: &str) -> Option<(u32, u32)> {
-    let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok();
-    Some((number(major)?, number(minor)?))
 }
 
 /// The template of an object that has one; `None` without names, or for what a Deployment made.
@@ -207,46 +146,43 @@ fn template(object: &DynamicObject, kind: &str) -> Option<(WorkloadName, Templat
     let spec: PodSpec = serde_json::from_value(template["spec"].clone()).ok()?;
     let containers = containers(&spec).map(|(container, role)| (container.name.clone(), role)).collect();
     let name = [object.namespace().unwrap_or_default(), kind.to_owned(), object.name_any()];
-    Some((name, Template { containers, manager: Manager::of(&object.metadata) }))
+    let rollout = rollout(&object.data, kind);
+    Some((name, Template { containers, manager: Manager::of(&object.metadata), rollout }))
 }
 
-fn containers(spec: &PodSpec) -> impl Iterator<Item = (&Container, Role)> {
-    let init = spec.init_containers.iter().flatten().map(|container| {
-        let is_sidecar = container.restart_policy.as_deref() == Some("Always");
-        (container, if is_sidecar { Role::Sidecar } else { Role::Init })
-    });
-    init.chain(spec.containers.iter().map(|container| (container, Role::App)))
-}
-
-fn bare_pod(pod: &Pod) -> BarePod {
-    let spec = pod.spec.clone().unwrap_or_default();
-    let qos = match pod.status.as_ref().and_then(|status| status.qos_class.as_deref()) {
-        Some("Guaranteed") => Some(QosClass::Guaranteed),
-        Some("Burstable") => Some(QosClass::Burstable),
-        Some("BestEffort") => Some(QosClass::BestEffort),
-        _ => None,
-    };
-    let in_spec = |(container, role): (&Container, Role)| {
-        let of = container.resources.clone().unwrap_or_default();
-        let resources = Resources {
-            cpu_request: millicores(&of.requests, "cpu"),
-            cpu_limit: millicores(&of.limits, "cpu"),
-            memory_request: bytes(&of.requests, "memory"),
-            memory_limit: bytes(&of.limits, "memory"),
+/// How the pods of an object are replaced. Sources of the defaults and of rounding: `SetDefaults_Deployment`,
+/// `SetDefaults_DaemonSet` and `ResolveFenceposts` (kubernetes/pkg/apis/apps/v1/defaults.go,
+/// kubernetes/pkg/controller/deployment/util/deployment_util.go).
+fn rollout(object: &Value, kind: &str) -> Rollout {
+    let spec = &object["spec"];
+    let number = |value: &Value, of: u64, rounds_up: bool| {
+        let text = value.as_str().and_then(|text| text.strip_suffix('%')?.parse::<u64>().ok());
+        let percent = |percent: u64| {
+            let hundredths = of.saturating_mul(percent);
+            if rounds_up { hundredths.div_ceil(100) } else { hundredths / 100 }
         };
-        let mut policies = container.resize_policy.iter().flatten();
-        let restarts_for_memory = policies
-            .any(|policy| policy.resource_name == "memory" && policy.restart_policy == "RestartContainer");
-        (container.name.clone(), PodContainer { role, resources, restarts_for_memory })
+        value.as_u64().or_else(|| text.map(percent))
     };
-    let is_mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
-    let is_windows = spec.os.as_ref().is_some_and(|os| os.name == "windows");
-    BarePod {
-        version: None,
-        containers: containers(&spec).map(in_spec).collect(),
-        qos,
-        has_pod_resources: spec.resources.is_some(),
-        is_fixed: is_mirror || is_windows,
+    match kind {
+        "Deployment" if spec["strategy"]["type"] != "Recreate" => {
+            let (update, replicas) =
+                (&spec["strategy"]["rollingUpdate"], spec["replicas"].as_u64().unwrap_or(1));
+            let default = Value::from("25%");
+            let or_default = |value: &Value| if value.is_null() { default.clone() } else { value.clone() };
+            let surge = number(&or_default(&update["maxSurge"]), replicas, true).unwrap_or(0);
+            let unavailable = number(&or_default(&update["maxUnavailable"]), replicas, false).unwrap_or(0);
+            // Both cannot be 0: nothing would move.
+            let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
+            Rollout { surge: surge.min(replicas), unavailable, on_every_node: false }
+        }
+        "DaemonSet" if spec["updateStrategy"]["type"] != "OnDelete" => {
+            let update = &spec["updateStrategy"]["rollingUpdate"];
+            let pods = object["status"]["desiredNumberScheduled"].as_u64().unwrap_or(1);
+            let surge = number(&update["maxSurge"], pods, true).unwrap_or(0);
+            let unavailable = number(&update["maxUnavailable"], pods, true).unwrap_or(1);
+            Rollout { surge, unavailable, on_every_node: true }
+        }
+        _ => Rollout::default(),
     }
 }
 
@@ -262,7 +198,7 @@ mod tests {
             "initContainers": [{ "name": "migrate" }, { "name": "mesh", "restartPolicy": "Always" }],
             "containers": [{ "name": "app", "image": "example/app:1" }],
         });
-        let object = |kind: &str, spec: serde_json::Value| -> DynamicObject {
+        let object = |kind: &str, spec: Value| -> DynamicObject {
             let metadata = json!({ "namespace": "shop", "name": "web" });
             serde_json::from_value(
                 json!({ "apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec }),
@@ -275,36 +211,31 @@ mod tests {
         let roles = [("app", Role::App), ("mesh", Role::Sidecar), ("migrate", Role::Init)];
         assert_eq!(found.containers, roles.map(|(name, role)| (name.to_owned(), role)).into());
         let of_jobs = json!({ "jobTemplate": { "spec": of_pods } });
-        assert_eq!(template(&object("CronJob", of_jobs), "CronJob").unwrap().1, found);
+        assert_eq!(template(&object("CronJob", of_jobs), "CronJob").unwrap().1.containers, found.containers);
         assert_eq!(template(&object("Deployment", json!({})), "Deployment"), None);
     }
 
     #[test]
-    fn bare_pods_have_what_a_resize_depends_on() {
-        let pod = serde_json::from_value(json!({
-            "metadata": { "namespace": "shop", "name": "tool" },
-            "spec": { "containers": [{
-                "name": "app",
-                "resources": { "requests": { "cpu": "250m" }, "limits": { "memory": "64Mi" } },
-                "resizePolicy": [{ "resourceName": "memory", "restartPolicy": "RestartContainer" }],
-            }] },
-            "status": { "qosClass": "Burstable" },
-        }));
-        let found = bare_pod(&pod.unwrap());
-        let app = &found.containers["app"];
-        assert_eq!(
-            (found.qos, found.is_fixed, found.has_pod_resources),
-            (Some(QosClass::Burstable), false, false)
-        );
-        assert_eq!((app.resources.cpu_request, app.resources.memory_limit), (Some(250), Some(64 << 20)));
-        assert!(app.restarts_for_memory);
-    }
-
-    #[test]
-    fn versions_of_providers_are_understood() {
-        assert_eq!(
-            (version("1", "33"), version("1", "30+"), version("", "x")),
-            (Some((1, 33)), Some((1, 30)), None)
-        );
+    fn rollouts_as_the_controllers_compute_them() {
+        let of = |kind: &str, spec: Value| {
+            let Rollout { surge, unavailable, .. } =
+                rollout(&json!({ "spec": spec, "status": { "desiredNumberScheduled": 10 } }), kind);
+            (surge, unavailable)
+        };
+        let deployment = |replicas: u64, surge: Value, unavailable: Value| {
+            let update = json!({ "maxSurge": surge, "maxUnavailable": unavailable });
+            of("Deployment", json!({ "replicas": replicas, "strategy": { "rollingUpdate": update } }))
+        };
+        let default = Value::Null;
+        assert_eq!(deployment(3, default.clone(), default.clone()), (1, 0), "25 %, rounded up and down");
+        assert_eq!(deployment(4, default.clone(), default.clone()), (1, 1));
+        assert_eq!(deployment(3, json!(0), json!("10%")), (0, 1), "something has to move");
+        assert_eq!(deployment(2, json!("100%"), json!(0)), (2, 0));
+        assert_eq!(deployment(2, json!(5), json!(0)), (2, 0), "no more than there are");
+        assert_eq!(of("Deployment", json!({ "strategy": { "type": "Recreate" } })), (0, 0));
+        assert_eq!(of("DaemonSet", json!({})), (0, 1));
+        let update = json!({ "rollingUpdate": { "maxSurge": "20%", "maxUnavailable": 0 } });
+        assert_eq!(of("DaemonSet", json!({ "updateStrategy": update })), (2, 0));
+        assert_eq!(of("StatefulSet", json!({ "replicas": 3 })), (0, 0));
     }
 }

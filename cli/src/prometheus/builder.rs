@@ -14,6 +14,7 @@ use super::{
     oom::{Restarts, States},
     query::{ContainerKey, Points},
     reader::Period,
+    short_runs::{ShortRun, ShortRuns},
     windows::Windows,
 };
 use crate::{advice::CommandRule, evidence::Snapshot};
@@ -41,11 +42,58 @@ pub(super) struct EvidenceBuilder {
     period: Period,
     /// Whether Snug's windows are available as native histograms.
     has_windows: bool,
+    /// Runs whose usage is not that of rates.
+    short_runs: ShortRuns,
 }
 
 impl EvidenceBuilder {
-    pub(super) fn new(period: Period, has_windows: bool) -> Self {
-        Self { by_container: BTreeMap::new(), period, has_windows }
+    pub(super) fn new(period: Period, has_windows: bool, short_runs: ShortRuns) -> Self {
+        let mut builder = Self { by_container: BTreeMap::new(), period, has_windows, short_runs };
+        builder.add_short_runs();
+        builder
+    }
+
+    /// Adds short runs, each with its mean usage.
+    fn add_short_runs(&mut self) {
+        let window_millis = self.window_millis();
+        let (window, has_windows) = (self.period.window, self.has_windows);
+        for (key, runs) in &self.short_runs {
+            let first = runs.iter().map(|run| run.from as u64).min().unwrap_or(0);
+            let seen = self.by_container.entry(key.clone()).or_insert_with(|| ObservedContainer {
+                evidence: Evidence::new(Workload::default(), Container::default(), window_millis),
+                first,
+                last: 0,
+            });
+            for ShortRun { from, to, cpu } in runs {
+                let seconds = (to - from).max(1.0);
+                let (cores, observed) = (cpu / seconds, seconds.round() as u64);
+                seen.last = seen.last.max(*to as u64);
+                let totals = seen.evidence.pods.entry(key.1.clone()).or_default();
+                totals.observed += observed;
+                totals.cpu_millis += (cpu * 1000.0) as u64;
+                let record = seen.evidence.hours.entry(hour_before(*to as u64)).or_default();
+                record.observed += observed;
+                // At least one, as if it had lasted so long.
+                let count = |length: u64| ((seconds / length as f64).round() as u64).max(1);
+                if has_windows {
+                    record.minutes.record(cores, count(MINUTE));
+                } else {
+                    record.cpu.record(cores, count(window));
+                }
+            }
+        }
+    }
+
+    /// Whether a short run of a container is in the window that ends at a time.
+    fn has_short_run(&self, key: &ContainerKey, at: u64) -> bool {
+        let (from, to) = (at.saturating_sub(self.period.window) as f64, at as f64);
+        let runs = self.short_runs.get(key);
+        runs.is_some_and(|runs| runs.iter().any(|run| run.from < to && run.to > from))
+    }
+
+    /// Whether Snug's windows are read, too.
+    pub(super) const fn has_windows(&self) -> bool {
+        self.has_windows
     }
 
     /// Whether there is no CPU usage.
@@ -61,6 +109,8 @@ impl EvidenceBuilder {
     /// Adds CPU usage in cores, at the ends of windows.
     pub(super) fn cpu(&mut self, key: ContainerKey, values: &Points) {
         let (pod, window) = (key.1.clone(), self.period.window);
+        let values: Points =
+            values.iter().filter(|(at, _)| !self.has_short_run(&key, *at)).copied().collect();
         let Some((first, _)) = values.first() else { return };
         let window_millis = self.window_millis();
         let seen = self.by_container.entry(key).or_insert_with(|| ObservedContainer {

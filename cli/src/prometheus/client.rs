@@ -18,7 +18,7 @@ use super::{
 use crate::advice::CommandRule;
 
 /// Upper bound of a response, far above the largest part of a thousand containers.
-const MAX_RESPONSE_BYTES: u64 = 1 << 30;
+const MAX_RESPONSE_BYTES: u64 = 256 << 20;
 /// A query that takes longer is tried with a shorter part of the history.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// How often one query is tried.
@@ -65,6 +65,9 @@ pub fn parse_header(text: &str) -> Result<Header, String> {
 /// A server with the query API.
 #[derive(Debug)]
 pub(super) struct Client {
+    /// The address for requests.
+    address: String,
+    /// The address for messages.
     base: String,
     headers: Vec<Header>,
     agent: ureq::Agent,
@@ -76,6 +79,8 @@ pub(super) struct Client {
     answered: Cell<bool>,
     /// What was reported already.
     reported: RefCell<BTreeSet<String>>,
+    /// What the last partial result lacks, until it is asked for.
+    partial: RefCell<Option<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -110,7 +115,8 @@ impl Client {
     /// From an address that [`parse_address`] has returned.
     pub(super) fn new(base: &str, headers: &[Header], trust: &RootCertificates, allow_partial: bool) -> Self {
         Self {
-            base: base.to_owned(),
+            address: base.to_owned(),
+            base: http::without_password(base),
             headers: headers.to_vec(),
             agent: http::client(TIMEOUT, trust),
             allow_partial,
@@ -118,6 +124,7 @@ impl Client {
             paused: Cell::default(),
             answered: Cell::default(),
             reported: RefCell::default(),
+            partial: RefCell::default(),
         }
     }
 
@@ -147,7 +154,7 @@ impl Client {
     fn try_get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Vec<Series>, Failure> {
         let base = || self.base.clone();
         // A redirection is reported: it usually leads to a login page, and headers would not be sent there.
-        let url = format!("{}/api/v1/{path}", self.base);
+        let url = format!("{}/api/v1/{path}", self.address);
         let mut request = self.agent.get(url).config().max_redirects(0).build();
         for Header { name, value } in &self.headers {
             request = request.header(name, value);
@@ -193,13 +200,16 @@ impl Client {
     /// The series of a response, if they are all that there are.
     fn complete(&self, response: QueryResponse) -> Result<Vec<Series>, PrometheusError> {
         let why = missing(response.is_partial, &response.warnings);
+        if self.allow_partial && why.is_some() {
+            self.partial.borrow_mut().clone_from(&why);
+        }
         match why {
             Some(why) if !self.allow_partial => {
                 return Err(PrometheusError::Partial { base: self.base.clone(), why });
             }
             Some(why) if self.reported.borrow_mut().insert(why.clone()) => {
-                eprintln!(
-                    "snug: WARNING: {} says that its result is partial: {why}; recommendations may be too low",
+                crate::remark!(
+                    "WARNING: {} says that its result is partial: {why}; recommendations may be too low",
                     self.base
                 );
             }
@@ -292,6 +302,10 @@ fn title(page: &str) -> String {
 }
 
 impl QueryApi for Client {
+    fn take_partial(&self) -> Option<String> {
+        self.partial.take()
+    }
+
     fn base(&self) -> &str {
         &self.base
     }

@@ -42,6 +42,8 @@ const DEFAULT_INTERVAL: u64 = 60;
 const USUAL: [u64; 10] = [1, 2, 5, 10, 15, 20, 30, 60, 120, 300];
 /// A measured interval is a usual one if it differs by at most this share.
 const NEAR: f64 = 0.1;
+/// Clusters that are read one after the other.
+const MAX_CLUSTERS: usize = 100;
 /// Namespaces in a suggestion, and how similar they are at least.
 const MAX_SUGGESTIONS: usize = 3;
 const SIMILAR: f64 = 0.75;
@@ -72,13 +74,42 @@ pub(super) fn discover(
     now: u64,
     since: u64,
 ) -> Result<Discovered, PrometheusError> {
+    let groups = overview(
+        reader,
+        selection,
+        now,
+        since,
+        &CLUSTER.iter().chain(&ENVIRONMENT).copied().collect::<Vec<_>>(),
+    )?;
+    one_cluster(groups.iter().map(|(labels, _)| labels)).map_err(|choices| several(reader, choices))?;
+    let mut at_once = BTreeMap::<u64, f64>::new();
+    for (at, count) in groups.iter().flat_map(|(_, points)| points) {
+        *at_once.entry(*at).or_default() += count;
+    }
+    let containers = at_once.into_values().fold(1.0, f64::max) as u64;
+    let (interval, examples) = interval(reader, selection, now)?;
+    Ok(Discovered { containers, interval, examples })
+}
+
+fn several(reader: &Reader<'_>, choices: Vec<String>) -> PrometheusError {
+    PrometheusError::SeveralClusters { base: reader.api().base().to_owned(), choices }
+}
+
+/// The selected containers over the last `since` seconds: their number by namespace and by further labels.
+///
+/// # Errors
+/// When the query fails, or a selected namespace does not exist.
+fn overview(
+    reader: &Reader<'_>,
+    selection: &Selection,
+    now: u64,
+    since: u64,
+    labels: &[&str],
+) -> Result<Vec<(Labels, Points)>, PrometheusError> {
     reader.begin("clusters and namespaces");
-    let base = || reader.api().base().to_owned();
     let anywhere = Selection { namespaces: Vec::new(), ..selection.clone() };
     let step = (since / POINTS).div_ceil(HOUR).max(1) * HOUR;
-    let mut by: Vec<&str> = vec!["namespace", "exported_namespace"];
-    by.extend(CLUSTER);
-    by.extend(ENVIRONMENT);
+    let by: Vec<&str> = ["namespace", "exported_namespace"].iter().chain(labels).copied().collect();
     let overview = cpu_series(&anywhere).by(Aggregate::Count, &by);
     // Points at the end, and whole steps before it.
     let from = now - ((since / step + 1) * step).min(now / step * step);
@@ -89,7 +120,7 @@ pub(super) fn discover(
         && !namespaces.is_empty()
     {
         return Err(PrometheusError::NoNamespace {
-            base: base(),
+            base: reader.api().base().to_owned(),
             name: name.clone(),
             suggestions: similar(name, &namespaces),
         });
@@ -98,16 +129,59 @@ pub(super) fn discover(
         selection.namespaces.is_empty()
             || selection.namespaces.iter().any(|name| name == own(labels, "namespace"))
     };
-    let groups: Vec<_> = groups.into_iter().filter(|(labels, _)| is_selected(labels)).collect();
-    one_cluster(groups.iter().map(|(labels, _)| labels))
-        .map_err(|choices| PrometheusError::SeveralClusters { base: base(), choices })?;
-    let mut at_once = BTreeMap::<u64, f64>::new();
-    for (at, count) in groups.iter().flat_map(|(_, points)| points) {
-        *at_once.entry(*at).or_default() += count;
+    Ok(groups.into_iter().filter(|(labels, _)| is_selected(labels)).collect())
+}
+
+/// One of several clusters.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct OneOfSeveral {
+    /// The value of the label that names it.
+    pub(super) name: String,
+    /// Its series, of the selected namespaces that it has.
+    pub(super) selection: Selection,
+}
+
+/// The clusters of the selected series, if a label tells all of them apart: `by`, or the one of [`CLUSTER`] that does. Empty for
+/// one cluster without `by`.
+///
+/// # Errors
+/// When the query fails, or series lack the label.
+pub(super) fn clusters(
+    reader: &Reader<'_>,
+    selection: &Selection,
+    (now, since): (u64, u64),
+    by: Option<&str>,
+) -> Result<Vec<OneOfSeveral>, PrometheusError> {
+    if !CommandRule::OneCluster.is_on() {
+        return Ok(Vec::new());
     }
-    let containers = at_once.into_values().fold(1.0, f64::max) as u64;
-    let (interval, examples) = interval(reader, selection, now)?;
-    Ok(Discovered { containers, interval, examples })
+    let labels: Vec<&str> = by.map_or_else(|| CLUSTER.to_vec(), |label| vec![label]);
+    let groups = overview(reader, selection, now, since, &labels)?;
+    let value = |labels: &Labels, name: &str| labels.get(name).cloned().unwrap_or_default();
+    let sets: BTreeSet<Vec<String>> =
+        groups.iter().map(|(of, _)| labels.iter().map(|name| value(of, name)).collect()).collect();
+    if sets.is_empty() || (by.is_none() && sets.len() == 1) {
+        return Ok(Vec::new());
+    }
+    let label = labels.iter().enumerate().find_map(|(at, label)| {
+        let values: BTreeSet<&String> = sets.iter().filter_map(|set| set.get(at)).collect();
+        let tells = values.len() == sets.len() && !values.iter().any(|value| value.is_empty());
+        tells.then_some(*label)
+    });
+    let Some(label) = label.filter(|_| sets.len() <= MAX_CLUSTERS) else {
+        return Err(several(reader, choices(&sets, &labels)));
+    };
+    let mut found = BTreeMap::<String, BTreeSet<String>>::new();
+    for (of, _) in &groups {
+        found.entry(value(of, label)).or_default().insert(own(of, "namespace").to_owned());
+    }
+    let one = |(name, namespaces): (String, BTreeSet<String>)| {
+        let mut selection = selection.clone();
+        selection.matchers.push(Matcher::new(label, Comparison::Equal, &name));
+        selection.namespaces.retain(|name| namespaces.contains(name));
+        OneOfSeveral { name, selection }
+    };
+    Ok(found.into_iter().map(one).collect())
 }
 
 /// Namespaces with similar names, the most similar first.
@@ -130,7 +204,7 @@ fn one_cluster<'l>(series: impl Iterator<Item = &'l Labels> + Clone) -> Result<(
     let clusters: BTreeSet<[&str; CLUSTER.len()]> =
         series.clone().map(|labels| CLUSTER.map(|name| value(labels, name))).collect();
     if clusters.len() > 1 {
-        return Err(choices(&clusters, &CLUSTER));
+        return Err(choices(&sets(&clusters), &CLUSTER));
     }
     let mut by_namespace = BTreeMap::<&str, BTreeSet<[&str; ENVIRONMENT.len()]>>::new();
     for labels in series {
@@ -138,19 +212,22 @@ fn one_cluster<'l>(series: impl Iterator<Item = &'l Labels> + Clone) -> Result<(
         by_namespace.entry(own(labels, "namespace")).or_default().insert(values);
     }
     match by_namespace.values().find(|values| values.len() > 1) {
-        Some(_) => Err(choices(&by_namespace.into_values().flatten().collect(), &ENVIRONMENT)),
+        Some(_) => Err(choices(&sets(&by_namespace.into_values().flatten().collect()), &ENVIRONMENT)),
         None => Ok(()),
     }
 }
 
+fn sets<const N: usize>(all: &BTreeSet<[&str; N]>) -> BTreeSet<Vec<String>> {
+    all.iter().map(|set| set.iter().map(|value| (*value).to_owned()).collect()).collect()
+}
+
 /// A matcher for each set of values: of one label if its values differ in all sets, else of all labels that differ.
-fn choices<const N: usize>(sets: &BTreeSet<[&str; N]>, names: &[&str; N]) -> Vec<String> {
-    let values =
-        |at: usize| -> BTreeSet<&str> { sets.iter().filter_map(|set| set.get(at).copied()).collect() };
-    let alone = (0..N).find(|at| values(*at).len() == sets.len());
+fn choices(sets: &BTreeSet<Vec<String>>, names: &[&str]) -> Vec<String> {
+    let values = |at: usize| -> BTreeSet<&String> { sets.iter().filter_map(|set| set.get(at)).collect() };
+    let alone = (0..names.len()).find(|at| values(*at).len() == sets.len());
     let differing: Vec<usize> =
-        alone.map_or_else(|| (0..N).filter(|at| values(*at).len() > 1).collect(), |at| vec![at]);
-    let text = |set: &[&str; N]| {
+        alone.map_or_else(|| (0..names.len()).filter(|at| values(*at).len() > 1).collect(), |at| vec![at]);
+    let text = |set: &Vec<String>| {
         let matchers = differing.iter().filter_map(|at| {
             Some(Matcher::new(names.get(*at)?, Comparison::Equal, set.get(*at)?).to_string())
         });

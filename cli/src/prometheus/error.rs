@@ -93,7 +93,11 @@ pub enum PrometheusError {
         suggestions: Vec<String>,
     },
     /// The series are of several clusters.
-    #[error("the metrics of {base} are of several clusters; select one with {}", Choices(choices))]
+    #[error(
+        "the metrics of {base} are of several clusters, and no label tells all of them apart; select one with {}, or name the label \
+         that has a value for each of them with --cluster-label",
+        Choices(choices)
+    )]
     SeveralClusters {
         base: String,
         /// Matchers, one per cluster.

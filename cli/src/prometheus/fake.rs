@@ -7,8 +7,10 @@ use std::{
 
 use super::{
     error::PrometheusError,
-    matcher::{Comparison, Matcher},
+    gather::{self, PrometheusHistory},
+    matcher::{Comparison, Matcher, Selection},
     query::{Aggregate, At, Function, Labels, Number, Query, QueryApi, Series},
+    reader::Reader,
 };
 
 /// How long a sample is the current one.
@@ -16,11 +18,13 @@ const LOOKBACK: f64 = 300.0;
 
 /// Series with their samples: time in seconds and value.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SeriesInMemory {
+pub(crate) struct SeriesInMemory {
     pub(super) series: Vec<(Labels, Vec<(f64, f64)>)>,
     pub(super) now: u64,
     /// Longest period of a query, seconds, above which it is too large; 0 is unlimited.
     pub(super) longest: u64,
+    /// What the server says of its results.
+    pub(super) partial: Option<String>,
     /// What was queried: text, and period in seconds.
     pub(super) queries: RefCell<Vec<(String, u64)>>,
 }
@@ -34,12 +38,12 @@ pub(super) fn labels(text: &str) -> Labels {
 }
 
 impl SeriesInMemory {
-    pub(super) fn at(now: u64) -> Self {
+    pub(crate) fn at(now: u64) -> Self {
         Self { now, ..Self::default() }
     }
 
     /// Adds a series.
-    pub(super) fn add(&mut self, metric: &str, text: &str, samples: impl IntoIterator<Item = (u64, f64)>) {
+    pub(crate) fn add(&mut self, metric: &str, text: &str, samples: impl IntoIterator<Item = (u64, f64)>) {
         let mut labels = labels(text);
         labels.insert("__name__".to_owned(), metric.to_owned());
         self.series.push((labels, samples.into_iter().map(|(at, value)| (at as f64, value)).collect()));
@@ -58,6 +62,11 @@ impl SeriesInMemory {
     /// Adds all series of another one.
     pub(super) fn extend(&mut self, other: Self) {
         self.series.extend(other.series);
+    }
+
+    /// What is read of the last `since` seconds, cluster by cluster.
+    pub(crate) fn histories(&self, since: u64) -> Result<Vec<PrometheusHistory>, PrometheusError> {
+        gather::read_each(&Reader::new(self), &Selection::default(), since, None)
     }
 
     /// Evaluates a query at some times.
@@ -151,7 +160,12 @@ fn evaluate(function: Option<(Function, u64)>, samples: &[(f64, f64)], at: f64) 
         None | Some((Function::LastOverTime, _)) => Some(last),
         Some((Function::Rate, seconds)) => Some(increase()? / seconds as f64),
         Some((Function::Increase, _)) => increase(),
-        Some((Function::MaxOverTime, _)) => within.iter().map(|it| it.1).reduce(f64::max),
+        Some((Function::LastSampleTime { .. }, _)) => Some(last_at),
+        Some((Function::FirstSampleTime { .. }, _)) => Some(within[0].0),
+        Some((Function::LowestSample { .. }, _)) => within.iter().map(|it| it.1).reduce(f64::min),
+        Some((Function::MaxOverTime | Function::HighestSample { .. }, _)) => {
+            within.iter().map(|it| it.1).reduce(f64::max)
+        }
         Some((Function::CountOverTime | Function::Samples, _)) => Some(within.len() as f64),
     }
 }
@@ -193,6 +207,7 @@ impl Groups {
             *known = Some(match aggregate {
                 Aggregate::Sum => known.unwrap_or(0.0) + value,
                 Aggregate::Count => known.unwrap_or(0.0) + 1.0,
+                Aggregate::Min => known.map_or(value, |known| known.min(value)),
                 Aggregate::Max | Aggregate::Top => known.map_or(value, |known| known.max(value)),
             });
         }
@@ -201,6 +216,10 @@ impl Groups {
 }
 
 impl QueryApi for SeriesInMemory {
+    fn take_partial(&self) -> Option<String> {
+        self.partial.clone()
+    }
+
     fn base(&self) -> &str {
         "http://in-memory"
     }

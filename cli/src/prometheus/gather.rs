@@ -6,7 +6,7 @@ use snug_sizing::{evidence::HOUR, minutes::MINUTE};
 
 use super::{
     builder::EvidenceBuilder,
-    discover::{CPU, cpu_series, discover},
+    discover::{self, CPU, OneOfSeveral, cpu_series, discover},
     duplicates,
     error::PrometheusError,
     kube_state::KubeState,
@@ -14,9 +14,10 @@ use super::{
     oom,
     query::{Aggregate, At, ContainerKey, Function, KEY, Points, Query, by_container},
     reader::{Period, Reader},
+    short_runs::{self, ShortRuns},
     windows,
 };
-use crate::{cluster::Autoscaler, evidence::Snapshot};
+use crate::{advice::CommandRule, cluster::Autoscaler, evidence::Snapshot};
 
 const DAY: u64 = 24 * HOUR;
 const MEMORY: [&str; 1] = ["container_memory_working_set_bytes"];
@@ -29,12 +30,44 @@ const SAMPLES: u64 = 4;
 /// What a server knows of the containers of one cluster.
 #[derive(Debug, Default)]
 pub struct PrometheusHistory {
+    /// The cluster, if the server has several.
+    pub cluster: String,
     /// The evidence of all selected containers.
     pub snapshot: Snapshot,
     /// HorizontalPodAutoscalers, as far as kube-state-metrics has them.
     pub autoscalers: Vec<Autoscaler>,
     /// What the server lacks, as sentences.
     pub missing: Vec<String>,
+}
+
+/// Reads the last `since` seconds of each cluster.
+///
+/// # Errors
+/// As [`read`], and when labels do not tell clusters apart.
+pub(super) fn read_each(
+    reader: &Reader<'_>,
+    selection: &Selection,
+    since: u64,
+    label: Option<&str>,
+) -> Result<Vec<PrometheusHistory>, PrometheusError> {
+    let clusters = discover::clusters(reader, selection, (reader.api().now()?, since), label)?;
+    if clusters.is_empty() {
+        return Ok(vec![read(reader, selection, since)?]);
+    }
+    let (mut histories, mut gone) = (Vec::new(), Vec::new());
+    for OneOfSeveral { name, selection } in clusters {
+        match read(reader, &selection, since) {
+            Ok(history) => histories.push(PrometheusHistory { cluster: name, ..history }),
+            Err(PrometheusError::NoContainers { .. }) => gone.push(name),
+            Err(error) => return Err(error),
+        }
+    }
+    let Some(first) = histories.first_mut() else {
+        return Ok(vec![read(reader, selection, since)?]);
+    };
+    let why = |name| format!("the cluster {name:?} has no containers in the last 15 minutes; it is left out");
+    first.missing.extend(gone.into_iter().map(why));
+    Ok(histories)
 }
 
 /// Reads the last `since` seconds.
@@ -54,11 +87,13 @@ pub(super) fn read(
     let min_window = (SAMPLES * discovered.interval).max(if has_windows { MINUTE } else { 0 });
     let mut period = Period::new(now, since, min_window);
     duplicates::check(reader, selection, period, &discovered)?;
-    let mut builder = cpu_usage(reader, selection, period, has_windows)?;
+    let runs = short_runs::read(reader, selection, period, discovered.interval)?;
+    let mut builder = cpu_usage(reader, selection, period, EvidenceBuilder::new(period, has_windows, runs))?;
     if builder.is_empty() {
         // No window is over yet.
         period = period.of_first_windows(now);
-        builder = cpu_usage(reader, selection, period, has_windows)?;
+        let runs = ShortRuns::new();
+        builder = cpu_usage(reader, selection, period, EvidenceBuilder::new(period, has_windows, runs))?;
     }
     reader.begin("memory usage");
     let memory = |seconds| {
@@ -94,12 +129,15 @@ pub(super) fn read(
             selection.with_matchers()
         ));
     }
-    let snapshot = builder.snapshot(&state);
+    let mut snapshot = builder.snapshot(&state);
+    if let Some(why) = reader.api().take_partial().filter(|_| CommandRule::PartialRows.is_on()) {
+        snapshot.set_partial(&format!("{} says that its result is partial: {why}", reader.api().base()));
+    }
     if snapshot.evidence().next().is_none() {
         let (base, metric) = (reader.api().base().to_owned(), CPU[0]);
         return Err(PrometheusError::NoContainers { base, metric, matching: selection.with_matchers() });
     }
-    Ok(PrometheusHistory { snapshot, autoscalers: state.autoscalers, missing })
+    Ok(PrometheusHistory { cluster: String::new(), snapshot, autoscalers: state.autoscalers, missing })
 }
 
 /// Reads CPU usage: rates in windows of the period, and Snug's windows if there are any.
@@ -107,9 +145,8 @@ fn cpu_usage(
     reader: &Reader<'_>,
     selection: &Selection,
     period: Period,
-    has_windows: bool,
+    mut builder: EvidenceBuilder,
 ) -> Result<EvidenceBuilder, PrometheusError> {
-    let mut builder = EvidenceBuilder::new(period, has_windows);
     reader.begin("CPU usage");
     let rate = cpu_series(selection).over(Function::Rate, period.window).once().by(Aggregate::Sum, &KEY);
     reader.steps(&rate, (period.from, period.end), period.window, |series| {
@@ -117,7 +154,7 @@ fn cpu_usage(
             builder.cpu(key, &points);
         }
     })?;
-    if has_windows {
+    if builder.has_windows() {
         reader.begin("CPU windows");
         // The hour that is not over counts only if there is little else.
         let end = if period.hours_end >= period.from + DAY { period.hours_end } else { period.end };

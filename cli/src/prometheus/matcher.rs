@@ -67,11 +67,7 @@ pub fn parse_matchers(text: &str) -> Result<Matchers, String> {
         let end = rest.find(['=', '!']).ok_or_else(|| format!("{rest:?} has no operator; {ALLOWED}"))?;
         let (label, after) = rest.split_at(end);
         let label = label.trim();
-        let is_label = |it: &str| {
-            it.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-                && !it.starts_with(|c: char| c.is_ascii_digit())
-        };
-        if label.is_empty() || !is_label(label) {
+        if !is_label(label) {
             return Err(format!("{label:?} is not the name of a label; {ALLOWED}"));
         }
         let found =
@@ -88,6 +84,24 @@ pub fn parse_matchers(text: &str) -> Result<Matchers, String> {
         };
     }
     if matchers.is_empty() { Err(format!("no matcher; {ALLOWED}")) } else { Ok(Matchers(matchers)) }
+}
+
+fn is_label(text: &str) -> bool {
+    let is_inner = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !text.is_empty() && text.chars().all(is_inner) && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// Parses `--cluster-label`.
+///
+/// # Errors
+/// A text that says what is wrong and what is allowed.
+pub fn parse_label(text: &str) -> Result<String, String> {
+    let label = text.trim();
+    if is_label(label) {
+        Ok(label.to_owned())
+    } else {
+        Err(format!("{label:?} is not the name of a label; allowed is a name such as cluster"))
+    }
 }
 
 /// A value, quoted or up to the next comma, and the rest.

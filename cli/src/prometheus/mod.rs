@@ -9,13 +9,14 @@ mod discover;
 mod duplicates;
 mod error;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod gather;
 mod kube_state;
 mod matcher;
 mod oom;
 mod query;
 mod reader;
+mod short_runs;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -29,7 +30,7 @@ pub use self::{
     client::{Header, parse_address, parse_header},
     error::PrometheusError,
     gather::PrometheusHistory,
-    matcher::{Matchers, parse_matchers},
+    matcher::{Matchers, parse_label, parse_matchers},
 };
 
 /// A Prometheus-compatible server, and which of its series are read.
@@ -54,12 +55,17 @@ impl Prometheus {
         self
     }
 
-    /// Reads the history of the last `since`. Reports progress on standard error after two seconds.
+    /// Reads the history of the last `since`, one for each cluster. `label` names clusters; without it, a label that usually does.
+    /// Reports progress on standard error after two seconds.
     ///
     /// # Errors
-    /// When a query fails, or there are no metrics of containers, or those of several clusters.
-    pub fn history(&self, since: Duration) -> Result<PrometheusHistory, PrometheusError> {
+    /// When a query fails, there are no metrics of containers, or labels do not tell clusters apart.
+    pub fn histories(
+        &self,
+        since: Duration,
+        label: Option<&str>,
+    ) -> Result<Vec<PrometheusHistory>, PrometheusError> {
         let reader = Reader::new(&self.client).reporting();
-        gather::read(&reader, &self.selection, since.as_secs())
+        gather::read_each(&reader, &self.selection, since.as_secs(), label)
     }
 }

@@ -84,6 +84,22 @@ pub(super) enum Function {
     MaxOverTime,
     LastOverTime,
     CountOverTime,
+    /// When the last sample was taken. The series is looked at once in this many seconds, so the last sample of a series that
+    /// ends is seen if they are no more than the scrape interval.
+    LastSampleTime {
+        step: u64,
+    },
+    /// When the first sample was taken.
+    FirstSampleTime {
+        step: u64,
+    },
+    /// The highest and the lowest of the samples that `LastSampleTime` sees.
+    HighestSample {
+        step: u64,
+    },
+    LowestSample {
+        step: u64,
+    },
     /// The samples themselves.
     Samples,
 }
@@ -93,6 +109,7 @@ pub(super) enum Function {
 pub(super) enum Aggregate {
     Sum,
     Max,
+    Min,
     Count,
     /// The series with the highest value.
     Top,
@@ -190,13 +207,25 @@ impl fmt::Display for Query {
             match self.function {
                 None => series,
                 Some((Function::Samples, seconds)) => format!("{series}[{seconds}s]"),
+                Some((Function::LastSampleTime { step }, seconds)) => {
+                    format!("max_over_time(timestamp({series})[{seconds}s:{step}s])")
+                }
+                Some((Function::FirstSampleTime { step }, seconds)) => {
+                    format!("min_over_time(timestamp({series})[{seconds}s:{step}s])")
+                }
+                Some((Function::HighestSample { step }, seconds)) => {
+                    format!("max_over_time({series}[{seconds}s:{step}s])")
+                }
+                Some((Function::LowestSample { step }, seconds)) => {
+                    format!("min_over_time({series}[{seconds}s:{step}s])")
+                }
                 Some((function, seconds)) => {
                     let name = match function {
                         Function::Rate => "rate",
                         Function::Increase => "increase",
                         Function::MaxOverTime => "max_over_time",
                         Function::LastOverTime => "last_over_time",
-                        Function::CountOverTime | Function::Samples => "count_over_time",
+                        _ => "count_over_time",
                     };
                     format!("{name}({series}[{seconds}s])")
                 }
@@ -218,6 +247,7 @@ impl fmt::Display for Query {
             let labels = labels.join(",");
             text = match aggregate {
                 Aggregate::Sum => format!("sum by ({labels}) ({text})"),
+                Aggregate::Min => format!("min by ({labels}) ({text})"),
                 Aggregate::Max => format!("max by ({labels}) ({text})"),
                 Aggregate::Count => format!("count by ({labels}) ({text})"),
                 Aggregate::Top => format!("topk by ({labels}) (1, {text})"),
@@ -253,6 +283,9 @@ pub(super) trait QueryApi {
     /// # Errors
     /// When the query fails. [`PrometheusError::TooLarge`] asks for a shorter part.
     fn query(&self, query: &Query, at: At) -> Result<Vec<Series>, PrometheusError>;
+
+    /// What the server said of results that were partial and used all the same, since the last call; `None` if all were complete.
+    fn take_partial(&self) -> Option<String>;
 }
 
 /// A series of a query result; times are in seconds.
@@ -336,6 +369,8 @@ mod tests {
         );
         let samples = Query::new(&["a"], &all).matching(Matcher::new("id", Comparison::Equal, "/x\"y"));
         assert_eq!(samples.clone().over(Function::Samples, 9).to_string(), "a{id=\"/x\\\"y\"}[9s]");
+        let last = samples.clone().over(Function::LastSampleTime { step: 15 }, 60);
+        assert_eq!(last.to_string(), "max_over_time(timestamp(a{id=\"/x\\\"y\"})[60s:15s])");
         assert_eq!(samples.by(Aggregate::Top, &["job"]).to_string(), "topk by (job) (1, a{id=\"/x\\\"y\"})");
     }
 

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use snug_sizing::{
     HOUR,
-    constraints::{Finding, FindingKind, PodContainer, PodSpec, fit},
+    constraints::{ClusterLimits, Finding, FindingKind, LimitType, PodContainer, PodSpec, Rollout, fit},
     evidence::Evidence,
     workload::{Resources, Role},
 };
 
-use super::report::{Entry, PodResources, Quantities, Report, Warning, WarningKind};
+use super::report::{Entry, InTemplate, PodResources, Quantities, Report, Warning, WarningKind};
 use crate::{
+    advice::CommandRule,
     cluster::{ClusterConstraints, LivePod},
     evidence::Snapshot,
 };
@@ -25,22 +26,24 @@ impl Report {
             workloads.entry(key([&it.namespace, &it.owner, &it.name])).or_default().push(evidence);
         }
         for entries in self.recommendations.chunk_by_mut(Entry::is_of_one_workload) {
-            let Some(Entry { namespace, owner, workload, .. }) = entries.first() else { continue };
-            let evidence = workloads.get(&key([namespace, owner, workload]));
-            check(entries, evidence.map_or(&[], Vec::as_slice), constraints);
+            let Some(names) = entries.first().map(|entry| key(entry.workload_names())) else { continue };
+            let evidence = workloads.get(&names);
+            let template = self.objects.templates.get(&names);
+            let rollout = template.map(|template| template.rollout).unwrap_or_default();
+            check(entries, evidence.map_or(&[], Vec::as_slice), constraints, rollout);
         }
     }
 }
 
-/// Fits the containers of one workload. `evidence` is that of all its containers.
-fn check(entries: &mut [Entry], evidence: &[&Evidence], constraints: &ClusterConstraints) {
+/// Fits the containers of one workload. `evidence` is that of all its containers, `rollout` how its pods are replaced.
+fn check(entries: &mut [Entry], evidence: &[&Evidence], constraints: &ClusterConstraints, rollout: Rollout) {
     let Some(first) = entries.first() else { return };
     let namespace = first.namespace.clone();
     let owner = (first.owner.clone(), first.workload.clone());
     let replicas = entries.iter().map(|entry| entry.replicas).max().unwrap_or(0);
     let pods: BTreeSet<&str> =
         evidence.iter().flat_map(|evidence| evidence.pods.keys().map(String::as_str)).collect();
-    let limits = constraints.limits(&namespace, &owner, &pods, replicas);
+    let limits = constraints.limits(&namespace, &owner, &pods, (replicas, rollout));
     let now = current(entries, evidence, constraints.newest_pod(&namespace, &pods));
     let proposed = proposed(&now, entries);
     let mut fitted = proposed.clone();
@@ -57,6 +60,7 @@ fn check(entries: &mut [Entry], evidence: &[&Evidence], constraints: &ClusterCon
             now.pod.zip(fitted.pod).map(|(current, fitted)| PodResources::new(current, fitted));
     }
     warn(entries, &fitted, found);
+    fit_injected(entries, &now, &limits);
     let managed = constraints.managed.iter().filter(|one| one.namespace == namespace && one.target == owner);
     for one in managed {
         let kind = WarningKind::Managed { kind: one.by.0, name: one.by.1.clone() };
@@ -66,13 +70,45 @@ fn check(entries: &mut [Entry], evidence: &[&Evidence], constraints: &ClusterCon
     }
 }
 
+/// Fits the containers that a patch of the template cannot size, each as if its annotations were set: LimitRanges apply to it, but
+/// what the pod as a whole lacks is for the containers of the template.
+fn fit_injected(entries: &mut [Entry], now: &PodSpec, limits: &ClusterLimits) {
+    let limits = ClusterLimits {
+        ranges: limits.ranges.iter().filter(|it| it.limit_type == LimitType::Container).cloned().collect(),
+        ..ClusterLimits::default()
+    };
+    for entry in entries.iter_mut().filter(|entry| !is_adjustable(entry)) {
+        let mut alone = now.clone();
+        let Some(at) = alone.containers.iter().position(|container| container.name == entry.container) else {
+            continue;
+        };
+        let Some(container) = alone.containers.get_mut(at) else { continue };
+        (container.values, container.is_advised) = (wanted(entry), true);
+        let before = container.values;
+        let found = fit(now, &mut alone, &limits).into_iter().filter(|it| it.container == Some(at));
+        entry.warnings.extend(found.filter_map(|it| match it.kind {
+            FindingKind::Violation(violation) => Some(WarningKind::OfAnnotations(violation).into()),
+            FindingKind::Adjusted(adjusted) => Some(WarningKind::Adjusted(adjusted).into()),
+            FindingKind::Scaled(_) => None,
+        }));
+        if let Some(container) = alone.containers.get(at) {
+            change(entry, before, container.values);
+        }
+    }
+}
+
+/// Whether a patch can give the container other values.
+fn is_adjustable(entry: &Entry) -> bool {
+    entry.in_template != InTemplate::No || !CommandRule::InjectedStays.is_on()
+}
+
 /// The pod of today: as the cluster has it, with the current values of the recommendations, or as the usage history knows it.
 fn current(entries: &[Entry], evidence: &[&Evidence], live: Option<&LivePod>) -> PodSpec {
     let advised = |entry: &Entry| PodContainer {
         name: entry.container.clone(),
         role: entry.role,
         values: entry.current,
-        is_advised: true,
+        is_advised: is_adjustable(entry),
     };
     let mut pod = match live {
         Some(live) if !live.spec.containers.is_empty() => live.spec.clone(),
@@ -114,15 +150,20 @@ fn proposed(now: &PodSpec, entries: &[Entry]) -> PodSpec {
     let mut pod = now.clone();
     for container in pod.containers.iter_mut().filter(|container| container.is_advised) {
         let Some(entry) = entries.iter().find(|entry| entry.container == container.name) else { continue };
-        let (current, recommended) = (entry.current, entry.recommended);
-        container.values = Resources {
-            cpu_request: recommended.cpu_request.or(current.cpu_request),
-            cpu_limit: recommended.cpu_limit,
-            memory_request: recommended.memory_request.or(current.memory_request),
-            memory_limit: recommended.memory_limit.or(current.memory_limit),
-        };
+        container.values = wanted(entry);
     }
     pod
+}
+
+/// The recommended values, with the current ones where there are none.
+fn wanted(entry: &Entry) -> Resources {
+    let (current, recommended) = (entry.current, entry.recommended);
+    Resources {
+        cpu_request: recommended.cpu_request.or(current.cpu_request),
+        cpu_limit: recommended.cpu_limit,
+        memory_request: recommended.memory_request.or(current.memory_request),
+        memory_limit: recommended.memory_limit.or(current.memory_limit),
+    }
 }
 
 /// Takes over the values that were changed.

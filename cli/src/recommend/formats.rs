@@ -166,11 +166,18 @@ pub(super) fn markdown(report: &Report) -> String {
             .flat_map(|c| (is_on && special(c)).then_some('\\').into_iter().chain([c]))
             .collect::<String>()
     };
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let mut text = line(&HEADINGS.map(|(heading, _)| heading.to_lowercase()));
-    text += &line(&HEADINGS.map(|(_, align)| if align == Align::Right { "---:" } else { "---" }.to_owned()));
+    // The cluster is the first column, if there are several.
+    let has_clusters = !report.clusters.is_empty();
+    let line = |cluster: &str, cells: &[String]| {
+        let cluster = has_clusters.then(|| cluster.to_owned()).into_iter();
+        let all: Vec<String> = cluster.chain(cells.iter().cloned()).collect();
+        format!("| {} |\n", all.join(" | "))
+    };
+    let mut text = line("cluster", &HEADINGS.map(|(heading, _)| heading.to_lowercase()));
+    let ruler = HEADINGS.map(|(_, align)| if align == Align::Right { "---:" } else { "---" }.to_owned());
+    text += &line("---", &ruler);
     for entry in &report.recommendations {
-        text += &line(&cells(entry).map(|text| cell(&text)));
+        text += &line(&cell(&plain(&entry.cluster)), &cells(entry).map(|text| cell(&text)));
     }
     text
 }
@@ -186,7 +193,9 @@ fn text(text: &str) -> String {
 /// One line per container, in millicores and bytes.
 pub(super) fn csv(report: &Report) -> Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record([
+    // The cluster is the first column, if there are several.
+    let has_clusters = !report.clusters.is_empty();
+    let headings = [
         "namespace",
         "owner",
         "workload",
@@ -203,12 +212,13 @@ pub(super) fn csv(report: &Report) -> Result<String> {
         "oom_kills_per_pod_day",
         "confidence",
         "why",
-    ])?;
+    ];
+    writer.write_record(has_clusters.then_some("cluster").into_iter().chain(headings))?;
     let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
     for entry in &report.recommendations {
         let Resources { cpu_request, cpu_limit, memory_request, memory_limit } = entry.recommended;
         let now = entry.current;
-        writer.write_record([
+        let cells = [
             text(&entry.namespace),
             text(&entry.owner),
             text(&entry.workload),
@@ -225,7 +235,8 @@ pub(super) fn csv(report: &Report) -> Result<String> {
             entry.oom_kills_per_pod_day.map(|it| it.then.to_string()).unwrap_or_default(),
             entry.confidence.as_str().to_owned(),
             entry.reasons.first().map(|reason| text(&reason.text)).unwrap_or_default(),
-        ])?;
+        ];
+        writer.write_record(has_clusters.then(|| text(&entry.cluster)).into_iter().chain(cells))?;
     }
     let bytes = writer.into_inner().context("cannot write CSV")?;
     Ok(String::from_utf8(bytes)?)

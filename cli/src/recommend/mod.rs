@@ -6,15 +6,17 @@ mod apply;
 mod checks;
 mod formats;
 mod injectors;
+mod joined;
 mod place;
 mod placement;
+mod quantities;
 pub mod report;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeSet, io::Write, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use snug_sizing::{
     cost::Prices,
@@ -25,8 +27,9 @@ use snug_sizing::{
 use self::report::Report;
 use crate::{
     cluster::{Cluster, WorkloadObjects},
+    columns::plain,
     horizon::{self, Horizon},
-    policy::{ANNOTATION, CpuLimitOption, Policies, PolicyError},
+    policy::{CpuLimitOption, Policies, PolicyError},
     price, risk,
     source::{EvidenceSource, OpenedSource},
 };
@@ -79,13 +82,13 @@ impl SizingOptions {
     pub fn policies(&self, cluster: Option<&Cluster>) -> Result<Policies, PolicyError> {
         let mut policies = Policies::new(self.default_policy());
         if let Some(cluster) = cluster {
-            let annotated = cluster.annotated(ANNOTATION).unwrap_or_else(|error| {
-                eprintln!("snug: {error}; pod annotations are ignored");
+            let annotated = cluster.policies().unwrap_or_else(|error| {
+                crate::remark!("{error}; pod annotations are ignored");
                 Vec::new()
             });
             let wrong;
             (policies, wrong) = policies.with_annotations(annotated);
-            wrong.iter().for_each(|wrong| eprintln!("snug: {wrong}; the annotation is ignored"));
+            wrong.iter().for_each(|wrong| crate::remark!("{wrong}; the annotation is ignored"));
         }
         self.policy.as_ref().map_or_else(|| Ok(policies.clone()), |file| policies.clone().with_file(file))
     }
@@ -188,8 +191,37 @@ impl WorkloadSelector {
 /// # Errors
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
-    let Options { workload, source, sizing, output, price, fail_on } = options;
-    let OpenedSource { snapshot, pools, cluster, constraints } = source.open(sizing.likes())?;
+    let Options { workload, source, sizing, output, fail_on, .. } = options;
+    let (mut reports, mut known) = (Vec::new(), 0);
+    for opened in source.open(sizing.likes())? {
+        known += opened.snapshot.evidence().count();
+        reports.push(report_of(options, opened)?);
+    }
+    let (text, report) = match reports.as_slice() {
+        [(_, report)] => (text(report, *output)?, report.clone()),
+        _ => {
+            let tables = of_clusters(&reports, *output)?;
+            let joined = Report::join(reports).context("there is no cluster")?;
+            (tables.map_or_else(|| text(&joined, *output), Ok)?, joined)
+        }
+    };
+    out.write_all(text.as_bytes()).context("cannot write the recommendations")?;
+    if report.recommendations.is_empty() {
+        let reasons: BTreeSet<&str> = report.skipped.iter().map(|skipped| skipped.why.as_str()).collect();
+        crate::columns::remark(empty_message(workload.as_deref(), known, &reasons));
+        return Ok(Outcome::NotEnoughData);
+    }
+    let now = report.recommendations.iter().filter_map(|entry| entry.oom_kills_per_pod_day?.now);
+    // Without any usage there is no rate, but there were kills.
+    let killed = report.skipped.iter().filter(|skipped| skipped.oom_kills > 0).map(|_| 1.0);
+    let above = fail_on.is_some_and(|max| now.into_iter().chain(killed).any(|now| now > max));
+    Ok(if above { Outcome::AboveThreshold } else { Outcome::Success })
+}
+
+/// The report of one cluster, with its name.
+fn report_of(options: &Options, opened: OpenedSource) -> Result<(String, Report)> {
+    let Options { workload, sizing, price, .. } = options;
+    let OpenedSource { name, snapshot, pools, cluster, constraints } = opened;
     let policies = sizing.policies(cluster.as_ref())?;
     let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
     let mut report = Report::make(&snapshot, &pools, &policies, chosen);
@@ -198,45 +230,57 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     constraints
         .missing
         .iter()
-        .for_each(|missing| eprintln!("snug: {missing}; recommendations are not checked against them"));
-    report.check(&snapshot, &constraints);
+        .for_each(|missing| crate::remark!("{missing}; recommendations are not checked against them"));
     let mut objects = WorkloadObjects::default();
     if let Some(cluster) = &cluster {
         objects = cluster.objects(&report.objects_query());
         let missing = objects.missing.iter();
-        missing.for_each(|missing| eprintln!("snug: {missing}; recommendations are not compared with them"));
+        missing.for_each(|missing| crate::remark!("{missing}; recommendations are not compared with them"));
     }
     report.place(&snapshot, objects);
+    report.check(&snapshot, &constraints);
+    report.remark(&snapshot);
     if let (Some(cluster), Some(_)) = (&cluster, price) {
         match cluster.occupancy() {
             Ok(occupancy) => report.emptied = Some(report.emptied(&snapshot, &occupancy)),
-            Err(error) => eprintln!("snug: {error}; the number of nodes to empty is unknown"),
+            Err(error) => crate::remark!("{error}; the number of nodes to empty is unknown"),
         }
     }
     report.cost = price.map(|prices| report.cost_at(prices));
-    let text = match output {
-        Output::Table => formats::table(&report, false),
-        Output::Wide => formats::table(&report, true),
-        Output::Json => serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n",
-        Output::Csv => formats::csv(&report)?,
-        Output::Markdown => formats::markdown(&report),
-        Output::Yaml => apply::yaml(&report)?,
-        Output::Patch => apply::patch(&report),
-        Output::Kustomize => apply::kustomize(&report)?,
-        Output::Helm => apply::helm(&report)?,
-    };
-    out.write_all(text.as_bytes()).context("cannot write the recommendations")?;
-    if report.recommendations.is_empty() {
-        let known = snapshot.evidence().count();
-        let reasons: BTreeSet<&str> = report.skipped.iter().map(|skipped| skipped.why.as_str()).collect();
-        eprintln!("snug: {}", empty_message(workload.as_deref(), known, &reasons));
-        return Ok(Outcome::NotEnoughData);
+    Ok((name, report))
+}
+
+fn text(report: &Report, output: Output) -> Result<String> {
+    Ok(match output {
+        Output::Table => formats::table(report, false),
+        Output::Wide => formats::table(report, true),
+        Output::Json => serde_json::to_string_pretty(report).context("cannot write JSON")? + "\n",
+        Output::Csv => formats::csv(report)?,
+        Output::Markdown => formats::markdown(report),
+        Output::Yaml => apply::yaml(report)?,
+        Output::Patch => apply::patch(report),
+        Output::Kustomize => apply::kustomize(report)?,
+        Output::Helm => apply::helm(report)?,
+    })
+}
+
+/// The text of several clusters where it is not that of a joined report: tables one after the other.
+fn of_clusters(reports: &[(String, Report)], output: Output) -> Result<Option<String>> {
+    match output {
+        Output::Table | Output::Wide => {
+            let mut texts = Vec::new();
+            for (name, report) in reports {
+                texts.push(format!("Cluster {}\n{}", plain(name), text(report, output)?));
+            }
+            Ok(Some(texts.join("\n")))
+        }
+        // A command or a component would change whichever cluster it meets.
+        Output::Patch | Output::Kustomize | Output::Helm => {
+            let names: Vec<String> = reports.iter().map(|(name, _)| plain(name)).collect();
+            bail!("this output is for one cluster; select one of {} with --match", names.join(", "));
+        }
+        Output::Json | Output::Csv | Output::Markdown | Output::Yaml => Ok(None),
     }
-    let now = report.recommendations.iter().filter_map(|entry| entry.oom_kills_per_pod_day?.now);
-    // Without any usage there is no rate, but there were kills.
-    let killed = report.skipped.iter().filter(|skipped| skipped.oom_kills > 0).map(|_| 1.0);
-    let above = fail_on.is_some_and(|max| now.into_iter().chain(killed).any(|now| now > max));
-    Ok(if above { Outcome::AboveThreshold } else { Outcome::Success })
 }
 
 fn empty_message(workload: Option<&str>, known: usize, skipped: &BTreeSet<&str>) -> String {

@@ -8,7 +8,7 @@ use snug_sizing::workload::Role;
 use super::{
     injectors::Injector,
     placement::Placement,
-    report::{Entry, Report, Skipped, Warning, WarningKind},
+    report::{Entry, InTemplate, Report, Skipped, Warning, WarningKind},
 };
 use crate::{
     advice::CommandRule,
@@ -26,7 +26,8 @@ impl Report {
         }
     }
 
-    /// Places the recommendations in the objects of the cluster, or without a cluster by what is known of names.
+    /// Places the recommendations in the objects of the cluster, or without a cluster by what is known of names: which workloads
+    /// there are, how many of their pods run, and which containers their templates have.
     pub fn place(&mut self, snapshot: &Snapshot, objects: WorkloadObjects) {
         let mut pods: BTreeMap<[&str; 3], BTreeSet<&str>> = BTreeMap::new();
         // Containers of pods that the source saw: their images are known.
@@ -47,10 +48,9 @@ impl Report {
                 self.skipped.extend(entries.iter().map(|entry| skipped(entry, &why)));
                 continue;
             }
-            let names = [&*first.namespace, &*first.owner, &*first.workload];
+            let names = first.workload_names();
             let running = pods.get(&names).and_then(|pods| running(first, pods, &objects));
             let template = objects.templates.get(&names.map(str::to_owned));
-            let manager = template.and_then(|template| template.manager.clone());
             for entry in &mut entries {
                 entry.replicas = running.unwrap_or(entry.replicas);
                 let role = template.map(|template| template.containers.get(&entry.container).copied());
@@ -58,9 +58,20 @@ impl Report {
                     entry.role = role;
                 }
                 let is_seen = seen.contains(&entry.subject());
-                if let Some(kind) = not_in_template(entry, role.map(|role| role.is_some()), is_seen) {
-                    entry.warnings.push(warning(kind));
-                }
+                entry.in_template = in_template(entry, role.map(|role| role.is_some()), is_seen);
+            }
+            placed.append(&mut entries);
+        }
+        self.recommendations = placed;
+        self.skipped.sort_by(|one, other| names(one).cmp(&names(other)));
+        self.objects = objects;
+    }
+
+    /// Adds warnings about the places of the recommendations, with the values that they have at last.
+    pub fn remark(&mut self, snapshot: &Snapshot) {
+        for entries in self.recommendations.chunk_by_mut(Entry::is_of_one_workload) {
+            for entry in &mut *entries {
+                entry.warnings.extend(not_in_template(entry).map(warning));
                 let left_out = snapshot.other_windows_of(entry.subject());
                 if !left_out.is_empty() {
                     entry
@@ -68,9 +79,9 @@ impl Report {
                         .push(warning(Placement::OtherWindows { left_out_millis: left_out.to_vec() }));
                 }
             }
-            if let (Some(manager), Some(first), true) =
-                (manager, entries.first_mut(), CommandRule::Managed.is_on())
-            {
+            let Some(first) = entries.first_mut().filter(|_| CommandRule::Managed.is_on()) else { continue };
+            let template = self.objects.templates.get(&first.workload_names().map(str::to_owned));
+            if let Some(manager) = template.and_then(|template| template.manager.as_ref()) {
                 let kind = Placement::ManagedObject {
                     manager: manager.to_string(),
                     change: manager.source(),
@@ -78,11 +89,7 @@ impl Report {
                 };
                 first.warnings.push(warning(kind));
             }
-            placed.append(&mut entries);
         }
-        self.recommendations = placed;
-        self.skipped.sort_by(|one, other| names(one).cmp(&names(other)));
-        self.objects = objects;
     }
 }
 
@@ -92,7 +99,7 @@ fn warning(placement: Placement) -> Warning {
 
 fn skipped(entry: &Entry, why: &str) -> Skipped {
     let Entry { namespace, workload, container, .. } = entry.clone();
-    Skipped { namespace, workload, container, why: why.to_owned(), oom_kills: 0 }
+    Skipped { cluster: String::new(), namespace, workload, container, why: why.to_owned(), oom_kills: 0 }
 }
 
 fn names(skipped: &Skipped) -> [&str; 3] {
@@ -117,6 +124,11 @@ fn absent(entry: &Entry, objects: &WorkloadObjects) -> Option<String> {
     if !CommandRule::Gone.is_on() {
         return None;
     }
+    if entry.owner == "Pod" {
+        let name = (entry.namespace.clone(), entry.workload.clone());
+        let is_gone = objects.running.is_some() && !objects.bare_pods.contains_key(&name);
+        return is_gone.then(|| "the cluster has no pod of this name now".to_owned());
+    }
     let is_listed = objects.listed.contains(&entry.owner);
     let name = [&entry.namespace, &entry.owner, &entry.workload].map(Clone::clone);
     (is_listed && !objects.templates.contains_key(&name))
@@ -130,21 +142,32 @@ fn running(entry: &Entry, pods: &BTreeSet<&str>, objects: &WorkloadObjects) -> O
     Some(pods.iter().filter(is_running).count() as u64).filter(|running| *running > 0)
 }
 
-/// Why a patch of the pod template cannot have the container. `in_template` is `None` where the template is unknown, and
-/// `is_seen` whether the source saw the container's pods.
-fn not_in_template(entry: &Entry, in_template: Option<bool>, is_seen: bool) -> Option<Placement> {
+/// Whether a patch of the pod template can have the container. `by_template` is what the template says; `None` where it is
+/// unknown. `is_seen` is whether the source saw the container's pods.
+fn in_template(entry: &Entry, by_template: Option<bool>, is_seen: bool) -> InTemplate {
+    let is_injected = || Injector::of(&entry.container).is_some() && !entry.namespace.is_empty();
+    match by_template {
+        Some(false) if CommandRule::TemplateOnly.is_on() => InTemplate::No,
+        Some(_) => InTemplate::Yes,
+        None if !CommandRule::Injected.is_on() || !is_injected() => InTemplate::Yes,
+        // Metrics show that it is a native sidecar, which templates and webhooks both have.
+        None if entry.role == Role::Sidecar && !is_seen => InTemplate::Perhaps,
+        None => InTemplate::No,
+    }
+}
+
+/// Why a patch of the pod template cannot have the container, or what to check before; `None` if nothing.
+fn not_in_template(entry: &Entry) -> Option<Placement> {
     let injector = Injector::of(&entry.container).filter(|_| !entry.namespace.is_empty());
     let annotations = injector.map(|injector| injector.annotations(&entry.quantities)).unwrap_or_default();
     let setting = injector.map_or("", Injector::setting);
-    let is_absent = match in_template {
-        Some(in_template) => CommandRule::TemplateOnly.is_on() && !in_template,
-        None if !CommandRule::Injected.is_on() => false,
-        // Metrics show that it is a native sidecar, which templates and webhooks both have.
-        None if entry.role == Role::Sidecar && !is_seen => {
-            let injector = injector?.name;
-            return Some(Placement::PerhapsInjected { injector, annotations, setting });
+    match entry.in_template {
+        InTemplate::Yes => None,
+        InTemplate::Perhaps => {
+            Some(Placement::PerhapsInjected { injector: injector?.name, annotations, setting })
         }
-        None => injector.is_some(),
-    };
-    is_absent.then(|| Placement::NotInTemplate { injector: injector.map(|it| it.name), annotations, setting })
+        InTemplate::No => {
+            Some(Placement::NotInTemplate { injector: injector.map(|it| it.name), annotations, setting })
+        }
+    }
 }

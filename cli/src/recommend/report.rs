@@ -10,12 +10,12 @@ use snug_sizing::{
     engine::{self, Confidence, Context, Pools, Reason, Recommendation, Risk},
     evidence::{Evidence, HOUR},
     pod::PodRequests,
-    quantity::Quantity,
     start_up::StartUp,
     workload::{Resources, Role},
 };
 
 use super::placement::{Placement, why_gone};
+pub use super::quantities::{Pair, PodResources, Quantities};
 use crate::{
     cluster::{EmptiedNodes, Occupancy, WorkloadObjects},
     evidence::{Gone, Snapshot},
@@ -33,6 +33,9 @@ pub const SCHEMA: &str = "snug.recommendations/1";
 #[serde(rename_all = "snake_case")]
 pub struct Report {
     pub schema: &'static str,
+    /// Each cluster on its own, if the source has several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<OfCluster>,
     /// The period and nodes of the evidence.
     pub window: Window,
     /// The accepted risk of workloads without their own policy.
@@ -65,6 +68,18 @@ pub struct Cost {
     pub month_then: f64,
 }
 
+/// One of several clusters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct OfCluster {
+    /// The value of the label that names it.
+    pub cluster: String,
+    /// The period and nodes of its evidence.
+    pub window: Window,
+    /// Cost of its requests; `None` without prices.
+    pub cost: Option<Cost>,
+}
+
 /// The period and nodes of the evidence.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -83,6 +98,9 @@ pub struct Window {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Entry {
+    /// The cluster, if the source has several.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
     /// Namespace; empty on a host without Kubernetes.
     pub namespace: String,
     /// Kind of the owner.
@@ -125,53 +143,24 @@ pub struct Entry {
     pub container_days: f64,
     /// Reasons, the most important first.
     pub reasons: Vec<ReasonText>,
+    /// Whether the pod template has the container; decided by [`Report::place`].
+    #[serde(skip)]
+    pub in_template: InTemplate,
     /// Warnings before the recommendation is applied. Warnings about the whole pod are those of its first container.
     #[serde(flatten, serialize_with = "renamed::warnings")]
     pub warnings: Vec<Warning>,
 }
 
-/// Requests and limits of a whole pod (`spec.resources`), millicores and bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub struct PodResources {
-    pub current: Resources,
-    /// Higher than the current ones where the containers would not fit.
-    pub recommended: Resources,
-    /// The recommended ones as Kubernetes quantities.
-    pub quantities: Quantities,
-}
-
-impl PodResources {
-    pub fn new(current: Resources, recommended: Resources) -> Self {
-        Self { current, recommended, quantities: Quantities::from(recommended) }
-    }
-}
-
-/// Requests and limits as Kubernetes quantities, without unset ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Quantities {
-    pub requests: Pair,
-    pub limits: Pair,
-}
-
-/// CPU and memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Pair {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<String>,
-}
-
-impl From<Resources> for Quantities {
-    fn from(values: Resources) -> Self {
-        let cpu = |value: Option<u64>| value.map(|value| Quantity::from_millicores(value).to_string());
-        let memory = |value: Option<u64>| value.map(|value| Quantity::from_bytes(value).to_string());
-        Self {
-            requests: Pair { cpu: cpu(values.cpu_request), memory: memory(values.memory_request) },
-            limits: Pair { cpu: cpu(values.cpu_limit), memory: memory(values.memory_limit) },
-        }
-    }
+/// Whether a pod template has a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InTemplate {
+    /// As far as it is known.
+    #[default]
+    Yes,
+    /// The container has the name of one that a webhook adds, but the source of the history does not show the pods.
+    Perhaps,
+    /// A patch of the template cannot size the container.
+    No,
 }
 
 /// A number with the current value and with the recommended one. `now` is `None` if no limit or request is set.
@@ -208,6 +197,8 @@ pub struct Warning {
 pub enum WarningKind {
     /// The cluster would reject the recommendation, or cannot apply it.
     Violation(Violation),
+    /// The cluster would reject the values that annotations give to a container which a patch cannot size.
+    OfAnnotations(Violation),
     /// A value was changed so that the cluster accepts the recommendation.
     Adjusted(Adjusted),
     /// A HorizontalPodAutoscaler scales on the utilization of the request, so its target must change with the request.
@@ -228,6 +219,7 @@ impl fmt::Display for WarningKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Violation(violation) => violation.fmt(f),
+            Self::OfAnnotations(violation) => write!(f, "with these annotations: {violation}"),
             Self::Adjusted(adjusted) => adjusted.fmt(f),
             Self::Autoscaled(Scaled { autoscaler, container, resource, target_now, target, raised }) => {
                 write!(f, "the HorizontalPodAutoscaler {autoscaler} scales on {resource} utilization")?;
@@ -271,6 +263,9 @@ impl From<WarningKind> for Warning {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Skipped {
+    /// The cluster, if the source has several.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
     pub namespace: String,
     pub workload: String,
     pub container: String,
@@ -294,6 +289,7 @@ impl Report {
     ) -> Self {
         let mut report = Self {
             schema: SCHEMA,
+            clusters: Vec::new(),
             window: Window::new(snapshot),
             risk: policies.default_policy().risk,
             horizon_days: policies.default_policy().horizon_days,
@@ -323,6 +319,7 @@ impl Report {
             match recommendation {
                 Ok(recommendation) => report.recommendations.push(Entry::new(evidence, &recommendation)),
                 Err((why, oom_kills)) => report.skipped.push(Skipped {
+                    cluster: String::new(),
                     oom_kills,
                     namespace: evidence.workload.namespace.clone(),
                     workload: evidence.workload.name.clone(),
@@ -412,6 +409,7 @@ impl Entry {
         let mut reasons: Vec<&Reason> = recommendation.reasons.iter().collect();
         reasons.sort_by_key(|reason| rank(reason));
         Self {
+            cluster: String::new(),
             namespace: evidence.workload.namespace.clone(),
             owner: evidence.workload.owner.clone(),
             workload: evidence.workload.name.clone(),
@@ -440,13 +438,19 @@ impl Entry {
                 .into_iter()
                 .map(|it| ReasonText { text: it.to_string(), reason: it.clone() })
                 .collect(),
+            in_template: InTemplate::default(),
             warnings: Vec::new(),
         }
     }
 
     /// Whether both are containers of one workload.
     pub fn is_of_one_workload(&self, other: &Self) -> bool {
-        (&self.namespace, &self.owner, &self.workload) == (&other.namespace, &other.owner, &other.workload)
+        (&self.cluster, self.workload_names()) == (&other.cluster, other.workload_names())
+    }
+
+    /// Namespace, kind and name of the owner.
+    pub fn workload_names(&self) -> [&str; 3] {
+        [&self.namespace, &self.owner, &self.workload]
     }
 
     /// Namespace, kind and name of the owner, and name of the container.
@@ -474,7 +478,7 @@ impl Entry {
 const fn rank(reason: &Reason) -> u8 {
     match reason {
         Reason::OomKill { .. } => 0,
-        Reason::Leak { .. } => 1,
+        Reason::Leak { .. } | Reason::Partial { .. } => 1,
         Reason::Memory(note) if note.decides() => 2,
         Reason::Setting(note) if note.decides() => 2,
         Reason::Bounded { .. } => 2,

@@ -137,7 +137,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
         }
         write(out, *output, clear, seconds, &rows).context("cannot write the table")?;
         if rows.is_empty() && *output == Output::Table {
-            eprintln!("snug: {}", empty_message(namespace.as_deref(), known));
+            crate::columns::remark(empty_message(namespace.as_deref(), known));
         }
         before = after;
         left = left.map(|left| left - 1);

@@ -25,5 +25,11 @@ crate::rules! {
         QuotaHeadroom,
         /// A pod fits one of the nodes with both its CPU and its memory.
         NodeFits,
+        /// A new pod that a rollout starts before it ends an old one counts against ResourceQuotas.
+        SurgeQuota,
+        /// A new pod that a rollout starts before it ends an old one needs room on a node, beside all pods.
+        SurgeRoom,
+        /// What a cluster demands neither pins cores nor ends pinning.
+        PinnedStays,
     }
 }

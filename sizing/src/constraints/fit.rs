@@ -9,10 +9,11 @@ use super::{
     admission::admitted,
     advice::ConstraintRule,
     limit_range::{self, LimitRange, LimitType, of_type, pod_totals},
-    pod_level,
+    pinned, pod_level,
     pod_spec::{PodContainer, PodSpec},
     quota::{self, Quota},
     resource::Resource,
+    rollout::{self, Rollout},
     scale::{self, Scaled, UtilizationTarget},
     violation::{Adjusted, Violation},
 };
@@ -32,6 +33,11 @@ pub struct ClusterLimits {
     pub exhausted_budgets: Vec<String>,
     /// Running pods of the workload.
     pub replicas: u64,
+    /// How its pods are replaced.
+    pub rollout: Rollout,
+    /// What each node that the pods may run on has beside all pods; with a DaemonSet each node that has one of its pods. Empty if
+    /// unknown.
+    pub room: Vec<PodRequests>,
 }
 
 /// What was changed of a proposal, or stands against it.
@@ -80,9 +86,13 @@ pub fn fit(now: &PodSpec, then: &mut PodSpec, limits: &ClusterLimits) -> Vec<Fin
         let adjusted = adjusted.into_iter().map(FindingKind::Adjusted);
         found.extend(adjusted.map(|kind| Finding { container: Some(at), kind }));
     }
-    let of_pod =
-        within_pod_range(then, &limits.ranges).into_iter().chain(pod_level::fit(then, &limits.ranges));
-    found.extend(of_pod.map(|adjusted| Finding { container: None, kind: FindingKind::Adjusted(adjusted) }));
+    let of_pod = |adjusted| Finding { container: None, kind: FindingKind::Adjusted(adjusted) };
+    found.extend(within_pod_range(then, &limits.ranges).into_iter().map(of_pod));
+    let kept = pinned::keep(now, then, &limits.ranges).into_iter();
+    found.extend(
+        kept.map(|(at, adjusted)| Finding { container: Some(at), kind: FindingKind::Adjusted(adjusted) }),
+    );
+    found.extend(pod_level::fit(then, &limits.ranges).into_iter().map(of_pod));
     let scaled = scale::changed_targets(now, then, &limits.targets, &raised);
     found.extend(scaled.into_iter().map(|scaled| {
         let of_container =
@@ -294,7 +304,13 @@ fn violations(now: &PodSpec, then: &PodSpec, limits: &ClusterLimits) -> Vec<(Opt
     found.extend(pod_level::violations(&created));
     found.extend(limit_range::violations(&created, ranges));
     found.extend(quota::violations(&running, &created, limits.replicas, &limits.quotas));
-    found.extend(no_node(&created, &limits.nodes).into_iter().map(|violation| (None, violation)));
+    let no_node = no_node(&created, &limits.nodes);
+    // A pod that fits no empty node fits no other one.
+    let room = if no_node.is_empty() { limits.room.as_slice() } else { &[] };
+    found.extend(no_node.into_iter().map(|violation| (None, violation)));
+    let rollout = (limits.replicas, limits.rollout);
+    let of_rollout = rollout::violations(&running, &created, rollout, &limits.quotas, room).into_iter();
+    found.extend(of_rollout.map(|violation| (None, violation)));
     if now != then {
         let budgets = limits.exhausted_budgets.iter().cloned();
         found.extend(budgets.map(|budget| (None, Violation::NoDisruption { budget })));

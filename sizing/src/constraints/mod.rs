@@ -7,10 +7,12 @@ mod admission;
 mod advice;
 mod fit;
 mod limit_range;
+mod pinned;
 mod pod_level;
 mod pod_spec;
 mod quota;
 mod resource;
+mod rollout;
 mod scale;
 mod violation;
 
@@ -20,6 +22,7 @@ pub use self::{
     pod_spec::{PodContainer, PodSpec},
     quota::{PriorityClasses, Quota, QuotaField, Scope},
     resource::Resource,
+    rollout::Rollout,
     scale::{Scaled, UtilizationTarget},
     violation::{Adjusted, Violation},
 };

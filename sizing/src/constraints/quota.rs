@@ -60,7 +60,7 @@ impl QuotaField {
         }
     }
 
-    fn usage(&self, pod: &PodSpec) -> u64 {
+    pub(super) fn usage(&self, pod: &PodSpec) -> u64 {
         if self.is_limit { pod.limit(self.resource) } else { pod.request(self.resource) }
     }
 

@@ -318,3 +318,129 @@ fn a_pod_fits_one_node_with_both_its_cpu_and_its_memory() {
         },
     );
 }
+
+/// A rollout pod by pod: whether each step finds what it needs, with at most one new pod beside the old ones.
+fn is_stuck((now, then, limits): &Case, usage: impl Fn(&PodSpec) -> u64, left: u64) -> bool {
+    let (before, after) = (u128::from(usage(now)), u128::from(usage(then)));
+    let replicas = u128::from(limits.replicas);
+    let room = replicas * before + u128::from(left);
+    // Steps with this many old pods gone.
+    let is_full = |gone: u128| (replicas - gone) * before + (gone + 1) * after > room;
+    replicas * after <= room && (0..replicas).any(is_full)
+}
+
+#[test]
+fn a_pod_that_a_rollout_adds_counts_against_quotas() {
+    let usage = |field: &QuotaField, pod: &PodSpec| {
+        let of_container = |it: &PodContainer| {
+            let (request, limit) = (field.resource.request(&it.values), field.resource.limit(&it.values));
+            if field.is_limit { limit.unwrap_or(0) } else { request.or(limit).unwrap_or(0) }
+        };
+        pod.containers.iter().map(of_container).sum::<u64>()
+    };
+    let stuck = |case: &Case, then: &PodSpec| {
+        let case = (case.0.clone(), then.clone(), case.2.clone());
+        let fields = case.2.quotas.iter().flat_map(|quota| &quota.fields);
+        let stuck =
+            fields.filter(|field| is_stuck(&case, |pod| usage(field, pod), field.left.unwrap_or(u64::MAX)));
+        stuck.map(QuotaField::name).collect::<std::collections::BTreeSet<_>>()
+    };
+    let needs_surge = |(now, then, limits): &Case| {
+        limits.rollout.surge > 0 && limits.rollout.unavailable == 0 && now != then
+    };
+    ConstraintRule::SurgeQuota.prove(
+        &edited(plain),
+        |case| needs_surge(case) && !stuck(case, &case.1).is_empty(),
+        |case| {
+            let (then, found) = fitted(case);
+            let named: std::collections::BTreeSet<_> = violations(&found)
+                .filter_map(|it| match it {
+                    Violation::SurgeQuota { field, .. } => Some(*field),
+                    _ => None,
+                })
+                .collect();
+            let wanted = stuck(case, &then);
+            ensure(named == wanted, || format!("{named:?} instead of {wanted:?}: {found:?}"))
+        },
+    );
+}
+
+#[test]
+fn a_pod_that_a_rollout_adds_needs_room_beside_all_pods() {
+    let fits = |pod: &PodSpec, room: &PodRequests| {
+        pod.request(Resource::Cpu) <= room.cpu && pod.request(Resource::Memory) <= room.memory
+    };
+    let is_full = |then: &PodSpec, limits: &ClusterLimits| {
+        let created = admitted(then, &limits.ranges);
+        let has_room = if limits.rollout.on_every_node {
+            limits.room.iter().all(|room| fits(&created, room))
+        } else {
+            limits.room.iter().any(|room| fits(&created, room))
+        };
+        let node = limits.nodes.is_empty() || limits.nodes.iter().any(|node| fits(&created, node));
+        node && !limits.room.is_empty() && !has_room
+    };
+    ConstraintRule::SurgeRoom.prove(
+        &cases(),
+        |(now, then, limits)| limits.rollout.surge > 0 && limits.rollout.unavailable == 0 && now != then,
+        |case| {
+            let (then, found) = fitted(case);
+            let is_said = violations(&found).any(|it| matches!(it, Violation::SurgeRoom { .. }));
+            let is_changed = admitted(&case.0, &[]) != admitted(&then, &case.2.ranges);
+            ensure(is_said == (is_changed && is_full(&then, &case.2)), || format!("{then:?} {found:?}"))
+        },
+    );
+}
+
+#[test]
+fn what_a_cluster_demands_neither_pins_cores_nor_ends_pinning() {
+    use crate::workload::{QosClass, Role};
+    // Guaranteed pods with whole and other cores, as the engine proposes them: what is whole stays whole, what is not stays apart.
+    fn guaranteed((now, then, limits): &mut Case) {
+        (now.pod, then.pod) = (None, None);
+        for (before, after) in now.containers.iter_mut().zip(&mut then.containers) {
+            let (memory, cpu) = (after.values.memory_request, before.values.cpu_request.unwrap_or(700));
+            let is_whole = cpu.is_multiple_of(2);
+            let shaped = |cpu: u64| {
+                let cpu = if is_whole { cpu.next_multiple_of(1000).max(1000) } else { cpu | 1 };
+                Resources {
+                    cpu_request: Some(cpu),
+                    cpu_limit: Some(cpu),
+                    memory_request: memory,
+                    memory_limit: memory,
+                }
+            };
+            before.values = shaped(cpu);
+            after.values =
+                if after.is_advised { shaped(after.values.cpu_request.unwrap_or(1)) } else { before.values };
+        }
+        limits.ranges.iter_mut().for_each(|range| {
+            // Bounds that people choose are often whole cores.
+            let whole = |bound: Option<u64>| bound.map(|bound| bound.next_multiple_of(500));
+            range.cpu = LimitBounds { min: whole(range.cpu.min), max: whole(range.cpu.max), ..range.cpu };
+        });
+    }
+    let is_whole = |container: &PodContainer| container.values.cpu_limit.is_some_and(|cpu| cpu % 1000 == 0);
+    let has_choice = |limits: &ClusterLimits, cpu: u64| {
+        ranges_of(limits, LimitType::Container).all(|range| {
+            range.cpu.min.is_none_or(|min| min < cpu) && range.cpu.max.is_none_or(|max| cpu + 1000 <= max)
+        })
+    };
+    ConstraintRule::PinnedStays.prove(
+        &edited(guaranteed),
+        |(_, then, limits)| !limits.ranges.is_empty() && then.qos() == QosClass::Guaranteed,
+        |case| {
+            let (then, found) = fitted(case);
+            if then.qos() != QosClass::Guaranteed {
+                return Ok(());
+            }
+            let both = case.0.containers.iter().zip(&then.containers);
+            for (before, after) in both.filter(|(_, after)| after.is_advised && after.role != Role::Init) {
+                let cpu = after.values.cpu_limit.unwrap_or(0);
+                let is_kept = is_whole(before) == is_whole(after) || !has_choice(&case.2, cpu);
+                ensure(is_kept, || format!("{before:?} {after:?} {found:?}"))?;
+            }
+            Ok(())
+        },
+    );
+}

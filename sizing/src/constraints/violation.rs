@@ -134,6 +134,26 @@ pub enum Violation {
         /// Name of the ResourceQuota.
         quota: String,
     },
+    /// A rollout starts a new pod before it ends an old one, and the `ResourceQuota` has too little left for that.
+    SurgeQuota {
+        /// `cpu` or `memory`.
+        resource: Resource,
+        /// Increase for a while.
+        more: u64,
+        /// `hard` minus `used`.
+        left: u64,
+        /// Name of the resource in the quota, such as `limits.cpu`.
+        field: &'static str,
+        /// Name of the ResourceQuota.
+        quota: String,
+    },
+    /// A rollout starts a new pod before it ends an old one, and no node has room for that now.
+    SurgeRoom {
+        /// The pod's CPU request, millicores.
+        cpu: u64,
+        /// The pod's memory request, bytes.
+        memory: u64,
+    },
     /// A `ResourceQuota` refuses pods with a container without this value.
     QuotaDemands {
         /// `cpu` or `memory`.
@@ -155,7 +175,12 @@ impl Violation {
     pub const fn is_refusal(&self) -> bool {
         !matches!(
             self,
-            Self::NoNode { .. } | Self::NoNodeForBoth { .. } | Self::Quota { .. } | Self::NoDisruption { .. }
+            Self::NoNode { .. }
+                | Self::NoNodeForBoth { .. }
+                | Self::Quota { .. }
+                | Self::SurgeQuota { .. }
+                | Self::SurgeRoom { .. }
+                | Self::NoDisruption { .. }
         )
     }
 }
@@ -237,6 +262,20 @@ impl fmt::Display for Violation {
                 resource.quantity(*more),
                 resource.quantity(*left)
             ),
+            Self::SurgeQuota { resource, more, left, field, quota } => write!(
+                f,
+                "a rollout starts a new pod before it ends an old one, which needs {} more {field} for a while, but the ResourceQuota \
+                 {quota} has {} left: the rollout would stop; allow maxUnavailable 1, or raise the quota",
+                resource.quantity(*more),
+                resource.quantity(*left)
+            ),
+            Self::SurgeRoom { cpu, memory } => write!(
+                f,
+                "a rollout starts a new pod before it ends an old one, and no node has room for its cpu request {} and memory request {} \
+                 beside all pods now: it stays Pending until there is; allow maxUnavailable 1, or add a node",
+                Resource::Cpu.quantity(*cpu),
+                Resource::Memory.quantity(*memory)
+            ),
             Self::QuotaDemands { resource, field, quota } => {
                 write!(
                     f,
@@ -316,6 +355,15 @@ pub enum Adjusted {
         /// Name of the ResourceQuota.
         quota: String,
     },
+    /// The CPU request and limit were moved so that the kubelet neither pins cores by accident nor ends pinning.
+    Pinned {
+        /// Before, millicores.
+        value: u64,
+        /// After, millicores.
+        cpu: u64,
+        /// Whether cores are pinned today.
+        was_pinned: bool,
+    },
     /// The pod's request (`spec.resources.requests`) is raised to the sum of its containers' requests.
     PodRequest {
         /// `cpu` or `memory`.
@@ -384,6 +432,15 @@ impl fmt::Display for Adjusted {
                     f,
                     "the ResourceQuota {quota} demands limits.cpu of every container: a cpu limit of {limit} is proposed"
                 )
+            }
+            Self::Pinned { value, cpu, was_pinned } => {
+                let [value, cpu] = [value, cpu].map(|value| Resource::Cpu.quantity(*value));
+                let why = if *was_pinned {
+                    "would end the pinning of whole cores (static CPU manager)"
+                } else {
+                    "would have cores pinned (static CPU manager), which they are not today"
+                };
+                write!(f, "cpu {value} {why}: {cpu} is proposed")
             }
             Self::PodRequest { resource, pod, raised } => {
                 let (pod, raised) = (resource.quantity(*pod), resource.quantity(*raised));

@@ -26,9 +26,11 @@ crate::rules! {
         /// Where the heap is a share of the limit, the limit is not lowered below usage divided by that share.
         HeapShare,
         /// The memory limit is not lowered below usage and what volumes in memory may hold.
-        MemoryVolumes,
+        VolumesFit,
         /// Usage of earlier images does not make a recommendation sure.
         NewImage,
+        /// A history with missing parts makes no recommendation sure.
+        PartialHistory,
         /// A recommendation names the settings and circumstances that its numbers do not show.
         Warnings,
         /// A CPU limit comes from CFS periods: from the quota simulation, or else the current one stays.
@@ -41,6 +43,10 @@ crate::rules! {
         RequestFollowsLimit,
         /// Pinned cores stay whole.
         WholeCores,
+        /// No cores are pinned that are not pinned today.
+        NotPinned,
+        /// A CPU request or limit is lowered by a part at a time.
+        LargestCpuStep,
         /// Values are rounded up to steps that a person would choose.
         Steps,
         /// A current value stays where the change would be too small.

@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod calibration;
+pub mod confidence;
 pub mod cpu;
 pub mod curve;
 pub mod growth;
@@ -21,10 +22,11 @@ mod whole_hours;
 
 pub use self::{
     calibration::{Calibration, Pool},
+    confidence::Confidence,
     likes::LikesScope,
     note::{MemoryNote, SettingNote},
     pools::{Member, Pools},
-    reason::{Confidence, LimitKept, Reason, span},
+    reason::{LimitKept, Reason, span},
     recommend::{
         Context, CpuLimit, DEFAULT_HORIZON_DAYS, NotEnoughData, Policy, QosRule, Recommendation, recommend,
     },

@@ -80,11 +80,9 @@ impl MemoryNote {
 impl fmt::Display for MemoryNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RuntimeMinimum { bytes: minimum } => write!(
-                f,
-                "a container runtime needs {} to start a container (CRI-O with runc refuses limits below 12 MiB by default)",
-                bytes(*minimum)
-            ),
+            Self::RuntimeMinimum { bytes: minimum } => {
+                write!(f, "container runtimes need up to {} to start a container", bytes(*minimum))
+            }
             Self::Unreclaimable { bytes: peak } => {
                 write!(f, "{} of memory could not be reclaimed at its peak", bytes(*peak))
             }

@@ -30,6 +30,20 @@ pub struct MinimumLimit {
     pub kills: usize,
     /// Whether the upper bound of all raises was reached.
     pub bounded: bool,
+    /// What stands for the limit of the deciding kill; `None` if the kernel reported it.
+    pub assumed: Option<AssumedLimit>,
+}
+
+/// What stands for the limit that an OOM kill hit, where the limit is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AssumedLimit {
+    /// The container's current limit.
+    CurrentLimit,
+    /// The current limit of its pod.
+    PodLimit,
+    /// The highest usage: there is no limit.
+    HighestUsage,
 }
 
 /// The lowest limit after the OOM kills in the history; `None` without any.
@@ -37,18 +51,27 @@ pub struct MinimumLimit {
 /// A kill whose limit is not known was at the current limit if it happened in the last day of the history. An older one keeps the
 /// current limit from being lowered: since then, the limit may have been raised enough.
 pub fn minimum_limit(evidence: &Evidence) -> Option<MinimumLimit> {
-    let all = kills(evidence);
+    let substitute = substitute(evidence);
+    let all = kills(evidence, substitute.map(|(limit, _)| limit));
     let end = evidence.span().map(|(_, last)| (u64::from(last.0) + 1) * HOUR);
     let until = all.iter().map(|(kill, _)| kill.at).chain(end).max()?;
     let is_recent = |kill: &OomKill, at: u64| kill.at.saturating_add(DAY) >= at && kill.at <= at;
     let (raising, holding): (Vec<_>, Vec<_>) =
         all.iter().partition(|(kill, is_known)| *is_known || is_recent(kill, until));
     let highest = |kills: &[&(OomKill, bool)]| {
-        kills.iter().map(|(kill, _)| kill).max_by_key(|kill| (kill.limit, kill.at)).cloned()
+        let all = kills.iter().map(|(kill, is_known)| (kill, *is_known));
+        let (kill, is_known) = all.max_by_key(|(kill, is_known)| (kill.limit, *is_known, kill.at))?;
+        Some((kill.clone(), substitute.filter(|_| !is_known).map(|(_, assumed)| assumed)))
     };
-    let Some(kill) = highest(&raising) else {
-        let kill = highest(&holding)?;
-        return Some(MinimumLimit { bytes: kill.limit as f64, kill, kills: all.len(), bounded: false });
+    let Some((kill, assumed)) = highest(&raising) else {
+        let (kill, assumed) = highest(&holding)?;
+        return Some(MinimumLimit {
+            bytes: kill.limit as f64,
+            kill,
+            kills: all.len(),
+            bounded: false,
+            assumed,
+        });
     };
     let first = raising.iter().map(|(kill, _)| kill).min_by_key(|kill| (kill.at, kill.limit))?;
     let recent = raising.iter().filter(|(other, _)| is_recent(other, kill.at)).map(|(other, _)| other.limit);
@@ -57,32 +80,42 @@ pub fn minimum_limit(evidence: &Evidence) -> Option<MinimumLimit> {
     let raised = limit * STEP.powi(steps.min(i32::MAX as usize) as i32).min(MAX_STEP);
     // Beyond the bound of all raises, each kill still raises the limit that was hit by one step.
     let max = (first.limit as f64 * MAX_RAISE).max(limit * STEP);
-    let held = highest(&holding).map_or(0.0, |kill| kill.limit as f64);
+    let held = highest(&holding).map_or(0.0, |(kill, _)| kill.limit as f64);
     Some(MinimumLimit {
         bytes: raised.min(max).max(held),
         kill,
         kills: all.len(),
         bounded: raised > max || limit * STEP > first.limit as f64 * MAX_RAISE,
+        assumed,
     })
 }
 
-/// All OOM kills with the limit that was hit, and whether the kernel reported that limit. Where it did not, the limit is the current
-/// one of the container or of its pod, or the highest usage.
-fn kills(evidence: &Evidence) -> Vec<(OomKill, bool)> {
+/// The limit of kills whose limit the kernel did not report, bytes.
+fn substitute(evidence: &Evidence) -> Option<(u64, AssumedLimit)> {
     let container = &evidence.container;
-    let substitute = container
-        .current
-        .memory_limit
-        .or_else(|| container.pod_resources.and_then(|pod| pod.memory_limit))
-        .or_else(|| evidence.hours.values().filter_map(|hour| hour.highest()).map(|peak| peak.bytes).max());
+    let of_container = container.current.memory_limit.map(|limit| (limit, AssumedLimit::CurrentLimit));
+    let of_pod = || Some((container.pod_resources?.memory_limit?, AssumedLimit::PodLimit));
+    let highest = || evidence.hours.values().filter_map(|hour| hour.highest()).map(|peak| peak.bytes).max();
+    let found = of_container.or_else(of_pod).or_else(|| Some((highest()?, AssumedLimit::HighestUsage)))?;
+    (found.0 > 0).then_some(found)
+}
+
+/// All OOM kills with the limit that was hit, and whether the kernel reported that limit. Where it did not, the limit is
+/// `substitute`.
+fn kills(evidence: &Evidence, substitute: Option<u64>) -> Vec<(OomKill, bool)> {
     evidence
         .kills()
         .filter_map(|kill| {
-            let is_known = (1..UNLIMITED).contains(&kill.limit);
-            let limit = if is_known { kill.limit } else { substitute.filter(|limit| *limit > 0)? };
+            let is_known = is_known(kill);
+            let limit = if is_known { kill.limit } else { substitute? };
             Some((OomKill { limit, ..kill.clone() }, is_known))
         })
         .collect()
+}
+
+/// Whether the limit that a kill hit is known.
+pub fn is_known(kill: &OomKill) -> bool {
+    (1..UNLIMITED).contains(&kill.limit)
 }
 
 #[cfg(test)]

@@ -4,47 +4,15 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use super::confidence::Confidence;
 use super::{
     note::{MemoryNote, SettingNote},
+    oom::AssumedLimit,
     text::{bytes, percent},
 };
 
 /// A calibration of requests that differs by less from one is not worth a sentence.
 const SMALL_CALIBRATION: f64 = 0.05;
-
-/// How much usage history a recommendation is based on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Confidence {
-    /// Less than one pod-day, or less than half of the hours observed.
-    Low,
-    /// More than that, but not every weekday, or less than nine of ten hours.
-    Medium,
-    /// Every weekday, and at least nine of ten hours.
-    High,
-}
-
-impl Confidence {
-    /// The name in output: `low`, `medium` or `high`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-        }
-    }
-
-    /// From pod-days, weekdays observed (0..=7) and the share of hours observed (0..=1).
-    pub fn from_coverage(days: f64, weekdays: u32, coverage: f64) -> Self {
-        if days < 1.0 || coverage < 0.5 {
-            Self::Low
-        } else if weekdays < 7 || coverage < 0.9 {
-            Self::Medium
-        } else {
-            Self::High
-        }
-    }
-}
 
 /// One input or decision of a recommendation, or a remark on it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -96,6 +64,9 @@ pub enum Reason {
     OomKill {
         /// The highest limit that was hit, bytes.
         limit: u64,
+        /// What stands for that limit where it is not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        assumed: Option<AssumedLimit>,
         /// The pod of that kill.
         pod: String,
         /// Seconds since the Unix epoch.
@@ -184,6 +155,18 @@ pub enum Reason {
     Guaranteed,
     /// CPU request and limit are whole cores, because the current ones are.
     WholeCores,
+    /// CPU request and limit are a little above whole cores, because the kubelet would pin those and the current ones are not
+    /// pinned.
+    NotPinned,
+    /// A CPU value is lowered by a part at a time.
+    LargestCpuStep {
+        /// `cpu` (the request) or `cpu limit`.
+        resource: &'static str,
+        /// The value without this rule, millicores.
+        wanted: u64,
+        /// The largest share by which the current value is lowered at once.
+        share: f64,
+    },
     /// The pod's QoS class will no longer be BestEffort.
     NoLongerBestEffort,
     /// The previously recommended value is kept.
@@ -218,6 +201,11 @@ pub enum Reason {
     Gaps {
         /// Share of hours observed.
         coverage: f64,
+    },
+    /// The source says that a part of the history is missing.
+    Partial {
+        /// In the words of the source.
+        why: String,
     },
     /// Less than one pod-day of history.
     Young {
@@ -309,12 +297,25 @@ impl fmt::Display for Reason {
                  above their limit, where {asked:.1} were accepted",
                 1.0 / risk
             ),
-            Self::OomKill { limit, pod, kills, bounded, .. } => {
+            Self::OomKill { limit, assumed, pod, kills, bounded, .. } => {
                 let limit = bytes(*limit);
-                if *kills == 1 {
-                    write!(f, "OOM kill at a memory limit of {limit} in {pod}")?;
-                } else {
-                    write!(f, "{kills} OOM kills; the highest memory limit hit was {limit} in {pod}")?;
+                let instead = assumed.map(|assumed| match assumed {
+                    AssumedLimit::CurrentLimit => "the current limit",
+                    AssumedLimit::PodLimit => "the current limit of the pod",
+                    AssumedLimit::HighestUsage => "the highest usage",
+                });
+                match (instead, *kills) {
+                    (None, 1) => write!(f, "OOM kill at a memory limit of {limit} in {pod}")?,
+                    (None, _) => {
+                        write!(f, "{kills} OOM kills; the highest memory limit hit was {limit} in {pod}")?;
+                    }
+                    (Some(instead), 1) => {
+                        write!(f, "OOM kill in {pod} at an unknown memory limit: {instead} of {limit} counts as hit")?;
+                    }
+                    (Some(instead), _) => write!(
+                        f,
+                        "{kills} OOM kills, the last of them in {pod}, at an unknown memory limit: {instead} of {limit} counts as hit"
+                    )?,
                 }
                 if *bounded {
                     f.write_str("; limit not raised further: check for a memory leak")
@@ -414,6 +415,15 @@ impl fmt::Display for Reason {
             ),
             Self::Guaranteed => f.write_str("CPU request equals the limit, to keep the QoS class Guaranteed"),
             Self::WholeCores => f.write_str("whole cores: the kubelet may have pinned the current ones"),
+            Self::NotPinned => f.write_str(
+                "a little above whole cores: the kubelet may pin those (static CPU manager), and the current ones are not pinned",
+            ),
+            Self::LargestCpuStep { resource, wanted, share } => write!(
+                f,
+                "{resource} would be {}, but is lowered by at most {} at once: apply, observe and ask again",
+                amount(resource, *wanted),
+                percent(*share)
+            ),
             Self::NoLongerBestEffort => {
                 f.write_str("QoS class changes from BestEffort: the pod had no requests and limits")
             }
@@ -441,6 +451,9 @@ impl fmt::Display for Reason {
             }
             Self::Weekdays { seen } => write!(f, "{seen} of 7 weekdays observed"),
             Self::Gaps { coverage } => write!(f, "{} of the hours observed", percent(*coverage)),
+            Self::Partial { why } => {
+                write!(f, "a part of the usage history is missing, so values may be too low: {why}")
+            }
             Self::Young { days } => write!(f, "only {} of history", span(*days)),
             Self::Skew(skew) => skew.fmt(f),
         }

@@ -226,9 +226,15 @@ fn from_hours(
     match &cpu {
         Some(sized) => {
             let wanted = cpu::request(sized, policy.risk.cpu_work, previous, &mut reasons);
+            let wanted = cpu::by_a_part("cpu", current.cpu_request, wanted, confidence, &mut reasons);
             values.cpu_request =
                 Some(if policy.steady { keep_cpu(current, wanted, &mut reasons) } else { wanted });
-            cpu::limit(evidence, policy, is_guaranteed, &mut values, &mut reasons);
+            cpu::limit(
+                &cpu::Input { evidence, policy, confidence },
+                is_guaranteed,
+                &mut values,
+                &mut reasons,
+            );
             if qos == QosClass::BestEffort && evidence.container.seen > 0 {
                 reasons.push(Reason::NoLongerBestEffort);
             }
@@ -346,7 +352,12 @@ fn confidence(evidence: &Evidence, reasons: &mut Vec<Reason>) -> Confidence {
     if coverage < 0.9 {
         reasons.push(Reason::Gaps { coverage });
     }
-    let confidence = Confidence::from_coverage(days, weekdays, coverage);
+    let confidence = if evidence.partial.is_empty() || !AdviceRule::PartialHistory.is_on() {
+        Confidence::from_coverage(days, weekdays, coverage)
+    } else {
+        reasons.push(Reason::Partial { why: evidence.partial.clone() });
+        Confidence::Low
+    };
     let Some((image, days)) = new_image(evidence).filter(|_| AdviceRule::NewImage.is_on()) else {
         return confidence;
     };

@@ -4,6 +4,8 @@
 //! it is too low, not because usage grows into the headroom: headroom is for that. A value is lowered when the saving is
 //! large: at least a quarter, and a larger share of small values.
 
+use super::reason::Confidence;
+
 /// Smallest share that lowering must save.
 const MIN_SAVING: f64 = 0.25;
 /// Usage at which lowering must save 30 %. The share falls with the square root of usage, as headroom does.
@@ -32,6 +34,19 @@ pub fn keeps_cpu(set: f64, wanted: f64) -> bool {
     let change = CPU_CHANGE * (1000.0 / wanted.max(1.0)).sqrt();
     wanted <= set * (1.0 + change.clamp(CPU_RAISE, 2.0 * MAX_SAVING))
         && wanted >= set * (1.0 - change.clamp(MIN_SAVING, MAX_SAVING))
+}
+
+/// The largest share by which a value is lowered at once, with a low, a medium and a high confidence.
+const LARGEST_STEPS: [f64; 3] = [0.25, 0.5, 0.75];
+
+/// The largest share by which a value is lowered at once.
+pub const fn largest_step(confidence: Confidence) -> f64 {
+    let [low, medium, high] = LARGEST_STEPS;
+    match confidence {
+        Confidence::Low => low,
+        Confidence::Medium => medium,
+        Confidence::High => high,
+    }
 }
 
 /// Smallest change of a current value, as a share of it. A smaller one is not worth a restart.

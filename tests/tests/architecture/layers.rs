@@ -10,6 +10,7 @@ pub(crate) type Layers = &'static [(&'static str, &'static [&'static str])];
 /// The agent, from facts to the process.
 pub(crate) const AGENT: Layers = &[
     ("clock", &[]),
+    ("messages", &[]),
     ("patterns", &[]),
     ("tls", &[]),
     ("values", &[]),
@@ -17,15 +18,17 @@ pub(crate) const AGENT: Layers = &[
     // Where facts come from.
     ("cgroupfs", &["values"]),
     ("kernel", &["model", "values"]),
-    ("identity", &["model"]),
+    ("identity", &["model", "patterns"]),
     ("cri", &["identity"]),
-    ("kubernetes", &["identity", "model"]),
+    ("kubernetes", &["identity", "messages", "model"]),
+    // Who may read.
+    ("access", &["kubernetes"]),
     // Where facts are kept.
     ("store", &["clock", "model", "values"]),
     ("history", &["clock", "model"]),
     // Where who samples and who exports meet.
     ("views", &["model"]),
-    ("config", &["patterns"]),
+    ("config", &["messages", "patterns"]),
     (
         "samplers",
         &[
@@ -43,8 +46,23 @@ pub(crate) const AGENT: Layers = &[
             "views",
         ],
     ),
-    ("exporters", &["clock", "config", "history", "model", "patterns", "tls", "values", "views"]),
-    ("supervisor", &["config", "cri", "exporters", "history", "kubernetes", "samplers", "views"]),
+    ("exporters", &["access", "clock", "config", "history", "model", "patterns", "tls", "values", "views"]),
+    (
+        "supervisor",
+        &[
+            "access",
+            "config",
+            "cri",
+            "exporters",
+            "history",
+            "kernel",
+            "kubernetes",
+            "messages",
+            "samplers",
+            "tls",
+            "views",
+        ],
+    ),
 ];
 
 /// The exporters: what they share, then each for itself, then who serves them.
@@ -76,19 +94,21 @@ pub(crate) const EBPF: Layers = &[
     ("maps", &[]),
     ("read", &[]),
     ("counters", &["events"]),
+    ("subtree", &["read"]),
     ("sample", &["maps", "read"]),
-    ("snapshot", &["maps", "read", "sample"]),
+    ("snapshot", &["maps", "read", "sample", "subtree"]),
     ("cpus", &["read", "snapshot"]),
     ("network", &["counters", "read"]),
     ("process", &["events", "read"]),
-    ("oom", &["events", "process", "read"]),
     ("runqueue", &["counters", "read"]),
-    ("lifecycle", &["cpus", "events", "process", "read", "sample"]),
+    ("lifecycle", &["cpus", "events", "network", "process", "read", "sample", "subtree"]),
+    ("oom", &["events", "lifecycle", "process", "read", "subtree"]),
 ];
 
 /// The command.
 pub(crate) const CLI: Layers = &[
     ("price", &[]),
+    ("certificates", &[]),
     // Old names of fields, which stand in for one version.
     ("renamed", &[]),
     ("advice", &[]),
@@ -101,7 +121,7 @@ pub(crate) const CLI: Layers = &[
     ("policy", &["horizon", "risk"]),
     ("cluster", &["advice", "policy", "evidence"]),
     ("prometheus", &["advice", "cluster", "evidence"]),
-    ("source", &["advice", "cluster", "prometheus", "evidence"]),
+    ("source", &["advice", "cluster", "columns", "prometheus", "evidence"]),
     ("snapshot", &["source"]),
     (
         "recommend",
@@ -111,7 +131,7 @@ pub(crate) const CLI: Layers = &[
         ],
     ),
     ("explain", &["columns", "recommend", "source", "units"]),
-    ("simulate", &["columns", "explain", "recommend", "units"]),
+    ("simulate", &["columns", "explain", "recommend", "source", "units"]),
     ("top", &["columns", "evidence", "renamed", "units"]),
     ("backtest", &["evidence", "risk", "source"]),
 ];

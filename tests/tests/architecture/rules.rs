@@ -38,10 +38,19 @@ fn missing(Rules { name, rules }: &Rules, code: &str, documentation: &str) -> Ve
     rules.iter().flat_map(lacks).collect()
 }
 
+/// Names that occur several times.
+fn several(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    let mut found: Vec<String> =
+        names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone()).collect();
+    found.dedup();
+    found
+}
+
 #[test]
 fn each_rule_of_advice_has_code_a_proof_and_a_paragraph() {
     let documentation = std::fs::read_to_string(crate::root().join("docs/recommendations.md")).unwrap();
-    let mut lacks = Vec::new();
+    let (mut lacks, mut names) = (Vec::new(), Vec::new());
     for (folder, enums) in [("agent/src", 1), ("cli/src", 1), ("sizing/src", 2)] {
         let sources = crate::sources(folder);
         let code: String = sources.iter().map(|(_, text)| text.as_str()).collect();
@@ -53,7 +62,10 @@ fn each_rule_of_advice_has_code_a_proof_and_a_paragraph() {
         assert_eq!(blocks.len(), enums, "{folder}: {blocks:?}");
         assert!(blocks.iter().all(|rules| !rules.rules.is_empty()), "{blocks:?}");
         lacks.extend(blocks.iter().flat_map(|rules| missing(rules, &code, &documentation)));
+        names.extend(blocks.into_iter().flat_map(|rules| rules.rules));
     }
+    // The documentation names rules without their enum.
+    lacks.extend(several(names).into_iter().map(|name| format!("several enums have a rule {name}")));
     assert!(lacks.is_empty(), "{}", lacks.join("\n"));
 }
 
@@ -66,4 +78,5 @@ fn a_rule_without_one_of_them_is_found() {
     assert_eq!(missing(&rules, code, "One is so. (Rule\n`One`.)").len(), 3, "all of Two");
     assert_eq!(missing(&rules, code, "").len(), 4);
     assert_eq!(block("fn main() {}"), None);
+    assert_eq!(several(["One", "Two", "One", "One"].map(str::to_owned).into()), ["One"]);
 }

@@ -96,7 +96,10 @@ fn recommend_reads_all_agents_and_respects_the_constraints_of_the_cluster() {
     assert_eq!((code, patch.lines().count()), (Some(0), 1), "{patch}");
     let (code, _, error) = snug(&admin.replace("admin.conf", "node.conf"), &["recommend"]).unwrap();
     assert_eq!(code, Some(1));
-    assert!(error.contains("no permission to get pods/proxy in the namespace snug"), "{error}");
+    assert!(
+        error.contains("no permission to get and create pods/portforward in the namespace snug"),
+        "{error}"
+    );
     let (code, _, error) = snug(&admin, &["recommend", "--context", "elsewhere"]).unwrap();
     assert_eq!(code, Some(1));
     assert!(error.contains("cannot use the kubeconfig") && error.contains("elsewhere"), "{error}");

@@ -2,6 +2,7 @@
 //! these tests inside its namespaces. Without a cluster they are skipped with a message; with `CI` set they fail.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod applied;
 mod command;
 mod install;

@@ -72,8 +72,15 @@ fn every_kind_of_pod_has_its_names() {
     assert_eq!(page.value("snug_workload_terminations_total", &first).unwrap(), 1.0);
 
     let limits = [("pod", "bare"), ("container", "main"), ("stage", "desired")];
-    assert_eq!(page.value("snug_pod_container_cpu_limit_cores", &limits).unwrap(), 0.1);
     let enforced = [("pod", "bare"), ("container", "main")];
+    // The files of a new cgroup are read after its counters.
+    let page = node
+        .metrics_until(SOON, "the limits of the cgroup", |page| {
+            Ok(page.one("snug_container_cpu_limit_cores", &enforced)?.is_some()
+                && page.one("snug_container_memory_limit_bytes", &enforced)?.is_some())
+        })
+        .unwrap();
+    assert_eq!(page.value("snug_pod_container_cpu_limit_cores", &limits).unwrap(), 0.1);
     assert_eq!(page.value("snug_container_cpu_limit_cores", &enforced).unwrap(), 0.1);
     assert_eq!(page.value("snug_container_memory_limit_bytes", &enforced).unwrap(), 33_554_432.0);
 }

@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     io::Write as _,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -13,8 +14,9 @@ use serde_json::Value;
 use snug_tests::{
     agent::eventually,
     exposition::{self, Page},
-    manifests::Tools,
+    manifests::{self, Tools},
     required,
+    tls::{Identity, TlsClient},
 };
 
 /// The image of the test pods.
@@ -39,9 +41,13 @@ pub(crate) fn node() -> Option<Node> {
 }
 
 impl Node {
-    /// Applies `deploy/base` and waits until the agent knows the pods of the node.
+    /// Applies `deploy/base` and waits until the agent knows the pods of the node. Makes certificates the first time.
     pub(crate) fn install(&self) -> Result<()> {
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base").canonicalize()?;
+        if !self.folder.join("tls").exists() {
+            self.kubectl(&["apply", "-f", &base.join("namespace.yaml").display().to_string()])?;
+            self.renew_certificates()?;
+        }
         self.kubectl(&["apply", "-k", &base.display().to_string()])?;
         // Otherwise the old agent may answer.
         self.rolled_out("snug", "daemonset/snug-agent")?;
@@ -64,9 +70,79 @@ impl Node {
 
     /// Applies the base with these kustomize components and waits for the rollout.
     pub(crate) fn install_with(&self, components: &[&str]) -> Result<()> {
-        let manifests = Tools::given().map_err(anyhow::Error::msg)?.kustomize(components)?;
-        self.send("apply", &manifests, &[])?;
+        self.install_changed(components, |_| {})
+    }
+
+    /// Applies the base with these kustomize components, each object after a change.
+    pub(crate) fn install_changed(&self, components: &[&str], change: impl Fn(&mut Value)) -> Result<()> {
+        let rendered = Tools::given().map_err(anyhow::Error::msg)?.kustomize(components)?;
+        let mut objects = manifests::objects(&rendered)?;
+        objects.iter_mut().for_each(change);
+        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+        self.send("apply", &list.to_string(), &[])?;
         self.rolled_out("snug", "daemonset/snug-agent")
+    }
+
+    /// Makes the Secrets by `snug certificates`, as documented, and keeps what a client of the agent needs.
+    pub(crate) fn renew_certificates(&self) -> Result<TlsClient> {
+        let made =
+            Command::new(env::var("SNUG_CLI_BIN").context("SNUG_CLI_BIN")?).arg("certificates").output()?;
+        ensure!(made.status.success(), "snug certificates: {}", String::from_utf8_lossy(&made.stderr));
+        let made = String::from_utf8(made.stdout)?;
+        self.send("apply", &made, &[])?;
+        let [list]: [Value; 1] = manifests::objects(&made)?.try_into().ok().context("not one list")?;
+        fs::create_dir_all(self.folder.join("tls"))?;
+        let secret = |name: &str| {
+            let all = list["items"].as_array().into_iter().flatten();
+            all.clone().find(|secret| secret["metadata"]["name"] == name).context("no such Secret")
+        };
+        let (agent, client) = (secret("snug-agent-tls")?, secret("snug-agent-client")?);
+        let number = fs::read_dir(self.folder.join("tls"))?.count();
+        for (file, secret, key) in [
+            ("ca.crt", agent, "ca.crt"),
+            ("client.crt", client, "tls.crt"),
+            ("client.key", client, "tls.key"),
+        ] {
+            let folder = self.folder.join("tls").join(number.to_string());
+            fs::create_dir_all(&folder)?;
+            fs::write(folder.join(file), secret["stringData"][key].as_str().context("no such key")?)?;
+        }
+        self.tls()
+    }
+
+    /// A client with the newest certificates.
+    pub(crate) fn tls(&self) -> Result<TlsClient> {
+        let number = fs::read_dir(self.folder.join("tls"))?.count().saturating_sub(1);
+        let path = |file: &str| self.folder.join("tls").join(number.to_string()).join(file);
+        Ok(TlsClient {
+            authority: path("ca.crt"),
+            certificate: path("client.crt"),
+            key: path("client.key"),
+            server_name: "snug-agent.snug.svc".to_owned(),
+        })
+    }
+
+    /// The address of a port of the agent's pod.
+    pub(crate) fn address(&self, port: u16) -> Result<SocketAddr> {
+        let agent = self.agent()?;
+        let address = agent["status"]["podIP"].as_str().context("it has no address yet")?;
+        Ok(SocketAddr::new(address.parse()?, port))
+    }
+
+    /// `kubectl` as the administrator.
+    pub(crate) fn command(&self) -> Command {
+        Command::new(self.folder.join("kubectl"))
+    }
+
+    /// The response to an object that is posted to a path of the API.
+    pub(crate) fn create_raw(&self, path: &str, object: &Value) -> Result<String> {
+        let mut kubectl = self.command();
+        kubectl.args(["create", "--raw", path, "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = kubectl.spawn()?;
+        child.stdin.take().context("no input")?.write_all(object.to_string().as_bytes())?;
+        let output = child.wait_with_output()?;
+        ensure!(output.status.success(), "kubectl create --raw {path}");
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Waits for the rollout of an object.
@@ -120,8 +196,14 @@ impl Node {
 
     /// The body of a request to the agent.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
-        let agent = self.agent()?;
-        text_at(agent["status"]["podIP"].as_str().context("it has no address yet")?, path)
+        self.text_at(self.address(9751)?, path)
+    }
+
+    /// The body of a request to the agent at an address, without asking the API server for it.
+    pub(crate) fn text_at(&self, address: SocketAddr, path: &str) -> Result<String> {
+        let (status, body) = self.tls()?.get(address, path, Identity::Certificate)?;
+        ensure!(status == 200, "{path}: status {status}: {body}");
+        Ok(body)
     }
 
     /// Scrapes `/metrics` until a condition holds. Returns that page.
@@ -174,17 +256,6 @@ impl Node {
         signal("STOP", &frozen.0)?;
         Ok(frozen)
     }
-}
-
-/// Scrapes the agent at an address.
-pub(crate) fn page_at(address: &str, path: &str) -> Result<Page> {
-    exposition::parse(&text_at(address, path)?)
-}
-
-fn text_at(address: &str, path: &str) -> Result<String> {
-    let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build();
-    let mut response = ureq::Agent::from(agent).get(format!("http://{address}:9750{path}")).call()?;
-    Ok(response.body_mut().read_to_string()?)
 }
 
 pub(crate) fn signal(signal: &str, pid: &str) -> Result<()> {

@@ -2,30 +2,31 @@
 
 use std::{thread, time::Duration};
 
-use snug_tests::agent::eventually;
+use snug_tests::{agent::eventually, exposition};
 
-use crate::node::{SOON, container, node, page_at, pod, spec};
+use crate::node::{SOON, container, node, pod, spec};
 
 const USAGE: &str = "snug_container_cpu_usage_seconds_total";
 
 #[test]
 fn pods_that_start_during_an_outage_of_the_api_server_have_names_and_get_their_workload_later() {
     let Some(node) = node() else { return };
-    let address = node.agent().unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
+    let address = node.address(9751).unwrap();
+    let probes = node.address(9752).unwrap();
     let frozen = node.freeze_api_server().unwrap();
     let meanwhile = pod("meanwhile", &spec(&[container("main", "exec sleep 1000")]));
     let _static = node.static_pod(&meanwhile).unwrap();
     // Static pods are named after their node.
     let named = [("namespace", "default"), ("pod", "meanwhile-node1"), ("container", "main")];
     let page = eventually(SOON, "the container under its runtime's name", || {
-        let page = page_at(&address, "/metrics")?;
+        let page = exposition::parse(&node.text_at(address, "/metrics")?)?;
         Ok(page.one(USAGE, &named)?.is_some().then_some(page))
     })
     .unwrap();
     let sample = page.all(USAGE, &named)[0].clone();
     assert_eq!(sample.label("workload"), "", "its owner is not known yet");
     thread::sleep(Duration::from_secs(60));
-    let health = ureq::get(format!("http://{address}:9750/healthz")).call();
+    let health = ureq::get(format!("http://{probes}/healthz")).call();
     assert_eq!(health.unwrap().status(), 200);
     drop(frozen);
     let owned = [named.as_slice(), &[("workload_kind", "StaticPod"), ("workload", "meanwhile")]].concat();

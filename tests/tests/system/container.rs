@@ -129,6 +129,15 @@ impl Container {
         self.run("while :; do :; done").map(drop)
     }
 
+    /// Sends a signal to all processes of the container.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let leaf = self.leaves.first().context("no hierarchy")?;
+        for pid in fs::read_to_string(leaf.join("cgroup.procs"))?.lines() {
+            kill_process(Pid::from_raw(pid.parse()?).context("no pid")?, signal)?;
+        }
+        Ok(())
+    }
+
     /// CPU time of the container by its `cpu.stat`, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let leaf = self.leaves.first().context("no hierarchy")?;

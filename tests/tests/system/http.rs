@@ -39,7 +39,7 @@ fn a_head_has_the_headers_only() -> Result<()> {
     let agent = Agent::start::<&str>([])?;
     for path in ["/metrics", "/metrics/cadvisor", "/healthz"] {
         let mut stream = TcpStream::connect(agent.address())?;
-        write!(stream, "HEAD {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: {answer}");
@@ -131,7 +131,7 @@ fn slow_clients_do_not_block_others() -> Result<()> {
         match number % 2 {
             // An incomplete request, and a response that is never read.
             0 => stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: ")?,
-            _ => stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: agent\r\n\r\n")?,
+            _ => stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?,
         }
         slow.push(stream);
     }

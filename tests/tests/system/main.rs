@@ -2,6 +2,7 @@
 //!
 //! A test that cannot run on a host prints the reason and passes; with `CI` set it fails.
 
+mod access;
 mod api_server;
 mod configuration;
 mod container;

@@ -197,11 +197,16 @@ fn two_clusters_that_are_scraped_twice_are_told_apart() -> Result<()> {
     let Some(servers) = servers(&both)? else { return Ok(()) };
     for (name, server) in &servers {
         println!("{name}:");
-        let ambiguous = refusal(&["recommend", "--prometheus", &server.url(), "--since", SINCE])?;
-        assert!(
-            ambiguous.contains("--match 'cluster=\"dev\"' or --match 'cluster=\"prod\"'"),
-            "the choices are named: {ambiguous}"
-        );
+        let all = ["recommend", "--prometheus", &server.url(), "--since", SINCE, "-o"];
+        let (code, text) = crate::recommend::snug(&[&all[..], &["json"]].concat())?;
+        assert_eq!(code, Some(0));
+        let report: Value = serde_json::from_str(&text)?;
+        let names = report["clusters"].as_array().into_iter().flatten().map(|it| &it["cluster"]);
+        assert_eq!(names.collect::<Vec<_>>(), ["dev", "prod"], "each has results of its own");
+        let rows = report["recommendations"].as_array().context("rows")?;
+        assert!(rows.iter().all(|row| row["cluster"] == "dev" || row["cluster"] == "prod"));
+        let patches = refusal(&[&all[..], &["patch"]].concat())?;
+        assert!(patches.contains("select one of dev, prod with --match"), "the choices are named: {patches}");
         for (matcher, cluster) in [("cluster=prod", &prod), ("{cluster!=\"prod\"}", &dev)] {
             assert_true(&evidence(&server.url(), &["--match", matcher])?, &cluster.truth());
         }
@@ -225,7 +230,7 @@ fn the_load_on_a_server_is_bounded() -> Result<()> {
     assert!(output.status.success(), "{errors}");
     let load = proxy.load();
     println!("{load:?} in {:?}", begun.elapsed());
-    assert!(load.queries <= 40, "queries");
+    assert!(load.queries <= 50, "queries");
     assert_eq!(load.at_once, 1, "queries at the same time");
     assert!(load.points <= 11_000, "points of a series");
     assert!(load.bytes <= 1 << 20, "bytes of a response");
@@ -236,7 +241,7 @@ fn the_load_on_a_server_is_bounded() -> Result<()> {
     assert_true(&evidence(&proxy.url(), &[])?, &truth);
     let limited = proxy.load();
     println!("{limited:?}");
-    assert!(limited.refused > 0 && limited.queries <= 140, "{limited:?}");
+    assert!(limited.refused > 0 && limited.queries <= 200, "{limited:?}");
     // A quick reading does not report progress.
     let output = run_snug(&["snapshot", "--prometheus", &server.url(), "--since", "1h"])?;
     assert_eq!(String::from_utf8(output.stderr)?, "");

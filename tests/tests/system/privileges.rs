@@ -80,3 +80,27 @@ fn without_net_admin_only_packets_and_round_trips_are_missing() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn once_programs_are_attached_no_thread_has_net_admin() -> Result<()> {
+    let agent = Agent::start([""; 0])?;
+    let page = agent.scrape("/metrics")?;
+    let mut threads = 0;
+    for thread in std::fs::read_dir(format!("/proc/{}/task", agent.id()))? {
+        let status = std::fs::read_to_string(thread?.path().join("status"))?;
+        let of = |set: &str| status.lines().find_map(|line| line.strip_prefix(set));
+        for set in ["CapEff:\t", "CapPrm:\t", "CapInh:\t"] {
+            let bits = u64::from_str_radix(of(set).unwrap_or_default(), 16)?;
+            assert_eq!(bits & (1 << 12), 0, "{set} of {status}");
+        }
+        threads += 1;
+    }
+    assert!(threads >= 2, "the sampler is one of them");
+    // Where the programs run at all, those that needed the capability to be attached do, too.
+    let verdict =
+        |name: &str| page.value("snug_agent_program_info", &[("program", name), ("verdict", "running")]);
+    if verdict("tcp_connection").is_ok() {
+        assert!(verdict("network_receive").is_ok(), "{:?}", page.all("snug_agent_program_info", &[]));
+    }
+    Ok(())
+}

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use aya::programs::{loaded_links, loaded_programs};
-use snug_tests::agent::{Agent, Signal, eventually};
+use snug_tests::agent::{Agent, Process, Signal, command, eventually};
 
 use crate::cannot_run;
 
@@ -51,7 +51,7 @@ fn no_program_or_link_remains_after_the_agent_stops_or_is_killed() -> Result<()>
         assert_eq!(left(&programs, &links)?.0.len(), programs.len());
         // Open connections do not delay stopping.
         let mut idle = TcpStream::connect(agent.address())?;
-        idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: agent\r\n\r\n")?;
+        idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         idle.read_exact(&mut [0; 12])?;
 
         let ended = agent.end_by(signal)?;
@@ -70,6 +70,48 @@ fn no_program_or_link_remains_after_the_agent_stops_or_is_killed() -> Result<()>
 }
 
 #[test]
+fn a_signal_during_the_start_stops_the_agent_in_order() -> Result<()> {
+    let mut agent = Process::spawn(&mut command(["--listen", "127.0.0.1:0"])?)?;
+    eventually(Duration::from_secs(20), "SIGTERM is handled", || {
+        Ok(handles(agent.id(), Signal::TERM)?.then_some(()))
+    })?;
+    assert!(!agent.log().contains("running"), "before anything else: {}", agent.log());
+    agent.signal(Signal::TERM)?;
+    let status = agent.wait(Duration::from_secs(30))?;
+    assert_eq!((status.code(), status.signal()), (Some(0), None), "{}", agent.log());
+    assert!(agent.log().contains("SIGTERM"), "{}", agent.log());
+    Ok(())
+}
+
+/// Whether a process has a handler for a signal.
+fn handles(pid: u32, signal: Signal) -> Result<bool> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).context("no SigCgt")?;
+    Ok(u64::from_str_radix(caught.trim(), 16)? & (1 << (signal.as_raw() - 1)) != 0)
+}
+
+#[test]
+fn a_hangup_reads_the_configuration_again() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("agent.toml");
+    fs::write(&file, "log = \"info\"\n")?;
+    let path = file.to_str().context("the folder's name is UTF-8")?;
+    let agent = Agent::start(["--source", "files", "--config", path])?;
+    let until_logged = |what: &str| {
+        eventually(Duration::from_secs(10), what, || Ok(agent.log().contains(what).then_some(())))
+    };
+    fs::write(&file, "log = \"debug\"\nmax-series = 7\n")?;
+    agent.signal(Signal::HUP)?;
+    until_logged("the log has new directives")?;
+    until_logged("max-series")?;
+    fs::write(&file, "max-series = \"many\"\n")?;
+    agent.signal(Signal::HUP)?;
+    until_logged("the current one stays")?;
+    assert_eq!(agent.request("/readyz", &[])?.status(), 200);
+    Ok(())
+}
+
+#[test]
 fn the_next_agent_reports_the_downtime() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
@@ -79,11 +121,12 @@ fn the_next_agent_reports_the_downtime() -> Result<()> {
     assert_eq!(page.value("snug_agent_downtime_seconds", &[])?, 0.0);
     assert_eq!(page.value("snug_agent_starts_total", &[])?, 1.0);
 
+    // The agent writes its last heartbeat between the signal and its end, which takes as long as the kernel needs.
+    let (signalled, pause) = (Instant::now(), Duration::from_secs(2));
     assert!(first.end_by(Signal::TERM)?.status.success());
-    let (ended, pause) = (Instant::now(), Duration::from_secs(2));
     thread::sleep(pause);
     let second = Agent::start(arguments)?;
-    let most = ended.elapsed().as_secs_f64() + 0.5;
+    let most = signalled.elapsed().as_secs_f64() + 0.5;
     let page = second.scrape("/metrics")?;
     let away = page.value("snug_agent_downtime_seconds", &[])?;
     assert!((pause.as_secs_f64()..most).contains(&away), "away {away} s, really {pause:?} to {most} s");

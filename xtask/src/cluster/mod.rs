@@ -1,6 +1,5 @@
 //! `cargo xtask cluster`: runs a Kubernetes node in separate namespaces on this machine, and tests Snug on it.
 
-mod binaries;
 mod node;
 mod pki;
 mod teardown;
@@ -10,12 +9,13 @@ use std::{path::PathBuf, process::Command, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 
-pub(crate) use self::binaries::Binaries;
 use self::node::Node;
 use crate::{
     build::{self, Built, Kind},
     build_ebpf, command, host,
     image::{self, Contents, File},
+    kubernetes::Binaries,
+    libtest::{self, Groups},
     manifests,
     setup::{self, Need},
     toolchain, workspace,
@@ -26,6 +26,21 @@ const CLUSTER_VARIABLE: &str = "SNUG_TEST_CLUSTER";
 /// Environment variables with the paths of the `snug` command and of the cluster administrator's kubeconfig.
 const CLI_VARIABLE: &str = "SNUG_CLI_BIN";
 const KUBECONFIG_VARIABLE: &str = "SNUG_TEST_KUBECONFIG";
+/// Tests with pods of their own that leave the agent and the API server alone. Most of their time they wait for the kubelet. Their
+/// pods request less CPU time than a node with two CPUs has.
+const GROUPS: Groups = Groups {
+    together: &[
+        "applied::",
+        "command::",
+        "names::a_rollout",
+        "names::every_kind",
+        "numbers::",
+        "terminations::a_container",
+        "terminations::a_killed",
+        "terminations::repeated",
+    ],
+    threads: 3,
+};
 /// Images of test pods, and of their sandboxes.
 const BUSYBOX_IMAGE: &str = "snug.example/busybox:1";
 const PAUSE_IMAGE: &str = "snug.example/pause:1";
@@ -56,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.action == Action::Down {
         return teardown::down(&folder());
     }
-    setup::ensure_all(&[Need::Ebpf, Need::Manifests, Need::Cluster])?;
+    setup::ensure_all(&[Need::Ebpf, Need::Manifests, Need::Cluster, Need::Prometheus])?;
     if options.action == Action::Up {
         let node = up(&build_all()?)?;
         println!("cluster: the node is up; kubectl: {}", node.kubectl_script().display());
@@ -76,12 +91,20 @@ fn build_all() -> Result<Built> {
 pub(crate) fn test(built: &Built, filter: Option<&str>) -> Result<()> {
     let tests = built.find(Kind::Test, "cluster")?;
     let node = up(built)?;
-    let mut run = node.inside(&tests);
-    run.arg("--test-threads=1").args(filter);
-    run.env(CLUSTER_VARIABLE, folder());
-    run.env(CLI_VARIABLE, built.programs()?.cli).env(KUBECONFIG_VARIABLE, node.kubeconfig());
-    run.env(manifests::VARIABLE, manifests::folder()?);
-    let tested = command::run(&mut run);
+    let prometheus =
+        setup::prometheus_folder()?.context("no prometheus: run `cargo xtask setup prometheus`")?;
+    let path = node.path_with(&prometheus);
+    let (cli, manifests) = (built.programs()?.cli, manifests::folder()?);
+    let run = |arguments: &[&str]| {
+        let mut run = node.inside(&tests);
+        run.args(arguments).env(CLUSTER_VARIABLE, folder()).env(manifests::VARIABLE, &manifests);
+        run.env(CLI_VARIABLE, &cli).env(KUBECONFIG_VARIABLE, node.kubeconfig()).env("PATH", &path);
+        libtest::run(&mut run)
+    };
+    let tested = match filter {
+        Some(filter) => run(&["--test-threads=1", filter]).and_then(|run| run.outcome),
+        None => GROUPS.run("cluster", run),
+    };
     if tested.is_err() {
         node.print_logs();
     }

@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::{binaries::Binaries, pki::Pki, teardown};
-use crate::command;
+use super::{pki::Pki, teardown};
+use crate::{command, kubernetes::Binaries};
 
 const PKI: &str = "pki";
 const NODE: &str = "node1";
@@ -145,6 +145,11 @@ impl Node {
         command.args(["--mount", "--net", "--target", &self.holder.to_string(), "--"]).arg(program);
         command.env("PATH", &self.path);
         command
+    }
+
+    /// The node's `PATH`, before it another folder.
+    pub(super) fn path_with(&self, folder: &Path) -> String {
+        format!("{}:{}", folder.display(), self.path)
     }
 
     /// Prints the last lines of each log, to show why a test failed.

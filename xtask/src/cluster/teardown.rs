@@ -11,6 +11,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::host;
+
 /// The file that records the node's processes.
 pub(super) const NOTES: &str = "processes";
 /// Parent cgroup of all pods, in every hierarchy.
@@ -28,12 +30,12 @@ pub(super) struct Process {
 impl Process {
     /// Records a running process.
     pub(super) fn from_pid(name: &str, pid: u32) -> Result<Self> {
-        let began = began(pid).with_context(|| format!("{name} exited immediately"))?;
+        let began = host::start_time(pid).with_context(|| format!("{name} exited immediately"))?;
         Ok(Self { name: name.to_owned(), pid, began })
     }
 
     fn runs(&self) -> bool {
-        began(self.pid) == Some(self.began)
+        host::start_time(self.pid) == Some(self.began)
     }
 }
 
@@ -51,17 +53,6 @@ impl FromStr for Process {
         let mut next = || words.next().context("the record of a process is incomplete");
         Ok(Self { name: next()?.to_owned(), pid: next()?.parse()?, began: next()?.parse()? })
     }
-}
-
-/// Start time of a process in clock ticks since boot: field 22 of `/proc/PID/stat`. `None` if it has exited.
-fn began(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses and may contain any character.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
 }
 
 /// Stops all recorded processes, and removes the pods, cgroups and files of the node. Does nothing without a record.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::{toolchain, workspace};
+use crate::{metadata, toolchain};
 
 /// Crates of one platform: name, version and license by package id.
 type Crates = BTreeMap<String, (String, String, Option<String>)>;
@@ -13,7 +13,7 @@ type Crates = BTreeMap<String, (String, String, Option<String>)>;
 /// The SBOM of the programs for `arch`, as JSON.
 pub(super) fn workspace_sbom(arch: &str) -> Result<Vec<u8>> {
     let host = format!("{arch}-unknown-linux-gnu");
-    let metadata = |target: &str| workspace::metadata(&["--locked", "--filter-platform", target]);
+    let metadata = |target: &str| metadata::read(&["--locked", "--filter-platform", target]);
     let mut crates = linked(&metadata(&host)?, &["snug-agent", "snug"])?;
     crates.extend(linked(&metadata(toolchain::BPF_TARGET)?, &["snug-ebpf"])?);
     let components: Vec<Value> = crates.into_values().map(component).collect();

@@ -31,6 +31,8 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("xtask/src/cluster/", &[Fmt, Clippy, Docs, Unit, Cluster]),
         ("xtask/src/image/", &[Fmt, Clippy, Docs, Unit, Cluster]),
         ("xtask/src/vm/", &[Fmt, Clippy, Docs, Unit, Vm]),
+        ("xtask/src/emulator/", &[Fmt, Clippy, Docs, Unit, Vm]),
+        ("xtask/src/kubernetes.rs", &[Fmt, Clippy, Docs, Unit, Cluster]),
         ("xtask/src/demo", &[Fmt, Clippy, Docs, Unit]),
         ("xtask/src/backtest.rs", &[Fmt, Clippy, Docs, Unit]),
         ("xtask/src/bench.rs", &[Fmt, Clippy, Docs, Unit]),

@@ -82,8 +82,9 @@ impl Report {
         });
     }
 
-    /// Prints a line for each part: seconds of wall and of CPU time, and the outcome.
-    pub(super) fn print(&self) {
+    /// Prints a line for each part: seconds of wall and of CPU time, and the outcome. Then the tests that passed only on the
+    /// second run, with the output of the first one.
+    pub(super) fn print(&self, passed_on_second_run: &[(String, String)]) {
         let seconds =
             |wall: Duration, cpu: Duration| format!("{:>8.1} {:>8.1}", wall.as_secs_f64(), cpu.as_secs_f64());
         println!("== summary");
@@ -93,6 +94,13 @@ impl Report {
         }
         let cpu = self.rows.iter().map(|row| row.took.cpu).sum();
         println!("{:<14} {}", "all", seconds(self.started.elapsed(), cpu));
+        if !passed_on_second_run.is_empty() {
+            println!("== passed only on the second run: defects to be mended (CONTRIBUTING.md)");
+        }
+        for (test, output) in passed_on_second_run {
+            println!("{test}:");
+            output.lines().for_each(|line| println!("    {line}"));
+        }
     }
 
     /// Fails with the names of the parts that failed or were not run.

@@ -16,11 +16,27 @@ use super::Stage;
 use crate::{
     build::{self, Built, Kind, OBJECT_VARIABLE},
     build_ebpf::{self, Toolchain},
-    cluster, command, containers, elf, manifests, otlp, setup, toolchain, vm, workspace,
+    cluster, command, containers, elf, emulator,
+    libtest::{self, Groups},
+    manifests, metadata, otlp, setup, toolchain, vm, workspace,
 };
 
 /// Test targets with their own stage.
 const STAGE_TARGETS: [&str; 4] = ["kernel", "system", "manifests", "cluster"];
+
+/// Tests of the agent as a process that compare no rates and no counts of windows.
+const SYSTEM_GROUPS: Groups = Groups {
+    together: &[
+        "api_server::",
+        "events::",
+        "history::a_",
+        "metrics_servers::",
+        "otlp::",
+        "pods_file::",
+        "recommend::",
+    ],
+    threads: 3,
+};
 
 /// Build results that several stages use.
 #[derive(Default)]
@@ -88,7 +104,7 @@ impl Products {
 
     fn unit(&self) -> Result<()> {
         let mut chosen = vec!["--lib".to_owned(), "--bins".to_owned()];
-        for name in workspace::test_targets()? {
+        for name in metadata::test_targets()? {
             if !STAGE_TARGETS.contains(&name.as_str()) {
                 chosen.extend(["--test".to_owned(), name]);
             }
@@ -115,10 +131,12 @@ impl Products {
     }
 
     fn kernel_on_host(&self) -> Result<()> {
-        let mut tests = command::new(self.test("kernel")?);
-        tests.arg("--test-threads=1");
-        tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
-        command::run(&mut tests)
+        let (program, root) = (self.test("kernel")?, containers::root_file_system()?);
+        libtest::run_with_second_chance("kernel", |arguments| {
+            let mut tests = command::new(&program);
+            tests.arg("--test-threads=1").args(arguments).env(containers::ROOTFS_VARIABLE, &root);
+            libtest::run(&mut tests)
+        })
     }
 
     fn kernel_in_vms(&self) -> Result<()> {
@@ -132,7 +150,7 @@ impl Products {
                 guest.env(name, &value)?;
             }
         }
-        guest.run_on_each(vm::Series::value_variants())
+        guest.run_tests_on_each("vm", emulator::Series::value_variants())
     }
 
     fn system(&self) -> Result<()> {
@@ -142,12 +160,16 @@ impl Products {
             setup::prometheus_folder()?.context(missing)?,
             setup::victoria_metrics_folder()?.context(missing)?,
         ];
-        let mut tests = command::new(self.test("system")?);
-        tests.arg("--test-threads=1");
-        tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
-        tests.env(containers::ROOTFS_VARIABLE, containers::root_file_system()?);
-        tests.env("PATH", path_with(&folders)?).env(otlp::VARIABLE, otlp::python()?);
-        command::run(&mut tests)
+        let (program, root) = (self.test("system")?, containers::root_file_system()?);
+        let (path, decoder) = (path_with(&folders)?, otlp::python()?);
+        SYSTEM_GROUPS.run("system", |arguments| {
+            let mut tests = command::new(&program);
+            tests.args(arguments);
+            tests.env("SNUG_AGENT_BIN", &programs.agent).env("SNUG_CLI_BIN", &programs.cli);
+            tests.env(containers::ROOTFS_VARIABLE, &root);
+            tests.env("PATH", &path).env(otlp::VARIABLE, &decoder);
+            libtest::run(&mut tests)
+        })
     }
 }
 
@@ -188,7 +210,7 @@ mod tests {
 
     #[test]
     fn stage_targets_exist() {
-        let targets = workspace::test_targets().unwrap();
+        let targets = metadata::test_targets().unwrap();
         assert!(STAGE_TARGETS.iter().all(|name| targets.iter().any(|target| target == name)), "{targets:?}");
         assert!(targets.iter().any(|target| target == "architecture"), "{targets:?}");
     }

@@ -1,8 +1,6 @@
 //! `cargo xtask vm`: runs a program on stock kernels in virtual machines.
 
 mod initramfs;
-mod kernel;
-mod qemu;
 mod verdict;
 
 use std::{
@@ -12,17 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::{Parser, ValueEnum};
 
-pub(crate) use self::{
-    initramfs::Initramfs,
-    kernel::{Series, cached as cached_kernel},
-    qemu::Qemu,
-    verdict::Verdict,
-};
+pub(crate) use self::initramfs::Initramfs;
+use self::verdict::Verdict;
 use crate::{
     command, containers,
+    emulator::{self, Boot, Qemu, Series},
+    libtest,
     setup::{self, Need},
     toolchain, workspace,
 };
@@ -82,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let guest = guest_of(options)?;
     if options.refresh {
         for series in series {
-            kernel::download(*series)?;
+            emulator::download(*series)?;
         }
     }
     guest.run_on_each(series)
@@ -107,16 +103,6 @@ fn guest_of(options: &Options) -> Result<Guest> {
         guest.add_containers()?;
     }
     Ok(guest)
-}
-
-/// Installs qemu and downloads the kernels unless they are present.
-pub(crate) fn ensure() -> Result<()> {
-    qemu::ensure_host_fits()?;
-    Qemu::ensure()?;
-    for series in Series::value_variants() {
-        kernel::ensure(*series)?;
-    }
-    Ok(())
 }
 
 /// Kernel modules for the tests: veth creates pairs of network interfaces.
@@ -174,13 +160,13 @@ impl Guest {
     fn boot(&self, series: Series, single_thread: bool) -> Result<Run> {
         let started = Instant::now();
         let qemu = Qemu::ensure()?;
-        let kernel = kernel::ensure(series)?;
+        let kernel = emulator::ensure_kernel(series)?;
         let folder = workspace::target_dir().join("vm");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let mut files = self.files.clone();
         files.file(Path::new("/etc/snug-command"), 0o644, self.script().into_bytes())?;
         for module in MODULES {
-            let (path, name) = kernel::module(&kernel, module)?;
+            let (path, name) = emulator::module(&kernel, module)?;
             let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             files.file(&Path::new("/modules").join(name), 0o644, content)?;
         }
@@ -189,7 +175,7 @@ impl Guest {
         files.write(&mut archive)?;
         fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
         let log_path = folder.join(format!("{}.log", series.name()));
-        let boot = qemu::Boot {
+        let boot = Boot {
             kernel: &kernel,
             initramfs: &initramfs,
             cpus: 2,
@@ -209,39 +195,40 @@ impl Guest {
     ///
     /// Fails unless the command exits with 0 on every kernel.
     pub(crate) fn run_on_each(&self, series: &[Series]) -> Result<()> {
-        let mut output = vec![String::new(); series.len()];
-        let results: Vec<Result<()>> = thread::scope(|scope| {
-            let each = series.iter().zip(&mut output);
-            let runs: Vec<_> =
-                each.map(|(series, output)| scope.spawn(|| self.run_on(*series, output))).collect();
-            let end =
-                |run: ScopedJoinHandle<'_, _>| run.join().unwrap_or_else(|_| bail!("a thread panicked"));
-            runs.into_iter().map(end).collect()
-        });
-        output.iter().for_each(|output| print!("{output}"));
-        let failures: Vec<String> =
-            results.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
-        ensure!(failures.is_empty(), "{}", failures.join("; "));
-        Ok(())
+        on_each(series, |series| self.run_on(series, &[])?.outcome)
     }
 
-    /// Runs the command on one kernel.
-    fn run_on(&self, series: Series, output: &mut String) -> Result<()> {
+    /// As [`Self::run_on_each`], for a test binary: tests that fail on a kernel run there once more, each alone.
+    pub(crate) fn run_tests_on_each(&self, stage: &str, series: &[Series]) -> Result<()> {
+        on_each(series, |series| {
+            let stage = format!("{stage} {}", series.name());
+            libtest::run_with_second_chance(&stage, |arguments| self.run_on(series, arguments))
+        })
+    }
+
+    /// Runs the command with more arguments on one kernel, and prints its output.
+    fn run_on(&self, series: Series, arguments: &[&str]) -> Result<libtest::Run> {
+        let mut guest = self.clone();
+        guest.command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let name = series.name();
-        let mut run = self.boot(series, false)?;
+        let mut run = guest.boot(series, false)?;
+        let mut printed = String::new();
         if run.log.contains(STALE_BREAKPOINT) {
-            *output = format!(
+            printed.push_str(&format!(
                 "vm {name}: qemu ran a breakpoint that the kernel had already removed; trying again with one thread\n"
-            );
-            run = self.boot(series, true)?;
+            ));
+            run = guest.boot(series, true)?;
         }
+        let output: String = verdict::output_of_command(&run.log).join("\n") + "\n";
         let seconds = run.elapsed.as_secs_f64();
         if run.verdict == Verdict::Exited(0) {
-            verdict::output_of_command(&run.log).into_iter().for_each(|line| output.extend([line, "\n"]));
-            output.push_str(&format!("vm {name}: passed ({seconds:.1} s)\n"));
-            return Ok(());
+            println!("{printed}{output}vm {name}: passed ({seconds:.1} s)");
+            return Ok(libtest::Run { outcome: Ok(()), output });
         }
-        output.extend([&*run.log, "\n"]);
+        // In one piece: other guests print at the same time.
+        println!("{printed}{}", run.log);
+        // After a panic the list of failures says nothing.
+        let output = if matches!(run.verdict, Verdict::Exited(_)) { output } else { String::new() };
         let reason = match run.verdict {
             Verdict::Exited(code) => format!("the program exited with {code}"),
             Verdict::Panicked(line) => format!("the kernel panicked: {line}"),
@@ -249,7 +236,9 @@ impl Guest {
             Verdict::EmulatorFailed(code) => format!("qemu failed with {code:?}"),
             Verdict::NoResult => "the guest powered off without a result".to_owned(),
         };
-        bail!("vm {name}: {reason} ({seconds:.1} s, log in {})", run.log_path.display())
+        let log = run.log_path.display();
+        let outcome = Err(anyhow!("vm {name}: {reason} ({seconds:.1} s, log in {log})"));
+        Ok(libtest::Run { outcome, output })
     }
 
     fn script(&self) -> String {
@@ -258,6 +247,19 @@ impl Guest {
         let words: Vec<String> = self.command.iter().map(|word| command::quote(word)).collect();
         exports.chain([format!("{}\n", words.join(" "))]).collect()
     }
+}
+
+/// Does something for all kernels at the same time, and fails with all errors.
+fn on_each(series: &[Series], run: impl Fn(Series) -> Result<()> + Sync) -> Result<()> {
+    let results: Vec<Result<()>> = thread::scope(|scope| {
+        let runs: Vec<_> = series.iter().map(|series| scope.spawn(|| run(*series))).collect();
+        let end = |run: ScopedJoinHandle<'_, _>| run.join().unwrap_or_else(|_| bail!("a thread panicked"));
+        runs.into_iter().map(end).collect()
+    });
+    let failures: Vec<String> =
+        results.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    ensure!(failures.is_empty(), "{}", failures.join("; "));
+    Ok(())
 }
 
 /// Linux patches its code with temporary breakpoints. If qemu emulates each CPU on its own thread, a CPU may run a breakpoint

@@ -1,20 +1,11 @@
 //! Derives the outcome of a run from the serial log.
 
+use crate::emulator::End;
+
 /// Marker that the guest prints before it runs the command.
 pub(crate) const BEGIN: &str = "@@SNUG-BEGIN";
 /// Marker that the guest prints, with the exit status, after the command.
 pub(crate) const RESULT: &str = "@@SNUG-RESULT";
-
-/// How qemu exited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// With success: the guest powered off, or its kernel panicked.
-    PoweredOff,
-    /// With an error.
-    Failed(Option<i32>),
-    /// It was killed after the timeout.
-    TimedOut,
-}
 
 /// Outcome of a run. Everything but [`Verdict::Exited`] with 0 is a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]

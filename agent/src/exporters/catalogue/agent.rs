@@ -9,7 +9,7 @@ use super::{
     Value, seconds,
 };
 use crate::{
-    exporters::series::{EndpointSeries, Progress, Signal},
+    exporters::series::{EndpointSeries, LimitedCounts, Progress, Signal},
     model::{AgentRow, KubernetesRow},
 };
 
@@ -24,6 +24,8 @@ pub struct AgentView<'a> {
     pub endpoints: &'a [EndpointSeries],
     /// Progress of the OTLP export by signal; empty without OTLP.
     pub otlp: &'a [(Signal, Progress)],
+    /// What the limits of the server refused.
+    pub limited: LimitedCounts,
 }
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -64,6 +66,12 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     )
     .labels(&["measurement", "source", "reason"]),
+    Family::gauge(
+        "snug_agent_sampling_slowdown",
+        "Factor by which the interval between samples is longer than configured, because rounds took too much of the time",
+        None,
+        Agent(|view, emit| emit(&[], Value::Int(view.row.slowdown.max(1).into()))),
+    ),
     Family::counter(
         "snug_agent_lost_events",
         "Events that the eBPF programs lost",
@@ -366,6 +374,24 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     ),
     Family::counter(
+        "snug_agent_network_seconds",
+        "CPU time of the eBPF programs that count packets, estimated from one run in 64",
+        Seconds,
+        Agent(|view, emit| view.row.network.iter().for_each(|row| emit(&[], seconds(row.cost_ns)))),
+    ),
+    Family::gauge(
+        "snug_agent_network_paused",
+        "Whether counting packets is paused because its CPU time exceeds network-millicores: 1 or 0",
+        None,
+        Agent(|view, emit| view.row.network.iter().for_each(|row| emit(&[], Value::Int(row.paused.into())))),
+    ),
+    Family::counter(
+        "snug_agent_network_pauses",
+        "Pauses of counting packets",
+        None,
+        Agent(|view, emit| view.row.network.iter().for_each(|row| emit(&[], Value::Int(row.times_paused)))),
+    ),
+    Family::counter(
         "snug_agent_otlp_items",
         "Data points and log records of the OTLP export: sent, rejected by the receiver, or dropped because the buffer was full",
         None,
@@ -400,6 +426,17 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     )
     .labels(&["signal"]),
+    Family::counter(
+        "snug_agent_http_limited",
+        "Connections closed, requests refused and responses cut off by the HTTP server, by reason",
+        None,
+        Agent(|view, emit| {
+            for (reason, count) in view.limited {
+                emit(&[reason.as_str()], Value::Int(count));
+            }
+        }),
+    )
+    .labels(&["reason"]),
     Family::gauge(
         "snug_agent_series",
         "Series in the last scrape of an endpoint, without snug_agent_*",

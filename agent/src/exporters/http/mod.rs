@@ -1,15 +1,18 @@
 //! The HTTP server: metrics and health.
 //!
-//! Connections, header sizes, the time that a client may take and concurrent expositions are all bounded. An exposition is
+//! Each listener has a [`AccessPolicy`]: who may read, and whether over TLS. Connections, header sizes, the time that a client may take and concurrent expositions are all bounded. An exposition is
 //! written on a blocking thread while it is sent. So the runtime, which may have only one thread, is not blocked, and memory
 //! does not grow with the size of the exposition.
 
+mod clients;
+mod connection;
 mod negotiate;
+mod open;
+mod policy;
 mod routes;
 mod stall;
 
 use std::{
-    convert::Infallible,
     future::Future,
     io,
     pin::pin,
@@ -17,14 +20,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioTimer, server::graceful::GracefulShutdown};
 use rustix::io::Errno;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
+pub use self::policy::AccessPolicy;
+use self::{clients::Clients, open::OpenResponses};
 use super::{
     limits::SeriesLimits,
     series::{Push, Scrapes},
@@ -34,12 +36,18 @@ use crate::{history, views::CurrentView};
 /// Limits of the server.
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
-    /// Concurrent connections. Others wait in the kernel's backlog.
+    /// Concurrent connections. A new one ends the one that has been idle for longest.
     pub connections: usize,
+    /// Concurrent connections of one client.
+    pub connections_per_client: usize,
+    /// Responses that are sent at the same time. When others wait, the one that has been open for longest is cut off.
+    pub responses: usize,
     /// Expositions that are encoded at the same time. Others wait. An exposition that waits for its client does not count.
     pub expositions: usize,
-    /// Timeout of the request head, and of idle connections.
+    /// Timeout of the TLS handshake, of the request head, and of idle connections.
     pub head_within: Duration,
+    /// The age from which a connection is closed after a response.
+    pub connection_age: Duration,
     /// Timeout of a write without progress.
     pub stall: Duration,
     /// Timeout of a whole exposition.
@@ -56,8 +64,11 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 64,
+            connections_per_client: 16,
+            responses: 8,
             expositions: 2,
             head_within: Duration::from_secs(30),
+            connection_age: Duration::from_secs(600),
             stall: Duration::from_secs(10),
             body_within: Duration::from_secs(60),
             shutdown_within: Duration::from_secs(3),
@@ -89,6 +100,7 @@ pub struct ServerState {
     /// Series counts of the last scrape of each endpoint.
     pub(crate) scrapes: Arc<Scrapes>,
     expositions: Arc<Semaphore>,
+    open_responses: Arc<OpenResponses>,
 }
 
 impl ServerState {
@@ -96,6 +108,8 @@ impl ServerState {
     pub fn new(views: Arc<CurrentView>, limits: SeriesLimits, kubelet: bool, server: ServerLimits) -> Self {
         let expositions = Arc::new(Semaphore::new(server.expositions.max(1)));
         let (limits, started) = (Arc::new(limits), Instant::now());
+        let scrapes = Arc::<Scrapes>::default();
+        let open_responses = OpenResponses::new(server.responses, Arc::clone(&scrapes));
         Self {
             views,
             limits,
@@ -105,8 +119,9 @@ impl ServerState {
             history: None,
             classic_histograms: false,
             push: None,
-            scrapes: Arc::default(),
+            scrapes,
             expositions,
+            open_responses,
         }
     }
 }
@@ -124,16 +139,22 @@ pub enum ServeError {
     },
 }
 
-/// Serves until `shutdown` completes, then lets open requests finish within [`ServerLimits::shutdown_within`].
+/// Serves whoever the policy lets in until `shutdown` completes, then lets open requests finish within [`ServerLimits::shutdown_within`].
 ///
 /// Works on a runtime with one thread; it needs the I/O driver, the timer and blocking threads.
 pub async fn serve(
     listener: TcpListener,
+    policy: AccessPolicy,
     state: Arc<ServerState>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let mut shutdown = pin!(shutdown);
-    let connections = Arc::new(Semaphore::new(state.server.connections.max(1)));
+    let limits = &state.server;
+    let clients = Clients::new(
+        limits.connections.max(1),
+        limits.connections_per_client.max(1),
+        Arc::clone(&state.scrapes),
+    );
     let graceful = GracefulShutdown::new();
     let mut tasks = JoinSet::new();
     let mut http = http1::Builder::new();
@@ -143,17 +164,13 @@ pub async fn serve(
         .max_buf_size(32 * 1024);
 
     loop {
-        let accept = async {
-            let permit = Arc::clone(&connections).acquire_owned().await.ok();
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = tasks.join_next() => continue,
-            accepted = accept => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(source) if is_fatal(&source) => {
                 let address = listener.local_addr().map_or_else(|_| "its address".into(), |a| a.to_string());
                 return Err(ServeError::Accept { address, source });
@@ -165,18 +182,15 @@ pub async fn serve(
                 continue;
             }
         };
-        let io = TokioIo::new(stall::StallGuard::new(stream, state.server.stall));
-        let state = Arc::clone(&state);
-        let service = service_fn(move |request| {
-            let state = Arc::clone(&state);
-            async move { Ok::<_, Infallible>(routes::respond(&request, &state).await) }
-        });
-        let connection = graceful.watch(http.serve_connection(io, service));
+        let stream = stall::StallGuard::new(stream, state.server.stall);
+        let (state, policy, http) = (Arc::clone(&state), policy.clone(), http.clone());
+        let (clients, watcher) = (Arc::clone(&clients), graceful.watcher());
         tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection closed early");
+            let Some(client) = clients.admit(address.ip(), state.server.head_within).await else { return };
+            tokio::select! {
+                () = connection::serve(stream, &http, &policy, &state, watcher, &client) => {}
+                () = client.has_to_end() => {}
             }
-            drop(permit);
         });
     }
 

@@ -116,6 +116,22 @@ async fn evidence_of<B: Body>(request: &Request<B>, state: &Arc<ServerState>) ->
     .await
 }
 
+/// The response to a probe: it says nothing but whether the agent is healthy or ready.
+pub(super) fn probe<B>(request: &Request<B>, state: &ServerState) -> Response<ResponseBody> {
+    let status = match request.uri().path() {
+        "/healthz" => health(state).status(),
+        "/readyz" if state.views.last().is_some() => StatusCode::OK,
+        "/readyz" => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::NOT_FOUND,
+    };
+    let text = match status {
+        StatusCode::OK => "ok\n",
+        StatusCode::NOT_FOUND => "only /healthz and /readyz are served here\n",
+        _ => "not ok\n",
+    };
+    plain(status, text.to_owned())
+}
+
 /// Liveness: whether the sampler still produces views.
 fn health(state: &ServerState) -> Response<ResponseBody> {
     let now = Instant::now();
@@ -146,7 +162,7 @@ fn no_view_yet() -> Response<ResponseBody> {
     response
 }
 
-fn plain(status: StatusCode, text: String) -> Response<ResponseBody> {
+pub(super) fn plain(status: StatusCode, text: String) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Whole(Some(Bytes::from(text))));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -163,6 +179,7 @@ async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Res
             endpoint: METRICS,
             others: state.scrapes.others(METRICS),
             classic_histograms: state.classic_histograms,
+            limited: state.scrapes.limited(),
             otlp: state.push.as_ref().map(|push| push.progress()).unwrap_or_default(),
         };
         let counts = scrape.encode(out, format)?;
@@ -201,10 +218,11 @@ async fn exposition<B: Body>(
     let body = if request.method() == Method::HEAD {
         ResponseBody::Whole(None)
     } else {
+        let open = state.open_responses.enter().await;
         let Some(permit) = EncodePermit::wait_for(&state.expositions).await else { return no_view_yet() };
         // Take the view only now: a request that waited gets the newest view, and holds no old one while waiting.
         let Some(view) = state.views.newest().await else { return no_view_yet() };
-        let (pieces, body) = stream::channel(state.server.body_within);
+        let (pieces, body) = stream::channel(state.server.body_within, open);
         let state = Arc::clone(state);
         tokio::task::spawn_blocking(move || {
             let mut out = Output::new(pieces, permit, gzip);

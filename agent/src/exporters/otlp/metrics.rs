@@ -30,7 +30,7 @@ use crate::{
         catalogue::{self, AgentView, Entity, Family, MetricRow, Scope, Value},
         limits::SeriesLimits,
         resource::{Attributes, Common},
-        series::{EndpointSeries, Progress, SeriesCounts, Signal},
+        series::{EndpointSeries, LimitedCounts, Progress, SeriesCounts, Signal},
     },
     model::View,
     values::Distribution,
@@ -50,6 +50,8 @@ pub(super) struct Export<'a> {
     pub(super) endpoints: Vec<EndpointSeries>,
     /// Progress of the exporter by signal.
     pub(super) progress: Vec<(Signal, Progress)>,
+    /// What the limits of the HTTP server refused.
+    pub(super) limited: LimitedCounts,
 }
 
 /// Builds requests. With delta temporality it keeps the values of the previous export.
@@ -142,8 +144,13 @@ impl Builder {
         // The agent's row comes last, because it has the counts of this export.
         let mut endpoints = vec![EndpointSeries { endpoint: super::ENDPOINT, counts: counts.get() }];
         endpoints.extend_from_slice(&export.endpoints);
-        let agent =
-            AgentView { row: &view.agent, now: export.now, endpoints: &endpoints, otlp: &export.progress };
+        let agent = AgentView {
+            row: &view.agent,
+            now: export.now,
+            endpoints: &endpoints,
+            otlp: &export.progress,
+            limited: export.limited,
+        };
         add(&MetricRow::agent(&agent), "agent".to_owned(), started, &|| common.agent(view));
         if !request.resources.is_empty() {
             take(request.into_batch());

@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::{Config, LogLayer, OtlpCompression, OtlpProtocol, Temporality},
+    config::{Config, LogLayer, OtlpCompression, OtlpProtocol, Temporality, without_secrets},
     model::View,
     tls::TlsFiles,
     views::CurrentView,
@@ -166,7 +166,7 @@ impl Exporter {
         stop: impl Future<Output = ()>,
     ) {
         let Settings { temporality, interval, resource_attributes, endpoint, .. } = sender.settings();
-        tracing::info!(endpoint, "sending metrics by OTLP");
+        tracing::info!(endpoint = without_secrets(endpoint), "sending metrics by OTLP");
         let mut builder =
             Builder::new(resource_attributes.clone(), limits, *temporality, clock::since_epoch());
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + *interval, *interval);
@@ -206,6 +206,7 @@ impl Exporter {
                 now: Instant::now(),
                 now_unix: clock::since_epoch(),
                 endpoints: scrapes.others(ENDPOINT),
+                limited: scrapes.limited(),
                 progress: this.progress(),
             };
             let counts = builder.build(&export, |batch| sender.add(batch));

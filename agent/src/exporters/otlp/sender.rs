@@ -10,7 +10,7 @@ use super::{
     queue::{Batch, Queue},
     transport::{Answer, Transport, TransportError},
 };
-use crate::{clock, exporters::series::Progress};
+use crate::{clock, config::without_secrets, exporters::series::Progress};
 
 /// Maximum bytes in the queue: half an hour of a full node with one export each minute.
 const MAX_QUEUE_BYTES: usize = 16 << 20;
@@ -74,7 +74,7 @@ impl Sender {
     pub(super) async fn finish(&self) {
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.send_last()).await.is_err() {
             tracing::warn!(
-                endpoint = self.settings.endpoint,
+                endpoint = without_secrets(&self.settings.endpoint),
                 "otlp: the receiver does not respond; the last export is lost"
             );
         }
@@ -131,13 +131,16 @@ impl Sender {
             Answer::Refused { why } => {
                 add(&self.failures, 1);
                 add(&self.rejected, batch.items);
-                trouble.is(&format!("{} refused a request: {why}", self.settings.endpoint));
+                trouble.is(&format!("{} refused a request: {why}", without_secrets(&self.settings.endpoint)));
                 self.queue.done();
                 Sent::Done
             }
             Answer::Retry { after, why } => {
                 add(&self.failures, 1);
-                trouble.is(&format!("{} cannot be reached: {why}; retrying", self.settings.endpoint));
+                trouble.is(&format!(
+                    "{} cannot be reached: {why}; retrying",
+                    without_secrets(&self.settings.endpoint)
+                ));
                 // Reconnect: certificates may have been renewed, and the receiver may have moved.
                 *transport = None;
                 self.put_back();

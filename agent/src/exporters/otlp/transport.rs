@@ -29,7 +29,7 @@ use tonic_types::StatusExt as _;
 
 use super::Settings;
 use crate::{
-    config::{OtlpCompression, OtlpProtocol},
+    config::{OtlpCompression, OtlpProtocol, without_secrets},
     exporters::series::Signal,
     tls::TlsError,
 };
@@ -43,9 +43,9 @@ pub(super) enum TransportError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// An invalid name of a header.
-    #[error("otlp: {name} is not a valid name of a header")]
-    HeaderName { name: String, source: InvalidHeaderName },
+    /// An invalid name of a header. It is not shown: it may be a part of the value.
+    #[error("otlp: a header has an invalid name")]
+    HeaderName(#[from] InvalidHeaderName),
     /// An invalid value of a header.
     #[error("otlp: the value of the header {name} has characters that are not allowed in headers")]
     HeaderValue { name: String, source: InvalidHeaderValue },
@@ -91,15 +91,15 @@ impl Transport {
             secured.enable_all_versions().wrap_connector(http)
         };
         let client = Client::builder(TokioExecutor::new()).http2_only(is_grpc).build(connector);
-        let address =
-            settings.endpoint.parse().map_err(|_| TransportError::Address(settings.endpoint.clone()))?;
+        let address = settings
+            .endpoint
+            .parse()
+            .map_err(|_| TransportError::Address(without_secrets(&settings.endpoint)))?;
         let header = |(name, value): &(String, String)| {
-            let key: HeaderName = name
-                .to_ascii_lowercase()
-                .parse()
-                .map_err(|source| TransportError::HeaderName { name: name.clone(), source })?;
-            let value =
+            let key: HeaderName = name.to_ascii_lowercase().parse().map_err(TransportError::HeaderName)?;
+            let mut value: HeaderValue =
                 value.parse().map_err(|source| TransportError::HeaderValue { name: name.clone(), source })?;
+            value.set_sensitive(true);
             Ok::<_, TransportError>((key, value))
         };
         let headers = settings.headers.iter().map(header).collect::<Result<_, _>>()?;

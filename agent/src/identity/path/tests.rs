@@ -1,7 +1,12 @@
+mod nested;
+
 use proptest::prelude::*;
 
-use super::parse;
-use crate::model::{Level, PathIdentity, Qos, Runtime};
+use super::{NestedNodes, parse, parse_with};
+use crate::{
+    model::{Level, PathIdentity, Qos, Runtime},
+    patterns::Pattern,
+};
 
 const C1: &str = "8038cc8f5b470b80d0b9e81ae1c41dac53012bace753d5a82e344fdaaf7aba6f";
 const C2: &str = "20692e509e35c21546b1a91d68f73f21a89c3c21d6a77da93e3aead749b65168";
@@ -20,6 +25,10 @@ fn fill(path: &str) -> String {
 type Expected = (Level, Runtime, Option<&'static str>, Option<Qos>, &'static str);
 
 fn check(table: &[(&str, Expected)]) {
+    check_with(&NestedNodes::default(), table);
+}
+
+fn check_with(nodes: &NestedNodes, table: &[(&str, Expected)]) {
     for (path, (level, runtime, pod_uid, qos, id)) in table {
         let expected = PathIdentity {
             level: *level,
@@ -28,13 +37,17 @@ fn check(table: &[(&str, Expected)]) {
             qos: *qos,
             id: fill(id),
         };
-        assert_eq!(parse(&fill(path)), Some(expected), "{path}");
+        assert_eq!(parse_with(&fill(path), nodes), Some(expected), "{path}");
     }
 }
 
 fn check_none(paths: &[&str]) {
+    check_none_with(&NestedNodes::default(), paths);
+}
+
+fn check_none_with(nodes: &NestedNodes, paths: &[&str]) {
     for path in paths {
-        assert_eq!(parse(&fill(path)), None, "{path}");
+        assert_eq!(parse_with(&fill(path), nodes), None, "{path}");
     }
 }
 
@@ -149,57 +162,6 @@ fn kubernetes_with_the_systemd_driver() {
         "/kubepods.slice/kubepods-pod{UID_}.slice/cri-containerd-{C1}.scope/app.slice/a.service",
         "/kubepods.slice/kubepods-pod{UID_}.slice/run-u1.scope",
         "/system.slice/crio-conmon-{C1}.scope",
-    ]);
-}
-
-#[test]
-fn nodes_that_are_containers() {
-    let kind = "/system.slice/docker-{C2}.scope/kubelet.slice/kubelet-kubepods.slice";
-    let path = |rest: &str| format!("{kind}/kubelet-kubepods-burstable.slice/{rest}");
-    let pod_slice = "kubelet-kubepods-burstable-pod{UID_}.slice";
-    check(&[
-        (&path(&format!("{pod_slice}/cri-containerd-{{C1}}.scope")), in_pod(Containerd, "{UID}", Burstable)),
-        (
-            &path(pod_slice),
-            pod(
-                "{UID}",
-                Burstable,
-                "kubelet-kubepods-burstable-pod51aa0a03_5afa_462e_a0f9_efcecc71a4f3.slice",
-            ),
-        ),
-        (kind, slice("kubelet-kubepods.slice")),
-        ("/system.slice/docker-{C1}.scope", alone(Docker)),
-        ("/docker/{C1}", alone(Docker)),
-        ("/docker/{C2}/kubelet/kubepods/burstable/pod{UID}/{C1}", in_pod(Unknown, "{UID}", Burstable)),
-        ("/docker/{C2}/kubelet/kubepods/pod{UID}", pod("{UID}", Guaranteed, "pod{UID}")),
-        ("/docker/{C2}/kubelet/kubepods", slice("kubepods")),
-        // k3s in Docker, minikube by Docker and by podman.
-        ("/docker/{C2}/kubepods/besteffort/pod{UID}/{C1}", in_pod(Unknown, "{UID}", BestEffort)),
-        (
-            "/docker/{C2}/kubepods.slice/kubepods-pod{UID_}.slice/docker-{C1}.scope",
-            in_pod(Docker, "{UID}", Guaranteed),
-        ),
-        (
-            "/machine.slice/libpod-{C2}.scope/container/kubepods.slice/kubepods-pod{UID_}.slice/crio-{C1}.scope",
-            in_pod(CriO, "{UID}", Guaranteed),
-        ),
-        // A cluster in a pod of another.
-        (
-            "/kubepods/burstable/pod{HASH}/{C2}/docker/{C2}/kubelet/kubepods/besteffort/pod{UID}/{C1}",
-            in_pod(Unknown, "{UID}", BestEffort),
-        ),
-        ("/lxc.payload.node1/kubepods/burstable/pod{UID}/{C1}", in_pod(Unknown, "{UID}", Burstable)),
-    ]);
-    check_none(&[
-        "/docker/{C1}/kubelet",
-        "/docker/{C1}/kubelet.slice",
-        "/docker/{C1}/kubelet.slice/kubelet.service",
-        "/docker/{C1}/system.slice/containerd.service",
-        "/docker/{C1}/init.scope",
-        "/docker/{C1}/docker/{C2}",
-        "/docker/{C1}/kubepods/other",
-        "/docker/{C1}/kubepods/burstable/pod{UID}/{C2}/nested",
-        "/docker/{C1}/kubepods/{C2}",
     ]);
 }
 
@@ -383,6 +345,12 @@ fn any_pod() -> impl Strategy<Value = (Driver, &'static str, String, Qos, String
     )
 }
 
+/// The setting that makes the container around `path` a node.
+fn nodes(path: &str) -> NestedNodes {
+    let container = path.trim_end_matches("/container");
+    NestedNodes::new(&[Pattern::new(container)])
+}
+
 fn any_runtime() -> impl Strategy<Value = Runtime> {
     prop_oneof![Just(Containerd), Just(CriO), Just(Docker), Just(Podman), Just(Unknown)]
 }
@@ -395,7 +363,12 @@ proptest! {
         id in "[0-9a-f]{64}",
         below in "(/[a-z]{1,9}(\\.slice|\\.service)?){1,3}",
     ) {
+        let nested = nodes(&node);
+        let parse = |path: &str| parse_with(path, &nested);
+        let of_node = !node.is_empty();
         let pod = node + &pod_path(driver, root, qos, &uid);
+        // Without the setting, what a container makes below itself is part of it.
+        prop_assert_eq!(super::parse(&pod).is_none(), of_node);
         let identity = parse(&pod).unwrap();
         prop_assert_eq!(identity.level, Level::Pod);
         prop_assert_eq!(identity.pod_uid.as_deref(), Some(uid.as_str()));
@@ -413,6 +386,7 @@ proptest! {
         prop_assert_eq!(parse(&path), Some(expected));
         prop_assert_eq!(parse(&format!("{path}{below}")), None);
         prop_assert_eq!(parse(&format!("{path}/{id}")), None);
+        prop_assert_eq!(parse(&format!("{path}{}", pod_path(driver, root, qos, &uid))), None);
     }
 
     #[test]
@@ -423,7 +397,7 @@ proptest! {
     ) {
         let pod = pod_path(Driver::Systemd, root, qos, &uid);
         let slice = pod.rsplit('/').next().unwrap();
-        let identity = parse(&format!("{node}/{slice}:{}:{id}", runtime.0)).unwrap();
+        let identity = parse_with(&format!("{node}/{slice}:{}:{id}", runtime.0), &nodes(&node)).unwrap();
         prop_assert_eq!(identity.runtime, runtime.1);
         prop_assert_eq!(identity.pod_uid, Some(uid));
         prop_assert_eq!(identity.qos, Some(qos));

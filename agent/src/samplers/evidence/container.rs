@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use snug_sizing::{
     cpu_quota::{QuotaWhatIf, TokenBuckets},
-    evidence::{EarlierPeak, Evidence, Hour, HourRecord, Peak, PodTotals, START_UP},
+    evidence::{EarlierPeak, Evidence, Hour, HourRecord, OomKill, Peak, PodTotals, START_UP},
     histogram::ZERO_THRESHOLD,
     minutes::{Minute, Minutes},
     workload::{Container, Resources, Role, Workload, WorkloadKind},
@@ -115,6 +115,16 @@ impl ContainerUsage {
             what_if: is_period.then(Box::default),
             what_if_taken: None,
         }
+    }
+
+    /// A run of which only an OOM kill at a `limit` is known, bytes.
+    pub(super) fn killed(identity: Arc<Identity>, at_unix: f64, limit: u64) -> Self {
+        let mut container = Self::new(identity, at_unix, false, false, false);
+        container.limits =
+            container.identity.names.as_deref().map(|names| names.resources).unwrap_or_default();
+        let pod = pod(&container.identity).to_owned();
+        container.record.kills.push(OomKill { at: at_unix as u64, limit, pod });
+        container
     }
 
     /// Whether the container is ignored: it has no name and is new. An OOM kill is never ignored.

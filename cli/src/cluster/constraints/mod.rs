@@ -1,9 +1,8 @@
 //! The objects of a cluster that constrain recommendations: rules and headroom of namespaces, nodes, and autoscalers.
 
-mod amounts;
+mod budgets;
 mod managed;
 mod nodes;
-mod pods;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -13,7 +12,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         autoscaling::v2::HorizontalPodAutoscaler,
-        core::v1::{LimitRange as LimitRangeObject, Node, Pod, ResourceQuota},
+        core::v1::{LimitRange as LimitRangeObject, ResourceQuota},
         policy::v1::PodDisruptionBudget,
     },
 };
@@ -23,23 +22,16 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use snug_sizing::{
-    constraints::{ClusterLimits, LimitRange, Quota},
+    constraints::{ClusterLimits, LimitRange, Quota, Rollout},
     pod::PodRequests,
 };
 
-pub(super) use self::{
-    amounts::{bytes, millicores, resources},
-    nodes::allocatable,
+pub use self::{budgets::DisruptionBudget, managed::ManagedWorkload, nodes::NodeSpace, rules::Autoscaler};
+use super::{
+    ClusterError, api_error,
+    listed::{ListedNode, ListedPods},
+    live_pod::LivePod,
 };
-pub use self::{
-    managed::ManagedWorkload,
-    nodes::NodeSpace,
-    pods::{DisruptionBudget, LivePod},
-    rules::Autoscaler,
-};
-
-/// Objects per page of a list.
-const PAGE: u32 = 500;
 
 /// The constraints of a cluster. A list that could not be read is empty, and `missing` has the reason.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +68,7 @@ impl ClusterConstraints {
         namespace: &str,
         owner: &(String, String),
         pods: &BTreeSet<&str>,
-        replicas: u64,
+        (replicas, rollout): (u64, Rollout),
     ) -> ClusterLimits {
         let own = |(of, item): &(String, LimitRange)| (of == namespace).then(|| item.clone());
         let own_quota = |(of, item): &(String, Quota)| (of == namespace).then(|| item.clone());
@@ -88,8 +80,12 @@ impl ClusterConstraints {
         };
         let pod = self.newest_pod(namespace, pods);
         let accepts = |node: &&NodeSpace| pod.is_none_or(|pod| node.accepts(pod));
-        let left: Vec<PodRequests> =
-            self.nodes.iter().filter(accepts).map(|node| node.left_for(namespace, owner)).collect();
+        let accepting = || self.nodes.iter().filter(accepts);
+        let left: Vec<PodRequests> = accepting().map(|node| node.left_for(namespace, owner)).collect();
+        // Without the list of pods, what they leave is unknown.
+        let is_known = !self.pods.is_empty();
+        let is_asked = |node: &&NodeSpace| !rollout.on_every_node || node.has_pod_of(namespace, owner);
+        let room = accepting().filter(|node| is_known && is_asked(node)).map(|node| node.free).collect();
         ClusterLimits {
             ranges: self.limit_ranges.iter().filter_map(own).collect(),
             quotas: self.quotas.iter().filter_map(own_quota).collect(),
@@ -97,23 +93,28 @@ impl ClusterConstraints {
             nodes: left,
             exhausted_budgets: self.budgets.iter().filter(holds).map(|budget| budget.name.clone()).collect(),
             replicas,
+            rollout,
+            room,
         }
     }
 }
 
 /// Lists all constraints concurrently. Missing permissions are reported in `missing`; kinds that the cluster does not have are
 /// treated as empty.
-pub(super) async fn gather(client: &Client) -> ClusterConstraints {
-    let (ranges, quotas, autoscalers, nodes, verticals, scaled) = join!(
+pub(super) async fn gather(
+    client: &Client,
+    pods: Result<&ListedPods, &ClusterError>,
+    nodes: Result<&[ListedNode], &ClusterError>,
+) -> ClusterConstraints {
+    let (ranges, quotas, autoscalers, verticals, scaled, budgets) = join!(
         list::<LimitRangeObject>(client, "limitranges"),
         list::<ResourceQuota>(client, "resourcequotas"),
         list::<HorizontalPodAutoscaler>(client, "horizontalpodautoscalers"),
-        list_nodes(client),
         list_custom(client, "autoscaling.k8s.io", "v1", "VerticalPodAutoscaler"),
         list_custom(client, "keda.sh", "v1alpha1", "ScaledObject"),
+        list::<PodDisruptionBudget>(client, "poddisruptionbudgets"),
     );
-    let (budgets, pods) =
-        join!(list::<PodDisruptionBudget>(client, "poddisruptionbudgets"), live_pods(client));
+    let (pods, nodes) = (known(pods.map(|pods| pods.live.as_slice())), known(nodes));
     let errors = [ranges.1, quotas.1, autoscalers.1, nodes.1, verticals.1, scaled.1, budgets.1, pods.1];
     let objects = Objects {
         ranges: ranges.0,
@@ -133,7 +134,7 @@ struct Objects {
     ranges: Vec<LimitRangeObject>,
     quotas: Vec<ResourceQuota>,
     autoscalers: Vec<HorizontalPodAutoscaler>,
-    nodes: Vec<Node>,
+    nodes: Vec<ListedNode>,
     verticals: Vec<DynamicObject>,
     scaled: Vec<DynamicObject>,
     budgets: Vec<PodDisruptionBudget>,
@@ -152,12 +153,20 @@ impl From<Objects> for ClusterConstraints {
             limit_ranges,
             quotas: quotas.iter().filter_map(rules::quota).collect(),
             autoscalers: autoscalers.iter().filter_map(rules::autoscaler).collect(),
-            budgets: budgets.iter().map(|budget| pods::disruption_budget(budget, &pods)).collect(),
+            budgets: budgets.iter().map(|budget| budgets::disruption_budget(budget, &pods)).collect(),
             managed: managed.chain(scaled.iter().filter_map(managed::by_keda)).collect(),
             nodes: nodes::spaces(&nodes, &pods),
             pods,
             missing: Vec::new(),
         }
+    }
+}
+
+/// What was listed before.
+fn known<T: Clone>(listed: Result<&[T], &ClusterError>) -> Listed<T> {
+    match listed {
+        Ok(items) => (items.to_vec(), None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
     }
 }
 
@@ -172,7 +181,7 @@ fn listed<T>(what: &str, response: Result<Vec<T>, kube::Error>) -> Listed<T> {
         Err(kube::Error::Api(status)) if status.code == 403 => {
             (Vec::new(), Some(format!("no permission to list {what} in all namespaces")))
         }
-        Err(error) => (Vec::new(), Some(format!("{what}: {error}"))),
+        Err(error) => (Vec::new(), Some(format!("cannot list {what}: {}", api_error(&error)))),
     }
 }
 
@@ -187,35 +196,11 @@ where
     listed(what, response.map(|list| list.items))
 }
 
-async fn list_nodes(client: &Client) -> Listed<Node> {
-    let response = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
-    listed("nodes", response.map(|list| list.items))
-}
-
 async fn list_custom(client: &Client, group: &str, version: &str, kind: &str) -> Listed<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
     let response =
         Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await;
     listed(&resource.plural, response.map(|list| list.items))
-}
-
-/// All pods, in pages, each cut down to what is needed.
-async fn live_pods(client: &Client) -> Listed<LivePod> {
-    let api = Api::<Pod>::all(client.clone());
-    let mut parameters = ListParams::default().limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        match api.list(&parameters).await {
-            Ok(page) => {
-                found.extend(page.items.into_iter().filter_map(pods::live_pod));
-                match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                    Some(token) => parameters = parameters.continue_token(&token),
-                    None => return (found, None),
-                }
-            }
-            Err(error) => return listed("pods", Err(error)),
-        }
-    }
 }
 
 #[cfg(test)]

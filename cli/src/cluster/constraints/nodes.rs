@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::{Taint, Toleration};
 use snug_sizing::pod::PodRequests;
 
-use super::{
-    amounts::{bytes, millicores},
-    pods::LivePod,
-};
+use crate::cluster::{listed::ListedNode, live_pod::LivePod};
 
 /// A schedulable node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,6 +14,8 @@ pub struct NodeSpace {
     /// Taints that keep pods from being scheduled.
     pub taints: Vec<Taint>,
     pub allocatable: PodRequests,
+    /// What is left beside all pods on the node.
+    pub free: PodRequests,
     /// Requests of the pods that are bound to the node, each with its namespace and the kind and name of its controller.
     pub bound: Vec<(String, (String, String), PodRequests)>,
 }
@@ -27,6 +25,11 @@ impl NodeSpace {
     pub fn left_for(&self, namespace: &str, owner: &(String, String)) -> PodRequests {
         let others = self.bound.iter().filter(|(of, by, _)| of != namespace || by != owner);
         others.fold(self.allocatable, |left, (_, _, requests)| left.minus(*requests))
+    }
+
+    /// Whether a pod of a controller is bound to the node.
+    pub fn has_pod_of(&self, namespace: &str, owner: &(String, String)) -> bool {
+        self.bound.iter().any(|(of, by, _)| of == namespace && by == owner)
     }
 
     /// Whether the scheduler may choose the node for a pod, as far as labels and taints go.
@@ -49,27 +52,19 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
             || value(&toleration.value) == value(&taint.value))
 }
 
-/// Allocatable CPU and memory of a node.
-pub(in crate::cluster) fn allocatable(node: &Node) -> Option<PodRequests> {
-    let amounts = &node.status.as_ref()?.allocatable;
-    Some(PodRequests { cpu: millicores(amounts, "cpu")?, memory: bytes(amounts, "memory")? })
-}
-
 /// The schedulable nodes with the pods that are bound to them.
-pub(super) fn spaces(nodes: &[Node], pods: &[LivePod]) -> Vec<NodeSpace> {
+pub(super) fn spaces(nodes: &[ListedNode], pods: &[LivePod]) -> Vec<NodeSpace> {
     let mut spaces = BTreeMap::new();
     for node in nodes {
-        let spec = node.spec.clone().unwrap_or_default();
-        let Some(allocatable) = allocatable(node).filter(|_| spec.unschedulable != Some(true)) else {
-            continue;
-        };
-        let mut taints = spec.taints.unwrap_or_default();
-        taints.retain(|taint| taint.effect != "PreferNoSchedule");
-        let labels = node.labels().clone();
-        spaces.insert(node.name_any(), NodeSpace { labels, taints, allocatable, bound: Vec::new() });
+        let ListedNode { name, labels, taints, .. } = node.clone();
+        let Some(allocatable) = node.allocatable.filter(|_| !node.is_unschedulable) else { continue };
+        let taints = taints.into_iter().filter(|taint| taint.effect != "PreferNoSchedule").collect();
+        spaces.insert(name, NodeSpace { labels, taints, allocatable, free: allocatable, bound: Vec::new() });
     }
     for pod in pods {
-        if let (Some(by), Some(space)) = (&pod.bound_by, spaces.get_mut(&pod.node)) {
+        let Some(space) = spaces.get_mut(&pod.node) else { continue };
+        space.free = space.free.minus(pod.requests());
+        if let Some(by) = &pod.bound_by {
             space.bound.push((pod.namespace.clone(), by.clone(), pod.requests()));
         }
     }

@@ -9,7 +9,7 @@ use snug_sizing::constraints::{
     UtilizationTarget,
 };
 
-use super::amounts::{Amounts, bytes, millicores, ratio};
+use crate::cluster::amounts::{Amounts, bytes, millicores, ratio};
 
 /// A `HorizontalPodAutoscaler` with targets for the utilization of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,3 +1,4 @@
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 use snug_sizing::constraints::{
     LimitBounds, LimitType, PriorityClasses, QuotaField, Resource as Amount, Scope,
@@ -15,16 +16,18 @@ impl ClusterConstraints {
         fn list<K: DeserializeOwned>(objects: &Value, kind: &str) -> Vec<K> {
             objects[kind].as_array().into_iter().flatten().cloned().map(object).collect()
         }
-        let pods: Vec<Pod> = list(objects, "pods");
+        let mut pods = ListedPods::default();
+        list::<Pod>(objects, "pods").into_iter().for_each(|pod| pods.add(pod));
+        let nodes = list::<Node>(objects, "nodes").into_iter().map(ListedNode::from);
         Objects {
             ranges: list(objects, "limitranges"),
             quotas: list(objects, "resourcequotas"),
             autoscalers: list(objects, "horizontalpodautoscalers"),
-            nodes: list(objects, "nodes"),
+            nodes: nodes.collect(),
             verticals: list(objects, "verticalpodautoscalers"),
             scaled: list(objects, "scaledobjects"),
             budgets: list(objects, "poddisruptionbudgets"),
-            pods: pods.into_iter().filter_map(pods::live_pod).collect(),
+            pods: pods.live,
         }
         .into()
     }
@@ -147,7 +150,7 @@ fn disruption_budgets_select_pods() {
     assert_eq!((held.allowed, &held.pods), (Some(0), &BTreeSet::from(["held".to_owned()])));
     let exhausted = |constraints: ClusterConstraints, pod: &str| {
         let owner = ("Deployment".to_owned(), "web".to_owned());
-        constraints.limits("shop", &owner, &BTreeSet::from([pod]), 1).exhausted_budgets
+        constraints.limits("shop", &owner, &BTreeSet::from([pod]), (1, Rollout::default())).exhausted_budgets
     };
     assert_eq!(exhausted(constraints(status.clone()), "held"), ["b"]);
     assert_eq!(exhausted(constraints(status), "canary"), [""; 0]);
@@ -223,7 +226,7 @@ fn a_node_has_what_its_daemon_sets_leave() {
     }));
     let left = |owner: &str, name: &str, pod: &str| {
         let owner = (owner.to_owned(), name.to_owned());
-        constraints.limits("system", &owner, &BTreeSet::from([pod]), 1).nodes
+        constraints.limits("system", &owner, &BTreeSet::from([pod]), (1, Rollout::default())).nodes
     };
     let node = |cpu, gib: u64| PodRequests { cpu, memory: gib << 30 };
     assert_eq!(left("Deployment", "web", "web-1"), [node(3500, 7)], "the tainted node is not for it");
@@ -238,7 +241,7 @@ fn a_node_has_what_its_daemon_sets_leave() {
 
 #[test]
 fn a_pod_has_what_constraints_apply_to() {
-    let pod = pods::live_pod(object(json!({
+    let pod = crate::cluster::live_pod::live_pod(object(json!({
         "metadata": { "name": "p", "namespace": "shop", "creationTimestamp": "2026-11-30T00:00:00Z" },
         "spec": {
             "priorityClassName": "batch", "activeDeadlineSeconds": 60, "overhead": { "cpu": "50m" },
@@ -249,8 +252,7 @@ fn a_pod_has_what_constraints_apply_to() {
             "initContainers": [{ "name": "mesh", "restartPolicy": "Always" }, { "name": "setup" }],
             "containers": [{ "name": "app", "resources": { "requests": { "cpu": "1", "memory": "1Gi" } } }],
         },
-    })))
-    .unwrap();
+    })));
     let roles: Vec<_> = pod.spec.containers.iter().map(|it| (it.name.as_str(), it.role)).collect();
     use snug_sizing::workload::Role;
     assert_eq!(roles, [("mesh", Role::Sidecar), ("setup", Role::Init), ("app", Role::App)]);

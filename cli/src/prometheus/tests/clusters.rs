@@ -21,6 +21,16 @@ fn namespaces(models: &[Model]) -> BTreeSet<&str> {
     models.iter().map(|model| model.namespace).collect()
 }
 
+/// What is read of each cluster.
+fn read_each(
+    series: &SeriesInMemory,
+    namespaces: &[&str],
+    label: Option<&str>,
+) -> Result<Vec<PrometheusHistory>, PrometheusError> {
+    let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
+    gather::read_each(&Reader::new(series), &Selection { matchers: Vec::new(), namespaces }, HOUR, label)
+}
+
 #[test]
 fn metrics_of_several_clusters_are_never_added_up() {
     // A label of an environment is of a cluster only where one namespace has several.
@@ -30,6 +40,11 @@ fn metrics_of_several_clusters_are_never_added_up() {
     CommandRule::OneCluster.prove(&two_clusters(), applies, |(one, other, label)| {
         let mut both = cluster(one, &format!("{label}=prod"), HOUR);
         add_cluster(&mut both, other, &Scrape::new(&format!("{label}=dev")), HOUR);
+        let alone = |models: &[Model]| {
+            read(&cluster(models, "", HOUR), "", HOUR)
+                .map(|history| evidence(&history))
+                .map_err(|error| error.to_string())
+        };
         match read(&both, "", HOUR) {
             Err(PrometheusError::SeveralClusters { choices, .. }) => {
                 let wanted = ["dev", "prod"].map(|name| format!("{label}=\"{name}\""));
@@ -38,11 +53,83 @@ fn metrics_of_several_clusters_are_never_added_up() {
             other => return Err(format!("{other:?}")),
         }
         // Each choice is that cluster alone.
-        let read = |series: &_, matcher: &str| {
-            read(series, matcher, HOUR).map(|history| evidence(&history)).map_err(|error| error.to_string())
-        };
-        same(&read(&both, &format!("{label}=prod"))?, &read(&cluster(one, "", HOUR), "")?)
+        let chosen = read(&both, &format!("{label}=prod"), HOUR).map_err(|error| error.to_string())?;
+        same(&evidence(&chosen), &alone(one)?)?;
+        // Labels that name clusters are found; others are named by the user.
+        let named = (!CLUSTER.contains(label)).then_some(*label);
+        if named.is_some() {
+            let found = read_each(&both, &[], None);
+            let is_refused = matches!(found, Err(PrometheusError::SeveralClusters { .. }));
+            assert!(is_refused, "{label} may be of something else: {found:?}");
+        }
+        let found = read_each(&both, &[], named).map_err(|error| error.to_string())?;
+        let [dev, prod] = found.as_slice() else { return Err(format!("{} results", found.len())) };
+        assert_eq!((dev.cluster.as_str(), prod.cluster.as_str()), ("dev", "prod"));
+        same(&evidence(dev), &alone(other)?)?;
+        same(&evidence(prod), &alone(one)?)
     });
+}
+
+#[test]
+fn clusters_are_read_one_by_one_only_where_a_label_tells_all_of_them_apart() {
+    let model = |namespace| Model { namespace, workload: 1, cores: 0.5, memory: 100.0, limit: 256.0 };
+    let names = |found: Result<Vec<PrometheusHistory>, PrometheusError>| {
+        found
+            .map(|all| all.into_iter().map(|it| it.cluster).collect::<Vec<_>>())
+            .map_err(|error| error.to_string())
+    };
+    let mut both = cluster(&[model("shop")], "cluster=prod", HOUR);
+    assert_eq!(names(read_each(&both, &[], None)).unwrap(), [""], "one cluster needs no name");
+    assert_eq!(names(read_each(&both, &[], Some("cluster"))).unwrap(), ["prod"]);
+    add_cluster(&mut both, &[model("data")], &Scrape::new("cluster=dev"), HOUR);
+    assert_eq!(names(read_each(&both, &[], None)).unwrap(), ["dev", "prod"]);
+    assert_eq!(names(read_each(&both, &["shop"], None)).unwrap(), [""], "the other has no such namespace");
+    assert_eq!(names(read_each(&both, &["shop", "data"], None)).unwrap(), ["dev", "prod"]);
+    // A series without the label.
+    let mut unlabelled = both.clone();
+    add_cluster(&mut unlabelled, &[model("shop")], &Scrape::new(""), HOUR);
+    for label in [None, Some("cluster")] {
+        let error = names(read_each(&unlabelled, &[], label)).unwrap_err();
+        assert!(error.contains("--match 'cluster=\"\"'") && error.contains("--cluster-label"), "{error}");
+    }
+    // Two labels tell clusters apart only together.
+    let mut tenants = cluster(&[model("shop")], "cluster=a,tenant_id=1", HOUR);
+    add_cluster(&mut tenants, &[model("shop")], &Scrape::new("cluster=a,tenant_id=2"), HOUR);
+    add_cluster(&mut tenants, &[model("shop")], &Scrape::new("cluster=b,tenant_id=1"), HOUR);
+    let error = names(read_each(&tenants, &[], None)).unwrap_err();
+    assert!(error.contains("--match 'cluster=\"a\",tenant_id=\"2\"'"), "{error}");
+    // One that has ended a while ago is left out, and said.
+    let mut gone = cluster(&[model("shop")], "cluster=old", HOUR);
+    gone.cut(NOW - 1200);
+    gone.extend(both);
+    let found = read_each(&gone, &[], None).unwrap();
+    assert!(found[0].missing.iter().any(|it| it.contains("\"old\"")), "{:?}", found[0].missing);
+    assert_eq!(names(Ok(found)).unwrap(), ["dev", "prod"]);
+}
+
+#[test]
+fn rows_from_a_partial_result_say_so_with_a_low_confidence() {
+    use snug_sizing::engine::{self, Confidence, Context, Policy, Profile, Reason};
+    CommandRule::PartialRows.prove(
+        &(models(), "[a-z ]{1,20}"),
+        |_| true,
+        |(models, why)| {
+            let partial = Some(why.clone());
+            let series = SeriesInMemory { partial, ..cluster(models, "", 2 * HOUR) };
+            let history = read(&series, "", 2 * HOUR).map_err(|error| error.to_string())?;
+            for one in history.snapshot.evidence() {
+                let policy = Policy::new(Profile::Standard.risk());
+                let found =
+                    engine::recommend(one, &policy, Context::default()).map_err(|error| error.to_string())?;
+                let is_said =
+                    |it: &Reason| matches!(it, Reason::Partial { why: said } if said.contains(why.as_str()));
+                if found.confidence != Confidence::Low || !found.reasons.iter().any(is_said) {
+                    return Err(format!("{:?} {:?}", found.confidence, found.reasons));
+                }
+            }
+            Ok(())
+        },
+    );
 }
 
 #[test]

@@ -29,7 +29,11 @@ fn command(entry: &Entry) -> String {
             container(entry)
         }
         "Container" => comment("cannot be changed: invalid id"),
-        owner => comment(&format!("cannot be patched: kind {}", plain(owner))),
+        "Cgroup" if name.ends_with(".slice") && is_unit(name) => comment(&of_slice(entry, name)),
+        owner => comment(&format!(
+            "cannot be changed: made by the program that starts it ({}): set the limits there",
+            plain(owner)
+        )),
     }
 }
 
@@ -61,6 +65,9 @@ fn settings(entry: &Entry) -> Vec<String> {
 fn unit_command(entry: &Entry, unit: &str) -> Result<String, String> {
     let settings = settings(entry);
     let (stem, unit_type) = unit.rsplit_once('.').unwrap_or((unit, ""));
+    if unit_type == "slice" {
+        return Err(of_slice(entry, unit));
+    }
     if unit_type != "service" || matches!(stem, "run" | "session") {
         return Err("made by the program that starts it: set the limits there".to_owned());
     }
@@ -84,6 +91,19 @@ fn unit_command(entry: &Entry, unit: &str) -> Result<String, String> {
     }
     let settings: Vec<String> = settings.iter().map(|setting| format!("'{setting}'")).collect();
     Ok(format!("systemctl set-property '{unit}' {}\n", settings.join(" ")))
+}
+
+/// What to do about a slice. Its limits hold for all of its units together, so this is for a person to decide.
+fn of_slice(entry: &Entry, slice: &str) -> String {
+    let settings = settings(entry);
+    if settings.is_empty() {
+        return "no limit to set".to_owned();
+    }
+    let settings: Vec<String> = settings.iter().map(|setting| format!("'{setting}'")).collect();
+    format!(
+        "limits of a slice hold for all units in it together; if that is meant: systemctl set-property '{slice}' {}",
+        settings.join(" ")
+    )
 }
 
 /// `docker update`, and the same for a compose file. Podman and nerdctl have the same command and options.

@@ -216,12 +216,34 @@ fn not_patchable(patched: &Patched<'_>) -> String {
         return format!("# {title}: cannot be patched: the cluster would refuse its pods: {refusal}\n");
     }
     let why = match first.owner.as_str() {
+        _ if first.namespace.is_empty() => {
+            "no object of Kubernetes; -o patch has commands for hosts".to_owned()
+        }
         "" => "unknown owner".to_owned(),
         "Pod" if are_names(entries) => "bare pod".to_owned(),
         owner if has_pod_template(owner) || owner == "Pod" => "invalid name".to_owned(),
-        owner => format!("kind {}", plain(owner)),
+        "StaticPod" => format!(
+            "static pod; edit its manifest on each node that has it (in the kubelet's staticPodPath, often /etc/kubernetes/manifests): {}",
+            values(entries)
+        ),
+        "Job" => format!(
+            "the pod template of a Job never changes; set the values where the next Job is made: {}",
+            values(entries)
+        ),
+        owner => format!(
+            "the object of kind {} has a template of its own; set the values there, or where it is made: {}",
+            plain(owner),
+            values(entries)
+        ),
     };
     format!("# {}: cannot be patched: {why}\n", plain(&first.title()))
+}
+
+/// The values of containers, to be set by hand.
+fn values(entries: &[&Entry]) -> String {
+    let each =
+        entries.iter().map(|entry| format!("{}: {}", plain(&entry.container), json!(entry.quantities)));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// `resources` of a container. A CPU limit that is to be removed is null, because an absent field would keep it.

@@ -1,7 +1,7 @@
 //! Resizes of running pods (`pods/resize`), within what the API server and the kubelet accept.
 //!
-//! Sources: `ValidatePodResize` in kubernetes/pkg/apis/core/validation, and "Resize CPU and Memory Resources assigned to
-//! Containers" (kubernetes.io). The rules of 1.33 that later versions relaxed are kept where a version relaxed them only in part.
+//! Sources: `ValidatePodResize` and `validateContainerResize` in kubernetes/pkg/apis/core/validation, KEP-1287, and for pods with
+//! resources of their own KEP-5419. The rules of 1.33 that later versions relaxed are kept where a version relaxed them only in part.
 
 use serde_json::{Map, Value, json};
 use snug_sizing::workload::{QosClass, Resources, Role};
@@ -115,6 +115,13 @@ fn allowed(
     }
     values.cpu_request = values.cpu_request.or(current.cpu_request);
     values.memory_request = values.memory_request.or(current.memory_request);
+    // The API server takes a new limit for a lower one: without a limit it is the highest.
+    if !allows_less_memory && current.memory_limit.is_none() && values.memory_limit.is_some() {
+        values.memory_limit = None;
+        kept.push(
+            "no memory limit is added, because Kubernetes 1.33 adds one only with a restart (resizePolicy)",
+        );
+    }
     if values.memory_limit < current.memory_limit && !allows_less_memory {
         let followed = values.memory_request == values.memory_limit;
         values.memory_limit = current.memory_limit;

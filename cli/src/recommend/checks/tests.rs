@@ -1,3 +1,5 @@
+mod injected;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use snug_sizing::{
@@ -39,7 +41,12 @@ fn evidence(container: &str, current: Resources) -> Evidence {
 /// What is found of the entries, by container.
 fn warnings(entries: &mut [Entry], objects: &Value) -> Vec<String> {
     let known: Vec<Evidence> = entries.iter().map(|it| evidence(&it.container, it.current)).collect();
-    check(entries, &known.iter().collect::<Vec<_>>(), &ClusterConstraints::from_objects(objects));
+    check(
+        entries,
+        &known.iter().collect::<Vec<_>>(),
+        &ClusterConstraints::from_objects(objects),
+        Rollout::default(),
+    );
     let texts = |entry: &Entry| -> Vec<String> {
         entry.warnings.iter().map(|warning| format!("{}: {}", entry.container, warning.text)).collect()
     };
@@ -153,7 +160,12 @@ fn containers_without_a_recommendation_count_for_the_pod() {
     let mut entries = [entry("app", (100, MIB), (60, MIB))];
     entries[0].current.cpu_limit = Some(500);
     let known = [evidence("app", entries[0].current), evidence("proxy", small)];
-    check(&mut entries, &known.iter().collect::<Vec<_>>(), &ClusterConstraints::from_objects(&objects));
+    check(
+        &mut entries,
+        &known.iter().collect::<Vec<_>>(),
+        &ClusterConstraints::from_objects(&objects),
+        Rollout::default(),
+    );
     let warnings = &entries[0].warnings;
     assert_eq!(entries[0].recommended.cpu_limit, Some(500), "a pod with a max needs limits");
     let proxy = warnings.iter().find(|warning| warning.container.as_deref() == Some("proxy")).unwrap();
@@ -185,7 +197,12 @@ fn requests_and_limits_of_the_pod_are_raised_where_its_containers_do_not_fit() {
             evidence
         })
         .collect();
-    check(&mut entries, &known.iter().collect::<Vec<_>>(), &ClusterConstraints::default());
+    check(
+        &mut entries,
+        &known.iter().collect::<Vec<_>>(),
+        &ClusterConstraints::default(),
+        Rollout::default(),
+    );
     let texts: Vec<&str> = entries[0].warnings.iter().map(|warning| warning.text.as_str()).collect();
     assert_eq!(
         texts,
@@ -344,7 +361,7 @@ fn recommended(cluster: &Cluster) -> Vec<Entry> {
         })
         .collect();
     let known = evidence("c0", Resources::default());
-    check(&mut entries, &[&known], &constraints);
+    check(&mut entries, &[&known], &constraints, Rollout::default());
     entries
 }
 

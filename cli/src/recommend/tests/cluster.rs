@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::Value;
 use snug_sizing::{
+    constraints::Rollout,
     evidence::{Evidence, PodTotals},
     workload::{Container, Resources, Role, Workload},
 };
@@ -97,11 +98,16 @@ fn placed(of: &Workloads, is_connected: bool) -> Report {
             ContainerSource::Template(role) => Some((name.clone(), *role)),
             ContainerSource::Elsewhere => None,
         });
-        let template = Template { containers: in_template.collect(), manager: of.manager.clone() };
+        let template = Template {
+            containers: in_template.collect(),
+            manager: of.manager.clone(),
+            rollout: Rollout::default(),
+        };
         objects.templates.insert(["shop", of.kind, "web"].map(str::to_owned), template);
     }
     let mut report = report(entries);
     report.place(&snapshot, objects);
+    report.remark(&snapshot);
     report
 }
 

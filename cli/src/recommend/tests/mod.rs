@@ -1,5 +1,6 @@
 //! Random clusters and names, and what the outputs make of them.
 
+mod cases;
 mod cluster;
 mod names;
 mod resize;
@@ -11,7 +12,7 @@ use snug_sizing::{
     workload::{Resources, Role},
 };
 
-use super::report::{Entry, Quantities, Report, SCHEMA, Window};
+use super::report::{Entry, InTemplate, Quantities, Report, SCHEMA, Window};
 use crate::cluster::WorkloadObjects;
 
 const MIB: u64 = 1 << 20;
@@ -20,6 +21,7 @@ const MIB: u64 = 1 << 20;
 pub(super) fn entry(names: [&str; 4], current: Resources, recommended: Resources) -> Entry {
     let [namespace, owner, workload, container] = names.map(str::to_owned);
     Entry {
+        cluster: String::new(),
         namespace,
         owner,
         workload,
@@ -40,6 +42,7 @@ pub(super) fn entry(names: [&str; 4], current: Resources, recommended: Resources
         confidence: Confidence::High,
         container_days: 1.0,
         reasons: Vec::new(),
+        in_template: InTemplate::default(),
         warnings: Vec::new(),
     }
 }
@@ -47,6 +50,7 @@ pub(super) fn entry(names: [&str; 4], current: Resources, recommended: Resources
 fn report(recommendations: Vec<Entry>) -> Report {
     Report {
         schema: SCHEMA,
+        clusters: Vec::new(),
         window: Window::default(),
         risk: Profile::Standard.risk(),
         horizon_days: 7.0,

@@ -262,7 +262,26 @@ fn units_and_containers_of_a_host_get_commands() {
             "# session.scope: made by the program that starts it: set the limits there\n",
         ),
         ("Unit", "-x.service", then, "# -x.service: cannot be changed: invalid name\n"),
-        ("Cgroup", "user.slice", then, "# user.slice: cannot be patched: kind Cgroup\n"),
+        (
+            "Cgroup",
+            "user.slice",
+            then,
+            "# user.slice: limits of a slice hold for all units in it together; if that is meant: systemctl set-property 'user.slice' \
+             'MemoryMax=67108864' 'CPUQuota=26%'\n",
+        ),
+        (
+            "Unit",
+            "machine.slice",
+            none,
+            "# machine.slice: limits of a slice hold for all units in it together; if that is meant: systemctl set-property \
+             'machine.slice' 'MemoryMax=67108864' 'CPUQuota='\n",
+        ),
+        (
+            "Cgroup",
+            "lxc",
+            then,
+            "# lxc: cannot be changed: made by the program that starts it (Cgroup): set the limits there\n",
+        ),
     ] {
         assert_eq!(command(owner, name, then), expected, "{owner} {name}");
     }

@@ -42,7 +42,8 @@ fn quantity(value: &Value) -> Option<i128> {
     Some(text.parse::<snug_sizing::quantity::Quantity>().ok()?.millis())
 }
 
-/// The rules of `ValidatePodResize` (kubernetes/pkg/apis/core/validation, v1.33 to v1.36), for CPU and memory.
+/// The rules of `ValidatePodResize` and `validateContainerResize` (kubernetes/pkg/apis/core/validation of 1.33, without the rule for memory
+/// limits from 1.34 on), for CPU and memory.
 fn validate(before: &BarePod, version: (u32, u32), patch: &Value) -> Result<(), String> {
     holds(version >= (1, 33), || "the subresource does not exist".to_owned())?;
     holds(!before.is_fixed && !before.has_pod_resources, || "such pods cannot be resized".to_owned())?;
@@ -68,13 +69,14 @@ fn validate(before: &BarePod, version: (u32, u32), patch: &Value) -> Result<(), 
                     })?;
                     let now = quantity(amount);
                     let scale = if resource == "cpu" { 1 } else { 1000 };
-                    let lowers = was.is_some_and(|was| now < Some(i128::from(was) * scale));
+                    // Without a limit it is the highest.
+                    let lowers = now.is_some() && was.is_none_or(|was| now < Some(i128::from(was) * scale));
                     if kind == "limits"
                         && resource == "memory"
                         && version < (1, 34)
                         && !old.restarts_for_memory
                     {
-                        holds(!lowers, || "the memory limit is lowered".to_owned())?;
+                        holds(!lowers, || "a memory limit is lowered or added".to_owned())?;
                     }
                     let unit = u64::try_from(now.unwrap_or(0) / scale).ok();
                     let mine = after.get_mut(name).ok_or("a container is added")?;

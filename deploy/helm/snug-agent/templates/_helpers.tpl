@@ -6,6 +6,11 @@ app.kubernetes.io/name: snug-agent
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
+{{- /* The name in the certificate of the agents. */ -}}
+{{- define "snug.serverName" -}}
+snug-agent.{{ .Release.Namespace }}.svc
+{{- end }}
+
 {{- /* Where the runtime has its bundles. */ -}}
 {{- define "snug.bundles" -}}
 {{- if eq .Values.runtime "cri-o" -}}

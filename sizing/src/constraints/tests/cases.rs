@@ -136,11 +136,13 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
         limit_range(LimitType::Pod),
         prop::collection::vec(quota(), 0..3),
         prop::collection::vec(target(), 0..3),
-        prop::collection::vec(node, 0..4),
-        1..5_u64,
+        (prop::collection::vec(node.clone(), 0..4), prop::collection::vec(node, 0..4)),
+        (1..5_u64, 0..3_u64, 0..2_u64, any::<bool>()),
     );
     (pod, limits).prop_map(|((containers, share, class, has_deadline), limits)| {
-        let (of_containers, of_pods, quotas, targets, nodes, replicas) = limits;
+        let (of_containers, of_pods, quotas, targets, (nodes, room), rollout) = limits;
+        let (replicas, surge, unavailable, on_every_node) = rollout;
+        let rollout = Rollout { surge, unavailable, on_every_node };
         let spec = |pick: fn(&(Role, Resources, Resources, bool)) -> Resources| PodSpec {
             containers: containers
                 .iter()
@@ -161,8 +163,16 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
         now.pod = share.map(|share| own(&now, share));
         then.pod = now.pod;
         let ranges = of_containers.into_iter().chain(of_pods).collect();
-        let limits =
-            ClusterLimits { ranges, quotas, targets, nodes, exhausted_budgets: Vec::new(), replicas };
+        let limits = ClusterLimits {
+            ranges,
+            quotas,
+            targets,
+            nodes,
+            exhausted_budgets: Vec::new(),
+            replicas,
+            rollout,
+            room,
+        };
         (now, then, limits)
     })
 }

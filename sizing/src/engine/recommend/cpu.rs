@@ -5,7 +5,7 @@ use crate::{
     engine::{
         advice::AdviceRule,
         cpu::{self as usage, CpuSize, Delivered},
-        reason::{LimitKept, Reason},
+        reason::{Confidence, LimitKept, Reason},
         stability, steps,
     },
     evidence::Evidence,
@@ -16,6 +16,31 @@ use crate::{
 const CORE: u64 = 1000;
 /// Hours of history without which a CPU limit is not lowered: load often depends on the time of day.
 const DAY: usize = 24;
+
+/// What a CPU limit is made from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Input<'i> {
+    pub(super) evidence: &'i Evidence,
+    pub(super) policy: &'i Policy,
+    pub(super) confidence: Confidence,
+}
+
+/// Lowers a value by a part at a time: `wanted`, or what is left of the current value after the largest step; millicores.
+pub(super) fn by_a_part(
+    resource: &'static str,
+    current: Option<u64>,
+    wanted: u64,
+    confidence: Confidence,
+    reasons: &mut Vec<Reason>,
+) -> u64 {
+    let share = stability::largest_step(confidence);
+    let lowest = current.map(|now| steps::cpu(now as f64 * (1.0 - share)).min(now));
+    let Some(lowest) = lowest.filter(|lowest| wanted < *lowest && AdviceRule::LargestCpuStep.is_on()) else {
+        return wanted;
+    };
+    reasons.push(Reason::LargestCpuStep { resource, wanted, share });
+    lowest
+}
 
 /// The CPU request, millicores, with its reasons. `asked` is the accepted share of CPU time above requests.
 pub(super) fn request(sized: &CpuSize, asked: f64, previous: Resources, reasons: &mut Vec<Reason>) -> u64 {
@@ -44,25 +69,31 @@ pub(super) fn request(sized: &CpuSize, asked: f64, previous: Resources, reasons:
 
 /// Sets the CPU limit by policy and QoS class, and the request where it follows the limit.
 pub(super) fn limit(
-    evidence: &Evidence,
-    policy: &Policy,
+    input: &Input<'_>,
     is_guaranteed: bool,
     values: &mut Resources,
     reasons: &mut Vec<Reason>,
 ) {
     let Some(request) = values.cpu_request else { return };
+    let Input { evidence, policy, .. } = *input;
     if is_guaranteed && AdviceRule::RequestFollowsLimit.is_on() {
         let pinned = is_pinned(evidence);
-        let Some(limit) = by_periods(evidence, policy, request, request, reasons) else { return };
-        let limit = if pinned { whole_cores(limit) } else { limit };
+        let Some(limit) = by_periods(input, request, request, reasons) else { return };
+        let is_apart = !pinned && is_whole(limit) && is_not_pinned(evidence);
+        let limit = match () {
+            () if pinned => whole_cores(limit),
+            () if is_apart => apart(limit),
+            () => limit,
+        };
         (values.cpu_request, values.cpu_limit) = (Some(limit), Some(limit));
         reasons.push(Reason::Guaranteed);
         reasons.extend(pinned.then_some(Reason::WholeCores));
+        reasons.extend(is_apart.then_some(Reason::NotPinned));
     } else if policy.cpu_limit == CpuLimit::ByRisk {
         // The memory request may equal the memory limit. If the CPU request did too, the pod would become Guaranteed.
         let apart = policy.qos == QosRule::Keep;
         let min = request.saturating_add(u64::from(apart));
-        values.cpu_limit = by_periods(evidence, policy, request, min, reasons);
+        values.cpu_limit = by_periods(input, request, min, reasons);
         if let Some(limit) = values.cpu_limit.filter(|limit| *limit < min) {
             values.cpu_request = Some(if apart { steps::cpu_below(limit) } else { limit });
         }
@@ -78,15 +109,36 @@ pub(super) fn align(evidence: &Evidence, policy: &Policy, values: &mut Resources
     let is_within = |limit: &u64| {
         *limit >= min.cpu_limit.unwrap_or(1).max(1) && *limit <= max.cpu_limit.unwrap_or(u64::MAX)
     };
-    let whole = [whole_cores(limit), limit / CORE * CORE].into_iter().find(is_within);
-    let both = whole.filter(|_| is_pinned(evidence)).unwrap_or(limit);
+    let choices = if is_pinned(evidence) {
+        [whole_cores(limit), limit / CORE * CORE]
+    } else if is_whole(limit) && is_not_pinned(evidence) {
+        [apart(limit), steps::cpu_below(limit)]
+    } else {
+        [limit, limit]
+    };
+    // Bounds that allow neither are what the user asks for.
+    let both = choices.into_iter().find(is_within).unwrap_or(limit);
     (values.cpu_request, values.cpu_limit) = (Some(both), Some(both));
 }
 
 /// Whether a container of a Guaranteed pod has whole cores, which the kubelet's static CPU manager pins.
 fn is_pinned(evidence: &Evidence) -> bool {
-    let limit = evidence.container.current.cpu_limit;
-    AdviceRule::WholeCores.is_on() && limit.is_some_and(|limit| limit > 0 && limit.is_multiple_of(CORE))
+    AdviceRule::WholeCores.is_on() && evidence.container.current.cpu_limit.is_some_and(is_whole)
+}
+
+/// Whether a container of a Guaranteed pod shares its cores with others today.
+fn is_not_pinned(evidence: &Evidence) -> bool {
+    AdviceRule::NotPinned.is_on()
+        && evidence.container.current.cpu_limit.is_some_and(|limit| !is_whole(limit))
+}
+
+const fn is_whole(millicores: u64) -> bool {
+    millicores > 0 && millicores.is_multiple_of(CORE)
+}
+
+/// The step above whole cores; of many cores, a step of fewer.
+const fn apart(whole: u64) -> u64 {
+    whole.saturating_add(if whole < 4 * CORE { 50 } else { 100 })
 }
 
 /// Rounds millicores up to whole cores.
@@ -99,13 +151,8 @@ const fn whole_cores(millicores: u64) -> u64 {
 
 /// The CPU limit that CFS periods show, millicores; else the current one. A simulated quota is at least the request, and the
 /// limit at least `min`.
-fn by_periods(
-    evidence: &Evidence,
-    policy: &Policy,
-    request: u64,
-    min: u64,
-    reasons: &mut Vec<Reason>,
-) -> Option<u64> {
+fn by_periods(input: &Input<'_>, request: u64, min: u64, reasons: &mut Vec<Reason>) -> Option<u64> {
+    let Input { evidence, policy, confidence } = *input;
     let current = evidence.container.current.cpu_limit;
     // A real limit delays CPU time, so the simulation is too favourable to limits near it and above.
     let throttled = current.and_then(|_| usage::throttled(evidence));
@@ -153,7 +200,7 @@ fn by_periods(
     }
     reasons.extend(failed.zip(throttled).map(|(limit, throttled)| Reason::Throttled { limit, throttled }));
     reasons.push(Reason::CpuLimit { throttled: outcome.share() });
-    Some(wanted)
+    Some(by_a_part("cpu limit", current, wanted, confidence, reasons))
 }
 
 /// Whether a current CPU value stays because `wanted` differs too little; millicores.

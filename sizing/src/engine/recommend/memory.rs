@@ -16,13 +16,10 @@ use crate::{
     workload::Resources,
 };
 
-/// Memory that a container runtime needs to start a container, bytes. `docs/recommendations.md` has the measurements.
-const RUNTIME_MINIMUM: f64 = 10.0 * 1024.0 * 1024.0;
+/// Memory that every container runtime needs at most to start a container, bytes. `docs/recommendations.md` has the measurements.
+const RUNTIME_MINIMUM: f64 = 16.0 * 1024.0 * 1024.0;
 /// Days after which usage from before the agent no longer counts: every weekday was seen once.
 const EARLIER_PEAK_DAYS: f64 = 7.0;
-/// The largest share by which a value is lowered at once, with a low confidence or OOM kills in the history, with a medium and with a
-/// high confidence.
-const LARGEST_STEPS: [f64; 3] = [0.25, 0.5, 0.75];
 /// A limit that would have to be more than this many times as high to last for the horizon is not raised for growth.
 const MAX_GROWTH: f64 = 2.0;
 
@@ -152,8 +149,8 @@ fn explain(input: &Input<'_>, reasons: &mut Vec<Reason>) {
 /// The lowest limit after OOM kills; 0 without any.
 fn failed(evidence: &Evidence, reasons: &mut Vec<Reason>) -> f64 {
     let found = oom::minimum_limit(evidence).filter(|_| AdviceRule::KillRaises.is_on());
-    let Some(oom::MinimumLimit { bytes, kill, kills, bounded }) = found else { return 0.0 };
-    reasons.push(Reason::OomKill { limit: kill.limit, pod: kill.pod, at: kill.at, kills, bounded });
+    let Some(oom::MinimumLimit { bytes, kill, kills, bounded, assumed }) = found else { return 0.0 };
+    reasons.push(Reason::OomKill { limit: kill.limit, assumed, pod: kill.pod, at: kill.at, kills, bounded });
     bytes
 }
 
@@ -218,7 +215,7 @@ fn limit_floors(input: &Input<'_>, wanted: f64) -> Vec<Floor> {
     // A limit where there is none could end a container whose volume has no bound.
     let volumes =
         Some(container.memory_volumes).filter(|size| *size > 0 && (*size < u64::MAX || limit.is_some()));
-    if let Some(size) = volumes.filter(|_| AdviceRule::MemoryVolumes.is_on()) {
+    if let Some(size) = volumes.filter(|_| AdviceRule::VolumesFit.is_on()) {
         floors.push(Floor { bytes: sized.basis.bytes + size as f64, note: None });
     }
     if let Some(share) = settings::heap_share(container).filter(|_| AdviceRule::HeapShare.is_on()) {
@@ -249,13 +246,8 @@ fn request_or_limit_floors(input: &Input<'_>, value: Option<u64>, wanted: f64) -
         floors.extend(earlier_peak(input.evidence));
     }
     if let Some(value) = value.filter(|_| AdviceRule::LargestStep.is_on()) {
-        let [low, medium, high] = LARGEST_STEPS;
-        let share = match input.confidence {
-            _ if input.evidence.kills().next().is_some() => low,
-            Confidence::Low => low,
-            Confidence::Medium => medium,
-            Confidence::High => high,
-        };
+        let is_killed = input.evidence.kills().next().is_some();
+        let share = stability::largest_step(if is_killed { Confidence::Low } else { input.confidence });
         let note = MemoryNote::LargestStep { wanted: steps::memory(wanted), share };
         floors.push(Floor { bytes: value as f64 * (1.0 - share), note: Some(note) });
     }

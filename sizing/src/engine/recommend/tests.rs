@@ -272,3 +272,22 @@ proptest! {
         prop_assert!(limit(failed + 1.0) >= limit(failed));
     }
 }
+
+#[test]
+fn a_history_with_missing_parts_has_a_low_confidence_and_says_so() {
+    let hours = (1..400_u32, 50..500_u64, 0.01..2.0_f64, "[a-z]{0,8}");
+    AdviceRule::PartialHistory.prove(
+        &hours,
+        |(.., why)| !why.is_empty(),
+        |(hours, mib, cores, why)| {
+            let seen: Vec<PodHour> =
+                (0..*hours).map(|hour| PodHour { hour, mib: *mib, cores: *cores, start: false }).collect();
+            let mut partial = evidence(&seen);
+            partial.partial.clone_from(why);
+            let said = recommend(&partial, &policy(), Context::default()).unwrap();
+            let is_said = |it: &Reason| matches!(it, Reason::Partial { why: said } if said == why);
+            let holds = said.confidence == Confidence::Low && said.reasons.iter().any(is_said);
+            if holds { Ok(()) } else { Err(format!("{:?} {:?}", said.confidence, said.reasons)) }
+        },
+    );
+}

@@ -264,6 +264,36 @@ fn postgres() -> Case {
 }
 
 #[test]
+fn no_cores_are_pinned_that_are_not_pinned_today() {
+    let bound = prop::option::of((1..9_u64).prop_map(|cores| cores * 1000));
+    let whole = |limit: u64| limit > 0 && limit.is_multiple_of(1000);
+    let applies = |(case, min, max): &(Case, Option<u64>, Option<u64>)| {
+        // Equal bounds are what the user asks for.
+        case.guaranteed && !whole(case.limit) && min.zip(*max).is_none_or(|(min, max)| min < max)
+    };
+    AdviceRule::NotPinned.prove(&(cases(), bound.clone(), bound), applies, |(case, min, max)| {
+        let of = |cpu_limit: Option<u64>| Resources { cpu_limit, ..Resources::default() };
+        let said = case.said(&Policy { min: of(*min), max: of(*max), ..policy() });
+        let limit = said.values.cpu_limit.unwrap_or(0);
+        let is_within = min.is_none_or(|min| limit >= min) && max.is_none_or(|max| limit <= max);
+        check(!whole(limit) && is_within && said.values.cpu_request == Some(limit), &said)
+    });
+}
+
+#[test]
+fn cpu_values_are_lowered_by_a_part_at_a_time() {
+    let applies = |case: &Case| case.cores.1 * 1000.0 < case.limit as f64 / 4.0;
+    AdviceRule::LargestCpuStep.prove(&cases(), applies, |case| {
+        let said = case.said(&policy());
+        let lowest =
+            |now: Option<u64>| now.unwrap_or(0) as f64 * (1.0 - stability::largest_step(said.confidence));
+        let (now, then) = (case.evidence().container.current, said.values);
+        let is_high = |now: Option<u64>, then: Option<u64>| then.is_some_and(|it| it as f64 >= lowest(now));
+        check(is_high(now.cpu_request, then.cpu_request) && is_high(now.cpu_limit, then.cpu_limit), &said)
+    });
+}
+
+#[test]
 fn limits_by_hand() {
     let limit = |case: &Case| {
         let said = case.said(&Policy::new(Profile::Standard.risk()));
@@ -276,6 +306,8 @@ fn limits_by_hand() {
     };
     assert_eq!(limit(&postgres()), (4000, None), "3200 of the simulation, in whole cores");
     assert_eq!(limit(&Case { limit: 4500, ..postgres() }), (3200, None));
+    let eight = Case { quotas: Some((8000, 8000)), throttled: Some(0.2), limit: 4500, ..postgres() };
+    assert_eq!(limit(&eight), (8100, None), "whole cores would be pinned");
     let unsimulated = Case { quotas: None, ..postgres() };
     assert_eq!(limit(&unsimulated), (4000, Some(LimitKept::WithinRisk)));
     assert_eq!(

@@ -116,7 +116,7 @@ fn no_memory_limit_is_below_what_a_container_needs_to_start() {
     AdviceRule::RuntimeMinimum.prove(
         &small,
         |evidence| evidence.hours.values().all(|hour| hour.highest().unwrap().bytes < 8 * MIB),
-        |evidence| at_least(memory_limit(evidence), 10.0 * MIB as f64),
+        |evidence| at_least(memory_limit(evidence), 16.0 * MIB as f64),
     );
 }
 
@@ -281,7 +281,7 @@ fn tiny_containers_get_what_they_need_to_start() {
         let mut evidence = evidence(&seen);
         evidence.hours.values_mut().for_each(|hour| hour.peak.as_mut().unwrap().bytes = bytes);
         evidence.container.current.memory_limit = Some(32 * MIB);
-        assert_eq!(memory_limit(&evidence), Some(10 * MIB), "{name}");
+        assert_eq!(memory_limit(&evidence), Some(16 * MIB), "{name}");
     }
 }
 
@@ -388,7 +388,7 @@ fn a_limit_that_is_lowered_step_by_step_does_not_raise_the_request() {
 
 #[test]
 fn a_limit_is_not_lowered_below_usage_and_what_volumes_in_memory_may_hold() {
-    AdviceRule::MemoryVolumes.prove(
+    AdviceRule::VolumesFit.prove(
         &containers(),
         |evidence| evidence.container.memory_volumes > 0 && evidence.container.current.memory_limit.is_some(),
         |evidence| {

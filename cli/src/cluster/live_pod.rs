@@ -1,15 +1,11 @@
 //! Pods that have not terminated, with what constraints apply to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use k8s_openapi::api::{
-    core::v1::{Affinity, Pod, PodAffinityTerm, PodSpec as PodObjectSpec, Toleration},
-    policy::v1::PodDisruptionBudget,
+use k8s_openapi::api::core::v1::{
+    Affinity, Container, Pod, PodAffinityTerm, PodSpec as PodObjectSpec, Toleration,
 };
-use kube::{
-    ResourceExt as _,
-    core::{Selector, SelectorExt as _},
-};
+use kube::ResourceExt as _;
 use snug_sizing::{
     constraints::{PodContainer, PodSpec},
     pod::{PodRequests, effective_requests},
@@ -36,17 +32,6 @@ pub struct LivePod {
     pub tolerations: Vec<Toleration>,
 }
 
-/// A `PodDisruptionBudget`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DisruptionBudget {
-    pub namespace: String,
-    pub name: String,
-    /// `disruptionsAllowed`; `None` if it was not computed yet.
-    pub allowed: Option<u64>,
-    /// Names of the pods that it selects.
-    pub pods: BTreeSet<String>,
-}
-
 impl LivePod {
     /// The requests that the scheduler counts.
     pub fn requests(&self) -> PodRequests {
@@ -62,19 +47,15 @@ impl LivePod {
     }
 }
 
-/// A pod; `None` if it has terminated.
-pub(super) fn live_pod(pod: Pod) -> Option<LivePod> {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Succeeded" | "Failed")) {
-        return None;
-    }
+/// A pod that has not terminated.
+pub(super) fn live_pod(pod: Pod) -> LivePod {
     let owner =
         pod.owner_references().iter().find(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "Node"));
     let bound_by = owner.map(|owner| (owner.kind.clone(), owner.name.clone()));
     let created = pod.metadata.creation_timestamp.as_ref();
     let created = created.map_or(0, |time| time.0.as_second());
     let spec = pod.spec.unwrap_or_default();
-    Some(LivePod {
+    LivePod {
         namespace: pod.metadata.namespace.unwrap_or_default(),
         name: pod.metadata.name.unwrap_or_default(),
         created,
@@ -84,11 +65,11 @@ pub(super) fn live_pod(pod: Pod) -> Option<LivePod> {
         spec: pod_spec(&spec),
         node_selector: spec.node_selector.unwrap_or_default(),
         tolerations: spec.tolerations.unwrap_or_default(),
-    })
+    }
 }
 
 fn pod_spec(spec: &PodObjectSpec) -> PodSpec {
-    let container = |container: &k8s_openapi::api::core::v1::Container, role| PodContainer {
+    let container = |container: &Container, role| PodContainer {
         name: container.name.clone(),
         role,
         values: resources(container.resources.as_ref()),
@@ -128,17 +109,4 @@ fn names_other_namespaces(affinity: &Affinity) -> bool {
         required.chain(preferred.map(|weighted| &weighted.pod_affinity_term))
     });
     near.chain(apart).any(names)
-}
-
-/// A budget with the pods that it selects.
-pub(super) fn disruption_budget(object: &PodDisruptionBudget, pods: &[LivePod]) -> DisruptionBudget {
-    let namespace = object.metadata.namespace.clone().unwrap_or_default();
-    let allowed = object.status.as_ref().map(|status| u64::try_from(status.disruptions_allowed).unwrap_or(0));
-    let selector = object.spec.as_ref().and_then(|spec| spec.selector.clone());
-    let selector: Option<Selector> = selector.and_then(|selector| selector.try_into().ok());
-    let is_selected = |pod: &&LivePod| {
-        pod.namespace == namespace && selector.as_ref().is_some_and(|selector| selector.matches(&pod.labels))
-    };
-    let pods = pods.iter().filter(is_selected).map(|pod| pod.name.clone()).collect();
-    DisruptionBudget { pods, allowed, name: object.metadata.name.clone().unwrap_or_default(), namespace }
 }

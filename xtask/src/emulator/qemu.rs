@@ -10,12 +10,22 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::verdict::End;
 use crate::{apt, command, host, toolchain, workspace};
 
 /// Folders of libraries and firmware in an unpacked set of packages.
 const LIBRARIES: &[&str] = &["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 const FIRMWARE: &[&str] = &["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
+
+/// How qemu exited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With success: the guest powered off, or its kernel panicked.
+    PoweredOff,
+    /// With an error.
+    Failed(Option<i32>),
+    /// It was killed after the timeout.
+    TimedOut,
+}
 
 /// An installed qemu, or one unpacked into the cache.
 #[derive(Debug)]

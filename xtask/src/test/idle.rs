@@ -1,0 +1,241 @@
+//! A cgroup whose processes use only CPU time that nothing else wants.
+//!
+//! With `cpu.idle`, the kernel's scheduler lets a process of another cgroup preempt them as soon as it wakes up. Nice values and
+//! `SCHED_IDLE` would not do: with `sched_autogroup` they act between the processes of one session only.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{command, host};
+
+/// Start of the cgroup's name; the id and the start time of the process that made it follow.
+const PREFIX: &str = "snug-idle-";
+/// How long removing a cgroup may fail after its processes were killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The cgroup. It is removed, and processes that are left in it are killed, when this value is dropped.
+#[derive(Debug)]
+pub(super) struct IdleGroup {
+    directory: PathBuf,
+}
+
+impl IdleGroup {
+    /// Makes the cgroup, and removes those that runs left which were cut off.
+    ///
+    /// # Errors
+    /// Where this host has no such cgroups, or allows none: the reason.
+    pub(super) fn make() -> Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+        let root = hierarchy(&mounts).context("no cgroup hierarchy with the cpu controller is mounted")?;
+        remove_leftovers(&root)?;
+        let me = std::process::id();
+        let began = host::start_time(me).context("/proc does not have this process")?;
+        Self::make_in(&root, &format!("{PREFIX}{me}-{began}"))
+    }
+
+    fn make_in(root: &Path, name: &str) -> Result<Self> {
+        // Only cgroup v2 has this file. The controller may be on already, or not allowed.
+        let children = root.join("cgroup.subtree_control");
+        if children.exists() {
+            let _ = fs::write(children, "+cpu");
+        }
+        let directory = root.join(name);
+        fs::create_dir(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let group = Self { directory };
+        let file = group.directory.join("cpu.idle");
+        fs::write(&file, "1").with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(group)
+    }
+
+    /// The command as a process of this cgroup.
+    pub(super) fn enclose(&self, inner: &Command) -> Command {
+        let mut outer = command::new("sh");
+        outer.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]);
+        outer.arg(self.directory.join("cgroup.procs")).arg(inner.get_program()).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => outer.env(name, value),
+                None => outer.env_remove(name),
+            };
+        }
+        outer
+    }
+}
+
+impl Drop for IdleGroup {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.directory) {
+            eprintln!("test: {error:#}");
+        }
+    }
+}
+
+/// Mount point of the hierarchy with the cpu controller: of v1, if the controller is there, else of v2.
+fn hierarchy(mounts: &str) -> Option<PathBuf> {
+    let mounts = || {
+        mounts.lines().filter_map(|line| {
+            // device, mount point, type, options, …
+            let mut words = line.split_whitespace().skip(1);
+            Some((words.next()?, words.next()?, words.next()?))
+        })
+    };
+    let v1 = mounts().find(|(_, kind, options)| *kind == "cgroup" && options.split(',').any(|o| o == "cpu"));
+    let v2 = || mounts().find(|(_, kind, _)| *kind == "cgroup2");
+    v1.or_else(v2).map(|(path, _, _)| PathBuf::from(path))
+}
+
+/// Removes the cgroups whose makers do not run any more.
+fn remove_leftovers(root: &Path) -> Result<()> {
+    let entries = fs::read_dir(root).with_context(|| format!("cannot read {}", root.display()))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some((maker, began)) = name.to_str().and_then(maker) else { continue };
+        if host::start_time(maker) != Some(began) {
+            println!("test: removing the cgroup {} of an earlier run", entry.path().display());
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Id and start time of the process that made the cgroup of this name.
+fn maker(name: &str) -> Option<(u32, u64)> {
+    let (pid, began) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    Some((pid.parse().ok()?, began.parse().ok()?))
+}
+
+/// Kills the processes of a cgroup and removes it.
+fn remove(directory: &Path) -> Result<()> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let inside = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        for pid in inside.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            // It may have exited already.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        match fs::remove_dir(directory) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // A killed process stays in its cgroup until it has exited.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < give_up => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => bail!("cannot remove the cgroup {}: {error}", directory.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use proptest::prelude::*;
+    use wait4::Wait4 as _;
+
+    use super::*;
+
+    /// A group of its own name, so that tests do not remove each other's.
+    fn group(name: &str) -> Option<IdleGroup> {
+        let root = hierarchy(&fs::read_to_string("/proc/self/mounts").unwrap())?;
+        let name = format!("snug-test-{}-{name}", std::process::id());
+        IdleGroup::make_in(&root, &name).inspect_err(|why| eprintln!("skipped: {why:#}")).ok()
+    }
+
+    #[test]
+    fn the_hierarchy_is_that_with_the_controller() {
+        let v2 = "cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
+        let others = "cgroup /sys/fs/cgroup/cpuset cgroup rw,cpuset 0 0\n";
+        let both = "cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\n";
+        let of = |mounts: &[&str]| hierarchy(&mounts.concat()).map(|path| path.display().to_string());
+        assert_eq!(of(&[others, v2]).as_deref(), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(of(&[v2, others, both]).as_deref(), Some("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(of(&["proc /proc proc rw 0 0\n", others]), None);
+    }
+
+    #[test]
+    fn a_process_inside_leaves_the_cpu_to_one_outside() {
+        let Some(group) = group("share") else { return };
+        let work = |loops: u32| {
+            let script = format!("i=0; while [ $i -lt {loops} ]; do i=$((i+1)); done");
+            let mut command = command::new("taskset");
+            command.args(["-c", "0", "sh", "-c", &script]);
+            command
+        };
+        let mut inside = group.enclose(&work(u32::MAX)).spawn().unwrap();
+        // Nanoseconds on a CPU, from Documentation/scheduler/sched-stats.rst.
+        let used = |pid: u32| -> u64 {
+            let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+            text.split(' ').next().unwrap().parse().unwrap()
+        };
+        let is_inside =
+            || fs::read_to_string(group.directory.join("cgroup.procs")).unwrap().contains(char::is_numeric);
+        while !is_inside() || used(inside.id()) < 20_000_000 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let before = used(inside.id());
+        let outside = work(300_000).spawn().unwrap().wait4().unwrap().rusage;
+        let meanwhile = Duration::from_nanos(used(inside.id()) - before);
+        inside.kill().unwrap();
+        inside.wait().unwrap();
+        println!("inside {meanwhile:?}, outside {:?}", outside.utime);
+        assert!(meanwhile * 3 < outside.utime, "inside {meanwhile:?}, outside {:?}", outside.utime);
+        let directory = group.directory.clone();
+        drop(group);
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn a_command_keeps_its_arguments_and_variables_and_its_processes_end_with_the_group() {
+        let Some(group) = group("end") else { return };
+        let mut command = command::new("sh");
+        command
+            .args(["-c", "echo \"$1 $VARIABLE\"; cat /proc/self/cgroup", "sh", "a b"])
+            .env("VARIABLE", "it's");
+        let printed = command::capture(&mut group.enclose(&command)).unwrap();
+        let name = group.directory.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(printed.starts_with("a b it's\n") && printed.contains(&format!("/{name}\n")), "{printed}");
+        let mut sleep = command::new("sleep");
+        sleep.arg("1000").stdin(Stdio::null());
+        let mut left = group.enclose(&sleep).spawn().unwrap();
+        while fs::read_to_string(group.directory.join("cgroup.procs")).unwrap().is_empty() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        drop(group);
+        assert!(!left.wait().unwrap().success());
+    }
+
+    #[test]
+    fn only_groups_whose_maker_has_ended_are_left_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let me = std::process::id();
+        let began = host::start_time(me).unwrap();
+        let running = format!("{PREFIX}{me}-{began}");
+        let others = ["kubepods".to_owned(), format!("{PREFIX}x"), running];
+        for name in others.iter().cloned().chain([format!("{PREFIX}{me}-{}", began + 1)]) {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        remove_leftovers(folder.path()).unwrap();
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        let mut others = others.map(std::ffi::OsString::from);
+        others.sort();
+        assert_eq!(left, others);
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_has_its_maker(pid in any::<u32>(), began in any::<u64>(), other in "[a-z0-9-]{0,20}") {
+            prop_assert_eq!(maker(&format!("{PREFIX}{pid}-{began}")), Some((pid, began)));
+            prop_assert_eq!(maker(&other), None);
+        }
+    }
+}
