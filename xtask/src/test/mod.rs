@@ -2,8 +2,8 @@
 //!
 //! All stages use one build. Stages that compare measurements run one after the other: the tests of the eBPF programs compare values
 //! that change ten times a second, those of the agent's processes compare rates, and a kubelet on a busy machine reports containers
-//! minutes late. They wait most of their time, so all other stages run behind them, in a cgroup that gets only CPU time which
-//! nothing else wants ([`idle`]). Where there can be no such cgroup, nothing runs beside the stages that measure.
+//! minutes late. They wait most of their time, so all other stages but the unit tests run behind them, in a cgroup that gets only CPU
+//! time which nothing else wants ([`idle`]). Where there can be no such cgroup, nothing runs beside the stages that measure.
 
 mod background;
 mod changed;

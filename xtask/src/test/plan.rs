@@ -31,11 +31,13 @@ pub(super) fn steps(chosen: &BTreeSet<Stage>, group: bool) -> Vec<Step> {
         let stages: Vec<Stage> = stages.iter().copied().filter(is_chosen).collect();
         (!stages.is_empty()).then_some(Step::Background(stages))
     };
-    // They share cargo's lock. Unit tests wait for no kernel and no time, so they come last.
-    let compiling = [Stage::Clippy, Stage::Docs, Stage::Toolchain, Stage::Manifests, Stage::Unit];
+    // They share cargo's lock.
+    let compiling = [Stage::Clippy, Stage::Docs, Stage::Toolchain, Stage::Manifests];
     let mut steps = foreground(&[Stage::Fmt]);
     if group {
         steps.extend(background(&[Stage::Vm]));
+        // Servers and clients in unit tests wait for each other for a few hundred milliseconds.
+        steps.extend(foreground(&[Stage::Unit]));
         steps.extend(background(&compiling));
         steps.extend(foreground(&[Stage::Kernel, Stage::System, Stage::Cluster]));
     } else {
@@ -44,6 +46,7 @@ pub(super) fn steps(chosen: &BTreeSet<Stage>, group: bool) -> Vec<Step> {
         steps.extend(foreground(&[Stage::Kernel]));
         steps.extend(background(&[Stage::Vm]));
         steps.extend(foreground(&compiling));
+        steps.extend(foreground(&[Stage::Unit]));
         steps.push(Step::Join);
         steps.extend(foreground(&[Stage::System, Stage::Cluster]));
     }
