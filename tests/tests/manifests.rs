@@ -358,10 +358,10 @@ fn recommendations_are_a_component_that_kustomize_applies() {
     let of = |name: &str| containers.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
     assert_eq!(
         of("app")["resources"]["limits"],
-        serde_json::json!({ "memory": "256Mi" }),
+        serde_json::json!({ "memory": "352Mi" }),
         "no CPU limit is left"
     );
     assert_eq!(of("app")["image"], "a");
-    assert_eq!(of("proxy")["resources"]["requests"]["cpu"], "7m");
+    assert_eq!(of("proxy")["resources"]["requests"]["cpu"], "25m");
     assert!(of("other").get("resources").is_none());
 }

@@ -6,7 +6,7 @@
 //!
 //! Usage is by the hour, and decisions are made once a day, at midnight: the day that follows is a whole one. In each hour of a
 //! day, usage is a base times `e^z`. The base depends on the kind of the stream ([`Kind`]) and on what happens on that day
-//! ([`super::laws`]); `z ≥ 0` is drawn for each pod and hour.
+//! (`laws.rs`); `z ≥ 0` is drawn for each pod and hour.
 
 pub use super::laws::Kind;
 use super::{

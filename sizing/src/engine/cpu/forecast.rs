@@ -17,7 +17,7 @@
 //!
 //! # The constants
 //!
-//! Card: [`PER_DAY`], [`BEFORE`], [`TAIL`] and [`SMALL`] were chosen on the three published sets of traces (193 and 279
+//! Card: `PER_DAY`, `BEFORE`, `TAIL` and `SMALL` were chosen on the three published sets of traces (193 and 279
 //! workloads of one OpenShift cluster, 126 jobs of Google's cluster of 2011), by the lowest sum of requests at equal CPU
 //! time above them; 0.15 to 0.3, 0.25 to 0.5 and 4 to 7 differ by less than 2 %. A tail or a chance learned by workload or
 //! by group of like workloads was worse on one of the sets. To refit, change a constant and run `snug backtest`.
