@@ -115,8 +115,9 @@ fn only_who_has_a_certificate_or_a_permitted_token_may_read_also_while_the_api_s
     // The other ports of the pod.
     let local = node.address(9750).unwrap();
     assert!(TcpStream::connect_timeout(&local, Duration::from_secs(5)).is_err(), "only on loopback");
+    let for_probes = node.address(9752).unwrap();
     let probe = |path: &str| {
-        let url = format!("http://{}{path}", node.address(9752).unwrap());
+        let url = format!("http://{for_probes}{path}");
         let client: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut response = client.get(url).call().unwrap();
         (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
