@@ -142,7 +142,7 @@ impl Products {
     fn kernel_in_vms(&self) -> Result<()> {
         let mut guest = vm::Guest::new(&self.test("kernel")?, &["--test-threads=1".to_owned()])?;
         // The tests take ten minutes on a slow machine, and longer in the background.
-        guest.timeout = Duration::from_secs(1800);
+        guest.timeout = Duration::from_secs(3600);
         guest.add_containers()?;
         guest.env("SNUG_TEST_OWN_MACHINE", "1")?;
         for name in ["CI", "RUST_BACKTRACE"] {
