@@ -51,7 +51,7 @@ use super::{
 /// The curve before any trial.
 pub const PRIOR: Prior = Prior { first: 0.6, knee: 0.3, power: 1.7, trials: 10.0, steps: 10.0 };
 /// Risks for which past decisions are made again, in OOM kills per pod-day, descending.
-pub const LADDER: [f64; STEPS] = [0.1, 0.05, 0.02, 0.01, 0.005, 0.0025, 0.001, 0.0005];
+pub const RISKS: [f64; STEPS] = [0.1, 0.05, 0.02, 0.01, 0.005, 0.0025, 0.001, 0.0005];
 /// Number of these risks.
 pub const STEPS: usize = 8;
 /// Strength of the prior of the feedback, in failures.
@@ -121,7 +121,7 @@ pub struct ClusterPast {
     pub pods_today: f64,
     /// How often the reference level was exceeded.
     pub exceeded: Exceeded,
-    /// By risk of [`LADDER`].
+    /// By risk of [`RISKS`].
     pub delivered: [Delivered; STEPS],
 }
 
@@ -202,11 +202,11 @@ impl Calibration {
         Factors { own: factor(of_own) / factor(of_likes), likes: factor(of_likes) }
     }
 
-    /// What was delivered at the risk of [`LADDER`] next to this one: that risk, and the share of pod-days that failed.
+    /// What was delivered at the risk of [`RISKS`] next to this one: that risk, and the share of pod-days that failed.
     /// `None` before any decision was judged.
     pub fn delivered(&self, risk: f64) -> Option<(f64, Delivered)> {
         let distance = |step: f64| (step / risk).ln().abs();
-        let pairs = LADDER.into_iter().zip(self.delivered);
+        let pairs = RISKS.into_iter().zip(self.delivered);
         let nearest = pairs.min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)));
         nearest.filter(|(_, delivered)| delivered.asked > 0.0)
     }
@@ -221,10 +221,10 @@ impl Calibration {
         self.likes.days
     }
 
-    /// The corrected risks of [`LADDER`]. A lower risk is never corrected to a higher one.
-    fn ladder(&self) -> [f64; STEPS] {
+    /// The corrected risks of [`RISKS`]. A lower risk is never corrected to a higher one.
+    fn corrected_risks(&self) -> [f64; STEPS] {
         let mut lowest = f64::INFINITY;
-        let mut corrected = LADDER;
+        let mut corrected = RISKS;
         for (risk, Delivered { asked, seen }) in corrected.iter_mut().zip(self.delivered) {
             lowest = lowest.min(*risk * (asked + FEEDBACK) / (seen + FEEDBACK));
             *risk = lowest;
@@ -234,11 +234,11 @@ impl Calibration {
 
     /// The risk that enters for a risk that is asked.
     fn corrected(&self, risk: f64) -> f64 {
-        interpolate(risk, LADDER, self.ladder())
+        interpolate(risk, RISKS, self.corrected_risks())
     }
 
     fn uncorrected(&self, risk: f64) -> f64 {
-        interpolate(risk, self.ladder(), LADDER)
+        interpolate(risk, self.corrected_risks(), RISKS)
     }
 }
 

@@ -50,7 +50,7 @@ const MAX_MARGIN: f64 = 4.0;
 const FADE_PER_DAY: f64 = 0.1;
 /// Weight that a peak keeps while it is in the history: the peak of last week may come again.
 const FADE_TO: f64 = 0.85;
-/// Fewer pods than this are a short job now and then.
+/// Fewer pods than this are a short job that runs rarely.
 const MIN_PODS: f64 = 0.05;
 /// Hours between trials.
 pub const TRIAL_STEP: u32 = 6;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::{
-    calibration::{ClusterPast, Exceeded, LADDER, Pool, STEPS},
+    calibration::{ClusterPast, Exceeded, Pool, RISKS, STEPS},
     cpu::RequestReplay,
     likes::{Like, LikesScope},
     memory::{PeakHistory, TRIAL_DAY, TRIAL_WEIGHT, Trial},
@@ -45,7 +45,7 @@ struct Decided {
     trial: Trial,
     /// Factor of the margin.
     factor: f64,
-    /// By risk of [`LADDER`].
+    /// By risk of [`RISKS`].
     levels: [f64; STEPS],
 }
 
@@ -121,7 +121,7 @@ impl Pools {
         let decided = trials.iter().map(|(member, trial)| {
             let own = self.own.get(&member.key).copied().unwrap_or_default();
             let calibration = of_all.with_likes(self.likes(&member.like, own));
-            let levels = LADDER.map(|risk| calibration.level(risk));
+            let levels = RISKS.map(|risk| calibration.level(risk));
             (
                 member.key.clone(),
                 Decided { trial: *trial, factor: calibration.factors(own).product(), levels },
@@ -146,7 +146,7 @@ impl Pools {
                 let (past, weight) = (&mut self.memory, self.weight);
                 past.scores.add(trial.score(&outcome, factor), weight);
                 past.pod_days += weight * outcome.pod_days;
-                for ((delivered, risk), level) in past.delivered.iter_mut().zip(LADDER).zip(levels) {
+                for ((delivered, risk), level) in past.delivered.iter_mut().zip(RISKS).zip(levels) {
                     let Some(fails) = trial.fails(&outcome, level, factor) else { continue };
                     delivered.asked += weight * outcome.pod_days * risk;
                     delivered.seen += if fails { weight } else { 0.0 };

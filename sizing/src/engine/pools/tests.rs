@@ -124,7 +124,7 @@ fn delivered(all: &[Evidence], from: u32, to: u32) -> Vec<(f64, f64)> {
         }
     }
     let ratio = |(now, start): (Delivered, Delivered)| (now.seen - start.seen) / (now.asked - start.asked);
-    LADDER.into_iter().zip(pools.memory.delivered.into_iter().zip(start).map(ratio)).collect()
+    RISKS.into_iter().zip(pools.memory.delivered.into_iter().zip(start).map(ratio)).collect()
 }
 
 #[test]
@@ -143,16 +143,16 @@ fn delivers_what_was_asked() {
 
 #[test]
 fn own_past_outweighs_likes_with_time() {
-    let restless = |days: u32| {
+    let varying = |days: u32| {
         let peaks: Vec<(u32, u64)> =
             (0..days * 4).map(|quarter| (quarter * 6, 100 * (1 + u64::from(quarter) / 4))).collect();
         evidence("odd", &peaks)
     };
     let mut all = noisy(50, 40, 0.2);
-    all.push(restless(40));
+    all.push(varying(40));
     let pools = Pools::new(&members(&all), Rule::FITTED, SCOPE);
     let factor = |days: u32| {
-        let evidence = restless(days);
+        let evidence = varying(days);
         memory::size(&evidence, Rule::FITTED, Profile::Standard.risk(), pools.of(&evidence).memory)
             .unwrap()
             .factors
