@@ -18,6 +18,8 @@ use crate::exporters::series::{Limited, Scrapes};
 const REQUESTS: (f64, f64) = (200.0, 20.0);
 /// Connections that may wait for room, for each one that is open.
 const MAX_WAITING: usize = 4;
+/// How long a connection may be without a request before another one of its client ends it: the request may be on its way.
+const REQUEST_WITHIN: Duration = Duration::from_secs(1);
 /// How often those that wait look again.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Clients whose requests are counted. Above it, those that are not connected are forgotten.
@@ -110,7 +112,9 @@ impl Clients {
         let number_of = |client| state.open.values().filter(|one| one.client == client).count();
         let own = number_of(client);
         let victim = if own >= self.max_per_client {
-            Some((Limited::PerClient, state.idlest(now, |one| one.client == client)))
+            let is_late = |since| now.saturating_duration_since(since) >= REQUEST_WITHIN;
+            let is_own = |one: &Open| one.client == client && one.idle_since.is_some_and(is_late);
+            Some((Limited::PerClient, state.idlest(now, is_own)))
         } else if state.open.len() >= self.max {
             let most = state.open.values().map(|one| one.client).max_by_key(|client| number_of(*client));
             let of_most = |one: &Open| Some(one.client) == most;
@@ -239,6 +243,18 @@ mod tests {
         assert_eq!(admitted(&one, now, 1000), 200);
         assert_eq!(admitted(&other, now, 50), 50, "others are not affected");
         assert_eq!(admitted(&one, now + Duration::from_secs(2), 1000), 40);
+    }
+
+    #[test]
+    fn a_client_ends_its_own_connection_only_if_no_request_came() {
+        let clients = Clients::new(4, 2, Arc::default());
+        let now = Instant::now();
+        let busy = clients.open(client(1), now).unwrap();
+        let _request = busy.request(now).unwrap();
+        let _idle = clients.open(client(1), now).unwrap();
+        let after = |passed| clients.open(client(1), now + passed).map(drop);
+        assert_eq!(after(REQUEST_WITHIN / 2), Err(Limited::PerClient));
+        assert_eq!(after(REQUEST_WITHIN), Ok(()));
     }
 
     proptest! {

@@ -28,13 +28,20 @@ fn heads_without_end_keep_nobody_out() {
     let server = Server::start(Some(fixture::view()), |state| {
         state.server.head_within = Duration::from_secs(600);
     });
-    let mut sleepers = Vec::new();
-    // One client with many connections, then many clients.
-    for address in [99; 30].into_iter().chain((0..200).map(|number| 2 + number % 10)) {
+    let begin = |address| {
         let mut stream = connect_from(&server, address);
         drop(stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: loc"));
-        sleepers.push(stream);
+        stream
+    };
+    // One client with many connections, then many clients.
+    let mut sleepers = Vec::from([99; 30].map(begin));
+    for _ in 0..200 {
+        if limited(&server, Limited::PerClient) > 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
+    sleepers.extend((0..200).map(|number| begin(2 + number % 10)));
     for _ in 0..20 {
         assert_eq!(server.get("/readyz", "").status, 200);
         assert_eq!(server.get("/metrics", "").status, 200);
