@@ -39,7 +39,7 @@ fn heads_without_end_keep_nobody_out() {
         if limited(&server, Limited::PerClient) > 0 {
             break;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
     sleepers.extend((0..200).map(|number| begin(2 + number % 10)));
     for _ in 0..20 {
