@@ -20,7 +20,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     AccessPolicy, ServerState,
@@ -55,9 +55,10 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let served = match policy {
-        AccessPolicy::Tls(tls, _) => {
-            over_tls(stream, tls.current(), http, policy, state, watcher, client).await
-        }
+        AccessPolicy::Tls(tls, _) => match handshake(stream, tls.current(), state).await {
+            Ok((stream, peer)) => requests(stream, peer, http, policy, state, watcher, client).await,
+            Err(error) => Err(error),
+        },
         _ => requests(stream, Peer { has_certificate: false }, http, policy, state, watcher, client).await,
     };
     if let Err(error) = served {
@@ -65,17 +66,13 @@ pub(super) async fn serve<S>(
     }
 }
 
-async fn over_tls<S>(
+async fn handshake<S>(
     stream: S,
     config: Option<Arc<rustls::ServerConfig>>,
-    http: &http1::Builder,
-    policy: &AccessPolicy,
-    state: &Arc<ServerState>,
-    watcher: Watcher,
-    client: &Arc<Connection>,
-) -> Result<(), ConnectionError>
+    state: &ServerState,
+) -> Result<(TlsStream<S>, Peer), ConnectionError>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     let config = config.ok_or(ConnectionError::NoCertificate)?;
     let handshake = TlsAcceptor::from(config).accept(stream);
@@ -84,7 +81,7 @@ where
         .map_err(|_| ConnectionError::SlowHandshake)?
         .map_err(ConnectionError::Handshake)?;
     let has_certificate = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
-    requests(stream, Peer { has_certificate }, http, policy, state, watcher, client).await
+    Ok((stream, Peer { has_certificate }))
 }
 
 async fn requests<S>(
