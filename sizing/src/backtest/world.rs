@@ -82,28 +82,21 @@ impl World {
             .iter()
             .map(|group| set_of_key.get(&group.key).copied().unwrap_or_default())
             .collect();
-        let (families, blocks) = trace.families();
-        Ok(Self {
-            name: name.to_owned(),
-            trace,
-            sets: names,
-            set_of,
-            families,
-            blocks,
-            step: STEP,
-            keep_hours: None,
-            truth: None,
-        })
+        Ok(Self::of(name, trace, names, set_of))
     }
 
     /// A world of one trace.
     pub fn of_trace(name: &str, trace: Trace) -> Self {
-        let (families, blocks) = trace.families();
         let set_of = vec![0; trace.groups.len()];
+        Self::of(name, trace, vec![name.to_owned()], set_of)
+    }
+
+    fn of(name: &str, trace: Trace, sets: Vec<String>, set_of: Vec<usize>) -> Self {
+        let (families, blocks) = trace.families();
         Self {
             name: name.to_owned(),
             trace,
-            sets: vec![name.to_owned()],
+            sets,
             set_of,
             families,
             blocks,
