@@ -35,17 +35,21 @@ fn container(host: &Host, name: &str) -> [Cgroup; 3] {
     [container, docker, top]
 }
 
-/// The usage history of this process's only container, all hours together.
-fn evidence(history: History) -> Evidence {
+/// The usage history of the only container whose identity contains `part`, all hours together.
+pub(crate) fn recorded(history: History, part: &str) -> Evidence {
     let store = history.store();
     drop(history);
     let hours = store.hours();
-    let own = format!("{:064x}", std::process::id());
-    let (_, records) =
-        hours.subjects(Hour(0)).unwrap().into_iter().find(|(subject, _)| subject.contains(&own)).unwrap();
+    let mut subjects = hours.subjects(Hour(0)).unwrap().into_iter();
+    let (_, records) = subjects.find(|(subject, _)| subject.contains(part)).unwrap();
     let mut evidence = hours.evidence(&records).unwrap().0.unwrap();
     evidence.minutes = hours.minutes(&records).unwrap();
     evidence
+}
+
+/// The usage history of this process's container.
+fn evidence(history: History) -> Evidence {
+    recorded(history, &format!("{:064x}", std::process::id()))
 }
 
 fn cpu_ns(host: &Host, cgroup: &Cgroup) -> u64 {

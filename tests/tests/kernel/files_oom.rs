@@ -4,7 +4,6 @@ use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
 use snug_agent::history::{History, Retention};
-use snug_sizing::evidence::Hour;
 use snug_tests::{
     cgroup::Cgroup,
     worker::{Job, Worker},
@@ -12,6 +11,7 @@ use snug_tests::{
 
 use crate::{
     driver::{Driver, host},
+    evidence::recorded,
     names::{pod, write},
 };
 
@@ -78,12 +78,7 @@ fn oom_kills_reach_the_history_once_without_ebpf() {
         full_round(&mut driver);
     }
     driver.end();
-    let store = history.store();
-    drop(history);
-    let hours = store.hours();
-    let subjects = hours.subjects(Hour(0)).unwrap();
-    let (_, records) = subjects.into_iter().find(|(subject, _)| subject.contains("looping")).unwrap();
-    let evidence = hours.evidence(&records).unwrap().0.unwrap();
+    let evidence = recorded(history, "looping");
     let kills: Vec<(u64, &str)> = evidence.kills().map(|kill| (kill.limit, &*kill.pod)).collect();
     let pod = "looping-5d4f8b7c9-x2k4p";
     assert_eq!(kills, [(32 * MIB, pod), (48 * MIB, pod)]);

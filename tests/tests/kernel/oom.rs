@@ -7,7 +7,6 @@ use snug_agent::{
     history::{History, Retention},
     model::{EventDetails, OomScope, TerminationReason},
 };
-use snug_sizing::evidence::Hour;
 use snug_tests::{
     cgroup::{Cgroup, Host},
     worker::{Job, Worker},
@@ -15,6 +14,7 @@ use snug_tests::{
 
 use crate::{
     driver::{Driver, end_of, host, workload_of},
+    evidence::recorded,
     names::{pod, write},
 };
 
@@ -130,12 +130,7 @@ fn a_kill_at_the_pods_limit_reaches_the_history_although_the_pod_is_known_later(
     let row = published.workloads.iter().find(|row| &*row.workload == "looping").unwrap();
     assert_eq!((&*row.workload_kind, row.oom_kills), ("Deployment", Some([0, 1, 0, 0])));
     driver.end();
-    let store = history.store();
-    drop(history);
-    let hours = store.hours();
-    let subjects = hours.subjects(Hour(0)).unwrap();
-    let (_, records) = subjects.into_iter().find(|(subject, _)| subject.contains("looping")).unwrap();
-    let evidence = hours.evidence(&records).unwrap().0.unwrap();
+    let evidence = recorded(history, "looping");
     let kills: Vec<(u64, &str)> = evidence.kills().map(|kill| (kill.limit, &*kill.pod)).collect();
     assert_eq!(kills, [(32 * MIB, "looping-5d4f8b7c9-x2k4p")]);
     // Two records if an hour ended meanwhile.
