@@ -75,7 +75,7 @@ fn slow_readers_keep_neither_old_views_nor_others_waiting() {
     drop(readers);
     let started = Instant::now();
     while views.iter().filter(|view| view.strong_count() > 0).count() > 1 {
-        assert!(started.elapsed() < Duration::from_secs(20), "views are given back");
+        assert!(started.elapsed() < Duration::from_secs(20), "views are freed");
         thread::sleep(Duration::from_millis(20));
     }
 }
