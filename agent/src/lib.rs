@@ -13,6 +13,7 @@ pub mod kubernetes;
 mod messages;
 pub mod model;
 pub mod patterns;
+mod rate_limit;
 pub mod samplers;
 pub mod store;
 pub mod supervisor;

@@ -16,35 +16,18 @@ use super::{
     cache::{Cache, Cached},
     token::Token,
 };
-use crate::kubernetes::{ReviewError, TokenReviewer, Verdict};
+use crate::{
+    kubernetes::{ReviewError, TokenReviewer, Verdict},
+    rate_limit::RateLimit,
+};
 
 /// Timeout of a review. Prometheus waits ten seconds for a scrape.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// Reviews at the same time, and in a burst and in a second: of tokens that were allowed lately, and of all others. The two have limits of
+/// Reviews at the same time, and in a burst and then one per interval: of tokens that were allowed lately, and of all others. The two have limits of
 /// their own, so whoever sends made-up tokens cannot keep known clients from being reviewed.
 const AT_ONCE: usize = 4;
-pub(super) const BURST: f64 = 10.0;
-pub(super) const PER_SECOND: f64 = 2.0;
-
-/// A limit of a rate: a bucket of tokens that fills up again.
-#[derive(Debug)]
-struct RateLimit {
-    left: f64,
-    at: Instant,
-}
-
-impl RateLimit {
-    fn take(&mut self, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = (self.left + passed * PER_SECOND).min(BURST);
-        self.at = now;
-        let is_allowed = self.left >= 1.0;
-        if is_allowed {
-            self.left -= 1.0;
-        }
-        is_allowed
-    }
-}
+pub(super) const BURST: u32 = 10;
+pub(super) const INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 struct State {
@@ -70,8 +53,8 @@ pub struct Reviews {
 impl Reviews {
     /// Connects to the API server when the first token comes.
     pub fn new(reviewer: TokenReviewer, ages: ReviewAges) -> Self {
-        let full = || RateLimit { left: BURST, at: Instant::now() };
-        let state = State { cache: Cache::new(ages), known: full(), others: full(), failed: None };
+        let limit = RateLimit::new(BURST, INTERVAL);
+        let state = State { cache: Cache::new(ages), known: limit, others: limit, failed: None };
         Self {
             reviewer,
             state: Mutex::new(state),

@@ -300,7 +300,8 @@ async fn made_up_tokens_cause_few_reviews_and_do_not_keep_a_known_client_out() {
     }
     tokio::time::sleep(SHORT.allowed).await;
     assert_eq!(fixture.authorize("scraper-token").await, Ok(()), "its own limit is not used up");
-    let limit = 2 * (reviews::BURST + reviews::PER_SECOND * started.elapsed().as_secs_f64()) as usize + 2;
+    let limit =
+        2 * (f64::from(reviews::BURST) + started.elapsed().div_duration_f64(reviews::INTERVAL)) as usize + 2;
     assert!(fixture.reviews() <= limit, "{} reviews, at most {limit}", fixture.reviews());
     assert_eq!(admitted, 20);
 }

@@ -13,7 +13,10 @@ use std::{
 use tracing::{Event, Level, Subscriber, callsite::Identifier};
 use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context};
 
-use crate::messages::{self, is_hidden};
+use crate::{
+    messages::{self, is_hidden},
+    rate_limit::RateLimit,
+};
 
 /// Lines that one place in the code may write at once.
 const MAX_LINES: u32 = 30;
@@ -29,42 +32,29 @@ pub(super) struct LogLimit(Mutex<HashMap<Identifier, Budget>>);
 /// The lines that one place may still write.
 #[derive(Clone, Copy, Debug)]
 struct Budget {
-    lines: u32,
-    /// When `lines` was last increased.
-    since: Instant,
+    limit: RateLimit,
     left_out: u64,
 }
 
 impl Budget {
-    const fn new(now: Instant) -> Self {
-        Self { lines: MAX_LINES, since: now, left_out: 0 }
+    const fn new() -> Self {
+        Self { limit: RateLimit::new(MAX_LINES, LINE_INTERVAL), left_out: 0 }
     }
 
     /// Whether a line may be written now; if so, the number of lines that were left out before it.
     fn take(&mut self, now: Instant) -> Option<u64> {
-        let more = now.saturating_duration_since(self.since).as_nanos() / LINE_INTERVAL.as_nanos();
-        let more = u32::try_from(more).unwrap_or(u32::MAX).min(MAX_LINES);
-        if more > 0 {
-            self.lines = self.lines.saturating_add(more).min(MAX_LINES);
-            self.since = if more == MAX_LINES { now } else { self.since + LINE_INTERVAL * more };
+        if self.limit.take(now) {
+            return Some(std::mem::take(&mut self.left_out));
         }
-        match self.lines.checked_sub(1) {
-            Some(lines) => {
-                self.lines = lines;
-                Some(std::mem::take(&mut self.left_out))
-            }
-            None => {
-                self.left_out += 1;
-                None
-            }
-        }
+        self.left_out += 1;
+        None
     }
 }
 
 impl LogLimit {
     fn admit(&self, place: Identifier, now: Instant) -> Option<u64> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        places.entry(place).or_insert_with(|| Budget::new(now)).take(now)
+        places.entry(place).or_insert(Budget::new()).take(now)
     }
 }
 
@@ -158,7 +148,7 @@ mod tests {
         #[test]
         fn no_place_writes_more_than_its_lines(pauses in prop::collection::vec(0..30_000_u64, 0..400)) {
             let start = Instant::now();
-            let (mut budget, mut now) = (Budget::new(start), start);
+            let (mut budget, mut now) = (Budget::new(), start);
             let (mut written, mut left_out, mut reported) = (0_u64, 0, 0);
             for pause in &pauses {
                 now += Duration::from_millis(pause / 10);

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
@@ -15,13 +15,11 @@ use hyper::{
     Request, Response,
     body::{Body, Bytes, Frame, SizeHint},
 };
-use tokio::{
-    sync::Mutex,
-    time::{Instant, timeout},
-};
+use tokio::{sync::Mutex, time::timeout};
 use tower::{BoxError, Layer, Service};
 
 use super::PodWatch;
+use crate::rate_limit::RateLimit;
 
 /// Largest page of a list. A page has [`PAGE_PODS`] pods, which are usually 10 to 20 KiB large.
 const MAX_PAGE_BYTES: usize = 8 << 20;
@@ -34,9 +32,9 @@ pub(super) const PAGE_PODS: u32 = 50;
 /// Longest time until the head of a response, connecting included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Lists and watches of pods: this many at once, then one per interval.
-const LISTS: (f64, Duration) = (8.0, Duration::from_secs(1));
+const LISTS: RateLimit = RateLimit::new(8, Duration::from_secs(1));
 /// Other requests, such as reads of owners.
-const OTHERS: (f64, Duration) = (50.0, Duration::from_millis(100));
+const OTHERS: RateLimit = RateLimit::new(50, Duration::from_millis(100));
 
 /// What the bounds refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,8 +61,8 @@ impl<S> Layer<S> for Bounds {
         Bounded {
             inner: Arc::new(Mutex::new(inner)),
             watch: self.watch.clone(),
-            lists: Pace::new(LISTS),
-            others: Pace::new(OTHERS),
+            lists: LISTS,
+            others: OTHERS,
         }
     }
 }
@@ -73,8 +71,8 @@ impl<S> Layer<S> for Bounds {
 pub(super) struct Bounded<S> {
     inner: Arc<Mutex<S>>,
     watch: Option<Arc<PodWatch>>,
-    lists: Pace,
-    others: Pace,
+    lists: RateLimit,
+    others: RateLimit,
 }
 
 impl<S, B, R> Service<Request<B>> for Bounded<S>
@@ -95,11 +93,11 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
         let is_watch = query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1"));
-        let pace = if path.ends_with("/pods") { &mut self.lists } else { &mut self.others };
-        let due = pace.next(Instant::now());
+        let limit = if path.ends_with("/pods") { &mut self.lists } else { &mut self.others };
+        let due = limit.reserve(Instant::now());
         let (inner, watch) = (Arc::clone(&self.inner), self.watch.clone());
         Box::pin(async move {
-            tokio::time::sleep_until(due).await;
+            tokio::time::sleep_until(due.into()).await;
             let response = async move {
                 let response = {
                     let mut inner = inner.lock().await;
@@ -122,29 +120,6 @@ where
             }
             Ok(response.map(|body| BoundedBody { body, budget }))
         })
-    }
-}
-
-/// When requests may be sent: some at once, then one per interval.
-#[derive(Clone, Debug)]
-struct Pace {
-    /// Time that may be borrowed from the future.
-    burst: Duration,
-    interval: Duration,
-    /// When the next request would be due without a burst.
-    next: Option<Instant>,
-}
-
-impl Pace {
-    fn new((at_once, interval): (f64, Duration)) -> Self {
-        Self { burst: interval.mul_f64(at_once - 1.0), interval, next: None }
-    }
-
-    /// When the next request may be sent.
-    fn next(&mut self, now: Instant) -> Instant {
-        let next = self.next.map_or(now, |next| next.max(now));
-        self.next = Some(next + self.interval);
-        next.checked_sub(self.burst).unwrap_or(now).max(now)
     }
 }
 
@@ -243,28 +218,6 @@ mod tests {
             };
             prop_assert!(longest(&all) <= max);
             prop_assert_eq!(passed < chunks.len(), longest(&one_more) > max);
-        }
-
-        #[test]
-        fn requests_keep_their_pace(gaps in prop::collection::vec(0..3000_u64, 1..60)) {
-            let mut pace = Pace::new((4.0, Duration::from_secs(1)));
-            let start = Instant::now();
-            let mut now = start;
-            let mut sent = Vec::new();
-            for gap in gaps {
-                now += Duration::from_millis(gap);
-                let due = pace.next(now);
-                prop_assert!(due >= now);
-                sent.push(due);
-                now = due;
-            }
-            // In any time of n seconds there are at most 4 + n requests.
-            for (index, first) in sent.iter().enumerate() {
-                for (later, last) in sent.iter().enumerate().skip(index) {
-                    let seconds = last.duration_since(*first).as_secs_f64();
-                    prop_assert!((later - index + 1) as f64 <= 4.0 + seconds + 1e-6);
-                }
-            }
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) const AGENT: Layers = &[
     ("clock", &[]),
     ("messages", &[]),
     ("patterns", &[]),
+    ("rate_limit", &[]),
     ("tls", &[]),
     ("values", &[]),
     ("model", &["values"]),
@@ -20,15 +21,15 @@ pub(crate) const AGENT: Layers = &[
     ("kernel", &["model", "values"]),
     ("identity", &["model", "patterns"]),
     ("cri", &["identity"]),
-    ("kubernetes", &["identity", "messages", "model"]),
+    ("kubernetes", &["identity", "messages", "model", "rate_limit"]),
     // Who may read.
-    ("access", &["kubernetes"]),
+    ("access", &["kubernetes", "rate_limit"]),
     // Where facts are kept.
     ("store", &["clock", "model", "values"]),
     ("history", &["clock", "model"]),
     // Where who samples and who exports meet.
     ("views", &["model"]),
-    ("config", &["messages", "patterns"]),
+    ("config", &["messages", "patterns", "rate_limit"]),
     (
         "samplers",
         &[
@@ -46,7 +47,21 @@ pub(crate) const AGENT: Layers = &[
             "views",
         ],
     ),
-    ("exporters", &["access", "clock", "config", "history", "model", "patterns", "tls", "values", "views"]),
+    (
+        "exporters",
+        &[
+            "access",
+            "clock",
+            "config",
+            "history",
+            "model",
+            "patterns",
+            "rate_limit",
+            "tls",
+            "values",
+            "views",
+        ],
+    ),
     (
         "supervisor",
         &[

@@ -12,10 +12,14 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore};
 
-use crate::exporters::series::{Limited, Scrapes};
+use crate::{
+    exporters::series::{Limited, Scrapes},
+    rate_limit::RateLimit,
+};
 
-/// Requests that a client may send at once, then per second.
-const REQUESTS: (f64, f64) = (200.0, 20.0);
+/// The requests that a client may send: this many at once, then one per interval.
+const REQUESTS: RateLimit = RateLimit::new(200, REQUEST_INTERVAL);
+const REQUEST_INTERVAL: Duration = Duration::from_millis(50);
 /// Connections that may wait for room, for each one that is open.
 const MAX_WAITING: usize = 4;
 /// How long a connection may be without a request before another one of its client ends it: the request may be on its way.
@@ -40,7 +44,7 @@ pub(super) struct Clients {
 struct State {
     next: u64,
     open: HashMap<u64, Open>,
-    rates: HashMap<IpAddr, Rate>,
+    rates: HashMap<IpAddr, RateLimit>,
 }
 
 #[derive(Debug)]
@@ -50,13 +54,6 @@ struct Open {
     idle_since: Option<Instant>,
     since: Instant,
     end: Arc<Notify>,
-}
-
-/// The requests that a client may send.
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    requests: f64,
-    at: Instant,
 }
 
 /// An open connection. It ends with the value.
@@ -164,24 +161,17 @@ impl Connection {
             open.idle_since = None;
         }
         let busy = Busy(Arc::clone(self));
-        let (at_once, per_second) = REQUESTS;
         let State { rates, open, .. } = &mut *state;
         if rates.len() >= MAX_RATES && !rates.contains_key(&self.client) {
             rates.retain(|client, _| open.values().any(|one| one.client == *client));
         }
-        let rate = rates.entry(self.client).or_insert(Rate { requests: at_once, at: now });
-        let passed = now.saturating_duration_since(rate.at).as_secs_f64();
-        *rate = Rate { requests: (rate.requests + passed * per_second).min(at_once), at: now };
-        let is_admitted = rate.requests >= 1.0;
-        if is_admitted {
-            rate.requests -= 1.0;
-        }
+        let is_admitted = rates.entry(self.client).or_insert(REQUESTS).take(now);
         drop(state);
         if is_admitted {
             return Ok(busy);
         }
         self.clients.counts.limit(Limited::Rate);
-        Err(Duration::from_secs_f64(1.0 / per_second))
+        Err(REQUEST_INTERVAL)
     }
 }
 
