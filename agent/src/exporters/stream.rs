@@ -13,7 +13,7 @@ use flate2::{Compression, write::GzEncoder};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError},
     time::{Sleep, timeout},
 };
 
@@ -30,23 +30,12 @@ pub(super) enum BodyError {
     /// The client took too long.
     #[error("the client did not read the response within {0:?}")]
     Slow(Duration),
-    /// Others waited.
-    #[error("the client read slowly while others waited")]
-    CutOff,
 }
 
 /// The place of a response among those that are sent at the same time.
 pub(super) trait SendingPlace: Send + Sync {
     /// The response begins or ends to wait for its client.
     fn waits(&self, is_waiting: bool);
-}
-
-/// A place among the responses that are sent at the same time.
-pub(super) struct OpenResponse {
-    /// Completes when the response has to end.
-    pub(super) is_cut_off: oneshot::Receiver<()>,
-    /// Held by both ends: the writing end holds the view.
-    pub(super) place: Arc<dyn SendingPlace>,
 }
 
 /// How long in total one exposition may keep its permit while it waits for its client.
@@ -192,12 +181,11 @@ pub(super) struct Pieces {
     place: Arc<dyn SendingPlace>,
 }
 
-/// A channel and its body, which the client must read within the given time.
-pub(super) fn channel(within: Duration, open: OpenResponse) -> (Pieces, ResponseBody) {
+/// A channel and its body, which the client must read within the given time. Both ends hold the place: the writing end holds the view.
+pub(super) fn channel(within: Duration, place: Arc<dyn SendingPlace>) -> (Pieces, ResponseBody) {
     let (pieces, receiver) = mpsc::channel(PIECES);
-    let OpenResponse { is_cut_off, place } = open;
     let deadline = Box::pin(tokio::time::sleep(within));
-    let streamed = Streamed { receiver, deadline, within, is_cut_off, _place: Arc::clone(&place) };
+    let streamed = Streamed { receiver, deadline, within, _place: Arc::clone(&place) };
     (Pieces { pieces, place }, ResponseBody::Streamed(streamed))
 }
 
@@ -213,7 +201,6 @@ pub(super) struct Streamed {
     receiver: mpsc::Receiver<Piece>,
     deadline: Pin<Box<Sleep>>,
     within: Duration,
-    is_cut_off: oneshot::Receiver<()>,
     _place: Arc<dyn SendingPlace>,
 }
 
@@ -227,10 +214,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed(Streamed { receiver, deadline, within, is_cut_off, .. }) => {
-                if let Poll::Ready(Ok(())) = Pin::new(is_cut_off).poll(context) {
-                    return Poll::Ready(Some(Err(BodyError::CutOff)));
-                }
+            Self::Streamed(Streamed { receiver, deadline, within, .. }) => {
                 if deadline.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Some(Err(BodyError::Slow(*within))));
                 }

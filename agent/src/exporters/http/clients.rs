@@ -53,7 +53,7 @@ struct Open {
     /// Since when the connection has been waiting for a request; `None` while it has one.
     idle_since: Option<Instant>,
     since: Instant,
-    end: Arc<Notify>,
+    closer: Closer,
 }
 
 /// An open connection. It ends with the value.
@@ -62,7 +62,22 @@ pub(super) struct Connection {
     clients: Arc<Clients>,
     number: u64,
     client: IpAddr,
-    end: Arc<Notify>,
+    closer: Closer,
+}
+
+/// Closes a connection, whatever it is doing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Closer(Arc<Notify>);
+
+impl Closer {
+    pub(super) fn close(&self) {
+        self.0.notify_one();
+    }
+
+    /// Completes when the connection has to be closed.
+    pub(super) async fn closed(&self) {
+        self.0.notified().await;
+    }
 }
 
 /// A request of a connection, until its response is sent.
@@ -124,13 +139,13 @@ impl Clients {
         if let Some((reason, victim)) = victim {
             let victim = victim.and_then(|victim| state.open.remove(&victim)).ok_or(reason)?;
             self.counts.limit(reason);
-            victim.end.notify_one();
+            victim.closer.close();
         }
         state.next += 1;
-        let (number, end) = (state.next, Arc::new(Notify::new()));
-        state.open.insert(number, Open { client, idle_since: Some(now), since: now, end: Arc::clone(&end) });
+        let (number, closer) = (state.next, Closer::default());
+        state.open.insert(number, Open { client, idle_since: Some(now), since: now, closer: closer.clone() });
         drop(state);
-        Ok(Arc::new(Connection { clients: Arc::clone(self), number, client, end }))
+        Ok(Arc::new(Connection { clients: Arc::clone(self), number, client, closer }))
     }
 }
 
@@ -149,9 +164,8 @@ impl State {
 }
 
 impl Connection {
-    /// Completes when the connection has to end.
-    pub(super) async fn has_to_end(&self) {
-        self.end.notified().await;
+    pub(super) fn closer(&self) -> &Closer {
+        &self.closer
     }
 
     /// A request begins; `None` if its client has sent too many. The error is the time until it may send one.

@@ -9,8 +9,8 @@ use std::{
 };
 
 use hyper::{
-    Response, StatusCode,
-    body::{Body, Bytes, Frame, SizeHint},
+    Request, Response, StatusCode,
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
     header::{CONNECTION, HeaderValue, RETRY_AFTER},
     server::conn::http1,
     service::service_fn,
@@ -97,7 +97,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let since = Instant::now();
-    let service = service_fn(|request| async move {
+    let service = service_fn(|mut request: Request<Incoming>| async move {
+        request.extensions_mut().insert(client.closer().clone());
         let busy = client.request(Instant::now());
         let mut response = match busy {
             Ok(_) => policy.respond(&request, peer, state).await,

@@ -192,7 +192,7 @@ pub async fn serve(
             let Some(client) = clients.admit(address.ip(), state.server.head_within).await else { return };
             tokio::select! {
                 () = connection::serve(stream, &http, &policy, &state, watcher, &client) => {}
-                () = client.has_to_end() => {}
+                () = client.closer().closed() => {}
             }
         });
     }

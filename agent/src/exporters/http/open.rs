@@ -1,17 +1,19 @@
 //! Responses that are being sent: only a few at a time, because each holds a view and some buffers.
 //!
-//! A client that reads slowly keeps its response open. When others wait, the response that has waited longest for its client is cut off.
+//! A client that reads slowly keeps its response open. When others wait, the connection of the response that has waited longest for its
+//! client is closed. Its body alone cannot end it: it is not asked for more while the socket is full.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
+use super::clients::Closer;
 use crate::exporters::{
     series::{Limited, Scrapes},
-    stream::{OpenResponse, SendingPlace},
+    stream::SendingPlace,
 };
 
 /// How often those that wait look again.
@@ -35,7 +37,8 @@ struct Slot {
     /// How long the response has waited for its client.
     waited: Duration,
     waiting_since: Option<Instant>,
-    cut_off: Option<oneshot::Sender<()>>,
+    closer: Closer,
+    is_closing: bool,
 }
 
 /// A place among the open responses.
@@ -55,41 +58,39 @@ impl OpenResponses {
     }
 
     /// Waits for a place.
-    pub(super) async fn enter(self: &Arc<Self>) -> OpenResponse {
+    pub(super) async fn enter(self: &Arc<Self>, closer: &Closer) -> Arc<dyn SendingPlace> {
         loop {
             let closed = self.closed.notified();
-            if let Some(response) = self.try_enter(Instant::now()) {
-                return response;
+            if let Some(place) = self.try_enter(closer, Instant::now()) {
+                return place;
             }
             let _ = tokio::time::timeout(CHECK_INTERVAL, closed).await;
         }
     }
 
-    fn try_enter(self: &Arc<Self>, now: Instant) -> Option<OpenResponse> {
+    fn try_enter(self: &Arc<Self>, closer: &Closer, now: Instant) -> Option<Arc<OpenSlot>> {
         let mut open = self.open();
         if open.len() >= self.max {
-            // One at a time: whoever has been cut off closes soon.
-            let is_closing = open.iter().any(|slot| slot.cut_off.is_none());
+            // One at a time: it closes soon.
+            let is_closing = open.iter().any(|slot| slot.is_closing);
             let slowest = open.iter_mut().max_by_key(|slot| slot.waited(now))?;
             if !is_closing && slowest.is_slow(self.grace, now) {
                 self.counts.limit(Limited::SlowReader);
-                if let Some(cut_off) = slowest.cut_off.take() {
-                    let _ = cut_off.send(());
-                }
+                slowest.is_closing = true;
+                slowest.closer.close();
             }
             return None;
         }
         let number = open.iter().map(|slot| slot.number).max().map_or(0, |last| last + 1);
-        let (cut_off, is_cut_off) = oneshot::channel();
         open.push(Slot {
             number,
             since: now,
             waited: Duration::ZERO,
             waiting_since: None,
-            cut_off: Some(cut_off),
+            closer: closer.clone(),
+            is_closing: false,
         });
-        let place = Arc::new(OpenSlot { all: Arc::clone(self), number });
-        Some(OpenResponse { is_cut_off, place })
+        Some(Arc::new(OpenSlot { all: Arc::clone(self), number }))
     }
 }
 
@@ -128,6 +129,8 @@ impl Drop for OpenSlot {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(1);
@@ -137,25 +140,25 @@ mod tests {
         let all = OpenResponses::new(2, GRACE, Arc::default());
         let start = Instant::now();
         let wait = |number: usize, is_waiting, at| all.open()[number].set_waiting(is_waiting, at);
-        let mut first = all.try_enter(start).unwrap();
-        let mut second = all.try_enter(start).unwrap();
+        let closers = [(); 3].map(|()| Closer::default());
+        let enter = |number: usize, at| all.try_enter(&closers[number], at);
+        let is_cut_off = |number: usize| closers[number].closed().now_or_never().is_some();
+        let first = enter(0, start).unwrap();
+        let second = enter(1, start).unwrap();
         wait(1, true, start);
         let later = start + GRACE;
-        assert!(all.try_enter(later - Duration::from_millis(1)).is_none());
-        assert!(second.is_cut_off.try_recv().is_err(), "its grace is not over");
-        assert!(all.try_enter(later).is_none());
-        assert!(second.is_cut_off.try_recv().is_ok());
+        assert!(enter(2, later - Duration::from_millis(1)).is_none());
+        assert!(!is_cut_off(1), "its grace is not over");
+        assert!(enter(2, later).is_none());
+        assert!(is_cut_off(1));
         wait(0, true, start);
-        assert!(all.try_enter(later + GRACE).is_none());
-        assert!(first.is_cut_off.try_recv().is_err(), "one at a time");
+        assert!(enter(2, later + GRACE).is_none());
+        assert!(!is_cut_off(0), "one at a time");
         drop(second);
-        let mut third = all.try_enter(later + GRACE).unwrap();
+        let third = enter(2, later + GRACE).unwrap();
         wait(0, false, start);
-        assert!(all.try_enter(later + 60 * GRACE).is_none());
-        assert!(
-            first.is_cut_off.try_recv().is_err() && third.is_cut_off.try_recv().is_err(),
-            "nobody is slow"
-        );
+        assert!(enter(1, later + 60 * GRACE).is_none());
+        assert!(!is_cut_off(0) && !is_cut_off(2), "nobody is slow");
         drop((first, third));
         assert_eq!(all.open().len(), 0);
     }
