@@ -109,7 +109,7 @@ fn passed_on_second_run(
     Ok(passed)
 }
 
-/// Runs a test binary, and prints its standard output as it appears.
+/// Runs a test binary, and prints its standard output as it appears, with the time of each result since the start.
 pub(crate) fn run(command: &mut Command) -> Result<Run> {
     let line = command::line(command);
     let spawned = command.stdout(Stdio::piped()).spawn();
@@ -131,14 +131,23 @@ pub(crate) fn run(command: &mut Command) -> Result<Run> {
 }
 
 fn copy_lines(stream: impl Read, copied: &Mutex<Vec<u8>>) {
+    let started = Instant::now();
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
     while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        let timed = with_time(&line, started.elapsed());
         // Nothing can be done if nobody reads our own output.
-        let _ = std::io::stdout().write_all(&line);
+        let _ = std::io::stdout().write_all(timed.as_deref().unwrap_or(&line));
         copied.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&line);
         line.clear();
     }
+}
+
+/// The line of a test's result with the time since the start; `None` for other lines.
+fn with_time(line: &[u8], elapsed: Duration) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
+    let is_result = text.starts_with("test ") && (text.ends_with(" ok") || text.ends_with(" FAILED"));
+    is_result.then(|| format!("{text} (at {} s)\n", elapsed.as_secs()).into_bytes())
 }
 
 /// The tests that failed, from the list at the end of the output. `None` unless the list is complete: its length must be the
@@ -203,6 +212,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn results_have_the_time_since_the_start() {
+        let timed = |line: &str| with_time(line.as_bytes(), Duration::from_millis(61_900));
+        assert_eq!(timed("test a::b ... ok\n").unwrap(), b"test a::b ... ok (at 61 s)\n");
+        assert_eq!(timed("test a::b ... FAILED\n").unwrap(), b"test a::b ... FAILED (at 61 s)\n");
+        let others = ["test result: ok. 1 passed; 0 failed\n", "running 1 test\n", "test a ... ok", "\n", ""];
+        assert!(others.into_iter().all(|line| timed(line).is_none()));
+    }
 
     /// Output of libtest, with messages of a guest's kernel between its lines.
     const OUTPUT: &str = "\

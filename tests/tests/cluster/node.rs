@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -24,6 +25,9 @@ pub(crate) const IMAGE: &str = "snug.example/busybox:1";
 /// How long it may take until a pod runs and the agent knows it, also where the kubelet reports a container late.
 pub(crate) const SOON: Duration = Duration::from_secs(120);
 
+/// Held while a test installs the agent: the first one makes the certificates for all.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
 /// A node with Snug on it.
 pub(crate) struct Node {
     folder: PathBuf,
@@ -34,6 +38,8 @@ pub(crate) fn node() -> Option<Node> {
     required(env::var("SNUG_TEST_CLUSTER").map_err(|_| "no cluster: run `cargo xtask cluster`")).map(
         |folder| {
             let node = Node { folder: folder.into() };
+            // A test that fails here fails alone.
+            let _held = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
             node.install().unwrap();
             node
         },

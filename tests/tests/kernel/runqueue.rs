@@ -113,7 +113,10 @@ fn waits_equal_the_kernels_accounting() {
     let spin = Crowd::at_work(&mut driver, &crowd, &mut workers, &Job::Spin { cpu_ms: 400, threads: 1 });
     let (_, sum) = spin.counted;
     assert!(sum > 0.5, "the workers had to wait: {sum} s");
-    assert!((sum - spin.idle).abs() < 0.1 * sum, "{sum} s; idle {} s", spin.idle);
+    // The time until a job and its answer are read is idle, too, and long where the machine runs something else. So this is an
+    // upper bound; the lower one is the kernel's accounting, below.
+    assert!(sum < 1.1 * spin.idle, "{sum} s; idle {} s", spin.idle);
+    assert!(spin.accounted > 0.0 || sum > 0.9 * spin.idle, "{sum} s; idle {} s", spin.idle);
 
     // With sleeps: each may be followed by a wait.
     let (times, sleep_ms) = (20, 5);
