@@ -2,7 +2,7 @@
 
 mod reader;
 
-pub(super) use self::reader::{Exposition, Series, parse};
+pub(super) use self::reader::{Exposition, Series, parse, parse_sample};
 
 use std::{sync::Arc, time::Instant};
 

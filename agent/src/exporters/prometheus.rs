@@ -66,7 +66,7 @@ impl Scrape {
     /// Writes the exposition and returns the counts of its series.
     pub fn encode(self, out: &mut dyn Write, format: Format) -> io::Result<SeriesCounts> {
         match format {
-            Format::OpenMetrics | Format::Text => text::encode(self, out, format),
+            Format::OpenMetrics | Format::Text => text::encode(&self, out, format),
             Format::Protobuf => protobuf::encode(&self, out),
         }
     }

@@ -1,27 +1,22 @@
 //! The endpoints of the kubelet, with its names, labels and units, so that clients of the kubelet keep working. This module has
 //! `/metrics/cadvisor`, and [`resource`] has `/metrics/resource`.
 //!
-//! The text 0.0.4 encoder is our own, for speed: the labels of a row are rendered once per scrape and copied into each of its
-//! series. On `/metrics/cadvisor` samples have no timestamps; those of the kubelet are up to 15 s older than the scrape.
+//! On `/metrics/cadvisor` samples have no timestamps; those of the kubelet are up to 15 s older than the scrape.
 
 mod families;
 mod left_out;
 pub mod resource;
-mod text;
 
 use std::{
     io::{self, Write},
-    ops::Range,
     time::{Duration, Instant},
 };
-
-use text::{FamilyWriter, Header, Line};
 
 use super::{
     catalogue::{self, Value},
     limits::SeriesLimits,
     series::SeriesCounts,
-    text::render,
+    text::{FamilyWriter, Header, Number, render},
 };
 use crate::{
     clock::since_epoch,
@@ -68,18 +63,17 @@ impl<'a> Scrape<'a> {
     pub fn encode(&self, out: &mut dyn Write) -> io::Result<SeriesCounts> {
         let mut counts = SeriesCounts::default();
         let rows = Rows::new(self.view, self.limits);
-        let mut line = Line::default();
+        let mut line = String::new();
         for family in families() {
             let admitted = self.limits.family(&[family.name]);
             let Family { name, kind, help, .. } = *family;
-            let mut writer = FamilyWriter::new(out, &mut line, Header { name, kind, help }, None);
+            let mut writer = FamilyWriter::new(out, &mut line, Header::text(name, kind, help), None);
             match family.samples {
                 Samples::Cgroup(samples) => {
                     for row in &rows.rows {
-                        let labels = rows.labels.get(row.labels.clone()).unwrap_or_default();
                         samples(row.row, self, &mut |own, value| {
                             if counts.admit(self.limits, admitted, row.admitted) {
-                                writer.write(labels, own, value);
+                                writer.rendered_sample(&row.labels, own, Number::of(value));
                             }
                         });
                     }
@@ -88,10 +82,10 @@ impl<'a> Scrape<'a> {
                     if let Some(value) = value(&self.view.host)
                         && counts.admit(self.limits, admitted, true)
                     {
-                        writer.write(&rows.machine, "", Value::Int(value));
+                        writer.sample(&rows.machine, [], Number::Int(value));
                     }
                 }
-                Samples::Plain(value) => writer.write("", "", Value::Int(value(self))),
+                Samples::Plain(value) => writer.sample("", [], Number::Int(value(self))),
             }
             writer.result?;
         }
@@ -102,37 +96,29 @@ impl<'a> Scrape<'a> {
 struct KubeletRow<'a> {
     row: &'a CgroupRow,
     admitted: bool,
-    labels: Range<usize>,
+    labels: String,
 }
 
-/// The rows that a kubelet exports, with a buffer of all their labels.
+/// The rows that a kubelet exports.
 struct Rows<'a> {
     rows: Vec<KubeletRow<'a>>,
-    labels: String,
     /// The labels of `machine_*` series.
     machine: String,
 }
 
 impl<'a> Rows<'a> {
     fn new(view: &'a View, limits: &SeriesLimits) -> Self {
-        let mut labels = String::new();
         let rows = catalogue::cgroups(view, limits)
             .filter(|(row, _)| row.identity.of_path.level != Level::Cgroup)
-            .map(|(row, admitted)| {
-                let start = labels.len();
-                row_labels(row, limits, &mut labels);
-                KubeletRow { row, admitted, labels: start..labels.len() }
-            })
+            .map(|(row, admitted)| KubeletRow { row, admitted, labels: row_labels(row, limits) })
             .collect();
         let Machine { boot_id, machine_id, system_uuid, .. } = &view.host.machine;
-        let mut machine = String::new();
         let ids = [("boot_id", boot_id), ("machine_id", machine_id), ("system_uuid", system_uuid)];
-        render(ids.map(|(label, id)| (label, id.as_str())), &mut machine);
-        Self { rows, labels, machine }
+        Self { rows, machine: render(ids.map(|(label, id)| (label, id.as_str()))) }
     }
 }
 
-fn row_labels(row: &CgroupRow, limits: &SeriesLimits, out: &mut String) {
+fn row_labels(row: &CgroupRow, limits: &SeriesLimits) -> String {
     let identity = &row.identity;
     let of_path = &identity.of_path;
     let names = identity.names.as_deref();
@@ -157,7 +143,7 @@ fn row_labels(row: &CgroupRow, limits: &SeriesLimits, out: &mut String) {
         ("namespace", namespace),
         ("pod", pod),
     ];
-    render(labels.into_iter().filter(|(label, _)| !limits.drops(label)), out);
+    render(labels.into_iter().filter(|(label, _)| !limits.drops(label)))
 }
 
 #[cfg(test)]

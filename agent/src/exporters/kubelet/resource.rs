@@ -8,10 +8,7 @@
 
 use std::io::{self, Write};
 
-use super::{
-    Scrape,
-    text::{FamilyWriter, Header, Line},
-};
+use super::Scrape;
 use crate::{
     exporters::{
         catalogue::{
@@ -20,7 +17,7 @@ use crate::{
         },
         limits::SeriesLimits,
         series::SeriesCounts,
-        text::render,
+        text::{FamilyWriter, Header, Number, render},
     },
     model::{CgroupRow, Level, View},
     values::Measurement,
@@ -181,9 +178,7 @@ fn row(row: &CgroupRow, admitted: bool) -> Option<ResourceRow<'_>> {
             .map(|names| [&*names.container, &*names.namespace, &*names.pod])?,
         _ => return None,
     };
-    let mut labels = String::new();
-    let all = LABELS.into_iter().zip(names);
-    render(all.filter(|(_, name)| !name.is_empty()), &mut labels);
+    let labels = render(LABELS.into_iter().zip(names).filter(|(_, name)| !name.is_empty()));
     Some(ResourceRow { row, admitted, level, names, labels })
 }
 
@@ -193,23 +188,23 @@ impl Scrape<'_> {
         let mut counts = SeriesCounts::default();
         let rows = rows(self.view, self.limits);
         let measured = self.measured_milliseconds();
-        let mut line = Line::default();
+        let mut line = String::new();
         for &Family { name, kind, help, level, timed, value } in &FAMILIES {
             let admitted = self.limits.family(&[name]);
             let milliseconds = timed.then_some(measured);
-            let mut writer = FamilyWriter::new(out, &mut line, Header { name, kind, help }, milliseconds);
+            let mut writer = FamilyWriter::new(out, &mut line, Header::text(name, kind, help), milliseconds);
             for row in rows.iter().filter(|row| row.level == level) {
                 if let Some(value) = value(row.row)
                     && counts.admit(self.limits, admitted, row.admitted)
                 {
-                    writer.write(&row.labels, "", value);
+                    writer.sample(&row.labels, [], Number::of(value));
                 }
             }
             writer.result?;
         }
         let (name, help) = SCRAPE_ERROR;
-        let mut writer = FamilyWriter::new(out, &mut line, Header { name, kind: Gauge, help }, None);
-        writer.write("", "", Value::Int(u64::from(self.is_stale())));
+        let mut writer = FamilyWriter::new(out, &mut line, Header::text(name, Gauge, help), None);
+        writer.sample("", [], Number::Int(u64::from(self.is_stale())));
         writer.result?;
         Ok(counts)
     }

@@ -1,3 +1,5 @@
+mod reference;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -14,8 +14,8 @@ use crate::exporters::{
 pub(super) struct LabelledRow<'a> {
     /// Names and values of the labels, without dropped ones.
     pub(super) labels: Vec<(&'static str, &'a str)>,
-    /// The labels as text up to the value of the last one; rendered on first use.
-    pub(super) key: OnceCell<String>,
+    /// The labels as text; rendered on first use.
+    pub(super) text: OnceCell<String>,
     /// The labels as a part of a protobuf message; encoded on first use.
     pub(super) message: OnceCell<Vec<u8>>,
 }
@@ -30,15 +30,15 @@ pub(super) struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// Names and values of all labels.
-    pub(super) fn labels(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
-        self.row.labels.iter().copied().chain(self.own_labels())
-    }
-
     /// Names and values of the labels that the family adds to those of its row.
-    pub(super) fn own_labels(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
+    pub(super) fn own_labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
         let (family, limits) = (self.family, self.limits);
-        let all = family.labels.iter().copied().zip(self.own.iter().copied());
+        let all = family
+            .labels
+            .iter()
+            .copied()
+            .zip(self.own.iter().copied())
+            .map(|(name, value): (&'a str, _)| (name, value));
         all.filter(move |(name, _)| !(is_droppable(family.scope()) && limits.drops(name)))
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     exporters::{
         catalogue::Value,
         kubelet::{Emit, Scrape},
-        text::label,
+        text::render,
     },
     model::CgroupRow,
     values::IoDevice,
@@ -31,7 +31,7 @@ fn each(row: &CgroupRow, scrape: &Scrape<'_>, emit: &mut Emit<'_>, value: fn(&Io
         if devices.clone().take(index).all(|(before, _)| before != name) {
             let same = devices.clone().filter(|(other, _)| *other == name);
             let sum = same.fold(0_u64, |sum, (_, device)| sum.saturating_add(value(device)));
-            emit(&label("device", name), Value::Int(sum));
+            emit(&render([("device", name)]), Value::Int(sum));
         }
     }
 }
@@ -39,7 +39,7 @@ fn each(row: &CgroupRow, scrape: &Scrape<'_>, emit: &mut Emit<'_>, value: fn(&Io
 fn by_number(row: &CgroupRow, scrape: &Scrape<'_>, emit: &mut Emit<'_>) {
     for (name, device) in named(row, scrape) {
         let IoDevice { major, minor, read_bytes, write_bytes, .. } = *device;
-        let device = label("device", name);
+        let device = render([("device", name)]);
         for (operation, bytes) in [("Read", read_bytes), ("Write", write_bytes)] {
             let own = format!("{device},major=\"{major}\",minor=\"{minor}\",operation=\"{operation}\"");
             emit(&own, Value::Int(bytes));
