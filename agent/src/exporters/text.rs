@@ -92,25 +92,17 @@ impl<'a> FamilyWriter<'a> {
     /// Writes a sample whose own labels are rendered, too.
     pub(super) fn rendered_sample(&mut self, labels: &str, own: &str, number: Number) {
         self.begin("", labels);
-        if !own.is_empty() {
-            self.separate();
-            self.line.push_str(own);
-        }
+        self.rendered(own);
         self.end(number);
     }
 
-    /// Writes the samples of a histogram.
-    pub(super) fn histogram<'l>(
-        &mut self,
-        labels: &str,
-        own: impl IntoIterator<Item = (&'l str, &'l str)> + Clone,
-        histogram: &HistogramText,
-    ) {
+    /// Writes the samples of a histogram. All labels are rendered.
+    pub(super) fn histogram(&mut self, labels: &str, own: &str, histogram: &HistogramText) {
         let mut below = 0_u64;
         for (bound, count) in &histogram.buckets {
             below = below.saturating_add(*count);
             self.begin("_bucket", labels);
-            own.clone().into_iter().for_each(|(name, value)| self.label(name, value));
+            self.rendered(own);
             if bound.is_finite() {
                 self.label("le", ryu::Buffer::new().format_finite(*bound));
             } else {
@@ -120,7 +112,7 @@ impl<'a> FamilyWriter<'a> {
         }
         for (suffix, number) in [("_sum", Number::Float(histogram.sum)), ("_count", Number::Int(below))] {
             self.begin(suffix, labels);
-            own.clone().into_iter().for_each(|(name, value)| self.label(name, value));
+            self.rendered(own);
             self.end(number);
         }
     }
@@ -140,6 +132,13 @@ impl<'a> FamilyWriter<'a> {
     fn label(&mut self, name: &str, value: &str) {
         self.separate();
         push_label(name, value, self.line);
+    }
+
+    fn rendered(&mut self, labels: &str) {
+        if !labels.is_empty() {
+            self.separate();
+            self.line.push_str(labels);
+        }
     }
 
     /// Separates a label from those before it.
@@ -191,7 +190,7 @@ impl Number {
             Self::Int(value) => out.push_str(itoa::Buffer::new().format(value)),
             Self::Float(value) if value.is_nan() => out.push_str("NaN"),
             Self::Float(value) if value.is_infinite() => {
-                out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" })
+                out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
             }
             Self::Float(value) => out.push_str(ryu::Buffer::new().format_finite(value)),
         }

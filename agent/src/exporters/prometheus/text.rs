@@ -42,7 +42,7 @@ pub(super) fn encode(scrape: &Scrape, out: &mut dyn Write, format: Format) -> io
                 Value::Histogram(of) => {
                     let buckets = classic_buckets(of, bounds.as_ref());
                     let histogram = HistogramText { sum: of.sum, buckets };
-                    writer.histogram(labels, sample.own_labels(), &histogram);
+                    writer.histogram(labels, &render(sample.own_labels()), &histogram);
                 }
                 value => writer.sample(labels, sample.own_labels(), Number::of(value)),
             }

@@ -31,7 +31,7 @@ pub(super) struct Sample<'a> {
 
 impl<'a> Sample<'a> {
     /// Names and values of the labels that the family adds to those of its row.
-    pub(super) fn own_labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
+    pub(super) fn own_labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let (family, limits) = (self.family, self.limits);
         let all = family
             .labels
