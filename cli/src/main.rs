@@ -29,7 +29,7 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show usage, limits, throttling and OOM kills on a node
+    /// Show usage, limits, throttling and OOM kills of a node or a cluster, live
     Top(top::Options),
     /// Recommend requests and limits, with reasons
     Recommend(recommend::Options),

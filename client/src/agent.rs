@@ -47,9 +47,9 @@ pub enum AgentError {
         "{url} responds with status {status}; --agent takes the agent's address without a path, such as http://127.0.0.1:9750"
     )]
     Status { url: String, status: u16 },
-    /// The server has no `/api/v1/evidence`.
+    /// The server does not have this path.
     #[error("{url} does not exist: is the server a snug-agent, and at least as new as this command?")]
-    NoHistory { url: String },
+    NoSuchPath { url: String },
     /// A response that is not in the text format.
     #[error("{url} is not a page of metrics: {source}; is the server a snug-agent?")]
     Format { url: String, source: exposition::ParseError },
@@ -76,7 +76,12 @@ pub fn parse_address(text: &str) -> Result<String, String> {
 impl Agent {
     /// From an address that [`parse_address`] has returned.
     pub fn new(address: &str, trust: &RootCertificates) -> Self {
-        Self { address: address.to_owned(), client: http::client(TIMEOUT, trust) }
+        Self::with_timeout(address, trust, TIMEOUT)
+    }
+
+    /// As [`Self::new`], with the time that a whole response may take.
+    pub fn with_timeout(address: &str, trust: &RootCertificates, timeout: Duration) -> Self {
+        Self { address: address.to_owned(), client: http::client(timeout, trust) }
     }
 
     /// Requests the usage history, of all hours or since a time in seconds since the Unix epoch.
@@ -84,28 +89,24 @@ impl Agent {
     /// # Errors
     /// When there is no response, or not the response of an agent.
     pub fn evidence(&self, since: Option<u64>) -> Result<impl Read + use<>, AgentError> {
-        self.request_evidence(&since.map(|since| format!("?since={since}")).unwrap_or_default())
+        let query = since.map(|since| format!("?since={since}")).unwrap_or_default();
+        self.get(&format!("/api/v1/evidence{query}"))
     }
 
-    /// Requests the usage history since a time in seconds, with the last hours minute by minute.
+    /// Requests a path of the API, with its query.
     ///
     /// # Errors
-    /// As [`Self::evidence`].
-    pub fn minutes(&self, since: u64) -> Result<impl Read + use<>, AgentError> {
-        self.request_evidence(&format!("?since={since}&minutes=true"))
-    }
-
-    fn request_evidence(&self, query: &str) -> Result<impl Read + use<>, AgentError> {
-        let path = format!("/api/v1/evidence{query}");
-        let url = http::without_password(&self.address) + &path;
+    /// When there is no response, or not the response of an agent.
+    pub fn get(&self, path: &str) -> Result<impl Read + use<>, AgentError> {
+        let url = http::without_password(&self.address) + path;
         let response = self
             .client
-            .get(self.address.clone() + &path)
+            .get(self.address.clone() + path)
             .call()
             .map_err(|source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) })?;
         match response.status().as_u16() {
             200 => Ok(response.into_body().into_with_config().limit(MAX_HISTORY_BYTES).reader()),
-            404 => Err(AgentError::NoHistory { url }),
+            404 => Err(AgentError::NoSuchPath { url }),
             status => Err(AgentError::Status { url, status }),
         }
     }

@@ -22,7 +22,7 @@ const DOCUMENT: &str = "docs/performance.md";
 /// Measure the CPU and memory usage of the agent. Needs root.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Run only these parts: pass, node, scrape, growth, programs, runqueue, history, recommend.
+    /// Run only these parts: pass, node, scrape, growth, programs, runqueue, history, recommend, top.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Write the tables to docs/performance.md.
@@ -38,7 +38,7 @@ pub(crate) struct Options {
 
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    setup::ensure_all(&[Need::Ebpf, Need::Bench])?;
+    setup::ensure_all(&[Need::Ebpf, Need::Bench, Need::Terminal])?;
     let programs = build::build()?;
     let bench = build::build_bench("agent", &build_ebpf::build_default()?)?;
     let mut measure = command::new(bench);

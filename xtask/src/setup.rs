@@ -23,6 +23,8 @@ pub(crate) enum Need {
     Cross,
     /// runc and busybox.
     Containers,
+    /// tmux.
+    Terminal,
     /// stress-ng, for `cargo xtask bench`.
     Bench,
     /// prometheus, promtool and victoria-metrics, unpacked into the cache. No service is installed.
@@ -49,6 +51,7 @@ impl Need {
             Self::Lint => (toolchain::LINT_PACKAGES, "to lint the eBPF programs"),
             Self::Cross => (toolchain::CROSS_PACKAGES, "to build for the other architecture"),
             Self::Containers => (toolchain::CONTAINER_PACKAGES, "to run containers in tests"),
+            Self::Terminal => (toolchain::TERMINAL_PACKAGES, "to test programs in a terminal"),
             Self::Bench => (toolchain::BENCH_PACKAGES, "to measure the cost of context switches"),
             Self::Prometheus => (&[], ""),
             Self::Manifests => (toolchain::PYTHON_PACKAGES, "to download helm and kustomize"),
@@ -89,7 +92,7 @@ pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
             Need::Otlp => otlp::ensure()?,
             Need::Cluster => Binaries::cached()?.ensure()?,
             Need::Vm => emulator::ensure()?,
-            Need::Lint | Need::Containers | Need::Bench => {}
+            Need::Lint | Need::Containers | Need::Terminal | Need::Bench => {}
         }
     }
     Ok(())

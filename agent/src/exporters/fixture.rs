@@ -155,7 +155,7 @@ pub(super) fn cgroup(path: &str, level: Level, id: &str, names: Option<Names>) -
         qos: in_pod.then_some(Qos::Burstable),
         id: id.to_owned(),
     };
-    let identity = Identity { path: path.into(), of_path, names: names.map(Arc::new) };
+    let identity = Identity { path: path.into(), of_path, names: names.map(Arc::new), engine_name: None };
     CgroupRow { identity: Arc::new(identity), created_unix: 1_795_340_000.25, values: values() }
 }
 

@@ -1,9 +1,10 @@
 //! Identifies cgroups.
 //!
 //! [`path`] parses the path of a cgroup: its level, runtime, pod uid and container id. Names come from pods ([`pod`],
-//! [`pods`], [`pods_file`]) or from the runtime's files ([`bundle`]). [`workload`] derives the workload that owns a pod.
+//! [`pods`], [`pods_file`]) or from the runtime's files ([`bundle`], [`engine`]). [`workload`] derives the workload that owns a pod.
 
 pub mod bundle;
+pub mod engine;
 pub mod path;
 pub mod pod;
 pub mod pods;

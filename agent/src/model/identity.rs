@@ -184,4 +184,6 @@ pub struct Identity {
     pub of_path: PathIdentity,
     /// Names from pod metadata; `None` until they arrive.
     pub names: Option<Arc<Names>>,
+    /// The name that docker, podman or nerdctl gave to a container outside of a pod.
+    pub engine_name: Option<Arc<str>>,
 }

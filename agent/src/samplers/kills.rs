@@ -175,7 +175,8 @@ fn identity_of(kill: &ReportedKill, container: &KnownContainer) -> Arc<Identity>
         qos: None,
         id: kill.id.to_string(),
     };
-    Arc::new(Identity { path: "".into(), of_path, names: Some(Arc::clone(&container.names)) })
+    let names = Some(Arc::clone(&container.names));
+    Arc::new(Identity { path: "".into(), of_path, names, engine_name: None })
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::{
     identity::{
         ContainerKind, Identity, Level, Names, PathIdentity,
         bundle::{self, Bundle},
+        engine,
         pods_file::PodsFile,
     },
     kubernetes::PodWatch,
@@ -26,6 +27,8 @@ use crate::{
 
 /// The program of a sandbox.
 const SANDBOX_PROGRAM: &str = "pause";
+/// Where engines keep the names of containers outside of pods. An agent in a container does not see it.
+const LIB_ROOT: &str = "/var/lib";
 /// How often the runtime's state of a container without a name is read, and whether the container is a sandbox.
 const MAX_ATTEMPTS: u8 = 5;
 
@@ -44,6 +47,7 @@ pub(super) struct Naming {
     pods: Arc<Pods>,
     proc_root: PathBuf,
     run_root: PathBuf,
+    lib_root: PathBuf,
     /// Whether `pods` has changed since cgroups were last named.
     pods_changed: bool,
     /// Whether a pod's cgroup was added since then.
@@ -70,6 +74,7 @@ impl Naming {
             appeared: false,
             proc_root,
             run_root,
+            lib_root: LIB_ROOT.into(),
             attempts: HashMap::new(),
             bundle_error_logged: false,
             runtime: None,
@@ -131,6 +136,31 @@ impl Naming {
         for (key, identity) in to_name {
             if let Some((names, level)) = self.names(key, &identity, cgroup_mount) {
                 store.set_names(key, names, level);
+            }
+        }
+        if full {
+            self.name_by_engines(store);
+        }
+    }
+
+    /// Names containers outside of pods.
+    fn name_by_engines(&mut self, store: &mut Store) {
+        let is_unnamed = |identity: &Identity| {
+            let of_path = &identity.of_path;
+            of_path.level == Level::Container && of_path.pod_uid.is_none() && identity.engine_name.is_none()
+        };
+        let unnamed: Vec<(Key, String)> = store
+            .living()
+            .filter(|(_, identity)| is_unnamed(identity))
+            .map(|(key, identity)| (key, identity.of_path.id.clone()))
+            .collect();
+        for (key, id) in unnamed {
+            let attempts = self.attempts.entry(key).or_default();
+            if *attempts < MAX_ATTEMPTS {
+                *attempts += 1;
+                if let Some(name) = engine::find(&self.run_root, &self.lib_root, &id) {
+                    store.set_engine_name(key, &name);
+                }
             }
         }
     }

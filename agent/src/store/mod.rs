@@ -205,7 +205,7 @@ impl Store {
             stamp,
             counted: 0,
             index: 0,
-            identity: Arc::new(Identity { path: path.clone(), of_path, names: None }),
+            identity: Arc::new(Identity { path: path.clone(), of_path, names: None, engine_name: None }),
             created_unix,
             values: Values::default(),
             contribution: Contribution::new(present_at_start),
@@ -365,11 +365,19 @@ impl Store {
             entry.contribution.terminations.retain(|(reason, _)| *reason == TerminationReason::OomKilled);
         }
         let of_path = PathIdentity { level, ..entry.identity.of_path.clone() };
-        entry.identity =
-            Arc::new(Identity { path: entry.identity.path.clone(), of_path, names: Some(names) });
+        entry.identity = Arc::new(Identity { of_path, names: Some(names), ..(*entry.identity).clone() });
         entry.stamp = stamp;
         self.living = None;
         self.events.named(&entry.identity);
+    }
+
+    /// Sets the name that an engine gave to a container.
+    pub fn set_engine_name(&mut self, key: Key, name: &str) {
+        let stamp = self.next_stamp();
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.identity = Arc::new(Identity { engine_name: Some(name.into()), ..(*entry.identity).clone() });
+        entry.stamp = stamp;
+        self.living = None;
     }
 
     /// A cgroup is no longer in `hierarchy`. The cgroup starts leaving when this is its primary hierarchy or its last one.

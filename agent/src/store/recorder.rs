@@ -114,7 +114,7 @@ mod tests {
             qos: None,
             id: "a".to_owned(),
         };
-        Identity { path: path.into(), of_path, names: names.map(Arc::new) }
+        Identity { path: path.into(), of_path, names: names.map(Arc::new), engine_name: None }
     }
 
     fn eviction() -> EventDetails {

@@ -4,6 +4,7 @@ mod amounts;
 mod bare_pod;
 mod constraints;
 mod forward;
+mod links;
 mod listed;
 mod live_pod;
 mod managers;
@@ -27,6 +28,7 @@ pub use self::{
     bare_pod::{BarePod, PodContainer},
     constraints::{Autoscaler, ClusterConstraints, DisruptionBudget, ManagedWorkload, NodeSpace},
     forward::ForwardError,
+    links::AgentLinks,
     live_pod::LivePod,
     managers::Manager,
     objects::{ObjectsQuery, TEMPLATED, Template, WorkloadObjects},
@@ -62,6 +64,11 @@ pub struct KubeContext {
 }
 
 impl KubeContext {
+    /// From values of options of the same names.
+    pub const fn new(kubeconfig: Option<PathBuf>, context: Option<String>) -> Self {
+        Self { kubeconfig, context }
+    }
+
     /// Whether the user set one of the options.
     pub const fn is_named(&self) -> bool {
         self.kubeconfig.is_some() || self.context.is_some()
@@ -242,10 +249,12 @@ async fn configuration(context: &KubeContext) -> Result<Config, ClusterError> {
 }
 
 /// A running pod of an agent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct AgentPod {
     namespace: String,
     name: String,
+    /// Name of its node.
+    node: String,
     port: u16,
 }
 
@@ -269,8 +278,9 @@ fn agent(pod: Pod) -> Option<AgentPod> {
     let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|one| one.ports.iter().flatten());
     let local = |port: &ContainerPort| port.name.as_deref() == Some(PORT_NAME);
     let port = ports.filter(|port| local(port)).find_map(|port| u16::try_from(port.container_port).ok());
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let (namespace, name) = (pod.metadata.namespace?, pod.metadata.name?);
-    is_running.then_some(AgentPod { namespace, name, port: port.unwrap_or(PORT) })
+    is_running.then_some(AgentPod { namespace, name, node, port: port.unwrap_or(PORT) })
 }
 
 /// An error of the API server in its own words. The message of [`kube::Error`] has the status in debug form.

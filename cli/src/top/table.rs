@@ -1,6 +1,6 @@
-//! The table of `snug top`.
+//! The printed table of `snug top`.
 
-use super::{rows::ContainerRow, usage_history::bars};
+use super::{grid::Grid, rows::ContainerRow, severity::Severity, state::Line, text};
 use crate::{
     columns::{self, Align, plain},
     units::{self, NONE},
@@ -19,43 +19,38 @@ const HEADINGS: [(&str, Align); 11] = [
     ("OOM KILLS", Align::Right),
     ("WORKLOAD", Align::Left),
 ];
-/// Characters of a container id that are shown.
-const SHORT_ID: usize = 12;
 
-/// Renders rows with aligned columns, without control characters.
-pub(crate) fn render(rows: &[ContainerRow]) -> String {
-    let cells: Vec<_> = rows.iter().map(cells).collect();
-    if rows.iter().all(|row| row.cpu_history_cores.is_none()) {
-        return columns::render(&HEADINGS, &cells);
-    }
-    let headings: Vec<_> = HEADINGS.into_iter().chain([("CPU HISTORY", Align::Left)]).collect();
-    let with_history = rows.iter().zip(cells).map(|(row, cells)| {
-        let usage_history = bars(row.cpu_history_cores.as_deref().unwrap_or_default());
-        cells.into_iter().chain([usage_history]).collect::<Vec<_>>()
+/// Renders rows for a file or another program: with whole names, however long, and without control characters.
+pub(crate) fn render(rows: &[ContainerRow], has_nodes: bool) -> String {
+    let has_history = rows.iter().any(|row| row.cpu_history_cores.is_some());
+    let node = has_nodes.then_some(("NODE", Align::Left));
+    let history = has_history.then_some(("CPU HISTORY", Align::Left));
+    let headings: Vec<_> = node.into_iter().chain(HEADINGS).chain(history).collect();
+    let cells = rows.iter().map(|row| {
+        let node = has_nodes.then(|| plain(&row.node));
+        let history = || text::bars(row.cpu_history_cores.as_deref().unwrap_or_default());
+        node.into_iter().chain(cells(row)).chain(has_history.then(history)).collect::<Vec<_>>()
     });
-    columns::render(&headings, &with_history.collect::<Vec<_>>())
+    columns::render(&headings, &cells.collect::<Vec<_>>())
+}
+
+/// Renders rows for a terminal of this width: short names, and the columns that fit.
+pub(crate) fn fitted(rows: &[ContainerRow], width: usize, has_nodes: bool) -> String {
+    let line = |row: &ContainerRow| Line { severity: Severity::of(row), row: row.clone(), count: None };
+    let lines: Vec<Line> = rows.iter().map(line).collect();
+    let grid = Grid::new(&lines, width, false, has_nodes);
+    let all = std::iter::once(grid.headings(None)).chain(lines.iter().map(|line| grid.line(line)));
+    all.map(|spans| text::head(&spans.text(), width) + "\n").collect()
 }
 
 fn cells(row: &ContainerRow) -> [String; 11] {
     let number = |value: Option<f64>, show: fn(f64) -> String| value.map_or_else(|| NONE.to_owned(), show);
-    let id = match row.id.char_indices().nth(SHORT_ID) {
-        Some((end, _)) if row.id.chars().all(|c| c.is_ascii_hexdigit()) => {
-            row.id.get(..end).unwrap_or(&row.id)
-        }
-        _ => &row.id,
-    };
-    // A row without a pod is a systemd unit, or a container that is known by its id alone.
-    let pod = if row.pod.is_empty() { id } else { &row.pod };
+    // A row without a pod is a systemd unit, a plain cgroup, or a container that is known by its id alone.
+    let pod = if row.pod.is_empty() { &row.name } else { &row.pod };
     let container = match (row.container.as_str(), row.kind.as_str()) {
-        ("", "") if !row.pod.is_empty() => id.to_owned(),
         ("", kind) => kind.to_owned(),
         (name, "" | "app") => name.to_owned(),
         (name, kind) => format!("{name} ({kind})"),
-    };
-    let workload = match (row.workload_kind.as_str(), row.workload.as_str()) {
-        (_, "") => String::new(),
-        ("", name) => name.to_owned(),
-        (kind, name) => format!("{kind}/{name}"),
     };
     [
         plain(&row.namespace),
@@ -68,7 +63,7 @@ fn cells(row: &ContainerRow) -> [String; 11] {
         number(row.memory_peak_bytes, units::bytes),
         number(row.memory_limit_bytes, units::bytes),
         number(row.oom_kills, |kills| format!("{kills:.0}")),
-        plain(&workload),
+        plain(&row.workload_title()),
     ]
 }
 
@@ -76,17 +71,16 @@ fn cells(row: &ContainerRow) -> [String; 11] {
 mod tests {
     use super::*;
 
-    #[test]
-    fn columns_are_aligned() {
-        let rows = [
+    fn rows() -> [ContainerRow; 3] {
+        [
             ContainerRow {
+                name: "web-x2x".into(),
                 namespace: "shop".into(),
                 pod: "web-7c9f-x2x".into(),
                 container: "web".into(),
                 kind: "app".into(),
                 workload_kind: "Deployment".into(),
                 workload: "web".into(),
-                id: "0123456789abcdef".into(),
                 cpu_cores: Some(1.25),
                 cpu_limit_cores: Some(2.0),
                 throttled_share: Some(0.031),
@@ -94,35 +88,56 @@ mod tests {
                 memory_peak_bytes: Some(134_217_728.0),
                 memory_limit_bytes: Some(268_435_456.0),
                 oom_kills: Some(1.0),
-                cpu_history_cores: None,
+                ..ContainerRow::default()
             },
-            ContainerRow { id: "cron.service".into(), cpu_cores: Some(0.001), ..ContainerRow::default() },
-            ContainerRow { id: "0123456789abcdef0123".into(), ..ContainerRow::default() },
-        ];
+            ContainerRow {
+                name: "cron.service".into(),
+                kind: "unit".into(),
+                cpu_cores: Some(0.001),
+                ..ContainerRow::default()
+            },
+            ContainerRow {
+                name: "docker 0123456789ab".into(),
+                kind: "container".into(),
+                ..ContainerRow::default()
+            },
+        ]
+    }
+
+    #[test]
+    fn columns_are_aligned() {
         let expected = "\
-NAMESPACE  POD/UNIT      CONTAINER   CPU  CPU LIMIT  THROTTLED  MEMORY   PEAK  MEM LIMIT  OOM KILLS  WORKLOAD
-shop       web-7c9f-x2x  web        1.25       2.00       3.1%    64Mi  128Mi      256Mi          1  Deployment/web
--          cron.service  -            1m          -          -       -      -          -          -  -
--          0123456789ab  -             -          -          -       -      -          -          -  -
+NAMESPACE  POD/UNIT             CONTAINER   CPU  CPU LIMIT  THROTTLED  MEMORY   PEAK  MEM LIMIT  OOM KILLS  WORKLOAD
+shop       web-7c9f-x2x         web        1.25       2.00       3.1%    64Mi  128Mi      256Mi          1  Deployment/web
+-          cron.service         unit         1m          -          -       -      -          -          -  -
+-          docker 0123456789ab  container     -          -          -       -      -          -          -  -
 ";
-        assert_eq!(render(&rows), expected);
+        assert_eq!(render(&rows(), false), expected);
+        assert!(render(&rows(), true).starts_with("NODE  NAMESPACE"));
+    }
+
+    #[test]
+    fn a_terminal_gets_lines_that_fit() {
+        let expected = "
+  NAME                 NAMESPACE     CPU  CPU LIM   THROT  MEMORY  MEM LIM    OOM
+* web-x2x              shop         1.25     2.00    3.1%    64Mi    256Mi      1
+  cron.service         -              1m        -       -       -        -      -
+  docker 0123456789ab  -               -        -       -       -        -      -
+";
+        assert_eq!(format!("\n{}", fitted(&rows(), 81, false)), expected);
+        for width in 0..200 {
+            assert!(fitted(&rows(), width, true).lines().all(|line| text::width(line) <= width));
+        }
     }
 
     #[test]
     fn cpu_history_is_a_column_with_last() {
-        let rows = [
-            ContainerRow {
-                pod: "a".into(),
-                cpu_history_cores: Some(vec![None, Some(0.5), Some(1.0)]),
-                ..ContainerRow::default()
-            },
-            ContainerRow {
-                pod: "b".into(),
-                cpu_history_cores: Some(vec![None; 3]),
-                ..ContainerRow::default()
-            },
-        ];
-        let text = render(&rows);
+        let with = |pod: &str, history| ContainerRow {
+            pod: pod.into(),
+            cpu_history_cores: Some(history),
+            ..ContainerRow::default()
+        };
+        let text = render(&[with("a", vec![None, Some(0.5), Some(1.0)]), with("b", vec![None; 3])], false);
         let ends: Vec<&str> =
             text.lines().map(|line| line.split_once("OOM KILLS").map_or(line, |(_, end)| end)).collect();
         assert_eq!(ends[0], "  WORKLOAD  CPU HISTORY");
@@ -132,12 +147,14 @@ shop       web-7c9f-x2x  web        1.25       2.00       3.1%    64Mi  128Mi   
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         let row = ContainerRow {
+            name: "a\x1b[2Jb".into(),
             pod: "a\x1b[2Jb".into(),
             container: "c".into(),
             kind: "init".into(),
             ..ContainerRow::default()
         };
-        let text = render(&[row]);
+        let text = render(std::slice::from_ref(&row), false);
         assert!(text.contains("a[2Jb") && text.contains("c (init)"), "{text}");
+        assert!(!fitted(&[row], 100, false).contains('\x1b'));
     }
 }

@@ -1,15 +1,11 @@
 //! CPU usage of a node's workloads over the last hours, minute by minute, from the agent's history.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
-use snug_client::agent::Agent;
 use snug_sizing::minutes::{MINUTE, Minute, MinuteRecord, Minutes};
 
-use super::ContainerRow;
+use super::rows::ContainerRow;
 use crate::evidence::Snapshot;
 
 /// Highest number of columns in a plot.
@@ -28,17 +24,25 @@ pub(crate) struct UsageHistory {
 }
 
 impl UsageHistory {
-    /// Requests the history of the last `last`.
-    pub(crate) fn ask(agent: &Agent, last: Duration) -> Result<Self> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let since = now.saturating_sub(last.as_secs());
-        let snapshot = Snapshot::from_reader("the agent's response", agent.minutes(since)?)?;
+    /// The path of the history of the last `last`, at a time in seconds.
+    pub(crate) fn path(now: u64, last: Duration) -> String {
+        format!("/api/v1/evidence?since={}&minutes=true", now.saturating_sub(last.as_secs()))
+    }
+
+    /// Reads the response for [`Self::path`].
+    pub(crate) fn read(body: &[u8], now: u64, last: Duration) -> Result<Self> {
+        let snapshot = Snapshot::from_reader("the agent's response", body)?;
         let evidence = snapshot.evidence().map(|evidence| {
             let workload = &evidence.workload;
             let names = [&workload.namespace, &workload.owner, &workload.name, &evidence.container.name];
             (names.map(Clone::clone), evidence.minutes.clone())
         });
         Ok(Self::new(evidence.collect(), now, last))
+    }
+
+    /// A history without any usage.
+    pub(crate) fn empty(now: u64, last: Duration) -> Self {
+        Self::new(BTreeMap::new(), now, last)
     }
 
     fn new(by_container: BTreeMap<[String; 4], Minutes>, now: u64, last: Duration) -> Self {
@@ -72,21 +76,6 @@ impl UsageHistory {
         };
         (0..self.columns).map(column).collect()
     }
-}
-
-/// A bar per value, scaled to the largest value. A dot is no usage, a space is no data.
-pub(crate) fn bars(values: &[Option<f64>]) -> String {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let highest = values.iter().flatten().copied().fold(0.0, f64::max);
-    let bar = |value: &Option<f64>| match *value {
-        None => ' ',
-        Some(value) if value <= 0.0 => '·',
-        Some(value) => {
-            let eighths = (value / highest * BARS.len() as f64).ceil() as usize;
-            BARS[eighths.clamp(1, BARS.len()) - 1]
-        }
-    };
-    values.iter().map(bar).collect()
 }
 
 #[cfg(test)]
@@ -125,12 +114,5 @@ mod tests {
         let short = usage_history(&[(999, 6_000), (1000, 3_000)], 1000 * 60, Duration::from_secs(180));
         assert_eq!(short.cores(&row("app")), [None, Some(0.1), Some(0.05)]);
         assert_eq!(short.cores(&row("other")), [None; 3]);
-    }
-
-    #[test]
-    fn bars_are_scaled_to_the_largest() {
-        let values = [None, Some(0.0), Some(0.001), Some(0.5), Some(1.0), Some(0.51)];
-        assert_eq!(bars(&values), " ·▁▄█▅");
-        assert_eq!(bars(&[Some(0.0), None]), "· ");
     }
 }

@@ -15,6 +15,7 @@ mod receiver;
 mod recommend;
 mod runqueue;
 mod scrape;
+mod top;
 
 use std::{fs, process::ExitCode, time::SystemTime};
 
@@ -70,6 +71,8 @@ enum Part {
     History,
     /// `snug recommend` for a large cluster.
     Recommend,
+    /// `snug top` with 500 containers.
+    Top,
 }
 
 fn main() -> ExitCode {
@@ -111,6 +114,7 @@ fn measure(part: Part, options: &Options) -> Result<Section> {
         Part::Runqueue => runqueue::run(),
         Part::History => history::run(),
         Part::Recommend => recommend::run(&recommend::cli_binary()?),
+        Part::Top => top::run(&recommend::cli_binary()?),
     }
 }
 

@@ -147,7 +147,7 @@ pub(crate) const CLI: Layers = &[
     ),
     ("explain", &["columns", "recommend", "source", "units"]),
     ("simulate", &["columns", "explain", "recommend", "source", "units"]),
-    ("top", &["columns", "evidence", "renamed", "units"]),
+    ("top", &["cluster", "columns", "evidence", "renamed", "units"]),
     ("backtest", &["evidence", "risk", "source"]),
 ];
 

@@ -22,6 +22,7 @@ mod queries;
 mod recommend;
 mod sources;
 mod stopping;
+mod top;
 
 use std::{
     fmt::Display,

@@ -32,9 +32,14 @@ pub(crate) fn snug(arguments: &[&str]) -> Result<(Option<i32>, String)> {
     Ok((output.status.code(), String::from_utf8(output.stdout)?))
 }
 
-pub(crate) fn run_snug(arguments: &[&str]) -> Result<Output> {
+/// The command to test.
+pub(crate) fn cli() -> Result<PathBuf> {
     let beside = || agent::binary().map(|agent| agent.with_file_name("snug"));
-    let cli = std::env::var_os(CLI).map(PathBuf::from).map_or_else(beside, Ok)?;
+    std::env::var_os(CLI).map(PathBuf::from).map_or_else(beside, Ok)
+}
+
+pub(crate) fn run_snug(arguments: &[&str]) -> Result<Output> {
+    let cli = cli()?;
     Command::new(&cli)
         .args(arguments)
         .output()

@@ -83,12 +83,13 @@ impl Stage {
             Self::Clippy => &[Need::Ebpf, Need::Lint, Need::Cross],
             Self::Docs => &[Need::Ebpf, Need::Cross],
             Self::Toolchain => &[Need::Ebpf],
-            // A unit test packs busybox into a guest's initramfs.
-            Self::Unit | Self::Kernel => &[Need::Ebpf, Need::Containers],
+            Self::Kernel => &[Need::Ebpf, Need::Containers],
+            // A unit test packs busybox into a guest's initramfs, and one takes a terminal.
+            Self::Unit => &[Need::Ebpf, Need::Containers, Need::Terminal],
             Self::Vm => &[Need::Ebpf, Need::Containers, Need::Vm],
             Self::Manifests => &[Need::Ebpf, Need::Manifests],
             Self::Cluster => &[Need::Ebpf, Need::Manifests, Need::Cluster, Need::Prometheus],
-            Self::System => &[Need::Ebpf, Need::Containers, Need::Prometheus, Need::Otlp],
+            Self::System => &[Need::Ebpf, Need::Containers, Need::Prometheus, Need::Otlp, Need::Terminal],
         }
     }
 

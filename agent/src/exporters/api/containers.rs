@@ -5,6 +5,7 @@ use serde::Serialize;
 use snug_sizing::workload::Resources;
 
 use super::{RowQuery, Traffic, VERSION, Who, page, seconds};
+use crate::clock::unix_now;
 use crate::exporters::query::matches_filter;
 use crate::model::{CgroupRow, ContainerKind, Names, View};
 
@@ -15,6 +16,8 @@ pub(super) struct Containers<'a> {
     version: &'static str,
     /// Name of the node.
     node: &'a str,
+    /// When the values were measured, in seconds since the Unix epoch.
+    at: f64,
     /// In the order of `id`.
     containers: Vec<Container<'a>>,
     /// The row to continue after; `null` on the last page.
@@ -34,6 +37,8 @@ struct Container<'a> {
     who: Who<'a>,
     pod_uid: Option<&'a str>,
     container_id: &'a str,
+    /// The name that docker, podman or nerdctl gave to a container outside of a pod; empty if there is none.
+    name: &'a str,
     /// `containerd`, `cri-o`, `docker` or `podman`; empty if unknown.
     runtime: &'static str,
     /// Seconds since the Unix epoch.
@@ -77,7 +82,8 @@ impl<'a> Containers<'a> {
     pub(super) fn new(view: &'a View, query: &RowQuery) -> Self {
         let rows = view.cgroups.iter().filter(|row| matches(row, query)).map(Container::new);
         let (containers, next) = page(rows, query.limit, |row| row.id.to_owned());
-        Self { version: VERSION, node: &view.agent.node, containers, next }
+        let at = unix_now() - view.at.elapsed().as_secs_f64();
+        Self { version: VERSION, node: &view.agent.node, at, containers, next }
     }
 }
 
@@ -86,10 +92,14 @@ fn matches(row: &CgroupRow, query: &RowQuery) -> bool {
     let is = |filter: &Option<String>, name: fn(&Names) -> &String| {
         matches_filter(filter, names.map(|names| name(names).as_str()))
     };
+    let is_of_workload = || {
+        query.workload.is_none()
+            || matches_filter(&query.workload, Some(&Who::from_identity(&row.identity).workload))
+    };
     row.identity.of_path.level.is_container()
         && query.after.as_deref().is_none_or(|after| *row.identity.path > *after)
         && is(&query.namespace, |names| &names.namespace)
-        && is(&query.workload, |names| &names.workload)
+        && is_of_workload()
         && is(&query.pod, |names| &names.pod)
         && is(&query.container, |names| &names.container)
 }
@@ -111,9 +121,10 @@ impl<'a> Container<'a> {
             id: &identity.path,
             level: identity.of_path.level.as_str(),
             kind: names.and_then(|names| names.kind).map(ContainerKind::as_str),
-            who: Who::new(names),
+            who: Who::from_identity(identity),
             pod_uid: identity.of_path.pod_uid.as_deref(),
             container_id: &identity.of_path.id,
+            name: identity.engine_name.as_deref().unwrap_or_default(),
             runtime: identity.of_path.runtime.as_str(),
             created: row.created_unix,
             cpu_request_cores: cores(resources.cpu_request),

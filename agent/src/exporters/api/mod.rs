@@ -8,13 +8,16 @@ mod node;
 mod terminations;
 mod workloads;
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    model::{self, Names, View},
+    model::{self, Identity, Names, View, WorkloadKey},
     values::Network,
 };
 
@@ -258,8 +261,8 @@ struct Who<'a> {
     pod: &'a str,
     container: &'a str,
     image: &'a str,
-    workload_kind: &'a str,
-    workload: &'a str,
+    workload_kind: Cow<'a, str>,
+    workload: Cow<'a, str>,
 }
 
 impl<'a> Who<'a> {
@@ -270,8 +273,20 @@ impl<'a> Who<'a> {
             pod: name(|names| &names.pod),
             container: name(|names| &names.container),
             image: name(|names| &names.image),
-            workload_kind: name(|names| &names.workload_kind),
-            workload: name(|names| &names.workload),
+            workload_kind: name(|names| &names.workload_kind).into(),
+            workload: name(|names| &names.workload).into(),
+        }
+    }
+
+    /// Also with the workload of a container outside of a pod: `Unit`, `Container` or `Cgroup`.
+    fn from_identity(identity: &'a Identity) -> Self {
+        let who = Self::new(identity.names.as_deref());
+        match WorkloadKey::from_identity(identity).filter(|_| identity.names.is_none()) {
+            Some(key) => {
+                let (_, kind, name, _) = key.parts();
+                Self { workload_kind: kind.to_owned().into(), workload: name.to_owned().into(), ..who }
+            }
+            None => who,
         }
     }
 }

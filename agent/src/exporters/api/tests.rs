@@ -87,6 +87,30 @@ fn containers_are_chosen_and_paged() {
 }
 
 #[test]
+fn a_container_outside_of_pods_has_the_workload_and_the_name_of_its_engine() {
+    let mut view = fixture::view();
+    view.at = std::time::Instant::now();
+    let mut row = fixture::cgroup("/docker/0123", model::Level::Container, "0123", None);
+    let of_path = model::PathIdentity { pod_uid: None, ..row.identity.of_path.clone() };
+    let identity = Identity { of_path, engine_name: Some("web".into()), ..(*row.identity).clone() };
+    row.identity = Arc::new(identity);
+    view.cgroups = vec![row];
+    for (query, rows) in [(None, 1), (Some("workload=0123"), 1), (Some("workload=other"), 0)] {
+        let mut text = Vec::new();
+        Query::parse(Resource::Containers, query).unwrap().write(&view, &mut text).unwrap();
+        let answer: Value = serde_json::from_slice(&text).unwrap();
+        let containers = answer["containers"].as_array().unwrap();
+        assert_eq!(containers.len(), rows, "{query:?}");
+        let age = crate::clock::unix_now() - answer["at"].as_f64().unwrap();
+        assert!((0.0..60.0).contains(&age), "{age}");
+        for row in containers {
+            let named = (&row["name"], &row["workload_kind"], &row["workload"], &row["container"]);
+            assert_eq!(named, (&json!("web"), &json!("Container"), &json!("0123"), &json!("")));
+        }
+    }
+}
+
+#[test]
 fn events_are_followed_by_their_numbers() {
     let numbers = |answer: &Value| -> Vec<u64> {
         answer["events"].as_array().unwrap().iter().map(|row| row["sequence"].as_u64().unwrap()).collect()
@@ -120,7 +144,7 @@ fn unknown_values_are_null() {
     let mut view = fixture::view();
     for row in &mut view.cgroups {
         row.values = crate::values::Values::default();
-        let nameless = crate::identity::Identity { names: None, ..(*row.identity).clone() };
+        let nameless = Identity { names: None, ..(*row.identity).clone() };
         row.identity = Arc::new(nameless);
     }
     let mut text = Vec::new();

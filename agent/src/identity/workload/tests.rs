@@ -172,7 +172,7 @@ proptest! {
 
 fn workload_of(path: &str) -> String {
     let of_path = path::parse(path).unwrap();
-    let identity = Identity { path: path.into(), of_path, names: None };
+    let identity = Identity { path: path.into(), of_path, names: None, engine_name: None };
     WorkloadKey::from_identity(&identity).unwrap().parts().2.to_owned()
 }
 

@@ -201,3 +201,26 @@ fn a_run_counts_under_its_own_container_or_under_none() {
         if is_right { Ok(()) } else { Err(format!("{found:?}, not {expected:?}")) }
     });
 }
+
+#[test]
+fn a_container_outside_of_pods_gets_the_name_of_its_engine() {
+    let mut fixture = Fixture::new();
+    fixture.naming.lib_root = fixture.folder.path().to_owned();
+    let keys = ['a', 'b'].map(|digit| {
+        let path = format!("/docker/{}", id(digit));
+        let of_path = path::parse(&path).unwrap();
+        let appearance =
+            Appearance { path: path.as_str().into(), of_path, created_unix: 0.0, present_at_start: true };
+        fixture.store.appear(appearance, 0, fixture.now)
+    });
+    let folder = fixture.folder.path().join("docker/containers").join(id('a'));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("config.v2.json"), json!({ "Name": "/web" }).to_string()).unwrap();
+    let root = fixture.folder.path().to_owned();
+    for _ in 0..=MAX_ATTEMPTS {
+        fixture.naming.refresh(&mut fixture.store, &root, true);
+    }
+    let names = keys.map(|key| fixture.store.identity(key).unwrap().engine_name.clone());
+    assert_eq!(names, [Some("web".into()), None]);
+    assert!(fixture.store.identity(keys[0]).unwrap().names.is_none());
+}
