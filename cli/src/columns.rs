@@ -1,6 +1,14 @@
 //! Tables of text.
 
-use crate::advice::CommandRule;
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::{advice::CommandRule, progress};
 
 /// Alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +26,13 @@ pub fn render(headings: &[(&str, Align)], rows: &[impl AsRef<[String]>]) -> Stri
     let mut widths = vec![0; headings.len()];
     for row in all() {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
+            *width = cell.width().max(*width);
         }
     }
     let line = |row: &[String]| {
         let cells = row.iter().zip(&widths).zip(headings).map(|((cell, width), (_, align))| {
             // Not by the width of a format, which is at most 65,535.
-            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            let padding = " ".repeat(width.saturating_sub(cell.width()));
             match align {
                 Align::Left => format!("{cell}{padding}"),
                 Align::Right => format!("{padding}{cell}"),
@@ -56,7 +64,18 @@ pub fn visible(text: &str) -> String {
 
 /// Prints a remark to standard error, after the name of the command. It may quote a server, a file or a name.
 pub fn remark(text: impl std::fmt::Display) {
-    eprintln!("snug: {}", one_line(&text.to_string()));
+    progress::clear();
+    eprintln!("{}: {}", command_name(), one_line(&text.to_string()));
+}
+
+/// What the command is called: `kubectl snug` where kubectl runs it as a plugin.
+pub fn command_name() -> &'static str {
+    static NAME: LazyLock<&str> = LazyLock::new(|| {
+        let program = std::env::args_os().next().map(PathBuf::from);
+        let name = program.as_deref().and_then(Path::file_stem).and_then(OsStr::to_str);
+        if name == Some("kubectl-snug") { "kubectl snug" } else { "snug" }
+    });
+    *NAME
 }
 
 /// As [`remark`], with a format.

@@ -110,6 +110,11 @@ impl AgentResponses {
         Self { snapshot: Snapshot::default(), requested, failed: 0 }
     }
 
+    /// Number of requested agents.
+    pub(crate) const fn requested(&self) -> usize {
+        self.requested
+    }
+
     /// Adds a response. A failed request is reported on standard error; it is an error if no other agent was requested.
     pub(crate) fn add(&mut self, response: Result<Snapshot>) -> Result<()> {
         match response {

@@ -1,18 +1,30 @@
 //! The `snug` command.
 
 use std::{
+    fs,
     io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 use snug::{
-    backtest, certificates, columns, explain,
+    backtest, certificates, columns, explain, progress,
     recommend::{self, Outcome},
     simulate, snapshot, top,
 };
+
+/// Below the help of the command.
+const EXAMPLES: &str = "Examples:
+  snug top                                what containers use now
+  snug recommend                          what to request and limit, and what is wrong today
+  snug explain shop/web                   why
+  snug simulate shop/web --memory-limit 256Mi
+  snug man --dir /usr/local/share/man/man1 && man snug-recommend
+
+Exit codes: 0 success, 1 error, 2 --fail-on exceeded, 3 not enough usage history";
 
 /// Show and recommend CPU and memory requests and limits of containers
 #[derive(Debug, Parser)]
@@ -20,7 +32,7 @@ use snug::{
     name = "snug",
     version,
     max_term_width = 110,
-    after_help = "Exit codes: 0 success, 1 error, 2 --fail-on exceeded, 3 not enough usage history"
+    after_help = EXAMPLES
 )]
 struct Options {
     #[command(subcommand)]
@@ -46,8 +58,14 @@ enum Command {
         /// The shell
         shell: Shell,
     },
-    /// Print the manual page, such as `snug man | man -l -`
-    Man,
+    /// Print the manual pages, such as `snug man top | man -l -`
+    Man {
+        /// Only the page of this subcommand
+        page: Option<String>,
+        /// Write a file for each page into this directory instead: snug.1, snug-top.1 and so on
+        #[arg(long, value_name = "DIRECTORY", conflicts_with = "page")]
+        dir: Option<PathBuf>,
+    },
     /// Back-test the recommendations of Snug and of other tools on recorded usage
     Backtest(backtest::Options),
 }
@@ -59,7 +77,8 @@ const ABOVE_THRESHOLD: u8 = 2;
 const NOT_ENOUGH_DATA: u8 = 3;
 
 fn main() -> ExitCode {
-    let Options { command } = match Options::try_parse() {
+    let parsed = command(columns::command_name()).try_get_matches();
+    let Options { command } = match parsed.and_then(|matches| Options::from_arg_matches(&matches)) {
         Ok(options) => options,
         Err(error) => {
             // Help and version are printed to standard output and are not errors.
@@ -82,10 +101,11 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Options::command(), "snug", &mut script);
             out.write_all(&script).map(|()| Outcome::Success).context("cannot write the completions")
         }
-        Command::Man => man(out).map(|()| Outcome::Success),
+        Command::Man { page, dir } => man(page.as_deref(), dir.as_deref(), out).map(|()| Outcome::Success),
         Command::Backtest(options) => backtest::run(&options, out).map(|()| Outcome::Success),
     };
     let result = result.and_then(|outcome| out.flush().map(|()| outcome).context("cannot write the output"));
+    progress::clear();
     let code = match result {
         Ok(Outcome::Success) => SUCCESS,
         Ok(Outcome::AboveThreshold) => ABOVE_THRESHOLD,
@@ -99,14 +119,44 @@ fn main() -> ExitCode {
     code.into()
 }
 
-/// Writes the manual page of the command and of each subcommand.
-fn man(out: &mut impl Write) -> anyhow::Result<()> {
+/// The command under the name that it was called by, also in its examples.
+fn command(name: &'static str) -> clap::Command {
+    let command = Options::command().bin_name(name);
+    if name == "snug" {
+        return command;
+    }
+    let renamed = |command: clap::Command| match command.get_after_help().map(ToString::to_string) {
+        Some(text) => command.after_help(text.replace("  snug ", &format!("  {name} "))),
+        None => command,
+    };
+    renamed(command).mut_subcommands(renamed)
+}
+
+/// Writes the manual page of the command and of each subcommand, or one of them.
+fn man(page: Option<&str>, dir: Option<&Path>, out: &mut impl Write) -> anyhow::Result<()> {
     let mut command = Options::command();
     command.build();
-    clap_mangen::Man::new(command.clone()).render(out)?;
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-        let title = sub.get_display_name().unwrap_or_default().to_owned();
-        clap_mangen::Man::new(sub.clone()).title(title).render(out)?;
+    let subcommands = command.get_subcommands().filter(|sub| sub.get_name() != "help");
+    let mut pages = vec![("snug".to_owned(), command.clone())];
+    pages.extend(subcommands.map(|sub| (format!("snug-{}", sub.get_name()), sub.clone())));
+    if let Some(wanted) = page {
+        let is_wanted = |name: &str| name == wanted || name.strip_prefix("snug-") == Some(wanted);
+        let names: Vec<String> = pages.iter().map(|(name, _)| name.clone()).collect();
+        pages.retain(|(name, _)| is_wanted(name));
+        anyhow::ensure!(!pages.is_empty(), "there is no page {wanted:?}; use one of {}", names.join(", "));
+    }
+    for (name, command) in pages {
+        let mut text = Vec::new();
+        clap_mangen::Man::new(command).title(name.clone()).render(&mut text)?;
+        match dir {
+            Some(dir) => {
+                let path = dir.join(format!("{name}.1"));
+                fs::create_dir_all(dir)
+                    .and_then(|()| fs::write(&path, &text))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
+            None => out.write_all(&text).context("cannot write the manual")?,
+        }
     }
     Ok(())
 }
@@ -131,6 +181,27 @@ mod tests {
     use snug::evidence::SnapshotError;
 
     use super::*;
+
+    #[test]
+    fn a_plugin_of_kubectl_calls_itself_so() {
+        let usage = |name| {
+            let mut command = command(name);
+            command.build();
+            let recommend = command.find_subcommand_mut("recommend").unwrap();
+            recommend.render_help().to_string()
+        };
+        let help = usage("kubectl snug");
+        assert!(
+            help.contains("Usage: kubectl snug recommend")
+                && help.contains("  kubectl snug recommend -n shop"),
+            "{help}"
+        );
+        let help = usage("snug");
+        assert!(help.contains("Usage: snug recommend") && !help.contains("kubectl snug"), "{help}");
+        for heading in ["Source of the usage history:", "Method:", "Examples:"] {
+            assert!(help.contains(heading), "{help}");
+        }
+    }
 
     #[test]
     fn only_a_closed_pipe_is_success() {

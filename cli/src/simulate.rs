@@ -25,15 +25,22 @@ const SCHEMA: &str = "snug.simulation/1";
 
 /// The options of `snug simulate`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Options {
-    #[command(flatten)]
-    selected: WorkloadSelector,
     #[command(flatten)]
     values: Values,
     /// Output format
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Text)]
     output: Output,
+    #[command(flatten)]
+    selected: WorkloadSelector,
 }
+
+/// Below the help of the command.
+const EXAMPLES: &str = "Examples:
+  snug simulate shop/web --memory-limit 256Mi         the least number of OOM kills at this limit
+  snug simulate deployment/web --cpu-limit 500m       how much a CPU limit would have throttled
+  snug simulate web --container app --cpu-request 100m -o json";
 
 /// The values to simulate.
 #[derive(Debug, Args)]
@@ -101,9 +108,10 @@ struct Simulation {
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let Options { selected, values, output } = options;
     let sources = selected.source.open(LikesScope::default())?;
+    let select = selected.resolve(sources.iter().map(|source| &source.snapshot));
     let mut all: Vec<(&str, &Evidence)> = Vec::new();
     for OpenedSource { name, snapshot, .. } in &sources {
-        all.extend(snapshot.evidence().filter(|it| selected.is(it)).map(|it| (name.as_str(), it)));
+        all.extend(snapshot.evidence().filter(|it| select.is(it)).map(|it| (name.as_str(), it)));
     }
     let simulations: Vec<Simulation> =
         all.iter().map(|(cluster, evidence)| simulation(cluster, evidence, values)).collect();
@@ -121,11 +129,10 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
             texts.join("\n")
         }
     };
+    crate::progress::clear();
     out.write_all(text.as_bytes()).context("cannot write the simulation")?;
     if all.is_empty() {
-        let known: usize = sources.iter().map(|source| source.snapshot.evidence().count()).sum();
-        let workload = &selected.workload;
-        crate::remark!("none of {known} containers belongs to a workload {workload:?}");
+        crate::remark!("{}", select.hint().unwrap_or_else(|| "no containers found".to_owned()));
         return Ok(Outcome::NotEnoughData);
     }
     Ok(Outcome::Success)

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use snug_client::{
     agent::{self, Agent},
@@ -25,7 +25,8 @@ use crate::{
     cluster::{Cluster, ClusterConstraints, KubeContext},
     columns::plain,
     evidence::{AgentResponses, Snapshot},
-    prometheus::{self, Prometheus, PrometheusError, PrometheusHistory},
+    progress,
+    prometheus::{self, Prometheus, PrometheusHistory},
 };
 
 /// The default `--since` with Prometheus: every weekday once.
@@ -50,6 +51,9 @@ pub struct EvidenceSource {
     /// HTTP header for --prometheus, such as 'Authorization: Bearer …' or 'X-Scope-OrgID: …'; can be repeated
     #[arg(long, value_name = "NAME: VALUE", requires = "prometheus", value_parser = prometheus::parse_header)]
     header: Vec<prometheus::Header>,
+    /// File with a bearer token for --prometheus or --agent, so that it is on no command line [default: the token in $SNUG_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Read only series with these labels from --prometheus: Prometheus matchers, such as cluster=prod or
     /// 'cluster=~"prod-.*",region!=us'; can be repeated
     #[arg(long = "match", value_name = "MATCHERS", requires = "prometheus", value_parser = prometheus::parse_matchers)]
@@ -235,11 +239,18 @@ impl EvidenceSource {
         self.since.map(|since| first_second(now, since))
     }
 
-    fn read_prometheus(&self, address: &str) -> Result<Vec<LoadedSource>, PrometheusError> {
+    fn read_prometheus(&self, address: &str) -> Result<Vec<LoadedSource>> {
         let since = self.since.unwrap_or(PROMETHEUS_SINCE);
-        let prometheus =
-            Prometheus::new(address, &self.header, &self.root_certificates(), self.allow_partial)
-                .selecting(&self.matchers, &self.namespace);
+        let mut headers = self.header.clone();
+        if let Some(token) = self.token()? {
+            ensure!(
+                !headers.iter().any(prometheus::Header::is_authorization),
+                "there are two tokens: leave out either the header Authorization or --token-file and $SNUG_TOKEN"
+            );
+            headers.push(prometheus::Header::bearer(&token));
+        }
+        let prometheus = Prometheus::new(address, &headers, &self.root_certificates(), self.allow_partial)
+            .selecting(&self.matchers, &self.namespace);
         let loaded = |history: PrometheusHistory| {
             let PrometheusHistory { cluster: name, mut snapshot, autoscalers, missing } = history;
             // Only the selected namespaces were read, and the server's clock says what is old.
@@ -267,14 +278,38 @@ impl EvidenceSource {
         Ok(snapshot)
     }
 
+    /// The bearer token of --token-file or the environment.
+    fn token(&self) -> Result<Option<String>> {
+        let (text, source) = match &self.token_file {
+            Some(file) => {
+                let name = format!("the token file {}", file.display());
+                (std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?, name)
+            }
+            None => match std::env::var("SNUG_TOKEN") {
+                Ok(text) if !text.is_empty() => (text, "$SNUG_TOKEN".to_owned()),
+                _ => return Ok(None),
+            },
+        };
+        let token = text.trim();
+        // As RFC 6750 has it. The text itself is in no message.
+        let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        ensure!(is_token, "{source} has no token: a token is one line of visible ASCII characters");
+        Ok(Some(token.to_owned()))
+    }
+
     fn read_agents(&self) -> Result<Snapshot> {
         let since = self.since_seconds();
+        let token = self.token()?;
         let local = [LOCAL.to_owned()];
         let addresses = if self.agent.is_empty() { &local } else { self.agent.as_slice() };
         let mut responses = AgentResponses::new(addresses.len());
-        for address in addresses {
-            let response =
-                Agent::new(address, &self.root_certificates()).evidence(since).map_err(anyhow::Error::from);
+        for (number, address) in addresses.iter().enumerate() {
+            let (number, all) = (number + 1, addresses.len());
+            progress::step(&format!("reading the usage history: agent {number} of {all}"));
+            let response = Agent::new(address, &self.root_certificates())
+                .with_token(token.as_deref())
+                .evidence(since)
+                .map_err(anyhow::Error::from);
             responses.add(response.and_then(|body| Snapshot::from_reader(address, body)))?;
         }
         responses.finish()

@@ -34,6 +34,61 @@ pub fn bytes(bytes: f64) -> String {
     format!("{text}{unit}")
 }
 
+/// The unit of a column of amounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Millicores,
+    Mebibytes,
+    Gibibytes,
+}
+
+impl Unit {
+    /// For a column of sizes in bytes: gibibytes if the smallest one has a tenth of it that shows.
+    pub fn of_bytes(all: impl Iterator<Item = u64>) -> Self {
+        match all.filter(|bytes| *bytes > 0).min() {
+            Some(min) if min >= 10 << 30 => Self::Gibibytes,
+            _ => Self::Mebibytes,
+        }
+    }
+
+    /// As Kubernetes writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Millicores => "m",
+            Self::Mebibytes => "Mi",
+            Self::Gibibytes => "Gi",
+        }
+    }
+
+    /// An amount in millicores or bytes, in this unit, with a digit after the point where it is not whole.
+    pub fn format(self, amount: u64) -> String {
+        let one = match self {
+            Self::Millicores => return amount.to_string(),
+            Self::Mebibytes => 1_u64 << 20,
+            Self::Gibibytes => 1 << 30,
+        };
+        // An amount above 0 is not shown as 0.
+        let value = (amount as f64 / one as f64).max(if amount > 0 { 0.1 } else { 0.0 });
+        let text = format!("{value:.1}");
+        text.strip_suffix(".0").unwrap_or(&text).to_owned()
+    }
+}
+
+/// A rate per day as its inverse: `1 in 400 days`, with about three significant digits. At most one a day.
+pub fn rate(per_day: f64) -> String {
+    if per_day.is_nan() || per_day <= 0.0 {
+        return "0".to_owned();
+    }
+    let days = 1.0 / per_day;
+    match days {
+        _ if days < 0.95 => format!("{per_day:.1} a day"),
+        _ if days < 1.05 => "1 a day".to_owned(),
+        _ if days < 9.95 => format!("1 in {days:.1} days"),
+        _ if days < 1e6 => format!("1 in {days:.0} days"),
+        _ => "1 in >1e6 days".to_owned(),
+    }
+}
+
 /// A time from seconds since the Unix epoch, capped at the end of the year 9999.
 pub fn time(seconds: u64) -> String {
     const LAST: u64 = 253_402_300_799;
@@ -91,6 +146,37 @@ mod tests {
             (1.5e19, "13Ei"),
         ] {
             assert_eq!(bytes(value), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn columns_have_one_unit() {
+        for (unit, amount, text) in [
+            (Unit::Millicores, 12_345, "12345"),
+            (Unit::Mebibytes, 352 << 20, "352"),
+            (Unit::Mebibytes, 128_000_000, "122.1"),
+            (Unit::Mebibytes, 1, "0.1"),
+            (Unit::Mebibytes, 0, "0"),
+            (Unit::Gibibytes, 3 << 29, "1.5"),
+        ] {
+            assert_eq!(unit.format(amount), text);
+        }
+        assert_eq!(Unit::of_bytes([0, 64 << 30].into_iter()), Unit::Gibibytes);
+        assert_eq!(Unit::of_bytes([64 << 30, 1 << 30].into_iter()), Unit::Mebibytes);
+    }
+
+    #[test]
+    fn rates_are_once_in_so_many_days() {
+        for (rate, text) in [
+            (0.0, "0"),
+            (0.0025, "1 in 400 days"),
+            (0.8, "1 in 1.2 days"),
+            (1.0, "1 a day"),
+            (0.1, "1 in 10 days"),
+            (2.5, "2.5 a day"),
+            (1e-9, "1 in >1e6 days"),
+        ] {
+            assert_eq!(super::rate(rate), text);
         }
     }
 

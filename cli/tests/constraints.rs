@@ -223,8 +223,8 @@ fn a_pod_with_requests_and_limits_of_its_own_counts_with_them() {
     let raised = format!(r#""resources":{{"limits":{{"cpu":"1500m","memory":"{quantity}"}},"#);
     assert!(patch.contains(&raised), "{raised} {patch}");
     let table = recommend(&json!({}), &recording, "table");
-    let cpu = table.lines().find(|line| line.starts_with("CPU requests of all pods")).unwrap();
-    assert!(cpu.contains("3.25 → "), "two pods of 1500m and one of 250m: {cpu}");
+    let cpu = table.lines().find(|line| line.starts_with("all pods ")).unwrap();
+    assert!(cpu.contains(" 3250 "), "two pods of 1500m and one of 250m: {cpu}");
 }
 
 fn recommended_quantity(pod: &Value) -> &str {

@@ -216,11 +216,34 @@ fn one_container_in_two_window_lengths_is_one_row() {
     );
     // Twice the request of one pod.
     let table = output("table");
-    assert!(
-        table.contains("CPU requests of all pods: 2.00 → ")
-            && table.contains("Memory requests of all pods: 2Gi → "),
-        "{table}"
-    );
+    let total = table.lines().find(|line| line.starts_with("all pods ")).unwrap();
+    assert!(total.contains(" 2000 → ") && total.contains(" 2048 → "), "{table}");
+}
+
+#[test]
+fn rows_and_totals_are_grouped_by_a_label() {
+    let all = ["web", "api", "cron"].map(|name| container("Deployment", name, "app", 0));
+    let pod = |name: &str, team: &str| {
+        json!({
+            "metadata": { "namespace": "shop", "name": name, "labels": { "team": team } },
+            "spec": { "containers": [{ "name": "app" }] }, "status": { "phase": "Running" },
+        })
+    };
+    let pods = json!([pod("web-0", "front"), pod("api-0", "back"), pod("cron-0", "back")]);
+    let answers = BTreeMap::from([("/api/v1/pods", list("v1", "PodList", &pods))]);
+    let server = ApiServer::start(&all, answers);
+    let said: Value = serde_json::from_str(&server.text(&["--group-by", "team", "-o", "json"])).unwrap();
+    let totals: Vec<(&str, u64)> = said["totals"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["name"].as_str().unwrap(), it["containers"].as_u64().unwrap()))
+        .collect();
+    assert_eq!((totals, &said["group_by"]), (vec![("back", 2), ("front", 1)], &"team".into()));
+    let table = server.text(&["--group-by", "team"]);
+    let at = |part: &str| table.find(part).unwrap_or_else(|| panic!("{part}: {table}"));
+    assert!(at("team=back\n") < at("shop/api") && at("shop/cron") < at("team=front\n"));
+    assert!(at("team=front\n") < at("shop/web"));
 }
 
 #[test]

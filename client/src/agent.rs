@@ -22,6 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Agent {
     address: String,
+    /// The value of the header `Authorization`.
+    authorization: Option<String>,
     client: ureq::Agent,
 }
 
@@ -47,6 +49,12 @@ pub enum AgentError {
         "{url} responds with status {status}; --agent takes the agent's address without a path, such as http://127.0.0.1:9750"
     )]
     Status { url: String, status: u16 },
+    /// The agent does not know the client, or does not let it read.
+    #[error(
+        "{url} responds with status {status}: it wants a token that it accepts (--token-file or $SNUG_TOKEN), or a client certificate, \
+         which this command cannot send"
+    )]
+    Denied { url: String, status: u16 },
     /// The server does not have this path.
     #[error("{url} does not exist: is the server a snug-agent, and at least as new as this command?")]
     NoSuchPath { url: String },
@@ -81,7 +89,21 @@ impl Agent {
 
     /// As [`Self::new`], with the time that a whole response may take.
     pub fn with_timeout(address: &str, trust: &RootCertificates, timeout: Duration) -> Self {
-        Self { address: address.to_owned(), client: http::client(timeout, trust) }
+        Self { address: address.to_owned(), authorization: None, client: http::client(timeout, trust) }
+    }
+
+    /// With a bearer token in all requests.
+    #[must_use]
+    pub fn with_token(self, token: Option<&str>) -> Self {
+        Self { authorization: token.map(|token| format!("Bearer {token}")), ..self }
+    }
+
+    fn request(&self, path: &str) -> ureq::RequestBuilder<ureq::typestate::WithoutBody> {
+        let request = self.client.get(self.address.clone() + path);
+        match &self.authorization {
+            Some(value) => request.header("authorization", value),
+            None => request,
+        }
     }
 
     /// Requests the usage history, of all hours or since a time in seconds since the Unix epoch.
@@ -100,13 +122,13 @@ impl Agent {
     pub fn get(&self, path: &str) -> Result<impl Read + use<>, AgentError> {
         let url = http::without_password(&self.address) + path;
         let response = self
-            .client
-            .get(self.address.clone() + path)
+            .request(path)
             .call()
             .map_err(|source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) })?;
         match response.status().as_u16() {
             200 => Ok(response.into_body().into_with_config().limit(MAX_HISTORY_BYTES).reader()),
             404 => Err(AgentError::NoSuchPath { url }),
+            status @ (401 | 403) => Err(AgentError::Denied { url, status }),
             status => Err(AgentError::Status { url, status }),
         }
     }
@@ -116,14 +138,14 @@ impl Agent {
     /// # Errors
     /// When there is no response, or not the response of an agent.
     pub fn scrape(&self) -> Result<Scrape, AgentError> {
-        let Self { address, client } = self;
-        let url = &(http::without_password(address) + "/metrics");
+        let url = &(http::without_password(&self.address) + "/metrics");
         let unreachable = |source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) };
-        let mut response =
-            client.get(format!("{address}/metrics")).header("Accept", ACCEPT).call().map_err(unreachable)?;
+        let mut response = self.request("/metrics").header("Accept", ACCEPT).call().map_err(unreachable)?;
         let at = Instant::now();
-        if response.status() != 200 {
-            return Err(AgentError::Status { url: url.clone(), status: response.status().as_u16() });
+        match response.status().as_u16() {
+            200 => {}
+            status @ (401 | 403) => return Err(AgentError::Denied { url: url.clone(), status }),
+            status => return Err(AgentError::Status { url: url.clone(), status }),
         }
         let body =
             response.body_mut().with_config().limit(MAX_PAGE_BYTES).read_to_string().map_err(unreachable)?;

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod api_server;
+pub mod browser;
 pub mod cgroup;
 pub mod exposition;
 pub mod fake_agent;

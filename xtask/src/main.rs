@@ -3,6 +3,7 @@
 mod apt;
 mod backtest;
 mod bench;
+mod browser;
 mod build;
 mod build_ebpf;
 mod cluster;

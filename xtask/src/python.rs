@@ -22,13 +22,22 @@ pub(crate) fn root(name: &str, versions: &[&str]) -> Result<PathBuf> {
 
 /// Creates an environment, replacing an existing one, and downloads packages into it with the host's pip configuration.
 pub(crate) fn make(root: &Path, packages: &[&str]) -> Result<()> {
+    download(root, packages, &[])
+}
+
+/// As [`make`], with one package and without those that it depends on.
+pub(crate) fn make_alone(root: &Path, package: &str) -> Result<()> {
+    download(root, &[package], &["--no-deps"])
+}
+
+fn download(root: &Path, packages: &[&str], options: &[&str]) -> Result<()> {
     if root.exists() {
         fs::remove_dir_all(root).with_context(|| format!("cannot remove {}", root.display()))?;
     }
     command::capture(command::new(toolchain::PYTHON).args(["-m", "venv"]).arg(root))?;
     let mut pip = command::new(root.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]);
-    command::capture(pip.args(packages))?;
+    command::capture(pip.args(options).args(packages))?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 
-use crate::{apt, command, emulator, kubernetes::Binaries, manifests, otlp, toolchain, workspace};
+use crate::{apt, browser, command, emulator, kubernetes::Binaries, manifests, otlp, toolchain, workspace};
 
 /// A group of tools that a task needs besides Rust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -37,6 +37,8 @@ pub(crate) enum Need {
     Cluster,
     /// qemu and stock Debian kernels, in the cache.
     Vm,
+    /// Chromium, and axe in the cache, for tests of pages.
+    Browser,
 }
 
 impl Need {
@@ -58,6 +60,7 @@ impl Need {
             Self::Otlp => (toolchain::PYTHON_PACKAGES, "to download an OTLP decoder"),
             Self::Cluster => (toolchain::CLUSTER_PACKAGES, "to run a Kubernetes node"),
             Self::Vm => (toolchain::GUEST_PACKAGES, "for virtual machines"),
+            Self::Browser => (toolchain::BROWSER_PACKAGES, "to test pages"),
         }
     }
 }
@@ -92,6 +95,7 @@ pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
             Need::Otlp => otlp::ensure()?,
             Need::Cluster => Binaries::cached()?.ensure()?,
             Need::Vm => emulator::ensure()?,
+            Need::Browser => browser::ensure()?,
             Need::Lint | Need::Containers | Need::Terminal | Need::Bench => {}
         }
     }

@@ -98,6 +98,10 @@ pub(crate) const MANIFEST_PACKAGES: &[&str] = &[
 /// PyPI packages for OTLP tests: the OTLP definitions compiled for Python, and gRPC.
 pub(crate) const OTLP_PACKAGES: &[&str] =
     &["grpcio==1.85.3", "opentelemetry-proto==1.45.2", "protobuf==7.36.2", "typing_extensions==4.16.0"];
+/// Packages for tests of pages: a browser, and a font for it.
+pub(crate) const BROWSER_PACKAGES: &[&str] = &["chromium", "fonts-dejavu-core", "python3-venv"];
+/// PyPI package with axe-core 4.12.1, which checks whether everyone can use a page.
+pub(crate) const AXE_PACKAGE: &str = "axe-playwright-python==0.1.8";
 /// The Debian package of qemu.
 pub(crate) const QEMU_PACKAGE: &str = "qemu-system-x86";
 /// The executable of qemu.

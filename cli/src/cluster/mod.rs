@@ -11,7 +11,7 @@ mod managers;
 mod objects;
 mod occupancy;
 
-use std::{cell::OnceCell, path::PathBuf};
+use std::{cell::OnceCell, collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context as _, Error, Result};
 use clap::Args;
@@ -37,6 +37,7 @@ pub use self::{
 use crate::{
     evidence::{AgentResponses, Snapshot},
     policy::PolicyAnnotation,
+    progress,
 };
 
 /// Label selector of the agents' pods.
@@ -164,10 +165,13 @@ impl Cluster {
             let pending =
                 stream::iter(agents).map(|agent| self.request(agent, since)).buffer_unordered(AT_ONCE);
             let mut pending = std::pin::pin!(pending);
+            let (all, mut done) = (responses.requested(), 0);
             while let Some((agent, response)) = pending.next().await {
                 let response =
                     response.map_err(Error::from).and_then(|body| Snapshot::from_reader(&agent, &*body));
                 responses.add(response.context(agent))?;
+                done += 1;
+                progress::step(&format!("reading the usage history: {done} of {all} agents"));
             }
             responses.finish()
         })
@@ -206,6 +210,18 @@ impl Cluster {
         let names = listed.items.into_iter().map(|pod| pod.metadata);
         let names = names.map(|it| (it.namespace.unwrap_or_default(), it.name.unwrap_or_default()));
         Ok(names.collect())
+    }
+
+    /// The values of a label of the pods that have it, by namespace and name.
+    ///
+    /// # Errors
+    /// When pods cannot be listed.
+    pub fn label_values(&self, label: &str) -> Result<BTreeMap<(String, String), String>, &ClusterError> {
+        let of_pod = |pod: &LivePod| {
+            let value = pod.labels.get(label)?.clone();
+            Some(((pod.namespace.clone(), pod.name.clone()), value))
+        };
+        Ok(self.listed_pods()?.live.iter().filter_map(of_pod).collect())
     }
 
     /// The policies in annotations of pods.

@@ -15,7 +15,7 @@ use super::{
     error::PrometheusError,
     query::{At, Query, QueryApi, Series},
 };
-use crate::advice::CommandRule;
+use crate::{advice::CommandRule, progress};
 
 /// Upper bound of a response, far above the largest part of a thousand containers.
 const MAX_RESPONSE_BYTES: u64 = 256 << 20;
@@ -37,6 +37,18 @@ const MAX_TEXT: usize = 300;
 pub struct Header {
     name: String,
     value: String,
+}
+
+impl Header {
+    /// A bearer token.
+    pub fn bearer(token: &str) -> Self {
+        Self { name: "Authorization".to_owned(), value: format!("Bearer {token}") }
+    }
+
+    /// Whether it says who asks.
+    pub fn is_authorization(&self) -> bool {
+        self.name.eq_ignore_ascii_case("authorization")
+    }
 }
 
 /// Parses `--prometheus`: an HTTP or HTTPS address, with a path if the server has one before `/api/v1`.
@@ -75,6 +87,8 @@ pub(super) struct Client {
     allow_partial: bool,
     pause: fn(Duration),
     paused: Cell<Duration>,
+    /// Queries so far, for the progress.
+    queries: Cell<u32>,
     /// Whether a query has succeeded.
     answered: Cell<bool>,
     /// What was reported already.
@@ -122,6 +136,7 @@ impl Client {
             allow_partial,
             pause: std::thread::sleep,
             paused: Cell::default(),
+            queries: Cell::default(),
             answered: Cell::default(),
             reported: RefCell::default(),
             partial: RefCell::default(),
@@ -131,6 +146,8 @@ impl Client {
     /// Sends a query, again after a pause if the server is busy.
     fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Vec<Series>, PrometheusError> {
         let mut tries = 0;
+        self.queries.set(self.queries.get() + 1);
+        progress::step(&format!("asking {}: query {}", self.base, self.queries.get()));
         loop {
             tries += 1;
             let (what, pause, text) = match self.try_get(path, parameters) {

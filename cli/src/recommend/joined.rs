@@ -1,6 +1,6 @@
 //! One report of several clusters.
 
-use super::report::{Cost, OfCluster, Report, Window};
+use super::report::{OfCluster, Report, Window};
 
 impl Report {
     /// One report of several clusters, each with its name. Rows keep their cluster, and nothing of one is counted for another; the
@@ -9,6 +9,7 @@ impl Report {
         let mut all = reports.into_iter().map(|(name, mut report)| {
             let (window, cost) = (report.window.clone(), report.cost);
             report.recommendations.iter_mut().for_each(|entry| entry.cluster.clone_from(&name));
+            report.totals.iter_mut().for_each(|total| total.cluster.clone_from(&name));
             report.skipped.iter_mut().for_each(|skipped| skipped.cluster.clone_from(&name));
             report.clusters = vec![OfCluster { cluster: name, window, cost }];
             report
@@ -19,10 +20,10 @@ impl Report {
             joined.clusters.extend(other.clusters);
             joined.recommendations.extend(other.recommendations);
             joined.skipped.extend(other.skipped);
-            joined.cost = joined.cost.zip(other.cost).map(|(one, other)| Cost {
-                month_now: one.month_now + other.month_now,
-                month_then: one.month_then + other.month_then,
-            });
+            joined.totals.extend(other.totals);
+            joined.total = joined.total.plus(&other.total);
+            joined.left_out += other.left_out;
+            joined.cost = joined.cost.zip(other.cost).map(|(one, other)| one.plus(other));
             joined
         }))
     }

@@ -4,19 +4,29 @@
 mod api_server;
 mod apply;
 mod checks;
+mod cost;
+pub mod detail;
 mod formats;
+mod html;
 mod injectors;
+pub mod issue;
 mod joined;
+mod judge;
+pub mod lookup;
+mod overview;
 mod place;
 mod placement;
 mod quantities;
 pub mod report;
+mod selection;
 #[cfg(test)]
 mod tests;
+mod totals;
+mod warning;
 
 use std::{collections::BTreeSet, io::Write, path::PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use snug_sizing::{
     cost::Prices,
@@ -24,15 +34,34 @@ use snug_sizing::{
     evidence::Evidence,
 };
 
-use self::report::Report;
+use self::{
+    detail::Details,
+    html::Page,
+    lookup::WorkloadMatch,
+    report::Report,
+    selection::{SelectionOptions, Shape},
+};
 use crate::{
     cluster::{Cluster, WorkloadObjects},
     columns::plain,
+    evidence::Snapshot,
     horizon::{self, Horizon},
     policy::{CpuLimitOption, Policies, PolicyError},
-    price, risk,
+    price, progress, risk,
     source::{EvidenceSource, OpenedSource},
+    terminal::Terminal,
 };
+
+/// Below the help of the command.
+pub const EXAMPLES: &str = "Examples:
+  snug recommend                              all workloads of the cluster, or of this host
+  snug recommend -n shop --sort savings --top 10
+  snug recommend --min-change 10% -o patch    commands that apply the larger changes
+  snug recommend -o html > snug.html          one page with pictures, for a browser
+  snug recommend --prometheus http://127.0.0.1:9090 --since 14d --price cpu=0.03,memory=0.004
+  snug recommend --risk critical --fail-on 0.01 || echo 'a container is in danger'
+
+Exit codes: 0 success, 1 error, 2 --fail-on exceeded, 3 not enough usage history";
 
 /// Options of the sizing engine, shared by `recommend` and `explain`.
 #[derive(Debug, Args)]
@@ -104,16 +133,15 @@ impl SizingOptions {
 
 /// The options of `snug recommend`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Options {
-    /// Only this workload: NAME or NAMESPACE/NAME
+    /// Only this workload: NAME, NAMESPACE/NAME, KIND/NAME, or the first digits of a container's id
     workload: Option<String>,
-    #[command(flatten)]
-    source: EvidenceSource,
-    #[command(flatten)]
-    sizing: SizingOptions,
     /// Output format
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    #[command(flatten)]
+    selection: SelectionOptions,
     /// Hourly list prices of a core and of a GiB of memory, such as cpu=0.03,memory=0.004: adds the monthly cost of current
     /// and recommended requests
     #[arg(long, value_name = "PRICES", value_parser = price::parse)]
@@ -121,6 +149,10 @@ pub struct Options {
     /// Exit with code 2 if the expected OOM kills per pod-day of a container, at its current memory limit, exceed this number
     #[arg(long, value_name = "OOM-KILLS")]
     fail_on: Option<f64>,
+    #[command(flatten, next_help_heading = "Method")]
+    sizing: SizingOptions,
+    #[command(flatten, next_help_heading = "Source of the usage history")]
+    source: EvidenceSource,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -143,6 +175,20 @@ enum Output {
     Kustomize,
     /// Values for Helm charts
     Helm,
+    /// VerticalPodAutoscaler objects in mode Off, with bounds and start-up boosts
+    Vpa,
+    /// One page for a browser, with pictures, without anything from other servers
+    Html,
+}
+
+impl Output {
+    const fn shape(self) -> Shape {
+        match self {
+            Self::Table | Self::Wide | Self::Markdown | Self::Html => Shape::Table,
+            Self::Json | Self::Csv | Self::Yaml => Shape::Data,
+            Self::Patch | Self::Kustomize | Self::Helm | Self::Vpa => Shape::Objects,
+        }
+    }
 }
 
 /// The result of a command that had no error.
@@ -156,34 +202,33 @@ pub enum Outcome {
     NotEnoughData,
 }
 
-/// Whether evidence is of the workload `NAME` or `NAMESPACE/NAME`.
-fn is_workload(evidence: &Evidence, name: &str) -> bool {
-    let workload = &evidence.workload;
-    // A unit of a guest has a slash in its own name.
-    workload.name == name
-        || name
-            .split_once('/')
-            .is_some_and(|(namespace, name)| workload.namespace == namespace && workload.name == name)
-}
-
 /// Options that select one workload and the source of its evidence.
 #[derive(Debug, Args)]
 pub struct WorkloadSelector {
-    /// The workload: NAME or NAMESPACE/NAME
+    /// The workload: NAME, NAMESPACE/NAME, KIND/NAME, or the first digits of a container's id
     pub workload: String,
     /// Only this container
     #[arg(long, value_name = "NAME")]
     container: Option<String>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Source of the usage history")]
     pub source: EvidenceSource,
 }
 
 impl WorkloadSelector {
-    /// Whether evidence is of a selected container.
-    pub fn is(&self, evidence: &Evidence) -> bool {
-        is_workload(evidence, &self.workload)
-            && self.container.as_ref().is_none_or(|name| evidence.container.name == *name)
+    /// What is selected of these snapshots.
+    pub fn resolve<'s>(&self, snapshots: impl Iterator<Item = &'s Snapshot>) -> WorkloadMatch {
+        WorkloadMatch::new(&self.workload, self.container.as_deref(), snapshots)
     }
+}
+
+/// What a report is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct ReportRequest<'o> {
+    pub sizing: &'o SizingOptions,
+    /// Adds what requests cost.
+    pub price: Option<Prices>,
+    /// The label of pods that totals are by.
+    pub group_by: Option<&'o str>,
 }
 
 /// Runs `snug recommend`.
@@ -191,69 +236,115 @@ impl WorkloadSelector {
 /// # Errors
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
-    let Options { workload, source, sizing, output, fail_on, .. } = options;
-    let (mut reports, mut known) = (Vec::new(), 0);
-    for opened in source.open(sizing.likes())? {
-        known += opened.snapshot.evidence().count();
-        reports.push(report_of(options, opened)?);
-    }
-    let (text, report) = match reports.as_slice() {
-        [(_, report)] => (text(report, *output)?, report.clone()),
-        _ => {
-            let tables = of_clusters(&reports, *output)?;
-            let joined = Report::join(reports).context("there is no cluster")?;
-            (tables.map_or_else(|| text(&joined, *output), Ok)?, joined)
-        }
+    let Options { workload, source, sizing, output, fail_on, selection, price, .. } = options;
+    let sources = source.open(sizing.likes())?;
+    let snapshots = || sources.iter().map(|source| &source.snapshot);
+    let known: usize = snapshots().map(|snapshot| snapshot.evidence().count()).sum();
+    let select = match workload {
+        Some(name) => WorkloadMatch::new(name, None, snapshots()),
+        None => WorkloadMatch::ALL,
     };
+    let request = ReportRequest { sizing, price: *price, group_by: selection.group_by.as_deref() };
+    let mut reports = Vec::new();
+    for source in &sources {
+        progress::step(&format!("computing recommendations for {known} containers"));
+        reports.push((source.name.clone(), report_of(&request, source, |evidence| select.is(evidence))?));
+    }
+    let now = || reports.iter().flat_map(|(_, report)| &report.recommendations);
+    let rates: Vec<f64> = now().filter_map(|entry| entry.oom_kills_per_pod_day?.now).collect();
+    // Without any usage there is no rate, but there were kills.
+    let skipped = || reports.iter().flat_map(|(_, report)| &report.skipped);
+    let killed = skipped().filter(|skipped| skipped.oom_kills > 0).map(|_| 1.0);
+    let above = fail_on.is_some_and(|max| rates.into_iter().chain(killed).any(|now| now > max));
+    let is_empty = now().next().is_none();
+    let reasons: BTreeSet<String> = skipped().map(|skipped| skipped.why.clone()).collect();
+
+    let mut page = Page::default();
+    for ((name, report), source) in reports.iter_mut().zip(&sources) {
+        report.select(selection, output.shape());
+        if matches!(output, Output::Vpa | Output::Html) {
+            let policies = sizing.policies(source.cluster.as_ref())?;
+            let details = Details::new(&source.snapshot, &source.pools, &policies);
+            report.bound(&details);
+            page.add(name, report, &details);
+        }
+    }
+    let text = if *output == Output::Html { page.html()? } else { output_of(reports, *output)? };
+    progress::clear();
     out.write_all(text.as_bytes()).context("cannot write the recommendations")?;
-    if report.recommendations.is_empty() {
-        let reasons: BTreeSet<&str> = report.skipped.iter().map(|skipped| skipped.why.as_str()).collect();
-        crate::columns::remark(empty_message(workload.as_deref(), known, &reasons));
+    if is_empty {
+        crate::columns::remark(empty_message(&select, known, &reasons));
         return Ok(Outcome::NotEnoughData);
     }
-    let now = report.recommendations.iter().filter_map(|entry| entry.oom_kills_per_pod_day?.now);
-    // Without any usage there is no rate, but there were kills.
-    let killed = report.skipped.iter().filter(|skipped| skipped.oom_kills > 0).map(|_| 1.0);
-    let above = fail_on.is_some_and(|max| now.into_iter().chain(killed).any(|now| now > max));
     Ok(if above { Outcome::AboveThreshold } else { Outcome::Success })
 }
 
-/// The report of one cluster, with its name.
-fn report_of(options: &Options, opened: OpenedSource) -> Result<(String, Report)> {
-    let Options { workload, sizing, price, .. } = options;
-    let OpenedSource { name, snapshot, pools, cluster, constraints } = opened;
+/// The text of one or of several clusters.
+fn output_of(reports: Vec<(String, Report)>, output: Output) -> Result<String> {
+    match reports.as_slice() {
+        [(_, report)] => text(report, output),
+        _ => {
+            let tables = of_clusters(&reports, output)?;
+            let joined = Report::join(reports).context("there is no cluster")?;
+            tables.map_or_else(|| text(&joined, output), Ok)
+        }
+    }
+}
+
+/// The report of one cluster, of the containers that `select` selects.
+///
+/// # Errors
+/// When the policy file is invalid, or rows cannot be grouped.
+pub fn report_of(
+    request: &ReportRequest<'_>,
+    opened: &OpenedSource,
+    select: impl Fn(&Evidence) -> bool,
+) -> Result<Report> {
+    let ReportRequest { sizing, price, group_by } = request;
+    let OpenedSource { snapshot, pools, cluster, constraints, .. } = opened;
     let policies = sizing.policies(cluster.as_ref())?;
-    let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
-    let mut report = Report::make(&snapshot, &pools, &policies, chosen);
+    let mut report = Report::make(snapshot, pools, &policies, select);
     // Without any, the pods' own requests and limits are the only known constraint.
-    let constraints = cluster.as_ref().map(Cluster::constraints).or(constraints).unwrap_or_default();
+    let constraints =
+        cluster.as_ref().map(Cluster::constraints).or_else(|| constraints.clone()).unwrap_or_default();
     constraints
         .missing
         .iter()
         .for_each(|missing| crate::remark!("{missing}; recommendations are not checked against them"));
     let mut objects = WorkloadObjects::default();
     if let Some(cluster) = &cluster {
+        progress::step("reading the objects of the workloads");
         objects = cluster.objects(&report.objects_query());
         let missing = objects.missing.iter();
         missing.for_each(|missing| crate::remark!("{missing}; recommendations are not compared with them"));
     }
-    report.place(&snapshot, objects);
-    report.check(&snapshot, &constraints);
-    report.remark(&snapshot);
+    report.place(snapshot, objects);
+    report.check(snapshot, &constraints);
+    report.remark(snapshot);
+    let details = Details::new(snapshot, pools, &policies);
+    report.expect(&details);
     if let (Some(cluster), Some(_)) = (&cluster, price) {
         match cluster.occupancy() {
-            Ok(occupancy) => report.emptied = Some(report.emptied(&snapshot, &occupancy)),
+            Ok(occupancy) => report.emptied = Some(report.emptied(snapshot, &occupancy)),
             Err(error) => crate::remark!("{error}; the number of nodes to empty is unknown"),
         }
     }
-    report.cost = price.map(|prices| report.cost_at(prices));
-    Ok((name, report))
+    if let Some(label) = group_by {
+        let Some(cluster) = &cluster else {
+            bail!("--group-by needs a cluster, because labels are in its pods; set --kubeconfig");
+        };
+        let values = cluster.label_values(label).map_err(|error| anyhow!("{error}"))?;
+        report.group(label, &details, &values);
+    }
+    report.recommendations.iter_mut().for_each(report::Entry::judge);
+    report.add_up(*price);
+    Ok(report)
 }
 
 fn text(report: &Report, output: Output) -> Result<String> {
     Ok(match output {
-        Output::Table => formats::table(report, false),
-        Output::Wide => formats::table(report, true),
+        Output::Table => overview::table(report, false, Terminal::detect()),
+        Output::Wide => overview::table(report, true, Terminal::detect()),
         Output::Json => serde_json::to_string_pretty(report).context("cannot write JSON")? + "\n",
         Output::Csv => formats::csv(report)?,
         Output::Markdown => formats::markdown(report),
@@ -261,6 +352,8 @@ fn text(report: &Report, output: Output) -> Result<String> {
         Output::Patch => apply::patch(report),
         Output::Kustomize => apply::kustomize(report)?,
         Output::Helm => apply::helm(report)?,
+        Output::Vpa => apply::vpa(report)?,
+        Output::Html => bail!("a page is made of the usage history"),
     })
 }
 
@@ -275,21 +368,21 @@ fn of_clusters(reports: &[(String, Report)], output: Output) -> Result<Option<St
             Ok(Some(texts.join("\n")))
         }
         // A command or a component would change whichever cluster it meets.
-        Output::Patch | Output::Kustomize | Output::Helm => {
+        Output::Patch | Output::Kustomize | Output::Helm | Output::Vpa => {
             let names: Vec<String> = reports.iter().map(|(name, _)| plain(name)).collect();
             bail!("this output is for one cluster; select one of {} with --match", names.join(", "));
         }
-        Output::Json | Output::Csv | Output::Markdown | Output::Yaml => Ok(None),
+        Output::Json | Output::Csv | Output::Markdown | Output::Yaml | Output::Html => Ok(None),
     }
 }
 
-fn empty_message(workload: Option<&str>, known: usize, skipped: &BTreeSet<&str>) -> String {
+fn empty_message(select: &WorkloadMatch, known: usize, skipped: &BTreeSet<String>) -> String {
     /// Distinct reasons that are named.
     const NAMED: usize = 3;
-    let reasons: Vec<&str> = skipped.iter().copied().take(NAMED).collect();
-    match workload {
+    let reasons: Vec<&str> = skipped.iter().map(String::as_str).take(NAMED).collect();
+    match select.hint() {
         _ if !reasons.is_empty() => format!("no recommendation yet: {}", reasons.join("; ")),
-        Some(name) if known > 0 => format!("none of {known} containers belongs to a workload {name:?}"),
+        Some(hint) if known > 0 => hint,
         _ => "no containers found; agents update their history every 30 s".to_owned(),
     }
 }

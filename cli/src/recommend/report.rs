@@ -1,21 +1,27 @@
 //! The report of `snug recommend`, independent of the output format.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 use serde::Serialize;
 use snug_sizing::{
-    constraints::{Adjusted, Resource, Scaled, Violation},
-    cost::Prices,
-    engine::{self, Confidence, Context, Pools, Reason, Recommendation, Risk},
+    engine::{
+        self, Confidence, Context, Pools, Reason, Recommendation, Risk, cpu,
+        memory::{self, MemorySize},
+    },
     evidence::{Evidence, HOUR},
-    pod::PodRequests,
+    simulate,
     start_up::StartUp,
     workload::{Resources, Role},
 };
 
-use super::placement::{Placement, why_gone};
-pub use super::quantities::{Pair, PodResources, Quantities};
+use super::placement::why_gone;
+pub use super::{
+    cost::{Cost, Total},
+    issue::{Issue, Savings},
+    quantities::{Pair, PodResources, Quantities},
+    warning::{Warning, WarningKind},
+};
 use crate::{
     cluster::{EmptiedNodes, Occupancy, WorkloadObjects},
     evidence::{Gone, Snapshot},
@@ -23,8 +29,6 @@ use crate::{
     renamed,
 };
 
-/// Hours of a month: a twelfth of a year.
-const MONTH_HOURS: f64 = 730.0;
 /// Schema of the report. Within the number after the slash, fields are only added.
 pub const SCHEMA: &str = "snug.recommendations/1";
 
@@ -47,6 +51,15 @@ pub struct Report {
     /// Containers without a recommendation.
     #[serde(flatten, serialize_with = "renamed::skipped")]
     pub skipped: Vec<Skipped>,
+    /// Sums of requests by namespace, or by the value of `group_by`.
+    pub totals: Vec<Total>,
+    /// Sums of requests of everything.
+    pub total: Total,
+    /// The label of pods that `totals` are by, instead of by namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_by: Option<String>,
+    /// Recommendations that were left out by `--top` or `--min-change`; totals count them.
+    pub left_out: usize,
     /// Cost of requests; `None` without prices.
     pub cost: Option<Cost>,
     /// Nodes that packing could empty; `None` without prices or without a cluster.
@@ -55,17 +68,6 @@ pub struct Report {
     /// The objects that the recommendations are applied to; empty without a cluster.
     #[serde(skip)]
     pub objects: WorkloadObjects,
-}
-
-/// Cost of the requests of all pods for a month of 730 hours at list prices. Containers without a current or a recommended
-/// request are left out.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub struct Cost {
-    /// Cost of current requests.
-    pub month_now: f64,
-    /// Cost of recommended requests. Money is saved only when nodes are removed.
-    pub month_then: f64,
 }
 
 /// One of several clusters.
@@ -110,8 +112,15 @@ pub struct Entry {
     pub container: String,
     /// Role of the container in its pod.
     pub role: Role,
+    /// The value of the label that rows are grouped by; `None` without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Running pods.
     pub replicas: u64,
+    /// The worst that is wrong with the current values.
+    pub issue: Issue,
+    /// Requests that all pods no longer need.
+    pub savings: Savings,
     /// Current requests and limits, millicores and bytes.
     pub current: Resources,
     /// Recommended requests and limits, millicores and bytes.
@@ -125,6 +134,8 @@ pub struct Entry {
     pub oom_kills_per_pod_day: Option<Change>,
     /// Share of CPU time above the request; `None` without CPU usage.
     pub cpu_work_above_request: Option<Change>,
+    /// Share of CFS periods that the current CPU limit throttled in the last day; `None` without a limit or its counters.
+    pub throttled_periods: Option<f64>,
     /// The same as `asked_risk`.
     pub risk: Risk,
     /// The risk that the user accepts, on average over all workloads with the same risk.
@@ -143,6 +154,12 @@ pub struct Entry {
     pub container_days: f64,
     /// Reasons, the most important first.
     pub reasons: Vec<ReasonText>,
+    /// Values at a looser and at a stricter risk, where an output has them.
+    #[serde(skip)]
+    pub bounds: Option<[Resources; 2]>,
+    /// Inputs of the memory limit, for the risk at other limits.
+    #[serde(skip)]
+    pub memory: Option<MemorySize>,
     /// Whether the pod template has the container; decided by [`Report::place`].
     #[serde(skip)]
     pub in_template: InTemplate,
@@ -178,85 +195,6 @@ pub struct ReasonText {
     pub text: String,
     #[serde(flatten)]
     pub reason: Reason,
-}
-
-/// A warning before a recommendation is applied, as a sentence and as data.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Warning {
-    pub text: String,
-    /// The container, if it is one without a recommendation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-    #[serde(flatten, serialize_with = "renamed::violation")]
-    pub kind: WarningKind,
-}
-
-/// The cause of a warning.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", untagged)]
-pub enum WarningKind {
-    /// The cluster would reject the recommendation, or cannot apply it.
-    Violation(Violation),
-    /// The cluster would reject the values that annotations give to a container which a patch cannot size.
-    OfAnnotations(Violation),
-    /// A value was changed so that the cluster accepts the recommendation.
-    Adjusted(Adjusted),
-    /// A HorizontalPodAutoscaler scales on the utilization of the request, so its target must change with the request.
-    Autoscaled(Scaled),
-    /// Another object changes requests or replicas of the workload.
-    Managed { kind: &'static str, name: String },
-    /// Something stands between the recommendation and the object that it is for.
-    Placement(Placement),
-}
-
-impl WarningKind {
-    fn is_refusal(&self) -> bool {
-        matches!(self, Self::Violation(violation) if violation.is_refusal())
-    }
-}
-
-impl fmt::Display for WarningKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Violation(violation) => violation.fmt(f),
-            Self::OfAnnotations(violation) => write!(f, "with these annotations: {violation}"),
-            Self::Adjusted(adjusted) => adjusted.fmt(f),
-            Self::Autoscaled(Scaled { autoscaler, container, resource, target_now, target, raised }) => {
-                write!(f, "the HorizontalPodAutoscaler {autoscaler} scales on {resource} utilization")?;
-                if let Some(container) = container {
-                    write!(f, " of the container {container}")?;
-                }
-                write!(
-                    f,
-                    ": change its target from {target_now} % to {target} % together with the request, to keep scaling at the same load"
-                )?;
-                match (raised, target) {
-                    (true, ..=90) => {
-                        f.write_str("; the request was raised to keep the target at or below 90 %")
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Self::Managed { kind: kind @ "VerticalPodAutoscaler", name } => {
-                write!(f, "the {kind} {name} also sets requests of this workload: use only one of the two")
-            }
-            Self::Managed { kind, name } => write!(f, "the {kind} {name} scales this workload"),
-            Self::Placement(placement) => placement.fmt(f),
-        }
-    }
-}
-
-impl Warning {
-    /// A warning about a container that has no recommendation, and so no entry of its own.
-    pub fn about(container: &str, kind: WarningKind) -> Self {
-        Self { text: format!("container {container}: {kind}"), container: Some(container.to_owned()), kind }
-    }
-}
-
-impl From<WarningKind> for Warning {
-    fn from(kind: WarningKind) -> Self {
-        Self { text: kind.to_string(), container: None, kind }
-    }
 }
 
 /// A container without a recommendation.
@@ -295,6 +233,10 @@ impl Report {
             horizon_days: policies.default_policy().horizon_days,
             recommendations: Vec::new(),
             skipped: Vec::new(),
+            totals: Vec::new(),
+            total: Total::default(),
+            group_by: None,
+            left_out: 0,
             cost: None,
             emptied: None,
             objects: WorkloadObjects::default(),
@@ -331,13 +273,6 @@ impl Report {
         report
     }
 
-    /// Cost of requests at list prices.
-    pub fn cost_at(&self, prices: Prices) -> Cost {
-        let [cpu, memory] = self.requested();
-        let month = |cpu, memory| prices.hourly_cost(PodRequests { cpu, memory }) * MONTH_HOURS;
-        Cost { month_now: month(cpu.0, memory.0), month_then: month(cpu.1, memory.1) }
-    }
-
     /// Nodes that packing could empty.
     pub fn emptied(&self, snapshot: &Snapshot, occupancy: &Occupancy) -> EmptiedNodes {
         let key = |workload: (&str, &str, &str), container: &str| {
@@ -360,32 +295,6 @@ impl Report {
             by_pod.extend(all.map(|pod| (pod, *recommended)));
         }
         occupancy.emptied(&by_pod)
-    }
-
-    /// Sums of current and of recommended requests over all pods: millicores and bytes. Containers without one of the two are left
-    /// out. Pods with requests of their own count with those.
-    pub fn requested(&self) -> [(u64, u64); 2] {
-        let of_workload = |resource: Resource, entries: &[Entry]| {
-            let own = entries.iter().find_map(|entry| {
-                let own = entry.pod_resources.as_ref()?;
-                let both = resource.request(&own.current).zip(resource.request(&own.recommended))?;
-                Some((both, entries.iter().map(|entry| entry.replicas).max()?))
-            });
-            let each = entries.iter().filter_map(move |entry| {
-                let both = resource.request(&entry.current).zip(resource.request(&entry.recommended))?;
-                Some((both, entry.replicas))
-            });
-            own.map_or_else(|| each.collect(), |own| vec![own])
-        };
-        let sum = |resource| {
-            let workloads = self.recommendations.chunk_by(Entry::is_of_one_workload);
-            let all = workloads.flat_map(|entries| of_workload(resource, entries));
-            all.fold((0_u64, 0_u64), |sum, ((now, then), replicas)| {
-                let add = |sum: u64, each: u64| sum.saturating_add(each.saturating_mul(replicas));
-                (add(sum.0, now), add(sum.1, then))
-            })
-        };
-        [sum(Resource::Cpu), sum(Resource::Memory)]
     }
 }
 
@@ -415,7 +324,10 @@ impl Entry {
             workload: evidence.workload.name.clone(),
             container: evidence.container.name.clone(),
             role: evidence.container.role,
+            group: None,
             replicas: evidence.workload.replicas,
+            issue: Issue::default(),
+            savings: Savings::default(),
             current,
             recommended: recommendation.values,
             quantities: Quantities::from(recommendation.values),
@@ -427,6 +339,7 @@ impl Entry {
             cpu_work_above_request: recommendation
                 .cpu_work_above
                 .map(|it| change(it, current.cpu_request.is_some())),
+            throttled_periods: simulate::current_limit(evidence).map(|current| current.periods),
             risk: recommendation.risk,
             asked_risk: recommendation.risk,
             expected_oom_kills_per_pod_day: recommendation.oom_risk.map(|(_, expected)| expected),
@@ -438,9 +351,36 @@ impl Entry {
                 .into_iter()
                 .map(|it| ReasonText { text: it.to_string(), reason: it.clone() })
                 .collect(),
+            bounds: None,
+            memory: recommendation.memory.clone(),
             in_template: InTemplate::default(),
             warnings: Vec::new(),
         }
+    }
+
+    /// Computes the risks again, after the recommended values were changed.
+    pub fn expect(&mut self, evidence: &Evidence) {
+        let values = self.recommended;
+        if let Some((sized, limit)) = self.memory.as_ref().zip(values.memory_limit) {
+            let then = memory::risk_of(limit as f64, sized);
+            self.expected_oom_kills_per_pod_day = Some(then);
+            self.oom_kills_per_pod_day =
+                Some(Change { then, ..self.oom_kills_per_pod_day.unwrap_or(Change { now: None, then }) });
+        }
+        if let Some(request) = values.cpu_request.filter(|_| self.expected_cpu_work_above.is_some()) {
+            let cores = request as f64 / 1000.0;
+            let then = cpu::expected_above(evidence, cores);
+            self.expected_cpu_work_above = Some(then);
+            self.cpu_work_above_request =
+                Some(Change { then, ..self.cpu_work_above_request.unwrap_or(Change { now: None, then }) });
+            self.start_up = evidence.by_age().above(cores);
+        }
+    }
+
+    /// Whether it is a unit, or a container without a known workload.
+    pub fn is_of_host(&self) -> bool {
+        self.namespace.is_empty()
+            || matches!(self.owner.as_str(), "" | "Unknown" | "Unit" | "Cgroup" | "Container")
     }
 
     /// Whether both are containers of one workload.

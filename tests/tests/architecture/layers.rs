@@ -123,6 +123,9 @@ pub(crate) const EBPF: Layers = &[
 /// The command.
 pub(crate) const CLI: Layers = &[
     ("price", &[]),
+    // What the terminal shows, and a line on it.
+    ("progress", &[]),
+    ("terminal", &[]),
     ("certificates", &[]),
     // Old names of fields, which stand in for one version.
     ("renamed", &[]),
@@ -132,21 +135,22 @@ pub(crate) const CLI: Layers = &[
     ("risk", &[]),
     ("renamed", &[]),
     ("units", &[]),
-    ("columns", &["advice", "units"]),
+    ("columns", &["advice", "progress", "units"]),
+    ("table", &["columns", "terminal"]),
     ("policy", &["horizon", "risk"]),
-    ("cluster", &["advice", "policy", "evidence"]),
-    ("prometheus", &["advice", "cluster", "evidence"]),
-    ("source", &["advice", "cluster", "columns", "prometheus", "evidence"]),
+    ("cluster", &["advice", "policy", "evidence", "progress"]),
+    ("prometheus", &["advice", "cluster", "evidence", "progress"]),
+    ("source", &["advice", "cluster", "columns", "prometheus", "evidence", "progress"]),
     ("snapshot", &["source"]),
     (
         "recommend",
         &[
-            "advice", "cluster", "columns", "horizon", "policy", "price", "evidence", "renamed", "risk",
-            "source", "units",
+            "advice", "cluster", "columns", "horizon", "policy", "price", "progress", "evidence", "renamed",
+            "risk", "source", "table", "terminal", "units",
         ],
     ),
-    ("explain", &["columns", "recommend", "source", "units"]),
-    ("simulate", &["columns", "explain", "recommend", "source", "units"]),
+    ("explain", &["columns", "progress", "recommend", "source", "terminal", "units"]),
+    ("simulate", &["columns", "explain", "progress", "recommend", "source", "units"]),
     ("top", &["cluster", "columns", "evidence", "renamed", "units"]),
     ("backtest", &["evidence", "risk", "source"]),
 ];

@@ -10,24 +10,25 @@ use crate::command;
 
 /// Stages by path prefix. The first match counts; a path without a match affects all stages.
 const STAGES_BY_PATH: &[(&str, &[Stage])] = {
-    use Stage::{Clippy, Cluster, Docs, Fmt, Kernel, Manifests, System, Toolchain, Unit, Vm};
+    use Stage::{Browser, Clippy, Cluster, Docs, Fmt, Kernel, Manifests, System, Toolchain, Unit, Vm};
     &[
         ("agent-ebpf/", &[Fmt, Clippy, Docs, Unit, Toolchain, Vm, Kernel, System, Cluster]),
         ("agent/", &[Fmt, Clippy, Docs, Unit, Vm, Kernel, System, Cluster]),
-        ("sizing/", &[Fmt, Clippy, Docs, Unit, System, Cluster]),
+        ("sizing/", &[Fmt, Clippy, Docs, Unit, Browser, System, Cluster]),
         ("client/", &[Fmt, Clippy, Docs, Unit, System, Cluster]),
-        ("cli/", &[Fmt, Clippy, Docs, Unit, System, Cluster]),
+        ("cli/", &[Fmt, Clippy, Docs, Unit, Browser, System, Cluster]),
         ("deploy/", &[Unit, Manifests, Cluster]),
         ("docs/", &[Unit]),
         ("tests/tests/kernel/", &[Fmt, Clippy, Docs, Vm, Kernel]),
         ("tests/tests/system/", &[Fmt, Clippy, Docs, System]),
         ("tests/tests/cluster/", &[Fmt, Clippy, Docs, Cluster]),
+        ("tests/tests/browser.rs", &[Fmt, Clippy, Docs, Browser]),
         ("tests/tests/manifests.rs", &[Fmt, Clippy, Docs, Manifests]),
         ("tests/tests/architecture", &[Fmt, Clippy, Docs, Unit]),
         ("tests/benches/", &[Fmt, Clippy]),
         ("tests/workload/", &[Fmt, Clippy, Docs, Unit, Cluster]),
         ("tests/otlp/", &[System]),
-        ("tests/", &[Fmt, Clippy, Docs, Unit, Vm, Kernel, System, Manifests, Cluster]),
+        ("tests/", &[Fmt, Clippy, Docs, Unit, Vm, Kernel, System, Manifests, Browser, Cluster]),
         ("xtask/src/cluster/", &[Fmt, Clippy, Docs, Unit, Cluster]),
         ("xtask/src/image/", &[Fmt, Clippy, Docs, Unit, Cluster]),
         ("xtask/src/vm/", &[Fmt, Clippy, Docs, Unit, Vm]),

@@ -66,6 +66,8 @@ enum Stage {
     Toolchain,
     /// Check that kustomize and Helm render the same objects, and validate them for Kubernetes 1.25 to 1.37.
     Manifests,
+    /// Test pages in a browser.
+    Browser,
     /// Test the agent with containers, Prometheus and an OTLP receiver.
     System,
     /// Test the agent on a Kubernetes node.
@@ -88,6 +90,7 @@ impl Stage {
             Self::Unit => &[Need::Ebpf, Need::Containers, Need::Terminal],
             Self::Vm => &[Need::Ebpf, Need::Containers, Need::Vm],
             Self::Manifests => &[Need::Ebpf, Need::Manifests],
+            Self::Browser => &[Need::Ebpf, Need::Browser],
             Self::Cluster => &[Need::Ebpf, Need::Manifests, Need::Cluster, Need::Prometheus],
             Self::System => &[Need::Ebpf, Need::Containers, Need::Prometheus, Need::Otlp, Need::Terminal],
         }

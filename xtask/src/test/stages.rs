@@ -14,6 +14,7 @@ use clap::ValueEnum as _;
 
 use super::Stage;
 use crate::{
+    browser,
     build::{self, Built, Kind, OBJECT_VARIABLE},
     build_ebpf::{self, Toolchain},
     cluster, command, containers, elf, emulator,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Test targets with their own stage.
-const STAGE_TARGETS: [&str; 4] = ["kernel", "system", "manifests", "cluster"];
+const STAGE_TARGETS: [&str; 5] = ["kernel", "system", "manifests", "browser", "cluster"];
 
 /// Tests of the agent as a process that compare no rates and no counts of windows.
 const SYSTEM_GROUPS: Groups = Groups {
@@ -90,6 +91,11 @@ impl Products {
             Stage::Manifests => {
                 let mut tests = command::new(self.test("manifests")?);
                 command::run(tests.env(manifests::VARIABLE, manifests::folder()?))
+            }
+            Stage::Browser => {
+                let mut tests = command::new(self.test("browser")?);
+                tests.env("SNUG_CLI_BIN", &self.built()?.programs()?.cli);
+                command::run(tests.arg("--test-threads=1").env(browser::VARIABLE, browser::axe()?))
             }
             Stage::Cluster => cluster::test(self.built()?, None),
         }

@@ -2,11 +2,13 @@
 
 mod host;
 mod resize;
+mod vpa;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 use snug_sizing::workload::Role;
 
+pub(super) use self::vpa::vpa;
 use super::{
     placement::Placement,
     report::{Entry, Quantities, Report, WarningKind},

@@ -218,7 +218,8 @@ fn the_same_names_in_two_clusters_are_two_workloads() {
     case.shop();
     case.labels = ",cluster=dev";
     case.pod(["shop", "db-0", "db"], "db", (0.02, 40.0), [0.05, 64.0], [0.0, 64.0]);
-    let reports = case.reports();
+    let mut reports = case.reports();
+    reports.iter_mut().for_each(|(_, report)| report.add_up(None));
     let names: Vec<&str> = reports.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["dev", "prod"]);
     let joined = Report::join(reports).unwrap();
@@ -232,7 +233,7 @@ fn the_same_names_in_two_clusters_are_two_workloads() {
     assert_eq!(requests("prod"), (Some(250), Some(256 << 20)));
     assert_eq!(requests("dev"), (Some(50), Some(64 << 20)));
     // Each workload counts once: two pods of 1 core and both databases.
-    assert_eq!(joined.requested()[0].0, 2000 + 250 + 50);
+    assert_eq!(joined.total.cpu_request_now, 2000 + 250 + 50);
     let json: Value = serde_json::to_value(&joined).unwrap();
     let clusters: Vec<&Value> =
         json["recommendations"].as_array().unwrap().iter().map(|row| &row["cluster"]).collect();
@@ -240,7 +241,8 @@ fn the_same_names_in_two_clusters_are_two_workloads() {
     assert_eq!(json["clusters"][1]["cluster"], "prod");
     let markdown = crate::recommend::formats::markdown(&joined);
     assert!(
-        markdown.starts_with("| cluster | workload |") && markdown.contains("\n| dev | shop/db |"),
+        markdown.starts_with("| cluster | issue | workload |")
+            && markdown.contains("\n| dev | ok | shop/db |"),
         "{markdown}"
     );
     let csv = crate::recommend::formats::csv(&joined).unwrap();

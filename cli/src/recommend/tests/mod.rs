@@ -3,8 +3,10 @@
 mod cases;
 mod cluster;
 mod names;
+mod pages;
 mod resize;
 mod shell;
+mod vpa;
 
 use proptest::prelude::*;
 use snug_sizing::{
@@ -12,7 +14,7 @@ use snug_sizing::{
     workload::{Resources, Role},
 };
 
-use super::report::{Entry, InTemplate, Quantities, Report, SCHEMA, Window};
+use super::report::{Entry, InTemplate, Issue, Quantities, Report, SCHEMA, Savings, Total, Window};
 use crate::cluster::WorkloadObjects;
 
 const MIB: u64 = 1 << 20;
@@ -27,13 +29,17 @@ pub(super) fn entry(names: [&str; 4], current: Resources, recommended: Resources
         workload,
         container,
         role: Role::App,
+        group: None,
         replicas: 1,
+        issue: Issue::default(),
+        savings: Savings::default(),
         current,
         recommended,
         quantities: Quantities::from(recommended),
         pod_resources: None,
         oom_kills_per_pod_day: None,
         cpu_work_above_request: None,
+        throttled_periods: None,
         risk: Profile::Standard.risk(),
         asked_risk: Profile::Standard.risk(),
         expected_oom_kills_per_pod_day: None,
@@ -42,12 +48,14 @@ pub(super) fn entry(names: [&str; 4], current: Resources, recommended: Resources
         confidence: Confidence::High,
         container_days: 1.0,
         reasons: Vec::new(),
+        bounds: None,
+        memory: None,
         in_template: InTemplate::default(),
         warnings: Vec::new(),
     }
 }
 
-fn report(recommendations: Vec<Entry>) -> Report {
+pub(super) fn report(recommendations: Vec<Entry>) -> Report {
     Report {
         schema: SCHEMA,
         clusters: Vec::new(),
@@ -56,6 +64,10 @@ fn report(recommendations: Vec<Entry>) -> Report {
         horizon_days: 7.0,
         recommendations,
         skipped: Vec::new(),
+        totals: Vec::new(),
+        total: Total::default(),
+        group_by: None,
+        left_out: 0,
         cost: None,
         emptied: None,
         objects: WorkloadObjects::default(),
@@ -63,7 +75,7 @@ fn report(recommendations: Vec<Entry>) -> Report {
 }
 
 /// Requests and limits as people and the engine set them: a limit is at least its request.
-fn resources() -> impl Strategy<Value = Resources> {
+pub(super) fn resources() -> impl Strategy<Value = Resources> {
     let amount = || prop::option::weighted(0.7, 1..40_u64);
     let limit = || prop::option::weighted(0.6, prop_oneof![Just(0), 0..20_u64]);
     (amount(), limit(), amount(), limit()).prop_map(|(cpu, more_cpu, memory, more_memory)| Resources {
@@ -75,7 +87,7 @@ fn resources() -> impl Strategy<Value = Resources> {
 }
 
 /// What the engine recommends always has requests.
-fn recommended() -> impl Strategy<Value = Resources> {
+pub(super) fn recommended() -> impl Strategy<Value = Resources> {
     resources().prop_map(|it| Resources {
         cpu_request: it.cpu_request.or(it.cpu_limit).or(Some(50)),
         memory_request: it.memory_request.or(it.memory_limit).or(Some(16 * MIB)),

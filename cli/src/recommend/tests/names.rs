@@ -4,13 +4,14 @@ use proptest::prelude::*;
 use serde_json::Value;
 use snug_sizing::workload::Resources;
 
-use super::{entry, holds, report, shell};
+use super::{entry, holds, pages, report, shell, vpa};
 use crate::{
     advice::CommandRule,
     recommend::{
-        apply, formats,
+        apply, formats, overview,
         report::{Entry, Report},
     },
+    terminal::Terminal,
 };
 
 /// What ends lines and cells, quotes, expands, comments, or turns the direction of a text somewhere.
@@ -164,14 +165,15 @@ fn markdown(report: &Report) -> Result<(), String> {
             is_markup |= !is_escaped && matches!(c, '<' | '[' | '`');
             is_escaped = !is_escaped && c == '\\';
         }
-        holds(cells == 11 && !is_markup, || format!("{cells} in {line}"))?;
+        holds(cells == 13 && !is_markup, || format!("{cells} in {line}"))?;
     }
     Ok(())
 }
 
 fn tables(report: &Report) -> Result<(), String> {
-    for wide in [false, true] {
-        let text = formats::table(report, wide);
+    let narrow = Terminal { width: Some(80), ..Terminal::PIPE };
+    for (wide, terminal) in [(false, Terminal::PIPE), (true, Terminal::PIPE), (false, narrow)] {
+        let text = overview::table(report, wide, terminal);
         no_odd_line_ends(&text)?;
         let turned = text.chars().find(|c| matches!(c, '\u{1b}' | '\u{202e}' | '\u{2066}' | '\u{feff}'));
         holds(turned.is_none(), || format!("{turned:?} in {text:?}"))?;
@@ -200,7 +202,8 @@ fn no_name_breaks_an_output() {
         |names| is_hostile(names),
         |names| {
             let report = of(names);
-            let checks = [patch, kustomize, helm, csv, markdown, tables, same_as_json];
+            let checks =
+                [patch, kustomize, helm, vpa::is_valid, pages::is_safe, csv, markdown, tables, same_as_json];
             checks.into_iter().try_for_each(|check| check(&report))
         },
     );
