@@ -10,6 +10,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use snug::{
     backtest, certificates, columns, explain,
+    gitops::{check, diff},
+    policy::Problem,
     recommend::{self, Outcome},
     simulate, snapshot, top,
 };
@@ -20,7 +22,8 @@ use snug::{
     name = "snug",
     version,
     max_term_width = 110,
-    after_help = "Exit codes: 0 success, 1 error, 2 --fail-on exceeded, 3 not enough usage history"
+    after_help = "Exit codes: 0 success, 1 error, 2 --fail-on exceeded or differences with --exit-code, 3 not enough usage history; \
+                  of check: 4 waste, 5 throttling, 6 risk of OOM kills"
 )]
 struct Options {
     #[command(subcommand)]
@@ -37,6 +40,10 @@ enum Command {
     Explain(explain::Options),
     /// Simulate other requests and limits against recorded usage
     Simulate(simulate::Options),
+    /// Show or write the recommended changes of manifests, kustomizations and charts
+    Diff(diff::Options),
+    /// Compare manifests with their usage history, for CI
+    Check(check::Options),
     /// Save the usage history of agents to a file, for --file
     Snapshot(snapshot::Options),
     /// Make certificates for agents and for Prometheus, such as `snug certificates | kubectl apply -f -`
@@ -57,6 +64,9 @@ const SUCCESS: u8 = 0;
 const ERROR: u8 = 1;
 const ABOVE_THRESHOLD: u8 = 2;
 const NOT_ENOUGH_DATA: u8 = 3;
+const WASTE: u8 = 4;
+const THROTTLING: u8 = 5;
+const OOM_RISK: u8 = 6;
 
 fn main() -> ExitCode {
     let Options { command } = match Options::try_parse() {
@@ -74,6 +84,8 @@ fn main() -> ExitCode {
         Command::Recommend(options) => recommend::run(&options, out),
         Command::Explain(options) => explain::run(&options, out),
         Command::Simulate(options) => simulate::run(&options, out),
+        Command::Diff(options) => diff::run(&options, out),
+        Command::Check(options) => check::run(&options, out),
         Command::Snapshot(options) => snapshot::run(&options, out).map(|()| Outcome::Success),
         Command::Certificates(options) => certificates::run(&options, out).map(|()| Outcome::Success),
         Command::Completions { shell } => {
@@ -90,6 +102,9 @@ fn main() -> ExitCode {
         Ok(Outcome::Success) => SUCCESS,
         Ok(Outcome::AboveThreshold) => ABOVE_THRESHOLD,
         Ok(Outcome::NotEnoughData) => NOT_ENOUGH_DATA,
+        Ok(Outcome::Problem(Problem::Waste)) => WASTE,
+        Ok(Outcome::Problem(Problem::Throttling)) => THROTTLING,
+        Ok(Outcome::Problem(Problem::OomRisk)) => OOM_RISK,
         Err(error) if is_broken_pipe(&error) => SUCCESS,
         Err(error) => {
             columns::remark(message(&error));

@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use snug_sizing::{
     cost::Prices,
-    engine::{LikesScope, Policy, Risk},
+    engine::{LikesScope, Policy, Pools, Risk},
     evidence::Evidence,
 };
 
@@ -28,8 +28,9 @@ use self::report::Report;
 use crate::{
     cluster::{Cluster, WorkloadObjects},
     columns::plain,
+    evidence::Snapshot,
     horizon::{self, Horizon},
-    policy::{CpuLimitOption, Policies, PolicyError},
+    policy::{CpuLimitOption, Policies, PolicyError, Problem},
     price, risk,
     source::{EvidenceSource, OpenedSource},
 };
@@ -154,6 +155,8 @@ pub enum Outcome {
     AboveThreshold,
     /// There is not enough usage history for any output.
     NotEnoughData,
+    /// A container of the manifests exceeds a threshold.
+    Problem(Problem),
 }
 
 /// Whether evidence is of the workload `NAME` or `NAMESPACE/NAME`.
@@ -221,9 +224,30 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
 /// The report of one cluster, with its name.
 fn report_of(options: &Options, opened: OpenedSource) -> Result<(String, Report)> {
     let Options { workload, sizing, price, .. } = options;
+    let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
+    let Made { name, report, .. } = make(sizing, *price, chosen, opened)?;
+    Ok((name, report))
+}
+
+/// Recommendations for one cluster, and what they were made of.
+pub(crate) struct Made {
+    /// The name of the cluster, if the source has several.
+    pub name: String,
+    pub report: Report,
+    pub snapshot: Snapshot,
+    pub pools: Pools,
+    pub policies: Policies,
+}
+
+/// Makes the recommendations for the chosen containers of one cluster.
+pub(crate) fn make(
+    sizing: &SizingOptions,
+    price: Option<Prices>,
+    chosen: impl Fn(&Evidence) -> bool,
+    opened: OpenedSource,
+) -> Result<Made> {
     let OpenedSource { name, snapshot, pools, cluster, constraints } = opened;
     let policies = sizing.policies(cluster.as_ref())?;
-    let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
     let mut report = Report::make(&snapshot, &pools, &policies, chosen);
     // Without any, the pods' own requests and limits are the only known constraint.
     let constraints = cluster.as_ref().map(Cluster::constraints).or(constraints).unwrap_or_default();
@@ -247,7 +271,7 @@ fn report_of(options: &Options, opened: OpenedSource) -> Result<(String, Report)
         }
     }
     report.cost = price.map(|prices| report.cost_at(prices));
-    Ok((name, report))
+    Ok(Made { name, report, snapshot, pools, policies })
 }
 
 fn text(report: &Report, output: Output) -> Result<String> {

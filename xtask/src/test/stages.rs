@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Test targets with their own stage.
-const STAGE_TARGETS: [&str; 4] = ["kernel", "system", "manifests", "cluster"];
+const STAGE_TARGETS: [&str; 5] = ["kernel", "system", "manifests", "gitops", "cluster"];
 
 /// Tests of the agent as a process that compare no rates and no counts of windows.
 const SYSTEM_GROUPS: Groups = Groups {
@@ -88,8 +88,11 @@ impl Products {
             Stage::Vm => self.kernel_in_vms(),
             Stage::System => self.system(),
             Stage::Manifests => {
-                let mut tests = command::new(self.test("manifests")?);
-                command::run(tests.env(manifests::VARIABLE, manifests::folder()?))
+                for name in ["manifests", "gitops"] {
+                    let mut tests = command::new(self.test(name)?);
+                    command::run(tests.env(manifests::VARIABLE, manifests::folder()?))?;
+                }
+                Ok(())
             }
             Stage::Cluster => cluster::test(self.built()?, None),
         }
