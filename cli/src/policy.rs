@@ -167,6 +167,15 @@ fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64
     u64::try_from(amount).map(Some).map_err(|_| D::Error::custom("the quantity is negative"))
 }
 
+impl PolicyOverride {
+    fn check_bounds(&self, policy: &str) -> Result<(), PolicyError> {
+        let (mut min, mut max) = (Resources::default(), Resources::default());
+        self.min.bound(&mut min);
+        self.max.bound(&mut max);
+        check_bounds(policy, &min, &max)
+    }
+}
+
 impl Match {
     fn is(&self, evidence: &Evidence) -> bool {
         self.is_of((Some(&evidence.workload.namespace), &evidence.workload.name, &evidence.container.name))
@@ -218,10 +227,7 @@ impl Policies {
         let parsed: File = serde_saphyr::from_str(&text)
             .map_err(|source| PolicyError::Content { file, source: Box::new(source) })?;
         for (number, overrides) in parsed.policies.iter().enumerate() {
-            let (mut min, mut max) = (Resources::default(), Resources::default());
-            overrides.min.bound(&mut min);
-            overrides.max.bound(&mut max);
-            check_bounds(&numbered(number + 1), &min, &max)?;
+            overrides.check_bounds(&numbered(number + 1))?;
         }
         Ok(Self { overrides: parsed.policies, ..self })
     }
@@ -231,11 +237,15 @@ impl Policies {
         let (mut annotated, mut wrong) = (BTreeMap::new(), BTreeSet::new());
         let mut errors = Vec::new();
         for PolicyAnnotation { namespace, pod, text } in all {
-            match serde_saphyr::from_str::<PolicyOverride>(&text) {
+            let parsed = serde_saphyr::from_str::<PolicyOverride>(&text).map_err(|error| error.to_string());
+            let checked = parsed.and_then(|overrides| match overrides.check_bounds("it") {
+                Ok(()) => Ok(overrides),
+                Err(error) => Err(error.to_string()),
+            });
+            match checked {
                 Ok(overrides) => drop(annotated.insert((namespace, pod), overrides)),
-                Err(error) => {
+                Err(why) => {
                     if wrong.insert((namespace.clone(), text)) {
-                        let why = error.to_string();
                         let why = why.lines().next().unwrap_or_default();
                         errors.push(format!(
                             "the annotation {ANNOTATION} of the pod {namespace}/{pod} is invalid: {why}"
@@ -410,8 +420,10 @@ mod tests {
             annotated("bad-1", "{risks: critical}"),
             annotated("bad-2", "{risks: critical}"),
             annotated("side-1", "{match: {container: sidecar}, exclude: true}"),
+            annotated("turned-1", "{min: {cpu: 2}, max: {cpu: 1}}"),
         ]);
-        let [wrong] = &wrong[..] else { panic!("once for all of them: {wrong:?}") };
+        let [wrong, turned] = &wrong[..] else { panic!("once for all of them: {wrong:?}") };
+        assert!(turned.contains("turned-1 is invalid: it has a CPU minimum of 2 above"), "{turned}");
         assert!(wrong.contains("snug/policy of the pod shop/bad-1") && wrong.contains("risks"), "{wrong}");
         let of = |namespace: &str, pod: &str| {
             let workload = Workload { namespace: namespace.to_owned(), ..Workload::default() };

@@ -32,7 +32,7 @@ pub(super) fn assess(
     let values = values.effective();
     let mut as_written = evidence.clone();
     as_written.container.current = values;
-    let context = Context { pool: history.pools.of(evidence), ..Context::default() };
+    let context = Context { pool: history.source.pools.of(evidence), ..Context::default() };
     let policy = history.policies.for_container(evidence);
     let now = policy.and_then(|policy| engine::recommend(&as_written, &policy, context).ok());
     let quantity = |field: crate::manifests::Field, amount: Option<u64>| {

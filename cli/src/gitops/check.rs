@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
 use super::{
-    ManifestOptions,
-    assess::{self, Assessed},
-    diff::{title, unplaced},
+    ManifestOptions, assess,
+    findings::{CheckReport, Checked, Finding},
     history::History,
     matching::{self, Match},
     outputs,
+    shown::{title, unplaced},
 };
 use crate::{
     manifests::{Field, Location, Manifests, Target},
@@ -51,44 +51,6 @@ enum Output {
     Markdown,
 }
 
-/// A problem of a container, with the place of the value.
-#[derive(Clone, Debug)]
-pub(super) struct Finding {
-    pub assessed: Assessed,
-    pub file: String,
-    /// From 1.
-    pub line: usize,
-}
-
-/// A container that was compared.
-#[derive(Debug)]
-pub(super) struct Checked<'m> {
-    pub target: &'m Target,
-    pub title: String,
-    pub file: String,
-    pub findings: Vec<Finding>,
-    /// Why nothing is known of it.
-    pub unknown: Option<String>,
-}
-
-/// The result of a check.
-#[derive(Debug)]
-pub(super) struct CheckReport<'m> {
-    pub containers: Vec<Checked<'m>>,
-    /// What could not be read, or not be placed.
-    pub notes: Vec<String>,
-}
-
-impl CheckReport<'_> {
-    pub(super) fn findings(&self) -> impl Iterator<Item = (&Checked<'_>, &Finding)> {
-        self.containers.iter().flat_map(|one| one.findings.iter().map(move |finding| (one, finding)))
-    }
-
-    fn worst(&self) -> Option<Problem> {
-        self.findings().map(|(_, finding)| finding.assessed.problem).max()
-    }
-}
-
 /// Runs `snug check`.
 ///
 /// # Errors
@@ -108,7 +70,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     };
     out.write_all(text.as_bytes()).context("cannot write the result")?;
     if !matches!(options.output, Output::Json | Output::Markdown) {
-        report.notes.iter().for_each(|note| crate::columns::remark(note));
+        report.notes.iter().for_each(crate::columns::remark);
     }
     if report.containers.iter().all(|one| one.unknown.is_some()) {
         crate::remark!("no container of the manifests has enough usage history");

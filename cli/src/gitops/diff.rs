@@ -16,11 +16,12 @@ use super::{
     ManifestOptions,
     history::History,
     matching::{self, Match},
-    plan::{self, Overlays, Plan, Wanted, WantedValues},
+    plan::{self, NewValue, NewValues, Overlays, Plan},
+    shown::{markdown_cell, title, unplaced},
 };
 use crate::{
     columns::{plain, visible},
-    manifests::{Field, Manifests, Target, Unplaced},
+    manifests::{Field, Manifests, Target},
     recommend::{Outcome, SizingOptions, report::Entry},
     source::EvidenceSource,
     units,
@@ -58,10 +59,10 @@ enum Output {
 }
 
 /// A container with its recommendation and what changes.
-struct Row<'a> {
+struct ChangedContainer<'a> {
     target: &'a Target,
     entry: Option<&'a Entry>,
-    values: WantedValues,
+    values: NewValues,
     remark: Option<&'a str>,
 }
 
@@ -74,8 +75,9 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let history = History::open(&options.source, &options.sizing)?;
     history.policies.check(&history.names(&manifests))?;
     let mut notes: Vec<String> = manifests.unplaced.iter().map(unplaced).collect();
-    let mut wanted: BTreeMap<usize, WantedValues> = BTreeMap::new();
+    let mut wanted: BTreeMap<usize, NewValues> = BTreeMap::new();
     let mut entries: BTreeMap<usize, &Entry> = BTreeMap::new();
+    let mut unknown = Vec::new();
     for (number, target) in manifests.targets.iter().enumerate() {
         match matching::find(&history.report, target) {
             Match::Entry(entry) => {
@@ -85,22 +87,29 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
                     wanted.insert(number, values);
                 }
             }
+            Match::Nothing(why) if why == matching::NO_HISTORY => unknown.push(title(target)),
             Match::Nothing(why) => notes.push(format!("{}: {why}", title(target))),
             Match::Ambiguous(why) => notes.push(format!("{}: ambiguous: {why}", title(target))),
         }
     }
+    notes.extend(without_history(&unknown));
     let plan = plan::plan(&manifests, &wanted, options.overlays);
     for (number, why) in &plan.failed {
         let target = manifests.targets.get(*number).map(title).unwrap_or_default();
         notes.push(format!("{target}: not changed: {}", visible(why)));
     }
-    let rows: Vec<Row<'_>> = plan
+    let rows: Vec<ChangedContainer<'_>> = plan
         .changes
         .iter()
         .filter_map(|(number, values)| {
             let target = manifests.targets.get(*number)?;
             let remark = plan.remarks.get(number).map(String::as_str);
-            Some(Row { target, entry: entries.get(number).copied(), values: values.clone(), remark })
+            Some(ChangedContainer {
+                target,
+                entry: entries.get(number).copied(),
+                values: values.clone(),
+                remark,
+            })
         })
         .collect();
     let text = match options.output {
@@ -114,7 +123,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
         out.write_all(text.as_bytes()).context("cannot write the differences")?;
     }
     if options.output == Output::Diff {
-        notes.iter().for_each(|note| crate::columns::remark(note));
+        notes.iter().for_each(crate::columns::remark);
     }
     if options.write && !is_input {
         for (path, text) in &plan.texts {
@@ -130,6 +139,18 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
         (_, true) => Outcome::AboveThreshold,
         _ => Outcome::Success,
     })
+}
+
+/// Containers without usage history: a note on each, or, of many, one for all.
+fn without_history(titles: &[String]) -> Vec<String> {
+    /// More are counted.
+    const NAMED: usize = 5;
+    if titles.len() <= NAMED {
+        return titles.iter().map(|title| format!("{title}: {}", matching::NO_HISTORY)).collect();
+    }
+    let named: Vec<&str> = titles.iter().map(String::as_str).take(NAMED).collect();
+    let others = titles.len() - NAMED;
+    vec![format!("{} of {} and {others} others", matching::NO_HISTORY, named.join(", "))]
 }
 
 fn written(plan: &Plan) -> String {
@@ -163,8 +184,8 @@ fn write_input(manifests: &Manifests, plan: &Plan, out: &mut impl Write) -> Resu
 }
 
 /// The values that a container shall have instead of others.
-pub(super) fn wanted_values(target: &Target, entry: &Entry) -> WantedValues {
-    let mut values = WantedValues::new();
+pub(super) fn wanted_values(target: &Target, entry: &Entry) -> NewValues {
+    let mut values = NewValues::new();
     let is_cpu_known = !entry.reasons.iter().any(|it| matches!(it.reason, Reason::NoUse { resource: "cpu" }));
     for field in Field::ALL {
         let current = target.text(field);
@@ -172,12 +193,12 @@ pub(super) fn wanted_values(target: &Target, entry: &Entry) -> WantedValues {
             Some(amount) => {
                 let text = field.quantity(amount);
                 if !plan::is_equal(field, current, Some(&text)) {
-                    values.insert(field, Wanted::Set(text));
+                    values.insert(field, NewValue::Set(text));
                 }
             }
             // As in a patch: other values that are not recommended stay.
             None if field == Field::CpuLimit && current.is_some() && is_cpu_known => {
-                values.insert(field, Wanted::Remove);
+                values.insert(field, NewValue::Remove);
             }
             None => {}
         }
@@ -185,27 +206,17 @@ pub(super) fn wanted_values(target: &Target, entry: &Entry) -> WantedValues {
     values
 }
 
-pub(super) fn title(target: &Target) -> String {
-    let root = if target.root.is_empty() { String::new() } else { format!(" ({})", target.root) };
-    plain(&format!("{}{root}", target.title()))
-}
-
-pub(super) fn unplaced(one: &Unplaced) -> String {
-    let line = if one.line > 0 { format!(":{}", one.line) } else { String::new() };
-    format!("{}{line}: {}", one.file.display(), visible(&one.why))
-}
-
 /// `CPU request 1 → 250m`.
-fn change(target: &Target, field: Field, wanted: &Wanted) -> String {
+fn change(target: &Target, field: Field, wanted: &NewValue) -> String {
     let now = target.text(field).unwrap_or("none");
     let then = match wanted {
-        Wanted::Set(text) => text.as_str(),
-        Wanted::Remove => "none",
+        NewValue::Set(text) => text.as_str(),
+        NewValue::Remove => "none",
     };
     format!("{} {} → {then}", field.name(), plain(now))
 }
 
-impl Row<'_> {
+impl ChangedContainer<'_> {
     /// Why, as far as it is known.
     fn reason(&self) -> String {
         let reason = self.entry.and_then(|entry| entry.reasons.first());
@@ -220,7 +231,7 @@ impl Row<'_> {
 }
 
 /// The unified diff of all files, each behind the reasons for its changes.
-fn diff(manifests: &Manifests, plan: &Plan, rows: &[Row<'_>]) -> String {
+fn diff(manifests: &Manifests, plan: &Plan, rows: &[ChangedContainer<'_>]) -> String {
     let mut text = String::new();
     let numbers: Vec<usize> = plan.changes.keys().copied().collect();
     for (path, old, new) in plan.files(&manifests.files) {
@@ -243,8 +254,8 @@ fn diff(manifests: &Manifests, plan: &Plan, rows: &[Row<'_>]) -> String {
 }
 
 /// A table for a pull request.
-fn markdown(rows: &[Row<'_>], notes: &[String]) -> String {
-    let cell = |text: &str| super::outputs::markdown_cell(text);
+fn markdown(rows: &[ChangedContainer<'_>], notes: &[String]) -> String {
+    let cell = |text: &str| markdown_cell(text);
     let workloads: BTreeSet<(&str, &str, &str)> = rows
         .iter()
         .map(|row| {

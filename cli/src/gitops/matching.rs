@@ -8,6 +8,9 @@ use crate::{
     recommend::report::{Entry, InTemplate, Report},
 };
 
+/// The reason where the history does not have a container.
+pub(super) const NO_HISTORY: &str = "no usage history";
+
 /// A container of the manifests in the history.
 pub(super) enum Match<'r> {
     Entry(&'r Entry),
@@ -74,7 +77,7 @@ fn why_not(report: &Report, target: &Target) -> String {
         .filter(|entry| entry.workload == target.workload && entry.owner == target.kind)
         .map(|entry| entry.namespace.as_str())
         .collect();
-    let mut why = "no usage history".to_owned();
+    let mut why = NO_HISTORY.to_owned();
     if let (Some(other), Some(own)) = (elsewhere.first(), &target.namespace)
         && other != own
     {

@@ -3,10 +3,12 @@
 mod assess;
 pub mod check;
 pub mod diff;
+mod findings;
 mod history;
 mod matching;
 mod outputs;
 mod plan;
+mod shown;
 
 use std::path::PathBuf;
 

@@ -7,7 +7,10 @@ use quick_xml::{
 };
 use serde_json::{Value, json};
 
-use super::check::{CheckReport, Checked, Finding};
+use super::{
+    findings::{CheckReport, Checked, Finding},
+    shown::markdown_cell,
+};
 use crate::{
     columns::{self, Align, plain, visible},
     manifests::Field,
@@ -17,12 +20,6 @@ use crate::{
 
 /// Schema of the JSON. Within the number after the slash, fields are only added.
 const SCHEMA: &str = "snug.check/1";
-
-/// A text as a cell of a Markdown table.
-pub(super) fn markdown_cell(text: &str) -> String {
-    let special = |c| matches!(c, '\\' | '|' | '<' | '[' | '`' | '*');
-    visible(text).chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
-}
 
 fn summary(report: &CheckReport<'_>) -> String {
     let known = report.containers.iter().filter(|one| one.unknown.is_none()).count();

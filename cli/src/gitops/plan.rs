@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::ValueEnum;
@@ -26,19 +26,19 @@ pub(super) enum Overlays {
 
 /// What becomes of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum NewValue {
     Set(String),
     Remove,
 }
 
 /// The wanted values of a container that differ from its current ones.
-pub(super) type WantedValues = BTreeMap<Field, Wanted>;
+pub(super) type NewValues = BTreeMap<Field, NewValue>;
 
 /// What is changed.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     /// The values that containers get, by the number of the target.
-    pub changes: BTreeMap<usize, WantedValues>,
+    pub changes: BTreeMap<usize, NewValues>,
     /// The new texts of files.
     pub texts: BTreeMap<PathBuf, String>,
     /// The files that each target is changed in.
@@ -59,11 +59,7 @@ enum Spot {
 }
 
 /// Plans all changes. Targets whose changes are not possible are left as they are, completely.
-pub(super) fn plan(
-    manifests: &Manifests,
-    wanted: &BTreeMap<usize, WantedValues>,
-    overlays: Overlays,
-) -> Plan {
+pub(super) fn plan(manifests: &Manifests, wanted: &BTreeMap<usize, NewValues>, overlays: Overlays) -> Plan {
     let mut failed: BTreeMap<usize, String> = BTreeMap::new();
     loop {
         let mut planner = Planner {
@@ -134,8 +130,8 @@ fn unproved(manifests: &Manifests, plan: &Plan) -> Vec<(usize, String)> {
             Field::ALL.into_iter().all(|field| {
                 let wanted = plan.changes.get(&number).and_then(|values| values.get(&field));
                 let expected = match wanted {
-                    Some(Wanted::Set(text)) => Some(text.as_str()),
-                    Some(Wanted::Remove) => None,
+                    Some(NewValue::Set(text)) => Some(text.as_str()),
+                    Some(NewValue::Remove) => None,
                     None => target.text(field),
                 };
                 is_equal(field, now.text(field), expected)
@@ -164,7 +160,7 @@ pub(super) fn is_equal(field: Field, one: Option<&str>, other: Option<&str>) -> 
 
 struct Planner<'m> {
     manifests: &'m Manifests,
-    wanted: &'m BTreeMap<usize, WantedValues>,
+    wanted: &'m BTreeMap<usize, NewValues>,
     overlays: Overlays,
     failed: &'m BTreeMap<usize, String>,
     plan: Plan,
@@ -174,7 +170,7 @@ struct Planner<'m> {
 impl Planner<'_> {
     fn place_all(&mut self) {
         // New patches: of each kustomization and workload, values by container.
-        let mut patches: BTreeMap<NewPatch, Vec<(usize, Field, Wanted)>> = BTreeMap::new();
+        let mut patches: BTreeMap<NewPatch, Vec<(usize, Field, NewValue)>> = BTreeMap::new();
         for field in Field::ALL {
             for (number, values) in self.wanted {
                 let Some(wanted) = values.get(&field).filter(|_| !self.failed.contains_key(number)) else {
@@ -182,7 +178,7 @@ impl Planner<'_> {
                 };
                 match self.place(*number, field, wanted) {
                     Ok((Spot::At { layer, location }, wanted)) => {
-                        self.write(*number, field, layer, &location, &wanted)
+                        self.write(*number, field, layer, &location, &wanted);
                     }
                     Ok((Spot::NewPatch(patch), wanted)) => {
                         self.record(*number, field, &wanted, &patch.kustomization.file);
@@ -200,7 +196,7 @@ impl Planner<'_> {
     }
 
     /// Where a value is written, and which: a larger one, if others share it.
-    fn place(&mut self, number: usize, field: Field, wanted: &Wanted) -> Result<(Spot, Wanted), String> {
+    fn place(&mut self, number: usize, field: Field, wanted: &NewValue) -> Result<(Spot, NewValue), String> {
         let target = self.manifests.targets.get(number).ok_or("there is no such container")?;
         let Some((layer, location)) = self.natural(target, field) else {
             return match target.new_patch.clone() {
@@ -237,15 +233,15 @@ impl Planner<'_> {
             titles.join(", ")
         );
         self.plan.remarks.insert(number, remark);
-        Ok((Spot::At { layer, location }, largest.map_or(Wanted::Remove, Wanted::Set)))
+        Ok((Spot::At { layer, location }, largest.map_or(NewValue::Remove, NewValue::Set)))
     }
 
     /// What a target shall have: the wanted value, or its current one.
     fn outcome(&self, number: usize, field: Field) -> Option<Option<String>> {
         let wanted = self.wanted.get(&number).filter(|_| !self.failed.contains_key(&number));
         Some(match wanted.and_then(|values| values.get(&field)) {
-            Some(Wanted::Set(text)) => Some(text.clone()),
-            Some(Wanted::Remove) => None,
+            Some(NewValue::Set(text)) => Some(text.clone()),
+            Some(NewValue::Remove) => None,
             None => self.target(number)?.text(field).map(str::to_owned),
         })
     }
@@ -313,17 +309,17 @@ impl Planner<'_> {
         all.filter(|(_, target)| is_affected(target)).map(|(number, _)| number).collect()
     }
 
-    fn record(&mut self, number: usize, field: Field, wanted: &Wanted, file: &PathBuf) {
+    fn record(&mut self, number: usize, field: Field, wanted: &NewValue, file: &Path) {
         self.plan.changes.entry(number).or_default().insert(field, wanted.clone());
-        self.plan.places.entry(number).or_default().insert(file.clone());
+        self.plan.places.entry(number).or_default().insert(file.to_owned());
     }
 
-    fn write(&mut self, number: usize, field: Field, layer: usize, location: &Location, wanted: &Wanted) {
+    fn write(&mut self, number: usize, field: Field, layer: usize, location: &Location, wanted: &NewValue) {
         let Some(target) = self.manifests.targets.get(number) else { return };
         // All that share the value get it.
         for other in self.affected(location, field) {
             let is_new = self.target(other).is_some_and(|other| {
-                let text = if let Wanted::Set(text) = wanted { Some(text.as_str()) } else { None };
+                let text = if let NewValue::Set(text) = wanted { Some(text.as_str()) } else { None };
                 !is_equal(field, other.text(field), text)
             });
             if is_new {
@@ -334,14 +330,14 @@ impl Planner<'_> {
         let is_set_below = matches!(Target::decided(below, field), Some((_, _, Setting::Set(_))));
         let own = target.layers.get(layer);
         let change = match wanted {
-            Wanted::Set(text) => Change::Set(New::Text(text.clone())),
-            Wanted::Remove if is_set_below => Change::Set(New::Null),
-            Wanted::Remove if own.is_some_and(|own| own.resources.is_none()) => {
+            NewValue::Set(text) => Change::Set(New::Text(text.clone())),
+            NewValue::Remove if is_set_below => Change::Set(New::Null),
+            NewValue::Remove if own.is_some_and(|own| own.resources.is_none()) => {
                 let why = "the CPU limit comes from a JSON 6902 patch or a parameter: remove it there";
                 self.plan.failed.insert(number, why.to_owned());
                 return;
             }
-            Wanted::Remove => Change::Remove,
+            NewValue::Remove => Change::Remove,
         };
         let mut path = location.path.clone();
         if change == Change::Remove {
@@ -364,7 +360,7 @@ impl Planner<'_> {
     }
 
     /// Adds the patches that kustomizations do not have yet.
-    fn add_patches(&mut self, patches: BTreeMap<NewPatch, Vec<(usize, Field, Wanted)>>) {
+    fn add_patches(&mut self, patches: BTreeMap<NewPatch, Vec<(usize, Field, NewValue)>>) {
         let mut added: BTreeMap<Location, usize> = BTreeMap::new();
         for (patch, values) in patches {
             let Some(number) = values.first().map(|(number, ..)| *number) else { continue };
@@ -385,8 +381,8 @@ impl Planner<'_> {
                 spec.set(&[list.clone(), at.clone(), "name".into()], Value::Text(name.clone()));
                 for (_, field, wanted) in of_list(*is_init).filter(|(container, ..)| *container == name) {
                     let value = match wanted {
-                        Wanted::Set(text) => Value::Text(text.clone()),
-                        Wanted::Remove => Value::Null,
+                        NewValue::Set(text) => Value::Text(text.clone()),
+                        NewValue::Remove => Value::Null,
                     };
                     let [part, name] = field.steps();
                     spec.set(&[list.clone(), at.clone(), "resources".into(), part, name], value);

@@ -9,7 +9,7 @@ use std::{
 
 use crate::yaml::{self, Document, Value, YamlError};
 
-/// Bytes of a file. Larger ones are no manifests.
+/// Bytes of a file in a folder. Larger ones are no manifests.
 const MAX_BYTES: u64 = 16 << 20;
 /// Files below the given folders.
 const MAX_FILES: usize = 50_000;
@@ -72,6 +72,9 @@ pub(super) fn clean(path: &Path) -> PathBuf {
 /// The name that is shown for standard input.
 pub const STANDARD_INPUT: &str = "-";
 
+/// A file name of kustomizations without an extension.
+const KUSTOMIZATION: &str = "Kustomization";
+
 fn is_yaml(path: &Path) -> bool {
     let extension = path.extension().and_then(|it| it.to_str());
     extension.is_some_and(|it| matches!(it, "yaml" | "yml" | "json"))
@@ -97,10 +100,10 @@ impl Files {
     pub(super) fn add(&mut self, path: &Path) -> Result<(), FileError> {
         let error = |source| FileError::Read { file: path.display().to_string(), source };
         if path.as_os_str() == STANDARD_INPUT {
-            let mut text = String::new();
+            let mut text = Vec::new();
             // It can be read only once.
             if self.changed(path).is_none() {
-                io::stdin().lock().take(MAX_BYTES).read_to_string(&mut text).map_err(error)?;
+                io::stdin().lock().read_to_end(&mut text).map_err(error)?;
             }
             self.insert(path.to_owned(), text);
             return Ok(());
@@ -111,15 +114,22 @@ impl Files {
         if metadata.is_dir() {
             return self.walk(&path);
         }
-        let text = fs::read(&path).map_err(error)?;
-        self.insert(path, String::from_utf8_lossy(&text).into_owned());
+        let bytes = fs::read(&path).map_err(error)?;
+        self.insert(path, bytes);
         Ok(())
     }
 
-    fn insert(&mut self, path: PathBuf, text: String) {
-        let text = self.changed(&path).map_or(text, str::to_owned);
+    fn insert(&mut self, path: PathBuf, bytes: Vec<u8>) {
+        let file = match (self.changed(&path), String::from_utf8(bytes)) {
+            (Some(text), _) => File::new(text.to_owned()),
+            (None, Ok(text)) => File::new(text),
+            (None, Err(error)) => {
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                File { text, parsed: Err(YamlError::Encoding) }
+            }
+        };
         self.own.insert(path.clone());
-        self.files.insert(path, File::new(text));
+        self.files.insert(path, file);
     }
 
     fn walk(&mut self, folder: &Path) -> Result<(), FileError> {
@@ -135,12 +145,11 @@ impl Files {
                 // Links are not followed: a file would be changed twice.
                 if kind.is_dir() && !name.starts_with('.') && !SKIPPED.contains(&&*name) {
                     folders.push(path);
-                } else if kind.is_file() && is_yaml(&path) {
-                    let size = entry.metadata().map_or(0, |metadata| metadata.len());
-                    let Ok(text) = fs::read_to_string(&path).map_err(error) else { continue };
-                    if size <= MAX_BYTES {
-                        self.insert(path, text);
-                    }
+                } else if kind.is_file()
+                    && (is_yaml(&path) || name == KUSTOMIZATION)
+                    && entry.metadata().map_err(error)?.len() <= MAX_BYTES
+                {
+                    self.insert(path.clone(), fs::read(&path).map_err(error)?);
                 }
             }
             if self.own.len() > MAX_FILES {
@@ -156,7 +165,7 @@ impl Files {
     /// A file, read now if it was not yet.
     pub(super) fn load(&mut self, path: &Path) -> Option<&File> {
         if !self.files.contains_key(path) {
-            let size = fs::metadata(path).ok().filter(|it| it.is_file())?.len();
+            let size = fs::metadata(path).ok().filter(fs::Metadata::is_file)?.len();
             let text = fs::read_to_string(path).ok().filter(|_| size <= MAX_BYTES)?;
             self.files.insert(path.to_owned(), File::new(text));
         }

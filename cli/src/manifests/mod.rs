@@ -5,6 +5,7 @@ mod files;
 mod helm;
 mod kustomize;
 mod objects;
+mod release;
 mod releases;
 
 use std::{

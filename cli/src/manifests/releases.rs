@@ -6,45 +6,12 @@ use std::{
 };
 
 use super::{
-    Field, Layer, Location, Manifests, ReadOptions, Setting, files::clean, helm::ValuesLayer,
+    Location, Manifests, ReadOptions,
+    files::clean,
     objects::objects,
+    release::{Release, ValuesLayer},
 };
 use crate::yaml::{self, Step, Value};
-
-/// A release of a chart.
-#[derive(Clone, Debug)]
-pub(super) struct Release {
-    /// How it is called in messages.
-    pub title: String,
-    /// What defines it.
-    pub at: Location,
-    pub name: String,
-    pub namespace: Option<String>,
-    pub chart: PathBuf,
-    pub values: Vec<ValuesLayer>,
-    /// Single values above all others: their dotted names and locations.
-    pub parameters: Vec<(String, Location, String)>,
-}
-
-impl Release {
-    /// The layer of parameters that set the values at a path.
-    pub(super) fn parameters(&self, path: &[Step]) -> Option<Layer> {
-        let path = yaml::shown(path);
-        let mut settings = Vec::new();
-        for (name, at, text) in &self.parameters {
-            let field =
-                Field::ALL.into_iter().find(|field| *name == format!("{path}.{}", field.keys().join(".")));
-            settings.extend(field.map(|field| (field, at.clone(), Setting::Set(text.clone()))));
-        }
-        (!settings.is_empty()).then_some(Layer {
-            resources: None,
-            settings,
-            is_present: true,
-            is_patch: false,
-            is_shared: false,
-        })
-    }
-}
 
 /// A release as its object describes it.
 struct Described {

@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use snug_sizing::{
     cost::Prices,
-    engine::{LikesScope, Policy, Pools, Risk},
+    engine::{LikesScope, Policy, Risk},
     evidence::Evidence,
 };
 
@@ -28,7 +28,6 @@ use self::report::Report;
 use crate::{
     cluster::{Cluster, WorkloadObjects},
     columns::plain,
-    evidence::Snapshot,
     horizon::{self, Horizon},
     policy::{CpuLimitOption, Policies, PolicyError, Problem},
     price, risk,
@@ -194,11 +193,14 @@ impl WorkloadSelector {
 /// # Errors
 /// When the evidence cannot be read, or the output cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
-    let Options { workload, source, sizing, output, fail_on, .. } = options;
+    let Options { workload, source, sizing, output, price, fail_on } = options;
     let (mut reports, mut known) = (Vec::new(), 0);
     for opened in source.open(sizing.likes())? {
         known += opened.snapshot.evidence().count();
-        reports.push(report_of(options, opened)?);
+        let select = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
+        let request = ReportRequest { sizing, price: *price };
+        let report = report_of(&request, &opened, select)?;
+        reports.push((opened.name, report));
     }
     let (text, report) = match reports.as_slice() {
         [(_, report)] => (text(report, *output)?, report.clone()),
@@ -221,36 +223,28 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     Ok(if above { Outcome::AboveThreshold } else { Outcome::Success })
 }
 
-/// The report of one cluster, with its name.
-fn report_of(options: &Options, opened: OpenedSource) -> Result<(String, Report)> {
-    let Options { workload, sizing, price, .. } = options;
-    let chosen = |evidence: &Evidence| workload.as_ref().is_none_or(|name| is_workload(evidence, name));
-    let Made { name, report, .. } = make(sizing, *price, chosen, opened)?;
-    Ok((name, report))
+/// What a report is asked for.
+pub struct ReportRequest<'o> {
+    pub sizing: &'o SizingOptions,
+    pub price: Option<Prices>,
 }
 
-/// Recommendations for one cluster, and what they were made of.
-pub(crate) struct Made {
-    /// The name of the cluster, if the source has several.
-    pub name: String,
-    pub report: Report,
-    pub snapshot: Snapshot,
-    pub pools: Pools,
-    pub policies: Policies,
-}
-
-/// Makes the recommendations for the chosen containers of one cluster.
-pub(crate) fn make(
-    sizing: &SizingOptions,
-    price: Option<Prices>,
-    chosen: impl Fn(&Evidence) -> bool,
-    opened: OpenedSource,
-) -> Result<Made> {
-    let OpenedSource { name, snapshot, pools, cluster, constraints } = opened;
+/// The report of the selected containers of one cluster.
+///
+/// # Errors
+/// When the policy file is invalid.
+pub fn report_of(
+    request: &ReportRequest<'_>,
+    opened: &OpenedSource,
+    select: impl Fn(&Evidence) -> bool,
+) -> Result<Report> {
+    let ReportRequest { sizing, price } = request;
+    let OpenedSource { snapshot, pools, cluster, constraints, .. } = opened;
     let policies = sizing.policies(cluster.as_ref())?;
-    let mut report = Report::make(&snapshot, &pools, &policies, chosen);
+    let mut report = Report::make(snapshot, pools, &policies, select);
     // Without any, the pods' own requests and limits are the only known constraint.
-    let constraints = cluster.as_ref().map(Cluster::constraints).or(constraints).unwrap_or_default();
+    let constraints =
+        cluster.as_ref().map(Cluster::constraints).or_else(|| constraints.clone()).unwrap_or_default();
     constraints
         .missing
         .iter()
@@ -261,17 +255,17 @@ pub(crate) fn make(
         let missing = objects.missing.iter();
         missing.for_each(|missing| crate::remark!("{missing}; recommendations are not compared with them"));
     }
-    report.place(&snapshot, objects);
-    report.check(&snapshot, &constraints);
-    report.remark(&snapshot);
+    report.place(snapshot, objects);
+    report.check(snapshot, &constraints);
+    report.remark(snapshot);
     if let (Some(cluster), Some(_)) = (&cluster, price) {
         match cluster.occupancy() {
-            Ok(occupancy) => report.emptied = Some(report.emptied(&snapshot, &occupancy)),
+            Ok(occupancy) => report.emptied = Some(report.emptied(snapshot, &occupancy)),
             Err(error) => crate::remark!("{error}; the number of nodes to empty is unknown"),
         }
     }
     report.cost = price.map(|prices| report.cost_at(prices));
-    Ok(Made { name, report, snapshot, pools, policies })
+    Ok(report)
 }
 
 fn text(report: &Report, output: Output) -> Result<String> {

@@ -138,10 +138,10 @@ pub(super) fn splice(mut text: String, mut splices: Vec<Splice>) -> String {
 
 fn apply_one(text: String, path: &[Step], change: &Change) -> Result<String, EditError> {
     let document = only(&text)?;
-    let source = Source { text: &text, document: &document, path };
+    let editor = Editor { text: &text, document: &document, path };
     let splice = match change {
-        Change::Set(new) => source.set(new)?,
-        Change::Remove => source.remove()?,
+        Change::Set(new) => editor.set(new)?,
+        Change::Remove => editor.remove()?,
     };
     Ok(match splice {
         Some((range, new)) => {
@@ -153,13 +153,13 @@ fn apply_one(text: String, path: &[Step], change: &Change) -> Result<String, Edi
     })
 }
 
-struct Source<'t> {
+struct Editor<'t> {
     text: &'t str,
     document: &'t Document,
     path: &'t [Step],
 }
 
-impl Source<'_> {
+impl Editor<'_> {
     fn error(&self, why: &'static str) -> EditError {
         unsupported(self.path, why)
     }
@@ -296,6 +296,9 @@ impl Source<'_> {
         };
         match (&node.kind, step) {
             (Kind::Mapping { entries, is_flow: false }, Step::Key(key)) => {
+                if ends_with_empty_item(node) {
+                    return Err(self.error("an empty item is there"));
+                }
                 let Some((first, _)) = entries.first() else {
                     return Err(self.error("a mapping without entries"));
                 };
@@ -303,10 +306,7 @@ impl Source<'_> {
                 Ok(self.after_block(node, &text))
             }
             (Kind::Sequence { items, is_flow: false }, Step::Index(index)) if *index == items.len() => {
-                let dash = items.first().and_then(|first| {
-                    let line = self.text.get(..first.range.start)?;
-                    Some(self.column(line.rfind('-')?))
-                });
+                let dash = items.first().and_then(|first| self.dash(first.range.start));
                 let dash = dash.ok_or_else(|| self.error("a sequence without dashes"))?;
                 Ok(self.after_block(node, &new.item(dash)))
             }
@@ -321,6 +321,20 @@ impl Source<'_> {
                 Err(self.error("there are fewer items"))
             }
             _ => self.replace(node, parent, &wrapped(new), is_in_flow),
+        }
+    }
+
+    /// The column of the dash before an item: on its line, or above, with comments and empty lines between.
+    fn dash(&self, item: usize) -> Option<usize> {
+        let mut end = item;
+        loop {
+            let start = self.line_start(end);
+            let line = self.text.get(start..end)?;
+            let content = line.split_once('#').map_or(line, |(content, _)| content).trim_end();
+            if content.ends_with('-') {
+                return Some(self.column(start + content.len() - 1));
+            }
+            end = start.checked_sub(1).filter(|_| content.is_empty())?;
         }
     }
 
@@ -390,6 +404,9 @@ impl Source<'_> {
             return Err(self.error("it comes through a merge key or is not there"));
         };
         let Some((own, value)) = entries.get(at) else { return Ok(None) };
+        if ends_with_empty_item(value) {
+            return Err(self.error("an empty item is there"));
+        }
         let end = self.content_end(value).max(self.after_colon(own).map_or(own.range.end, |range| range.end));
         let next = entries.get(at + 1).map(|(key, _)| key.range.start);
         if entries.len() == 1 {
@@ -465,6 +482,17 @@ impl Source<'_> {
     fn is_json(&self) -> bool {
         self.text.trim_start_matches(['\u{feff}', ' ', '\n', '\r', '\t']).starts_with('{')
     }
+}
+
+/// Whether the last line of a node is a dash without an item, whose place is not known.
+fn ends_with_empty_item(node: &Node) -> bool {
+    let last = match &node.kind {
+        Kind::Mapping { entries, is_flow: false } => entries.last().map(|(_, value)| value),
+        Kind::Sequence { items, is_flow: false } => items.last(),
+        _ => None,
+    };
+    let is_item = matches!(node.kind, Kind::Sequence { .. });
+    last.is_some_and(|last| (is_item && last.range.is_empty()) || ends_with_empty_item(last))
 }
 
 /// Content below further steps.

@@ -63,6 +63,8 @@ pub enum YamlError {
     Key { line: usize },
     #[error("line {line}: the key {key} a second time")]
     Duplicate { line: usize, key: String },
+    #[error("it is not UTF-8")]
+    Encoding,
     #[error("aliases stand for more than {MAX_NODES} nodes")]
     Aliases,
 }

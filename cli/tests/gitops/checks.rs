@@ -1,6 +1,6 @@
 //! `snug check`.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -66,7 +66,15 @@ fn every_format_has_every_finding() {
     let history = snapshot(&shop());
     let run = |format: &str| text(&repository.snug(history.path(), &["check", "-o", format]));
     let table = run("table");
-    println!("{table}");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/check.txt");
+    if std::env::var_os("SNUG_BLESS").is_some_and(|bless| bless == "1") {
+        std::fs::write(&golden, &table).unwrap();
+    }
+    assert_eq!(
+        table,
+        std::fs::read_to_string(golden).unwrap(),
+        "run with SNUG_BLESS=1 and look at what changes"
+    );
     for part in [
         "oom-risk    shop/killed app  shop.yaml:9",
         "throttling  shop/slow app",
@@ -178,7 +186,7 @@ fn a_recorded_oom_kill_at_the_limit_is_a_risk() {
 
 /// The commands of an example for CI, by the key that they are below.
 fn script(file: &str, is_script: impl Fn(&Value) -> Option<String>) -> String {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ci").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ci").join(file);
     let value: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     is_script(&value).unwrap()
 }
@@ -250,4 +258,28 @@ fn the_example_for_gitlab_ends_with_the_code_of_the_check() {
     assert!(repository.read("snug.md").contains("| container | change | reason |"));
     let large: Vec<Used> = shop().into_iter().filter(|it| it.workload == "large").collect();
     assert_eq!(run_example(&shell, &script, &large).0, 4);
+}
+
+/// Blocks of code in a page, those that begin with this text.
+fn blocks(page: &str, begin: &str) -> Vec<String> {
+    let parts: Vec<&str> = page.split("\n```").collect();
+    let inside = parts.iter().skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
+    inside.map(|(_, code)| format!("{code}\n")).filter(|code| code.starts_with(begin)).collect()
+}
+
+#[test]
+fn the_documentation_shows_real_output() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let (diff, check) = (read("tests/golden/plain.diff"), read("tests/golden/check.txt"));
+    for (page, begin, real) in [
+        ("../docs/gitops.md", "# shop/web app", &diff),
+        ("../docs/gitops.md", "PROBLEM", &check),
+        ("../README.md", "# shop/web app", &diff),
+    ] {
+        let found = blocks(&read(page), begin);
+        let [block] = found.as_slice() else { panic!("{page} {begin}: {found:?}") };
+        // A part of the diff without its last context is one, too.
+        assert!(real.contains(block.as_str()), "{page} does not have what is printed:\n{real}");
+    }
 }

@@ -328,7 +328,7 @@ proptest! {
         };
         prop_assert!(is_done);
         let edit = Edit { document: number, path: path.clone(), change: change.clone() };
-        let new = match apply(&text, &[edit.clone()]) {
+        let new = match apply(&text, std::slice::from_ref(&edit)) {
             Ok(new) => new,
             Err(EditError::Unsupported { why: "an empty item is there", .. }) => return Ok(()),
             // The last entry of a mapping in block style goes with the mapping.

@@ -13,24 +13,12 @@ use super::{
     Layer, Location, Manifests, ReadOptions, Target, Unplaced,
     files::Files,
     objects::{Object, objects},
-    releases::Release,
+    release::{Release, ValuesLayer},
 };
 use crate::{
     columns::one_line,
     yaml::{self, Step, Value},
 };
-
-/// Values of a release, the lowest first.
-#[derive(Clone, Debug)]
-pub(super) struct ValuesLayer {
-    /// Where the values are.
-    pub at: Location,
-    pub value: Value,
-    /// As `helm --values` reads it; empty for what the chart brings itself.
-    pub text: String,
-    /// Others use it, too, so values are rather added above it.
-    pub is_shared: bool,
-}
 
 /// Why a chart cannot be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -102,14 +90,6 @@ fn containers(documents: &[Value]) -> Vec<(ContainerName, [Option<String>; 4])> 
         containers.into_iter().map(of_one).collect::<Vec<_>>()
     };
     workloads(documents).into_iter().flat_map(of_object).collect()
-}
-
-impl Release {
-    /// The texts of its values with others on top.
-    fn texts<'t>(&'t self, top: &[&'t str]) -> Vec<&'t str> {
-        let own = self.values.iter().map(|layer| layer.text.as_str()).filter(|text| !text.is_empty());
-        own.chain(top.iter().copied()).collect()
-    }
 }
 
 impl Manifests {

@@ -85,7 +85,7 @@ impl Manifests {
             let Some(text) = item.text() else { continue };
             let at = at.below([Step::from("patchesStrategicMerge"), Step::from(number)]);
             let path = (!text.contains('\n')).then(|| kustomization.path(text));
-            self.add_patches(at, path, text, None, used, &mut patches);
+            self.add_patches(&at, path, text, None, used, &mut patches);
         }
         for key in ["patches", "patchesJson6902"] {
             for (number, item) in items(key).iter().enumerate() {
@@ -99,7 +99,7 @@ impl Manifests {
                     self.unplaced(&kustomization.file, self.files.line(&at), why);
                     continue;
                 }
-                self.add_patches(at, path, text, Some(selector.flatten()), used, &mut patches);
+                self.add_patches(&at, path, text, Some(selector.flatten()), used, &mut patches);
             }
         }
         for patch in patches {
@@ -110,7 +110,7 @@ impl Manifests {
     /// The patches of a file or of a text. `selector` is `None` where there is none by definition.
     fn add_patches(
         &mut self,
-        at: Location,
+        at: &Location,
         path: Option<PathBuf>,
         text: &str,
         selector: Option<Option<Selector>>,
@@ -118,7 +118,7 @@ impl Manifests {
         patches: &mut Vec<Patch>,
     ) {
         let mut selector = selector.flatten();
-        let line = self.files.line(&at);
+        let line = self.files.line(at);
         if let Some(path) = path {
             used.files.insert(path.clone());
             if self.files.load(&path).is_none() {
