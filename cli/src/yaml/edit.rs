@@ -296,7 +296,7 @@ impl Editor<'_> {
         };
         match (&node.kind, step) {
             (Kind::Mapping { entries, is_flow: false }, Step::Key(key)) => {
-                if ends_with_empty_item(node) {
+                if node.ends_with_empty_item() {
                     return Err(self.error("an empty item is there"));
                 }
                 let Some((first, _)) = entries.first() else {
@@ -404,7 +404,7 @@ impl Editor<'_> {
             return Err(self.error("it comes through a merge key or is not there"));
         };
         let Some((own, value)) = entries.get(at) else { return Ok(None) };
-        if ends_with_empty_item(value) {
+        if value.ends_with_empty_item() {
             return Err(self.error("an empty item is there"));
         }
         let end = self.content_end(value).max(self.after_colon(own).map_or(own.range.end, |range| range.end));
@@ -482,17 +482,6 @@ impl Editor<'_> {
     fn is_json(&self) -> bool {
         self.text.trim_start_matches(['\u{feff}', ' ', '\n', '\r', '\t']).starts_with('{')
     }
-}
-
-/// Whether the last line of a node is a dash without an item, whose place is not known.
-fn ends_with_empty_item(node: &Node) -> bool {
-    let last = match &node.kind {
-        Kind::Mapping { entries, is_flow: false } => entries.last().map(|(_, value)| value),
-        Kind::Sequence { items, is_flow: false } => items.last(),
-        _ => None,
-    };
-    let is_item = matches!(node.kind, Kind::Sequence { .. });
-    last.is_some_and(|last| (is_item && last.range.is_empty()) || ends_with_empty_item(last))
 }
 
 /// Content below further steps.

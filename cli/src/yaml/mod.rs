@@ -119,6 +119,17 @@ impl Node {
         }
     }
 
+    /// Whether its last line is a dash without an item, whose place is not known.
+    fn ends_with_empty_item(&self) -> bool {
+        let last = match &self.kind {
+            Kind::Mapping { entries, is_flow: false } => entries.last().map(|(_, value)| value),
+            Kind::Sequence { items, is_flow: false } => items.last(),
+            _ => None,
+        };
+        let is_item = matches!(self.kind, Kind::Sequence { .. });
+        last.is_some_and(|last| (is_item && last.range.is_empty()) || last.ends_with_empty_item())
+    }
+
     /// The node at a path, without following aliases and texts.
     pub fn at(&self, path: &[Step]) -> Option<&Self> {
         path.iter().try_fold(self, |node, step| match (step, &node.kind) {
