@@ -11,7 +11,10 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 use snug::{
-    backtest, certificates, columns, explain, progress,
+    backtest, certificates, columns, explain,
+    gitops::{check, diff},
+    policy::Problem,
+    progress,
     recommend::{self, Outcome},
     simulate, snapshot, top,
 };
@@ -22,9 +25,12 @@ const EXAMPLES: &str = "Examples:
   snug recommend                          what to request and limit, and what is wrong today
   snug explain shop/web                   why
   snug simulate shop/web --memory-limit 256Mi
+  snug diff -f deploy/ --write            the recommended values in manifests
+  snug check -f deploy/                   manifests against the usage history, for CI
   snug man --dir /usr/local/share/man/man1 && man snug-recommend
 
-Exit codes: 0 success, 1 error, 2 --fail-on exceeded, 3 not enough usage history";
+Exit codes: 0 success, 1 error, 2 --fail-on exceeded or differences with --exit-code, 3 not enough usage history;
+of check: 4 waste, 5 throttling, 6 risk of OOM kills";
 
 /// Show and recommend CPU and memory requests and limits of containers
 #[derive(Debug, Parser)]
@@ -49,6 +55,10 @@ enum Command {
     Explain(explain::Options),
     /// Simulate other requests and limits against recorded usage
     Simulate(simulate::Options),
+    /// Show or write the recommended changes of manifests, kustomizations and charts
+    Diff(diff::Options),
+    /// Compare manifests with their usage history, for CI
+    Check(check::Options),
     /// Save the usage history of agents to a file, for --file
     Snapshot(snapshot::Options),
     /// Make certificates for agents and for Prometheus, such as `snug certificates | kubectl apply -f -`
@@ -75,6 +85,9 @@ const SUCCESS: u8 = 0;
 const ERROR: u8 = 1;
 const ABOVE_THRESHOLD: u8 = 2;
 const NOT_ENOUGH_DATA: u8 = 3;
+const WASTE: u8 = 4;
+const THROTTLING: u8 = 5;
+const OOM_RISK: u8 = 6;
 
 fn main() -> ExitCode {
     let parsed = command(columns::command_name()).try_get_matches();
@@ -93,6 +106,8 @@ fn main() -> ExitCode {
         Command::Recommend(options) => recommend::run(&options, out),
         Command::Explain(options) => explain::run(&options, out),
         Command::Simulate(options) => simulate::run(&options, out),
+        Command::Diff(options) => diff::run(&options, out),
+        Command::Check(options) => check::run(&options, out),
         Command::Snapshot(options) => snapshot::run(&options, out).map(|()| Outcome::Success),
         Command::Certificates(options) => certificates::run(&options, out).map(|()| Outcome::Success),
         Command::Completions { shell } => {
@@ -110,6 +125,9 @@ fn main() -> ExitCode {
         Ok(Outcome::Success) => SUCCESS,
         Ok(Outcome::AboveThreshold) => ABOVE_THRESHOLD,
         Ok(Outcome::NotEnoughData) => NOT_ENOUGH_DATA,
+        Ok(Outcome::Problem(Problem::Waste)) => WASTE,
+        Ok(Outcome::Problem(Problem::Throttling)) => THROTTLING,
+        Ok(Outcome::Problem(Problem::OomRisk)) => OOM_RISK,
         Err(error) if is_broken_pipe(&error) => SUCCESS,
         Err(error) => {
             columns::remark(message(&error));

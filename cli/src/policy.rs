@@ -1,8 +1,10 @@
 //! Policies: settings for some workloads, from a file (`--policy`) or from annotations of pods.
 
+mod thresholds;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fmt, fs, io,
     path::Path,
 };
 
@@ -16,6 +18,8 @@ use snug_sizing::{
 };
 use wildmatch::WildMatch;
 
+use self::thresholds::ThresholdOverride;
+pub use self::thresholds::{Problem, Thresholds};
 use crate::{horizon::Horizon, risk};
 
 /// The pod annotation with the same fields as an entry of a policy file.
@@ -47,7 +51,23 @@ pub enum PolicyError {
     /// The file is not a valid policy.
     #[error("the policy file {file} is invalid: {source}")]
     Content { file: String, source: Box<serde_saphyr::Error> },
+    /// A lower bound above its upper bound.
+    #[error("{policy} has a {resource} minimum of {min} above its maximum of {max}")]
+    Bounds { policy: String, resource: &'static str, min: String, max: String },
+    /// A policy that no container is selected by.
+    #[error(
+        "{policy} ({matches}) matches no container of the usage history and of the manifests; correct or remove it"
+    )]
+    NoMatch { policy: String, matches: String },
 }
+
+/// The policy with this number in the file, from 1.
+fn numbered(number: usize) -> String {
+    format!("policy {number} of the policy file")
+}
+
+/// Names of a container: namespace (if it is known), workload and container.
+pub type ContainerNames<'n> = (Option<&'n str>, &'n str, &'n str);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +89,7 @@ struct PolicyOverride {
     horizon: Option<Horizon>,
     min: Bounds,
     max: Bounds,
+    thresholds: ThresholdOverride,
 }
 
 /// Patterns of names with `*` as a wildcard. An absent pattern matches everything.
@@ -146,14 +167,41 @@ fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64
     u64::try_from(amount).map(Some).map_err(|_| D::Error::custom("the quantity is negative"))
 }
 
+impl PolicyOverride {
+    fn check_bounds(&self, policy: &str) -> Result<(), PolicyError> {
+        let (mut min, mut max) = (Resources::default(), Resources::default());
+        self.min.bound(&mut min);
+        self.max.bound(&mut max);
+        check_bounds(policy, &min, &max)
+    }
+}
+
 impl Match {
     fn is(&self, evidence: &Evidence) -> bool {
+        self.is_of((Some(&evidence.workload.namespace), &evidence.workload.name, &evidence.container.name))
+    }
+
+    /// An unknown namespace matches all.
+    fn is_of(&self, (namespace, workload, container): ContainerNames<'_>) -> bool {
         let is = |pattern: &Option<String>, name: &str| {
             pattern.as_deref().is_none_or(|pattern| WildMatch::new(pattern).matches(name))
         };
-        is(&self.namespace, &evidence.workload.namespace)
-            && is(&self.workload, &evidence.workload.name)
-            && is(&self.container, &evidence.container.name)
+        namespace.is_none_or(|namespace| is(&self.namespace, namespace))
+            && is(&self.workload, workload)
+            && is(&self.container, container)
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all =
+            [("namespace", &self.namespace), ("workload", &self.workload), ("container", &self.container)];
+        let named: Vec<String> = all
+            .into_iter()
+            .filter_map(|(what, pattern)| Some(format!("{what}: {}", pattern.as_deref()?)))
+            .collect();
+        f.write_str(if named.is_empty() { "all" } else { "" })?;
+        f.write_str(&named.join(", "))
     }
 }
 
@@ -178,6 +226,9 @@ impl Policies {
             fs::read_to_string(path).map_err(|source| PolicyError::Read { file: file.clone(), source })?;
         let parsed: File = serde_saphyr::from_str(&text)
             .map_err(|source| PolicyError::Content { file, source: Box::new(source) })?;
+        for (number, overrides) in parsed.policies.iter().enumerate() {
+            overrides.check_bounds(&numbered(number + 1))?;
+        }
         Ok(Self { overrides: parsed.policies, ..self })
     }
 
@@ -186,11 +237,15 @@ impl Policies {
         let (mut annotated, mut wrong) = (BTreeMap::new(), BTreeSet::new());
         let mut errors = Vec::new();
         for PolicyAnnotation { namespace, pod, text } in all {
-            match serde_saphyr::from_str::<PolicyOverride>(&text) {
+            let parsed = serde_saphyr::from_str::<PolicyOverride>(&text).map_err(|error| error.to_string());
+            let checked = parsed.and_then(|overrides| match overrides.check_bounds("it") {
+                Ok(()) => Ok(overrides),
+                Err(error) => Err(error.to_string()),
+            });
+            match checked {
                 Ok(overrides) => drop(annotated.insert((namespace, pod), overrides)),
-                Err(error) => {
+                Err(why) => {
                     if wrong.insert((namespace.clone(), text)) {
-                        let why = error.to_string();
                         let why = why.lines().next().unwrap_or_default();
                         errors.push(format!(
                             "the annotation {ANNOTATION} of the pod {namespace}/{pod} is invalid: {why}"
@@ -229,6 +284,63 @@ impl Policies {
         }
         (!excluded).then_some(policy)
     }
+
+    /// What `snug check` accepts of a container.
+    pub fn thresholds(&self, evidence: &Evidence) -> Thresholds {
+        let mut all = Thresholds::default();
+        for overrides in self.overrides.iter().filter(|overrides| overrides.matches.is(evidence)) {
+            overrides.thresholds.apply(&mut all);
+        }
+        all
+    }
+
+    /// Checks that each policy of the file matches any of these containers, and that the bounds of several that match the same one
+    /// leave something between them.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub fn check(&self, containers: &[ContainerNames<'_>]) -> Result<(), PolicyError> {
+        for (number, overrides) in self.overrides.iter().enumerate() {
+            if !containers.iter().any(|names| overrides.matches.is_of(*names)) {
+                let matches = overrides.matches.to_string();
+                return Err(PolicyError::NoMatch { policy: numbered(number + 1), matches });
+            }
+        }
+        for names in containers {
+            let (mut min, mut max) = (Resources::default(), Resources::default());
+            for overrides in self.overrides.iter().filter(|overrides| overrides.matches.is_of(*names)) {
+                overrides.min.bound(&mut min);
+                overrides.max.bound(&mut max);
+            }
+            let (_, workload, container) = names;
+            check_bounds(
+                &format!("the policy of {workload} {container}, from several entries,"),
+                &min,
+                &max,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn check_bounds(policy: &str, min: &Resources, max: &Resources) -> Result<(), PolicyError> {
+    let cpu = |value| Quantity::from_millicores(value).to_string();
+    let memory = |value| Quantity::from_bytes(value).to_string();
+    let all = [
+        ("CPU", min.cpu_request.zip(max.cpu_request).map(|both| (both, [cpu(both.0), cpu(both.1)]))),
+        (
+            "memory",
+            min.memory_limit.zip(max.memory_limit).map(|both| (both, [memory(both.0), memory(both.1)])),
+        ),
+    ];
+    for (resource, bounds) in all {
+        if let Some(((lower, upper), [min, max])) = bounds
+            && lower > upper
+        {
+            return Err(PolicyError::Bounds { policy: policy.to_owned(), resource, min, max });
+        }
+    }
+    Ok(())
 }
 
 impl Bounds {
@@ -308,8 +420,10 @@ mod tests {
             annotated("bad-1", "{risks: critical}"),
             annotated("bad-2", "{risks: critical}"),
             annotated("side-1", "{match: {container: sidecar}, exclude: true}"),
+            annotated("turned-1", "{min: {cpu: 2}, max: {cpu: 1}}"),
         ]);
-        let [wrong] = &wrong[..] else { panic!("once for all of them: {wrong:?}") };
+        let [wrong, turned] = &wrong[..] else { panic!("once for all of them: {wrong:?}") };
+        assert!(turned.contains("turned-1 is invalid: it has a CPU minimum of 2 above"), "{turned}");
         assert!(wrong.contains("snug/policy of the pod shop/bad-1") && wrong.contains("risks"), "{wrong}");
         let of = |namespace: &str, pod: &str| {
             let workload = Workload { namespace: namespace.to_owned(), ..Workload::default() };
@@ -339,6 +453,10 @@ mod tests {
             ("policies:\n- limits: {}\n", "limits"),
             ("policies:\n- horizon: 1h\n", "from 1d to 365d"),
             ("rules: []\n", "rules"),
+            ("policies:\n- min: {cpu: 2}\n  max: {cpu: 1}\n", "a CPU minimum of 2 above its maximum of 1"),
+            ("policies:\n- min: {memory: 2Gi}\n  max: {memory: 1Gi}\n", "policy 1 of the policy file"),
+            ("policies:\n- thresholds: {throttled: 5}\n", "5 is not a share"),
+            ("policies:\n- thresholds: {waste: 0.5}\n", "waste"),
         ] {
             let error = read(text).unwrap_err();
             let errors = format!("{:#}", anyhow::Error::from(error));

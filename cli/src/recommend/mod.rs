@@ -46,7 +46,7 @@ use crate::{
     columns::plain,
     evidence::Snapshot,
     horizon::{self, Horizon},
-    policy::{CpuLimitOption, Policies, PolicyError},
+    policy::{CpuLimitOption, Policies, PolicyError, Problem},
     price, progress, risk,
     source::{EvidenceSource, OpenedSource},
     terminal::Terminal,
@@ -200,6 +200,8 @@ pub enum Outcome {
     AboveThreshold,
     /// There is not enough usage history for any output.
     NotEnoughData,
+    /// A container of the manifests exceeds a threshold.
+    Problem(Problem),
 }
 
 /// Options that select one workload and the source of its evidence.

@@ -137,6 +137,8 @@ pub(crate) const CLI: Layers = &[
     ("units", &[]),
     ("columns", &["advice", "progress", "units"]),
     ("table", &["columns", "terminal"]),
+    ("yaml", &[]),
+    ("manifests", &["columns", "yaml"]),
     ("policy", &["horizon", "risk"]),
     ("cluster", &["advice", "policy", "evidence", "progress"]),
     ("prometheus", &["advice", "cluster", "evidence", "progress"]),
@@ -152,6 +154,7 @@ pub(crate) const CLI: Layers = &[
     ("explain", &["columns", "progress", "recommend", "source", "terminal", "units"]),
     ("simulate", &["columns", "explain", "progress", "recommend", "source", "units"]),
     ("top", &["cluster", "columns", "evidence", "renamed", "units"]),
+    ("gitops", &["columns", "evidence", "manifests", "policy", "progress", "recommend", "source", "units", "yaml"]),
     ("backtest", &["evidence", "risk", "source"]),
 ];
 

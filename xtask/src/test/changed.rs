@@ -16,7 +16,7 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("agent/", &[Fmt, Clippy, Docs, Unit, Vm, Kernel, System, Cluster]),
         ("sizing/", &[Fmt, Clippy, Docs, Unit, Browser, System, Cluster]),
         ("client/", &[Fmt, Clippy, Docs, Unit, System, Cluster]),
-        ("cli/", &[Fmt, Clippy, Docs, Unit, Browser, System, Cluster]),
+        ("cli/", &[Fmt, Clippy, Docs, Unit, Browser, System, Manifests, Cluster]),
         ("deploy/", &[Unit, Manifests, Cluster]),
         ("docs/", &[Unit]),
         ("tests/tests/kernel/", &[Fmt, Clippy, Docs, Vm, Kernel]),

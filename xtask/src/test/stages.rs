@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Test targets with their own stage.
-const STAGE_TARGETS: [&str; 5] = ["kernel", "system", "manifests", "browser", "cluster"];
+const STAGE_TARGETS: [&str; 6] = ["kernel", "system", "manifests", "gitops", "browser", "cluster"];
 
 /// Tests of the agent as a process that compare no rates and no counts of windows.
 const SYSTEM_GROUPS: Groups = Groups {
@@ -89,8 +89,11 @@ impl Products {
             Stage::Vm => self.kernel_in_vms(),
             Stage::System => self.system(),
             Stage::Manifests => {
-                let mut tests = command::new(self.test("manifests")?);
-                command::run(tests.env(manifests::VARIABLE, manifests::folder()?))
+                for name in ["manifests", "gitops"] {
+                    let mut tests = command::new(self.test(name)?);
+                    command::run(tests.env(manifests::VARIABLE, manifests::folder()?))?;
+                }
+                Ok(())
             }
             Stage::Browser => {
                 let mut tests = command::new(self.test("browser")?);
