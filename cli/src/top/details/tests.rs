@@ -88,7 +88,7 @@ fn a_container_is_shown_in_full() {
     });
     assert_eq!(paths[0], "/api/v1/evidence?since=1799996400&minutes=true&namespace=shop&workload=web");
     assert!(paths.contains(&"/api/v1/events?namespace=shop&pod=web%2D7c9f%2Dx2x".to_owned()), "{paths:?}");
-    let text = text(&lines(&row(), Some(&details), 100, 24));
+    let text = text(&lines(&row(), Some(&details), 120, 24));
     for part in [
         "web-x2x  namespace shop  workload Deployment/web  pod web-7c9f-x2x  node n",
         "CPU       250m of limit 500m, request 100m  [█",
@@ -106,7 +106,7 @@ fn a_container_is_shown_in_full() {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     assert!(!text.contains("of another"), "{text}");
-    let (newer, older) = (text.find("oom_kill").unwrap(), text.find("termination").unwrap());
+    let (newer, older) = (text.find("oom_kill").unwrap(), text.find("termination  ended").unwrap());
     assert!(newer < older, "newest first:\n{text}");
 }
 
