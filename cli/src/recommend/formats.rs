@@ -68,13 +68,20 @@ fn head(report: &Report) -> String {
     };
     let risk = report.risk;
     format!(
-        "{} to {}{nodes}: {:.1} container-days of usage history\nAsked risk, on average over all workloads: one OOM kill in {:.0} pod-days, {} of CPU time above the request\n\n",
+        "{} to {}{nodes}: {:.1} container-days of usage history\nAsked risk, on average over all workloads: one OOM kill in {:.0} pod-days, {} of CPU time above the request\n{}\n\n",
         time(window.from),
         time(window.to),
         window.container_days,
         1.0 / risk.oom_kills,
         units::percent(risk.cpu_work),
+        capital(&report.delivered.to_string()),
     )
+}
+
+/// A sentence with a capital letter first.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// Sums over all pods: requests, cost and nodes, current and recommended.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use snug_sizing::{
     constraints::{Adjusted, Resource, Scaled, Violation},
     cost::Prices,
-    engine::{self, Confidence, Context, Pools, Reason, Recommendation, Risk},
+    engine::{self, Confidence, Context, Pools, Reason, Recommendation, Risk, SoFar},
     evidence::{Evidence, HOUR},
     pod::PodRequests,
     start_up::StartUp,
@@ -40,6 +40,8 @@ pub struct Report {
     pub window: Window,
     /// The accepted risk of workloads without their own policy.
     pub risk: Risk,
+    /// Asked and delivered at that risk, on this cluster so far; of several clusters, that of the first.
+    pub delivered: SoFar,
     /// Days for which the memory limit of a growing container must last, for workloads without their own policy.
     pub horizon_days: f64,
     /// Recommendations, sorted by namespace, workload and container.
@@ -74,10 +76,10 @@ pub struct Cost {
 pub struct OfCluster {
     /// The value of the label that names it.
     pub cluster: String,
-    /// The period and nodes of its evidence.
     pub window: Window,
     /// Cost of its requests; `None` without prices.
     pub cost: Option<Cost>,
+    pub delivered: SoFar,
 }
 
 /// The period and nodes of the evidence.
@@ -129,6 +131,7 @@ pub struct Entry {
     pub risk: Risk,
     /// The risk that the user accepts, on average over all workloads with the same risk.
     pub asked_risk: Risk,
+    pub delivered: SoFar,
     /// OOM kills per pod-day that are expected of this container with the recommended values; `None` without memory usage.
     pub expected_oom_kills_per_pod_day: Option<f64>,
     /// Share of this container's CPU time that is expected above the recommended request; `None` without CPU usage.
@@ -292,6 +295,7 @@ impl Report {
             clusters: Vec::new(),
             window: Window::new(snapshot),
             risk: policies.default_policy().risk,
+            delivered: pools.of_cluster().so_far(policies.default_policy().risk),
             horizon_days: policies.default_policy().horizon_days,
             recommendations: Vec::new(),
             skipped: Vec::new(),
@@ -429,6 +433,7 @@ impl Entry {
                 .map(|it| change(it, current.cpu_request.is_some())),
             risk: recommendation.risk,
             asked_risk: recommendation.risk,
+            delivered: recommendation.so_far,
             expected_oom_kills_per_pod_day: recommendation.oom_risk.map(|(_, expected)| expected),
             expected_cpu_work_above: recommendation.cpu_work_above.map(|(_, expected)| expected),
             start_up: recommendation.start_up,
@@ -488,7 +493,7 @@ const fn rank(reason: &Reason) -> u8 {
         Reason::Skew(_) => 6,
         Reason::MemoryBasis { .. } => 7,
         Reason::MemoryMargin { .. } => 8,
-        Reason::CpuQuantile { .. } | Reason::CpuDelivered { .. } => 9,
+        Reason::CpuQuantile { .. } | Reason::CpuLikes { .. } | Reason::CpuDelivered { .. } => 9,
         Reason::Memory(_) | Reason::Setting(_) => 10,
         _ => 11,
     }
