@@ -318,6 +318,16 @@ impl Snapshot {
         self.evidence.values_mut().for_each(|evidence| why.clone_into(&mut evidence.partial));
     }
 
+    /// Sets the classes of the nodes of pods, by namespace and name of the pod.
+    pub(crate) fn set_node_classes(&mut self, classes: &BTreeMap<(String, String), String>) {
+        for Evidence { workload, pods, .. } in self.evidence.values_mut() {
+            for (pod, totals) in pods {
+                let class = classes.get(&(workload.namespace.clone(), pod.clone()));
+                class.into_iter().for_each(|class| totals.node_class.clone_from(class));
+            }
+        }
+    }
+
     /// Drops the hours before a time in seconds.
     pub fn since(&mut self, seconds: u64) {
         let first = Hour::from_seconds(seconds);

@@ -189,7 +189,12 @@ impl EvidenceSource {
         };
         let mut all = if self.is_cluster() {
             let cluster = Cluster::connect(&self.cluster)?;
-            one(cluster.evidence(self.since_seconds())?, Some(cluster))
+            let mut snapshot = cluster.evidence(self.since_seconds())?;
+            // Of a single node all pods are of one class.
+            if snapshot.nodes.len() > 1 {
+                snapshot.set_node_classes(&cluster.node_classes());
+            }
+            one(snapshot, Some(cluster))
         } else if self.selector.is_some() {
             bail!("--selector needs a cluster, and there is no kubeconfig; set --kubeconfig");
         } else if let Some(address) = &self.prometheus {

@@ -227,7 +227,7 @@ pub struct PodTotals {
     pub cpu_millis: u64,
     /// Highest memory use, bytes.
     pub peak: u64,
-    /// Name of the user's group of nodes that the pod ran on; empty if unknown.
+    /// Class of the node that the pod ran on: its instance type, or its allocatable CPU and memory. Empty if unknown.
     pub node_class: String,
 }
 

@@ -12,6 +12,7 @@ const MIN_OBSERVED: u64 = HOUR;
 const MIN_PODS: usize = 3;
 /// A pod is an outlier at this multiple of the median.
 const FACTOR: f64 = 2.0;
+const MIB: f64 = 1024.0 * 1024.0;
 
 /// A resource of which some pods use at least twice the median.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,6 +34,9 @@ pub struct Skew {
     pub by_node_class: bool,
     /// The pods by node class; empty where all are of one class.
     pub classes: Vec<ClassSpread>,
+    /// Share of the sum over all pods that a value for each node class would save, 0..=1; `None` where it does not pay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved: Option<f64>,
 }
 
 /// Usage of the pods on one class of nodes.
@@ -47,32 +51,60 @@ pub struct ClassSpread {
     pub median: f64,
     /// Usage of the highest pod, likewise.
     pub highest: f64,
+    /// What would be recommended for this class alone: the CPU request in millicores, or the memory limit in bytes. `None` where it
+    /// does not pay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<u64>,
 }
 
 impl fmt::Display for Skew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { resource, above, pods, share, highest, pod, by_node_class, classes } = self;
-        write!(
-            f,
-            "{above} of {pods} pods use {:.0} % of all {resource}; {pod} uses {highest:.1} times the median",
-            share * 100.0
-        )?;
+        let Self { resource, above, pods, share, highest, pod, by_node_class, classes, saved } = self;
+        if *above > 0 {
+            write!(f, "{above} of {pods} pods use {:.0} % of all {resource}; ", share * 100.0)?;
+        }
+        write!(f, "{pod} uses {highest:.1} times the median {resource} of {pods} pods")?;
         for (place, class) in classes.iter().enumerate() {
-            let ClassSpread { node_class, pods, median, highest } = class;
-            let name = if node_class.is_empty() { "no class" } else { node_class };
+            let ClassSpread { pods, median, highest, .. } = class;
             let amount = |value: f64| match *resource {
                 "cpu" => format!("{value:.2} cores"),
-                _ => format!("{:.0} MiB", value / f64::from(1_u32 << 20)),
+                _ => format!("{:.0} MiB", value / MIB),
             };
             let (before, plural) =
                 (if place == 0 { "; by node class: " } else { ", " }, if *pods == 1 { "" } else { "s" });
-            write!(f, "{before}{name} {} to {} ({pods} pod{plural})", amount(*median), amount(*highest))?;
+            let (low, high) = (amount(*median), amount(*highest));
+            let usage = if low == high { low } else { format!("{low} to {high}") };
+            write!(f, "{before}{} {usage} ({pods} pod{plural})", class.name())?;
         }
-        if *by_node_class {
-            f.write_str("; pods are alike within each node class: one workload per node class would fit")
-        } else {
-            Ok(())
+        let Some(saved) = saved else {
+            return match by_node_class {
+                true => f.write_str("; pods are alike within each node class"),
+                false => Ok(()),
+            };
+        };
+        let what = if *resource == "cpu" { "CPU requests" } else { "memory limits" };
+        for (place, (class, value)) in
+            classes.iter().filter_map(|class| Some((class, class.value?))).enumerate()
+        {
+            let value = match *resource {
+                "cpu" => format!("{value}m"),
+                _ => format!("{:.0}Mi", value as f64 / MIB),
+            };
+            write!(f, "{}{} {value}", if place == 0 { "; alone it would be " } else { ", " }, class.name())?;
         }
+        write!(
+            f,
+            ": {what} would be {:.0} % less in all; one pod template has one value, so make a workload for each class, with a nodeSelector \
+             (such as node.kubernetes.io/instance-type)",
+            saved * 100.0
+        )
+    }
+}
+
+impl ClassSpread {
+    /// The name in sentences.
+    fn name(&self) -> &str {
+        if self.node_class.is_empty() { "unknown" } else { &self.node_class }
     }
 }
 
@@ -92,24 +124,28 @@ fn skew(evidence: &Evidence, resource: &'static str, value: impl Fn(&PodTotals) 
         .collect();
     let median = median(pods.iter().map(|pod| pod.0).collect())?;
     let highest = pods.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
-    if pods.len() < MIN_PODS || highest.0 < FACTOR * median || median <= 0.0 {
-        return None;
-    }
-    let above: Vec<f64> = pods.iter().map(|pod| pod.0).filter(|value| *value >= FACTOR * median).collect();
     let mut classes = BTreeMap::<&str, Vec<f64>>::new();
     for (value, _, pod) in &pods {
         classes.entry(&pod.node_class).or_default().push(*value);
     }
+    let most = |class: &Vec<f64>| class.iter().copied().fold(0.0, f64::max);
+    // Where most pods are on large nodes, none is far above the median, but those on small nodes are far below it.
+    let is_apart = classes.values().any(|class| FACTOR * most(class) <= highest.0);
+    let is_skewed = highest.0 >= FACTOR * median || is_apart;
+    if pods.len() < MIN_PODS || !is_skewed || median <= 0.0 {
+        return None;
+    }
+    let above: Vec<f64> = pods.iter().map(|pod| pod.0).filter(|value| *value >= FACTOR * median).collect();
     let alike = |class: &Vec<f64>| {
-        let highest = class.iter().copied().fold(0.0, f64::max);
-        self::median(class.clone()).is_some_and(|median| highest < FACTOR * median)
+        self::median(class.clone()).is_some_and(|median| most(class) < FACTOR * median || most(class) <= 0.0)
     };
     let spread = classes.iter().filter_map(|(class, values)| {
         Some(ClassSpread {
             node_class: (*class).to_owned(),
             pods: values.len(),
             median: self::median(values.clone())?,
-            highest: values.iter().copied().fold(0.0, f64::max),
+            highest: most(values),
+            value: None,
         })
     });
     let spread: Vec<ClassSpread> = spread.collect();
@@ -122,6 +158,7 @@ fn skew(evidence: &Evidence, resource: &'static str, value: impl Fn(&PodTotals) 
         pod: highest.1.clone(),
         by_node_class: classes.len() > 1 && classes.values().all(alike),
         classes: if spread.len() > 1 { spread } else { Vec::new() },
+        saved: None,
     })
 }
 

@@ -3,10 +3,10 @@
 use serde::Serialize;
 use snug_sizing::{
     backtest::{
-        history::{HistoryPolicy, replay},
+        history::{HistoryPolicy, Replayed, replay},
         validate::Figures,
     },
-    engine::Risk,
+    engine::{Risk, SoFar},
     evidence::Evidence,
 };
 
@@ -23,6 +23,8 @@ pub struct Report {
     /// The replayed history.
     pub history: Span,
     pub risk: Risk,
+    /// Asked and delivered by the end of the history, by what the engine finds is needed for the next day.
+    pub delivered: SoFar,
     /// Figures of the open loop, in which decisions do not change usage. A pod-day is a day of all pods of one container.
     pub open: Vec<Figures>,
 }
@@ -46,7 +48,8 @@ impl Report {
         let last = spans().map(|(_, last)| last.0).max();
         let hours = first.zip(last).map_or(0, |(first, last)| last - first + 1);
         let history = Span { containers: all.len(), hours };
-        Self { schema_version: SCHEMA_VERSION, history, risk, open: replay(&all, chosen) }
+        let Replayed { figures: open, pool } = replay(&all, chosen);
+        Self { schema_version: SCHEMA_VERSION, history, risk, delivered: pool.so_far(risk), open }
     }
 
     /// The title of the tables.
@@ -54,10 +57,11 @@ impl Report {
         let Span { containers, hours } = self.history;
         format!(
             "{containers} containers of workloads over {:.1} days; accepted risk of snug: {:.2} % of pod-days with an OOM kill, \
-             {:.2} % of CPU time above the request. A pod-day is a day of all pods of one container",
+             {:.2} % of CPU time above the request; {}. In the tables, a pod-day is a day of all pods of one container",
             f64::from(hours) / 24.0,
             100.0 * self.risk.oom_kills,
-            100.0 * self.risk.cpu_work
+            100.0 * self.risk.cpu_work,
+            self.delivered
         )
     }
 

@@ -8,6 +8,7 @@ mod links;
 mod listed;
 mod live_pod;
 mod managers;
+mod node_class;
 mod objects;
 mod occupancy;
 
@@ -31,6 +32,7 @@ pub use self::{
     links::AgentLinks,
     live_pod::LivePod,
     managers::Manager,
+    node_class::NodeClasses,
     objects::{ObjectsQuery, TEMPLATED, Template, WorkloadObjects},
     occupancy::{EmptiedNodes, Occupancy},
 };
@@ -196,6 +198,12 @@ impl Cluster {
     /// When nodes or pods cannot be listed.
     pub fn occupancy(&self) -> Result<Occupancy, &ClusterError> {
         Ok(Occupancy::new(self.listed_nodes()?, &self.listed_pods()?.live))
+    }
+
+    /// The class of each pod's node; empty when nodes or pods cannot be listed.
+    pub fn node_classes(&self) -> NodeClasses {
+        let listed = self.listed_nodes().and_then(|nodes| Ok((nodes, self.listed_pods()?)));
+        listed.map(|(nodes, pods)| node_class::of_pods(nodes, &pods.live)).unwrap_or_default()
     }
 
     /// Namespaces and names of the pods that match a label selector.

@@ -252,7 +252,7 @@ impl Report {
     pub(super) fn expect(&mut self, details: &Details<'_>) {
         for entry in &mut self.recommendations {
             if let Some(evidence) = details.evidence(entry) {
-                entry.expect(evidence);
+                entry.expect(evidence, &details.pools.of(evidence).cpu.lent);
             }
         }
     }

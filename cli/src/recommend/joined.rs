@@ -7,11 +7,11 @@ impl Report {
     /// cost is that of all.
     pub fn join(reports: Vec<(String, Self)>) -> Option<Self> {
         let mut all = reports.into_iter().map(|(name, mut report)| {
-            let (window, cost) = (report.window.clone(), report.cost);
+            let (window, cost, delivered) = (report.window.clone(), report.cost, report.delivered);
             report.recommendations.iter_mut().for_each(|entry| entry.cluster.clone_from(&name));
             report.totals.iter_mut().for_each(|total| total.cluster.clone_from(&name));
             report.skipped.iter_mut().for_each(|skipped| skipped.cluster.clone_from(&name));
-            report.clusters = vec![OfCluster { cluster: name, window, cost }];
+            report.clusters = vec![OfCluster { cluster: name, window, cost, delivered }];
             report
         });
         let first = all.next()?;

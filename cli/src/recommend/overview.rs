@@ -62,13 +62,20 @@ fn head(report: &Report) -> String {
     };
     let risk = report.risk;
     format!(
-        "{} to {}{nodes}: {:.1} container-days of usage history\nAsked risk, on average over all workloads: OOM kills {} of a pod, {} of CPU time above the request\n\n",
+        "{} to {}{nodes}: {:.1} container-days of usage history\nAsked risk, on average over all workloads: OOM kills {} of a pod, {} of CPU time above the request\n{}\n\n",
         time(window.from),
         time(window.to),
         window.container_days,
         units::rate(risk.oom_kills),
         units::percent(risk.cpu_work),
+        capital(&report.delivered.to_string()),
     )
+}
+
+/// A sentence with a capital letter first.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// A current and a recommended value as one cell.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use snug_sizing::{
     engine::{
-        self, Confidence, Context, Pools, Reason, Recommendation, Risk, cpu,
+        self, Confidence, Context, Pools, Reason, Recommendation, Risk, SoFar, cpu,
         memory::{self, MemorySize},
     },
     evidence::{Evidence, HOUR},
@@ -44,6 +44,8 @@ pub struct Report {
     pub window: Window,
     /// The accepted risk of workloads without their own policy.
     pub risk: Risk,
+    /// Asked and delivered at that risk, on this cluster so far; of several clusters, that of the first.
+    pub delivered: SoFar,
     /// Days for which the memory limit of a growing container must last, for workloads without their own policy.
     pub horizon_days: f64,
     /// Recommendations, sorted by namespace, workload and container.
@@ -76,10 +78,10 @@ pub struct Report {
 pub struct OfCluster {
     /// The value of the label that names it.
     pub cluster: String,
-    /// The period and nodes of its evidence.
     pub window: Window,
     /// Cost of its requests; `None` without prices.
     pub cost: Option<Cost>,
+    pub delivered: SoFar,
 }
 
 /// The period and nodes of the evidence.
@@ -140,6 +142,7 @@ pub struct Entry {
     pub risk: Risk,
     /// The risk that the user accepts, on average over all workloads with the same risk.
     pub asked_risk: Risk,
+    pub delivered: SoFar,
     /// OOM kills per pod-day that are expected of this container with the recommended values; `None` without memory usage.
     pub expected_oom_kills_per_pod_day: Option<f64>,
     /// Share of this container's CPU time that is expected above the recommended request; `None` without CPU usage.
@@ -230,6 +233,7 @@ impl Report {
             clusters: Vec::new(),
             window: Window::new(snapshot),
             risk: policies.default_policy().risk,
+            delivered: pools.of_cluster().so_far(policies.default_policy().risk),
             horizon_days: policies.default_policy().horizon_days,
             recommendations: Vec::new(),
             skipped: Vec::new(),
@@ -342,6 +346,7 @@ impl Entry {
             throttled_periods: simulate::current_limit(evidence).map(|current| current.periods),
             risk: recommendation.risk,
             asked_risk: recommendation.risk,
+            delivered: recommendation.so_far,
             expected_oom_kills_per_pod_day: recommendation.oom_risk.map(|(_, expected)| expected),
             expected_cpu_work_above: recommendation.cpu_work_above.map(|(_, expected)| expected),
             start_up: recommendation.start_up,
@@ -359,7 +364,7 @@ impl Entry {
     }
 
     /// Computes the risks again, after the recommended values were changed.
-    pub fn expect(&mut self, evidence: &Evidence) {
+    pub fn expect(&mut self, evidence: &Evidence, lent: &cpu::Lent) {
         let values = self.recommended;
         if let Some((sized, limit)) = self.memory.as_ref().zip(values.memory_limit) {
             let then = memory::risk_of(limit as f64, sized);
@@ -369,7 +374,7 @@ impl Entry {
         }
         if let Some(request) = values.cpu_request.filter(|_| self.expected_cpu_work_above.is_some()) {
             let cores = request as f64 / 1000.0;
-            let then = cpu::expected_above(evidence, cores);
+            let then = cpu::expected_above(evidence, cores, lent);
             self.expected_cpu_work_above = Some(then);
             self.cpu_work_above_request =
                 Some(Change { then, ..self.cpu_work_above_request.unwrap_or(Change { now: None, then }) });
@@ -428,7 +433,7 @@ const fn rank(reason: &Reason) -> u8 {
         Reason::Skew(_) => 6,
         Reason::MemoryBasis { .. } => 7,
         Reason::MemoryMargin { .. } => 8,
-        Reason::CpuQuantile { .. } | Reason::CpuDelivered { .. } => 9,
+        Reason::CpuQuantile { .. } | Reason::CpuLikes { .. } | Reason::CpuDelivered { .. } => 9,
         Reason::Memory(_) | Reason::Setting(_) => 10,
         _ => 11,
     }

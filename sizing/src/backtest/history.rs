@@ -49,8 +49,17 @@ struct WorkloadReplay<'e> {
     sums: Vec<(RequestAndLimit, Sums, Sums)>,
 }
 
-/// Figures of each policy. All workloads are decided at the same times, so that the pool has all history before a decision.
-pub fn replay(all: &[&Evidence], choices: &[(String, HistoryPolicy)]) -> Vec<Figures> {
+/// The result of a replay.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// Of each policy.
+    pub figures: Vec<Figures>,
+    /// What the engine knows of the cluster at the end of the history.
+    pub pool: Pool,
+}
+
+/// Replays the policies. All workloads are decided at the same times, so that the pool has all history before a decision.
+pub fn replay(all: &[&Evidence], choices: &[(String, HistoryPolicy)]) -> Replayed {
     let spans = || all.iter().filter_map(|evidence| evidence.span());
     let first = spans().map(|(first, _)| first.0).min().unwrap_or_default();
     let end = spans().map(|(_, last)| last.0.saturating_add(1)).max().unwrap_or_default();
@@ -84,7 +93,13 @@ pub fn replay(all: &[&Evidence], choices: &[(String, HistoryPolicy)]) -> Vec<Fig
         }
         Figures { policy: name.clone(), memory: memory.memory(), cpu: cpu.cpu() }
     });
-    figures.collect()
+    let figures = figures.collect();
+    // With the days that end with the history.
+    replayed.iter_mut().for_each(|one| one.advance(Hour(end)));
+    let members: Vec<Member<'_>> =
+        replayed.iter().map(|one| Member::new(&one.past, LikesScope::default())).collect();
+    pools.advance(Hour(end), &members);
+    Replayed { figures, pool: pools.of_cluster() }
 }
 
 impl<'e> WorkloadReplay<'e> {
@@ -196,7 +211,7 @@ mod tests {
         let one = evidence(days, 100);
         let snug = ("snug".to_owned(), HistoryPolicy::Snug(Profile::Standard.risk()));
         let others = HistoryPolicy::OTHERS.map(|(name, choice)| (name.to_owned(), choice));
-        replay(&[&one], &[&[snug][..], &others].concat())
+        replay(&[&one], &[&[snug][..], &others].concat()).figures
     }
 
     #[test]
@@ -224,10 +239,23 @@ mod tests {
     }
 
     #[test]
+    fn at_the_end_it_is_known_what_was_delivered() {
+        let risk = Profile::Standard.risk();
+        let one = evidence(4, 100);
+        let found = replay(&[&one], &[]).pool.so_far(risk);
+        // The history begins at 16 o'clock: three days end in it that have hours before them.
+        assert_eq!((found.cpu.pod_days, found.cpu.asked), (3.0, 0.01));
+        assert!(found.cpu.delivered.is_some_and(|share| share < 0.02) && found.cpu.is_prior(), "{found:?}");
+        // The last hour exceeds the limit of one decision whose day is over, a quarter of a day of three.
+        assert!(found.memory.delivered.is_some_and(|share| (share - 0.25 / 3.0).abs() < 1e-9), "{found:?}");
+        assert_eq!(replay(&[], &[]).pool.so_far(risk).cpu.delivered, None);
+    }
+
+    #[test]
     fn one_day_of_history_has_no_decision() {
         for figures in figures(1) {
             assert_eq!((figures.memory.pod_days, figures.cpu.pod_days), (0, 0));
         }
-        assert_eq!(replay(&[], &[]).len(), 0);
+        assert_eq!(replay(&[], &[]).figures.len(), 0);
     }
 }

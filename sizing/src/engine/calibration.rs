@@ -44,7 +44,7 @@
 use serde::Serialize;
 
 use super::{
-    cpu::RequestReplay,
+    cpu::CpuPast,
     curve::{Curve, Prior, Scores},
 };
 
@@ -264,6 +264,6 @@ fn interpolate(value: f64, from: [f64; STEPS], to: [f64; STEPS]) -> f64 {
 pub struct Pool {
     /// Memory.
     pub memory: Calibration,
-    /// CPU time above the requests of past days, of all workloads.
-    pub cpu: RequestReplay,
+    /// CPU.
+    pub cpu: CpuPast,
 }

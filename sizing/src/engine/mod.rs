@@ -5,6 +5,7 @@ pub mod calibration;
 pub mod confidence;
 pub mod cpu;
 pub mod curve;
+pub mod delivered;
 pub mod growth;
 pub mod likes;
 pub mod memory;
@@ -23,6 +24,7 @@ mod whole_hours;
 pub use self::{
     calibration::{Calibration, Pool},
     confidence::Confidence,
+    delivered::{DeliveredShare, SoFar},
     likes::LikesScope,
     note::{MemoryNote, SettingNote},
     pools::{Member, Pools},

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::{
     calibration::{ClusterPast, Exceeded, Pool, RISKS, STEPS},
-    cpu::RequestReplay,
+    cpu::{self, ClusterCpu, CpuMember, JudgedDays},
     likes::{Like, LikesScope},
     memory::{PeakHistory, TRIAL_DAY, TRIAL_WEIGHT, Trial},
     rule::Rule,
@@ -20,7 +20,7 @@ pub struct Pools {
     rule: Rule,
     scope: LikesScope,
     memory: ClusterPast,
-    cpu: RequestReplay,
+    cpu: ClusterCpu,
     likes: HashMap<Like, Exceeded>,
     own: HashMap<Key, Exceeded>,
     undecided: VecDeque<Step>,
@@ -61,7 +61,7 @@ pub struct Member<'e> {
     key: Key,
     like: Like,
     history: PeakHistory<'e>,
-    cpu: RequestReplay,
+    cpu: JudgedDays,
 }
 
 impl<'e> Member<'e> {
@@ -71,7 +71,7 @@ impl<'e> Member<'e> {
             key: Key::new(evidence),
             like: Like::new(evidence, scope),
             history: PeakHistory::new(evidence),
-            cpu: RequestReplay::new(evidence),
+            cpu: JudgedDays::new(evidence),
         }
     }
 }
@@ -102,11 +102,9 @@ impl Pools {
     /// One step: judges the decisions whose day is over at the beginning of an hour, and decides again. Hours must not decrease.
     pub fn advance(&mut self, now: Hour, members: &[Member<'_>]) {
         self.judge(now, members);
-        // Each member has the whole days of its history.
-        self.cpu = members.iter().fold(RequestReplay::default(), |mut sum, member| {
-            sum.merge(member.cpu);
-            sum
-        });
+        let of_cpu =
+            members.iter().map(|Member { key, like, cpu, .. }| CpuMember { name: &key.0, like, days: cpu });
+        self.cpu.advance(now, self.rule, of_cpu);
         self.memory.pods_today = 0.0;
         let trials: Vec<(&Member<'_>, Trial)> = members
             .iter()
@@ -159,11 +157,18 @@ impl Pools {
         }
     }
 
+    /// What the past says about any container of the cluster.
+    pub fn of_cluster(&self) -> Pool {
+        Pool { memory: self.memory.calibration(Exceeded::default()), cpu: self.cpu.of_cluster() }
+    }
+
     /// What the past says about one container, whether it is part of it or not.
     pub fn of(&self, evidence: &Evidence) -> Pool {
-        let own = self.own.get(&Key::new(evidence)).copied().unwrap_or_default();
-        let likes = self.likes(&Like::new(evidence, self.scope), own);
-        Pool { memory: self.memory.calibration(likes), cpu: self.cpu }
+        let (key, like) = (Key::new(evidence), Like::new(evidence, self.scope));
+        let own = self.own.get(&key).copied().unwrap_or_default();
+        let likes = self.likes(&like, own);
+        let cpu = self.cpu.of(&key.0, &like, cpu::window_millis(evidence));
+        Pool { memory: self.memory.calibration(likes), cpu }
     }
 }
 

@@ -98,6 +98,8 @@ pub enum Reason {
     },
     /// How often usage exceeded the CPU request, and how often it will.
     CpuQuantile {
+        /// The CPU request that this is about, millicores: before rounding, and before rules keep or bound it.
+        request: u64,
         /// Share of the time in which usage was above the request.
         exceeded: f64,
         /// Share of all CPU time that was above the request.
@@ -111,14 +113,23 @@ pub enum Reason {
         /// Pod-days of usage history.
         days: f64,
     },
-    /// What CPU requests would have delivered on the past days of all workloads.
+    /// The usage of likes counts beside the container's own.
+    CpuLikes {
+        /// Pod-days that it counts as.
+        likes_days: f64,
+        /// Pod-days of the container's own usage.
+        days: f64,
+    },
+    /// What CPU requests delivered on the past days of all workloads, with the requests that would have been chosen before each.
     CpuDelivered {
         /// The accepted share of CPU time above requests.
         asked: f64,
-        /// The mean share over these days.
-        delivered: f64,
-        /// Days of workloads, each judged by the days before it.
-        days: u64,
+        /// The mean share over workloads; `None` before any day was judged.
+        delivered: Option<f64>,
+        /// Pod-days judged.
+        pod_days: f64,
+        /// Pod-days from which on these days decide, and not the prior.
+        needed: f64,
         /// Factor on the share of the time in which usage may exceed requests.
         calibration: f64,
     },
@@ -343,9 +354,9 @@ impl fmt::Display for Reason {
             Self::NoUse { resource } => {
                 write!(f, "{resource} unchanged: no usage of this resource was observed")
             }
-            Self::CpuQuantile { exceeded, work_above, expected, rise, window_millis, days } => write!(
+            Self::CpuQuantile { request, exceeded, work_above, expected, rise, window_millis, days } => write!(
                 f,
-                "CPU request: {} of the next day's CPU time is expected above it, with a chance of {} of usage above all before; so far \
+                "a CPU request of {request}m: {} of the next day's CPU time is expected above it, with a chance of {} of usage above all before; so far \
                  usage exceeded it {} of the time, by {} of all CPU time (windows of {} over {})",
                 percent(*expected),
                 percent(*rise),
@@ -358,21 +369,30 @@ impl fmt::Display for Reason {
                 },
                 span(*days)
             ),
-            Self::CpuDelivered { asked, delivered, days, calibration } => {
-                write!(
-                    f,
-                    "asked: {} of CPU time above requests, as an average over workloads; on {days} past days of workloads here it would \
-                     have been {}",
-                    percent(*asked),
-                    percent(*delivered)
-                )?;
+            Self::CpuLikes { likes_days, days } => write!(
+                f,
+                "CPU usage of its likes (the same container name) counts as {} beside {} of its own; how much it counts is learned from past days",
+                span(*likes_days),
+                span(*days)
+            ),
+            Self::CpuDelivered { asked, delivered, pod_days, needed, calibration } => {
+                write!(f, "asked: {} of CPU time above requests, as an average over workloads; ", percent(*asked))?;
+                match delivered {
+                    None => f.write_str("no past day of this cluster is judged yet, so the prior (other clusters) decides")?,
+                    Some(share) => {
+                        write!(f, "delivered on this cluster so far: {} over {pod_days:.0} pod-days", percent(*share))?;
+                        if pod_days < needed {
+                            write!(f, ", fewer than {needed:.0}, so the prior (other clusters) decides in part")?;
+                        }
+                    }
+                }
                 if (calibration - 1.0).abs() < SMALL_CALIBRATION {
                     return Ok(());
                 }
                 let direction = if *calibration < 1.0 { "higher" } else { "lower" };
                 write!(
                     f,
-                    ", so requests are {direction}: usage may exceed them {calibration:.2} times as long"
+                    "; requests are {direction} than with the prior alone: usage may exceed them {calibration:.2} times as long"
                 )
             }
             Self::OnlyStartUp => {

@@ -1,5 +1,6 @@
 //! The recommendation for one container: memory, CPU request, CPU limit, policy and reasons together.
 
+mod classes;
 mod cpu;
 mod memory;
 mod settings;
@@ -10,6 +11,7 @@ use super::{
     advice::AdviceRule,
     calibration::Pool,
     cpu::CpuSize,
+    delivered::SoFar,
     memory::MemorySize,
     note::MemoryNote,
     reason::{Confidence, Reason},
@@ -120,6 +122,8 @@ pub struct Recommendation {
     pub start_up: Option<StartUp>,
     /// The accepted risk.
     pub risk: Risk,
+    /// What past decisions for the cluster delivered at this risk.
+    pub so_far: SoFar,
     /// How much usage history there is.
     pub confidence: Confidence,
     /// Reasons, in the order in which they were found.
@@ -201,6 +205,7 @@ fn from_hours(
         return Err(NotEnoughData::NoMemoryUse);
     }
     let cpu = cpu.filter(|_| observed >= MIN_SECONDS && (is_cpu_used || !AdviceRule::NoUse.is_on()));
+    let so_far = pool.so_far(policy.risk);
     let (mut reasons, mut of_history) = (Vec::new(), Vec::new());
     let confidence = confidence(evidence, &mut of_history);
     let current = evidence.container.current;
@@ -225,7 +230,7 @@ fn from_hours(
     }
     match &cpu {
         Some(sized) => {
-            let wanted = cpu::request(sized, policy.risk.cpu_work, previous, &mut reasons);
+            let wanted = cpu::request(sized, so_far.cpu, previous, &mut reasons);
             let wanted = cpu::by_a_part("cpu", current.cpu_request, wanted, confidence, &mut reasons);
             values.cpu_request =
                 Some(if policy.steady { keep_cpu(current, wanted, &mut reasons) } else { wanted });
@@ -251,7 +256,7 @@ fn from_hours(
 
     let oom_risk =
         memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| memory::risk(evidence, sized, limit));
-    let cpu_work_above = values.cpu_request.map(|request| cpu::work_above(evidence, request));
+    let cpu_work_above = values.cpu_request.map(|request| cpu::work_above(evidence, request, &pool.cpu.lent));
     let start_up = values.cpu_request.and_then(|request| evidence.by_age().above(request as f64 / 1000.0));
     reasons.extend(start_up.map(Reason::StartUp));
     reasons.extend(of_history);
@@ -265,7 +270,8 @@ fn from_hours(
             expected.filter(|expected| *expected > FAR_ABOVE * asked && AdviceRule::ExpectedRisk.is_on());
         reasons.extend(far_above.map(|expected| Reason::ExpectedRisk { resource, asked, expected }));
     }
-    reasons.extend(skew::find(evidence).into_iter().map(Reason::Skew));
+    let skewed = skew::find(evidence).into_iter().map(|skew| classes::offer(skew, values));
+    reasons.extend(skewed.map(Reason::Skew));
     Ok(Recommendation {
         values,
         cpu,
@@ -274,6 +280,7 @@ fn from_hours(
         cpu_work_above,
         start_up,
         risk: policy.risk,
+        so_far,
         confidence,
         reasons,
     })

@@ -154,7 +154,10 @@ pub(crate) const CLI: Layers = &[
     ("explain", &["columns", "progress", "recommend", "source", "terminal", "units"]),
     ("simulate", &["columns", "explain", "progress", "recommend", "source", "units"]),
     ("top", &["cluster", "columns", "evidence", "renamed", "units"]),
-    ("gitops", &["columns", "evidence", "manifests", "policy", "progress", "recommend", "source", "units", "yaml"]),
+    (
+        "gitops",
+        &["columns", "evidence", "manifests", "policy", "progress", "recommend", "source", "units", "yaml"],
+    ),
     ("backtest", &["evidence", "risk", "source"]),
 ];
 

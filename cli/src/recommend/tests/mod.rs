@@ -10,7 +10,7 @@ mod vpa;
 
 use proptest::prelude::*;
 use snug_sizing::{
-    engine::{Confidence, Profile},
+    engine::{Confidence, Pool, Profile},
     workload::{Resources, Role},
 };
 
@@ -42,6 +42,7 @@ pub(super) fn entry(names: [&str; 4], current: Resources, recommended: Resources
         throttled_periods: None,
         risk: Profile::Standard.risk(),
         asked_risk: Profile::Standard.risk(),
+        delivered: Pool::default().so_far(Profile::Standard.risk()),
         expected_oom_kills_per_pod_day: None,
         expected_cpu_work_above: None,
         start_up: None,
@@ -61,6 +62,7 @@ pub(super) fn report(recommendations: Vec<Entry>) -> Report {
         clusters: Vec::new(),
         window: Window::default(),
         risk: Profile::Standard.risk(),
+        delivered: Pool::default().so_far(Profile::Standard.risk()),
         horizon_days: 7.0,
         recommendations,
         skipped: Vec::new(),

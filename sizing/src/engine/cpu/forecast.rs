@@ -22,6 +22,9 @@
 //! time above them; 0.15 to 0.3, 0.25 to 0.5 and 4 to 7 differ by less than 2 %. A tail or a chance learned by workload or
 //! by group of like workloads was worse on one of the sets. To refit, change a constant and run `snug backtest`.
 
+use std::cmp::Ordering;
+
+use super::lent::Lent;
 use crate::histogram::Histogram;
 
 /// Chance of a rise after a long history, times its pod-days.
@@ -78,18 +81,35 @@ pub struct Forecast {
 impl Forecast {
     /// A forecast from past usage in cores and its pod-days. `None` without any.
     pub fn new(windows: &Histogram, days: f64) -> Option<Self> {
-        let count = windows.count() as f64;
+        Self::with_likes(windows, days, &Lent::default())
+    }
+
+    /// A forecast from past usage and what likes lend. `None` without any past usage.
+    pub fn with_likes(windows: &Histogram, days: f64, lent: &Lent) -> Option<Self> {
+        let own = windows.count() as f64;
+        let mut all: Vec<(f64, f64, f64)> =
+            windows.buckets().map(|(count, lower, upper)| (count as f64, lower, upper)).collect();
+        if lent.pod_days() > 0.0 && days > 0.0 {
+            all.extend(lent.buckets(own / days));
+            all.sort_by(|a, b| (a.1, a.2).partial_cmp(&(b.1, b.2)).unwrap_or(Ordering::Equal));
+            all.dedup_by(|more, known| {
+                let is_same = (known.1, known.2) == (more.1, more.2);
+                known.0 += if is_same { more.0 } else { 0.0 };
+                is_same
+            });
+        }
+        let count: f64 = all.iter().map(|(count, ..)| count).sum();
+        let work: f64 = all.iter().map(|(count, lower, upper)| count * f64::midpoint(*lower, *upper)).sum();
         let mut buckets = Vec::new();
         let (mut above, mut power) = (count, 0.0);
-        for (count, lower, upper) in windows.buckets() {
-            let count = count as f64;
+        for (count, lower, upper) in all {
             above -= count;
             let bucket = Bucket { count, lower, upper, above, power };
             power += bucket.power_below(upper);
             buckets.push(bucket);
         }
         let rise = PER_DAY / (days.max(0.0) + BEFORE);
-        (count > 0.0).then(|| Self { buckets, count, mean: windows.sum() / count, power, rise })
+        (own > 0.0).then(|| Self { buckets, count, mean: work / count, power, rise })
     }
 
     /// The chance that the next day brings a rise, 0..=1.

@@ -4,7 +4,8 @@ use super::{CpuLimit, Policy, QosRule};
 use crate::{
     engine::{
         advice::AdviceRule,
-        cpu::{self as usage, CpuSize, Delivered},
+        cpu::{self as usage, CpuSize, Lent},
+        delivered::DeliveredShare,
         reason::{Confidence, LimitKept, Reason},
         stability, steps,
     },
@@ -42,18 +43,34 @@ pub(super) fn by_a_part(
     lowest
 }
 
-/// The CPU request, millicores, with its reasons. `asked` is the accepted share of CPU time above requests.
-pub(super) fn request(sized: &CpuSize, asked: f64, previous: Resources, reasons: &mut Vec<Reason>) -> u64 {
-    let CpuSize { cores, exceeded, work_above, expected, rise, window_millis, days, start_up, .. } = *sized;
-    reasons.push(Reason::CpuQuantile { exceeded, work_above, expected, rise, window_millis, days });
-    if let Some(Delivered { work_above, days }) = sized.delivered {
-        reasons.push(Reason::CpuDelivered {
-            asked,
-            delivered: work_above,
-            days,
-            calibration: sized.calibration,
-        });
+/// The CPU request, millicores, with its reasons.
+pub(super) fn request(
+    sized: &CpuSize,
+    so_far: DeliveredShare,
+    previous: Resources,
+    reasons: &mut Vec<Reason>,
+) -> u64 {
+    let CpuSize {
+        cores,
+        exceeded,
+        work_above,
+        expected,
+        rise,
+        window_millis,
+        days,
+        likes_days,
+        start_up,
+        ..
+    } = *sized;
+    // `as` saturates.
+    let request = (cores * CORE as f64).ceil() as u64;
+    reasons.push(Reason::CpuQuantile { request, exceeded, work_above, expected, rise, window_millis, days });
+    if likes_days > 0.0 {
+        reasons.push(Reason::CpuLikes { likes_days, days });
     }
+    let DeliveredShare { asked, delivered, pod_days, needed } = so_far;
+    let calibration = sized.calibration;
+    reasons.push(Reason::CpuDelivered { asked, delivered, pod_days, needed, calibration });
     if start_up {
         reasons.push(Reason::OnlyStartUp);
     }
@@ -209,8 +226,8 @@ pub(super) fn is_small(current: u64, wanted: u64) -> bool {
 }
 
 /// Share of the next day's CPU time that is expected above the current CPU request and above a recommended one, in millicores.
-pub(super) fn work_above(evidence: &Evidence, request: u64) -> (f64, f64) {
-    let above = |millicores: u64| usage::expected_above(evidence, millicores as f64 / 1000.0);
+pub(super) fn work_above(evidence: &Evidence, request: u64, lent: &Lent) -> (f64, f64) {
+    let above = |millicores: u64| usage::expected_above(evidence, millicores as f64 / 1000.0, lent);
     (above(evidence.container.current.cpu_request.unwrap_or(0)), above(request))
 }
 

@@ -82,7 +82,8 @@ fn a_steady_container_by_hand() {
             "highest memory usage 100 MiB in web-100",
             "42 % headroom, for at most one OOM kill in 400 pod-days on average over the cluster; history of 14.0 pod-days",
             "headroom × 0.72: usage of this workload rose above its past less often than that of its likes",
-            "CPU request: 0.29 % of the next day's CPU time is expected above it, with a chance of 1.4 % of usage above all before; so far usage exceeded it 0.81 % of the time, by 0.00 % of all CPU time (windows of 60 s over 14.0 pod-days)",
+            "a CPU request of 106m: 0.29 % of the next day's CPU time is expected above it, with a chance of 1.4 % of usage above all before; so far usage exceeded it 0.81 % of the time, by 0.00 % of all CPU time (windows of 60 s over 14.0 pod-days)",
+            "asked: 1.0 % of CPU time above requests, as an average over workloads; no past day of this cluster is judged yet, so the prior (other clusters) decides",
             "no CPU limit: a request guarantees CPU under contention, a limit only throttles",
             "expected: 0.007 OOM kills per pod-day at this memory limit; the asked 0.0025 is an average over all pods",
         ]
