@@ -29,6 +29,8 @@ pub use events::{InitProcess, KernelEvent, KernelEventKind, task_name};
 pub(crate) use groups::groups;
 pub use histograms::HistogramCounters;
 pub use iterator::CgroupIterator;
+pub use network::PROGRAMS as PACKET_PROGRAMS;
 pub use offsets::OffsetsError;
 pub use pass::Pass;
 pub use programs::{EbpfPrograms, KernelOptions};
+pub use runqueue::PROGRAMS as RUNQUEUE_PROGRAMS;
