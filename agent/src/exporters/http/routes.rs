@@ -12,7 +12,7 @@ use hyper::{
     header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY},
 };
 
-use super::{ServerState, clients::Closer, negotiate};
+use super::{ServerState, clients::Requester, negotiate};
 use crate::{
     exporters::{
         api, evidence, kubelet,
@@ -218,8 +218,8 @@ async fn exposition<B: Body>(
     let body = if request.method() == Method::HEAD {
         ResponseBody::Whole(None)
     } else {
-        let closer = request.extensions().get::<Closer>().cloned().unwrap_or_default();
-        let place = state.open_responses.enter(&closer).await;
+        let requester = request.extensions().get::<Requester>().cloned().unwrap_or_default();
+        let place = state.open_responses.enter(&requester).await;
         let Some(permit) = EncodePermit::wait_for(&state.expositions).await else { return no_view_yet() };
         // Take the view only now: a request that waited gets the newest view, and holds no old one while waiting.
         let Some(view) = state.views.newest().await else { return no_view_yet() };
