@@ -179,7 +179,7 @@ async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Res
             endpoint: METRICS,
             others: state.scrapes.others(METRICS),
             classic_histograms: state.classic_histograms,
-            limited: state.scrapes.limited(),
+            server: state.scrapes.server(),
             otlp: state.push.as_ref().map(|push| push.progress()).unwrap_or_default(),
         };
         let counts = scrape.encode(out, format)?;
