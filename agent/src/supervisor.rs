@@ -80,6 +80,7 @@ pub fn run(
     // When measuring by files, there is no newer view between two intervals.
     server.stale_after = server.stale_after.max(config.working_set_interval * 3);
     let mut state = ServerState::new(Arc::clone(&views), limits, config.kubelet_metrics, server);
+    listeners.files.report_to(&state.scrapes);
 
     let hours = |age: Duration| u32::try_from(age.as_secs() / HOUR).unwrap_or(u32::MAX);
     let retention = Retention {

@@ -96,8 +96,13 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are printed to standard output and are not errors.
             let code = if error.use_stderr() { ERROR } else { SUCCESS };
-            let _ = error.print();
-            return code.into();
+            return match error.print().and_then(|()| io::stdout().flush()) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    columns::remark(format_args!("cannot write the output: {error}"));
+                    ERROR.into()
+                }
+                _ => code.into(),
+            };
         }
     };
     let out = &mut io::stdout();

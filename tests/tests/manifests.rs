@@ -5,7 +5,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    net::{TcpListener, TcpStream},
+    path::Path,
     process::Command,
+    sync::Arc,
+    thread,
 };
 
 use serde_json::Value;
@@ -249,7 +253,7 @@ fn the_agent_knows_every_variable() {
         })
         .collect();
     assert!(pairs.len() >= 10, "{pairs:?}");
-    let missing = |_: &std::path::Path| Err(io::ErrorKind::NotFound.into());
+    let missing = |_: &Path| Err(io::ErrorKind::NotFound.into());
     let given = pairs.into_iter().map(|(name, value)| (name.into(), value.into()));
     let request = snug_agent::config::load(["snug-agent".into()], given, missing).unwrap();
     let snug_agent::config::Request::Run(loaded) = request else { panic!("it would not run") };
@@ -305,6 +309,111 @@ fn the_chart_makes_certificates_with_which_agents_and_clients_know_each_other() 
         key: Some(write("client.key", data("snug-agent-client", "tls.key"))),
     };
     client.client().unwrap();
+}
+
+/// Runs openssl on a file in a folder.
+fn openssl(folder: &Path, arguments: &str) {
+    let done = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
+    assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Whether a server takes a client for one with a certificate; an error if it refuses the client.
+fn handshake(server: &tls::ServerTls, client: &tls::TlsFiles) -> io::Result<bool> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let (address, server) = (listener.local_addr()?, server.current().unwrap());
+    let config = Arc::new(client.client().unwrap());
+    let connecting = thread::spawn(move || {
+        let name = "snug-agent.snug.svc".try_into().unwrap();
+        let mut connection = rustls::ClientConnection::new(config, name).unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+    });
+    let mut connection = rustls::ServerConnection::new(server).unwrap();
+    let mut stream = listener.accept()?.0;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    connecting.join().unwrap();
+    Ok(connection.peer_certificates().is_some())
+}
+
+/// There is no cert-manager here. This makes Secrets of its shape from the component's Certificates: its keys are in PKCS#1, which is
+/// SEC 1 for ECDSA, unless a Certificate says otherwise.
+#[test]
+fn agents_can_use_secrets_of_the_shape_of_cert_managers() {
+    let Some(tools) = tools() else { return };
+    let rendered = by_name(&tools.kustomize(&["cert-manager"]).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(params, key);
+    for name in ["snug-agent-tls", "snug-agent-client"] {
+        let spec = &rendered[&format!("\"Certificate\" \"{name}\"")]["spec"];
+        assert_eq!((&spec["secretName"], &spec["privateKey"]["algorithm"]), (&name.into(), &"ECDSA".into()));
+        assert!(spec["privateKey"]["encoding"].is_null());
+        let names = spec["dnsNames"].as_array().into_iter().flatten();
+        let names: Vec<String> = names.map(|name| name.as_str().unwrap().to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        let usages = spec["usages"].as_array().unwrap().iter();
+        params.extended_key_usages = usages
+            .filter_map(|usage| match usage.as_str()? {
+                "server auth" => Some(rcgen::ExtendedKeyUsagePurpose::ServerAuth),
+                "client auth" => Some(rcgen::ExtendedKeyUsagePurpose::ClientAuth),
+                _ => None,
+            })
+            .collect();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+        fs::create_dir(path(name)).unwrap();
+        fs::write(path(name).join("pkcs8.key"), key.serialize_pem()).unwrap();
+        openssl(&path(name), "ec -in pkcs8.key -out tls.key");
+        assert!(fs::read_to_string(path(name).join("tls.key")).unwrap().contains("BEGIN EC PRIVATE KEY"));
+        fs::write(path(name).join("tls.crt"), certificate).unwrap();
+        fs::write(path(name).join("ca.crt"), &authority).unwrap();
+    }
+
+    // The kubelet makes files of the Secrets.
+    let pod = &rendered["\"DaemonSet\" \"snug-agent\""]["spec"]["template"]["spec"];
+    let volume = pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "tls").unwrap();
+    for source in volume["projected"]["sources"].as_array().unwrap() {
+        for item in source["secret"]["items"].as_array().unwrap() {
+            let of = |field: &str| item[field].as_str().unwrap();
+            let secret = path(source["secret"]["name"].as_str().unwrap());
+            fs::copy(secret.join(of("key")), path(of("path"))).unwrap();
+        }
+    }
+    let variables = pod["containers"][0]["env"].as_array().unwrap();
+    let file = |name: &str| {
+        let variable = variables.iter().find(|variable| variable["name"] == name).unwrap();
+        path(variable["value"].as_str().unwrap().strip_prefix("/etc/snug/tls/").unwrap())
+    };
+    let server = tls::ServerTls::new(tls::ServerFiles {
+        certificate: file("SNUG_TLS_CERTIFICATE"),
+        key: file("SNUG_TLS_KEY"),
+        client_authorities: Some(file("SNUG_TLS_CLIENT_CA")),
+        requires_client_certificate: true,
+    });
+    assert!(server.reload().unwrap());
+    let client = |secret: &str| tls::TlsFiles {
+        authorities: Some(path("snug-agent-tls/ca.crt")),
+        certificate: Some(path(secret).join("tls.crt")),
+        key: Some(path(secret).join("tls.key")),
+    };
+    assert!(handshake(&server, &client("snug-agent-client")).unwrap());
+    let refused = handshake(&server, &client("snug-agent-tls")).unwrap_err().to_string();
+    assert!(refused.contains("certificate"), "an agent does not pass as a client: {refused}");
+
+    // A Certificate without a section for its key.
+    openssl(
+        folder.path(),
+        "req -x509 -newkey rsa:2048 -nodes -subj /CN=snug-agent -keyout pkcs8.key -out tls.crt",
+    );
+    openssl(folder.path(), "rsa -in pkcs8.key -traditional -out tls.key");
+    assert!(fs::read_to_string(path("tls.key")).unwrap().contains("BEGIN RSA PRIVATE KEY"));
+    assert!(server.reload().unwrap());
 }
 
 #[test]

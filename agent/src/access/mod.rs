@@ -8,7 +8,7 @@ mod token_file;
 
 use self::token::Token;
 pub use self::{
-    reviews::{ReviewAges, Reviews},
+    reviews::{ReviewAges, ReviewCounts, Reviews},
     token_file::{TokenFile, TokenFileError},
 };
 

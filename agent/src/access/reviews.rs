@@ -38,6 +38,15 @@ struct State {
     failed: Option<Instant>,
 }
 
+/// Numbers of reviews.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReviewCounts {
+    /// The API server was asked.
+    pub made: u64,
+    /// It was asked and gave no verdict.
+    pub failed: u64,
+}
+
 /// Reviews tokens.
 #[derive(Debug)]
 pub struct Reviews {
@@ -66,9 +75,12 @@ impl Reviews {
         }
     }
 
-    /// Reviews that were made, and how many of them failed.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.made.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
+    /// Reviews so far.
+    pub fn counts(&self) -> ReviewCounts {
+        ReviewCounts {
+            made: self.made.load(Ordering::Relaxed),
+            failed: self.failures.load(Ordering::Relaxed),
+        }
     }
 
     pub(super) async fn authorize(&self, token: &Token) -> Result<(), Denial> {

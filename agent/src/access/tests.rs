@@ -281,7 +281,11 @@ async fn a_hanging_api_server_delays_one_request_and_then_none() {
         assert_eq!(fixture.authorize("scraper-token").await, Err(Denial::Unavailable));
     }
     let reviews = fixture.authorizer.reviews.as_ref().unwrap();
-    assert_eq!(reviews.counts(), (1, 1), "the others were answered without a review");
+    assert_eq!(
+        reviews.counts(),
+        ReviewCounts { made: 1, failed: 1 },
+        "the others were answered without a review"
+    );
 }
 
 #[tokio::test]

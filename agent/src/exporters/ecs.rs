@@ -230,5 +230,11 @@ mod tests {
         let limits = SeriesLimits { deny_namespaces: vec![Pattern::new("shop")], ..SeriesLimits::default() };
         write_lines(&views, &limits, &mut out, std::future::ready(())).await;
         assert!(out.is_empty(), "limits by namespace hold");
+        // A reader that has gone, or a full disk: the agent goes on without this log.
+        let (out, reader) = tokio::io::duplex(64);
+        drop(reader);
+        let all = SeriesLimits::default();
+        let writing = write_lines(&views, &all, out, std::future::pending());
+        tokio::time::timeout(Duration::from_secs(20), writing).await.unwrap();
     }
 }

@@ -11,8 +11,9 @@ use snug_sizing::{
     workload::Resources,
 };
 
-use super::series::{Progress, Signal};
+use super::series::{Limited, Progress, ServerRow, Signal};
 use crate::{
+    access::ReviewCounts,
     model::{
         AgentRow, BudgetRow, CgroupRow, ContainerKind, ContainerSpec, HistoryRow, HostRow, Identity,
         KubernetesRow, Level, Machine, MapRow, Names, PathIdentity, Pods, ProgramRow, Qos, Runtime,
@@ -30,6 +31,15 @@ pub(super) const PROGRESS: [(Signal, Progress); 2] = [
     (Signal::Metrics, Progress { sent: 191, rejected: 192, dropped: 193, failures: 194, waiting_bytes: 195 }),
     (Signal::Logs, Progress { sent: 196, rejected: 197, dropped: 198, failures: 199, waiting_bytes: 200 }),
 ];
+
+/// The state of a server with TLS and reviews of tokens.
+pub(super) fn server() -> ServerRow {
+    ServerRow {
+        limited: Limited::ALL.map(|reason| (reason, 201 + reason as u64)),
+        certificate_expires: Some(1_800_000_000),
+        reviews: Some(ReviewCounts { made: 208, failed: 209 }),
+    }
+}
 
 /// A hundred idle windows, twenty of a tenth of a core, five of two cores.
 pub(super) fn windows() -> Distribution {

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     limits::SeriesLimits,
-    series::{EndpointSeries, LimitedCounts, Progress, SeriesCounts, Signal},
+    series::{EndpointSeries, Progress, SeriesCounts, ServerRow, Signal},
 };
 use crate::model::View;
 
@@ -56,8 +56,8 @@ pub struct Scrape {
     pub others: Vec<EndpointSeries>,
     /// Progress of the OTLP export by signal; empty without OTLP.
     pub otlp: Vec<(Signal, Progress)>,
-    /// What the limits of the server refused.
-    pub limited: LimitedCounts,
+    /// The state of the HTTP server.
+    pub server: ServerRow,
     /// Whether histograms also have classic buckets.
     pub classic_histograms: bool,
 }

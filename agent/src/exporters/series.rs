@@ -3,12 +3,16 @@
 use std::{
     fmt,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use super::limits::SeriesLimits;
+use crate::{
+    access::{Authorizer, ReviewCounts, Reviews},
+    tls::ServerTls,
+};
 
 /// Counts of the series of one scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,11 +107,23 @@ impl Limited {
 /// What the limits of the server refused, by reason.
 pub type LimitedCounts = [(Limited, u64); Limited::ALL.len()];
 
-/// Series counts of the last complete scrape of each endpoint, and what the server refused.
+/// The state of the HTTP server, for the agent's metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerRow {
+    /// What its limits refused.
+    pub limited: LimitedCounts,
+    /// When its certificate expires, seconds since the Unix epoch; `None` without a usable one.
+    pub certificate_expires: Option<u64>,
+    /// Reviews of tokens; `None` if there are none.
+    pub reviews: Option<ReviewCounts>,
+}
+
+/// Series counts of the last complete scrape of each endpoint, and the state of the server.
 #[derive(Debug, Default)]
 pub struct Scrapes {
     series: Mutex<Vec<EndpointSeries>>,
     limited: [AtomicU64; Limited::ALL.len()],
+    tls: OnceLock<(Arc<ServerTls>, Arc<Authorizer>)>,
 }
 
 impl Scrapes {
@@ -129,6 +145,22 @@ impl Scrapes {
     /// What the limits of the server refused.
     pub fn limited(&self) -> LimitedCounts {
         Limited::ALL.map(|reason| (reason, self.limited[reason as usize].load(Ordering::Relaxed)))
+    }
+
+    /// The certificate and the reviews of the listener with TLS, which [`Self::server`] reports from now on.
+    pub fn report_tls(&self, tls: Arc<ServerTls>, authorizer: Arc<Authorizer>) {
+        // There is one such listener.
+        let _ = self.tls.set((tls, authorizer));
+    }
+
+    /// The state of the server.
+    pub fn server(&self) -> ServerRow {
+        let (tls, authorizer) = self.tls.get().map(|(tls, authorizer)| (&**tls, &**authorizer)).unzip();
+        ServerRow {
+            limited: self.limited(),
+            certificate_expires: tls.and_then(ServerTls::expires),
+            reviews: authorizer.and_then(|authorizer| authorizer.reviews.as_ref()).map(Reviews::counts),
+        }
     }
 
     /// The counts of the other endpoints.

@@ -27,8 +27,11 @@ pub use error::KernelError;
 pub use events::{InitProcess, KernelEvent, KernelEventKind, task_name};
 #[cfg(test)]
 pub(crate) use groups::groups;
+pub use heap::trim_heap;
 pub use histograms::HistogramCounters;
 pub use iterator::CgroupIterator;
+pub use network::PROGRAMS as PACKET_PROGRAMS;
 pub use offsets::OffsetsError;
 pub use pass::Pass;
 pub use programs::{EbpfPrograms, KernelOptions};
+pub use runqueue::PROGRAMS as RUNQUEUE_PROGRAMS;

@@ -9,6 +9,9 @@ use snug_ebpf::abi::network::{IPV4, IPV6, NetworkRecord};
 use super::{counters::CgroupCounters, runqueue::ProgramCosts};
 use crate::values::{IpTraffic, Network, Tcp};
 
+/// The programs that count packets.
+pub const PROGRAMS: [&str; 2] = ["network_receive", "network_transmit"];
+
 /// [`NetworkRecord`] as a map's value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]

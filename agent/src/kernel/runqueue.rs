@@ -7,7 +7,7 @@ use aya::{
 use snug_ebpf::abi::cost::{ProgramCost, TIMING_INTERVAL};
 
 /// The programs that trace the run queue.
-pub(super) const PROGRAMS: [&str; 3] = ["runqueue_wakeup", "runqueue_wakeup_new", "runqueue_switch"];
+pub const PROGRAMS: [&str; 3] = ["runqueue_wakeup", "runqueue_wakeup_new", "runqueue_switch"];
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]

@@ -30,7 +30,7 @@ const MAX_FAILURE_BYTES: usize = 64 << 10;
 /// Pods per page of a list.
 pub(super) const PAGE_PODS: u32 = 50;
 /// Longest time until the head of a response, connecting included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Lists and watches of pods: this many at once, then one per interval.
 const LISTS: RateLimit = RateLimit::new(8, Duration::from_secs(1));
 /// Other requests, such as reads of owners.
@@ -48,8 +48,10 @@ pub(super) enum BoundError {
 }
 
 /// Adds the bounds to a client.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Bounds {
+    /// Longest time until the head of a response.
+    pub(super) head_timeout: Duration,
     /// The watch that learns of each response.
     pub(super) watch: Option<Arc<PodWatch>>,
 }
@@ -60,6 +62,7 @@ impl<S> Layer<S> for Bounds {
     fn layer(&self, inner: S) -> Bounded<S> {
         Bounded {
             inner: Arc::new(Mutex::new(inner)),
+            head_timeout: self.head_timeout,
             watch: self.watch.clone(),
             lists: LISTS,
             others: OTHERS,
@@ -70,6 +73,7 @@ impl<S> Layer<S> for Bounds {
 /// A client with bounds.
 pub(super) struct Bounded<S> {
     inner: Arc<Mutex<S>>,
+    head_timeout: Duration,
     watch: Option<Arc<PodWatch>>,
     lists: RateLimit,
     others: RateLimit,
@@ -95,7 +99,7 @@ where
         let is_watch = query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1"));
         let limit = if path.ends_with("/pods") { &mut self.lists } else { &mut self.others };
         let due = limit.reserve(Instant::now());
-        let (inner, watch) = (Arc::clone(&self.inner), self.watch.clone());
+        let (inner, watch, head_timeout) = (Arc::clone(&self.inner), self.watch.clone(), self.head_timeout);
         Box::pin(async move {
             tokio::time::sleep_until(due.into()).await;
             let response = async move {
@@ -107,7 +111,7 @@ where
                 response.await
             };
             let response =
-                timeout(HEAD_TIMEOUT, response).await.map_err(|_| BoundError::Hanging(HEAD_TIMEOUT))??;
+                timeout(head_timeout, response).await.map_err(|_| BoundError::Hanging(head_timeout))??;
             let budget = match (response.status().is_success(), is_watch) {
                 (false, _) => ByteBudget::of_whole("a response that reports a failure", MAX_FAILURE_BYTES),
                 (true, false) => ByteBudget::of_whole("a response", MAX_PAGE_BYTES),

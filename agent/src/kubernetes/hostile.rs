@@ -2,16 +2,26 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use super::{PodWatch, Settings, run};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use rcgen::ExtendedKeyUsagePurpose;
+use serde_json::{Value, json};
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::{PodWatch, Settings, TokenReviewer, bounds::HEAD_TIMEOUT, run_within};
+use crate::{
+    messages,
+    tls::fixture::{Authority, Identity},
+};
 
 /// How long each server is asked.
 const TIME: Duration = Duration::from_secs(3);
@@ -71,6 +81,13 @@ fn watch(
     time: Duration,
     answer: impl Fn(&Server, &str, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> (Arc<Server>, Arc<PodWatch>) {
+    let (server, address) = serve(answer);
+    (server, ask(time, &json!({ "server": format!("http://{address}") }), HEAD_TIMEOUT))
+}
+
+fn serve(
+    answer: impl Fn(&Server, &str, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+) -> (Arc<Server>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (server, answer) = (Arc::new(Server::default()), Arc::new(answer));
@@ -81,20 +98,56 @@ fn watch(
             thread::spawn(move || drop(server.serve(stream, &*answer)));
         }
     });
-    let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    let content = serde_json::json!({
+    (server, address)
+}
+
+/// A kubeconfig for a cluster without authentication.
+fn kubeconfig(folder: &tempfile::TempDir, cluster: &Value) -> PathBuf {
+    let path = folder.path().join("kubeconfig");
+    let content = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "t",
-        "clusters": [{ "name": "t", "cluster": { "server": format!("http://{address}") } }],
+        "clusters": [{ "name": "t", "cluster": cluster }],
         "users": [{ "name": "t", "user": {} }],
         "contexts": [{ "name": "t", "context": { "cluster": "t", "user": "t" } }],
     });
-    std::fs::write(&kubeconfig, content.to_string()).unwrap();
-    let settings = Settings { node: "n".to_owned(), kubeconfig: Some(kubeconfig), owner_lookup: false };
+    std::fs::write(&path, content.to_string()).unwrap();
+    path
+}
+
+/// Watches pods of a cluster for this time.
+fn ask(time: Duration, cluster: &Value, head_timeout: Duration) -> Arc<PodWatch> {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = Some(kubeconfig(&folder, cluster));
+    let settings = Settings { node: "n".to_owned(), kubeconfig, owner_lookup: false };
     let state = Arc::new(PodWatch::default());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let _ = runtime.block_on(async { tokio::time::timeout(time, run(settings, Arc::clone(&state))).await });
-    (server, state)
+    block_on(async {
+        let watching = run_within(settings, Arc::clone(&state), head_timeout);
+        let _ = tokio::time::timeout(time, watching).await;
+    });
+    state
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// What is logged meanwhile on this thread.
+fn log_of(action: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_ansi(false);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), action);
+    String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
 }
 
 fn is_watch(request: &str) -> bool {
@@ -182,4 +235,91 @@ fn a_watch_without_events_is_connected_after_an_outage() {
     });
     assert!(state.errors.load(Ordering::Relaxed) > 0, "the outage is counted");
     assert!(state.connected.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_server_that_hangs_is_named_in_the_log_and_counted() {
+    const HEAD: Duration = Duration::from_millis(400);
+    let (server, address) = serve(|_, _, _| {
+        thread::sleep(2 * TIME);
+        Ok(())
+    });
+    let cluster = json!({ "server": format!("http://{address}") });
+    let mut errors = 0;
+    let log = log_of(|| {
+        let state = ask(TIME, &cluster, HEAD);
+        errors = state.errors.load(Ordering::Relaxed);
+        assert!(!state.connected.load(Ordering::Relaxed) && !state.synced.load(Ordering::Relaxed));
+    });
+    // An attempt takes the timeout and a pause that doubles from half a second.
+    assert!((2..=4).contains(&errors), "{errors} errors");
+    assert!(server.requests.load(Ordering::Relaxed) >= errors);
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("will retry")).collect();
+    let [line] = lines[..] else { panic!("not logged once: {log}") };
+    assert!(line.contains("the API server does not respond within 400ms"), "{line}");
+    assert!(line.contains("pods keep their current names"), "{line}");
+}
+
+#[test]
+fn an_absent_server_is_named_in_the_log_and_counted() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let cluster = json!({ "server": format!("http://{address}") });
+    let mut errors = 0;
+    let log = log_of(|| errors = ask(TIME, &cluster, HEAD_TIMEOUT).errors.load(Ordering::Relaxed));
+    assert!((2..=4).contains(&errors), "{errors} errors");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("will retry")).collect();
+    let [line] = lines[..] else { panic!("not logged once: {log}") };
+    assert!(line.contains("(Connect)") && line.contains("Connection refused"), "{line}");
+}
+
+#[test]
+fn a_wrong_authority_is_named_in_the_log_and_counted() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (_, _, Identity(certificate, key)) = authority.issue(ExtendedKeyUsagePurpose::ServerAuth, |_| {});
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key.clone_key())
+        .unwrap();
+    let (config, accepted) = (Arc::new(config), Arc::new(AtomicU64::new(0)));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::clone(&accepted);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+            count.fetch_add(u64::from(!connection.is_handshaking()), Ordering::Relaxed);
+        }
+    });
+    let cluster = |trusted: &Authority| {
+        json!({
+            "server": format!("https://{address}"), "tls-server-name": "snug-agent",
+            "certificate-authority-data": BASE64_STANDARD.encode(trusted.certificate.pem()),
+        })
+    };
+    let mut errors = 0;
+    let log = log_of(|| errors = ask(TIME, &cluster(&other), HEAD_TIMEOUT).errors.load(Ordering::Relaxed));
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("will retry")).collect();
+    let [line] = lines[..] else { panic!("not logged once: {log}") };
+    for cause in ["initial object list", "(Connect)", "invalid peer certificate"] {
+        assert!(line.contains(cause), "{cause:?} is not in {line}");
+    }
+    assert!((2..=4).contains(&errors), "{errors} errors");
+
+    let folder = tempfile::tempdir().unwrap();
+    let reviewer = |trusted| {
+        TokenReviewer::new("n".to_owned(), Vec::new(), Some(kubeconfig(&folder, &cluster(trusted))))
+    };
+    let error = block_on(reviewer(&other).review("a-token")).unwrap_err();
+    let chain = messages::chain(&error);
+    assert!(chain.contains("creates tokenreviews") && chain.contains("invalid peer certificate"), "{chain}");
+    assert!(!chain.contains("a-token"), "{chain}");
+
+    assert_eq!(accepted.load(Ordering::Relaxed), 0, "a server of another authority gets no request");
+    let error = block_on(reviewer(&authority).review("a-token")).unwrap_err();
+    assert!(!messages::chain(&error).contains("certificate"), "{error}");
+    assert_eq!(accepted.load(Ordering::Relaxed), 1, "of the right authority it does");
 }

@@ -28,7 +28,7 @@ use kube::{
 };
 use thiserror::Error;
 
-use self::bounds::Bounds;
+use self::bounds::{Bounds, HEAD_TIMEOUT};
 pub use self::reviews::{ReviewError, TokenReviewer, Verdict};
 use crate::{
     messages,
@@ -121,10 +121,15 @@ fn count(counter: &AtomicU64) {
 
 /// Watches for ever. A failure is logged once, counted, and retried.
 pub async fn run(settings: Settings, watch_state: Arc<PodWatch>) {
+    run_within(settings, watch_state, HEAD_TIMEOUT).await;
+}
+
+/// As [`run`], with the time within which the API server has to respond.
+async fn run_within(settings: Settings, watch_state: Arc<PodWatch>, head_timeout: Duration) {
     let mut logged = false;
     let client = loop {
-        let connecting =
-            connect(settings.kubeconfig.as_deref(), READ_TIMEOUT, Some(Arc::clone(&watch_state)));
+        let bounds = Bounds { head_timeout, watch: Some(Arc::clone(&watch_state)) };
+        let connecting = connect(settings.kubeconfig.as_deref(), READ_TIMEOUT, bounds);
         match connecting.await {
             Ok(client) => break client,
             Err(error) => {
@@ -142,11 +147,11 @@ pub async fn run(settings: Settings, watch_state: Arc<PodWatch>) {
     watch::run(client, &settings, &watch_state).await;
 }
 
-/// A client with [`Bounds`]. `watch` learns that the API server responds: a watch without events has nothing else to show for it.
+/// A client with bounds. Their watch learns that the API server responds: a watch without events has nothing else to show for it.
 async fn connect(
     kubeconfig: Option<&Path>,
     read_timeout: Duration,
-    watch: Option<Arc<PodWatch>>,
+    bounds: Bounds,
 ) -> Result<Client, ConnectError> {
     let mut config = match kubeconfig {
         Some(path) => {
@@ -162,5 +167,5 @@ async fn connect(
     // Whoever asks has pauses of its own. The client would do what `Retry-After` says, also without any pause.
     config.default_retry = false;
     let client = ClientBuilder::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
-    Ok(client.with_layer(&Bounds { watch }).build())
+    Ok(client.with_layer(&bounds).build())
 }

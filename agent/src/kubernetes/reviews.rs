@@ -11,7 +11,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::sync::OnceCell;
 
-use super::{ConnectError, connect};
+use super::{
+    ConnectError,
+    bounds::{Bounds, HEAD_TIMEOUT},
+    connect,
+};
 
 /// A connection without an answer for this time is given up. The caller waits less.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,7 +80,13 @@ impl TokenReviewer {
     /// # Errors
     /// When the API server gives no verdict.
     pub async fn review(&self, token: &str) -> Result<Verdict, ReviewError> {
-        let connecting = || connect(self.kubeconfig.as_deref(), READ_TIMEOUT, None);
+        let connecting = || {
+            connect(
+                self.kubeconfig.as_deref(),
+                READ_TIMEOUT,
+                Bounds { head_timeout: HEAD_TIMEOUT, watch: None },
+            )
+        };
         let client = self.client.get_or_try_init(connecting).await?.clone();
         let audiences = (!self.audiences.is_empty()).then(|| self.audiences.clone());
         let spec = TokenReviewSpec { audiences, token: Some(token.to_owned()) };

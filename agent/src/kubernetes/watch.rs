@@ -13,7 +13,7 @@ use kube::{
     core::{DeserializeGuard, Status},
     runtime::{
         WatchStreamExt as _,
-        utils::{Backoff, ResetTimerBackoff},
+        utils::Backoff,
         watcher::{self, watcher},
     },
 };
@@ -27,7 +27,7 @@ use super::{PodWatch, Settings, bounds::PAGE_PODS, cache::PodCache, count, owner
 const PUBLISH_DELAY: Duration = Duration::from_millis(100);
 const MIN_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// After a watch has lasted this long, the next failure starts with [`MIN_PAUSE`] again.
+/// After this long without a failure, the next one starts with [`MIN_PAUSE`] again.
 const STABLE_AFTER: Duration = Duration::from_secs(120);
 
 /// Pauses between attempts: they double from [`MIN_PAUSE`] to [`MAX_PAUSE`], plus up to a quarter at random, so that the
@@ -35,32 +35,43 @@ const STABLE_AFTER: Duration = Duration::from_secs(120);
 #[derive(Debug, Default)]
 struct Pauses {
     attempt: u32,
+    /// The end of the last pause.
+    last: Option<Instant>,
+}
+
+impl Pauses {
+    fn pause(&mut self, now: Instant) -> Duration {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) >= STABLE_AFTER) {
+            self.attempt = 0;
+        }
+        let pause = (MIN_PAUSE * 2u32.saturating_pow(self.attempt.min(8))).min(MAX_PAUSE);
+        self.attempt = self.attempt.saturating_add(1);
+        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let by_chance = nanos.map_or(0, |since| since.subsec_nanos() % 1000);
+        let pause = pause + pause / 4 * by_chance / 1000;
+        self.last = Some(now + pause);
+        pause
+    }
 }
 
 impl Iterator for Pauses {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let pause = (MIN_PAUSE * 2u32.saturating_pow(self.attempt.min(8))).min(MAX_PAUSE);
-        self.attempt = self.attempt.saturating_add(1);
-        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let by_chance = nanos.map_or(0, |since| since.subsec_nanos() % 1000);
-        Some(pause + pause / 4 * by_chance / 1000)
+        Some(self.pause(Instant::now()))
     }
 }
 
 impl Backoff for Pauses {
-    fn reset(&mut self) {
-        self.attempt = 0;
-    }
+    /// Not after each event: a list that fails has begun with one.
+    fn reset(&mut self) {}
 }
 
 pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch) {
     let pods: Api<DeserializeGuard<Pod>> = Api::all(client.clone());
     let config =
         watcher::Config::default().page_size(PAGE_PODS).fields(&format!("spec.nodeName={}", settings.node));
-    let mut events =
-        pin!(watcher(pods, config).backoff(ResetTimerBackoff::new(Pauses::default(), STABLE_AFTER)));
+    let mut events = pin!(watcher(pods, config).backoff(Pauses::default()));
     let mut cache = PodCache::default();
     let mut owners = Owners::default();
     let mut publish_at: Option<Instant> = None;
@@ -158,5 +169,32 @@ fn refusal(error: &watcher::Error) -> Option<&Status> {
         | watcher::Error::WatchFailed(kube::Error::Api(status))
         | watcher::Error::WatchError(status) => Some(status),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn pauses_grow_to_their_maximum_and_start_again_after_a_stable_time(
+            stable in prop::collection::vec(0..300_u64, 1..50),
+        ) {
+            let (mut pauses, mut now) = (Pauses::default(), Instant::now());
+            let mut expected = MIN_PAUSE;
+            for seconds in stable {
+                let pause = pauses.pause(now);
+                prop_assert!((expected..=expected * 5 / 4).contains(&pause), "{pause:?} for {expected:?}");
+                expected = (expected * 2).min(MAX_PAUSE);
+                let stable = Duration::from_secs(seconds);
+                if stable >= STABLE_AFTER {
+                    expected = MIN_PAUSE;
+                }
+                now += pause + stable;
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::BudgetRow;
+use crate::model::{BudgetRow, ProgramRow};
 
 /// The first pause. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
@@ -10,6 +10,28 @@ const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// Over a shorter time the share of CPU would be noise.
 const MIN_TIME: Duration = Duration::from_secs(5);
+
+/// CPU time of a part so far, nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cost {
+    /// As its programs time themselves: one run in 64.
+    pub(super) own: u64,
+    /// As the kernel's statistics have it, if those are on (`ebpf-stats`).
+    pub(super) by_kernel: u64,
+}
+
+impl Cost {
+    /// The cost of these programs.
+    pub(super) fn new(own: u64, rows: &[ProgramRow], programs: &[&str]) -> Self {
+        let rows = rows.iter().filter(|row| programs.contains(&row.name));
+        Self { own, by_kernel: rows.map(|row| row.run_time_ns).sum() }
+    }
+
+    /// CPU time since then: the higher one, as statistics may be off.
+    fn since(self, before: Self) -> u64 {
+        self.own.saturating_sub(before.own).max(self.by_kernel.saturating_sub(before.by_kernel))
+    }
+}
 
 /// The CPU time that a part may take.
 #[derive(Debug)]
@@ -20,8 +42,8 @@ pub(super) struct CpuBudget {
     option: &'static str,
     /// CPU that the part may use, in cores.
     max_share: f64,
-    /// CPU time of the part at the last check, nanoseconds, and the time of the check.
-    cost: (u64, Instant),
+    /// CPU time of the part at the last check, and the time of the check.
+    cost: (Cost, Instant),
     pause: Duration,
     /// When the part resumes, if it is paused.
     paused_until: Option<Instant>,
@@ -39,7 +61,7 @@ impl CpuBudget {
             part,
             option,
             max_share: max_millicores as f64 / 1000.0,
-            cost: (0, now),
+            cost: (Cost { own: 0, by_kernel: 0 }, now),
             pause: FIRST_PAUSE,
             paused_until: None,
             times_paused: 0,
@@ -52,19 +74,19 @@ impl CpuBudget {
     }
 
     /// Compares the CPU time of the part so far with its budget. Returns whether the part has to run from now on, if that changes.
-    pub(super) fn check(&mut self, cost_ns: u64, now: Instant) -> Option<bool> {
+    pub(super) fn check(&mut self, cost: Cost, now: Instant) -> Option<bool> {
         let (before, at) = self.cost;
         let elapsed = now.saturating_duration_since(at);
         if self.paused_until.is_some_and(|until| now < until) || elapsed < MIN_TIME {
             return None;
         }
-        self.cost = (cost_ns, now);
+        self.cost = (cost, now);
         let part = self.part;
         if self.paused_until.take().is_some() {
             tracing::info!("{part} resumes");
             return Some(true);
         }
-        let share = cost_ns.saturating_sub(before) as f64 / elapsed.as_nanos() as f64;
+        let share = cost.since(before) as f64 / elapsed.as_nanos() as f64;
         if share > self.max_share {
             self.paused_until = Some(now + self.pause);
             self.times_paused += 1;
@@ -92,7 +114,14 @@ mod tests {
     use super::*;
 
     /// Runs a part that takes this share of a CPU while it runs. Returns the share that it took.
-    fn run(budget: &mut CpuBudget, now: &mut Instant, cost: &mut u64, share: f64, time: Duration) -> f64 {
+    fn run(
+        budget: &mut CpuBudget,
+        now: &mut Instant,
+        cost: &mut u64,
+        share: f64,
+        time: Duration,
+        as_cost: fn(u64) -> Cost,
+    ) -> f64 {
         let (start, cost_at_start) = (*now, *cost);
         let mut runs = budget.paused_until.is_none();
         while now.saturating_duration_since(start) < time {
@@ -100,7 +129,7 @@ mod tests {
             if runs {
                 *cost += (share * MIN_TIME.as_nanos() as f64) as u64;
             }
-            runs = budget.check(*cost, *now).unwrap_or(runs);
+            runs = budget.check(as_cost(*cost), *now).unwrap_or(runs);
             assert_eq!(runs, !budget.row(*cost).paused);
         }
         (*cost - cost_at_start) as f64 / time.as_nanos() as f64
@@ -108,10 +137,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_pauses_only_above_its_budget_and_comes_back(share in 0.0..4.0) {
+        fn a_part_pauses_only_above_its_budget_and_comes_back(share in 0.0..4.0, clock in 0..3_usize) {
+            // Whichever clock sees it.
+            let clocks: [fn(u64) -> Cost; 3] = [
+                |cost| Cost { own: cost, by_kernel: 0 },
+                |cost| Cost { own: 0, by_kernel: cost },
+                |cost| Cost { own: cost, by_kernel: cost / 2 },
+            ];
+            let clock = clocks[clock];
             let mut now = Instant::now();
             let (mut budget, mut cost) = (CpuBudget::new("it", "it-millicores", 500, now), 0);
-            let took = run(&mut budget, &mut now, &mut cost, share, Duration::from_secs(24 * 3600));
+            let took = run(&mut budget, &mut now, &mut cost, share, Duration::from_secs(24 * 3600), clock);
             if share <= 0.499 {
                 prop_assert_eq!(budget.times_paused, 0);
                 prop_assert!((took - share).abs() < 1e-3);
@@ -119,7 +155,7 @@ mod tests {
                 // Pauses of an hour in the end: five seconds of each hour remain.
                 prop_assert!(budget.times_paused > 20 && took < 0.01 * share, "{} {took}", budget.times_paused);
             }
-            run(&mut budget, &mut now, &mut cost, 0.1, 2 * MAX_PAUSE);
+            run(&mut budget, &mut now, &mut cost, 0.1, 2 * MAX_PAUSE, clock);
             prop_assert!(!budget.row(cost).paused && budget.pause == FIRST_PAUSE);
         }
     }

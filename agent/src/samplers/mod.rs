@@ -126,6 +126,7 @@ pub struct Sampler {
     /// Samples that are not in the store yet.
     pending: PendingSamples,
     views: Arc<CurrentView>,
+    lent_views: publish::LentViews,
     agent: AgentRow,
     skipped: HashMap<&'static str, u64>,
     schedule: Schedule,

@@ -15,13 +15,13 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Sampler,
-    budget::CpuBudget,
+    budget::{Cost, CpuBudget},
     hierarchy::ResolvedCgroup,
     histograms::{CgroupHistograms, READ_INTERVAL},
     unknown_cgroups::UnknownCgroups,
 };
 use crate::{
-    kernel::EbpfPrograms,
+    kernel::{EbpfPrograms, PACKET_PROGRAMS},
     model::BudgetRow,
     store::Key,
     values::{Network, Tcp, Values},
@@ -91,7 +91,8 @@ impl Sampler {
         if !kernel.is_running("network_receive") && !kernel.is_running("tcp_connection") {
             return;
         }
-        if let Some(on) = self.network.budget.check(kernel.packets.cost_ns(), now) {
+        let cost = Cost::new(kernel.packets.cost_ns(), &self.agent.programs, &PACKET_PROGRAMS);
+        if let Some(on) = self.network.budget.check(cost, now) {
             kernel.packets.count(on);
         }
         let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };

@@ -10,11 +10,16 @@ use std::time::Instant;
 
 use super::{
     Sampler,
-    budget::CpuBudget,
+    budget::{Cost, CpuBudget},
     hierarchy::ResolvedCgroup,
     histograms::{CgroupHistograms, READ_INTERVAL},
 };
-use crate::{kernel::EbpfPrograms, model::BudgetRow, store::Key, values::Values};
+use crate::{
+    kernel::{EbpfPrograms, RUNQUEUE_PROGRAMS},
+    model::BudgetRow,
+    store::Key,
+    values::Values,
+};
 
 /// State between readings.
 #[derive(Debug)]
@@ -52,7 +57,8 @@ impl Sampler {
             return;
         }
         runqueue.next = now + READ_INTERVAL;
-        if let Some(on) = runqueue.budget.check(kernel.runqueue_cost_ns(), now) {
+        let cost = Cost::new(kernel.runqueue_cost_ns(), &self.agent.programs, &RUNQUEUE_PROGRAMS);
+        if let Some(on) = runqueue.budget.check(cost, now) {
             kernel.trace_runqueue(on);
         }
         let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };

@@ -24,6 +24,7 @@ use super::{
     network::NetworkSampler,
     pacing::Pacing,
     processes::ProcessSampler,
+    publish::LentViews,
     runqueue::RunqueueSampler,
     sample::PendingSamples,
     sources::{MeasurementSources, tracked_hierarchies},
@@ -166,6 +167,7 @@ impl Sampler {
             kill_counters: KillCounters::default(),
             pending: PendingSamples::default(),
             views,
+            lent_views: LentViews::default(),
         };
         for index in 0..sampler.hierarchies.len() {
             sampler.list_directories(index, now);

@@ -9,7 +9,10 @@ use super::AgentError;
 use crate::{
     access::{Authorizer, ReviewAges, Reviews, TokenFile},
     config::Config,
-    exporters::http::{self, AccessPolicy, ServerState},
+    exporters::{
+        http::{self, AccessPolicy, ServerState},
+        series::Scrapes,
+    },
     kubernetes::TokenReviewer,
     samplers,
     tls::{ServerFiles, ServerTls},
@@ -54,6 +57,13 @@ impl AccessFiles {
             tracing::warn!(error, "files of tls-listen cannot be used: {effect}; will retry");
         }
         self.logged = errors;
+    }
+
+    /// Lets the metrics show the certificate and the reviews of tokens.
+    pub(super) fn report_to(&self, scrapes: &Scrapes) {
+        if let (Some(tls), Some(authorizer)) = (&self.tls, &self.authorizer) {
+            scrapes.report_tls(Arc::clone(tls), Arc::clone(authorizer));
+        }
     }
 
     /// Reads the files for ever.

@@ -27,11 +27,18 @@ pub struct ServerFiles {
     pub requires_client_certificate: bool,
 }
 
+/// A configuration, and when its certificate expires.
+#[derive(Debug)]
+struct Served {
+    config: Arc<ServerConfig>,
+    expires: Option<u64>,
+}
+
 /// The current TLS configuration of a server; none until the files are usable for the first time.
 #[derive(Debug)]
 pub struct ServerTls {
     files: ServerFiles,
-    current: ArcSwapOption<ServerConfig>,
+    current: ArcSwapOption<Served>,
     /// The contents of the files that `current` was made from.
     contents: Mutex<Vec<Vec<u8>>>,
 }
@@ -44,7 +51,12 @@ impl ServerTls {
 
     /// The configuration for new connections.
     pub fn current(&self) -> Option<Arc<ServerConfig>> {
-        self.current.load_full()
+        self.current.load().as_ref().map(|served| Arc::clone(&served.config))
+    }
+
+    /// When the served certificate, or that of one of its intermediate authorities, expires first: seconds since the Unix epoch.
+    pub fn expires(&self) -> Option<u64> {
+        self.current.load().as_ref().and_then(|served| served.expires)
     }
 
     /// Reads the files. Returns whether they have changed. On an error the last usable configuration stays.
@@ -85,21 +97,30 @@ impl ServerTls {
                 builder.with_client_cert_verifier(verifier)
             }
         };
+        let expires = chain.iter().filter_map(|certificate| not_after(certificate)).min();
         let mut config = builder.with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        self.current.store(Some(Arc::new(config)));
+        self.current.store(Some(Arc::new(Served { config: Arc::new(config), expires })));
         *known = contents;
         Ok(true)
     }
+}
+
+/// The last second of a certificate's validity, since the Unix epoch; 0 before it.
+fn not_after(certificate: &[u8]) -> Option<u64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::symlink, path::Path};
 
-    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use proptest::prelude::*;
+    use rcgen::{CertifiedKey, ExtendedKeyUsagePurpose, date_time_ymd, generate_simple_self_signed};
 
     use super::*;
+    use crate::tls::fixture::Authority;
 
     fn pair(folder: &Path) -> CertifiedKey<rcgen::KeyPair> {
         fs::create_dir_all(folder).unwrap();
@@ -138,6 +159,37 @@ mod tests {
         version("2");
         assert!(tls.reload().unwrap());
         assert!(!Arc::ptr_eq(&first, &tls.current().unwrap()));
+    }
+
+    #[test]
+    fn the_expiry_is_the_first_of_the_chain() {
+        let authority = Authority::new();
+        let folder = tempfile::tempdir().unwrap();
+        let tls = tls(folder.path());
+        assert_eq!(tls.expires(), None);
+        let until = |year| {
+            authority.issue(ExtendedKeyUsagePurpose::ServerAuth, |params| {
+                params.not_after = date_time_ymd(year, 1, 1);
+            })
+        };
+        let (own, key, _) = until(2040);
+        fs::write(folder.path().join("tls.key"), key).unwrap();
+        for (chain, expires) in [
+            (own.clone(), 2_208_988_800),
+            (format!("{own}{}", until(2030).0), 1_893_456_000),
+            (format!("{own}{}", until(2060).0), 2_208_988_800),
+        ] {
+            fs::write(folder.path().join("tls.crt"), chain).unwrap();
+            assert!(tls.reload().unwrap());
+            assert_eq!(tls.expires(), Some(expires));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_handled(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = not_after(&bytes);
+        }
     }
 
     #[test]

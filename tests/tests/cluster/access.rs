@@ -5,13 +5,14 @@ use std::{
     net::{TcpListener, TcpStream},
     process::Command,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use snug_tests::{
     agent::{Process, eventually},
+    exposition,
     tls::Identity,
 };
 
@@ -108,6 +109,13 @@ fn only_who_has_a_certificate_or_a_permitted_token_may_read_also_while_the_api_s
     assert_eq!(status(Identity::Token(&other)).unwrap(), 403, "known, and without the permission");
     let of_api = token(&node, "scraper", "https://kubernetes.default.svc").unwrap();
     assert_eq!(status(Identity::Token(&of_api)).unwrap(), 401, "for another audience");
+    let valid_for = |seconds| node.signed_again(&scraper, seconds).unwrap();
+    until("the test can sign tokens", Identity::Token(&valid_for(600)), 200);
+    assert_eq!(status(Identity::Token(&valid_for(-120))).unwrap(), 401, "expired two minutes ago");
+    // The API server allows for clocks that differ by a minute.
+    let expiring = valid_for(-50);
+    until("not expired for the API server", Identity::Token(&expiring), 200);
+    until("a token expires while it is in use", Identity::Token(&expiring), 401);
     for path in ["/metrics/cadvisor", "/api/v1/containers", "/api/v1/evidence", "/", "/healthz"] {
         assert_eq!(tls.get(address, path, Identity::None).unwrap().0, 401, "{path}");
     }
@@ -143,6 +151,23 @@ fn only_who_has_a_certificate_or_a_permitted_token_may_read_also_while_the_api_s
     assert_eq!(probe("/healthz").0, 200);
     drop(frozen);
     until("the API server answers again", Identity::Token(&scraper), 200);
+
+    // An API server that is not there.
+    let stopped = node.stop_api_server().unwrap();
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(status(Identity::Token(&scraper)).unwrap(), 200, "the last verdict holds");
+    assert_eq!(status(Identity::Token("never-seen-either")).unwrap(), 503);
+    assert_eq!(status(Identity::Certificate).unwrap(), 200, "certificates need no API server");
+    stopped.start().unwrap();
+    until("the API server is back", Identity::Token(&scraper), 200);
+    let page = exposition::parse(&node.text_at(address, "/metrics").unwrap()).unwrap();
+    let value = |name: &str| page.value(name, &[]).unwrap();
+    assert!(
+        value("snug_agent_token_reviews_total") >= 5.0
+            && value("snug_agent_token_review_errors_total") >= 2.0
+    );
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!(value("snug_agent_certificate_expiration_timestamp_seconds") > now);
 
     // Revoked: the account is deleted, and with it its tokens.
     node.kubectl(&["delete", "serviceaccount", "scraper"]).unwrap();

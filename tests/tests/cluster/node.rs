@@ -135,6 +135,11 @@ impl Node {
         Ok(SocketAddr::new(address.parse()?, port))
     }
 
+    /// A file or folder of the node.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// `kubectl` as the administrator.
     pub(crate) fn command(&self) -> Command {
         Command::new(self.folder.join("kubectl"))

@@ -72,7 +72,12 @@ impl Driver {
 
     /// Runs a round and returns the view after it.
     pub(crate) fn round(&mut self) -> Arc<View> {
-        self.sampler.round(Instant::now());
+        self.round_at(Instant::now())
+    }
+
+    /// As [`Self::round`], at another time of the sampler.
+    pub(crate) fn round_at(&mut self, now: Instant) -> Arc<View> {
+        self.sampler.round(now);
         self.sampler.publish_now();
         self.views.last().unwrap()
     }

@@ -16,6 +16,7 @@ mod memory;
 mod names;
 mod nested;
 mod network;
+mod network_pause;
 mod oom;
 mod pressure;
 mod processes;

@@ -5,19 +5,20 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     process::Command,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use snug_tests::{
-    agent::{Agent, Process, eventually},
+    agent::{Agent, Process, Signal, eventually},
     tls::{Identity, TlsClient},
 };
 
 use crate::{cannot_run, has_program, recommend::run_snug};
 
 const TOKEN: &str = "a-token-of-the-file-0123";
+const ANOTHER_TOKEN: &str = "another-token-of-the-file";
 
 /// The results of the last scrape of each job: whether it succeeded, and why not.
 fn targets(prometheus: SocketAddr) -> Result<BTreeMap<String, (String, String)>> {
@@ -121,6 +122,18 @@ fn prometheus_scrapes_with_a_certificate_or_a_token_and_verifies_the_agent() -> 
         let all = targets(prometheus)?;
         Ok((all["certificate"].0 == "up" && all["token"].0 == "up").then_some(()))
     })?;
-    assert!(!agent.log().contains(TOKEN));
+    // SIGHUP does not wait for the files to be looked at.
+    fs::write(path("tokens"), ANOTHER_TOKEN)?;
+    agent.signal(Signal::HUP)?;
+    let new = TlsClient { authority: path("tls/ca.crt").into(), ..old };
+    let status = |token| Ok::<_, anyhow::Error>(new.get(address, "/metrics", Identity::Token(token))?.0);
+    eventually(Duration::from_secs(5), "the new token holds and the old one does not", || {
+        Ok((status(ANOTHER_TOKEN)? == 200 && status(TOKEN)? == 401).then_some(()))
+    })?;
+    let expires =
+        agent.scrape("/metrics")?.value("snug_agent_certificate_expiration_timestamp_seconds", &[])?;
+    let days = (expires - SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64()) / 86_400.0;
+    assert!((1_094.0..1_096.0).contains(&days), "`snug certificates` has a default of 1,095 days: {days}");
+    assert!(!agent.log().contains(TOKEN) && !agent.log().contains(ANOTHER_TOKEN));
     Ok(())
 }

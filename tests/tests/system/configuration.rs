@@ -80,6 +80,18 @@ fn check_config_prints_the_current_values_and_starts_nothing() -> Result<()> {
 }
 
 #[test]
+fn standard_output_on_a_full_device_is_an_error() -> Result<()> {
+    for argument in ["--check-config", "--help", "--version"] {
+        let full = fs::File::options().write(true).open("/dev/full")?;
+        let output = command([argument])?.stdout(full).output()?;
+        let message = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(1), "{argument}: {message}");
+        assert!(message.contains("cannot write to standard output: No space left on device"), "{message}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_error_for_a_port_in_use_has_a_remedy() -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();

@@ -20,6 +20,7 @@ mod privileges;
 mod prometheus;
 mod queries;
 mod recommend;
+mod slow_readers;
 mod sources;
 mod stopping;
 mod top;

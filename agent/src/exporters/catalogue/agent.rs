@@ -9,7 +9,7 @@ use super::{
     Value, seconds,
 };
 use crate::{
-    exporters::series::{EndpointSeries, LimitedCounts, Progress, Signal},
+    exporters::series::{EndpointSeries, Progress, ServerRow, Signal},
     model::{AgentRow, KubernetesRow},
 };
 
@@ -24,8 +24,8 @@ pub struct AgentView<'a> {
     pub endpoints: &'a [EndpointSeries],
     /// Progress of the OTLP export by signal; empty without OTLP.
     pub otlp: &'a [(Signal, Progress)],
-    /// What the limits of the server refused.
-    pub limited: LimitedCounts,
+    /// The state of the HTTP server.
+    pub server: ServerRow,
 }
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -297,81 +297,49 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_agent_history_bytes",
         "Size of the usage history on disk, updated once an hour",
         Bytes,
-        Agent(|view, emit| {
-            if let Some(history) = view.row.history {
-                emit(&[], Value::Int(history.bytes));
-            }
-        }),
+        Agent(|view, emit| view.row.history.iter().for_each(|row| emit(&[], Value::Int(row.bytes)))),
     ),
     Family::counter(
         "snug_agent_history_failed_writes",
         "Failed writes to the usage history; the agent retries them",
         None,
-        Agent(|view, emit| {
-            if let Some(history) = view.row.history {
-                emit(&[], Value::Int(history.failed_writes));
-            }
-        }),
+        Agent(|view, emit| view.row.history.iter().for_each(|row| emit(&[], Value::Int(row.failed_writes)))),
     ),
     Family::counter(
         "snug_agent_history_records_lost",
         "Records of the usage history dropped after repeated failures to write them",
         None,
-        Agent(|view, emit| {
-            if let Some(history) = view.row.history {
-                emit(&[], Value::Int(history.lost));
-            }
-        }),
+        Agent(|view, emit| view.row.history.iter().for_each(|row| emit(&[], Value::Int(row.lost)))),
     ),
     Family::counter(
         "snug_agent_history_damaged_records",
         "Records of the usage history that are ignored because of a wrong checksum; a damaged section of a file counts at least once",
         None,
-        Agent(|view, emit| {
-            if let Some(history) = view.row.history {
-                emit(&[], Value::Int(history.damaged));
-            }
-        }),
+        Agent(|view, emit| view.row.history.iter().for_each(|row| emit(&[], Value::Int(row.damaged)))),
     ),
     Family::counter(
         "snug_agent_history_files_moved_aside",
         "Damaged files of the usage history, renamed to .unusable-… in the data directory",
         None,
-        Agent(|view, emit| {
-            if let Some(history) = view.row.history {
-                emit(&[], Value::Int(history.moved_aside));
-            }
-        }),
+        Agent(|view, emit| view.row.history.iter().for_each(|row| emit(&[], Value::Int(row.moved_aside)))),
     ),
     Family::counter(
         "snug_agent_runqueue_seconds",
         "CPU time of the eBPF programs that trace the run queue, estimated from one run in 64",
         Seconds,
-        Agent(|view, emit| {
-            if let Some(runqueue) = view.row.runqueue {
-                emit(&[], seconds(runqueue.cost_ns));
-            }
-        }),
+        Agent(|view, emit| view.row.runqueue.iter().for_each(|row| emit(&[], seconds(row.cost_ns)))),
     ),
     Family::gauge(
         "snug_agent_runqueue_paused",
         "Whether run queue tracing is paused because its CPU time exceeds runqueue-millicores: 1 or 0",
         None,
-        Agent(|view, emit| {
-            if let Some(runqueue) = view.row.runqueue {
-                emit(&[], Value::Int(runqueue.paused.into()));
-            }
-        }),
+        Agent(|view, emit| view.row.runqueue.iter().for_each(|row| emit(&[], Value::Int(row.paused.into())))),
     ),
     Family::counter(
         "snug_agent_runqueue_pauses",
         "Pauses of run queue tracing",
         None,
-        Agent(|view, emit| {
-            if let Some(runqueue) = view.row.runqueue {
-                emit(&[], Value::Int(runqueue.times_paused));
-            }
-        }),
+        Agent(|view, emit| view.row.runqueue.iter().for_each(|row| emit(&[], Value::Int(row.times_paused)))),
     ),
     Family::counter(
         "snug_agent_network_seconds",
@@ -431,12 +399,33 @@ pub(super) static FAMILIES: &[Family] = &[
         "Connections closed, requests refused and responses cut off by the HTTP server, by reason",
         None,
         Agent(|view, emit| {
-            for (reason, count) in view.limited {
+            for (reason, count) in view.server.limited {
                 emit(&[reason.as_str()], Value::Int(count));
             }
         }),
     )
     .labels(&["reason"]),
+    Family::gauge(
+        "snug_agent_certificate_expiration_timestamp_seconds",
+        "When the certificate of tls-listen, or one of its intermediate authorities, expires first, in seconds since the Unix \
+         epoch; absent without a usable certificate",
+        Seconds,
+        Agent(|view, emit| {
+            view.server.certificate_expires.iter().for_each(|at| emit(&[], Value::Int(*at)));
+        }),
+    ),
+    Family::counter(
+        "snug_agent_token_reviews",
+        "Reviews of tokens that the API server was asked for; tokens with a current verdict need none; absent if token-review is off",
+        None,
+        Agent(|view, emit| view.server.reviews.iter().for_each(|row| emit(&[], Value::Int(row.made)))),
+    ),
+    Family::counter(
+        "snug_agent_token_review_errors",
+        "Reviews of tokens without a verdict, because the API server did not answer or refused; absent if token-review is off",
+        None,
+        Agent(|view, emit| view.server.reviews.iter().for_each(|row| emit(&[], Value::Int(row.failed)))),
+    ),
     Family::gauge(
         "snug_agent_series",
         "Series in the last scrape of an endpoint, without snug_agent_*",

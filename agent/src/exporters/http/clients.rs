@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -77,6 +77,21 @@ impl Closer {
     /// Completes when the connection has to be closed.
     pub(super) async fn closed(&self) {
         self.0.notified().await;
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Requester {
+    /// The client: see [`client_of`].
+    pub(super) client: IpAddr,
+    /// Closes its connection.
+    pub(super) closer: Closer,
+}
+
+impl Default for Requester {
+    fn default() -> Self {
+        Self { client: Ipv4Addr::UNSPECIFIED.into(), closer: Closer::default() }
     }
 }
 
@@ -168,6 +183,10 @@ impl Connection {
         &self.closer
     }
 
+    pub(super) fn requester(&self) -> Requester {
+        Requester { client: self.client, closer: self.closer.clone() }
+    }
+
     /// A request begins; `None` if its client has sent too many. The error is the time until it may send one.
     pub(super) fn request(self: &Arc<Self>, now: Instant) -> Result<Busy, Duration> {
         let mut state = self.clients.state();
@@ -217,8 +236,6 @@ fn client_of(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use proptest::prelude::*;
 
     use super::*;

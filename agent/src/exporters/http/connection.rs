@@ -98,7 +98,7 @@ where
 {
     let since = Instant::now();
     let service = service_fn(|mut request: Request<Incoming>| async move {
-        request.extensions_mut().insert(client.closer().clone());
+        request.extensions_mut().insert(client.requester());
         let busy = client.request(Instant::now());
         let mut response = match busy {
             Ok(_) => policy.respond(&request, peer, state).await,

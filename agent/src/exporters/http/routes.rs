@@ -12,7 +12,7 @@ use hyper::{
     header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY},
 };
 
-use super::{ServerState, clients::Closer, negotiate};
+use super::{ServerState, clients::Requester, negotiate};
 use crate::{
     exporters::{
         api, evidence, kubelet,
@@ -179,7 +179,7 @@ async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Res
             endpoint: METRICS,
             others: state.scrapes.others(METRICS),
             classic_histograms: state.classic_histograms,
-            limited: state.scrapes.limited(),
+            server: state.scrapes.server(),
             otlp: state.push.as_ref().map(|push| push.progress()).unwrap_or_default(),
         };
         let counts = scrape.encode(out, format)?;
@@ -218,8 +218,8 @@ async fn exposition<B: Body>(
     let body = if request.method() == Method::HEAD {
         ResponseBody::Whole(None)
     } else {
-        let closer = request.extensions().get::<Closer>().cloned().unwrap_or_default();
-        let place = state.open_responses.enter(&closer).await;
+        let requester = request.extensions().get::<Requester>().cloned().unwrap_or_default();
+        let place = state.open_responses.enter(&requester).await;
         let Some(permit) = EncodePermit::wait_for(&state.expositions).await else { return no_view_yet() };
         // Take the view only now: a request that waited gets the newest view, and holds no old one while waiting.
         let Some(view) = state.views.newest().await else { return no_view_yet() };

@@ -30,7 +30,7 @@ use crate::{
         catalogue::{self, AgentView, Entity, Family, MetricRow, Scope, Value},
         limits::SeriesLimits,
         resource::{Attributes, Common},
-        series::{EndpointSeries, LimitedCounts, Progress, SeriesCounts, Signal},
+        series::{EndpointSeries, Progress, SeriesCounts, ServerRow, Signal},
     },
     model::View,
     values::Distribution,
@@ -50,8 +50,8 @@ pub(super) struct Export<'a> {
     pub(super) endpoints: Vec<EndpointSeries>,
     /// Progress of the exporter by signal.
     pub(super) progress: Vec<(Signal, Progress)>,
-    /// What the limits of the HTTP server refused.
-    pub(super) limited: LimitedCounts,
+    /// The state of the HTTP server.
+    pub(super) server: ServerRow,
 }
 
 /// Builds requests. With delta temporality it keeps the values of the previous export.
@@ -149,7 +149,7 @@ impl Builder {
             now: export.now,
             endpoints: &endpoints,
             otlp: &export.progress,
-            limited: export.limited,
+            server: export.server,
         };
         add(&MetricRow::agent(&agent), "agent".to_owned(), started, &|| common.agent(view));
         if !request.resources.is_empty() {

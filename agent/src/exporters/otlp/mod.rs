@@ -206,7 +206,7 @@ impl Exporter {
                 now: Instant::now(),
                 now_unix: clock::since_epoch(),
                 endpoints: scrapes.others(ENDPOINT),
-                limited: scrapes.limited(),
+                server: scrapes.server(),
                 progress: this.progress(),
             };
             let counts = builder.build(&export, |batch| sender.add(batch));

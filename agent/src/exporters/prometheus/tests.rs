@@ -25,7 +25,7 @@ fn scrape(view: View, limits: SeriesLimits) -> Scrape {
         endpoint: "/metrics",
         others: vec![EndpointSeries { endpoint: "/metrics/cadvisor", counts: SeriesCounts::default() }],
         otlp: PROGRESS.to_vec(),
-        limited: crate::exporters::series::Scrapes::default().limited(),
+        server: fixture::server(),
         classic_histograms: false,
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn walk<E>(
     scrape: &Scrape,
     mut each: impl FnMut(&'static Family, Rows<'_>) -> Result<(), E>,
 ) -> Result<SeriesCounts, E> {
-    let Scrape { view, limits, now, endpoint, others, otlp, limited, .. } = scrape;
+    let Scrape { view, limits, now, endpoint, others, otlp, server, .. } = scrape;
     let counts = RefCell::new(SeriesCounts::default());
 
     let all: Vec<catalogue::MetricRow<'_>> = catalogue::rows(view, limits).collect();
@@ -92,7 +92,7 @@ pub(super) fn walk<E>(
     let mut endpoints = vec![EndpointSeries { endpoint, counts }];
     endpoints.extend_from_slice(others);
     let row = LabelledRow::default();
-    let agent = AgentView { row: &view.agent, now: *now, endpoints: &endpoints, otlp, limited: *limited };
+    let agent = AgentView { row: &view.agent, now: *now, endpoints: &endpoints, otlp, server: *server };
     for family in Scope::Agent.families() {
         each(family, &|take| {
             catalogue::MetricRow::agent(&agent).samples(family, &mut |own, value| {

@@ -101,7 +101,7 @@ fn build(builder: &mut Builder, view: &View, now: Instant, now_unix: u64) -> (Ve
         now,
         now_unix: Duration::from_secs(now_unix),
         endpoints: Vec::new(),
-        limited: crate::exporters::series::Scrapes::default().limited(),
+        server: fixture::server(),
         progress: PROGRESS.to_vec(),
     };
     let mut batches = Vec::new();
@@ -132,7 +132,7 @@ fn values_are_those_of_prometheus() {
         endpoint: "otlp",
         others: Vec::new(),
         otlp: PROGRESS.to_vec(),
-        limited: crate::exporters::series::Scrapes::default().limited(),
+        server: fixture::server(),
         classic_histograms: false,
     };
     let mut text = Vec::new();
