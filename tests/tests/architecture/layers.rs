@@ -90,14 +90,14 @@ pub(crate) const EXPORTERS: Layers = &[
     ("query", &[]),
     ("resource", &[]),
     ("stream", &[]),
-    ("text", &[]),
+    ("text", &["catalogue"]),
     // One exporter knows no other.
     ("api", &["query"]),
     ("ecs", &["events", "limits", "resource"]),
     ("evidence", &["query"]),
     ("kubelet", &["catalogue", "limits", "series", "text"]),
     ("otlp", &["catalogue", "events", "limits", "resource", "series"]),
-    ("prometheus", &["catalogue", "limits", "series", "stream", "text"]),
+    ("prometheus", &["catalogue", "limits", "series", "text"]),
     ("http", &["api", "evidence", "kubelet", "limits", "prometheus", "series", "stream"]),
 ];
 
