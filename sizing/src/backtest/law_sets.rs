@@ -1,9 +1,56 @@
-//! Sets of laws: the same kinds with other magnitudes.
+//! The kinds of streams, and sets of laws: the same kinds with other magnitudes.
 //!
 //! A method that was chosen with one set of laws in sight is not judged by it alone. So there is a second set. It was written down before
 //! the calibration in use was chosen, and is replayed to report, not to choose.
 
-use super::laws::Kind;
+/// What a stream does from day to day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Usage varies around a constant.
+    Level,
+    /// Usage grows or falls by a share a day, and now and then by another one.
+    Trend,
+    /// Usage follows the hour of the day and the day of the week.
+    Seasons,
+    /// Usage changes for good with a rollout, now and then, at any hour.
+    Rollouts,
+    /// Usage of all workloads of a family is higher on some days.
+    Together,
+    /// Usage grows until a restart, now and then, and is higher in the hour of the start.
+    Restarts,
+    /// Usage varies around a constant, and what exceeds the current limit is killed and not seen: for the closed loop.
+    Limited,
+    /// Usage of one hour of a day is higher, on some days by much.
+    Spikes,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 8] = [
+        Self::Level,
+        Self::Trend,
+        Self::Seasons,
+        Self::Rollouts,
+        Self::Together,
+        Self::Restarts,
+        Self::Limited,
+        Self::Spikes,
+    ];
+
+    /// The name in tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Level => "level",
+            Self::Trend => "trend",
+            Self::Seasons => "seasons",
+            Self::Rollouts => "rollouts",
+            Self::Together => "together",
+            Self::Restarts => "restarts",
+            Self::Limited => "limited",
+            Self::Spikes => "spikes",
+        }
+    }
+}
 
 /// A set of laws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

@@ -1,60 +1,11 @@
 //! The laws of synthetic usage, and the probabilities that follow from them.
 
-use super::law_sets::{LawSet, Magnitudes};
+use super::law_sets::{Kind, LawSet, Magnitudes};
 use crate::random::Random;
 
 /// Hours of a day.
 pub(super) const HOURS: usize = 24;
 const DAY: usize = 1440;
-
-/// What a stream does from day to day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Usage varies around a constant.
-    Level,
-    /// Usage grows or falls by a share a day, and now and then by another one.
-    Trend,
-    /// Usage follows the hour of the day and the day of the week.
-    Seasons,
-    /// Usage changes for good with a rollout, now and then, at any hour.
-    Rollouts,
-    /// Usage of all workloads of a family is higher on some days.
-    Together,
-    /// Usage grows until a restart, now and then, and is higher in the hour of the start.
-    Restarts,
-    /// Usage varies around a constant, and what exceeds the current limit is killed and not seen: for the closed loop.
-    Limited,
-    /// Usage of one hour of a day is higher, on some days by much.
-    Spikes,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 8] = [
-        Self::Level,
-        Self::Trend,
-        Self::Seasons,
-        Self::Rollouts,
-        Self::Together,
-        Self::Restarts,
-        Self::Limited,
-        Self::Spikes,
-    ];
-
-    /// The name in tables.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Level => "level",
-            Self::Trend => "trend",
-            Self::Seasons => "seasons",
-            Self::Rollouts => "rollouts",
-            Self::Together => "together",
-            Self::Restarts => "restarts",
-            Self::Limited => "limited",
-            Self::Spikes => "spikes",
-        }
-    }
-}
 
 /// The noise of a resource: usage is `level · factor · e^z`, and `(z ÷ spread)^shape` is exponentially distributed.
 #[derive(Clone, Copy, Debug, PartialEq)]

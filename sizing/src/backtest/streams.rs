@@ -8,7 +8,7 @@
 //! day, usage is a base times `e^z`. The base depends on the kind of the stream ([`Kind`]) and on what happens on that day
 //! (`laws.rs`); `z ≥ 0` is drawn for each pod and hour.
 
-pub use super::{law_sets::LawSet, laws::Kind};
+pub use super::law_sets::{Kind, LawSet};
 use super::{
     laws::{HOURS, State, Stream, Truth},
     trace::{ContainerTrace, Series, Trace},

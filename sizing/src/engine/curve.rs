@@ -275,7 +275,7 @@ mod tests {
         // None is above the next level; or all are as far above it as the prior says.
         assert!(all.curve(PRIOR).share_above(4.0) < 0.001);
         let prior = |level: f64| Scores::default().curve(PRIOR).share_above(level);
-        let last = (0..LEVELS).map(level).filter(|level| *level < 1.0).next_back().unwrap();
+        let last = (0..LEVELS).map(level).rfind(|level| *level < 1.0).unwrap();
         let times = cut_off.curve(PRIOR).share_above(4.0) / (prior(4.0) / prior(last));
         assert!((times - 1.0).abs() < 0.01, "{times}");
         assert_eq!(cut_off.curve(PRIOR).share_above(0.5), all.curve(PRIOR).share_above(0.5));

@@ -156,11 +156,11 @@ fn pods_that_fail_together_are_delivered_what_was_asked() {
     let past = |number: usize, days: usize| {
         let name = format!("web{number}x");
         let mut evidence = Evidence::new(workload(&name), container("app"), 100);
-        for day in days.saturating_sub(14)..days {
+        for (day, factor) in factors[number].iter().enumerate().take(days).skip(days.saturating_sub(14)) {
             for quarter in 0..4 {
                 let record = evidence.hour(Hour((day * 24 + quarter * 6) as u32));
                 record.observed = PODS * HOUR * 6;
-                let bytes = (200.0 * MIB as f64 * factors[number][day]) as u64;
+                let bytes = (200.0 * MIB as f64 * factor) as u64;
                 record.working_set.record(bytes as f64, PODS * HOUR * 6);
                 record.peak =
                     Some(Peak { bytes, at: day as u64 * 24 * HOUR, pod: format!("{name}-{quarter}") });
