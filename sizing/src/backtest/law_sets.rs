@@ -8,15 +8,15 @@
 pub enum Kind {
     /// Usage varies around a constant.
     Level,
-    /// Usage grows or falls by a share a day, and now and then by another one.
+    /// Usage grows or falls by a share a day, and at random days by another one.
     Trend,
     /// Usage follows the hour of the day and the day of the week.
     Seasons,
-    /// Usage changes for good with a rollout, now and then, at any hour.
+    /// Usage changes for good with a rollout on random days, at any hour.
     Rollouts,
     /// Usage of all workloads of a family is higher on some days.
     Together,
-    /// Usage grows until a restart, now and then, and is higher in the hour of the start.
+    /// Usage grows until a restart on a random day, and is higher in the hour of the start.
     Restarts,
     /// Usage varies around a constant, and what exceeds the current limit is killed and not seen: for the closed loop.
     Limited,
