@@ -221,7 +221,7 @@ fn a_policy_file_overrides_settings() {
         let entry = entries.iter().find(|entry| entry["container"] == name).unwrap();
         entry["quantities"]["limits"]["memory"].as_str().unwrap().to_owned()
     };
-    assert_eq!((memory("app"), memory("proxy")), ("1Gi".to_owned(), "66Mi".to_owned()));
+    assert_eq!((memory("app"), memory("proxy")), ("1Gi".to_owned(), "76Mi".to_owned()));
     let ledger =
         said["skipped"].as_array().unwrap().iter().find(|entry| entry["workload"] == "ledger").unwrap();
     assert_eq!(said["withheld"], said["skipped"], "the old name, for one version");

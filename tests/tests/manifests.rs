@@ -467,7 +467,7 @@ fn recommendations_are_a_component_that_kustomize_applies() {
     let of = |name: &str| containers.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
     assert_eq!(
         of("app")["resources"]["limits"],
-        serde_json::json!({ "memory": "352Mi" }),
+        serde_json::json!({ "memory": "392Mi" }),
         "no CPU limit is left"
     );
     assert_eq!(of("app")["image"], "a");

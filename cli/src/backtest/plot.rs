@@ -1,5 +1,7 @@
 //! Plots of violations against footprint, and of delivered against asked, as SVG.
 
+use snug_sizing::backtest::streams::LawSet;
+
 use super::{
     report::Report,
     subject::{Curve, Point},
@@ -125,10 +127,11 @@ fn calibration(report: &Report) -> Plot {
         }
     }
     if let Some(streams) = &report.streams {
-        let mut kinds: Vec<&str> = streams.calibration.iter().map(|it| it.kind.as_str()).collect();
+        let of_laws = || streams.calibration.iter().filter(|it| it.laws == LawSet::First);
+        let mut kinds: Vec<&str> = of_laws().map(|it| it.kind.as_str()).collect();
         kinds.dedup();
         for kind in kinds {
-            let of = streams.calibration.iter().filter(|it| it.kind == kind);
+            let of = of_laws().filter(|it| it.kind == kind);
             add(format!("{kind} memory"), of.map(|it| (it.asked_pct, it.memory_pct.1)).collect());
         }
     }

@@ -4,11 +4,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 use snug_sizing::{
     backtest::{
-        calibration::{LEVELS, StreamCalibration, at_level, judge_streams},
+        calibration::{LEVELS, StreamCalibration, StreamOutcome, at_level, judge_streams},
         closed,
         open::Replay,
         policies::{Floors, PolicyChoice, Run},
-        streams::{Kind, Size, world},
+        streams::{Kind, LawSet, Size, world},
     },
     engine::Risk,
 };
@@ -17,6 +17,8 @@ use super::{subject::EngineUnderTest, world_report::Closed};
 
 /// The seed of the published figures.
 const SEED: u64 = 23;
+/// Worlds of each kind, with a seed each.
+const WORLDS: u64 = 3;
 
 /// The engine on synthetic usage.
 #[derive(Debug, Serialize)]
@@ -33,18 +35,11 @@ pub struct StreamsReport {
 impl StreamsReport {
     /// Replays the engine on all kinds of streams.
     pub fn make(engine: &EngineUnderTest, size: Size) -> Self {
-        let of_kind = |kind: &Kind| {
-            let world = world(*kind, size, SEED);
-            let need = |level: &f64| PolicyChoice::SnugNeed(at_level(*level), engine.rule);
-            let runs: Vec<Run> = LEVELS.iter().map(|level| need(level).into()).collect();
-            let decisions = Replay::new(&world, engine.risk).open(&runs);
-            let judged = LEVELS.iter().zip(&decisions);
-            let judged: Vec<StreamCalibration> =
-                judged.map(|(level, decisions)| judge_streams(&world, decisions, *level)).collect();
-            let pods: usize = world.trace.groups.iter().map(|group| group.rows.len()).sum();
-            (pods * size.days, judged)
-        };
-        let found: Vec<(usize, Vec<StreamCalibration>)> = Kind::ALL.par_iter().map(of_kind).collect();
+        let kinds =
+            LawSet::ALL.into_iter().flat_map(|laws| laws.kinds().iter().map(move |kind| (laws, *kind)));
+        let kinds: Vec<(LawSet, Kind)> = kinds.collect();
+        let found: Vec<(usize, Vec<StreamCalibration>)> =
+            kinds.par_iter().map(|(laws, kind)| of_kind(engine, size, *laws, *kind)).collect();
         Self {
             pod_days: found.iter().map(|(pod_days, _)| pod_days).sum(),
             calibration: found.into_iter().flat_map(|(_, judged)| judged).collect(),
@@ -53,10 +48,39 @@ impl StreamsReport {
     }
 }
 
+/// All pod-days of the worlds of a kind, and what was delivered at each level.
+fn of_kind(
+    engine: &EngineUnderTest,
+    size: Size,
+    laws: LawSet,
+    kind: Kind,
+) -> (usize, Vec<StreamCalibration>) {
+    let need = |level: &f64| PolicyChoice::SnugNeed(at_level(*level), engine.rule);
+    let runs: Vec<Run> = LEVELS.iter().map(|level| need(level).into()).collect();
+    let of_world = |seed: u64| {
+        let world = world(laws, kind, size, seed);
+        let decisions = Replay::new(&world, engine.risk).open(&runs);
+        let judged = LEVELS.iter().zip(&decisions);
+        let outcomes: Vec<StreamOutcome> =
+            judged.map(|(level, decisions)| StreamOutcome::new(&world, decisions, *level)).collect();
+        let pods: usize = world.trace.groups.iter().map(|group| group.rows.len()).sum();
+        (pods * size.days, outcomes)
+    };
+    let worlds: Vec<(usize, Vec<StreamOutcome>)> =
+        (SEED..SEED + WORLDS).into_par_iter().map(of_world).collect();
+    let at_level = |(place, level): (usize, &f64)| {
+        let outcomes: Vec<StreamOutcome> =
+            worlds.iter().filter_map(|(_, outcomes)| outcomes.get(place).cloned()).collect();
+        judge_streams(laws, kind, *level, &outcomes)
+    };
+    let pod_days = worlds.iter().map(|(pod_days, _)| pod_days).sum();
+    (pod_days, LEVELS.iter().enumerate().map(at_level).collect())
+}
+
 /// Usage that the current limit cuts off, at the asked risk.
 fn closed_loop(engine: &EngineUnderTest, size: Size) -> Vec<Closed> {
     let EngineUnderTest { risk, rule } = *engine;
-    let world = world(Kind::Limited, size, SEED);
+    let world = world(LawSet::First, Kind::Limited, size, SEED);
     let ten_times = Risk { oom_kills: (10.0 * risk.oom_kills).min(1.0), ..risk };
     let policies = [
         ("snug", engine.choice()),

@@ -8,6 +8,7 @@ use snug_sizing::{
         calibration::{Calibration, Verdict},
         leaderboard::Entry,
         score,
+        streams::LawSet,
         validate::{Figures, LeftOut, Split},
     },
     engine::Rule,
@@ -57,8 +58,20 @@ const CLOSED: [&str; 6] =
     ["POLICY", "POD-DAYS", "KILLS/POD-DAY", "KILL-FREE QUARTERS %", "FOOTPRINT", "RAISED IN 6 H %"];
 const LEFT_OUT: [&str; 7] =
     ["LEFT OUT", "ABSOLUTE", "EXCESS", "VIOLATED %", "FOOTPRINT", "UNSERVED %", "FOOTPRINT"];
-const STREAMS: [&str; 8] =
-    ["KIND", "ASKED %", "MEMORY %", "RATIO", "COUNTED %", "FIRST DAYS %", "CPU %", "CPU RATIO"];
+const STREAMS: [&str; 12] = [
+    "KIND",
+    "ASKED %",
+    "MEMORY %",
+    "RATIO",
+    "± ERROR",
+    "COUNTED %",
+    "FIRST DAYS %",
+    "FOOTPRINT",
+    "CPU MEAN %",
+    "RATIO",
+    "± ERROR",
+    "CPU TOTAL %",
+];
 const MIB: f64 = 1024.0 * 1024.0;
 
 fn memory(policy: &str, figures: &score::Memory) -> Vec<String> {
@@ -281,25 +294,40 @@ fn left_out(all: &[LeftOut]) -> Table {
     }
 }
 
-fn of_streams(streams: &StreamsReport) -> [Table; 2] {
-    let rows = streams.calibration.iter().map(|it| {
-        vec![
-            it.kind.clone(),
-            format!("{:.2}", it.asked_pct),
-            format!("{:.3}", it.memory_pct.1),
-            format!("{:.2}", it.memory_pct.1 / it.asked_pct),
-            format!("{:.3}", it.counted_pct),
-            format!("{:.3}", it.memory_pct.0),
-            format!("{:.3}", it.cpu_pct.1),
-            format!("{:.2}", it.cpu_pct.1 / it.asked_pct),
-        ]
-    });
-    let heading = format!(
-        "Synthetic usage, {} pod-days: asked, and delivered by the true probability once 20 ÷ risk pod-days are known, bare",
-        streams.pod_days
-    );
-    [
-        Table { heading: heading.into(), columns: &STREAMS, rows: rows.collect() },
+fn of_streams(streams: &StreamsReport) -> Vec<Table> {
+    let of_laws = |laws: LawSet| {
+        let calibration = || streams.calibration.iter().filter(|it| it.laws == laws);
+        let rows = calibration().map(|it| {
+            let error = |error: Option<f64>| {
+                error.map_or("-".to_owned(), |it_pct| format!("{:.2}", it_pct / it.asked_pct))
+            };
+            vec![
+                it.kind.clone(),
+                format!("{:.2}", it.asked_pct),
+                format!("{:.3}", it.memory_pct.1),
+                format!("{:.2}", it.memory_pct.1 / it.asked_pct),
+                error(it.memory_error_pct),
+                format!("{:.3}", it.counted_pct),
+                format!("{:.3}", it.memory_pct.0),
+                format!("{:.3}", it.memory_footprint),
+                format!("{:.3}", it.cpu_mean_pct),
+                format!("{:.2}", it.cpu_mean_pct / it.asked_pct),
+                error(it.cpu_error_pct),
+                format!("{:.3}", it.cpu_pct.1),
+            ]
+        });
+        let worlds = calibration().map(|it| it.worlds).max().unwrap_or_default();
+        let heading = format!(
+            "Synthetic usage, {} set of laws, mean of {worlds} worlds of each kind: asked, and delivered by the true probability once \
+             20 ÷ risk pod-days are known, bare",
+            laws.as_str()
+        );
+        Table { heading: heading.into(), columns: &STREAMS, rows: rows.collect() }
+    };
+    let [first, second] = LawSet::ALL.map(of_laws);
+    vec![
+        first,
+        second,
         closed(
             "Synthetic usage that the current limit cuts off: memory limits with feedback",
             &streams.closed,

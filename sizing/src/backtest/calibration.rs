@@ -8,6 +8,7 @@ use super::{
     bootstrap::{Interval, of_ratio},
     open::{Decisions, Outcome},
     score::part,
+    streams::{Kind, LawSet},
     world::World,
 };
 use crate::engine::Risk;
@@ -144,42 +145,101 @@ pub fn judge(world: &World, decisions: &Decisions, asked: f64) -> Calibration {
     }
 }
 
-/// One level on synthetic streams of a kind, where the probability of a violation is known.
+/// One level on synthetic streams of a kind, where the probability of a violation is known. Over several worlds: what one world
+/// delivers depends on the few rare days that its first weeks had.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StreamCalibration {
+    /// The set of laws.
+    pub laws: LawSet,
     /// The kind.
     pub kind: String,
     /// Asked, percent.
     pub asked_pct: f64,
-    /// Pod-days of decisions made while fewer than 20 ÷ risk pod-days were known, and after.
+    /// Worlds.
+    pub worlds: usize,
+    /// Pod-days of decisions made while fewer than 20 ÷ risk pod-days were known in their world, and after.
     pub pod_days: (f64, f64),
     /// The mean probability of a violated pod-day, percent: before, and after.
     pub memory_pct: (f64, f64),
+    /// Standard error of the latter, from the differences between worlds; `None` of one world.
+    pub memory_error_pct: Option<f64>,
     /// Counted violations after that, percent.
     pub counted_pct: f64,
     /// Σ limit ÷ Σ maximum, after that.
     pub memory_footprint: f64,
     /// Expected CPU time above the request, percent of all: before, and after.
     pub cpu_pct: (f64, f64),
+    /// The same after that, as the mean over workloads.
+    pub cpu_mean_pct: f64,
+    /// Standard error of the latter.
+    pub cpu_error_pct: Option<f64>,
     /// Σ request ÷ Σ usage, after that.
     pub cpu_footprint: f64,
 }
 
-/// Judges decisions for streams that were made with the same level for memory and CPU.
-pub fn judge_streams(world: &World, decisions: &Decisions, asked: f64) -> StreamCalibration {
-    let pods: usize = world.trace.groups.iter().map(|group| group.rows.len()).sum();
-    let enough = |at: usize| (pods * at) as f64 / 1440.0 >= KNOWN / asked;
-    let before = decisions.sum(|decision| !enough(decision.at));
-    let after = decisions.sum(|decision| enough(decision.at));
+/// What one world of streams was delivered at one level.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StreamOutcome {
+    /// While fewer than 20 ÷ risk pod-days were known, and after.
+    before: Outcome,
+    after: Outcome,
+    /// The mean over workloads of the share of CPU time above the request, after.
+    cpu_mean: f64,
+}
+
+impl StreamOutcome {
+    /// Sums up decisions that were made with the same level for memory and CPU.
+    pub fn new(world: &World, decisions: &Decisions, asked: f64) -> Self {
+        let pods: usize = world.trace.groups.iter().map(|group| group.rows.len()).sum();
+        let enough = |at: usize| (pods * at) as f64 / 1440.0 >= KNOWN / asked;
+        let mut by_group = vec![(0.0, 0.0); world.trace.groups.len()];
+        for decision in decisions.0.iter().filter(|decision| enough(decision.at)) {
+            let (above, all) = decision.outcome.cpu.truth();
+            if let Some(sum) = by_group.get_mut(decision.group) {
+                *sum = (sum.0 + above, sum.1 + all);
+            }
+        }
+        let shares: Vec<f64> =
+            by_group.iter().filter(|(_, all)| *all > 0.0).map(|(above, all)| above / all).collect();
+        Self {
+            before: decisions.sum(|decision| !enough(decision.at)),
+            after: decisions.sum(|decision| enough(decision.at)),
+            cpu_mean: part(shares.iter().sum(), shares.len() as f64),
+        }
+    }
+}
+
+/// Standard error of the mean; `None` of fewer than two values.
+fn standard_error(values: &[f64]) -> Option<f64> {
+    let count = values.len() as f64;
+    let mean = part(values.iter().sum(), count);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt())
+}
+
+/// Judges one level of a kind over worlds of the same size.
+pub fn judge_streams(laws: LawSet, kind: Kind, asked: f64, worlds: &[StreamOutcome]) -> StreamCalibration {
+    let (mut before, mut after) = (Outcome::default(), Outcome::default());
+    for world in worlds {
+        before += &world.before;
+        after += &world.after;
+    }
     let percent = |parts: (f64, f64)| 100.0 * part(parts.0, parts.1);
+    let memory: Vec<f64> = worlds.iter().map(|world| percent(world.after.memory.truth())).collect();
+    let cpu: Vec<f64> = worlds.iter().map(|world| 100.0 * world.cpu_mean).collect();
     StreamCalibration {
-        kind: world.name.clone(),
+        laws,
+        kind: kind.as_str().to_owned(),
         asked_pct: 100.0 * asked,
+        worlds: worlds.len(),
         pod_days: (before.memory.units() as f64, after.memory.units() as f64),
         memory_pct: (percent(before.memory.truth()), percent(after.memory.truth())),
+        memory_error_pct: standard_error(&memory),
         counted_pct: 100.0 * after.memory.violated_share(),
         memory_footprint: footprint(after.memory.footprint()),
         cpu_pct: (percent(before.cpu.truth()), percent(after.cpu.truth())),
+        cpu_mean_pct: part(cpu.iter().sum(), cpu.len() as f64),
+        cpu_error_pct: standard_error(&cpu),
         cpu_footprint: footprint(after.cpu.footprint()),
     }
 }
@@ -190,7 +250,7 @@ mod tests {
     use crate::backtest::{
         open::Replay,
         policies::{Floors, PolicyChoice},
-        streams::{Kind, Size, world},
+        streams::{Size, world},
     };
 
     #[test]
@@ -201,15 +261,24 @@ mod tests {
     }
 
     #[test]
+    fn the_standard_error_of_a_mean() {
+        // The variance of three values is 1, so √(1 ÷ 3).
+        assert!((standard_error(&[1.0, 2.0, 3.0]).unwrap() - 0.577).abs() < 0.001);
+        assert_eq!((standard_error(&[1.0]), standard_error(&[2.0, 2.0])), (None, Some(0.0)));
+    }
+
+    #[test]
     fn counted_and_true_shares_agree() {
-        let world = world(Kind::Level, Size { workloads: 20, days: 60 }, 5);
+        let world = world(LawSet::First, Kind::Level, Size { workloads: 20, days: 60 }, 5);
         let choice = PolicyChoice::Krr { floors: Floors::Off, kills: false };
         let decisions = Replay::new(&world, at_level(0.05)).open(&[choice.into()]);
-        let found = judge_streams(&world, &decisions[0], 0.05);
+        let outcome = StreamOutcome::new(&world, &decisions[0], 0.05);
+        let found = judge_streams(LawSet::First, Kind::Level, 0.05, &[outcome.clone(), outcome]);
+        assert_eq!((found.worlds, found.memory_error_pct, found.cpu_error_pct), (2, Some(0.0), Some(0.0)));
         // 64 pods; 400 pod-days are known after 6.25 days, so the days from the seventh on count.
-        assert_eq!(found.pod_days.1, 64.0 * 53.0);
+        assert_eq!(found.pod_days.1, 2.0 * 64.0 * 53.0);
         let counted = judge(&world, &decisions[0], 0.05);
-        assert_eq!(counted.pod_days as f64, found.pod_days.0 + found.pod_days.1);
+        assert_eq!(2.0 * counted.pod_days as f64, found.pod_days.0 + found.pod_days.1);
         assert!((found.memory_pct.1 - found.counted_pct).abs() < 0.5, "{found:?}");
         assert!(
             counted.memory_pct.low <= counted.memory_pct.value

@@ -1,69 +1,11 @@
 //! The laws of synthetic usage, and the probabilities that follow from them.
 
+use super::law_sets::{Kind, LawSet, Magnitudes};
 use crate::random::Random;
 
 /// Hours of a day.
 pub(super) const HOURS: usize = 24;
 const DAY: usize = 1440;
-
-/// What a stream does from day to day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Usage varies around a constant.
-    Level,
-    /// Usage grows or falls by a share a day, and each 20 days on average by another one.
-    Trend,
-    /// Usage follows the hour of the day and the day of the week.
-    Seasons,
-    /// Usage changes for good with a rollout, each 15 days on average, at any hour.
-    Rollouts,
-    /// Usage of all workloads of a family is higher on one day of 50.
-    Together,
-    /// Usage grows until a restart, each week on average, and is higher in the hour of the start.
-    Restarts,
-    /// Usage varies around a constant, and what exceeds the current limit is killed and not seen: for the closed loop.
-    Limited,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 7] = [
-        Self::Level,
-        Self::Trend,
-        Self::Seasons,
-        Self::Rollouts,
-        Self::Together,
-        Self::Restarts,
-        Self::Limited,
-    ];
-
-    /// The name in tables.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Level => "level",
-            Self::Trend => "trend",
-            Self::Seasons => "seasons",
-            Self::Rollouts => "rollouts",
-            Self::Together => "together",
-            Self::Restarts => "restarts",
-            Self::Limited => "limited",
-        }
-    }
-}
-
-/// Growth a day, as a logarithm, and how often it changes.
-const SLOPES: [f64; 4] = [-0.02, 0.0, 0.01, 0.03];
-const SLOPE_CHANGES: f64 = 1.0 / 20.0;
-/// Factors of a rollout, and how often there is one.
-const ROLLOUTS: [f64; 5] = [0.7, 0.9, 1.1, 1.3, 1.6];
-const ROLLOUT: f64 = 1.0 / 15.0;
-/// Factors of a day on which a family fails together, and how often there is one.
-const SHOCKS: [f64; 3] = [1.2, 1.5, 2.0];
-const SHOCK: f64 = 1.0 / 50.0;
-/// How often there is a restart, the factor of the hour of the start, and the longest growth in hours.
-const RESTART: f64 = 1.0 / 7.0;
-const START: f64 = 1.3;
-const LONGEST: f64 = 30.0 * 24.0;
 
 /// The noise of a resource: usage is `level · factor · e^z`, and `(z ÷ spread)^shape` is exponentially distributed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,6 +44,7 @@ impl Noise {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stream {
     kind: Kind,
+    magnitudes: &'static Magnitudes,
     pub(super) memory: Noise,
     pub(super) cpu: Noise,
     /// Share by which usage is higher at the busiest hour, and on weekdays; growth of a leak a day.
@@ -139,18 +82,20 @@ pub(super) struct Scenario {
 }
 
 impl Stream {
-    /// A random stream: 16 MiB to 4 GiB, 5 millicores to 2 cores.
-    pub(super) fn new(kind: Kind, random: &mut Random) -> Self {
-        let mut log = |low: f64, high: f64| (random.between(low.ln(), high.ln())).exp();
-        let (memory, cpu) = (log(16.0 * 1024.0, 4.0 * 1024.0 * 1024.0), log(5.0, 2000.0));
-        let (spread, of_cpu, leak) = (log(0.01, 0.08), log(0.05, 0.4), log(0.01, 0.08));
-        let shape = random.pick(&[1.0, 2.0]).copied().unwrap_or(1.0);
+    /// A random stream.
+    pub(super) fn new(laws: LawSet, kind: Kind, random: &mut Random) -> Self {
+        let of = laws.magnitudes();
+        let mut log = |(low, high): (f64, f64)| (random.between(low.ln(), high.ln())).exp();
+        let (memory, cpu) = (log(of.memory), log(of.cpu));
+        let (spread, of_cpu, leak) = (log(of.memory_spread), log(of.cpu_spread), log(of.leak));
+        let shape = random.pick(of.shapes).copied().unwrap_or(1.0);
         Self {
             kind,
+            magnitudes: of,
             memory: Noise { level: memory, spread, shape },
             cpu: Noise { level: cpu, spread: of_cpu, shape: 1.0 },
-            amplitude: random.between(0.1, 1.0),
-            weekly: random.between(0.0, 0.5),
+            amplitude: random.between(of.amplitude.0, of.amplitude.1),
+            weekly: random.between(of.weekly.0, of.weekly.1),
             leak,
             busiest: random.between(0.0, HOURS as f64),
         }
@@ -158,6 +103,7 @@ impl Stream {
 
     /// All that can happen on the day that begins with a state; the probabilities add up to 1.
     pub(super) fn scenarios(&self, state: State) -> Vec<Scenario> {
+        let of = self.magnitudes;
         let next = State { day: state.day + 1, ..state };
         let one = |probability: f64, next: State, factor: &dyn Fn(usize) -> f64| Scenario {
             probability,
@@ -167,13 +113,14 @@ impl Stream {
         match self.kind {
             Kind::Level | Kind::Limited => vec![one(1.0, next, &|_| 1.0)],
             Kind::Trend => {
-                let of = |probability: f64, slope: f64| {
+                let (slopes, changes) = (of.slopes, of.slope_changes);
+                let with = |probability: f64, slope: f64| {
                     let factor =
                         |hour: usize| state.level * (slope * (hour as f64 + 1.0) / HOURS as f64).exp();
                     one(probability, State { level: state.level * slope.exp(), slope, ..next }, &factor)
                 };
-                let new = SLOPES.iter().map(|slope| of(SLOPE_CHANGES / SLOPES.len() as f64, *slope));
-                new.chain([of(1.0 - SLOPE_CHANGES, state.slope)]).collect()
+                let new = slopes.iter().map(|slope| with(changes / slopes.len() as f64, *slope));
+                new.chain([with(1.0 - changes, state.slope)]).collect()
             }
             Kind::Seasons => {
                 let weekday = if state.day % 7 < 5 { 1.0 + self.weekly } else { 1.0 };
@@ -184,11 +131,11 @@ impl Stream {
                 vec![one(1.0, next, &factor)]
             }
             Kind::Rollouts => {
-                let mut all = vec![one(1.0 - ROLLOUT, next, &|_| state.level)];
+                let mut all = vec![one(1.0 - of.rollout, next, &|_| state.level)];
                 for at in 0..HOURS {
-                    for factor in ROLLOUTS {
+                    for factor in of.rollouts {
                         let level = state.level * factor;
-                        let probability = ROLLOUT / (HOURS * ROLLOUTS.len()) as f64;
+                        let probability = of.rollout / (HOURS * of.rollouts.len()) as f64;
                         let by_hour = |hour: usize| if hour < at { state.level } else { level };
                         all.push(one(probability, State { level, ..next }, &by_hour));
                     }
@@ -196,25 +143,35 @@ impl Stream {
                 all
             }
             Kind::Together => {
-                let shock = |factor: &f64| one(SHOCK / SHOCKS.len() as f64, next, &|_| *factor);
-                let calm = one(1.0 - SHOCK, next, &|_| 1.0);
-                std::iter::once(calm).chain(SHOCKS.iter().map(shock)).collect()
+                let shock = |factor: &f64| one(of.shock / of.shocks.len() as f64, next, &|_| *factor);
+                let calm = one(1.0 - of.shock, next, &|_| 1.0);
+                std::iter::once(calm).chain(of.shocks.iter().map(shock)).collect()
             }
             Kind::Restarts => {
-                let grown = |hours: f64| 1.0 + self.leak * hours.min(LONGEST) / HOURS as f64;
+                let grown = |hours: f64| 1.0 + self.leak * hours.min(of.longest) / HOURS as f64;
                 let calm = |hour: usize| grown(state.since + hour as f64);
-                let since = (state.since + HOURS as f64).min(LONGEST);
-                let mut all = vec![one(1.0 - RESTART, State { since, ..next }, &calm)];
+                let since = (state.since + HOURS as f64).min(of.longest);
+                let mut all = vec![one(1.0 - of.restart, State { since, ..next }, &calm)];
                 for at in 0..HOURS {
                     let factor = |hour: usize| match hour.checked_sub(at) {
                         None => calm(hour),
-                        Some(0) => START,
+                        Some(0) => of.start,
                         Some(after) => grown(after as f64),
                     };
                     let since = (HOURS - at) as f64;
-                    all.push(one(RESTART / HOURS as f64, State { since, ..next }, &factor));
+                    all.push(one(of.restart / HOURS as f64, State { since, ..next }, &factor));
                 }
                 all
+            }
+            Kind::Spikes => {
+                let hours = 0..HOURS;
+                let spike = |at: usize| {
+                    of.spikes.iter().map(move |(factor, probability)| {
+                        let by_hour = |hour: usize| if hour == at { *factor } else { 1.0 };
+                        one(probability / HOURS as f64, next, &by_hour)
+                    })
+                };
+                hours.flat_map(spike).collect()
             }
         }
     }
@@ -244,8 +201,14 @@ impl Truth {
     /// given all that was before. 0 of days beyond the end.
     pub fn exceeded(&self, group: usize, now: usize, limit: f64) -> f64 {
         let Some((stream, scenarios)) = self.at(group, now) else { return 0.0 };
+        // Hours with the same factor are alike.
         let within = |scenario: &Scenario| {
-            scenario.factors.iter().map(|factor| stream.memory.within(*factor, limit)).product::<f64>()
+            let alike = scenario.factors.chunk_by(|a, b| a == b);
+            let of_hours = |hours: &[f64]| {
+                let of_one = hours.first().map_or(1.0, |factor| stream.memory.within(*factor, limit));
+                of_one.powi(hours.len().min(HOURS) as i32)
+            };
+            alike.map(of_hours).product::<f64>()
         };
         // Summed up as complements, since 1 minus a sum near 1 would lose the digits that count.
         scenarios.iter().map(|scenario| scenario.probability * (1.0 - within(scenario))).sum()
@@ -257,10 +220,11 @@ impl Truth {
         let Some((stream, scenarios)) = self.at(group, now) else { return (0.0, 0.0) };
         let mut sum = (0.0, 0.0);
         for scenario in &scenarios {
-            for factor in &scenario.factors {
-                let (above, all) = stream.cpu.work(*factor, request);
-                sum.0 += scenario.probability * above;
-                sum.1 += scenario.probability * all;
+            for hours in scenario.factors.chunk_by(|a, b| a == b) {
+                let (above, all) =
+                    hours.first().map_or((0.0, 0.0), |factor| stream.cpu.work(*factor, request));
+                sum.0 += scenario.probability * above * hours.len() as f64;
+                sum.1 += scenario.probability * all * hours.len() as f64;
             }
         }
         sum

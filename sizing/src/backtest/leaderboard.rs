@@ -169,7 +169,7 @@ mod tests {
         calibration::at_level,
         open::Replay,
         policies::{Floors, PolicyChoice, Run},
-        streams::{Kind, Size, world},
+        streams::{Kind, LawSet, Size, world},
     };
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn entries_by_hand() {
-        let world = world(Kind::Level, Size { workloads: 10, days: 40 }, 5);
+        let world = world(LawSet::First, Kind::Level, Size { workloads: 10, days: 40 }, 5);
         let krr = PolicyChoice::Krr { floors: Floors::Off, kills: false };
         let runs = [1.0, 0.9, 1.2].map(|factor| Run { choice: krr, factor });
         let decisions = Replay::new(&world, at_level(0.05)).open(&runs);

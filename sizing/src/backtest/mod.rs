@@ -17,6 +17,7 @@ pub mod bootstrap;
 pub mod calibration;
 pub mod closed;
 pub mod history;
+mod law_sets;
 mod laws;
 pub mod leaderboard;
 pub mod observe;

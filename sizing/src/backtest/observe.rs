@@ -111,6 +111,7 @@ fn observe(
         let highest = if minute < started { &mut record.start_peak } else { &mut record.peak };
         // `as` saturates, and takes NaN for 0.
         let bytes = (kib * KIB) as u64;
+        record.working_set.record(bytes as f64, interval as u64 * MINUTE);
         if highest.as_ref().is_none_or(|peak| peak.bytes < bytes) {
             *highest = Some(Peak { bytes, at: minute as u64 * MINUTE, pod: row.pod.clone() });
         }

@@ -8,7 +8,7 @@
 //! day, usage is a base times `e^z`. The base depends on the kind of the stream ([`Kind`]) and on what happens on that day
 //! (`laws.rs`); `z ≥ 0` is drawn for each pod and hour.
 
-pub use super::laws::Kind;
+pub use super::law_sets::{Kind, LawSet};
 use super::{
     laws::{HOURS, State, Stream, Truth},
     trace::{ContainerTrace, Series, Trace},
@@ -21,10 +21,6 @@ const HOUR: usize = 60;
 const DAY: usize = 1440;
 /// Hours of history that policies get: as with Prometheus by default, two weeks.
 const KEEP_HOURS: u32 = 14 * 24;
-/// Replicas of workloads, in turn.
-const REPLICAS: [usize; 5] = [1, 1, 2, 4, 8];
-/// Workloads of one family, where families fail together.
-const FAMILY: usize = 8;
 
 /// The size of the streams of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +32,15 @@ pub struct Size {
 }
 
 impl Size {
-    /// 15,360 pod-days of each kind, 107,520 of all seven.
+    /// 15,360 pod-days of each kind in the first set of laws, and 18,240 in the second.
     pub const FULL: Self = Self { workloads: 40, days: 120 };
 }
 
 /// The streams of one kind, as a world with its truth. The same seed gives the same world.
-pub fn world(kind: Kind, size: Size, seed: u64) -> World {
+pub fn world(laws: LawSet, kind: Kind, size: Size, seed: u64) -> World {
+    let of = laws.magnitudes();
     let mut random = Random::new(seed ^ (kind as u64).wrapping_mul(0x9e37_79b9));
-    let family = |workload: usize| if kind == Kind::Together { workload / FAMILY } else { workload };
+    let family = |workload: usize| if kind == Kind::Together { workload / of.family } else { workload };
     // What happens to a family on a day happens to all of its workloads.
     let mut draws: Vec<Vec<f64>> = Vec::new();
     let mut rows = Vec::new();
@@ -52,10 +49,10 @@ pub fn world(kind: Kind, size: Size, seed: u64) -> World {
         if draws.len() <= family(workload) {
             draws.push((0..size.days).map(|_| random.unit()).collect());
         }
-        let stream = Stream::new(kind, &mut random);
+        let stream = Stream::new(laws, kind, &mut random);
         let days = draws.last().map(Vec::as_slice).unwrap_or_default();
         let (states, factors) = live(&stream, days);
-        let pods = REPLICAS.get(workload % REPLICAS.len()).copied().unwrap_or(1);
+        let pods = of.replicas.get(workload % of.replicas.len()).copied().unwrap_or(1);
         for pod in 0..pods {
             let hours = || factors.iter().flatten();
             let memory = hours().map(|factor| stream.memory.draw(*factor, &mut random)).collect();
@@ -115,18 +112,20 @@ mod tests {
     fn the_same_seed_gives_the_same_usage() {
         let size = Size { workloads: 5, days: 3 };
         for kind in Kind::ALL {
-            assert_eq!(world(kind, size, 1).trace, world(kind, size, 1).trace);
-            assert_ne!(world(kind, size, 1).trace, world(kind, size, 2).trace);
+            assert_eq!(world(LawSet::First, kind, size, 1).trace, world(LawSet::First, kind, size, 1).trace);
+            assert_ne!(world(LawSet::First, kind, size, 1).trace, world(LawSet::First, kind, size, 2).trace);
         }
-        let pods: usize = (0..Size::FULL.workloads).map(|workload| REPLICAS[workload % REPLICAS.len()]).sum();
-        assert!(pods * Size::FULL.days * Kind::ALL.len() >= 100_000);
+        let of = LawSet::First.magnitudes();
+        let pods: usize =
+            (0..Size::FULL.workloads).map(|workload| of.replicas[workload % of.replicas.len()]).sum();
+        assert!(pods * Size::FULL.days * LawSet::First.kinds().len() >= 100_000);
     }
 
     /// Counts what the truth gives the probability of, over limits and requests from tight to wide.
     #[test]
     fn the_truth_is_what_happens() {
         for kind in Kind::ALL {
-            let world = world(kind, SMALL, 7);
+            let world = world(LawSet::First, kind, SMALL, 7);
             let truth = world.truth.as_ref().unwrap();
             for (margin, share) in [(1.1, 0.5), (1.3, 0.9), (1.6, 0.99)] {
                 let (mut expected, mut seen, mut variance) = (0.0, 0.0, 0.0);
@@ -169,7 +168,7 @@ mod tests {
     #[test]
     fn a_wider_limit_is_exceeded_less_often() {
         for kind in Kind::ALL {
-            let world = world(kind, Size { workloads: 5, days: 30 }, 3);
+            let world = world(LawSet::First, kind, Size { workloads: 5, days: 30 }, 3);
             let truth = world.truth.as_ref().unwrap();
             for group in 0..world.trace.groups.len() {
                 let at = |scale: f64| truth.exceeded(group, 20 * DAY, scale);
@@ -183,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_truth_counts_all_pods() {
-        let world = world(Kind::Level, Size { workloads: 5, days: 4 }, 3);
+        let world = world(LawSet::First, Kind::Level, Size { workloads: 5, days: 4 }, 3);
         // The fifth workload has eight replicas, the first one.
         let nothing = PolicyChoice::Krr { floors: Floors::Off, kills: false };
         let decisions =
@@ -193,7 +192,7 @@ mod tests {
             last.map(|it| (it.group, it.outcome.memory.truth(), it.outcome.cpu.truth())).collect();
         assert_eq!(truth.len(), 5);
         for (group, (bad, pods), (above, all)) in truth {
-            assert_eq!(pods as usize, REPLICAS[group]);
+            assert_eq!(pods as usize, LawSet::First.magnitudes().replicas[group]);
             assert!((bad - pods).abs() < 1e-9 && (above - all).abs() < 1e-9 * all && all > 0.0, "{group}");
         }
     }

@@ -247,14 +247,14 @@ fn judge_parts(
 mod tests {
     use super::*;
     use crate::{
-        backtest::streams::{Kind, Size},
+        backtest::streams::{Kind, LawSet, Size},
         engine::Profile,
     };
 
     const SIZE: Size = Size { workloads: 10, days: 12 };
 
     fn world(kind: Kind) -> World {
-        super::super::streams::world(kind, SIZE, 1)
+        super::super::streams::world(LawSet::First, kind, SIZE, 1)
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
             }
         }
         // The world's own decisions do not matter for the constants that it is judged with when it is left out.
-        let other = [super::super::streams::world(Kind::Level, SIZE, 99), world(Kind::Trend)];
+        let other = [super::super::streams::world(LawSet::First, Kind::Level, SIZE, 99), world(Kind::Trend)];
         let again = left_out(&other, risk, 3);
         assert_eq!(again[2].rules, found[2].rules);
     }

@@ -1,31 +1,26 @@
-//! Calibration: corrects the rule by how often it was not enough in the past, on one workload, on its likes and on all of the
+//! Calibration: chooses the level by how often it was not enough in the past, on one workload, on its likes and on all of the
 //! cluster.
 //!
 //! # From the risk to a level
 //!
 //! A rule gives a value for each *level* `u`, the same for all workloads ([`super::memory`]). The trials of all workloads give the curve
-//! `F(u)`, the share of workload-days on which the level was not enough ([`super::curve`]). A workload with `n` pods has `n` pod-days a day, so
-//! the share of all pod-days is `F(u) ÷ n̄`, where `n̄` is the mean number of pods. For a risk `r` the level is `F⁻¹(r·n̄)`.
+//! `F(u)`, the share of pod-days on which the level was not enough ([`super::curve`]). For a risk `r` the level is `F⁻¹(r)`.
 //!
-//! # Feedback
+//! Pods of one workload often fail together: after a rollout, on a busy day. A share of workloads would say nothing of that, so each pod
+//! that is known to have been above the level counts ([`super::memory::Outcome::pods_above`]). The prior is a share of workload-days, and of
+//! pods that fail one by one: divided by the mean number of pods, it is a share of pod-days.
 //!
-//! Trials are alike only so far: on some days many workloads grow. So what was delivered is fed back. Each past decision is made again with
-//! what was known then, for a few risks, and judged when its day is over; the risk that enters is
+//! # Older trials count less
 //!
-//! ```text
-//! r · (asked + c) ÷ (seen + c)
-//! ```
+//! Trials are alike only so far: with a longer history there are fewer surprises, and a cluster changes. So a trial counts by its place in
+//! the history of the cluster: made after `a` of `A` days, `(a ÷ A)²`. A trial in the middle counts a quarter, and all of them together as
+//! much as a third of their number. Weights that fall with the distance bound what is lost where trials are not exchangeable
+//! ([Barber et al. 2023](https://arxiv.org/abs/2202.13415)); a power of the age forgets at the pace at which the history grows, so that a young cluster
+//! forgets its first days soon, and an old one keeps enough trials for a small risk.
 //!
-//! with the pod-days asked for and seen so far; `c` is the strength of the prior. This is the mean of the Gamma–Poisson model. Like adaptive
-//! conformal inference ([Gibbs and Candès 2021](https://arxiv.org/abs/2106.00170)) it answers failures that were not asked for with a lower
-//! risk, but it does not sum them up without end, so it corrects in part: where the curve alone would deliver four times what was asked,
-//! twice as much remains. Results between those few risks are interpolated, and a lower risk never gets a lower level.
-//!
-//! # Where it lags
-//!
-//! All past days count alike, however old. Where all workloads use nearly the same amount every day, their scores rise with their history,
-//! because shapes fall with it: in simulations up to twice as much was delivered as was asked at 10 and 5 %. Counting a day half after a week
-//! would halve the excess, and changes nothing on recorded usage of four and ten days.
+//! What decisions at a few risks delivered is kept as well ([`Delivered`]), to be shown. It does not enter: each trial tells at which level it
+//! would have been enough, so the curve has it all. A correction by it, as in adaptive conformal inference
+//! ([Gibbs and Candès 2021](https://arxiv.org/abs/2106.00170)), would also pay back what the prior cost or spared in the first days.
 //!
 //! # Likes and own past
 //!
@@ -48,23 +43,24 @@ use super::{
     curve::{Curve, Prior, Scores},
 };
 
-/// The curve before any trial.
-pub const PRIOR: Prior = Prior { first: 0.6, knee: 0.3, power: 1.7, trials: 10.0, steps: 10.0 };
+/// The curve before any trial, a share of workload-days.
+pub const PRIOR: Prior = Prior { first: 0.6, knee: 0.3, power: 1.7 };
+/// Mean number of pods per workload where nothing of a cluster is known.
+const PODS: f64 = 3.0;
+/// The power of a trial's place in the history that it counts with.
+const RECENCY: f64 = 2.0;
 /// Risks for which past decisions are made again, in OOM kills per pod-day, descending.
 pub const RISKS: [f64; STEPS] = [0.1, 0.05, 0.02, 0.01, 0.005, 0.0025, 0.001, 0.0005];
 /// Number of these risks.
 pub const STEPS: usize = 8;
-/// Strength of the prior of the feedback, in failures.
-const FEEDBACK: f64 = 5.0;
-/// Mean number of pods per workload where nothing of a cluster is known.
-const PODS: f64 = 3.0;
-/// Workload-days that the mean number of pods of today is worth beside that of the past.
-const PODS_TODAY: f64 = 30.0;
 /// The level at which likes and a workload's own past are compared.
 pub const REFERENCE_LEVEL: f64 = 0.8;
 /// Strength of the priors of likes and of the own past, in days above the reference level: where few are expected, few that were
 /// seen say little.
 const COMPARISON: f64 = 1.0;
+/// The share of workload-days above the reference level before any trial, and the workload-days that it is worth.
+const REFERENCE_SHARE: f64 = 0.07;
+const REFERENCE_DAYS: f64 = 10.0;
 /// Bounds of the factor of a margin.
 const FACTORS: (f64, f64) = (0.5, 4.0);
 
@@ -113,8 +109,10 @@ pub struct Delivered {
 /// What the past of a cluster says about its workloads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterPast {
-    /// Scores of all trials.
-    pub scores: Scores,
+    /// Trials, weighted by their age in days to the power of [`RECENCY`].
+    scores: Scores,
+    /// The same weight of a trial that was judged now.
+    newest: f64,
     /// Pod-days of all trials.
     pub pod_days: f64,
     /// Mean number of pods per workload today; 0 without any.
@@ -126,16 +124,27 @@ pub struct ClusterPast {
 }
 
 impl ClusterPast {
+    /// Counts a trial that was judged so many days after the first decision, with a weight. `pods` of it ran, `above` says how many were
+    /// above a level, and so many of the last were cut off there.
+    pub fn add(&mut self, days: f64, (pods, cut_off): (f64, f64), weight: f64, above: impl Fn(f64) -> f64) {
+        self.newest = self.newest.max(days.powf(RECENCY));
+        self.scores.add(pods, cut_off, weight * days.powf(RECENCY), above);
+        self.pod_days += weight * pods;
+    }
+
+    /// All trials of one time were counted.
+    pub fn end_time(&mut self) {
+        self.scores.end_time();
+    }
+
     /// The calibration of a workload, whose likes exceeded the reference level so often; they do not include itself.
     pub fn calibration(&self, likes: Exceeded) -> Calibration {
-        let days = self.scores.trials();
-        let today = if self.pods_today > 0.0 { self.pods_today } else { PODS };
-        let pods = ((self.pod_days + PODS_TODAY * today) / (days + PODS_TODAY)).max(f64::MIN_POSITIVE);
-        let prior = Scores::default().curve(PRIOR).share_above(REFERENCE_LEVEL);
+        let newest = if self.newest > 0.0 { self.newest } else { 1.0 };
+        let pods = if self.pods_today > 0.0 { self.pods_today } else { PODS };
+        let prior = Prior { first: (PRIOR.first / pods).min(1.0), ..PRIOR };
         Calibration {
-            curve: self.scores.curve(PRIOR),
-            pods,
-            reference: self.exceeded.share(prior, PRIOR.trials),
+            curve: self.scores.times(1.0 / newest, self.pod_days).curve(prior),
+            reference: self.exceeded.share(REFERENCE_SHARE, REFERENCE_DAYS),
             likes,
             delivered: self.delivered,
             pod_days: self.pod_days,
@@ -147,7 +156,6 @@ impl ClusterPast {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Calibration {
     curve: Curve,
-    pods: f64,
     reference: f64,
     likes: Exceeded,
     delivered: [Delivered; STEPS],
@@ -185,13 +193,12 @@ impl Calibration {
 
     /// The level for a risk per pod-day.
     pub fn level(&self, risk: f64) -> f64 {
-        self.curve.level_for((self.corrected(risk) * self.pods).min(1.0))
+        self.curve.level_for(risk)
     }
 
-    /// The risk per pod-day at a level, of a workload with so many pods; at most 1.
-    pub fn risk(&self, level: f64, pods: f64) -> f64 {
-        let share = self.uncorrected(self.curve.share_above(level) / self.pods) * self.pods;
-        (share / pods.max(f64::MIN_POSITIVE)).min(1.0)
+    /// The risk per pod-day at a level.
+    pub fn risk(&self, level: f64) -> f64 {
+        self.curve.share_above(level)
     }
 
     /// Factors of the margin for a workload with such a past.
@@ -219,43 +226,6 @@ impl Calibration {
     /// Workload-days of likes.
     pub fn likes_days(&self) -> f64 {
         self.likes.days
-    }
-
-    /// The corrected risks of [`RISKS`]. A lower risk is never corrected to a higher one.
-    fn corrected_risks(&self) -> [f64; STEPS] {
-        let mut lowest = f64::INFINITY;
-        let mut corrected = RISKS;
-        for (risk, Delivered { asked, seen }) in corrected.iter_mut().zip(self.delivered) {
-            lowest = lowest.min(*risk * (asked + FEEDBACK) / (seen + FEEDBACK));
-            *risk = lowest;
-        }
-        corrected
-    }
-
-    /// The risk that enters for a risk that is asked.
-    fn corrected(&self, risk: f64) -> f64 {
-        interpolate(risk, RISKS, self.corrected_risks())
-    }
-
-    fn uncorrected(&self, risk: f64) -> f64 {
-        interpolate(risk, self.corrected_risks(), RISKS)
-    }
-}
-
-/// Interpolates between pairs of descending values, in logarithms; beyond them in proportion.
-fn interpolate(value: f64, from: [f64; STEPS], to: [f64; STEPS]) -> f64 {
-    let pairs = || from.into_iter().zip(to);
-    let above = pairs().take_while(|(from, _)| *from >= value).last();
-    let below = pairs().find(|(from, _)| *from < value);
-    match (above, below) {
-        (Some((upper, of_upper)), Some((lower, of_lower))) => {
-            let part = (upper / value).ln() / (upper / lower).ln();
-            of_upper.powf(1.0 - part) * of_lower.powf(part)
-        }
-        (Some((nearest, of_nearest)), None) | (None, Some((nearest, of_nearest))) => {
-            value * of_nearest / nearest
-        }
-        (None, None) => value,
     }
 }
 

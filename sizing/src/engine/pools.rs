@@ -24,6 +24,8 @@ pub struct Pools {
     likes: HashMap<Like, Exceeded>,
     own: HashMap<Key, Exceeded>,
     undecided: VecDeque<Step>,
+    /// The hour of the first decision.
+    first: Option<Hour>,
     /// Part of a day that a trial counts as, since days overlap.
     weight: f64,
 }
@@ -105,15 +107,15 @@ impl Pools {
         let of_cpu =
             members.iter().map(|Member { key, like, cpu, .. }| CpuMember { name: &key.0, like, days: cpu });
         self.cpu.advance(now, self.rule, of_cpu);
-        self.memory.pods_today = 0.0;
         let trials: Vec<(&Member<'_>, Trial)> = members
             .iter()
             .filter_map(|member| Some((member, member.history.trial(now, self.rule)?)))
             .collect();
-        let running = || trials.iter().filter(|(_, trial)| trial.pods > 0.0);
-        let count = running().count();
-        if count > 0 {
-            self.memory.pods_today = running().map(|(_, trial)| trial.pods).sum::<f64>() / count as f64;
+        let running: Vec<f64> =
+            trials.iter().map(|(_, trial)| trial.pods).filter(|pods| *pods > 0.0).collect();
+        self.memory.pods_today = running.iter().sum::<f64>() / running.len().max(1) as f64;
+        if !trials.is_empty() {
+            self.first.get_or_insert(now);
         }
         let of_all = self.memory.calibration(Exceeded::default());
         let decided = trials.iter().map(|(member, trial)| {
@@ -137,23 +139,26 @@ impl Pools {
     fn judge(&mut self, now: Hour, members: &[Member<'_>]) {
         while self.undecided.front().is_some_and(|step| step.at.0.saturating_add(TRIAL_DAY) <= now.0) {
             let Some(step) = self.undecided.pop_front() else { return };
+            let first = self.first.unwrap_or(step.at);
+            let days = f64::from(step.at.0 + TRIAL_DAY - first.0) / f64::from(TRIAL_DAY);
             for member in members {
                 let Some(decided) = step.decided.get(&member.key) else { continue };
                 let Some(outcome) = member.history.outcome(step.at) else { continue };
                 let Decided { trial, factor, levels } = *decided;
                 let (past, weight) = (&mut self.memory, self.weight);
-                past.scores.add(trial.score(&outcome, factor), weight);
-                past.pod_days += weight * outcome.pod_days;
+                let above = |level: f64| outcome.pods_above(trial.limit(level, factor));
+                past.add(days, (outcome.pods, outcome.killed), weight, above);
                 for ((delivered, risk), level) in past.delivered.iter_mut().zip(RISKS).zip(levels) {
-                    let Some(fails) = trial.fails(&outcome, level, factor) else { continue };
-                    delivered.asked += weight * outcome.pod_days * risk;
-                    delivered.seen += if fails { weight } else { 0.0 };
+                    let Some(failed) = trial.failed(&outcome, level, factor) else { continue };
+                    delivered.asked += weight * outcome.pods * risk;
+                    delivered.seen += weight * failed;
                 }
                 let is_above = trial.exceeds_reference(&outcome);
                 past.exceeded.add(is_above, weight);
                 self.own.entry(member.key.clone()).or_default().add(is_above, weight);
                 self.likes.entry(member.like.clone()).or_default().add(is_above, weight);
             }
+            self.memory.end_time();
         }
     }
 

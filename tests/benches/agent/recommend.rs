@@ -1,4 +1,4 @@
-//! Run time of `snug recommend` for the usage history of a large cluster.
+//! Run time and memory of `snug recommend` for the usage history of a large cluster.
 
 use std::{
     fs::File,
@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use snug_sizing::evidence::{Evidence, HOUR, Header};
+use wait4::Wait4 as _;
 
 use crate::{
     history::{Random, half_a_minute},
@@ -35,24 +36,29 @@ pub(crate) fn run(binary: &Path) -> Result<Section> {
     let file = folder.path().join("snapshot.jsonl");
     write(&file)?;
     let bytes = file.metadata()?.len();
-    let mut times = Vec::new();
+    let (mut times, mut peaks) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         interrupt::sleep(std::time::Duration::ZERO)?;
         let begun = Instant::now();
         let mut snug = Command::new(binary);
         snug.arg("recommend").arg("--file").arg(&file).stdout(Stdio::null());
-        ensure!(snug.status().context("cannot start snug")?.success(), "`snug recommend` failed");
+        let end = snug.spawn().context("cannot start snug")?.wait4().context("cannot wait for snug")?;
+        ensure!(end.status.success(), "`snug recommend` failed");
         times.push(begun.elapsed().as_secs_f64());
+        peaks.push(mib(end.rusage.maxrss));
     }
     let seconds = median(times);
     let mut section = Section::new("recommend");
     section.paragraph(&format!(
-        "Run time of `snug recommend` on a snapshot of {WORKLOADS} workloads over {} days ({:.0} MiB of JSON in the page cache). Median \
+        "Run time and memory of `snug recommend` on a snapshot of {WORKLOADS} workloads over {} days ({:.0} MiB of JSON in the page cache). Median \
          of {RUNS} runs. The command uses all CPUs.",
         HOURS / 24,
         mib(bytes),
     ));
-    section.budgets = vec![Budget::at_most("time", seconds, 2.0, "s", 2)];
+    section.budgets = vec![
+        Budget::at_most("time", seconds, 2.0, "s", 2),
+        Budget::at_most("peak resident memory", median(peaks), 512.0, "MiB", 0),
+    ];
     Ok(section.finish())
 }
 

@@ -141,6 +141,49 @@ fn delivers_what_was_asked() {
     }
 }
 
+/// Workloads of four pods whose usage is higher on one day of ten, of all four pods at once: the factor of each day.
+fn shaken(workloads: usize, days: usize) -> Vec<Vec<f64>> {
+    let mut random = Random::new(7);
+    let mut day = || if random.unit() < 0.1 { 1.0 + 0.1 * random.exponential() } else { 1.0 };
+    (0..workloads).map(|_| (0..days).map(|_| day()).collect()).collect()
+}
+
+#[test]
+fn pods_that_fail_together_are_delivered_what_was_asked() {
+    const DAYS: usize = 120;
+    const PODS: u64 = 4;
+    let factors = shaken(60, DAYS);
+    let past = |number: usize, days: usize| {
+        let name = format!("web{number}x");
+        let mut evidence = Evidence::new(workload(&name), container("app"), 100);
+        for (day, factor) in factors[number].iter().enumerate().take(days).skip(days.saturating_sub(14)) {
+            for quarter in 0..4 {
+                let record = evidence.hour(Hour((day * 24 + quarter * 6) as u32));
+                record.observed = PODS * HOUR * 6;
+                let bytes = (200.0 * MIB as f64 * factor) as u64;
+                record.working_set.record(bytes as f64, PODS * HOUR * 6);
+                record.peak =
+                    Some(Peak { bytes, at: day as u64 * 24 * HOUR, pod: format!("{name}-{quarter}") });
+            }
+        }
+        evidence
+    };
+    let mut pools = Pools::empty(Rule::FITTED, SCOPE).with_step(Hour(24));
+    let (mut failed, mut all) = (0.0, 0.0);
+    for day in 1..DAYS {
+        let evidence: Vec<Evidence> = (0..factors.len()).map(|number| past(number, day)).collect();
+        pools.advance(Hour((day * 24) as u32), &members(&evidence));
+        // 240 pod-days a day, so 20 ÷ risk are known after five days at 2 %.
+        for (number, evidence) in evidence.iter().enumerate().filter(|_| day > 30) {
+            all += 1.0;
+            let need = 200.0 * MIB as f64 * factors[number][day];
+            failed += if need > limit(evidence, &pools, 0.02) { 1.0 } else { 0.0 };
+        }
+    }
+    let ratio = failed / all / 0.02;
+    assert!((0.8..1.2).contains(&ratio), "delivered {ratio} times what was asked");
+}
+
 #[test]
 fn own_past_outweighs_likes_with_time() {
     let varying = |days: u32| {
