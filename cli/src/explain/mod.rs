@@ -85,10 +85,10 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let mut all = Explanations { schema: SCHEMA, explanations: Vec::new(), skipped: Vec::new() };
     let sources = selected.source.open(sizing.likes())?;
     let select = selected.resolve(sources.iter().map(|source| &source.snapshot));
-    let request = ReportRequest { sizing, price: None, group_by: None };
     for source in &sources {
-        let mut report = report_of(&request, source, |evidence| select.is(evidence))?;
         let policies = sizing.policies(source.cluster.as_ref())?;
+        let request = ReportRequest { policies: &policies, price: None, group_by: None };
+        let mut report = report_of(&request, source, |evidence| select.is(evidence))?;
         let details = Details::new(&source.snapshot, &source.pools, &policies);
         let of_cluster =
             if source.name.is_empty() { String::new() } else { format!("Cluster {}: ", plain(&source.name)) };

@@ -27,9 +27,9 @@ impl History {
             bail!("manifests are compared with one cluster; select one of {} with --match", names.join(", "));
         }
         let source = opened.pop().context("there is no cluster")?;
-        let report =
-            recommend::report_of(&ReportRequest { sizing, price: None, group_by: None }, &source, |_| true)?;
         let policies = sizing.policies(source.cluster.as_ref())?;
+        let request = ReportRequest { policies: &policies, price: None, group_by: None };
+        let report = recommend::report_of(&request, &source, |_| true)?;
         Ok(Self { report, source, policies })
     }
 

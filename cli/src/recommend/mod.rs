@@ -226,7 +226,8 @@ impl WorkloadSelector {
 /// What a report is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct ReportRequest<'o> {
-    pub sizing: &'o SizingOptions,
+    /// From [`SizingOptions::policies`], with the annotations of the same cluster.
+    pub policies: &'o Policies,
     /// Adds what requests cost.
     pub price: Option<Prices>,
     /// The label of pods that totals are by.
@@ -246,11 +247,14 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
         Some(name) => WorkloadMatch::new(name, None, snapshots()),
         None => WorkloadMatch::ALL,
     };
-    let request = ReportRequest { sizing, price: *price, group_by: selection.group_by.as_deref() };
-    let mut reports = Vec::new();
+    let (mut reports, mut policies_of) = (Vec::new(), Vec::new());
     for source in &sources {
         progress::step(&format!("computing recommendations for {known} containers"));
+        let policies = sizing.policies(source.cluster.as_ref())?;
+        let request =
+            ReportRequest { policies: &policies, price: *price, group_by: selection.group_by.as_deref() };
         reports.push((source.name.clone(), report_of(&request, source, |evidence| select.is(evidence))?));
+        policies_of.push(policies);
     }
     let now = || reports.iter().flat_map(|(_, report)| &report.recommendations);
     let rates: Vec<f64> = now().filter_map(|entry| entry.oom_kills_per_pod_day?.now).collect();
@@ -262,11 +266,10 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let reasons: BTreeSet<String> = skipped().map(|skipped| skipped.why.clone()).collect();
 
     let mut page = Page::default();
-    for ((name, report), source) in reports.iter_mut().zip(&sources) {
+    for (((name, report), source), policies) in reports.iter_mut().zip(&sources).zip(&policies_of) {
         report.select(selection, output.shape());
         if matches!(output, Output::Vpa | Output::Html) {
-            let policies = sizing.policies(source.cluster.as_ref())?;
-            let details = Details::new(&source.snapshot, &source.pools, &policies);
+            let details = Details::new(&source.snapshot, &source.pools, policies);
             report.bound(&details);
             page.add(name, report, &details);
         }
@@ -296,16 +299,15 @@ fn output_of(reports: Vec<(String, Report)>, output: Output) -> Result<String> {
 /// The report of one cluster, of the containers that `select` selects.
 ///
 /// # Errors
-/// When the policy file is invalid, or rows cannot be grouped.
+/// When rows cannot be grouped.
 pub fn report_of(
     request: &ReportRequest<'_>,
     opened: &OpenedSource,
     select: impl Fn(&Evidence) -> bool,
 ) -> Result<Report> {
-    let ReportRequest { sizing, price, group_by } = request;
+    let ReportRequest { policies, price, group_by } = request;
     let OpenedSource { snapshot, pools, cluster, constraints, .. } = opened;
-    let policies = sizing.policies(cluster.as_ref())?;
-    let mut report = Report::make(snapshot, pools, &policies, select);
+    let mut report = Report::make(snapshot, pools, policies, select);
     // Without any, the pods' own requests and limits are the only known constraint.
     let constraints =
         cluster.as_ref().map(Cluster::constraints).or_else(|| constraints.clone()).unwrap_or_default();
@@ -323,7 +325,7 @@ pub fn report_of(
     report.place(snapshot, objects);
     report.check(snapshot, &constraints);
     report.remark(snapshot);
-    let details = Details::new(snapshot, pools, &policies);
+    let details = Details::new(snapshot, pools, policies);
     report.expect(&details);
     if let (Some(cluster), Some(_)) = (&cluster, price) {
         match cluster.occupancy() {
