@@ -1,4 +1,4 @@
-//! The terminal while the live view has it: the alternate screen in raw mode. It is given back however the view ends.
+//! The terminal while the live view has it: the alternate screen in raw mode. It is restored however the view ends.
 
 use std::{
     io::{self, BufWriter, Stdout, Write as _},

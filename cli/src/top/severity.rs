@@ -15,7 +15,7 @@ pub(crate) enum Severity {
 
 /// From which share of throttled CFS periods on.
 const THROTTLED: [f64; 2] = [0.05, 0.25];
-/// From which share of the memory limit on. The working set has no cache that can be given back at once.
+/// From which share of the memory limit on. The working set has no cache that can be reclaimed at once.
 const MEMORY: [f64; 2] = [0.85, 0.95];
 
 impl Severity {

@@ -130,7 +130,7 @@ fn slow_readers_on_a_full_node_leave_the_agent_within_its_limit() -> Result<()> 
     assert!(limited.is_some_and(|line| !line.ends_with(" 0")), "{limited:?}");
 
     drop(readers);
-    eventually(Duration::from_secs(20), "the memory is given back", || {
+    eventually(Duration::from_secs(20), "the memory is released", || {
         Ok((memory(&agent)? <= before + LEFT).then_some(()))
     })
     .with_context(|| format!("{before} bytes before, now {:?}", memory(&agent)))?;

@@ -163,7 +163,7 @@ fn numbers_on_the_screen_are_those_of_the_json() -> Result<()> {
 }
 
 #[test]
-fn the_terminal_is_given_back_after_signals() -> Result<()> {
+fn the_terminal_is_restored_after_signals() -> Result<()> {
     if !has_program("tmux") {
         return cannot_run("tmux is not installed");
     }
