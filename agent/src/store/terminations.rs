@@ -27,7 +27,8 @@ const PROGRAM_START_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct InitLifecycle {
     pub(super) init: Option<Init>,
     pub(super) termination: Option<Termination>,
-    /// An exit that may be one of the runtime's own processes, and when it was reported.
+    /// The exit of a process in a cgroup of unknown kind, which may be a container's, and when it was reported. The process may
+    /// be the runtime's.
     unconfirmed: Option<(Exit, Instant)>,
     pub(super) last_oom_kill: Option<OomKill>,
     pub(super) oom_kills: u64,
@@ -48,13 +49,17 @@ impl InitLifecycle {
     }
 
     /// The init process has exited. Returns the reason and the exit code; `None` if a termination is known already or this one
-    /// is not confirmed.
+    /// is not confirmed. The exit of a container's own runtime is none: where the program cannot be started, only the runtime
+    /// knows the reason, and a pod status reports it.
     pub(super) fn exit(&mut self, exit: Exit, level: Level, now: Instant) -> Option<(TerminationReason, u8)> {
         if self.termination.is_some() || self.unconfirmed.is_some() {
             return None;
         }
         if exit.init.contained || level == Level::Unit {
             return Some(self.record(exit));
+        }
+        if matches!(level, Level::Container | Level::Sandbox) {
+            return None;
         }
         self.unconfirmed = Some((exit, now));
         None
@@ -149,6 +154,8 @@ fn names_across_restarts(identity: &Identity) -> impl Iterator<Item = Box<str>> 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::OomScope;
 
@@ -203,17 +210,17 @@ mod tests {
         let now = Instant::now();
         let before_program = || {
             let mut lifecycle = InitLifecycle::default();
-            assert!(lifecycle.start(outside(5, 0).init, Level::Container));
-            assert_eq!(lifecycle.exit(outside(5, 0), Level::Container, now), None);
-            assert!(!lifecycle.start(outside(6, 0).init, Level::Container), "another process of the runtime");
-            assert_eq!(lifecycle.exit(outside(6, 1), Level::Container, now), None);
+            assert!(lifecycle.start(outside(5, 0).init, Level::Cgroup));
+            assert_eq!(lifecycle.exit(outside(5, 0), Level::Cgroup, now), None);
+            assert!(!lifecycle.start(outside(6, 0).init, Level::Cgroup), "another process of the runtime");
+            assert_eq!(lifecycle.exit(outside(6, 1), Level::Cgroup, now), None);
             lifecycle
         };
         let mut lifecycle = before_program();
-        assert!(lifecycle.start(exit(7, 1.0, 0).init, Level::Container));
+        assert!(lifecycle.start(exit(7, 1.0, 0).init, Level::Cgroup));
         assert_eq!(lifecycle.confirm_exit(), None);
         assert_eq!(
-            lifecycle.exit(exit(7, 2.0, 3 << 8), Level::Container, now),
+            lifecycle.exit(exit(7, 2.0, 3 << 8), Level::Cgroup, now),
             Some((TerminationReason::Error, 3))
         );
 
@@ -223,7 +230,7 @@ mod tests {
             lifecycle.confirm_exit_if_due(now + PROGRAM_START_TIMEOUT),
             Some((TerminationReason::Completed, 0))
         );
-        assert!(!lifecycle.start(exit(7, 1.0, 0).init, Level::Container), "too late");
+        assert!(!lifecycle.start(exit(7, 1.0, 0).init, Level::Cgroup), "too late");
         assert_eq!(before_program().confirm_exit(), Some((TerminationReason::Completed, 0)));
         let mut unit = InitLifecycle::default();
         assert_eq!(
@@ -231,5 +238,42 @@ mod tests {
             Some((TerminationReason::Completed, 0)),
             "no container"
         );
+    }
+    /// Processes in the cgroup of a container, as pid, whether it exits, and its code: those of the runtime start and exit before
+    /// the program and after it, and the program may never start, or not exit.
+    fn processes() -> impl Strategy<Value = Vec<(u32, bool, u8)>> {
+        let of_runtime = || prop::collection::vec((10..14_u32, any::<bool>(), any::<u8>()), 0..6);
+        let program = prop::option::of((any::<bool>(), any::<u8>()));
+        (of_runtime(), program, of_runtime()).prop_map(|(before, program, after)| {
+            let starts = program.map(|(_, code)| (PROGRAM, false, code));
+            let exits = program.filter(|(exits, _)| *exits).map(|(_, code)| (PROGRAM, true, code));
+            // The eBPF program reports no other process while the container's program runs.
+            let after = after.into_iter().filter(|_| exits.is_some() || starts.is_none());
+            before.into_iter().chain(starts).chain(exits).chain(after).collect()
+        })
+    }
+
+    const PROGRAM: u32 = 5;
+
+    proptest! {
+        #[test]
+        fn only_the_exit_of_its_program_is_the_termination_of_a_container(processes in processes()) {
+            let (mut lifecycle, now) = (InitLifecycle::default(), Instant::now());
+            let mut counted = Vec::new();
+            for (pid, exits, code) in &processes {
+                let ended = exit(*pid, 1.0, u32::from(*code) << 8);
+                let ended = Exit { init: Init { contained: *pid == PROGRAM, ..ended.init }, ..ended };
+                if *exits {
+                    counted.extend(lifecycle.exit(ended, Level::Container, now));
+                } else {
+                    lifecycle.start(ended.init, Level::Container);
+                }
+            }
+            counted.extend(lifecycle.confirm_exit_if_due(now + PROGRAM_START_TIMEOUT));
+            counted.extend(lifecycle.confirm_exit());
+            let ends = |(pid, exits, code): &(u32, bool, u8)| (*pid == PROGRAM && *exits).then_some(*code);
+            let expected: Vec<u8> = processes.iter().filter_map(ends).collect();
+            prop_assert_eq!(counted.iter().map(|(_, code)| *code).collect::<Vec<_>>(), expected);
+        }
     }
 }

@@ -89,18 +89,20 @@ impl Container {
         Ok(directories)
     }
 
-    /// Runs a shell script in the container. The script starts once its process is in the cgroups of all hierarchies.
+    /// Runs a shell script in the container, with a mount namespace of its own. The script starts once its process is in the cgroups
+    /// of all hierarchies.
     pub(crate) fn run(&mut self, script: &str) -> Result<u32> {
         self.run_in(&self.leaves.clone(), script)
     }
 
     /// Runs a shell script in cgroups of the pod.
     pub(crate) fn run_in(&mut self, directories: &[PathBuf], script: &str) -> Result<u32> {
-        let mut child = Command::new("sh")
-            .args(["-c", &format!("read -r go; {script}")])
+        // A process that shares its parent's mount namespace would pass for one of the runtime's own.
+        let mut child = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &format!("read -r go; {script}")])
             .stdin(Stdio::piped())
             .spawn()
-            .context("cannot start sh")?;
+            .context("cannot start unshare")?;
         let (pid, start) = (child.id(), child.stdin.take());
         self.processes.push(child);
         for leaf in directories {

@@ -13,7 +13,7 @@ use crate::{
     otlp::receiver::{Receiver, prepared},
 };
 
-/// How long an event may take. Throttling is detected over ten seconds, and an unconfirmed exit counts after five.
+/// How long an event may take. Throttling is detected over ten seconds.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// The events of a pod, from the API.
