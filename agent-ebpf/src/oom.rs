@@ -2,7 +2,8 @@
 //!
 //! The tracepoint `mark_victim` does not name the cgroup whose limit was reached. But such a cgroup increments its own
 //! `memory_events_local[MEMCG_OOM]` before the OOM killer runs. So the cgroup is the lowest one, from the victim's cgroup
-//! upwards, whose counter has increased since it was last read here. If none has, the node ran out of memory.
+//! upwards, whose counter has increased since it was last read here, or since the cgroup was created, if the programs ran by then. If
+//! none has, the node ran out of memory.
 //!
 //! With `memory.oom.group`, which the kubelet sets for containers, the kernel kills all processes of the cgroup after the victim, and
 //! the tracepoint reports each of them. They belong to one OOM kill: the same task kills them within one call. Tasks that wait
@@ -12,7 +13,7 @@ use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
     macros::{btf_tracepoint, map},
-    maps::LruHashMap,
+    maps::{Array, LruHashMap},
     programs::BtfTracePointContext,
 };
 use snug_ebpf::abi::{events::OOM_KILL, offsets::ABSENT, oom::OomEvent};
@@ -28,6 +29,10 @@ use crate::{
 /// `memory_events_local[MEMCG_OOM]` as last read here, by the cgroup's kernfs id.
 #[map]
 static LAST_OOM_COUNTS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8192, 0);
+
+/// `serial_nr` of the first cgroup that was created while the programs ran; 0 if there was none.
+#[map]
+static FIRST_SERIAL: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The last kill of all processes of a cgroup with `memory.oom.group`, by the cgroup's kernfs id.
 #[map]
@@ -48,8 +53,9 @@ const GROUP_KILL_NS: u64 = 5_000_000_000;
 /// At most this many cgroups, from the victim's upwards, are checked.
 const MAX_ANCESTORS: u32 = 12;
 
-/// A failing charge requests at most this many pages. A counter that was not read before may have been incremented before the
-/// agent started, so it counts only if the cgroup's usage is this close to its limit.
+/// A failing charge requests at most this many pages. A counter of an older cgroup that was not read before may have been
+/// incremented before the programs ran, so it counts only if the cgroup's usage is this close to its limit. Usage may have decreased
+/// since the charge failed: for younger cgroups it does not matter.
 const MAX_CHARGE_PAGES: u64 = 64;
 
 #[btf_tracepoint(function = "mark_victim")]
@@ -146,7 +152,7 @@ fn ancestors(css: *const u8) -> Ancestors {
         let last = unsafe { LAST_OOM_COUNTS.get(id) }.copied();
         let increased = match last {
             Some(last) => ooms > last,
-            None => ooms > 0 && is_at_limit(memcg),
+            None => ooms > 0 && (is_young(memcg) || is_at_limit(memcg)),
         };
         if field::<u8>(memcg, offset!(memory_oom_group)).is_some_and(|flag| flag != 0) {
             if found.is_none() {
@@ -170,6 +176,25 @@ fn ancestors(css: *const u8) -> Ancestors {
         }
     }
     Ancestors { limiting_css: found, group, killed_before }
+}
+
+/// Remembers the first cgroup that is created while the programs run.
+#[inline(always)]
+pub(crate) fn cgroup_was_created(cgroup: *const u8) {
+    let Some(first) = FIRST_SERIAL.get_ptr_mut(0) else { return };
+    // SAFETY: an element of an array is always there, and is written by this function only.
+    unsafe {
+        if *first == 0 {
+            *first = field(cgroup, offset!(css_serial)).unwrap_or(0);
+        }
+    }
+}
+
+/// Whether a `cgroup_subsys_state` was created while the programs ran.
+#[inline(always)]
+fn is_young(css: *const u8) -> bool {
+    let first = FIRST_SERIAL.get(0).copied().filter(|first| *first != 0);
+    first.zip(field::<u64>(css, offset!(css_serial))).is_some_and(|(first, own)| own > first)
 }
 
 #[inline(always)]

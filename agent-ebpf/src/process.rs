@@ -7,7 +7,8 @@
 //!
 //! The runtime may first execute itself in the cgroup (runc does, from a copy of its binary that the container cannot
 //! overwrite). Such a process shares its parent's mount namespace; the first process with another mount namespace replaces
-//! it as the init process. If none comes, as in a systemd unit, it stays the init process.
+//! it as the init process, be it another one or the same after its next `execve`. If none comes, as in a systemd unit, it stays
+//! the init process.
 //!
 //! Tracepoints: `sched_process_exec`, `sched_process_exit`.
 
@@ -59,7 +60,7 @@ fn started(context: &BtfTracePointContext) -> Option<()> {
     let pid: u32 = field(task, offset!(task_tgid))?;
     // SAFETY: entries are only replaced as a whole; an entry deleted meanwhile still has its values.
     let living = unsafe { INITS.get(id) }.copied().filter(|init| init.ended == 0);
-    if living.is_some_and(|init| init.contained != 0 || init.pid == pid) {
+    if living.is_some_and(|init| init.contained != 0) {
         return None;
     }
     let level: u32 = field(cgroup, offset!(cgroup_level))?;

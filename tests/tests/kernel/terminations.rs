@@ -1,6 +1,6 @@
 //! Terminations of containers: final records, exit codes, OOM kills, and network counters.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use snug_agent::model::{EventDetails, OomScope, TerminatedContainer, TerminationReason, View};
 use snug_tests::{
@@ -76,6 +76,38 @@ fn exits_of_other_processes_are_not_counted_and_signals_are() {
     let after = workload_of(&driver.round(), cgroup.path());
     assert_eq!(terminations(&after), [(TerminationReason::Error, Some(137), 1)]);
     assert!(row_of(&driver.round(), cgroup.path()).is_some());
+}
+
+#[test]
+fn only_a_program_in_its_own_mount_namespace_terminates_a_container_of_a_pod() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let top = Cgroup::new(&host, "program");
+    let pods = top.child("kubepods");
+    let pod = pods.child("pod5e57ab1e-0000-4000-8000-00000000abce");
+    let v2 = host.hierarchies.cpu_time().unwrap();
+    for (number, (script, expected)) in [
+        // A runtime that executes itself in the cgroup, and fails before the program starts.
+        ("exec sh -c 'exit 1'", None),
+        ("sh -c 'exit 0'; exec sh -c 'exit 0'", None),
+        // One that executes the program in its own process, at once and after it has executed itself.
+        ("exec unshare --mount sh -c 'exit 3'", Some(3)),
+        ("exec sh -c 'exec unshare --mount sh -c \"exit 4\"'", Some(4)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let container = pod.child(&format!("{number:064x}"));
+        let procs = container.directory(v2).join("cgroup.procs");
+        let script = format!("echo $$ >{}; {script}", procs.display());
+        let status = Command::new("sh").args(["-c", &script]).status().unwrap();
+        assert_eq!(status.code(), Some(expected.unwrap_or(i32::from(number == 0))), "{script}");
+        container.remove();
+        driver.round();
+        let published = driver.round();
+        let end = end_of(&published, container.path()).unwrap();
+        assert_eq!(end.termination.as_ref().map(|end| i32::from(end.exit_code)), expected, "{script}");
+    }
 }
 
 #[test]

@@ -32,6 +32,7 @@ fn awaited(agent: &Agent, pod: &str, number: usize) -> Result<Vec<Value>> {
         let events = events(agent, pod)?;
         Ok((events.len() >= number).then_some(events))
     })
+    .with_context(|| format!("{:?}", events(agent, pod)))
 }
 
 fn pod_name(name: &str) -> String {
