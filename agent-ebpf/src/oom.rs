@@ -185,16 +185,18 @@ pub(crate) fn cgroup_was_created(cgroup: *const u8) {
     // SAFETY: an element of an array is always there, and is written by this function only.
     unsafe {
         if *first == 0 {
-            *first = field(cgroup, offset!(css_serial)).unwrap_or(0);
+            *first = field(cgroup, offset!(cgroup_serial)).unwrap_or(0);
         }
     }
 }
 
-/// Whether a `cgroup_subsys_state` was created while the programs ran.
+/// Whether the cgroup of a `cgroup_subsys_state` was created while the programs ran.
 #[inline(always)]
 fn is_young(css: *const u8) -> bool {
     let first = FIRST_SERIAL.get(0).copied().filter(|first| *first != 0);
-    first.zip(field::<u64>(css, offset!(css_serial))).is_some_and(|(first, own)| own > first)
+    let own =
+        pointer(css, offset!(css_cgroup)).and_then(|cgroup| field::<u64>(cgroup, offset!(cgroup_serial)));
+    first.zip(own).is_some_and(|(first, own)| own >= first)
 }
 
 #[inline(always)]

@@ -129,9 +129,6 @@ offsets! {
     mount_namespace,
     /// `cgroup_subsys_state.parent`: the same controller's state of the parent cgroup.
     css_parent,
-    /// `cgroup_subsys_state.serial_nr`, a `u64`: increases from one state to the next that is created, in all hierarchies. Also of a
-    /// `cgroup`, whose first member is a state.
-    css_serial,
     /// `mem_cgroup.oom_group`, a `bool`: `memory.oom.group` of cgroup v2.
     memory_oom_group,
     /// `mem_cgroup.memory_events_local[MEMCG_OOM]`: OOM events caused by this cgroup's own limit.

@@ -103,7 +103,6 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
         signal_live: at("signal_struct", "live", "signal_struct.live"),
         mount_namespace: at("nsproxy", "mnt_ns", "nsproxy.mnt_ns"),
         css_parent: at("cgroup_subsys_state", "parent", "cgroup_subsys_state.parent"),
-        css_serial: at("cgroup_subsys_state", "serial_nr", "cgroup_subsys_state.serial_nr"),
         sock_cgroup: at("sock", "sk_cgrp_data.cgroup", "sock.sk_cgrp_data.cgroup"),
         sock_error: at("sock", "sk_err", "sock.sk_err"),
         sock_protocol: at("sock", "sk_protocol", "sock.sk_protocol"),
