@@ -106,8 +106,8 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
             }
             None => 0,
         },
-        usage_pages: field(memcg, offset!(memory_usage)).unwrap_or(0),
-        limit_pages: field(memcg, offset!(memory_limit)).unwrap_or(u64::MAX),
+        usage_pages: field(memcg, offset!(memory.usage_pages)).unwrap_or(0),
+        limit_pages: field(memcg, offset!(memory.limit_pages)).unwrap_or(u64::MAX),
         pid,
         reserved: 0,
         comm: comm(task),
@@ -181,12 +181,8 @@ fn ancestors(css: *const u8) -> Ancestors {
 /// Remembers the first cgroup that is created while the programs run.
 #[inline(always)]
 pub(crate) fn cgroup_was_created(cgroup: *const u8) {
-    let Some(first) = FIRST_SERIAL.get_ptr_mut(0) else { return };
-    // SAFETY: an element of an array is always there, and is written by this function only.
-    unsafe {
-        if *first == 0 {
-            *first = field(cgroup, offset!(cgroup_serial)).unwrap_or(0);
-        }
+    if FIRST_SERIAL.get(0) == Some(&0) {
+        let _ = FIRST_SERIAL.set(0, field(cgroup, offset!(cgroup_serial)).unwrap_or(0), 0);
     }
 }
 
@@ -202,13 +198,17 @@ fn is_young(css: *const u8) -> bool {
 #[inline(always)]
 fn is_at_limit(memcg: *const u8) -> bool {
     let (usage, limit) =
-        (field::<u64>(memcg, offset!(memory_usage)), field::<u64>(memcg, offset!(memory_limit)));
+        (field::<u64>(memcg, offset!(memory.usage_pages)), field::<u64>(memcg, offset!(memory.limit_pages)));
     let reaches = |usage: Option<u64>, limit: Option<u64>| {
         matches!((usage, limit), (Some(usage), Some(limit))
             if limit > MAX_CHARGE_PAGES && usage.saturating_add(MAX_CHARGE_PAGES) >= limit)
     };
     // On cgroup v1 these fields are `memsw`: usage and limit of memory and swap together.
-    reaches(usage, limit) || reaches(field(memcg, offset!(swap_usage)), field(memcg, offset!(swap_limit)))
+    reaches(usage, limit)
+        || reaches(
+            field(memcg, offset!(memory.swap_usage_pages)),
+            field(memcg, offset!(memory.swap_limit_pages)),
+        )
 }
 
 /// Hierarchy id and kernfs id of the cgroup of a `cgroup_subsys_state`.

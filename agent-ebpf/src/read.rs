@@ -15,9 +15,9 @@ static OFFSETS: Offsets = Offsets::ALL_ABSENT;
 
 /// One field of [`OFFSETS`]. The read is volatile, because the agent replaces the value that the compiler sees.
 macro_rules! offset {
-    ($field:ident) => {
+    ($($field:ident).+) => {
         // SAFETY: a reference to a static is valid for reads.
-        unsafe { core::ptr::read_volatile(&raw const $crate::read::offsets().$field) }
+        unsafe { core::ptr::read_volatile(&raw const $crate::read::offsets().$($field).+) }
     };
 }
 pub(crate) use offset;
@@ -43,9 +43,20 @@ fn read_into<T: Default>(target: &mut T, base: *const u8, offset: u32) {
         *target = T::default();
         return;
     }
-    let source = base.wrapping_add(offset as usize);
-    // SAFETY: the helper writes all of `target`; it checks the address and writes zeros if it cannot be read.
-    unsafe { probe_read_kernel(core::ptr::from_mut(target).cast(), size_of::<T>() as u32, source.cast()) };
+    // SAFETY: `target` is as long as its type.
+    unsafe { read_bytes(core::ptr::from_mut(target).cast(), size_of::<T>() as u32, base, offset) };
+}
+
+/// As [`read_into`], for `size` bytes. Bytes of a field that this kernel does not have stay as they are.
+///
+/// # Safety
+/// `target` must be valid for writes of `size` bytes.
+#[inline(always)]
+unsafe fn read_bytes(target: *mut u8, size: u32, base: *const u8, offset: u32) {
+    if offset != ABSENT {
+        // SAFETY: the caller's promise; the helper checks the source and writes zeros if it cannot be read.
+        unsafe { probe_read_kernel(target.cast(), size, base.wrapping_add(offset as usize).cast()) };
+    }
 }
 
 /// As [`field`], for a pointer; `None` also if it is null.
@@ -146,7 +157,10 @@ pub(crate) fn fill<R: FieldAccess>(record: &mut SnapshotRecord, cgroup: *const u
     if groups & (HAS_MEMORY | HAS_WORKING_SET) != 0
         && let Some(memcg) = R::pointer(cgroup, offset!(cgroup_memory))
     {
-        memory(record, memcg);
+        record.memory.each(&offsets().memory, |target, size, offset| {
+            // SAFETY: `each` passes its own fields, and a field of the offsets: volatile as in `offset!`.
+            unsafe { read_bytes(target, size, memcg, core::ptr::read_volatile(offset)) }
+        });
         has |= HAS_MEMORY;
         if groups & HAS_WORKING_SET != 0 {
             record.memory_inactive_file_pages = 0;
@@ -184,15 +198,4 @@ fn throttling(record: &mut SnapshotRecord, group: *const u8) {
     read_into(&mut record.cfs_periods, group, offset!(cfs_periods));
     read_into(&mut record.cfs_throttled_periods, group, offset!(cfs_throttled_periods));
     read_into(&mut record.cfs_burst_periods, group, offset!(cfs_burst_periods));
-}
-
-#[inline(always)]
-fn memory(record: &mut SnapshotRecord, memcg: *const u8) {
-    read_into(&mut record.memory_usage_pages, memcg, offset!(memory_usage));
-    read_into(&mut record.memory_peak_pages, memcg, offset!(memory_peak));
-    read_into(&mut record.memory_limit_pages, memcg, offset!(memory_limit));
-    read_into(&mut record.memory_failcnt, memcg, offset!(memory_failcnt));
-    read_into(&mut record.swap_usage_pages, memcg, offset!(swap_usage));
-    read_into(&mut record.swap_limit_pages, memcg, offset!(swap_limit));
-    read_into(&mut record.memory_events, memcg, offset!(memory_events));
 }

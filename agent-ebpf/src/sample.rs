@@ -170,8 +170,8 @@ extern "C" fn sample_active(arguments: *const u64) -> u32 {
         cached.cpu_usage_ns = cpu_usage_ns;
         let Some(record) = chunk.next_record(cached) else { break };
         let memory = pointer(cgroup, offset!(cgroup_memory));
-        record.memory_usage_pages =
-            memory.and_then(|memory| field(memory, offset!(memory_usage))).unwrap_or(0);
+        record.memory.usage_pages =
+            memory.and_then(|memory| field(memory, offset!(memory.usage_pages))).unwrap_or(0);
         record.cpu_usage_ns = cpu_usage_ns;
         record.has = HAS_CPU;
     }

@@ -4,6 +4,7 @@
 //! pass has run yet), never zero. Times are nanoseconds, sizes are bytes, counters count from the
 //! cgroup's creation.
 
+pub(crate) mod compared;
 mod measurements;
 mod observed;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use snug_sizing::cpu_quota::QuotaWhatIf;
 
+use self::compared::compared;
 pub use self::{
     measurements::Measurements,
     observed::{Distribution, MemoryHistograms, PeakSource, WindowPeak},
@@ -95,11 +97,12 @@ impl SourceKind {
     }
 }
 
-/// CPU time in total: cgroup v2 `cpu.stat` usage_usec, v1 `cpuacct.usage`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cpu {
-    /// Nanoseconds of CPU time since the cgroup was created.
-    pub usage_ns: u64,
+compared! {
+    /// CPU time in total: cgroup v2 `cpu.stat` usage_usec, v1 `cpuacct.usage`.
+    Cpu as cpu {
+        /// Nanoseconds of CPU time since the cgroup was created.
+        usage_ns: u64 = time,
+    }
 }
 
 /// User and system CPU time, scaled by the kernel to add up to the total.
@@ -111,25 +114,26 @@ pub struct CpuSplit {
     pub system_ns: u64,
 }
 
-/// CFS bandwidth control: `cpu.max`, `cpu.max.burst` and the `nr_*` rows of `cpu.stat`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Throttling {
-    /// Nanoseconds of CPU time allowed in each period; `None` = no limit.
-    pub quota_ns: Option<u64>,
-    /// Length of a CFS period in nanoseconds.
-    pub period_ns: u64,
-    /// Unused quota that may accumulate for bursts, nanoseconds.
-    pub burst_limit_ns: u64,
-    /// Periods in which the group was runnable.
-    pub periods: u64,
-    /// Periods in which it was throttled.
-    pub throttled_periods: u64,
-    /// Nanoseconds throttled, summed over CPUs.
-    pub throttled_ns: u64,
-    /// Periods in which it used more than its quota by bursting.
-    pub burst_periods: u64,
-    /// Nanoseconds used beyond the quota by bursting.
-    pub burst_ns: u64,
+compared! {
+    /// CFS bandwidth control: `cpu.max`, `cpu.max.burst` and the `nr_*` rows of `cpu.stat`.
+    Throttling as throttling {
+        /// Nanoseconds of CPU time allowed in each period; `None` = no limit.
+        quota_ns: Option<u64> = time_limit,
+        /// Length of a CFS period in nanoseconds.
+        period_ns: u64 = time,
+        /// Unused quota that may accumulate for bursts, nanoseconds.
+        burst_limit_ns: u64 = time,
+        /// Periods in which the group was runnable.
+        periods: u64 = count,
+        /// Periods in which it was throttled.
+        throttled_periods: u64 = count,
+        /// Nanoseconds throttled, summed over CPUs.
+        throttled_ns: u64 = time,
+        /// Periods in which it used more than its quota by bursting.
+        burst_periods: u64 = count,
+        /// Nanoseconds used beyond the quota by bursting.
+        burst_ns: u64 = time,
+    }
 }
 
 /// Time stalled on one resource (PSI).
@@ -152,57 +156,63 @@ pub struct Pressure {
     pub io: Stall,
 }
 
-/// Memory charged to the cgroup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// `memory.current`, v1 `memory.usage_in_bytes`.
-    pub usage_bytes: u64,
-    /// The kernel's own watermark: `memory.peak`, v1 `memory.max_usage_in_bytes`. `None` before Linux 5.19 on v2 files.
-    pub peak_bytes: Option<u64>,
-    /// `memory.max`, v1 `memory.limit_in_bytes`; `None` = no limit.
-    pub limit_bytes: Option<u64>,
+compared! {
+    /// Memory charged to the cgroup.
+    Memory as memory {
+        /// `memory.current`, v1 `memory.usage_in_bytes`.
+        usage_bytes: u64 = count,
+        /// The kernel's own watermark: `memory.peak`, v1 `memory.max_usage_in_bytes`. `None` before Linux 5.19 on v2 files.
+        peak_bytes: Option<u64> = count,
+        /// `memory.max`, v1 `memory.limit_in_bytes`; `None` = no limit.
+        limit_bytes: Option<u64> = limit,
+    }
 }
 
-/// File cache that can be dropped at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WorkingSet {
-    /// `inactive_file` of `memory.stat` (v1: `total_inactive_file`).
-    pub inactive_file_bytes: u64,
-    /// Usage less inactive file, not below 0: what the kubelet calls the working set and evicts by.
-    pub bytes: u64,
+compared! {
+    /// File cache that can be dropped at once.
+    WorkingSet as working_set {
+        /// `inactive_file` of `memory.stat` (v1: `total_inactive_file`).
+        inactive_file_bytes: u64 = count,
+        /// Usage less inactive file, not below 0: what the kubelet calls the working set and evicts by.
+        bytes: u64 = never,
+    }
 }
 
-/// `memory.events` (on v1 what `memory.failcnt` and `memory.oom_control` offer).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryEvents {
-    /// Reclaimed although under `memory.low`.
-    pub low: u64,
-    /// Throttled over `memory.high`.
-    pub high: u64,
-    /// Hit the limit (v1: `memory.failcnt`).
-    pub max: u64,
-    /// Out of memory at the limit.
-    pub oom: u64,
-    /// Tasks killed by the OOM killer.
-    pub oom_kill: u64,
+compared! {
+    /// `memory.events` (on v1 what `memory.failcnt` and `memory.oom_control` offer).
+    /// Only the events that cgroup v1 has in files, too, are compared.
+    MemoryEvents as memory_events {
+        /// Reclaimed although under `memory.low`.
+        low: u64 = never,
+        /// Throttled over `memory.high`.
+        high: u64 = never,
+        /// Hit the limit (v1: `memory.failcnt`).
+        max: u64 = count,
+        /// Out of memory at the limit.
+        oom: u64 = never,
+        /// Tasks killed by the OOM killer.
+        oom_kill: u64 = count,
+    }
 }
 
-/// Swap charged to the cgroup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swap {
-    /// `memory.swap.current`; v1: `memory.memsw.usage_in_bytes` less `memory.usage_in_bytes`.
-    pub usage_bytes: u64,
-    /// `memory.swap.max`; `None` = no limit. v1 limits memory and swap together (`memory.memsw.limit_in_bytes`).
-    pub limit_bytes: Option<u64>,
+compared! {
+    /// Swap charged to the cgroup.
+    Swap as swap {
+        /// `memory.swap.current`; v1: `memory.memsw.usage_in_bytes` less `memory.usage_in_bytes`.
+        usage_bytes: u64 = count,
+        /// `memory.swap.max`; `None` = no limit. v1 limits memory and swap together (`memory.memsw.limit_in_bytes`).
+        limit_bytes: Option<u64> = limit,
+    }
 }
 
-/// Tasks (processes and threads).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pids {
-    /// `pids.current`.
-    pub current: u64,
-    /// `pids.max`; `None` = no limit.
-    pub limit: Option<u64>,
+compared! {
+    /// Tasks (processes and threads).
+    Pids as pids {
+        /// `pids.current`.
+        current: u64 = count,
+        /// `pids.max`; `None` = no limit.
+        limit: Option<u64> = limit,
+    }
 }
 
 /// The rows of `memory.stat` that are exported. On v1 the `total_*` rows (the cgroup and all below it).

@@ -4,6 +4,7 @@ pub mod cost;
 pub mod events;
 pub mod histogram;
 pub mod lifecycle;
+pub mod memory;
 pub mod network;
 pub mod offsets;
 pub mod oom;

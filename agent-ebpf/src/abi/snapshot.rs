@@ -1,10 +1,12 @@
 //! Records of the `snapshot` program: one per cgroup and pass. A pass samples all cgroups of a hierarchy once.
 
+use super::memory::MemoryRecord;
+
 /// The record has CPU time ([`SnapshotRecord::cpu_usage_ns`]).
 pub const HAS_CPU: u32 = 1;
 /// The record has CFS bandwidth control (`cfs_*`).
 pub const HAS_THROTTLING: u32 = 1 << 1;
-/// The record has memory usage, peak, limit and events, and swap (`memory_*`, `swap_*`).
+/// The record has [`SnapshotRecord::memory`].
 pub const HAS_MEMORY: u32 = 1 << 2;
 /// The record has PSI totals ([`SnapshotRecord::pressure_ns`]).
 pub const HAS_PRESSURE: u32 = 1 << 3;
@@ -47,22 +49,10 @@ pub struct SnapshotRecord {
     pub cfs_burst_periods: u32,
     /// Padding; 0.
     pub reserved: u32,
-    /// `mem_cgroup.memory.usage`: charged memory.
-    pub memory_usage_pages: u64,
-    /// `mem_cgroup.memory.watermark`: highest charged memory since the cgroup was created.
-    pub memory_peak_pages: u64,
-    /// `mem_cgroup.memory.max`: memory limit; `LONG_MAX` / page size: none.
-    pub memory_limit_pages: u64,
-    /// `mem_cgroup.memory.failcnt`: charges that failed at the limit.
-    pub memory_failcnt: u64,
+    /// Memory and swap.
+    pub memory: MemoryRecord,
     /// `memcg_vmstats.state[NR_INACTIVE_FILE]`: inactive file cache as of the last rstat flush.
     pub memory_inactive_file_pages: u64,
-    /// `mem_cgroup.swap.usage`: charged swap; cgroup v1: memory and swap together.
-    pub swap_usage_pages: u64,
-    /// `mem_cgroup.swap.max`: swap limit; cgroup v1: limit of memory and swap together.
-    pub swap_limit_pages: u64,
-    /// `mem_cgroup.memory_events`: low, high, max, oom, oom_kill.
-    pub memory_events: [u64; MEMORY_EVENTS],
     /// `psi_group.total` in the order of `enum psi_states`: I/O some and full, memory some and full, CPU some and full.
     pub pressure_ns: [u64; PRESSURE_TOTALS],
     /// `pids_cgroup.counter`: tasks.
@@ -71,8 +61,6 @@ pub struct SnapshotRecord {
     pub pids_limit: u64,
 }
 
-/// Length of [`SnapshotRecord::memory_events`].
-pub const MEMORY_EVENTS: usize = 5;
 /// Length of [`SnapshotRecord::pressure_ns`]: some and full of three resources.
 pub const PRESSURE_TOTALS: usize = 6;
 

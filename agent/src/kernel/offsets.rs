@@ -2,7 +2,10 @@
 
 use std::io;
 
-use snug_ebpf::abi::offsets::{ABSENT, Offsets};
+use snug_ebpf::abi::{
+    memory::MemoryOffsets,
+    offsets::{ABSENT, Offsets, Path},
+};
 
 use super::btf::{Btf, Field, FieldKind, ParseBtfError};
 
@@ -44,70 +47,13 @@ pub enum OffsetsError {
 /// When the fields of a cgroup's id are missing.
 pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), OffsetsError> {
     let mut missing = Vec::new();
-    let mut at = |structure: &'static str, path: &'static str, name: &'static str| {
-        btf.field(structure, path).map_or_else(
-            || {
-                missing.push(name);
-                ABSENT
-            },
-            |field| field.offset,
-        )
-    };
-    let mut offsets = Offsets {
-        cgroup_kn: at("cgroup", "kn", "cgroup.kn"),
-        cgroup_level: at("cgroup", "level", "cgroup.level"),
-        cgroup_serial: at("cgroup", "self.serial_nr", "cgroup.self.serial_nr"),
-        cgroup_root: at("cgroup", "root", "cgroup.root"),
-        cgroup_cpu_runtime: at(
-            "cgroup",
-            "bstat.cputime.sum_exec_runtime",
-            "cgroup.bstat.cputime.sum_exec_runtime",
-        ),
-        kernfs_id: at("kernfs_node", "id", "kernfs_node.id"),
-        root_hierarchy: at("cgroup_root", "hierarchy_id", "cgroup_root.hierarchy_id"),
-        cfs_period: at("task_group", "cfs_bandwidth.period", "cfs_bandwidth.period"),
-        cfs_quota: at("task_group", "cfs_bandwidth.quota", "cfs_bandwidth.quota"),
-        cfs_burst: at("task_group", "cfs_bandwidth.burst", "cfs_bandwidth.burst"),
-        cfs_periods: at("task_group", "cfs_bandwidth.nr_periods", "cfs_bandwidth.nr_periods"),
-        cfs_throttled_periods: at("task_group", "cfs_bandwidth.nr_throttled", "cfs_bandwidth.nr_throttled"),
-        cfs_throttled_time: at("task_group", "cfs_bandwidth.throttled_time", "cfs_bandwidth.throttled_time"),
-        cfs_burst_periods: at("task_group", "cfs_bandwidth.nr_burst", "cfs_bandwidth.nr_burst"),
-        cfs_burst_time: at("task_group", "cfs_bandwidth.burst_time", "cfs_bandwidth.burst_time"),
-        memory_usage: at("mem_cgroup", "memory.usage", "mem_cgroup.memory.usage"),
-        memory_peak: at("mem_cgroup", "memory.watermark", "mem_cgroup.memory.watermark"),
-        memory_limit: at("mem_cgroup", "memory.max", "mem_cgroup.memory.max"),
-        memory_failcnt: at("mem_cgroup", "memory.failcnt", "mem_cgroup.memory.failcnt"),
-        swap_usage: at("mem_cgroup", "swap.usage", "mem_cgroup.swap.usage"),
-        swap_limit: at("mem_cgroup", "swap.max", "mem_cgroup.swap.max"),
-        memory_events: at("mem_cgroup", "memory_events", "mem_cgroup.memory_events"),
-        memory_oom_group: at("mem_cgroup", "oom_group", "mem_cgroup.oom_group"),
-        memory_vmstats: at("mem_cgroup", "vmstats", "mem_cgroup.vmstats"),
-        pids_counter: at("pids_cgroup", "counter", "pids_cgroup.counter"),
-        pids_limit: at("pids_cgroup", "limit", "pids_cgroup.limit"),
-        psi_total: at("psi_group", "total", "psi_group.total"),
-        css_cgroup: at("cgroup_subsys_state", "cgroup", "cgroup_subsys_state.cgroup"),
-        css_set_default: at("css_set", "dfl_cgrp", "css_set.dfl_cgrp"),
-        array_pointers: at("bpf_array", "pptrs", "bpf_array.pptrs"),
-        task_cgroups: at("task_struct", "cgroups", "task_struct.cgroups"),
-        task_comm: at("task_struct", "comm", "task_struct.comm"),
-        task_exit_code: at("task_struct", "exit_code", "task_struct.exit_code"),
-        task_leader: at("task_struct", "group_leader", "task_struct.group_leader"),
-        task_namespaces: at("task_struct", "nsproxy", "task_struct.nsproxy"),
-        task_parent: at("task_struct", "real_parent", "task_struct.real_parent"),
-        task_pid: at("task_struct", "pid", "task_struct.pid"),
-        task_signal: at("task_struct", "signal", "task_struct.signal"),
-        task_start: at("task_struct", "start_boottime", "task_struct.start_boottime"),
-        task_tgid: at("task_struct", "tgid", "task_struct.tgid"),
-        signal_exit_code: at("signal_struct", "group_exit_code", "signal_struct.group_exit_code"),
-        signal_flags: at("signal_struct", "flags", "signal_struct.flags"),
-        signal_live: at("signal_struct", "live", "signal_struct.live"),
-        mount_namespace: at("nsproxy", "mnt_ns", "nsproxy.mnt_ns"),
-        css_parent: at("cgroup_subsys_state", "parent", "cgroup_subsys_state.parent"),
-        sock_cgroup: at("sock", "sk_cgrp_data.cgroup", "sock.sk_cgrp_data.cgroup"),
-        sock_error: at("sock", "sk_err", "sock.sk_err"),
-        sock_protocol: at("sock", "sk_protocol", "sock.sk_protocol"),
-        ..Offsets::ALL_ABSENT
-    };
+    let mut offsets = Offsets::ALL_ABSENT;
+    for path in Offsets::PATHS {
+        *(path.at)(&mut offsets) = by_name(btf, path, &mut missing);
+    }
+    for path in MemoryOffsets::PATHS {
+        *(path.at)(&mut offsets.memory) = by_name(btf, path, &mut missing);
+    }
     for (field, structure, controller, name) in [
         (&mut offsets.cgroup_cpu, "cgroup", "cpu_cgrp_id", "cgroup.subsys[cpu]"),
         (&mut offsets.cgroup_memory, "cgroup", "memory_cgrp_id", "cgroup.subsys[memory]"),
@@ -150,6 +96,16 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
         }
     }
     Ok((offsets, missing))
+}
+
+fn by_name<O>(btf: &Btf<'_>, path: &Path<O>, missing: &mut Vec<&'static str>) -> u32 {
+    btf.field(path.structure, path.path).map_or_else(
+        || {
+            missing.push(path.name);
+            ABSENT
+        },
+        |field| field.offset,
+    )
 }
 
 /// Offset of `<structure>.subsys[controller]`. The indexes of controllers depend on the kernel's configuration.

@@ -4,7 +4,10 @@
 //! can leave the range meanwhile, hence the caller tries several times. Files have CPU and stall time in microseconds, so
 //! values are compared at that granularity.
 
-use crate::values::{Measurement, Values};
+use crate::values::{
+    Cpu, Measurement, Memory, MemoryEvents, Pids, Swap, Throttling, Values, WorkingSet,
+    compared::{Compared, MICROSECOND},
+};
 
 /// A value that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,70 +44,24 @@ pub(super) enum Comparison {
     Differs(Difference),
 }
 
-/// A field to compare: its name, its granularity in its own unit, and its value.
-struct Field {
-    name: &'static str,
-    granularity: u64,
-    value: fn(&Values) -> Option<u64>,
-}
-
-const fn field(name: &'static str, granularity: u64, value: fn(&Values) -> Option<u64>) -> Field {
-    Field { name, granularity, value }
-}
-
-/// Files have times in microseconds.
-const MICROSECOND: u64 = 1_000;
-
-const CPU: &[Field] = &[field("cpu.usage_ns", MICROSECOND, |values| Some(values.cpu?.usage_ns))];
-const THROTTLING: &[Field] = &[
-    field("throttling.quota_ns", MICROSECOND, |values| Some(values.throttling?.quota_ns.unwrap_or(u64::MAX))),
-    field("throttling.period_ns", MICROSECOND, |values| Some(values.throttling?.period_ns)),
-    field("throttling.burst_limit_ns", MICROSECOND, |values| Some(values.throttling?.burst_limit_ns)),
-    field("throttling.periods", 1, |values| Some(values.throttling?.periods)),
-    field("throttling.throttled_periods", 1, |values| Some(values.throttling?.throttled_periods)),
-    field("throttling.throttled_ns", MICROSECOND, |values| Some(values.throttling?.throttled_ns)),
-    field("throttling.burst_periods", 1, |values| Some(values.throttling?.burst_periods)),
-    field("throttling.burst_ns", MICROSECOND, |values| Some(values.throttling?.burst_ns)),
+const PRESSURE: &[Compared] = &[
+    Compared::new("pressure.cpu.some_ns", MICROSECOND, |values| Some(values.pressure?.cpu.some_ns)),
+    Compared::new("pressure.cpu.full_ns", MICROSECOND, |values| Some(values.pressure?.cpu.full_ns)),
+    Compared::new("pressure.memory.some_ns", MICROSECOND, |values| Some(values.pressure?.memory.some_ns)),
+    Compared::new("pressure.memory.full_ns", MICROSECOND, |values| Some(values.pressure?.memory.full_ns)),
+    Compared::new("pressure.io.some_ns", MICROSECOND, |values| Some(values.pressure?.io.some_ns)),
+    Compared::new("pressure.io.full_ns", MICROSECOND, |values| Some(values.pressure?.io.full_ns)),
 ];
-const PRESSURE: &[Field] = &[
-    field("pressure.cpu.some_ns", MICROSECOND, |values| Some(values.pressure?.cpu.some_ns)),
-    field("pressure.cpu.full_ns", MICROSECOND, |values| Some(values.pressure?.cpu.full_ns)),
-    field("pressure.memory.some_ns", MICROSECOND, |values| Some(values.pressure?.memory.some_ns)),
-    field("pressure.memory.full_ns", MICROSECOND, |values| Some(values.pressure?.memory.full_ns)),
-    field("pressure.io.some_ns", MICROSECOND, |values| Some(values.pressure?.io.some_ns)),
-    field("pressure.io.full_ns", MICROSECOND, |values| Some(values.pressure?.io.full_ns)),
-];
-const MEMORY: &[Field] = &[
-    field("memory.usage_bytes", 1, |values| Some(values.memory?.usage_bytes)),
-    field("memory.peak_bytes", 1, |values| values.memory?.peak_bytes),
-    field("memory.limit_bytes", 1, |values| Some(values.memory?.limit_bytes.unwrap_or(u64::MAX))),
-];
-const WORKING_SET: &[Field] =
-    &[field("working_set.inactive_file_bytes", 1, |values| Some(values.working_set?.inactive_file_bytes))];
-// Only the events that cgroup v1 has in files, too.
-const MEMORY_EVENTS: &[Field] = &[
-    field("memory_events.max", 1, |values| Some(values.memory_events?.max)),
-    field("memory_events.oom_kill", 1, |values| Some(values.memory_events?.oom_kill)),
-];
-const SWAP: &[Field] = &[
-    field("swap.usage_bytes", 1, |values| Some(values.swap?.usage_bytes)),
-    field("swap.limit_bytes", 1, |values| Some(values.swap?.limit_bytes.unwrap_or(u64::MAX))),
-];
-const PIDS: &[Field] = &[
-    field("pids.current", 1, |values| Some(values.pids?.current)),
-    field("pids.limit", 1, |values| Some(values.pids?.limit.unwrap_or(u64::MAX))),
-];
-
-fn fields(measurement: Measurement) -> &'static [Field] {
+fn fields(measurement: Measurement) -> &'static [Compared] {
     match measurement {
-        Measurement::Cpu => CPU,
-        Measurement::Throttling => THROTTLING,
+        Measurement::Cpu => Cpu::COMPARED,
+        Measurement::Throttling => Throttling::COMPARED,
         Measurement::Pressure => PRESSURE,
-        Measurement::Memory => MEMORY,
-        Measurement::WorkingSet => WORKING_SET,
-        Measurement::MemoryEvents => MEMORY_EVENTS,
-        Measurement::Swap => SWAP,
-        Measurement::Pids => PIDS,
+        Measurement::Memory => Memory::COMPARED,
+        Measurement::WorkingSet => WorkingSet::COMPARED,
+        Measurement::MemoryEvents => MemoryEvents::COMPARED,
+        Measurement::Swap => Swap::COMPARED,
+        Measurement::Pids => Pids::COMPARED,
         Measurement::SlowRows | Measurement::Spec => &[],
     }
 }
@@ -117,7 +74,7 @@ pub(super) fn compare(
     after: &Values,
 ) -> Comparison {
     let mut result = Comparison::Missing;
-    for Field { name, granularity, value } in fields(measurement) {
+    for Compared { name, granularity, value } in fields(measurement) {
         let (Some(first), Some(exact), Some(second)) = (value(before), value(kernel), value(after)) else {
             continue;
         };
@@ -138,7 +95,6 @@ pub(super) fn compare(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::{Cpu, Memory, Throttling};
 
     fn cpu(usage_ns: u64) -> Values {
         Values { cpu: Some(Cpu { usage_ns }), ..Values::default() }

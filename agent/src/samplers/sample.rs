@@ -51,8 +51,8 @@ impl PendingSamples {
     /// Adds a sample.
     fn push(&mut self, seen: Instant, seen_unix: f64, records: impl Iterator<Item = SnapshotRecord>) {
         self.records.extend(records.map(|record| {
-            let SnapshotRecord { id, cpu_usage_ns, memory_usage_pages, .. } = record;
-            SampledUsage { id, cpu_usage_ns, memory_usage_pages }
+            let SnapshotRecord { id, cpu_usage_ns, memory, .. } = record;
+            SampledUsage { id, cpu_usage_ns, memory_usage_pages: memory.usage_pages }
         }));
         self.samples.push(Sample { seen, seen_unix, end: self.records.len() });
     }

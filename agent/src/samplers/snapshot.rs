@@ -55,13 +55,13 @@ pub(super) fn take(
         }
         Measurement::Memory if has(HAS_MEMORY) => {
             into.memory = Some(Memory {
-                usage_bytes: bytes(record.memory_usage_pages, format),
-                peak_bytes: Some(bytes(record.memory_peak_pages, format)),
-                limit_bytes: limit(record.memory_limit_pages, format),
+                usage_bytes: bytes(record.memory.usage_pages, format),
+                peak_bytes: Some(bytes(record.memory.peak_pages, format)),
+                limit_bytes: limit(record.memory.limit_pages, format),
             });
         }
         Measurement::WorkingSet if has(HAS_MEMORY | HAS_WORKING_SET) => {
-            let usage = bytes(record.memory_usage_pages, format);
+            let usage = bytes(record.memory.usage_pages, format);
             let inactive_file_bytes = bytes(record.memory_inactive_file_pages, format);
             into.working_set =
                 Some(WorkingSet { inactive_file_bytes, bytes: usage.saturating_sub(inactive_file_bytes) });
@@ -95,17 +95,20 @@ fn throttling(record: &SnapshotRecord) -> Throttling {
 }
 
 fn events(record: &SnapshotRecord, format: RecordFormat) -> MemoryEvents {
-    let [low, high, max, oom, oom_kill] = record.memory_events;
+    let [low, high, max, oom, oom_kill] = record.memory.events;
     // v1 has no `max` event but counts failed charges: memory.failcnt.
-    let max = if format.unified { max } else { record.memory_failcnt };
+    let max = if format.unified { max } else { record.memory.failcnt };
     MemoryEvents { low, high, max, oom, oom_kill }
 }
 
 fn swap(record: &SnapshotRecord, format: RecordFormat) -> Swap {
-    let charged = bytes(record.swap_usage_pages, format);
+    let charged = bytes(record.memory.swap_usage_pages, format);
     // v1 has one counter for memory and swap together.
-    let memory = if format.unified { 0 } else { bytes(record.memory_usage_pages, format) };
-    Swap { usage_bytes: charged.saturating_sub(memory), limit_bytes: limit(record.swap_limit_pages, format) }
+    let memory = if format.unified { 0 } else { bytes(record.memory.usage_pages, format) };
+    Swap {
+        usage_bytes: charged.saturating_sub(memory),
+        limit_bytes: limit(record.memory.swap_limit_pages, format),
+    }
 }
 
 fn bytes(pages: u64, format: RecordFormat) -> u64 {
@@ -120,7 +123,7 @@ fn limit(pages: u64, format: RecordFormat) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use snug_ebpf::abi::snapshot::HAS_ALL;
+    use snug_ebpf::abi::{memory::MemoryRecord, snapshot::HAS_ALL};
 
     use super::*;
     use crate::kernel::groups;
@@ -141,14 +144,16 @@ mod tests {
             has: HAS_ALL,
             cpu_usage_ns: 7,
             cfs_quota_ns: u64::MAX,
-            memory_usage_pages: 10,
-            memory_peak_pages: 12,
-            memory_limit_pages: i64::MAX.unsigned_abs() / 4096,
+            memory: MemoryRecord {
+                usage_pages: 10,
+                peak_pages: 12,
+                limit_pages: i64::MAX.unsigned_abs() / 4096,
+                failcnt: 99,
+                swap_usage_pages: 11,
+                swap_limit_pages: 20,
+                events: [1, 2, 3, 4, 5],
+            },
             memory_inactive_file_pages: 4,
-            memory_failcnt: 99,
-            swap_usage_pages: 11,
-            swap_limit_pages: 20,
-            memory_events: [1, 2, 3, 4, 5],
             pressure_ns: [1, 2, 3, 4, 5, 6],
             pids_current: 3,
             pids_limit: NO_PIDS_LIMIT,

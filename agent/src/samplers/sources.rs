@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use snug_ebpf::abi::{memory::MemoryOffsets, offsets::Offsets};
+
 use crate::{
     cgroupfs::{
         Measurements,
@@ -48,38 +50,28 @@ pub(super) fn tracked_hierarchies(hierarchies: &Hierarchies) -> Vec<Hierarchy> {
 
 /// The measurements that need a field of a kernel structure.
 fn needed_for(field: &str) -> Measurements {
-    const MEMORY: Measurements = Measurements::new(&[
-        Measurement::Memory,
-        Measurement::WorkingSet,
-        Measurement::MemoryEvents,
-        Measurement::Swap,
-    ]);
     match field {
-        "cgroup.bstat.cputime.sum_exec_runtime" => Measurements::new(&[Measurement::Cpu]),
-        "cgroup.subsys[cpu]"
-        | "cfs_bandwidth.period"
-        | "cfs_bandwidth.quota"
-        | "cfs_bandwidth.nr_periods"
-        | "cfs_bandwidth.nr_throttled"
-        | "cfs_bandwidth.throttled_time" => Measurements::new(&[Measurement::Throttling]),
-        "cgroup.subsys[memory]" => MEMORY,
-        "mem_cgroup.memory.usage" => {
-            Measurements::new(&[Measurement::Memory, Measurement::WorkingSet, Measurement::Swap])
+        "cgroup.subsys[cpu]" => return Measurements::new(&[Measurement::Throttling]),
+        "cgroup.subsys[memory]" => {
+            return Measurements::new(&[
+                Measurement::Memory,
+                Measurement::WorkingSet,
+                Measurement::MemoryEvents,
+                Measurement::Swap,
+            ]);
         }
-        "mem_cgroup.memory.watermark" | "mem_cgroup.memory.max" => Measurements::new(&[Measurement::Memory]),
-        "mem_cgroup.memory.failcnt" | "mem_cgroup.memory_events" => {
-            Measurements::new(&[Measurement::MemoryEvents])
-        }
-        "mem_cgroup.vmstats" | "memcg_vmstats.state[inactive_file]" => {
-            Measurements::new(&[Measurement::WorkingSet])
-        }
-        "mem_cgroup.swap.usage" | "mem_cgroup.swap.max" => Measurements::new(&[Measurement::Swap]),
-        "cgroup.subsys[pids]" | "pids_cgroup.counter" | "pids_cgroup.limit" => {
-            Measurements::new(&[Measurement::Pids])
-        }
-        "cgroup.psi" | "psi_group.total" => Measurements::new(&[Measurement::Pressure]),
-        _ => Measurements::NONE,
+        "memcg_vmstats.state[inactive_file]" => return Measurements::new(&[Measurement::WorkingSet]),
+        "cgroup.subsys[pids]" => return Measurements::new(&[Measurement::Pids]),
+        "cgroup.psi" => return Measurements::new(&[Measurement::Pressure]),
+        _ => {}
     }
+    let names = Offsets::PATHS.iter().map(|path| (path.name, path.measurements));
+    let all = names.chain(MemoryOffsets::PATHS.iter().map(|path| (path.name, path.measurements)));
+    let needing = all.filter(|(name, _)| *name == field).flat_map(|(_, measurements)| measurements);
+    Measurement::ALL
+        .into_iter()
+        .filter(|measurement| needing.clone().any(|name| *name == measurement.as_str()))
+        .collect()
 }
 
 impl MeasurementSources {
@@ -205,5 +197,27 @@ impl MeasurementSources {
                 sampled_at: entry.sampled_at,
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_name_measurements_that_need_them() {
+        let memory = MemoryOffsets::PATHS.iter().map(|path| (path.name, path.measurements));
+        for (name, measurements) in
+            Offsets::PATHS.iter().map(|path| (path.name, path.measurements)).chain(memory)
+        {
+            for measurement in measurements {
+                let known = Measurement::ALL.into_iter().find(|known| known.as_str() == *measurement);
+                let known =
+                    known.unwrap_or_else(|| panic!("{name} is for {measurement}, which is no measurement"));
+                assert!(needed_for(name).contains(known));
+            }
+        }
+        assert_eq!(needed_for("mem_cgroup.swap.usage"), Measurements::new(&[Measurement::Swap]));
+        assert_eq!(needed_for("task_struct.tgid"), Measurements::NONE);
     }
 }

@@ -91,7 +91,7 @@ fn a_wrong_offset_of_pids_is_found() {
 #[test]
 fn a_wrong_offset_of_the_peak_is_found() {
     with_wrong_offset("wrong-peak", Measurement::Memory, "memory.peak_bytes", |offsets| {
-        offsets.memory_peak = offsets.memory_usage;
+        offsets.memory.peak_pages = offsets.memory.usage_pages;
     });
 }
 

@@ -84,7 +84,7 @@ fn swap(cgroup: &mut CgroupRead<'_>, at: usize, usage_bytes: u64) -> Subject<Swa
     let Some(both) = cgroup.parse(at, "memory.memsw.usage_in_bytes", parse::number)? else { return Ok(None) };
     let limit = cgroup.parse(at, "memory.memsw.limit_in_bytes", parse::limit_v1)?;
     let Some(limit_bytes) = limit else { return Ok(None) };
-    Ok(Some(Swap { usage_bytes: both.saturating_sub(usage_bytes), limit_bytes }))
+    Ok(Some(Swap { usage_bytes: both.saturating_sub(usage_bytes), limit_bytes, ..Swap::default() }))
 }
 
 /// v1 counts charges that failed at the limit and OOM kills, of the cgroup without its descendants. It has no `low`, `high`
