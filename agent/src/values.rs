@@ -200,6 +200,8 @@ compared! {
     Swap as swap {
         /// `memory.swap.current`; v1: `memory.memsw.usage_in_bytes` less `memory.usage_in_bytes`.
         usage_bytes: u64 = count,
+        /// The kernel's own watermark: `memory.swap.peak`. `None` on v1, and from files before Linux 6.5.
+        peak_bytes: Option<u64> = count,
         /// `memory.swap.max`; `None` = no limit. v1 limits memory and swap together (`memory.memsw.limit_in_bytes`).
         limit_bytes: Option<u64> = limit,
     }

@@ -49,6 +49,8 @@ memory_fields! {
     failcnt: u64 = "memory.failcnt" for memory_events,
     /// Charged swap; cgroup v1: memory and swap together, in a union.
     swap_usage_pages: u64 = "swap.usage" for swap,
+    /// Highest charged swap since the cgroup was created; cgroup v1: of memory and swap together.
+    swap_peak_pages: u64 = "swap.watermark" for swap,
     /// Swap limit; cgroup v1: limit of memory and swap together.
     swap_limit_pages: u64 = "swap.max" for swap,
     /// By `enum memcg_memory_event`: low, high, max, oom, oom_kill.

@@ -41,6 +41,7 @@ pub(super) const V2_5_10: &[Sample] = &[
          thp_collapse_alloc 0\n",
     ),
     ("memory.swap.current", "0\n"),
+    ("memory.swap.peak", "8192\n"),
     ("memory.swap.max", "max\n"),
     ("pids.current", "3\n"),
     ("pids.max", "max\n"),

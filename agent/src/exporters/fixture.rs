@@ -90,7 +90,7 @@ pub(super) fn values() -> Values {
         })),
         working_set: Some(WorkingSet { inactive_file_bytes: 1024, bytes: 3072 }),
         memory_events: Some(MemoryEvents { low: 21, high: 22, max: 23, oom: 24, oom_kill: 25 }),
-        swap: Some(Swap { usage_bytes: 31, limit_bytes: Some(32) }),
+        swap: Some(Swap { usage_bytes: 31, peak_bytes: Some(33), limit_bytes: Some(32) }),
         pids: Some(Pids { current: 33, limit: Some(34) }),
         memory_stat: Some(Arc::new(MemoryStat {
             anon_bytes: 41,

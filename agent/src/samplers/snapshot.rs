@@ -107,6 +107,7 @@ fn swap(record: &SnapshotRecord, format: RecordFormat) -> Swap {
     let memory = if format.unified { 0 } else { bytes(record.memory.usage_pages, format) };
     Swap {
         usage_bytes: charged.saturating_sub(memory),
+        peak_bytes: format.unified.then(|| bytes(record.memory.swap_peak_pages, format)),
         limit_bytes: limit(record.memory.swap_limit_pages, format),
     }
 }
@@ -150,6 +151,7 @@ mod tests {
                 limit_pages: i64::MAX.unsigned_abs() / 4096,
                 failcnt: 99,
                 swap_usage_pages: 11,
+                swap_peak_pages: 15,
                 swap_limit_pages: 20,
                 events: [1, 2, 3, 4, 5],
             },
@@ -171,7 +173,10 @@ mod tests {
         assert_eq!(values.working_set, Some(WorkingSet { inactive_file_bytes: 16384, bytes: 24576 }));
         assert_eq!(values.throttling.unwrap().quota_ns, None);
         assert_eq!(values.pids, Some(Pids { current: 3, limit: None }));
-        assert_eq!(values.swap, Some(Swap { usage_bytes: 45056, limit_bytes: Some(81920) }));
+        assert_eq!(
+            values.swap,
+            Some(Swap { usage_bytes: 45056, peak_bytes: Some(61440), limit_bytes: Some(81920) })
+        );
         assert_eq!(values.pressure.unwrap().cpu, Stall { some_ns: 5, full_ns: 6 });
         assert_eq!(values.memory_events.unwrap().max, 3);
     }
@@ -180,7 +185,8 @@ mod tests {
     fn v1_has_no_cpu_time_and_charges_swap_with_memory() {
         let values = all(&full(), V1);
         assert_eq!((values.cpu, values.pressure), (None, None));
-        assert_eq!(values.swap.unwrap().usage_bytes, 4096);
+        let swap = values.swap.unwrap();
+        assert_eq!((swap.usage_bytes, swap.peak_bytes), (4096, None));
         assert_eq!(values.memory_events.unwrap().max, 99);
     }
 

@@ -1,5 +1,7 @@
 //! Memory, swap and tasks.
 
+use std::{env, fs, io, process::Command};
+
 use snug_agent::values::{Measurement, SourceKind};
 use snug_tests::{
     cgroup::{Cgroup, row},
@@ -7,7 +9,10 @@ use snug_tests::{
     worker::{Job, Worker, cache_file},
 };
 
-use crate::driver::{Driver, host, source_of, values_of};
+use crate::{
+    driver::{Driver, host, source_of, values_of},
+    processes::OWN_MACHINE,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -112,6 +117,56 @@ fn swap_equals_the_files() {
     let used =
         if host.unified() { used } else { used - number(&cgroup.memory_file("", "memory.usage_in_bytes")) };
     assert_eq!((swap.usage_bytes, used), (0, 0), "far below the limit nothing is swapped");
+}
+
+/// A swap device of the virtual machine; it is off again when dropped.
+struct SwapDevice;
+
+impl SwapDevice {
+    const DISK: &str = "/dev/ram0";
+
+    fn on() -> Self {
+        for program in ["mkswap", "swapon"] {
+            assert!(Command::new(program).arg(Self::DISK).status().unwrap().success(), "{program}");
+        }
+        Self
+    }
+}
+
+impl Drop for SwapDevice {
+    fn drop(&mut self) {
+        let _ = Command::new("swapoff").arg(Self::DISK).status();
+    }
+}
+
+#[test]
+fn what_was_swapped_stays_in_the_peak() {
+    if env::var_os(OWN_MACHINE).is_none() {
+        println!("skipped: it needs a swap device, so in virtual machines only");
+        return;
+    }
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let cgroup = Cgroup::new(&host, "swapped");
+    cgroup.limit_memory(16 * MIB, 12 * MIB);
+    let _device = SwapDevice::on();
+    let mut worker = Worker::start();
+    cgroup.add(worker.pid());
+    worker.run(&Job::Touch { bytes: 20 * MIB }).unwrap();
+    let file =
+        || fs::read_to_string(cgroup.directory(host.hierarchies.memory().unwrap()).join("memory.swap.peak"));
+    let swap = values_of(&driver.round(), cgroup.path()).swap.unwrap();
+    let peak = swap.peak_bytes.unwrap();
+    assert!(swap.usage_bytes >= 3 * MIB && peak >= swap.usage_bytes && peak <= 12 * MIB, "{swap:?}");
+    worker.kill();
+    let published = driver.round();
+    assert_eq!(source_of(&published, Measurement::Swap).source, SourceKind::Kernel);
+    let swap = values_of(&published, cgroup.path()).swap.unwrap();
+    assert!(swap.usage_bytes < MIB && swap.peak_bytes >= Some(peak), "{swap:?} after {peak}");
+    match file() {
+        Ok(text) => assert_eq!(swap.peak_bytes, Some(number(&text))),
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotFound, "the file is there since Linux 6.5"),
+    }
 }
 
 #[test]

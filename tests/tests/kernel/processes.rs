@@ -159,7 +159,7 @@ fn short_containers_created_in_a_loop_are_all_counted() {
 }
 
 /// Set if the machine is for the test only.
-const OWN_MACHINE: &str = "SNUG_TEST_OWN_MACHINE";
+pub(crate) const OWN_MACHINE: &str = "SNUG_TEST_OWN_MACHINE";
 
 #[test]
 fn an_oom_kill_of_the_node_has_the_scope_node() {

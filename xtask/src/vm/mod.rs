@@ -105,8 +105,8 @@ fn guest_of(options: &Options) -> Result<Guest> {
     Ok(guest)
 }
 
-/// Kernel modules for the tests: veth creates pairs of network interfaces.
-const MODULES: [&str; 1] = ["veth"];
+/// Kernel modules for the tests: veth creates pairs of network interfaces, brd disks in memory, for swap.
+const MODULES: [&str; 2] = ["veth", "brd"];
 
 /// A virtual machine: its files, and the command that it runs.
 #[derive(Clone, Debug)]

@@ -49,7 +49,7 @@ fn expected() -> Values {
         }),
         working_set: Some(WorkingSet { inactive_file_bytes: 8_000_000, bytes: 33_943_040 }),
         memory_events: Some(MemoryEvents { max: 12, oom: 1, oom_kill: 1, ..Default::default() }),
-        swap: Some(Swap { usage_bytes: 0, limit_bytes: None }),
+        swap: Some(Swap { peak_bytes: Some(8192), ..Swap::default() }),
         pids: Some(Pids { current: 3, limit: None }),
         memory_stat: Some(
             MemoryStat {
@@ -129,7 +129,7 @@ fn v1_says_the_same_as_far_as_it_goes() {
         throttling: v2.throttling.map(|v2| Throttling { throttled_ns: 901_234_567, burst_ns: 800_001, ..v2 }),
         pressure: None,
         memory_events: Some(MemoryEvents { max: 12, oom_kill: 1, ..Default::default() }),
-        swap: Some(Swap { usage_bytes: 4096, limit_bytes: None }),
+        swap: Some(Swap { usage_bytes: 4096, ..Swap::default() }),
         memory_stat: Some(
             MemoryStat {
                 kernel_bytes: Some(700_416),

@@ -113,7 +113,8 @@ fn swap(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Swap> {
     let Some(limit_bytes) = cgroup.parse(at, "memory.swap.max", parse::number_or_max)? else {
         return Ok(None);
     };
-    Ok(Some(Swap { usage_bytes, limit_bytes }))
+    let peak_bytes = cgroup.parse(at, "memory.swap.peak", parse::number)?;
+    Ok(Some(Swap { usage_bytes, peak_bytes, limit_bytes }))
 }
 
 /// Converts `cpu.weight` (1 to 10000) to shares (2 to 262144) with the kubelet's formula:

@@ -65,6 +65,7 @@ struct Container<'a> {
     memory_limit_bytes: Option<u64>,
     oom_kills: Option<u64>,
     swap_usage_bytes: Option<u64>,
+    swap_peak_bytes: Option<u64>,
     tasks: Option<u64>,
     network: Option<Traffic>,
 }
@@ -147,6 +148,7 @@ impl<'a> Container<'a> {
             memory_limit_bytes: memory.and_then(|memory| memory.limit_bytes),
             oom_kills: values.memory_events.map(|events| events.oom_kill),
             swap_usage_bytes: values.swap.map(|swap| swap.usage_bytes),
+            swap_peak_bytes: values.swap.and_then(|swap| swap.peak_bytes),
             tasks: values.pids.map(|pids| pids.current),
             network: values.network.as_ref().map(Traffic::new),
         }

@@ -300,6 +300,16 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     ),
     Family::gauge(
+        "snug_container_swap_peak_bytes",
+        "Highest swap usage since the cgroup was created; absent on cgroup v1",
+        Bytes,
+        Container(|row, emit| {
+            if let Some(peak) = row.values.swap.and_then(|s| s.peak_bytes) {
+                emit(&[], Value::Int(peak));
+            }
+        }),
+    ),
+    Family::gauge(
         "snug_container_swap_limit_bytes",
         "Swap limit of the cgroup (memory and swap together on cgroup v1); absent without a limit",
         Bytes,
