@@ -70,7 +70,8 @@ impl<'a> TextWriter<'a> {
         header: Header<'w>,
         milliseconds: Option<u64>,
     ) -> FamilyWriter<'w, 'a> {
-        FamilyWriter { text: self, header, milliseconds, has_header: false }
+        let begin = [header.series.as_bytes(), b"{"].concat();
+        FamilyWriter { text: self, header, begin, milliseconds, has_header: false }
     }
 
     /// Writes what is left, and `end`.
@@ -100,6 +101,8 @@ impl<'a> TextWriter<'a> {
 pub(super) struct FamilyWriter<'w, 'a> {
     text: &'w mut TextWriter<'a>,
     header: Header<'w>,
+    /// How the samples begin, those of histograms aside.
+    begin: Vec<u8>,
     milliseconds: Option<u64>,
     has_header: bool,
 }
@@ -166,9 +169,13 @@ impl FamilyWriter<'_, '_> {
             self.has_header = true;
             self.header.write(out);
         }
-        push(out, self.header.series);
-        push(out, suffix);
-        out.push(b'{');
+        if suffix.is_empty() {
+            out.extend_from_slice(&self.begin);
+        } else {
+            push(out, self.header.series);
+            push(out, suffix);
+            out.push(b'{');
+        }
         out.extend_from_slice(labels);
     }
 
