@@ -238,14 +238,17 @@ options! {
         "runqueue" runqueue: bool = "off", "SWITCH", Switch;
         /// CPU budget of runqueue, in millicores of all CPUs together. Above it tracing pauses, for a minute at first and then longer.
         "runqueue-millicores" runqueue_millicores: u32 = "20", "NUMBER", Count(1..=100_000);
+        /// Count packets and bytes by container. Adds about 50 ns to each packet on the node (docs/performance.md). Off: TCP connections,
+        /// retransmits and round trips are still counted.
+        "packets" packets: bool = "on", "SWITCH", Switch;
         /// CPU budget of counting packets, in millicores of all CPUs together. Above it counting pauses, for a minute at first and then
         /// longer.
         "network-millicores" network_millicores: u32 = "500", "NUMBER", Count(1..=100_000);
         /// Log level of the eBPF programs.
         "ebpf-log" ebpf_log: EbpfLog = "off", "LEVEL", Choice(EBPF_LOGS);
         /// Let the kernel count runs and run time of eBPF programs. This switch holds for every eBPF program on the node, and adds
-        /// a few tens of nanoseconds to each run.
-        "ebpf-stats" ebpf_stats: bool = "on", "SWITCH", Switch;
+        /// about 40 ns to each run. Requires CAP_SYS_ADMIN.
+        "ebpf-stats" ebpf_stats: bool = "off", "SWITCH", Switch;
     }
     "Metrics" {
         /// Serve container metrics under the names of the kubelet, on /metrics/cadvisor and /metrics/resource.

@@ -39,7 +39,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.sample_interval, Duration::from_millis(100));
     assert_eq!(config.max_series, 200_000);
     assert_eq!(config.source, SourceChoice::Auto);
-    assert!(config.ebpf_stats && config.kubelet_metrics);
+    assert!(!config.ebpf_stats && config.kubelet_metrics);
     assert!(config.metrics_allow.is_empty());
     assert!(origins.values().all(|origin| *origin == OptionOrigin::Default));
     assert_eq!((origins.len(), file), (OPTIONS.len(), None));
@@ -62,7 +62,7 @@ fn flag_wins_over_variable_over_file_over_default() {
 fn every_kind_of_value_is_read_from_every_place() {
     let file = r#"
 listen = "[::1]:9750"
-ebpf-stats = false
+ebpf-stats = true
 kubelet-metrics = "off"
 metrics-deny = ["snug_io_*", "container_fs_*"]
 namespaces-allow = "prod-*,web"
@@ -78,7 +78,7 @@ max-cgroups = 64
     )
     .config;
     assert_eq!(config.listen, Some("[::1]:9750".parse().unwrap()));
-    assert!(!config.ebpf_stats && !config.kubelet_metrics);
+    assert!(config.ebpf_stats && !config.kubelet_metrics);
     let texts = |patterns: &[Pattern]| patterns.iter().map(Pattern::as_text).collect::<Vec<_>>();
     assert_eq!(texts(&config.metrics_allow), ["snug_*", "up", "down"]);
     assert_eq!(texts(&config.metrics_deny), ["snug_io_*", "container_fs_*"]);
@@ -212,7 +212,7 @@ fn what_check_config_prints_is_a_configuration_file_with_the_same_meaning() {
         "a*,b?",
         "--max-series=0",
         "--data-dir=/d",
-        "--ebpf-stats=off",
+        "--ebpf-stats=on",
     ];
     let env = [("SNUG_LOG", "info,snug_agent=debug")];
     let before = loaded(&args, &env, None).config;

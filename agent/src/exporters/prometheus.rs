@@ -5,15 +5,12 @@ mod protobuf;
 mod text;
 mod walk;
 
-use std::{
-    io::{self, Write},
-    sync::Arc,
-    time::Instant,
-};
+use std::{io, sync::Arc, time::Instant};
 
 use super::{
     limits::SeriesLimits,
     series::{EndpointSeries, Progress, SeriesCounts, ServerRow, Signal},
+    stream::Sink,
 };
 use crate::model::View;
 
@@ -64,7 +61,7 @@ pub struct Scrape {
 
 impl Scrape {
     /// Writes the exposition and returns the counts of its series.
-    pub fn encode(self, out: &mut dyn Write, format: Format) -> io::Result<SeriesCounts> {
+    pub fn encode(self, out: &mut dyn Sink, format: Format) -> io::Result<SeriesCounts> {
         match format {
             Format::OpenMetrics | Format::Text => text::encode(&self, out, format),
             Format::Protobuf => protobuf::encode(&self, out),

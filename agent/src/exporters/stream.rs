@@ -18,8 +18,25 @@ use tokio::{
 };
 
 /// Bytes per piece. One scrape holds [`PIECES`] of them, two more, and the compressor.
-pub(super) const PIECE: usize = 32 * 1024;
-const PIECES: usize = 4;
+///
+/// Each piece takes two threads a switch, so larger ones cost less. From 128 KiB on the allocator would get each from the system.
+pub(super) const PIECE: usize = 120 * 1024;
+const PIECES: usize = 2;
+
+/// Where an encoder writes.
+pub trait Sink: Write {
+    /// Writes all of a buffer and empties it. A sink may keep the memory, and leave another buffer.
+    ///
+    /// # Errors
+    /// Those of [`Write::write_all`].
+    fn write_buffer(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.write_all(buffer)?;
+        buffer.clear();
+        Ok(())
+    }
+}
+
+impl Sink for Vec<u8> {}
 
 /// Why a body was not sent completely. The client sees a broken connection, never a truncated exposition.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +154,7 @@ impl Output {
     /// dropped.
     pub(super) fn new(pieces: Pieces, turn: EncodePermit, gzip: bool) -> Self {
         let Pieces { pieces, place } = pieces;
-        let writer = PieceWriter { pieces, place, turn, buffer: Vec::with_capacity(PIECE) };
+        let writer = PieceWriter { pieces, place, turn, buffer: Vec::new() };
         Self(if gzip {
             let packed = GzEncoder::new(writer, Compression::fast());
             Encoding::Gzip(Box::new(BufWriter::with_capacity(PIECE, packed)))
@@ -159,6 +176,30 @@ impl Output {
             writer.send(Piece::Data(rest.into()))?;
         }
         writer.send(Piece::End)
+    }
+}
+
+impl Sink for Output {
+    fn write_buffer(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        match &mut self.0 {
+            Encoding::Plain(writer) => {
+                if !writer.buffer.is_empty() {
+                    writer.send_buffer()?;
+                }
+                let full = std::mem::replace(buffer, Vec::with_capacity(PIECE));
+                if full.is_empty() { Ok(()) } else { writer.send(Piece::Data(full.into())) }
+            }
+            Encoding::Gzip(writer) => {
+                // Large already: not copied.
+                if writer.buffer().is_empty() {
+                    writer.get_mut().write_all(buffer)?;
+                } else {
+                    writer.write_all(buffer)?;
+                }
+                buffer.clear();
+                Ok(())
+            }
+        }
     }
 }
 

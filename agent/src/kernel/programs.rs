@@ -38,7 +38,7 @@ use super::{
     inits::Inits,
     iterator::{CgroupIterator, Order},
     mapped::{MappedArray, map_array},
-    network::{NetworkCounters, PacketCounting},
+    network::{self, NetworkCounters, PacketCounting},
     offsets::{self, OffsetsError},
     pass::Pass,
     runqueue::{self, ProgramCosts},
@@ -69,6 +69,8 @@ pub struct KernelOptions {
     pub log_level: u8,
     /// Whether to trace run queue latency.
     pub runqueue: bool,
+    /// Whether to count packets.
+    pub packets: bool,
     /// Whether the kernel counts runs and run time of the programs (`BPF_ENABLE_STATS`).
     pub stats: bool,
     /// Changes the resolved offsets. For tests of the verification.
@@ -122,10 +124,12 @@ struct WalkRequestValue(WalkRequest);
 unsafe impl Pod for WalkRequestValue {}
 
 impl EbpfPrograms {
-    /// The names of all programs; those that trace the run queue only if `runqueue`.
-    pub fn program_names(runqueue: bool) -> impl Iterator<Item = &'static str> {
+    /// The names of all programs; those that trace the run queue or count packets only if asked for.
+    pub fn program_names(runqueue: bool, packets: bool) -> impl Iterator<Item = &'static str> {
         let names = PROGRAMS.iter().map(|spec| spec.name);
-        names.filter(move |name| runqueue || !runqueue::PROGRAMS.contains(name))
+        names.filter(move |name| {
+            (runqueue || !runqueue::PROGRAMS.contains(name)) && (packets || !network::PROGRAMS.contains(name))
+        })
     }
 
     /// Whether a program is loaded and attached.
@@ -209,11 +213,9 @@ impl EbpfPrograms {
 
         let unified = options.unified.as_deref().and_then(|directory| File::open(directory).ok());
         let (mut verdicts, mut links) = (Vec::new(), HashMap::new());
-        for spec in &PROGRAMS {
+        let names: Vec<_> = Self::program_names(options.runqueue, options.packets).collect();
+        for spec in PROGRAMS.iter().filter(|spec| names.contains(&spec.name)) {
             let of_runqueue = runqueue::PROGRAMS.contains(&spec.name);
-            if of_runqueue && !options.runqueue {
-                continue;
-            }
             let verdict = if of_runqueue && !attach::may_trace_scheduler() {
                 Verdict::Unsupported("tracing the run queue requires Linux 6.12 or later".to_owned())
             } else {

@@ -32,6 +32,27 @@ const UNKNOWN_ROUNDS: u8 = 60;
 /// As [`UNKNOWN_ROUNDS`], if the map is half full.
 const CROWDED_ROUNDS: u8 = 3;
 
+/// What is counted on this host.
+#[derive(Clone, Copy)]
+struct NetworkKinds {
+    packets: bool,
+    connections: bool,
+}
+
+impl NetworkKinds {
+    fn running(kernel: &EbpfPrograms) -> Self {
+        Self {
+            packets: kernel.is_running("network_receive"),
+            connections: kernel.is_running("tcp_connection"),
+        }
+    }
+
+    /// The counters of what is counted: absent, not 0, without the program.
+    fn of(self, (network, tcp): (Network, Tcp)) -> (Option<Network>, Option<Tcp>) {
+        (self.packets.then_some(network), self.connections.then_some(tcp))
+    }
+}
+
 /// State between rounds.
 #[derive(Debug)]
 pub(super) struct NetworkSampler {
@@ -88,7 +109,8 @@ impl Sampler {
     /// Reads the counters of all cgroups.
     pub(super) fn sample_network(&mut self, now: Instant) {
         let Some(kernel) = &mut self.kernel else { return };
-        if !kernel.is_running("network_receive") && !kernel.is_running("tcp_connection") {
+        let kinds = NetworkKinds::running(kernel);
+        if !kinds.packets && !kinds.connections {
             return;
         }
         let cost = Cost::new(kernel.packets.cost_ns(), &self.agent.programs, &PACKET_PROGRAMS);
@@ -123,7 +145,7 @@ impl Sampler {
             if let Some(ended) = self.network.ended.get(&key) {
                 add(&mut sum, ended);
             }
-            let (network, tcp) = (Some(sum.0), Some(sum.1));
+            let (network, tcp) = kinds.of(sum);
             // Most counters do not change from one round to the next.
             if self.store.values(key).is_some_and(|values| values.network != network || values.tcp != tcp) {
                 self.store.update(key, Values { network, tcp, ..Values::default() });
@@ -152,10 +174,10 @@ impl Sampler {
         kernel.round_trips.remove(id);
         // Cgroups inside the container were removed before it, so the sum is final.
         if known == ResolvedCgroup::Cgroup(key) {
-            let (network, tcp) = self.network.ended.get(&key).copied().unwrap_or_default();
+            let sum = self.network.ended.get(&key).copied().unwrap_or_default();
+            let (network, tcp) = NetworkKinds::running(kernel).of(sum);
             let round_trips = self.network.round_trips.get(key);
-            let values = Values { network: Some(network), tcp: Some(tcp), round_trips, ..Values::default() };
-            self.store.update(key, values);
+            self.store.update(key, Values { network, tcp, round_trips, ..Values::default() });
         }
     }
 }

@@ -50,7 +50,9 @@ impl Sampler {
         self.agent = AgentRow {
             programs: match (kernel, &self.kernel_absent) {
                 (Some(kernel), _) => kernel.programs(),
-                (None, Some(verdict)) => absent_programs(verdict, self.runqueue.is_some()),
+                (None, Some(verdict)) => {
+                    absent_programs(verdict, self.runqueue.is_some(), self.config.packets)
+                }
                 (None, None) => Vec::new(),
             },
             maps: kernel.map(|kernel| kernel.maps(self.agent.pass_cgroups)).unwrap_or_default(),
@@ -61,7 +63,7 @@ impl Sampler {
             resident_bytes,
             kubernetes: self.watched.as_ref().map(|watched| watched.row(self.naming.pods())),
             history: self.evidence.as_ref().map(UsageCollector::history),
-            network: kernel.map(|kernel| self.network.row(kernel)),
+            network: kernel.filter(|_| self.config.packets).map(|kernel| self.network.row(kernel)),
             runqueue: self.runqueue.as_ref().zip(kernel).map(|(runqueue, kernel)| runqueue.row(kernel)),
             ..std::mem::take(&mut self.agent)
         };
@@ -106,8 +108,8 @@ impl Sampler {
     }
 }
 
-fn absent_programs(verdict: &Verdict, runqueue: bool) -> Vec<ProgramRow> {
-    EbpfPrograms::program_names(runqueue)
+fn absent_programs(verdict: &Verdict, runqueue: bool, packets: bool) -> Vec<ProgramRow> {
+    EbpfPrograms::program_names(runqueue, packets)
         .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
         .collect()
 }

@@ -193,6 +193,7 @@ fn load(
         unified,
         log_level: config.ebpf_log as u8,
         runqueue: config.runqueue,
+        packets: config.packets,
         stats: config.ebpf_stats,
         adjust_offsets,
     };

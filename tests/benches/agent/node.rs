@@ -12,7 +12,7 @@ use crate::{
     client::ScrapeFormat,
     interrupt,
     measure::{Budget, Section, mib},
-    process::{Agent, Memory, Workers, layout},
+    process::{Agent, Memory, STATISTICS, Workers, layout},
     receiver::Receiver,
 };
 
@@ -80,11 +80,16 @@ pub(crate) fn run(binary: &Path, seconds: u64) -> Result<Section> {
     let containers = tree.containers(CONTAINERS, PODS)?;
     let workers = Workers::start(&tree, containers.iter().step_by(CONTAINERS / BUSY))?;
     let time = Duration::from_secs(seconds);
-    let by_default = live(Agent::start(binary, &tree, &containers)?, "by default", &BY_DEFAULT, time)?;
+    let agent = Agent::start_with(binary, &tree, &containers, &[STATISTICS.to_owned()])?;
+    let by_default = live(agent, "by default", &BY_DEFAULT, time)?;
 
     let receiver = Receiver::start()?;
     let mut given: Vec<String> = SWITCHES.iter().map(|switch| format!("--{switch}=on")).collect();
-    given.extend(["--otlp-log=on".to_owned(), format!("--otlp-endpoint={}", receiver.url())]);
+    given.extend([
+        STATISTICS.to_owned(),
+        "--otlp-log=on".to_owned(),
+        format!("--otlp-endpoint={}", receiver.url()),
+    ]);
     let agent = Agent::start_with(binary, &tree, &containers, &given)?;
     let all_on = live(agent, "all on", &ALL_ON, time)?;
     let pushed = receiver.received();
@@ -148,7 +153,7 @@ fn report(tree: &Tree, busy: usize, seconds: u64, lives: &[Life], pushed: u64) -
         SCRAPE_INTERVAL.as_secs(),
     ));
     section.paragraph(&format!(
-        "\"By default\": default options, and a pods file with the names of the containers. \"All on\": \
+        "\"By default\": default options, with `ebpf-stats` on for these figures, and a pods file with the names of the containers. \"All on\": \
          also {}, and metrics, events and the agent's log sent by OTLP over HTTP ({:.1} MiB in total).",
         SWITCHES.map(|switch| format!("`{switch}`")).join(", "),
         mib(pushed),

@@ -84,6 +84,7 @@ pub(crate) fn run(sizes: &[usize], rounds: usize) -> Result<Section> {
         hierarchies: [u32::MAX; 4],
         log_level: 0,
         runqueue: false,
+        packets: false,
         stats: false,
         adjust_offsets: None,
         unified: None,

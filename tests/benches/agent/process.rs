@@ -29,6 +29,9 @@ const WORKER: &str = "worker";
 /// Argument that makes the bench program enter cgroups and execute another program.
 const ENTER: &str = "enter";
 
+/// Option of the agent that has the kernel count the run time of eBPF programs.
+pub(crate) const STATISTICS: &str = "--ebpf-stats=on";
+
 /// Time between two bursts of a worker.
 const PERIOD: Duration = Duration::from_millis(50);
 /// Length of a burst: 0.1 % of [`PERIOD`].

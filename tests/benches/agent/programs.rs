@@ -16,8 +16,8 @@ use crate::{
     cgroups::{Tree, pod_uid},
     client::Metrics,
     interrupt,
-    measure::{Budget, Section, median},
-    process::Agent,
+    measure::{Budget, Section, cpu_time, median},
+    process::{Agent, STATISTICS},
 };
 
 /// Rounds; each runs the loads without and with the agent.
@@ -46,30 +46,44 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("cgroup_removed", "cgroup removed"),
 ];
 
-/// Loads loopback without and with the agent; then starts processes and creates cgroups while the agent runs.
+/// Options of the agents whose cost to loopback is measured, in the order of the table's columns.
+const AGENTS: [(&str, &[&str]); 3] = [
+    ("with the agent", &[]),
+    ("with `packets` off", &["--packets=off"]),
+    ("with `ebpf-stats` on", &[STATISTICS]),
+];
+
+/// Loads loopback without and with agents; then starts processes and creates cgroups while an agent runs.
 pub(crate) fn run(binary: &Path) -> Result<Section> {
     let tree = Tree::new("programs")?;
-    let (mut udp, mut tcp) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    let mut counted = None;
+    let agent = |options: &[&str]| {
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        Agent::start_with(binary, &tree, &[], &options)
+    };
+    let (mut udp, mut tcp) = (vec![Vec::new(); AGENTS.len() + 1], vec![Vec::new(); AGENTS.len() + 1]);
     for round in 0..ROUNDS {
-        interrupt::check()?;
-        udp[0].push(datagrams_per_second()?);
-        tcp[0].push(stream_bytes_per_second()?);
-        let agent = Agent::start(binary, &tree, &[])?;
-        udp[1].push(datagrams_per_second()?);
-        tcp[1].push(stream_bytes_per_second()?);
-        if round + 1 == ROUNDS {
-            events(&tree)?;
-            // The agent reads the statistics of its programs once a second.
-            interrupt::sleep(Duration::from_secs(2))?;
-            counted = Some(agent.client().metrics()?);
+        eprintln!("bench: loopback without and with the agent, round {} of {ROUNDS}", round + 1);
+        for (index, options) in [None].into_iter().chain(AGENTS.map(|(_, options)| Some(options))).enumerate()
+        {
+            interrupt::check()?;
+            let _agent = options.map(agent).transpose()?;
+            udp[index].push(nanoseconds_per_datagram()?);
+            tcp[index].push(stream_bytes_per_second()?);
         }
     }
-    let counted = counted.context("no round")?;
+    let counted = {
+        let agent = agent(&[STATISTICS])?;
+        nanoseconds_per_datagram()?;
+        stream_bytes_per_second()?;
+        events(&tree)?;
+        // The agent reads the statistics of its programs once a second.
+        interrupt::sleep(Duration::from_secs(2))?;
+        agent.client().metrics()?
+    };
 
     let mut section = Section::new("programs");
     section.paragraph(&format!(
-        "Runs and run time from the kernel's statistics, which add some tens of nanoseconds to each run. The load is {LOAD:?} \
+        "Runs and run time from the kernel's statistics (`ebpf-stats`), which add about 40 ns to each run. The load is {LOAD:?} \
          each of datagrams and of a TCP stream over loopback, {EVENTS} processes, and {EVENTS} cgroups created and removed."
     ));
     let mut rows = Vec::new();
@@ -84,25 +98,25 @@ pub(crate) fn run(binary: &Path) -> Result<Section> {
     }
     section.table(&["program", "event", "runs", "per run"], &rows);
     section.paragraph(&format!(
-        "Loopback throughput of one sender. Medians of {ROUNDS} rounds without and with the agent."
+        "Loopback without and with the agent, medians of {ROUNDS} rounds. UDP: CPU time of a thread that sends datagrams of {DATAGRAM} bytes to \
+         itself, for each datagram; that is the two hooks of a packet. TCP: throughput of a sender with writes of {WRITE} bytes."
     ));
-    let row = |name: &str, values: [Vec<f64>; 2], scale: f64, unit: &str| {
-        let [without, with] = values.map(median);
-        let change = 100.0 * (with / without - 1.0);
-        vec![
+    let (udp, tcp) = (udp.into_iter().map(median), tcp.into_iter().map(median));
+    let names = ["without"].into_iter().chain(AGENTS.map(|(name, _)| name));
+    let mut table = Vec::new();
+    let mut without = None;
+    for (name, (datagram, stream)) in names.zip(udp.zip(tcp)) {
+        let (first_datagram, first_stream) = *without.get_or_insert((datagram, stream));
+        table.push(vec![
             name.to_owned(),
-            format!("{:.2} {unit}", without / scale),
-            format!("{:.2} {unit}", with / scale),
-            format!("{change:+.1} %"),
-        ]
-    };
-    section.table(
-        &["load", "without", "with", "difference"],
-        &[
-            row(&format!("UDP, datagrams of {DATAGRAM} bytes"), udp, 1e6, "million/s"),
-            row(&format!("TCP, writes of {WRITE} bytes"), tcp, 1e9, "GB/s"),
-        ],
-    );
+            format!("{datagram:.0} ns"),
+            format!("{:+.0} ns", datagram - first_datagram),
+            format!("{:+.1} %", 100.0 * (first_datagram / datagram - 1.0)),
+            format!("{:.2} GB/s", stream / 1e9),
+            format!("{:+.1} %", 100.0 * (stream / first_stream - 1.0)),
+        ]);
+    }
+    section.table(&["agent", "UDP, CPU", "more", "datagrams per CPU second", "TCP", "difference"], &table);
     section.budgets = vec![Budget::at_most("run time per packet, both directions", packets, 100.0, "ns", 0)];
     Ok(section.finish())
 }
@@ -114,20 +128,24 @@ fn cost(metrics: &Metrics, program: &str) -> (f64, f64) {
     (runs, 1e9 * of("snug_agent_program_run_seconds_total") / runs.max(1.0))
 }
 
-fn datagrams_per_second() -> Result<f64> {
+/// CPU time of this thread for each datagram that it sends to itself. Unlike throughput it does not depend on other processes.
+fn nanoseconds_per_datagram() -> Result<f64> {
     let (to, from) = (UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?, UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?);
     from.connect(to.local_addr()?)?;
     let (payload, mut room) = ([7; DATAGRAM], [0; DATAGRAM]);
     let begun = Instant::now();
-    let mut count = 0_u32;
-    while begun.elapsed() < LOAD {
-        for _ in 0..64 {
-            from.send(&payload)?;
-            to.recv(&mut room)?;
+    let (time, count) = cpu_time(|| -> Result<u32> {
+        let mut count = 0;
+        while begun.elapsed() < LOAD {
+            for _ in 0..64 {
+                from.send(&payload)?;
+                to.recv(&mut room)?;
+            }
+            count += 64;
         }
-        count += 64;
-    }
-    Ok(f64::from(count) / begun.elapsed().as_secs_f64())
+        Ok(count)
+    });
+    Ok(time.as_secs_f64() * 1e9 / f64::from(count?))
 }
 
 fn stream_bytes_per_second() -> Result<f64> {

@@ -29,6 +29,7 @@ pub(crate) fn run() -> Result<Section> {
         hierarchies: [u32::MAX; 4],
         log_level: 0,
         runqueue: true,
+        packets: false,
         stats: false,
         adjust_offsets: None,
         unified: None,

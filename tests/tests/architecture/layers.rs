@@ -90,14 +90,14 @@ pub(crate) const EXPORTERS: Layers = &[
     ("query", &[]),
     ("resource", &[]),
     ("stream", &[]),
-    ("text", &["catalogue"]),
+    ("text", &["catalogue", "stream"]),
     // One exporter knows no other.
     ("api", &["query"]),
     ("ecs", &["events", "limits", "resource"]),
     ("evidence", &["query"]),
-    ("kubelet", &["catalogue", "limits", "series", "text"]),
+    ("kubelet", &["catalogue", "limits", "series", "stream", "text"]),
     ("otlp", &["catalogue", "events", "limits", "resource", "series"]),
-    ("prometheus", &["catalogue", "limits", "series", "text"]),
+    ("prometheus", &["catalogue", "limits", "series", "stream", "text"]),
     ("http", &["api", "evidence", "kubelet", "limits", "prometheus", "series", "stream"]),
 ];
 

@@ -1,6 +1,8 @@
-//! The switch that pauses the counting of packets: an entry of a map, which needs no capability to be written.
+//! The switch that pauses the counting of packets, an entry of a map, which needs no capability to be written; and the option without
+//! which packets are not counted at all.
 
 use std::{
+    net::Ipv4Addr,
     panic, thread,
     time::{Duration, Instant},
 };
@@ -11,7 +13,7 @@ use snug_agent::{
 };
 use snug_tests::{
     cgroup::{Cgroup, Host},
-    worker::{Job, Worker},
+    worker::{Job, SocketJob, Worker},
 };
 
 use crate::driver::{Driver, host, values_of};
@@ -76,4 +78,23 @@ fn pause(host: &Host, mut driver: Driver) {
     let counting = driver.round_at(at(8) + PAUSE);
     assert_eq!(counted(&counting), sent);
     println!("{sent} packets cost {} ms until the pause", (budget(&paused).cost_ns - before) / 1_000_000);
+}
+
+#[test]
+fn without_packets_connections_are_still_counted() {
+    let Some(host) = host() else { return };
+    let Some(mut driver) = Driver::kernel(&["--packets", "off"]) else { return };
+    let cgroup = Cgroup::new(&host, "network-off");
+    let mut worker = Worker::start_in(&cgroup);
+    assert_eq!(worker.run(&Job::Datagrams { times: 10, bytes: 1, ipv6: false }), Some(10));
+    let port = worker.run(&Job::Socket(SocketJob::Listen { ipv6: false })).unwrap();
+    let (address, port) = (Ipv4Addr::LOCALHOST.into(), u16::try_from(port).unwrap());
+    let connect = SocketJob::Connect { address, port, timeout_ms: 60_000, deaf: false };
+    assert_eq!(worker.run(&Job::Socket(connect)), Some(1));
+    let view = driver.round_at(Instant::now());
+    let values = values_of(&view, cgroup.path());
+    let tcp = values.tcp.unwrap();
+    assert_eq!((values.network, tcp.opened, tcp.accepted), (None, 1, 1), "absent, not 0");
+    assert!(view.agent.network.is_none());
+    assert!(view.agent.programs.iter().all(|program| !kernel::PACKET_PROGRAMS.contains(&program.name)));
 }

@@ -44,7 +44,7 @@ impl Agent {
         let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut start = command::new(program);
         start.env_clear().arg("--config").arg(&config);
-        start.arg("--listen").arg(address.to_string());
+        start.arg("--listen").arg(address.to_string()).arg("--ebpf-stats=on");
         start.arg("--pods-file").arg(scenario.pods_file()).arg("--data-dir").arg(scenario.path("agent"));
         start.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         start.process_group(0);

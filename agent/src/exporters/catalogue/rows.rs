@@ -105,15 +105,28 @@ impl<'a> MetricRow<'a> {
     /// Names and values of the labels of the scope. Values that are not known yet are empty.
     pub fn labels(&self) -> impl Iterator<Item = (&'static str, &'a str)> + use<'a> {
         let values = match (self.entity, self.scope) {
-            (Entity::Cgroup(row), Scope::Pod) => pod_labels(row).to_vec(),
-            (Entity::Cgroup(row), _) => container_labels(row).to_vec(),
-            (Entity::Workload(row), _) => workload_labels(row).to_vec(),
-            (Entity::Status(_, container), _) => status_labels(container).to_vec(),
-            (Entity::KubeState(pod), _) => kube_state_labels(pod).to_vec(),
-            (Entity::Agent(_), _) => Vec::new(),
+            (Entity::Cgroup(row), Scope::Pod) => padded(pod_labels(row)),
+            (Entity::Cgroup(row), _) => padded(container_labels(row)),
+            (Entity::Workload(row), _) => padded(workload_labels(row)),
+            (Entity::Status(_, container), _) => padded(status_labels(container)),
+            (Entity::KubeState(pod), _) => padded(kube_state_labels(pod)),
+            (Entity::Agent(_), _) => padded([]),
         };
         self.scope.label_names().iter().copied().zip(values)
     }
+}
+
+/// The largest number of labels of a scope.
+const MAX_LABELS: usize = CONTAINER_LABELS.len();
+
+/// Values in a place of one size, which needs no memory of the heap.
+fn padded<const N: usize>(values: [&str; N]) -> [&str; MAX_LABELS] {
+    const { assert!(N <= MAX_LABELS) };
+    let mut all = [""; MAX_LABELS];
+    for (place, value) in all.iter_mut().zip(values) {
+        *place = value;
+    }
+    all
 }
 
 /// Values of [`STATUS_LABELS`].

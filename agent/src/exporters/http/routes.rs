@@ -1,10 +1,6 @@
 //! The response of each path.
 
-use std::{
-    io::{self, Write},
-    sync::Arc,
-    time::Instant,
-};
+use std::{io, sync::Arc, time::Instant};
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -18,7 +14,7 @@ use crate::{
         api, evidence, kubelet,
         prometheus::{self, Format},
         series::SeriesCounts,
-        stream::{self, EncodePermit, Output, ResponseBody},
+        stream::{self, EncodePermit, Output, ResponseBody, Sink},
     },
     model::View,
 };
@@ -189,7 +185,7 @@ async fn metrics<B: Body>(request: &Request<B>, state: &Arc<ServerState>) -> Res
     .await
 }
 
-type Encode = fn(&kubelet::Scrape<'_>, &mut dyn Write) -> io::Result<SeriesCounts>;
+type Encode = fn(&kubelet::Scrape<'_>, &mut dyn Sink) -> io::Result<SeriesCounts>;
 
 async fn of_kubelet<B: Body>(
     request: &Request<B>,

@@ -8,7 +8,7 @@ mod left_out;
 pub mod resource;
 
 use std::{
-    io::{self, Write},
+    io,
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,8 @@ use super::{
     catalogue::{self, Value},
     limits::SeriesLimits,
     series::SeriesCounts,
-    text::{FamilyWriter, Header, Number, render},
+    stream::Sink,
+    text::{Header, Number, TextWriter, render},
 };
 use crate::{
     clock::since_epoch,
@@ -32,8 +33,8 @@ const STALE_AFTER: Duration = Duration::from_secs(10);
 /// The image of a sandbox whose runtime does not record it (containerd before 2.0).
 const DEFAULT_PAUSE_IMAGE: &str = "pause";
 
-/// Receives the samples of a row: rendered labels of the family's own (`cpu="total"`, or empty), and the value.
-pub type Emit<'a> = dyn FnMut(&str, Value<'_>) + 'a;
+/// Receives the samples of a row: names and values of the family's own labels, and the value.
+pub type Emit<'a> = dyn FnMut(&[(&str, &str)], Value<'_>) + 'a;
 
 /// One scrape.
 #[derive(Clone, Copy, Debug)]
@@ -60,20 +61,20 @@ impl<'a> Scrape<'a> {
     }
 
     /// Writes the exposition and returns the counts of its series.
-    pub fn encode(&self, out: &mut dyn Write) -> io::Result<SeriesCounts> {
+    pub fn encode(&self, out: &mut dyn Sink) -> io::Result<SeriesCounts> {
         let mut counts = SeriesCounts::default();
         let rows = Rows::new(self.view, self.limits);
-        let mut line = String::new();
+        let mut text = TextWriter::new(out);
         for family in families() {
             let admitted = self.limits.family(&[family.name]);
             let Family { name, kind, help, .. } = *family;
-            let mut writer = FamilyWriter::new(out, &mut line, Header::text(name, kind, help), None);
+            let mut writer = text.family(Header::text(name, kind, help), None);
             match family.samples {
                 Samples::Cgroup(samples) => {
                     for row in &rows.rows {
                         samples(row.row, self, &mut |own, value| {
                             if counts.admit(self.limits, admitted, row.admitted) {
-                                writer.rendered_sample(&row.labels, own, Number::of(value));
+                                writer.sample(&row.labels, own.iter().copied(), Number::of(value));
                             }
                         });
                     }
@@ -85,10 +86,11 @@ impl<'a> Scrape<'a> {
                         writer.sample(&rows.machine, [], Number::Int(value));
                     }
                 }
-                Samples::Plain(value) => writer.sample("", [], Number::Int(value(self))),
+                Samples::Plain(value) => writer.sample(b"", [], Number::Int(value(self))),
             }
-            writer.result?;
+            text.check()?;
         }
+        text.finish("")?;
         Ok(counts)
     }
 }
@@ -96,14 +98,14 @@ impl<'a> Scrape<'a> {
 struct KubeletRow<'a> {
     row: &'a CgroupRow,
     admitted: bool,
-    labels: String,
+    labels: Vec<u8>,
 }
 
 /// The rows that a kubelet exports.
 struct Rows<'a> {
     rows: Vec<KubeletRow<'a>>,
     /// The labels of `machine_*` series.
-    machine: String,
+    machine: Vec<u8>,
 }
 
 impl<'a> Rows<'a> {
@@ -118,7 +120,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn row_labels(row: &CgroupRow, limits: &SeriesLimits) -> String {
+fn row_labels(row: &CgroupRow, limits: &SeriesLimits) -> Vec<u8> {
     let identity = &row.identity;
     let of_path = &identity.of_path;
     let names = identity.names.as_deref();

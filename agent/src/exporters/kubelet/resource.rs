@@ -6,7 +6,7 @@
 //! metrics-server drops a pod if any container has no CPU time or memory. Therefore, like a kubelet, this endpoint leaves out
 //! terminated containers, whose cgroups have no tasks.
 
-use std::io::{self, Write};
+use std::io;
 
 use super::Scrape;
 use crate::{
@@ -17,7 +17,8 @@ use crate::{
         },
         limits::SeriesLimits,
         series::SeriesCounts,
-        text::{FamilyWriter, Header, Number, render},
+        stream::Sink,
+        text::{Header, Number, TextWriter, render},
     },
     model::{CgroupRow, Level, View},
     values::Measurement,
@@ -151,7 +152,7 @@ struct ResourceRow<'a> {
     level: Level,
     /// Container, namespace and pod.
     names: [&'a str; 3],
-    labels: String,
+    labels: Vec<u8>,
 }
 
 /// The rows that a kubelet exports. A restarted container may still have its old cgroup. Only the newer one is exported,
@@ -184,15 +185,15 @@ fn row(row: &CgroupRow, admitted: bool) -> Option<ResourceRow<'_>> {
 
 impl Scrape<'_> {
     /// Writes `/metrics/resource` and returns the counts of its series.
-    pub fn encode_resource(&self, out: &mut dyn Write) -> io::Result<SeriesCounts> {
+    pub fn encode_resource(&self, out: &mut dyn Sink) -> io::Result<SeriesCounts> {
         let mut counts = SeriesCounts::default();
         let rows = rows(self.view, self.limits);
         let measured = self.measured_milliseconds();
-        let mut line = String::new();
+        let mut text = TextWriter::new(out);
         for &Family { name, kind, help, level, timed, value } in &FAMILIES {
             let admitted = self.limits.family(&[name]);
             let milliseconds = timed.then_some(measured);
-            let mut writer = FamilyWriter::new(out, &mut line, Header::text(name, kind, help), milliseconds);
+            let mut writer = text.family(Header::text(name, kind, help), milliseconds);
             for row in rows.iter().filter(|row| row.level == level) {
                 if let Some(value) = value(row.row)
                     && counts.admit(self.limits, admitted, row.admitted)
@@ -200,12 +201,12 @@ impl Scrape<'_> {
                     writer.sample(&row.labels, [], Number::of(value));
                 }
             }
-            writer.result?;
+            text.check()?;
         }
         let (name, help) = SCRAPE_ERROR;
-        let mut writer = FamilyWriter::new(out, &mut line, Header::text(name, Gauge, help), None);
-        writer.sample("", [], Number::Int(u64::from(self.is_stale())));
-        writer.result?;
+        let mut writer = text.family(Header::text(name, Gauge, help), None);
+        writer.sample(b"", [], Number::Int(u64::from(self.is_stale())));
+        text.finish("")?;
         Ok(counts)
     }
 

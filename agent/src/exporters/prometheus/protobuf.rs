@@ -3,7 +3,7 @@
 //! The messages are those of `io/prometheus/client/metrics.proto` (prometheus/client_model), as far as they are used.
 //! prometheus-client can write them too, but its build requires `protoc`.
 
-use std::io::{self, Write};
+use std::io;
 
 use prost::Message;
 
@@ -16,6 +16,7 @@ use crate::{
     exporters::{
         catalogue::{Kind, Value},
         series::SeriesCounts,
+        stream::Sink,
     },
     values::Distribution,
 };
@@ -112,7 +113,7 @@ pub(super) struct BucketSpan {
     pub(super) length: u32,
 }
 
-pub(super) fn encode(scrape: &Scrape, out: &mut dyn Write) -> io::Result<SeriesCounts> {
+pub(super) fn encode(scrape: &Scrape, out: &mut dyn Sink) -> io::Result<SeriesCounts> {
     let (mut head, mut metrics) = (Vec::new(), Vec::new());
     walk(scrape, |family, rows| {
         let r#type = type_of(family.kind);

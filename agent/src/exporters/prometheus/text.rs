@@ -1,16 +1,14 @@
 //! Text: OpenMetrics 1.0 and text 0.0.4.
 
-use std::{
-    io::{self, Write},
-    ops::RangeInclusive,
-};
+use std::{io, ops::RangeInclusive};
 
 use super::{Format, Scrape, walk::walk};
 use crate::{
     exporters::{
         catalogue::{Unit, Value},
         series::SeriesCounts,
-        text::{FamilyWriter, Header, HistogramText, Number, render},
+        stream::Sink,
+        text::{Header, Number, TextWriter, render},
     },
     values::Distribution,
 };
@@ -26,8 +24,8 @@ pub(super) const fn classic_bounds(unit: Unit) -> Bounds {
     }
 }
 
-pub(super) fn encode(scrape: &Scrape, out: &mut dyn Write, format: Format) -> io::Result<SeriesCounts> {
-    let mut line = String::new();
+pub(super) fn encode(scrape: &Scrape, out: &mut dyn Sink, format: Format) -> io::Result<SeriesCounts> {
+    let mut text = TextWriter::new(out);
     let counts = walk(scrape, |family, rows| {
         let series = family.series_name();
         let header = match format {
@@ -35,23 +33,20 @@ pub(super) fn encode(scrape: &Scrape, out: &mut dyn Write, format: Format) -> io
             _ => Header::text(&series, family.kind, family.help),
         };
         let bounds = scrape.classic_histograms.then(|| classic_bounds(family.unit));
-        let mut writer = FamilyWriter::new(out, &mut line, header, None);
+        let mut writer = text.family(header, None);
         rows(&mut |sample| {
             let labels = sample.row.text.get_or_init(|| render(sample.row.labels.iter().copied()));
             match sample.value {
                 Value::Histogram(of) => {
                     let buckets = classic_buckets(of, bounds.as_ref());
-                    let histogram = HistogramText { sum: of.sum, buckets };
-                    writer.histogram(labels, &render(sample.own_labels()), &histogram);
+                    writer.histogram(labels, sample.own_labels(), of.sum, &buckets);
                 }
                 value => writer.sample(labels, sample.own_labels(), Number::of(value)),
             }
         });
-        writer.result
+        text.check()
     })?;
-    if format == Format::OpenMetrics {
-        out.write_all(b"# EOF\n")?;
-    }
+    text.finish(if format == Format::OpenMetrics { "# EOF\n" } else { "" })?;
     Ok(counts)
 }
 

@@ -15,7 +15,7 @@ pub(super) struct LabelledRow<'a> {
     /// Names and values of the labels, without dropped ones.
     pub(super) labels: Vec<(&'static str, &'a str)>,
     /// The labels as text; rendered on first use.
-    pub(super) text: OnceCell<String>,
+    pub(super) text: OnceCell<Vec<u8>>,
     /// The labels as a part of a protobuf message; encoded on first use.
     pub(super) message: OnceCell<Vec<u8>>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Sample<'a> {
 
 impl<'a> Sample<'a> {
     /// Names and values of the labels that the family adds to those of its row.
-    pub(super) fn own_labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub(super) fn own_labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
         let (family, limits) = (self.family, self.limits);
         let all = family
             .labels

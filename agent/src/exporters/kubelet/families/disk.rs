@@ -5,7 +5,6 @@ use crate::{
     exporters::{
         catalogue::Value,
         kubelet::{Emit, Scrape},
-        text::render,
     },
     model::CgroupRow,
     values::IoDevice,
@@ -31,7 +30,7 @@ fn each(row: &CgroupRow, scrape: &Scrape<'_>, emit: &mut Emit<'_>, value: fn(&Io
         if devices.clone().take(index).all(|(before, _)| before != name) {
             let same = devices.clone().filter(|(other, _)| *other == name);
             let sum = same.fold(0_u64, |sum, (_, device)| sum.saturating_add(value(device)));
-            emit(&render([("device", name)]), Value::Int(sum));
+            emit(&[("device", name)], Value::Int(sum));
         }
     }
 }
@@ -39,9 +38,10 @@ fn each(row: &CgroupRow, scrape: &Scrape<'_>, emit: &mut Emit<'_>, value: fn(&Io
 fn by_number(row: &CgroupRow, scrape: &Scrape<'_>, emit: &mut Emit<'_>) {
     for (name, device) in named(row, scrape) {
         let IoDevice { major, minor, read_bytes, write_bytes, .. } = *device;
-        let device = render([("device", name)]);
+        let (mut digits, mut more_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (major, minor) = (digits.format(major), more_digits.format(minor));
         for (operation, bytes) in [("Read", read_bytes), ("Write", write_bytes)] {
-            let own = format!("{device},major=\"{major}\",minor=\"{minor}\",operation=\"{operation}\"");
+            let own = [("device", name), ("major", major), ("minor", minor), ("operation", operation)];
             emit(&own, Value::Int(bytes));
         }
     }

@@ -62,11 +62,11 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
 
 fn int(emit: &mut Emit<'_>, value: Option<u64>) {
     if let Some(value) = value {
-        emit("", Value::Int(value));
+        emit(&[], Value::Int(value));
     }
 }
 
-fn time(emit: &mut Emit<'_>, own: &'static str, nanoseconds: Option<u64>) {
+fn time(emit: &mut Emit<'_>, own: &[(&str, &str)], nanoseconds: Option<u64>) {
     if let Some(ns) = nanoseconds {
         emit(own, seconds(ns));
     }

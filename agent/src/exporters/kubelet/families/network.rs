@@ -2,14 +2,14 @@
 
 use super::{Family, Kind::Counter, family};
 use crate::{
-    exporters::{catalogue::Value, kubelet::Emit, text::render},
+    exporters::{catalogue::Value, kubelet::Emit},
     model::CgroupRow,
     values::Interface,
 };
 
 fn each(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Interface) -> u64) {
     for interface in row.values.interfaces.iter().flat_map(|all| all.iter()) {
-        emit(&render([("interface", &*interface.name)]), Value::Int(value(interface)));
+        emit(&[("interface", &*interface.name)], Value::Int(value(interface)));
     }
 }
 

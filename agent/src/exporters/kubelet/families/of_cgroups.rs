@@ -27,7 +27,7 @@ fn events(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&MemoryEvents) -> u64)
 }
 
 fn pressure(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&Pressure) -> u64) {
-    time(emit, "", row.values.pressure.as_ref().map(value));
+    time(emit, &[], row.values.pressure.as_ref().map(value));
 }
 
 /// As the kubelet does, emits CFS bandwidth control only if there is a quota: alerts divide by the number of periods.
@@ -35,27 +35,19 @@ fn limited(row: &CgroupRow) -> Option<&Throttling> {
     row.values.throttling.as_ref().filter(|t| t.quota_ns.is_some())
 }
 
-const FAILURES: [&str; 4] = [
-    r#"failure_type="pgfault",scope="container""#,
-    r#"failure_type="pgfault",scope="hierarchy""#,
-    r#"failure_type="pgmajfault",scope="container""#,
-    r#"failure_type="pgmajfault",scope="hierarchy""#,
-];
-
 fn failures(row: &CgroupRow, _: &Scrape<'_>, emit: &mut Emit<'_>) {
-    if let Some(stat) = row.values.memory_stat.as_deref() {
-        let [own_minor, all_minor, own_major, all_major] = FAILURES;
-        emit(own_minor, Value::Int(stat.page_faults));
-        emit(all_minor, Value::Int(stat.page_faults));
-        emit(own_major, Value::Int(stat.major_page_faults));
-        emit(all_major, Value::Int(stat.major_page_faults));
+    let Some(stat) = row.values.memory_stat.as_deref() else { return };
+    for (failure, count) in [("pgfault", stat.page_faults), ("pgmajfault", stat.major_page_faults)] {
+        for scope in ["container", "hierarchy"] {
+            emit(&[("failure_type", failure), ("scope", scope)], Value::Int(count));
+        }
     }
 }
 
 /// CPU, memory, pressure, limits and tasks. The families that queries use most come first.
 pub(super) static FAMILIES: &[Family] = &[
     family("container_cpu_usage_seconds_total", Counter, "CPU time used, in seconds", |row, _, emit| {
-        time(emit, r#"cpu="total""#, row.values.cpu.map(|cpu| cpu.usage_ns));
+        time(emit, &[("cpu", "total")], row.values.cpu.map(|cpu| cpu.usage_ns));
     })
     .differs("also exported while 0, so that a rate begins at the start of the container"),
     family(
@@ -110,7 +102,7 @@ pub(super) static FAMILIES: &[Family] = &[
         Counter,
         "Time throttled, in seconds",
         |row, _, emit| {
-            time(emit, "", limited(row).map(|t| t.throttled_ns));
+            time(emit, &[], limited(row).map(|t| t.throttled_ns));
         },
     ),
     family("container_cpu_cfs_burst_periods_total", Counter, "CFS periods with a burst", |row, _, emit| {
@@ -121,7 +113,7 @@ pub(super) static FAMILIES: &[Family] = &[
         Counter,
         "CPU time used by bursts, in seconds",
         |row, _, emit| {
-            time(emit, "", limited(row).map(|t| t.burst_ns));
+            time(emit, &[], limited(row).map(|t| t.burst_ns));
         },
     ),
     family(
@@ -129,7 +121,7 @@ pub(super) static FAMILIES: &[Family] = &[
         Counter,
         "CPU time in user mode, in seconds",
         |row, _, emit| {
-            time(emit, "", row.values.cpu_split.map(|split| split.user_ns));
+            time(emit, &[], row.values.cpu_split.map(|split| split.user_ns));
         },
     ),
     family(
@@ -137,7 +129,7 @@ pub(super) static FAMILIES: &[Family] = &[
         Counter,
         "CPU time in the kernel, in seconds",
         |row, _, emit| {
-            time(emit, "", row.values.cpu_split.map(|split| split.system_ns));
+            time(emit, &[], row.values.cpu_split.map(|split| split.system_ns));
         },
     ),
     family(
@@ -301,20 +293,20 @@ pub(super) static FAMILIES: &[Family] = &[
         "container_creation_time_seconds",
         Gauge,
         "When the cgroup was created, in seconds since the Unix epoch",
-        |row, _, emit| emit("", Value::Float(row.created_unix.trunc())),
+        |row, _, emit| emit(&[], Value::Float(row.created_unix.trunc())),
     ),
     family(
         "container_start_time_seconds",
         Gauge,
         "When the cgroup was created, in seconds since the Unix epoch",
-        |row, _, emit| emit("", Value::Float(row.created_unix.trunc())),
+        |row, _, emit| emit(&[], Value::Float(row.created_unix.trunc())),
     )
     .differs("the creation of the cgroup, slightly before the start time that the runtime reports"),
     family(
         "container_last_seen",
         Gauge,
         "The time of this scrape, in seconds since the Unix epoch",
-        |_, scrape, emit| emit("", Value::Int(scrape.now_unix.as_secs())),
+        |_, scrape, emit| emit(&[], Value::Int(scrape.now_unix.as_secs())),
     ),
     family("container_threads", Gauge, "Tasks", |row, _, emit| {
         int(emit, row.values.pids.map(|pids| pids.current));

@@ -31,7 +31,7 @@ pub(super) static FAMILIES: &[Family] = &[
                     Ulimit::At(value) => Value::Int(value),
                     Ulimit::Unlimited => Value::Float(-1.0),
                 };
-                emit(r#"ulimit="max_open_files""#, value);
+                emit(&[("ulimit", "max_open_files")], value);
             }
         },
     )
