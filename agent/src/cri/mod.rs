@@ -5,6 +5,8 @@
 //! when a container without a name appears.
 
 mod api;
+#[doc(hidden)]
+pub mod fuzz;
 
 use std::{
     collections::HashMap,

@@ -5,6 +5,8 @@
 
 mod error;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 mod medium;
 mod migration;

@@ -17,13 +17,13 @@ use crate::{
     browser,
     build::{self, Built, Kind, OBJECT_VARIABLE},
     build_ebpf::{self, Toolchain},
-    cluster, command, containers, elf, emulator,
+    cluster, command, containers, deny, elf, emulator,
     libtest::{self, Groups},
     manifests, metadata, otlp, setup, toolchain, vm, workspace,
 };
 
 /// Test targets with their own stage.
-const STAGE_TARGETS: [&str; 6] = ["kernel", "system", "manifests", "gitops", "browser", "cluster"];
+const STAGE_TARGETS: [&str; 7] = ["kernel", "system", "manifests", "gitops", "browser", "cluster", "fuzz"];
 
 /// Tests of the agent as a process that compare no rates and no counts of windows.
 const SYSTEM_GROUPS: Groups = Groups {
@@ -100,6 +100,10 @@ impl Products {
                 tests.env("SNUG_CLI_BIN", &self.built()?.programs()?.cli);
                 command::run(tests.arg("--test-threads=1").env(browser::VARIABLE, browser::axe()?))
             }
+            Stage::Deny => deny::check(),
+            Stage::Fuzz => command::run(
+                command::new(self.test("fuzz")?).arg("--nocapture").env("SNUG_FUZZ_SECONDS", "2.5"),
+            ),
             Stage::Cluster => cluster::test(self.built()?, None),
         }
     }

@@ -1,0 +1,70 @@
+//! `cargo xtask fuzz`: runs the fuzz targets with libFuzzer, which follows the branches of the code.
+//!
+//! The tests of `fuzz/` run the same targets on stable Rust.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser;
+
+use crate::{build_ebpf, command, setup, toolchain, workspace};
+
+/// Fuzz parsers of foreign input with libFuzzer. Requires a nightly toolchain; cargo-fuzz is built on first use.
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    /// Targets [default: all].
+    targets: Vec<String>,
+    /// Time for each target, seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+}
+
+/// Runs the task.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let nightly = toolchain::NIGHTLY;
+    if command::capture(command::new("rustc").arg(format!("+{nightly}")).arg("-vV")).is_err() {
+        bail!(
+            "libFuzzer needs unstable options of rustc, and there is no toolchain {nightly:?}: run `rustup toolchain install \
+             {nightly}`. The same targets run on stable Rust with `cargo test -p snug-fuzz`"
+        );
+    }
+    let cargo_fuzz = ensure_cargo_fuzz()?;
+    let object = build_ebpf::build_default()?;
+    let all = names(&object)?;
+    if let Some(unknown) = options.targets.iter().find(|name| !all.contains(name)) {
+        bail!("there is no target {unknown:?}; targets: {}", all.join(" "));
+    }
+    let target = toolchain::host_target();
+    for name in if options.targets.is_empty() { &all } else { &options.targets } {
+        println!("== {name}, for {} s", options.seconds);
+        let inputs = workspace::target_dir().join("fuzz").join(name);
+        fs::create_dir_all(&inputs).with_context(|| format!("cannot create {}", inputs.display()))?;
+        let mut samples = command::cargo();
+        samples.args(["run", "--quiet", "--package", "snug-fuzz", "--", name, "--write"]).arg(&inputs);
+        command::run(samples.env(crate::build::OBJECT_VARIABLE, &object))?;
+        let mut fuzz = command::new(&cargo_fuzz);
+        fuzz.args(["fuzz", "run", "--fuzz-dir", "fuzz", "--target", &target, "snug-fuzz"]).arg(&inputs);
+        // The process may have more memory than an input may take: libFuzzer keeps inputs, and the sanitizer memory that was freed.
+        fuzz.args(["--", "-rss_limit_mb=2048", "-timeout=10", "-max_len=65536"]);
+        fuzz.arg(format!("-max_total_time={}", options.seconds));
+        fuzz.env("RUSTUP_TOOLCHAIN", nightly).env("SNUG_FUZZ_TARGET", name);
+        fuzz.env(crate::build::OBJECT_VARIABLE, &object).current_dir(workspace::root());
+        command::run(&mut fuzz).with_context(|| {
+            format!("{name}: keep the input in fuzz/corpus/{name} once it is understood, so that tests run it, too")
+        })?;
+    }
+    Ok(())
+}
+
+/// The names of all targets, as the program lists them.
+fn names(object: &std::path::Path) -> Result<Vec<String>> {
+    let mut list = command::cargo();
+    list.args(["run", "--quiet", "--package", "snug-fuzz"]).env(crate::build::OBJECT_VARIABLE, object);
+    let names: Vec<String> = command::capture(&mut list)?.lines().map(str::to_owned).collect();
+    ensure!(!names.is_empty(), "snug-fuzz lists no targets");
+    Ok(names)
+}
+
+fn ensure_cargo_fuzz() -> Result<PathBuf> {
+    setup::ensure_cargo_tool("cargo-fuzz", toolchain::CARGO_FUZZ_VERSION)
+}
