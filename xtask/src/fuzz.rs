@@ -47,6 +47,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         // The process may have more memory than an input may take: libFuzzer keeps inputs, and the sanitizer memory that was freed.
         fuzz.args(["--", "-rss_limit_mb=2048", "-timeout=10", "-max_len=65536"]);
         fuzz.arg(format!("-max_total_time={}", options.seconds));
+        // The profile for releases, without what only makes them smaller.
+        fuzz.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
         fuzz.env("RUSTUP_TOOLCHAIN", nightly).env("SNUG_FUZZ_TARGET", name);
         fuzz.env(crate::build::OBJECT_VARIABLE, &object).current_dir(workspace::root());
         command::run(&mut fuzz).with_context(|| {
