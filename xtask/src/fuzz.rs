@@ -2,12 +2,15 @@
 //!
 //! The tests of `fuzz/` run the same targets on stable Rust.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 
-use crate::{build_ebpf, command, setup, toolchain, workspace};
+use crate::{build::OBJECT_VARIABLE, build_ebpf, command, setup, toolchain, workspace};
 
 /// Fuzz parsers of foreign input with libFuzzer. Requires a nightly toolchain; cargo-fuzz is built on first use.
 #[derive(Debug, Parser)]
@@ -30,7 +33,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let cargo_fuzz = ensure_cargo_fuzz()?;
     let object = build_ebpf::build_default()?;
-    let all = names(&object)?;
+    let program = program(&object)?;
+    let listed = command::capture(&mut command::new(&program))?;
+    let all: Vec<String> = listed.lines().map(str::to_owned).collect();
+    ensure!(!all.is_empty(), "snug-fuzz lists no targets");
     if let Some(unknown) = options.targets.iter().find(|name| !all.contains(name)) {
         bail!("there is no target {unknown:?}; targets: {}", all.join(" "));
     }
@@ -39,9 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("== {name}, for {} s", options.seconds);
         let inputs = workspace::target_dir().join("fuzz").join(name);
         fs::create_dir_all(&inputs).with_context(|| format!("cannot create {}", inputs.display()))?;
-        let mut samples = command::cargo();
-        samples.args(["run", "--quiet", "--package", "snug-fuzz", "--", name, "--write"]).arg(&inputs);
-        command::run(samples.env(crate::build::OBJECT_VARIABLE, &object))?;
+        command::run(command::new(&program).args([name, "--write"]).arg(&inputs))?;
         let mut fuzz = command::new(&cargo_fuzz);
         fuzz.args(["fuzz", "run", "--fuzz-dir", "fuzz", "--target", &target, "snug-fuzz"]).arg(&inputs);
         // The process may have more memory than an input may take: libFuzzer keeps inputs, and the sanitizer memory that was freed.
@@ -50,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         // The profile for releases, without what only makes them smaller.
         fuzz.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
         fuzz.env("RUSTUP_TOOLCHAIN", nightly).env("SNUG_FUZZ_TARGET", name);
-        fuzz.env(crate::build::OBJECT_VARIABLE, &object).current_dir(workspace::root());
+        fuzz.env(OBJECT_VARIABLE, &object).current_dir(workspace::root());
         command::run(&mut fuzz).with_context(|| {
             format!("{name}: keep the input in fuzz/corpus/{name} once it is understood, so that tests run it, too")
         })?;
@@ -58,13 +62,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The names of all targets, as the program lists them.
-fn names(object: &std::path::Path) -> Result<Vec<String>> {
-    let mut list = command::cargo();
-    list.args(["run", "--quiet", "--package", "snug-fuzz"]).env(crate::build::OBJECT_VARIABLE, object);
-    let names: Vec<String> = command::capture(&mut list)?.lines().map(str::to_owned).collect();
-    ensure!(!names.is_empty(), "snug-fuzz lists no targets");
-    Ok(names)
+/// Builds the program that lists targets and writes their samples, with the features of the whole workspace as tests do.
+fn program(object: &Path) -> Result<PathBuf> {
+    let mut build = command::cargo();
+    build.args(["build", "--workspace", "--bin", "snug-fuzz"]).env(OBJECT_VARIABLE, object);
+    command::run(&mut build)?;
+    Ok(workspace::target_dir().join(toolchain::host_target()).join("debug/snug-fuzz"))
 }
 
 fn ensure_cargo_fuzz() -> Result<PathBuf> {

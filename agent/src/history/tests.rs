@@ -16,8 +16,7 @@ fn prune(store: &Store, now: u32) -> Vec<u32> {
     let oldest = RETENTION.oldest(Hour(now), store.first_day());
     store.prune(Hour(now - RETENTION.hours_by_minute), oldest, RETENTION.bytes).unwrap();
     let subjects = store.hours().subjects(Hour(0)).unwrap();
-    let mut days: Vec<u32> =
-        subjects.values().flat_map(Records::hours).map(|hour| segment::day_of(hour)).collect();
+    let mut days: Vec<u32> = subjects.values().flat_map(Records::hours).map(segment::day_of).collect();
     days.dedup();
     days
 }

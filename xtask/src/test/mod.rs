@@ -62,7 +62,7 @@ enum Stage {
     Docs,
     /// Run unit tests and doc tests.
     Unit,
-    /// Build the eBPF programs with `build-ebpf --toolchain prebuilt` and `build-std`, and compare the results.
+    /// Build the eBPF programs twice, and with `build-ebpf --toolchain prebuilt` and `build-std`, and compare the results.
     Toolchain,
     /// Check that kustomize and Helm render the same objects, and validate them for Kubernetes 1.25 to 1.37.
     Manifests,
