@@ -37,7 +37,7 @@ const MAX_HOURS: usize = 6_000_000;
 /// Agents keep at most a year. Hours outside of two years before the time of a snapshot and a day after it are of a wrong clock.
 const MAX_AGE_HOURS: u32 = 2 * 366 * 24;
 /// The year 2200. Times after it are of a wrong clock.
-const MAX_TIME: u64 = 7_258_118_400;
+pub(crate) const MAX_TIME: u64 = 7_258_118_400;
 /// Upper bound of a name. Kubernetes allows 253 bytes.
 const MAX_NAME_BYTES: usize = 1024;
 /// Bytes of lines that are parsed in one parallel batch.

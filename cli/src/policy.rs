@@ -222,10 +222,19 @@ impl Policies {
     /// When the file cannot be read, or is invalid.
     pub fn with_file(self, path: &Path) -> Result<Self, PolicyError> {
         let file = path.display().to_string();
-        let text =
-            fs::read_to_string(path).map_err(|source| PolicyError::Read { file: file.clone(), source })?;
-        let parsed: File = serde_saphyr::from_str(&text)
-            .map_err(|source| PolicyError::Content { file, source: Box::new(source) })?;
+        match fs::read_to_string(path) {
+            Ok(text) => self.with_text(&file, &text),
+            Err(source) => Err(PolicyError::Read { file, source }),
+        }
+    }
+
+    /// Adds the overrides of the text of a policy file; `file` names it in errors.
+    ///
+    /// # Errors
+    /// When the text is invalid.
+    pub fn with_text(self, file: &str, text: &str) -> Result<Self, PolicyError> {
+        let parsed: File = serde_saphyr::from_str(text)
+            .map_err(|source| PolicyError::Content { file: file.to_owned(), source: Box::new(source) })?;
         for (number, overrides) in parsed.policies.iter().enumerate() {
             overrides.check_bounds(&numbered(number + 1))?;
         }

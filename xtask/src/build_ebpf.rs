@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -71,8 +71,23 @@ pub(crate) fn build(toolchain: Option<Toolchain>, arch: &str, out: &Path) -> Res
         None => Compiler::first_that_works()?,
     };
     println!("build-ebpf: {}", compiler.description());
-    let target_dir = workspace::target_dir().join("ebpf").join(compiler.folder());
-    let mut cargo = compiler.cargo(&["build"], arch, &target_dir)?;
+    build_in(compiler, arch, &workspace::target_dir().join("ebpf").join(compiler.folder()), out)
+}
+
+/// Builds the object file with the first toolchain that works, without anything of an earlier build.
+pub(crate) fn build_afresh(arch: &str, out: &Path) -> Result<()> {
+    let target_dir = workspace::target_dir().join("ebpf/afresh");
+    let removed = fs::remove_dir_all(&target_dir);
+    if let Err(error) = removed
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error).with_context(|| format!("cannot remove {}", target_dir.display()));
+    }
+    build_in(Compiler::first_that_works()?, arch, &target_dir, out)
+}
+
+fn build_in(compiler: Compiler, arch: &str, target_dir: &Path, out: &Path) -> Result<()> {
+    let mut cargo = compiler.cargo(&["build"], arch, target_dir)?;
     command::run(cargo.args(["--package", "snug-ebpf", "--bin", "snug-ebpf"]))?;
     let built = target_dir.join(toolchain::BPF_TARGET).join("release/snug-ebpf");
     replace_if_different(&built, out)

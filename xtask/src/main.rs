@@ -10,9 +10,11 @@ mod cluster;
 mod command;
 mod containers;
 mod demo;
+mod deny;
 mod doctor;
 mod elf;
 mod emulator;
+mod fuzz;
 mod host;
 mod image;
 mod kubernetes;
@@ -46,6 +48,7 @@ enum Task {
     Test(test::Options),
     Bench(bench::Options),
     Demo(demo::Options),
+    Fuzz(fuzz::Options),
     Backtest(backtest::Options),
 }
 
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Backtest(options) => backtest::run(&options),
     };
     match outcome {

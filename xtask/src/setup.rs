@@ -157,6 +157,30 @@ fn ensure_linker() -> Result<()> {
     Ok(())
 }
 
+/// Path of a cargo subcommand in the cache, which is built on first use.
+pub(crate) fn ensure_cargo_tool(name: &str, version: &str) -> Result<PathBuf> {
+    let root = workspace::cache_dir()?.join(format!("{name}-{version}"));
+    let program = root.join("bin").join(name);
+    if !command::is_executable(&program) {
+        println!("setup: building {name} {version} into {} (one to two minutes)", root.display());
+        let started = Instant::now();
+        let mut install = command::cargo();
+        install
+            .args(["install", "--locked", "--version", &format!("={version}"), "--root"])
+            .arg(&root)
+            .arg(name);
+        // It runs for seconds, so optimising it gains nothing.
+        for (name, value) in [("OPT_LEVEL", "0"), ("DEBUG", "0"), ("LTO", "off"), ("CODEGEN_UNITS", "16")] {
+            install.env(format!("CARGO_PROFILE_RELEASE_{name}"), value);
+        }
+        // Build outside of the workspace, whose cargo configuration links statically.
+        fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+        command::run(install.env_remove("CARGO_TARGET_DIR").current_dir(&root))?;
+        println!("setup: {name} built ({:.1} s)", started.elapsed().as_secs_f64());
+    }
+    Ok(program)
+}
+
 fn ensure_cross_target() -> Result<()> {
     let target = toolchain::target_of(toolchain::OTHER_ARCHITECTURE);
     let printed =

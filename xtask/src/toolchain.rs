@@ -12,6 +12,10 @@ use crate::{
 
 /// Version of `bpf-linker`.
 pub(crate) const BPF_LINKER_VERSION: &str = "0.10.4";
+/// Version of `cargo-deny`.
+pub(crate) const CARGO_DENY_VERSION: &str = "0.20.2";
+/// Version of `cargo-fuzz`.
+pub(crate) const CARGO_FUZZ_VERSION: &str = "0.13.2";
 /// The major version of LLVM that Debian's rustc and the linker share.
 pub(crate) const LLVM_MAJOR: u32 = 22;
 /// Debian's installation prefix of that LLVM.

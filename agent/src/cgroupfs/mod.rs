@@ -4,6 +4,8 @@
 //! of [`parse`], and [`flush`] makes the kernel flush its per-CPU counters. Nothing here writes to cgroups.
 
 pub mod flush;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod list;
 pub mod mounts;
 pub mod parse;

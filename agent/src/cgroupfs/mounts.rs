@@ -279,7 +279,7 @@ impl Hierarchies {
 
 /// A cgroup mount in mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
+pub(super) struct Mount {
     device: String,
     root: String,
     point: PathBuf,
@@ -313,7 +313,7 @@ impl Mount {
 }
 
 /// The mounts of cgroup file systems in a mount table. Other lines are not parsed, because they can contain anything.
-fn parse_mountinfo(path: &Path, text: &[u8]) -> Result<Vec<Mount>, MountsError> {
+pub(super) fn parse_mountinfo(path: &Path, text: &[u8]) -> Result<Vec<Mount>, MountsError> {
     let mut mounts = Vec::new();
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
         // Spaces within fields are escaped, so this can only be the separator before the file system type.

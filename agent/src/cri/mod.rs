@@ -5,6 +5,8 @@
 //! when a container without a name appears.
 
 mod api;
+#[doc(hidden)]
+pub mod fuzz;
 
 use std::{
     collections::HashMap,
@@ -205,6 +207,40 @@ mod tests {
         let _listener = UnixListener::bind(&socket).unwrap();
         let hangs = list_once(&socket).unwrap_err();
         assert!(matches!(hangs, CriError::Hangs { .. }), "{hangs}");
+    }
+
+    #[test]
+    fn broken_answers_are_errors_and_bounded() {
+        use std::io::{Read as _, Write as _};
+
+        let folder = tempfile::tempdir().unwrap();
+        // The HTTP/2 settings of a server, then a frame that is longer than it may be.
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let too_long = [settings.to_vec(), vec![0xff; 64 << 10]].concat();
+        for (number, (what, answer, is_half_closed)) in [
+            ("closes at once", Vec::new(), false),
+            ("is no HTTP/2", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec(), false),
+            ("sends frames that are too long", too_long, false),
+            ("ends its side after the settings", settings.to_vec(), true),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let socket = folder.path().join(number.to_string());
+            let listener = UnixListener::bind(&socket).unwrap();
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                // The client may have gone.
+                let _ = stream.write_all(&answer);
+                if is_half_closed {
+                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    let _ = stream.read_to_end(&mut Vec::new());
+                }
+            });
+            let error = list_once(&socket).unwrap_err();
+            assert!(error.to_string().contains(&*socket.to_string_lossy()), "{what}: {error}");
+            server.join().unwrap();
+        }
     }
 
     /// Bytes as `protoc --encode` would write them: a container of containerd, one of no pod, and a sandbox.

@@ -5,6 +5,8 @@
 
 mod error;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 mod medium;
 mod migration;
@@ -60,6 +62,19 @@ pub struct Retention {
     pub hours_by_minute: u32,
     /// Bytes of records.
     pub bytes: u64,
+}
+
+/// Days that the age of records can cost at once. The clock may be wrong: a step of a year must not cost the history of a year.
+const MAX_DAYS_AT_ONCE: u32 = 2;
+
+impl Retention {
+    /// The first hour that is kept, by the time of the clock and the first day of the history.
+    fn oldest(&self, now: Hour, first_day: Option<u32>) -> Hour {
+        let by_age = Hour(now.0.saturating_sub(self.hours));
+        let reachable =
+            first_day.map(|day| Hour(day.saturating_add(MAX_DAYS_AT_ONCE).saturating_mul(segment::HOURS)));
+        reachable.map_or(by_age, |reachable| by_age.min(reachable))
+    }
 }
 
 /// The history and the thread that writes it. When dropped, it writes all queued batches and stops the thread.
@@ -213,9 +228,9 @@ impl Writer {
         if self.pruned == Some(now) {
             return;
         }
-        let Retention { hours, hours_by_minute, bytes } = self.retention;
-        let [by_minute, oldest] = [hours_by_minute, hours].map(|hours| Hour(now.0.saturating_sub(hours)));
-        match self.store.prune(by_minute, oldest, bytes) {
+        let by_minute = Hour(now.0.saturating_sub(self.retention.hours_by_minute));
+        let oldest = self.retention.oldest(now, self.store.first_day());
+        match self.store.prune(by_minute, oldest, self.retention.bytes) {
             Ok(bytes) => {
                 self.health.size(bytes);
                 self.pruned = Some(now);
@@ -224,3 +239,6 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

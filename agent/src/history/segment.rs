@@ -24,7 +24,7 @@ use super::{
 };
 
 /// Hours in a file.
-const HOURS: u32 = 24;
+pub(super) const HOURS: u32 = 24;
 /// The version of the file format. New fields of records do not change it: see [`super::record`].
 const FORM: u32 = 1;
 

@@ -189,6 +189,11 @@ impl Store {
         self.prune_size(max_bytes).map_err(HistoryError::Write)
     }
 
+    /// The day of the first file, in days since the Unix epoch.
+    pub(super) fn first_day(&self) -> Option<u32> {
+        self.segments.load().first().map(|segment| segment.day)
+    }
+
     fn prune_age(&self, by_minute: Hour, oldest: Hour) -> io::Result<()> {
         let keep = |kind, hour| hour >= oldest && (kind != Kind::MINUTES || hour >= by_minute);
         for segment in self.segments.load().iter() {

@@ -106,7 +106,7 @@ struct Annotations {
     image: Option<String>,
 }
 
-fn parse(json: &[u8]) -> Result<Option<Bundle>, serde_json::Error> {
+pub(super) fn parse(json: &[u8]) -> Result<Option<Bundle>, serde_json::Error> {
     let Config { annotations } = serde_json::from_slice(json)?;
     let Annotations { kind, namespace, pod, container, image } = annotations;
     let container = match kind.as_deref() {

@@ -5,6 +5,8 @@
 
 pub mod bundle;
 pub mod engine;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod path;
 pub mod pod;
 pub mod pods;

@@ -7,6 +7,8 @@ mod capabilities;
 mod counters;
 mod error;
 mod events;
+#[doc(hidden)]
+pub mod fuzz;
 mod groups;
 mod heap;
 mod histograms;

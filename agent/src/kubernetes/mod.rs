@@ -5,6 +5,8 @@
 
 mod bounds;
 mod cache;
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod hostile;
 mod owners;

@@ -140,7 +140,7 @@ impl Topology {
 const MAX_CPUS: usize = 65_536;
 
 /// A list such as `0-3,8`.
-fn cpu_list(text: &str) -> Option<Vec<u32>> {
+pub(super) fn cpu_list(text: &str) -> Option<Vec<u32>> {
     let mut cpus = Vec::new();
     for part in text.trim().split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

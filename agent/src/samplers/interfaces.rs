@@ -228,7 +228,7 @@ fn targets(store: &Store) -> Vec<Target> {
 
 /// The content of a namespace's `net/dev`.
 #[derive(Debug, Default)]
-struct NetDev {
+pub(super) struct NetDev {
     /// Inode of the file, which identifies the namespace.
     namespace: u64,
     interfaces: Vec<Interface>,
@@ -246,7 +246,7 @@ fn read(proc_root: &Path, pid: u32) -> io::Result<NetDev> {
 
 /// Parses `net/dev`: two lines of headings, then a line per interface with eight numbers for receiving and eight for sending
 /// (Linux `net/core/net-procfs.c`). Names are bytes without `/`, `:` and white space.
-fn parse(text: &[u8]) -> NetDev {
+pub(super) fn parse(text: &[u8]) -> NetDev {
     let mut found = NetDev::default();
     for line in text.split(|byte| *byte == b'\n').skip(2).filter(|line| !line.trim_ascii().is_empty()) {
         match interface(line) {

@@ -10,6 +10,8 @@ mod compare;
 mod detectors;
 mod evidence;
 mod files;
+#[doc(hidden)]
+pub mod fuzz;
 mod hierarchy;
 mod histograms;
 mod host;

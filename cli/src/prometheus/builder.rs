@@ -69,10 +69,10 @@ impl EvidenceBuilder {
                 let (cores, observed) = (cpu / seconds, seconds.round() as u64);
                 seen.last = seen.last.max(*to as u64);
                 let totals = seen.evidence.pods.entry(key.1.clone()).or_default();
-                totals.observed += observed;
-                totals.cpu_millis += (cpu * 1000.0) as u64;
+                add(&mut totals.observed, observed);
+                add(&mut totals.cpu_millis, (cpu * 1000.0) as u64);
                 let record = seen.evidence.hours.entry(hour_before(*to as u64)).or_default();
-                record.observed += observed;
+                add(&mut record.observed, observed);
                 // At least one, as if it had lasted so long.
                 let count = |length: u64| ((seconds / length as f64).round() as u64).max(1);
                 if has_windows {
@@ -121,10 +121,10 @@ impl EvidenceBuilder {
         for (at, cores) in values.iter().filter(|(_, cores)| *cores >= 0.0) {
             seen.last = seen.last.max(*at);
             let totals = seen.evidence.pods.entry(pod.clone()).or_default();
-            totals.observed += window;
-            totals.cpu_millis += (cores * window as f64 * 1000.0) as u64;
+            add(&mut totals.observed, window);
+            add(&mut totals.cpu_millis, (cores * window as f64 * 1000.0) as u64);
             let record = seen.evidence.hours.entry(hour_before(*at)).or_default();
-            record.observed += window;
+            add(&mut record.observed, window);
             if self.has_windows {
                 record.minutes.record(*cores, (window + MINUTE / 2) / MINUTE);
             } else {
@@ -160,13 +160,14 @@ impl EvidenceBuilder {
 
     /// Adds CFS periods by hour.
     pub(super) fn periods(&mut self, key: &ContainerKey, values: &Points) {
-        self.hours(key, values, |record, _, _, count| record.0.periods += count.round() as u64);
+        self.hours(key, values, |record, _, _, count| add(&mut record.0.periods, count.round() as u64));
     }
 
     /// Adds throttled CFS periods by hour.
     pub(super) fn throttled(&mut self, key: &ContainerKey, values: &Points) {
         self.hours(key, values, |record, _, _, count| {
-            record.0.throttled = (record.0.throttled + count.round() as u64).min(record.0.periods);
+            record.0.throttled =
+                record.0.throttled.saturating_add(count.round() as u64).min(record.0.periods);
         });
     }
 
@@ -224,11 +225,11 @@ impl EvidenceBuilder {
             for Restarts { at, restarts, kills: killed } in restarts {
                 let hour = hour_before(at);
                 if restarts > 0 {
-                    seen.evidence.hours.entry(hour).or_default().starts += restarts;
+                    add(&mut seen.evidence.hours.entry(hour).or_default().starts, restarts);
                 }
                 if killed > 0 {
                     let known = kills.entry(hour).or_insert((0, at));
-                    *known = (known.0 + killed, at);
+                    *known = (known.0.saturating_add(killed), at);
                 }
             }
             for (at, count) in events.get(key).into_iter().flatten().filter(|(_, count)| *count > 0.5) {
@@ -280,6 +281,11 @@ impl EvidenceBuilder {
         snapshot.at = period.end;
         snapshot
     }
+}
+
+/// Adds to a sum. What a server says of one moment can be anything up to the largest number.
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
 }
 
 /// The hour that ends at a time, or that contains it.

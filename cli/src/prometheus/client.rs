@@ -13,7 +13,7 @@ use ureq::http::{HeaderMap, Response};
 
 use super::{
     error::PrometheusError,
-    query::{At, Query, QueryApi, Series},
+    query::{self, At, Query, QueryApi, Series},
 };
 use crate::{advice::CommandRule, progress};
 
@@ -98,9 +98,9 @@ pub(super) struct Client {
 }
 
 #[derive(Default, Deserialize)]
-struct QueryResponse {
+pub(super) struct QueryResponse {
     #[serde(default)]
-    data: Data,
+    pub(super) data: Data,
     #[serde(default)]
     warnings: Vec<String>,
     /// VictoriaMetrics: some storage nodes did not respond.
@@ -109,9 +109,9 @@ struct QueryResponse {
 }
 
 #[derive(Default, Deserialize)]
-struct Data {
+pub(super) struct Data {
     #[serde(default)]
-    result: Vec<Series>,
+    pub(super) result: Vec<Series>,
 }
 
 /// What to do about a query that failed.
@@ -329,7 +329,7 @@ impl QueryApi for Client {
 
     fn now(&self) -> Result<u64, PrometheusError> {
         let series = self.get("query", &[("query", "vector(time())")])?;
-        Ok(series.first().and_then(|it| it.points().first().map(|(_, now)| *now as u64)).unwrap_or(0))
+        Ok(query::time(&series))
     }
 
     fn query(&self, query: &Query, at: At) -> Result<Vec<Series>, PrometheusError> {

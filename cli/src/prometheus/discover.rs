@@ -274,8 +274,8 @@ fn typical_interval(times: &[f64]) -> Option<u64> {
     between.sort_by(f64::total_cmp);
     let median = *between.get(between.len().checked_sub(1)? / 2)?;
     let usual = USUAL.into_iter().find(|usual| (median / *usual as f64 - 1.0).abs() <= NEAR);
-    // `as` saturates.
-    Some(usual.unwrap_or_else(|| (median.round() as u64).max(1)))
+    // `as` saturates. No longer interval can have been asked for.
+    Some(usual.unwrap_or_else(|| (median.round() as u64).clamp(1, RECENT)))
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod duplicates;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+#[doc(hidden)]
+pub mod fuzz;
 mod gather;
 mod kube_state;
 mod matcher;

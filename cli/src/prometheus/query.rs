@@ -11,7 +11,7 @@ use super::{
     error::PrometheusError,
     matcher::{Matcher, Selection},
 };
-use crate::advice::CommandRule;
+use crate::{advice::CommandRule, evidence::MAX_TIME};
 
 /// Labels of a series.
 pub(super) type Labels = BTreeMap<String, String>;
@@ -301,12 +301,18 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// The samples, without NaN and infinity.
+    /// The samples, without NaN, infinity and times that no clock shows.
     pub(super) fn points(&self) -> Points {
         // `as` saturates.
-        let all = self.values.iter().chain(&self.value);
+        let all = self.values.iter().chain(&self.value).filter(|(at, _)| *at <= MAX_TIME as f64);
         all.filter_map(|(at, value)| Some((*at as u64, value.finite()?))).collect()
     }
+}
+
+/// The time that `vector(time())` gives, seconds; 0 if it gives none.
+pub(super) fn time(series: &[Series]) -> u64 {
+    // `as` saturates.
+    series.first().and_then(|it| it.points().first().map(|(_, now)| *now as u64)).unwrap_or(0).min(MAX_TIME)
 }
 
 /// A sample's value: a text in the API; some proxies make it a number.

@@ -65,7 +65,7 @@ fn only_the_kernel_module_knows_aya_and_unsafe_calls() {
 
 #[test]
 fn unsafe_code_is_in_the_kernel_module_and_the_kernel_half_only() {
-    for folder in ["cli/src", "client/src", "sizing/src", "xtask/src", "tests"] {
+    for folder in ["cli/src", "client/src", "fuzz", "sizing/src", "xtask/src", "tests"] {
         absent(folder, &["unsafe "], &["tests/architecture/"]);
     }
 }

@@ -8,6 +8,7 @@ mod configuration;
 mod container;
 mod events;
 mod exposition;
+mod faults;
 mod history;
 mod http;
 mod kernel_log;

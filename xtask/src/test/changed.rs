@@ -10,13 +10,16 @@ use crate::command;
 
 /// Stages by path prefix. The first match counts; a path without a match affects all stages.
 const STAGES_BY_PATH: &[(&str, &[Stage])] = {
-    use Stage::{Browser, Clippy, Cluster, Docs, Fmt, Kernel, Manifests, System, Toolchain, Unit, Vm};
+    use Stage::{
+        Browser, Clippy, Cluster, Deny, Docs, Fmt, Fuzz, Kernel, Manifests, System, Toolchain, Unit, Vm,
+    };
     &[
         ("agent-ebpf/", &[Fmt, Clippy, Docs, Unit, Toolchain, Vm, Kernel, System, Cluster]),
-        ("agent/", &[Fmt, Clippy, Docs, Unit, Vm, Kernel, System, Cluster]),
-        ("sizing/", &[Fmt, Clippy, Docs, Unit, Browser, System, Cluster]),
-        ("client/", &[Fmt, Clippy, Docs, Unit, System, Cluster]),
-        ("cli/", &[Fmt, Clippy, Docs, Unit, Browser, System, Manifests, Cluster]),
+        ("agent/", &[Fmt, Clippy, Docs, Unit, Fuzz, Vm, Kernel, System, Cluster]),
+        ("sizing/", &[Fmt, Clippy, Docs, Unit, Fuzz, Browser, System, Cluster]),
+        ("client/", &[Fmt, Clippy, Docs, Unit, Fuzz, System, Cluster]),
+        ("cli/", &[Fmt, Clippy, Docs, Unit, Fuzz, Browser, System, Manifests, Cluster]),
+        ("fuzz/", &[Fmt, Clippy, Docs, Fuzz]),
         ("deploy/", &[Unit, Manifests, Cluster]),
         ("docs/", &[Unit]),
         ("tests/tests/kernel/", &[Fmt, Clippy, Docs, Vm, Kernel]),
@@ -34,12 +37,14 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("xtask/src/vm/", &[Fmt, Clippy, Docs, Unit, Vm]),
         ("xtask/src/emulator/", &[Fmt, Clippy, Docs, Unit, Vm]),
         ("xtask/src/kubernetes.rs", &[Fmt, Clippy, Docs, Unit, Cluster]),
+        ("xtask/src/deny.rs", &[Fmt, Clippy, Docs, Deny]),
+        ("xtask/src/fuzz.rs", &[Fmt, Clippy, Docs]),
         ("xtask/src/demo", &[Fmt, Clippy, Docs, Unit]),
         ("xtask/src/backtest.rs", &[Fmt, Clippy, Docs, Unit]),
         ("xtask/src/bench.rs", &[Fmt, Clippy, Docs, Unit]),
         ("LICENSE", &[Unit, Cluster]),
         (".ci/", &[]),
-        ("deny.toml", &[]),
+        ("deny.toml", &[Deny]),
     ]
 };
 

@@ -62,12 +62,16 @@ enum Stage {
     Docs,
     /// Run unit tests and doc tests.
     Unit,
-    /// Build the eBPF programs with `build-ebpf --toolchain prebuilt` and `build-std`, and compare the results.
+    /// Build the eBPF programs twice, and with `build-ebpf --toolchain prebuilt` and `build-std`, and compare the results.
     Toolchain,
     /// Check that kustomize and Helm render the same objects, and validate them for Kubernetes 1.25 to 1.37.
     Manifests,
     /// Test pages in a browser.
     Browser,
+    /// Check licences, bans and sources of dependencies with cargo-deny, which is built on first use.
+    Deny,
+    /// Run the fuzz targets over mutated samples.
+    Fuzz,
     /// Test the agent with containers, Prometheus and an OTLP receiver.
     System,
     /// Test the agent on a Kubernetes node.
@@ -81,10 +85,10 @@ impl Stage {
 
     fn needs(self) -> &'static [Need] {
         match self {
-            Self::Fmt => &[],
+            Self::Fmt | Self::Deny => &[],
             Self::Clippy => &[Need::Ebpf, Need::Lint, Need::Cross],
             Self::Docs => &[Need::Ebpf, Need::Cross],
-            Self::Toolchain => &[Need::Ebpf],
+            Self::Toolchain | Self::Fuzz => &[Need::Ebpf],
             Self::Kernel => &[Need::Ebpf, Need::Containers],
             // A unit test packs busybox into a guest's initramfs, and one takes a terminal.
             Self::Unit => &[Need::Ebpf, Need::Containers, Need::Terminal],
@@ -98,7 +102,7 @@ impl Stage {
 
     /// Whether the stage runs executables of the shared build.
     fn needs_build(self) -> bool {
-        !matches!(self, Self::Fmt | Self::Clippy | Self::Docs | Self::Toolchain)
+        !matches!(self, Self::Fmt | Self::Clippy | Self::Docs | Self::Toolchain | Self::Deny)
     }
 
     /// Whether the stage compares measurements, so that it must not wait for a CPU.

@@ -32,7 +32,15 @@ pub(super) fn steps(chosen: &BTreeSet<Stage>, group: bool) -> Vec<Step> {
         (!stages.is_empty()).then_some(Step::Background(stages))
     };
     // They share cargo's lock.
-    let compiling = [Stage::Clippy, Stage::Docs, Stage::Toolchain, Stage::Manifests, Stage::Browser];
+    let compiling = [
+        Stage::Clippy,
+        Stage::Docs,
+        Stage::Toolchain,
+        Stage::Deny,
+        Stage::Fuzz,
+        Stage::Manifests,
+        Stage::Browser,
+    ];
     let mut steps = foreground(&[Stage::Fmt]);
     if group {
         steps.extend(background(&[Stage::Vm]));

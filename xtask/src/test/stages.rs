@@ -17,13 +17,13 @@ use crate::{
     browser,
     build::{self, Built, Kind, OBJECT_VARIABLE},
     build_ebpf::{self, Toolchain},
-    cluster, command, containers, elf, emulator,
+    cluster, command, containers, deny, elf, emulator,
     libtest::{self, Groups},
     manifests, metadata, otlp, setup, toolchain, vm, workspace,
 };
 
 /// Test targets with their own stage.
-const STAGE_TARGETS: [&str; 6] = ["kernel", "system", "manifests", "gitops", "browser", "cluster"];
+const STAGE_TARGETS: [&str; 7] = ["kernel", "system", "manifests", "gitops", "browser", "cluster", "fuzz"];
 
 /// Tests of the agent as a process that compare no rates and no counts of windows.
 const SYSTEM_GROUPS: Groups = Groups {
@@ -84,7 +84,10 @@ impl Products {
                 command::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
             }
             Stage::Unit => self.unit(),
-            Stage::Toolchain => compare_toolchains(),
+            Stage::Toolchain => {
+                compare_builds()?;
+                compare_toolchains()
+            }
             Stage::Kernel => self.kernel_on_host(),
             Stage::Vm => self.kernel_in_vms(),
             Stage::System => self.system(),
@@ -100,6 +103,10 @@ impl Products {
                 tests.env("SNUG_CLI_BIN", &self.built()?.programs()?.cli);
                 command::run(tests.arg("--test-threads=1").env(browser::VARIABLE, browser::axe()?))
             }
+            Stage::Deny => deny::check(),
+            Stage::Fuzz => command::run(
+                command::new(self.test("fuzz")?).arg("--nocapture").env("SNUG_FUZZ_SECONDS", "2.5"),
+            ),
             Stage::Cluster => cluster::test(self.built()?, None),
         }
     }
@@ -186,6 +193,17 @@ fn path_with(folders: &[PathBuf]) -> Result<OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = folders.iter().cloned().chain(std::env::split_paths(&path));
     std::env::join_paths(all).with_context(|| format!("cannot add {folders:?} to the PATH"))
+}
+
+/// Builds the eBPF programs twice, in different folders, and compares the objects byte by byte.
+fn compare_builds() -> Result<()> {
+    let first = build_ebpf::build_default()?;
+    let second = workspace::target_dir().join("ebpf/afresh.o");
+    build_ebpf::build_afresh(std::env::consts::ARCH, &second)?;
+    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    ensure!(read(&first)? == read(&second)?, "{} and {} differ", first.display(), second.display());
+    println!("two builds of the eBPF programs are the same, byte by byte");
+    Ok(())
 }
 
 /// Builds the eBPF programs with both toolchains and compares their programs.

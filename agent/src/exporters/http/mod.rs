@@ -6,6 +6,8 @@
 
 mod clients;
 mod connection;
+#[doc(hidden)]
+pub mod fuzz;
 mod negotiate;
 mod open;
 mod policy;

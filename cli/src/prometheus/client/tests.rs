@@ -159,3 +159,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn half_and_garbled_responses_are_errors_that_name_the_server() {
+    for response in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"status\":\"success\",\"data\":{\"res",
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\0\0\0\0",
+        "\0\u{1}garbage\r\n\r\n",
+    ] {
+        let error = ask(&client(vec![response.to_owned()], false)).unwrap_err();
+        assert!(error.contains("http://127.0.0.1"), "{error}");
+    }
+}
