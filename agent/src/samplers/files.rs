@@ -6,14 +6,17 @@
 //! `_page_faults_total`, `_refaults_total`, `_page_scans_total`, `_io_bytes_total`, `_io_operations_total`.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::hash_map::Entry,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use rustc_hash::FxHashMap;
 
-use super::round_robin::RoundRobin;
+use super::{
+    round_robin::RoundRobin,
+    skipped::{Cause, Skipped},
+};
 use crate::{
     cgroupfs::{
         Measurements,
@@ -106,7 +109,7 @@ impl FileSampler {
         store: &mut Store,
         measurements: Measurements,
         outside_primary: &[Key],
-        skipped: &mut HashMap<&'static str, u64>,
+        skipped: &mut Skipped,
     ) {
         if let Some(root) = store.get_by_path("/") {
             self.read_into(store, root, "/", ROOT_MEASUREMENTS, skipped);
@@ -131,7 +134,7 @@ impl FileSampler {
         store: &mut Store,
         keys: &[Key],
         measurements: Measurements,
-        skipped: &mut HashMap<&'static str, u64>,
+        skipped: &mut Skipped,
     ) {
         for key in keys {
             let path = store.identity(*key).map(|identity| identity.path.clone());
@@ -148,7 +151,7 @@ impl FileSampler {
         store: &mut Store,
         now: Instant,
         interval: Duration,
-        skipped: &mut HashMap<&'static str, u64>,
+        skipped: &mut Skipped,
     ) {
         let age = self.read_together.map(|at| now.saturating_duration_since(at));
         let is_fresh = age.is_some_and(|age| age < interval / MAX_READINGS_TOGETHER);
@@ -176,7 +179,7 @@ impl FileSampler {
         store: &mut Store,
         now: Instant,
         interval: Duration,
-        skipped: &mut HashMap<&'static str, u64>,
+        skipped: &mut Skipped,
     ) {
         let read_lately = self
             .read_together
@@ -201,13 +204,7 @@ impl FileSampler {
         }
     }
 
-    fn read_slow_files(
-        &mut self,
-        store: &mut Store,
-        key: Key,
-        now: Instant,
-        skipped: &mut HashMap<&'static str, u64>,
-    ) {
+    fn read_slow_files(&mut self, store: &mut Store, key: Key, now: Instant, skipped: &mut Skipped) {
         let (Some(values), Some(identity)) = (store.values(key), store.identity(key)) else { return };
         let (activity, path) = (activity(values), identity.path.clone());
         // With the CPU time of the same moment: user and system time are parts of it.
@@ -254,7 +251,7 @@ impl FileSampler {
         key: Key,
         path: &str,
         measurements: Measurements,
-        skipped: &mut HashMap<&'static str, u64>,
+        skipped: &mut Skipped,
     ) {
         let reading = match self.reader.read(path, measurements) {
             Ok(reading) => reading,
@@ -265,7 +262,7 @@ impl FileSampler {
         for problem in &reading.problems {
             self.problem(problem, skipped);
         }
-        *skipped.entry("io_lines_without_device").or_default() += reading.skipped_lines;
+        skipped[Cause::IoLines] += reading.skipped_lines;
         let mut values = reading.values;
         // Files have microseconds: a lower value is the same one, rounded.
         let known = store.values(key).and_then(|values| values.cpu);
@@ -273,8 +270,8 @@ impl FileSampler {
         store.update(key, values);
     }
 
-    fn problem(&mut self, error: &ReadError, skipped: &mut HashMap<&'static str, u64>) {
-        *skipped.entry("cgroup_files").or_default() += 1;
+    fn problem(&mut self, error: &ReadError, skipped: &mut Skipped) {
+        skipped[Cause::CgroupFiles] += 1;
         self.logged += 1;
         if self.logged <= MAX_LOGGED_PROBLEMS {
             let source = std::error::Error::source(error).map(ToString::to_string);
@@ -283,11 +280,7 @@ impl FileSampler {
     }
 
     /// The pids of a cgroup's processes; `None` if the cgroup does not exist or its file cannot be read.
-    pub(super) fn processes(
-        &mut self,
-        path: &str,
-        skipped: &mut HashMap<&'static str, u64>,
-    ) -> Option<Vec<u32>> {
+    pub(super) fn processes(&mut self, path: &str, skipped: &mut Skipped) -> Option<Vec<u32>> {
         match self.reader.processes(path) {
             Ok(processes) => Some(processes),
             Err(ReadError::Gone { .. }) => None,
@@ -407,7 +400,7 @@ mod tests {
         let steps = prop::collection::vec((1..25_u64, any::<bool>()), 1..6);
         let applies = |(_, steps): &(usize, Vec<(u64, bool)>)| steps.iter().any(|(_, is_reader)| *is_reader);
         AgentRule::OneMoment.prove(&(1..4_usize, steps), applies, |(cgroups, steps)| {
-            let (begun, mut skipped) = (Instant::now(), HashMap::new());
+            let (begun, mut skipped) = (Instant::now(), Skipped::default());
             let mut fixture = Fixture::new(folder.path(), *cgroups, begun);
             // Always three digits, so that the file is written over.
             let (mut seconds, mut read_at) = (100, None);

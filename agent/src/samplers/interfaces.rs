@@ -18,7 +18,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{files::FileSampler, processes::gone, round_robin::RoundRobin};
+use super::{
+    files::FileSampler,
+    processes::gone,
+    round_robin::RoundRobin,
+    skipped::{Cause, Skipped},
+};
 use crate::{
     identity::Level,
     store::{Key, Store},
@@ -87,7 +92,7 @@ impl InterfaceSampler {
         files: &mut FileSampler,
         now: Instant,
         interval: Duration,
-        skipped: &mut HashMap<&'static str, u64>,
+        skipped: &mut Skipped,
     ) {
         let owners = &mut self.owners;
         let due = self.queue.due(now, interval, || {
@@ -99,21 +104,21 @@ impl InterfaceSampler {
                 (None, _) => self.sample_host(store, skipped),
                 (Some(target), Some(host)) => self.sample_target(&target, host, store, files, skipped),
                 // Without the host's namespace, pods with `hostNetwork` cannot be recognised.
-                (Some(_), None) => *skipped.entry("interfaces_without_the_hosts").or_default() += 1,
+                (Some(_), None) => skipped[Cause::InterfacesWithoutHost] += 1,
             }
         }
     }
 
-    fn sample_host(&mut self, store: &mut Store, skipped: &mut HashMap<&'static str, u64>) {
+    fn sample_host(&mut self, store: &mut Store, skipped: &mut Skipped) {
         match read(&self.proc_root, 1) {
             Ok(seen) => {
                 self.host = Some(seen.namespace);
-                *skipped.entry("interface_lines").or_default() += seen.skipped;
+                skipped[Cause::InterfaceLines] += seen.skipped;
                 if let Some(root) = store.get_by_path("/") {
                     set_interfaces(store, root, seen.interfaces);
                 }
             }
-            Err(_) => *skipped.entry("interfaces").or_default() += 1,
+            Err(_) => skipped[Cause::Interfaces] += 1,
         }
     }
 
@@ -123,7 +128,7 @@ impl InterfaceSampler {
         host: u64,
         store: &mut Store,
         files: &mut FileSampler,
-        skipped: &mut HashMap<&'static str, u64>,
+        skipped: &mut Skipped,
     ) {
         let Some(first) = target.rows.first().copied() else { return };
         let seen = target.rows.iter().find_map(|key| self.read_cgroup(*key, store, files, skipped));
@@ -161,22 +166,22 @@ impl InterfaceSampler {
         key: Key,
         store: &Store,
         files: &mut FileSampler,
-        skipped: &mut HashMap<&'static str, u64>,
+        skipped: &mut Skipped,
     ) -> Option<NetDev> {
         let is_empty = store.values(key).and_then(|values| values.pids).is_some_and(|pids| pids.current == 0);
         let path = store.identity(key).filter(|_| !is_empty).map(|identity| identity.path.clone())?;
         let pids = files.processes(&path, skipped).unwrap_or_default();
         if !pids.is_empty() && pids.iter().all(|pid| *pid == 0) {
-            *skipped.entry("interfaces_of_processes_out_of_sight").or_default() += 1;
+            skipped[Cause::InterfacesOutOfSight] += 1;
         }
         for pid in pids.into_iter().filter(|pid| *pid != 0).take(MAX_PROCESSES_TRIED) {
             match read(&self.proc_root, pid) {
                 Ok(seen) => {
-                    *skipped.entry("interface_lines").or_default() += seen.skipped;
+                    skipped[Cause::InterfaceLines] += seen.skipped;
                     return Some(seen);
                 }
                 Err(error) if gone(&error) => {}
-                Err(_) => *skipped.entry("interfaces").or_default() += 1,
+                Err(_) => skipped[Cause::Interfaces] += 1,
             }
         }
         None

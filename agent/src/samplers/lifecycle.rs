@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use snug_ebpf::abi::snapshot::SnapshotRecord;
 
-use super::{NewCgroup, Sampler, hierarchy::ResolvedCgroup, pass::record_format, snapshot};
+use super::{NewCgroup, Sampler, hierarchy::ResolvedCgroup, pass::record_format, skipped::Cause, snapshot};
 use crate::{
     clock::unix_now,
     kernel::{KernelEvent, KernelEventKind},
@@ -22,7 +22,7 @@ impl Sampler {
         let mut events = Vec::new();
         let Some(kernel) = &mut self.kernel else { return };
         let undecodable = kernel.drain(|event| events.push(event));
-        *self.skipped.entry("events_undecodable").or_default() += undecodable;
+        self.skipped[Cause::Events] += undecodable;
         if !events.is_empty() {
             // The pending samples are older than the events, and name cgroups that the events may remove.
             self.flush_pending();

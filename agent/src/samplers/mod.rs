@@ -29,6 +29,7 @@ mod publish;
 mod round_robin;
 mod runqueue;
 mod sample;
+mod skipped;
 mod snapshot;
 mod sources;
 mod start;
@@ -38,7 +39,6 @@ mod unknown_cgroups;
 mod verification;
 
 use std::{
-    collections::HashMap,
     io,
     os::unix::net::UnixStream,
     sync::Arc,
@@ -65,6 +65,7 @@ use self::{
     processes::ProcessSampler,
     runqueue::RunqueueSampler,
     sample::PendingSamples,
+    skipped::{Cause, Skipped},
     sources::MeasurementSources,
 };
 pub use self::{
@@ -130,7 +131,7 @@ pub struct Sampler {
     views: Arc<CurrentView>,
     lent_views: publish::LentViews,
     agent: AgentRow,
-    skipped: HashMap<&'static str, u64>,
+    skipped: Skipped,
     schedule: Schedule,
     pacing: Pacing,
     /// Pause until the next comparison; doubles each time.
@@ -350,13 +351,13 @@ impl Sampler {
             Err(error) => {
                 let source = &error.source;
                 tracing::warn!(%error, %source, "cannot list cgroups; will retry");
-                *self.skipped.entry("listings").or_default() += 1;
+                self.skipped[Cause::Listings] += 1;
                 return;
             }
         };
-        *self.skipped.entry("cgroup_names_not_utf8").or_default() += listing.skipped_names;
-        *self.skipped.entry("cgroups_too_deep").or_default() += listing.too_deep;
-        *self.skipped.entry("cgroups_inside_containers").or_default() += listing.too_many;
+        self.skipped[Cause::CgroupNames] += listing.skipped_names;
+        self.skipped[Cause::DeepCgroups] += listing.too_deep;
+        self.skipped[Cause::InnerCgroups] += listing.too_many;
         tracked.begin_pass();
         let new: Vec<_> = listing
             .cgroups

@@ -18,6 +18,7 @@ use super::{
     budget::{Cost, CpuBudget},
     hierarchy::ResolvedCgroup,
     histograms::{CgroupHistograms, READ_INTERVAL},
+    skipped::Cause,
     unknown_cgroups::UnknownCgroups,
 };
 use crate::{
@@ -100,7 +101,7 @@ impl Sampler {
         self.network.next = Some(now + READ_INTERVAL);
         let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
         let expired = self.network.round_trips.update(&mut kernel.round_trips, unified);
-        *self.skipped.entry("network_of_unknown_cgroups").or_default() += expired;
+        self.skipped[Cause::Network] += expired;
         for (key, round_trips) in self.network.round_trips.iter() {
             self.store.update(key, Values { round_trips: Some(round_trips), ..Values::default() });
         }
@@ -135,7 +136,7 @@ impl Sampler {
         }
         for id in sorted.expired {
             kernel.network.remove(id);
-            *self.skipped.entry("network_of_unknown_cgroups").or_default() += 1;
+            self.skipped[Cause::Network] += 1;
         }
         // A cgroup without counters has sent and received nothing: 0, not absent.
         for (key, _) in self.store.living() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use snug_ebpf::abi::oom::OomEvent;
 
-use super::{Sampler, hierarchy::ResolvedCgroup, lifecycle::unix_of};
+use super::{Sampler, hierarchy::ResolvedCgroup, lifecycle::unix_of, skipped::Cause};
 use crate::{
     cgroupfs::Measurements,
     identity::Level,
@@ -72,7 +72,7 @@ impl Sampler {
     pub(super) fn oom_killed(&mut self, index: usize, event: &KernelEvent, kernel_kill: &OomEvent) {
         let Some(tracked) = self.hierarchies.get(index) else { return };
         let Some(victim) = tracked.resolve(event.id).and_then(ResolvedCgroup::owner) else {
-            *self.skipped.entry("oom_kills_of_unknown_cgroups").or_default() += 1;
+            self.skipped[Cause::OomKills] += 1;
             return;
         };
         let scope = match kernel_kill.limit_id {

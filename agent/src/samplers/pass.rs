@@ -10,6 +10,7 @@ use super::{
     Sampler,
     evidence::UsageCollector,
     hierarchy::{ResolvedCgroup, TrackedHierarchy},
+    skipped::Cause,
     snapshot::{self, RecordFormat},
 };
 use crate::{
@@ -160,8 +161,8 @@ impl Sampler {
                 "more cgroups than max-cgroups: the last ones are not measured; raise max-cgroups"
             );
         }
-        *self.skipped.entry("cgroup_records_without_room").or_default() += stats.lost;
-        *self.skipped.entry("cgroup_records_unreadable").or_default() += stats.unreadable;
+        self.skipped[Cause::RecordsWithoutRoom] += stats.lost;
+        self.skipped[Cause::RecordsUnreadable] += stats.unreadable;
         self.sources.sampled(measured, now);
         if complete {
             self.end_pass(index, now, true);

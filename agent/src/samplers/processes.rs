@@ -4,7 +4,6 @@
 //! `container_file_descriptors`, `container_sockets`, `container_ulimits_soft`.
 
 use std::{
-    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -15,7 +14,11 @@ use procfs::{
     process::{LimitValue, Limits},
 };
 
-use super::{files::FileSampler, round_robin::RoundRobin};
+use super::{
+    files::FileSampler,
+    round_robin::RoundRobin,
+    skipped::{Cause, Skipped},
+};
 use crate::{
     identity::Level,
     store::{Key, Store},
@@ -46,7 +49,7 @@ impl ProcessSampler {
         files: &mut FileSampler,
         now: Instant,
         interval: Duration,
-        skipped: &mut HashMap<&'static str, u64>,
+        skipped: &mut Skipped,
     ) {
         let due = self.queue.due(now, interval, || {
             let shown = store.living().filter(|(_, identity)| identity.of_path.level != Level::Cgroup);
@@ -61,41 +64,41 @@ impl ProcessSampler {
     }
 }
 
-fn inspect(proc_root: &Path, pids: &[u32], skipped: &mut HashMap<&'static str, u64>) -> Processes {
+fn inspect(proc_root: &Path, pids: &[u32], skipped: &mut Skipped) -> Processes {
     let first = pids.iter().copied().filter(|pid| *pid != 0).min();
     Processes {
         count: pids.len() as u64,
-        descriptors: descriptors(proc_root, pids).map_err(|why| *skipped.entry(why).or_default() += 1).ok(),
+        descriptors: descriptors(proc_root, pids).map_err(|why| skipped[why] += 1).ok(),
         open_files_limit: first.and_then(|pid| open_files_limit(proc_root, pid)),
     }
 }
 
-/// Counts the descriptors of all processes. The error is a kind of `snug_agent_skipped_total`.
-fn descriptors(proc_root: &Path, pids: &[u32]) -> Result<Descriptors, &'static str> {
+/// Counts the descriptors of all processes.
+fn descriptors(proc_root: &Path, pids: &[u32]) -> Result<Descriptors, Cause> {
     if pids.len() > MAX_PROCESSES {
-        return Err("descriptors_of_too_many_processes");
+        return Err(Cause::DescriptorsOfMany);
     }
     let mut sum = Descriptors::default();
     for pid in pids {
         if *pid == 0 {
-            return Err("descriptors_of_processes_out_of_sight");
+            return Err(Cause::DescriptorsOutOfSight);
         }
         let open = match fs::read_dir(proc_root.join(pid.to_string()).join("fd")) {
             Ok(open) => open,
             Err(error) if gone(&error) => continue,
-            Err(_) => return Err("descriptors_not_shown_to_the_agent"),
+            Err(_) => return Err(Cause::DescriptorsNotShown),
         };
         for descriptor in open.map_while(Result::ok) {
             let target = match fs::read_link(descriptor.path()) {
                 Ok(target) => target,
                 // The descriptor was closed meanwhile.
                 Err(error) if gone(&error) => continue,
-                Err(_) => return Err("descriptors_not_shown_to_the_agent"),
+                Err(_) => return Err(Cause::DescriptorsNotShown),
             };
             sum.all += 1;
             sum.sockets += u64::from(target.as_os_str().as_encoded_bytes().starts_with(b"socket:"));
             if sum.all > MAX_DESCRIPTORS {
-                return Err("too_many_descriptors");
+                return Err(Cause::ManyDescriptors);
             }
         }
     }
@@ -124,7 +127,7 @@ mod tests {
 
     #[test]
     fn this_process_and_its_descriptors() {
-        let mut skipped = HashMap::new();
+        let mut skipped = Skipped::default();
         let own = [process::id()];
         let before = inspect(Path::new("/proc"), &own, &mut skipped);
         let files: Vec<_> = (0..50).map(|_| File::open("/proc/self/stat").unwrap()).collect();
@@ -137,7 +140,7 @@ mod tests {
         drop((files, sockets));
         let (soft, _) = limits();
         assert_eq!((after.count, after.open_files_limit), (1, Some(soft)));
-        assert!(skipped.is_empty(), "{skipped:?}");
+        assert_eq!(skipped, Skipped::default());
     }
 
     fn limits() -> (Ulimit, Ulimit) {
@@ -155,25 +158,25 @@ mod tests {
             std::os::unix::fs::symlink(target, fd.join(number)).unwrap();
         }
         fs::write(folder.path().join("7/limits"), "Limit  Soft Limit  Hard Limit  Units\n").unwrap();
-        let mut skipped = HashMap::new();
+        let mut skipped = Skipped::default();
         let known = inspect(folder.path(), &[7, 8], &mut skipped);
         let descriptors = Some(Descriptors { all: 3, sockets: 1 });
         assert_eq!(known, Processes { count: 2, descriptors, open_files_limit: None });
-        assert!(skipped.is_empty());
+        assert_eq!(skipped, Skipped::default());
         // What cannot be tracked is not shown: without the right to trace it, a descriptor's target is not.
         fs::create_dir_all(folder.path().join("10/fd")).unwrap();
         fs::write(folder.path().join("10/fd/0"), "").unwrap();
         fs::create_dir(folder.path().join("9")).unwrap();
         fs::write(folder.path().join("9/fd"), "").unwrap();
         for (pids, why) in [
-            (vec![0, 7], "descriptors_of_processes_out_of_sight"),
-            (vec![7; MAX_PROCESSES + 1], "descriptors_of_too_many_processes"),
-            (vec![7, 9], "descriptors_not_shown_to_the_agent"),
-            (vec![7, 10], "descriptors_not_shown_to_the_agent"),
+            (vec![0, 7], Cause::DescriptorsOutOfSight),
+            (vec![7; MAX_PROCESSES + 1], Cause::DescriptorsOfMany),
+            (vec![7, 9], Cause::DescriptorsNotShown),
+            (vec![7, 10], Cause::DescriptorsNotShown),
         ] {
             let unknown = inspect(folder.path(), &pids, &mut skipped);
-            assert_eq!((unknown.count, unknown.descriptors), (pids.len() as u64, None), "{why}");
-            assert_eq!(skipped.remove(why), Some(1), "{why}");
+            assert_eq!((unknown.count, unknown.descriptors), (pids.len() as u64, None), "{why:?}");
+            assert_eq!(std::mem::take(&mut skipped[why]), 1, "{why:?}");
         }
         assert_eq!(inspect(folder.path(), &[], &mut skipped).descriptors, Some(Descriptors::default()));
     }

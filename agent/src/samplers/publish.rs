@@ -86,7 +86,7 @@ impl Sampler {
     }
 
     fn skipped_rows(&self) -> Vec<(&'static str, u64)> {
-        let mut rows: Vec<_> = self.skipped.iter().map(|(what, count)| (*what, *count)).collect();
+        let mut rows: Vec<_> = self.skipped.rows().collect();
         rows.extend(self.naming.skipped());
         rows.push(("containers_never_named", self.store.never_named()));
         rows.sort_unstable();

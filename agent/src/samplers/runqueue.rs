@@ -13,6 +13,7 @@ use super::{
     budget::{Cost, CpuBudget},
     hierarchy::ResolvedCgroup,
     histograms::{CgroupHistograms, READ_INTERVAL},
+    skipped::Cause,
 };
 use crate::{
     kernel::{EbpfPrograms, RUNQUEUE_PROGRAMS},
@@ -63,7 +64,7 @@ impl Sampler {
         }
         let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
         let expired = runqueue.waits.update(&mut kernel.runqueue, unified);
-        *self.skipped.entry("runqueue_of_unknown_cgroups").or_default() += expired;
+        self.skipped[Cause::Runqueue] += expired;
         for (key, waits) in runqueue.waits.iter() {
             self.store.update(key, Values { runqueue: Some(waits), ..Values::default() });
         }

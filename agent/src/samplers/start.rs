@@ -2,7 +2,7 @@
 //! measurement.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     path::PathBuf,
     sync::Arc,
@@ -27,6 +27,7 @@ use super::{
     publish::LentViews,
     runqueue::RunqueueSampler,
     sample::PendingSamples,
+    skipped::Skipped,
     sources::{MeasurementSources, tracked_hierarchies},
 };
 use crate::{
@@ -152,7 +153,7 @@ impl Sampler {
             host: Host::new(config.proc_root.clone(), "/sys".into(), now),
             store: Store::new(config.max_workloads as usize),
             compare_pause: Duration::from_secs(1),
-            skipped: HashMap::new(),
+            skipped: Skipped::default(),
             first_round: true,
             capacity_error_logged: false,
             config,
