@@ -24,7 +24,7 @@ use snug_tests::{
 const VERSIONS: std::ops::RangeInclusive<u32> = 25..=37;
 
 /// A kustomize component and the chart values that enable the same. The last two exclude others.
-const FEATURES: [(&str, &[&str]); 13] = [
+const FEATURES: [(&str, &[&str]); 14] = [
     ("cri-socket", &["--set", "criSocket=/run/containerd/containerd.sock"]),
     ("owner-lookup", &["--set", "ownerLookup=true"]),
     ("kube-state-metrics", &["--set", "kubeStateMetrics=true"]),
@@ -33,6 +33,7 @@ const FEATURES: [(&str, &[&str]); 13] = [
     ("metrics-server", &["--set", "hostNetwork=true"]),
     ("pod-monitor", &["--set", "podMonitor.enabled=true"]),
     ("service-monitor", &["--set", "serviceMonitor.enabled=true"]),
+    ("prometheus-rule", &["--set", "prometheusRule.enabled=true"]),
     ("token-reviews", &["--set", "tokenReviews=true"]),
     ("cert-manager", &["--set", "certificates.source=cert-manager"]),
     ("runtime-cri-o", &["--set", "runtime=cri-o"]),

@@ -93,7 +93,7 @@ impl Stage {
             // A unit test packs busybox into a guest's initramfs, and one takes a terminal.
             Self::Unit => &[Need::Ebpf, Need::Containers, Need::Terminal],
             Self::Vm => &[Need::Ebpf, Need::Containers, Need::Vm],
-            Self::Manifests => &[Need::Ebpf, Need::Manifests],
+            Self::Manifests => &[Need::Ebpf, Need::Manifests, Need::Prometheus],
             Self::Browser => &[Need::Ebpf, Need::Browser],
             Self::Cluster => &[Need::Ebpf, Need::Manifests, Need::Cluster, Need::Prometheus],
             Self::System => &[Need::Ebpf, Need::Containers, Need::Prometheus, Need::Otlp, Need::Terminal],

@@ -6,6 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    slice,
     time::Duration,
 };
 
@@ -23,7 +24,10 @@ use crate::{
 };
 
 /// Test targets with their own stage.
-const STAGE_TARGETS: [&str; 7] = ["kernel", "system", "manifests", "gitops", "browser", "cluster", "fuzz"];
+const STAGE_TARGETS: [&str; 8] =
+    ["kernel", "system", "manifests", "gitops", "monitoring", "browser", "cluster", "fuzz"];
+
+const NO_PROMETHEUS: &str = "promtool or victoria-metrics not found: run `cargo xtask setup prometheus`";
 
 /// Tests of the agent as a process that compare no rates and no counts of windows.
 const SYSTEM_GROUPS: Groups = Groups {
@@ -92,8 +96,10 @@ impl Products {
             Stage::Vm => self.kernel_in_vms(),
             Stage::System => self.system(),
             Stage::Manifests => {
-                for name in ["manifests", "gitops"] {
+                let promtool = setup::prometheus_folder()?.context(NO_PROMETHEUS)?;
+                for name in ["manifests", "gitops", "monitoring"] {
                     let mut tests = command::new(self.test(name)?);
+                    tests.env("PATH", path_with(slice::from_ref(&promtool))?);
                     command::run(tests.env(manifests::VARIABLE, manifests::folder()?))?;
                 }
                 Ok(())
@@ -171,10 +177,9 @@ impl Products {
 
     fn system(&self) -> Result<()> {
         let programs = self.built()?.programs()?;
-        let missing = "promtool or victoria-metrics not found: run `cargo xtask setup prometheus`";
         let folders = [
-            setup::prometheus_folder()?.context(missing)?,
-            setup::victoria_metrics_folder()?.context(missing)?,
+            setup::prometheus_folder()?.context(NO_PROMETHEUS)?,
+            setup::victoria_metrics_folder()?.context(NO_PROMETHEUS)?,
         ];
         let (program, root) = (self.test("system")?, containers::root_file_system()?);
         let (path, decoder) = (path_with(&folders)?, otlp::python()?);
