@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray},
 };
-use snug_ebpf::abi::{lifecycle::MAX_CPUS, offsets::ABSENT};
+use snug_ebpf::abi::{field::ABSENT, lifecycle::MAX_CPUS};
 
 use crate::{
     read::{field, offset},

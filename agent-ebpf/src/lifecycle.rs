@@ -14,10 +14,10 @@ use snug_ebpf::abi::{
 };
 
 use crate::{
+    age::was_created,
     cpus::unflushed_cpu_ns,
     events::{count_lost, header, reserve, reserve_final},
     network::has_sockets,
-    oom::cgroup_was_created,
     process::forget_init,
     read::{TypedPointer, cgroup_id, field, fill, identify, offset, pointer},
     sample::invalidate,
@@ -30,7 +30,7 @@ static HIERARCHIES: [u32; MAX_HIERARCHIES] = [u32::MAX; MAX_HIERARCHIES];
 
 #[btf_tracepoint(function = "cgroup_mkdir")]
 fn cgroup_made(context: BtfTracePointContext) -> i32 {
-    cgroup_was_created(context.arg(0));
+    was_created(context.arg(0));
     report(&context, MADE);
     0
 }

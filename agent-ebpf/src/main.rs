@@ -8,6 +8,8 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod age;
+#[cfg(target_arch = "bpf")]
 mod counters;
 #[cfg(target_arch = "bpf")]
 mod cpus;

@@ -13,12 +13,13 @@ use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
     macros::{btf_tracepoint, map},
-    maps::{Array, LruHashMap},
+    maps::LruHashMap,
     programs::BtfTracePointContext,
 };
-use snug_ebpf::abi::{events::OOM_KILL, offsets::ABSENT, oom::OomEvent};
+use snug_ebpf::abi::{events::OOM_KILL, field::ABSENT, oom::OomEvent};
 
 use crate::{
+    age::is_young,
     events::{header, reserve_final},
     lifecycle::index_of,
     process::{comm, init_task},
@@ -29,10 +30,6 @@ use crate::{
 /// `memory_events_local[MEMCG_OOM]` as last read here, by the cgroup's kernfs id.
 #[map]
 static LAST_OOM_COUNTS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8192, 0);
-
-/// `serial_nr` of the first cgroup that was created while the programs ran; 0 if there was none.
-#[map]
-static FIRST_SERIAL: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The last kill of all processes of a cgroup with `memory.oom.group`, by the cgroup's kernfs id.
 #[map]
@@ -152,7 +149,9 @@ fn ancestors(css: *const u8) -> Ancestors {
         let last = unsafe { LAST_OOM_COUNTS.get(id) }.copied();
         let increased = match last {
             Some(last) => ooms > last,
-            None => ooms > 0 && (is_young(memcg) || is_at_limit(memcg)),
+            None => {
+                ooms > 0 && (pointer(memcg, offset!(css_cgroup)).is_some_and(is_young) || is_at_limit(memcg))
+            }
         };
         if field::<u8>(memcg, offset!(memory_oom_group)).is_some_and(|flag| flag != 0) {
             if found.is_none() {
@@ -176,23 +175,6 @@ fn ancestors(css: *const u8) -> Ancestors {
         }
     }
     Ancestors { limiting_css: found, group, killed_before }
-}
-
-/// Remembers the first cgroup that is created while the programs run.
-#[inline(always)]
-pub(crate) fn cgroup_was_created(cgroup: *const u8) {
-    if FIRST_SERIAL.get(0) == Some(&0) {
-        let _ = FIRST_SERIAL.set(0, field(cgroup, offset!(cgroup_serial)).unwrap_or(0), 0);
-    }
-}
-
-/// Whether the cgroup of a `cgroup_subsys_state` was created while the programs ran.
-#[inline(always)]
-fn is_young(css: *const u8) -> bool {
-    let first = FIRST_SERIAL.get(0).copied().filter(|first| *first != 0);
-    let own =
-        pointer(css, offset!(css_cgroup)).and_then(|cgroup| field::<u64>(cgroup, offset!(cgroup_serial)));
-    first.zip(own).is_some_and(|(first, own)| own >= first)
 }
 
 #[inline(always)]

@@ -2,7 +2,8 @@
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel as probe_read_kernel};
 use snug_ebpf::abi::{
-    offsets::{ABSENT, Offsets},
+    field::ABSENT,
+    offsets::Offsets,
     snapshot::{
         HAS_CPU, HAS_MEMORY, HAS_PIDS, HAS_PRESSURE, HAS_THROTTLING, HAS_WORKING_SET, PRESSURE_TOTALS,
         SnapshotRecord,

@@ -1,6 +1,6 @@
 //! Fields of `mem_cgroup` in the records of cgroups: one table gives the record, the offsets, and the names in BTF.
 
-use super::offsets::{ABSENT, Path};
+use super::field::{ABSENT, Path};
 
 macro_rules! memory_fields {
     ($($(#[$about:meta])+ $field:ident: $type:ty = $path:literal $(for $($measurement:ident)+)?,)+) => {

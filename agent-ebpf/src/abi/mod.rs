@@ -2,6 +2,7 @@
 
 pub mod cost;
 pub mod events;
+pub mod field;
 pub mod histogram;
 pub mod lifecycle;
 pub mod memory;

@@ -3,8 +3,9 @@
 use std::io;
 
 use snug_ebpf::abi::{
+    field::{ABSENT, Path},
     memory::MemoryOffsets,
-    offsets::{ABSENT, Offsets, Path},
+    offsets::Offsets,
 };
 
 use super::btf::{Btf, Field, FieldKind, ParseBtfError};

@@ -108,6 +108,7 @@ pub(crate) const EBPF: Layers = &[
     ("events", &[]),
     ("maps", &[]),
     ("read", &[]),
+    ("age", &["read"]),
     ("counters", &["events"]),
     ("subtree", &["read"]),
     ("sample", &["maps", "read"]),
@@ -116,8 +117,8 @@ pub(crate) const EBPF: Layers = &[
     ("network", &["counters", "read"]),
     ("process", &["events", "read"]),
     ("runqueue", &["counters", "read"]),
-    ("lifecycle", &["cpus", "events", "network", "process", "read", "sample", "subtree"]),
-    ("oom", &["events", "lifecycle", "process", "read", "subtree"]),
+    ("lifecycle", &["age", "cpus", "events", "network", "process", "read", "sample", "subtree"]),
+    ("oom", &["age", "events", "lifecycle", "process", "read", "subtree"]),
 ];
 
 /// The command.

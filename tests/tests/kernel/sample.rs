@@ -84,7 +84,7 @@ fn full_rounds_resample_while_no_cgroup_is_created_or_removed() {
     let Some(host) = host() else { return };
     let top = Cgroup::new(&host, "resamples");
     let mut worker = Worker::start_in(&top);
-    let Some(mut driver) = Driver::kernel(&[]) else { return };
+    let Some(mut driver) = Driver::kernel(&["--ebpf-stats", "on"]) else { return };
     let runs = |published: &View, program: &str| {
         let mut programs = published.agent.programs.iter();
         programs.find(|row| row.name == program).map_or(0, |row| row.run_count)
