@@ -14,6 +14,7 @@ mod messages;
 pub mod model;
 pub mod patterns;
 mod rate_limit;
+mod retry;
 pub mod samplers;
 pub mod store;
 pub mod supervisor;

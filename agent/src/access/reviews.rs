@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     kubernetes::{ReviewError, TokenReviewer, Verdict},
     rate_limit::RateLimit,
+    retry::Outage,
 };
 
 /// Timeout of a review. Prometheus waits ten seconds for a scrape.
@@ -36,6 +37,7 @@ struct State {
     others: RateLimit,
     /// When the last review failed, if none has succeeded since.
     failed: Option<Instant>,
+    outage: Outage,
 }
 
 /// Numbers of reviews.
@@ -54,7 +56,6 @@ pub struct Reviews {
     state: Mutex<State>,
     known_at_once: Semaphore,
     others_at_once: Semaphore,
-    has_logged: AtomicBool,
     made: AtomicU64,
     failures: AtomicU64,
 }
@@ -63,13 +64,18 @@ impl Reviews {
     /// Connects to the API server when the first token comes.
     pub fn new(reviewer: TokenReviewer, ages: ReviewAges) -> Self {
         let limit = RateLimit::new(BURST, INTERVAL);
-        let state = State { cache: Cache::new(ages), known: limit, others: limit, failed: None };
+        let state = State {
+            cache: Cache::new(ages),
+            known: limit,
+            others: limit,
+            failed: None,
+            outage: Outage::default(),
+        };
         Self {
             reviewer,
             state: Mutex::new(state),
             known_at_once: Semaphore::new(AT_ONCE),
             others_at_once: Semaphore::new(AT_ONCE),
-            has_logged: AtomicBool::new(false),
             made: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }
@@ -108,19 +114,21 @@ impl Reviews {
                 let mut state = self.state();
                 state.failed = None;
                 state.cache.insert(token, verdict, Instant::now());
-                drop(state);
-                if self.has_logged.swap(false, Ordering::Relaxed) {
+                if state.outage.end() {
                     tracing::info!("tokens are reviewed again");
                 }
+                drop(state);
                 answer(verdict)
             }
             Err(error) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
-                self.state().failed = Some(Instant::now());
-                if !self.has_logged.swap(true, Ordering::Relaxed) {
-                    let error = anyhow::Error::from(error);
+                let mut state = self.state();
+                state.failed = Some(Instant::now());
+                let cause = state.outage.new_cause(&error);
+                drop(state);
+                if let Some(error) = cause {
                     tracing::warn!(
-                        error = format!("{error:#}"),
+                        error,
                         "tokens of clients cannot be reviewed; those allowed lately may still read, others may not"
                     );
                 }

@@ -28,7 +28,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use crate::identity::bundle::Bundle;
+use crate::{identity::bundle::Bundle, retry::Outage};
 
 /// The timeout of both list calls together.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -96,27 +96,23 @@ impl CriNames {
     }
 }
 
-/// Requests names for ever, whenever [`CriNames::find`] misses one. A failure is logged once, counted, and retried.
+/// Requests names for ever, whenever [`CriNames::find`] misses one. A failure is counted and retried, and each cause is logged once.
 pub async fn run(runtime: Arc<CriNames>) {
-    let mut logged = false;
+    let mut outage = Outage::default();
     loop {
         runtime.requested.notified().await;
         match list_with_timeout(&runtime.socket).await {
             Ok(named) => {
                 runtime.named.store(Arc::new(named));
-                if std::mem::take(&mut logged) {
+                if outage.end() {
                     tracing::info!("the runtime answers again");
                 }
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => {
                 runtime.failures.fetch_add(1, Ordering::Relaxed);
-                if !std::mem::replace(&mut logged, true) {
-                    let error = anyhow::Error::from(error);
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "no container names from the runtime; will retry"
-                    );
+                if let Some(error) = outage.new_cause(&error) {
+                    tracing::warn!(error, "no container names from the runtime; will retry");
                 }
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
             }

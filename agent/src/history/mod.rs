@@ -38,6 +38,7 @@ pub use self::{
 use crate::{
     clock::unix_seconds,
     model::{HistoryRow, WorkloadKey},
+    retry::Outage,
 };
 
 /// The maximum number of batches in the queue of the writing thread. If the queue is full, the sampling thread keeps its batch
@@ -175,20 +176,23 @@ struct Writer {
 impl Writer {
     fn run(mut self, batches: &Receiver<Batch>) {
         let mut waiting: Vec<Evidence> = Vec::new();
-        let mut logged = false;
+        let mut outage = Outage::default();
         while let Ok(batch) = batches.recv() {
             waiting.extend(batch.into_values());
             match self.store.add(&waiting) {
                 Ok(()) => {
                     waiting.clear();
-                    if std::mem::take(&mut logged) {
+                    if outage.end() {
                         tracing::info!("the history is written again");
                     }
                 }
                 Err(error) => {
                     self.health.failed_write();
-                    if !std::mem::replace(&mut logged, true) {
-                        tracing::error!(%error, "the history cannot be written; the agent continues to measure and will retry");
+                    if let Some(error) = outage.new_cause(&error) {
+                        tracing::error!(
+                            error,
+                            "the history cannot be written; the agent continues to measure and will retry"
+                        );
                     }
                     self.drop_oldest(&mut waiting);
                 }

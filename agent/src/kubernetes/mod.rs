@@ -31,8 +31,8 @@ use thiserror::Error;
 use self::bounds::{Bounds, HEAD_TIMEOUT};
 pub use self::reviews::{ReviewError, TokenReviewer, Verdict};
 use crate::{
-    messages,
     model::{KubernetesRow, Pods},
+    retry::Outage,
 };
 
 /// Longer than the maximum duration of a watch, so that only a dead connection times out.
@@ -119,14 +119,14 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Watches for ever. A failure is logged once, counted, and retried.
+/// Watches for ever. A failure is counted and retried, and each cause is logged once.
 pub async fn run(settings: Settings, watch_state: Arc<PodWatch>) {
     run_within(settings, watch_state, HEAD_TIMEOUT).await;
 }
 
 /// As [`run`], with the time within which the API server has to respond.
 async fn run_within(settings: Settings, watch_state: Arc<PodWatch>, head_timeout: Duration) {
-    let mut logged = false;
+    let mut outage = Outage::default();
     let client = loop {
         let bounds = Bounds { head_timeout, watch: Some(Arc::clone(&watch_state)) };
         let connecting = connect(settings.kubeconfig.as_deref(), READ_TIMEOUT, bounds);
@@ -134,9 +134,9 @@ async fn run_within(settings: Settings, watch_state: Arc<PodWatch>, head_timeout
             Ok(client) => break client,
             Err(error) => {
                 count(&watch_state.errors);
-                if !std::mem::replace(&mut logged, true) {
+                if let Some(error) = outage.new_cause(&error) {
                     tracing::error!(
-                        error = messages::chain(&error),
+                        error,
                         "pods are not watched; container names come from the runtime only; will retry"
                     );
                 }

@@ -13,44 +13,32 @@ use kube::{
     core::{DeserializeGuard, Status},
     runtime::{
         WatchStreamExt as _,
-        utils::Backoff,
-        watcher::{self, watcher},
+        utils::{Backoff, ResetTimerBackoff},
+        watcher::{self, ExponentialBackoff, watcher},
     },
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::messages;
+use crate::{
+    messages,
+    retry::{self, Outage},
+};
 
 use super::{PodWatch, Settings, bounds::PAGE_PODS, cache::PodCache, count, owners::Owners};
 
 /// How long changes are collected before they are published together.
 const PUBLISH_DELAY: Duration = Duration::from_millis(100);
-const MIN_PAUSE: Duration = Duration::from_millis(500);
-const MAX_PAUSE: Duration = Duration::from_secs(10);
+const MIN_PAUSE: Duration = Duration::from_millis(400);
+const MAX_PAUSE: Duration = Duration::from_secs(6);
 /// After this long without a failure, the next one starts with [`MIN_PAUSE`] again.
 const STABLE_AFTER: Duration = Duration::from_secs(120);
 
-/// Pauses between attempts: they double from [`MIN_PAUSE`] to [`MAX_PAUSE`], plus up to a quarter at random, so that the
-/// agents of a cluster do not all reconnect at once. They are short, because pods that start meanwhile have no names.
-#[derive(Debug, Default)]
-struct Pauses {
-    attempt: u32,
-    /// The end of the last pause.
-    last: Option<Instant>,
-}
+/// Pauses between attempts. They are short, because pods that start meanwhile have no names.
+struct Pauses(ResetTimerBackoff<ExponentialBackoff>);
 
-impl Pauses {
-    fn pause(&mut self, now: Instant) -> Duration {
-        if self.last.is_some_and(|last| now.saturating_duration_since(last) >= STABLE_AFTER) {
-            self.attempt = 0;
-        }
-        let pause = (MIN_PAUSE * 2u32.saturating_pow(self.attempt.min(8))).min(MAX_PAUSE);
-        self.attempt = self.attempt.saturating_add(1);
-        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let by_chance = nanos.map_or(0, |since| since.subsec_nanos() % 1000);
-        let pause = pause + pause / 4 * by_chance / 1000;
-        self.last = Some(now + pause);
-        pause
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(ResetTimerBackoff::new(retry::pauses(MIN_PAUSE, MAX_PAUSE).into(), STABLE_AFTER))
     }
 }
 
@@ -58,7 +46,7 @@ impl Iterator for Pauses {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        Some(self.pause(Instant::now()))
+        self.0.next()
     }
 }
 
@@ -75,7 +63,7 @@ pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch)
     let mut cache = PodCache::default();
     let mut owners = Owners::default();
     let mut publish_at: Option<Instant> = None;
-    let mut logged: Option<String> = None;
+    let mut outage = Outage::default();
     loop {
         let event = match publish_at {
             None => events.next().await,
@@ -106,7 +94,7 @@ pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch)
                 if is_gone(&error) {
                     tracing::debug!("the watch has expired; pods are listed again");
                 } else {
-                    log_once(&error, &mut logged);
+                    log_once(&error, &mut outage);
                 }
                 continue;
             }
@@ -116,7 +104,7 @@ pub(super) async fn run(client: Client, settings: &Settings, watched: &PodWatch)
         } else {
             watched.connected.store(true, Ordering::Relaxed);
             count(&watched.events);
-            if logged.take().is_some() {
+            if outage.end() {
                 tracing::info!("the API server answers again");
             }
         }
@@ -147,19 +135,15 @@ fn is_gone(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchError(status) if status.code == 410)
 }
 
-/// Logs an error with its remedy, unless the last logged error was the same.
-fn log_once(error: &watcher::Error, logged: &mut Option<String>) {
+/// Logs an error with its remedy.
+fn log_once(error: &watcher::Error, outage: &mut Outage) {
+    let Some(cause) = outage.new_cause(error) else { return };
     let remedy = match refusal(error).map(|status| status.code) {
         Some(401) => "the API server does not accept the token: check the service account, or the kubeconfig",
         Some(403) => "the service account may not list and watch pods: apply deploy/base/rbac.yaml",
         _ => "the API server cannot be reached; pods keep their current names",
     };
-    let error = messages::chain(error);
-    let line = format!("{remedy}: {error}");
-    if logged.as_ref() != Some(&line) {
-        tracing::warn!(error, "{remedy}; will retry");
-        *logged = Some(line);
-    }
+    tracing::warn!(error = cause, "{remedy}; will retry");
 }
 
 fn refusal(error: &watcher::Error) -> Option<&Status> {
@@ -169,32 +153,5 @@ fn refusal(error: &watcher::Error) -> Option<&Status> {
         | watcher::Error::WatchFailed(kube::Error::Api(status))
         | watcher::Error::WatchError(status) => Some(status),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn pauses_grow_to_their_maximum_and_start_again_after_a_stable_time(
-            stable in prop::collection::vec(0..300_u64, 1..50),
-        ) {
-            let (mut pauses, mut now) = (Pauses::default(), Instant::now());
-            let mut expected = MIN_PAUSE;
-            for seconds in stable {
-                let pause = pauses.pause(now);
-                prop_assert!((expected..=expected * 5 / 4).contains(&pause), "{pause:?} for {expected:?}");
-                expected = (expected * 2).min(MAX_PAUSE);
-                let stable = Duration::from_secs(seconds);
-                if stable >= STABLE_AFTER {
-                    expected = MIN_PAUSE;
-                }
-                now += pause + stable;
-            }
-        }
     }
 }

@@ -14,6 +14,8 @@ use crate::{
         series::Scrapes,
     },
     kubernetes::TokenReviewer,
+    messages,
+    retry::Outage,
     samplers,
     tls::{ServerFiles, ServerTls},
 };
@@ -29,34 +31,31 @@ const REVIEW_RETRY: Duration = Duration::from_secs(5);
 pub(super) struct AccessFiles {
     tls: Option<Arc<ServerTls>>,
     authorizer: Option<Arc<Authorizer>>,
-    /// The last error, so that each is logged once.
-    logged: Option<String>,
+    outage: Outage,
 }
 
 impl AccessFiles {
     /// Reads the files again. Whatever cannot be used is logged, and what was read before stays.
     pub(super) fn reload(&mut self) {
-        let tls = self.tls.as_ref().map(|tls| tls.reload().map_err(anyhow::Error::from));
+        let tls = self.tls.as_ref().map(|tls| tls.reload().map_err(|error| messages::chain(&error)));
         let tokens = self.authorizer.as_ref().and_then(|authorizer| authorizer.tokens.as_ref());
-        let tokens = tokens.map(|tokens| tokens.reload().map_err(anyhow::Error::from));
+        let tokens = tokens.map(|tokens| tokens.reload().map_err(|error| messages::chain(&error)));
         let mut errors = Vec::new();
         for (what, result) in [("the certificate", tls), ("the tokens", tokens)] {
             match result {
                 Some(Ok(true)) => tracing::info!("read {what} for clients of tls-listen"),
                 Some(Ok(false)) | None => {}
-                Some(Err(error)) => errors.push(format!("{error:#}")),
+                Some(Err(error)) => errors.push(error),
             }
         }
-        let errors = (!errors.is_empty()).then(|| errors.join("; "));
-        if let Some(error) = &errors
-            && self.logged != errors
-        {
+        if errors.is_empty() {
+            self.outage.end();
+        } else if let Some(error) = self.outage.new_text(errors.join("; ")) {
             let has_certificate = self.tls.as_ref().is_some_and(|tls| tls.current().is_some());
             let effect =
                 if has_certificate { "the last usable ones stay" } else { "no client is served over TLS" };
             tracing::warn!(error, "files of tls-listen cannot be used: {effect}; will retry");
         }
-        self.logged = errors;
     }
 
     /// Lets the metrics show the certificate and the reviews of tokens.
@@ -106,7 +105,7 @@ impl Listeners {
             files = AccessFiles {
                 tls: Some(Arc::clone(&tls)),
                 authorizer: Some(Arc::clone(&authorizer)),
-                logged: None,
+                outage: Outage::default(),
             };
             files.reload();
             sockets.push((bind("tls-listen", address).await?.0, AccessPolicy::Tls(tls, authorizer)));

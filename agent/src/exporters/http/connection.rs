@@ -28,7 +28,10 @@ use super::{
     policy::Peer,
     routes,
 };
-use crate::exporters::stream::{BodyError, ResponseBody};
+use crate::{
+    exporters::stream::{BodyError, ResponseBody},
+    messages,
+};
 
 /// Why a connection has ended early.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +65,7 @@ pub(super) async fn serve<S>(
         _ => requests(stream, Peer { has_certificate: false }, http, policy, state, watcher, client).await,
     };
     if let Err(error) = served {
-        tracing::debug!(error = format!("{:#}", anyhow::Error::from(error)), "a connection closed early");
+        tracing::debug!(error = messages::chain(&error), "a connection closed early");
     }
 }
 
