@@ -1,16 +1,11 @@
 //! `snug recommend` as a process, with an API server that has objects around the workloads, and one agent.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
-mod forward;
+mod api_server;
+#[path = "../../tests/src/http.rs"]
+pub mod http;
 
-use std::{
-    fs,
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    path::PathBuf,
-    process::Command,
-    thread,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use serde_json::{Value, json};
 
@@ -31,8 +26,8 @@ fn fixture(name: &str) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// What the API server answers: status, content type and body.
-fn answer(head: &str, objects: &Value) -> (&'static str, &'static str, String) {
+/// What the API server answers: status and body.
+fn answer(head: &str, objects: &Value) -> (&'static str, String) {
     let target = head.split(' ').nth(1).unwrap_or_default();
     let path = target.split('?').next().unwrap_or_default();
     let kind = KINDS.iter().find(|(plural, ..)| path.ends_with(plural));
@@ -41,7 +36,7 @@ fn answer(head: &str, objects: &Value) -> (&'static str, &'static str, String) {
         kind.filter(|(plural, ..)| !is_optional(plural) || !objects[*plural].is_null())
     else {
         let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404 });
-        return ("404 Not Found", "application/json", status.to_string());
+        return ("404 Not Found", status.to_string());
     };
     let mut items = objects[*plural].as_array().cloned().unwrap_or_default();
     if target.contains("snug-agent") {
@@ -54,50 +49,13 @@ fn answer(head: &str, objects: &Value) -> (&'static str, &'static str, String) {
         items.iter_mut().for_each(|item| *item = json!({ "metadata": item["metadata"] }));
     }
     let body = json!({ "kind": list, "apiVersion": version, "metadata": { "resourceVersion": "1" }, "items": items });
-    ("200 OK", "application/json", body.to_string())
-}
-
-fn serve(mut stream: TcpStream, objects: &Value, recording: &str) {
-    let mut head = Vec::new();
-    let mut buffer = [0; 1024];
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut buffer) {
-            Ok(read) if read > 0 => head.extend_from_slice(&buffer[..read]),
-            _ => return,
-        }
-    }
-    let head = String::from_utf8_lossy(&head);
-    if forward::is_asked(&head) {
-        forward::serve(stream, &head, |_| Some(recording.to_owned()));
-        return;
-    }
-    let (status, kind, body) = answer(&head, objects);
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    // The client may have closed the connection.
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+    ("200 OK", body.to_string())
 }
 
 /// The output of `snug recommend` with these objects and this recording of the one agent.
 fn recommend(objects: &Value, recording: &str, output: &str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = format!("http://{}", listener.local_addr().unwrap());
     let (served, recording) = (objects.clone(), recording.to_owned());
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            serve(stream.unwrap(), &served, &recording);
-        }
-    });
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
-        "clusters": [{ "name": "c", "cluster": { "server": server } }],
-        "users": [{ "name": "u", "user": {} }],
-    });
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(kubeconfig.to_string().as_bytes()).unwrap();
+    let file = api_server::start(move |head| answer(head, &served), move |_| Some(recording.clone()));
     let run = Command::new(env!("CARGO_BIN_EXE_snug"))
         .args(["recommend", "-o", output, "--kubeconfig"])
         .arg(file.path())

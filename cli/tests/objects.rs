@@ -1,17 +1,16 @@
 //! What `snug recommend` makes of the objects of a cluster: templates, managers, bare pods, and what is gone.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
-mod forward;
+mod api_server;
+#[path = "../../tests/src/http.rs"]
+pub mod http;
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{BufRead as _, BufReader, Write as _},
-    net::TcpListener,
+    io::Write as _,
     path::Path,
     process::{Command, Output},
     sync::{Arc, Mutex},
-    thread,
 };
 
 use serde_json::{Value, json};
@@ -64,7 +63,7 @@ fn snapshot(all: &[Evidence]) -> String {
 
 /// An API server with these answers by path, and 404 for the rest. Answers the agent's evidence too.
 struct ApiServer {
-    folder: tempfile::TempDir,
+    kubeconfig: tempfile::NamedTempFile,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -75,65 +74,38 @@ impl ApiServer {
             "status": { "phase": "Running" },
         });
         let evidence = snapshot(all);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let cluster = json!({ "server": format!("http://{}", listener.local_addr().unwrap()) });
-        let kubeconfig = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "t", "users": [{ "name": "t", "user": {} }],
-            "clusters": [{ "name": "t", "cluster": cluster }],
-            "contexts": [{ "name": "t", "context": { "cluster": "t", "user": "t" } }],
-        });
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&requests);
         answers.entry("/version").or_insert_with(|| version("33"));
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut lines = BufReader::new(&stream).lines();
-                let request = lines.next().unwrap().unwrap();
-                let headers = lines.map_while(|line| line.ok().filter(|line| !line.is_empty()));
-                let head: String =
-                    [request.clone()].into_iter().chain(headers).map(|line| line + "\n").collect();
-                let is_metadata = head.contains("PartialObjectMetadata");
-                let target = request.split(' ').nth(1).unwrap().to_owned();
-                kept.lock().unwrap().push(target.clone());
-                let path = target.split('?').next().unwrap();
-                if forward::is_asked(&head) {
-                    forward::serve(stream, &head, |_| Some(evidence.clone()));
-                    continue;
-                }
-                let of_agents = target.contains("snug-agent").then(|| list("v1", "PodList", &json!([agent])));
-                let (status, body) = match answers.get(path) {
-                    answer if path == "/api/v1/pods" => {
-                        let mut pods = of_agents
-                            .or(answer.cloned())
-                            .unwrap_or_else(|| list("v1", "PodList", &json!([])));
-                        if is_metadata {
-                            pods["kind"] = "PartialObjectMetadataList".into();
-                            pods["apiVersion"] = "meta.k8s.io/v1".into();
-                        }
-                        ("200 OK", pods.to_string())
+        let answer = move |head: &str| {
+            let target = head.split(' ').nth(1).unwrap();
+            kept.lock().unwrap().push(target.to_owned());
+            let path = target.split('?').next().unwrap();
+            let of_agents = target.contains("snug-agent").then(|| list("v1", "PodList", &json!([agent])));
+            match answers.get(path) {
+                answer if path == "/api/v1/pods" => {
+                    let mut pods =
+                        of_agents.or(answer.cloned()).unwrap_or_else(|| list("v1", "PodList", &json!([])));
+                    if head.contains("PartialObjectMetadata") {
+                        pods["kind"] = "PartialObjectMetadataList".into();
+                        pods["apiVersion"] = "meta.k8s.io/v1".into();
                     }
-                    Some(answer) => ("200 OK", answer.to_string()),
-                    None => (
-                        "404 Not Found",
-                        json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404 })
-                            .to_string(),
-                    ),
-                };
-                let length = body.len();
-                let head = format!(
-                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-                );
-                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+                    ("200 OK", pods.to_string())
+                }
+                Some(answer) => ("200 OK", answer.to_string()),
+                None => (
+                    "404 Not Found",
+                    json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404 })
+                        .to_string(),
+                ),
             }
-        });
-        Self { folder, requests }
+        };
+        let kubeconfig = api_server::start(answer, move |_| Some(evidence.clone()));
+        Self { kubeconfig, requests }
     }
 
     fn recommend(&self, arguments: &[&str]) -> Output {
-        let kubeconfig = self.folder.path().join("kubeconfig");
+        let kubeconfig = self.kubeconfig.path();
         let output =
             snug(&[&["recommend", "--kubeconfig", kubeconfig.to_str().unwrap()], arguments].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

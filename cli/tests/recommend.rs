@@ -1,6 +1,8 @@
 //! `snug recommend`, `explain`, `simulate` and `snapshot` as processes, on snapshots and on a small HTTP server.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
+#[path = "../../tests/src/http.rs"]
+pub mod http;
 mod server;
 mod shop;
 

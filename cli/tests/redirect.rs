@@ -1,6 +1,8 @@
 //! What is secret is sent to the given server alone.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
+#[path = "../../tests/src/http.rs"]
+pub mod http;
 mod server;
 
 use std::process::Command;

@@ -1,6 +1,8 @@
 //! What people see of recommendations: order and selection of rows, names, explanations, pages, tokens and manuals.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
+#[path = "../../tests/src/http.rs"]
+pub mod http;
 mod server;
 mod shop;
 

@@ -1,18 +1,18 @@
 //! `snug top` as a process, against a small HTTP server.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
-mod forward;
+mod api_server;
+#[path = "../../tests/src/http.rs"]
+pub mod http;
 mod server;
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     process::{Command, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    thread,
 };
 
 use serde_json::{Value, json};
@@ -143,42 +143,20 @@ fn several_agents_are_one_table_and_a_silent_one_is_named() {
     );
 }
 
-/// An API server with two agents and the pods of a Deployment. The second agent stops listening after this number of requests.
-/// Serves all requests of one connection, as an agent does.
-fn cluster(stays: usize) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
+/// A kubeconfig for an API server with two agents and the pods of a Deployment. The second agent stops listening after this number of
+/// requests.
+fn cluster(stays: usize) -> tempfile::NamedTempFile {
     let requests = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let requests = Arc::clone(&requests);
-            thread::spawn(move || answer(stream.unwrap(), &requests, stays));
-        }
-    });
-    address
+    api_server::start(answer, move |head| {
+        let number = usize::from(head.contains("/agent-2/"));
+        let count = requests[number].fetch_add(1, Ordering::Relaxed);
+        let (at, cpu) = (1000.0 + count as f64 * 0.25, count as f64 * 0.05);
+        let page = page(at, cpu, cpu, 0, 0).replace("node-1", &format!("node-{}", number + 1));
+        (number == 0 || count < stays).then_some(page)
+    })
 }
 
-fn answer(mut stream: TcpStream, requests: &[AtomicUsize; 2], stays: usize) {
-    let mut head = Vec::new();
-    let mut buffer = [0; 1024];
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut buffer) {
-            Ok(read) if read > 0 => head.extend_from_slice(&buffer[..read]),
-            _ => return,
-        }
-    }
-    let head = String::from_utf8_lossy(&head);
-    if forward::is_asked(&head) {
-        let number = usize::from(head.contains("/agent-2/"));
-        let respond = |_: &str| {
-            let count = requests[number].fetch_add(1, Ordering::Relaxed);
-            let (at, cpu) = (1000.0 + count as f64 * 0.25, count as f64 * 0.05);
-            let page = page(at, cpu, cpu, 0, 0).replace("node-1", &format!("node-{}", number + 1));
-            (number == 0 || count < stays).then_some(page)
-        };
-        forward::serve(stream, &head, respond);
-        return;
-    }
+fn answer(head: &str) -> (&'static str, String) {
     let agent = |number: u8| {
         json!({
             "metadata": { "name": format!("agent-{number}"), "namespace": "snug" },
@@ -195,29 +173,12 @@ fn answer(mut stream: TcpStream, requests: &[AtomicUsize; 2], stays: usize) {
         ("meta.k8s.io/v1", "PartialObjectMetadataList", pods)
     };
     let body = json!({ "kind": kind, "apiVersion": version, "metadata": { "resourceVersion": "1" }, "items": items });
-    let body = body.to_string();
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
-}
-
-fn kubeconfig(server: &str) -> tempfile::NamedTempFile {
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
-        "clusters": [{ "name": "c", "cluster": { "server": server } }],
-        "users": [{ "name": "u", "user": {} }],
-    });
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(kubeconfig.to_string().as_bytes()).unwrap();
-    file
+    ("200 OK", body.to_string())
 }
 
 #[test]
 fn all_agents_of_a_cluster_are_one_table() {
-    let file = kubeconfig(&cluster(usize::MAX));
+    let file = cluster(usize::MAX);
     let path = file.path().to_str().unwrap();
     let output = snug(&["top", "--kubeconfig", path, "--interval", "100ms", "-l", "app=web", "-o", "json"]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -231,7 +192,7 @@ fn all_agents_of_a_cluster_are_one_table() {
 
 #[test]
 fn an_agent_of_a_cluster_that_goes_away_keeps_its_rows_and_is_named() {
-    let file = kubeconfig(&cluster(1));
+    let file = cluster(1);
     let path = file.path().to_str().unwrap();
     let output = snug(&["top", "--kubeconfig", path, "--interval", "100ms", "-o", "json"]);
     assert!(output.status.success(), "{}", stderr(&output));

@@ -2,16 +2,16 @@
 //! same numbers. It knows what `snug top` asks for, and nothing else.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
 };
 
 use serde_json::{Value, json};
+
+use crate::http;
 
 /// Seconds between the measurements of two answers.
 const STEP: u64 = 1;
@@ -21,7 +21,7 @@ pub const NODE: &str = "node-a";
 /// The agent. It serves as long as the process lives.
 #[derive(Debug)]
 pub struct FakeAgent {
-    address: SocketAddr,
+    address: String,
     shared: Arc<Shared>,
 }
 
@@ -39,23 +39,16 @@ impl FakeAgent {
     /// # Panics
     /// When no port is free.
     pub fn start(containers: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Shared { containers, is_silent: AtomicBool::new(false), answers: AtomicU64::new(0) };
         let shared = Arc::new(shared);
         let served = Arc::clone(&shared);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let served = Arc::clone(&served);
-                thread::spawn(move || serve(stream, &served));
-            }
-        });
+        let address = http::listen(move |stream, head| serve(stream, head, &served));
         Self { address, shared }
     }
 
     /// Its address for `--agent`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.address.clone()
     }
 
     /// Closes connections without an answer, or goes on.
@@ -70,26 +63,12 @@ impl FakeAgent {
 }
 
 /// Serves one request after the other, as an agent does.
-fn serve(mut stream: TcpStream, shared: &Shared) {
-    let mut head = Vec::new();
-    let mut buffer = [0; 1024];
-    loop {
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read(&mut buffer) {
-                Ok(read) if read > 0 => head.extend_from_slice(&buffer[..read]),
-                _ => return,
-            }
-        }
-        if shared.is_silent.load(Ordering::SeqCst) {
-            return;
-        }
-        let text = String::from_utf8_lossy(&head);
-        let body = answer(text.split(' ').nth(1).unwrap_or_default(), shared);
-        let head_of_answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-        if stream.write_all((head_of_answer + &body).as_bytes()).is_err() {
-            return;
-        }
-        head.clear();
+fn serve(mut stream: TcpStream, first: String, shared: &Shared) {
+    let mut next = Some(first);
+    while let Some(head) = next.filter(|_| !shared.is_silent.load(Ordering::SeqCst)) {
+        let body = answer(head.split(' ').nth(1).unwrap_or_default(), shared);
+        next = http::answer(&mut stream, "200 OK", "application/json", &body)
+            .and_then(|()| http::read_head(&mut stream));
     }
 }
 

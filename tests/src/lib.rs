@@ -7,6 +7,7 @@ pub mod browser;
 pub mod cgroup;
 pub mod exposition;
 pub mod fake_agent;
+pub mod http;
 mod jobs;
 pub mod manifests;
 pub mod runc;

@@ -1,23 +1,46 @@
-//! The part of an API server that forwards a port of a pod: frames of `v4.channel.k8s.io` in a WebSocket, which carry HTTP.
+//! An API server for the command. It forwards the port of agents: frames of `v4.channel.k8s.io` in a WebSocket, which carry HTTP.
 
 use std::{io::Write as _, net::TcpStream};
 
+use serde_json::json;
 use tungstenite::{Message, WebSocket, handshake::derive_accept_key, protocol::Role};
 
+use crate::http;
+
+/// Starts an API server and returns a kubeconfig for it. `answer` makes the status and the JSON of a response from the head of a
+/// request. `agent` makes the body of an agent's response from the head of the request for its port; `None` refuses the connection.
+pub(crate) fn start(
+    answer: impl Fn(&str) -> (&'static str, String) + Clone + Send + 'static,
+    agent: impl Fn(&str) -> Option<String> + Clone + Send + 'static,
+) -> tempfile::NamedTempFile {
+    let server = http::listen(move |mut stream, head| {
+        if is_forward(&head) {
+            forward(stream, &head, &agent);
+        } else {
+            let (status, body) = answer(&head);
+            http::answer(&mut stream, &format!("{status}\r\nConnection: close"), "application/json", &body);
+        }
+    });
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+        "clusters": [{ "name": "c", "cluster": { "server": server } }],
+        "users": [{ "name": "u", "user": {} }],
+    });
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(kubeconfig.to_string().as_bytes()).unwrap();
+    file
+}
+
 /// Whether a request is for a forwarded port.
-pub(crate) fn is_asked(head: &str) -> bool {
+fn is_forward(head: &str) -> bool {
     head.split(' ')
         .nth(1)
         .is_some_and(|target| target.contains("/portforward?") && target.contains("ports=9750"))
 }
 
-/// Forwards one request. `respond` makes the body of the response of the agent from the head of the request; `None` refuses the
-/// connection, as where nothing listens.
-pub(crate) fn serve(
-    mut stream: TcpStream,
-    head: &str,
-    respond: impl Fn(&str) -> Option<String>,
-) -> Option<()> {
+/// Forwards one request.
+fn forward(mut stream: TcpStream, head: &str, agent: &impl Fn(&str) -> Option<String>) -> Option<()> {
     let header = |name: &str| {
         head.lines().find_map(|line| {
             let (key, value) = line.split_once(": ")?;
@@ -47,7 +70,7 @@ pub(crate) fn serve(
     }
     let request = String::from_utf8(request).ok()?;
     assert!(request.to_ascii_lowercase().contains("host: localhost"), "{request}");
-    match respond(&request) {
+    match agent(head) {
         Some(body) => {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
             let response = [head.as_bytes(), body.as_bytes()].concat();
