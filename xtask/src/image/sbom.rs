@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
+use cargo_metadata::{DependencyKind, Metadata, NodeDep, Package, PackageId};
 use serde_json::{Value, json};
 
 use crate::{metadata, toolchain};
 
 /// Crates of one platform: name, version and license by package id.
-type Crates = BTreeMap<String, (String, String, Option<String>)>;
+type Crates = BTreeMap<PackageId, (String, String, Option<String>)>;
 
 /// The SBOM of the programs for `arch`, as JSON.
 pub(super) fn workspace_sbom(arch: &str) -> Result<Vec<u8>> {
     let host = format!("{arch}-unknown-linux-gnu");
     let metadata = |target: &str| metadata::read(&["--locked", "--filter-platform", target]);
-    let mut crates = linked(&metadata(&host)?, &["snug-agent", "snug"])?;
-    crates.extend(linked(&metadata(toolchain::BPF_TARGET)?, &["snug-ebpf"])?);
+    let mut crates = linked(metadata(&host)?, &["snug-agent", "snug"])?;
+    crates.extend(linked(metadata(toolchain::BPF_TARGET)?, &["snug-ebpf"])?);
     let components: Vec<Value> = crates.into_values().map(component).collect();
     // No serial number and no time: the SBOM must be reproducible.
     let bill = json!({
@@ -48,35 +49,31 @@ fn component((name, version, license): (String, String, Option<String>)) -> Valu
 }
 
 /// Crates that the named members link, directly or not. Build and dev dependencies are left out.
-fn linked(metadata: &Value, members: &[&str]) -> Result<Crates> {
-    let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut known = Crates::new();
-    for package in list(&metadata["packages"]) {
-        let license = package["license"].as_str().map(str::to_owned);
-        known.insert(text(&package["id"]), (text(&package["name"]), text(&package["version"]), license));
-    }
-    let mut needs: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for node in list(&metadata["resolve"]["nodes"]) {
-        let normal = list(&node["deps"])
-            .into_iter()
-            .filter(|dependency| list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null()));
-        needs.insert(text(&node["id"]), normal.map(|dependency| text(&dependency["pkg"])).collect());
-    }
-    let mut open: Vec<String> = known
-        .iter()
-        .filter(|(_, (name, ..))| members.contains(&name.as_str()))
-        .map(|(id, _)| id.clone())
+fn linked(metadata: Metadata, members: &[&str]) -> Result<Crates> {
+    let graph = metadata.resolve.context("cargo metadata has no dependency graph")?;
+    let is_linked =
+        |dependency: &NodeDep| dependency.dep_kinds.iter().any(|one| one.kind == DependencyKind::Normal);
+    let needs: BTreeMap<PackageId, Vec<PackageId>> = graph
+        .nodes
+        .into_iter()
+        .map(|node| {
+            (node.id, node.deps.into_iter().filter(is_linked).map(|dependency| dependency.pkg).collect())
+        })
         .collect();
+    let roots = metadata.packages.iter().filter(|package| members.contains(&package.name.as_str()));
+    let mut open: Vec<&PackageId> = roots.map(|package| &package.id).collect();
     anyhow::ensure!(open.len() >= members.len(), "cargo metadata lacks some of {members:?}");
     let mut met = BTreeSet::new();
     while let Some(id) = open.pop() {
-        if met.insert(id.clone()) {
-            open.extend(needs.get(&id).cloned().unwrap_or_default());
+        if met.insert(id) {
+            open.extend(needs.get(id).into_iter().flatten());
         }
     }
-    known.retain(|id, _| met.contains(id));
-    Ok(known)
+    let linked = metadata.packages.iter().filter(|package| met.contains(&package.id)).map(|package| {
+        let Package { id, name, version, license, .. } = package.clone();
+        (id, (name.to_string(), version.to_string(), license))
+    });
+    Ok(linked.collect())
 }
 
 #[cfg(test)]
