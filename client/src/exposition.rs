@@ -4,6 +4,8 @@
 //! not understand. The format:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
+use std::collections::BTreeSet;
+
 /// One sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
@@ -19,6 +21,14 @@ impl Sample {
     /// The value of a label; empty if the label is absent, which Prometheus treats the same.
     pub fn label(&self, name: &str) -> &str {
         self.labels.iter().find(|(label, _)| label == name).map_or("", |(_, value)| value)
+    }
+
+    /// Name and labels in the form that Prometheus' own libraries write.
+    fn series(&self) -> String {
+        let escape = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let labels: Vec<_> =
+            self.labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+        if labels.is_empty() { self.name.clone() } else { format!("{}{{{}}}", self.name, labels.join(",")) }
     }
 }
 
@@ -46,6 +56,22 @@ pub fn parse(page: &str) -> Result<Vec<Sample>, ParseError> {
         samples.push(sample(line).map_err(|why| ParseError { line: at + 1, why })?);
     }
     Ok(samples)
+}
+
+/// Parses the line of a sample, for tests of what writes it: it must have the form that Prometheus' own libraries write, which the format
+/// does not demand, and each label once.
+///
+/// # Errors
+/// What is wrong with the line.
+pub fn parse_strictly(line: &str) -> Result<Sample, &'static str> {
+    let sample = sample(line)?;
+    let values = line.strip_prefix(&sample.series()).and_then(|rest| rest.strip_prefix(' '));
+    let values = values.ok_or("the series is not written as Prometheus writes it")?;
+    if values.split(' ').any(|part| part.is_empty() || part.contains('\t')) {
+        return Err("values are not separated by one blank");
+    }
+    let names: BTreeSet<&str> = sample.labels.iter().map(|(name, _)| name.as_str()).collect();
+    if names.len() < sample.labels.len() { Err("a label is there twice") } else { Ok(sample) }
 }
 
 fn sample(line: &str) -> Result<Sample, &'static str> {
@@ -162,11 +188,28 @@ mod tests {
         }
     }
 
-    fn write(sample: &Sample) -> String {
-        let escape = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let labels: Vec<_> =
-            sample.labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
-        format!("{}{{{}}} {}\n", sample.name, labels.join(","), sample.value)
+    #[test]
+    fn other_forms_are_not_strict() {
+        for line in ["up 1", "up{a=\"b\",c=\"\\\"\\\\\\n\"} 1 1700000000000"] {
+            assert!(parse_strictly(line).is_ok(), "{line:?}");
+        }
+        for line in [
+            "",
+            "# a",
+            " up 1",
+            "up  1",
+            "up\t1",
+            "up 1 ",
+            "up 1  2",
+            "up{} 1",
+            "up{a=\"b\",} 1",
+            "up{a=\"b\"}1",
+            "up{a=\"b\", c=\"d\"} 1",
+            "up {a=\"b\"} 1",
+            "up{a=\"b\",a=\"c\"} 1",
+        ] {
+            assert!(parse_strictly(line).is_err(), "{line:?}");
+        }
     }
 
     proptest! {
@@ -187,7 +230,10 @@ mod tests {
             value in proptest::num::f64::NORMAL,
         ) {
             let sample = Sample { name, labels, value };
-            prop_assert_eq!(parse(&write(&sample)), Ok(vec![sample]));
+            let line = format!("{} {}", sample.series(), sample.value);
+            let names: BTreeSet<_> = sample.labels.iter().map(|(name, _)| name).collect();
+            prop_assert_eq!(parse_strictly(&line).is_ok(), names.len() == sample.labels.len());
+            prop_assert_eq!(parse(&(line + "\n")), Ok(vec![sample]));
         }
     }
 }

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, bail, ensure};
+use snug_client::exposition::parse_strictly;
 
 /// One line with a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,46 +83,10 @@ pub fn parse(text: &str) -> Result<Page> {
 }
 
 fn sample(line: &str) -> Result<Sample> {
-    let end = line.find(['{', ' ']).context("no value")?;
-    let (name, mut rest) = line.split_at(end);
-    ensure!(is_name(name), "{name:?} is no name");
-    let mut labels = BTreeMap::new();
-    if let Some(inside) = rest.strip_prefix('{') {
-        rest = inside;
-        while !rest.starts_with('}') {
-            let (label, after) = rest.split_once("=\"").context("a label without value")?;
-            ensure!(is_name(label), "{label:?} is no label");
-            let (value, after) = quoted(after)?;
-            ensure!(labels.insert(label.to_owned(), value).is_none(), "{label} is there twice");
-            rest = after.strip_prefix(',').unwrap_or(after);
-        }
-        rest = &rest[1..];
-    }
-    let value = rest.strip_prefix(' ').context("no blank before the value")?;
-    Ok(Sample { name: name.to_owned(), labels, value: value.parse().with_context(|| value.to_owned())? })
-}
-
-fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// The text up to the closing quote, unescaped, and what follows that.
-fn quoted(text: &str) -> Result<(String, &str)> {
-    let mut value = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Ok((value, &text[at + 1..])),
-            '\\' => match chars.next() {
-                Some((_, 'n')) => value.push('\n'),
-                Some((_, c @ ('"' | '\\'))) => value.push(c),
-                other => bail!("\\ before {other:?}"),
-            },
-            c => value.push(c),
-        }
-    }
-    bail!("a value without end")
+    let read = parse_strictly(line).map_err(Error::msg)?;
+    let last: f64 = line.rsplit(' ').next().unwrap_or_default().parse()?;
+    ensure!(last.to_bits() == read.value.to_bits(), "there is a timestamp");
+    Ok(Sample { name: read.name, labels: read.labels.into_iter().collect(), value: read.value })
 }
 
 #[cfg(test)]
