@@ -13,7 +13,6 @@ const DAY: u64 = 24 * 60 * 60;
 pub struct Horizon(Duration);
 
 impl Horizon {
-    /// Days.
     pub fn days(self) -> f64 {
         self.0.as_secs_f64() / DAY as f64
     }

@@ -23,7 +23,6 @@ pub enum Fit {
     ShrinkDrop(usize, u8),
 }
 
-/// A column.
 #[derive(Clone, Debug)]
 pub struct Column {
     pub heading: String,

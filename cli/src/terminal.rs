@@ -25,7 +25,6 @@ pub enum Style {
     Warning,
     /// What is as it should be.
     Good,
-    /// A heading.
     Heading,
     /// What is less important.
     Faint,

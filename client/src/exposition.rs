@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-/// One sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// The metric's name.

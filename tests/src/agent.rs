@@ -85,7 +85,6 @@ pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Resul
 /// Result of a process that has exited.
 #[derive(Debug)]
 pub struct Ended {
-    /// Exit status.
     pub status: ExitStatus,
     /// Standard output.
     pub output: String,

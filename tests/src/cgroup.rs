@@ -121,7 +121,6 @@ impl Cgroup {
         &self.path
     }
 
-    /// Its directory in a hierarchy.
     pub fn directory(&self, hierarchy: &Hierarchy) -> PathBuf {
         hierarchy.mount.join(self.path.trim_start_matches('/'))
     }

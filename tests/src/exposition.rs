@@ -10,11 +10,9 @@ use snug_client::exposition::parse_strictly;
 /// One line with a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The name.
     pub name: String,
     /// The labels, unescaped.
     pub labels: BTreeMap<String, String>,
-    /// The value.
     pub value: f64,
 }
 

@@ -30,7 +30,6 @@ pub enum Job {
     },
     /// Repeatedly use CPU time and sleep.
     Pulse {
-        /// Times.
         times: u64,
         /// Milliseconds of CPU time.
         cpu_ms: u64,
@@ -38,10 +37,7 @@ pub enum Job {
         sleep_ms: u64,
     },
     /// Allocate and keep memory. The answer is the number of bytes.
-    Touch {
-        /// Bytes.
-        bytes: u64,
-    },
+    Touch { bytes: u64 },
     /// Allocate and free memory repeatedly.
     Flap {
         /// Highest allocation, bytes.
@@ -92,7 +88,6 @@ pub enum Job {
     Cache {
         /// The file, see [`cache_file`].
         file: PathBuf,
-        /// Bytes.
         bytes: u64,
     },
 }

@@ -33,7 +33,6 @@ pub struct Runc {
 /// The PID namespace of a container.
 #[derive(Clone, Copy, Debug)]
 pub enum PidNamespace {
-    /// Its own.
     Own,
     /// The host's (`hostPID`).
     Host,

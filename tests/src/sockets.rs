@@ -18,9 +18,7 @@ pub enum SocketJob {
     },
     /// Connect. The answer is 1, or 0 if the attempt timed out.
     Connect {
-        /// To this address.
         address: IpAddr,
-        /// To this port.
         port: u16,
         /// `TCP_USER_TIMEOUT` of the attempt and of the connection, milliseconds.
         timeout_ms: u64,

@@ -162,7 +162,6 @@ pub fn answer(text: impl std::fmt::Display) {
     out.flush().unwrap();
 }
 
-/// A worker.
 #[derive(Debug)]
 pub struct Worker(Respawned);
 

@@ -58,7 +58,6 @@ pub(crate) const CROSS_PACKAGES: &[&str] = if cfg!(target_arch = "aarch64") {
 pub(crate) const CONTAINER_PACKAGES: &[&str] = &["runc", "busybox-static"];
 /// Packages for tests of programs in a terminal.
 pub(crate) const TERMINAL_PACKAGES: &[&str] = &["tmux"];
-/// Packages for benches.
 pub(crate) const BENCH_PACKAGES: &[&str] = &["stress-ng"];
 /// Packages for the user space of virtual machines.
 pub(crate) const GUEST_PACKAGES: &[&str] = &["busybox-static"];

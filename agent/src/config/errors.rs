@@ -26,7 +26,6 @@ impl fmt::Display for OptionOrigin {
     }
 }
 
-/// One error.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A value that the option does not allow.
@@ -36,7 +35,6 @@ pub enum ConfigError {
         origin: OptionOrigin,
         /// The option.
         key: &'static str,
-        /// The value.
         value: String,
         /// What is wrong with it.
         why: String,
@@ -104,13 +102,11 @@ pub enum ConfigError {
     Order {
         /// The option that is too short.
         shorter: &'static str,
-        /// Its value.
         shorter_value: std::time::Duration,
         /// Where it comes from.
         shorter_origin: OptionOrigin,
         /// The option it must reach.
         longer: &'static str,
-        /// Its value.
         longer_value: std::time::Duration,
         /// Where that comes from.
         longer_origin: OptionOrigin,

@@ -22,7 +22,6 @@ use crate::{
 const MAX_LINES: u32 = 30;
 /// Time for one more line.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// Bytes of one line.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
 /// Leaves out lines above the limit, and says how many. Debugging and tracing are not limited.

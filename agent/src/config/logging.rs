@@ -20,7 +20,6 @@ pub enum LoggingError {
     /// The directives are wrong.
     #[error("log = {directives:?} is refused: {source}")]
     Directives {
-        /// The directives.
         directives: String,
         /// The error of the parser.
         source: ParseError,

@@ -40,7 +40,6 @@ pub const DEFAULT_FILE: &str = "/etc/snug/agent.toml";
 /// A configuration and its origins.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The configuration.
     pub config: Config,
     /// The origin of each value, by key.
     pub origins: BTreeMap<&'static str, OptionOrigin>,

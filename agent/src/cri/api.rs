@@ -5,9 +5,7 @@
 
 use std::collections::HashMap;
 
-/// The list of containers.
 pub(super) const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
-/// The list of sandboxes.
 pub(super) const LIST_SANDBOXES: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
 
 /// The request of both calls, without a filter.

@@ -29,7 +29,6 @@ pub(super) const CONVENTIONAL: &[&str] = &[
     "service.version",
 ];
 
-/// The value of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AttributeValue {
     Text(String),
@@ -171,7 +170,6 @@ impl Common {
         self.finish(attributes, view)
     }
 
-    /// The agent.
     pub(super) fn agent(&self, view: &View) -> Attributes {
         let mut attributes = Attributes::default();
         attributes.text("service.name", "snug-agent");

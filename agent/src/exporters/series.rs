@@ -55,7 +55,6 @@ impl SeriesCounts {
 pub struct EndpointSeries {
     /// Path of the endpoint.
     pub endpoint: &'static str,
-    /// The counts.
     pub counts: SeriesCounts,
 }
 

@@ -230,7 +230,6 @@ pub(super) fn channel(within: Duration, place: Arc<dyn SendingPlace>) -> (Pieces
     (Pieces { pieces, place }, ResponseBody::Streamed(streamed))
 }
 
-/// The body of a response.
 pub(super) enum ResponseBody {
     /// A complete body; `None` after it was sent.
     Whole(Option<Bytes>),

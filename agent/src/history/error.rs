@@ -2,16 +2,11 @@
 
 use std::{io, path::PathBuf};
 
-/// An error of the history.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
     /// A file or directory cannot be opened or created.
     #[error("cannot open the history {}: {source}; free the path or give --data-dir another directory", path.display())]
-    Open {
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
+    Open { path: PathBuf, source: io::Error },
     /// Another agent has locked the history.
     #[error("the history {} is in use by another agent; give --data-dir another directory", path.display())]
     Locked {
@@ -29,9 +24,5 @@ pub enum HistoryError {
     Thread(#[source] io::Error),
     /// An unusable file cannot be moved aside.
     #[error("cannot move the unusable history {} aside: {source}", path.display())]
-    Aside {
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
+    Aside { path: PathBuf, source: io::Error },
 }

@@ -18,7 +18,6 @@ const UNFINISHED: &str = "new";
 /// The place of the files.
 #[derive(Clone, Debug)]
 pub(super) enum Medium {
-    /// In a directory.
     Directory(PathBuf),
     /// In memory, until the agent stops.
     Memory,

@@ -57,9 +57,7 @@ pub type Batch = BTreeMap<(Hour, WorkloadKey), Evidence>;
 /// How much history is kept.
 #[derive(Clone, Debug)]
 pub struct Retention {
-    /// Hours.
     pub hours: u32,
-    /// Hours with minutes.
     pub hours_by_minute: u32,
     /// Bytes of records.
     pub bytes: u64,

@@ -28,7 +28,6 @@ pub(super) const HOURS: u32 = 24;
 /// The version of the file format. New fields of records do not change it: see [`super::record`].
 const FORM: u32 = 1;
 
-/// The day of an hour.
 pub(super) fn day_of(hour: Hour) -> u32 {
     hour.0 / HOURS
 }

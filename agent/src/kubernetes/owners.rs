@@ -19,7 +19,6 @@ use crate::{
     model::pod::{KnownPod, Owner},
 };
 
-/// The timeout of a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The cached owners.

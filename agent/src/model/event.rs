@@ -7,7 +7,6 @@ use std::{fmt, sync::Arc};
 
 use super::{Identity, Level, Names, OomKill, OomScope, Runtime, Termination, TerminationReason};
 
-/// One event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// Its number: events are numbered from 1 since the agent started, without gaps, in the order of recording.
@@ -159,7 +158,6 @@ impl EventCursor {
     }
 }
 
-/// The kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// [`EventDetails::OomKill`].
@@ -199,7 +197,6 @@ impl EventKind {
     }
 }
 
-/// Events by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventCounts([u64; EventKind::ALL.len()]);
 

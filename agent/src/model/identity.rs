@@ -48,7 +48,6 @@ impl Level {
 pub enum Runtime {
     /// containerd through CRI.
     Containerd,
-    /// CRI-O.
     CriO,
     /// Docker, on its own or through cri-dockerd.
     Docker,
@@ -152,7 +151,6 @@ pub struct Names {
     pub workload_kind: String,
     /// Name of the workload.
     pub workload: String,
-    /// Kind of the container.
     pub kind: Option<ContainerKind>,
     /// Requests and limits of the container; for the pod itself those of the whole pod (`spec.resources`).
     pub resources: Resources,

@@ -27,7 +27,6 @@ impl OomScope {
     }
 }
 
-/// An OOM kill.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OomKill {
     /// Time of the kill, seconds since the Unix epoch.

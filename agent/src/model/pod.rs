@@ -6,7 +6,6 @@ use snug_sizing::workload::Resources;
 
 use super::Names;
 
-/// A pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownPod {
     /// `metadata.uid`.
@@ -15,7 +14,6 @@ pub struct KnownPod {
     pub(crate) hashes: Vec<Box<str>>,
     /// Names of the pod itself, without a container.
     pub names: Arc<Names>,
-    /// Names of its sandbox.
     pub sandbox: Arc<Names>,
     /// Its containers, of all kinds.
     pub containers: Vec<KnownContainer>,
@@ -46,10 +44,8 @@ pub struct KnownPod {
 pub struct Owner {
     /// Group and version of its kind.
     pub api_version: Box<str>,
-    /// Its kind.
     pub kind: Box<str>,
     pub name: Box<str>,
-    /// Its uid.
     pub uid: Box<str>,
     /// Whether it is the managing controller.
     pub controller: bool,
@@ -129,7 +125,6 @@ pub struct Terminated {
 }
 
 impl KnownPod {
-    /// The container of that name.
     pub fn container(&self, name: &str) -> Option<&KnownContainer> {
         self.containers.iter().find(|one| one.names.container == name)
     }

@@ -15,7 +15,6 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// The pods.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<KnownPod>> {
         self.pods.iter()
     }

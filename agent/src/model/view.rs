@@ -158,7 +158,6 @@ pub struct KubernetesRow {
     pub relists: u64,
     /// Failed requests to the API server.
     pub errors: u64,
-    /// Reads of owners.
     pub owner_reads: u64,
 }
 
@@ -167,7 +166,6 @@ pub struct KubernetesRow {
 pub struct HistoryRow {
     /// Size of its files at the last check, bytes.
     pub bytes: u64,
-    /// Failed writes.
     pub failed_writes: u64,
     /// Records that were dropped because writes kept failing.
     pub lost: u64,
@@ -192,7 +190,6 @@ pub struct Machine {
     pub cores: Option<u64>,
     /// Sockets of the online CPUs.
     pub sockets: Option<u64>,
-    /// Memory, bytes.
     pub memory_bytes: Option<u64>,
     /// Swap space, bytes.
     pub swap_bytes: Option<u64>,

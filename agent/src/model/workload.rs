@@ -59,7 +59,6 @@ impl WorkloadKey {
 pub struct WorkloadRow {
     /// Namespace; empty on a host without pods.
     pub namespace: Arc<str>,
-    /// Kind of the workload.
     pub workload_kind: Arc<str>,
     /// Name of the workload.
     pub workload: Arc<str>,
@@ -69,7 +68,6 @@ pub struct WorkloadRow {
     pub cpu_ns: u64,
     /// CFS periods.
     pub periods: u64,
-    /// Throttled periods.
     pub throttled_periods: u64,
     /// Throttled time in nanoseconds.
     pub throttled_ns: u64,

@@ -112,7 +112,6 @@ struct Totals {
     has_network: bool,
 }
 
-/// All workloads.
 #[derive(Debug)]
 pub(super) struct Workloads {
     totals: HashMap<WorkloadKey, Totals>,

@@ -5,7 +5,6 @@ use std::{fs, path::Path, sync::Arc};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Writes a file.
 pub(crate) fn write(folder: &Path, file: &str, content: &str) {
     fs::write(folder.join(file), content).unwrap();
 }

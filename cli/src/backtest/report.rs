@@ -17,7 +17,6 @@ use super::{streams::StreamsReport, subject::EngineUnderTest, world_report::Worl
 /// Version of the JSON output; increased when a field changes its meaning or is removed.
 const SCHEMA_VERSION: u32 = 2;
 
-/// The report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Report {

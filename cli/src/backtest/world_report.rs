@@ -25,7 +25,6 @@ const FACTORS: [f64; 7] = [0.8, 0.87, 0.93, 1.0, 1.1, 1.25, 1.5];
 /// The policy by whose changes changes are counted.
 const CHANGES_BY: [&str; 2] = ["vpa-nofloor", "vpa"];
 
-/// The report on a world.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct WorldReport {

@@ -8,13 +8,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Manager {
     /// A controller that made the object from another one.
-    Operator { kind: String, name: String },
-    /// An application of Argo CD.
-    ArgoCd { application: String },
+    Operator {
+        kind: String,
+        name: String,
+    },
+    ArgoCd {
+        application: String,
+    },
     /// A `Kustomization` or `HelmRelease` of Flux.
-    Flux { kind: &'static str, namespace: String, name: String },
+    Flux {
+        kind: &'static str,
+        namespace: String,
+        name: String,
+    },
     /// A release that `helm` installed.
-    Helm { release: String },
+    Helm {
+        release: String,
+    },
 }
 
 impl Manager {

@@ -52,7 +52,6 @@ pub struct WorkloadObjects {
 /// A pod template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
-    /// Roles of its containers.
     pub containers: BTreeMap<String, Role>,
     /// Who would revert a change of the object.
     pub manager: Option<Manager>,

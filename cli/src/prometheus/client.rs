@@ -40,7 +40,6 @@ pub struct Header {
 }
 
 impl Header {
-    /// A bearer token.
     pub fn bearer(token: &str) -> Self {
         Self { name: "Authorization".to_owned(), value: format!("Bearer {token}") }
     }

@@ -110,7 +110,6 @@ impl<'a> Reader<'a> {
         self.progress.begin(what);
     }
 
-    /// The result of one query.
     pub(super) fn query(&self, query: &Query, at: At) -> Result<Vec<Series>, PrometheusError> {
         self.progress.next();
         self.api.query(query, at).map_err(|error| match error {

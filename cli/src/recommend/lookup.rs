@@ -61,7 +61,6 @@ struct KnownWorkloads {
 }
 
 impl WorkloadMatch {
-    /// All containers.
     pub const ALL: Self = Self { workloads: None, container: None, hint: None };
 
     /// What `text` names in these snapshots: `NAME`, `NAMESPACE/NAME`, `KIND/NAME`, or the first digits of a container's id.

@@ -116,7 +116,6 @@ pub(crate) struct Events {
     pub(crate) events: Vec<Event>,
 }
 
-/// An event.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Event {

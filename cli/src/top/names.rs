@@ -20,7 +20,6 @@ pub(crate) struct NameParts<'a> {
     pub(crate) runtime: &'a str,
 }
 
-/// The short name.
 pub(crate) fn short(known: NameParts<'_>) -> String {
     let NameParts { pod, container, workload, kind, id, engine_name, runtime } = known;
     let role = match kind {

@@ -18,7 +18,6 @@ pub(crate) struct UsageHistory {
     by_container: BTreeMap<[String; 4], Minutes>,
     /// The first minute of the plot.
     first: Minute,
-    /// Minutes per column.
     minutes_per_column: u32,
     columns: u32,
 }

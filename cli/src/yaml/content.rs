@@ -141,7 +141,6 @@ fn is_plain(text: &str) -> bool {
     begins && text.chars().all(is_word) && !is_number && !is_keyword
 }
 
-/// A text as a scalar.
 pub(super) fn scalar(text: &str) -> String {
     if is_plain(text) { text.to_owned() } else { double_quoted(text) }
 }

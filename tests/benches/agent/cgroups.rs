@@ -139,7 +139,6 @@ impl Drop for Tree {
     }
 }
 
-/// The uid of a pod.
 pub(crate) fn pod_uid(pod: usize) -> String {
     format!("5a0b1c2d-0000-4000-8000-{pod:012x}")
 }

@@ -65,7 +65,6 @@ impl Client {
             .with_context(|| format!("the response for {path} is incomplete"))
     }
 
-    /// One scrape.
     pub(crate) fn scrape(&self, path: &str, format: ScrapeFormat) -> Result<Scraped> {
         let encoding = if format.gzip { "gzip" } else { "identity" };
         let begun = Instant::now();

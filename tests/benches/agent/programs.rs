@@ -22,7 +22,6 @@ use crate::{
 
 /// Rounds; each runs the loads without and with the agent.
 const ROUNDS: usize = 5;
-/// Duration of a load.
 const LOAD: Duration = Duration::from_millis(800);
 /// Payload of a datagram in bytes.
 const DATAGRAM: usize = 1_000;

@@ -24,7 +24,6 @@ impl Pki {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// Path of a file.
     pub(super) fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
     }

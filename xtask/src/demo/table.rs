@@ -3,7 +3,6 @@
 /// Unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// Seconds.
     Seconds,
     /// Cores, printed as millicores.
     Cores,

@@ -34,7 +34,6 @@ pub enum Unit {
     Bytes,
     /// CPU cores.
     Cores,
-    /// Bytes a second.
     BytesPerSecond,
 }
 
@@ -80,7 +79,6 @@ pub enum Value<'a> {
     Int(u64),
     /// A time or a ratio. Samples that are not finite are not exported.
     Float(f64),
-    /// A distribution.
     Histogram(&'a Distribution),
 }
 
@@ -119,15 +117,12 @@ pub enum Samples {
 pub enum Scope {
     /// Containers, units and other leaf cgroups.
     Container,
-    /// Pods.
     Pod,
-    /// Workloads.
     Workload,
     /// Containers in the status of a pod.
     Status,
     /// Pods under the names of kube-state-metrics; exported only if `kube-state-metrics` is on.
     KubeState,
-    /// The agent.
     Agent,
 }
 

@@ -21,9 +21,7 @@ pub enum Entity<'a> {
     Workload(&'a WorkloadRow),
     /// A container of a known pod, running or not.
     Status(&'a KnownPod, &'a KnownContainer),
-    /// A known pod.
     KubeState(&'a KnownPod),
-    /// The agent.
     Agent(&'a AgentView<'a>),
 }
 

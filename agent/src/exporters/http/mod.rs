@@ -35,7 +35,6 @@ use super::{
 };
 use crate::{history, views::CurrentView};
 
-/// Limits of the server.
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
     /// Concurrent connections. A new one ends the one that has been idle for longest.
@@ -86,7 +85,6 @@ impl Default for ServerLimits {
 /// The data that the server serves.
 #[derive(Debug)]
 pub struct ServerState {
-    /// The current view.
     pub views: Arc<CurrentView>,
     /// Limits of the metric endpoints.
     pub limits: Arc<SeriesLimits>,
@@ -94,7 +92,6 @@ pub struct ServerState {
     pub kubelet: bool,
     /// When the agent started.
     pub started: Instant,
-    /// Limits of the server.
     pub server: ServerLimits,
     /// The usage history; `None` without one.
     pub history: Option<Arc<history::Store>>,

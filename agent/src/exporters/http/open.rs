@@ -21,7 +21,6 @@ use crate::exporters::{
 /// How often those that wait look again.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The open responses.
 #[derive(Debug)]
 pub(super) struct OpenResponses {
     max: usize,

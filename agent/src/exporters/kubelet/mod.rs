@@ -36,12 +36,10 @@ const DEFAULT_PAUSE_IMAGE: &str = "pause";
 /// Receives the samples of a row: names and values of the family's own labels, and the value.
 pub type Emit<'a> = dyn FnMut(&[(&str, &str)], Value<'_>) + 'a;
 
-/// One scrape.
 #[derive(Clone, Copy, Debug)]
 pub struct Scrape<'a> {
     /// The view to export.
     pub view: &'a View,
-    /// The limits.
     pub limits: &'a SeriesLimits,
     /// The time of the scrape.
     pub now: Instant,

@@ -14,7 +14,6 @@ use snug_sizing::{
     workload::{self, Resources, Role, WorkloadKind},
 };
 
-/// The formats.
 pub(super) const ALL: RangeInclusive<u32> = 1..=3;
 
 #[derive(Debug, Deserialize)]

@@ -13,7 +13,6 @@
 
 use prost::Message;
 
-/// An hour of a container.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ContainerHour {
     #[prost(uint32, tag = "1")]

@@ -37,7 +37,6 @@ struct Used {
     folders: BTreeSet<PathBuf>,
 }
 
-/// One kustomization.
 struct Kustomization {
     folder: PathBuf,
     file: PathBuf,

@@ -100,7 +100,6 @@ pub(super) fn helm(report: &Report) -> Result<String> {
     Ok(text)
 }
 
-/// Serializes a value as YAML.
 pub(super) fn yaml(value: &impl serde::Serialize) -> Result<String> {
     serde_saphyr::to_string(value).context("cannot write YAML")
 }

@@ -26,7 +26,6 @@ pub(super) struct Page {
     clusters: Vec<ClusterSection>,
 }
 
-/// A cluster.
 #[derive(Debug)]
 struct ClusterSection {
     /// Its name, if there are several.

@@ -25,7 +25,6 @@ use crate::{
 /// Where a container of the pods comes from.
 #[derive(Clone, Debug, PartialEq)]
 enum ContainerSource {
-    /// The template, with this role.
     Template(Role),
     /// A webhook or an earlier template.
     Elsewhere,

@@ -17,7 +17,6 @@ fn page(report: &Report) -> String {
     page.html().unwrap()
 }
 
-/// The JSON in the page.
 fn data(page: &str) -> Result<serde_json::Value, String> {
     let (_, rest) = page.split_once("<script type=\"application/json\" id=\"data\">").ok_or("no data")?;
     let (json, _) = rest.split_once("</script>").ok_or("no end of data")?;
