@@ -66,6 +66,16 @@ pub enum Why {
     Exponent,
 }
 
+/// Millicores of a CPU quantity, rounded up; `None` if the text is no quantity, or a negative one.
+pub fn millicores(text: &str) -> Option<u64> {
+    u64::try_from(text.parse::<Quantity>().ok()?.millis()).ok()
+}
+
+/// Bytes of a memory quantity, rounded up; `None` if the text is no quantity, or a negative one.
+pub fn bytes(text: &str) -> Option<u64> {
+    u64::try_from(text.parse::<Quantity>().ok()?.value()).ok()
+}
+
 impl Quantity {
     /// Zero.
     pub const ZERO: Self = Self { nanos: 0, format: Format::DecimalSi };

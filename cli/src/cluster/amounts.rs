@@ -5,26 +5,26 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::core::v1::ResourceRequirements, apimachinery::pkg::api::resource::Quantity as Amount,
 };
-use snug_sizing::{quantity::Quantity, workload::Resources};
+use snug_sizing::{
+    quantity::{self, Quantity},
+    workload::Resources,
+};
 
 /// Amounts by the name of the resource.
 pub(in crate::cluster) type Amounts = Option<BTreeMap<String, Amount>>;
 
-fn quantity(amounts: &Amounts, name: &str) -> Option<Quantity> {
-    amounts.as_ref()?.get(name)?.0.parse().ok()
-}
-
 pub(in crate::cluster) fn millicores(amounts: &Amounts, name: &str) -> Option<u64> {
-    u64::try_from(quantity(amounts, name)?.millis()).ok()
+    quantity::millicores(&amounts.as_ref()?.get(name)?.0)
 }
 
 pub(in crate::cluster) fn bytes(amounts: &Amounts, name: &str) -> Option<u64> {
-    u64::try_from(quantity(amounts, name)?.value()).ok()
+    quantity::bytes(&amounts.as_ref()?.get(name)?.0)
 }
 
 /// A ratio, such as `maxLimitRequestRatio`.
 pub(super) fn ratio(amounts: &Amounts, name: &str) -> Option<f64> {
-    Some(quantity(amounts, name)?.millis() as f64 / 1000.0)
+    let ratio: Quantity = amounts.as_ref()?.get(name)?.0.parse().ok()?;
+    Some(ratio.millis() as f64 / 1000.0)
 }
 
 /// Requests and limits.

@@ -13,7 +13,10 @@ use std::{
     path::PathBuf,
 };
 
-use snug_sizing::{quantity::Quantity, workload::Resources};
+use snug_sizing::{
+    quantity::{self, Quantity},
+    workload::Resources,
+};
 
 pub use self::files::{FileError, Files, STANDARD_INPUT};
 use crate::yaml::{Step, Value};
@@ -71,10 +74,9 @@ impl Field {
 
     /// Millicores or bytes of a quantity; `None` if it is none.
     pub fn amount(self, text: &str) -> Option<u64> {
-        let quantity: Quantity = text.parse().ok()?;
         match self {
-            Self::CpuRequest | Self::CpuLimit => u64::try_from(quantity.millis()).ok(),
-            Self::MemoryRequest | Self::MemoryLimit => u64::try_from(quantity.value()).ok(),
+            Self::CpuRequest | Self::CpuLimit => quantity::millicores(text),
+            Self::MemoryRequest | Self::MemoryLimit => quantity::bytes(text),
         }
     }
 

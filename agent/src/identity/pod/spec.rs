@@ -8,7 +8,7 @@ use k8s_openapi::{
     api::core::v1::{Container, PodSpec, ResourceRequirements, Volume},
     apimachinery::pkg::api::resource::Quantity as ApiQuantity,
 };
-use snug_sizing::{quantity::Quantity, settings, workload::Resources};
+use snug_sizing::{quantity, settings, workload::Resources};
 
 use crate::model::{AgentRule, ContainerSpec};
 
@@ -37,15 +37,13 @@ pub(super) fn requests(list: &BTreeMap<String, ApiQuantity>) -> Resources {
 
 /// Millicores and bytes.
 fn cpu_and_memory(list: Option<&BTreeMap<String, ApiQuantity>>) -> (Option<u64>, Option<u64>) {
-    let quantity = |name: &str| -> Option<Quantity> { list?.get(name)?.0.parse().ok() };
-    let millicores = quantity("cpu").and_then(|cpu| u64::try_from(cpu.millis()).ok());
-    (millicores, list.and_then(|list| bytes(list.get("memory")?)))
+    let amount = |name: &str| list?.get(name);
+    (amount("cpu").and_then(|cpu| quantity::millicores(&cpu.0)), amount("memory").and_then(bytes))
 }
 
-fn bytes(quantity: &ApiQuantity) -> Option<u64> {
-    let quantity: Quantity = quantity.0.parse().ok()?;
+fn bytes(amount: &ApiQuantity) -> Option<u64> {
     let is_limit = |bytes: &u64| *bytes <= UNLIMITED || !AgentRule::NoLimit.is_on();
-    u64::try_from(quantity.value()).ok().filter(is_limit)
+    quantity::bytes(&amount.0).filter(is_limit)
 }
 
 /// A pod's spec, as far as all of its containers share it.
