@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use super::{Component, Round};
 use crate::{
     cri::CriNames,
     identity::{
@@ -21,7 +22,7 @@ use crate::{
         pods_file::PodsFile,
     },
     kubernetes::PodWatch,
-    model::{AgentRule, Pods},
+    model::{AgentRule, KubernetesRow, Pods},
     store::{Key, Store, Unnamed},
 };
 
@@ -31,6 +32,21 @@ const SANDBOX_PROGRAM: &str = "pause";
 const LIB_ROOT: &str = "/var/lib";
 /// How often the runtime's state of a container without a name is read, and whether the container is a sandbox.
 const MAX_ATTEMPTS: u8 = 5;
+
+pub(super) struct NameSampler;
+
+impl Component for NameSampler {
+    fn round(&mut self, round: &mut Round) {
+        round.name_living();
+        round.naming.name_ended(&mut round.store, round.now);
+    }
+
+    fn forget(&mut self, round: &mut Round, settled: &[Key]) {
+        for key in settled {
+            round.naming.attempts.remove(key);
+        }
+    }
+}
 
 /// The source of pods.
 #[derive(Debug)]
@@ -97,6 +113,12 @@ impl Naming {
     /// The known pods.
     pub(super) fn pods(&self) -> &Arc<Pods> {
         &self.pods
+    }
+
+    /// State of the watch of pods, if there is one.
+    pub(super) fn watch_row(&self) -> Option<KubernetesRow> {
+        let PodSource::Watch(watched) = &self.source else { return None };
+        Some(watched.row(&self.pods))
     }
 
     /// Numbers for `snug_agent_skipped_total`, by kind.
@@ -199,13 +221,6 @@ impl Naming {
         // A container may run this program, too: then a status has its id sooner or later.
         let names = ended.is_last_attempt.then(|| self.pods.sandbox_names(of_path))??;
         Some((names, Level::Sandbox))
-    }
-
-    /// Drops the state of settled cgroups.
-    pub(super) fn forget(&mut self, gone: &[Key]) {
-        for key in gone {
-            self.attempts.remove(key);
-        }
     }
 
     fn reload(&mut self) {

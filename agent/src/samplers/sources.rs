@@ -75,21 +75,17 @@ fn needed_for(field: &str) -> Measurements {
 }
 
 impl MeasurementSources {
-    /// All measurements come from files, as far as a hierarchy has them. `reason`: why not from the eBPF programs.
-    pub(super) fn files(hierarchies: &Hierarchies, tracked: &[Hierarchy], reason: &str) -> Self {
+    /// All measurements come from files, as far as a hierarchy has them.
+    pub(super) fn files(hierarchies: &Hierarchies, tracked: &[Hierarchy]) -> Self {
         let sources = Measurement::ALL.into_iter().map(|measurement| {
             let serving = hierarchies.serving(measurement);
-            let hierarchy = serving.and_then(|one| tracked.iter().position(|other| other == one));
-            let (source, reason) = match (serving, measurement) {
-                (None, _) => (SourceKind::None, "no cgroup hierarchy of this host has it".to_owned()),
-                (Some(_), measurement) if Measurements::ONLY_IN_FILES.contains(measurement) => {
-                    (SourceKind::Files, String::new())
-                }
-                (Some(_), _) => (SourceKind::Files, reason.to_owned()),
+            let (source, reason) = match serving {
+                None => (SourceKind::None, "no cgroup hierarchy of this host has it".to_owned()),
+                Some(_) => (SourceKind::Files, String::new()),
             };
             MeasurementSource {
                 measurement,
-                hierarchy,
+                hierarchy: serving.and_then(|one| tracked.iter().position(|other| other == one)),
                 source,
                 reason,
                 sampled_at: None,
@@ -99,33 +95,19 @@ impl MeasurementSources {
         Self(sources.collect())
     }
 
-    /// Switches the measurements that the eBPF programs support to them. `walked`: whether a sampled hierarchy has an iterator,
-    /// or the reason why not. `missing`: fields that the kernel's BTF lacks. `compare`: whether to verify against the files.
-    pub(super) fn use_kernel(
-        &mut self,
-        tracked: &[Hierarchy],
-        walked: impl Fn(usize) -> Result<(), String>,
-        missing: &[&str],
-        compare: bool,
-    ) {
-        for entry in &mut self.0 {
-            let (SourceKind::Files, Some(hierarchy)) = (entry.source, entry.hierarchy) else { continue };
-            if Measurements::ONLY_IN_FILES.contains(entry.measurement) {
-                continue;
+    /// Switches the measurements of a hierarchy that the eBPF programs support to them. `missing`: fields that the kernel's BTF lacks.
+    /// `compare`: whether to verify against the files.
+    pub(super) fn use_kernel(&mut self, index: usize, one: &Hierarchy, missing: &[&str], compare: bool) {
+        let of_hierarchy = self.0.iter_mut().filter(|entry| entry.hierarchy == Some(index));
+        for entry in of_hierarchy.filter(|entry| !Measurements::ONLY_IN_FILES.contains(entry.measurement)) {
+            if let Some(field) = missing.iter().find(|field| needed_for(field).contains(entry.measurement)) {
+                entry.reason = format!("the kernel's BTF has no {field}");
+            } else if entry.measurement == Measurement::Cpu && one.has("cpuacct") {
+                "cgroup v1 has CPU time in per-CPU counters only".clone_into(&mut entry.reason);
+            } else {
+                entry.source = SourceKind::Kernel;
+                entry.needs_verification = compare;
             }
-            let lacking = missing.iter().find(|field| needed_for(field).contains(entry.measurement));
-            let per_cpu = entry.measurement == Measurement::Cpu
-                && tracked.get(hierarchy).is_some_and(|one| one.has("cpuacct"));
-            entry.reason = match (walked(hierarchy), lacking) {
-                (Err(reason), _) => reason,
-                (_, Some(field)) => format!("the kernel's BTF has no {field}"),
-                _ if per_cpu => "cgroup v1 has CPU time in per-CPU counters only".to_owned(),
-                (Ok(()), None) => {
-                    entry.source = SourceKind::Kernel;
-                    entry.needs_verification = compare;
-                    String::new()
-                }
-            };
         }
     }
 
@@ -138,12 +120,13 @@ impl MeasurementSources {
         }
     }
 
-    /// Switches all measurements of a hierarchy to files.
-    pub(super) fn fall_back_hierarchy(&mut self, hierarchy: usize, reason: &str) {
-        for entry in &mut self.0 {
-            if entry.source == SourceKind::Kernel && entry.hierarchy == Some(hierarchy) {
+    /// Switches the measurements of a hierarchy, or of all, to files.
+    pub(super) fn fall_back_hierarchy(&mut self, hierarchy: Option<usize>, reason: &str) {
+        let sources = self.0.iter_mut().filter(|entry| hierarchy.is_none() || entry.hierarchy == hierarchy);
+        for entry in sources.filter(|entry| entry.reason.is_empty()) {
+            if !Measurements::ONLY_IN_FILES.contains(entry.measurement) {
                 entry.source = SourceKind::Files;
-                entry.reason = reason.to_owned();
+                reason.clone_into(&mut entry.reason);
                 entry.needs_verification = false;
             }
         }

@@ -42,6 +42,7 @@ pub(crate) const AGENT: Layers = &[
             "identity",
             "kernel",
             "kubernetes",
+            "messages",
             "model",
             "store",
             "values",
