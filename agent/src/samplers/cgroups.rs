@@ -58,8 +58,9 @@ impl Round {
         let listing = match list_cgroups(&tracked.hierarchy, MAX_DEPTH, room_below) {
             Ok(listing) => listing,
             Err(error) => {
-                let source = &error.source;
-                tracing::warn!(%error, %source, "cannot list cgroups; will retry");
+                if let Some(error) = tracked.outage.new_cause(&error) {
+                    tracing::warn!(error, "cannot list cgroups; will retry");
+                }
                 self.skipped[Cause::Listings] += 1;
                 return;
             }
@@ -67,6 +68,7 @@ impl Round {
         self.skipped[Cause::CgroupNames] += listing.skipped_names;
         self.skipped[Cause::DeepCgroups] += listing.too_deep;
         self.skipped[Cause::InnerCgroups] += listing.too_many;
+        tracked.outage.end();
         tracked.begin_pass();
         let mut new = listing.cgroups;
         new.retain(|directory| tracked.visit(directory.inode).is_none());

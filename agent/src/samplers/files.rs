@@ -17,7 +17,7 @@ use crate::{
         reader::{CgroupReader, ReadError},
     },
     identity::Level,
-    messages,
+    retry::Outage,
     store::{Key, Store},
     values::{Measurement, SourceKind, Values},
 };
@@ -34,9 +34,6 @@ const ROOT_MEASUREMENTS: Measurements = Measurements::new(&[
 ]);
 
 const CPU: Measurements = Measurements::new(&[Measurement::Cpu]);
-
-/// Number of problems that are logged; further ones are only counted.
-const MAX_LOGGED_PROBLEMS: u64 = 10;
 
 pub(super) struct FileSampler;
 
@@ -72,12 +69,16 @@ impl Component for FileSampler {
 pub(super) struct CgroupFiles {
     reader: CgroupReader,
     flusher: Flusher,
-    logged: u64,
+    outage: Outage,
 }
 
 impl CgroupFiles {
     pub(super) fn new(hierarchies: &Hierarchies) -> Result<Self, ReadError> {
-        Ok(Self { reader: CgroupReader::new(hierarchies)?, flusher: Flusher::new(hierarchies)?, logged: 0 })
+        Ok(Self {
+            reader: CgroupReader::new(hierarchies)?,
+            flusher: Flusher::new(hierarchies)?,
+            outage: Outage::default(),
+        })
     }
 
     /// Reads these measurements of some cgroups into the store.
@@ -123,10 +124,9 @@ impl CgroupFiles {
 
     fn problem(&mut self, error: &ReadError, skipped: &mut Skipped) {
         skipped[Cause::CgroupFiles] += 1;
-        self.logged += 1;
-        if self.logged <= MAX_LOGGED_PROBLEMS {
+        if let Some(error) = self.outage.new_cause(error) {
             tracing::warn!(
-                error = messages::chain(error),
+                error,
                 "cannot use a cgroup file; after a few of these they are only counted, in snug_agent_skipped_total"
             );
         }

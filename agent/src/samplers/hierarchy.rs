@@ -12,6 +12,7 @@ use snug_ebpf::abi::snapshot::SnapshotRecord;
 use crate::{
     cgroupfs::mounts::{Hierarchy, Version},
     kernel::CgroupIterator,
+    retry::Outage,
     store::Key,
 };
 
@@ -62,6 +63,8 @@ pub(super) struct TrackedHierarchy {
     pub(super) last_walk: Option<Instant>,
     /// When its directories may be listed next, and the pause until then.
     pub(super) listing: Option<(Instant, Duration)>,
+    /// Since listings fail.
+    pub(super) outage: Outage,
     /// Time of the last pass for the number of tasks alone.
     pub(super) tasks_sampled: Option<Instant>,
     /// Directories by kernfs id.
@@ -93,6 +96,7 @@ impl TrackedHierarchy {
             walk: None,
             last_walk: None,
             listing: None,
+            outage: Outage::default(),
             tasks_sampled: None,
             present: FxHashMap::default(),
             order: Vec::new(),

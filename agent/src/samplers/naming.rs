@@ -22,7 +22,9 @@ use crate::{
         pods_file::PodsFile,
     },
     kubernetes::PodWatch,
+    messages,
     model::{AgentRule, KubernetesRow, Pods},
+    retry::Outage,
     store::{Key, Store, Unnamed},
 };
 
@@ -70,7 +72,7 @@ pub(super) struct Naming {
     appeared: bool,
     /// Attempts to name containers that are not in `pods`.
     attempts: HashMap<Key, u8>,
-    bundle_error_logged: bool,
+    outage: Outage,
     /// The container runtime's socket, if configured.
     runtime: Option<Arc<CriNames>>,
     /// Number of pods in the file that could not be used.
@@ -92,7 +94,7 @@ impl Naming {
             run_root,
             lib_root: LIB_ROOT.into(),
             attempts: HashMap::new(),
-            bundle_error_logged: false,
+            outage: Outage::default(),
             runtime: None,
             skipped_pods: 0,
             failed_reloads: 0,
@@ -245,11 +247,8 @@ impl Naming {
                 }),
                 Err(error) => {
                     self.failed_reloads += 1;
-                    let error = anyhow::Error::from(error);
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "cannot read the pods file; pods keep their names"
-                    );
+                    let error = messages::chain(&error);
+                    tracing::warn!(error, "cannot read the pods file; pods keep their names");
                     None
                 }
             },
@@ -314,11 +313,10 @@ impl Naming {
     fn bundle(&mut self, id: &str) -> Option<Bundle> {
         let on_disk = bundle::find(&self.run_root, id).unwrap_or_else(|error| {
             self.failed_bundles += 1;
-            if !std::mem::replace(&mut self.bundle_error_logged, true) {
-                let error = anyhow::Error::from(error);
+            if let Some(error) = self.outage.new_cause(&error) {
                 tracing::warn!(
-                    error = format!("{error:#}"),
-                    "cannot read a container's bundle; containers have no names until their pods are known (logged once)"
+                    error,
+                    "cannot read a container's bundle; it has no name until its pod is known"
                 );
             }
             None

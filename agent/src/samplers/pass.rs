@@ -16,6 +16,7 @@ use super::{
 use crate::{
     cgroupfs::{Measurements, mounts::Version},
     clock::unix_now,
+    retry::Outage,
     store::Key,
     values::{Measurement, SourceKind},
 };
@@ -32,8 +33,8 @@ const TASKS_ROUNDS: u32 = 5;
 
 #[derive(Default)]
 pub(super) struct Passes {
-    /// Whether it was logged that a pass had more cgroups than `max-cgroups`.
-    capacity_error_logged: bool,
+    /// The hierarchies of which it was logged that they have more cgroups than `max-cgroups`.
+    too_large: Outage,
 }
 
 impl Component for Passes {
@@ -177,10 +178,13 @@ impl Passes {
         }
         let complete = stats.lost + stats.unreadable == 0;
         round.agent.pass_cgroups = round.agent.pass_cgroups.max(stats.cgroups);
-        if stats.lost > 0 && !self.capacity_error_logged {
-            self.capacity_error_logged = true;
+        if stats.lost > 0
+            && let Some(hierarchy) = self.too_large.new_text(tracked.hierarchy.mount.display().to_string())
+        {
             tracing::error!(
-                hierarchy = %tracked.hierarchy.mount.display(), cgroups = stats.cgroups, room = round.config.max_cgroups,
+                hierarchy,
+                cgroups = stats.cgroups,
+                room = round.config.max_cgroups,
                 "more cgroups than max-cgroups: the last ones are not measured; raise max-cgroups"
             );
         }

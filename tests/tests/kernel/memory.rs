@@ -1,6 +1,6 @@
 //! Memory, swap and tasks.
 
-use std::{env, fs, io, process::Command};
+use std::{fs, io, process::Command};
 
 use snug_agent::values::{Measurement, SourceKind};
 use snug_tests::{
@@ -9,10 +9,7 @@ use snug_tests::{
     worker::{Job, Worker, cache_file},
 };
 
-use crate::{
-    driver::{Driver, host, source_of, values_of},
-    processes::OWN_MACHINE,
-};
+use crate::driver::{Driver, host, own_machine, source_of, values_of};
 
 const MIB: u64 = 1 << 20;
 
@@ -141,7 +138,7 @@ impl Drop for SwapDevice {
 
 #[test]
 fn what_was_swapped_stays_in_the_peak() {
-    if env::var_os(OWN_MACHINE).is_none() {
+    if !own_machine() {
         println!("skipped: it needs a swap device, so in virtual machines only");
         return;
     }

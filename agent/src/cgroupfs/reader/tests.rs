@@ -217,7 +217,7 @@ fn the_roots_memory_comes_from_its_statistics() {
         fs::copy(root.path().join("pod/box").join(file), root.path().join(file)).unwrap();
     }
     let values = reader.read("/", Measurements::ALL).unwrap().values;
-    assert_eq!(values.memory, Some(Memory { usage_bytes: 39_000_000, peak_bytes: None, limit_bytes: None }));
+    assert_eq!(values.memory, Some(Memory { usage_bytes: 39_000_000, ..Memory::default() }));
     assert_eq!(values.working_set, Some(WorkingSet { inactive_file_bytes: 8_000_000, bytes: 31_000_000 }));
     // In a cgroup namespace the root has the files of any cgroup.
     for file in ["memory.current", "memory.max"] {
