@@ -163,6 +163,8 @@ compared! {
         usage_bytes: u64 = count,
         /// The kernel's own watermark: `memory.peak`, v1 `memory.max_usage_in_bytes`. `None` before Linux 5.19 on v2 files.
         peak_bytes: Option<u64> = count,
+        /// `memory.high`: above it tasks are slowed down and have to reclaim. `None` = none, and on v1.
+        high_bytes: Option<u64> = limit,
         /// `memory.max`, v1 `memory.limit_in_bytes`; `None` = no limit.
         limit_bytes: Option<u64> = limit,
     }

@@ -152,6 +152,16 @@ pub(super) static FAMILIES: &[Family] = &[
             }
         }),
     ),
+    Family::gauge(
+        "snug_container_memory_high_bytes",
+        "Usage above which tasks are slowed down and memory is reclaimed (memory.high), so it bounds usage without OOM kills; absent without one and on cgroup v1",
+        Bytes,
+        Container(|row, emit| {
+            if let Some(high) = row.values.memory.and_then(|m| m.high_bytes) {
+                emit(&[], Value::Int(high));
+            }
+        }),
+    ),
     Family::counter(
         "snug_container_memory_events",
         "Counts of memory.events: reclaim below memory.low (low), throttling above memory.high (high), usage at memory.max (max), out of memory (oom), processes killed by the OOM killer (oom_kill): with memory.oom.group, which the kubelet sets on cgroup v2, one OOM kills all processes of the container",
