@@ -2,7 +2,7 @@
 //!
 //! Files: `/proc/self/stat`; `agent.json` in the data directory. Metrics: `snug_agent_cpu_seconds_total`,
 //! `snug_agent_resident_bytes`, `snug_agent_downtime_seconds`, `snug_agent_starts_total`, `snug_agent_program_*`,
-//! `snug_agent_map_*`, `snug_agent_events_lost_total`, `snug_agent_skipped_total`.
+//! `snug_agent_map_*`, `snug_agent_lost_events_total`, `snug_agent_skipped_total`.
 
 use std::{
     fs, io,

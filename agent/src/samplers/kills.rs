@@ -1,7 +1,7 @@
 //! OOM kills that no eBPF program reports: those that the counters of cgroups show, and those that only pod statuses show.
 //!
-//! Files: `memory.events`; on v1 `memory.oom_control` and `memory.max_usage_in_bytes`. Such kills are in the usage history. They are not in
-//! `snug_workload_oom_kills_total`, which has the limit that the kernel enforced.
+//! Files: `memory.events`; on v1 `memory.oom_control` and `memory.max_usage_in_bytes`. No metric: such kills are in the usage history. They are not
+//! in `snug_workload_oom_kills_total`, which has the limit that the kernel enforced.
 
 use std::sync::Arc;
 
