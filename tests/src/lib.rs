@@ -10,6 +10,7 @@ pub mod fake_agent;
 pub mod http;
 mod jobs;
 pub mod manifests;
+pub mod pages;
 pub mod runc;
 mod sockets;
 pub mod tls;

@@ -16,6 +16,7 @@ mod kubelet;
 mod limits;
 mod metrics_servers;
 mod otlp;
+mod pages;
 mod pods_file;
 mod privileges;
 mod prometheus;

@@ -37,6 +37,7 @@ const SYSTEM_GROUPS: Groups = Groups {
         "history::a_",
         "metrics_servers::",
         "otlp::",
+        "pages::",
         "pods_file::",
         "recommend::",
     ],
