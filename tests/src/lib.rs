@@ -5,6 +5,7 @@ pub mod agent;
 pub mod api_server;
 pub mod browser;
 pub mod cgroup;
+pub mod dashboards;
 pub mod exposition;
 pub mod fake_agent;
 pub mod http;

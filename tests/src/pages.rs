@@ -1,5 +1,7 @@
 //! The pages for people: README, the other pages at the root, and docs/.
 //!
+//! A comment `<!-- output: FILE -->` on the line before a fenced block says that the block is a part of a file of expected output.
+//!
 //! A fenced block of the language `sh` has commands. A comment on the line before it says if it does not run on a host:
 //! `<!-- run on: cluster -->`, or `<!-- not run: REASON -->`.
 
@@ -29,6 +31,8 @@ pub struct Block {
     pub line: usize,
     /// The language behind the fence; empty for output.
     pub language: String,
+    /// The file that has this output, by a comment `<!-- output: FILE -->` on the line before.
+    pub output_of: Option<String>,
     /// Where its commands are run, if it has commands.
     pub place: Runner,
     /// Its text.
@@ -90,7 +94,9 @@ impl Page {
                     text.push_str(line);
                     text.push('\n');
                 }
-                blocks.push(Block { line: number + 2, language: language.to_owned(), place, text });
+                let output_of = before.strip_prefix("<!-- output: ").and_then(|rest| rest.strip_suffix(" -->"));
+                let output_of = output_of.map(str::to_owned);
+                blocks.push(Block { line: number + 2, language: language.to_owned(), output_of, place, text });
             }
             before = line;
         }

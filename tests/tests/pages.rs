@@ -119,3 +119,17 @@ fn blocks_have_a_language_and_commands_have_a_place() {
     }
     assert!(commands > 10, "{commands}");
 }
+
+#[test]
+fn shown_output_is_what_the_command_prints() {
+    let mut shown = 0;
+    for page in pages::all() {
+        for block in page.blocks().unwrap() {
+            let Some(file) = &block.output_of else { continue };
+            let printed = std::fs::read_to_string(pages::root().join(file)).unwrap();
+            assert!(printed.contains(&block.text), "{}:{} differs from {file}", page.path, block.line);
+            shown += 1;
+        }
+    }
+    assert!(shown >= 8, "{shown}");
+}

@@ -30,6 +30,7 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("tests/tests/browser.rs", &[Fmt, Clippy, Docs, Browser]),
         ("tests/tests/manifests.rs", &[Fmt, Clippy, Docs, Manifests]),
         ("tests/tests/monitoring.rs", &[Fmt, Clippy, Docs, Manifests]),
+        ("tests/tests/dashboards.rs", &[Fmt, Clippy, Docs, Manifests]),
         ("tests/tests/architecture", &[Fmt, Clippy, Docs, Unit]),
         ("tests/tests/pages.rs", &[Fmt, Clippy, Docs, Unit]),
         ("tests/benches/", &[Fmt, Clippy]),
