@@ -39,6 +39,7 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("tests/", &[Fmt, Clippy, Docs, Unit, Vm, Kernel, System, Manifests, Browser, Cluster]),
         ("xtask/src/cluster/", &[Fmt, Clippy, Docs, Unit, Cluster]),
         ("xtask/src/image/", &[Fmt, Clippy, Docs, Unit, Cluster]),
+        ("xtask/src/release/", &[Fmt, Clippy, Docs, Unit]),
         ("xtask/src/vm/", &[Fmt, Clippy, Docs, Unit, Vm]),
         ("xtask/src/emulator/", &[Fmt, Clippy, Docs, Unit, Vm]),
         ("xtask/src/kubernetes.rs", &[Fmt, Clippy, Docs, Unit, Cluster]),
