@@ -94,9 +94,16 @@ impl Page {
                     text.push_str(line);
                     text.push('\n');
                 }
-                let output_of = before.strip_prefix("<!-- output: ").and_then(|rest| rest.strip_suffix(" -->"));
+                let output_of =
+                    before.strip_prefix("<!-- output: ").and_then(|rest| rest.strip_suffix(" -->"));
                 let output_of = output_of.map(str::to_owned);
-                blocks.push(Block { line: number + 2, language: language.to_owned(), output_of, place, text });
+                blocks.push(Block {
+                    line: number + 2,
+                    language: language.to_owned(),
+                    output_of,
+                    place,
+                    text,
+                });
             }
             before = line;
         }

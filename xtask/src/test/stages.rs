@@ -32,6 +32,7 @@ const NO_PROMETHEUS: &str = "promtool or victoria-metrics not found: run `cargo 
 /// Tests of the agent as a process that compare no rates and no counts of windows.
 const SYSTEM_GROUPS: Groups = Groups {
     together: &[
+        "alerts::",
         "api_server::",
         "events::",
         "history::a_",
