@@ -133,3 +133,26 @@ fn shown_output_is_what_the_command_prints() {
     }
     assert!(shown >= 8, "{shown}");
 }
+
+/// The versions in the support matrix are those of the tests.
+#[test]
+fn the_support_matrix_is_what_tests_cover() {
+    let read = |path: &str| std::fs::read_to_string(pages::root().join(path)).unwrap();
+    let between = |text: &str, before: &str, after: &str| {
+        let rest = text.split_once(before).unwrap().1;
+        rest.split_once(after).unwrap().0.to_owned()
+    };
+    let page = read("docs/support.md");
+    let node = between(&read("xtask/src/toolchain.rs"), "KUBERNETES_VERSION: &str = \"", "\"");
+    let minor = node.rsplit_once('.').unwrap().0;
+    assert!(page.contains(&format!("| {minor} | run")), "{minor}");
+    let schemas = between(&read("tests/tests/manifests.rs"), "RangeInclusive<u32> = ", ";");
+    let (first, last) = schemas.split_once("..=").unwrap();
+    assert!(page.contains(&format!("| 1.{first} to 1.{last} | schemas")), "{schemas}");
+    let samples = std::fs::read_dir(pages::root().join("tests/fixtures")).unwrap();
+    let mut samples: BTreeSet<String> = samples
+        .filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_prefix("kubelet-")?.to_owned()))
+        .collect();
+    samples.retain(|version| version.starts_with("1.") && !version.contains('-'));
+    assert!(page.contains(&format!("| {} | samples", Vec::from_iter(samples).join(", "))));
+}

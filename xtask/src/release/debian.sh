@@ -1,6 +1,7 @@
 # Installs, starts, upgrades, removes and purges Snug's packages in a bare Debian, whose folder is the argument. There is no service
 # manager in it: the helpers of Debian enable and disable the unit, and its command is started here.
 root=$1
+trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
 busybox ip link set lo up
 for folder in proc sys dev; do mount --rbind "/$folder" "$root/$folder"; done
 inside() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"; }
@@ -20,7 +21,7 @@ mkdir -p "$root/var/lib/snug"
 inside $start 2> "$root/agent.log" &
 agent=$!
 for _ in $(seq 100); do
-    ! inside snug top --once --agent http://localhost:9750 > "$root/top" 2>&1 || break
+    ! inside snug top --once > "$root/top" 2>&1 || break
     sleep 0.2
 done
 grep -q '^NAMESPACE' "$root/top" || { cat "$root/agent.log" "$root/top"; exit 1; }
@@ -28,11 +29,10 @@ kill $agent
 wait $agent || [ $? = 143 ]
 
 # An upgrade keeps what the user has chosen, and the history.
-inside deb-systemd-helper disable snug-agent.service
-[ ! -e "$wanted" ]
+rm "$wanted"   # as systemctl disable does
 inside bash -c 'dpkg -i /packages/new/*.deb'
 [ "$(inside dpkg-query --show --showformat '${Version}' snug-agent)" = "$(ls "$root/packages/new" | sed -n 's/^snug-agent_\(.*\)_.*$/\1/p')" ]
-[ ! -e "$wanted" ]
+[ ! -L "$wanted" ]
 [ -n "$(ls "$root/var/lib/snug")" ]
 
 # The history goes with purge only.

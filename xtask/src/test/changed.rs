@@ -50,6 +50,7 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("xtask/src/bench.rs", &[Fmt, Clippy, Docs, Unit]),
         ("LICENSE", &[Unit, Cluster]),
         (".ci/", &[]),
+        (".github/", &[Unit]),
         ("deny.toml", &[Deny]),
     ]
 };
