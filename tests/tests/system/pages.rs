@@ -57,7 +57,7 @@ fn run(blocks: &[Block], pods: &str) -> Result<String> {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--net", "/bin/bash"]).arg(here.join("tests/system/pages.sh"));
     command.arg(folder.path()).arg(pages::root()).arg(programs.parent().context("no folder")?);
-    command.arg(folder_of("prometheus")?).process_group(0);
+    command.arg(folder_of("prometheus")?).arg(folder_of("victoria-metrics")?).process_group(0);
     let output = path("output");
     let log = fs::File::create(&output)?;
     let mut child = command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log).spawn()?;
@@ -83,8 +83,10 @@ fn blocks_of(page: &Page, pages: &[Page]) -> Result<Vec<Block>> {
 
 #[test]
 fn commands_of_the_pages_run_as_they_stand() -> Result<()> {
-    if !has_program("prometheus") || !has_program("curl") || !has_program("jq") {
-        return cannot_run("there is no prometheus, curl or jq");
+    for program in ["prometheus", "victoria-metrics", "curl", "jq"] {
+        if !has_program(program) {
+            return cannot_run(format!("there is no {program}"));
+        }
     }
     // Two minutes of usage are observed within half a minute.
     let mut containers: Vec<Container> = Vec::new();

@@ -1,8 +1,9 @@
 #!/bin/bash
 # Runs the blocks of a page as a person would, on a host of its own: an overlay of this one's files, with own network interfaces.
-# Arguments: folder of the fixtures, folder of the repository, folders with the programs snug and snug-agent and with prometheus.
+# Arguments: folder of the fixtures, folder of the repository, folders with the programs snug and snug-agent, with prometheus
+# and with victoria-metrics.
 set -eu
-fixtures=$1 repository=$2 programs=$3 prometheus=$4
+fixtures=$1 repository=$2 programs=$3 prometheus=$4 victoria_metrics=$5
 mount --make-rprivate /
 mount -t tmpfs snug-pages "$fixtures/host"
 cd "$fixtures/host"
@@ -68,7 +69,7 @@ run() {
     local deadline=$((SECONDS + 75)) code
     while :; do
         code=0
-        timeout 60 chroot root /usr/bin/env -i HOME=/root PATH=/opt/pages:/usr/local/bin:/usr/bin:/usr/sbin:/bin \
+        timeout 60 chroot root /usr/bin/env -i HOME=/root PATH="/opt/pages:/usr/local/bin:/usr/bin:/usr/sbin:/bin:$prometheus:$victoria_metrics" \
             /bin/bash -eu -o pipefail -c "cd $repository; . $1" 2>&1 < /dev/null || code=$?
         [ $code = 3 ] && [ $SECONDS -lt $deadline ] || return $code
         sleep 2
