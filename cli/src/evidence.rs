@@ -122,7 +122,10 @@ impl AgentResponses {
             Err(error) if self.requested == 1 => return Err(error),
             Err(error) => {
                 self.failed += 1;
-                crate::remark!("{error:#}; the containers of this agent are missing");
+                crate::remark!(
+                    "{}; the containers of this agent are missing",
+                    crate::columns::message(&error)
+                );
             }
         }
         Ok(())

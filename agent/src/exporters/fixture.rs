@@ -81,7 +81,12 @@ pub(super) fn values() -> Values {
             memory: Stall { some_ns: 12_000_000_000, full_ns: 2_000_000_000 },
             io: Stall { some_ns: 13_000_000_000, full_ns: 3_000_000_000 },
         }),
-        memory: Some(Memory { usage_bytes: 4096, peak_bytes: Some(8192), limit_bytes: Some(1 << 20) }),
+        memory: Some(Memory {
+            usage_bytes: 4096,
+            peak_bytes: Some(8192),
+            high_bytes: Some(9216),
+            limit_bytes: Some(1 << 20),
+        }),
         window_peak: Some(WindowPeak { bytes: 7168, source: PeakSource::Watermark }),
         memory_growth: Some(-12.5),
         memory_histograms: Some(Arc::new(MemoryHistograms {

@@ -7,7 +7,7 @@ use super::{
     Family,
     Samples::Container,
     Unit::{Bytes, BytesPerSecond, Cores, None, Seconds},
-    Value, connections, limit_cores, memory_events, seconds,
+    Value, connections, limit_cores, memory_events, one, seconds,
 };
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -15,21 +15,13 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_container_cpu_usage_seconds",
         "CPU time used",
         Seconds,
-        Container(|row, emit| {
-            if let Some(cpu) = row.values.cpu {
-                emit(&[], seconds(cpu.usage_ns));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.cpu.map(|cpu| seconds(cpu.usage_ns)))),
     ),
     Family::histogram(
         "snug_container_cpu_window_cores",
         "CPU usage in each window of sample-interval, in cores; shows bursts that averages over seconds hide",
         Cores,
-        Container(|row, emit| {
-            if let Some(windows) = row.values.cpu_windows.as_deref() {
-                emit(&[], Value::Histogram(windows));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.cpu_windows.as_deref().map(Value::Histogram))),
     )
     .since_agent(),
     Family::counter(
@@ -62,42 +54,26 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_container_runqueue_wait_seconds",
         "Run queue latency: time from runnable to running, one observation for each wait of a task; includes throttled time",
         Seconds,
-        Container(|row, emit| {
-            if let Some(waits) = row.values.runqueue.as_deref() {
-                emit(&[], Value::Histogram(waits));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.runqueue.as_deref().map(Value::Histogram))),
     )
     .since_agent(),
     Family::gauge(
         "snug_container_memory_working_set_bytes",
         "Memory usage without inactive file cache; the kubelet evicts pods by this value",
         Bytes,
-        Container(|row, emit| {
-            if let Some(set) = row.values.working_set {
-                emit(&[], Value::Int(set.bytes));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.working_set.map(|set| Value::Int(set.bytes)))),
     ),
     Family::gauge(
         "snug_container_memory_usage_bytes",
         "Memory charged to the cgroup, including file cache",
         Bytes,
-        Container(|row, emit| {
-            if let Some(memory) = row.values.memory {
-                emit(&[], Value::Int(memory.usage_bytes));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.memory.map(|memory| Value::Int(memory.usage_bytes)))),
     ),
     Family::gauge(
         "snug_container_memory_peak_bytes",
         "Highest memory usage since the cgroup was created, recorded by the kernel",
         Bytes,
-        Container(|row, emit| {
-            if let Some(peak) = row.values.memory.and_then(|m| m.peak_bytes) {
-                emit(&[], Value::Int(peak));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.memory.and_then(|m| m.peak_bytes).map(Value::Int))),
     ),
     Family::gauge(
         "snug_container_memory_window_peak_bytes",
@@ -114,43 +90,33 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_container_memory_growth_bytes_per_second",
         "Growth of the lowest working set of each minute over the last hour, without start-up; absent for the first ten minutes",
         BytesPerSecond,
-        Container(|row, emit| {
-            if let Some(growth) = row.values.memory_growth {
-                emit(&[], Value::Float(growth));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.memory_growth.map(Value::Float))),
     ),
     Family::histogram(
         "snug_container_memory_working_set_distribution_bytes",
         "Working set, one observation each second",
         Bytes,
-        Container(|row, emit| {
-            if let Some(histograms) = row.values.memory_histograms.as_deref() {
-                emit(&[], Value::Histogram(&histograms.working_set));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.memory_histograms.as_deref().map(|histograms| Value::Histogram(&histograms.working_set)))),
     )
     .since_agent(),
     Family::histogram(
         "snug_container_memory_unreclaimable_distribution_bytes",
         "Unreclaimable memory (anonymous, shared, unreclaimable slab), one observation each slow-interval",
         Bytes,
-        Container(|row, emit| {
-            if let Some(histograms) = row.values.memory_histograms.as_deref() {
-                emit(&[], Value::Histogram(&histograms.unreclaimable));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.memory_histograms.as_deref().map(|histograms| Value::Histogram(&histograms.unreclaimable)))),
     )
     .since_agent(),
     Family::gauge(
         "snug_container_memory_limit_bytes",
         "Memory limit of the cgroup, which may be that of its pod (spec.resources) if the container has none; absent without a limit",
         Bytes,
-        Container(|row, emit| {
-            if let Some(limit) = row.values.memory.and_then(|m| m.limit_bytes) {
-                emit(&[], Value::Int(limit));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.memory.and_then(|m| m.limit_bytes).map(Value::Int))),
+    ),
+    Family::gauge(
+        "snug_container_memory_high_bytes",
+        "Usage above which tasks are slowed down and memory is reclaimed (memory.high), so it bounds usage without OOM kills; absent without one and on cgroup v1",
+        Bytes,
+        Container(|row, emit| one(emit, row.values.memory.and_then(|m| m.high_bytes).map(Value::Int))),
     ),
     Family::counter(
         "snug_container_memory_events",
@@ -210,21 +176,13 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_container_cpu_user_seconds",
         "CPU time used in user mode",
         Seconds,
-        Container(|row, emit| {
-            if let Some(split) = row.values.cpu_split {
-                emit(&[], seconds(split.user_ns));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.cpu_split.map(|split| seconds(split.user_ns)))),
     ),
     Family::counter(
         "snug_container_cpu_system_seconds",
         "CPU time used in kernel mode",
         Seconds,
-        Container(|row, emit| {
-            if let Some(split) = row.values.cpu_split {
-                emit(&[], seconds(split.system_ns));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.cpu_split.map(|split| seconds(split.system_ns)))),
     ),
     Family::gauge(
         "snug_container_memory_stat_bytes",
@@ -239,21 +197,13 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_container_page_faults",
         "Page faults, minor and major",
         None,
-        Container(|row, emit| {
-            if let Some(stat) = &row.values.memory_stat {
-                emit(&[], Value::Int(stat.page_faults));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.memory_stat.as_ref().map(|stat| Value::Int(stat.page_faults)))),
     ),
     Family::counter(
         "snug_container_major_page_faults",
         "Page faults that waited for a disk read",
         None,
-        Container(|row, emit| {
-            if let Some(stat) = &row.values.memory_stat {
-                emit(&[], Value::Int(stat.major_page_faults));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.memory_stat.as_ref().map(|stat| Value::Int(stat.major_page_faults)))),
     ),
     Family::counter(
         "snug_container_refaults",
@@ -273,71 +223,43 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_container_page_scans",
         "Pages scanned by reclaim",
         None,
-        Container(|row, emit| {
-            if let Some(scans) = row.values.memory_stat.as_ref().and_then(|s| s.page_scans) {
-                emit(&[], Value::Int(scans));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.memory_stat.as_ref().and_then(|s| s.page_scans).map(Value::Int))),
     ),
     Family::counter(
         "snug_container_page_steals",
         "Pages reclaimed",
         None,
-        Container(|row, emit| {
-            if let Some(steals) = row.values.memory_stat.as_ref().and_then(|s| s.page_steals) {
-                emit(&[], Value::Int(steals));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.memory_stat.as_ref().and_then(|s| s.page_steals).map(Value::Int))),
     ),
     Family::gauge(
         "snug_container_swap_usage_bytes",
         "Swap charged to the cgroup",
         Bytes,
-        Container(|row, emit| {
-            if let Some(swap) = row.values.swap {
-                emit(&[], Value::Int(swap.usage_bytes));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.swap.map(|swap| Value::Int(swap.usage_bytes)))),
     ),
     Family::gauge(
         "snug_container_swap_peak_bytes",
         "Highest swap usage since the cgroup was created; absent on cgroup v1",
         Bytes,
-        Container(|row, emit| {
-            if let Some(peak) = row.values.swap.and_then(|s| s.peak_bytes) {
-                emit(&[], Value::Int(peak));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.swap.and_then(|s| s.peak_bytes).map(Value::Int))),
     ),
     Family::gauge(
         "snug_container_swap_limit_bytes",
         "Swap limit of the cgroup (memory and swap together on cgroup v1); absent without a limit",
         Bytes,
-        Container(|row, emit| {
-            if let Some(limit) = row.values.swap.and_then(|s| s.limit_bytes) {
-                emit(&[], Value::Int(limit));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.swap.and_then(|s| s.limit_bytes).map(Value::Int))),
     ),
     Family::gauge(
         "snug_container_tasks",
         "Tasks (processes and threads)",
         None,
-        Container(|row, emit| {
-            if let Some(pids) = row.values.pids {
-                emit(&[], Value::Int(pids.current));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.pids.map(|pids| Value::Int(pids.current)))),
     ),
     Family::gauge(
         "snug_container_tasks_limit",
         "Limit of tasks (pids.max) of the cgroup; absent without a limit",
         None,
-        Container(|row, emit| {
-            if let Some(limit) = row.values.pids.and_then(|p| p.limit) {
-                emit(&[], Value::Int(limit));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.pids.and_then(|p| p.limit).map(Value::Int))),
     ),
     Family::counter(
         "snug_container_io_bytes",
@@ -402,22 +324,14 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_container_tcp_retransmits",
         "TCP segments retransmitted",
         None,
-        Container(|row, emit| {
-            if let Some(tcp) = &row.values.tcp {
-                emit(&[], Value::Int(tcp.retransmits));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.tcp.as_ref().map(|tcp| Value::Int(tcp.retransmits)))),
     )
     .since_agent(),
     Family::histogram(
         "snug_container_tcp_round_trip_seconds",
         "Smoothed round-trip time (srtt) of TCP connections opened while the agent runs, one observation for each measured round trip",
         Seconds,
-        Container(|row, emit| {
-            if let Some(round_trips) = row.values.round_trips.as_deref() {
-                emit(&[], Value::Histogram(round_trips));
-            }
-        }),
+        Container(|row, emit| one(emit, row.values.round_trips.as_deref().map(Value::Histogram))),
     )
     .since_agent(),
     Family::gauge(

@@ -260,6 +260,13 @@ const fn cores(millicores: u64) -> Value<'static> {
     Value::Float(millicores as f64 / 1000.0)
 }
 
+/// Emits the one sample of a row, if its value is known.
+fn one(emit: &mut Emit<'_>, value: Option<Value<'_>>) {
+    if let Some(value) = value {
+        emit(&[], value);
+    }
+}
+
 fn memory_events(events: &crate::values::MemoryEvents, emit: &mut Emit<'_>) {
     let crate::values::MemoryEvents { low, high, max, oom, oom_kill } = *events;
     for (event, count) in [("low", low), ("high", high), ("max", max), ("oom", oom), ("oom_kill", oom_kill)] {

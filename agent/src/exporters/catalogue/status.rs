@@ -6,7 +6,7 @@ use super::{
     Emit, Family,
     Samples::Status,
     Unit::{Bytes, Cores, None},
-    Value, cores,
+    Value, cores, one,
 };
 use crate::model::pod::{KnownContainer, State};
 
@@ -43,21 +43,13 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_pod_container_restarts",
         "Restarts counted by the kubelet, including those before the agent started; snug_workload_restarts_total counts restarts since then",
         None,
-        Status(|container, emit| {
-            if let Some(status) = &container.status {
-                emit(&[], Value::Int(status.restarts));
-            }
-        }),
+        Status(|container, emit| one(emit, container.status.as_ref().map(|status| Value::Int(status.restarts)))),
     ),
     Family::gauge(
         "snug_pod_container_ready",
         "Whether the container is ready: 1 or 0",
         None,
-        Status(|container, emit| {
-            if let Some(status) = &container.status {
-                emit(&[], Value::Int(status.ready.into()));
-            }
-        }),
+        Status(|container, emit| one(emit, container.status.as_ref().map(|status| Value::Int(status.ready.into())))),
     ),
     Family::gauge(
         "snug_pod_container_waiting",

@@ -4,7 +4,7 @@ use super::{
     Emit, Family,
     Samples::Workload,
     Unit::{Bytes, None, Seconds},
-    Value, connections, memory_events, seconds,
+    Value, connections, memory_events, one, seconds,
 };
 use crate::{
     model::{OomScope, WorkloadRow},
@@ -135,11 +135,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "snug_workload_tcp_retransmits",
         "TCP segments retransmitted, including terminated containers",
         None,
-        Workload(|row, emit| {
-            if let Some(tcp) = row.tcp {
-                emit(&[], Value::Int(tcp.retransmits));
-            }
-        }),
+        Workload(|row, emit| one(emit, row.tcp.map(|tcp| Value::Int(tcp.retransmits)))),
     ),
 ];
 

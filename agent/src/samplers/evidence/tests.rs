@@ -81,7 +81,12 @@ impl Node {
 
     fn memory(&mut self, key: Key, usage: u64, inactive: u64, peak: u64) {
         let values = Values {
-            memory: Some(Memory { usage_bytes: usage, peak_bytes: Some(peak), limit_bytes: Some(64 * MIB) }),
+            memory: Some(Memory {
+                usage_bytes: usage,
+                peak_bytes: Some(peak),
+                limit_bytes: Some(64 * MIB),
+                ..Memory::default()
+            }),
             working_set: Some(WorkingSet { inactive_file_bytes: inactive, bytes: usage - inactive }),
             ..Values::default()
         };
