@@ -95,17 +95,18 @@ pub struct PeakHistory<'e> {
     kills: Vec<Kill>,
 }
 
+/// An hour in a cache line: replays go over hours of all containers many times.
 #[derive(Clone, Copy, Debug)]
 struct HourPeaks<'e> {
     hour: Hour,
+    /// Number of the hour with the highest peak until the end of this one, where all are as old as weights go.
+    highest_faded: u32,
     /// Container-hours observed.
     pods: f64,
     /// Container-hours observed until the end of the hour.
     pods_until: f64,
-    steady: Option<Need<'e>>,
-    start: Option<Need<'e>>,
-    /// The highest of all peaks until the end of the hour, where all are as old as weights go.
-    faded: Option<Weighted<'e>>,
+    steady: Option<Need>,
+    start: Option<Need>,
     record: &'e HourRecord,
 }
 
@@ -118,13 +119,14 @@ struct Kill {
     pod: PodNumber,
 }
 
-/// A peak with the part of it that is a need.
+/// The part of a peak that is a need.
 #[derive(Clone, Copy, Debug)]
-struct Need<'e> {
+struct Need {
     /// Bytes.
     bytes: u64,
-    peak: &'e Peak,
     pod: PodNumber,
+    /// Whether no page cache was left out of the peak.
+    is_whole: bool,
 }
 
 /// Pods of one history, numbered: names take long to compare.
@@ -135,7 +137,8 @@ type PodNumber = u32;
 struct Weighted<'e> {
     /// Bytes.
     bytes: f64,
-    need: Need<'e>,
+    need: Need,
+    peak: &'e Option<Peak>,
     start_up: bool,
 }
 
@@ -166,16 +169,17 @@ impl<'e> PodNumbers<'e> {
     }
 }
 
-impl<'e> Need<'e> {
+impl Need {
     /// The need behind a peak. Page cache grows until it meets the limit. So of a peak at the limit, only unreclaimable memory is a
     /// need, unless the container waited for memory. `cache_limit` is the limit; `None` if a limit was hit by an OOM kill.
-    fn new(peak: &'e Peak, pod: PodNumber, record: &HourRecord, cache_limit: Option<u64>) -> Self {
+    fn new(peak: &Peak, pod: PodNumber, record: &HourRecord, cache_limit: Option<u64>) -> Self {
         let stalled = record.stalled.memory_millis as f64 / 1000.0;
         let is_at_limit = cache_limit.is_some_and(|limit| peak.bytes as f64 >= limit as f64 * AT_LIMIT);
         let is_cache = is_at_limit && stalled <= MAX_STALLED * record.observed as f64;
         let is_cache = is_cache && AdviceRule::PageCache.is_on();
         let unreclaimable = is_cache.then(|| unreclaimable_peak(record)).flatten();
-        Self { bytes: unreclaimable.map_or(peak.bytes, |bytes| bytes.min(peak.bytes)), peak, pod }
+        let bytes = unreclaimable.map_or(peak.bytes, |bytes| bytes.min(peak.bytes));
+        Self { bytes, pod, is_whole: bytes == peak.bytes }
     }
 }
 
@@ -200,20 +204,28 @@ impl<'e> HourPeaks<'e> {
     }
 
     fn with_weight(&self, weight: f64) -> impl Iterator<Item = Weighted<'e>> {
-        let steady =
-            self.steady.map(|need| Weighted { bytes: need.bytes as f64 * weight, need, start_up: false });
-        let start = self.start.map(|need| Weighted { bytes: need.bytes as f64, need, start_up: true });
-        steady.into_iter().chain(start)
+        let HourRecord { peak, start_peak, .. } = self.record;
+        let weighted = move |(need, peak, start_up): (Need, _, bool)| {
+            let weight = if start_up { 1.0 } else { weight };
+            Weighted { bytes: need.bytes as f64 * weight, need, peak, start_up }
+        };
+        let steady = self.steady.map(|need| (need, peak, false));
+        let start = self.start.map(|need| (need, start_peak, true));
+        steady.into_iter().chain(start).map(weighted)
+    }
+
+    fn needs(&self) -> impl Iterator<Item = Need> {
+        self.steady.into_iter().chain(self.start)
     }
 
     fn highest(&self) -> f64 {
-        let bytes = |need: Option<Need<'_>>| need.map_or(0, |need| need.bytes);
+        let bytes = |need: Option<Need>| need.map_or(0, |need| need.bytes);
         bytes(self.steady).max(bytes(self.start)) as f64
     }
 
     /// Whether no page cache was left out of the peaks.
     fn is_whole(&self) -> bool {
-        self.steady.into_iter().chain(self.start).all(|need| need.bytes == need.peak.bytes)
+        self.needs().all(|need| need.is_whole)
     }
 }
 
@@ -229,17 +241,20 @@ impl<'e> PeakHistory<'e> {
                 peak.as_ref().map(|peak| Need::new(peak, pods.number(&peak.pod), record, limit))
             };
             let observed = record.observed as f64 / crate::evidence::HOUR as f64;
-            let before = hours.last();
             let mut it = HourPeaks {
                 hour: *hour,
+                highest_faded: hours.last().map_or(0, |before| before.highest_faded),
                 pods: observed,
-                pods_until: before.map_or(0.0, |before| before.pods_until) + observed,
+                pods_until: hours.last().map_or(0.0, |before| before.pods_until) + observed,
                 steady: need(&record.peak),
                 start: need(&record.start_peak),
-                faded: before.and_then(|before| before.faded),
                 record,
             };
-            it.faded = it.faded.into_iter().chain(it.with_weight(FADE_TO)).reduce(Weighted::higher);
+            let faded = |it: &HourPeaks<'_>| it.with_weight(FADE_TO).map(|it| it.bytes).reduce(f64::max);
+            // The first one of all without any peak. None is below any number.
+            if faded(&it) > hours.get(it.highest_faded as usize).and_then(faded) {
+                it.highest_faded = hours.len() as u32;
+            }
             hours.push(it);
             kills.extend(record.kills.iter().map(|kill| Kill {
                 hour: *hour,
@@ -253,27 +268,26 @@ impl<'e> PeakHistory<'e> {
     /// The highest usage of each hour, without page cache that filled the limit.
     pub fn highest(&self) -> impl Iterator<Item = Peak> {
         self.hours.iter().filter_map(|it| {
-            let highest = it.steady.into_iter().chain(it.start).max_by_key(|need| need.bytes)?;
-            Some(Peak { bytes: highest.bytes, ..highest.peak.clone() })
+            let Weighted { need, peak, .. } = it.with_weight(1.0).max_by_key(|it| it.need.bytes)?;
+            Some(Peak { bytes: need.bytes, ..peak.clone()? })
         })
     }
 
     /// The peak that decides with the first `end` hours, of which `last` is the last one, observed or not.
     fn highest_at(&self, end: usize, last: Hour) -> Option<Weighted<'e>> {
         let hours = self.hours.get(..end)?;
-        let (faded, recent) =
-            hours.split_at(hours.partition_point(|it| last.0.saturating_sub(it.hour.0) > FADED));
-        let faded = faded.last().and_then(|it| it.faded);
-        faded.into_iter().chain(recent.iter().flat_map(|it| it.weighted(last))).reduce(Weighted::higher)
+        let (faded, recent) = hours.split_at(self.before(Hour(last.0.saturating_sub(FADED))).min(end));
+        let faded = faded.last().and_then(|it| hours.get(it.highest_faded as usize));
+        let faded = faded.into_iter().flat_map(|it| it.with_weight(FADE_TO));
+        faded.chain(recent.iter().flat_map(|it| it.weighted(last))).reduce(Weighted::higher)
     }
 
     /// The basis of a limit. `None` without any peak.
     pub fn basis(&self) -> Option<Basis> {
-        let mut needs = self.hours.iter().flat_map(|it| it.steady.into_iter().chain(it.start));
-        let without_cache = needs.any(|need| need.bytes < need.peak.bytes);
-        let Weighted { bytes, need, start_up } =
+        let without_cache = !self.hours.iter().all(HourPeaks::is_whole);
+        let Weighted { bytes, need, peak, start_up } =
             self.highest_at(self.hours.len(), self.hours.last()?.hour)?;
-        let peak = Peak { bytes: need.bytes, ..need.peak.clone() };
+        let peak = Peak { bytes: need.bytes, ..peak.clone()? };
         Some(Basis { bytes, peak, start_up, without_cache })
     }
 
@@ -293,7 +307,12 @@ impl<'e> PeakHistory<'e> {
 
     /// The number of hours before one.
     fn before(&self, hour: Hour) -> usize {
-        self.hours.partition_point(|it| it.hour < hour)
+        let Some(first) = self.hours.first() else { return 0 };
+        // Most histories have every hour.
+        let most = self.hours.len().min(hour.0.saturating_sub(first.hour.0) as usize);
+        let hours = self.hours.get(..most).unwrap_or_default();
+        let is_whole = hours.last().is_none_or(|it| it.hour < hour);
+        if is_whole { most } else { hours.partition_point(|it| it.hour < hour) }
     }
 
     /// The last hour of the history.

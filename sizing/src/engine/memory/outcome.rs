@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{DAY, HourPeaks, Kill, PodNumber};
-use crate::{evidence::HOUR, histogram::Histogram};
+use crate::histogram::Histogram;
 
 /// What followed a decision, in the hours of a day.
 ///
@@ -30,9 +30,7 @@ impl<'e> Outcome<'e> {
             Some((_, highest)) => *highest = highest.max(bytes),
             None => of_pods.push((pod, bytes)),
         };
-        for need in day.iter().flat_map(|hour| hour.steady.into_iter().chain(hour.start)) {
-            add(need.pod, need.bytes as f64);
-        }
+        day.iter().flat_map(HourPeaks::needs).for_each(|need| add(need.pod, need.bytes as f64));
         // More than the limit that was hit.
         kills.iter().for_each(|kill| add(kill.pod, kill.limit as f64 + 1.0));
         let killed: BTreeSet<PodNumber> = kills.iter().map(|kill| kill.pod).collect();
@@ -41,13 +39,12 @@ impl<'e> Outcome<'e> {
         needs.sort_by(|a, b| b.total_cmp(a));
         let busiest = day.iter().max_by(|a, b| a.highest().total_cmp(&b.highest()));
         // Where page cache was left out of the peak, it is part of the distribution.
-        let busiest = busiest.filter(|hour| hour.is_whole() && hour.record.working_set.count() > 0);
+        let busiest = busiest.filter(|hour| hour.is_whole());
         Self {
             needs,
             pods: (day.iter().map(|hour| hour.pods).sum::<f64>() / DAY as f64).max(known),
             killed: killed.len() as f64,
-            busiest: busiest
-                .map(|hour| (&hour.record.working_set, hour.record.observed as f64 / HOUR as f64)),
+            busiest: busiest.map(|hour| (&hour.record.working_set, hour.pods)),
         }
     }
 
