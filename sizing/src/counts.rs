@@ -156,9 +156,10 @@ impl<'de> Visitor<'de> for CompactCountsVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<CompactCounts, A::Error> {
+        let Some(one) = list.next_element::<u64>()? else { return Ok(CompactCounts::default()) };
         // Most lists are shorter than this, and then take one allocation, of their final size.
-        let mut first = [0; 64];
-        for at in 0..first.len() {
+        let mut first = [one; 64];
+        for at in 1..first.len() {
             match list.next_element()? {
                 Some(count) => first[at] = count,
                 None => return Ok(CompactCounts::new(&first[..at])),

@@ -4,7 +4,10 @@ use serde::Serialize;
 
 use crate::{
     cpu_quota::QuotaOutcome,
-    engine::{cpu, memory::PeakHistory},
+    engine::{
+        cpu::{self, RequestUsage},
+        memory::PeakHistory,
+    },
     evidence::{Evidence, Peak},
 };
 
@@ -117,7 +120,7 @@ pub fn memory_limit(evidence: &Evidence, limit: u64) -> Option<MemoryLimit> {
 
 /// Simulates a CPU request in millicores; `None` without CPU usage.
 pub fn cpu_request(evidence: &Evidence, request: u64) -> Option<CpuRequest> {
-    let (windows, window_millis, _) = cpu::request_windows(evidence);
+    let RequestUsage { windows, window_millis, .. } = RequestUsage::new(evidence);
     let cores = request as f64 / 1000.0;
     (!windows.is_empty()).then(|| CpuRequest {
         request,
