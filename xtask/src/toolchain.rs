@@ -109,6 +109,10 @@ pub(crate) const AXE_PACKAGE: &str = "axe-playwright-python==0.1.8";
 pub(crate) const QEMU_PACKAGE: &str = "qemu-system-x86";
 /// The executable of qemu.
 pub(crate) const QEMU_PROGRAM: &str = "qemu-system-x86_64";
+/// The Debian package of qemu for arm64 guests.
+pub(crate) const QEMU_ARM_PACKAGE: &str = "qemu-system-arm";
+/// The executable of qemu for arm64 guests.
+pub(crate) const QEMU_ARM_PROGRAM: &str = "qemu-system-aarch64";
 /// The static busybox of [`GUEST_PACKAGES`].
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
 
