@@ -13,7 +13,7 @@ use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
     macros::{btf_tracepoint, map},
-    maps::LruHashMap,
+    maps::{LruHashMap, PerCpuArray},
     programs::BtfTracePointContext,
 };
 use snug_ebpf::abi::{events::OOM_KILL, field::ABSENT, oom::OomEvent};
@@ -71,11 +71,12 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
     let css = pointer(pointer(task, offset!(task_cgroups))?, offset!(css_set_memory))?;
     let (hierarchy, own_id) = cgroup_of_css(css)?;
     let mut id = own_id;
-    let Ancestors { limiting_css, group, killed_before } = ancestors(css);
-    if killed_before {
+    let Ancestors { limiting_css, group, killed_before } = ancestors(css)?;
+    let limiting_css = Some(limiting_css as *const u8).filter(|css| !css.is_null());
+    if killed_before != 0 {
         return None;
     }
-    if let Some(group) = group {
+    if group != 0 {
         let _ = GROUP_KILLS.insert(group, this_kill(), BPF_ANY.into());
     }
     if !argument_is_task {
@@ -115,15 +116,21 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
     Some(())
 }
 
-/// What the cgroups from the victim's upwards say about a kill.
+/// What the cgroups from the victim's upwards say about a kill. In a map, because the verifier follows each iteration once for each
+/// state of the variables that it knows.
+#[derive(Clone, Copy)]
+#[repr(C)]
 struct Ancestors {
-    /// The lowest cgroup whose counter of OOM events has increased since it was last read.
-    limiting_css: Option<*const u8>,
-    /// The highest cgroup with `memory.oom.group` that is not above the limiting one: all of its processes are killed.
-    group: Option<u64>,
-    /// Whether the victim belongs to a group that this task is killing already.
-    killed_before: bool,
+    /// The lowest cgroup whose counter of OOM events has increased since it was last read; 0: none.
+    limiting_css: u64,
+    /// The highest cgroup with `memory.oom.group` that is not above the limiting one: all of its processes are killed. 0: none.
+    group: u64,
+    /// Not 0 if the victim belongs to a group that this task is killing already.
+    killed_before: u64,
 }
+
+#[map]
+static ANCESTORS: PerCpuArray<Ancestors> = PerCpuArray::with_max_entries(1, 0);
 
 #[inline(always)]
 fn this_kill() -> GroupKill {
@@ -134,10 +141,17 @@ fn this_kill() -> GroupKill {
 /// Reads the cgroups from `css` upwards. A memory controller's `cgroup_subsys_state` is the first member of its `mem_cgroup`,
 /// so `css` is used as both.
 #[inline(always)]
-fn ancestors(css: *const u8) -> Ancestors {
+fn ancestors(css: *const u8) -> Option<Ancestors> {
+    let all = ANCESTORS.get_ptr_mut(0)?;
+    // SAFETY: the entry is this CPU's own, and the kernel does not run the program again on a CPU where it runs. Volatile, so that
+    // the compiler keeps no copy in a register.
+    let [limiting_css, group, killed_before] =
+        unsafe { [&raw mut (*all).limiting_css, &raw mut (*all).group, &raw mut (*all).killed_before] };
+    for field in [limiting_css, group, killed_before] {
+        // SAFETY: as above.
+        unsafe { field.write_volatile(0) };
+    }
     let mut memcg = css;
-    let mut found = None;
-    let (mut group, mut killed_before) = (None, false);
     let this = this_kill();
     for _ in 0..MAX_ANCESTORS {
         let (Some((_, id)), Some(ooms)) =
@@ -145,6 +159,8 @@ fn ancestors(css: *const u8) -> Ancestors {
         else {
             break;
         };
+        // SAFETY: as above.
+        let found = unsafe { limiting_css.read_volatile() } != 0;
         // SAFETY: the value is copied at once.
         let last = unsafe { LAST_OOM_COUNTS.get(id) }.copied();
         let increased = match last {
@@ -154,17 +170,22 @@ fn ancestors(css: *const u8) -> Ancestors {
             }
         };
         if field::<u8>(memcg, offset!(memory_oom_group)).is_some_and(|flag| flag != 0) {
-            if found.is_none() {
-                group = Some(id);
+            if !found {
+                // SAFETY: as above.
+                unsafe { group.write_volatile(id) };
             }
             // SAFETY: the value is copied at once.
             let before = unsafe { GROUP_KILLS.get(id) }.copied();
-            killed_before |= before.is_some_and(|before| {
+            if before.is_some_and(|before| {
                 before.killer == this.killer && this.at_ns.wrapping_sub(before.at_ns) < GROUP_KILL_NS
-            });
+            }) {
+                // SAFETY: as above.
+                unsafe { killed_before.write_volatile(1) };
+            }
         }
-        if increased && found.is_none() {
-            found = Some(memcg);
+        if increased && !found {
+            // SAFETY: as above.
+            unsafe { limiting_css.write_volatile(memcg as u64) };
         }
         if last != Some(ooms) {
             let _ = LAST_OOM_COUNTS.insert(id, ooms, BPF_ANY.into());
@@ -174,7 +195,8 @@ fn ancestors(css: *const u8) -> Ancestors {
             None => break,
         }
     }
-    Ancestors { limiting_css: found, group, killed_before }
+    // SAFETY: as above.
+    Some(unsafe { all.read_volatile() })
 }
 
 #[inline(always)]

@@ -31,6 +31,11 @@ static CACHED_CGROUPS: Array<CgroupRef> = Array::with_max_entries(8192, 0);
 #[map]
 static CACHE_STATE: Array<CacheState> = Array::with_max_entries(MAX_HIERARCHIES as u32, BPF_F_MMAPABLE);
 
+/// Level of the idle cgroup whose descendants `sample_active` skips. In a map, because the verifier follows each iteration once for
+/// each state of a variable that it knows.
+#[map]
+static IDLE_LEVEL: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Entries of each hierarchy in [`CACHED_CGROUPS`]. Set before loading.
 #[unsafe(no_mangle)]
 static MAX_CGROUPS: u32 = 8192;
@@ -150,13 +155,17 @@ extern "C" fn sample_active(arguments: *const u64) -> u32 {
     let Some(mut chunk) = Chunk::from_arguments(arguments) else { return STALE };
     // If a cgroup used no CPU time, its descendants used none either: an rstat flush propagates from the leaves to the root.
     // The walk is in pre-order, so the descendants follow their ancestor.
-    let mut idle_level = u32::MAX;
+    let Some(idle_level) = IDLE_LEVEL.get_ptr_mut(0) else { return STALE };
+    // SAFETY: the entry lives as long as the map, and runs exclude each other.
+    unsafe { idle_level.write_volatile(u32::MAX) };
     for index in 0..SAMPLE_ACTIVE_CHUNK {
         let Some(cached) = chunk.cgroup(index) else { break };
-        if cached.level > idle_level {
+        // SAFETY: as above.
+        if cached.level > unsafe { idle_level.read_volatile() } {
             continue;
         }
-        idle_level = u32::MAX;
+        // SAFETY: as above.
+        unsafe { idle_level.write_volatile(u32::MAX) };
         if cached.level == 0 {
             // The kernel does not maintain the counters of the root here.
             continue;
@@ -164,7 +173,8 @@ extern "C" fn sample_active(arguments: *const u64) -> u32 {
         let cgroup = cached.cgroup as *const u8;
         let Some(cpu_usage_ns) = field(cgroup, offset!(cgroup_cpu_runtime)) else { continue };
         if cpu_usage_ns == cached.cpu_usage_ns {
-            idle_level = cached.level;
+            // SAFETY: as above.
+            unsafe { idle_level.write_volatile(cached.level) };
             continue;
         }
         cached.cpu_usage_ns = cpu_usage_ns;

@@ -4,8 +4,8 @@
 /// The agent samples at most this many cgroup hierarchies.
 pub const MAX_HIERARCHIES: usize = 4;
 
-/// Cached cgroups that one run of `sample_active` checks.
-pub const SAMPLE_ACTIVE_CHUNK: u32 = 512;
+/// Cached cgroups that one run of `sample_active` checks. The verifier follows every iteration, for some hundred instructions.
+pub const SAMPLE_ACTIVE_CHUNK: u32 = 128;
 
 /// Cached cgroups that one run of `resample` reads. Small, because the verifier explores the branches of every iteration.
 pub const RESAMPLE_CHUNK: u32 = 32;
