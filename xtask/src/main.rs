@@ -17,6 +17,7 @@ mod emulator;
 mod fuzz;
 mod host;
 mod image;
+mod kernels;
 mod kubernetes;
 mod libtest;
 mod manifests;
@@ -45,6 +46,7 @@ enum Task {
     Image(image::Options),
     Cluster(cluster::Options),
     Vm(vm::Options),
+    Kernels(kernels::Options),
     Test(test::Options),
     Bench(bench::Options),
     Demo(demo::Options),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Task::Image(options) => image::run(&options),
         Task::Cluster(options) => cluster::run(&options),
         Task::Vm(options) => vm::run(&options),
+        Task::Kernels(options) => kernels::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),

@@ -110,7 +110,13 @@ impl Sampler {
 
 fn absent_programs(verdict: &Verdict, runqueue: bool, packets: bool) -> Vec<ProgramRow> {
     EbpfPrograms::program_names(runqueue, packets)
-        .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
+        .map(|name| ProgramRow {
+            name,
+            verdict: verdict.clone(),
+            run_time_ns: 0,
+            run_count: 0,
+            verified_instructions: None,
+        })
         .collect()
 }
 

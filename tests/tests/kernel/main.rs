@@ -27,6 +27,7 @@ mod sample;
 mod scale;
 mod short_lived;
 mod sources;
+mod support;
 mod terminations;
 mod throttling;
 mod verification;
