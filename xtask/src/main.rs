@@ -25,6 +25,7 @@ mod metadata;
 mod otlp;
 mod python;
 mod setup;
+mod soak;
 mod test;
 mod toolchain;
 mod version;
@@ -47,6 +48,7 @@ enum Task {
     Cluster(cluster::Options),
     Vm(vm::Options),
     Kernels(kernels::Options),
+    Soak(soak::Options),
     Test(test::Options),
     Bench(bench::Options),
     Demo(demo::Options),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Task::Cluster(options) => cluster::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Kernels(options) => kernels::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),

@@ -6,6 +6,7 @@
 
 mod busy;
 mod churn;
+mod clock;
 mod cpu;
 mod driver;
 mod evidence;

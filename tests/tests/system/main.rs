@@ -6,6 +6,7 @@ mod access;
 mod api_server;
 mod configuration;
 mod container;
+mod endurance;
 mod events;
 mod exposition;
 mod faults;
