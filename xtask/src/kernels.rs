@@ -35,7 +35,8 @@ const REPORT_TEST: &str = "support::this_kernel_has_what_the_page_says_and_progr
 /// What the line of the report begins with.
 const REPORT: &str = "@@SNUG-KERNEL ";
 /// Tests that are worth their time on an emulated processor of another architecture.
-const FEW_TESTS: [&str; 5] = ["support::", "sources::", "short_lived::a_", "sample::", "terminations::an_oom"];
+const FEW_TESTS: [&str; 5] =
+    ["support::", "sources::", "short_lived::a_", "sample::", "terminations::an_oom"];
 
 /// Boot stock kernels from the oldest supported to the newest, on both architectures, and compare what the agent reports with docs/kernels.md.
 #[derive(Debug, Parser)]
