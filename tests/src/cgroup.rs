@@ -30,10 +30,7 @@ impl Host {
     /// # Errors
     /// When there are none, or this process is not root: the reason.
     pub fn find() -> Result<Self, String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("creating cgroups and loading eBPF programs requires root".to_owned());
-        }
-        let found = Hierarchies::find(Path::new("/proc"), None).map_err(|error| error.to_string())?;
+        let Self { hierarchies: found } = Self::any()?;
         for (what, hierarchy) in [
             ("CPU time", found.cpu_time()),
             ("bandwidth", found.bandwidth()),
@@ -46,6 +43,18 @@ impl Host {
             }
         }
         Ok(Self { hierarchies: found })
+    }
+
+    /// As [`Self::find`], for a host without some of the hierarchies.
+    ///
+    /// # Errors
+    /// When it has none, or this process is not root: the reason.
+    pub fn any() -> Result<Self, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("creating cgroups and loading eBPF programs requires root".to_owned());
+        }
+        let hierarchies = Hierarchies::find(Path::new("/proc"), None).map_err(|error| error.to_string())?;
+        Ok(Self { hierarchies })
     }
 
     /// Whether all controllers are in the v2 hierarchy.

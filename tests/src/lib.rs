@@ -10,6 +10,7 @@ pub mod exposition;
 pub mod fake_agent;
 pub mod http;
 mod jobs;
+pub mod kernels;
 pub mod manifests;
 pub mod pages;
 pub mod runc;

@@ -1,5 +1,7 @@
 //! Debian packages: which are installed, simulating an installation, and unpacking without installing.
 
+mod suites;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -8,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+pub(crate) use self::suites::Suites;
 use crate::{command, host};
 
 /// Result of `apt-get install --simulate`.
@@ -105,18 +108,20 @@ fn parse_first_dependency(printed: &str) -> Option<String> {
 
 /// Downloads the packages and unpacks their files into a folder, without installing. A failure leaves the folder unchanged.
 pub(crate) fn unpack(packages: &[&str], into: &Path) -> Result<()> {
+    with_updated_lists(|| unpack_with(apt_get, packages, into))
+}
+
+fn unpack_with(apt: impl Fn() -> Command, packages: &[&str], into: &Path) -> Result<()> {
     let partial = partial_folder(into)?;
     let downloads = partial.join("debs");
     let root = partial.join("root");
     for folder in [&downloads, &root] {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    with_updated_lists(|| {
-        let mut download = apt_get();
-        // The unprivileged download user cannot write to a private folder.
-        download.args(["download", "--quiet", "-o", "APT::Sandbox::User=root"]).args(packages);
-        command::capture(download.current_dir(&downloads))
-    })?;
+    let mut download = apt();
+    // The unprivileged download user cannot write to a private folder.
+    download.args(["download", "--quiet", "-o", "APT::Sandbox::User=root"]).args(packages);
+    command::capture(download.current_dir(&downloads))?;
     for entry in fs::read_dir(&downloads).with_context(|| format!("cannot read {}", downloads.display()))? {
         command::run(command::new("dpkg").arg("--extract").arg(entry?.path()).arg(&root))?;
     }
@@ -131,52 +136,8 @@ pub(crate) fn unpack(packages: &[&str], into: &Path) -> Result<()> {
 ///
 /// `scratch` holds separate package lists, because apt's sources rarely include `deb-src`.
 pub(crate) fn unpack_source(package: &str, scratch: &Path, into: &Path) -> Result<()> {
-    let mirror = with_updated_lists(|| {
-        let mut targets = apt_get();
-        targets.args([
-            "indextargets",
-            "--format",
-            "$(REPO_URI)",
-            "Created-By: Packages",
-            "Codename: bookworm",
-        ]);
-        let printed = command::capture(&mut targets)?;
-        printed
-            .lines()
-            .next()
-            .map(str::to_owned)
-            .context("no mirror of Debian 12 (bookworm) in apt's sources")
-    })?;
-    for folder in ["lists/partial", "cache/archives/partial", "download"] {
-        let folder = scratch.join(folder);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    }
-    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    let sources = format!("deb-src [signed-by={keyring}] {mirror} bookworm main\n");
-    let list = scratch.join("sources.list");
-    fs::write(&list, sources).with_context(|| format!("cannot write {}", list.display()))?;
-    let own = |arguments: &[&str]| -> Result<String> {
-        let mut apt = apt_get();
-        let option = |name: &str, value: &str| format!("{name}={value}");
-        for (name, path) in [
-            ("Dir::State::Lists", "lists"),
-            ("Dir::Cache", "cache"),
-            ("Dir::Etc::sourcelist", "sources.list"),
-            ("Dir::Etc::sourceparts", "none"),
-        ] {
-            apt.arg("-o").arg(option(name, &scratch.join(path).display().to_string()));
-        }
-        apt.args(["-o", "APT::Sandbox::User=root", "--quiet"]).args(arguments);
-        command::capture(apt.current_dir(scratch.join("download")))
-    };
-    own(&["update"])?;
-    own(&["source", "--download-only", package])?;
-    let downloads = scratch.join("download");
-    let entries = fs::read_dir(&downloads).with_context(|| format!("cannot read {}", downloads.display()))?;
-    let description = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "dsc"))
-        .with_context(|| format!("the source package {package} has no .dsc file"))?;
+    let suites = Suites::update(scratch, "deb-src", &["bookworm"], None)?;
+    let description = suites.download_source(package)?;
     // apt has verified the files against the signed list.
     let mut extract = command::new("dpkg-source");
     extract.args(["--no-check", "--extract"]).arg(description).arg(into);

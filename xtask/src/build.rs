@@ -181,7 +181,7 @@ pub(crate) struct Built {
 
 impl Built {
     /// Runs cargo. Its progress goes to standard error.
-    fn from_cargo(cargo: &mut Command) -> Result<Self> {
+    pub(crate) fn from_cargo(cargo: &mut Command) -> Result<Self> {
         cargo.args(["--message-format", "json-render-diagnostics"]);
         cargo.stderr(std::process::Stdio::inherit());
         Ok(Self { messages: command::capture(cargo)? })

@@ -61,12 +61,17 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs the command and returns its standard output. The error of a failed command contains its standard error.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
+    Ok(String::from_utf8_lossy(&capture_bytes(command)?).into_owned())
+}
+
+/// As [`capture`], for output that is not text.
+pub(crate) fn capture_bytes(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.output().with_context(|| cannot_start(command))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         bail!("`{}` ended with {}: {}", line(command), output.status, stderr.trim());
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(output.stdout)
 }
 
 /// Interval between two lines of progress.

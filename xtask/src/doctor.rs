@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Result, bail};
-use clap::{Parser, ValueEnum as _};
+use clap::Parser;
 
 use crate::{
     command, emulator,
@@ -235,7 +235,7 @@ fn prometheus() -> Result<String, String> {
 }
 
 fn qemu() -> Result<String, String> {
-    let found = emulator::Qemu::find().map_err(with_causes)?;
+    let found = emulator::Qemu::find(emulator::Arch::Amd64).map_err(with_causes)?;
     let qemu = found.ok_or_else(|| format!("no {}", toolchain::QEMU_PROGRAM))?;
     let version = qemu.version().map_err(with_causes)?;
     Ok(format!("{version} ({})", qemu.program().display()))
@@ -243,9 +243,9 @@ fn qemu() -> Result<String, String> {
 
 fn kernels() -> Result<String, String> {
     let mut found = Vec::new();
-    for series in emulator::Series::value_variants() {
-        match emulator::cached_kernel(*series) {
-            Ok(Some(image)) => found.push(image.display().to_string()),
+    for series in emulator::Series::CHECKED {
+        match (emulator::Kernel { series, arch: emulator::Arch::Amd64 }).cached() {
+            Ok(Some(kernel)) => found.push(kernel.image.display().to_string()),
             Ok(None) => return Err(format!("no kernel of series {}", series.name())),
             Err(error) => return Err(with_causes(error)),
         }

@@ -18,6 +18,7 @@ mod files;
 mod fuzz;
 mod host;
 mod image;
+mod kernels;
 mod kubernetes;
 mod libtest;
 mod manifests;
@@ -26,6 +27,7 @@ mod otlp;
 mod python;
 mod release;
 mod setup;
+mod soak;
 mod test;
 mod toolchain;
 mod version;
@@ -48,6 +50,8 @@ enum Task {
     Release(release::Options),
     Cluster(cluster::Options),
     Vm(vm::Options),
+    Kernels(kernels::Options),
+    Soak(soak::Options),
     Test(test::Options),
     Bench(bench::Options),
     Demo(demo::Options),
@@ -65,6 +69,8 @@ fn main() -> ExitCode {
         Task::Release(options) => release::run(&options),
         Task::Cluster(options) => cluster::run(&options),
         Task::Vm(options) => vm::run(&options),
+        Task::Kernels(options) => kernels::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),

@@ -111,6 +111,10 @@ pub(crate) const RELEASE_PACKAGES: &[&str] = &["debootstrap", "busybox-static"];
 pub(crate) const QEMU_PACKAGE: &str = "qemu-system-x86";
 /// The executable of qemu.
 pub(crate) const QEMU_PROGRAM: &str = "qemu-system-x86_64";
+/// The Debian package of qemu for arm64 guests.
+pub(crate) const QEMU_ARM_PACKAGE: &str = "qemu-system-arm";
+/// The executable of qemu for arm64 guests.
+pub(crate) const QEMU_ARM_PROGRAM: &str = "qemu-system-aarch64";
 /// The static busybox of [`GUEST_PACKAGES`].
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
 

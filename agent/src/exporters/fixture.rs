@@ -327,8 +327,15 @@ fn agent() -> AgentRow {
                 verdict: Verdict::Running,
                 run_time_ns: 2_000_000_000,
                 run_count: 9,
+                verified_instructions: Some(700),
             },
-            ProgramRow { name: "network", verdict: failed, run_time_ns: 0, run_count: 0 },
+            ProgramRow {
+                name: "network",
+                verdict: failed,
+                run_time_ns: 0,
+                run_count: 0,
+                verified_instructions: None,
+            },
         ],
         maps: vec![MapRow { name: "RECORDS", used: 5, capacity: 4096 }],
         sources: vec![SourceRow {

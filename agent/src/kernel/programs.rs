@@ -448,6 +448,9 @@ impl EbpfPrograms {
                         .as_ref()
                         .map_or(0, |info| u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX)),
                     run_count: info.as_ref().map_or(0, aya::programs::ProgramInfo::run_count),
+                    verified_instructions: info
+                        .as_ref()
+                        .and_then(aya::programs::ProgramInfo::verified_instruction_count),
                 }
             })
             .collect()

@@ -54,6 +54,8 @@ pub struct ProgramRow {
     /// CPU time of the program, nanoseconds; 0 if the kernel does not measure it.
     pub run_time_ns: u64,
     pub run_count: u64,
+    /// Instructions that the verifier followed on all paths; `None` before Linux 5.16.
+    pub verified_instructions: Option<u32>,
 }
 
 /// How full an eBPF map is.

@@ -89,7 +89,13 @@ impl Component for Agent {
 
 fn absent_programs(verdict: &Verdict, config: &Config) -> Vec<ProgramRow> {
     EbpfPrograms::program_names(config.runqueue, config.packets)
-        .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
+        .map(|name| ProgramRow {
+            name,
+            verdict: verdict.clone(),
+            run_time_ns: 0,
+            run_count: 0,
+            verified_instructions: None,
+        })
         .collect()
 }
 

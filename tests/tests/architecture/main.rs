@@ -4,6 +4,7 @@
 mod arrows;
 mod layers;
 mod planted;
+mod reliability;
 mod rules;
 
 use std::{

@@ -54,15 +54,24 @@ impl Driver {
 
     /// With these options. `None` if they need the eBPF programs and these do not run here.
     pub(crate) fn start(options: &[&str], adjust_offsets: Option<fn(&mut Offsets)>) -> Option<Self> {
+        let mut driver = Self::new(options, adjust_offsets);
+        let first = driver.round();
+        (options.contains(&"files") || programs_run(&first)).then_some(driver)
+    }
+
+    /// With these options, whatever does not run here.
+    pub(crate) fn as_far_as_supported(options: &[&str]) -> Self {
+        Self::new(options, None)
+    }
+
+    fn new(options: &[&str], adjust_offsets: Option<fn(&mut Offsets)>) -> Self {
         let mut config = configured(options);
         if !options.contains(&"--working-set-interval") {
             config.working_set_interval = Duration::ZERO;
         }
         let views = Arc::new(CurrentView::default());
         let sampler = Sampler::start_with(config, Arc::clone(&views), adjust_offsets).unwrap();
-        let mut driver = Self { sampler, views };
-        let first = driver.round();
-        (options.contains(&"files") || programs_run(&first)).then_some(driver)
+        Self { sampler, views }
     }
 
     /// Collects usage history from now on.

@@ -28,7 +28,7 @@ fn history() -> History {
 }
 
 /// A cgroup whose path is that of a container, with its parents.
-fn container(host: &Host, name: &str) -> [Cgroup; 3] {
+pub(crate) fn container(host: &Host, name: &str) -> [Cgroup; 3] {
     let top = Cgroup::new(host, name);
     let docker = top.child("docker");
     let container = docker.child(&format!("{:064x}", std::process::id()));

@@ -6,6 +6,7 @@
 
 mod busy;
 mod churn;
+mod clock;
 mod cpu;
 mod driver;
 mod evidence;
@@ -27,6 +28,7 @@ mod sample;
 mod scale;
 mod short_lived;
 mod sources;
+mod support;
 mod terminations;
 mod throttling;
 mod verification;

@@ -1,7 +1,7 @@
 //! Faults of what is around the agent: it measures on, says what is wrong, and recovers.
 
 use std::{
-    fs,
+    env, fs,
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     process::Command,
@@ -48,8 +48,13 @@ fn of_two_agents_with_one_data_directory_both_measure_and_the_second_says_that_i
 
 #[test]
 fn a_stopped_agent_makes_no_burst_in_the_windows() -> Result<()> {
+    // `cargo xtask soak` stops it for a minute.
+    let seconds: u32 = match env::var("SNUG_TEST_STOP_SECONDS") {
+        Ok(value) => value.parse().context("SNUG_TEST_STOP_SECONDS is no number")?,
+        Err(_) => 4,
+    };
     // From files windows last a second.
-    for (source, stopped) in [("auto", 40.0), ("files", 4.0)] {
+    for (source, stopped) in [("auto", f64::from(seconds) * 10.0), ("files", f64::from(seconds))] {
         let mut container = match container() {
             Ok(container) => container,
             Err(why) => return cannot_run(why),
@@ -65,9 +70,10 @@ fn a_stopped_agent_makes_no_burst_in_the_windows() -> Result<()> {
         eventually(LONG, "windows of the container", || Ok((of("+Inf")? > 5.0).then_some(())))?;
         let before = of("+Inf")?;
         agent.signal(Signal::STOP)?;
-        thread::sleep(Duration::from_secs(4));
+        thread::sleep(Duration::from_secs(seconds.into()));
         agent.signal(Signal::CONT)?;
-        // The time that it did not measure counts as windows of mean usage.
+        // The time that it did not measure counts as windows of mean usage, up to 600.
+        let stopped = f64::min(stopped, 600.0);
         eventually(LONG, "the windows of the stop", || Ok((of("+Inf")? >= before + stopped).then_some(())))?;
         let page = agent.scrape("/metrics")?;
         let all = page.all("snug_container_cpu_window_cores_bucket", &[("id", &container.path)]);

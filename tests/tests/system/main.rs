@@ -7,6 +7,7 @@ mod alerts;
 mod api_server;
 mod configuration;
 mod container;
+mod endurance;
 mod events;
 mod exposition;
 mod faults;

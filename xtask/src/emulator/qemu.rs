@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::kernel::Arch;
 use crate::{apt, command, host, toolchain, workspace};
 
 /// Folders of libraries and firmware in an unpacked set of packages.
@@ -30,32 +31,41 @@ pub(crate) enum End {
 /// An installed qemu, or one unpacked into the cache.
 #[derive(Debug)]
 pub(crate) struct Qemu {
+    arch: Arch,
     program: PathBuf,
     unpacked: Option<PathBuf>,
 }
 
 impl Qemu {
     /// Finds qemu on the PATH or in the cache.
-    pub(crate) fn find() -> Result<Option<Self>> {
-        if let Some(program) = command::find(toolchain::QEMU_PROGRAM) {
-            return Ok(Some(Self { program, unpacked: None }));
+    pub(crate) fn find(arch: Arch) -> Result<Option<Self>> {
+        let (name, folder) = match arch {
+            Arch::Amd64 => (toolchain::QEMU_PROGRAM, "qemu"),
+            Arch::Arm64 => (toolchain::QEMU_ARM_PROGRAM, "qemu-arm64"),
+        };
+        if let Some(program) = command::find(name) {
+            return Ok(Some(Self { arch, program, unpacked: None }));
         }
-        let root = workspace::cache_dir()?.join("qemu");
-        let program = root.join("usr/bin").join(toolchain::QEMU_PROGRAM);
-        Ok(command::is_executable(&program).then_some(Self { program, unpacked: Some(root) }))
+        let root = workspace::cache_dir()?.join(folder);
+        let program = root.join("usr/bin").join(name);
+        Ok(command::is_executable(&program).then_some(Self { arch, program, unpacked: Some(root) }))
     }
 
     /// Installs qemu if apt would neither remove nor upgrade a package, else unpacks it into the cache.
-    pub(crate) fn ensure() -> Result<Self> {
-        if let Some(qemu) = Self::find()? {
+    pub(crate) fn ensure(arch: Arch) -> Result<Self> {
+        if let Some(qemu) = Self::find(arch)? {
             return Ok(qemu);
         }
-        let simulation = apt::simulate(&[toolchain::QEMU_PACKAGE])?;
+        let (package, folder) = match arch {
+            Arch::Amd64 => (toolchain::QEMU_PACKAGE, "qemu"),
+            Arch::Arm64 => (toolchain::QEMU_ARM_PACKAGE, "qemu-arm64"),
+        };
+        let simulation = apt::simulate(&[package])?;
         if simulation.remove.is_empty() && simulation.upgrade.is_empty() && host::is_root() {
-            println!("setup: installing {} to boot test kernels", toolchain::QEMU_PACKAGE);
-            apt::install(&[toolchain::QEMU_PACKAGE])?;
+            println!("setup: installing {package} to boot test kernels");
+            apt::install(&[package])?;
         } else {
-            let folder = workspace::cache_dir()?.join("qemu");
+            let folder = workspace::cache_dir()?.join(folder);
             let reason = match (simulation.remove.as_slice(), simulation.upgrade.as_slice()) {
                 ([], []) => "installing requires root".to_owned(),
                 ([], upgrade) => format!("installing would upgrade {}", upgrade.join(", ")),
@@ -65,7 +75,7 @@ impl Qemu {
             let packages: Vec<&str> = simulation.install.iter().map(String::as_str).collect();
             apt::unpack(&packages, &folder)?;
         }
-        let qemu = Self::find()?.context("the qemu package contains no qemu-system-x86_64")?;
+        let qemu = Self::find(arch)?.with_context(|| format!("the package {package} contains no qemu"))?;
         qemu.version().context("the unpacked qemu does not run")?;
         Ok(qemu)
     }
@@ -102,7 +112,12 @@ impl Qemu {
         let mut command = self.command()?;
         // Emulation works everywhere; KVM is often present but broken on nested hosts.
         let threads = if boot.single_thread { "tcg,thread=single" } else { "tcg,thread=multi" };
-        command.args(["-accel", threads, "-cpu", "max"]);
+        command.args(["-accel", threads]);
+        match self.arch {
+            Arch::Amd64 => command.args(["-cpu", "max"]),
+            // The architecture's pointer authentication takes most of the time if it is emulated.
+            Arch::Arm64 => command.args(["-machine", "virt", "-cpu", "max,pauth-impdef=on"]),
+        };
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-smp").arg(boot.cpus.to_string()).arg("-m").arg(format!("{}M", boot.memory_mib));
         command.arg("-serial").arg(format!("file:{}", log.display()));
@@ -111,7 +126,7 @@ impl Qemu {
             .args(["-blockdev", "driver=null-co,node-name=zeros,size=268435456,read-zeroes=on,read-only=on"]);
         command.args(["-device", "nvme,drive=zeros,serial=zeros"]);
         command.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.initramfs);
-        command.arg("-append").arg(kernel_arguments(host::tsc_khz()));
+        command.arg("-append").arg(kernel_arguments(self.arch, host::tsc_khz()));
         command.stdin(Stdio::null());
         let mut child =
             command.spawn().with_context(|| format!("cannot start `{}`", command::line(&command)))?;
@@ -130,8 +145,13 @@ pub(crate) struct Boot<'a> {
     pub(crate) single_thread: bool,
 }
 
-fn kernel_arguments(tsc_khz: Option<u64>) -> String {
-    let mut arguments = "console=ttyS0 quiet loglevel=4 oops=panic panic=-1 psi=1".to_owned();
+fn kernel_arguments(arch: Arch, tsc_khz: Option<u64>) -> String {
+    let (console, tsc_khz) = match arch {
+        // A guest that waits for a CPU while it tests its timer would take it for broken, and panic.
+        Arch::Amd64 => ("ttyS0 no_timer_check", tsc_khz),
+        Arch::Arm64 => ("ttyAMA0", None),
+    };
+    let mut arguments = format!("console={console} quiet loglevel=4 oops=panic panic=-1 psi=1");
     // The guest reads the host's TSC. Without its exact frequency the guest's clock would be wrong.
     if let Some(khz) = tsc_khz {
         arguments.push_str(&format!(" tsc=reliable tsc_early_khz={khz}"));
@@ -171,8 +191,10 @@ mod tests {
 
     #[test]
     fn the_tsc_is_reliable_only_with_a_known_frequency() {
-        assert!(kernel_arguments(Some(2_500_014)).ends_with("tsc=reliable tsc_early_khz=2500014"));
-        assert!(!kernel_arguments(None).contains("tsc"));
+        let arguments = kernel_arguments(Arch::Amd64, Some(2_500_014));
+        assert!(arguments.ends_with("tsc=reliable tsc_early_khz=2500014"), "{arguments}");
+        assert!(!kernel_arguments(Arch::Amd64, None).contains("tsc"));
+        assert!(!kernel_arguments(Arch::Arm64, Some(2_500_014)).contains("tsc"));
     }
 
     #[test]

@@ -45,6 +45,8 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("xtask/src/kubernetes.rs", &[Fmt, Clippy, Docs, Unit, Cluster]),
         ("xtask/src/deny.rs", &[Fmt, Clippy, Docs, Deny]),
         ("xtask/src/fuzz.rs", &[Fmt, Clippy, Docs]),
+        ("xtask/src/kernels.rs", &[Fmt, Clippy, Docs]),
+        ("xtask/src/soak.rs", &[Fmt, Clippy, Docs]),
         ("xtask/src/demo", &[Fmt, Clippy, Docs, Unit]),
         ("xtask/src/backtest.rs", &[Fmt, Clippy, Docs, Unit]),
         ("xtask/src/bench.rs", &[Fmt, Clippy, Docs, Unit]),

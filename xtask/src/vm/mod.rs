@@ -17,7 +17,7 @@ pub(crate) use self::initramfs::Initramfs;
 use self::verdict::Verdict;
 use crate::{
     command, containers,
-    emulator::{self, Boot, Qemu, Series},
+    emulator::{self, Arch, Boot, Kernel, Qemu, Series},
     libtest,
     setup::{self, Need},
     toolchain, workspace,
@@ -28,9 +28,15 @@ const INIT: &str = include_str!("init.sh");
 /// Run a program in virtual machines with stock Debian kernels and cgroup v2.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Kernel series to boot.
-    #[arg(long, value_enum, default_value = "all")]
-    kernel: Choice,
+    /// Kernel series to boot, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "6.1,6.12")]
+    kernel: Vec<Series>,
+    /// Architecture of the kernel; the program must be for it.
+    #[arg(long, value_enum, default_value = "amd64")]
+    arch: Arch,
+    /// Hierarchies of cgroups that the guest mounts.
+    #[arg(long, value_enum, default_value = "v2")]
+    cgroups: Cgroups,
     /// Update the cached kernels first.
     #[arg(long)]
     refresh: bool,
@@ -54,13 +60,26 @@ pub(crate) struct Options {
     program: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Choice {
-    #[value(name = "6.1")]
-    V6_1,
-    #[value(name = "6.12")]
-    V6_12,
-    All,
+/// Hierarchies of cgroups that a guest mounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cgroups {
+    /// cgroup v2 with all controllers.
+    #[default]
+    V2,
+    /// A hierarchy of cgroup v1 for each controller.
+    V1,
+    /// As v1, and cgroup v2 without controllers.
+    Hybrid,
+}
+
+impl Cgroups {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::V2 => "v2",
+            Self::V1 => "v1",
+            Self::Hybrid => "hybrid",
+        }
+    }
 }
 
 /// Runs the task.
@@ -70,23 +89,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         needs.push(Need::Containers);
     }
     setup::ensure_all(&needs)?;
-    let series: &[Series] = match options.kernel {
-        Choice::V6_1 => &[Series::V6_1],
-        Choice::V6_12 => &[Series::V6_12],
-        Choice::All => Series::value_variants(),
-    };
     let guest = guest_of(options)?;
     if options.refresh {
-        for series in series {
-            emulator::download(*series)?;
+        for series in &options.kernel {
+            Kernel { series: *series, arch: options.arch }.download()?;
         }
     }
-    guest.run_on_each(series)
+    guest.run_on_each(&options.kernel)
 }
 
 fn guest_of(options: &Options) -> Result<Guest> {
     let (program, args) = options.program.split_first().context("no program given")?;
-    let mut guest = Guest::new(Path::new(program), args)?;
+    let mut guest = Guest::new(options.arch, Path::new(program), args)?;
+    guest.cgroups = options.cgroups;
     guest.timeout = Duration::from_secs(options.timeout);
     guest.memory_mib = options.memory;
     for copy in &options.copy {
@@ -105,6 +120,9 @@ fn guest_of(options: &Options) -> Result<Guest> {
     Ok(guest)
 }
 
+/// Variable with the name of the kernel, for tests.
+const KERNEL_VARIABLE: &str = "SNUG_TEST_KERNEL";
+
 /// Kernel modules for the tests: veth creates pairs of network interfaces, brd disks in memory, for swap.
 const MODULES: [&str; 2] = ["veth", "brd"];
 
@@ -117,22 +135,32 @@ pub(crate) struct Guest {
     pub(crate) timeout: Duration,
     /// Memory of the guest, in MiB.
     pub(crate) memory_mib: u32,
+    pub(crate) cgroups: Cgroups,
+    arch: Arch,
     env: Vec<(String, String)>,
     command: Vec<String>,
 }
 
 impl Guest {
     /// A guest that copies `program` to /bin, runs it and powers off.
-    pub(crate) fn new(program: &Path, args: &[String]) -> Result<Self> {
+    pub(crate) fn new(arch: Arch, program: &Path, args: &[String]) -> Result<Self> {
         let name = program.file_name().with_context(|| format!("{} has no file name", program.display()))?;
         let inside = Path::new("/bin").join(name);
         let mut files = Initramfs::default();
         files.program(program, &inside)?;
-        files.program(Path::new(toolchain::BUSYBOX), Path::new(toolchain::BUSYBOX))?;
+        files.program(&emulator::busybox(arch)?, Path::new(toolchain::BUSYBOX))?;
         files.file(Path::new("/init"), 0o755, INIT.as_bytes().to_vec())?;
         let mut command = vec![inside.to_string_lossy().into_owned()];
         command.extend_from_slice(args);
-        Ok(Self { files, timeout: Duration::from_secs(300), memory_mib: 2048, env: Vec::new(), command })
+        Ok(Self {
+            files,
+            timeout: Duration::from_secs(300),
+            memory_mib: 2048,
+            cgroups: Cgroups::V2,
+            arch,
+            env: Vec::new(),
+            command,
+        })
     }
 
     /// Sets an environment variable of the program.
@@ -156,27 +184,42 @@ impl Guest {
         self.env(containers::ROOTFS_VARIABLE, "/rootfs")
     }
 
-    /// Boots a kernel of the series and runs the command on it. The serial log is in `target/vm/<series>.log`.
+    /// Name of the guest with this kernel.
+    pub(crate) fn name_on(&self, kernel: Kernel) -> String {
+        match self.cgroups {
+            Cgroups::V2 => kernel.name(),
+            other => format!("{}-{}", kernel.name(), other.name()),
+        }
+    }
+
+    /// Boots a kernel of the series and runs the command on it. The serial log is in `target/vm/<name>.log`.
     fn boot(&self, series: Series, single_thread: bool) -> Result<Run> {
         let started = Instant::now();
-        let qemu = Qemu::ensure()?;
-        let kernel = emulator::ensure_kernel(series)?;
+        let qemu = Qemu::ensure(self.arch)?;
+        let kernel = Kernel { series, arch: self.arch };
+        let (name, kernel) = (self.name_on(kernel), kernel.ensure()?);
         let folder = workspace::target_dir().join("vm");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let mut files = self.files.clone();
-        files.file(Path::new("/etc/snug-command"), 0o644, self.script().into_bytes())?;
+        let script = format!("export {KERNEL_VARIABLE}={name}\n{}", self.script());
+        files.file(Path::new("/etc/snug-command"), 0o644, script.into_bytes())?;
+        files.file(Path::new("/etc/snug-cgroups"), 0o644, self.cgroups.name().into())?;
         for module in MODULES {
-            let (path, name) = emulator::module(&kernel, module)?;
-            let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            files.file(&Path::new("/modules").join(name), 0o644, content)?;
+            match kernel.module(module) {
+                Ok(content) => {
+                    files.file(&Path::new("/modules").join(format!("{module}.ko")), 0o644, content)?;
+                }
+                // Mirrors drop the modules of old kernels first.
+                Err(error) => println!("vm {name}: tests that need a module cannot run: {error:#}"),
+            }
         }
-        let initramfs = folder.join(format!("{}.initramfs", series.name()));
+        let initramfs = folder.join(format!("{name}.initramfs"));
         let mut archive = Vec::new();
         files.write(&mut archive)?;
         fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
-        let log_path = folder.join(format!("{}.log", series.name()));
+        let log_path = folder.join(format!("{name}.log"));
         let boot = Boot {
-            kernel: &kernel,
+            kernel: &kernel.image,
             initramfs: &initramfs,
             cpus: 2,
             memory_mib: self.memory_mib,
@@ -195,22 +238,29 @@ impl Guest {
     ///
     /// Fails unless the command exits with 0 on every kernel.
     pub(crate) fn run_on_each(&self, series: &[Series]) -> Result<()> {
+        self.ensure_kernels(series)?;
         on_each(series, |series| self.run_on(series, &[])?.outcome)
     }
 
     /// As [`Self::run_on_each`], for a test binary: tests that fail on a kernel run there once more, each alone.
     pub(crate) fn run_tests_on_each(&self, stage: &str, series: &[Series]) -> Result<()> {
+        self.ensure_kernels(series)?;
         on_each(series, |series| {
             let stage = format!("{stage} {}", series.name());
             libtest::run_with_second_chance(&stage, |arguments| self.run_on(series, arguments))
         })
     }
 
+    /// Downloads missing kernels, one after the other: they may be in the same package lists.
+    fn ensure_kernels(&self, series: &[Series]) -> Result<()> {
+        series.iter().try_for_each(|series| Kernel { series: *series, arch: self.arch }.ensure().map(drop))
+    }
+
     /// Runs the command with more arguments on one kernel, and prints its output.
-    fn run_on(&self, series: Series, arguments: &[&str]) -> Result<libtest::Run> {
+    pub(crate) fn run_on(&self, series: Series, arguments: &[&str]) -> Result<libtest::Run> {
         let mut guest = self.clone();
         guest.command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        let name = series.name();
+        let name = self.name_on(Kernel { series, arch: self.arch });
         let mut run = guest.boot(series, false)?;
         let mut printed = String::new();
         if run.log.contains(STALE_BREAKPOINT) {
@@ -286,7 +336,7 @@ mod tests {
     #[test]
     fn the_guest_runs_the_command_with_its_variables() {
         let me = std::env::current_exe().unwrap();
-        let mut guest = Guest::new(&me, &["--test-threads=1".into(), "a b".into()]).unwrap();
+        let mut guest = Guest::new(Arch::Amd64, &me, &["--test-threads=1".into(), "a b".into()]).unwrap();
         guest.env("RUST_BACKTRACE", "it's 1").unwrap();
         let name = me.file_name().unwrap().to_string_lossy();
         let expected = format!("export RUST_BACKTRACE='it'\\''s 1'\n/bin/{name} --test-threads=1 'a b'\n");

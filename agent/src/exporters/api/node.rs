@@ -67,6 +67,8 @@ struct Program<'a> {
     reason: &'a str,
     runs: u64,
     run_seconds: f64,
+    /// Instructions that the kernel's verifier followed on all paths of the program; `null` before Linux 5.16.
+    verified_instructions: Option<u32>,
 }
 
 impl<'a> Node<'a> {
@@ -84,6 +86,7 @@ impl<'a> Node<'a> {
             reason: row.verdict.reason(),
             runs: row.run_count,
             run_seconds: super::seconds(row.run_time_ns),
+            verified_instructions: row.verified_instructions,
         });
         Self {
             version: VERSION,
