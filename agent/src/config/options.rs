@@ -17,18 +17,6 @@ use super::{
 };
 use crate::patterns::{DroppableLabel, Pattern};
 
-/// Options that the OpenTelemetry specification has a variable for, `OTEL_EXPORTER_OTLP_…`: for both signals, and for each.
-const STANDARD: [&str; 8] = [
-    "endpoint",
-    "protocol",
-    "headers",
-    "compression",
-    "timeout",
-    "certificate",
-    "client-certificate",
-    "client-key",
-];
-
 const FAMILIES: Patterns =
     Patterns { subject: "metric families", allows: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':') };
 const NAMESPACES: Patterns =
@@ -71,10 +59,13 @@ impl OptionSpec {
             "temporality" => Some("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE".to_owned()),
             "interval" => Some("OTEL_METRIC_EXPORT_INTERVAL".to_owned()),
             "resource-attributes" => Some("OTEL_RESOURCE_ATTRIBUTES".to_owned()),
-            _ if STANDARD.contains(&signal.unwrap_or(of_otlp)) => {
-                Some(format!("OTEL_EXPORTER_{}", self.key.replace('-', "_").to_ascii_uppercase()))
-            }
-            _ => None,
+            _ => match signal.unwrap_or(of_otlp) {
+                "endpoint" | "protocol" | "headers" | "compression" | "timeout" | "certificate"
+                | "client-certificate" | "client-key" => {
+                    Some(format!("OTEL_EXPORTER_{}", self.key.replace('-', "_").to_ascii_uppercase()))
+                }
+                _ => None,
+            },
         }
     }
 

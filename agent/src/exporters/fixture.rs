@@ -62,7 +62,7 @@ pub(super) fn values() -> Values {
     Values {
         cpu: Some(Cpu { usage_ns: 1_500_000_000 }),
         cpu_windows: Some(Arc::new(windows())),
-        quota_what_if: Some(Arc::new(QuotaWhatIf([(500, QuotaOutcome::from((211, 212, 213)))].into()))),
+        quota_what_if: Some(Arc::new(QuotaWhatIf::from_iter([(500, QuotaOutcome::from((211, 212, 213)))]))),
         runqueue: Some(Arc::new(durations(0.001, 4))),
         round_trips: Some(Arc::new(durations(0.02, 7))),
         cpu_split: Some(CpuSplit { user_ns: 1_000_000_000, system_ns: 500_000_000 }),

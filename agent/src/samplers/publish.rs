@@ -45,7 +45,7 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn publish(&mut self, round: &mut Round, views: &CurrentView) {
-        let agent = AgentRow { sources: round.sources.rows(), ..round.agent.clone() };
+        let agent = AgentRow { sources: round.sources.rows().cloned().collect(), ..round.agent.clone() };
         let mut view = round.store.build_view(agent, round.now);
         view.host = Arc::clone(&round.host);
         view.pods = Arc::clone(round.naming.pods());

@@ -204,7 +204,7 @@ mod tests {
         }
 
         fn oldest(&self) -> Option<Instant> {
-            let mut sources = self.round.sources.iter();
+            let mut sources = self.round.sources.rows();
             sources.find(|source| source.measurement == Measurement::SlowRows)?.sampled_at
         }
     }

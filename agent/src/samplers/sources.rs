@@ -15,14 +15,11 @@ use crate::{
 /// The hierarchy and the source of a measurement.
 #[derive(Clone, Debug)]
 pub(super) struct MeasurementSource {
-    pub(super) measurement: Measurement,
+    pub(super) row: SourceRow,
     /// Index among the tracked hierarchies; `None` if nothing serves it, or a hierarchy that is read by files only.
-    pub(super) hierarchy: Option<usize>,
-    pub(super) source: SourceKind,
-    pub(super) reason: String,
-    pub(super) sampled_at: Option<Instant>,
+    hierarchy: Option<usize>,
     /// Whether the values of the eBPF programs are still to be compared with the files.
-    pub(super) needs_verification: bool,
+    needs_verification: bool,
 }
 
 /// All measurements' places.
@@ -57,11 +54,8 @@ impl MeasurementSources {
                 Some(_) => (SourceKind::Files, String::new()),
             };
             MeasurementSource {
-                measurement,
+                row: SourceRow { measurement, source, reason, sampled_at: None },
                 hierarchy: serving.and_then(|one| tracked.iter().position(|other| other == one)),
-                source,
-                reason,
-                sampled_at: None,
                 needs_verification: false,
             }
         });
@@ -78,14 +72,15 @@ impl MeasurementSources {
         compare: bool,
     ) {
         let of_hierarchy = self.0.iter_mut().filter(|entry| entry.hierarchy == Some(index));
-        for entry in of_hierarchy.filter(|entry| !Measurements::ONLY_IN_FILES.contains(entry.measurement)) {
-            let name = entry.measurement.as_str();
+        for entry in of_hierarchy.filter(|entry| !Measurements::ONLY_IN_FILES.contains(entry.row.measurement))
+        {
+            let name = entry.row.measurement.as_str();
             if let Some(field) = missing.iter().find(|field| field.measurements.contains(&name)) {
-                entry.reason = format!("the kernel's BTF has no {}", field.name);
-            } else if entry.measurement == Measurement::Cpu && one.has("cpuacct") {
-                "cgroup v1 has CPU time in per-CPU counters only".clone_into(&mut entry.reason);
+                entry.row.reason = format!("the kernel's BTF has no {}", field.name);
+            } else if entry.row.measurement == Measurement::Cpu && one.has("cpuacct") {
+                "cgroup v1 has CPU time in per-CPU counters only".clone_into(&mut entry.row.reason);
             } else {
-                entry.source = SourceKind::Kernel;
+                entry.row.source = SourceKind::Kernel;
                 entry.needs_verification = compare;
             }
         }
@@ -93,9 +88,9 @@ impl MeasurementSources {
 
     /// Switches a measurement to files.
     pub(super) fn fall_back(&mut self, measurement: Measurement, reason: String) {
-        if let Some(entry) = self.0.iter_mut().find(|entry| entry.measurement == measurement) {
-            entry.source = SourceKind::Files;
-            entry.reason = reason;
+        if let Some(entry) = self.0.iter_mut().find(|entry| entry.row.measurement == measurement) {
+            entry.row.source = SourceKind::Files;
+            entry.row.reason = reason;
             entry.needs_verification = false;
         }
     }
@@ -103,10 +98,10 @@ impl MeasurementSources {
     /// Switches the measurements of a hierarchy, or of all, to files.
     pub(super) fn fall_back_hierarchy(&mut self, hierarchy: Option<usize>, reason: &str) {
         let sources = self.0.iter_mut().filter(|entry| hierarchy.is_none() || entry.hierarchy == hierarchy);
-        for entry in sources.filter(|entry| entry.reason.is_empty()) {
-            if !Measurements::ONLY_IN_FILES.contains(entry.measurement) {
-                entry.source = SourceKind::Files;
-                reason.clone_into(&mut entry.reason);
+        for entry in sources.filter(|entry| entry.row.reason.is_empty()) {
+            if !Measurements::ONLY_IN_FILES.contains(entry.row.measurement) {
+                entry.row.source = SourceKind::Files;
+                reason.clone_into(&mut entry.row.reason);
                 entry.needs_verification = false;
             }
         }
@@ -114,52 +109,40 @@ impl MeasurementSources {
 
     /// The measurements with this source.
     pub(super) fn with_source(&self, source: SourceKind) -> Measurements {
-        self.0.iter().filter(|entry| entry.source == source).map(|entry| entry.measurement).collect()
+        self.0.iter().filter(|entry| entry.row.source == source).map(|entry| entry.row.measurement).collect()
     }
 
     /// The measurements of a hierarchy that come from the eBPF programs.
     pub(super) fn kernel_measurements(&self, hierarchy: usize) -> Measurements {
         self.0
             .iter()
-            .filter(|entry| entry.source == SourceKind::Kernel && entry.hierarchy == Some(hierarchy))
-            .map(|entry| entry.measurement)
+            .filter(|entry| entry.row.source == SourceKind::Kernel && entry.hierarchy == Some(hierarchy))
+            .map(|entry| entry.row.measurement)
             .collect()
     }
 
     /// The measurements that are still to be compared with the files.
     pub(super) fn unverified(&self) -> Vec<Measurement> {
-        self.0.iter().filter(|entry| entry.needs_verification).map(|entry| entry.measurement).collect()
+        self.0.iter().filter(|entry| entry.needs_verification).map(|entry| entry.row.measurement).collect()
     }
 
     /// A measurement was found equal to the files.
     pub(super) fn mark_verified(&mut self, measurement: Measurement) {
-        if let Some(entry) = self.0.iter_mut().find(|entry| entry.measurement == measurement) {
+        if let Some(entry) = self.0.iter_mut().find(|entry| entry.row.measurement == measurement) {
             entry.needs_verification = false;
         }
     }
 
     /// Sets the time of the last sample of measurements.
     pub(super) fn sampled(&mut self, measurements: Measurements, at: Instant) {
-        for entry in self.0.iter_mut().filter(|entry| measurements.contains(entry.measurement)) {
-            entry.sampled_at = Some(at);
+        for entry in self.0.iter_mut().filter(|entry| measurements.contains(entry.row.measurement)) {
+            entry.row.sampled_at = Some(at);
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &MeasurementSource> {
-        self.0.iter()
-    }
-
     /// The sources for the published view.
-    pub(super) fn rows(&self) -> Vec<SourceRow> {
-        self.0
-            .iter()
-            .map(|entry| SourceRow {
-                measurement: entry.measurement,
-                source: entry.source,
-                reason: entry.reason.clone(),
-                sampled_at: entry.sampled_at,
-            })
-            .collect()
+    pub(super) fn rows(&self) -> impl Iterator<Item = &SourceRow> {
+        self.0.iter().map(|entry| &entry.row)
     }
 }
 

@@ -182,7 +182,7 @@ fn announce(kernel: Option<&EbpfPrograms>, absent: Option<&Verdict>, sources: &M
         return;
     }
     let mut by_files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for entry in sources.iter().filter(|entry| !entry.reason.is_empty()) {
+    for entry in sources.rows().filter(|entry| !entry.reason.is_empty()) {
         by_files.entry(&entry.reason).or_default().push(entry.measurement.as_str());
     }
     for (reason, measurements) in by_files {

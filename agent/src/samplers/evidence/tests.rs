@@ -407,7 +407,8 @@ fn the_quota_simulation_covers_all_time_also_after_flushes() {
         node.second(round as f64 + 1.05);
         let (_, shown, _) = node.collector.new_values().next().unwrap();
         let what_if = shown.quota_what_if.unwrap();
-        periods.push((what_if.0[&400].periods, what_if.0[&400].throttled, what_if.0[&800].throttled));
+        let [half, whole] = [400, 800].map(|quota| what_if.get(quota).unwrap());
+        periods.push((half.periods, half.throttled, whole.throttled));
         node.collector.collect(&node.store, false, START + round as f64 + 1.05);
     }
     // The first sample is no window.
@@ -464,7 +465,7 @@ fn containers_that_need_every_window_get_idle_ones() {
     };
     let (sampled, left_out) = (what_if(true), what_if(false));
     assert_eq!(sampled, left_out);
-    let outcome = &sampled.0.0[&400];
+    let outcome = sampled.0.get(400).unwrap();
     assert!(outcome.throttled > 2, "{outcome:?}");
 }
 
