@@ -68,11 +68,7 @@ impl Profile {
 
 /// A setting of cargo that keeps this machine's paths out of programs: they are the same wherever they are built.
 fn without_paths() -> String {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home =
-        home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))).unwrap_or_default();
-    let flags = [(home, "/cargo"), (workspace::root().to_path_buf(), "/snug")]
-        .map(|(from, to)| format!("\"--remap-path-prefix={}={to}\"", from.display()));
+    let flags = workspace::without_paths().map(|flag| format!("\"{flag}\""));
     format!("target.'cfg(target_os = \"linux\")'.rustflags = [{}]", flags.join(", "))
 }
 

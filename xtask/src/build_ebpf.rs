@@ -219,6 +219,10 @@ fn flags(arch: &str, linker: &Path) -> OsString {
         flags.push(flag);
     }
     flags.push(linker);
+    for flag in workspace::without_paths() {
+        flags.push("\x1f");
+        flags.push(flag);
+    }
     flags
 }
 
@@ -247,7 +251,9 @@ mod tests {
             "-Clink-arg=--btf",
             "-Clinker=/home/a b/bpf-linker",
         ];
-        assert_eq!(flags.split('\x1f').collect::<Vec<_>>(), expected);
+        let (first, rest) = flags.split_at(expected.join("\x1f").len());
+        assert_eq!(first.split('\x1f').collect::<Vec<_>>(), expected);
+        assert_eq!(rest.matches("\x1f--remap-path-prefix=").count(), 2, "{rest}");
     }
 
     #[test]

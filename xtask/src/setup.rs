@@ -39,7 +39,7 @@ pub(crate) enum Need {
     Vm,
     /// Chromium, and axe in the cache, for tests of pages.
     Browser,
-    /// debootstrap, for `cargo xtask release --check`.
+    /// debootstrap, for `cargo xtask release --check-packages`.
     Release,
 }
 

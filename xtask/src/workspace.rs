@@ -10,6 +10,14 @@ pub(crate) fn root() -> &'static Path {
     here.parent().unwrap_or(here)
 }
 
+/// Flags of rustc that replace the paths of the sources and of cargo's registry in programs.
+pub(crate) fn without_paths() -> [String; 2] {
+    let below_home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(below_home).unwrap_or_default();
+    [(cargo.as_path(), "/cargo"), (root(), "/snug")]
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+}
+
 /// Absolute path of cargo's target folder.
 pub(crate) fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {

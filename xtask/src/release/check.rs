@@ -1,4 +1,4 @@
-//! `cargo xtask release --check`: the release is reproducible, and its packages do what they should.
+//! Checks of a release: its packages do what they should, and it is reproducible.
 
 use std::{
     fs,
@@ -23,13 +23,12 @@ const IN_DEBIAN: &str = include_str!("debian.sh");
 /// The suite of the bare Debian.
 const SUITE: &str = "bookworm";
 
-/// Checks the files of a release in a folder.
-pub(super) fn run(folder: &Path, options: &Options) -> Result<()> {
-    ensure!(host::is_root(), "--check needs root: it makes a bare Debian and changes into it");
+/// Checks the packages of a release in a folder.
+pub(super) fn packages(folder: &Path) -> Result<()> {
+    ensure!(host::is_root(), "--check-packages needs root: it makes a bare Debian and changes into it");
     setup::ensure_all(&[Need::Manifests, Need::Release])?;
     chart(folder)?;
-    debian(folder)?;
-    afresh(folder, options)
+    debian(folder)
 }
 
 fn chart(folder: &Path) -> Result<()> {
@@ -72,7 +71,7 @@ fn debian(folder: &Path) -> Result<()> {
 }
 
 /// Makes the release again from a copy of the sources elsewhere, from scratch, and compares the sums.
-fn afresh(folder: &Path, options: &Options) -> Result<()> {
+pub(super) fn afresh(folder: &Path, options: &Options) -> Result<()> {
     let started = Instant::now();
     let copy = tempfile::tempdir_in(workspace::target_dir()).context("no temporary folder")?;
     let sources = copy.path().join("elsewhere");
@@ -93,6 +92,9 @@ fn afresh(folder: &Path, options: &Options) -> Result<()> {
     }
     let mut cargo = command::new("cargo");
     cargo.args(["xtask", "release", "--reference", &options.reference]).current_dir(&sources);
+    for arch in &options.arch {
+        cargo.args(["--arch", arch.oci_name()]);
+    }
     command::run(
         command::remove_cargo_variables(&mut cargo).env("CARGO_TARGET_DIR", copy.path().join("target")),
     )?;

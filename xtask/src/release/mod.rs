@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 
 use crate::{
     build::{self, Programs},
@@ -23,10 +23,10 @@ use crate::{
 
 /// The version of all packages.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// All architectures of a release.
-const ARCHES: [Arch; 2] = [Arch::Amd64, Arch::Arm64];
 /// The list of all other files, with their SHA-256.
 const SUMS: &str = "SHA256SUMS";
+/// Its signature.
+const SIGNATURE: &str = "SHA256SUMS.asc";
 
 /// Make the files of a release in target/dist: archives, Debian packages, an image for two architectures, the chart, a manifest for
 /// krew, SBOMs and their SHA-256 sums. Tools that are missing are installed; apart from that no network is needed.
@@ -38,10 +38,15 @@ pub(crate) struct Options {
     /// Sign the sums with this key of gpg: SHA256SUMS.asc.
     #[arg(long, value_name = "KEY")]
     sign_key: Option<String>,
-    /// Also make everything again from a copy of the sources in another folder and compare the bytes; install, start, upgrade and remove
-    /// the Debian packages in a bare Debian; and have helm lint the chart. Needs root and takes as long as the release again.
+    /// Architecture; can be repeated [default: all].
+    #[arg(long, value_enum)]
+    arch: Vec<Arch>,
+    /// Install, start, upgrade and remove the Debian packages in a bare Debian, and have helm lint the chart. Needs root.
     #[arg(long)]
-    check: bool,
+    check_packages: bool,
+    /// Make everything again from a copy of the sources in another folder, and compare the bytes. Takes as long as the release.
+    #[arg(long)]
+    check_bytes: bool,
 }
 
 /// Runs the task.
@@ -51,28 +56,30 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let files = make(&options.reference)?;
+    let arches = if options.arch.is_empty() { Arch::value_variants() } else { &options.arch };
+    let files = make(&options.reference, arches)?;
     for file in files.iter().chain([&sums(&files)]) {
         write(&folder.join(&file.path), &file.content)?;
         println!("release: {} ({} KiB)", folder.join(&file.path).display(), file.content.len() / 1024);
     }
     if let Some(key) = &options.sign_key {
-        let signature = folder.join(format!("{SUMS}.asc"));
-        let mut gpg = command::new("gpg");
-        gpg.args(["--batch", "--armor", "--detach-sign", "--local-user", key, "--output"]);
-        command::run(gpg.arg(&signature).arg(folder.join(SUMS)))?;
-        println!("release: {}", signature.display());
+        command::run(&mut signing(&folder, key))?;
+        println!("release: {}", folder.join(SIGNATURE).display());
     }
-    if options.check { check::run(&folder, options) } else { Ok(()) }
+    if options.check_packages {
+        check::packages(&folder)?;
+    }
+    if options.check_bytes {
+        check::afresh(&folder, options)?;
+    }
+    Ok(())
 }
 
 /// All files of a release but the sums.
-fn make(reference: &str) -> Result<Vec<File>> {
-    let built = ARCHES.map(|arch| Ok((arch, build::build_for(arch.rust_name())?)));
-    let built = built.into_iter().collect::<Result<Vec<(Arch, Programs)>>>()?;
-    let (_, host) =
-        built.iter().find(|(arch, _)| *arch == Arch::host()).context("no programs for this host")?;
-    let documents = documents(&host.cli)?;
+fn make(reference: &str, arches: &[Arch]) -> Result<Vec<File>> {
+    let built = arches.iter().map(|arch| Ok((*arch, build::build_for(arch.rust_name())?)));
+    let built = built.collect::<Result<Vec<(Arch, Programs)>>>()?;
+    let documents = documents(&build::build()?.cli)?;
     let (mut all, mut images, mut archives) = (Vec::new(), Vec::new(), Vec::new());
     for (arch, programs) in &built {
         let sbom = image::workspace_sbom(arch.rust_name())?;
@@ -99,6 +106,14 @@ fn sums(files: &[File]) -> File {
         files.iter().map(|file| format!("{}  {}\n", files::sha256(&file.content), file.path)).collect();
     lines.sort_by(|one, other| one.split(' ').next_back().cmp(&other.split(' ').next_back()));
     File::text(SUMS, lines.concat().into_bytes())
+}
+
+/// A command that signs the sums in a folder with a key of gpg.
+fn signing(folder: &Path, key: &str) -> Command {
+    let mut gpg = command::new("gpg");
+    gpg.args(["--batch", "--yes", "--armor", "--detach-sign", "--local-user", key, "--output"]);
+    gpg.arg(folder.join(SIGNATURE)).arg(folder.join(SUMS));
+    gpg
 }
 
 /// Completions and manual pages, which a program for this host writes, by their paths below `usr/share`.
@@ -188,6 +203,29 @@ mod tests {
         let printed =
             command::capture(check.args(["--check", "--strict", SUMS]).current_dir(folder.path())).unwrap();
         assert_eq!(printed, "a: OK\nb: OK\n");
+    }
+
+    #[test]
+    fn only_the_signed_sums_are_verified() {
+        if command::find("gpg").is_none() {
+            println!("skipped: there is no gpg");
+            return;
+        }
+        let keys = tempfile::tempdir().unwrap();
+        let folder = keys.path();
+        let in_folder = |gpg: &mut Command| {
+            let output = gpg.env("GNUPGHOME", folder).current_dir(folder).output().unwrap();
+            output.status.success()
+        };
+        let gpg =
+            |arguments: &[&str]| in_folder(Command::new("gpg").args(["--batch", "--quiet"]).args(arguments));
+        let of_key = ["--quick-generate-key", "snug-test", "ed25519", "sign", "never"];
+        assert!(gpg(&[&["--passphrase", ""], &of_key[..]].concat()));
+        write(&folder.join(SUMS), b"sums").unwrap();
+        assert!(!in_folder(&mut signing(folder, "nobody")) && in_folder(&mut signing(folder, "snug-test")));
+        assert!(gpg(&["--verify", SIGNATURE, SUMS]));
+        write(&folder.join(SUMS), b"others").unwrap();
+        assert!(!gpg(&["--verify", SIGNATURE, SUMS]));
     }
 
     #[test]
