@@ -34,15 +34,14 @@
 //! changes half as frequent again: a rise of two days seldom goes on. So only growth that has all signs of it ([`super::growth`]) is part of the need,
 //! then to the end of the horizon.
 
+mod hours;
 mod outcome;
-
-use std::collections::HashMap;
 
 use serde::Serialize;
 
+use self::hours::{FADE_TO, FADED, HourPeaks, Kill, Need, PodNumbers, Weighted};
 pub use self::outcome::Outcome;
 use super::{
-    advice::AdviceRule,
     calibration::{Calibration, Delivered, Exceeded, Factors, REFERENCE_LEVEL},
     oom,
     risk::Risk,
@@ -52,12 +51,6 @@ use crate::evidence::{Evidence, Hour, HourRecord, Peak};
 
 /// Upper bound of a margin, as a share of the highest usage.
 const MAX_MARGIN: f64 = 4.0;
-/// Weight that a peak loses with each day of its age.
-const FADE_PER_DAY: f64 = 0.1;
-/// Weight that a peak keeps while it is in the history: the peak of last week may come again.
-const FADE_TO: f64 = 0.85;
-/// Age in hours above which a peak has only that weight.
-const FADED: u32 = 36;
 /// Hours between trials.
 pub const TRIAL_STEP: u32 = 6;
 /// Hours after a trial on which it is judged.
@@ -67,10 +60,6 @@ pub const TRIAL_WEIGHT: f64 = TRIAL_STEP as f64 / DAY as f64;
 /// Container-hours of history without which there is no trial.
 const TRIAL_FROM: f64 = 1.0;
 const DAY: usize = 24;
-/// A peak above this share of the memory limit was bounded by the limit.
-const AT_LIMIT: f64 = 0.95;
-/// Above this share of the time stalled on memory, page cache is needed: without it, the container waits for its files.
-const MAX_STALLED: f64 = 0.01;
 /// Less memory than any task has, bytes: its kernel stack alone is larger.
 const NO_TASK: u64 = 16 << 10;
 
@@ -95,94 +84,6 @@ pub struct PeakHistory<'e> {
     kills: Vec<Kill>,
 }
 
-/// An hour in a cache line: replays go over hours of all containers many times.
-#[derive(Clone, Copy, Debug)]
-struct HourPeaks<'e> {
-    hour: Hour,
-    /// Number of the hour with the highest peak until the end of this one, where all are as old as weights go.
-    highest_faded: u32,
-    /// Container-hours observed.
-    pods: f64,
-    /// Container-hours observed until the end of the hour.
-    pods_until: f64,
-    steady: Option<Need>,
-    start: Option<Need>,
-    record: &'e HourRecord,
-}
-
-/// An OOM kill.
-#[derive(Clone, Copy, Debug)]
-struct Kill {
-    hour: Hour,
-    /// The limit that was hit, bytes.
-    limit: u64,
-    pod: PodNumber,
-}
-
-/// The part of a peak that is a need.
-#[derive(Clone, Copy, Debug)]
-struct Need {
-    /// Bytes.
-    bytes: u64,
-    pod: PodNumber,
-    /// Whether no page cache was left out of the peak.
-    is_whole: bool,
-}
-
-/// Pods of one history, numbered: names take long to compare.
-type PodNumber = u32;
-
-/// A need with the weight of its age.
-#[derive(Clone, Copy, Debug)]
-struct Weighted<'e> {
-    /// Bytes.
-    bytes: f64,
-    need: Need,
-    peak: &'e Option<Peak>,
-    start_up: bool,
-}
-
-impl<'e> Weighted<'e> {
-    /// The higher one; of equal ones the earlier, so that an explanation does not change from hour to hour.
-    fn higher(best: Self, it: Self) -> Self {
-        if it.bytes > best.bytes { it } else { best }
-    }
-}
-
-/// Gives numbers to the names of pods.
-#[derive(Default)]
-struct PodNumbers<'e> {
-    numbers: HashMap<&'e str, PodNumber>,
-    /// Mostly the same pod as in the hour before.
-    last: Option<(&'e str, PodNumber)>,
-}
-
-impl<'e> PodNumbers<'e> {
-    fn number(&mut self, pod: &'e str) -> PodNumber {
-        if let Some((_, number)) = self.last.filter(|(last, _)| *last == pod) {
-            return number;
-        }
-        let next = self.numbers.len() as PodNumber;
-        let number = *self.numbers.entry(pod).or_insert(next);
-        self.last = Some((pod, number));
-        number
-    }
-}
-
-impl Need {
-    /// The need behind a peak. Page cache grows until it meets the limit. So of a peak at the limit, only unreclaimable memory is a
-    /// need, unless the container waited for memory. `cache_limit` is the limit; `None` if a limit was hit by an OOM kill.
-    fn new(peak: &Peak, pod: PodNumber, record: &HourRecord, cache_limit: Option<u64>) -> Self {
-        let stalled = record.stalled.memory_millis as f64 / 1000.0;
-        let is_at_limit = cache_limit.is_some_and(|limit| peak.bytes as f64 >= limit as f64 * AT_LIMIT);
-        let is_cache = is_at_limit && stalled <= MAX_STALLED * record.observed as f64;
-        let is_cache = is_cache && AdviceRule::PageCache.is_on();
-        let unreclaimable = is_cache.then(|| unreclaimable_peak(record)).flatten();
-        let bytes = unreclaimable.map_or(peak.bytes, |bytes| bytes.min(peak.bytes));
-        Self { bytes, pod, is_whole: bytes == peak.bytes }
-    }
-}
-
 /// The highest unreclaimable memory of an hour, bytes; at most the highest usage, which is exact, while this is a bound of a bucket.
 /// `None` if it is not known.
 pub fn unreclaimable_peak(record: &HourRecord) -> Option<u64> {
@@ -194,39 +95,6 @@ pub fn unreclaimable_peak(record: &HourRecord) -> Option<u64> {
 pub fn is_unused(evidence: &Evidence) -> bool {
     let mut peaks = evidence.hours.values().filter_map(HourRecord::highest).peekable();
     peaks.peek().is_some() && peaks.all(|peak| peak.bytes < NO_TASK)
-}
-
-impl<'e> HourPeaks<'e> {
-    /// The peaks with the weight of their age at an hour.
-    fn weighted(&self, last: Hour) -> impl Iterator<Item = Weighted<'e>> {
-        let days = f64::from(last.0.saturating_sub(self.hour.0)) / DAY as f64;
-        self.with_weight((1.0 - FADE_PER_DAY * days).max(FADE_TO))
-    }
-
-    fn with_weight(&self, weight: f64) -> impl Iterator<Item = Weighted<'e>> {
-        let HourRecord { peak, start_peak, .. } = self.record;
-        let weighted = move |(need, peak, start_up): (Need, _, bool)| {
-            let weight = if start_up { 1.0 } else { weight };
-            Weighted { bytes: need.bytes as f64 * weight, need, peak, start_up }
-        };
-        let steady = self.steady.map(|need| (need, peak, false));
-        let start = self.start.map(|need| (need, start_peak, true));
-        steady.into_iter().chain(start).map(weighted)
-    }
-
-    fn needs(&self) -> impl Iterator<Item = Need> {
-        self.steady.into_iter().chain(self.start)
-    }
-
-    fn highest(&self) -> f64 {
-        let bytes = |need: Option<Need>| need.map_or(0, |need| need.bytes);
-        bytes(self.steady).max(bytes(self.start)) as f64
-    }
-
-    /// Whether no page cache was left out of the peaks.
-    fn is_whole(&self) -> bool {
-        self.needs().all(|need| need.is_whole)
-    }
 }
 
 impl<'e> PeakHistory<'e> {

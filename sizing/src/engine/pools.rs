@@ -110,7 +110,7 @@ impl Pools {
 
     fn step(&mut self, now: Hour, members: &[Member<'_>]) {
         self.judge(now, members);
-        self.cpu.advance(now, self.rule, of_cpu(members));
+        self.cpu.advance(now, self.rule, &of_cpu(members));
         let trials: Vec<(&Member<'_>, Trial)> = members
             .iter()
             .filter_map(|member| Some((member, member.history.trial(now, self.rule)?)))

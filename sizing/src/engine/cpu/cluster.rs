@@ -90,7 +90,7 @@ impl ClusterCpu {
         &mut self,
         now: Hour,
         rule: Rule,
-        members: impl Iterator<Item = CpuMember<'m>> + Clone,
+        members: &(impl Iterator<Item = CpuMember<'m>> + Clone),
     ) {
         loop {
             let until = self.replay.until();
@@ -204,7 +204,7 @@ mod tests {
         let mut cluster = ClusterCpu::default();
         let members = || judged.iter().map(|(name, like, days)| CpuMember { name, like, days });
         for now in stops.iter().map(|stop| Hour(*stop)).chain([FOREVER]) {
-            cluster.advance(now, RULE, members());
+            cluster.advance(now, RULE, &members());
         }
         cluster.lend(members());
         cluster

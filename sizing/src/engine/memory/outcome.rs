@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{DAY, HourPeaks, Kill, PodNumber};
+use super::{
+    DAY,
+    hours::{HourPeaks, Kill, PodNumber},
+};
 use crate::histogram::Histogram;
 
 /// What followed a decision, in the hours of a day.
