@@ -9,7 +9,7 @@
 //! 1.5 % worse. Factors of 2, 2.5, 3 and 4 had 0.52, 0.42, 0.40 and 0.36 times the changes of VPA without floors. To wait until usage was above a
 //! limit cost 1 to 4 % more memory at the same risk, because all other values had to be higher for it.
 //!
-//! A value is lowered when the saving is large: at least a quarter, and a larger share of small values, of CPU requests up to two thirds.
+//! A value is lowered when the saving is large: at least a quarter, and a larger share of small values, of CPU requests up to three quarters.
 
 use super::reason::Confidence;
 
@@ -18,13 +18,13 @@ const MIN_SAVING: f64 = 0.25;
 /// Usage at which lowering must save 30 %. The share falls with the square root of usage, as headroom does.
 const MEMORY_SIZE: f64 = 1024.0 * 1024.0 * 1024.0;
 const MEMORY_SAVING: f64 = 0.3;
-/// Largest share that lowering must save: half of any limit is worth a change, and two thirds of any request.
+/// Largest share that lowering must save: half of any limit is worth a change, and three quarters of any request.
 const MAX_MEMORY_SAVING: f64 = 0.5;
-const MAX_CPU_SAVING: f64 = 2.0 / 3.0;
+const MAX_CPU_SAVING: f64 = 0.75;
 /// A limit is kept while the risk at it is at most so many times the asked one.
 const MAX_RISK: f64 = 2.5;
-/// The largest share by which a CPU request is raised: its double is always a change.
-const MAX_CPU_RAISE: f64 = 1.0;
+/// The largest share by which a CPU request is raised: what is lowered to a quarter is raised to four times.
+const MAX_CPU_RAISE: f64 = 3.0;
 /// Smallest share by which a CPU request is raised: the quantile moves by less than this from day to day.
 const CPU_RAISE: f64 = 0.1;
 /// Smallest change of a request of one core. The share falls with the square root of the request.
@@ -114,9 +114,9 @@ mod tests {
     fn cpu_is_kept_within_a_band() {
         assert!(keeps_cpu(1000.0, 1110.0) && keeps_cpu(1000.0, 760.0));
         assert!(!keeps_cpu(1000.0, 1130.0) && !keeps_cpu(1000.0, 740.0));
-        // Ten millicores: the double is a change, and a third.
+        // Ten millicores: the double is a change, and a fifth.
         assert!(
-            keeps_cpu(10.0, 17.0) && !keeps_cpu(10.0, 21.0) && keeps_cpu(10.0, 4.0) && !keeps_cpu(10.0, 3.0)
+            keeps_cpu(10.0, 17.0) && !keeps_cpu(10.0, 21.0) && keeps_cpu(10.0, 3.0) && !keeps_cpu(10.0, 2.0)
         );
     }
 
