@@ -13,7 +13,7 @@ use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
     macros::{btf_tracepoint, map},
-    maps::LruHashMap,
+    maps::{Array, LruHashMap},
     programs::BtfTracePointContext,
 };
 use snug_ebpf::abi::{events::OOM_KILL, field::ABSENT, oom::OomEvent};
@@ -23,7 +23,7 @@ use crate::{
     events::{header, reserve_final},
     lifecycle::index_of,
     process::{comm, init_task},
-    read::{field, offset, pointer},
+    read::{Hidden, field, offset, pointer, value},
     subtree::container_around,
 };
 
@@ -71,13 +71,15 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
     let css = pointer(pointer(task, offset!(task_cgroups))?, offset!(css_set_memory))?;
     let (hierarchy, own_id) = cgroup_of_css(css)?;
     let mut id = own_id;
-    let Ancestors { limiting_css, group, killed_before } = ancestors(css);
-    if killed_before {
+    let ancestors = Ancestors::of(css)?;
+    if ancestors.killed_before.get() {
         return None;
     }
-    if let Some(group) = group {
+    let group = ancestors.group.get();
+    if group != 0 {
         let _ = GROUP_KILLS.insert(group, this_kill(), BPF_ANY.into());
     }
+    let limiting_css = Some(ancestors.limiting_css.get() as *const u8).filter(|css| !css.is_null());
     if !argument_is_task {
         // `task` is the current one, which triggered the OOM kill and need not be the victim. At a cgroup's limit it is in
         // that cgroup or a descendant. If the node ran out of memory it can be any task: then the victim's cgroup is not
@@ -115,14 +117,31 @@ fn report(context: &BtfTracePointContext) -> Option<()> {
     Some(())
 }
 
-/// What the cgroups from the victim's upwards say about a kill.
-struct Ancestors {
-    /// The lowest cgroup whose counter of OOM events has increased since it was last read.
-    limiting_css: Option<*const u8>,
-    /// The highest cgroup with `memory.oom.group` that is not above the limiting one: all of its processes are killed.
-    group: Option<u64>,
+/// What the cgroups from the victim's upwards say about a kill. In a map, so that the verifier does not check each step once for each
+/// way through those before.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Found {
+    /// Address of the lowest cgroup whose counter of OOM events has increased since it was last read; 0: none.
+    limiting_css: u64,
+    /// The highest cgroup with `memory.oom.group` that is not above the limiting one: all of its processes are killed. 0: none.
+    group: u64,
     /// Whether the victim belongs to a group that this task is killing already.
     killed_before: bool,
+    /// Whether the counter of the cgroup that is looked at has increased.
+    increased: bool,
+}
+
+/// One entry: the kernel holds `oom_lock` while it marks a victim.
+#[map]
+static FOUND: Array<Found> = Array::with_max_entries(1, 0);
+
+/// The members of [`Found`].
+struct Ancestors {
+    limiting_css: Hidden<u64>,
+    group: Hidden<u64>,
+    killed_before: Hidden<bool>,
+    increased: Hidden<bool>,
 }
 
 #[inline(always)]
@@ -131,65 +150,79 @@ fn this_kill() -> GroupKill {
     GroupKill { at_ns: unsafe { bpf_ktime_get_ns() }, killer: bpf_get_current_pid_tgid() }
 }
 
-/// Reads the cgroups from `css` upwards. A memory controller's `cgroup_subsys_state` is the first member of its `mem_cgroup`,
-/// so `css` is used as both.
-#[inline(always)]
-fn ancestors(css: *const u8) -> Ancestors {
-    let mut memcg = css;
-    let mut found = None;
-    let (mut group, mut killed_before) = (None, false);
-    let this = this_kill();
-    for _ in 0..MAX_ANCESTORS {
-        let (Some((_, id)), Some(ooms)) =
-            (cgroup_of_css(memcg), field::<u64>(memcg, offset!(memory_local_ooms)))
-        else {
-            break;
+impl Ancestors {
+    /// Reads the cgroups from `css` upwards. A memory controller's `cgroup_subsys_state` is the first member of its `mem_cgroup`,
+    /// so `css` is used as both.
+    #[inline(always)]
+    fn of(css: *const u8) -> Option<Self> {
+        let found = FOUND.get_ptr_mut(0)?;
+        // SAFETY: the entry lives as long as the map.
+        let this = unsafe {
+            Self {
+                limiting_css: Hidden::new(&raw mut (*found).limiting_css),
+                group: Hidden::new(&raw mut (*found).group),
+                killed_before: Hidden::new(&raw mut (*found).killed_before),
+                increased: Hidden::new(&raw mut (*found).increased),
+            }
         };
+        this.limiting_css.set(0);
+        this.group.set(0);
+        this.killed_before.set(false);
+        let kill = this_kill();
+        let mut memcg = css;
+        for _ in 0..MAX_ANCESTORS {
+            let Some(parent) = this.look_at(memcg, &kill) else { break };
+            memcg = parent;
+        }
+        Some(this)
+    }
+
+    /// Adds what one cgroup says, and returns the one above it.
+    #[inline(always)]
+    fn look_at(&self, memcg: *const u8, kill: &GroupKill) -> Option<*const u8> {
+        let (_, id) = cgroup_of_css(memcg)?;
+        let ooms = field::<u64>(memcg, offset!(memory_local_ooms))?;
         // SAFETY: the value is copied at once.
         let last = unsafe { LAST_OOM_COUNTS.get(id) }.copied();
-        let increased = match last {
+        self.increased.set(match last {
             Some(last) => ooms > last,
             None => {
                 ooms > 0 && (pointer(memcg, offset!(css_cgroup)).is_some_and(is_young) || is_at_limit(memcg))
             }
-        };
-        if field::<u8>(memcg, offset!(memory_oom_group)).is_some_and(|flag| flag != 0) {
-            if found.is_none() {
-                group = Some(id);
-            }
-            // SAFETY: the value is copied at once.
-            let before = unsafe { GROUP_KILLS.get(id) }.copied();
-            killed_before |= before.is_some_and(|before| {
-                before.killer == this.killer && this.at_ns.wrapping_sub(before.at_ns) < GROUP_KILL_NS
-            });
-        }
-        if increased && found.is_none() {
-            found = Some(memcg);
-        }
+        });
         if last != Some(ooms) {
             let _ = LAST_OOM_COUNTS.insert(id, ooms, BPF_ANY.into());
         }
-        match pointer(memcg, offset!(css_parent)) {
-            Some(parent) => memcg = parent,
-            None => break,
+        if value::<u8>(memcg, offset!(memory_oom_group)) != 0 {
+            if self.limiting_css.get() == 0 {
+                self.group.set(id);
+            }
+            // SAFETY: the value is copied at once.
+            let before = unsafe { GROUP_KILLS.get(id) }.copied();
+            if before.is_some_and(|before| {
+                before.killer == kill.killer && kill.at_ns.wrapping_sub(before.at_ns) < GROUP_KILL_NS
+            }) {
+                self.killed_before.set(true);
+            }
         }
+        if self.increased.get() && self.limiting_css.get() == 0 {
+            self.limiting_css.set(memcg as u64);
+        }
+        pointer(memcg, offset!(css_parent))
     }
-    Ancestors { limiting_css: found, group, killed_before }
 }
 
 #[inline(always)]
 fn is_at_limit(memcg: *const u8) -> bool {
-    let (usage, limit) =
-        (field::<u64>(memcg, offset!(memory.usage_pages)), field::<u64>(memcg, offset!(memory.limit_pages)));
-    let reaches = |usage: Option<u64>, limit: Option<u64>| {
-        matches!((usage, limit), (Some(usage), Some(limit))
-            if limit > MAX_CHARGE_PAGES && usage.saturating_add(MAX_CHARGE_PAGES) >= limit)
+    // A limit that cannot be read is 0. Without short circuits, which are branches.
+    let reaches = |usage: u64, limit: u64| {
+        (limit > MAX_CHARGE_PAGES) & (usage.saturating_add(MAX_CHARGE_PAGES) >= limit)
     };
     // On cgroup v1 these fields are `memsw`: usage and limit of memory and swap together.
-    reaches(usage, limit)
-        || reaches(
-            field(memcg, offset!(memory.swap_usage_pages)),
-            field(memcg, offset!(memory.swap_limit_pages)),
+    reaches(value(memcg, offset!(memory.usage_pages)), value(memcg, offset!(memory.limit_pages)))
+        | reaches(
+            value(memcg, offset!(memory.swap_usage_pages)),
+            value(memcg, offset!(memory.swap_limit_pages)),
         )
 }
 

@@ -48,6 +48,14 @@ fn read_into<T: Default>(target: &mut T, base: *const u8, offset: u32) {
     unsafe { read_bytes(core::ptr::from_mut(target).cast(), size_of::<T>() as u32, base, offset) };
 }
 
+/// As [`field`], but 0 if it cannot be read. Without a branch, after which the verifier would check what follows twice.
+#[inline(always)]
+pub(crate) fn value<T: Default>(base: *const u8, offset: u32) -> T {
+    let mut value = T::default();
+    read_into(&mut value, base, offset);
+    value
+}
+
 /// As [`read_into`], for `size` bytes. Bytes of a field that this kernel does not have stay as they are.
 ///
 /// # Safety
@@ -57,6 +65,31 @@ unsafe fn read_bytes(target: *mut u8, size: u32, base: *const u8, offset: u32) {
     if offset != ABSENT {
         // SAFETY: the caller's promise; the helper checks the source and writes zeros if it cannot be read.
         unsafe { probe_read_kernel(target.cast(), size, base.wrapping_add(offset as usize).cast()) };
+    }
+}
+
+/// A value in a map. The verifier knows nothing about it, and so does not check what follows once for each value.
+#[derive(Clone, Copy)]
+pub(crate) struct Hidden<T>(*mut T);
+
+impl<T: Copy> Hidden<T> {
+    /// # Safety
+    /// `place` must be in a value of a map, or stay valid as long as this does.
+    #[inline(always)]
+    pub(crate) const unsafe fn new(place: *mut T) -> Self {
+        Self(place)
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(self) -> T {
+        // SAFETY: the promise of `new`; volatile, so that the compiler does not keep the value in a register.
+        unsafe { self.0.read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(self, value: T) {
+        // SAFETY: as above.
+        unsafe { self.0.write_volatile(value) };
     }
 }
 

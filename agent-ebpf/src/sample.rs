@@ -19,7 +19,7 @@ use snug_ebpf::abi::{
 
 use crate::{
     maps::{PASS_STATS, RECORDS},
-    read::{RawAddress, field, fill, offset, pointer},
+    read::{Hidden, RawAddress, field, fill, offset, pointer},
 };
 
 /// The cgroups of the last walk over each sampled hierarchy: [`MAX_CGROUPS`] entries per hierarchy. The agent sets the
@@ -61,7 +61,7 @@ pub(crate) fn invalidate(hierarchy: u32) {
 pub(crate) fn begin_walk(hierarchy: u32) {
     let Some(state) = CACHE_STATE.get_ptr_mut(hierarchy) else { return };
     // SAFETY: the entry lives as long as the map; the agent does not sample while it walks.
-    unsafe { *state = CacheState { valid: 1, cgroups: 0 } };
+    unsafe { *state = CacheState { valid: 1, ..CacheState::default() } };
 }
 
 /// Caches a cgroup that the walk visits.
@@ -84,6 +84,9 @@ struct Chunk {
     hierarchy: u32,
     first: u32,
     cgroups: u32,
+    /// [`CacheState::idle_level`]. In a map, because the verifier does not tell apart the values there: in a variable, it would check
+    /// each iteration once for each way through the one before.
+    idle_level: Hidden<u32>,
     stats: &'static mut PassStats,
 }
 
@@ -97,13 +100,13 @@ impl Chunk {
         // SAFETY: the entry lives as long as the map; volatile, because a cgroup may be created or removed meanwhile.
         let valid = unsafe { (&raw const (*state).valid).read_volatile() } != 0;
         // SAFETY: the agent does not walk while it samples.
-        let cgroups = unsafe { (*state).cgroups };
+        let (cgroups, idle_level) = unsafe { ((*state).cgroups, Hidden::new(&raw mut (*state).idle_level)) };
         // SAFETY: the entry lives as long as the map, and runs exclude each other.
         let stats = unsafe { &mut *PASS_STATS.get_ptr_mut(0)? };
         if first == 0 {
             *stats = PassStats::default();
         }
-        valid.then_some(Self { hierarchy, first, cgroups, stats })
+        valid.then_some(Self { hierarchy, first, cgroups, idle_level, stats })
     }
 
     /// The cached cgroup `index` after the first; `None` at the end.
@@ -150,13 +153,14 @@ extern "C" fn sample_active(arguments: *const u64) -> u32 {
     let Some(mut chunk) = Chunk::from_arguments(arguments) else { return STALE };
     // If a cgroup used no CPU time, its descendants used none either: an rstat flush propagates from the leaves to the root.
     // The walk is in pre-order, so the descendants follow their ancestor.
-    let mut idle_level = u32::MAX;
+    const NONE: u32 = u32::MAX;
+    chunk.idle_level.set(NONE);
     for index in 0..SAMPLE_ACTIVE_CHUNK {
         let Some(cached) = chunk.cgroup(index) else { break };
-        if cached.level > idle_level {
+        if cached.level > chunk.idle_level.get() {
             continue;
         }
-        idle_level = u32::MAX;
+        chunk.idle_level.set(NONE);
         if cached.level == 0 {
             // The kernel does not maintain the counters of the root here.
             continue;
@@ -164,7 +168,7 @@ extern "C" fn sample_active(arguments: *const u64) -> u32 {
         let cgroup = cached.cgroup as *const u8;
         let Some(cpu_usage_ns) = field(cgroup, offset!(cgroup_cpu_runtime)) else { continue };
         if cpu_usage_ns == cached.cpu_usage_ns {
-            idle_level = cached.level;
+            chunk.idle_level.set(cached.level);
             continue;
         }
         cached.cpu_usage_ns = cpu_usage_ns;

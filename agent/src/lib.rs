@@ -10,7 +10,7 @@ pub mod history;
 pub mod identity;
 pub mod kernel;
 pub mod kubernetes;
-mod messages;
+pub mod messages;
 pub mod model;
 pub mod patterns;
 mod rate_limit;

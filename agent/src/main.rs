@@ -6,6 +6,7 @@ use snug_agent::{
     config::{self, Request},
     exporters::otlp::Exporter,
     history,
+    messages::chain,
     supervisor::{self, Reload, Signals},
 };
 
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     let signals = match Signals::handle() {
         Ok(signals) => signals,
         Err(error) => {
-            eprintln!("error: {:#}", anyhow::Error::from(error));
+            eprintln!("error: {}", chain(&error));
             return ExitCode::FAILURE;
         }
     };
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     match supervisor::run(loaded.config, exporter, signals, Reload { read, log }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{:#}", anyhow::Error::from(error));
+            tracing::error!("{}", chain(&error));
             ExitCode::FAILURE
         }
     }

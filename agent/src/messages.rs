@@ -6,17 +6,19 @@ use std::error::Error;
 const MAX_TEXT: usize = 600;
 
 /// An error with all of its causes, without those that the text before already includes.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    excerpt(&text)
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    excerpt(&whole_chain(error))
+}
+
+/// As [`chain`], but of any length.
+pub(crate) fn whole_chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |error| (*error).source()).map(ToString::to_string);
+    causes.fold(
+        error.to_string(),
+        |text, cause| {
+            if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+        },
+    )
 }
 
 /// The start of a text.

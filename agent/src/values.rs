@@ -4,16 +4,16 @@
 //! pass has run yet), never zero. Times are nanoseconds, sizes are bytes, counters count from the
 //! cgroup's creation.
 
+mod all;
 pub(crate) mod compared;
 mod measurements;
 mod observed;
 
 use std::sync::Arc;
 
-use snug_sizing::cpu_quota::QuotaWhatIf;
-
 use self::compared::compared;
 pub use self::{
+    all::Values,
     measurements::Measurements,
     observed::{Distribution, MemoryHistograms, PeakSource, WindowPeak},
 };
@@ -163,6 +163,8 @@ compared! {
         usage_bytes: u64 = count,
         /// The kernel's own watermark: `memory.peak`, v1 `memory.max_usage_in_bytes`. `None` before Linux 5.19 on v2 files.
         peak_bytes: Option<u64> = count,
+        /// `memory.high`: above it tasks are slowed down and have to reclaim. `None` = none, and on v1.
+        high_bytes: Option<u64> = limit,
         /// `memory.max`, v1 `memory.limit_in_bytes`; `None` = no limit.
         limit_bytes: Option<u64> = limit,
     }
@@ -427,54 +429,4 @@ impl Tcp {
             *own += *others;
         }
     }
-}
-
-/// All values of a cgroup.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Values {
-    /// CPU time in total.
-    pub cpu: Option<Cpu>,
-    /// CPU used in each window of `sample-interval`, cores, since the agent first saw the cgroup.
-    pub cpu_windows: Option<Arc<Distribution>>,
-    /// Quota simulation: throttling had the CPU limit been another one, since the agent first saw the cgroup; if enabled.
-    pub quota_what_if: Option<Arc<QuotaWhatIf>>,
-    /// Run queue latency: how long tasks waited for a CPU each time, seconds, since the agent first saw the cgroup.
-    pub runqueue: Option<Arc<Distribution>>,
-    /// User and system CPU time.
-    pub cpu_split: Option<CpuSplit>,
-    /// CFS bandwidth.
-    pub throttling: Option<Throttling>,
-    /// Pressure stall information.
-    pub pressure: Option<Pressure>,
-    /// Memory usage, peak, limit.
-    pub memory: Option<Memory>,
-    /// Highest memory usage of the last minute or two.
-    pub window_peak: Option<WindowPeak>,
-    /// Growth of the lowest working set of each minute, bytes per second, over the last hour without start-up.
-    pub memory_growth: Option<f64>,
-    /// Histograms of memory usage over time; if enabled.
-    pub memory_histograms: Option<Arc<MemoryHistograms>>,
-    /// Working set.
-    pub working_set: Option<WorkingSet>,
-    /// memory.events.
-    pub memory_events: Option<MemoryEvents>,
-    pub swap: Option<Swap>,
-    /// Tasks.
-    pub pids: Option<Pids>,
-    /// memory.stat.
-    pub memory_stat: Option<Arc<MemoryStat>>,
-    /// io.stat, sorted by device number.
-    pub io: Option<Arc<[IoDevice]>>,
-    /// CPU shares and memory reservation.
-    pub spec: Option<Spec>,
-    /// Network interfaces, sorted by name, on the row that stands for a network namespace. Empty on other rows.
-    pub interfaces: Option<Arc<[Interface]>>,
-    /// Processes; if enabled.
-    pub processes: Option<Processes>,
-    /// Traffic of its sockets.
-    pub network: Option<Network>,
-    /// Outcomes of its TCP connections.
-    pub tcp: Option<Tcp>,
-    /// Smoothed round-trip times (`srtt`) of TCP connections established since the agent started, seconds, one per measurement.
-    pub round_trips: Option<Arc<Distribution>>,
 }

@@ -10,6 +10,15 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::{advice::CommandRule, progress};
 
+/// The message of an error with its causes, without causes that the message already includes.
+pub fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |message, cause| match message.as_str() {
+        "" => cause,
+        known if known.contains(&cause) => message,
+        _ => format!("{message}: {cause}"),
+    })
+}
+
 /// Alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {

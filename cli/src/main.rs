@@ -135,7 +135,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Problem(Problem::OomRisk)) => OOM_RISK,
         Err(error) if is_broken_pipe(&error) => SUCCESS,
         Err(error) => {
-            columns::remark(message(&error));
+            columns::remark(columns::message(&error));
             ERROR
         }
     };
@@ -182,15 +182,6 @@ fn man(page: Option<&str>, dir: Option<&Path>, out: &mut impl Write) -> anyhow::
         }
     }
     Ok(())
-}
-
-/// The message of an error with its causes, without causes that the message already includes.
-fn message(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |message, cause| match message.as_str() {
-        "" => cause,
-        known if known.contains(&cause) => message,
-        _ => format!("{message}: {cause}"),
-    })
 }
 
 /// Whether the reader of standard output has closed the pipe, as `head` does. A broken connection to an agent is another error

@@ -4,9 +4,15 @@
 //! periods: CPU time that does not fit into one period is delayed into the next. So the agent feeds the CPU time of every
 //! window to one token bucket per quota and counts. The counts add up over time, replicas and nodes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor},
+    ser::SerializeMap as _,
+};
+
+use crate::counts::CompactCounts;
 
 /// The simulated quotas, millicores.
 pub const QUOTAS: [u64; 16] =
@@ -43,28 +49,99 @@ impl QuotaOutcome {
     }
 }
 
+/// Numbers that are kept of a quota: itself, and its outcome.
+const NUMBERS: usize = 4;
+
 /// Outcomes by quota in millicores.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuotaWhatIf(pub BTreeMap<u64, QuotaOutcome>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QuotaWhatIf {
+    /// [`NUMBERS`] of each quota, ascending by quota.
+    numbers: CompactCounts,
+}
+
+impl FromIterator<(u64, QuotaOutcome)> for QuotaWhatIf {
+    /// Of several outcomes of one quota, the last one counts.
+    fn from_iter<I: IntoIterator<Item = (u64, QuotaOutcome)>>(outcomes: I) -> Self {
+        let numbers = |(quota, outcome): (u64, QuotaOutcome)| {
+            let QuotaOutcome { periods, throttled, delayed_millis } = outcome;
+            [quota, periods, throttled, delayed_millis]
+        };
+        let mut all: Vec<[u64; NUMBERS]> = outcomes.into_iter().map(numbers).collect();
+        if !all.is_sorted_by(|[one, ..], [next, ..]| one < next) {
+            let by_quota: BTreeMap<u64, [u64; NUMBERS]> = all.into_iter().map(|it| (it[0], it)).collect();
+            all = by_quota.into_values().collect();
+        }
+        Self { numbers: CompactCounts::new(all.as_flattened()) }
+    }
+}
 
 impl QuotaWhatIf {
+    /// Quotas in millicores with their outcomes, ascending.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, QuotaOutcome)> + Clone + '_ {
+        (0..self.numbers.len() / NUMBERS).map(|number| {
+            let [quota, periods, throttled, delayed_millis] =
+                std::array::from_fn(|place| self.numbers.get(number * NUMBERS + place));
+            (quota, QuotaOutcome { periods, throttled, delayed_millis })
+        })
+    }
+
+    /// The outcome of a quota in millicores.
+    pub fn get(&self, quota: u64) -> Option<QuotaOutcome> {
+        self.iter().find(|(simulated, _)| *simulated == quota).map(|(_, outcome)| outcome)
+    }
+
     /// Adds the counts of another simulation. A quota that only one of the two simulated is dropped.
     pub fn merge(&mut self, other: &Self) {
-        self.0.retain(|quota, _| other.0.contains_key(quota));
-        for (quota, mine) in &mut self.0 {
-            let Some(outcome) = other.0.get(quota) else { continue };
-            mine.periods = mine.periods.saturating_add(outcome.periods);
-            mine.throttled = mine.throttled.saturating_add(outcome.throttled);
-            mine.delayed_millis = mine.delayed_millis.saturating_add(outcome.delayed_millis);
-        }
+        let mut others = other.iter().peekable();
+        let both = self.iter().filter_map(|(quota, mine)| {
+            while others.next_if(|(other, _)| *other < quota).is_some() {}
+            let (_, theirs) = others.next_if(|(other, _)| *other == quota)?;
+            let sum = QuotaOutcome {
+                periods: mine.periods.saturating_add(theirs.periods),
+                throttled: mine.throttled.saturating_add(theirs.throttled),
+                delayed_millis: mine.delayed_millis.saturating_add(theirs.delayed_millis),
+            };
+            Some((quota, sum))
+        });
+        *self = both.collect();
     }
 
     /// The smallest quota (millicores, at least `from`) that would have throttled no more than `share` of the periods.
     pub fn smallest(&self, share: f64, from: u64) -> Option<(u64, QuotaOutcome)> {
-        let outcomes = self.0.iter().map(|(quota, outcome)| (*quota, *outcome));
-        outcomes
-            .into_iter()
-            .find(|(quota, outcome)| *quota >= from && outcome.periods > 0 && outcome.share() <= share)
+        self.iter().find(|(quota, outcome)| *quota >= from && outcome.periods > 0 && outcome.share() <= share)
+    }
+}
+
+impl Serialize for QuotaWhatIf {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entries = self.numbers.len() / NUMBERS;
+        let mut map = serializer.serialize_map(Some(entries))?;
+        self.iter().try_for_each(|(quota, outcome)| map.serialize_entry(&quota, &outcome))?;
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for QuotaWhatIf {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OutcomesVisitor)
+    }
+}
+
+struct OutcomesVisitor;
+
+impl<'de> Visitor<'de> for OutcomesVisitor {
+    type Value = QuotaWhatIf;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("outcomes by quota")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<QuotaWhatIf, A::Error> {
+        let mut outcomes = Vec::with_capacity(QUOTAS.len());
+        while let Some(outcome) = map.next_entry()? {
+            outcomes.push(outcome);
+        }
+        Ok(outcomes.into_iter().collect())
     }
 }
 
@@ -149,8 +226,9 @@ impl TokenBuckets {
             let periods = periods.saturating_add(enough);
             (*quota, QuotaOutcome { periods, throttled, delayed_millis: delayed_ns / 1_000_000 })
         });
-        let quota_what_if = QuotaWhatIf(all.collect());
-        quota_what_if.0.values().any(|outcome| outcome.periods > 0).then_some(quota_what_if)
+        let quota_what_if: QuotaWhatIf = all.collect();
+        let has_periods = quota_what_if.iter().any(|(_, outcome)| outcome.periods > 0);
+        has_periods.then_some(quota_what_if)
     }
 }
 
@@ -162,7 +240,7 @@ mod tests {
 
     fn quota_what_if(outcomes: &[(u64, u64)]) -> QuotaWhatIf {
         let outcome = |throttled| QuotaOutcome { periods: 1000, throttled, delayed_millis: throttled * 7 };
-        QuotaWhatIf(outcomes.iter().map(|(quota, throttled)| (*quota, outcome(*throttled))).collect())
+        outcomes.iter().map(|(quota, throttled)| (*quota, outcome(*throttled))).collect()
     }
 
     #[test]
@@ -192,7 +270,7 @@ mod tests {
         }
         let quota_what_if = buckets.take().unwrap();
         // At 40 ms a period 80 and 40 ms are left, then nothing; then 30 ms are served at once. An idle period follows on both.
-        let outcome = |quota| quota_what_if.0[&quota];
+        let outcome = |quota| quota_what_if.get(quota).unwrap();
         assert_eq!(outcome(400), QuotaOutcome { periods: 6, throttled: 2, delayed_millis: 80 });
         assert_eq!(outcome(600), QuotaOutcome { periods: 5, throttled: 1, delayed_millis: 60 });
         assert_eq!(outcome(1200), QuotaOutcome { periods: 4, throttled: 0, delayed_millis: 0 });
@@ -200,7 +278,7 @@ mod tests {
         // 50 m: 135 of 150 ms are still delayed.
         buckets.feed(0, 100 * MS);
         assert_eq!(
-            buckets.take().unwrap().0[&50],
+            buckets.take().unwrap().get(50).unwrap(),
             QuotaOutcome { periods: 1, throttled: 1, delayed_millis: 0 }
         );
     }
@@ -246,7 +324,7 @@ mod tests {
             let quota_what_if = pieces.into_iter().reduce(|mut first, rest| { first.merge(&rest); first }).unwrap_or_default();
             for quota in QUOTAS {
                 let (periods, throttled, delayed_ns) = by_the_rule(quota, &windows);
-                let outcome = quota_what_if.0.get(&quota).copied().unwrap_or_default();
+                let outcome = quota_what_if.get(quota).unwrap_or_default();
                 prop_assert_eq!((outcome.periods, outcome.throttled), (periods, throttled), "at {}", quota);
                 prop_assert_eq!(outcome.delayed_millis, delayed_ns / MS, "at {}", quota);
             }
@@ -259,7 +337,7 @@ mod tests {
                 buckets.feed(used * MS, elapsed * MS);
             }
             if let Some(quota_what_if) = buckets.take() {
-                let outcomes: Vec<QuotaOutcome> = quota_what_if.0.into_values().collect();
+                let outcomes: Vec<QuotaOutcome> = quota_what_if.iter().map(|(_, outcome)| outcome).collect();
                 for pair in outcomes.windows(2) {
                     prop_assert!(pair[0].throttled >= pair[1].throttled && pair[0].delayed_millis >= pair[1].delayed_millis);
                     prop_assert!(pair[1].throttled <= pair[1].periods);

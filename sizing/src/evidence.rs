@@ -4,9 +4,12 @@
 //! the order in which agents answer does not matter. Sizes are bytes, CPU is in cores, times are seconds since the Unix
 //! epoch.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor},
+};
 
 pub use crate::HOUR;
 use crate::{
@@ -241,6 +244,7 @@ pub struct Evidence {
     /// Length of a CPU window in milliseconds. Histories with different windows are not merged.
     pub window_millis: u64,
     /// By hour.
+    #[serde(deserialize_with = "hours")]
     pub hours: BTreeMap<Hour, HourRecord>,
     /// Hours that were taken out of `hours` because they are not complete ([`crate::engine::settle`]).
     #[serde(skip)]
@@ -390,6 +394,29 @@ impl Evidence {
     /// OOM kills in order of time, also those of unfinished hours.
     pub fn kills(&self) -> impl Iterator<Item = &OomKill> {
         self.hours.values().chain(self.unfinished.values()).flat_map(|hour| &hour.kills)
+    }
+}
+
+/// Reads hours into a tree without gaps: one that grows by single hours in order has half of its space free.
+fn hours<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Hour, HourRecord>, D::Error> {
+    deserializer.deserialize_map(HoursVisitor)
+}
+
+struct HoursVisitor;
+
+impl<'de> Visitor<'de> for HoursVisitor {
+    type Value = BTreeMap<Hour, HourRecord>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("records by hour")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut hours = Vec::new();
+        while let Some(hour) = map.next_entry()? {
+            hours.push(hour);
+        }
+        Ok(hours.into_iter().collect())
     }
 }
 

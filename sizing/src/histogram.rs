@@ -2,10 +2,14 @@
 //! histograms.
 //!
 //! Bucket `i` holds values in `(2^(i/8), 2^((i+1)/8)]`. This is OTLP's numbering; Prometheus numbers the same bucket `i + 1`.
-//! The geometric middle of a bucket differs from each of its values by at most 4.4 %. Counts are whole numbers, so merging is
+//! The geometric middle of a bucket differs from each of its values by at most 4.4 %. CompactCounts are whole numbers, so merging is
 //! exact, associative and commutative.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
+
+use crate::counts::CompactCounts;
 
 /// Buckets per doubling: 2^schema with schema 3.
 pub const PER_DOUBLING: i32 = 8;
@@ -21,10 +25,10 @@ const MAX_BUCKET: i32 = 62 * PER_DOUBLING - 1;
 #[serde(try_from = "Unchecked")]
 pub struct Histogram {
     zero: u64,
-    /// Bucket of `counts[0]`.
+    /// Bucket of the first count.
     first: i32,
     /// Without empty buckets at both ends, so that equal contents compare equal.
-    counts: Vec<u64>,
+    counts: CompactCounts,
 }
 
 /// A histogram as read, with buckets not checked yet.
@@ -32,7 +36,7 @@ pub struct Histogram {
 struct Unchecked {
     zero: u64,
     first: i32,
-    counts: Vec<u64>,
+    counts: CompactCounts,
 }
 
 /// Buckets outside the valid range.
@@ -49,9 +53,14 @@ impl TryFrom<Unchecked> for Histogram {
     fn try_from(Unchecked { zero, first, counts }: Unchecked) -> Result<Self, BucketsError> {
         let fits = i32::try_from(counts.len()).ok().and_then(|count| first.checked_add(count));
         if counts.is_empty() || (first >= MIN_BUCKET && fits.is_some_and(|end| end <= MAX_BUCKET + 1)) {
-            let empty = counts.iter().take_while(|count| **count == 0).count();
-            let end = counts.iter().rposition(|count| *count > 0).map_or(empty, |last| last + 1);
-            let counts: Vec<u64> = counts.get(empty..end).unwrap_or_default().to_vec();
+            let empty = counts.iter().take_while(|count| *count == 0).count();
+            let end = counts.iter().rposition(|count| count > 0).map_or(empty, |last| last + 1);
+            let is_trimmed = end - empty == counts.len();
+            let counts = if is_trimmed {
+                counts
+            } else {
+                CompactCounts::new(&counts.iter().take(end).skip(empty).collect::<Vec<_>>())
+            };
             let first = if counts.is_empty() { 0 } else { first + empty as i32 };
             return Ok(Self { zero, first, counts });
         }
@@ -67,13 +76,18 @@ fn bucket(value: f64) -> i32 {
     index.min(MAX_BUCKET)
 }
 
-/// Upper bound of a bucket.
-fn upper(index: i32) -> f64 {
-    (f64::from(index + 1) / f64::from(PER_DOUBLING)).exp2()
+/// The lower bounds of all buckets, and the upper bound of the last one.
+static BOUNDS: LazyLock<Vec<f64>> = LazyLock::new(|| {
+    (MIN_BUCKET..=MAX_BUCKET + 1).map(|bound| (f64::from(bound) / f64::from(PER_DOUBLING)).exp2()).collect()
+});
+
+/// The lower bound of a bucket, then the upper bounds of it and of those after it.
+pub(crate) fn bounds(first: i32) -> &'static [f64] {
+    usize::try_from(first - MIN_BUCKET).ok().and_then(|place| BOUNDS.get(place..)).unwrap_or_default()
 }
 
 impl Histogram {
-    /// Counts a value `times` times. Negative numbers, NaN and infinity are not counted: `false`.
+    /// CompactCounts a value `times` times. Negative numbers, NaN and infinity are not counted: `false`.
     pub fn record(&mut self, value: f64, times: u64) -> bool {
         if !value.is_finite() || value < 0.0 {
             return false;
@@ -85,58 +99,50 @@ impl Histogram {
         if index < MIN_BUCKET {
             self.zero = self.zero.saturating_add(times);
         } else {
-            let count = self.slot(index);
-            *count = count.saturating_add(times);
+            self.add(index, &std::iter::once(times));
         }
         true
     }
 
-    /// The count of a bucket, created if missing.
-    fn slot(&mut self, index: i32) -> &mut u64 {
+    /// Adds counts to the buckets from one on, created if missing.
+    fn add(&mut self, first: i32, counts: &(impl ExactSizeIterator<Item = u64> + Clone)) {
         if self.counts.is_empty() {
-            self.first = index;
+            self.first = first;
         }
-        if index < self.first {
-            let missing = (self.first - index) as usize;
-            self.counts.splice(0..0, std::iter::repeat_n(0, missing));
-            self.first = index;
-        }
-        let at = (index - self.first) as usize;
-        if at >= self.counts.len() {
-            self.counts.resize(at + 1, 0);
-        }
-        &mut self.counts[at]
+        let before = (self.first - first).max(0) as usize;
+        self.first = self.first.min(first);
+        let at = (first - self.first) as usize;
+        let behind = (at + counts.len()).saturating_sub(before + self.counts.len());
+        self.counts.pad(before, behind);
+        self.counts.add(at, counts);
     }
 
     /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Self) {
         self.zero = self.zero.saturating_add(other.zero);
-        let Some(last) = other.counts.len().checked_sub(1) else { return };
-        // Create both ends first, so that buckets move at most once.
-        self.slot(other.first);
-        self.slot(other.first + last as i32);
-        let offset = (other.first - self.first) as usize;
-        for (mine, theirs) in self.counts.iter_mut().skip(offset).zip(&other.counts) {
-            *mine = mine.saturating_add(*theirs);
+        if self.counts.is_empty() {
+            (self.first, self.counts) = (other.first, other.counts.clone());
+        } else if !other.counts.is_empty() {
+            self.add(other.first, &other.counts.iter());
         }
     }
 
     /// Number of values.
     pub fn count(&self) -> u64 {
-        self.counts.iter().fold(self.zero, |sum, count| sum.saturating_add(*count))
+        self.counts.iter().fold(self.zero, u64::saturating_add)
     }
 
     /// The zero count, the index of the first bucket in OTLP's numbering, and the counts from that bucket on.
-    pub fn exponential(&self) -> (u64, i32, &[u64]) {
-        (self.zero, self.first, &self.counts)
+    pub fn exponential(&self) -> (u64, i32, impl ExactSizeIterator<Item = u64> + '_) {
+        (self.zero, self.first, self.counts.iter())
     }
 
     /// The inverse of [`Self::exponential`].
     ///
     /// # Errors
     /// When buckets are outside the valid range.
-    pub fn from_exponential(zero: u64, first: i32, counts: Vec<u64>) -> Result<Self, BucketsError> {
-        Self::try_from(Unchecked { zero, first, counts })
+    pub fn from_exponential(zero: u64, first: i32, counts: &[u64]) -> Result<Self, BucketsError> {
+        Self::try_from(Unchecked { zero, first, counts: CompactCounts::new(counts) })
     }
 
     /// The counts since `before`, an earlier state of this histogram; `None` if `before` is not an earlier state.
@@ -146,12 +152,12 @@ impl Histogram {
             return Some(Self { zero, ..self.clone() });
         }
         let offset = usize::try_from(before.first.checked_sub(self.first)?).ok()?;
-        let mut counts = self.counts.clone();
+        let mut counts: Vec<u64> = self.counts.iter().collect();
         for (at, earlier) in before.counts.iter().enumerate() {
             let count = counts.get_mut(offset + at)?;
-            *count = count.checked_sub(*earlier)?;
+            *count = count.checked_sub(earlier)?;
         }
-        Self::try_from(Unchecked { zero, first: self.first, counts }).ok()
+        Self::from_exponential(zero, self.first, &counts).ok()
     }
 
     /// Whether the histogram has no values.
@@ -162,8 +168,10 @@ impl Histogram {
     /// Count, lower and upper bound of each bucket that is not empty, ascending; zeros first.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, f64, f64)> + '_ {
         let zero = (self.zero > 0).then_some((self.zero, 0.0, 0.0));
-        let rest = self.counts.iter().zip(self.first..).filter(|(count, _)| **count > 0);
-        zero.into_iter().chain(rest.map(|(count, index)| (*count, upper(index - 1), upper(index))))
+        let bounds = bounds(self.first);
+        let both = bounds.iter().zip(bounds.iter().skip(1));
+        let rest = self.counts.iter().zip(both).filter(|(count, _)| *count > 0);
+        zero.into_iter().chain(rest.map(|(count, (lower, upper))| (count, *lower, *upper)))
     }
 
     /// The `share` quantile (0..=1), interpolated linearly inside its bucket. `None` when empty.
@@ -198,7 +206,11 @@ impl Histogram {
 
     /// Σ max(0, value − bound) ÷ Σ value, 0..=1: for CPU, the share of CPU time above a request. 0 when all values are 0.
     pub fn work_above(&self, bound: f64) -> f64 {
-        let work = self.sum();
+        self.work_above_of(self.sum(), bound)
+    }
+
+    /// As [`Self::work_above`], of a known sum of all values.
+    pub(crate) fn work_above_of(&self, work: f64, bound: f64) -> f64 {
         let above: f64 = self
             .buckets()
             .map(|(count, lower, upper)| {
@@ -240,7 +252,7 @@ mod tests {
     fn bounds_belong_to_the_bucket_below() {
         // OTLP, scale 3: 1 is the upper bound of bucket -1, 2 that of bucket 7.
         assert_eq!((bucket(1.0), bucket(1.0001), bucket(2.0), bucket(2.0001)), (-1, 0, 7, 8));
-        assert_eq!(of(&[2.0]).buckets().next(), Some((1, upper(6), 2.0)));
+        assert_eq!(of(&[2.0]).buckets().next(), Some((1, bounds(7)[0], 2.0)));
     }
 
     proptest! {
@@ -257,7 +269,7 @@ mod tests {
                 prop_assert_eq!(before.since(&now), None);
             }
             let (zero, _, counts) = now.exponential();
-            prop_assert_eq!(zero + counts.iter().sum::<u64>(), now.count());
+            prop_assert_eq!(zero + counts.sum::<u64>(), now.count());
         }
     }
 
@@ -278,7 +290,7 @@ mod tests {
         let histogram = of(&[0.0, 0.5, 2.0, 2.0]);
         assert_eq!(read(&serde_json::to_string(&histogram).unwrap()).unwrap(), histogram);
         let padded = r#"{"zero": 0, "first": 6, "counts": [0, 3, 0]}"#;
-        assert_eq!(read(padded).unwrap(), Histogram { zero: 0, first: 7, counts: vec![3] });
+        assert_eq!(read(padded).unwrap(), Histogram { zero: 0, first: 7, counts: CompactCounts::new(&[3]) });
         assert_eq!(read(r#"{"zero": 0, "first": 9, "counts": [0]}"#).unwrap(), Histogram::default());
         for first in [i32::MIN, -241, 495, i32::MAX] {
             let text = format!(r#"{{"zero": 0, "first": {first}, "counts": [1, 1]}}"#);

@@ -9,6 +9,7 @@
 /// Seconds in an hour.
 pub const HOUR: u64 = 3600;
 
+mod counts;
 mod rules;
 
 pub mod quantity;

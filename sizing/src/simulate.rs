@@ -3,8 +3,11 @@
 use serde::Serialize;
 
 use crate::{
-    cpu_quota::{QuotaOutcome, QuotaWhatIf},
-    engine::{cpu, memory::PeakHistory},
+    cpu_quota::QuotaOutcome,
+    engine::{
+        cpu::{self, RequestUsage},
+        memory::PeakHistory,
+    },
     evidence::{Evidence, Peak},
 };
 
@@ -52,8 +55,8 @@ pub struct Throttled {
 }
 
 impl Throttled {
-    fn new((quota, outcome): (&u64, &QuotaOutcome)) -> Self {
-        Self { quota: *quota, periods: outcome.share(), delayed_millis: outcome.delayed_millis }
+    fn new((quota, outcome): (u64, QuotaOutcome)) -> Self {
+        Self { quota, periods: outcome.share(), delayed_millis: outcome.delayed_millis }
     }
 }
 
@@ -91,11 +94,11 @@ pub struct CpuRequest {
 
 /// Simulates a CPU limit in millicores; `None` without a quota simulation.
 pub fn cpu_limit(evidence: &Evidence, limit: u64) -> Option<CpuLimit> {
-    let QuotaWhatIf(outcomes) = evidence
-        .quota_what_if()
-        .filter(|QuotaWhatIf(outcomes)| outcomes.values().any(|outcome| outcome.periods > 0))?;
-    let at_most = outcomes.range(..=limit).next_back().map(Throttled::new);
-    let at_least = outcomes.range(limit..).next().map(Throttled::new);
+    let simulated = evidence.quota_what_if()?;
+    let outcomes = || simulated.iter();
+    outcomes().find(|(_, outcome)| outcome.periods > 0)?;
+    let at_most = outcomes().rfind(|(quota, _)| *quota <= limit).map(Throttled::new);
+    let at_least = outcomes().find(|(quota, _)| *quota >= limit).map(Throttled::new);
     Some(CpuLimit { limit, at_most, at_least, current: current_limit(evidence) })
 }
 
@@ -117,7 +120,7 @@ pub fn memory_limit(evidence: &Evidence, limit: u64) -> Option<MemoryLimit> {
 
 /// Simulates a CPU request in millicores; `None` without CPU usage.
 pub fn cpu_request(evidence: &Evidence, request: u64) -> Option<CpuRequest> {
-    let (windows, window_millis, _) = cpu::request_windows(evidence);
+    let RequestUsage { windows, window_millis, .. } = RequestUsage::new(evidence);
     let cores = request as f64 / 1000.0;
     (!windows.is_empty()).then(|| CpuRequest {
         request,

@@ -24,7 +24,7 @@ use snug_tests::{
 const VERSIONS: std::ops::RangeInclusive<u32> = 25..=37;
 
 /// A kustomize component and the chart values that enable the same. The last two exclude others.
-const FEATURES: [(&str, &[&str]); 14] = [
+const FEATURES: [(&str, &[&str]); 15] = [
     ("cri-socket", &["--set", "criSocket=/run/containerd/containerd.sock"]),
     ("owner-lookup", &["--set", "ownerLookup=true"]),
     ("kube-state-metrics", &["--set", "kubeStateMetrics=true"]),
@@ -34,6 +34,7 @@ const FEATURES: [(&str, &[&str]); 14] = [
     ("pod-monitor", &["--set", "podMonitor.enabled=true"]),
     ("service-monitor", &["--set", "serviceMonitor.enabled=true"]),
     ("prometheus-rule", &["--set", "prometheusRule.enabled=true"]),
+    ("grafana-dashboards", &["--set", "grafanaDashboards.enabled=true"]),
     ("token-reviews", &["--set", "tokenReviews=true"]),
     ("cert-manager", &["--set", "certificates.source=cert-manager"]),
     ("runtime-cri-o", &["--set", "runtime=cri-o"]),
@@ -415,6 +416,27 @@ fn agents_can_use_secrets_of_the_shape_of_cert_managers() {
     openssl(folder.path(), "rsa -in pkcs8.key -traditional -out tls.key");
     assert!(fs::read_to_string(path("tls.key")).unwrap().contains("BEGIN RSA PRIVATE KEY"));
     assert!(server.reload().unwrap());
+}
+
+/// Fields of Chart.yaml by the rules of Artifact Hub: <https://artifacthub.io/docs/topics/annotations/helm/>.
+#[test]
+fn the_chart_passes_lint_and_has_what_artifact_hub_shows() {
+    let Some(tools) = tools() else { return };
+    let chart = tools.copy().join("helm/snug-agent");
+    let printed = tools.run("helm", &["lint", "--strict", &chart.display().to_string()]).unwrap();
+    assert!(printed.contains("0 chart(s) failed") && !printed.contains("[WARNING]"), "{printed}");
+    let chart: Value =
+        serde_saphyr::from_str(&fs::read_to_string(chart.join("Chart.yaml")).unwrap()).unwrap();
+    for field in ["description", "home", "sources", "keywords", "maintainers", "kubeVersion"] {
+        assert!(!chart[field].is_null(), "{field}");
+    }
+    let annotation = |name: &str| chart["annotations"][format!("artifacthub.io/{name}")].as_str().unwrap();
+    assert_eq!((annotation("category"), annotation("license")), ("monitoring-logging", "Apache-2.0 OR MIT"));
+    let links: Value = serde_saphyr::from_str(annotation("links")).unwrap();
+    for link in links.as_array().unwrap() {
+        let path = link["url"].as_str().unwrap().split_once("/blob/main/").unwrap().1;
+        assert!(deploy().join("..").join(path).is_file(), "{link}");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Tests of `deploy/monitoring`: alerts fire and stay silent in a real Prometheus' rule engine, have runbooks, and name metrics and
-//! labels of the agent's catalogue.
+//! labels of the agent's catalogue; so do the queries of the pages for people.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
-use snug_tests::{cannot_run, manifests::deploy};
+use snug_tests::{cannot_run, manifests::deploy, pages};
 
 /// Where the runbook of an alert is found.
 const RUNBOOKS: &str = "https://github.com/snug-rs/snug/blob/main/docs/runbooks/";
@@ -145,8 +145,21 @@ fn words(expr: &str) -> BTreeSet<&str> {
 
 /// Words of an expression that are neither of PromQL, nor a metric, nor a label of a metric in it.
 fn unknown(expr: &str, metrics: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
-    const PROMQL: [&str; 10] =
-        ["absent", "and", "by", "clamp_min", "increase", "or", "quantile_over_time", "rate", "sum", "up"];
+    const PROMQL: [&str; 13] = [
+        "absent",
+        "and",
+        "by",
+        "clamp_min",
+        "histogram_fraction",
+        "histogram_quantile",
+        "Inf",
+        "increase",
+        "or",
+        "quantile_over_time",
+        "rate",
+        "sum",
+        "up",
+    ];
     let words = words(expr);
     let labels: BTreeSet<&str> = words
         .iter()
@@ -205,4 +218,44 @@ fn operator_and_chart_have_the_same_rules() {
         }
         assert_eq!(fs::read_to_string(&path).unwrap_or_default(), expected, "{file}: run with SNUG_BLESS=1");
     }
+}
+
+/// The queries in the pages for people: one on each line that is no comment.
+fn queries_of_pages() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for page in pages::all() {
+        for block in page.blocks().unwrap().iter().filter(|block| block.language == "promql") {
+            for (number, line) in block.text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
+                all.push((format!("{}:{}", page.path, block.line + number), line.to_owned()));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn queries_of_the_pages_are_valid_and_name_metrics_of_the_catalogue() {
+    let mut metrics = catalogue();
+    let labels = ["namespace", "workload_kind", "workload", "container"].map(str::to_owned);
+    for rule in rules().iter().filter(|rule| !rule["record"].is_null()) {
+        metrics.insert(text(&rule["record"]).to_owned(), labels.clone().into());
+    }
+    let queries = queries_of_pages();
+    assert!(queries.len() > 30, "{}", queries.len());
+    for (place, query) in &queries {
+        assert_eq!(unknown(query, &metrics), BTreeSet::new(), "{place}: {query}");
+    }
+    if Command::new("promtool").arg("--version").output().is_err() {
+        return cannot_run("there is no promtool");
+    }
+    let rules: Vec<Value> =
+        queries.iter().map(|(_, query)| serde_json::json!({ "record": "query", "expr": query })).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("queries.yaml");
+    fs::write(&file, serde_json::json!({ "groups": [{ "name": "pages", "rules": rules }] }).to_string())
+        .unwrap();
+    let checked =
+        Command::new("promtool").args(["check", "rules", "--lint=none"]).arg(&file).output().unwrap();
+    let printed = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{printed}");
 }

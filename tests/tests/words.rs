@@ -16,9 +16,11 @@ use std::{
 };
 
 /// Files and folders that are searched.
-const SEARCHED: [&str; 14] = [
+const SEARCHED: [&str; 16] = [
     "ARCHITECTURE.md",
+    "CODE_OF_CONDUCT.md",
     "CONTRIBUTING.md",
+    "GOVERNANCE.md",
     "README.md",
     "SECURITY.md",
     "agent",

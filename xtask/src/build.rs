@@ -52,7 +52,7 @@ const DEMO_SETTINGS: &[&str] = &[
 impl Profile {
     fn apply(self, cargo: &mut Command) -> &mut Command {
         match self {
-            Self::Release => cargo.arg("--release"),
+            Self::Release => cargo.args(["--release", "--config", &without_paths()]),
             Self::Demo => cargo.args(DEMO_SETTINGS.iter().flat_map(|setting| ["--config", setting])),
         }
     }
@@ -64,6 +64,16 @@ impl Profile {
             Self::Demo => "debug",
         }
     }
+}
+
+/// A setting of cargo that keeps this machine's paths out of programs: they are the same wherever they are built.
+fn without_paths() -> String {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home =
+        home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))).unwrap_or_default();
+    let flags = [(home, "/cargo"), (workspace::root().to_path_buf(), "/snug")]
+        .map(|(from, to)| format!("\"--remap-path-prefix={}={to}\"", from.display()));
+    format!("target.'cfg(target_os = \"linux\")'.rustflags = [{}]", flags.join(", "))
 }
 
 /// Runs the task.

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -137,6 +138,23 @@ fn tsc_of(log: &str) -> Option<u64> {
     mhz.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(khz)
 }
 
+/// Environment variable of processes whose cgroup gets only idle CPU time: path of the cgroup's `cpu.idle`.
+pub(crate) const CPU_IDLE_VARIABLE: &str = "SNUG_CPU_IDLE_FILE";
+
+/// Waits until this process may use the CPU as any other.
+pub(crate) fn wait_for_cpu() {
+    if let Some(file) = std::env::var_os(CPU_IDLE_VARIABLE) {
+        wait_while_idle(Path::new(&file));
+    }
+}
+
+fn wait_while_idle(file: &Path) {
+    // Without the file there is no such cgroup any more.
+    while fs::read_to_string(file).is_ok_and(|text| text.trim() == "1") {
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
 /// Whether this process can open the file for reading.
 pub(crate) fn is_readable(path: &Path) -> bool {
     fs::File::open(path).is_ok()
@@ -182,6 +200,24 @@ mod tests {
         let refined = format!("{log}[    2.0] tsc: Refined TSC clocksource calibration: 2499.99 MHz\n");
         assert_eq!(tsc_of(&refined), Some(2_499_990));
         assert_eq!(tsc_of("nothing"), None);
+    }
+
+    #[test]
+    fn the_wait_for_the_cpu_ends_with_the_setting_or_its_cgroup() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cpu.idle");
+        wait_while_idle(&file);
+        for end in
+            [|file: &Path| fs::write(file, "0\n").unwrap(), |file: &Path| fs::remove_file(file).unwrap()]
+        {
+            fs::write(&file, "1\n").unwrap();
+            thread::scope(|scope| {
+                let waiting = scope.spawn(|| wait_while_idle(&file));
+                thread::sleep(Duration::from_millis(20));
+                assert!(!waiting.is_finished());
+                end(&file);
+            });
+        }
     }
 
     proptest! {

@@ -14,6 +14,7 @@ mod deny;
 mod doctor;
 mod elf;
 mod emulator;
+mod files;
 mod fuzz;
 mod host;
 mod image;
@@ -23,6 +24,7 @@ mod manifests;
 mod metadata;
 mod otlp;
 mod python;
+mod release;
 mod setup;
 mod test;
 mod toolchain;
@@ -43,6 +45,7 @@ enum Task {
     BuildEbpf(build_ebpf::Options),
     Build(build::Options),
     Image(image::Options),
+    Release(release::Options),
     Cluster(cluster::Options),
     Vm(vm::Options),
     Test(test::Options),
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf(options) => build_ebpf::run(&options),
         Task::Build(options) => build::run(&options),
         Task::Image(options) => image::run(&options),
+        Task::Release(options) => release::run(&options),
         Task::Cluster(options) => cluster::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Test(options) => test::run(&options),

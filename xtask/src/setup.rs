@@ -39,6 +39,8 @@ pub(crate) enum Need {
     Vm,
     /// Chromium, and axe in the cache, for tests of pages.
     Browser,
+    /// debootstrap, for `cargo xtask release --check`.
+    Release,
 }
 
 impl Need {
@@ -61,6 +63,7 @@ impl Need {
             Self::Cluster => (toolchain::CLUSTER_PACKAGES, "to run a Kubernetes node"),
             Self::Vm => (toolchain::GUEST_PACKAGES, "for virtual machines"),
             Self::Browser => (toolchain::BROWSER_PACKAGES, "to test pages"),
+            Self::Release => (toolchain::RELEASE_PACKAGES, "to test Debian packages"),
         }
     }
 }
@@ -96,7 +99,7 @@ pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
             Need::Cluster => Binaries::cached()?.ensure()?,
             Need::Vm => emulator::ensure()?,
             Need::Browser => browser::ensure()?,
-            Need::Lint | Need::Containers | Need::Terminal | Need::Bench => {}
+            Need::Lint | Need::Containers | Need::Terminal | Need::Bench | Need::Release => {}
         }
     }
     Ok(())

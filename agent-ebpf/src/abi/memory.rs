@@ -45,6 +45,8 @@ memory_fields! {
     peak_pages: u64 = "memory.watermark" for memory,
     /// Memory limit; `LONG_MAX` / page size: none.
     limit_pages: u64 = "memory.max" for memory,
+    /// Memory above which tasks are slowed down and reclaim; `LONG_MAX` / page size: none. cgroup v2 only.
+    high_pages: u64 = "memory.high" for memory,
     /// Charges that failed at the limit.
     failcnt: u64 = "memory.failcnt" for memory_events,
     /// Charged swap; cgroup v1: memory and swap together, in a union.

@@ -4,8 +4,8 @@
 /// The agent samples at most this many cgroup hierarchies.
 pub const MAX_HIERARCHIES: usize = 4;
 
-/// Cached cgroups that one run of `sample_active` checks.
-pub const SAMPLE_ACTIVE_CHUNK: u32 = 512;
+/// Cached cgroups that one run of `sample_active` checks. Few, because the verifier follows every iteration.
+pub const SAMPLE_ACTIVE_CHUNK: u32 = 128;
 
 /// Cached cgroups that one run of `resample` reads. Small, because the verifier explores the branches of every iteration.
 pub const RESAMPLE_CHUNK: u32 = 32;
@@ -53,4 +53,8 @@ pub struct CacheState {
     pub valid: u32,
     /// Cgroups that the last walk cached.
     pub cgroups: u32,
+    /// While `sample_active` runs: level of the last cgroup that used no CPU time, if it is above the next one.
+    pub idle_level: u32,
+    /// Padding; 0.
+    pub reserved: u32,
 }

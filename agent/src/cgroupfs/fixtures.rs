@@ -26,6 +26,7 @@ pub(super) const V2_5_10: &[Sample] = &[
         "some avg10=0.00 avg60=0.01 avg300=0.00 total=5120\nfull avg10=0.00 avg60=0.01 avg300=0.00 total=5000\n",
     ),
     ("memory.current", "41943040\n"),
+    ("memory.high", "50331648\n"),
     ("memory.max", "67108864\n"),
     ("memory.min", "0\n"),
     ("memory.events", "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\n"),

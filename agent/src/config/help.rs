@@ -57,8 +57,7 @@ pub(super) fn command() -> Command {
 }
 
 fn variables(spec: &OptionSpec, separator: &str) -> String {
-    let standard = spec.standard_variable().map(str::to_owned);
-    [spec.variable()].into_iter().chain(standard).collect::<Vec<_>>().join(separator)
+    [spec.variable()].into_iter().chain(spec.standard_variable()).collect::<Vec<_>>().join(separator)
 }
 
 fn default_shown(spec: &OptionSpec) -> &'static str {

@@ -159,4 +159,4 @@ fn check_access(config: &Config, inputs: &mut Inputs) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -17,37 +17,6 @@ use super::{
 };
 use crate::patterns::{DroppableLabel, Pattern};
 
-/// Variables of the OpenTelemetry specification that also set an option. The option's own `SNUG_*` variable wins.
-const STANDARD_VARIABLES: &[(&str, &str)] = &[
-    ("otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
-    ("otlp-metrics-endpoint", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
-    ("otlp-logs-endpoint", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"),
-    ("otlp-protocol", "OTEL_EXPORTER_OTLP_PROTOCOL"),
-    ("otlp-headers", "OTEL_EXPORTER_OTLP_HEADERS"),
-    ("otlp-compression", "OTEL_EXPORTER_OTLP_COMPRESSION"),
-    ("otlp-timeout", "OTEL_EXPORTER_OTLP_TIMEOUT"),
-    ("otlp-certificate", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
-    ("otlp-client-certificate", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
-    ("otlp-client-key", "OTEL_EXPORTER_OTLP_CLIENT_KEY"),
-    ("otlp-metrics-protocol", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"),
-    ("otlp-metrics-headers", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"),
-    ("otlp-metrics-compression", "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION"),
-    ("otlp-metrics-timeout", "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"),
-    ("otlp-metrics-certificate", "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE"),
-    ("otlp-metrics-client-certificate", "OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE"),
-    ("otlp-metrics-client-key", "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY"),
-    ("otlp-logs-protocol", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL"),
-    ("otlp-logs-headers", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"),
-    ("otlp-logs-compression", "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION"),
-    ("otlp-logs-timeout", "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT"),
-    ("otlp-logs-certificate", "OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE"),
-    ("otlp-logs-client-certificate", "OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE"),
-    ("otlp-logs-client-key", "OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY"),
-    ("otlp-temporality", "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"),
-    ("otlp-interval", "OTEL_METRIC_EXPORT_INTERVAL"),
-    ("otlp-resource-attributes", "OTEL_RESOURCE_ATTRIBUTES"),
-];
-
 const FAMILIES: Patterns =
     Patterns { subject: "metric families", allows: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':') };
 const NAMESPACES: Patterns =
@@ -82,9 +51,22 @@ impl OptionSpec {
         format!("SNUG_{}", self.key.replace('-', "_").to_ascii_uppercase())
     }
 
-    /// The variable of the OpenTelemetry specification that sets the same option.
-    pub fn standard_variable(&self) -> Option<&'static str> {
-        STANDARD_VARIABLES.iter().find(|(key, _)| *key == self.key).map(|(_, variable)| *variable)
+    /// The variable of the OpenTelemetry specification that sets the same option. The option's own variable wins.
+    pub fn standard_variable(&self) -> Option<String> {
+        let of_otlp = self.key.strip_prefix("otlp-")?;
+        let signal = of_otlp.strip_prefix("metrics-").or_else(|| of_otlp.strip_prefix("logs-"));
+        match of_otlp {
+            "temporality" => Some("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE".to_owned()),
+            "interval" => Some("OTEL_METRIC_EXPORT_INTERVAL".to_owned()),
+            "resource-attributes" => Some("OTEL_RESOURCE_ATTRIBUTES".to_owned()),
+            _ => match signal.unwrap_or(of_otlp) {
+                "endpoint" | "protocol" | "headers" | "compression" | "timeout" | "certificate"
+                | "client-certificate" | "client-key" => {
+                    Some(format!("OTEL_EXPORTER_{}", self.key.replace('-', "_").to_ascii_uppercase()))
+                }
+                _ => None,
+            },
+        }
     }
 
     /// The allowed values, as a phrase.

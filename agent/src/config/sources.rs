@@ -184,7 +184,7 @@ pub(super) fn variables(
 
 /// The option that a variable of the OpenTelemetry specification sets. That specification treats an empty variable as unset.
 fn standard(name: &str) -> Option<&'static OptionSpec> {
-    OPTIONS.iter().find(|spec| spec.standard_variable() == Some(name))
+    OPTIONS.iter().find(|spec| spec.standard_variable().as_deref() == Some(name))
 }
 
 /// Whether the kubelet sets this variable for a Service whose name begins with "snug".

@@ -23,6 +23,11 @@ fn loaded(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Loaded {
     }
 }
 
+/// The configuration without any option.
+pub(crate) fn defaults() -> Config {
+    loaded(&[], &[], None).config
+}
+
 fn errors(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Vec<String> {
     match load_from(args, env, file) {
         Err(ConfigErrors(errors)) => errors.iter().map(ToString::to_string).collect(),

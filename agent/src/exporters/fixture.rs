@@ -62,7 +62,7 @@ pub(super) fn values() -> Values {
     Values {
         cpu: Some(Cpu { usage_ns: 1_500_000_000 }),
         cpu_windows: Some(Arc::new(windows())),
-        quota_what_if: Some(Arc::new(QuotaWhatIf([(500, QuotaOutcome::from((211, 212, 213)))].into()))),
+        quota_what_if: Some(Arc::new(QuotaWhatIf::from_iter([(500, QuotaOutcome::from((211, 212, 213)))]))),
         runqueue: Some(Arc::new(durations(0.001, 4))),
         round_trips: Some(Arc::new(durations(0.02, 7))),
         cpu_split: Some(CpuSplit { user_ns: 1_000_000_000, system_ns: 500_000_000 }),
@@ -81,7 +81,12 @@ pub(super) fn values() -> Values {
             memory: Stall { some_ns: 12_000_000_000, full_ns: 2_000_000_000 },
             io: Stall { some_ns: 13_000_000_000, full_ns: 3_000_000_000 },
         }),
-        memory: Some(Memory { usage_bytes: 4096, peak_bytes: Some(8192), limit_bytes: Some(1 << 20) }),
+        memory: Some(Memory {
+            usage_bytes: 4096,
+            peak_bytes: Some(8192),
+            high_bytes: Some(9216),
+            limit_bytes: Some(1 << 20),
+        }),
         window_peak: Some(WindowPeak { bytes: 7168, source: PeakSource::Watermark }),
         memory_growth: Some(-12.5),
         memory_histograms: Some(Arc::new(MemoryHistograms {

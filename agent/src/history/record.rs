@@ -284,12 +284,12 @@ fn at_or_zero(values: &[u64], at: usize) -> u64 {
 
 fn written(histogram: &histogram::Histogram) -> Option<Histogram> {
     let (zero, first, counts) = histogram.exponential();
-    (!histogram.is_empty()).then(|| Histogram { zero, first, counts: counts.to_vec() })
+    (!histogram.is_empty()).then(|| Histogram { zero, first, counts: counts.collect() })
 }
 
 fn read(histogram: Option<Histogram>) -> Result<histogram::Histogram, BucketsError> {
     let Histogram { zero, first, counts } = histogram.unwrap_or_default();
-    histogram::Histogram::from_exponential(zero, first, counts)
+    histogram::Histogram::from_exponential(zero, first, &counts)
 }
 
 impl From<&evidence::HourRecord> for HourRecord {
@@ -364,9 +364,9 @@ impl TryFrom<HourRecord> for evidence::HourRecord {
 
 impl From<&cpu_quota::QuotaWhatIf> for QuotaWhatIf {
     fn from(what_if: &cpu_quota::QuotaWhatIf) -> Self {
-        let outcomes = || what_if.0.values();
+        let outcomes = || what_if.iter().map(|(_, outcome)| outcome);
         Self {
-            quotas: what_if.0.keys().copied().collect(),
+            quotas: what_if.iter().map(|(quota, _)| quota).collect(),
             periods: outcomes().map(|outcome| outcome.periods).collect(),
             throttled: outcomes().map(|outcome| outcome.throttled).collect(),
             delayed_millis: outcomes().map(|outcome| outcome.delayed_millis).collect(),
@@ -382,7 +382,7 @@ impl From<QuotaWhatIf> for cpu_quota::QuotaWhatIf {
             throttled: at_or_zero(&throttled, at),
             delayed_millis: at_or_zero(&delayed_millis, at),
         };
-        Self(quotas.iter().enumerate().map(|(at, quota)| (*quota, outcome(at))).collect())
+        quotas.iter().enumerate().map(|(at, quota)| (*quota, outcome(at))).collect()
     }
 }
 

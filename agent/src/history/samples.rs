@@ -51,7 +51,7 @@ pub(super) fn sample(number: u64, hour: u32) -> Evidence {
     record.kills = vec![OomKill { at: u64::from(hour) * 3600 + 20, limit: 128 << 20, pod: pod.clone() }];
     let outcome =
         |quota| QuotaOutcome { periods: 36_000, throttled: 10_000 / quota, delayed_millis: 90_000 / quota };
-    record.quota_what_if = Some(QuotaWhatIf([50, 100, 400].map(|quota| (quota, outcome(quota))).into()));
+    record.quota_what_if = Some(QuotaWhatIf::from_iter([50, 100, 400].map(|quota| (quota, outcome(quota)))));
     (record.periods, record.throttled, record.starts) = (36_000, 70, 2);
     record.exits = [(0, 1), (137, 1 + number)].into();
     record.stalled = Stalled { cpu_millis: 1, memory_millis: 20, io_millis: 300, refaults: 4000 };

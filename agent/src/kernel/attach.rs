@@ -11,7 +11,8 @@ use aya::{
     util::KernelVersion,
 };
 
-use crate::model::Verdict;
+use super::offsets::MissingField;
+use crate::{messages, model::Verdict};
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug)]
@@ -123,11 +124,13 @@ pub(super) fn attach(
     ebpf: &mut Ebpf,
     spec: &ProgramSpec,
     types: &Btf,
-    missing: &[&str],
+    missing: &[MissingField],
     unified: Option<&File>,
     links: &mut HashMap<&'static str, BtfTracePointLinkId>,
 ) -> Verdict {
-    if let Some(field) = missing.iter().find(|field| spec.required_fields.contains(field)) {
+    if let Some(field) =
+        missing.iter().map(|field| field.name).find(|field| spec.required_fields.contains(field))
+    {
         return Verdict::Unsupported(format!("the kernel's BTF has no {field}"));
     }
     let Some(program) = ebpf.program_mut(spec.name) else {
@@ -197,15 +200,7 @@ fn describe(error: &ProgramError, required: &[Capability]) -> String {
 /// its end.
 pub(super) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     const MAX_CHARS: usize = 600;
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
+    let text = messages::whole_chain(error);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = line.trim_end_matches(" Verifier output:").trim_end_matches('.').to_owned();
     match line.char_indices().rev().nth(MAX_CHARS) {
@@ -221,15 +216,11 @@ pub(super) fn remedy(error: &(dyn std::error::Error + 'static), required: &[Capa
     if !missing.is_empty() {
         return format!("; the agent lacks {}", names(missing.into_iter()));
     }
-    let mut source = Some(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<io::Error>()
-            && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
-        {
-            let has = names(required.iter());
-            return format!("; the agent has {has}: a security policy (seccomp, lockdown, LSM) forbids it");
-        }
-        source = cause.source();
+    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
+    let is_forbidden = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+    if causes.any(|cause| cause.downcast_ref().is_some_and(is_forbidden)) {
+        let has = names(required.iter());
+        return format!("; the agent has {has}: a security policy (seccomp, lockdown, LSM) forbids it");
     }
     String::new()
 }

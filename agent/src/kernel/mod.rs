@@ -33,7 +33,7 @@ pub use heap::trim_heap;
 pub use histograms::HistogramCounters;
 pub use iterator::CgroupIterator;
 pub use network::PROGRAMS as PACKET_PROGRAMS;
-pub use offsets::OffsetsError;
+pub use offsets::{MissingField, OffsetsError};
 pub use pass::Pass;
 pub use programs::{EbpfPrograms, KernelOptions};
 pub use runqueue::PROGRAMS as RUNQUEUE_PROGRAMS;

@@ -42,55 +42,54 @@ pub enum OffsetsError {
     Missing(&'static str),
 }
 
-/// Resolves every field. Fields that the kernel lacks are [`ABSENT`], and the second value has their names.
+/// A field that the kernel's BTF lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MissingField {
+    pub name: &'static str,
+    /// Names of the measurements that need it.
+    pub measurements: &'static [&'static str],
+}
+
+/// Resolves every field. Fields that the kernel lacks are [`ABSENT`], and in the second value.
 ///
 /// # Errors
 /// When the fields of a cgroup's id are missing.
-pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), OffsetsError> {
+pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<MissingField>), OffsetsError> {
     let mut missing = Vec::new();
+    let mut set = |at: &mut u32, found: Option<u32>, name, measurements| match found {
+        Some(offset) => *at = offset,
+        None => missing.push(MissingField { name, measurements }),
+    };
     let mut offsets = Offsets::ALL_ABSENT;
-    for path in Offsets::PATHS {
-        *(path.at)(&mut offsets) = by_name(btf, path, &mut missing);
+    for Path { name, structure, path, measurements, at } in Offsets::PATHS {
+        set(at(&mut offsets), offset(btf, structure, path), name, measurements);
     }
-    for path in MemoryOffsets::PATHS {
-        *(path.at)(&mut offsets.memory) = by_name(btf, path, &mut missing);
+    for Path { name, structure, path, measurements, at } in MemoryOffsets::PATHS {
+        set(at(&mut offsets.memory), offset(btf, structure, path), name, measurements);
     }
-    for (field, structure, controller, name) in [
-        (&mut offsets.cgroup_cpu, "cgroup", "cpu_cgrp_id", "cgroup.subsys[cpu]"),
-        (&mut offsets.cgroup_memory, "cgroup", "memory_cgrp_id", "cgroup.subsys[memory]"),
-        (&mut offsets.cgroup_pids, "cgroup", "pids_cgrp_id", "cgroup.subsys[pids]"),
-        (&mut offsets.css_set_memory, "css_set", "memory_cgrp_id", "css_set.subsys[memory]"),
-    ] {
-        match subsystem(btf, structure, controller) {
-            Some(offset) => *field = offset,
-            None => missing.push(name),
-        }
-    }
+    let of_memory = &["memory", "working_set", "memory_events", "swap"];
+    let cpu = subsystem(btf, "cgroup", "cpu_cgrp_id");
+    set(&mut offsets.cgroup_cpu, cpu, "cgroup.subsys[cpu]", &["throttling"]);
+    let memory = subsystem(btf, "cgroup", "memory_cgrp_id");
+    set(&mut offsets.cgroup_memory, memory, "cgroup.subsys[memory]", of_memory);
+    let pids = subsystem(btf, "cgroup", "pids_cgrp_id");
+    set(&mut offsets.cgroup_pids, pids, "cgroup.subsys[pids]", &["pids"]);
+    let of_tasks = subsystem(btf, "css_set", "memory_cgrp_id");
+    set(&mut offsets.css_set_memory, of_tasks, "css_set.subsys[memory]", &[]);
     // Before Linux 6.1 `psi` is a structure, not a pointer.
-    match btf.field("cgroup", "psi") {
-        Some(Field { offset, kind: FieldKind::Pointer }) => offsets.cgroup_psi = offset,
-        _ => missing.push("cgroup.psi"),
-    }
-    match inactive_file(btf) {
-        Some(offset) => offsets.vmstats_inactive_file = offset,
-        None => missing.push("memcg_vmstats.state[inactive_file]"),
-    }
-    match local_ooms(btf) {
-        Some(offset) => offsets.memory_local_ooms = offset,
-        None => missing.push("mem_cgroup.memory_events_local"),
-    }
+    let psi = btf.field("cgroup", "psi").filter(|field| field.kind == FieldKind::Pointer);
+    set(&mut offsets.cgroup_psi, psi.map(|field| field.offset), "cgroup.psi", &["pressure"]);
+    let inactive = "memcg_vmstats.state[inactive_file]";
+    set(&mut offsets.vmstats_inactive_file, inactive_file(btf), inactive, &["working_set"]);
+    set(&mut offsets.memory_local_ooms, local_ooms(btf), "mem_cgroup.memory_events_local", &[]);
     // The argument is the task since Linux 6.9, before that the pid.
     if btf.tracepoint_argument_is_pointer("mark_victim", 0) == Some(true) {
         offsets.mark_victim_task = 0;
     }
-    match per_cpu_runtime(btf) {
-        Some([counted, runtime, flushed]) => {
-            offsets.cgroup_per_cpu = counted;
-            offsets.per_cpu_runtime = runtime;
-            offsets.per_cpu_runtime_flushed = flushed;
-        }
-        None => missing.push("cgroup.rstat_cpu"),
-    }
+    let [counted, runtime, flushed] = per_cpu_runtime(btf).map_or([None; 3], |found| found.map(Some));
+    set(&mut offsets.cgroup_per_cpu, counted, "cgroup.rstat_cpu", &[]);
+    offsets.per_cpu_runtime = runtime.unwrap_or(ABSENT);
+    offsets.per_cpu_runtime_flushed = flushed.unwrap_or(ABSENT);
     for (offset, name) in [(offsets.cgroup_kn, "cgroup.kn"), (offsets.kernfs_id, "kernfs_node.id")] {
         if offset == ABSENT {
             return Err(OffsetsError::Missing(name));
@@ -99,14 +98,8 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<(Offsets, Vec<&'static str>), Off
     Ok((offsets, missing))
 }
 
-fn by_name<O>(btf: &Btf<'_>, path: &Path<O>, missing: &mut Vec<&'static str>) -> u32 {
-    btf.field(path.structure, path.path).map_or_else(
-        || {
-            missing.push(path.name);
-            ABSENT
-        },
-        |field| field.offset,
-    )
+fn offset(btf: &Btf<'_>, structure: &str, path: &str) -> Option<u32> {
+    btf.field(structure, path).map(|field| field.offset)
 }
 
 /// Offset of `<structure>.subsys[controller]`. The indexes of controllers depend on the kernel's configuration.

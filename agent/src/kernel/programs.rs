@@ -39,7 +39,7 @@ use super::{
     iterator::{CgroupIterator, Order},
     mapped::{MappedArray, map_array},
     network::{self, NetworkCounters, PacketCounting},
-    offsets::{self, OffsetsError},
+    offsets::{self, MissingField, OffsetsError},
     pass::Pass,
     runqueue::{self, ProgramCosts},
     sample::{CgroupCache, SampleKind},
@@ -105,7 +105,7 @@ pub struct EbpfPrograms {
     pub subtrees: Subtrees,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     verdicts: Vec<(&'static str, Verdict)>,
-    missing_fields: Vec<&'static str>,
+    missing_fields: Vec<MissingField>,
     _stats: Option<OwnedFd>,
 }
 
@@ -298,7 +298,7 @@ impl EbpfPrograms {
     }
 
     /// Fields that the kernel's BTF lacks. Measurements that need them come from cgroup files.
-    pub fn missing_fields(&self) -> &[&'static str] {
+    pub fn missing_fields(&self) -> &[MissingField] {
         &self.missing_fields
     }
 

@@ -1,23 +1,108 @@
-//! The agent itself: CPU time, memory, and how long no agent ran before.
+//! The agent itself: CPU time, memory, its eBPF programs, and how long no agent ran before.
 //!
 //! Files: `/proc/self/stat`; `agent.json` in the data directory. Metrics: `snug_agent_cpu_seconds_total`,
-//! `snug_agent_resident_bytes`, `snug_agent_away_seconds`, `snug_agent_starts_total`.
+//! `snug_agent_resident_bytes`, `snug_agent_downtime_seconds`, `snug_agent_starts_total`, `snug_agent_program_*`,
+//! `snug_agent_map_*`, `snug_agent_lost_events_total`, `snug_agent_skipped_total`.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::unix_now;
+use super::{Component, Round, evidence::UsageCollector};
+use crate::{
+    clock::unix_now,
+    config::Config,
+    kernel::EbpfPrograms,
+    model::{AgentRow, ProgramRow, Verdict},
+};
 
 /// Time between two heartbeats.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+pub(super) struct Agent {
+    /// Why there are no eBPF programs.
+    absent: Option<Verdict>,
+    heartbeat: Option<Heartbeat>,
+    next_heartbeat: Instant,
+}
+
+impl Agent {
+    /// Sets what does not change while the agent runs.
+    pub(super) fn start(round: &mut Round, absent: Option<Verdict>) -> Self {
+        let heartbeat = round.config.data_dir.as_deref().and_then(|directory| {
+            Heartbeat::start(directory, &round.config.proc_root)
+                .inspect_err(|error| tracing::warn!(%error, "no heartbeat is written"))
+                .ok()
+        });
+        round.agent = AgentRow {
+            node: node_name(&round.config).into(),
+            map_bytes: round.kernel.as_ref().map_or(0, EbpfPrograms::map_bytes),
+            started_unix: unix_now(),
+            downtime_seconds: heartbeat.as_ref().map_or(0.0, |heartbeat| heartbeat.downtime_seconds),
+            starts: heartbeat.as_ref().map_or(1, |heartbeat| heartbeat.starts),
+            ..AgentRow::default()
+        };
+        Self { absent, heartbeat, next_heartbeat: round.now }
+    }
+}
+
+impl Component for Agent {
+    fn round(&mut self, round: &mut Round) {
+        if !round.is_full {
+            return;
+        }
+        let Round { agent, kernel, config, naming, .. } = round;
+        match (kernel, &self.absent) {
+            (Some(kernel), _) => {
+                agent.programs = kernel.programs();
+                agent.maps = kernel.maps(agent.pass_cgroups);
+                agent.lost_events = kernel.lost();
+            }
+            (None, Some(verdict)) => agent.programs = absent_programs(verdict, config),
+            (None, None) => {}
+        }
+        agent.skipped = round.skipped.rows().chain(naming.skipped()).collect();
+        agent.skipped.push(("containers_never_named", round.store.never_named()));
+        agent.skipped.sort_unstable();
+        agent.unresolved_cgroups = round.hierarchies.iter().map(|tracked| tracked.unresolved).sum();
+        (agent.cpu_seconds, agent.resident_bytes) = own_cost();
+        agent.kubernetes = naming.watch_row();
+        agent.history = round.evidence.as_ref().map(UsageCollector::history);
+        if round.now >= self.next_heartbeat {
+            self.next_heartbeat = round.now + HEARTBEAT;
+            self.finish(round);
+        }
+    }
+
+    fn finish(&mut self, _: &mut Round) {
+        let failed = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.beat().err());
+        if let Some(error) = failed {
+            tracing::warn!(%error, "cannot write the heartbeat; no further ones are written");
+            self.heartbeat = None;
+        }
+    }
+}
+
+fn absent_programs(verdict: &Verdict, config: &Config) -> Vec<ProgramRow> {
+    EbpfPrograms::program_names(config.runqueue, config.packets)
+        .map(|name| ProgramRow { name, verdict: verdict.clone(), run_time_ns: 0, run_count: 0 })
+        .collect()
+}
+
+/// The configured name of the node, else the host name.
+pub fn node_name(config: &Config) -> String {
+    config.node_name.clone().unwrap_or_else(|| {
+        let name = fs::read_to_string(config.proc_root.join("sys/kernel/hostname")).unwrap_or_default();
+        name.trim().to_owned()
+    })
+}
 
 /// CPU time in seconds and resident memory in bytes of this process; zeros if `/proc/self/stat` cannot be read.
-pub(super) fn own_cost() -> (f64, u64) {
+fn own_cost() -> (f64, u64) {
     let Ok(stat) = procfs::process::Process::myself().and_then(|process| process.stat()) else {
         return (0.0, 0);
     };
@@ -55,18 +140,18 @@ struct State {
 
 /// A file in the data directory with the time when the agent was last alive.
 #[derive(Debug)]
-pub(super) struct Heartbeat {
+struct Heartbeat {
     path: PathBuf,
     boot_id: String,
     /// Number of agents started with this data directory, including this one.
-    pub(super) starts: u64,
+    starts: u64,
     /// Seconds between the last heartbeat of the previous agent and the start of this one; 0: no agent ran before on this boot.
-    pub(super) downtime_seconds: f64,
+    downtime_seconds: f64,
 }
 
 impl Heartbeat {
     /// Reads the last heartbeat and writes the first of this run. A file that cannot be parsed is ignored.
-    pub(super) fn start(data_dir: &Path, proc_root: &Path) -> Result<Self, HeartbeatError> {
+    fn start(data_dir: &Path, proc_root: &Path) -> Result<Self, HeartbeatError> {
         let path = data_dir.join("agent.json");
         let error = |source| HeartbeatError::Io { path: path.clone(), source };
         fs::create_dir_all(data_dir).map_err(error)?;
@@ -92,7 +177,7 @@ impl Heartbeat {
     }
 
     /// Writes a heartbeat: to a new file that is then renamed, so that a killed agent leaves the old or the new one.
-    pub(super) fn beat(&self) -> Result<(), HeartbeatError> {
+    fn beat(&self) -> Result<(), HeartbeatError> {
         let error = |source| HeartbeatError::Io { path: self.path.clone(), source };
         let state = State { boot_id: self.boot_id.clone(), last_alive: unix_now(), starts: self.starts };
         let bytes = serde_json::to_vec(&state).map_err(|source| error(source.into()))?;

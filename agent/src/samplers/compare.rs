@@ -101,7 +101,7 @@ mod tests {
     }
 
     fn memory(usage_bytes: u64, peak_bytes: Option<u64>) -> Values {
-        let memory = Some(Memory { usage_bytes, peak_bytes, limit_bytes: None });
+        let memory = Some(Memory { usage_bytes, peak_bytes, ..Memory::default() });
         Values { memory, ..Values::default() }
     }
 

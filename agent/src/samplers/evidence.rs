@@ -20,7 +20,7 @@ use snug_sizing::{
 };
 
 use self::{container::ContainerUsage, peaks::PeakFiles, sample_clock::SampleClock};
-use super::Sampler;
+use super::{Component, Round, Sampler};
 use crate::{
     clock::unix_now,
     history::{Batch, Sink},
@@ -45,46 +45,51 @@ impl Sampler {
     #[must_use]
     pub fn with_history(mut self, sink: Sink) -> Self {
         let window = u64::try_from(self.interval().as_millis()).unwrap_or(u64::MAX);
-        let options = EvidenceOptions {
-            quota_what_if: self.config.cpu_ladder,
-            memory_histograms: self.config.memory_histograms,
-        };
+        let config = &self.round.config;
+        let options =
+            EvidenceOptions { quota_what_if: config.cpu_ladder, memory_histograms: config.memory_histograms };
         let mut collector = UsageCollector::new(sink, window, options, unix_now());
-        let memory = self.hierarchies.iter().find(|tracked| tracked.hierarchy.has_v2_memory());
+        let memory = self.round.hierarchies.iter().find(|tracked| tracked.hierarchy.has_v2_memory());
         collector.peaks = memory.and_then(|tracked| PeakFiles::open(&tracked.hierarchy.mount));
-        self.evidence = Some(collector);
+        self.round.evidence = Some(collector);
         self
-    }
-
-    pub(super) fn collect_usage(&mut self, now: Instant, full: bool) {
-        let Some(evidence) = &mut self.evidence else { return };
-        let now_unix = unix_now();
-        evidence.observe_leaving(&self.store, now, now_unix);
-        if full {
-            let by_files = !self.sources.with_source(SourceKind::Kernel).contains(Measurement::Cpu);
-            evidence.observe(&self.store, by_files.then_some(now), now_unix);
-            for (key, values, seen) in evidence.new_values() {
-                self.store.update(key, values);
-                *seen = self.store.stamp(key).unwrap_or_default();
-            }
-        }
     }
 }
 
-impl Sampler {
-    /// Records exit codes of containers, and finishes the settled ones.
-    pub(super) fn collect_exits(&mut self, settled: &[Key]) {
+pub(super) struct UsageHistory;
+
+impl Component for UsageHistory {
+    /// Collects usage, and what containers have of it that ended. Those get no further values: they are settled here.
+    fn round(&mut self, round: &mut Round) {
+        let Round { store, now, .. } = round;
+        let now_unix = unix_now();
+        if let Some(evidence) = &mut round.evidence {
+            evidence.observe_leaving(store, *now, now_unix);
+            if round.is_full {
+                let by_files = !round.sources.with_source(SourceKind::Kernel).contains(Measurement::Cpu);
+                evidence.observe(store, by_files.then_some(*now), now_unix);
+                for (key, values, seen) in evidence.new_values() {
+                    store.update(key, values);
+                    *seen = store.stamp(key).unwrap_or_default();
+                }
+            }
+        }
+        round.settled = store.settle(*now);
         // Taken even if nothing records them, so that they do not accumulate.
-        let (exits, finished) = (self.store.take_exits(), self.store.take_finished());
-        let Some(evidence) = &mut self.evidence else { return };
+        let (exits, finished) = (store.take_exits(), store.take_finished());
+        let Some(evidence) = &mut round.evidence else { return };
         for (key, code) in exits {
-            evidence.exited(&self.store, key, code, unix_now());
+            evidence.exited(store, key, code, now_unix);
         }
-        if !settled.is_empty() {
-            evidence.end(settled, unix_now());
-        }
+        evidence.end(&round.settled, now_unix);
         for (key, identity) in finished {
-            evidence.finish_one(key, &identity, unix_now());
+            evidence.finish_one(key, &identity, now_unix);
+        }
+    }
+
+    fn finish(&mut self, round: &mut Round) {
+        if let Some(evidence) = &mut round.evidence {
+            evidence.finish(&round.store, unix_now());
         }
     }
 }

@@ -1,12 +1,20 @@
 //! One sampled hierarchy: its iterator, and which cgroup in the store each of its directories is.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use snug_ebpf::abi::snapshot::SnapshotRecord;
 
-use crate::{cgroupfs::mounts::Hierarchy, kernel::CgroupIterator, store::Key};
+use crate::{
+    cgroupfs::mounts::{Hierarchy, Version},
+    kernel::CgroupIterator,
+    retry::Outage,
+    store::Key,
+};
 
 /// Directories of a hierarchy that are kept, if containers make more below themselves.
 const MAX_DIRECTORIES: usize = 65_536;
@@ -53,6 +61,10 @@ pub(super) struct TrackedHierarchy {
     pub(super) walk: Option<CgroupIterator>,
     /// Time of the last walk.
     pub(super) last_walk: Option<Instant>,
+    /// When its directories may be listed next, and the pause until then.
+    pub(super) listing: Option<(Instant, Duration)>,
+    /// Since listings fail.
+    pub(super) outage: Outage,
     /// Time of the last pass for the number of tasks alone.
     pub(super) tasks_sampled: Option<Instant>,
     /// Directories by kernfs id.
@@ -77,12 +89,14 @@ pub(super) struct TrackedHierarchy {
 }
 
 impl TrackedHierarchy {
-    pub(super) fn new(hierarchy: Hierarchy, id: u32) -> Self {
+    pub(super) fn new(hierarchy: Hierarchy) -> Self {
         Self {
+            id: hierarchy_number(&hierarchy),
             hierarchy,
-            id,
             walk: None,
             last_walk: None,
+            listing: None,
+            outage: Outage::default(),
             tasks_sampled: None,
             present: FxHashMap::default(),
             order: Vec::new(),
@@ -233,11 +247,23 @@ impl TrackedHierarchy {
     }
 }
 
+/// The kernel's id of a hierarchy: 0 for cgroup v2, else from `/proc/cgroups`; `u32::MAX` if it is not known.
+fn hierarchy_number(hierarchy: &Hierarchy) -> u32 {
+    if hierarchy.version == Version::V2 {
+        return 0;
+    }
+    let Ok(controllers) = procfs::cgroups() else { return u32::MAX };
+    controllers
+        .0
+        .iter()
+        .find(|controller| hierarchy.has(&controller.name))
+        .map_or(u32::MAX, |controller| controller.hierarchy)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        cgroupfs::mounts::Version,
         identity::path,
         store::{Appearance, Store},
     };
@@ -256,7 +282,7 @@ mod tests {
             controllers: Vec::new(),
             root_in_hierarchy: "/".into(),
         };
-        let mut tracked = TrackedHierarchy::new(hierarchy, 0);
+        let mut tracked = TrackedHierarchy::new(hierarchy);
         for (id, key) in (1..).zip(keys) {
             tracked.insert(id, ResolvedCgroup::Cgroup(key));
         }

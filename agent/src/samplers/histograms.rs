@@ -72,11 +72,11 @@ impl CgroupHistograms {
         if before == *counted {
             return;
         }
-        let new =
-            counted.counts.iter().zip(&before.counts).map(|(now, before)| now.wrapping_sub(*before).into());
+        let pairs = counted.counts.iter().zip(&before.counts);
+        let new: Vec<u64> = pairs.map(|(now, before)| now.wrapping_sub(*before).into()).collect();
         let zero = counted.zero.wrapping_sub(before.zero).into();
         // Cannot fail: a `Histogram` covers all buckets of a record.
-        if let Ok(new) = Histogram::from_exponential(zero, FIRST_BUCKET, new.collect()) {
+        if let Ok(new) = Histogram::from_exponential(zero, FIRST_BUCKET, &new) {
             let sum = Arc::make_mut(sum);
             sum.histogram.merge(&new);
             sum.sum += counted.sum_ns.wrapping_sub(before.sum_ns) as f64 / 1e9;

@@ -13,17 +13,15 @@ use std::{
 
 use procfs::FromRead as _;
 
+use super::{Component, Round};
 use crate::{
     model::{HostRow, Machine},
-    store::Store,
     values::IoDevice,
 };
 
 /// Time between two readings: CPUs and memory can be hot-plugged, device numbers reused.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The host, as last read.
-#[derive(Debug)]
 pub(super) struct Host {
     proc_root: PathBuf,
     sys_root: PathBuf,
@@ -36,18 +34,6 @@ impl Host {
     pub(super) fn new(proc_root: PathBuf, sys_root: PathBuf, now: Instant) -> Self {
         let row = Arc::new(HostRow { machine: machine(&proc_root, &sys_root), devices: BTreeMap::new() });
         Self { proc_root, sys_root, row, due: now + REFRESH_INTERVAL }
-    }
-
-    /// The values for the published view.
-    pub(super) fn row(&self) -> Arc<HostRow> {
-        self.row.clone()
-    }
-
-    /// Looks up the names of devices that are new in the store, and reads everything again once per interval.
-    pub(super) fn refresh(&mut self, store: &Store, now: Instant) {
-        let values = store.living().filter_map(|(key, _)| store.values(key));
-        let devices = values.flat_map(|values| values.io.iter().flat_map(|io| io.iter()));
-        self.update(devices, now);
     }
 
     fn update<'a>(&mut self, devices: impl Iterator<Item = &'a IoDevice>, now: Instant) {
@@ -65,6 +51,19 @@ impl Host {
         if row != *self.row {
             self.row = Arc::new(row);
         }
+    }
+}
+
+impl Component for Host {
+    /// Looks up the names of devices that are new in the store, and reads everything again once per interval.
+    fn round(&mut self, round: &mut Round) {
+        if !round.is_full {
+            return;
+        }
+        let Round { store, now, host, .. } = round;
+        let values = store.living().filter_map(|(key, _)| store.values(key));
+        self.update(values.flat_map(|values| values.io.iter().flat_map(|io| io.iter())), *now);
+        *host = Arc::clone(&self.row);
     }
 }
 
@@ -236,12 +235,12 @@ mod tests {
         let devices =
             [(254, 0), (7, 1)].map(|(major, minor)| IoDevice { major, minor, ..IoDevice::default() });
         host.update(devices.iter(), now);
-        let names = |host: &Host| host.row().devices.values().cloned().collect::<Vec<_>>();
+        let names = |host: &Host| host.row.devices.values().cloned().collect::<Vec<_>>();
         assert_eq!(names(&host), ["", "/dev/vda"]);
-        let before = host.row();
+        let before = Arc::clone(&host.row);
         write(root.path(), "dev/block/7:1/uevent", "DEVNAME=mapper/a\n");
         host.update(devices.iter(), now + REFRESH_INTERVAL / 2);
-        assert!(Arc::ptr_eq(&before, &host.row()), "unchanged, so not replaced");
+        assert!(Arc::ptr_eq(&before, &host.row), "unchanged, so not replaced");
         host.update(devices.iter(), now + REFRESH_INTERVAL);
         assert_eq!(names(&host), ["/dev/mapper/a", "/dev/vda"]);
     }

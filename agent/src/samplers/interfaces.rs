@@ -13,17 +13,11 @@ use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
-    time::{Duration, Instant},
 };
 
-use super::{
-    files::FileSampler,
-    processes::gone,
-    round_robin::RoundRobin,
-    skipped::{Cause, Skipped},
-};
+use super::{Component, Round, processes::gone, round_robin::RoundRobin, skipped::Cause};
 use crate::{
     identity::Level,
     store::{Key, Store},
@@ -37,10 +31,8 @@ const MAX_PROCESSES_TRIED: usize = 4;
 /// `lib/container/libcontainer/handler.go` (6a0c4f25).
 const IGNORED: [&str; 4] = ["lo", "veth", "docker", "nerdctl"];
 
-/// Reads network interfaces into the store.
-#[derive(Debug)]
+#[derive(Default)]
 pub(super) struct InterfaceSampler {
-    proc_root: PathBuf,
     /// The order of reading. `None`: the host, which comes first.
     queue: RoundRobin<Option<Target>>,
     /// The host's namespace, as the inode of its `net/dev`.
@@ -80,37 +72,30 @@ impl Claim {
     }
 }
 
-impl InterfaceSampler {
-    pub(super) fn new(proc_root: PathBuf) -> Self {
-        Self { proc_root, queue: RoundRobin::default(), host: None, owners: HashMap::new() }
-    }
-
-    /// Reads the interfaces of the pods and containers that are due, so that each is read once per `interval`.
-    pub(super) fn sample(
-        &mut self,
-        store: &mut Store,
-        files: &mut FileSampler,
-        now: Instant,
-        interval: Duration,
-        skipped: &mut Skipped,
-    ) {
-        let owners = &mut self.owners;
-        let due = self.queue.due(now, interval, || {
+impl Component for InterfaceSampler {
+    /// Reads the interfaces of the pods and containers that are due, so that each is read once per `slow-interval`.
+    fn round(&mut self, round: &mut Round) {
+        let Self { queue, owners, .. } = self;
+        let store = &round.store;
+        let due = queue.due(round.now, round.config.slow_interval, || {
             owners.retain(|_, owner| store.identity(owner.row).is_some());
             [None].into_iter().chain(targets(store).into_iter().map(Some)).collect()
         });
         for target in due {
             match (target, self.host) {
-                (None, _) => self.sample_host(store, skipped),
-                (Some(target), Some(host)) => self.sample_target(&target, host, store, files, skipped),
+                (None, _) => self.sample_host(round),
+                (Some(target), Some(host)) => self.sample_target(&target, host, round),
                 // Without the host's namespace, pods with `hostNetwork` cannot be recognised.
-                (Some(_), None) => skipped[Cause::InterfacesWithoutHost] += 1,
+                (Some(_), None) => round.skipped[Cause::InterfacesWithoutHost] += 1,
             }
         }
     }
+}
 
-    fn sample_host(&mut self, store: &mut Store, skipped: &mut Skipped) {
-        match read(&self.proc_root, 1) {
+impl InterfaceSampler {
+    fn sample_host(&mut self, round: &mut Round) {
+        let Round { store, skipped, config, .. } = round;
+        match read(&config.proc_root, 1) {
             Ok(seen) => {
                 self.host = Some(seen.namespace);
                 skipped[Cause::InterfaceLines] += seen.skipped;
@@ -122,18 +107,12 @@ impl InterfaceSampler {
         }
     }
 
-    fn sample_target(
-        &mut self,
-        target: &Target,
-        host: u64,
-        store: &mut Store,
-        files: &mut FileSampler,
-        skipped: &mut Skipped,
-    ) {
+    fn sample_target(&mut self, target: &Target, host: u64, round: &mut Round) {
         let Some(first) = target.rows.first().copied() else { return };
-        let seen = target.rows.iter().find_map(|key| self.read_cgroup(*key, store, files, skipped));
+        let seen = target.rows.iter().find_map(|key| read_cgroup(*key, round));
         // If no process could be read, the row keeps its interfaces.
         let Some(NetDev { namespace, interfaces, .. }) = seen else { return };
+        let store = &mut round.store;
         let shown = namespace != host && self.claim(namespace, target, first, store);
         set_interfaces(store, first, if shown { interfaces } else { Vec::new() });
         for other in target.rows.iter().skip(1) {
@@ -158,34 +137,28 @@ impl InterfaceSampler {
         self.owners.insert(namespace, NamespaceOwner { claim: target.claim.clone(), row: first });
         true
     }
+}
 
-    /// The interfaces that the first running process of a cgroup sees; `None` if there is none, or none in the agent's PID
-    /// namespace.
-    fn read_cgroup(
-        &self,
-        key: Key,
-        store: &Store,
-        files: &mut FileSampler,
-        skipped: &mut Skipped,
-    ) -> Option<NetDev> {
-        let is_empty = store.values(key).and_then(|values| values.pids).is_some_and(|pids| pids.current == 0);
-        let path = store.identity(key).filter(|_| !is_empty).map(|identity| identity.path.clone())?;
-        let pids = files.processes(&path, skipped).unwrap_or_default();
-        if !pids.is_empty() && pids.iter().all(|pid| *pid == 0) {
-            skipped[Cause::InterfacesOutOfSight] += 1;
-        }
-        for pid in pids.into_iter().filter(|pid| *pid != 0).take(MAX_PROCESSES_TRIED) {
-            match read(&self.proc_root, pid) {
-                Ok(seen) => {
-                    skipped[Cause::InterfaceLines] += seen.skipped;
-                    return Some(seen);
-                }
-                Err(error) if gone(&error) => {}
-                Err(_) => skipped[Cause::Interfaces] += 1,
-            }
-        }
-        None
+/// The interfaces that the first running process of a cgroup sees; `None` if there is none, or none in the agent's PID namespace.
+fn read_cgroup(key: Key, round: &mut Round) -> Option<NetDev> {
+    let Round { store, files, skipped, config, .. } = round;
+    let is_empty = store.values(key).and_then(|values| values.pids).is_some_and(|pids| pids.current == 0);
+    let path = store.identity(key).filter(|_| !is_empty).map(|identity| identity.path.clone())?;
+    let pids = files.processes(&path, skipped).unwrap_or_default();
+    if !pids.is_empty() && pids.iter().all(|pid| *pid == 0) {
+        skipped[Cause::InterfacesOutOfSight] += 1;
     }
+    for pid in pids.into_iter().filter(|pid| *pid != 0).take(MAX_PROCESSES_TRIED) {
+        match read(&config.proc_root, pid) {
+            Ok(seen) => {
+                skipped[Cause::InterfaceLines] += seen.skipped;
+                return Some(seen);
+            }
+            Err(error) if gone(&error) => {}
+            Err(_) => skipped[Cause::Interfaces] += 1,
+        }
+    }
+    None
 }
 
 /// Sets the interfaces of a row. A row that never had interfaces is not changed if there are none.

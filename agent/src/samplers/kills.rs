@@ -1,14 +1,14 @@
 //! OOM kills that no eBPF program reports: those that the counters of cgroups show, and those that only pod statuses show.
 //!
-//! Files: `memory.events`; on v1 `memory.oom_control` and `memory.max_usage_in_bytes`. Such kills are in the usage history. They are not in
-//! `snug_workload_oom_kills_total`, which has the limit that the kernel enforced.
+//! Files: `memory.events`; on v1 `memory.oom_control` and `memory.max_usage_in_bytes`. No metric: such kills are in the usage history. They are not
+//! in `snug_workload_oom_kills_total`, which has the limit that the kernel enforced.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    Sampler,
+    Component, Round,
     oom::{InPod, exceeded_limit},
 };
 use crate::{
@@ -81,54 +81,66 @@ impl KillCounters {
         };
         killed.into_iter().map(|(key, path)| (key, scope(&key, &path))).collect()
     }
+}
 
-    /// Drops the counters of removed cgroups.
-    pub(super) fn forget(&mut self, gone: &[Key]) {
-        for key in gone {
+impl Component for KillCounters {
+    fn round(&mut self, round: &mut Round) {
+        if round.is_full {
+            self.finish(round);
+        }
+    }
+
+    fn finish(&mut self, round: &mut Round) {
+        if !round.is_running("oom_kill") {
+            self.count(round);
+        }
+        let kills = round.store.take_reported_kills(round.naming.pods(), round.kills_since(), round.now);
+        for kill in kills {
+            round.count_reported_kill(&kill);
+        }
+    }
+
+    fn forget(&mut self, _: &mut Round, settled: &[Key]) {
+        for key in settled {
             self.seen.remove(key);
         }
     }
 }
 
-impl Sampler {
-    /// Counts OOM kills that no eBPF program reports; called in each full round.
-    pub(super) fn count_unreported_kills(&mut self, now: Instant) {
-        if !self.kernel.as_ref().is_some_and(|kernel| kernel.is_running("oom_kill")) {
-            self.count_kills_by_counters();
-        }
-        let kills = self.store.take_reported_kills(self.naming.pods(), self.kills_since(), now);
-        for kill in kills {
-            self.count_reported_kill(&kill);
+impl KillCounters {
+    fn count(&mut self, round: &mut Round) {
+        let has_oom = round.hierarchies.iter().any(|tracked| tracked.hierarchy.has_v2_memory());
+        for (key, scope) in self.kills(&round.store, round.agent.started_unix, has_oom) {
+            round.count_kill(key, scope);
         }
     }
+}
 
+impl Round {
     /// Kills that ended before this time are in the history already: an earlier agent with the same data directory recorded them.
     fn kills_since(&self) -> f64 {
         let agent = &self.agent;
         if agent.starts > 1 { agent.started_unix - agent.downtime_seconds } else { 0.0 }
     }
 
-    fn count_kills_by_counters(&mut self) {
-        let has_oom = self.hierarchies.iter().any(|tracked| tracked.hierarchy.has_v2_memory());
-        for (key, scope) in self.kill_counters.kills(&self.store, self.agent.started_unix, has_oom) {
-            let limited = match scope {
-                OomScope::Container => Some(key),
-                OomScope::Pod => self.pod_of(key),
-                OomScope::Ancestor | OomScope::Node => None,
-            };
-            let limit = limited.and_then(|key| self.memory_of(key)).and_then(|memory| memory.limit_bytes);
-            let exceeded = exceeded_limit(scope, limit, || self.in_pod(key));
-            tracing::info!(
-                path = self.store.identity(key).map_or("", |identity| &identity.path),
-                limit = scope.as_str(),
-                limit_bytes = limit,
-                "OOM kill, by the counters of the cgroup"
-            );
-            // Also if another cgroup was too large: no status may report it as one at the container's limit.
-            self.store.account_oom_kill(key);
-            if let (Some(limit), Some(evidence)) = (exceeded, self.evidence.as_mut()) {
-                evidence.oom_killed(&self.store, key, unix_now(), limit);
-            }
+    fn count_kill(&mut self, key: Key, scope: OomScope) {
+        let limited = match scope {
+            OomScope::Container => Some(key),
+            OomScope::Pod => self.pod_of(key),
+            OomScope::Ancestor | OomScope::Node => None,
+        };
+        let limit = limited.and_then(|key| self.memory_of(key)).and_then(|memory| memory.limit_bytes);
+        let exceeded = exceeded_limit(scope, limit, || self.in_pod(key));
+        tracing::info!(
+            path = self.store.identity(key).map_or("", |identity| &identity.path),
+            limit = scope.as_str(),
+            limit_bytes = limit,
+            "OOM kill, by the counters of the cgroup"
+        );
+        // Also if another cgroup was too large: no status may report it as one at the container's limit.
+        self.store.account_oom_kill(key);
+        if let (Some(limit), Some(evidence)) = (exceeded, self.evidence.as_mut()) {
+            evidence.oom_killed(&self.store, key, unix_now(), limit);
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use super::{Component, Round};
 use crate::{
     cri::CriNames,
     identity::{
@@ -21,7 +22,9 @@ use crate::{
         pods_file::PodsFile,
     },
     kubernetes::PodWatch,
-    model::{AgentRule, Pods},
+    messages,
+    model::{AgentRule, KubernetesRow, Pods},
+    retry::Outage,
     store::{Key, Store, Unnamed},
 };
 
@@ -31,6 +34,21 @@ const SANDBOX_PROGRAM: &str = "pause";
 const LIB_ROOT: &str = "/var/lib";
 /// How often the runtime's state of a container without a name is read, and whether the container is a sandbox.
 const MAX_ATTEMPTS: u8 = 5;
+
+pub(super) struct NameSampler;
+
+impl Component for NameSampler {
+    fn round(&mut self, round: &mut Round) {
+        round.name_living();
+        round.naming.name_ended(&mut round.store, round.now);
+    }
+
+    fn forget(&mut self, round: &mut Round, settled: &[Key]) {
+        for key in settled {
+            round.naming.attempts.remove(key);
+        }
+    }
+}
 
 /// The source of pods.
 #[derive(Debug)]
@@ -54,7 +72,7 @@ pub(super) struct Naming {
     appeared: bool,
     /// Attempts to name containers that are not in `pods`.
     attempts: HashMap<Key, u8>,
-    bundle_error_logged: bool,
+    outage: Outage,
     /// The container runtime's socket, if configured.
     runtime: Option<Arc<CriNames>>,
     /// Number of pods in the file that could not be used.
@@ -76,7 +94,7 @@ impl Naming {
             run_root,
             lib_root: LIB_ROOT.into(),
             attempts: HashMap::new(),
-            bundle_error_logged: false,
+            outage: Outage::default(),
             runtime: None,
             skipped_pods: 0,
             failed_reloads: 0,
@@ -97,6 +115,12 @@ impl Naming {
     /// The known pods.
     pub(super) fn pods(&self) -> &Arc<Pods> {
         &self.pods
+    }
+
+    /// State of the watch of pods, if there is one.
+    pub(super) fn watch_row(&self) -> Option<KubernetesRow> {
+        let PodSource::Watch(watched) = &self.source else { return None };
+        Some(watched.row(&self.pods))
     }
 
     /// Numbers for `snug_agent_skipped_total`, by kind.
@@ -201,13 +225,6 @@ impl Naming {
         Some((names, Level::Sandbox))
     }
 
-    /// Drops the state of settled cgroups.
-    pub(super) fn forget(&mut self, gone: &[Key]) {
-        for key in gone {
-            self.attempts.remove(key);
-        }
-    }
-
     fn reload(&mut self) {
         let pods = match &mut self.source {
             PodSource::None => return,
@@ -230,11 +247,8 @@ impl Naming {
                 }),
                 Err(error) => {
                     self.failed_reloads += 1;
-                    let error = anyhow::Error::from(error);
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "cannot read the pods file; pods keep their names"
-                    );
+                    let error = messages::chain(&error);
+                    tracing::warn!(error, "cannot read the pods file; pods keep their names");
                     None
                 }
             },
@@ -299,11 +313,10 @@ impl Naming {
     fn bundle(&mut self, id: &str) -> Option<Bundle> {
         let on_disk = bundle::find(&self.run_root, id).unwrap_or_else(|error| {
             self.failed_bundles += 1;
-            if !std::mem::replace(&mut self.bundle_error_logged, true) {
-                let error = anyhow::Error::from(error);
+            if let Some(error) = self.outage.new_cause(&error) {
                 tracing::warn!(
-                    error = format!("{error:#}"),
-                    "cannot read a container's bundle; containers have no names until their pods are known (logged once)"
+                    error,
+                    "cannot read a container's bundle; it has no name until its pod is known"
                 );
             }
             None

@@ -14,7 +14,7 @@ use std::{collections::HashMap, time::Instant};
 use rustc_hash::FxHashMap;
 
 use super::{
-    Sampler,
+    Component, Round,
     budget::{Cost, CpuBudget},
     hierarchy::ResolvedCgroup,
     histograms::{CgroupHistograms, READ_INTERVAL},
@@ -22,8 +22,7 @@ use super::{
     unknown_cgroups::UnknownCgroups,
 };
 use crate::{
-    kernel::{EbpfPrograms, PACKET_PROGRAMS},
-    model::BudgetRow,
+    kernel::{EbpfPrograms, KernelEvent, KernelEventKind, PACKET_PROGRAMS},
     store::Key,
     values::{Network, Tcp, Values},
 };
@@ -54,8 +53,6 @@ impl NetworkKinds {
     }
 }
 
-/// State between rounds.
-#[derive(Debug)]
 pub(super) struct NetworkSampler {
     budget: CpuBudget,
     /// Counters of removed cgroups inside each container.
@@ -76,109 +73,112 @@ impl NetworkSampler {
             next: None,
         }
     }
+}
 
-    /// State of the counting of packets, for the agent's metrics.
-    pub(super) fn row(&self, kernel: &EbpfPrograms) -> BudgetRow {
-        self.budget.row(kernel.packets.cost_ns())
+impl Component for NetworkSampler {
+    fn round(&mut self, round: &mut Round) {
+        if !round.is_full {
+            return;
+        }
+        self.count(round);
+        self.sample_round_trips(round);
+        let kernel = round.kernel.as_ref().filter(|_| round.config.packets);
+        round.agent.network = kernel.map(|kernel| self.budget.row(kernel.packets.cost_ns()));
     }
 
-    /// Drops the state of settled cgroups.
-    pub(super) fn forget(&mut self, gone: &[Key]) {
-        for key in gone {
+    /// Reads the counters of a removed cgroup for the last time.
+    fn event(&mut self, round: &mut Round, index: usize, event: &KernelEvent) {
+        let (KernelEventKind::Removed { .. }, 0, id) = (&event.kind, event.hierarchy, event.id) else {
+            return;
+        };
+        let Some(known) = round.resolve(index, id) else { return };
+        let (Some(kernel), Some(key)) = (&mut round.kernel, known.owner()) else { return };
+        if let Some(counted) = kernel.network.get(id) {
+            kernel.network.remove(id);
+            add(self.ended.entry(key).or_default(), &counted);
+        }
+        self.round_trips.finish(&kernel.round_trips, id, Some(key));
+        kernel.round_trips.remove(id);
+        // Cgroups inside the container were removed before it, so the sum is final.
+        if known == ResolvedCgroup::Cgroup(key) {
+            let sum = self.ended.get(&key).copied().unwrap_or_default();
+            let (network, tcp) = NetworkKinds::running(kernel).of(sum);
+            let round_trips = self.round_trips.get(key);
+            round.store.update(key, Values { network, tcp, round_trips, ..Values::default() });
+        }
+    }
+
+    fn forget(&mut self, _: &mut Round, settled: &[Key]) {
+        for key in settled {
             self.ended.remove(key);
         }
-        self.round_trips.forget(gone);
+        self.round_trips.forget(settled);
     }
 }
 
-impl Sampler {
+impl NetworkSampler {
     /// Reads the round-trip times of all cgroups, once per [`READ_INTERVAL`].
-    pub(super) fn sample_round_trips(&mut self, now: Instant) {
-        let Some(kernel) = &mut self.kernel else { return };
-        if self.network.next.is_some_and(|next| now < next) || !kernel.is_running("tcp_round_trip") {
+    fn sample_round_trips(&mut self, round: &mut Round) {
+        let Round { kernel: Some(kernel), hierarchies, store, now, .. } = round else { return };
+        if self.next.is_some_and(|next| *now < next) || !kernel.is_running("tcp_round_trip") {
             return;
         }
-        self.network.next = Some(now + READ_INTERVAL);
-        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
-        let expired = self.network.round_trips.update(&mut kernel.round_trips, unified);
-        self.skipped[Cause::Network] += expired;
-        for (key, round_trips) in self.network.round_trips.iter() {
-            self.store.update(key, Values { round_trips: Some(round_trips), ..Values::default() });
+        self.next = Some(*now + READ_INTERVAL);
+        let Some(unified) = hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
+        round.skipped[Cause::Network] += self.round_trips.update(&mut kernel.round_trips, unified);
+        for (key, round_trips) in self.round_trips.iter() {
+            store.update(key, Values { round_trips: Some(round_trips), ..Values::default() });
         }
     }
 
     /// Reads the counters of all cgroups.
-    pub(super) fn sample_network(&mut self, now: Instant) {
-        let Some(kernel) = &mut self.kernel else { return };
+    fn count(&mut self, round: &mut Round) {
+        let Round { kernel: Some(kernel), hierarchies, store, .. } = round else { return };
         let kinds = NetworkKinds::running(kernel);
         if !kinds.packets && !kinds.connections {
             return;
         }
-        let cost = Cost::new(kernel.packets.cost_ns(), &self.agent.programs, &PACKET_PROGRAMS);
-        if let Some(on) = self.network.budget.check(cost, now) {
+        let cost = Cost::new(kernel.packets.cost_ns(), &round.agent.programs, &PACKET_PROGRAMS);
+        if let Some(on) = self.budget.check(cost, round.now) {
             kernel.packets.count(on);
         }
-        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
+        let Some(index) = hierarchies.iter().position(|tracked| tracked.id == 0) else { return };
+        let Some(unified) = hierarchies.get(index) else { return };
         let mut sums: FxHashMap<Key, (Network, Tcp)> = FxHashMap::default();
         let ids = kernel.network.ids();
         // Whoever makes cgroups below a container, each with a socket, must not take the room of others.
-        let is_crowded = ids.len() > self.config.max_cgroups as usize / 2;
+        let is_crowded = ids.len() > round.config.max_cgroups as usize / 2;
         let rounds = if is_crowded { CROWDED_ROUNDS } else { UNKNOWN_ROUNDS };
-        let sorted = self.network.unknown.sort(ids, unified, rounds);
+        let sorted = self.unknown.sort(ids, unified, rounds);
         for (id, key) in sorted.known {
             let Some(counted) = kernel.network.get(id) else { continue };
             if is_crowded && unified.resolve(id) != Some(ResolvedCgroup::Cgroup(key)) {
                 kernel.network.remove(id);
-                add(self.network.ended.entry(key).or_default(), &counted);
+                add(self.ended.entry(key).or_default(), &counted);
             } else {
                 add(sums.entry(key).or_default(), &counted);
             }
         }
         for id in sorted.expired {
             kernel.network.remove(id);
-            self.skipped[Cause::Network] += 1;
+            round.skipped[Cause::Network] += 1;
         }
         // A cgroup without counters has sent and received nothing: 0, not absent.
-        for (key, _) in self.store.living() {
+        for (key, _) in store.living() {
             sums.entry(key).or_default();
         }
         for (key, mut sum) in sums {
-            if let Some(ended) = self.network.ended.get(&key) {
+            if let Some(ended) = self.ended.get(&key) {
                 add(&mut sum, ended);
             }
             let (network, tcp) = kinds.of(sum);
             // Most counters do not change from one round to the next.
-            if self.store.values(key).is_some_and(|values| values.network != network || values.tcp != tcp) {
-                self.store.update(key, Values { network, tcp, ..Values::default() });
+            if store.values(key).is_some_and(|values| values.network != network || values.tcp != tcp) {
+                store.update(key, Values { network, tcp, ..Values::default() });
             }
         }
-        if sorted.some_unknown
-            && let Some(index) = self.hierarchies.iter().position(|tracked| tracked.id == 0)
-        {
-            self.list_directories(index, now);
-        }
-    }
-
-    /// Reads the counters of a removed cgroup for the last time.
-    pub(super) fn end_network(&mut self, index: usize, id: u64, known: ResolvedCgroup) {
-        if self.hierarchies.get(index).is_none_or(|tracked| tracked.id != 0) {
-            return;
-        }
-        let Some(kernel) = &mut self.kernel else { return };
-        let Some(key) = known.owner() else { return };
-        let counted = kernel.network.get(id);
-        if let Some(counted) = &counted {
-            kernel.network.remove(id);
-            add(self.network.ended.entry(key).or_default(), counted);
-        }
-        self.network.round_trips.finish(&kernel.round_trips, id, Some(key));
-        kernel.round_trips.remove(id);
-        // Cgroups inside the container were removed before it, so the sum is final.
-        if known == ResolvedCgroup::Cgroup(key) {
-            let sum = self.network.ended.get(&key).copied().unwrap_or_default();
-            let (network, tcp) = NetworkKinds::running(kernel).of(sum);
-            let round_trips = self.network.round_trips.get(key);
-            self.store.update(key, Values { network, tcp, round_trips, ..Values::default() });
+        if sorted.some_unknown {
+            round.list_directories(index);
         }
     }
 }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use snug_ebpf::abi::oom::OomEvent;
 
-use super::{Sampler, hierarchy::ResolvedCgroup, lifecycle::unix_of, skipped::Cause};
+use super::{Component, Round, cgroups::unix_of, hierarchy::ResolvedCgroup, skipped::Cause};
 use crate::{
     cgroupfs::Measurements,
     identity::Level,
-    kernel::{KernelEvent, task_name},
+    kernel::{KernelEvent, KernelEventKind, task_name},
     model::{AgentRule, OomKill, OomScope},
     store::Key,
     values::{Measurement, Memory},
@@ -68,16 +68,25 @@ pub(super) fn exceeded_limit(
 /// `PAGE_COUNTER_MAX` in bytes: no limit.
 const NO_LIMIT: u64 = i64::MAX as u64;
 
-impl Sampler {
-    pub(super) fn oom_killed(&mut self, index: usize, event: &KernelEvent, kernel_kill: &OomEvent) {
-        let Some(tracked) = self.hierarchies.get(index) else { return };
-        let Some(victim) = tracked.resolve(event.id).and_then(ResolvedCgroup::owner) else {
+pub(super) struct OomKills;
+
+impl Component for OomKills {
+    fn event(&mut self, round: &mut Round, index: usize, event: &KernelEvent) {
+        if let KernelEventKind::OomKill(kill) = &event.kind {
+            round.oom_killed(index, event, kill);
+        }
+    }
+}
+
+impl Round {
+    fn oom_killed(&mut self, index: usize, event: &KernelEvent, kernel_kill: &OomEvent) {
+        let Some(victim) = self.resolve(index, event.id).and_then(ResolvedCgroup::owner) else {
             self.skipped[Cause::OomKills] += 1;
             return;
         };
         let scope = match kernel_kill.limit_id {
             0 => OomScope::Node,
-            id => self.scope(victim, tracked.resolve(id).and_then(ResolvedCgroup::owner)),
+            id => self.scope(victim, self.resolve(index, id).and_then(ResolvedCgroup::owner)),
         };
         let page = procfs::page_size();
         let limit_bytes = kernel_kill.limit_pages.saturating_mul(page);

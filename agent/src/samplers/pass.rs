@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Sampler,
+    Component, Round,
     evidence::UsageCollector,
     hierarchy::{ResolvedCgroup, TrackedHierarchy},
     skipped::Cause,
@@ -16,7 +16,8 @@ use super::{
 use crate::{
     cgroupfs::{Measurements, mounts::Version},
     clock::unix_now,
-    identity::Level,
+    retry::Outage,
+    store::Key,
     values::{Measurement, SourceKind},
 };
 
@@ -26,47 +27,60 @@ const MAX_FAILED_PASSES: u32 = 10;
 /// Maximum time between two walks. While no cgroup is created or removed, `resample` gives the same records for less.
 const MAX_WALK_AGE: Duration = Duration::from_secs(10);
 
-/// A systemd unit, which may contain containers, gets at most this part of the records for what is below it.
-const UNIT_SHARE: u32 = 4;
-
 const TASKS: Measurements = Measurements::new(&[Measurement::Pids]);
 /// A hierarchy that has only the number of tasks (cgroup v1's pids) is sampled in every fifth full round.
 const TASKS_ROUNDS: u32 = 5;
 
-impl Sampler {
+#[derive(Default)]
+pub(super) struct Passes {
+    /// The hierarchies of which it was logged that they have more cgroups than `max-cgroups`.
+    too_large: Outage,
+}
+
+impl Component for Passes {
+    /// Samples the hierarchies that are due.
+    fn round(&mut self, round: &mut Round) {
+        if round.is_sampled || round.sources.with_source(SourceKind::Kernel).is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        round.agent.pass_cgroups = 0;
+        for index in 0..round.hierarchies.len() {
+            let measured = if round.is_full {
+                round.sources.kernel_measurements(index)
+            } else {
+                round.measured_every_round(index)
+            };
+            if !measured.is_empty() && (measured != TASKS || round.tasks_are_due(index)) {
+                self.pass(round, index, measured);
+            }
+        }
+        round.agent.pass_seconds += started.elapsed().as_secs_f64();
+        round.agent.passes += 1;
+    }
+
+    fn forget(&mut self, round: &mut Round, settled: &[Key]) {
+        round.hierarchies.iter_mut().for_each(|tracked| tracked.forget(settled));
+    }
+}
+
+impl Round {
     /// Makes the kernel flush the counters that this round samples.
-    pub(super) fn flush(&mut self, full: bool) {
+    pub(super) fn flush(&mut self) {
         let kernel_side = self.sources.with_source(SourceKind::Kernel);
         let started = Instant::now();
         if kernel_side.contains(Measurement::Cpu) {
             self.files.flush_cpu();
         }
-        if full && kernel_side.contains(Measurement::WorkingSet) {
+        if self.is_full && kernel_side.contains(Measurement::WorkingSet) {
             self.files.flush_memory();
         }
         self.agent.flush_seconds += started.elapsed().as_secs_f64();
     }
 
-    /// Samples the hierarchies that are due.
-    pub(super) fn sample_kernel(&mut self, now: Instant, full: bool) {
-        if self.sources.with_source(SourceKind::Kernel).is_empty() {
-            return;
-        }
-        let started = Instant::now();
-        self.agent.pass_cgroups = 0;
-        for index in 0..self.hierarchies.len() {
-            let measured =
-                if full { self.sources.kernel_measurements(index) } else { self.measured_every_round(index) };
-            if !measured.is_empty() && (measured != TASKS || self.tasks_are_due(index, now)) {
-                self.pass(index, measured, full, now);
-            }
-        }
-        self.agent.pass_seconds += started.elapsed().as_secs_f64();
-        self.agent.passes += 1;
-    }
-
     /// Whether a hierarchy that has only the number of tasks is due. If so, notes the time.
-    fn tasks_are_due(&mut self, index: usize, now: Instant) -> bool {
+    fn tasks_are_due(&mut self, index: usize) -> bool {
+        let now = self.now;
         let Some(tracked) = self.hierarchies.get_mut(index) else { return false };
         let interval = self.config.working_set_interval * TASKS_ROUNDS;
         let is_due = tracked.tasks_sampled.is_none_or(|at| now.saturating_duration_since(at) >= interval);
@@ -91,10 +105,20 @@ impl Sampler {
         }
     }
 
+    /// Reads the files of the cgroups for which a pass had no room.
+    fn sample_unvisited(&mut self, index: usize, measured: Measurements) {
+        let Some(tracked) = self.hierarchies.get(index) else { return };
+        let unvisited = tracked.unvisited();
+        self.files.sample(&mut self.store, &unvisited, measured, &mut self.skipped);
+    }
+}
+
+impl Passes {
     /// One pass over a hierarchy, without a walk if possible.
-    fn pass(&mut self, index: usize, measured: Measurements, full: bool, now: Instant) {
-        let measured_every_round = self.measured_every_round(index);
-        let Self { kernel: Some(kernel), hierarchies, store, evidence, .. } = self else { return };
+    fn pass(&mut self, round: &mut Round, index: usize, measured: Measurements) {
+        let measured_every_round = round.measured_every_round(index);
+        let (now, full) = (round.now, round.is_full);
+        let Round { kernel: Some(kernel), hierarchies, store, evidence, .. } = round else { return };
         let (seen, seen_unix) = (Instant::now(), unix_now());
         let Some(tracked) = hierarchies.get_mut(index) else { return };
         let Some(walk) = &tracked.walk else { return };
@@ -114,7 +138,7 @@ impl Sampler {
                 if tracked.failed_passes == MAX_FAILED_PASSES {
                     let hierarchy = tracked.hierarchy.mount.display();
                     tracing::error!(%hierarchy, %error, "passes fail; reading cgroup files from now on");
-                    self.sources.fall_back_hierarchy(index, &error.to_string());
+                    round.sources.fall_back_hierarchy(Some(index), &error.to_string());
                 }
                 return;
             }
@@ -153,64 +177,30 @@ impl Sampler {
             }
         }
         let complete = stats.lost + stats.unreadable == 0;
-        self.agent.pass_cgroups = self.agent.pass_cgroups.max(stats.cgroups);
-        if stats.lost > 0 && !self.capacity_error_logged {
-            self.capacity_error_logged = true;
+        round.agent.pass_cgroups = round.agent.pass_cgroups.max(stats.cgroups);
+        if stats.lost > 0
+            && let Some(hierarchy) = self.too_large.new_text(tracked.hierarchy.mount.display().to_string())
+        {
             tracing::error!(
-                hierarchy = %tracked.hierarchy.mount.display(), cgroups = stats.cgroups, room = self.config.max_cgroups,
+                hierarchy,
+                cgroups = stats.cgroups,
+                room = round.config.max_cgroups,
                 "more cgroups than max-cgroups: the last ones are not measured; raise max-cgroups"
             );
         }
-        self.skipped[Cause::RecordsWithoutRoom] += stats.lost;
-        self.skipped[Cause::RecordsUnreadable] += stats.unreadable;
-        self.sources.sampled(measured, now);
+        round.skipped[Cause::RecordsWithoutRoom] += stats.lost;
+        round.skipped[Cause::RecordsUnreadable] += stats.unreadable;
+        round.sources.sampled(measured, now);
         if complete {
-            self.end_pass(index, now, true);
+            round.end_pass(index, true);
         } else if full && stats.lost > 0 {
-            self.sample_unvisited(index, measured);
+            round.sample_unvisited(index, measured);
         }
-        if let Some(tracked) = self.hierarchies.get_mut(index) {
+        if let Some(tracked) = round.hierarchies.get_mut(index) {
             tracked.unresolved = unresolved;
         }
         if unresolved > 0 || stats.lost > 0 {
-            self.list_directories(index, now);
-        }
-    }
-
-    /// Ends a complete pass or listing: cgroups that were not visited are gone.
-    pub(super) fn end_pass(&mut self, index: usize, now: Instant, is_walk: bool) {
-        let expects_final_records = self.expects_final_records();
-        let Some(tracked) = self.hierarchies.get_mut(index) else { return };
-        let gone = tracked.end_pass(expects_final_records, is_walk);
-        if let (false, Some(kernel)) = (gone.is_empty(), &mut self.kernel) {
-            for id in tracked.take_gone_subtrees() {
-                kernel.subtrees.remove(index, id);
-            }
-        }
-        for key in gone {
-            self.store.depart(key, index, index == 0, expects_final_records, now);
-        }
-    }
-
-    /// Reads the files of the cgroups for which a pass had no room.
-    fn sample_unvisited(&mut self, index: usize, measured: Measurements) {
-        let Some(tracked) = self.hierarchies.get(index) else { return };
-        let unvisited = tracked.unvisited();
-        self.files.sample_some(&mut self.store, &unvisited, measured, &mut self.skipped);
-    }
-
-    /// Limits the records below a new container or unit: what it makes below itself must not take the room of others.
-    pub(super) fn limit_subtree(&mut self, index: usize, id: u64, path: &str, level: Level) {
-        let room = match level {
-            Level::Container | Level::Sandbox => 0,
-            Level::Unit => self.config.max_cgroups / UNIT_SHARE,
-            _ => return,
-        };
-        let (Some(kernel), Some(tracked)) = (&mut self.kernel, self.hierarchies.get_mut(index)) else {
-            return;
-        };
-        if !self.nested_nodes.is_around(path) && kernel.subtrees.limit(index, id, room).is_ok() {
-            tracked.add_subtree(id);
+            round.list_directories(index);
         }
     }
 }

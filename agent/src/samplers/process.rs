@@ -3,69 +3,53 @@
 //! Programs: `process_started` (tracepoint `sched_process_exec`), `process_exited` (`sched_process_exit`). Files, at start:
 //! `cgroup.procs` and `/proc/PID/stat`. Metrics: `snug_workload_terminations_total`, `snug_workload_restarts_total`.
 
-use std::{collections::HashMap, path::Path, time::Instant};
+use std::{collections::HashMap, path::Path};
 
 use procfs::process::Process;
 use snug_ebpf::abi::process::{InitTask, TICK_NS};
 
-use super::{Sampler, hierarchy::ResolvedCgroup, lifecycle::unix_of};
+use super::{Component, Round, cgroups::unix_of, hierarchy::ResolvedCgroup};
 use crate::{
     clock::unix_now,
-    kernel::{InitProcess, KernelEvent},
+    kernel::{InitProcess, KernelEvent, KernelEventKind},
     model::{Exit, ExitStatus, Init},
-    store::Key,
 };
 
-impl Sampler {
-    pub(super) fn init_started(&mut self, index: usize, event: &KernelEvent, init: &InitProcess) {
-        if let Some(key) = self.container_of(index, event.id) {
-            self.store.record_start(key, known_init(init));
+pub(super) struct InitProcesses;
+
+impl Component for InitProcesses {
+    fn event(&mut self, round: &mut Round, index: usize, event: &KernelEvent) {
+        // A process of a cgroup inside a container is not the container's init.
+        let Some(ResolvedCgroup::Cgroup(key)) = round.resolve(index, event.id) else { return };
+        match &event.kind {
+            KernelEventKind::Started(init) => round.store.record_start(key, known_init(init)),
+            KernelEventKind::Exited { init, status } => {
+                let status = ExitStatus::from_wait(*status);
+                let exit = Exit { init: known_init(init), ended_unix: unix_of(event.at_ns), status };
+                round.store.record_exit(key, exit, round.now);
+            }
+            _ => {}
         }
     }
+}
 
-    pub(super) fn init_exited(
-        &mut self,
-        index: usize,
-        event: &KernelEvent,
-        init: &InitProcess,
-        status: u32,
-        now: Instant,
-    ) {
-        if let Some(key) = self.container_of(index, event.id) {
-            let status = ExitStatus::from_wait(status);
-            let exit = Exit { init: known_init(init), ended_unix: unix_of(event.at_ns), status };
-            self.store.record_exit(key, exit, now);
-        }
-    }
-
-    /// The cgroup in the store with this id; `None` for cgroups inside containers, whose processes are not the container's init.
-    fn container_of(&self, index: usize, id: u64) -> Option<Key> {
-        match self.hierarchies.get(index)?.resolve(id)? {
-            ResolvedCgroup::Cgroup(key) => Some(key),
-            ResolvedCgroup::Inner(_) => None,
-        }
-    }
-
+impl InitProcesses {
     /// Registers the init processes of the containers that were running before the agent.
-    pub(super) fn track_existing_inits(&mut self) {
-        let Some(kernel) = &mut self.kernel else { return };
-        self.store.set_oom_kills_reported(kernel.is_running("oom_kill"));
-        if !kernel.is_running("process_exited") {
-            return;
-        }
-        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
-        let living: Vec<(Key, u64, std::sync::Arc<str>)> = self
-            .store
-            .living()
-            .filter(|(_, identity)| identity.of_path.level.is_container())
+    pub(super) fn start(round: &mut Round) -> Self {
+        let Round { kernel: Some(kernel), store, hierarchies, config, .. } = round else { return Self };
+        store.set_oom_kills_reported(kernel.is_running("oom_kill"));
+        let unified = hierarchies.iter().find(|tracked| tracked.id == 0);
+        let Some(unified) = unified.filter(|_| kernel.is_running("process_exited")) else { return Self };
+        let containers = store.living().filter(|(_, identity)| identity.of_path.level.is_container());
+        let containers: Vec<_> = containers
             .filter_map(|(key, identity)| Some((key, unified.id_of(key)?, identity.path.clone())))
             .collect();
-        for (key, cgroup, path) in living {
+        for (key, cgroup, path) in containers {
             if kernel.inits.knows(cgroup) {
                 continue;
             }
             let procs = unified.hierarchy.mount.join(path.trim_start_matches('/')).join("cgroup.procs");
-            let Some(found) = oldest_init(&procs, &self.config.proc_root) else { continue };
+            let Some(found) = oldest_init(&procs, &config.proc_root) else { continue };
             let started_ns = (found.start_ticks * TICK_NS).saturating_sub(suspended_ns());
             let task = InitTask { cgroup, start_ticks: found.start_ticks, started_ns };
             if let Err(error) = kernel.inits.follow(found.pid, task) {
@@ -74,8 +58,9 @@ impl Sampler {
             }
             let started_unix = unix_of(started_ns);
             let init = Init { pid: found.pid, comm: found.comm, started_unix, contained: true };
-            self.store.record_start(key, init);
+            store.record_start(key, init);
         }
+        Self
     }
 }
 

@@ -3,11 +3,7 @@
 //! Files: `cgroup.procs`, `/proc/PID/fd/*`, `/proc/PID/limits`. Metrics of `/metrics/cadvisor`: `container_processes`,
 //! `container_file_descriptors`, `container_sockets`, `container_ulimits_soft`.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::{fs, io, path::Path};
 
 use procfs::{
     FromRead as _,
@@ -15,13 +11,13 @@ use procfs::{
 };
 
 use super::{
-    files::FileSampler,
+    Component, Round,
     round_robin::RoundRobin,
     skipped::{Cause, Skipped},
 };
 use crate::{
     identity::Level,
-    store::{Key, Store},
+    store::Key,
     values::{Descriptors, Processes, Ulimit, Values},
 };
 
@@ -30,35 +26,23 @@ const MAX_PROCESSES: usize = 2048;
 /// Descriptors are counted up to this number per cgroup; with more, their number is not known.
 const MAX_DESCRIPTORS: u64 = 65_536;
 
-/// Reads processes and descriptors into the store.
-#[derive(Debug)]
+#[derive(Default)]
 pub(super) struct ProcessSampler {
-    proc_root: PathBuf,
     queue: RoundRobin<Key>,
 }
 
-impl ProcessSampler {
-    pub(super) fn new(proc_root: PathBuf) -> Self {
-        Self { proc_root, queue: RoundRobin::default() }
-    }
-
-    /// Reads the cgroups that are due, so that each is read once per `interval`.
-    pub(super) fn sample(
-        &mut self,
-        store: &mut Store,
-        files: &mut FileSampler,
-        now: Instant,
-        interval: Duration,
-        skipped: &mut Skipped,
-    ) {
-        let due = self.queue.due(now, interval, || {
+impl Component for ProcessSampler {
+    /// Reads the cgroups that are due, so that each is read once per `slow-interval`.
+    fn round(&mut self, round: &mut Round) {
+        let Round { store, files, config, skipped, now, .. } = round;
+        let due = self.queue.due(*now, config.slow_interval, || {
             let shown = store.living().filter(|(_, identity)| identity.of_path.level != Level::Cgroup);
             shown.map(|(key, _)| key).collect()
         });
         for key in due {
             let Some(path) = store.identity(key).map(|identity| identity.path.clone()) else { continue };
             let Some(pids) = files.processes(&path, skipped) else { continue };
-            let processes = Some(inspect(&self.proc_root, &pids, skipped));
+            let processes = Some(inspect(&config.proc_root, &pids, skipped));
             store.update(key, Values { processes, ..Values::default() });
         }
     }

@@ -9,21 +9,18 @@
 use std::time::Instant;
 
 use super::{
-    Sampler,
+    Component, Round,
     budget::{Cost, CpuBudget},
     hierarchy::ResolvedCgroup,
     histograms::{CgroupHistograms, READ_INTERVAL},
     skipped::Cause,
 };
 use crate::{
-    kernel::{EbpfPrograms, RUNQUEUE_PROGRAMS},
-    model::BudgetRow,
+    kernel::{EbpfPrograms, KernelEvent, KernelEventKind, RUNQUEUE_PROGRAMS},
     store::Key,
     values::Values,
 };
 
-/// State between readings.
-#[derive(Debug)]
 pub(super) struct RunqueueSampler {
     budget: CpuBudget,
     waits: CgroupHistograms,
@@ -39,48 +36,50 @@ impl RunqueueSampler {
         }
     }
 
-    /// Drops the histograms of settled containers.
-    pub(super) fn forget(&mut self, gone: &[Key]) {
-        self.waits.forget(gone);
-    }
-
-    /// State of tracing, for the agent's metrics.
-    pub(super) fn row(&self, kernel: &EbpfPrograms) -> BudgetRow {
-        self.budget.row(kernel.runqueue_cost_ns())
+    /// Reads the counters of all cgroups, once per [`READ_INTERVAL`].
+    fn read(&mut self, round: &mut Round) {
+        let Round { kernel: Some(kernel), hierarchies, store, now, .. } = round else { return };
+        if *now < self.next {
+            return;
+        }
+        self.next = *now + READ_INTERVAL;
+        let cost = Cost::new(kernel.runqueue_cost_ns(), &round.agent.programs, &RUNQUEUE_PROGRAMS);
+        if let Some(on) = self.budget.check(cost, *now) {
+            kernel.trace_runqueue(on);
+        }
+        let Some(unified) = hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
+        round.skipped[Cause::Runqueue] += self.waits.update(&mut kernel.runqueue, unified);
+        for (key, waits) in self.waits.iter() {
+            store.update(key, Values { runqueue: Some(waits), ..Values::default() });
+        }
     }
 }
 
-impl Sampler {
-    /// Reads the counters of all cgroups, once per [`READ_INTERVAL`].
-    pub(super) fn sample_runqueue(&mut self, now: Instant) {
-        let (Some(kernel), Some(runqueue)) = (&mut self.kernel, &mut self.runqueue) else { return };
-        if now < runqueue.next {
-            return;
-        }
-        runqueue.next = now + READ_INTERVAL;
-        let cost = Cost::new(kernel.runqueue_cost_ns(), &self.agent.programs, &RUNQUEUE_PROGRAMS);
-        if let Some(on) = runqueue.budget.check(cost, now) {
-            kernel.trace_runqueue(on);
-        }
-        let Some(unified) = self.hierarchies.iter().find(|tracked| tracked.id == 0) else { return };
-        let expired = runqueue.waits.update(&mut kernel.runqueue, unified);
-        self.skipped[Cause::Runqueue] += expired;
-        for (key, waits) in runqueue.waits.iter() {
-            self.store.update(key, Values { runqueue: Some(waits), ..Values::default() });
+impl Component for RunqueueSampler {
+    fn round(&mut self, round: &mut Round) {
+        if round.is_full {
+            self.read(round);
+            let cost = round.kernel.as_ref().map(EbpfPrograms::runqueue_cost_ns);
+            round.agent.runqueue = cost.map(|cost| self.budget.row(cost));
         }
     }
 
     /// Reads the counters of a removed cgroup for the last time.
-    pub(super) fn end_runqueue(&mut self, index: usize, id: u64, known: ResolvedCgroup) {
-        let (Some(kernel), Some(runqueue)) = (&mut self.kernel, &mut self.runqueue) else { return };
-        if self.hierarchies.get(index).is_none_or(|tracked| tracked.id != 0) {
+    fn event(&mut self, round: &mut Round, index: usize, event: &KernelEvent) {
+        let (KernelEventKind::Removed { .. }, 0, id) = (&event.kind, event.hierarchy, event.id) else {
             return;
-        }
-        runqueue.waits.finish(&kernel.runqueue, id, known.owner());
+        };
+        let Some(known) = round.resolve(index, id) else { return };
+        let Some(kernel) = &mut round.kernel else { return };
+        self.waits.finish(&kernel.runqueue, id, known.owner());
         kernel.runqueue.remove(id);
         if let ResolvedCgroup::Cgroup(key) = known {
-            let runqueue = runqueue.waits.get(key);
-            self.store.update(key, Values { runqueue, ..Values::default() });
+            let runqueue = self.waits.get(key);
+            round.store.update(key, Values { runqueue, ..Values::default() });
         }
+    }
+
+    fn forget(&mut self, _: &mut Round, settled: &[Key]) {
+        self.waits.forget(settled);
     }
 }

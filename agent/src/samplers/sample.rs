@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use snug_ebpf::abi::snapshot::SnapshotRecord;
 
-use super::{Sampler, hierarchy::ResolvedCgroup};
+use super::{Round, hierarchy::ResolvedCgroup};
 use crate::{
     clock::unix_now,
     values::{Cpu, Measurement},
@@ -74,7 +74,7 @@ impl PendingSamples {
     }
 }
 
-impl Sampler {
+impl Round {
     /// Samples the CPU time of the active cgroups of cgroup v2. Returns `false` if that is not possible, so that this round
     /// needs a pass.
     pub(super) fn sample_active(&mut self) -> bool {

@@ -57,6 +57,7 @@ pub(super) fn take(
             into.memory = Some(Memory {
                 usage_bytes: bytes(record.memory.usage_pages, format),
                 peak_bytes: Some(bytes(record.memory.peak_pages, format)),
+                high_bytes: limit(record.memory.high_pages, format).filter(|_| format.unified),
                 limit_bytes: limit(record.memory.limit_pages, format),
             });
         }
@@ -148,6 +149,7 @@ mod tests {
             memory: MemoryRecord {
                 usage_pages: 10,
                 peak_pages: 12,
+                high_pages: 11,
                 limit_pages: i64::MAX.unsigned_abs() / 4096,
                 failcnt: 99,
                 swap_usage_pages: 11,
@@ -168,7 +170,12 @@ mod tests {
         let values = all(&full(), V2);
         assert_eq!(
             values.memory,
-            Some(Memory { usage_bytes: 40960, peak_bytes: Some(49152), limit_bytes: None })
+            Some(Memory {
+                usage_bytes: 40960,
+                peak_bytes: Some(49152),
+                high_bytes: Some(45056),
+                limit_bytes: None
+            })
         );
         assert_eq!(values.working_set, Some(WorkingSet { inactive_file_bytes: 16384, bytes: 24576 }));
         assert_eq!(values.throttling.unwrap().quota_ns, None);

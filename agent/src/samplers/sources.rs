@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use snug_ebpf::abi::{memory::MemoryOffsets, offsets::Offsets};
-
 use crate::{
     cgroupfs::{
         Measurements,
         mounts::{Hierarchies, Hierarchy},
     },
+    kernel::MissingField,
     model::SourceRow,
     values::{Measurement, SourceKind},
 };
@@ -16,14 +15,11 @@ use crate::{
 /// The hierarchy and the source of a measurement.
 #[derive(Clone, Debug)]
 pub(super) struct MeasurementSource {
-    pub(super) measurement: Measurement,
+    pub(super) row: SourceRow,
     /// Index among the tracked hierarchies; `None` if nothing serves it, or a hierarchy that is read by files only.
-    pub(super) hierarchy: Option<usize>,
-    pub(super) source: SourceKind,
-    pub(super) reason: String,
-    pub(super) sampled_at: Option<Instant>,
+    hierarchy: Option<usize>,
     /// Whether the values of the eBPF programs are still to be compared with the files.
-    pub(super) needs_verification: bool,
+    needs_verification: bool,
 }
 
 /// All measurements' places.
@@ -48,102 +44,64 @@ pub(super) fn tracked_hierarchies(hierarchies: &Hierarchies) -> Vec<Hierarchy> {
     tracked
 }
 
-/// The measurements that need a field of a kernel structure.
-fn needed_for(field: &str) -> Measurements {
-    match field {
-        "cgroup.subsys[cpu]" => return Measurements::new(&[Measurement::Throttling]),
-        "cgroup.subsys[memory]" => {
-            return Measurements::new(&[
-                Measurement::Memory,
-                Measurement::WorkingSet,
-                Measurement::MemoryEvents,
-                Measurement::Swap,
-            ]);
-        }
-        "memcg_vmstats.state[inactive_file]" => return Measurements::new(&[Measurement::WorkingSet]),
-        "cgroup.subsys[pids]" => return Measurements::new(&[Measurement::Pids]),
-        "cgroup.psi" => return Measurements::new(&[Measurement::Pressure]),
-        _ => {}
-    }
-    let names = Offsets::PATHS.iter().map(|path| (path.name, path.measurements));
-    let all = names.chain(MemoryOffsets::PATHS.iter().map(|path| (path.name, path.measurements)));
-    let needing = all.filter(|(name, _)| *name == field).flat_map(|(_, measurements)| measurements);
-    Measurement::ALL
-        .into_iter()
-        .filter(|measurement| needing.clone().any(|name| *name == measurement.as_str()))
-        .collect()
-}
-
 impl MeasurementSources {
-    /// All measurements come from files, as far as a hierarchy has them. `reason`: why not from the eBPF programs.
-    pub(super) fn files(hierarchies: &Hierarchies, tracked: &[Hierarchy], reason: &str) -> Self {
+    /// All measurements come from files, as far as a hierarchy has them.
+    pub(super) fn files(hierarchies: &Hierarchies, tracked: &[Hierarchy]) -> Self {
         let sources = Measurement::ALL.into_iter().map(|measurement| {
             let serving = hierarchies.serving(measurement);
-            let hierarchy = serving.and_then(|one| tracked.iter().position(|other| other == one));
-            let (source, reason) = match (serving, measurement) {
-                (None, _) => (SourceKind::None, "no cgroup hierarchy of this host has it".to_owned()),
-                (Some(_), measurement) if Measurements::ONLY_IN_FILES.contains(measurement) => {
-                    (SourceKind::Files, String::new())
-                }
-                (Some(_), _) => (SourceKind::Files, reason.to_owned()),
+            let (source, reason) = match serving {
+                None => (SourceKind::None, "no cgroup hierarchy of this host has it".to_owned()),
+                Some(_) => (SourceKind::Files, String::new()),
             };
             MeasurementSource {
-                measurement,
-                hierarchy,
-                source,
-                reason,
-                sampled_at: None,
+                row: SourceRow { measurement, source, reason, sampled_at: None },
+                hierarchy: serving.and_then(|one| tracked.iter().position(|other| other == one)),
                 needs_verification: false,
             }
         });
         Self(sources.collect())
     }
 
-    /// Switches the measurements that the eBPF programs support to them. `walked`: whether a sampled hierarchy has an iterator,
-    /// or the reason why not. `missing`: fields that the kernel's BTF lacks. `compare`: whether to verify against the files.
+    /// Switches the measurements of a hierarchy that the eBPF programs support to them. `missing`: fields that the kernel's BTF lacks.
+    /// `compare`: whether to verify against the files.
     pub(super) fn use_kernel(
         &mut self,
-        tracked: &[Hierarchy],
-        walked: impl Fn(usize) -> Result<(), String>,
-        missing: &[&str],
+        index: usize,
+        one: &Hierarchy,
+        missing: &[MissingField],
         compare: bool,
     ) {
-        for entry in &mut self.0 {
-            let (SourceKind::Files, Some(hierarchy)) = (entry.source, entry.hierarchy) else { continue };
-            if Measurements::ONLY_IN_FILES.contains(entry.measurement) {
-                continue;
+        let of_hierarchy = self.0.iter_mut().filter(|entry| entry.hierarchy == Some(index));
+        for entry in of_hierarchy.filter(|entry| !Measurements::ONLY_IN_FILES.contains(entry.row.measurement))
+        {
+            let name = entry.row.measurement.as_str();
+            if let Some(field) = missing.iter().find(|field| field.measurements.contains(&name)) {
+                entry.row.reason = format!("the kernel's BTF has no {}", field.name);
+            } else if entry.row.measurement == Measurement::Cpu && one.has("cpuacct") {
+                "cgroup v1 has CPU time in per-CPU counters only".clone_into(&mut entry.row.reason);
+            } else {
+                entry.row.source = SourceKind::Kernel;
+                entry.needs_verification = compare;
             }
-            let lacking = missing.iter().find(|field| needed_for(field).contains(entry.measurement));
-            let per_cpu = entry.measurement == Measurement::Cpu
-                && tracked.get(hierarchy).is_some_and(|one| one.has("cpuacct"));
-            entry.reason = match (walked(hierarchy), lacking) {
-                (Err(reason), _) => reason,
-                (_, Some(field)) => format!("the kernel's BTF has no {field}"),
-                _ if per_cpu => "cgroup v1 has CPU time in per-CPU counters only".to_owned(),
-                (Ok(()), None) => {
-                    entry.source = SourceKind::Kernel;
-                    entry.needs_verification = compare;
-                    String::new()
-                }
-            };
         }
     }
 
     /// Switches a measurement to files.
     pub(super) fn fall_back(&mut self, measurement: Measurement, reason: String) {
-        if let Some(entry) = self.0.iter_mut().find(|entry| entry.measurement == measurement) {
-            entry.source = SourceKind::Files;
-            entry.reason = reason;
+        if let Some(entry) = self.0.iter_mut().find(|entry| entry.row.measurement == measurement) {
+            entry.row.source = SourceKind::Files;
+            entry.row.reason = reason;
             entry.needs_verification = false;
         }
     }
 
-    /// Switches all measurements of a hierarchy to files.
-    pub(super) fn fall_back_hierarchy(&mut self, hierarchy: usize, reason: &str) {
-        for entry in &mut self.0 {
-            if entry.source == SourceKind::Kernel && entry.hierarchy == Some(hierarchy) {
-                entry.source = SourceKind::Files;
-                entry.reason = reason.to_owned();
+    /// Switches the measurements of a hierarchy, or of all, to files.
+    pub(super) fn fall_back_hierarchy(&mut self, hierarchy: Option<usize>, reason: &str) {
+        let sources = self.0.iter_mut().filter(|entry| hierarchy.is_none() || entry.hierarchy == hierarchy);
+        for entry in sources.filter(|entry| entry.row.reason.is_empty()) {
+            if !Measurements::ONLY_IN_FILES.contains(entry.row.measurement) {
+                entry.row.source = SourceKind::Files;
+                reason.clone_into(&mut entry.row.reason);
                 entry.needs_verification = false;
             }
         }
@@ -151,73 +109,57 @@ impl MeasurementSources {
 
     /// The measurements with this source.
     pub(super) fn with_source(&self, source: SourceKind) -> Measurements {
-        self.0.iter().filter(|entry| entry.source == source).map(|entry| entry.measurement).collect()
+        self.0.iter().filter(|entry| entry.row.source == source).map(|entry| entry.row.measurement).collect()
     }
 
     /// The measurements of a hierarchy that come from the eBPF programs.
     pub(super) fn kernel_measurements(&self, hierarchy: usize) -> Measurements {
         self.0
             .iter()
-            .filter(|entry| entry.source == SourceKind::Kernel && entry.hierarchy == Some(hierarchy))
-            .map(|entry| entry.measurement)
+            .filter(|entry| entry.row.source == SourceKind::Kernel && entry.hierarchy == Some(hierarchy))
+            .map(|entry| entry.row.measurement)
             .collect()
     }
 
     /// The measurements that are still to be compared with the files.
     pub(super) fn unverified(&self) -> Vec<Measurement> {
-        self.0.iter().filter(|entry| entry.needs_verification).map(|entry| entry.measurement).collect()
+        self.0.iter().filter(|entry| entry.needs_verification).map(|entry| entry.row.measurement).collect()
     }
 
     /// A measurement was found equal to the files.
     pub(super) fn mark_verified(&mut self, measurement: Measurement) {
-        if let Some(entry) = self.0.iter_mut().find(|entry| entry.measurement == measurement) {
+        if let Some(entry) = self.0.iter_mut().find(|entry| entry.row.measurement == measurement) {
             entry.needs_verification = false;
         }
     }
 
     /// Sets the time of the last sample of measurements.
     pub(super) fn sampled(&mut self, measurements: Measurements, at: Instant) {
-        for entry in self.0.iter_mut().filter(|entry| measurements.contains(entry.measurement)) {
-            entry.sampled_at = Some(at);
+        for entry in self.0.iter_mut().filter(|entry| measurements.contains(entry.row.measurement)) {
+            entry.row.sampled_at = Some(at);
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &MeasurementSource> {
-        self.0.iter()
-    }
-
     /// The sources for the published view.
-    pub(super) fn rows(&self) -> Vec<SourceRow> {
-        self.0
-            .iter()
-            .map(|entry| SourceRow {
-                measurement: entry.measurement,
-                source: entry.source,
-                reason: entry.reason.clone(),
-                sampled_at: entry.sampled_at,
-            })
-            .collect()
+    pub(super) fn rows(&self) -> impl Iterator<Item = &SourceRow> {
+        self.0.iter().map(|entry| &entry.row)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use snug_ebpf::abi::{memory::MemoryOffsets, offsets::Offsets};
+
     use super::*;
 
     #[test]
-    fn fields_name_measurements_that_need_them() {
+    fn fields_name_measurements_that_exist() {
         let memory = MemoryOffsets::PATHS.iter().map(|path| (path.name, path.measurements));
-        for (name, measurements) in
-            Offsets::PATHS.iter().map(|path| (path.name, path.measurements)).chain(memory)
+        let all = Offsets::PATHS.iter().map(|path| (path.name, path.measurements)).chain(memory);
+        for (field, measurement) in all.flat_map(|(field, names)| names.iter().map(move |name| (field, name)))
         {
-            for measurement in measurements {
-                let known = Measurement::ALL.into_iter().find(|known| known.as_str() == *measurement);
-                let known =
-                    known.unwrap_or_else(|| panic!("{name} is for {measurement}, which is no measurement"));
-                assert!(needed_for(name).contains(known));
-            }
+            let is_known = Measurement::ALL.iter().any(|known| known.as_str() == *measurement);
+            assert!(is_known, "{field} is for {measurement}, which is no measurement");
         }
-        assert_eq!(needed_for("mem_cgroup.swap.usage"), Measurements::new(&[Measurement::Swap]));
-        assert_eq!(needed_for("task_struct.tgid"), Measurements::NONE);
     }
 }

@@ -1,41 +1,26 @@
 //! Creates a sampler from the configuration: finds the hierarchies, loads the eBPF programs, chooses the source of each
 //! measurement.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 
 use snug_ebpf::abi::offsets::Offsets;
 
 use super::{
-    Sampler, Schedule,
-    agent::Heartbeat,
-    detectors::EventDetectors,
-    files::FileSampler,
+    Round, Sampler, components,
+    files::CgroupFiles,
     hierarchy::TrackedHierarchy,
-    host::Host,
-    interfaces::InterfaceSampler,
-    kills::KillCounters,
     naming::Naming,
-    network::NetworkSampler,
     pacing::Pacing,
-    processes::ProcessSampler,
-    publish::LentViews,
-    runqueue::RunqueueSampler,
+    publish::Publisher,
     sample::PendingSamples,
     skipped::Skipped,
     sources::{MeasurementSources, tracked_hierarchies},
 };
 use crate::{
     cgroupfs::{
-        mounts::{Hierarchies, Hierarchy, MountsError, Version},
+        mounts::{Hierarchies, MountsError},
         reader::ReadError,
     },
-    clock::unix_now,
     config::{Config, SourceChoice},
     identity::path::NestedNodes,
     kernel::{EbpfPrograms, KernelError, KernelOptions},
@@ -75,118 +60,87 @@ impl Sampler {
         adjust_offsets: Option<fn(&mut Offsets)>,
     ) -> Result<Self, StartError> {
         let hierarchies = Hierarchies::find(&config.proc_root, config.cgroup_root.as_deref())?;
-        let files = FileSampler::new(&hierarchies)?;
-        let chosen = tracked_hierarchies(&hierarchies);
-        let numbers: Vec<u32> = chosen.iter().map(hierarchy_number).collect();
+        let now = Instant::now();
+        let mut round = Round::new(config, &hierarchies, now)?;
+        let Round { config, hierarchies: tracked, sources, .. } = &mut round;
         let loaded = match config.source {
             SourceChoice::Files => Err(Verdict::Unsupported("source is set to files".to_owned())),
             SourceChoice::Auto | SourceChoice::Kernel => {
                 let unified = hierarchies.unified.as_ref().map(|one| one.mount.clone());
-                load(&config, &numbers, unified, adjust_offsets)
+                load(config, tracked, unified, adjust_offsets)
             }
         };
-        let mut tracked: Vec<TrackedHierarchy> = chosen
-            .iter()
-            .zip(numbers)
-            .map(|(hierarchy, number)| TrackedHierarchy::new(hierarchy.clone(), number))
-            .collect();
-        let reason = loaded.as_ref().err().map_or("", Verdict::reason);
-        let mut sources = MeasurementSources::files(&hierarchies, &chosen, reason);
-        if let Ok(kernel) = &loaded {
-            if let Some(one) = chosen.first()
-                && let Err(error) = kernel.learn_cpu_offsets(&one.mount)
-            {
-                tracing::info!(%error, "final records lack CPU time that was not flushed yet");
+        match &loaded {
+            Err(verdict) => sources.fall_back_hierarchy(None, verdict.reason()),
+            Ok(kernel) => {
+                if let Some(first) = tracked.first()
+                    && let Err(error) = kernel.learn_cpu_offsets(&first.hierarchy.mount)
+                {
+                    tracing::info!(%error, "final records lack CPU time that was not flushed yet");
+                }
+                for (index, tracked) in tracked.iter_mut().enumerate() {
+                    match kernel.iterate(&tracked.hierarchy.mount, Some(index)) {
+                        Ok(walk) => {
+                            tracked.walk = Some(walk);
+                            let compare = config.source == SourceChoice::Auto;
+                            sources.use_kernel(index, &tracked.hierarchy, kernel.missing_fields(), compare);
+                        }
+                        Err(error) => sources.fall_back_hierarchy(Some(index), &error.to_string()),
+                    }
+                }
             }
-            let walks: Vec<Result<(), String>> = tracked
-                .iter_mut()
-                .enumerate()
-                .map(|(index, tracked)| {
-                    let walk = kernel
-                        .iterate(&tracked.hierarchy.mount, Some(index))
-                        .map_err(|error| error.to_string())?;
-                    tracked.walk = Some(walk);
-                    Ok(())
-                })
-                .collect();
-            let walked = |index: usize| walks.get(index).cloned().unwrap_or_else(|| Err(String::new()));
-            let compare = config.source == SourceChoice::Auto;
-            sources.use_kernel(&chosen, walked, kernel.missing_fields(), compare);
         }
-        let (kernel, kernel_absent) = match loaded {
+        let (kernel, absent) = match loaded {
             Ok(kernel) => (Some(kernel), None),
             Err(verdict) => (None, Some(verdict)),
         };
-        announce(kernel.as_ref(), kernel_absent.as_ref(), &sources);
-        let heartbeat = config.data_dir.as_deref().and_then(|directory| {
-            Heartbeat::start(directory, &config.proc_root)
-                .inspect_err(|error| tracing::warn!(%error, "no heartbeat is written"))
-                .ok()
-        });
-        let now = Instant::now();
-        let mut sampler = Self {
-            agent: AgentRow {
-                node: node_name(&config).into(),
-                map_bytes: kernel.as_ref().map_or(0, EbpfPrograms::map_bytes),
-                started_unix: unix_now(),
-                downtime_seconds: heartbeat.as_ref().map_or(0.0, |heartbeat| heartbeat.downtime_seconds),
-                starts: heartbeat.as_ref().map_or(1, |heartbeat| heartbeat.starts),
-                ..AgentRow::default()
-            },
-            schedule: Schedule {
-                full_round: now,
-                listing: vec![now; tracked.len()],
-                listing_pause: vec![super::MIN_LISTING_PAUSE; tracked.len()],
-                compare: now,
-                heartbeat: now,
-            },
-            pacing: Pacing::new(now),
-            network: NetworkSampler::new(config.network_millicores, now),
-            runqueue: config
-                .runqueue
-                .then(|| RunqueueSampler::new(config.runqueue_millicores, Instant::now())),
+        announce(kernel.as_ref(), absent.as_ref(), &round.sources);
+        round.kernel = kernel;
+        for index in 0..round.hierarchies.len() {
+            round.list_directories(index);
+        }
+        let components = components(&mut round, absent);
+        let publisher = Publisher::default();
+        Ok(Self { round, components, publisher, views, full_round: now, pacing: Pacing::new(now) })
+    }
+}
+
+impl Round {
+    /// All measurements come from files, as far as a hierarchy has them.
+    pub(super) fn new(config: Config, hierarchies: &Hierarchies, now: Instant) -> Result<Self, ReadError> {
+        let chosen = tracked_hierarchies(hierarchies);
+        Ok(Self {
+            now,
+            is_full: true,
+            is_sampled: false,
+            is_first: true,
+            kernel: None,
+            sources: MeasurementSources::files(hierarchies, &chosen),
+            files: CgroupFiles::new(hierarchies)?,
             nested_nodes: NestedNodes::new(&config.nested_nodes),
             naming: Naming::new(config.pods_file.clone(), config.proc_root.clone(), config.run_root.clone()),
-            watched: None,
-            interfaces: InterfaceSampler::new(config.proc_root.clone()),
-            processes: config.process_metrics.then(|| ProcessSampler::new(config.proc_root.clone())),
-            host: Host::new(config.proc_root.clone(), "/sys".into(), now),
-            store: Store::new(config.max_workloads as usize),
-            compare_pause: Duration::from_secs(1),
-            skipped: Skipped::default(),
-            first_round: true,
-            capacity_error_logged: false,
-            config,
-            kernel,
-            kernel_absent,
-            hierarchies: tracked,
-            sources,
-            files,
-            heartbeat,
             evidence: None,
-            detectors: EventDetectors::default(),
-            kill_counters: KillCounters::default(),
+            store: Store::new(config.max_workloads as usize),
             pending: PendingSamples::default(),
-            views,
-            lent_views: LentViews::default(),
-        };
-        for index in 0..sampler.hierarchies.len() {
-            sampler.list_directories(index, now);
-        }
-        sampler.track_existing_inits();
-        Ok(sampler)
+            settled: Vec::new(),
+            agent: AgentRow::default(),
+            host: Arc::default(),
+            skipped: Skipped::default(),
+            hierarchies: chosen.into_iter().map(TrackedHierarchy::new).collect(),
+            config,
+        })
     }
 }
 
 fn load(
     config: &Config,
-    numbers: &[u32],
+    tracked: &[TrackedHierarchy],
     unified: Option<PathBuf>,
     adjust_offsets: Option<fn(&mut Offsets)>,
 ) -> Result<EbpfPrograms, Verdict> {
     let mut hierarchies = [u32::MAX; 4];
-    for (place, number) in hierarchies.iter_mut().zip(numbers) {
-        *place = *number;
+    for (place, tracked) in hierarchies.iter_mut().zip(tracked) {
+        *place = tracked.id;
     }
     let options = KernelOptions {
         max_cgroups: config.max_cgroups,
@@ -202,27 +156,6 @@ fn load(
         KernelError::Offsets(_) | KernelError::NotBuilt => Verdict::Unsupported(error.to_string()),
         _ => Verdict::Failed(error.to_string()),
     })
-}
-
-/// The configured name of the node, else the host name.
-pub fn node_name(config: &Config) -> String {
-    config.node_name.clone().unwrap_or_else(|| {
-        let name = fs::read_to_string(config.proc_root.join("sys/kernel/hostname")).unwrap_or_default();
-        name.trim().to_owned()
-    })
-}
-
-/// The kernel's id of a hierarchy: 0 for cgroup v2, else from `/proc/cgroups`; `u32::MAX` if it is not known.
-fn hierarchy_number(hierarchy: &Hierarchy) -> u32 {
-    if hierarchy.version == Version::V2 {
-        return 0;
-    }
-    let Ok(controllers) = procfs::cgroups() else { return u32::MAX };
-    controllers
-        .0
-        .iter()
-        .find(|controller| hierarchy.has(&controller.name))
-        .map_or(u32::MAX, |controller| controller.hierarchy)
 }
 
 /// Logs the verdict of each program and the measurements that come from files, with the reason.
@@ -249,7 +182,7 @@ fn announce(kernel: Option<&EbpfPrograms>, absent: Option<&Verdict>, sources: &M
         return;
     }
     let mut by_files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for entry in sources.iter().filter(|entry| !entry.reason.is_empty()) {
+    for entry in sources.rows().filter(|entry| !entry.reason.is_empty()) {
         by_files.entry(&entry.reason).or_default().push(entry.measurement.as_str());
     }
     for (reason, measurements) in by_files {

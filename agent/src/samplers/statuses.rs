@@ -1,10 +1,16 @@
 //! Events that only the status of a pod shows: evictions, and images that cannot be pulled.
+//!
+//! Metric: `snug_agent_events_total` (`eviction`, `image_pull_failure`).
 
 use std::{collections::HashSet, sync::Arc};
 
-use crate::model::{
-    EventDetails, Pods, Subject,
-    pod::{KnownContainer, KnownPod, State},
+use super::{Component, Round};
+use crate::{
+    clock::unix_now,
+    model::{
+        EventDetails, Pods, Subject,
+        pod::{KnownContainer, KnownPod, State},
+    },
 };
 
 /// The kubelet's reasons for a container to wait that mean its image (`pkg/kubelet/images/types.go`).
@@ -29,9 +35,19 @@ pub(super) struct Statuses {
     without_image: HashSet<(Box<str>, Box<str>)>,
 }
 
+impl Component for Statuses {
+    fn round(&mut self, round: &mut Round) {
+        if round.is_full {
+            for (subject, details) in self.detect(round.naming.pods()) {
+                round.store.record(subject, details, unix_now(), round.now);
+            }
+        }
+    }
+}
+
 impl Statuses {
     /// Events since the last call. The first pods cause no events: their status is older than the agent.
-    pub(super) fn detect(&mut self, pods: &Arc<Pods>) -> Vec<(Subject, EventDetails)> {
+    fn detect(&mut self, pods: &Arc<Pods>) -> Vec<(Subject, EventDetails)> {
         if self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, pods)) {
             return Vec::new();
         }

@@ -3,12 +3,16 @@
 //! Throttling begins when a quarter of the CFS periods of ten seconds were throttled. This is the share of the alert
 //! `CPUThrottlingHigh` of the Kubernetes mixin, over a time that a user notices. It ends when fewer than a twentieth of the
 //! periods of a minute were throttled, so that a load that comes and goes causes one event.
+//!
+//! Metric: `snug_agent_events_total` (`throttling_start`, `throttling_end`).
 
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use super::{Component, Round};
 use crate::{
+    clock::unix_now,
     model::{EventDetails, Subject, Throttled},
     store::{Key, Store},
     values::Throttling as Counters,
@@ -83,9 +87,26 @@ impl QuotaState {
 #[derive(Debug, Default)]
 pub(super) struct Throttling(FxHashMap<Key, QuotaState>);
 
+impl Component for Throttling {
+    fn round(&mut self, round: &mut Round) {
+        if round.is_full {
+            for (subject, details) in self.detect(&round.store, round.now) {
+                round.store.record(subject, details, unix_now(), round.now);
+            }
+        }
+    }
+
+    /// The termination of a container is an event of its own.
+    fn forget(&mut self, _: &mut Round, settled: &[Key]) {
+        for key in settled {
+            self.0.remove(key);
+        }
+    }
+}
+
 impl Throttling {
     /// Compares the counters of all containers. Called once a second.
-    pub(super) fn detect(&mut self, store: &Store, now: Instant) -> Vec<(Subject, EventDetails)> {
+    fn detect(&mut self, store: &Store, now: Instant) -> Vec<(Subject, EventDetails)> {
         let mut events = Vec::new();
         for (key, identity) in store.living() {
             // Without a quota there are no periods.
@@ -97,13 +118,6 @@ impl Throttling {
             events.extend(state.update(mark).map(|details| (Subject::new(identity), details)));
         }
         events
-    }
-
-    /// Removes containers that are gone. Their termination is an event of its own.
-    pub(super) fn forget(&mut self, gone: &[Key]) {
-        for key in gone {
-            self.0.remove(key);
-        }
     }
 }
 

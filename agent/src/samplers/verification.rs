@@ -1,6 +1,6 @@
 //! Verifies the values of the eBPF programs against the cgroup files of live cgroups, until each measurement was found equal.
 //!
-//! A measurement that differs comes from files from then on. If `source` is `auto`.
+//! A measurement that differs comes from files from then on. If `source` is `auto`. Metric: `snug_agent_measurement_source`.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Sampler,
+    Component, Round,
     compare::{Comparison, Difference, compare},
     pass::record_format,
     snapshot,
@@ -18,7 +18,6 @@ use super::{
 use crate::{
     cgroupfs::Measurements,
     identity::Level,
-    store::Key,
     values::{Measurement, Values},
 };
 
@@ -29,46 +28,52 @@ const MAX_TRIES: usize = 5;
 /// The longest pause between two comparisons.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-impl Sampler {
-    /// The measurements of the eBPF programs that are not verified yet.
-    pub fn unverified(&self) -> Vec<Measurement> {
-        self.sources.unverified()
-    }
+pub(super) struct Verification {
+    due: Instant,
+    /// Pause until the next comparison; doubles each time.
+    pause: Duration,
+}
 
-    /// Compares the measurements that are not verified yet. A measurement that differs is switched to files.
-    pub(super) fn compare(&mut self, now: Instant) {
-        let unverified = self.sources.unverified();
-        if unverified.is_empty() || now < self.schedule.compare {
+impl Verification {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { due: now, pause: Duration::from_secs(1) }
+    }
+}
+
+impl Component for Verification {
+    fn round(&mut self, round: &mut Round) {
+        if !round.is_full || round.now < self.due {
             return;
         }
-        let candidates = self.busiest();
-        for index in 0..self.hierarchies.len() {
-            let here: Vec<Measurement> = unverified
-                .iter()
-                .copied()
-                .filter(|measurement| self.sources.kernel_measurements(index).contains(*measurement))
-                .collect();
-            for (_, path) in &candidates {
-                self.compare_cgroup(index, path, &here);
-            }
+        let unverified = round.sources.unverified();
+        if unverified.is_empty() {
+            return;
         }
-        self.schedule.compare = now + self.compare_pause;
-        self.compare_pause = (self.compare_pause * 2).min(MAX_PAUSE);
+        let candidates = round.busiest();
+        for index in 0..round.hierarchies.len() {
+            let here = round.sources.kernel_measurements(index);
+            let here: Vec<_> = unverified.iter().copied().filter(|one| here.contains(*one)).collect();
+            candidates.iter().for_each(|path| round.compare_cgroup(index, path, &here));
+        }
+        self.due = round.now + self.pause;
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
     }
+}
 
+impl Round {
     /// Present cgroups with the most CPU time: values of 0 verify nothing.
-    fn busiest(&self) -> Vec<(Key, Arc<str>)> {
-        let mut all: Vec<(u64, Key, Arc<str>)> = self
+    fn busiest(&self) -> Vec<Arc<str>> {
+        let mut all: Vec<(u64, Arc<str>)> = self
             .store
             .living()
             .filter(|(_, identity)| identity.of_path.level != Level::Root)
             .map(|(key, identity)| {
                 let cpu = self.store.values(key).and_then(|values| values.cpu);
-                (cpu.map_or(0, |cpu| cpu.usage_ns), key, identity.path.clone())
+                (cpu.map_or(0, |cpu| cpu.usage_ns), identity.path.clone())
             })
             .collect();
         all.sort_unstable_by(|a, b| b.cmp(a));
-        all.into_iter().take(MAX_COMPARED).map(|(_, key, path)| (key, path)).collect()
+        all.into_iter().take(MAX_COMPARED).map(|(_, path)| path).collect()
     }
 
     fn compare_cgroup(&mut self, index: usize, path: &str, measurements: &[Measurement]) {

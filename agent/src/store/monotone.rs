@@ -69,10 +69,7 @@ pub(super) fn advance(old: &mut Values, new: Values) -> Advanced {
         advanced.stall(old.io, &mut new.io);
     });
     advanced.subject(&mut old.memory, memory, |_, old, new| {
-        // The watermark is a gauge: users may reset it through the file. A source without a watermark keeps the last one.
-        if new.peak_bytes.is_none() {
-            new.peak_bytes = old.peak_bytes;
-        }
+        new.peak_bytes = watermark(old.peak_bytes, new.peak_bytes);
     });
     advanced.subject(&mut old.window_peak, window_peak, |_, _, _| {});
     advanced.subject(&mut old.memory_growth, memory_growth, |_, _, _| {});
@@ -85,7 +82,9 @@ pub(super) fn advance(old: &mut Values, new: Values) -> Advanced {
         advanced.counter(old.oom, &mut new.oom);
         advanced.counter(old.oom_kill, &mut new.oom_kill);
     });
-    advanced.subject(&mut old.swap, swap, |_, _, _| {});
+    advanced.subject(&mut old.swap, swap, |_, old, new| {
+        new.peak_bytes = watermark(old.peak_bytes, new.peak_bytes);
+    });
     advanced.subject(&mut old.pids, pids, |_, _, _| {});
     advanced.shared(&mut old.memory_stat, memory_stat, |advanced, old, new| {
         advanced.memory_stat(old, Arc::make_mut(new));
@@ -121,6 +120,11 @@ fn within(split: CpuSplit, before: CpuSplit, usage_ns: u64) -> CpuSplit {
         system_ns = usage_ns.saturating_sub(user_ns).max(before.system_ns);
     }
     CpuSplit { user_ns, system_ns }
+}
+
+/// A watermark is a gauge: users may reset it through the file. A source without one keeps the last.
+fn watermark(old: Option<u64>, new: Option<u64>) -> Option<u64> {
+    new.or(old)
 }
 
 /// The outcome of [`advance`].
@@ -250,7 +254,7 @@ impl Advanced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::Memory;
+    use crate::values::{Memory, Swap};
     use proptest::prelude::*;
 
     fn cpu(usage_ns: u64) -> Values {
@@ -270,15 +274,26 @@ mod tests {
     #[test]
     fn a_subject_that_was_not_sampled_stays() {
         let mut values = cpu(5);
-        let memory = Some(Memory { usage_bytes: 9, peak_bytes: Some(10), limit_bytes: None });
+        let memory = Some(Memory { usage_bytes: 9, peak_bytes: Some(10), ..Memory::default() });
         advance(&mut values, Values { memory, ..Values::default() });
         assert_eq!(values.cpu, Some(Cpu { usage_ns: 5 }));
-        let without_peak = Some(Memory { usage_bytes: 3, peak_bytes: None, limit_bytes: Some(4) });
-        advance(&mut values, Values { memory: without_peak, ..Values::default() });
-        assert_eq!(
-            values.memory,
-            Some(Memory { usage_bytes: 3, peak_bytes: Some(10), limit_bytes: Some(4) })
-        );
+        let without_peak = Memory { usage_bytes: 3, limit_bytes: Some(4), ..Memory::default() };
+        advance(&mut values, Values { memory: Some(without_peak), ..Values::default() });
+        assert_eq!(values.memory, Some(Memory { peak_bytes: Some(10), ..without_peak }));
+    }
+
+    #[test]
+    fn a_watermark_that_a_source_lacks_stays_and_one_that_was_reset_falls() {
+        let sample = |peak_bytes| {
+            let memory = Some(Memory { peak_bytes, ..Memory::default() });
+            let swap = Some(Swap { peak_bytes, ..Swap::default() });
+            Values { memory, swap, ..Values::default() }
+        };
+        let mut values = Values::default();
+        for (sampled, expected) in [(None, None), (Some(9), Some(9)), (None, Some(9)), (Some(4), Some(4))] {
+            advance(&mut values, sample(sampled));
+            assert_eq!(values, sample(expected));
+        }
     }
 
     #[test]

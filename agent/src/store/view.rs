@@ -5,10 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use rustc_hash::FxHashMap;
 
 use super::{Entry, Key, Store};
-use crate::{
-    model::{AgentRow, CgroupRow, Identity, Level, View},
-    values::Values,
-};
+use crate::model::{AgentRow, CgroupRow, Identity, Level, View};
 
 /// The living cgroups, in the order of the view: by path.
 #[derive(Debug, Default)]
@@ -138,65 +135,6 @@ impl Entry {
             row.identity.clone_from(&self.identity);
         }
         row.created_unix = self.created_unix;
-        let Values {
-            cpu,
-            cpu_windows,
-            quota_what_if,
-            runqueue,
-            cpu_split,
-            throttling,
-            pressure,
-            memory,
-            window_peak,
-            memory_growth,
-            memory_histograms,
-            working_set,
-            memory_events,
-            swap,
-            pids,
-            memory_stat,
-            io,
-            spec,
-            interfaces,
-            processes,
-            network,
-            tcp,
-            round_trips,
-        } = &self.values;
-        let shown = &mut row.values;
-        shown.cpu = *cpu;
-        assign_shared(&mut shown.runqueue, runqueue.as_ref());
-        assign_shared(&mut shown.cpu_windows, cpu_windows.as_ref());
-        assign_shared(&mut shown.quota_what_if, quota_what_if.as_ref());
-        shown.cpu_split = *cpu_split;
-        shown.throttling = *throttling;
-        shown.pressure = *pressure;
-        shown.memory = *memory;
-        shown.window_peak = *window_peak;
-        shown.memory_growth = *memory_growth;
-        assign_shared(&mut shown.memory_histograms, memory_histograms.as_ref());
-        shown.working_set = *working_set;
-        shown.memory_events = *memory_events;
-        shown.swap = *swap;
-        shown.pids = *pids;
-        assign_shared(&mut shown.memory_stat, memory_stat.as_ref());
-        assign_shared(&mut shown.io, io.as_ref());
-        shown.spec = *spec;
-        assign_shared(&mut shown.interfaces, interfaces.as_ref());
-        shown.processes = *processes;
-        shown.network = *network;
-        shown.tcp = *tcp;
-        assign_shared(&mut shown.round_trips, round_trips.as_ref());
-    }
-}
-
-/// Makes `shown` equal to `current`.
-fn assign_shared<T: ?Sized>(shown: &mut Option<Arc<T>>, current: Option<&Arc<T>>) {
-    let same = match (&*shown, current) {
-        (Some(shown), Some(current)) => Arc::ptr_eq(shown, current),
-        (shown, current) => shown.is_none() && current.is_none(),
-    };
-    if !same {
-        *shown = current.cloned();
+        row.values.assign(&self.values);
     }
 }

@@ -141,10 +141,10 @@ impl EvidenceBuilder {
                 seen.evidence.hours.entry(hour_before(until)).or_default().cpu.merge(&histogram);
             }
         }
-        for (key, quota_what_if) in quota_what_ifs {
+        for (key, outcomes) in quota_what_ifs {
             if let Some(seen) = self.by_container.get_mut(&key) {
                 seen.evidence.hours.entry(hour_before(until)).or_default().quota_what_if =
-                    Some(quota_what_if);
+                    Some(outcomes.into_iter().collect());
             }
         }
     }

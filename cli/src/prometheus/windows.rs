@@ -3,10 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use snug_sizing::{
-    cpu_quota::{QuotaOutcome, QuotaWhatIf},
-    histogram::Histogram,
-};
+use snug_sizing::{cpu_quota::QuotaOutcome, histogram::Histogram};
 
 use super::{
     error::PrometheusError,
@@ -33,7 +30,7 @@ pub(super) struct Windows {
     /// CPU usage per window.
     pub(super) windows: BTreeMap<ContainerKey, Histogram>,
     /// The quota simulation, if the agents export it.
-    pub(super) quota_what_ifs: BTreeMap<ContainerKey, QuotaWhatIf>,
+    pub(super) quota_what_ifs: BTreeMap<ContainerKey, BTreeMap<u64, QuotaOutcome>>,
 }
 
 /// Whether there are windows as native histograms. Without them there are only sums, which add nothing to rates.
@@ -87,7 +84,7 @@ pub(super) fn read(
         for (key, labels, series) in containers(series(&query)?) {
             let quota = labels.get("quota").and_then(|quota| quota.parse::<f64>().ok());
             let (Some(cores), Some((_, value))) = (quota, series.points().first().copied()) else { continue };
-            let QuotaWhatIf(outcomes) = all.quota_what_ifs.entry(key).or_default();
+            let outcomes = all.quota_what_ifs.entry(key).or_default();
             // `as` saturates; negative numbers become 0.
             let QuotaOutcome { periods, throttled, delayed_millis } =
                 outcomes.entry((cores * MILLIS).round() as u64).or_default();

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use snug_sizing::{
-    cpu_quota::QuotaWhatIf,
     engine::{self, Context, Policy, Pools, Profile, Reason, cpu, memory::PeakHistory, oom},
     evidence::{Evidence, HOUR, HourRecord, Peak, Stalled},
     histogram::Histogram,
@@ -263,8 +262,8 @@ impl Detail {
         let mut sum = HourRecord::default();
         evidence.hours.values().for_each(|hour| sum.merge(hour));
         let hours = || evidence.hours.iter().map(|(hour, record)| (u64::from(hour.0) * HOUR, record));
-        let QuotaWhatIf(quotas) = evidence.quota_what_if().unwrap_or_default();
-        let outcomes = quotas.iter().filter(|(_, outcome)| outcome.periods > 0);
+        let simulated = evidence.quota_what_if().unwrap_or_default();
+        let outcomes = simulated.iter().filter(|(_, outcome)| outcome.periods > 0);
         Self {
             pods: evidence.pods.len(),
             coverage: evidence.coverage(),
@@ -273,7 +272,7 @@ impl Detail {
             current_limit: simulate::current_limit(evidence),
             quotas: outcomes
                 .map(|(quota, outcome)| Throttled {
-                    quota: *quota,
+                    quota,
                     periods: outcome.share(),
                     delayed_millis: outcome.delayed_millis,
                 })

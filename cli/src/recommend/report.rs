@@ -374,7 +374,7 @@ impl Entry {
         }
         if let Some(request) = values.cpu_request.filter(|_| self.expected_cpu_work_above.is_some()) {
             let cores = request as f64 / 1000.0;
-            let then = cpu::expected_above(evidence, cores, lent);
+            let [then] = cpu::RequestUsage::new(evidence).expected_above([cores], lent);
             self.expected_cpu_work_above = Some(then);
             self.cpu_work_above_request =
                 Some(Change { then, ..self.cpu_work_above_request.unwrap_or(Change { now: None, then }) });

@@ -134,7 +134,7 @@ impl Fleet {
             match response {
                 Ok(containers) => tracked.take(containers),
                 Err(error) => {
-                    tracked.lose(&format!("{error:#}"));
+                    tracked.lose(&crate::columns::message(&error));
                     failure = failure.or(Some(error.context(name)));
                 }
             }
@@ -219,7 +219,7 @@ impl Fleet {
         };
         let name = self.tracked.iter().find(is_its).map(|(name, _)| name.clone());
         details::request(row, now(), |path| match &name {
-            Some(name) => self.get(name, path).map_err(|error| format!("{error:#}")),
+            Some(name) => self.get(name, path).map_err(|error| crate::columns::message(&error)),
             None => Err("the container is gone".to_owned()),
         })
     }

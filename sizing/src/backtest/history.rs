@@ -3,11 +3,11 @@
 //! As with traces, decisions are made after the first day and then every six hours, from the hours before, and judged on the
 //! day that follows. All pods of a workload's container are judged as one unit, because the history does not keep them
 //! apart: memory is that of the highest pod, and CPU samples are those that requests are chosen from
-//! ([`cpu::request_windows`]).
+//! ([`RequestUsage`]).
 
 use super::{HORIZON, STEP, score::Sums, validate::Figures};
 use crate::{
-    engine::{self, Context, LikesScope, Member, Pool, Pools, Risk, Rule, cpu},
+    engine::{self, Context, LikesScope, Member, Pool, Pools, Risk, Rule, cpu::RequestUsage},
     evidence::{Evidence, HOUR, Hour, HourRecord},
     workload::Resources,
 };
@@ -139,7 +139,7 @@ impl<'e> WorkloadReplay<'e> {
         match choice {
             HistoryPolicy::AsIs => of(self.whole.container.current),
             HistoryPolicy::Oracle => {
-                let (windows, ..) = cpu::request_windows(next);
+                let RequestUsage { windows, .. } = RequestUsage::new(next);
                 (windows.quantile(1.0 - ORACLE_EXCEEDED), highest(next))
             }
             HistoryPolicy::Snug(risk) => {
@@ -173,7 +173,7 @@ fn judge(decision: RequestAndLimit, next: &Evidence, sums: &mut (RequestAndLimit
             });
         of_memory.judge_memory(limit, highest, &working_set, before.1);
     }
-    let (windows, ..) = cpu::request_windows(next);
+    let RequestUsage { windows, .. } = RequestUsage::new(next);
     if let (Some(request), false) = (request, windows.is_empty()) {
         of_cpu.judge_cpu(request, &windows, before.0);
     }

@@ -96,18 +96,39 @@ pub fn windows(evidence: &Evidence) -> (Histogram, bool) {
     if steady.is_empty() { (sum(evidence, |hour| &hour.cpu_start), true) } else { (steady, false) }
 }
 
-/// The CPU usage that a request is chosen from, the length of its windows in milliseconds, and whether it is start-up alone.
+/// The CPU usage that a request is chosen from.
 ///
 /// Minutes where they are known, because the rule was fitted on minutes. Shorter windows show higher bursts, but delays of
 /// less than a minute are a matter of limits, not of requests. Start-up counts with the share of the time that it takes.
-pub fn request_windows(evidence: &Evidence) -> (Histogram, u64, bool) {
-    let windows = WindowsOfRequest::new(evidence);
-    let sum = |pick: Pick| sum(evidence, pick);
-    let ([steady, start], millis) = (windows.picks.map(sum), windows.millis);
-    let is_start = steady.is_empty();
-    let mut all = steady;
-    all.merge(&start);
-    (all, millis, is_start)
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestUsage {
+    /// Cores by window.
+    pub windows: Histogram,
+    /// Length of a window, milliseconds.
+    pub window_millis: u64,
+    /// Whether it is start-up alone.
+    pub start_up: bool,
+    /// Pod-days of history.
+    days: f64,
+}
+
+impl RequestUsage {
+    /// Of the whole history.
+    pub fn new(evidence: &Evidence) -> Self {
+        let WindowsOfRequest { picks, millis } = WindowsOfRequest::new(evidence);
+        let [steady, start] = picks.map(|pick| sum(evidence, pick));
+        let start_up = steady.is_empty();
+        let mut windows = steady;
+        windows.merge(&start);
+        let days = pod_days(&windows, millis, evidence.pod_days());
+        Self { windows, window_millis: millis, start_up, days }
+    }
+
+    /// The share of CPU time that is expected above requests in cores on the next day; 0 without usage.
+    pub fn expected_above<const N: usize>(&self, requests: [f64; N], lent: &Lent) -> [f64; N] {
+        let forecast = Forecast::with_likes(&self.windows, self.days, lent);
+        requests.map(|cores| forecast.as_ref().map_or(0.0, |forecast| forecast.work_above(cores)))
+    }
 }
 
 /// The windows that requests are chosen from.
@@ -147,12 +168,11 @@ fn sum(evidence: &Evidence, pick: Pick) -> Histogram {
 }
 
 /// The request for a risk, with what the past days of all workloads show. `None` without CPU usage.
-pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, cluster: &CpuPast) -> Option<CpuSize> {
+pub fn size(usage: &RequestUsage, rule: Rule, risk: Risk, cluster: &CpuPast) -> Option<CpuSize> {
     let CpuPast { replay, lent } = cluster;
-    let (windows, window_millis, start_up) = request_windows(evidence);
-    let days = pod_days(&windows, window_millis, evidence.pod_days());
+    let RequestUsage { windows, window_millis, start_up, days } = usage;
     // Whole pod-hours, so that the request does not change from minute to minute.
-    let forecast = Forecast::with_likes(&windows, (days * 24.0).floor() / 24.0, lent)?;
+    let forecast = Forecast::with_likes(windows, (days * 24.0).floor() / 24.0, lent)?;
     let level = replay.level(risk.cpu_work, rule);
     let accepted = forecast.accepted(level);
     let cores = forecast.request(accepted);
@@ -164,10 +184,10 @@ pub fn size(evidence: &Evidence, rule: Rule, risk: Risk, cluster: &CpuPast) -> O
         expected: forecast.work_above(cores),
         rise: forecast.rise(),
         calibration: level / RequestReplay::default().level(risk.cpu_work, rule),
-        window_millis,
-        days,
+        window_millis: *window_millis,
+        days: *days,
         likes_days: lent.pod_days(),
-        start_up,
+        start_up: *start_up,
     })
 }
 
@@ -179,13 +199,6 @@ fn pod_days(windows: &Histogram, window_millis: u64, observed: f64) -> f64 {
 /// The length of the windows that requests are chosen from, milliseconds.
 pub fn window_millis(evidence: &Evidence) -> u64 {
     WindowsOfRequest::new(evidence).millis
-}
-
-/// The share of CPU time that is expected above a request in cores on the next day; 0 without usage.
-pub fn expected_above(evidence: &Evidence, cores: f64, lent: &Lent) -> f64 {
-    let (windows, millis, _) = request_windows(evidence);
-    let days = pod_days(&windows, millis, evidence.pod_days());
-    Forecast::with_likes(&windows, days, lent).map_or(0.0, |forecast| forecast.work_above(cores))
 }
 
 /// The smallest simulated quota, millicores and at least the request, whose throttling is within the risk.

@@ -36,6 +36,8 @@
 
 mod outcome;
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 pub use self::outcome::Outcome;
@@ -54,6 +56,8 @@ const MAX_MARGIN: f64 = 4.0;
 const FADE_PER_DAY: f64 = 0.1;
 /// Weight that a peak keeps while it is in the history: the peak of last week may come again.
 const FADE_TO: f64 = 0.85;
+/// Age in hours above which a peak has only that weight.
+const FADED: u32 = 36;
 /// Hours between trials.
 pub const TRIAL_STEP: u32 = 6;
 /// Hours after a trial on which it is judged.
@@ -87,35 +91,95 @@ pub struct Basis {
 #[derive(Clone, Debug)]
 pub struct PeakHistory<'e> {
     hours: Vec<HourPeaks<'e>>,
+    /// OOM kills of these hours, in their order.
+    kills: Vec<Kill>,
 }
 
+/// An hour in a cache line: replays go over hours of all containers many times.
 #[derive(Clone, Copy, Debug)]
 struct HourPeaks<'e> {
     hour: Hour,
+    /// Number of the hour with the highest peak until the end of this one, where all are as old as weights go.
+    highest_faded: u32,
     /// Container-hours observed.
     pods: f64,
-    steady: Option<Need<'e>>,
-    start: Option<Need<'e>>,
+    /// Container-hours observed until the end of the hour.
+    pods_until: f64,
+    steady: Option<Need>,
+    start: Option<Need>,
     record: &'e HourRecord,
 }
 
-/// A peak with the part of it that is a need.
+/// An OOM kill.
 #[derive(Clone, Copy, Debug)]
-struct Need<'e> {
-    /// Bytes.
-    bytes: u64,
-    peak: &'e Peak,
+struct Kill {
+    hour: Hour,
+    /// The limit that was hit, bytes.
+    limit: u64,
+    pod: PodNumber,
 }
 
-impl<'e> Need<'e> {
+/// The part of a peak that is a need.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    /// Bytes.
+    bytes: u64,
+    pod: PodNumber,
+    /// Whether no page cache was left out of the peak.
+    is_whole: bool,
+}
+
+/// Pods of one history, numbered: names take long to compare.
+type PodNumber = u32;
+
+/// A need with the weight of its age.
+#[derive(Clone, Copy, Debug)]
+struct Weighted<'e> {
+    /// Bytes.
+    bytes: f64,
+    need: Need,
+    peak: &'e Option<Peak>,
+    start_up: bool,
+}
+
+impl<'e> Weighted<'e> {
+    /// The higher one; of equal ones the earlier, so that an explanation does not change from hour to hour.
+    fn higher(best: Self, it: Self) -> Self {
+        if it.bytes > best.bytes { it } else { best }
+    }
+}
+
+/// Gives numbers to the names of pods.
+#[derive(Default)]
+struct PodNumbers<'e> {
+    numbers: HashMap<&'e str, PodNumber>,
+    /// Mostly the same pod as in the hour before.
+    last: Option<(&'e str, PodNumber)>,
+}
+
+impl<'e> PodNumbers<'e> {
+    fn number(&mut self, pod: &'e str) -> PodNumber {
+        if let Some((_, number)) = self.last.filter(|(last, _)| *last == pod) {
+            return number;
+        }
+        let next = self.numbers.len() as PodNumber;
+        let number = *self.numbers.entry(pod).or_insert(next);
+        self.last = Some((pod, number));
+        number
+    }
+}
+
+impl Need {
     /// The need behind a peak. Page cache grows until it meets the limit. So of a peak at the limit, only unreclaimable memory is a
     /// need, unless the container waited for memory. `cache_limit` is the limit; `None` if a limit was hit by an OOM kill.
-    fn new(peak: &'e Peak, record: &HourRecord, cache_limit: Option<u64>) -> Self {
+    fn new(peak: &Peak, pod: PodNumber, record: &HourRecord, cache_limit: Option<u64>) -> Self {
         let stalled = record.stalled.memory_millis as f64 / 1000.0;
         let is_at_limit = cache_limit.is_some_and(|limit| peak.bytes as f64 >= limit as f64 * AT_LIMIT);
         let is_cache = is_at_limit && stalled <= MAX_STALLED * record.observed as f64;
-        let unreclaimable = unreclaimable_peak(record).filter(|_| is_cache && AdviceRule::PageCache.is_on());
-        Self { bytes: unreclaimable.map_or(peak.bytes, |bytes| bytes.min(peak.bytes)), peak }
+        let is_cache = is_cache && AdviceRule::PageCache.is_on();
+        let unreclaimable = is_cache.then(|| unreclaimable_peak(record)).flatten();
+        let bytes = unreclaimable.map_or(peak.bytes, |bytes| bytes.min(peak.bytes));
+        Self { bytes, pod, is_whole: bytes == peak.bytes }
     }
 }
 
@@ -132,15 +196,36 @@ pub fn is_unused(evidence: &Evidence) -> bool {
     peaks.peek().is_some() && peaks.all(|peak| peak.bytes < NO_TASK)
 }
 
-impl HourPeaks<'_> {
+impl<'e> HourPeaks<'e> {
+    /// The peaks with the weight of their age at an hour.
+    fn weighted(&self, last: Hour) -> impl Iterator<Item = Weighted<'e>> {
+        let days = f64::from(last.0.saturating_sub(self.hour.0)) / DAY as f64;
+        self.with_weight((1.0 - FADE_PER_DAY * days).max(FADE_TO))
+    }
+
+    fn with_weight(&self, weight: f64) -> impl Iterator<Item = Weighted<'e>> {
+        let HourRecord { peak, start_peak, .. } = self.record;
+        let weighted = move |(need, peak, start_up): (Need, _, bool)| {
+            let weight = if start_up { 1.0 } else { weight };
+            Weighted { bytes: need.bytes as f64 * weight, need, peak, start_up }
+        };
+        let steady = self.steady.map(|need| (need, peak, false));
+        let start = self.start.map(|need| (need, start_peak, true));
+        steady.into_iter().chain(start).map(weighted)
+    }
+
+    fn needs(&self) -> impl Iterator<Item = Need> {
+        self.steady.into_iter().chain(self.start)
+    }
+
     fn highest(&self) -> f64 {
-        let bytes = |need: Option<Need<'_>>| need.map_or(0, |need| need.bytes);
+        let bytes = |need: Option<Need>| need.map_or(0, |need| need.bytes);
         bytes(self.steady).max(bytes(self.start)) as f64
     }
 
     /// Whether no page cache was left out of the peaks.
     fn is_whole(&self) -> bool {
-        self.steady.into_iter().chain(self.start).all(|need| need.bytes == need.peak.bytes)
+        self.needs().all(|need| need.is_whole)
     }
 }
 
@@ -149,63 +234,67 @@ impl<'e> PeakHistory<'e> {
     pub fn new(evidence: &'e Evidence) -> Self {
         let is_killed = evidence.kills().next().is_some();
         let limit = evidence.container.current.memory_limit.filter(|_| !is_killed);
-        let hours = evidence
-            .hours
-            .iter()
-            .filter(|(_, record)| record.observed > 0)
-            .map(|(hour, record)| {
-                let need = |peak: &'e Option<Peak>| peak.as_ref().map(|peak| Need::new(peak, record, limit));
-                HourPeaks {
-                    hour: *hour,
-                    pods: record.observed as f64 / crate::evidence::HOUR as f64,
-                    steady: need(&record.peak),
-                    start: need(&record.start_peak),
-                    record,
-                }
-            })
-            .collect();
-        Self { hours }
+        let (mut pods, mut kills) = (PodNumbers::default(), Vec::new());
+        let mut hours: Vec<HourPeaks<'e>> = Vec::with_capacity(evidence.hours.len());
+        for (hour, record) in evidence.hours.iter().filter(|(_, record)| record.observed > 0) {
+            let mut need = |peak: &'e Option<Peak>| {
+                peak.as_ref().map(|peak| Need::new(peak, pods.number(&peak.pod), record, limit))
+            };
+            let observed = record.observed as f64 / crate::evidence::HOUR as f64;
+            let mut it = HourPeaks {
+                hour: *hour,
+                highest_faded: hours.last().map_or(0, |before| before.highest_faded),
+                pods: observed,
+                pods_until: hours.last().map_or(0.0, |before| before.pods_until) + observed,
+                steady: need(&record.peak),
+                start: need(&record.start_peak),
+                record,
+            };
+            let faded = |it: &HourPeaks<'_>| it.with_weight(FADE_TO).map(|it| it.bytes).reduce(f64::max);
+            // The first one of all without any peak. None is below any number.
+            if faded(&it) > hours.get(it.highest_faded as usize).and_then(faded) {
+                it.highest_faded = hours.len() as u32;
+            }
+            hours.push(it);
+            kills.extend(record.kills.iter().map(|kill| Kill {
+                hour: *hour,
+                limit: kill.limit,
+                pod: pods.number(&kill.pod),
+            }));
+        }
+        Self { hours, kills }
     }
 
     /// The highest usage of each hour, without page cache that filled the limit.
     pub fn highest(&self) -> impl Iterator<Item = Peak> {
         self.hours.iter().filter_map(|it| {
-            let highest = it.steady.into_iter().chain(it.start).max_by_key(|need| need.bytes)?;
-            Some(Peak { bytes: highest.bytes, ..highest.peak.clone() })
+            let Weighted { need, peak, .. } = it.with_weight(1.0).max_by_key(|it| it.need.bytes)?;
+            Some(Peak { bytes: need.bytes, ..peak.clone()? })
         })
     }
 
-    /// The basis of a limit decided with the first `end` hours, of which `last` is the last one, observed or not.
-    fn basis_at(&self, end: usize, last: Hour) -> Option<Basis> {
-        let faded = |it: &HourPeaks<'e>| {
-            let days = f64::from(last.0.saturating_sub(it.hour.0)) / DAY as f64;
-            let weight = (1.0 - FADE_PER_DAY * days).max(FADE_TO);
-            let steady = it.steady.map(|need| (need.bytes as f64 * weight, need, false));
-            let start = it.start.map(|need| (need.bytes as f64, need, true));
-            steady.into_iter().chain(start)
-        };
-        // The earlier of equal peaks, so that an explanation does not change from hour to hour.
-        let best = self
-            .hours
-            .iter()
-            .take(end)
-            .flat_map(faded)
-            .reduce(|best, it| if it.0 > best.0 { it } else { best })?;
-        let (bytes, need, start_up) = best;
-        let peak = Peak { bytes: need.bytes, ..need.peak.clone() };
-        Some(Basis { bytes, peak, start_up, without_cache: false })
+    /// The peak that decides with the first `end` hours, of which `last` is the last one, observed or not.
+    fn highest_at(&self, end: usize, last: Hour) -> Option<Weighted<'e>> {
+        let hours = self.hours.get(..end)?;
+        let (faded, recent) = hours.split_at(self.before(Hour(last.0.saturating_sub(FADED))).min(end));
+        let faded = faded.last().and_then(|it| hours.get(it.highest_faded as usize));
+        let faded = faded.into_iter().flat_map(|it| it.with_weight(FADE_TO));
+        faded.chain(recent.iter().flat_map(|it| it.weighted(last))).reduce(Weighted::higher)
     }
 
     /// The basis of a limit. `None` without any peak.
     pub fn basis(&self) -> Option<Basis> {
-        let mut needs = self.hours.iter().flat_map(|it| it.steady.into_iter().chain(it.start));
-        let without_cache = needs.any(|need| need.bytes < need.peak.bytes);
-        Some(Basis { without_cache, ..self.basis_at(self.hours.len(), self.hours.last()?.hour)? })
+        let without_cache = !self.hours.iter().all(HourPeaks::is_whole);
+        let Weighted { bytes, need, peak, start_up } =
+            self.highest_at(self.hours.len(), self.hours.last()?.hour)?;
+        let peak = Peak { bytes: need.bytes, ..peak.clone()? };
+        Some(Basis { bytes, peak, start_up, without_cache })
     }
 
     /// Pod-days of the first `end` hours.
     fn pod_days(&self, end: usize) -> f64 {
-        self.hours.iter().take(end).map(|it| it.pods).sum::<f64>() / DAY as f64
+        let last = end.checked_sub(1).and_then(|last| self.hours.get(last));
+        last.map_or(0.0, |it| it.pods_until) / DAY as f64
     }
 
     /// Mean number of pods in the last day of the first `end` hours, while any ran.
@@ -218,7 +307,12 @@ impl<'e> PeakHistory<'e> {
 
     /// The number of hours before one.
     fn before(&self, hour: Hour) -> usize {
-        self.hours.partition_point(|it| it.hour < hour)
+        let Some(first) = self.hours.first() else { return 0 };
+        // Most histories have every hour.
+        let most = self.hours.len().min(hour.0.saturating_sub(first.hour.0) as usize);
+        let hours = self.hours.get(..most).unwrap_or_default();
+        let is_whole = hours.last().is_none_or(|it| it.hour < hour);
+        if is_whole { most } else { hours.partition_point(|it| it.hour < hour) }
     }
 
     /// The last hour of the history.
@@ -243,16 +337,19 @@ impl<'e> PeakHistory<'e> {
         let end = self.before(at);
         let days = self.pod_days(end);
         let last = Hour(at.0.checked_sub(1)?);
-        let basis = self.basis_at(end, last).filter(|_| days * DAY as f64 >= TRIAL_FROM)?;
-        let shape = (basis.bytes > 0.0).then(|| shape(rule, basis.bytes, days))?;
-        Some(Trial { bytes: basis.bytes, shape, pods: self.pods(end) })
+        let Weighted { bytes, .. } =
+            self.highest_at(end, last).filter(|_| days * DAY as f64 >= TRIAL_FROM)?;
+        let shape = (bytes > 0.0).then(|| shape(rule, bytes, days))?;
+        Some(Trial { bytes, shape, pods: self.pods(end) })
     }
 
     /// What followed in the day after the beginning of an hour. `None` if nothing was observed.
     pub fn outcome(&self, at: Hour) -> Option<Outcome<'e>> {
-        let end = self.before(Hour(at.0.saturating_add(TRIAL_DAY)));
-        let day = self.hours.get(self.before(at)..end).filter(|day| !day.is_empty())?;
-        Some(Outcome::new(day))
+        let end = Hour(at.0.saturating_add(TRIAL_DAY));
+        let day = self.hours.get(self.before(at)..self.before(end)).filter(|day| !day.is_empty())?;
+        let kills_before = |hour: Hour| self.kills.partition_point(|kill| kill.hour < hour);
+        let kills = self.kills.get(kills_before(at)..kills_before(end)).unwrap_or_default();
+        Some(Outcome::new(day, kills))
     }
 
     /// How often past decisions at the reference level were not enough, for all trials whose day is over at the end of the history.

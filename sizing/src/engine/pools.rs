@@ -94,19 +94,23 @@ impl Pools {
     pub fn new(members: &[Member<'_>], rule: Rule, scope: LikesScope) -> Self {
         let mut pools = Self::empty(rule, scope);
         let times: BTreeSet<Hour> = members.iter().flat_map(|member| member.history.trial_hours()).collect();
-        times.into_iter().for_each(|now| pools.advance(now, members));
+        times.into_iter().for_each(|now| pools.step(now, members));
         if let Some(last) = members.iter().filter_map(|member| member.history.last()).max() {
-            pools.advance(Hour(last.0.saturating_add(1)), members);
+            pools.step(Hour(last.0.saturating_add(1)), members);
+            pools.cpu.lend(of_cpu(members));
         }
         pools
     }
 
     /// One step: judges the decisions whose day is over at the beginning of an hour, and decides again. Hours must not decrease.
     pub fn advance(&mut self, now: Hour, members: &[Member<'_>]) {
+        self.step(now, members);
+        self.cpu.lend(of_cpu(members));
+    }
+
+    fn step(&mut self, now: Hour, members: &[Member<'_>]) {
         self.judge(now, members);
-        let of_cpu =
-            members.iter().map(|Member { key, like, cpu, .. }| CpuMember { name: &key.0, like, days: cpu });
-        self.cpu.advance(now, self.rule, of_cpu);
+        self.cpu.advance(now, self.rule, of_cpu(members));
         let trials: Vec<(&Member<'_>, Trial)> = members
             .iter()
             .filter_map(|member| Some((member, member.history.trial(now, self.rule)?)))
@@ -118,10 +122,10 @@ impl Pools {
             self.first.get_or_insert(now);
         }
         let of_all = self.memory.calibration(Exceeded::default());
+        let levels = RISKS.map(|risk| of_all.level(risk));
         let decided = trials.iter().map(|(member, trial)| {
             let own = self.own.get(&member.key).copied().unwrap_or_default();
             let calibration = of_all.with_likes(self.likes(&member.like, own));
-            let levels = RISKS.map(|risk| calibration.level(risk));
             (
                 member.key.clone(),
                 Decided { trial: *trial, factor: calibration.factors(own).product(), levels },
@@ -175,6 +179,10 @@ impl Pools {
         let cpu = self.cpu.of(&key.0, &like, cpu::window_millis(evidence));
         Pool { memory: self.memory.calibration(likes), cpu }
     }
+}
+
+fn of_cpu<'m>(members: &'m [Member<'_>]) -> impl Iterator<Item = CpuMember<'m>> + Clone {
+    members.iter().map(|Member { key, like, cpu, .. }| CpuMember { name: &key.0, like, days: cpu })
 }
 
 #[cfg(test)]

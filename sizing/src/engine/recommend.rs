@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     advice::AdviceRule,
     calibration::Pool,
-    cpu::CpuSize,
+    cpu::{CpuSize, RequestUsage},
     delivered::SoFar,
     memory::MemorySize,
     note::MemoryNote,
@@ -188,7 +188,8 @@ fn from_hours(
 ) -> Result<Recommendation, NotEnoughData> {
     let Context { pool, qos, previous } = context;
     let observed: u64 = evidence.hours.values().fold(0, |sum, hour| sum.saturating_add(hour.observed));
-    let cpu = super::cpu::size(evidence, policy.rule, policy.risk, &pool.cpu);
+    let cpu_usage = RequestUsage::new(evidence);
+    let cpu = super::cpu::size(&cpu_usage, policy.rule, policy.risk, &pool.cpu);
     let memory = super::memory::size(evidence, policy.rule, policy.risk, pool.memory);
     if cpu.is_none() && memory.is_none() {
         let kills = evidence.kills().count();
@@ -256,7 +257,9 @@ fn from_hours(
 
     let oom_risk =
         memory.as_ref().zip(values.memory_limit).map(|(sized, limit)| memory::risk(evidence, sized, limit));
-    let cpu_work_above = values.cpu_request.map(|request| cpu::work_above(evidence, request, &pool.cpu.lent));
+    let cpu_work_above = values
+        .cpu_request
+        .map(|request| cpu::work_above(&cpu_usage, current.cpu_request, request, &pool.cpu.lent));
     let start_up = values.cpu_request.and_then(|request| evidence.by_age().above(request as f64 / 1000.0));
     reasons.extend(start_up.map(Reason::StartUp));
     reasons.extend(of_history);

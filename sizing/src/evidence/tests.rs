@@ -102,7 +102,7 @@ fn different_containers_and_windows_are_not_merged() {
 fn old_names_of_fields_are_read() {
     let mut evidence = Evidence::new(workload("web"), container("app"), 100);
     evidence.container.current.cpu_request = Some(250);
-    evidence.hour(Hour(1)).quota_what_if = Some(QuotaWhatIf([(50, (3, 2, 1).into())].into()));
+    evidence.hour(Hour(1)).quota_what_if = Some(QuotaWhatIf::from_iter([(50, (3, 2, 1).into())]));
     let written = serde_json::to_string(&evidence).unwrap();
     let old = written.replace("\"current\"", "\"in_force\"").replace("\"quota_what_if\"", "\"ladder\"");
     assert_ne!(old, written);

@@ -64,6 +64,27 @@ fn only_the_kernel_module_knows_aya_and_unsafe_calls() {
 }
 
 #[test]
+fn each_component_of_the_sampler_begins_with_its_metrics() {
+    let known = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    let mut components = 0;
+    for (path, text) in sources("agent/src/samplers") {
+        if !text.contains("impl Component for") {
+            continue;
+        }
+        components += 1;
+        let about: String = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
+        assert!(about.to_lowercase().contains("metric"), "{}: which metrics?", path.display());
+        let is_metric =
+            |name: &&str| ["snug_", "container_", "machine_"].iter().any(|start| name.starts_with(start));
+        for name in about.split('`').skip(1).step_by(2).filter(is_metric) {
+            let wanted = format!("`{}", name.trim_end_matches('*'));
+            assert!(known.contains(&wanted), "{}: {name} is not in docs/metrics.md", path.display());
+        }
+    }
+    assert!(components > 15, "{components} components");
+}
+
+#[test]
 fn unsafe_code_is_in_the_kernel_module_and_the_kernel_half_only() {
     for folder in ["cli/src", "client/src", "fuzz", "sizing/src", "xtask/src", "tests"] {
         absent(folder, &["unsafe "], &["tests/architecture/"]);

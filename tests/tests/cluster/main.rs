@@ -11,4 +11,5 @@ mod names;
 mod node;
 mod numbers;
 mod outages;
+mod pages;
 mod terminations;

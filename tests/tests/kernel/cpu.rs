@@ -13,6 +13,10 @@ use snug_tests::{
 
 use crate::driver::{Driver, host, source_of, values_of};
 
+/// Whatever else a CPU does while a worker reads its job is time of the worker's cgroup: in an emulator that waits for a CPU of its
+/// host, seconds. So one attempt of these has to agree, and none may lack time.
+const ATTEMPTS: usize = 5;
+
 /// Uses CPU time in a cgroup and compares the published CPU time with the cgroup file and with the worker's own measurement.
 fn measure(name: &str, threads: u64) {
     let Some(host) = host() else { return };
@@ -26,15 +30,18 @@ fn measure(name: &str, threads: u64) {
         let usage = values_of(&driver.round(), cgroup.path()).cpu.unwrap().usage_ns;
         (usage - before, by_worker)
     };
-    // Receiving the job and answering takes CPU time, too; under emulation a lot.
-    let (little, by_worker) = spin(1);
-    let overhead = little.saturating_sub(by_worker);
-    let (used, by_worker) = spin(1_000);
-    let allowed = by_worker / 100 + 3 * overhead + 1_000_000;
-    assert!(
-        used.abs_diff(by_worker) < allowed,
-        "{used} ns published, {by_worker} ns used, {allowed} allowed"
-    );
+    let mut tried = Vec::new();
+    let agrees = (0..ATTEMPTS).any(|_| {
+        // Receiving the job and answering takes CPU time, too; under emulation a lot.
+        let (little, by_worker) = spin(1);
+        let overhead = little.saturating_sub(by_worker);
+        let (used, by_worker) = spin(1_000);
+        let allowed = by_worker / 100 + 3 * overhead + 1_000_000;
+        tried.push(format!("{used} ns published, {by_worker} ns used, {allowed} allowed"));
+        assert!(used + 1_000_000 > by_worker, "{tried:?}");
+        used.abs_diff(by_worker) < allowed
+    });
+    assert!(agrees, "{tried:?}");
 
     worker.kill();
     let published = driver.round();

@@ -1,6 +1,7 @@
 //! Samplers under the test's control, and access to published values and cgroup files.
 
 use std::{
+    env,
     ffi::OsString,
     io,
     os::unix::net::UnixStream,
@@ -24,6 +25,11 @@ use snug_tests::{cannot_run, cgroup::Host, required};
 /// The host, if kernel tests can run here.
 pub(crate) fn host() -> Option<Host> {
     required(Host::find())
+}
+
+/// Whether the machine is for the tests only: a virtual one.
+pub(crate) fn own_machine() -> bool {
+    env::var_os("SNUG_TEST_OWN_MACHINE").is_some()
 }
 
 /// A configuration from command-line options.

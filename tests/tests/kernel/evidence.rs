@@ -168,8 +168,8 @@ fn the_quota_simulation_matches_real_quotas() {
     let free = container(&host, "quota-simulation");
     let limited = Cgroup::new(&host, "quota-real");
     let [mut simulating, mut throttled] = [&free[0], &limited].map(Worker::start_in);
-    let mut simulated = QuotaWhatIf(QUOTAS.map(|quota| (quota, QuotaOutcome::default())).into());
-    let mut real = simulated.clone();
+    let mut simulated = QuotaWhatIf::from_iter(QUOTAS.map(|quota| (quota, QuotaOutcome::default())));
+    let mut real = QUOTAS.map(|quota| (quota, QuotaOutcome::default()));
     for round in 1.. {
         let history = history();
         let Some(running) = Running::with_history(&["--source", "kernel"], history.sink()) else { return };
@@ -177,8 +177,8 @@ fn the_quota_simulation_matches_real_quotas() {
         thread::sleep(Duration::from_secs(1));
         drop(running);
         simulated.merge(&evidence(history).quota_what_if().unwrap());
-        for (quota, outcome) in &mut real.0 {
-            limited.limit_cpu(quota * 100, 100_000, 0);
+        for (quota, outcome) in &mut real {
+            limited.limit_cpu(*quota * 100, 100_000, 0);
             let before = limited.bandwidth_stat();
             bursts(&mut throttled, TIMES);
             thread::sleep(Duration::from_millis(300));
@@ -187,8 +187,8 @@ fn the_quota_simulation_matches_real_quotas() {
             outcome.periods += counted("nr_periods");
             outcome.throttled += counted("nr_throttled");
         }
-        let differ = QUOTAS.iter().any(|quota| {
-            let (found, real) = (simulated.0[quota], real.0[quota]);
+        let differ = real.iter().any(|(quota, real)| {
+            let found = simulated.get(*quota).unwrap();
             println!("round {round}, {quota} m: {found:?} simulated, {real:?} real");
             // Of the same number of bursts.
             let count = found.throttled.abs_diff(real.throttled) as f64 / real.periods as f64;

@@ -1,6 +1,6 @@
 //! Memory, swap and tasks.
 
-use std::{env, fs, io, process::Command};
+use std::{fs, io, process::Command};
 
 use snug_agent::values::{Measurement, SourceKind};
 use snug_tests::{
@@ -9,10 +9,7 @@ use snug_tests::{
     worker::{Job, Worker, cache_file},
 };
 
-use crate::{
-    driver::{Driver, host, source_of, values_of},
-    processes::OWN_MACHINE,
-};
+use crate::driver::{Driver, host, own_machine, source_of, values_of};
 
 const MIB: u64 = 1 << 20;
 
@@ -27,6 +24,9 @@ fn usage_peak_limit_and_working_set_equal_the_files() {
     let Some(mut driver) = Driver::kernel(&[]) else { return };
     let cgroup = Cgroup::new(&host, "memory");
     cgroup.limit_memory(256 * MIB, 32 * MIB);
+    // cgroup v1 has no such threshold.
+    let high = cgroup.directory(host.hierarchies.memory().unwrap()).join("memory.high");
+    let high = high.exists().then(|| fs::write(high, (200 * MIB).to_string()).map(|()| 200 * MIB).unwrap());
     let mut worker = Worker::start();
     cgroup.add(worker.pid());
     worker.run(&Job::Touch { bytes: 8 * MIB }).unwrap();
@@ -50,7 +50,7 @@ fn usage_peak_limit_and_working_set_equal_the_files() {
         let memory = values.memory.unwrap();
         let peak = number(&cgroup.memory_file("memory.peak", "memory.max_usage_in_bytes"));
         assert_eq!((memory.usage_bytes, memory.peak_bytes), (before.0, Some(peak)));
-        assert_eq!(memory.limit_bytes, Some(256 * MIB));
+        assert_eq!((memory.limit_bytes, memory.high_bytes), (Some(256 * MIB), high));
         let working_set = values.working_set.unwrap();
         assert_eq!(working_set.inactive_file_bytes, before.1);
         assert_eq!(working_set.bytes, before.0 - before.1);
@@ -141,7 +141,7 @@ impl Drop for SwapDevice {
 
 #[test]
 fn what_was_swapped_stays_in_the_peak() {
-    if env::var_os(OWN_MACHINE).is_none() {
+    if !own_machine() {
         println!("skipped: it needs a swap device, so in virtual machines only");
         return;
     }

@@ -1,7 +1,7 @@
 //! Cgroups that a container makes below itself: they take no room from others, and cannot pass for others.
 
 use std::{
-    env, fs,
+    fs,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use snug_tests::{
     worker::{Job, Worker},
 };
 
-use crate::driver::{Driver, below, host, lost, row_of, skipped};
+use crate::driver::{Driver, below, host, lost, own_machine, row_of, skipped};
 
 /// An id of a container, with this first digit.
 fn id(first: u32) -> String {
@@ -51,7 +51,7 @@ impl Drop for Made {
 fn cgroups_inside_a_container_take_no_room_from_others() {
     const ROOM: u64 = 512;
     // The machines of the tests on other kernels are small and slow.
-    let made = if env::var_os("SNUG_TEST_OWN_MACHINE").is_some() { 2 * ROOM } else { 9_000 };
+    let made = if own_machine() { 2 * ROOM } else { 9_000 };
     let Some(host) = host() else { return };
     let start = || Driver::kernel(&["--max-cgroups", "512"]);
     let Some(mut driver) = start() else { return };

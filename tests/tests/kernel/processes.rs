@@ -1,7 +1,7 @@
 //! Init processes in special cases: with threads, with a reused pid, by the thousand.
 
 use std::{
-    env, fs,
+    fs,
     os::unix::process::ExitStatusExt as _,
     path::Path,
     process::{Command, Stdio},
@@ -20,7 +20,7 @@ use snug_tests::{
     worker::{Job, Worker},
 };
 
-use crate::driver::{Driver, Running, end_of, host, lost, terminations, values_of, workload_of};
+use crate::driver::{Driver, Running, end_of, host, lost, own_machine, terminations, values_of, workload_of};
 
 /// The next `fork` uses the pid after this one.
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
@@ -158,12 +158,9 @@ fn short_containers_created_in_a_loop_are_all_counted() {
     );
 }
 
-/// Set if the machine is for the test only.
-pub(crate) const OWN_MACHINE: &str = "SNUG_TEST_OWN_MACHINE";
-
 #[test]
 fn an_oom_kill_of_the_node_has_the_scope_node() {
-    if env::var_os(OWN_MACHINE).is_none() {
+    if !own_machine() {
         println!("skipped: the node runs out of memory, so in virtual machines only");
         return;
     }

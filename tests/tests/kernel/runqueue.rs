@@ -35,6 +35,7 @@ fn switches(pid: u32) -> u64 {
 }
 
 /// Measurements while all workers did a job.
+#[derive(Clone, Copy)]
 struct Crowd {
     /// Number of waits that the programs counted, and their sum, seconds.
     counted: (u64, f64),
@@ -77,6 +78,32 @@ impl Crowd {
     }
 }
 
+impl Crowd {
+    /// Whether the programs counted what the kernel did while the workers slept this often for so long.
+    fn compare(&self, sleeps: u64, sleep_ms: u64) -> Result<(), String> {
+        let (Self { counted: (count, sum), switches, accounted, idle }, slept) =
+            (*self, (sleeps * sleep_ms) as f64 / 1e3);
+        let ensure = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
+        ensure(count >= sleeps && sum > 0.5, format!("{count} waits of {sum} s"))?;
+        // The time until a job and its answer are read is idle, too, and long where the machine runs something else. So this is
+        // an upper bound; the lower one is the kernel's accounting.
+        let waited = idle - slept;
+        ensure(sum < 1.1 * waited, format!("{sum} s; idle {idle} s, of which asleep {slept} s"))?;
+        ensure(accounted > 0.0 || sum > 0.9 * waited, format!("{sum} s; idle {idle} s, asleep {slept} s"))?;
+        // Jobs and answers add context switches.
+        let off = count.abs_diff(switches) as f64;
+        ensure(
+            off < 0.1 * switches as f64 + 20.0,
+            format!("{count} waits, the kernel has {switches} switches"),
+        )?;
+        // The kernel's accounting and the tracepoint differ by some instructions.
+        ensure(
+            accounted == 0.0 || (sum - accounted).abs() < 0.05 * accounted + 0.05,
+            format!("{sum} s, the kernel has {accounted} s"),
+        )
+    }
+}
+
 /// A driver that traces the run queue; `None`, with a message, if this kernel is too old.
 fn tracing(options: &[&str]) -> Option<Driver> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
@@ -109,36 +136,28 @@ fn waits_equal_the_kernels_accounting() {
     let mut workers: Vec<Worker> = (0..2 * cpus + 1).map(|_| Worker::start_in(&crowd)).collect();
     let mut quiet = Worker::start_in(&alone);
     assert_eq!(quiet.run(&Job::Spin { cpu_ms: 1, threads: 1 }).map(|used| used > 0), Some(true));
-    // Time that is neither CPU time nor sleep is waiting. Without sleeps, whose ends may be late.
-    let spin = Crowd::at_work(&mut driver, &crowd, &mut workers, &Job::Spin { cpu_ms: 400, threads: 1 });
-    let (_, sum) = spin.counted;
-    assert!(sum > 0.5, "the workers had to wait: {sum} s");
-    // The time until a job and its answer are read is idle, too, and long where the machine runs something else. So this is an
-    // upper bound; the lower one is the kernel's accounting, below.
-    assert!(sum < 1.1 * spin.idle, "{sum} s; idle {} s", spin.idle);
-    assert!(spin.accounted > 0.0 || sum > 0.9 * spin.idle, "{sum} s; idle {} s", spin.idle);
-
-    // With sleeps: each may be followed by a wait.
     let (times, sleep_ms) = (20, 5);
-    let job = Job::Pulse { times, cpu_ms: 20, sleep_ms };
-    let pulse = Crowd::at_work(&mut driver, &crowd, &mut workers, &job);
-    let (count, sum) = pulse.counted;
-    let slept = (workers.len() as u64 * times * sleep_ms) as f64 / 1e3;
-    assert!(count >= workers.len() as u64 * times && sum > 0.5, "{count} waits of {sum} s");
-    assert!(sum < 1.1 * (pulse.idle - slept), "{sum} s; idle {} s, of which asleep {slept} s", pulse.idle);
-    for Crowd { counted: (count, sum), switches, accounted, .. } in [spin, pulse] {
-        // Jobs and answers add context switches.
-        let off = count.abs_diff(switches) as f64;
-        assert!(off < 0.1 * switches as f64 + 20.0, "{count} waits, the kernel has {switches} switches");
-        // The kernel's accounting and the tracepoint differ by some instructions.
-        assert!(
-            accounted == 0.0 || (sum - accounted).abs() < 0.05 * accounted + 0.05,
-            "{sum} s, the kernel has {accounted} s"
-        );
+    let jobs = [
+        // Time that is neither CPU time nor sleep is waiting. Without sleeps, whose ends may be late.
+        (Job::Spin { cpu_ms: 400, threads: 1 }, 0),
+        // With sleeps: each may be followed by a wait.
+        (Job::Pulse { times, cpu_ms: 20, sleep_ms }, times),
+    ];
+    let mut total = 0;
+    for (job, sleeps) in jobs {
+        let mut tried = Vec::new();
+        // An emulator that waits for a CPU of its host may do so between the tracepoint and the kernel's accounting.
+        let agrees = (0..5).any(|_| {
+            let work = Crowd::at_work(&mut driver, &crowd, &mut workers, &job);
+            total += work.counted.0;
+            let compared = work.compare(workers.len() as u64 * sleeps, sleep_ms);
+            compared.map_err(|difference| tried.push(difference)).is_ok()
+        });
+        assert!(agrees, "{tried:#?}");
     }
     // Waits are not counted for another cgroup.
     let (others, _) = waits(&driver.round(), alone.path());
-    assert!(others < count / 2, "{others} of {count}");
+    assert!(others < total / 4, "{others} of {total}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! A test that cannot run on a host prints the reason and passes; with `CI` set it fails.
 
 mod access;
+mod alerts;
 mod api_server;
 mod configuration;
 mod container;
@@ -16,6 +17,7 @@ mod kubelet;
 mod limits;
 mod metrics_servers;
 mod otlp;
+mod pages;
 mod pods_file;
 mod privileges;
 mod prometheus;

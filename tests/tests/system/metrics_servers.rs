@@ -48,12 +48,7 @@ impl Server {
     fn prometheus(cluster: &Cluster) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = |name: &str| folder.path().join(name);
-        fs::write(path("metrics"), cluster.open_metrics())?;
-        fs::write(path("prometheus.yml"), "global: {scrape_interval: 1h}\n")?;
-        let mut import = Command::new("promtool");
-        import.args(["tsdb", "create-blocks-from", "openmetrics", "--quiet"]);
-        let output = import.arg(path("metrics")).arg(path("data")).output()?;
-        ensure!(output.status.success(), "promtool: {}", String::from_utf8_lossy(&output.stderr));
+        import(cluster, folder.path())?;
         let address = free_address()?;
         let mut command = Command::new("prometheus");
         command
@@ -82,6 +77,22 @@ impl Server {
         })?;
         Ok(server)
     }
+}
+
+/// Writes `prometheus.yml` and the folder `data` of a Prometheus with the metrics of a cluster, which scrapes nothing.
+fn import(cluster: &Cluster, folder: &Path) -> Result<()> {
+    fs::write(folder.join("metrics"), cluster.open_metrics())?;
+    fs::write(folder.join("prometheus.yml"), "global: {scrape_interval: 1h}\n")?;
+    let mut import = Command::new("promtool");
+    import.args(["tsdb", "create-blocks-from", "openmetrics", "--quiet"]);
+    let output = import.arg(folder.join("metrics")).arg(folder.join("data")).output()?;
+    ensure!(output.status.success(), "promtool: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// The same with a cluster that has the Deployment `shop/web`.
+pub(crate) fn import_shop(folder: &Path) -> Result<()> {
+    import(&Cluster::new("", &["a"]), folder)
 }
 
 fn free_address() -> Result<SocketAddr> {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::Command,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -39,9 +40,20 @@ impl Prometheus {
 
     /// Like [`Self::start`], with further flags.
     pub(crate) fn with(flags: &[&str], agent: SocketAddr, others: &[(&str, SocketAddr)]) -> Result<Self> {
+        Self::with_rules(flags, agent, others, None)
+    }
+
+    /// The same with a file of rules.
+    pub(crate) fn with_rules(
+        flags: &[&str],
+        agent: SocketAddr,
+        others: &[(&str, SocketAddr)],
+        rules: Option<&Path>,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("prometheus.yml");
         let interval = INTERVAL.as_secs();
+        let rules: Vec<&Path> = rules.into_iter().collect();
         let at = |address| format!("honor_labels: true, static_configs: [{{targets: ['{address}']}}]");
         let targets = at(agent);
         let others_targets: String = others
@@ -51,7 +63,8 @@ impl Prometheus {
         fs::write(
             &config,
             format!(
-                "global: {{scrape_interval: {interval}s, scrape_timeout: {interval}s}}\n\
+                "global: {{scrape_interval: {interval}s, scrape_timeout: {interval}s, evaluation_interval: 1s}}\n\
+                 rule_files: {rules:?}\n\
                  scrape_configs:\n\
                  - {{job_name: snug, {targets}}}\n\
                  - {{job_name: cadvisor, metrics_path: /metrics/cadvisor, {targets}}}\n\

@@ -12,8 +12,10 @@ use clap::{Parser, ValueEnum};
 use self::node::Node;
 use crate::{
     build::{self, Built, Kind},
-    build_ebpf, command, host,
-    image::{self, Contents, File},
+    build_ebpf, command,
+    files::File,
+    host,
+    image::{self, Contents},
     kubernetes::Binaries,
     libtest::{self, Groups},
     manifests,

@@ -2,47 +2,18 @@
 //!
 //! Archives are reproducible: files are sorted, owned by root, and dated at the epoch.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::Write,
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result};
-use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+
+use crate::files::{self, File, sha256};
 
 const EPOCH: &str = "1970-01-01T00:00:00Z";
 /// Annotation with the tag of the image.
 const TAG: &str = "org.opencontainers.image.ref.name";
 /// Annotation with the image reference that containerd assigns on import.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
-
-/// A file or symbolic link in an image.
-pub(crate) struct File {
-    path: String,
-    mode: u32,
-    content: Vec<u8>,
-    link: Option<String>,
-}
-
-impl File {
-    /// An executable file. `path` has no leading slash.
-    pub(crate) fn program(path: &str, content: Vec<u8>) -> Self {
-        Self { path: path.to_owned(), mode: 0o755, content, link: None }
-    }
-
-    /// A file with mode 0644.
-    pub(crate) fn text(path: &str, content: Vec<u8>) -> Self {
-        Self { path: path.to_owned(), mode: 0o644, content, link: None }
-    }
-
-    /// A symbolic link.
-    pub(crate) fn link(path: &str, to: &str) -> Self {
-        Self { path: path.to_owned(), mode: 0o777, content: Vec::new(), link: Some(to.to_owned()) }
-    }
-}
 
 /// The contents of an image.
 pub(crate) struct Contents {
@@ -69,6 +40,10 @@ impl Blob {
         format!("blobs/sha256/{}", self.digest)
     }
 
+    fn into_file(self) -> File {
+        File::text(&self.path(), self.bytes)
+    }
+
     /// The descriptor of a blob of this media type below `application/vnd.oci.image.`.
     fn descriptor(&self, media_type: &str) -> Value {
         json!({
@@ -79,18 +54,25 @@ impl Blob {
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Contents {
     /// Writes the archive and returns the digest of the image's manifest.
     pub(crate) fn write(&self, to: &Path) -> Result<String> {
-        let plain = self.layer()?;
-        let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
-        gzip.write_all(&plain)?;
-        let layer = Blob::new(gzip.finish()?);
+        let image = self.image()?;
+        let (configuration, layer) = (&image.configuration, &image.layer);
+        let for_docker = json!([{ "Config": configuration.path(), "RepoTags": [self.reference], "Layers": [layer.path()] }]);
+        let digest = format!("sha256:{}", image.manifest.digest);
+        let mut named = image.descriptor();
+        named["annotations"] = names(&self.reference);
+        let mut entries = layout(&named)?;
+        entries.push(File::text("manifest.json", for_docker.to_string().into_bytes()));
+        entries.extend(image.blobs());
+        write(&entries, to)?;
+        Ok(digest)
+    }
 
+    fn image(&self) -> Result<Image> {
+        let plain = files::tar(&self.files)?;
+        let layer = Blob::new(files::gzip(&plain)?);
         let labels: BTreeMap<&str, &str> = self.labels.iter().copied().collect();
         let mut config = json!({ "Labels": labels, "Env": ["PATH=/usr/bin:/bin"] });
         if !self.entrypoint.is_empty() {
@@ -109,70 +91,71 @@ impl Contents {
             "config": configuration.descriptor("config.v1+json"),
             "layers": [layer.descriptor("layer.v1.tar+gzip")],
         }))?);
-
-        let tag = self.reference.rsplit_once(':').map_or("latest", |(_, tag)| tag);
-        let mut descriptor = manifest.descriptor("manifest.v1+json");
-        descriptor["annotations"] = json!({ TAG: tag, CONTAINERD_NAME: self.reference });
-        descriptor["platform"] = json!({ "architecture": self.arch, "os": "linux" });
-        let index = json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [descriptor],
-        });
-        let for_docker = json!([{ "Config": configuration.path(), "RepoTags": [self.reference], "Layers": [layer.path()] }]);
-
-        let mut entries = BTreeMap::from([
-            ("oci-layout".to_owned(), json!({ "imageLayoutVersion": "1.0.0" }).to_string().into_bytes()),
-            ("index.json".to_owned(), serde_json::to_vec(&index)?),
-            ("manifest.json".to_owned(), for_docker.to_string().into_bytes()),
-        ]);
-        let digest = format!("sha256:{}", manifest.digest);
-        entries.extend([layer, configuration, manifest].map(|blob| (blob.path(), blob.bytes)));
-        let mut archive = tar::Builder::new(Vec::new());
-        for (path, bytes) in &entries {
-            archive.append_data(&mut header(0o644, bytes.len() as u64), path, bytes.as_slice())?;
-        }
-        std::fs::write(to, archive.into_inner()?)
-            .with_context(|| format!("cannot write {}", to.display()))?;
-        Ok(digest)
-    }
-
-    /// The layer as a tar; folders come before their files.
-    fn layer(&self) -> Result<Vec<u8>> {
-        let mut folders = BTreeSet::new();
-        for file in &self.files {
-            let ancestors = Path::new(&file.path).ancestors().skip(1);
-            folders.extend(ancestors.filter(|folder| !folder.as_os_str().is_empty()).map(Path::to_path_buf));
-        }
-        let mut layer = tar::Builder::new(Vec::new());
-        for folder in &folders {
-            let mut header = header(0o755, 0);
-            header.set_entry_type(tar::EntryType::Directory);
-            layer.append_data(&mut header, folder, std::io::empty())?;
-        }
-        let files: BTreeMap<&str, &File> = self.files.iter().map(|file| (file.path.as_str(), file)).collect();
-        for (path, file) in files {
-            let mut header = header(file.mode, file.content.len() as u64);
-            match &file.link {
-                Some(to) => {
-                    header.set_entry_type(tar::EntryType::Symlink);
-                    layer.append_link(&mut header, path, to)?;
-                }
-                None => layer.append_data(&mut header, path, file.content.as_slice())?,
-            }
-        }
-        Ok(layer.into_inner()?)
+        Ok(Image { arch: self.arch, layer, configuration, manifest })
     }
 }
 
-fn header(mode: u32, size: u64) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_mode(mode);
-    header.set_size(size);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    header
+/// The blobs of an image.
+struct Image {
+    arch: &'static str,
+    layer: Blob,
+    configuration: Blob,
+    manifest: Blob,
+}
+
+impl Image {
+    fn descriptor(&self) -> Value {
+        let mut descriptor = self.manifest.descriptor("manifest.v1+json");
+        descriptor["platform"] = json!({ "architecture": self.arch, "os": "linux" });
+        descriptor
+    }
+
+    fn blobs(self) -> [File; 3] {
+        [self.layer, self.configuration, self.manifest].map(Blob::into_file)
+    }
+}
+
+/// Annotations with the names of an image.
+fn names(reference: &str) -> Value {
+    let tag = reference.rsplit_once(':').map_or("latest", |(_, tag)| tag);
+    json!({ TAG: tag, CONTAINERD_NAME: reference })
+}
+
+fn index(manifests: &[Value]) -> Result<Vec<u8>> {
+    Ok(serde_json::to_vec(&json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": manifests,
+    }))?)
+}
+
+/// The two files of an image layout with one image.
+fn layout(named: &Value) -> Result<Vec<File>> {
+    Ok(vec![
+        File::text("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }).to_string().into_bytes()),
+        File::text("index.json", index(std::slice::from_ref(named))?),
+    ])
+}
+
+fn write(entries: &[File], to: &Path) -> Result<()> {
+    std::fs::write(to, files::tar_without_folders(entries)?)
+        .with_context(|| format!("cannot write {}", to.display()))
+}
+
+/// Writes an archive with one image for several architectures, and returns the digest of its index.
+pub(crate) fn write_all(images: &[Contents], to: &Path) -> Result<String> {
+    let reference = images.first().map(|image| image.reference.as_str()).context("no images")?;
+    let images = images.iter().map(Contents::image).collect::<Result<Vec<Image>>>()?;
+    let all: Vec<Value> = images.iter().map(Image::descriptor).collect();
+    let index = Blob::new(index(&all)?);
+    let digest = format!("sha256:{}", index.digest);
+    let mut named = index.descriptor("index.v1+json");
+    named["annotations"] = names(reference);
+    let mut entries = layout(&named)?;
+    entries.push(index.into_file());
+    entries.extend(images.into_iter().flat_map(Image::blobs));
+    write(&entries, to)?;
+    Ok(digest)
 }
 
 #[cfg(test)]
@@ -207,6 +190,39 @@ mod tests {
         archive.entries().unwrap().map(read).collect()
     }
 
+    /// The file of a descriptor, which has its digest and size.
+    fn blob(entries: &BTreeMap<String, Vec<u8>>, descriptor: &Value) -> Vec<u8> {
+        let (_, hex) = descriptor["digest"].as_str().unwrap().split_once(':').unwrap();
+        let bytes = &entries[&format!("blobs/sha256/{hex}")];
+        assert_eq!(sha256(bytes), hex);
+        assert_eq!(descriptor["size"], bytes.len());
+        bytes.clone()
+    }
+
+    #[test]
+    fn several_architectures_have_one_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image");
+        let images = [contents(), Contents { arch: "arm64", ..contents() }];
+        let digest = write_all(&images, &path).unwrap();
+        let entries = entries(&std::fs::read(&path).unwrap());
+        let json = |bytes: &[u8]| -> Value { serde_json::from_slice(bytes).unwrap() };
+        let root = json(&entries["index.json"]);
+        assert_eq!(
+            (&root["manifests"][0]["digest"], root["manifests"].as_array().unwrap().len()),
+            (&json!(digest), 1)
+        );
+        assert_eq!(root["manifests"][0]["annotations"][TAG], "1");
+        let all = json(&blob(&entries, &root["manifests"][0]));
+        for (number, arch) in ["amd64", "arm64"].iter().enumerate() {
+            let descriptor = &all["manifests"][number];
+            assert_eq!(descriptor["platform"], json!({ "architecture": arch, "os": "linux" }));
+            let manifest = json(&blob(&entries, descriptor));
+            assert_eq!(json(&blob(&entries, &manifest["config"]))["architecture"], *arch);
+            blob(&entries, &manifest["layers"][0]);
+        }
+    }
+
     #[test]
     fn the_same_contents_make_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
@@ -223,13 +239,7 @@ mod tests {
         let digest = contents().write(&path).unwrap();
         let entries = entries(&std::fs::read(path).unwrap());
         let json = |name: &str| -> Value { serde_json::from_slice(&entries[name]).unwrap() };
-        let blob = |descriptor: &Value| {
-            let (_, hex) = descriptor["digest"].as_str().unwrap().split_once(':').unwrap();
-            let bytes = &entries[&format!("blobs/sha256/{hex}")];
-            assert_eq!(sha256(bytes), hex);
-            assert_eq!(descriptor["size"], bytes.len());
-            bytes.clone()
-        };
+        let blob = |descriptor: &Value| blob(&entries, descriptor);
         let index = json("index.json");
         assert_eq!(index["manifests"][0]["digest"], digest);
         let manifest: Value = serde_json::from_slice(&blob(&index["manifests"][0])).unwrap();

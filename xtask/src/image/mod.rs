@@ -11,9 +11,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 
-pub(crate) use self::archive::{Contents, File};
+pub(crate) use self::{
+    archive::{Contents, write_all},
+    sbom::workspace_sbom,
+};
 use crate::{
     build::{self, Programs},
+    files::File,
     workspace,
 };
 
@@ -88,21 +92,15 @@ pub(crate) struct PackedImage {
     digest: String,
 }
 
-/// Packs programs that were built for `arch` into an image.
-pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<PackedImage> {
-    let sbom = sbom::workspace_sbom(arch.rust_name())?;
-    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let root = workspace::root();
+/// The image of programs that were built for `arch`, with this SBOM.
+pub(crate) fn contents(reference: &str, arch: Arch, programs: &Programs, sbom: &[u8]) -> Result<Contents> {
     let mut files = vec![
         File::program("usr/bin/snug-agent", read(&programs.agent)?),
         File::program("usr/bin/snug", read(&programs.cli)?),
-        File::text("usr/share/doc/snug/sbom.cdx.json", sbom.clone()),
+        File::text("usr/share/doc/snug/sbom.cdx.json", sbom.to_vec()),
     ];
-    for license in ["LICENSE-APACHE", "LICENSE-MIT", "agent-ebpf/LICENSE-GPL-2.0"] {
-        let name = license.rsplit('/').next().unwrap_or(license);
-        files.push(File::text(&format!("usr/share/doc/snug/{name}"), read(&root.join(license))?));
-    }
-    let image = Contents {
+    files.extend(licenses("usr/share/doc/snug")?);
+    Ok(Contents {
         reference: reference.to_owned(),
         arch: arch.oci_name(),
         files,
@@ -114,7 +112,26 @@ pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<P
             ("org.opencontainers.image.licenses", "Apache-2.0 OR MIT"),
             ("org.opencontainers.image.source", env!("CARGO_PKG_REPOSITORY")),
         ],
+    })
+}
+
+/// The texts of the licenses, as files in a folder.
+pub(crate) fn licenses(folder: &str) -> Result<Vec<File>> {
+    let license = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        Ok(File::text(&format!("{folder}/{name}"), read(&workspace::root().join(path))?))
     };
+    ["LICENSE-APACHE", "LICENSE-MIT", "agent-ebpf/LICENSE-GPL-2.0"].into_iter().map(license).collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Packs programs that were built for `arch` into an image.
+pub(crate) fn pack(reference: &str, arch: Arch, programs: &Programs) -> Result<PackedImage> {
+    let sbom = workspace_sbom(arch.rust_name())?;
+    let image = contents(reference, arch, programs, &sbom)?;
     let folder = workspace::target_dir().join("image");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let packed = PackedImage {

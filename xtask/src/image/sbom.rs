@@ -12,7 +12,7 @@ use crate::{metadata, toolchain};
 type Crates = BTreeMap<PackageId, (String, String, Option<String>)>;
 
 /// The SBOM of the programs for `arch`, as JSON.
-pub(super) fn workspace_sbom(arch: &str) -> Result<Vec<u8>> {
+pub(crate) fn workspace_sbom(arch: &str) -> Result<Vec<u8>> {
     let host = format!("{arch}-unknown-linux-gnu");
     let metadata = |target: &str| metadata::read(&["--locked", "--filter-platform", target]);
     let mut crates = linked(metadata(&host)?, &["snug-agent", "snug"])?;

@@ -21,22 +21,25 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("cli/", &[Fmt, Clippy, Docs, Unit, Fuzz, Browser, System, Manifests, Cluster]),
         ("fuzz/", &[Fmt, Clippy, Docs, Fuzz]),
         ("deploy/", &[Unit, Manifests, Cluster]),
-        ("docs/runbooks/", &[Unit, Manifests]),
-        ("docs/metrics.md", &[Unit, Manifests]),
-        ("docs/", &[Unit]),
+        // Commands and queries in pages are run.
+        ("docs/", &[Unit, System, Manifests]),
+        ("README.md", &[Unit, System, Manifests]),
         ("tests/tests/kernel/", &[Fmt, Clippy, Docs, Vm, Kernel]),
         ("tests/tests/system/", &[Fmt, Clippy, Docs, System]),
         ("tests/tests/cluster/", &[Fmt, Clippy, Docs, Cluster]),
         ("tests/tests/browser.rs", &[Fmt, Clippy, Docs, Browser]),
         ("tests/tests/manifests.rs", &[Fmt, Clippy, Docs, Manifests]),
         ("tests/tests/monitoring.rs", &[Fmt, Clippy, Docs, Manifests]),
+        ("tests/tests/dashboards.rs", &[Fmt, Clippy, Docs, Manifests]),
         ("tests/tests/architecture", &[Fmt, Clippy, Docs, Unit]),
+        ("tests/tests/pages.rs", &[Fmt, Clippy, Docs, Unit]),
         ("tests/benches/", &[Fmt, Clippy]),
         ("tests/workload/", &[Fmt, Clippy, Docs, Unit, Cluster]),
         ("tests/otlp/", &[System]),
         ("tests/", &[Fmt, Clippy, Docs, Unit, Vm, Kernel, System, Manifests, Browser, Cluster]),
         ("xtask/src/cluster/", &[Fmt, Clippy, Docs, Unit, Cluster]),
         ("xtask/src/image/", &[Fmt, Clippy, Docs, Unit, Cluster]),
+        ("xtask/src/release/", &[Fmt, Clippy, Docs, Unit]),
         ("xtask/src/vm/", &[Fmt, Clippy, Docs, Unit, Vm]),
         ("xtask/src/emulator/", &[Fmt, Clippy, Docs, Unit, Vm]),
         ("xtask/src/kubernetes.rs", &[Fmt, Clippy, Docs, Unit, Cluster]),
@@ -47,6 +50,7 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("xtask/src/bench.rs", &[Fmt, Clippy, Docs, Unit]),
         ("LICENSE", &[Unit, Cluster]),
         (".ci/", &[]),
+        (".github/", &[Unit]),
         ("deny.toml", &[Deny]),
     ]
 };
@@ -85,7 +89,7 @@ mod tests {
     fn a_change_selects_the_stages_it_can_affect() {
         let all = Stage::value_variants().len();
         assert!(affected(&[]).is_empty());
-        assert_eq!(affected(&["README.md"]), BTreeSet::from([Stage::Unit]));
+        assert_eq!(affected(&["SECURITY.md"]), BTreeSet::from([Stage::Unit]));
         assert!(affected(&["cli/src/main.rs"]).contains(&Stage::Cluster));
         assert!(!affected(&["cli/src/main.rs"]).contains(&Stage::Vm));
         assert!(affected(&["agent/src/main.rs", "deploy/base/a.yaml"]).contains(&Stage::Manifests));

@@ -50,14 +50,25 @@ impl IdleGroup {
         let directory = root.join(name);
         fs::create_dir(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let group = Self { directory };
-        let file = group.directory.join("cpu.idle");
+        let file = group.switch();
         fs::write(&file, "1").with_context(|| format!("cannot write {}", file.display()))?;
         Ok(group)
+    }
+
+    /// Lets its processes use the CPU as any others.
+    pub(super) fn stop_yielding(&self) -> Result<()> {
+        let file = self.switch();
+        fs::write(&file, "0").with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    fn switch(&self) -> PathBuf {
+        self.directory.join("cpu.idle")
     }
 
     /// The command as a process of this cgroup.
     pub(super) fn enclose(&self, inner: &Command) -> Command {
         let mut outer = command::new("sh");
+        outer.env(host::CPU_IDLE_VARIABLE, self.switch());
         outer.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]);
         outer.arg(self.directory.join("cgroup.procs")).arg(inner.get_program()).args(inner.get_args());
         for (name, value) in inner.get_envs() {
@@ -164,7 +175,7 @@ mod tests {
         let Some(group) = group("share") else { return };
         // These tests may run in such a cgroup themselves, so what is outside has one without `cpu.idle`.
         let Some(other) = self::group("other") else { return };
-        fs::write(other.directory.join("cpu.idle"), "0").unwrap();
+        other.stop_yielding().unwrap();
         // Nanoseconds on a CPU, from Documentation/scheduler/sched-stats.rst.
         let used = |pid: u32| -> u64 {
             let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();

@@ -181,7 +181,12 @@ fn run_all(chosen: &BTreeSet<Stage>, report: &mut Report) -> Result<()> {
                 let job = |stage: &Stage| (stage.name(), Job::Stage(stage.name(), saved.clone()));
                 background.start(&stages.iter().map(job).collect::<Vec<_>>(), group.as_ref())?;
             }
-            Step::Join => background.join(report),
+            Step::Join => {
+                if let Some(group) = &group {
+                    group.stop_yielding()?;
+                }
+                background.join(report);
+            }
         }
     }
     background.join(report);

@@ -24,19 +24,21 @@ use crate::{
 };
 
 /// Test targets with their own stage.
-const STAGE_TARGETS: [&str; 8] =
-    ["kernel", "system", "manifests", "gitops", "monitoring", "browser", "cluster", "fuzz"];
+const STAGE_TARGETS: [&str; 9] =
+    ["kernel", "system", "manifests", "gitops", "monitoring", "dashboards", "browser", "cluster", "fuzz"];
 
 const NO_PROMETHEUS: &str = "promtool or victoria-metrics not found: run `cargo xtask setup prometheus`";
 
 /// Tests of the agent as a process that compare no rates and no counts of windows.
 const SYSTEM_GROUPS: Groups = Groups {
     together: &[
+        "alerts::",
         "api_server::",
         "events::",
         "history::a_",
         "metrics_servers::",
         "otlp::",
+        "pages::",
         "pods_file::",
         "recommend::",
     ],
@@ -97,7 +99,7 @@ impl Products {
             Stage::System => self.system(),
             Stage::Manifests => {
                 let promtool = setup::prometheus_folder()?.context(NO_PROMETHEUS)?;
-                for name in ["manifests", "gitops", "monitoring"] {
+                for name in ["manifests", "gitops", "monitoring", "dashboards"] {
                     let mut tests = command::new(self.test(name)?);
                     tests.env("PATH", path_with(slice::from_ref(&promtool))?);
                     command::run(tests.env(manifests::VARIABLE, manifests::folder()?))?;

@@ -1,6 +1,6 @@
 //! `memory.stat`, `memory.events`, and on v1 `memory.limit_in_bytes` and `memory.oom_control`.
 
-use super::{ParseError, number, required, rows};
+use super::{ParseError, fields_of, number, required, rows};
 use crate::values::{MemoryEvents, MemoryStat};
 
 /// v1 `memory.oom_control`.
@@ -14,25 +14,13 @@ pub struct OomControl {
 
 /// v2 `memory.events`.
 pub fn memory_events(text: &[u8]) -> Result<MemoryEvents, ParseError> {
-    let (mut low, mut high, mut max, mut oom, mut oom_kill) = (None, None, None, None, None);
-    for row in rows(text) {
-        let value = match row.key {
-            b"low" => &mut low,
-            b"high" => &mut high,
-            b"max" => &mut max,
-            b"oom" => &mut oom,
-            b"oom_kill" => &mut oom_kill,
-            _ => continue,
-        };
-        *value = Some(row.number()?);
-    }
-    Ok(MemoryEvents {
-        low: required(low, "low", text)?,
-        high: required(high, "high", text)?,
-        max: required(max, "max", text)?,
-        oom: required(oom, "oom", text)?,
-        oom_kill: required(oom_kill, "oom_kill", text)?,
-    })
+    Ok(fields_of!(text: MemoryEvents {
+        low: required "low",
+        high: required "high",
+        max: required "max",
+        oom: required "oom",
+        oom_kill: required "oom_kill",
+    }))
 }
 
 /// v1 `memory.oom_control`.
@@ -74,131 +62,52 @@ fn one_row(text: &[u8], name: &'static str) -> Result<u64, ParseError> {
     required(row, name, text)?.number()
 }
 
-/// The rows of `memory.stat`.
-#[derive(Default)]
-struct Found {
-    anon: Option<u64>,
-    file: Option<u64>,
-    kernel: Option<u64>,
-    shmem: Option<u64>,
-    file_mapped: Option<u64>,
-    file_dirty: Option<u64>,
-    file_writeback: Option<u64>,
-    active_file: Option<u64>,
-    inactive_file: Option<u64>,
-    active_anon: Option<u64>,
-    inactive_anon: Option<u64>,
-    slab_reclaimable: Option<u64>,
-    slab_unreclaimable: Option<u64>,
-    unevictable: Option<u64>,
-    page_faults: Option<u64>,
-    major_page_faults: Option<u64>,
-    page_scans: Option<u64>,
-    page_steals: Option<u64>,
-    refaults_anon: Option<u64>,
-    refaults_file: Option<u64>,
-}
-
 /// v2 `memory.stat`. `kernel` (Linux 5.18) and the rows on slab, scans and refaults may be missing.
 pub fn memory_stat(text: &[u8]) -> Result<MemoryStat, ParseError> {
-    let mut found = Found::default();
-    for row in rows(text) {
-        let value = match row.key {
-            b"anon" => &mut found.anon,
-            b"file" => &mut found.file,
-            b"kernel" => &mut found.kernel,
-            b"shmem" => &mut found.shmem,
-            b"file_mapped" => &mut found.file_mapped,
-            b"file_dirty" => &mut found.file_dirty,
-            b"file_writeback" => &mut found.file_writeback,
-            b"active_file" => &mut found.active_file,
-            b"inactive_file" => &mut found.inactive_file,
-            b"active_anon" => &mut found.active_anon,
-            b"inactive_anon" => &mut found.inactive_anon,
-            b"slab_reclaimable" => &mut found.slab_reclaimable,
-            b"slab_unreclaimable" => &mut found.slab_unreclaimable,
-            b"unevictable" => &mut found.unevictable,
-            b"pgfault" => &mut found.page_faults,
-            b"pgmajfault" => &mut found.major_page_faults,
-            b"pgscan" => &mut found.page_scans,
-            b"pgsteal" => &mut found.page_steals,
-            b"workingset_refault_anon" => &mut found.refaults_anon,
-            b"workingset_refault_file" => &mut found.refaults_file,
-            _ => continue,
-        };
-        *value = Some(row.number()?);
-    }
-    Ok(MemoryStat {
-        anon_bytes: required(found.anon, "anon", text)?,
-        file_bytes: required(found.file, "file", text)?,
-        kernel_bytes: found.kernel,
-        shmem_bytes: required(found.shmem, "shmem", text)?,
-        file_mapped_bytes: required(found.file_mapped, "file_mapped", text)?,
-        file_dirty_bytes: required(found.file_dirty, "file_dirty", text)?,
-        file_writeback_bytes: required(found.file_writeback, "file_writeback", text)?,
-        active_file_bytes: required(found.active_file, "active_file", text)?,
-        inactive_file_bytes: required(found.inactive_file, "inactive_file", text)?,
-        active_anon_bytes: required(found.active_anon, "active_anon", text)?,
-        inactive_anon_bytes: required(found.inactive_anon, "inactive_anon", text)?,
-        slab_reclaimable_bytes: found.slab_reclaimable,
-        slab_unreclaimable_bytes: found.slab_unreclaimable,
-        unevictable_bytes: required(found.unevictable, "unevictable", text)?,
-        page_faults: required(found.page_faults, "pgfault", text)?,
-        major_page_faults: required(found.major_page_faults, "pgmajfault", text)?,
-        page_scans: found.page_scans,
-        page_steals: found.page_steals,
-        refaults_anon: found.refaults_anon,
-        refaults_file: found.refaults_file,
-    })
+    Ok(fields_of!(text: MemoryStat {
+        anon_bytes: required "anon",
+        file_bytes: required "file",
+        kernel_bytes: optional "kernel",
+        shmem_bytes: required "shmem",
+        file_mapped_bytes: required "file_mapped",
+        file_dirty_bytes: required "file_dirty",
+        file_writeback_bytes: required "file_writeback",
+        active_file_bytes: required "active_file",
+        inactive_file_bytes: required "inactive_file",
+        active_anon_bytes: required "active_anon",
+        inactive_anon_bytes: required "inactive_anon",
+        slab_reclaimable_bytes: optional "slab_reclaimable",
+        slab_unreclaimable_bytes: optional "slab_unreclaimable",
+        unevictable_bytes: required "unevictable",
+        page_faults: required "pgfault",
+        major_page_faults: required "pgmajfault",
+        page_scans: optional "pgscan",
+        page_steals: optional "pgsteal",
+        refaults_anon: optional "workingset_refault_anon",
+        refaults_file: optional "workingset_refault_file",
+    }))
 }
 
 /// The `total_*` rows of v1 `memory.stat`; `kernel_bytes` comes from `memory.kmem.usage_in_bytes`.
 pub fn memory_stat_v1(text: &[u8], kernel_bytes: Option<u64>) -> Result<MemoryStat, ParseError> {
-    let mut found = Found::default();
-    for row in rows(text) {
-        let Some(key) = row.key.strip_prefix(b"total_") else { continue };
-        let value = match key {
-            b"rss" => &mut found.anon,
-            b"cache" => &mut found.file,
-            b"shmem" => &mut found.shmem,
-            b"mapped_file" => &mut found.file_mapped,
-            b"dirty" => &mut found.file_dirty,
-            b"writeback" => &mut found.file_writeback,
-            b"active_file" => &mut found.active_file,
-            b"inactive_file" => &mut found.inactive_file,
-            b"active_anon" => &mut found.active_anon,
-            b"inactive_anon" => &mut found.inactive_anon,
-            b"unevictable" => &mut found.unevictable,
-            b"pgfault" => &mut found.page_faults,
-            b"pgmajfault" => &mut found.major_page_faults,
-            b"workingset_refault_anon" => &mut found.refaults_anon,
-            b"workingset_refault_file" => &mut found.refaults_file,
-            _ => continue,
-        };
-        *value = Some(row.number()?);
-    }
-    Ok(MemoryStat {
-        anon_bytes: required(found.anon, "total_rss", text)?,
-        file_bytes: required(found.file, "total_cache", text)?,
-        kernel_bytes,
-        shmem_bytes: required(found.shmem, "total_shmem", text)?,
-        file_mapped_bytes: required(found.file_mapped, "total_mapped_file", text)?,
-        file_dirty_bytes: required(found.file_dirty, "total_dirty", text)?,
-        file_writeback_bytes: required(found.file_writeback, "total_writeback", text)?,
-        active_file_bytes: required(found.active_file, "total_active_file", text)?,
-        inactive_file_bytes: required(found.inactive_file, "total_inactive_file", text)?,
-        active_anon_bytes: required(found.active_anon, "total_active_anon", text)?,
-        inactive_anon_bytes: required(found.inactive_anon, "total_inactive_anon", text)?,
-        slab_reclaimable_bytes: None,
-        slab_unreclaimable_bytes: None,
-        unevictable_bytes: required(found.unevictable, "total_unevictable", text)?,
-        page_faults: required(found.page_faults, "total_pgfault", text)?,
-        major_page_faults: required(found.major_page_faults, "total_pgmajfault", text)?,
-        page_scans: None,
-        page_steals: None,
-        refaults_anon: found.refaults_anon,
-        refaults_file: found.refaults_file,
-    })
+    Ok(fields_of!(text: MemoryStat {
+        anon_bytes: required "total_rss",
+        file_bytes: required "total_cache",
+        shmem_bytes: required "total_shmem",
+        file_mapped_bytes: required "total_mapped_file",
+        file_dirty_bytes: required "total_dirty",
+        file_writeback_bytes: required "total_writeback",
+        active_file_bytes: required "total_active_file",
+        inactive_file_bytes: required "total_inactive_file",
+        active_anon_bytes: required "total_active_anon",
+        inactive_anon_bytes: required "total_inactive_anon",
+        unevictable_bytes: required "total_unevictable",
+        page_faults: required "total_pgfault",
+        major_page_faults: required "total_pgmajfault",
+        refaults_anon: optional "total_workingset_refault_anon",
+        refaults_file: optional "total_workingset_refault_file",
+        ..MemoryStat { kernel_bytes, ..MemoryStat::default() }
+    }))
 }
 
 #[cfg(test)]

@@ -190,6 +190,25 @@ fn required<T>(value: Option<T>, row: &'static str, text: &[u8]) -> Result<T, Pa
     })
 }
 
+/// Reads rows of a text into a structure: each field with its row, and whether that is required or optional.
+macro_rules! fields_of {
+    ($text:ident: $type:ident { $($field:ident: $need:ident $row:literal,)+ $(..$rest:expr)? }) => {{
+        $(let mut $field = None;)+
+        for row in $crate::cgroupfs::parse::rows($text) {
+            $(if row.key == $row.as_bytes() {
+                $field = Some(row.number()?);
+                continue;
+            })+
+        }
+        $type { $($field: fields_of!(@$need $field $row $text),)+ $(..$rest)? }
+    }};
+    (@required $found:ident $row:literal $text:ident) => {
+        $crate::cgroupfs::parse::required($found, $row, $text)?
+    };
+    (@optional $found:ident $row:literal $text:ident) => { $found };
+}
+use fields_of;
+
 const NS_PER_US: u64 = 1_000;
 
 #[cfg(test)]

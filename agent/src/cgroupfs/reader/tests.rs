@@ -45,6 +45,7 @@ fn expected() -> Values {
         memory: Some(Memory {
             usage_bytes: 41_943_040,
             peak_bytes: Some(67_108_864),
+            high_bytes: Some(50_331_648),
             limit_bytes: Some(67_108_864),
         }),
         working_set: Some(WorkingSet { inactive_file_bytes: 8_000_000, bytes: 33_943_040 }),
@@ -128,6 +129,7 @@ fn v1_says_the_same_as_far_as_it_goes() {
         cpu_split: Some(CpuSplit { user_ns: 4_100_000_000, system_ns: 1_030_000_000 }),
         throttling: v2.throttling.map(|v2| Throttling { throttled_ns: 901_234_567, burst_ns: 800_001, ..v2 }),
         pressure: None,
+        memory: v2.memory.map(|v2| Memory { high_bytes: None, ..v2 }),
         memory_events: Some(MemoryEvents { max: 12, oom_kill: 1, ..Default::default() }),
         swap: Some(Swap { usage_bytes: 4096, ..Swap::default() }),
         memory_stat: Some(
@@ -217,7 +219,7 @@ fn the_roots_memory_comes_from_its_statistics() {
         fs::copy(root.path().join("pod/box").join(file), root.path().join(file)).unwrap();
     }
     let values = reader.read("/", Measurements::ALL).unwrap().values;
-    assert_eq!(values.memory, Some(Memory { usage_bytes: 39_000_000, peak_bytes: None, limit_bytes: None }));
+    assert_eq!(values.memory, Some(Memory { usage_bytes: 39_000_000, ..Memory::default() }));
     assert_eq!(values.working_set, Some(WorkingSet { inactive_file_bytes: 8_000_000, bytes: 31_000_000 }));
     // In a cgroup namespace the root has the files of any cgroup.
     for file in ["memory.current", "memory.max"] {

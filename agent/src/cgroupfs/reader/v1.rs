@@ -77,7 +77,7 @@ fn usage_and_limit(cgroup: &mut CgroupRead<'_>, at: usize, usage_bytes: u64) -> 
         return Ok(None);
     };
     let peak_bytes = cgroup.parse(at, "memory.max_usage_in_bytes", parse::number)?;
-    Ok(Some(Memory { usage_bytes, peak_bytes, limit_bytes }))
+    Ok(Some(Memory { usage_bytes, peak_bytes, limit_bytes, ..Memory::default() }))
 }
 
 fn swap(cgroup: &mut CgroupRead<'_>, at: usize, usage_bytes: u64) -> Subject<Swap> {

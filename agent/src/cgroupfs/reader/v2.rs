@@ -104,8 +104,9 @@ pub(super) fn memory(
 
 fn usage_and_limit(cgroup: &mut CgroupRead<'_>, at: usize, usage_bytes: u64) -> Subject<Memory> {
     let Some(limit_bytes) = cgroup.parse(at, "memory.max", parse::number_or_max)? else { return Ok(None) };
+    let high_bytes = cgroup.parse(at, "memory.high", parse::number_or_max)?.flatten();
     let peak_bytes = cgroup.parse(at, "memory.peak", parse::number)?;
-    Ok(Some(Memory { usage_bytes, peak_bytes, limit_bytes }))
+    Ok(Some(Memory { usage_bytes, peak_bytes, high_bytes, limit_bytes }))
 }
 
 fn swap(cgroup: &mut CgroupRead<'_>, at: usize) -> Subject<Swap> {

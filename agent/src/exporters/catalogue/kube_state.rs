@@ -5,105 +5,95 @@
 use snug_sizing::workload::Resources;
 
 use self::Section::{App, Init};
-use super::{Emit, Family, Samples::KubeState, Unit::None, Value, cores};
+use super::{Emit, Family, Samples::KubeState, Value, cores};
 use crate::model::{
     ContainerKind,
     pod::{KnownContainer, KnownPod, State},
 };
 
-pub(super) static FAMILIES: &[Family] =
-    &[
-        Family::gauge("kube_pod_info", "Information about the pod", None, KubeState(info)).labels(&[
-            "host_ip",
-            "pod_ip",
-            "node",
-            "created_by_kind",
-            "created_by_name",
-            "priority_class",
-            "host_network",
-        ]),
-        Family::gauge("kube_pod_owner", "Information about the pod's owner", None, KubeState(owner))
-            .labels(&["owner_kind", "owner_name", "owner_is_controller"]),
-        Family::gauge("kube_pod_status_phase", "The pod's current phase", None, KubeState(phase))
-            .labels(&["phase"]),
-        Family::gauge(
-            "kube_pod_container_resource_requests",
-            "Requests of the container, in cores and bytes",
-            None,
-            KubeState(|pod, emit| requests(pod, App, emit)),
-        )
-        .labels(&RESOURCE_LABELS),
-        Family::gauge(
-            "kube_pod_container_resource_limits",
-            "Limits of the container, in cores and bytes",
-            None,
-            KubeState(|pod, emit| limits(pod, App, emit)),
-        )
-        .labels(&RESOURCE_LABELS),
-        Family::counter(
-            "kube_pod_container_status_restarts",
-            "Restarts of the container",
-            None,
-            KubeState(|pod, emit| restarts(pod, App, emit)),
-        )
-        .labels(&["container"]),
-        Family::gauge(
-            "kube_pod_container_status_waiting_reason",
-            "Reason why the container is waiting",
-            None,
-            KubeState(|pod, emit| waiting_reason(pod, App, emit)),
-        )
-        .labels(&["container", "reason"]),
-        Family::gauge(
-            "kube_pod_container_status_last_terminated_reason",
-            "Reason of the last termination of the container",
-            None,
-            KubeState(|pod, emit| last_terminated_reason(pod, App, emit)),
-        )
-        .labels(&["container", "reason"]),
-        Family::gauge(
-            "kube_pod_init_container_info",
-            "Information about the init container; the restart policy of a sidecar is Always",
-            None,
-            KubeState(init_info),
-        )
-        .labels(&["container", "image_spec", "image", "restart_policy"]),
-        Family::gauge(
-            "kube_pod_init_container_resource_requests",
-            "Requests of the init container, in cores and bytes",
-            None,
-            KubeState(|pod, emit| requests(pod, Init, emit)),
-        )
-        .labels(&RESOURCE_LABELS),
-        Family::gauge(
-            "kube_pod_init_container_resource_limits",
-            "Limits of the init container, in cores and bytes",
-            None,
-            KubeState(|pod, emit| limits(pod, Init, emit)),
-        )
-        .labels(&RESOURCE_LABELS),
-        Family::counter(
-            "kube_pod_init_container_status_restarts",
-            "Restarts of the init container",
-            None,
-            KubeState(|pod, emit| restarts(pod, Init, emit)),
-        )
-        .labels(&["container"]),
-        Family::gauge(
-            "kube_pod_init_container_status_waiting_reason",
-            "Reason why the init container is waiting",
-            None,
-            KubeState(|pod, emit| waiting_reason(pod, Init, emit)),
-        )
-        .labels(&["container", "reason"]),
-        Family::gauge(
-            "kube_pod_init_container_status_last_terminated_reason",
-            "Reason of the last termination of the init container",
-            None,
-            KubeState(|pod, emit| last_terminated_reason(pod, Init, emit)),
-        )
-        .labels(&["container", "reason"]),
-    ];
+pub(super) static FAMILIES: &[Family] = &[
+    Family::gauge("kube_pod_info", "Information about the pod", KubeState(info)).labels(&[
+        "host_ip",
+        "pod_ip",
+        "node",
+        "created_by_kind",
+        "created_by_name",
+        "priority_class",
+        "host_network",
+    ]),
+    Family::gauge("kube_pod_owner", "Information about the pod's owner", KubeState(owner)).labels(&[
+        "owner_kind",
+        "owner_name",
+        "owner_is_controller",
+    ]),
+    Family::gauge("kube_pod_status_phase", "The pod's current phase", KubeState(phase)).labels(&["phase"]),
+    Family::gauge(
+        "kube_pod_container_resource_requests",
+        "Requests of the container, in cores and bytes",
+        KubeState(|pod, emit| requests(pod, App, emit)),
+    )
+    .labels(&RESOURCE_LABELS),
+    Family::gauge(
+        "kube_pod_container_resource_limits",
+        "Limits of the container, in cores and bytes",
+        KubeState(|pod, emit| limits(pod, App, emit)),
+    )
+    .labels(&RESOURCE_LABELS),
+    Family::counter(
+        "kube_pod_container_status_restarts",
+        "Restarts of the container",
+        KubeState(|pod, emit| restarts(pod, App, emit)),
+    )
+    .labels(&["container"]),
+    Family::gauge(
+        "kube_pod_container_status_waiting_reason",
+        "Reason why the container is waiting",
+        KubeState(|pod, emit| waiting_reason(pod, App, emit)),
+    )
+    .labels(&["container", "reason"]),
+    Family::gauge(
+        "kube_pod_container_status_last_terminated_reason",
+        "Reason of the last termination of the container",
+        KubeState(|pod, emit| last_terminated_reason(pod, App, emit)),
+    )
+    .labels(&["container", "reason"]),
+    Family::gauge(
+        "kube_pod_init_container_info",
+        "Information about the init container; the restart policy of a sidecar is Always",
+        KubeState(init_info),
+    )
+    .labels(&["container", "image_spec", "image", "restart_policy"]),
+    Family::gauge(
+        "kube_pod_init_container_resource_requests",
+        "Requests of the init container, in cores and bytes",
+        KubeState(|pod, emit| requests(pod, Init, emit)),
+    )
+    .labels(&RESOURCE_LABELS),
+    Family::gauge(
+        "kube_pod_init_container_resource_limits",
+        "Limits of the init container, in cores and bytes",
+        KubeState(|pod, emit| limits(pod, Init, emit)),
+    )
+    .labels(&RESOURCE_LABELS),
+    Family::counter(
+        "kube_pod_init_container_status_restarts",
+        "Restarts of the init container",
+        KubeState(|pod, emit| restarts(pod, Init, emit)),
+    )
+    .labels(&["container"]),
+    Family::gauge(
+        "kube_pod_init_container_status_waiting_reason",
+        "Reason why the init container is waiting",
+        KubeState(|pod, emit| waiting_reason(pod, Init, emit)),
+    )
+    .labels(&["container", "reason"]),
+    Family::gauge(
+        "kube_pod_init_container_status_last_terminated_reason",
+        "Reason of the last termination of the init container",
+        KubeState(|pod, emit| last_terminated_reason(pod, Init, emit)),
+    )
+    .labels(&["container", "reason"]),
+];
 
 const RESOURCE_LABELS: [&str; 4] = ["container", "node", "resource", "unit"];
 
@@ -176,7 +166,7 @@ fn owner(pod: &KnownPod, emit: &mut Emit<'_>) {
             let controller = if owner.controller { "true" } else { "false" };
             emit(&[&owner.kind, &owner.name, controller], Value::Int(1));
         }
-        Option::None => emit(&["", "", ""], Value::Int(1)),
+        None => emit(&["", "", ""], Value::Int(1)),
     }
 }
 

@@ -48,6 +48,26 @@ impl Unit {
             Self::BytesPerSecond => "bytes_per_second",
         }
     }
+
+    /// The unit of a family with this name.
+    const fn of(name: &str) -> Self {
+        let name = name.as_bytes();
+        match name {
+            _ if ends_with(name, b"_seconds") => Self::Seconds,
+            _ if ends_with(name, b"_bytes") => Self::Bytes,
+            _ if ends_with(name, b"_cores") => Self::Cores,
+            _ if ends_with(name, b"_bytes_per_second") => Self::BytesPerSecond,
+            _ => Self::None,
+        }
+    }
+}
+
+const fn ends_with(text: &[u8], end: &[u8]) -> bool {
+    match (text.split_last(), end.split_last()) {
+        (_, None) => true,
+        (Some((last, text)), Some((wanted, end))) => *last == *wanted && ends_with(text, end),
+        (None, Some(_)) => false,
+    }
 }
 
 /// The type of a metric.
@@ -204,16 +224,20 @@ impl Family {
         }
     }
 
-    const fn counter(name: &'static str, help: &'static str, unit: Unit, samples: Samples) -> Self {
-        Self { name, help, unit, kind: Kind::Counter, labels: &[], since_agent: false, samples }
+    const fn new(name: &'static str, help: &'static str, kind: Kind, samples: Samples) -> Self {
+        Self { name, help, unit: Unit::of(name), kind, labels: &[], since_agent: false, samples }
     }
 
-    const fn gauge(name: &'static str, help: &'static str, unit: Unit, samples: Samples) -> Self {
-        Self { name, help, unit, kind: Kind::Gauge, labels: &[], since_agent: false, samples }
+    const fn counter(name: &'static str, help: &'static str, samples: Samples) -> Self {
+        Self::new(name, help, Kind::Counter, samples)
     }
 
-    const fn histogram(name: &'static str, help: &'static str, unit: Unit, samples: Samples) -> Self {
-        Self { name, help, unit, kind: Kind::Histogram, labels: &[], since_agent: false, samples }
+    const fn gauge(name: &'static str, help: &'static str, samples: Samples) -> Self {
+        Self::new(name, help, Kind::Gauge, samples)
+    }
+
+    const fn histogram(name: &'static str, help: &'static str, samples: Samples) -> Self {
+        Self::new(name, help, Kind::Histogram, samples)
     }
 
     /// Marks a family whose counters start with the agent for containers that are older than the agent.
@@ -258,6 +282,13 @@ pub(super) const fn seconds(nanoseconds: u64) -> Value<'static> {
 #[expect(clippy::cast_precision_loss, reason = "millicores of one machine")]
 const fn cores(millicores: u64) -> Value<'static> {
     Value::Float(millicores as f64 / 1000.0)
+}
+
+/// Emits the one sample of a row, if its value is known.
+fn one(emit: &mut Emit<'_>, value: Option<Value<'_>>) {
+    if let Some(value) = value {
+        emit(&[], value);
+    }
 }
 
 fn memory_events(events: &crate::values::MemoryEvents, emit: &mut Emit<'_>) {

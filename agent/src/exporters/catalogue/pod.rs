@@ -3,100 +3,54 @@
 
 use snug_sizing::workload::Resources;
 
-use super::{
-    Family,
-    Samples::Pod,
-    Unit::{Bytes, Cores, Seconds},
-    Value, cores, limit_cores, seconds,
-};
+use super::{Family, Samples::Pod, Value, cores, limit_cores, one, seconds};
 use crate::model::CgroupRow;
 
 pub(super) static FAMILIES: &[Family] = &[
     Family::counter(
         "snug_pod_cpu_usage_seconds",
         "CPU time used by the pod, including terminated containers",
-        Seconds,
-        Pod(|row, emit| {
-            if let Some(cpu) = row.values.cpu {
-                emit(&[], seconds(cpu.usage_ns));
-            }
-        }),
+        Pod(|row, emit| one(emit, row.values.cpu.map(|cpu| seconds(cpu.usage_ns)))),
     ),
     Family::gauge(
         "snug_pod_memory_working_set_bytes",
         "Memory usage of the pod without inactive file cache",
-        Bytes,
-        Pod(|row, emit| {
-            if let Some(set) = row.values.working_set {
-                emit(&[], Value::Int(set.bytes));
-            }
-        }),
+        Pod(|row, emit| one(emit, row.values.working_set.map(|set| Value::Int(set.bytes)))),
     ),
     Family::gauge(
         "snug_pod_memory_usage_bytes",
         "Memory charged to the pod, including file cache and memory-backed volumes",
-        Bytes,
-        Pod(|row, emit| {
-            if let Some(memory) = row.values.memory {
-                emit(&[], Value::Int(memory.usage_bytes));
-            }
-        }),
+        Pod(|row, emit| one(emit, row.values.memory.map(|memory| Value::Int(memory.usage_bytes)))),
     ),
     Family::gauge(
         "snug_pod_cpu_request_cores",
         "CPU request of the pod as a whole (spec.resources), which its containers share; absent without one",
-        Cores,
-        Pod(|row, emit| {
-            if let Some(millicores) = own_resources(row).cpu_request {
-                emit(&[], cores(millicores));
-            }
-        }),
+        Pod(|row, emit| one(emit, own_resources(row).cpu_request.map(cores))),
     ),
     Family::gauge(
         "snug_pod_memory_request_bytes",
         "Memory request of the pod as a whole (spec.resources), which its containers share; absent without one",
-        Bytes,
-        Pod(|row, emit| {
-            if let Some(request) = own_resources(row).memory_request {
-                emit(&[], Value::Int(request));
-            }
-        }),
+        Pod(|row, emit| one(emit, own_resources(row).memory_request.map(Value::Int))),
     ),
     Family::gauge(
         "snug_pod_cpu_limit_cores",
         "CPU limit of the pod's cgroup: its own (spec.resources), or the sum if each container has one; absent without a limit",
-        Cores,
         Pod(limit_cores),
     ),
     Family::gauge(
         "snug_pod_memory_limit_bytes",
         "Memory limit of the pod's cgroup: its own (spec.resources), or the sum if each container has one; absent without a limit",
-        Bytes,
-        Pod(|row, emit| {
-            if let Some(limit) = row.values.memory.and_then(|m| m.limit_bytes) {
-                emit(&[], Value::Int(limit));
-            }
-        }),
+        Pod(|row, emit| one(emit, row.values.memory.and_then(|m| m.limit_bytes).map(Value::Int))),
     ),
     Family::gauge(
         "snug_pod_spec_cpu_limit_cores",
         "CPU limit of the pod as a whole (spec.resources), which its containers share; absent without one; snug_pod_cpu_limit_cores has the limit of the cgroup",
-        Cores,
-        Pod(|row, emit| {
-            if let Some(millicores) = own_resources(row).cpu_limit {
-                emit(&[], cores(millicores));
-            }
-        }),
+        Pod(|row, emit| one(emit, own_resources(row).cpu_limit.map(cores))),
     ),
     Family::gauge(
         "snug_pod_spec_memory_limit_bytes",
         "Memory limit of the pod as a whole (spec.resources), which its containers share; absent without one; snug_pod_memory_limit_bytes has the limit of the cgroup",
-        Bytes,
-        Pod(|row, emit| {
-            if let Some(limit) = own_resources(row).memory_limit {
-                emit(&[], Value::Int(limit));
-            }
-        }),
+        Pod(|row, emit| one(emit, own_resources(row).memory_limit.map(Value::Int))),
     ),
 ];
 

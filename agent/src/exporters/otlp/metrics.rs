@@ -272,7 +272,7 @@ fn distribution_point(
         zero_threshold: distribution.zero_threshold,
         positive: Some(proto::exponential_histogram_data_point::Buckets {
             offset,
-            bucket_counts: counts.to_vec(),
+            bucket_counts: counts.collect(),
         }),
         ..Default::default()
     }

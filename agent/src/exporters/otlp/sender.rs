@@ -5,12 +5,19 @@ use std::{
     time::Duration,
 };
 
+use backon::BackoffBuilder as _;
+
 use super::{
     Settings,
     queue::{Batch, Queue},
     transport::{Answer, Transport, TransportError},
 };
-use crate::{clock, config::without_secrets, exporters::series::Progress};
+use crate::{
+    config::without_secrets,
+    exporters::series::Progress,
+    messages,
+    retry::{self, Outage},
+};
 
 /// Maximum bytes in the queue: half an hour of a full node with one export each minute.
 const MAX_QUEUE_BYTES: usize = 16 << 20;
@@ -82,37 +89,37 @@ impl Sender {
 
     /// Sends batches from the queue, forever.
     pub(super) async fn send_all(&self) {
-        let mut trouble = Trouble::default();
-        let mut transport = None;
-        let mut pause = FIRST_PAUSE;
+        let (mut outage, mut transport) = (Outage::default(), None);
+        let pauses = retry::pauses(FIRST_PAUSE, MAX_PAUSE);
+        let mut left = pauses.build();
         loop {
             let batch = self.queue.next().await;
-            let after = match self.send(&mut transport, batch, &mut trouble).await {
+            let pause = match self.send(&mut transport, batch, &mut outage).await {
                 Sent::Done => {
-                    pause = FIRST_PAUSE;
+                    left = pauses.build();
                     continue;
                 }
-                Sent::Later(after) => after,
+                Sent::Later(None) => left.next(),
+                Sent::Later(Some(after)) => retry::pauses(after.min(MAX_PAUSE), MAX_PAUSE).build().next(),
             };
-            tokio::time::sleep(after.unwrap_or(pause).min(MAX_PAUSE).mul_f64(jitter())).await;
-            pause = (pause * 2).min(MAX_PAUSE);
+            tokio::time::sleep(pause.unwrap_or(MAX_PAUSE)).await;
         }
     }
 
     /// Sends all batches in the queue once.
     async fn send_last(&self) {
-        let (mut trouble, mut transport) = (Trouble::default(), None);
+        let (mut outage, mut transport) = (Outage::default(), None);
         while let Some(batch) = self.queue.take() {
-            if matches!(self.send(&mut transport, batch, &mut trouble).await, Sent::Later(_)) {
+            if matches!(self.send(&mut transport, batch, &mut outage).await, Sent::Later(_)) {
                 return;
             }
         }
     }
 
-    async fn send(&self, transport: &mut Option<Transport>, batch: Batch, trouble: &mut Trouble) -> Sent {
+    async fn send(&self, transport: &mut Option<Transport>, batch: Batch, outage: &mut Outage) -> Sent {
         let answer = match self.transport(transport) {
             Ok(transport) => transport.send(batch.bytes).await,
-            Err(error) => Answer::Retry { after: None, why: format!("{:#}", anyhow::Error::from(error)) },
+            Err(error) => Answer::Retry { after: None, why: messages::chain(&error) },
         };
         let add = |counter: &AtomicU64, count: u64| counter.fetch_add(count, Ordering::Relaxed);
         match answer {
@@ -121,9 +128,9 @@ impl Sender {
                 add(&self.sent, batch.items - rejected);
                 add(&self.rejected, rejected);
                 if rejected > 0 {
-                    trouble.is(&format!("the receiver rejected {rejected} items: {message}"));
-                } else {
-                    trouble.is_over();
+                    warn(outage, format!("the receiver rejected {rejected} items: {message}"));
+                } else if outage.end() {
+                    tracing::info!("otlp: the receiver accepts all items again");
                 }
                 self.queue.done();
                 Sent::Done
@@ -131,16 +138,15 @@ impl Sender {
             Answer::Refused { why } => {
                 add(&self.failures, 1);
                 add(&self.rejected, batch.items);
-                trouble.is(&format!("{} refused a request: {why}", without_secrets(&self.settings.endpoint)));
+                let endpoint = without_secrets(&self.settings.endpoint);
+                warn(outage, format!("{endpoint} refused a request: {why}"));
                 self.queue.done();
                 Sent::Done
             }
             Answer::Retry { after, why } => {
                 add(&self.failures, 1);
-                trouble.is(&format!(
-                    "{} cannot be reached: {why}; retrying",
-                    without_secrets(&self.settings.endpoint)
-                ));
+                let endpoint = without_secrets(&self.settings.endpoint);
+                warn(outage, format!("{endpoint} cannot be reached: {why}; retrying"));
                 // Reconnect: certificates may have been renewed, and the receiver may have moved.
                 *transport = None;
                 self.put_back();
@@ -162,26 +168,8 @@ enum Sent {
     Later(Option<Duration>),
 }
 
-/// A random factor for pauses, so that the agents of many nodes do not retry at the same time.
-fn jitter() -> f64 {
-    0.75 + f64::from(clock::since_epoch().subsec_nanos() % 1_000) / 2_000.0
-}
-
-/// Logs each problem once, not on each retry.
-#[derive(Debug, Default)]
-struct Trouble(Option<String>);
-
-impl Trouble {
-    fn is(&mut self, what: &str) {
-        if self.0.as_deref() != Some(what) {
-            tracing::warn!("otlp: {what}");
-            self.0 = Some(what.to_owned());
-        }
-    }
-
-    fn is_over(&mut self) {
-        if self.0.take().is_some() {
-            tracing::info!("otlp: the receiver accepts all items again");
-        }
+fn warn(outage: &mut Outage, problem: String) {
+    if let Some(problem) = outage.new_text(problem) {
+        tracing::warn!("otlp: {problem}");
     }
 }

@@ -1,6 +1,6 @@
 //! Transport to the receiver: gRPC or protobuf over HTTP, with or without TLS.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
@@ -31,6 +31,7 @@ use super::Settings;
 use crate::{
     config::{OtlpCompression, OtlpProtocol, without_secrets},
     exporters::series::Signal,
+    messages::chain,
     tls::TlsError,
 };
 
@@ -122,7 +123,7 @@ impl Transport {
     }
 
     async fn by_grpc(&self, message: Bytes) -> Answer {
-        let again = |error: &dyn std::error::Error| Answer::Retry { after: None, why: chain(error) };
+        let again = |error: &(dyn Error + 'static)| Answer::Retry { after: None, why: chain(error) };
         let mut grpc = tonic::client::Grpc::with_origin(self.client.clone(), self.address.clone());
         if self.compression == OtlpCompression::Gzip {
             grpc =
@@ -148,8 +149,8 @@ impl Transport {
     }
 
     async fn by_http(&self, message: Bytes) -> Answer {
-        let refused = |error: &dyn std::error::Error| Answer::Refused { why: chain(error) };
-        let again = |error: &dyn std::error::Error| Answer::Retry { after: None, why: chain(error) };
+        let refused = |error: &(dyn Error + 'static)| Answer::Refused { why: chain(error) };
+        let again = |error: &(dyn Error + 'static)| Answer::Retry { after: None, why: chain(error) };
         let mut request = Request::post(self.address.clone()).header(CONTENT_TYPE, "application/x-protobuf");
         for (name, value) in &self.headers {
             request = request.header(name, value);
@@ -176,7 +177,7 @@ impl Transport {
         let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let body = match Limited::new(response.into_body(), ANSWER).collect().await {
             Ok(body) => body.to_bytes(),
-            Err(error) => return Answer::Retry { after: None, why: error.to_string() },
+            Err(error) => return Answer::Retry { after: None, why: chain(&*error) },
         };
         match status {
             StatusCode::OK => {
@@ -212,7 +213,7 @@ fn taken(response: ExportMetricsServiceResponse) -> Answer {
 
 /// Classifies failures by the specification of OTLP/gRPC: `RESOURCE_EXHAUSTED` can be retried only if it has retry details.
 fn of_status(status: &Status) -> Answer {
-    let why = match std::error::Error::source(status) {
+    let why = match Error::source(status) {
         Some(cause) => chain(cause),
         None => format!("the receiver responded {:?}: {}", status.code(), status.message()),
     };
@@ -227,15 +228,9 @@ fn of_status(status: &Status) -> Answer {
         | Code::DataLoss => Answer::Retry { after, why },
         Code::ResourceExhausted if info.is_some() => Answer::Retry { after, why },
         // Errors of hyper about a broken connection have no code of their own.
-        Code::Unknown if std::error::Error::source(status).is_some() => Answer::Retry { after: None, why },
+        Code::Unknown if Error::source(status).is_some() => Answer::Retry { after: None, why },
         _ => Answer::Refused { why },
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn gzipped(message: &[u8]) -> std::io::Result<Bytes> {

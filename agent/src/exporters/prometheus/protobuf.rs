@@ -193,11 +193,11 @@ fn metric(kind: MetricType, sample: &Sample<'_>, classic: Option<&Bounds>) -> Me
 
 fn histogram(distribution: &Distribution, classic: Option<&Bounds>) -> Histogram {
     let (zero_count, first, counts) = distribution.histogram.exponential();
+    let buckets_in_use = counts.len();
     let mut before = 0;
     let positive_delta = counts
-        .iter()
         .map(|count| {
-            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
             let delta = count - before;
             before = count;
             delta
@@ -220,8 +220,8 @@ fn histogram(distribution: &Distribution, classic: Option<&Bounds>) -> Histogram
         zero_count,
         // Prometheus numbers a bucket by its upper bound, OTLP by its lower one.
         positive_span: vec![BucketSpan {
-            offset: if counts.is_empty() { 0 } else { first + 1 },
-            length: u32::try_from(counts.len()).unwrap_or(u32::MAX),
+            offset: if buckets_in_use == 0 { 0 } else { first + 1 },
+            length: u32::try_from(buckets_in_use).unwrap_or(u32::MAX),
         }],
         positive_delta,
     }

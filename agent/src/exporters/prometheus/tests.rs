@@ -96,8 +96,7 @@ fn without_a_limit_there_is_no_limit_and_no_throttling() {
     for row in &mut view.cgroups {
         row.values.throttling =
             Some(crate::values::Throttling { period_ns: 100_000_000, ..Default::default() });
-        row.values.memory =
-            Some(crate::values::Memory { usage_bytes: 1, peak_bytes: None, limit_bytes: None });
+        row.values.memory = Some(crate::values::Memory { usage_bytes: 1, ..Default::default() });
     }
     let (e, _) = text(view, SeriesLimits::default());
     let served = |name: &str| e.types.contains_key(name);

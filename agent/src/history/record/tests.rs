@@ -116,7 +116,7 @@ fn record() -> impl Strategy<Value = evidence::HourRecord> {
                     .collect(),
                 quota_what_if: what_if.map(|what_if| {
                     let outcomes = what_if.into_iter().map(|(quota, outcome)| (quota, outcome.into()));
-                    cpu_quota::QuotaWhatIf(outcomes.collect())
+                    outcomes.collect()
                 }),
                 periods,
                 throttled,
@@ -321,9 +321,7 @@ fn busy_hour() -> Evidence {
         throttled: 900_000 / quota,
         delayed_millis: 9_000_000 / quota,
     };
-    record.quota_what_if = Some(cpu_quota::QuotaWhatIf(
-        cpu_quota::QUOTAS.iter().map(|quota| (*quota, outcome(*quota))).collect(),
-    ));
+    record.quota_what_if = Some(cpu_quota::QUOTAS.into_iter().map(|quota| (quota, outcome(quota))).collect());
     record.stalled.cpu_millis = 2400;
     evidence
 }

@@ -221,7 +221,7 @@ mod tests {
             memory: Some(Memory {
                 usage_bytes: usage * MIB,
                 peak_bytes: watermark.map(|peak| peak * MIB),
-                limit_bytes: None,
+                ..Memory::default()
             }),
             working_set: Some(WorkingSet {
                 inactive_file_bytes: inactive * MIB,

@@ -81,7 +81,12 @@ impl Node {
 
     fn memory(&mut self, key: Key, usage: u64, inactive: u64, peak: u64) {
         let values = Values {
-            memory: Some(Memory { usage_bytes: usage, peak_bytes: Some(peak), limit_bytes: Some(64 * MIB) }),
+            memory: Some(Memory {
+                usage_bytes: usage,
+                peak_bytes: Some(peak),
+                limit_bytes: Some(64 * MIB),
+                ..Memory::default()
+            }),
             working_set: Some(WorkingSet { inactive_file_bytes: inactive, bytes: usage - inactive }),
             ..Values::default()
         };
@@ -402,7 +407,8 @@ fn the_quota_simulation_covers_all_time_also_after_flushes() {
         node.second(round as f64 + 1.05);
         let (_, shown, _) = node.collector.new_values().next().unwrap();
         let what_if = shown.quota_what_if.unwrap();
-        periods.push((what_if.0[&400].periods, what_if.0[&400].throttled, what_if.0[&800].throttled));
+        let [half, whole] = [400, 800].map(|quota| what_if.get(quota).unwrap());
+        periods.push((half.periods, half.throttled, whole.throttled));
         node.collector.collect(&node.store, false, START + round as f64 + 1.05);
     }
     // The first sample is no window.
@@ -459,7 +465,7 @@ fn containers_that_need_every_window_get_idle_ones() {
     };
     let (sampled, left_out) = (what_if(true), what_if(false));
     assert_eq!(sampled, left_out);
-    let outcome = &sampled.0.0[&400];
+    let outcome = sampled.0.get(400).unwrap();
     assert!(outcome.throttled > 2, "{outcome:?}");
 }
 

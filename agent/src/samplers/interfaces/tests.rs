@@ -1,10 +1,9 @@
-use std::{fs, process};
+use std::{fs, process, time::Instant};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::skipped::Skipped, *};
 use crate::{
-    cgroupfs::mounts::{Hierarchies, Hierarchy, Version},
     identity::{Names, path},
     store::Appearance,
 };
@@ -59,10 +58,8 @@ fn malformed_lines_are_skipped_and_counted() {
 /// A proc file system and a cgroup hierarchy of files.
 struct Fixture {
     folder: tempfile::TempDir,
-    files: FileSampler,
-    store: Store,
+    round: Round,
     interfaces: InterfaceSampler,
-    now: Instant,
 }
 
 impl Fixture {
@@ -70,15 +67,9 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let mount = folder.path().join("cgroup");
         fs::create_dir(&mount).unwrap();
-        let unified = Hierarchy {
-            mount,
-            version: Version::V2,
-            controllers: Vec::new(),
-            root_in_hierarchy: "/".to_owned(),
-        };
-        let files = FileSampler::new(&Hierarchies { unified: Some(unified), v1: Vec::new() }).unwrap();
-        let interfaces = InterfaceSampler::new(folder.path().join("proc"));
-        let mut fixture = Self { folder, files, store: Store::new(16), interfaces, now: Instant::now() };
+        let mut round = Round::for_tests(&mount, Instant::now());
+        round.config.proc_root = folder.path().join("proc");
+        let mut fixture = Self { folder, round, interfaces: InterfaceSampler::default() };
         fixture.process(1, "eth0", 1000);
         fixture.cgroup("/", &[], 0.0);
         fixture
@@ -105,7 +96,7 @@ impl Fixture {
         fs::write(directory.join("cgroup.procs"), text).unwrap();
         let of_path = path::parse(path).unwrap();
         let appearance = Appearance { path: path.into(), of_path, created_unix, present_at_start: true };
-        self.store.appear(appearance, 0, self.now)
+        self.round.store.appear(appearance, 0, self.round.now)
     }
 
     fn container(&mut self, letter: char, pids: &[u32], created: f64) -> Key {
@@ -114,19 +105,16 @@ impl Fixture {
 
     /// Two intervals, so that every target is due at least once.
     fn interval(&mut self) -> Skipped {
-        let mut skipped = Skipped::default();
-        let interval = Duration::from_secs(1);
         for _ in 0..2 {
-            self.now += interval;
-            let Self { store, files, interfaces, now, .. } = self;
-            interfaces.sample(store, files, *now, interval, &mut skipped);
+            self.round.now += self.round.config.slow_interval;
+            self.interfaces.round(&mut self.round);
         }
-        skipped
+        std::mem::take(&mut self.round.skipped)
     }
 
     /// The interfaces of a row, by name, with the bytes received.
     fn shown(&self, key: Key) -> Vec<(String, u64)> {
-        let interfaces = self.store.values(key).and_then(|values| values.interfaces.clone());
+        let interfaces = self.round.store.values(key).and_then(|values| values.interfaces.clone());
         interfaces
             .iter()
             .flat_map(|all| all.iter())
@@ -150,13 +138,13 @@ fn a_pod_shows_its_interfaces_once_on_the_sandbox_as_soon_as_that_is_known() {
     assert_eq!(fixture.interval(), Skipped::default());
     assert_eq!((fixture.shown(sandbox), fixture.shown(app)), (eth0(20), vec![]));
     // Sums by pod need series with names.
-    fixture.store.set_names(app, Arc::new(Names::default()), Level::Container);
+    fixture.round.store.set_names(app, Arc::new(Names::default()), Level::Container);
     fixture.interval();
     assert_eq!((fixture.shown(sandbox), fixture.shown(app)), (vec![], eth0(20)));
-    fixture.store.set_names(sandbox, Arc::new(Names::default()), Level::Sandbox);
+    fixture.round.store.set_names(sandbox, Arc::new(Names::default()), Level::Sandbox);
     fixture.interval();
     assert_eq!((fixture.shown(sandbox), fixture.shown(app)), (eth0(20), vec![]));
-    let root = fixture.store.get_by_path("/").unwrap();
+    let root = fixture.round.store.get_by_path("/").unwrap();
     assert_eq!(fixture.shown(root), eth0(1000));
 }
 
@@ -181,8 +169,8 @@ fn the_hosts_namespace_is_shown_on_the_root_only() {
     let pod = fixture.container('a', &[20], 1.0);
     assert_eq!(fixture.interval(), Skipped::default());
     assert_eq!(fixture.shown(pod), []);
-    assert!(fixture.store.values(pod).unwrap().interfaces.is_none());
-    let root = fixture.store.get_by_path("/").unwrap();
+    assert!(fixture.round.store.values(pod).unwrap().interfaces.is_none());
+    let root = fixture.round.store.get_by_path("/").unwrap();
     assert_eq!(fixture.shown(root), eth0(1000));
 }
 

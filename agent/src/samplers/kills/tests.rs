@@ -92,7 +92,7 @@ fn an_oom_kill_that_only_counters_show_is_counted_once_with_its_limit() {
             let events = MemoryEvents { max: before, oom_kill: before, ..MemoryEvents::default() };
             let charged = |limit: u64| {
                 let memory =
-                    Memory { usage_bytes: MIB, peak_bytes: Some(limit / 2), limit_bytes: Some(limit) };
+                    Memory { peak_bytes: Some(limit / 2), limit_bytes: Some(limit), ..Memory::default() };
                 Charged { memory, events }
             };
             let (mut of_container, mut of_pod) = (charged(64 * MIB), charged(96 * MIB));

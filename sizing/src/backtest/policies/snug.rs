@@ -9,7 +9,11 @@ use crate::{
         trace::Group,
         world::World,
     },
-    engine::{self, Context, Risk, Rule, cpu, memory},
+    engine::{
+        self, Context, Risk, Rule,
+        cpu::{self, RequestUsage},
+        memory,
+    },
     evidence::{Evidence, Hour, OomKill},
     workload::Resources,
 };
@@ -62,7 +66,8 @@ impl Policy for Snug<'_> {
         let evidence = view.evidence.unwrap_or_else(|| self.observe(view));
         if !shipped {
             let need = memory::size(evidence, policy.rule, policy.risk, view.pool.memory)?;
-            let cores = cpu::size(evidence, policy.rule, policy.risk, &view.pool.cpu)?.cores;
+            let cores =
+                cpu::size(&RequestUsage::new(evidence), policy.rule, policy.risk, &view.pool.cpu)?.cores;
             return Some(Values { cpu: cores * 1000.0, memory: need.bytes / KIB });
         }
         let recommendation =

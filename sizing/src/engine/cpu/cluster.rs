@@ -107,6 +107,10 @@ impl ClusterCpu {
                 .collect();
             self.count(end, rule, &days);
         }
+    }
+
+    /// Takes the usage that the containers have now as what likes lend each other.
+    pub fn lend<'m>(&mut self, members: impl Iterator<Item = CpuMember<'m>>) {
         self.likes.values_mut().for_each(|likes| likes.all = Bins::default());
         for member in members {
             self.likes.entry(member.group()).or_default().all.add(&member.days.all);
@@ -119,27 +123,33 @@ impl ClusterCpu {
 
     /// Counts the days that ended at one time.
     fn count(&mut self, end: Hour, rule: Rule, days: &[(Group, &JudgedDay)]) {
+        let own: Vec<Bins> = days.iter().map(|(_, day)| day.past()).collect();
         let mut past: HashMap<&Group, (Bins, usize)> = HashMap::new();
-        for (group, day) in days {
+        for ((group, _), own) in days.iter().zip(&own) {
             let (sum, members) = past.entry(group).or_default();
-            sum.add(&day.past());
+            sum.add(own);
             *members += 1;
         }
         let mut losses = Vec::new();
         let mut pinballs: Vec<(&Group, [u64; WEIGHTS.len()])> = Vec::new();
-        for (group, day) in days {
+        for ((group, day), own) in days.iter().zip(&own) {
             let Some((sum, _)) = past.get(group).filter(|(_, members)| *members > 1) else {
                 losses.push((day.observed, day.lost));
                 continue;
             };
-            let likes = sum.without(&day.past());
-            let weight = self.likes.get(group).map_or(FIRST_WEIGHT, OfLikes::weight);
-            let lost = if weight > 0.0 { day.lost_with(&Lent::new(likes, weight)) } else { day.lost };
-            losses.push((day.observed, lost));
+            let likes = sum.without(own);
+            let in_use = self.likes.get(group).map_or(FIRST_WEIGHT, OfLikes::weight);
+            let mut lost = day.lost;
             let of_weight = |weight: f64| {
-                if weight > 0.0 { day.pinball_with(&Lent::new(likes, weight)) } else { day.pinball }
+                let lent = Some(Lent::new(likes, weight)).filter(|_| weight > 0.0);
+                let Some(forecast) = lent.and_then(|lent| day.forecast(&lent)) else { return day.pinball };
+                if weight == in_use {
+                    lost = day.lost_by(&forecast);
+                }
+                day.pinball_by(&forecast)
             };
             pinballs.push((group, WEIGHTS.map(of_weight)));
+            losses.push((day.observed, lost));
         }
         for (group, more) in pinballs {
             let of_likes = self.likes.entry(group.clone()).or_default();
@@ -192,13 +202,11 @@ mod tests {
             .map(|it| (it.title(), Like::new(it, LikesScope::Namespace), JudgedDays::new(it)))
             .collect();
         let mut cluster = ClusterCpu::default();
+        let members = || judged.iter().map(|(name, like, days)| CpuMember { name, like, days });
         for now in stops.iter().map(|stop| Hour(*stop)).chain([FOREVER]) {
-            cluster.advance(
-                now,
-                RULE,
-                judged.iter().map(|(name, like, days)| CpuMember { name, like, days }),
-            );
+            cluster.advance(now, RULE, members());
         }
+        cluster.lend(members());
         cluster
     }
 

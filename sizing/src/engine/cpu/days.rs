@@ -79,33 +79,27 @@ impl JudgedDay {
         Bins::new(&self.past)
     }
 
-    fn forecast(&self, lent: &Lent) -> Option<Forecast> {
+    /// The forecast of this day with what likes lend. `None` without any usage before it.
+    pub(super) fn forecast(&self, lent: &Lent) -> Option<Forecast> {
         Forecast::with_likes(&self.past, self.past_days, lent)
     }
 
-    /// The losses of requests that are made with what likes lend.
-    pub(super) fn lost_with(&self, lent: &Lent) -> Losses {
-        self.forecast(lent).map_or(self.lost, |forecast| self.lost_by(&forecast))
-    }
-
-    fn lost_by(&self, forecast: &Forecast) -> Losses {
+    /// The losses of requests from a forecast.
+    pub(super) fn lost_by(&self, forecast: &Forecast) -> Losses {
+        let work = self.windows.sum();
         std::array::from_fn(|place| {
             let request = forecast.request(forecast.accepted(level_of(place)));
             // `as` saturates.
-            ((self.windows.work_above(request) * self.part).min(1.0) * MILLIONTH).round() as u64
+            ((self.windows.work_above_of(work, request) * self.part).min(1.0) * MILLIONTH).round() as u64
         })
     }
 
-    /// The pinball loss of the request at the reference level that is made with what likes lend: CPU time above it, and with the weight of
+    /// The pinball loss of the request from a forecast at the reference level: CPU time above it, and with the weight of
     /// the level what it reserves and usage leaves; millionths of cores times windows. The smaller over a time, the better the forecast.
-    pub(super) fn pinball_with(&self, lent: &Lent) -> u64 {
-        self.forecast(lent).map_or(self.pinball, |forecast| self.pinball_by(&forecast))
-    }
-
-    fn pinball_by(&self, forecast: &Forecast) -> u64 {
+    pub(super) fn pinball_by(&self, forecast: &Forecast) -> u64 {
         let request = forecast.request(forecast.accepted(REFERENCE_LEVEL));
         let (count, work) = (self.windows.count() as f64, self.windows.sum());
-        let above = self.windows.work_above(request) * work;
+        let above = self.windows.work_above_of(work, request) * work;
         let left = (request * count - work + above).max(0.0);
         // `as` saturates.
         (((1.0 - REFERENCE_LEVEL) * above + REFERENCE_LEVEL * left) * MILLIONTH).round() as u64

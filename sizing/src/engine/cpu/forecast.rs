@@ -36,8 +36,6 @@
 //! time above them; 0.15 to 0.3, 0.25 to 0.5 and 4 to 7 differ by less than 2 %. A tail or a chance learned by workload or
 //! by group of like workloads was worse on one of the sets. To refit, change a constant and run `snug backtest`.
 
-use std::cmp::Ordering;
-
 use super::lent::Lent;
 use crate::histogram::Histogram;
 
@@ -87,6 +85,24 @@ impl Bucket {
     }
 }
 
+/// Two lists of buckets (count, lower and upper bound), both ascending, as one. Buckets are equal or do not overlap.
+fn merged(
+    one: impl Iterator<Item = (f64, f64, f64)>,
+    other: impl Iterator<Item = (f64, f64, f64)>,
+) -> Vec<(f64, f64, f64)> {
+    let mut other = other.peekable();
+    let mut all = Vec::with_capacity(256);
+    for (count, lower, upper) in one {
+        while let Some(before) = other.next_if(|it| (it.1, it.2) < (lower, upper)) {
+            all.push(before);
+        }
+        let same = other.next_if(|it| (it.1, it.2) == (lower, upper)).map_or(0.0, |it| it.0);
+        all.push((count + same, lower, upper));
+    }
+    all.extend(other);
+    all
+}
+
 /// The distribution of the next day's usage, in cores per window.
 #[derive(Clone, Debug)]
 pub struct Forecast {
@@ -125,20 +141,15 @@ impl Forecast {
     /// A forecast from past usage and what likes lend. `None` without any past usage.
     pub fn with_likes(windows: &Histogram, days: f64, lent: &Lent) -> Option<Self> {
         let own = windows.count() as f64;
-        let mut all: Vec<(f64, f64, f64)> =
-            windows.buckets().map(|(count, lower, upper)| (count as f64, lower, upper)).collect();
-        if lent.pod_days() > 0.0 && days > 0.0 {
-            all.extend(lent.buckets(own / days));
-            all.sort_by(|a, b| (a.1, a.2).partial_cmp(&(b.1, b.2)).unwrap_or(Ordering::Equal));
-            all.dedup_by(|more, known| {
-                let is_same = (known.1, known.2) == (more.1, more.2);
-                known.0 += if is_same { more.0 } else { 0.0 };
-                is_same
-            });
-        }
+        let of_own = windows.buckets().map(|(count, lower, upper)| (count as f64, lower, upper));
+        let all: Vec<(f64, f64, f64)> = if lent.pod_days() > 0.0 && days > 0.0 {
+            merged(of_own, lent.buckets(own / days))
+        } else {
+            of_own.collect()
+        };
         let count: f64 = all.iter().map(|(count, ..)| count).sum();
         let work: f64 = all.iter().map(|(count, lower, upper)| count * f64::midpoint(*lower, *upper)).sum();
-        let mut buckets = Vec::new();
+        let mut buckets = Vec::with_capacity(all.len());
         let (mut above, mut power) = (count, 0.0);
         for (count, lower, upper) in all {
             above -= count;
@@ -176,10 +187,34 @@ impl Forecast {
         let (above, power) = match self.buckets.get(place) {
             None => (0.0, self.power),
             Some(it) if request <= it.lower => (it.above + it.count, it.power),
-            Some(it) => (it.above + it.count * (1.0 - it.below(request)), it.power + it.power_below(request)),
+            Some(it) => return self.share_above_within(it, request),
         };
+        self.share(above, power, request)
+    }
+
+    /// The share of the time above a request, of the windows of the past above it and the sum of the fifth powers of those below it.
+    fn share(&self, above: f64, power: f64, request: f64) -> f64 {
         let risen = if power > 0.0 { self.rise * power / request.powi(TAIL) } else { 0.0 };
         ((above.max(self.unseen(request)) + risen) / self.count).clamp(0.0, 1.0)
+    }
+
+    /// The share of the time above a request inside a bucket.
+    fn share_above_within(&self, bucket: &Bucket, request: f64) -> f64 {
+        let above = bucket.above + bucket.count * (1.0 - bucket.below(request));
+        self.share(above, bucket.power + bucket.power_below(request), request)
+    }
+
+    /// Number of buckets whose upper bound is exceeded for more than a share of the time. They are the first ones.
+    fn exceeded(&self, share: f64) -> usize {
+        let (mut low, mut high) = (0, self.buckets.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let Some(bucket) = self.buckets.get(middle) else { break };
+            let next = self.buckets.get(middle + 1);
+            let (above, power) = next.map_or((0.0, self.power), |it| (it.above + it.count, it.power));
+            if self.share(above, power, bucket.upper) > share { low = middle + 1 } else { high = middle }
+        }
+        low
     }
 
     /// The share of CPU time above a request in cores, 0..=1; 0 without usage.
@@ -206,7 +241,7 @@ impl Forecast {
 
     /// The lowest request, cores, that usage exceeds for at most `share` of the time.
     pub fn request(&self, share: f64) -> f64 {
-        let place = self.buckets.partition_point(|bucket| self.share_above(bucket.upper) > share);
+        let place = self.exceeded(share);
         let within = self.buckets.get(place).filter(|bucket| self.share_above(bucket.lower) > share);
         let Some(bucket) = within else {
             let Some(next) = self.buckets.get(place) else { return self.request_above_all(share) };
@@ -215,7 +250,7 @@ impl Forecast {
             let risen = (self.count * share - others).max(f64::MIN_POSITIVE);
             return (self.rise * next.power / risen).powf(1.0 / f64::from(TAIL));
         };
-        let is_enough = |request: f64| self.share_above(request) <= share;
+        let is_enough = |request: f64| self.share_above_within(bucket, request) <= share;
         bisect((bucket.lower, bucket.upper), BISECTIONS, is_enough)
     }
 

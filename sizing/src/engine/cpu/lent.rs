@@ -30,7 +30,7 @@ impl Bins {
         for (bucket, count) in (first..).zip(counts) {
             let place = bucket.div_euclid(FINE) - LOWEST;
             let bin = usize::try_from(place).ok().and_then(|place| bins.counts.get_mut(place.min(BINS - 1)));
-            *bin.unwrap_or(&mut bins.zero) += *count as f64;
+            *bin.unwrap_or(&mut bins.zero) += count as f64;
         }
         bins
     }
@@ -77,10 +77,9 @@ impl Lent {
         let scale = if all > 0.0 { self.pod_days * windows_per_day / all } else { 0.0 };
         let zero = std::iter::once((self.bins.zero * scale, 0.0, 0.0));
         let fine = (LOWEST..).zip(self.bins.counts).flat_map(move |(bin, count)| {
-            let bound = |place: i32| (f64::from(place) / f64::from(crate::histogram::PER_DOUBLING)).exp2();
-            let first = bin * FINE;
-            (first..first + FINE)
-                .map(move |place| (count * scale / f64::from(FINE), bound(place), bound(place + 1)))
+            let bounds = crate::histogram::bounds(bin * FINE);
+            let both = bounds.iter().zip(bounds.iter().skip(1)).take(FINE as usize);
+            both.map(move |(lower, upper)| (count * scale / f64::from(FINE), *lower, *upper))
         });
         zero.chain(fine).filter(|(count, ..)| *count > 0.0)
     }

@@ -1,7 +1,9 @@
 //! What followed a decision: how many pods needed how much.
 
-use super::{DAY, HourPeaks};
-use crate::{evidence::HOUR, histogram::Histogram};
+use std::collections::BTreeSet;
+
+use super::{DAY, HourPeaks, Kill, PodNumber};
+use crate::histogram::Histogram;
 
 /// What followed a decision, in the hours of a day.
 ///
@@ -21,38 +23,28 @@ pub struct Outcome<'e> {
 }
 
 impl<'e> Outcome<'e> {
-    /// From the hours of a day.
-    pub(super) fn new(day: &[HourPeaks<'e>]) -> Self {
-        let mut of_pods: Vec<(&str, f64)> = Vec::new();
-        let mut add = |pod: &'e str, bytes: f64| match of_pods.iter_mut().find(|(known, _)| *known == pod) {
+    /// From the hours of a day and the OOM kills in them.
+    pub(super) fn new(day: &[HourPeaks<'e>], kills: &[Kill]) -> Self {
+        let mut of_pods: Vec<(PodNumber, f64)> = Vec::new();
+        let mut add = |pod: PodNumber, bytes: f64| match of_pods.iter_mut().find(|(known, _)| *known == pod) {
             Some((_, highest)) => *highest = highest.max(bytes),
             None => of_pods.push((pod, bytes)),
         };
-        let mut killed: Vec<&str> = Vec::new();
-        for hour in day {
-            for need in hour.steady.into_iter().chain(hour.start) {
-                add(&need.peak.pod, need.bytes as f64);
-            }
-            for kill in &hour.record.kills {
-                // More than the limit that was hit.
-                add(&kill.pod, kill.limit as f64 + 1.0);
-                if !killed.contains(&kill.pod.as_str()) {
-                    killed.push(&kill.pod);
-                }
-            }
-        }
+        day.iter().flat_map(HourPeaks::needs).for_each(|need| add(need.pod, need.bytes as f64));
+        // More than the limit that was hit.
+        kills.iter().for_each(|kill| add(kill.pod, kill.limit as f64 + 1.0));
+        let killed: BTreeSet<PodNumber> = kills.iter().map(|kill| kill.pod).collect();
         let known = of_pods.len() as f64;
         let mut needs: Vec<f64> = of_pods.into_iter().map(|(_, bytes)| bytes).collect();
         needs.sort_by(|a, b| b.total_cmp(a));
         let busiest = day.iter().max_by(|a, b| a.highest().total_cmp(&b.highest()));
         // Where page cache was left out of the peak, it is part of the distribution.
-        let busiest = busiest.filter(|hour| hour.is_whole() && hour.record.working_set.count() > 0);
+        let busiest = busiest.filter(|hour| hour.is_whole());
         Self {
             needs,
             pods: (day.iter().map(|hour| hour.pods).sum::<f64>() / DAY as f64).max(known),
             killed: killed.len() as f64,
-            busiest: busiest
-                .map(|hour| (&hour.record.working_set, hour.record.observed as f64 / HOUR as f64)),
+            busiest: busiest.map(|hour| (&hour.record.working_set, hour.pods)),
         }
     }
 

@@ -4,7 +4,7 @@ use super::{CpuLimit, Policy, QosRule};
 use crate::{
     engine::{
         advice::AdviceRule,
-        cpu::{self as usage, CpuSize, Lent},
+        cpu::{self as usage, CpuSize, Lent, RequestUsage},
         delivered::DeliveredShare,
         reason::{Confidence, LimitKept, Reason},
         stability, steps,
@@ -226,9 +226,14 @@ pub(super) fn is_small(current: u64, wanted: u64) -> bool {
 }
 
 /// Share of the next day's CPU time that is expected above the current CPU request and above a recommended one, in millicores.
-pub(super) fn work_above(evidence: &Evidence, request: u64, lent: &Lent) -> (f64, f64) {
-    let above = |millicores: u64| usage::expected_above(evidence, millicores as f64 / 1000.0, lent);
-    (above(evidence.container.current.cpu_request.unwrap_or(0)), above(request))
+pub(super) fn work_above(
+    usage: &RequestUsage,
+    current: Option<u64>,
+    request: u64,
+    lent: &Lent,
+) -> (f64, f64) {
+    let requests = [current.unwrap_or(0), request].map(|millicores| millicores as f64 / 1000.0);
+    usage.expected_above(requests, lent).into()
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ fn the_qos_class_depends_on_all_containers_of_the_pod() {
 
     let request = of(&evidence, &policy(), QosClass::Burstable).values.cpu_request.unwrap();
     let outcome = QuotaOutcome { periods: 1000, throttled: 0, delayed_millis: 0 };
-    evidence.hour(Hour(5)).quota_what_if = Some(QuotaWhatIf([(request, outcome)].into()));
+    evidence.hour(Hour(5)).quota_what_if = Some(QuotaWhatIf::from_iter([(request, outcome)]));
     let limited = Policy { cpu_limit: CpuLimit::ByRisk, ..policy() };
     assert_eq!(of(&evidence, &limited, QosClass::Burstable).values.cpu_limit, Some(request + 10));
     let free = Policy { qos: QosRule::Free, ..limited };
@@ -187,7 +187,7 @@ fn the_cpu_limit_is_chosen_by_the_quota_simulation() {
     let mut evidence = steady();
     let outcome = |throttled| QuotaOutcome { periods: 1000, throttled, delayed_millis: 0 };
     evidence.hour(Hour(5)).quota_what_if =
-        Some(QuotaWhatIf([(50, outcome(900)), (200, outcome(30)), (400, outcome(5))].into()));
+        Some(QuotaWhatIf::from_iter([(50, outcome(900)), (200, outcome(30)), (400, outcome(5))]));
     let limited = Policy { cpu_limit: CpuLimit::ByRisk, ..policy() };
     assert_eq!(values(&evidence, &limited, None).cpu_limit, Some(400));
     evidence.hour(Hour(5)).quota_what_if = None;

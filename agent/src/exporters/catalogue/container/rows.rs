@@ -98,7 +98,7 @@ pub(super) fn network(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&IpTraffic
 
 /// Emits a result of the quota simulation for each quota.
 pub(super) fn quotas(row: &CgroupRow, emit: &mut Emit<'_>, value: fn(&QuotaOutcome) -> Value<'static>) {
-    for (millicores, outcome) in row.values.quota_what_if.iter().flat_map(|simulation| &simulation.0) {
-        emit(&[&(*millicores as f64 / 1000.0).to_string()], value(outcome));
+    for (millicores, outcome) in row.values.quota_what_if.iter().flat_map(|simulation| simulation.iter()) {
+        emit(&[&(millicores as f64 / 1000.0).to_string()], value(&outcome));
     }
 }

@@ -118,6 +118,7 @@ impl Case {
                     usage_bytes: MIB,
                     peak_bytes: Some(MIB),
                     limit_bytes: of_cgroup(|limits| limits.memory).map(|mib| mib * MIB),
+                    ..Memory::default()
                 }),
                 working_set: Some(WorkingSet { inactive_file_bytes: 0, bytes: MIB }),
                 throttling: of_cgroup(|limits| limits.cpu).map(|millicores| Throttling {

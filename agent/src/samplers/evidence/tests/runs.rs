@@ -43,7 +43,7 @@ fn history_of(runs: &[Run]) -> Result<Evidence, String> {
     for (run, id) in runs.iter().zip('a'..) {
         let key = node.container(id, START + at);
         node.name(key, "web-1");
-        let memory = Some(Memory { usage_bytes: 0, peak_bytes: Some(run.peak), limit_bytes: None });
+        let memory = Some(Memory { peak_bytes: Some(run.peak), ..Memory::default() });
         let cpu = Some(Cpu { usage_ns: 90_000_000 });
         node.store.update(key, Values { cpu, memory, ..Values::default() });
         node.store.depart(key, 0, true, false, node.begun);

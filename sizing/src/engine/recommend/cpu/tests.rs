@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::{super::*, LimitKept};
 use crate::{
-    cpu_quota::{QUOTAS, QuotaOutcome, QuotaWhatIf},
+    cpu_quota::{QUOTAS, QuotaOutcome},
     engine::{Profile, stability},
     evidence::{HOUR, Hour, Peak},
     workload::tests::{container, workload},
@@ -73,7 +73,7 @@ impl Case {
                 };
                 let outcome =
                     |quota| QuotaOutcome { periods: 1000, throttled: throttled(quota), delayed_millis: 0 };
-                QuotaWhatIf(QUOTAS.iter().map(|quota| (*quota, outcome(*quota))).collect())
+                QUOTAS.into_iter().map(|quota| (quota, outcome(quota))).collect()
             });
         }
         evidence

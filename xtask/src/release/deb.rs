@@ -1,0 +1,197 @@
+//! Debian packages: `snug` with the command, `snug-agent` with the agent and its systemd unit.
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::read;
+use crate::{
+    build::Programs,
+    files::{self, File},
+    image::{self, Arch},
+    workspace,
+};
+
+/// What `dh_installsystemd` would write: enables the unit at the first installation, keeps the user's choice at upgrades.
+const POSTINST: &str = r#"#!/bin/sh
+set -e
+[ "$1" = configure ] || exit 0
+deb-systemd-helper unmask snug-agent.service > /dev/null
+if deb-systemd-helper --quiet was-enabled snug-agent.service; then
+    deb-systemd-helper enable snug-agent.service > /dev/null
+else
+    deb-systemd-helper update-state snug-agent.service > /dev/null
+fi
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+    deb-systemd-invoke restart snug-agent.service
+fi
+"#;
+const PRERM: &str = r#"#!/bin/sh
+set -e
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
+    deb-systemd-invoke stop snug-agent.service
+fi
+"#;
+/// Usage history goes with `purge`, not with `remove`.
+const POSTRM: &str = r#"#!/bin/sh
+set -e
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+fi
+if [ "$1" = remove ]; then
+    deb-systemd-helper mask snug-agent.service > /dev/null
+elif [ "$1" = purge ]; then
+    deb-systemd-helper purge snug-agent.service > /dev/null
+    deb-systemd-helper unmask snug-agent.service > /dev/null
+    rm -rf /var/lib/snug
+fi
+"#;
+
+/// A package.
+struct Package<'p> {
+    name: &'p str,
+    summary: &'p str,
+    description: &'p str,
+    recommends: &'p str,
+    files: Vec<File>,
+    scripts: &'p [(&'p str, &'p str)],
+}
+
+/// The packages of an architecture. `documents` are files below `usr/share`.
+pub(super) fn packages(
+    arch: Arch,
+    version: &str,
+    programs: &Programs,
+    documents: &[File],
+) -> Result<Vec<File>> {
+    let share = |file: &File| File::text(&format!("usr/share/{}", file.path), file.content.clone());
+    let mut command = vec![File::program("usr/bin/snug", read(&programs.cli)?)];
+    command.push(File::link("usr/bin/kubectl-snug", "snug"));
+    command.extend(documents.iter().map(share));
+    let agent = vec![
+        File::program("usr/bin/snug-agent", read(&programs.agent)?),
+        File::text("lib/systemd/system/snug-agent.service", unit()?.into_bytes()),
+    ];
+    let packages = [
+        Package {
+            name: "snug",
+            summary: "recommends CPU and memory requests and limits of containers",
+            description: "Reads usage from agents, from a Prometheus, or from a file.",
+            recommends: "",
+            files: command,
+            scripts: &[],
+        },
+        Package {
+            name: "snug-agent",
+            summary: "measures CPU, memory and network usage of containers with eBPF",
+            description: "Serves metrics for Prometheus and keeps the usage history that snug reads.",
+            recommends: "snug",
+            files: agent,
+            scripts: &[("postinst", POSTINST), ("prerm", PRERM), ("postrm", POSTRM)],
+        },
+    ];
+    packages.into_iter().map(|package| package.file(arch, version)).collect()
+}
+
+/// The unit, with the agent where packages put it.
+fn unit() -> Result<String> {
+    let text = read(&workspace::root().join("deploy/systemd/snug-agent.service"))?;
+    let text = String::from_utf8(text).context("the unit is no text")?;
+    let (manual, packaged) = ("ExecStart=/usr/local/bin/", "ExecStart=/usr/bin/");
+    ensure!(text.contains(manual), "the unit has no {manual}");
+    let is_comment = |line: &&str| line.starts_with('#') && !line.contains("Capabilities");
+    let lines = text.lines().skip_while(is_comment).map(|line| format!("{line}\n"));
+    Ok(lines.collect::<String>().replace(manual, packaged))
+}
+
+impl Package<'_> {
+    fn file(mut self, arch: Arch, version: &str) -> Result<File> {
+        self.files.extend(image::licenses(&format!("usr/share/doc/{}", self.name))?);
+        let size: usize = self.files.iter().map(|file| file.content.len().div_ceil(1024)).sum();
+        let arch = arch.oci_name();
+        let recommends = if self.recommends.is_empty() {
+            String::new()
+        } else {
+            format!("Recommends: {}\n", self.recommends)
+        };
+        let control = format!(
+            "Package: {}\nVersion: {version}\nArchitecture: {arch}\nMaintainer: Snug <{}>\nInstalled-Size: {size}\n\
+             {recommends}Section: admin\nPriority: optional\nHomepage: {}\nDescription: {}\n {}\n",
+            self.name,
+            "snug@users.noreply.github.com",
+            env!("CARGO_PKG_REPOSITORY"),
+            self.summary,
+            self.description,
+        );
+        let mut metadata = vec![File::text("control", control.into_bytes())];
+        let script = |(name, text): &(&str, &str)| File::program(name, text.as_bytes().to_vec());
+        metadata.extend(self.scripts.iter().map(script));
+        let package = ar(&[
+            ("debian-binary", b"2.0\n"),
+            ("control.tar.gz", &files::gzip(&files::tar(&metadata)?)?),
+            ("data.tar.gz", &files::gzip(&files::tar(&self.files)?)?),
+        ]);
+        Ok(File::text(&format!("{}_{version}_{arch}.deb", self.name), package))
+    }
+}
+
+/// An archive in the format of `ar` (deb(5)).
+fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = b"!<arch>\n".to_vec();
+    for (name, content) in members {
+        let (time, owner, group, mode) = (0, 0, 0, "100644");
+        let size = content.len();
+        archive.extend(format!("{name:<16}{time:<12}{owner:<6}{group:<6}{mode:<8}{size:<10}`\n").bytes());
+        archive.extend(*content);
+        if size % 2 == 1 {
+            archive.push(b'\n');
+        }
+    }
+    archive
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::command;
+
+    #[test]
+    fn dpkg_reads_the_packages() {
+        if command::find("dpkg-deb").is_none() {
+            println!("skipped: there is no dpkg-deb");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        std::fs::write(&path, b"program").unwrap();
+        let programs = Programs { agent: path.clone(), cli: path };
+        let documents = [File::text("man/man1/snug.1.gz", b"page".to_vec())];
+        for file in packages(Arch::Arm64, "1.2.3", &programs, &documents).unwrap() {
+            let package = folder.path().join(&file.path);
+            std::fs::write(&package, &file.content).unwrap();
+            let dpkg =
+                |option: &str| command::capture(Command::new("dpkg-deb").arg(option).arg(&package)).unwrap();
+            let name = file.path.split('_').next().unwrap();
+            assert_eq!(file.path, format!("{name}_1.2.3_arm64.deb"));
+            let control = dpkg("--field");
+            assert!(
+                control.contains(&format!("Package: {name}\nVersion: 1.2.3\nArchitecture: arm64\n")),
+                "{control}"
+            );
+            let contents = dpkg("--contents");
+            assert!(contents.contains(&format!(" usr/bin/{name}\n")), "{contents}");
+            assert!(
+                contents.lines().all(|line| line.contains("root/root") || line.contains(" 0/0 ")),
+                "{contents}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_unit_starts_the_packaged_agent() {
+        let unit = unit().unwrap();
+        assert!(unit.starts_with("[Unit]\n") && unit.contains("\nExecStart=/usr/bin/snug-agent "), "{unit}");
+        assert!(!unit.contains("/usr/local"), "{unit}");
+    }
+}

@@ -1,0 +1,218 @@
+//! `cargo xtask release`: everything that is published for a version, without a network, the same bytes wherever it is made.
+
+mod check;
+mod deb;
+mod krew;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+
+use crate::{
+    build::{self, Programs},
+    command,
+    files::{self, File},
+    image::{self, Arch},
+    workspace,
+};
+
+/// The version of all packages.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// All architectures of a release.
+const ARCHES: [Arch; 2] = [Arch::Amd64, Arch::Arm64];
+/// The list of all other files, with their SHA-256.
+const SUMS: &str = "SHA256SUMS";
+
+/// Make the files of a release in target/dist: archives, Debian packages, an image for two architectures, the chart, a manifest for
+/// krew, SBOMs and their SHA-256 sums. Tools that are missing are installed; apart from that no network is needed.
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    /// Name of the image in the archive.
+    #[arg(long, default_value = image::REFERENCE)]
+    reference: String,
+    /// Sign the sums with this key of gpg: SHA256SUMS.asc.
+    #[arg(long, value_name = "KEY")]
+    sign_key: Option<String>,
+    /// Also make everything again from a copy of the sources in another folder and compare the bytes; install, start, upgrade and remove
+    /// the Debian packages in a bare Debian; and have helm lint the chart. Needs root and takes as long as the release again.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the task.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let folder = workspace::target_dir().join("dist");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let files = make(&options.reference)?;
+    for file in files.iter().chain([&sums(&files)]) {
+        write(&folder.join(&file.path), &file.content)?;
+        println!("release: {} ({} KiB)", folder.join(&file.path).display(), file.content.len() / 1024);
+    }
+    if let Some(key) = &options.sign_key {
+        let signature = folder.join(format!("{SUMS}.asc"));
+        let mut gpg = command::new("gpg");
+        gpg.args(["--batch", "--armor", "--detach-sign", "--local-user", key, "--output"]);
+        command::run(gpg.arg(&signature).arg(folder.join(SUMS)))?;
+        println!("release: {}", signature.display());
+    }
+    if options.check { check::run(&folder, options) } else { Ok(()) }
+}
+
+/// All files of a release but the sums.
+fn make(reference: &str) -> Result<Vec<File>> {
+    let built = ARCHES.map(|arch| Ok((arch, build::build_for(arch.rust_name())?)));
+    let built = built.into_iter().collect::<Result<Vec<(Arch, Programs)>>>()?;
+    let (_, host) =
+        built.iter().find(|(arch, _)| *arch == Arch::host()).context("no programs for this host")?;
+    let documents = documents(&host.cli)?;
+    let (mut all, mut images, mut archives) = (Vec::new(), Vec::new(), Vec::new());
+    for (arch, programs) in &built {
+        let sbom = image::workspace_sbom(arch.rust_name())?;
+        images.push(image::contents(reference, *arch, programs, &sbom)?);
+        let archive = archive(*arch, programs, &documents, &sbom)?;
+        archives.push((*arch, archive.clone()));
+        all.push(archive);
+        all.extend(deb::packages(*arch, VERSION, programs, &documents)?);
+        all.push(File::text(&format!("sbom-{}.cdx.json", arch.rust_name()), sbom));
+    }
+    let image = workspace::target_dir().join("image");
+    fs::create_dir_all(&image).with_context(|| format!("cannot create {}", image.display()))?;
+    let image = image.join("snug-agent.tar");
+    image::write_all(&images, &image)?;
+    all.push(File::text(&format!("snug-agent-{VERSION}.oci.tar"), read(&image)?));
+    all.push(File::text(&format!("snug-agent-{VERSION}.tgz"), chart()?));
+    all.push(File::text("snug.yaml", krew::manifest(&archives)?));
+    Ok(all)
+}
+
+/// The sums of files, in the format of `sha256sum`.
+fn sums(files: &[File]) -> File {
+    let mut lines: Vec<String> =
+        files.iter().map(|file| format!("{}  {}\n", files::sha256(&file.content), file.path)).collect();
+    lines.sort_by(|one, other| one.split(' ').next_back().cmp(&other.split(' ').next_back()));
+    File::text(SUMS, lines.concat().into_bytes())
+}
+
+/// Completions and manual pages, which a program for this host writes, by their paths below `usr/share`.
+fn documents(cli: &Path) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    for (shell, path) in [
+        ("bash", "bash-completion/completions/snug"),
+        ("zsh", "zsh/vendor-completions/_snug"),
+        ("fish", "fish/vendor_completions.d/snug.fish"),
+    ] {
+        let text = command::capture(Command::new(cli).args(["completions", shell]))?;
+        files.push(File::text(path, text.into_bytes()));
+    }
+    let folder = tempfile::tempdir().context("no temporary folder")?;
+    command::run(Command::new(cli).args(["man", "--dir"]).arg(folder.path()))?;
+    for page in fs::read_dir(folder.path())? {
+        let page = page?;
+        let path = format!("man/man1/{}.gz", page.file_name().display());
+        files.push(File::text(&path, files::gzip(&read(&page.path())?)?));
+    }
+    ensure!(files.len() > 8, "snug writes {} completions and pages", files.len());
+    Ok(files)
+}
+
+/// The name of an architecture's archive, without the extension.
+fn archive_name(arch: Arch) -> String {
+    format!("snug-{VERSION}-{}-linux", arch.rust_name())
+}
+
+/// An archive with the programs and all that belongs to them.
+fn archive(arch: Arch, programs: &Programs, documents: &[File], sbom: &[u8]) -> Result<File> {
+    let name = archive_name(arch);
+    let mut all = vec![
+        File::program(&format!("{name}/snug"), read(&programs.cli)?),
+        File::program(&format!("{name}/snug-agent"), read(&programs.agent)?),
+        File::text(&format!("{name}/sbom.cdx.json"), sbom.to_vec()),
+    ];
+    for file in ["README.md", "CHANGELOG.md", "deploy/systemd/snug-agent.service"] {
+        let last = file.rsplit('/').next().unwrap_or(file);
+        all.push(File::text(&format!("{name}/{last}"), read(&workspace::root().join(file))?));
+    }
+    all.extend(image::licenses(&name)?);
+    let share = |file: &File| File::text(&format!("{name}/share/{}", file.path), file.content.clone());
+    all.extend(documents.iter().map(share));
+    Ok(File::text(&format!("{name}.tar.gz"), files::gzip(&files::tar(&all)?)?))
+}
+
+/// The chart's package, as `helm package` makes it, but without the time: a chart has no file that is not in `deploy/helm`.
+fn chart() -> Result<Vec<u8>> {
+    fn collect(folder: &Path, path: &str, files: &mut Vec<File>) -> Result<()> {
+        for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let entry = entry?;
+            let path = format!("{path}/{}", entry.file_name().display());
+            if entry.file_type()?.is_dir() {
+                collect(&entry.path(), &path, files)?;
+            } else {
+                files.push(File::text(&path, read(&entry.path())?));
+            }
+        }
+        Ok(())
+    }
+    let mut files = Vec::new();
+    collect(&workspace::root().join("deploy/helm/snug-agent"), "snug-agent", &mut files)?;
+    files::gzip(&files::tar_without_folders(&files)?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn write(path: &PathBuf, content: &[u8]) -> Result<()> {
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_those_of_sha256sum() {
+        let files = [File::text("b", b"two".to_vec()), File::text("a", b"one".to_vec())];
+        let folder = tempfile::tempdir().unwrap();
+        for file in files.iter().chain([&sums(&files)]) {
+            write(&folder.path().join(&file.path), &file.content).unwrap();
+        }
+        let mut check = Command::new("sha256sum");
+        let printed =
+            command::capture(check.args(["--check", "--strict", SUMS]).current_dir(folder.path())).unwrap();
+        assert_eq!(printed, "a: OK\nb: OK\n");
+    }
+
+    #[test]
+    fn packages_of_the_same_files_have_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        fs::write(&program, b"\x7fELF").unwrap();
+        let programs = Programs { agent: program.clone(), cli: program };
+        let documents = [File::text("man/man1/snug.1.gz", b"page".to_vec())];
+        let make = || {
+            let mut files = vec![archive(Arch::Amd64, &programs, &documents, b"{}").unwrap()];
+            files.extend(deb::packages(Arch::Amd64, VERSION, &programs, &documents).unwrap());
+            files.push(File::text("chart", chart().unwrap()));
+            files
+        };
+        let (one, two) = (make(), make());
+        assert_eq!(sums(&one).content, sums(&two).content);
+    }
+
+    #[test]
+    fn the_chart_has_the_version_of_the_programs() {
+        let text = read(&workspace::root().join("deploy/helm/snug-agent/Chart.yaml")).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for field in ["version", "appVersion"] {
+            assert!(text.contains(&format!("\n{field}: {VERSION}\n")), "{field}");
+        }
+    }
+}
