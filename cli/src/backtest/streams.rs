@@ -15,8 +15,6 @@ use snug_sizing::{
 
 use super::{subject::EngineUnderTest, world_report::Closed};
 
-/// The seed of the published figures.
-const SEED: u64 = 23;
 /// Worlds of each kind, with a seed each.
 const WORLDS: u64 = 3;
 
@@ -67,7 +65,7 @@ fn of_kind(
         (pods * size.days, outcomes)
     };
     let worlds: Vec<(usize, Vec<StreamOutcome>)> =
-        (SEED..SEED + WORLDS).into_par_iter().map(of_world).collect();
+        (laws.seed()..laws.seed() + WORLDS).into_par_iter().map(of_world).collect();
     let at_level = |(place, level): (usize, &f64)| {
         let outcomes: Vec<StreamOutcome> =
             worlds.iter().filter_map(|(_, outcomes)| outcomes.get(place).cloned()).collect();
@@ -80,7 +78,8 @@ fn of_kind(
 /// Usage that the current limit cuts off, at the asked risk.
 fn closed_loop(engine: &EngineUnderTest, size: Size) -> Vec<Closed> {
     let EngineUnderTest { risk, rule } = *engine;
-    let world = world(LawSet::First, Kind::Limited, size, SEED);
+    let laws = LawSet::First;
+    let world = world(laws, Kind::Limited, size, laws.seed());
     let ten_times = Risk { oom_kills: (10.0 * risk.oom_kills).min(1.0), ..risk };
     let policies = [
         ("snug", engine.choice()),

@@ -324,15 +324,12 @@ fn of_streams(streams: &StreamsReport) -> Vec<Table> {
         );
         Table { heading: heading.into(), columns: &STREAMS, rows: rows.collect() }
     };
-    let [first, second] = LawSet::ALL.map(of_laws);
-    vec![
-        first,
-        second,
-        closed(
-            "Synthetic usage that the current limit cuts off: memory limits with feedback",
-            &streams.closed,
-        ),
-    ]
+    let mut tables: Vec<Table> = LawSet::ALL.map(of_laws).into();
+    tables.push(closed(
+        "Synthetic usage that the current limit cuts off: memory limits with feedback",
+        &streams.closed,
+    ));
+    tables
 }
 
 /// The report as text.

@@ -29,7 +29,8 @@
 //! Replays of the published traces, at equal CPU time above requests: usage of likes with as much weight as a container's own made the sum of requests up to
 //! a fifth larger where likes differ in size, and with a small weight it still does so on the jobs, so the weight is learned; a level corrected by each container's own failures, or
 //! by those of its likes, up to a quarter larger, because CPU time above requests is cheapest to avoid at a common level; a level at which no container's own forecast is above the asked share, up to a
-//! third larger; a tail of rises learned by workload up to a quarter larger; a chance of rises by days instead of pod-days, no different. The last day with twice to four times
+//! third larger; losses of more than the CPU time of a usual day, which a heavy tail has, up to 1.6 times as large, since containers that were idle so far
+//! lose as much and no request would have been enough; a tail of rises learned by workload up to a quarter larger; a chance of rises by days instead of pod-days, no different. The last day with twice to four times
 //! the weight changed less than 1 %.
 
 mod cluster;

@@ -43,6 +43,15 @@ pub enum MemoryNote {
         /// The largest share by which a value is lowered at once.
         share: f64,
     },
+    /// A higher value was found, but the risk at the one in force is near the asked one.
+    NearlyEnough {
+        /// The higher value, bytes.
+        wanted: u64,
+        /// OOM kills per pod-day: asked, and expected at the value in force.
+        asked: f64,
+        /// See `asked`.
+        expected: f64,
+    },
     /// Volumes in memory: their files count as memory of the container.
     Volumes {
         /// Sum of their size limits, bytes; `None` if one of them has none.
@@ -73,6 +82,7 @@ impl MemoryNote {
                 | Self::EarlierPeak { .. }
                 | Self::PageCache { .. }
                 | Self::LargestStep { .. }
+                | Self::NearlyEnough { .. }
         )
     }
 }
@@ -102,6 +112,14 @@ impl fmt::Display for MemoryNote {
                 "memory would be {}, but is lowered by at most {} at once: apply, observe and ask again",
                 bytes(*wanted),
                 percent(*share)
+            ),
+            Self::NearlyEnough { wanted, asked, expected } => write!(
+                f,
+                "memory unchanged, though {} was found: one OOM kill in {:.0} pod-days is expected, near the asked one in {:.0}, and a change \
+                 restarts pods",
+                bytes(*wanted),
+                1.0 / expected,
+                1.0 / asked
             ),
             Self::Volumes { bytes: Some(size) } => write!(
                 f,

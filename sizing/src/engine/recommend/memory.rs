@@ -100,12 +100,9 @@ pub(super) fn values(input: &Input<'_>, reasons: &mut Vec<Reason>) -> Values {
         Growing::Slowly(_) => used,
         Growing::Until(_) | Growing::NotLowered => of_limit.max(used),
     });
-    if let (Some(set), Some(wanted)) = (previous.memory_limit, limit)
-        && set != wanted
-        && stability::keeps_memory(set as f64, wanted as f64, sized.basis.bytes, floor)
-    {
-        reasons.push(Reason::Kept { resource: "memory", wanted });
-        limit = Some(set);
+    if let Some(note) = keeps(input, limit, floor) {
+        limit = previous.memory_limit;
+        reasons.push(note);
     }
     // A request is reserved on the node, so it is for the usage of today, not for that of a growing container in some days.
     let of_request = held(need, current.memory_request, request_floors(input, need), &mut Vec::new());
@@ -116,6 +113,22 @@ pub(super) fn values(input: &Input<'_>, reasons: &mut Vec<Reason>) -> Values {
         reasons.extend(warnings(evidence, values).into_iter().map(Reason::Memory));
     }
     values
+}
+
+/// Why the previous limit is kept instead of `wanted`; `None` where it is not. `floor` is what no limit may be below, bytes.
+fn keeps(input: &Input<'_>, wanted: Option<u64>, floor: f64) -> Option<Reason> {
+    let Input { policy, sized, previous, .. } = *input;
+    let (set, wanted) = previous.memory_limit.zip(wanted).filter(|(set, wanted)| set != wanted)?;
+    let (asked, expected) = (policy.risk.oom_kills, risk_of(set as f64, sized));
+    let is_kept =
+        stability::keeps_memory(set as f64, wanted as f64, sized.basis.bytes, floor, expected / asked);
+    is_kept.then(|| {
+        if wanted > set && expected > 0.0 {
+            Reason::Memory(MemoryNote::NearlyEnough { wanted, asked, expected })
+        } else {
+            Reason::Kept { resource: "memory", wanted }
+        }
+    })
 }
 
 /// The basis and the headroom of the values.

@@ -213,9 +213,16 @@ fn previous_values_are_kept_if_the_change_is_small() {
     let said =
         recommend(&steady(), &policy(), Context { previous: Some(set), ..Context::default() }).unwrap();
     assert_eq!((said.values.memory_limit, said.values.cpu_request), (Some(170 * MIB), Some(115)));
-    // A limit that is too low for the risk is raised, though usage has not exceeded it.
-    let low = Resources { memory_limit: Some(130 * MIB), ..set };
-    assert_eq!(values(&steady(), &policy(), Some(low)).memory_limit, Some(144 * MIB));
+    // At 130 MiB the level is 0.3 ÷ 0.109 = 2.75, and the risk of the prior 0.2 · 9.8^−1.7 = 0.42 %: 1.7 times the asked one.
+    let low = |mib: u64| Some(Resources { memory_limit: Some(mib * MIB), ..set });
+    let kept = recommend(&steady(), &policy(), Context { previous: low(130), ..Context::default() }).unwrap();
+    assert_eq!(kept.values.memory_limit, Some(130 * MIB));
+    let text: Vec<String> = kept.reasons.iter().map(ToString::to_string).collect();
+    let sentence = "memory unchanged, though 144 MiB was found: one OOM kill in 239 pod-days is expected, near the asked one in 400, and a \
+                    change restarts pods";
+    assert!(text.contains(&sentence.to_owned()), "{text:#?}");
+    // At 120 MiB it is three times the asked one: raised, though usage has not exceeded it.
+    assert_eq!(values(&steady(), &policy(), low(120)).memory_limit, Some(144 * MIB));
     let not_steady = Policy { steady: false, ..policy() };
     assert_eq!(values(&steady(), &not_steady, Some(set)).cpu_request, Some(110));
 }
