@@ -43,11 +43,11 @@ pub enum MemoryNote {
         /// The largest share by which a value is lowered at once.
         share: f64,
     },
-    /// A higher value was found, but the risk at the one in force is near the asked one.
+    /// A higher value was found, but the risk at the current one is near the asked one.
     NearlyEnough {
         /// The higher value, bytes.
         wanted: u64,
-        /// OOM kills per pod-day: asked, and expected at the value in force.
+        /// OOM kills per pod-day: asked, and expected at the current value.
         asked: f64,
         /// See `asked`.
         expected: f64,

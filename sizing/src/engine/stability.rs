@@ -1,13 +1,14 @@
 //! When a previously recommended value, or a current one, is kept.
 //!
 //! A change of memory restarts pods, so a value that is nearly right is kept. How near is a matter of risk, not of bytes. The asked risk
-//! is an average over all workloads, and most values in force have less of it: a value is not lowered for a small saving, and history
-//! grows. So a limit in force is raised when the risk that is expected at it is more than [`MAX_RISK`] times the asked one, or when usage or
-//! an OOM kill was above it. On recorded usage, limits that were raised as soon as they were 3 % too low were raised in six of
-//! seven cases after a peak that was higher than those before, and still far below the limit. With the risk as the measure, a third fewer limits changed and footprints were up to
-//! 2 % smaller, at the same number of violations at 0.25 %; at 1 % and 5 % it is the same trade as on the curve of risk and footprint, up to
-//! 1.5 % worse. Factors of 2, 2.5, 3 and 4 had 0.52, 0.42, 0.40 and 0.36 times the changes of VPA without floors. To wait until usage was above a
-//! limit cost 1 to 4 % more memory at the same risk, because all other values had to be higher for it.
+//! is an average over all workloads, and most current values have less of it: a value is not lowered for a small saving, and history
+//! grows. So a current limit is raised when the risk that is expected at it is more than [`MAX_RISK`] times the asked one, or when usage
+//! or an OOM kill was above it. On recorded usage, limits that were raised as soon as they were 3 % too low were raised in six of seven
+//! cases after a peak that was higher than those before, and still far below the limit. With the risk as the measure, a third fewer
+//! limits changed and footprints were up to 2 % smaller, at the same number of violations at 0.25 %; at 1 % and 5 % it is the same trade
+//! as on the curve of risk and footprint, up to 1.5 % worse. Factors of 2, 2.5, 3 and 4 had 0.52, 0.42, 0.40 and 0.36 times the changes
+//! of VPA without floors. To wait until usage was above a limit cost 1 to 4 % more memory at the same risk, because all other values had
+//! to be higher for it.
 //!
 //! A value is lowered when the saving is large: at least a quarter, and a larger share of small values, of CPU requests up to three quarters.
 
