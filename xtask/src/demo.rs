@@ -2,7 +2,7 @@
 
 mod agent;
 mod bundle;
-mod cgroups;
+pub(crate) mod cgroups;
 mod plan;
 mod report;
 mod scenario;

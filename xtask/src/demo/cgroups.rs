@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Mount points of the cgroup hierarchies.
-pub(super) fn mounts() -> Result<Vec<PathBuf>> {
+pub(crate) fn mounts() -> Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
     Ok(mount_points(&mounts))
 }
@@ -50,7 +50,7 @@ pub(super) fn make(mounts: &[PathBuf], path: &str) -> Result<()> {
 }
 
 /// Removes the cgroup at `path` and its descendants in all hierarchies. They must have no processes.
-pub(super) fn remove(mounts: &[PathBuf], path: &str) -> Result<()> {
+pub(crate) fn remove(mounts: &[PathBuf], path: &str) -> Result<()> {
     for mount in mounts {
         let cgroup = mount.join(path.trim_start_matches('/'));
         let give_up = Instant::now() + PATIENCE;

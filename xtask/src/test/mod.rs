@@ -8,6 +8,7 @@
 mod background;
 mod changed;
 mod idle;
+mod leftovers;
 mod plan;
 mod report;
 mod stages;
@@ -136,6 +137,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return report.verdict();
     }
     libtest::forget()?;
+    leftovers::remove()?;
     run_all(&chosen, &mut report)?;
     report.print(&libtest::recorded());
     report.verdict()
