@@ -69,7 +69,8 @@ run() {
     local deadline=$((SECONDS + 75)) code
     while :; do
         code=0
-        timeout 60 chroot root /usr/bin/env -i HOME=/root PATH="/opt/pages:/usr/local/bin:/usr/bin:/usr/sbin:/bin:$prometheus:$victoria_metrics" \
+        # --foreground: in the group of processes that the test ends, and not in one of its own.
+        timeout --foreground 60 chroot root /usr/bin/env -i HOME=/root PATH="/opt/pages:/usr/local/bin:/usr/bin:/usr/sbin:/bin:$prometheus:$victoria_metrics" \
             /bin/bash -eu -o pipefail -c "cd $repository; . $1" 2>&1 < /dev/null || code=$?
         [ $code = 3 ] && [ $SECONDS -lt $deadline ] || return $code
         sleep 2
