@@ -65,7 +65,7 @@ pub(crate) fn tar(files: &[File]) -> Result<Vec<u8>> {
     Ok(archive.into_inner()?)
 }
 
-/// As [`tar`], without entries for folders.
+/// As [`tar()`], without entries for folders.
 pub(crate) fn tar_without_folders(files: &[File]) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     append(&mut archive, files)?;

@@ -122,13 +122,12 @@ fn keeps(input: &Input<'_>, wanted: Option<u64>, floor: f64) -> Option<Reason> {
     let (asked, expected) = (policy.risk.oom_kills, risk_of(set as f64, sized));
     let is_kept =
         stability::keeps_memory(set as f64, wanted as f64, sized.basis.bytes, floor, expected / asked);
-    is_kept.then(|| {
-        if wanted > set && expected > 0.0 {
-            Reason::Memory(MemoryNote::NearlyEnough { wanted, asked, expected })
-        } else {
-            Reason::Kept { resource: "memory", wanted }
-        }
-    })
+    let reason = if wanted > set && expected > 0.0 {
+        Reason::Memory(MemoryNote::NearlyEnough { wanted, asked, expected })
+    } else {
+        Reason::Kept { resource: "memory", wanted }
+    };
+    is_kept.then_some(reason)
 }
 
 /// The basis and the headroom of the values.
