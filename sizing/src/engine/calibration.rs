@@ -124,7 +124,7 @@ pub struct ClusterPast {
 }
 
 impl ClusterPast {
-    /// Counts a trial that was judged so many days after the first decision, with a weight. `pods` of it ran, `above` says how many were
+    /// Counts a trial that was judged so many days after the first one was made, with a weight. `pods` of it ran, `above` says how many were
     /// above a level, and so many of the last were cut off there.
     pub fn add(&mut self, days: f64, (pods, cut_off): (f64, f64), weight: f64, above: impl Fn(f64) -> f64) {
         self.newest = self.newest.max(days.powf(RECENCY));
@@ -132,7 +132,7 @@ impl ClusterPast {
         self.pod_days += weight * pods;
     }
 
-    /// All trials of one time were counted.
+    /// All trials of one time were counted, if there were any.
     pub fn end_time(&mut self) {
         self.scores.end_time();
     }

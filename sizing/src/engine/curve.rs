@@ -68,8 +68,10 @@ pub struct Scores {
     together: [Together; LEVELS],
     /// By level: pods above it at the time that is being counted.
     now: [f64; LEVELS],
-    /// Times that were counted.
+    /// Times of trials: at others nothing is known about how many fail together.
     times: f64,
+    /// Whether any trial was added at the time that is being counted.
+    has_trials: bool,
 }
 
 impl Default for Scores {
@@ -83,6 +85,7 @@ impl Default for Scores {
             together: [Together::default(); LEVELS],
             now: none,
             times: 0.0,
+            has_trials: false,
         }
     }
 }
@@ -111,6 +114,7 @@ impl Scores {
     /// Counts a trial with a weight: so many pods ran, and `above` says how many of them were above a level. Of the last of these, so
     /// many were cut off there.
     pub fn add(&mut self, pods: f64, cut_off: f64, weight: f64, above: impl Fn(f64) -> f64) {
+        self.has_trials = true;
         self.trials += weight * pods;
         self.known += weight * pods;
         let mut before = pods;
@@ -128,8 +132,11 @@ impl Scores {
         }
     }
 
-    /// All trials of one time were counted.
+    /// All trials of one time were counted, if there were any.
     pub fn end_time(&mut self) {
+        if !std::mem::take(&mut self.has_trials) {
+            return;
+        }
         self.times += 1.0;
         for (together, now) in self.together.iter_mut().zip(&mut self.now) {
             together.times += if *now > 0.0 { 1.0 } else { 0.0 };
@@ -297,6 +304,21 @@ mod tests {
         assert!((share(together) - 41.98 / 4000.0).abs() < 1e-5, "{}", share(together));
         // Ten failures by what was counted, but 88 by the prior: what was counted decides.
         assert!((share(alone) - 10.5 / 4000.0).abs() < 1e-5, "{}", share(alone));
+    }
+
+    #[test]
+    fn times_without_trials_say_nothing() {
+        let (mut known, mut with_gaps) = (Scores::default(), Scores::default());
+        for trial in 0..100 {
+            for scores in [&mut known, &mut with_gaps] {
+                scores.add(4.0, 0.0, 1.0, |level| if trial % 4 == 0 && level < 2.0 { 4.0 } else { 0.0 });
+                scores.end_time();
+            }
+            (0..trial % 7).for_each(|_| with_gaps.end_time());
+        }
+        assert_eq!(known, with_gaps);
+        // 100 of 400 pod-days, and a half of a block: of four less the mean of one.
+        assert!((with_gaps.curve(PRIOR).share_above(1.0) - 101.5 / 400.0).abs() < 1e-5);
     }
 
     #[test]

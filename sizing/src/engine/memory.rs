@@ -366,3 +366,6 @@ pub fn risk_of(limit: f64, sized: &MemorySize) -> f64 {
     let level = spare / (sized.shape * sized.factors.product());
     if level.is_nan() { 1.0 } else { sized.calibration.risk(level) }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

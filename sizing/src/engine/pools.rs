@@ -24,7 +24,7 @@ pub struct Pools {
     likes: HashMap<Like, Exceeded>,
     own: HashMap<Key, Exceeded>,
     undecided: VecDeque<Step>,
-    /// The hour of the first decision.
+    /// The hour of the first decision that something followed.
     first: Option<Hour>,
     /// Part of a day that a trial counts as, since days overlap.
     weight: f64,
@@ -97,8 +97,8 @@ impl Pools {
         times.into_iter().for_each(|now| pools.step(now, members));
         if let Some(last) = members.iter().filter_map(|member| member.history.last()).max() {
             pools.step(Hour(last.0.saturating_add(1)), members);
-            pools.cpu.lend(of_cpu(members));
         }
+        pools.cpu.lend(of_cpu(members));
         pools
     }
 
@@ -118,9 +118,6 @@ impl Pools {
         let running: Vec<f64> =
             trials.iter().map(|(_, trial)| trial.pods).filter(|pods| *pods > 0.0).collect();
         self.memory.pods_today = running.iter().sum::<f64>() / running.len().max(1) as f64;
-        if !trials.is_empty() {
-            self.first.get_or_insert(now);
-        }
         let of_all = self.memory.calibration(Exceeded::default());
         let levels = RISKS.map(|risk| of_all.level(risk));
         let decided = trials.iter().map(|(member, trial)| {
@@ -143,11 +140,11 @@ impl Pools {
     fn judge(&mut self, now: Hour, members: &[Member<'_>]) {
         while self.undecided.front().is_some_and(|step| step.at.0.saturating_add(TRIAL_DAY) <= now.0) {
             let Some(step) = self.undecided.pop_front() else { return };
-            let first = self.first.unwrap_or(step.at);
-            let days = f64::from(step.at.0 + TRIAL_DAY - first.0) / f64::from(TRIAL_DAY);
             for member in members {
                 let Some(decided) = step.decided.get(&member.key) else { continue };
                 let Some(outcome) = member.history.outcome(step.at) else { continue };
+                let first = *self.first.get_or_insert(step.at);
+                let days = f64::from(step.at.0 + TRIAL_DAY - first.0) / f64::from(TRIAL_DAY);
                 let Decided { trial, factor, levels } = *decided;
                 let (past, weight) = (&mut self.memory, self.weight);
                 let above = |level: f64| outcome.pods_above(trial.limit(level, factor));

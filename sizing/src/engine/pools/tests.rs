@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     engine::{
         calibration::Delivered,
-        memory::{self},
+        memory::{self, TRIAL_STEP, tests::history},
         risk::Profile,
     },
     evidence::{HOUR, Peak},
@@ -40,6 +40,25 @@ fn cluster() -> impl Strategy<Value = Vec<Evidence>> {
     prop::collection::vec(peaks, 1..5).prop_map(|all| {
         all.iter().enumerate().map(|(number, peaks)| evidence(&format!("web{number}x"), peaks)).collect()
     })
+}
+
+/// Containers with gaps, equal peaks, starts and kills.
+fn cluster_with_gaps() -> impl Strategy<Value = Vec<Evidence>> {
+    prop::collection::vec(history(), 1..5).prop_map(|mut all| {
+        for (number, evidence) in all.iter_mut().enumerate() {
+            evidence.workload = workload(&format!("web{number}x"));
+        }
+        all
+    })
+}
+
+/// With a decision at each step from the beginning of time, whether anything was observed or not.
+fn stepped(all: &[Evidence]) -> Pools {
+    let members = members(all);
+    let mut pools = Pools::empty(Rule::FITTED, SCOPE);
+    let end = members.iter().filter_map(|member| member.history.last()).max().map_or(0, |last| last.0 + 1);
+    (0..end).step_by(TRIAL_STEP as usize).chain([end]).for_each(|at| pools.advance(Hour(at), &members));
+    pools
 }
 
 fn before(evidence: &Evidence, now: u32) -> Evidence {
@@ -78,6 +97,14 @@ proptest! {
     }
 
     #[test]
+    fn gaps_make_no_difference_between_steps_and_the_whole_history(all in cluster_with_gaps()) {
+        let (whole, steps) = (Pools::new(&members(&all), Rule::FITTED, SCOPE), stepped(&all));
+        for evidence in &all {
+            prop_assert_eq!(whole.of(evidence), steps.of(evidence));
+        }
+    }
+
+    #[test]
     fn a_lower_risk_never_gets_a_lower_limit(all in cluster(), risk in 0.0001..0.5_f64, part in 0.01..1.0_f64) {
         let pools = Pools::new(&members(&all), Rule::FITTED, SCOPE);
         for evidence in &all {
@@ -94,6 +121,30 @@ proptest! {
             prop_assert!((0.0..=1.0).contains(&low) && high <= low * (1.0 + 1e-9), "{low} {high}");
         }
     }
+}
+
+/// Workloads that double their usage together in every fourth of so many hours.
+fn doubling(hours: &[u32]) -> Vec<Evidence> {
+    let usage = |number: usize| 100 << (number / 4);
+    let peaks: Vec<(u32, u64)> =
+        hours.iter().enumerate().map(|(number, hour)| (*hour, usage(number))).collect();
+    (0..20).map(|number| evidence(&format!("web{number}x"), &peaks)).collect()
+}
+
+#[test]
+fn a_day_without_usage_is_no_time_of_trials() {
+    // Nothing follows the decisions of the hours 42, 48 and 54.
+    let hours: Vec<u32> = (0..=36).step_by(6).chain((80..110).step_by(6)).collect();
+    let all = doubling(&hours);
+    assert_eq!(Pools::new(&members(&all), Rule::FITTED, SCOPE).of_cluster(), stepped(&all).of_cluster());
+}
+
+#[test]
+fn the_past_begins_with_the_first_decision_that_something_followed() {
+    // Nothing follows the decision of hour 6.
+    let hours: Vec<u32> = (0..1).chain((35..100).step_by(6)).collect();
+    let all = doubling(&hours);
+    assert_eq!(Pools::new(&members(&all), Rule::FITTED, SCOPE).of_cluster(), stepped(&all).of_cluster());
 }
 
 /// Workloads whose highest usage of each six hours has a heavy tail.
