@@ -28,7 +28,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     (gap, pods, prop::option::weighted(0.9, usage()), start, 0..4_u32, kills)
 }
 
-/// Histories of a container with gaps, equal peaks, starts, and now and then page cache at its limit or OOM kills.
+/// Histories of a container with gaps, equal peaks, starts, and sometimes page cache at its limit or OOM kills.
 pub(crate) fn history() -> impl Strategy<Value = Evidence> {
     let limit = prop::option::weighted(0.3, 50..1500_u64);
     (0..30_u32, limit, any::<bool>(), prop::collection::vec(drawn(), 1..70)).prop_map(
