@@ -8,7 +8,7 @@ use serde::{
     de::{SeqAccess, Visitor},
 };
 
-/// CompactCounts, each a `u64` to its users.
+/// Counts, each a `u64` to its users.
 #[derive(Clone)]
 pub(crate) enum CompactCounts {
     One(Box<[u8]>),

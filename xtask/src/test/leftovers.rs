@@ -1,10 +1,10 @@
 //! Cgroups of tests that were cut off: they would count for the tests of this run.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs};
 
 use anyhow::Result;
 
-use crate::demo::cgroups;
+use crate::{demo::cgroups, host};
 
 /// Names of the tests' cgroups begin with one of these; the id of the process that made it follows.
 const PREFIXES: [&str; 2] = ["snug-test-", "snug-system-"];
@@ -27,7 +27,7 @@ pub(super) fn remove() -> Result<()> {
 fn is_left(name: &str) -> bool {
     let number = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)?.split('-').next());
     let maker = number.and_then(|number| number.parse::<u32>().ok());
-    maker.is_some_and(|maker| !Path::new("/proc").join(maker.to_string()).exists())
+    maker.is_some_and(|maker| host::start_time(maker).is_none())
 }
 
 #[cfg(test)]
