@@ -271,7 +271,6 @@ pub struct IoDevice {
     pub major: u32,
     /// Device number, minor part.
     pub minor: u32,
-    /// Bytes read.
     pub read_bytes: u64,
     /// Bytes written.
     pub write_bytes: u64,
@@ -294,7 +293,6 @@ pub struct Spec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub bytes: u64,
-    /// Packets.
     pub packets: u64,
     /// Packets with errors.
     pub errors: u64,
@@ -317,7 +315,6 @@ pub struct Interface {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Descriptors {
     pub all: u64,
-    /// Those that are sockets.
     pub sockets: u64,
 }
 

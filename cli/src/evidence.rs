@@ -70,7 +70,6 @@ pub enum SnapshotError {
         "{what} has the schema {found:?}, but this version reads {SCHEMA:?}; use the version of snug that wrote the snapshot"
     )]
     Schema { what: String, found: String },
-    /// A line is not the evidence of a container.
     #[error(
         "line {line} of {what} is not the evidence of a container: {source}; delete the line, or write the snapshot again"
     )]

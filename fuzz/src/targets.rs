@@ -54,7 +54,6 @@ impl Target {
     }
 }
 
-/// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "cgroup-paths", run: cgroup_paths, samples: corpus::cgroup_paths },
     Target { name: "cgroup-files", run: cgroup_files, samples: corpus::cgroup_files },

@@ -72,7 +72,6 @@ impl Hour {
 /// The highest memory usage, with its time and pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Peak {
-    /// Bytes.
     pub bytes: u64,
     /// Time, seconds.
     pub at: u64,
@@ -237,19 +236,16 @@ pub struct PodTotals {
 /// The usage history of one container of one workload, over all replicas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The workload.
     pub workload: Workload,
     /// The container with its current requests and limits.
     pub container: Container,
     /// Length of a CPU window in milliseconds. Histories with different windows are not merged.
     pub window_millis: u64,
-    /// By hour.
     #[serde(deserialize_with = "hours")]
     pub hours: BTreeMap<Hour, HourRecord>,
     /// Hours that were taken out of `hours` because they are not complete ([`crate::engine::settle`]).
     #[serde(skip)]
     pub unfinished: BTreeMap<Hour, HourRecord>,
-    /// By pod.
     pub pods: BTreeMap<String, PodTotals>,
     /// The last hours minute by minute, if requested from the agent.
     #[serde(default)]

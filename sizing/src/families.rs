@@ -16,10 +16,8 @@ use crate::workload::names::static_pod;
 const MIN_RANDOM: usize = 5;
 const MIN_DIGITS: usize = 2;
 
-/// A family.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Family {
-    /// Namespace.
     pub namespace: String,
     /// Stem of the owner's name.
     pub owner: String,

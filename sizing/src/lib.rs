@@ -4,7 +4,6 @@
 //! values to it. [`baselines`] are the algorithms of other tools. [`backtest`] replays engine and baselines on recorded
 //! usage and counts violations.
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
 
 /// Seconds in an hour.
 pub const HOUR: u64 = 3600;

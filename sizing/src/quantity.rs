@@ -77,7 +77,6 @@ pub fn bytes(text: &str) -> Option<u64> {
 }
 
 impl Quantity {
-    /// Zero.
     pub const ZERO: Self = Self { nanos: 0, format: Format::DecimalSi };
 
     /// Bytes, written in powers of 1024.
@@ -111,7 +110,6 @@ impl Quantity {
         div_away(self.nanos, ONE) as i64
     }
 
-    /// The format.
     pub const fn format(self) -> Format {
         self.format
     }

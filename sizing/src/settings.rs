@@ -61,7 +61,6 @@ const MAX_SETTINGS: usize = 32;
 pub enum Runtime {
     /// The Java virtual machine.
     Jvm,
-    /// Go.
     Go,
     /// Node.js.
     Node,

@@ -72,7 +72,6 @@ pub struct MemoryLimit {
     pub hours: usize,
     /// The first peak above the limit.
     pub first: Option<Peak>,
-    /// The highest peak.
     pub highest: Option<Peak>,
     /// Recorded OOM kills at this limit or a higher one. They would have happened at this limit as well.
     pub kills_seen: usize,

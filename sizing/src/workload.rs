@@ -128,7 +128,6 @@ pub fn pod_qos<'c>(containers: impl Iterator<Item = &'c Container> + Clone) -> O
 /// A workload: the owner of pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Workload {
-    /// Namespace.
     pub namespace: String,
     /// Name of the owner.
     pub name: String,
@@ -162,7 +161,6 @@ impl Workload {
 /// A container with its current requests and limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Container {
-    /// Name.
     pub name: String,
     /// Role in the pod.
     pub role: Role,

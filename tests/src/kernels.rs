@@ -9,7 +9,6 @@ pub const KERNEL_VARIABLE: &str = "SNUG_TEST_KERNEL";
 /// What a line of a guest's output with the report begins with.
 pub const REPORT: &str = "@@SNUG-KERNEL ";
 
-/// What one kernel has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelReport {
     /// As `uname -r`.
@@ -18,7 +17,6 @@ pub struct KernelReport {
     pub cgroups: String,
     /// As `uname -m`.
     pub machine: String,
-    /// Bytes of a page.
     pub page_bytes: usize,
     /// The source of each measurement, by name.
     pub measurements: BTreeMap<String, SourceReport>,

@@ -35,16 +35,13 @@ pub struct Block {
     pub output_of: Option<String>,
     /// Where its commands are run, if it has commands.
     pub place: Runner,
-    /// Its text.
     pub text: String,
 }
 
-/// A page.
 #[derive(Clone, Debug)]
 pub struct Page {
     /// Its path in the repository.
     pub path: String,
-    /// Its text.
     pub text: String,
 }
 

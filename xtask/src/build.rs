@@ -165,7 +165,6 @@ pub(crate) enum Kind {
     Bin,
     /// A target of integration tests.
     Test,
-    /// A bench.
     Bench,
 }
 

@@ -8,7 +8,7 @@ pub const ABSENT: u32 = u32::MAX;
 pub struct Path<O> {
     /// Structure and path of the field, as in `mem_cgroup.memory.usage`.
     pub name: &'static str,
-    /// The structure.
+    /// Name of the kernel's structure, as in `mem_cgroup`.
     pub structure: &'static str,
     /// The field, and those around it.
     pub path: &'static str,

@@ -27,7 +27,6 @@ pub enum KubernetesChoice {
 pub enum EbpfLog {
     /// None.
     Off,
-    /// Errors.
     Error,
     /// Warnings and above.
     Warn,
@@ -60,7 +59,6 @@ pub enum EventLog {
 /// The OTLP transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtlpProtocol {
-    /// gRPC.
     Grpc,
     /// Protobuf in HTTP requests.
     HttpProtobuf,
@@ -71,7 +69,6 @@ pub enum OtlpProtocol {
 pub enum OtlpCompression {
     /// Not at all.
     None,
-    /// gzip.
     Gzip,
 }
 

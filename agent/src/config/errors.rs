@@ -38,7 +38,6 @@ pub enum ConfigError {
         value: String,
         /// What is wrong with it.
         why: String,
-        /// What is allowed.
         allowed: String,
     },
     /// A key that is not an option.

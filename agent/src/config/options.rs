@@ -87,7 +87,6 @@ macro_rules! options {
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config { $($( $(#[doc = $help])+ pub $field: $type, )+)+ }
 
-        /// Every option.
         pub const OPTIONS: &[OptionSpec] = &[$($( OptionSpec {
             key: $key,
             group: $group,

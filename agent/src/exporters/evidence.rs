@@ -29,7 +29,6 @@ pub struct EvidenceQuery {
     minutes: bool,
 }
 
-/// An invalid query.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid query of {PATH}: {0}; times are whole seconds since the Unix epoch, and minutes is true or false"

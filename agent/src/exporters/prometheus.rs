@@ -14,7 +14,6 @@ use super::{
 };
 use crate::model::View;
 
-/// The formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// OpenMetrics 1.0.
@@ -38,12 +37,10 @@ impl Format {
     }
 }
 
-/// One scrape.
 #[derive(Debug)]
 pub struct Scrape {
     /// The view to export.
     pub view: Arc<View>,
-    /// The limits.
     pub limits: Arc<SeriesLimits>,
     /// The time of the scrape.
     pub now: Instant,

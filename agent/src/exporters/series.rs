@@ -213,7 +213,6 @@ pub struct Progress {
 
 /// An exporter that pushes signals.
 pub trait Push: fmt::Debug + Send + Sync {
-    /// The progress of each signal.
     fn progress(&self) -> Vec<(Signal, Progress)>;
 }
 

@@ -35,7 +35,6 @@ pub struct ParseBtfError(&'static str);
 /// Type of a field, without modifiers (const, typedef and the like).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldKind {
-    /// A pointer.
     Pointer,
     /// An array with this number of elements.
     Array(u32),

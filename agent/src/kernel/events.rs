@@ -47,7 +47,6 @@ pub enum KernelEventKind {
     Started(InitProcess),
     /// The cgroup's init process has exited.
     Exited {
-        /// The process.
         init: InitProcess,
         /// Exit status as `wait(2)` reports it.
         status: u32,
@@ -56,7 +55,6 @@ pub enum KernelEventKind {
     OomKill(OomEvent),
 }
 
-/// An init process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitProcess {
     /// Process id in the initial PID namespace.

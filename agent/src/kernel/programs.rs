@@ -90,7 +90,6 @@ pub struct EbpfPrograms {
     lost: PerCpuArray<MapData, u64>,
     /// Traffic and TCP connections by cgroup.
     pub network: NetworkCounters,
-    /// The counting of packets.
     pub packets: PacketCounting,
     /// Run queue latency by cgroup.
     pub runqueue: HistogramCounters,

@@ -114,7 +114,6 @@ fn kubeconfig(folder: &tempfile::TempDir, cluster: &Value) -> PathBuf {
     path
 }
 
-/// Watches pods of a cluster for this time.
 fn ask(time: Duration, cluster: &Value, head_timeout: Duration) -> Arc<PodWatch> {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = Some(kubeconfig(&folder, cluster));

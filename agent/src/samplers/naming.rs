@@ -28,7 +28,6 @@ use crate::{
     store::{Key, Store, Unnamed},
 };
 
-/// The program of a sandbox.
 const SANDBOX_PROGRAM: &str = "pause";
 /// Where engines keep the names of containers outside of pods. An agent in a container does not see it.
 const LIB_ROOT: &str = "/var/lib";
@@ -50,7 +49,6 @@ impl Component for NameSampler {
     }
 }
 
-/// The source of pods.
 #[derive(Debug)]
 enum PodSource {
     None,

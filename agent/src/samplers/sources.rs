@@ -107,7 +107,6 @@ impl MeasurementSources {
         }
     }
 
-    /// The measurements with this source.
     pub(super) fn with_source(&self, source: SourceKind) -> Measurements {
         self.0.iter().filter(|entry| entry.row.source == source).map(|entry| entry.row.measurement).collect()
     }

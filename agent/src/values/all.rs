@@ -53,7 +53,6 @@ values! {
     memory_growth: copied f64,
     /// Histograms of memory usage over time; if enabled.
     memory_histograms: shared MemoryHistograms,
-    /// Working set.
     working_set: copied WorkingSet,
     /// memory.events.
     memory_events: copied MemoryEvents,

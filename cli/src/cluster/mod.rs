@@ -107,14 +107,12 @@ pub enum ClusterError {
         /// Resource and namespace.
         what: String,
     },
-    /// Another status.
     #[error("the request for {what} failed: {text}")]
     Status {
         what: String,
         /// The status in the API server's own words.
         text: String,
     },
-    /// Any other error.
     #[error("the request for {what} to the API server failed")]
     Failed { what: String, source: Box<kube::Error> },
     /// The API server forwards the port, and the agent does not respond.

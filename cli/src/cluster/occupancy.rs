@@ -32,7 +32,6 @@ pub struct EmptiedNodes {
 }
 
 impl Occupancy {
-    /// Of these nodes and pods.
     pub(super) fn new(nodes: &[ListedNode], pods: &[LivePod]) -> Self {
         Self { nodes: nodes.iter().filter_map(headroom).collect(), pods: pods.to_vec() }
     }

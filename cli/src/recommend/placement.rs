@@ -12,7 +12,6 @@ use crate::{evidence::GoneFor, units};
 pub enum Placement {
     /// Somebody applies the workload from a source of their own, and would revert a patch.
     ManagedObject {
-        /// Who that is.
         manager: String,
         /// Where the change belongs.
         change: String,

@@ -48,7 +48,6 @@ pub enum Verdict {
 pub struct Calibration {
     /// Asked, percent.
     pub asked_pct: f64,
-    /// Pod-days.
     pub pod_days: u64,
     /// Violated pod-days, percent, with the bootstrap interval over blocks.
     pub memory_pct: Interval,
@@ -149,13 +148,10 @@ pub fn judge(world: &World, decisions: &Decisions, asked: f64) -> Calibration {
 /// delivers depends on the few rare days that its first weeks had.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StreamCalibration {
-    /// The set of laws.
     pub laws: LawSet,
-    /// The kind.
     pub kind: String,
     /// Asked, percent.
     pub asked_pct: f64,
-    /// Worlds.
     pub worlds: usize,
     /// Pod-days of decisions made while fewer than 20 ÷ risk pod-days were known in their world, and after.
     pub pod_days: (f64, f64),

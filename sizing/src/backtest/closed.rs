@@ -36,7 +36,6 @@ pub struct Sums {
 pub struct Figures {
     /// Container-days with a decision.
     pub pod_days: f64,
-    /// OOM kills per pod-day.
     pub oom_kills_per_pod_day: f64,
     /// Quarters of a day of one container without an OOM kill, percent.
     pub oom_free_quarters_pct: f64,
@@ -67,7 +66,6 @@ impl std::ops::AddAssign for Sums {
 }
 
 impl Sums {
-    /// The figures.
     pub fn figures(&self) -> Figures {
         let pod_days = self.minutes as f64 / DAY;
         Figures {

@@ -53,7 +53,6 @@ impl Kind {
     }
 }
 
-/// A set of laws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LawSet {

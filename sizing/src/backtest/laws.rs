@@ -75,7 +75,6 @@ impl Default for State {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Scenario {
     pub(super) probability: f64,
-    /// By hour.
     pub(super) factors: [f64; HOURS],
     /// The state of the next day.
     pub(super) next: State,

@@ -20,7 +20,6 @@ use crate::engine::Risk;
 /// One resource of one policy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Entry {
-    /// The policy.
     pub policy: String,
     /// Violated pod-days, or CPU time above the request: percent.
     pub failed_pct: f64,

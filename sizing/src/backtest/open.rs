@@ -18,9 +18,7 @@ use crate::engine::{Pool, Risk, Rule};
 /// Sums of decisions under one policy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Memory.
     pub memory: Sums,
-    /// CPU.
     pub cpu: Sums,
 }
 
@@ -38,7 +36,6 @@ pub struct Decision {
     pub at: usize,
     /// Index of the workload in the trace.
     pub group: usize,
-    /// The values.
     pub values: Values,
     /// What the horizon of this decision had.
     pub outcome: Outcome,
@@ -180,7 +177,6 @@ impl<'w> Replay<'w> {
         of_rule.and_then(|(_, pools)| pools.get(number)?.get(group)).copied().unwrap_or_default()
     }
 
-    /// The decisions of each run.
     pub fn open(&mut self, runs: &[Run]) -> Vec<Decisions> {
         self.prepare(runs.iter().map(|run| run.choice));
         let world = self.world;

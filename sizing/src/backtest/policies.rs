@@ -87,7 +87,6 @@ pub enum Floors {
 /// One policy with its values times a factor, for a sweep of its margin.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
-    /// The policy.
     pub choice: PolicyChoice,
     /// Factor on its values.
     pub factor: f64,

@@ -41,7 +41,6 @@ pub struct Label {
     pub at: usize,
     /// Index of the workload in the trace.
     pub group: usize,
-    /// The values.
     pub values: Values,
     /// Highest memory usage of each pod in the day, KiB.
     pub highest: Vec<f64>,
@@ -54,7 +53,6 @@ pub struct Label {
 pub struct PolicyInput<'t> {
     /// The workload.
     pub key: &'t GroupKey,
-    /// Its containers.
     pub rows: &'t [ContainerTrace],
     /// Their observable memory, KiB: capped at the limits in the closed loop.
     pub memory: &'t [Series],

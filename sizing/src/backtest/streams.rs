@@ -25,9 +25,7 @@ const KEEP_HOURS: u32 = 14 * 24;
 /// The size of the streams of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Workloads.
     pub workloads: usize,
-    /// Days.
     pub days: usize,
 }
 

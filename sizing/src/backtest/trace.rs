@@ -99,11 +99,8 @@ impl Series {
 /// The trace of one container: one row of the trace files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerTrace {
-    /// Namespace.
     pub namespace: String,
-    /// Pod.
     pub pod: String,
-    /// Container.
     pub container: String,
     /// Node, empty if unknown.
     pub node: String,
@@ -116,11 +113,9 @@ pub struct ContainerTrace {
 /// Identifies a workload's container: its pods are grouped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
-    /// Namespace.
     pub namespace: String,
     /// Owner of the pods, from [`owner`].
     pub owner: String,
-    /// Container.
     pub container: String,
 }
 
@@ -129,14 +124,12 @@ pub struct GroupKey {
 pub struct Group {
     /// The workload's container.
     pub key: GroupKey,
-    /// Its rows.
     pub rows: Vec<ContainerTrace>,
 }
 
 /// A trace of a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
-    /// Minutes.
     pub minutes: usize,
     /// Minutes between samples: the greatest distance that all series have.
     pub interval: usize,

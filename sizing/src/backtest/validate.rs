@@ -34,9 +34,7 @@ const EMBARGO: usize = 1440;
 pub struct Figures {
     /// Its name.
     pub policy: String,
-    /// Memory.
     pub memory: score::Memory,
-    /// CPU.
     pub cpu: score::Cpu,
 }
 

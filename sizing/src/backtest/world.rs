@@ -13,7 +13,6 @@ use crate::families::Family;
 /// One or more traces with the same clock.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// Its name.
     pub name: String,
     /// The usage of all sets together.
     pub trace: Trace,

@@ -45,11 +45,9 @@ pub struct ClusterLimits {
 pub struct Finding {
     /// Index of the container in the pod spec; `None` if it is about the pod.
     pub container: Option<usize>,
-    /// What it is.
     pub kind: FindingKind,
 }
 
-/// A kind of finding.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FindingKind {
     /// The cluster would refuse the proposal, or could not apply it.

@@ -7,10 +7,8 @@ use crate::{
 
 use super::resource::Resource;
 
-/// A container of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodContainer {
-    /// Name.
     pub name: String,
     /// Role in the pod.
     pub role: Role,

@@ -28,11 +28,9 @@ pub enum Scope {
 /// A selector of priority classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PriorityClasses {
-    /// One of these.
     In(Vec<String>),
     /// None of these.
     NotIn(Vec<String>),
-    /// Any.
     Exists,
     /// None.
     DoesNotExist,

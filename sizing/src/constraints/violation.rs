@@ -78,13 +78,10 @@ pub enum Violation {
         /// Name of the LimitRange.
         limit_range: String,
     },
-    /// A request is above its limit.
     RequestAboveLimit {
         /// `cpu` or `memory`.
         resource: Resource,
-        /// The request.
         request: u64,
-        /// The limit.
         limit: u64,
     },
     /// The containers request more than the pod (`spec.resources.requests`).

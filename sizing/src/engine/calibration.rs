@@ -80,7 +80,6 @@ impl Exceeded {
         self.days += weight;
     }
 
-    /// Without what is part of it.
     #[must_use]
     pub fn without(self, part: Self) -> Self {
         Self { above: (self.above - part.above).max(0.0), days: (self.days - part.days).max(0.0) }
@@ -173,7 +172,6 @@ impl Default for Calibration {
 pub struct Factors {
     /// By the workload's own past.
     pub own: f64,
-    /// By its likes.
     pub likes: f64,
 }
 
@@ -232,8 +230,6 @@ impl Calibration {
 /// What the past of a cluster says about one workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pool {
-    /// Memory.
     pub memory: Calibration,
-    /// CPU.
     pub cpu: CpuPast,
 }

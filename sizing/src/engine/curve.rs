@@ -49,7 +49,6 @@ pub struct Prior {
     pub first: f64,
     /// The level from which the curve falls like a power.
     pub knee: f64,
-    /// That power.
     pub power: f64,
 }
 
@@ -93,7 +92,6 @@ impl Default for Scores {
 /// Numbers of pods above a level, by the times of trials.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Together {
-    /// Times with any.
     times: f64,
     sum: f64,
     squares: f64,
@@ -171,7 +169,6 @@ impl Scores {
         })
     }
 
-    /// The curve with a prior.
     pub fn curve(&self, prior: Prior) -> Curve {
         let of_prior = |number: usize| {
             let knee = |level: f64| 1.0 + level / prior.knee;

@@ -11,10 +11,7 @@ use super::text::{bytes, percent};
 #[serde(rename_all = "snake_case", tag = "note")]
 pub enum MemoryNote {
     /// The limit is what a container needs to start.
-    RuntimeMinimum {
-        /// Bytes.
-        bytes: u64,
-    },
+    RuntimeMinimum { bytes: u64 },
     /// The limit covers memory that could not be reclaimed.
     Unreclaimable {
         /// Its peak, bytes.
@@ -66,7 +63,6 @@ pub enum MemoryNote {
     NoSwap,
     /// Most of the history is that of another image.
     NewImage {
-        /// The image.
         image: String,
         /// Days since it was first used.
         days: f64,
@@ -153,7 +149,6 @@ pub enum SettingNote {
     Heap {
         /// Name of the setting.
         setting: String,
-        /// Its value.
         value: String,
         /// Heap and overhead, bytes.
         needed: u64,
@@ -164,7 +159,6 @@ pub enum SettingNote {
     HeapShare {
         /// Name of the setting.
         setting: String,
-        /// Its value.
         value: String,
         /// The share, above 0 and at most 1.
         share: f64,
@@ -180,14 +174,12 @@ pub enum SettingNote {
     Threads {
         /// Name of the setting.
         setting: String,
-        /// Its value.
         value: String,
     },
     /// Each worker has memory and CPU time of its own.
     Workers {
         /// Name of the setting.
         setting: String,
-        /// Its value.
         value: String,
     },
     /// The value of a setting is not known.

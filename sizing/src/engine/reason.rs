@@ -78,7 +78,6 @@ pub enum Reason {
     },
     /// Memory grows.
     Leak {
-        /// Bytes per day.
         bytes_per_day: f64,
         /// Days until the current limit is reached.
         days_to_limit: Option<f64>,

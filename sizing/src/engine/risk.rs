@@ -56,7 +56,6 @@ pub struct Risk {
 pub struct RiskError {
     /// Name of the number.
     pub name: &'static str,
-    /// The value.
     pub value: f64,
     /// The highest allowed value.
     pub max: f64,

@@ -67,7 +67,6 @@ enum Part {
     Programs,
     /// Run-queue tracing.
     Runqueue,
-    /// The history.
     History,
     /// `snug recommend` for a large cluster.
     Recommend,

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod arrows;
+mod docs;
 mod layers;
 mod planted;
 mod reliability;
@@ -171,6 +172,20 @@ fn no_file_is_too_long() {
             assert!(lines <= LONGEST, "{} has {lines} lines; more than {LONGEST}", path.display());
         }
     }
+}
+
+#[test]
+fn no_doc_repeats_the_name_below_it() {
+    let mut found = Vec::new();
+    for folder in ["agent", "agent-ebpf/src", "cli", "client", "fuzz/src", "sizing", "tests", "xtask"] {
+        for (path, text) in sources(folder) {
+            let name = path.strip_prefix(root()).unwrap().display().to_string();
+            if !docs::SHOWN.iter().any(|place| name.starts_with(place)) {
+                found.extend(docs::empty_docs(&text).iter().map(|line| format!("{name}:{line}")));
+            }
+        }
+    }
+    assert!(found.is_empty(), "docs that say nothing:\n{}", found.join("\n"));
 }
 
 #[test]

@@ -186,7 +186,6 @@ pub(crate) fn values_of(published: &View, path: &str) -> Values {
     row_of(published, path).unwrap_or_else(|| panic!("{path} is not published")).values.clone()
 }
 
-/// Rows of cgroups below a path.
 pub(crate) fn below<'a>(published: &'a View, path: &str) -> Vec<&'a CgroupRow> {
     let prefix = format!("{path}/");
     published.cgroups.iter().filter(|row| row.identity.path.starts_with(&prefix)).collect()

@@ -35,7 +35,6 @@ impl Drop for Group {
     }
 }
 
-/// The folder of a program of the PATH.
 fn folder_of(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").context("no PATH")?;
     std::env::split_paths(&path).find(|folder| folder.join(program).is_file()).context("it is in the PATH")

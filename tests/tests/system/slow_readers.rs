@@ -63,7 +63,6 @@ fn memory(agent: &Agent) -> Result<u64> {
     Ok(row.context("no RssAnon")?.parse::<u64>()? << 10)
 }
 
-/// Starts the agent in its cgroup.
 fn start_in(host: &Host, cgroup: &Cgroup) -> Result<Agent> {
     let files = host.sampled().into_iter().map(|one| cgroup.directory(one).join("cgroup.procs"));
     let script: String = files.map(|file| format!("echo $$ > '{}' && ", file.display())).collect();

@@ -29,7 +29,6 @@ impl Owner {
     }
 }
 
-/// One workload.
 #[derive(Debug)]
 pub(super) struct Workload {
     pub(super) name: &'static str,

@@ -52,7 +52,6 @@ impl Arch {
     }
 }
 
-/// Which kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kernel {
     pub(crate) series: Series,

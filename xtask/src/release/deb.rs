@@ -46,7 +46,6 @@ elif [ "$1" = purge ]; then
 fi
 "#;
 
-/// A package.
 struct Package<'p> {
     name: &'p str,
     summary: &'p str,

@@ -25,7 +25,6 @@ use crate::{
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The list of all other files, with their SHA-256.
 const SUMS: &str = "SHA256SUMS";
-/// Its signature.
 const SIGNATURE: &str = "SHA256SUMS.asc";
 
 /// Make the files of a release in target/dist: archives, Debian packages, an image for two architectures, the chart, a manifest for

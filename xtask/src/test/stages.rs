@@ -73,7 +73,6 @@ impl Products {
         Ok(folder.join("built.json"))
     }
 
-    /// Runs a stage.
     pub(super) fn run(&self, stage: Stage) -> Result<()> {
         match stage {
             Stage::Fmt => command::run(command::cargo().args(["fmt", "--all", "--check"])),

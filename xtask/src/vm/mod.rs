@@ -323,7 +323,6 @@ pub(crate) struct Run {
     pub(crate) verdict: Verdict,
     /// Log of the serial console.
     pub(crate) log: String,
-    /// Path of the log.
     pub(crate) log_path: PathBuf,
     /// Time from packing the files to power-off.
     pub(crate) elapsed: Duration,

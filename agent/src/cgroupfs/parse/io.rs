@@ -17,7 +17,6 @@ pub struct IoStat {
 pub struct BlkioRow {
     /// Device number, major and minor part.
     pub device: (u32, u32),
-    /// Reads.
     pub read: u64,
     /// Writes.
     pub write: u64,

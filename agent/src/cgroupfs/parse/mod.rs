@@ -29,7 +29,6 @@ pub use self::{
 pub struct ParseError {
     /// The line, counted from 1; for a missing row the number of lines.
     pub line: usize,
-    /// The problem.
     pub problem: Problem,
 }
 
@@ -182,7 +181,6 @@ impl FlatRow<'_> {
     }
 }
 
-/// The value of a required row.
 fn required<T>(value: Option<T>, row: &'static str, text: &[u8]) -> Result<T, ParseError> {
     value.ok_or_else(|| ParseError {
         line: text.trim_ascii_end().split(|&byte| byte == b'\n').count(),

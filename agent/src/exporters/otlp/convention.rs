@@ -121,7 +121,6 @@ pub(super) struct Called {
     pub(super) name: String,
     /// Unit in UCUM; empty for plain numbers, because receivers take "1" for a ratio.
     pub(super) unit: &'static str,
-    /// The instrument.
     pub(super) instrument: Instrument,
     /// Attributes with their values.
     pub(super) attributes: Vec<(String, String)>,

@@ -7,7 +7,6 @@ use opentelemetry_proto::tonic::{
 
 use crate::exporters::resource::{AttributeValue, Attributes};
 
-/// A resource with these attributes.
 pub(super) fn resource(attributes: Attributes) -> Resource {
     let attributes = attributes.into_iter().map(|(name, value)| attribute(name, any_value(value))).collect();
     Resource { attributes, ..Resource::default() }

@@ -45,7 +45,6 @@ impl Sender {
         Self { settings, queue: Queue::new(MAX_QUEUE_BYTES), sent, rejected, dropped, failures }
     }
 
-    /// The settings.
     pub(super) const fn settings(&self) -> &Settings {
         &self.settings
     }

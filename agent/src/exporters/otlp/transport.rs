@@ -47,7 +47,6 @@ pub(super) enum TransportError {
     /// An invalid name of a header. It is not shown: it may be a part of the value.
     #[error("otlp: a header has an invalid name")]
     HeaderName(#[from] InvalidHeaderName),
-    /// An invalid value of a header.
     #[error("otlp: the value of the header {name} has characters that are not allowed in headers")]
     HeaderValue { name: String, source: InvalidHeaderValue },
     /// An invalid URL.

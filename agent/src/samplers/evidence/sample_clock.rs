@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 /// Maximum number of windows counted between two samples: a longer gap is a stall of the machine.
 const MAX_WINDOWS: f64 = 600.0;
 
-/// The time of a sample.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SampleTime {
     pub(super) at: Instant,

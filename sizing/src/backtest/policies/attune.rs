@@ -9,7 +9,6 @@ use crate::{
 /// The hour of the day at minute 0. The traces of `docs/backtest.md` begin at 17:00 UTC, or at an unknown hour.
 const FIRST_HOUR: usize = 17;
 
-/// Attune.
 #[derive(Debug)]
 pub(super) struct Attune {
     confident: bool,

@@ -40,7 +40,6 @@ type Group = (Like, u64);
 struct OfLikes {
     /// Pinball losses by weight, over all days of members that had likes.
     pinball: [u64; WEIGHTS.len()],
-    /// These days.
     days: u64,
     /// All usage of all members.
     all: Bins,
@@ -71,9 +70,7 @@ pub struct ClusterCpu {
 pub struct CpuMember<'m> {
     /// Its name: equal at each step.
     pub name: &'m str,
-    /// What it is like.
     pub like: &'m Like,
-    /// Its days.
     pub days: &'m JudgedDays,
 }
 

@@ -46,7 +46,6 @@ pub(super) struct Kill {
 /// The part of a peak that is a need.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
-    /// Bytes.
     pub(super) bytes: u64,
     pub(super) pod: PodNumber,
     /// Whether no page cache was left out of the peak.
@@ -59,7 +58,6 @@ pub(super) type PodNumber = u32;
 /// A need with the weight of its age.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Weighted<'e> {
-    /// Bytes.
     pub(super) bytes: f64,
     pub(super) need: Need,
     pub(super) peak: &'e Option<Peak>,
