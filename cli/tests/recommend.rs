@@ -23,6 +23,19 @@ use snug_sizing::{
     workload::Resources,
 };
 
+/// Compares with a golden file, which `SNUG_BLESS=1` writes.
+fn assert_golden(name: &str, output: &str) {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).join(name);
+    if std::env::var_os("SNUG_BLESS").is_some_and(|bless| bless == "1") {
+        fs::write(&path, output).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap();
+    assert!(
+        committed == output,
+        "{name} is another: run with SNUG_BLESS=1 and look at what changes\n{output}"
+    );
+}
+
 #[test]
 fn every_output_equals_its_golden_file() {
     let file = written(&snapshot(&shop()));
@@ -58,17 +71,29 @@ fn every_output_equals_its_golden_file() {
     ] {
         let output = on(file.path(), arguments);
         assert!(output.status.success(), "{arguments:?}: {}", error(&output));
-        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).join(name);
-        if std::env::var_os("SNUG_BLESS").is_some_and(|bless| bless == "1") {
-            fs::write(&path, text(&output)).unwrap();
-        }
-        let committed = fs::read_to_string(&path).unwrap();
-        assert!(
-            committed == text(&output),
-            "{name} is another: run with SNUG_BLESS=1 and look at what changes\n{}",
-            text(&output)
-        );
+        assert_golden(name, &text(&output));
     }
+}
+
+#[test]
+fn containers_without_a_recommendation_have_a_line_for_each_reason() {
+    let observed = |name: &str, seconds: u64, mib: u64| {
+        evidence(name, "", "Unit", Resources::default(), 1, |at| HourRecord {
+            observed: seconds,
+            ..if mib > 0 { hour(name, &[(5, seconds * 10)], mib, at) } else { HourRecord::default() }
+        })
+    };
+    let mut all = vec![shop().swap_remove(0)];
+    all.extend((0..1000).map(|number| observed(&format!("mount-{number:03}"), 3600, 0)));
+    all.extend((0..3).map(|number| observed(&format!("timer-{number}"), 10 + number, 12)));
+    let file = written(&snapshot(&all));
+    let table = |arguments: &[&str]| text(&on(file.path(), &[&["recommend"], arguments].concat()));
+    assert_golden("table-skipped.txt", &table(&[]));
+    let wide = table(&["-o", "wide"]);
+    let (_, each) = wide.split_once("\nNo recommendation:\n").unwrap();
+    assert_eq!(each.lines().count(), 1003, "{each}");
+    assert!(each.contains("  mount-999: no CPU or memory usage observed\n"), "{each}");
+    assert!(each.contains("  timer-2: only 12 s observed; at least 60 s are needed\n"), "{each}");
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub enum AgentError {
         "{url} responds with status {status}; --agent takes the agent's address without a path, such as http://127.0.0.1:9750"
     )]
     Status { url: String, status: u16 },
+    /// The agent starts, or cannot review a token at the moment, as it says itself.
+    #[error("{url} is not ready (status 503): {text}")]
+    NotReady { url: String, text: String },
     /// The agent does not know the client, or does not let it read.
     #[error(
         "{url} responds with status {status}: it wants a token that it accepts (--token-file or $SNUG_TOKEN), or a client certificate, \
@@ -66,6 +69,24 @@ pub enum AgentError {
         "{url} has no snug_… metrics; is the server a snug-agent, and do its options `metrics-allow` and `metrics-deny` allow them?"
     )]
     NotSnug { url: String },
+}
+
+impl AgentError {
+    /// Bytes that are read of a response without the requested content.
+    const MAX_TEXT_BYTES: u64 = 1024;
+
+    fn from_response(url: String, mut response: ureq::http::Response<ureq::Body>) -> Self {
+        match response.status().as_u16() {
+            status @ (401 | 403) => Self::Denied { url, status },
+            503 => {
+                let body = response.body_mut().with_config().limit(Self::MAX_TEXT_BYTES);
+                let text = body.read_to_string().unwrap_or_default();
+                let line = text.lines().next().unwrap_or("try again in a second");
+                Self::NotReady { url, text: line.chars().filter(|c| !c.is_control()).collect() }
+            }
+            status => Self::Status { url, status },
+        }
+    }
 }
 
 /// Parses `--agent`: an HTTP address, or an HTTPS address if a proxy before the agent terminates TLS.
@@ -128,8 +149,7 @@ impl Agent {
         match response.status().as_u16() {
             200 => Ok(response.into_body().into_with_config().limit(MAX_HISTORY_BYTES).reader()),
             404 => Err(AgentError::NoSuchPath { url }),
-            status @ (401 | 403) => Err(AgentError::Denied { url, status }),
-            status => Err(AgentError::Status { url, status }),
+            _ => Err(AgentError::from_response(url, response)),
         }
     }
 
@@ -142,10 +162,8 @@ impl Agent {
         let unreachable = |source| AgentError::Unreachable { url: url.clone(), source: Box::new(source) };
         let mut response = self.request("/metrics").header("Accept", ACCEPT).call().map_err(unreachable)?;
         let at = Instant::now();
-        match response.status().as_u16() {
-            200 => {}
-            status @ (401 | 403) => return Err(AgentError::Denied { url: url.clone(), status }),
-            status => return Err(AgentError::Status { url: url.clone(), status }),
+        if response.status() != 200 {
+            return Err(AgentError::from_response(url.clone(), response));
         }
         let body =
             response.body_mut().with_config().limit(MAX_PAGE_BYTES).read_to_string().map_err(unreachable)?;
@@ -160,7 +178,38 @@ impl Agent {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        net::TcpListener,
+        thread,
+    };
+
     use super::*;
+
+    #[test]
+    fn an_agent_that_is_not_ready_says_why() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let agent =
+            Agent::new(&format!("http://{}", listener.local_addr().unwrap()), &RootCertificates::default());
+        let server = thread::spawn(move || {
+            for _ in 0..2 {
+                let mut stream = listener.accept().unwrap().0;
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                lines.map(Result::unwrap).take_while(|line| !line.is_empty()).for_each(drop);
+                let text = "no measurement yet\nand more";
+                let length = text.len();
+                write!(
+                    stream,
+                    "HTTP/1.1 503 x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}"
+                )
+                .unwrap();
+            }
+        });
+        for error in [agent.evidence(None).map(drop).unwrap_err(), agent.scrape().unwrap_err()] {
+            assert!(error.to_string().ends_with(" is not ready (status 503): no measurement yet"), "{error}");
+        }
+        server.join().unwrap();
+    }
 
     #[test]
     fn addresses() {

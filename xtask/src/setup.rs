@@ -39,7 +39,7 @@ pub(crate) enum Need {
     Vm,
     /// Chromium, and axe in the cache, for tests of pages.
     Browser,
-    /// debootstrap, for `cargo xtask release --check-packages`.
+    /// debootstrap and skopeo, for `cargo xtask release --check-packages`.
     Release,
 }
 
@@ -63,7 +63,7 @@ impl Need {
             Self::Cluster => (toolchain::CLUSTER_PACKAGES, "to run a Kubernetes node"),
             Self::Vm => (toolchain::GUEST_PACKAGES, "for virtual machines"),
             Self::Browser => (toolchain::BROWSER_PACKAGES, "to test pages"),
-            Self::Release => (toolchain::RELEASE_PACKAGES, "to test Debian packages"),
+            Self::Release => (toolchain::RELEASE_PACKAGES, "to check a release"),
         }
     }
 }

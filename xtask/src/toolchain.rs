@@ -105,8 +105,8 @@ pub(crate) const OTLP_PACKAGES: &[&str] =
 pub(crate) const BROWSER_PACKAGES: &[&str] = &["chromium", "fonts-dejavu-core", "python3-venv"];
 /// PyPI package with axe-core 4.12.1, which checks whether everyone can use a page.
 pub(crate) const AXE_PACKAGE: &str = "axe-playwright-python==0.1.8";
-/// Packages for testing Debian packages.
-pub(crate) const RELEASE_PACKAGES: &[&str] = &["debootstrap", "busybox-static"];
+/// Packages for checking a release.
+pub(crate) const RELEASE_PACKAGES: &[&str] = &["debootstrap", "busybox-static", "skopeo"];
 /// The Debian package of qemu.
 pub(crate) const QEMU_PACKAGE: &str = "qemu-system-x86";
 /// The executable of qemu.

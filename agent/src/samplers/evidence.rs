@@ -32,6 +32,10 @@ use crate::{
 
 /// Seconds after which collected usage is handed to the history. If the agent is killed, at most this much is lost.
 const FLUSH_SECONDS: u64 = 30;
+/// The same in the first [`FIRST_SECONDS`]: the first recommendations should not wait for the history.
+const FIRST_FLUSH_SECONDS: u64 = 5;
+/// Longer than the minute of usage that a recommendation needs.
+const FIRST_SECONDS: f64 = 120.0;
 /// Maximum number of subjects (hour and workload) pending for the history. Bounds memory if containers are created without
 /// end.
 const MAX_PENDING_SUBJECTS: usize = 4096;
@@ -208,7 +212,9 @@ impl UsageCollector {
         if self.peaks.as_ref().is_some_and(PeakFiles::is_disabled) {
             self.peaks = None;
         }
-        if (now_unix as u64).abs_diff(self.flushed_at) >= FLUSH_SECONDS {
+        let is_first = now_unix - self.began_unix < FIRST_SECONDS;
+        let after = if is_first { FIRST_FLUSH_SECONDS } else { FLUSH_SECONDS };
+        if (now_unix as u64).abs_diff(self.flushed_at) >= after {
             self.collect(store, false, now_unix);
             self.flush();
             self.flushed_at = now_unix as u64;

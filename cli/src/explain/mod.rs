@@ -99,10 +99,8 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
             }
         }
         all.skipped.extend(report.skipped.into_iter().map(|skipped| {
-            let parts = [&skipped.namespace, &skipped.workload, &skipped.container];
-            let parts: Vec<String> =
-                parts.into_iter().filter(|part| !part.is_empty()).map(|part| plain(part)).collect();
-            SkippedContainer { title: format!("{of_cluster}{}", parts.join("/")), why: skipped.why }
+            let title = format!("{of_cluster}{}", plain(&skipped.title()));
+            SkippedContainer { title, why: skipped.reason.to_string() }
         }));
     }
     let text = match output {

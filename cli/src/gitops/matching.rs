@@ -69,7 +69,7 @@ fn why_not(report: &Report, target: &Target) -> String {
         is_namespace(&one.namespace) && one.workload == target.workload && one.container == target.container
     });
     if let Some(skipped) = skipped {
-        return plain(&skipped.why);
+        return plain(&skipped.reason.to_string());
     }
     let elsewhere: BTreeSet<&str> = report
         .recommendations

@@ -19,12 +19,13 @@ mod placement;
 mod quantities;
 pub mod report;
 mod selection;
+pub mod skipped;
 #[cfg(test)]
 mod tests;
 mod totals;
 mod warning;
 
-use std::{collections::BTreeSet, io::Write, path::PathBuf};
+use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
@@ -40,6 +41,7 @@ use self::{
     lookup::WorkloadMatch,
     report::Report,
     selection::{SelectionOptions, Shape},
+    skipped::SkippedGroup,
 };
 use crate::{
     cluster::{Cluster, WorkloadObjects},
@@ -159,7 +161,7 @@ pub struct Options {
 enum Output {
     /// Table for people
     Table,
-    /// Table with all reasons
+    /// Table with all columns, all reasons, and each container without a recommendation
     Wide,
     /// Everything as JSON
     Json,
@@ -263,7 +265,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let killed = skipped().filter(|skipped| skipped.oom_kills > 0).map(|_| 1.0);
     let above = fail_on.is_some_and(|max| rates.into_iter().chain(killed).any(|now| now > max));
     let is_empty = now().next().is_none();
-    let reasons: BTreeSet<String> = skipped().map(|skipped| skipped.why.clone()).collect();
+    let reasons = SkippedGroup::of_all(skipped());
 
     let mut page = Page::default();
     for (((name, report), source), policies) in reports.iter_mut().zip(&sources).zip(&policies_of) {
@@ -380,13 +382,13 @@ fn of_clusters(reports: &[(String, Report)], output: Output) -> Result<Option<St
     }
 }
 
-fn empty_message(select: &WorkloadMatch, known: usize, skipped: &BTreeSet<String>) -> String {
-    /// Distinct reasons that are named.
+fn empty_message(select: &WorkloadMatch, known: usize, skipped: &[SkippedGroup]) -> String {
+    /// Reasons that are named, those of most containers first.
     const NAMED: usize = 3;
-    let reasons: Vec<&str> = skipped.iter().map(String::as_str).take(NAMED).collect();
+    let reasons: Vec<&str> = skipped.iter().map(|group| group.reason.as_str()).take(NAMED).collect();
     match select.hint() {
         _ if !reasons.is_empty() => format!("no recommendation yet: {}", reasons.join("; ")),
         Some(hint) if known > 0 => hint,
-        _ => "no containers found; agents update their history every 30 s".to_owned(),
+        _ => "no containers found; agents update their history at least every 30 s".to_owned(),
     }
 }

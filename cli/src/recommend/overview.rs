@@ -2,7 +2,10 @@
 
 use snug_sizing::workload::Resources;
 
-use super::report::{Change, Entry, Issue, Report, Savings, Skipped, Total};
+use super::{
+    report::{Change, Entry, Issue, Report, Savings, Skipped, Total},
+    skipped::SkippedGroup,
+};
 use crate::{
     cluster::EmptiedNodes,
     columns::{Align, plain},
@@ -42,13 +45,24 @@ pub(super) fn table(report: &Report, wide: bool, terminal: Terminal) -> String {
     if report.recommendations.iter().any(|entry| entry.namespace.is_empty()) {
         text += "\nPlain cgroups and pod sandboxes, which snug top shows, have no requests or limits to recommend.\n";
     }
-    if !report.skipped.is_empty() {
-        text += "\nNo recommendation:\n";
-        for skipped in &report.skipped {
-            text += &format!("  {}: {}\n", title(skipped), plain(&skipped.why));
-        }
+    text + &skipped(report, wide)
+}
+
+/// Containers without a recommendation: each, or by reason.
+fn skipped(report: &Report, each: bool) -> String {
+    if report.skipped.is_empty() {
+        return String::new();
     }
-    text
+    let groups = SkippedGroup::of_all(&report.skipped);
+    let all_named = each || groups.iter().all(SkippedGroup::is_named);
+    let heading = if all_named { "No recommendation:" } else { "No recommendation (each: -o wide):" };
+    let lines: Vec<String> = if each {
+        let line = |one: &Skipped| format!("{}: {}", plain(&one.title()), plain(&one.reason.to_string()));
+        report.skipped.iter().map(line).collect()
+    } else {
+        groups.iter().map(SkippedGroup::line).collect()
+    };
+    format!("\n{heading}\n  {}\n", lines.join("\n  "))
 }
 
 /// The period, the nodes and the accepted risk.
@@ -295,11 +309,4 @@ fn issues(report: &Report, terminal: Terminal) -> String {
         .map(|issue| terminal.paint(issue.style(), &format!("{} {}", of(issue), issue.as_str())))
         .collect();
     if found.is_empty() { String::new() } else { format!("Issues: {}\n", found.join(", ")) }
-}
-
-fn title(skipped: &Skipped) -> String {
-    let parts = [&skipped.namespace, &skipped.workload, &skipped.container];
-    let parts: Vec<String> =
-        parts.into_iter().filter(|part| !part.is_empty()).map(|part| plain(part)).collect();
-    parts.join("/")
 }

@@ -8,7 +8,7 @@ use snug_sizing::workload::Role;
 use super::{
     injectors::Injector,
     placement::Placement,
-    report::{Entry, InTemplate, Report, Skipped, Warning, WarningKind},
+    report::{Entry, InTemplate, Report, SkipReason, Skipped, Warning, WarningKind},
 };
 use crate::{
     advice::CommandRule,
@@ -44,8 +44,8 @@ impl Report {
         let mut placed = Vec::new();
         for mut entries in by_workload(std::mem::take(&mut self.recommendations)) {
             let Some(first) = entries.first() else { continue };
-            if let Some(why) = absent(first, &objects) {
-                self.skipped.extend(entries.iter().map(|entry| skipped(entry, &why)));
+            if let Some(reason) = absent(first, &objects) {
+                self.skipped.extend(entries.iter().map(|entry| skipped(entry, &reason)));
                 continue;
             }
             let names = first.workload_names();
@@ -97,9 +97,9 @@ fn warning(placement: Placement) -> Warning {
     WarningKind::Placement(placement).into()
 }
 
-fn skipped(entry: &Entry, why: &str) -> Skipped {
+fn skipped(entry: &Entry, reason: &SkipReason) -> Skipped {
     let Entry { namespace, workload, container, .. } = entry.clone();
-    Skipped { cluster: String::new(), namespace, workload, container, why: why.to_owned(), oom_kills: 0 }
+    Skipped { cluster: String::new(), namespace, workload, container, reason: reason.clone(), oom_kills: 0 }
 }
 
 fn names(skipped: &Skipped) -> [&str; 3] {
@@ -120,19 +120,19 @@ fn by_workload(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
 }
 
 /// Why the workload gets no advice: the cluster does not have it. `None` if it does, or if that is unknown.
-fn absent(entry: &Entry, objects: &WorkloadObjects) -> Option<String> {
+fn absent(entry: &Entry, objects: &WorkloadObjects) -> Option<SkipReason> {
     if !CommandRule::Gone.is_on() {
         return None;
     }
+    let reason = || SkipReason::Absent { owner: entry.owner.clone() };
     if entry.owner == "Pod" {
         let name = (entry.namespace.clone(), entry.workload.clone());
         let is_gone = objects.running.is_some() && !objects.bare_pods.contains_key(&name);
-        return is_gone.then(|| "the cluster has no pod of this name now".to_owned());
+        return is_gone.then(reason);
     }
     let is_listed = objects.listed.contains(&entry.owner);
     let name = [&entry.namespace, &entry.owner, &entry.workload].map(Clone::clone);
-    (is_listed && !objects.templates.contains_key(&name))
-        .then(|| format!("the cluster has no {} of this name now", entry.owner))
+    (is_listed && !objects.templates.contains_key(&name)).then(reason)
 }
 
 /// How many of the workload's pods run; `None` if none of them is known to the cluster.

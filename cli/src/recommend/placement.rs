@@ -4,8 +4,6 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use crate::{evidence::GoneFor, units};
-
 /// A warning about the object that a recommendation is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", untagged)]
@@ -76,14 +74,4 @@ fn remedy(annotations: &BTreeMap<String, String>, setting: &str) -> String {
     }
     let annotations: Vec<String> = annotations.iter().map(|(key, value)| format!("{key}: {value}")).collect();
     format!("set the annotations {} on the pod template", annotations.join(", "))
-}
-
-/// Why a container that is gone gets no recommendation.
-pub(super) fn why_gone(gone: GoneFor) -> String {
-    match gone {
-        GoneFor::Workload(seconds) => format!("no pod for {}: the workload is gone", units::hours(seconds)),
-        GoneFor::Container(seconds) => {
-            format!("not seen for {} while its workload ran: the container is gone", units::hours(seconds))
-        }
-    }
 }

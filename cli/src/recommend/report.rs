@@ -15,11 +15,11 @@ use snug_sizing::{
     workload::{Resources, Role},
 };
 
-use super::placement::why_gone;
 pub use super::{
     cost::{Cost, Total},
     issue::{Issue, Savings},
     quantities::{Pair, PodResources, Quantities},
+    skipped::{SkipReason, Skipped},
     warning::{Warning, WarningKind},
 };
 use crate::{
@@ -200,26 +200,6 @@ pub struct ReasonText {
     pub reason: Reason,
 }
 
-/// A container without a recommendation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub struct Skipped {
-    /// The cluster, if the source has several.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub cluster: String,
-    pub namespace: String,
-    pub workload: String,
-    pub container: String,
-    pub why: String,
-    /// OOM kills in the history, where nothing can be recommended for lack of any usage.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub oom_kills: usize,
-}
-
-const fn is_zero(count: &usize) -> bool {
-    *count == 0
-}
-
 impl Report {
     /// Makes recommendations for the containers that `select` selects, calibrated by the past of the cluster.
     pub fn make(
@@ -250,27 +230,27 @@ impl Report {
         selected.retain(|(evidence, _)| select(evidence));
         let recommend = |(evidence, qos): &(&Evidence, _)| match policies.for_container(evidence) {
             Some(policy) => match gone.since(evidence) {
-                Some(gone) => Err((why_gone(gone), 0)),
+                Some(gone) => Err((SkipReason::Gone(gone), 0)),
                 None => {
                     let context = Context { pool: pools.of(evidence), qos: *qos, previous: None };
                     engine::recommend(evidence, &policy, context)
-                        .map_err(|error| (error.to_string(), evidence.kills().count()))
+                        .map_err(|error| (SkipReason::NotEnoughData(error), evidence.kills().count()))
                 }
             },
-            None => Err(("excluded by a policy".to_owned(), 0)),
+            None => Err((SkipReason::Excluded, 0)),
         };
-        let recommendation: Vec<Result<Recommendation, (String, usize)>> =
+        let recommendation: Vec<Result<Recommendation, (SkipReason, usize)>> =
             selected.par_iter().map(recommend).collect();
         for ((evidence, _), recommendation) in selected.into_iter().zip(recommendation) {
             match recommendation {
                 Ok(recommendation) => report.recommendations.push(Entry::new(evidence, &recommendation)),
-                Err((why, oom_kills)) => report.skipped.push(Skipped {
+                Err((reason, oom_kills)) => report.skipped.push(Skipped {
                     cluster: String::new(),
                     oom_kills,
                     namespace: evidence.workload.namespace.clone(),
                     workload: evidence.workload.name.clone(),
                     container: evidence.container.name.clone(),
-                    why,
+                    reason,
                 }),
             }
         }

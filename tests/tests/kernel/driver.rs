@@ -14,13 +14,20 @@ use snug_agent::{
     cgroupfs::{Measurements, reader::CgroupReader},
     config::{self, Config, Request},
     history::Sink,
-    model::{CgroupRow, SourceRow, TerminatedContainer, TerminationReason, Verdict, View, WorkloadRow},
+    model::{
+        CgroupRow, OomKill, SourceRow, TerminatedContainer, TerminationReason, Verdict, View, WorkloadRow,
+    },
     samplers::Sampler,
     values::{Measurement, Stall, Values},
     views::CurrentView,
 };
 use snug_ebpf::abi::offsets::Offsets;
-use snug_tests::{cannot_run, cgroup::Host, required};
+use snug_tests::{
+    cannot_run,
+    cgroup::{Cgroup, Host},
+    required,
+    worker::{Job, Worker},
+};
 
 /// The host, if kernel tests can run here.
 pub(crate) fn host() -> Option<Host> {
@@ -101,6 +108,23 @@ impl Driver {
     pub(crate) fn for_reader(&mut self) -> Arc<View> {
         self.sampler.publish_for_reader();
         self.views.last().unwrap()
+    }
+
+    /// Has the kernel kill the only process of a container for its memory, removes the container, and returns its final record and
+    /// the kill, with the view that has them.
+    pub(crate) fn oom_kill(
+        &mut self,
+        cgroup: &Cgroup,
+        init: &mut Worker,
+    ) -> (Arc<View>, Arc<TerminatedContainer>, OomKill) {
+        assert_eq!(init.run(&Job::Touch { bytes: 64 << 20 }), None, "it should have been killed");
+        init.kill();
+        cgroup.remove();
+        self.round();
+        let published = self.round();
+        let end = end_of(&published, cgroup.path()).unwrap();
+        let kill = end.last_oom_kill.clone().unwrap();
+        (published, end, kill)
     }
 
     /// Values of the files, and published values, of a cgroup in a round during which the files did not change.

@@ -17,7 +17,7 @@ use snug_tests::{
     worker::{Job, Worker},
 };
 
-use crate::driver::{Driver, end_of, values_of};
+use crate::driver::{Driver, values_of};
 
 const MIB: u64 = 1 << 20;
 
@@ -113,13 +113,7 @@ fn without_the_iterator_programs_report_kills_exits_and_traffic() {
         });
         assert!(traffic.ipv4.transmit_bytes >= 20 * 100, "{traffic:?}");
     }
-    assert_eq!(init.run(&Job::Touch { bytes: 64 * MIB }), None, "it should have been killed");
-    init.kill();
-    cgroup.remove();
-    driver.round();
-    let view = driver.round();
-    let end = end_of(&view, cgroup.path()).unwrap();
-    let kill = end.last_oom_kill.clone().unwrap();
+    let (_, end, kill) = driver.oom_kill(&cgroup, &mut init);
     assert_eq!((kill.scope, kill.limit_bytes), (OomScope::Container, Some(24 * MIB)), "{kill:?}");
     if unified {
         assert_eq!(kill.pid, init.pid());

@@ -134,13 +134,7 @@ fn an_oom_kill_names_the_limit_that_caused_it() {
     let above = parent.child("above");
     own.limit_memory(24 * MIB, 0);
     let mut init = Worker::start_in(&own);
-    assert_eq!(init.run(&Job::Touch { bytes: 64 * MIB }), None, "it should have been killed");
-    init.kill();
-    own.remove();
-    driver.round();
-    let published = driver.round();
-    let end = end_of(&published, own.path()).unwrap();
-    let kill = end.last_oom_kill.clone().unwrap();
+    let (published, end, kill) = driver.oom_kill(&own, &mut init);
     assert_eq!((kill.scope, kill.limit_bytes), (OomScope::Container, Some(24 * MIB)), "{kill:?}");
     assert!(kill.usage_bytes > 23 * MIB && kill.usage_bytes <= 24 * MIB, "{kill:?}");
     assert_eq!(end.termination.as_ref().unwrap().reason, TerminationReason::OomKilled);
@@ -158,13 +152,7 @@ fn an_oom_kill_names_the_limit_that_caused_it() {
 
     parent.limit_memory(32 * MIB, 0);
     let mut init = Worker::start_in(&above);
-    assert_eq!(init.run(&Job::Touch { bytes: 64 * MIB }), None, "it should have been killed");
-    init.kill();
-    above.remove();
-    driver.round();
-    let published = driver.round();
-    let end = end_of(&published, above.path()).unwrap();
-    let kill = end.last_oom_kill.clone().unwrap();
+    let (published, _, kill) = driver.oom_kill(&above, &mut init);
     assert_eq!((kill.scope, kill.limit_bytes), (OomScope::Ancestor, Some(32 * MIB)), "{kill:?}");
     assert_eq!(workload_of(&published, parent.path()).oom_kills, Some([1, 0, 1, 0]));
 }

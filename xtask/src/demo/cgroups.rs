@@ -8,9 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
-/// How long removing a cgroup may fail with EBUSY after its last process was killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long removing a cgroup may fail with EBUSY after its processes were killed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Mount points of the cgroup hierarchies.
 pub(crate) fn mounts() -> Result<Vec<PathBuf>> {
@@ -49,24 +50,32 @@ pub(super) fn make(mounts: &[PathBuf], path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes the cgroup at `path` and its descendants in all hierarchies. They must have no processes.
+/// Removes the cgroup at `path` and its descendants in all hierarchies, and kills the processes that are left in them.
 pub(crate) fn remove(mounts: &[PathBuf], path: &str) -> Result<()> {
-    for mount in mounts {
-        let cgroup = mount.join(path.trim_start_matches('/'));
-        let give_up = Instant::now() + PATIENCE;
-        loop {
-            match remove_tree(&cgroup) {
-                Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < give_up => {
-                    thread::sleep(Duration::from_millis(50));
-                }
-                Err(error) => {
-                    return Err(error).with_context(|| format!("cannot remove {}", cgroup.display()));
-                }
+    mounts.iter().try_for_each(|mount| remove_one(&mount.join(path.trim_start_matches('/'))))
+}
+
+/// Removes a cgroup and its descendants in one hierarchy, and kills the processes that are left in them.
+pub(crate) fn remove_one(cgroup: &Path) -> Result<()> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        match remove_tree(cgroup) {
+            Ok(()) => return Ok(()),
+            // A killed process stays in its cgroup until it has exited.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < give_up => {
+                thread::sleep(Duration::from_millis(20));
             }
+            Err(error) => return Err(error).with_context(|| format!("cannot remove {}", cgroup.display())),
         }
     }
-    Ok(())
+}
+
+fn kill_processes(cgroup: &Path) {
+    let inside = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    for pid in inside.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+        // It may have exited already.
+        let _ = kill_process(pid, Signal::KILL);
+    }
 }
 
 /// Removes directories only: the kernel removes a cgroup's files with it.
@@ -82,6 +91,7 @@ fn remove_tree(cgroup: &Path) -> io::Result<()> {
             remove_tree(&entry.path())?;
         }
     }
+    kill_processes(cgroup);
     match fs::remove_dir(cgroup) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -140,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_named_tree_is_removed_and_only_if_it_is_empty() {
+    fn only_the_named_tree_is_removed_and_only_if_it_is_a_cgroup() {
         let root = tempfile::tempdir().unwrap();
         let mounts = ["cpu", "memory"].map(|name| root.path().join(name));
         for mount in &mounts {

@@ -8,8 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum as _;
+use serde_json::Value;
 
-use super::{Options, SUMS, VERSION, deb, documents, read, write};
+use super::{Options, SUMS, VERSION, archive_name, deb, documents, read, write};
 use crate::{
     build, command, host,
     image::Arch,
@@ -18,8 +20,11 @@ use crate::{
     workspace,
 };
 
-/// The script that runs inside of a bare Debian. A stage removes what the one before has left.
+/// The script for a bare Debian. A stage removes what the one before has left.
 const IN_DEBIAN: &str = include_str!("debian.sh");
+/// The comment in docs/packages.md before the commands that are run here.
+const RUN_HERE: &str =
+    "<!-- not run: `cargo xtask release --check-packages` runs these commands in a bare Debian -->";
 /// The suite of the bare Debian.
 const SUITE: &str = "bookworm";
 
@@ -28,6 +33,7 @@ pub(super) fn packages(folder: &Path) -> Result<()> {
     ensure!(host::is_root(), "--check-packages needs root: it makes a bare Debian and changes into it");
     setup::ensure_all(&[Need::Manifests, Need::Release])?;
     chart(folder)?;
+    image(folder)?;
     debian(folder)
 }
 
@@ -41,7 +47,47 @@ fn chart(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Installs, starts, upgrades, removes and purges the packages in a bare Debian.
+/// Has skopeo copy the image for each architecture, which verifies its digests.
+fn image(folder: &Path) -> Result<()> {
+    let archive = format!("oci-archive:{}", folder.join(format!("snug-agent-{VERSION}.oci.tar")).display());
+    for arch in Arch::value_variants() {
+        let copy = tempfile::tempdir().context("no temporary folder")?;
+        let mut skopeo = command::new("skopeo");
+        skopeo.args([
+            "--override-os",
+            "linux",
+            "--override-arch",
+            arch.oci_name(),
+            "copy",
+            "--quiet",
+            &archive,
+        ]);
+        command::run(skopeo.arg(format!("dir:{}", copy.path().display())))?;
+        let manifest: Value = serde_json::from_slice(&read(&copy.path().join("manifest.json"))?)?;
+        let digest = manifest["config"]["digest"].as_str().unwrap_or_default();
+        let config: Value =
+            serde_json::from_slice(&read(&copy.path().join(digest.trim_start_matches("sha256:")))?)?;
+        ensure!(
+            config["architecture"] == arch.oci_name(),
+            "the image for {} is of {config}",
+            arch.oci_name()
+        );
+    }
+    println!("check: skopeo copies the image for each architecture");
+    Ok(())
+}
+
+/// The commands that install from an archive, as docs/packages.md has them, for this host.
+fn commands_of_page() -> Result<String> {
+    let page = String::from_utf8(read(&workspace::root().join("docs/packages.md"))?).context("no text")?;
+    let (_, behind) = page.split_once(RUN_HERE).context("docs/packages.md does not say what is run here")?;
+    let (block, _) = behind.split_once("\n```\n").context("a block does not end")?;
+    let commands = block.strip_prefix("\n```sh\n").context("a comment is not followed by commands")?;
+    ensure!(commands.contains(&archive_name(Arch::Amd64)), "docs/packages.md is of another version");
+    Ok(commands.replace(Arch::Amd64.rust_name(), Arch::host().rust_name()))
+}
+
+/// Installs from the archive, and installs, starts, upgrades, removes and purges the packages in a bare Debian.
 fn debian(folder: &Path) -> Result<()> {
     let started = Instant::now();
     let root = tempfile::tempdir().context("no temporary folder")?;
@@ -49,6 +95,12 @@ fn debian(folder: &Path) -> Result<()> {
     println!("check: making a bare Debian {SUITE} in {}", system.display());
     let mut bootstrap = command::new("debootstrap");
     command::capture(bootstrap.args(["--variant=minbase", SUITE]).arg(&system))?;
+    let archive = system.join("archive");
+    fs::create_dir(&archive).with_context(|| format!("cannot create {}", archive.display()))?;
+    write(&archive.join("commands"), commands_of_page()?.as_bytes())?;
+    for name in [SUMS.to_owned(), format!("{}.tar.gz", archive_name(Arch::host()))] {
+        write(&archive.join(&name), &read(&folder.join(&name))?)?;
+    }
     let packages = system.join("packages");
     fs::create_dir(&packages).with_context(|| format!("cannot create {}", packages.display()))?;
     let programs = build::build()?;
@@ -65,8 +117,12 @@ fn debian(folder: &Path) -> Result<()> {
     }
     let mut inside = command::new("unshare");
     inside.args(["--mount", "--net", "bash", "-eu", "-c", IN_DEBIAN, "bash"]).arg(&system);
+    inside.arg(format!("snug-test-{}", std::process::id()));
     command::run(inside.stdin(Stdio::null()))?;
-    println!("check: the packages work in a bare Debian ({:.1} s)", started.elapsed().as_secs_f64());
+    println!(
+        "check: the archive and the packages work in a bare Debian ({:.1} s)",
+        started.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -112,4 +168,14 @@ pub(super) fn afresh(folder: &Path, options: &Options) -> Result<()> {
         started.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_installs_this_version() {
+        assert!(commands_of_page().unwrap().lines().count() > 2);
+    }
 }

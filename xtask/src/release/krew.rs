@@ -42,9 +42,13 @@ pub(super) fn manifest(archives: &[(Arch, File)]) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
+    use flate2::read::GzDecoder;
     use serde::Deserialize;
 
-    use super::*;
+    use super::{super::archive, *};
+    use crate::{build::Programs, command};
 
     // The types of krew's pkg/index/types.go, without fields that Snug does not set: krew ignores unknown fields, this test refuses them.
     #[derive(Deserialize)]
@@ -90,25 +94,69 @@ mod tests {
         to: String,
     }
 
+    /// The archives of a program that prints its name.
+    fn archives() -> [(Arch, File); 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        fs::write(&program, "#!/bin/sh\necho snug\n").unwrap();
+        let programs = Programs { agent: program.clone(), cli: program };
+        [Arch::Amd64, Arch::Arm64].map(|arch| (arch, archive(arch, &programs, &[], b"{}").unwrap()))
+    }
+
+    fn plugin(archives: &[(Arch, File)]) -> Plugin {
+        serde_json::from_slice(&manifest(archives).unwrap()).unwrap()
+    }
+
     #[test]
     fn the_manifest_keeps_the_rules_of_krew() {
-        let archives = [Arch::Amd64, Arch::Arm64]
-            .map(|arch| (arch, File::text(&format!("{}.tar.gz", archive_name(arch)), b"bytes".to_vec())));
-        let plugin: Plugin = serde_json::from_slice(&manifest(&archives).unwrap()).unwrap();
+        let plugin = plugin(&archives());
         // What its ValidatePlugin refuses (internal/index/validation/validate.go).
         assert_eq!(plugin.api_version, "krew.googlecontainertools.github.com/v1alpha2");
         assert_eq!((plugin.kind.as_str(), plugin.metadata.name.as_str()), ("Plugin", "snug"));
         let spec = plugin.spec;
-        assert!(!spec.short_description.is_empty() && !spec.short_description.contains('\n'));
+        assert!(!spec.short_description.is_empty() && !spec.short_description.contains(['\r', '\n']));
         assert!(spec.version.starts_with('v') && spec.version.split('.').count() == 3, "{}", spec.version);
         assert!(!spec.homepage.is_empty() && !spec.description.is_empty());
         assert_eq!(spec.platforms.len(), 2);
         for platform in spec.platforms {
             assert!(platform.uri.ends_with(".tar.gz") && platform.uri.contains(&spec.version));
-            assert!(platform.sha256.len() == 64 && platform.sha256.bytes().all(|b| b.is_ascii_hexdigit()));
+            let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            assert!(platform.sha256.len() == 64 && platform.sha256.bytes().all(is_digit));
             assert!(platform.files.iter().all(|file| !file.from.is_empty() && !file.to.is_empty()));
             assert_eq!(platform.bin, "snug");
             assert_eq!(platform.selector.match_labels.keys().collect::<Vec<_>>(), ["arch", "os"]);
+        }
+    }
+
+    /// Does what krew does with the files of a platform (internal/download, internal/installation): unpacks the archive, and moves
+    /// what each pattern matches.
+    fn install(platform: &Platform, archive: &[u8], to: &Path) {
+        let unpacked = tempfile::tempdir().unwrap();
+        let mut archive = tar::Archive::new(GzDecoder::new(archive));
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let kind = entry.header().entry_type();
+            assert!(kind.is_file() || kind.is_dir(), "krew refuses links: {:?}", entry.path());
+            entry.unpack_in(unpacked.path()).unwrap();
+        }
+        for FileOperation { from, to: folder } in &platform.files {
+            let mut copy = command::new("sh");
+            copy.args(["-c", "mkdir -p \"$2\" && cp -p $1 \"$2\"", "sh", from]).arg(to.join(folder));
+            command::run(copy.current_dir(unpacked.path())).unwrap();
+        }
+    }
+
+    #[test]
+    fn krew_finds_the_program_in_the_archive() {
+        let archives = archives();
+        for ((arch, archive), platform) in archives.iter().zip(plugin(&archives).spec.platforms) {
+            assert_eq!(platform.selector.match_labels["arch"], arch.oci_name());
+            assert_eq!(platform.sha256, files::sha256(&archive.content));
+            let folder = tempfile::tempdir().unwrap();
+            install(&platform, &archive.content, folder.path());
+            let printed = command::capture(&mut command::new(folder.path().join(&platform.bin))).unwrap();
+            assert_eq!(printed, "snug\n");
+            assert!(folder.path().join("LICENSE-MIT").is_file());
         }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Options {
     /// Architecture; can be repeated [default: all].
     #[arg(long, value_enum)]
     arch: Vec<Arch>,
-    /// Install, start, upgrade and remove the Debian packages in a bare Debian, and have helm lint the chart. Needs root.
+    /// Install from the archive and the Debian packages in a bare Debian, have helm lint the chart and skopeo copy the image. Needs root.
     #[arg(long)]
     check_packages: bool,
     /// Make everything again from a copy of the sources in another folder, and compare the bytes. Takes as long as the release.

@@ -4,22 +4,17 @@
 //! `SCHED_IDLE` would not do: with `sched_autogroup` they act between the processes of one session only.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context as _, Result};
 
-use crate::{command, host};
+use crate::{command, demo::cgroups, host};
 
-/// Start of the cgroup's name; the id and the start time of the process that made it follow.
-const PREFIX: &str = "snug-idle-";
-/// How long removing a cgroup may fail after its processes were killed.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Start of the cgroup's name; the id of the process that made it follows.
+pub(super) const PREFIX: &str = "snug-idle-";
 
 /// The cgroup. It is removed, and processes that are left in it are killed, when this value is dropped.
 #[derive(Debug)]
@@ -28,17 +23,14 @@ pub(super) struct IdleGroup {
 }
 
 impl IdleGroup {
-    /// Makes the cgroup, and removes those that runs left which were cut off.
+    /// Makes the cgroup.
     ///
     /// # Errors
     /// Where this host has no such cgroups, or allows none: the reason.
     pub(super) fn make() -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
         let root = hierarchy(&mounts).context("no cgroup hierarchy with the cpu controller is mounted")?;
-        remove_leftovers(&root)?;
-        let me = std::process::id();
-        let began = host::start_time(me).context("/proc does not have this process")?;
-        Self::make_in(&root, &format!("{PREFIX}{me}-{began}"))
+        Self::make_in(&root, &format!("{PREFIX}{}", std::process::id()))
     }
 
     fn make_in(root: &Path, name: &str) -> Result<Self> {
@@ -83,7 +75,7 @@ impl IdleGroup {
 
 impl Drop for IdleGroup {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.directory) {
+        if let Err(error) = cgroups::remove_one(&self.directory) {
             eprintln!("test: {error:#}");
         }
     }
@@ -103,52 +95,13 @@ fn hierarchy(mounts: &str) -> Option<PathBuf> {
     v1.or_else(v2).map(|(path, _, _)| PathBuf::from(path))
 }
 
-/// Removes the cgroups whose makers do not run any more.
-fn remove_leftovers(root: &Path) -> Result<()> {
-    let entries = fs::read_dir(root).with_context(|| format!("cannot read {}", root.display()))?;
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some((maker, began)) = name.to_str().and_then(maker) else { continue };
-        if host::start_time(maker) != Some(began) {
-            println!("test: removing the cgroup {} of an earlier run", entry.path().display());
-            remove(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Id and start time of the process that made the cgroup of this name.
-fn maker(name: &str) -> Option<(u32, u64)> {
-    let (pid, began) = name.strip_prefix(PREFIX)?.split_once('-')?;
-    Some((pid.parse().ok()?, began.parse().ok()?))
-}
-
-/// Kills the processes of a cgroup and removes it.
-fn remove(directory: &Path) -> Result<()> {
-    let give_up = Instant::now() + PATIENCE;
-    loop {
-        let inside = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-        for pid in inside.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
-            // It may have exited already.
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        match fs::remove_dir(directory) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            // A killed process stays in its cgroup until it has exited.
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < give_up => {
-                thread::sleep(Duration::from_millis(20));
-            }
-            Err(error) => bail!("cannot remove the cgroup {}: {error}", directory.display()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Stdio};
-
-    use proptest::prelude::*;
+    use std::{
+        process::{Child, Stdio},
+        thread,
+        time::Duration,
+    };
 
     use super::*;
 
@@ -232,32 +185,5 @@ mod tests {
         }
         drop(group);
         assert!(!left.wait().unwrap().success());
-    }
-
-    #[test]
-    fn only_groups_whose_maker_has_ended_are_left_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let me = std::process::id();
-        let began = host::start_time(me).unwrap();
-        let running = format!("{PREFIX}{me}-{began}");
-        let others = ["kubepods".to_owned(), format!("{PREFIX}x"), running];
-        for name in others.iter().cloned().chain([format!("{PREFIX}{me}-{}", began + 1)]) {
-            fs::create_dir(folder.path().join(name)).unwrap();
-        }
-        remove_leftovers(folder.path()).unwrap();
-        let mut left: Vec<_> =
-            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        left.sort();
-        let mut others = others.map(std::ffi::OsString::from);
-        others.sort();
-        assert_eq!(left, others);
-    }
-
-    proptest! {
-        #[test]
-        fn a_name_has_its_maker(pid in any::<u32>(), began in any::<u64>(), other in "[a-z0-9-]{0,20}") {
-            prop_assert_eq!(maker(&format!("{PREFIX}{pid}-{began}")), Some((pid, began)));
-            prop_assert_eq!(maker(&other), None);
-        }
     }
 }

@@ -239,10 +239,7 @@ fn skipped(clusters: &[ClusterSection]) -> String {
         return String::new();
     }
     let row = |skipped: &&crate::recommend::report::Skipped| {
-        let parts = [&skipped.namespace, &skipped.workload, &skipped.container];
-        let parts: Vec<&str> =
-            parts.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-        vec![escape::text(&parts.join("/")), escape::text(&skipped.why)]
+        vec![escape::text(&skipped.title()), escape::text(&skipped.reason.to_string())]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
     format!(

@@ -166,7 +166,11 @@ fn a_sandboxed_container_whose_series_are_zero_gets_no_advice() {
     case.pod(["shop", "sandboxed-0", "app"], "sandboxed", (0.0, 0.0), [2.0, 4096.0], [2.0, 4096.0]);
     let report = case.report();
     assert!(report.recommendations.is_empty());
-    assert!(report.skipped[0].why.starts_with("no memory in use was observed"), "{:?}", report.skipped);
+    assert!(
+        report.skipped[0].reason.to_string().starts_with("no memory in use was observed"),
+        "{:?}",
+        report.skipped
+    );
     assert_eq!(apply::patch(&report), "");
 }
 
@@ -308,7 +312,12 @@ fn a_container_that_is_gone_is_not_patched() {
     let report = case.report();
     let patch = apply::patch(&report);
     assert!(patch.contains("statefulset/web") && !patch.contains("old-logger"), "{patch}");
-    assert!(report.skipped.iter().any(|it| it.container == "old-logger" && it.why.contains("gone")));
+    assert!(
+        report
+            .skipped
+            .iter()
+            .any(|it| it.container == "old-logger" && it.reason.to_string().contains("gone"))
+    );
 }
 
 #[test]
