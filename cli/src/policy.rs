@@ -1,5 +1,7 @@
 //! Policies: settings for some workloads, from a file (`--policy`) or from annotations of pods.
 
+#[cfg(test)]
+mod page;
 mod thresholds;
 
 use std::{

@@ -16,6 +16,8 @@ const SIZE: (usize, usize) = (12, 8);
 pub struct Query {
     /// Dashboard and panel.
     pub title: String,
+    /// The name of its series, with Grafana's placeholders for labels.
+    pub legend: String,
     /// PromQL with Grafana's variables.
     pub expr: String,
     /// Labels and value for the series of `dashboards-tests.yaml`; `None` if the query needs native histograms.
@@ -47,7 +49,8 @@ pub fn queries(dashboard: &Value) -> Result<Vec<Query>> {
             if expected.is_some() == (panel["native"] == true) {
                 bail!("{title}: a query has either an expected value, or needs native histograms");
             }
-            all.push(Query { title: title.clone(), expr: text(query, "expr")?.to_owned(), expected });
+            let (legend, expr) = (text(query, "legend")?.to_owned(), text(query, "expr")?.to_owned());
+            all.push(Query { title: title.clone(), legend, expr, expected });
         }
     }
     Ok(all)

@@ -6,6 +6,7 @@ pub mod api_server;
 pub mod browser;
 pub mod cgroup;
 pub mod dashboards;
+pub mod ecs;
 pub mod exposition;
 pub mod fake_agent;
 pub mod http;

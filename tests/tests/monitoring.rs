@@ -103,14 +103,20 @@ fn every_alert_has_a_test_a_runbook_and_a_severity() {
         alerts.insert(format!("{name}.md"));
     }
     let runbooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbooks");
+    let index = fs::read_to_string(runbooks.join("README.md")).unwrap();
     let mut pages = BTreeSet::new();
     for page in fs::read_dir(runbooks).unwrap() {
         let page = page.unwrap();
+        if page.file_name() == "README.md" {
+            continue;
+        }
         let content = fs::read_to_string(page.path()).unwrap();
         for heading in ["## What it means", "## How to see it", "## What to do"] {
             assert!(content.contains(heading), "{}: {heading}", page.path().display());
         }
-        pages.insert(page.file_name().into_string().unwrap());
+        let name = page.file_name().into_string().unwrap();
+        assert!(index.contains(&format!("]({name})")), "{name} is not in the index");
+        pages.insert(name);
     }
     assert_eq!(pages, alerts);
 }

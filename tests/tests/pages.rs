@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
 use snug_tests::pages::{self, Page, Runner};
 
 /// Languages of blocks; the empty one is output.
@@ -94,7 +95,9 @@ fn every_page_is_in_the_index() {
         .collect();
     for page in pages.iter().filter(|page| page.path.starts_with("docs/") && page.path != index.path) {
         let folder = page.path.rsplit_once('/').unwrap().0;
-        assert!(listed.contains(&page.path) || listed.contains(folder), "{} is not in the index", page.path);
+        // A folder may have an index of its own.
+        let index = format!("{folder}/README.md");
+        assert!(listed.contains(&page.path) || listed.contains(&index), "{} is not in the index", page.path);
     }
 }
 
@@ -155,4 +158,24 @@ fn the_support_matrix_is_what_tests_cover() {
         .collect();
     samples.retain(|version| version.starts_with("1.") && !version.contains('-'));
     assert!(page.contains(&format!("| {} | samples", Vec::from_iter(samples).join(", "))));
+    let ecs = between(&read("agent/src/exporters/ecs.rs"), "ECS_VERSION: &str = \"", "\"");
+    assert!(page.contains(&format!("the Elastic Common Schema {ecs} |")), "{ecs}");
+    assert!(pages::root().join(format!("tests/fixtures/ecs-{ecs}.json")).exists(), "{ecs}");
+}
+
+/// A collector refuses pipelines with components that it does not know, and warns about others.
+#[test]
+fn pipelines_of_the_collector_have_the_components_that_are_configured() {
+    let pages = pages::all();
+    let page = pages.iter().find(|page| page.path == "docs/others.md").unwrap();
+    let block =
+        page.blocks().unwrap().into_iter().find(|block| block.text.starts_with("receivers:")).unwrap();
+    let config: Value = serde_saphyr::from_str(&block.text).unwrap();
+    let names = |value: &Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
+    for kind in ["receivers", "processors", "exporters"] {
+        let pipelines = config["service"]["pipelines"].as_object().unwrap();
+        let used = pipelines.values().flat_map(|pipeline| pipeline[kind].as_array().unwrap());
+        let used: BTreeSet<String> = used.map(|name| name.as_str().unwrap().to_owned()).collect();
+        assert_eq!(used, names(&config[kind]), "{kind}");
+    }
 }

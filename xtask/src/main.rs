@@ -23,7 +23,9 @@ mod kubernetes;
 mod libtest;
 mod manifests;
 mod metadata;
+mod mkdocs;
 mod otlp;
+mod pages;
 mod python;
 mod release;
 mod setup;
@@ -48,6 +50,7 @@ enum Task {
     Build(build::Options),
     Image(image::Options),
     Release(release::Options),
+    Pages(pages::Options),
     Cluster(cluster::Options),
     Vm(vm::Options),
     Kernels(kernels::Options),
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Task::Build(options) => build::run(&options),
         Task::Image(options) => image::run(&options),
         Task::Release(options) => release::run(&options),
+        Task::Pages(options) => pages::run(&options),
         Task::Cluster(options) => cluster::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Kernels(options) => kernels::run(&options),

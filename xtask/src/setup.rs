@@ -10,7 +10,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 
-use crate::{apt, browser, command, emulator, kubernetes::Binaries, manifests, otlp, toolchain, workspace};
+use crate::{
+    apt, browser, command, emulator, kubernetes::Binaries, manifests, mkdocs, otlp, toolchain, workspace,
+};
 
 /// A group of tools that a task needs besides Rust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -39,6 +41,8 @@ pub(crate) enum Need {
     Vm,
     /// Chromium, and axe in the cache, for tests of pages.
     Browser,
+    /// MkDocs, downloaded into the cache. Nothing is installed.
+    Pages,
     /// debootstrap and skopeo, for `cargo xtask release --check-packages`.
     Release,
 }
@@ -63,6 +67,7 @@ impl Need {
             Self::Cluster => (toolchain::CLUSTER_PACKAGES, "to run a Kubernetes node"),
             Self::Vm => (toolchain::GUEST_PACKAGES, "for virtual machines"),
             Self::Browser => (toolchain::BROWSER_PACKAGES, "to test pages"),
+            Self::Pages => (toolchain::PYTHON_PACKAGES, "to download MkDocs"),
             Self::Release => (toolchain::RELEASE_PACKAGES, "to check a release"),
         }
     }
@@ -99,6 +104,7 @@ pub(crate) fn ensure_all(needs: &[Need]) -> Result<()> {
             Need::Cluster => Binaries::cached()?.ensure()?,
             Need::Vm => emulator::ensure()?,
             Need::Browser => browser::ensure()?,
+            Need::Pages => mkdocs::ensure()?,
             Need::Lint | Need::Containers | Need::Terminal | Need::Bench | Need::Release => {}
         }
     }

@@ -101,7 +101,26 @@ pub(crate) const MANIFEST_PACKAGES: &[&str] = &[
 /// PyPI packages for OTLP tests: the OTLP definitions compiled for Python, and gRPC.
 pub(crate) const OTLP_PACKAGES: &[&str] =
     &["grpcio==1.85.3", "opentelemetry-proto==1.45.2", "protobuf==7.36.2", "typing_extensions==4.16.0"];
-/// Packages for tests of pages: a browser, and a font for it.
+/// PyPI packages for the site of the pages.
+pub(crate) const PAGES_PACKAGES: &[&str] = &[
+    "mkdocs==1.6.1",
+    "click==8.5.1",
+    "ghp-import==2.1.0",
+    "Jinja2==3.1.6",
+    "Markdown==3.11.3",
+    "MarkupSafe==3.0.4",
+    "mergedeep==1.3.4",
+    "mkdocs-get-deps==0.2.2",
+    "packaging==26.4",
+    "pathspec==1.1.1",
+    "platformdirs==4.14.9",
+    "python-dateutil==4.0.0",
+    "PyYAML==6.0.4",
+    "pyyaml_env_tag==1.1",
+    "tzdata==2026.6",
+    "watchdog==7.1.0",
+];
+/// Packages for tests in a browser: a browser, and a font for it.
 pub(crate) const BROWSER_PACKAGES: &[&str] = &["chromium", "fonts-dejavu-core", "python3-venv"];
 /// PyPI package with axe-core 4.12.1, which checks whether everyone can use a page.
 pub(crate) const AXE_PACKAGE: &str = "axe-playwright-python==0.1.8";

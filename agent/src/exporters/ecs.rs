@@ -149,12 +149,11 @@ fn fields(event: &Event, view: &View) -> Map<String, Value> {
     line
 }
 
-/// The value of `event.type`, one of those that the Elastic Common Schema allows.
+/// The value of `event.type`, one of those that the Elastic Common Schema expects for the category `process`.
 const fn kind_of_ecs(kind: EventKind) -> &'static str {
     match kind {
         EventKind::OomKill | EventKind::Termination | EventKind::Eviction => "end",
-        EventKind::ThrottlingStart | EventKind::ThrottlingEnd => "info",
-        EventKind::ImagePullFailure => "error",
+        EventKind::ThrottlingStart | EventKind::ThrottlingEnd | EventKind::ImagePullFailure => "info",
     }
 }
 
@@ -202,6 +201,16 @@ mod tests {
         );
         assert_eq!(lines[1]["event.duration"], 2_500_000_000_u64);
         assert_eq!(lines[4].get("container.name"), None, "a pod is no container");
+    }
+
+    #[test]
+    fn every_kind_has_a_type_that_its_category_expects() {
+        let schema = include_str!("../../../tests/fixtures/ecs-9.0.0.json");
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        for kind in EventKind::ALL {
+            let expected = schema["types_by_category"]["process"].as_array().unwrap();
+            assert!(expected.contains(&kind_of_ecs(kind).into()), "{}", kind.as_str());
+        }
     }
 
     #[test]

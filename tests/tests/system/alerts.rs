@@ -1,146 +1,261 @@
 //! The alerts and dashboards with a real Prometheus that scrapes a real agent, which measures containers in trouble.
 
+mod agent;
+mod dashboards;
+mod leak;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::SocketAddr,
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
-use serde_json::json;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 use snug_tests::{
     agent::{Agent, Signal, eventually},
-    dashboards::{self, Query},
     manifests::deploy,
 };
+use tempfile::TempDir;
 
-use crate::{cannot_run, container, container::pod_list, has_program, prometheus::Prometheus};
+use crate::{
+    cannot_run, container,
+    container::{Container, pod_list},
+    has_program,
+    prometheus::Prometheus,
+};
 
-const LIMIT: u64 = 16 << 20;
-/// Times of `deploy/monitoring/rules.yaml` and shorter ones.
-const SHORTER: [(&str, &str); 3] = [("[1h]", "[1m]"), ("[5m]", "[20s]"), ("[15m]", "[20s]")];
+/// How long alerts may take, with the times of [`rules`].
+const SOON: Duration = Duration::from_secs(60);
+/// Memory limit of the container that is killed.
+const SMALL: u64 = 16 << 20;
+/// Memory that a container holds, and its limit.
+const HELD: u64 = 300 << 20;
+const LARGE: u64 = 400 << 20;
+/// How often a container restarts: the alert fires above five restarts.
+const RESTARTS: u32 = 8;
+/// Ranges of `deploy/monitoring/rules.yaml` and shorter ones.
+const SHORTER: [(&str, &str); 4] =
+    [("[1d]", "[20s]"), ("[1h]", "[1m]"), ("[15m]", "[20s]"), ("[5m]", "[20s]")];
 
-/// The rules with short times.
+/// The rules with short ranges, and with two seconds for which conditions have to be true.
 fn rules() -> Result<String> {
     let mut rules = fs::read_to_string(deploy().join("monitoring/rules.yaml"))?;
     for (long, short) in SHORTER {
         rules = rules.replace(long, short);
     }
-    let lines = rules.lines().map(|line| match line.split_once("for: ") {
-        // Conditions that take a day to be true are not short here.
-        Some((before, time)) if time.ends_with('m') => format!("{before}for: 2s\n"),
-        _ => format!("{line}\n"),
+    let lines = rules.lines().map(|line| match line.split_once(" for: ") {
+        Some((before, _)) => format!("{before} for: 2s\n"),
+        None => format!("{line}\n"),
     });
     Ok(lines.collect())
 }
 
-/// The alerts that fire.
-fn firing(prometheus: &Prometheus) -> Result<BTreeSet<String>> {
-    let alerts = prometheus.query("ALERTS{alertstate='firing'}", None)?;
-    Ok(alerts.into_iter().filter_map(|(labels, _)| labels.get("alertname").cloned()).collect())
+/// A Prometheus with the shortened rules that scrapes an agent.
+fn prometheus(agent: &Agent) -> Result<Prometheus> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rules.yaml");
+    fs::write(&file, rules()?)?;
+    Prometheus::with_rules(&["--enable-feature=native-histograms"], agent.address(), &[], Some(&file))
 }
 
-/// Waits until these alerts fire.
-fn await_firing(prometheus: &Prometheus, expected: &[&str]) -> Result<()> {
+/// An alert: its name with its label `resource`, if it has one, and its workload; without a workload it is about the agent.
+type Alert = (String, String);
+
+fn alert(name: &str, workload: &str) -> Alert {
+    (name.to_owned(), workload.to_owned())
+}
+
+/// The alerts that fire for workloads of the namespace `shop`, and for the agent.
+fn firing(prometheus: &Prometheus) -> Result<BTreeSet<Alert>> {
+    let alerts = prometheus.query("ALERTS{alertstate='firing',namespace=~'shop|'}", None)?;
+    let alert = |(labels, _): (BTreeMap<String, String>, f64)| {
+        let of = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
+        let name = [of("alertname"), of("resource")].join(" ");
+        (name.trim().to_owned(), of("workload").to_owned())
+    };
+    Ok(alerts.into_iter().map(alert).collect())
+}
+
+/// Waits until these alerts fire, and no others that `counts`.
+fn await_firing(
+    prometheus: &Prometheus,
+    within: Duration,
+    expected: &[Alert],
+    counts: impl Fn(&Alert) -> bool,
+) -> Result<()> {
+    let expected: BTreeSet<Alert> = expected.iter().cloned().collect();
     let mut last = BTreeSet::new();
-    eventually(Duration::from_secs(45), "the alerts fire", || {
+    eventually(within, "the alerts fire", || {
         last = firing(prometheus)?;
-        Ok(expected.iter().all(|name| last.contains(*name)).then_some(()))
+        last.retain(|alert| counts(alert) || expected.contains(alert));
+        Ok((last == expected).then_some(()))
     })
-    .with_context(|| format!("{last:?} fire, not all of {expected:?}"))
+    .with_context(|| format!("{last:?} fire, not {expected:?}"))
 }
 
-/// Whether a query has the value that is known here; true for others.
-fn is_known(query: &Query, found: &[(BTreeMap<String, String>, f64)]) -> bool {
-    let values = || found.iter().map(|(_, value)| *value).collect::<Vec<_>>();
-    match query.title.as_str() {
-        "Snug / Workload: Memory of the largest pod" if query.expr.contains("memory_limit") => {
-            values() == [LIMIT as f64]
+/// On a busy host an agent may lose samples.
+fn is_expected_on_a_busy_host((name, _): &Alert) -> bool {
+    name == "SnugAgentLosesSamples"
+}
+
+/// A pod of the namespace `shop` with one container.
+struct Pod {
+    name: &'static str,
+    container: Container,
+    requests: Value,
+    restarts: u32,
+}
+
+impl Pod {
+    fn new(name: &'static str, requests: Value) -> Result<Self, String> {
+        Ok(Self { name, container: container()?, requests, restarts: 0 })
+    }
+
+    /// The pod as the API server lists it.
+    fn listed(&self) -> Value {
+        let mut pod = self.container.pod("shop", self.name, "app");
+        pod["status"]["containerStatuses"][0]["restartCount"] = self.restarts.into();
+        if self.requests != json!({}) {
+            pod["spec"]["containers"][0]["resources"] =
+                json!({ "requests": self.requests, "limits": { "cpu": "2", "memory": "1Gi" } });
         }
-        "Snug / Right-sizing: CPU, requested and used" if query.expr.contains("request") => values() == [1.5],
-        "Snug / Workload: OOM kills by the limit that was hit" => {
-            found.iter().any(|(labels, value)| labels["limit"] == "container" && *value > 2.5)
-        }
-        _ => true,
+        pod
     }
 }
 
-/// Every panel's query runs, most have a value, and those of a workload in trouble have its values.
-fn dashboards_show(prometheus: &Prometheus, instance: &str) -> Result<()> {
-    let variables = json!({
-        "instance": instance, "namespace": "shop", "workload": "greedy", "__rate_interval": "20s", "__range": "1m",
-    });
-    let mut missing = Vec::new();
-    // A busy host misses scrapes.
-    eventually(Duration::from_secs(45), "the dashboards have values", || {
-        let (mut empty, mut wrong) = (Vec::new(), Vec::new());
-        for dashboard in dashboards::source()? {
-            for query in dashboards::queries(&dashboard)? {
-                let expr = dashboards::substituted(&query.expr, &variables)?;
-                let found = prometheus.query(&expr, None).with_context(|| query.title.clone())?;
-                if !is_known(&query, &found) {
-                    wrong.push(format!("{} {expr}: {found:?}", query.title));
-                } else if found.is_empty() {
-                    empty.push(format!("{} {expr}", query.title));
-                }
+/// Workloads each of which is in one kind of trouble.
+struct Shop {
+    /// Is killed at its memory limit again and again.
+    greedy: Pod,
+    /// May use a tenth of a core, and would use more.
+    slow: Pod,
+    /// Requests far more than it uses.
+    idle: Pod,
+    /// Uses far more CPU time than it requests.
+    busy: Pod,
+    /// Uses far more memory than it requests.
+    full: Pod,
+    /// Restarts again and again.
+    restarting: Pod,
+    /// Has no requests. Its connections are refused.
+    talker: Pod,
+    folder: TempDir,
+}
+
+impl Shop {
+    fn make() -> Result<Self, String> {
+        let some = || json!({ "cpu": "750m", "memory": "64Mi" });
+        Ok(Self {
+            greedy: Pod::new("greedy", some())?,
+            slow: Pod::new("slow", some())?,
+            idle: Pod::new("idle", json!({ "cpu": "2", "memory": "2Gi" }))?,
+            busy: Pod::new("busy", json!({ "cpu": "100m", "memory": "64Mi" }))?,
+            full: Pod::new("full", some())?,
+            restarting: Pod::new("restarting", some())?,
+            talker: Pod::new("talker", json!({}))?,
+            folder: tempfile::tempdir().map_err(|error| error.to_string())?,
+        })
+    }
+
+    fn pods(&self) -> [&Pod; 7] {
+        [&self.greedy, &self.slow, &self.idle, &self.busy, &self.full, &self.restarting, &self.talker]
+    }
+
+    /// Writes the list of pods that the agent reads. Returns its path.
+    fn list(&self) -> Result<String> {
+        let (file, new) = (self.folder.path().join("pods.json"), self.folder.path().join("new.json"));
+        fs::write(&new, pod_list(&self.pods().map(Pod::listed)))?;
+        fs::rename(new, &file)?;
+        Ok(file.to_string_lossy().into_owned())
+    }
+
+    /// Starts the containers. `served` answers HTTP.
+    fn start(&mut self, served: SocketAddr) -> Result<()> {
+        let limit = |container: &Container, bytes: u64| {
+            let bytes = bytes.to_string();
+            container.set(("memory.max", &bytes), ("memory.limit_in_bytes", &bytes))
+        };
+        limit(&self.greedy.container, SMALL)?;
+        limit(&self.full.container, LARGE)?;
+        self.slow.container.set(("cpu.max", "10000 100000"), ("cpu.cfs_quota_us", "10000"))?;
+        // The kernel kills the largest process, which is not the shell that starts the next one.
+        self.greedy.container.run("exec 2> /dev/null; while :; do tail /dev/zero; sleep 0.5; done")?;
+        self.slow.container.run("while :; do :; done")?;
+        self.idle.container.run("exec sleep 1000")?;
+        self.busy.container.be_busy()?;
+        self.full
+            .container
+            .run(&format!("(head -c {HELD} /dev/zero; exec sleep 1000) | tail -c {LARGE} > /dev/null"))?;
+        let (host, port) = (served.ip(), served.port());
+        self.talker.container.run(&format!(
+            "exec bash -c 'while :; do : 2> /dev/null > /dev/tcp/{host}/1; exec 3<> /dev/tcp/{host}/{port}; \
+             echo GET / >&3; cat <&3; exec 3>&-; sleep 0.5; done' > /dev/null 2>&1"
+        ))?;
+        Ok(())
+    }
+
+    /// Restarts a container until the alert has to fire.
+    fn restart(&mut self) -> Result<()> {
+        for restarts in 0..=RESTARTS {
+            self.restarting.container.run("exec sleep 1000")?;
+            thread::sleep(Duration::from_secs(1));
+            if restarts < RESTARTS {
+                self.restarting.restarts += 1;
+                self.restarting.container.restart()?;
+                self.list()?;
             }
         }
-        // Growth is known after ten minutes. There is no API server, no tracing of the run queue, and no container that has terminated
-        // or has failed to connect; on old kernels some programs do not run.
-        let is_complete = empty.len() <= 8 && wrong.is_empty();
-        missing = [wrong, empty].concat();
-        Ok(is_complete.then_some(()))
-    })
-    .with_context(|| missing.join("\n"))
+        Ok(())
+    }
 }
 
 #[test]
-fn alerts_fire_for_containers_in_trouble_and_for_an_agent_that_is_gone() -> Result<()> {
-    if !has_program("prometheus") {
-        return cannot_run("there is no prometheus");
+fn each_alert_fires_for_the_workload_in_trouble_only_and_for_an_agent_that_is_gone() -> Result<()> {
+    for program in ["prometheus", "bash"] {
+        if !has_program(program) {
+            return cannot_run(format!("there is no {program}"));
+        }
     }
-    let (mut greedy, mut throttled, unknown) = match (container(), container(), container()) {
-        (Ok(greedy), Ok(throttled), Ok(unknown)) => (greedy, throttled, unknown),
-        (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => return cannot_run(why),
+    let (mut shop, unknown) = match Shop::make().and_then(|shop| Ok((shop, container()?))) {
+        Ok(made) => made,
+        Err(why) => return cannot_run(why),
     };
-    let folder = tempfile::tempdir()?;
-    let (pods, file) = (folder.path().join("pods.json"), folder.path().join("rules.yaml"));
-    let mut listed = [greedy.pod("shop", "greedy", "app"), throttled.pod("shop", "slow", "app")];
-    for pod in &mut listed {
-        pod["spec"]["containers"][0]["resources"] = json!({
-            "requests": { "cpu": "750m", "memory": "64Mi" }, "limits": { "cpu": "2", "memory": "128Mi" },
-        });
-    }
-    fs::write(&pods, pod_list(&listed))?;
-    fs::write(&file, rules()?)?;
-    greedy.set(("memory.max", &LIMIT.to_string()), ("memory.limit_in_bytes", &LIMIT.to_string()))?;
-    throttled.set(("cpu.max", "10000 100000"), ("cpu.cfs_quota_us", "10000"))?;
-    let agent = Agent::start(["--pods-file", &pods.to_string_lossy()])?;
-    let prometheus =
-        Prometheus::with_rules(&["--enable-feature=native-histograms"], agent.address(), &[], Some(&file))?;
-    // The kernel kills the largest process, which is not the shell that starts the next one.
-    greedy.run("exec 2> /dev/null; while :; do tail /dev/zero; sleep 0.5; done")?;
-    throttled.run("while :; do :; done")?;
-
-    // The third container has no pod.
-    await_firing(&prometheus, &["SnugOOMLoop", "SnugThrottlingHurts", "SnugAgentWithoutNames"])?;
-    let silent = firing(&prometheus)?;
-    for name in ["SnugAgentDown", "SnugAgentAbsent", "SnugAgentBlind", "SnugMemoryLeak"] {
-        assert!(!silent.contains(name), "{silent:?}");
-    }
-    let of =
-        |alert: &str| prometheus.query(&format!("ALERTS{{alertname='{alert}',alertstate='firing'}}"), None);
-    for (alert, workload) in [("SnugOOMLoop", "greedy"), ("SnugThrottlingHurts", "slow")] {
-        let found = of(alert)?;
-        assert!(
-            found.iter().any(|(labels, _)| labels.get("workload").is_some_and(|it| it == workload)),
-            "{found:?}"
-        );
-    }
-    dashboards_show(&prometheus, &agent.address().to_string())?;
+    let agent = Agent::start(["--pods-file", &shop.list()?, "--runqueue", "on"])?;
+    let prometheus = prometheus(&agent)?;
+    shop.start(agent.address())?;
+    shop.restart()?;
+    let expected = [
+        alert("SnugOOMLoop", "greedy"),
+        alert("SnugThrottlingHurts", "slow"),
+        alert("SnugRequestAboveUse cpu", "idle"),
+        alert("SnugRequestAboveUse memory", "idle"),
+        alert("SnugUseAboveRequest cpu", "busy"),
+        alert("SnugUseAboveRequest memory", "full"),
+        alert("SnugRestartStorm", "restarting"),
+        // The agent's: one container has no pod.
+        alert("SnugAgentWithoutNames", ""),
+    ];
+    await_firing(&prometheus, SOON, &expected, |alert| !is_expected_on_a_busy_host(alert))?;
+    dashboards::show(&prometheus, &agent)?;
 
     agent.end_by(Signal::KILL)?;
-    await_firing(&prometheus, &["SnugAgentDown", "SnugAgentAbsent"])?;
+    let gone = [alert("SnugAgentDown", ""), alert("SnugAgentAbsent", "")];
+    await_firing(&prometheus, SOON, &gone, |(_, workload)| workload.is_empty())?;
     drop(unknown);
+    Ok(())
+}
+
+/// Each alert of the rules fires in a test of these files.
+#[test]
+fn no_alert_is_left_out() -> Result<()> {
+    let rules = fs::read_to_string(deploy().join("monitoring/rules.yaml"))?;
+    let tests = [include_str!("alerts.rs"), include_str!("alerts/agent.rs"), include_str!("alerts/leak.rs")];
+    let names = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let left_out: Vec<&str> =
+        names.filter(|name| !tests.iter().any(|test| test.contains(&format!("alert(\"{name}")))).collect();
+    ensure!(left_out.is_empty(), "{left_out:?}");
     Ok(())
 }

@@ -4,10 +4,10 @@ use std::{
     fs,
     io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio, id},
+    process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result};
@@ -39,10 +39,11 @@ impl Container {
     /// Creates the cgroups of a pod with one container.
     pub(crate) fn make() -> Result<Self> {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let uid = format!("5e57ab1e-0000-4000-8000-{:012x}", u64::from(id()) << 16 | u64::from(number));
+        let uid =
+            format!("5e57ab1e-0000-4000-8000-{:012x}", u64::from(process::id()) << 16 | u64::from(number));
         let mut container = Self {
             path: String::new(),
-            id: format!("{:032x}{:032x}", id(), number),
+            id: format!("{:032x}{:032x}", process::id(), number),
             leaves: Vec::new(),
             made: Vec::new(),
             processes: Vec::new(),
@@ -50,7 +51,7 @@ impl Container {
         };
         // A separate kubepods tree, so that no cgroup is shared with real pods.
         let parts = [
-            format!("snug-system-{}-{number}", id()),
+            format!("snug-system-{}-{number}", process::id()),
             "kubepods".to_owned(),
             "burstable".to_owned(),
             format!("pod{}", container.uid),
@@ -87,6 +88,33 @@ impl Container {
             self.made.push(directory.clone());
         }
         Ok(directories)
+    }
+
+    /// Ends the container and creates the cgroups of the next one in the same pod, with an id of its own, as a runtime does.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.end_processes();
+        let ended = std::mem::take(&mut self.leaves);
+        for leaf in &ended {
+            remove_empty(leaf)?;
+        }
+        self.made.retain(|directory| !ended.contains(directory));
+        let id = format!("{:032x}{:032x}", process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        self.path = self.path.replace(&self.id, &id);
+        self.leaves = ended.iter().map(|leaf| leaf.with_file_name(&id)).collect();
+        self.id = id;
+        for leaf in &self.leaves {
+            fs::create_dir(leaf).with_context(|| format!("cannot make {}", leaf.display()))?;
+            self.made.push(leaf.clone());
+        }
+        Ok(())
+    }
+
+    /// Lets its cgroups look as if they had been created that long ago.
+    pub(crate) fn make_older(&self, by: Duration) -> Result<()> {
+        for leaf in &self.leaves {
+            fs::File::open(leaf)?.set_modified(SystemTime::now() - by)?;
+        }
+        Ok(())
     }
 
     /// Runs a shell script in the container, with a mount namespace of its own. The script starts once its process is in the cgroups
@@ -203,19 +231,8 @@ impl Container {
 
     fn end(&mut self) -> Result<()> {
         self.end_processes();
-        let patience = Instant::now() + Duration::from_secs(2);
         while let Some(directory) = self.made.pop() {
-            match fs::remove_dir(&directory) {
-                // The kernel removes a process from its cgroup a moment after its exit.
-                Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < patience => {
-                    self.made.push(directory);
-                    thread::sleep(Duration::from_millis(10));
-                }
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", directory.display()));
-                }
-                _ => {}
-            }
+            remove_empty(&directory)?;
         }
         Ok(())
     }
@@ -239,6 +256,22 @@ impl Container {
                 "containerID": format!("containerd://{}", self.id),
             }]},
         })
+    }
+}
+
+/// Removes a cgroup whose processes were killed. The kernel removes a process from its cgroup a moment after its exit.
+fn remove_empty(directory: &Path) -> Result<()> {
+    let patience = Instant::now() + Duration::from_secs(2);
+    loop {
+        match fs::remove_dir(directory) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < patience => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", directory.display()));
+            }
+            _ => return Ok(()),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Events by all exporters: the API, lines of JSON, OTLP log records.
 
+mod stores;
+
 use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -50,7 +52,7 @@ fn every_exporter_reports_each_event_once() -> Result<()> {
         Err(why) => return cannot_run(why),
     };
     let folder = tempfile::tempdir()?;
-    let (pods, lines) = (folder.path().join("pods.json"), folder.path().join("events.jsonl"));
+    let (pods, file) = (folder.path().join("pods.json"), folder.path().join("events.jsonl"));
     let names = ["busy", "greedy", "short"];
     let list: Vec<Value> =
         containers.iter().zip(names).map(|(container, name)| container.pod("shop", name, "app")).collect();
@@ -61,7 +63,7 @@ fn every_exporter_reports_each_event_once() -> Result<()> {
         .args(["--pods-file", &pods.to_string_lossy()])
         .env("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", format!("{}/v1/logs", receiver.endpoint("http")))
         .env("SNUG_OTLP_LOG", "on")
-        .stdout(fs::File::create(&lines)?);
+        .stdout(fs::File::create(&file)?);
     let agent = Agent::launch_writing_to(&mut command)?;
 
     let [busy, greedy, short] = containers.as_mut_slice() else { unreachable!("three were made") };
@@ -95,7 +97,7 @@ fn every_exporter_reports_each_event_once() -> Result<()> {
     assert_eq!(reported.len(), 4, "{reported:?}");
     let stopped = agent.end_by(Signal::TERM)?;
     assert!(stopped.status.success(), "{}", stopped.log);
-    let written: Vec<Value> = fs::read_to_string(&lines)?
+    let written: Vec<Value> = fs::read_to_string(&file)?
         .lines()
         .map(|line| serde_json::from_str(line).with_context(|| line.to_owned()))
         .collect::<Result<_>>()?;
@@ -138,5 +140,5 @@ fn every_exporter_reports_each_event_once() -> Result<()> {
         let at = event["at"].as_f64().context("no time")?;
         assert!((record.time as f64 / 1e9 - at).abs() < 1e-3 && record.observed >= record.time, "{record:?}");
     }
-    Ok(())
+    stores::accept(&file)
 }

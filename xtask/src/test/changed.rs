@@ -11,7 +11,8 @@ use crate::command;
 /// Stages by path prefix. The first match counts; a path without a match affects all stages.
 const STAGES_BY_PATH: &[(&str, &[Stage])] = {
     use Stage::{
-        Browser, Clippy, Cluster, Deny, Docs, Fmt, Fuzz, Kernel, Manifests, System, Toolchain, Unit, Vm,
+        Browser, Clippy, Cluster, Deny, Docs, Fmt, Fuzz, Kernel, Manifests, Pages, System, Toolchain, Unit,
+        Vm,
     };
     &[
         ("agent-ebpf/", &[Fmt, Clippy, Docs, Unit, Toolchain, Vm, Kernel, System, Cluster]),
@@ -22,8 +23,8 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("fuzz/", &[Fmt, Clippy, Docs, Fuzz]),
         ("deploy/", &[Unit, Manifests, Cluster]),
         // Commands and queries in pages are run.
-        ("docs/", &[Unit, System, Manifests]),
-        ("README.md", &[Unit, System, Manifests]),
+        ("docs/", &[Unit, System, Manifests, Pages]),
+        ("README.md", &[Unit, System, Manifests, Pages]),
         ("tests/tests/kernel/", &[Fmt, Clippy, Docs, Vm, Kernel]),
         ("tests/tests/system/", &[Fmt, Clippy, Docs, System]),
         ("tests/tests/cluster/", &[Fmt, Clippy, Docs, Cluster]),
@@ -46,6 +47,7 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("xtask/src/deny.rs", &[Fmt, Clippy, Docs, Deny]),
         ("xtask/src/fuzz.rs", &[Fmt, Clippy, Docs]),
         ("xtask/src/kernels.rs", &[Fmt, Clippy, Docs]),
+        ("xtask/src/pages.rs", &[Fmt, Clippy, Docs, Unit, Pages]),
         ("xtask/src/soak.rs", &[Fmt, Clippy, Docs]),
         ("xtask/src/demo", &[Fmt, Clippy, Docs, Unit]),
         ("xtask/src/backtest.rs", &[Fmt, Clippy, Docs, Unit]),
@@ -76,7 +78,7 @@ fn affected(paths: &[&str]) -> BTreeSet<Stage> {
         match entry {
             Some((_, stages)) => stages,
             // Unit tests read the pages at the root.
-            None if path.ends_with(".md") && !path.contains('/') => &[Stage::Unit],
+            None if path.ends_with(".md") && !path.contains('/') => &[Stage::Unit, Stage::Pages],
             None => Stage::value_variants(),
         }
     };
@@ -91,7 +93,7 @@ mod tests {
     fn a_change_selects_the_stages_it_can_affect() {
         let all = Stage::value_variants().len();
         assert!(affected(&[]).is_empty());
-        assert_eq!(affected(&["SECURITY.md"]), BTreeSet::from([Stage::Unit]));
+        assert_eq!(affected(&["SECURITY.md"]), BTreeSet::from([Stage::Unit, Stage::Pages]));
         assert!(affected(&["cli/src/main.rs"]).contains(&Stage::Cluster));
         assert!(!affected(&["cli/src/main.rs"]).contains(&Stage::Vm));
         assert!(affected(&["agent/src/main.rs", "deploy/base/a.yaml"]).contains(&Stage::Manifests));

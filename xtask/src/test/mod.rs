@@ -67,8 +67,10 @@ enum Stage {
     Toolchain,
     /// Check that kustomize and Helm render the same objects, and validate them for Kubernetes 1.25 to 1.37.
     Manifests,
-    /// Test pages in a browser.
+    /// Test the output of `snug` for browsers in one.
     Browser,
+    /// Make a site of the pages, and check its links.
+    Pages,
     /// Check licences, bans and sources of dependencies with cargo-deny, which is built on first use.
     Deny,
     /// Run the fuzz targets over mutated samples.
@@ -96,6 +98,7 @@ impl Stage {
             Self::Vm => &[Need::Ebpf, Need::Containers, Need::Vm],
             Self::Manifests => &[Need::Ebpf, Need::Manifests, Need::Prometheus],
             Self::Browser => &[Need::Ebpf, Need::Browser],
+            Self::Pages => &[Need::Pages],
             Self::Cluster => &[Need::Ebpf, Need::Manifests, Need::Cluster, Need::Prometheus],
             Self::System => &[Need::Ebpf, Need::Containers, Need::Prometheus, Need::Otlp, Need::Terminal],
         }
@@ -103,7 +106,7 @@ impl Stage {
 
     /// Whether the stage runs executables of the shared build.
     fn needs_build(self) -> bool {
-        !matches!(self, Self::Fmt | Self::Clippy | Self::Docs | Self::Toolchain | Self::Deny)
+        !matches!(self, Self::Fmt | Self::Clippy | Self::Docs | Self::Toolchain | Self::Deny | Self::Pages)
     }
 
     /// Whether the stage compares measurements, so that it must not wait for a CPU.

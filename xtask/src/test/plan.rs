@@ -37,6 +37,7 @@ pub(super) fn steps(chosen: &BTreeSet<Stage>, group: bool) -> Vec<Step> {
         Stage::Docs,
         Stage::Toolchain,
         Stage::Deny,
+        Stage::Pages,
         Stage::Fuzz,
         Stage::Manifests,
         Stage::Browser,

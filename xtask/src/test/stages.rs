@@ -2,7 +2,6 @@
 
 use std::{
     cell::OnceCell,
-    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -20,7 +19,7 @@ use crate::{
     cluster, command, containers, deny, elf,
     emulator::{Arch, Series},
     libtest::{self, Groups},
-    manifests, metadata, otlp, setup, toolchain, vm, workspace,
+    manifests, metadata, otlp, pages, setup, toolchain, vm, workspace,
 };
 
 /// Test targets with their own stage.
@@ -100,7 +99,7 @@ impl Products {
                 let promtool = setup::prometheus_folder()?.context(NO_PROMETHEUS)?;
                 for name in ["manifests", "gitops", "monitoring", "dashboards"] {
                     let mut tests = command::new(self.test(name)?);
-                    tests.env("PATH", path_with(slice::from_ref(&promtool))?);
+                    tests.env("PATH", command::path_with(slice::from_ref(&promtool))?);
                     command::run(tests.env(manifests::VARIABLE, manifests::folder()?))?;
                 }
                 Ok(())
@@ -111,6 +110,7 @@ impl Products {
                 command::run(tests.arg("--test-threads=1").env(browser::VARIABLE, browser::axe()?))
             }
             Stage::Deny => deny::check(),
+            Stage::Pages => pages::make(),
             Stage::Fuzz => command::run(
                 command::new(self.test("fuzz")?).arg("--nocapture").env("SNUG_FUZZ_SECONDS", "2.5"),
             ),
@@ -183,7 +183,7 @@ impl Products {
             setup::victoria_metrics_folder()?.context(NO_PROMETHEUS)?,
         ];
         let (program, root) = (self.test("system")?, containers::root_file_system()?);
-        let (path, decoder) = (path_with(&folders)?, otlp::python()?);
+        let (path, decoder) = (command::path_with(&folders)?, otlp::python()?);
         SYSTEM_GROUPS.run("system", |arguments| {
             let mut tests = command::new(&program);
             tests.args(arguments);
@@ -193,12 +193,6 @@ impl Products {
             libtest::run(&mut tests)
         })
     }
-}
-
-fn path_with(folders: &[PathBuf]) -> Result<OsString> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let all = folders.iter().cloned().chain(std::env::split_paths(&path));
-    std::env::join_paths(all).with_context(|| format!("cannot add {folders:?} to the PATH"))
 }
 
 /// Builds the eBPF programs twice, in different folders, and compares the objects byte by byte.
