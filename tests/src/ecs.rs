@@ -11,7 +11,6 @@ const SCHEMA: &str = include_str!("../fixtures/ecs-9.0.0.json");
 /// Namespaces of further fields: of OpenTelemetry's semantic conventions, and Snug's own.
 const OTHERS: [&str; 6] = ["k8s.", "container.", "host.", "os.", "process.", "snug."];
 
-/// The schema.
 #[derive(Debug, Deserialize)]
 pub struct Schema {
     /// The values that are allowed, by field.

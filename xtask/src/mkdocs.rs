@@ -10,7 +10,6 @@ fn root() -> Result<PathBuf> {
     python::root("pages", toolchain::PAGES_PACKAGES)
 }
 
-/// Path of the program.
 pub(crate) fn program() -> Result<PathBuf> {
     Ok(root()?.join("bin/mkdocs"))
 }

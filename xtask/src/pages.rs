@@ -40,7 +40,7 @@ pub(crate) fn make() -> Result<()> {
     let index = fs::read_to_string(source.join(INDEX)).context(INDEX)?;
     let config = folder.join("mkdocs.yml");
     // YAML has the syntax of JSON.
-    fs::write(&config, configuration(&source, &site, navigation(&index)?).to_string())?;
+    fs::write(&config, configuration(&source, &site, &navigation(&index)?).to_string())?;
     let mut build = command::new(mkdocs::program()?);
     // With --quiet it would not count warnings.
     command::capture(build.args(["build", "--strict", "--config-file"]).arg(&config))?;
@@ -63,7 +63,7 @@ fn copy(from: &Path, to: &Path, below: bool) -> Result<()> {
     Ok(())
 }
 
-fn configuration(source: &Path, site: &Path, navigation: Value) -> Value {
+fn configuration(source: &Path, site: &Path, navigation: &Value) -> Value {
     json!({
         "site_name": "Snug",
         "docs_dir": source,
