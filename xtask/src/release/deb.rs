@@ -46,6 +46,20 @@ elif [ "$1" = purge ]; then
 fi
 "#;
 
+/// The machine-readable copyright file that Debian wants in each package.
+const COPYRIGHT: &str = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: Snug
+Source: @SOURCE@
+
+Files: *
+Copyright: The Snug authors
+License: Apache-2.0 or Expat
+Comment:
+ The texts are beside this file. The eBPF programs in snug-agent are under the Expat
+ licence or GPL-2 (LICENSE-GPL-2.0). The archive of the release has a list of all
+ crates that are linked, with their licences: sbom.cdx.json.
+";
+
 struct Package<'p> {
     name: &'p str,
     summary: &'p str,
@@ -68,7 +82,7 @@ pub(super) fn packages(
     command.extend(documents.iter().map(share));
     let agent = vec![
         File::program("usr/bin/snug-agent", read(&programs.agent)?),
-        File::text("lib/systemd/system/snug-agent.service", unit()?.into_bytes()),
+        File::text("usr/lib/systemd/system/snug-agent.service", unit()?.into_bytes()),
     ];
     let packages = [
         Package {
@@ -104,7 +118,12 @@ fn unit() -> Result<String> {
 
 impl Package<'_> {
     fn file(mut self, arch: Arch, version: &str) -> Result<File> {
-        self.files.extend(image::licenses(&format!("usr/share/doc/{}", self.name))?);
+        let documents = format!("usr/share/doc/{}", self.name);
+        self.files.extend(image::licenses(&documents)?);
+        let copyright = COPYRIGHT.replace("@SOURCE@", env!("CARGO_PKG_REPOSITORY"));
+        self.files.push(File::text(&format!("{documents}/copyright"), copyright.into_bytes()));
+        let changes = files::gzip(&read(&workspace::root().join("CHANGELOG.md"))?)?;
+        self.files.push(File::text(&format!("{documents}/CHANGELOG.md.gz"), changes));
         let size: usize = self.files.iter().map(|file| file.content.len().div_ceil(1024)).sum();
         let arch = arch.oci_name();
         let recommends = if self.recommends.is_empty() {
@@ -179,7 +198,9 @@ mod tests {
                 "{control}"
             );
             let contents = dpkg("--contents");
-            assert!(contents.contains(&format!(" usr/bin/{name}\n")), "{contents}");
+            for path in [format!("usr/bin/{name}"), format!("usr/share/doc/{name}/copyright")] {
+                assert!(contents.contains(&format!(" {path}\n")), "{contents}");
+            }
             assert!(
                 contents.lines().all(|line| line.contains("root/root") || line.contains(" 0/0 ")),
                 "{contents}"

@@ -60,7 +60,7 @@ inside snug --version
 inside kubectl-snug --version
 inside test -s /usr/share/man/man1/snug-recommend.1.gz
 inside bash -c '. /usr/share/bash-completion/completions/snug'
-start_agent "$root/lib/systemd/system/snug-agent.service"
+start_agent "$root/usr/lib/systemd/system/snug-agent.service"
 table ^NAMESPACE 20 snug top --once
 stop_agent
 
@@ -78,4 +78,4 @@ inside dpkg --remove snug-agent
 inside dpkg --purge snug-agent snug
 [ ! -e "$root/usr/bin/snug" ]
 [ ! -e "$root/var/lib/snug" ]
-[ -z "$(find "$root/etc" "$root/lib/systemd" "$root/usr/lib" "$root/var/lib/systemd" -name 'snug*')" ]
+[ -z "$(find "$root/etc" "$root/usr/lib" "$root/var/lib/systemd" -name 'snug*')" ]
