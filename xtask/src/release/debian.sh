@@ -3,23 +3,26 @@
 # and its command is started here. The second argument is the name of the cgroup of a service that runs meanwhile.
 root=$1
 hierarchies=$(sed -n 's/^[^ ]* \([^ ]*\) cgroup2\? .*/\1/p' /proc/self/mounts)
-service=$2/demo.service
+cgroup=$2
+service=$cgroup/demo.service
 finish() {
     kill $(jobs -p) 2> /dev/null || true
     wait
-    for hierarchy in $hierarchies; do rmdir "$hierarchy/$service" "$hierarchy/$2" 2> /dev/null || true; done
+    for hierarchy in $hierarchies; do rmdir "$hierarchy/$service" "$hierarchy/$cgroup" 2> /dev/null || true; done
 }
-trap 'finish "$@"' EXIT
+trap finish EXIT
 busybox ip link set lo up
 for folder in proc sys dev; do mount --rbind "/$folder" "$root/$folder"; done
-inside() { chroot "$root" /usr/bin/env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"; }
+chroot=(chroot "$root" /usr/bin/env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8)
+inside() { "${chroot[@]}" "$@"; }
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
 
 # Runs the command of a unit, with a network of its own.
 start_agent() {
     mkdir -p "$root/var/lib/snug"
+    # Not by the function, whose shell alone would be ended.
     # shellcheck disable=SC2046
-    inside $(sed -n 's/^ExecStart=//p' "$1") 2> "$root/agent.log" &
+    "${chroot[@]}" $(sed -n 's/^ExecStart=//p' "$1") 2> "$root/agent.log" &
     agent=$!
 }
 stop_agent() {
