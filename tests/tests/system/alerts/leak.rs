@@ -8,7 +8,7 @@ use snug_tests::agent::{Agent, eventually};
 use super::{LARGE, SOON, alert, await_firing, is_of_this_test, prometheus};
 use crate::{cannot_run, container, container::pod_list, has_program};
 
-/// Set where the test may take a quarter of an hour.
+/// Set where the test may take ten minutes.
 const VARIABLE: &str = "SNUG_TEST_LEAK";
 /// Longer than growth takes to be known.
 const LONG: Duration = Duration::from_secs(20 * 60);
@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(20 * 60);
 #[test]
 fn a_leak_fires_before_the_limit_is_reached_and_steady_memory_does_not() -> Result<()> {
     if env::var_os(VARIABLE).is_none() {
-        println!("not run: takes a quarter of an hour; cargo xtask soak runs it");
+        println!("not run: takes ten minutes; cargo xtask soak runs it");
         return Ok(());
     }
     if !has_program("prometheus") {
