@@ -1,6 +1,6 @@
 //! The queries of the dashboards, while the workloads are in trouble: each has the value that the workloads give it.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -9,7 +9,7 @@ use snug_tests::{
     dashboards,
 };
 
-use super::{HELD, LARGE, RESTARTS, SMALL};
+use super::{HELD, LARGE, RESTARTS, SMALL, SOON};
 use crate::prometheus::Prometheus;
 
 const MIB: f64 = 1_048_576.0;
@@ -156,7 +156,7 @@ impl Expected {
 pub(super) fn show(prometheus: &Prometheus, agent: &Agent) -> Result<()> {
     let mut wrong = Vec::new();
     // A busy host misses scrapes.
-    eventually(Duration::from_secs(45), "the dashboards have values", || {
+    eventually(SOON, "the dashboards have values", || {
         wrong.clear();
         for dashboard in dashboards::source()? {
             for query in dashboards::queries(&dashboard)? {
