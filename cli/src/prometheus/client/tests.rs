@@ -171,10 +171,11 @@ fn a_server_that_is_absent_or_hangs_is_an_error_that_names_it() {
         assert!(error.contains(&base), "{error}");
         error
     };
-    let address = || TcpListener::bind("127.0.0.1:0").unwrap();
-    assert!(ask_at(address().local_addr().unwrap()).contains("cannot reach Prometheus"));
+    let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let absent = listen().local_addr().unwrap();
+    assert!(ask_at(absent).contains("cannot reach Prometheus"));
     for begin in ["", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"status\":"] {
-        let listener = address();
+        let listener = listen();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
