@@ -4,7 +4,7 @@ use std::{
     env,
     fs::{self, File},
     hint::black_box,
-    io::{self, Read as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::{fs::FileTypeExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{self, Command},
@@ -240,7 +240,9 @@ fn touched(bytes: u64) -> Vec<u8> {
 fn cache(path: &Path, bytes: u64, held: &mut Vec<File>) -> u64 {
     let is_device = fs::metadata(path).is_ok_and(|about| about.file_type().is_block_device());
     let (file, cached) = if is_device {
-        let file = File::open(path).unwrap();
+        let mut file = File::open(path).unwrap();
+        // Pages that were read before would be in the list of active pages now.
+        file.seek(SeekFrom::Start(bytes * held.len() as u64)).unwrap();
         let read = io::copy(&mut (&file).take(bytes), &mut io::sink()).unwrap();
         (file, read)
     } else {

@@ -66,8 +66,7 @@ impl Respawned {
         command.args(["-c", &script]).arg(env::current_exe().unwrap());
         let mut shell = Self::spawn(command, entry, variable, value);
         assert_eq!(shell.answer().as_deref(), Some(WAITING));
-        cgroup.add(shell.pid());
-        shell.cpu_before = ran(shell.pid());
+        shell.move_to(cgroup);
         shell.order("go");
         shell
     }
@@ -83,6 +82,15 @@ impl Respawned {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Moves it to another cgroup, while it waits for an order.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn move_to(&mut self, cgroup: &Cgroup) {
+        cgroup.add(self.pid());
+        self.cpu_before = ran(self.pid());
     }
 
     /// Waits for its exit. Returns the status and the CPU time that it used in its cgroup, including the exit.
@@ -186,6 +194,14 @@ impl Worker {
         Self(worker)
     }
 
+    /// Moves it to another cgroup, while it has no job.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn move_to(&mut self, cgroup: &Cgroup) {
+        self.0.move_to(cgroup);
+    }
+
     /// Makes it exit with an exit code, and waits; see [`Respawned::wait`].
     pub fn exit(&mut self, code: u8) -> (ExitStatus, Duration) {
         self.0.order(&format!("{EXIT}{code}"));
@@ -245,8 +261,11 @@ pub fn entry() {
     process::exit(0);
 }
 
-/// CPU time of a sleeping process with one thread: the first number of its `schedstat`, proc(5).
+/// CPU time of a sleeping process: the first number of the `schedstat` of its threads, proc(5).
 fn ran(pid: u32) -> Duration {
-    let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
-    Duration::from_nanos(schedstat.split(' ').next().unwrap().parse().unwrap())
+    let of_thread = |thread: io::Result<fs::DirEntry>| {
+        let schedstat = fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
+        Duration::from_nanos(schedstat.split(' ').next().unwrap().parse().unwrap())
+    };
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(of_thread).sum()
 }

@@ -214,7 +214,7 @@ options! {
         /// for measurements that eBPF cannot provide on this host. kernel: the same without the verification. files: no eBPF
         /// programs.
         "source" source: SourceChoice = "auto", "SOURCE", Choice(SOURCES);
-        /// Trace the run queue latency of tasks, by container. Requires Linux 6.12. Adds a few hundred nanoseconds to each wake-up
+        /// Trace the run queue latency of tasks, by container. Requires Linux 6.1. Adds a few hundred nanoseconds to each wake-up
         /// and context switch on the node.
         "runqueue" runqueue: bool = "off", "SWITCH", Switch;
         /// CPU budget of runqueue, in millicores of all CPUs together. Above it tracing pauses, for a minute at first and then longer.

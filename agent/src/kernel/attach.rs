@@ -90,11 +90,9 @@ pub(super) const PROGRAMS: [ProgramSpec; 19] = [
     spec("tcp_round_trip", Hook::SockOps, SOCKET_FIELDS),
 ];
 
-/// Whether tracing the scheduler is known to be safe on this kernel. A virtual machine with Linux 6.1 hung once while it was
-/// traced (CPU 0 took no interrupts any more), for an unknown reason. Before 6.1 maps also allocate memory under locks that
-/// the scheduler may hold.
+/// Whether a map may grow in the scheduler: before Linux 6.1 it allocates memory under locks that the scheduler may hold.
 pub(super) fn may_trace_scheduler() -> bool {
-    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 12, 0))
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 1, 0))
 }
 
 /// Attaches a tracepoint program that is loaded.

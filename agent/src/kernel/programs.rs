@@ -216,7 +216,7 @@ impl EbpfPrograms {
         for spec in PROGRAMS.iter().filter(|spec| names.contains(&spec.name)) {
             let of_runqueue = runqueue::PROGRAMS.contains(&spec.name);
             let verdict = if of_runqueue && !attach::may_trace_scheduler() {
-                Verdict::Unsupported("tracing the run queue requires Linux 6.12 or later".to_owned())
+                Verdict::Unsupported("tracing the run queue requires Linux 6.1 or later".to_owned())
             } else {
                 attach::attach(&mut ebpf, spec, &types, &missing_fields, unified.as_ref(), &mut links)
             };

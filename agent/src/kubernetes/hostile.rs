@@ -272,6 +272,26 @@ fn an_absent_server_is_named_in_the_log_and_counted() {
 }
 
 #[test]
+fn answers_that_are_half_or_garbage_are_named_in_the_log_and_counted() {
+    let json = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+    let half = format!("{json}content-length: 1000\r\n\r\n{{\"kind\":\"PodList\",\"items\":[");
+    let garbage = format!("{json}content-length: 4\r\n\r\n\0\u{1}\u{2}\u{3}");
+    for answer in [half, garbage, "\u{1}\u{2} garbage\r\n\r\n".to_owned(), String::new()] {
+        let sent = answer.clone();
+        let (_, address) = serve(move |server, _, stream| {
+            server.send(stream, sent.as_bytes())?;
+            stream.shutdown(std::net::Shutdown::Both)
+        });
+        let cluster = json!({ "server": format!("http://{address}") });
+        let mut errors = 0;
+        let log = log_of(|| errors = ask(TIME, &cluster, HEAD_TIMEOUT).errors.load(Ordering::Relaxed));
+        assert!((2..=4).contains(&errors), "{errors} errors for {answer:?}");
+        let lines = log.lines().filter(|line| line.contains("will retry")).count();
+        assert_eq!(lines, 1, "not logged once for {answer:?}: {log}");
+    }
+}
+
+#[test]
 fn a_wrong_authority_is_named_in_the_log_and_counted() {
     let (authority, other) = (Authority::new(), Authority::new());
     let (_, _, Identity(certificate, key)) = authority.issue(ExtendedKeyUsagePurpose::ServerAuth, |_| {});

@@ -196,6 +196,8 @@ impl UsageCollector {
         let hour = hour(now_unix);
         if hour != self.hour {
             self.collect(store, false, now_unix);
+            // Two hours of usage would take twice the memory.
+            self.flush();
             self.hour = hour;
         }
         if let Some(now) = cpu_at {

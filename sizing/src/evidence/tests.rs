@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::{
@@ -107,6 +108,60 @@ fn old_names_of_fields_are_read() {
     let old = written.replace("\"current\"", "\"in_force\"").replace("\"quota_what_if\"", "\"ladder\"");
     assert_ne!(old, written);
     assert_eq!(serde_json::from_str::<Evidence>(&old).unwrap(), evidence);
+}
+
+/// Objects whose keys are data.
+const MAPS: [&str; 6] = ["hours", "exits", "pods", "images", "quota_what_if", "minutes"];
+/// Fields that the first agents did not write.
+const ADDED: [&str; 9] =
+    ["exits", "waits", "unreclaimable", "stalled", "by_age", "minutes", "earlier_peak", "images", "partial"];
+
+/// Changes each object that has fields.
+fn change_fields(name: &str, value: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
+    match value {
+        Value::Object(object) => {
+            object.iter_mut().for_each(|(name, value)| change_fields(name, value, change));
+            // Of an hour, `minutes` is a histogram.
+            if !MAPS.contains(&name) || object.contains_key("counts") {
+                change(object);
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| change_fields(name, value, change)),
+        _ => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn fields_of_a_newer_agent_are_ignored(evidence in evidence()) {
+        let mut newer = serde_json::to_value(&evidence).unwrap();
+        let mut added = 0;
+        change_fields("", &mut newer, &mut |object| {
+            object.insert("of_a_later_version".to_owned(), json!({ "some": [1, null] }));
+            added += 1;
+        });
+        prop_assert!(added > 4 + evidence.hours.len());
+        prop_assert_eq!(serde_json::from_value::<Evidence>(newer).unwrap(), evidence);
+    }
+
+    #[test]
+    fn fields_that_an_older_agent_lacks_are_empty(evidence in evidence()) {
+        let mut older = serde_json::to_value(&evidence).unwrap();
+        change_fields("", &mut older, &mut |object| {
+            // `minutes` of an hour is older than that of a container.
+            let of_hour = object.contains_key("minutes_start");
+            object.retain(|name, _| (of_hour && name == "minutes") || !ADDED.contains(&name.as_str()));
+        });
+        let mut expected = evidence;
+        for hour in expected.hours.values_mut() {
+            let HourRecord { exits, waits, unreclaimable, stalled, by_age, .. } = HourRecord::default();
+            *hour = HourRecord { exits, waits, unreclaimable, stalled, by_age, ..hour.clone() };
+        }
+        let Evidence { minutes, earlier_peak, images, partial, .. } =
+            Evidence::new(expected.workload.clone(), expected.container.clone(), expected.window_millis);
+        let expected = Evidence { minutes, earlier_peak, images, partial, ..expected };
+        prop_assert_eq!(serde_json::from_value::<Evidence>(older).unwrap(), expected);
+    }
 }
 
 #[test]

@@ -111,6 +111,14 @@ fn exporters_know_nothing_of_the_file_system_in_their_imports() {
 }
 
 #[test]
+fn the_command_and_sizing_have_no_code_for_linux_alone() {
+    let for_linux = ["os::linux", "procfs", "rustix", "libc::", "target_os", "\"/proc/", "\"/sys/"];
+    for folder in ["cli/src", "client/src", "sizing/src"] {
+        absent(folder, &for_linux, &["tests.rs"]);
+    }
+}
+
+#[test]
 fn the_store_and_identity_do_not_know_who_feeds_or_reads_them() {
     absent("agent/src/store", &["crate::exporters", "crate::kernel", "crate::samplers"], &[]);
     absent(

@@ -9,6 +9,8 @@ use snug_tests::{
     worker::{CacheFile, Job, Worker, cache_file},
 };
 
+use crate::memory::inactive_file;
+
 const MIB: u64 = 1 << 20;
 
 /// The cgroup with an idle worker.
@@ -34,7 +36,12 @@ impl Busy {
         // The largest process is killed.
         assert_eq!(greedy.run(&Job::Touch { bytes: 256 * MIB }), None, "it should have been killed");
         drop(greedy);
-        worker.run(&Job::Cache { file: cached.path.clone(), bytes: 16 * MIB }).unwrap();
+        // Multi-generational LRU counts new pages as active, until the limit makes it age them.
+        until("inactive file cache", Duration::from_secs(60), || {
+            worker.run(&Job::Cache { file: cached.path.clone(), bytes: 16 * MIB }).unwrap();
+            let stat = cgroup.memory_file("memory.stat", "memory.stat");
+            (row(&stat, inactive_file(host.unified())) > 0).then_some(())
+        });
         worker.run(&Job::Spin { cpu_ms: 300, threads: 4 }).unwrap();
         cgroup.limit_cpu(10_000, 100_000, 10_000);
         worker.run(&Job::Pulse { times: 2, cpu_ms: 18, sleep_ms: 250 }).unwrap();

@@ -61,7 +61,7 @@ fn usage_peak_limit_and_working_set_equal_the_files() {
     }
 }
 
-fn inactive_file(unified: bool) -> &'static str {
+pub(crate) fn inactive_file(unified: bool) -> &'static str {
     if unified { "inactive_file" } else { "total_inactive_file" }
 }
 

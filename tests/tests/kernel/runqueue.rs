@@ -104,13 +104,8 @@ impl Crowd {
     }
 }
 
-/// A driver that traces the run queue; `None`, with a message, if this kernel is too old.
+/// A driver that traces the run queue.
 fn tracing(options: &[&str]) -> Option<Driver> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    if release.starts_with("6.1.") {
-        println!("skipped: tracing the run queue requires Linux 6.12");
-        return None;
-    }
     Driver::kernel(&[&["--runqueue", "on"], options].concat())
 }
 

@@ -1,12 +1,9 @@
 //! Removed cgroups: their usage stays counted in the workload, their rows are gone.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
 use snug_tests::{
-    cgroup::Cgroup,
+    cgroup::{Cgroup, Host},
     wait::until,
     worker::{Job, Worker},
 };
@@ -45,28 +42,38 @@ fn by_files_a_removed_cgroup_is_gone_after_the_next_listing() {
     assert!(row_of(&driver.round(), cgroup.path()).is_none());
 }
 
-#[test]
-fn fifty_milliseconds_of_work_are_counted() {
-    let Some(host) = host() else { return };
-    let Some(running) = Running::start(&["--source", "kernel"]) else { return };
+/// The process' own account ends before its exit does.
+const REST_OF_EXIT: Duration = Duration::from_millis(5);
+
+/// Works for 50 ms in a new cgroup, which it removes 80 ms later. Returns the CPU time of the process there, by the kernel's account of
+/// it, and what was counted.
+fn work_for_a_moment(host: &Host, running: &Running, name: &str) -> (Duration, Duration) {
     let mut worker = Worker::start();
-    let began = Instant::now();
-    let cgroup = Cgroup::new(&host, "short");
-    cgroup.add(worker.pid());
-    let used = worker.run(&Job::Spin { cpu_ms: 50, threads: 1 }).unwrap();
-    worker.kill();
+    let cgroup = Cgroup::new(host, name);
+    worker.move_to(&cgroup);
+    worker.run(&Job::Spin { cpu_ms: 50, threads: 1 }).unwrap();
+    let (_, used) = worker.exit(0);
     // When the last task exits, the agent flushes CPU time.
     thread::sleep(Duration::from_millis(80));
     cgroup.remove();
-    let lived = began.elapsed();
     let workload = until("its removal is counted", Duration::from_secs(10), || {
         let workload = workload_of(&running.published(), cgroup.path());
         (workload.containers_ended == 1).then_some(workload)
     });
-    println!("lived {lived:?}, used {used} ns, counted {} ns", workload.cpu_ns);
     assert_eq!(workload.containers_started, 1);
-    assert!(workload.cpu_ns >= used, "{} of {used} ns", workload.cpu_ns);
-    assert!(workload.cpu_ns < 2 * used + 50_000_000, "{} of {used} ns", workload.cpu_ns);
+    (used, Duration::from_nanos(workload.cpu_ns))
+}
+
+#[test]
+fn fifty_milliseconds_of_work_are_counted() {
+    let Some(host) = host() else { return };
+    let Some(running) = Running::start(&["--source", "kernel"]) else { return };
+    // An emulator that waits for its host prolongs the rest of the exit; then more is counted, but never less.
+    let all: Vec<_> =
+        (0..5).map(|number| work_for_a_moment(&host, &running, &format!("short-{number}"))).collect();
+    println!("used and counted: {all:?}");
+    assert!(all.iter().all(|(used, counted)| *counted + REST_OF_EXIT >= *used), "{all:?}");
+    assert!(all.iter().any(|(used, counted)| *counted <= *used + REST_OF_EXIT), "{all:?}");
 }
 
 /// No pass has sampled the cgroup: its values come from the final records.

@@ -120,6 +120,9 @@ fn without_free_descriptors_the_agent_measures_on_and_serves_again_when_there_ar
     Ok(())
 }
 
+/// How long the agent waits for a receiver.
+const RECEIVER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A receiver that gives the next of these answers to each connection. Returns its address.
 fn broken_receiver(connections: &'static AtomicUsize) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -132,8 +135,13 @@ fn broken_receiver(connections: &'static AtomicUsize) -> Result<SocketAddr> {
                 let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
                 let _ = stream.read(&mut [0; 4096]);
                 // The agent may have gone: that is no failure of the receiver.
-                let _ = match number % 5 {
-                    0 => Ok(()),
+                let _ = match number % 6 {
+                    // It hangs, and then closes without an answer.
+                    0 => {
+                        thread::sleep(3 * RECEIVER_TIMEOUT);
+                        Ok(())
+                    }
+                    5 => Ok(()),
                     1 => stream.write_all(&[0xff; 100_000]),
                     2 => stream
                         .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf")
@@ -164,6 +172,7 @@ fn receivers_that_answer_garbage_or_half_cost_no_measurement() -> Result<()> {
         let variables = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &*format!("http://{address}")),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", &*RECEIVER_TIMEOUT.as_millis().to_string()),
         ];
         let agent = receiver::agent(&variables, &["--source", "files"])?;
         let failures =

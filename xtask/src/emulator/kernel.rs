@@ -30,6 +30,9 @@ pub(crate) enum Series {
     /// Of the backports to Debian 13.
     #[value(name = "6.19")]
     V6_19,
+    /// The same with pages of 16 KiB, for arm64 only.
+    #[value(name = "6.19-16k")]
+    V6_19Pages16k,
     /// The newest of the backports to Debian 13.
     Newest,
 }
@@ -78,6 +81,7 @@ impl Series {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
             Self::V6_19 => "6.19",
+            Self::V6_19Pages16k => "6.19-16k",
             Self::Newest => "newest",
         }
     }
@@ -86,7 +90,7 @@ impl Series {
         match self {
             Self::V5_10 => "bullseye-security",
             Self::V6_1 | Self::V6_12 => "bookworm-security",
-            Self::V6_19 | Self::Newest => "trixie-backports",
+            Self::V6_19 | Self::V6_19Pages16k | Self::Newest => "trixie-backports",
         }
     }
 
@@ -95,7 +99,7 @@ impl Series {
             Self::V5_10 => (version.major, version.minor) == (5, 10),
             Self::V6_1 => (version.major, version.minor) == (6, 1),
             Self::V6_12 => (version.major, version.minor) == (6, 12),
-            Self::V6_19 => (version.major, version.minor) == (6, 19),
+            Self::V6_19 | Self::V6_19Pages16k => (version.major, version.minor) == (6, 19),
             Self::Newest => true,
         }
     }
@@ -105,7 +109,15 @@ impl Series {
         match self {
             Self::V6_1 => Some("linux-image-cloud-amd64"),
             Self::V6_12 => Some("linux-image-6.12-cloud-amd64"),
-            Self::V5_10 | Self::V6_19 | Self::Newest => None,
+            Self::V5_10 | Self::V6_19 | Self::V6_19Pages16k | Self::Newest => None,
+        }
+    }
+
+    /// How the names of its packages end.
+    fn flavour(self, arch: Arch) -> String {
+        match self {
+            Self::V6_19Pages16k => format!("{}-16k", arch.name()),
+            _ => format!("cloud-{}", arch.name()),
         }
     }
 }
@@ -148,8 +160,8 @@ impl Kernel {
         let suites = Suites::update(&lists, "deb", &[self.series.suite()], Some(self.arch.name()))?;
         // Since Linux 6.19 the image and the modules have packages of their own, and the package linux-image is empty.
         let found = suites.search(&format!(
-            "^linux-(image|binary|modules)-[0-9][^-]*(-[0-9]+)?-cloud-{}$",
-            self.arch.name()
+            "^linux-(image|binary|modules)-[0-9][^-]*(-[0-9]+)?-{}$",
+            self.series.flavour(self.arch)
         ))?;
         let newest = found.iter().filter_map(|name| name.strip_prefix("linux-image-"));
         let newest = newest

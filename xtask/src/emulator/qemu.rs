@@ -145,13 +145,17 @@ pub(crate) struct Boot<'a> {
     pub(crate) single_thread: bool,
 }
 
+/// A guest that stands still ends then, instead of at its timeout. A guest in the background may get no CPU time for a minute.
+const PANIC_WHEN_FROZEN: &str = "rcupdate.rcu_cpu_stall_timeout=180 sysctl.kernel.panic_on_rcu_stall=1";
+
 fn kernel_arguments(arch: Arch, tsc_khz: Option<u64>) -> String {
     let (console, tsc_khz) = match arch {
         // A guest that waits for a CPU while it tests its timer would take it for broken, and panic.
         Arch::Amd64 => ("ttyS0 no_timer_check", tsc_khz),
         Arch::Arm64 => ("ttyAMA0", None),
     };
-    let mut arguments = format!("console={console} quiet loglevel=4 oops=panic panic=-1 psi=1");
+    let mut arguments =
+        format!("console={console} quiet loglevel=4 oops=panic panic=-1 psi=1 {PANIC_WHEN_FROZEN}");
     // The guest reads the host's TSC. Without its exact frequency the guest's clock would be wrong.
     if let Some(khz) = tsc_khz {
         arguments.push_str(&format!(" tsc=reliable tsc_early_khz={khz}"));

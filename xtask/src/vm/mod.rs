@@ -251,8 +251,9 @@ impl Guest {
         })
     }
 
-    /// Downloads missing kernels, one after the other: they may be in the same package lists.
+    /// Downloads what is missing, one after the other: kernels may be in the same package lists.
     fn ensure_kernels(&self, series: &[Series]) -> Result<()> {
+        Qemu::ensure(self.arch)?;
         series.iter().try_for_each(|series| Kernel { series: *series, arch: self.arch }.ensure().map(drop))
     }
 
@@ -263,9 +264,9 @@ impl Guest {
         let name = self.name_on(Kernel { series, arch: self.arch });
         let mut run = guest.boot(series, false)?;
         let mut printed = String::new();
-        if run.log.contains(STALE_BREAKPOINT) {
+        if verdict::stale_breakpoint(&run.log) {
             printed.push_str(&format!(
-                "vm {name}: qemu ran a breakpoint that the kernel had already removed; trying again with one thread\n"
+                "vm {name}: qemu may have run a breakpoint that the kernel had already removed; trying again with one thread\n"
             ));
             run = guest.boot(series, true)?;
         }
@@ -311,10 +312,6 @@ fn on_each(series: &[Series], run: impl Fn(Series) -> Result<()> + Sync) -> Resu
     ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())
 }
-
-/// Linux patches its code with temporary breakpoints. If qemu emulates each CPU on its own thread, a CPU may run a breakpoint
-/// from translated code after the kernel has removed it, which causes this oops.
-const STALE_BREAKPOINT: &str = "Oops: int3: ";
 
 /// One run of a guest.
 #[derive(Debug)]

@@ -47,6 +47,14 @@ fn is_panic(line: &str) -> bool {
         .any(|sign| line.contains(sign) && is_kernel_line(line))
 }
 
+/// Whether the log may show a breakpoint that was not there any more. Linux patches its code with temporary breakpoints. If qemu
+/// emulates each CPU on its own thread, a CPU may run a breakpoint from translated code after the kernel has removed it. That is an
+/// oops, or the kernel returns to the same instruction, and the CPU runs the same translated code, forever.
+pub(crate) fn stale_breakpoint(log: &str) -> bool {
+    let signs = ["Oops: int3: ", "Kernel panic - not syncing: RCU Stall"];
+    log.lines().any(|line| is_kernel_line(line) && signs.iter().any(|sign| line.contains(sign)))
+}
+
 /// Kernel messages have a time stamp: `[    1.234567] …`.
 fn is_kernel_line(line: &str) -> bool {
     line.trim_start().strip_prefix('[').is_some_and(|rest| {
@@ -79,6 +87,14 @@ mod tests {
         let log = "boot\r\n@@SNUG-BEGIN\r\n@@SNUG-RESULT 0\r\n\r\n@@SNUG-RESULT 101\r\n";
         assert_eq!(judge(log, End::PoweredOff), Verdict::Exited(101));
         assert_eq!(judge("@@SNUG-RESULT 0\n", End::PoweredOff), Verdict::Exited(0));
+    }
+
+    #[test]
+    fn a_stale_breakpoint_is_an_oops_or_stands_still() {
+        assert!(stale_breakpoint("[    9.5] Oops: int3: 0000 [#1] PREEMPT SMP\r\n"));
+        assert!(stale_breakpoint("ok\r\n[   88.606688] Kernel panic - not syncing: RCU Stall\r\n"));
+        assert!(!stale_breakpoint("[    9.5] Oops: 0002 [#1] PREEMPT SMP\r\n"));
+        assert!(!stale_breakpoint("a test printed Oops: int3: 0000\r\n"));
     }
 
     #[test]

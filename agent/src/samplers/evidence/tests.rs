@@ -307,6 +307,8 @@ fn hours_do_not_overlap_and_replicas_are_counted_once() {
             node.cpu(*key, number as u64 * 100, before_the_hour + seconds);
         }
     }
+    // What is complete is handed over at once.
+    assert!(node.collector.pending.keys().all(|(hour, _)| *hour == node.collector.hour));
     node.collector.oom_killed(&node.store, keys[0], START + before_the_hour + 1.0, 64 * MIB);
     let evidence = node.finish(before_the_hour + 2.0);
     assert!(

@@ -161,6 +161,34 @@ proptest! {
 }
 
 #[test]
+fn a_server_that_is_absent_or_hangs_is_an_error_that_names_it() {
+    const SHORT: Duration = Duration::from_millis(300);
+    let ask_at = |address| {
+        let base = format!("http://{address}");
+        let trust = RootCertificates::default();
+        let client = Client { agent: http::client(SHORT, &trust), ..Client::new(&base, &[], &trust, false) };
+        let error = ask(&client).unwrap_err();
+        assert!(error.contains(&base), "{error}");
+        error
+    };
+    let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let absent = listen().local_addr().unwrap();
+    assert!(ask_at(absent).contains("cannot reach Prometheus"));
+    for begin in ["", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"status\":"] {
+        let listener = listen();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(begin.as_bytes()).unwrap();
+            thread::sleep(100 * SHORT);
+        });
+        let started = std::time::Instant::now();
+        ask_at(address);
+        assert!(started.elapsed() < 50 * SHORT, "{:?} for {begin:?}", started.elapsed());
+    }
+}
+
+#[test]
 fn half_and_garbled_responses_are_errors_that_name_the_server() {
     for response in [
         "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"status\":\"success\",\"data\":{\"res",
