@@ -294,7 +294,7 @@ impl fmt::Display for Reason {
                     let gap = if is_adjusted(*own) { "; " } else { "" };
                     write!(
                         f,
-                        "{gap}headroom × {likes:.2}: usage of its likes (the same container name, {likes_days:.0} days) rose {} than that \
+                        "{gap}headroom × {likes:.2}: usage of its likes (the same image and container name, {likes_days:.0} days) rose {} than that \
                          of all workloads",
                         often(*likes)
                     )?;
@@ -370,7 +370,7 @@ impl fmt::Display for Reason {
             ),
             Self::CpuLikes { likes_days, days } => write!(
                 f,
-                "CPU usage of its likes (the same container name) counts as {} beside {} of its own; how much it counts is learned from past days",
+                "CPU usage of its likes (the same image and container name) counts as {} beside {} of its own; how much it counts is learned from past days",
                 span(*likes_days),
                 span(*days)
             ),
