@@ -166,7 +166,7 @@ impl WorldReport {
             name: world.name.clone(),
             sets: (0..world.sets.len()).map(|set| set_report(world, set, &all, &all_bare)).collect(),
             shipped: board(world, risk, (&replayed, chosen), &of_curve(&shipped_curve)),
-            without_floors: board(world, risk, (&replayed, &bare), &of_curve(&need_curve)),
+            without_floors: board(world, risk, (&replayed, &bare[..]), &of_curve(&need_curve)),
             calibration: has_engine.then(|| Calibrations {
                 shipped: calibrated(PolicyChoice::Snug),
                 without_floors: calibrated(PolicyChoice::SnugNeed),
@@ -219,9 +219,8 @@ fn board(
     (replayed, chosen): (&Replayed, &[(String, PolicyChoice)]),
     curve: &[Decisions],
 ) -> Leaderboard {
-    let scaled = |choice: PolicyChoice| {
-        swept(choice).into_iter().filter_map(|(_, run)| replayed.get(run)).collect()
-    };
+    let scaled =
+        |choice: PolicyChoice| swept(choice).into_iter().filter_map(|(_, run)| replayed.get(run)).collect();
     let named = chosen.iter().filter_map(|(name, choice)| {
         let decisions = replayed.get(Run::from(*choice))?;
         Some(Contender { name, decisions, scaled: scaled(*choice) })

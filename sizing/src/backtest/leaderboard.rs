@@ -120,10 +120,12 @@ impl Resource<'_> {
         };
         let mut points: Vec<(f64, f64)> = curve.iter().map(|run| point(&run.total())).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let losses: Vec<Vec<(f64, f64)>> = policies.iter().map(|policy| self.losses(policy.decisions)).collect();
+        let losses: Vec<Vec<(f64, f64)>> =
+            policies.iter().map(|policy| self.losses(policy.decisions)).collect();
         let groups: Vec<usize> = (0..self.world.trace.groups.len()).collect();
         let ratio_at = |(failed, footprint): (f64, f64)| Some(part(at_risk(&points, failed)?, footprint));
-        let entry = |(place, (Contender { name, decisions, scaled }, total)): (usize, (&Contender<'_>, &Outcome))| {
+        let entry = |(place, (policy, total)): (usize, (&Contender<'_>, &Outcome))| {
+            let Contender { name, decisions, scaled } = policy;
             let (failed, footprint) = point(total);
             let curve_ratio = (place > 0).then(|| ratio_at((failed, footprint))).flatten();
             let ratios = scaled.iter().filter_map(|run| ratio_at(point(&run.total())));
