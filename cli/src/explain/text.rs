@@ -97,14 +97,14 @@ const fn is_shown_above(reason: &Reason) -> bool {
     )
 }
 
-/// How the needed memory is calculated.
-fn need(reason: &Reason, counted: f64) -> Option<String> {
+/// How the headroom that is needed is calculated. It has an upper bound.
+fn headroom(reason: &Reason) -> Option<String> {
     let Reason::MemoryMargin { margin, level, factor, shape, .. } = *reason else { return None };
+    let relation = if level * factor * shape > margin * 1.001 { "<" } else { "=" };
     Some(format!(
-        "  need {} = {} × (1 + level {level:.2} × factor {factor:.2} × shape {shape:.3}): the level is the same for all workloads of the \
-         cluster,\n    the factor is by own past and likes, the shape by size and history\n",
-        units::bytes(counted * (1.0 + margin)),
-        units::bytes(counted)
+        "  needed headroom: {} {relation} level {level:.2} x factor {factor:.2} x shape {shape:.3}; the level is the same for all workloads,\n    \
+         the factor is by own past and likes, the shape by size and history\n",
+        percent(margin)
     ))
 }
 
@@ -159,7 +159,7 @@ fn memory(entry: &Entry, history: &Detail, terminal: Terminal) -> String {
             units::percent(headroom.abs())
         );
     }
-    entry.reasons.iter().filter_map(|it| need(&it.reason, memory.counted)).for_each(|line| text += &line);
+    entry.reasons.iter().filter_map(|it| headroom(&it.reason)).for_each(|line| text += &line);
     text += &pictures::kills(history);
     let rows: Vec<[String; 3]> = memory
         .profiles
