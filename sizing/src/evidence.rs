@@ -54,6 +54,18 @@ impl Hour {
         Self(u32::try_from(seconds / HOUR).unwrap_or(u32::MAX))
     }
 
+    /// So many hours later; at most the last hour of all.
+    #[must_use]
+    pub const fn later(self, hours: u32) -> Self {
+        Self(self.0.saturating_add(hours))
+    }
+
+    /// So many hours earlier; at least the first hour of all.
+    #[must_use]
+    pub const fn earlier(self, hours: u32) -> Self {
+        Self(self.0.saturating_sub(hours))
+    }
+
     /// The first hour that is not complete in a history read at a time in seconds.
     ///
     /// An hour is complete two minutes after its end: agents write their history every 30 seconds, and Prometheus often scrapes

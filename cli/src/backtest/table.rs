@@ -41,8 +41,17 @@ const SET: [&str; 9] = [
     "BARE UNSERVED %",
     "BARE FOOTPRINT",
 ];
-const BOARD: [&str; 8] =
-    ["POLICY", "FAILED %", "FOOTPRINT", "SNUG AT IT", "LOSS %", "LOSS - SNUG'S, 95 %", "WITHIN %", "CHANGES"];
+const BOARD: [&str; 9] = [
+    "POLICY",
+    "FAILED %",
+    "FOOTPRINT",
+    "SNUG AT IT",
+    "SCALED",
+    "LOSS %",
+    "LOSS - SNUG'S, 95 %",
+    "WITHIN %",
+    "CHANGES",
+];
 const CALIBRATION: [&str; 9] = [
     "ASKED %",
     "MEMORY %",
@@ -198,6 +207,7 @@ fn boards(world: &str, form: &str, board: &Leaderboard) -> [Table; 2] {
             format!("{:.3}", it.failed_pct),
             format!("{:.4}", it.footprint_ratio),
             ratio(it.curve_ratio),
+            ratio(it.scaled_ratio),
             format!("{:.3}", it.loss_pct),
             it.difference.map_or_else(|| "-".to_owned(), interval_of_difference),
             format!("{:.1}", it.within_pct),

@@ -5,7 +5,7 @@ use snug_sizing::{
     backtest::{
         calibration::{Calibration, LEVELS, at_level, judge},
         closed,
-        leaderboard::{self, Entry},
+        leaderboard::{self, Contender, Entry},
         open::{Decisions, Outcome, Replay},
         policies::{PolicyChoice, Run},
         validate::Figures,
@@ -165,8 +165,8 @@ impl WorldReport {
         Self {
             name: world.name.clone(),
             sets: (0..world.sets.len()).map(|set| set_report(world, set, &all, &all_bare)).collect(),
-            shipped: board(world, risk, &all, &of_curve(&shipped_curve)),
-            without_floors: board(world, risk, &all_bare, &of_curve(&need_curve)),
+            shipped: board(world, risk, (&replayed, chosen), &of_curve(&shipped_curve)),
+            without_floors: board(world, risk, (&replayed, &bare[..]), &of_curve(&need_curve)),
             calibration: has_engine.then(|| Calibrations {
                 shipped: calibrated(PolicyChoice::Snug),
                 without_floors: calibrated(PolicyChoice::SnugNeed),
@@ -213,10 +213,20 @@ fn set_report(world: &World, set: usize, all: &Runs<'_>, all_bare: &Runs<'_>) ->
     }
 }
 
-fn board(world: &World, risk: Risk, runs: &Runs<'_>, curve: &[Decisions]) -> Leaderboard {
-    let policies: Vec<leaderboard::Named<'_>> =
-        runs.iter().map(|(name, decisions)| (name.as_str(), *decisions)).collect();
-    let by = CHANGES_BY.iter().find(|name| runs.iter().any(|(other, _)| other == **name));
+fn board(
+    world: &World,
+    risk: Risk,
+    (replayed, chosen): (&Replayed, &[(String, PolicyChoice)]),
+    curve: &[Decisions],
+) -> Leaderboard {
+    let scaled =
+        |choice: PolicyChoice| swept(choice).into_iter().filter_map(|(_, run)| replayed.get(run)).collect();
+    let named = chosen.iter().filter_map(|(name, choice)| {
+        let decisions = replayed.get(Run::from(*choice))?;
+        Some(Contender { name, decisions, scaled: scaled(*choice) })
+    });
+    let policies: Vec<Contender<'_>> = named.collect();
+    let by = CHANGES_BY.iter().find(|name| policies.iter().any(|other| other.name == **name));
     let by = by.copied().unwrap_or_default();
     Leaderboard {
         memory: leaderboard::memory(world, risk, &policies, curve, by),

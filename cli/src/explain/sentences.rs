@@ -1,6 +1,9 @@
 //! What is to be known of a container first, in a few sentences.
 
-use snug_sizing::quantity::Quantity;
+use snug_sizing::{
+    engine::{Reason, span},
+    quantity::Quantity,
+};
 
 use super::Explanation;
 use crate::{
@@ -72,7 +75,42 @@ pub(super) fn in_short(explanation: &Explanation) -> Vec<String> {
             percent(entry.asked_risk.cpu_work)
         ));
     }
+    lines.extend(entry.reasons.iter().filter_map(|it| why(&it.reason)));
+    lines.push(how_sure(explanation));
     lines
+}
+
+/// Why a value is needed. The reasons below the values say which other rules keep it, raise it or lower it by a part.
+fn why(reason: &Reason) -> Option<String> {
+    Some(match *reason {
+        Reason::MemoryMargin { margin, days, .. } => format!(
+            "Why so much memory: {} on top of the usage that counts is headroom for a day that needs more than any before; a small container, \
+             or one with a short history ({}), gets a larger share.",
+            percent(margin),
+            span(days)
+        ),
+        Reason::CpuQuantile { request, exceeded, work_above, rise, .. } => format!(
+            "Why so much CPU: so far usage was above {} for {} of the time, with {} of its CPU time; the chance that the next day is \
+             busier than all before is {}.",
+            cpu_amount(request),
+            percent(exceeded),
+            percent(work_above),
+            percent(rise)
+        ),
+        _ => return None,
+    })
+}
+
+/// How much the values can be relied on.
+fn how_sure(explanation: &Explanation) -> String {
+    let Explanation { recommendation: entry, history } = explanation;
+    format!(
+        "How sure: confidence is {}, from {} with {} of 7 weekdays; {}.",
+        entry.confidence.as_str(),
+        span(entry.container_days),
+        history.weekdays,
+        entry.delivered
+    )
 }
 
 /// What is wrong with the current values.

@@ -93,6 +93,8 @@ fn forms(number: f64) -> Vec<String> {
         units::time(whole),
         text::seconds(number),
         format!("{number:.1}"),
+        format!("{number:.2}"),
+        format!("{number:.3}"),
         format!("{number}"),
         hundred.trim_end_matches(".0").to_owned(),
         humantime::format_duration(std::time::Duration::from_millis(whole)).to_string(),

@@ -97,6 +97,17 @@ const fn is_shown_above(reason: &Reason) -> bool {
     )
 }
 
+/// How the headroom that is needed is calculated. It has an upper bound.
+fn headroom(reason: &Reason) -> Option<String> {
+    let Reason::MemoryMargin { margin, level, factor, shape, .. } = *reason else { return None };
+    let relation = if level * factor * shape > margin * 1.001 { "<" } else { "=" };
+    Some(format!(
+        "  needed headroom: {} {relation} level {level:.2} x factor {factor:.2} x shape {shape:.3}; the level is the same for all workloads,\n    \
+         the factor is by own past and likes, the shape by size and history\n",
+        percent(margin)
+    ))
+}
+
 fn values(now: Resources, then: Resources) -> String {
     let [now, then] = [now, then].map(Quantities::from);
     let row = |name: &str, now: Option<String>, then: Option<String>| {
@@ -148,6 +159,7 @@ fn memory(entry: &Entry, history: &Detail, terminal: Terminal) -> String {
             units::percent(headroom.abs())
         );
     }
+    entry.reasons.iter().filter_map(|it| headroom(&it.reason)).for_each(|line| text += &line);
     text += &pictures::kills(history);
     let rows: Vec<[String; 3]> = memory
         .profiles

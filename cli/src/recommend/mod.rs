@@ -82,7 +82,7 @@ pub struct SizingOptions {
     /// For how long the memory limit of a growing container must last
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = horizon::parse)]
     horizon: Horizon,
-    /// How far alike containers (the same container name, number and random parts aside) lend each other their past. With cluster,
+    /// How far alike containers (the same image and container name, versions, numbers and random parts aside) lend each other their past. With cluster,
     /// advice for one tenant also depends on alike containers of others
     #[arg(long, value_enum, default_value_t = LikesOption::Namespace)]
     likes: LikesOption,

@@ -112,7 +112,7 @@ impl<'e> WorkloadReplay<'e> {
 
     /// Adds the hours before a decision to the past.
     fn advance(&mut self, now: Hour) {
-        let known = self.past.hours.last_key_value().map_or(Hour(0), |(last, _)| Hour(last.0 + 1));
+        let known = self.past.hours.last_key_value().map_or(Hour(0), |(last, _)| last.later(1));
         let new = self.whole.hours.range(known..now).map(|(hour, record)| (*hour, record.clone()));
         self.past.hours.extend(new);
     }

@@ -2,7 +2,7 @@
 //!
 //! A method that was chosen with one set of laws in sight is not judged by it alone. So there are further sets. Each was written down
 //! before the method that it judges was chosen, and is replayed to report, not to choose. The second set was in sight when the third one
-//! was written.
+//! was written, and all three when the fourth one was.
 
 /// What a stream does from day to day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,17 +62,19 @@ pub enum LawSet {
     Second,
     /// Other magnitudes again, and heavier tails.
     Third,
+    /// Other magnitudes again, between the others, and tails of CPU usage from nearly none to heavy.
+    Fourth,
 }
 
 impl LawSet {
     /// All sets.
-    pub const ALL: [Self; 3] = [Self::First, Self::Second, Self::Third];
+    pub const ALL: [Self; 4] = [Self::First, Self::Second, Self::Third, Self::Fourth];
 
     /// The kinds of streams that are judged with the set.
     pub const fn kinds(self) -> &'static [Kind] {
         match self {
             Self::First => Kind::ALL.split_at(Kind::ALL.len() - 1).0,
-            Self::Second | Self::Third => &Kind::ALL,
+            Self::Second | Self::Third | Self::Fourth => &Kind::ALL,
         }
     }
 
@@ -81,6 +83,7 @@ impl LawSet {
         match self {
             Self::First | Self::Second => 23,
             Self::Third => 4177,
+            Self::Fourth => 90_210,
         }
     }
 
@@ -90,6 +93,7 @@ impl LawSet {
             Self::First => "first",
             Self::Second => "second",
             Self::Third => "third",
+            Self::Fourth => "fourth",
         }
     }
 
@@ -98,6 +102,7 @@ impl LawSet {
             Self::First => &FIRST,
             Self::Second => &SECOND,
             Self::Third => &THIRD,
+            Self::Fourth => &FOURTH,
         }
     }
 }
@@ -226,4 +231,29 @@ static THIRD: Magnitudes = Magnitudes {
         (5.8, 0.031_104),
     ],
     replicas: &[1, 4, 2, 1, 10],
+};
+
+static FOURTH: Magnitudes = Magnitudes {
+    memory: (24.0 * MIB, 6.0 * GIB),
+    cpu: (3.0, 3000.0),
+    memory_spread: (0.008, 0.1),
+    // Exponents of the tail from 2 to 33.
+    cpu_spread: (0.03, 0.5),
+    shapes: &[0.9, 1.0, 1.3, 2.0],
+    amplitude: (0.2, 1.2),
+    weekly: (0.0, 0.8),
+    leak: (0.008, 0.1),
+    slopes: &[-0.04, -0.01, 0.0, 0.01, 0.025, 0.06],
+    slope_changes: 1.0 / 12.0,
+    rollouts: &[0.55, 0.8, 0.95, 1.1, 1.25, 1.8, 3.0],
+    rollout: 1.0 / 25.0,
+    shocks: &[1.1, 1.25, 1.6, 2.2, 3.5],
+    shock: 1.0 / 60.0,
+    family: 6,
+    restart: 1.0 / 6.0,
+    start: 1.8,
+    longest: 21.0 * 24.0,
+    // As in the second set, but most days have none.
+    spikes: &[(1.0, 0.7), (1.1, 0.15), (1.25, 0.075), (1.55, 0.0375), (2.15, 0.01875), (3.35, 0.01875)],
+    replicas: &[1, 3, 1, 2, 6],
 };

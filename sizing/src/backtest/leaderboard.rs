@@ -28,6 +28,8 @@ pub struct Entry {
     /// The engine's footprint where its curve has the same share of failures, divided by this footprint; `None` where its curve
     /// does not reach.
     pub curve_ratio: Option<f64>,
+    /// The highest of these ratios with all values of the policy times any of the factors that were replayed.
+    pub scaled_ratio: Option<f64>,
     /// Pinball loss at the asked level, percent of past usage.
     pub loss_pct: f64,
     /// Its difference from the engine's loss, with the paired interval; `None` for the engine.
@@ -49,15 +51,23 @@ struct Resource<'l> {
     world: &'l World,
 }
 
-/// A policy with its decisions.
-pub type Named<'l> = (&'l str, &'l Decisions);
+/// A policy.
+#[derive(Clone, Debug)]
+pub struct Contender<'l> {
+    /// Its name.
+    pub name: &'l str,
+    /// Its decisions.
+    pub decisions: &'l Decisions,
+    /// Its decisions with all values times a factor.
+    pub scaled: Vec<&'l Decisions>,
+}
 
 /// The leaderboard of memory limits. The first policy is the engine; `curve` are its decisions at other risks, and `changes_by` is
 /// the name of the policy that changes are measured by.
 pub fn memory(
     world: &World,
     asked: Risk,
-    policies: &[Named<'_>],
+    policies: &[Contender<'_>],
     curve: &[Decisions],
     changes_by: &str,
 ) -> Vec<Entry> {
@@ -76,7 +86,7 @@ pub fn memory(
 pub fn cpu(
     world: &World,
     asked: Risk,
-    policies: &[Named<'_>],
+    policies: &[Contender<'_>],
     curve: &[Decisions],
     changes_by: &str,
 ) -> Vec<Entry> {
@@ -96,13 +106,13 @@ fn ratio(parts: (f64, f64)) -> f64 {
 }
 
 impl Resource<'_> {
-    fn entries(&self, policies: &[Named<'_>], curve: &[Decisions], changes_by: &str) -> Vec<Entry> {
-        let totals: Vec<Outcome> = policies.iter().map(|(_, decisions)| decisions.total()).collect();
+    fn entries(&self, policies: &[Contender<'_>], curve: &[Decisions], changes_by: &str) -> Vec<Entry> {
+        let totals: Vec<Outcome> = policies.iter().map(|policy| policy.decisions.total()).collect();
         let rate = |outcome: &Outcome| {
             let (changes, decisions) = (self.changes)(outcome);
             part(changes as f64, decisions as f64)
         };
-        let by = policies.iter().zip(&totals).find(|((name, _), _)| *name == changes_by);
+        let by = policies.iter().zip(&totals).find(|(policy, _)| policy.name == changes_by);
         let by = by.map(|(_, total)| rate(total)).filter(|rate| *rate > 0.0);
         let point = |outcome: &Outcome| {
             let failed = (self.failed)(outcome).unwrap_or(0.0);
@@ -110,17 +120,22 @@ impl Resource<'_> {
         };
         let mut points: Vec<(f64, f64)> = curve.iter().map(|run| point(&run.total())).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let losses: Vec<Vec<(f64, f64)>> = policies.iter().map(|(_, run)| self.losses(run)).collect();
+        let losses: Vec<Vec<(f64, f64)>> =
+            policies.iter().map(|policy| self.losses(policy.decisions)).collect();
         let groups: Vec<usize> = (0..self.world.trace.groups.len()).collect();
-        let entry = |(place, ((name, decisions), total)): (usize, (&Named<'_>, &Outcome))| {
+        let ratio_at = |(failed, footprint): (f64, f64)| Some(part(at_risk(&points, failed)?, footprint));
+        let entry = |(place, (policy, total)): (usize, (&Contender<'_>, &Outcome))| {
+            let Contender { name, decisions, scaled } = policy;
             let (failed, footprint) = point(total);
-            let at = (place > 0).then(|| at_risk(&points, failed)).flatten();
+            let curve_ratio = (place > 0).then(|| ratio_at((failed, footprint))).flatten();
+            let ratios = scaled.iter().filter_map(|run| ratio_at(point(&run.total())));
             let by_group = decisions.by(&groups, groups.len());
             Entry {
                 policy: (*name).to_owned(),
                 failed_pct: 100.0 * failed,
                 footprint_ratio: footprint,
-                curve_ratio: at.map(|at| part(at, footprint)),
+                curve_ratio,
+                scaled_ratio: ratios.chain(curve_ratio).reduce(f64::max).filter(|_| place > 0),
                 loss_pct: 100.0 * ratio((self.loss)(total)),
                 difference: (place > 0).then(|| difference(&losses, place)).flatten(),
                 within_pct: within_pct(&by_group, self.asked, self.failed),
@@ -188,9 +203,14 @@ mod tests {
         let krr = PolicyChoice::Krr { floors: Floors::Off, kills: false };
         let runs = [1.0, 0.9, 1.2].map(|factor| Run { choice: krr, factor });
         let decisions = Replay::new(&world, at_level(0.05)).open(&runs);
-        let policies = [("same", &decisions[0]), ("tight", &decisions[1]), ("wide", &decisions[2])];
+        let contender = |(name, place): (&'static str, usize)| Contender {
+            name,
+            decisions: &decisions[place],
+            scaled: decisions.iter().collect(),
+        };
+        let policies = [("same", 0), ("tight", 1), ("wide", 2)].map(contender);
         let found = memory(&world, at_level(0.05), &policies, &decisions, "same");
-        assert_eq!((found[0].difference, found[0].curve_ratio), (None, None));
+        assert_eq!((found[0].difference, found[0].curve_ratio, found[0].scaled_ratio), (None, None, None));
         assert!(
             found[1].failed_pct > found[0].failed_pct && found[0].failed_pct >= found[2].failed_pct,
             "{found:?}"
@@ -198,6 +218,18 @@ mod tests {
         assert!((found[1].footprint_ratio / found[0].footprint_ratio - 0.9).abs() < 1e-9);
         // Each is a point of the curve itself.
         assert!((found[1].curve_ratio.unwrap() - 1.0).abs() < 1e-9);
+        assert!((found[1].scaled_ratio.unwrap() - 1.0).abs() < 1e-9);
+        // Of a policy and the same one scaled, the ratio that is worse for the engine.
+        let runs =
+            Replay::new(&world, at_level(0.05)).open(&[0.95, 1.1].map(|factor| Run { choice: krr, factor }));
+        let other = |place: usize, others: &[usize]| {
+            let scaled = others.iter().map(|other| &runs[*other]).collect();
+            let contender = Contender { name: "other", decisions: &runs[place], scaled };
+            memory(&world, at_level(0.05), &[policies[0].clone(), contender], &decisions, "same").remove(1)
+        };
+        let [low, high] = [0, 1].map(|place| other(place, &[]).curve_ratio.unwrap());
+        assert!(low != high);
+        assert_eq!(other(0, &[1]).scaled_ratio, Some(low.max(high)));
         let difference = found[1].difference.unwrap();
         assert!((difference.value - (found[1].loss_pct - found[0].loss_pct)).abs() < 1e-9);
         assert!(difference.low <= difference.value && difference.value <= difference.high);

@@ -144,7 +144,7 @@ impl<'e> PeakHistory<'e> {
     /// The peak that decides with the first `end` hours, of which `last` is the last one, observed or not.
     fn highest_at(&self, end: usize, last: Hour) -> Option<Weighted<'e>> {
         let hours = self.hours.get(..end)?;
-        let (faded, recent) = hours.split_at(self.before(Hour(last.0.saturating_sub(FADED))).min(end));
+        let (faded, recent) = hours.split_at(self.before(last.earlier(FADED)).min(end));
         let faded = faded.last().and_then(|it| hours.get(it.highest_faded as usize));
         let faded = faded.into_iter().flat_map(|it| it.with_weight(FADE_TO));
         faded.chain(recent.iter().flat_map(|it| it.weighted(last))).reduce(Weighted::higher)
@@ -167,8 +167,8 @@ impl<'e> PeakHistory<'e> {
 
     /// Mean number of pods in the last day of the first `end` hours, while any ran.
     fn pods(&self, end: usize) -> f64 {
-        let newest = end.checked_sub(1).and_then(|last| self.hours.get(last)).map(|it| it.hour.0);
-        let of_day = self.hours.iter().take(end).rev().take_while(|it| Some(it.hour.0 + DAY as u32) > newest);
+        let newest = end.checked_sub(1).and_then(|last| self.hours.get(last)).map_or(0, |it| it.hour.0);
+        let of_day = self.hours.iter().take(end).rev().take_while(|it| newest - it.hour.0 < DAY as u32);
         let (hours, pods) = of_day.fold((0.0, 0.0), |(hours, pods), it| (hours + 1.0, pods + it.pods));
         if hours > 0.0 { pods / hours } else { 0.0 }
     }
@@ -192,7 +192,7 @@ impl<'e> PeakHistory<'e> {
     pub fn trial_hours(&self) -> Vec<Hour> {
         let mut all: Vec<Hour> = Vec::new();
         for it in &self.hours {
-            let from = it.hour.0.saturating_sub(TRIAL_DAY - 1).next_multiple_of(TRIAL_STEP);
+            let from = it.hour.earlier(TRIAL_DAY - 1).0.next_multiple_of(TRIAL_STEP);
             let new = (from..=it.hour.0).step_by(TRIAL_STEP as usize).map(Hour);
             let last = all.last().copied();
             all.extend(new.filter(|at| last.is_none_or(|last| *at > last)));
@@ -213,7 +213,7 @@ impl<'e> PeakHistory<'e> {
 
     /// What followed in the day after the beginning of an hour. `None` if nothing was observed.
     pub fn outcome(&self, at: Hour) -> Option<Outcome<'e>> {
-        let end = Hour(at.0.saturating_add(TRIAL_DAY));
+        let end = at.later(TRIAL_DAY);
         let day = self.hours.get(self.before(at)..self.before(end)).filter(|day| !day.is_empty())?;
         let kills_before = |hour: Hour| self.kills.partition_point(|kill| kill.hour < hour);
         let kills = self.kills.get(kills_before(at)..kills_before(end)).unwrap_or_default();
@@ -224,7 +224,7 @@ impl<'e> PeakHistory<'e> {
     pub fn exceeded(&self, rule: Rule) -> Exceeded {
         let mut exceeded = Exceeded::default();
         let Some(last) = self.hours.last() else { return exceeded };
-        let is_over = |at: &Hour| at.0.saturating_add(TRIAL_DAY) <= last.hour.0.saturating_add(1);
+        let is_over = |at: &Hour| at.later(TRIAL_DAY) <= last.hour.later(1);
         for at in self.trial_hours().into_iter().take_while(is_over) {
             if let Some((trial, outcome)) = self.trial(at, rule).zip(self.outcome(at)) {
                 exceeded.add(trial.exceeds_reference(&outcome), TRIAL_WEIGHT);

@@ -96,7 +96,7 @@ impl Pools {
         let times: BTreeSet<Hour> = members.iter().flat_map(|member| member.history.trial_hours()).collect();
         times.into_iter().for_each(|now| pools.step(now, members));
         if let Some(last) = members.iter().filter_map(|member| member.history.last()).max() {
-            pools.step(Hour(last.0.saturating_add(1)), members);
+            pools.step(last.later(1), members);
         }
         pools.cpu.lend(of_cpu(members));
         pools
@@ -138,13 +138,14 @@ impl Pools {
     }
 
     fn judge(&mut self, now: Hour, members: &[Member<'_>]) {
-        while self.undecided.front().is_some_and(|step| step.at.0.saturating_add(TRIAL_DAY) <= now.0) {
+        while self.undecided.front().is_some_and(|step| step.at.later(TRIAL_DAY) <= now) {
             let Some(step) = self.undecided.pop_front() else { return };
             for member in members {
                 let Some(decided) = step.decided.get(&member.key) else { continue };
                 let Some(outcome) = member.history.outcome(step.at) else { continue };
                 let first = *self.first.get_or_insert(step.at);
-                let days = f64::from(step.at.0 + TRIAL_DAY - first.0) / f64::from(TRIAL_DAY);
+                let days =
+                    f64::from(step.at.later(TRIAL_DAY).0.saturating_sub(first.0)) / f64::from(TRIAL_DAY);
                 let Decided { trial, factor, levels } = *decided;
                 let (past, weight) = (&mut self.memory, self.weight);
                 let above = |level: f64| outcome.pods_above(trial.limit(level, factor));

@@ -39,6 +39,12 @@ pub enum Reason {
         days: f64,
         /// Accepted OOM kills per pod-day.
         risk: f64,
+        /// The price of a failure in the cluster. Level × factor × shape is the headroom, which has an upper bound.
+        level: f64,
+        /// The factor by the workload's own past and by its likes.
+        factor: f64,
+        /// The headroom at level one: the less, the larger the usage and the longer the history.
+        shape: f64,
     },
     /// The headroom was adjusted, because replayed recommendations would have failed more or less often than expected.
     Calibrated {
@@ -272,7 +278,7 @@ impl fmt::Display for Reason {
                     Ok(())
                 }
             }
-            Self::MemoryMargin { margin, days, risk } => {
+            Self::MemoryMargin { margin, days, risk, .. } => {
                 write!(
                     f,
                     "{} headroom, for at most one OOM kill in {:.0} pod-days on average over the cluster; history of {}",
@@ -294,7 +300,7 @@ impl fmt::Display for Reason {
                     let gap = if is_adjusted(*own) { "; " } else { "" };
                     write!(
                         f,
-                        "{gap}headroom × {likes:.2}: usage of its likes (the same container name, {likes_days:.0} days) rose {} than that \
+                        "{gap}headroom × {likes:.2}: usage of its likes (the same image and container name, {likes_days:.0} days) rose {} than that \
                          of all workloads",
                         often(*likes)
                     )?;
@@ -370,7 +376,7 @@ impl fmt::Display for Reason {
             ),
             Self::CpuLikes { likes_days, days } => write!(
                 f,
-                "CPU usage of its likes (the same container name) counts as {} beside {} of its own; how much it counts is learned from past days",
+                "CPU usage of its likes (the same image and container name) counts as {} beside {} of its own; how much it counts is learned from past days",
                 span(*likes_days),
                 span(*days)
             ),

@@ -119,19 +119,19 @@ impl JudgedDays {
         };
         let (mut past, mut day) = (usage(), usage());
         let (mut judged, mut number) = (Vec::new(), None);
-        let end = evidence.hours.last_key_value().map_or(0, |(last, _)| last.0.saturating_add(1));
+        let end = evidence.hours.last_key_value().map_or(Hour(0), |(last, _)| last.later(1));
         for (hour, record) in &evidence.hours {
             let this = hour.0 / DAY;
             if let Some(before) = number.filter(|before| *before != this) {
-                judged.extend(judge(&past, &day, Hour((before + 1) * DAY)));
+                judged.extend(judge(&past, &day, Hour(before * DAY).later(DAY)));
                 past.add(&std::mem::replace(&mut day, usage()));
             }
             number = Some(this);
             day.record(&of_request, record);
         }
         // The last day counts when it is over.
-        if end.is_multiple_of(DAY) {
-            judged.extend(judge(&past, &day, Hour(end)));
+        if end.0.is_multiple_of(DAY) {
+            judged.extend(judge(&past, &day, end));
         }
         past.add(&day);
         Self { days: judged, all: Bins::new(&past.windows), window_millis: of_request.millis }

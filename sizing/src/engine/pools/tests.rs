@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -105,6 +107,26 @@ proptest! {
     }
 
     #[test]
+    fn a_history_at_the_end_of_all_hours_is_like_any_other(all in cluster(), to_the_end in 0..30_u32) {
+        let advice = |all: &[Evidence]| {
+            let pools = Pools::new(&members(all), Rule::FITTED, SCOPE);
+            all.iter().map(|evidence| {
+                let pool = pools.of(evidence);
+                let usage = cpu::RequestUsage::new(evidence);
+                let risk = Profile::Standard.risk();
+                let memory = memory::size(evidence, Rule::FITTED, risk, pool.memory).map(|it| it.bytes);
+                (memory, cpu::size(&usage, Rule::FITTED, risk, &pool.cpu).map(|it| it.cores))
+            }).collect::<Vec<_>>()
+        };
+        let now = later(&all, 0);
+        prop_assert_eq!(advice(&later(&all, (u32::MAX - 300) / 24 * 24)), advice(&now));
+        // There, the day after the last decisions ends beyond the last hour.
+        let last = all.iter().filter_map(Evidence::span).map(|(_, last)| last.0).max().unwrap();
+        let at_the_end = advice(&later(&all, u32::MAX - to_the_end - last));
+        prop_assert!(at_the_end.iter().all(|(bytes, cores)| bytes.is_some_and(f64::is_finite) && cores.is_some_and(f64::is_finite)));
+    }
+
+    #[test]
     fn a_lower_risk_never_gets_a_lower_limit(all in cluster(), risk in 0.0001..0.5_f64, part in 0.01..1.0_f64) {
         let pools = Pools::new(&members(&all), Rule::FITTED, SCOPE);
         for evidence in &all {
@@ -121,6 +143,21 @@ proptest! {
             prop_assert!((0.0..=1.0).contains(&low) && high <= low * (1.0 + 1e-9), "{low} {high}");
         }
     }
+}
+
+/// The same containers so many hours later, with CPU usage.
+fn later(all: &[Evidence], hours: u32) -> Vec<Evidence> {
+    let moved = |evidence: &Evidence| {
+        let mut moved = Evidence { hours: BTreeMap::new(), ..evidence.clone() };
+        for (hour, record) in &evidence.hours {
+            let used = record.highest().map_or(0, |peak| peak.bytes / MIB);
+            let record_later = moved.hour(Hour(hour.0 + hours));
+            *record_later = record.clone();
+            record_later.cpu.record(used as f64 / 1000.0, 36_000);
+        }
+        moved
+    };
+    all.iter().map(moved).collect()
 }
 
 /// Workloads that double their usage together in every fourth of so many hours.

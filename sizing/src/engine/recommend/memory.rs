@@ -148,6 +148,9 @@ fn explain(input: &Input<'_>, reasons: &mut Vec<Reason>) {
         margin: sized.margin,
         days: sized.days,
         risk: policy.risk.oom_kills,
+        level: sized.level,
+        factor: sized.factors.product(),
+        shape: sized.shape,
     });
     let Factors { own, likes } = sized.factors;
     if (own - 1.0).abs() >= 0.01 || (likes - 1.0).abs() >= 0.01 {
