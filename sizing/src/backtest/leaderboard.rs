@@ -54,9 +54,7 @@ struct Resource<'l> {
 /// A policy.
 #[derive(Clone, Debug)]
 pub struct Contender<'l> {
-    /// Its name.
     pub name: &'l str,
-    /// Its decisions.
     pub decisions: &'l Decisions,
     /// Its decisions with all values times a factor.
     pub scaled: Vec<&'l Decisions>,

@@ -142,7 +142,7 @@ fn a_watermark_from_before_the_agent_is_no_usage_of_its_first_hour() {
                 node.memory(key, usage * MIB, cache * MIB, (before + more) * MIB);
                 node.second(8.0);
             }
-            let evidence = only(node.finish(9.0))?;
+            let evidence = merged(node.finish(9.0))?;
             let earlier = evidence.earlier_peak.as_ref().map(|peak| (peak.bytes, peak.at));
             same(&earlier, &Some((before * MIB, START as u64 + 7)))?;
             // A watermark that rises is usage, but for the cache.
@@ -162,9 +162,8 @@ fn a_cgroup_that_never_had_a_task_used_nothing() {
         node.cpu(key, 0, f64::from(second));
         node.second(f64::from(second));
     }
-    let evidence = node.finish(21.0);
-    let [one] = &evidence[..] else { panic!("{evidence:?}") };
-    let record = record(one);
+    let one = merged(node.finish(21.0)).unwrap();
+    let record = record(&one);
     assert!(record.observed >= 19, "{}", record.observed);
     assert_eq!(record.highest().map(|peak| peak.bytes), Some(0));
     let totals = &one.pods["sandboxed-1"];
