@@ -42,9 +42,8 @@ fn result(log: &str) -> Option<i32> {
 }
 
 fn is_panic(line: &str) -> bool {
-    ["Kernel panic - not syncing", "Oops: ", "BUG: unable to handle", "BUG: kernel NULL pointer"]
-        .iter()
-        .any(|sign| line.contains(sign) && is_kernel_line(line))
+    let signs = ["Kernel panic - not syncing", "Oops: ", "BUG: unable to handle", "BUG: kernel NULL pointer"];
+    kernel_message(line).is_some_and(|message| signs.iter().any(|sign| message.contains(sign)))
 }
 
 /// Whether the log may show a breakpoint that was not there any more. Linux patches its code with temporary breakpoints. If qemu
@@ -52,13 +51,15 @@ fn is_panic(line: &str) -> bool {
 /// oops, or the kernel returns to the same instruction, and the CPU runs the same translated code, forever.
 pub(crate) fn stale_breakpoint(log: &str) -> bool {
     let signs = ["Oops: int3: ", "Kernel panic - not syncing: RCU Stall"];
-    log.lines().any(|line| is_kernel_line(line) && signs.iter().any(|sign| line.contains(sign)))
+    log.lines().filter_map(kernel_message).any(|message| signs.iter().any(|sign| message.contains(sign)))
 }
 
-/// Kernel messages have a time stamp: `[    1.234567] …`.
-fn is_kernel_line(line: &str) -> bool {
-    line.trim_start().strip_prefix('[').is_some_and(|rest| {
-        rest.trim_start().split_once(']').is_some_and(|(stamp, _)| stamp.parse::<f64>().is_ok())
+/// The kernel's message in a line, after its time stamp: `[    1.234567] …`. Output of the command can stand before it, as both write
+/// to the console.
+fn kernel_message(line: &str) -> Option<&str> {
+    line.match_indices('[').find_map(|(at, _)| {
+        let (stamp, message) = line.get(at + 1..)?.split_once("] ")?;
+        stamp.trim_start().parse::<f64>().is_ok().then_some(message)
     })
 }
 
@@ -93,6 +94,7 @@ mod tests {
     fn a_stale_breakpoint_is_an_oops_or_stands_still() {
         assert!(stale_breakpoint("[    9.5] Oops: int3: 0000 [#1] PREEMPT SMP\r\n"));
         assert!(stale_breakpoint("ok\r\n[   88.606688] Kernel panic - not syncing: RCU Stall\r\n"));
+        assert!(stale_breakpoint("test a_name[1] ... [   70.986328] Oops: int3: 0000 [#1] PREEMPT SMP\r\n"));
         assert!(!stale_breakpoint("[    9.5] Oops: 0002 [#1] PREEMPT SMP\r\n"));
         assert!(!stale_breakpoint("a test printed Oops: int3: 0000\r\n"));
     }
@@ -111,6 +113,8 @@ mod tests {
         );
         let oopsed = format!("[   12.000001] Oops: 0000 [#1] PREEMPT SMP\n{done}");
         assert!(matches!(judge(&oopsed, End::PoweredOff), Verdict::Panicked(_)));
+        let after_a_name = format!("test a_name ... {oopsed}");
+        assert!(matches!(judge(&after_a_name, End::PoweredOff), Verdict::Panicked(_)));
     }
 
     #[test]
