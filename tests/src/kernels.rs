@@ -189,7 +189,7 @@ is emulated.
 
 With a thread for each CPU, the emulator (qemu 7.2) may go on to run a breakpoint that the kernel has removed, after the kernel has patched its code. Linux 6.12 then stops with an oops, and Linux 6.1 stands still.
 No eBPF program is needed for that: while `kernel.sched_schedstats` was switched on and off, 6.1 stood still after 18 and after 329 times, and 6.12 stopped after 24; with one thread for all CPUs nothing happened in
-432 times. So a guest that stands still ends after three minutes, and the run is repeated with one thread. A guest with 6.1 once stood still while the run queue was traced, most likely for this reason. It has been traced there
+432 times. So guests run with one thread, and one that stands still ends after three minutes. A guest with 6.1 once stood still while the run queue was traced, most likely for this reason. It has been traced there
 since for 13 minutes in one go, over 310,000 context switches and 2,974 cgroups that came and went.
 ";
 

@@ -110,9 +110,9 @@ impl Qemu {
     pub(crate) fn boot(&self, boot: &Boot<'_>, log: &Path, timeout: Duration) -> Result<End> {
         fs::write(log, "").with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = self.command()?;
-        // Emulation works everywhere; KVM is often present but broken on nested hosts.
-        let threads = if boot.single_thread { "tcg,thread=single" } else { "tcg,thread=multi" };
-        command.args(["-accel", threads]);
+        // Emulation works everywhere; KVM is often present but broken on nested hosts. With a thread per CPU, qemu 7.2 may run a
+        // breakpoint from translated code after Linux, which patches its code with temporary ones, has removed it.
+        command.args(["-accel", "tcg,thread=single"]);
         match self.arch {
             Arch::Amd64 => command.args(["-cpu", "max"]),
             // The architecture's pointer authentication takes most of the time if it is emulated.
@@ -141,8 +141,6 @@ pub(crate) struct Boot<'a> {
     pub(crate) initramfs: &'a Path,
     pub(crate) cpus: u32,
     pub(crate) memory_mib: u32,
-    /// Emulate all CPUs on one thread: slower, but no CPU runs code that another one has just changed.
-    pub(crate) single_thread: bool,
 }
 
 /// A guest that stands still ends then, instead of at its timeout. A guest in the background may get no CPU time for a minute.

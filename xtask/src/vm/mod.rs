@@ -193,7 +193,7 @@ impl Guest {
     }
 
     /// Boots a kernel of the series and runs the command on it. The serial log is in `target/vm/<name>.log`.
-    fn boot(&self, series: Series, single_thread: bool) -> Result<Run> {
+    fn boot(&self, series: Series) -> Result<Run> {
         let started = Instant::now();
         let qemu = Qemu::ensure(self.arch)?;
         let kernel = Kernel { series, arch: self.arch };
@@ -218,13 +218,8 @@ impl Guest {
         files.write(&mut archive)?;
         fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
         let log_path = folder.join(format!("{name}.log"));
-        let boot = Boot {
-            kernel: &kernel.image,
-            initramfs: &initramfs,
-            cpus: 2,
-            memory_mib: self.memory_mib,
-            single_thread,
-        };
+        let boot =
+            Boot { kernel: &kernel.image, initramfs: &initramfs, cpus: 2, memory_mib: self.memory_mib };
         let end = qemu.boot(&boot, &log_path, self.timeout)?;
         let log = fs::read(&log_path).with_context(|| format!("cannot read {}", log_path.display()))?;
         let log = String::from_utf8_lossy(&log).into_owned();
@@ -262,22 +257,15 @@ impl Guest {
         let mut guest = self.clone();
         guest.command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let name = self.name_on(Kernel { series, arch: self.arch });
-        let mut run = guest.boot(series, false)?;
-        let mut printed = String::new();
-        if verdict::stale_breakpoint(&run.log) {
-            printed.push_str(&format!(
-                "vm {name}: qemu may have run a breakpoint that the kernel had already removed; trying again with one thread\n"
-            ));
-            run = guest.boot(series, true)?;
-        }
+        let run = guest.boot(series)?;
         let output: String = verdict::output_of_command(&run.log).join("\n") + "\n";
         let seconds = run.elapsed.as_secs_f64();
         if run.verdict == Verdict::Exited(0) {
-            println!("{printed}{output}vm {name}: passed ({seconds:.1} s)");
+            println!("{output}vm {name}: passed ({seconds:.1} s)");
             return Ok(libtest::Run { outcome: Ok(()), output });
         }
         // In one piece: other guests print at the same time.
-        println!("{printed}{}", run.log);
+        println!("{}", run.log);
         // After a panic the list of failures says nothing.
         let output = if matches!(run.verdict, Verdict::Exited(_)) { output } else { String::new() };
         let reason = match run.verdict {

@@ -46,14 +46,6 @@ fn is_panic(line: &str) -> bool {
     kernel_message(line).is_some_and(|message| signs.iter().any(|sign| message.contains(sign)))
 }
 
-/// Whether the log may show a breakpoint that was not there any more. Linux patches its code with temporary breakpoints. If qemu
-/// emulates each CPU on its own thread, a CPU may run a breakpoint from translated code after the kernel has removed it. That is an
-/// oops, or the kernel returns to the same instruction, and the CPU runs the same translated code, forever.
-pub(crate) fn stale_breakpoint(log: &str) -> bool {
-    let signs = ["Oops: int3: ", "Kernel panic - not syncing: RCU Stall"];
-    log.lines().filter_map(kernel_message).any(|message| signs.iter().any(|sign| message.contains(sign)))
-}
-
 /// The kernel's message in a line, after its time stamp: `[    1.234567] …`. Output of the command can stand before it, as both write
 /// to the console.
 fn kernel_message(line: &str) -> Option<&str> {
@@ -88,15 +80,6 @@ mod tests {
         let log = "boot\r\n@@SNUG-BEGIN\r\n@@SNUG-RESULT 0\r\n\r\n@@SNUG-RESULT 101\r\n";
         assert_eq!(judge(log, End::PoweredOff), Verdict::Exited(101));
         assert_eq!(judge("@@SNUG-RESULT 0\n", End::PoweredOff), Verdict::Exited(0));
-    }
-
-    #[test]
-    fn a_stale_breakpoint_is_an_oops_or_stands_still() {
-        assert!(stale_breakpoint("[    9.5] Oops: int3: 0000 [#1] PREEMPT SMP\r\n"));
-        assert!(stale_breakpoint("ok\r\n[   88.606688] Kernel panic - not syncing: RCU Stall\r\n"));
-        assert!(stale_breakpoint("test a_name[1] ... [   70.986328] Oops: int3: 0000 [#1] PREEMPT SMP\r\n"));
-        assert!(!stale_breakpoint("[    9.5] Oops: 0002 [#1] PREEMPT SMP\r\n"));
-        assert!(!stale_breakpoint("a test printed Oops: int3: 0000\r\n"));
     }
 
     #[test]
