@@ -13,8 +13,8 @@
 //! than any before, which is large while little is known. And since the accepted risk is a share of each workload's CPU
 //! time, small containers have a lower `λ` ([`Forecast::accepted`]): that costs next to nothing.
 //!
-//! The CPU time above the quantile is `λ` times the mean excess. On real containers the mean excess is two fifths of the
-//! mean usage ([`Rule::excess`]), so `λ = 2.5ε` keeps the share of CPU time above the request at `ε`. Where the past days of
+//! The CPU time above the quantile is `λ` times the mean excess. On real containers the mean excess is a third of the
+//! mean usage ([`Rule::excess`]), so `λ = 3ε` keeps the share of CPU time above the request at `ε`. Where the past days of
 //! the cluster show something else, [`replay`] corrects `λ`: by conformal risk control on the mean loss itself, on all days that were ever judged.
 //! And where a container's own past says little, its likes lend a little of theirs, as much as has helped on past days (`cluster.rs`).
 //!

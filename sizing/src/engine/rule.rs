@@ -22,5 +22,5 @@ impl Default for Rule {
 
 impl Rule {
     /// The constants in use.
-    pub const FITTED: Self = Self { relative: 0.025, absolute: 24.0 * 1024.0 * 1024.0, excess: 0.4 };
+    pub const FITTED: Self = Self { relative: 0.025, absolute: 24.0 * 1024.0 * 1024.0, excess: 1.0 / 3.0 };
 }

@@ -10,12 +10,15 @@
 //! of VPA without floors. To wait until usage was above a limit cost 1 to 4 % more memory at the same risk, because all other values had
 //! to be higher for it.
 //!
-//! A value is lowered when the saving is large: at least a quarter, and a larger share of small values, of CPU requests up to three quarters.
+//! A value is lowered when the saving is large: at least a quarter of a memory limit and 35 % of a CPU request, and a larger share of small
+//! values, of CPU requests up to three quarters. Requests lowered at a quarter changed 1.4 to 1.6 times as often as at 35 %, at the same footprint for
+//! the same risk on one cluster, and 1 % less on the other.
 
 use super::reason::Confidence;
 
-/// Smallest share that lowering must save.
-const MIN_SAVING: f64 = 0.25;
+/// Smallest share that lowering a memory limit must save, and a CPU request: as history grows, requests fall for days.
+const MIN_MEMORY_SHARE: f64 = 0.25;
+const MIN_CPU_SHARE: f64 = 0.35;
 /// Usage at which lowering must save 30 %. The share falls with the square root of usage, as headroom does.
 const MEMORY_SIZE: f64 = 1024.0 * 1024.0 * 1024.0;
 const MEMORY_SAVING: f64 = 0.3;
@@ -35,7 +38,7 @@ const CPU_CHANGE: f64 = 0.12;
 /// `failed` the lowest limit that OOM kills allow. `risk` is that at `set`, as a part of the asked one.
 pub fn keeps_memory(set: f64, wanted: f64, used: f64, failed: f64, risk: f64) -> bool {
     let saving = MEMORY_SAVING * (MEMORY_SIZE / used.max(1.0)).sqrt();
-    let lowest = set * (1.0 - saving.clamp(MIN_SAVING, MAX_MEMORY_SAVING));
+    let lowest = set * (1.0 - saving.clamp(MIN_MEMORY_SHARE, MAX_MEMORY_SAVING));
     let is_enough = wanted < set * (1.0 + MIN_MEMORY_RAISE) || risk <= MAX_RISK;
     set >= used && set >= failed && wanted >= lowest && is_enough
 }
@@ -44,7 +47,7 @@ pub fn keeps_memory(set: f64, wanted: f64, used: f64, failed: f64, risk: f64) ->
 pub fn keeps_cpu(set: f64, wanted: f64) -> bool {
     let change = CPU_CHANGE * (1000.0 / wanted.max(1.0)).sqrt();
     wanted <= set * (1.0 + change.clamp(CPU_RAISE, MAX_CPU_RAISE))
-        && wanted >= set * (1.0 - change.clamp(MIN_SAVING, MAX_CPU_SAVING))
+        && wanted >= set * (1.0 - change.clamp(MIN_CPU_SHARE, MAX_CPU_SAVING))
 }
 
 /// The largest share by which a value is lowered at once, with a low, a medium and a high confidence.
@@ -113,8 +116,8 @@ mod tests {
 
     #[test]
     fn cpu_is_kept_within_a_band() {
-        assert!(keeps_cpu(1000.0, 1110.0) && keeps_cpu(1000.0, 760.0));
-        assert!(!keeps_cpu(1000.0, 1130.0) && !keeps_cpu(1000.0, 740.0));
+        assert!(keeps_cpu(1000.0, 1110.0) && keeps_cpu(1000.0, 660.0));
+        assert!(!keeps_cpu(1000.0, 1130.0) && !keeps_cpu(1000.0, 640.0));
         // Ten millicores: the double is a change, and a fifth.
         assert!(
             keeps_cpu(10.0, 17.0) && !keeps_cpu(10.0, 21.0) && keeps_cpu(10.0, 3.0) && !keeps_cpu(10.0, 2.0)

@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn without_days_the_prior_decides_and_with_many_what_was_seen() {
         let prior = RequestReplay::default().level(0.01, RULE);
-        assert!((prior - 0.025).abs() < 1e-12);
+        assert!((prior - 0.03).abs() < 1e-12);
         let level = |factor, days| lost(factor, days).level(0.01, RULE) / prior;
         assert!((level(1.0, 500) - 1.0).abs() < 1e-3);
         // As many days as the prior: the mean of both.

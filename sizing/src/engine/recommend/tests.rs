@@ -72,7 +72,7 @@ fn a_steady_container_by_hand() {
     assert!((sized.factors.own - (1.0 + 13.0 * 0.07_f64).powf(-0.5)).abs() < 0.001, "{sized:?}");
     assert_eq!(said.values.memory_limit, Some(144 * MIB));
     assert_eq!(said.values.memory_request, said.values.memory_limit);
-    // The bucket of a tenth of a core is (96.4, 105.1] millicores; the request lies 99.2 % up in it, and the next step is 110.
+    // The bucket of a tenth of a core is (96.4, 105.1] millicores; the request lies 98.6 % up in it, and the next step is 110.
     assert_eq!((said.values.cpu_request, said.values.cpu_limit), (Some(110), None));
     assert_eq!(said.confidence, Confidence::High);
     let text: Vec<String> = said.reasons.iter().map(ToString::to_string).collect();
@@ -82,7 +82,7 @@ fn a_steady_container_by_hand() {
             "highest memory usage 100 MiB in web-100",
             "42 % headroom, for at most one OOM kill in 400 pod-days on average over the cluster; history of 14.0 pod-days",
             "headroom × 0.72: usage of this workload rose above its past less often than that of its likes",
-            "a CPU request of 106m: 0.29 % of the next day's CPU time is expected above it, with a chance of 1.4 % of usage above all before; so far usage exceeded it 0.81 % of the time, by 0.00 % of all CPU time (windows of 60 s over 14.0 pod-days)",
+            "a CPU request of 105m: 0.48 % of the next day's CPU time is expected above it, with a chance of 1.0 % of usage above all before; so far usage exceeded it 1.4 % of the time, by 0.00 % of all CPU time (windows of 60 s over 14.0 pod-days)",
             "asked: 1.0 % of CPU time above requests, as an average over workloads; no past day of this cluster is judged yet, so the prior (other clusters) decides",
             "no CPU limit: a request guarantees CPU under contention, a limit only throttles",
         ]
