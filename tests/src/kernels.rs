@@ -193,10 +193,10 @@ What the agent reports on stock kernels of Debian, in virtual machines. `cargo x
 kernels 6.1 and 6.12 are compared with it, and a difference is a failure. Kernels without BTF (`/sys/kernel/btf/vmlinux`) have no programs at all: everything comes from files.
 
 Before Linux 6.1 no program can walk the cgroups, so all values of cgroups come from files. The other programs work: creations and removals are seen at once, as are exits of init processes,
-OOM kills with victim and limit, and traffic and TCP connections by container, which need cgroup v2. Final records are not used there, because nothing has verified the fields that they are read from.
+OOM kills with victim and limit, and traffic and TCP connections by container, which need cgroup v2. Final records are not used there, because nothing has verified the fields that they are read from: a container that lives between two readings has its start and end there, and no usage.
 
 Most of these guests have cgroup v2 alone, as most nodes do. In each run of all checks, all kernel tests run on 6.1 and 6.12, with containers of runc, as they do on the host. The
-tests of the agent as a process run there by `cargo xtask kernels --system`, but for [some](#tests-on-hosts-alone). Times and costs are measured on hosts, too: the processor of a guest is emulated.
+tests of the agent as a process run there by `cargo xtask kernels --system`, but for [some](#tests-on-hosts-alone); what they wait for may take six times as long. Times and costs are measured on hosts, too: the processor of a guest is emulated.
 
 With a thread for each CPU, the emulator (qemu 7.2) may go on to run a breakpoint that the kernel has removed, after the kernel has patched its code. Linux 6.12 then stops with an oops, and Linux 6.1 stands still.
 No eBPF program is needed for that: while `kernel.sched_schedstats` was switched on and off, 6.1 stood still after 18 and after 329 times, and 6.12 stopped after 24; with one thread for all CPUs nothing happened in
