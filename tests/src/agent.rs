@@ -16,7 +16,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
-use crate::exposition::{self, Page};
+use crate::{
+    exposition::{self, Page},
+    kernels::KERNEL_VARIABLE,
+};
 
 /// Environment variable with the path of the agent to test; default: the debug build beside the test.
 pub const BINARY_VARIABLE: &str = "SNUG_AGENT_BIN";
@@ -24,7 +27,12 @@ pub const BINARY_VARIABLE: &str = "SNUG_AGENT_BIN";
 /// Time limit for an agent to be ready or to exit.
 const START: Duration = Duration::from_secs(20);
 
-/// Repeats the attempt until it has a result.
+/// How many times as long a wait may take: the processor of a guest is emulated.
+fn patience() -> u32 {
+    if env::var_os(KERNEL_VARIABLE).is_some() { 6 } else { 1 }
+}
+
+/// Repeats the attempt until it has a result, in a guest for longer.
 ///
 /// # Errors
 /// When `attempt` fails, or has no result after `within`.
@@ -33,7 +41,7 @@ pub fn eventually<T>(
     what: &str,
     mut attempt: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    let end = Instant::now() + within;
+    let end = Instant::now() + within * patience();
     loop {
         if let Some(result) = attempt()? {
             return Ok(result);
@@ -182,9 +190,9 @@ impl Process {
     /// Waits for its end.
     ///
     /// # Errors
-    /// When it is still there after `within`.
+    /// When it is still there after `within`, in a guest after longer.
     pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
-        let end = Instant::now() + within;
+        let end = Instant::now() + within * patience();
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
@@ -292,7 +300,7 @@ impl Agent {
     pub fn request(&self, path: &str, headers: &[(&str, &str)]) -> Result<ureq::http::Response<ureq::Body>> {
         let client: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(20)))
+            .timeout_global(Some(Duration::from_secs(20) * patience()))
             .build()
             .into();
         let mut request = client.get(format!("http://{}{path}", self.address));

@@ -65,7 +65,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Builds the program that lists targets and writes their samples, with the features of the whole workspace as tests do.
 fn program(object: &Path) -> Result<PathBuf> {
     let mut build = command::cargo();
-    build.args(["build", "--workspace", "--bin", "snug-fuzz"]).env(OBJECT_VARIABLE, object);
+    // Dependencies have the features of tests only if a test is built, too.
+    build.args(["build", "--workspace", "--bin", "snug-fuzz", "--test", "fuzz"]).env(OBJECT_VARIABLE, object);
     command::run(&mut build)?;
     Ok(workspace::target_dir().join(toolchain::host_target()).join("debug/snug-fuzz"))
 }

@@ -119,10 +119,28 @@ fn layout_of(mounts: &str) -> CgroupLayout {
     }
 }
 
-/// Frequency of the time-stamp counter in kHz, from the kernel log.
+/// Frequency of the time-stamp counter in kHz: from the kernel log, or from `/proc/cpuinfo`, because the log keeps the first lines
+/// only until it has many others.
 pub(crate) fn tsc_khz() -> Option<u64> {
-    let output = std::process::Command::new("dmesg").output().ok()?;
-    tsc_of(&String::from_utf8_lossy(&output.stdout))
+    let of_log = |program: &str, arguments: &[&str]| {
+        let output = std::process::Command::new(program).args(arguments).output().ok()?;
+        tsc_of(&String::from_utf8_lossy(&output.stdout))
+    };
+    of_log("dmesg", &[])
+        .or_else(|| of_log("journalctl", &["--dmesg", "--boot", "--output=cat"]))
+        .or_else(|| tsc_of_cpu(&fs::read_to_string("/proc/cpuinfo").ok()?))
+}
+
+/// From `/proc/cpuinfo` of a machine that does not measure at which frequency a CPU runs: there it shows the counter's. So do most
+/// virtual machines.
+fn tsc_of_cpu(cpuinfo: &str) -> Option<u64> {
+    let row = |name: &str| {
+        let (_, value) =
+            cpuinfo.lines().filter_map(|line| line.split_once(':')).find(|row| row.0.trim() == name)?;
+        Some(value.trim())
+    };
+    let flags: Vec<&str> = row("flags")?.split(' ').collect();
+    (flags.contains(&"constant_tsc") && !flags.contains(&"aperfmperf")).then(|| khz(row("cpu MHz")?))?
 }
 
 /// From the last line `tsc: Detected 2500.014 MHz …` or `tsc: Refined TSC clocksource calibration: 2499.998 MHz`.
@@ -133,7 +151,12 @@ fn tsc_of(log: &str) -> Option<u64> {
     })?;
     let words: Vec<&str> = line.split_whitespace().collect();
     let unit = words.iter().position(|word| *word == "MHz")?;
-    let (mhz, thousandths) = words.get(unit.checked_sub(1)?)?.split_once('.')?;
+    khz(words.get(unit.checked_sub(1)?)?)
+}
+
+/// `2499.998` MHz.
+fn khz(text: &str) -> Option<u64> {
+    let (mhz, thousandths) = text.split_once('.')?;
     let khz: u64 = format!("{thousandths:0<3}").get(..3)?.parse().ok()?;
     mhz.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(khz)
 }
@@ -200,6 +223,16 @@ mod tests {
         let refined = format!("{log}[    2.0] tsc: Refined TSC clocksource calibration: 2499.99 MHz\n");
         assert_eq!(tsc_of(&refined), Some(2_499_990));
         assert_eq!(tsc_of("nothing"), None);
+    }
+
+    #[test]
+    fn a_cpu_whose_frequency_is_measured_does_not_show_that_of_its_tsc() {
+        let cpu =
+            |flags: &str| format!("flags\t\t: fpu tsc {flags}\ncpu MHz\t\t: 2596.134\n\nflags\t: fpu\n");
+        assert_eq!(tsc_of_cpu(&cpu("constant_tsc hypervisor")), Some(2_596_134));
+        for other in [&*cpu("constant_tsc aperfmperf"), &*cpu(""), "flags : constant_tsc\n", ""] {
+            assert_eq!(tsc_of_cpu(other), None, "{other}");
+        }
     }
 
     #[test]

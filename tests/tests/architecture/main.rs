@@ -3,6 +3,7 @@
 
 mod arrows;
 mod docs;
+mod kernels;
 mod layers;
 mod planted;
 mod reliability;

@@ -36,7 +36,8 @@ impl Busy {
         // The largest process is killed.
         assert_eq!(greedy.run(&Job::Touch { bytes: 256 * MIB }), None, "it should have been killed");
         drop(greedy);
-        // Multi-generational LRU counts new pages as active, until the limit makes it age them.
+        // The kill has emptied the oldest generations of multi-generational LRU. From then on Linux 7.3 counts new pages as active,
+        // until the limit makes it age them.
         until("inactive file cache", Duration::from_secs(60), || {
             worker.run(&Job::Cache { file: cached.path.clone(), bytes: 16 * MIB }).unwrap();
             let stat = cgroup.memory_file("memory.stat", "memory.stat");

@@ -17,7 +17,7 @@ use snug_tests::{
     worker::{Job, Worker},
 };
 
-use crate::driver::{Driver, values_of};
+use crate::driver::{Driver, values_of, workload_of};
 
 const MIB: u64 = 1 << 20;
 
@@ -87,15 +87,20 @@ fn this_kernel_has_what_the_page_says_and_programs_keep_their_budget() {
     }
 }
 
-/// Before Linux 6.1: the programs that do not walk cgroups report what they see, and values come from files.
-#[test]
-fn without_the_iterator_programs_report_kills_exits_and_traffic() {
+/// A kernel before Linux 6.1; others have the iterator, and other tests run all programs.
+fn host_without_iterator() -> Option<Host> {
     let version = procfs::sys::kernel::Version::current().unwrap();
     if (version.major, version.minor) >= (6, 1) {
-        println!("skipped: this kernel has the iterator, and other tests run all programs");
-        return;
+        println!("skipped: this kernel has the iterator");
+        return None;
     }
-    let Some(host) = required(Host::any()) else { return };
+    required(Host::any())
+}
+
+/// Values come from files, and the programs that do not walk cgroups report what they see.
+#[test]
+fn without_the_iterator_programs_report_kills_exits_and_traffic() {
+    let Some(host) = host_without_iterator() else { return };
     let mut driver = Driver::as_far_as_supported(&["--source", "kernel"]);
     driver.round();
     let cgroup = Cgroup::new(&host, "no-iterator");
@@ -119,4 +124,23 @@ fn without_the_iterator_programs_report_kills_exits_and_traffic() {
         assert_eq!(kill.pid, init.pid());
         assert_eq!(end.termination.as_ref().unwrap().reason, TerminationReason::OomKilled, "{end:?}");
     }
+}
+
+/// Its final record is not used, because no live cgroup verifies the fields that the program reads.
+#[test]
+fn without_the_iterator_a_container_between_two_readings_is_counted_without_usage() {
+    let Some(host) = host_without_iterator() else { return };
+    let mut driver = Driver::as_far_as_supported(&["--source", "kernel"]);
+    driver.round();
+    let cgroup = Cgroup::new(&host, "between-readings");
+    let mut worker = Worker::start_in(&cgroup);
+    worker.run(&Job::Spin { cpu_ms: 60, threads: 1 }).unwrap();
+    worker.kill();
+    cgroup.remove();
+    let workload = until("its end is counted", Duration::from_secs(10), || {
+        let workload = workload_of(&driver.round(), cgroup.path());
+        (workload.containers_ended > 0).then_some(workload)
+    });
+    assert_eq!((workload.containers_started, workload.containers_ended), (1, 1), "{workload:?}");
+    assert_eq!((workload.cpu_ns, workload.memory_peak_bytes), (0, 0), "{workload:?}");
 }

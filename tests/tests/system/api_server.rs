@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use snug_tests::{
-    agent::{Agent, eventually},
+    agent::{self, Agent, eventually},
     api_server::ApiServer,
     exposition::Page,
 };
@@ -42,16 +42,11 @@ impl Cluster {
         let (token, kubeconfig) = (folder.path().join("token"), folder.path().join("kubeconfig"));
         fs::write(&token, "first")?;
         fs::write(&kubeconfig, server.kubeconfig(&token))?;
-        let agent = Agent::start([
-            "--kubernetes",
-            "on",
-            "--node-name",
-            "node1",
-            "--source",
-            "files",
-            "--kubeconfig",
-            &kubeconfig.to_string_lossy(),
-        ])?;
+        let mut command = agent::command(["--listen", "127.0.0.1:0", "--kubernetes", "on"])?;
+        command.args(["--node-name", "node1", "--source", "files", "--kubeconfig"]).arg(&kubeconfig);
+        // As in a small image. A server without TLS needs no root certificates.
+        command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/dev/null");
+        let agent = Agent::launch(command)?;
         Ok(Self { server, folder, agent })
     }
 

@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use snug_tests::{
     agent::{Agent, Signal, eventually},
     cgroup::{Cgroup, Host},
-    exposition::Page,
+    exposition::{self, Page},
 };
 
 use crate::{cannot_run, container};
@@ -28,6 +28,8 @@ const LIVING: usize = 1_000;
 /// Short containers are made in groups of this size, one group per [`PAUSE`].
 const GROUP: usize = 10;
 const PAUSE: Duration = Duration::from_millis(300);
+/// Scrapes that may fail on a busy machine. A Prometheus goes on after one that times out, too.
+const MAX_FAILED_SCRAPES: usize = 3;
 /// Growth of the agent's memory in the second half, bytes. 10,000 containers that leave 400 bytes each exceed it.
 const MAX_GROWTH: u64 = 4 << 20;
 
@@ -100,6 +102,27 @@ fn memory(agent: &Agent) -> Result<u64> {
     Ok(row.context("no RssAnon")?.parse::<u64>()? << 10)
 }
 
+/// Scrapes of an agent on a machine that may be busy.
+struct Scrapes<'a> {
+    agent: &'a Agent,
+    failed: usize,
+}
+
+impl Scrapes<'_> {
+    /// The page, or `None` if there is no response: that is counted and printed, and fails after [`MAX_FAILED_SCRAPES`].
+    fn page(&mut self) -> Result<Option<Page>> {
+        match self.agent.text("/metrics") {
+            Ok(text) => Ok(Some(exposition::parse(&text).map_err(|error| anyhow!("/metrics: {error}"))?)),
+            Err(error) => {
+                self.failed += 1;
+                println!("scrape failed: {error:#}");
+                ensure!(self.failed <= MAX_FAILED_SCRAPES, "{} scrapes have failed", self.failed);
+                Ok(None)
+            }
+        }
+    }
+}
+
 /// Makes some containers that use CPU time and end.
 fn short_containers(host: &Host, parent: &Cgroup, first: u64) -> Result<()> {
     let containers: Vec<Cgroup> =
@@ -135,6 +158,7 @@ fn many_short_containers_beside_a_thousand_living_ones_are_all_counted_and_memor
     let total =
         |page: &Page, name: &str| -> f64 { page.all(name, &[]).iter().map(|sample| sample.value).sum() };
     let begun = agent.scrape("/metrics")?;
+    let mut scrapes = Scrapes { agent: &agent, failed: 0 };
 
     let duration = Duration::from_secs(number(SOAK, 10)?);
     let started = Instant::now();
@@ -145,8 +169,8 @@ fn many_short_containers_beside_a_thousand_living_ones_are_all_counted_and_memor
         short_containers(&host, &short, made)?;
         made += GROUP as u64;
         if started.elapsed() >= next_reading {
-            // As a scrape does, which takes memory of its own.
-            agent.text("/metrics")?;
+            // As a Prometheus does: a scrape takes memory of its own.
+            scrapes.page()?;
             readings.push((started.elapsed(), memory(&agent)?));
             next_reading += (duration / 40).max(Duration::from_secs(1));
         }
@@ -155,7 +179,7 @@ fn many_short_containers_beside_a_thousand_living_ones_are_all_counted_and_memor
 
     let growth_of = |page: &Page, name: &str| total(page, name) - total(&begun, name);
     let page = eventually(LONG, "all containers are counted", || {
-        let page = agent.scrape("/metrics")?;
+        let Some(page) = scrapes.page()? else { return Ok(None) };
         let lost = growth_of(&page, "snug_agent_lost_events_total");
         let (started, ended) = (
             growth_of(&page, "snug_workload_containers_started_total"),
@@ -168,9 +192,10 @@ fn many_short_containers_beside_a_thousand_living_ones_are_all_counted_and_memor
     let (early, late) = readings.split_at(readings.len() / 2);
     let highest = |of: &[(Duration, u64)]| of.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
     println!(
-        "{made} short containers beside {LIVING} in {:?}: {lost} events lost; the agent took {:.1} % of a core; at most {} KiB \
-         of memory in the first half, {} KiB in the second",
+        "{made} short containers beside {LIVING} in {:?}: {lost} events lost, {} scrapes failed; the agent took {:.1} % of a core; \
+         at most {} KiB of memory in the first half, {} KiB in the second",
         started.elapsed(),
+        scrapes.failed,
         100.0 * cpu,
         highest(early) >> 10,
         highest(late) >> 10

@@ -126,7 +126,13 @@ impl Qemu {
             .args(["-blockdev", "driver=null-co,node-name=zeros,size=268435456,read-zeroes=on,read-only=on"]);
         command.args(["-device", "nvme,drive=zeros,serial=zeros"]);
         command.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.initramfs);
-        command.arg("-append").arg(kernel_arguments(self.arch, host::tsc_khz()));
+        let tsc_khz = host::tsc_khz();
+        if self.arch == Arch::Amd64 && tsc_khz.is_none() {
+            println!(
+                "vm: the frequency of this host's time-stamp counter is unknown: the guest's clock may be wrong by far"
+            );
+        }
+        command.arg("-append").arg(kernel_arguments(self.arch, tsc_khz));
         command.stdin(Stdio::null());
         let mut child =
             command.spawn().with_context(|| format!("cannot start `{}`", command::line(&command)))?;
@@ -154,7 +160,8 @@ fn kernel_arguments(arch: Arch, tsc_khz: Option<u64>) -> String {
     };
     let mut arguments =
         format!("console={console} quiet loglevel=4 oops=panic panic=-1 psi=1 {PANIC_WHEN_FROZEN}");
-    // The guest reads the host's TSC. Without its exact frequency the guest's clock would be wrong.
+    // The guest reads the host's TSC. It would measure the frequency while it waits for a CPU, and its clock would run many times
+    // too fast.
     if let Some(khz) = tsc_khz {
         arguments.push_str(&format!(" tsc=reliable tsc_early_khz={khz}"));
     }

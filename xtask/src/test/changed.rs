@@ -46,7 +46,7 @@ const STAGES_BY_PATH: &[(&str, &[Stage])] = {
         ("xtask/src/kubernetes.rs", &[Fmt, Clippy, Docs, Unit, Cluster]),
         ("xtask/src/deny.rs", &[Fmt, Clippy, Docs, Deny]),
         ("xtask/src/fuzz.rs", &[Fmt, Clippy, Docs]),
-        ("xtask/src/kernels.rs", &[Fmt, Clippy, Docs]),
+        ("xtask/src/kernels/", &[Fmt, Clippy, Docs]),
         ("xtask/src/pages.rs", &[Fmt, Clippy, Docs, Unit, Pages]),
         ("xtask/src/soak.rs", &[Fmt, Clippy, Docs]),
         ("xtask/src/demo", &[Fmt, Clippy, Docs, Unit]),

@@ -1,5 +1,7 @@
 //! `cargo xtask kernels`: boots kernels from the oldest supported to the newest, and records what the agent reports there.
 
+mod system;
+
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -53,6 +55,9 @@ pub(crate) struct Options {
     /// Run the kernel tests, of which few on another architecture, instead of the report alone.
     #[arg(long)]
     tests: bool,
+    /// Run the tests of the agent as a process, on kernels with cgroup v2 [default: those of each run of all checks].
+    #[arg(long, conflicts_with_all = ["write", "tests", "arch"])]
+    system: bool,
     /// Part of the names of tests to run instead of the report.
     #[arg(long, value_name = "NAME", conflicts_with = "write")]
     filter: Vec<String>,
@@ -60,6 +65,10 @@ pub(crate) struct Options {
 
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.system {
+        let series = if options.kernel.is_empty() { &Series::CHECKED } else { options.kernel.as_slice() };
+        return system::run(series, &options.filter);
+    }
     let chosen = |(series, arch, _): &&Configuration| {
         (options.kernel.is_empty() || options.kernel.contains(series))
             && options.arch.is_none_or(|only| only == *arch)
@@ -153,6 +162,13 @@ fn record(reports: BTreeMap<String, Value>) -> Result<()> {
     let text = serde_json::to_string_pretty(&recorded)? + "\n";
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     let mut bless = command::cargo();
-    bless.args(["test", "--quiet", "--workspace", "--lib", "the_page_has_what_was_recorded"]);
+    bless.args([
+        "test",
+        "--quiet",
+        "--workspace",
+        "--test",
+        "architecture",
+        "the_page_has_what_was_recorded",
+    ]);
     command::run(bless.env("SNUG_BLESS", "1").env(OBJECT_VARIABLE, build_ebpf::build_default()?))
 }
