@@ -1,4 +1,4 @@
-//! Files for archives that are reproducible: sorted, owned by root, and dated at the epoch.
+//! Files for archives that are reproducible: sorted, owned by root, and of one time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,8 +48,8 @@ pub(crate) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(gzip.finish()?)
 }
 
-/// A tar of these files; folders come before their files.
-pub(crate) fn tar(files: &[File]) -> Result<Vec<u8>> {
+/// A tar of these files; folders come before their files. All are of the same time, in seconds since the epoch.
+pub(crate) fn tar(files: &[File], time: u64) -> Result<Vec<u8>> {
     let mut folders = BTreeSet::new();
     for file in files {
         let ancestors = Path::new(&file.path).ancestors().skip(1);
@@ -57,25 +57,25 @@ pub(crate) fn tar(files: &[File]) -> Result<Vec<u8>> {
     }
     let mut archive = tar::Builder::new(Vec::new());
     for folder in &folders {
-        let mut header = header(0o755, 0);
+        let mut header = header(0o755, 0, time);
         header.set_entry_type(tar::EntryType::Directory);
         archive.append_data(&mut header, folder, std::io::empty())?;
     }
-    append(&mut archive, files)?;
+    append(&mut archive, files, time)?;
     Ok(archive.into_inner()?)
 }
 
 /// As [`tar()`], without entries for folders.
-pub(crate) fn tar_without_folders(files: &[File]) -> Result<Vec<u8>> {
+pub(crate) fn tar_without_folders(files: &[File], time: u64) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
-    append(&mut archive, files)?;
+    append(&mut archive, files, time)?;
     Ok(archive.into_inner()?)
 }
 
-fn append(archive: &mut tar::Builder<Vec<u8>>, files: &[File]) -> Result<()> {
+fn append(archive: &mut tar::Builder<Vec<u8>>, files: &[File], time: u64) -> Result<()> {
     let files: BTreeMap<&str, &File> = files.iter().map(|file| (file.path.as_str(), file)).collect();
     for (path, file) in files {
-        let mut header = header(file.mode, file.content.len() as u64);
+        let mut header = header(file.mode, file.content.len() as u64, time);
         match &file.link {
             Some(to) => {
                 header.set_entry_type(tar::EntryType::Symlink);
@@ -87,11 +87,11 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, files: &[File]) -> Result<()> {
     Ok(())
 }
 
-fn header(mode: u32, size: u64) -> tar::Header {
+fn header(mode: u32, size: u64, time: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_mode(mode);
     header.set_size(size);
-    header.set_mtime(0);
+    header.set_mtime(time);
     header.set_uid(0);
     header.set_gid(0);
     header

@@ -13,6 +13,7 @@ use super::{
 pub(super) const PROGRAM: &str = "snug-agent";
 pub(super) const CONFIG: &str = "config";
 pub(super) const CHECK_CONFIG: &str = "check-config";
+pub(super) const MAN: &str = "man";
 
 /// The command line for clap, which splits it into flags and values. [`kinds`](super::kinds) parses the values.
 pub(super) fn command() -> Command {
@@ -29,6 +30,10 @@ pub(super) fn command() -> Command {
         .long(CHECK_CONFIG)
         .action(ArgAction::SetTrue)
         .help("Print the current configuration with the origin of each value, and exit");
+    let manual = Arg::new(MAN)
+        .long(MAN)
+        .action(ArgAction::SetTrue)
+        .help("Print the manual page, for man -l -, and exit");
     let command = Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
         .about("Measures CPU, memory, I/O and network usage of the containers on this node, and serves metrics to Prometheus.")
@@ -36,7 +41,8 @@ pub(super) fn command() -> Command {
         .max_term_width(110)
         .args_override_self(false)
         .arg(file)
-        .arg(check);
+        .arg(check)
+        .arg(manual);
     command.args(OPTIONS.iter().map(|spec| {
         Arg::new(spec.key)
             .long(spec.key)
@@ -54,6 +60,14 @@ pub(super) fn command() -> Command {
                 variables(spec, ", ")
             ))
     }))
+}
+
+/// The manual page, in section 8 as those of other daemons.
+pub(super) fn manual() -> String {
+    let mut page = Vec::new();
+    // Writing to a Vec does not fail.
+    let _ = clap_mangen::Man::new(command()).section("8").render(&mut page);
+    String::from_utf8_lossy(&page).into_owned()
 }
 
 fn variables(spec: &OptionSpec, separator: &str) -> String {

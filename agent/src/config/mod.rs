@@ -52,7 +52,7 @@ pub struct Loaded {
 pub enum Request {
     /// Run with this configuration.
     Run(Box<Loaded>),
-    /// Print this text to standard output and exit with status 0: help, version, or the current configuration.
+    /// Print this text to standard output and exit with status 0: help, manual page, version, or the current configuration.
     Print(String),
 }
 

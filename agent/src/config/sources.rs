@@ -35,7 +35,7 @@ fn spec(key: &str) -> Option<&'static OptionSpec> {
 pub(super) struct CommandLine {
     pub(super) file: Option<PathBuf>,
     pub(super) check: bool,
-    /// Help or version, to be printed before the program exits.
+    /// Help, manual page or version, to be printed before the program exits.
     pub(super) print: Option<String>,
 }
 
@@ -64,6 +64,9 @@ pub(super) fn flags(args: impl IntoIterator<Item = OsString>, inputs: &mut Input
         }
     };
 
+    if matches.get_flag(help::MAN) {
+        return CommandLine { print: Some(help::manual()), ..CommandLine::default() };
+    }
     for spec in OPTIONS {
         let Some(values) = matches.get_many::<OsString>(spec.key) else { continue };
         let origin = OptionOrigin::Flag(spec.key.to_owned());
@@ -117,7 +120,8 @@ fn explain(error: &clap::Error, name: &str) -> ConfigError {
         (ErrorKind::UnknownArgument, Some(key)) => ConfigError::Unknown {
             origin: OptionOrigin::Flag(key.to_owned()),
             name: key.to_owned(),
-            nearest: nearest_key(key, &[help::CONFIG, help::CHECK_CONFIG]).map(|key| format!("--{key}")),
+            nearest: nearest_key(key, &[help::CONFIG, help::CHECK_CONFIG, help::MAN])
+                .map(|key| format!("--{key}")),
         },
         _ => ConfigError::CommandLine(first_line(error)),
     }

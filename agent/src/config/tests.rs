@@ -231,12 +231,18 @@ fn what_check_config_prints_is_a_configuration_file_with_the_same_meaning() {
 }
 
 #[test]
-fn help_and_version_are_printed() {
+fn help_manual_and_version_are_printed() {
     let printed = |flag| match load_from(&[flag], &[], None) {
         Ok(Request::Print(text)) => text,
         other => panic!("{other:?}"),
     };
     assert!(printed("--help").contains("--working-set-interval"));
+    let manual = printed("--man");
+    assert!(manual.contains(".TH snug-agent 8 "), "{manual}");
+    for spec in OPTIONS {
+        let flag = format!("--{}", spec.key).replace('-', "\\-");
+        assert!(manual.contains(&flag), "{flag}");
+    }
     assert_eq!(printed("--version").trim(), format!("snug-agent {}", env!("CARGO_PKG_VERSION")));
 }
 

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use crate::files::{self, File, sha256};
 
-const EPOCH: &str = "1970-01-01T00:00:00Z";
+const CREATED: &str = "1970-01-01T00:00:00Z";
+/// The same, in seconds since the epoch.
+const TIME: u64 = 0;
 /// Annotation with the tag of the image.
 const TAG: &str = "org.opencontainers.image.ref.name";
 /// Annotation with the image reference that containerd assigns on import.
@@ -71,7 +73,7 @@ impl Contents {
     }
 
     fn image(&self) -> Result<Image> {
-        let plain = files::tar(&self.files)?;
+        let plain = files::tar(&self.files, TIME)?;
         let layer = Blob::new(files::gzip(&plain)?);
         let labels: BTreeMap<&str, &str> = self.labels.iter().copied().collect();
         let mut config = json!({ "Labels": labels, "Env": ["PATH=/usr/bin:/bin"] });
@@ -79,7 +81,7 @@ impl Contents {
             config["Entrypoint"] = json!(self.entrypoint);
         }
         let configuration = Blob::new(serde_json::to_vec(&json!({
-            "created": EPOCH,
+            "created": CREATED,
             "architecture": self.arch,
             "os": "linux",
             "config": config,
@@ -138,7 +140,7 @@ fn layout(named: &Value) -> Result<Vec<File>> {
 }
 
 fn write(entries: &[File], to: &Path) -> Result<()> {
-    std::fs::write(to, files::tar_without_folders(entries)?)
+    std::fs::write(to, files::tar_without_folders(entries, TIME)?)
         .with_context(|| format!("cannot write {}", to.display()))
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum as _;
 use serde_json::Value;
 
-use super::{Options, SUMS, VERSION, archive_name, deb, documents, read, write};
+use super::{Options, ReleaseDate, SUMS, VERSION, archive_name, date, deb, documents, read, write};
 use crate::{
     build, command, host,
     image::Arch,
@@ -29,12 +29,12 @@ const RUN_HERE: &str =
 const SUITE: &str = "bookworm";
 
 /// Checks the packages of a release in a folder.
-pub(super) fn packages(folder: &Path) -> Result<()> {
+pub(super) fn packages(folder: &Path, date: ReleaseDate) -> Result<()> {
     ensure!(host::is_root(), "--check-packages needs root: it makes a bare Debian and changes into it");
     setup::ensure_all(&[Need::Manifests, Need::Release])?;
     chart(folder)?;
     image(folder)?;
-    debian(folder)
+    debian(folder, date)
 }
 
 fn chart(folder: &Path) -> Result<()> {
@@ -88,7 +88,7 @@ fn commands_of_page() -> Result<String> {
 }
 
 /// Installs from the archive, and installs, starts, upgrades, removes and purges the packages in a bare Debian.
-fn debian(folder: &Path) -> Result<()> {
+fn debian(folder: &Path, date: ReleaseDate) -> Result<()> {
     let started = Instant::now();
     let root = tempfile::tempdir().context("no temporary folder")?;
     let system = root.path().join("debian");
@@ -104,10 +104,10 @@ fn debian(folder: &Path) -> Result<()> {
     let packages = system.join("packages");
     fs::create_dir(&packages).with_context(|| format!("cannot create {}", packages.display()))?;
     let programs = build::build()?;
-    let documents = documents(&programs.cli)?;
+    let documents = documents(&programs)?;
     for (name, version) in [("old", VERSION.to_owned()), ("new", format!("{VERSION}+upgrade"))] {
         fs::create_dir(packages.join(name))?;
-        for file in deb::packages(Arch::host(), &version, &programs, &documents)? {
+        for file in deb::packages(Arch::host(), &version, &programs, &documents, date)? {
             if name == "old" {
                 // What is installed first is what the release has.
                 ensure!(file.content == read(&folder.join(&file.path))?, "{} differs", file.path);
@@ -127,7 +127,7 @@ fn debian(folder: &Path) -> Result<()> {
 }
 
 /// Makes the release again from a copy of the sources elsewhere, from scratch, and compares the sums.
-pub(super) fn afresh(folder: &Path, options: &Options) -> Result<()> {
+pub(super) fn afresh(folder: &Path, options: &Options, date: ReleaseDate) -> Result<()> {
     let started = Instant::now();
     let copy = tempfile::tempdir_in(workspace::target_dir()).context("no temporary folder")?;
     let sources = copy.path().join("elsewhere");
@@ -151,9 +151,10 @@ pub(super) fn afresh(folder: &Path, options: &Options) -> Result<()> {
     for arch in &options.arch {
         cargo.args(["--arch", arch.oci_name()]);
     }
-    command::run(
-        command::remove_cargo_variables(&mut cargo).env("CARGO_TARGET_DIR", copy.path().join("target")),
-    )?;
+    let cargo = command::remove_cargo_variables(&mut cargo);
+    // The copy is no clone, which would have a time.
+    cargo.env("CARGO_TARGET_DIR", copy.path().join("target")).env(date::VARIABLE, date.0.to_string());
+    command::run(cargo)?;
     let sums =
         |path: &Path| Ok::<_, anyhow::Error>(String::from_utf8_lossy(&read(&path.join(SUMS))?).into_owned());
     let (one, two) = (sums(folder)?, sums(&copy.path().join("target/dist"))?);

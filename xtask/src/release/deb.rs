@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::read;
+use super::{Documents, ReleaseDate, read};
 use crate::{
     build::Programs,
     files::{self, File},
@@ -46,6 +46,8 @@ elif [ "$1" = purge ]; then
 fi
 "#;
 
+const MAINTAINER: &str = "Snug <snug@users.noreply.github.com>";
+
 /// The machine-readable copyright file that Debian wants in each package.
 const COPYRIGHT: &str = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: Snug
@@ -69,21 +71,24 @@ struct Package<'p> {
     scripts: &'p [(&'p str, &'p str)],
 }
 
-/// The packages of an architecture. `documents` are files below `usr/share`.
+/// The packages of an architecture.
 pub(super) fn packages(
     arch: Arch,
     version: &str,
     programs: &Programs,
-    documents: &[File],
+    documents: &Documents,
+    date: ReleaseDate,
 ) -> Result<Vec<File>> {
     let share = |file: &File| File::text(&format!("usr/share/{}", file.path), file.content.clone());
     let mut command = vec![File::program("usr/bin/snug", read(&programs.cli)?)];
     command.push(File::link("usr/bin/kubectl-snug", "snug"));
-    command.extend(documents.iter().map(share));
-    let agent = vec![
+    command.push(File::link("usr/share/man/man1/kubectl-snug.1.gz", "snug.1.gz"));
+    command.extend(documents.command.iter().map(share));
+    let mut agent = vec![
         File::program("usr/bin/snug-agent", read(&programs.agent)?),
         File::text("usr/lib/systemd/system/snug-agent.service", unit()?.into_bytes()),
     ];
+    agent.extend(documents.agent.iter().map(share));
     let packages = [
         Package {
             name: "snug",
@@ -102,7 +107,16 @@ pub(super) fn packages(
             scripts: &[("postinst", POSTINST), ("prerm", PRERM), ("postrm", POSTRM)],
         },
     ];
-    packages.into_iter().map(|package| package.file(arch, version)).collect()
+    packages.into_iter().map(|package| package.file(arch, version, date)).collect()
+}
+
+/// A changelog as Debian's tools read it: the version and its date. The changes are in CHANGELOG.md, which has another form.
+fn changelog(package: &str, version: &str, date: ReleaseDate) -> Result<Vec<u8>> {
+    let date = date.as_in_mail()?;
+    let text = format!(
+        "{package} ({version}) stable; urgency=medium\n\n  * Changes: CHANGELOG.md.gz beside this file.\n\n -- {MAINTAINER}  {date}\n"
+    );
+    files::gzip(text.as_bytes())
 }
 
 /// The unit, with the agent where packages put it.
@@ -117,13 +131,15 @@ fn unit() -> Result<String> {
 }
 
 impl Package<'_> {
-    fn file(mut self, arch: Arch, version: &str) -> Result<File> {
+    fn file(mut self, arch: Arch, version: &str, date: ReleaseDate) -> Result<File> {
         let documents = format!("usr/share/doc/{}", self.name);
         self.files.extend(image::licenses(&documents)?);
         let copyright = COPYRIGHT.replace("@SOURCE@", env!("CARGO_PKG_REPOSITORY"));
         self.files.push(File::text(&format!("{documents}/copyright"), copyright.into_bytes()));
         let changes = files::gzip(&read(&workspace::root().join("CHANGELOG.md"))?)?;
         self.files.push(File::text(&format!("{documents}/CHANGELOG.md.gz"), changes));
+        let changelog = changelog(self.name, version, date)?;
+        self.files.push(File::text(&format!("{documents}/changelog.gz"), changelog));
         let size: usize = self.files.iter().map(|file| file.content.len().div_ceil(1024)).sum();
         let arch = arch.oci_name();
         let recommends = if self.recommends.is_empty() {
@@ -132,10 +148,9 @@ impl Package<'_> {
             format!("Recommends: {}\n", self.recommends)
         };
         let control = format!(
-            "Package: {}\nVersion: {version}\nArchitecture: {arch}\nMaintainer: Snug <{}>\nInstalled-Size: {size}\n\
+            "Package: {}\nVersion: {version}\nArchitecture: {arch}\nMaintainer: {MAINTAINER}\nInstalled-Size: {size}\n\
              {recommends}Section: admin\nPriority: optional\nHomepage: {}\nDescription: {}\n {}\n",
             self.name,
-            "snug@users.noreply.github.com",
             env!("CARGO_PKG_REPOSITORY"),
             self.summary,
             self.description,
@@ -143,23 +158,24 @@ impl Package<'_> {
         let mut metadata = vec![File::text("control", control.into_bytes())];
         let script = |(name, text): &(&str, &str)| File::program(name, text.as_bytes().to_vec());
         metadata.extend(self.scripts.iter().map(script));
-        let package = ar(&[
-            ("debian-binary", b"2.0\n"),
-            ("control.tar.gz", &files::gzip(&files::tar(&metadata)?)?),
-            ("data.tar.gz", &files::gzip(&files::tar(&self.files)?)?),
-        ]);
+        let members = [
+            ("debian-binary", b"2.0\n".to_vec()),
+            ("control.tar.gz", files::gzip(&files::tar(&metadata, date.0)?)?),
+            ("data.tar.gz", files::gzip(&files::tar(&self.files, date.0)?)?),
+        ];
+        let package = ar(&members, date);
         Ok(File::text(&format!("{}_{version}_{arch}.deb", self.name), package))
     }
 }
 
 /// An archive in the format of `ar` (deb(5)).
-fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
+fn ar(members: &[(&str, Vec<u8>)], date: ReleaseDate) -> Vec<u8> {
     let mut archive = b"!<arch>\n".to_vec();
     for (name, content) in members {
-        let (time, owner, group, mode) = (0, 0, 0, "100644");
+        let (time, owner, group, mode) = (date.0, 0, 0, "100644");
         let size = content.len();
         archive.extend(format!("{name:<16}{time:<12}{owner:<6}{group:<6}{mode:<8}{size:<10}`\n").bytes());
-        archive.extend(*content);
+        archive.extend(content);
         if size % 2 == 1 {
             archive.push(b'\n');
         }
@@ -184,8 +200,11 @@ mod tests {
         let path = folder.path().join("program");
         std::fs::write(&path, b"program").unwrap();
         let programs = Programs { agent: path.clone(), cli: path };
-        let documents = [File::text("man/man1/snug.1.gz", b"page".to_vec())];
-        for file in packages(Arch::Arm64, "1.2.3", &programs, &documents).unwrap() {
+        let page = |path: &str| vec![File::text(path, b"page".to_vec())];
+        let documents =
+            Documents { command: page("man/man1/snug.1.gz"), agent: page("man/man8/snug-agent.8.gz") };
+        let date = ReleaseDate(1_796_136_149);
+        for file in packages(Arch::Arm64, "1.2.3", &programs, &documents, date).unwrap() {
             let package = folder.path().join(&file.path);
             std::fs::write(&package, &file.content).unwrap();
             let dpkg =
@@ -198,9 +217,16 @@ mod tests {
                 "{control}"
             );
             let contents = dpkg("--contents");
-            for path in [format!("usr/bin/{name}"), format!("usr/share/doc/{name}/copyright")] {
+            let documents = format!("usr/share/doc/{name}");
+            for path in [
+                format!("usr/bin/{name}"),
+                format!("{documents}/copyright"),
+                format!("{documents}/changelog.gz"),
+            ] {
                 assert!(contents.contains(&format!(" {path}\n")), "{contents}");
             }
+            assert!(contents.contains(&format!("/{name}.")), "a manual page: {contents}");
+            assert!(contents.lines().all(|line| line.contains(" 2026-12-01 ")), "{contents}");
             assert!(
                 contents.lines().all(|line| line.contains("root/root") || line.contains(" 0/0 ")),
                 "{contents}"

@@ -61,7 +61,7 @@ wanted=$root/etc/systemd/system/multi-user.target.wants/snug-agent.service
 [ -L "$wanted" ]
 inside snug --version
 inside kubectl-snug --version
-inside test -s /usr/share/man/man1/snug-recommend.1.gz
+for page in man1/snug-recommend.1 man1/kubectl-snug.1 man8/snug-agent.8; do inside test -s /usr/share/man/$page.gz; done
 inside bash -c '. /usr/share/bash-completion/completions/snug'
 start_agent "$root/usr/lib/systemd/system/snug-agent.service"
 table ^NAMESPACE 20 snug top --once

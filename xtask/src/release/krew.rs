@@ -47,7 +47,10 @@ mod tests {
     use flate2::read::GzDecoder;
     use serde::Deserialize;
 
-    use super::{super::archive, *};
+    use super::{
+        super::{Documents, ReleaseDate, archive},
+        *,
+    };
     use crate::{build::Programs, command};
 
     // The types of krew's pkg/index/types.go, without fields that Snug does not set: krew ignores unknown fields, this test refuses them.
@@ -100,7 +103,9 @@ mod tests {
         let program = folder.path().join("program");
         fs::write(&program, "#!/bin/sh\necho snug\n").unwrap();
         let programs = Programs { agent: program.clone(), cli: program };
-        [Arch::Amd64, Arch::Arm64].map(|arch| (arch, archive(arch, &programs, &[], b"{}").unwrap()))
+        [Arch::Amd64, Arch::Arm64].map(|arch| {
+            (arch, archive(arch, &programs, &Documents::default(), b"{}", ReleaseDate(0)).unwrap())
+        })
     }
 
     fn plugin(archives: &[(Arch, File)]) -> Plugin {

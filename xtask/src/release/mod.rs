@@ -1,6 +1,7 @@
 //! `cargo xtask release`: everything that is published for a version, without a network, the same bytes wherever it is made.
 
 mod check;
+mod date;
 mod deb;
 mod krew;
 
@@ -13,6 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum as _};
 
+use self::date::ReleaseDate;
 use crate::{
     build::{self, Programs},
     command,
@@ -48,6 +50,13 @@ pub(crate) struct Options {
     check_bytes: bool,
 }
 
+/// Completions and manual pages, by their paths below `usr/share`.
+#[derive(Default)]
+struct Documents {
+    command: Vec<File>,
+    agent: Vec<File>,
+}
+
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = workspace::target_dir().join("dist");
@@ -56,7 +65,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let arches = if options.arch.is_empty() { Arch::value_variants() } else { &options.arch };
-    let files = make(&options.reference, arches)?;
+    let date = ReleaseDate::find()?;
+    let files = make(&options.reference, arches, date)?;
     for file in files.iter().chain([&sums(&files)]) {
         write(&folder.join(&file.path), &file.content)?;
         println!("release: {} ({} KiB)", folder.join(&file.path).display(), file.content.len() / 1024);
@@ -66,27 +76,27 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("release: {}", folder.join(SIGNATURE).display());
     }
     if options.check_packages {
-        check::packages(&folder)?;
+        check::packages(&folder, date)?;
     }
     if options.check_bytes {
-        check::afresh(&folder, options)?;
+        check::afresh(&folder, options, date)?;
     }
     Ok(())
 }
 
 /// All files of a release but the sums.
-fn make(reference: &str, arches: &[Arch]) -> Result<Vec<File>> {
+fn make(reference: &str, arches: &[Arch], date: ReleaseDate) -> Result<Vec<File>> {
     let built = arches.iter().map(|arch| Ok((*arch, build::build_for(arch.rust_name())?)));
     let built = built.collect::<Result<Vec<(Arch, Programs)>>>()?;
-    let documents = documents(&build::build()?.cli)?;
+    let documents = documents(&build::build()?)?;
     let (mut all, mut images, mut archives) = (Vec::new(), Vec::new(), Vec::new());
     for (arch, programs) in &built {
         let sbom = image::workspace_sbom(arch.rust_name())?;
         images.push(image::contents(reference, *arch, programs, &sbom)?);
-        let archive = archive(*arch, programs, &documents, &sbom)?;
+        let archive = archive(*arch, programs, &documents, &sbom, date)?;
         archives.push((*arch, archive.clone()));
         all.push(archive);
-        all.extend(deb::packages(*arch, VERSION, programs, &documents)?);
+        all.extend(deb::packages(*arch, VERSION, programs, &documents, date)?);
         all.push(File::text(&format!("sbom-{}.cdx.json", arch.rust_name()), sbom));
     }
     let image = workspace::target_dir().join("image");
@@ -94,7 +104,7 @@ fn make(reference: &str, arches: &[Arch]) -> Result<Vec<File>> {
     let image = image.join("snug-agent.tar");
     image::write_all(&images, &image)?;
     all.push(File::text(&format!("snug-agent-{VERSION}.oci.tar"), read(&image)?));
-    all.push(File::text(&format!("snug-agent-{VERSION}.tgz"), chart()?));
+    all.push(File::text(&format!("snug-agent-{VERSION}.tgz"), chart(date)?));
     all.push(File::text("snug.yaml", krew::manifest(&archives)?));
     Ok(all)
 }
@@ -115,26 +125,28 @@ fn signing(folder: &Path, key: &str) -> Command {
     gpg
 }
 
-/// Completions and manual pages, which a program for this host writes, by their paths below `usr/share`.
-fn documents(cli: &Path) -> Result<Vec<File>> {
-    let mut files = Vec::new();
+/// The documents that programs for this host write.
+fn documents(programs: &Programs) -> Result<Documents> {
+    let mut command = Vec::new();
     for (shell, path) in [
         ("bash", "bash-completion/completions/snug"),
         ("zsh", "zsh/vendor-completions/_snug"),
         ("fish", "fish/vendor_completions.d/snug.fish"),
     ] {
-        let text = command::capture(Command::new(cli).args(["completions", shell]))?;
-        files.push(File::text(path, text.into_bytes()));
+        let text = command::capture(Command::new(&programs.cli).args(["completions", shell]))?;
+        command.push(File::text(path, text.into_bytes()));
     }
     let folder = tempfile::tempdir().context("no temporary folder")?;
-    command::run(Command::new(cli).args(["man", "--dir"]).arg(folder.path()))?;
+    command::run(Command::new(&programs.cli).args(["man", "--dir"]).arg(folder.path()))?;
     for page in fs::read_dir(folder.path())? {
         let page = page?;
         let path = format!("man/man1/{}.gz", page.file_name().display());
-        files.push(File::text(&path, files::gzip(&read(&page.path())?)?));
+        command.push(File::text(&path, files::gzip(&read(&page.path())?)?));
     }
-    ensure!(files.len() > 8, "snug writes {} completions and pages", files.len());
-    Ok(files)
+    ensure!(command.len() > 8, "snug writes {} completions and pages", command.len());
+    let page = command::capture(Command::new(&programs.agent).arg("--man"))?;
+    let agent = vec![File::text("man/man8/snug-agent.8.gz", files::gzip(page.as_bytes())?)];
+    Ok(Documents { command, agent })
 }
 
 /// The name of an architecture's archive, without the extension.
@@ -143,7 +155,13 @@ fn archive_name(arch: Arch) -> String {
 }
 
 /// An archive with the programs and all that belongs to them.
-fn archive(arch: Arch, programs: &Programs, documents: &[File], sbom: &[u8]) -> Result<File> {
+fn archive(
+    arch: Arch,
+    programs: &Programs,
+    documents: &Documents,
+    sbom: &[u8],
+    date: ReleaseDate,
+) -> Result<File> {
     let name = archive_name(arch);
     let mut all = vec![
         File::program(&format!("{name}/snug"), read(&programs.cli)?),
@@ -156,12 +174,12 @@ fn archive(arch: Arch, programs: &Programs, documents: &[File], sbom: &[u8]) -> 
     }
     all.extend(image::licenses(&name)?);
     let share = |file: &File| File::text(&format!("{name}/share/{}", file.path), file.content.clone());
-    all.extend(documents.iter().map(share));
-    Ok(File::text(&format!("{name}.tar.gz"), files::gzip(&files::tar(&all)?)?))
+    all.extend(documents.command.iter().chain(&documents.agent).map(share));
+    Ok(File::text(&format!("{name}.tar.gz"), files::gzip(&files::tar(&all, date.0)?)?))
 }
 
-/// The chart's package, as `helm package` makes it, but without the time: a chart has no file that is not in `deploy/helm`.
-fn chart() -> Result<Vec<u8>> {
+/// The chart's package, as `helm package` makes it, but of the release's time: a chart has no file that is not in `deploy/helm`.
+fn chart(date: ReleaseDate) -> Result<Vec<u8>> {
     fn collect(folder: &Path, path: &str, files: &mut Vec<File>) -> Result<()> {
         for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
             let entry = entry?;
@@ -176,7 +194,7 @@ fn chart() -> Result<Vec<u8>> {
     }
     let mut files = Vec::new();
     collect(&workspace::root().join("deploy/helm/snug-agent"), "snug-agent", &mut files)?;
-    files::gzip(&files::tar_without_folders(&files)?)
+    files::gzip(&files::tar_without_folders(&files, date.0)?)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -233,11 +251,15 @@ mod tests {
         let program = folder.path().join("program");
         fs::write(&program, b"\x7fELF").unwrap();
         let programs = Programs { agent: program.clone(), cli: program };
-        let documents = [File::text("man/man1/snug.1.gz", b"page".to_vec())];
+        let documents = Documents {
+            command: vec![File::text("man/man1/snug.1.gz", b"page".to_vec())],
+            agent: Vec::new(),
+        };
+        let date = ReleaseDate(1);
         let make = || {
-            let mut files = vec![archive(Arch::Amd64, &programs, &documents, b"{}").unwrap()];
-            files.extend(deb::packages(Arch::Amd64, VERSION, &programs, &documents).unwrap());
-            files.push(File::text("chart", chart().unwrap()));
+            let mut files = vec![archive(Arch::Amd64, &programs, &documents, b"{}", date).unwrap()];
+            files.extend(deb::packages(Arch::Amd64, VERSION, &programs, &documents, date).unwrap());
+            files.push(File::text("chart", chart(date).unwrap()));
             files
         };
         let (one, two) = (make(), make());
