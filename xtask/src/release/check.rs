@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use clap::ValueEnum as _;
 use serde_json::Value;
 
 use super::{Options, ReleaseDate, SUMS, VERSION, archive_name, date, deb, documents, read, write};
@@ -29,11 +28,15 @@ const RUN_HERE: &str =
 const SUITE: &str = "bookworm";
 
 /// Checks the packages of a release in a folder.
-pub(super) fn packages(folder: &Path, date: ReleaseDate) -> Result<()> {
+pub(super) fn packages(folder: &Path, arches: &[Arch], date: ReleaseDate) -> Result<()> {
+    ensure!(
+        arches.contains(&Arch::host()),
+        "--check-packages installs the packages of this host's architecture"
+    );
     ensure!(host::is_root(), "--check-packages needs root: it makes a bare Debian and changes into it");
     setup::ensure_all(&[Need::Manifests, Need::Release])?;
     chart(folder)?;
-    image(folder)?;
+    image(folder, arches)?;
     debian(folder, date)
 }
 
@@ -48,9 +51,9 @@ fn chart(folder: &Path) -> Result<()> {
 }
 
 /// Has skopeo copy the image for each architecture, which verifies its digests.
-fn image(folder: &Path) -> Result<()> {
+fn image(folder: &Path, arches: &[Arch]) -> Result<()> {
     let archive = format!("oci-archive:{}", folder.join(format!("snug-agent-{VERSION}.oci.tar")).display());
-    for arch in Arch::value_variants() {
+    for arch in arches {
         let copy = tempfile::tempdir().context("no temporary folder")?;
         let mut skopeo = command::new("skopeo");
         skopeo.args([

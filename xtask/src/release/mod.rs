@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("release: {}", folder.join(SIGNATURE).display());
     }
     if options.check_packages {
-        check::packages(&folder, date)?;
+        check::packages(&folder, arches, date)?;
     }
     if options.check_bytes {
         check::afresh(&folder, options, date)?;
