@@ -97,6 +97,27 @@ fn containers_without_a_recommendation_have_a_line_for_each_reason() {
 }
 
 #[test]
+fn warnings_of_the_same_kind_share_a_line() {
+    let proxy = |number: u64| {
+        let name = format!("web-{number}");
+        evidence(&name, "istio-proxy", "Deployment", Resources::default(), 1, |at| {
+            hour(&name, &[(5, 36_000)], 40 * number, at)
+        })
+    };
+    let file = written(&snapshot(&(1..7).map(proxy).collect::<Vec<_>>()));
+    let table = |arguments: &[&str]| text(&on(file.path(), &[&["recommend"], arguments].concat()));
+    assert_golden("table-warnings.txt", &table(&[]));
+    let wide = table(&["-o", "wide"]);
+    let (_, each) = wide.split_once("\nWarnings:\n").unwrap();
+    let (each, _) = each.split_once("\n\n").unwrap();
+    assert_eq!(each.lines().count(), 6, "{each}");
+    let json: serde_json::Value = serde_json::from_str(&table(&["-o", "json"])).unwrap();
+    let all = json["recommendations"].as_array().unwrap().iter();
+    let texts: Vec<&str> = all.map(|it| it["warnings"][0]["text"].as_str().unwrap()).collect();
+    assert!(texts.iter().all(|text| each.contains(text)), "{texts:?}\n{each}");
+}
+
+#[test]
 fn patches_are_valid_and_quoted() {
     let file = written(&snapshot(&shop()));
     let patch = text(&on(file.path(), &["recommend", "-o", "patch"]));

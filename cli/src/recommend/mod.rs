@@ -1,5 +1,6 @@
 //! `snug recommend`: recommends requests and limits.
 
+mod alike;
 #[cfg(test)]
 mod api_server;
 mod apply;
@@ -24,6 +25,7 @@ pub mod skipped;
 mod tests;
 mod totals;
 mod warning;
+mod warnings;
 
 use std::{io::Write, path::PathBuf};
 
@@ -36,12 +38,12 @@ use snug_sizing::{
 };
 
 use self::{
+    alike::Alike,
     detail::Details,
     html::Page,
     lookup::WorkloadMatch,
     report::Report,
     selection::{SelectionOptions, Shape},
-    skipped::SkippedGroup,
 };
 use crate::{
     cluster::{Cluster, WorkloadObjects},
@@ -265,7 +267,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Outcome> {
     let killed = skipped().filter(|skipped| skipped.oom_kills > 0).map(|_| 1.0);
     let above = fail_on.is_some_and(|max| rates.into_iter().chain(killed).any(|now| now > max));
     let is_empty = now().next().is_none();
-    let reasons = SkippedGroup::of_all(skipped());
+    let reasons = skipped::alike(skipped());
 
     let mut page = Page::default();
     for (((name, report), source), policies) in reports.iter_mut().zip(&sources).zip(&policies_of) {
@@ -382,10 +384,10 @@ fn of_clusters(reports: &[(String, Report)], output: Output) -> Result<Option<St
     }
 }
 
-fn empty_message(select: &WorkloadMatch, known: usize, skipped: &[SkippedGroup]) -> String {
+fn empty_message(select: &WorkloadMatch, known: usize, skipped: &[Alike]) -> String {
     /// Reasons that are named, those of most containers first.
     const NAMED: usize = 3;
-    let reasons: Vec<&str> = skipped.iter().map(|group| group.reason.as_str()).take(NAMED).collect();
+    let reasons: Vec<&str> = skipped.iter().map(|group| group.remark.as_str()).take(NAMED).collect();
     match select.hint() {
         _ if !reasons.is_empty() => format!("no recommendation yet: {}", reasons.join("; ")),
         Some(hint) if known > 0 => hint,

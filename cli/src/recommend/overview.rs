@@ -3,8 +3,9 @@
 use snug_sizing::workload::Resources;
 
 use super::{
-    report::{Change, Entry, Issue, Report, Savings, Skipped, Total},
-    skipped::SkippedGroup,
+    alike,
+    report::{Change, Entry, Issue, Report, Savings, Total},
+    skipped, warnings,
 };
 use crate::{
     cluster::EmptiedNodes,
@@ -25,17 +26,9 @@ pub(super) fn table(report: &Report, wide: bool, terminal: Terminal) -> String {
         text += &rows(report, terminal);
         text += &sums(report, terminal);
     }
-    let warnings: Vec<(&Entry, &str)> = report
-        .recommendations
-        .iter()
-        .flat_map(|entry| entry.warnings.iter().map(move |warning| (entry, warning.text.as_str())))
-        .collect();
-    if !warnings.is_empty() {
-        text += &format!("\n{}\n", terminal.paint(Style::Warning, "Warnings:"));
-        for (entry, warning) in warnings {
-            text += &format!("  {} {}: {}\n", plain(&entry.title()), plain(&entry.container), plain(warning));
-        }
-    }
+    let lines =
+        if wide { warnings::each(&report.recommendations) } else { warnings::alike(&report.recommendations) };
+    text += &alike::section(&terminal.paint(Style::Warning, "Warnings"), "warning", &lines);
     if wide {
         for entry in &report.recommendations {
             text += &format!("\n{} {}\n", plain(&entry.title()), plain(&entry.container));
@@ -45,24 +38,8 @@ pub(super) fn table(report: &Report, wide: bool, terminal: Terminal) -> String {
     if report.recommendations.iter().any(|entry| entry.namespace.is_empty()) {
         text += "\nPlain cgroups and pod sandboxes, which snug top shows, have no requests or limits to recommend.\n";
     }
-    text + &skipped(report, wide)
-}
-
-/// Containers without a recommendation: each, or by reason.
-fn skipped(report: &Report, each: bool) -> String {
-    if report.skipped.is_empty() {
-        return String::new();
-    }
-    let groups = SkippedGroup::of_all(&report.skipped);
-    let all_named = each || groups.iter().all(SkippedGroup::is_named);
-    let heading = if all_named { "No recommendation:" } else { "No recommendation (each: -o wide):" };
-    let lines: Vec<String> = if each {
-        let line = |one: &Skipped| format!("{}: {}", plain(&one.title()), plain(&one.reason.to_string()));
-        report.skipped.iter().map(line).collect()
-    } else {
-        groups.iter().map(SkippedGroup::line).collect()
-    };
-    format!("\n{heading}\n  {}\n", lines.join("\n  "))
+    let skipped = if wide { skipped::each(&report.skipped) } else { skipped::alike(&report.skipped) };
+    text + &alike::section("No recommendation", "container", &skipped)
 }
 
 /// The period, the nodes and the accepted risk.

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Serialize, Serializer};
 use snug_sizing::engine::NotEnoughData;
 
-use crate::{columns::plain, evidence::GoneFor, units};
+use super::alike::Alike;
+use crate::{evidence::GoneFor, units};
 
 /// A container without a recommendation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -95,49 +96,24 @@ impl SkipReason {
     }
 }
 
-/// Containers that are skipped for the same reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SkippedGroup {
-    /// The reason of the only container, or what the reasons of all have in common.
-    pub reason: String,
-    /// All of them, in the order of the report.
-    pub titles: Vec<String>,
+/// A line for each container.
+pub(super) fn each(skipped: &[Skipped]) -> Vec<Alike> {
+    skipped.iter().map(|one| Alike::new(one.reason.to_string(), vec![one.title()])).collect()
 }
 
-impl SkippedGroup {
-    /// Names of a larger group that are shown.
-    const NAMED: usize = 3;
-
-    /// The groups, the largest first.
-    pub fn of_all<'s>(skipped: impl IntoIterator<Item = &'s Skipped>) -> Vec<Self> {
-        let mut by_reason: BTreeMap<String, Vec<&Skipped>> = BTreeMap::new();
-        for one in skipped {
-            by_reason.entry(one.reason.of_many()).or_default().push(one);
-        }
-        let group = |(reason, all): (String, Vec<&Skipped>)| Self {
-            reason: if let [only] = all.as_slice() { only.reason.to_string() } else { reason },
-            titles: all.into_iter().map(Skipped::title).collect(),
-        };
-        let mut groups: Vec<Self> = by_reason.into_iter().map(group).collect();
-        groups.sort_by_key(|group| std::cmp::Reverse(group.titles.len()));
-        groups
+/// Containers by reason, that of most containers first.
+pub(super) fn alike<'s>(skipped: impl IntoIterator<Item = &'s Skipped>) -> Vec<Alike> {
+    let mut by_reason: BTreeMap<String, Vec<&Skipped>> = BTreeMap::new();
+    for one in skipped {
+        by_reason.entry(one.reason.of_many()).or_default().push(one);
     }
-
-    /// Whether [`Self::line`] names all.
-    pub const fn is_named(&self) -> bool {
-        self.titles.len() <= Self::NAMED
-    }
-
-    /// The names, or how many there are and the first names, and the reason.
-    pub fn line(&self) -> String {
-        let names: Vec<String> = self.titles.iter().take(Self::NAMED).map(|title| plain(title)).collect();
-        let (names, reason) = (names.join(", "), plain(&self.reason));
-        if self.is_named() {
-            format!("{names}: {reason}")
-        } else {
-            format!("{}, such as {names}: {reason}", units::count(self.titles.len(), "container"))
-        }
-    }
+    let group = |(reason, all): (String, Vec<&Skipped>)| {
+        let reason = if let [only] = all.as_slice() { only.reason.to_string() } else { reason };
+        Alike::new(reason, all.into_iter().map(Skipped::title).collect())
+    };
+    let mut groups: Vec<Alike> = by_reason.into_iter().map(group).collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.titles.len()));
+    groups
 }
 
 #[cfg(test)]
@@ -178,7 +154,7 @@ mod tests {
         ) {
             let all: Vec<Skipped> =
                 reasons.into_iter().enumerate().map(|(number, reason)| skipped(number, reason)).collect();
-            let groups = SkippedGroup::of_all(&all);
+            let groups = alike(&all);
             prop_assert!(groups.len() <= 9, "as many as kinds of reasons and of objects: {groups:?}");
             let mut titles: Vec<&String> = groups.iter().flat_map(|group| &group.titles).collect();
             titles.sort();
@@ -187,14 +163,14 @@ mod tests {
             prop_assert_eq!(titles, expected.iter().collect::<Vec<_>>());
             prop_assert!(groups.is_sorted_by_key(|group| std::cmp::Reverse(group.titles.len())));
             for group in &groups {
-                let line = group.line();
-                prop_assert!(!line.contains('\n') && line.ends_with(&group.reason), "{line}");
+                let line = group.line("container");
+                prop_assert!(!line.contains('\n') && line.ends_with(&group.remark), "{line}");
                 let named = group.titles.iter().filter(|title| line.split([' ', ',', ':']).any(|word| word == **title));
                 prop_assert_eq!(named.count(), group.titles.len().min(3), "{}", line);
                 prop_assert_eq!(line.contains(&format!("{} containers", group.titles.len())), !group.is_named());
                 if let [only] = group.titles.as_slice() {
                     let own = all.iter().find(|one| one.title() == *only).unwrap();
-                    prop_assert_eq!(&group.reason, &own.reason.to_string());
+                    prop_assert_eq!(&group.remark, &own.reason.to_string());
                 }
             }
         }

@@ -3,10 +3,14 @@
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::Value;
 use snug_sizing::constraints::{Adjusted, Scaled, Violation};
 
 use super::placement::Placement;
 use crate::renamed;
+
+/// Fields of a [`WarningKind`] that belong to one workload: names of its own objects, and what has to be set there.
+const OF_ONE_WORKLOAD: [&str; 6] = ["annotations", "autoscaler", "budget", "change", "container", "name"];
 
 /// A warning before a recommendation is applied, as a sentence and as data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,6 +42,21 @@ pub enum WarningKind {
 }
 
 impl WarningKind {
+    /// What it has in common with warnings that differ in numbers and in names of a workload's own objects only.
+    pub(super) fn cause(&self) -> String {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        if let Value::Object(fields) = &mut value {
+            fields.retain(|name, value| {
+                let is_number =
+                    value.is_number() || value.as_array().is_some_and(|all| all.iter().all(Value::is_number));
+                !is_number && !OF_ONE_WORKLOAD.contains(&name.as_str())
+            });
+        }
+        // Not all variants have a tag in their data.
+        let variant = format!("{self:?}");
+        format!("{} {value}", variant.split('{').next().unwrap_or_default())
+    }
+
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Violation(violation) if violation.is_refusal())
     }
