@@ -1,6 +1,9 @@
 //! The pages for people: links lead somewhere, and every command is run by a test or says why not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use serde_json::Value;
 use snug_tests::pages::{self, Page, Runner};
@@ -135,6 +138,45 @@ fn shown_output_is_what_the_command_prints() {
         }
     }
     assert!(shown >= 8, "{shown}");
+}
+
+/// The sources below these folders, without the breaks of long texts.
+fn sources(folders: &[&str]) -> std::io::Result<String> {
+    fn collect(folder: &Path, text: &mut String) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                collect(&path, text)?;
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = std::fs::read_to_string(&path)?;
+                let mut parts = source.split("\\\n");
+                text.push_str(parts.next().unwrap_or_default());
+                parts.for_each(|part| text.push_str(part.trim_start()));
+            }
+        }
+        Ok(())
+    }
+    let mut text = String::new();
+    folders.iter().try_for_each(|folder| collect(&pages::root().join(folder), &mut text))?;
+    Ok(text)
+}
+
+/// Somebody searches the page for the message that a program has printed. `…` is what differs.
+#[test]
+fn messages_in_troubleshooting_are_those_of_the_programs() {
+    let sources = sources(&["agent/src", "cli/src", "client/src", "sizing/src"]).unwrap();
+    let is_printed = |message: &str| message.split('…').all(|part| sources.contains(part.trim()));
+    let pages = pages::all();
+    let page = pages.iter().find(|page| page.path == "docs/troubleshooting.md").unwrap();
+    let cells = page.text.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let messages: Vec<&str> = cells
+        .filter_map(|(cell, _)| cell.strip_prefix('`')?.strip_suffix('`'))
+        .flat_map(|cell| cell.split("`, `"))
+        .collect();
+    assert!(messages.len() > 25, "{messages:?}");
+    let wrong: Vec<&&str> = messages.iter().filter(|message| !is_printed(message)).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(!is_printed("the agent … nowhere to be found"));
 }
 
 /// The versions in the support matrix are those of the tests.
