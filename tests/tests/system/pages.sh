@@ -22,6 +22,13 @@ for program in snug snug-agent; do
     mount --bind "$programs/$program" "$built/$program"
 done
 mkdir -p root/opt/pages root/etc/snug
+# What `cargo xtask release` makes.
+archive=snug-$("$programs/snug" --version | cut -d' ' -f2)-x86_64-linux
+mkdir "root/opt/pages/$archive"
+cp "$repository/deploy/systemd/snug-agent.service" "root/opt/pages/$archive"
+for program in snug snug-agent; do ln -s "$repository/target/x86_64-unknown-linux-gnu/release/$program" "root/opt/pages/$archive"; done
+tar -C root/opt/pages -czf "root$repository/$archive.tar.gz" "$archive"
+(cd "root$repository"; sha256sum "$archive.tar.gz" > SHA256SUMS)
 cp "$fixtures/pods.json" root/etc/snug/pods.json
 echo 'pods-file = "/etc/snug/pods.json"' > root/etc/snug/agent.toml
 
@@ -55,7 +62,13 @@ disable)
     ;;
 esac
 END
-chmod 755 root/opt/pages/*
+# An agent in a terminal ends when somebody presses Ctrl-C. The port is that of the unit's.
+cat > root/opt/pages/snug-agent <<'END'
+#!/bin/bash
+SNUG_LISTEN=off timeout --foreground --signal INT 10 /usr/local/bin/snug-agent "$@" || [ $? = 124 ]
+END
+echo 127.0.0.1 collector.monitoring >> root/etc/hosts
+chmod 755 root/opt/pages/{cargo,systemctl,snug-agent}
 
 "$prometheus/prometheus" --config.file="$fixtures/prometheus.yml" --storage.tsdb.path="$fixtures/data" \
     --web.listen-address=127.0.0.1:9090 --storage.tsdb.retention.time=60d > "$fixtures/prometheus.log" 2>&1 &

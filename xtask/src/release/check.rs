@@ -21,9 +21,9 @@ use crate::{
 
 /// The script for a bare Debian. A stage removes what the one before has left.
 const IN_DEBIAN: &str = include_str!("debian.sh");
-/// The comment in docs/packages.md before the commands that are run here.
-const RUN_HERE: &str =
-    "<!-- not run: `cargo xtask release --check-packages` runs these commands in a bare Debian -->";
+/// The headings in docs/packages.md above commands that are run here, and the names of the files that have them.
+const RUN_HERE: [(&str, &str); 2] =
+    [("## From the archive", "from-archive"), ("## From the Debian packages", "from-packages")];
 /// The suite of the bare Debian.
 const SUITE: &str = "bookworm";
 
@@ -80,14 +80,17 @@ fn image(folder: &Path, arches: &[Arch]) -> Result<()> {
     Ok(())
 }
 
-/// The commands that install from an archive, as docs/packages.md has them, for this host.
-fn commands_of_page() -> Result<String> {
+/// The first commands below a heading of docs/packages.md, for this host.
+fn commands_below(heading: &str) -> Result<String> {
     let page = String::from_utf8(read(&workspace::root().join("docs/packages.md"))?).context("no text")?;
-    let (_, behind) = page.split_once(RUN_HERE).context("docs/packages.md does not say what is run here")?;
-    let (block, _) = behind.split_once("\n```\n").context("a block does not end")?;
-    let commands = block.strip_prefix("\n```sh\n").context("a comment is not followed by commands")?;
-    ensure!(commands.contains(&archive_name(Arch::Amd64)), "docs/packages.md is of another version");
-    Ok(commands.replace(Arch::Amd64.rust_name(), Arch::host().rust_name()))
+    let (_, behind) =
+        page.split_once(heading).with_context(|| format!("no {heading:?} in docs/packages.md"))?;
+    let (_, behind) = behind.split_once("\n```sh\n").context("no commands")?;
+    let (commands, _) = behind.split_once("\n```\n").context("a block does not end")?;
+    ensure!(commands.contains(VERSION), "docs/packages.md is of another version");
+    let (page, host) = (Arch::Amd64, Arch::host());
+    let commands = commands.replace(page.rust_name(), host.rust_name());
+    Ok(commands.replace(&format!("_{}.deb", page.oci_name()), &format!("_{}.deb", host.oci_name())))
 }
 
 /// Installs from the archive, and installs, starts, upgrades, removes and purges the packages in a bare Debian.
@@ -100,7 +103,9 @@ fn debian(folder: &Path, date: ReleaseDate) -> Result<()> {
     command::capture(bootstrap.args(["--variant=minbase", SUITE]).arg(&system))?;
     let archive = system.join("archive");
     fs::create_dir(&archive).with_context(|| format!("cannot create {}", archive.display()))?;
-    write(&archive.join("commands"), commands_of_page()?.as_bytes())?;
+    for (heading, file) in RUN_HERE {
+        write(&system.join(file), commands_below(heading)?.as_bytes())?;
+    }
     for name in [SUMS.to_owned(), format!("{}.tar.gz", archive_name(Arch::host()))] {
         write(&archive.join(&name), &read(&folder.join(&name))?)?;
     }
@@ -180,6 +185,8 @@ mod tests {
 
     #[test]
     fn the_page_installs_this_version() {
-        assert!(commands_of_page().unwrap().lines().count() > 2);
+        for (heading, _) in RUN_HERE {
+            assert!(!commands_below(heading).unwrap().is_empty(), "{heading}");
+        }
     }
 }

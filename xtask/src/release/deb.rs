@@ -54,7 +54,7 @@ Upstream-Name: Snug
 Source: @SOURCE@
 
 Files: *
-Copyright: The Snug authors
+Copyright: 2026 The Snug authors
 License: Apache-2.0 or Expat
 Comment:
  The texts are beside this file. The eBPF programs in snug-agent are under the Expat

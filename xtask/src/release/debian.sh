@@ -47,7 +47,7 @@ for hierarchy in $hierarchies; do mkdir -p "$hierarchy/$service"; done
 
 # From the archive, by the commands of the page.
 began=$(milliseconds)
-inside bash -eu -o pipefail -c 'cd /archive; . ./commands'
+inside bash -eu -o pipefail -c 'cd /archive; . /from-archive'
 start_agent "$(ls "$root"/archive/snug-*/snug-agent.service)"
 table ^NAMESPACE 20 snug top --once
 echo "check: from the archive to the first table of snug top: $(($(milliseconds) - began)) ms"
@@ -56,7 +56,8 @@ echo "check: from the archive to the first table of snug recommend: $(($(millise
 stop_agent
 rm -r "$root"/usr/local/bin/snug* "$root/var/lib/snug"
 
-inside bash -c 'dpkg -i /packages/old/*.deb'
+# By the command of the page.
+inside bash -eu -c 'cd /packages/old; . /from-packages'
 wanted=$root/etc/systemd/system/multi-user.target.wants/snug-agent.service
 [ -L "$wanted" ]
 inside snug --version
@@ -78,7 +79,7 @@ inside bash -c 'dpkg -i /packages/new/*.deb'
 inside dpkg --remove snug-agent
 [ ! -e "$root/usr/bin/snug-agent" ]
 [ -e "$root/var/lib/snug" ]
-inside dpkg --purge snug-agent snug
+inside apt purge --yes snug snug-agent
 [ ! -e "$root/usr/bin/snug" ]
 [ ! -e "$root/var/lib/snug" ]
 [ -z "$(find "$root/etc" "$root/usr/lib" "$root/var/lib/systemd" -name 'snug*')" ]
