@@ -35,15 +35,18 @@ pub(crate) struct Node {
 
 /// The node with the agent installed and ready; `None` if there is no node.
 pub(crate) fn node() -> Option<Node> {
-    required(env::var("SNUG_TEST_CLUSTER").map_err(|_| "no cluster: run `cargo xtask cluster`")).map(
-        |folder| {
-            let node = Node { folder: folder.into() };
-            // A test that fails here fails alone.
-            let _held = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-            node.install().unwrap();
-            node
-        },
-    )
+    let node = bare_node()?;
+    // A test that fails here fails alone.
+    let _held = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    node.install().unwrap();
+    Some(node)
+}
+
+/// The node as it is: with an agent if another test has installed one.
+pub(crate) fn bare_node() -> Option<Node> {
+    let folder =
+        required(env::var("SNUG_TEST_CLUSTER").map_err(|_| "no cluster: run `cargo xtask cluster`"))?;
+    Some(Node { folder: folder.into() })
 }
 
 impl Node {
@@ -62,6 +65,15 @@ impl Node {
                 self.page("/metrics").and_then(|page| page.value("snug_agent_kubernetes_synced", &[]));
             Ok(synced.is_ok_and(|synced| synced == 1.0).then_some(()))
         })
+    }
+
+    /// As [`Self::install`], after everything was removed.
+    pub(crate) fn install_anew(&self) -> Result<()> {
+        let certificates = self.folder.join("tls");
+        if certificates.exists() {
+            fs::remove_dir_all(certificates)?;
+        }
+        self.install()
     }
 
     /// Removes the agent from the node until it is installed again.
