@@ -8,7 +8,7 @@ use super::{
 };
 
 /// A warning and the container that it is on.
-type Placed<'r> = (&'r Entry, &'r Warning);
+type WarningOf<'r> = (&'r Entry, &'r Warning);
 
 fn title(entry: &Entry) -> String {
     format!("{} {}", entry.title(), entry.container)
@@ -25,7 +25,7 @@ pub(super) fn each(entries: &[Entry]) -> Vec<Alike> {
 
 /// Warnings by cause: those first for which the cluster would refuse pods, then those on most containers.
 pub(super) fn alike(entries: &[Entry]) -> Vec<Alike> {
-    let mut by_cause: BTreeMap<(Reverse<bool>, String), Vec<Placed<'_>>> = BTreeMap::new();
+    let mut by_cause: BTreeMap<(Reverse<bool>, String), Vec<WarningOf<'_>>> = BTreeMap::new();
     for entry in entries {
         for warning in &entry.warnings {
             let cause = (Reverse(warning.kind.is_refusal()), warning.kind.cause());
@@ -38,7 +38,7 @@ pub(super) fn alike(entries: &[Entry]) -> Vec<Alike> {
 }
 
 /// The lines of warnings with the same cause: one if they say the same or are too many to name all.
-fn lines(all: &[Placed<'_>]) -> Vec<Alike> {
+fn lines(all: &[WarningOf<'_>]) -> Vec<Alike> {
     let titles = || all.iter().map(|(entry, _)| title(entry)).collect();
     let Some((_, first)) = all.first() else { return Vec::new() };
     if all.iter().all(|(_, warning)| warning.text == first.text) {
