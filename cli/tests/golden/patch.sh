@@ -1,3 +1,3 @@
 kubectl -n shop patch statefulset/ledger --type strategic --patch '{"spec":{"template":{"spec":{"containers":[{"name":"db","resources":{"limits":{"cpu":"300m","memory":"640Mi"},"requests":{"cpu":"300m","memory":"640Mi"}}}]}}}}'
 kubectl -n shop patch deployment/web --type strategic --patch '{"spec":{"template":{"spec":{"containers":[{"name":"app","resources":{"limits":{"cpu":null,"memory":"688Mi"},"requests":{"cpu":"250m","memory":"688Mi"}}},{"name":"proxy","resources":{"limits":{"memory":"110Mi"},"requests":{"cpu":"25m","memory":"110Mi"}}}]}}}}'
-kubectl -n shop patch deployment/young --type strategic --patch '{"spec":{"template":{"spec":{"containers":[{"name":"app","resources":{"limits":{"memory":"60Mi"},"requests":{"cpu":"160m","memory":"60Mi"}}}]}}}}'
+kubectl -n shop patch deployment/young --type strategic --patch '{"spec":{"template":{"spec":{"containers":[{"name":"app","resources":{"limits":{"memory":"60Mi"},"requests":{"cpu":"220m","memory":"60Mi"}}}]}}}}'
