@@ -33,6 +33,10 @@
 //! average. So they are left out. Another day of a growth that was seen on each of the last two days, added to the basis, made it 1 % larger, and
 //! changes half as frequent again: a rise of two days seldom goes on. So only growth that has all signs of it ([`super::growth`]) is part of the need,
 //! then to the end of the horizon.
+//!
+//! The hour of the day is no input: a limit has to hold for a whole day and longer, which has every hour. How long start-up lasts is none either: a
+//! limit has to hold in start-up, too, so a peak of the first hour after a start keeps its weight for as long as the history has it. Only CPU can be
+//! given for start-up alone ([`crate::start_up`]).
 
 mod hours;
 mod outcome;
