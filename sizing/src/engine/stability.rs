@@ -11,7 +11,7 @@
 //! to be higher for it.
 //!
 //! A value is lowered when the saving is large: at least a quarter of a memory limit and 35 % of a CPU request, and a larger share of small
-//! values, of CPU requests up to three quarters. Requests lowered at a quarter changed 1.4 to 1.6 times as often as at 35 %, at the same footprint for
+//! values, of CPU requests up to three quarters. Requests lowered at a quarter changed 1.3 to 1.6 times as often as at 35 %, at the same footprint for
 //! the same risk on one cluster, and 1 % less on the other.
 
 use super::reason::Confidence;

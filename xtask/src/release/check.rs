@@ -185,8 +185,7 @@ mod tests {
 
     #[test]
     fn the_page_installs_this_version() {
-        for (heading, _) in RUN_HERE {
-            assert!(!commands_below(heading).unwrap().is_empty(), "{heading}");
-        }
+        let lines = RUN_HERE.map(|(heading, _)| commands_below(heading).unwrap().lines().count());
+        assert!(lines[0] > 2 && lines[1] > 0, "{lines:?}");
     }
 }

@@ -35,7 +35,7 @@
 //! workloads of one OpenShift cluster, 126 jobs of Google's cluster of 2011), by the lowest sum of requests at equal CPU
 //! time above them; where that is at least 3 %, 0.15 to 0.3, 0.25 to 0.5 and 3 to 7 differ by less than 2 %. Below 2 % the exponent matters: with 5,
 //! and 0.2 for the chance, requests of the OpenShift cluster are 13 to 24 % larger, because a busy day of one notebook then lowers the level of all
-//! workloads; those of the jobs are 1 to 3 % smaller. A tail or a chance learned by workload or by group of like workloads was worse on one of the
+//! workloads; those of the jobs are up to 4 % smaller. A tail or a chance learned by workload or by group of like workloads was worse on one of the
 //! sets. To refit, change a constant and run `snug backtest`.
 
 use super::lent::Lent;
